@@ -1,0 +1,260 @@
+"""Every setting once: typed, documented, strict. CLI options, forms and
+`config/default_config.yaml` derive from these dataclasses.
+
+Loading reports all problems at once, in Japanese, with a suggestion for a misspelt key. It does
+not check that files, models or datasets exist; the stage that needs them does.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import difflib
+import types
+import typing
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any, TypeVar
+
+from mlx_finetuning.errors import ConfigFileUnreadable, InvalidSettings
+
+
+def setting(
+    default: Any,
+    help_ja: str,
+    *,
+    minimum: float | None = None,
+    maximum: float | None = None,
+    choices: tuple[str, ...] = (),
+) -> Any:
+    """A dataclass field with its Japanese explanation and its bounds (inclusive)."""
+    metadata = {"help": help_ja, "minimum": minimum, "maximum": maximum, "choices": choices}
+    return field(default=default, metadata=metadata)
+
+
+C = TypeVar("C")
+
+ENGINES = ("mlx", "mlx-lm", "simulation")
+HOLD_OUT = ("paraphrase", "group")
+
+
+@dataclass(frozen=True)
+class PrepareConfig:
+    """How a source file becomes a dataset."""
+
+    encoding: str = setting("auto", "文字コード。autoなら自動判定（utf-8, cp932, euc-jp など）")
+    hold_out: str = setting(
+        "group",
+        "検証・テスト行の選び方。groupは同じ内容の行をまとめて片方へ、"
+        "paraphraseは学習した内容の別の聞き方を検証に使う",
+        choices=HOLD_OUT,
+    )
+    valid_share: float = setting(0.1, "検証に使う割合", minimum=0.0, maximum=0.5)
+    test_share: float = setting(0.1, "テストに使う割合", minimum=0.0, maximum=0.5)
+    system: str = setting("", "全ての行の先頭に付けるシステム文。空なら付けない")
+    seed: int = setting(42, "分割の乱数の種", minimum=0)
+
+
+@dataclass(frozen=True)
+class TrainConfig:
+    """One training run. `model` and `dataset` name what is trained on what."""
+
+    model: str = setting("tiny-ja", "ベースモデルの名前、フォルダ、またはHugging FaceのID")
+    dataset: str = setting("", "データセットの名前")
+    engine: str = setting("mlx", "学習エンジン", choices=ENGINES)
+
+    iterations: int = setting(300, "更新の回数（エポック数ではない）", minimum=0)
+    """Optimizer updates, not epochs."""
+    batch_size: int = setting(8, "1回の更新に使う例の数", minimum=1)
+    """Examples per optimizer update."""
+    max_length: int = setting(1024, "1例の最大トークン数。超えた分は切り捨てる", minimum=8)
+    """Tokens per example; the rest is cut and counted."""
+
+    learning_rate: float = setting(1e-3, "学習率の最大値", minimum=0.0, maximum=10.0)
+    """Peak learning rate."""
+    schedule: str = setting("cosine", "学習率の変え方", choices=("cosine", "linear", "constant"))
+    warmup: int = setting(10, "学習率を0から上げていく更新の回数", minimum=0)
+    """Updates of linear warm-up."""
+    weight_decay: float = setting(0.0, "重み減衰", minimum=0.0, maximum=1.0)
+    gradient_clip: float = setting(1.0, "勾配のノルムの上限。0なら制限しない", minimum=0.0)
+    """Global norm."""
+
+    rank: int = setting(16, "LoRAのランク", minimum=1, maximum=1024)
+    alpha: float = setting(32.0, "LoRAのアルファ。倍率は alpha / rank", minimum=0.0)
+    dropout: float = setting(0.0, "LoRAのドロップアウト率", minimum=0.0, maximum=0.9)
+    targets: str = setting(
+        "all-linear",
+        "LoRAを付ける層。all-linear、attention、または層の名前（コンマ区切り）",
+    )
+    num_layers: int = setting(-1, "LoRAを付ける層の数（上から）。-1なら全て", minimum=-1)
+    """Transformer blocks counted from the top; -1 is all."""
+
+    validate_every: int = setting(50, "検証の間隔（更新の回数）", minimum=1)
+    """Updates between validations."""
+    checkpoint_every: int = setting(100, "途中保存の間隔（更新の回数）", minimum=1)
+    """Updates between checkpoints."""
+    seed: int = setting(42, "乱数の種", minimum=0)
+
+
+@dataclass(frozen=True)
+class GenerateConfig:
+    """How answers are generated."""
+
+    max_tokens: int = setting(128, "1つの答えの最大トークン数", minimum=1)
+    temperature: float = setting(0.0, "温度。0なら毎回同じ答え", minimum=0.0, maximum=5.0)
+    system: str = setting("", "システム文")
+
+
+@dataclass(frozen=True)
+class EvaluateConfig:
+    """How base and tuned model are compared."""
+
+    max_rows: int = setting(500, "1つの分割で調べる行数の上限", minimum=1)
+    max_tokens: int = setting(96, "1つの答えの最大トークン数", minimum=1)
+
+
+QUANTIZATIONS = ("F32", "F16", "BF16", "Q8_0", "Q6_K", "Q5_K_M", "Q4_K_M")
+
+
+@dataclass(frozen=True)
+class ExportConfig:
+    """What is written from a trained run."""
+
+    format: str = setting("gguf", "書き出す形式", choices=("gguf",))
+    quant: str = setting("Q4_K_M", "量子化の種類", choices=QUANTIZATIONS)
+    verify_tokens: int = setting(512, "検証で比べるトークン数の下限", minimum=16)
+    """Tokens whose logits are compared with the MLX model's."""
+
+
+def load(kind: type[C], values: Mapping[str, Any]) -> C:
+    """A `kind` from loose values (YAML, form, `--set`). Raises InvalidSettings with all problems.
+
+    Strings are read as the field's type, so that YAML's `1e-5` (a string to PyYAML) is a float.
+    """
+    problems: list[str] = []
+    fields = {item.name: item for item in dataclasses.fields(kind)}  # type: ignore[arg-type]
+    hints = typing.get_type_hints(kind)
+    accepted: dict[str, Any] = {}
+    for key, value in values.items():
+        if key not in fields:
+            problems.append(_unknown(key, fields))
+            continue
+        try:
+            accepted[key] = _converted(value, hints[key])
+        except (TypeError, ValueError):
+            problems.append(f"{key}: {value!r} は{_KIND_JA[hints[key]]}として読めません。")
+            continue
+        problems += _out_of_bounds(key, accepted[key], fields[key].metadata)
+    if problems:
+        raise InvalidSettings(problems=problems)
+    return kind(**accepted)
+
+
+def parse_assignments(assignments: list[str]) -> dict[str, str]:
+    """`["rank=8"]` → `{"rank": "8"}`. Raises InvalidSettings."""
+    wrong = [item for item in assignments if "=" not in item]
+    if wrong:
+        raise InvalidSettings(
+            problems=[f"「{item}」は キー=値 の形ではありません。" for item in wrong]
+        )
+    return dict(item.split("=", 1) for item in assignments)
+
+
+def read_yaml(path: Path) -> dict[str, Any]:
+    """A YAML file's mapping. Raises ConfigFileUnreadable."""
+    import yaml
+
+    try:
+        value = yaml.safe_load(path.read_text(encoding="utf-8"))
+    except (OSError, UnicodeDecodeError, yaml.YAMLError, RecursionError) as error:
+        raise ConfigFileUnreadable(path=str(path), reason=str(error)) from error
+    if value is None:
+        return {}
+    if not isinstance(value, dict) or not all(isinstance(key, str) for key in value):
+        raise ConfigFileUnreadable(path=str(path), reason="「キー: 値」の形になっていません。")
+    return value
+
+
+def as_dict(config: Any) -> dict[str, Any]:
+    return dataclasses.asdict(config)
+
+
+def default_yaml() -> str:
+    """The text of `config/default_config.yaml`: every setting, its default, explanation and bounds."""
+    parts = [
+        "# mlx-finetuning の設定の一覧と初期値。src/mlx_finetuning/config.py から作られます。\n"
+        "# 学習では train: の中の値だけを書いたYAMLを --config で渡します（train: の行は不要）。\n"
+    ]
+    for name, kind in SECTIONS.items():
+        parts.append(f"\n{name}:")
+        for item in dataclasses.fields(kind):
+            parts.append(f"  # {item.metadata['help']}{_bounds_ja(item.metadata)}")
+            parts.append(f"  {item.name}: {_yaml_scalar(item.default)}")
+    return "\n".join(parts) + "\n"
+
+
+SECTIONS: dict[str, type] = {
+    "prepare": PrepareConfig,
+    "train": TrainConfig,
+    "generate": GenerateConfig,
+    "evaluate": EvaluateConfig,
+    "export": ExportConfig,
+}
+
+_KIND_JA: dict[Any, str] = {int: "整数", float: "数", str: "文字列", bool: "true/false"}
+_BOOLEANS = {"true": True, "false": False}
+
+
+def _converted(value: Any, hint: Any) -> Any:
+    if isinstance(hint, types.UnionType):
+        raise TypeError("union settings are not used")
+    if hint is bool:
+        return value if isinstance(value, bool) else _BOOLEANS[str(value).strip().lower()]
+    if isinstance(value, bool) or value is None:
+        raise TypeError
+    if hint is int:
+        number = float(value)
+        if not number.is_integer():
+            raise ValueError
+        return int(number)
+    if hint is float:
+        number = float(value)
+        if number != number or number in (float("inf"), float("-inf")):
+            raise ValueError
+        return number
+    if not isinstance(value, str | int | float):
+        raise TypeError
+    return str(value)
+
+
+def _unknown(key: str, fields: Mapping[str, Any]) -> str:
+    near = difflib.get_close_matches(key, fields, n=1)
+    hint = f"もしかして {near[0]}?" if near else f"使えるのは {', '.join(fields)}"
+    return f"設定に未知のキーがあります: {key}（{hint}）"
+
+
+def _out_of_bounds(key: str, value: Any, metadata: Mapping[str, Any]) -> list[str]:
+    if metadata["choices"] and value not in metadata["choices"]:
+        return [
+            f"{key}: 「{value}」は選べません。選べるのは {', '.join(metadata['choices'])} です。"
+        ]
+    if metadata["minimum"] is not None and value < metadata["minimum"]:
+        return [f"{key}: {value} は小さすぎます。{metadata['minimum']:g} 以上にしてください。"]
+    if metadata["maximum"] is not None and value > metadata["maximum"]:
+        return [f"{key}: {value} は大きすぎます。{metadata['maximum']:g} 以下にしてください。"]
+    return []
+
+
+def _bounds_ja(metadata: Mapping[str, Any]) -> str:
+    if metadata["choices"]:
+        return f"（{' / '.join(metadata['choices'])}）"
+    bounds = []
+    if metadata["minimum"] is not None:
+        bounds.append(f"{metadata['minimum']:g}以上")
+    if metadata["maximum"] is not None:
+        bounds.append(f"{metadata['maximum']:g}以下")
+    return f"（{'、'.join(bounds)}）" if bounds else ""
+
+
+def _yaml_scalar(value: Any) -> str:
+    return '""' if value == "" else str(value)

@@ -1,0 +1,138 @@
+"""The tree of errors. Codes and data live here, the Japanese wording in `messages_ja`.
+
+    StudioError
+    ├── UsageProblem       the request itself: names, settings
+    ├── DataError          source files and datasets
+    ├── ModelError         base models and the hub
+    ├── RunError           runs, jobs, training
+    ├── ExportError        export, verification, runtime
+    └── SystemProblem      disk, memory, missing parts, the unexpected
+
+Every leaf has one `code` and one catalogue entry (a test compares them). `data` holds plain
+JSON values only: an error crosses process boundaries through `to_json` and `from_json`.
+"""
+
+from __future__ import annotations
+
+from typing import Any, ClassVar
+
+
+class StudioError(Exception):
+    """What happened, as a code and plain data; the wording is looked up where it is shown."""
+
+    code: ClassVar[str] = ""
+    registry: ClassVar[dict[str, type[StudioError]]] = {}
+
+    def __init_subclass__(cls) -> None:
+        if "code" in cls.__dict__:
+            StudioError.registry[cls.code] = cls
+
+    def __init__(self, **data: Any) -> None:
+        super().__init__(self.code, data)
+        self.data = data
+
+    def to_json(self) -> dict[str, Any]:
+        return {"code": self.code, "data": self.data}
+
+    @staticmethod
+    def from_json(value: dict[str, Any]) -> StudioError:
+        kind = StudioError.registry.get(value.get("code", ""), UnexpectedError)
+        return kind(**value.get("data", {}))
+
+    def __str__(self) -> str:
+        from mlx_finetuning.messages_ja import describe
+
+        return describe(self).text
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        return StudioError.from_json, (self.to_json(),)
+
+
+# --- the request itself ------------------------------------------------------------------
+
+
+class UsageProblem(StudioError):
+    """The request cannot be carried out as it was made."""
+
+
+class InvalidName(UsageProblem):
+    code = "INVALID_NAME"  # kind, name
+
+
+class InvalidSettings(UsageProblem):
+    """All problems of a configuration at once; `problems` is a list of Japanese lines."""
+
+    code = "INVALID_SETTINGS"  # problems
+
+
+class ConfigFileUnreadable(UsageProblem):
+    code = "CONFIG_FILE_UNREADABLE"  # path, reason
+
+
+class NewerSchema(UsageProblem):
+    code = "NEWER_SCHEMA"  # path, found, supported
+
+
+class RecordDamaged(UsageProblem):
+    code = "RECORD_DAMAGED"  # path
+
+
+# --- data --------------------------------------------------------------------------------
+
+
+class DataError(StudioError):
+    """A source file or a dataset cannot be used."""
+
+
+class DatasetNotFound(DataError):
+    code = "DATASET_NOT_FOUND"  # name, available
+
+
+class DatasetExists(DataError):
+    code = "DATASET_EXISTS"  # name
+
+
+# --- models ------------------------------------------------------------------------------
+
+
+class ModelError(StudioError):
+    """A base model cannot be found, fetched or used."""
+
+
+# --- runs --------------------------------------------------------------------------------
+
+
+class RunError(StudioError):
+    """A run or one of its jobs cannot go on."""
+
+
+class RunNotFound(RunError):
+    code = "RUN_NOT_FOUND"  # run_id, recent
+
+
+# --- export ------------------------------------------------------------------------------
+
+
+class ExportError(StudioError):
+    """A model cannot be written, verified or served."""
+
+
+# --- system ------------------------------------------------------------------------------
+
+
+class SystemProblem(StudioError):
+    """The machine lacks something."""
+
+
+class DiskFull(SystemProblem):
+    code = "DISK_FULL"  # path
+
+
+class UnexpectedError(SystemProblem):
+    code = "UNEXPECTED"  # kind, reason, log
+
+
+class Interrupted(SystemProblem):
+    """The user pressed Ctrl-C or asked a job to stop."""
+
+    code = "INTERRUPTED"

@@ -1,0 +1,229 @@
+"""Files that survive a crash: whole files replaced atomically, logs appended a line per write.
+
+Readers accept half a last line; locks are the operating system's and free themselves however
+their holder dies. Knows nothing of what the files mean.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import errno
+import fcntl
+import json
+import os
+import sys
+import tempfile
+import time
+from collections.abc import Iterator
+from pathlib import Path
+from typing import IO, Any
+
+from mlx_finetuning.errors import DiskFull, NewerSchema, RecordDamaged
+
+SCHEMA_VERSION = 1
+TEMPORARY_PREFIX = ".tmp-"
+_FULL = {errno.ENOSPC, errno.EFBIG, errno.EDQUOT}
+
+
+def sync(descriptor: int) -> None:
+    """Flush a file to the drive itself; macOS's fsync stops at the drive's cache."""
+    if sys.platform == "darwin":
+        fcntl.fcntl(descriptor, fcntl.F_FULLFSYNC)
+    else:
+        os.fsync(descriptor)
+
+
+def _sync_folder(folder: Path) -> None:
+    descriptor = os.open(folder, os.O_RDONLY)
+    try:
+        os.fsync(descriptor)
+    finally:
+        os.close(descriptor)
+
+
+def make_folder(folder: Path) -> Path:
+    """Create `folder` and its parents, private to the user."""
+    folder.mkdir(parents=True, exist_ok=True, mode=0o700)
+    return folder
+
+
+@contextlib.contextmanager
+def disk_errors(path: Path) -> Iterator[None]:
+    """Turn 'no space', 'too large' and 'quota' into `DiskFull`."""
+    try:
+        yield
+    except OSError as error:
+        if error.errno in _FULL:
+            raise DiskFull(path=str(path)) from error
+        raise
+
+
+@contextlib.contextmanager
+def replacing(path: Path) -> Iterator[IO[bytes]]:
+    """A binary file that takes the place of `path` when the block ends well, and only then.
+
+    Temp file in the same folder, flush, fsync, rename, folder fsync. On any exception the temp
+    file is removed and `path` stays as it was. Raises DiskFull.
+    """
+    make_folder(path.parent)
+    with disk_errors(path):
+        descriptor, name = tempfile.mkstemp(prefix=TEMPORARY_PREFIX, dir=path.parent)
+        temporary = Path(name)
+        try:
+            with os.fdopen(descriptor, "wb") as stream:
+                yield stream
+                stream.flush()
+                sync(stream.fileno())
+            temporary.replace(path)
+        except BaseException:
+            temporary.unlink(missing_ok=True)
+            raise
+        _sync_folder(path.parent)
+
+
+@contextlib.contextmanager
+def replacing_path(path: Path) -> Iterator[Path]:
+    """Like `replacing`, for writers that want a path: yields a temporary path with `path`'s suffix."""
+    make_folder(path.parent)
+    with disk_errors(path):
+        descriptor, name = tempfile.mkstemp(
+            prefix=TEMPORARY_PREFIX, suffix=path.suffix, dir=path.parent
+        )
+        os.close(descriptor)
+        temporary = Path(name)
+        try:
+            yield temporary
+            with temporary.open("rb+") as stream:
+                sync(stream.fileno())
+            temporary.replace(path)
+        except BaseException:
+            temporary.unlink(missing_ok=True)
+            raise
+        _sync_folder(path.parent)
+
+
+def write_text(path: Path, text: str) -> None:
+    with replacing(path) as stream:
+        stream.write(text.encode("utf-8"))
+
+
+def write_json(path: Path, value: dict[str, Any]) -> None:
+    """Replace `path` by `value` with `schema_version`; keys keep their order."""
+    record = {"schema_version": SCHEMA_VERSION, **value}
+    write_text(path, json.dumps(record, ensure_ascii=False, indent=2) + "\n")
+
+
+def read_json(path: Path) -> dict[str, Any]:
+    """A record written by `write_json`. Raises FileNotFoundError, RecordDamaged, NewerSchema."""
+    try:
+        value = json.loads(path.read_text(encoding="utf-8"))
+    except (UnicodeDecodeError, json.JSONDecodeError, RecursionError) as error:
+        raise RecordDamaged(path=str(path)) from error
+    if not isinstance(value, dict):
+        raise RecordDamaged(path=str(path))
+    found = value.get("schema_version", SCHEMA_VERSION)
+    if not isinstance(found, int):
+        raise RecordDamaged(path=str(path))
+    if found > SCHEMA_VERSION:
+        raise NewerSchema(path=str(path), found=found, supported=SCHEMA_VERSION)
+    return value
+
+
+class LineLog:
+    """Appends JSON lines, one write each, to a file with a single writer."""
+
+    def __init__(self, path: Path) -> None:
+        self._path = path
+        make_folder(path.parent)
+        with disk_errors(path):
+            self._descriptor = os.open(path, os.O_RDWR | os.O_APPEND | os.O_CREAT, 0o600)
+            self._repair_tail()
+
+    def _repair_tail(self) -> None:
+        # A killed writer may have left half a line; the next one must not be glued to it.
+        size = os.fstat(self._descriptor).st_size
+        if size and os.pread(self._descriptor, 1, size - 1) != b"\n":
+            text = os.pread(self._descriptor, size, 0)
+            os.ftruncate(self._descriptor, text.rfind(b"\n") + 1)
+
+    def append(self, value: dict[str, Any]) -> None:
+        line = json.dumps(value, ensure_ascii=False).encode("utf-8") + b"\n"
+        with disk_errors(self._path):
+            os.write(self._descriptor, line)
+
+    def close(self) -> None:
+        os.close(self._descriptor)
+
+    def __enter__(self) -> LineLog:
+        return self
+
+    def __exit__(self, *exception: object) -> None:
+        self.close()
+
+
+def read_lines(path: Path) -> Iterator[dict[str, Any]]:
+    """The whole JSON lines of a log; damaged lines and half a last line are passed over."""
+    if not path.exists():
+        return
+    with path.open("rb") as stream:
+        for line in stream:
+            if not line.endswith(b"\n"):
+                return
+            try:
+                value = json.loads(line)
+            except ValueError:
+                continue
+            if isinstance(value, dict):
+                yield value
+
+
+class FileLock:
+    """An exclusive `flock`. Held until `release` or until every process with the descriptor ends."""
+
+    def __init__(self, path: Path) -> None:
+        self.path = path
+        self.descriptor: int | None = None
+
+    def acquire(self) -> bool:
+        """Take the lock now or return False; never waits."""
+        make_folder(self.path.parent)
+        descriptor = os.open(self.path, os.O_RDWR | os.O_CREAT, 0o600)
+        try:
+            fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            os.close(descriptor)
+            return False
+        self.descriptor = descriptor
+        return True
+
+    def adopt(self, descriptor: int) -> None:
+        """Take over a locked descriptor inherited from the process that started this one."""
+        os.set_inheritable(descriptor, False)
+        self.descriptor = descriptor
+
+    def release(self) -> None:
+        if self.descriptor is not None:
+            os.close(self.descriptor)
+            self.descriptor = None
+
+
+def is_locked(path: Path) -> bool:
+    """Whether some living process holds the lock at `path`."""
+    if not path.exists():
+        return False
+    lock = FileLock(path)
+    if lock.acquire():
+        lock.release()
+        return False
+    return True
+
+
+def sweep_temporaries(folder: Path, older_than_s: float = 3600) -> int:
+    """Remove temp files that a killed writer left; returns how many."""
+    removed = 0
+    for path in folder.rglob(f"{TEMPORARY_PREFIX}*"):
+        with contextlib.suppress(FileNotFoundError):
+            if path.is_file() and time.time() - path.stat().st_mtime > older_than_s:
+                path.unlink()
+                removed += 1
+    return removed

@@ -1,0 +1,27 @@
+"""How a stage says how far it is. One small callback; raising from it cancels the stage."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+
+
+@dataclass(frozen=True)
+class Step:
+    """One report of a stage."""
+
+    stage: str
+    """What is being done, in Japanese, as shown to the user: 「学習」「量子化」."""
+    done: int
+    total: int
+    """Units finished and expected; `total` 0 means that the length is unknown."""
+    detail: str = ""
+    """A short Japanese remark: 「損失 1.234」."""
+
+
+Progress = Callable[[Step], None]
+"""Called often; must be cheap. Raises `errors.Interrupted` when the user asked to stop."""
+
+
+def silent(step: Step) -> None:
+    """A progress callback that shows nothing."""
