@@ -99,6 +99,66 @@ class ModelError(StudioError):
     """A base model cannot be found, fetched or used."""
 
 
+class ModelNotFound(ModelError):
+    code = "MODEL_NOT_FOUND"  # name, near
+
+
+class ModelNotDownloaded(ModelError):
+    code = "MODEL_NOT_DOWNLOADED"  # repo_id, size
+
+
+class ModelBuiltIn(ModelError):
+    code = "MODEL_BUILT_IN"  # name
+
+
+class ModelRefused(ModelError):
+    """A model folder that must not, or cannot, be loaded."""
+
+
+class ModelIncomplete(ModelRefused):
+    code = "MODEL_INCOMPLETE"  # path, missing
+
+
+class ModelDamaged(ModelRefused):
+    code = "MODEL_DAMAGED"  # path, files
+
+
+class ModelRunsCode(ModelRefused):
+    code = "MODEL_RUNS_CODE"  # path, file, key
+
+
+class ModelUnsafeWeights(ModelRefused):
+    code = "MODEL_UNSAFE_WEIGHTS"  # path, files
+
+
+class ModelLinksOutside(ModelRefused):
+    code = "MODEL_LINKS_OUTSIDE"  # path, files
+
+
+class ModelGated(ModelError):
+    code = "MODEL_GATED"  # repo_id, page, token_state
+
+
+class HubTokenRejected(ModelError):
+    code = "HUB_TOKEN_REJECTED"  # endpoint
+
+
+class HubUnreachable(ModelError):
+    code = "HUB_UNREACHABLE"  # endpoint, reason
+
+
+class DownloadCut(ModelError):
+    code = "DOWNLOAD_CUT"  # repo_id, file
+
+
+class DownloadDamaged(ModelError):
+    code = "DOWNLOAD_DAMAGED"  # repo_id, file
+
+
+class DownloadRunning(ModelError):
+    code = "DOWNLOAD_RUNNING"  # repo_id
+
+
 # --- runs --------------------------------------------------------------------------------
 
 
@@ -108,6 +168,34 @@ class RunError(StudioError):
 
 class RunNotFound(RunError):
     code = "RUN_NOT_FOUND"  # run_id, recent
+
+
+class JobInterrupted(RunError):
+    """The worker died without a word: killed, out of memory, a restart."""
+
+    code = "JOB_INTERRUPTED"  # log
+
+
+class RunNotReady(RunError):
+    """Something needs a finished training run."""
+
+    code = "RUN_NOT_READY"  # run_id, state
+
+
+class RunIsSimulated(RunError):
+    """A simulated run has no weights to evaluate, export or talk to."""
+
+    code = "RUN_IS_SIMULATED"  # run_id
+
+
+class BatchTooLarge(RunError):
+    code = "BATCH_TOO_LARGE"  # batch_size, rows
+
+
+class MlxLmFailed(RunError):
+    """The `mlx-lm` engine's process ended with an error."""
+
+    code = "MLX_LM_FAILED"  # exit_code, tail, log
 
 
 # --- export ------------------------------------------------------------------------------
@@ -126,6 +214,10 @@ class SystemProblem(StudioError):
 
 class DiskFull(SystemProblem):
     code = "DISK_FULL"  # path
+
+
+class NotEnoughSpace(SystemProblem):
+    code = "NOT_ENOUGH_SPACE"  # path, needed_gb, available_gb
 
 
 class UnexpectedError(SystemProblem):

@@ -60,17 +60,129 @@ CATALOGUE: dict[str, Message] = {
         "同じ名前のデータセットを、確認なしに上書きすることはしません。",
         "別の名前にするか、置き換えるときは --replace を付けてください。",
     ),
+    # models
+    "MODEL_NOT_FOUND": Message(
+        "モデル「{name}」が見つかりません。",
+        "近い名前、または今使えるモデル: {near}",
+        "mlx-finetuning models list で名前を確認してください。"
+        "モデルのフォルダや、Hugging FaceのID（例: Qwen/Qwen3-0.6B）も指定できます。",
+    ),
+    "MODEL_NOT_DOWNLOADED": Message(
+        "モデル「{repo_id}」は、まだダウンロードされていません（大きさ: {size}）。",
+        "確認なしに、大きなファイルをネットワークから取りに行くことはしません。",
+        "mlx-finetuning models download {repo_id} を実行してください。"
+        "ネットワークを使えないときは、別のマシンで取得したモデルのフォルダを指定するか、"
+        "内蔵モデル tiny-ja を使ってください。",
+    ),
+    "MODEL_BUILT_IN": Message(
+        "内蔵モデル「{name}」は削除できません。",
+        "アプリの一部として入っています。",
+        "操作は必要ありません。",
+    ),
+    "MODEL_INCOMPLETE": Message(
+        "モデルに必要なファイルがありません: {path}",
+        "足りないもの: {missing}",
+        "ダウンロードやコピーが最後まで終わっているか確認してください。"
+        "必要なのは config.json、tokenizer.json（または tokenizer.model）、*.safetensors です。",
+    ),
+    "MODEL_DAMAGED": Message(
+        "モデルのファイルが壊れています: {path}",
+        "正しく読めないファイル: {files}（Git LFSの参照だけの場合や、コピーが途中で切れた場合もあります）",
+        "このモデルを取り直してください。",
+    ),
+    "MODEL_RUNS_CODE": Message(
+        "安全のため、このモデルは使えません: {path}",
+        "{file} の {key} が、モデルに付属するプログラムを実行するよう求めています。",
+        "付属プログラムのいらないモデルを選んでください（mlx-finetuning models list）。",
+    ),
+    "MODEL_UNSAFE_WEIGHTS": Message(
+        "安全のため、このモデルは使えません: {path}",
+        "読み込むだけでプログラムが動きうる形式のファイルがあります: {files}",
+        "safetensors形式の重みがあれば、これらのファイルを別の場所に移してください。"
+        "なければ、safetensors形式で配布されているモデルを選んでください。",
+    ),
+    "MODEL_LINKS_OUTSIDE": Message(
+        "安全のため、このモデルは使えません: {path}",
+        "フォルダの外を指すリンクがあります: {files}",
+        "リンク先の実体ごとコピーしたフォルダを指定してください（cp -rL 元 先）。",
+    ),
+    "MODEL_GATED": Message(
+        "モデル「{repo_id}」の利用には、配布元の許可が必要です。",
+        "利用条件への同意がまだか、トークンにこのモデルを読む権限がありません（HF_TOKEN: {token_state}）。",
+        "1. {page} にログインして利用条件に同意する "
+        "2. Hugging Faceの設定で読み取り用（Read）のトークンを作る "
+        "3. export HF_TOKEN=… を実行してから、同じコマンドをもう一度実行する。"
+        "トークンがファイルに保存されることはありません。",
+    ),
+    "HUB_TOKEN_REJECTED": Message(
+        "トークンが受け付けられませんでした: {endpoint}",
+        "環境変数 HF_TOKEN の値が誤っているか、期限が切れています。",
+        "新しい読み取り用（Read）のトークンを作って HF_TOKEN に設定するか、"
+        "公開モデルなら unset HF_TOKEN を実行してから、やり直してください。",
+    ),
+    "HUB_UNREACHABLE": Message(
+        "Hugging Faceに接続できません: {endpoint}",
+        "ネットワークにつながっていないか、接続先が応答していません（{reason}）。",
+        "接続、プロキシ、HF_ENDPOINT の設定を確認してください。オフラインで続けるには、"
+        "別のマシンで取得したモデルのフォルダをコピーして --model フォルダ と指定するか、"
+        "内蔵モデルを --model tiny-ja と指定してください。",
+    ),
+    "DOWNLOAD_CUT": Message(
+        "「{repo_id}」のダウンロードが途中で切れました。",
+        "{file} の受信中に接続が切れ、再試行してもつながりませんでした。",
+        "同じコマンドをもう一度実行してください。続きから再開します。",
+    ),
+    "DOWNLOAD_DAMAGED": Message(
+        "「{repo_id}」の {file} を正しく受信できませんでした。",
+        "受信した内容が、配布元の示すハッシュ値や大きさと一致しません。",
+        "同じコマンドをもう一度実行してください。続くときは、プロキシやミラー（HF_ENDPOINT）を確認してください。",
+    ),
+    "DOWNLOAD_RUNNING": Message(
+        "「{repo_id}」は、別の画面でダウンロード中です。",
+        "同じモデルを二重にダウンロードすることはしません。",
+        "終わるのを待ってから使ってください。",
+    ),
     # runs
     "RUN_NOT_FOUND": Message(
         "実験「{run_id}」が見つかりません。",
         "最近の実験: {recent}",
         "mlx-finetuning runs list で実験IDを確認してください。",
     ),
+    "JOB_INTERRUPTED": Message(
+        "作業プロセスが途中で終わりました。",
+        "外から止められたか、メモリー不足か、マシンの再起動が考えられます。それまでの記録と途中保存は残っています。",
+        "もう一度実行してください。メモリーが足りないときは batch_size か max_length を小さくします。ログ: {log}",
+    ),
+    "RUN_NOT_READY": Message(
+        "実験「{run_id}」は、まだ使えません。",
+        "学習が完了していません（いまの状態: {state}）。",
+        "mlx-finetuning runs show {run_id} で状態を確認し、学習が完了してから実行してください。",
+    ),
+    "RUN_IS_SIMULATED": Message(
+        "実験「{run_id}」はシミュレーションです。",
+        "標準モード（シミュレーション）は流れを確かめるだけのもので、学習した重みがありません。",
+        "評価・書き出し・会話をするには、--engine mlx で学習してください。",
+    ),
+    "BATCH_TOO_LARGE": Message(
+        "batch_size が、学習に使える行数より大きくなっています。",
+        "batch_size は {batch_size}、学習用の行は {rows} 行です。mlx-lm は1回分に足りない行数では学習できません。",
+        "--set batch_size={rows} 以下にするか、データを増やしてください。",
+    ),
+    "MLX_LM_FAILED": Message(
+        "mlx-lm が学習の途中でエラーになりました（終了コード {exit_code}）。",
+        "mlx-lm の最後の出力:\n{tail}",
+        "設定とモデルを確認してください。--engine mlx なら同じデータで学習できます。ログ: {log}",
+    ),
     # system
     "DISK_FULL": Message(
         "ディスクに書き込めません: {path}",
         "空き容量が足りないか、ファイルの大きさの上限に達しました。",
         "不要なファイルを消して空きを作り、もう一度実行してください。書きかけのファイルは残していません。",
+    ),
+    "NOT_ENOUGH_SPACE": Message(
+        "空き容量が足りません: {path}",
+        "必要な容量は約 {needed_gb} GB、空きは {available_gb} GB です。",
+        "不要なファイルを消すか、--workspace で空きのあるディスクを指定してください。",
     ),
     "UNEXPECTED": Message(
         "予期しないエラーが起きました（{kind}）。",

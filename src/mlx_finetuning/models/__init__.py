@@ -1,0 +1,28 @@
+"""Base models: the catalogue, the built-in tiny model, folders on disk and the Hugging Face hub.
+
+A base model is a Hugging Face folder: `config.json`, a tokenizer and safetensors weights. Nothing
+here loads one; `check_folder` decides whether the rest of the application may.
+"""
+
+from mlx_finetuning.models.entries import CatalogueEntry, catalogue
+from mlx_finetuning.models.folder import check_folder
+from mlx_finetuning.models.store import (
+    BUILT_IN,
+    InstalledModel,
+    delete,
+    download,
+    installed,
+    resolve,
+)
+
+__all__ = [
+    "BUILT_IN",
+    "CatalogueEntry",
+    "InstalledModel",
+    "catalogue",
+    "check_folder",
+    "delete",
+    "download",
+    "installed",
+    "resolve",
+]

@@ -1,0 +1,171 @@
+"""Whether a model folder may be loaded: no code, no pickles, no links out, nothing missing.
+
+Reads names, the JSON files and the headers of the weights, never the weights themselves, and
+imports nothing that could run what the folder brings along.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+from mlx_finetuning.errors import (
+    ModelDamaged,
+    ModelIncomplete,
+    ModelLinksOutside,
+    ModelRunsCode,
+    ModelUnsafeWeights,
+)
+
+CODE_KEYS = ("model_file", "auto_map", "custom_generate", "custom_pipelines")
+"""Keys by which a configuration names Python files for a loader to run."""
+PICKLE_SUFFIXES = frozenset(
+    {
+        ".bin",
+        ".pt",
+        ".pth",
+        ".ckpt",
+        ".pkl",
+        ".pickle",
+        ".joblib",
+        ".npy",
+        ".npz",
+        ".h5",
+        ".msgpack",
+    }
+)
+TOKENIZERS = ("tokenizer.json", "tokenizer.model")
+_LARGEST_CONFIG = 10_000_000
+_LARGEST_HEADER = 100_000_000
+
+
+def check_folder(path: Path) -> Path:
+    """`path` itself, if a loader may open it.
+
+    Raises ModelIncomplete, ModelRunsCode, ModelUnsafeWeights, ModelLinksOutside, ModelDamaged.
+    """
+    _require(path, "config.json")
+    _refuse_links_outside(path)
+    _refuse_pickles(path)
+    check_configuration(path)
+    if not any((path / name).is_file() for name in TOKENIZERS):
+        raise ModelIncomplete(path=str(path), missing=[" / ".join(TOKENIZERS)])
+    _check_weights(path)
+    return path
+
+
+def check_configuration(path: Path) -> None:
+    """Refuse a folder whose JSON files name code. Raises ModelRunsCode, ModelDamaged."""
+    for file in sorted(path.glob("*config*.json")):
+        _refuse_code(path, file)
+    if not isinstance(_read_object(path / "config.json").get("model_type"), str):
+        raise ModelDamaged(path=str(path), files=["config.json"])
+
+
+def _require(path: Path, *names: str) -> None:
+    missing = [name for name in names if not (path / name).is_file()]
+    if missing:
+        raise ModelIncomplete(path=str(path), missing=missing)
+
+
+def _refuse_links_outside(path: Path) -> None:
+    root = path.resolve()
+    outside = [
+        str(file.relative_to(path))
+        for file in _walk(path)
+        if file.is_symlink() and not file.resolve().is_relative_to(root)
+    ]
+    if outside:
+        raise ModelLinksOutside(path=str(path), files=sorted(outside)[:5])
+
+
+def _refuse_pickles(path: Path) -> None:
+    pickles = [
+        str(file.relative_to(path))
+        for file in _walk(path)
+        if file.suffix.lower() in PICKLE_SUFFIXES
+    ]
+    if pickles:
+        raise ModelUnsafeWeights(path=str(path), files=sorted(pickles)[:5])
+
+
+def _walk(path: Path) -> Iterator[Path]:
+    for folder, subfolders, files in os.walk(path):
+        for name in [*subfolders, *files]:
+            yield Path(folder) / name
+
+
+def _refuse_code(path: Path, file: Path) -> None:
+    key = _code_key(_read_object(file))
+    if key:
+        raise ModelRunsCode(path=str(path), file=file.name, key=key)
+
+
+def _code_key(value: Any) -> str | None:
+    """The first key, at any depth, that names code; an empty value names none."""
+    waiting = [value]
+    while waiting:
+        item = waiting.pop()
+        if isinstance(item, dict):
+            found = next((key for key in CODE_KEYS if item.get(key)), None)
+            if found:
+                return found
+            waiting += item.values()
+        elif isinstance(item, list):
+            waiting += item
+    return None
+
+
+def _read_object(file: Path) -> dict[str, Any]:
+    try:
+        if file.stat().st_size > _LARGEST_CONFIG:
+            raise ValueError("larger than any configuration")
+        value = json.loads(file.read_text(encoding="utf-8"))
+    except (OSError, ValueError, RecursionError) as error:
+        raise ModelDamaged(path=str(file.parent), files=[file.name]) from error
+    if not isinstance(value, dict):
+        raise ModelDamaged(path=str(file.parent), files=[file.name])
+    return value
+
+
+def _check_weights(path: Path) -> None:
+    weights = sorted(path.glob("*.safetensors"))
+    if not weights:
+        raise ModelIncomplete(path=str(path), missing=["model.safetensors"])
+    index = path / "model.safetensors.index.json"
+    if index.exists():
+        _require(path, *_shards(index))
+    damaged = [file.name for file in weights if not is_whole(file)]
+    if damaged:
+        raise ModelDamaged(path=str(path), files=damaged)
+
+
+def _shards(index: Path) -> list[str]:
+    names = _read_object(index).get("weight_map")
+    if not isinstance(names, dict) or not all(
+        isinstance(name, str) and Path(name).name == name for name in names.values()
+    ):
+        raise ModelDamaged(path=str(index.parent), files=[index.name])
+    return sorted(set(names.values()))
+
+
+def is_whole(weights: Path) -> bool:
+    """Whether a safetensors file is as long as its header says; a Git LFS pointer is not."""
+    size = weights.stat().st_size
+    with weights.open("rb") as stream:
+        header_size = int.from_bytes(stream.read(8), "little")
+        if not 0 < header_size <= min(size - 8, _LARGEST_HEADER):
+            return False
+        try:
+            header = json.loads(stream.read(header_size))
+            ends = [
+                tensor["data_offsets"][1]
+                for name, tensor in header.items()
+                if name != "__metadata__"
+            ]
+            return bool(8 + header_size + max(ends, default=0) == size)
+        except (ValueError, TypeError, KeyError, IndexError, AttributeError, RecursionError):
+            return False

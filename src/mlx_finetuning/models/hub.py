@@ -1,0 +1,246 @@
+"""The Hugging Face hub: what a repository holds, and its files, verified and resumable.
+
+Listing and headers come from `huggingface_hub`; the transfer is done here because its own
+downloads start over after a cut. Every file is checked against the hash the hub announced.
+HF_ENDPOINT and HF_TOKEN are read from the environment at each call. The token goes into one
+request header and nowhere else; redirects to other hosts drop it.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import hashlib
+import os
+import re
+import time
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from mlx_finetuning.errors import (
+    DownloadCut,
+    DownloadDamaged,
+    HubTokenRejected,
+    HubUnreachable,
+    ModelGated,
+    ModelNotFound,
+)
+from mlx_finetuning.files import disk_errors, sync
+
+DEFAULT_ENDPOINT = "https://huggingface.co"
+REPO_ID = re.compile(r"[A-Za-z0-9][\w.-]{0,95}/[A-Za-z0-9][\w.-]{0,95}", re.ASCII)
+WANTED = re.compile(
+    r"(?!consolidated)[\w.-]+\.safetensors|[\w.-]+\.safetensors\.index\.json"
+    r"|(generation_|tokenizer_)?config\.json|tokenizer\.(json|model)|special_tokens_map\.json"
+    r"|added_tokens\.json|vocab\.(json|txt)|merges\.txt|chat_template\.(jinja|json)|LICENSE[\w.-]*",
+    re.ASCII,
+)
+"""Top-level files that are fetched; the rest of a repository is left alone."""
+TIMEOUT_S = 20.0
+ATTEMPTS = 3
+"""Tries in a row without a new byte before a transfer is given up."""
+RETRY_PAUSE_S = 1.0
+_CHUNK = 1 << 20
+
+
+@dataclass(frozen=True)
+class RemoteFile:
+    name: str
+    size: int
+    """Bytes."""
+    sha256: str | None
+    """Of the content, for large files; None where the hub only knows git's hash."""
+    git_sha1: str | None
+
+
+@dataclass(frozen=True)
+class RemoteModel:
+    repo_id: str
+    commit: str
+    files: tuple[RemoteFile, ...]
+    """Small files first: a configuration is judged before gigabytes follow."""
+
+    @property
+    def size(self) -> int:
+        """Bytes."""
+        return sum(file.size for file in self.files)
+
+
+def endpoint() -> str:
+    return os.environ.get("HF_ENDPOINT", "").strip().rstrip("/") or DEFAULT_ENDPOINT
+
+
+def describe(repo_id: str) -> RemoteModel:
+    """What the hub has under `repo_id` now.
+
+    Raises HubUnreachable, HubTokenRejected, ModelGated, ModelNotFound.
+    """
+    with _connection_errors(), _refusals(repo_id):
+        api = _library().HfApi(endpoint=endpoint(), token=_token())
+        info = api.model_info(repo_id, files_metadata=True, timeout=TIMEOUT_S)
+        files = [_remote_file(item) for item in info.siblings if WANTED.fullmatch(item.rfilename)]
+    return RemoteModel(
+        repo_id, str(info.sha), tuple(sorted(files, key=lambda file: (file.size, file.name)))
+    )
+
+
+def _remote_file(item: Any) -> RemoteFile:
+    return RemoteFile(
+        name=item.rfilename,
+        size=item.size or 0,
+        sha256=item.lfs.sha256 if item.lfs else None,
+        git_sha1=item.blob_id,
+    )
+
+
+def fetch(
+    model: RemoteModel, file: RemoteFile, folder: Path, received: Callable[[int], None]
+) -> None:
+    """Bring one file into `folder`; `received` is told the file's bytes on disk so far.
+
+    A `.part` file stays when the transfer breaks off and is continued by the next call.
+    Raises DownloadCut, DownloadDamaged, ModelGated, HubTokenRejected, HubUnreachable, DiskFull.
+    """
+    part = folder / f"{file.name}.part"
+    tries = 0
+    while (before := _size(part)) < file.size or not part.exists():
+        cause = _transfer_or_cut(model, file, part, received)
+        tries = tries + 1 if _size(part) <= before else 0
+        if tries >= ATTEMPTS:
+            raise DownloadCut(repo_id=model.repo_id, file=file.name) from cause
+        if cause:
+            time.sleep(RETRY_PAUSE_S)
+    if not _matches(part, file):
+        part.unlink()
+        raise DownloadDamaged(repo_id=model.repo_id, file=file.name)
+    part.replace(folder / file.name)
+
+
+def _size(path: Path) -> int:
+    return path.stat().st_size if path.exists() else 0
+
+
+def _transfer_or_cut(
+    model: RemoteModel, file: RemoteFile, part: Path, received: Callable[[int], None]
+) -> Exception | None:
+    """Receive what is missing; a connection that breaks is returned, to be tried again."""
+    import httpx2
+
+    try:
+        _transfer(model, file, part, received)
+    except httpx2.RequestError as error:
+        return error
+    return None
+
+
+def _transfer(
+    model: RemoteModel, file: RemoteFile, part: Path, received: Callable[[int], None]
+) -> None:
+    hub = _library()
+    url = hub.hf_hub_url(model.repo_id, file.name, revision=model.commit, endpoint=endpoint())
+    start = _size(part)
+    headers = hub.utils.build_hf_headers(token=_token()) | {"Accept-Encoding": "identity"}
+    if start:
+        headers["Range"] = f"bytes={start}-"
+    session = hub.utils.get_session()
+    with session.stream("GET", url, headers=headers, timeout=TIMEOUT_S) as response:
+        with _refusals(model.repo_id):
+            hub.utils.hf_raise_for_status(response)
+        # A server that ignores Range sends the whole file again.
+        mode = "ab" if response.status_code == 206 else "wb"
+        with disk_errors(part), part.open(mode) as stream:
+            _write(response.iter_bytes(_CHUNK), stream, file, model, received)
+
+
+def _write(
+    chunks: Iterator[bytes],
+    stream: Any,
+    file: RemoteFile,
+    model: RemoteModel,
+    received: Callable[[int], None],
+) -> None:
+    for chunk in chunks:
+        if stream.tell() + len(chunk) > file.size:
+            raise DownloadDamaged(repo_id=model.repo_id, file=file.name)
+        stream.write(chunk)
+        received(stream.tell())
+    stream.flush()
+    sync(stream.fileno())
+
+
+def _matches(path: Path, file: RemoteFile) -> bool:
+    if file.sha256:
+        digest, expected = hashlib.sha256(), file.sha256
+    elif file.git_sha1:
+        # Git hashes a header in front of the content.
+        digest, expected = hashlib.sha1(b"blob %d\0" % file.size), file.git_sha1
+    else:
+        return path.stat().st_size == file.size
+    with path.open("rb") as stream:
+        while block := stream.read(_CHUNK):
+            digest.update(block)
+    return digest.hexdigest() == expected
+
+
+def _token() -> str | bool:
+    """The environment's token; False keeps the library from looking for one elsewhere."""
+    return os.environ.get("HF_TOKEN", "").strip() or False
+
+
+def _library() -> Any:
+    # Its telemetry asks the public hub for a list of tools, whatever HF_ENDPOINT says.
+    os.environ.setdefault("HF_HUB_DISABLE_TELEMETRY", "1")
+    import huggingface_hub
+    import huggingface_hub.utils
+
+    return huggingface_hub
+
+
+@contextlib.contextmanager
+def _connection_errors() -> Iterator[None]:
+    import httpx2
+
+    offline = _library().errors.OfflineModeIsEnabled
+    try:
+        yield
+    except (httpx2.RequestError, httpx2.InvalidURL, offline) as error:
+        raise _unreachable(type(error).__name__) from error
+    except (ValueError, TypeError, KeyError) as error:
+        # Not the hub's JSON: a proxy's sign-in page, for one.
+        raise _unreachable("Hugging Faceのものではない応答が返りました") from error
+
+
+@contextlib.contextmanager
+def _refusals(repo_id: str) -> Iterator[None]:
+    """Turn the hub's answers of refusal into ours."""
+    errors = _library().errors
+    try:
+        yield
+    except errors.GatedRepoError as error:
+        raise _gated(repo_id) from error
+    except (errors.RepositoryNotFoundError, errors.HFValidationError) as error:
+        raise ModelNotFound(name=repo_id, near=[]) from error
+    except errors.HfHubHTTPError as error:
+        raise _refused(repo_id, error.response.status_code) from error
+
+
+def _gated(repo_id: str) -> ModelGated:
+    token_state = "設定済み" if _token() else "未設定"
+    return ModelGated(repo_id=repo_id, page=f"{endpoint()}/{repo_id}", token_state=token_state)
+
+
+def _refused(
+    repo_id: str, status: int
+) -> HubTokenRejected | HubUnreachable | ModelGated | ModelNotFound:
+    if status == 401:
+        return HubTokenRejected(endpoint=endpoint())
+    if status == 403:
+        return _gated(repo_id)
+    if status == 404:
+        return ModelNotFound(name=repo_id, near=[])
+    return _unreachable(f"HTTP {status}")
+
+
+def _unreachable(reason: str) -> HubUnreachable:
+    return HubUnreachable(endpoint=endpoint(), reason=reason)
