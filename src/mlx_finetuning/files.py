@@ -42,8 +42,12 @@ def _sync_folder(folder: Path) -> None:
 
 
 def make_folder(folder: Path) -> Path:
-    """Create `folder` and its parents, private to the user."""
-    folder.mkdir(parents=True, exist_ok=True, mode=0o700)
+    """Create `folder` and its missing parents, private to the user."""
+    # mkdir(parents=True) would give the parents the default mode.
+    missing = [path for path in (folder, *folder.parents) if not path.exists()]
+    with disk_errors(folder):
+        for path in reversed(missing):
+            path.mkdir(mode=0o700, exist_ok=True)
     return folder
 
 
@@ -149,7 +153,11 @@ class LineLog:
     def append(self, value: dict[str, Any]) -> None:
         line = json.dumps(value, ensure_ascii=False).encode("utf-8") + b"\n"
         with disk_errors(self._path):
-            os.write(self._descriptor, line)
+            written = os.write(self._descriptor, line)
+        if written < len(line):
+            # A disk that fills up, or a size limit, cuts the line short without an error.
+            os.ftruncate(self._descriptor, os.fstat(self._descriptor).st_size - written)
+            raise DiskFull(path=str(self._path))
 
     def close(self) -> None:
         os.close(self._descriptor)
@@ -209,13 +217,18 @@ class FileLock:
 
 def is_locked(path: Path) -> bool:
     """Whether some living process holds the lock at `path`."""
-    if not path.exists():
+    try:
+        descriptor = os.open(path, os.O_RDONLY)
+    except FileNotFoundError:
         return False
-    lock = FileLock(path)
-    if lock.acquire():
-        lock.release()
-        return False
-    return True
+    try:
+        # Shared, so that two processes that look at once don't take each other for the holder.
+        fcntl.flock(descriptor, fcntl.LOCK_SH | fcntl.LOCK_NB)
+    except BlockingIOError:
+        return True
+    finally:
+        os.close(descriptor)
+    return False
 
 
 def sweep_temporaries(folder: Path, older_than_s: float = 3600) -> int:

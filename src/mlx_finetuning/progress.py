@@ -17,6 +17,8 @@ class Step:
     """Units finished and expected; `total` 0 means that the length is unknown."""
     detail: str = ""
     """A short Japanese remark: 「損失 1.234」."""
+    remaining_s: float | None = None
+    """Seconds left of the stage, where the reporter knows better than its listener."""
 
 
 Progress = Callable[[Step], None]

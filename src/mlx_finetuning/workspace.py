@@ -156,6 +156,10 @@ class Workspace:
     def logs(self) -> Path:
         return self.root / "logs"
 
+    def job(self, name: str) -> JobPaths:
+        """The folder of a job that belongs to no run."""
+        return JobPaths(self.logs / "jobs" / checked_name("ジョブ", name))
+
     @property
     def device_lock(self) -> Path:
         return self.logs / "device.lock"

@@ -1,0 +1,24 @@
+"""What a worker can do: one module per kind of job, each with `run(context) -> dict`.
+
+Tasks compose stage packages (an export that is verified against MLX, an evaluation that reads a
+dataset); only the worker imports them. Does not launch or queue anything.
+"""
+
+from __future__ import annotations
+
+import importlib
+from collections.abc import Callable
+from typing import Any, cast
+
+from mlx_finetuning.tasks.context import TaskContext
+
+Task = Callable[[TaskContext], dict[str, Any]]
+
+KINDS = ("train", "evaluate", "export", "verify", "generate", "build_model")
+
+
+def load(kind: str) -> Task:
+    """The `run` function of `tasks/<kind>.py`; imports what that task needs, and no other's."""
+    if kind not in KINDS:
+        raise ValueError(f"unknown kind of job: {kind}")
+    return cast(Task, importlib.import_module(f"{__name__}.{kind}").run)

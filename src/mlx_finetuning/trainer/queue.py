@@ -1,0 +1,63 @@
+"""One job at a time works on the device; the others wait, the oldest first.
+
+A waiting worker takes the device's lock when it is free and no older living job waits. Both are
+judged by locks, so a killed worker holds nobody up. Nothing heavy is loaded while waiting.
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Iterator
+
+from mlx_finetuning import files
+from mlx_finetuning.errors import StudioError
+from mlx_finetuning.trainer import status
+from mlx_finetuning.workspace import JobPaths, Workspace
+
+POLL_S = 0.2
+
+
+def wait_for_turn(
+    workspace: Workspace, paths: JobPaths, while_waiting: Callable[[], None]
+) -> files.FileLock:
+    """The device's lock, held, once it is this job's turn.
+
+    `while_waiting` is called between looks and may raise to give up.
+    """
+    mine = _rank(paths, status.on_disk(paths))
+    lock = files.FileLock(workspace.device_lock)
+    while True:
+        if not files.is_locked(lock.path) and not _is_behind(workspace, mine) and lock.acquire():
+            return lock
+        while_waiting()
+        time.sleep(POLL_S)
+
+
+def _rank(paths: JobPaths, of: status.JobStatus) -> tuple[str, str]:
+    # The folder settles ties, so that two jobs never wait for each other.
+    return of.created_at, str(paths.folder)
+
+
+def _is_behind(workspace: Workspace, mine: tuple[str, str]) -> bool:
+    return any(rank < mine for rank in _waiting(workspace))
+
+
+def _waiting(workspace: Workspace) -> Iterator[tuple[str, str]]:
+    for paths in job_folders(workspace):
+        # Looking at the lock first keeps this cheap with hundreds of finished jobs.
+        if not files.is_locked(paths.lock):
+            continue
+        try:
+            current = status.read(paths)
+        except (StudioError, FileNotFoundError):
+            continue
+        if current.state == "queued":
+            yield _rank(paths, current)
+
+
+def job_folders(workspace: Workspace) -> Iterator[JobPaths]:
+    """Every job of the workspace: runs, their later jobs, and jobs without a run."""
+    for pattern in ("experiments/*/", "experiments/*/jobs/*/", "logs/jobs/*/"):
+        for folder in workspace.root.glob(pattern):
+            if not folder.name.startswith(files.TEMPORARY_PREFIX):
+                yield JobPaths(folder)

@@ -1,0 +1,108 @@
+"""A job's state: what `status.json` says, corrected by whether its worker lives.
+
+Liveness is judged by the worker's lock alone, never by a process id: after SIGKILL an unreaped
+child still answers signals, while an inherited `flock` frees at once. Only reads.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import time
+from dataclasses import dataclass
+from typing import Any
+
+from mlx_finetuning import files
+from mlx_finetuning.errors import RecordDamaged
+from mlx_finetuning.workspace import JobPaths
+
+STALLED_AFTER_S = 60.0
+
+STATES_JA = {
+    "queued": "順番待ち",
+    "running": "実行中",
+    "stopping": "停止処理中",
+    "done": "完了",
+    "failed": "失敗",
+    "cancelled": "停止",
+    "interrupted": "中断",
+    "stalled": "応答なし",
+    "damaged": "破損",
+    "newer": "新しい版の記録",
+}
+ON_DISK = ("queued", "running", "stopping", "done", "failed", "cancelled")
+LIVING = ("queued", "running", "stopping", "stalled")
+
+
+@dataclass(frozen=True)
+class JobStatus:
+    """`status.json`, or what is derived from it. Times of day are ISO 8601 in UTC."""
+
+    state: str
+    stage: str = ""
+    done: int = 0
+    total: int = 0
+    detail: str = ""
+    created_at: str = ""
+    started_at: str = ""
+    ended_at: str = ""
+    elapsed_s: float = 0.0
+    """Seconds since the job left the queue."""
+    remaining_s: float | None = None
+    """Seconds the current stage is expected to take yet."""
+    heartbeat_s: float = 0.0
+    """The worker's last sign of life on the machine's monotonic clock."""
+    error: dict[str, Any] | None = None
+
+    @property
+    def is_living(self) -> bool:
+        return self.state in LIVING
+
+
+def read(paths: JobPaths) -> JobStatus:
+    """The job's state, with `interrupted`, `stopping` and `stalled` derived.
+
+    Raises FileNotFoundError, RecordDamaged, NewerSchema.
+    """
+    status = on_disk(paths)
+    if not status.is_living:
+        return status
+    if not files.is_locked(paths.lock):
+        # The worker may have ended well between the two looks: the file is final only now.
+        status = on_disk(paths)
+        return dataclasses.replace(status, state="interrupted") if status.is_living else status
+    if paths.stop_request.exists():
+        return dataclasses.replace(status, state="stopping")
+    if time.monotonic() - status.heartbeat_s > STALLED_AFTER_S:
+        return dataclasses.replace(status, state="stalled")
+    return status
+
+
+def on_disk(paths: JobPaths) -> JobStatus:
+    """`status.json` as it was written. Raises FileNotFoundError, RecordDamaged, NewerSchema."""
+    record = files.read_json(paths.status)
+    try:
+        return _checked(record)
+    except (KeyError, TypeError, ValueError) as error:
+        raise RecordDamaged(path=str(paths.status)) from error
+
+
+def _checked(record: dict[str, Any]) -> JobStatus:
+    if record["state"] not in ON_DISK:
+        raise ValueError(record["state"])
+    error = record["error"]
+    if error is not None and not isinstance(error, dict):
+        raise TypeError(error)
+    remaining = record["remaining_s"]
+    return JobStatus(
+        state=record["state"],
+        done=int(record["done"]),
+        total=int(record["total"]),
+        elapsed_s=float(record["elapsed_s"]),
+        remaining_s=None if remaining is None else float(remaining),
+        heartbeat_s=float(record["heartbeat_s"]),
+        error=error,
+        **{key: str(record[key]) for key in _TEXTS},
+    )
+
+
+_TEXTS = ("stage", "detail", "created_at", "started_at", "ended_at")

@@ -1,0 +1,97 @@
+"""`python -m mlx_finetuning.worker FOLDER --lock-fd N`: does one job and ends.
+
+Started by `trainer.jobs`, in a session of its own. Waits for the device, runs the task, writes
+the result and the last status. The one broad `except` of this process is here.
+"""
+
+from __future__ import annotations
+
+import argparse
+import contextlib
+import os
+import signal
+import sys
+import traceback
+from pathlib import Path
+from types import FrameType
+from typing import Any
+
+from mlx_finetuning import files, tasks
+from mlx_finetuning.errors import Interrupted, StudioError, UnexpectedError
+from mlx_finetuning.tasks.context import TaskContext
+from mlx_finetuning.trainer import jobs, queue
+from mlx_finetuning.trainer.reporting import Reporter
+from mlx_finetuning.workspace import JobPaths, Workspace
+
+
+def main(arguments: list[str] | None = None) -> int:
+    """Exit status 0 for a finished or cancelled job, 1 for a failed one."""
+    options = _parse(arguments)
+    os.umask(0o077)
+    paths = JobPaths(options.folder)
+    # Kept for the life of the process: the lock is what says that this job's worker lives.
+    lock = files.FileLock(paths.lock)
+    lock.adopt(options.lock_fd)
+    reporter = Reporter(paths)
+    _stop_on_signals(reporter)
+    try:
+        _work(paths, reporter)
+    except Interrupted:
+        reporter.finish("cancelled")
+    except StudioError as error:
+        traceback.print_exc()
+        reporter.finish("failed", error)
+        return 1
+    except Exception as error:
+        traceback.print_exc()
+        reporter.finish("failed", _unexpected(error, paths))
+        return 1
+    else:
+        reporter.finish("done")
+    return 0
+
+
+def _parse(arguments: list[str] | None) -> argparse.Namespace:
+    parser = argparse.ArgumentParser(prog="mlx_finetuning.worker")
+    parser.add_argument("folder", type=Path)
+    parser.add_argument("--lock-fd", type=int, required=True)
+    return parser.parse_args(arguments)
+
+
+def _stop_on_signals(reporter: Reporter) -> None:
+    def ask(number: int, frame: FrameType | None) -> None:
+        reporter.stop_asked = True
+
+    signal.signal(signal.SIGTERM, ask)
+    signal.signal(signal.SIGINT, ask)
+
+
+def _work(paths: JobPaths, reporter: Reporter) -> None:
+    job = jobs.read_job(paths)
+    workspace = Workspace(Path(job.workspace))
+    device = queue.wait_for_turn(workspace, paths, reporter.wait_in_queue)
+    try:
+        reporter.start()
+        _preload_blas()
+        context = TaskContext(
+            workspace, paths, job.run_id, job.config, reporter.progress, reporter.event
+        )
+        files.write_json(paths.result, tasks.load(job.kind)(context))
+    finally:
+        device.release()
+
+
+def _preload_blas() -> None:
+    with contextlib.suppress(ImportError):
+        from mlx_finetuning.utils import blas
+
+        blas.preload()
+
+
+def _unexpected(error: Exception, paths: JobPaths) -> StudioError:
+    data: dict[str, Any] = {"kind": type(error).__name__, "reason": str(error)}
+    return UnexpectedError(**data, log=str(paths.log))
+
+
+if __name__ == "__main__":
+    sys.exit(main())
