@@ -1,0 +1,136 @@
+"""A fast BLAS for MLX on Linux, and what matrix products cost with it.
+
+MLX's Linux wheel links the reference BLAS, which is some thirty times slower than OpenBLAS. Symbols
+that are global before MLX is loaded win, so `preload` opens OpenBLAS first. On macOS MLX uses
+Accelerate and Metal, and nothing is to be done. Installs nothing; `setup.sh` does.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import ctypes
+import functools
+import json
+import os
+import subprocess
+import sys
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Literal
+
+OVERRIDE = "MLX_FINETUNING_BLAS"
+"""A library to load instead; `off` keeps the wheel's reference BLAS."""
+
+# Names the loader knows: Fedora's threaded build first, then Debian's, Arch's and openSUSE's.
+_NAMES = ("libopenblasp.so.0", "libopenblas.so.0", "libopenblaso.so.0", "libopenblas.so")
+# Places outside the loader's list: Debian without its alternative link, hand-built, conda.
+_PLACES = (
+    "/usr/lib/*-linux-gnu/openblas-*/libopenblas.so.0",
+    "/usr/local/lib*/libopenblas.so*",
+    "/opt/OpenBLAS/lib/libopenblas.so*",
+)
+
+State = Literal["loaded", "absent", "unusable", "too_late", "off", "not_needed"]
+
+
+@dataclass(frozen=True)
+class BlasInfo:
+    state: State
+    """`too_late`: MLX was imported first and keeps the BLAS it has."""
+    description: str = ""
+    """Name and version of the loaded library, or the path that could not be used."""
+
+
+@dataclass(frozen=True)
+class Measurement:
+    device: str
+    """MLX's default device: `cpu` or `gpu`."""
+    gflops: float
+    """10**9 floating-point operations a second of a float32 matrix product."""
+
+
+@functools.cache
+def preload() -> BlasInfo:
+    """Make OpenBLAS's symbols win over MLX's own. Call before anything imports `mlx.core`.
+
+    Never raises: without OpenBLAS everything works, only slower. Repeated calls change nothing.
+    """
+    if sys.platform != "linux":
+        return BlasInfo("not_needed")
+    wanted = os.environ.get(OVERRIDE, "").strip()
+    if wanted == "off":
+        return BlasInfo("off")
+    if "mlx.core" in sys.modules:
+        return BlasInfo("too_late")
+    for candidate in [wanted] if wanted else _candidates():
+        description = _open(candidate)
+        if description is not None:
+            return BlasInfo("loaded", description)
+    return BlasInfo("unusable", wanted) if wanted else BlasInfo("absent")
+
+
+def measure(with_preload: bool = True, timeout_s: float = 60.0) -> Measurement | None:
+    """The speed that MLX reaches in a process of its own, or None if it cannot run there.
+
+    `with_preload=False` measures the BLAS that MLX brings along.
+    """
+    environment = {**os.environ, **({} if with_preload else {OVERRIDE: "off"})}
+    try:
+        done = subprocess.run(
+            [sys.executable, "-c", _PROBE],
+            env=environment,
+            capture_output=True,
+            timeout=timeout_s,
+            check=True,
+        )
+        result = json.loads(done.stdout)
+    except (OSError, subprocess.SubprocessError, ValueError):
+        return None
+    return Measurement(str(result["device"]), float(result["gflops"]))
+
+
+# 1024 is large enough to keep all cores busy; the reference BLAS needs 0.3 s for it.
+_PROBE = """
+from mlx_finetuning.utils import blas
+blas.preload()
+import json, time
+import mlx.core as mx
+size = 1024
+a = mx.random.normal((size, size))
+mx.eval(a @ a)
+best = float("inf")
+start = time.perf_counter()
+while time.perf_counter() - start < 0.6:
+    begin = time.perf_counter()
+    mx.eval(a @ a)
+    best = min(best, time.perf_counter() - begin)
+print(json.dumps({"device": mx.default_device().type.name, "gflops": 2 * size**3 / best / 1e9}))
+"""
+
+
+def _candidates() -> Iterator[str]:
+    yield from _NAMES
+    conda = os.environ.get("CONDA_PREFIX")
+    if conda:
+        yield str(Path(conda) / "lib" / "libopenblas.so")
+    for pattern in _PLACES:
+        yield from sorted(str(path) for path in Path("/").glob(pattern.lstrip("/")))
+
+
+def _open(name: str) -> str | None:
+    """Load `name` for the whole process and describe it; None if it is no LP64 CBLAS."""
+    with contextlib.suppress(OSError):
+        # Looked at privately first: a library that lacks the symbols must not become global.
+        if not hasattr(ctypes.CDLL(name), "cblas_sgemm"):
+            return None
+        return _description(ctypes.CDLL(name, mode=ctypes.RTLD_GLOBAL), name)
+    return None
+
+
+def _description(library: ctypes.CDLL, name: str) -> str:
+    if not hasattr(library, "openblas_get_config"):
+        return Path(name).name
+    library.openblas_get_config.restype = ctypes.c_char_p
+    config = library.openblas_get_config().decode("ascii", "replace")
+    return " ".join(config.split()[:2])
