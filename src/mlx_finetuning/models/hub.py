@@ -41,7 +41,7 @@ TIMEOUT_S = 20.0
 ATTEMPTS = 3
 """Tries in a row without a new byte before a transfer is given up."""
 RETRY_PAUSE_S = 1.0
-_CHUNK = 1 << 20
+_BLOCK = 1 << 20
 
 
 @dataclass(frozen=True)
@@ -150,7 +150,7 @@ def _transfer(
         # A server that ignores Range sends the whole file again.
         mode = "ab" if response.status_code == 206 else "wb"
         with disk_errors(part), part.open(mode) as stream:
-            _write(response.iter_bytes(_CHUNK), stream, file, model, received)
+            _write(response.iter_bytes(), stream, file, model, received)
 
 
 def _write(
@@ -178,7 +178,7 @@ def _matches(path: Path, file: RemoteFile) -> bool:
     else:
         return path.stat().st_size == file.size
     with path.open("rb") as stream:
-        while block := stream.read(_CHUNK):
+        while block := stream.read(_BLOCK):
             digest.update(block)
     return digest.hexdigest() == expected
 
@@ -192,6 +192,7 @@ def _library() -> Any:
     # Its telemetry asks the public hub for a list of tools, whatever HF_ENDPOINT says.
     os.environ.setdefault("HF_HUB_DISABLE_TELEMETRY", "1")
     import huggingface_hub
+    import huggingface_hub.errors
     import huggingface_hub.utils
 
     return huggingface_hub
