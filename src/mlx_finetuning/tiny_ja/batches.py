@@ -1,0 +1,98 @@
+"""Pre-training batches: generated conversations, tokenized and packed into rows of one length.
+
+A stream depends on the seed alone: not on the number of processes, not on where it was resumed.
+"""
+
+from __future__ import annotations
+
+import os
+from collections import deque
+from collections.abc import Iterator
+from concurrent.futures import Future, ProcessPoolExecutor
+from dataclasses import dataclass
+from multiprocessing import get_context
+from typing import TYPE_CHECKING
+
+import numpy as np
+from numpy.typing import NDArray
+
+from mlx_finetuning.tiny_ja.conversations import conversations
+from mlx_finetuning.tiny_ja.tokenizer import PAD, ConversationEncoder
+
+if TYPE_CHECKING:
+    from tokenizers import Tokenizer
+
+CONVERSATIONS_PER_SHARD = 4000
+
+
+@dataclass(frozen=True)
+class Rows:
+    tokens: NDArray[np.uint16]
+    """[rows, length]; unused ends hold the pad token."""
+    written: NDArray[np.bool_]
+    """[rows, length]: the assistant wrote this token."""
+
+
+def pack(encoded: list[tuple[list[int], list[bool]]], length: int) -> Rows:
+    """Whole conversations into rows of `length` tokens, in order, a new row where one won't fit."""
+    ids: list[list[int]] = [[]]
+    written: list[list[bool]] = [[]]
+    for tokens, spoken in encoded:
+        if len(tokens) > length:
+            continue
+        if len(ids[-1]) + len(tokens) > length:
+            ids.append([])
+            written.append([])
+        ids[-1] += tokens
+        written[-1] += spoken
+    rows = Rows(np.full((len(ids), length), PAD, np.uint16), np.zeros((len(ids), length), np.bool_))
+    for row, (tokens, spoken) in enumerate(zip(ids, written, strict=True)):
+        rows.tokens[row, : len(tokens)] = tokens
+        rows.written[row, : len(spoken)] = spoken
+    return rows
+
+
+def shard(tokenizer_json: str, seed: int, index: int, length: int) -> Rows:
+    """The `index`-th piece of the stream of `seed`. The last, short row is dropped."""
+    from tokenizers import Tokenizer
+
+    encoder = ConversationEncoder(Tokenizer.from_str(tokenizer_json))
+    made = conversations(seed * 1_000_003 + index, CONVERSATIONS_PER_SHARD)
+    rows = pack(encoder.encode(made), length)
+    return Rows(rows.tokens[:-1], rows.written[:-1])
+
+
+def stream(
+    tokenizer: Tokenizer, seed: int, rows: int, length: int, skip: int = 0
+) -> Iterator[Rows]:
+    """Batches of `rows` rows without end, the first `skip` left out; made in other processes."""
+    left = Rows(np.empty((0, length), np.uint16), np.empty((0, length), np.bool_))
+    for made in _shards(tokenizer.to_str(), seed, length):
+        piece = Rows(
+            np.concatenate([left.tokens, made.tokens]),
+            np.concatenate([left.written, made.written]),
+        )
+        full = len(piece.tokens) // rows * rows
+        for start in range(0, full, rows):
+            if skip:
+                skip -= 1
+                continue
+            yield Rows(piece.tokens[start : start + rows], piece.written[start : start + rows])
+        left = Rows(piece.tokens[full:], piece.written[full:])
+
+
+def _shards(tokenizer_json: str, seed: int, length: int) -> Iterator[Rows]:
+    # Spawned, because a forked child of a process that runs MLX or OpenMP threads can hang.
+    workers = max(1, min(8, (os.cpu_count() or 2) - 1))
+    with ProcessPoolExecutor(workers, mp_context=get_context("spawn")) as pool:
+        waiting: deque[Future[Rows]] = deque()
+        index = 0
+        try:
+            while True:
+                while len(waiting) < 2 * workers:
+                    waiting.append(pool.submit(shard, tokenizer_json, seed, index, length))
+                    index += 1
+                yield waiting.popleft().result()
+        finally:
+            for future in waiting:
+                future.cancel()

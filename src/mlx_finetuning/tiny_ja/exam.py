@@ -1,0 +1,35 @@
+"""What tiny-ja should be able to do, as conversations it never trained on, kind by kind."""
+
+from __future__ import annotations
+
+from random import Random
+
+from mlx_finetuning.tiny_ja import conversations as made
+from mlx_finetuning.tiny_ja.conversations import Conversation, Fact, assistant, user
+
+EXAM_SEED = 7
+
+
+def exam(size: int = 256) -> dict[str, list[Conversation]]:
+    """`size` conversations of each kind; only the last answer of each is judged."""
+    rng = Random(EXAM_SEED)
+    facts = made.world()
+    return {
+        "recall": [_asked(rng.choice(facts), rng, held_out=False) for _ in range(size)],
+        "recall_new_wording": [_asked(rng.choice(facts), rng, held_out=True) for _ in range(size)],
+        "reading": [made.reading(rng) for _ in range(size)],
+        "unknown": [made.unknown(rng) for _ in range(size)],
+        "repeating": [made.repeating(rng) for _ in range(size)],
+        "extracting": [made.extracting(rng) for _ in range(size)],
+        "general": [made.general_knowledge(rng) for _ in range(size)],
+    }
+
+
+def _asked(fact: Fact, rng: Random, held_out: bool) -> Conversation:
+    fitting = [
+        question
+        for question in fact.phrasings()
+        if made.is_held_out(question, fact.answer) == held_out
+    ]
+    question = rng.choice(fitting) if fitting else fact.question(rng)
+    return [user(question), assistant(fact.answer)]
