@@ -7,7 +7,6 @@ the result and the last status. The one broad `except` of this process is here.
 from __future__ import annotations
 
 import argparse
-import contextlib
 import os
 import signal
 import sys
@@ -82,10 +81,9 @@ def _work(paths: JobPaths, reporter: Reporter) -> None:
 
 
 def _preload_blas() -> None:
-    with contextlib.suppress(ImportError):
-        from mlx_finetuning.utils import blas
+    from mlx_finetuning.utils import blas
 
-        blas.preload()
+    blas.preload()
 
 
 def _unexpected(error: Exception, paths: JobPaths) -> StudioError:

@@ -1,0 +1,30 @@
+"""The process in which `python -m mlx_lm …` runs as it is, with two things around it.
+
+OpenBLAS is loaded before MLX, and the process ends when its standard input closes: the worker
+holds the other end, so a killed worker leaves no training behind. Changes nothing in mlx-lm.
+"""
+
+from __future__ import annotations
+
+import os
+import runpy
+import sys
+import threading
+
+from mlx_finetuning.utils import blas
+
+
+def main() -> None:
+    threading.Thread(target=_end_with_parent, daemon=True).start()
+    blas.preload()
+    runpy.run_module("mlx_lm", run_name="__main__", alter_sys=True)
+
+
+def _end_with_parent() -> None:
+    while os.read(sys.__stdin__.fileno() if sys.__stdin__ else 0, 1024):
+        pass
+    os._exit(1)
+
+
+if __name__ == "__main__":
+    main()

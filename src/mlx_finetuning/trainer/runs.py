@@ -1,0 +1,231 @@
+"""Runs: one training job each, with what was trained on what, and the jobs that came later.
+
+`experiment.json` is written once, with the folder. Records that are damaged or of a newer version
+are shown as such and never rewritten; the rest of the run stays readable.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import hashlib
+import importlib.metadata
+import platform
+import re
+import secrets
+from collections.abc import Iterator
+from dataclasses import dataclass, field
+from datetime import datetime
+from pathlib import Path
+from typing import Any
+
+from mlx_finetuning import __version__, files
+from mlx_finetuning.config import TrainConfig, as_dict
+from mlx_finetuning.errors import (
+    NewerSchema,
+    RecordDamaged,
+    RunIsSimulated,
+    RunNotFound,
+    RunNotReady,
+)
+from mlx_finetuning.trainer import jobs, status
+from mlx_finetuning.trainer.jobs import Job
+from mlx_finetuning.trainer.status import STATES_JA, JobStatus
+from mlx_finetuning.workspace import DatasetPaths, JobPaths, RunPaths, Workspace
+
+_SLUG_LENGTH = 40
+_RECENT = 5
+
+
+@dataclass(frozen=True)
+class Run:
+    """A run as its folder shows it."""
+
+    run_id: str
+    status: JobStatus
+    """`state` is `damaged` or `newer` where `status.json` cannot be used."""
+    model: str = ""
+    model_folder: str = ""
+    dataset: str = ""
+    engine: str = ""
+    created_at: str = ""
+    dataset_sha256: str = ""
+    versions: dict[str, str] = field(default_factory=dict)
+    problems: tuple[str, ...] = ()
+    """Records that cannot be read."""
+
+    @property
+    def simulated(self) -> bool:
+        return self.engine == "simulation"
+
+    @property
+    def state_ja(self) -> str:
+        label = STATES_JA["damaged" if self.problems else self.status.state]
+        return f"{label}（シミュレーション）" if self.simulated else label
+
+
+@dataclass(frozen=True)
+class LaterJob:
+    """An evaluation, export or conversation of a run."""
+
+    name: str
+    kind: str
+    status: JobStatus
+
+
+def new_id(model: str) -> str:
+    """`YYYYMMDD-HHMMSS-<model slug>-<4 hex>`."""
+    slug = re.sub(r"[^a-z0-9]+", "-", model.rsplit("/", 1)[-1].lower()).strip("-")
+    slug = slug[:_SLUG_LENGTH].strip("-") or "model"
+    stamp = datetime.now().strftime("%Y%m%d-%H%M%S")
+    return f"{stamp}-{slug}-{secrets.token_hex(2)}"
+
+
+def start(workspace: Workspace, config: TrainConfig, model_folder: Path | None) -> str:
+    """Create the run's folder and start its worker; returns the run's id. Raises DiskFull.
+
+    Model, dataset and settings are checked by the caller; a simulated run has no model folder.
+    """
+    run_id = new_id(config.model)
+    record = _record(workspace, run_id, config, model_folder)
+
+    def add_files(folder: Path) -> None:
+        draft = RunPaths(folder)
+        files.write_json(draft.experiment, record)
+        files.write_text(draft.config, _as_yaml(config))
+
+    job = Job("train", str(workspace.root), run_id, as_dict(config))
+    jobs.launch(workspace.run(run_id), job, add_files)
+    return run_id
+
+
+def list_runs(workspace: Workspace) -> list[Run]:
+    """All runs, the newest first."""
+    folders = workspace.experiments.glob("*/") if workspace.experiments.is_dir() else ()
+    names = (folder.name for folder in folders if not folder.name.startswith("."))
+    return [_read(RunPaths(workspace.experiments / name)) for name in sorted(names, reverse=True)]
+
+
+def show(workspace: Workspace, run_id: str) -> Run:
+    """Raises RunNotFound, InvalidName."""
+    paths = workspace.run(run_id)
+    if not paths.folder.is_dir():
+        recent = [run.run_id for run in list_runs(workspace)[:_RECENT]]
+        raise RunNotFound(run_id=run_id, recent=recent)
+    return _read(paths)
+
+
+def metrics(workspace: Workspace, run_id: str) -> list[dict[str, Any]]:
+    """The run's whole metrics lines so far. Raises RunNotFound."""
+    show(workspace, run_id)
+    return list(files.read_lines(workspace.run(run_id).metrics))
+
+
+def later_jobs(workspace: Workspace, run_id: str) -> list[LaterJob]:
+    """The run's evaluations, exports and conversations, the newest first."""
+    return sorted(_later_jobs(workspace.run(run_id)), key=lambda job: job.name, reverse=True)
+
+
+def start_later_job(
+    workspace: Workspace, run_id: str, kind: str, settings: dict[str, Any]
+) -> JobPaths:
+    """Start a job on what the run trained. Raises RunNotFound, RunIsSimulated, RunNotReady."""
+    require_trained(workspace, run_id)
+    paths = workspace.run(run_id).later_job(jobs.new_name(kind))
+    jobs.launch(paths, Job(kind, str(workspace.root), run_id, settings))
+    return paths
+
+
+def require_trained(workspace: Workspace, run_id: str) -> Run:
+    """The run, if it left an adapter. Raises RunNotFound, RunIsSimulated, RunNotReady."""
+    run = show(workspace, run_id)
+    if run.simulated:
+        raise RunIsSimulated(run_id=run_id)
+    if run.status.is_living or not workspace.adapter(run_id).weights.exists():
+        raise RunNotReady(run_id=run_id, state=run.state_ja)
+    return run
+
+
+def dataset_hash(dataset: DatasetPaths) -> str:
+    """SHA-256 over the splits, so that a run can tell whether its dataset has changed since."""
+    digest = hashlib.sha256()
+    for path in (dataset.train, dataset.valid, dataset.test):
+        content = path.read_bytes() if path.exists() else b""
+        digest.update(f"{path.name}:{len(content)}\n".encode())
+        digest.update(content)
+    return digest.hexdigest()
+
+
+def _record(
+    workspace: Workspace, run_id: str, config: TrainConfig, model_folder: Path | None
+) -> dict[str, Any]:
+    return {
+        "run_id": run_id,
+        "model": config.model,
+        "model_folder": "" if model_folder is None else str(model_folder),
+        "dataset": config.dataset,
+        "engine": config.engine,
+        "simulated": config.engine == "simulation",
+        "created_at": jobs.now(),
+        "dataset_sha256": dataset_hash(workspace.dataset(config.dataset)),
+        "versions": _versions(),
+    }
+
+
+def _versions() -> dict[str, str]:
+    found = {"mlx-finetuning": __version__, "python": platform.python_version()}
+    for package in ("mlx", "mlx-lm", "transformers"):
+        try:
+            found[package] = importlib.metadata.version(package)
+        except importlib.metadata.PackageNotFoundError:
+            continue
+    return {**found, "platform": f"{platform.system()} {platform.machine()}"}
+
+
+def _as_yaml(config: TrainConfig) -> str:
+    import yaml
+
+    return yaml.safe_dump(as_dict(config), allow_unicode=True, sort_keys=False)
+
+
+def _read(paths: RunPaths) -> Run:
+    current, problems = _status(paths)
+    try:
+        record = files.read_json(paths.experiment)
+    except (FileNotFoundError, RecordDamaged):
+        return Run(paths.folder.name, current, problems=(*problems, paths.experiment.name))
+    except NewerSchema:
+        return Run(paths.folder.name, dataclasses.replace(current, state="newer"))
+    versions = record.get("versions")
+    return Run(
+        paths.folder.name,
+        current,
+        model=str(record.get("model", "")),
+        model_folder=str(record.get("model_folder", "")),
+        dataset=str(record.get("dataset", "")),
+        engine=str(record.get("engine", "")),
+        created_at=str(record.get("created_at", "")),
+        dataset_sha256=str(record.get("dataset_sha256", "")),
+        versions=versions if isinstance(versions, dict) else {},
+        problems=problems,
+    )
+
+
+def _status(paths: JobPaths) -> tuple[JobStatus, tuple[str, ...]]:
+    try:
+        return status.read(paths), ()
+    except NewerSchema:
+        return JobStatus("newer"), ()
+    except (FileNotFoundError, RecordDamaged):
+        return JobStatus("damaged"), (paths.status.name,)
+
+
+def _later_jobs(run: RunPaths) -> Iterator[LaterJob]:
+    for folder in run.jobs.glob("*/") if run.jobs.is_dir() else ():
+        paths = JobPaths(folder)
+        if folder.name.startswith("."):
+            continue
+        try:
+            kind = jobs.read_job(paths).kind
+        except (FileNotFoundError, RecordDamaged, NewerSchema):
+            kind = ""
+        yield LaterJob(folder.name, kind, _status(paths)[0])
