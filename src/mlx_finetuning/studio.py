@@ -1,0 +1,249 @@
+"""The application as CLI and UI see it: every action on a workspace, and no presentation.
+
+What loads MLX or takes long becomes a job in a worker process; the methods here follow it and
+return its result, or raise the error it ended with. Importing this module loads nothing heavy.
+"""
+
+from __future__ import annotations
+
+import contextlib
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from mlx_finetuning import config, files
+from mlx_finetuning.config import (
+    EvaluateConfig,
+    ExportConfig,
+    GenerateConfig,
+    PrepareConfig,
+    TrainConfig,
+    as_dict,
+)
+from mlx_finetuning.errors import DatasetNotFound, InvalidSettings, ModelNotFound, StudioError
+from mlx_finetuning.progress import Progress, silent
+from mlx_finetuning.trainer import jobs, runs
+from mlx_finetuning.trainer.runs import LaterJob, Run
+from mlx_finetuning.workspace import DatasetPaths, Workspace
+
+if TYPE_CHECKING:
+    from mlx_finetuning.data_processor import DatasetSummary, Inspection
+    from mlx_finetuning.models import CatalogueEntry, InstalledModel
+
+ANSWER_ENGINES = ("mlx", "gguf")
+
+
+@dataclass(frozen=True)
+class DatasetEntry:
+    """A dataset of the workspace."""
+
+    name: str
+    manifest: dict[str, Any] | None
+    """`dataset.json`; None where it cannot be read."""
+
+
+class Studio:
+    """All actions on one workspace. Holds no state of its own: everything is on disk."""
+
+    def __init__(self, workspace: Workspace) -> None:
+        self.workspace = workspace
+
+    # --- data ----------------------------------------------------------------------------
+
+    def inspect_data(
+        self, source: Path, encoding: str = "auto", mapping: Mapping[str, str] | None = None
+    ) -> Inspection:
+        """What a source file holds, without writing anything. Raises DataError."""
+        from mlx_finetuning import data_processor
+
+        return data_processor.inspect(source, encoding, mapping)
+
+    def prepare_data(
+        self,
+        source: Path,
+        name: str,
+        settings: PrepareConfig | None = None,
+        mapping: Mapping[str, str] | None = None,
+        *,
+        replace: bool = False,
+        progress: Progress = silent,
+    ) -> DatasetSummary:
+        """Write the dataset `name` from a source file. Raises DataError, InvalidName, DiskFull."""
+        from mlx_finetuning import data_processor
+
+        paths = self.workspace.dataset(name)
+        checked = config.load(PrepareConfig, as_dict(settings or PrepareConfig()))
+        return data_processor.prepare(
+            source, name, paths, checked, mapping, progress, replace=replace
+        )
+
+    def datasets(self) -> list[DatasetEntry]:
+        """All datasets by name; one with a damaged manifest is listed too."""
+        folder = self.workspace.datasets
+        found = folder.iterdir() if folder.is_dir() else ()
+        names = (path.name for path in found if path.is_dir() and not path.name.startswith("."))
+        return [self._dataset_entry(name) for name in sorted(names)]
+
+    def _dataset_entry(self, name: str) -> DatasetEntry:
+        paths = DatasetPaths(self.workspace.datasets / name)
+        try:
+            return DatasetEntry(name, files.read_json(paths.manifest))
+        except (StudioError, FileNotFoundError):
+            return DatasetEntry(name, None)
+
+    # --- training ------------------------------------------------------------------------
+
+    def start_training(self, settings: TrainConfig) -> str:
+        """Start a run in the background and return its id; it queues if the device is busy.
+
+        Everything is checked before anything is written. Raises InvalidSettings,
+        DatasetNotFound, ModelError, DiskFull.
+        """
+        checked = config.load(TrainConfig, as_dict(settings))
+        self._require_dataset(checked.dataset)
+        if checked.engine == "simulation":
+            return runs.start(self.workspace, checked, model_folder=None)
+        from mlx_finetuning import models
+
+        return runs.start(self.workspace, checked, models.resolve(checked.model, self.workspace))
+
+    def _require_dataset(self, name: str) -> None:
+        if not name:
+            raise InvalidSettings(problems=["dataset: データセットの名前を指定してください。"])
+        if not self.workspace.dataset(name).train.is_file():
+            available = [entry.name for entry in self.datasets()]
+            raise DatasetNotFound(name=name, available=available)
+
+    def runs(self) -> list[Run]:
+        """All runs, the newest first."""
+        return runs.list_runs(self.workspace)
+
+    def run(self, run_id: str) -> Run:
+        """Raises RunNotFound, InvalidName."""
+        return runs.show(self.workspace, run_id)
+
+    def metrics(self, run_id: str) -> list[dict[str, Any]]:
+        """The run's metrics so far, one dictionary per line. Raises RunNotFound."""
+        return runs.metrics(self.workspace, run_id)
+
+    def later_jobs(self, run_id: str) -> list[LaterJob]:
+        """The run's evaluations, exports and conversations, the newest first."""
+        return runs.later_jobs(self.workspace, run_id)
+
+    def report(self, run_id: str) -> dict[str, Any] | None:
+        """The latest evaluation's report, or None. Raises RecordDamaged, NewerSchema."""
+        with contextlib.suppress(FileNotFoundError):
+            return files.read_json(self.workspace.run(run_id).report)
+        return None
+
+    def watch(self, run_id: str, progress: Progress, *, stops: bool = False) -> dict[str, Any]:
+        """Follow a run until it ends; returns its result or raises the error it ended with.
+
+        With `stops`, Ctrl-C (or Interrupted from `progress`) stops the run cleanly; without, it
+        only ends the watching.
+        """
+        self.run(run_id)
+        return jobs.follow(self.workspace.run(run_id), progress, stops=stops)
+
+    def stop(self, run_id: str) -> Run:
+        """Ask a run to stop and return at once; a run that has ended stays as it is."""
+        run = self.run(run_id)
+        if run.status.is_living:
+            jobs.request_stop(self.workspace.run(run_id))
+        return self.run(run_id)
+
+    # --- what a run trained --------------------------------------------------------------
+
+    def evaluate(
+        self, run_id: str, settings: EvaluateConfig | None = None, progress: Progress = silent
+    ) -> dict[str, Any]:
+        """Compare base and tuned model on held-out rows. Raises RunError, Interrupted."""
+        checked = config.load(EvaluateConfig, as_dict(settings or EvaluateConfig()))
+        return self._later(run_id, "evaluate", as_dict(checked), progress)
+
+    def export(
+        self,
+        run_id: str,
+        settings: ExportConfig | None = None,
+        out: Path | None = None,
+        progress: Progress = silent,
+    ) -> dict[str, Any]:
+        """Write the tuned model to one file and verify it. Raises RunError, ExportError."""
+        checked = config.load(ExportConfig, as_dict(settings or ExportConfig()))
+        target = None if out is None else str(out.absolute())
+        return self._later(run_id, "export", {**as_dict(checked), "out": target}, progress)
+
+    def verify(
+        self,
+        path: Path,
+        run_id: str,
+        settings: ExportConfig | None = None,
+        progress: Progress = silent,
+    ) -> dict[str, Any]:
+        """Compare a written model with what the run trained. Raises RunError, ExportError."""
+        tokens = (settings or ExportConfig()).verify_tokens
+        details = {"path": str(path.absolute()), "verify_tokens": tokens}
+        return self._later(run_id, "verify", details, progress)
+
+    def answer(
+        self,
+        run_id: str,
+        messages: Sequence[Mapping[str, str]],
+        settings: GenerateConfig | None = None,
+        *,
+        base: bool = False,
+        engine: str = "mlx",
+        progress: Progress = silent,
+    ) -> dict[str, Any]:
+        """One answer of the tuned model (or its base) to a conversation. Raises RunError."""
+        if engine not in ANSWER_ENGINES:
+            choices = ", ".join(ANSWER_ENGINES)
+            raise InvalidSettings(problems=[f"engine: 「{engine}」は選べません（{choices}）。"])
+        checked = config.load(GenerateConfig, as_dict(settings or GenerateConfig()))
+        details = {
+            **as_dict(checked),
+            "messages": [dict(message) for message in messages],
+            "base": base,
+            "engine": engine,
+        }
+        return self._later(run_id, "generate", details, progress)
+
+    def _later(
+        self, run_id: str, kind: str, details: dict[str, Any], progress: Progress
+    ) -> dict[str, Any]:
+        paths = runs.start_later_job(self.workspace, run_id, kind, details)
+        return jobs.follow(paths, progress)
+
+    # --- base models ---------------------------------------------------------------------
+
+    def models(self) -> list[InstalledModel]:
+        """Base models that can be used now."""
+        from mlx_finetuning import models
+
+        return models.installed(self.workspace)
+
+    def catalogue(self) -> tuple[CatalogueEntry, ...]:
+        """Recommended base models, installed or not."""
+        from mlx_finetuning import models
+
+        return models.catalogue()
+
+    def download_model(self, name: str, progress: Progress = silent) -> Path:
+        """Fetch a model from the hub, or go on with a cut download. Raises ModelError."""
+        from mlx_finetuning import models
+
+        return models.download(name, self.workspace, progress)
+
+    def build_model(
+        self, name: str, settings: Mapping[str, Any] | None = None, progress: Progress = silent
+    ) -> dict[str, Any]:
+        """Make the built-in model again, from nothing. Raises ModelNotFound, Interrupted."""
+        from mlx_finetuning import models
+
+        if name != models.BUILT_IN:
+            raise ModelNotFound(name=name, near=[models.BUILT_IN])
+        paths = self.workspace.job(jobs.new_name("build_model"))
+        job = jobs.Job("build_model", str(self.workspace.root), "", dict(settings or {}))
+        jobs.launch(paths, job)
+        return jobs.follow(paths, progress)
