@@ -1,0 +1,36 @@
+# Each target sets up what it needs, so that any of them works on a fresh clone.
+.PHONY: setup demo test check serve bench requirements
+
+setup:
+	@./setup.sh
+
+demo:
+	@./setup.sh --quiet
+	@.venv/bin/mlx-finetuning demo
+
+test:
+	@./setup.sh --dev --quiet
+	@.venv/bin/python -m pytest
+
+check:
+	@./setup.sh --dev --quiet
+	@.venv/bin/ruff format --check .
+	@.venv/bin/ruff check .
+	@.venv/bin/mypy
+	@.venv/bin/lint-imports
+
+serve:
+	@./setup.sh --quiet
+	@.venv/bin/mlx-finetuning serve
+
+bench:
+	@./setup.sh --quiet
+	@.venv/bin/python benchmarks/startup.py
+
+# Pins for CPython 3.11 to 3.13 on macOS arm64 and Linux x86-64, from pyproject.toml.
+COMPILE = .venv/bin/uv pip compile pyproject.toml --quiet --universal --python-version 3.11 \
+	--no-annotate --custom-compile-command "make requirements"
+requirements:
+	@./setup.sh --dev --quiet
+	$(COMPILE) --output-file requirements.txt
+	$(COMPILE) --extra dev --output-file requirements-dev.txt

@@ -1,0 +1,146 @@
+#!/usr/bin/env bash
+# Makes .venv and installs the pinned packages into it; on Linux also OpenBLAS, when it may.
+# Safe to run again: what is already there is left alone.
+#
+#   ./setup.sh              what the application needs
+#   ./setup.sh --dev        also pytest, ruff, mypy, import-linter
+#   ./setup.sh --quiet      say nothing when there is nothing to do
+#   ./setup.sh --no-system  leave the system's packages alone
+set -euo pipefail
+cd "$(dirname "$0")"
+
+group=app quiet=no system=yes
+for argument in "$@"; do
+    case $argument in
+        --dev) group=dev ;;
+        --quiet) quiet=yes ;;
+        --no-system) system=no ;;
+        *) echo "使い方: ./setup.sh [--dev] [--quiet] [--no-system]" >&2; exit 2 ;;
+    esac
+done
+if [ $group = dev ]; then pins=requirements-dev.txt; else pins=requirements.txt; fi
+
+say() { echo "[準備] $*"; }
+fail() { echo "[準備] エラー: $1" >&2; echo "       次にすること: $2" >&2; exit 1; }
+
+# What was installed, and where: a changed pin or a moved folder installs again.
+fingerprint() { { pwd; cat requirements.txt "$pins" pyproject.toml; } | cksum; }
+stamp() { echo ".venv/.installed-$1"; }
+is_current() { [ -x .venv/bin/python ] && [ "$(cat "$(stamp "$1")" 2>/dev/null)" = "$(fingerprint)" ]; }
+
+as_root() {
+    if [ "$(id -u)" = 0 ]; then "$@"; else sudo -n "$@"; fi
+}
+may_be_root() { [ "$(id -u)" = 0 ] || { command -v sudo >/dev/null && sudo -n true 2>/dev/null; }; }
+
+# --- Python ---------------------------------------------------------------------------------
+
+is_usable_python() {
+    "$1" - >/dev/null 2>&1 <<'PYTHON'
+import platform, sys
+import venv, ensurepip
+assert (3, 11) <= sys.version_info[:2] <= (3, 13)
+assert sys.platform != "darwin" or platform.machine() == "arm64"
+PYTHON
+}
+
+find_python() {
+    local name
+    for name in "${PYTHON:-}" python3.12 python3.13 python3.11 python3 python; do
+        if [ -n "$name" ] && is_usable_python "$name"; then echo "$name"; return; fi
+    done
+    return 1
+}
+
+make_environment() {
+    local python
+    if [ -x .venv/bin/python ]; then
+        is_usable_python .venv/bin/python || fail "今ある .venv のPythonが使えません（3.11〜3.13が必要です）。" \
+            ".venv フォルダを消してから、もう一度 ./setup.sh を実行してください。"
+        return
+    fi
+    if python=$(find_python); then
+        "$python" -m venv .venv
+    elif command -v uv >/dev/null; then
+        uv venv --quiet --seed --python 3.12 .venv
+    elif command -v apt-get >/dev/null; then
+        fail "Python 3.11〜3.13（venv付き）が見つかりません。" "sudo apt-get install python3 python3-venv を実行してください。"
+    else
+        fail "Python 3.11〜3.13 が見つかりません。" \
+            "https://www.python.org/downloads/ から入れるか、brew install python@3.12 を実行してください（Macでは Apple Silicon 版）。"
+    fi
+    say ".venv を作りました（$(.venv/bin/python --version)）。"
+}
+
+# --- packages -------------------------------------------------------------------------------
+
+# uv is several times faster than pip; where it cannot be had, or does not know the local
+# package mirror, pip does the same.
+find_uv() {
+    if command -v uv >/dev/null; then echo uv; return; fi
+    if [ ! -x .venv/bin/uv ]; then
+        .venv/bin/python -m pip install --quiet --disable-pip-version-check \
+            "$(grep '^uv==' requirements-dev.txt)" >/dev/null 2>&1 || return 1
+    fi
+    echo .venv/bin/uv
+}
+
+install_packages() {
+    local uv
+    say "パッケージを入れています（${pins}、数分かかることがあります）…"
+    if uv=$(find_uv) && "$uv" pip install --quiet --python .venv/bin/python -r "$pins" -e . ; then
+        return
+    fi
+    say "uv が使えないため、pip で入れます…"
+    .venv/bin/python -m pip install --quiet --disable-pip-version-check -r "$pins" -e . ||
+        fail "パッケージを入れられませんでした。" "ネットワークの接続を確認して、もう一度実行してください。途中まで入ったものはそのまま使われます。"
+}
+
+# --- OpenBLAS (Linux) -----------------------------------------------------------------------
+
+has_openblas() {
+    .venv/bin/python -c \
+        'import sys; from mlx_finetuning.utils import blas; sys.exit(blas.preload().state != "loaded")'
+}
+
+openblas_command() {
+    if command -v apt-get >/dev/null; then echo "apt-get install -y libopenblas0-pthread"
+    elif command -v dnf >/dev/null; then echo "dnf install -y openblas-threads"
+    elif command -v pacman >/dev/null; then echo "pacman -S --noconfirm openblas"
+    elif command -v zypper >/dev/null; then echo "zypper --non-interactive install libopenblas_pthreads0"
+    fi
+}
+
+install_openblas() {
+    local command
+    command=$(openblas_command)
+    if [ -n "$command" ] && [ $system = yes ] && may_be_root; then
+        say "高速な行列計算ライブラリ OpenBLAS を入れています…"
+        # The first try fails on machines whose package lists were never fetched.
+        # shellcheck disable=SC2086
+        if as_root $command >/dev/null 2>&1 ||
+            { as_root "${command%% *}" update >/dev/null 2>&1 && as_root $command >/dev/null 2>&1; }; then
+            has_openblas && { say "OpenBLAS を入れました。"; return; }
+        fi
+    fi
+    say "足りないもの: OpenBLAS（なくても動きますが、CPUでの学習が10倍ほど遅くなります）"
+    say "  入れるには: sudo ${command:-（お使いのディストリビューションの openblas パッケージ）}"
+}
+
+report_missing() {
+    [ "$(uname)" = Linux ] || return 0
+    has_openblas || install_openblas
+    command -v g++ >/dev/null || say "足りないもの: g++（なくても動きますが、MLXの計算の一部が遅くなります）"
+}
+
+# --------------------------------------------------------------------------------------------
+
+if is_current $group; then
+    [ $quiet = yes ] || say "準備はできています（変更はありません）。"
+else
+    make_environment
+    install_packages
+    report_missing
+    fingerprint > "$(stamp $group)"
+    say "終わりました。次は make demo（お試し）か、.venv/bin/mlx-finetuning doctor（環境の確認）をどうぞ。"
+fi
