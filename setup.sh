@@ -53,12 +53,22 @@ find_python() {
 }
 
 make_environment() {
-    local python
-    if [ -x .venv/bin/python ]; then
-        is_usable_python .venv/bin/python || fail "今ある .venv のPythonが使えません（3.11〜3.13が必要です）。" \
+    if [ -d .venv ]; then
+        is_usable_python .venv/bin/python && { has_pip || .venv/bin/python -m ensurepip >/dev/null; return; }
+        # Only what this script made is thrown away.
+        ls .venv/.installed-* >/dev/null 2>&1 || fail "今ある .venv のPythonが使えません（3.11〜3.13が必要です）。" \
             ".venv フォルダを消してから、もう一度 ./setup.sh を実行してください。"
-        return
+        say "今ある .venv が使えなくなっているため、作り直します。"
+        rm -rf .venv
     fi
+    create_environment
+    say ".venv を作りました（$(.venv/bin/python --version)）。"
+}
+
+has_pip() { .venv/bin/python -m pip --version >/dev/null 2>&1; }
+
+create_environment() {
+    local python
     if python=$(find_python); then
         "$python" -m venv .venv
     elif command -v uv >/dev/null; then
@@ -69,7 +79,6 @@ make_environment() {
         fail "Python 3.11〜3.13 が見つかりません。" \
             "https://www.python.org/downloads/ から入れるか、brew install python@3.12 を実行してください（Macでは Apple Silicon 版）。"
     fi
-    say ".venv を作りました（$(.venv/bin/python --version)）。"
 }
 
 # --- packages -------------------------------------------------------------------------------
@@ -88,10 +97,10 @@ find_uv() {
 install_packages() {
     local uv
     say "パッケージを入れています（${pins}、数分かかることがあります）…"
-    if uv=$(find_uv) && "$uv" pip install --quiet --python .venv/bin/python -r "$pins" -e . ; then
+    if uv=$(find_uv) && "$uv" pip install --quiet --python .venv/bin/python -r "$pins" -e .; then
         return
     fi
-    say "uv が使えないため、pip で入れます…"
+    say "uv では入れられないため、pip で入れます…"
     .venv/bin/python -m pip install --quiet --disable-pip-version-check -r "$pins" -e . ||
         fail "パッケージを入れられませんでした。" "ネットワークの接続を確認して、もう一度実行してください。途中まで入ったものはそのまま使われます。"
 }

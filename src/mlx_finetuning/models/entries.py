@@ -7,11 +7,14 @@ from __future__ import annotations
 
 import functools
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any
 
 from mlx_finetuning.config import read_yaml
 from mlx_finetuning.errors import RecordDamaged
-from mlx_finetuning.utils.shipped import shipped
+
+# A link to config/models.yaml, so that a built wheel carries the file.
+_FILE = Path(__file__).resolve().parents[1] / "assets" / "models.yaml"
 
 
 @dataclass(frozen=True)
@@ -38,11 +41,10 @@ class CatalogueEntry:
 @functools.cache
 def catalogue() -> tuple[CatalogueEntry, ...]:
     """All entries, smallest first. Raises ConfigFileUnreadable, RecordDamaged."""
-    path = shipped("config/models.yaml")
     try:
-        entries = [_entry(item) for item in read_yaml(path)["models"]]
+        entries = [_entry(item) for item in read_yaml(_FILE)["models"]]
     except (KeyError, TypeError, ValueError) as error:
-        raise RecordDamaged(path=str(path)) from error
+        raise RecordDamaged(path=str(_FILE)) from error
     return tuple(sorted(entries, key=lambda entry: entry.size_gb))
 
 
