@@ -220,6 +220,12 @@ class NotEnoughSpace(SystemProblem):
     code = "NOT_ENOUGH_SPACE"  # path, needed_gb, available_gb
 
 
+class ServerFailed(SystemProblem):
+    """The web interface's server ended with an error."""
+
+    code = "SERVER_FAILED"  # exit_code, port
+
+
 class UnexpectedError(SystemProblem):
     code = "UNEXPECTED"  # kind, reason, log
 

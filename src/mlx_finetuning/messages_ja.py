@@ -184,6 +184,11 @@ CATALOGUE: dict[str, Message] = {
         "必要な容量は約 {needed_gb} GB、空きは {available_gb} GB です。",
         "不要なファイルを消すか、--workspace で空きのあるディスクを指定してください。",
     ),
+    "SERVER_FAILED": Message(
+        "Webの画面のサーバーがエラーで終わりました（終了コード {exit_code}）。",
+        "ポート {port} をほかのプログラムが使っている可能性があります。サーバーの出力は、この上に表示されています。",
+        "--port で別の番号を指定して、もう一度実行してください。例: mlx-finetuning serve --port 8601",
+    ),
     "UNEXPECTED": Message(
         "予期しないエラーが起きました（{kind}）。",
         "{reason}",

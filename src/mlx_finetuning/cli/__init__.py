@@ -1,0 +1,114 @@
+"""The command line. `main` is its one broad `except`: every way a command can end has its exit
+code here (0 done, 1 an error, 2 wrong usage, 130 interrupted), and with `--json` its one object.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import os
+import sys
+import traceback
+from collections.abc import Sequence
+from typing import Any, TextIO
+
+import click
+
+from mlx_finetuning import files
+from mlx_finetuning.cli import text
+from mlx_finetuning.cli.app import build
+from mlx_finetuning.cli.session import Answer, Session
+from mlx_finetuning.errors import Interrupted, StudioError, UnexpectedError
+from mlx_finetuning.messages_ja import describe
+from mlx_finetuning.workspace import Workspace
+
+DONE, FAILED, WRONG_USAGE, INTERRUPTED = 0, 1, 2, 130
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """Run one command; returns the exit code."""
+    chosen = list(sys.argv[1:] if arguments is None else arguments)
+    speaks_json = "--json" in chosen
+    out = sys.stdout
+    try:
+        # With --json, standard output holds the one object; whatever else is printed moves.
+        with contextlib.redirect_stdout(sys.stderr) if speaks_json else contextlib.nullcontext():
+            return _run(chosen, speaks_json, out)
+    except BrokenPipeError:
+        # The reader has left (`| head`); Python must not complain when it flushes at exit.
+        os.dup2(os.open(os.devnull, os.O_WRONLY), out.fileno())
+        return FAILED
+
+
+def _run(arguments: list[str], speaks_json: bool, out: TextIO) -> int:
+    root: click.Context | None = None
+    try:
+        with build().make_context("mlx-finetuning", list(arguments)) as root:
+            _show(root.command.invoke(root), speaks_json, out)
+        return DONE
+    except click.exceptions.Exit as ended:
+        return ended.exit_code
+    except click.ClickException as wrong:
+        return _wrong_usage(wrong, speaks_json, out)
+    except (KeyboardInterrupt, click.Abort):
+        return _failed(Interrupted(), speaks_json, out)
+    except StudioError as error:
+        return _failed(error, speaks_json, out)
+    except BrokenPipeError:
+        raise
+    except Exception as error:
+        return _failed(_unexpected(error, root), speaks_json, out)
+
+
+def _show(answer: object, speaks_json: bool, out: TextIO) -> None:
+    if isinstance(answer, Answer):
+        shown = _json(answer.data) if speaks_json else answer.text
+        print(shown, file=out, flush=True)
+
+
+def _failed(error: StudioError, speaks_json: bool, out: TextIO) -> int:
+    message = describe(error)
+    if speaks_json:
+        shown = {"what": message.what, "why": message.why, "next": message.next_step}
+        _print_error(error.code, shown, error.data, out)
+    click.echo(text.error(error), err=True)
+    return INTERRUPTED if isinstance(error, Interrupted) else FAILED
+
+
+def _wrong_usage(wrong: click.ClickException, speaks_json: bool, out: TextIO) -> int:
+    if speaks_json:
+        shown = {"what": wrong.format_message(), "why": "", "next": "--help で使い方を表示します。"}
+        _print_error("USAGE", shown, {}, out)
+    wrong.show(sys.stderr)
+    return WRONG_USAGE
+
+
+def _print_error(code: str, shown: dict[str, str], data: dict[str, Any], out: TextIO) -> None:
+    record = {
+        "code": code,
+        "message": shown["what"],
+        "why": shown["why"],
+        "next": shown["next"],
+        "data": data,
+    }
+    print(_json({"error": record}), file=out, flush=True)
+
+
+def _json(value: dict[str, Any]) -> str:
+    return json.dumps(value, ensure_ascii=False, indent=2, default=str)
+
+
+def _unexpected(error: Exception, root: click.Context | None) -> UnexpectedError:
+    """Put the traceback into the workspace's log, and say where."""
+    session = root.obj if root is not None else None
+    workspace = session.studio.workspace if isinstance(session, Session) else Workspace.locate()
+    log = workspace.logs / "cli.log"
+    try:
+        files.make_folder(log.parent)
+        with log.open("a", encoding="utf-8") as stream:
+            traceback.print_exception(error, file=stream)
+        place = str(log)
+    except (OSError, StudioError):
+        traceback.print_exception(error)
+        place = "標準エラー出力"
+    return UnexpectedError(kind=type(error).__name__, reason=str(error), log=place)

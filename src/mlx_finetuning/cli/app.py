@@ -1,0 +1,54 @@
+"""The command tree. A command's module is imported when it is used, or listed in the help."""
+
+from __future__ import annotations
+
+import importlib
+from typing import cast
+
+import click
+
+from mlx_finetuning.cli import japanese
+
+COMMANDS = {
+    "doctor": "doctor",
+    "demo": "demo",
+    "data": "data",
+    "train": "train",
+    "runs": "runs",
+    "evaluate": "evaluate",
+    "export": "export",
+    "verify": "verify",
+    "chat": "chat",
+    "models": "models",
+    "serve": "serve",
+}
+"""Command → module of this package, in the order of the work; the module's object has the name."""
+
+
+class LazyGroup(click.Group):
+    """A group whose members are named by `COMMANDS`."""
+
+    def list_commands(self, ctx: click.Context) -> list[str]:
+        return list(COMMANDS)
+
+    def get_command(self, ctx: click.Context, cmd_name: str) -> click.Command | None:
+        if cmd_name not in COMMANDS:
+            return None
+        module = importlib.import_module(f"mlx_finetuning.cli.{COMMANDS[cmd_name]}")
+        return cast(click.Command, getattr(module, cmd_name))
+
+
+def build() -> click.Group:
+    """The whole application."""
+    from mlx_finetuning import __version__
+
+    japanese.install()
+    app = LazyGroup(
+        "mlx-finetuning",
+        help="自分のマシンで、CSVから言語モデルをファインチューニングします（Apple MLX）。",
+        epilog="はじめての方は mlx-finetuning demo をお試しください。",
+        options_metavar="[オプション]",
+        subcommand_metavar="コマンド [引数]...",
+        no_args_is_help=True,
+    )
+    return click.version_option(__version__, prog_name="mlx-finetuning")(app)

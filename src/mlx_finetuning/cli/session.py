@@ -1,0 +1,93 @@
+"""What every command shares: its options, its way to the Studio, its answer.
+
+A command is a function `(session, …) -> Answer`. It prints nothing itself; `cli.main` shows the
+answer's text, or with `--json` its data as the one object on standard output.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import functools
+import sys
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import click
+
+from mlx_finetuning.cli.progress_line import ProgressLine
+from mlx_finetuning.studio import Studio
+from mlx_finetuning.workspace import Workspace
+
+
+@dataclass(frozen=True)
+class Answer:
+    """What a command found out, for programs and for people."""
+
+    data: dict[str, Any]
+    text: str
+
+
+@dataclass(frozen=True)
+class Session:
+    """One command's surroundings."""
+
+    studio: Studio
+    speaks_json: bool
+
+    @contextlib.contextmanager
+    def progress(self) -> Iterator[ProgressLine]:
+        """A progress line on standard error for the block."""
+        line = ProgressLine(sys.stderr)
+        try:
+            yield line
+        finally:
+            line.close()
+
+
+Body = Callable[..., Answer]
+
+
+def command(group: click.Group | None = None, name: str | None = None) -> Callable[[Body], Any]:
+    """A click command with `--workspace`, `--json` and `--help`; its docstring is its help."""
+
+    def decorate(body: Body) -> click.Command:
+        @functools.wraps(body)
+        def run(workspace: Path | None, speaks_json: bool, **options: Any) -> Answer:
+            session = Session(Studio(Workspace.locate(workspace)), speaks_json)
+            click.get_current_context().find_root().obj = session
+            return body(session, **options)
+
+        make = click.command if group is None else group.command
+        decorated = make(name or body.__name__, options_metavar="[オプション]")(run)
+        decorated.params += [_workspace_option(), _json_option()]
+        return decorated
+
+    return decorate
+
+
+def group(name: str, help_ja: str) -> click.Group:
+    """A group of commands."""
+    return click.Group(
+        name,
+        help=help_ja,
+        options_metavar="[オプション]",
+        subcommand_metavar="コマンド [引数]...",
+        no_args_is_help=True,
+    )
+
+
+def _workspace_option() -> click.Option:
+    return click.Option(
+        ["--workspace"],
+        type=click.Path(file_okay=False, path_type=Path),
+        metavar="DIR",
+        help="作業フォルダ。省略時は環境変数 MLX_FINETUNING_HOME、なければ今のフォルダ",
+    )
+
+
+def _json_option() -> click.Option:
+    return click.Option(
+        ["--json", "speaks_json"], is_flag=True, help="結果を1つのJSONで標準出力に書く"
+    )

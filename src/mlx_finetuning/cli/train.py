@@ -1,0 +1,96 @@
+"""`train`: starts a run and, unless detached, follows it."""
+
+from __future__ import annotations
+
+import dataclasses
+from pathlib import Path
+from typing import Any
+
+import click
+
+from mlx_finetuning import config
+from mlx_finetuning.cli.runs import as_json
+from mlx_finetuning.cli.session import Answer, Session, command
+from mlx_finetuning.config import ENGINES, TrainConfig
+
+_SETTINGS = ", ".join(item.name for item in dataclasses.fields(TrainConfig))
+
+
+@command()
+@click.option("--model", metavar="MODEL", help="ベースモデルの名前・フォルダ・Hugging FaceのID")
+@click.option("--dataset", metavar="NAME", help="データセットの名前")
+@click.option(
+    "--config",
+    "config_file",
+    type=click.Path(dir_okay=False, path_type=Path),
+    metavar="YAML",
+    help="設定ファイル",
+)
+@click.option(
+    "--set",
+    "assignments",
+    multiple=True,
+    metavar="KEY=VALUE",
+    help=f"設定を1つ変える（何度でも）。設定: {_SETTINGS}",
+)
+@click.option(
+    "--engine",
+    type=click.Choice(ENGINES),
+    help="学習エンジン。simulation は標準モード（シミュレーション）で、学習しない",
+)
+@click.option("--detach", is_flag=True, help="始めるだけで、終わりを待たない")
+def train(
+    session: Session,
+    config_file: Path | None,
+    assignments: tuple[str, ...],
+    detach: bool,
+    **named: str | None,
+) -> Answer:
+    """モデルを学習する。Ctrl-Cで、途中保存を残して止まる
+
+    ほかの学習が動いているときは、順番を待ってから始まります。
+    """
+    run_id = session.studio.start_training(settings(config_file, assignments, named))
+    click.echo(f"学習を始めました: {run_id}", err=True)
+    if detach:
+        return _started(session, run_id)
+    with session.progress() as progress:
+        result = session.studio.watch(run_id, progress, stops=True)
+    run = session.studio.run(run_id)
+    return Answer({**as_json(run), "result": result}, finished(run_id, result))
+
+
+def settings(
+    config_file: Path | None, assignments: tuple[str, ...], named: dict[str, str | None]
+) -> TrainConfig:
+    """File, then `--set`, then options of their own: the later wins. Raises InvalidSettings."""
+    values: dict[str, Any] = {} if config_file is None else config.read_yaml(config_file)
+    values |= config.parse_assignments(list(assignments))
+    values |= {key: value for key, value in named.items() if value is not None}
+    return config.load(TrainConfig, values)
+
+
+def _started(session: Session, run_id: str) -> Answer:
+    run = session.studio.run(run_id)
+    return Answer(as_json(run), f"進みの表示: mlx-finetuning runs watch {run_id}")
+
+
+def finished(run_id: str, result: dict[str, Any]) -> str:
+    if result.get("simulated"):
+        return (
+            f"シミュレーションが終わりました: {run_id}\n"
+            "学習は行われていません。損失は作りもので、アダプターもありません。"
+        )
+    return "\n".join(
+        [
+            f"学習が終わりました: {run_id}",
+            f"検証の損失: {_loss(result, 'valid_loss_before')} → {_loss(result, 'valid_loss_after')}",
+            f"アダプター: {result.get('adapter_path')}",
+            f"次は: mlx-finetuning evaluate {run_id}",
+        ]
+    )
+
+
+def _loss(result: dict[str, Any], key: str) -> str:
+    value = result.get(key)
+    return "なし" if value is None else f"{value:.3f}"

@@ -1,0 +1,20 @@
+"""`verify`: compares a written model with the trained one."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import click
+
+from mlx_finetuning.cli import text
+from mlx_finetuning.cli.session import Answer, Session, command
+
+
+@command()
+@click.argument("path", metavar="PATH", type=click.Path(path_type=Path))
+@click.option("--run", "run_id", required=True, metavar="ID", help="比べる相手の実験ID")
+def verify(session: Session, path: Path, run_id: str) -> Answer:
+    """書き出したモデルが、学習したモデルと同じ動きをするか確かめる"""
+    with session.progress() as progress:
+        result = session.studio.verify(path, run_id, progress=progress)
+    return Answer({"path": str(path), "run_id": run_id, **result}, text.record(result))
