@@ -48,6 +48,8 @@ class Measurement:
     """MLX's default device: `cpu` or `gpu`."""
     gflops: float
     """10**9 floating-point operations a second of a float32 matrix product."""
+    blas: BlasInfo
+    """What was loaded before MLX in that process."""
 
 
 @functools.cache
@@ -87,13 +89,14 @@ def measure(with_preload: bool = True, timeout_s: float = 60.0) -> Measurement |
         result = json.loads(done.stdout)
     except (OSError, subprocess.SubprocessError, ValueError):
         return None
-    return Measurement(str(result["device"]), float(result["gflops"]))
+    info = BlasInfo(result["state"], result["description"])
+    return Measurement(result["device"], result["gflops"], info)
 
 
 # 1024 is large enough to keep all cores busy; the reference BLAS needs 0.3 s for it.
 _PROBE = """
 from mlx_finetuning.utils import blas
-blas.preload()
+info = blas.preload()
 import json, time
 import mlx.core as mx
 size = 1024
@@ -105,7 +108,12 @@ while time.perf_counter() - start < 0.6:
     begin = time.perf_counter()
     mx.eval(a @ a)
     best = min(best, time.perf_counter() - begin)
-print(json.dumps({"device": mx.default_device().type.name, "gflops": 2 * size**3 / best / 1e9}))
+print(json.dumps({
+    "device": mx.default_device().type.name,
+    "gflops": 2 * size**3 / best / 1e9,
+    "state": info.state,
+    "description": info.description,
+}))
 """
 
 

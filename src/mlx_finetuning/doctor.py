@@ -1,0 +1,331 @@
+"""Looks at the machine and says, in Japanese, what is there, what is missing and what to do.
+
+Every check is one small function that returns an `Item`; native libraries are tried in processes
+of their own. Talks to no host but Ollama's. Repairs nothing, and never shows a token.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import importlib.metadata
+import json
+import os
+import platform
+import re
+import shutil
+import subprocess
+import sys
+from collections.abc import Callable
+from dataclasses import dataclass
+from http.client import HTTPConnection, HTTPException, HTTPSConnection
+from pathlib import Path
+from typing import Literal
+from urllib.parse import urlsplit
+
+from mlx_finetuning import __version__
+from mlx_finetuning.utils import blas, memory_monitor
+from mlx_finetuning.workspace import Workspace
+
+State = Literal["ok", "warn", "missing"]
+GB = 1e9
+OLLAMA_TIMEOUT_S = 1.0
+_OLLAMA_DEFAULT_PORT = 11434
+_LEAST_AVAILABLE_GB = 2.0
+_LEAST_DISK_GB = 5.0
+_SLOW_GFLOPS = 20.0
+"""The reference BLAS stays below this on every machine of the last ten years."""
+_PACKAGES = ("mlx", "mlx-lm", "transformers", "huggingface-hub", "gguf", "xllamacpp", "streamlit")
+
+
+@dataclass(frozen=True)
+class Item:
+    """One finding. `key` is stable; the other texts are Japanese and for people."""
+
+    key: str
+    name: str
+    state: State
+    value: str
+    advice: str = ""
+
+
+@dataclass(frozen=True)
+class Report:
+    items: tuple[Item, ...]
+
+    @property
+    def can_train(self) -> bool:
+        """Whether nothing is missing that training needs."""
+        return all(item.state != "missing" for item in self.items if item.key in _REQUIRED)
+
+    def item(self, key: str) -> Item:
+        return next(item for item in self.items if item.key == key)
+
+
+def diagnose(workspace: Workspace) -> Report:
+    """Check everything once; takes about two seconds."""
+    measured = blas.measure()
+    checks: list[Callable[[], Item]] = [
+        check_machine,
+        check_system,
+        check_memory,
+        lambda: check_disk(workspace.root),
+        check_python,
+        check_packages,
+        lambda: check_mlx(measured),
+        lambda: check_blas(measured),
+        *([check_compiler] if sys.platform == "linux" else []),
+        check_llama_cpp,
+        check_ollama,
+        check_token,
+    ]
+    return Report(tuple(check() for check in checks))
+
+
+_REQUIRED = frozenset({"system", "python", "disk", "packages", "mlx"})
+
+
+# --- the machine -------------------------------------------------------------------------
+
+
+def check_machine() -> Item:
+    value = f"{_processor()}（{platform.machine()}、{os.cpu_count()}コア）"
+    if sys.platform == "darwin" and platform.machine() != "arm64":
+        advice = "Apple SiliconのMacと、arm64版のPythonを使ってください（Rosettaでは動きません）。"
+        return Item("machine", "機種", "warn", value, advice)
+    return Item("machine", "機種", "ok", value)
+
+
+def _processor() -> str:
+    with contextlib.suppress(OSError, subprocess.SubprocessError):
+        if sys.platform == "darwin":
+            command = ["/usr/sbin/sysctl", "-n", "machdep.cpu.brand_string"]
+            done = subprocess.run(command, capture_output=True, text=True, timeout=5, check=True)
+            return done.stdout.strip()
+        text = Path("/proc/cpuinfo").read_text(encoding="utf-8", errors="replace")
+        found = re.search(r"^model name\s*:\s*(.+)$", text, re.MULTILINE)
+        if found:
+            return found[1].strip()
+    return platform.processor() or "不明なCPU"
+
+
+def check_system() -> Item:
+    if sys.platform == "darwin":
+        version = platform.mac_ver()[0]
+        if int(version.split(".")[0]) < 14:
+            return Item(
+                "system", "OS", "missing", f"macOS {version}", "macOS 14以降に更新してください。"
+            )
+        return Item("system", "OS", "ok", f"macOS {version}")
+    if sys.platform == "linux":
+        value = f"Linux {platform.release()}"
+        with contextlib.suppress(OSError):
+            value = f"{platform.freedesktop_os_release()['PRETTY_NAME']}（{value}）"
+        return Item("system", "OS", "ok", value)
+    return Item("system", "OS", "missing", sys.platform, "macOSかLinux（WSL 2を含む）が必要です。")
+
+
+def check_memory() -> Item:
+    memory = memory_monitor.read_memory()
+    available = memory.available / GB
+    value = f"{memory.total / GB:.1f} GB（空き {available:.1f} GB）"
+    if available < _LEAST_AVAILABLE_GB:
+        return Item(
+            "memory", "メモリ", "warn", value, "ほかのアプリを終了して空きを増やしてください。"
+        )
+    return Item("memory", "メモリ", "ok", value)
+
+
+def check_disk(folder: Path) -> Item:
+    """Free space where the workspace is, or will be."""
+    existing = next(path for path in (folder, *folder.parents) if path.exists())
+    free = shutil.disk_usage(existing).free / GB
+    value = f"空き {free:.1f} GB（{folder}）"
+    if not os.access(existing, os.W_OK):
+        advice = "--workspace か MLX_FINETUNING_HOME で、書き込めるフォルダを指定してください。"
+        return Item("disk", "ディスク", "missing", f"書き込めません（{folder}）", advice)
+    if free < _LEAST_DISK_GB:
+        advice = "不要なファイルを消すか、--workspace で空きのあるディスクを指定してください。"
+        return Item("disk", "ディスク", "warn", value, advice)
+    return Item("disk", "ディスク", "ok", value)
+
+
+# --- the software ------------------------------------------------------------------------
+
+
+def check_python() -> Item:
+    value = f"{platform.python_version()}（{sys.executable}）"
+    if (3, 11) <= sys.version_info[:2] <= (3, 13):
+        return Item("python", "Python", "ok", value)
+    return Item(
+        "python", "Python", "missing", value, "Python 3.11〜3.13で ./setup.sh を実行してください。"
+    )
+
+
+def check_packages() -> Item:
+    """Installed versions against this project's pins."""
+    installed = {name: _version(name) for name in _PACKAGES}
+    pins = _pins()
+    absent = [name for name, version in installed.items() if version is None]
+    other = [
+        f"{name} {version}（想定は {pins[name]}）"
+        for name, version in installed.items()
+        if version and pins.get(name, version) != version
+    ]
+    value = f"mlx-finetuning {__version__}、" + "、".join(
+        f"{name} {version or 'なし'}" for name, version in installed.items()
+    )
+    if absent:
+        advice = f"{'、'.join(absent)} がありません。./setup.sh を実行してください。"
+        return Item("packages", "パッケージ", "missing", value, advice)
+    if other:
+        advice = f"版が想定と違います: {'、'.join(other)}。./setup.sh で揃えられます。"
+        return Item("packages", "パッケージ", "warn", value, advice)
+    return Item("packages", "パッケージ", "ok", value)
+
+
+def _version(name: str) -> str | None:
+    with contextlib.suppress(importlib.metadata.PackageNotFoundError):
+        return importlib.metadata.version(name)
+    return None
+
+
+def _pins() -> dict[str, str]:
+    with contextlib.suppress(importlib.metadata.PackageNotFoundError):
+        lines = importlib.metadata.requires("mlx-finetuning") or []
+        found = (re.match(r"([\w.-]+)(?:\[\w+\])?==([\w.]+)", line) for line in lines)
+        return {match[1].lower(): match[2] for match in found if match}
+    return {}
+
+
+def check_mlx(measured: blas.Measurement | None) -> Item:
+    if measured is None:
+        advice = "./setup.sh をもう一度実行してください。続くときは python -c 'import mlx.core' の出力を確認してください。"
+        return Item("mlx", "MLXの装置", "missing", "MLXを動かせません", advice)
+    value = "GPU" if measured.device == "gpu" else "CPU"
+    return Item("mlx", "MLXの装置", "ok", f"{value}（行列積 {measured.gflops:,.0f} GFLOP/s）")
+
+
+def check_blas(measured: blas.Measurement | None) -> Item:
+    """The matrix library that MLX uses on the CPU, judged by its measured speed."""
+    if measured is None:
+        return Item("blas", "行列計算", "missing", "測定できません")
+    speed = f"{measured.gflops:,.0f} GFLOP/s"
+    if measured.blas.state == "not_needed" or measured.device == "gpu":
+        return Item("blas", "行列計算", "ok", f"MLX内蔵、{speed}")
+    if measured.blas.state == "loaded" and measured.gflops >= _SLOW_GFLOPS:
+        return Item("blas", "行列計算", "ok", f"{measured.blas.description}、{speed}")
+    name = measured.blas.description if measured.blas.state == "loaded" else "MLX付属の参照BLAS"
+    return Item("blas", "行列計算", "warn", f"{name}、{speed}（低速）", _blas_advice(measured.blas))
+
+
+def _blas_advice(info: blas.BlasInfo) -> str:
+    if info.state == "off":
+        return f"環境変数 {blas.OVERRIDE} の off を外すと、OpenBLASを使います。"
+    if info.state == "unusable":
+        return f"環境変数 {blas.OVERRIDE} の {info.description} を読み込めません。場所を確認してください。"
+    if info.state == "loaded":
+        return "CPUの割り当てが少ないか、ほかの処理が動いています。空いているときに測り直してください。"
+    return (
+        "OpenBLASを入れると10倍以上速くなります。"
+        "Debian・Ubuntu: sudo apt-get install libopenblas0-pthread / "
+        "Fedora: sudo dnf install openblas-threads / Arch: sudo pacman -S openblas"
+    )
+
+
+def check_compiler() -> Item:
+    """MLX fuses element-wise operations on the CPU with g++ at run time."""
+    path = shutil.which("g++")
+    if path:
+        return Item("compiler", "C++コンパイラ", "ok", path)
+    advice = "なくても動きますが、入れると速くなることがあります。Debian・Ubuntu: sudo apt-get install g++"
+    return Item("compiler", "C++コンパイラ", "warn", "g++ がありません", advice)
+
+
+def check_llama_cpp() -> Item:
+    version = _version("xllamacpp")
+    if version is None:
+        return Item("llama_cpp", "llama.cpp", "missing", "なし", "./setup.sh を実行してください。")
+    with contextlib.suppress(OSError, subprocess.SubprocessError):
+        command = [sys.executable, "-c", "import xllamacpp"]
+        subprocess.run(command, capture_output=True, timeout=60, check=True)
+        return Item("llama_cpp", "llama.cpp", "ok", f"内蔵（xllamacpp {version}）")
+    advice = (
+        "学習はできますが、GGUFの検証と対話ができません。./setup.sh をもう一度実行してください。"
+    )
+    return Item(
+        "llama_cpp", "llama.cpp", "missing", f"xllamacpp {version} を読み込めません", advice
+    )
+
+
+# --- services ----------------------------------------------------------------------------
+
+
+def check_ollama() -> Item:
+    """Who answers where Ollama should be; sends nothing but one GET."""
+    url = os.environ.get("OLLAMA_HOST", "").strip()
+    try:
+        scheme, host, port = ollama_address(url)
+    except ValueError:
+        advice = "OLLAMA_HOST は 127.0.0.1:11434 のような形で指定してください。"
+        return Item("ollama", "Ollama", "warn", "OLLAMA_HOST を読めません", advice)
+    place = f"{host}:{port}"
+    try:
+        version = _ollama_version(scheme, host, port)
+    except OSError:
+        advice = "なくても、内蔵のllama.cppで対話できます。使うときは https://ollama.com から入れて起動してください。"
+        return Item("ollama", "Ollama", "missing", f"動いていません（{place}）", advice)
+    if version is None:
+        advice = "別のプログラムがこのポートを使っています。Ollamaの場所を OLLAMA_HOST で指定してください。"
+        return Item(
+            "ollama", "Ollama", "warn", f"{place} の応答はOllamaのものではありません", advice
+        )
+    return _judged_ollama(version, place, exposed="0.0.0.0" in url)
+
+
+def ollama_address(text: str) -> tuple[str, str, int]:
+    """Scheme, host and port of an OLLAMA_HOST value, as Ollama reads it. Raises ValueError."""
+    parts = urlsplit(text if "://" in text else f"http://{text}")
+    if parts.scheme not in ("http", "https"):
+        raise ValueError(text)
+    with_scheme = {"http": 80, "https": 443}[parts.scheme]
+    port = parts.port or (with_scheme if "://" in text else _OLLAMA_DEFAULT_PORT)
+    host = parts.hostname or "127.0.0.1"
+    return parts.scheme, "127.0.0.1" if host == "0.0.0.0" else host, port
+
+
+def _ollama_version(scheme: str, host: str, port: int) -> str | None:
+    """None if somebody else answers. Raises OSError if nobody does."""
+    kind = HTTPSConnection if scheme == "https" else HTTPConnection
+    connection = kind(host, port, timeout=OLLAMA_TIMEOUT_S)
+    connection.connect()
+    # From here on somebody is there; silence or nonsense means it is not Ollama.
+    with contextlib.closing(connection), contextlib.suppress(OSError, HTTPException, ValueError):
+        connection.request("GET", "/api/version", headers={"Accept": "application/json"})
+        response = connection.getresponse()
+        answer = json.loads(response.read(10_000))
+        if response.status == 200 and isinstance(answer, dict):
+            version = answer.get("version")
+            if isinstance(version, str) and re.fullmatch(r"[\w.+-]{1,40}", version, re.ASCII):
+                return version
+    return None
+
+
+def _judged_ollama(version: str, place: str, exposed: bool) -> Item:
+    value = f"{version}（{place}）"
+    numbers = tuple(int(part) for part in re.findall(r"\d+", version)[:3])
+    if (0, 34, 2) <= numbers <= (0, 35, 0):
+        advice = "既知の弱点のある版です。新しい版に更新してください。"
+        return Item("ollama", "Ollama", "warn", value, advice)
+    if exposed:
+        advice = "0.0.0.0 で待ち受けると、同じネットワークの誰でも使えます。必要がなければ OLLAMA_HOST を外してください。"
+        return Item("ollama", "Ollama", "warn", value, advice)
+    return Item("ollama", "Ollama", "ok", value)
+
+
+def check_token() -> Item:
+    """Whether a Hugging Face token is set; its value is not looked at."""
+    is_set = bool(os.environ.get("HF_TOKEN", "").strip())
+    value = (
+        "設定済み（値は表示しません）" if is_set else "未設定（公開モデルと内蔵モデルには不要です）"
+    )
+    return Item("hf_token", "HF_TOKEN", "ok", value)
