@@ -29,6 +29,7 @@ from mlx_finetuning.workspace import DatasetPaths, Workspace
 
 if TYPE_CHECKING:
     from mlx_finetuning.data_processor import DatasetSummary, Inspection
+    from mlx_finetuning.doctor import Report
     from mlx_finetuning.models import CatalogueEntry, InstalledModel
 
 ANSWER_ENGINES = ("mlx", "gguf")
@@ -214,6 +215,14 @@ class Studio:
     ) -> dict[str, Any]:
         paths = runs.start_later_job(self.workspace, run_id, kind, details)
         return jobs.follow(paths, progress)
+
+    # --- the machine ---------------------------------------------------------------------
+
+    def doctor(self) -> Report:
+        """What the machine has, what it lacks and what to do; takes about two seconds."""
+        from mlx_finetuning.doctor import diagnose
+
+        return diagnose(self.workspace)
 
     # --- base models ---------------------------------------------------------------------
 

@@ -13,7 +13,7 @@ from mlx_finetuning.cli.session import Answer, Session, command
 from mlx_finetuning.errors import ServerFailed
 
 ADDRESS = "127.0.0.1"
-APP = Path(__file__).resolve().parents[1] / "ui" / "app.py"
+APP = Path(__file__).resolve().parents[1] / "ui" / "entry" / "app.py"
 
 
 @command()

@@ -50,8 +50,10 @@ def train(
 
     ほかの学習が動いているときは、順番を待ってから始まります。
     """
-    run_id = session.studio.start_training(settings(config_file, assignments, named))
-    click.echo(f"学習を始めました: {run_id}", err=True)
+    chosen = settings(config_file, assignments, named)
+    run_id = session.studio.start_training(chosen)
+    what = "シミュレーション" if chosen.engine == "simulation" else "学習"
+    click.echo(f"{what}を始めました: {run_id}", err=True)
     if detach:
         return _started(session, run_id)
     with session.progress() as progress:

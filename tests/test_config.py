@@ -1,0 +1,110 @@
+"""Settings: strict, all problems at once, one place for every default."""
+
+from __future__ import annotations
+
+import dataclasses
+from pathlib import Path
+
+import pytest
+import yaml
+
+from mlx_finetuning import config
+from mlx_finetuning.config import SECTIONS, PrepareConfig, TrainConfig
+from mlx_finetuning.errors import ConfigFileUnreadable, InvalidSettings
+
+
+def problems_of(values: dict[str, object]) -> list[str]:
+    with pytest.raises(InvalidSettings) as caught:
+        config.load(TrainConfig, values)
+    problems: list[str] = caught.value.data["problems"]
+    return problems
+
+
+def test_nothing_given_is_the_defaults() -> None:
+    assert config.load(TrainConfig, {}) == TrainConfig()
+
+
+@pytest.mark.parametrize("kind", SECTIONS.values())
+def test_defaults_pass_their_own_checks(kind: type) -> None:
+    assert config.load(kind, config.as_dict(kind())) == kind()
+
+
+@pytest.mark.parametrize("kind", SECTIONS.values())
+def test_every_setting_is_explained(kind: type) -> None:
+    assert all(item.metadata["help"] for item in dataclasses.fields(kind))
+
+
+def test_all_problems_are_reported_at_once() -> None:
+    problems = problems_of({"learning_rate": -1, "iters": 3, "rank": "x", "engine": "torch"})
+    assert len(problems) == 4
+
+
+def test_misspelt_setting_gets_a_suggestion() -> None:
+    assert "もしかして learning_rate?" in problems_of({"lerning_rate": 1})[0]
+
+
+@pytest.mark.parametrize(
+    ("key", "value"),
+    [
+        ("learning_rate", -0.001),
+        ("learning_rate", "nan"),
+        ("learning_rate", "inf"),
+        ("learning_rate", True),
+        ("learning_rate", None),
+        ("iterations", -1),
+        ("iterations", 2.5),
+        ("batch_size", 0),
+        ("rank", [8]),
+        ("dropout", 0.95),
+        ("schedule", "cosinus"),
+        ("model", {"a": 1}),
+    ],
+)
+def test_unusable_value_is_refused(key: str, value: object) -> None:
+    assert problems_of({key: value})[0].startswith(key)
+
+
+def test_yaml_reads_one_e_minus_five_as_a_number(tmp_path: Path) -> None:
+    path = tmp_path / "run.yaml"
+    path.write_text("learning_rate: 1e-5\niterations: '20'\n", encoding="utf-8")
+    loaded = config.load(TrainConfig, config.read_yaml(path))
+    assert (loaded.learning_rate, loaded.iterations) == (1e-5, 20)
+
+
+@pytest.mark.parametrize("content", [b"[1, 2]", b"a: [", b"\xff\xfe\x00", b"1: 2", b"just text"])
+def test_file_that_is_no_mapping_is_unreadable(tmp_path: Path, content: bytes) -> None:
+    path = tmp_path / "run.yaml"
+    path.write_bytes(content)
+    with pytest.raises(ConfigFileUnreadable):
+        config.read_yaml(path)
+
+
+def test_missing_file_is_unreadable_and_empty_file_is_empty(tmp_path: Path) -> None:
+    with pytest.raises(ConfigFileUnreadable):
+        config.read_yaml(tmp_path / "none.yaml")
+    (tmp_path / "empty.yaml").write_text("# nothing\n")
+    assert config.read_yaml(tmp_path / "empty.yaml") == {}
+
+
+def test_yaml_cannot_build_objects(tmp_path: Path) -> None:
+    path = tmp_path / "run.yaml"
+    path.write_text("a: !!python/object/apply:os.system ['true']\n")
+    with pytest.raises(ConfigFileUnreadable):
+        config.read_yaml(path)
+
+
+def test_assignments_keep_equal_signs_of_the_value() -> None:
+    assert config.parse_assignments(["system=a=b", "rank=8"]) == {"system": "a=b", "rank": "8"}
+    with pytest.raises(InvalidSettings):
+        config.parse_assignments(["rank"])
+
+
+def test_default_yaml_is_the_defaults() -> None:
+    sections = yaml.safe_load(config.default_yaml())
+    assert list(sections) == list(SECTIONS)
+    for name, kind in SECTIONS.items():
+        assert config.load(kind, sections[name]) == kind()
+
+
+def test_shares_may_be_given_as_text() -> None:
+    assert config.load(PrepareConfig, {"valid_share": "0.25"}).valid_share == 0.25

@@ -1,0 +1,195 @@
+"""Files that survive: truncation, full disks, killed writers, two readers at once."""
+
+from __future__ import annotations
+
+import json
+import os
+import resource
+import subprocess
+import sys
+import time
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from mlx_finetuning import files
+from mlx_finetuning.errors import DiskFull, NewerSchema, RecordDamaged
+
+
+@pytest.fixture
+def small_files() -> Iterator[None]:
+    """No file may grow beyond 64 bytes."""
+    soft, hard = resource.getrlimit(resource.RLIMIT_FSIZE)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (64, hard))
+    yield
+    resource.setrlimit(resource.RLIMIT_FSIZE, (soft, hard))
+
+
+def test_json_comes_back_as_it_was_written(tmp_path: Path) -> None:
+    path = tmp_path / "record.json"
+    files.write_json(path, {"name": "日本語", "count": 3})
+    assert files.read_json(path) == {"schema_version": 1, "name": "日本語", "count": 3}
+    assert "日本語" in path.read_text(encoding="utf-8")
+
+
+def test_truncation_at_any_byte_is_noticed(tmp_path: Path) -> None:
+    path = tmp_path / "record.json"
+    files.write_json(path, {"state": "実行中", "error": None})
+    content = path.read_bytes()
+    for length in range(len(content.rstrip())):
+        path.write_bytes(content[:length])
+        with pytest.raises(RecordDamaged):
+            files.read_json(path)
+
+
+@pytest.mark.parametrize(
+    "content", [b"[1]", b'"text"', b"\xff\xfe", b'{"schema_version": "1"}', b"[" * 100_000]
+)
+def test_foreign_content_is_damaged(tmp_path: Path, content: bytes) -> None:
+    path = tmp_path / "record.json"
+    path.write_bytes(content)
+    with pytest.raises(RecordDamaged):
+        files.read_json(path)
+
+
+def test_newer_schema_is_refused_and_left_alone(tmp_path: Path) -> None:
+    path = tmp_path / "record.json"
+    path.write_text('{"schema_version": 2}')
+    with pytest.raises(NewerSchema) as caught:
+        files.read_json(path)
+    assert caught.value.data["found"] == 2
+    assert path.read_text() == '{"schema_version": 2}'
+
+
+def test_failed_write_keeps_the_old_file_and_leaves_no_other(tmp_path: Path) -> None:
+    path = tmp_path / "record.json"
+    files.write_json(path, {"kept": True})
+    with pytest.raises(ValueError, match="stop"), files.replacing(path) as stream:
+        stream.write(b"half")
+        raise ValueError("stop")
+    assert files.read_json(path)["kept"] is True
+    assert list(tmp_path.iterdir()) == [path]
+
+
+@pytest.mark.usefixtures("small_files")
+def test_file_size_limit_is_disk_full_and_leaves_nothing(tmp_path: Path) -> None:
+    with pytest.raises(DiskFull):
+        files.write_json(tmp_path / "record.json", {"text": "x" * 200})
+    assert list(tmp_path.iterdir()) == []
+
+
+@pytest.mark.usefixtures("small_files")
+def test_log_line_cut_by_a_size_limit_is_taken_back(tmp_path: Path) -> None:
+    path = tmp_path / "metrics.jsonl"
+    with files.LineLog(path) as log:
+        log.append({"update": 1, "text": "x" * 20})
+        with pytest.raises(DiskFull):
+            log.append({"update": 2, "text": "x" * 20})
+    assert [line["update"] for line in files.read_lines(path)] == [1]
+    assert path.read_bytes().endswith(b"\n")
+
+
+def test_full_device_is_disk_full() -> None:
+    if not Path("/dev/full").exists():
+        pytest.skip("no /dev/full on this system")
+    with pytest.raises(DiskFull), files.disk_errors(Path("/dev/full")):
+        Path("/dev/full").write_bytes(b"x" * 10_000)
+
+
+def test_half_a_last_line_is_not_read(tmp_path: Path) -> None:
+    path = tmp_path / "metrics.jsonl"
+    path.write_bytes(b'{"update": 1}\nnot json\n[]\n{"update": 2}\n{"update": 3')
+    assert [line["update"] for line in files.read_lines(path)] == [1, 2]
+
+
+def test_reopened_log_drops_half_a_last_line(tmp_path: Path) -> None:
+    path = tmp_path / "metrics.jsonl"
+    path.write_bytes(b'{"update": 1}\n{"upd')
+    with files.LineLog(path) as log:
+        log.append({"update": 2})
+    assert [json.loads(line)["update"] for line in path.read_text().splitlines()] == [1, 2]
+
+
+def test_missing_log_has_no_lines(tmp_path: Path) -> None:
+    assert list(files.read_lines(tmp_path / "none.jsonl")) == []
+
+
+def test_new_folders_and_files_are_private(tmp_path: Path) -> None:
+    path = tmp_path / "a" / "b" / "record.json"
+    files.write_json(path, {})
+    modes = [oct(place.stat().st_mode & 0o777) for place in (path, path.parent, tmp_path / "a")]
+    assert modes == ["0o600", "0o700", "0o700"]
+
+
+HOLDER = """
+import sys, time
+from pathlib import Path
+from mlx_finetuning.files import FileLock
+assert FileLock(Path(sys.argv[1])).acquire()
+print("held", flush=True)
+time.sleep(60)
+"""
+
+
+def test_lock_frees_itself_when_its_holder_is_killed(tmp_path: Path) -> None:
+    path = tmp_path / "lock"
+    assert not files.is_locked(path)
+    holder = subprocess.Popen(
+        [sys.executable, "-c", HOLDER, str(path)], stdout=subprocess.PIPE, text=True
+    )
+    assert holder.stdout is not None and holder.stdout.readline() == "held\n"
+    assert files.is_locked(path)
+    assert not files.FileLock(path).acquire()
+    holder.kill()
+    holder.wait()
+    assert not files.is_locked(path)
+
+
+def test_looking_at_a_lock_does_not_look_like_holding_it(tmp_path: Path) -> None:
+    path = tmp_path / "lock"
+    lock = files.FileLock(path)
+    lock.acquire()
+    lock.release()
+    looking = os.open(path, os.O_RDONLY)
+    try:
+        import fcntl
+
+        fcntl.flock(looking, fcntl.LOCK_SH)
+        assert not files.is_locked(path)
+    finally:
+        os.close(looking)
+
+
+WRITER = """
+import sys
+from pathlib import Path
+from mlx_finetuning import files
+number = 0
+while True:
+    number += 1
+    files.write_json(Path(sys.argv[1]), {"number": number, "text": "x" * 5000})
+"""
+
+
+def test_killed_writer_never_leaves_a_torn_file(tmp_path: Path) -> None:
+    path = tmp_path / "record.json"
+    for delay_ms in (3, 11, 17, 29):
+        path.unlink(missing_ok=True)
+        writer = subprocess.Popen([sys.executable, "-c", WRITER, str(path)])
+        while not path.exists():
+            time.sleep(0.005)
+        time.sleep(delay_ms / 1000)
+        writer.kill()
+        writer.wait()
+        assert len(files.read_json(path)["text"]) == 5000
+
+
+def test_only_old_temporary_files_are_swept(tmp_path: Path) -> None:
+    old, fresh, other = (tmp_path / name for name in (".tmp-old", ".tmp-fresh", "data"))
+    for path in (old, fresh, other):
+        path.write_text("")
+    os.utime(old, (0, 0))
+    os.utime(other, (0, 0))
+    assert files.sweep_temporaries(tmp_path) == 1
+    assert not old.exists() and fresh.exists() and other.exists()
