@@ -92,6 +92,76 @@ class DatasetExists(DataError):
     code = "DATASET_EXISTS"  # name
 
 
+class DatasetDamaged(DataError):
+    code = "DATASET_DAMAGED"  # path, line
+
+
+class SourceNotFound(DataError):
+    code = "SOURCE_NOT_FOUND"  # path
+
+
+class SourceIsFolder(DataError):
+    code = "SOURCE_IS_FOLDER"  # path
+
+
+class SourceUnreadable(DataError):
+    code = "SOURCE_UNREADABLE"  # path, reason
+
+
+class SourceEmpty(DataError):
+    code = "SOURCE_EMPTY"  # path
+
+
+class SourceHeaderOnly(DataError):
+    code = "SOURCE_HEADER_ONLY"  # path, columns
+
+
+class SourceTooLarge(DataError):
+    code = "SOURCE_TOO_LARGE"  # path, size_mb, limit_mb
+
+
+class SourceBinary(DataError):
+    code = "SOURCE_BINARY"  # path, kind
+
+
+class SourceUnsupported(DataError):
+    code = "SOURCE_UNSUPPORTED"  # path, ending, supported
+
+
+class SourceMalformed(DataError):
+    code = "SOURCE_MALFORMED"  # path, line, reason
+
+
+class CellTooLong(DataError):
+    code = "CELL_TOO_LONG"  # path, line, limit
+
+
+class EncodingUnsupported(DataError):
+    code = "ENCODING_UNSUPPORTED"  # encoding, supported
+
+
+class EncodingMismatch(DataError):
+    code = "ENCODING_MISMATCH"  # path, encoding, line, guess
+
+
+class EncodingUnknown(DataError):
+    code = "ENCODING_UNKNOWN"  # path, line
+
+
+class ColumnsNotFound(DataError):
+    code = "COLUMNS_NOT_FOUND"  # path, missing, columns
+
+
+class InvalidMapping(DataError):
+    """All problems of a column mapping at once; `problems` is a list of Japanese lines."""
+
+    code = "INVALID_MAPPING"  # problems, columns
+
+
+class NoUsableRows(DataError):
+    code = "NO_USABLE_ROWS"  # path, reasons
+
+
 # --- models ------------------------------------------------------------------------------
 
 
@@ -203,6 +273,62 @@ class MlxLmFailed(RunError):
 
 class ExportError(StudioError):
     """A model cannot be written, verified or served."""
+
+
+class ArchitectureUnsupported(ExportError):
+    code = "ARCHITECTURE_UNSUPPORTED"  # architecture, supported
+
+
+class ModelSettingUnsupported(ExportError):
+    """A value of `config.json` that the file could only express wrongly."""
+
+    code = "MODEL_SETTING_UNSUPPORTED"  # setting, value, supported
+
+
+class TokenizerUnsupported(ExportError):
+    code = "TOKENIZER_UNSUPPORTED"  # reason
+
+
+class WeightsUnreadable(ExportError):
+    code = "WEIGHTS_UNREADABLE"  # path, reason
+
+
+class WeightsIncomplete(ExportError):
+    """Weights that are needed and absent, or present and of no known use."""
+
+    code = "WEIGHTS_INCOMPLETE"  # missing, unknown
+
+
+class NonFiniteWeights(ExportError):
+    code = "NON_FINITE_WEIGHTS"  # tensor
+
+
+class AdapterUnusable(ExportError):
+    code = "ADAPTER_UNUSABLE"  # path, reason
+
+
+class QuantizerUnusable(ExportError):
+    """The library with ggml and llama.cpp is absent, or is not what we know."""
+
+    code = "QUANTIZER_UNUSABLE"  # reason
+
+
+class GgufUnreadable(ExportError):
+    code = "GGUF_UNREADABLE"  # path, reason
+
+
+class ExportNotProven(ExportError):
+    """The written model differs from the trained one, and was not handed over."""
+
+    code = "EXPORT_NOT_PROVEN"  # path, problems
+
+
+class RuntimeNotStarted(ExportError):
+    code = "RUNTIME_NOT_STARTED"  # path, reason
+
+
+class RuntimeNotAnswering(ExportError):
+    code = "RUNTIME_NOT_ANSWERING"  # reason
 
 
 # --- system ------------------------------------------------------------------------------

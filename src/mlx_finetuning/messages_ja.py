@@ -60,6 +60,91 @@ CATALOGUE: dict[str, Message] = {
         "同じ名前のデータセットを、確認なしに上書きすることはしません。",
         "別の名前にするか、置き換えるときは --replace を付けてください。",
     ),
+    "DATASET_DAMAGED": Message(
+        "データセットのファイル {path} の{line}行目が壊れています。",
+        "書き込みの後で、手で書き換えられたか、一部が失われた可能性があります。",
+        "元のファイルから mlx-finetuning data prepare で作り直してください（--replace を付けます）。",
+    ),
+    "SOURCE_NOT_FOUND": Message(
+        "ファイルが見つかりません: {path}",
+        "場所か名前が違うか、移動された可能性があります。",
+        "パスを確認して、もう一度実行してください。",
+    ),
+    "SOURCE_IS_FOLDER": Message(
+        "{path} はフォルダです。",
+        "データセットは1つのファイルから作ります。",
+        "フォルダの中のCSVなどのファイルを指定してください。",
+    ),
+    "SOURCE_UNREADABLE": Message(
+        "ファイルを開けません: {path}",
+        "{reason}",
+        "読み取りの権限があるか、ほかのアプリが開いていないかを確認してください。",
+    ),
+    "SOURCE_EMPTY": Message(
+        "ファイルが空です: {path}",
+        "0バイトか、空白と改行だけのファイルです。",
+        "表計算ソフトなどから書き出し直して、もう一度実行してください。",
+    ),
+    "SOURCE_HEADER_ONLY": Message(
+        "見出し行だけで、データの行がありません: {path}",
+        "見つかった列: {columns}",
+        "2行目からデータを入れて、もう一度実行してください。",
+    ),
+    "SOURCE_TOO_LARGE": Message(
+        "ファイルが大きすぎます: {path}",
+        "大きさは {size_mb} MB、扱える上限は {limit_mb} MB です。",
+        "ファイルを分けるか、行を選んで減らしてください。",
+    ),
+    "SOURCE_BINARY": Message(
+        "文字のファイルではありません: {path}",
+        "中身は{kind}のようです。",
+        "Excelなら「名前を付けて保存」でCSV UTF-8を選び、圧縮ファイルなら展開してから指定してください。",
+    ),
+    "SOURCE_UNSUPPORTED": Message(
+        "この種類のファイルは読めません: {path}",
+        "拡張子「{ending}」には対応していません。対応: {supported}",
+        "CSVかJSONLに書き出して、もう一度実行してください。",
+    ),
+    "SOURCE_MALFORMED": Message(
+        "{path} の{line}行目を読めません。",
+        "{reason}",
+        "その行を直して、もう一度実行してください。元のファイルは変更していません。",
+    ),
+    "CELL_TOO_LONG": Message(
+        "{path} の{line}行目に、長すぎる項目があります。",
+        "1つの項目は {limit} 文字までです。引用符（\"）の閉じ忘れでも起こります。",
+        "引用符を確認するか、長い文章を複数の行に分けてください。",
+    ),
+    "ENCODING_UNSUPPORTED": Message(
+        "文字コード「{encoding}」には対応していません。",
+        "選べる文字コード: {supported}",
+        "わからないときは auto にすると、自動で判定します。",
+    ),
+    "ENCODING_MISMATCH": Message(
+        "{path} は、文字コード {encoding} では正しく読めません。",
+        "{line}行目で文字が壊れます。自動判定の結果: {guess}",
+        "文字コードの指定を外す（auto）か、正しいものに変えてください。",
+    ),
+    "ENCODING_UNKNOWN": Message(
+        "文字コードを判定できません: {path}",
+        "{line}行目に、日本語のどの文字コードでも読めない部分があります。複数の文字コードが混ざっている可能性があります。",
+        "UTF-8で保存し直すか、文字コードを指定してください（例: --set encoding=cp932）。",
+    ),
+    "COLUMNS_NOT_FOUND": Message(
+        "学習に使う列が見つかりません: {path}",
+        "足りないもの: {missing}。ファイルにある列: {columns}",
+        "列の名前を「質問」「回答」などに変えるか、--map question=列名 --map answer=列名 で指定してください。",
+    ),
+    "INVALID_MAPPING": Message(
+        "列の割り当てに誤りがあります。",
+        "{problems}",
+        "ファイルにある列から選んでください: {columns}",
+    ),
+    "NO_USABLE_ROWS": Message(
+        "学習に使える行が1つもありません: {path}",
+        "{reasons}",
+        "見つかった問題を直して、もう一度実行してください。詳しくは mlx-finetuning data inspect で確認できます。",
+    ),
     # models
     "MODEL_NOT_FOUND": Message(
         "モデル「{name}」が見つかりません。",
@@ -172,6 +257,67 @@ CATALOGUE: dict[str, Message] = {
         "mlx-lm が学習の途中でエラーになりました（終了コード {exit_code}）。",
         "mlx-lm の最後の出力:\n{tail}",
         "設定とモデルを確認してください。--engine mlx なら同じデータで学習できます。ログ: {log}",
+    ),
+    # export
+    "ARCHITECTURE_UNSUPPORTED": Message(
+        "モデルの種類 {architecture} は、まだGGUFに書き出せません。",
+        "書き出せる種類: {supported}",
+        "対応している種類のモデルで学習してください。このモデルは chat --engine mlx でそのまま使えます。",
+    ),
+    "MODEL_SETTING_UNSUPPORTED": Message(
+        "モデルの設定 {setting} の値「{value}」は、GGUFに正しく書き出せません。",
+        "対応しているのは: {supported}",
+        "対応している設定のモデルを使ってください。このモデルは chat --engine mlx でそのまま使えます。",
+    ),
+    "TOKENIZER_UNSUPPORTED": Message(
+        "このモデルのトークナイザーは、GGUFに正しく書き出せません。",
+        "{reason}",
+        "Llama 3 や Qwen2 と同じ形式（バイト単位のBPE）のモデルを使ってください。推測で書き出すことはしません。",
+    ),
+    "WEIGHTS_UNREADABLE": Message(
+        "重みのファイル {path} を読めません。",
+        "{reason}",
+        "ファイルを元の場所から取り直してください（models download など）。",
+    ),
+    "WEIGHTS_INCOMPLETE": Message(
+        "モデルの重みがそろっていないため、書き出しを止めました。",
+        "足りない重み: {missing} / 使い道の分からない重み: {unknown}",
+        "モデルのフォルダーを取り直し、config.json と重みが同じモデルのものか確認してください。",
+    ),
+    "NON_FINITE_WEIGHTS": Message(
+        "重み {tensor} に、数値でない値（NaNや無限大）か、大きすぎる値があります。",
+        "学習が発散したか、選んだ型で表せない値になっています。",
+        "学習率を下げて学習し直すか、型を BF16 や Q8_0 に変えてください。",
+    ),
+    "ADAPTER_UNUSABLE": Message(
+        "アダプター {path} を使えません。",
+        "{reason}",
+        "学習に使ったベースモデルと同じものを指定しているか確認し、なければ学習し直してください。",
+    ),
+    "QUANTIZER_UNUSABLE": Message(
+        "量子化のライブラリ（llama.cpp）を使えません。",
+        "{reason}",
+        "make setup を実行して、xllamacpp を入れ直してください。",
+    ),
+    "GGUF_UNREADABLE": Message(
+        "GGUFファイル {path} を読めません。",
+        "{reason}",
+        "ファイルの場所を確認し、壊れているときは export で書き出し直してください。",
+    ),
+    "EXPORT_NOT_PROVEN": Message(
+        "書き出したモデルが、学習したモデルと同じになりませんでした: {path}",
+        "{problems}",
+        "ファイルは渡していません。ログを添えて報告してください。学習したモデルは chat --engine mlx で使えます。",
+    ),
+    "RUNTIME_NOT_STARTED": Message(
+        "モデル {path} を動かすサーバー（llama.cpp）が起動しませんでした。",
+        "{reason}",
+        "空きメモリを確認し、もう一度実行してください。続くときは export で書き出し直してください。",
+    ),
+    "RUNTIME_NOT_ANSWERING": Message(
+        "モデルを動かすサーバー（llama.cpp）から答えがありません。",
+        "{reason}",
+        "もう一度実行してください。続くときは、質問を短くするか、最大トークン数を減らしてください。",
     ),
     # system
     "DISK_FULL": Message(

@@ -1,0 +1,257 @@
+"""From base weights and an adapter straight to one or several GGUF files, in one pass.
+
+Blocks of rows are read from the mapped weights, get the adapter's share, are quantized in threads
+and appended to every file; no fused folder and no file in between. A file takes its final name
+only when it is whole and accepted. Does not compare results with the trained model: `accept`
+lets the caller do that before anything is handed over.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import shutil
+import time
+from collections import deque
+from collections.abc import Callable, Iterator
+from concurrent.futures import Future, ThreadPoolExecutor
+from contextlib import ExitStack
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from gguf import GGMLQuantizationType as Type
+from numpy.typing import NDArray
+
+from mlx_finetuning import files
+from mlx_finetuning.errors import (
+    ModelSettingUnsupported,
+    NonFiniteWeights,
+    NotEnoughSpace,
+    WeightsIncomplete,
+)
+from mlx_finetuning.progress import Progress, Step, silent
+from mlx_finetuning.quantizer import families, ggml, lora, recipe, safetensors, tokenizer
+from mlx_finetuning.quantizer.safetensors import Rows
+from mlx_finetuning.quantizer.writer import GgufFile, Head, Planned, file_bytes
+
+STAGE = "書き出し"
+BLOCK_VALUES = 1 << 21
+"""Weights per block: 8 MiB as float32."""
+
+Accept = Callable[[dict[str, Path]], None]
+"""Gets the finished files (type → temporary path); raising keeps them from their final names."""
+
+
+@dataclass(frozen=True)
+class WrittenFile:
+    quant: str
+    path: Path
+    size_bytes: int
+    tensors: int
+
+
+@dataclass(frozen=True)
+class ExportResult:
+    files: dict[str, WrittenFile]
+    """By quantization type."""
+    elapsed_s: float
+    """Reading, quantizing and writing, without `accept`."""
+
+
+@dataclass(frozen=True)
+class Source:
+    """One GGUF tensor's values, in blocks of rows."""
+
+    name: str
+    shape: tuple[int, ...]
+    read: Callable[[Rows], NDArray[np.float32]]
+    order: NDArray[np.intp] | None = None
+
+    def blocks(self) -> Iterator[Rows]:
+        rows = self.shape[0]
+        step = max(1, BLOCK_VALUES // self.shape[-1]) if len(self.shape) > 1 else rows
+        for start in range(0, rows, step):
+            chosen = slice(start, min(start + step, rows))
+            yield chosen if self.order is None else self.order[chosen]
+
+
+def export_gguf(
+    model: Path,
+    adapter: Path | None,
+    outputs: dict[str, Path],
+    progress: Progress = silent,
+    *,
+    name: str = "",
+    accept: Accept = lambda paths: None,
+) -> ExportResult:
+    """Write `model` with `adapter` to a GGUF file per quantization type of `outputs`.
+
+    model: Hugging Face folder; adapter: mlx-lm adapter folder; name: `general.name`.
+    Raises ArchitectureUnsupported, ModelSettingUnsupported, TokenizerUnsupported,
+    WeightsUnreadable, WeightsIncomplete, AdapterUnusable, NonFiniteWeights, QuantizerUnusable,
+    NotEnoughSpace, DiskFull, Interrupted, and whatever `accept` raises.
+    """
+    started = time.monotonic()
+    config = read_config(model)
+    head = _head(model, config, name or model.name)
+    sources = _sources(model, config, adapter)
+    plans = {quant: _plan(sources, quant, config) for quant in outputs}
+    _check_space(plans, head, outputs)
+    with ExitStack() as stack:
+        parts = {
+            quant: stack.enter_context(files.replacing_path(path))
+            for quant, path in outputs.items()
+        }
+        _write(sources, head, plans, parts, progress)
+        elapsed_s = time.monotonic() - started
+        accept(parts)
+    return ExportResult(
+        {
+            quant: WrittenFile(quant, path, path.stat().st_size, len(sources))
+            for quant, path in outputs.items()
+        },
+        elapsed_s,
+    )
+
+
+def read_config(model: Path) -> dict[str, Any]:
+    """A model folder's `config.json`. Raises ModelSettingUnsupported."""
+    try:
+        config = json.loads((model / "config.json").read_text(encoding="utf-8"))
+    except (OSError, ValueError) as error:
+        raise ModelSettingUnsupported(
+            setting="config.json", value="読めないファイル", supported="Hugging Face形式のモデル"
+        ) from error
+    if not isinstance(config, dict):
+        raise ModelSettingUnsupported(setting="config.json", value="不正な形", supported="JSONの組")
+    return config
+
+
+def _head(model: Path, config: dict[str, Any], name: str) -> Head:
+    family = families.of(config)
+    try:
+        values = family.metadata(config)
+    except KeyError as error:
+        raise ModelSettingUnsupported(
+            setting=error.args[0], value="（なし）", supported="値のある設定"
+        ) from error
+    return Head(family.name, name, values, tokenizer.read(model, config["vocab_size"]))
+
+
+# --- what is written ---------------------------------------------------------------------
+
+
+def _sources(model: Path, config: dict[str, Any], adapter: Path | None) -> list[Source]:
+    """Every tensor of the file, in its order. Raises WeightsIncomplete, AdapterUnusable."""
+    family = families.of(config)
+    weights = safetensors.open_model(model)
+    deltas = lora.read(adapter) if adapter else {}
+    if adapter:
+        lora.check_fits(adapter, deltas, {key: value.shape for key, value in weights.items()})
+    mapped, unknown = families.mapping(family, config, list(weights))
+    missing = sorted(family.required(config) - {item.source for item in mapped})
+    if missing or unknown:
+        raise WeightsIncomplete(missing=missing[:5], unknown=sorted(unknown)[:5])
+    found = [_source(item, weights[item.source], deltas) for item in mapped]
+    extra = [_computed(key, value) for key, value in family.extra(config).items()]
+    return found + extra
+
+
+def _source(item: families.Mapped, weight: safetensors.Tensor, deltas: lora.Adapter) -> Source:
+    delta = deltas.get(item.source.removesuffix(".weight"))
+
+    def read(rows: Rows) -> NDArray[np.float32]:
+        values = weight.rows(rows)
+        return values if delta is None else values + delta.rows(rows)
+
+    return Source(item.name, weight.shape, read, item.order)
+
+
+def _computed(name: str, values: NDArray[np.float32]) -> Source:
+    return Source(name, values.shape, lambda rows: values[rows])
+
+
+def _plan(sources: list[Source], quant: str, config: dict[str, Any]) -> list[Planned]:
+    outline = families.outline(config)
+    return [
+        Planned(
+            source.name,
+            source.shape,
+            recipe.tensor_type(source.name, source.shape, quant, outline),
+        )
+        for source in sources
+    ]
+
+
+def _check_space(plans: dict[str, list[Planned]], head: Head, outputs: dict[str, Path]) -> None:
+    """All files lie in one folder, as the callers do it; the largest need is theirs together."""
+    needed = sum(file_bytes(plan, head) for plan in plans.values())
+    folder = next(iter(outputs.values())).parent
+    available = shutil.disk_usage(files.make_folder(folder)).free
+    if needed > available:
+        raise NotEnoughSpace(
+            path=str(folder),
+            needed_gb=round(needed / 1e9, 2),
+            available_gb=round(available / 1e9, 2),
+        )
+
+
+# --- writing -----------------------------------------------------------------------------
+
+Block = dict[str, NDArray[np.uint8]]
+"""One block of rows, quantized for every file: type → bytes."""
+
+
+def _write(
+    sources: list[Source],
+    head: Head,
+    plans: dict[str, list[Planned]],
+    paths: dict[str, Path],
+    progress: Progress,
+) -> None:
+    total = sum(int(np.prod(source.shape)) for source in sources)
+    done = 0
+    with ExitStack() as stack:
+        outputs = {
+            quant: stack.enter_context(GgufFile(paths[quant], head, quant, plan))
+            for quant, plan in plans.items()
+        }
+        pool = stack.enter_context(ThreadPoolExecutor(_threads()))
+        for index, source in enumerate(sources):
+            kinds = {quant: plan[index].kind for quant, plan in plans.items()}
+            for values, block in _quantized(pool, source, kinds):
+                for quant, data in block.items():
+                    outputs[quant].append(data)
+                done += values
+                progress(Step(STAGE, done, total, source.name))
+            for output in outputs.values():
+                output.end_tensor()
+
+
+def _quantized(
+    pool: ThreadPoolExecutor, source: Source, kinds: dict[str, Type]
+) -> Iterator[tuple[int, Block]]:
+    """The blocks of a tensor in order, with their number of values; a few are made ahead."""
+    ahead: deque[Future[tuple[int, Block]]] = deque()
+    for rows in source.blocks():
+        ahead.append(pool.submit(_quantize, source, rows, kinds))
+        if len(ahead) > 2 * _threads():
+            yield ahead.popleft().result()
+    while ahead:
+        yield ahead.popleft().result()
+
+
+def _quantize(source: Source, rows: Rows, kinds: dict[str, Type]) -> tuple[int, Block]:
+    values = source.read(rows)
+    table = values.reshape(-1, source.shape[-1])
+    try:
+        done = {kind: ggml.quantize(table, kind) for kind in set(kinds.values())}
+    except NonFiniteWeights as error:
+        raise NonFiniteWeights(tensor=source.name) from error
+    return values.size, {quant: done[kind] for quant, kind in kinds.items()}
+
+
+def _threads() -> int:
+    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1

@@ -1,0 +1,118 @@
+"""Reads safetensors files by their header, memory-mapped, rows as float32.
+
+BF16 needs no library: its bits are the upper half of a float32. Writes nothing and reads no
+pickled formats.
+"""
+
+from __future__ import annotations
+
+import json
+import struct
+from collections.abc import Iterable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from mlx_finetuning.errors import WeightsUnreadable
+
+Rows = slice | NDArray[np.intp]
+
+STORED: dict[str, np.dtype[Any]] = {
+    "F32": np.dtype("<f4"),
+    "F16": np.dtype("<f2"),
+    "BF16": np.dtype("<u2"),
+}
+"""How each supported type lies in the file."""
+LONGEST_HEADER = 100_000_000
+
+
+@dataclass(frozen=True)
+class Tensor:
+    """One tensor of a mapped file."""
+
+    name: str
+    kind: str
+    """F32, F16 or BF16."""
+    stored: NDArray[Any]
+    """The mapped values, in the shape of the tensor; BF16 as uint16."""
+
+    @property
+    def shape(self) -> tuple[int, ...]:
+        return self.stored.shape
+
+    def rows(self, which: Rows) -> NDArray[np.float32]:
+        """The chosen rows (elements, for a vector) as C-contiguous float32."""
+        values = self.stored[which]
+        if self.kind != "BF16":
+            return np.ascontiguousarray(values, np.float32)
+        wide = values.astype(np.uint32)
+        return (wide << 16).view(np.float32)
+
+
+def open_files(paths: Iterable[Path]) -> dict[str, Tensor]:
+    """Every tensor of the files, by name. Raises WeightsUnreadable."""
+    tensors: dict[str, Tensor] = {}
+    for path in paths:
+        for tensor in _open(path):
+            if tensor.name in tensors:
+                raise WeightsUnreadable(path=str(path), reason=f"{tensor.name} が重複しています。")
+            tensors[tensor.name] = tensor
+    return tensors
+
+
+def open_model(folder: Path) -> dict[str, Tensor]:
+    """The weights of a Hugging Face folder, one file or shards. Raises WeightsUnreadable."""
+    index = folder / "model.safetensors.index.json"
+    if not index.exists():
+        return open_files([folder / "model.safetensors"])
+    try:
+        placement = json.loads(index.read_text(encoding="utf-8"))["weight_map"]
+        shards = sorted(set(placement.values()))
+    except (ValueError, KeyError, AttributeError, TypeError) as error:
+        raise WeightsUnreadable(path=str(index), reason="索引の形が違います。") from error
+    tensors = open_files(folder / Path(name).name for name in shards)
+    missing = sorted(set(placement) - set(tensors))
+    if missing:
+        raise WeightsUnreadable(path=str(index), reason=f"重みが足りません: {missing[0]} など")
+    return tensors
+
+
+def _open(path: Path) -> list[Tensor]:
+    try:
+        data = np.memmap(path, np.uint8, "r")
+    except (OSError, ValueError) as error:
+        raise WeightsUnreadable(path=str(path), reason=f"開けません: {error}") from error
+    header, start = _header(path, data)
+    return [_tensor(path, data[start:], name, entry) for name, entry in header.items()]
+
+
+def _header(path: Path, data: NDArray[np.uint8]) -> tuple[dict[str, Any], int]:
+    """The header without its free metadata, and where the values start."""
+    length = struct.unpack("<Q", data[:8].tobytes())[0] if data.size >= 8 else 0
+    if not 2 <= length <= min(LONGEST_HEADER, data.size - 8):
+        raise WeightsUnreadable(path=str(path), reason="safetensors形式ではありません。")
+    try:
+        header = json.loads(data[8 : 8 + length].tobytes())
+        header.pop("__metadata__", None)
+    except (ValueError, AttributeError) as error:
+        raise WeightsUnreadable(path=str(path), reason="ヘッダーが壊れています。") from error
+    return header, 8 + length
+
+
+def _tensor(path: Path, values: NDArray[np.uint8], name: str, entry: Any) -> Tensor:
+    try:
+        kind, shape = entry["dtype"], tuple(entry["shape"])
+        start, end = entry["data_offsets"]
+    except (KeyError, TypeError, ValueError) as error:
+        raise WeightsUnreadable(path=str(path), reason=f"{name} の記述が不正です。") from error
+    if kind not in STORED:
+        known = "、".join(STORED)
+        reason = f"{name} の型 {kind} は扱えません（扱えるのは {known}）。"
+        raise WeightsUnreadable(path=str(path), reason=reason)
+    size = int(np.prod(shape, dtype=np.int64)) * STORED[kind].itemsize
+    if not 0 <= start <= end <= values.size or end - start != size:
+        raise WeightsUnreadable(path=str(path), reason=f"{name} の値が途中で切れています。")
+    return Tensor(name, kind, values[start:end].view(STORED[kind]).reshape(shape))

@@ -1,0 +1,206 @@
+"""GGUF tokenizer metadata from the files of a Hugging Face folder.
+
+Byte-level BPE (`tokenizer.json`) only. The pre-tokenizer is recognised by its exact definition;
+one that llama.cpp is not known to reproduce is an error, never a guess. Adds the chat template
+and states `add_bos_token` explicitly, because llama.cpp's default differs per pre-tokenizer.
+"""
+
+from __future__ import annotations
+
+import json
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from gguf import TokenType
+
+from mlx_finetuning.errors import TokenizerUnsupported
+
+SPECIAL = ("bos", "eos", "unk", "pad")
+
+_WORDS = r"(?i:'s|'t|'re|'ve|'m|'ll|'d)|[^\r\n\p{L}\p{N}]?\p{L}+"
+_REST = r" ?[^\s\p{L}\p{N}]+[\r\n]*|\s*[\r\n]+|\s+(?!\S)|\s+"
+LLAMA3_SPLIT = rf"{_WORDS}|\p{{N}}{{1,3}}|{_REST}"
+QWEN2_SPLIT = rf"{_WORDS}|\p{{N}}|{_REST}"
+
+
+@dataclass(frozen=True)
+class PreTokenizer:
+    """What decides on llama.cpp's `tokenizer.ggml.pre`."""
+
+    steps: tuple[str, ...]
+    whole_words_first: bool
+    """`ignore_merges`: a word that is in the vocabulary is not split."""
+
+
+KNOWN: dict[PreTokenizer, str] = {
+    PreTokenizer((f"split {LLAMA3_SPLIT}", "bytes"), True): "llama-bpe",
+    PreTokenizer((f"split {LLAMA3_SPLIT}", "bytes"), False): "smaug-bpe",
+    PreTokenizer((f"split {QWEN2_SPLIT}", "bytes"), False): "qwen2",
+    PreTokenizer(("digits", "words and bytes"), False): "smollm",
+    PreTokenizer(("words and bytes",), False): "gpt-2",
+}
+
+
+@dataclass(frozen=True)
+class TokenizerMetadata:
+    """The `tokenizer.*` part of a GGUF file."""
+
+    model: str
+    pre: str
+    tokens: list[str]
+    types: list[TokenType]
+    merges: list[str]
+    special_ids: dict[str, int]
+    """bos, eos, unk, pad → id; those that the model has."""
+    add_bos: bool
+    add_eos: bool
+    chat_template: str | None
+
+
+def read(folder: Path, vocabulary: int) -> TokenizerMetadata:
+    """The tokenizer of `folder`; `vocabulary` is the number of embedding rows.
+
+    Raises TokenizerUnsupported.
+    """
+    definition = _json(folder / "tokenizer.json")
+    config = _json(folder / "tokenizer_config.json", optional=True)
+    model_config = _json(folder / "config.json", optional=True)
+    pre = _pre_tokenizer_name(definition)
+    tokens, types = _tokens(definition, vocabulary)
+    ids = _special_ids(definition, config, model_config)
+    add_bos, add_eos = _added_around(folder, ids)
+    merges = [_merge(pair) for pair in definition["model"]["merges"]]
+    template = _chat_template(folder, config)
+    return TokenizerMetadata("gpt2", pre, tokens, types, merges, ids, add_bos, add_eos, template)
+
+
+def _json(path: Path, optional: bool = False) -> dict[str, Any]:
+    if optional and not path.exists():
+        return {}
+    try:
+        value = json.loads(path.read_text(encoding="utf-8"))
+    except (OSError, ValueError) as error:
+        raise TokenizerUnsupported(reason=f"{path.name} を読めません。") from error
+    if not isinstance(value, dict):
+        raise TokenizerUnsupported(reason=f"{path.name} の形が違います。")
+    return value
+
+
+# --- pre-tokenizer -----------------------------------------------------------------------
+
+
+def _pre_tokenizer_name(definition: dict[str, Any]) -> str:
+    model = definition.get("model") or {}
+    if model.get("type") != "BPE":
+        raise TokenizerUnsupported(reason=f"種類 {model.get('type')} は扱えません。")
+    if definition.get("normalizer") not in (None, {"type": "NFC"}):
+        raise TokenizerUnsupported(reason="正規化（normalizer）のあるトークナイザーです。")
+    steps = tuple(_step(step) for step in _sequence(definition.get("pre_tokenizer")))
+    found = PreTokenizer(steps, bool(model.get("ignore_merges", False)))
+    if found not in KNOWN:
+        described = " → ".join(steps) or "なし"
+        raise TokenizerUnsupported(reason=f"分割の規則が既知のものと一致しません: {described}")
+    return KNOWN[found]
+
+
+def _sequence(value: Any) -> list[dict[str, Any]]:
+    if not isinstance(value, dict):
+        return []
+    return value["pretokenizers"] if value.get("type") == "Sequence" else [value]
+
+
+def _step(step: dict[str, Any]) -> str:
+    """A step in words; anything not understood in full stays as its own JSON, and matches nothing."""
+    match step:
+        case {"type": "Split", "pattern": {"Regex": pattern}, "behavior": "Isolated"} if (
+            not step.get("invert")
+        ):
+            return f"split {pattern}"
+        case {"type": "Digits", "individual_digits": True}:
+            return "digits"
+        case {"type": "ByteLevel", "add_prefix_space": False}:
+            return "words and bytes" if step.get("use_regex", True) else "bytes"
+    return json.dumps(step, ensure_ascii=False)
+
+
+# --- vocabulary --------------------------------------------------------------------------
+
+
+def _tokens(definition: dict[str, Any], vocabulary: int) -> tuple[list[str], list[TokenType]]:
+    """Every id's text and type; ids without a token become unused padding."""
+    texts = {number: text for text, number in definition["model"]["vocab"].items()}
+    added = {entry["id"]: entry for entry in definition.get("added_tokens", [])}
+    texts |= {number: entry["content"] for number, entry in added.items()}
+    if max(texts) >= vocabulary:
+        reason = f"トークン番号 {max(texts)} がモデルの語彙数 {vocabulary} を超えています。"
+        raise TokenizerUnsupported(reason=reason)
+    if len(set(texts.values())) != len(texts):
+        raise TokenizerUnsupported(reason="同じ文字列のトークンが2つあります。")
+    tokens = [texts.get(number, f"[PAD{number}]") for number in range(vocabulary)]
+    types = [_type(added.get(number), number in texts) for number in range(vocabulary)]
+    return tokens, types
+
+
+def _type(added: dict[str, Any] | None, exists: bool) -> TokenType:
+    if not exists:
+        return TokenType.UNUSED
+    if added is None:
+        return TokenType.NORMAL
+    # llama.cpp's converter treats <|…|> as control tokens even where the folder forgot to.
+    content = added["content"]
+    looks_special = content.startswith("<|") and content.endswith("|>")
+    return TokenType.CONTROL if added.get("special") or looks_special else TokenType.USER_DEFINED
+
+
+def _merge(pair: str | list[str]) -> str:
+    return pair if isinstance(pair, str) else " ".join(pair)
+
+
+# --- special tokens and template ---------------------------------------------------------
+
+
+def _special_ids(
+    definition: dict[str, Any], config: dict[str, Any], model_config: dict[str, Any]
+) -> dict[str, int]:
+    """From the tokenizer's own settings, else from the model's."""
+    added = {entry["content"]: entry["id"] for entry in definition.get("added_tokens", [])}
+    ids = {}
+    for kind in SPECIAL:
+        entry = config.get(f"{kind}_token")
+        text = entry.get("content") if isinstance(entry, dict) else entry
+        number = added.get(text, model_config.get(f"{kind}_token_id"))
+        if isinstance(number, list):
+            number = number[0] if number else None
+        if isinstance(number, int):
+            ids[kind] = number
+    return ids
+
+
+def _added_around(folder: Path, ids: dict[str, int]) -> tuple[bool, bool]:
+    """Whether the tokenizer itself puts bos before and eos after a text, found by trying."""
+    from tokenizers import Tokenizer
+
+    tokenizer = Tokenizer.from_file(str(folder / "tokenizer.json"))
+    bare = tokenizer.encode("a", add_special_tokens=False).ids
+    full = tokenizer.encode("a", add_special_tokens=True).ids
+    before, after = (
+        ("bos" in ids and full[0] == ids["bos"]),
+        ("eos" in ids and full[-1] == ids["eos"]),
+    )
+    expected = [ids["bos"]] * before + bare + [ids["eos"]] * after
+    if full != expected:
+        raise TokenizerUnsupported(reason="文の前後に付くトークンがbos・eosと違います。")
+    return before, after
+
+
+def _chat_template(folder: Path, config: dict[str, Any]) -> str | None:
+    """The template that transformers would use: the file before the setting."""
+    file = folder / "chat_template.jinja"
+    if file.exists():
+        return file.read_text(encoding="utf-8")
+    template = config.get("chat_template")
+    if isinstance(template, list):
+        named = {entry["name"]: entry["template"] for entry in template}
+        return named.get("default")
+    return template
