@@ -102,8 +102,7 @@ class Reporter:
 
     def _beat(self) -> None:
         while not self._ended.wait(HEARTBEAT_S):
-            if time.monotonic() - self._written_s >= HEARTBEAT_S:
-                self._write_if_possible(only_while_working=True)
+            self._write_if_possible(only_while_working=True)
 
     def _write_if_possible(self, only_while_working: bool = False) -> None:
         """A status that cannot be written must not end a run whose own files still can be."""
