@@ -1,0 +1,3 @@
+from mlx_finetuning.ui import navigation
+
+navigation.run()
