@@ -34,6 +34,7 @@ _LEAST_AVAILABLE_GB = 2.0
 _LEAST_DISK_GB = 5.0
 _SLOW_GFLOPS = 20.0
 """The reference BLAS stays below this on every machine of the last ten years."""
+_NONSENSE = (OSError, HTTPException, ValueError, RecursionError)
 _PACKAGES = ("mlx", "mlx-lm", "transformers", "huggingface-hub", "gguf", "xllamacpp", "streamlit")
 
 
@@ -299,7 +300,7 @@ def _ollama_version(scheme: str, host: str, port: int) -> str | None:
     connection = kind(host, port, timeout=OLLAMA_TIMEOUT_S)
     connection.connect()
     # From here on somebody is there; silence or nonsense means it is not Ollama.
-    with contextlib.closing(connection), contextlib.suppress(OSError, HTTPException, ValueError):
+    with contextlib.closing(connection), contextlib.suppress(*_NONSENSE):
         connection.request("GET", "/api/version", headers={"Accept": "application/json"})
         response = connection.getresponse()
         answer = json.loads(response.read(10_000))

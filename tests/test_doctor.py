@@ -1,0 +1,268 @@
+"""The doctor's findings, with real servers, real processes and a real matrix product."""
+
+from __future__ import annotations
+
+import json
+import os
+import socket
+import subprocess
+import sys
+import threading
+from collections.abc import Iterator
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from pathlib import Path
+
+import pytest
+
+from mlx_finetuning import doctor
+from mlx_finetuning.utils import blas, memory_monitor
+from mlx_finetuning.workspace import Workspace
+
+ON_LINUX = pytest.mark.skipif(sys.platform != "linux", reason="Linux only")
+
+
+class Service:
+    """An HTTP server on loopback with one answer to everything."""
+
+    def __init__(self) -> None:
+        self.status = 200
+        self.body = b""
+        self.paths: list[str] = []
+        service = self
+
+        class Handler(BaseHTTPRequestHandler):
+            def do_GET(self) -> None:
+                service.paths.append(self.path)
+                self.send_response(service.status)
+                self.send_header("Content-Length", str(len(service.body)))
+                self.end_headers()
+                self.wfile.write(service.body)
+
+            def log_message(self, format: str, *arguments: object) -> None:
+                pass
+
+        self.server = ThreadingHTTPServer(("127.0.0.1", 0), Handler)
+        threading.Thread(target=self.server.serve_forever, args=(0.05,), daemon=True).start()
+
+
+@pytest.fixture
+def service(monkeypatch: pytest.MonkeyPatch) -> Iterator[Service]:
+    running = Service()
+    monkeypatch.setenv("OLLAMA_HOST", f"127.0.0.1:{running.server.server_port}")
+    yield running
+    running.server.shutdown()
+    running.server.server_close()
+
+
+@pytest.fixture(scope="module")
+def report(tmp_path_factory: pytest.TempPathFactory) -> doctor.Report:
+    return doctor.diagnose(Workspace(tmp_path_factory.mktemp("doctor") / "not-yet-there"))
+
+
+def test_this_machine_can_train(report: doctor.Report) -> None:
+    assert report.can_train
+    assert {item.state for item in report.items} <= {"ok", "warn", "missing"}
+    assert len({item.key for item in report.items}) == len(report.items)
+
+
+def test_everything_that_is_not_well_says_what_to_do(report: doctor.Report) -> None:
+    for item in report.items:
+        assert item.value
+        assert (item.state == "ok") == (not item.advice), item
+
+
+def test_diagnosis_leaves_no_files_and_loads_no_library(tmp_path: Path) -> None:
+    program = (
+        "import sys; from pathlib import Path\n"
+        "from mlx_finetuning import doctor; from mlx_finetuning.workspace import Workspace\n"
+        "doctor.diagnose(Workspace(Path(sys.argv[1])))\n"
+        "sys.exit(', '.join({'mlx', 'numpy', 'xllamacpp'} & set(sys.modules)) or None)\n"
+    )
+    done = subprocess.run(
+        [sys.executable, "-c", program, str(tmp_path / "w")],
+        check=False,
+        capture_output=True,
+        text=True,
+    )
+    assert done.returncode == 0, done.stderr
+    assert list(tmp_path.iterdir()) == []
+
+
+# --- BLAS --------------------------------------------------------------------------------
+
+
+@ON_LINUX
+def test_measured_speed_agrees_with_numpy_on_the_order_of_magnitude() -> None:
+    import time
+
+    import numpy as np
+
+    found = blas.measure()
+    assert found is not None
+    if found.blas.state != "loaded":
+        pytest.skip("no OpenBLAS on this machine")
+    matrix = np.random.default_rng(0).normal(size=(1024, 1024)).astype(np.float32)
+    best = min(_timed(lambda: matrix @ matrix, time.perf_counter) for _ in range(10))
+    assert 0.2 < found.gflops / (2 * 1024**3 / best / 1e9) < 5
+
+
+def _timed(action: object, clock: object) -> float:
+    start = clock()  # type: ignore[operator]
+    action()  # type: ignore[operator]
+    return float(clock() - start)  # type: ignore[operator]
+
+
+@ON_LINUX
+def test_reference_blas_is_reported_as_slow_with_the_remedy() -> None:
+    found = blas.measure(with_preload=False)
+    assert found is not None
+    assert found.blas.state == "off"
+    slow = doctor.check_blas(blas.Measurement("cpu", 6.0, blas.BlasInfo("absent")))
+    assert slow.state == "warn"
+    assert "libopenblas0-pthread" in slow.advice
+    assert "6 GFLOP/s" in slow.value
+
+
+@ON_LINUX
+@pytest.mark.parametrize(
+    ("value", "before", "state"),
+    [("off", "", "off"), ("/nowhere.so", "", "unusable"), ("", "import mlx.core\n", "too_late")],
+)
+def test_preload_says_why_it_did_nothing(value: str, before: str, state: str) -> None:
+    program = f"{before}from mlx_finetuning.utils import blas\nprint(blas.preload().state)"
+    environment = {**os.environ, blas.OVERRIDE: value}
+    done = subprocess.run(
+        [sys.executable, "-c", program], check=True, capture_output=True, text=True, env=environment
+    )
+    assert done.stdout.strip() == state
+
+
+@ON_LINUX
+def test_library_without_the_symbols_is_not_loaded() -> None:
+    program = "from mlx_finetuning.utils import blas\nprint(blas.preload().state)"
+    environment = {**os.environ, blas.OVERRIDE: "libc.so.6"}
+    done = subprocess.run(
+        [sys.executable, "-c", program], check=True, capture_output=True, text=True, env=environment
+    )
+    assert done.stdout.strip() == "unusable"
+
+
+def test_mlx_that_cannot_run_is_missing_not_fatal() -> None:
+    assert doctor.check_mlx(None).state == "missing"
+    assert doctor.check_blas(None).state == "missing"
+
+
+# --- Ollama ------------------------------------------------------------------------------
+
+
+def test_ollama_is_recognised_by_its_version(service: Service) -> None:
+    service.body = json.dumps({"version": "0.36.1"}).encode()
+    item = doctor.check_ollama()
+    assert (item.state, service.paths) == ("ok", ["/api/version"])
+    assert item.value.startswith("0.36.1")
+
+
+@pytest.mark.parametrize("version", ["0.34.2", "0.34.9", "0.35.0"])
+def test_ollama_with_a_known_hole_is_a_warning(service: Service, version: str) -> None:
+    service.body = json.dumps({"version": version}).encode()
+    assert doctor.check_ollama().state == "warn"
+
+
+@pytest.mark.parametrize(
+    ("status", "body"),
+    [
+        (200, b"<html>hello</html>"),
+        (200, b'{"version": 3}'),
+        (200, b'{"version": "<script>"}'),
+        (200, b"[]"),
+        (200, b"[" * 9_000),
+        (404, b'{"version": "0.36.1"}'),
+        (302, b""),
+    ],
+)
+def test_stranger_on_the_port_is_not_taken_for_ollama(
+    service: Service, status: int, body: bytes
+) -> None:
+    service.status, service.body = status, body
+    item = doctor.check_ollama()
+    assert item.state == "warn"
+    assert "Ollamaのものではありません" in item.value
+
+
+def test_silent_listener_is_not_waited_for(monkeypatch: pytest.MonkeyPatch) -> None:
+    with socket.create_server(("127.0.0.1", 0)) as listener:
+        monkeypatch.setenv("OLLAMA_HOST", f"127.0.0.1:{listener.getsockname()[1]}")
+        monkeypatch.setattr(doctor, "OLLAMA_TIMEOUT_S", 0.2)
+        assert doctor.check_ollama().state == "warn"
+
+
+def test_nobody_on_the_port_means_ollama_is_missing(monkeypatch: pytest.MonkeyPatch) -> None:
+    with socket.socket() as reserved:
+        reserved.bind(("127.0.0.1", 0))
+        monkeypatch.setenv("OLLAMA_HOST", f"127.0.0.1:{reserved.getsockname()[1]}")
+        assert doctor.check_ollama().state == "missing"
+
+
+@pytest.mark.parametrize(
+    ("value", "expected"),
+    [
+        ("", ("http", "127.0.0.1", 11434)),
+        ("192.168.0.5", ("http", "192.168.0.5", 11434)),
+        (":9000", ("http", "127.0.0.1", 9000)),
+        ("0.0.0.0", ("http", "127.0.0.1", 11434)),
+        ("http://example.test", ("http", "example.test", 80)),
+        ("https://example.test/path", ("https", "example.test", 443)),
+        ("[::1]:11434", ("http", "::1", 11434)),
+    ],
+)
+def test_ollama_host_is_read_as_ollama_reads_it(value: str, expected: tuple[str, str, int]) -> None:
+    assert doctor.ollama_address(value) == expected
+
+
+@pytest.mark.parametrize("value", ["ftp://x", "host:port", "http://[::1", "host:99999"])
+def test_unreadable_ollama_host_is_reported(monkeypatch: pytest.MonkeyPatch, value: str) -> None:
+    monkeypatch.setenv("OLLAMA_HOST", value)
+    item = doctor.check_ollama()
+    assert item.state == "warn"
+    assert "OLLAMA_HOST" in item.value
+
+
+# --- the rest ----------------------------------------------------------------------------
+
+
+def test_token_is_reported_without_its_value(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("HF_TOKEN", "hf_canaryDoctor0003")
+    item = doctor.check_token()
+    assert item.value.startswith("設定済み")
+    assert "canary" not in repr(item)
+    monkeypatch.delenv("HF_TOKEN")
+    assert doctor.check_token().value.startswith("未設定")
+
+
+def test_disk_that_cannot_be_written_is_missing(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(os, "access", lambda path, mode: False)  # root may write everywhere
+    assert doctor.check_disk(Path("/somewhere/else")).state == "missing"
+
+
+def test_missing_compiler_is_a_warning(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("PATH", "/nowhere")
+    assert doctor.check_compiler().state == "warn"
+
+
+def test_memory_is_within_the_machine() -> None:
+    import psutil
+
+    memory = memory_monitor.read_memory()
+    assert 0 < memory.available <= memory.total <= psutil.virtual_memory().total
+
+
+def test_container_limit_replaces_the_machines_memory(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    limit, used = tmp_path / "max", tmp_path / "current"
+    limit.write_text("2000000000\n", encoding="ascii")
+    used.write_text("1500000000\n", encoding="ascii")
+    monkeypatch.setattr(memory_monitor, "_LIMITS", ((limit, used),))
+    assert memory_monitor.read_memory() == memory_monitor.Memory(2_000_000_000, 500_000_000)
+    limit.write_text("max\n", encoding="ascii")
+    assert memory_monitor.read_memory().total > 2_000_000_000
