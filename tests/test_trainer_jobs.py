@@ -2,19 +2,14 @@
 
 from __future__ import annotations
 
-import json
-import os
-import signal
 import subprocess
 import sys
-import time
-from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
-import psutil
 import pytest
 
+from helpers import wait_until, worker_process
 from mlx_finetuning import files
 from mlx_finetuning.config import TrainConfig, as_dict
 from mlx_finetuning.errors import (
@@ -32,6 +27,8 @@ from mlx_finetuning.trainer import jobs, runs, status
 from mlx_finetuning.trainer.jobs import Job
 from mlx_finetuning.workspace import RunPaths, Workspace
 
+pytestmark = pytest.mark.usefixtures("facts")
+
 SHORT, LONG = 5, 100_000
 
 
@@ -42,40 +39,8 @@ def start(workspace: Workspace, iterations: int, **settings: Any) -> RunPaths:
     return workspace.run(runs.start(workspace, config, model_folder=None))
 
 
-def wait_until(condition: Callable[[], bool], limit_s: float = 15.0) -> None:
-    end_s = time.monotonic() + limit_s
-    while not condition():
-        assert time.monotonic() < end_s, "waited in vain"
-        time.sleep(0.02)
-
-
 def state(paths: RunPaths) -> str:
     return status.read(paths).state
-
-
-def worker_process(paths: RunPaths) -> int:
-    """The worker's process id; the application itself never needs it."""
-    listed = psutil.process_iter(["pid", "cmdline"])
-    return next(p.pid for p in listed if str(paths.folder) in (p.info["cmdline"] or []))
-
-
-@pytest.fixture
-def workspace(tmp_path: Path) -> Iterator[Workspace]:
-    folder = tmp_path / "workspace"
-    row = {"messages": [{"role": "user", "content": "問"}, {"role": "assistant", "content": "答"}]}
-    (folder / "datasets" / "facts").mkdir(parents=True)
-    for split in ("train", "valid", "test"):
-        text = json.dumps(row, ensure_ascii=False) + "\n"
-        (folder / "datasets" / "facts" / f"{split}.jsonl").write_text(text, encoding="utf-8")
-    workspace = Workspace(folder)
-    yield workspace
-    living = [
-        workspace.run(run.run_id) for run in runs.list_runs(workspace) if run.status.is_living
-    ]
-    for paths in living:
-        jobs.request_stop(paths)
-    for paths in living:
-        wait_until(lambda paths=paths: not files.is_locked(paths.lock))  # type: ignore[misc]
 
 
 def test_run_goes_from_queued_to_done_and_leaves_its_records(workspace: Workspace) -> None:
@@ -132,7 +97,7 @@ def test_killed_worker_is_shown_as_interrupted_at_once_and_a_new_run_can_start(
 ) -> None:
     paths = start(workspace, LONG)
     wait_until(lambda: len(list(files.read_lines(paths.metrics))) > 5)
-    os.kill(worker_process(paths), signal.SIGKILL)
+    worker_process(paths).kill()
     wait_until(lambda: state(paths) == "interrupted", limit_s=2.0)
     assert files.read_json(paths.status)["state"] == "running"
     updates = [line["update"] for line in files.read_lines(paths.metrics) if "loss" in line]
@@ -171,7 +136,7 @@ def test_killed_waiting_worker_holds_nobody_up(workspace: Workspace) -> None:
     wait_until(lambda: state(first) == "running")
     second, third = start(workspace, SHORT), start(workspace, SHORT)
     wait_until(lambda: status.read(second).stage == "順番待ち")
-    os.kill(worker_process(second), signal.SIGKILL)
+    worker_process(second).kill()
     jobs.request_stop(first)
     jobs.follow(third, silent)
     assert state(second) == "interrupted"
@@ -184,7 +149,7 @@ def test_stopped_run_is_cancelled(workspace: Workspace, how: str) -> None:
     if how == "request":
         jobs.request_stop(paths)
     else:
-        os.kill(worker_process(paths), signal.SIGTERM)
+        worker_process(paths).terminate()
     with pytest.raises(Interrupted):
         jobs.follow(paths, silent)
     assert state(paths) == "cancelled"
@@ -228,7 +193,7 @@ def test_hung_worker_is_shown_as_stalled(workspace: Workspace) -> None:
     paths = start(workspace, LONG)
     wait_until(lambda: state(paths) == "running")
     worker = worker_process(paths)
-    os.kill(worker, signal.SIGSTOP)
+    worker.suspend()
     try:
         # A minute without a sign of life, by dating the last one back.
         record = files.read_json(paths.status)
@@ -236,7 +201,7 @@ def test_hung_worker_is_shown_as_stalled(workspace: Workspace) -> None:
         files.write_json(paths.status, record)
         assert state(paths) == "stalled"
     finally:
-        os.kill(worker, signal.SIGCONT)
+        worker.resume()
     wait_until(lambda: state(paths) == "running")
 
 

@@ -8,6 +8,7 @@ with three decimals, and leaves nothing when it is stopped. Imports no MLX.
 from __future__ import annotations
 
 import contextlib
+import json
 import math
 import queue
 import re
@@ -41,13 +42,14 @@ def run(context: TaskContext, config: TrainConfig, model_folder: Path) -> dict[s
     """
     target = context.workspace.adapter(context.run_id).folder
     draft = files.make_folder(target.with_name(f"{files.TEMPORARY_PREFIX}{target.name}"))
-    data = _offered_data(context.workspace.dataset(config.dataset), config, context.paths.folder)
+    data = offered_data(context.workspace.dataset(config.dataset), config, context.paths.folder)
     settings = context.paths.folder / "mlx_lm.yaml"
     files.write_text(settings, _as_yaml(lora_settings(config, model_folder, data, draft)))
     if config.gradient_clip:
         context.event("warning", text="mlx-lm は gradient_clip に対応していないため、無視します。")
     try:
         losses = _train(context, config, command(settings))
+        _name_final_place(draft, target)
         draft.rename(target)
     finally:
         shutil.rmtree(draft, ignore_errors=True)
@@ -129,7 +131,7 @@ def _as_yaml(settings: dict[str, Any]) -> str:
     return yaml.safe_dump(settings, allow_unicode=True, sort_keys=False)
 
 
-def _offered_data(dataset: DatasetPaths, config: TrainConfig, folder: Path) -> Path:
+def offered_data(dataset: DatasetPaths, config: TrainConfig, folder: Path) -> Path:
     """A folder of links to the splits that mlx-lm accepts: it fails on less than a whole batch."""
     rows = _count(dataset.train)
     if rows < config.batch_size:
@@ -139,6 +141,13 @@ def _offered_data(dataset: DatasetPaths, config: TrainConfig, folder: Path) -> P
     if _count(dataset.valid) >= config.batch_size:
         (data / "valid.jsonl").symlink_to(dataset.valid)
     return data
+
+
+def _name_final_place(draft: Path, target: Path) -> None:
+    path = draft / "adapter_config.json"
+    record = json.loads(path.read_text(encoding="utf-8"))
+    record["adapter_path"] = str(target)
+    files.write_text(path, json.dumps(record, ensure_ascii=False, indent=4) + "\n")
 
 
 def _count(path: Path) -> int:
@@ -179,8 +188,7 @@ _VALIDATED = re.compile(rf"\s*(\d+)\s+val\s+{_NUMBER}\s+[\d.]+s\s*")
 
 
 def parse(line: str) -> dict[str, Any] | None:
-    """A metrics line from a line that mlx-lm printed, or None if it printed something else."""
-    line = _COLOURS.sub("", line)
+    """A metrics line from an uncoloured line of mlx-lm's, or None if it says something else."""
     if match := _TRAINED.fullmatch(line):
         update, loss, tokens = match.groups()
         per_second = float(tokens.replace(",", ""))
@@ -237,5 +245,5 @@ def _lines(process: subprocess.Popen[str]) -> Iterator[str | None]:
 
 def _pump(stream: IO[str], printed: queue.Queue[str | None]) -> None:
     for line in stream:
-        printed.put(line.rstrip("\n"))
+        printed.put(_COLOURS.sub("", line.rstrip("\n")))
     printed.put(None)
