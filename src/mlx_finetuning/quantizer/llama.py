@@ -1,0 +1,197 @@
+"""llama.cpp over ctypes: what a GGUF file computes, token by token.
+
+Only the first fields of llama.cpp's parameter structs are known here; the rest travels as opaque
+bytes from llama.cpp's own defaults, so a field added at their end changes nothing. The known ones
+are checked against their documented defaults before use. Does not generate text; `runtime` does.
+"""
+
+from __future__ import annotations
+
+import ctypes
+import functools
+import os
+from collections import deque
+from collections.abc import Sequence
+from pathlib import Path
+from types import TracebackType
+
+import numpy as np
+from numpy.typing import NDArray
+
+from mlx_finetuning.errors import GgufUnreadable, QuantizerUnusable
+from mlx_finetuning.quantizer import library
+
+CONTEXT_DEFAULTS = (512, 2048, 512, 1)
+"""n_ctx, n_batch, n_ubatch, n_seq_max of `llama_context_default_params`."""
+BATCH = 256
+"""Tokens per call; bounds the buffer of logits."""
+ERROR_LEVELS = (3, 4)
+"""GGML_LOG_LEVEL_WARN and _ERROR."""
+
+Token = ctypes.c_int32
+
+
+class _ModelParams(ctypes.Structure):
+    _fields_ = (("opaque", ctypes.c_uint64 * 64),)
+
+
+class _ContextParams(ctypes.Structure):
+    _fields_ = (
+        ("n_ctx", ctypes.c_uint32),
+        ("n_batch", ctypes.c_uint32),
+        ("n_ubatch", ctypes.c_uint32),
+        ("n_seq_max", ctypes.c_uint32),
+        ("opaque", ctypes.c_uint64 * 64),
+    )
+
+
+class _Batch(ctypes.Structure):
+    _fields_ = (
+        ("n_tokens", ctypes.c_int32),
+        ("token", ctypes.POINTER(Token)),
+        ("embd", ctypes.c_void_p),
+        ("pos", ctypes.c_void_p),  # NULL: positions go on from the last call
+        ("n_seq_id", ctypes.c_void_p),
+        ("seq_id", ctypes.c_void_p),
+        ("logits", ctypes.POINTER(ctypes.c_int8)),
+    )
+
+
+_Log = ctypes.CFUNCTYPE(None, ctypes.c_int, ctypes.c_char_p, ctypes.c_void_p)
+_SIGNATURES: dict[str, tuple[object, list[object]]] = {
+    "llama_log_set": (None, [_Log, ctypes.c_void_p]),
+    "llama_backend_init": (None, []),
+    "llama_model_default_params": (_ModelParams, []),
+    "llama_context_default_params": (_ContextParams, []),
+    "llama_model_load_from_file": (ctypes.c_void_p, [ctypes.c_char_p, _ModelParams]),
+    "llama_model_free": (None, [ctypes.c_void_p]),
+    "llama_init_from_model": (ctypes.c_void_p, [ctypes.c_void_p, _ContextParams]),
+    "llama_free": (None, [ctypes.c_void_p]),
+    "llama_set_n_threads": (None, [ctypes.c_void_p, ctypes.c_int32, ctypes.c_int32]),
+    "llama_get_memory": (ctypes.c_void_p, [ctypes.c_void_p]),
+    "llama_memory_clear": (None, [ctypes.c_void_p, ctypes.c_bool]),
+    "llama_decode": (ctypes.c_int32, [ctypes.c_void_p, _Batch]),
+    "llama_get_logits": (ctypes.POINTER(ctypes.c_float), [ctypes.c_void_p]),
+    "llama_model_get_vocab": (ctypes.c_void_p, [ctypes.c_void_p]),
+    "llama_vocab_n_tokens": (ctypes.c_int32, [ctypes.c_void_p]),
+    "llama_vocab_is_eog": (ctypes.c_bool, [ctypes.c_void_p, Token]),
+    "llama_vocab_bos": (Token, [ctypes.c_void_p]),
+    "llama_tokenize": (
+        ctypes.c_int32,
+        [
+            ctypes.c_void_p,
+            ctypes.c_char_p,
+            ctypes.c_int32,
+            ctypes.POINTER(Token),
+            ctypes.c_int32,
+            ctypes.c_bool,
+            ctypes.c_bool,
+        ],
+    ),
+}
+
+_complaints: deque[str] = deque(maxlen=20)
+
+
+def _remember(level: int, text: bytes, _: object) -> None:
+    if level in ERROR_LEVELS:
+        _complaints.append(text.decode("utf-8", "replace").strip())
+
+
+_remember_for_c = _Log(_remember)  # must outlive the library's use of it
+
+
+@functools.cache
+def _api() -> ctypes.CDLL:
+    """The library with its signatures declared and checked. Raises QuantizerUnusable."""
+    api = library.load()
+    try:
+        for name, (result, arguments) in _SIGNATURES.items():
+            function = getattr(api, name)
+            function.restype, function.argtypes = result, arguments
+    except AttributeError as error:
+        raise QuantizerUnusable(reason=f"必要な関数がありません: {error}") from error
+    defaults = api.llama_context_default_params()
+    found = (defaults.n_ctx, defaults.n_batch, defaults.n_ubatch, defaults.n_seq_max)
+    if found != CONTEXT_DEFAULTS:
+        raise QuantizerUnusable(reason=f"llama.cppの設定の並びが既知のものと違います: {found}")
+    api.llama_log_set(_remember_for_c, None)
+    api.llama_backend_init()
+    return api
+
+
+class LlamaModel:
+    """A GGUF file loaded into llama.cpp. A context manager; not for several threads at once."""
+
+    def __init__(self, path: Path, context: int) -> None:
+        """`context`: the longest sequence, tokens. Raises GgufUnreadable, QuantizerUnusable."""
+        self._api = _api()
+        _complaints.clear()
+        self._context: int | None = None
+        self._model = self._api.llama_model_load_from_file(
+            str(path).encode(), self._api.llama_model_default_params()
+        )
+        if not self._model:
+            reason = _complaints[0] if _complaints else "llama.cppが読み込めませんでした。"
+            raise GgufUnreadable(path=str(path), reason=reason)
+        self._context = self._new_context(path, context)
+        self._vocab = self._api.llama_model_get_vocab(self._model)
+        self.vocabulary = int(self._api.llama_vocab_n_tokens(self._vocab))
+
+    def _new_context(self, path: Path, length: int) -> int:
+        params = self._api.llama_context_default_params()
+        params.n_ctx, params.n_batch, params.n_ubatch = length, BATCH, BATCH
+        context = self._api.llama_init_from_model(self._model, params)
+        if not context:
+            self.close()
+            raise GgufUnreadable(path=str(path), reason=" ".join(_complaints) or "メモリ不足です。")
+        threads = os.cpu_count() or 1
+        self._api.llama_set_n_threads(context, threads, threads)
+        return int(context)
+
+    def logits(self, tokens: Sequence[int]) -> NDArray[np.float32]:
+        """Teacher-forced logits after every token, [tokens, vocabulary], float32."""
+        self._api.llama_memory_clear(self._api.llama_get_memory(self._context), True)
+        parts = [
+            self._decode(tokens[start : start + BATCH]) for start in range(0, len(tokens), BATCH)
+        ]
+        return np.concatenate(parts)
+
+    def _decode(self, tokens: Sequence[int]) -> NDArray[np.float32]:
+        count = len(tokens)
+        wanted = (ctypes.c_int8 * count)(*([1] * count))
+        batch = _Batch(n_tokens=count, token=(Token * count)(*tokens), logits=wanted)
+        status = self._api.llama_decode(self._context, batch)
+        if status != 0:
+            raise QuantizerUnusable(reason=f"llama_decode が {status} を返しました。")
+        values = self._api.llama_get_logits(self._context)
+        return np.ctypeslib.as_array(values, (count, self.vocabulary)).copy()
+
+    def tokenize(self, text: str, add_special: bool) -> list[int]:
+        """Token ids; special tokens in the text count as such. add_special: bos and eos too."""
+        data = text.encode("utf-8")
+        room = len(data) + 8
+        ids = (Token * room)()
+        count = self._api.llama_tokenize(self._vocab, data, len(data), ids, room, add_special, True)
+        return list(ids[:count])
+
+    def ends_generation(self, token: int) -> bool:
+        return bool(self._api.llama_vocab_is_eog(self._vocab, token))
+
+    def close(self) -> None:
+        if self._context:
+            self._api.llama_free(self._context)
+        if self._model:
+            self._api.llama_model_free(self._model)
+        self._context = self._model = None
+
+    def __enter__(self) -> LlamaModel:
+        return self
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        trace: TracebackType | None,
+    ) -> None:
+        self.close()

@@ -1,0 +1,164 @@
+"""Proves that a GGUF file is the trained model, or says how far it is from it.
+
+Structure and tokenizer must be right in every file. In a file without quantization the logits
+must be the original's (`MAX_MEAN_KL`, `MIN_TOP1`); for a quantized one they are reported, and only
+a difference that no quantization makes counts as an error. Rendering of chat templates is
+compared by the caller, with the runtime.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any
+
+from mlx_finetuning import files
+from mlx_finetuning.errors import ExportNotProven
+from mlx_finetuning.progress import Progress, silent
+from mlx_finetuning.quantizer import battery, structure
+from mlx_finetuning.quantizer.llama import LlamaModel
+from mlx_finetuning.quantizer.parity import (
+    Encode,
+    LogitParity,
+    Reference,
+    TokenParity,
+    compare_logits,
+    compare_tokens,
+)
+from mlx_finetuning.quantizer.structure import Structure
+
+__all__ = ["Encode", "LogitParity", "Reference", "compare_logits", "examine", "require_proven"]
+
+EXACT = ("F32", "F16")
+"""Types whose logits must be the original's."""
+MAX_MEAN_KL = 1e-3
+MIN_TOP1 = 0.99
+MIN_TOKENS = 400
+FOREIGN_KL = 2.0
+"""Nats. Planted faults give 10 to 40, Q4_K_M on small models under 0.1."""
+
+BANDS = (
+    (0.01, "学習したモデルとほぼ同じです"),
+    (0.1, "学習したモデルとの差はわずかです"),
+    (0.5, "学習したモデルとの差があります。大きめの型（Q8_0など）も試してください"),
+    (float("inf"), "学習したモデルと大きく違います。大きめの型（Q8_0など）を使ってください"),
+)
+"""Mean KL up to which a quantized file is called so."""
+
+
+@dataclass(frozen=True)
+class Report:
+    """One file, examined."""
+
+    path: str
+    size_bytes: int
+    structure: Structure
+    tokens: TokenParity
+    logits: LogitParity
+    problems: tuple[str, ...]
+    """In Japanese; none: the file is proven."""
+    verdict: str
+    """One Japanese line for people."""
+
+    @property
+    def proven(self) -> bool:
+        return not self.problems
+
+
+def examine(
+    gguf: Path,
+    model: Path,
+    references: Iterable[Reference],
+    encode: Encode,
+    *,
+    context: int,
+    texts: Sequence[str] = (),
+    end_token: int | None = None,
+    progress: Progress = silent,
+) -> Report:
+    """Examine `gguf`, made from the folder `model` and perhaps an adapter.
+
+    references: what the trained model says; context: its longest sequence, tokens; texts: cut by
+    both tokenizers, besides the built-in battery; end_token: the one that ends a turn.
+    Raises GgufUnreadable, QuantizerUnusable, TokenizerUnsupported.
+    """
+    found = structure.inspect(gguf, model)
+    with LlamaModel(gguf, 64) as loaded:
+        tokens = compare_tokens(loaded, encode, (*battery.TEXTS, *texts))
+        ends = end_token is None or loaded.ends_generation(end_token)
+    logits = compare_logits(gguf, references, context, progress)
+    problems = (
+        *found.problems,
+        *_token_problems(tokens, ends),
+        *_logit_problems(found.quant, logits),
+    )
+    return Report(
+        path=str(gguf),
+        size_bytes=gguf.stat().st_size,
+        structure=found,
+        tokens=tokens,
+        logits=logits,
+        problems=problems,
+        verdict=_verdict(found.quant, logits, problems),
+    )
+
+
+def require_proven(report: Report, path: Path) -> None:
+    """`path`: the name to show. Raises ExportNotProven."""
+    if report.problems:
+        raise ExportNotProven(path=str(path), problems=list(report.problems[:5]))
+
+
+def report_path(gguf: Path) -> Path:
+    return gguf.with_suffix(".export_report.json")
+
+
+def as_record(report: Report) -> dict[str, Any]:
+    """The report as plain JSON."""
+    return {**asdict(report), "problems": list(report.problems), "proven": report.proven}
+
+
+def write(report: dict[str, Any], gguf: Path) -> Path:
+    """Keep a report beside its file. Raises DiskFull."""
+    path = report_path(gguf)
+    files.write_json(path, {**report, "path": str(gguf)})
+    return path
+
+
+def _token_problems(tokens: TokenParity, ends: bool) -> list[str]:
+    problems = []
+    if tokens.differing:
+        problems.append(
+            f"文のトークンへの分け方が、{tokens.texts}文中{len(tokens.differing)}文で違います"
+            f"（例: {tokens.differing[0]!r}）。"
+        )
+    if not ends:
+        problems.append("発言の終わりのトークンで、生成が止まりません。")
+    return problems
+
+
+def _logit_problems(quant: str, logits: LogitParity) -> list[str]:
+    limit, least = (MAX_MEAN_KL, MIN_TOP1) if quant in EXACT else (FOREIGN_KL, 0.0)
+    problems = []
+    if not logits.mean_kl < limit:
+        problems.append(f"予測の差（KL）が {logits.mean_kl:.3g} です（上限 {limit:g}）。")
+    if logits.top1_agreement < least:
+        problems.append(f"次のトークンの一致率が {logits.top1_agreement:.1%} です。")
+    if quant in EXACT and logits.tokens < MIN_TOKENS:
+        problems.append(f"比べたトークンが {logits.tokens} 個だけです（{MIN_TOKENS} 個以上必要）。")
+    return problems
+
+
+def _verdict(quant: str, logits: LogitParity, problems: Sequence[str]) -> str:
+    if problems:
+        return f"学習したモデルと同じとは認められません: {problems[0]}"
+    change = logits.perplexity_gguf / logits.perplexity_reference - 1
+    figures = (
+        f"次のトークンの一致率 {logits.top1_agreement:.1%}、"
+        f"パープレキシティの変化 {change:+.2%}、{logits.tokens}トークンで比較"
+    )
+    if quant in EXACT:
+        return f"学習したモデルと同じ動きをします（{figures}）。"
+    words = next(text for bound, text in BANDS if logits.mean_kl <= bound)
+    return f"{words}（{figures}）。"
