@@ -120,15 +120,17 @@ openblas_command() {
     fi
 }
 
+# Debian's images come without package lists; elsewhere the same word would upgrade the system.
+refresh_lists() { command -v apt-get >/dev/null && as_root apt-get update >/dev/null 2>&1; }
+
 install_openblas() {
     local command
     command=$(openblas_command)
     if [ -n "$command" ] && [ $system = yes ] && may_be_root; then
         say "高速な行列計算ライブラリ OpenBLAS を入れています…"
-        # The first try fails on machines whose package lists were never fetched.
         # shellcheck disable=SC2086
-        if as_root $command >/dev/null 2>&1 ||
-            { as_root "${command%% *}" update >/dev/null 2>&1 && as_root $command >/dev/null 2>&1; }; then
+        if as_root $command </dev/null >/dev/null 2>&1 ||
+            { refresh_lists && as_root $command </dev/null >/dev/null 2>&1; }; then
             has_openblas && { say "OpenBLAS を入れました。"; return; }
         fi
     fi
