@@ -18,7 +18,7 @@ END = ("/exit", "/bye", "終了")
 
 @command()
 @RUN_ID
-@click.option("--prompt", metavar="TEXT", help="1つだけ質問して終わる")
+@click.option("--prompt", metavar="QUESTION", help="1つだけ質問して終わる")
 @click.option("--base", is_flag=True, help="学習前のモデルに聞く")
 @click.option("--engine", type=click.Choice(ANSWER_ENGINES), default="mlx", help="動かすエンジン")
 @click.option("--set", "assignments", multiple=True, metavar="KEY=VALUE", help="設定を1つ変える")

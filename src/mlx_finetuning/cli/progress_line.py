@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import shutil
 import time
+from collections.abc import Callable
 from typing import TextIO
 
 from mlx_finetuning.cli import text
@@ -22,18 +23,19 @@ _CLEAR = "\r\x1b[2K"
 class ProgressLine:
     """A `Progress` callback that draws."""
 
-    def __init__(self, stream: TextIO) -> None:
+    def __init__(self, stream: TextIO, clock: Callable[[], float] = time.monotonic) -> None:
         self._stream = stream
         self._is_terminal = stream.isatty()
-        self._time_left = TimeLeft()
-        self._started_s = time.monotonic()
+        self._clock = clock
+        self._time_left = TimeLeft(clock)
+        self._started_s = clock()
         self._drawn_s = 0.0
         self._stage = ""
         self._is_drawn = False
 
     def __call__(self, step: Step) -> None:
         remaining_s = self._time_left.after(step)
-        now_s = time.monotonic()
+        now_s = self._clock()
         if now_s - self._started_s < SILENT_S:
             return
         interval_s = REDRAW_S if self._is_terminal else PLAIN_S
