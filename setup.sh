@@ -18,15 +18,16 @@ for argument in "$@"; do
         *) echo "使い方: ./setup.sh [--dev] [--quiet] [--no-system]" >&2; exit 2 ;;
     esac
 done
-if [ $group = dev ]; then pins=requirements-dev.txt; else pins=requirements.txt; fi
+pins_of() { if [ "$1" = dev ]; then echo requirements-dev.txt; else echo requirements.txt; fi; }
+pins=$(pins_of $group)
 
 say() { echo "[準備] $*"; }
 fail() { echo "[準備] エラー: $1" >&2; echo "       次にすること: $2" >&2; exit 1; }
 
 # What was installed, and where: a changed pin or a moved folder installs again.
-fingerprint() { { pwd; cat requirements.txt "$pins" pyproject.toml; } | cksum; }
+fingerprint() { { pwd; cat "$(pins_of "$1")" pyproject.toml; } | cksum; }
 stamp() { echo ".venv/.installed-$1"; }
-is_current() { [ -x .venv/bin/python ] && [ "$(cat "$(stamp "$1")" 2>/dev/null)" = "$(fingerprint)" ]; }
+is_current() { [ -x .venv/bin/python ] && [ "$(cat "$(stamp "$1")" 2>/dev/null)" = "$(fingerprint "$1")" ]; }
 
 as_root() {
     if [ "$(id -u)" = 0 ]; then "$@"; else sudo -n "$@"; fi
@@ -152,6 +153,8 @@ else
     make_environment
     install_packages
     report_missing
-    fingerprint > "$(stamp $group)"
+    # The development pins hold all of the application's.
+    fingerprint app > "$(stamp app)"
+    [ $group = app ] || fingerprint dev > "$(stamp dev)"
     say "終わりました。次は make demo（お試し）か、.venv/bin/mlx-finetuning doctor（環境の確認）をどうぞ。"
 fi
