@@ -187,9 +187,13 @@ def test_killed_writer_never_leaves_a_torn_file(tmp_path: Path) -> None:
 
 def test_only_old_temporary_files_are_swept(tmp_path: Path) -> None:
     old, fresh, other = (tmp_path / name for name in (".tmp-old", ".tmp-fresh", "data"))
-    for path in (old, fresh, other):
+    folder, link = tmp_path / ".tmp-folder", tmp_path / "sub" / ".tmp-link"
+    for path in (old, fresh, other, folder / "inside"):
+        path.parent.mkdir(exist_ok=True)
         path.write_text("")
-    os.utime(old, (0, 0))
-    os.utime(other, (0, 0))
-    assert files.sweep_temporaries(tmp_path) == 1
-    assert not old.exists() and fresh.exists() and other.exists()
+    link.parent.mkdir()
+    link.symlink_to(other)
+    for path in (old, other, folder, link):
+        os.utime(path, (0, 0), follow_symlinks=False)
+    assert files.sweep_temporaries(tmp_path) == 3
+    assert sorted(path.name for path in tmp_path.iterdir()) == [".tmp-fresh", "data", "sub"]

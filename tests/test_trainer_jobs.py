@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import subprocess
 import sys
 from pathlib import Path
@@ -13,6 +14,7 @@ from helpers import wait_until, worker_process
 from mlx_finetuning import files
 from mlx_finetuning.config import TrainConfig, as_dict
 from mlx_finetuning.errors import (
+    DiskFull,
     Interrupted,
     InvalidSettings,
     JobInterrupted,
@@ -270,6 +272,38 @@ def test_full_disk_in_the_middle_fails_the_run_and_keeps_its_metrics(workspace: 
     assert [line["update"] for line in lines if "loss" in line] == list(
         range(1, 1 + sum("loss" in line for line in lines))
     )
+
+
+@pytest.mark.skipif(os.geteuid() != 0, reason="mounting a small disk needs root")
+def test_really_full_disk_still_says_why_the_run_failed(tmp_path: Path) -> None:
+    disk = tmp_path / "disk"
+    disk.mkdir()
+    mounting = ["mount", "-t", "tmpfs", "-o", "size=256k", "tmpfs", str(disk)]
+    if (
+        sys.platform != "linux"
+        or subprocess.run(mounting, capture_output=True, check=False).returncode
+    ):
+        pytest.skip("no small disk can be mounted here")
+    try:
+        workspace = Workspace(disk)
+        workspace.dataset("facts").folder.mkdir(parents=True)
+        paths = start(workspace, LONG)
+        wait_until(lambda: state(paths) == "running")
+        fill(disk / "filler")
+        with pytest.raises(DiskFull):
+            jobs.follow(paths, silent)
+        assert state(paths) == "failed"
+    finally:
+        subprocess.run(["umount", str(disk)], check=True)
+
+
+def fill(path: Path) -> None:
+    with path.open("wb", buffering=0) as stream:
+        try:
+            while True:
+                stream.write(b"x" * 4096)
+        except OSError:
+            return
 
 
 def test_half_made_folder_is_no_run(workspace: Workspace) -> None:

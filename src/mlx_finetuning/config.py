@@ -113,6 +113,7 @@ class EvaluateConfig:
     max_tokens: int = setting(96, "1つの答えの最大トークン数", minimum=1)
 
 
+FORMATS = ("gguf",)
 QUANTIZATIONS = ("F32", "F16", "BF16", "Q8_0", "Q6_K", "Q5_K_M", "Q4_K_M")
 
 
@@ -120,7 +121,7 @@ QUANTIZATIONS = ("F32", "F16", "BF16", "Q8_0", "Q6_K", "Q5_K_M", "Q4_K_M")
 class ExportConfig:
     """What is written from a trained run."""
 
-    format: str = setting("gguf", "書き出す形式", choices=("gguf",))
+    format: str = setting("gguf", "書き出す形式", choices=FORMATS)
     quant: str = setting("Q4_K_M", "量子化の種類", choices=QUANTIZATIONS)
     verify_tokens: int = setting(512, "検証で比べるトークン数の下限", minimum=16)
     """Tokens whose logits are compared with the MLX model's."""

@@ -11,6 +11,7 @@ import errno
 import fcntl
 import json
 import os
+import shutil
 import sys
 import tempfile
 import time
@@ -232,11 +233,15 @@ def is_locked(path: Path) -> bool:
 
 
 def sweep_temporaries(folder: Path, older_than_s: float = 3600) -> int:
-    """Remove temp files that a killed writer left; returns how many."""
+    """Remove temp files and folders that a killed writer left; returns how many."""
     removed = 0
-    for path in folder.rglob(f"{TEMPORARY_PREFIX}*"):
+    for path in list(folder.rglob(f"{TEMPORARY_PREFIX}*")):
         with contextlib.suppress(FileNotFoundError):
-            if path.is_file() and time.time() - path.stat().st_mtime > older_than_s:
+            if time.time() - path.lstat().st_mtime <= older_than_s:
+                continue
+            if path.is_dir() and not path.is_symlink():
+                shutil.rmtree(path)
+            else:
                 path.unlink()
-                removed += 1
+            removed += 1
     return removed

@@ -7,6 +7,7 @@ the result and the last status. The one broad `except` of this process is here.
 from __future__ import annotations
 
 import argparse
+import contextlib
 import os
 import signal
 import sys
@@ -38,11 +39,11 @@ def main(arguments: list[str] | None = None) -> int:
     except Interrupted:
         reporter.finish("cancelled")
     except StudioError as error:
-        traceback.print_exc()
+        _log_traceback()
         reporter.finish("failed", error)
         return 1
     except Exception as error:
-        traceback.print_exc()
+        _log_traceback()
         reporter.finish("failed", _unexpected(error, paths))
         return 1
     else:
@@ -71,6 +72,8 @@ def _work(paths: JobPaths, reporter: Reporter) -> None:
     device = queue.wait_for_turn(workspace, paths, reporter.wait_in_queue)
     try:
         reporter.start()
+        # Whoever holds the device is the only writer of large files: what is old is left over.
+        files.sweep_temporaries(workspace.root)
         _preload_blas()
         context = TaskContext(
             workspace, paths, job.run_id, job.config, reporter.progress, reporter.event
@@ -84,6 +87,12 @@ def _preload_blas() -> None:
     from mlx_finetuning.utils import blas
 
     blas.preload()
+
+
+def _log_traceback() -> None:
+    # The log may be on the full disk that is the reason.
+    with contextlib.suppress(OSError):
+        traceback.print_exc()
 
 
 def _unexpected(error: Exception, paths: JobPaths) -> StudioError:

@@ -77,6 +77,11 @@ class JobPaths:
     def stop_request(self) -> Path:
         return self.folder / "stop.request"
 
+    @property
+    def reserve(self) -> Path:
+        """Space kept while the worker lives, so that its last words fit on a full disk."""
+        return self.folder / ".reserve"
+
 
 @dataclass(frozen=True)
 class RunPaths(JobPaths):

@@ -10,12 +10,12 @@ from mlx_finetuning import config
 from mlx_finetuning.cli import text
 from mlx_finetuning.cli.runs import RUN_ID
 from mlx_finetuning.cli.session import Answer, Session, command
-from mlx_finetuning.config import QUANTIZATIONS, ExportConfig
+from mlx_finetuning.config import FORMATS, QUANTIZATIONS, ExportConfig
 
 
 @command()
 @RUN_ID
-@click.option("--format", type=click.Choice(("gguf",)), help="書き出す形式")
+@click.option("--format", type=click.Choice(FORMATS), help="書き出す形式")
 @click.option("--quant", type=click.Choice(QUANTIZATIONS), help="量子化の種類")
 @click.option(
     "--out",

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
 import subprocess
 import sys
@@ -26,9 +27,13 @@ def serve(session: Session, port: int) -> Answer:
     url = f"http://{ADDRESS}:{port}"
     click.echo(f"画面: {url}（終わるには Ctrl-C）", err=True)
     environment = {**os.environ, "MLX_FINETUNING_HOME": str(root)}
-    ended = subprocess.run(serve_command(APP, port), env=environment, check=False)
-    if ended.returncode > 0:
-        raise ServerFailed(exit_code=ended.returncode, port=port)
+    with contextlib.suppress(KeyboardInterrupt):
+        # Standard output is for the command's answer.
+        ended = subprocess.run(
+            serve_command(APP, port), env=environment, stdout=sys.__stderr__, check=False
+        )
+        if ended.returncode > 0:
+            raise ServerFailed(exit_code=ended.returncode, port=port)
     return Answer({"url": url}, "画面を閉じました。")
 
 

@@ -7,7 +7,9 @@ serialises the two writers. Stop requests are noticed here and raised into the t
 
 from __future__ import annotations
 
+import contextlib
 import dataclasses
+import os
 import sys
 import threading
 import time
@@ -23,6 +25,7 @@ from mlx_finetuning.workspace import JobPaths
 
 WRITE_EVERY_S = 0.5
 HEARTBEAT_S = 2.0
+_RESERVE_BYTES = 16_384
 
 
 class Reporter:
@@ -39,6 +42,9 @@ class Reporter:
         self._time_left = TimeLeft()
         self._writing = threading.Lock()
         self._ended = threading.Event()
+        with contextlib.suppress(OSError):
+            # Random, because some file systems store zeros in no space at all.
+            paths.reserve.write_bytes(os.urandom(_RESERVE_BYTES))
         threading.Thread(target=self._beat, daemon=True).start()
 
     def wait_in_queue(self) -> None:
@@ -78,6 +84,7 @@ class Reporter:
     def finish(self, state: str, error: StudioError | None = None) -> None:
         """Write the last status. A full disk is reported to the log and hides nothing."""
         self._ended.set()
+        self._paths.reserve.unlink(missing_ok=True)
         self._change(
             state=state,
             ended_at=jobs.now(),
@@ -124,4 +131,5 @@ class Reporter:
         return self._status
 
     def _complain(self, problem: Exception) -> None:
-        print(f"{self._paths.status}: {problem}", file=sys.stderr)  # noqa: T201
+        with contextlib.suppress(OSError):
+            print(f"{self._paths.status}: {problem}", file=sys.stderr)  # noqa: T201
