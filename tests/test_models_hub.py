@@ -17,6 +17,7 @@ from mlx_finetuning import models
 from mlx_finetuning.errors import (
     DownloadCut,
     DownloadDamaged,
+    DownloadRunning,
     HubTokenRejected,
     HubUnreachable,
     Interrupted,
@@ -279,7 +280,7 @@ def test_unreachable_hub_says_how_to_go_on_offline(
             models.download(REPO, workspace, silent)
     assert "tiny-ja" in str(caught.value)
     assert "コピー" in str(caught.value)
-    assert models.installed(workspace) == [m for m in models.installed(workspace) if m.built_in]
+    assert not workspace.root.exists()
 
 
 @pytest.mark.parametrize("status", [500, 503, 429])
@@ -334,6 +335,37 @@ def test_too_little_space_is_noticed_before_the_transfer(
     with pytest.raises(NotEnoughSpace):
         models.download(REPO, workspace, silent)
     assert hub.ranges("model.safetensors") == []
+
+
+def test_full_disk_leaves_no_half_model(hub: Hub, workspace: Workspace) -> None:
+    program = (
+        "import resource, sys\n"
+        "from pathlib import Path\n"
+        "from mlx_finetuning import models\n"
+        "from mlx_finetuning.errors import DiskFull\n"
+        "from mlx_finetuning.progress import silent\n"
+        "from mlx_finetuning.workspace import Workspace\n"
+        "resource.setrlimit(resource.RLIMIT_FSIZE, (1_500_000, resource.RLIM_INFINITY))\n"
+        "try: models.download(sys.argv[1], Workspace(Path(sys.argv[2])), silent)\n"
+        "except DiskFull: sys.exit(28)\n"
+    )
+    done = subprocess.run([sys.executable, "-c", program, REPO, str(workspace.root)], check=False)
+    assert done.returncode == 28
+    assert not (workspace.base_models / SLUG).exists()
+    assert models.download(REPO, workspace, silent).is_dir()
+
+
+def test_second_download_of_the_same_model_is_refused(hub: Hub, workspace: Workspace) -> None:
+    refused: list[str] = []
+
+    def download_again(step: Step) -> None:
+        if not refused:
+            with pytest.raises(DownloadRunning) as caught:
+                models.download(REPO, workspace, silent)
+            refused.append(caught.value.code)
+
+    models.download(REPO, workspace, download_again)
+    assert refused == ["DOWNLOAD_RUNNING"]
 
 
 def test_ids_that_share_a_folder_name_are_kept_apart(hub: Hub, workspace: Workspace) -> None:

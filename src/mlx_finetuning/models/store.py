@@ -102,12 +102,12 @@ def download(repo_id: str, workspace: Workspace, progress: Progress) -> Path:
     present = _downloaded(repo_id, workspace)
     if present is not None:
         return check_folder(present)
+    try:
+        remote = hub.describe(repo_id)
+    except ModelNotFound as error:
+        raise ModelNotFound(name=repo_id, near=_near(repo_id, workspace)) from error
     target = workspace.base_model(_free_slug(repo_id, workspace))
-    with _only_download(repo_id, target):
-        try:
-            remote = hub.describe(repo_id)
-        except ModelNotFound as error:
-            raise ModelNotFound(name=repo_id, near=_near(repo_id, workspace)) from error
+    with _only_download(repo_id, workspace.logs / f"download-{target.name}.lock"):
         return _fetch_all(remote, target, progress)
 
 
@@ -172,8 +172,8 @@ def _require_space(folder: Path, needed: int) -> None:
 
 
 @contextlib.contextmanager
-def _only_download(repo_id: str, target: Path) -> Iterator[None]:
-    lock = files.FileLock(target.with_name(f".{target.name}.lock"))
+def _only_download(repo_id: str, lock_file: Path) -> Iterator[None]:
+    lock = files.FileLock(lock_file)
     if not lock.acquire():
         raise DownloadRunning(repo_id=repo_id)
     try:
