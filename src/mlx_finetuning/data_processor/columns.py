@@ -1,0 +1,181 @@
+"""Which column plays which role, by Japanese and English names, with a reason for each choice.
+
+Looks at names only. An unmapped column is listed, never dropped in silence.
+"""
+
+from __future__ import annotations
+
+import re
+import unicodedata
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Literal
+
+from mlx_finetuning.errors import InvalidMapping
+
+RowKind = Literal["chat", "text", "preference"]
+
+# Role → names, best first. A column plays one role; a role takes one column.
+NAMES: dict[str, tuple[str, ...]] = {
+    "messages": ("messages", "conversations", "conversation", "会話", "対話"),
+    "question": (
+        *("質問", "question", "指示", "instruction", "問い", "問題", "prompt", "プロンプト"),
+        *(
+            "質問文",
+            "質問内容",
+            "問い合わせ",
+            "お問い合わせ",
+            "問い合わせ内容",
+            "query",
+            "q",
+            "user",
+        ),
+        *("ユーザー", "設問", "発話"),
+    ),
+    "context": ("入力", "input", "文脈", "context", "補足", "参考"),
+    "answer": (
+        *("回答", "answer", "出力", "output", "答え", "解答", "completion", "response", "応答"),
+        *("返答", "回答文", "回答内容", "返信", "answers", "a", "assistant", "アシスタント"),
+    ),
+    "system": ("system", "システム", "システム文", "システムプロンプト", "systemprompt"),
+    "chosen": ("chosen", "良い回答", "好ましい回答", "採用"),
+    "rejected": ("rejected", "悪い回答", "好ましくない回答", "不採用"),
+    "text": ("text", "本文", "テキスト", "文章", "content", "内容"),
+    "category": ("カテゴリ", "カテゴリー", "分類", "種別", "category", "ジャンル", "label"),
+    "group": ("グループ", "group", "groupid", "グループid", "話題id", "話題", "topic", "topicid"),
+}
+ROLE_JA = {
+    "messages": "会話",
+    "question": "質問",
+    "context": "入力（補足）",
+    "answer": "回答",
+    "system": "システム文",
+    "chosen": "良い回答",
+    "rejected": "悪い回答",
+    "text": "本文",
+    "category": "カテゴリ",
+    "group": "グループ",
+}
+_PARTS = {"question": ("質問", "問い合わせ", "question"), "answer": ("回答", "返答", "answer")}
+_EXTRAS = ("category", "group")
+# Kind, roles it cannot do without, roles it can use; the first that fits is taken.
+_KINDS: tuple[tuple[RowKind, tuple[str, ...], tuple[str, ...]], ...] = (
+    ("chat", ("messages",), ("system", *_EXTRAS)),
+    ("preference", ("question", "chosen", "rejected"), ("context", "system", *_EXTRAS)),
+    ("chat", ("question", "answer"), ("context", "system", *_EXTRAS)),
+    ("text", ("text",), _EXTRAS),
+)
+
+
+@dataclass(frozen=True)
+class ColumnChoice:
+    role: str
+    column: str
+    reason: str
+    """Japanese: why this column was taken."""
+
+
+@dataclass(frozen=True)
+class ColumnMap:
+    """Which columns are used for what, and what the rows become."""
+
+    choices: tuple[ColumnChoice, ...]
+    unmapped: tuple[str, ...]
+    kind: RowKind | None
+    """None if the columns suffice for no kind of row; `missing` says what is lacking."""
+    missing: tuple[str, ...] = ()
+
+    @property
+    def columns(self) -> dict[str, str]:
+        return {choice.role: choice.column for choice in self.choices}
+
+
+def choose(columns: Sequence[str], explicit: Mapping[str, str] | None = None) -> ColumnMap:
+    """A role for each column that has one. `explicit` (role → column) wins; a role given an empty
+    column is left out. Raises InvalidMapping."""
+    given = _checked(columns, explicit or {})
+    found = {role: ColumnChoice(role, column, "指定されました") for role, column in given.items()}
+    for choice in _by_name(columns, set(given.values())):
+        if choice.role not in found and not _overruled(choice.role, given):
+            found[choice.role] = choice
+    usable = {role: choice for role, choice in found.items() if choice.column}
+    _stand_in(usable)
+    return _settled(columns, usable)
+
+
+def _checked(columns: Sequence[str], explicit: Mapping[str, str]) -> dict[str, str]:
+    problems, given = [], {}
+    for name, column in explicit.items():
+        role = _role_named(name)
+        if role is None:
+            problems.append(
+                f"「{name}」という役割はありません。使えるのは {', '.join(NAMES)} です。"
+            )
+        elif column and column not in columns:
+            problems.append(f"「{column}」という列はありません。")
+        else:
+            given[role] = column
+    if problems:
+        raise InvalidMapping(problems=problems, columns=list(columns))
+    return given
+
+
+def _role_named(name: str) -> str | None:
+    key = _key(name)
+    return next((role for role, names in NAMES.items() if key == role or key in names), None)
+
+
+def _key(name: str) -> str:
+    """A header without case, width, spaces, underscores and remarks in brackets."""
+    folded = unicodedata.normalize("NFKC", name).casefold()
+    return re.sub(r"\(.*?\)|[\s_\-*:]", "", folded)
+
+
+def _by_name(columns: Sequence[str], taken: set[str]) -> list[ColumnChoice]:
+    """Choices by exact names, best name first, then by names that contain the word."""
+    keys = {_key(column): column for column in reversed(columns) if column not in taken}
+    choices = []
+    for role, names in NAMES.items():
+        for name in names:
+            if name in keys:
+                column = keys.pop(name)
+                reason = f"列名「{column}」から{ROLE_JA[role]}と判断しました"
+                choices.append(ColumnChoice(role, column, reason))
+                break
+    chosen = {choice.role for choice in choices}
+    for role in _PARTS.keys() - chosen:
+        key = next((key for key in keys if any(part in key for part in _PARTS[role])), None)
+        if key is not None:
+            column = keys.pop(key)
+            reason = f"列名「{column}」に{ROLE_JA[role]}を表す語が含まれます"
+            choices.append(ColumnChoice(role, column, reason))
+    return choices
+
+
+def _overruled(role: str, given: Mapping[str, str]) -> bool:
+    """Whether an explicit question or answer speaks against reading whole chats or plain text."""
+    return role in ("messages", "text") and ("question" in given or "answer" in given)
+
+
+def _stand_in(found: dict[str, ColumnChoice]) -> None:
+    """An answer without a question: its input, or its text, is the question."""
+    if "question" in found or not {"answer", "chosen"} & found.keys():
+        return
+    for role in ("context", "text"):
+        if role in found:
+            column = found.pop(role).column
+            reason = f"質問の列がなく、「{column}」が回答と対になっています"
+            found["question"] = ColumnChoice("question", column, reason)
+            return
+
+
+def _settled(columns: Sequence[str], found: Mapping[str, ColumnChoice]) -> ColumnMap:
+    for kind, needed, useful in _KINDS:
+        if all(role in found for role in needed):
+            choices = tuple(found[role] for role in (*needed, *useful) if role in found)
+            used = {choice.column for choice in choices}
+            return ColumnMap(choices, tuple(c for c in columns if c not in used), kind)
+    choices = tuple(found[role] for role in NAMES if role in found)
+    used = {choice.column for choice in choices}
+    missing = tuple(ROLE_JA[role] for role in ("question", "answer") if role not in found)
+    return ColumnMap(choices, tuple(c for c in columns if c not in used), None, missing)

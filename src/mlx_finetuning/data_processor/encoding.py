@@ -1,0 +1,189 @@
+"""Bytes to text: which of the encodings Japanese files come in, judged over the whole file.
+
+BOM, then ISO-2022-JP escapes, then strict UTF-8, then CP932 against EUC-JP by how much the result
+looks like Japanese. Every reading is strict: a file is read whole and right, or not at all.
+"""
+
+from __future__ import annotations
+
+import codecs
+from collections import Counter
+from dataclasses import dataclass
+from pathlib import Path
+
+from mlx_finetuning.errors import EncodingMismatch, EncodingUnknown, EncodingUnsupported
+
+AUTO = "auto"
+CERTAIN = 0.9
+"""Confidence from which the guess outweighs an override that turns the text into nonsense."""
+
+# Name → codecs tried in turn; the later ones know signs such as ① and ㈱ that the first lack.
+CODECS: dict[str, tuple[str, ...]] = {
+    "utf-8": ("utf-8-sig",),
+    "cp932": ("cp932",),
+    "euc-jp": ("euc_jp", "euc_jis_2004"),
+    "iso-2022-jp": ("iso2022_jp", "iso2022_jp_ext", "iso2022_jp_2004"),
+    "utf-16": ("utf-16",),
+    "utf-16-le": ("utf-16-le",),
+    "utf-16-be": ("utf-16-be",),
+}
+ALIASES = {
+    "utf8": "utf-8",
+    "utf-8-sig": "utf-8",
+    "utf-8-bom": "utf-8",
+    "shift-jis": "cp932",
+    "shiftjis": "cp932",
+    "sjis": "cp932",
+    "ms932": "cp932",
+    "windows-31j": "cp932",
+    "eucjp": "euc-jp",
+    "jis": "iso-2022-jp",
+    "utf16": "utf-16",
+}
+_BOMS = (
+    (codecs.BOM_UTF8, "utf-8"),
+    (codecs.BOM_UTF16_LE, "utf-16"),
+    (codecs.BOM_UTF16_BE, "utf-16"),
+)
+_ESCAPES = (b"\x1b$B", b"\x1b$@", b"\x1b(J", b"\x1b(I", b"\x1b$(")
+
+
+@dataclass(frozen=True)
+class Decoded:
+    """A file's text and how it was read."""
+
+    text: str
+    encoding: str
+    confidence: float
+    """0 to 1; below 0.9 the preview deserves a look."""
+    reason: str
+    """Japanese, as shown to the user."""
+
+
+def decode(raw: bytes, path: Path, encoding: str = AUTO) -> Decoded:
+    """The text of `raw`. Raises EncodingUnsupported, EncodingMismatch, EncodingUnknown."""
+    if encoding.lower() == AUTO:
+        guess = _guess(raw)
+        if guess is None:
+            # The encoding that gets furthest is the one the file mostly is.
+            line = max(_first_bad_line(raw, name) for name in ("utf-8", "cp932", "euc-jp"))
+            raise EncodingUnknown(path=str(path), line=line)
+        return guess
+    return _read_as(raw, path, _canonical(encoding))
+
+
+def _canonical(encoding: str) -> str:
+    name = encoding.lower().replace("_", "-")
+    name = ALIASES.get(name, name)
+    if name not in CODECS:
+        raise EncodingUnsupported(encoding=encoding, supported=[AUTO, *CODECS])
+    return name
+
+
+def _strict(raw: bytes, encoding: str) -> str | None:
+    for codec in CODECS[encoding]:
+        try:
+            return raw.decode(codec)
+        except UnicodeDecodeError:
+            continue
+    return None
+
+
+def _guess(raw: bytes) -> Decoded | None:
+    for bom, name in _BOMS:
+        if raw.startswith(bom):
+            text = _strict(raw, name)
+            return None if text is None else Decoded(text, name, 1.0, "先頭のBOMから判定しました")
+    if any(escape in raw for escape in _ESCAPES):
+        text = _strict(raw, "iso-2022-jp")
+        if text is not None:
+            return Decoded(text, "iso-2022-jp", 0.99, "切り替え記号（エスケープ）から判定しました")
+    text = _strict(raw, "utf-8")
+    if text is not None:
+        return Decoded(text, "utf-8", 1.0, "全体がUTF-8として正しく読めました")
+    return _cp932_or_euc(raw)
+
+
+def _cp932_or_euc(raw: bytes) -> Decoded | None:
+    read = {name: _strict(raw, name) for name in ("cp932", "euc-jp")}
+    texts = {name: text for name, text in read.items() if text is not None}
+    if not texts:
+        return None
+    scores = {name: japanese_score(text) for name, text in texts.items()}
+    best, *rest = sorted(scores, key=lambda name: scores[name], reverse=True)
+    if not rest:
+        confidence, reason = _alone(scores[best]), f"{best}としてだけ読めました"
+    else:
+        confidence = min(0.99, 0.5 + (scores[best] - scores[rest[0]]) / 2)
+        reason = f"日本語らしさが {rest[0]} より高いためです"
+    return Decoded(texts[best], best, round(confidence, 2), reason)
+
+
+def _alone(score: float) -> float:
+    """Confidence when only one encoding could read the file: high unless the text is strange."""
+    return 0.99 if score > 0.3 else 0.6
+
+
+def japanese_score(text: str) -> float:
+    """How much the non-ASCII part of `text` looks like written Japanese: about -1 to 1."""
+    total = weight = 0.0
+    for character, count in Counter(text).items():
+        if character > "\x7f":
+            total += _plausibility(character) * count
+            weight += count
+    return total / weight if weight else 0.0
+
+
+def _plausibility(character: str) -> float:
+    if "ぁ" <= character <= "ん" or character in "、。ー":
+        return 1.0
+    if "ァ" <= character <= "ヶ" or "０" <= character <= "ｚ" or character in "「」・（）！？　～":
+        return 0.8
+    if "\uff61" <= character <= "\uff9f":
+        return -0.6  # EUC-JP read as CP932 is full of half-width kana
+    if "\ue000" <= character <= "\uf8ff" or character < "\xa0":
+        return -1.0
+    if "一" <= character <= "鿿":
+        return 0.6 if _is_common_kanji(character) else -0.5
+    return 0.0
+
+
+def _is_common_kanji(character: str) -> bool:
+    """JIS level 1: the kanji in everyday use, first byte 0x88 to 0x98 under CP932."""
+    try:
+        return 0x88 <= character.encode("cp932")[0] <= 0x98
+    except UnicodeEncodeError:
+        return False
+
+
+def _read_as(raw: bytes, path: Path, encoding: str) -> Decoded:
+    guess = _guess(raw)
+    text = _strict(raw, encoding)
+    if text is None:
+        raise _mismatch(path, encoding, _first_bad_line(raw, encoding), guess)
+    if guess and guess.confidence >= CERTAIN and guess.text != text.lstrip("\ufeff"):
+        raise _mismatch(path, encoding, _first_different_line(text, guess.text), guess)
+    return Decoded(text, encoding, 1.0, "指定された文字コードで読みました")
+
+
+def _mismatch(path: Path, encoding: str, line: int, guess: Decoded | None) -> EncodingMismatch:
+    name = guess.encoding if guess else "判定できません"
+    return EncodingMismatch(path=str(path), encoding=encoding, line=line, guess=name)
+
+
+def _first_bad_line(raw: bytes, encoding: str) -> int:
+    """The line that stops the strict reading; for UTF-16 the count is of bytes 0A, near enough."""
+    try:
+        raw.decode(CODECS[encoding][-1])
+    except UnicodeDecodeError as error:
+        return raw.count(b"\n", 0, error.start) + 1
+    return 1
+
+
+def _first_different_line(text: str, other: str) -> int:
+    for line, (ours, theirs) in enumerate(
+        zip(text.split("\n"), other.split("\n"), strict=False), 1
+    ):
+        if ours != theirs:
+            return line
+    return 1

@@ -1,0 +1,154 @@
+"""Records to examples: turns of text with their row, category and group. Splits nothing, drops
+nothing in silence: a record that is not an example becomes a finding."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any, NamedTuple
+
+from mlx_finetuning.data_processor.columns import ColumnMap, RowKind
+from mlx_finetuning.data_processor.findings import Finding, finding
+from mlx_finetuning.data_processor.formats import Table
+
+_ROLES = {
+    "system": "system",
+    "user": "user",
+    "human": "user",
+    "assistant": "assistant",
+    "gpt": "assistant",
+    "bot": "assistant",
+    "model": "assistant",
+    "tool": "tool",
+    "function": "tool",
+}
+
+
+class Turn(NamedTuple):
+    role: str
+    """A chat role; for other kinds `text`, `prompt`, `chosen` or `rejected`."""
+    content: str
+    extra: tuple[tuple[str, Any], ...] = ()
+    """Further keys of a message (`tool_calls`, `name`), written back as they came."""
+
+
+@dataclass(frozen=True, slots=True)
+class Example:
+    row: int
+    turns: tuple[Turn, ...]
+    category: str = ""
+    group: str = ""
+
+    @property
+    def question(self) -> str:
+        """What the answer depends on: all turns before it but the system's; of plain text, all."""
+        if len(self.turns) == 1:
+            return self.turns[0].content
+        asked = self.turns[:1] if self.turns[0].role == "prompt" else self.turns[:-1]
+        return "\n".join(turn.content for turn in asked if turn.role != "system")
+
+    @property
+    def answer(self) -> str:
+        """The last turn of a chat, the chosen answer of a preference, nothing for plain text."""
+        if len(self.turns) == 1:
+            return ""
+        return self.turns[1 if self.turns[0].role == "prompt" else -1].content
+
+    def to_row(self, group: str) -> dict[str, Any]:
+        """The line of a split's file."""
+        if self.turns[0].role in ("text", "prompt"):
+            fields: dict[str, Any] = {turn.role: turn.content for turn in self.turns}
+        else:
+            fields = {
+                "messages": [
+                    {"role": turn.role, "content": turn.content, **dict(turn.extra)}
+                    for turn in self.turns
+                ]
+            }
+        return {**fields, "row": self.row, "group": group}
+
+
+def build(table: Table, columns: ColumnMap, system: str) -> tuple[list[Example], list[Finding]]:
+    """An example per record that can be one. `columns.kind` is set; `system` goes first in chats
+    that bring no system turn of their own."""
+    read = _Reader(table.columns, columns, system)
+    examples, bad = [], []
+    for row, values in table.rows:
+        turns = read.turns(values)
+        if turns is None:
+            bad.append(row)
+        else:
+            examples.append(Example(row, turns, read.cell(values, "category"), read.group(values)))
+    return examples, [finding("BAD_CHAT", bad)] if bad else []
+
+
+class _Reader:
+    """Reads turns from a record's values by the positions of the mapped columns."""
+
+    def __init__(self, names: Sequence[str], columns: ColumnMap, system: str) -> None:
+        self._at = {role: names.index(column) for role, column in columns.columns.items()}
+        self._kind: RowKind | None = columns.kind
+        self._system = system
+
+    def cell(self, values: Sequence[Any], role: str) -> str:
+        at = self._at.get(role)
+        return "" if at is None else as_text(values[at])
+
+    def group(self, values: Sequence[Any]) -> str:
+        return self.cell(values, "group").strip()
+
+    def turns(self, values: Sequence[Any]) -> tuple[Turn, ...] | None:
+        if self._kind == "text":
+            return (Turn("text", self.cell(values, "text")),)
+        if self._kind == "preference":
+            rest = (Turn(role, self.cell(values, role)) for role in ("chosen", "rejected"))
+            return (Turn("prompt", self._question(values)), *rest)
+        if "messages" in self._at:
+            turns = chat_turns(values[self._at["messages"]])
+        else:
+            answer = Turn("assistant", self.cell(values, "answer"))
+            turns = (Turn("user", self._question(values)), answer)
+        return self._with_system(turns, values) if turns else None
+
+    def _question(self, values: Sequence[Any]) -> str:
+        question, context = self.cell(values, "question"), self.cell(values, "context")
+        return f"{question}\n\n{context}" if context.strip() else question
+
+    def _with_system(self, turns: tuple[Turn, ...], values: Sequence[Any]) -> tuple[Turn, ...]:
+        system = self.cell(values, "system") or self._system
+        if not system or turns[0].role == "system":
+            return turns
+        return (Turn("system", system), *turns)
+
+
+def as_text(value: Any) -> str:
+    """A cell as text: JSON numbers as written, nothing for null, nested values as JSON."""
+    if isinstance(value, str):
+        return value
+    return "" if value is None else json.dumps(value, ensure_ascii=False)
+
+
+def chat_turns(value: Any) -> tuple[Turn, ...] | None:
+    """The turns of a `messages` or `conversations` value (or its JSON text); None if it is none."""
+    if isinstance(value, str):
+        try:
+            value = json.loads(value)
+        except (ValueError, RecursionError):
+            return None
+    if not isinstance(value, list) or not value:
+        return None
+    turns = [_turn(message) for message in value]
+    return None if None in turns else tuple(turn for turn in turns if turn)
+
+
+def _turn(message: Any) -> Turn | None:
+    if not isinstance(message, dict):
+        return None
+    role = _ROLES.get(str(message.get("role", message.get("from", ""))).lower())
+    content = message.get("content", message.get("value"))
+    known = ("role", "from", "content", "value")
+    extra = tuple((key, item) for key, item in message.items() if key not in known)
+    if content is None and extra:
+        content = ""  # a call of a tool has no words
+    return Turn(role, content, extra) if role and isinstance(content, str) else None

@@ -1,0 +1,131 @@
+"""What the dataset stage found: a code, a severity, the rows, and Japanese words for each code.
+
+`error` rows are left out of the dataset, `warning` rows stay and deserve a look, `info` explains.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any, Literal
+
+Severity = Literal["error", "warning", "info"]
+
+
+@dataclass(frozen=True)
+class Kind:
+    """One kind of finding; `message` may hold placeholders for a finding's details."""
+
+    severity: Severity
+    message: str
+    fix: str
+
+
+KINDS: dict[str, Kind] = {
+    # reading
+    "LOW_CONFIDENCE": Kind(
+        "warning",
+        "文字コードの判定（{encoding}）に自信がありません。",
+        "下の内容が正しく読めているか確かめ、違うときは文字コードを指定してください。",
+    ),
+    "SYMLINK": Kind("info", "リンク先のファイルを読みました: {target}", ""),
+    "RAGGED_ROW": Kind(
+        "warning",
+        "列の数が見出しと違う行があります。足りない項目は空、余った項目は使いません。",
+        "区切り文字や引用符の抜けがないか確認してください。",
+    ),
+    "LOOSE_QUOTES": Kind(
+        "warning",
+        "引用符の使い方が規則と違うところがあります。読める範囲で読みました。",
+        "項目の中の引用符は2つ重ねて書いてください。",
+    ),
+    "COLUMNS_NOT_FOUND": Kind(
+        "error",
+        "学習に使う列が見つかりません。足りないもの: {missing}",
+        "列の名前を変えるか、--map question=列名 --map answer=列名 で指定してください。",
+    ),
+    "UNMAPPED_COLUMN": Kind(
+        "info", "使わない列があります: {columns}", "使うときは --map 役割=列名 で指定してください。"
+    ),
+    # rows that cannot be used
+    "BLANK_ROW": Kind("info", "空の行を読み飛ばしました。", ""),
+    "EMPTY_QUESTION": Kind(
+        "error", "質問が空の行があります。", "質問を入れるか、行を消してください。"
+    ),
+    "EMPTY_ANSWER": Kind(
+        "error", "回答が空の行があります。", "回答を入れるか、行を消してください。"
+    ),
+    "BAD_CHAT": Kind(
+        "error",
+        "会話として読めない行があります（roleとcontentの一覧ではありません）。",
+        'messagesは [{{"role": "user", "content": "…"}}, …] の形にしてください。',
+    ),
+    "ROLE_ORDER": Kind(
+        "error",
+        "会話の順番が正しくない行があります（system、user、assistant、user…の順で、最後はassistant）。",
+        "発言の順番を直してください。",
+    ),
+    "MOJIBAKE": Kind(
+        "error",
+        "文字化けしている行があります。",
+        "元のデータから書き出し直すか、文字コードの指定を見直してください。",
+    ),
+    "DUPLICATE": Kind(
+        "error",
+        "同じ質問と回答が重なっています。最初の1行だけを使います。",
+        "重なりを消してください。",
+    ),
+    # rows that deserve a look
+    "CONFLICT": Kind(
+        "warning",
+        "同じ質問に、違う回答が付いています。",
+        "正しい回答を1つに決めてください。このままだとモデルの答えが定まりません。",
+    ),
+    "ANSWER_REPEATS_QUESTION": Kind(
+        "warning", "回答が質問の繰り返しになっています。", "回答の内容を確認してください。"
+    ),
+    # the split
+    "LABEL_ANSWER": Kind(
+        "info",
+        "多くの質問に共通の回答があります。分類の札とみなし、同じ内容のまとまりには数えません。",
+        "",
+    ),
+    "TOO_FEW_GROUPS": Kind(
+        "warning",
+        "内容のまとまりが{groups}つしかないため、検証とテストの行を分けられません。全ての行を学習に使います。",
+        "別の内容の行を足すと、検証とテストができるようになります（3つ以上）。",
+    ),
+    "NO_PARAPHRASES": Kind(
+        "warning",
+        "同じ内容の聞き方が3通り以上あるものがないため、言い換えのテストを作れません。全ての行を学習に使います。",
+        "聞き方を足すか、hold_out=group で内容ごとに分けてください。",
+    ),
+    "SMALL_SPLIT": Kind(
+        "info",
+        "検証が{valid}行、テストが{test}行です。数が少ないので、成績は目安とみてください。",
+        "行を足すか、割合（valid_share、test_share）を増やしてください。",
+    ),
+    "LEAKAGE": Kind(
+        "warning",
+        "学習とほぼ同じ質問が、検証かテストに{count}行あります。",
+        "割合や分け方を変えてください。",
+    ),
+}
+
+
+@dataclass(frozen=True)
+class Finding:
+    """One kind of problem and the source rows (1-based, header counted) where it was found."""
+
+    code: str
+    severity: Severity
+    message: str
+    fix: str
+    rows: tuple[int, ...] = ()
+
+
+def finding(code: str, rows: Sequence[int] = (), **details: Any) -> Finding:
+    kind = KINDS[code]
+    return Finding(
+        code, kind.severity, kind.message.format(**details), kind.fix.format(**details), tuple(rows)
+    )

@@ -1,0 +1,72 @@
+"""The source file as bytes: it exists, is a file of text, and is not too large. Never writes."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from mlx_finetuning.errors import (
+    SourceBinary,
+    SourceEmpty,
+    SourceIsFolder,
+    SourceNotFound,
+    SourceTooLarge,
+    SourceUnreadable,
+)
+
+MAX_BYTES = 2 << 30
+
+_SIGNATURES = (
+    (b"PK\x03\x04", "ZIP形式のファイル（Excelのブックなど）"),
+    (b"PK\x05\x06", "空のZIPファイル"),
+    (b"\xd0\xcf\x11\xe0", "古い形式のOffice文書"),
+    (b"%PDF", "PDF"),
+    (b"\x1f\x8b", "gzipの圧縮ファイル"),
+    (b"7z\xbc\xaf", "7-Zipの圧縮ファイル"),
+    (b"\x89PNG", "画像（PNG）"),
+    (b"\xff\xd8\xff", "画像（JPEG）"),
+    (b"GIF8", "画像（GIF）"),
+    (b"SQLite format 3", "データベース（SQLite）"),
+    (b"PAR1", "Parquet"),
+    (b"GGUF", "モデルのファイル（GGUF）"),
+)
+_UTF16_BOMS = (b"\xff\xfe", b"\xfe\xff")
+# Escape belongs to ISO-2022-JP; form feed and Ctrl-Z (old DOS ends) occur in honest text.
+_CONTROLS = bytes(set(range(0x20)) - set(b"\t\n\r\f\x1a\x1b")) + b"\x7f"
+
+
+def read_source(path: Path, encoding: str = "auto") -> bytes:
+    """All bytes of a text file. Raises the Source… errors of `errors`."""
+    if path.is_dir():
+        raise SourceIsFolder(path=str(path))
+    if not path.exists():
+        raise SourceNotFound(path=str(path))
+    if not path.is_file():
+        raise SourceUnreadable(path=str(path), reason="通常のファイルではありません。")
+    _refuse_large(path)
+    try:
+        raw = path.read_bytes()
+    except OSError as error:
+        raise SourceUnreadable(path=str(path), reason=error.strerror or str(error)) from error
+    _refuse_binary(path, raw, encoding)
+    if not raw.strip():
+        raise SourceEmpty(path=str(path))
+    return raw
+
+
+def _refuse_large(path: Path) -> None:
+    size = path.stat().st_size
+    if size > MAX_BYTES:
+        raise SourceTooLarge(path=str(path), size_mb=size >> 20, limit_mb=MAX_BYTES >> 20)
+
+
+def _refuse_binary(path: Path, raw: bytes, encoding: str) -> None:
+    for signature, kind in _SIGNATURES:
+        if raw.startswith(signature):
+            raise SourceBinary(path=str(path), kind=kind)
+    if raw.startswith(_UTF16_BOMS) or encoding.lower().replace("_", "-").startswith("utf-16"):
+        return
+    if b"\0" in raw:
+        raise SourceBinary(path=str(path), kind="NUL文字（0のバイト）を含むデータ")
+    controls = len(raw) - len(raw.translate(None, _CONTROLS))
+    if controls * 100 > len(raw):
+        raise SourceBinary(path=str(path), kind="制御文字の多いデータ")

@@ -1,0 +1,96 @@
+"""A dataset's folder: written whole or not at all, replaced without a moment of loss, read back."""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import shutil
+import tempfile
+import time
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+from mlx_finetuning import files
+from mlx_finetuning.errors import DatasetDamaged, DatasetExists
+from mlx_finetuning.workspace import DatasetPaths
+
+
+@contextlib.contextmanager
+def new_folder(paths: DatasetPaths, *, replace: bool) -> Iterator[DatasetPaths]:
+    """Paths in a temporary folder that takes the dataset's place when the block ends well.
+
+    On any exception the temporary folder goes and the old dataset stays. Raises DatasetExists
+    (unless `replace`), DiskFull.
+    """
+    name = paths.folder.name
+    parent = files.make_folder(paths.folder.parent)
+    _clear_up(parent, paths.folder)
+    if paths.folder.exists() and not replace:
+        raise DatasetExists(name=name)
+    with files.disk_errors(paths.folder):
+        temporary = Path(tempfile.mkdtemp(prefix=files.TEMPORARY_PREFIX, dir=parent))
+        try:
+            yield DatasetPaths(temporary)
+            _take_place(temporary, paths.folder, replace=replace)
+        except BaseException:
+            shutil.rmtree(temporary, ignore_errors=True)
+            raise
+
+
+def _take_place(temporary: Path, folder: Path, *, replace: bool) -> None:
+    old = _aside(folder)
+    if replace and folder.exists():
+        folder.rename(old)
+    try:
+        temporary.rename(folder)
+    except OSError as error:
+        if old.exists():
+            old.rename(folder)
+        if folder.exists():  # somebody else made it meanwhile
+            raise DatasetExists(name=folder.name) from error
+        raise
+    shutil.rmtree(old, ignore_errors=True)
+
+
+def _aside(folder: Path) -> Path:
+    """Where the old dataset waits while the new one takes its place."""
+    return folder.with_name(f".old-{folder.name}")
+
+
+def _clear_up(parent: Path, folder: Path, older_than_s: float = 3600) -> None:
+    """Put back a dataset that a kill left aside; remove folders that a kill left half-written."""
+    old = _aside(folder)
+    if old.exists() and folder.exists():
+        shutil.rmtree(old, ignore_errors=True)
+    elif old.exists():
+        old.rename(folder)
+    for left in parent.glob(f"{files.TEMPORARY_PREFIX}*"):
+        if left.is_dir() and time.time() - left.stat().st_mtime > older_than_s:
+            shutil.rmtree(left, ignore_errors=True)
+
+
+def write_rows(path: Path, rows: Iterator[dict[str, Any]]) -> None:
+    """One JSON object per line, flushed to the drive."""
+    with path.open("w", encoding="utf-8", newline="\n") as stream:
+        for row in rows:
+            stream.write(json.dumps(row, ensure_ascii=False) + "\n")
+        stream.flush()
+        files.sync(stream.fileno())
+
+
+def read_rows(path: Path) -> list[dict[str, Any]]:
+    """The rows of a split; none if the file is absent. Raises DatasetDamaged."""
+    if not path.exists():
+        return []
+    rows = []
+    with path.open("rb") as stream:
+        for line, raw in enumerate(stream, 1):
+            try:
+                row = json.loads(raw)
+            except (ValueError, RecursionError) as error:
+                raise DatasetDamaged(path=str(path), line=line) from error
+            if not isinstance(row, dict):
+                raise DatasetDamaged(path=str(path), line=line)
+            rows.append(row)
+    return rows
