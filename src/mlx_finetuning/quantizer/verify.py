@@ -9,7 +9,7 @@ compared by the caller, with the runtime.
 from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -27,8 +27,6 @@ from mlx_finetuning.quantizer.parity import (
     compare_tokens,
 )
 from mlx_finetuning.quantizer.structure import Structure
-
-__all__ = ["Encode", "LogitParity", "Reference", "compare_logits", "examine", "require_proven"]
 
 EXACT = ("F32", "F16")
 """Types whose logits must be the original's."""
@@ -104,6 +102,13 @@ def examine(
     )
 
 
+def with_problems(report: Report, more: Sequence[str]) -> Report:
+    """The report with problems that were found elsewhere, and the verdict they call for."""
+    problems = (*report.problems, *more)
+    verdict = _verdict(report.structure.quant, report.logits, problems)
+    return replace(report, problems=problems, verdict=verdict)
+
+
 def require_proven(report: Report, path: Path) -> None:
     """`path`: the name to show. Raises ExportNotProven."""
     if report.problems:
@@ -119,10 +124,10 @@ def as_record(report: Report) -> dict[str, Any]:
     return {**asdict(report), "problems": list(report.problems), "proven": report.proven}
 
 
-def write(report: dict[str, Any], gguf: Path) -> Path:
+def write(report: Report, gguf: Path) -> Path:
     """Keep a report beside its file. Raises DiskFull."""
     path = report_path(gguf)
-    files.write_json(path, {**report, "path": str(gguf)})
+    files.write_json(path, as_record(report))
     return path
 
 

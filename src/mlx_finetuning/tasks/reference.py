@@ -1,0 +1,139 @@
+"""A run's tuned model as the reference for files written from it, on the run's own rows.
+
+Rows come from the test split first, then valid, then train; built-in texts fill up where they are
+too few. Judges nothing; `quantizer.verify` does.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from mlx_finetuning import models
+from mlx_finetuning.data_processor import read_rows
+from mlx_finetuning.mlx_trainer import generate
+from mlx_finetuning.mlx_trainer.load import LoadedModel, load
+from mlx_finetuning.progress import Progress
+from mlx_finetuning.quantizer import battery, verify
+from mlx_finetuning.quantizer.parity import Reference
+from mlx_finetuning.runtime import serve
+from mlx_finetuning.tasks.context import TaskContext
+from mlx_finetuning.trainer import runs
+
+LONGEST = 512
+"""Tokens of one compared sequence."""
+SPLITS = ("test", "valid", "train")
+TEXTS = 200
+"""Rows whose cutting into tokens is compared."""
+
+Messages = list[dict[str, str]]
+
+
+@dataclass(frozen=True)
+class Trained:
+    """What a run trained, ready to be compared with."""
+
+    model: Path
+    """The base model's folder."""
+    adapter: Path
+    name: str
+    """For files: `tiny-ja`."""
+    loaded: LoadedModel
+    conversations: tuple[Messages, ...]
+    sequences: tuple[tuple[int, ...], ...]
+    """Token ids that both models are fed."""
+
+    def __iter__(self) -> Iterator[Reference]:
+        """References, computed anew each time: holding all logits would take gigabytes."""
+        for sequence in self.sequences:
+            tokens = list(sequence)
+            yield Reference(tokens, generate.logits(self.loaded, tokens))
+
+    def encode(self, text: str, add_special: bool) -> list[int]:
+        return list(self.loaded.tokenizer.encode(text, add_special_tokens=add_special))
+
+
+def of_run(context: TaskContext, tokens: int) -> Trained:
+    """The run's model and at least `tokens` tokens to compare. Raises RunError, ModelError."""
+    run = runs.require_trained(context.workspace, context.run_id)
+    model = models.resolve(run.model, context.workspace)
+    adapter = context.workspace.adapter(context.run_id).folder
+    loaded = load(model, adapter)
+    rows = list(_rows(context, run.dataset))
+    return Trained(
+        model=model,
+        adapter=adapter,
+        name=model.name,
+        loaded=loaded,
+        conversations=tuple(row["messages"] for row in rows if "messages" in row)[:TEXTS],
+        sequences=tuple(_sequences(loaded, rows, tokens)),
+    )
+
+
+def examine(trained: Trained, gguf: Path, progress: Progress) -> verify.Report:
+    """Compare a file with what the run trained. Raises GgufUnreadable, QuantizerUnusable."""
+    texts = [turn["content"] for messages in trained.conversations for turn in messages]
+    return verify.examine(
+        gguf,
+        trained.model,
+        trained,
+        trained.encode,
+        context=LONGEST,
+        texts=texts,
+        end_token=trained.loaded.tokenizer.eos_token_id,
+        progress=progress,
+    )
+
+
+def template_problems(trained: Trained, gguf: Path) -> list[str]:
+    """In Japanese, where llama.cpp renders conversations unlike the trained model's template."""
+    with serve(gguf) as client:
+        for messages in _questions(trained.conversations):
+            expected = trained.loaded.render_text(messages, ask=True)
+            if client.apply_template(messages) != expected:
+                return [f"会話の組み立て方（チャットテンプレート）が違います: {expected!r}"]
+    return []
+
+
+def _rows(context: TaskContext, dataset: str) -> Iterator[dict[str, Any]]:
+    paths = context.workspace.dataset(dataset)
+    for split in SPLITS:
+        if paths.split(split).exists():
+            yield from read_rows(paths.split(split))
+
+
+def _sequences(
+    loaded: LoadedModel, rows: Sequence[dict[str, Any]], least: int
+) -> Iterator[tuple[int, ...]]:
+    """Sequences of at least `least` tokens together."""
+    longest = min(LONGEST, loaded.context_length)
+    total = 0
+    for tokens in _tokens(loaded, rows):
+        if total >= least:
+            return
+        cut = tuple(tokens[:longest])
+        total += len(cut)
+        yield cut
+
+
+def _tokens(loaded: LoadedModel, rows: Sequence[dict[str, Any]]) -> Iterator[list[int]]:
+    for row in rows:
+        if "messages" in row:
+            yield loaded.render(row["messages"], ask=False)
+        elif "text" in row:
+            yield loaded.tokenizer.encode(row["text"])
+    while True:
+        yield from (loaded.tokenizer.encode(text) for text in battery.TEXTS)
+
+
+def _questions(conversations: Sequence[Messages]) -> list[Messages]:
+    """Openings of conversations: single turns, several turns, one with a system text."""
+    single = [messages[:-1] for messages in conversations[:20] if len(messages) > 1]
+    joined = [
+        turn for messages in conversations[:3] for turn in messages if turn["role"] != "system"
+    ]
+    question = {"role": "user", "content": "質問です。\n\n  2行目。"}
+    system = {"role": "system", "content": "日本語で答えてください。"}
+    return [*single, [*joined, question], [question], [system, question]]

@@ -1,0 +1,30 @@
+"""Verify: compares a GGUF file on disk with what a run trained, and keeps the report beside it."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+from mlx_finetuning import config
+from mlx_finetuning.config import ExportConfig
+from mlx_finetuning.errors import GgufUnreadable
+from mlx_finetuning.quantizer import verify
+from mlx_finetuning.tasks import reference
+from mlx_finetuning.tasks.context import TaskContext
+
+
+def run(context: TaskContext) -> dict[str, Any]:
+    """config: `path`, `verify_tokens`. A file that differs is a result with `proven` false.
+
+    Raises RunError, ModelError, GgufUnreadable, QuantizerUnusable, DiskFull, Interrupted.
+    """
+    given = {key: value for key, value in context.config.items() if key != "path"}
+    settings = config.load(ExportConfig, given)
+    path = Path(context.config["path"])
+    if not path.is_file():
+        raise GgufUnreadable(path=str(path), reason="ファイルがありません。")
+    trained = reference.of_run(context, max(settings.verify_tokens, verify.MIN_TOKENS))
+    report = reference.examine(trained, path, context.progress)
+    report = verify.with_problems(report, reference.template_problems(trained, path))
+    kept = verify.write(report, path)
+    return {**verify.as_record(report), "report_path": str(kept)}
