@@ -236,6 +236,54 @@ def test_run_details_are_shown_to_people_and_programs(terminal: Terminal, facts:
     assert "完了（シミュレーション）" in terminal("runs", "show", run_id)[1]
 
 
+def test_source_file_is_inspected_prepared_and_trained_on(
+    terminal: Terminal, tmp_path: Path
+) -> None:
+    source = tmp_path / "faq.csv"
+    rows = "".join(f"商品{n}の値段は？,{n}00円です。\n" for n in range(1, 21))
+    source.write_text(f"質問,回答\n{rows}", encoding="cp932")
+    code, shown = terminal.json("data", "inspect", str(source))
+    assert (code, shown["encoding"], shown["usable_rows"]) == (0, "cp932", 20)
+    code, out, _ = terminal("data", "prepare", str(source), "--name", "faq")
+    assert code == 0 and "20 行のうち 20 行を使用" in out
+    code, shown = terminal.json("data", "prepare", str(source), "--name", "faq")
+    assert (code, shown["error"]["code"]) == (1, "DATASET_EXISTS")
+    assert terminal("data", "prepare", str(source), "--name", "faq", "--replace")[0] == 0
+    words = ["train", "--dataset", "faq", "--engine", "simulation", "--set", "iterations=2"]
+    assert terminal(*words)[0] == 0
+
+
+@pytest.mark.parametrize(
+    ("content", "words"),
+    [
+        (None, []),
+        (b"", []),
+        ("質問,回答\n".encode(), []),
+        (b"\x00\x01\x02\xff" * 50, []),
+        (b"a,b\n1,2\n", []),
+        ("質問,回答\nあ,い\n".encode("cp932"), ["--encoding", "utf-8"]),
+        ("質問,回答\nあ,い\n".encode(), ["--encoding", "no-such"]),
+        ("質問,回答\nあ,い\n".encode(), ["--map", "question=無い列"]),
+        ("質問,回答\nあ,い\n".encode(), ["--set", "valid_share=2"]),
+    ],
+    ids=["missing", "empty", "header", "binary", "columns", "wrong", "unknown", "map", "share"],
+)
+def test_unusable_source_is_an_error_and_writes_nothing(
+    terminal: Terminal,
+    workspace: Workspace,
+    tmp_path: Path,
+    content: bytes | None,
+    words: list[str],
+) -> None:
+    source = tmp_path / "faq.csv"
+    if content is not None:
+        source.write_bytes(content)
+    code, shown = terminal.json("data", "prepare", str(source), "--name", "faq", *words)
+    assert code == 1
+    assert JAPANESE.search(shown["error"]["message"]) and shown["error"]["next"]
+    assert not workspace.dataset("faq").folder.exists()
+
+
 def test_models_are_listed(terminal: Terminal) -> None:
     code, shown = terminal.json("models", "list")
     assert code == 0

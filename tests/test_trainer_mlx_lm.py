@@ -36,7 +36,7 @@ def test_short_run_leaves_an_adapter_and_metrics(workspace: Workspace, facts: st
     result = jobs.follow(paths, silent)
     adapter = workspace.adapter(paths.folder.name)
     assert result["adapter_path"] == str(adapter.folder)
-    assert result["valid_loss_after"] < result["valid_loss_before"]
+    assert result["last_valid_loss"] < result["first_valid_loss"]
     assert json.loads(adapter.config.read_text())["adapter_path"] == str(adapter.folder)
     assert adapter.weights.stat().st_size > 1000
     lines = runs.metrics(workspace, paths.folder.name)

@@ -167,13 +167,23 @@ class Studio:
         self,
         run_id: str,
         settings: ExportConfig | None = None,
+        quants: Sequence[str] = (),
         out: Path | None = None,
         progress: Progress = silent,
     ) -> dict[str, Any]:
-        """Write the tuned model to one file and verify it. Raises RunError, ExportError."""
-        checked = config.load(ExportConfig, as_dict(settings or ExportConfig()))
-        target = None if out is None else str(out.absolute())
-        return self._later(run_id, "export", {**as_dict(checked), "out": target}, progress)
+        """Write the tuned model and verify it; `quants` for several files from one pass.
+
+        `out` is a file, or a folder for several. Raises RunError, ExportError, Interrupted.
+        """
+        chosen = as_dict(settings or ExportConfig())
+        for quant in quants or (chosen["quant"],):
+            config.load(ExportConfig, {**chosen, "quant": quant})
+        details = {
+            **chosen,
+            "quant": list(quants) or chosen["quant"],
+            "out": None if out is None else str(out.absolute()),
+        }
+        return self._later(run_id, "export", details, progress)
 
     def verify(
         self,

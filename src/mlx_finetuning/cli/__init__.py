@@ -44,8 +44,7 @@ def _run(arguments: list[str], speaks_json: bool, out: TextIO) -> int:
     root: click.Context | None = None
     try:
         with build().make_context("mlx-finetuning", list(arguments)) as root:
-            _show(root.command.invoke(root), speaks_json, out)
-        return DONE
+            return _show(root.command.invoke(root), speaks_json, out)
     except click.exceptions.Exit as ended:
         return ended.exit_code
     except click.ClickException as wrong:
@@ -60,10 +59,12 @@ def _run(arguments: list[str], speaks_json: bool, out: TextIO) -> int:
         return _failed(_unexpected(error, root), speaks_json, out)
 
 
-def _show(answer: object, speaks_json: bool, out: TextIO) -> None:
-    if isinstance(answer, Answer):
-        shown = _json(answer.data) if speaks_json else answer.text
-        print(shown, file=out, flush=True)
+def _show(answer: object, speaks_json: bool, out: TextIO) -> int:
+    if not isinstance(answer, Answer):
+        return DONE
+    shown = _json(answer.data) if speaks_json else answer.text
+    print(shown, file=out, flush=True)
+    return answer.exit_code
 
 
 def _failed(error: StudioError, speaks_json: bool, out: TextIO) -> int:

@@ -27,6 +27,8 @@ class Answer:
 
     data: dict[str, Any]
     text: str
+    exit_code: int = 0
+    """1 where the question was answered, and the answer is bad news."""
 
 
 @dataclass(frozen=True)

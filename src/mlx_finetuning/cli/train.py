@@ -86,7 +86,7 @@ def finished(run_id: str, result: dict[str, Any]) -> str:
     return "\n".join(
         [
             f"学習が終わりました: {run_id}",
-            f"検証の損失: {_loss(result, 'valid_loss_before')} → {_loss(result, 'valid_loss_after')}",
+            f"検証の損失: {_loss(result, 'first_valid_loss')} → {_loss(result, 'last_valid_loss')}",
             f"アダプター: {result.get('adapter_path')}",
             f"次は: mlx-finetuning evaluate {run_id}",
         ]

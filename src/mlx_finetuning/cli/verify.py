@@ -6,7 +6,6 @@ from pathlib import Path
 
 import click
 
-from mlx_finetuning.cli import text
 from mlx_finetuning.cli.session import Answer, Session, command
 
 
@@ -16,5 +15,7 @@ from mlx_finetuning.cli.session import Answer, Session, command
 def verify(session: Session, path: Path, run_id: str) -> Answer:
     """書き出したモデルが、学習したモデルと同じ動きをするか確かめる"""
     with session.progress() as progress:
-        result = session.studio.verify(path, run_id, progress=progress)
-    return Answer({"path": str(path), "run_id": run_id, **result}, text.record(result))
+        report = session.studio.verify(path, run_id, progress=progress)
+    shown = [report["verdict"], *(f"  {problem}" for problem in report["problems"])]
+    exit_code = 0 if report["proven"] else 1
+    return Answer({"run_id": run_id, **report}, "\n".join(shown), exit_code)

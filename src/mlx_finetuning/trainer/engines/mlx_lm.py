@@ -178,7 +178,7 @@ def _train(context: TaskContext, config: TrainConfig, arguments: list[str]) -> d
     if code:
         raise MlxLmFailed(exit_code=code, tail="\n".join(tail), log=str(context.paths.log))
     first, last = (valid_losses[0], valid_losses[-1]) if valid_losses else (None, None)
-    return {"valid_loss_before": first, "valid_loss_after": last}
+    return {"first_valid_loss": first, "last_valid_loss": last}
 
 
 _COLOURS = re.compile(r"\x1b\[[0-9;]*[A-Za-z]")

@@ -59,8 +59,8 @@ def run(context: TaskContext, config: TrainConfig) -> dict[str, Any]:
         "simulated": True,
         "note": "シミュレーションの結果です。学習した重みはありません。",
         "updates": config.iterations,
-        "valid_loss_before": curve.valid_loss(0),
-        "valid_loss_after": curve.valid_loss(config.iterations),
+        "first_valid_loss": curve.valid_loss(0),
+        "last_valid_loss": curve.valid_loss(config.iterations),
         "adapter_path": None,
     }
 
