@@ -390,9 +390,9 @@ def test_terminal_line_is_rewritten_and_cleared() -> None:
     assert "\n" not in shown and shown.endswith("\r\x1b[2K")
 
 
-def test_byte_counts_are_shown_for_people() -> None:
+def test_long_counts_are_shown_as_a_share() -> None:
     shown = line(Step("ダウンロード", 5_000_000, 20_000_000, "model.safetensors"), 61.0)
-    assert shown == "ダウンロード  5.0 MB/20.0 MB (25%)  model.safetensors  残り1分01秒"
+    assert shown == "ダウンロード  25%  model.safetensors  残り1分01秒"
 
 
 def test_columns_line_up_for_wide_characters() -> None:

@@ -64,17 +64,12 @@ class ProgressLine:
 def line(step: Step, remaining_s: float | None) -> str:
     """`学習  120/300 (40%)  損失 1.23  残り1分20秒`."""
     parts = [step.stage]
-    if step.total:
-        parts.append(f"{_amount(step)} ({step.done / step.total:.0%})")
+    if step.total > 0:
+        share = f"{step.done / step.total:.0%}"
+        # Bytes and parameters come in millions; nobody reads those digits.
+        parts.append(share if step.total >= 1_000_000 else f"{step.done}/{step.total} ({share})")
     if step.detail:
         parts.append(step.detail)
     if remaining_s is not None:
         parts.append(f"残り{text.duration(remaining_s)}")
     return "  ".join(parts)
-
-
-def _amount(step: Step) -> str:
-    # Downloads count bytes; nobody reads nine digits.
-    if step.total >= 1_000_000:
-        return f"{text.size(step.done)}/{text.size(step.total)}"
-    return f"{step.done}/{step.total}"
