@@ -1,0 +1,1 @@
+"""Run folders, their jobs, queue and states, and the engines that are not our own loop. Knows no MLX."""
