@@ -184,11 +184,9 @@ def _added_around(folder: Path, ids: dict[str, int]) -> tuple[bool, bool]:
     tokenizer = Tokenizer.from_file(str(folder / "tokenizer.json"))
     bare = tokenizer.encode("a", add_special_tokens=False).ids
     full = tokenizer.encode("a", add_special_tokens=True).ids
-    before, after = (
-        ("bos" in ids and full[0] == ids["bos"]),
-        ("eos" in ids and full[-1] == ids["eos"]),
-    )
-    expected = [ids["bos"]] * before + bare + [ids["eos"]] * after
+    before = full[0] == ids.get("bos") and full[0] != bare[0]
+    after = full[-1] == ids.get("eos") and full[-1] != bare[-1]
+    expected = full[:1] * before + bare + full[-1:] * after
     if full != expected:
         raise TokenizerUnsupported(reason="文の前後に付くトークンがbos・eosと違います。")
     return before, after

@@ -1,0 +1,193 @@
+"""ggml's kernels, the recipe, and reading of weights and adapters, against other routes."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import mlx.core as mx
+import numpy as np
+import pytest
+from gguf import GGMLQuantizationType as Type
+from gguf import dequantize
+from gguf import quantize as quantize_with_numpy
+from mlx_lm.tuner.lora import LoRALinear
+
+from mlx_finetuning.errors import AdapterUnusable, NonFiniteWeights, WeightsUnreadable
+from mlx_finetuning.quantizer import ggml, lora, safetensors
+from mlx_finetuning.quantizer.recipe import Outline, more_bits, tensor_type
+from small_models import write_adapter, write_model
+
+ROWS = np.random.default_rng(0).standard_normal((96, 1024)).astype(np.float32)
+
+
+@pytest.mark.parametrize("kind", [Type.F32, Type.F16, Type.BF16, Type.Q8_0, Type.Q5_0, Type.Q5_1])
+def test_bytes_equal_ggufs_own_numpy_quantizer(kind: Type) -> None:
+    expected = quantize_with_numpy(ROWS, kind).view(np.uint8).reshape(len(ROWS), -1)
+    np.testing.assert_array_equal(ggml.quantize(ROWS, kind), expected)
+
+
+@pytest.mark.parametrize(
+    ("kind", "bound"), [(Type.Q6_K, 0.02), (Type.Q5_K, 0.04), (Type.Q4_K, 0.08)]
+)
+def test_k_quants_dequantize_to_nearly_the_same_values(kind: Type, bound: float) -> None:
+    restored = dequantize(ggml.quantize(ROWS, kind), kind)
+    assert np.sqrt(np.mean((restored - ROWS) ** 2)) < bound
+
+
+@pytest.mark.parametrize("kind", [Type.Q8_0, Type.Q6_K, Type.Q4_K])
+def test_splitting_by_rows_changes_no_byte(kind: Type) -> None:
+    parts = [ggml.quantize(np.ascontiguousarray(part), kind) for part in np.array_split(ROWS, 7)]
+    np.testing.assert_array_equal(np.concatenate(parts), ggml.quantize(ROWS, kind))
+
+
+@pytest.mark.parametrize(
+    ("value", "kind"),
+    [(np.nan, Type.Q4_K), (np.inf, Type.Q8_0), (np.nan, Type.F32), (1e6, Type.F16)],
+)
+def test_values_that_do_not_fit_are_an_error(value: float, kind: Type) -> None:
+    rows = ROWS[:2].copy()
+    rows[1, 5] = value
+    with pytest.raises(NonFiniteWeights):
+        ggml.quantize(rows, kind)
+
+
+# --- recipe ------------------------------------------------------------------------------
+
+LAYERS_32 = Outline(layers=32, tied=False, grouped=True)
+
+
+def test_more_bits_goes_to_the_layers_of_llama_cpps_table() -> None:
+    expected = {0, 1, 2, 3, 6, 9, 12, 15, 18, 21, 24, 27, 28, 29, 30, 31}
+    assert {layer for layer in range(32) if more_bits(layer, 32)} == expected
+    assert {layer for layer in range(6) if more_bits(layer, 6)} == {2, 5}
+
+
+@pytest.mark.parametrize(
+    ("name", "quant", "kind"),
+    [
+        ("blk.0.attn_v.weight", "Q4_K_M", Type.Q6_K),
+        ("blk.4.attn_v.weight", "Q4_K_M", Type.Q4_K),
+        ("blk.6.ffn_down.weight", "Q4_K_M", Type.Q6_K),
+        ("blk.7.ffn_down.weight", "Q5_K_M", Type.Q5_K),
+        ("blk.0.attn_q.weight", "Q4_K_M", Type.Q4_K),
+        ("blk.0.attn_output.weight", "Q5_K_M", Type.Q5_K),
+        ("output.weight", "Q4_K_M", Type.Q6_K),
+        ("output.weight", "Q8_0", Type.Q8_0),
+        ("token_embd.weight", "Q4_K_M", Type.Q4_K),
+        ("blk.3.attn_v.weight", "Q6_K", Type.Q6_K),
+        ("blk.3.ffn_up.weight", "BF16", Type.BF16),
+    ],
+)
+def test_types_follow_the_recipe(name: str, quant: str, kind: Type) -> None:
+    assert tensor_type(name, (4096, 4096), quant, LAYERS_32) == kind
+
+
+def test_tied_embedding_takes_the_heads_type() -> None:
+    tied = Outline(layers=6, tied=True, grouped=True)
+    assert tensor_type("token_embd.weight", (4096, 256), "Q4_K_M", tied) == Type.Q6_K
+    assert tensor_type("token_embd.weight", (4096, 256), "Q8_0", tied) == Type.Q8_0
+
+
+@pytest.mark.parametrize(
+    "name", ["blk.0.attn_norm.weight", "blk.0.attn_q.bias", "rope_freqs.weight"]
+)
+def test_vectors_stay_float32(name: str) -> None:
+    assert tensor_type(name, (4096,), "Q4_K_M", LAYERS_32) == Type.F32
+
+
+@pytest.mark.parametrize(
+    ("columns", "quant", "kind"),
+    [
+        (160, "Q4_K_M", Type.Q5_0),
+        (160, "Q5_K_M", Type.Q5_1),
+        (160, "Q6_K", Type.Q8_0),
+        (100, "Q4_K_M", Type.F16),
+        (100, "Q8_0", Type.F16),
+    ],
+)
+def test_odd_widths_fall_back(columns: int, quant: str, kind: Type) -> None:
+    assert tensor_type("blk.4.attn_q.weight", (64, columns), quant, LAYERS_32) == kind
+
+
+def test_odd_width_of_the_head_falls_back_to_eight_bits() -> None:
+    assert tensor_type("output.weight", (64, 160), "Q4_K_M", LAYERS_32) == Type.Q8_0
+
+
+def test_seventy_billion_models_give_attn_v_more_bits() -> None:
+    big = Outline(layers=80, tied=False, grouped=True)
+    assert tensor_type("blk.11.attn_v.weight", (1024, 8192), "Q4_K_M", big) == Type.Q5_K
+    assert tensor_type("blk.12.attn_v.weight", (1024, 8192), "Q4_K_M", big) == Type.Q6_K
+
+
+# --- weights -----------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("dtype", [mx.float32, mx.float16, mx.bfloat16])
+def test_weights_are_read_as_mlx_reads_them(tmp_path: Path, dtype: mx.Dtype) -> None:
+    values = mx.random.normal((7, 33), key=mx.random.key(3)).astype(dtype)
+    mx.save_safetensors(str(tmp_path / "model.safetensors"), {"w": values, "x": values[0]})
+    tensors = safetensors.open_model(tmp_path)
+    expected = np.array(values.astype(mx.float32))
+    np.testing.assert_array_equal(tensors["w"].rows(slice(2, 5)), expected[2:5])
+    np.testing.assert_array_equal(tensors["w"].rows(np.array([6, 0])), expected[[6, 0]])
+    np.testing.assert_array_equal(tensors["x"].rows(slice(None)), expected[0])
+
+
+def test_shards_are_read_through_their_index(tmp_path: Path) -> None:
+    mx.save_safetensors(str(tmp_path / "a.safetensors"), {"x": mx.ones((2,))})
+    mx.save_safetensors(str(tmp_path / "b.safetensors"), {"y": mx.zeros((3,))})
+    index = {"weight_map": {"x": "a.safetensors", "y": "b.safetensors"}}
+    path = tmp_path / "model.safetensors.index.json"
+    path.write_text(json.dumps(index))
+    assert set(safetensors.open_model(tmp_path)) == {"x", "y"}
+    path.write_text(json.dumps({"weight_map": {**index["weight_map"], "z": "b.safetensors"}}))
+    with pytest.raises(WeightsUnreadable, match="z"):
+        safetensors.open_model(tmp_path)
+
+
+@pytest.mark.parametrize(
+    "damage", [lambda data: data[:-10], lambda data: data[:100], lambda _: b""]
+)
+def test_damaged_weights_are_an_error(tmp_path: Path, damage: object) -> None:
+    path = tmp_path / "model.safetensors"
+    mx.save_safetensors(str(path), {"w": mx.ones((64, 64))})
+    path.write_bytes(damage(path.read_bytes()))  # type: ignore[operator]
+    with pytest.raises(WeightsUnreadable):
+        safetensors.open_model(tmp_path)
+
+
+# --- adapters ----------------------------------------------------------------------------
+
+
+def test_adapter_adds_what_mlx_lm_fuses(tmp_path: Path) -> None:
+    config = write_model(tmp_path / "base", dtype=mx.float32)
+    folder = write_adapter(tmp_path / "adapter", config)
+    module = "model.layers.1.self_attn.q_proj"
+    weight = mx.load(str(tmp_path / "base" / "model.safetensors"))[f"{module}.weight"]
+    halves = mx.load(str(folder / "adapters.safetensors"))
+    layer = LoRALinear(256, 256, r=4, scale=2.0)
+    layer.linear.weight = weight
+    layer.lora_a, layer.lora_b = halves[f"{module}.lora_a"], halves[f"{module}.lora_b"]
+    expected = np.array(layer.fuse().weight)
+    rows = np.array([3, 200, 7])
+    found = np.array(weight)[rows] + lora.read(folder)[module].rows(rows)
+    np.testing.assert_allclose(found, expected[rows], atol=1e-5)
+
+
+def test_other_kinds_of_adapters_are_refused(tmp_path: Path) -> None:
+    config = write_model(tmp_path / "base")
+    folder = write_adapter(tmp_path / "adapter", config)
+    settings = json.loads((folder / "adapter_config.json").read_text())
+    for kind in ("dora", "full"):
+        changed = {**settings, "fine_tune_type": kind}
+        (folder / "adapter_config.json").write_text(json.dumps(changed))
+        with pytest.raises(AdapterUnusable, match=kind):
+            lora.read(folder)
+
+
+def test_adapter_without_its_settings_is_an_error(tmp_path: Path) -> None:
+    folder = write_adapter(tmp_path / "adapter", write_model(tmp_path / "base"))
+    (folder / "adapter_config.json").unlink()
+    with pytest.raises(AdapterUnusable):
+        lora.read(folder)
