@@ -35,8 +35,10 @@ def run(context: TaskContext) -> dict[str, Any]:
     reports: dict[str, verify.Report] = {}
 
     def accept(parts: dict[str, Path]) -> None:
+        # One template serves all: that every file holds it is part of its own examination.
+        template = reference.template_problems(trained, next(iter(parts.values())))
         for quant, part in parts.items():
-            reports[quant] = _examine(context, trained, part)
+            reports[quant] = _examine(context, trained, part, template)
             verify.require_proven(reports[quant], wanted.get(quant, proof))
 
     try:
@@ -71,9 +73,11 @@ def _targets(context: TaskContext, trained: Trained, quants: list[str]) -> dict[
     return {quant: folder / f"{trained.name}-{quant}.gguf" for quant in quants}
 
 
-def _examine(context: TaskContext, trained: Trained, part: Path) -> verify.Report:
+def _examine(
+    context: TaskContext, trained: Trained, part: Path, template: list[str]
+) -> verify.Report:
     report = reference.examine(trained, part, context.progress)
-    report = verify.with_problems(report, reference.template_problems(trained, part))
+    report = verify.with_problems(report, template)
     context.event(
         "verified", quant=report.structure.quant, proven=report.proven, verdict=report.verdict
     )

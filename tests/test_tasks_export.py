@@ -1,0 +1,138 @@
+"""Export and verify of a run, with real MLX, real files and the real runtime."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from gguf_files import rewrite
+from mlx_finetuning import files, models
+from mlx_finetuning.errors import (
+    ExportNotProven,
+    GgufUnreadable,
+    Interrupted,
+    InvalidSettings,
+    RunNotReady,
+)
+from mlx_finetuning.progress import Step, silent
+from mlx_finetuning.tasks import export, verify
+from mlx_finetuning.tasks.context import TaskContext
+from mlx_finetuning.trainer import jobs
+from mlx_finetuning.trainer.status import JobStatus
+from mlx_finetuning.workspace import JobPaths, Workspace
+from small_models import write_adapter
+
+RUN = "20261123-193000-tiny-ja-1a2b"
+
+
+@pytest.fixture
+def finished(workspace: Workspace, facts: str) -> Workspace:
+    """A workspace with a run that has ended and left an adapter."""
+    paths = workspace.run(RUN)
+    files.make_folder(paths.folder)
+    files.write_json(
+        paths.experiment, {"run_id": RUN, "model": "tiny-ja", "dataset": facts, "engine": "mlx"}
+    )
+    jobs.write_status(paths, JobStatus("done"))
+    folder = models.resolve("tiny-ja", workspace)
+    config = json.loads((folder / "config.json").read_text(encoding="utf-8"))
+    write_adapter(workspace.adapter(RUN).folder, config)
+    return workspace
+
+
+def context(workspace: Workspace, progress: Any = silent, **config: Any) -> TaskContext:
+    def event(name: str, **data: Any) -> None:
+        json.dumps(data)
+
+    paths: JobPaths = workspace.run(RUN).later_job("job-1")
+    return TaskContext(workspace, paths, RUN, config, progress, event)
+
+
+def names(folder: Path) -> list[str]:
+    return sorted(path.name for path in folder.glob("**/*")) if folder.exists() else []
+
+
+def test_several_types_are_written_and_proven_in_one_pass(finished: Workspace) -> None:
+    result = export.run(context(finished, quant=["Q4_K_M", "Q8_0"]))
+    folder = finished.gguf_folder(RUN)
+    assert names(folder) == [
+        "tiny-ja-Q4_K_M.export_report.json",
+        "tiny-ja-Q4_K_M.gguf",
+        "tiny-ja-Q8_0.export_report.json",
+        "tiny-ja-Q8_0.gguf",
+    ]
+    assert result["proof"]["parity"]["mean_kl"] < 1e-3
+    assert result["proof"]["parity"]["top1_agreement"] >= 0.99
+    assert result["proof"]["parity"]["tokens"] >= 512
+    q4, q8 = result["files"]["Q4_K_M"], result["files"]["Q8_0"]
+    assert q4["size_bytes"] < q8["size_bytes"] == (folder / "tiny-ja-Q8_0.gguf").stat().st_size
+    assert q8["parity"]["mean_kl"] < q4["parity"]["mean_kl"]
+    report = files.read_json(folder / "tiny-ja-Q8_0.export_report.json")
+    assert (report["proven"], report["path"]) == (True, q8["path"])
+
+
+def test_export_to_a_given_file(finished: Workspace, tmp_path: Path) -> None:
+    target = tmp_path / "ここ" / "わたしの.gguf"
+    result = export.run(context(finished, quant="F16", out=str(target)))
+    assert result["path"] == str(target)
+    assert names(target.parent) == ["わたしの.export_report.json", "わたしの.gguf"]
+
+
+def test_file_that_is_not_the_trained_model_is_not_handed_over(
+    finished: Workspace, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    # A fault of the writer itself: the adapter is forgotten.
+    forgetful = lambda model, adapter, *rest, **named: original(model, None, *rest, **named)  # noqa: E731
+    original = export.export_gguf
+    monkeypatch.setattr(export, "export_gguf", forgetful)
+    with pytest.raises(ExportNotProven, match="KL"):
+        export.run(context(finished, quant="Q8_0"))
+    assert names(finished.gguf_folder(RUN)) == []
+
+
+def test_cancelling_while_verifying_leaves_nothing(finished: Workspace) -> None:
+    def stop(step: Step) -> None:
+        if step.stage == "検証":
+            raise Interrupted()
+
+    with pytest.raises(Interrupted):
+        export.run(context(finished, stop, quant="Q8_0"))
+    assert names(finished.gguf_folder(RUN)) == []
+
+
+def test_verify_recognises_the_runs_own_file_and_a_wrong_one(
+    finished: Workspace, tmp_path: Path
+) -> None:
+    path = Path(export.run(context(finished, quant="F16"))["path"])
+    good = verify.run(context(finished, path=str(path), verify_tokens=512))
+    assert good["proven"]
+    assert good["logits"]["mean_kl"] < 1e-3
+
+    def without_attention(tensors: dict[str, Any]) -> None:
+        tensors["blk.0.attn_output.weight"][:] = 0
+
+    wrong = rewrite(path, tmp_path / "wrong.gguf", change_tensors=without_attention)
+    bad = verify.run(context(finished, path=str(wrong), verify_tokens=512))
+    assert not bad["proven"]
+    assert bad["problems"]
+    assert "認められません" in bad["verdict"]
+
+
+def test_missing_file_is_an_error(finished: Workspace, tmp_path: Path) -> None:
+    with pytest.raises(GgufUnreadable):
+        verify.run(context(finished, path=str(tmp_path / "none.gguf"), verify_tokens=512))
+
+
+def test_run_without_an_adapter_cannot_be_exported(finished: Workspace) -> None:
+    finished.adapter(RUN).weights.unlink()
+    with pytest.raises(RunNotReady):
+        export.run(context(finished, quant="Q8_0"))
+
+
+@pytest.mark.parametrize("quant", ["Q9_Z", []])
+def test_unknown_or_no_types_are_refused(finished: Workspace, quant: object) -> None:
+    with pytest.raises(InvalidSettings):
+        export.run(context(finished, quant=quant))
