@@ -16,6 +16,8 @@ from mlx_finetuning.errors import EncodingMismatch, EncodingUnknown, EncodingUns
 AUTO = "auto"
 CERTAIN = 0.9
 """Confidence from which the guess outweighs an override that turns the text into nonsense."""
+FEW = 6
+"""Non-ASCII characters below which a guess between CP932 and EUC-JP is never certain."""
 
 # Name → codecs tried in turn; the later ones know signs such as ① and ㈱ that the first lack.
 CODECS: dict[str, tuple[str, ...]] = {
@@ -116,6 +118,8 @@ def _cp932_or_euc(raw: bytes) -> Decoded | None:
     else:
         confidence = min(0.99, 0.5 + (scores[best] - scores[rest[0]]) / 2)
         reason = f"日本語らしさが {rest[0]} より高いためです"
+    if sum(character > "\x7f" for character in texts[best][:1000]) < FEW:
+        confidence = min(confidence, 0.7)
     return Decoded(texts[best], best, round(confidence, 2), reason)
 
 

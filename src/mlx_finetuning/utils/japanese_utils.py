@@ -15,7 +15,8 @@ _SAME_SIGN = str.maketrans({"〜": "~", "−": "-", "‐": "-", "‑": "-", "–
 _TRAILING = " 。．.、,!?…"
 
 _SUSPECTS = re.compile("[�縺繧繝譁ÃÂâãäåæç‚ƒ\uff61-\uff9f]")
-_UTF8_AS_CP932 = re.compile("[縺繧繝]")
+_UTF8_AS_CP932 = re.compile("[縺繧繝]")  # every second or third sign, where kana were
+_EUC_AS_CP932 = re.compile("[､･]")
 _HIRAGANA = re.compile("[ぁ-ゖ]")
 _JAPANESE = re.compile("[ぁ-ヿ一-鿿]")
 # Half-width kana can pass for EUC-JP kanji, but never for hiragana.
@@ -63,12 +64,13 @@ def contains(answer: str, expected: str) -> bool:
 def is_mojibake(text: str) -> bool:
     """Whether `text` shows the marks of bytes read in the wrong encoding.
 
-    Replacement characters; the kanji that UTF-8 kana become under CP932; or text that turns into
+    Replacement characters; many of the signs that kana become under CP932; or text that turns into
     Japanese when the reading is undone.
     """
     if not _SUSPECTS.search(text):
         return False
-    if "�" in text or len(_UTF8_AS_CP932.findall(text)) * 8 >= len(text):
+    marks = max(len(sign.findall(text)) for sign in (_UTF8_AS_CP932, _EUC_AS_CP932))
+    if "�" in text or (marks > 2 and marks * 8 >= len(text)):
         return True
     return any(_undone(text, *misreading) for misreading in _MISREADINGS)
 

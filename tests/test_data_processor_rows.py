@@ -1,0 +1,195 @@
+"""From columns to examples: roles, cleaning and checks, by source row."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from mlx_finetuning.data_processor import TEMPLATES, Inspection, inspect
+from mlx_finetuning.data_processor.clean import clean
+from mlx_finetuning.data_processor.columns import choose
+from mlx_finetuning.data_processor.examples import Example, Turn, chat_turns
+from mlx_finetuning.errors import InvalidMapping
+
+
+@pytest.mark.parametrize(
+    ("columns", "roles", "kind"),
+    [
+        (["質問", "回答"], {"question": "質問", "answer": "回答"}, "chat"),
+        (["問い", "答え"], {"question": "問い", "answer": "答え"}, "chat"),
+        (["問題", "解答"], {"question": "問題", "answer": "解答"}, "chat"),
+        (["Prompt", "Completion"], {"question": "Prompt", "answer": "Completion"}, "chat"),
+        (["prompt", "response"], {"question": "prompt", "answer": "response"}, "chat"),
+        (
+            ["instruction", "input", "output", "category"],
+            {
+                "question": "instruction",
+                "context": "input",
+                "answer": "output",
+                "category": "category",
+            },
+            "chat",
+        ),
+        (
+            ["指示", "入力", "出力"],
+            {"question": "指示", "context": "入力", "answer": "出力"},
+            "chat",
+        ),
+        (["input", "output"], {"question": "input", "answer": "output"}, "chat"),
+        (["ID", "text", "output"], {"question": "text", "answer": "output"}, "chat"),
+        (
+            ["お客様の質問", "担当者の回答"],
+            {"question": "お客様の質問", "answer": "担当者の回答"},
+            "chat",
+        ),
+        (["質問（必須）", "回 答"], {"question": "質問（必須）", "answer": "回 答"}, "chat"),
+        (["messages", "source"], {"messages": "messages"}, "chat"),
+        (["id", "conversations"], {"messages": "conversations"}, "chat"),
+        (["text"], {"text": "text"}, "text"),
+        (
+            ["prompt", "chosen", "rejected"],
+            {"question": "prompt", "chosen": "chosen", "rejected": "rejected"},
+            "preference",
+        ),
+        (
+            ["話題ID", "質問", "回答"],
+            {"question": "質問", "answer": "回答", "group": "話題ID"},
+            "chat",
+        ),
+    ],
+)
+def test_columns_get_their_roles(columns: list[str], roles: dict[str, str], kind: str) -> None:
+    chosen = choose(columns)
+    assert (chosen.columns, chosen.kind) == (roles, kind)
+    assert set(chosen.unmapped) == set(columns) - set(roles.values())
+    assert all(choice.reason for choice in chosen.choices)
+
+
+def test_explicit_mapping_wins_and_takes_japanese_role_names() -> None:
+    columns = ["質問", "回答", "模範回答", "種類"]
+    chosen = choose(columns, {"answer": "模範回答", "カテゴリ": "種類"})
+    assert chosen.columns == {"question": "質問", "answer": "模範回答", "category": "種類"}
+    assert chosen.unmapped == ("回答",)
+
+
+def test_role_given_no_column_is_left_out() -> None:
+    assert "category" not in choose(["質問", "回答", "分類"], {"category": ""}).columns
+
+
+def test_wrong_mapping_reports_all_problems() -> None:
+    with pytest.raises(InvalidMapping) as caught:
+        choose(["質問", "回答"], {"qestion": "質問", "answer": "なし"})
+    assert len(caught.value.data["problems"]) == 2
+
+
+def _inspected(tmp_path: Path, records: list[dict[str, Any]]) -> Inspection:
+    source = tmp_path / "a.jsonl"
+    lines = (json.dumps(record, ensure_ascii=False) + "\n" for record in records)
+    source.write_text("".join(lines), encoding="utf-8")
+    return inspect(source)
+
+
+def _rows(found: Inspection) -> dict[str, tuple[int, ...]]:
+    return {item.code: item.rows for item in found.findings}
+
+
+def test_planted_problems_are_found_at_their_rows(tmp_path: Path) -> None:
+    plain = [{"質問": f"品番{n}の値段は？", "回答": f"{n}円です。"} for n in range(10)]
+    planted = [
+        {"質問": "  ", "回答": "9時です。"},
+        {"質問": "何時に開きますか？", "回答": "\n"},
+        {"質問": "品番１の値段は", "回答": "1円です"},
+        {"質問": "品番2の値段は？", "回答": "200円です。"},
+        {"質問": "営業時間は？".encode().decode("cp932", "replace"), "回答": "9時です。"},
+        {"質問": "駐車場はありますか？", "回答": "駐車場はありますか？"},
+    ]
+    found = _inspected(tmp_path, plain + planted)
+    assert _rows(found) == {
+        "EMPTY_QUESTION": (11,),
+        "EMPTY_ANSWER": (12,),
+        "DUPLICATE": (13,),
+        "CONFLICT": (3, 14),
+        "MOJIBAKE": (15,),
+        "ANSWER_REPEATS_QUESTION": (16,),
+    }
+    assert (found.source_rows, found.usable_rows) == (16, 12)
+
+
+def _chat(*roles: str) -> dict[str, Any]:
+    return {"messages": [{"role": role, "content": f"{role}{at}"} for at, role in enumerate(roles)]}
+
+
+def test_chats_with_wrong_role_order_are_named(tmp_path: Path) -> None:
+    good = [
+        _chat("user", "assistant"),
+        _chat("system", "user", "assistant", "user", "assistant"),
+        _chat("user", "assistant", "tool", "assistant"),
+    ]
+    bad = [
+        _chat("assistant", "user"),
+        _chat("user", "assistant", "user"),
+        _chat("user", "user", "assistant"),
+        _chat("user", "system", "assistant"),
+        _chat("system"),
+    ]
+    broken = [{"messages": "こんにちは"}, {"messages": [{"role": "alien", "content": "あ"}]}]
+    found = _inspected(tmp_path, good + bad + broken)
+    assert _rows(found)["ROLE_ORDER"] == (4, 5, 6, 7, 8)
+    assert _rows(found)["BAD_CHAT"] == (9, 10)
+    assert found.usable_rows == 3
+
+
+def test_sharegpt_turns_become_chat_turns() -> None:
+    value = [{"from": "human", "value": "あ"}, {"from": "gpt", "value": "い"}]
+    assert chat_turns(json.dumps(value)) == (Turn("user", "あ"), Turn("assistant", "い"))
+
+
+def test_tool_calls_are_kept() -> None:
+    call = {"role": "assistant", "content": None, "tool_calls": [{"id": "1"}]}
+    turns = chat_turns([{"role": "user", "content": "天気は？"}, call])
+    assert turns is not None
+    row = Example(2, turns).to_row("g1")
+    assert row["messages"][1]["tool_calls"] == [{"id": "1"}]
+
+
+def test_cleaning_is_safe_and_says_what_it_changed() -> None:
+    family = "👨\u200d👩\u200d👧と葛\U000e0100城"
+    before = f"\ufeffか\u3099\u200bき\r\n  字下げ①㈱ｶﾅ～ {family} \n"
+    cleaned, steps = clean([Example(5, (Turn("user", before),))])
+    assert cleaned[0].turns[0].content == f"がき\n  字下げ①㈱ｶﾅ～ {family}"
+    assert {step.name: step.rows for step in steps} == dict.fromkeys(
+        ("line_ends", "zero_width", "nfc", "trim"), 1
+    )
+    assert steps[0].samples[0][0] == 5
+
+
+def test_cleaning_leaves_clean_text_alone() -> None:
+    examples = [Example(2, (Turn("user", "    def f():\n        return 1"),))]
+    cleaned, steps = clean(examples)
+    assert cleaned == examples
+    assert not any(step.rows for step in steps)
+
+
+@pytest.mark.parametrize(
+    ("name", "kind", "rows"),
+    [
+        ("template.csv", "chat", 4),
+        ("alpaca.json", "chat", 3),
+        ("chat.jsonl", "chat", 3),
+        ("text.jsonl", "text", 3),
+        ("preference.jsonl", "preference", 3),
+    ],
+)
+def test_templates_are_read_without_a_finding(name: str, kind: str, rows: int) -> None:
+    found = inspect(TEMPLATES / name)
+    assert (found.kind, found.usable_rows, found.findings) == (kind, rows, ())
+
+
+def test_inspection_of_unknown_columns_lists_them_instead_of_failing(tmp_path: Path) -> None:
+    found = _inspected(tmp_path, [{"名前": "あ", "値段": 5}])
+    assert (found.kind, found.columns) == (None, ("名前", "値段"))
+    assert "COLUMNS_NOT_FOUND" in _rows(found)
+    assert found.preview == ({"名前": "あ", "値段": "5"},)

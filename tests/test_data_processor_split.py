@@ -1,0 +1,167 @@
+"""Splits: deterministic, without a leak, and with a word where there is too little to split."""
+
+from __future__ import annotations
+
+import itertools
+from collections import defaultdict
+from random import Random
+
+import pytest
+
+from mlx_finetuning.config import PrepareConfig
+from mlx_finetuning.data_processor.examples import Example, Turn
+from mlx_finetuning.data_processor.groups import grams, jaccard, near_pairs
+from mlx_finetuning.data_processor.split import Split, split
+from mlx_finetuning.utils.japanese_utils import comparison_key
+
+PARAPHRASE = PrepareConfig(hold_out="paraphrase")
+FORMS = (
+    "{}はいくらですか？",
+    "{}の値段を教えてください。",
+    "おいくら円で{}を買えますか？",
+    "価格を知りたいです、{}の。",
+)
+
+
+def _example(row: int, question: str, answer: str, group: str = "") -> Example:
+    return Example(row, (Turn("user", question), Turn("assistant", answer)), group=group)
+
+
+def _word(rng: Random) -> str:
+    return "".join(rng.choice("アイウエオカキクケコサシスセソタチツテト") for _ in range(8))
+
+
+def _facts(count: int, phrasings: int = 4) -> list[Example]:
+    rng = Random(3)
+    words = [_word(rng) for _ in range(count)]
+    return [
+        _example(2 + at, form.format(word), f"{word}は{rank}00円です。")
+        for at, ((rank, word), form) in enumerate(
+            itertools.product(enumerate(words), FORMS[:phrasings])
+        )
+    ]
+
+
+def _by(result: Split, examples: list[Example], name: str) -> list[Example]:
+    return [example for example, at in zip(examples, result.assigned, strict=True) if at == name]
+
+
+def _codes(result: Split) -> set[str]:
+    return {item.code for item in result.findings}
+
+
+def test_near_pairs_are_exactly_those_of_a_full_comparison() -> None:
+    rng = Random(1)
+    texts = [_word(rng) + rng.choice(FORMS).format(_word(rng)) for _ in range(150)]
+    texts += [text[: rng.randint(4, 25)] + rng.choice("あいう") for text in texts] + ["短い", "短"]
+    sets = [grams(text) for text in texts]
+    pairs = itertools.combinations(range(len(texts)), 2)
+    expected = {(a, b) for a, b in pairs if jaccard(sets[a], sets[b]) >= 0.7}
+    found = list(near_pairs(texts))
+    assert len(found) == len(set(found))
+    assert set(found) == expected
+    assert len(expected) > 20
+
+
+def test_group_hold_out_keeps_same_answers_in_one_split() -> None:
+    examples = _facts(40)
+    result = split(examples, PrepareConfig())
+    splits_of = defaultdict(set)
+    for example, name in zip(examples, result.assigned, strict=True):
+        splits_of[example.answer].add(name)
+    assert all(len(names) == 1 for names in splits_of.values())
+    assert len(_by(result, examples, "test")) == len(_by(result, examples, "valid")) == 16
+    assert result.leakage.same_answers == 0
+
+
+def test_explicit_groups_stay_together_whatever_they_say() -> None:
+    rng = Random(5)
+    examples = [_example(at, _word(rng), _word(rng), group=f"話題{at % 10}") for at in range(60)]
+    result = split(examples, PrepareConfig())
+    assert len(set(zip(result.groups, result.assigned, strict=True))) == 10
+
+
+@pytest.mark.parametrize("hold_out", ["group", "paraphrase"])
+def test_no_near_duplicate_question_straddles_splits(hold_out: str) -> None:
+    rng = Random(9)
+    examples = []
+    for at in range(300):
+        question = f"{_word(rng)}と{_word(rng)}の違いを{_word(rng)}から教えてください"
+        examples.append(_example(at, question, _word(rng), group=f"g{at % 60}"))
+        if at % 5 == 0:
+            examples.append(_example(at, question + "ね", _word(rng), group=f"g{at % 60}"))
+    result = split(examples, PrepareConfig(hold_out=hold_out))
+    keys = [grams(comparison_key(example.question)) for example in examples]
+    for a, b in itertools.combinations(range(len(examples)), 2):
+        if result.assigned[a] != result.assigned[b]:
+            assert jaccard(keys[a], keys[b]) < 0.7
+    assert result.leakage.near_questions == 0
+    assert {"train", "valid", "test"} == set(result.assigned)
+
+
+def test_paraphrase_hold_out_trains_every_fact_and_holds_phrasings_out() -> None:
+    examples = _facts(10, phrasings=4)
+    result = split(examples, PARAPHRASE)
+    trained = {example.answer for example in _by(result, examples, "train")}
+    for name in ("test", "valid"):
+        held_out = _by(result, examples, name)
+        assert len(held_out) == 10
+        assert {example.answer for example in held_out} == trained
+    assert result.leakage.same_answers == 20
+
+
+def test_three_phrasings_give_a_test_row_and_no_valid_row() -> None:
+    result = split(_facts(6, phrasings=3), PARAPHRASE)
+    assert result.assigned.count("test") == 6
+    assert result.assigned.count("valid") == 0
+
+
+def test_share_of_zero_holds_nothing_out() -> None:
+    result = split(_facts(10), PrepareConfig(valid_share=0.0, test_share=0.0))
+    assert set(result.assigned) == {"train"}
+    assert not result.findings
+
+
+def test_same_seed_gives_the_same_split_and_another_seed_another() -> None:
+    examples = _facts(30)
+    first = split(examples, PrepareConfig()).assigned
+    assert split(examples, PrepareConfig()).assigned == first
+    assert split(examples, PrepareConfig(seed=1)).assigned != first
+
+
+def test_split_does_not_hang_on_the_order_of_rows() -> None:
+    examples = _facts(30, phrasings=1)
+    shuffled = Random(0).sample(examples, len(examples))
+    first = dict(
+        zip((e.row for e in examples), split(examples, PrepareConfig()).assigned, strict=True)
+    )
+    again = split(shuffled, PrepareConfig()).assigned
+    assert dict(zip((e.row for e in shuffled), again, strict=True)) == first
+
+
+def test_too_few_groups_train_on_all_and_say_so() -> None:
+    result = split(_facts(2), PrepareConfig())
+    assert set(result.assigned) == {"train"}
+    assert _codes(result) == {"TOO_FEW_GROUPS"}
+
+
+def test_single_phrasings_cannot_be_held_out_and_say_so() -> None:
+    result = split(_facts(20, phrasings=2), PARAPHRASE)
+    assert set(result.assigned) == {"train"}
+    assert _codes(result) == {"NO_PARAPHRASES"}
+
+
+def test_small_set_still_gets_valid_and_test_rows() -> None:
+    result = split(_facts(3), PrepareConfig())
+    assert {"train", "valid", "test"} == set(result.assigned)
+    assert "SMALL_SPLIT" in _codes(result)
+
+
+def test_labels_do_not_glue_a_classification_set_together() -> None:
+    rng = Random(2)
+    examples = [
+        _example(at, _word(rng) + _word(rng), "良い" if at % 2 else "悪い") for at in range(100)
+    ]
+    result = split(examples, PrepareConfig())
+    assert result.assigned.count("test") == 10
+    assert "LABEL_ANSWER" in _codes(result)
