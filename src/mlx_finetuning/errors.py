@@ -229,6 +229,26 @@ class DownloadRunning(ModelError):
     code = "DOWNLOAD_RUNNING"  # repo_id
 
 
+class ModelUnloadable(ModelError):
+    """The folder looked right, but the library could not load it."""
+
+    code = "MODEL_UNLOADABLE"  # folder, reason
+
+
+class ChatTemplateMissing(ModelError):
+    code = "CHAT_TEMPLATE_MISSING"
+
+
+class TargetsNotFound(ModelError):
+    """No layer has the names that the adapter's settings ask for."""
+
+    code = "TARGETS_NOT_FOUND"  # targets, available
+
+
+class PromptTooLong(ModelError):
+    code = "PROMPT_TOO_LONG"  # tokens, limit
+
+
 # --- runs --------------------------------------------------------------------------------
 
 
@@ -260,6 +280,20 @@ class RunIsSimulated(RunError):
 
 class BatchTooLarge(RunError):
     code = "BATCH_TOO_LARGE"  # batch_size, rows
+
+
+class NoTrainingRows(RunError):
+    code = "NO_TRAINING_ROWS"
+
+
+class NothingToLearn(RunError):
+    """Every row's answer was empty or cut away."""
+
+    code = "NOTHING_TO_LEARN"  # rows, max_length
+
+
+class LossNotFinite(RunError):
+    code = "LOSS_NOT_FINITE"  # update, rows
 
 
 class MlxLmFailed(RunError):
@@ -311,6 +345,12 @@ class QuantizerUnusable(ExportError):
     """The library with ggml and llama.cpp is absent, or is not what we know."""
 
     code = "QUANTIZER_UNUSABLE"  # reason
+
+
+class GgufNotMade(ExportError):
+    """The run has not been exported yet."""
+
+    code = "GGUF_NOT_MADE"  # run_id
 
 
 class GgufUnreadable(ExportError):

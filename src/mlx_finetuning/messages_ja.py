@@ -112,7 +112,7 @@ CATALOGUE: dict[str, Message] = {
     ),
     "CELL_TOO_LONG": Message(
         "{path} の{line}行目に、長すぎる項目があります。",
-        "1つの項目は {limit} 文字までです。引用符（\"）の閉じ忘れでも起こります。",
+        '1つの項目は {limit} 文字までです。引用符（"）の閉じ忘れでも起こります。',
         "引用符を確認するか、長い文章を複数の行に分けてください。",
     ),
     "ENCODING_UNSUPPORTED": Message(
@@ -227,6 +227,26 @@ CATALOGUE: dict[str, Message] = {
         "同じモデルを二重にダウンロードすることはしません。",
         "終わるのを待ってから使ってください。",
     ),
+    "MODEL_UNLOADABLE": Message(
+        "モデルを読み込めません: {folder}",
+        "{reason}",
+        "対応している形式のモデルか確認してください。一覧は mlx-finetuning models list で見られます。",
+    ),
+    "CHAT_TEMPLATE_MISSING": Message(
+        "このモデルには会話の書式（チャットテンプレート）がありません。",
+        "会話用に調整されていないベースモデルの可能性があります。",
+        "名前に Instruct や it と付いた、会話用のモデルを選んでください。",
+    ),
+    "TARGETS_NOT_FOUND": Message(
+        "LoRAを付ける層「{targets}」が、このモデルにはありません。",
+        "このモデルの層: {available}",
+        "targets を all-linear か attention、または上の名前にしてください。",
+    ),
+    "PROMPT_TOO_LONG": Message(
+        "文章が長すぎて、モデルに入りません。",
+        "文章は {tokens} トークン、このモデルの上限は {limit} トークンです。",
+        "文章を短くするか、新しい会話を始めてください。",
+    ),
     # runs
     "RUN_NOT_FOUND": Message(
         "実験「{run_id}」が見つかりません。",
@@ -252,6 +272,21 @@ CATALOGUE: dict[str, Message] = {
         "batch_size が、学習に使える行数より大きくなっています。",
         "batch_size は {batch_size}、学習用の行は {rows} 行です。mlx-lm は1回分に足りない行数では学習できません。",
         "--set batch_size={rows} 以下にするか、データを増やしてください。",
+    ),
+    "NO_TRAINING_ROWS": Message(
+        "学習に使える行がありません。",
+        "データセットの train.jsonl が空です。",
+        "元のファイルの行を増やすか、検証・テストの割合を減らして、データセットを作り直してください。",
+    ),
+    "NOTHING_TO_LEARN": Message(
+        "学習の対象になる答えが、1つも残りません。",
+        "{rows} 行の答えが空か、{max_length} トークンの上限で切り捨てられています。",
+        "max_length を大きくするか、質問を短くしてください。",
+    ),
+    "LOSS_NOT_FINITE": Message(
+        "更新 {update} で損失が計算できない値になり、学習を止めました。",
+        "学習率が高すぎるか、データに問題があります。このときの行: {rows}",
+        "learning_rate を10分の1にして試してください。それまでの途中保存は残っています。",
     ),
     "MLX_LM_FAILED": Message(
         "mlx-lm が学習の途中でエラーになりました（終了コード {exit_code}）。",
@@ -298,6 +333,11 @@ CATALOGUE: dict[str, Message] = {
         "量子化のライブラリ（llama.cpp）を使えません。",
         "{reason}",
         "make setup を実行して、xllamacpp を入れ直してください。",
+    ),
+    "GGUF_NOT_MADE": Message(
+        "この実験のGGUFファイルが、まだありません。",
+        "llama.cpp で答えるには、先に書き出しが必要です。",
+        "mlx-finetuning export {run_id} を実行してから、もう一度試してください。",
     ),
     "GGUF_UNREADABLE": Message(
         "GGUFファイル {path} を読めません。",

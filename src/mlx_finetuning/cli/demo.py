@@ -2,11 +2,23 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
+from typing import Any
+
 import click
 
 from mlx_finetuning import config
 from mlx_finetuning.cli import text
 from mlx_finetuning.cli.session import Answer, Session, command
+
+STAGES = {
+    "prepare": "データの用意",
+    "train": "学習",
+    "evaluate": "評価",
+    "export": "書き出しと検証",
+    "ask": "llama.cpp での確認",
+    "total": "合計",
+}
 
 
 @command()
@@ -20,4 +32,77 @@ def demo(session: Session, assignments: tuple[str, ...]) -> Answer:
     settings = config.parse_assignments(list(assignments))
     with session.progress() as progress:
         result = run_demo(session.studio, settings, progress)
-    return Answer(result, text.record(result))
+    return Answer(result, _shown(result))
+
+
+def _shown(result: Mapping[str, Any]) -> str:
+    parts = [
+        "■ 学習の前と後",
+        text.table(("", "元のモデル", "学習後"), _learning(result)),
+        "",
+        "■ 学習していない聞き方への答え",
+        *(_exchange(item) for item in result["examples"]),
+        "",
+        "■ 書き出したファイル（GGUF）",
+        text.table(("形式", "MLXのモデルとの一致", "平均のずれ(KL)"), _files(result)),
+        f"学習した質問への正答率（Q4_K_M、llama.cpp）: {_percent(result['q4_k_m_accuracy'])}",
+        "",
+        "■ llama.cpp に聞いてみました",
+        f"質問: {result['runtime_answer']['question']}",
+        f"答え: {result['runtime_answer']['answer']}",
+        "",
+        "■ かかった時間",
+        text.pairs(
+            (STAGES[stage], text.duration(value)) for stage, value in result["seconds"].items()
+        ),
+        "",
+        text.pairs(
+            (
+                ("実験ID", result["run_id"]),
+                ("アダプタ", result["adapter_path"]),
+                ("GGUF", result["gguf_path"]),
+                ("次の一歩", f"mlx-finetuning chat {result['run_id']}"),
+            )
+        ),
+    ]
+    return "\n".join(parts)
+
+
+def _learning(result: Mapping[str, Any]) -> list[tuple[str, str, str]]:
+    return [
+        (
+            "学習した質問の正答率",
+            _percent(result["base_accuracy"]),
+            _percent(result["tuned_accuracy"]),
+        ),
+        (
+            "学習していない聞き方の正答率",
+            _percent(result["base_paraphrase_accuracy"]),
+            _percent(result["paraphrase_accuracy"]),
+        ),
+        (
+            "検証の損失（小さいほど良い）",
+            f"{result['valid_loss_before']:.3f}",
+            f"{result['valid_loss_after']:.3f}",
+        ),
+    ]
+
+
+def _exchange(item: Mapping[str, Any]) -> str:
+    return f"質問: {item['question']}\n  元のモデル: {item['base']}\n  学習後:     {item['tuned']}"
+
+
+def _files(result: Mapping[str, Any]) -> list[tuple[str, str, str]]:
+    parities = {
+        "Q4_K_M": result["q4_k_m_parity"],
+        "Q8_0": result["q8_0_parity"],
+        "F16": result["f16_parity"],
+    }
+    return [
+        (quant, _percent(parity["top1_agreement"]), f"{parity['mean_kl']:.2e}")
+        for quant, parity in parities.items()
+    ]
+
+
+def _percent(share: float) -> str:
+    return f"{share * 100:.1f}%"

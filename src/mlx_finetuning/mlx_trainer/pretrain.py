@@ -10,7 +10,7 @@ import time
 from collections.abc import Callable, Iterator
 from functools import partial
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any, NamedTuple, cast
 
 import mlx.core as mx
 import mlx.nn as nn
@@ -75,7 +75,7 @@ def pretrain(
         mx.eval(loss, model.state, optimizer.state)
         tokens += batch.size
         if number % 20 == 0 or number == settings.updates:
-            value = float(loss.item())
+            value = float(cast(float, loss.item()))
             on_update(Update(number, value, tokens / (time.monotonic() - began)))
             began, tokens = time.monotonic(), 0
         if number % save_every == 0 and number < settings.updates:

@@ -2,26 +2,41 @@
 
 from __future__ import annotations
 
+from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
-from mlx_finetuning import config
+from mlx_finetuning import config, files, models
+from mlx_finetuning.config import TrainConfig
 from mlx_finetuning.tasks.context import TaskContext
+from mlx_finetuning.workspace import RunPaths
 
 
 def run(context: TaskContext) -> dict[str, Any]:
-    settings = config.load(config.TrainConfig, context.config)
+    """config: TrainConfig. Raises InvalidSettings, DataError, ModelError, RunError, DiskFull."""
+    settings = config.load(TrainConfig, context.config)
     if settings.engine == "simulation":
         from mlx_finetuning.trainer.engines import simulation
 
         return simulation.run(context, settings)
-    from mlx_finetuning import models
-
-    model: Path = models.resolve(settings.model, context.workspace)
+    model = models.resolve(settings.model, context.workspace)
     if settings.engine == "mlx-lm":
         from mlx_finetuning.trainer.engines import mlx_lm
 
         return mlx_lm.run(context, settings, model)
-    from mlx_finetuning.mlx_trainer import run as train_with_mlx
+    return _with_mlx(context, settings, model)
 
-    return train_with_mlx(context, settings, model)
+
+def _with_mlx(context: TaskContext, settings: TrainConfig, model: Path) -> dict[str, Any]:
+    from mlx_finetuning.data_processor import read_rows
+    from mlx_finetuning.mlx_trainer import loop
+    from mlx_finetuning.mlx_trainer.load import load
+
+    dataset = context.workspace.dataset(settings.dataset)
+    train_rows = read_rows(dataset.train)
+    valid_rows = read_rows(dataset.valid) if dataset.valid.exists() else []
+    adapter = context.workspace.adapter(context.run_id)
+    with files.LineLog(RunPaths(context.paths.folder).metrics) as metrics:
+        hooks = loop.Hooks(metrics.append, context.event, context.progress)
+        result = loop.train(load(model), train_rows, valid_rows, settings, adapter, hooks)
+    return {**asdict(result), "adapter_path": str(adapter.folder)}

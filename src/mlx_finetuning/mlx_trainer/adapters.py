@@ -1,0 +1,81 @@
+"""LoRA adapters on mlx-lm's own layers, saved as mlx-lm saves them."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Any, BinaryIO, cast
+
+import mlx.core as mx
+import mlx.nn as nn
+from mlx.utils import tree_flatten
+from mlx_lm.models.switch_layers import QuantizedSwitchLinear, SwitchLinear
+from mlx_lm.tuner.utils import linear_to_lora_layers
+
+from mlx_finetuning import files
+from mlx_finetuning.config import TrainConfig
+from mlx_finetuning.errors import TargetsNotFound
+
+_LINEAR = (nn.Linear, nn.QuantizedLinear, SwitchLinear, QuantizedSwitchLinear)
+
+
+def attach(model: nn.Module, config: TrainConfig) -> dict[str, Any]:
+    """Freeze `model`, give its target layers LoRA factors, and return `adapter_config.json`.
+
+    The factors' product is scaled by alpha / rank. Raises TargetsNotFound.
+    """
+    layers: list[nn.Module] = list(model.layers)
+    keys = target_keys(layers, config.targets)
+    count = len(layers) if config.num_layers < 0 else min(config.num_layers, len(layers))
+    parameters = {
+        "rank": config.rank,
+        "scale": config.alpha / config.rank,
+        "dropout": config.dropout,
+        "keys": keys,
+    }
+    model.freeze()
+    if count:
+        linear_to_lora_layers(model, count, parameters)
+    return {"fine_tune_type": "lora", "num_layers": count, "lora_parameters": parameters}
+
+
+def target_keys(layers: list[nn.Module], targets: str) -> list[str]:
+    """Names, within a block, of the linear layers that `targets` asks for, sorted."""
+    found = {
+        name
+        for layer in layers
+        for name, module in layer.named_modules()
+        if isinstance(module, _LINEAR)
+    }
+    if targets == "all-linear":
+        chosen = found
+    elif targets == "attention":
+        chosen = {name for name in found if "attn" in name or "attention" in name}
+    else:
+        wanted = {name.strip() for name in targets.split(",")}
+        chosen = {name for name in found if name in wanted or name.split(".")[-1] in wanted}
+    if not chosen:
+        raise TargetsNotFound(targets=targets, available=sorted(found))
+    return sorted(chosen)
+
+
+def factors(model: nn.Module) -> dict[str, mx.array]:
+    """The trainable arrays by name."""
+    return dict(tree_flatten(model.trainable_parameters()))
+
+
+def save(model: nn.Module, adapter_config: dict[str, Any], folder: Path) -> None:
+    """Write `adapters.safetensors` and `adapter_config.json`, each whole or not at all.
+
+    The folder is what `mlx_lm generate --adapter-path` reads. Raises DiskFull.
+    """
+    write_arrays(folder / "adapters.safetensors", factors(model))
+    text = json.dumps(adapter_config, ensure_ascii=False, indent=2) + "\n"
+    files.write_text(folder / "adapter_config.json", text)
+
+
+def write_arrays(path: Path, arrays: dict[str, mx.array]) -> None:
+    """A safetensors file, replaced atomically. Raises DiskFull."""
+    with files.replacing(path) as stream:
+        # Through Python's own file, so that a full disk is an error and not silence.
+        mx.save_safetensors(cast(BinaryIO, stream), arrays)

@@ -1,0 +1,86 @@
+"""Dataset rows as token ids with what is supervised. The loss sees every assistant turn with one
+end-of-turn token, and nothing else; of plain text, everything."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from mlx_finetuning.errors import NothingToLearn
+from mlx_finetuning.mlx_trainer.load import LoadedModel
+
+
+@dataclass(frozen=True)
+class Example:
+    tokens: list[int]
+    supervised: list[bool]
+    """Per token: whether it is a target of the loss."""
+    row: int
+    """The line of the source file it came from; 0 if unknown."""
+    cut: int = 0
+    """Tokens that did not fit."""
+
+    @property
+    def targets(self) -> int:
+        """Tokens that count in the loss: the first of a sequence is never predicted."""
+        return sum(self.supervised[1:])
+
+
+def encode_rows(
+    loaded: LoadedModel, rows: Sequence[dict[str, Any]], max_length: int
+) -> list[Example]:
+    """All rows, cut to `max_length` tokens. Rows whose answers are cut away entirely are left out.
+
+    Raises NothingToLearn if no row has a supervised token.
+    """
+    limit = min(max_length, loaded.context_length)
+    examples = [_cut(_encoded(loaded, row), limit) for row in rows]
+    usable = [example for example in examples if example.targets]
+    if rows and not usable:
+        raise NothingToLearn(rows=len(rows), max_length=limit)
+    return usable
+
+
+def _encoded(loaded: LoadedModel, row: dict[str, Any]) -> Example:
+    number = int(row.get("row", 0))
+    if "messages" in row:
+        return Example(*encode_chat(loaded, row["messages"]), number)
+    tokens = [*loaded.tokenizer.encode(row["text"]), loaded.tokenizer.eos_token_id]
+    return Example(tokens, [True] * len(tokens), number)
+
+
+def encode_chat(
+    loaded: LoadedModel, messages: list[dict[str, str]]
+) -> tuple[list[int], list[bool]]:
+    """Token ids of the whole conversation and, for each, whether it is supervised.
+
+    The template is rendered once per assistant turn, with and without its answer; what the
+    answer adds, up to and including the first end-of-turn token, is supervised. A template that
+    writes no end-of-turn token gets one at the end.
+    """
+    ends = set(loaded.tokenizer.eos_token_ids)
+    tokens = loaded.render(messages, ask=False)
+    supervised = [False] * len(tokens)
+    for index, message in enumerate(messages):
+        if message["role"] != "assistant":
+            continue
+        start = _shared_length(tokens, loaded.render(messages[:index], ask=True))
+        stop = _shared_length(tokens, loaded.render(messages[: index + 1], ask=False))
+        first_end = next((at for at in range(start, stop) if tokens[at] in ends), stop - 1)
+        supervised[start : first_end + 1] = [True] * (first_end + 1 - start)
+    if messages[-1]["role"] == "assistant" and not ends.intersection(tokens[-3:]):
+        return [*tokens, loaded.tokenizer.eos_token_id], [*supervised, True]
+    return tokens, supervised
+
+
+def _shared_length(left: list[int], right: list[int]) -> int:
+    pairs = zip(left, right, strict=False)
+    return next((index for index, (a, b) in enumerate(pairs) if a != b), min(len(left), len(right)))
+
+
+def _cut(example: Example, limit: int) -> Example:
+    over = len(example.tokens) - limit
+    if over <= 0:
+        return example
+    return Example(example.tokens[:limit], example.supervised[:limit], example.row, over)
