@@ -18,7 +18,7 @@ from mlx_finetuning.progress import Progress, Step, silent
 from mlx_finetuning.quantizer.llama import LlamaModel
 
 STAGE = "検証"
-ROWS = 64
+ROWS = 16
 """Positions compared at once; bounds the memory of float64 log-probabilities."""
 
 Encode = Callable[[str, bool], list[int]]
