@@ -5,13 +5,29 @@ from __future__ import annotations
 import json
 from collections.abc import Iterator
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import pytest
 
 from helpers import wait_until
 from mlx_finetuning import files
 from mlx_finetuning.trainer import jobs, queue
+from mlx_finetuning.utils import blas
 from mlx_finetuning.workspace import Workspace
+
+if TYPE_CHECKING:
+    from mlx_finetuning.mlx_trainer.load import LoadedModel
+
+blas.preload()  # before any test module imports MLX
+
+
+@pytest.fixture
+def tiny() -> LoadedModel:
+    """The built-in base model, loaded anew: tests change it."""
+    from mlx_finetuning import models
+    from mlx_finetuning.mlx_trainer.load import load
+
+    return load(models.resolve("tiny-ja", Workspace(Path("/nonexistent"))))
 
 
 @pytest.fixture

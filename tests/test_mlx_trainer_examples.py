@@ -1,0 +1,121 @@
+"""What the loss sees: every assistant turn with its end of turn, and nothing else."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+
+from mlx_finetuning.errors import NothingToLearn
+from mlx_finetuning.mlx_trainer import batches
+from mlx_finetuning.mlx_trainer.examples import Example, encode_chat, encode_rows
+from mlx_finetuning.mlx_trainer.load import LoadedModel
+
+THREE_TURNS = [
+    {"role": "system", "content": "案内係です。"},
+    {"role": "user", "content": "営業時間は？"},
+    {"role": "assistant", "content": "午前9時からです。"},
+    {"role": "user", "content": "定休日は？😀"},
+    {"role": "assistant", "content": "水曜日です。"},
+]
+
+# The same conversation in three well-known formats; {n} and {r} stand for content and role.
+TEMPLATES = {
+    "chatml": "{% for m in messages %}<|im_start|>{{ m['role'] }}\n{{ m['content'] }}<|im_end|>\n"
+    "{% endfor %}{% if add_generation_prompt %}<|im_start|>assistant\n{% endif %}",
+    "role prefix": "{% for m in messages %}{{ m['role'] }}: {{ m['content'] }}"
+    "{% if m['role'] == 'assistant' %}<|im_end|>{% endif %}\n{% endfor %}"
+    "{% if add_generation_prompt %}assistant:{% endif %}",
+    "no end of turn": "{% for m in messages %}[{{ m['role'] }}]{{ m['content'] }}{% endfor %}"
+    "{% if add_generation_prompt %}[assistant]{% endif %}",
+}
+
+
+def supervised_text(loaded: LoadedModel, tokens: list[int], supervised: list[bool]) -> list[str]:
+    """The supervised spans as text."""
+    spans: list[list[int]] = []
+    for index, (token, flag) in enumerate(zip(tokens, supervised, strict=True)):
+        if flag and (index == 0 or not supervised[index - 1]):
+            spans.append([])
+        if flag:
+            spans[-1].append(token)
+    return [loaded.tokenizer.decode(span) for span in spans]
+
+
+@pytest.mark.parametrize("name", ["chatml", "role prefix"])
+def test_every_assistant_turn_is_supervised_with_one_end_of_turn(
+    tiny: LoadedModel, name: str
+) -> None:
+    tiny.tokenizer.chat_template = TEMPLATES[name]
+    tokens, supervised = encode_chat(tiny, THREE_TURNS)
+    spans = [span.strip() for span in supervised_text(tiny, tokens, supervised)]
+    assert spans == ["午前9時からです。<|im_end|>", "水曜日です。<|im_end|>"]
+    assert tokens == tiny.render(THREE_TURNS, ask=False)
+
+
+def test_a_template_without_end_of_turn_gets_one(tiny: LoadedModel) -> None:
+    tiny.tokenizer.chat_template = TEMPLATES["no end of turn"]
+    tokens, supervised = encode_chat(tiny, THREE_TURNS)
+    assert supervised_text(tiny, tokens, supervised)[-1] == "水曜日です。<|im_end|>"
+    assert tokens.count(tiny.tokenizer.eos_token_id) == 1
+
+
+def test_the_prompt_of_generation_is_what_was_trained(tiny: LoadedModel) -> None:
+    tokens, supervised = encode_chat(tiny, THREE_TURNS)
+    last_span = len(supervised) - 1 - supervised[::-1].index(True)
+    first = next(i for i in range(last_span, 0, -1) if not supervised[i - 1])
+    assert tokens[:first] == tiny.render(THREE_TURNS[:-1], ask=True)
+
+
+def test_plain_text_is_supervised_whole_and_ends_once(tiny: LoadedModel) -> None:
+    example = encode_rows(tiny, [{"text": "むかしむかし。", "row": 5}], 64)[0]
+    assert all(example.supervised)
+    assert example.row == 5
+    assert tiny.tokenizer.decode(example.tokens) == "むかしむかし。<|im_end|>"
+
+
+def test_long_rows_are_cut_and_counted(tiny: LoadedModel) -> None:
+    long = [*THREE_TURNS[:-1], {"role": "assistant", "content": "長い答え。" * 50}]
+    example = encode_rows(tiny, [{"messages": long}], 64)[0]
+    assert len(example.tokens) == 64
+    assert example.cut == len(tiny.render(long, ask=False)) - 64
+
+
+def test_rows_without_any_answer_left_say_so(tiny: LoadedModel) -> None:
+    question = {"role": "user", "content": "とても長い質問です。" * 30}
+    rows = [{"messages": [question, {"role": "assistant", "content": "はい。"}]}]
+    with pytest.raises(NothingToLearn):
+        encode_rows(tiny, rows, 32)
+
+
+def numbered(count: int) -> list[Example]:
+    return [Example([7] * (3 + i), [True] * (3 + i), row=i) for i in range(count)]
+
+
+def test_padding_is_never_supervised() -> None:
+    batch = batches.batch_of(numbered(5))
+    lengths = np.array([2 + i for i in range(5)])
+    assert (np.array(batch.mask).sum(axis=1) == lengths).all()
+    assert batch.supervised == lengths.sum()
+    assert batch.tokens.shape[1] % batches.LENGTH_STEP == 0
+
+
+def test_every_example_is_seen_once_an_epoch_and_updates_keep_their_size() -> None:
+    stream = batches.endless(numbered(10), batch_size=4, seed=1)
+    taken = [next(stream).rows for _ in range(5)]
+    assert {len(rows) for rows in taken} == {4}
+    seen = [row for rows in taken for row in rows]
+    assert sorted(seen[:10]) == list(range(10))
+    assert sorted(seen[10:]) == list(range(10))
+
+
+def test_order_is_fixed_by_the_seed() -> None:
+    def rows(seed: int) -> list[tuple[int, ...]]:
+        stream = batches.endless(numbered(10), 3, seed)
+        return [next(stream).rows for _ in range(7)]
+
+    assert rows(1) == rows(1)
+    assert rows(1) != rows(2)
+
+
+def test_a_batch_larger_than_the_data_takes_all_of_it() -> None:
+    assert len(next(batches.endless(numbered(3), 8, 0)).rows) == 3
