@@ -142,6 +142,16 @@ def test_chats_with_wrong_role_order_are_named(tmp_path: Path) -> None:
     assert found.usable_rows == 3
 
 
+def test_broken_unicode_escapes_are_named_and_shown_harmlessly(tmp_path: Path) -> None:
+    source = tmp_path / "a.jsonl"
+    source.write_text(
+        '{"質問": "あ\\ud83d", "回答": "い"}\n{"質問": "う", "回答": "え"}\n', "utf-8"
+    )
+    found = inspect(source)
+    assert _rows(found) == {"MOJIBAKE": (1,)}
+    found.preview[0]["質問"].encode("utf-8")
+
+
 def test_sharegpt_turns_become_chat_turns() -> None:
     value = [{"from": "human", "value": "あ"}, {"from": "gpt", "value": "い"}]
     assert chat_turns(json.dumps(value)) == (Turn("user", "あ"), Turn("assistant", "い"))

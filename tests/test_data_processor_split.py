@@ -10,9 +10,8 @@ import pytest
 
 from mlx_finetuning.config import PrepareConfig
 from mlx_finetuning.data_processor.examples import Example, Turn
-from mlx_finetuning.data_processor.groups import grams, jaccard, near_pairs
+from mlx_finetuning.data_processor.groups import near_pairs
 from mlx_finetuning.data_processor.split import Split, split
-from mlx_finetuning.utils.japanese_utils import comparison_key
 
 PARAPHRASE = PrepareConfig(hold_out="paraphrase")
 FORMS = (
@@ -21,6 +20,14 @@ FORMS = (
     "おいくら円で{}を買えますか？",
     "価格を知りたいです、{}の。",
 )
+
+
+def _grams(text: str) -> frozenset[str]:
+    return frozenset(text[at : at + 5] for at in range(max(len(text) - 4, 1)))
+
+
+def _jaccard(left: frozenset[str], right: frozenset[str]) -> float:
+    return len(left & right) / len(left | right)
 
 
 def _example(row: int, question: str, answer: str, group: str = "") -> Example:
@@ -54,9 +61,9 @@ def test_near_pairs_are_exactly_those_of_a_full_comparison() -> None:
     rng = Random(1)
     texts = [_word(rng) + rng.choice(FORMS).format(_word(rng)) for _ in range(150)]
     texts += [text[: rng.randint(4, 25)] + rng.choice("あいう") for text in texts] + ["短い", "短"]
-    sets = [grams(text) for text in texts]
+    sets = [_grams(text) for text in texts]
     pairs = itertools.combinations(range(len(texts)), 2)
-    expected = {(a, b) for a, b in pairs if jaccard(sets[a], sets[b]) >= 0.7}
+    expected = {(a, b) for a, b in pairs if _jaccard(sets[a], sets[b]) >= 0.7}
     found = list(near_pairs(texts))
     assert len(found) == len(set(found))
     assert set(found) == expected
@@ -68,7 +75,7 @@ def test_group_hold_out_keeps_same_answers_in_one_split() -> None:
     result = split(examples, PrepareConfig())
     splits_of = defaultdict(set)
     for example, name in zip(examples, result.assigned, strict=True):
-        splits_of[example.answer].add(name)
+        splits_of[example.answer_key].add(name)
     assert all(len(names) == 1 for names in splits_of.values())
     assert len(_by(result, examples, "test")) == len(_by(result, examples, "valid")) == 16
     assert result.leakage.same_answers == 0
@@ -91,10 +98,10 @@ def test_no_near_duplicate_question_straddles_splits(hold_out: str) -> None:
         if at % 5 == 0:
             examples.append(_example(at, question + "ね", _word(rng), group=f"g{at % 60}"))
     result = split(examples, PrepareConfig(hold_out=hold_out))
-    keys = [grams(comparison_key(example.question)) for example in examples]
+    keys = [_grams(example.question_key) for example in examples]
     for a, b in itertools.combinations(range(len(examples)), 2):
         if result.assigned[a] != result.assigned[b]:
-            assert jaccard(keys[a], keys[b]) < 0.7
+            assert _jaccard(keys[a], keys[b]) < 0.7
     assert result.leakage.near_questions == 0
     assert {"train", "valid", "test"} == set(result.assigned)
 
@@ -102,11 +109,11 @@ def test_no_near_duplicate_question_straddles_splits(hold_out: str) -> None:
 def test_paraphrase_hold_out_trains_every_fact_and_holds_phrasings_out() -> None:
     examples = _facts(10, phrasings=4)
     result = split(examples, PARAPHRASE)
-    trained = {example.answer for example in _by(result, examples, "train")}
+    trained = {example.answer_key for example in _by(result, examples, "train")}
     for name in ("test", "valid"):
         held_out = _by(result, examples, name)
         assert len(held_out) == 10
-        assert {example.answer for example in held_out} == trained
+        assert {example.answer_key for example in held_out} == trained
     assert result.leakage.same_answers == 20
 
 

@@ -6,12 +6,12 @@ Judges rows only; changes nothing and drops nothing itself: `usable` leaves out 
 from __future__ import annotations
 
 from collections import defaultdict
-from collections.abc import Iterable, Sequence
+from collections.abc import Sequence
 from itertools import pairwise
 
 from mlx_finetuning.data_processor.examples import Example
 from mlx_finetuning.data_processor.findings import Finding, finding
-from mlx_finetuning.utils.japanese_utils import comparison_key, is_mojibake
+from mlx_finetuning.utils.japanese_utils import is_mojibake
 
 
 def check(examples: Sequence[Example]) -> tuple[list[Example], list[Finding]]:
@@ -78,34 +78,31 @@ def _without_duplicates(examples: Sequence[Example]) -> tuple[list[Example], lis
     seen: set[tuple[str, ...]] = set()
     kept, doubles = [], []
     for example in examples:
-        key = tuple(comparison_key(turn.content) for turn in example.turns)
-        if key in seen:
+        if example.keys in seen:
             doubles.append(example.row)
         else:
-            seen.add(key)
+            seen.add(example.keys)
             kept.append(example)
     return kept, doubles
 
 
 def _conflicts(examples: Sequence[Example]) -> list[int]:
     """Rows whose question (and system text) occurs with another answer too."""
-    answers: defaultdict[tuple[str, ...], list[Example]] = defaultdict(list)
+    same: defaultdict[tuple[str, str], list[Example]] = defaultdict(list)
     for example in examples:
-        if example.answer:
-            system = example.turns[0].content if example.turns[0].role == "system" else ""
-            answers[system, comparison_key(example.question)].append(example)
-    rows: Iterable[int] = (
+        system = example.keys[0] if example.turns[0].role == "system" else ""
+        same[system, example.question_key].append(example)
+    return sorted(
         example.row
-        for same in answers.values()
-        if len({comparison_key(example.answer) for example in same}) > 1
-        for example in same
+        for asked in same.values()
+        if len({example.answer_key for example in asked}) > 1
+        for example in asked
     )
-    return sorted(rows)
 
 
 def _repeats(examples: Sequence[Example]) -> list[int]:
     return [
         example.row
         for example in examples
-        if example.answer and comparison_key(example.answer) == comparison_key(example.question)
+        if example.answer_key and example.answer_key == example.question_key
     ]

@@ -34,7 +34,7 @@ def line_ends(text: str) -> str:
 
 
 def zero_width(text: str) -> str:
-    return text if text.isascii() else _ZERO_WIDTH.sub("", text)
+    return _ZERO_WIDTH.sub("", text)
 
 
 def nfc(text: str) -> str:

@@ -6,11 +6,13 @@ from __future__ import annotations
 import json
 from collections.abc import Sequence
 from dataclasses import dataclass
+from functools import cached_property
 from typing import Any, NamedTuple
 
 from mlx_finetuning.data_processor.columns import ColumnMap, RowKind
 from mlx_finetuning.data_processor.findings import Finding, finding
 from mlx_finetuning.data_processor.formats import Table
+from mlx_finetuning.utils.japanese_utils import comparison_key
 
 _ROLES = {
     "system": "system",
@@ -33,27 +35,32 @@ class Turn(NamedTuple):
     """Further keys of a message (`tool_calls`, `name`), written back as they came."""
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True)
 class Example:
     row: int
     turns: tuple[Turn, ...]
     category: str = ""
     group: str = ""
 
-    @property
-    def question(self) -> str:
-        """What the answer depends on: all turns before it but the system's; of plain text, all."""
-        if len(self.turns) == 1:
-            return self.turns[0].content
-        asked = self.turns[:1] if self.turns[0].role == "prompt" else self.turns[:-1]
-        return "\n".join(turn.content for turn in asked if turn.role != "system")
+    @cached_property
+    def keys(self) -> tuple[str, ...]:
+        """The turns' contents as they are compared. Read after cleaning only."""
+        return tuple(comparison_key(turn.content) for turn in self.turns)
 
     @property
-    def answer(self) -> str:
+    def question_key(self) -> str:
+        """What the answer depends on: all turns before it but the system's; of plain text, all."""
+        if len(self.turns) == 1 or self.turns[0].role == "prompt":
+            return self.keys[0]
+        asked = zip(self.turns[:-1], self.keys, strict=False)
+        return "\n".join(key for turn, key in asked if turn.role != "system")
+
+    @property
+    def answer_key(self) -> str:
         """The last turn of a chat, the chosen answer of a preference, nothing for plain text."""
         if len(self.turns) == 1:
             return ""
-        return self.turns[1 if self.turns[0].role == "prompt" else -1].content
+        return self.keys[1 if self.turns[0].role == "prompt" else -1]
 
     def to_row(self, group: str) -> dict[str, Any]:
         """The line of a split's file."""
@@ -92,8 +99,10 @@ class _Reader:
         self._system = system
 
     def cell(self, values: Sequence[Any], role: str) -> str:
-        at = self._at.get(role)
-        return "" if at is None else as_text(values[at])
+        if role not in self._at:
+            return ""
+        value = values[self._at[role]]
+        return value if isinstance(value, str) else as_text(value)
 
     def group(self, values: Sequence[Any]) -> str:
         return self.cell(values, "group").strip()

@@ -206,11 +206,16 @@ def _reading_notes(source: Path, decoded: Decoded, columns: ColumnMap) -> list[F
 def _preview(table: Table) -> tuple[dict[str, str], ...]:
     return tuple(
         {
-            name: as_text(value)[:PREVIEW_CHARACTERS]
+            name: _printable(as_text(value)[:PREVIEW_CHARACTERS])
             for name, value in zip(table.columns, values, strict=True)
         }
         for _, values in table.rows[:PREVIEW_ROWS]
     )
+
+
+def _printable(text: str) -> str:
+    """Without halves of surrogate pairs, which no terminal and no JSON file takes."""
+    return text.encode("utf-8", "replace").decode("utf-8")
 
 
 def _summary(name: str, paths: DatasetPaths, found: _Examined, parts: Split) -> DatasetSummary:

