@@ -16,7 +16,7 @@ _SIGNS = re.compile("[〜−‐‑–]")  # str.translate would take twenty time
 _TRAILING = " 。．.、,!?…"
 
 _SUSPECTS = re.compile("[�\ud800-\udfff縺繧繝譁ÃÂâãäåæç‚ƒ\uff61-\uff9f]")
-_BROKEN = re.compile("[�\ud800-\udfff]")  # half of a pair comes from a cut \\u escape in JSON
+_BROKEN = re.compile("[�\ud800-\udfff]")  # half of a pair comes from a cut escape in JSON
 _UTF8_AS_CP932 = re.compile("[縺繧繝]")  # every second or third sign, where kana were
 _EUC_AS_CP932 = re.compile("[､･]")
 _HIRAGANA = re.compile("[ぁ-ゖ]")
