@@ -9,7 +9,6 @@ lets the caller do that before anything is handed over.
 from __future__ import annotations
 
 import json
-import os
 import shutil
 import time
 from collections import deque
@@ -32,7 +31,7 @@ from mlx_finetuning.errors import (
     WeightsIncomplete,
 )
 from mlx_finetuning.progress import Progress, Step, silent
-from mlx_finetuning.quantizer import families, ggml, lora, recipe, safetensors, tokenizer
+from mlx_finetuning.quantizer import families, ggml, library, lora, recipe, safetensors, tokenizer
 from mlx_finetuning.quantizer.safetensors import Rows
 from mlx_finetuning.quantizer.writer import GgufFile, Head, Planned, file_bytes
 
@@ -218,7 +217,7 @@ def _write(
             quant: stack.enter_context(GgufFile(paths[quant], head, quant, plan))
             for quant, plan in plans.items()
         }
-        pool = stack.enter_context(ThreadPoolExecutor(_threads()))
+        pool = stack.enter_context(ThreadPoolExecutor(library.usable_cores()))
         for index, source in enumerate(sources):
             kinds = {quant: plan[index].kind for quant, plan in plans.items()}
             for values, block in _quantized(pool, source, kinds):
@@ -237,7 +236,7 @@ def _quantized(
     ahead: deque[Future[tuple[int, Block]]] = deque()
     for rows in source.blocks():
         ahead.append(pool.submit(_quantize, source, rows, kinds))
-        if len(ahead) > 2 * _threads():
+        if len(ahead) > 2 * library.usable_cores():
             yield ahead.popleft().result()
     while ahead:
         yield ahead.popleft().result()
@@ -251,7 +250,3 @@ def _quantize(source: Source, rows: Rows, kinds: dict[str, Type]) -> tuple[int, 
     except NonFiniteWeights as error:
         raise NonFiniteWeights(tensor=source.name) from error
     return values.size, {quant: done[kind] for quant, kind in kinds.items()}
-
-
-def _threads() -> int:
-    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1

@@ -9,7 +9,6 @@ from __future__ import annotations
 
 import ctypes
 import functools
-import os
 from collections import deque
 from collections.abc import Sequence
 from pathlib import Path
@@ -145,7 +144,7 @@ class LlamaModel:
         if not context:
             self.close()
             raise GgufUnreadable(path=str(path), reason=" ".join(_complaints) or "メモリ不足です。")
-        threads = os.cpu_count() or 1
+        threads = library.usable_cores()
         self._api.llama_set_n_threads(context, threads, threads)
         return int(context)
 
