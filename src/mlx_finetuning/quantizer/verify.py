@@ -33,8 +33,8 @@ EXACT = ("F32", "F16")
 MAX_MEAN_KL = 1e-3
 MIN_TOP1 = 0.99
 MIN_TOKENS = 400
-FOREIGN_KL = 2.0
-"""Nats. Planted faults give 10 to 40, Q4_K_M on small models under 0.1."""
+FOREIGN_KL = 1.0
+"""Nats. Planted faults give 1.5 and more; Q4_K_M gives 0.01 on a trained model, 0.44 on noise."""
 
 BANDS = (
     (0.01, "学習したモデルとほぼ同じです"),
