@@ -1,5 +1,5 @@
 # Each target sets up what it needs, so that any of them works on a fresh clone.
-.PHONY: setup demo test check serve bench requirements
+.PHONY: setup demo test check serve bench requirements config
 
 setup:
 	@./setup.sh
@@ -34,3 +34,9 @@ requirements:
 	@./setup.sh --dev --quiet
 	$(COMPILE) --output-file requirements.txt
 	$(COMPILE) --extra dev --output-file requirements-dev.txt
+
+# The commented list of all settings, from the dataclasses.
+config:
+	@./setup.sh --quiet
+	@.venv/bin/python -c "from mlx_finetuning.config import default_yaml; print(default_yaml(), end='')" \
+		> config/default_config.yaml

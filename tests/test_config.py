@@ -108,3 +108,14 @@ def test_default_yaml_is_the_defaults() -> None:
 
 def test_shares_may_be_given_as_text() -> None:
     assert config.load(PrepareConfig, {"valid_share": "0.25"}).valid_share == 0.25
+
+
+def test_the_list_of_settings_in_the_repository_is_current() -> None:
+    shipped = Path(__file__).parents[1] / "config" / "default_config.yaml"
+    assert shipped.read_text(encoding="utf-8") == config.default_yaml(), "run `make config`"
+
+
+def test_the_list_of_settings_loads_as_the_defaults() -> None:
+    sections = yaml.safe_load(config.default_yaml())
+    for name, kind in config.SECTIONS.items():
+        assert config.load(kind, sections[name]) == kind()

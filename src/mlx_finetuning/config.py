@@ -184,7 +184,7 @@ def default_yaml() -> str:
     """The text of `config/default_config.yaml`: every setting, its default, explanation and bounds."""
     parts = [
         "# mlx-finetuning の設定の一覧と初期値。src/mlx_finetuning/config.py から作られます。\n"
-        "# 学習では train: の中の値だけを書いたYAMLを --config で渡します（train: の行は不要）。\n"
+        "# 学習では train: の中の値だけを書いたYAMLを --config で渡します（train: の行は不要）。"
     ]
     for name, kind in SECTIONS.items():
         parts.append(f"\n{name}:")

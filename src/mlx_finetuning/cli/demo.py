@@ -45,7 +45,7 @@ def _shown(result: Mapping[str, Any]) -> str:
         "",
         "■ 書き出したファイル（GGUF）",
         text.table(("形式", "MLXのモデルとの一致", "平均のずれ(KL)"), _files(result)),
-        f"学習した質問への正答率（Q4_K_M、llama.cpp）: {_percent(result['q4_k_m_accuracy'])}",
+        f"学習した質問への正答率（Q4_K_M、llama.cpp）: {text.percent(result['q4_k_m_accuracy'])}",
         "",
         "■ llama.cpp に聞いてみました",
         f"質問: {result['runtime_answer']['question']}",
@@ -72,13 +72,13 @@ def _learning(result: Mapping[str, Any]) -> list[tuple[str, str, str]]:
     return [
         (
             "学習した質問の正答率",
-            _percent(result["base_accuracy"]),
-            _percent(result["tuned_accuracy"]),
+            text.percent(result["base_accuracy"]),
+            text.percent(result["tuned_accuracy"]),
         ),
         (
             "学習していない聞き方の正答率",
-            _percent(result["base_paraphrase_accuracy"]),
-            _percent(result["paraphrase_accuracy"]),
+            text.percent(result["base_paraphrase_accuracy"]),
+            text.percent(result["paraphrase_accuracy"]),
         ),
         (
             "検証の損失（小さいほど良い）",
@@ -99,10 +99,6 @@ def _files(result: Mapping[str, Any]) -> list[tuple[str, str, str]]:
         "F16": result["f16_parity"],
     }
     return [
-        (quant, _percent(parity["top1_agreement"]), f"{parity['mean_kl']:.2e}")
+        (quant, text.percent(parity["top1_agreement"]), f"{parity['mean_kl']:.2e}")
         for quant, parity in parities.items()
     ]
-
-
-def _percent(share: float) -> str:
-    return f"{share * 100:.1f}%"

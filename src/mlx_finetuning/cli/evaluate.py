@@ -1,6 +1,9 @@
-"""`evaluate`: base against tuned on held-out rows."""
+"""`evaluate`: base against tuned on trained and held-out rows."""
 
 from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+from typing import Any
 
 import click
 
@@ -9,6 +12,9 @@ from mlx_finetuning.cli import text
 from mlx_finetuning.cli.runs import RUN_ID
 from mlx_finetuning.cli.session import Answer, Session, command
 from mlx_finetuning.config import EvaluateConfig
+
+SPLITS = {"train": "学習した行", "valid": "検証の行", "test": "学習していない行"}
+SHOWN_ANSWERS = 5
 
 
 @command()
@@ -19,4 +25,45 @@ def evaluate(session: Session, run_id: str, assignments: tuple[str, ...]) -> Ans
     settings = config.load(EvaluateConfig, config.parse_assignments(list(assignments)))
     with session.progress() as progress:
         report = session.studio.evaluate(run_id, settings, progress)
-    return Answer({"run_id": run_id, "report": report}, text.record(report))
+    return Answer({"run_id": run_id, "report": report}, _shown(report))
+
+
+def _shown(report: Mapping[str, Any]) -> str:
+    splits = report["splits"]
+    heading = ("", "行", "損失（前 → 後）", "正答率（前 → 後）", "自分で答え終えた率")
+    lines = [report["verdict"]["text"], "", text.table(heading, _figures(splits))]
+    for exchange in _answers(splits):
+        lines += ["", exchange]
+    return "\n".join(lines)
+
+
+def _figures(splits: Mapping[str, Any]) -> Iterator[tuple[str, ...]]:
+    for name, split in splits.items():
+        base, tuned = split["base"], split["tuned"]
+        yield (
+            SPLITS[name],
+            str(split["rows"]),
+            _change(base["loss"], tuned["loss"], _number),
+            _change(base["exact"], tuned["exact"], text.percent),
+            "" if tuned["ended"] is None else text.percent(tuned["ended"]),
+        )
+
+
+def _change(before: float | None, after: float | None, form: Any) -> str:
+    return "" if before is None or after is None else f"{form(before)} → {form(after)}"
+
+
+def _number(value: float) -> str:
+    return f"{value:.3f}"
+
+
+def _answers(splits: Mapping[str, Any]) -> Iterator[str]:
+    """A few held-out exchanges, else trained ones; the wrong ones first."""
+    name = "test" if "test" in splits else "train"
+    asked = splits[name]["answers"] if name in splits else []
+    for item in sorted(asked, key=lambda item: item["tuned_exact"])[:SHOWN_ANSWERS]:
+        mark = "○" if item["tuned_exact"] else "×"
+        yield (
+            f"{mark} 質問: {item['question']}\n  正解:       {item['expected']}\n"
+            f"  元のモデル: {item['base']}\n  学習後:     {item['tuned']}"
+        )

@@ -89,3 +89,8 @@ def record(values: Mapping[str, Any], indent: str = "") -> str:
         else:
             lines.append(f"{indent}{key}: {value}")
     return "\n".join(lines)
+
+
+def percent(share: float) -> str:
+    """`97.8%`."""
+    return f"{share * 100:.1f}%"
