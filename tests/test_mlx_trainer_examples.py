@@ -91,12 +91,14 @@ def numbered(count: int) -> list[Example]:
     return [Example([7] * (3 + i), [True] * (3 + i), row=i) for i in range(count)]
 
 
-def test_padding_is_never_supervised() -> None:
+def test_what_rounding_adds_is_never_supervised() -> None:
     batch = batches.batch_of(numbered(5))
-    lengths = np.array([2 + i for i in range(5)])
-    assert (np.array(batch.mask).sum(axis=1) == lengths).all()
-    assert batch.supervised == lengths.sum()
     assert batch.tokens.shape[1] % batches.LENGTH_STEP == 0
+    assert batch.supervised == sum(2 + i for i in range(5)) == batch.weights.sum().item()
+    counted = np.array(batch.positions)[np.array(batch.weights) == 1]
+    per_row = np.bincount(counted // batch.tokens.shape[1])
+    assert per_row.tolist() == [2 + i for i in range(5)]
+    assert (counted % batch.tokens.shape[1] < 2 + counted // batch.tokens.shape[1]).all()
 
 
 def test_every_example_is_seen_once_an_epoch_and_updates_keep_their_size() -> None:

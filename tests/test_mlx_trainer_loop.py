@@ -18,7 +18,7 @@ from mlx_lm.tuner.utils import linear_to_lora_layers
 
 from mlx_finetuning.config import TrainConfig
 from mlx_finetuning.errors import Interrupted, LossNotFinite, NoTrainingRows, TargetsNotFound
-from mlx_finetuning.mlx_trainer import adapters, batches, generate, loop, loss, optimizer
+from mlx_finetuning.mlx_trainer import adapters, batches, generate, heads, loop, loss, optimizer
 from mlx_finetuning.mlx_trainer.examples import encode_rows
 from mlx_finetuning.mlx_trainer.load import LoadedModel, load
 from mlx_finetuning.progress import Step, silent
@@ -76,9 +76,19 @@ def test_loss_is_the_mean_over_supervised_tokens_of_numpy_cross_entropy(tiny: Lo
             if example.supervised[position + 1]:
                 total -= log_probabilities[position, target]
                 count += 1
-    ours = loss.mean_loss(tiny.model, batch.tokens, batch.targets, batch.mask).item()
+    ours = loss.of_batch(tiny.model, batch).item()
     assert ours == pytest.approx(total / count, rel=1e-5)
     assert count == batch.supervised
+
+
+def test_gathered_logits_equal_the_full_ones(tiny: LoadedModel) -> None:
+    batch = batches.batch_of(encode_rows(tiny, rows(4), 64))
+    full = tiny.model(batch.tokens)
+    expected = full.reshape(-1, full.shape[-1])[batch.positions]
+    ours = heads.logits_at(tiny.model, batch.tokens, batch.positions)
+    np.testing.assert_allclose(np.array(ours), np.array(expected), atol=1e-5)
+    assert ours.shape[0] == len(batch.targets)
+    assert np.array(tiny.model(batch.tokens)).shape == full.shape, "the model is as before"
 
 
 def test_padding_and_neighbours_change_no_loss(tiny: LoadedModel) -> None:

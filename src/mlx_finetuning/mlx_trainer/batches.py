@@ -15,16 +15,21 @@ from mlx_finetuning.mlx_trainer.examples import Example
 
 LENGTH_STEP = 16
 """Row lengths are rounded up to this, so that few shapes occur."""
+POSITION_STEP = 32
+"""Numbers of supervised positions are rounded up to this."""
 
 
 @dataclass(frozen=True)
 class Batch:
     tokens: mx.array
-    """[examples, length] int32: inputs."""
+    """[examples, length] int32."""
+    positions: mx.array
+    """[positions] int32: where, in the flattened tokens, the next token is supervised. Rounded up
+    with repetitions of position 0."""
     targets: mx.array
-    """[examples, length] int32: the next token."""
-    mask: mx.array
-    """[examples, length] bool: whether the target is supervised."""
+    """[positions] int32: those next tokens."""
+    weights: mx.array
+    """[positions] float32: 1, and 0 for what rounding added."""
     supervised: int
     """Targets that count."""
     rows: tuple[int, ...]
@@ -32,20 +37,26 @@ class Batch:
 
 
 def batch_of(examples: Sequence[Example]) -> Batch:
-    longest = max(len(example.tokens) for example in examples) - 1
-    length = -(-longest // LENGTH_STEP) * LENGTH_STEP
+    length = _rounded(max(len(example.tokens) for example in examples) - 1, LENGTH_STEP)
     tokens = np.zeros((len(examples), length + 1), np.int32)
-    mask = np.zeros((len(examples), length + 1), np.bool_)
+    supervised = np.zeros((len(examples), length + 1), np.bool_)
     for index, example in enumerate(examples):
         tokens[index, : len(example.tokens)] = example.tokens
-        mask[index, : len(example.tokens)] = example.supervised
+        supervised[index, : len(example.tokens)] = example.supervised
+    positions = np.flatnonzero(supervised[:, 1:])
+    added = _rounded(len(positions), POSITION_STEP) - len(positions)
     return Batch(
         mx.array(tokens[:, :-1]),
-        mx.array(tokens[:, 1:]),
-        mx.array(mask[:, 1:]),
-        int(mask[:, 1:].sum()),
+        mx.array(np.pad(positions, (0, added)).astype(np.int32)),
+        mx.array(np.pad(tokens[:, 1:].flat[positions], (0, added))),
+        mx.array(np.pad(np.ones(len(positions), np.float32), (0, added))),
+        len(positions),
         tuple(example.row for example in examples),
     )
+
+
+def _rounded(count: int, step: int) -> int:
+    return -(-count // step) * step
 
 
 def endless(examples: Sequence[Example], batch_size: int, seed: int) -> Iterator[Batch]:

@@ -156,7 +156,7 @@ class _Run:
     def _update(self, step: UpdateStep, batch: Batch, update: int) -> None:
         began_s = time.monotonic()
         self._optimizer.learning_rate = optimizer.learning_rate(self._config, update)
-        value, norm = step(batch.tokens, batch.targets, batch.mask)
+        value, norm = step(batch.tokens, batch.positions, batch.targets, batch.weights)
         mx.eval(value, norm, self._model.trainable_parameters(), self._optimizer.state)
         self._course.supervised += batch.supervised
         self._course.last_loss = _number(value)
@@ -213,7 +213,7 @@ class _Run:
         _remove_oldest(self._paths.checkpoints)
 
 
-UpdateStep = Callable[[mx.array, mx.array, mx.array], tuple[mx.array, mx.array]]
+UpdateStep = Callable[[mx.array, mx.array, mx.array, mx.array], tuple[mx.array, mx.array]]
 
 
 def compiled_step(model: nn.Module, rule: optim.Optimizer, clip: float) -> UpdateStep:
@@ -225,8 +225,8 @@ def compiled_step(model: nn.Module, rule: optim.Optimizer, clip: float) -> Updat
     gradient = nn.value_and_grad(model, partial(loss.mean_loss, model))
     rule.init(model.trainable_parameters())
 
-    def step(tokens: mx.array, targets: mx.array, mask: mx.array) -> tuple[mx.array, mx.array]:
-        value, gradients = gradient(tokens, targets, mask)
+    def step(*batch: mx.array) -> tuple[mx.array, mx.array]:
+        value, gradients = gradient(*batch)
         limited, norm = optim.clip_grad_norm(gradients, clip if clip > 0 else math.inf)
         rule.update(model, limited if clip > 0 else gradients)
         return value, norm

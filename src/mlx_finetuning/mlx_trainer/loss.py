@@ -2,29 +2,36 @@
 
 from __future__ import annotations
 
+from typing import cast
+
 import mlx.core as mx
 import mlx.nn as nn
 
+from mlx_finetuning.mlx_trainer import heads
 from mlx_finetuning.mlx_trainer.batches import Batch
 
 
-def mean_loss(model: nn.Module, tokens: mx.array, targets: mx.array, mask: mx.array) -> mx.array:
-    """tokens, targets: [examples, length] int32; mask: [examples, length] bool.
+def mean_loss(
+    model: nn.Module, tokens: mx.array, positions: mx.array, targets: mx.array, weights: mx.array
+) -> mx.array:
+    """Nats per supervised target (a float32 scalar); the arguments are `Batch`'s arrays.
 
-    Returns nats per supervised target (a float32 scalar). Follows mlx-lm's default loss, but for
-    the mask, which comes from the chat template's assistant turns.
+    Logits are computed at the supervised positions only.
     """
-    logits = model(tokens).astype(mx.float32)
+    logits = heads.logits_at(model, tokens, positions).astype(mx.float32)
     losses = nn.losses.cross_entropy(logits, targets)
-    mean: mx.array = (losses * mask).sum() / mask.sum()
+    mean: mx.array = (losses * weights).sum() / weights.sum()
     return mean
+
+
+def of_batch(model: nn.Module, batch: Batch) -> mx.array:
+    return mean_loss(model, batch.tokens, batch.positions, batch.targets, batch.weights)
 
 
 def corpus_loss(model: nn.Module, batches: list[Batch]) -> float:
     """Nats per supervised target over all of `batches`; NaN without any target."""
     total, count = 0.0, 0
     for batch in batches:
-        loss = mean_loss(model, batch.tokens, batch.targets, batch.mask)
-        total += float(mx.array(loss).item()) * batch.supervised  # type: ignore[arg-type]
+        total += float(cast(float, of_batch(model, batch).item())) * batch.supervised
         count += batch.supervised
     return total / count if count else float("nan")
