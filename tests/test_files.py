@@ -4,26 +4,16 @@ from __future__ import annotations
 
 import json
 import os
-import resource
 import subprocess
 import sys
 import time
-from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
 
+from helpers import file_size_limit, wait_until
 from mlx_finetuning import files
 from mlx_finetuning.errors import DiskFull, NewerSchema, RecordDamaged
-
-
-@pytest.fixture
-def small_files() -> Iterator[None]:
-    """No file may grow beyond 64 bytes."""
-    soft, hard = resource.getrlimit(resource.RLIMIT_FSIZE)
-    resource.setrlimit(resource.RLIMIT_FSIZE, (64, hard))
-    yield
-    resource.setrlimit(resource.RLIMIT_FSIZE, (soft, hard))
 
 
 def test_json_comes_back_as_it_was_written(tmp_path: Path) -> None:
@@ -72,19 +62,17 @@ def test_failed_write_keeps_the_old_file_and_leaves_no_other(tmp_path: Path) -> 
     assert list(tmp_path.iterdir()) == [path]
 
 
-@pytest.mark.usefixtures("small_files")
 def test_file_size_limit_is_disk_full_and_leaves_nothing(tmp_path: Path) -> None:
-    with pytest.raises(DiskFull):
+    with pytest.raises(DiskFull), file_size_limit(64):
         files.write_json(tmp_path / "record.json", {"text": "x" * 200})
     assert list(tmp_path.iterdir()) == []
 
 
-@pytest.mark.usefixtures("small_files")
 def test_log_line_cut_by_a_size_limit_is_taken_back(tmp_path: Path) -> None:
     path = tmp_path / "metrics.jsonl"
     with files.LineLog(path) as log:
         log.append({"update": 1, "text": "x" * 20})
-        with pytest.raises(DiskFull):
+        with pytest.raises(DiskFull), file_size_limit(64):
             log.append({"update": 2, "text": "x" * 20})
     assert [line["update"] for line in files.read_lines(path)] == [1]
     assert path.read_bytes().endswith(b"\n")
@@ -177,8 +165,7 @@ def test_killed_writer_never_leaves_a_torn_file(tmp_path: Path) -> None:
     for delay_ms in (3, 11, 17, 29):
         path.unlink(missing_ok=True)
         writer = subprocess.Popen([sys.executable, "-c", WRITER, str(path)])
-        while not path.exists():
-            time.sleep(0.005)
+        wait_until(path.exists)
         time.sleep(delay_ms / 1000)
         writer.kill()
         writer.wait()

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import resource
 import shutil
 from pathlib import Path
 from typing import Any
@@ -14,6 +13,7 @@ from gguf import GGUFReader
 from mlx_lm.utils import load_adapters, load_model
 
 from gguf_files import metadata, types, values
+from helpers import file_size_limit
 from mlx_finetuning.errors import (
     AdapterUnusable,
     ArchitectureUnsupported,
@@ -28,27 +28,9 @@ from mlx_finetuning.progress import Step
 from mlx_finetuning.quantizer import ggml
 from mlx_finetuning.quantizer.export import export_gguf
 from mlx_finetuning.quantizer.parity import LogitParity, Reference, compare_logits
-from small_models import edit_json, shapes, write_adapter, write_model
+from small_models import FAMILIES, LLAMA3_ROPE, edit_json, shapes, write_adapter, write_model
 
-LLAMA3_ROPE = {
-    "rope_type": "llama3",
-    "factor": 8.0,
-    "low_freq_factor": 1.0,
-    "high_freq_factor": 4.0,
-    "original_max_position_embeddings": 128,
-}
-MODELS: dict[str, dict[str, Any]] = {
-    "tied, grouped heads": {},
-    "untied, full heads": {"tie_word_embeddings": False, "num_key_value_heads": 4},
-    "llama3 rope": {"rope_theta": 500000.0, "rope_scaling": LLAMA3_ROPE},
-    "linear rope": {"rope_scaling": {"type": "linear", "factor": 2.0}},
-    "mistral": {
-        "architectures": ["MistralForCausalLM"],
-        "model_type": "mistral",
-        "tie_word_embeddings": False,
-    },
-}
-TOKENS = np.random.default_rng(5).integers(0, 600, (2, 256)).tolist()
+TOKENS = np.random.default_rng(5).integers(0, 600, (1, 448)).tolist()
 
 
 def mlx_references(model: Path, adapter: Path | None = None) -> list[Reference]:
@@ -70,7 +52,7 @@ def exported(model: Path, quant: str = "F32", adapter: Path | None = None) -> Pa
 
 
 def parity(gguf: Path, references: list[Reference]) -> LogitParity:
-    return compare_logits(gguf, references, context=256)
+    return compare_logits(gguf, references, context=512)
 
 
 def numpy_permuted(weight: np.ndarray, heads: int) -> np.ndarray:
@@ -82,11 +64,11 @@ def numpy_permuted(weight: np.ndarray, heads: int) -> np.ndarray:
     )
 
 
-@pytest.mark.parametrize("changes", MODELS.values(), ids=MODELS)
-def test_logits_equal_mlx_lms(tmp_path: Path, changes: dict[str, Any]) -> None:
-    write_model(tmp_path / "m", **changes)
+@pytest.mark.parametrize("family", FAMILIES)
+def test_logits_equal_mlx_lms(tmp_path: Path, family: str) -> None:
+    write_model(tmp_path / "m", family)
     result = parity(exported(tmp_path / "m"), mlx_references(tmp_path / "m"))
-    assert result.tokens == 512
+    assert result.tokens == 448
     assert result.mean_kl < 1e-4
     assert result.top1_agreement >= 0.99
     assert result.perplexity_gguf == pytest.approx(result.perplexity_reference, rel=0.01)
@@ -152,7 +134,7 @@ def test_types_of_a_small_q4_k_m_file(tmp_path: Path) -> None:
 
 
 def test_metadata_is_what_llama_cpp_writes(tmp_path: Path) -> None:
-    write_model(tmp_path / "m", **MODELS["llama3 rope"])
+    write_model(tmp_path / "m", **FAMILIES["llama 3"])
     found = metadata(exported(tmp_path / "m", "Q4_K_M"))
     expected = {
         "general.architecture": "llama",
@@ -181,7 +163,7 @@ def test_metadata_is_what_llama_cpp_writes(tmp_path: Path) -> None:
 
 
 def test_rope_factors_divide_slow_frequencies_only(tmp_path: Path) -> None:
-    write_model(tmp_path / "m", **MODELS["llama3 rope"])
+    write_model(tmp_path / "m", **FAMILIES["llama 3"])
     factors = values(exported(tmp_path / "m"))["rope_freqs.weight"]
     assert factors.shape == (32,)
     assert factors[0] == 1.0
@@ -248,13 +230,8 @@ def test_files_that_are_not_accepted_are_not_handed_over(tmp_path: Path) -> None
 
 def test_full_disk_is_reported_and_nothing_is_left(tmp_path: Path) -> None:
     write_model(tmp_path / "m")
-    before = resource.getrlimit(resource.RLIMIT_FSIZE)
-    resource.setrlimit(resource.RLIMIT_FSIZE, (200_000, before[1]))
-    try:
-        with pytest.raises(DiskFull):
-            export_gguf(tmp_path / "m", None, {"F16": tmp_path / "out" / "m.gguf"})
-    finally:
-        resource.setrlimit(resource.RLIMIT_FSIZE, before)
+    with pytest.raises(DiskFull), file_size_limit(200_000):
+        export_gguf(tmp_path / "m", None, {"F16": tmp_path / "out" / "m.gguf"})
     assert remaining(tmp_path / "out") == []
 
 
