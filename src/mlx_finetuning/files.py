@@ -64,31 +64,13 @@ def disk_errors(path: Path) -> Iterator[None]:
 
 
 @contextlib.contextmanager
-def replacing(path: Path) -> Iterator[IO[bytes]]:
-    """A binary file that takes the place of `path` when the block ends well, and only then.
-
-    Temp file in the same folder, flush, fsync, rename, folder fsync. On any exception the temp
-    file is removed and `path` stays as it was. Raises DiskFull.
-    """
-    make_folder(path.parent)
-    with disk_errors(path):
-        descriptor, name = tempfile.mkstemp(prefix=TEMPORARY_PREFIX, dir=path.parent)
-        temporary = Path(name)
-        try:
-            with os.fdopen(descriptor, "wb") as stream:
-                yield stream
-                stream.flush()
-                sync(stream.fileno())
-            temporary.replace(path)
-        except BaseException:
-            temporary.unlink(missing_ok=True)
-            raise
-        _sync_folder(path.parent)
-
-
-@contextlib.contextmanager
 def replacing_path(path: Path) -> Iterator[Path]:
-    """Like `replacing`, for writers that want a path: yields a temporary path with `path`'s suffix."""
+    """A temporary path, with `path`'s suffix, that takes the place of `path` when the block ends
+    well, and only then.
+
+    Temp file in the same folder, fsync, rename, folder fsync. On any exception the temp file is
+    removed and `path` stays as it was. Raises DiskFull.
+    """
     make_folder(path.parent)
     with disk_errors(path):
         descriptor, name = tempfile.mkstemp(
@@ -105,6 +87,13 @@ def replacing_path(path: Path) -> Iterator[Path]:
             temporary.unlink(missing_ok=True)
             raise
         _sync_folder(path.parent)
+
+
+@contextlib.contextmanager
+def replacing(path: Path) -> Iterator[IO[bytes]]:
+    """Like `replacing_path`, for writers that want an open binary file."""
+    with replacing_path(path) as temporary, temporary.open("wb") as stream:
+        yield stream
 
 
 def write_text(path: Path, text: str) -> None:
