@@ -1,4 +1,4 @@
-"""Small random Llama models and byte-level BPE tokenizers, as ordinary Hugging Face folders."""
+"""Small random models of every family, with their tokenizers, as ordinary Hugging Face folders."""
 
 from __future__ import annotations
 
@@ -8,6 +8,7 @@ from typing import Any
 
 import mlx.core as mx
 import numpy as np
+import sentencepiece
 from tokenizers import AddedToken, Regex, Tokenizer, decoders, models, pre_tokenizers, trainers
 
 LLAMA3_SPLIT = (
@@ -29,6 +30,16 @@ TEXT = [
 ]
 
 
+CASED = (
+    r"[^\r\n\p{L}\p{N}]?[\p{Lu}\p{Lt}\p{Lm}\p{Lo}\p{M}]*[\p{Ll}\p{Lm}\p{Lo}\p{M}]+%s"
+    r"|[^\r\n\p{L}\p{N}]?[\p{Lu}\p{Lt}\p{Lm}\p{Lo}\p{M}]+[\p{Ll}\p{Lm}\p{Lo}\p{M}]*%s"
+)
+SLASHED = r"| ?[^\s\p{L}\p{N}]+[\r\n/]*|\s*[\r\n]+|\s+(?!\S)|\s+"
+SHORT = "(?i:'s|'t|'re|'ve|'m|'ll|'d)?"
+GPT4O_SPLIT = CASED % (SHORT, SHORT) + r"|\p{N}{1,3}" + SLASHED
+TEKKEN_SPLIT = CASED % ("", "") + r"|\p{N}" + SLASHED
+
+
 def split_by(pattern: str) -> Any:
     return pre_tokenizers.Sequence(
         [
@@ -42,6 +53,8 @@ PRE_TOKENIZERS = {
     "llama-bpe": (split_by(LLAMA3_SPLIT), True),
     "smaug-bpe": (split_by(LLAMA3_SPLIT), False),
     "qwen2": (split_by(QWEN2_SPLIT), False),
+    "gpt-4o": (split_by(GPT4O_SPLIT), False),
+    "tekken": (split_by(TEKKEN_SPLIT), True),
     "smollm": (
         pre_tokenizers.Sequence(
             [
@@ -79,14 +92,144 @@ def write_tokenizer(folder: Path, pre: str = "llama-bpe", size: int = 600) -> To
     return tokenizer
 
 
-def write_model(
-    folder: Path, *, dtype: mx.Dtype = mx.float16, seed: int = 0, **changes: Any
-) -> dict[str, Any]:
-    """A random model with its tokenizer; returns its configuration."""
-    folder.mkdir(parents=True, exist_ok=True)
+TURNS = (
+    "{{ bos_token }}{% for message in messages %}{{ '[' + message['role'] + '] ' + "
+    "message['content'] + eos_token + '\\n' }}{% endfor %}"
+    "{% if add_generation_prompt %}{{ '[assistant]' }}{% endif %}"
+)
+
+
+def write_sentencepiece(folder: Path, **settings: Any) -> None:
+    """A `tokenizer.model` with byte fallback, trained on a few lines; no `tokenizer.json`."""
+    for name in ("tokenizer.json", "tokenizer_config.json"):
+        (folder / name).unlink(missing_ok=True)
+    sentencepiece.SentencePieceTrainer.train(
+        sentence_iterator=iter(TEXT * 10),
+        model_prefix=str(folder / "tokenizer"),
+        vocab_size=480,
+        model_type="bpe",
+        byte_fallback=True,
+        normalization_rule_name="identity",
+        remove_extra_whitespaces=False,
+        character_coverage=1.0,
+        split_digits=True,
+        allow_whitespace_only_pieces=True,
+        hard_vocab_limit=False,
+        minloglevel=2,
+    )
+    (folder / "tokenizer.vocab").unlink()
     config = {
-        "architectures": ["LlamaForCausalLM"],
-        "model_type": "llama",
+        "tokenizer_class": "LlamaTokenizer",
+        "bos_token": "<s>",
+        "eos_token": "</s>",
+        "unk_token": "<unk>",
+        "add_bos_token": True,
+        "add_eos_token": False,
+        "chat_template": TURNS,
+        **settings,
+    }
+    write_json(folder / "tokenizer_config.json", config)
+
+
+LLAMA3_ROPE = {
+    "rope_type": "llama3",
+    "factor": 8.0,
+    "low_freq_factor": 1.0,
+    "high_freq_factor": 4.0,
+    "original_max_position_embeddings": 128,
+}
+LLAMA = {"architectures": ["LlamaForCausalLM"], "model_type": "llama"}
+GEMMA = {
+    "hidden_activation": "gelu_pytorch_tanh",
+    "query_pre_attn_scalar": 64,
+    "attn_logit_softcapping": None,
+    "final_logit_softcapping": None,
+    "tie_word_embeddings": None,
+}
+LONG_FACTORS = np.linspace(1.1, 6.0, 32).round(3).tolist()
+FAMILIES: dict[str, dict[str, Any]] = {
+    "llama 2": {**LLAMA, "tie_word_embeddings": False, "num_key_value_heads": 4},
+    "llama 3": {**LLAMA, "rope_theta": 500000.0, "rope_scaling": LLAMA3_ROPE},
+    "linear rope": {**LLAMA, "rope_scaling": {"type": "linear", "factor": 2.0}},
+    "mistral": {
+        "architectures": ["MistralForCausalLM"],
+        "model_type": "mistral",
+        "tie_word_embeddings": False,
+        "sliding_window": 4096,
+    },
+    "qwen2": {
+        "architectures": ["Qwen2ForCausalLM"],
+        "model_type": "qwen2",
+        "head_dim": None,
+        "use_sliding_window": False,
+        "rope_theta": 1000000.0,
+    },
+    "qwen3": {
+        "architectures": ["Qwen3ForCausalLM"],
+        "model_type": "qwen3",
+        "head_dim": 96,
+        "rope_theta": 1000000.0,
+        "rope_scaling": {
+            "rope_type": "yarn",
+            "factor": 4.0,
+            "original_max_position_embeddings": 128,
+        },
+    },
+    "gemma2": {
+        **GEMMA,
+        "architectures": ["Gemma2ForCausalLM"],
+        "model_type": "gemma2",
+        "attn_logit_softcapping": 50.0,
+        "final_logit_softcapping": 30.0,
+        "sliding_window": 4096,
+    },
+    "gemma3": {
+        **GEMMA,
+        "architectures": ["Gemma3ForCausalLM"],
+        "model_type": "gemma3_text",
+        "num_hidden_layers": 7,
+        "rope_theta": 1000000.0,
+        "rope_local_base_freq": 10000.0,
+        "sliding_window": 64,
+        "rope_scaling": {"rope_type": "linear", "factor": 8.0},
+    },
+    "phi3": {
+        "architectures": ["Phi3ForCausalLM"],
+        "model_type": "phi3",
+        "head_dim": None,
+        "tie_word_embeddings": False,
+        "original_max_position_embeddings": 128,
+        "max_position_embeddings": 2048,
+        "rope_scaling": {
+            "type": "longrope",
+            "short_factor": [1.0] * 32,
+            "long_factor": LONG_FACTORS,
+        },
+    },
+    "phi4": {
+        "architectures": ["Phi3ForCausalLM"],
+        "model_type": "phi3",
+        "head_dim": None,
+        "tie_word_embeddings": False,
+        "sliding_window": None,
+        "original_max_position_embeddings": 1024,
+    },
+}
+"""Settings of the real models, with small sizes."""
+
+
+def write_model(
+    folder: Path,
+    family: str | None = None,
+    *,
+    dtype: mx.Dtype = mx.float16,
+    seed: int = 0,
+    **changes: Any,
+) -> dict[str, Any]:
+    """A random model with its tokenizer; returns its configuration. A setting of None is left out."""
+    folder.mkdir(parents=True, exist_ok=True)
+    wanted = {
+        **LLAMA,
         "hidden_size": 256,
         "num_hidden_layers": 3,
         "num_attention_heads": 4,
@@ -99,8 +242,10 @@ def write_model(
         "rms_norm_eps": 1e-5,
         "rope_theta": 10000.0,
         "tie_word_embeddings": True,
+        **(FAMILIES[family] if family else {}),
         **changes,
     }
+    config = {key: value for key, value in wanted.items() if value is not None}
     write_tokenizer(folder)
     write_json(folder / "config.json", config)
     weights = {
@@ -111,42 +256,58 @@ def write_model(
 
 
 def shapes(config: dict[str, Any]) -> dict[str, tuple[int, ...]]:
-    hidden, inner = config["hidden_size"], config["intermediate_size"]
-    queries = config["num_attention_heads"] * config["head_dim"]
-    keys = config["num_key_value_heads"] * config["head_dim"]
+    kind, hidden = config["model_type"], config["hidden_size"]
     result: dict[str, tuple[int, ...]] = {
         "model.embed_tokens.weight": (config["vocab_size"], hidden),
         "model.norm.weight": (hidden,),
     }
-    if not config["tie_word_embeddings"]:
+    if not config.get("tie_word_embeddings", kind.startswith("gemma")):
         result["lm_head.weight"] = (config["vocab_size"], hidden)
     for layer in range(config["num_hidden_layers"]):
-        block = {
-            "input_layernorm": (hidden,),
-            "post_attention_layernorm": (hidden,),
-            "self_attn.q_proj": (queries, hidden),
-            "self_attn.k_proj": (keys, hidden),
-            "self_attn.v_proj": (keys, hidden),
-            "self_attn.o_proj": (hidden, queries),
-            "mlp.gate_proj": (inner, hidden),
-            "mlp.up_proj": (inner, hidden),
-            "mlp.down_proj": (hidden, inner),
-        }
-        result |= {f"model.layers.{layer}.{name}.weight": size for name, size in block.items()}
+        block = _block(config)
+        result |= {f"model.layers.{layer}.{name}": size for name, size in block.items()}
     return result
 
 
-def random_weights(config: dict[str, Any], seed: int) -> dict[str, np.ndarray]:
-    """Norms near 1; matrices large enough that attention looks somewhere."""
-    random = np.random.default_rng(seed)
-    return {
-        name: (
-            1 + 0.1 * random.standard_normal(shape)
-            if len(shape) == 1
-            else 1.5 * random.standard_normal(shape) / np.sqrt(shape[-1])
-        ).astype(np.float32)
-        for name, shape in shapes(config).items()
+def _block(config: dict[str, Any]) -> dict[str, tuple[int, ...]]:
+    kind, hidden, inner = config["model_type"], config["hidden_size"], config["intermediate_size"]
+    size = config.get("head_dim", hidden // config["num_attention_heads"])
+    queries, keys = config["num_attention_heads"] * size, config["num_key_value_heads"] * size
+    block: dict[str, tuple[int, ...]] = {
+        "input_layernorm.weight": (hidden,),
+        "post_attention_layernorm.weight": (hidden,),
+        "self_attn.o_proj.weight": (hidden, queries),
+        "mlp.down_proj.weight": (hidden, inner),
     }
+    if kind == "phi3":
+        block["self_attn.qkv_proj.weight"] = (queries + 2 * keys, hidden)
+        block["mlp.gate_up_proj.weight"] = (2 * inner, hidden)
+        return block
+    for name, rows in (("q", queries), ("k", keys), ("v", keys)):
+        block[f"self_attn.{name}_proj.weight"] = (rows, hidden)
+        if kind == "qwen2":
+            block[f"self_attn.{name}_proj.bias"] = (rows,)
+    block |= {"mlp.gate_proj.weight": (inner, hidden), "mlp.up_proj.weight": (inner, hidden)}
+    if kind.startswith("gemma"):
+        block["pre_feedforward_layernorm.weight"] = (hidden,)
+        block["post_feedforward_layernorm.weight"] = (hidden,)
+    if kind in ("qwen3", "gemma3_text"):
+        block |= {"self_attn.q_norm.weight": (size,), "self_attn.k_norm.weight": (size,)}
+    return block
+
+
+def random_weights(config: dict[str, Any], seed: int) -> dict[str, np.ndarray]:
+    """Norms near what means 1; matrices large enough that attention looks somewhere."""
+    random = np.random.default_rng(seed)
+    centre = 0.0 if config["model_type"].startswith("gemma") else 1.0
+
+    def values(name: str, shape: tuple[int, ...]) -> np.ndarray:
+        noise = random.standard_normal(shape)
+        if "norm" in name:
+            return centre + 0.1 * noise
+        return 0.3 * noise if len(shape) == 1 else 1.5 * noise / np.sqrt(shape[-1])
+
+    return {name: values(name, shape).astype(np.float32) for name, shape in shapes(config).items()}
 
 
 def write_adapter(folder: Path, config: dict[str, Any], *, rank: int = 4, seed: int = 1) -> Path:
@@ -155,14 +316,14 @@ def write_adapter(folder: Path, config: dict[str, Any], *, rank: int = 4, seed: 
     random = np.random.default_rng(seed)
     tensors = {}
     for name, shape in shapes(config).items():
-        if "_proj" in name:
+        if name.endswith("_proj.weight"):
             module = name.removesuffix(".weight")
             tensors[f"{module}.lora_a"] = mx.array(random.standard_normal((shape[1], rank)) * 0.1)
             tensors[f"{module}.lora_b"] = mx.array(random.standard_normal((rank, shape[0])) * 0.1)
     tensors = {name: value.astype(mx.float32) for name, value in tensors.items()}
     mx.save_safetensors(str(folder / "adapters.safetensors"), tensors)
-    keys = ["self_attn.q_proj", "self_attn.k_proj", "self_attn.v_proj", "self_attn.o_proj"]
-    keys += ["mlp.gate_proj", "mlp.up_proj", "mlp.down_proj"]
+    block = (name for name in _block(config) if name.endswith("_proj.weight"))
+    keys = sorted(name.removesuffix(".weight") for name in block)
     settings = {"rank": rank, "scale": 2.0, "dropout": 0.0, "keys": keys}
     record = {"fine_tune_type": "lora", "num_layers": -1, "lora_parameters": settings}
     write_json(folder / "adapter_config.json", record)

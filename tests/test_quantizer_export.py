@@ -265,7 +265,7 @@ def test_progress_reaches_its_total(tmp_path: Path) -> None:
         ({"architectures": None}, ArchitectureUnsupported),
         ({"rope_scaling": {"rope_type": "dynamic", "factor": 2.0}}, ModelSettingUnsupported),
         ({"hidden_act": "gelu"}, ModelSettingUnsupported),
-        ({"quantization": {"bits": 4}}, ModelSettingUnsupported),
+        ({"quantization_config": {"quant_method": "gptq"}}, ModelSettingUnsupported),
         ({"num_hidden_layers": 4}, WeightsIncomplete),
         ({"num_hidden_layers": 2}, WeightsIncomplete),
         ({"tie_word_embeddings": False}, WeightsIncomplete),

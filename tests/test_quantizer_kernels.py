@@ -11,24 +11,40 @@ import pytest
 from gguf import GGMLQuantizationType as Type
 from gguf import dequantize
 from gguf import quantize as quantize_with_numpy
-from mlx_lm.tuner.lora import LoRALinear
+from mlx_lm.tuner.dora import DoRALinear
+from mlx_lm.tuner.lora import LoRAEmbedding, LoRALinear
 
-from mlx_finetuning.errors import AdapterUnusable, NonFiniteWeights, WeightsUnreadable
-from mlx_finetuning.quantizer import ggml, lora, safetensors
+from mlx_finetuning.errors import (
+    AdapterUnusable,
+    ModelSettingUnsupported,
+    NonFiniteWeights,
+    WeightsUnreadable,
+)
+from mlx_finetuning.quantizer import ggml, lora, packed, safetensors
 from mlx_finetuning.quantizer.recipe import Outline, more_bits, tensor_type
 from small_models import write_adapter, write_model
 
 ROWS = np.random.default_rng(0).standard_normal((96, 1024)).astype(np.float32)
 
 
-@pytest.mark.parametrize("kind", [Type.F32, Type.F16, Type.BF16, Type.Q8_0, Type.Q5_0, Type.Q5_1])
+@pytest.mark.parametrize(
+    "kind", [Type.F32, Type.F16, Type.BF16, Type.Q8_0, Type.Q5_0, Type.Q5_1, Type.Q4_0]
+)
 def test_bytes_equal_ggufs_own_numpy_quantizer(kind: Type) -> None:
     expected = quantize_with_numpy(ROWS, kind).view(np.uint8).reshape(len(ROWS), -1)
     np.testing.assert_array_equal(ggml.quantize(ROWS, kind), expected)
 
 
 @pytest.mark.parametrize(
-    ("kind", "bound"), [(Type.Q6_K, 0.02), (Type.Q5_K, 0.04), (Type.Q4_K, 0.08)]
+    ("kind", "bound"),
+    [
+        (Type.Q6_K, 0.02),
+        (Type.Q5_K, 0.04),
+        (Type.Q4_K, 0.08),
+        (Type.IQ4_XS, 0.1),
+        (Type.Q3_K, 0.17),
+        (Type.Q2_K, 0.3),
+    ],
 )
 def test_k_quants_dequantize_to_nearly_the_same_values(kind: Type, bound: float) -> None:
     restored = dequantize(ggml.quantize(ROWS, kind), kind)
@@ -54,7 +70,7 @@ def test_values_that_do_not_fit_are_an_error(value: float, kind: Type) -> None:
 
 # --- recipe ------------------------------------------------------------------------------
 
-LAYERS_32 = Outline(layers=32, tied=False, grouped=True)
+LAYERS_32 = Outline(layers=32, tied=False, sharing=4)
 
 
 def test_more_bits_goes_to_the_layers_of_llama_cpps_table() -> None:
@@ -77,6 +93,29 @@ def test_more_bits_goes_to_the_layers_of_llama_cpps_table() -> None:
         ("token_embd.weight", "Q4_K_M", Type.Q4_K),
         ("blk.3.attn_v.weight", "Q6_K", Type.Q6_K),
         ("blk.3.ffn_up.weight", "BF16", Type.BF16),
+        ("blk.0.attn_v.weight", "Q5_K_S", Type.Q5_K),
+        ("blk.0.ffn_down.weight", "Q5_K_S", Type.Q5_K),
+        ("blk.3.attn_v.weight", "Q4_K_S", Type.Q5_K),
+        ("blk.4.attn_v.weight", "Q4_K_S", Type.Q4_K),
+        ("blk.3.ffn_down.weight", "Q4_K_S", Type.Q5_K),
+        ("blk.4.ffn_down.weight", "Q4_K_S", Type.Q4_K),
+        ("blk.1.attn_v.weight", "Q3_K_M", Type.Q5_K),
+        ("blk.2.attn_v.weight", "Q3_K_M", Type.Q4_K),
+        ("blk.9.attn_output.weight", "Q3_K_M", Type.Q4_K),
+        ("blk.1.ffn_down.weight", "Q3_K_M", Type.Q5_K),
+        ("blk.2.ffn_down.weight", "Q3_K_M", Type.Q4_K),
+        ("blk.2.ffn_up.weight", "Q3_K_M", Type.Q3_K),
+        ("blk.9.attn_output.weight", "Q3_K_L", Type.Q5_K),
+        ("blk.9.ffn_down.weight", "Q3_K_L", Type.Q5_K),
+        ("blk.9.attn_v.weight", "Q2_K", Type.Q4_K),
+        ("blk.9.attn_output.weight", "Q2_K", Type.Q3_K),
+        ("blk.9.ffn_down.weight", "Q2_K", Type.Q3_K),
+        ("blk.9.attn_k.weight", "Q2_K", Type.Q2_K),
+        ("blk.9.attn_v.weight", "IQ4_XS", Type.Q5_K),
+        ("blk.3.ffn_down.weight", "IQ4_XS", Type.Q5_K),
+        ("blk.4.ffn_down.weight", "IQ4_XS", Type.IQ4_XS),
+        ("blk.0.attn_qkv.weight", "Q4_K_M", Type.Q6_K),
+        ("output.weight", "Q2_K", Type.Q6_K),
     ],
 )
 def test_types_follow_the_recipe(name: str, quant: str, kind: Type) -> None:
@@ -84,7 +123,7 @@ def test_types_follow_the_recipe(name: str, quant: str, kind: Type) -> None:
 
 
 def test_tied_embedding_takes_the_heads_type() -> None:
-    tied = Outline(layers=6, tied=True, grouped=True)
+    tied = Outline(layers=6, tied=True, sharing=4)
     assert tensor_type("token_embd.weight", (4096, 256), "Q4_K_M", tied) == Type.Q6_K
     assert tensor_type("token_embd.weight", (4096, 256), "Q8_0", tied) == Type.Q8_0
 
@@ -102,6 +141,9 @@ def test_vectors_stay_float32(name: str) -> None:
         (160, "Q4_K_M", Type.Q5_0),
         (160, "Q5_K_M", Type.Q5_1),
         (160, "Q6_K", Type.Q8_0),
+        (160, "Q3_K_M", Type.Q4_0),
+        (160, "Q2_K", Type.Q4_0),
+        (160, "IQ4_XS", Type.IQ4_NL),
         (100, "Q4_K_M", Type.F16),
         (100, "Q8_0", Type.F16),
     ],
@@ -115,7 +157,7 @@ def test_odd_width_of_the_head_falls_back_to_eight_bits() -> None:
 
 
 def test_seventy_billion_models_give_attn_v_more_bits() -> None:
-    big = Outline(layers=80, tied=False, grouped=True)
+    big = Outline(layers=80, tied=False, sharing=8, is_70b=True)
     assert tensor_type("blk.11.attn_v.weight", (1024, 8192), "Q4_K_M", big) == Type.Q5_K
     assert tensor_type("blk.12.attn_v.weight", (1024, 8192), "Q4_K_M", big) == Type.Q6_K
 
@@ -157,6 +199,42 @@ def test_damaged_weights_are_an_error(tmp_path: Path, damage: object) -> None:
         safetensors.open_model(tmp_path)
 
 
+@pytest.mark.parametrize("bits", packed.BITS)
+def test_weights_that_mlx_quantized_are_read_as_mlx_dequantizes_them(
+    tmp_path: Path, bits: int
+) -> None:
+    values = mx.random.normal((24, 256), key=mx.random.key(3))
+    parts = dict(zip(("weight", "scales", "biases"), mx.quantize(values, 64, bits), strict=True))
+    tensors = {f"model.up.{name}": value for name, value in parts.items()}
+    mx.save_safetensors(str(tmp_path / "model.safetensors"), tensors)
+    config = {"quantization": {"group_size": 64, "bits": bits}}
+    found = packed.open_base(tmp_path, config)
+    assert list(found) == ["model.up.weight"]
+    assert found["model.up.weight"].shape == (24, 256)
+    expected = np.array(mx.dequantize(*parts.values(), group_size=64, bits=bits))
+    rows = np.array([20, 1])
+    np.testing.assert_allclose(found["model.up.weight"].rows(rows), expected[rows], atol=1e-6)
+    np.testing.assert_allclose(found["model.up.weight"].rows(slice(3, 9)), expected[3:9], atol=1e-6)
+
+
+@pytest.mark.parametrize(
+    ("settings", "error"),
+    [
+        ({"group_size": 32, "bits": 4, "mode": "mxfp4"}, ModelSettingUnsupported),
+        ({"group_size": 32, "bits": 4}, WeightsUnreadable),
+        ({}, ModelSettingUnsupported),
+    ],
+)
+def test_other_quantizations_are_refused(
+    tmp_path: Path, settings: dict[str, object], error: type[Exception]
+) -> None:
+    parts = zip(("weight", "scales", "biases"), mx.quantize(mx.ones((8, 64)), 64, 4), strict=True)
+    tensors = {f"model.up.{name}": value for name, value in parts}
+    mx.save_safetensors(str(tmp_path / "model.safetensors"), tensors)
+    with pytest.raises(error):
+        packed.open_base(tmp_path, {"quantization": settings})
+
+
 # --- adapters ----------------------------------------------------------------------------
 
 
@@ -171,19 +249,60 @@ def test_adapter_adds_what_mlx_lm_fuses(tmp_path: Path) -> None:
     layer.lora_a, layer.lora_b = halves[f"{module}.lora_a"], halves[f"{module}.lora_b"]
     expected = np.array(layer.fuse().weight)
     rows = np.array([3, 200, 7])
-    found = np.array(weight)[rows] + lora.read(folder)[module].rows(rows)
+    change = lora.read(folder).changes[f"{module}.weight"]
+    found = change.apply(np.array(weight)[rows], rows)
     np.testing.assert_allclose(found, expected[rows], atol=1e-5)
 
 
-def test_other_kinds_of_adapters_are_refused(tmp_path: Path) -> None:
+def test_dora_changes_what_mlx_lm_fuses(tmp_path: Path) -> None:
+    random = mx.random.normal
+    layer = DoRALinear(64, 48, r=4, scale=3.0)
+    layer.lora_b = random((4, 48)) * 0.3
+    layer.m = layer.m * 1.3
+    names = ("lora_a", "lora_b", "m")
+    tensors = {f"model.layers.0.mlp.up_proj.{name}": layer[name] for name in names}
+    mx.save_safetensors(str(tmp_path / "adapters.safetensors"), tensors)
+    settings = {"fine_tune_type": "dora", "lora_parameters": {"scale": 3.0, "rank": 4}}
+    (tmp_path / "adapter_config.json").write_text(json.dumps(settings))
+    adapter = lora.read(tmp_path)
+    rows = np.array([40, 3])
+    change = adapter.changes["model.layers.0.mlp.up_proj.weight"]
+    found = change.apply(np.array(layer.linear.weight)[rows], rows)
+    np.testing.assert_allclose(found, np.array(layer.fuse().weight)[rows], atol=1e-5)
+    assert (adapter.kind, adapter.deltas) == ("dora", {})
+
+
+def test_lora_of_an_embedding_adds_what_mlx_lm_fuses(tmp_path: Path) -> None:
+    layer = LoRAEmbedding(40, 24, r=4, scale=2.0)
+    layer.lora_a = mx.random.normal((40, 4))
+    layer.lora_b = mx.random.normal((4, 24))
+    tensors = {f"model.embed_tokens.{name}": layer[name] for name in ("lora_a", "lora_b")}
+    mx.save_safetensors(str(tmp_path / "adapters.safetensors"), tensors)
+    settings = {"fine_tune_type": "lora", "lora_parameters": {"scale": 2.0, "rank": 4}}
+    (tmp_path / "adapter_config.json").write_text(json.dumps(settings))
+    change = lora.read(tmp_path).changes["model.embed_tokens.weight"]
+    assert change.shape == (40, 24)
+    found = change.apply(np.array(layer.embedding.weight), slice(None))
+    np.testing.assert_allclose(found, np.array(layer.fuse().weight), atol=1e-5)
+
+
+def test_full_tuning_replaces_the_weights(tmp_path: Path) -> None:
+    weight = mx.random.normal((6, 8)).astype(mx.bfloat16)
+    mx.save_safetensors(str(tmp_path / "adapters.safetensors"), {"model.norm.weight": weight})
+    (tmp_path / "adapter_config.json").write_text(json.dumps({"fine_tune_type": "full"}))
+    change = lora.read(tmp_path).changes["model.norm.weight"]
+    found = change.apply(np.zeros((2, 8), np.float32), np.array([5, 0]))
+    np.testing.assert_array_equal(found, np.array(weight.astype(mx.float32))[[5, 0]])
+
+
+def test_unknown_kinds_of_adapters_are_refused(tmp_path: Path) -> None:
     config = write_model(tmp_path / "base")
     folder = write_adapter(tmp_path / "adapter", config)
     settings = json.loads((folder / "adapter_config.json").read_text())
-    for kind in ("dora", "full"):
-        changed = {**settings, "fine_tune_type": kind}
-        (folder / "adapter_config.json").write_text(json.dumps(changed))
-        with pytest.raises(AdapterUnusable, match=kind):
-            lora.read(folder)
+    changed = {**settings, "fine_tune_type": "prefix"}
+    (folder / "adapter_config.json").write_text(json.dumps(changed))
+    with pytest.raises(AdapterUnusable, match="prefix"):
+        lora.read(folder)
 
 
 def test_adapter_without_its_settings_is_an_error(tmp_path: Path) -> None:

@@ -13,6 +13,7 @@ from gguf_files import metadata
 from mlx_finetuning.errors import TokenizerUnsupported
 from mlx_finetuning.quantizer import battery, tokenizer
 from mlx_finetuning.quantizer.export import export_gguf
+from mlx_finetuning.quantizer.families import LLAMA
 from mlx_finetuning.quantizer.llama import LlamaModel
 from mlx_finetuning.quantizer.parity import compare_tokens
 from small_models import PRE_TOKENIZERS, edit_json, write_model, write_tokenizer
@@ -73,7 +74,7 @@ def test_shipped_model_cuts_every_text_alike(tmp_path: Path) -> None:
 def test_unknown_tokenizers_are_an_error_not_a_guess(folder: Path, changes: dict[str, Any]) -> None:
     edit_json(folder / "tokenizer.json", **changes)
     with pytest.raises(TokenizerUnsupported):
-        tokenizer.read(folder, VOCABULARY)
+        tokenizer.read(folder, VOCABULARY, LLAMA)
 
 
 def test_slightly_different_split_is_not_taken_for_a_known_one(folder: Path) -> None:
@@ -81,16 +82,16 @@ def test_slightly_different_split_is_not_taken_for_a_known_one(folder: Path) -> 
     changed = path.read_text(encoding="utf-8").replace("{1,3}", "{1,2}")
     path.write_text(changed, encoding="utf-8")
     with pytest.raises(TokenizerUnsupported, match="分割の規則"):
-        tokenizer.read(folder, VOCABULARY)
+        tokenizer.read(folder, VOCABULARY, LLAMA)
 
 
 def test_vocabulary_larger_than_the_model_is_an_error(folder: Path) -> None:
     with pytest.raises(TokenizerUnsupported, match="語彙数"):
-        tokenizer.read(folder, 100)
+        tokenizer.read(folder, 100, LLAMA)
 
 
 def test_rows_without_a_token_become_unused_padding(folder: Path) -> None:
-    found = tokenizer.read(folder, VOCABULARY)
+    found = tokenizer.read(folder, VOCABULARY, LLAMA)
     known = len(json.loads((folder / "tokenizer.json").read_text())["model"]["vocab"])
     assert found.tokens[known:] == [f"[PAD{number}]" for number in range(known, VOCABULARY)]
     assert {kind.name for kind in found.types[known:]} == {"UNUSED"}
@@ -121,16 +122,16 @@ def test_text_around_that_gguf_cannot_express_is_an_error(folder: Path) -> None:
     )
     original.save(str(path))
     with pytest.raises(TokenizerUnsupported, match="bos"):
-        tokenizer.read(folder, VOCABULARY)
+        tokenizer.read(folder, VOCABULARY, LLAMA)
 
 
 def test_template_file_comes_before_the_setting(folder: Path) -> None:
-    assert "im_start" in str(tokenizer.read(folder, VOCABULARY).chat_template)
+    assert "im_start" in str(tokenizer.read(folder, VOCABULARY, LLAMA).chat_template)
     (folder / "chat_template.jinja").write_text("{{ messages }}", encoding="utf-8")
-    assert tokenizer.read(folder, VOCABULARY).chat_template == "{{ messages }}"
+    assert tokenizer.read(folder, VOCABULARY, LLAMA).chat_template == "{{ messages }}"
 
 
 def test_named_templates_give_the_default_one(folder: Path) -> None:
     named = [{"name": "tool", "template": "a"}, {"name": "default", "template": "b"}]
     edit_json(folder / "tokenizer_config.json", chat_template=named)
-    assert tokenizer.read(folder, VOCABULARY).chat_template == "b"
+    assert tokenizer.read(folder, VOCABULARY, LLAMA).chat_template == "b"

@@ -60,7 +60,7 @@ def examined(gguf: Path, model: Path, references: list[Reference]) -> verify.Rep
         lambda text, special: original.encode(text, add_special_tokens=special).ids,
         context=CONTEXT,
         texts=["お客様の行"],
-        end_token=2,
+        end_tokens=[2],
     )
 
 

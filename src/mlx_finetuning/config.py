@@ -51,6 +51,25 @@ class PrepareConfig:
     )
     valid_share: float = setting(0.1, "検証に使う割合", minimum=0.0, maximum=0.5)
     test_share: float = setting(0.1, "テストに使う割合", minimum=0.0, maximum=0.5)
+    stratify: str = setting(
+        "", "分割で割合をそろえる列の名前（カテゴリなど）。空ならそろえない。hold_out=group のとき"
+    )
+    clean: str = setting(
+        "line_ends,zero_width,nfc",
+        "文章の整え方（コンマ区切り、順に行う）。ほかに trim, control, halfwidth_kana, "
+        "fullwidth_alnum, nfkc, mask_personal",
+    )
+    drop: str = setting(
+        "",
+        "気になる行のうち、除くもの（コンマ区切り）。"
+        "near_duplicate, conflict, evaluation_set, not_japanese, personal_data など",
+    )
+    weights: str = setting(
+        "", "複数のファイルを合わせるときの、学習行の重み（コンマ区切り。2なら2回ずつ、0.5なら半分）"
+    )
+    evaluation_sets: str = setting(
+        "", "学習に混ざっていないか確かめる、評価用のファイル（コンマ区切り）"
+    )
     system: str = setting("", "全ての行の先頭に付けるシステム文。空なら付けない")
     seed: int = setting(42, "分割の乱数の種", minimum=0)
 
@@ -114,7 +133,10 @@ class EvaluateConfig:
 
 
 FORMATS = ("gguf",)
-QUANTIZATIONS = ("F32", "F16", "BF16", "Q8_0", "Q6_K", "Q5_K_M", "Q4_K_M")
+QUANTIZATIONS = (
+    *("F32", "F16", "BF16", "Q8_0", "Q6_K", "Q5_K_M", "Q5_K_S"),
+    *("Q4_K_M", "Q4_K_S", "IQ4_XS", "Q3_K_L", "Q3_K_M", "Q2_K"),
+)
 
 
 @dataclass(frozen=True)

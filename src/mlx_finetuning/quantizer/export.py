@@ -31,7 +31,8 @@ from mlx_finetuning.errors import (
     WeightsIncomplete,
 )
 from mlx_finetuning.progress import Progress, Step, silent
-from mlx_finetuning.quantizer import families, ggml, library, lora, recipe, safetensors, tokenizer
+from mlx_finetuning.quantizer import families, ggml, library, lora, packed, recipe, tokenizer
+from mlx_finetuning.quantizer.packed import Weights
 from mlx_finetuning.quantizer.safetensors import Rows
 from mlx_finetuning.quantizer.writer import GgufFile, Head, Planned, file_bytes
 
@@ -136,7 +137,7 @@ def _head(model: Path, config: dict[str, Any], name: str) -> Head:
         raise ModelSettingUnsupported(
             setting=error.args[0], value="（なし）", supported="値のある設定"
         ) from error
-    return Head(family.name, name, values, tokenizer.read(model, config["vocab_size"]))
+    return Head(family.name, name, values, tokenizer.read(model, config["vocab_size"], family))
 
 
 # --- what is written ---------------------------------------------------------------------
@@ -145,25 +146,27 @@ def _head(model: Path, config: dict[str, Any], name: str) -> Head:
 def _sources(model: Path, config: dict[str, Any], adapter: Path | None) -> list[Source]:
     """Every tensor of the file, in its order. Raises WeightsIncomplete, AdapterUnusable."""
     family = families.of(config)
-    weights = safetensors.open_model(model)
-    deltas = lora.read(adapter) if adapter else {}
+    weights = packed.open_base(model, config)
+    tuned = lora.read(adapter) if adapter else lora.NOTHING
     if adapter:
-        lora.check_fits(adapter, deltas, {key: value.shape for key, value in weights.items()})
+        lora.check_fits(adapter, tuned, {key: value.shape for key, value in weights.items()})
     mapped, unknown = families.mapping(family, config, list(weights))
     missing = sorted(family.required(config) - {item.source for item in mapped})
     if missing or unknown:
         raise WeightsIncomplete(missing=missing[:5], unknown=sorted(unknown)[:5])
-    found = [_source(item, weights[item.source], deltas) for item in mapped]
+    found = [_source(item, weights[item.source], tuned) for item in mapped]
     extra = [_computed(key, value) for key, value in family.extra(config).items()]
     return found + extra
 
 
-def _source(item: families.Mapped, weight: safetensors.Tensor, deltas: lora.Adapter) -> Source:
-    delta = deltas.get(item.source.removesuffix(".weight"))
+def _source(item: families.Mapped, weight: Weights, tuned: lora.Adapter) -> Source:
+    change = tuned.changes.get(item.source)
 
     def read(rows: Rows) -> NDArray[np.float32]:
         values = weight.rows(rows)
-        return values if delta is None else values + delta.rows(rows)
+        if change is not None:
+            values = change.apply(values, rows)
+        return values + np.float32(item.offset) if item.offset else values
 
     return Source(item.name, weight.shape, read, item.order)
 

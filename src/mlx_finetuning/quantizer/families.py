@@ -1,26 +1,36 @@
 """How each model family's folder maps to GGUF: metadata, tensor names, row orders, extra tensors.
 
-A family is a record of pure functions of its `config.json`; a new one is an entry in `FAMILIES`
-with its tests. Follows llama.cpp's own converter. Reads no weights.
+A new family is an entry in `FAMILIES` with its tests. Follows llama.cpp's own converter. What
+llama.cpp does not read from the file but assumes is checked here, and an error where it differs.
+Reads no weights.
 """
 
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Mapping
 from dataclasses import dataclass
-from typing import Any
 
 import numpy as np
-from gguf import MODEL_ARCH, MODEL_ARCH_NAMES, RopeScalingType, get_tensor_name_map
-from numpy.typing import NDArray
+from gguf import MODEL_ARCH, get_tensor_name_map
 
 from mlx_finetuning.errors import ArchitectureUnsupported, ModelSettingUnsupported
+from mlx_finetuning.quantizer.family import (
+    Config,
+    Family,
+    Metadata,
+    Order,
+    Tensors,
+    common_metadata,
+    head_metadata,
+    head_size,
+    key_heads,
+    require,
+    required_weights,
+    rope,
+    rope_metadata,
+    rope_tensors,
+)
 from mlx_finetuning.quantizer.recipe import Outline
-
-Config = Mapping[str, Any]
-Value = int | float | str | bool
-"""Metadata: int is written as uint32, float as float32."""
 
 
 @dataclass(frozen=True)
@@ -30,26 +40,10 @@ class Mapped:
     name: str
     source: str
     """Its name in the Hugging Face folder."""
-    order: NDArray[np.intp] | None = None
+    order: Order | None = None
     """Row i of the GGUF tensor is row `order[i]` of the source; None keeps the order."""
-
-
-@dataclass(frozen=True)
-class Family:
-    """What the writer must know of an architecture."""
-
-    arch: MODEL_ARCH
-    metadata: Callable[[Config], dict[str, Value]]
-    """Keys without the architecture's prefix. Raises ModelSettingUnsupported."""
-    required: Callable[[Config], set[str]]
-    """The source weights that a model of this shape cannot do without."""
-    row_order: Callable[[Config, str], NDArray[np.intp] | None]
-    extra: Callable[[Config], dict[str, NDArray[np.float32]]]
-    """Tensors that are computed from the configuration."""
-
-    @property
-    def name(self) -> str:
-        return MODEL_ARCH_NAMES[self.arch]
+    offset: float = 0.0
+    """Added to every value."""
 
 
 def of(config: Config) -> Family:
@@ -62,10 +56,14 @@ def of(config: Config) -> Family:
 
 def outline(config: Config) -> Outline:
     """What the quantization recipe needs to know of the model."""
+    heads = config["num_attention_heads"]
+    layers = config["num_hidden_layers"]
+    grouped_llama = of(config) is LLAMA and heads != key_heads(config)
     return Outline(
-        layers=config["num_hidden_layers"],
-        tied=bool(config.get("tie_word_embeddings", False)),
-        grouped=_key_heads(config) != config["num_attention_heads"],
+        layers=layers,
+        tied=of(config).is_tied(config),
+        sharing=heads // key_heads(config),
+        is_70b=layers == 80 and (grouped_llama or of(config) is QWEN2),
     )
 
 
@@ -74,36 +72,21 @@ def mapping(family: Family, config: Config, sources: list[str]) -> tuple[list[Ma
     names = get_tensor_name_map(family.arch, config["num_hidden_layers"])
     found, unknown = [], []
     for source in sources:
-        if _is_unused(config, source):
+        if _is_unused(family, config, source):
             continue
         name = names.get_name(source, try_suffixes=(".weight", ".bias"))
         if name is None:
             unknown.append(source)
-        else:
-            found.append(Mapped(name, source, family.row_order(config, source)))
+            continue
+        offset = family.norm_offset if source.endswith("norm.weight") else 0.0
+        found.append(Mapped(name, source, family.row_order(config, source), offset))
     return sorted(found, key=_file_order), unknown
 
 
-def rope(config: Config) -> dict[str, Any]:
-    """Rope settings, from the older keys or from `rope_parameters`."""
-    settings = dict(config.get("rope_parameters") or config.get("rope_scaling") or {})
-    settings.setdefault("rope_theta", config.get("rope_theta", 10000.0))
-    settings.setdefault("rope_type", settings.get("type", "default"))
-    return settings
-
-
-def head_size(config: Config) -> int:
-    return int(config.get("head_dim") or config["hidden_size"] // config["num_attention_heads"])
-
-
-def _key_heads(config: Config) -> int:
-    return int(config.get("num_key_value_heads") or config["num_attention_heads"])
-
-
-def _is_unused(config: Config, source: str) -> bool:
+def _is_unused(family: Family, config: Config, source: str) -> bool:
     # Both mlx-lm and llama.cpp ignore a head that repeats the embedding.
-    repeated_head = source == "lm_head.weight" and config.get("tie_word_embeddings")
-    return bool(repeated_head) or source.endswith(".rotary_emb.inv_freq")
+    repeated_head = source == "lm_head.weight" and family.is_tied(config)
+    return repeated_head or source.endswith(".rotary_emb.inv_freq")
 
 
 def _file_order(mapped: Mapped) -> tuple[int, int, str]:
@@ -113,80 +96,29 @@ def _file_order(mapped: Mapped) -> tuple[int, int, str]:
     return (0 if part == "token_embd" else 2), 0, mapped.name
 
 
-# --- llama -------------------------------------------------------------------------------
+# --- llama, mistral ----------------------------------------------------------------------
+
+_NORMS = ("input_layernorm.weight", "post_attention_layernorm.weight")
+_MLP = tuple(f"mlp.{part}_proj.weight" for part in ("gate", "up", "down"))
+_ATTENTION = tuple(f"self_attn.{part}_proj.weight" for part in "qkvo")
+_LLAMA_BLOCK = (*_ATTENTION, *_MLP, *_NORMS)
 
 
-def _llama_metadata(config: Config) -> dict[str, Value]:
-    _refuse_llama_variants(config)
-    size = head_size(config)
-    metadata: dict[str, Value] = {
-        "block_count": config["num_hidden_layers"],
-        "context_length": config["max_position_embeddings"],
-        "embedding_length": config["hidden_size"],
-        "feed_forward_length": config["intermediate_size"],
-        "attention.head_count": config["num_attention_heads"],
-        "attention.head_count_kv": _key_heads(config),
-        "attention.layer_norm_rms_epsilon": float(config["rms_norm_eps"]),
-        "rope.freq_base": float(rope(config)["rope_theta"]),
-        "rope.dimension_count": size,
+def _llama_metadata(config: Config) -> Metadata:
+    require(config, "hidden_act", ("silu",))
+    return {
+        **common_metadata(config),
+        **head_metadata(config),
+        **rope_metadata(config),
+        "rope.dimension_count": head_size(config),
         "vocab_size": config["vocab_size"],
     }
-    if config.get("head_dim"):
-        metadata |= {"attention.key_length": size, "attention.value_length": size}
-    return metadata | _rope_metadata(config)
 
 
-def _llama_required(config: Config) -> set[str]:
-    block = [f"mlp.{part}_proj" for part in ("gate", "up", "down")]
-    block += [f"self_attn.{part}_proj" for part in "qkvo"]
-    block += ["input_layernorm", "post_attention_layernorm"]
-    names = {
-        f"model.layers.{layer}.{part}.weight"
-        for layer in range(config["num_hidden_layers"])
-        for part in block
-    }
-    names |= {"model.embed_tokens.weight", "model.norm.weight"}
-    return names if config.get("tie_word_embeddings") else names | {"lm_head.weight"}
-
-
-def _refuse_llama_variants(config: Config) -> None:
-    """Raises ModelSettingUnsupported for what the file could only express wrongly."""
-    if config.get("quantization") or config.get("quantization_config"):
-        raise ModelSettingUnsupported(
-            setting="quantization", value="量子化済み", supported="F32、F16、BF16の重み"
-        )
-    activation = config.get("hidden_act", "silu")
-    if activation != "silu":
-        raise ModelSettingUnsupported(setting="hidden_act", value=activation, supported="silu")
-
-
-def _rope_metadata(config: Config) -> dict[str, Value]:
-    settings = rope(config)
-    kind = settings["rope_type"]
-    if kind not in ROPE_METADATA:
-        supported = "、".join(ROPE_METADATA)
-        raise ModelSettingUnsupported(setting="rope_type", value=kind, supported=supported)
-    return ROPE_METADATA[kind](settings)
-
-
-def _linear_rope(settings: Config) -> dict[str, Value]:
-    return {
-        "rope.scaling.type": RopeScalingType.LINEAR.value,
-        "rope.scaling.factor": float(settings["factor"]),
-    }
-
-
-ROPE_METADATA: dict[str, Callable[[Config], dict[str, Value]]] = {
-    "default": lambda settings: {},
-    "llama3": lambda settings: {},  # in the tensor rope_freqs.weight
-    "linear": _linear_rope,
-}
-
-
-def _llama_row_order(config: Config, source: str) -> NDArray[np.intp] | None:
+def _llama_row_order(config: Config, source: str) -> Order | None:
     """Hugging Face splits a head's rotated pairs into halves; llama.cpp keeps them side by side."""
     module = source.rpartition(".")[0]
-    heads = {"q_proj": config["num_attention_heads"], "k_proj": _key_heads(config)}
+    heads = {"q_proj": config["num_attention_heads"], "k_proj": key_heads(config)}
     count = heads.get(module.rpartition(".")[2])
     if count is None:
         return None
@@ -194,26 +126,197 @@ def _llama_row_order(config: Config, source: str) -> NDArray[np.intp] | None:
     return rows.swapaxes(1, 2).reshape(-1)
 
 
-def _llama_extra(config: Config) -> dict[str, NDArray[np.float32]]:
-    settings = rope(config)
-    if settings["rope_type"] != "llama3":
+def _llama_required(config: Config) -> set[str]:
+    return required_weights(config, _LLAMA_BLOCK, LLAMA.is_tied(config))
+
+
+LLAMA = Family(MODEL_ARCH.LLAMA, _llama_metadata, _llama_required, _llama_row_order, rope_tensors)
+
+# --- qwen --------------------------------------------------------------------------------
+
+
+def _qwen_metadata(config: Config) -> Metadata:
+    require(config, "hidden_act", ("silu",))
+    require(config, "use_sliding_window", (False,))
+    return {**common_metadata(config), **head_metadata(config), **_refusing_llama3(config)}
+
+
+def _refusing_llama3(config: Config) -> Metadata:
+    require(rope(config), "rope_type", ("default", "linear", "yarn"))
+    return rope_metadata(config)
+
+
+def _qwen2_required(config: Config) -> set[str]:
+    biases = tuple(f"self_attn.{part}_proj.bias" for part in "qkv")
+    return required_weights(config, (*_LLAMA_BLOCK, *biases), QWEN2.is_tied(config))
+
+
+def _qwen3_required(config: Config) -> set[str]:
+    norms = ("self_attn.q_norm.weight", "self_attn.k_norm.weight")
+    return required_weights(config, (*_LLAMA_BLOCK, *norms), QWEN3.is_tied(config))
+
+
+QWEN2 = Family(MODEL_ARCH.QWEN2, _qwen_metadata, _qwen2_required)
+QWEN3 = Family(MODEL_ARCH.QWEN3, _qwen_metadata, _qwen3_required)
+
+# --- gemma -------------------------------------------------------------------------------
+
+_GEMMA_NORMS = (
+    *_NORMS,
+    "pre_feedforward_layernorm.weight",
+    "post_feedforward_layernorm.weight",
+)
+_GELU = ("gelu_pytorch_tanh", "gelu_new")
+GEMMA2_27B_LAYERS = 46
+GEMMA3_27B_LAYERS = 62
+GEMMA3_PATTERN = 6
+"""Every sixth layer attends to everything; llama.cpp knows it, the file does not say it."""
+
+
+def _check_gemma(config: Config, layers_of_27b: int) -> None:
+    """llama.cpp infers the attention's scale from the number of layers."""
+    require(config, "hidden_activation", _GELU)
+    is_27b = config["num_hidden_layers"] == layers_of_27b
+    inferred = (
+        config["hidden_size"] // config["num_attention_heads"] if is_27b else head_size(config)
+    )
+    require(config, "query_pre_attn_scalar", (inferred,))
+
+
+def _gemma2_metadata(config: Config) -> Metadata:
+    _check_gemma(config, GEMMA2_27B_LAYERS)
+    require(rope(config), "rope_theta", (10000, 10000.0))
+    require(rope(config), "rope_type", ("default",))
+    return {
+        **common_metadata(config),
+        **head_metadata({"head_dim": head_size(config)}),
+        "attn_logit_softcapping": float(config["attn_logit_softcapping"]),
+        "final_logit_softcapping": float(config["final_logit_softcapping"]),
+        "attention.sliding_window": config["sliding_window"],
+    }
+
+
+def _gemma2_required(config: Config) -> set[str]:
+    return required_weights(config, (*_ATTENTION, *_MLP, *_GEMMA_NORMS), True)
+
+
+def _gemma3_metadata(config: Config) -> Metadata:
+    _check_gemma(config, GEMMA3_27B_LAYERS)
+    for setting in ("attn_logit_softcapping", "final_logit_softcapping"):
+        require(config, setting, ())
+    require(config, "sliding_window_pattern", (GEMMA3_PATTERN,))
+    _check_layer_types(config)
+    both = config.get("rope_parameters") or {}
+    everywhere = {**config, "rope_parameters": both.get("full_attention", both)}
+    local = both.get("sliding_attention", {}).get("rope_theta")
+    return {
+        **common_metadata(config),
+        **head_metadata({"head_dim": head_size(config)}),
+        **_refusing_llama3(everywhere),
+        "rope.freq_base_swa": float(local or config.get("rope_local_base_freq", 10000.0)),
+        "attention.sliding_window": config["sliding_window"],
+    }
+
+
+def _check_layer_types(config: Config) -> None:
+    """Raises ModelSettingUnsupported."""
+    expected = [
+        "sliding_attention" if (layer + 1) % GEMMA3_PATTERN else "full_attention"
+        for layer in range(config["num_hidden_layers"])
+    ]
+    if config.get("layer_types") not in (None, expected):
+        raise ModelSettingUnsupported(
+            setting="layer_types", value="ほかの並び", supported="6層ごとに1層が全体を見る並び"
+        )
+
+
+def _gemma3_required(config: Config) -> set[str]:
+    norms = ("self_attn.q_norm.weight", "self_attn.k_norm.weight")
+    parts = (*_ATTENTION, *_MLP, *_GEMMA_NORMS, *norms)
+    return required_weights(config, parts, GEMMA3.is_tied(config))
+
+
+GEMMA2 = Family(
+    MODEL_ARCH.GEMMA2, _gemma2_metadata, _gemma2_required, norm_offset=1.0, tied_by_default=True
+)
+GEMMA3 = Family(
+    MODEL_ARCH.GEMMA3, _gemma3_metadata, _gemma3_required, norm_offset=1.0, tied_by_default=True
+)
+
+# --- phi ---------------------------------------------------------------------------------
+
+_PHI_BLOCK = (
+    "self_attn.qkv_proj.weight",
+    "self_attn.o_proj.weight",
+    "mlp.gate_up_proj.weight",
+    "mlp.down_proj.weight",
+    *_NORMS,
+)
+_LONGROPE = ("longrope", "su")
+
+
+def _phi3_metadata(config: Config) -> Metadata:
+    require(config, "hidden_act", ("silu",))
+    require(rope(config), "rope_type", ("default", *_LONGROPE))
+    return {
+        **common_metadata(config),
+        "rope.scaling.original_context_length": _original_context(config),
+        "rope.dimension_count": _rotated(config),
+        "rope.freq_base": float(rope(config)["rope_theta"]),
+        **_longrope_metadata(config),
+        # Zero tells llama.cpp Phi-4 from the others.
+        "attention.sliding_window": config.get("sliding_window") or 0,
+    }
+
+
+def _original_context(config: Config) -> int:
+    found = config.get("original_max_position_embeddings")
+    return int(found or rope(config).get("original_max_position_embeddings", 4096))
+
+
+def _rotated(config: Config) -> int:
+    """Columns of a head that are rotated."""
+    share = config.get("partial_rotary_factor") or rope(config).get("partial_rotary_factor", 1.0)
+    return int(share * config["hidden_size"]) // int(config["num_attention_heads"])
+
+
+def _longrope_metadata(config: Config) -> Metadata:
+    if rope(config)["rope_type"] not in _LONGROPE:
         return {}
-    return {"rope_freqs.weight": llama3_rope_factors(head_size(config), settings)}
+    original = _original_context(config)
+    scale = config["max_position_embeddings"] / original
+    factor = math.sqrt(1 + math.log(scale) / math.log(original)) if scale > 1 else 1.0
+    return {"rope.scaling.attn_factor": factor}
 
 
-def llama3_rope_factors(size: int, settings: Config) -> NDArray[np.float32]:
-    """Divisors of the rotation frequencies, [size / 2]: 1 for fast ones, `factor` for slow ones."""
-    factor = settings["factor"]
-    low, high = settings["low_freq_factor"], settings["high_freq_factor"]
-    context = settings["original_max_position_embeddings"]
-    powers = np.arange(0, size, 2, dtype=np.float32) / np.float32(size)
-    frequencies = 1 / np.float32(settings["rope_theta"]) ** powers
-    wavelengths = np.float32(2 * math.pi) / frequencies
-    smooth = (context / wavelengths - low) / (high - low)
-    between = 1 / ((1 - smooth) / factor + smooth)
-    fast, slow = wavelengths < context / high, wavelengths > context / low
-    return np.where(fast, 1.0, np.where(slow, factor, between)).astype(np.float32)
+def _phi3_tensors(config: Config) -> Tensors:
+    settings = rope(config)
+    if settings["rope_type"] not in _LONGROPE:
+        return {}
+    return {
+        f"rope_factors_{kind}.weight": np.array(settings[f"{kind}_factor"], np.float32)
+        for kind in ("long", "short")
+    }
 
 
-LLAMA = Family(MODEL_ARCH.LLAMA, _llama_metadata, _llama_required, _llama_row_order, _llama_extra)
-FAMILIES = {"LlamaForCausalLM": LLAMA, "MistralForCausalLM": LLAMA}
+def _phi3_required(config: Config) -> set[str]:
+    return required_weights(config, _PHI_BLOCK, PHI3.is_tied(config))
+
+
+PHI3 = Family(
+    MODEL_ARCH.PHI3,
+    _phi3_metadata,
+    _phi3_required,
+    extra=_phi3_tensors,
+    pre_tokenizers={"smaug-bpe": "dbrx"},
+)
+
+FAMILIES = {
+    "LlamaForCausalLM": LLAMA,
+    "MistralForCausalLM": LLAMA,
+    "Qwen2ForCausalLM": QWEN2,
+    "Qwen3ForCausalLM": QWEN3,
+    "Gemma2ForCausalLM": GEMMA2,
+    "Gemma3ForCausalLM": GEMMA3,
+    "Phi3ForCausalLM": PHI3,
+}

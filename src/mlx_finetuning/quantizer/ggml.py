@@ -27,6 +27,11 @@ SELF_TEST_ERROR = {
     Type.Q4_K: 0.12,
     Type.Q5_1: 0.06,
     Type.Q5_0: 0.07,
+    Type.Q4_0: 0.14,
+    Type.IQ4_NL: 0.12,
+    Type.IQ4_XS: 0.12,
+    Type.Q3_K: 0.25,
+    Type.Q2_K: 0.4,
 }
 """Every type this module writes, with the largest error of the self-test relative to the RMS."""
 

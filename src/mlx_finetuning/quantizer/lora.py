@@ -1,25 +1,28 @@
-"""A LoRA adapter in mlx-lm's layout, and what it adds to a weight.
+"""What a run changed in its base model: LoRA, DoRA or whole weights, in mlx-lm's layout.
 
-Reads `adapters.safetensors` and `adapter_config.json`. DoRA, full fine-tuning and adapters of
-embeddings are refused, not approximated.
+Reads `adapters.safetensors` and `adapter_config.json`. Every change works on any choice of a
+weight's rows, so that nothing is ever fused as a whole.
 """
 
 from __future__ import annotations
 
 import json
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, Protocol
 
 import numpy as np
 from numpy.typing import NDArray
 
 from mlx_finetuning.errors import AdapterUnusable, WeightsUnreadable
 from mlx_finetuning.quantizer import safetensors
-from mlx_finetuning.quantizer.safetensors import Rows
+from mlx_finetuning.quantizer.safetensors import Rows, Tensor
 
 WEIGHTS = "adapters.safetensors"
 CONFIG = "adapter_config.json"
+KINDS = ("lora", "dora", "full")
+EVERYTHING = slice(None)
 
 TILE_ROWS = 16
 SMALL_PRODUCT = 1 << 17
@@ -27,9 +30,22 @@ SMALL_PRODUCT = 1 << 17
 those that quantize: three times slower on two cores."""
 
 
+class Change(Protocol):
+    """What becomes of one weight."""
+
+    @property
+    def shape(self) -> tuple[int, ...]:
+        """Of the weight that it changes."""
+        ...
+
+    def apply(self, values: NDArray[np.float32], which: Rows) -> NDArray[np.float32]:
+        """values: the base's chosen rows, which may be overwritten."""
+        ...
+
+
 @dataclass(frozen=True)
 class Delta:
-    """What is added to one weight W [out, in]: scale * (a @ b).T."""
+    """Added to a weight W [out, in]: scale * (a @ b).T."""
 
     a: NDArray[np.float32]
     """[in, rank]"""
@@ -38,71 +54,123 @@ class Delta:
     scale: float
 
     @property
-    def shape(self) -> tuple[int, int]:
+    def shape(self) -> tuple[int, ...]:
         return self.b.shape[1], self.a.shape[0]
 
-    def rows(self, which: Rows) -> NDArray[np.float32]:
-        """The chosen output rows, [n, in], float32."""
+    def apply(self, values: NDArray[np.float32], which: Rows) -> NDArray[np.float32]:
         chosen = self.b[:, which].T * np.float32(self.scale)
-        result = np.empty((len(chosen), self.a.shape[0]), np.float32)
         columns = max(1, SMALL_PRODUCT // (TILE_ROWS * self.a.shape[1]))
+        result = values if values.flags.writeable else values.copy()
         for top in range(0, len(chosen), TILE_ROWS):
             rows = slice(top, top + TILE_ROWS)
             for left in range(0, self.a.shape[0], columns):
                 part = slice(left, left + columns)
-                result[rows, part] = chosen[rows] @ self.a[part].T
+                result[rows, part] += chosen[rows] @ self.a[part].T
         return result
 
 
-Adapter = dict[str, Delta]
-"""Module name (`model.layers.0.self_attn.q_proj`) → what it adds."""
+@dataclass(frozen=True)
+class Directed:
+    """DoRA: the changed weight's rows, brought to learned lengths."""
+
+    delta: Delta
+    lengths: NDArray[np.float32]
+    """[out]"""
+
+    @property
+    def shape(self) -> tuple[int, ...]:
+        return self.delta.shape
+
+    def apply(self, values: NDArray[np.float32], which: Rows) -> NDArray[np.float32]:
+        changed = self.delta.apply(values, which)
+        found = np.linalg.norm(changed, axis=1)
+        changed *= (self.lengths[which] / found)[:, None]
+        return changed
+
+
+@dataclass(frozen=True)
+class Replacement:
+    """Full tuning: a weight of its own."""
+
+    tensor: Tensor
+
+    @property
+    def shape(self) -> tuple[int, ...]:
+        return self.tensor.shape
+
+    def apply(self, values: NDArray[np.float32], which: Rows) -> NDArray[np.float32]:
+        return self.tensor.rows(which)
+
+
+@dataclass(frozen=True)
+class Adapter:
+    kind: str
+    """lora, dora or full."""
+    changes: Mapping[str, Change]
+    """Name of the base's tensor (`model.layers.0.self_attn.q_proj.weight`) → what becomes of it."""
+
+    @property
+    def deltas(self) -> dict[str, Delta]:
+        """The changes that are plain LoRA."""
+        return {name: one for name, one in self.changes.items() if isinstance(one, Delta)}
+
+
+NOTHING = Adapter("lora", {})
 
 
 def read(folder: Path) -> Adapter:
     """The adapter in `folder`. Raises AdapterUnusable."""
-    scale = _scale(folder)
+    kind, scale = _settings(folder)
     try:
         tensors = safetensors.open_files([folder / WEIGHTS])
     except WeightsUnreadable as error:
         raise AdapterUnusable(path=str(folder), reason=error.data["reason"]) from error
-    modules = {name.rpartition(".")[0] for name in tensors}
-    expected = {f"{module}.{half}" for module in modules for half in ("lora_a", "lora_b")}
+    if kind == "full":
+        return Adapter(kind, {name: Replacement(tensor) for name, tensor in tensors.items()})
+    halves = ("lora_a", "lora_b", "m") if kind == "dora" else ("lora_a", "lora_b")
+    modules = sorted({name.rpartition(".")[0] for name in tensors})
+    expected = {f"{module}.{half}" for module in modules for half in halves}
     if not tensors or expected != set(tensors):
         odd = sorted(expected ^ set(tensors))[:1] or ["(空)"]
-        reason = f"lora_a と lora_b の組になっていない重みがあります: {odd[0]}"
+        reason = f"{'、'.join(halves)} の組になっていない重みがあります: {odd[0]}"
         raise AdapterUnusable(path=str(folder), reason=reason)
-    return {module: _delta(folder, tensors, module, scale) for module in sorted(modules)}
+    found: dict[str, Change] = {}
+    for module in modules:
+        delta = _delta(folder, tensors, module, scale)
+        lengths = tensors[f"{module}.m"].rows(EVERYTHING) if kind == "dora" else None
+        found[f"{module}.weight"] = delta if lengths is None else Directed(delta, lengths)
+    return Adapter(kind, found)
 
 
-def check_fits(folder: Path, adapter: Adapter, weights: dict[str, tuple[int, ...]]) -> None:
-    """Every module of the adapter changes a weight of that shape. Raises AdapterUnusable."""
-    for module, delta in adapter.items():
-        shape = weights.get(f"{module}.weight")
-        if shape != delta.shape or "embed" in module:
-            reason = f"{module} がベースモデルに合いません（{delta.shape} と {shape}）。"
+def check_fits(folder: Path, adapter: Adapter, weights: Mapping[str, tuple[int, ...]]) -> None:
+    """Every change is of a weight of its shape. Raises AdapterUnusable."""
+    for name, change in adapter.changes.items():
+        shape = weights.get(name)
+        unusual = isinstance(change, Directed) and "embed" in name
+        if shape != change.shape or unusual:
+            reason = f"{name} がベースモデルに合いません（{change.shape} と {shape}）。"
             raise AdapterUnusable(path=str(folder), reason=reason)
 
 
-def _scale(folder: Path) -> float:
+def _settings(folder: Path) -> tuple[str, float]:
+    """Kind and scale."""
     try:
         config: Any = json.loads((folder / CONFIG).read_text(encoding="utf-8"))
         kind = config.get("fine_tune_type", "lora")
-        scale = float(config["lora_parameters"]["scale"])
+        scale = 1.0 if kind == "full" else float(config["lora_parameters"]["scale"])
     except (OSError, ValueError, KeyError, TypeError, AttributeError) as error:
         raise AdapterUnusable(path=str(folder), reason=f"{CONFIG} を読めません。") from error
-    if kind != "lora":
-        reason = f"種類 {kind} は書き出せません（書き出せるのは lora）。"
+    if kind not in KINDS:
+        reason = f"種類 {kind} は書き出せません（書き出せるのは {'、'.join(KINDS)}）。"
         raise AdapterUnusable(path=str(folder), reason=reason)
-    return scale
+    return kind, scale
 
 
-def _delta(
-    folder: Path, tensors: dict[str, safetensors.Tensor], module: str, scale: float
-) -> Delta:
-    everything = slice(None)
-    a = tensors[f"{module}.lora_a"].rows(everything)
-    b = tensors[f"{module}.lora_b"].rows(everything)
+def _delta(folder: Path, tensors: dict[str, Tensor], module: str, scale: float) -> Delta:
+    a = tensors[f"{module}.lora_a"].rows(EVERYTHING)
+    b = tensors[f"{module}.lora_b"].rows(EVERYTHING)
     if a.ndim != 2 or b.ndim != 2 or a.shape[1] != b.shape[0]:
         reason = f"{module} の行列の形が合いません（{a.shape} と {b.shape}）。"
         raise AdapterUnusable(path=str(folder), reason=reason)
-    return Delta(a, b, scale)
+    # An embedding is looked up, not multiplied: mlx-lm's factors are the other way round there.
+    return Delta(b.T, a.T, scale) if "embed" in module else Delta(a, b, scale)

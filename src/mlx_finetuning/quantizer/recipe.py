@@ -21,27 +21,29 @@ BASE = {
     "Q8_0": Type.Q8_0,
     "Q6_K": Type.Q6_K,
     "Q5_K_M": Type.Q5_K,
+    "Q5_K_S": Type.Q5_K,
     "Q4_K_M": Type.Q4_K,
+    "Q4_K_S": Type.Q4_K,
+    "IQ4_XS": Type.IQ4_XS,
+    "Q3_K_L": Type.Q3_K,
+    "Q3_K_M": Type.Q3_K,
+    "Q2_K": Type.Q2_K,
 }
 FILE_TYPE = {
     "F32": LlamaFileType.ALL_F32,
-    "F16": LlamaFileType.MOSTLY_F16,
-    "BF16": LlamaFileType.MOSTLY_BF16,
-    "Q8_0": LlamaFileType.MOSTLY_Q8_0,
-    "Q6_K": LlamaFileType.MOSTLY_Q6_K,
-    "Q5_K_M": LlamaFileType.MOSTLY_Q5_K_M,
-    "Q4_K_M": LlamaFileType.MOSTLY_Q4_K_M,
+    **{name: LlamaFileType[f"MOSTLY_{name}"] for name in BASE if name != "F32"},
 }
 UNQUANTIZED = {Type.F32, Type.F16, Type.BF16}
 
-NARROW_FALLBACK = {Type.Q4_K: Type.Q5_0, Type.Q5_K: Type.Q5_1, Type.Q6_K: Type.Q8_0}
+NARROW_FALLBACK = {
+    Type.Q2_K: Type.Q4_0,
+    Type.Q3_K: Type.Q4_0,
+    Type.Q4_K: Type.Q5_0,
+    Type.Q5_K: Type.Q5_1,
+    Type.Q6_K: Type.Q8_0,
+    Type.IQ4_XS: Type.IQ4_NL,
+}
 """For columns that are no multiple of 256."""
-
-
-def more_bits(layer: int, layers: int) -> bool:
-    """The layers to which the _M recipes give more bits: first and last eighth, then every third."""
-    eighth = layers // 8
-    return layer < eighth or layer >= 7 * layers // 8 or (layer - eighth) % 3 == 2
 
 
 @dataclass(frozen=True)
@@ -51,28 +53,81 @@ class Outline:
     layers: int
     tied: bool
     """The token embedding is also the output head, and takes the head's type."""
-    grouped: bool
-    """Several query heads share a key head."""
+    sharing: int
+    """Query heads per key head."""
+    is_70b: bool = False
+    """llama.cpp gives the small attn_v of these models more bits."""
 
 
-def _value_type(base: Type, layer: int, model: Outline) -> Type:
-    if more_bits(layer, model.layers):
-        return Type.Q6_K
-    # llama.cpp gives the small attn_v of 70B models more bits: 80 layers, grouped heads.
-    if base == Type.Q4_K and model.layers == 80 and model.grouped:
-        return Type.Q5_K
-    return base
+def more_bits(layer: int, layers: int) -> bool:
+    """The layers to which the _M recipes give more bits: first and last eighth, then every third."""
+    eighth = layers // 8
+    return layer < eighth or layer >= 7 * layers // 8 or (layer - eighth) % 3 == 2
 
 
-def _down_type(base: Type, layer: int, model: Outline) -> Type:
-    return Type.Q6_K if more_bits(layer, model.layers) else base
+# --- rules -------------------------------------------------------------------------------
+
+Rule = Callable[[int, Outline], Type]
+"""The layer → the type of one of its tensors."""
 
 
-Rule = Callable[[Type, int, Outline], Type]
-MIXED: dict[str, dict[str, Rule]] = {
-    quant: {"attn_v.weight": _value_type, "ffn_down.weight": _down_type}
-    for quant in ("Q4_K_M", "Q5_K_M")
+def _always(kind: Type) -> Rule:
+    return lambda layer, model: kind
+
+
+def _first(count: Callable[[Outline], int], kind: Type, rest: Type) -> Rule:
+    return lambda layer, model: kind if layer < count(model) else rest
+
+
+def _more(kind: Type, rest: Type) -> Rule:
+    return lambda layer, model: kind if more_bits(layer, model.layers) else rest
+
+
+def _shared(kind: Type, rest: Type) -> Rule:
+    return lambda layer, model: kind if model.sharing >= 4 else rest
+
+
+RULES: dict[str, dict[str, Rule]] = {
+    "Q5_K_M": {
+        "attn_v": _more(Type.Q6_K, Type.Q5_K),
+        "attn_qkv": _more(Type.Q6_K, Type.Q5_K),
+        "ffn_down": _more(Type.Q6_K, Type.Q5_K),
+    },
+    "Q4_K_M": {
+        "attn_v": _more(Type.Q6_K, Type.Q4_K),
+        "attn_qkv": _more(Type.Q6_K, Type.Q4_K),
+        "ffn_down": _more(Type.Q6_K, Type.Q4_K),
+    },
+    "Q4_K_S": {
+        "attn_v": _first(lambda model: 4, Type.Q5_K, Type.Q4_K),
+        "attn_qkv": _first(lambda model: 4, Type.Q5_K, Type.Q4_K),
+        "ffn_down": _first(lambda model: model.layers // 8, Type.Q5_K, Type.Q4_K),
+    },
+    "IQ4_XS": {
+        "attn_v": _shared(Type.Q5_K, Type.IQ4_XS),
+        "attn_qkv": _shared(Type.Q5_K, Type.IQ4_XS),
+        "ffn_down": _first(lambda model: model.layers // 8, Type.Q5_K, Type.IQ4_XS),
+    },
+    "Q3_K_L": {
+        "attn_v": _always(Type.Q5_K),
+        "attn_qkv": _always(Type.Q5_K),
+        "attn_output": _always(Type.Q5_K),
+        "ffn_down": _always(Type.Q5_K),
+    },
+    "Q3_K_M": {
+        "attn_v": _first(lambda model: 2, Type.Q5_K, Type.Q4_K),
+        "attn_qkv": _first(lambda model: 2, Type.Q5_K, Type.Q4_K),
+        "attn_output": _always(Type.Q4_K),
+        "ffn_down": _first(lambda model: model.layers // 16, Type.Q5_K, Type.Q4_K),
+    },
+    "Q2_K": {
+        "attn_v": _shared(Type.Q4_K, Type.Q3_K),
+        "attn_qkv": _shared(Type.Q4_K, Type.Q3_K),
+        "attn_output": _always(Type.Q3_K),
+        "ffn_down": _always(Type.Q3_K),
+    },
 }
+"""Where a type is a mixture: the role of a tensor → its rule. All others take the base type."""
 
 
 def tensor_type(name: str, shape: tuple[int, ...], quant: str, model: Outline) -> Type:
@@ -95,9 +150,11 @@ def _wanted(name: str, columns: int, base: Type, quant: str, model: Outline) -> 
         return Type.Q8_0 if narrow or base == Type.Q8_0 else Type.Q6_K
     if not name.startswith("blk."):
         return base
-    _, layer, role = name.split(".", 2)
-    rule = MIXED.get(quant, {}).get(role)
-    return rule(base, int(layer), model) if rule else base
+    _, layer, role = name.removesuffix(".weight").split(".", 2)
+    rule = RULES.get(quant, {}).get(role)
+    kind = rule(int(layer), model) if rule else base
+    is_value = role in ("attn_v", "attn_qkv")
+    return Type.Q5_K if is_value and model.is_70b and kind in (Type.Q3_K, Type.Q4_K) else kind
 
 
 def _fitting(kind: Type, columns: int) -> Type:

@@ -24,6 +24,7 @@ STORED: dict[str, np.dtype[Any]] = {
     "F32": np.dtype("<f4"),
     "F16": np.dtype("<f2"),
     "BF16": np.dtype("<u2"),
+    "U32": np.dtype("<u4"),  # MLX's packed weights
 }
 """How each supported type lies in the file."""
 LONGEST_HEADER = 100_000_000
@@ -35,7 +36,7 @@ class Tensor:
 
     name: str
     kind: str
-    """F32, F16 or BF16."""
+    """F32, F16, BF16 or U32."""
     stored: NDArray[Any]
     """The mapped values, in the shape of the tensor; BF16 as uint16."""
 

@@ -6,38 +6,25 @@ chat template, tensors too many. Computes no logits.
 
 from __future__ import annotations
 
-import json
 import math
 from collections import Counter
-from collections.abc import Callable
+from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from gguf import GGMLQuantizationType, GGUFReader, LlamaFileType
+from gguf import LlamaFileType
 
-from mlx_finetuning.errors import GgufUnreadable
-from mlx_finetuning.quantizer import families, ggml, recipe, safetensors, tokenizer
-from mlx_finetuning.quantizer.families import Config
+from mlx_finetuning.quantizer import families, ggml, packed, reader, recipe
+from mlx_finetuning.quantizer.family import Config, head_size
+from mlx_finetuning.quantizer.reader import Gguf
+from mlx_finetuning.quantizer.tokenizer import TokenizerMetadata
 
-EXPECTED: dict[str, Callable[[Config], object]] = {
-    "block_count": lambda config: config["num_hidden_layers"],
-    "context_length": lambda config: config["max_position_embeddings"],
-    "embedding_length": lambda config: config["hidden_size"],
-    "feed_forward_length": lambda config: config["intermediate_size"],
-    "attention.head_count": lambda config: config["num_attention_heads"],
-    "attention.head_count_kv": lambda config: config.get(
-        "num_key_value_heads", config["num_attention_heads"]
-    ),
-    "attention.layer_norm_rms_epsilon": lambda config: config["rms_norm_eps"],
-    "attention.key_length": lambda config: config.get("head_dim"),
-    "rope.freq_base": lambda config: families.rope(config)["rope_theta"],
-    "rope.dimension_count": families.head_size,
-    "rope.scaling.type": lambda config: _linear(config, "rope_type"),
-    "rope.scaling.factor": lambda config: _linear(config, "factor"),
-    "vocab_size": lambda config: config["vocab_size"],
-}
-"""Metadata key without its prefix → what it must be; None: the key must be absent."""
+SETTLED = ("attention.", "rope.", "attn_logit_", "final_logit_")
+"""Keys that change what is computed: one that the model's settings do not give is an error."""
+HEAD_SIZE_KEYS = ("attention.key_length", "attention.value_length", "rope.dimension_count")
+"""Keys that a converter may state or leave to llama.cpp, which infers the same."""
+TOKEN_KEYS = {"pad": "padding", "unk": "unknown"}
 
 
 @dataclass(frozen=True)
@@ -52,57 +39,49 @@ class Structure:
     problems: tuple[str, ...]
 
 
-def inspect(gguf: Path, model: Path) -> Structure:
-    """Compare `gguf` with the Hugging Face folder it was made from. Raises GgufUnreadable."""
-    reader = _open(gguf)
-    config = json.loads((model / "config.json").read_text(encoding="utf-8"))
+def inspect(gguf: Path, model: Path, config: Config, expected: TokenizerMetadata) -> Structure:
+    """Compare `gguf` with the folder it was made from, its `config.json` and its tokenizer.
+
+    Raises GgufUnreadable.
+    """
+    found = reader.read(gguf)
     problems = [
-        *_metadata_problems(reader, config),
-        *_tokenizer_problems(reader, tokenizer.read(model, config["vocab_size"])),
-        *_tensor_problems(reader, config, model),
+        *_metadata_problems(found, config),
+        *_tokenizer_problems(found, expected),
+        *_tensor_problems(found, config, model),
     ]
-    types = Counter(tensor.tensor_type.name for tensor in reader.tensors)
-    return Structure(quant_of(reader), len(reader.tensors), dict(types), tuple(problems))
+    types = Counter(tensor.kind.name for tensor in found.tensors.values())
+    return Structure(quant_of(found), len(found.tensors), dict(types), tuple(problems))
 
 
-def _open(gguf: Path) -> GGUFReader:
-    try:
-        return GGUFReader(gguf)
-    except (OSError, ValueError, IndexError, KeyError) as error:
-        raise GgufUnreadable(
-            path=str(gguf), reason=f"形式が違うか、壊れています: {error}"
-        ) from error
-
-
-def quant_of(reader: GGUFReader) -> str:
+def quant_of(found: Gguf) -> str:
     names = {kind.value: name for name, kind in recipe.FILE_TYPE.items()}
-    number = _value(reader, "general.file_type")
+    number = found.metadata.get("general.file_type", -1)
     if number in names:
         return names[number]
     known = {kind.value: kind.name.removeprefix("MOSTLY_") for kind in LlamaFileType}
     return known.get(number, "不明")
 
 
-def _value(reader: GGUFReader, key: str) -> Any:
-    field = reader.get_field(key)
-    return None if field is None else field.contents()
-
-
-def _linear(config: Config, key: str) -> object:
-    settings = families.rope(config)
-    return settings[key] if settings["rope_type"] == "linear" else None
-
-
-def _metadata_problems(reader: GGUFReader, config: Config) -> list[str]:
-    prefix = families.of(config).name
-    found_arch = _value(reader, "general.architecture")
-    if found_arch != prefix:
-        return [f"モデルの種類が {found_arch} です（正しくは {prefix}）。"]
-    found = {key: _value(reader, f"{prefix}.{key}") for key in EXPECTED}
+def _metadata_problems(gguf: Gguf, config: Config) -> list[str]:
+    family = families.of(config)
+    found_arch = gguf.metadata.get("general.architecture")
+    if found_arch != family.name:
+        return [f"モデルの種類が {found_arch} です（正しくは {family.name}）。"]
+    prefix = f"{family.name}."
+    found = {
+        key.removeprefix(prefix): value
+        for key, value in gguf.metadata.items()
+        if key.startswith(prefix)
+    }
+    settled = (key for key in found if key.startswith(SETTLED))
+    expected: dict[str, Any] = dict.fromkeys(settled)
+    expected |= {key: head_size(config) for key in HEAD_SIZE_KEYS if key in found}
+    expected |= family.metadata(config)
     return [
-        f"設定 {key} が {found[key]} です（正しくは {expected(config)}）。"
-        for key, expected in EXPECTED.items()
-        if not _same(found[key], expected(config))
+        f"設定 {key} が {found.get(key)} です（正しくは {value}）。"
+        for key, value in expected.items()
+        if not _same(found.get(key), value)
     ]
 
 
@@ -112,43 +91,40 @@ def _same(found: Any, expected: Any) -> bool:
     return bool(found == expected)
 
 
-def _tokenizer_problems(reader: GGUFReader, expected: tokenizer.TokenizerMetadata) -> list[str]:
+def _tokenizer_problems(gguf: Gguf, expected: TokenizerMetadata) -> list[str]:
     wanted: dict[str, object] = {
         "ggml.model": expected.model,
         "ggml.pre": expected.pre,
         "ggml.tokens": expected.tokens,
         "ggml.merges": expected.merges,
+        "ggml.add_space_prefix": expected.add_space_prefix,
         "ggml.add_bos_token": expected.add_bos,
         "chat_template": expected.chat_template,
     }
     wanted |= {
-        f"ggml.{'padding' if kind == 'pad' else 'unknown' if kind == 'unk' else kind}_token_id": number
+        f"ggml.{TOKEN_KEYS.get(kind, kind)}_token_id": number
         for kind, number in expected.special_ids.items()
     }
     return [
         f"トークナイザーの {key} が元のモデルと違います。"
         for key, value in wanted.items()
-        if _value(reader, f"tokenizer.{key}") != value
+        if gguf.metadata.get(f"tokenizer.{key}") != value
     ]
 
 
-def _tensor_problems(reader: GGUFReader, config: Config, model: Path) -> list[str]:
+def _tensor_problems(gguf: Gguf, config: Config, model: Path) -> Iterator[str]:
     family = families.of(config)
-    weights = safetensors.open_model(model)
+    weights = packed.open_base(model, config)
     mapped, _ = families.mapping(family, config, list(weights))
     expected = {item.name: weights[item.source].shape for item in mapped}
     expected |= {name: values.shape for name, values in family.extra(config).items()}
-    found = {tensor.name: tensor for tensor in reader.tensors}
-    problems = [f"重み {name} がありません。" for name in sorted(set(expected) - set(found))]
-    problems += [f"余計な重み {name} があります。" for name in sorted(set(found) - set(expected))]
-    for name in sorted(set(found) & set(expected)):
-        shape = tuple(int(size) for size in reversed(found[name].shape))
-        if shape != expected[name]:
-            problems.append(f"重み {name} の形が {shape} です（正しくは {expected[name]}）。")
-        if not _finite(found[name].data, found[name].tensor_type):
-            problems.append(f"重み {name} に数値でない値があります。")
-    return problems
-
-
-def _finite(data: Any, kind: GGMLQuantizationType) -> bool:
-    return ggml.is_valid(data, kind)
+    yield from (f"重み {name} がありません。" for name in sorted(set(expected) - set(gguf.tensors)))
+    yield from (
+        f"余計な重み {name} があります。" for name in sorted(set(gguf.tensors) - set(expected))
+    )
+    for name in sorted(set(gguf.tensors) & set(expected)):
+        found = gguf.tensors[name]
+        if found.shape != expected[name]:
+            yield f"重み {name} の形が {found.shape} です（正しくは {expected[name]}）。"
+        if not ggml.is_valid(found.data, found.kind):
+            yield f"重み {name} に数値でない値があります。"

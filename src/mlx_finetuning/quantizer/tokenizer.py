@@ -1,8 +1,9 @@
 """GGUF tokenizer metadata from the files of a Hugging Face folder.
 
-Byte-level BPE (`tokenizer.json`) only. The pre-tokenizer is recognised by its exact definition;
-one that llama.cpp is not known to reproduce is an error, never a guess. Adds the chat template
-and states `add_bos_token` explicitly, because llama.cpp's default differs per pre-tokenizer.
+Byte-level BPE here, SentencePiece-like ones in `spm`. The pre-tokenizer is recognised by its exact
+definition; one that llama.cpp is not known to reproduce is an error, never a guess. Adds the chat
+template and states `add_bos_token` explicitly, because llama.cpp's default differs per
+pre-tokenizer.
 """
 
 from __future__ import annotations
@@ -15,13 +16,25 @@ from typing import Any
 from gguf import TokenType
 
 from mlx_finetuning.errors import TokenizerUnsupported
+from mlx_finetuning.quantizer import spm
+from mlx_finetuning.quantizer.family import Family
 
 SPECIAL = ("bos", "eos", "unk", "pad")
 
 _WORDS = r"(?i:'s|'t|'re|'ve|'m|'ll|'d)|[^\r\n\p{L}\p{N}]?\p{L}+"
+_CASED = (
+    r"[^\r\n\p{L}\p{N}]?[\p{Lu}\p{Lt}\p{Lm}\p{Lo}\p{M}]*[\p{Ll}\p{Lm}\p{Lo}\p{M}]+{suffix}"
+    r"|[^\r\n\p{L}\p{N}]?[\p{Lu}\p{Lt}\p{Lm}\p{Lo}\p{M}]+[\p{Ll}\p{Lm}\p{Lo}\p{M}]*{suffix}"
+)
 _REST = r" ?[^\s\p{L}\p{N}]+[\r\n]*|\s*[\r\n]+|\s+(?!\S)|\s+"
 LLAMA3_SPLIT = rf"{_WORDS}|\p{{N}}{{1,3}}|{_REST}"
 QWEN2_SPLIT = rf"{_WORDS}|\p{{N}}|{_REST}"
+_SLASHED_REST = _REST.replace(r"[\r\n]*|", r"[\r\n/]*|", 1)
+GPT4O_SPLIT = (
+    _CASED.replace("{suffix}", "(?i:'s|'t|'re|'ve|'m|'ll|'d)?")
+    + rf"|\p{{N}}{{1,3}}|{_SLASHED_REST}"
+)
+TEKKEN_SPLIT = _CASED.replace("{suffix}", "") + rf"|\p{{N}}|{_SLASHED_REST}"
 
 
 @dataclass(frozen=True)
@@ -37,6 +50,8 @@ KNOWN: dict[PreTokenizer, str] = {
     PreTokenizer((f"split {LLAMA3_SPLIT}", "bytes"), True): "llama-bpe",
     PreTokenizer((f"split {LLAMA3_SPLIT}", "bytes"), False): "smaug-bpe",
     PreTokenizer((f"split {QWEN2_SPLIT}", "bytes"), False): "qwen2",
+    PreTokenizer((f"split {GPT4O_SPLIT}", "bytes"), False): "gpt-4o",
+    PreTokenizer((f"split {TEKKEN_SPLIT}", "bytes"), True): "tekken",
     PreTokenizer(("digits", "words and bytes"), False): "smollm",
     PreTokenizer(("words and bytes",), False): "gpt-2",
 }
@@ -50,29 +65,87 @@ class TokenizerMetadata:
     pre: str
     tokens: list[str]
     types: list[TokenType]
-    merges: list[str]
     special_ids: dict[str, int]
     """bos, eos, unk, pad → id; those that the model has."""
     add_bos: bool
     add_eos: bool
     chat_template: str | None
+    merges: list[str] | None = None
+    scores: list[float] | None = None
+    add_space_prefix: bool | None = None
+    compared_after: str = ""
+    """A special token that must precede a text for llama.cpp to cut it alike; mostly none."""
+    spaces_differ: bool = False
+    """llama.cpp cuts texts with a space at their start unlike the original."""
+
+    def comparable(self, text: str) -> str:
+        """The text in a form in which llama.cpp can be held to the original's tokens."""
+        return self.compared_after + (text.lstrip(" ") if self.spaces_differ else text)
 
 
-def read(folder: Path, vocabulary: int) -> TokenizerMetadata:
+def read(folder: Path, vocabulary: int, family: Family) -> TokenizerMetadata:
     """The tokenizer of `folder`; `vocabulary` is the number of embedding rows.
 
     Raises TokenizerUnsupported.
     """
-    definition = _json(folder / "tokenizer.json")
+    definition = _definition(folder)
+    is_spm = spm.is_one(definition)
+    name = "default" if is_spm else _pre_tokenizer_name(definition)
     config = _json(folder / "tokenizer_config.json", optional=True)
-    model_config = _json(folder / "config.json", optional=True)
-    pre = _pre_tokenizer_name(definition)
+    ids = _special_ids(definition, config, _json(folder / "config.json", optional=True))
+    shared = (ids, *_added_around(definition, ids), _chat_template(folder, config))
+    if is_spm:
+        return _like_sentencepiece(folder, definition, vocabulary, *shared)
+    pre = (family.pre_tokenizers or {}).get(name, name)
     tokens, types = _tokens(definition, vocabulary)
-    ids = _special_ids(definition, config, model_config)
-    add_bos, add_eos = _added_around(folder, ids)
     merges = [_merge(pair) for pair in definition["model"]["merges"]]
-    template = _chat_template(folder, config)
-    return TokenizerMetadata("gpt2", pre, tokens, types, merges, ids, add_bos, add_eos, template)
+    return TokenizerMetadata("gpt2", pre, tokens, types, *shared, merges=merges)
+
+
+def _like_sentencepiece(
+    folder: Path,
+    definition: dict[str, Any],
+    vocabulary: int,
+    ids: dict[str, int],
+    add_bos: bool,
+    add_eos: bool,
+    template: str | None,
+) -> TokenizerMetadata:
+    pieces = spm.pieces(folder, definition, vocabulary)
+    scheme = spm.prefix(definition)
+    # llama.cpp puts the space before every text or before none. A conversation starts with a
+    # special token, so a space before the first text only is a space before none.
+    only_first = scheme == "first" and template is not None and "bos" in ids
+    return TokenizerMetadata(
+        "llama",
+        "default",
+        [text for text, _, _ in pieces],
+        [kind for _, _, kind in pieces],
+        ids,
+        add_bos,
+        add_eos,
+        template,
+        scores=[score for _, score, _ in pieces],
+        add_space_prefix=scheme != "never" and not only_first,
+        compared_after=pieces[ids["bos"]][0] if only_first else "",
+        spaces_differ=scheme == "unless there",
+    )
+
+
+def _definition(folder: Path) -> dict[str, Any]:
+    """`tokenizer.json`, or what transformers makes of a folder with SentencePiece's file."""
+    stored = _json(folder / "tokenizer.json", optional=True)
+    if stored and not spm.is_one(stored):
+        return stored
+    from transformers import AutoTokenizer
+
+    try:
+        # transformers rewrites some rules of older files: what it uses is what was trained with.
+        found = AutoTokenizer.from_pretrained(str(folder), trust_remote_code=False)
+        definition: dict[str, Any] = json.loads(found.backend_tokenizer.to_str())
+    except (OSError, ValueError, TypeError, AttributeError, ImportError, KeyError) as error:
+        raise TokenizerUnsupported(reason=f"トークナイザーを読めません: {error}") from error
+    return definition
 
 
 def _json(path: Path, optional: bool = False) -> dict[str, Any]:
@@ -177,11 +250,11 @@ def _special_ids(
     return ids
 
 
-def _added_around(folder: Path, ids: dict[str, int]) -> tuple[bool, bool]:
+def _added_around(definition: dict[str, Any], ids: dict[str, int]) -> tuple[bool, bool]:
     """Whether the tokenizer itself puts bos before and eos after a text, found by trying."""
     from tokenizers import Tokenizer
 
-    tokenizer = Tokenizer.from_file(str(folder / "tokenizer.json"))
+    tokenizer = Tokenizer.from_str(json.dumps(definition))
     bare = tokenizer.encode("a", add_special_tokens=False).ids
     full = tokenizer.encode("a", add_special_tokens=True).ids
     before = full[0] == ids.get("bos") and full[0] != bare[0]

@@ -8,7 +8,7 @@ compared by the caller, with the runtime.
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Collection, Iterable, Sequence
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -16,7 +16,8 @@ from typing import Any
 from mlx_finetuning import files
 from mlx_finetuning.errors import ExportNotProven
 from mlx_finetuning.progress import Progress, silent
-from mlx_finetuning.quantizer import battery, structure
+from mlx_finetuning.quantizer import battery, families, structure, tokenizer
+from mlx_finetuning.quantizer.export import read_config
 from mlx_finetuning.quantizer.llama import LlamaModel
 from mlx_finetuning.quantizer.parity import (
     Encode,
@@ -72,19 +73,24 @@ def examine(
     *,
     context: int,
     texts: Sequence[str] = (),
-    end_token: int | None = None,
+    prompts: Sequence[str] = (),
+    end_tokens: Collection[int] = (),
     progress: Progress = silent,
 ) -> Report:
     """Examine `gguf`, made from the folder `model` and perhaps an adapter.
 
     references: what the trained model says; context: its longest sequence, tokens; texts: cut by
-    both tokenizers, besides the built-in battery; end_token: the one that ends a turn.
+    both tokenizers, besides the built-in battery; prompts: the same for rendered conversations;
+    end_tokens: those that end an answer.
     Raises GgufUnreadable, QuantizerUnusable, TokenizerUnsupported.
     """
-    found = structure.inspect(gguf, model)
+    config = read_config(model)
+    original = tokenizer.read(model, config["vocab_size"], families.of(config))
+    found = structure.inspect(gguf, model, config, original)
+    cut = [original.comparable(text) for text in (*battery.TEXTS, *texts)]
     with LlamaModel(gguf, 64) as loaded:
-        tokens = compare_tokens(loaded, encode, (*battery.TEXTS, *texts))
-        ends = end_token is None or loaded.ends_generation(end_token)
+        tokens = compare_tokens(loaded, encode, (*cut, *prompts))
+        ends = all(loaded.ends_generation(token) for token in end_tokens)
     logits = compare_logits(gguf, references, context, progress)
     problems = (
         *found.problems,

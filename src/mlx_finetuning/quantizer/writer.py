@@ -14,7 +14,7 @@ from gguf import GGML_QUANT_VERSION, GGUF_DEFAULT_ALIGNMENT, GGMLQuantizationTyp
 from numpy.typing import NDArray
 
 from mlx_finetuning.quantizer import ggml
-from mlx_finetuning.quantizer.families import Value
+from mlx_finetuning.quantizer.family import Value
 from mlx_finetuning.quantizer.recipe import FILE_TYPE
 from mlx_finetuning.quantizer.tokenizer import TokenizerMetadata
 
@@ -46,7 +46,7 @@ class Head:
 
 def file_bytes(tensors: list[Planned], head: Head) -> int:
     """About the size of the file, bytes; never less than its tensors."""
-    texts = head.tokenizer.tokens + head.tokenizer.merges
+    texts = head.tokenizer.tokens + (head.tokenizer.merges or [])
     return sum(_padded(tensor.nbytes) for tensor in tensors) + sum(map(len, texts)) * 3 + 2**16
 
 
@@ -127,7 +127,12 @@ def _add_tokenizer(writer: GGUFWriter, tokenizer: TokenizerMetadata) -> None:
     writer.add_tokenizer_pre(tokenizer.pre)
     writer.add_token_list(tokenizer.tokens)
     writer.add_token_types(tokenizer.types)
-    writer.add_token_merges(tokenizer.merges)
+    if tokenizer.merges is not None:
+        writer.add_token_merges(tokenizer.merges)
+    if tokenizer.scores is not None:
+        writer.add_token_scores(tokenizer.scores)
+    if tokenizer.add_space_prefix is not None:
+        writer.add_add_space_prefix(tokenizer.add_space_prefix)
     for kind, number in tokenizer.special_ids.items():
         getattr(writer, f"add_{kind}_token_id")(number)
     writer.add_add_bos_token(tokenizer.add_bos)

@@ -78,6 +78,9 @@ def of_run(context: TaskContext, tokens: int) -> Trained:
 def examine(trained: Trained, gguf: Path, progress: Progress) -> verify.Report:
     """Compare a file with what the run trained. Raises GgufUnreadable, QuantizerUnusable."""
     texts = [turn["content"] for messages in trained.conversations for turn in messages]
+    questions = (
+        _questions(trained.conversations) if trained.loaded.tokenizer.has_chat_template else []
+    )
     return verify.examine(
         gguf,
         trained.model,
@@ -85,7 +88,8 @@ def examine(trained: Trained, gguf: Path, progress: Progress) -> verify.Report:
         trained.encode,
         context=LONGEST,
         texts=texts,
-        end_token=trained.loaded.tokenizer.eos_token_id,
+        prompts=[trained.loaded.render_text(messages, ask=True) for messages in questions],
+        end_tokens=trained.loaded.tokenizer.eos_token_ids,
         progress=progress,
     )
 

@@ -1,0 +1,186 @@
+"""What the writer must know of a model family, and what several families share.
+
+A family is a record of pure functions of a model's `config.json`. Reads no weights.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Iterable, Mapping
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+from gguf import MODEL_ARCH, MODEL_ARCH_NAMES, RopeScalingType
+from numpy.typing import NDArray
+
+from mlx_finetuning.errors import ModelSettingUnsupported
+
+Config = Mapping[str, Any]
+Value = int | float | str | bool
+"""Metadata: int is written as uint32, float as float32."""
+Metadata = dict[str, Value]
+Tensors = dict[str, NDArray[np.float32]]
+Order = NDArray[np.intp]
+
+ROPE_FREQUENCIES = "rope_freqs.weight"
+
+
+def _no_tensors(config: Config) -> Tensors:
+    return {}
+
+
+def _same_order(config: Config, source: str) -> Order | None:
+    return None
+
+
+@dataclass(frozen=True)
+class Family:
+    """One architecture of llama.cpp."""
+
+    arch: MODEL_ARCH
+    metadata: Callable[[Config], Metadata]
+    """Keys without the architecture's prefix. Raises ModelSettingUnsupported, KeyError."""
+    required: Callable[[Config], set[str]]
+    """The source weights that a model of this shape cannot do without."""
+    row_order: Callable[[Config, str], Order | None] = _same_order
+    extra: Callable[[Config], Tensors] = _no_tensors
+    """Tensors that are computed from the configuration."""
+    norm_offset: float = 0.0
+    """Added to every norm's weight: Gemma stores them less one."""
+    pre_tokenizers: Mapping[str, str] | None = None
+    """Pre-tokenizer names that llama.cpp's converter words differently for this family."""
+    tied_by_default: bool = False
+
+    @property
+    def name(self) -> str:
+        return MODEL_ARCH_NAMES[self.arch]
+
+    def is_tied(self, config: Config) -> bool:
+        """Whether the embedding is the output head too."""
+        return bool(config.get("tie_word_embeddings", self.tied_by_default))
+
+
+# --- shape -------------------------------------------------------------------------------
+
+
+def head_size(config: Config) -> int:
+    return int(config.get("head_dim") or config["hidden_size"] // config["num_attention_heads"])
+
+
+def key_heads(config: Config) -> int:
+    return int(config.get("num_key_value_heads") or config["num_attention_heads"])
+
+
+def common_metadata(config: Config) -> Metadata:
+    """What every family states."""
+    return {
+        "block_count": config["num_hidden_layers"],
+        "context_length": config["max_position_embeddings"],
+        "embedding_length": config["hidden_size"],
+        "feed_forward_length": config["intermediate_size"],
+        "attention.head_count": config["num_attention_heads"],
+        "attention.head_count_kv": key_heads(config),
+        "attention.layer_norm_rms_epsilon": float(config["rms_norm_eps"]),
+    }
+
+
+def head_metadata(config: Config) -> Metadata:
+    """Stated where the configuration states it, as llama.cpp's converter does."""
+    if not config.get("head_dim"):
+        return {}
+    return {
+        "attention.key_length": config["head_dim"],
+        "attention.value_length": config["head_dim"],
+    }
+
+
+def required_weights(config: Config, parts: Iterable[str], tied: bool) -> set[str]:
+    """`parts`: the weights of one block, `mlp.up_proj.weight`."""
+    names = {
+        f"model.layers.{layer}.{part}"
+        for layer in range(config["num_hidden_layers"])
+        for part in parts
+    }
+    names |= {"model.embed_tokens.weight", "model.norm.weight"}
+    return names if tied else names | {"lm_head.weight"}
+
+
+def require(config: Config, setting: str, allowed: tuple[object, ...]) -> None:
+    """A setting that is absent or has one of these values. Raises ModelSettingUnsupported."""
+    value = config.get(setting)
+    if value is not None and value not in allowed:
+        supported = "、".join(str(item) for item in allowed)
+        raise ModelSettingUnsupported(setting=setting, value=str(value), supported=supported)
+
+
+# --- rope --------------------------------------------------------------------------------
+
+
+def rope(config: Config) -> dict[str, Any]:
+    """Rope settings, from the older keys or from `rope_parameters`."""
+    settings = dict(config.get("rope_parameters") or config.get("rope_scaling") or {})
+    settings.setdefault("rope_theta", config.get("rope_theta") or 10000.0)
+    settings.setdefault("rope_type", settings.get("type", "default"))
+    return settings
+
+
+def rope_metadata(config: Config) -> Metadata:
+    """Base and scaling. Raises ModelSettingUnsupported."""
+    settings = rope(config)
+    kind = settings["rope_type"]
+    if kind not in SCALINGS:
+        supported = "、".join(SCALINGS)
+        raise ModelSettingUnsupported(setting="rope_type", value=str(kind), supported=supported)
+    return {"rope.freq_base": float(settings["rope_theta"]), **SCALINGS[kind](settings)}
+
+
+def _linear(settings: Config) -> Metadata:
+    return {
+        "rope.scaling.type": RopeScalingType.LINEAR.value,
+        "rope.scaling.factor": float(settings["factor"]),
+    }
+
+
+def _yarn(settings: Config) -> Metadata:
+    # mlx-lm does not read these, so a file that did would not be the trained model.
+    for setting in ("attention_factor", "attn_factor", "mscale", "mscale_all_dim"):
+        require(settings, setting, ())
+    metadata: Metadata = {
+        "rope.scaling.type": RopeScalingType.YARN.value,
+        "rope.scaling.factor": float(settings["factor"]),
+        "rope.scaling.original_context_length": settings["original_max_position_embeddings"],
+    }
+    for setting in ("beta_fast", "beta_slow"):
+        if settings.get(setting) is not None:
+            metadata[f"rope.scaling.yarn_{setting}"] = float(settings[setting])
+    return metadata
+
+
+SCALINGS: dict[str, Callable[[Config], Metadata]] = {
+    "default": lambda settings: {},
+    "llama3": lambda settings: {},  # in the tensor rope_freqs.weight
+    "linear": _linear,
+    "yarn": _yarn,
+}
+
+
+def rope_tensors(config: Config) -> Tensors:
+    settings = rope(config)
+    if settings["rope_type"] != "llama3":
+        return {}
+    return {ROPE_FREQUENCIES: llama3_rope_factors(head_size(config), settings)}
+
+
+def llama3_rope_factors(size: int, settings: Config) -> NDArray[np.float32]:
+    """Divisors of the rotation frequencies, [size / 2]: 1 for fast ones, `factor` for slow ones."""
+    factor = settings["factor"]
+    low, high = settings["low_freq_factor"], settings["high_freq_factor"]
+    context = settings["original_max_position_embeddings"]
+    powers = np.arange(0, size, 2, dtype=np.float32) / np.float32(size)
+    frequencies = 1 / np.float32(settings["rope_theta"]) ** powers
+    wavelengths = np.float32(2 * math.pi) / frequencies
+    smooth = (context / wavelengths - low) / (high - low)
+    between = 1 / ((1 - smooth) / factor + smooth)
+    fast, slow = wavelengths < context / high, wavelengths > context / low
+    return np.where(fast, 1.0, np.where(slow, factor, between)).astype(np.float32)

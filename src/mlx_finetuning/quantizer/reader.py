@@ -1,0 +1,155 @@
+"""Reads a GGUF file's metadata and tensor table; tensors stay memory-mapped.
+
+A vocabulary of 128,000 tokens takes a fraction of a second, where gguf's own reader, which keeps a
+NumPy view of every string, takes ten. Reads version 3, little-endian; writes nothing.
+"""
+
+from __future__ import annotations
+
+import struct
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from gguf import GGUF_DEFAULT_ALIGNMENT, GGMLQuantizationType, GGUFValueType, dequantize
+from numpy.typing import NDArray
+
+from mlx_finetuning.errors import GgufUnreadable
+from mlx_finetuning.quantizer import ggml
+
+MAGIC = b"GGUF"
+VERSION = 3
+MOST = 1 << 32
+"""Entries of any list; a larger number means a damaged file."""
+
+SCALARS = {
+    GGUFValueType.UINT8: "B",
+    GGUFValueType.INT8: "b",
+    GGUFValueType.UINT16: "H",
+    GGUFValueType.INT16: "h",
+    GGUFValueType.UINT32: "I",
+    GGUFValueType.INT32: "i",
+    GGUFValueType.FLOAT32: "f",
+    GGUFValueType.BOOL: "?",
+    GGUFValueType.UINT64: "Q",
+    GGUFValueType.INT64: "q",
+    GGUFValueType.FLOAT64: "d",
+}
+
+
+@dataclass(frozen=True)
+class Stored:
+    """One tensor of a file."""
+
+    name: str
+    shape: tuple[int, ...]
+    """As NumPy orders it: rows first."""
+    kind: GGMLQuantizationType
+    data: NDArray[np.uint8]
+    """[rows, bytes per row], memory-mapped."""
+
+    def values(self, rows: slice = slice(None)) -> NDArray[np.float32]:
+        """The chosen rows, dequantized: [rows, columns]."""
+        chosen = self.data[rows]
+        if self.kind == GGMLQuantizationType.F32:
+            return chosen.view(np.float32)
+        found: NDArray[np.float32] = dequantize(chosen, self.kind).astype(np.float32)
+        return found
+
+
+@dataclass(frozen=True)
+class Gguf:
+    metadata: dict[str, Any]
+    tensors: dict[str, Stored]
+
+
+def read(path: Path) -> Gguf:
+    """The file's content. Raises GgufUnreadable."""
+    try:
+        data = np.memmap(path, np.uint8, "r")
+        return _Cursor(data).gguf()
+    except (OSError, ValueError, IndexError, KeyError, struct.error) as error:
+        reason = f"形式が違うか、壊れています: {error}"
+        raise GgufUnreadable(path=str(path), reason=reason) from error
+
+
+class _Cursor:
+    """A position in the mapped file. Raises ValueError, KeyError, struct.error on nonsense."""
+
+    def __init__(self, data: NDArray[np.uint8]) -> None:
+        self._data = data
+        self._position = 0
+
+    def gguf(self) -> Gguf:
+        magic, version = self._bytes(4), self._number("I")
+        if magic != MAGIC or version != VERSION:
+            raise ValueError(f"{magic!r} {version}")
+        tensors, fields = self._count(), self._count()
+        metadata = {self._text(): self._value(self._number("I")) for _ in range(fields)}
+        infos = [self._info() for _ in range(tensors)]
+        alignment = metadata.get("general.alignment", GGUF_DEFAULT_ALIGNMENT)
+        start = -(-self._position // alignment) * alignment
+        found = {info[0]: self._tensor(start, *info) for info in infos}
+        if len(found) != tensors:
+            raise ValueError("同じ名前の重みがあります")
+        return Gguf(metadata, found)
+
+    def _info(self) -> tuple[str, tuple[int, ...], GGMLQuantizationType, int]:
+        name, dimensions = self._text(), self._number("I")
+        if dimensions > 8:
+            raise ValueError(f"{name}: {dimensions}次元")
+        shape = tuple(self._number("Q") for _ in range(dimensions))
+        kind = GGMLQuantizationType(self._number("I"))
+        return name, shape[::-1], kind, self._number("Q")
+
+    def _tensor(
+        self,
+        start: int,
+        name: str,
+        shape: tuple[int, ...],
+        kind: GGMLQuantizationType,
+        offset: int,
+    ) -> Stored:
+        width = ggml.row_bytes(kind, shape[-1])
+        rows = int(np.prod(shape[:-1], dtype=np.int64))
+        first = start + offset
+        if first + rows * width > self._data.size:
+            raise ValueError(f"{name} の値が途中で切れています")
+        data = self._data[first : first + rows * width].reshape(rows, width)
+        return Stored(name, shape, kind, data)
+
+    def _value(self, kind: int) -> Any:
+        if kind == GGUFValueType.STRING:
+            return self._text()
+        if kind == GGUFValueType.ARRAY:
+            return self._array()
+        return self._number(SCALARS[GGUFValueType(kind)])
+
+    def _array(self) -> list[Any]:
+        kind, count = self._number("I"), self._count()
+        if kind in (GGUFValueType.STRING, GGUFValueType.ARRAY):
+            return [self._value(kind) for _ in range(count)]
+        layout = struct.Struct(f"<{count}{SCALARS[GGUFValueType(kind)]}")
+        return list(layout.unpack(self._bytes(layout.size)))
+
+    def _count(self) -> int:
+        count = int(self._number("Q"))
+        if count > min(MOST, self._data.size):
+            raise ValueError(f"件数 {count}")
+        return count
+
+    def _text(self) -> str:
+        return str(self._bytes(self._count()), "utf-8")
+
+    def _number(self, layout: str) -> Any:
+        size = struct.calcsize(f"<{layout}")
+        return struct.unpack(f"<{layout}", self._bytes(size))[0]
+
+    def _bytes(self, size: int) -> bytes:
+        end = self._position + size
+        if end > self._data.size:
+            raise ValueError("途中で切れています")
+        found = self._data[self._position : end].tobytes()
+        self._position = end
+        return found

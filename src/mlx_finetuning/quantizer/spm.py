@@ -1,0 +1,170 @@
+"""SentencePiece-like tokenizers (byte fallback, spaces as ▁): Llama 2, Mistral, Gemma, Phi-3.
+
+llama.cpp merges the pair with the highest score first, so the file needs a score for every token.
+They come from `tokenizer.model`, or, where a folder has none, from the order of the merges.
+Unigram models are not covered.
+"""
+
+from __future__ import annotations
+
+import struct
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+from gguf import TokenType
+
+from mlx_finetuning.errors import TokenizerUnsupported
+
+MODEL = "tokenizer.model"
+PADDING_SCORE = -10000.0
+ADDED_SCORE = -1000.0
+
+_SPACE_TO_MARK = {"type": "Replace", "pattern": {"String": " "}, "content": "▁"}
+_MARK_BEFORE = {"type": "Prepend", "prepend": "▁"}
+_NEVER_SPLITS = {
+    "type": "Split",
+    "pattern": {"String": " "},
+    "behavior": "MergedWithPrevious",
+    "invert": False,
+}
+Piece = tuple[str, float, TokenType]
+
+
+def is_one(definition: dict[str, Any]) -> bool:
+    """Whether a `tokenizer.json` describes such a tokenizer."""
+    model = definition.get("model") or {}
+    return model.get("type") == "BPE" and bool(model.get("byte_fallback"))
+
+
+def prefix(definition: dict[str, Any]) -> str:
+    """Where a space is put before a text.
+
+    `always`: after every special token too; `unless there`: likewise, but not before a space;
+    `first`: only before the whole text; `never`. Raises TokenizerUnsupported for other rules.
+    """
+    steps = _steps(definition.get("normalizer"))
+    splitter = definition.get("pre_tokenizer")
+    marks = steps in ([_MARK_BEFORE, _SPACE_TO_MARK], [_SPACE_TO_MARK])
+    if marks and splitter in (None, _NEVER_SPLITS):
+        return "always" if _MARK_BEFORE in steps else "never"
+    match splitter:
+        case {
+            "type": "Metaspace",
+            "replacement": "▁",
+            "prepend_scheme": scheme,
+            "split": False,
+        } if not steps:
+            return _SCHEMES[scheme]
+    raise TokenizerUnsupported(
+        reason="空白の扱い（normalizer、pre_tokenizer）が既知のものと違います。"
+    )
+
+
+_SCHEMES = {"always": "unless there", "first": "first", "never": "never"}
+
+
+def _steps(normalizer: dict[str, Any] | None) -> list[dict[str, Any]]:
+    if normalizer is None:
+        return []
+    return normalizer["normalizers"] if normalizer.get("type") == "Sequence" else [normalizer]
+
+
+def pieces(folder: Path, definition: dict[str, Any], vocabulary: int) -> list[Piece]:
+    """Text, score and type of every id; ids without a token become unused padding."""
+    file = folder / MODEL
+    found = list(_stored(file)) if file.exists() else _from_merges(definition)
+    found = found[:vocabulary]
+    padding = range(len(found), vocabulary)
+    found += [(f"[PAD{number}]", PADDING_SCORE, TokenType.UNUSED) for number in padding]
+    for entry in definition.get("added_tokens", []):
+        # Tokens beyond the embedding (Gemma's <mask>) can never have been used.
+        if entry["id"] < vocabulary:
+            found[entry["id"]] = _added(entry, found[entry["id"]])
+    return found
+
+
+def _added(entry: dict[str, Any], stored: Piece) -> Piece:
+    text = entry["content"]
+    if stored[2] == TokenType.UNKNOWN:
+        return stored
+    if entry.get("special") or _looks_special(text):
+        return text, ADDED_SCORE, TokenType.CONTROL
+    return text.replace("▁", " "), ADDED_SCORE, TokenType.USER_DEFINED
+
+
+def _looks_special(text: str) -> bool:
+    """As llama.cpp's converter sees it, even where the folder forgot to say so."""
+    framed = (("<|", "|>"), ("<unused", ">"))
+    known = ("<pad>", "<mask>", "<2mass>", "[@BOS@]")
+    return text in known or any(text.startswith(a) and text.endswith(b) for a, b in framed)
+
+
+# --- scores ------------------------------------------------------------------------------
+
+
+def _from_merges(definition: dict[str, Any]) -> list[Piece]:
+    model = definition["model"]
+    ranks: dict[str, int] = {}
+    for rank, pair in enumerate(model["merges"]):
+        left, right = pair.split(" ") if isinstance(pair, str) else pair
+        ranks.setdefault(left + right, rank)
+    texts = {number: text for text, number in model["vocab"].items()}
+    unknown = model.get("unk_token")
+    return [_piece(texts.get(number), ranks, unknown, number) for number in range(max(texts) + 1)]
+
+
+def _piece(text: str | None, ranks: dict[str, int], unknown: str | None, number: int) -> Piece:
+    if text is None:
+        return f"[PAD{number}]", PADDING_SCORE, TokenType.UNUSED
+    if text == unknown or text == "<unk>":
+        return text, 0.0, TokenType.UNKNOWN
+    if len(text) == 6 and text.startswith("<0x") and text.endswith(">"):
+        return text, 0.0, TokenType.BYTE
+    return text, -float(ranks.get(text, len(ranks))), TokenType.NORMAL
+
+
+def _stored(path: Path) -> Iterator[Piece]:
+    """The pieces of a SentencePiece model file: field 1 of its protocol buffer, repeated."""
+    try:
+        for number, value in _fields(path.read_bytes()):
+            if number == 1 and isinstance(value, bytes):
+                yield _stored_piece(dict(_fields(value)))
+    except (OSError, IndexError, struct.error, UnicodeDecodeError, ValueError) as error:
+        raise TokenizerUnsupported(reason=f"{path.name} を読めません。") from error
+
+
+def _stored_piece(fields: dict[int, Any]) -> Piece:
+    score = struct.unpack("<f", fields[2])[0] if 2 in fields else 0.0
+    kind = TokenType(fields.get(3, TokenType.NORMAL))
+    # A piece that users defined is found by its score like any other.
+    kind = TokenType.NORMAL if kind == TokenType.USER_DEFINED else kind
+    return fields.get(1, b"").decode("utf-8"), score, kind
+
+
+def _fields(data: bytes) -> Iterator[tuple[int, bytes | int]]:
+    """Number and value of every field of a protocol buffer message."""
+    position = 0
+    while position < len(data):
+        key, position = _varint(data, position)
+        if key & 7 == 0:
+            value, position = _varint(data, position)
+            yield key >> 3, value
+            continue
+        size, position = {1: (8, position), 5: (4, position)}.get(key & 7) or _varint(
+            data, position
+        )
+        yield key >> 3, data[position : position + size]
+        position += size
+
+
+def _varint(data: bytes, position: int) -> tuple[int, int]:
+    """A number and the position behind it. Raises IndexError at the end of the data."""
+    result = shift = 0
+    while True:
+        byte = data[position]
+        position += 1
+        result |= (byte & 127) << shift
+        if byte < 128:
+            return result, position
+        shift += 7
