@@ -79,7 +79,8 @@ def test_manifest_says_how_the_dataset_was_made(paths: DatasetPaths) -> None:
     assert manifest["counts"] == summary.counts
     assert manifest["mapping"]["question"] == "質問"
     assert manifest["config"]["seed"] == 5
-    assert len(manifest["source"]["sha256"]) == 64
+    assert len(manifest["sources"][0]["sha256"]) == 64
+    assert manifest["sources"][0]["path"] == str(SAMPLE_DATA)
     assert manifest["encoding"] == "utf-8"
     json.dumps(asdict(summary))
 
@@ -134,7 +135,7 @@ def test_interrupting_leaves_the_old_dataset_and_nothing_else(paths: DatasetPath
     before = _contents(paths)
 
     def stop(step: Step) -> None:
-        if step.done == 4:
+        if step.stage == "書き込み":
             raise errors.Interrupted
 
     with pytest.raises(errors.Interrupted):

@@ -168,17 +168,18 @@ def test_tool_calls_are_kept() -> None:
 def test_cleaning_is_safe_and_says_what_it_changed() -> None:
     family = "👨\u200d👩\u200d👧と葛\U000e0100城"
     before = f"\ufeffか\u3099\u200bき\r\n  字下げ①㈱ｶﾅ～ {family} \n"
-    cleaned, steps = clean([Example(5, (Turn("user", before),))])
-    assert cleaned[0].turns[0].content == f"がき\n  字下げ①㈱ｶﾅ～ {family}"
+    cleaned, steps, found = clean([Example(5, (Turn("user", before),))])
+    assert cleaned[0].turns[0].content == f"がき\n  字下げ①㈱ｶﾅ～ {family} \n"
     assert {step.name: step.rows for step in steps} == dict.fromkeys(
-        ("line_ends", "zero_width", "nfc", "trim"), 1
+        ("line_ends", "zero_width", "nfc"), 1
     )
     assert steps[0].samples[0][0] == 5
+    assert [(item.code, item.rows) for item in found] == [("ZERO_WIDTH", (5,))]
 
 
 def test_cleaning_leaves_clean_text_alone() -> None:
     examples = [Example(2, (Turn("user", "    def f():\n        return 1"),))]
-    cleaned, steps = clean(examples)
+    cleaned, steps, _ = clean(examples)
     assert cleaned == examples
     assert not any(step.rows for step in steps)
 

@@ -3,15 +3,17 @@
 from __future__ import annotations
 
 import itertools
-from collections import defaultdict
+from collections import Counter, defaultdict
 from random import Random
 
 import pytest
 
 from mlx_finetuning.config import PrepareConfig
 from mlx_finetuning.data_processor.examples import Example, Turn
-from mlx_finetuning.data_processor.groups import near_pairs
-from mlx_finetuning.data_processor.split import Split, split
+from mlx_finetuning.data_processor.keys import keys_of
+from mlx_finetuning.data_processor.near import near_groups
+from mlx_finetuning.data_processor.split import Split
+from mlx_finetuning.data_processor.split import split as split_keyed
 
 PARAPHRASE = PrepareConfig(hold_out="paraphrase")
 FORMS = (
@@ -28,6 +30,11 @@ def _grams(text: str) -> frozenset[str]:
 
 def _jaccard(left: frozenset[str], right: frozenset[str]) -> float:
     return len(left & right) / len(left | right)
+
+
+def split(examples: list[Example], config: PrepareConfig) -> Split:
+    keys = keys_of(examples)
+    return split_keyed(examples, keys, near_groups(keys.questions).labels, config)
 
 
 def _example(row: int, question: str, answer: str, group: str = "") -> Example:
@@ -57,17 +64,49 @@ def _codes(result: Split) -> set[str]:
     return {item.code for item in result.findings}
 
 
-def test_near_pairs_are_exactly_those_of_a_full_comparison() -> None:
+def _components(texts: list[str]) -> list[int]:
+    """For each text the smallest index it is connected with, by comparing all with all."""
+    sets = [_grams(text) for text in texts]
+    labels = list(range(len(texts)))
+    for a, b in itertools.combinations(range(len(texts)), 2):
+        if _jaccard(sets[a], sets[b]) >= 0.7 and labels[a] != labels[b]:
+            low, high = sorted((labels[a], labels[b]))
+            labels = [low if label == high else label for label in labels]
+    return labels
+
+
+def _similar_texts() -> list[str]:
     rng = Random(1)
     texts = [_word(rng) + rng.choice(FORMS).format(_word(rng)) for _ in range(150)]
-    texts += [text[: rng.randint(4, 25)] + rng.choice("あいう") for text in texts] + ["短い", "短"]
-    sets = [_grams(text) for text in texts]
-    pairs = itertools.combinations(range(len(texts)), 2)
-    expected = {(a, b) for a, b in pairs if _jaccard(sets[a], sets[b]) >= 0.7}
-    found = list(near_pairs(texts))
-    assert len(found) == len(set(found))
-    assert set(found) == expected
-    assert len(expected) > 20
+    return [
+        *texts,
+        *(text[: rng.randint(4, 25)] + rng.choice("あいう") for text in texts),
+        *("短い", "短"),
+    ]
+
+
+def test_near_groups_are_exactly_those_of_a_full_comparison() -> None:
+    texts = _similar_texts()
+    found = near_groups(texts)
+    assert found.exact
+    assert found.labels.tolist() == _components(texts)
+    assert len(set(found.labels.tolist())) < len(texts) - 20
+
+
+def test_near_groups_by_minhash_bands_are_the_same_here() -> None:
+    texts = _similar_texts()
+    found = near_groups(texts, per_text=-1_000_000)
+    assert not found.exact
+    assert found.labels.tolist() == _components(texts)
+
+
+def test_texts_that_share_their_rare_grams_take_linear_time() -> None:
+    texts = [
+        f"商品番号{number}番の価格と在庫を教えてください。送料も知りたいです"
+        for number in range(20_000)
+    ]
+    found = near_groups(texts)
+    assert set(found.labels.tolist()) == {0}
 
 
 def test_group_hold_out_keeps_same_answers_in_one_split() -> None:
@@ -75,7 +114,7 @@ def test_group_hold_out_keeps_same_answers_in_one_split() -> None:
     result = split(examples, PrepareConfig())
     splits_of = defaultdict(set)
     for example, name in zip(examples, result.assigned, strict=True):
-        splits_of[example.answer_key].add(name)
+        splits_of[example.turns[-1].content].add(name)
     assert all(len(names) == 1 for names in splits_of.values())
     assert len(_by(result, examples, "test")) == len(_by(result, examples, "valid")) == 16
     assert result.leakage.same_answers == 0
@@ -98,7 +137,7 @@ def test_no_near_duplicate_question_straddles_splits(hold_out: str) -> None:
         if at % 5 == 0:
             examples.append(_example(at, question + "ね", _word(rng), group=f"g{at % 60}"))
     result = split(examples, PrepareConfig(hold_out=hold_out))
-    keys = [_grams(example.question_key) for example in examples]
+    keys = [_grams(example.turns[0].content) for example in examples]
     for a, b in itertools.combinations(range(len(examples)), 2):
         if result.assigned[a] != result.assigned[b]:
             assert _jaccard(keys[a], keys[b]) < 0.7
@@ -109,11 +148,11 @@ def test_no_near_duplicate_question_straddles_splits(hold_out: str) -> None:
 def test_paraphrase_hold_out_trains_every_fact_and_holds_phrasings_out() -> None:
     examples = _facts(10, phrasings=4)
     result = split(examples, PARAPHRASE)
-    trained = {example.answer_key for example in _by(result, examples, "train")}
+    trained = {example.turns[-1].content for example in _by(result, examples, "train")}
     for name in ("test", "valid"):
         held_out = _by(result, examples, name)
         assert len(held_out) == 10
-        assert {example.answer_key for example in held_out} == trained
+        assert {example.turns[-1].content for example in held_out} == trained
     assert result.leakage.same_answers == 20
 
 
@@ -172,3 +211,20 @@ def test_labels_do_not_glue_a_classification_set_together() -> None:
     result = split(examples, PrepareConfig())
     assert result.assigned.count("test") == 10
     assert "LABEL_ANSWER" in _codes(result)
+
+
+def _classes(sizes: dict[str, int]) -> list[Example]:
+    rng = Random(4)
+    names = [name for name, size in sizes.items() for _ in range(size)]
+    return [
+        Example(at, (Turn("user", _word(rng) * 2), Turn("assistant", _word(rng))), category=name)
+        for at, name in enumerate(names, 2)
+    ]
+
+
+def test_stratified_split_keeps_the_shares_of_every_category() -> None:
+    examples = _classes({"多い": 200, "中": 60, "少ない": 20})
+    result = split(examples, PrepareConfig(stratify="分類"))
+    for name in ("valid", "test"):
+        counts = Counter(example.category for example in _by(result, examples, name))
+        assert counts == {"多い": 20, "中": 6, "少ない": 2}

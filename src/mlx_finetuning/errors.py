@@ -162,6 +162,32 @@ class NoUsableRows(DataError):
     code = "NO_USABLE_ROWS"  # path, reasons
 
 
+class SourceKindsDiffer(DataError):
+    """Several files to be merged hold different kinds of rows."""
+
+    code = "SOURCE_KINDS_DIFFER"  # kinds
+
+
+class SourceChanged(DataError):
+    """A file is not the one that a manifest speaks of."""
+
+    code = "SOURCE_CHANGED"  # path
+
+
+class DatasetNotReproduced(DataError):
+    code = "DATASET_NOT_REPRODUCED"  # name, files
+
+
+class RowNotFound(DataError):
+    code = "ROW_NOT_FOUND"  # name, row, nearest
+
+
+class PreviewUnsupported(DataError):
+    """Preference rows have no single text that the trainer sees."""
+
+    code = "PREVIEW_UNSUPPORTED"  # name, kind
+
+
 # --- models ------------------------------------------------------------------------------
 
 

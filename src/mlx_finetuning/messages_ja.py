@@ -145,6 +145,31 @@ CATALOGUE: dict[str, Message] = {
         "{reasons}",
         "見つかった問題を直して、もう一度実行してください。詳しくは mlx-finetuning data inspect で確認できます。",
     ),
+    "SOURCE_KINDS_DIFFER": Message(
+        "種類の違うファイルは、1つのデータセットに合わせられません。",
+        "それぞれの種類: {kinds}",
+        "同じ種類（質問と回答、文章、好みの比較）のファイルを選ぶか、--map で列を指定してください。",
+    ),
+    "SOURCE_CHANGED": Message(
+        "元のファイルが、記録されたものと違います: {path}",
+        "データセットを作ったときから、内容が変わっています（SHA-256が一致しません）。",
+        "元のファイルを戻すか、data prepare で新しく作り直してください。",
+    ),
+    "DATASET_NOT_REPRODUCED": Message(
+        "データセット「{name}」を、同じ内容に作り直せませんでした。",
+        "記録と違う結果になったファイル: {files}。作ったときとアプリの版が違う可能性があります。",
+        "dataset.json の made_by にある版を使うか、data prepare で新しく作ってください。何も書いていません。",
+    ),
+    "ROW_NOT_FOUND": Message(
+        "データセット「{name}」に、元のファイルの{row}行目から作られた行はありません。",
+        "空の行や重なりなど、使われなかった行の可能性があります。近い行: {nearest}",
+        "--row に、使われた行の番号を指定してください。",
+    ),
+    "PREVIEW_UNSUPPORTED": Message(
+        "データセット「{name}」は、この方法では表示できません。",
+        "種類が「{kind}」のデータセットには、学習で使われる1つの文章がありません。",
+        "質問と回答、または文章のデータセットを選んでください。",
+    ),
     # models
     "MODEL_NOT_FOUND": Message(
         "モデル「{name}」が見つかりません。",

@@ -9,9 +9,10 @@ import re
 import unicodedata
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Literal
 
-from mlx_finetuning.errors import InvalidMapping
+from mlx_finetuning.errors import ColumnsNotFound, InvalidMapping
 
 RowKind = Literal["chat", "text", "preference"]
 
@@ -41,6 +42,7 @@ NAMES: dict[str, tuple[str, ...]] = {
     "chosen": ("chosen", "良い回答", "好ましい回答", "採用"),
     "rejected": ("rejected", "悪い回答", "好ましくない回答", "不採用"),
     "text": ("text", "本文", "テキスト", "文章", "content", "内容"),
+    "tools": ("tools", "functions", "ツール", "道具"),
     "category": ("カテゴリ", "カテゴリー", "分類", "種別", "category", "ジャンル", "label"),
     "group": ("グループ", "group", "groupid", "グループid", "話題id", "話題", "topic", "topicid"),
 }
@@ -53,6 +55,7 @@ ROLE_JA = {
     "chosen": "良い回答",
     "rejected": "悪い回答",
     "text": "本文",
+    "tools": "ツール",
     "category": "カテゴリ",
     "group": "グループ",
 }
@@ -60,9 +63,9 @@ _PARTS = {"question": ("質問", "問い合わせ", "question"), "answer": ("回
 _EXTRAS = ("category", "group")
 # Kind, roles it cannot do without, roles it can use; the first that fits is taken.
 _KINDS: tuple[tuple[RowKind, tuple[str, ...], tuple[str, ...]], ...] = (
-    ("chat", ("messages",), ("system", *_EXTRAS)),
+    ("chat", ("messages",), ("system", "tools", *_EXTRAS)),
     ("preference", ("question", "chosen", "rejected"), ("context", "system", *_EXTRAS)),
-    ("chat", ("question", "answer"), ("context", "system", *_EXTRAS)),
+    ("chat", ("question", "answer"), ("context", "system", "tools", *_EXTRAS)),
     ("text", ("text",), _EXTRAS),
 )
 
@@ -101,6 +104,11 @@ def choose(columns: Sequence[str], explicit: Mapping[str, str] | None = None) ->
     usable = {role: choice for role, choice in found.items() if choice.column}
     _stand_in(usable)
     return _settled(columns, usable)
+
+
+def missing_columns(path: Path, columns: Sequence[str], chosen: ColumnMap) -> ColumnsNotFound:
+    """The error for a file of which no kind of row can be made."""
+    return ColumnsNotFound(path=str(path), missing=list(chosen.missing), columns=list(columns))
 
 
 def _checked(columns: Sequence[str], explicit: Mapping[str, str]) -> dict[str, str]:

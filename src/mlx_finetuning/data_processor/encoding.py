@@ -7,9 +7,10 @@ looks like Japanese. Every reading is strict: a file is read whole and right, or
 from __future__ import annotations
 
 import codecs
-from collections import Counter
 from dataclasses import dataclass
 from pathlib import Path
+
+import numpy as np
 
 from mlx_finetuning.errors import EncodingMismatch, EncodingUnknown, EncodingUnsupported
 
@@ -18,6 +19,8 @@ CERTAIN = 0.9
 """Confidence from which the guess outweighs an override that turns the text into nonsense."""
 FEW = 6
 """Non-ASCII characters below which a guess between CP932 and EUC-JP is never certain."""
+
+_BLOCK = 1 << 22
 
 # Name → codecs tried in turn; the later ones know signs such as ① and ㈱ that the first lack.
 CODECS: dict[str, tuple[str, ...]] = {
@@ -131,11 +134,20 @@ def _alone(score: float) -> float:
 def japanese_score(text: str) -> float:
     """How much the non-ASCII part of `text` looks like written Japanese: about -1 to 1."""
     total = weight = 0.0
-    for character, count in Counter(text).items():
-        if character > "\x7f":
-            total += _plausibility(character) * count
-            weight += count
+    for code, count in _counts(text):
+        total += _plausibility(chr(code)) * count
+        weight += count
     return total / weight if weight else 0.0
+
+
+def _counts(text: str) -> list[tuple[int, int]]:
+    """How often each non-ASCII UTF-16 unit occurs; a hundred million characters take a second."""
+    counts = np.zeros(1 << 16, np.int64)
+    for at in range(0, len(text), _BLOCK):
+        units = text[at : at + _BLOCK].encode("utf-16-le", "surrogatepass")
+        counts += np.bincount(np.frombuffer(units, np.uint16), minlength=1 << 16)
+    codes = np.flatnonzero(counts[0x80:]) + 0x80
+    return list(zip(codes.tolist(), counts[codes].tolist(), strict=True))
 
 
 def _plausibility(character: str) -> float:

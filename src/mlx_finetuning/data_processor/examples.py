@@ -6,24 +6,25 @@ from __future__ import annotations
 import json
 from collections.abc import Sequence
 from dataclasses import dataclass
-from functools import cached_property
 from typing import Any, NamedTuple
 
 from mlx_finetuning.data_processor.columns import ColumnMap, RowKind
-from mlx_finetuning.data_processor.findings import Finding, finding
+from mlx_finetuning.data_processor.findings import Finding, findings_at
 from mlx_finetuning.data_processor.formats import Table
-from mlx_finetuning.utils.japanese_utils import comparison_key
+from mlx_finetuning.data_processor.watching import Tick, still, watched
 
 _ROLES = {
     "system": "system",
     "user": "user",
     "human": "user",
     "assistant": "assistant",
+    "prompter": "user",
     "gpt": "assistant",
     "bot": "assistant",
     "model": "assistant",
     "tool": "tool",
     "function": "tool",
+    "observation": "tool",
 }
 
 
@@ -35,59 +36,51 @@ class Turn(NamedTuple):
     """Further keys of a message (`tool_calls`, `name`), written back as they came."""
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, slots=True)
 class Example:
     row: int
     turns: tuple[Turn, ...]
     category: str = ""
     group: str = ""
-
-    @cached_property
-    def keys(self) -> tuple[str, ...]:
-        """The turns' contents as they are compared. Read after cleaning only."""
-        return tuple(comparison_key(turn.content) for turn in self.turns)
-
-    @property
-    def question_key(self) -> str:
-        """What the answer depends on: all turns before it but the system's; of plain text, all."""
-        if len(self.turns) == 1 or self.turns[0].role == "prompt":
-            return self.keys[0]
-        asked = zip(self.turns[:-1], self.keys, strict=False)
-        return "\n".join(key for turn, key in asked if turn.role != "system")
-
-    @property
-    def answer_key(self) -> str:
-        """The last turn of a chat, the chosen answer of a preference, nothing for plain text."""
-        if len(self.turns) == 1:
-            return ""
-        return self.keys[1 if self.turns[0].role == "prompt" else -1]
+    source: str = ""
+    """The file's name, where a dataset has several."""
+    tools: tuple[Any, ...] = ()
+    """What the assistant may call, as JSON schemas; handed to the chat template."""
 
     def to_row(self, group: str) -> dict[str, Any]:
         """The line of a split's file."""
         if self.turns[0].role in ("text", "prompt"):
             fields: dict[str, Any] = {turn.role: turn.content for turn in self.turns}
         else:
-            fields = {
-                "messages": [
-                    {"role": turn.role, "content": turn.content, **dict(turn.extra)}
-                    for turn in self.turns
-                ]
-            }
-        return {**fields, "row": self.row, "group": group}
+            fields = {"messages": [_message(turn) for turn in self.turns]}
+        if self.tools:
+            fields["tools"] = list(self.tools)
+        origin = {"source": self.source} if self.source else {}
+        return {**fields, "row": self.row, "group": group, **origin}
 
 
-def build(table: Table, columns: ColumnMap, system: str) -> tuple[list[Example], list[Finding]]:
+def _message(turn: Turn) -> dict[str, Any]:
+    message: dict[str, Any] = {"role": turn.role, "content": turn.content}
+    if turn.extra:
+        message.update(turn.extra)
+    return message
+
+
+def build(
+    table: Table, columns: ColumnMap, system: str, source: str = "", tick: Tick = still
+) -> tuple[list[Example], list[Finding]]:
     """An example per record that can be one. `columns.kind` is set; `system` goes first in chats
     that bring no system turn of their own."""
     read = _Reader(table.columns, columns, system)
     examples, bad = [], []
-    for row, values in table.rows:
-        turns = read.turns(values)
-        if turns is None:
-            bad.append(row)
+    for row, values in watched(table.rows, tick):
+        turns, tools = read.turns(values), read.tools(values)
+        if turns is None or tools is None:
+            bad.append(Example(row, (), source=source))
         else:
-            examples.append(Example(row, turns, read.cell(values, "category"), read.group(values)))
-    return examples, [finding("BAD_CHAT", bad)] if bad else []
+            category, group = read.cell(values, "category").strip(), read.group(values)
+            examples.append(Example(row, turns, category, group, source, tools))
+    return examples, findings_at("BAD_CHAT", bad)
 
 
 class _Reader:
@@ -106,6 +99,13 @@ class _Reader:
 
     def group(self, values: Sequence[Any]) -> str:
         return self.cell(values, "group").strip()
+
+    def tools(self, values: Sequence[Any]) -> tuple[Any, ...] | None:
+        """The tools of a chat; None if the column holds something else than a list."""
+        if "tools" not in self._at:
+            return ()
+        value = _from_json(values[self._at["tools"]] or [])
+        return tuple(value) if isinstance(value, list) else None
 
     def turns(self, values: Sequence[Any]) -> tuple[Turn, ...] | None:
         if self._kind == "text":
@@ -140,15 +140,21 @@ def as_text(value: Any) -> str:
 
 def chat_turns(value: Any) -> tuple[Turn, ...] | None:
     """The turns of a `messages` or `conversations` value (or its JSON text); None if it is none."""
-    if isinstance(value, str):
-        try:
-            value = json.loads(value)
-        except (ValueError, RecursionError):
-            return None
+    value = _from_json(value)
     if not isinstance(value, list) or not value:
         return None
     turns = [_turn(message) for message in value]
     return None if None in turns else tuple(turn for turn in turns if turn)
+
+
+def _from_json(value: Any) -> Any:
+    """What a cell's JSON text says; the value itself if it is no text, None if it is no JSON."""
+    if not isinstance(value, str):
+        return value
+    try:
+        return json.loads(value)
+    except (ValueError, RecursionError):
+        return None
 
 
 def _turn(message: Any) -> Turn | None:
@@ -157,7 +163,10 @@ def _turn(message: Any) -> Turn | None:
     role = _ROLES.get(str(message.get("role", message.get("from", ""))).lower())
     content = message.get("content", message.get("value"))
     known = ("role", "from", "content", "value")
-    extra = tuple((key, item) for key, item in message.items() if key not in known)
+    # Parquet fills keys that a message lacks with null.
+    extra = tuple(
+        (key, item) for key, item in message.items() if key not in known and item is not None
+    )
     if content is None and extra:
         content = ""  # a call of a tool has no words
     return Turn(role, content, extra) if role and isinstance(content, str) else None

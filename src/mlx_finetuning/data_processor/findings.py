@@ -5,9 +5,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections import defaultdict
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
-from typing import Any, Literal
+from typing import TYPE_CHECKING, Any, Literal
+
+if TYPE_CHECKING:
+    from mlx_finetuning.data_processor.examples import Example
 
 Severity = Literal["error", "warning", "info"]
 
@@ -55,6 +59,17 @@ KINDS: dict[str, Kind] = {
     "EMPTY_ANSWER": Kind(
         "error", "回答が空の行があります。", "回答を入れるか、行を消してください。"
     ),
+    "TREES": Kind(
+        "info",
+        "返信の木（{messages}件の発言）を、{conversations}件の会話に組み立てました。"
+        "回答の候補が複数あるときは、順位の最も高いものを使います。",
+        "",
+    ),
+    "BAD_TREE": Kind(
+        "warning",
+        "返信先の見つからない発言があります。使いません。",
+        "書き出しが途中で切れていないか確認してください。",
+    ),
     "BAD_CHAT": Kind(
         "error",
         "会話として読めない行があります（roleとcontentの一覧ではありません）。",
@@ -83,6 +98,61 @@ KINDS: dict[str, Kind] = {
     ),
     "ANSWER_REPEATS_QUESTION": Kind(
         "warning", "回答が質問の繰り返しになっています。", "回答の内容を確認してください。"
+    ),
+    "NEAR_DUPLICATE": Kind(
+        "warning",
+        "前の行とほとんど同じ内容の行があります（分割では同じ側に入ります）。",
+        "不要なら --set drop=near_duplicate で除けます。",
+    ),
+    "NEAR_APPROXIMATE": Kind(
+        "info",
+        "よく似た定型の質問が非常に多いため、ほぼ同じ行の一部は近似の方法で探しました。",
+        "",
+    ),
+    "EVALUATION_SET": Kind(
+        "warning",
+        "評価用の問題（{name}）と同じ質問があります。学習に使うと、その評価の成績は意味を失います。",
+        "--set drop=evaluation_set で除いてください。",
+    ),
+    "ZERO_WIDTH": Kind(
+        "info",
+        "幅のない文字（ゼロ幅スペースなど）が混ざっています。",
+        "初期設定の整え方 zero_width で取り除かれます。",
+    ),
+    "CONTROL_CHARACTER": Kind(
+        "warning",
+        "目に見えない制御文字が混ざっています。",
+        "clean に control を加えると取り除けます。",
+    ),
+    "HALF_WIDTH_KANA": Kind(
+        "info",
+        "半角カナが使われています。",
+        "clean に halfwidth_kana を加えると全角にそろえられます。",
+    ),
+    "MIXED_WIDTH": Kind(
+        "info",
+        "全角と半角の英数字が混ざっています。",
+        "clean に fullwidth_alnum を加えると半角にそろえられます。",
+    ),
+    "EDGE_SPACE": Kind(
+        "info",
+        "末尾に空白や改行のある行があります。",
+        "clean に trim を加えると取り除けます。",
+    ),
+    "NOT_JAPANESE": Kind(
+        "warning",
+        "日本語ではない文章があります（{languages}）。",
+        "意図したものでなければ --set drop=not_japanese で除けます。",
+    ),
+    "PERSONAL_DATA": Kind(
+        "warning",
+        "個人情報らしい部分があります（{kinds}）。学習させると、モデルが答えてしまうおそれがあります。",
+        "clean に mask_personal を加えると伏せられます。",
+    ),
+    "CATEGORY_IMBALANCE": Kind(
+        "warning",
+        "カテゴリの偏りがあります。最も多い「{largest}」は{count}行、少ないもの: {small}",
+        "少ないカテゴリの行を足すか、--stratify で分割の割合をそろえてください。",
     ),
     # the split
     "LABEL_ANSWER": Kind(
@@ -122,6 +192,8 @@ class Finding:
     message: str
     fix: str
     rows: tuple[int, ...] = ()
+    source: str = ""
+    """The file's name, where a dataset has several."""
 
 
 def finding(code: str, rows: Sequence[int] = (), **details: Any) -> Finding:
@@ -129,3 +201,16 @@ def finding(code: str, rows: Sequence[int] = (), **details: Any) -> Finding:
     return Finding(
         code, kind.severity, kind.message.format(**details), kind.fix.format(**details), tuple(rows)
     )
+
+
+def findings_at(code: str, examples: Iterable[Example], **details: Any) -> list[Finding]:
+    """One finding per source file in which the examples stand; none without examples."""
+    rows: defaultdict[str, set[int]] = defaultdict(set)
+    for example in examples:
+        rows[example.source].add(example.row)
+    found = finding(code, **details) if rows else None
+    return [
+        Finding(code, found.severity, found.message, found.fix, tuple(sorted(numbers)), source)
+        for source, numbers in sorted(rows.items())
+        if found
+    ]

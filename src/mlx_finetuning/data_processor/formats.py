@@ -7,7 +7,6 @@ Knows nothing of what the columns mean.
 from __future__ import annotations
 
 import csv
-import io
 import json
 import re
 from collections.abc import Callable, Iterator
@@ -16,6 +15,7 @@ from pathlib import Path
 from typing import Any
 
 from mlx_finetuning.data_processor.findings import Finding, finding
+from mlx_finetuning.data_processor.watching import Tick, still, watched
 from mlx_finetuning.errors import CellTooLong, SourceMalformed, SourceUnsupported
 
 MAX_CELL = 1_000_000
@@ -33,23 +33,29 @@ class Table:
     findings: tuple[Finding, ...] = ()
 
 
-def parse(text: str, path: Path) -> Table:
+def parse(text: str, path: Path, tick: Tick = still) -> Table:
     """The table in `text`. Raises SourceUnsupported, SourceMalformed, CellTooLong."""
     ending = path.suffix.lower()
     if ending not in READERS:
-        raise SourceUnsupported(path=str(path), ending=ending or "なし", supported=list(READERS))
-    return READERS[ending](text.removeprefix("\ufeff"), path)
+        supported = [*READERS, ".parquet"]
+        raise SourceUnsupported(path=str(path), ending=ending or "なし", supported=supported)
+    return READERS[ending](text.removeprefix("\ufeff"), path, tick)
 
 
 # --- CSV and TSV -------------------------------------------------------------------------
 
 
-def _read_csv(text: str, path: Path) -> Table:
-    return _read_delimited(text, path, "csv", _delimiter(text))
+_LINE = re.compile(r"[^\r\n]*(?:\r\n|\r|\n)|[^\r\n]+")
+_REPORTED = 5000
+"""Lines between two reports."""
 
 
-def _read_tsv(text: str, path: Path) -> Table:
-    return _read_delimited(text, path, "tsv", "\t")
+def _read_csv(text: str, path: Path, tick: Tick) -> Table:
+    return _read_delimited(text, path, "csv", _delimiter(text), tick)
+
+
+def _read_tsv(text: str, path: Path, tick: Tick) -> Table:
+    return _read_delimited(text, path, "tsv", "\t", tick)
 
 
 def _delimiter(text: str) -> str:
@@ -58,12 +64,12 @@ def _delimiter(text: str) -> str:
     return max(",\t;", key=header.count)
 
 
-def _read_delimited(text: str, path: Path, name: str, delimiter: str) -> Table:
+def _read_delimited(text: str, path: Path, name: str, delimiter: str, tick: Tick) -> Table:
     try:
-        lines = list(_csv_lines(text, path, delimiter, strict=True))
+        lines = list(_csv_lines(text, path, delimiter, tick, strict=True))
         findings: tuple[Finding, ...] = ()
     except _LooseQuotes as problem:
-        lines = list(_csv_lines(text, path, delimiter, strict=False))
+        lines = list(_csv_lines(text, path, delimiter, tick, strict=False))
         findings = (finding("LOOSE_QUOTES", [problem.line]),)
     if not lines:
         return Table(name, (), [], findings)
@@ -82,17 +88,21 @@ class _LooseQuotes(Exception):
 
 
 def _csv_lines(
-    text: str, path: Path, delimiter: str, *, strict: bool
+    text: str, path: Path, delimiter: str, tick: Tick, *, strict: bool
 ) -> Iterator[tuple[int, list[str]]]:
     """Each record with the line it begins at; lines without a character are passed over."""
     csv.field_size_limit(MAX_CELL)
-    reader = csv.reader(io.StringIO(text, newline=""), delimiter=delimiter, strict=strict)
+    # Lines one by one: io.StringIO would hold the text again, at four bytes a character.
+    lines = (match.group() for match in _LINE.finditer(text))
+    reader = csv.reader(lines, delimiter=delimiter, strict=strict)
     start = 1
     try:
         for record in reader:
             if record:
                 yield start, record
             start = reader.line_num + 1
+            if start % _REPORTED == 0:
+                tick(start, 0)
     except csv.Error as error:
         if "field larger" in str(error):
             raise CellTooLong(path=str(path), line=start, limit=MAX_CELL) from error
@@ -134,23 +144,23 @@ _SPACE_OR_COMMA = re.compile(r"[ \t\r\n]*,?[ \t\r\n]*")
 _DECODER = json.JSONDecoder()
 
 
-def _read_jsonl(text: str, path: Path) -> Table:
+def _read_jsonl(text: str, path: Path, tick: Tick) -> Table:
     records = [
         (number, _decode(line, 0, path, number)[0])
-        for number, line in enumerate(text.split("\n"), 1)
+        for number, line in enumerate(watched(text.split("\n"), tick), 1)
         if line.strip()
     ]
     return _table_of_objects("jsonl", records, path)
 
 
-def _read_json(text: str, path: Path) -> Table:
+def _read_json(text: str, path: Path, tick: Tick) -> Table:
     """A list of objects, or an object holding one such list (`{"data": […]}`)."""
     start = _skip(text, 0)
     if text.startswith("[", start):
-        return _table_of_objects("json", _list_records(text, start, path), path)
+        return _table_of_objects("json", _list_records(text, start, path, tick), path)
     value, end = _decode(text, start, path)
     if _skip(text, end) < len(text) and "\n" in text[end:]:
-        return _read_jsonl(text, path)  # JSON Lines under the name .json, as many tools write
+        return _read_jsonl(text, path, tick)  # JSON Lines under the name .json, as many tools write
     lists = (
         [item for item in value.values() if _is_records(item)] if isinstance(value, dict) else []
     )
@@ -163,7 +173,7 @@ def _read_json(text: str, path: Path) -> Table:
     )
 
 
-def _list_records(text: str, start: int, path: Path) -> list[tuple[int, Any]]:
+def _list_records(text: str, start: int, path: Path, tick: Tick) -> list[tuple[int, Any]]:
     """The elements of a JSON list one by one, so that each keeps its line."""
     records = []
     line, counted, at = 1, 0, _skip(text, start + 1)
@@ -172,6 +182,8 @@ def _list_records(text: str, start: int, path: Path) -> list[tuple[int, Any]]:
         counted = at
         value, end = _decode(text, at, path)
         records.append((line, value))
+        if len(records) % _REPORTED == 0:
+            tick(at, len(text))
         at = _after_element(text, end, path)
     if _skip(text, at + 1) < len(text):
         raise _malformed(path, text, at + 1, "一覧の終わり（]）の後に余分な文字があります。")
@@ -262,7 +274,7 @@ def _table_of_objects(name: str, records: list[tuple[int, Any]], path: Path) -> 
 _PARAGRAPH = re.compile(r"[^\n]*\S[^\n]*(?:\n[^\n]*\S[^\n]*)*")
 
 
-def _read_text(text: str, path: Path) -> Table:
+def _read_text(text: str, path: Path, tick: Tick) -> Table:
     """One row per paragraph: lines up to the next blank one."""
     text = text.replace("\r\n", "\n").replace("\r", "\n")
     rows: list[tuple[int, list[Any]]] = []
@@ -276,7 +288,7 @@ def _read_text(text: str, path: Path) -> Table:
     return Table("text", ("text",), rows)
 
 
-READERS: dict[str, Callable[[str, Path], Table]] = {
+READERS: dict[str, Callable[[str, Path, Tick], Table]] = {
     ".csv": _read_csv,
     ".tsv": _read_tsv,
     ".json": _read_json,

@@ -26,7 +26,7 @@ _SIGNATURES = (
     (b"\xff\xd8\xff", "画像（JPEG）"),
     (b"GIF8", "画像（GIF）"),
     (b"SQLite format 3", "データベース（SQLite）"),
-    (b"PAR1", "Parquet"),
+    (b"PAR1", "Parquet（名前の終わりを .parquet にしてください）"),
     (b"GGUF", "モデルのファイル（GGUF）"),
 )
 _UTF16_BOMS = (b"\xff\xfe", b"\xfe\xff")
@@ -34,8 +34,8 @@ _UTF16_BOMS = (b"\xff\xfe", b"\xfe\xff")
 _CONTROLS = bytes(set(range(0x20)) - set(b"\t\n\r\f\x1a\x1b")) + b"\x7f"
 
 
-def read_source(path: Path, encoding: str = "auto") -> bytes:
-    """All bytes of a text file. Raises the Source… errors of `errors`."""
+def checked(path: Path) -> None:
+    """Raises SourceIsFolder, SourceNotFound, SourceUnreadable, SourceTooLarge."""
     if path.is_dir():
         raise SourceIsFolder(path=str(path))
     if not path.exists():
@@ -43,12 +43,17 @@ def read_source(path: Path, encoding: str = "auto") -> bytes:
     if not path.is_file():
         raise SourceUnreadable(path=str(path), reason="通常のファイルではありません。")
     _refuse_large(path)
+
+
+def read_source(path: Path, encoding: str = "auto") -> bytes:
+    """All bytes of a text file that `checked` has let pass. Raises SourceUnreadable, SourceBinary,
+    SourceEmpty."""
     try:
         raw = path.read_bytes()
     except OSError as error:
         raise SourceUnreadable(path=str(path), reason=error.strerror or str(error)) from error
     _refuse_binary(path, raw, encoding)
-    if not raw.strip():
+    if not raw or raw.isspace():
         raise SourceEmpty(path=str(path))
     return raw
 

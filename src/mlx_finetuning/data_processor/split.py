@@ -12,10 +12,14 @@ from collections import Counter, defaultdict
 from collections.abc import Sequence
 from dataclasses import dataclass
 
+import numpy as np
+
 from mlx_finetuning.config import PrepareConfig
 from mlx_finetuning.data_processor.examples import Example
-from mlx_finetuning.data_processor.findings import Finding, finding
-from mlx_finetuning.data_processor.groups import UnionFind, near_pairs
+from mlx_finetuning.data_processor.findings import Finding, finding, findings_at
+from mlx_finetuning.data_processor.groups import Labels, join, join_equal, members
+from mlx_finetuning.data_processor.keys import NONE, Keys
+from mlx_finetuning.data_processor.watching import Tick, still, watched
 from mlx_finetuning.utils.japanese_utils import comparison_key
 
 SPLITS = ("train", "valid", "test")
@@ -44,15 +48,22 @@ class Split:
     findings: tuple[Finding, ...]
 
 
-def split(examples: Sequence[Example], config: PrepareConfig) -> Split:
-    links = _linked(examples)
+def split(
+    examples: Sequence[Example],
+    keys: Keys,
+    near: Labels,
+    config: PrepareConfig,
+    tick: Tick = still,
+) -> Split:
+    """`near` groups nearly equal questions."""
+    links = _linked(examples, keys, near, tick)
     if config.hold_out == "paraphrase":
-        groups = links.facts.sets()
+        groups = members(links.facts)
         assigned, findings = _hold_out_phrasings(examples, links, config)
     else:
-        groups = _merged(links, len(examples)).sets()
-        assigned, findings = _hold_out_groups(examples, groups, config)
-    leakage = _leakage(examples, links, assigned)
+        groups = members(_merged(links))
+        assigned, findings = _hold_out_groups(examples, keys, groups, config)
+    leakage = _leakage(keys, links, assigned)
     findings += links.findings
     if leakage.near_questions:
         findings.append(finding("LEAKAGE", count=leakage.near_questions))
@@ -61,9 +72,10 @@ def split(examples: Sequence[Example], config: PrepareConfig) -> Split:
 
 def _names(groups: Sequence[Sequence[int]], size: int) -> tuple[str, ...]:
     names = [""] * size
-    for number, members in enumerate(groups, 1):
-        for member in members:
-            names[member] = f"g{number}"
+    for number, group in enumerate(groups, 1):
+        name = f"g{number}"
+        for at in group:
+            names[at] = name
     return tuple(names)
 
 
@@ -72,55 +84,41 @@ def _names(groups: Sequence[Sequence[int]], size: int) -> tuple[str, ...]:
 
 @dataclass(frozen=True)
 class _Links:
-    facts: UnionFind
+    facts: Labels
     """Rows of one group column value, or with the same answer."""
-    phrasings: UnionFind
+    phrasings: Labels
     """Rows with the same or nearly the same question."""
-    questions: tuple[str, ...]
+    questions: Sequence[str]
     findings: list[Finding]
 
 
-def _linked(examples: Sequence[Example]) -> _Links:
-    questions = tuple(example.question_key for example in examples)
-    answers = [example.answer_key for example in examples]
-    stock = _stock_answers(answers)
-    facts, phrasings = UnionFind(len(examples)), UnionFind(len(examples))
-    _join_equal(facts, [comparison_key(example.group) for example in examples])
-    _join_equal(facts, ["" if answer in stock else answer for answer in answers])
-    _join_equal(phrasings, questions)
-    first = {question: at for at, question in reversed(list(enumerate(questions)))}
-    distinct = list(first)
-    for left, right in near_pairs(distinct):
-        phrasings.union(first[distinct[left]], first[distinct[right]])
-    rows = [
-        example.row for example, answer in zip(examples, answers, strict=True) if answer in stock
+def _linked(examples: Sequence[Example], keys: Keys, near: Labels, tick: Tick) -> _Links:
+    stock = _stock_answers(keys.answers)
+    facts = np.arange(len(examples))
+    # Groups are of one file: another file's 「1」 is another group.
+    named = [
+        f"{example.source}\0{comparison_key(example.group)}" if example.group else ""
+        for example in watched(examples, tick)
     ]
-    return _Links(facts, phrasings, questions, [finding("LABEL_ANSWER", rows)] if rows else [])
+    join_equal(facts, named)
+    join_equal(facts, [NONE if answer in stock else answer for answer in keys.answers])
+    rows = [examples[at] for at, answer in enumerate(keys.answers) if answer in stock]
+    return _Links(facts, near, keys.questions, findings_at("LABEL_ANSWER", rows))
 
 
-def _stock_answers(answers: Sequence[str]) -> set[str]:
+def _stock_answers(answers: Sequence[bytes]) -> set[bytes]:
     """Answers to so many questions that they are labels or set phrases, not one fact."""
     limit = max(8, min(20, len(answers) // 4))
     return {answer for answer, count in Counter(answers).items() if answer and count > limit}
 
 
-def _join_equal(sets: UnionFind, keys: Sequence[str]) -> None:
-    """Join rows of the same key; the empty key joins nothing."""
-    first: dict[str, int] = {}
-    for index, key in enumerate(keys):
-        if key:
-            sets.union(first.setdefault(key, index), index)
-
-
-def _merged(links: _Links, size: int) -> UnionFind:
-    merged = UnionFind(size)
-    for index in range(size):
-        merged.union(index, links.facts.find(index))
-        merged.union(index, links.phrasings.find(index))
+def _merged(links: _Links) -> Labels:
+    merged = links.facts.copy()
+    join(merged, links.phrasings, np.arange(len(merged)))
     return merged
 
 
-def _order(seed: int, key: str) -> bytes:
+def order(seed: int, key: str) -> bytes:
     """A pseudo-random place for `key`; unlike `random`, it hangs on nothing but seed and text."""
     return hashlib.sha256(f"{seed}:{key}".encode()).digest()
 
@@ -129,35 +127,48 @@ def _order(seed: int, key: str) -> bytes:
 
 
 def _hold_out_groups(
-    examples: Sequence[Example], groups: list[list[int]], config: PrepareConfig
+    examples: Sequence[Example], keys: Keys, groups: list[list[int]], config: PrepareConfig
 ) -> tuple[list[str], list[Finding]]:
     assigned = ["train"] * len(examples)
     wanted = {"test": config.test_share, "valid": config.valid_share}
     if len(groups) < 3 and any(wanted.values()):
         return assigned, [finding("TOO_FEW_GROUPS", groups=len(groups))]
-    keys = {
-        members[0]: "\n".join(examples[at].question_key for at in members) for members in groups
-    }
-    waiting = sorted(groups, key=lambda members: _order(config.seed, keys[members[0]]))
-    for name, share in wanted.items():
-        taken = _fitting(waiting, share * len(examples))
-        for members in taken:
-            _assign(assigned, members, name)
-        held_out = {members[0] for members in taken}
-        waiting = [members for members in waiting if members[0] not in held_out]
+    for stratum in _strata(examples, keys, groups, config):
+        waiting, rows = stratum, sum(map(len, stratum))
+        for name, share in wanted.items():
+            taken = _fitting(waiting, share * rows, at_least_one=not config.stratify)
+            for group in taken:
+                _assign(assigned, group, name)
+            held_out = {group[0] for group in taken}
+            waiting = [group for group in waiting if group[0] not in held_out]
     return assigned, _small(assigned, config)
 
 
-def _fitting(waiting: Sequence[list[int]], target: float) -> list[list[int]]:
+def _strata(
+    examples: Sequence[Example], keys: Keys, groups: list[list[int]], config: PrepareConfig
+) -> list[list[list[int]]]:
+    """The groups in the seed's order; with `stratify`, apart by the category most rows have."""
+    names = {group[0]: "\n".join([keys.questions[at] for at in group]) for group in groups}
+    ordered = sorted(groups, key=lambda group: order(config.seed, names[group[0]]))
+    if not config.stratify:
+        return [ordered]
+    strata: defaultdict[str, list[list[int]]] = defaultdict(list)
+    for group in ordered:
+        counts = Counter(examples[at].category for at in group)
+        strata[max(counts, key=lambda name: (counts[name], name))].append(group)
+    return [strata[name] for name in sorted(strata)]
+
+
+def _fitting(waiting: Sequence[list[int]], target: float, *, at_least_one: bool) -> list[list[int]]:
     """Groups, in order, that bring the number of rows nearest to `target`; one at least, if any
-    rows are wanted."""
+    rows are wanted and that is asked."""
     taken: list[list[int]] = []
     rows = 0
-    for members in waiting:
-        if abs(rows + len(members) - target) < abs(rows - target):
-            taken.append(members)
-            rows += len(members)
-    if not taken and target > 0:
+    for group in waiting:
+        if abs(rows + len(group) - target) < abs(rows - target):
+            taken.append(group)
+            rows += len(group)
+    if not taken and target > 0 and (at_least_one or len(waiting) > 2):
         return [min(waiting, key=len)]
     return taken
 
@@ -178,15 +189,15 @@ def _hold_out_phrasings(
 ) -> tuple[list[str], list[Finding]]:
     assigned = ["train"] * len(examples)
     units = _phrasings_by_fact(links)
-    for members in units:
-        if len(members) < 3:
+    for phrasings in units:
+        if len(phrasings) < 3:
             continue
-        order = sorted(members, key=lambda unit: _order(config.seed, links.questions[unit[0]]))
+        waiting = sorted(phrasings, key=lambda unit: order(config.seed, links.questions[unit[0]]))
         if config.test_share:
-            _assign(assigned, order.pop(0), "test")
-        if config.valid_share and len(members) >= 4:
-            _assign(assigned, order.pop(0), "valid")
-    if any(len(members) >= 3 for members in units):
+            _assign(assigned, waiting.pop(0), "test")
+        if config.valid_share and len(phrasings) >= 4:
+            _assign(assigned, waiting.pop(0), "valid")
+    if any(len(phrasings) >= 3 for phrasings in units):
         return assigned, _small(assigned, config)
     return assigned, [finding("NO_PARAPHRASES")]
 
@@ -199,8 +210,8 @@ def _assign(assigned: list[str], unit: Sequence[int], name: str) -> None:
 def _phrasings_by_fact(links: _Links) -> list[list[list[int]]]:
     """For each fact its phrasings, as rows; a question that several facts share stays in train."""
     by_fact: defaultdict[int, list[list[int]]] = defaultdict(list)
-    for unit in links.phrasings.sets():
-        facts = {links.facts.find(at) for at in unit}
+    for unit in members(links.phrasings):
+        facts = {int(links.facts[at]) for at in unit}
         if len(facts) == 1:
             by_fact[facts.pop()].append(unit)
     return list(by_fact.values())
@@ -209,14 +220,15 @@ def _phrasings_by_fact(links: _Links) -> list[list[list[int]]]:
 # --- what leaked -------------------------------------------------------------------------
 
 
-def _leakage(examples: Sequence[Example], links: _Links, assigned: Sequence[str]) -> Leakage:
+def _leakage(keys: Keys, links: _Links, assigned: Sequence[str]) -> Leakage:
     trained = [at for at, name in enumerate(assigned) if name == "train"]
     held_out = [at for at, name in enumerate(assigned) if name != "train"]
-    questions = {links.questions[at] for at in trained}
-    units = {links.phrasings.find(at) for at in trained}
-    answers = {examples[at].answer_key for at in trained} - {""}
+    questions = {keys.questions[at] for at in trained}
+    answers = {keys.answers[at] for at in trained} - {NONE}
+    phrasings = links.phrasings.tolist()
+    units = {phrasings[at] for at in trained}
     return Leakage(
-        same_questions=sum(links.questions[at] in questions for at in held_out),
-        near_questions=sum(links.phrasings.find(at) in units for at in held_out),
-        same_answers=sum(examples[at].answer_key in answers for at in held_out),
+        same_questions=sum(keys.questions[at] in questions for at in held_out),
+        near_questions=sum(phrasings[at] in units for at in held_out),
+        same_answers=sum(keys.answers[at] in answers for at in held_out),
     )

@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import contextlib
+import fcntl
 import json
+import os
 import shutil
 import tempfile
 import time
@@ -15,6 +17,9 @@ from mlx_finetuning import files
 from mlx_finetuning.errors import DatasetDamaged, DatasetExists
 from mlx_finetuning.workspace import DatasetPaths
 
+ASIDE = ".old-"
+"""Begins the name of a dataset that waits aside while the new one takes its place."""
+
 
 @contextlib.contextmanager
 def new_folder(paths: DatasetPaths, *, replace: bool) -> Iterator[DatasetPaths]:
@@ -25,7 +30,8 @@ def new_folder(paths: DatasetPaths, *, replace: bool) -> Iterator[DatasetPaths]:
     """
     name = paths.folder.name
     parent = files.make_folder(paths.folder.parent)
-    _clear_up(parent, paths.folder)
+    recover(parent)
+    _clear_up(parent)
     if paths.folder.exists() and not replace:
         raise DatasetExists(name=name)
     with files.disk_errors(paths.folder):
@@ -39,32 +45,48 @@ def new_folder(paths: DatasetPaths, *, replace: bool) -> Iterator[DatasetPaths]:
 
 
 def _take_place(temporary: Path, folder: Path, *, replace: bool) -> None:
-    old = _aside(folder)
-    if replace and folder.exists():
-        folder.rename(old)
-    try:
-        temporary.rename(folder)
-    except OSError as error:
-        if old.exists():
-            old.rename(folder)
-        if folder.exists():  # somebody else made it meanwhile
-            raise DatasetExists(name=folder.name) from error
-        raise
-    shutil.rmtree(old, ignore_errors=True)
-
-
-def _aside(folder: Path) -> Path:
-    """Where the old dataset waits while the new one takes its place."""
-    return folder.with_name(f".old-{folder.name}")
-
-
-def _clear_up(parent: Path, folder: Path, older_than_s: float = 3600) -> None:
-    """Put back a dataset that a kill left aside; remove folders that a kill left half-written."""
-    old = _aside(folder)
-    if old.exists() and folder.exists():
+    old = folder.with_name(f"{ASIDE}{folder.name}")
+    with _swapping(folder.parent):
+        if replace and folder.exists():
+            folder.rename(old)
+        try:
+            temporary.rename(folder)
+        except OSError as error:
+            if old.exists():
+                old.rename(folder)
+            if folder.exists():  # somebody else made it meanwhile
+                raise DatasetExists(name=folder.name) from error
+            raise
         shutil.rmtree(old, ignore_errors=True)
-    elif old.exists():
-        old.rename(folder)
+
+
+@contextlib.contextmanager
+def _swapping(parent: Path) -> Iterator[None]:
+    """The right to rename datasets in `parent`, by a lock of the folder itself; frees itself when
+    its holder dies, and nobody holds it for long."""
+    descriptor = os.open(parent, os.O_RDONLY)
+    try:
+        fcntl.flock(descriptor, fcntl.LOCK_EX)
+        yield
+    finally:
+        os.close(descriptor)
+
+
+def recover(parent: Path) -> None:
+    """Put back datasets that a kill between two renames left aside; called before any look."""
+    if not any(parent.glob(f"{ASIDE}*")):
+        return
+    with _swapping(parent):
+        for old in parent.glob(f"{ASIDE}*"):
+            folder = old.with_name(old.name.removeprefix(ASIDE))
+            if folder.exists():
+                shutil.rmtree(old, ignore_errors=True)
+            else:
+                old.rename(folder)
+
+
+def _clear_up(parent: Path, older_than_s: float = 3600) -> None:
+    """Remove folders that a kill left half-written."""
     for left in parent.glob(f"{files.TEMPORARY_PREFIX}*"):
         if left.is_dir() and time.time() - left.stat().st_mtime > older_than_s:
             shutil.rmtree(left, ignore_errors=True)

@@ -1,4 +1,5 @@
-"""Small pure functions on Japanese text: keys for comparison, character classes, mojibake.
+"""Small pure functions on Japanese text: keys for comparison, similarity of answers, character
+classes and width, mojibake, other languages.
 
 Comparison keys are for comparing only; training text is never rewritten with them (NFKC turns
 ① into 1 and ㈱ into (株)). Does not tokenise and needs no dictionary.
@@ -27,6 +28,31 @@ _MISREADINGS = (
     ("cp1252", "utf-8", _JAPANESE),
     ("latin-1", "utf-8", _JAPANESE),
     ("cp932", "euc_jp", _HIRAGANA),
+)
+
+MIN_FOREIGN_LETTERS = 5
+
+_HALF_KANA_RUN = re.compile("[\uff61-\uff9f]+")
+_FULL_ALNUM = re.compile("[０-９Ａ-Ｚａ-ｚ]+")
+_FULL_LETTER, _ASCII_LETTER = re.compile("[Ａ-Ｚａ-ｚ]"), re.compile("[A-Za-z]")
+_FULL_DIGIT, _ASCII_DIGIT = re.compile("[０-９]"), re.compile("[0-9]")
+_KANA = re.compile("[ぁ-ゖァ-ヺ\uff66-\uff9d]")
+_KANJI = re.compile("[㐀-䶿一-鿿]")
+_LATIN_WORD = re.compile("[A-Za-z\u00c0-\u024f']{2,}")
+_CODE_SIGN = re.compile(r"[{}()\[\]<>=;_\\|$#/]")
+_SCRIPTS = (
+    ("韓国語", re.compile("[가-힣]")),
+    ("ロシア語など", re.compile("[\u0400-\u04ff]")),
+    ("アラビア語など", re.compile("[\u0600-\u06ff]")),
+    ("タイ語", re.compile("[\u0e01-\u0e5b]")),
+    ("ヒンディー語など", re.compile("[\u0900-\u097f]")),
+    ("ギリシャ語", re.compile("[\u0370-\u03ff]")),
+    ("ヘブライ語", re.compile("[\u05d0-\u05ea]")),
+)
+# Everyday signs of Chinese, simplified and traditional, that modern Japanese does not use.
+_CHINESE = re.compile(
+    "[这们吗么说没还对时为个过问让给谁东车书长门见马鸟语话请谢难电发经现应该样从关开进动实产业"
+    "這們嗎麼說沒還對來會讓應樣從點您你她它呢吧啊]"
 )
 
 _CLASSES = (
@@ -64,6 +90,54 @@ def contains(answer: str, expected: str) -> bool:
     return bool(wanted) and wanted in comparison_key(answer)
 
 
+def chrf(answer: str, expected: str, order: int = 6, beta: float = 2.0) -> float:
+    """chrF of Popović (2015), 0 to 1: F-score of character n-grams up to `order`, without spaces.
+
+    The same number as sacrebleu's sentence chrF2, divided by 100.
+    """
+    ours, theirs = "".join(answer.split()), "".join(expected.split())
+    precisions, recalls = [], []
+    for size in range(1, min(order, len(ours), len(theirs)) + 1):
+        left, right = _ngrams(ours, size), _ngrams(theirs, size)
+        shared = (left & right).total()
+        precisions.append(shared / left.total())
+        recalls.append(shared / right.total())
+    if not precisions:
+        return 0.0
+    precision, recall = sum(precisions) / len(precisions), sum(recalls) / len(recalls)
+    weight = beta * beta
+    below = weight * precision + recall
+    return (1 + weight) * precision * recall / below if below else 0.0
+
+
+def _ngrams(text: str, size: int) -> Counter[str]:
+    return Counter(text[at : at + size] for at in range(len(text) - size + 1))
+
+
+def rouge_l(answer: str, expected: str) -> float:
+    """ROUGE-L over characters, 0 to 1: F1 of the longest common subsequence after NFKC.
+
+    Word-based ROUGE gives 0 on identical Japanese, which has no spaces to split at.
+    """
+    ours, theirs = (normalised(text).replace(" ", "") for text in (answer, expected))
+    if not ours or not theirs:
+        return 0.0
+    return 2 * _common_subsequence(ours, theirs) / (len(ours) + len(theirs))
+
+
+def _common_subsequence(left: str, right: str) -> int:
+    """Its length, with one bit per character of `left` (Hyyrö 2004): a few steps per character."""
+    places: dict[str, int] = {}
+    for at, character in enumerate(left):
+        places[character] = places.get(character, 0) | 1 << at
+    everything = (1 << len(left)) - 1
+    row = everything
+    for character in right:
+        matches = row & places.get(character, 0)
+        row = (row + matches | row - matches) & everything
+    return len(left) - row.bit_count()
+
+
 def is_mojibake(text: str) -> bool:
     """Whether `text` shows the marks of bytes read in the wrong encoding.
 
@@ -84,6 +158,47 @@ def _undone(text: str, wrong: str, right: str, sign: re.Pattern[str]) -> bool:
         return bool(sign.search(text.encode(wrong).decode(right)))
     except UnicodeError:
         return False
+
+
+def to_fullwidth_kana(text: str) -> str:
+    """Half-width kana (ｶﾞ) as ordinary ones (ガ); nothing else changes."""
+    return _HALF_KANA_RUN.sub(lambda run: unicodedata.normalize("NFKC", run.group()), text)
+
+
+def to_halfwidth_alnum(text: str) -> str:
+    """Full-width letters and digits (Ａ１) as ASCII (A1); signs such as ～ and ％ stay."""
+    return _FULL_ALNUM.sub(lambda run: unicodedata.normalize("NFKC", run.group()), text)
+
+
+def has_mixed_width(text: str) -> bool:
+    """Whether `text` writes letters, or digits, both full-width and half-width."""
+    pairs = ((_FULL_LETTER, _ASCII_LETTER), (_FULL_DIGIT, _ASCII_DIGIT))
+    return any(full.search(text) and half.search(text) for full, half in pairs)
+
+
+def foreign_language(text: str) -> str:
+    """The language (in Japanese) of a text that holds no Japanese, or nothing.
+
+    Judged by script: 「英語など」 stands for the Latin ones. Short texts, code, names and addresses
+    get no verdict.
+    """
+    if _KANA.search(text):
+        return ""
+    for name, pattern in _SCRIPTS:
+        if len(pattern.findall(text)) >= MIN_FOREIGN_LETTERS:
+            return name
+    if _KANJI.search(text):
+        return "中国語" if _is_chinese(text) else ""
+    code = len(_CODE_SIGN.findall(text))
+    letters = sum(map(len, words := _LATIN_WORD.findall(text)))
+    is_prose = len(words) >= 4 and letters >= 15 and code * 20 < len(text)
+    return "英語など" if is_prose else ""
+
+
+def _is_chinese(text: str) -> bool:
+    """Whether kanji without kana are Chinese: signs that Japanese never uses, or lacks in JIS."""
+    kanji = _KANJI.findall(text)
+    return len(kanji) >= 8 and len(_CHINESE.findall(text)) * 20 >= len(kanji)
 
 
 def character_classes(text: str) -> dict[str, int]:

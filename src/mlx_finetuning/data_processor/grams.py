@@ -1,0 +1,95 @@
+"""Character 5-grams of many texts as sorted sets of 32-bit hashes, in one long array.
+
+Two different grams share a hash once in four thousand million pairs; between two texts of fifty
+grams that is once in a million comparisons, and shifts the similarity by a fiftieth.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import NDArray
+
+from mlx_finetuning.data_processor.watching import Tick, still
+
+GRAM = 5
+
+CHUNK_CHARACTERS = 1 << 21
+_MAX_CHUNK_TEXTS = 1 << 17
+_MULTIPLIER = np.uint64(0x9E3779B97F4A7C15)
+_RARITY_BITS = 14
+_BUCKETS = 1 << 22
+
+Hashes = NDArray[np.uint32]
+Integers = NDArray[np.int64]
+
+
+@dataclass(frozen=True)
+class GramSets:
+    """The distinct grams of each text, the rarest first, one text after the other."""
+
+    hashes: Hashes
+    """[all grams]"""
+    starts: Integers
+    """[texts] where each set begins in `hashes`."""
+    sizes: Integers
+    """[texts] distinct grams; at least 1."""
+
+
+def hashed(texts: Sequence[str]) -> tuple[Hashes, Integers]:
+    """[all grams] hash and text index of each gram; a text under 5 characters is one gram."""
+    padded = "".join([text.ljust(GRAM, "\0") for text in texts])
+    codes = np.frombuffer(padded.encode("utf-32-le", "surrogatepass"), np.uint32)
+    lengths = np.array([max(len(text), GRAM) for text in texts])
+    owners = np.repeat(np.arange(len(texts)), lengths)
+    mixed = np.zeros(len(codes) - GRAM + 1, np.uint64)
+    for offset in range(GRAM):
+        mixed *= _MULTIPLIER
+        mixed += codes[offset : len(mixed) + offset]
+    mixed *= _MULTIPLIER
+    inside = owners[: len(mixed)] == owners[GRAM - 1 :]
+    return (mixed >> np.uint64(32)).astype(np.uint32)[inside], owners[: len(mixed)][inside]
+
+
+def chunks(texts: Sequence[str]) -> Iterator[tuple[int, Sequence[str]]]:
+    """Consecutive texts of about two million characters together, with the index of the first."""
+    start = characters = 0
+    for at, text in enumerate(texts):
+        characters += len(text)
+        if characters >= CHUNK_CHARACTERS or at + 1 - start >= _MAX_CHUNK_TEXTS:
+            yield start, texts[start : at + 1]
+            start, characters = at + 1, 0
+    if start < len(texts):
+        yield start, texts[start:]
+
+
+def gram_sets(texts: Sequence[str], tick: Tick = still) -> GramSets:
+    """The sets of all texts; a gram's rarity is its number of occurrences over all of them."""
+    rarity = np.zeros(_BUCKETS, np.int64)
+    for start, chunk in chunks(texts):
+        tick(start, 2 * len(texts))
+        rarity += np.bincount(_bucket(hashed(chunk)[0]), minlength=_BUCKETS)
+    parts, sizes = [], []
+    for start, chunk in chunks(texts):
+        tick(len(texts) + start, 2 * len(texts))
+        found, counts = _sets_of(chunk, rarity)
+        parts.append(found)
+        sizes.append(counts)
+    all_sizes = np.concatenate(sizes)
+    return GramSets(np.concatenate(parts), np.cumsum(all_sizes) - all_sizes, all_sizes)
+
+
+def _bucket(hashes: Hashes) -> Integers:
+    return (hashes >> np.uint32(10)).astype(np.int64)
+
+
+def _sets_of(chunk: Sequence[str], rarity: Integers) -> tuple[Hashes, Integers]:
+    hashes, owners = hashed(chunk)
+    rank = np.minimum(rarity[_bucket(hashes)], (1 << _RARITY_BITS) - 1)
+    # One number per gram sorts by text, then by rarity; a repeated gram counts once.
+    keys = np.sort((owners << _RARITY_BITS | rank) << 32 | hashes)
+    keys = keys[np.diff(keys, prepend=-1) != 0]
+    sizes = np.bincount(keys >> (32 + _RARITY_BITS), minlength=len(chunk))
+    return (keys & 0xFFFFFFFF).astype(np.uint32), sizes

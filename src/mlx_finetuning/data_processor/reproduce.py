@@ -1,0 +1,79 @@
+"""A dataset made again from its `dataset.json`: same sources, settings and columns, same bytes."""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+from mlx_finetuning import config, files
+from mlx_finetuning.config import PrepareConfig
+from mlx_finetuning.data_processor.prepare import DatasetSummary, prepare
+from mlx_finetuning.data_processor.source import checked
+from mlx_finetuning.errors import RecordDamaged, SourceChanged
+from mlx_finetuning.progress import Progress, silent
+from mlx_finetuning.workspace import DatasetPaths
+
+
+@dataclass(frozen=True)
+class Recipe:
+    """What a manifest says about how its dataset was made."""
+
+    name: str
+    sources: tuple[Path, ...]
+    sha256: tuple[str, ...]
+    settings: PrepareConfig
+    mapping: dict[str, str]
+    """Role → column, as it was requested."""
+    files: dict[str, str]
+    """SHA-256 of each split."""
+
+
+def read_recipe(manifest: Path, sources: Sequence[Path] = ()) -> Recipe:
+    """`sources` stand in for the recorded paths, in the same order, where the files have moved.
+
+    Raises FileNotFoundError, RecordDamaged, NewerSchema, InvalidSettings.
+    """
+    record = files.read_json(manifest)
+    try:
+        recorded = record["sources"]
+        return Recipe(
+            name=str(record["name"]),
+            sources=tuple(sources) or tuple(Path(source["path"]) for source in recorded),
+            sha256=tuple(str(source["sha256"]) for source in recorded),
+            settings=config.load(PrepareConfig, record["config"]),
+            mapping=dict(record["requested_mapping"]),
+            files=dict(record["files"]),
+        )
+    except (KeyError, TypeError, AttributeError) as error:
+        raise RecordDamaged(path=str(manifest)) from error
+
+
+def reproduce(
+    recipe: Recipe,
+    name: str,
+    paths: DatasetPaths,
+    progress: Progress = silent,
+    replace: bool = False,
+) -> DatasetSummary:
+    """Make the dataset again, or nothing. Raises SourceChanged, DatasetNotReproduced if another
+    version of the program makes something else of the same files, and what `prepare` raises."""
+    if len(recipe.sources) != len(recipe.sha256):
+        raise SourceChanged(path="、".join(map(str, recipe.sources)))
+    for path, expected in zip(recipe.sources, recipe.sha256, strict=True):
+        checked(path)
+        with path.open("rb") as stream:
+            if hashlib.file_digest(stream, "sha256").hexdigest() != expected:
+                raise SourceChanged(path=str(path))
+    sources = list(recipe.sources)
+    return prepare(
+        sources,
+        name,
+        paths,
+        recipe.settings,
+        recipe.mapping,
+        progress,
+        replace,
+        expected=recipe.files,
+    )

@@ -1,0 +1,118 @@
+"""Which kinds of characters each of many texts holds, read from one table for all of them at once.
+
+A filter before the exact checks: a flag says that a text is worth a closer look, a missing flag
+that it is not. Judges nothing.
+"""
+
+from __future__ import annotations
+
+import functools
+import unicodedata
+from collections.abc import Sequence
+from itertools import accumulate
+
+import numpy as np
+from numpy.typing import NDArray
+
+from mlx_finetuning.data_processor.examples import Example
+from mlx_finetuning.utils.validators import is_control
+
+Flags = NDArray[np.uint16]
+
+VISIBLE = 1
+CONTROL = 2
+ZERO_WIDTH = 4
+HALF_KANA = 8
+FULL_ALNUM = 16
+DIGITS = 32
+"""Three digits in a row, as every phone number and postal code has."""
+AT_SIGN = 64
+KANA = 128
+NO_KANA = 256
+"""The text, or one of an example's, has no kana."""
+SUSPECT = 1024
+"""Occurs in text read in a wrong encoding."""
+COMBINING = 2048
+"""May change under NFC."""
+RETURN = 4096
+BLANK = 8192
+"""The text, or one of an example's, has nothing visible."""
+_DIGIT = 16384
+
+_SUSPECTS = "�縺繧繝譁ÃÂâãäåæç‚ƒ"
+_CHUNK = 20_000
+"""Texts looked up at once: a few megabytes of code points."""
+
+
+def flags_of(texts: Sequence[str]) -> Flags:
+    """[texts] the kinds of characters in each."""
+    parts = [_looked_up(texts[at : at + _CHUNK]) for at in range(0, len(texts), _CHUNK)]
+    return np.concatenate(parts) if parts else np.zeros(0, np.uint16)
+
+
+def flags_of_examples(examples: Sequence[Example]) -> Flags:
+    """[examples] the kinds of characters in the turns of each; BLANK if any turn is."""
+    parts = [_of_chunk(examples[at : at + _CHUNK]) for at in range(0, len(examples), _CHUNK)]
+    return np.concatenate(parts) if parts else np.zeros(0, np.uint16)
+
+
+def _of_chunk(examples: Sequence[Example]) -> Flags:
+    flags = flags_of([turn.content for example in examples for turn in example.turns])
+    starts = accumulate((len(example.turns) for example in examples[:-1]), initial=0)
+    reduced: Flags = np.bitwise_or.reduceat(flags, list(starts))
+    return reduced
+
+
+def _looked_up(texts: Sequence[str]) -> Flags:
+    # A line end, which has no flag, keeps every segment from being empty.
+    joined = "\n".join(texts) + "\n"
+    codes = np.frombuffer(joined.encode("utf-32-le", "surrogatepass"), np.uint32)
+    starts = list(accumulate((len(text) + 1 for text in texts[:-1]), initial=0))
+    found = _table()[codes]
+    # Personal data begins with three digits in a row; few texts have them.
+    digits = found & _DIGIT
+    found[2:] |= (digits[2:] & digits[1:-1] & digits[:-2]) // (_DIGIT // DIGITS)
+    flags: Flags = np.bitwise_or.reduceat(found, starts)
+    flags[flags & VISIBLE == 0] |= BLANK
+    flags[flags & KANA == 0] |= NO_KANA
+    return flags
+
+
+@functools.cache
+def _table() -> Flags:
+    """[code points] the flags of each character. Built once, in a few hundredths of a second."""
+    table = np.zeros(0x110000, np.uint16)
+    table[:0x10000] = [_flags_of_character(chr(code)) for code in range(0x10000)]
+    # Beyond: emoji, rare kanji, historic scripts. Looked at one by one where it matters.
+    table[0x10000:] = VISIBLE | COMBINING
+    for plane in range(1, 17):
+        table[plane * 0x10000 + 0xFFFE : plane * 0x10000 + 0x10000] |= CONTROL
+    return table
+
+
+def _flags_of_character(character: str) -> int:
+    return sum(
+        flag
+        for flag, holds in (
+            (VISIBLE, not character.isspace()),
+            (CONTROL, is_control(character)),
+            (ZERO_WIDTH, character in "\u200b\u200c\u2060\ufeff"),
+            (HALF_KANA, "\uff61" <= character <= "\uff9f"),
+            (FULL_ALNUM, character.isalnum() and "０" <= character <= "ｚ"),
+            (_DIGIT, "0" <= character <= "9" or "０" <= character <= "９"),
+            (AT_SIGN, character in "@＠"),
+            (KANA, "ぁ" <= character <= "ヺ" or "\uff66" <= character <= "\uff9d"),
+            (SUSPECT, character in _SUSPECTS or "\ud800" <= character <= "\udfff"),
+            (SUSPECT, "\uff61" <= character <= "\uff9f"),
+            (COMBINING, _may_change(character)),
+            (RETURN, character == "\r"),
+        )
+        if holds
+    )
+
+
+def _may_change(character: str) -> bool:
+    """Whether NFC changes the character, or joins it with the one before."""
+    joins = unicodedata.combining(character) or unicodedata.category(character) in ("Mn", "Mc")
+    is_jamo = "\u1160" <= character <= "\u11ff"
+    return bool(joins) or is_jamo or not unicodedata.is_normalized("NFC", character)

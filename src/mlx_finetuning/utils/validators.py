@@ -1,0 +1,132 @@
+"""Personal data in Japanese text: phone, mail, postal code, My Number, credit card.
+
+Found by pattern and, where there is one, by check digit. Finds and masks; decides nothing. Names
+and addresses need a dictionary and are not found.
+"""
+
+from __future__ import annotations
+
+import re
+import unicodedata
+from collections.abc import Callable, Iterator
+from typing import NamedTuple
+
+# Full-width digits and the many dashes, one sign for one, so that positions stay.
+_PLAIN = str.maketrans("０１２３４５６７８９＠．－−‐‑–ー（）　＋", "0123456789@.------() +")
+
+
+class PersonalData(NamedTuple):
+    kind: str
+    """A key of `KINDS_JA`."""
+    start: int
+    end: int
+    """Where it stands in the text."""
+
+
+KINDS_JA = {
+    "mail": "メールアドレス",
+    "card": "クレジットカード番号",
+    "my_number": "マイナンバー",
+    "phone": "電話番号",
+    "postal_code": "郵便番号",
+}
+
+
+def is_luhn_valid(digits: str) -> bool:
+    """Whether the last digit is the check digit of the others (ISO/IEC 7812)."""
+    total = 0
+    for at, digit in enumerate(reversed(digits)):
+        value = int(digit) * (1 + at % 2)
+        total += value - 9 if value > 9 else value
+    return total % 10 == 0
+
+
+def is_my_number(digits: str) -> bool:
+    """Whether twelve digits are a My Number, by the check digit of 総務省令第85号 (2014)."""
+    if len(digits) != 12 or len(set(digits)) == 1:
+        return False
+    weighted = (int(d) * (n + 1 if n <= 6 else n - 5) for n, d in enumerate(digits[-2::-1], 1))
+    remainder = sum(weighted) % 11
+    return int(digits[-1]) == (0 if remainder <= 1 else 11 - remainder)
+
+
+def _is_card(digits: str) -> bool:
+    return 14 <= len(digits) <= 16 and digits[0] in "23456" and is_luhn_valid(digits)
+
+
+def _is_phone(digits: str) -> bool:
+    """Ten digits, or eleven of a mobile, IP or toll-free number; the area code is not 00."""
+    if digits.startswith("+81"):
+        digits = "0" + digits[3:].removeprefix("0")
+    if digits[1] == "0" or len(set(digits)) == 1:
+        return False
+    is_long = digits[:3] in ("050", "070", "080", "090") or digits.startswith("0800")
+    return len(digits) == (11 if is_long else 10)
+
+
+def _always(digits: str) -> bool:
+    return True
+
+
+# Kind, pattern over plain digits, and a test of the digits (with a leading +). First come, first
+# served: what is a card number is not taken for a phone number.
+_PATTERNS: tuple[tuple[str, re.Pattern[str], Callable[[str], bool]], ...] = (
+    ("mail", re.compile(r"[\w.%+-]+@[A-Za-z0-9-]+(?:\.[A-Za-z0-9-]+)+", re.ASCII), _always),
+    (
+        "card",
+        re.compile(r"(?<![\d-])\d{4}([- ]?)\d{4,6}\1\d{4,5}(?:\1\d{1,4})?(?![\d-])"),
+        _is_card,
+    ),
+    ("my_number", re.compile(r"(?<![\d-])\d{4}([- ]?)\d{4}\1\d{4}(?![\d-])"), is_my_number),
+    (
+        "phone",
+        re.compile(
+            r"(?<![\d+-])(?:\+81[- ]?\(?0?\)?|\(?0)\d{1,4}\)?[- (]?\d{1,4}[-) ]?\d{3,4}(?![\d-])"
+        ),
+        _is_phone,
+    ),
+    ("postal_code", re.compile(r"(?:〒|郵便番号[は:：]?) ?\d{3}-?\d{4}(?!\d)"), _always),
+)
+
+
+def personal_data(text: str) -> list[PersonalData]:
+    """What looks like personal data, from left to right, without overlaps."""
+    plain = text.translate(_PLAIN)
+    found: list[PersonalData] = []
+    for kind, pattern, holds in _PATTERNS:
+        for match in pattern.finditer(plain):
+            is_free = all(match.end() <= item.start or item.end <= match.start() for item in found)
+            if is_free and holds(re.sub(r"[^\d+]", "", match.group())):
+                found.append(PersonalData(kind, match.start(), match.end()))
+    return sorted(found, key=lambda item: item.start)
+
+
+def mask_personal_data(text: str) -> str:
+    """`text` with 【電話番号】 and the like in place of what `personal_data` finds."""
+    return "".join(_masked(text))
+
+
+def _masked(text: str) -> Iterator[str]:
+    at = 0
+    for item in personal_data(text):
+        yield text[at : item.start]
+        yield f"【{KINDS_JA[item.kind]}】"
+        at = item.end
+    yield text[at:]
+
+
+def control_characters(text: str) -> list[str]:
+    """Characters nobody types: C0 and C1 controls but tab and line ends, bidirectional marks, line
+    and paragraph separators, noncharacters."""
+    return [character for character in text if is_control(character)]
+
+
+def is_control(character: str) -> bool:
+    if character in "\t\n\r":
+        return False
+    code = ord(character)
+    is_mark = (
+        code in (0x061C, 0x200E, 0x200F) or 0x202A <= code <= 0x202E or 0x2066 <= code <= 0x2069
+    )
+    is_noncharacter = code & 0xFFFE == 0xFFFE or 0xFDD0 <= code <= 0xFDEF
+    return is_mark or is_noncharacter or unicodedata.category(character) in ("Cc", "Zl", "Zp")
