@@ -56,6 +56,7 @@ def examined(gguf: Path, model: Path, references: list[Reference]) -> verify.Rep
     return verify.examine(
         gguf,
         model,
+        None,
         references,
         lambda text, special: original.encode(text, add_special_tokens=special).ids,
         context=CONTEXT,

@@ -88,7 +88,7 @@ def test_file_that_is_not_the_trained_model_is_not_handed_over(
     forgetful = lambda model, adapter, *rest, **named: original(model, None, *rest, **named)  # noqa: E731
     original = export.export_gguf
     monkeypatch.setattr(export, "export_gguf", forgetful)
-    with pytest.raises(ExportNotProven, match="KL"):
+    with pytest.raises(ExportNotProven, match="元の重み"):
         export.run(context(finished, quant="Q8_0"))
     assert names(finished.gguf_folder(RUN)) == []
 

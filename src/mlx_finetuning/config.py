@@ -65,7 +65,8 @@ class PrepareConfig:
         "near_duplicate, conflict, evaluation_set, not_japanese, personal_data など",
     )
     weights: str = setting(
-        "", "複数のファイルを合わせるときの、学習行の重み（コンマ区切り。2なら2回ずつ、0.5なら半分）"
+        "",
+        "複数のファイルを合わせるときの、学習行の重み（コンマ区切り。2なら2回ずつ、0.5なら半分）",
     )
     evaluation_sets: str = setting(
         "", "学習に混ざっていないか確かめる、評価用のファイル（コンマ区切り）"
@@ -84,22 +85,41 @@ class TrainConfig:
 
     iterations: int = setting(300, "更新の回数（エポック数ではない）", minimum=0)
     """Optimizer updates, not epochs."""
+    epochs: float = setting(
+        0.0, "学習データを何周するか。0でなければ iterations の代わりに使う", minimum=0.0
+    )
+    """Passes over the training rows; takes the place of `iterations` unless 0."""
     batch_size: int = setting(8, "1回の更新に使う例の数", minimum=1)
     """Examples per optimizer update."""
     max_length: int = setting(1024, "1例の最大トークン数。超えた分は切り捨てる", minimum=8)
     """Tokens per example; the rest is cut and counted."""
+    supervise: str = setting(
+        "answers",
+        "学習するトークン。answersは答えだけ、allは質問も含む全て",
+        choices=("answers", "all"),
+    )
 
+    method: str = setting(
+        "lora", "学習の方法。fullは層の重みを全て学習する", choices=("lora", "dora", "full")
+    )
+    optimizer: str = setting(
+        "adamw", "最適化の方法", choices=("adamw", "adam", "adafactor", "muon", "sgd")
+    )
     learning_rate: float = setting(1e-3, "学習率の最大値", minimum=0.0, maximum=10.0)
     """Peak learning rate."""
     schedule: str = setting("cosine", "学習率の変え方", choices=("cosine", "linear", "constant"))
     warmup: int = setting(10, "学習率を0から上げていく更新の回数", minimum=0)
     """Updates of linear warm-up."""
-    weight_decay: float = setting(0.0, "重み減衰", minimum=0.0, maximum=1.0)
+    weight_decay: float = setting(
+        0.0, "重み減衰。正規化層とバイアスには掛けない", minimum=0.0, maximum=1.0
+    )
+    """Decoupled; arrays of one dimension (norms, biases) are left out."""
     gradient_clip: float = setting(1.0, "勾配のノルムの上限。0なら制限しない", minimum=0.0)
     """Global norm."""
 
     rank: int = setting(16, "LoRAのランク", minimum=1, maximum=1024)
     alpha: float = setting(32.0, "LoRAのアルファ。倍率は alpha / rank", minimum=0.0)
+    rslora: bool = setting(False, "rsLoRA。倍率を alpha / √rank にする")
     dropout: float = setting(0.0, "LoRAのドロップアウト率", minimum=0.0, maximum=0.9)
     targets: str = setting(
         "all-linear",
@@ -107,11 +127,30 @@ class TrainConfig:
     )
     num_layers: int = setting(-1, "LoRAを付ける層の数（上から）。-1なら全て", minimum=-1)
     """Transformer blocks counted from the top; -1 is all."""
+    neftune: float = setting(
+        0.0, "NEFTuneの雑音の強さ（5〜15が目安）。0なら加えない", minimum=0.0, maximum=100.0
+    )
+    keep_lower: bool = setting(
+        True, "学習しない下の層の出力を取っておき、2周目から計算を省く（結果は変わらない）"
+    )
 
     validate_every: int = setting(50, "検証の間隔（更新の回数）", minimum=1)
     """Updates between validations."""
     checkpoint_every: int = setting(100, "途中保存の間隔（更新の回数）", minimum=1)
     """Updates between checkpoints."""
+    checkpoint_minutes: float = setting(
+        10.0, "途中保存の間隔（分）。0なら時間では保存しない", minimum=0.0
+    )
+    """Minutes between checkpoints, whatever comes first."""
+    patience: int = setting(
+        0, "検証の損失がこの回数続けて下がらなければ止める。0なら止めない", minimum=0
+    )
+    """Validations without a new best before the run ends early; 0 is never."""
+    processes: int = setting(0, "計算を分けるプロセスの数（CPU）。0なら自動", minimum=0, maximum=64)
+    memory_limit_gb: float = setting(
+        0.0, "使うメモリの上限（GB）。超えたら保存して止まる。0なら自動", minimum=0.0
+    )
+    """10**9 bytes; 0 leaves a twentieth of the machine's memory to others."""
     seed: int = setting(42, "乱数の種", minimum=0)
 
 
@@ -132,7 +171,7 @@ class EvaluateConfig:
     max_tokens: int = setting(96, "1つの答えの最大トークン数", minimum=1)
 
 
-FORMATS = ("gguf",)
+FORMATS = ("gguf", "gguf-lora", "peft", "mlx", "safetensors")
 QUANTIZATIONS = (
     *("F32", "F16", "BF16", "Q8_0", "Q6_K", "Q5_K_M", "Q5_K_S"),
     *("Q4_K_M", "Q4_K_S", "IQ4_XS", "Q3_K_L", "Q3_K_M", "Q2_K"),

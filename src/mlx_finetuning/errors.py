@@ -322,6 +322,38 @@ class LossNotFinite(RunError):
     code = "LOSS_NOT_FINITE"  # update, rows
 
 
+class LossExploded(RunError):
+    """The model became far worse than guessing."""
+
+    code = "LOSS_EXPLODED"  # update, rows, loss, first_loss
+
+
+class FullNeedsPlainWeights(RunError):
+    """Quantized weights cannot be trained themselves."""
+
+    code = "FULL_NEEDS_PLAIN_WEIGHTS"
+
+
+class HelperLost(RunError):
+    """A local process that shared the work has ended."""
+
+    code = "HELPER_LOST"  # exit_code
+
+
+class MemoryRunsOut(RunError):
+    code = "MEMORY_RUNS_OUT"  # used_gb, limit_gb, update
+
+
+class CheckpointForeign(RunError):
+    """Data, model or settings are not those of the checkpoint."""
+
+    code = "CHECKPOINT_FOREIGN"  # path
+
+
+class RunNotResumable(RunError):
+    code = "RUN_NOT_RESUMABLE"  # run_id, state
+
+
 class MlxLmFailed(RunError):
     """The `mlx-lm` engine's process ended with an error."""
 
@@ -365,6 +397,12 @@ class NonFiniteWeights(ExportError):
 
 class AdapterUnusable(ExportError):
     code = "ADAPTER_UNUSABLE"  # path, reason
+
+
+class AdapterMustBeFused(ExportError):
+    """What was trained is not a LoRA of linear layers, and makes no adapter file."""
+
+    code = "ADAPTER_MUST_BE_FUSED"  # kind, format
 
 
 class QuantizerUnusable(ExportError):

@@ -15,7 +15,7 @@ import shutil
 import sys
 import tempfile
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import IO, Any
 
@@ -87,6 +87,28 @@ def replacing_path(path: Path) -> Iterator[Path]:
             temporary.unlink(missing_ok=True)
             raise
         _sync_folder(path.parent)
+
+
+@contextlib.contextmanager
+def replacing_folder(path: Path) -> Iterator[Path]:
+    """A temporary folder that takes the place of `path` when the block ends well, and only then.
+
+    Its files must be synced by whoever writes them. Raises DiskFull.
+    """
+    make_folder(path.parent)
+    with disk_errors(path):
+        temporary = Path(tempfile.mkdtemp(prefix=TEMPORARY_PREFIX, dir=path.parent))
+        try:
+            yield temporary
+            former = temporary.with_name(f"{temporary.name}-former")
+            if path.exists():
+                path.rename(former)
+            temporary.rename(path)
+            _sync_folder(path.parent)
+            shutil.rmtree(former, ignore_errors=True)
+        except BaseException:
+            shutil.rmtree(temporary, ignore_errors=True)
+            raise
 
 
 @contextlib.contextmanager
@@ -173,6 +195,24 @@ def read_lines(path: Path) -> Iterator[dict[str, Any]]:
                 continue
             if isinstance(value, dict):
                 yield value
+
+
+def cut_lines(path: Path, belongs: Callable[[dict[str, Any]], bool]) -> None:
+    """Shorten a log to its leading lines that belong; nothing happens where there is none."""
+    if not path.exists():
+        return
+    kept = 0
+    with path.open("rb+") as stream:
+        for line in stream:
+            try:
+                value = json.loads(line)
+            except ValueError:
+                break
+            if not (line.endswith(b"\n") and isinstance(value, dict) and belongs(value)):
+                break
+            kept += len(line)
+        stream.truncate(kept)
+        sync(stream.fileno())
 
 
 class FileLock:

@@ -313,6 +313,36 @@ CATALOGUE: dict[str, Message] = {
         "学習率が高すぎるか、データに問題があります。このときの行: {rows}",
         "learning_rate を10分の1にして試してください。それまでの途中保存は残っています。",
     ),
+    "LOSS_EXPLODED": Message(
+        "更新 {update} で損失が {loss} まで上がり、学習を止めました（最初は {first_loss}）。",
+        "学習率が高すぎます。このときの行: {rows}",
+        "learning_rate を10分の1にして試してください。壊れる前のアダプターは残っています。",
+    ),
+    "FULL_NEEDS_PLAIN_WEIGHTS": Message(
+        "量子化されたモデルは、重みそのものを学習できません。",
+        "method が full ですが、モデルの重みが量子化されています。",
+        "method を lora にするか、量子化されていないモデルを選んでください。",
+    ),
+    "HELPER_LOST": Message(
+        "計算を分担していたプロセスが終了しました（終了コード {exit_code}）。",
+        "メモリ不足で止められたか、外から終了されました。",
+        "途中保存は残っています。train --resume で続けられます。processes=1 なら分担しません。",
+    ),
+    "MEMORY_RUNS_OUT": Message(
+        "メモリが足りなくなる前に、更新 {update} で保存して止めました。",
+        "使用中は {used_gb} GB、上限は {limit_gb} GB です。",
+        "ほかのアプリを閉じて train --resume で続けるか、batch_size か max_length を小さくしてください。",
+    ),
+    "CHECKPOINT_FOREIGN": Message(
+        "途中保存から再開できません。",
+        "データ、モデル、または設定が、保存したときと違います: {path}",
+        "元に戻して再開するか、新しい学習を始めてください。",
+    ),
+    "RUN_NOT_RESUMABLE": Message(
+        "実験 {run_id} は再開できません。",
+        "状態は「{state}」です。再開できるのは、途中で止まった --engine mlx の学習だけです。",
+        "続きではなく新しく始めるには、mlx-finetuning train を使ってください。",
+    ),
     "MLX_LM_FAILED": Message(
         "mlx-lm が学習の途中でエラーになりました（終了コード {exit_code}）。",
         "mlx-lm の最後の出力:\n{tail}",
@@ -332,7 +362,8 @@ CATALOGUE: dict[str, Message] = {
     "TOKENIZER_UNSUPPORTED": Message(
         "このモデルのトークナイザーは、GGUFに正しく書き出せません。",
         "{reason}",
-        "Llama 3 や Qwen2 と同じ形式（バイト単位のBPE）のモデルを使ってください。推測で書き出すことはしません。",
+        "Llama、Qwen、Mistral、Gemma、Phi のトークナイザーを変えずに使っているモデルを選んでください。"
+        "推測で書き出すことはしません。",
     ),
     "WEIGHTS_UNREADABLE": Message(
         "重みのファイル {path} を読めません。",
@@ -353,6 +384,11 @@ CATALOGUE: dict[str, Message] = {
         "アダプター {path} を使えません。",
         "{reason}",
         "学習に使ったベースモデルと同じものを指定しているか確認し、なければ学習し直してください。",
+    ),
+    "ADAPTER_MUST_BE_FUSED": Message(
+        "この実験は、アダプターだけの形式（{format}）では書き出せません。",
+        "{kind} はベースの重みそのものを変えるため、足し算だけのファイルになりません。",
+        "ベースと合わせて書き出してください（--format gguf、mlx、safetensors）。",
     ),
     "QUANTIZER_UNUSABLE": Message(
         "量子化のライブラリ（llama.cpp）を使えません。",

@@ -53,16 +53,23 @@ class Studio:
     # --- data ----------------------------------------------------------------------------
 
     def inspect_data(
-        self, source: Path, encoding: str = "auto", mapping: Mapping[str, str] | None = None
+        self,
+        source: Path,
+        encoding: str = "auto",
+        mapping: Mapping[str, str] | None = None,
+        settings: PrepareConfig | None = None,
+        progress: Progress = silent,
     ) -> Inspection:
-        """What a source file holds, without writing anything. Raises DataError."""
+        """What a source file holds, without writing anything; `settings`, where given, include the
+        encoding and preview other cleaning steps. Raises DataError, InvalidSettings."""
         from mlx_finetuning import data_processor
 
-        return data_processor.inspect(source, encoding, mapping)
+        checked = config.load(PrepareConfig, as_dict(settings)) if settings else None
+        return data_processor.inspect(source, encoding, mapping, checked, progress)
 
     def prepare_data(
         self,
-        source: Path,
+        source: Path | Sequence[Path],
         name: str,
         settings: PrepareConfig | None = None,
         mapping: Mapping[str, str] | None = None,
@@ -70,7 +77,10 @@ class Studio:
         replace: bool = False,
         progress: Progress = silent,
     ) -> DatasetSummary:
-        """Write the dataset `name` from a source file. Raises DataError, InvalidName, DiskFull."""
+        """Write the dataset `name` from a source file or several.
+
+        Raises DataError, InvalidName, InvalidSettings, DiskFull.
+        """
         from mlx_finetuning import data_processor
 
         paths = self.workspace.dataset(name)
@@ -79,8 +89,50 @@ class Studio:
             source, name, paths, checked, mapping, progress, replace=replace
         )
 
+    def reproduce_data(
+        self,
+        manifest: Path,
+        name: str | None = None,
+        sources: Sequence[Path] = (),
+        *,
+        replace: bool = False,
+        progress: Progress = silent,
+    ) -> DatasetSummary:
+        """Make a dataset again from its `dataset.json`, the same bytes or nothing.
+
+        `name` is the recorded one unless given; `sources` stand in for files that have moved.
+        Raises DataError, UsageProblem, DiskFull.
+        """
+        from mlx_finetuning import data_processor
+
+        recipe = data_processor.read_recipe(manifest, sources)
+        paths = self.workspace.dataset(name or recipe.name)
+        return data_processor.reproduce(recipe, paths.folder.name, paths, progress, replace)
+
+    def preview_data(
+        self,
+        name: str,
+        model: str,
+        row: int | None = None,
+        max_length: int | None = None,
+        progress: Progress = silent,
+    ) -> dict[str, Any]:
+        """What training will see: one source row (the first unless given) token by token with its
+        loss mask, and figures over the whole dataset. Raises DataError, ModelError, Interrupted."""
+        from mlx_finetuning import models
+
+        self._require_dataset(name)
+        models.resolve(model, self.workspace)
+        length = TrainConfig.max_length if max_length is None else max_length
+        details = {"model": model, "dataset": name, "max_length": length, "row": row}
+        config.load(TrainConfig, {"max_length": length})
+        paths = self.workspace.job(jobs.new_name("preview"))
+        jobs.launch(paths, jobs.Job("preview", str(self.workspace.root), "", details))
+        return jobs.follow(paths, progress)
+
     def datasets(self) -> list[DatasetEntry]:
         """All datasets by name; one with a damaged manifest is listed too."""
+        self._recover_datasets()
         folder = self.workspace.datasets
         found = folder.iterdir() if folder.is_dir() else ()
         names = (path.name for path in found if path.is_dir() and not path.name.startswith("."))
@@ -92,6 +144,13 @@ class Studio:
             return DatasetEntry(name, files.read_json(paths.manifest))
         except (StudioError, FileNotFoundError):
             return DatasetEntry(name, None)
+
+    def _recover_datasets(self) -> None:
+        """Put back what a kill between two renames left aside."""
+        if any(self.workspace.datasets.glob(".old-*")):
+            from mlx_finetuning import data_processor
+
+            data_processor.recover(self.workspace.datasets)
 
     # --- training ------------------------------------------------------------------------
 
@@ -109,9 +168,17 @@ class Studio:
 
         return runs.start(self.workspace, checked, models.resolve(checked.model, self.workspace))
 
+    def resume_training(self, run_id: str) -> None:
+        """Let a stopped run go on exactly where its last checkpoint was made.
+
+        Raises RunNotFound, RunNotResumable, DiskFull.
+        """
+        runs.resume(self.workspace, run_id)
+
     def _require_dataset(self, name: str) -> None:
         if not name:
             raise InvalidSettings(problems=["dataset: データセットの名前を指定してください。"])
+        self._recover_datasets()
         if not self.workspace.dataset(name).train.is_file():
             available = [entry.name for entry in self.datasets()]
             raise DatasetNotFound(name=name, available=available)
@@ -170,17 +237,21 @@ class Studio:
         quants: Sequence[str] = (),
         out: Path | None = None,
         progress: Progress = silent,
+        *,
+        advise: bool = False,
     ) -> dict[str, Any]:
         """Write the tuned model and verify it; `quants` for several files from one pass.
 
-        `out` is a file, or a folder for several. Raises RunError, ExportError, Interrupted.
+        `out` is a file, or a folder for several. With `advise`, types are measured and none is
+        kept. Raises RunError, ExportError, Interrupted.
         """
         chosen = as_dict(settings or ExportConfig())
         for quant in quants or (chosen["quant"],):
             config.load(ExportConfig, {**chosen, "quant": quant})
         details = {
             **chosen,
-            "quant": list(quants) or chosen["quant"],
+            "quant": list(quants) or (None if advise else chosen["quant"]),
+            "advise": advise,
             "out": None if out is None else str(out.absolute()),
         }
         return self._later(run_id, "export", details, progress)

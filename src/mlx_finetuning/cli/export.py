@@ -30,15 +30,26 @@ from mlx_finetuning.config import FORMATS, QUANTIZATIONS, ExportConfig
     metavar="PATH",
     help="書き出し先のファイルかフォルダ。省略時は models/gguf/ID/",
 )
+@click.option(
+    "--advise",
+    is_flag=True,
+    help="量子化の種類ごとの大きさと質の低下を測り、勧める（何も残さない）",
+)
 def export(
-    session: Session, run_id: str, quants: tuple[str, ...], out: Path | None, **named: str | None
+    session: Session,
+    run_id: str,
+    quants: tuple[str, ...],
+    out: Path | None,
+    advise: bool,
+    **named: str | None,
 ) -> Answer:
     """学習したモデルをファイルに書き出し、MLXのモデルと比べて確かめる"""
     given = {key: value for key, value in named.items() if value is not None}
     settings = config.load(ExportConfig, given)
     with session.progress() as progress:
-        result = session.studio.export(run_id, settings, quants, out, progress)
-    return Answer({"run_id": run_id, **result}, _shown(result))
+        result = session.studio.export(run_id, settings, quants, out, progress, advise=advise)
+    shown = _advice(result) if advise else _shown(result)
+    return Answer({"run_id": run_id, **result}, shown)
 
 
 def _shown(result: dict[str, Any]) -> str:
@@ -46,3 +57,13 @@ def _shown(result: dict[str, Any]) -> str:
         f"{written['path']}（{text.size(written['size_bytes'])}）\n  {written['verdict']}"
         for written in result["files"].values()
     )
+
+
+def _advice(result: dict[str, Any]) -> str:
+    lines = [
+        f"{one['quant']:8}{text.size(one['size_bytes']):>10}"
+        f"  一致率 {one['top1_agreement']:.1%}  パープレキシティの変化 {one['perplexity_change']:+.2%}"
+        for one in result["candidates"]
+    ]
+    advised = f"お勧め: {result['recommended']}（{result['tokens']}トークンで比較）"
+    return "\n".join([*lines, advised])

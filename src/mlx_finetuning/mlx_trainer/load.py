@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+import contextlib
+from collections.abc import Iterator
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -20,6 +22,24 @@ class LoadedModel:
     tokenizer: TokenizerWrapper
     config: dict[str, Any]
     """The folder's `config.json`."""
+    folder: Path | None = None
+    """Where it was loaded from."""
+
+    def without_weights(self) -> LoadedModel:
+        """Tokenizer and settings only; the weights' memory is freed if nobody else holds them."""
+        mx.clear_cache()
+        return replace(self, model=nn.Module())
+
+    @contextlib.contextmanager
+    def first_layers(self, count: int) -> Iterator[None]:
+        """Within the block the model has only its first `count` blocks."""
+        layers: list[nn.Module] = self.model.layers
+        rest = layers[count:]
+        del layers[count:]
+        try:
+            yield
+        finally:
+            layers.extend(rest)
 
     @property
     def context_length(self) -> int:
@@ -57,7 +77,7 @@ def load(folder: Path, adapter: Path | None = None) -> LoadedModel:
     except (OSError, ValueError, KeyError, TypeError, ImportError, RuntimeError) as error:
         raise ModelUnloadable(folder=str(folder), reason=str(error)) from error
     model.eval()
-    return LoadedModel(model, tokenizer, config)
+    return LoadedModel(model, tokenizer, config, folder)
 
 
 def _use_device_type(model: nn.Module) -> None:

@@ -96,20 +96,20 @@ def export_gguf(
     started = time.monotonic()
     config = read_config(model)
     head = _head(model, config, name or model.name)
-    sources = _sources(model, config, adapter)
-    plans = {quant: _plan(sources, quant, config) for quant in outputs}
+    found = sources(model, config, adapter)
+    plans = {quant: plan(found, quant, config) for quant in outputs}
     _check_space(plans, head, outputs)
     with ExitStack() as stack:
         parts = {
             quant: stack.enter_context(files.replacing_path(path))
             for quant, path in outputs.items()
         }
-        _write(sources, head, plans, parts, progress)
+        write(found, head, plans, parts, progress)
         elapsed_s = time.monotonic() - started
         accept(parts)
     return ExportResult(
         {
-            quant: WrittenFile(quant, path, path.stat().st_size, len(sources))
+            quant: WrittenFile(quant, path, path.stat().st_size, len(found))
             for quant, path in outputs.items()
         },
         elapsed_s,
@@ -143,8 +143,8 @@ def _head(model: Path, config: dict[str, Any], name: str) -> Head:
 # --- what is written ---------------------------------------------------------------------
 
 
-def _sources(model: Path, config: dict[str, Any], adapter: Path | None) -> list[Source]:
-    """Every tensor of the file, in its order. Raises WeightsIncomplete, AdapterUnusable."""
+def sources(model: Path, config: dict[str, Any], adapter: Path | None) -> list[Source]:
+    """Every tensor of a file, in its order. Raises WeightsIncomplete, AdapterUnusable."""
     family = families.of(config)
     weights = packed.open_base(model, config)
     tuned = lora.read(adapter) if adapter else lora.NOTHING
@@ -160,22 +160,32 @@ def _sources(model: Path, config: dict[str, Any], adapter: Path | None) -> list[
 
 
 def _source(item: families.Mapped, weight: Weights, tuned: lora.Adapter) -> Source:
-    change = tuned.changes.get(item.source)
+    found = changed(item.source, weight, tuned)
+
+    def read(rows: Rows) -> NDArray[np.float32]:
+        return found.read(rows) + np.float32(item.offset)
+
+    reading = read if item.offset else found.read
+    return Source(item.name, weight.shape, reading, item.order)
+
+
+def changed(name: str, weight: Weights, tuned: lora.Adapter) -> Source:
+    """A weight of the base with what was learned, under its own name."""
+    change = tuned.changes.get(name)
 
     def read(rows: Rows) -> NDArray[np.float32]:
         values = weight.rows(rows)
-        if change is not None:
-            values = change.apply(values, rows)
-        return values + np.float32(item.offset) if item.offset else values
+        return values if change is None else change.apply(values, rows)
 
-    return Source(item.name, weight.shape, read, item.order)
+    return Source(name, weight.shape, read)
 
 
 def _computed(name: str, values: NDArray[np.float32]) -> Source:
     return Source(name, values.shape, lambda rows: values[rows])
 
 
-def _plan(sources: list[Source], quant: str, config: dict[str, Any]) -> list[Planned]:
+def plan(found: list[Source], quant: str, config: dict[str, Any]) -> list[Planned]:
+    """Every tensor with its type."""
     outline = families.outline(config)
     return [
         Planned(
@@ -183,7 +193,7 @@ def _plan(sources: list[Source], quant: str, config: dict[str, Any]) -> list[Pla
             source.shape,
             recipe.tensor_type(source.name, source.shape, quant, outline),
         )
-        for source in sources
+        for source in found
     ]
 
 
@@ -206,14 +216,15 @@ Block = dict[str, NDArray[np.uint8]]
 """One block of rows, quantized for every file: type → bytes."""
 
 
-def _write(
-    sources: list[Source],
+def write(
+    found: list[Source],
     head: Head,
     plans: dict[str, list[Planned]],
     paths: dict[str, Path],
     progress: Progress,
 ) -> None:
-    total = sum(int(np.prod(source.shape)) for source in sources)
+    """Write every file in one pass. Raises NonFiniteWeights, DiskFull, Interrupted."""
+    total = sum(int(np.prod(source.shape)) for source in found)
     done = 0
     with ExitStack() as stack:
         outputs = {
@@ -221,7 +232,7 @@ def _write(
             for quant, plan in plans.items()
         }
         pool = stack.enter_context(ThreadPoolExecutor(library.usable_cores()))
-        for index, source in enumerate(sources):
+        for index, source in enumerate(found):
             kinds = {quant: plan[index].kind for quant, plan in plans.items()}
             for values, block in _quantized(pool, source, kinds):
                 for quant, data in block.items():

@@ -67,6 +67,15 @@ def outline(config: Config) -> Outline:
     )
 
 
+def context_for(config: Config, longest: int) -> int:
+    """Tokens of context in which llama.cpp computes sequences up to `longest` as mlx-lm does.
+
+    mlx-lm always rotates by the factors for long texts; llama.cpp chooses by the context.
+    """
+    uses_factors = of(config) is PHI3 and rope(config)["rope_type"] in _LONGROPE
+    return max(longest, _original_context(config) + 1) if uses_factors else longest
+
+
 def mapping(family: Family, config: Config, sources: list[str]) -> tuple[list[Mapped], list[str]]:
     """Where each source tensor goes, in the order of a GGUF file, and the names that fit nowhere."""
     names = get_tensor_name_map(family.arch, config["num_hidden_layers"])
@@ -240,7 +249,12 @@ GEMMA2 = Family(
     MODEL_ARCH.GEMMA2, _gemma2_metadata, _gemma2_required, norm_offset=1.0, tied_by_default=True
 )
 GEMMA3 = Family(
-    MODEL_ARCH.GEMMA3, _gemma3_metadata, _gemma3_required, norm_offset=1.0, tied_by_default=True
+    MODEL_ARCH.GEMMA3,
+    _gemma3_metadata,
+    _gemma3_required,
+    norm_offset=1.0,
+    tied_by_default=True,
+    fewest_layers=GEMMA3_PATTERN,
 )
 
 # --- phi ---------------------------------------------------------------------------------

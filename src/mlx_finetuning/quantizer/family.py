@@ -51,6 +51,8 @@ class Family:
     pre_tokenizers: Mapping[str, str] | None = None
     """Pre-tokenizer names that llama.cpp's converter words differently for this family."""
     tied_by_default: bool = False
+    fewest_layers: int = 1
+    """mlx-lm cannot compute fewer."""
 
     @property
     def name(self) -> str:

@@ -63,6 +63,16 @@ _SIGNATURES: dict[str, tuple[object, list[object]]] = {
     "llama_model_default_params": (_ModelParams, []),
     "llama_context_default_params": (_ContextParams, []),
     "llama_model_load_from_file": (ctypes.c_void_p, [ctypes.c_char_p, _ModelParams]),
+    "llama_adapter_lora_init": (ctypes.c_void_p, [ctypes.c_void_p, ctypes.c_char_p]),
+    "llama_set_adapters_lora": (
+        ctypes.c_int32,
+        [
+            ctypes.c_void_p,
+            ctypes.POINTER(ctypes.c_void_p),
+            ctypes.c_size_t,
+            ctypes.POINTER(ctypes.c_float),
+        ],
+    ),
     "llama_model_free": (None, [ctypes.c_void_p]),
     "llama_init_from_model": (ctypes.c_void_p, [ctypes.c_void_p, _ContextParams]),
     "llama_free": (None, [ctypes.c_void_p]),
@@ -122,8 +132,11 @@ def _api() -> ctypes.CDLL:
 class LlamaModel:
     """A GGUF file loaded into llama.cpp. A context manager; not for several threads at once."""
 
-    def __init__(self, path: Path, context: int) -> None:
-        """`context`: the longest sequence, tokens. Raises GgufUnreadable, QuantizerUnusable."""
+    def __init__(self, path: Path, context: int, adapter: Path | None = None) -> None:
+        """context: the longest sequence, tokens; adapter: a GGUF adapter to apply.
+
+        Raises GgufUnreadable, QuantizerUnusable.
+        """
         self._api = _api()
         _complaints.clear()
         self._context: int | None = None
@@ -134,6 +147,8 @@ class LlamaModel:
             reason = _complaints[0] if _complaints else "llama.cppが読み込めませんでした。"
             raise GgufUnreadable(path=str(path), reason=reason)
         self._context = self._new_context(path, context)
+        if adapter is not None:
+            self._apply(adapter)
         self._vocab = self._api.llama_model_get_vocab(self._model)
         self.vocabulary = int(self._api.llama_vocab_n_tokens(self._vocab))
 
@@ -147,6 +162,18 @@ class LlamaModel:
         threads = library.usable_cores()
         self._api.llama_set_n_threads(context, threads, threads)
         return int(context)
+
+    def _apply(self, path: Path) -> None:
+        """The adapter is freed with the model."""
+        adapter = self._api.llama_adapter_lora_init(self._model, str(path).encode())
+        adapters, scales = (ctypes.c_void_p * 1)(adapter), (ctypes.c_float * 1)(1.0)
+        failed = not adapter or self._api.llama_set_adapters_lora(
+            self._context, adapters, 1, scales
+        )
+        if failed:
+            self.close()
+            reason = " ".join(_complaints) or "アダプターを適用できません。"
+            raise GgufUnreadable(path=str(path), reason=reason)
 
     def logits(self, tokens: Sequence[int]) -> NDArray[np.float32]:
         """Teacher-forced logits after every token, [tokens, vocabulary], float32."""

@@ -59,26 +59,39 @@ class TokenParity:
 
 
 def compare_logits(
-    gguf: Path, references: Iterable[Reference], context: int, progress: Progress = silent
+    gguf: Path,
+    references: Iterable[Reference],
+    context: int,
+    progress: Progress = silent,
+    *,
+    adapter: Path | None = None,
 ) -> LogitParity:
-    """Feed every reference's tokens to the file and compare. context: longest sequence, tokens.
+    """Feed every reference's tokens to the file and compare.
+
+    context: longest sequence, tokens; adapter: a GGUF adapter to apply.
 
     Raises GgufUnreadable, QuantizerUnusable; ValueError when there are no references.
     """
+    with LlamaModel(gguf, context, adapter) as model:
+        return compare(((one, model.logits(one.tokens)) for one in references), progress)
+
+
+def compare(
+    pairs: Iterable[tuple[Reference, NDArray[np.float32]]], progress: Progress = silent
+) -> LogitParity:
+    """Average over references and what was found instead. ValueError when there are none."""
     divergences: list[NDArray[np.float64]] = []
     agreed: list[NDArray[np.bool_]] = []
     losses: list[NDArray[np.float64]] = []
     done = 0
-    with LlamaModel(gguf, context) as model:
-        for reference in references:
-            found = model.logits(reference.tokens)
-            for start in range(0, len(reference.tokens), ROWS):
-                kl, same, loss = _compare(reference, found, slice(start, start + ROWS))
-                divergences.append(kl)
-                agreed.append(same)
-                losses.append(loss)
-            done += len(reference.tokens)
-            progress(Step(STAGE, done, 0, f"{done}トークンを比較"))
+    for reference, found in pairs:
+        for start in range(0, len(reference.tokens), ROWS):
+            kl, same, loss = _compare(reference, found, slice(start, start + ROWS))
+            divergences.append(kl)
+            agreed.append(same)
+            losses.append(loss)
+        done += len(reference.tokens)
+        progress(Step(STAGE, done, 0, f"{done}トークンを比較"))
     kl, loss = np.concatenate(divergences), np.concatenate(losses, axis=1)
     return LogitParity(
         tokens=done,

@@ -17,7 +17,9 @@ from numpy.typing import NDArray
 
 from mlx_finetuning.errors import GgufUnreadable
 from mlx_finetuning.quantizer import ggml
+from mlx_finetuning.quantizer.safetensors import Rows
 
+EVERYTHING = slice(None)
 MAGIC = b"GGUF"
 VERSION = 3
 MOST = 1 << 32
@@ -49,7 +51,7 @@ class Stored:
     data: NDArray[np.uint8]
     """[rows, bytes per row], memory-mapped."""
 
-    def values(self, rows: slice = slice(None)) -> NDArray[np.float32]:
+    def values(self, rows: Rows = EVERYTHING) -> NDArray[np.float32]:
         """The chosen rows, dequantized: [rows, columns]."""
         chosen = self.data[rows]
         if self.kind == GGMLQuantizationType.F32:

@@ -1,17 +1,16 @@
-"""Reads safetensors files by their header, memory-mapped, rows as float32.
+"""Reads safetensors files by their header, memory-mapped, rows as float32; writes them streamed.
 
-BF16 needs no library: its bits are the upper half of a float32. Writes nothing and reads no
-pickled formats.
+BF16 needs no library: its bits are the upper half of a float32. Reads no pickled formats.
 """
 
 from __future__ import annotations
 
 import json
 import struct
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import IO, Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -79,6 +78,39 @@ def open_model(folder: Path) -> dict[str, Tensor]:
     if missing:
         raise WeightsUnreadable(path=str(index), reason=f"重みが足りません: {missing[0]} など")
     return tensors
+
+
+@dataclass(frozen=True)
+class Spec:
+    """A tensor that is to be written."""
+
+    name: str
+    kind: str
+    shape: tuple[int, ...]
+
+    @property
+    def nbytes(self) -> int:
+        return int(np.prod(self.shape, dtype=np.int64)) * STORED[self.kind].itemsize
+
+
+def write(
+    stream: IO[bytes], specs: Sequence[Spec], blocks: Iterable[NDArray[Any]], made_for: str
+) -> None:
+    """A whole file: header, then the values of all tensors in the order of `specs`.
+
+    made_for: the `format` in its metadata, `pt` or `mlx`.
+    """
+    header: dict[str, Any] = {"__metadata__": {"format": made_for}}
+    start = 0
+    for spec in specs:
+        offsets = [start, start + spec.nbytes]
+        header[spec.name] = {"dtype": spec.kind, "shape": spec.shape, "data_offsets": offsets}
+        start = offsets[1]
+    text = json.dumps(header).encode()
+    text += b" " * (-len(text) % 8)
+    stream.write(struct.pack("<Q", len(text)) + text)
+    for block in blocks:
+        stream.write(np.ascontiguousarray(block).data)
 
 
 def _open(path: Path) -> list[Tensor]:

@@ -15,7 +15,7 @@ from typing import Any
 
 from gguf import LlamaFileType
 
-from mlx_finetuning.quantizer import families, ggml, packed, reader, recipe
+from mlx_finetuning.quantizer import families, ggml, packed, recipe
 from mlx_finetuning.quantizer.family import Config, head_size
 from mlx_finetuning.quantizer.reader import Gguf
 from mlx_finetuning.quantizer.tokenizer import TokenizerMetadata
@@ -39,12 +39,8 @@ class Structure:
     problems: tuple[str, ...]
 
 
-def inspect(gguf: Path, model: Path, config: Config, expected: TokenizerMetadata) -> Structure:
-    """Compare `gguf` with the folder it was made from, its `config.json` and its tokenizer.
-
-    Raises GgufUnreadable.
-    """
-    found = reader.read(gguf)
+def inspect(found: Gguf, model: Path, config: Config, expected: TokenizerMetadata) -> Structure:
+    """Compare a file with the folder it was made from, its `config.json` and its tokenizer."""
     problems = [
         *_metadata_problems(found, config),
         *_tokenizer_problems(found, expected),

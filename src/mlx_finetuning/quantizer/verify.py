@@ -16,8 +16,16 @@ from typing import Any
 from mlx_finetuning import files
 from mlx_finetuning.errors import ExportNotProven
 from mlx_finetuning.progress import Progress, silent
-from mlx_finetuning.quantizer import battery, families, structure, tokenizer
-from mlx_finetuning.quantizer.export import read_config
+from mlx_finetuning.quantizer import (
+    battery,
+    export,
+    families,
+    fidelity,
+    proof,
+    reader,
+    structure,
+    tokenizer,
+)
 from mlx_finetuning.quantizer.llama import LlamaModel
 from mlx_finetuning.quantizer.parity import (
     Encode,
@@ -55,6 +63,8 @@ class Report:
     structure: Structure
     tokens: TokenParity
     logits: LogitParity
+    errors: dict[str, float]
+    """Per type, the largest error of a tensor relative to the original weights."""
     problems: tuple[str, ...]
     """In Japanese; none: the file is proven."""
     verdict: str
@@ -68,6 +78,7 @@ class Report:
 def examine(
     gguf: Path,
     model: Path,
+    adapter: Path | None,
     references: Iterable[Reference],
     encode: Encode,
     *,
@@ -84,16 +95,19 @@ def examine(
     end_tokens: those that end an answer.
     Raises GgufUnreadable, QuantizerUnusable, TokenizerUnsupported.
     """
-    config = read_config(model)
+    config = export.read_config(model)
     original = tokenizer.read(model, config["vocab_size"], families.of(config))
-    found = structure.inspect(gguf, model, config, original)
+    file = reader.read(gguf)
+    found = structure.inspect(file, model, config, original)
+    errors = fidelity.errors(file, export.sources(model, config, adapter))
     cut = [original.comparable(text) for text in (*battery.TEXTS, *texts)]
     with LlamaModel(gguf, 64) as loaded:
         tokens = compare_tokens(loaded, encode, (*cut, *prompts))
         ends = all(loaded.ends_generation(token) for token in end_tokens)
-    logits = compare_logits(gguf, references, context, progress)
+    logits = compare_logits(gguf, references, families.context_for(config, context), progress)
     problems = (
         *found.problems,
+        *fidelity.problems(file, errors),
         *_token_problems(tokens, ends),
         *_logit_problems(found.quant, logits),
     )
@@ -103,9 +117,23 @@ def examine(
         structure=found,
         tokens=tokens,
         logits=logits,
+        errors=_largest(file, errors),
         problems=problems,
         verdict=_verdict(found.quant, logits, problems),
     )
+
+
+def _largest(file: reader.Gguf, errors: dict[str, float]) -> dict[str, float]:
+    largest: dict[str, float] = {}
+    for name, error in errors.items():
+        kind = file.tensors[name].kind.name
+        largest[kind] = max(largest.get(kind, 0.0), error)
+    return largest
+
+
+def proof_problems(logits: LogitParity) -> list[str]:
+    """In Japanese, what speaks against an unquantized file's being the trained model."""
+    return _logit_problems(proof.QUANT, logits)
 
 
 def with_problems(report: Report, more: Sequence[str]) -> Report:
@@ -130,10 +158,11 @@ def as_record(report: Report) -> dict[str, Any]:
     return {**asdict(report), "problems": list(report.problems), "proven": report.proven}
 
 
-def write(report: Report, gguf: Path) -> Path:
-    """Keep a report beside its file. Raises DiskFull."""
+def write(report: Report, gguf: Path, proof_record: dict[str, Any] | None = None) -> Path:
+    """Keep a report beside its file, with that of the proof. Raises DiskFull."""
     path = report_path(gguf)
-    files.write_json(path, as_record(report))
+    more = {} if proof_record is None else {"proof": proof_record}
+    files.write_json(path, {**as_record(report), **more})
     return path
 
 

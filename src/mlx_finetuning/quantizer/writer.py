@@ -124,6 +124,8 @@ def _add_value(writer: GGUFWriter, key: str, value: Value) -> None:
 
 def _add_tokenizer(writer: GGUFWriter, tokenizer: TokenizerMetadata) -> None:
     writer.add_tokenizer_model(tokenizer.model)
+    if not tokenizer.tokens:
+        return
     writer.add_tokenizer_pre(tokenizer.pre)
     writer.add_token_list(tokenizer.tokens)
     writer.add_token_types(tokenizer.types)

@@ -1,68 +1,111 @@
-"""Export: writes the tuned model to GGUF files and hands over only what is proven.
+"""Export: writes the tuned model in one of the formats and hands over only what is proven.
 
-A file without quantization is always written along, proven by its logits, and removed again if
-nobody asked for it: the quantized files come from the same pass over the same weights.
+GGUF files are examined under temporary names, beside a small unquantized proof that lies in memory;
+the other formats are written to a temporary folder or file, read back, and compared.
 """
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import asdict, replace
 from pathlib import Path
 from typing import Any
 
 from mlx_finetuning import config, files
 from mlx_finetuning.config import ExportConfig
-from mlx_finetuning.errors import InvalidSettings
-from mlx_finetuning.quantizer import verify
+from mlx_finetuning.errors import ExportNotProven, InvalidSettings
+from mlx_finetuning.mlx_trainer import generate
+from mlx_finetuning.mlx_trainer.load import load
+from mlx_finetuning.quantizer import adapter_files, advice, fused, parity, proof, verify
 from mlx_finetuning.quantizer.export import ExportResult, export_gguf
+from mlx_finetuning.quantizer.parity import LogitParity
 from mlx_finetuning.tasks import reference
 from mlx_finetuning.tasks.context import TaskContext
 from mlx_finetuning.tasks.reference import Trained
 
-PROOF = "F16"
+FUSED_KL = 0.05
+"""Nats: what rounding fused weights to the base's 16 bits may cost; far below any fault."""
 
 
 def run(context: TaskContext) -> dict[str, Any]:
-    """config: ExportConfig, where `quant` may be a list, and `out`: a file, or a folder for a list.
+    """config: ExportConfig, where `quant` may be a list, and `out`: a file, or a folder.
 
+    With `advise`, the types are measured and none is kept.
     Raises RunError, ModelError, ExportError, NotEnoughSpace, DiskFull, Interrupted.
     """
     settings, quants = _settings(context.config)
     trained = reference.of_run(context, max(settings.verify_tokens, verify.MIN_TOKENS))
-    wanted = _targets(context, trained, quants)
-    folder = next(iter(wanted.values())).parent
-    proof = folder / f"{files.TEMPORARY_PREFIX}proof-{PROOF}.gguf"
-    reports: dict[str, verify.Report] = {}
-
-    def accept(parts: dict[str, Path]) -> None:
-        # One template serves all: that every file holds it is part of its own examination.
-        template = reference.template_problems(trained, next(iter(parts.values())))
-        for quant, part in parts.items():
-            reports[quant] = _examine(context, trained, part, template)
-            verify.require_proven(reports[quant], wanted.get(quant, proof))
-
-    try:
-        written = export_gguf(
-            trained.model,
-            trained.adapter,
-            {**wanted, PROOF: wanted.get(PROOF, proof)},
-            context.progress,
-            name=trained.name,
-            accept=accept,
-        )
-    finally:
-        proof.unlink(missing_ok=True)
-    return _result(wanted, written, reports)
+    if context.config.get("advise"):
+        return _advise(context, trained, quants)
+    return FORMATS[settings.format](context, trained, quants)
 
 
 def _settings(values: dict[str, Any]) -> tuple[ExportConfig, list[str]]:
-    given = {key: value for key, value in values.items() if key != "out"}
-    quant = given.pop("quant", ExportConfig.quant)
+    given = {key: value for key, value in values.items() if key not in ("out", "advise")}
+    default = list(advice.CANDIDATES) if values.get("advise") else ExportConfig.quant
+    quant = given.pop("quant", None)
+    quant = default if quant is None else quant
     quants = quant if isinstance(quant, list) else [quant]
     if not quants:
         raise InvalidSettings(problems=["quant: 量子化の種類を1つ以上選んでください。"])
     loaded = [config.load(ExportConfig, {**given, "quant": kind}) for kind in quants]
     return loaded[0], [settings.quant for settings in loaded]
+
+
+# --- GGUF --------------------------------------------------------------------------------
+
+
+def _gguf(context: TaskContext, trained: Trained, quants: list[str]) -> dict[str, Any]:
+    proven = _prove(context, trained)
+    wanted = _targets(context, trained, quants)
+    reports: dict[str, verify.Report] = {}
+
+    def accept(parts: dict[str, Path]) -> None:
+        reports.update(_examined(context, trained, parts))
+        for quant, path in wanted.items():
+            verify.require_proven(reports[quant], path)
+
+    written = export_gguf(
+        trained.model,
+        trained.adapter,
+        wanted,
+        context.progress,
+        name=trained.name,
+        accept=accept,
+    )
+    return _result(wanted, written, reports, proven)
+
+
+def _prove(context: TaskContext, trained: Trained) -> dict[str, Any]:
+    """What the mapping computes, without quantization. Raises ExportNotProven."""
+    with proof.written(trained.model, trained.adapter, trained.extent, context.progress) as path:
+        found = reference.compare_proof(trained, path)
+    _require_exact(trained.name, found)
+    return {**proof.as_record(trained.extent), "parity": asdict(found)}
+
+
+def _require_exact(name: str, found: LogitParity) -> None:
+    problems = verify.proof_problems(found)
+    if problems:
+        raise ExportNotProven(path=name, problems=problems)
+
+
+def _examined(
+    context: TaskContext, trained: Trained, parts: dict[str, Path]
+) -> dict[str, verify.Report]:
+    # One template serves all: that every file holds it is part of its own examination.
+    template = reference.template_problems(trained, next(iter(parts.values())))
+    reports = {}
+    for quant, part in parts.items():
+        report = reference.examine(trained, part, context.progress)
+        reports[quant] = verify.with_problems(report, template)
+        context.event(
+            "verified",
+            quant=quant,
+            proven=reports[quant].proven,
+            verdict=reports[quant].verdict,
+        )
+    return reports
 
 
 def _targets(context: TaskContext, trained: Trained, quants: list[str]) -> dict[str, Path]:
@@ -73,24 +116,16 @@ def _targets(context: TaskContext, trained: Trained, quants: list[str]) -> dict[
     return {quant: folder / f"{trained.name}-{quant}.gguf" for quant in quants}
 
 
-def _examine(
-    context: TaskContext, trained: Trained, part: Path, template: list[str]
-) -> verify.Report:
-    report = reference.examine(trained, part, context.progress)
-    report = verify.with_problems(report, template)
-    context.event(
-        "verified", quant=report.structure.quant, proven=report.proven, verdict=report.verdict
-    )
-    return report
-
-
 def _result(
-    wanted: dict[str, Path], written: ExportResult, reports: dict[str, verify.Report]
+    wanted: dict[str, Path],
+    written: ExportResult,
+    reports: dict[str, verify.Report],
+    proven: dict[str, Any],
 ) -> dict[str, Any]:
     summaries = {}
     for quant, path in wanted.items():
         report = replace(reports[quant], path=str(path))
-        kept = verify.write(report, path)
+        kept = verify.write(report, path, proven)
         summaries[quant] = {
             "path": str(path),
             "report_path": str(kept),
@@ -104,5 +139,118 @@ def _result(
         "verdict": first["verdict"],
         "elapsed_s": round(written.elapsed_s, 2),
         "files": summaries,
-        "proof": {"quant": PROOF, "parity": asdict(reports[PROOF].logits)},
+        "proof": proven,
     }
+
+
+# --- advice ------------------------------------------------------------------------------
+
+
+class _Measured(Exception):
+    """Keeps measured files from their final names."""
+
+
+def _advise(context: TaskContext, trained: Trained, quants: list[str]) -> dict[str, Any]:
+    """Size and loss of the types on the run's own rows; one after another, none is kept."""
+    reports: dict[str, verify.Report] = {}
+
+    def measure(parts: dict[str, Path]) -> None:
+        for quant, part in parts.items():
+            reports[quant] = reference.examine(trained, part, context.progress)
+        raise _Measured
+
+    for quant, path in _targets(context, trained, quants).items():
+        try:
+            export_gguf(
+                trained.model, trained.adapter, {quant: path}, context.progress, accept=measure
+            )
+        except _Measured:
+            continue
+    found = advice.candidates(reports)
+    chosen = advice.recommended(found)
+    return {
+        "recommended": chosen.quant,
+        "candidates": [asdict(one) for one in found],
+        "tokens": reports[chosen.quant].logits.tokens,
+        "verdict": reports[chosen.quant].verdict,
+        "files": {},
+    }
+
+
+# --- the other formats -------------------------------------------------------------------
+
+
+def _gguf_lora(context: TaskContext, trained: Trained, quants: list[str]) -> dict[str, Any]:
+    """Proven on an unquantized base that lies in memory, as the adapter of its layers does."""
+    path = _single(context, trained, "adapter", ".gguf")
+    extent = trained.extent
+    with proof.in_memory() as part, proof.written(trained.model, None, extent) as base:
+        adapter_files.write_gguf(
+            trained.model,
+            trained.adapter,
+            part,
+            trained.name,
+            lambda name: proof.covers(extent, name),
+        )
+        found = reference.compare_proof(trained, base, part)
+    _require_exact(str(path), found)
+    with files.replacing_path(path) as temporary:
+        adapter_files.write_gguf(trained.model, trained.adapter, temporary, trained.name)
+    verdict = _same(f"llama.cppでベースに適用すると、KL {found.mean_kl:.2g}")
+    return _one(path, verdict, {"parity": asdict(found)})
+
+
+def _peft(context: TaskContext, trained: Trained, quants: list[str]) -> dict[str, Any]:
+    folder = _single(context, trained, "peft")
+    with files.replacing_folder(folder) as temporary:
+        adapter_files.write_peft(trained.model, trained.adapter, temporary, trained.name)
+        changed = adapter_files.check_peft(trained.adapter, temporary)
+    return _one(folder, _same(f"読み直した{changed}個の重みの変化が一致"), {"changed": changed})
+
+
+def _folder(made_for: str, name: str) -> Callable[..., dict[str, Any]]:
+    def write(context: TaskContext, trained: Trained, quants: list[str]) -> dict[str, Any]:
+        folder = _single(context, trained, name)
+        with files.replacing_folder(folder) as temporary:
+            fused.write(trained.model, trained.adapter, temporary, made_for, context.progress)
+            found = _fused_parity(trained, temporary)
+            problems = [] if found.mean_kl < FUSED_KL else [f"予測の差（KL）が {found.mean_kl:.3g}"]
+            if problems:
+                raise ExportNotProven(path=str(folder), problems=problems)
+        return _one(folder, _same(f"mlx-lmで読み直して、KL {found.mean_kl:.2g}"), asdict(found))
+
+    return write
+
+
+def _fused_parity(trained: Trained, folder: Path) -> LogitParity:
+    loaded = load(folder)
+    return parity.compare(
+        (one, generate.logits(loaded, list(one.tokens))) for one in trained.references
+    )
+
+
+def _single(context: TaskContext, trained: Trained, name: str, suffix: str = "") -> Path:
+    out = context.config.get("out")
+    if out:
+        return Path(out)
+    return context.workspace.gguf_folder(context.run_id) / f"{trained.name}-{name}{suffix}"
+
+
+def _same(figures: str) -> str:
+    return f"学習したモデルと同じ動きをします（{figures}）。"
+
+
+def _one(path: Path, verdict: str, details: dict[str, Any]) -> dict[str, Any]:
+    parts = [path] if path.is_file() else [part for part in path.rglob("*") if part.is_file()]
+    size = sum(part.stat().st_size for part in parts)
+    summary = {"path": str(path), "size_bytes": size, "verdict": verdict, **details}
+    return {"path": str(path), "verdict": verdict, "files": {path.name: summary}}
+
+
+FORMATS: dict[str, Callable[[TaskContext, Trained, list[str]], dict[str, Any]]] = {
+    "gguf": _gguf,
+    "gguf-lora": _gguf_lora,
+    "peft": _peft,
+    "mlx": _folder("mlx", "mlx"),
+    "safetensors": _folder("pt", "safetensors"),
+}

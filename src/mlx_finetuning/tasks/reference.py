@@ -1,12 +1,12 @@
 """A run's tuned model as the reference for files written from it, on the run's own rows.
 
 Rows come from the test split first, then valid, then train; built-in texts fill up where they are
-too few. Judges nothing; `quantizer.verify` does.
+too few. What the model says is computed once, and its weights are let go before a file is written.
+Judges nothing; `quantizer.verify` does.
 """
 
 from __future__ import annotations
 
-import functools
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -16,13 +16,14 @@ from mlx_finetuning import models
 from mlx_finetuning.data_processor import read_rows
 from mlx_finetuning.mlx_trainer import generate
 from mlx_finetuning.mlx_trainer.load import LoadedModel, load
-from mlx_finetuning.progress import Progress
-from mlx_finetuning.quantizer import battery, verify
-from mlx_finetuning.quantizer.parity import Reference
+from mlx_finetuning.progress import Progress, Step
+from mlx_finetuning.quantizer import battery, export, families, parity, proof, verify
+from mlx_finetuning.quantizer.parity import LogitParity, Reference
 from mlx_finetuning.runtime import serve
 from mlx_finetuning.tasks.context import TaskContext
 from mlx_finetuning.trainer import runs
 
+STAGE = "学習したモデルの予測"
 LONGEST = 512
 """Tokens of one compared sequence."""
 SPLITS = ("test", "valid", "train")
@@ -42,17 +43,13 @@ class Trained:
     name: str
     """For files: `tiny-ja`."""
     loaded: LoadedModel
+    """Without weights."""
     conversations: tuple[Messages, ...]
-    sequences: tuple[tuple[int, ...], ...]
-    """Token ids that both models are fed."""
-
-    @functools.cached_property
-    def references(self) -> list[Reference]:
-        """What the trained model says; all logits at once: 0.5 GB at a vocabulary of 256,000."""
-        return [
-            Reference(list(tokens), generate.logits(self.loaded, list(tokens)))
-            for tokens in self.sequences
-        ]
+    references: tuple[Reference, ...]
+    """What the trained model says; all logits at once: 0.5 GB at a vocabulary of 256,000."""
+    extent: proof.Extent
+    proof_references: tuple[Reference, ...]
+    """What as much of it says as the proof holds."""
 
     def encode(self, text: str, add_special: bool) -> list[int]:
         return list(self.loaded.tokenizer.encode(text, add_special_tokens=add_special))
@@ -62,46 +59,77 @@ def of_run(context: TaskContext, tokens: int) -> Trained:
     """The run's model and at least `tokens` tokens to compare. Raises RunError, ModelError."""
     run = runs.require_trained(context.workspace, context.run_id)
     model = models.resolve(run.model, context.workspace)
+    families.of(export.read_config(model))  # before minutes are spent on loading
     adapter = context.workspace.adapter(context.run_id).folder
     loaded = load(model, adapter)
     rows = list(_rows(context, run.dataset))
+    sequences = list(_sequences(loaded, rows, tokens))
+    extent = proof.extent(model, sequences)
     return Trained(
         model=model,
         adapter=adapter,
         name=model.name,
-        loaded=loaded,
+        references=tuple(_references(loaded, sequences, context.progress)),
+        extent=extent,
+        proof_references=tuple(_proof_references(loaded, sequences, extent)),
+        loaded=loaded.without_weights(),
         conversations=tuple(row["messages"] for row in rows if "messages" in row)[:TEXTS],
-        sequences=tuple(_sequences(loaded, rows, tokens)),
     )
 
 
 def examine(trained: Trained, gguf: Path, progress: Progress) -> verify.Report:
     """Compare a file with what the run trained. Raises GgufUnreadable, QuantizerUnusable."""
     texts = [turn["content"] for messages in trained.conversations for turn in messages]
-    questions = (
-        _questions(trained.conversations) if trained.loaded.tokenizer.has_chat_template else []
-    )
+    tokenizer = trained.loaded.tokenizer
+    questions = _questions(trained.conversations) if tokenizer.has_chat_template else []
     return verify.examine(
         gguf,
         trained.model,
+        trained.adapter,
         trained.references,
         trained.encode,
         context=LONGEST,
         texts=texts,
         prompts=[trained.loaded.render_text(messages, ask=True) for messages in questions],
-        end_tokens=trained.loaded.tokenizer.eos_token_ids,
+        end_tokens=tokenizer.eos_token_ids,
         progress=progress,
     )
 
 
+def compare_proof(trained: Trained, gguf: Path, adapter: Path | None = None) -> LogitParity:
+    """How far the proof is from the trained model. adapter: a GGUF adapter applied to it."""
+    config = export.read_config(trained.model)
+    context = families.context_for(config, LONGEST)
+    return parity.compare_logits(gguf, trained.proof_references, context, adapter=adapter)
+
+
 def template_problems(trained: Trained, gguf: Path) -> list[str]:
     """In Japanese, where llama.cpp renders conversations unlike the trained model's template."""
+    if not trained.loaded.tokenizer.has_chat_template:
+        return []
     with serve(gguf) as client:
         for messages in _questions(trained.conversations):
             expected = trained.loaded.render_text(messages, ask=True)
             if client.apply_template(messages) != expected:
                 return [f"会話の組み立て方（チャットテンプレート）が違います: {expected!r}"]
     return []
+
+
+def _references(
+    loaded: LoadedModel, sequences: Sequence[list[int]], progress: Progress
+) -> Iterator[Reference]:
+    for done, tokens in enumerate(sequences):
+        progress(Step(STAGE, done, len(sequences)))
+        yield Reference(tokens, generate.logits(loaded, tokens))
+
+
+def _proof_references(
+    loaded: LoadedModel, sequences: Sequence[list[int]], extent: proof.Extent
+) -> Iterator[Reference]:
+    with loaded.first_layers(extent.layers):
+        for tokens in sequences:
+            logits = generate.logits(loaded, tokens)[:, extent.tokens]
+            yield Reference(extent.local(tokens), logits)
 
 
 def _rows(context: TaskContext, dataset: str) -> Iterator[dict[str, Any]]:
@@ -113,16 +141,15 @@ def _rows(context: TaskContext, dataset: str) -> Iterator[dict[str, Any]]:
 
 def _sequences(
     loaded: LoadedModel, rows: Sequence[dict[str, Any]], least: int
-) -> Iterator[tuple[int, ...]]:
+) -> Iterator[list[int]]:
     """Sequences of at least `least` tokens together."""
     longest = min(LONGEST, loaded.context_length)
     total = 0
     for tokens in _tokens(loaded, rows):
         if total >= least:
             return
-        cut = tuple(tokens[:longest])
-        total += len(cut)
-        yield cut
+        total += len(tokens[:longest])
+        yield tokens[:longest]
 
 
 def _tokens(loaded: LoadedModel, rows: Sequence[dict[str, Any]]) -> Iterator[list[int]]:
@@ -130,9 +157,9 @@ def _tokens(loaded: LoadedModel, rows: Sequence[dict[str, Any]]) -> Iterator[lis
         if "messages" in row:
             yield loaded.render(row["messages"], ask=False)
         elif "text" in row:
-            yield loaded.tokenizer.encode(row["text"])
+            yield list(loaded.tokenizer.encode(row["text"]))
     while True:
-        yield from (loaded.tokenizer.encode(text) for text in battery.TEXTS)
+        yield from (list(loaded.tokenizer.encode(text)) for text in battery.TEXTS)
 
 
 def _questions(conversations: Sequence[Messages]) -> list[Messages]:

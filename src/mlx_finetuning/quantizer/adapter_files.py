@@ -1,0 +1,138 @@
+"""A LoRA adapter as a file of its own: for llama.cpp (GGUF) and for Hugging Face's peft.
+
+Only LoRA of linear layers can be written; everything else changes whole weights and must be fused.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable
+from pathlib import Path
+
+import numpy as np
+from gguf import GGUFWriter
+from numpy.typing import NDArray
+
+from mlx_finetuning import files
+from mlx_finetuning.errors import AdapterMustBeFused, ExportNotProven
+from mlx_finetuning.quantizer import export, families, lora, packed, safetensors
+from mlx_finetuning.quantizer.lora import Delta
+from mlx_finetuning.quantizer.safetensors import Spec
+
+PEFT_WEIGHTS = "adapter_model.safetensors"
+PEFT_CONFIG = "adapter_config.json"
+PEFT_PREFIX = "base_model.model."
+
+
+def write_gguf(
+    model: Path,
+    adapter: Path,
+    path: Path,
+    name: str,
+    covers: Callable[[str], bool] = lambda name: True,
+) -> None:
+    """The adapter for llama.cpp, in float32; `covers` chooses GGUF tensors by name.
+
+    Raises AdapterMustBeFused, AdapterUnusable, and what reading the model raises.
+    """
+    config = export.read_config(model)
+    family = families.of(config)
+    deltas = _deltas(model, adapter, "gguf-lora")
+    mapped, _ = families.mapping(family, config, list(deltas))
+    writer = GGUFWriter(path, family.name)
+    writer.add_type("adapter")
+    writer.add_name(name)
+    writer.add_string("adapter.type", "lora")
+    writer.add_float32("adapter.lora.alpha", _alpha(deltas))
+    for item in mapped:
+        if covers(item.name):
+            down, up = _factors(deltas[item.source])
+            writer.add_tensor(f"{item.name}.lora_a", down)
+            writer.add_tensor(f"{item.name}.lora_b", up if item.order is None else up[item.order])
+    writer.write_header_to_file()
+    writer.write_kv_data_to_file()
+    writer.write_tensors_to_file()
+    writer.close()
+
+
+def write_peft(model: Path, adapter: Path, folder: Path, base_name: str) -> None:
+    """The adapter for peft: weights and settings, in an existing folder.
+
+    Raises AdapterMustBeFused, AdapterUnusable, and what reading the model raises.
+    """
+    deltas = _deltas(model, adapter, "peft")
+    arrays: dict[str, NDArray[np.float32]] = {}
+    for name, delta in deltas.items():
+        module = PEFT_PREFIX + name.removesuffix(".weight")
+        arrays[f"{module}.lora_A.weight"], arrays[f"{module}.lora_B.weight"] = _factors(delta)
+    specs = [Spec(name, "F32", array.shape) for name, array in arrays.items()]
+    with files.replacing(folder / PEFT_WEIGHTS) as stream:
+        safetensors.write(stream, specs, arrays.values(), "pt")
+    settings = {
+        "peft_type": "LORA",
+        "task_type": "CAUSAL_LM",
+        "base_model_name_or_path": base_name,
+        "r": _rank(deltas),
+        "lora_alpha": _alpha(deltas),
+        "lora_dropout": 0.0,
+        "bias": "none",
+        "fan_in_fan_out": False,
+        "inference_mode": True,
+        "use_rslora": False,
+        "use_dora": False,
+        "target_modules": [name.removesuffix(".weight") for name in deltas],
+    }
+    text = json.dumps(settings, ensure_ascii=False, indent=2) + "\n"
+    files.write_text(folder / PEFT_CONFIG, text)
+
+
+def check_peft(adapter: Path, folder: Path) -> int:
+    """Re-read a peft folder and compare what its formula adds: alpha / r * (B @ A).
+
+    Returns the number of changed weights. Raises ExportNotProven.
+    """
+    settings = json.loads((folder / PEFT_CONFIG).read_text(encoding="utf-8"))
+    scale = settings["lora_alpha"] / settings["r"]
+    tensors = safetensors.open_files([folder / PEFT_WEIGHTS])
+    deltas = lora.read(adapter).deltas
+    expected = {
+        f"{PEFT_PREFIX}{name.removesuffix('.weight')}.lora_{half}.weight"
+        for name in deltas
+        for half in "AB"
+    }
+    wrong = sorted(expected ^ set(tensors))
+    for name, delta in deltas.items():
+        module = PEFT_PREFIX + name.removesuffix(".weight")
+        down = tensors[f"{module}.lora_A.weight"].rows(lora.EVERYTHING)
+        up = tensors[f"{module}.lora_B.weight"].rows(slice(0, 64))
+        trained = delta.apply(np.zeros((len(up), delta.shape[1]), np.float32), slice(0, 64))
+        if not np.allclose(scale * (up @ down), trained, rtol=1e-4, atol=1e-6 * abs(trained).max()):
+            wrong.append(name)
+    if wrong:
+        raise ExportNotProven(path=str(folder), problems=[f"{name} が違います。" for name in wrong])
+    return len(deltas)
+
+
+def _deltas(model: Path, adapter: Path, made_for: str) -> dict[str, Delta]:
+    tuned = lora.read(adapter)
+    deltas = tuned.deltas
+    if len(deltas) < len(tuned.changes) or any("embed" in name for name in deltas):
+        kind = tuned.kind.upper() if tuned.kind != "lora" else "埋め込み層のLoRA"
+        raise AdapterMustBeFused(kind=kind, format=made_for)
+    weights = packed.open_base(model, export.read_config(model))
+    lora.check_fits(adapter, tuned, {name: weight.shape for name, weight in weights.items()})
+    return deltas
+
+
+def _factors(delta: Delta) -> tuple[NDArray[np.float32], NDArray[np.float32]]:
+    """A [rank, in] and B [out, rank]."""
+    return np.ascontiguousarray(delta.a.T), np.ascontiguousarray(delta.b.T)
+
+
+def _rank(deltas: dict[str, Delta]) -> int:
+    return int(next(iter(deltas.values())).a.shape[1])
+
+
+def _alpha(deltas: dict[str, Delta]) -> float:
+    """Readers divide it by the rank."""
+    return next(iter(deltas.values())).scale * _rank(deltas)

@@ -1,0 +1,67 @@
+"""Compares the values in a GGUF file with the weights they were made from, tensor by tensor.
+
+Reads rows spread over each tensor, not all of them: an exchange, a wrong order of rows, a forgotten
+adapter or a wrong norm shows in any row.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+
+import numpy as np
+from gguf import GGMLQuantizationType as Type
+
+from mlx_finetuning.quantizer.export import Source
+from mlx_finetuning.quantizer.reader import Gguf, Stored
+
+ROWS = 32
+"""Compared per tensor."""
+BOUNDS = {
+    Type.F32: 1e-6,
+    Type.F16: 1e-3,
+    Type.BF16: 6e-3,
+    Type.Q8_0: 0.02,
+    Type.Q6_K: 0.06,
+    Type.Q5_K: 0.1,
+    Type.Q5_1: 0.1,
+    Type.Q5_0: 0.12,
+    Type.Q4_K: 0.2,
+    Type.Q4_1: 0.2,
+    Type.Q4_0: 0.25,
+    Type.IQ4_NL: 0.2,
+    Type.IQ4_XS: 0.2,
+    Type.Q3_K: 0.4,
+    Type.Q2_K: 0.65,
+}
+"""Largest error of a tensor relative to its root mean square; about twice what noise gives."""
+
+
+def errors(gguf: Gguf, sources: Iterable[Source]) -> dict[str, float]:
+    """Relative error of every tensor that both have, in the same shape."""
+    pairs = ((gguf.tensors.get(source.name), source) for source in sources)
+    return {
+        source.name: _error(stored, source)
+        for stored, source in pairs
+        if stored is not None and stored.shape == source.shape
+    }
+
+
+def problems(gguf: Gguf, found: dict[str, float]) -> list[str]:
+    """In Japanese, the tensors that are further off than their type explains."""
+    return [
+        f"重み {name} が元の重みと {error:.1%} 違います。"
+        for name, error in found.items()
+        if not error <= BOUNDS.get(gguf.tensors[name].kind, np.inf)
+    ]
+
+
+def _error(stored: Stored, source: Source) -> float:
+    rows = np.unique(np.linspace(0, len(stored.data) - 1, ROWS).astype(np.intp))
+    if len(source.shape) == 1:
+        original = source.read(slice(None)).reshape(1, -1)
+    else:
+        original = source.read(rows if source.order is None else source.order[rows])
+    found = stored.values(rows).reshape(original.shape).astype(np.float64)
+    size = float(np.sqrt(np.mean(np.square(original, dtype=np.float64))))
+    error = float(np.sqrt(np.mean((found - original) ** 2)))
+    return error / size if size else error
