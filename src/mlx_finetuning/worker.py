@@ -69,18 +69,26 @@ def _stop_on_signals(reporter: Reporter) -> None:
 def _work(paths: JobPaths, reporter: Reporter) -> None:
     job = jobs.read_job(paths)
     workspace = Workspace(Path(job.workspace))
+    if job.kind in tasks.WITHOUT_DEVICE:
+        reporter.start()
+        _run(job, workspace, paths, reporter)
+        return
     device = queue.wait_for_turn(workspace, paths, reporter.wait_in_queue)
     try:
         reporter.start()
         # Whoever holds the device is the only writer of large files: what is old is left over.
         files.sweep_temporaries(workspace.root)
-        _preload_blas()
-        context = TaskContext(
-            workspace, paths, job.run_id, job.config, reporter.progress, reporter.event
-        )
-        files.write_json(paths.result, tasks.load(job.kind)(context))
+        _run(job, workspace, paths, reporter)
     finally:
         device.release()
+
+
+def _run(job: jobs.Job, workspace: Workspace, paths: JobPaths, reporter: Reporter) -> None:
+    _preload_blas()
+    context = TaskContext(
+        workspace, paths, job.run_id, job.config, reporter.progress, reporter.event
+    )
+    files.write_json(paths.result, tasks.load(job.kind)(context))
 
 
 def _preload_blas() -> None:

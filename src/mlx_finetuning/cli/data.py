@@ -1,11 +1,11 @@
-"""`data inspect|prepare`: source files and datasets."""
+"""`data inspect|prepare|preview`: source files and datasets."""
 
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import click
 
@@ -16,7 +16,9 @@ from mlx_finetuning.config import HOLD_OUT, PrepareConfig
 
 if TYPE_CHECKING:
     from mlx_finetuning.data_processor import DatasetSummary, Inspection
+    from mlx_finetuning.data_processor.clean import CleaningStep
     from mlx_finetuning.data_processor.findings import Finding
+    from mlx_finetuning.data_processor.prepare import SourceSummary
 
 KINDS = {"chat": "質問と回答（会話）", "text": "文章", "preference": "好みの比較"}
 SEVERITIES = {"error": "使えない", "warning": "注意", "info": "参考"}
@@ -35,48 +37,198 @@ MAPPING = click.option(
 )
 
 
+CLEAN = click.option(
+    "--clean", metavar="STEPS", help="文章の整え方（コンマ区切り）。設定の一覧の clean を参照"
+)
+EVALUATION = click.option(
+    "--evaluation",
+    "evaluation",
+    multiple=True,
+    metavar="FILE",
+    help="この評価用ファイルの問題が混ざっていないか確かめる（何度でも）",
+)
+
+
 @command(data)
 @FILE
 @ENCODING
 @MAPPING
-def inspect(session: Session, file: Path, encoding: str | None, mapping: tuple[str, ...]) -> Answer:
+@CLEAN
+@EVALUATION
+def inspect(
+    session: Session,
+    file: Path,
+    encoding: str | None,
+    mapping: tuple[str, ...],
+    clean: str | None,
+    evaluation: tuple[str, ...],
+) -> Answer:
     """ファイルの文字コード・形式・列・気になる行を調べる（何も書かない）"""
     columns = config.parse_assignments(list(mapping))
-    found = session.studio.inspect_data(file, encoding or "auto", columns or None)
+    settings = config.load(PrepareConfig, _given(encoding, clean, evaluation))
+    with session.progress() as progress:
+        found = session.studio.inspect_data(
+            file, mapping=columns or None, settings=settings, progress=progress
+        )
     return Answer(dataclasses.asdict(found), _described(found))
 
 
+def _given(
+    encoding: str | None, clean: str | None, evaluation: tuple[str, ...], **named: str | None
+) -> dict[str, str]:
+    """The settings that were named on the command line."""
+    sets = ",".join(str(Path(item).absolute()) for item in evaluation) or None
+    values = {"encoding": encoding, "clean": clean, "evaluation_sets": sets, **named}
+    return {key: value for key, value in values.items() if value is not None}
+
+
 @command(data)
-@FILE
-@click.option("--name", required=True, metavar="NAME", help="データセットの名前")
+@click.argument("files", metavar="[FILE]...", nargs=-1, type=click.Path(path_type=Path))
+@click.option("--name", metavar="NAME", help="データセットの名前")
 @ENCODING
 @MAPPING
 @click.option("--hold-out", type=click.Choice(HOLD_OUT), help="検証・テスト行の選び方")
+@click.option("--stratify", metavar="COLUMN", help="分割の割合をそろえる列（カテゴリなど）")
+@CLEAN
+@EVALUATION
+@click.option(
+    "--weight", "weights", multiple=True, metavar="NUMBER", help="各ファイルの重み（FILEの順に）"
+)
 @click.option("--set", "assignments", multiple=True, metavar="KEY=VALUE", help="設定を1つ変える")
+@click.option(
+    "--from-manifest",
+    "manifest",
+    metavar="JSON",
+    type=click.Path(path_type=Path),
+    help="dataset.json から同じデータセットを作り直す。元のファイルを移したときは FILE も書く",
+)
 @click.option("--replace", is_flag=True, help="同じ名前のデータセットを置き換える")
 def prepare(
     session: Session,
-    file: Path,
-    name: str,
+    files: tuple[Path, ...],
+    name: str | None,
     mapping: tuple[str, ...],
     assignments: tuple[str, ...],
+    weights: tuple[str, ...],
+    manifest: Path | None,
     replace: bool,
-    **named: str | None,
+    **named: Any,
 ) -> Answer:
-    """行を整えて確かめ、学習・検証・テストに分けてデータセットを作る"""
+    """行を整えて確かめ、学習・検証・テストに分けてデータセットを作る
+
+    FILE を複数書くと、1つのデータセットに合わせる。
+    """
     values = config.parse_assignments(list(assignments))
-    values |= {key: value for key, value in named.items() if value is not None}
+    values |= _given(**named, weights=",".join(weights) or None)
+    if manifest is not None:
+        return _reproduced(session, manifest, name, files, replace, bool(values or mapping))
+    _require(files, name)
     columns = config.parse_assignments(list(mapping))
     with session.progress() as progress:
         summary = session.studio.prepare_data(
-            file,
-            name,
+            files,
+            str(name),
             config.load(PrepareConfig, values),
             columns or None,
             replace=replace,
             progress=progress,
         )
     return Answer(dataclasses.asdict(summary), _written(summary))
+
+
+def _require(files: tuple[Path, ...], name: str | None) -> None:
+    if not files:
+        raise click.UsageError("FILE（元のファイル）を1つ以上書いてください。")
+    if not name:
+        raise click.UsageError("--name でデータセットの名前を指定してください。")
+
+
+def _reproduced(
+    session: Session,
+    manifest: Path,
+    name: str | None,
+    files: tuple[Path, ...],
+    replace: bool,
+    has_settings: bool,
+) -> Answer:
+    if has_settings:
+        raise click.UsageError("--from-manifest では、設定は dataset.json のものを使います。")
+    with session.progress() as progress:
+        summary = session.studio.reproduce_data(
+            manifest, name, files, replace=replace, progress=progress
+        )
+    return Answer(dataclasses.asdict(summary), _written(summary))
+
+
+@command(data)
+@click.argument("name", metavar="NAME")
+@click.option("--model", required=True, metavar="MODEL", help="学習に使うモデル")
+@click.option("--row", type=int, metavar="N", help="元のファイルの行番号。省略時は最初の学習行")
+@click.option("--max-length", type=int, metavar="TOKENS", help="1例の最大トークン数")
+def preview(
+    session: Session, name: str, model: str, row: int | None, max_length: int | None
+) -> Answer:
+    """学習で実際に使われる文章・トークン・学習の対象を表示する"""
+    with session.progress() as progress:
+        shown = session.studio.preview_data(name, model, row, max_length, progress)
+    return Answer(shown, _previewed(shown))
+
+
+def _previewed(shown: Mapping[str, Any]) -> str:
+    row, totals = shown["row"], shown["totals"]
+    facts = text.pairs(
+        [
+            ("行", f"{row['row']} 行目（{row['split']}）"),
+            ("トークン", f"{row['token_count']}（1文字あたり {row['tokens_per_character']}）"),
+            ("学習の対象", f"{row['supervised_tokens']} トークン（下の【】の中）"),
+            ("切り捨て", _cut(row)),
+            ("", ""),
+            ("全体", f"{totals['rows']} 行、{totals['tokens']} トークン"),
+            ("学習の対象の割合", f"{totals['supervised_share']:.1%}"),
+            ("最も長い行", f"{totals['longest_row']} 行目（{totals['longest_tokens']} トークン）"),
+            (
+                "上限を超える行",
+                f"{totals['cut_rows']}（うち回答の終わりが切れる行 {totals['answer_end_lost_rows']}、"
+                f"学習に使えない行 {totals['unused_rows']}）",
+            ),
+        ]
+    )
+    return "\n".join([facts, "", _marked(row["tokens"]), "", _token_table(row["tokens"])])
+
+
+def _cut(row: Mapping[str, Any]) -> str:
+    if not row["cut"]:
+        return "なし"
+    lost = "。回答の終わりが切れます" if row["answer_end_lost"] else ""
+    return f"{row['cut']} トークン{lost}"
+
+
+def _marked(tokens: Iterable[Mapping[str, Any]]) -> str:
+    """The pieces in a row, what is learned in brackets, what is cut after a bar."""
+    parts: list[str] = []
+    before: Mapping[str, Any] = {"supervised": False, "cut": False}
+    for token in [*tokens, {"supervised": False, "cut": before["cut"], "piece": ""}]:
+        if before["supervised"] and not token["supervised"]:
+            parts.append("】")
+        if token["cut"] and not before["cut"]:
+            parts.append("〔ここから切り捨て〕")
+        if token["supervised"] and not before["supervised"]:
+            parts.append("【")
+        parts.append(token["piece"])
+        before = token
+    return "".join(parts)
+
+
+def _token_table(tokens: Iterable[Mapping[str, Any]]) -> str:
+    rows = (
+        (
+            str(token["id"]),
+            "切り捨て" if token["cut"] else "学習" if token["supervised"] else "",
+            repr(token["piece"])[1:-1],
+        )
+        for token in tokens
+    )
+    return text.table(("ID", "対象", "文字"), rows)
 
 
 def _described(found: Inspection) -> str:
@@ -94,7 +246,27 @@ def _described(found: Inspection) -> str:
             ),
         ]
     )
-    return "\n".join([facts, *_findings(found.findings)])
+    return "\n".join([facts, *_steps(found.cleaning), *_findings(found.findings)])
+
+
+def _steps(cleaning: Iterable[CleaningStep]) -> list[str]:
+    """What cleaning changes, with the first change of each step."""
+    lines: list[str] = []
+    for step in cleaning:
+        if step.rows:
+            row, before, after = step.samples[0]
+            lines.append(f"[整形] {step.description}: {step.rows} 行（--clean {step.name}）")
+            lines.append(f"    {row} 行目: {_quoted(before)} → {_quoted(after)}")
+    return lines
+
+
+def _quoted(value: str) -> str:
+    return text.shorten(_visible(value), 40)
+
+
+def _visible(value: str) -> str:
+    """Invisible characters as escapes, so that a change can be seen."""
+    return "".join(sign if sign.isprintable() else f"\\u{ord(sign):04x}" for sign in value)
 
 
 def _written(summary: DatasetSummary) -> str:
@@ -103,12 +275,19 @@ def _written(summary: DatasetSummary) -> str:
         [
             ("データセット", f"{summary.name}（{summary.folder}）"),
             ("種類", KINDS.get(summary.kind, summary.kind)),
+            *(("元のファイル", _source(item)) for item in summary.sources),
             ("行", f"{summary.source_rows} 行のうち {summary.usable_rows} 行を使用"),
             ("学習・検証・テスト", f"{counts['train']}・{counts['valid']}・{counts['test']} 行"),
             ("列の役割", "、".join(f"{role}={name}" for role, name in summary.mapping.items())),
+            ("除いた行", "、".join(f"{code} {rows}" for code, rows in summary.dropped.items())),
         ]
     )
-    return "\n".join([facts, *_findings(summary.findings)])
+    return "\n".join([facts, *_steps(summary.cleaning), *_findings(summary.findings)])
+
+
+def _source(source: SourceSummary) -> str:
+    weight = f"、重み {source.weight:g}" if source.weight != 1 else ""
+    return f"{source.path}（{source.encoding}、{source.rows} 行{weight}）"
 
 
 def _findings(found: Iterable[Finding]) -> list[str]:
@@ -116,7 +295,8 @@ def _findings(found: Iterable[Finding]) -> list[str]:
     for item in found:
         rows = "、".join(str(row) for row in item.rows[:SHOWN_ROWS])
         more = " ほか" if len(item.rows) > SHOWN_ROWS else ""
-        where = f"（行 {rows}{more}）" if rows else ""
+        file = f"{item.source} " if item.source else ""
+        where = f"（{file}行 {rows}{more}）" if rows else f"（{item.source}）" if file else ""
         lines.append(f"[{SEVERITIES[item.severity]}] {item.message}{where}")
         lines += [f"    → {item.fix}"] if item.fix else []
     return lines

@@ -11,7 +11,7 @@ from mlx_finetuning import config, files
 from mlx_finetuning.config import PrepareConfig
 from mlx_finetuning.data_processor.prepare import DatasetSummary, prepare
 from mlx_finetuning.data_processor.source import checked
-from mlx_finetuning.errors import RecordDamaged, SourceChanged
+from mlx_finetuning.errors import RecordDamaged, SourceChanged, SourceNotFound
 from mlx_finetuning.progress import Progress, silent
 from mlx_finetuning.workspace import DatasetPaths
 
@@ -33,9 +33,12 @@ class Recipe:
 def read_recipe(manifest: Path, sources: Sequence[Path] = ()) -> Recipe:
     """`sources` stand in for the recorded paths, in the same order, where the files have moved.
 
-    Raises FileNotFoundError, RecordDamaged, NewerSchema, InvalidSettings.
+    Raises SourceNotFound, RecordDamaged, NewerSchema, InvalidSettings.
     """
-    record = files.read_json(manifest)
+    try:
+        record = files.read_json(manifest)
+    except (FileNotFoundError, IsADirectoryError) as error:
+        raise SourceNotFound(path=str(manifest)) from error
     try:
         recorded = record["sources"]
         return Recipe(

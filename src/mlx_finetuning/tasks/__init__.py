@@ -14,7 +14,9 @@ from mlx_finetuning.tasks.context import TaskContext
 
 Task = Callable[[TaskContext], dict[str, Any]]
 
-KINDS = ("train", "evaluate", "export", "verify", "generate", "build_model")
+KINDS = ("train", "evaluate", "export", "verify", "generate", "build_model", "preview")
+WITHOUT_DEVICE = ("preview",)
+"""Kinds that compute nothing and need not wait for their turn."""
 
 
 def load(kind: str) -> Task:

@@ -1,0 +1,21 @@
+"""A model's tokenizer and settings without its weights: enough to encode, too little to compute."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import mlx.nn as nn
+from mlx_lm import utils
+
+from mlx_finetuning.errors import ModelUnloadable
+from mlx_finetuning.mlx_trainer.load import LoadedModel
+
+
+def load_tokenizer(folder: Path) -> LoadedModel:
+    """What `load.load` gives, but for the weights. Raises ModelUnloadable."""
+    try:
+        config = utils.load_config(folder)
+        tokenizer = utils.load_tokenizer(folder, eos_token_ids=config.get("eos_token_id"))
+    except (OSError, ValueError, KeyError, TypeError, ImportError, RuntimeError) as error:
+        raise ModelUnloadable(folder=str(folder), reason=str(error)) from error
+    return LoadedModel(nn.Module(), tokenizer, config)
