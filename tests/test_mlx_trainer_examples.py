@@ -102,8 +102,8 @@ def test_what_rounding_adds_is_never_supervised() -> None:
 
 
 def test_every_example_is_seen_once_an_epoch_and_updates_keep_their_size() -> None:
-    stream = batches.endless(numbered(10), batch_size=4, seed=1)
-    taken = [next(stream).rows for _ in range(5)]
+    stream = batches.endless(10, batch_size=4, seed=1)
+    taken = [next(stream) for _ in range(5)]
     assert {len(rows) for rows in taken} == {4}
     seen = [row for rows in taken for row in rows]
     assert sorted(seen[:10]) == list(range(10))
@@ -111,13 +111,29 @@ def test_every_example_is_seen_once_an_epoch_and_updates_keep_their_size() -> No
 
 
 def test_order_is_fixed_by_the_seed() -> None:
-    def rows(seed: int) -> list[tuple[int, ...]]:
-        stream = batches.endless(numbered(10), 3, seed)
-        return [next(stream).rows for _ in range(7)]
+    def rows(seed: int) -> list[list[int]]:
+        stream = batches.endless(10, 3, seed)
+        return [next(stream) for _ in range(7)]
 
     assert rows(1) == rows(1)
     assert rows(1) != rows(2)
 
 
 def test_a_batch_larger_than_the_data_takes_all_of_it() -> None:
-    assert len(next(batches.endless(numbered(3), 8, 0)).rows) == 3
+    assert len(next(batches.endless(3, 8, 0))) == 3
+
+
+def test_order_from_any_update_on_is_the_orders_rest() -> None:
+    stream = batches.endless(10, 4, 1)
+    whole = [next(stream) for _ in range(12)]
+    for start in range(10):
+        later = batches.endless(10, 4, 1, start)
+        assert [next(later) for _ in range(2)] == whole[start : start + 2]
+
+
+def test_concatenated_examples_have_no_padding() -> None:
+    examples = numbered(4)
+    batch = batches.concatenated(examples)
+    assert batch.lengths == (2, 3, 4, 5)
+    assert batch.tokens.shape == (1, 14)
+    assert batch.supervised == len(batch.positions) == 14

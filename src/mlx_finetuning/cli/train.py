@@ -38,21 +38,29 @@ _SETTINGS = ", ".join(item.name for item in dataclasses.fields(TrainConfig))
     type=click.Choice(ENGINES),
     help="学習エンジン。simulation は標準モード（シミュレーション）で、学習しない",
 )
+@click.option("--resume", metavar="ID", help="止まった学習を、最後の途中保存から続ける")
 @click.option("--detach", is_flag=True, help="始めるだけで、終わりを待たない")
 def train(
     session: Session,
     config_file: Path | None,
     assignments: tuple[str, ...],
+    resume: str | None,
     detach: bool,
     **named: str | None,
 ) -> Answer:
     """モデルを学習する。Ctrl-Cで、途中保存を残して止まる
 
-    ほかの学習が動いているときは、順番を待ってから始まります。
+    ほかの学習が動いているときは、順番を待ってから始まります。止まった学習は --resume で、
+    止まらなかったときと同じ結果になるように続けられます。
     """
-    chosen = settings(config_file, assignments, named)
-    run_id = session.studio.start_training(chosen)
-    what = "シミュレーション" if chosen.engine == "simulation" else "学習"
+    if resume:
+        _require_alone(config_file, assignments, named)
+        session.studio.resume_training(resume)
+        run_id, what = resume, "学習の続き"
+    else:
+        chosen = settings(config_file, assignments, named)
+        run_id = session.studio.start_training(chosen)
+        what = "シミュレーション" if chosen.engine == "simulation" else "学習"
     click.echo(f"{what}を始めました: {run_id}", err=True)
     if detach:
         return _started(session, run_id)
@@ -60,6 +68,13 @@ def train(
         result = session.studio.watch(run_id, progress, stops=True)
     run = session.studio.run(run_id)
     return Answer({**as_json(run), "result": result}, finished(run_id, result))
+
+
+def _require_alone(
+    config_file: Path | None, assignments: tuple[str, ...], named: dict[str, str | None]
+) -> None:
+    if config_file or assignments or any(named.values()):
+        raise click.UsageError("--resume は、設定を変えるオプションと一緒に使えません。")
 
 
 def settings(

@@ -1,8 +1,9 @@
-"""LoRA adapters on mlx-lm's own layers, saved as mlx-lm saves them."""
+"""LoRA and DoRA adapters on mlx-lm's own layers, or whole layers; saved as mlx-lm saves them."""
 
 from __future__ import annotations
 
 import json
+import math
 from pathlib import Path
 from typing import Any, BinaryIO, cast
 
@@ -14,29 +15,42 @@ from mlx_lm.tuner.utils import linear_to_lora_layers
 
 from mlx_finetuning import files
 from mlx_finetuning.config import TrainConfig
-from mlx_finetuning.errors import TargetsNotFound
+from mlx_finetuning.errors import FullNeedsPlainWeights, TargetsNotFound
+from mlx_finetuning.mlx_trainer.lora import make_cheap
 
 _LINEAR = (nn.Linear, nn.QuantizedLinear, SwitchLinear, QuantizedSwitchLinear)
 
 
 def attach(model: nn.Module, config: TrainConfig) -> dict[str, Any]:
-    """Freeze `model`, give its target layers LoRA factors, and return `adapter_config.json`.
+    """Freeze `model` but for what `config` trains, and return its `adapter_config.json`.
 
-    The factors' product is scaled by alpha / rank. Raises TargetsNotFound.
+    The factors' product is scaled by alpha / rank, or alpha / sqrt(rank) for rsLoRA. Raises
+    TargetsNotFound, FullNeedsPlainWeights.
     """
     layers: list[nn.Module] = list(model.layers)
-    keys = target_keys(layers, config.targets)
     count = len(layers) if config.num_layers < 0 else min(config.num_layers, len(layers))
+    model.freeze()
+    if config.method == "full":
+        return {"fine_tune_type": "full", "num_layers": _unfrozen(layers[len(layers) - count :])}
     parameters = {
         "rank": config.rank,
-        "scale": config.alpha / config.rank,
+        "scale": config.alpha / (math.sqrt(config.rank) if config.rslora else config.rank),
         "dropout": config.dropout,
-        "keys": keys,
+        "keys": target_keys(layers, config.targets),
     }
-    model.freeze()
     if count:
-        linear_to_lora_layers(model, count, parameters)
-    return {"fine_tune_type": "lora", "num_layers": count, "lora_parameters": parameters}
+        linear_to_lora_layers(model, count, parameters, use_dora=config.method == "dora")
+        make_cheap(model)
+    kind = {"fine_tune_type": config.method, "num_layers": count}
+    return {**kind, "lora_parameters": parameters}
+
+
+def _unfrozen(layers: list[nn.Module]) -> int:
+    if any(hasattr(part, "bits") for layer in layers for _, part in layer.named_modules()):
+        raise FullNeedsPlainWeights()
+    for layer in layers:
+        layer.unfreeze()
+    return len(layers)
 
 
 def target_keys(layers: list[nn.Module], targets: str) -> list[str]:

@@ -1,11 +1,12 @@
-"""Updates' worth of examples in an order that the seed fixes, as padded arrays.
+"""Updates' worth of examples in an order that the seed fixes, as arrays.
 
-Padding is to the right, so under a causal mask no example sees it, and it is never supervised.
+Padded: an example per row. Padding is to the right, so under a causal mask no example sees it, and
+it is never supervised. Concatenated: all examples in one row, nothing padded or rounded.
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 
 import mlx.core as mx
@@ -34,6 +35,12 @@ class Batch:
     """Targets that count."""
     rows: tuple[int, ...]
     """Source rows of the examples."""
+    lengths: tuple[int, ...] | None = None
+    """Lengths of the examples that share one row; None where each has a row of its own."""
+
+    @property
+    def arrays(self) -> tuple[mx.array, mx.array, mx.array, mx.array]:
+        return self.tokens, self.positions, self.targets, self.weights
 
 
 def batch_of(examples: Sequence[Example]) -> Batch:
@@ -55,30 +62,50 @@ def batch_of(examples: Sequence[Example]) -> Batch:
     )
 
 
+def concatenated(examples: Sequence[Example]) -> Batch:
+    """All examples in one row [1, tokens]; every position is unique and every weight 1."""
+    supervised = np.concatenate([np.array(example.supervised[1:]) for example in examples])
+    positions = np.flatnonzero(supervised)
+    inputs = np.concatenate([np.array(example.tokens[:-1], np.int32) for example in examples])
+    following = np.concatenate([np.array(example.tokens[1:], np.int32) for example in examples])
+    return Batch(
+        mx.array(inputs[None]),
+        mx.array(positions.astype(np.int32)),
+        mx.array(following[positions]),
+        mx.ones(len(positions)),
+        len(positions),
+        tuple(example.row for example in examples),
+        tuple(len(example.tokens) - 1 for example in examples),
+    )
+
+
 def _rounded(count: int, step: int) -> int:
     return -(-count // step) * step
 
 
-def endless(examples: Sequence[Example], batch_size: int, seed: int) -> Iterator[Batch]:
-    """Batches of `batch_size` examples, or of all where there are fewer, epoch after epoch.
+def endless(count: int, batch_size: int, seed: int, start: int = 0) -> Iterator[list[int]]:
+    """Indices of the examples of each update, from update `start` (the first is 0) on, for ever.
 
     Each epoch is shuffled by the seed and its number. An epoch's last examples that do not fill
     a batch open the next epoch, so none is left out and every update has the same size.
     """
-    size = min(batch_size, len(examples))
-    waiting: list[Example] = []
-    epoch = 0
+    size = min(batch_size, count)
+    epoch, skipped = divmod(start * size, count)
+    waiting: list[int] = []
     while True:
-        order = np.random.default_rng((seed, epoch)).permutation(len(examples))
-        waiting += [examples[index] for index in order]
+        waiting += np.random.default_rng((seed, epoch)).permutation(count).tolist()[skipped:]
         while len(waiting) >= size:
-            yield batch_of(waiting[:size])
+            yield waiting[:size]
             del waiting[:size]
-        epoch += 1
+        epoch, skipped = epoch + 1, 0
 
 
-def once(examples: Sequence[Example], batch_size: int) -> Iterator[Batch]:
+def once(
+    examples: Sequence[Example],
+    batch_size: int,
+    make: Callable[[Sequence[Example]], Batch] = batch_of,
+) -> Iterator[Batch]:
     """Every example once, the shortest first, so that little is padded."""
     ordered = sorted(examples, key=lambda example: len(example.tokens))
     for start in range(0, len(ordered), batch_size):
-        yield batch_of(ordered[start : start + batch_size])
+        yield make(ordered[start : start + batch_size])

@@ -28,24 +28,32 @@ class Example:
 
 
 def encode_rows(
-    loaded: LoadedModel, rows: Sequence[dict[str, Any]], max_length: int
+    loaded: LoadedModel,
+    rows: Sequence[dict[str, Any]],
+    max_length: int,
+    supervise: str = "answers",
 ) -> list[Example]:
     """All rows, cut to `max_length` tokens. Rows whose answers are cut away entirely are left out.
+
+    With `supervise` "all", questions are learned as well.
 
     Raises NothingToLearn if no row has a supervised token.
     """
     limit = min(max_length, loaded.context_length)
-    examples = [_cut(_encoded(loaded, row), limit) for row in rows]
+    examples = [_cut(_encoded(loaded, row, supervise), limit) for row in rows]
     usable = [example for example in examples if example.targets]
     if rows and not usable:
         raise NothingToLearn(rows=len(rows), max_length=limit)
     return usable
 
 
-def _encoded(loaded: LoadedModel, row: dict[str, Any]) -> Example:
+def _encoded(loaded: LoadedModel, row: dict[str, Any], supervise: str) -> Example:
     number = int(row.get("row", 0))
     if "messages" in row:
-        return Example(*encode_chat(loaded, row["messages"]), number)
+        tokens, supervised = encode_chat(loaded, row["messages"])
+        if supervise == "all":
+            supervised = [True] * len(tokens)
+        return Example(tokens, supervised, number)
     tokens = [*loaded.tokenizer.encode(row["text"]), loaded.tokenizer.eos_token_id]
     return Example(tokens, [True] * len(tokens), number)
 

@@ -1,7 +1,8 @@
-"""Logits at chosen positions only: the final norm's output is gathered before the head.
+"""Logits at chosen positions only: a model's body and its head, run apart.
 
-What lies behind the norm (head, soft-caps, scalings) then applies to the gathered rows by itself,
-for every model class of mlx-lm that keeps its blocks and a final norm in `.model`.
+The body ends before the final norm and hands over the chosen rows; norm, head, soft-caps and
+scalings then see only those. Works for every model class of mlx-lm that keeps its blocks and a
+final norm in `.model`; of others the full logits are computed.
 """
 
 from __future__ import annotations
@@ -13,37 +14,67 @@ import mlx.nn as nn
 
 
 class _Gathering(nn.Module):  # type: ignore[misc]
-    """Stands in for the final norm during one call: norms and keeps the chosen rows."""
+    """Stands in for the final norm during one call: keeps the chosen rows as they are."""
 
-    def __init__(self, norm: nn.Module, positions: mx.array) -> None:
+    def __init__(self, positions: mx.array) -> None:
         super().__init__()
-        self.norm = norm
         self._positions = positions
 
     def __call__(self, hidden: mx.array) -> mx.array:
-        rows = hidden.reshape(-1, hidden.shape[-1])[self._positions]
-        return self.norm(rows[None])  # type: ignore[no-any-return]
+        return hidden.reshape(-1, hidden.shape[-1])[self._positions]
+
+
+class _Given(nn.Module):  # type: ignore[misc]
+    """Stands in for the body during one call: has its parts, and an output already known."""
+
+    def __init__(self, body: nn.Module, output: mx.array) -> None:
+        super().__init__()
+        self.__dict__["_of"] = body
+        self._output = output
+
+    def __getattr__(self, name: str) -> Any:
+        if name in self:
+            return self[name]
+        return getattr(self.__dict__["_of"], name)
+
+    def __call__(self, *_: Any, **__: Any) -> mx.array:
+        return self._output
+
+
+def is_separable(model: nn.Module) -> bool:
+    """Whether body and head can be run apart."""
+    body = getattr(model, "model", None)
+    return isinstance(getattr(body, "norm", None), nn.Module)
+
+
+def hidden_at(model: nn.Module, tokens: mx.array, positions: mx.array) -> mx.array:
+    """[positions, d_model]: the last block's output; `positions` index the flattened tokens."""
+    body: Any = model.model
+    norm = body.norm
+    body.norm = _Gathering(positions)
+    try:
+        return body(tokens)  # type: ignore[no-any-return]
+    finally:
+        body.norm = norm
+
+
+def head(model: nn.Module, hidden: mx.array) -> mx.array:
+    """[positions, vocabulary] logits of the last block's outputs [positions, d_model]."""
+    body: Any = model.model
+    model.model = _Given(body, body.norm(hidden[None]))
+    try:
+        # The tokens are not looked at: the body that would embed them is stood in for.
+        return model(mx.zeros((1, hidden.shape[0]), mx.int32))[0]  # type: ignore[no-any-return]
+    finally:
+        model.model = body
 
 
 def logits_at(model: nn.Module, tokens: mx.array, positions: mx.array) -> mx.array:
     """[positions, vocabulary] logits of `model` for `tokens` [examples, length].
 
-    `positions` index the flattened [examples × length] tokens. Equal to gathering from the full
-    logits, which are computed only where a model class has no final norm to stand in for.
+    Equal to gathering from the full logits.
     """
-    body = _body(model)
-    if body is None:
-        logits: mx.array = model(tokens)
-        return logits.reshape(-1, logits.shape[-1])[positions]
-    norm = body.norm
-    body.norm = _Gathering(norm, positions)
-    try:
-        return model(tokens)[0]  # type: ignore[no-any-return]
-    finally:
-        body.norm = norm
-
-
-def _body(model: nn.Module) -> Any:
-    """The part of `model` that ends with the norm named `norm`, or None."""
-    body = getattr(model, "model", None)
-    return body if isinstance(getattr(body, "norm", None), nn.Module) else None
+    if is_separable(model):
+        return head(model, hidden_at(model, tokens, positions))
+    logits: mx.array = model(tokens)
+    return logits.reshape(-1, logits.shape[-1])[positions]

@@ -1,35 +1,52 @@
 """The training loop: updates, validation, checkpoints, and a stop before the weights go bad.
 
-Reports through `Hooks`; writes adapters only under the given folder, each file atomically.
-Resuming, packing and data parallelism are not here yet.
+Reports through `Hooks`; writes adapters only under the given folder, each file atomically. A run
+that finds checkpoints there goes on from the newest as if it had never stopped.
 """
 
 from __future__ import annotations
 
+import dataclasses
 import math
 import time
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass, field
-from functools import partial
-from pathlib import Path
+from dataclasses import dataclass
 from typing import Any, Protocol, cast
 
 import mlx.core as mx
-import mlx.nn as nn
 import mlx.optimizers as optim
-from mlx.utils import tree_flatten
+from mlx.utils import tree_unflatten
 
 from mlx_finetuning.config import TrainConfig
-from mlx_finetuning.errors import LossNotFinite, NoTrainingRows
-from mlx_finetuning.mlx_trainer import adapters, batches, loss, optimizer
-from mlx_finetuning.mlx_trainer.batches import Batch
+from mlx_finetuning.errors import (
+    Interrupted,
+    LossExploded,
+    LossNotFinite,
+    MemoryRunsOut,
+    NoTrainingRows,
+    StudioError,
+)
+from mlx_finetuning.mlx_trainer import (
+    adapters,
+    batches,
+    checkpoints,
+    concatenation,
+    cpu_math,
+    loss,
+    optimizer,
+    shares,
+)
+from mlx_finetuning.mlx_trainer.checkpoints import Course
 from mlx_finetuning.mlx_trainer.examples import Example, encode_rows
 from mlx_finetuning.mlx_trainer.load import LoadedModel
 from mlx_finetuning.progress import Progress, Step
+from mlx_finetuning.utils.memory_monitor import read_memory
 from mlx_finetuning.workspace import AdapterPaths
 
 STAGE = "学習"
-KEPT_CHECKPOINTS = 3
+VALIDATION = "検証"
+LEFT_TO_OTHERS = 0.05
+"""Share of the machine's memory that a run without a limit of its own leaves free."""
 
 
 class Event(Protocol):
@@ -42,6 +59,8 @@ class Hooks:
     """Takes each line of `metrics.jsonl`."""
     event: Event
     progress: Progress
+    rewind: Callable[[int], None] = lambda update: None
+    """Told, before a resumed run goes on, that metrics after this update are void."""
 
 
 @dataclass(frozen=True)
@@ -59,24 +78,12 @@ class TrainResult:
     last_loss: float | None
     peak_memory_gb: float
     elapsed_s: float
-
-
-@dataclass
-class _Course:
-    """What changes while a run goes on."""
-
-    began_s: float = field(default_factory=time.monotonic)
-    update: int = 0
-    supervised: int = 0
-    last_loss: float | None = None
-    first_valid: float | None = None
-    last_valid: float | None = None
-    best_valid: float | None = None
-    best_update: int = 0
-
-    @property
-    def elapsed_s(self) -> float:
-        return time.monotonic() - self.began_s
+    processes: int
+    padded: bool
+    """Whether examples had rows of their own, because the model class needs it."""
+    resumed_from: int | None
+    """The update of the checkpoint the last sitting began with."""
+    stopped_early: bool
 
 
 def train(
@@ -90,159 +97,308 @@ def train(
     """Train an adapter on `train_rows` and leave it in `paths.folder` (the last one) and
     `paths.best` (the one with the lowest validation loss).
 
-    Raises NoTrainingRows, NothingToLearn, TargetsNotFound, LossNotFinite, DiskFull, Interrupted.
+    Goes on from the newest checkpoint in `paths.checkpoints`. Raises NoTrainingRows,
+    NothingToLearn, TargetsNotFound, FullNeedsPlainWeights, CheckpointForeign, LossNotFinite,
+    LossExploded, MemoryRunsOut, HelperLost, DiskFull, Interrupted.
     """
-    examples = encode_rows(loaded, train_rows, config.max_length)
-    held_out = encode_rows(loaded, valid_rows, config.max_length)
+    examples = encode_rows(loaded, train_rows, config.max_length, config.supervise)
+    held_out = encode_rows(loaded, valid_rows, config.max_length, config.supervise)
     if not examples:
         raise NoTrainingRows()
+    cpu_math.keep_freed_memory()
+    config = _in_updates(config, len(examples))
     mx.random.seed(config.seed)
     adapter_config = adapters.attach(loaded.model, config)
-    run = _Run(loaded.model, adapter_config, held_out, config, paths, hooks)
-    course = run.go(examples)
-    return TrainResult(
-        updates=course.update,
-        train_rows=len(examples),
-        valid_rows=len(held_out),
-        cut_rows=sum(example.cut > 0 for example in examples),
-        supervised_tokens=course.supervised,
-        first_valid_loss=course.first_valid,
-        last_valid_loss=course.last_valid,
-        best_valid_loss=course.best_valid,
-        best_update=course.best_update,
-        last_loss=course.last_loss,
-        peak_memory_gb=mx.get_peak_memory() / 1e9,
-        elapsed_s=course.elapsed_s,
-    )
+    run = _Run(loaded, adapter_config, examples, held_out, config, paths, hooks)
+    return run.go()
+
+
+def _in_updates(config: TrainConfig, rows: int) -> TrainConfig:
+    if not config.epochs:
+        return config
+    updates = math.ceil(config.epochs * rows / min(config.batch_size, rows))
+    return dataclasses.replace(config, iterations=updates)
+
+
+@dataclass(frozen=True)
+class _State:
+    """Adapter and optimizer; arrays never change in place, so keeping them costs no copy."""
+
+    trained: Any
+    optimizer: Any
 
 
 class _Run:
     def __init__(
         self,
-        model: nn.Module,
+        loaded: LoadedModel,
         adapter_config: dict[str, Any],
+        examples: list[Example],
         held_out: list[Example],
         config: TrainConfig,
         paths: AdapterPaths,
         hooks: Hooks,
     ) -> None:
-        self._model = model
+        self._loaded = loaded
+        self._model = loaded.model
         self._adapter_config = adapter_config
+        self._examples = examples
         self._config = config
         self._paths = paths
         self._hooks = hooks
-        self._optimizer = optimizer.build(config)
-        self._valid = list(batches.once(held_out, config.batch_size)) if held_out else []
-        self._course = _Course()
+        self._identity = checkpoints.identity(config, examples)
+        vocabulary = len(loaded.tokenizer.vocab)
+        self._guess = math.log(max(2, vocabulary))
+        self._rule = optimizer.build(config)
+        self._rule.init(self._model.trainable_parameters())
+        concatenates = mx.default_device() == mx.cpu and concatenation.is_exact(
+            self._model, vocabulary
+        )
+        self._make = batches.concatenated if concatenates else batches.batch_of
+        self._valid = list(batches.once(held_out, config.batch_size, self._make))
+        self._valid_rows = len(held_out)
+        self._course = Course()
+        self._resumed_from: int | None = None
+        self._stopped_early = False
+        self._good: tuple[int, _State] | None = None
 
-    def go(self, examples: list[Example]) -> _Course:
-        course, config = self._course, self._config
-        step = compiled_step(self._model, self._optimizer, config.gradient_clip)
-        stream = batches.endless(examples, config.batch_size, config.seed)
+    # --- the whole -----------------------------------------------------------------------
+
+    def go(self) -> TrainResult:
         mx.reset_peak_memory()
-        self._validate()
-        self._model.train()
-        for update in range(1, config.iterations + 1):
-            self._update(step, next(stream), update)
-            course.update = update
-            if update % config.validate_every == 0 or update == config.iterations:
-                self._validate()
-            if update % config.checkpoint_every == 0 and update < config.iterations:
+        self._resume()
+        self._began_s = self._saved_s = time.monotonic() - self._course.elapsed_s
+        with self._team() as team:
+            self._course.processes = team.processes
+            try:
+                self._updates(team)
+            except (Interrupted, MemoryRunsOut):
                 self._checkpoint()
+                raise
         self._model.eval()
         adapters.save(self._model, self._adapter_config, self._paths.folder)
-        return course
+        return self._result()
 
-    def _update(self, step: UpdateStep, batch: Batch, update: int) -> None:
-        began_s = time.monotonic()
-        self._optimizer.learning_rate = optimizer.learning_rate(self._config, update)
-        value, norm = step(batch.tokens, batch.positions, batch.targets, batch.weights)
-        mx.eval(value, norm, self._model.trainable_parameters(), self._optimizer.state)
-        self._course.supervised += batch.supervised
-        self._course.last_loss = _number(value)
-        self._require_finite(batch, update, _number(norm))
-        elapsed_s = time.monotonic() - began_s
+    def _resume(self) -> None:
+        newest = checkpoints.latest(self._paths.checkpoints)
+        if newest is None:
+            self._hooks.rewind(-1)
+            return
+        self._course = checkpoints.restore(newest, self._model, self._rule, self._identity)
+        self._resumed_from = self._course.update
+        self._hooks.rewind(self._course.update)
+        self._hooks.event("resumed", update=self._course.update)
+
+    def _team(self) -> shares.Team:
+        wanted = self._config.processes or self._recommended()
+        if self._resumed_from is not None:
+            # Another number would add the same sums in another order.
+            wanted = self._course.processes
+        helpers: list[shares.Helper] = []
+        if self._make is batches.concatenated and self._loaded.folder is not None:
+            count = min(wanted, self._config.batch_size, len(self._examples)) - 1
+            helpers = [shares.Helper(self._loaded.folder, self._config) for _ in range(count)]
+        team = shares.Team(self._model, self._make, helpers)
+        return team if team.holds_the_same_weights() else shares.Team(self._model, self._make, [])
+
+    def _recommended(self) -> int:
+        config = self._config
+        mean = sum(len(item.tokens) for item in self._examples) / len(self._examples)
+        tokens = int(mean * config.batch_size)
+        return shares.recommended(self._model, tokens, config.iterations, config.batch_size)
+
+    def _updates(self, team: shares.Team) -> None:
+        config, course = self._config, self._course
+        order = batches.endless(
+            len(self._examples), config.batch_size, config.seed, start=course.update
+        )
+        while True:
+            if self._validation_is_due():
+                self._validate()
+            if self._ends_early():
+                return
+            if course.update >= config.iterations:
+                return
+            if self._checkpoint_is_due():
+                self._checkpoint()
+            self._update(team, [self._examples[index] for index in next(order)])
+            detail = f"損失 {course.last_loss:.3f}"
+            self._hooks.progress(Step(STAGE, course.update, config.iterations, detail))
+            self._require_memory()
+
+    def _result(self) -> TrainResult:
+        course = self._course
+        return TrainResult(
+            updates=course.update,
+            train_rows=len(self._examples),
+            valid_rows=self._valid_rows,
+            cut_rows=sum(example.cut > 0 for example in self._examples),
+            supervised_tokens=course.supervised,
+            first_valid_loss=course.first_valid,
+            last_valid_loss=course.last_valid,
+            best_valid_loss=course.best_valid,
+            best_update=course.best_update,
+            last_loss=course.last_loss,
+            peak_memory_gb=mx.get_peak_memory() / 1e9,
+            elapsed_s=self._elapsed_s,
+            processes=course.processes,
+            padded=self._make is not batches.concatenated,
+            resumed_from=self._resumed_from,
+            stopped_early=self._stopped_early,
+        )
+
+    @property
+    def _elapsed_s(self) -> float:
+        return time.monotonic() - self._began_s
+
+    # --- one update ----------------------------------------------------------------------
+
+    def _update(self, team: shares.Team, examples: list[Example]) -> None:
+        course, config = self._course, self._config
+        number, began_s = course.update + 1, time.monotonic()
+        before = _State(self._model.trainable_parameters(), self._rule.state)
+        supervised = sum(example.targets for example in examples)
+        self._model.train()
+        sums = team.sums(examples, (config.seed, number))
+        value = _number(sums.loss) / supervised
+        gradients, norm = _clipped(sums.gradients, supervised, config.gradient_clip)
+        self._require_sound(value, norm, number, examples)
+        self._rule.learning_rate = optimizer.learning_rate(config, number)
+        optimizer.apply(self._rule, self._model, gradients, config)
+        mx.eval(self._model.trainable_parameters(), self._rule.state)
+        # A finite loss vouches for the weights it was computed with.
+        self._good = (course.update, before)
+        course.update, course.last_loss = number, value
+        course.first_loss = value if course.first_loss is None else course.first_loss
+        course.supervised += supervised
+        self._record(supervised, norm, time.monotonic() - began_s)
+
+    def _record(self, supervised: int, norm: float, seconds: float) -> None:
         self._hooks.record(
             {
-                "update": update,
+                "update": self._course.update,
                 "loss": self._course.last_loss,
-                "learning_rate": _number(self._optimizer.learning_rate),
-                "gradient_norm": _number(norm),
-                "supervised_tokens": batch.supervised,
-                "tokens_per_second": round(batch.supervised / elapsed_s, 1),
+                "learning_rate": _number(self._rule.learning_rate),
+                "gradient_norm": norm,
+                "supervised_tokens": supervised,
+                "tokens_per_second": round(supervised / seconds, 1),
                 "peak_memory_gb": round(mx.get_peak_memory() / 1e9, 3),
-                "elapsed_s": round(self._course.elapsed_s, 3),
+                "elapsed_s": round(self._elapsed_s, 3),
             }
         )
-        detail = f"損失 {self._course.last_loss:.3f}"
-        self._hooks.progress(Step(STAGE, update, self._config.iterations, detail))
 
-    def _require_finite(self, batch: Batch, update: int, norm: float) -> None:
-        value = self._course.last_loss
-        if value is None or not math.isfinite(value) or not math.isfinite(norm):
-            self._hooks.event("not_finite", update=update, rows=list(batch.rows))
-            raise LossNotFinite(update=update, rows=list(batch.rows))
+    def _require_sound(
+        self, value: float, norm: float, update: int, examples: list[Example]
+    ) -> None:
+        rows = [example.row for example in examples]
+        first = value if self._course.first_loss is None else self._course.first_loss
+        problem: StudioError
+        if not (math.isfinite(value) and math.isfinite(norm)):
+            problem = LossNotFinite(update=update, rows=rows)
+        elif value > 2 * self._guess and value > 3 * first:
+            problem = LossExploded(
+                update=update, rows=rows, loss=round(value, 3), first_loss=round(first, 3)
+            )
+        else:
+            return
+        self._hooks.event("unsound", update=update, rows=rows)
+        self._leave_last_good()
+        raise problem
+
+    def _leave_last_good(self) -> None:
+        """Save the weights that last gave a sound loss as the run's adapter."""
+        if self._good is None:
+            return
+        _, state = self._good
+        self._model.update(state.trained)
+        self._rule.state = state.optimizer
+        adapters.save(self._model, self._adapter_config, self._paths.folder)
+
+    def _require_memory(self) -> None:
+        memory, limit_gb = read_memory(), self._config.memory_limit_gb
+        used_gb = mx.get_active_memory() / 1e9
+        if limit_gb and used_gb > limit_gb:
+            raise MemoryRunsOut(
+                used_gb=round(used_gb, 2), limit_gb=limit_gb, update=self._course.update
+            )
+        if memory.available < LEFT_TO_OTHERS * memory.total:
+            raise MemoryRunsOut(
+                used_gb=round((memory.total - memory.available) / 1e9, 2),
+                limit_gb=round((1 - LEFT_TO_OTHERS) * memory.total / 1e9, 2),
+                update=self._course.update,
+            )
+
+    # --- validation and checkpoints ------------------------------------------------------
+
+    def _validation_is_due(self) -> bool:
+        update, config = self._course.update, self._config
+        if not self._valid or self._course.validated == update:
+            return False
+        return update % config.validate_every == 0 or update == config.iterations
 
     def _validate(self) -> None:
-        if not self._valid:
-            return
-        self._model.eval()
-        value = loss.corpus_loss(self._model, self._valid)
-        self._model.train()
         course = self._course
+        self._model.eval()
+        value = self._valid_loss()
+        course.validated = course.update
         course.first_valid = value if course.first_valid is None else course.first_valid
         course.last_valid = value
-        self._hooks.record(
-            {
-                "update": course.update,
-                "valid_loss": value,
-                "elapsed_s": round(course.elapsed_s, 3),
-            }
-        )
+        line = {"update": course.update, "valid_loss": value}
+        self._hooks.record({**line, "elapsed_s": round(self._elapsed_s, 3)})
+        course.without_gain += 1
         if course.best_valid is None or value < course.best_valid:
-            course.best_valid, course.best_update = value, course.update
+            course.best_valid, course.best_update, course.without_gain = value, course.update, 0
             adapters.save(self._model, self._adapter_config, self._paths.best)
 
+    def _valid_loss(self) -> float:
+        total, count = 0.0, 0
+        for number, batch in enumerate(self._valid):
+            # A stop here leaves the validation undone; a resumed run begins with it.
+            self._hooks.progress(Step(VALIDATION, number, len(self._valid)))
+            total += loss.corpus_loss(self._model, [batch]) * batch.supervised
+            count += batch.supervised
+        return total / count
+
+    def _ends_early(self) -> bool:
+        course, patience = self._course, self._config.patience
+        self._stopped_early = bool(
+            patience and course.without_gain >= patience and course.update < self._config.iterations
+        )
+        if self._stopped_early:
+            self._hooks.event("stopped_early", update=course.update, best=course.best_update)
+        return self._stopped_early
+
+    def _checkpoint_is_due(self) -> bool:
+        update, minutes = self._course.update, self._config.checkpoint_minutes
+        if not update or update == self._resumed_from:
+            return False
+        waited_s = time.monotonic() - self._saved_s
+        return update % self._config.checkpoint_every == 0 or bool(
+            minutes and waited_s >= 60 * minutes
+        )
+
     def _checkpoint(self) -> None:
-        update = self._course.update
-        folder = self._paths.checkpoints / f"{update:07d}"
-        adapters.save(self._model, self._adapter_config, folder)
-        state = dict(tree_flatten(self._optimizer.state))
-        adapters.write_arrays(folder / "optimizer.safetensors", state)
-        self._hooks.event("checkpoint", update=update)
-        _remove_oldest(self._paths.checkpoints)
+        self._course.elapsed_s = self._elapsed_s
+        checkpoints.save(
+            self._paths.checkpoints,
+            self._model,
+            self._adapter_config,
+            self._rule,
+            self._course,
+            self._identity,
+        )
+        self._saved_s = time.monotonic()
+        self._hooks.event("checkpoint", update=self._course.update)
 
 
-UpdateStep = Callable[[mx.array, mx.array, mx.array, mx.array], tuple[mx.array, mx.array]]
-
-
-def compiled_step(model: nn.Module, rule: optim.Optimizer, clip: float) -> UpdateStep:
-    """One update: loss, gradients of the adapter, clipping by global norm, optimizer.
-
-    Returns the loss (nats per supervised target) and the gradients' norm before clipping. On the
-    CPU it is not compiled: each new shape would start the C++ compiler and gain nothing.
-    """
-    gradient = nn.value_and_grad(model, partial(loss.mean_loss, model))
-    rule.init(model.trainable_parameters())
-
-    def step(*batch: mx.array) -> tuple[mx.array, mx.array]:
-        value, gradients = gradient(*batch)
-        limited, norm = optim.clip_grad_norm(gradients, clip if clip > 0 else math.inf)
-        rule.update(model, limited if clip > 0 else gradients)
-        return value, norm
-
-    if mx.default_device() == mx.cpu:
-        return step
-    tracked = [model.state, rule.state, mx.random.state]
-    return cast(UpdateStep, mx.compile(step, inputs=tracked, outputs=tracked))
-
-
-def _remove_oldest(folder: Path) -> None:
-    kept = sorted(path for path in folder.iterdir() if path.name.isdigit())
-    for old in kept[:-KEPT_CHECKPOINTS]:
-        for path in old.iterdir():
-            path.unlink()
-        old.rmdir()
+def _clipped(
+    gradients: dict[str, mx.array], supervised: int, limit: float
+) -> tuple[dict[str, Any], float]:
+    """Gradients of the mean as a tree, limited to a global norm, and the norm before."""
+    mean = {name: value / supervised for name, value in gradients.items()}
+    limited, norm = optim.clip_grad_norm(mean, limit if limit > 0 else math.inf)
+    chosen = limited if limit > 0 else mean
+    return tree_unflatten(list(chosen.items())), _number(norm)
 
 
 def _number(value: mx.array) -> float:

@@ -1,37 +1,114 @@
-"""Cross-entropy over supervised targets, normalised per token over the whole update."""
+"""Cross-entropy over supervised targets: sums per share, normalised per token over the update.
+
+Logits are computed at supervised positions only, a piece of them at a time. Where nothing behind
+the last block is trained, a piece's gradient is computed together with its loss, so that neither
+its logits nor its probabilities are kept for the backward pass.
+"""
 
 from __future__ import annotations
 
+import contextlib
+from collections.abc import Callable, Iterator, Sequence
 from typing import cast
 
 import mlx.core as mx
 import mlx.nn as nn
+from mlx.utils import tree_flatten
 
-from mlx_finetuning.mlx_trainer import heads
+from mlx_finetuning.mlx_trainer import concatenation, cpu_math, heads
 from mlx_finetuning.mlx_trainer.batches import Batch
 
+PIECE = 1 << 20
+"""Logits computed at once. On the CPU they then stay in the cache."""
+PIECE_GPU = 1 << 27
 
-def mean_loss(
-    model: nn.Module, tokens: mx.array, positions: mx.array, targets: mx.array, weights: mx.array
-) -> mx.array:
-    """Nats per supervised target (a float32 scalar); the arguments are `Batch`'s arrays.
 
-    Logits are computed at the supervised positions only.
-    """
-    logits = heads.logits_at(model, tokens, positions).astype(mx.float32)
-    losses = nn.losses.cross_entropy(logits, targets)
-    mean: mx.array = (losses * weights).sum() / weights.sum()
-    return mean
+def summed(model: nn.Module, batch: Batch) -> mx.array:
+    """Nats over all supervised targets of `batch` (a float32 scalar)."""
+    with _arranged(model, batch.lengths):
+        if not heads.is_separable(model):
+            logits = heads.logits_at(model, batch.tokens, batch.positions)
+            return (_cross_entropy(logits, batch.targets) * batch.weights).sum()
+        hidden = heads.hidden_at(model, batch.tokens, batch.positions)
+    return _of_hidden(model, hidden, batch)
+
+
+def _arranged(
+    model: nn.Module, lengths: Sequence[int] | None
+) -> contextlib.AbstractContextManager[None]:
+    if lengths is None:
+        return contextlib.nullcontext()
+    return concatenation.separated(model, lengths)
+
+
+def _of_hidden(model: nn.Module, hidden: mx.array, batch: Batch) -> mx.array:
+    piece = _frozen_piece(model) if _head_is_frozen(model) else _trained_piece(model)
+    total = mx.array(0.0)
+    for part in _pieces(hidden.shape[0], _vocabulary(model)):
+        total = total + piece(hidden[part], batch.targets[part], batch.weights[part])
+    return total
+
+
+Piece = Callable[[mx.array, mx.array, mx.array], mx.array]
+
+
+def _trained_piece(model: nn.Module) -> Piece:
+    def of(hidden: mx.array, targets: mx.array, weights: mx.array) -> mx.array:
+        return (_cross_entropy(heads.head(model, hidden), targets) * weights).sum()
+
+    return of
+
+
+def _frozen_piece(model: nn.Module) -> Piece:
+    plain = _trained_piece(model)
+
+    @mx.custom_function
+    def of(hidden: mx.array, targets: mx.array, weights: mx.array) -> tuple[mx.array, mx.array]:
+        value, gradient = mx.value_and_grad(plain)(hidden, targets, weights)
+        return value, gradient
+
+    @of.vjp
+    def backward(
+        primals: tuple[mx.array, ...], upstream: tuple[mx.array, ...], outputs: tuple[mx.array, ...]
+    ) -> tuple[mx.array, ...]:
+        gradient = outputs[1] * upstream[0].astype(outputs[1].dtype)
+        return gradient, mx.zeros_like(primals[1]), mx.zeros_like(primals[2])
+
+    return lambda *arrays: cast(tuple[mx.array, mx.array], of(*arrays))[0]
+
+
+def _head_is_frozen(model: nn.Module) -> bool:
+    trained = dict(tree_flatten(model.trainable_parameters()))
+    return all(".layers." in f".{name}" for name in trained)
+
+
+def _vocabulary(model: nn.Module) -> int:
+    embedding = model.model.embed_tokens
+    return int(getattr(embedding, "embedding", embedding).weight.shape[0])
+
+
+def _pieces(count: int, vocabulary: int) -> Iterator[slice]:
+    room = PIECE if mx.default_device() == mx.cpu else PIECE_GPU
+    size = max(8, room // vocabulary)
+    return (slice(start, start + size) for start in range(0, count, size))
+
+
+def _cross_entropy(logits: mx.array, targets: mx.array) -> mx.array:
+    logits = logits.astype(mx.float32)
+    if mx.default_device() == mx.cpu:
+        return cpu_math.cross_entropy(logits, targets)
+    return cast(mx.array, nn.losses.cross_entropy(logits, targets))
 
 
 def of_batch(model: nn.Module, batch: Batch) -> mx.array:
-    return mean_loss(model, batch.tokens, batch.positions, batch.targets, batch.weights)
+    """Nats per supervised target."""
+    return summed(model, batch) / batch.supervised
 
 
 def corpus_loss(model: nn.Module, batches: list[Batch]) -> float:
     """Nats per supervised target over all of `batches`; NaN without any target."""
     total, count = 0.0, 0
     for batch in batches:
-        total += float(cast(float, of_batch(model, batch).item())) * batch.supervised
+        total += float(cast(float, summed(model, batch).item()))
         count += batch.supervised
     return total / count if count else float("nan")

@@ -3,10 +3,22 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Callable
 
+import mlx.core as mx
+import mlx.nn as nn
 import mlx.optimizers as optim
+from mlx.utils import tree_map
 
 from mlx_finetuning.config import TrainConfig
+
+RULES: dict[str, Callable[[], optim.Optimizer]] = {
+    "adamw": lambda: optim.AdamW(0.0, weight_decay=0.0, bias_correction=True),
+    "adam": lambda: optim.Adam(0.0, bias_correction=True),
+    "adafactor": lambda: optim.Adafactor(0.0, relative_step=False, scale_parameter=False),
+    "muon": lambda: optim.Muon(0.0, weight_decay=0.0),
+    "sgd": lambda: optim.SGD(0.0, momentum=0.9),
+}
 
 
 def learning_rate(config: TrainConfig, update: int) -> float:
@@ -23,5 +35,19 @@ def learning_rate(config: TrainConfig, update: int) -> float:
 
 
 def build(config: TrainConfig) -> optim.Optimizer:
-    """AdamW with bias correction; the loop sets its rate before each update."""
-    return optim.AdamW(0.0, weight_decay=config.weight_decay, bias_correction=True)
+    """The rule itself; `apply` gives it its rate and the weight decay."""
+    return RULES[config.optimizer]()
+
+
+def apply(
+    rule: optim.Optimizer, model: nn.Module, gradients: dict[str, object], config: TrainConfig
+) -> None:
+    """One step at the rule's rate, after decoupled weight decay of all but norms and biases."""
+    if config.weight_decay:
+        kept = 1.0 - rule.learning_rate * config.weight_decay
+
+        def decayed(value: mx.array) -> mx.array:
+            return value * kept.astype(value.dtype) if value.ndim > 1 else value
+
+        model.update(tree_map(decayed, model.trainable_parameters()))
+    rule.update(model, gradients)

@@ -1,4 +1,4 @@
-"""Training: hands the run to the engine it asks for."""
+"""Training: hands the run to the engine it asks for. Our own goes on from its last checkpoint."""
 
 from __future__ import annotations
 
@@ -36,7 +36,12 @@ def _with_mlx(context: TaskContext, settings: TrainConfig, model: Path) -> dict[
     train_rows = read_rows(dataset.train)
     valid_rows = read_rows(dataset.valid) if dataset.valid.exists() else []
     adapter = context.workspace.adapter(context.run_id)
-    with files.LineLog(RunPaths(context.paths.folder).metrics) as metrics:
-        hooks = loop.Hooks(metrics.append, context.event, context.progress)
+    log = RunPaths(context.paths.folder).metrics
+
+    def rewind(update: int) -> None:
+        files.cut_lines(log, lambda line: line.get("update", 0) <= update)
+
+    with files.LineLog(log) as metrics:
+        hooks = loop.Hooks(metrics.append, context.event, context.progress, rewind)
         result = loop.train(load(model), train_rows, valid_rows, settings, adapter, hooks)
     return {**asdict(result), "adapter_path": str(adapter.folder)}

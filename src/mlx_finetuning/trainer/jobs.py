@@ -74,6 +74,21 @@ def launch(paths: JobPaths, job: Job, add_files: Callable[[Path], None] = lambda
         lock.release()
 
 
+def relaunch(paths: JobPaths) -> bool:
+    """Start a worker in the folder of a job that has ended; False if one still lives there."""
+    lock = files.FileLock(paths.lock)
+    if not lock.acquire():
+        return False
+    try:
+        paths.stop_request.unlink(missing_ok=True)
+        write_status(paths, JobStatus("queued", created_at=now(), heartbeat_s=time.monotonic()))
+        assert lock.descriptor is not None
+        _start_worker(paths, lock.descriptor)
+    finally:
+        lock.release()
+    return True
+
+
 @contextlib.contextmanager
 def _new_folder(final: Path) -> Iterator[Path]:
     files.make_folder(final.parent)

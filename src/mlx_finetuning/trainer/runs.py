@@ -26,6 +26,7 @@ from mlx_finetuning.errors import (
     RunIsSimulated,
     RunNotFound,
     RunNotReady,
+    RunNotResumable,
 )
 from mlx_finetuning.trainer import jobs, status
 from mlx_finetuning.trainer.jobs import Job
@@ -96,6 +97,17 @@ def start(workspace: Workspace, config: TrainConfig, model_folder: Path | None) 
     job = Job("train", str(workspace.root), run_id, as_dict(config))
     jobs.launch(workspace.run(run_id), job, add_files)
     return run_id
+
+
+def resume(workspace: Workspace, run_id: str) -> None:
+    """Let a run that stopped go on from its last checkpoint, or from the start if it has none.
+
+    Raises RunNotFound, RunNotResumable, DiskFull.
+    """
+    run = show(workspace, run_id)
+    ended = run.status.state in ("interrupted", "cancelled", "failed")
+    if not ended or run.engine != "mlx" or not jobs.relaunch(workspace.run(run_id)):
+        raise RunNotResumable(run_id=run_id, state=run.state_ja)
 
 
 def list_runs(workspace: Workspace) -> list[Run]:

@@ -1,0 +1,121 @@
+"""Checkpoints: all that an update depends on, in folders that appear whole or not at all.
+
+The order of the data and dropout's draws follow from seed and update number, so the update number
+is the whole state of both.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import dataclasses
+import hashlib
+import shutil
+import tempfile
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, cast
+
+import mlx.core as mx
+import mlx.nn as nn
+import mlx.optimizers as optim
+from mlx.utils import tree_flatten, tree_unflatten
+
+from mlx_finetuning import files
+from mlx_finetuning.config import TrainConfig
+from mlx_finetuning.errors import CheckpointForeign, RecordDamaged
+from mlx_finetuning.mlx_trainer import adapters
+from mlx_finetuning.mlx_trainer.examples import Example
+
+KEPT = 3
+STATE = "state.json"
+
+
+@dataclass
+class Course:
+    """Where a run stands after `update` updates."""
+
+    update: int = 0
+    supervised: int = 0
+    """Supervised tokens so far."""
+    processes: int = 1
+    """Sums are added per process: another number gives other last digits."""
+    first_loss: float | None = None
+    last_loss: float | None = None
+    validated: int = -1
+    """The update of the last validation."""
+    first_valid: float | None = None
+    last_valid: float | None = None
+    best_valid: float | None = None
+    best_update: int = 0
+    without_gain: int = 0
+    """Validations since the best one."""
+    elapsed_s: float = 0.0
+    """Of all sittings up to the last checkpoint."""
+
+
+def identity(config: TrainConfig, examples: Sequence[Example]) -> str:
+    """Of what may not change between two sittings of one run."""
+    digest = hashlib.sha256(repr(sorted(dataclasses.asdict(config).items())).encode())
+    for example in examples:
+        digest.update(repr((example.tokens, example.supervised)).encode())
+    return digest.hexdigest()
+
+
+def save(
+    folder: Path,
+    model: nn.Module,
+    adapter_config: dict[str, Any],
+    rule: optim.Optimizer,
+    course: Course,
+    identity: str,
+) -> Path:
+    """Write `folder/<update>`; the oldest go beyond the last three. Raises DiskFull."""
+    files.make_folder(folder)
+    final = folder / f"{course.update:07d}"
+    draft = Path(tempfile.mkdtemp(prefix=files.TEMPORARY_PREFIX, dir=folder))
+    try:
+        adapters.save(model, adapter_config, draft)
+        adapters.write_arrays(draft / "optimizer.safetensors", dict(tree_flatten(rule.state)))
+        record = {"identity": identity, "course": dataclasses.asdict(course)}
+        files.write_json(draft / STATE, record)
+        shutil.rmtree(final, ignore_errors=True)
+        draft.rename(final)
+    except BaseException:
+        shutil.rmtree(draft, ignore_errors=True)
+        raise
+    for old in whole(folder)[:-KEPT]:
+        shutil.rmtree(old, ignore_errors=True)
+    return final
+
+
+def whole(folder: Path) -> list[Path]:
+    """The checkpoints in `folder`, the oldest first."""
+    found = folder.glob("[0-9]*") if folder.is_dir() else ()
+    return sorted(path for path in found if (path / STATE).is_file())
+
+
+def latest(folder: Path) -> Path | None:
+    """The newest checkpoint that can be read."""
+    for path in reversed(whole(folder)):
+        with contextlib.suppress(RecordDamaged):
+            files.read_json(path / STATE)
+            return path
+    return None
+
+
+def restore(path: Path, model: nn.Module, rule: optim.Optimizer, identity: str) -> Course:
+    """Set adapter and optimizer to the checkpoint's. Raises CheckpointForeign, RecordDamaged."""
+    record = files.read_json(path / STATE)
+    if record.get("identity") != identity:
+        raise CheckpointForeign(path=str(path))
+    course = Course(**record["course"])
+    model.update(_tree(path / "adapters.safetensors"))
+    rule.state = _tree(path / "optimizer.safetensors")
+    mx.eval(model.parameters(), rule.state)
+    return course
+
+
+def _tree(path: Path) -> Any:
+    arrays = cast(dict[str, mx.array], mx.load(str(path)))
+    return tree_unflatten(list(arrays.items()))

@@ -1,0 +1,218 @@
+"""The few functions that dominate training on MLX's CPU backend, in a form it computes quickly.
+
+That backend runs elementwise work on one thread and needs about 9 ns for an exponential; as a
+polynomial inside a compiled kernel it needs 2. Each function here has its derivative written out,
+so that backward takes few passes as well. float32 only; on a GPU nothing of this is used.
+"""
+
+from __future__ import annotations
+
+import ctypes
+import functools
+import sys
+from collections.abc import Callable
+from typing import cast
+
+import mlx.core as mx
+import numpy as np
+
+QUERIES = 128
+"""Queries per block of attention: scores above the diagonal blocks are never computed."""
+_MASKED = -1e30
+_NOTHING = -60.0
+"""e**-60 of the highest probability counts as zero; float32 sums notice nothing below e**-16."""
+_M_MMAP_MAX, _M_TRIM_THRESHOLD, _M_ARENA_MAX = -4, -1, -8
+
+
+@functools.cache
+def keep_freed_memory() -> None:
+    """Let glibc reuse what MLX frees instead of handing it back to the system.
+
+    MLX keeps 32 MB of freed buffers on the CPU. Beyond that every large temporary is mapped and
+    faulted in anew, page by page, which costs several times what computing its values does.
+    """
+    if sys.platform != "linux":
+        return
+    try:
+        mallopt = ctypes.CDLL(None).mallopt
+    except (OSError, AttributeError):  # not glibc
+        return
+    mallopt(_M_MMAP_MAX, 0)
+    mallopt(_M_TRIM_THRESHOLD, 2**31 - 1)
+    # MLX allocates in its stream's thread too; one arena serves both with the same pages.
+    mallopt(_M_ARENA_MAX, 1)
+
+
+def exp(x: mx.array) -> mx.array:
+    """e**x for x in [-87, 87] to a relative 3e-7; to be called inside compiled functions."""
+    power = x * 1.4426950408889634
+    biased = (power + 127.5).astype(mx.int32)
+    rest = power - (biased.astype(mx.float32) - 127.0)
+    value = 0.00015403530 * rest + 0.0013333558
+    for coefficient in (0.0096181291, 0.0555041087, 0.2402265070, 0.6931471806, 1.0):
+        value = value * rest + coefficient
+    return mx.view(biased << 23, mx.float32) * value
+
+
+@mx.compile
+def _exp_below(x: mx.array, highest: mx.array) -> mx.array:
+    below = x - highest
+    # Exactly nothing far below: products with denormal numbers take a hundred times as long.
+    return mx.where(below > _NOTHING, exp(mx.where(below > _NOTHING, below, _NOTHING)), 0.0)
+
+
+def _sigmoid(x: mx.array) -> mx.array:
+    held = mx.where(x > -87.0, x, -87.0)
+    return 1.0 / (1.0 + exp(-mx.where(held < 87.0, held, 87.0)))
+
+
+@mx.compile
+def _swiglu(gate: mx.array, up: mx.array) -> mx.array:
+    return gate * _sigmoid(gate) * up
+
+
+@mx.compile
+def _swiglu_gradients(
+    gate: mx.array, up: mx.array, upstream: mx.array
+) -> tuple[mx.array, mx.array]:
+    sigmoid = _sigmoid(gate)
+    silu = sigmoid * gate
+    return upstream * up * (sigmoid + silu * (1.0 - sigmoid)), upstream * silu
+
+
+@mx.custom_function
+def swiglu(gate: mx.array, up: mx.array) -> mx.array:
+    """silu(gate) * up."""
+    return _swiglu(gate, up)
+
+
+@swiglu.vjp
+def _swiglu_vjp(
+    primals: tuple[mx.array, mx.array], upstream: mx.array, _: mx.array
+) -> tuple[mx.array, mx.array]:
+    return _swiglu_gradients(*primals, upstream)
+
+
+@mx.custom_function
+def _losses(logits: mx.array, targets: mx.array) -> tuple[mx.array, mx.array, mx.array]:
+    highest = logits.max(axis=-1, keepdims=True)
+    exponentials = _exp_below(logits, highest)
+    total = exponentials.sum(axis=-1, keepdims=True)
+    chosen = mx.take_along_axis(logits, targets[:, None], axis=-1)
+    return (mx.log(total) + highest - chosen)[:, 0], exponentials, total
+
+
+@_losses.vjp
+def _losses_vjp(
+    primals: tuple[mx.array, mx.array],
+    upstream: tuple[mx.array, ...],
+    outputs: tuple[mx.array, ...],
+) -> tuple[mx.array, mx.array]:
+    targets = primals[1][:, None]
+    _, exponentials, total = outputs
+    weight = upstream[0][:, None]
+    gradient = exponentials * (weight / total)
+    chosen = mx.take_along_axis(gradient, targets, axis=-1)
+    return mx.put_along_axis(gradient, targets, chosen - weight, axis=-1), primals[1]
+
+
+def cross_entropy(logits: mx.array, targets: mx.array) -> mx.array:
+    """logits: [positions, vocabulary]; targets: [positions]; nats per position."""
+    losses, *_ = cast(tuple[mx.array, ...], _losses(logits, targets))
+    return losses
+
+
+def attention(
+    queries: mx.array, keys: mx.array, values: mx.array, scale: float, window: int | None
+) -> mx.array:
+    """Causal attention of one example: [1, heads, length, size], keys and values with as many
+    heads or a divisor of it; with `window`, a query sees that many positions, its own included.
+    """
+    _, heads, length, size = queries.shape
+    groups = keys.shape[1]
+    grouped = queries.reshape(groups, heads // groups, length, size)
+    out = _attend(scale, window)(grouped, keys[0][:, None], values[0][:, None])[0]
+    return out.reshape(1, heads, length, values.shape[-1])
+
+
+@functools.cache
+def _attend(scale: float, window: int | None) -> Callable[..., tuple[mx.array, ...]]:
+    @mx.custom_function
+    def attend(queries: mx.array, keys: mx.array, values: mx.array) -> tuple[mx.array, ...]:
+        outputs, kept = [], []
+        for first, low, stop in _blocks(queries.shape[2], window):
+            scores = queries[:, :, first:stop] @ keys[:, :, low:stop].swapaxes(-1, -2)
+            scores = _biased(scores, mx.array(scale), _bias(first, low, stop, window))
+            exponentials = _exp_below(scores, scores.max(axis=-1, keepdims=True))
+            inverse = 1.0 / exponentials.sum(axis=-1, keepdims=True)
+            outputs.append((exponentials @ values[:, :, low:stop]) * inverse)
+            kept += [exponentials, inverse]
+        return (_joined(outputs), *kept)
+
+    @attend.vjp
+    def backward(
+        primals: tuple[mx.array, ...], upstream: tuple[mx.array, ...], outputs: tuple[mx.array, ...]
+    ) -> tuple[mx.array, ...]:
+        queries, keys, values = primals
+        length = queries.shape[2]
+        query_parts, key_sum, value_sum = [], mx.array(0.0), mx.array(0.0)
+        mean = (upstream[0] * outputs[0]).sum(axis=-1, keepdims=True)
+        for number, (first, low, stop) in enumerate(_blocks(length, window)):
+            exponentials, inverse = outputs[1 + 2 * number : 3 + 2 * number]
+            above = upstream[0][:, :, first:stop]
+            towards = above @ values[:, :, low:stop].swapaxes(-1, -2)
+            scores = _score_gradient(exponentials, inverse * scale, towards, mean[:, :, first:stop])
+            query_parts.append(scores @ keys[:, :, low:stop])
+            turned = scores.swapaxes(-1, -2) @ queries[:, :, first:stop]
+            key_sum = key_sum + _spread(turned, low, length)
+            turned = exponentials.swapaxes(-1, -2) @ (above * inverse)
+            value_sum = value_sum + _spread(turned, low, length)
+        return _joined(query_parts), key_sum, value_sum
+
+    return cast(Callable[..., tuple[mx.array, ...]], attend)
+
+
+def _blocks(length: int, window: int | None) -> list[tuple[int, int, int]]:
+    """(first query, first key, end of both) per block."""
+    return [
+        (
+            first,
+            0 if window is None else max(0, first + 1 - window),
+            min(first + QUERIES, length),
+        )
+        for first in range(0, length, QUERIES)
+    ]
+
+
+@functools.lru_cache(maxsize=512)
+def _bias(first: int, low: int, stop: int, window: int | None) -> mx.array:
+    query, key = np.arange(first, stop)[:, None], np.arange(low, stop)[None]
+    seen = key <= query
+    if window is not None:
+        seen &= key > query - window
+    return mx.array(np.where(seen, 0.0, _MASKED).astype(np.float32))
+
+
+@functools.partial(mx.compile, shapeless=True)
+def _biased(scores: mx.array, scale: mx.array, bias: mx.array) -> mx.array:
+    return scores * scale + bias
+
+
+@functools.partial(mx.compile, shapeless=True)
+def _score_gradient(
+    exponentials: mx.array, inverse: mx.array, towards: mx.array, mean: mx.array
+) -> mx.array:
+    return exponentials * inverse * (towards - mean)
+
+
+def _spread(gradient: mx.array, low: int, length: int) -> mx.array:
+    """Summed over the query heads of a group, and zero where the block has no keys."""
+    summed = gradient.sum(axis=1, keepdims=True) if gradient.shape[1] > 1 else gradient
+    after = length - low - summed.shape[2]
+    if not low and not after:
+        return summed
+    return mx.pad(summed, [(0, 0), (0, 0), (low, after), (0, 0)])
+
+
+def _joined(parts: list[mx.array]) -> mx.array:
+    return parts[0] if len(parts) == 1 else mx.concatenate(parts, axis=2)

@@ -1,0 +1,57 @@
+"""`python -m mlx_finetuning.mlx_trainer.helper`: computes gradients for the process that started it.
+
+Reads pickles from standard input and answers on standard output; both are private pipes of its
+parent. Ends when standard input does, so it never outlives its parent.
+"""
+
+from __future__ import annotations
+
+import os
+import pickle
+import sys
+from pathlib import Path
+from typing import IO, Any
+
+
+def main() -> None:
+    source = sys.stdin.buffer
+    # What libraries print must not get between the answers.
+    answers = os.fdopen(os.dup(1), "wb")
+    os.dup2(2, 1)
+    folder, config = pickle.load(source)
+    from mlx_finetuning.utils import blas
+
+    blas.preload()
+    serve(Path(folder), config, source, answers)
+
+
+def serve(folder: Path, config: Any, source: IO[bytes], answers: IO[bytes]) -> None:
+    import numpy as np
+
+    from mlx_finetuning.mlx_trainer import adapters, batches, cpu_math, shares
+    from mlx_finetuning.mlx_trainer.load import load
+
+    cpu_math.keep_freed_memory()
+    model = load(folder).model
+    adapters.attach(model, config)
+    model.train()
+    _answer(answers, shares.fingerprint(model))
+    gradient = shares.gradient_of(model)
+    while True:
+        try:
+            trained, examples, seed = pickle.load(source)
+        except EOFError:
+            return
+        shares.load_trained(model, trained)
+        sums = shares.here(gradient, batches.concatenated(examples), seed)
+        gradients = {name: np.array(value) for name, value in sums.gradients.items()}
+        _answer(answers, (np.array(sums.loss), gradients))
+
+
+def _answer(answers: IO[bytes], value: Any) -> None:
+    pickle.dump(value, answers, protocol=5)
+    answers.flush()
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,260 @@
+"""The gradient of an update: computed here, or by local processes that share its examples.
+
+MLX's CPU backend works on one thread per process apart from matrix products, so on the CPU each
+core gets a process of its own with one BLAS thread. Helpers are stateless: per update they get the
+trained arrays and their examples, and give back sums of losses and gradients. All state (optimizer,
+schedule, position in the data) stays here, so a helper can be lost without losing anything.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import ctypes
+import os
+import pickle
+import subprocess
+import sys
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import IO, Any, cast
+
+import mlx.core as mx
+import mlx.nn as nn
+import numpy as np
+from mlx.utils import tree_flatten, tree_unflatten
+from numpy.typing import NDArray
+
+from mlx_finetuning.config import TrainConfig
+from mlx_finetuning.errors import HelperLost
+from mlx_finetuning.mlx_trainer import loss
+from mlx_finetuning.mlx_trainer.batches import Batch
+from mlx_finetuning.mlx_trainer.examples import Example
+
+Arrays = dict[str, mx.array]
+Make = Callable[[Sequence[Example]], Batch]
+
+WORTH_OPERATIONS = 3e12
+"""Below this many floating-point operations a run ends before helpers have paid for their start."""
+LARGEST_MODEL = 4e9
+"""Bytes of parameters above which a second copy of the model is not made by itself."""
+
+
+@dataclass(frozen=True)
+class Sums:
+    loss: mx.array
+    """Nats over all supervised targets."""
+    gradients: Arrays
+
+
+Gradient = Callable[[Batch], tuple[mx.array, Any]]
+
+
+def gradient_of(model: nn.Module) -> Gradient:
+    """Loss and gradients of a batch; compiled on a GPU, where shapes are few.
+
+    On the CPU each new shape would start the C++ compiler, and nothing would be gained.
+    """
+
+    def value(
+        tokens: mx.array,
+        positions: mx.array,
+        targets: mx.array,
+        weights: mx.array,
+        lengths: tuple[int, ...] | None = None,
+    ) -> mx.array:
+        batch = Batch(tokens, positions, targets, weights, 0, (), lengths)
+        return loss.summed(model, batch)
+
+    gradient = nn.value_and_grad(model, value)
+    if mx.default_device() == mx.cpu:
+        return lambda batch: gradient(*batch.arrays, lengths=batch.lengths)
+    # Loss and gradients only: compile fails where a result does not depend on the parameters.
+    drawn = [mx.random.state]
+    compiled = mx.compile(gradient, inputs=[model.state, *drawn], outputs=drawn)
+    return lambda batch: compiled(*batch.arrays)
+
+
+def here(gradient: Gradient, batch: Batch, seed: Sequence[int]) -> Sums:
+    """Sums over `batch`. `seed` fixes dropout's draws, whatever was drawn before."""
+    mx.random.seed(int(np.random.SeedSequence(seed).generate_state(1)[0]))
+    value, gradients = gradient(batch)
+    sums = Sums(value, dict(tree_flatten(gradients)))
+    mx.eval(sums.loss, sums.gradients)
+    return sums
+
+
+def divide(examples: Sequence[Example], count: int) -> list[list[Example]]:
+    """At most `count` shares of nearly equal work, none empty: the longest first, each to the
+    share that has least."""
+    shares: list[list[Example]] = [[] for _ in range(min(count, len(examples)))]
+    work = [0.0] * len(shares)
+    for example in sorted(examples, key=lambda item: (-len(item.tokens), item.row)):
+        least = work.index(min(work))
+        shares[least].append(example)
+        work[least] += _work(example)
+    return shares
+
+
+def _work(example: Example) -> float:
+    # Attention's share grows with the square; it is half of the rest at about 2,000 tokens.
+    return len(example.tokens) * (1 + len(example.tokens) / 4000)
+
+
+class Team:
+    """This process and its helpers. A context manager: the helpers end with the block."""
+
+    def __init__(self, model: nn.Module, make: Make, helpers: Sequence[Helper]) -> None:
+        self._model = model
+        self._gradient = gradient_of(model)
+        self._make = make
+        self._helpers = tuple(helpers)
+
+    def __enter__(self) -> Team:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        for helper in self._helpers:
+            helper.close()
+
+    def holds_the_same_weights(self) -> bool:
+        """Waits until every helper has loaded its copy, and compares. If not, all are closed."""
+        own = fingerprint(self._model) if self._helpers else 0.0
+        same = all(helper.fingerprint() == own for helper in self._helpers)
+        if not same:
+            self.__exit__()
+        return same
+
+    @property
+    def processes(self) -> int:
+        return 1 + len(self._helpers)
+
+    def sums(self, examples: Sequence[Example], seed: Sequence[int]) -> Sums:
+        """Sums over all `examples`, always added in the same order. Raises HelperLost."""
+        shares = divide(examples, self.processes)
+        busy = self._helpers[: len(shares) - 1]
+        trained = _to_numpy(dict(tree_flatten(self._model.trainable_parameters())))
+        for number, helper in enumerate(busy, 1):
+            helper.ask(trained, shares[number], (*seed, number))
+        with _blas_threads(1 if busy else None):
+            total = here(self._gradient, self._make(shares[0]), (*seed, 0))
+        for helper in busy:
+            total = _added(total, helper.answer())
+        return total
+
+
+def _added(left: Sums, right: Sums) -> Sums:
+    gradients = {name: value + right.gradients[name] for name, value in left.gradients.items()}
+    return Sums(left.loss + right.loss, gradients)
+
+
+def _to_numpy(arrays: Arrays) -> dict[str, NDArray[Any]]:
+    return {name: np.array(value) for name, value in arrays.items()}
+
+
+class Helper:
+    """A process with a copy of the model; `python -m mlx_finetuning.mlx_trainer.helper`."""
+
+    def __init__(self, folder: Path, config: TrainConfig) -> None:
+        command = [sys.executable, "-P", "-m", "mlx_finetuning.mlx_trainer.helper"]
+        environment = {**os.environ, "OPENBLAS_NUM_THREADS": "1"}
+        self._process = subprocess.Popen(
+            command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, env=environment
+        )
+        self._send((str(folder), config))
+
+    @property
+    def _pipes(self) -> tuple[IO[bytes], IO[bytes]]:
+        return cast(IO[bytes], self._process.stdin), cast(IO[bytes], self._process.stdout)
+
+    def fingerprint(self) -> float:
+        """Of the helper's frozen weights, once they are loaded."""
+        return float(self._receive())
+
+    def ask(
+        self, trained: dict[str, NDArray[Any]], examples: Sequence[Example], seed: Sequence[int]
+    ) -> None:
+        self._send((trained, list(examples), tuple(seed)))
+
+    def answer(self) -> Sums:
+        value, gradients = self._receive()
+        return Sums(mx.array(value), {name: mx.array(item) for name, item in gradients.items()})
+
+    def _send(self, message: Any) -> None:
+        try:
+            pickle.dump(message, self._pipes[0], protocol=5)
+            self._pipes[0].flush()
+        except OSError as error:
+            raise HelperLost(exit_code=self._process.poll()) from error
+
+    def _receive(self) -> Any:
+        try:
+            return pickle.load(self._pipes[1])
+        except (EOFError, OSError, pickle.UnpicklingError) as error:
+            raise HelperLost(exit_code=self._process.poll()) from error
+
+    def close(self) -> None:
+        """The helper ends as soon as it has nobody to read from."""
+        for pipe in self._pipes:
+            with contextlib.suppress(OSError):
+                pipe.close()
+        try:
+            self._process.wait(5)
+        except subprocess.TimeoutExpired:
+            self._process.kill()
+            self._process.wait()
+
+
+def fingerprint(model: nn.Module) -> float:
+    """Changes when a weight that is not trained does."""
+    trained = dict(tree_flatten(model.trainable_parameters()))
+    frozen = [v for k, v in tree_flatten(model.parameters()) if k not in trained]
+    sums = [float(cast(float, value.astype(mx.float32).sum().item())) for value in frozen]
+    return float(sum(sums))
+
+
+def recommended(model: nn.Module, tokens: int, updates: int, batch_size: int) -> int:
+    """How many processes pay off here for a run of `updates` of about `tokens` tokens each."""
+    if mx.default_device() != mx.cpu:
+        return 1
+    parameters = [value for _, value in tree_flatten(model.parameters())]
+    size = sum(value.nbytes for value in parameters)
+    operations = 4.0 * sum(value.size for value in parameters) * tokens * updates
+    if operations < WORTH_OPERATIONS or size > LARGEST_MODEL:
+        return 1
+    return min(cores(), batch_size)
+
+
+def cores() -> int:
+    """Cores this process may use."""
+    if hasattr(os, "sched_getaffinity"):
+        return len(os.sched_getaffinity(0))
+    return os.cpu_count() or 1
+
+
+def load_trained(model: nn.Module, arrays: dict[str, NDArray[Any]]) -> None:
+    model.update(tree_unflatten([(name, mx.array(value)) for name, value in arrays.items()]))
+
+
+@contextlib.contextmanager
+def _blas_threads(count: int | None) -> Iterator[None]:
+    """OpenBLAS works with `count` threads inside; other libraries are left as they are."""
+    functions = _openblas() if count is not None else None
+    if functions is None:
+        yield
+        return
+    get, put = functions
+    before = get()
+    put(count)
+    try:
+        yield
+    finally:
+        put(before)
+
+
+def _openblas() -> tuple[Callable[[], int], Callable[[int | None], None]] | None:
+    library = ctypes.CDLL(None)
+    try:
+        return library.openblas_get_num_threads, library.openblas_set_num_threads
+    except AttributeError:
+        return None

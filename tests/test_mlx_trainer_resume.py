@@ -1,0 +1,249 @@
+"""Nothing is lost: runs that are killed, stopped or go wrong, and what they leave."""
+
+from __future__ import annotations
+
+import dataclasses
+import json
+import os
+import random
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import mlx.core as mx
+import numpy as np
+import pytest
+
+from mlx_finetuning import files
+from mlx_finetuning.config import TrainConfig
+from mlx_finetuning.errors import (
+    CheckpointForeign,
+    Interrupted,
+    LossExploded,
+    LossNotFinite,
+    MemoryRunsOut,
+)
+from mlx_finetuning.mlx_trainer import checkpoints, loop
+from mlx_finetuning.mlx_trainer.load import LoadedModel, load
+from mlx_finetuning.progress import Step, silent
+from mlx_finetuning.workspace import AdapterPaths
+
+CONFIG = TrainConfig(
+    iterations=12,
+    batch_size=3,
+    rank=4,
+    dropout=0.2,
+    warmup=2,
+    validate_every=4,
+    checkpoint_every=3,
+    num_layers=2,
+)
+CLOCKS = {"elapsed_s", "tokens_per_second", "peak_memory_gb"}
+
+CHILD = """
+import json, sys, time
+from pathlib import Path
+from mlx_finetuning.utils import blas
+blas.preload()
+import test_mlx_trainer_resume as test
+config = json.loads(sys.argv[2])
+test.train(Path(sys.argv[1]), test.TrainConfig(**config), test.marked)
+"""
+
+
+def tiny_folder() -> Path:
+    from mlx_finetuning import models
+    from mlx_finetuning.workspace import Workspace
+
+    return models.resolve("tiny-ja", Workspace(Path("/nonexistent")))
+
+
+def rows(count: int) -> list[dict[str, Any]]:
+    return [
+        {
+            "messages": [
+                {"role": "user", "content": f"品番{n}の値段は？" + "とても" * (n % 4)},
+                {"role": "assistant", "content": f"{n}00円です。"},
+            ],
+            "row": n + 2,
+        }
+        for n in range(count)
+    ]
+
+
+def marked(step: Step) -> None:
+    """Says on standard output where it is, and leaves time to be killed there."""
+    if step.stage == loop.STAGE:
+        print(step.done, flush=True)  # noqa: T201
+        time.sleep(0.05)
+
+
+def train(
+    folder: Path,
+    config: TrainConfig = CONFIG,
+    progress: Callable[[Step], None] = silent,
+    loaded: LoadedModel | None = None,
+) -> loop.TrainResult:
+    """A sitting of the run in `folder`: it goes on where the last one was saved."""
+    log = folder / "metrics.jsonl"
+
+    def rewind(update: int) -> None:
+        files.cut_lines(log, lambda line: line["update"] <= update)
+
+    with files.LineLog(log) as metrics:
+        hooks = loop.Hooks(metrics.append, lambda name, **_: None, progress, rewind)
+        return loop.train(
+            loaded or load(tiny_folder()), rows(8), rows(2), config, AdapterPaths(folder), hooks
+        )
+
+
+def lines(folder: Path) -> list[dict[str, Any]]:
+    found = files.read_lines(folder / "metrics.jsonl")
+    return [{k: v for k, v in line.items() if k not in CLOCKS} for line in found]
+
+
+def same(left: Path, right: Path) -> None:
+    assert lines(left) == lines(right)
+    for name in ("adapters.safetensors", "best/adapters.safetensors"):
+        ours, theirs = mx.load(str(left / name)), mx.load(str(right / name))
+        assert ours.keys() == theirs.keys()
+        assert all((np.array(ours[key]) == np.array(theirs[key])).all() for key in ours)
+    for name in ("adapters", "optimizer"):
+        ours, theirs = (
+            mx.load(str(folder / "checkpoints" / "0000009" / f"{name}.safetensors"))
+            for folder in (left, right)
+        )
+        assert all((np.array(ours[key]) == np.array(theirs[key])).all() for key in ours)
+
+
+def started(folder: Path, config: TrainConfig) -> subprocess.Popen[str]:
+    words = [sys.executable, "-c", CHILD, str(folder), json.dumps(dataclasses.asdict(config))]
+    environment = {**os.environ, "PYTHONPATH": str(Path(__file__).parent)}
+    return subprocess.Popen(words, stdout=subprocess.PIPE, text=True, env=environment)
+
+
+def killed_at(update: int, folder: Path, config: TrainConfig) -> None:
+    with started(folder, config) as child:
+        assert child.stdout is not None
+        for line in child.stdout:
+            if int(line) >= update:
+                child.send_signal(signal.SIGKILL)
+                break
+        child.stdout.read()
+    assert child.returncode == -signal.SIGKILL
+
+
+@pytest.fixture(scope="module")
+def whole(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """An uninterrupted run."""
+    folder = tmp_path_factory.mktemp("whole")
+    train(folder)
+    return folder
+
+
+def test_run_killed_at_random_updates_ends_bit_identical(whole: Path, tmp_path: Path) -> None:
+    for update in sorted(random.Random(5).sample(range(1, 12), 3)):
+        killed_at(update, tmp_path, CONFIG)
+    result = train(tmp_path)
+    assert result.resumed_from
+    same(tmp_path, whole)
+
+
+def test_run_with_a_helper_process_resumes_bit_identical(tmp_path: Path) -> None:
+    config = dataclasses.replace(CONFIG, processes=2)
+    alone = tmp_path / "whole"
+    assert train(alone, config).processes == 2
+    killed_at(7, tmp_path / "cut", config)
+    train(tmp_path / "cut", config)
+    same(tmp_path / "cut", alone)
+
+
+@pytest.mark.parametrize("update", [1, 4, 11])
+def test_stopped_run_goes_on_bit_identical(whole: Path, tmp_path: Path, update: int) -> None:
+    with pytest.raises(Interrupted):
+        train(tmp_path, progress=_stop_at(update))
+    assert train(tmp_path).resumed_from == update
+    same(tmp_path, whole)
+
+
+def test_stop_during_validation_leaves_it_to_the_next_sitting(whole: Path, tmp_path: Path) -> None:
+    seen: list[Step] = []
+
+    def stop(step: Step) -> None:
+        seen.append(step)
+        if step.stage == loop.VALIDATION and any(item.done == 8 for item in seen):
+            raise Interrupted()
+
+    with pytest.raises(Interrupted):
+        train(tmp_path, progress=stop)
+    train(tmp_path)
+    same(tmp_path, whole)
+
+
+def test_half_written_checkpoint_is_passed_over(whole: Path, tmp_path: Path) -> None:
+    killed_at(8, tmp_path, CONFIG)
+    newest = checkpoints.latest(tmp_path / "checkpoints")
+    assert newest is not None
+    (newest / "state.json").write_text('{"cour', encoding="utf-8")
+    assert train(tmp_path).resumed_from == 3
+    same(tmp_path, whole)
+
+
+def test_other_settings_do_not_go_on_from_a_checkpoint(tmp_path: Path) -> None:
+    config = dataclasses.replace(CONFIG, iterations=4)
+    train(tmp_path, config)
+    with pytest.raises(CheckpointForeign):
+        train(tmp_path, dataclasses.replace(config, learning_rate=5e-4))
+
+
+def test_patience_ends_a_run_that_gains_nothing(tmp_path: Path) -> None:
+    config = dataclasses.replace(CONFIG, learning_rate=0.0, patience=2, validate_every=1)
+    result = train(tmp_path, config)
+    assert result.stopped_early
+    assert result.updates == 2
+
+
+def test_memory_limit_stops_with_a_checkpoint(tmp_path: Path) -> None:
+    with pytest.raises(MemoryRunsOut):
+        train(tmp_path, dataclasses.replace(CONFIG, memory_limit_gb=0.001))
+    assert checkpoints.latest(tmp_path / "checkpoints") is not None
+
+
+@pytest.mark.parametrize("factor", [float("nan"), 1e4])
+def test_ruined_weights_stop_the_run_and_the_last_sound_adapter_stays(
+    tmp_path: Path, factor: float
+) -> None:
+    loaded = load(tiny_folder())
+
+    def ruin(step: Step) -> None:
+        if step.stage == loop.STAGE and step.done == 5:
+            norm = loaded.model.model.norm
+            norm.weight = norm.weight * factor
+
+    with pytest.raises((LossNotFinite, LossExploded)) as caught:
+        train(tmp_path, progress=ruin, loaded=loaded)
+    assert caught.value.data["update"] == 6
+    assert set(caught.value.data["rows"]) <= {row["row"] for row in rows(8)}
+    expected = tmp_path / "expected"
+    with pytest.raises(Interrupted):
+        train(expected, progress=_stop_at(4))
+    ours, theirs = (
+        mx.load(str(path))
+        for path in (
+            tmp_path / "adapters.safetensors",
+            expected / "checkpoints" / "0000004" / "adapters.safetensors",
+        )
+    )
+    assert all((np.array(ours[key]) == np.array(theirs[key])).all() for key in ours)
+
+
+def _stop_at(update: int) -> Callable[[Step], None]:
+    def stop(step: Step) -> None:
+        if step.stage == loop.STAGE and step.done == update:
+            raise Interrupted()
+
+    return stop
