@@ -79,8 +79,17 @@ LEAVES = [path for path, command in COMMANDS.items() if not isinstance(command, 
 
 def test_the_commands_are_those_of_the_contract() -> None:
     assert {" ".join(path) for path in LEAVES} == {
-        *("doctor", "demo", "data inspect", "data prepare", "train", "evaluate", "export"),
-        *("runs list", "runs show", "runs watch", "runs stop", "verify", "chat", "serve"),
+        *(
+            "doctor",
+            "demo",
+            "data inspect",
+            "data prepare",
+            "data preview",
+            "train",
+            "evaluate",
+            "export",
+        ),
+        *("runs list", "runs show", "runs watch", "runs stop", "export", "verify", "chat", "serve"),
         *("models list", "models download", "models build"),
     }
 

@@ -2,16 +2,24 @@
 
 from __future__ import annotations
 
+from random import Random
+
 import pytest
 
 from mlx_finetuning.data_processor import SAMPLE_DATA
 from mlx_finetuning.utils.japanese_utils import (
     character_classes,
+    chrf,
     comparison_key,
     contains,
     exact_match,
+    foreign_language,
+    has_mixed_width,
     is_mojibake,
     normalised,
+    rouge_l,
+    to_fullwidth_kana,
+    to_halfwidth_alnum,
 )
 
 
@@ -83,3 +91,69 @@ def test_character_classes_count_every_character_once() -> None:
     assert counts["kanji"] == 3
     assert counts["fullwidth_alnum"] == 2
     assert counts["other"] == 1
+
+
+@pytest.mark.parametrize(
+    ("answer", "expected", "score"),
+    [  # sacrebleu 2.6.0, sentence_chrf, divided by 100
+        ("今日は晴れです", "今日は雨です", 0.2702724618877716),
+        ("the cat sat", "a cat sat on", 0.5021825396825397),
+        ("東京都庁", "京都", 0.7812499999999999),
+        ("営業時間は午前9時からです。", "営業時間は午前9時からです。", 1.0),
+        ("あ", "い", 0.0),
+        ("", "い", 0.0),
+    ],
+)
+def test_chrf_is_that_of_sacrebleu(answer: str, expected: str, score: float) -> None:
+    assert chrf(answer, expected) == pytest.approx(score, abs=1e-12)
+
+
+def _longest_common(left: str, right: str) -> int:
+    table = [[0] * (len(right) + 1) for _ in range(len(left) + 1)]
+    for i, a in enumerate(left):
+        for j, b in enumerate(right):
+            longer = max(table[i][j + 1], table[i + 1][j])
+            table[i + 1][j + 1] = table[i][j] + 1 if a == b else longer
+    return table[-1][-1]
+
+
+def test_rouge_l_counts_the_longest_common_subsequence_of_characters() -> None:
+    rng = Random(1)
+    for _ in range(100):
+        left, right = ("".join(rng.choices("あいうえ", k=rng.randint(1, 90))) for _ in range(2))
+        expected = 2 * _longest_common(left, right) / (len(left) + len(right))
+        assert rouge_l(left, right) == pytest.approx(expected)
+    assert rouge_l("午前９時です", "午前9時です") == 1.0
+    assert rouge_l("", "あ") == 0.0
+
+
+def test_width_changes_touch_nothing_else() -> None:
+    assert to_fullwidth_kana("ｶﾞｽとﾊﾟﾝ①㈱Ａ１～") == "ガスとパン①㈱Ａ１～"
+    assert to_halfwidth_alnum("Ａ１号室、１０％～ｶﾞ①") == "A1号室、10％～ｶﾞ①"
+
+
+@pytest.mark.parametrize(
+    ("text", "mixed"),
+    [("１２号室と12号室", True), ("ＡとB", True), ("Ａ４サイズ", False), ("A4サイズ、１階", True)],
+)
+def test_mixed_width_is_judged_for_letters_and_for_digits(text: str, mixed: bool) -> None:
+    assert has_mixed_width(text) is mixed
+
+
+@pytest.mark.parametrize(
+    ("text", "language"),
+    [
+        ("What is the capital of France?", "英語など"),
+        ("今天天气怎么样？我们去公园吧。", "中国語"),
+        ("安녕하세요 반갑습니다", "韓国語"),
+        ("Привет как дела", "ロシア語など"),
+        ("東京都新宿区西新宿二丁目八番一号", ""),
+        ("電話受付時間平日午前九時開始", ""),
+        ("print(a, b) if x == 3 else None", ""),
+        ("MacBook Pro M4", ""),
+        ("Pythonのdef文を使います。def main(): pass", ""),
+        ("", ""),
+    ],
+)
+def test_other_languages_are_named(text: str, language: str) -> None:
+    assert foreign_language(text) == language

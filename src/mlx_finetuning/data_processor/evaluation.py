@@ -22,9 +22,9 @@ from mlx_finetuning.data_processor.grams import chunks, hashed
 from mlx_finetuning.data_processor.watching import Tick, still
 from mlx_finetuning.utils.japanese_utils import comparison_key
 
-SKETCH = 24
+SKETCH = 32
 """Grams kept of a question."""
-FOUND = 0.8
+FOUND = 0.85
 """Share of them that a row must have."""
 _FEWEST = 8
 """Grams without which only the whole question counts."""

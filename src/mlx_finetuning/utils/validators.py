@@ -68,21 +68,26 @@ def _always(digits: str) -> bool:
     return True
 
 
+# A number is not part of a longer one.
+_BEFORE, _AFTER = r"(?<![\d+])(?<!\d[- ])", r"(?![- ]?\d)"
+_AREA = r"(?:\+81[- ]?(?:\(0\))?\d{1,4}|\(0\d{1,4}\)|0\d{1,4})"
 # Kind, pattern over plain digits, and a test of the digits (with a leading +). First come, first
 # served: what is a card number is not taken for a phone number.
 _PATTERNS: tuple[tuple[str, re.Pattern[str], Callable[[str], bool]], ...] = (
     ("mail", re.compile(r"[\w.%+-]+@[A-Za-z0-9-]+(?:\.[A-Za-z0-9-]+)+", re.ASCII), _always),
     (
         "card",
-        re.compile(r"(?<![\d-])\d{4}([- ]?)\d{4,6}\1\d{4,5}(?:\1\d{1,4})?(?![\d-])"),
+        re.compile(rf"{_BEFORE}\d{{4}}([- ]?)\d{{4,6}}\1\d{{4,5}}(?:\1\d{{1,4}})?{_AFTER}"),
         _is_card,
     ),
-    ("my_number", re.compile(r"(?<![\d-])\d{4}([- ]?)\d{4}\1\d{4}(?![\d-])"), is_my_number),
+    (
+        "my_number",
+        re.compile(rf"{_BEFORE}\d{{4}}([- ]?)\d{{4}}\1\d{{4}}{_AFTER}"),
+        is_my_number,
+    ),
     (
         "phone",
-        re.compile(
-            r"(?<![\d+-])(?:\+81[- ]?\(?0?\)?|\(?0)\d{1,4}\)?[- (]?\d{1,4}[-) ]?\d{3,4}(?![\d-])"
-        ),
+        re.compile(rf"{_BEFORE}{_AREA}[- (]?\d{{1,4}}[-) ]?\d{{3,4}}{_AFTER}"),
         _is_phone,
     ),
     ("postal_code", re.compile(r"(?:〒|郵便番号[は:：]?) ?\d{3}-?\d{4}(?!\d)"), _always),
