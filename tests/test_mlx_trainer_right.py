@@ -1,0 +1,188 @@
+"""Examples in one row, without padding, give what each gives alone: losses and every gradient."""
+
+from __future__ import annotations
+
+import importlib
+from typing import Any
+
+import mlx.core as mx
+import mlx.nn as nn
+import numpy as np
+import pytest
+from mlx.utils import tree_flatten, tree_map
+
+from mlx_finetuning.config import TrainConfig
+from mlx_finetuning.mlx_trainer import adapters, batches, concatenation, cpu_math, loss, shares
+from mlx_finetuning.mlx_trainer.batches import Batch
+from mlx_finetuning.mlx_trainer.examples import Example
+
+COMMON = {
+    "hidden_size": 64,
+    "num_hidden_layers": 3,
+    "intermediate_size": 96,
+    "num_attention_heads": 4,
+    "num_key_value_heads": 2,
+    "head_dim": 16,
+    "rms_norm_eps": 1e-6,
+    "vocab_size": 300,
+    "rope_theta": 10000.0,
+    "max_position_embeddings": 512,
+    "tie_word_embeddings": True,
+}
+CLASSES: dict[str, dict[str, Any]] = {
+    "llama": {},
+    "qwen3": {},
+    "gemma2": {
+        "attn_logit_softcapping": 5.0,
+        "final_logit_softcapping": 3.0,
+        "query_pre_attn_scalar": 16,
+    },
+    "gemma3_text": {"sliding_window": 6, "sliding_window_pattern": 2, "query_pre_attn_scalar": 16},
+    "phi3": {"tie_word_embeddings": False, "rope_scaling": None},
+}
+
+
+def model_of(kind: str, **changes: Any) -> nn.Module:
+    """A small random model with an adapter that does something."""
+    mx.random.seed(3)
+    module = importlib.import_module(f"mlx_lm.models.{kind}")
+    settings = {**COMMON, **CLASSES[kind], "model_type": kind, **changes}
+    model = module.Model(module.ModelArgs.from_dict(settings))
+    model.set_dtype(mx.float32)
+    model.update(tree_map(lambda value: value * 1.5, model.parameters()))
+    adapters.attach(model, TrainConfig(rank=4, alpha=8.0, num_layers=2))
+    drawn = tree_map(
+        lambda value: value + 0.1 * mx.random.normal(value.shape), model.trainable_parameters()
+    )
+    model.update(drawn)
+    mx.eval(model.parameters())
+    return model
+
+
+def examples() -> list[Example]:
+    random = np.random.default_rng(1)
+    return [
+        Example(
+            random.integers(0, 300, length).tolist(),
+            [bool(place > length // 3) for place in range(length)],
+            row=length,
+        )
+        for length in (9, 30, 17, 4)
+    ]
+
+
+def gradients(model: nn.Module, batch: Batch) -> tuple[float, dict[str, np.ndarray]]:
+    value, found = shares.gradient_of(model)(batch)
+    return float(value.item()), {name: np.array(item) for name, item in tree_flatten(found)}
+
+
+def plain(model: nn.Module, taken: list[Example]) -> tuple[float, dict[str, np.ndarray]]:
+    """Each example alone, full logits, mlx's own cross-entropy and attention."""
+
+    def objective() -> mx.array:
+        total = mx.array(0.0)
+        for example in taken:
+            logits = model(mx.array([example.tokens[:-1]]))[0]
+            losses = nn.losses.cross_entropy(logits, mx.array(example.tokens[1:]))
+            total = total + (losses * mx.array(example.supervised[1:])).sum()
+        return total
+
+    value, found = nn.value_and_grad(model, objective)()
+    return float(value.item()), {name: np.array(item) for name, item in tree_flatten(found)}
+
+
+@pytest.mark.parametrize("make", [batches.batch_of, batches.concatenated])
+@pytest.mark.parametrize("kind", CLASSES)
+def test_loss_and_every_gradient_equal_those_of_examples_alone(kind: str, make: Any) -> None:
+    model = model_of(kind)
+    expected_loss, expected = plain(model, examples())
+    ours_loss, ours = gradients(model, make(examples()))
+    assert ours_loss == pytest.approx(expected_loss, rel=1e-5)
+    assert ours.keys() == expected.keys()
+    for name, value in expected.items():
+        assert np.abs(value).max() > 0
+        np.testing.assert_allclose(ours[name], value, atol=1e-4 * np.abs(value).max())
+
+
+@pytest.mark.parametrize("kind", CLASSES)
+def test_every_class_can_be_concatenated(kind: str) -> None:
+    assert concatenation.is_exact(model_of(kind), 300)
+
+
+@pytest.mark.parametrize("kind", CLASSES)
+def test_one_examples_tokens_change_no_others_loss(kind: str) -> None:
+    model = model_of(kind)
+    first, *others = examples()
+    changed = Example([(token + 7) % 300 for token in first.tokens], first.supervised, first.row)
+
+    def losses(taken: list[Example]) -> list[float]:
+        found = []
+        for index in range(len(taken)):
+            only = [
+                Example(item.tokens, item.supervised if place == index else [False] * 99, item.row)
+                for place, item in enumerate(taken)
+            ]
+            cut = [Example(e.tokens, e.supervised[: len(e.tokens)], e.row) for e in only]
+            found.append(float(loss.summed(model, batches.concatenated(cut)).item()))
+        return found
+
+    before, after = losses([first, *others]), losses([changed, *others])
+    assert before[0] != after[0]
+    np.testing.assert_allclose(before[1:], after[1:], atol=1e-6)
+
+
+@pytest.mark.parametrize("method", ["lora", "dora", "full"])
+def test_gradients_of_every_method_equal_those_of_examples_alone(method: str) -> None:
+    module = importlib.import_module("mlx_lm.models.llama")
+    model = module.Model(module.ModelArgs.from_dict({**COMMON, "model_type": "llama"}))
+    adapters.attach(model, TrainConfig(rank=4, method=method, rslora=True))
+    expected_loss, expected = plain(model, examples())
+    ours_loss, ours = gradients(model, batches.concatenated(examples()))
+    assert ours_loss == pytest.approx(expected_loss, rel=1e-5)
+    for name, value in expected.items():
+        np.testing.assert_allclose(ours[name], value, atol=1e-4 * np.abs(value).max() + 1e-8)
+
+
+@pytest.mark.parametrize(("length", "window", "groups"), [(50, None, 4), (300, None, 2), (300, 40, 4), (300, 200, 1)])  # fmt: skip
+def test_attention_equals_mlx_and_so_do_its_gradients(
+    length: int, window: int | None, groups: int
+) -> None:
+    mx.random.seed(0)
+    queries, above = (mx.random.normal((1, 4, length, 16)) for _ in range(2))
+    keys, values = (mx.random.normal((1, groups, length, 16)) for _ in range(2))
+    mask = concatenation.Causal(window).array(length)
+
+    def reference(*arrays: mx.array) -> mx.array:
+        return (mx.fast.scaled_dot_product_attention(*arrays, scale=0.3, mask=mask) * above).sum()
+
+    def ours(*arrays: mx.array) -> mx.array:
+        return (cpu_math.attention(*arrays, 0.3, window) * above).sum()
+
+    compared(reference, ours, queries, keys, values)
+
+
+def test_swiglu_and_cross_entropy_equal_mlx_and_so_do_their_gradients() -> None:
+    mx.random.seed(0)
+    gate, up, above = (mx.random.normal((40, 64)) * 20 for _ in range(3))
+    compared(
+        lambda a, b: (nn.silu(a) * b * above).sum(),
+        lambda a, b: (cpu_math.swiglu(a, b) * above).sum(),
+        gate,
+        up,
+    )
+    targets = mx.random.randint(0, 64, (40,))
+    compared(
+        lambda x: (nn.losses.cross_entropy(x, targets) * above[:, 0]).sum(),
+        lambda x: (cpu_math.cross_entropy(x, targets) * above[:, 0]).sum(),
+        gate * 3,
+    )
+
+
+def compared(reference: Any, ours: Any, *arrays: mx.array) -> None:
+    places = tuple(range(len(arrays)))
+    expected = mx.value_and_grad(reference, argnums=places)(*arrays)
+    found = mx.value_and_grad(ours, argnums=places)(*arrays)
+    assert found[0].item() == pytest.approx(expected[0].item(), rel=2e-5)
+    for one, other in zip(expected[1], found[1], strict=True):
+        limit = 3e-6 * float(mx.abs(one).max().item())
+        np.testing.assert_allclose(np.array(other), np.array(one), atol=limit)
