@@ -3,12 +3,15 @@
 from __future__ import annotations
 
 import json
+import shutil
 from pathlib import Path
 from typing import Any
 
 import mlx.core as mx
 import numpy as np
 import sentencepiece
+from mlx.utils import tree_flatten
+from mlx_lm.utils import load_model, quantize_model
 from tokenizers import AddedToken, Regex, Tokenizer, decoders, models, pre_tokenizers, trainers
 
 LLAMA3_SPLIT = (
@@ -310,8 +313,10 @@ def random_weights(config: dict[str, Any], seed: int) -> dict[str, np.ndarray]:
     return {name: values(name, shape).astype(np.float32) for name, shape in shapes(config).items()}
 
 
-def write_adapter(folder: Path, config: dict[str, Any], *, rank: int = 4, seed: int = 1) -> Path:
-    """A random LoRA adapter of all linear layers, in mlx-lm's layout."""
+def write_adapter(
+    folder: Path, config: dict[str, Any], *, rank: int = 4, seed: int = 1, kind: str = "lora"
+) -> Path:
+    """A random adapter (LoRA or DoRA) of all linear layers, in mlx-lm's layout."""
     folder.mkdir(parents=True, exist_ok=True)
     random = np.random.default_rng(seed)
     tensors = {}
@@ -319,15 +324,28 @@ def write_adapter(folder: Path, config: dict[str, Any], *, rank: int = 4, seed: 
         if name.endswith("_proj.weight"):
             module = name.removesuffix(".weight")
             tensors[f"{module}.lora_a"] = mx.array(random.standard_normal((shape[1], rank)) * 0.1)
+            if kind == "dora":
+                tensors[f"{module}.m"] = mx.array(1.5 + random.random(shape[0]))
             tensors[f"{module}.lora_b"] = mx.array(random.standard_normal((rank, shape[0])) * 0.1)
     tensors = {name: value.astype(mx.float32) for name, value in tensors.items()}
     mx.save_safetensors(str(folder / "adapters.safetensors"), tensors)
     block = (name for name in _block(config) if name.endswith("_proj.weight"))
     keys = sorted(name.removesuffix(".weight") for name in block)
     settings = {"rank": rank, "scale": 2.0, "dropout": 0.0, "keys": keys}
-    record = {"fine_tune_type": "lora", "num_layers": -1, "lora_parameters": settings}
+    record = {"fine_tune_type": kind, "num_layers": -1, "lora_parameters": settings}
     write_json(folder / "adapter_config.json", record)
     return folder
+
+
+def write_quantized(source: Path, target: Path, bits: int = 4) -> None:
+    """A copy of a model as `mlx_lm convert -q` writes it."""
+    network, config = load_model(source)
+    network.set_dtype(mx.float32)
+    network, config = quantize_model(network, config, group_size=64, bits=bits)
+    shutil.copytree(source, target)
+    weights = dict(tree_flatten(network.parameters()))
+    mx.save_safetensors(str(target / "model.safetensors"), weights, {"format": "mlx"})
+    write_json(target / "config.json", config)
 
 
 def edit_json(path: Path, **changes: Any) -> None:

@@ -8,17 +8,25 @@ from typing import Any
 
 import pytest
 from tokenizers import Tokenizer, processors
+from transformers import AutoTokenizer
 
 from gguf_files import metadata
 from mlx_finetuning.errors import TokenizerUnsupported
-from mlx_finetuning.quantizer import battery, tokenizer
+from mlx_finetuning.quantizer import battery, families, tokenizer
 from mlx_finetuning.quantizer.export import export_gguf
 from mlx_finetuning.quantizer.families import LLAMA
 from mlx_finetuning.quantizer.llama import LlamaModel
 from mlx_finetuning.quantizer.parity import compare_tokens
-from small_models import PRE_TOKENIZERS, edit_json, write_model, write_tokenizer
+from small_models import (
+    PRE_TOKENIZERS,
+    edit_json,
+    write_model,
+    write_sentencepiece,
+    write_tokenizer,
+)
 
 VOCABULARY = 608
+SPACE_TO_MARK = {"type": "Replace", "pattern": {"String": " "}, "content": "▁"}
 
 
 @pytest.fixture
@@ -49,6 +57,61 @@ def test_pre_tokenizer_is_recognised_and_cuts_every_text_alike(folder: Path, pre
             battery.TEXTS,
         )
     assert parity.differing == ()
+
+
+SENTENCEPIECE: dict[str, tuple[str, dict[str, Any]]] = {
+    "llama 2": ("llama 2", {"legacy": False}),
+    "llama 2, legacy": ("llama 2", {"legacy": True}),
+    "mistral": ("mistral", {}),
+    "gemma": ("gemma2", {"tokenizer_class": "GemmaTokenizer"}),
+}
+
+
+@pytest.mark.parametrize("form", ["tokenizer.model", "tokenizer.json", "older tokenizer.json"])
+@pytest.mark.parametrize("kind", SENTENCEPIECE)
+def test_sentencepiece_tokenizers_cut_every_text_alike(
+    tmp_path: Path, kind: str, form: str
+) -> None:
+    family, settings = SENTENCEPIECE[kind]
+    folder = tmp_path / "m"
+    config = write_model(folder, family, num_hidden_layers=1)
+    write_sentencepiece(folder, **settings)
+    if form != "tokenizer.model":
+        AutoTokenizer.from_pretrained(folder).save_pretrained(folder)
+        (folder / "tokenizer.model").unlink()
+    if form == "older tokenizer.json":
+        marks = [{"type": "Prepend", "prepend": "▁"}, SPACE_TO_MARK]
+        normalizer = {"type": "Sequence", "normalizers": marks}
+        edit_json(folder / "tokenizer.json", normalizer=normalizer, pre_tokenizer=None)
+    original = AutoTokenizer.from_pretrained(folder)
+    expected = tokenizer.read(folder, VOCABULARY, families.of(config))
+    with LlamaModel(gguf_of(folder), 64) as model:
+        parity = compare_tokens(
+            model,
+            lambda text, special: original.encode(text, add_special_tokens=special),
+            [expected.comparable(text) for text in battery.TEXTS],
+        )
+        prompt = original.apply_chat_template(
+            [{"role": "user", "content": " 空白 から。\n\n終わり "}], tokenize=False
+        )
+        assert model.tokenize(prompt, False) == original.encode(prompt, add_special_tokens=False)
+        assert model.tokenize("一文", True)[:1] == original.encode("一文")[:1] == [1]
+    assert parity.differing == ()
+
+
+def test_broken_sentencepiece_file_is_an_error(tmp_path: Path) -> None:
+    config = write_model(tmp_path / "m", "llama 2", num_hidden_layers=1)
+    write_sentencepiece(tmp_path / "m")
+    AutoTokenizer.from_pretrained(tmp_path / "m").save_pretrained(tmp_path / "m")
+    (tmp_path / "m" / "tokenizer.model").write_bytes(b"\x0a\xff")
+    with pytest.raises(TokenizerUnsupported, match="tokenizer"):
+        tokenizer.read(tmp_path / "m", VOCABULARY, families.of(config))
+
+
+def test_phi_4_keeps_llama_cpps_name_for_its_pre_tokenizer(folder: Path) -> None:
+    write_tokenizer(folder, "smaug-bpe")
+    assert tokenizer.read(folder, VOCABULARY, LLAMA).pre == "smaug-bpe"
+    assert tokenizer.read(folder, VOCABULARY, families.PHI3).pre == "dbrx"
 
 
 def test_shipped_model_cuts_every_text_alike(tmp_path: Path) -> None:

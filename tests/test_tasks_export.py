@@ -18,6 +18,7 @@ from mlx_finetuning.errors import (
     RunNotReady,
 )
 from mlx_finetuning.progress import Step, silent
+from mlx_finetuning.quantizer import adapter_files
 from mlx_finetuning.tasks import export, verify
 from mlx_finetuning.tasks.context import TaskContext
 from mlx_finetuning.trainer import jobs
@@ -136,3 +137,36 @@ def test_run_without_an_adapter_cannot_be_exported(finished: Workspace) -> None:
 def test_unknown_or_no_types_are_refused(finished: Workspace, quant: object) -> None:
     with pytest.raises(InvalidSettings):
         export.run(context(finished, quant=quant))
+
+
+# --- the other formats -------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("kind", ["gguf-lora", "peft", "mlx"])
+def test_other_formats_are_written_and_proven(finished: Workspace, kind: str) -> None:
+    result = export.run(context(finished, format=kind))
+    expected = {"gguf-lora": "adapter.gguf", "peft": "peft", "mlx": "mlx"}[kind]
+    path = finished.gguf_folder(RUN) / f"tiny-ja-{expected}"
+    assert result["path"] == str(path)
+    assert path.exists()
+    assert "同じ動き" in result["verdict"]
+    (written,) = result["files"].values()
+    assert written["size_bytes"] > 10_000
+    assert [one for one in names(finished.gguf_folder(RUN)) if one.startswith(".tmp")] == []
+
+
+def test_adapter_that_differs_is_not_handed_over(
+    finished: Workspace, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(adapter_files, "_alpha", lambda deltas: 0.5)
+    with pytest.raises(ExportNotProven, match="KL"):
+        export.run(context(finished, format="gguf-lora"))
+    assert names(finished.gguf_folder(RUN)) == []
+
+
+def test_advice_measures_the_types_and_keeps_none(finished: Workspace) -> None:
+    result = export.run(context(finished, advise=True, quant=["Q8_0", "Q3_K_M"]))
+    assert [one["quant"] for one in result["candidates"]] == ["Q8_0", "Q3_K_M"]
+    assert result["candidates"][0]["mean_kl"] < result["candidates"][1]["mean_kl"]
+    assert result["recommended"] in ("Q8_0", "Q3_K_M")
+    assert names(finished.gguf_folder(RUN)) == []

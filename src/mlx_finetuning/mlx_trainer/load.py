@@ -33,7 +33,8 @@ class LoadedModel:
     @contextlib.contextmanager
     def first_layers(self, count: int) -> Iterator[None]:
         """Within the block the model has only its first `count` blocks."""
-        layers: list[nn.Module] = self.model.layers
+        # The model's own `layers` may be a copy; its body's are those that are computed.
+        layers: list[nn.Module] = self.model.model.layers
         rest = layers[count:]
         del layers[count:]
         try:

@@ -58,6 +58,11 @@ def quantize(rows: NDArray[np.float32], kind: Type) -> NDArray[np.uint8]:
     return _quantize(_kernels(), rows, kind)
 
 
+def kernel(rows: NDArray[np.float32], kind: Type) -> NDArray[np.uint8]:
+    """`quantize` without looking at the input: what the kernel alone does."""
+    return _quantize(_kernels(), rows, kind)
+
+
 def is_valid(data: NDArray[np.uint8], kind: Type) -> bool:
     """Whether quantized bytes hold finite scales and values only."""
     return bool(_kernels().ggml_validate_row_data(kind, data.ctypes.data, data.nbytes))

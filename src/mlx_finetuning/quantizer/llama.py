@@ -24,6 +24,7 @@ CONTEXT_DEFAULTS = (512, 2048, 512, 1)
 """n_ctx, n_batch, n_ubatch, n_seq_max of `llama_context_default_params`."""
 BATCH = 256
 """Tokens per call; bounds the buffer of logits."""
+ONE_THREAD_BYTES = 64 << 20
 ERROR_LEVELS = (3, 4)
 """GGML_LOG_LEVEL_WARN and _ERROR."""
 
@@ -159,7 +160,8 @@ class LlamaModel:
         if not context:
             self.close()
             raise GgufUnreadable(path=str(path), reason=" ".join(_complaints) or "メモリ不足です。")
-        threads = library.usable_cores()
+        # Its threads wait by spinning: with little to compute, a busy machine makes that slow.
+        threads = 1 if path.stat().st_size < ONE_THREAD_BYTES else library.usable_cores()
         self._api.llama_set_n_threads(context, threads, threads)
         return int(context)
 

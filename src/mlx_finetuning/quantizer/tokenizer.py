@@ -8,7 +8,9 @@ pre-tokenizer.
 
 from __future__ import annotations
 
+import functools
 import json
+import re
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -76,11 +78,20 @@ class TokenizerMetadata:
     compared_after: str = ""
     """A special token that must precede a text for llama.cpp to cut it alike; mostly none."""
     spaces_differ: bool = False
-    """llama.cpp cuts texts with a space at their start unlike the original."""
+    """llama.cpp cuts a space at the start or after a special token unlike the original."""
 
     def comparable(self, text: str) -> str:
         """The text in a form in which llama.cpp can be held to the original's tokens."""
-        return self.compared_after + (text.lstrip(" ") if self.spaces_differ else text)
+        if self.spaces_differ:
+            text = self._spaces_after_special.sub(r"\1", text)
+        return self.compared_after + text
+
+    @functools.cached_property
+    def _spaces_after_special(self) -> re.Pattern[str]:
+        special = (TokenType.CONTROL, TokenType.USER_DEFINED, TokenType.UNKNOWN)
+        pairs = zip(self.tokens, self.types, strict=True)
+        texts = [re.escape(text) for text, kind in pairs if kind in special]
+        return re.compile(f"({'|'.join(['^', *texts])}) +")
 
 
 def read(folder: Path, vocabulary: int, family: Family) -> TokenizerMetadata:

@@ -65,13 +65,14 @@ def of_run(context: TaskContext, tokens: int) -> Trained:
     rows = list(_rows(context, run.dataset))
     sequences = list(_sequences(loaded, rows, tokens))
     extent = proof.extent(model, sequences)
+    references = tuple(_references(loaded, sequences, context.progress))
     return Trained(
         model=model,
         adapter=adapter,
         name=model.name,
-        references=tuple(_references(loaded, sequences, context.progress)),
+        references=references,
         extent=extent,
-        proof_references=tuple(_proof_references(loaded, sequences, extent)),
+        proof_references=tuple(_proof_references(loaded, references, extent)),
         loaded=loaded.without_weights(),
         conversations=tuple(row["messages"] for row in rows if "messages" in row)[:TEXTS],
     )
@@ -124,12 +125,13 @@ def _references(
 
 
 def _proof_references(
-    loaded: LoadedModel, sequences: Sequence[list[int]], extent: proof.Extent
+    loaded: LoadedModel, references: Sequence[Reference], extent: proof.Extent
 ) -> Iterator[Reference]:
+    whole = extent.layers == extent.of_layers
     with loaded.first_layers(extent.layers):
-        for tokens in sequences:
-            logits = generate.logits(loaded, tokens)[:, extent.tokens]
-            yield Reference(extent.local(tokens), logits)
+        for one in references:
+            logits = one.logits if whole else generate.logits(loaded, one.tokens)
+            yield Reference(extent.local(one.tokens), logits[:, extent.tokens])
 
 
 def _rows(context: TaskContext, dataset: str) -> Iterator[dict[str, Any]]:

@@ -1,0 +1,279 @@
+"""Adapters as files, fused folders, quantized bases, proofs and advice, against mlx-lm and llama.cpp."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import mlx.core as mx
+import numpy as np
+import pytest
+from mlx.utils import tree_flatten
+from mlx_lm.utils import load_adapters, load_model
+
+from gguf_files import metadata, rewrite, values
+from mlx_finetuning.errors import AdapterMustBeFused, ExportNotProven, Interrupted
+from mlx_finetuning.progress import Step
+from mlx_finetuning.quantizer import adapter_files, advice, fidelity, fused, proof, reader
+from mlx_finetuning.quantizer.advice import Candidate
+from mlx_finetuning.quantizer.export import export_gguf, read_config, sources
+from mlx_finetuning.quantizer.parity import Reference, compare_logits
+from small_models import FAMILIES, edit_json, write_adapter, write_model, write_quantized
+
+TOKENS = np.random.default_rng(5).integers(0, 600, 448).tolist()
+ONE_OF_EACH = ("llama 3", "gemma3", "phi3")
+
+
+def network_of(model: Path, adapter: Path | None = None) -> mx.array:
+    network, _ = load_model(model)
+    network.set_dtype(mx.float32)
+    return network if adapter is None else load_adapters(network, str(adapter))
+
+
+def reference(network: mx.array) -> Reference:
+    return Reference(TOKENS, np.array(network(mx.array([TOKENS]))[0].astype(mx.float32)))
+
+
+# --- adapters as files -------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("family", ONE_OF_EACH)
+def test_gguf_adapter_on_its_base_is_the_tuned_model(tmp_path: Path, family: str) -> None:
+    model = tmp_path / "m"
+    config = write_model(model, family)
+    adapter = write_adapter(tmp_path / "adapter", config)
+    base, path = tmp_path / "base.gguf", tmp_path / "adapter.gguf"
+    export_gguf(model, None, {"F32": base})
+    adapter_files.write_gguf(model, adapter, path, "名前")
+    tuned = reference(network_of(model, adapter))
+    found = compare_logits(base, [tuned], 512, adapter=path)
+    assert found.mean_kl < 1e-3
+    assert found.top1_agreement >= 0.99
+    assert compare_logits(base, [tuned], 512).mean_kl > 0.02
+    assert metadata(path)["adapter.lora.alpha"] == pytest.approx(8.0)
+
+
+def test_peft_formula_gives_mlx_lms_tuned_model(tmp_path: Path) -> None:
+    model = tmp_path / "m"
+    adapter = write_adapter(tmp_path / "adapter", write_model(model, dtype=mx.float32))
+    folder = tmp_path / "peft"
+    folder.mkdir()
+    adapter_files.write_peft(model, adapter, folder, "base")
+    settings = json.loads((folder / "adapter_config.json").read_text())
+    tensors = mx.load(str(folder / "adapter_model.safetensors"))
+    network = network_of(model)
+    weights = dict(tree_flatten(network.parameters()))
+    for module in settings["target_modules"]:
+        halves = [tensors[f"base_model.model.{module}.lora_{half}.weight"] for half in "AB"]
+        weights[f"{module}.weight"] += (
+            settings["lora_alpha"] / settings["r"] * halves[1] @ halves[0]
+        )
+    network.load_weights(list(weights.items()))
+    expected = reference(network_of(model, adapter))
+    np.testing.assert_allclose(reference(network).logits, expected.logits, atol=1e-3)
+    assert len(settings["target_modules"]) == 21
+    assert adapter_files.check_peft(adapter, folder) == 21
+
+
+def test_changed_peft_folder_is_not_proven(tmp_path: Path) -> None:
+    model = tmp_path / "m"
+    adapter = write_adapter(tmp_path / "adapter", write_model(model))
+    adapter_files.write_peft(model, adapter, tmp_path, "base")
+    edit_json(tmp_path / "adapter_config.json", lora_alpha=4.0)
+    with pytest.raises(ExportNotProven):
+        adapter_files.check_peft(adapter, tmp_path)
+
+
+def test_dora_makes_no_adapter_file(tmp_path: Path) -> None:
+    model = tmp_path / "m"
+    adapter = write_adapter(tmp_path / "adapter", write_model(model), kind="dora")
+    with pytest.raises(AdapterMustBeFused, match="DORA"):
+        adapter_files.write_gguf(model, adapter, tmp_path / "a.gguf", "")
+    with pytest.raises(AdapterMustBeFused, match="safetensors"):
+        adapter_files.write_peft(model, adapter, tmp_path, "")
+
+
+# --- fused -------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("kind", ["lora", "dora"])
+def test_fused_folder_is_the_tuned_model(tmp_path: Path, kind: str) -> None:
+    model, folder = tmp_path / "m", tmp_path / "fused"
+    config = write_model(model, dtype=mx.float32)
+    adapter = write_adapter(tmp_path / "adapter", config, kind=kind)
+    folder.mkdir()
+    fused.write(model, adapter, folder, "pt")
+    expected = reference(network_of(model, adapter))
+    np.testing.assert_allclose(reference(network_of(folder)).logits, expected.logits, atol=2e-3)
+    assert (folder / "tokenizer.json").read_bytes() == (model / "tokenizer.json").read_bytes()
+
+
+def test_fused_folder_keeps_the_bases_type_in_shards(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(fused, "SHARD_BYTES", 1_000_000)
+    model = tmp_path / "m"
+    adapter = write_adapter(tmp_path / "adapter", write_model(model, "gemma2", dtype=mx.bfloat16))
+    folder = tmp_path / "fused"
+    folder.mkdir()
+    fused.write(model, adapter, folder, "pt")
+    index = json.loads((folder / "model.safetensors.index.json").read_text())
+    assert len(set(index["weight_map"].values())) > 2
+    stored = {name: mx.load(str(folder / file))[name] for name, file in index["weight_map"].items()}
+    assert {value.dtype for value in stored.values()} == {mx.bfloat16}
+    network = network_of(model, adapter)
+    name = "layers.1.mlp.up_proj"
+    expected = network.model.layers[1].mlp.up_proj.fuse().weight.astype(mx.bfloat16)
+    assert mx.array_equal(stored[f"model.{name}.weight"], expected)
+
+
+def test_cancelled_fusing_stops(tmp_path: Path) -> None:
+    def stop(step: Step) -> None:
+        raise Interrupted()
+
+    adapter = write_adapter(tmp_path / "adapter", write_model(tmp_path / "m"))
+    with pytest.raises(Interrupted):
+        fused.write(tmp_path / "m", adapter, tmp_path, "pt", stop)
+    assert not (tmp_path / "model.safetensors").exists()
+
+
+# --- quantized bases ---------------------------------------------------------------------
+
+
+def test_adapter_on_a_four_bit_base_survives_in_every_format(tmp_path: Path) -> None:
+    config = write_model(tmp_path / "m")
+    model, folder = tmp_path / "q", tmp_path / "fused"
+    write_quantized(tmp_path / "m", model)
+    adapter = write_adapter(tmp_path / "adapter", config)
+    tuned = reference(network_of(model, adapter))
+    paths = {quant: tmp_path / f"{quant}.gguf" for quant in ("F32", "Q8_0")}
+    export_gguf(model, adapter, paths)
+    assert compare_logits(paths["F32"], [tuned], 512).mean_kl < 1e-4
+    assert compare_logits(paths["Q8_0"], [tuned], 512).mean_kl < 0.05
+    folder.mkdir()
+    fused.write(model, adapter, folder, "mlx")
+    assert "quantization" not in read_config(folder)
+    np.testing.assert_allclose(reference(network_of(folder)).logits, tuned.logits, atol=2e-3)
+
+
+@pytest.mark.parametrize("kind", ["dora", "full"])
+def test_what_changes_whole_weights_is_fused_into_the_gguf_file(tmp_path: Path, kind: str) -> None:
+    model, adapter = tmp_path / "m", tmp_path / "adapter"
+    config = write_model(model)
+    if kind == "dora":
+        write_adapter(adapter, config, kind="dora")
+    else:
+        write_model(tmp_path / "other", seed=9)
+        adapter.mkdir()
+        other = mx.load(str(tmp_path / "other" / "model.safetensors"))
+        changed = {name: value for name, value in other.items() if ".layers.1." in name}
+        mx.save_safetensors(str(adapter / "adapters.safetensors"), changed)
+        (adapter / "adapter_config.json").write_text('{"fine_tune_type": "full"}')
+    export_gguf(model, adapter, {"F32": tmp_path / "m.gguf"})
+    tuned = reference(network_of(model, adapter))
+    assert compare_logits(tmp_path / "m.gguf", [tuned], 512).mean_kl < 1e-4
+
+
+# --- the proof ---------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("family", FAMILIES)
+def test_proof_of_some_layers_and_tokens_agrees_with_mlx_lm(
+    tmp_path: Path, family: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(proof, "VOCABULARY", 100)
+    monkeypatch.setattr(proof, "BYTES", 4_500_000)
+    model = tmp_path / "m"
+    adapter = write_adapter(tmp_path / "adapter", write_model(model, family))
+    extent = proof.extent(model, [TOKENS])
+    assert 0 < extent.layers < extent.of_layers
+    assert len(extent.tokens) < 608
+    assert set(TOKENS) <= set(extent.tokens.tolist())
+    network = network_of(model, adapter)
+    del network.model.layers[extent.layers :]
+    whole = reference(network)
+    expected = Reference(extent.local(TOKENS), whole.logits[:, extent.tokens])
+    before = set(tmp_path.rglob("*"))
+    with proof.written(model, adapter, extent) as path:
+        found = compare_logits(path, [expected], 512)
+        assert set(tmp_path.rglob("*")) == before
+    assert found.mean_kl < 1e-4
+    assert found.top1_agreement >= 0.99
+
+
+def test_large_models_are_proven_by_at_least_one_layer(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(proof, "BYTES", 1)
+    write_model(tmp_path / "m")
+    write_model(tmp_path / "g", "gemma3")
+    assert proof.extent(tmp_path / "m", [TOKENS]).layers == 1
+    assert proof.extent(tmp_path / "g", [TOKENS]).layers == 6
+
+
+# --- faults of single families -----------------------------------------------------------
+
+
+def scaled(name: str, factor: float, offset: float) -> object:
+    def change(tensors: dict[str, np.ndarray]) -> None:
+        for key in [key for key in tensors if key.endswith(name)]:
+            tensors[key] = tensors[key] * np.float32(factor) + np.float32(offset)
+
+    return change
+
+
+@pytest.mark.parametrize(
+    ("family", "fault"),
+    [
+        ("gemma2", scaled("_norm.weight", 1, -1)),
+        ("gemma3", scaled("attn_q_norm.weight", 1, -1)),
+        ("qwen2", scaled("attn_q.bias", 0, 0)),
+        ("phi3", scaled("rope_factors_long.weight", 0, 1)),
+        ("llama 3", scaled("rope_freqs.weight", 0, 1)),
+    ],
+)
+def test_faults_of_values_show_in_the_comparison_with_the_weights(
+    tmp_path: Path, family: str, fault: object
+) -> None:
+    write_model(tmp_path / "m", family)
+    export_gguf(tmp_path / "m", None, {"F16": tmp_path / "m.gguf"})
+    original = sources(tmp_path / "m", read_config(tmp_path / "m"), None)
+    true = reader.read(tmp_path / "m.gguf")
+    assert fidelity.problems(true, fidelity.errors(true, original)) == []
+    faulty = reader.read(rewrite(tmp_path / "m.gguf", tmp_path / "f.gguf", change_tensors=fault))
+    assert fidelity.problems(faulty, fidelity.errors(faulty, original))
+
+
+@pytest.mark.parametrize("quant", ["Q8_0", "Q6_K", "Q5_K_S", "Q4_K_S", "IQ4_XS", "Q3_K_L", "Q2_K"])
+def test_quantization_errors_stay_within_their_bounds(tmp_path: Path, quant: str) -> None:
+    write_model(tmp_path / "m", "qwen3")
+    export_gguf(tmp_path / "m", None, {quant: tmp_path / "m.gguf"})
+    file = reader.read(tmp_path / "m.gguf")
+    original = sources(tmp_path / "m", read_config(tmp_path / "m"), None)
+    found = fidelity.errors(file, original)
+    assert len(found) == len(file.tensors)
+    assert fidelity.problems(file, found) == []
+    assert max(found.values()) > 1e-3
+
+
+def test_reader_agrees_with_ggufs_own(tmp_path: Path) -> None:
+    write_model(tmp_path / "m", "qwen2")
+    export_gguf(tmp_path / "m", None, {"Q4_K_M": tmp_path / "m.gguf"})
+    file = reader.read(tmp_path / "m.gguf")
+    assert file.metadata == metadata(tmp_path / "m.gguf")
+    for name, expected in values(tmp_path / "m.gguf").items():
+        found = file.tensors[name]
+        np.testing.assert_array_equal(found.values().reshape(found.shape), expected)
+
+
+# --- advice ------------------------------------------------------------------------------
+
+
+def test_smallest_type_with_a_small_loss_is_recommended() -> None:
+    good = [
+        Candidate("Q8_0", 800, 0.001, 0.99, 0.001),
+        Candidate("Q4_K_M", 400, 0.03, 0.95, 0.02),
+        Candidate("Q3_K_M", 300, 0.3, 0.8, 0.2),
+    ]
+    assert advice.recommended(good).quant == "Q4_K_M"
+    assert advice.recommended(good[2:]).quant == "Q3_K_M"
