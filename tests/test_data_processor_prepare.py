@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import csv
 import json
 import subprocess
 import sys
@@ -10,14 +11,19 @@ from pathlib import Path
 
 import pytest
 
+from japanese_rows import clean_rows
 from mlx_finetuning import errors, files
 from mlx_finetuning.config import PrepareConfig
 from mlx_finetuning.data_processor import (
     SAMPLE_DATA,
     TEMPLATES,
     DatasetSummary,
+    inspect,
     prepare,
+    read_recipe,
     read_rows,
+    recover,
+    reproduce,
     store,
 )
 from mlx_finetuning.progress import Step
@@ -206,3 +212,163 @@ def test_damaged_row_is_named(paths: DatasetPaths) -> None:
 
 def test_absent_split_has_no_rows(paths: DatasetPaths) -> None:
     assert read_rows(paths.valid) == []
+
+
+# --- made again --------------------------------------------------------------------------
+
+
+def test_manifest_makes_the_same_bytes_again(paths: DatasetPaths, tmp_path: Path) -> None:
+    source = tmp_path / "a.csv"
+    source.write_bytes(SAMPLE_DATA.read_bytes())
+    settings = PrepareConfig(seed=3, clean="nfc,trim", stratify="カテゴリ", hold_out="group")
+    prepare(source, "shop", paths, settings, {"group": ""})
+    before = _contents(paths)
+    recipe = read_recipe(paths.manifest)
+    reproduce(recipe, "shop", paths, replace=True)
+    assert _contents(paths) == before
+    other = DatasetPaths(paths.folder.with_name("other"))
+    reproduce(recipe, "other", other)
+    assert all(_contents(other)[name] == before[name] for name in before if name != "dataset.json")
+
+
+def test_moved_source_can_be_named(paths: DatasetPaths, tmp_path: Path) -> None:
+    source = tmp_path / "a.csv"
+    source.write_bytes(SAMPLE_DATA.read_bytes())
+    _prepare(paths, source)
+    before = _contents(paths)
+    source = source.rename(tmp_path / "b.csv")
+    with pytest.raises(errors.SourceNotFound):
+        reproduce(read_recipe(paths.manifest), "shop", paths, replace=True)
+    reproduce(read_recipe(paths.manifest, [source]), "shop", paths, replace=True)
+    assert _contents(paths)["train.jsonl"] == before["train.jsonl"]
+
+
+def test_changed_source_is_refused(paths: DatasetPaths, tmp_path: Path) -> None:
+    source = tmp_path / "a.csv"
+    source.write_bytes(SAMPLE_DATA.read_bytes())
+    _prepare(paths, source)
+    before = _contents(paths)
+    source.write_bytes(SAMPLE_DATA.read_bytes() + "質問,回答,,\n".encode())
+    with pytest.raises(errors.SourceChanged):
+        reproduce(read_recipe(paths.manifest), "shop", paths, replace=True)
+    assert _contents(paths) == before
+
+
+def test_other_result_than_recorded_is_refused(paths: DatasetPaths) -> None:
+    _prepare(paths)
+    record = files.read_json(paths.manifest)
+    record["files"]["test"] = "0" * 64
+    files.write_json(paths.manifest, record)
+    before = _contents(paths)
+    with pytest.raises(errors.DatasetNotReproduced) as caught:
+        reproduce(read_recipe(paths.manifest), "shop", paths, replace=True)
+    assert caught.value.data["files"] == ["test.jsonl"]
+    assert _contents(paths) == before
+
+
+def test_damaged_manifest_is_named(paths: DatasetPaths) -> None:
+    _prepare(paths)
+    files.write_json(paths.manifest, {"name": "shop"})
+    with pytest.raises(errors.RecordDamaged):
+        read_recipe(paths.manifest)
+
+
+# --- cleaning and dropping on request ----------------------------------------------------
+
+
+def _dirty(tmp_path: Path) -> Path:
+    source = tmp_path / "dirty.csv"
+    source.write_text(
+        "質問,回答\n"
+        "ｶﾀﾛｸﾞの１号は？,はい\u200b、ｂ１です。 \n"
+        "連絡先は？,03-1234-5678です。\n"
+        "休みは？,Please call our office before noon.\n"
+        "場所は？,東京です。\n",
+        encoding="utf-8",
+    )
+    return source
+
+
+def test_steps_are_done_in_the_order_that_is_asked(paths: DatasetPaths, tmp_path: Path) -> None:
+    steps = "zero_width,trim,halfwidth_kana,fullwidth_alnum,mask_personal"
+    summary = _prepare(paths, _dirty(tmp_path), clean=steps, valid_share=0, test_share=0)
+    rows = read_rows(paths.train)
+    assert [turn["content"] for turn in rows[0]["messages"]] == [
+        "カタログの1号は？",
+        "はい、b1です。",
+    ]
+    assert rows[1]["messages"][1]["content"] == "【電話番号】です。"
+    assert [(step.name, step.rows) for step in summary.cleaning] == [
+        (name, 1) for name in steps.split(",")
+    ]
+    assert summary.cleaning[-1].samples == ((3, "03-1234-5678です。", "【電話番号】です。"),)
+
+
+def test_dataset_without_steps_has_the_text_as_it_was(paths: DatasetPaths, tmp_path: Path) -> None:
+    _prepare(paths, _dirty(tmp_path), clean="", valid_share=0, test_share=0)
+    assert read_rows(paths.train)[0]["messages"][1]["content"] == "はい\u200b、ｂ１です。 "
+
+
+def test_rows_can_be_left_out_by_finding(paths: DatasetPaths, tmp_path: Path) -> None:
+    drop = "personal_data,not_japanese"
+    summary = _prepare(paths, _dirty(tmp_path), drop=drop, valid_share=0, test_share=0)
+    assert [row["row"] for row in read_rows(paths.train)] == [2, 5]
+    assert summary.dropped == {"PERSONAL_DATA": 1, "NOT_JAPANESE": 1}
+
+
+@pytest.mark.parametrize("settings", [{"clean": "nfc,polish"}, {"drop": "everything"}])
+def test_unknown_steps_and_findings_are_refused(
+    paths: DatasetPaths, settings: dict[str, str]
+) -> None:
+    with pytest.raises(errors.InvalidSettings):
+        _prepare(paths, **settings)
+    assert not paths.folder.exists()
+
+
+# --- recovery and progress ---------------------------------------------------------------
+
+
+def test_dataset_left_aside_is_back_at_the_next_look(paths: DatasetPaths) -> None:
+    _prepare(paths)
+    before = _contents(paths)
+    paths.folder.rename(paths.folder.with_name(".old-shop"))
+    recover(paths.folder.parent)
+    assert _contents(paths) == before
+    recover(paths.folder.parent)
+    assert [path.name for path in paths.folder.parent.iterdir()] == ["shop"]
+
+
+def test_rest_of_a_finished_replacement_is_removed(paths: DatasetPaths) -> None:
+    _prepare(paths)
+    before = _contents(paths)
+    paths.folder.with_name(".old-shop").mkdir()
+    recover(paths.folder.parent)
+    assert _contents(paths) == before
+    assert [path.name for path in paths.folder.parent.iterdir()] == ["shop"]
+
+
+def test_long_work_is_reported_and_can_be_stopped_in_every_stage(tmp_path: Path) -> None:
+    source = tmp_path / "a.csv"
+    with source.open("w", encoding="utf-8", newline="") as stream:
+        csv.writer(stream).writerows([["質問", "回答", "カテゴリ"], *clean_rows(300)])
+    stages: list[str] = []
+    paths = DatasetPaths(tmp_path / "datasets" / "a")
+    prepare(source, "a", paths, PrepareConfig(), progress=lambda step: stages.append(step.stage))
+    for stage in set(stages):
+
+        def stop(step: Step, stage: str = stage) -> None:
+            if step.stage == stage:
+                raise errors.Interrupted
+
+        other = DatasetPaths(tmp_path / "datasets" / "b")
+        if stage == "データの準備":
+            continue  # the last word, when all is written
+        with pytest.raises(errors.Interrupted):
+            prepare(source, "b", other, PrepareConfig(), progress=stop)
+        assert not other.folder.exists()
+    assert len(set(stages)) >= 8
+
+
+def test_inspection_previews_a_cleaning_step(tmp_path: Path) -> None:
+    found = inspect(_dirty(tmp_path), config=PrepareConfig(clean="mask_personal"))
+    assert [(step.name, step.rows) for step in found.cleaning] == [("mask_personal", 1)]

@@ -2,18 +2,24 @@
 
 from __future__ import annotations
 
+import csv
 import itertools
 from collections import Counter, defaultdict
+from pathlib import Path
 from random import Random
 
 import pytest
 
+from japanese_rows import clean_rows
 from mlx_finetuning.config import PrepareConfig
+from mlx_finetuning.data_processor import prepare, read_rows
 from mlx_finetuning.data_processor.examples import Example, Turn
 from mlx_finetuning.data_processor.keys import keys_of
 from mlx_finetuning.data_processor.near import near_groups
 from mlx_finetuning.data_processor.split import Split
 from mlx_finetuning.data_processor.split import split as split_keyed
+from mlx_finetuning.utils.japanese_utils import comparison_key
+from mlx_finetuning.workspace import DatasetPaths
 
 PARAPHRASE = PrepareConfig(hold_out="paraphrase")
 FORMS = (
@@ -143,6 +149,36 @@ def test_no_near_duplicate_question_straddles_splits(hold_out: str) -> None:
             assert _jaccard(keys[a], keys[b]) < 0.7
     assert result.leakage.near_questions == 0
     assert {"train", "valid", "test"} == set(result.assigned)
+
+
+def test_planted_paraphrases_never_straddle_splits(tmp_path: Path) -> None:
+    """2,000 rows of which a fifth rewords another; judged on the written files, all with all."""
+    rng = Random(21)
+    rows = clean_rows(1600)
+    for _ in range(400):
+        question, answer, category = rng.choice(rows[:1600])
+        at = rng.randrange(len(question))
+        form = rng.choice(
+            ("{}すみません、{}", "{}{}ね", "あの、{}{}", "{0}{1}よろしくお願いします。")
+        )
+        rows.append(
+            [form.format(question[:at], question[at:]), answer + rng.choice("いろは"), category]
+        )
+    source = tmp_path / "a.csv"
+    with source.open("w", encoding="utf-8", newline="") as stream:
+        csv.writer(stream).writerows([["質問", "回答", "分類"], *rows])
+    paths = DatasetPaths(tmp_path / "datasets" / "a")
+    prepare(source, "a", paths, PrepareConfig())
+    grams = {
+        name: [
+            _grams(comparison_key(row["messages"][0]["content"]))
+            for row in read_rows(paths.split(name))
+        ]
+        for name in ("train", "valid", "test")
+    }
+    assert all(len(found) >= 150 for found in grams.values())
+    for left, right in itertools.combinations(grams.values(), 2):
+        assert max(_jaccard(a, b) for a in left for b in right) < 0.7
 
 
 def test_paraphrase_hold_out_trains_every_fact_and_holds_phrasings_out() -> None:

@@ -45,7 +45,7 @@ def parse(text: str, path: Path, tick: Tick = still) -> Table:
 # --- CSV and TSV -------------------------------------------------------------------------
 
 
-_LINE = re.compile(r"[^\r\n]*(?:\r\n|\r|\n)|[^\r\n]+")
+_LINE = re.compile(r"[^\r\n]++(?:\r\n?|\n)?|\r\n?|\n")  # possessive: never steps back over a line
 _REPORTED = 5000
 """Lines between two reports."""
 

@@ -1,0 +1,180 @@
+"""The preview shows exactly what the training batches hold, and waits for nobody."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+
+from mlx_finetuning import errors, files
+from mlx_finetuning.mlx_trainer.batches import batch_of
+from mlx_finetuning.mlx_trainer.examples import encode_rows
+from mlx_finetuning.mlx_trainer.load import LoadedModel
+from mlx_finetuning.mlx_trainer.tokenizing import load_tokenizer
+from mlx_finetuning.studio import Studio
+from mlx_finetuning.tasks.preview import shown
+from mlx_finetuning.workspace import Workspace
+from small_models import write_sentencepiece
+
+LIMIT = 64
+TEMPLATES = {
+    "chatml": "{% for m in messages %}<|im_start|>{{ m['role'] }}\n{{ m['content'] }}<|im_end|>\n"
+    "{% endfor %}{% if add_generation_prompt %}<|im_start|>assistant\n{% endif %}",
+    "role prefix": "{% for m in messages %}{{ m['role'] }}: {{ m['content'] }}"
+    "{% if m['role'] == 'assistant' %}<|im_end|>{% endif %}\n{% endfor %}"
+    "{% if add_generation_prompt %}assistant:{% endif %}",
+    "no end of turn": "{% for m in messages %}[{{ m['role'] }}]{{ m['content'] }}{% endfor %}"
+    "{% if add_generation_prompt %}[assistant]{% endif %}",
+}
+
+
+def _chat(*texts: str, system: str = "") -> dict[str, Any]:
+    roles = ("user", "assistant")
+    turns = [{"role": roles[at % 2], "content": text} for at, text in enumerate(texts)]
+    return {"messages": [{"role": "system", "content": system}, *turns] if system else turns}
+
+
+ROWS = [
+    {**_chat("営業時間は？", "午前9時からです。"), "row": 2},
+    {
+        **_chat("営業時間は？", "9時です。", "休みは？😀", "水曜日です。", system="案内係です。"),
+        "row": 3,
+    },
+    {**_chat("長い話を。", "むかしむかし、あるところに。" * 12), "row": 4},
+    {"text": "本文だけの行です。", "row": 5},
+]
+
+
+def _in_batch(loaded: LoadedModel, row: dict[str, Any]) -> tuple[list[int], set[int]]:
+    """Tokens and supervised places of the only row of a training batch, without the padding."""
+    [example] = encode_rows(loaded, [row], LIMIT)
+    batch = batch_of([example])
+    # A batch holds inputs and, apart, the supervised next tokens.
+    inputs = np.array(batch.tokens)[0].tolist()
+    positions = np.array(batch.positions)[np.array(batch.weights) > 0]
+    targets = np.array(batch.targets)[np.array(batch.weights) > 0]
+    learned = {int(at) + 1: int(token) for at, token in zip(positions, targets, strict=True)}
+    length = len(example.tokens)
+    tokens = [*inputs[: length - 1], learned.get(length - 1, example.tokens[-1])]
+    assert all(tokens[at] == token for at, token in learned.items())
+    return tokens, set(learned)
+
+
+@pytest.mark.parametrize("template", TEMPLATES)
+@pytest.mark.parametrize("row", ROWS, ids=["single", "multi-turn", "cut", "text"])
+def test_preview_is_what_the_training_batch_holds(
+    tiny: LoadedModel, template: str, row: dict[str, Any]
+) -> None:
+    tiny.tokenizer.chat_template = TEMPLATES[template]
+    tokens, learned = _in_batch(tiny, row)
+    preview = [token for token in shown(tiny, row, LIMIT)["tokens"] if not token["cut"]]
+    assert [token["id"] for token in preview] == tokens
+    assert {at for at, token in enumerate(preview) if token["supervised"]} == learned
+    pad = tiny.tokenizer.pad_token_id
+    assert pad == tiny.tokenizer.eos_token_id or pad not in tokens
+
+
+@pytest.mark.parametrize("template", ["chatml", "role prefix"])
+def test_every_assistant_turn_is_supervised_and_nothing_else(
+    tiny: LoadedModel, template: str
+) -> None:
+    tiny.tokenizer.chat_template = TEMPLATES[template]
+    preview = shown(tiny, ROWS[1], 1000)
+    spans, before = [""], False
+    for token in preview["tokens"]:
+        if token["supervised"]:
+            spans[-1] += token["piece"]
+        elif before:
+            spans.append("")
+        before = token["supervised"]
+    assert [span.strip() for span in spans if span] == [
+        "9時です。<|im_end|>",
+        "水曜日です。<|im_end|>",
+    ]
+
+
+def test_cut_answer_is_shown_with_what_is_lost(tiny: LoadedModel) -> None:
+    preview = shown(tiny, ROWS[2], LIMIT)
+    assert (
+        preview["cut"]
+        == preview["token_count"] - LIMIT
+        == sum(token["cut"] for token in preview["tokens"])
+    )
+    assert preview["answer_end_lost"]
+    assert not shown(tiny, ROWS[0], LIMIT)["answer_end_lost"]
+
+
+def test_pieces_are_the_text_or_the_bytes_inside_a_character(tiny: LoadedModel) -> None:
+    pieces = [token["piece"] for token in shown(tiny, ROWS[1], LIMIT)["tokens"]]
+    in_bytes = "".join(piece for piece in pieces if piece.startswith("⟨"))
+    assert bytes.fromhex(in_bytes.replace("⟨", " ").replace("⟩", " ")).decode().endswith("😀")
+    assert "�" not in "".join(pieces)
+
+
+def test_bytes_of_sentencepiece_are_shown(tmp_path: Path, workspace: Workspace) -> None:
+    write_sentencepiece(tmp_path)
+    (tmp_path / "config.json").write_text(
+        json.dumps({"model_type": "llama", "max_position_embeddings": 256}), encoding="utf-8"
+    )
+    loaded = load_tokenizer(tmp_path)
+    pieces = [token["piece"] for token in shown(loaded, {"text": "鬱😀", "row": 2}, 64)["tokens"]]
+    assert "⟨F0⟩⟨9F⟩⟨98⟩⟨80⟩" in "".join(pieces)
+
+
+# --- the job -----------------------------------------------------------------------------
+
+
+@pytest.fixture
+def studio(workspace: Workspace) -> Studio:
+    folder = workspace.dataset("mixed")
+    folder.folder.mkdir(parents=True)
+    lines = [json.dumps(row, ensure_ascii=False) for row in ROWS[:3]]
+    folder.train.write_text("\n".join(lines[:2]) + "\n", encoding="utf-8")
+    folder.test.write_text(lines[2] + "\n", encoding="utf-8")
+    return Studio(workspace)
+
+
+def test_totals_are_over_all_rows_and_nobody_is_waited_for(
+    studio: Studio, tiny: LoadedModel
+) -> None:
+    device = files.FileLock(studio.workspace.device_lock)
+    assert device.acquire()
+    result = studio.preview_data("mixed", "tiny-ja", row=4, max_length=LIMIT)
+    device.release()
+    assert (result["row"]["split"], result["row"]["row"]) == ("test", 4)
+    encoded = encode_rows(tiny, ROWS[:3], LIMIT)
+    totals = result["totals"]
+    assert totals["rows"] == 3
+    assert totals["tokens"] == sum(len(example.tokens) for example in encoded)
+    assert totals["supervised_tokens"] == sum(example.targets for example in encoded)
+    assert (totals["cut_rows"], totals["answer_end_lost_rows"]) == (1, 1)
+    assert totals["longest_row"] == 4
+    assert totals["too_long"] == [
+        {
+            "row": 4,
+            "source": "",
+            "tokens": totals["longest_tokens"],
+            "cut": encoded[2].cut,
+            "answer_end_lost": True,
+        }
+    ]
+
+
+def test_unknown_row_and_dataset_are_named(studio: Studio) -> None:
+    with pytest.raises(errors.RowNotFound) as caught:
+        studio.preview_data("mixed", "tiny-ja", row=99)
+    assert caught.value.data["nearest"] == [2, 3, 4]
+    with pytest.raises(errors.DatasetNotFound):
+        studio.preview_data("nothing", "tiny-ja")
+
+
+def test_preference_rows_have_no_preview(studio: Studio) -> None:
+    rows = {"prompt": "あ", "chosen": "い", "rejected": "う", "row": 2}
+    paths = studio.workspace.dataset("pairs")
+    paths.folder.mkdir()
+    paths.train.write_text(json.dumps(rows) + "\n", encoding="utf-8")
+    with pytest.raises(errors.PreviewUnsupported):
+        studio.preview_data("pairs", "tiny-ja")
