@@ -14,7 +14,7 @@ from tokenizers import Tokenizer
 from gguf_files import Tensors, Values, rewrite
 from mlx_finetuning import files
 from mlx_finetuning.errors import ExportNotProven, GgufUnreadable
-from mlx_finetuning.quantizer import verify
+from mlx_finetuning.quantizer import families, reader, structure, tokenizer, verify
 from mlx_finetuning.quantizer.export import export_gguf
 from mlx_finetuning.quantizer.parity import Reference, compare_logits
 from small_models import write_model
@@ -186,6 +186,34 @@ def test_faults_in_metadata_are_caught(
 ) -> None:
     faulty = rewrite(written["F16"], tmp_path / "faulty.gguf", change_metadata=fault)
     assert not examined(faulty, model, references).proven
+
+
+FAMILY_FAULTS = {
+    "wrong final soft-cap": ("gemma2", set_to("gemma2.final_logit_softcapping", 50.0)),
+    "wrong attention soft-cap": ("gemma2", set_to("gemma2.attn_logit_softcapping", 30.0)),
+    "no soft-cap": ("gemma2", dropped("gemma2.final_logit_softcapping")),
+    "wrong window": ("gemma3", set_to("gemma3.attention.sliding_window", 128)),
+    "wrong local theta": ("gemma3", set_to("gemma3.rope.freq_base_swa", 1000000.0)),
+    "yarn forgotten": ("qwen3", dropped("qwen3.rope.scaling.type")),
+    "wrong long factor": ("phi3", set_to("phi3.rope.scaling.attn_factor", 1.0)),
+    "sliding Phi-4": ("phi4", set_to("phi3.attention.sliding_window", 64)),
+}
+
+
+@pytest.mark.parametrize(("family", "fault"), FAMILY_FAULTS.values(), ids=FAMILY_FAULTS)
+def test_faults_of_single_families_are_caught(
+    tmp_path: Path, family: str, fault: Callable[[Values], None]
+) -> None:
+    config = write_model(tmp_path / "m", family)
+    export_gguf(tmp_path / "m", None, {"F16": tmp_path / "m.gguf"})
+    faulty = rewrite(tmp_path / "m.gguf", tmp_path / "f.gguf", change_metadata=fault)
+    original = tokenizer.read(tmp_path / "m", config["vocab_size"], families.of(config))
+    true, wrong = (
+        structure.inspect(reader.read(path), tmp_path / "m", config, original).problems
+        for path in (tmp_path / "m.gguf", faulty)
+    )
+    assert true == ()
+    assert len(wrong) == 1
 
 
 @pytest.mark.parametrize(

@@ -17,14 +17,17 @@ from mlx_finetuning.errors import (
     InvalidSettings,
     RunNotReady,
 )
+from mlx_finetuning.mlx_trainer.load import load
 from mlx_finetuning.progress import Step, silent
-from mlx_finetuning.quantizer import adapter_files
-from mlx_finetuning.tasks import export, verify
+from mlx_finetuning.quantizer import adapter_files, proof
+from mlx_finetuning.quantizer.export import export_gguf
+from mlx_finetuning.tasks import export, reference, verify
 from mlx_finetuning.tasks.context import TaskContext
+from mlx_finetuning.tasks.reference import Trained
 from mlx_finetuning.trainer import jobs
 from mlx_finetuning.trainer.status import JobStatus
 from mlx_finetuning.workspace import JobPaths, Workspace
-from small_models import write_adapter
+from small_models import write_adapter, write_model, write_sentencepiece
 
 RUN = "20261123-193000-tiny-ja-1a2b"
 
@@ -170,3 +173,45 @@ def test_advice_measures_the_types_and_keeps_none(finished: Workspace) -> None:
     assert result["candidates"][0]["mean_kl"] < result["candidates"][1]["mean_kl"]
     assert result["recommended"] in ("Q8_0", "Q3_K_M")
     assert names(finished.gguf_folder(RUN)) == []
+
+
+# --- conversations -----------------------------------------------------------------------
+
+
+def spoken(model: Path) -> Trained:
+    """As much of a trained model as rendering needs."""
+    loaded = load(model)
+    conversation = [
+        {"role": "user", "content": "質問  です\n"},
+        {"role": "assistant", "content": "答え"},
+    ]
+    extent = proof.extent(model, [[1]])
+    return Trained(model, model, "m", loaded.without_weights(), (conversation,), (), extent, ())
+
+
+def test_conversations_of_a_model_with_bos_start_with_one(tmp_path: Path) -> None:
+    model = tmp_path / "m"
+    write_model(model, "llama 2", num_hidden_layers=1)
+    write_sentencepiece(model)
+    trained = spoken(model)
+    true = tmp_path / "m.gguf"
+    export_gguf(model, None, {"F16": true})
+    assert reference.template_problems(trained, true) == []
+
+    def doubled(values: dict[str, Any]) -> None:
+        template = values["tokenizer.chat_template"]
+        values["tokenizer.chat_template"] = template.replace("{{ bos_token }}", "<s><s>")
+
+    def forgotten(values: dict[str, Any]) -> None:
+        values["tokenizer.ggml.add_bos_token"] = False
+        values["tokenizer.chat_template"] = values["tokenizer.chat_template"].replace(
+            "{{ bos_token }}", ""
+        )
+
+    def foreign(values: dict[str, Any]) -> None:
+        values["tokenizer.chat_template"] = "{{ bos_token }}{{ messages[0].content }}"
+
+    for fault, word in ((doubled, "2つ"), (forgotten, "付きません"), (foreign, "組み立て方")):
+        wrong = rewrite(true, tmp_path / "wrong.gguf", change_metadata=fault)
+        (problem,) = reference.template_problems(trained, wrong)
+        assert word in problem

@@ -105,15 +105,28 @@ def compare_proof(trained: Trained, gguf: Path, adapter: Path | None = None) -> 
 
 
 def template_problems(trained: Trained, gguf: Path) -> list[str]:
-    """In Japanese, where llama.cpp renders conversations unlike the trained model's template."""
+    """In Japanese, where llama.cpp feeds a conversation to the model unlike it was trained.
+
+    Compared as tokens: that is where a second bos or a lost one shows.
+    """
     if not trained.loaded.tokenizer.has_chat_template:
         return []
     with serve(gguf) as client:
         for messages in _questions(trained.conversations):
-            expected = trained.loaded.render_text(messages, ask=True)
-            if client.apply_template(messages) != expected:
-                return [f"会話の組み立て方（チャットテンプレート）が違います: {expected!r}"]
+            prompt = client.apply_template(messages)
+            expected = trained.loaded.render(messages, ask=True)
+            found = client.tokenize(prompt, add_special=True)
+            if found != expected:
+                return [_template_problem(prompt, found, expected)]
     return []
+
+
+def _template_problem(prompt: str, found: list[int], expected: list[int]) -> str:
+    if found == expected[:1] + expected:
+        return "会話の先頭の記号（BOS）が2つ付きます。"
+    if found == expected[1:]:
+        return "会話の先頭の記号（BOS）が付きません。"
+    return f"会話の組み立て方（チャットテンプレート）が違います: {prompt!r}"
 
 
 def _references(
