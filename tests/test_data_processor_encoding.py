@@ -99,3 +99,30 @@ def test_mixed_encodings_name_the_line() -> None:
     with pytest.raises(EncodingUnknown) as caught:
         decode(mixed, HERE)
     assert caught.value.data["line"] >= 3
+
+
+@pytest.mark.parametrize("codec", ["cp932", "euc_jp"])
+def test_sheets_without_hiragana_are_read_or_carry_low_confidence(codec: str) -> None:
+    """Names in kanji, katakana or half-width kana under an ASCII heading, one row each."""
+    rng = Random(5)
+    alphabets = (
+        "田中佐藤鈴木高橋東京大阪京都府県市",
+        "アイウエオカキクケコサシスセソ",
+        "ｱｲｳｴｵｶｷｸｹｺｻｼｽｾｿﾀﾁﾂﾃﾄﾞ",
+    )
+    wrong = 0
+    for number in range(300):
+        letters = alphabets[number % 3]
+        first, second = ("".join(rng.choices(letters, k=rng.randint(2, 9))) for _ in range(2))
+        text = f"question,answer\n{first},{second}\n"
+        decoded = decode(text.encode(codec), HERE)
+        if decoded.text != text:
+            wrong += 1
+            assert decoded.confidence < CERTAIN
+    assert wrong <= {"cp932": 0, "euc_jp": 20}[codec]
+
+
+def test_accented_letters_stay_utf8_although_they_could_be_kanji() -> None:
+    decoded = decode("question,answer\ncafé?,oui\n".encode(), HERE)
+    assert (decoded.text, decoded.encoding) == ("question,answer\ncafé?,oui\n", "utf-8")
+    assert decoded.confidence < CERTAIN

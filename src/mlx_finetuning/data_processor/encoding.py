@@ -7,6 +7,8 @@ looks like Japanese. Every reading is strict: a file is read whole and right, or
 from __future__ import annotations
 
 import codecs
+import re
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -21,6 +23,9 @@ FEW = 6
 """Non-ASCII characters below which a guess between CP932 and EUC-JP is never certain."""
 
 _BLOCK = 1 << 22
+_ASCII_AND_HALF_KANA = bytes([*range(0x80), *range(0xA1, 0xE0)])
+_HALF_PUNCTUATION = re.compile("[｡-･]")
+_HALF_KANA_RUN = re.compile("[\uff61-\uff9f]{4}")
 
 # Name → codecs tried in turn; the later ones know signs such as ① and ㈱ that the first lack.
 CODECS: dict[str, tuple[str, ...]] = {
@@ -104,9 +109,12 @@ def _guess(raw: bytes) -> Decoded | None:
         if text is not None:
             return Decoded(text, "iso-2022-jp", 0.99, "切り替え記号（エスケープ）から判定しました")
     text = _strict(raw, "utf-8")
-    if text is not None:
-        return Decoded(text, "utf-8", 1.0, "全体がUTF-8として正しく読めました")
-    return _cp932_or_euc(raw)
+    if text is None:
+        return _cp932_or_euc(raw)
+    if not text.isascii() and max(text) < "\u0800" and _cp932_or_euc(raw) is not None:
+        # A kanji or two of EUC-JP may be sound UTF-8 for accented letters.
+        return Decoded(text, "utf-8", 0.7, "UTF-8として読めましたが、日本語の文字がありません")
+    return Decoded(text, "utf-8", 1.0, "全体がUTF-8として正しく読めました")
 
 
 def _cp932_or_euc(raw: bytes) -> Decoded | None:
@@ -114,7 +122,9 @@ def _cp932_or_euc(raw: bytes) -> Decoded | None:
     texts = {name: text for name, text in read.items() if text is not None}
     if not texts:
         return None
-    scores = {name: japanese_score(text) for name, text in texts.items()}
+    if not raw.translate(None, _ASCII_AND_HALF_KANA):
+        return _half_kana_or_euc(texts)
+    scores = {name: _SCORES[name](text) for name, text in texts.items()}
     best, *rest = sorted(scores, key=lambda name: scores[name], reverse=True)
     if not rest:
         confidence, reason = _alone(scores[best]), f"{best}としてだけ読めました"
@@ -126,16 +136,38 @@ def _cp932_or_euc(raw: bytes) -> Decoded | None:
     return Decoded(texts[best], best, round(confidence, 2), reason)
 
 
+def _half_kana_or_euc(texts: Mapping[str, str]) -> Decoded:
+    """For bytes that may all be half-width kana of CP932: what is likelier, never certain.
+
+    Kana alone are what banks and tills write. Bytes below A6 would be punctuation among them, and
+    are what every kana, digit and sign of EUC-JP begins with.
+    """
+    kana = "".join(character for character in texts.get("cp932", "") if character > "\x7f")
+    is_kana = bool(kana) and _HALF_PUNCTUATION.search(kana) is None
+    is_euc = "euc-jp" in texts and not is_kana and _euc_score(texts["euc-jp"]) > 0.59
+    name = "euc-jp" if is_euc else "cp932"
+    return Decoded(texts[name], name, 0.6, "半角カナとも、EUC-JPの漢字とも読めます")
+
+
+def _euc_score(text: str) -> float:
+    """Half-width kana cost EUC-JP a byte of their own, so several in a row are meant."""
+    return japanese_score(text, half_kana=0.9 if _HALF_KANA_RUN.search(text) else 0.5)
+
+
 def _alone(score: float) -> float:
     """Confidence when only one encoding could read the file: high unless the text is strange."""
     return 0.99 if score > 0.3 else 0.6
 
 
-def japanese_score(text: str) -> float:
-    """How much the non-ASCII part of `text` looks like written Japanese: about -1 to 1."""
+def japanese_score(text: str, half_kana: float = -0.6) -> float:
+    """How much the non-ASCII part of `text` looks like written Japanese: about -1 to 1.
+
+    `half_kana` is the weight of half-width kana; EUC-JP read as CP932 is full of them.
+    """
     total = weight = 0.0
     for code, count in _counts(text):
-        total += _plausibility(chr(code)) * count
+        is_half = 0xFF61 <= code <= 0xFF9F
+        total += (half_kana if is_half else _plausibility(chr(code))) * count
         weight += count
     return total / weight if weight else 0.0
 
@@ -155,8 +187,6 @@ def _plausibility(character: str) -> float:
         return 1.0
     if "ァ" <= character <= "ヶ" or "０" <= character <= "ｚ" or character in "「」・（）！？　～":
         return 0.8
-    if "\uff61" <= character <= "\uff9f":
-        return -0.6  # EUC-JP read as CP932 is full of half-width kana
     if "\ue000" <= character <= "\uf8ff" or character < "\xa0":
         return -1.0
     if "一" <= character <= "鿿":
@@ -203,3 +233,6 @@ def _first_different_line(text: str, other: str) -> int:
         if ours != theirs:
             return line
     return 1
+
+
+_SCORES: dict[str, Callable[[str], float]] = {"cp932": japanese_score, "euc-jp": _euc_score}
