@@ -193,6 +193,23 @@ def test_half_written_checkpoint_is_passed_over(whole: Path, tmp_path: Path) -> 
     same(tmp_path, whole)
 
 
+def test_kept_lower_outputs_change_nothing(whole: Path, tmp_path: Path) -> None:
+    train(tmp_path, dataclasses.replace(CONFIG, keep_lower=False))
+    ours, plain = ([line["loss"] for line in lines(f) if "loss" in line] for f in (whole, tmp_path))
+    assert ours == pytest.approx(plain, rel=1e-5)
+
+
+def test_helpers_change_no_loss(whole: Path, tmp_path: Path) -> None:
+    config = dataclasses.replace(CONFIG, dropout=0.0, iterations=4)
+    train(tmp_path / "one", config)
+    train(tmp_path / "three", dataclasses.replace(config, processes=3))
+    one, three = (
+        [line["loss"] for line in lines(tmp_path / name) if "loss" in line]
+        for name in ("one", "three")
+    )
+    assert one == pytest.approx(three, rel=1e-4)
+
+
 def test_other_settings_do_not_go_on_from_a_checkpoint(tmp_path: Path) -> None:
     config = dataclasses.replace(CONFIG, iterations=4)
     train(tmp_path, config)

@@ -127,9 +127,6 @@ class TrainConfig:
     )
     num_layers: int = setting(-1, "LoRAを付ける層の数（上から）。-1なら全て", minimum=-1)
     """Transformer blocks counted from the top; -1 is all."""
-    neftune: float = setting(
-        0.0, "NEFTuneの雑音の強さ（5〜15が目安）。0なら加えない", minimum=0.0, maximum=100.0
-    )
     keep_lower: bool = setting(
         True, "学習しない下の層の出力を取っておき、2周目から計算を省く（結果は変わらない）"
     )

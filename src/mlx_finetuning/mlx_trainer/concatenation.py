@@ -109,14 +109,14 @@ def separated(model: nn.Module, lengths: Sequence[int]) -> Iterator[None]:
     spans = _spans(lengths)
     with ExitStack() as changes:
         for module in {sys.modules[type(model.model).__module__], *_attention_modules(model)}:
-            changes.enter_context(_replaced(module, _MASK, _mask))
-            changes.enter_context(_replaced(module, _ATTEND, _attending(spans)))
+            changes.enter_context(replaced(module, _MASK, _mask))
+            changes.enter_context(replaced(module, _ATTEND, _attending(spans)))
             if mx.default_device() == mx.cpu:
-                changes.enter_context(_replaced(module, _SWIGLU, _swiglu))
+                changes.enter_context(replaced(module, _SWIGLU, _swiglu))
         for layer in model.layers:
             if not hasattr(sys.modules[type(layer.self_attn).__module__], _ATTEND):
                 whole = _Separate(layer.self_attn, spans)
-                changes.enter_context(_replaced(layer, "self_attn", whole))
+                changes.enter_context(replaced(layer, "self_attn", whole))
         yield
 
 
@@ -125,7 +125,7 @@ def _attention_modules(model: nn.Module) -> set[Any]:
 
 
 @contextmanager
-def _replaced(owner: Any, name: str, value: Any) -> Iterator[None]:
+def replaced(owner: Any, name: str, value: Any) -> Iterator[None]:
     """`owner.name` is `value` inside; where it has no such name, nothing happens."""
     before = getattr(owner, name, None)
     if before is None:

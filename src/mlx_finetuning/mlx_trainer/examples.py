@@ -12,6 +12,14 @@ from mlx_finetuning.mlx_trainer.load import LoadedModel
 
 
 @dataclass(frozen=True)
+class Place:
+    start: int
+    """First row in the file of kept outputs."""
+    is_known: bool
+    """Whether the output is there already."""
+
+
+@dataclass(frozen=True)
 class Example:
     tokens: list[int]
     supervised: list[bool]
@@ -20,6 +28,8 @@ class Example:
     """The line of the source file it came from; 0 if unknown."""
     cut: int = 0
     """Tokens that did not fit."""
+    place: Place | None = None
+    """Where the output of its lower blocks is kept; None if it is not."""
 
     @property
     def targets(self) -> int:

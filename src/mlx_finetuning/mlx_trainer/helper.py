@@ -12,20 +12,21 @@ import sys
 from pathlib import Path
 from typing import IO, Any
 
+from mlx_finetuning.utils import blas
+
 
 def main() -> None:
     source = sys.stdin.buffer
     # What libraries print must not get between the answers.
     answers = os.fdopen(os.dup(1), "wb")
     os.dup2(2, 1)
-    folder, config = pickle.load(source)
-    from mlx_finetuning.utils import blas
-
+    # Before anything imports MLX, and reading a message may.
     blas.preload()
-    serve(Path(folder), config, source, answers)
+    folder, config, room = pickle.load(source)
+    serve(Path(folder), config, room, source, answers)
 
 
-def serve(folder: Path, config: Any, source: IO[bytes], answers: IO[bytes]) -> None:
+def serve(folder: Path, config: Any, room: Any, source: IO[bytes], answers: IO[bytes]) -> None:
     import numpy as np
 
     from mlx_finetuning.mlx_trainer import adapters, batches, cpu_math, shares
@@ -35,6 +36,7 @@ def serve(folder: Path, config: Any, source: IO[bytes], answers: IO[bytes]) -> N
     model = load(folder).model
     adapters.attach(model, config)
     model.train()
+    kept = None if room is None else room.open(model)
     _answer(answers, shares.fingerprint(model))
     gradient = shares.gradient_of(model)
     while True:
@@ -43,7 +45,8 @@ def serve(folder: Path, config: Any, source: IO[bytes], answers: IO[bytes]) -> N
         except EOFError:
             return
         shares.load_trained(model, trained)
-        sums = shares.here(gradient, batches.concatenated(examples), seed)
+        with shares.in_place(kept, examples):
+            sums = shares.here(gradient, batches.concatenated(examples), seed)
         gradients = {name: np.array(value) for name, value in sums.gradients.items()}
         _answer(answers, (np.array(sums.loss), gradients))
 

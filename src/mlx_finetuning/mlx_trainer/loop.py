@@ -7,10 +7,13 @@ that finds checkpoints there goes on from the newest as if it had never stopped.
 from __future__ import annotations
 
 import dataclasses
+import itertools
 import math
+import tempfile
 import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any, Protocol, cast
 
 import mlx.core as mx
@@ -35,9 +38,10 @@ from mlx_finetuning.mlx_trainer import (
     loss,
     optimizer,
     shares,
+    shortcuts,
 )
 from mlx_finetuning.mlx_trainer.checkpoints import Course
-from mlx_finetuning.mlx_trainer.examples import Example, encode_rows
+from mlx_finetuning.mlx_trainer.examples import Example, Place, encode_rows
 from mlx_finetuning.mlx_trainer.load import LoadedModel
 from mlx_finetuning.progress import Progress, Step
 from mlx_finetuning.utils.memory_monitor import read_memory
@@ -143,6 +147,8 @@ class _Run:
         self._model = loaded.model
         self._adapter_config = adapter_config
         self._examples = examples
+        self._known: set[int] = set()
+        self._starts = [0, *itertools.accumulate(len(item.tokens) for item in examples)]
         self._config = config
         self._paths = paths
         self._hooks = hooks
@@ -168,7 +174,7 @@ class _Run:
         mx.reset_peak_memory()
         self._resume()
         self._began_s = self._saved_s = time.monotonic() - self._course.elapsed_s
-        with self._team() as team:
+        with tempfile.TemporaryDirectory() as kept, self._team(Path(kept)) as team:
             self._course.processes = team.processes
             try:
                 self._updates(team)
@@ -189,17 +195,44 @@ class _Run:
         self._hooks.rewind(self._course.update)
         self._hooks.event("resumed", update=self._course.update)
 
-    def _team(self) -> shares.Team:
+    def _placed(self, index: int) -> Example:
+        place = Place(self._starts[index], index in self._known)
+        return dataclasses.replace(self._examples[index], place=place)
+
+    def _room(self, folder: Path) -> shares.Room | None:
+        """A file for the outputs of the untrained lower blocks, where keeping them pays."""
+        config, width = self._config, int(self._loaded.config.get("hidden_size", 0))
+        tokens = self._starts[-1]
+        again = config.iterations * config.batch_size > len(self._examples)
+        if not (config.keep_lower and again and width):
+            return None
+        if self._make is batches.batch_of or not shortcuts.lowest_trained(self._model):
+            return None
+        if self._is_half_precision() or 4 * tokens * width > shortcuts.LARGEST_KEPT:
+            return None
+        path = folder / "lower_outputs"
+        with path.open("wb") as stream:
+            stream.truncate(4 * tokens * width)
+        return shares.Room(str(path), tokens, width)
+
+    def _is_half_precision(self) -> bool:
+        return bool(self._model.model.norm.weight.dtype != mx.float32)
+
+    def _team(self, folder: Path) -> shares.Team:
         wanted = self._config.processes or self._recommended()
         if self._resumed_from is not None:
             # Another number would add the same sums in another order.
             wanted = self._course.processes
         helpers: list[shares.Helper] = []
+        room = self._room(folder)
         if self._make is batches.concatenated and self._loaded.folder is not None:
             count = min(wanted, self._config.batch_size, len(self._examples)) - 1
-            helpers = [shares.Helper(self._loaded.folder, self._config) for _ in range(count)]
-        team = shares.Team(self._model, self._make, helpers)
-        return team if team.holds_the_same_weights() else shares.Team(self._model, self._make, [])
+            helpers = [shares.Helper(self._loaded.folder, self._config, room) for _ in range(count)]
+        kept = None if room is None else room.open(self._model)
+        team = shares.Team(self._model, self._make, helpers, kept)
+        if team.holds_the_same_weights():
+            return team
+        return shares.Team(self._model, self._make, [], kept)
 
     def _recommended(self) -> int:
         config = self._config
@@ -221,7 +254,9 @@ class _Run:
                 return
             if self._checkpoint_is_due():
                 self._checkpoint()
-            self._update(team, [self._examples[index] for index in next(order)])
+            taken = next(order)
+            self._update(team, [self._placed(index) for index in taken])
+            self._known.update(taken)
             detail = f"損失 {course.last_loss:.3f}"
             self._hooks.progress(Step(STAGE, course.update, config.iterations, detail))
             self._require_memory()

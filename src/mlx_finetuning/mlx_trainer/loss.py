@@ -8,14 +8,14 @@ its logits nor its probabilities are kept for the backward pass.
 from __future__ import annotations
 
 import contextlib
-from collections.abc import Callable, Iterator, Sequence
-from typing import cast
+from collections.abc import Callable, Iterator
+from typing import Any, cast
 
 import mlx.core as mx
 import mlx.nn as nn
 from mlx.utils import tree_flatten
 
-from mlx_finetuning.mlx_trainer import concatenation, cpu_math, heads
+from mlx_finetuning.mlx_trainer import concatenation, cpu_math, heads, shortcuts
 from mlx_finetuning.mlx_trainer.batches import Batch
 
 PIECE = 1 << 20
@@ -25,7 +25,7 @@ PIECE_GPU = 1 << 27
 
 def summed(model: nn.Module, batch: Batch) -> mx.array:
     """Nats over all supervised targets of `batch` (a float32 scalar)."""
-    with _arranged(model, batch.lengths):
+    with _arranged(model, batch):
         if not heads.is_separable(model):
             logits = heads.logits_at(model, batch.tokens, batch.positions)
             return (_cross_entropy(logits, batch.targets) * batch.weights).sum()
@@ -33,12 +33,13 @@ def summed(model: nn.Module, batch: Batch) -> mx.array:
     return _of_hidden(model, hidden, batch)
 
 
-def _arranged(
-    model: nn.Module, lengths: Sequence[int] | None
-) -> contextlib.AbstractContextManager[None]:
-    if lengths is None:
+def _arranged(model: nn.Module, batch: Batch) -> contextlib.AbstractContextManager[Any]:
+    if batch.lengths is None:
         return contextlib.nullcontext()
-    return concatenation.separated(model, lengths)
+    stack = contextlib.ExitStack()
+    stack.enter_context(concatenation.separated(model, batch.lengths))
+    stack.enter_context(shortcuts.only_supervised(model, batch.positions, batch.tokens.size))
+    return stack
 
 
 def _of_hidden(model: nn.Module, hidden: mx.array, batch: Batch) -> mx.array:

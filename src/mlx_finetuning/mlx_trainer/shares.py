@@ -30,11 +30,12 @@ from mlx_finetuning.errors import HelperLost
 from mlx_finetuning.mlx_trainer import loss
 from mlx_finetuning.mlx_trainer.batches import Batch
 from mlx_finetuning.mlx_trainer.examples import Example
+from mlx_finetuning.mlx_trainer.shortcuts import Kept
 
 Arrays = dict[str, mx.array]
 Make = Callable[[Sequence[Example]], Batch]
 
-WORTH_OPERATIONS = 3e12
+WORTH_OPERATIONS = 5e11
 """Below this many floating-point operations a run ends before helpers have paid for their start."""
 LARGEST_MODEL = 4e9
 """Bytes of parameters above which a second copy of the model is not made by itself."""
@@ -101,14 +102,33 @@ def _work(example: Example) -> float:
     return len(example.tokens) * (1 + len(example.tokens) / 4000)
 
 
+@dataclass(frozen=True)
+class Room:
+    """The file of kept outputs, as a helper is told of it."""
+
+    path: str
+    tokens: int
+    width: int
+
+    def open(self, model: nn.Module) -> Kept:
+        return Kept(model, Path(self.path), self.tokens, self.width)
+
+
 class Team:
     """This process and its helpers. A context manager: the helpers end with the block."""
 
-    def __init__(self, model: nn.Module, make: Make, helpers: Sequence[Helper]) -> None:
+    def __init__(
+        self,
+        model: nn.Module,
+        make: Make,
+        helpers: Sequence[Helper],
+        kept: Kept | None = None,
+    ) -> None:
         self._model = model
         self._gradient = gradient_of(model)
         self._make = make
         self._helpers = tuple(helpers)
+        self._kept = kept
 
     def __enter__(self) -> Team:
         return self
@@ -137,10 +157,21 @@ class Team:
         for number, helper in enumerate(busy, 1):
             helper.ask(trained, shares[number], (*seed, number))
         with _blas_threads(1 if busy else None):
-            total = here(self._gradient, self._make(shares[0]), (*seed, 0))
+            total = self._own(shares[0], (*seed, 0))
         for helper in busy:
             total = _added(total, helper.answer())
         return total
+
+    def _own(self, examples: Sequence[Example], seed: Sequence[int]) -> Sums:
+        batch = self._make(examples)
+        with in_place(self._kept, examples):
+            return here(self._gradient, batch, seed)
+
+
+def in_place(
+    kept: Kept | None, examples: Sequence[Example]
+) -> contextlib.AbstractContextManager[None]:
+    return contextlib.nullcontext() if kept is None else kept.in_place(examples)
 
 
 def _added(left: Sums, right: Sums) -> Sums:
@@ -155,13 +186,13 @@ def _to_numpy(arrays: Arrays) -> dict[str, NDArray[Any]]:
 class Helper:
     """A process with a copy of the model; `python -m mlx_finetuning.mlx_trainer.helper`."""
 
-    def __init__(self, folder: Path, config: TrainConfig) -> None:
+    def __init__(self, folder: Path, config: TrainConfig, room: Room | None) -> None:
         command = [sys.executable, "-P", "-m", "mlx_finetuning.mlx_trainer.helper"]
         environment = {**os.environ, "OPENBLAS_NUM_THREADS": "1"}
         self._process = subprocess.Popen(
             command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, env=environment
         )
-        self._send((str(folder), config))
+        self._send((str(folder), config, room))
 
     @property
     def _pipes(self) -> tuple[IO[bytes], IO[bytes]]:

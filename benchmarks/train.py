@@ -1,0 +1,305 @@
+"""Training speed: our engine, mlx-lm as installed, and mlx-lm with its sort by length repaired.
+
+The same random Llama-shaped model, the same 160 Japanese-like chats of log-normal length, the same
+examples per update, rank 8 on all linear layers, answers supervised only, float32. Every engine
+runs in a process of its own, in alternation. Supervised tokens are counted the same way for all.
+
+    python benchmarks/train.py [--rounds 3] [--updates 40] [--layers 8] [--reference-blas]
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import os
+import statistics
+import subprocess
+import sys
+import tempfile
+import threading
+import time
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import psutil
+
+SHAPE = {
+    "model_type": "llama",
+    "architectures": ["LlamaForCausalLM"],
+    "hidden_size": 384,
+    "num_hidden_layers": 8,
+    "intermediate_size": 1024,
+    "num_attention_heads": 6,
+    "num_key_value_heads": 6,
+    "head_dim": 64,
+    "rms_norm_eps": 1e-5,
+    "vocab_size": 8000,
+    "max_position_embeddings": 2048,
+    "rope_theta": 10000.0,
+    "tie_word_embeddings": True,
+    "eos_token_id": 2,
+}
+ROWS, BATCH, RANK = 160, 4, 8
+TEMPLATE = (
+    "{% for m in messages %}<|im_start|> {{ m['role'] }} {{ m['content'] }} <|im_end|> {% endfor %}"
+    "{% if add_generation_prompt %}<|im_start|> assistant {% endif %}"
+)
+ENGINES = ("ours", "mlx-lm", "mlx-lm-sorted")
+
+
+def write_model(folder: Path) -> None:
+    """Random weights, and a tokenizer of one token per word so that lengths are exact."""
+    from tokenizers import Tokenizer, models, pre_tokenizers
+
+    words = ["<|endoftext|>", "<|im_start|>", "<|im_end|>", "user", "assistant"]
+    words += [f"語{number}" for number in range(SHAPE["vocab_size"] - len(words))]
+    table = {word: number for number, word in enumerate(words)}
+    tokenizer = Tokenizer(models.WordLevel(table, unk_token=words[0]))
+    tokenizer.pre_tokenizer = pre_tokenizers.WhitespaceSplit()
+    tokenizer.add_special_tokens(words[:3])
+    tokenizer.save(str(folder / "tokenizer.json"))
+    settings = {
+        "tokenizer_class": "PreTrainedTokenizerFast",
+        "eos_token": "<|im_end|>",
+        "chat_template": TEMPLATE,
+    }
+    (folder / "tokenizer_config.json").write_text(json.dumps(settings))
+    (folder / "config.json").write_text(json.dumps(SHAPE))
+    import mlx.core as mx
+    from mlx.utils import tree_flatten
+    from mlx_lm.models import llama
+
+    mx.random.seed(0)
+    model = llama.Model(llama.ModelArgs.from_dict(SHAPE))
+    weights = {name: 0.5 * value for name, value in tree_flatten(model.parameters())}
+    mx.save_safetensors(str(folder / "model.safetensors"), weights, {"format": "mlx"})
+
+
+def chats() -> list[dict[str, Any]]:
+    """160 chats of 200 tokens on average, 58% of them answers."""
+    random = np.random.default_rng(7)
+    lengths = np.clip(random.lognormal(np.log(170), 0.58, ROWS), 24, 900)
+    lengths = np.maximum(24, lengths * 32_000 / lengths.sum()).astype(int)
+    return [_chat(random, int(length), number) for number, length in enumerate(lengths)]
+
+
+def _chat(random: np.random.Generator, length: int, row: int) -> dict[str, Any]:
+    words = [f"語{number}" for number in random.integers(0, 7900, length - 6)]
+    cut = int(0.42 * len(words))
+    question = {"role": "user", "content": " ".join(words[:cut])}
+    return {
+        "messages": [question, {"role": "assistant", "content": " ".join(words[cut:])}],
+        "row": row + 2,
+    }
+
+
+def run_ours(folder: Path, options: argparse.Namespace) -> dict[str, Any]:
+    from mlx_finetuning.config import TrainConfig
+    from mlx_finetuning.mlx_trainer import loop
+    from mlx_finetuning.mlx_trainer.load import load
+    from mlx_finetuning.workspace import AdapterPaths
+
+    config = TrainConfig(
+        iterations=options.updates,
+        batch_size=BATCH,
+        rank=RANK,
+        alpha=16.0,
+        learning_rate=1e-4,
+        num_layers=options.layers,
+        gradient_clip=0.0,
+        checkpoint_every=10**6,
+        processes=options.processes,
+        max_length=2048,
+    )
+    lines: list[dict[str, Any]] = []
+    hooks = loop.Hooks(lines.append, lambda name, **_: None, lambda step: None)
+    began_s = time.perf_counter()
+    with tempfile.TemporaryDirectory() as out:
+        result = loop.train(load(folder), chats(), [], config, AdapterPaths(Path(out)), hooks)
+    wall_s = time.perf_counter() - began_s
+    first_s = lines[0]["elapsed_s"] - lines[0]["supervised_tokens"] / lines[0]["tokens_per_second"]
+    tokens = result.supervised_tokens
+    return {
+        "train_s": lines[-1]["elapsed_s"] - first_s,
+        "wall_s": wall_s,
+        "supervised": tokens,
+        "losses": [line["loss"] for line in lines],
+        "padded": 0.0 if not result.padded else None,
+        "processes": result.processes,
+    }
+
+
+def run_mlx_lm(folder: Path, options: argparse.Namespace, *, repaired: bool) -> dict[str, Any]:
+    import mlx.core as mx
+    import mlx.optimizers as optim
+    from mlx_lm.tuner import datasets, trainer
+    from mlx_lm.tuner.utils import linear_to_lora_layers
+    from mlx_lm.utils import load
+
+    if repaired:
+        datasets.CacheDataset.itemlen = lambda self, index: len(self[index][0])
+    began_s = time.perf_counter()
+    model, tokenizer = load(str(folder))
+    mx.random.seed(0)
+    model.freeze()
+    linear_to_lora_layers(model, options.layers, {"rank": RANK, "scale": 2.0, "dropout": 0.0})
+    rows = datasets.CacheDataset(datasets.ChatDataset(chats(), tokenizer, mask_prompt=True))
+    counts = {"supervised": 0, "real": 0, "grid": 0}
+
+    def batches(**settings: Any) -> Any:
+        for batch, spans in trainer.iterate_batches(**settings):
+            ends = np.array(spans)
+            counts["supervised"] += int((ends[:, 1] - ends[:, 0]).sum())
+            counts["real"] += int(ends[:, 1].sum())
+            counts["grid"] += batch.size
+            yield batch, spans
+
+    losses: list[float] = []
+
+    class Callback(trainer.TrainingCallback):
+        def on_train_loss_report(self, info: dict[str, Any]) -> None:
+            losses.append(info["train_loss"])
+
+    with tempfile.TemporaryDirectory() as out:
+        arguments = trainer.TrainingArgs(
+            batch_size=BATCH,
+            iters=options.updates,
+            steps_per_report=1,
+            steps_per_save=10**6,
+            adapter_file=str(Path(out) / "adapters.safetensors"),
+        )
+        train_s = time.perf_counter()
+        trainer.train(
+            model,
+            optim.AdamW(1e-4, weight_decay=0.0),
+            rows,
+            args=arguments,
+            iterate_batches=batches,
+            training_callback=Callback(),
+        )
+    ended_s = time.perf_counter()
+    return {
+        "train_s": ended_s - train_s,
+        "wall_s": ended_s - began_s,
+        "supervised": counts["supervised"],
+        "losses": losses,
+        "padded": 1 - counts["real"] / counts["grid"],
+        "processes": 1,
+    }
+
+
+def child(options: argparse.Namespace) -> None:
+    from mlx_finetuning.utils import blas
+
+    blas.preload()
+    folder = Path(options.model)
+    answers = os.fdopen(os.dup(1), "w")
+    os.dup2(2, 1)
+    if options.child == "ours":
+        result = run_ours(folder, options)
+    else:
+        result = run_mlx_lm(folder, options, repaired=options.child == "mlx-lm-sorted")
+    answers.write(json.dumps(result))
+    answers.close()
+
+
+def measured(engine: str, model: Path, options: argparse.Namespace) -> dict[str, Any]:
+    """One run in a fresh process, with the peak of its and its children's memory together."""
+    words = [sys.executable, __file__, "--child", engine, "--model", str(model)]
+    words += ["--updates", str(options.updates), "--layers", str(options.layers)]
+    words += ["--processes", str(options.processes)]
+    blas = {"MLX_FINETUNING_BLAS": "off"} if options.reference_blas else {}
+    process = subprocess.Popen(
+        words,
+        stdout=subprocess.PIPE,
+        stderr=None if options.verbose else subprocess.DEVNULL,
+        env={**os.environ, **blas},
+    )
+    peak, ended = [0], threading.Event()
+    watcher = threading.Thread(target=_watch, args=(process.pid, peak, ended))
+    watcher.start()
+    output, _ = process.communicate()
+    ended.set()
+    watcher.join()
+    return {**json.loads(output), "peak_gb": peak[0] / 1e9}
+
+
+def _watch(pid: int, peak: list[int], ended: threading.Event) -> None:
+    while not ended.wait(0.1):
+        try:
+            parent = psutil.Process(pid)
+            family = [parent, *parent.children(recursive=True)]
+            used = sum(item.memory_full_info().pss for item in family)
+        except psutil.Error:
+            continue
+        peak[0] = max(peak[0], used)
+
+
+def gemm_gflops() -> float:
+    from mlx_finetuning.utils import blas
+
+    found = blas.measure()
+    return 0.0 if found is None else found.gflops
+
+
+def floor_s(options: argparse.Namespace) -> float:
+    """Seconds of the matrix products alone that an update's tokens cannot do without."""
+    hidden, inner = SHAPE["hidden_size"], SHAPE["intermediate_size"]
+    block = 4 * hidden**2 + 3 * hidden * inner
+    tokens, supervised = 32_000 / ROWS * BATCH, 18_600 / ROWS * BATCH
+    forward = 2 * block * SHAPE["num_hidden_layers"] * tokens
+    backward = 2 * block * options.layers * tokens
+    head = 4 * hidden * SHAPE["vocab_size"] * supervised
+    return options.updates * (forward + backward + head) / (gemm_gflops() * 1e9)
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser()
+    parser.add_argument("--rounds", type=int, default=3)
+    parser.add_argument("--updates", type=int, default=40)
+    parser.add_argument("--layers", type=int, default=8)
+    parser.add_argument("--processes", type=int, default=0)
+    parser.add_argument("--engines", default=",".join(ENGINES))
+    parser.add_argument("--reference-blas", action="store_true")
+    parser.add_argument("--verbose", action="store_true")
+    parser.add_argument("--child", default="")
+    parser.add_argument("--model", default="")
+    options = parser.parse_args()
+    if options.child:
+        child(options)
+        return
+    with tempfile.TemporaryDirectory() as folder:
+        write_model(Path(folder))
+        table(Path(folder), options)
+
+
+def table(model: Path, options: argparse.Namespace) -> None:
+    engines = options.engines.split(",")
+    results: dict[str, list[dict[str, Any]]] = {engine: [] for engine in engines}
+    for _ in range(options.rounds):
+        for engine in engines:
+            result = measured(engine, model, options)
+            results[engine].append(result)
+            print(engine, round(result["supervised"] / result["train_s"]), file=sys.stderr)
+    least_s = floor_s(options)
+    print(
+        "| engine | supervised tokens/s | padded | peak GB | wall s | first loss | last | floor |"
+    )
+    print("|---|---|---|---|---|---|---|---|")
+    for engine, runs in results.items():
+        rates = [run["supervised"] / run["train_s"] for run in runs]
+        middle = statistics.median(rates)
+        share = statistics.median(least_s / run["train_s"] for run in runs)
+        peak = max(run["peak_gb"] for run in runs)
+        wall = statistics.median(run["wall_s"] for run in runs)
+        losses = runs[0]["losses"]
+        print(
+            f"| {engine} | {middle:.0f} ({min(rates):.0f} to {max(rates):.0f}) "
+            f"| {runs[0]['padded']:.0%} | {peak:.2f} | {wall:.1f} "
+            f"| {losses[0]:.3f} | {losses[-1]:.3f} | {share:.0%} |"
+        )
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,166 @@
+"""What an update need not compute, left out without changing its result.
+
+Of the last block: queries, output and MLP at positions whose prediction nobody asks for. Of the
+blocks below the first trained one: everything, once an example's output is kept.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from contextlib import ExitStack, contextmanager
+from pathlib import Path
+from typing import Any, cast
+
+import mlx.core as mx
+import mlx.nn as nn
+import numpy as np
+from mlx.utils import tree_flatten
+
+from mlx_finetuning.mlx_trainer import concatenation
+from mlx_finetuning.mlx_trainer.examples import Example
+
+LARGEST_KEPT = 4e9
+"""Bytes of outputs that are kept at most; they lie in a file that the system caches."""
+
+
+@mx.custom_function
+def _take(rows: mx.array, positions: mx.array, places: mx.array) -> mx.array:
+    """rows[positions]; `places` is the way back: 1 + the place among `positions`, or 0."""
+    return rows[positions]
+
+
+@mx.custom_function
+def _spread(chosen: mx.array, positions: mx.array, places: mx.array) -> mx.array:
+    """The inverse of `_take`, zero elsewhere."""
+    return mx.concatenate([mx.zeros_like(chosen[:1]), chosen])[places]
+
+
+# Both directions are gathers: mlx's own derivative of a gather is a scatter, ten times slower.
+@_take.vjp
+def _take_vjp(
+    primals: tuple[mx.array, ...], upstream: mx.array, _: mx.array
+) -> tuple[mx.array, ...]:
+    spread = cast(mx.array, _spread(upstream, *primals[1:]))
+    return spread, mx.zeros_like(primals[1]), mx.zeros_like(primals[2])
+
+
+@_spread.vjp
+def _spread_vjp(
+    primals: tuple[mx.array, ...], upstream: mx.array, _: mx.array
+) -> tuple[mx.array, ...]:
+    taken = cast(mx.array, _take(upstream, *primals[1:]))
+    return taken, mx.zeros_like(primals[1]), mx.zeros_like(primals[2])
+
+
+class _Somewhere(nn.Module):  # type: ignore[misc]
+    """A position-wise module, applied at some positions; zero at the others."""
+
+    def __init__(self, module: nn.Module, positions: mx.array, places: mx.array) -> None:
+        super().__init__()
+        self.module = module
+        self._where = (positions, places)
+
+    def __call__(self, x: mx.array) -> mx.array:
+        taken = cast(mx.array, _take(x[0], *self._where))
+        return cast(mx.array, _spread(self.module(taken[None])[0], *self._where))[None]
+
+
+@contextmanager
+def only_supervised(model: nn.Module, positions: mx.array, length: int) -> Iterator[None]:
+    """Inside, the last block does no position-wise work at other positions of its one row.
+
+    positions: unique indices below `length`.
+    """
+    block = model.layers[-1]
+    places = mx.zeros(length, mx.int32)
+    places[positions] = mx.arange(1, positions.size + 1)
+    with ExitStack() as changes:
+        for owner, name in (
+            (block, "mlp"),
+            (block.self_attn, "q_proj"),
+            (block.self_attn, "o_proj"),
+        ):
+            module = getattr(owner, name, None)
+            if isinstance(module, nn.Module):
+                somewhere = _Somewhere(module, positions, places)
+                changes.enter_context(concatenation.replaced(owner, name, somewhere))
+        yield
+
+
+class _StandIn(nn.Module):  # type: ignore[misc]
+    """A block's attributes with another output: one that is known, or one that is noted."""
+
+    def __init__(self, block: nn.Module, known: mx.array | None = None) -> None:
+        super().__init__()
+        self.__dict__["_of"] = block
+        self.__dict__["output"] = known
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self.__dict__["_of"], name)
+
+    def __call__(self, x: mx.array, *rest: Any, **named: Any) -> mx.array:
+        if self.__dict__["output"] is None:
+            self.__dict__["output"] = self.__dict__["_of"](x, *rest, **named)
+        return cast(mx.array, self.__dict__["output"])
+
+
+@contextmanager
+def _standing_in(model: nn.Module, index: int, stand_in: _StandIn) -> Iterator[None]:
+    layers = model.layers
+    block = layers[index]
+    layers[index] = stand_in
+    try:
+        yield
+    finally:
+        layers[index] = block
+
+
+def lowest_trained(model: nn.Module) -> int:
+    """Index of the first block with something to train; 0 too where anything beside blocks has."""
+    indices = []
+    for name, _ in tree_flatten(model.trainable_parameters()):
+        parts = name.split(".")
+        if "layers" not in parts:
+            return 0
+        indices.append(int(parts[parts.index("layers") + 1]))
+    return min(indices, default=0)
+
+
+class Kept:
+    """Outputs of the last untrained block, per example, in a file that processes share.
+
+    An example's output is computed from it alone, so that it is the same to the last bit whenever
+    and beside whatever it is computed. Who uses the file says which examples are in it already.
+    """
+
+    def __init__(self, model: nn.Module, path: Path, tokens: int, width: int) -> None:
+        self._model = model
+        self._below = lowest_trained(model) - 1
+        self._outputs = np.memmap(path, np.float32, "r+", shape=(tokens, width))
+
+    @contextmanager
+    def in_place(self, examples: Sequence[Example]) -> Iterator[None]:
+        """Inside, the lower blocks of the model give the kept outputs of these examples."""
+        parts = [self._output(example) for example in examples]
+        block = self._model.layers[self._below]
+        known = _StandIn(block, mx.array(np.concatenate(parts)[None]))
+        with _standing_in(self._model, self._below, known):
+            yield
+
+    def _output(self, example: Example) -> np.ndarray[Any, Any]:
+        assert example.place is not None
+        start = example.place.start
+        room = self._outputs[start : start + len(example.tokens) - 1]
+        if not example.place.is_known:
+            room[:] = self._computed(example)
+        return room
+
+    def _computed(self, example: Example) -> np.ndarray[Any, Any]:
+        inputs = mx.array([example.tokens[:-1]])
+        noted = _StandIn(self._model.layers[self._below])
+        with (
+            concatenation.separated(self._model, (inputs.size,)),
+            _standing_in(self._model, self._below, noted),
+        ):
+            self._model.model(inputs)
+        return np.array(noted.__dict__["output"][0])
