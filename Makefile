@@ -26,6 +26,7 @@ serve:
 bench:
 	@./setup.sh --quiet
 	@.venv/bin/python benchmarks/startup.py
+	@.venv/bin/python benchmarks/data.py
 
 # Pins for CPython 3.11 to 3.13 on macOS arm64 and Linux x86-64, from pyproject.toml.
 COMPILE = .venv/bin/uv pip compile pyproject.toml --quiet --universal --python-version 3.11 \

@@ -24,6 +24,7 @@ FEW = 6
 
 _BLOCK = 1 << 22
 _ASCII_AND_HALF_KANA = bytes([*range(0x80), *range(0xA1, 0xE0)])
+_BEYOND_ALPHABETS = re.compile("[\u0800-\U0010ffff]")
 _HALF_PUNCTUATION = re.compile("[｡-･]")
 _HALF_KANA_RUN = re.compile("[\uff61-\uff9f]{4}")
 
@@ -111,7 +112,7 @@ def _guess(raw: bytes) -> Decoded | None:
     text = _strict(raw, "utf-8")
     if text is None:
         return _cp932_or_euc(raw)
-    if not text.isascii() and max(text) < "\u0800" and _cp932_or_euc(raw) is not None:
+    if not text.isascii() and not _BEYOND_ALPHABETS.search(text) and _cp932_or_euc(raw):
         # A kanji or two of EUC-JP may be sound UTF-8 for accented letters.
         return Decoded(text, "utf-8", 0.7, "UTF-8として読めましたが、日本語の文字がありません")
     return Decoded(text, "utf-8", 1.0, "全体がUTF-8として正しく読めました")

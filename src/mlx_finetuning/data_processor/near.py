@@ -88,7 +88,7 @@ class _Join:
         self._threshold = threshold
         self._tick = tick
         self._least = np.ceil(threshold * grams.sizes - _EPSILON).astype(np.int64)
-        self._sketch = _sketches(grams)
+        self._sketch = _sketches(grams, tick)
         self.labels = np.arange(len(grams.sizes))
 
     def by_rare_grams(self, budget: int) -> _Postings:
@@ -128,10 +128,12 @@ class _Join:
         keys = np.empty(int(lengths.sum()), np.uint64)
         filled = 0
         for at in range(0, len(lengths), _CHUNK):
+            self._tick(at, len(lengths))
             owners, positions = flat(grams.starts[at : at + _CHUNK], lengths[at : at + _CHUNK])
             part = grams.hashes[positions].astype(np.uint64) << np.uint64(32)
             keys[filled : filled + len(part)] = part | (owners + at).astype(np.uint64)
             filled += len(part)
+        self._tick(0, 0)
         keys.sort()
         hashes = (keys >> np.uint64(32)).astype(np.uint32)
         again = hashes[1:] == hashes[:-1]
@@ -204,12 +206,13 @@ def _pairs_within(postings: _Postings, tick: Tick) -> Iterator[Pairs]:
         distance += 1
 
 
-def _sketches(grams: GramSets) -> NDArray[np.uint64]:
+def _sketches(grams: GramSets, tick: Tick) -> NDArray[np.uint64]:
     """[texts, words] a few bits per text, each flipped once for every gram that falls on it."""
     median = int(np.median(grams.sizes))
     words = 1 << max(1, min(4, (median * 4 // 64).bit_length()))
     sketches = np.empty((len(grams.sizes), words), np.uint64)
     for at in range(0, len(grams.sizes), _CHUNK):
+        tick(at, len(grams.sizes))
         sizes = grams.sizes[at : at + _CHUNK]
         begin = int(grams.starts[at])
         hashes = grams.hashes[begin : begin + int(sizes.sum())]

@@ -57,13 +57,16 @@ def split(
 ) -> Split:
     """`near` groups nearly equal questions."""
     links = _linked(examples, keys, near, tick)
+    tick(0, 0)
     if config.hold_out == "paraphrase":
         groups = members(links.facts)
         assigned, findings = _hold_out_phrasings(examples, links, config)
     else:
         groups = members(_merged(links))
-        assigned, findings = _hold_out_groups(examples, keys, groups, config)
+        assigned, findings = _hold_out_groups(examples, keys, groups, config, tick)
+    tick(0, 0)
     leakage = _leakage(keys, links, assigned)
+    tick(0, 0)
     findings += links.findings
     if leakage.near_questions:
         findings.append(finding("LEAKAGE", count=leakage.near_questions))
@@ -127,13 +130,17 @@ def order(seed: int, key: str) -> bytes:
 
 
 def _hold_out_groups(
-    examples: Sequence[Example], keys: Keys, groups: list[list[int]], config: PrepareConfig
+    examples: Sequence[Example],
+    keys: Keys,
+    groups: list[list[int]],
+    config: PrepareConfig,
+    tick: Tick,
 ) -> tuple[list[str], list[Finding]]:
     assigned = ["train"] * len(examples)
     wanted = {"test": config.test_share, "valid": config.valid_share}
     if len(groups) < 3 and any(wanted.values()):
         return assigned, [finding("TOO_FEW_GROUPS", groups=len(groups))]
-    for stratum in _strata(examples, keys, groups, config):
+    for stratum in _strata(examples, keys, groups, config, tick):
         waiting, rows = stratum, sum(map(len, stratum))
         for name, share in wanted.items():
             taken = _fitting(waiting, share * rows, at_least_one=not config.stratify)
@@ -145,11 +152,18 @@ def _hold_out_groups(
 
 
 def _strata(
-    examples: Sequence[Example], keys: Keys, groups: list[list[int]], config: PrepareConfig
+    examples: Sequence[Example],
+    keys: Keys,
+    groups: list[list[int]],
+    config: PrepareConfig,
+    tick: Tick,
 ) -> list[list[list[int]]]:
     """The groups in the seed's order; with `stratify`, apart by the category most rows have."""
-    names = {group[0]: "\n".join([keys.questions[at] for at in group]) for group in groups}
-    ordered = sorted(groups, key=lambda group: order(config.seed, names[group[0]]))
+    places = {
+        group[0]: order(config.seed, "\n".join([keys.questions[at] for at in group]))
+        for group in watched(groups, tick)
+    }
+    ordered = sorted(groups, key=lambda group: places[group[0]])
     if not config.stratify:
         return [ordered]
     strata: defaultdict[str, list[list[int]]] = defaultdict(list)
