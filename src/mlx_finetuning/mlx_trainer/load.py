@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import gc
 from collections.abc import Iterator
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -26,8 +27,7 @@ class LoadedModel:
     """Where it was loaded from."""
 
     def without_weights(self) -> LoadedModel:
-        """Tokenizer and settings only; the weights' memory is freed if nobody else holds them."""
-        mx.clear_cache()
+        """Tokenizer and settings only."""
         return replace(self, model=nn.Module())
 
     @contextlib.contextmanager
@@ -79,6 +79,12 @@ def load(folder: Path, adapter: Path | None = None) -> LoadedModel:
         raise ModelUnloadable(folder=str(folder), reason=str(error)) from error
     model.eval()
     return LoadedModel(model, tokenizer, config, folder)
+
+
+def free_memory() -> None:
+    """Give back what models took that nobody holds any more."""
+    gc.collect()  # a model's modules refer to each other
+    mx.clear_cache()
 
 
 def _use_device_type(model: nn.Module) -> None:

@@ -224,9 +224,7 @@ def _folder(made_for: str, name: str) -> Callable[..., dict[str, Any]]:
 
 def _fused_parity(trained: Trained, folder: Path) -> LogitParity:
     loaded = load(folder)
-    return parity.compare(
-        (one, generate.logits(loaded, list(one.tokens))) for one in trained.references
-    )
+    return parity.compare((one, generate.logits(loaded, one.tokens)) for one in trained.references)
 
 
 def _single(context: TaskContext, trained: Trained, name: str, suffix: str = "") -> Path:

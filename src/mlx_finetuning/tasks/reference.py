@@ -15,7 +15,7 @@ from typing import Any
 from mlx_finetuning import models
 from mlx_finetuning.data_processor import read_rows
 from mlx_finetuning.mlx_trainer import generate
-from mlx_finetuning.mlx_trainer.load import LoadedModel, load
+from mlx_finetuning.mlx_trainer.load import LoadedModel, free_memory, load
 from mlx_finetuning.progress import Progress, Step
 from mlx_finetuning.quantizer import battery, export, families, parity, proof, verify
 from mlx_finetuning.quantizer.parity import LogitParity, Reference
@@ -57,6 +57,12 @@ class Trained:
 
 def of_run(context: TaskContext, tokens: int) -> Trained:
     """The run's model and at least `tokens` tokens to compare. Raises RunError, ModelError."""
+    trained = _of_run(context, tokens)
+    free_memory()
+    return trained
+
+
+def _of_run(context: TaskContext, tokens: int) -> Trained:
     run = runs.require_trained(context.workspace, context.run_id)
     model = models.resolve(run.model, context.workspace)
     families.of(export.read_config(model))  # before minutes are spent on loading
