@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import csv
+import json
 from collections import defaultdict
 from pathlib import Path
 from random import Random
@@ -134,3 +135,32 @@ def test_categories_are_balanced_where_nothing_is_planted(tmp_path: Path) -> Non
     _write(source, [["質問", "回答", "カテゴリ"], *clean_rows(300)])
     assert len(CATEGORIES) == 3
     assert inspect(source).findings == ()
+
+
+def test_chats_out_of_order_are_found_among_five_thousand(tmp_path: Path) -> None:
+    rng = Random(13)
+    wrong_orders = (
+        *(("assistant", "user"), ("user", "user", "assistant"), ("user", "assistant", "user")),
+        *(
+            ("user", "system", "assistant"),
+            ("system", "assistant"),
+            ("user", "assistant", "assistant"),
+        ),
+    )
+    right_orders = (
+        *(("user", "assistant"), ("system", "user", "assistant")),
+        *(("user", "assistant") * 2, ("user", "assistant", "tool", "assistant")),
+    )
+    wrong = set(rng.sample(range(1, ROWS + 1), EACH))
+    source = tmp_path / "chats.jsonl"
+    with source.open("w", encoding="utf-8") as stream:
+        for number, row in enumerate(clean_rows(ROWS), 1):
+            roles = rng.choice(wrong_orders if number in wrong else right_orders)
+            turns = [
+                {"role": role, "content": f"{row[at % 2]}{at}"} for at, role in enumerate(roles)
+            ]
+            stream.write(json.dumps({"messages": turns}, ensure_ascii=False) + "\n")
+    found = {item.code: set(item.rows) for item in inspect(source).findings}
+    assert found["ROLE_ORDER"] == wrong
+    others = set().union(*(rows for code, rows in found.items() if code != "ROLE_ORDER"))
+    assert len(others) <= 0.01 * ROWS, found.keys()

@@ -191,9 +191,19 @@ def _previewed(shown: Mapping[str, Any]) -> str:
                 f"{totals['cut_rows']}（うち回答の終わりが切れる行 {totals['answer_end_lost_rows']}、"
                 f"学習に使えない行 {totals['unused_rows']}）",
             ),
+            ("その行番号", _too_long(totals)),
         ]
     )
     return "\n".join([facts, "", _marked(row["tokens"]), "", _token_table(row["tokens"])])
+
+
+def _too_long(totals: Mapping[str, Any]) -> str:
+    rows = [
+        f"{item['source']} {item['row']}（{item['cut']} 超過）".strip()
+        for item in totals["too_long"][:SHOWN_ROWS]
+    ]
+    more = " ほか" if totals["cut_rows"] > SHOWN_ROWS else ""
+    return "、".join(rows) + more
 
 
 def _cut(row: Mapping[str, Any]) -> str:
