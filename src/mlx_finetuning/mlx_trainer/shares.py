@@ -188,7 +188,9 @@ class Helper:
 
     def __init__(self, folder: Path, config: TrainConfig, room: Room | None) -> None:
         command = [sys.executable, "-P", "-m", "mlx_finetuning.mlx_trainer.helper"]
-        environment = {**os.environ, "OPENBLAS_NUM_THREADS": "1"}
+        # Large pages save a twelfth of an update; glibc reads this at a process's start only.
+        pages = {"GLIBC_TUNABLES": "glibc.malloc.hugetlb=1"}
+        environment = {**pages, **os.environ, "OPENBLAS_NUM_THREADS": "1"}
         self._process = subprocess.Popen(
             command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, env=environment
         )
