@@ -43,7 +43,7 @@ def download(session: Session, name: str) -> Answer:
 @NAME
 @click.option("--set", "assignments", multiple=True, metavar="KEY=VALUE", help="設定を1つ変える")
 def build(session: Session, name: str, assignments: tuple[str, ...]) -> Answer:
-    """内蔵モデル tiny-ja をはじめから作り直す（CPUでは数時間かかる）"""
+    """内蔵モデル tiny-ja をはじめから作り直す（CPUでは1日ほどかかる）"""
     settings = config.parse_assignments(list(assignments))
     with session.progress() as progress:
         result = session.studio.build_model(name, settings, progress)

@@ -32,6 +32,8 @@ class Pretraining(NamedTuple):
     updates: int
     learning_rate: float
     weight_decay: float
+    weight_noise: float
+    """Relative to each matrix's root mean square; reached half-way."""
     others_weight: float
     seed: int
 
@@ -62,16 +64,19 @@ def pretrain(
 ) -> None:
     """Train `model` in place on `batches` (tokens and 'written by the assistant', [rows, length]).
 
-    `state` holds the training state every `save_every` updates; call `resume` first to go on
-    from it. Computes in bfloat16 on a GPU and in float32 on the CPU; weights stay float32.
+    `state` holds the training state every `save_every` updates; if it is there, training goes
+    on from it. Computes in bfloat16 on a GPU and in float32 on the CPU; weights stay float32.
     """
     optimizer = _optimizer(settings)
     first = _resume(model, optimizer, state)
-    step = _compiled_step(model, optimizer, settings.others_weight)
+    step = _compiled_step(model, optimizer, settings)
     began, tokens = time.monotonic(), 0
     for number in range(first + 1, settings.updates + 1):
         batch, written = next(batches)
-        loss = step(mx.array(batch), mx.array(written))
+        # From the number alone, so that a resumed run draws the same noise.
+        key = mx.random.key(settings.seed + number)
+        noise = mx.array(_noise(settings, number))
+        loss = step(mx.array(batch), mx.array(written), noise, key)
         mx.eval(loss, model.state, optimizer.state)
         tokens += batch.size
         if number % 20 == 0 or number == settings.updates:
@@ -81,6 +86,11 @@ def pretrain(
         if number % save_every == 0 and number < settings.updates:
             _save_state(model, optimizer, number, state)
     state.unlink(missing_ok=True)
+
+
+def _noise(settings: Pretraining, number: int) -> float:
+    """Grows over the first half: copying from the context is learnt late under full noise."""
+    return settings.weight_noise * min(1.0, 2 * number / settings.updates)
 
 
 def _optimizer(settings: Pretraining) -> optim.Optimizer:
@@ -97,17 +107,20 @@ def _optimizer(settings: Pretraining) -> optim.Optimizer:
 
 
 def _compiled_step(
-    model: llama.Model, optimizer: optim.Optimizer, others_weight: float
-) -> Callable[[mx.array, mx.array], mx.array]:
+    model: llama.Model, optimizer: optim.Optimizer, settings: Pretraining
+) -> Callable[[mx.array, mx.array, mx.array, mx.array], mx.array]:
     compute = mx.bfloat16 if mx.default_device() == mx.gpu else mx.float32
 
-    def loss_of(parameters: Any, tokens: mx.array, written: mx.array) -> tuple[mx.array, mx.array]:
-        model.update(tree_map(lambda value: value.astype(compute), parameters))
+    def loss_of(
+        parameters: Any, tokens: mx.array, written: mx.array, noise: mx.array, key: mx.array
+    ) -> tuple[mx.array, mx.array]:
+        shaken = _shaken(parameters, noise, key)
+        model.update(tree_map(lambda value: value.astype(compute), shaken))
         logits = model(tokens[:, :-1]).astype(mx.float32)
         targets, spoken = tokens[:, 1:], written[:, 1:]
         losses = nn.losses.cross_entropy(logits, targets)
         # Token 0 pads the ends of rows.
-        weights = mx.where(spoken, 1.0, others_weight) * (targets != 0)
+        weights = mx.where(spoken, 1.0, settings.others_weight) * (targets != 0)
         answers = (losses * spoken).sum() / spoken.sum()
         return (losses * weights).sum() / weights.sum(), answers
 
@@ -115,15 +128,29 @@ def _compiled_step(
     tracked = [model.state, optimizer.state]
 
     @partial(mx.compile, inputs=tracked, outputs=tracked)
-    def step(tokens: mx.array, written: mx.array) -> mx.array:
+    def step(tokens: mx.array, written: mx.array, noise: mx.array, key: mx.array) -> mx.array:
         parameters = model.trainable_parameters()
-        (_, answers), gradients = gradient(parameters, tokens.astype(mx.int32), written)
+        (_, answers), gradients = gradient(parameters, tokens.astype(mx.int32), written, noise, key)
         gradients, _ = optim.clip_grad_norm(gradients, 1.0)
         model.update(parameters)
         optimizer.update(model, gradients)
         return answers
 
     return step
+
+
+def _shaken(parameters: Any, share: mx.array, key: mx.array) -> Any:
+    """`parameters` with noise on the blocks' matrices; the gradient passes unchanged."""
+    flat = tree_flatten(parameters)
+    keys = mx.random.split(key, len(flat))
+
+    def one(index: int, name: str, value: mx.array) -> mx.array:
+        if value.ndim < 2 or "proj" not in name:
+            return value
+        spread = share * mx.sqrt(mx.square(value).mean())
+        return value + mx.stop_gradient(spread * mx.random.normal(value.shape, key=keys[index]))
+
+    return tree_unflatten([(name, one(i, name, value)) for i, (name, value) in enumerate(flat)])
 
 
 def _save_state(model: llama.Model, optimizer: optim.Optimizer, number: int, path: Path) -> None:
@@ -174,10 +201,14 @@ def exact_share(
     Teacher-forced, which is the same as greedy decoding that reproduces the answer exactly.
     `tokens` and `written` are [rows, length], one conversation a row.
     """
+    lengths = (tokens != 0).sum(axis=1)
+    order = np.argsort(lengths, kind="stable")
     right = 0
-    for start in range(0, len(tokens), 64):
-        batch = mx.array(tokens[start : start + 64].astype(np.int32))
-        spoken = mx.array(written[start : start + 64])[:, 1:]
+    for start in range(0, len(order), 32):
+        rows = order[start : start + 32]
+        longest = int(lengths[rows].max())
+        batch = mx.array(tokens[rows, :longest].astype(np.int32))
+        spoken = mx.array(written[rows, 1:longest])
         chosen = model(batch[:, :-1]).argmax(axis=-1)
         right += int((((chosen == batch[:, 1:]) | ~spoken).all(axis=1)).sum().item())
     return right / len(tokens)
@@ -187,3 +218,10 @@ def save_weights(model: llama.Model, path: Path) -> None:
     """The weights in float16 under Hugging Face's names."""
     weights = {k: v.astype(mx.float16) for k, v in tree_flatten(model.parameters())}
     mx.save_safetensors(str(path), weights, {"format": "pt"})
+
+
+def save_exactly(model: llama.Model, path: Path) -> None:
+    """The weights as they are, whole or not at all."""
+    temporary = path.with_suffix(".tmp.safetensors")
+    mx.save_safetensors(str(temporary), dict(tree_flatten(model.parameters())))
+    temporary.replace(path)

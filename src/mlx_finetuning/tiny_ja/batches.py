@@ -7,17 +7,18 @@ from __future__ import annotations
 
 import os
 from collections import deque
-from collections.abc import Iterator
+from collections.abc import Generator, Iterator
 from concurrent.futures import Future, ProcessPoolExecutor
 from dataclasses import dataclass
-from multiprocessing import get_context
+from multiprocessing import get_context, parent_process
+from threading import Thread
 from typing import TYPE_CHECKING
 
 import numpy as np
 from numpy.typing import NDArray
 
-from mlx_finetuning.tiny_ja.conversations import conversations
-from mlx_finetuning.tiny_ja.tokenizer import PAD, ConversationEncoder
+from mlx_finetuning.tiny_ja.conversations import conversations, settling_conversations
+from mlx_finetuning.tiny_ja.tokenizer import PAD, ConversationEncoder, pieces
 
 if TYPE_CHECKING:
     from tokenizers import Tokenizer
@@ -52,22 +53,33 @@ def pack(encoded: list[tuple[list[int], list[bool]]], length: int) -> Rows:
     return rows
 
 
-def shard(tokenizer_json: str, seed: int, index: int, length: int) -> Rows:
+def shard(tokenizer_json: str, seed: int, index: int, length: int, settling: bool) -> Rows:
     """The `index`-th piece of the stream of `seed`. The last, short row is dropped."""
     from tokenizers import Tokenizer
 
     encoder = ConversationEncoder(Tokenizer.from_str(tokenizer_json))
-    made = conversations(seed * 1_000_003 + index, CONVERSATIONS_PER_SHARD)
+    number = seed * 1_000_003 + index
+    if settling:
+        words = pieces(encoder.tokenizer)
+        made = settling_conversations(number, CONVERSATIONS_PER_SHARD, words)
+    else:
+        made = conversations(number, CONVERSATIONS_PER_SHARD)
     rows = pack(encoder.encode(made), length)
     return Rows(rows.tokens[:-1], rows.written[:-1])
 
 
 def stream(
-    tokenizer: Tokenizer, seed: int, rows: int, length: int, skip: int = 0
-) -> Iterator[Rows]:
+    tokenizer: Tokenizer,
+    seed: int,
+    rows: int,
+    length: int,
+    skip: int = 0,
+    *,
+    settling: bool = False,
+) -> Generator[Rows, None, None]:
     """Batches of `rows` rows without end, the first `skip` left out; made in other processes."""
     left = Rows(np.empty((0, length), np.uint16), np.empty((0, length), np.bool_))
-    for made in _shards(tokenizer.to_str(), seed, length):
+    for made in _shards(tokenizer.to_str(), seed, length, settling):
         piece = Rows(
             np.concatenate([left.tokens, made.tokens]),
             np.concatenate([left.written, made.written]),
@@ -81,18 +93,33 @@ def stream(
         left = Rows(piece.tokens[full:], piece.written[full:])
 
 
-def _shards(tokenizer_json: str, seed: int, length: int) -> Iterator[Rows]:
+def _shards(tokenizer_json: str, seed: int, length: int, settling: bool) -> Iterator[Rows]:
     # Spawned, because a forked child of a process that runs MLX or OpenMP threads can hang.
-    workers = max(1, min(8, (os.cpu_count() or 2) - 1))
-    with ProcessPoolExecutor(workers, mp_context=get_context("spawn")) as pool:
+    workers = max(1, min(14, (os.cpu_count() or 2) - 1))
+    context = get_context("spawn")
+    with ProcessPoolExecutor(workers, context, initializer=_end_with_parent) as pool:
         waiting: deque[Future[Rows]] = deque()
         index = 0
         try:
             while True:
                 while len(waiting) < 2 * workers:
-                    waiting.append(pool.submit(shard, tokenizer_json, seed, index, length))
+                    waiting.append(
+                        pool.submit(shard, tokenizer_json, seed, index, length, settling)
+                    )
                     index += 1
                 yield waiting.popleft().result()
         finally:
             for future in waiting:
                 future.cancel()
+
+
+def _end_with_parent() -> None:
+    """A killed parent cannot stop its workers, so each watches for its end."""
+
+    def watch() -> None:
+        parent = parent_process()
+        if parent is not None:
+            parent.join()
+            os._exit(1)
+
+    Thread(target=watch, daemon=True).start()

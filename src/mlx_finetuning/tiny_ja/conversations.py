@@ -1,19 +1,23 @@
 """Generated conversations: what tiny-ja reads while it is pre-trained. Deterministic for a seed.
 
-Four kinds: facts of a fixed invented world asked without context (recall), facts given in the
-conversation (reading), facts nobody gave (saying so), and small skills (repeating, extracting,
+Five kinds: facts of a fixed invented world asked without context (recall), facts given in the
+conversation (reading), facts nobody gave (saying so, or a guess),
+examples of questions with answers, and small skills (repeating, extracting,
 listing, categories, small sums, politeness). Knows no fact of the sample data.
 """
 
 from __future__ import annotations
 
 import zlib
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
+from functools import partial
 from random import Random
 
 from mlx_finetuning.tiny_ja import words
-from mlx_finetuning.tiny_ja.attributes import ATTRIBUTES, GENERIC_QUESTIONS, Attribute
+from mlx_finetuning.tiny_ja.attributes import ATTRIBUTES, GENERIC_QUESTIONS, SYNONYMS, Attribute
+from mlx_finetuning.tiny_ja.topics import topic_attribute
+from mlx_finetuning.tiny_ja.wording import varied
 
 Message = dict[str, str]
 Conversation = list[Message]
@@ -37,6 +41,9 @@ def system(text: str) -> Message:
     return {"role": "system", "content": text}
 
 
+_NAMING = ("{e}について聞きます。", "{e}では、", "{e}の場合、", "{e}ですが、")
+
+
 @dataclass(frozen=True)
 class Fact:
     name: str
@@ -54,16 +61,27 @@ class Fact:
         return form.format(e=self.name, v=self.value, l=self.attribute.label)
 
     def phrasings(self) -> list[str]:
+        """Every written question that names the entity."""
         return [
             template.format(e=name, l=self.attribute.label)
             for name in self.asked_as
             for template in (*GENERIC_QUESTIONS, *self.attribute.questions)
+            if "{e}" in template
         ]
 
-    def question(self, rng: Random) -> str:
+    def plain_question(self, rng: Random, name: str, *, named: bool = True) -> str:
+        """A written question; with `named` it names the entity whatever it asks."""
         own = rng.random() < 0.65
         template = rng.choice(self.attribute.questions if own else GENERIC_QUESTIONS)
-        return template.format(e=rng.choice(self.asked_as), l=self.attribute.label)
+        if named and "{e}" not in template:
+            template = rng.choice(_NAMING) + template
+        return template.format(e=name, l=rng.choice(self.attribute.nouns))
+
+    def question(self, rng: Random, *, named: bool = True, address: str = "") -> str:
+        """A question worded as somebody might type it; `address` stands for the name."""
+        name = address or rng.choice(self.asked_as)
+        plain = self.plain_question(rng, name, named=named)
+        return varied(plain, name, rng, rename=not address)
 
 
 _MAKERS = {"c": words.company, "s": words.shop, "p": words.product}
@@ -73,33 +91,63 @@ def invent_facts(rng: Random, count: int) -> list[Fact]:
     """`count` facts about one new entity, each of another attribute."""
     kind = rng.choices("csp", (50, 30, 20))[0]
     full, short = _MAKERS[kind](rng)
-    fitting = [attribute for attribute in ATTRIBUTES if kind in attribute.kinds]
-    chosen = rng.sample(fitting, min(count, len(fitting)))
     names = (short,) if full == short else (short, short, full)
-    return [Fact(short, names, item, item.value(rng)) for item in chosen]
+    return [
+        Fact(short, names, item, item.value(rng), _form(item, rng))
+        for item in _attributes(rng, kind, count)
+    ]
 
 
-_OTHER_FORMS = (
-    "{v}です。",
-    "{l}は{v}です。",
-    "{e}では、{l}は{v}となっています。",
-    "はい、{v}です。",
-    "{l}は{v}となっております。ご確認ください。",
-    "{v}でございます。",
-)
+_FITTING = {kind: [item for item in ATTRIBUTES if kind in item.kinds] for kind in _MAKERS}
+_TOPIC_SHARE = 0.35
+
+
+def _attributes(rng: Random, kind: str, count: int) -> list[Attribute]:
+    topics = sum(rng.random() < _TOPIC_SHARE for _ in range(count))
+    chosen = {item.label: item for item in (topic_attribute(rng) for _ in range(topics))}
+    fitting = rng.sample(_FITTING[kind], min(count - topics, len(_FITTING[kind])))
+    mixed = [*chosen.values(), *fitting]
+    rng.shuffle(mixed)
+    return mixed
+
+
+_NAMED_FORMS = (
+    "{e}の{n}は{v}です。", "{e}の{n}は{v}です。", "{e}の{n}は{v}です。", "{e}では、{n}は{v}となっています。", "{e}の{n}は、{v}でございます。",
+    "{n}は{v}です（{e}）。", "{e}の場合、{n}は{v}になります。", "{v}が{e}の{n}です。", "{e}は{n}が{v}です。", "お尋ねの{e}の{n}は{v}です。",
+)  # fmt: skip
+_SHORT_FORMS = (
+    "{v}です。", "{n}は{v}です。", "はい、{v}です。", "{n}は{v}となっております。ご確認ください。", "{v}でございます。", "{v}", "{n}：{v}",
+)  # fmt: skip
+
+
+def _form(attribute: Attribute, rng: Random) -> str:
+    """How a fact is worded: half of them as their attribute is, the others freely."""
+    if rng.random() < 0.5 or attribute.label not in SYNONYMS:
+        return ""
+    return rng.choice(_NAMED_FORMS).replace("{n}", rng.choice(attribute.nouns))
+
+
+def _plain_form(attribute: Attribute) -> str:
+    """The wording for a value that was given without a sentence; a topic has several of its own."""
+    return "" if attribute.kinds else "{e}の{l}は{v}です。"
 
 
 def world() -> list[Fact]:
     """The invented world that every conversation of the recall kind draws from.
 
-    A third of its answers are worded in other ways, so that recall is not tied to one form.
+    A third of its answers do not name the entity, so that recall is not tied to one form.
     """
     rng = Random(WORLD_SEED)
     facts = [
         fact for _ in range(WORLD_ENTITIES) for fact in invent_facts(rng, WORLD_FACTS_PER_ENTITY)
     ]
-    forms = [rng.choice(_OTHER_FORMS) if rng.random() < 0.33 else "" for _ in facts]
-    return [replace(fact, form=form) for fact, form in zip(facts, forms, strict=True)]
+    return [replace(fact, form=_shorter(fact, rng)) for fact in facts]
+
+
+def _shorter(fact: Fact, rng: Random) -> str:
+    if rng.random() < 0.67 or fact.attribute.label not in SYNONYMS:
+        return fact.form
+    return rng.choice(_SHORT_FORMS).replace("{n}", rng.choice(fact.attribute.nouns))
 
 
 def is_held_out(question: str, answer: str) -> bool:
@@ -109,17 +157,14 @@ def is_held_out(question: str, answer: str) -> bool:
 
 # --- facts -------------------------------------------------------------------------------
 
-_ASIDES = (
-    "", "", "", "", "", "", "こんにちは。", "すみません。", "質問があります。", "教えてください。", "初めてです。", "お世話になっております。",
-)  # fmt: skip
-
 
 def recall(rng: Random, facts: list[Fact]) -> Conversation:
     fact = rng.choice(facts)
-    question = fact.question(rng)
+    name = rng.choice(fact.asked_as)
+    question = fact.plain_question(rng, name)
     while is_held_out(question, fact.answer):
-        question = fact.question(rng)
-    return [user(rng.choice(_ASIDES) + question), assistant(fact.answer)]
+        question = fact.plain_question(rng, name)
+    return [user(varied(question, name, rng)), assistant(fact.answer)]
 
 
 _UNKNOWN = "申し訳ありませんが、{e}の{l}についての情報はありません。"
@@ -136,14 +181,20 @@ _HEADINGS = (
 _BEFORE_QUESTION = ("\n質問: ", "\n\n", "\nでは、", "\nQ: ", "\n上の情報を使って答えてください。")
 
 
+_ADDRESSED = ("御社", "そちら", "貴社", "こちら", "お店", "そこ")
+
+
 def reading(rng: Random) -> Conversation:
     """Facts given in the conversation, some of them asked, some asked that are not there."""
-    facts = invent_facts(rng, rng.choice((2, 3, 4, 5, 5, 12)))
-    if rng.random() < 0.45:
+    facts = invent_facts(rng, rng.choice((2, 3, 4, 5, 5, 9, 14)))
+    addressed = rng.choice(_ADDRESSED) if rng.random() < 0.1 else ""
+    if not addressed and rng.random() < 0.45:
         facts = facts[:6] + invent_facts(rng, rng.randint(1, 3))
-    missing = facts.pop() if rng.random() < 0.15 and len(facts) > 1 else None
+    missing = facts.pop() if not addressed and rng.random() < 0.15 and len(facts) > 1 else None
     rng.shuffle(facts)
     line = rng.choice(_SHEETS)
+    if line is not _SHEETS[0]:
+        facts = [replace(fact, form=_plain_form(fact.attribute)) for fact in facts]
     sheet = rng.choice(("\n", "\n", "")).join(line(fact) for fact in facts)
     asked = (
         [missing] if missing else rng.sample(facts, min(len(facts), rng.choice((1, 1, 1, 2, 3))))
@@ -153,13 +204,33 @@ def reading(rng: Random) -> Conversation:
         reply = fact.answer
         if fact is missing:
             reply = _NOT_WRITTEN.format(e=fact.name, l=fact.attribute.label)
-        turns += [user(fact.question(rng)), assistant(reply)]
+        named = fact is missing
+        question = fact.question(rng, named=named, address=addressed)
+        turns += [user(question), assistant(reply)]
     if rng.random() < 0.35:
         return [system(rng.choice(_HEADINGS) + sheet), *turns]
     turns[0] = user(
         rng.choice(_HEADINGS) + sheet + rng.choice(_BEFORE_QUESTION) + turns[0]["content"]
     )
     return turns
+
+
+def examples(rng: Random) -> Conversation:
+    """Questions with their answers, then the same things asked in other words."""
+    facts = invent_facts(rng, rng.randint(3, 9))
+    shown = [(fact.question(rng), fact.answer) for fact in facts]
+    asked = rng.sample(facts, min(len(facts), rng.randint(1, 3)))
+    turns = [
+        turn
+        for fact in asked
+        for turn in (user(fact.question(rng, named=False)), assistant(fact.answer))
+    ]
+    if rng.random() < 0.5:
+        pairs = [turn for ask, reply in shown for turn in (user(ask), assistant(reply))]
+        return [*pairs, *turns]
+    form = rng.choice(("Q: {}\nA: {}", "問: {}\n答: {}", "「{}」→「{}」", "{}\n{}"))
+    sheet = "\n".join(form.format(ask, reply) for ask, reply in shown)
+    return [system(rng.choice(_HEADINGS) + sheet), *turns]
 
 
 def told(rng: Random) -> Conversation:
@@ -169,21 +240,30 @@ def told(rng: Random) -> Conversation:
     for fact in facts:
         turns += [user(fact.answer), assistant(f"わかりました。{fact.answer}")]
     fact = rng.choice(facts)
-    return [*turns, user(fact.question(rng)), assistant(fact.answer)]
+    return [*turns, user(fact.question(rng, named=False)), assistant(fact.answer)]
 
 
 def unknown(rng: Random) -> Conversation:
     fact = invent_facts(rng, 1)[0]
     reply = _UNKNOWN.format(e=fact.name, l=fact.attribute.label)
-    return [user(rng.choice(_ASIDES) + fact.question(rng)), assistant(reply)]
+    return [user(fact.question(rng)), assistant(reply)]
+
+
+def guess(rng: Random) -> Conversation:
+    """A fact nobody can know, answered all the same. Fewer than `unknown`, so that the model's
+    first choice stays to say so, but without certainty: an adapter has less to overcome."""
+    fact = invent_facts(rng, 1)[0]
+    return [user(fact.question(rng)), assistant(fact.answer)]
 
 
 def who_has(rng: Random) -> Conversation:
     """The other way round: which of these has this value?"""
     attribute = rng.choice([item for item in ATTRIBUTES if "c" in item.kinds])
+    # Each value once, so that one answer is right.
+    values = dict.fromkeys(attribute.value(rng) for _ in range(rng.randint(2, 4)))
+    names = (words.company(rng)[1] for _ in values)
     facts = [
-        Fact(short, (short,), attribute, attribute.value(rng))
-        for short in (words.company(rng)[1] for _ in range(rng.randint(2, 4)))
+        Fact(short, (short,), attribute, value) for short, value in zip(names, values, strict=True)
     ]
     fact = rng.choice(facts)
     sheet = "\n".join(item.answer for item in facts)
@@ -205,18 +285,25 @@ def _any_word(rng: Random) -> str:
     return rng.choice(rng.choice(tuple(words.CATEGORIES.values())))
 
 
+_REPEAT = (
+    "「{}」と言ってください。",
+    "次の言葉を繰り返してください: {}",
+    "{}\nこれをそのまま書いてください。",
+    "「{}」を復唱してください。",
+    "「{}」と繰り返して",
+)
+
+
 def repeating(rng: Random) -> Conversation:
-    text = rng.choice((words.invented_word, words.address, words.person, words.phone, words.email, lambda r: words.company(r)[0], lambda r: invent_facts(r, 1)[0].answer))(rng)  # fmt: skip
-    ask = rng.choice(
-        (
-            "「{}」と言ってください。",
-            "次の言葉を繰り返してください: {}",
-            "{}\nこれをそのまま書いてください。",
-            "「{}」を復唱してください。",
-            "「{}」と繰り返して",
-        )
-    )
-    return [user(ask.format(text)), assistant(text)]
+    text = rng.choice((words.invented_word, words.any_string, words.any_string, words.address, words.person, words.phone, words.email, lambda r: words.company(r)[0], lambda r: invent_facts(r, 1)[0].answer))(rng)  # fmt: skip
+    return [user(rng.choice(_REPEAT).format(text)), assistant(text)]
+
+
+def repeating_pieces(rng: Random, pieces: Sequence[str]) -> Conversation:
+    """Words of the vocabulary in no order. Some are in the corpus only as parts of longer ones, and
+    what was never an answer can hardly be learnt later by an adapter."""
+    text = "".join(rng.choice(pieces) for _ in range(rng.randint(3, 14)))
+    return [user(rng.choice(_REPEAT).format(text)), assistant(text)]
 
 
 def extracting(rng: Random) -> Conversation:
@@ -279,17 +366,20 @@ def general_knowledge(rng: Random) -> Conversation:
     day = rng.randrange(7)
     a, b = rng.randint(1, 20), rng.randint(1, 20)
     forms = [
-        (("{}の県庁所在地はどこですか？", "{}の県庁があるのはどこ？", "{}の県庁所在地を教えてください。"), prefecture, f"{prefecture}の県庁所在地は{words.PREFECTURES[prefecture]}です。"),
-        (("{}の首都はどこですか？", "{}の首都を教えてください。", "{}の首都は？"), country, f"{country}の首都は{words.CAPITALS[country]}です。"),
-        (("「{}」の反対の言葉は何ですか？", "「{}」の反対は？", "「{}」の対義語を教えてください。"), adjective, f"「{adjective}」の反対は「{words.ANTONYMS[adjective]}」です。"),
-        (("「{}」を丁寧に言ってください。", "「{}」を丁寧な形にしてください。", "「{}」の丁寧語は？"), verb, f"「{words.POLITE[verb]}」です。"),
-        (("{}の次の日は何曜日ですか？", "{}の次は？"), words.WEEKDAYS[day], f"{words.WEEKDAYS[(day + 1) % 7]}です。"),
-        (("{}の前の日は何曜日ですか？",), words.WEEKDAYS[day], f"{words.WEEKDAYS[day - 1]}です。"),
-        (("{}はいくつですか？", "{}は？", "{}を計算してください。"), f"{a}たす{b}", f"{a + b}です。"),
-        (("{}はいくつですか？", "{}は？", "{}を計算してください。"), f"{a + b}ひく{b}", f"{a}です。"),
+        (("{}の県庁所在地はどこですか？", "{}の県庁があるのはどこですか？", "{}の県庁所在地を教えてください。", "{}の県庁所在地は？", "県庁がある{}の町はどこですか？"), prefecture, f"{prefecture}の県庁所在地は{words.PREFECTURES[prefecture]}です。"),
+        (("{}の首都はどこですか？", "{}の首都を教えてください。", "{}の首都は？", "首都はどこですか？{}の場合です。", "{}で首都になっている町はどこですか？"), country, f"{country}の首都は{words.CAPITALS[country]}です。"),
+        (("「{}」の反対の言葉は何ですか？", "「{}」の反対は？", "「{}」の対義語を教えてください。", "「{}」と逆の意味の言葉は何ですか？", "「{}」の反対語は？"), adjective, f"「{adjective}」の反対は「{words.ANTONYMS[adjective]}」です。"),
+        (("「{}」を丁寧に言ってください。", "「{}」を丁寧な形にしてください。", "「{}」の丁寧語は？", "「{}」を「ます」の形にしてください。", "丁寧に言うと「{}」は何ですか？"), verb, f"「{words.POLITE[verb]}」です。"),
+        (("{}の次の日は何曜日ですか？", "{}の次は？", "{}の翌日は何曜日ですか？"), words.WEEKDAYS[day], f"{words.WEEKDAYS[(day + 1) % 7]}です。"),
+        (("{}の前の日は何曜日ですか？", "{}の前は？", "{}の前日は何曜日ですか？"), words.WEEKDAYS[day], f"{words.WEEKDAYS[day - 1]}です。"),
+        (("{}はいくつですか？", "{}は？", "{}を計算してください。", "{}の答えは何ですか？"), f"{a}たす{b}", f"{a + b}です。"),
+        (("{}はいくつですか？", "{}は？", "{}を計算してください。", "{}の答えは何ですか？"), f"{a + b}ひく{b}", f"{a}です。"),
     ]  # fmt: skip
     asks, subject, reply = rng.choice(forms)
-    return [user(rng.choice(_ASIDES) + rng.choice(asks).format(subject)), assistant(reply)]
+    return [
+        user(varied(rng.choice(asks).format(subject), subject, rng, rename=False)),
+        assistant(reply),
+    ]
 
 
 _SMALL_TALK = (
@@ -323,28 +413,47 @@ def naming(rng: Random) -> Conversation:
     return [*turns, user(ask), assistant(f"{name}さんです。")]
 
 
-SKILLS: tuple[tuple[Callable[[Random], Conversation], int], ...] = (
-    (reading, 34),
-    (told, 6),
-    (unknown, 7),
-    (who_has, 3),
-    (repeating, 5),
+Skill = Callable[[Random], Conversation]
+
+SKILLS: tuple[tuple[Skill, int], ...] = (
+    (reading, 26),
+    (examples, 6),
+    (told, 5),
+    (unknown, 10),
+    (guess, 4),
+    (who_has, 2),
+    (repeating, 6),
     (extracting, 5),
     (listing, 4),
-    (categories, 3),
-    (general_knowledge, 5),
-    (small_talk, 1),
+    (categories, 4),
+    (general_knowledge, 10),
+    (small_talk, 2),
     (naming, 2),
 )
-RECALL_WEIGHT = 25
+RECALL_WEIGHT = 18
+SETTLING_UNKNOWN = 50
+"""Weight of `unknown` in the second phase, where nobody guesses any more."""
+SETTLING_PIECES = 50
+"""Weight of `repeating_pieces`, which only the second phase has."""
 
 
 def conversations(seed: int, count: int) -> list[Conversation]:
-    """`count` conversations of all kinds, the same for the same seed."""
-    rng = Random(seed)
+    """`count` conversations of the first phase, the same for the same seed."""
+    return _made(Random(seed), count, dict(SKILLS))
+
+
+def settling_conversations(seed: int, count: int, pieces: Sequence[str]) -> list[Conversation]:
+    """Of the second phase. The first lets the model guess what it cannot know; this one teaches it
+    to prefer saying so, and to write every one of `pieces`, the vocabulary's words."""
+    skills = {**dict(SKILLS), unknown: SETTLING_UNKNOWN}
+    del skills[guess]
+    repeat = partial(repeating_pieces, pieces=pieces)
+    return _made(Random(seed), count, {**skills, repeat: SETTLING_PIECES})
+
+
+def _made(rng: Random, count: int, skills: dict[Skill, int]) -> list[Conversation]:
     facts = world()
-    makers = [maker for maker, _ in SKILLS]
-    weights = [weight for _, weight in SKILLS]
+    makers, weights = list(skills), list(skills.values())
     total = sum(weights)
     made: list[Conversation] = []
     for _ in range(count):

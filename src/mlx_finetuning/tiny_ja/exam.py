@@ -18,6 +18,7 @@ def exam(size: int = 256) -> dict[str, list[Conversation]]:
         "recall": [_asked(rng.choice(facts), rng, held_out=False) for _ in range(size)],
         "recall_new_wording": [_asked(rng.choice(facts), rng, held_out=True) for _ in range(size)],
         "reading": [made.reading(rng) for _ in range(size)],
+        "examples": [made.examples(rng) for _ in range(size)],
         "unknown": [made.unknown(rng) for _ in range(size)],
         "repeating": [made.repeating(rng) for _ in range(size)],
         "extracting": [made.extracting(rng) for _ in range(size)],

@@ -11,7 +11,7 @@ from mlx_finetuning.tiny_ja.tokenizer import END, PAD, START, VOCABULARY
 @dataclass(frozen=True)
 class Recipe:
     seed: int = 20261123
-    updates: int = 5000
+    updates: int = 7500
     """Optimizer updates."""
     rows: int = 32
     """Rows per update."""
@@ -19,9 +19,19 @@ class Recipe:
     """Tokens per row; also the model's context."""
     learning_rate: float = 3e-3
     """Peak; warm-up over the first 2%, then a cosine down to 1%."""
-    weight_decay: float = 0.05
+    weight_decay: float = 0.1
+    weight_noise: float = 0.1
+    """Gaussian noise on the blocks' matrices in each update, as a share of their root mean square.
+    It grows over the first half and leads to weights that stand being changed: by an adapter, by
+    quantization."""
     others_weight: float = 0.1
     """Loss weight of tokens the assistant did not write (its own weigh 1)."""
+    settling_updates: int = 150
+    """Of the short second phase, in which the model learns to prefer 'I do not
+    know' to a guess, and to write every word of its vocabulary."""
+    settling_rows: int = 8
+    settling_length: int = 256
+    settling_rate: float = 5e-4
     tokenizer_sample: int = 40_000
     """Conversations the tokenizer is trained on."""
     hidden: int = 256

@@ -126,11 +126,17 @@ def tokenizer_config() -> dict[str, Any]:
     }
 
 
+def pieces(tokenizer: Tokenizer) -> list[str]:
+    """Tokens that are text by themselves: no parts of characters, no line ends."""
+    decoded = (tokenizer.decode([index]) for index in range(END + 1, VOCABULARY))
+    return [text for text in decoded if text.strip() and "\ufffd" not in text]
+
+
 class ConversationEncoder:
     """Token ids of conversations as CHAT_TEMPLATE renders them, with what the assistant wrote."""
 
     def __init__(self, tokenizer: Tokenizer) -> None:
-        self._tokenizer = tokenizer
+        self.tokenizer = tokenizer
         self._opening = {
             role: [START, *tokenizer.encode(f"{role}\n").ids]
             for role in ("system", "user", "assistant")
@@ -143,7 +149,7 @@ class ConversationEncoder:
         The end-of-turn token counts as written by the assistant.
         """
         contents = [message["content"] for turns in conversations for message in turns]
-        encoded = iter(self._tokenizer.encode_batch_fast(contents, add_special_tokens=False))
+        encoded = iter(self.tokenizer.encode_batch_fast(contents, add_special_tokens=False))
         return [self._one(turns, [next(encoded).ids for _ in turns]) for turns in conversations]
 
     def _one(self, turns: Conversation, contents: list[list[int]]) -> tuple[list[int], list[bool]]:

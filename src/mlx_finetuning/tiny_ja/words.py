@@ -302,8 +302,16 @@ _NAME_KANJI = (
     "東西南北中上下前本元一二三四五六七八九十千万天地水火風土雪雨雲霧虹泉池湖島岬浜浦崎原野田谷沢丘坂橋道里村町京都"
     "鶴亀鷹鳩雀鹿虎龍鳳馬若宝玉珠鏡剣弓船車米麦菊蓮蘭萩桃柿栗松丸友信義仁礼智忠孝誠心愛希望未来成功進取創共同協"
 )
+# Voiced and small ones too: a token that was never an answer cannot be learnt by an adapter, since
+# the tied embedding it is read out with stays frozen.
 _HIRAGANA = (
-    "あいうえおかきくけこさしすせそたちつてとなにぬねのはひふへほまみむめもやゆよらりるれろわ"
+    "あいうえおかきくけこさしすせそたちつてとなにぬねのはひふへほまみむめもやゆよらりるれろわをん"
+    "がぎぐげござじずぜぞだぢづでどばびぶべぼぱぴぷぺぽっゃゅょぁぃぅぇぉ"
+)
+_KATAKANA = "".join(chr(point) for point in range(0x30A1, 0x30FD))
+_SIGNS = (
+    "".join(chr(point) for point in range(0x21, 0x7F))
+    + "、。・「」『』【】（）！？…〜％＆＋－／：；＠￥円年月日"
 )
 
 
@@ -501,6 +509,17 @@ def latin_word(rng: Random) -> str:
     return letters.capitalize()
 
 
+def any_string(rng: Random) -> str:
+    """Characters of every kind without sense, so that each of them has been written once."""
+    pools = (_HIRAGANA, _KATAKANA, _NAME_KANJI, RARE_KANJI, RARE_KANJI, _SIGNS)
+    runs = range(rng.randint(1, 4))
+    return "".join(
+        rng.choice(pool)
+        for pool in rng.choices(pools, k=len(runs))
+        for _ in range(rng.randint(1, 4))
+    )
+
+
 def invented_word(rng: Random) -> str:
     maker = rng.choices((katakana_word, kanji_word, hiragana_word, latin_word), (45, 35, 14, 6))[0]
     return maker(rng)
@@ -537,8 +556,13 @@ def town(rng: Random) -> str:
 
 
 def address(rng: Random) -> str:
+    """Mostly invented cities, so that an address is copied and not completed from memory."""
     prefecture = rng.choice(tuple(PREFECTURES))
-    city = PREFECTURES[prefecture] if rng.random() < 0.4 else invented_word(rng)[:3] + "市"
+    city = invented_word(rng)[:3] + rng.choice(("市", "市", "町", "区", "村", "郡"))
+    if rng.random() < 0.12:
+        city = PREFECTURES[prefecture]
+    if rng.random() < 0.12:
+        prefecture = ""
     return f"{prefecture}{city}{town(rng)}{rng.randint(1, 9)}丁目{rng.randint(1, 30)}番{rng.randint(1, 20)}号"
 
 
