@@ -79,7 +79,7 @@ def test_readme_names_only_commands_that_exist(name: str) -> None:
     used = re.findall(r"^mlx-finetuning ([a-z]+)", text, re.MULTILINE)
     cells = re.findall(r"^\| (`[a-z][^|]+)\|", text, re.MULTILINE)
     listed = {word for cell in cells for word in re.findall(r"`([a-z]+)", cell)}
-    subcommands = {"list", "show", "watch", "stop", "download", "build"}
+    subcommands = {"list", "show", "watch", "stop", "download", "build", "prepare", "preview"}
     assert set(used) <= set(COMMANDS)
     assert listed - subcommands == set(COMMANDS)
 

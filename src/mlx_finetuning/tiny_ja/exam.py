@@ -11,7 +11,12 @@ EXAM_SEED = 7
 
 
 def exam(size: int = 256) -> dict[str, list[Conversation]]:
-    """`size` conversations of each kind; only the last answer of each is judged."""
+    """`size` conversations of each kind; only the last answer of each is judged.
+
+    `recall_new_wording` asks in wordings that are kept out of training as they stand. Another
+    wording, varied as somebody might type it, can have come out the same, so it shows less than a
+    strict separation would.
+    """
     rng = Random(EXAM_SEED)
     facts = made.world()
     return {

@@ -4,6 +4,7 @@ mlx-lm and llama.cpp know: Llama 3's splitting rule and ChatML."""
 from __future__ import annotations
 
 import json
+from collections import Counter
 from collections.abc import Iterable
 from typing import TYPE_CHECKING, Any
 
@@ -70,15 +71,20 @@ def _character_merges(sample: Iterable[Conversation]) -> tuple[list[str], list[t
     """The most frequent characters, and the pairs to merge in the order they were learnt."""
     from tokenizers import Regex, Tokenizer, models, pre_tokenizers, trainers
 
+    text = list(_tokenizer_text(sample))
+    # Chosen here: the trainer's own choice among equally frequent characters changes from run to run.
+    counts = Counter(letter for piece in text for letter in piece)
+    alphabet = sorted(counts, key=lambda letter: (-counts[letter], letter))[:CHARACTERS]
     learner = Tokenizer(models.BPE())
     learner.pre_tokenizer = pre_tokenizers.Split(Regex(SCRIPT_RUNS), "isolated")
     trainer = trainers.BpeTrainer(
         vocab_size=VOCABULARY,
-        limit_alphabet=CHARACTERS,
+        initial_alphabet=alphabet,
+        limit_alphabet=len(alphabet),
         max_token_length=LONGEST_TOKEN,
         show_progress=False,
     )
-    learner.train_from_iterator(_tokenizer_text(sample), trainer)
+    learner.train_from_iterator(text, trainer)
     model = json.loads(learner.to_str())["model"]
     characters = sorted(token for token in model["vocab"] if len(token) == 1)
     return characters, [(left, right) for left, right in model["merges"]]
