@@ -5,6 +5,7 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
+from chat_templates import TEMPLATES
 from mlx_finetuning.errors import NothingToLearn
 from mlx_finetuning.mlx_trainer import batches
 from mlx_finetuning.mlx_trainer.examples import Example, encode_chat, encode_rows
@@ -17,17 +18,6 @@ THREE_TURNS = [
     {"role": "user", "content": "定休日は？😀"},
     {"role": "assistant", "content": "水曜日です。"},
 ]
-
-# The same conversation in three well-known formats; {n} and {r} stand for content and role.
-TEMPLATES = {
-    "chatml": "{% for m in messages %}<|im_start|>{{ m['role'] }}\n{{ m['content'] }}<|im_end|>\n"
-    "{% endfor %}{% if add_generation_prompt %}<|im_start|>assistant\n{% endif %}",
-    "role prefix": "{% for m in messages %}{{ m['role'] }}: {{ m['content'] }}"
-    "{% if m['role'] == 'assistant' %}<|im_end|>{% endif %}\n{% endfor %}"
-    "{% if add_generation_prompt %}assistant:{% endif %}",
-    "no end of turn": "{% for m in messages %}[{{ m['role'] }}]{{ m['content'] }}{% endfor %}"
-    "{% if add_generation_prompt %}[assistant]{% endif %}",
-}
 
 
 def supervised_text(loaded: LoadedModel, tokens: list[int], supervised: list[bool]) -> list[str]:

@@ -9,6 +9,7 @@ from typing import Any
 import numpy as np
 import pytest
 
+from chat_templates import TEMPLATES
 from mlx_finetuning import errors, files
 from mlx_finetuning.mlx_trainer.batches import batch_of
 from mlx_finetuning.mlx_trainer.examples import encode_rows
@@ -20,15 +21,6 @@ from mlx_finetuning.workspace import Workspace
 from small_models import write_sentencepiece
 
 LIMIT = 64
-TEMPLATES = {
-    "chatml": "{% for m in messages %}<|im_start|>{{ m['role'] }}\n{{ m['content'] }}<|im_end|>\n"
-    "{% endfor %}{% if add_generation_prompt %}<|im_start|>assistant\n{% endif %}",
-    "role prefix": "{% for m in messages %}{{ m['role'] }}: {{ m['content'] }}"
-    "{% if m['role'] == 'assistant' %}<|im_end|>{% endif %}\n{% endfor %}"
-    "{% if add_generation_prompt %}assistant:{% endif %}",
-    "no end of turn": "{% for m in messages %}[{{ m['role'] }}]{{ m['content'] }}{% endfor %}"
-    "{% if add_generation_prompt %}[assistant]{% endif %}",
-}
 
 
 def _chat(*texts: str, system: str = "") -> dict[str, Any]:

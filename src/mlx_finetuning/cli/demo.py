@@ -59,7 +59,7 @@ def _shown(result: Mapping[str, Any]) -> str:
         text.pairs(
             (
                 ("実験ID", result["run_id"]),
-                ("アダプタ", result["adapter_path"]),
+                ("アダプター", result["adapter_path"]),
                 ("GGUF", result["gguf_path"]),
                 ("次の一歩", f"mlx-finetuning chat {result['run_id']}"),
             )
