@@ -11,10 +11,13 @@ import pytest
 
 from chat_templates import TEMPLATES
 from mlx_finetuning import errors, files
+from mlx_finetuning.config import EvaluateConfig
+from mlx_finetuning.mlx_trainer import generate, grading
 from mlx_finetuning.mlx_trainer.batches import batch_of
 from mlx_finetuning.mlx_trainer.examples import encode_rows
 from mlx_finetuning.mlx_trainer.load import LoadedModel
 from mlx_finetuning.mlx_trainer.tokenizing import load_tokenizer
+from mlx_finetuning.progress import silent
 from mlx_finetuning.studio import Studio
 from mlx_finetuning.tasks.preview import shown
 from mlx_finetuning.workspace import Workspace
@@ -62,7 +65,7 @@ def test_preview_is_what_the_training_batch_holds(
 ) -> None:
     tiny.tokenizer.chat_template = TEMPLATES[template]
     tokens, learned = _in_batch(tiny, row)
-    preview = [token for token in shown(tiny, row, LIMIT)["tokens"] if not token["cut"]]
+    preview = [token for token in shown(tiny, row, LIMIT)[0]["tokens"] if not token["cut"]]
     assert [token["id"] for token in preview] == tokens
     assert {at for at, token in enumerate(preview) if token["supervised"]} == learned
     pad = tiny.tokenizer.pad_token_id
@@ -74,7 +77,7 @@ def test_every_assistant_turn_is_supervised_and_nothing_else(
     tiny: LoadedModel, template: str
 ) -> None:
     tiny.tokenizer.chat_template = TEMPLATES[template]
-    preview = shown(tiny, ROWS[1], 1000)
+    [preview] = shown(tiny, ROWS[1], 1000)
     spans, before = [""], False
     for token in preview["tokens"]:
         if token["supervised"]:
@@ -89,18 +92,18 @@ def test_every_assistant_turn_is_supervised_and_nothing_else(
 
 
 def test_cut_answer_is_shown_with_what_is_lost(tiny: LoadedModel) -> None:
-    preview = shown(tiny, ROWS[2], LIMIT)
+    [preview] = shown(tiny, ROWS[2], LIMIT)
     assert (
         preview["cut"]
         == preview["token_count"] - LIMIT
         == sum(token["cut"] for token in preview["tokens"])
     )
     assert preview["answer_end_lost"]
-    assert not shown(tiny, ROWS[0], LIMIT)["answer_end_lost"]
+    assert not shown(tiny, ROWS[0], LIMIT)[0]["answer_end_lost"]
 
 
 def test_pieces_are_the_text_or_the_bytes_inside_a_character(tiny: LoadedModel) -> None:
-    pieces = [token["piece"] for token in shown(tiny, ROWS[1], LIMIT)["tokens"]]
+    pieces = [token["piece"] for token in shown(tiny, ROWS[1], LIMIT)[0]["tokens"]]
     in_bytes = "".join(piece for piece in pieces if piece.startswith("⟨"))
     assert bytes.fromhex(in_bytes.replace("⟨", " ").replace("⟩", " ")).decode().endswith("😀")
     assert "�" not in "".join(pieces)
@@ -112,7 +115,9 @@ def test_bytes_of_sentencepiece_are_shown(tmp_path: Path, workspace: Workspace) 
         json.dumps({"model_type": "llama", "max_position_embeddings": 256}), encoding="utf-8"
     )
     loaded = load_tokenizer(tmp_path)
-    pieces = [token["piece"] for token in shown(loaded, {"text": "鬱😀", "row": 2}, 64)["tokens"]]
+    pieces = [
+        token["piece"] for token in shown(loaded, {"text": "鬱😀", "row": 2}, 64)[0]["tokens"]
+    ]
     assert "⟨F0⟩⟨9F⟩⟨98⟩⟨80⟩" in "".join(pieces)
 
 
@@ -163,10 +168,76 @@ def test_unknown_row_and_dataset_are_named(studio: Studio) -> None:
         studio.preview_data("nothing", "tiny-ja")
 
 
-def test_preference_rows_have_no_preview(studio: Studio) -> None:
-    rows = {"prompt": "あ", "chosen": "い", "rejected": "う", "row": 2}
-    paths = studio.workspace.dataset("pairs")
+def test_both_answers_of_a_preference_row_are_shown(studio: Studio) -> None:
+    rows = [
+        {"prompt": f"{n}の次は？", "chosen": f"{n + 1}です。", "rejected": "知らない。", "row": n}
+        for n in range(2, 5)
+    ]
+    _write(studio, "pairs", rows)
+    result = studio.preview_data("pairs", "tiny-ja", row=3)
+    assert _learned(result["row"]) == "4です。<|im_end|>"
+    assert _learned(result["rejected"]) == "知らない。<|im_end|>"
+    assert result["row"]["text"].startswith(result["rejected"]["text"].split("知らない")[0])
+    totals = result["totals"]
+    assert totals["rows"] == 3
+    assert totals["tokens"] > 3 * result["row"]["token_count"]
+
+
+def test_plain_text_is_shown_as_learned_whole(studio: Studio) -> None:
+    _write(studio, "texts", [{"text": "むかしむかし。", "row": 2}])
+    result = studio.preview_data("texts", "tiny-ja")
+    tokens = result["row"]["tokens"]
+    assert [token["supervised"] for token in tokens] == [False] + [True] * (len(tokens) - 1)
+    assert result["row"]["text"] == "むかしむかし。"
+    assert result["rejected"] is None
+
+
+def test_preview_follows_what_is_supervised(studio: Studio, tiny: LoadedModel) -> None:
+    answers, whole = (
+        studio.preview_data("mixed", "tiny-ja", supervise=choice) for choice in ("answers", "all")
+    )
+    assert answers["row"]["supervised_tokens"] < whole["row"]["supervised_tokens"]
+    encoded = encode_rows(tiny, ROWS[:3], whole["max_length"], "all")
+    assert whole["totals"]["supervised_tokens"] == sum(example.targets for example in encoded)
+    with pytest.raises(errors.InvalidSettings):
+        studio.preview_data("mixed", "tiny-ja", supervise="questions")
+
+
+def _write(studio: Studio, name: str, rows: list[dict[str, Any]]) -> None:
+    paths = studio.workspace.dataset(name)
     paths.folder.mkdir()
-    paths.train.write_text(json.dumps(rows) + "\n", encoding="utf-8")
-    with pytest.raises(errors.PreviewUnsupported):
-        studio.preview_data("pairs", "tiny-ja")
+    lines = [json.dumps(row, ensure_ascii=False) for row in rows]
+    paths.train.write_text("\n".join(lines) + "\n", encoding="utf-8")
+
+
+def _learned(preview: dict[str, Any]) -> str:
+    return "".join(token["piece"] for token in preview["tokens"] if token["supervised"])
+
+
+# --- tools -------------------------------------------------------------------------------
+
+WEATHER = {"type": "function", "function": {"name": "天気予報", "parameters": {}}}
+
+
+def test_tools_of_a_row_are_in_what_is_shown_trained_and_asked(
+    tiny: LoadedModel, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    tiny.tokenizer.chat_template = (
+        "{% if tools %}[道具]{{ tools[0].function.name }}\n{% endif %}" + TEMPLATES["chatml"]
+    )
+    row = {**ROWS[0], "tools": [WEATHER]}
+    [preview] = shown(tiny, row, 200)
+    assert preview["text"].startswith("[道具]天気予報\n<|im_start|>user")
+    assert preview["supervised_tokens"] == shown(tiny, ROWS[0], 200)[0]["supervised_tokens"]
+    [example] = encode_rows(tiny, [row], 200)
+    assert tiny.tokenizer.decode(example.tokens).startswith("[道具]天気予報")
+    prompts: list[list[int]] = []
+    stock = generate.stream_generate
+
+    def listening(model: Any, tokenizer: Any, prompt: list[int], **rest: Any) -> Any:
+        prompts.append(prompt)
+        return stock(model, tokenizer, prompt, **rest)
+
+    monkeypatch.setattr(generate, "stream_generate", listening)
+    grading.grade(tiny, [row], EvaluateConfig(max_tokens=1), silent, "評価", ask=True)
+    assert prompts == [example.tokens[: len(prompts[0])]]

@@ -36,6 +36,7 @@ C = TypeVar("C")
 
 ENGINES = ("mlx", "mlx-lm", "simulation")
 HOLD_OUT = ("paraphrase", "group")
+SUPERVISE = ("answers", "all")
 
 
 @dataclass(frozen=True)
@@ -96,7 +97,7 @@ class TrainConfig:
     supervise: str = setting(
         "answers",
         "学習するトークン。answersは答えだけ、allは質問も含む全て",
-        choices=("answers", "all"),
+        choices=SUPERVISE,
     )
 
     method: str = setting(

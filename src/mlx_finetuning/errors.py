@@ -182,12 +182,6 @@ class RowNotFound(DataError):
     code = "ROW_NOT_FOUND"  # name, row, nearest
 
 
-class PreviewUnsupported(DataError):
-    """Preference rows have no single text that the trainer sees."""
-
-    code = "PREVIEW_UNSUPPORTED"  # name, kind
-
-
 # --- models ------------------------------------------------------------------------------
 
 
@@ -273,6 +267,12 @@ class TargetsNotFound(ModelError):
 
 class PromptTooLong(ModelError):
     code = "PROMPT_TOO_LONG"  # tokens, limit
+
+
+class ConversationRefused(ModelError):
+    """The model's chat template does not take these messages in this order."""
+
+    code = "CONVERSATION_REFUSED"  # reason
 
 
 # --- runs --------------------------------------------------------------------------------
@@ -435,6 +435,12 @@ class RuntimeNotAnswering(ExportError):
     code = "RUNTIME_NOT_ANSWERING"  # reason
 
 
+class PortTaken(ExportError):
+    """A model server cannot listen where it was asked to."""
+
+    code = "PORT_TAKEN"  # address, port, reason
+
+
 # --- system ------------------------------------------------------------------------------
 
 
@@ -448,6 +454,12 @@ class DiskFull(SystemProblem):
 
 class NotEnoughSpace(SystemProblem):
     code = "NOT_ENOUGH_SPACE"  # path, needed_gb, available_gb
+
+
+class NotEnoughMemory(SystemProblem):
+    """A model does not fit beside what the machine is doing."""
+
+    code = "NOT_ENOUGH_MEMORY"  # needed_gb, available_gb
 
 
 class ServerFailed(SystemProblem):

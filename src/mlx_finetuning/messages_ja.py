@@ -165,11 +165,6 @@ CATALOGUE: dict[str, Message] = {
         "空の行や重なりなど、使われなかった行の可能性があります。近い行: {nearest}",
         "--row に、使われた行の番号を指定してください。",
     ),
-    "PREVIEW_UNSUPPORTED": Message(
-        "データセット「{name}」は、この方法では表示できません。",
-        "種類が「{kind}」のデータセットには、学習で使われる1つの文章がありません。",
-        "質問と回答、または文章のデータセットを選んでください。",
-    ),
     # models
     "MODEL_NOT_FOUND": Message(
         "モデル「{name}」が見つかりません。",
@@ -271,6 +266,11 @@ CATALOGUE: dict[str, Message] = {
         "文章が長すぎて、モデルに入りません。",
         "文章は {tokens} トークン、このモデルの上限は {limit} トークンです。",
         "文章を短くするか、新しい会話を始めてください。",
+    ),
+    "CONVERSATION_REFUSED": Message(
+        "このモデルの会話の書式は、この発言の並びを受け付けません。",
+        "{reason}",
+        "システム文を外すか、利用者とアシスタントの発言が交互になるようにしてください。",
     ),
     # runs
     "RUN_NOT_FOUND": Message(
@@ -420,6 +420,11 @@ CATALOGUE: dict[str, Message] = {
         "{reason}",
         "もう一度実行してください。続くときは、質問を短くするか、最大トークン数を減らしてください。",
     ),
+    "PORT_TAKEN": Message(
+        "{address} のポート {port} で待ち受けられません。",
+        "{reason}",
+        "--port で別の番号を指定してください（0なら空いている番号を選びます）。",
+    ),
     # system
     "DISK_FULL": Message(
         "ディスクに書き込めません: {path}",
@@ -430,6 +435,12 @@ CATALOGUE: dict[str, Message] = {
         "空き容量が足りません: {path}",
         "必要な容量は約 {needed_gb} GB、空きは {available_gb} GB です。",
         "不要なファイルを消すか、--workspace で空きのあるディスクを指定してください。",
+    ),
+    "NOT_ENOUGH_MEMORY": Message(
+        "モデルを読み込むメモリが足りません。",
+        "必要なのは約 {needed_gb} GB、空いているのは {available_gb} GB です。学習中は、その分も使われています。",
+        "学習が終わるのを待つか、ほかのアプリを閉じてください。"
+        "export で小さな型（Q4_K_Mなど）に書き出し、--engine gguf で使う方法もあります。",
     ),
     "SERVER_FAILED": Message(
         "Webの画面のサーバーがエラーで終わりました（終了コード {exit_code}）。",

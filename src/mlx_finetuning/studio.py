@@ -115,17 +115,22 @@ class Studio:
         model: str,
         row: int | None = None,
         max_length: int | None = None,
+        supervise: str | None = None,
         progress: Progress = silent,
     ) -> dict[str, Any]:
         """What training will see: one source row (the first unless given) token by token with its
-        loss mask, and figures over the whole dataset. Raises DataError, ModelError, Interrupted."""
+        loss mask, and figures over the whole dataset; of a preference row both answers.
+
+        Raises DataError, ModelError, InvalidSettings, Interrupted.
+        """
         from mlx_finetuning import models
 
         self._require_dataset(name)
         models.resolve(model, self.workspace)
-        length = TrainConfig.max_length if max_length is None else max_length
-        details = {"model": model, "dataset": name, "max_length": length, "row": row}
-        config.load(TrainConfig, {"max_length": length})
+        given = {"max_length": max_length, "supervise": supervise}
+        chosen = {key: value for key, value in given.items() if value is not None}
+        config.load(TrainConfig, chosen)
+        details = {"model": model, "dataset": name, "row": row, **chosen}
         paths = self.workspace.job(jobs.new_name("preview"))
         jobs.launch(paths, jobs.Job("preview", str(self.workspace.root), "", details))
         return jobs.follow(paths, progress)

@@ -12,7 +12,7 @@ import click
 from mlx_finetuning import config
 from mlx_finetuning.cli import text
 from mlx_finetuning.cli.session import Answer, Session, command, group
-from mlx_finetuning.config import HOLD_OUT, PrepareConfig
+from mlx_finetuning.config import HOLD_OUT, SUPERVISE, PrepareConfig
 
 if TYPE_CHECKING:
     from mlx_finetuning.data_processor import DatasetSummary, Inspection
@@ -165,18 +165,36 @@ def _reproduced(
 @click.option("--model", required=True, metavar="MODEL", help="学習に使うモデル")
 @click.option("--row", type=int, metavar="N", help="元のファイルの行番号。省略時は最初の学習行")
 @click.option("--max-length", type=int, metavar="TOKENS", help="1例の最大トークン数")
+@click.option(
+    "--supervise",
+    type=click.Choice(SUPERVISE),
+    help="学習するトークン。answersは答えだけ、allは全て",
+)
 def preview(
-    session: Session, name: str, model: str, row: int | None, max_length: int | None
+    session: Session,
+    name: str,
+    model: str,
+    row: int | None,
+    max_length: int | None,
+    supervise: str | None,
 ) -> Answer:
     """学習で実際に使われる文章・トークン・学習の対象を表示する"""
     with session.progress() as progress:
-        shown = session.studio.preview_data(name, model, row, max_length, progress)
+        shown = session.studio.preview_data(name, model, row, max_length, supervise, progress)
     return Answer(shown, _previewed(shown))
 
 
 def _previewed(shown: Mapping[str, Any]) -> str:
     row, totals = shown["row"], shown["totals"]
-    facts = text.pairs(
+    sequences = [("選ばれた回答", row), ("選ばれなかった回答", shown["rejected"])]
+    if shown["rejected"] is None:
+        sequences = [("", row)]
+    parts = [_facts(row, totals), *(_sequence(name, one) for name, one in sequences)]
+    return "\n\n".join(parts)
+
+
+def _facts(row: Mapping[str, Any], totals: Mapping[str, Any]) -> str:
+    return text.pairs(
         [
             ("行", f"{row['row']} 行目（{row['split']}）"),
             ("トークン", f"{row['token_count']}（1文字あたり {row['tokens_per_character']}）"),
@@ -194,7 +212,11 @@ def _previewed(shown: Mapping[str, Any]) -> str:
             ("その行番号", _too_long(totals)),
         ]
     )
-    return "\n".join([facts, "", _marked(row["tokens"]), "", _token_table(row["tokens"])])
+
+
+def _sequence(name: str, one: Mapping[str, Any]) -> str:
+    title = [f"■ {name}"] if name else []
+    return "\n".join([*title, _marked(one["tokens"]), "", _token_table(one["tokens"])])
 
 
 def _too_long(totals: Mapping[str, Any]) -> str:

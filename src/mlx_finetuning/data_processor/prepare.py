@@ -21,7 +21,7 @@ from mlx_finetuning.data_processor.examine import Examined, Source, examine
 from mlx_finetuning.data_processor.examples import Example, as_text
 from mlx_finetuning.data_processor.findings import Finding
 from mlx_finetuning.data_processor.formats import Table
-from mlx_finetuning.data_processor.settings import weights
+from mlx_finetuning.data_processor.settings import weights, with_whole_paths
 from mlx_finetuning.data_processor.split import SPLITS, Leakage, Split, order, split
 from mlx_finetuning.data_processor.store import new_folder, write_rows
 from mlx_finetuning.data_processor.watching import Tick, ticker, watched
@@ -315,7 +315,7 @@ def _manifest(
     del record["folder"]  # a dataset may be moved
     return {
         **record,
-        "config": as_dict(config),
+        "config": as_dict(with_whole_paths(config)),
         "requested_mapping": dict(mapping),
         "files": dict(made),
         "made_by": mlx_finetuning.__version__,

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
 
 from mlx_finetuning.config import PrepareConfig
@@ -55,6 +56,12 @@ def weights(config: PrepareConfig, sources: int) -> list[float]:
     if not all(0 <= weight <= MAX_WEIGHT for weight in found):
         raise InvalidSettings(problems=[f"weights: 重みは0から{MAX_WEIGHT:g}までです。"])
     return found
+
+
+def with_whole_paths(config: PrepareConfig) -> PrepareConfig:
+    """The same settings for every current folder."""
+    paths = [str(path.absolute()) for path in paths_of(config.evaluation_sets)]
+    return replace(config, evaluation_sets=",".join(paths))
 
 
 def paths_of(text: str) -> list[Path]:

@@ -1,5 +1,5 @@
 """Dataset rows as token ids with what is supervised. The loss sees every assistant turn with one
-end-of-turn token, and nothing else; of plain text, everything."""
+end-of-turn token, and nothing else; of plain text, everything; of a preference row, both answers."""
 
 from __future__ import annotations
 
@@ -8,7 +8,9 @@ from dataclasses import dataclass
 from typing import Any
 
 from mlx_finetuning.errors import NothingToLearn
-from mlx_finetuning.mlx_trainer.load import LoadedModel
+from mlx_finetuning.mlx_trainer.load import LoadedModel, Tools
+
+Messages = list[dict[str, str]]
 
 
 @dataclass(frozen=True)
@@ -45,31 +47,43 @@ def encode_rows(
 ) -> list[Example]:
     """All rows, cut to `max_length` tokens. Rows whose answers are cut away entirely are left out.
 
-    With `supervise` "all", questions are learned as well.
+    With `supervise` "all", questions are learned as well. A preference row gives its chosen answer.
 
     Raises NothingToLearn if no row has a supervised token.
     """
     limit = min(max_length, loaded.context_length)
-    examples = [_cut(_encoded(loaded, row, supervise), limit) for row in rows]
+    examples = [_cut(sequences(loaded, row, supervise)[0], limit) for row in rows]
     usable = [example for example in examples if example.targets]
     if rows and not usable:
         raise NothingToLearn(rows=len(rows), max_length=limit)
     return usable
 
 
-def _encoded(loaded: LoadedModel, row: dict[str, Any], supervise: str) -> Example:
+def sequences(
+    loaded: LoadedModel, row: dict[str, Any], supervise: str = "answers"
+) -> tuple[Example, ...]:
+    """The row's sequences, uncut: one, or of a preference row the chosen and the rejected one."""
     number = int(row.get("row", 0))
+    if "text" in row:
+        tokens = [*loaded.tokenizer.encode(row["text"]), loaded.tokenizer.eos_token_id]
+        return (Example(tokens, [True] * len(tokens), number),)
+    encoded = [encode_chat(loaded, chat, row.get("tools")) for chat in conversations(row)]
+    if supervise == "all" and "messages" in row:
+        encoded = [(tokens, [True] * len(tokens)) for tokens, _ in encoded]
+    return tuple(Example(tokens, supervised, number) for tokens, supervised in encoded)
+
+
+def conversations(row: dict[str, Any]) -> list[Messages]:
+    """The row's conversation; of a preference row one per answer, of plain text none."""
     if "messages" in row:
-        tokens, supervised = encode_chat(loaded, row["messages"])
-        if supervise == "all":
-            supervised = [True] * len(tokens)
-        return Example(tokens, supervised, number)
-    tokens = [*loaded.tokenizer.encode(row["text"]), loaded.tokenizer.eos_token_id]
-    return Example(tokens, [True] * len(tokens), number)
+        return [row["messages"]]
+    answers = [row[name] for name in ("chosen", "rejected") if name in row]
+    question = {"role": "user", "content": row.get("prompt", "")}
+    return [[question, {"role": "assistant", "content": answer}] for answer in answers]
 
 
 def encode_chat(
-    loaded: LoadedModel, messages: list[dict[str, str]]
+    loaded: LoadedModel, messages: Messages, tools: Tools | None = None
 ) -> tuple[list[int], list[bool]]:
     """Token ids of the whole conversation and, for each, whether it is supervised.
 
@@ -78,13 +92,17 @@ def encode_chat(
     writes no end-of-turn token gets one at the end.
     """
     ends = set(loaded.tokenizer.eos_token_ids)
-    tokens = loaded.render(messages, ask=False)
+
+    def render(turns: Messages, ask: bool) -> list[int]:
+        return loaded.render(turns, ask=ask, tools=tools)
+
+    tokens = render(messages, ask=False)
     supervised = [False] * len(tokens)
     for index, message in enumerate(messages):
         if message["role"] != "assistant":
             continue
-        start = _shared_length(tokens, loaded.render(messages[:index], ask=True))
-        stop = _shared_length(tokens, loaded.render(messages[: index + 1], ask=False))
+        start = _shared_length(tokens, render(messages[:index], ask=True))
+        stop = _shared_length(tokens, render(messages[: index + 1], ask=False))
         first_end = next((at for at in range(start, stop) if tokens[at] in ends), stop - 1)
         supervised[start : first_end + 1] = [True] * (first_end + 1 - start)
     if messages[-1]["role"] == "assistant" and not ends.intersection(tokens[-3:]):

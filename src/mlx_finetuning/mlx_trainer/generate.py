@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 
 from mlx_finetuning.config import GenerateConfig
 from mlx_finetuning.errors import PromptTooLong
-from mlx_finetuning.mlx_trainer.load import LoadedModel
+from mlx_finetuning.mlx_trainer.load import LoadedModel, Tools
 
 
 @dataclass(frozen=True)
@@ -25,21 +25,29 @@ class Answer:
     """Whether the model ended by itself."""
 
 
-def answer(loaded: LoadedModel, messages: list[dict[str, str]], config: GenerateConfig) -> Answer:
+def answer(
+    loaded: LoadedModel,
+    messages: list[dict[str, str]],
+    config: GenerateConfig,
+    tools: Tools | None = None,
+) -> Answer:
     """One answer to a conversation. Raises PromptTooLong, ChatTemplateMissing."""
-    pieces = list(stream(loaded, messages, config))
+    pieces = list(stream(loaded, messages, config, tools))
     _, tokens, ended = pieces[-1]
     return Answer("".join(text for text, _, _ in pieces), tokens, ended)
 
 
 def stream(
-    loaded: LoadedModel, messages: list[dict[str, str]], config: GenerateConfig
+    loaded: LoadedModel,
+    messages: list[dict[str, str]],
+    config: GenerateConfig,
+    tools: Tools | None = None,
 ) -> Iterator[tuple[str, int, bool]]:
     """Pieces of the answer, with the tokens so far and whether the model has ended."""
     turns = list(messages)
     if config.system:
         turns.insert(0, {"role": "system", "content": config.system})
-    prompt = loaded.render(turns, ask=True)
+    prompt = loaded.render(turns, ask=True, tools=tools)
     if len(prompt) >= loaded.context_length:
         raise PromptTooLong(tokens=len(prompt), limit=loaded.context_length)
     room = min(config.max_tokens, loaded.context_length - len(prompt))

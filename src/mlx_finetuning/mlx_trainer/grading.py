@@ -82,7 +82,8 @@ def _is_question(row: dict[str, Any]) -> bool:
 
 def _answered(loaded: LoadedModel, row: dict[str, Any], config: EvaluateConfig) -> GradedAnswer:
     *turns, last = row["messages"]
-    given = generate.answer(loaded, turns, GenerateConfig(max_tokens=config.max_tokens))
+    settings = GenerateConfig(max_tokens=config.max_tokens)
+    given = generate.answer(loaded, turns, settings, row.get("tools"))
     return GradedAnswer(
         row=int(row.get("row", 0)),
         question=turns[-1]["content"],

@@ -2,9 +2,8 @@
 
 from __future__ import annotations
 
-import contextlib
 import gc
-from collections.abc import Iterator
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -15,6 +14,9 @@ from mlx_lm import utils
 from mlx_lm.tokenizer_utils import TokenizerWrapper
 
 from mlx_finetuning.errors import ChatTemplateMissing, ModelUnloadable
+
+Tools = Sequence[dict[str, Any]]
+"""What an assistant may call, as JSON schemas; templates that know no tools leave them out."""
 
 
 @dataclass(frozen=True)
@@ -30,49 +32,46 @@ class LoadedModel:
         """Tokenizer and settings only."""
         return replace(self, model=nn.Module())
 
-    @contextlib.contextmanager
-    def first_layers(self, count: int) -> Iterator[None]:
-        """Within the block the model has only its first `count` blocks."""
-        # The model's own `layers` may be a copy; its body's are those that are computed.
-        layers: list[nn.Module] = self.model.model.layers
-        rest = layers[count:]
-        del layers[count:]
-        try:
-            yield
-        finally:
-            layers.extend(rest)
-
     @property
     def context_length(self) -> int:
         """Most tokens of one sequence; a large number where the config does not say."""
         return int(self.config.get("max_position_embeddings") or 1 << 20)
 
-    def render(self, messages: list[dict[str, str]], *, ask: bool) -> list[int]:
+    def render(
+        self, messages: list[dict[str, str]], *, ask: bool, tools: Tools | None = None
+    ) -> list[int]:
         """Token ids of a conversation; with `ask`, ready for the assistant to answer."""
         if not self.tokenizer.has_chat_template:
             raise ChatTemplateMissing()
         ids = self.tokenizer.apply_chat_template(
-            messages, add_generation_prompt=ask, tokenize=True, return_dict=False
+            messages, tools=tools, add_generation_prompt=ask, tokenize=True, return_dict=False
         )
         return list(ids)
 
-    def render_text(self, messages: list[dict[str, str]], *, ask: bool) -> str:
+    def render_text(
+        self, messages: list[dict[str, str]], *, ask: bool, tools: Tools | None = None
+    ) -> str:
         if not self.tokenizer.has_chat_template:
             raise ChatTemplateMissing()
         return str(
-            self.tokenizer.apply_chat_template(messages, add_generation_prompt=ask, tokenize=False)
+            self.tokenizer.apply_chat_template(
+                messages, tools=tools, add_generation_prompt=ask, tokenize=False
+            )
         )
 
 
-def load(folder: Path, adapter: Path | None = None) -> LoadedModel:
+def load(folder: Path, adapter: Path | None = None, *, lazy: bool = False) -> LoadedModel:
     """The model in `folder`, with the adapter in `adapter` applied (not fused).
 
+    lazy: weights stay in their files until they are needed.
     Raises ModelUnloadable with the library's reason.
     """
     try:
-        model, config = utils.load_model(folder, lazy=False, trust_remote_code=False)
+        model, config = utils.load_model(folder, lazy=lazy, trust_remote_code=False)
         tokenizer = utils.load_tokenizer(folder, eos_token_ids=config.get("eos_token_id"))
         _use_device_type(model)
+        if not lazy:
+            mx.eval(model.parameters())
         if adapter is not None:
             model = utils.load_adapters(model, str(adapter))
     except (OSError, ValueError, KeyError, TypeError, ImportError, RuntimeError) as error:
@@ -91,4 +90,3 @@ def _use_device_type(model: nn.Module) -> None:
     """On the CPU, half-precision products run 30 times slower than float32 ones."""
     if mx.default_device() == mx.cpu:
         model.set_dtype(mx.float32)
-        mx.eval(model.parameters())

@@ -1,4 +1,5 @@
-"""What the trainer will see of a dataset: one row token by token, and figures over all rows.
+"""What the trainer will see of a dataset: one row token by token, and figures over all rows. A
+preference row has two such sequences, and counts with both.
 
 Tokens, mask and cut come from `mlx_trainer.examples`, which also makes the training batches. Loads
 the tokenizer only, so it needs no device and waits for nobody.
@@ -6,20 +7,15 @@ the tokenizer only, so it needs no device and waits for nobody.
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
-from dataclasses import asdict, dataclass, field, replace
+from collections.abc import Sequence
+from dataclasses import asdict, dataclass, field
 from typing import Any
 
 from mlx_finetuning import models
 from mlx_finetuning.config import TrainConfig, load
 from mlx_finetuning.data_processor import read_rows
-from mlx_finetuning.errors import (
-    DatasetNotFound,
-    NothingToLearn,
-    PreviewUnsupported,
-    RowNotFound,
-)
-from mlx_finetuning.mlx_trainer.examples import Example, encode_rows
+from mlx_finetuning.errors import DatasetNotFound, RowNotFound
+from mlx_finetuning.mlx_trainer.examples import Example, conversations, sequences
 from mlx_finetuning.mlx_trainer.load import LoadedModel
 from mlx_finetuning.mlx_trainer.pieces import pieces
 from mlx_finetuning.mlx_trainer.tokenizing import load_tokenizer
@@ -56,9 +52,10 @@ class Totals:
 
 
 def run(context: TaskContext) -> dict[str, Any]:
-    """config: `dataset`, `model`, `max_length`, and `row`, a source row, or None for the first.
+    """config: `dataset`, `model`, `max_length`, `supervise`, and `row`, a source row, or None for
+    the first. The result's `rejected` is the second answer of a preference row, else None.
 
-    Raises DatasetNotFound, RowNotFound, PreviewUnsupported, ModelError, InvalidSettings.
+    Raises DatasetNotFound, RowNotFound, ModelError, InvalidSettings.
     """
     given = dict(context.config)
     number = given.pop("row", None)
@@ -67,12 +64,15 @@ def run(context: TaskContext) -> dict[str, Any]:
     loaded = load_tokenizer(models.resolve(settings.model, context.workspace))
     limit = min(settings.max_length, loaded.context_length)
     split, row = _chosen(rows, number, settings.dataset)
-    totals = _totals(context, loaded, [row for _, row in rows], limit)
+    totals = _totals(context, loaded, [row for _, row in rows], limit, settings.supervise)
+    first, *others = shown(loaded, row, limit, settings.supervise)
     return {
         "dataset": settings.dataset,
         "model": settings.model,
         "max_length": limit,
-        "row": {"split": split, **shown(loaded, row, limit)},
+        "supervise": settings.supervise,
+        "row": {"split": split, **first},
+        "rejected": others[0] if others else None,
         "totals": asdict(totals),
     }
 
@@ -82,8 +82,6 @@ def _rows(context: TaskContext, dataset: str) -> Rows:
     rows = [(split, row) for split in SPLITS for row in read_rows(paths.split(split))]
     if not rows:
         raise DatasetNotFound(name=dataset, available=[])
-    if not {"messages", "text"} & rows[0][1].keys():
-        raise PreviewUnsupported(name=dataset, kind="preference")
     return rows
 
 
@@ -97,14 +95,22 @@ def _chosen(rows: Rows, number: int | None, dataset: str) -> tuple[str, dict[str
     raise RowNotFound(name=dataset, row=number, nearest=sorted(known[:5]))
 
 
-def shown(loaded: LoadedModel, row: dict[str, Any], limit: int) -> dict[str, Any]:
-    """One row: its text and each token with piece, whether it is a target, whether it is cut off."""
-    whole = _whole(loaded, row)
+def shown(
+    loaded: LoadedModel, row: dict[str, Any], limit: int, supervise: str = "answers"
+) -> list[dict[str, Any]]:
+    """Each sequence of one row: its text and each token with piece, whether it is a target,
+    whether it is cut off."""
+    pairs = zip(sequences(loaded, row, supervise), _texts(loaded, row), strict=True)
+    return [_sequence(loaded, row, whole, text, limit) for whole, text in pairs]
+
+
+def _sequence(
+    loaded: LoadedModel, row: dict[str, Any], whole: Example, text: str, limit: int
+) -> dict[str, Any]:
     kept, cut = min(len(whole.tokens), limit), max(len(whole.tokens) - limit, 0)
     # The first token of a sequence is never predicted.
     targets = [at > 0 and flag for at, flag in enumerate(whole.supervised)]
     named = zip(whole.tokens, pieces(loaded, whole.tokens), targets, strict=True)
-    text = _text(loaded, row)
     return {
         "row": whole.row,
         "source": str(row.get("source", "")),
@@ -123,66 +129,60 @@ def shown(loaded: LoadedModel, row: dict[str, Any], limit: int) -> dict[str, Any
     }
 
 
-def _text(loaded: LoadedModel, row: dict[str, Any]) -> str:
-    if "messages" not in row:
-        return str(row["text"])
-    return loaded.render_text(row["messages"], ask=False)
-
-
-def _whole(loaded: LoadedModel, row: dict[str, Any]) -> Example:
-    """The row as training encodes it, before it is cut. (A batch has its first tokens.)"""
-    endless = replace(loaded, config={})
-    try:
-        return encode_rows(endless, [row], endless.context_length)[0]
-    except NothingToLearn:
-        return Example([], [], int(row.get("row", 0)))
+def _texts(loaded: LoadedModel, row: dict[str, Any]) -> list[str]:
+    if "text" in row:
+        return [str(row["text"])]
+    chats, tools = conversations(row), row.get("tools")
+    return [loaded.render_text(chat, ask=False, tools=tools) for chat in chats]
 
 
 def _totals(
-    context: TaskContext, loaded: LoadedModel, rows: Sequence[dict[str, Any]], limit: int
+    context: TaskContext,
+    loaded: LoadedModel,
+    rows: Sequence[dict[str, Any]],
+    limit: int,
+    supervise: str,
 ) -> Totals:
     totals = Totals(rows=len(rows))
-    for row, whole in _encoded(context, loaded, rows):
-        targets = sum(whole.supervised[1:limit])
-        totals.tokens += min(len(whole.tokens), limit)
-        totals.supervised_tokens += targets
-        totals.characters += _characters(row)
-        totals.unused_rows += not targets
-        if len(whole.tokens) > totals.longest_tokens:
-            totals.longest_row, totals.longest_tokens = whole.row, len(whole.tokens)
-        if len(whole.tokens) > limit:
-            _count_cut(totals, whole, limit, str(row.get("source", "")))
+    for number, row in enumerate(rows):
+        context.progress(Step(STAGE, number, len(rows)))
+        _count(totals, row, sequences(loaded, row, supervise), limit)
+    context.progress(Step(STAGE, len(rows), len(rows)))
     totals.supervised_share = round(totals.supervised_tokens / max(totals.tokens, 1), 4)
     totals.tokens_per_character = round(totals.tokens / max(totals.characters, 1), 3)
     return totals
 
 
-def _encoded(
-    context: TaskContext, loaded: LoadedModel, rows: Sequence[dict[str, Any]]
-) -> Iterator[tuple[dict[str, Any], Example]]:
-    for number, row in enumerate(rows):
-        context.progress(Step(STAGE, number, len(rows)))
-        yield row, _whole(loaded, row)
-    context.progress(Step(STAGE, len(rows), len(rows)))
+def _count(totals: Totals, row: dict[str, Any], wholes: Sequence[Example], limit: int) -> None:
+    targets = [sum(whole.supervised[1:limit]) for whole in wholes]
+    totals.tokens += sum(min(len(whole.tokens), limit) for whole in wholes)
+    totals.supervised_tokens += sum(targets)
+    totals.characters += _characters(row)
+    totals.unused_rows += not all(targets)
+    longest = max(len(whole.tokens) for whole in wholes)
+    if longest > totals.longest_tokens:
+        totals.longest_row, totals.longest_tokens = wholes[0].row, longest
+    if longest > limit:
+        lost = any(any(whole.supervised[limit:]) for whole in wholes)
+        _count_cut(totals, row, longest, limit, lost)
 
 
 def _characters(row: dict[str, Any]) -> int:
-    if "messages" not in row:
+    if "text" in row:
         return len(row["text"])
-    return sum(len(turn["content"]) for turn in row["messages"])
+    return sum(len(turn["content"]) for chat in conversations(row) for turn in chat)
 
 
-def _count_cut(totals: Totals, whole: Example, limit: int, source: str) -> None:
-    lost = any(whole.supervised[limit:])
+def _count_cut(totals: Totals, row: dict[str, Any], tokens: int, limit: int, lost: bool) -> None:
     totals.cut_rows += 1
     totals.answer_end_lost_rows += lost
     if len(totals.too_long) < MAX_LISTED:
         totals.too_long.append(
             {
-                "row": whole.row,
-                "source": source,
-                "tokens": len(whole.tokens),
-                "cut": len(whole.tokens) - limit,
+                "row": int(row.get("row", 0)),
+                "source": str(row.get("source", "")),
+                "tokens": tokens,
+                "cut": tokens - limit,
                 "answer_end_lost": lost,
             }
         )

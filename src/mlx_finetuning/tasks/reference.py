@@ -1,7 +1,7 @@
 """A run's tuned model as the reference for files written from it, on the run's own rows.
 
 Rows come from the test split first, then valid, then train; built-in texts fill up where they are
-too few. What the model says is computed once, and its weights are let go before a file is written.
+too few. What the model says is computed once, layer by layer, before a file is written.
 Judges nothing; `quantizer.verify` does.
 """
 
@@ -14,16 +14,15 @@ from typing import Any
 
 from mlx_finetuning import models
 from mlx_finetuning.data_processor import read_rows
-from mlx_finetuning.mlx_trainer import generate
+from mlx_finetuning.mlx_trainer import streaming
 from mlx_finetuning.mlx_trainer.load import LoadedModel, free_memory, load
-from mlx_finetuning.progress import Progress, Step
+from mlx_finetuning.progress import Progress
 from mlx_finetuning.quantizer import battery, export, families, parity, proof, verify
 from mlx_finetuning.quantizer.parity import LogitParity, Reference
 from mlx_finetuning.runtime import serve
 from mlx_finetuning.tasks.context import TaskContext
 from mlx_finetuning.trainer import runs
 
-STAGE = "学習したモデルの予測"
 LONGEST = 512
 """Tokens of one compared sequence."""
 SPLITS = ("test", "valid", "train")
@@ -67,19 +66,20 @@ def _of_run(context: TaskContext, tokens: int) -> Trained:
     model = models.resolve(run.model, context.workspace)
     families.of(export.read_config(model))  # before minutes are spent on loading
     adapter = context.workspace.adapter(context.run_id).folder
-    loaded = load(model, adapter)
+    loaded = load(model, adapter, lazy=True).without_weights()
     rows = list(_rows(context, run.dataset))
     sequences = list(_sequences(loaded, rows, tokens))
     extent = proof.extent(model, sequences)
-    references = tuple(_references(loaded, sequences, context.progress))
+    said = streaming.logits(model, adapter, sequences, context.progress)
+    references = tuple(map(Reference, sequences, said))
     return Trained(
         model=model,
         adapter=adapter,
         name=model.name,
         references=references,
         extent=extent,
-        proof_references=tuple(_proof_references(loaded, references, extent)),
-        loaded=loaded.without_weights(),
+        proof_references=tuple(_proof_references(model, adapter, references, extent)),
+        loaded=loaded,
         conversations=tuple(row["messages"] for row in rows if "messages" in row)[:TEXTS],
     )
 
@@ -135,22 +135,15 @@ def _template_problem(prompt: str, found: list[int], expected: list[int]) -> str
     return f"会話の組み立て方（チャットテンプレート）が違います: {prompt!r}"
 
 
-def _references(
-    loaded: LoadedModel, sequences: Sequence[list[int]], progress: Progress
-) -> Iterator[Reference]:
-    for done, tokens in enumerate(sequences):
-        progress(Step(STAGE, done, len(sequences)))
-        yield Reference(tokens, generate.logits(loaded, tokens))
-
-
 def _proof_references(
-    loaded: LoadedModel, references: Sequence[Reference], extent: proof.Extent
+    model: Path, adapter: Path, references: Sequence[Reference], extent: proof.Extent
 ) -> Iterator[Reference]:
-    whole = extent.layers == extent.of_layers
-    with loaded.first_layers(extent.layers):
-        for one in references:
-            logits = one.logits if whole else generate.logits(loaded, one.tokens)
-            yield Reference(extent.local(one.tokens), logits[:, extent.tokens])
+    said = [one.logits for one in references]
+    if extent.layers < extent.of_layers:
+        sequences = [one.tokens for one in references]
+        said = streaming.logits(model, adapter, sequences, layers=extent.layers)
+    for one, logits in zip(references, said, strict=True):
+        yield Reference(extent.local(one.tokens), logits[:, extent.tokens])
 
 
 def _rows(context: TaskContext, dataset: str) -> Iterator[dict[str, Any]]:
@@ -176,7 +169,7 @@ def _sequences(
 def _tokens(loaded: LoadedModel, rows: Sequence[dict[str, Any]]) -> Iterator[list[int]]:
     for row in rows:
         if "messages" in row:
-            yield loaded.render(row["messages"], ask=False)
+            yield loaded.render(row["messages"], ask=False, tools=row.get("tools"))
         elif "text" in row:
             yield list(loaded.tokenizer.encode(row["text"]))
     while True:
