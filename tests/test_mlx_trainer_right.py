@@ -12,7 +12,15 @@ import pytest
 from mlx.utils import tree_flatten, tree_map
 
 from mlx_finetuning.config import TrainConfig
-from mlx_finetuning.mlx_trainer import adapters, batches, concatenation, cpu_math, loss, shares
+from mlx_finetuning.mlx_trainer import (
+    adapters,
+    batches,
+    concatenation,
+    cpu_math,
+    loss,
+    packing,
+    shares,
+)
 from mlx_finetuning.mlx_trainer.batches import Batch
 from mlx_finetuning.mlx_trainer.examples import Example
 
@@ -91,7 +99,7 @@ def plain(model: nn.Module, taken: list[Example]) -> tuple[float, dict[str, np.n
     return float(value.item()), {name: np.array(item) for name, item in tree_flatten(found)}
 
 
-@pytest.mark.parametrize("make", [batches.batch_of, batches.concatenated])
+@pytest.mark.parametrize("make", [batches.batch_of, batches.concatenated, batches.packed])
 @pytest.mark.parametrize("kind", CLASSES)
 def test_loss_and_every_gradient_equal_those_of_examples_alone(kind: str, make: Any) -> None:
     model = model_of(kind)
@@ -105,8 +113,31 @@ def test_loss_and_every_gradient_equal_those_of_examples_alone(kind: str, make: 
 
 
 @pytest.mark.parametrize("kind", CLASSES)
-def test_every_class_can_be_concatenated(kind: str) -> None:
+def test_every_class_can_be_concatenated_and_packed(kind: str) -> None:
     assert concatenation.is_exact(model_of(kind), 300)
+    assert packing.is_exact(model_of(kind), 300)
+
+
+@pytest.mark.parametrize("kind", CLASSES)
+def test_the_compiled_gradient_of_packed_rows_is_the_plain_one(kind: str) -> None:
+    model = model_of(kind)
+    expected_loss, expected = plain(model, examples())
+    step = shares.compiled(model, shares.summed_over(model))
+    for _ in range(2):  # traced, then run from what was traced
+        value, found = step(batches.packed(examples()))
+        assert float(value.item()) == pytest.approx(expected_loss, rel=1e-5)
+        for name, gradient in tree_flatten(found):
+            wanted = expected[name]
+            np.testing.assert_allclose(gradient, wanted, atol=1e-4 * np.abs(wanted).max())
+
+
+def test_packed_rows_hold_every_example_once_and_stay_short() -> None:
+    lengths = [900, 2000, 40, 1100, 700, 3000, 5]
+    given = [Example([1] * length, [True] * length, row) for row, length in enumerate(lengths)]
+    rows = batches.packed_rows(given)
+    assert sorted(example.row for row in rows for example in row) == list(range(7))
+    assert max(sum(len(example.tokens) - 1 for example in row) for row in rows) <= 3072
+    assert len(rows) == 3
 
 
 @pytest.mark.parametrize("kind", CLASSES)

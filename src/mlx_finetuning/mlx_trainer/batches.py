@@ -1,7 +1,8 @@
 """Updates' worth of examples in an order that the seed fixes, as arrays.
 
 Padded: an example per row. Padding is to the right, so under a causal mask no example sees it, and
-it is never supervised. Concatenated: all examples in one row, nothing padded or rounded.
+it is never supervised. Concatenated: all examples in one row, nothing padded or rounded. Packed:
+all examples in one row of a rounded length, told apart by segment numbers.
 """
 
 from __future__ import annotations
@@ -18,6 +19,10 @@ LENGTH_STEP = 16
 """Row lengths are rounded up to this, so that few shapes occur."""
 POSITION_STEP = 32
 """Numbers of supervised positions are rounded up to this."""
+PACKED_STEP = 512
+"""A packed row's length is rounded up to this, its positions to half: each shape compiles anew."""
+PACKED_ROW = 2048
+"""Tokens of a packed row, unless one example is longer: scores grow with the square."""
 
 
 @dataclass(frozen=True)
@@ -37,6 +42,8 @@ class Batch:
     """Source rows of the examples."""
     lengths: tuple[int, ...] | None = None
     """Lengths of the examples that share one row; None where each has a row of its own."""
+    segments: mx.array | None = None
+    """[tokens] int32: which example of a packed row a token belongs to; None if not packed."""
 
     @property
     def arrays(self) -> tuple[mx.array, mx.array, mx.array, mx.array]:
@@ -79,6 +86,43 @@ def concatenated(examples: Sequence[Example]) -> Batch:
     )
 
 
+def packed(examples: Sequence[Example]) -> Batch:
+    """All examples in one row [1, tokens], filled up with a segment of its own."""
+    exact = concatenated(examples)
+    lengths = [len(example.tokens) - 1 for example in examples]
+    more = _rounded(sum(lengths), PACKED_STEP) - sum(lengths)
+    unused = _rounded(exact.positions.size, PACKED_STEP // 2) - exact.positions.size
+    segments = np.repeat(np.arange(len(lengths) + 1, dtype=np.int32), [*lengths, more])
+    return Batch(
+        mx.pad(exact.tokens, ((0, 0), (0, more))),
+        mx.pad(exact.positions, (0, unused)),
+        mx.pad(exact.targets, (0, unused)),
+        mx.pad(exact.weights, (0, unused)),
+        exact.supervised,
+        exact.rows,
+        segments=mx.array(segments),
+    )
+
+
+def packed_rows(examples: Sequence[Example]) -> list[list[Example]]:
+    """The examples divided into packed rows: first fit, the longest first."""
+    ordered = sorted(examples, key=lambda item: (-len(item.tokens), item.row))
+    room = max(PACKED_ROW, _rounded(len(ordered[0].tokens) - 1, PACKED_STEP))
+    filled: list[list[Example]] = []
+    for example in ordered:
+        fits = (row for row in filled if _length(row) + _length([example]) <= room)
+        row = next(fits, None)
+        if row is None:
+            filled.append([example])
+        else:
+            row.append(example)
+    return filled
+
+
+def _length(examples: Sequence[Example]) -> int:
+    return sum(len(example.tokens) - 1 for example in examples)
+
+
 def _rounded(count: int, step: int) -> int:
     return -(-count // step) * step
 
@@ -108,4 +152,6 @@ def once(
     """Every example once, the shortest first, so that little is padded."""
     ordered = sorted(examples, key=lambda example: len(example.tokens))
     for start in range(0, len(ordered), batch_size):
-        yield make(ordered[start : start + batch_size])
+        some = ordered[start : start + batch_size]
+        for row in packed_rows(some) if make is packed else [some]:
+            yield make(row)

@@ -17,6 +17,7 @@ from pathlib import Path
 from typing import Any, Protocol, cast
 
 import mlx.core as mx
+import mlx.nn as nn
 import mlx.optimizers as optim
 from mlx.utils import tree_unflatten
 
@@ -37,9 +38,11 @@ from mlx_finetuning.mlx_trainer import (
     cpu_math,
     loss,
     optimizer,
+    packing,
     shares,
     shortcuts,
 )
+from mlx_finetuning.mlx_trainer.batches import Batch
 from mlx_finetuning.mlx_trainer.checkpoints import Course
 from mlx_finetuning.mlx_trainer.examples import Example, Place, encode_rows
 from mlx_finetuning.mlx_trainer.load import LoadedModel
@@ -157,10 +160,7 @@ class _Run:
         self._guess = math.log(max(2, vocabulary))
         self._rule = optimizer.build(config)
         self._rule.init(self._model.trainable_parameters())
-        concatenates = mx.default_device() == mx.cpu and concatenation.is_exact(
-            self._model, vocabulary
-        )
-        self._make = batches.concatenated if concatenates else batches.batch_of
+        self._make = _arrangement(self._model, vocabulary)
         self._valid = list(batches.once(held_out, config.batch_size, self._make))
         self._valid_rows = len(held_out)
         self._course = Course()
@@ -277,7 +277,7 @@ class _Run:
             peak_memory_gb=mx.get_peak_memory() / 1e9,
             elapsed_s=self._elapsed_s,
             processes=course.processes,
-            padded=self._make is not batches.concatenated,
+            padded=self._make is batches.batch_of,
             resumed_from=self._resumed_from,
             stopped_early=self._stopped_early,
         )
@@ -424,6 +424,15 @@ class _Run:
         )
         self._saved_s = time.monotonic()
         self._hooks.event("checkpoint", update=self._course.update)
+
+
+def _arrangement(model: nn.Module, vocabulary: int) -> Callable[[Sequence[Example]], Batch]:
+    """How examples share rows on this device; in rows of their own where the class needs it."""
+    if mx.default_device() == mx.cpu:
+        fits, make = concatenation.is_exact(model, vocabulary), batches.concatenated
+    else:
+        fits, make = packing.is_exact(model, vocabulary), batches.packed
+    return make if fits else batches.batch_of
 
 
 def _clipped(

@@ -8,14 +8,25 @@ its logits nor its probabilities are kept for the backward pass.
 from __future__ import annotations
 
 import contextlib
+import functools
 from collections.abc import Callable, Iterator
+from dataclasses import dataclass
 from typing import Any, cast
 
 import mlx.core as mx
 import mlx.nn as nn
 from mlx.utils import tree_flatten
 
-from mlx_finetuning.mlx_trainer import concatenation, cpu_math, heads, shortcuts
+from mlx_finetuning.config import TrainConfig
+from mlx_finetuning.mlx_trainer import (
+    concatenation,
+    cpu_math,
+    heads,
+    neftune,
+    packing,
+    recompute,
+    shortcuts,
+)
 from mlx_finetuning.mlx_trainer.batches import Batch
 
 PIECE = 1 << 20
@@ -23,9 +34,26 @@ PIECE = 1 << 20
 PIECE_GPU = 1 << 27
 
 
-def summed(model: nn.Module, batch: Batch) -> mx.array:
+@dataclass(frozen=True)
+class Treatment:
+    """What is particular to training: its loss is computed otherwise, not another one."""
+
+    recompute: bool = False
+    """Whether blocks are computed again for their gradients."""
+    noise: float = 0.0
+    """NEFTune's alpha."""
+
+    @staticmethod
+    def of(config: TrainConfig) -> Treatment:
+        return Treatment(config.recompute == "on", config.neftune_alpha)
+
+
+PLAIN = Treatment()
+
+
+def summed(model: nn.Module, batch: Batch, treatment: Treatment = PLAIN) -> mx.array:
     """Nats over all supervised targets of `batch` (a float32 scalar)."""
-    with _arranged(model, batch):
+    with _treated(model, batch, treatment):
         if not heads.is_separable(model):
             logits = heads.logits_at(model, batch.tokens, batch.positions)
             return (_cross_entropy(logits, batch.targets) * batch.weights).sum()
@@ -33,7 +61,20 @@ def summed(model: nn.Module, batch: Batch) -> mx.array:
     return _of_hidden(model, hidden, batch)
 
 
+@contextlib.contextmanager
+def _treated(model: nn.Module, batch: Batch, treatment: Treatment) -> Iterator[None]:
+    arrangement = functools.partial(_arranged, model, batch)
+    with neftune.noise(model, batch, treatment.noise), arrangement():
+        if not treatment.recompute:
+            yield
+            return
+        with recompute.recomputed(model, arrangement):
+            yield
+
+
 def _arranged(model: nn.Module, batch: Batch) -> contextlib.AbstractContextManager[Any]:
+    if batch.segments is not None:
+        return packing.separated(model, batch.segments)
     if batch.lengths is None:
         return contextlib.nullcontext()
     stack = contextlib.ExitStack()

@@ -28,7 +28,7 @@ from numpy.typing import NDArray
 from mlx_finetuning.config import TrainConfig
 from mlx_finetuning.errors import HelperLost
 from mlx_finetuning.mlx_trainer import loss
-from mlx_finetuning.mlx_trainer.batches import Batch
+from mlx_finetuning.mlx_trainer.batches import Batch, packed, packed_rows
 from mlx_finetuning.mlx_trainer.examples import Example
 from mlx_finetuning.mlx_trainer.shortcuts import Kept
 
@@ -56,24 +56,53 @@ def gradient_of(model: nn.Module) -> Gradient:
 
     On the CPU each new shape would start the C++ compiler, and nothing would be gained.
     """
+    value = summed_over(model)
+    if mx.default_device() != mx.cpu:
+        return compiled(model, value)
+    gradient = nn.value_and_grad(model, value)
+    return lambda batch: gradient(*batch.arrays, batch.segments, batch.lengths)
+
+
+def summed_over(model: nn.Module) -> Callable[..., mx.array]:
+    """The summed loss as a function of a batch's arrays."""
 
     def value(
         tokens: mx.array,
         positions: mx.array,
         targets: mx.array,
         weights: mx.array,
+        segments: mx.array | None = None,
         lengths: tuple[int, ...] | None = None,
     ) -> mx.array:
-        batch = Batch(tokens, positions, targets, weights, 0, (), lengths)
+        batch = Batch(tokens, positions, targets, weights, 0, (), lengths, segments)
         return loss.summed(model, batch)
 
-    gradient = nn.value_and_grad(model, value)
-    if mx.default_device() == mx.cpu:
-        return lambda batch: gradient(*batch.arrays, lengths=batch.lengths)
+    return value
+
+
+def compiled(model: nn.Module, value: Callable[..., mx.array]) -> Gradient:
+    """Loss and gradients by kernels that MLX fuses once per shape of a batch."""
+
+    def of_arrays(trained: Any, weights: Any, *arrays: Any) -> mx.array:
+        model.update(weights)
+        model.update(trained)
+        return value(*arrays)
+
     # Loss and gradients only: compile fails where a result does not depend on the parameters.
     drawn = [mx.random.state]
-    compiled = mx.compile(gradient, inputs=[model.state, *drawn], outputs=drawn)
-    return lambda batch: compiled(*batch.arrays)
+    step = mx.compile(mx.value_and_grad(of_arrays), inputs=drawn, outputs=drawn)
+
+    def gradient(batch: Batch) -> tuple[mx.array, Any]:
+        weights = model.parameters()
+        try:
+            return cast(
+                tuple[mx.array, Any],
+                step(model.trainable_parameters(), weights, *batch.arrays, batch.segments),
+            )
+        finally:
+            model.update(weights)  # tracing leaves its stand-ins in the model
+
+    return gradient
 
 
 def here(gradient: Gradient, batch: Batch, seed: Sequence[int]) -> Sums:
@@ -153,7 +182,8 @@ class Team:
         """Sums over all `examples`, always added in the same order. Raises HelperLost."""
         shares = divide(examples, self.processes)
         busy = self._helpers[: len(shares) - 1]
-        trained = _to_numpy(dict(tree_flatten(self._model.trainable_parameters())))
+        if busy:
+            trained = _to_numpy(dict(tree_flatten(self._model.trainable_parameters())))
         for number, helper in enumerate(busy, 1):
             helper.ask(trained, shares[number], (*seed, number))
         with _blas_threads(1 if busy else None):
@@ -163,9 +193,18 @@ class Team:
         return total
 
     def _own(self, examples: Sequence[Example], seed: Sequence[int]) -> Sums:
+        if self._make is packed:
+            return self._packed(examples, seed)
         batch = self._make(examples)
         with in_place(self._kept, examples):
             return here(self._gradient, batch, seed)
+
+    def _packed(self, examples: Sequence[Example], seed: Sequence[int]) -> Sums:
+        first, *rest = packed_rows(examples)
+        total = here(self._gradient, packed(first), (*seed, 0))
+        for number, row in enumerate(rest, 1):
+            total = _added(total, here(self._gradient, packed(row), (*seed, number)))
+        return total
 
 
 def in_place(
