@@ -231,6 +231,22 @@ def test_manifest_makes_the_same_bytes_again(paths: DatasetPaths, tmp_path: Path
     assert all(_contents(other)[name] == before[name] for name in before if name != "dataset.json")
 
 
+def test_manifest_finds_an_evaluation_set_from_another_folder(
+    paths: DatasetPaths, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (tmp_path / "source.csv").write_bytes(SAMPLE_DATA.read_bytes())
+    asked = SAMPLE_DATA.read_text(encoding="utf-8").splitlines()[:4]
+    (tmp_path / "asked.csv").write_text("\n".join(asked) + "\n", encoding="utf-8")
+    monkeypatch.chdir(tmp_path)
+    settings = PrepareConfig(evaluation_sets="asked.csv", drop="evaluation_set")
+    summary = prepare(Path("source.csv"), "shop", paths, settings)
+    assert summary.dropped == {"EVALUATION_SET": 3}
+    before = _contents(paths)
+    monkeypatch.chdir("/")
+    reproduce(read_recipe(paths.manifest), "shop", paths, replace=True)
+    assert _contents(paths) == before
+
+
 def test_moved_source_can_be_named(paths: DatasetPaths, tmp_path: Path) -> None:
     source = tmp_path / "a.csv"
     source.write_bytes(SAMPLE_DATA.read_bytes())

@@ -34,7 +34,7 @@ _SHOWN_CATEGORIES = 5
 def usable(examples: Sequence[Example], tick: Tick = still) -> tuple[list[Example], list[Finding]]:
     """The rows that can be trained on, and findings about those that cannot."""
     found, bad = [], set()
-    flags = scan.flags_of_examples(examples)
+    flags = scan.flags_of_examples(examples, tick)
     for check in _ERRORS:
         hits = [at for at in check.hits(examples, flags, tick) if at not in bad]
         bad.update(hits)
@@ -48,7 +48,7 @@ def look(
     examples: Sequence[Example], tick: Tick = still
 ) -> tuple[list[Finding], dict[str, set[int]]]:
     """Findings about the wording of usable rows, and the indices of those rows by code."""
-    flags = scan.flags_of_examples(examples)
+    flags = scan.flags_of_examples(examples, tick)
     hits = {check.code: check.hits(examples, flags, tick) for check in _WARNINGS}
     found = []
     for check in _WARNINGS:

@@ -106,12 +106,12 @@ def clean(
 ) -> tuple[list[Example], tuple[CleaningStep, ...], list[Finding]]:
     """`examples` after the named steps in turn, what each did, and rows that deserve a word."""
     cleaned, report, found = list(examples), [], []
-    flags = scan.flags_of_examples(cleaned)
+    flags = scan.flags_of_examples(cleaned, tick)
     for name in steps:
         step = STEPS[name]
         candidates = np.flatnonzero(flags & step.needs) if step.needs else np.arange(len(flags))
         changed, samples = _apply(step, cleaned, candidates.tolist(), tick)
-        flags[changed] = scan.flags_of_examples([cleaned[at] for at in changed])
+        flags[changed] = scan.flags_of_examples([cleaned[at] for at in changed], tick)
         report.append(CleaningStep(name, step.description, len(changed), samples))
         if name == "zero_width":
             found += findings_at("ZERO_WIDTH", (cleaned[at] for at in changed))

@@ -56,6 +56,7 @@ _BOMS = (
     (codecs.BOM_UTF16_LE, "utf-16"),
     (codecs.BOM_UTF16_BE, "utf-16"),
 )
+_ESCAPE = b"\x1b"  # looked for alone first: one byte is found a hundred times faster
 _ESCAPES = (b"\x1b$B", b"\x1b$@", b"\x1b(J", b"\x1b(I", b"\x1b$(")
 
 
@@ -105,7 +106,7 @@ def _guess(raw: bytes) -> Decoded | None:
         if raw.startswith(bom):
             text = _strict(raw, name)
             return None if text is None else Decoded(text, name, 1.0, "先頭のBOMから判定しました")
-    if any(escape in raw for escape in _ESCAPES):
+    if _ESCAPE in raw and any(escape in raw for escape in _ESCAPES):
         text = _strict(raw, "iso-2022-jp")
         if text is not None:
             return Decoded(text, "iso-2022-jp", 0.99, "切り替え記号（エスケープ）から判定しました")

@@ -74,7 +74,7 @@ def _read_delimited(text: str, path: Path, name: str, delimiter: str, tick: Tick
     if not lines:
         return Table(name, (), [], findings)
     columns = _column_names(lines[0][1])
-    rows, ragged, blank = _aligned(lines[1:], len(columns))
+    rows, ragged, blank = _aligned(lines[1:], len(columns), tick)
     if ragged:
         findings += (finding("RAGGED_ROW", ragged),)
     if blank:
@@ -122,12 +122,12 @@ def _column_names(header: list[str]) -> tuple[str, ...]:
 
 
 def _aligned(
-    lines: list[tuple[int, list[str]]], width: int
+    lines: list[tuple[int, list[str]]], width: int, tick: Tick
 ) -> tuple[list[tuple[int, list[Any]]], list[int], list[int]]:
     """Rows of exactly `width` values, and the numbers of ragged and of blank ones."""
     rows: list[tuple[int, list[Any]]] = []
     ragged, blank = [], []
-    for line, values in lines:
+    for line, values in watched(lines, tick):
         if not any(value.strip() for value in values):
             blank.append(line)
             continue

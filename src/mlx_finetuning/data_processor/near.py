@@ -156,6 +156,7 @@ class _Join:
         close = differing <= total * (1 - self._threshold) / (1 + self._threshold) + _EPSILON
         left, right, total = left[close], right[close], total[close]
         for part in np.array_split(np.arange(len(left)), int(total.sum()) // _BLOCK + 1):
+            self._tick(0, 0)
             shared = self._shared(left[part], right[part])
             near = shared >= self._threshold * (total[part] - shared) - _EPSILON
             join(self.labels, left[part][near], right[part][near])

@@ -291,6 +291,7 @@ def _write(
         write_rows(paths.split(name), rows)
         with paths.split(name).open("rb") as stream:
             made[name] = hashlib.file_digest(stream, "sha256").hexdigest()
+        tick(0, 0)
     return made
 
 

@@ -66,7 +66,9 @@ def _binary(path: Path) -> Reading:
 def _text(path: Path, encoding: str, tick: Tick) -> Reading:
     tick(0, 0)
     raw = read_source(path, encoding)
+    tick(0, 0)
     size, digest = len(raw), hashlib.sha256(raw).hexdigest()
+    tick(0, 0)
     decoded = decode(raw, path, encoding)
     del raw  # a large file is not held twice
     tick(0, 0)

@@ -15,6 +15,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from mlx_finetuning.data_processor.examples import Example
+from mlx_finetuning.data_processor.watching import Tick, still
 from mlx_finetuning.utils.validators import is_control
 
 Flags = NDArray[np.uint16]
@@ -50,9 +51,12 @@ def flags_of(texts: Sequence[str]) -> Flags:
     return np.concatenate(parts) if parts else np.zeros(0, np.uint16)
 
 
-def flags_of_examples(examples: Sequence[Example]) -> Flags:
+def flags_of_examples(examples: Sequence[Example], tick: Tick = still) -> Flags:
     """[examples] the kinds of characters in the turns of each; BLANK if any turn is."""
-    parts = [_of_chunk(examples[at : at + _CHUNK]) for at in range(0, len(examples), _CHUNK)]
+    parts = []
+    for at in range(0, len(examples), _CHUNK):
+        tick(at, len(examples))
+        parts.append(_of_chunk(examples[at : at + _CHUNK]))
     return np.concatenate(parts) if parts else np.zeros(0, np.uint16)
 
 

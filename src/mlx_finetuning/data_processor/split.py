@@ -143,6 +143,7 @@ def _hold_out_groups(
     for stratum in _strata(examples, keys, groups, config, tick):
         waiting, rows = stratum, sum(map(len, stratum))
         for name, share in wanted.items():
+            tick(0, 0)
             taken = _fitting(waiting, share * rows, at_least_one=not config.stratify)
             for group in taken:
                 _assign(assigned, group, name)
@@ -163,6 +164,7 @@ def _strata(
         group[0]: order(config.seed, "\n".join([keys.questions[at] for at in group]))
         for group in watched(groups, tick)
     }
+    tick(0, 0)
     ordered = sorted(groups, key=lambda group: places[group[0]])
     if not config.stratify:
         return [ordered]
