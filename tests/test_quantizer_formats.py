@@ -6,6 +6,7 @@ import json
 from pathlib import Path
 
 import mlx.core as mx
+import mlx.nn as nn
 import numpy as np
 import pytest
 from mlx.utils import tree_flatten
@@ -17,27 +18,26 @@ from mlx_finetuning.progress import Step
 from mlx_finetuning.quantizer import adapter_files, advice, fidelity, fused, proof, reader
 from mlx_finetuning.quantizer.advice import Candidate
 from mlx_finetuning.quantizer.export import export_gguf, read_config, sources
-from mlx_finetuning.quantizer.parity import Reference, compare_logits
+from mlx_finetuning.quantizer.parity import Reference, compare, compare_logits
 from small_models import FAMILIES, edit_json, write_adapter, write_model, write_quantized
 
 TOKENS = np.random.default_rng(5).integers(0, 600, 448).tolist()
-ONE_OF_EACH = ("llama 3", "gemma3", "phi3")
 
 
-def network_of(model: Path, adapter: Path | None = None) -> mx.array:
+def network_of(model: Path, adapter: Path | None = None) -> nn.Module:
     network, _ = load_model(model)
     network.set_dtype(mx.float32)
     return network if adapter is None else load_adapters(network, str(adapter))
 
 
-def reference(network: mx.array) -> Reference:
+def reference(network: nn.Module) -> Reference:
     return Reference(TOKENS, np.array(network(mx.array([TOKENS]))[0].astype(mx.float32)))
 
 
 # --- adapters as files -------------------------------------------------------------------
 
 
-@pytest.mark.parametrize("family", ONE_OF_EACH)
+@pytest.mark.parametrize("family", FAMILIES)
 def test_gguf_adapter_on_its_base_is_the_tuned_model(tmp_path: Path, family: str) -> None:
     model = tmp_path / "m"
     config = write_model(model, family)
@@ -53,26 +53,37 @@ def test_gguf_adapter_on_its_base_is_the_tuned_model(tmp_path: Path, family: str
     assert metadata(path)["adapter.lora.alpha"] == pytest.approx(8.0)
 
 
-def test_peft_formula_gives_mlx_lms_tuned_model(tmp_path: Path) -> None:
-    model = tmp_path / "m"
-    adapter = write_adapter(tmp_path / "adapter", write_model(model, dtype=mx.float32))
-    folder = tmp_path / "peft"
+@pytest.mark.parametrize("family", FAMILIES)
+def test_peft_formula_gives_mlx_lms_tuned_model(tmp_path: Path, family: str) -> None:
+    model, folder = tmp_path / "m", tmp_path / "peft"
+    adapter = write_adapter(tmp_path / "adapter", write_model(model, family, dtype=mx.float32))
     folder.mkdir()
     adapter_files.write_peft(model, adapter, folder, "base")
+    untuned, tuned = reference(network_of(model)), reference(network_of(model, adapter))
+    found = compare([(tuned, reference(with_peft(network_of(model), folder)).logits)])
+    assert found.mean_kl < 1e-6
+    assert found.top1_agreement >= 0.99
+    assert compare([(tuned, untuned.logits)]).mean_kl > 0.02
+
+
+def with_peft(network: nn.Module, folder: Path) -> nn.Module:
+    """The network with what peft adds to its weights: alpha / r * (B @ A)."""
     settings = json.loads((folder / "adapter_config.json").read_text())
     tensors = mx.load(str(folder / "adapter_model.safetensors"))
-    network = network_of(model)
     weights = dict(tree_flatten(network.parameters()))
     for module in settings["target_modules"]:
-        halves = [tensors[f"base_model.model.{module}.lora_{half}.weight"] for half in "AB"]
-        weights[f"{module}.weight"] += (
-            settings["lora_alpha"] / settings["r"] * halves[1] @ halves[0]
-        )
+        down, up = (tensors[f"base_model.model.{module}.lora_{half}.weight"] for half in "AB")
+        weights[f"{module}.weight"] += settings["lora_alpha"] / settings["r"] * up @ down
     network.load_weights(list(weights.items()))
-    expected = reference(network_of(model, adapter))
-    np.testing.assert_allclose(reference(network).logits, expected.logits, atol=1e-3)
+    return network
+
+
+def test_peft_folder_names_every_changed_module(tmp_path: Path) -> None:
+    adapter = write_adapter(tmp_path / "adapter", write_model(tmp_path / "m"))
+    adapter_files.write_peft(tmp_path / "m", adapter, tmp_path, "base")
+    settings = json.loads((tmp_path / "adapter_config.json").read_text())
     assert len(settings["target_modules"]) == 21
-    assert adapter_files.check_peft(adapter, folder) == 21
+    assert adapter_files.check_peft(adapter, tmp_path) == 21
 
 
 def test_changed_peft_folder_is_not_proven(tmp_path: Path) -> None:

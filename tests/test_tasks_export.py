@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 
 from gguf_files import rewrite
-from mlx_finetuning import files, models
+from mlx_finetuning import cli, files, models
 from mlx_finetuning.errors import (
     ExportNotProven,
     GgufUnreadable,
@@ -145,11 +145,10 @@ def test_unknown_or_no_types_are_refused(finished: Workspace, quant: object) -> 
 # --- the other formats -------------------------------------------------------------------
 
 
-@pytest.mark.parametrize("kind", ["gguf-lora", "peft", "mlx"])
+@pytest.mark.parametrize("kind", ["gguf-lora", "peft", "mlx", "safetensors"])
 def test_other_formats_are_written_and_proven(finished: Workspace, kind: str) -> None:
     result = export.run(context(finished, format=kind))
-    expected = {"gguf-lora": "adapter.gguf", "peft": "peft", "mlx": "mlx"}[kind]
-    path = finished.gguf_folder(RUN) / f"tiny-ja-{expected}"
+    path = finished.gguf_folder(RUN) / f"tiny-ja-{'adapter.gguf' if kind == 'gguf-lora' else kind}"
     assert result["path"] == str(path)
     assert path.exists()
     assert "同じ動き" in result["verdict"]
@@ -172,6 +171,18 @@ def test_advice_measures_the_types_and_keeps_none(finished: Workspace) -> None:
     assert [one["quant"] for one in result["candidates"]] == ["Q8_0", "Q3_K_M"]
     assert result["candidates"][0]["mean_kl"] < result["candidates"][1]["mean_kl"]
     assert result["recommended"] in ("Q8_0", "Q3_K_M")
+    assert names(finished.gguf_folder(RUN)) == []
+
+
+def test_command_line_shows_measured_types_and_a_recommendation(
+    finished: Workspace, capsys: pytest.CaptureFixture[str]
+) -> None:
+    words = ["--advise", "--quant", "Q8_0", "--quant", "Q3_K_M"]
+    assert cli.main(["export", RUN, *words, "--workspace", str(finished.root)]) == 0
+    largest, smallest, advised = capsys.readouterr().out.strip().splitlines()
+    assert largest.startswith("Q8_0") and smallest.startswith("Q3_K_M")
+    assert "一致率" in smallest and "パープレキシティの変化" in smallest
+    assert advised.startswith("お勧め: Q") and "トークンで比較" in advised
     assert names(finished.gguf_folder(RUN)) == []
 
 

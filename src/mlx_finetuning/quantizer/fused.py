@@ -22,7 +22,6 @@ from mlx_finetuning.errors import NotEnoughSpace
 from mlx_finetuning.progress import Progress, Step, silent
 from mlx_finetuning.quantizer import export, ggml, lora, packed, safetensors
 from mlx_finetuning.quantizer.export import Source
-from mlx_finetuning.quantizer.packed import Packed, Weights
 from mlx_finetuning.quantizer.safetensors import Spec
 
 SHARD_BYTES = 5_000_000_000
@@ -74,14 +73,9 @@ def _tensors(model: Path, config: dict[str, Any], adapter: Path) -> list[_Tensor
     tuned = lora.read(adapter)
     lora.check_fits(adapter, tuned, {name: weight.shape for name, weight in weights.items()})
     return [
-        _Tensor(Spec(name, _kind(weight), weight.shape), export.changed(name, weight, tuned))
+        _Tensor(Spec(name, weight.kind, weight.shape), export.changed(name, weight, tuned))
         for name, weight in sorted(weights.items())
     ]
-
-
-def _kind(weight: Weights) -> str:
-    stored = weight.scales if isinstance(weight, Packed) else weight
-    return str(getattr(stored, "kind"))  # noqa: B009
 
 
 def _write_shards(folder: Path, tensors: list[_Tensor], made_for: str, progress: Progress) -> None:

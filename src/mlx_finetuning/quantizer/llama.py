@@ -180,12 +180,12 @@ class LlamaModel:
     def logits(self, tokens: Sequence[int]) -> NDArray[np.float32]:
         """Teacher-forced logits after every token, [tokens, vocabulary], float32."""
         self._api.llama_memory_clear(self._api.llama_get_memory(self._context), True)
-        parts = [
-            self._decode(tokens[start : start + BATCH]) for start in range(0, len(tokens), BATCH)
-        ]
-        return np.concatenate(parts)
+        result = np.empty((len(tokens), self.vocabulary), np.float32)
+        for start in range(0, len(tokens), BATCH):
+            self._decode(tokens[start : start + BATCH], result[start : start + BATCH])
+        return result
 
-    def _decode(self, tokens: Sequence[int]) -> NDArray[np.float32]:
+    def _decode(self, tokens: Sequence[int], result: NDArray[np.float32]) -> None:
         count = len(tokens)
         wanted = (ctypes.c_int8 * count)(*([1] * count))
         batch = _Batch(n_tokens=count, token=(Token * count)(*tokens), logits=wanted)
@@ -193,7 +193,7 @@ class LlamaModel:
         if status != 0:
             raise QuantizerUnusable(reason=f"llama_decode が {status} を返しました。")
         values = self._api.llama_get_logits(self._context)
-        return np.ctypeslib.as_array(values, (count, self.vocabulary)).copy()
+        result[:] = np.ctypeslib.as_array(values, (count, self.vocabulary))
 
     def tokenize(self, text: str, add_special: bool) -> list[int]:
         """Token ids; special tokens in the text count as such. add_special: bos and eos too."""

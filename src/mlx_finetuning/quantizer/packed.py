@@ -25,6 +25,11 @@ class Weights(Protocol):
     """One weight of a base model, however it is stored."""
 
     @property
+    def kind(self) -> str:
+        """The type of its values, F32, F16 or BF16; of its scales where it is packed."""
+        ...
+
+    @property
     def shape(self) -> tuple[int, ...]: ...
 
     def rows(self, which: Rows) -> NDArray[np.float32]:
@@ -40,6 +45,10 @@ class Packed:
     scales: Tensor
     biases: Tensor
     bits: int
+
+    @property
+    def kind(self) -> str:
+        return self.scales.kind
 
     @property
     def shape(self) -> tuple[int, ...]:

@@ -14,8 +14,7 @@ from typing import Any
 from mlx_finetuning import config, files
 from mlx_finetuning.config import ExportConfig
 from mlx_finetuning.errors import ExportNotProven, InvalidSettings
-from mlx_finetuning.mlx_trainer import generate
-from mlx_finetuning.mlx_trainer.load import load
+from mlx_finetuning.mlx_trainer import streaming
 from mlx_finetuning.quantizer import adapter_files, advice, fused, parity, proof, verify
 from mlx_finetuning.quantizer.export import ExportResult, export_gguf
 from mlx_finetuning.quantizer.parity import LogitParity
@@ -223,8 +222,8 @@ def _folder(made_for: str, name: str) -> Callable[..., dict[str, Any]]:
 
 
 def _fused_parity(trained: Trained, folder: Path) -> LogitParity:
-    loaded = load(folder)
-    return parity.compare((one, generate.logits(loaded, one.tokens)) for one in trained.references)
+    found = streaming.logits(folder, None, [one.tokens for one in trained.references])
+    return parity.compare(zip(trained.references, found, strict=True))
 
 
 def _single(context: TaskContext, trained: Trained, name: str, suffix: str = "") -> Path:
