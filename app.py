@@ -1,3 +1,5 @@
-from mlx_finetuning.ui import navigation
+import streamlit as st
 
-navigation.run()
+from mlx_finetuning.ui import server
+
+app = st.App(server.SCRIPT, middleware=server.MIDDLEWARE, on_script_error=server.show_uncaught)

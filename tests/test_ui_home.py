@@ -17,7 +17,7 @@ from mlx_finetuning.studio import Studio
 from mlx_finetuning.workspace import Workspace
 
 ROOT = Path(__file__).resolve().parents[1]
-ENTRIES = ("app.py", "src/mlx_finetuning/ui/entry/app.py")
+SCRIPT = ROOT / "src/mlx_finetuning/ui/entry/main.py"
 
 
 @pytest.fixture
@@ -26,8 +26,8 @@ def workspace(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Workspace:
     return Workspace.locate()
 
 
-def home(entry: str = ENTRIES[0]) -> AppTest:
-    return AppTest.from_file(str(ROOT / entry), default_timeout=20).run()
+def home() -> AppTest:
+    return AppTest.from_file(str(SCRIPT), default_timeout=20).run()
 
 
 def simulated_run(workspace: Workspace) -> str:
@@ -44,9 +44,8 @@ def simulated_run(workspace: Workspace) -> str:
     return run_id
 
 
-@pytest.mark.parametrize("entry", ENTRIES)
-def test_empty_workspace_says_what_to_do_first(workspace: Workspace, entry: str) -> None:
-    page = home(entry)
+def test_empty_workspace_says_what_to_do_first(workspace: Workspace) -> None:
+    page = home()
     assert not page.exception
     assert not page.error
     text = "\n".join(item.value for item in page.markdown)

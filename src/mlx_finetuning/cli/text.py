@@ -8,6 +8,9 @@ from typing import Any
 
 from mlx_finetuning.errors import StudioError
 from mlx_finetuning.messages_ja import describe
+from mlx_finetuning.utils.units_ja import duration as duration
+from mlx_finetuning.utils.units_ja import percent as percent
+from mlx_finetuning.utils.units_ja import size as size
 
 
 def width(text: str) -> int:
@@ -46,25 +49,6 @@ def pairs(rows: Iterable[tuple[str, object]]) -> str:
     return "\n".join(f"{pad(name, columns)}  {value}" for name, value in known)
 
 
-def duration(seconds: float) -> str:
-    """`1時間05分`, `2分07秒`, `8秒`."""
-    whole = round(seconds)
-    if whole >= 3600:
-        return f"{whole // 3600}時間{whole % 3600 // 60:02}分"
-    if whole >= 60:
-        return f"{whole // 60}分{whole % 60:02}秒"
-    return f"{whole}秒"
-
-
-def size(count: float) -> str:
-    """Bytes for people, in powers of 1000: `9.3 MB`."""
-    for unit in ("B", "kB", "MB"):
-        if count < 1000:
-            return f"{count:.0f} {unit}" if unit == "B" else f"{count:.1f} {unit}"
-        count /= 1000
-    return f"{count:.1f} GB"
-
-
 def error(problem: StudioError) -> str:
     message = describe(problem)
     return "\n".join(
@@ -89,8 +73,3 @@ def record(values: Mapping[str, Any], indent: str = "") -> str:
         else:
             lines.append(f"{indent}{key}: {value}")
     return "\n".join(lines)
-
-
-def percent(share: float) -> str:
-    """`97.8%`."""
-    return f"{share * 100:.1f}%"

@@ -1,4 +1,4 @@
-"""What all pages share: the Studio of the workspace, and how an error is shown.
+"""What all pages share: the Studio of the workspace, and how trouble is caught.
 
 `errors_shown` is the interface's one broad `except`; fragments use it again, because Streamlit
 runs them on their own.
@@ -11,12 +11,10 @@ import traceback
 from collections.abc import Iterator
 from datetime import datetime
 
-import streamlit as st
-
 from mlx_finetuning import files
 from mlx_finetuning.errors import StudioError, UnexpectedError
-from mlx_finetuning.messages_ja import describe
 from mlx_finetuning.studio import Studio
+from mlx_finetuning.ui.components.errors import show_error
 from mlx_finetuning.workspace import Workspace
 
 
@@ -31,24 +29,21 @@ def errors_shown() -> Iterator[None]:
     try:
         yield
     except StudioError as error:
-        _show(error)
+        show_error(error)
     except Exception as error:
-        _show(_recorded(error))
+        show_unexpected(error)
 
 
-def _show(error: StudioError) -> None:
-    message = describe(error)
-    st.error(f"**{message.what}**\n\n{message.why}", icon=":material/error:")
-    st.markdown(f"次にすること: {message.next_step}")
-    st.caption(f"コード: {error.code}")
+def show_unexpected(error: Exception) -> None:
+    """Show an error nobody foresaw, and keep its traceback in `logs/ui.log`."""
+    trace = "".join(traceback.format_exception(error))
+    show_error(_recorded(error, trace), detail=trace)
 
 
-def _recorded(error: Exception) -> UnexpectedError:
-    """Keep the traceback in `logs/ui.log` and say where."""
+def _recorded(error: Exception, trace: str) -> UnexpectedError:
     log = Workspace.locate().logs / "ui.log"
     with contextlib.suppress(OSError):
         files.make_folder(log.parent)
         with log.open("a", encoding="utf-8") as stream:
-            stamp = datetime.now().isoformat(timespec="seconds")
-            stream.write(f"--- {stamp}\n{''.join(traceback.format_exception(error))}\n")
+            stream.write(f"--- {datetime.now().isoformat(timespec='seconds')}\n{trace}\n")
     return UnexpectedError(kind=type(error).__name__, reason=str(error), log=str(log))

@@ -1,4 +1,4 @@
-"""The pages, and the frame every page is drawn in. Run anew by Streamlit at each interaction."""
+"""The frame every page is drawn in. Run anew by Streamlit at each interaction."""
 
 from __future__ import annotations
 
@@ -6,16 +6,26 @@ from pathlib import Path
 
 import streamlit as st
 
+from mlx_finetuning.ui import gate, sitemap
 from mlx_finetuning.ui.frame import errors_shown
 
-_PAGES = Path(__file__).parent / "pages"
+ICON = Path(__file__).parent / "icon.svg"
 
 
 def run() -> None:
     """Draw the page that the address names."""
-    st.set_page_config(page_title="mlx-finetuning", page_icon="🎓", layout="wide")
-    page = st.navigation(
-        [st.Page(_PAGES / "home.py", title="ホーム", icon=":material/home:", default=True)]
-    )
+    st.set_page_config(page_title="mlx-finetuning", page_icon=str(ICON), layout="wide")
+    chosen = st.navigation([sitemap.page(name) for name in sitemap.ENTRIES], expanded=True)
+    _warn_beyond_loopback(gate.bound_address())
     with errors_shown():
-        page.run()
+        chosen.run()
+
+
+def _warn_beyond_loopback(address: str) -> None:
+    if not gate.is_loopback(address):
+        st.warning(
+            f"この画面は、ほかの機器からも開けます（待ち受け先: {address}）。"
+            "同じネットワークの誰でも、データを見たり学習を止めたりできます。"
+            "意図したものでなければ、`--address` を付けずに起動し直してください。",
+            icon=":material/lan:",
+        )

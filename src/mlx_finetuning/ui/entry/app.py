@@ -1,5 +1,10 @@
-"""What `mlx-finetuning serve` has Streamlit run."""
+"""What `mlx-finetuning serve` has Streamlit run; the checkout's `app.py` is the same.
 
-from mlx_finetuning.ui import navigation
+Streamlit looks for `st.App(` in the text of the file it is given.
+"""
 
-navigation.run()
+import streamlit as st
+
+from mlx_finetuning.ui import server
+
+app = st.App(server.SCRIPT, middleware=server.MIDDLEWARE, on_script_error=server.show_uncaught)

@@ -1,0 +1,29 @@
+"""One look for every error: what happened, why, what to do next, code, details folded."""
+
+from __future__ import annotations
+
+import json
+
+import streamlit as st
+
+from mlx_finetuning.errors import StudioError
+from mlx_finetuning.messages_ja import describe
+from mlx_finetuning.ui.components.text import plain
+
+
+def show_error(error: StudioError, detail: str = "") -> None:
+    """Draw `error`; `detail` (a traceback, the end of a log) is folded away with its data."""
+    message = describe(error)
+    with st.container(border=True, gap="small"):
+        st.error(f"**何が起きたか**　{plain(message.what)}", icon=":material/error:")
+        if message.why:
+            st.markdown(f"**原因**　{plain(message.why)}")
+        if message.next_step:
+            st.markdown(f"**次にすること**　{plain(message.next_step)}")
+        with st.expander(f"技術的な詳細（コード: {error.code}）", icon=":material/code:"):
+            st.code(_technical(error, detail), language=None, wrap_lines=True)
+
+
+def _technical(error: StudioError, detail: str) -> str:
+    data = json.dumps(error.data, ensure_ascii=False, indent=2, default=str)
+    return "\n".join(part for part in (f"{error.code}\n{data}", detail) if part)

@@ -1,0 +1,9 @@
+"""データセット."""
+
+from __future__ import annotations
+
+import streamlit as st
+
+st.title("データセット")
+st.markdown("この画面はまだありません。ターミナルでは次のコマンドで使えます。")
+st.code("mlx-finetuning train --dataset 名前", language=None)
