@@ -51,19 +51,21 @@ class Sums:
 Gradient = Callable[[Batch], tuple[mx.array, Any]]
 
 
-def gradient_of(model: nn.Module) -> Gradient:
+def gradient_of(model: nn.Module, treatment: loss.Treatment = loss.PLAIN) -> Gradient:
     """Loss and gradients of a batch; compiled on a GPU, where shapes are few.
 
     On the CPU each new shape would start the C++ compiler, and nothing would be gained.
     """
-    value = summed_over(model)
+    value = summed_over(model, treatment)
     if mx.default_device() != mx.cpu:
         return compiled(model, value)
     gradient = nn.value_and_grad(model, value)
     return lambda batch: gradient(*batch.arrays, batch.segments, batch.lengths)
 
 
-def summed_over(model: nn.Module) -> Callable[..., mx.array]:
+def summed_over(
+    model: nn.Module, treatment: loss.Treatment = loss.PLAIN
+) -> Callable[..., mx.array]:
     """The summed loss as a function of a batch's arrays."""
 
     def value(
@@ -75,7 +77,7 @@ def summed_over(model: nn.Module) -> Callable[..., mx.array]:
         lengths: tuple[int, ...] | None = None,
     ) -> mx.array:
         batch = Batch(tokens, positions, targets, weights, 0, (), lengths, segments)
-        return loss.summed(model, batch)
+        return loss.summed(model, batch, treatment)
 
     return value
 
@@ -95,10 +97,7 @@ def compiled(model: nn.Module, value: Callable[..., mx.array]) -> Gradient:
     def gradient(batch: Batch) -> tuple[mx.array, Any]:
         weights = model.parameters()
         try:
-            return cast(
-                tuple[mx.array, Any],
-                step(model.trainable_parameters(), weights, *batch.arrays, batch.segments),
-            )
+            return step(model.trainable_parameters(), weights, *batch.arrays, batch.segments)
         finally:
             model.update(weights)  # tracing leaves its stand-ins in the model
 
@@ -152,9 +151,10 @@ class Team:
         make: Make,
         helpers: Sequence[Helper],
         kept: Kept | None = None,
+        treatment: loss.Treatment = loss.PLAIN,
     ) -> None:
         self._model = model
-        self._gradient = gradient_of(model)
+        self._gradient = gradient_of(model, treatment)
         self._make = make
         self._helpers = tuple(helpers)
         self._kept = kept
@@ -189,7 +189,7 @@ class Team:
         with _blas_threads(1 if busy else None):
             total = self._own(shares[0], (*seed, 0))
         for helper in busy:
-            total = _added(total, helper.answer())
+            total = added(total, helper.answer())
         return total
 
     def _own(self, examples: Sequence[Example], seed: Sequence[int]) -> Sums:
@@ -203,7 +203,7 @@ class Team:
         first, *rest = packed_rows(examples)
         total = here(self._gradient, packed(first), (*seed, 0))
         for number, row in enumerate(rest, 1):
-            total = _added(total, here(self._gradient, packed(row), (*seed, number)))
+            total = added(total, here(self._gradient, packed(row), (*seed, number)))
         return total
 
 
@@ -213,7 +213,7 @@ def in_place(
     return contextlib.nullcontext() if kept is None else kept.in_place(examples)
 
 
-def _added(left: Sums, right: Sums) -> Sums:
+def added(left: Sums, right: Sums) -> Sums:
     gradients = {name: value + right.gradients[name] for name, value in left.gradients.items()}
     return Sums(left.loss + right.loss, gradients)
 
