@@ -47,7 +47,7 @@ def test_greedy_answers_are_always_the_same(client: Client) -> None:
 def test_streamed_pieces_make_the_same_answer(client: Client) -> None:
     pieces = list(client.stream(QUESTION))
     assert len(pieces) > 1
-    assert "".join(pieces) == client.chat(QUESTION).text
+    assert "".join(piece.text for piece in pieces) == client.chat(QUESTION).text
 
 
 def test_answer_that_is_cut_says_so(client: Client) -> None:

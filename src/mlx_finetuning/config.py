@@ -169,6 +169,14 @@ class EvaluateConfig:
     max_tokens: int = setting(96, "1つの答えの最大トークン数", minimum=1)
 
 
+@dataclass(frozen=True)
+class CertifyConfig:
+    """How far the written models are compared with the trained one."""
+
+    prompts: int = setting(64, "比べる質問の数の上限", minimum=1)
+    max_tokens: int = setting(96, "1つの答えの最大トークン数", minimum=1)
+
+
 FORMATS = ("gguf", "gguf-lora", "peft", "mlx", "safetensors")
 QUANTIZATIONS = (
     *("F32", "F16", "BF16", "Q8_0", "Q6_K", "Q5_K_M", "Q5_K_S"),
@@ -258,6 +266,7 @@ SECTIONS: dict[str, type] = {
     "train": TrainConfig,
     "generate": GenerateConfig,
     "evaluate": EvaluateConfig,
+    "certify": CertifyConfig,
     "export": ExportConfig,
 }
 

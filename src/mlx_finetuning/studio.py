@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING, Any
 
 from mlx_finetuning import config, files
 from mlx_finetuning.config import (
+    CertifyConfig,
     EvaluateConfig,
     ExportConfig,
     GenerateConfig,
@@ -21,18 +22,29 @@ from mlx_finetuning.config import (
     TrainConfig,
     as_dict,
 )
-from mlx_finetuning.errors import DatasetNotFound, InvalidSettings, ModelNotFound, StudioError
+from mlx_finetuning.errors import (
+    DatasetNotFound,
+    GgufNotMade,
+    InvalidSettings,
+    ModelNotFound,
+    StudioError,
+)
 from mlx_finetuning.progress import Progress, silent
-from mlx_finetuning.trainer import jobs, runs
+from mlx_finetuning.trainer import jobs, runs, servers
 from mlx_finetuning.trainer.runs import LaterJob, Run
+from mlx_finetuning.trainer.servers import ModelServer
 from mlx_finetuning.workspace import DatasetPaths, Workspace
 
 if TYPE_CHECKING:
     from mlx_finetuning.data_processor import DatasetSummary, Inspection
     from mlx_finetuning.doctor import Report
     from mlx_finetuning.models import CatalogueEntry, InstalledModel
+    from mlx_finetuning.runtime import AnswerStream, Pieces
+    from mlx_finetuning.runtime.chats import Chat
 
 ANSWER_ENGINES = ("mlx", "gguf")
+BASE = "base"
+"""The name by which a model server knows the untrained model."""
 
 
 @dataclass(frozen=True)
@@ -273,6 +285,71 @@ class Studio:
         details = {"path": str(path.absolute()), "verify_tokens": tokens}
         return self._later(run_id, "verify", details, progress)
 
+    def certify(
+        self, run_id: str, settings: CertifyConfig | None = None, progress: Progress = silent
+    ) -> dict[str, Any]:
+        """Compare every written model of the run with the trained one, answer by answer.
+
+        Returns what `certificate` reads later. Raises RunError, ModelError, Interrupted.
+        """
+        checked = config.load(CertifyConfig, as_dict(settings or CertifyConfig()))
+        return self._later(run_id, "certify", as_dict(checked), progress)
+
+    def certificate(self, run_id: str) -> dict[str, Any] | None:
+        """The latest certificate, or None. Raises RecordDamaged, NewerSchema."""
+        with contextlib.suppress(FileNotFoundError):
+            return files.read_json(self.workspace.run(run_id).certificate)
+        return None
+
+    def _later(
+        self, run_id: str, kind: str, details: dict[str, Any], progress: Progress
+    ) -> dict[str, Any]:
+        paths = runs.start_later_job(self.workspace, run_id, kind, details)
+        return jobs.follow(paths, progress)
+
+    # --- conversations -------------------------------------------------------------------
+
+    def stream_answer(
+        self,
+        run_id: str,
+        messages: Sequence[Mapping[str, str]],
+        settings: GenerateConfig | None = None,
+        *,
+        engine: str = "mlx",
+        base: bool = False,
+        progress: Progress = silent,
+    ) -> AnswerStream:
+        """An answer's text as it is generated, by the tuned model or its base.
+
+        The model is loaded by the first question, in a process of its own, and kept for ten
+        minutes after the last; `progress` hears while it loads. Training does not hold it up: both
+        then share the machine (`is_device_busy`). `close` cancels; `answer` has the counts.
+        Raises InvalidSettings, RunError, ModelError, ExportError, NotEnoughMemory.
+        """
+        from mlx_finetuning.runtime import AnswerStream
+
+        checked = config.load(GenerateConfig, as_dict(settings or GenerateConfig()))
+        turns = [{"role": "system", "content": checked.system}] if checked.system else []
+        turns += [dict(message) for message in messages]
+        return AnswerStream(self._pieces(run_id, turns, checked, engine, base, progress))
+
+    def _pieces(
+        self,
+        run_id: str,
+        turns: list[dict[str, str]],
+        settings: GenerateConfig,
+        engine: str,
+        base: bool,
+        progress: Progress,
+    ) -> Pieces:
+        from mlx_finetuning.runtime import Client
+
+        wanted = self._serving(run_id, engine, base)
+        server = servers.join_or_start(self.workspace, run_id, wanted, progress)
+        client = Client(server.address, server.key)
+        model = BASE if base else run_id
+        return client.stream(turns, settings.max_tokens, settings.temperature, model)
+
     def answer(
         self,
         run_id: str,
@@ -283,24 +360,98 @@ class Studio:
         engine: str = "mlx",
         progress: Progress = silent,
     ) -> dict[str, Any]:
-        """One answer of the tuned model (or its base) to a conversation. Raises RunError."""
+        """One whole answer, like `stream_answer`: `text`, `tokens`, `ended`, `engine`."""
+        stream = self.stream_answer(
+            run_id, messages, settings, engine=engine, base=base, progress=progress
+        )
+        for _ in stream:
+            pass
+        return {**as_dict(stream.answer), "engine": engine}
+
+    def is_device_busy(self) -> bool:
+        """Whether a training or another long job computes now, so that answers take longer."""
+        return files.is_locked(self.workspace.device_lock)
+
+    def model_servers(self, run_id: str) -> list[ModelServer]:
+        """The run's models that are loaded and answer now."""
+        return servers.living(self.workspace, run_id)
+
+    def stop_model_servers(self, run_id: str) -> None:
+        """Let the run's loaded models go, but for those that `serve_model` offers."""
+        servers.stop(self.workspace, run_id)
+
+    def serve_model(
+        self,
+        run_id: str,
+        *,
+        engine: str | None = None,
+        host: str = "127.0.0.1",
+        port: int = 0,
+        key: str | None = None,
+        progress: Progress = silent,
+    ) -> ModelServer:
+        """Offer the model to other programs until it is stopped (`watch_server`).
+
+        engine: llama.cpp where a GGUF file was made, else MLX; key: None for a fresh one, empty
+        for none. Raises RunError, ModelError, ExportError, NotEnoughMemory, PortTaken.
+        """
+        runs.require_trained(self.workspace, run_id)
+        chosen = engine or ("gguf" if self._newest_gguf(run_id) else "mlx")
+        public = {"host": host, "port": port, "key": key, "idle_s": 0, "public": True}
+        wanted = {**self._serving(run_id, chosen, base=False), **public}
+        return servers.start_public(self.workspace, run_id, wanted, progress)
+
+    def watch_server(self, server: ModelServer, progress: Progress = silent) -> None:
+        """Follow an offered model until it ends; Ctrl-C ends it. Raises what it ended with."""
+        jobs.follow(server.paths, progress)
+
+    def _serving(self, run_id: str, engine: str, base: bool) -> dict[str, Any]:
+        """What a model server is to load. Raises InvalidSettings, GgufNotMade, RunError."""
         if engine not in ANSWER_ENGINES:
             choices = ", ".join(ANSWER_ENGINES)
             raise InvalidSettings(problems=[f"engine: 「{engine}」は選べません（{choices}）。"])
-        checked = config.load(GenerateConfig, as_dict(settings or GenerateConfig()))
-        details = {
-            **as_dict(checked),
-            "messages": [dict(message) for message in messages],
-            "base": base,
-            "engine": engine,
-        }
-        return self._later(run_id, "generate", details, progress)
+        runs.require_trained(self.workspace, run_id)
+        if engine == "mlx":
+            weights = self.workspace.adapter(run_id).weights
+            return {"engine": engine, "gguf": "", "made": weights.stat().st_mtime_ns}
+        if base:
+            raise InvalidSettings(
+                problems=[
+                    "engine: gguf は学習後のモデルだけです。元のモデルには mlx を使ってください。"
+                ]
+            )
+        path = self._newest_gguf(run_id)
+        if path is None:
+            raise GgufNotMade(run_id=run_id)
+        return {"engine": engine, "gguf": str(path), "made": path.stat().st_mtime_ns}
 
-    def _later(
-        self, run_id: str, kind: str, details: dict[str, Any], progress: Progress
-    ) -> dict[str, Any]:
-        paths = runs.start_later_job(self.workspace, run_id, kind, details)
-        return jobs.follow(paths, progress)
+    def _newest_gguf(self, run_id: str) -> Path | None:
+        made = self.workspace.gguf_folder(run_id).glob("[!.]*.gguf")
+        models = (path for path in made if not path.stem.endswith("-adapter"))
+        return max(models, key=lambda path: path.stat().st_mtime_ns, default=None)
+
+    def chats(self, run_id: str) -> list[Chat]:
+        """The run's saved conversations, the newest first. Raises RunNotFound."""
+        from mlx_finetuning.runtime import chats
+
+        runs.show(self.workspace, run_id)
+        return chats.read_all(self._chats(run_id))
+
+    def save_chat(self, run_id: str, chat: Chat) -> None:
+        """Write or replace a conversation. Raises RunNotFound, DiskFull."""
+        from mlx_finetuning.runtime import chats
+
+        runs.show(self.workspace, run_id)
+        chats.save(self._chats(run_id), chat)
+
+    def delete_chat(self, run_id: str, chat_id: str) -> None:
+        """Forget a conversation; one that is not there is no error."""
+        from mlx_finetuning.runtime import chats
+
+        chats.delete(self._chats(run_id), chat_id)
+
+    def _chats(self, run_id: str) -> Path:
+        return self.workspace.run(run_id).chats
 
     # --- the machine ---------------------------------------------------------------------
 

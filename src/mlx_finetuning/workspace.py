@@ -78,6 +78,11 @@ class JobPaths:
         return self.folder / "stop.request"
 
     @property
+    def port(self) -> Path:
+        """Address and key of a model server, while it answers."""
+        return self.folder / "port.json"
+
+    @property
     def reserve(self) -> Path:
         """Space kept while the worker lives, so that its last words fit on a full disk."""
         return self.folder / ".reserve"
@@ -102,6 +107,14 @@ class RunPaths(JobPaths):
     @property
     def report(self) -> Path:
         return self.folder / "report.json"
+
+    @property
+    def certificate(self) -> Path:
+        return self.folder / "certificate.json"
+
+    @property
+    def chats(self) -> Path:
+        return self.folder / "chats"
 
     @property
     def jobs(self) -> Path:
@@ -160,6 +173,15 @@ class Workspace:
     @property
     def logs(self) -> Path:
         return self.root / "logs"
+
+    @property
+    def uploads(self) -> Path:
+        """Files handed in through the browser."""
+        return self.root / "uploads"
+
+    @property
+    def preferences(self) -> Path:
+        return self.root / "preferences.json"
 
     def job(self, name: str) -> JobPaths:
         """The folder of a job that belongs to no run."""

@@ -1,6 +1,29 @@
-"""Runs a GGUF file in llama.cpp's server, embedded: for machines and moments without Ollama."""
+"""Answers by a model that stays loaded: llama.cpp's server, embedded, and an OpenAI-compatible
+endpoint over any engine. Where models come from, and in which process they run, is not known here.
+"""
 
-from mlx_finetuning.runtime.client import Answer, Client
+from mlx_finetuning.runtime.answers import (
+    Answer,
+    AnswerStream,
+    Message,
+    Piece,
+    Pieces,
+    Question,
+    collect,
+)
+from mlx_finetuning.runtime.client import Client
+from mlx_finetuning.runtime.endpoint import Endpoint
 from mlx_finetuning.runtime.process import serve
 
-__all__ = ["Answer", "Client", "serve"]
+__all__ = [
+    "Answer",
+    "AnswerStream",
+    "Client",
+    "Endpoint",
+    "Message",
+    "Piece",
+    "Pieces",
+    "Question",
+    "collect",
+    "serve",
+]

@@ -1,28 +1,17 @@
-"""Talks to a llama.cpp server on loopback, with the standard library. Starts nothing."""
+"""Talks to an OpenAI-compatible server on loopback, with the standard library. Starts nothing."""
 
 from __future__ import annotations
 
 import json
 import urllib.error
 import urllib.request
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from http.client import HTTPException, HTTPResponse
 from typing import Any
 
 from mlx_finetuning.errors import RuntimeNotAnswering
-
-Message = Mapping[str, str]
-"""`role` and `content`."""
-
-
-@dataclass(frozen=True)
-class Answer:
-    text: str
-    tokens: int
-    """Generated, with the one that ended the answer."""
-    ended: bool
-    """The model ended by itself; False: it was cut at `max_tokens`."""
+from mlx_finetuning.runtime.answers import Answer, Message, Piece, Pieces, collect
 
 
 @dataclass(frozen=True)
@@ -32,49 +21,64 @@ class Client:
     address: str
     key: str
     timeout_s: float = 300.0
+    """Longest silence."""
 
     def chat(
         self, messages: Sequence[Message], max_tokens: int = 128, temperature: float = 0.0
     ) -> Answer:
         """One answer; temperature 0 always takes the likeliest token."""
-        body = self._post("/v1/chat/completions", _chat_body(messages, max_tokens, temperature))
-        choice = body["choices"][0]
-        return Answer(
-            text=choice["message"]["content"] or "",
-            tokens=body["usage"]["completion_tokens"],
-            ended=choice["finish_reason"] == "stop",
-        )
+        return collect(self.stream(messages, max_tokens, temperature))
 
     def stream(
-        self, messages: Sequence[Message], max_tokens: int = 128, temperature: float = 0.0
-    ) -> Iterator[str]:
-        """The answer's pieces as they are generated."""
-        body = {**_chat_body(messages, max_tokens, temperature), "stream": True}
+        self,
+        messages: Sequence[Message],
+        max_tokens: int = 128,
+        temperature: float = 0.0,
+        model: str | None = None,
+    ) -> Pieces:
+        """The answer's pieces as they are generated; the last one, without text, has the counts.
+
+        Closing the generator closes the connection, and with it the server's work.
+        """
+        body = {
+            "messages": [dict(message) for message in messages],
+            "max_tokens": max_tokens,
+            "temperature": temperature,
+            "stream": True,
+            "stream_options": {"include_usage": True},
+            **({"model": model} if model else {}),
+        }
+        reason = ""
+        usage: dict[str, int] = {}
         with self._open("/v1/chat/completions", body) as response:
             for event in _events(response):
                 if "error" in event:
                     raise RuntimeNotAnswering(reason=str(event["error"].get("message", "")))
+                usage = event.get("usage") or usage
                 for choice in event.get("choices", []):
-                    if piece := choice["delta"].get("content"):
-                        yield piece
+                    reason = choice.get("finish_reason") or reason
+                    if text := choice["delta"].get("content"):
+                        yield Piece(text)
+        if not reason:
+            raise RuntimeNotAnswering(reason="答えの途中で、サーバーとの接続が切れました。")
+        yield Piece(
+            "", usage.get("completion_tokens", 0), reason == "stop", usage.get("prompt_tokens", 0)
+        )
 
     def tokenize(self, text: str, add_special: bool = False) -> list[int]:
-        """Token ids; special tokens in the text count as such."""
+        """Token ids; special tokens in the text count as such. llama.cpp's server only."""
         body = {"content": text, "add_special": add_special, "parse_special": True}
-        return list(self._post("/tokenize", body)["tokens"])
+        return list(self._read("/tokenize", body)["tokens"])
 
     def apply_template(self, messages: Sequence[Message]) -> str:
-        """The prompt that `chat` would feed, by the template in the file."""
-        return str(self._post("/apply-template", {"messages": list(messages)})["prompt"])
+        """The prompt that `chat` would feed. llama.cpp's server only."""
+        return str(self._read("/apply-template", {"messages": list(messages)})["prompt"])
 
     def is_healthy(self) -> bool:
         try:
             return bool(self._read("/health", None).get("status") == "ok")
         except RuntimeNotAnswering:
             return False
-
-    def _post(self, path: str, body: dict[str, Any]) -> dict[str, Any]:
-        return self._read(path, body)
 
     def _read(self, path: str, body: dict[str, Any] | None) -> dict[str, Any]:
         with self._open(path, body) as response:
@@ -97,14 +101,6 @@ class Client:
         except (OSError, HTTPException) as error:
             raise RuntimeNotAnswering(reason=str(error)) from error
         return response
-
-
-def _chat_body(messages: Sequence[Message], max_tokens: int, temperature: float) -> dict[str, Any]:
-    return {
-        "messages": [dict(message) for message in messages],
-        "max_tokens": max_tokens,
-        "temperature": temperature,
-    }
 
 
 def _events(response: HTTPResponse) -> Iterator[dict[str, Any]]:

@@ -14,9 +14,12 @@ from mlx_finetuning.tasks.context import TaskContext
 
 Task = Callable[[TaskContext], dict[str, Any]]
 
-KINDS = ("train", "evaluate", "export", "verify", "generate", "build_model", "preview")
-WITHOUT_DEVICE = ("preview",)
-"""Kinds that compute nothing and need not wait for their turn."""
+KINDS = (
+    *("train", "evaluate", "export", "verify", "certify"),
+    *("serve_model", "build_model", "preview"),
+)
+WITHOUT_DEVICE = ("preview", "serve_model")
+"""Kinds that need not wait for their turn: they compute nothing, or answer people who wait."""
 
 
 def load(kind: str) -> Task:

@@ -147,7 +147,7 @@ def follow(paths: JobPaths, progress: Progress, *, stops: bool = True) -> dict[s
     Ctrl-C, or Interrupted from `progress`, stops the job if `stops`, and is raised in any case.
     """
     try:
-        return _outcome(paths, _until_end(paths, progress))
+        return outcome(paths, _until_end(paths, progress))
     except (KeyboardInterrupt, Interrupted) as error:
         if stops and status.read(paths).is_living:
             request_stop(paths)
@@ -159,7 +159,7 @@ def _until_end(paths: JobPaths, progress: Progress) -> JobStatus:
     shown = None
     while True:
         current = status.read(paths)
-        step = _as_step(current)
+        step = as_step(current)
         if step != shown:
             progress(step)
             shown = step
@@ -168,14 +168,16 @@ def _until_end(paths: JobPaths, progress: Progress) -> JobStatus:
         time.sleep(POLL_S)
 
 
-def _as_step(current: JobStatus) -> Step:
+def as_step(current: JobStatus) -> Step:
+    """The job's state as a listener of its progress hears it."""
     stage = current.stage or status.STATES_JA[current.state]
     if current.state in ("stopping", "stalled"):
         stage = f"{stage}（{status.STATES_JA[current.state]}）"
     return Step(stage, current.done, current.total, current.detail, current.remaining_s)
 
 
-def _outcome(paths: JobPaths, ended: JobStatus) -> dict[str, Any]:
+def outcome(paths: JobPaths, ended: JobStatus) -> dict[str, Any]:
+    """An ended job's result. Raises the error it ended with."""
     if ended.state == "done":
         return result(paths)
     if ended.state == "cancelled":

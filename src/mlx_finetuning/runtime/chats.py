@@ -1,0 +1,99 @@
+"""Conversations kept with their run: `experiments/<id>/chats/<chat id>.json`, one file each.
+
+A file is replaced whole. Files that are damaged or of a newer version are passed over, and never
+rewritten.
+"""
+
+from __future__ import annotations
+
+import secrets
+from dataclasses import asdict, dataclass, field, fields
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Any
+
+from mlx_finetuning import files
+from mlx_finetuning.errors import NewerSchema, RecordDamaged
+from mlx_finetuning.workspace import checked_name
+
+SIDES = ("tuned", "base")
+
+
+def _now() -> str:
+    return datetime.now(UTC).isoformat(timespec="seconds")
+
+
+def _new_id() -> str:
+    return f"{datetime.now():%Y%m%d-%H%M%S-%f}-{secrets.token_hex(2)}"
+
+
+@dataclass(frozen=True)
+class Chat:
+    """A conversation with the tuned model, its base, or both side by side."""
+
+    engine: str
+    settings: dict[str, Any] = field(default_factory=dict)
+    """GenerateConfig as plain values."""
+    talks: dict[str, list[dict[str, str]]] = field(default_factory=dict)
+    """`tuned` and `base`, as far as they were asked: the messages, without the system text."""
+    chat_id: str = field(default_factory=_new_id)
+    created_at: str = field(default_factory=_now)
+
+    @property
+    def title(self) -> str:
+        """The first question."""
+        said = (message["content"] for talk in self.talks.values() for message in talk)
+        return next(said, "")
+
+    def with_turn(self, question: str, answers: dict[str, str]) -> Chat:
+        """The conversation with one more question and each side's answer to it."""
+        talks = {side: list(talk) for side, talk in self.talks.items()}
+        for side, answer in answers.items():
+            talks.setdefault(side, []).extend(
+                [
+                    {"role": "user", "content": question},
+                    {"role": "assistant", "content": answer},
+                ]
+            )
+        return Chat(self.engine, self.settings, talks, self.chat_id, self.created_at)
+
+
+def save(folder: Path, chat: Chat) -> None:
+    """Write or replace a conversation. Raises InvalidName, DiskFull."""
+    files.write_json(folder / f"{checked_name('会話', chat.chat_id)}.json", asdict(chat))
+
+
+def read_all(folder: Path) -> list[Chat]:
+    """The conversations that can be read, the newest first."""
+    paths = sorted(folder.glob("[!.]*.json"), reverse=True) if folder.is_dir() else []
+    return [chat for path in paths if (chat := _read(path)) is not None]
+
+
+def delete(folder: Path, chat_id: str) -> None:
+    """Remove a conversation, if it is there."""
+    (folder / f"{checked_name('会話', chat_id)}.json").unlink(missing_ok=True)
+
+
+def _read(path: Path) -> Chat | None:
+    try:
+        record = files.read_json(path)
+        chat = Chat(**{item.name: record[item.name] for item in fields(Chat)})
+        return chat if _is_sound(chat) and chat.chat_id == path.stem else None
+    except (FileNotFoundError, RecordDamaged, NewerSchema, KeyError):
+        return None
+
+
+def _is_sound(chat: Chat) -> bool:
+    """Whether the file held what `talks` promises."""
+    if not isinstance(chat.talks, dict) or not set(chat.talks) <= set(SIDES):
+        return False
+    talks = chat.talks.values()
+    return all(
+        isinstance(talk, list)
+        and all(
+            isinstance(turn, dict)
+            and all(isinstance(turn.get(key), str) for key in ("role", "content"))
+            for turn in talk
+        )
+        for talk in talks
+    )

@@ -1,0 +1,169 @@
+"""Keeps a run's model loaded and answers over HTTP, until nobody asks any more.
+
+MLX answers as the tuned model and, with the adapter put aside, as its base; llama.cpp as the file's
+model. Needs no turn on the device: a conversation does not wait for a training run. What it needs
+is memory, and that is looked at before anything is loaded.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import secrets
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+from mlx_finetuning import files, models
+from mlx_finetuning.errors import (
+    ConversationRefused,
+    NotEnoughMemory,
+    PortTaken,
+    RuntimeNotAnswering,
+)
+from mlx_finetuning.progress import Step
+from mlx_finetuning.runtime import Client, Endpoint, Piece, Pieces, Question, serve
+from mlx_finetuning.runtime.endpoint import Engine
+from mlx_finetuning.tasks.context import TaskContext
+from mlx_finetuning.trainer import runs
+from mlx_finetuning.utils import memory_monitor
+
+LOADING = Step("モデルの読み込み", 0, 0)
+READY = Step("待ち受け中", 0, 0)
+IDLE_S = 600.0
+"""Seconds without a question after which the model is let go."""
+BASE = "base"
+ROOM = 300_000_000
+"""Bytes beside the weights: libraries, and what a short conversation needs."""
+
+
+def run(context: TaskContext) -> dict[str, Any]:
+    """config: `engine` (mlx or gguf); `gguf`, the file; `host`, `port` and `key`, else loopback, a
+    free port and a fresh key; `idle_s`, 0 for ever. Returns why it ended.
+
+    Raises RunError, ModelError, ExportError, NotEnoughMemory, PortTaken, Interrupted.
+    """
+    given = context.config
+    context.progress(LOADING)
+    with ENGINES[given["engine"]](context) as (engine, names), _listen(context, names) as endpoint:
+        record = {"address": endpoint.address, "key": endpoint.key}
+        files.write_json(context.paths.port, record)
+        try:
+            idle_s = float(given.get("idle_s", IDLE_S))
+            endpoint.serve(engine, lambda: context.progress(READY), idle_s)
+        finally:
+            context.paths.port.unlink(missing_ok=True)
+    return {"reason": "idle"}
+
+
+def _listen(context: TaskContext, names: dict[str, str]) -> Endpoint:
+    given = context.config
+    host, port = given.get("host", "127.0.0.1"), given.get("port", 0)
+    key = given.get("key")
+    try:
+        return Endpoint(names, secrets.token_urlsafe(24) if key is None else key, host, port)
+    except OSError as error:
+        raise PortTaken(address=host, port=port, reason=error.strerror or str(error)) from error
+
+
+# --- MLX ---------------------------------------------------------------------------------
+
+
+@contextlib.contextmanager
+def _by_mlx(context: TaskContext) -> Iterator[tuple[Engine, dict[str, str]]]:
+    from mlx_finetuning.mlx_trainer.load import load
+
+    trained = runs.require_trained(context.workspace, context.run_id)
+    folder = models.resolve(trained.model, context.workspace)
+    adapter = context.workspace.adapter(context.run_id)
+    _require_memory(_computed_bytes(folder) + adapter.weights.stat().st_size)
+    tuned = load(folder, adapter.folder)
+    names = {context.run_id: "学習したモデル", BASE: "元のモデル"}
+    yield _MlxEngine(folder, tuned), names
+
+
+class _MlxEngine:
+    def __init__(self, folder: Path, tuned: Any) -> None:
+        self._folder = folder
+        self._tuned = tuned
+        self._base: Any = None
+
+    def __call__(self, question: Question) -> Pieces:
+        from jinja2 import TemplateError
+
+        from mlx_finetuning.mlx_trainer import generate
+
+        messages = [dict(message) for message in question.messages]
+        with self._as_asked(question) as loaded:
+            try:
+                prompt_tokens = len(loaded.render(messages, ask=True))
+            except TemplateError as error:
+                raise ConversationRefused(reason=str(error)) from error
+            for text, tokens, ended in generate.stream(loaded, messages, question.settings):
+                yield Piece(text, tokens, ended, prompt_tokens)
+
+    @contextlib.contextmanager
+    def _as_asked(self, question: Question) -> Iterator[Any]:
+        from mlx_finetuning.mlx_trainer import switching
+        from mlx_finetuning.mlx_trainer.load import load
+
+        if question.model != BASE:
+            yield self._tuned
+        elif switching.can_switch(self._tuned):
+            with switching.without_adapter(self._tuned):
+                yield self._tuned
+        else:
+            if self._base is None:
+                _require_memory(_computed_bytes(self._folder))
+                self._base = load(self._folder)
+            yield self._base
+
+
+def _computed_bytes(folder: Path) -> int:
+    """About as many bytes as a model's weights take once loaded."""
+    import mlx.core as mx
+
+    config = json.loads((folder / "config.json").read_text(encoding="utf-8"))
+    stored = sum(path.stat().st_size for path in folder.glob("*.safetensors"))
+    is_half = (config.get("dtype") or config.get("torch_dtype")) in ("float16", "bfloat16")
+    # On the CPU half precision is widened; packed weights stay as they are.
+    widens = is_half and "quantization" not in config and mx.default_device() == mx.cpu
+    return stored * 2 if widens else stored
+
+
+# --- llama.cpp ---------------------------------------------------------------------------
+
+
+@contextlib.contextmanager
+def _by_llama_cpp(context: TaskContext) -> Iterator[tuple[Engine, dict[str, str]]]:
+    gguf = Path(context.config["gguf"])
+    _require_memory(gguf.stat().st_size)
+    with serve(gguf) as client:
+        yield _llama_engine(client), {context.run_id: gguf.name}
+
+
+def _llama_engine(client: Client) -> Engine:
+    def answer(question: Question) -> Pieces:
+        settings = question.settings
+        try:
+            yield from client.stream(question.messages, settings.max_tokens, settings.temperature)
+        except RuntimeNotAnswering as error:
+            if not client.is_healthy():
+                # Without its child this server is of no use; the next question gets a new one.
+                raise ConnectionError("llama.cpp's server has ended") from error
+            raise
+
+    return answer
+
+
+ENGINES: dict[
+    str, Callable[[TaskContext], contextlib.AbstractContextManager[tuple[Engine, dict[str, str]]]]
+] = {"mlx": _by_mlx, "gguf": _by_llama_cpp}
+
+
+def _require_memory(needed: int) -> None:
+    available = memory_monitor.read_memory().usable
+    if needed + ROOM > available:
+        raise NotEnoughMemory(
+            needed_gb=round((needed + ROOM) / 1e9, 1), available_gb=round(available / 1e9, 1)
+        )
