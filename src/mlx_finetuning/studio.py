@@ -7,7 +7,7 @@ return its result, or raise the error it ended with. Importing this module loads
 from __future__ import annotations
 
 import contextlib
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING, Any
 from mlx_finetuning import config, files
 from mlx_finetuning.config import (
     CertifyConfig,
+    DeployConfig,
     EvaluateConfig,
     ExportConfig,
     GenerateConfig,
@@ -30,7 +31,8 @@ from mlx_finetuning.errors import (
     StudioError,
 )
 from mlx_finetuning.progress import Progress, silent
-from mlx_finetuning.trainer import jobs, runs, servers
+from mlx_finetuning.trainer import jobs, queue, runs, servers
+from mlx_finetuning.trainer.queue import LivingJob
 from mlx_finetuning.trainer.runs import LaterJob, Run
 from mlx_finetuning.trainer.servers import ModelServer
 from mlx_finetuning.workspace import DatasetPaths, Workspace
@@ -39,8 +41,12 @@ if TYPE_CHECKING:
     from mlx_finetuning.data_processor import DatasetSummary, Inspection
     from mlx_finetuning.doctor import Report
     from mlx_finetuning.models import CatalogueEntry, InstalledModel
+    from mlx_finetuning.ollama_integration import Client as OllamaClient
+    from mlx_finetuning.ollama_integration import Model as OllamaModel
+    from mlx_finetuning.ollama_integration import Status as OllamaStatus
     from mlx_finetuning.runtime import AnswerStream, Pieces
     from mlx_finetuning.runtime.chats import Chat
+    from mlx_finetuning.upkeep import Usage, Waste
 
 ANSWER_ENGINES = ("mlx", "gguf")
 BASE = "base"
@@ -146,6 +152,20 @@ class Studio:
         paths = self.workspace.job(jobs.new_name("preview"))
         jobs.launch(paths, jobs.Job("preview", str(self.workspace.root), "", details))
         return jobs.follow(paths, progress)
+
+    def keep_upload(self, name: str, content: bytes) -> Path:
+        """A copy in the workspace of a file that the browser handed in. Raises DiskFull."""
+        from mlx_finetuning.data_processor import uploads
+
+        return uploads.keep(name, content, self.workspace.uploads)
+
+    def source_rows(
+        self, source: Path, encoding: str, numbers: Iterable[int]
+    ) -> list[dict[str, str]]:
+        """The rows of a source file with these numbers, as they are read. Raises DataError."""
+        from mlx_finetuning.data_processor import uploads
+
+        return uploads.rows_at(source, encoding, numbers)
 
     def datasets(self) -> list[DatasetEntry]:
         """All datasets by name; one with a damaged manifest is listed too."""
@@ -307,6 +327,106 @@ class Studio:
         paths = runs.start_later_job(self.workspace, run_id, kind, details)
         return jobs.follow(paths, progress)
 
+    # --- Ollama --------------------------------------------------------------------------
+
+    def ollama_status(self, host: str | None = None) -> OllamaStatus:
+        """Who answers at `host`, else at OLLAMA_HOST; never takes longer than a few seconds.
+
+        Raises OllamaHostInvalid.
+        """
+        from mlx_finetuning import ollama_integration
+
+        return ollama_integration.status(host)
+
+    def ollama_models(self, host: str | None = None) -> list[OllamaModel]:
+        """The models in Ollama, the newest first. Raises OllamaError."""
+        from mlx_finetuning import ollama_integration
+
+        with ollama_integration.connect(host) as client:
+            return client.models()
+
+    def show_ollama_model(self, name: str, host: str | None = None) -> dict[str, Any]:
+        """What Ollama knows of a model. Raises OllamaError."""
+        from mlx_finetuning import ollama_integration
+
+        with ollama_integration.connect(host) as client:
+            return client.show(name)
+
+    def copy_ollama_model(
+        self, source: str, destination: str, host: str | None = None, *, replace: bool = False
+    ) -> None:
+        """Give a model a second name. Raises OllamaError, OllamaNameTaken unless `replace`."""
+        from mlx_finetuning import ollama_integration
+
+        with ollama_integration.connect(host) as client:
+            ollama_integration.copy(client, source, destination, replace=replace)
+
+    def delete_ollama_model(self, name: str, host: str | None = None) -> None:
+        """Raises OllamaError."""
+        from mlx_finetuning import ollama_integration
+
+        with ollama_integration.connect(host) as client:
+            client.delete(name)
+
+    def deploy(
+        self,
+        run_id: str,
+        name: str = "",
+        settings: DeployConfig | None = None,
+        host: str | None = None,
+        *,
+        replace: bool = False,
+        progress: Progress = silent,
+    ) -> dict[str, Any]:
+        """Bring the tuned model into Ollama, and keep it there only if it does what was trained.
+
+        name: made from model and run if empty; a GGUF file is made where there is none.
+        Raises OllamaError, RunError, ModelError, ExportError, Interrupted.
+        """
+        from mlx_finetuning import ollama_integration
+
+        checked = config.load(DeployConfig, as_dict(settings or DeployConfig()))
+        with ollama_integration.connect(host) as client:  # before the job waits for its turn
+            ollama_integration.check_name(client, name, replace=replace)
+            address = client.address.url
+        details = {**as_dict(checked), "name": name, "host": address, "replace": replace}
+        return self._later(run_id, "deploy", details, progress)
+
+    def stream_ollama_answer(
+        self,
+        name: str,
+        messages: Sequence[Mapping[str, str]],
+        settings: GenerateConfig | None = None,
+        host: str | None = None,
+    ) -> AnswerStream:
+        """An answer of a model in Ollama as it is generated; `close` stops it. Raises OllamaError."""
+        from mlx_finetuning import ollama_integration
+        from mlx_finetuning.runtime import AnswerStream
+
+        checked = config.load(GenerateConfig, as_dict(settings or GenerateConfig()))
+        turns = [{"role": "system", "content": checked.system}] if checked.system else []
+        turns += [dict(message) for message in messages]
+        client = ollama_integration.connect(host)
+        return AnswerStream(self._ollama_pieces(client, name, turns, checked))
+
+    def _ollama_pieces(
+        self,
+        client: OllamaClient,
+        name: str,
+        turns: list[dict[str, str]],
+        settings: GenerateConfig,
+    ) -> Pieces:
+        from mlx_finetuning.runtime import Piece
+
+        with (
+            client,
+            contextlib.closing(
+                client.chat(name, turns, settings.max_tokens, settings.temperature)
+            ) as pieces,
+        ):
+            for one in pieces:
+                yield Piece(one.text, one.tokens, one.ended, one.prompt_tokens)
+
     # --- conversations -------------------------------------------------------------------
 
     def stream_answer(
@@ -460,6 +580,47 @@ class Studio:
         from mlx_finetuning.doctor import diagnose
 
         return diagnose(self.workspace)
+
+    def living_jobs(self) -> list[LivingJob]:
+        """What works or waits now, the oldest first."""
+        found = queue.living_jobs(self.workspace)
+        return sorted(found, key=lambda job: job.status.created_at)
+
+    def preferences(self) -> TrainConfig:
+        """What a new run starts from. Raises RecordDamaged, NewerSchema, InvalidSettings."""
+        from mlx_finetuning import preferences
+
+        return preferences.read(self.workspace)
+
+    def save_preferences(self, changes: Mapping[str, Any]) -> TrainConfig:
+        """Keep settings for new runs. Raises InvalidSettings, DiskFull."""
+        from mlx_finetuning import preferences
+
+        return preferences.save(self.workspace, changes)
+
+    def disk_usage(self) -> list[Usage]:
+        """How much each part of the workspace takes."""
+        from mlx_finetuning import upkeep
+
+        return upkeep.disk_usage(self.workspace)
+
+    def waste(self) -> list[Waste]:
+        """What can be removed without losing a dataset, a run or a model, by kind."""
+        from mlx_finetuning import upkeep
+
+        return upkeep.find_waste(self.workspace)
+
+    def clean(self, kind: str) -> int:
+        """Remove one kind of waste; returns the bytes given back."""
+        from mlx_finetuning import upkeep
+
+        return upkeep.clean(self.workspace, kind)
+
+    def diagnostics(self) -> str:
+        """The machine's and the workspace's state as text to hand on; no secret is in it."""
+        from mlx_finetuning import diagnostics
+
+        return diagnostics.as_text(self.workspace, self.doctor())
 
     # --- base models ---------------------------------------------------------------------
 

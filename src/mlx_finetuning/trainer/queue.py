@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable, Iterator
+from dataclasses import dataclass
 
 from mlx_finetuning import files
 from mlx_finetuning.errors import StudioError
@@ -43,6 +44,21 @@ def _is_behind(workspace: Workspace, mine: tuple[str, str]) -> bool:
 
 
 def _waiting(workspace: Workspace) -> Iterator[tuple[str, str]]:
+    for job in living_jobs(workspace):
+        if job.status.state == "queued":
+            yield _rank(job.paths, job.status)
+
+
+@dataclass(frozen=True)
+class LivingJob:
+    """A job whose worker lives: it works or waits."""
+
+    paths: JobPaths
+    status: status.JobStatus
+
+
+def living_jobs(workspace: Workspace) -> Iterator[LivingJob]:
+    """The workspace's living jobs; what cannot be read is passed over."""
     for paths in job_folders(workspace):
         # Looking at the lock first keeps this cheap with hundreds of finished jobs.
         if not files.is_locked(paths.lock):
@@ -51,8 +67,8 @@ def _waiting(workspace: Workspace) -> Iterator[tuple[str, str]]:
             current = status.read(paths)
         except (StudioError, FileNotFoundError):
             continue
-        if current.state == "queued":
-            yield _rank(paths, current)
+        if current.is_living:
+            yield LivingJob(paths, current)
 
 
 def job_folders(workspace: Workspace) -> Iterator[JobPaths]:

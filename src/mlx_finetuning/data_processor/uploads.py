@@ -1,0 +1,53 @@
+"""Files handed in through the browser: kept as they came, by content, and looked up by row.
+
+The original on the user's machine is never touched; the copy is what a dataset's manifest names.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import re
+from collections.abc import Iterable
+from pathlib import Path
+
+from mlx_finetuning import files
+from mlx_finetuning.data_processor.examples import as_text
+from mlx_finetuning.data_processor.reading import read
+
+MAX_NAME = 100
+
+
+def keep(name: str, content: bytes, folder: Path) -> Path:
+    """The copy of an uploaded file; the same content under the same name is kept once.
+
+    `name` comes from a browser: only its last part is used, without signs that paths give a
+    meaning. Raises DiskFull.
+    """
+    path = folder / hashlib.sha256(content).hexdigest()[:16] / safe_name(name)
+    if not path.exists():
+        with files.replacing(path) as stream:
+            stream.write(content)
+    return path
+
+
+def safe_name(name: str) -> str:
+    """`name` as a plain file name with its ending."""
+    last = re.split(r"[/\\]", name)[-1]
+    kept = re.sub(r"[^\w.()（）・～ -]", "_", last).strip(". ")
+    stem, ending = Path(kept).stem, Path(kept).suffix
+    return f"{stem[: MAX_NAME - len(ending)] or 'data'}{ending}"
+
+
+def rows_at(path: Path, encoding: str, numbers: Iterable[int]) -> list[dict[str, str]]:
+    """The source rows with these numbers, by column, after `行`. Raises DataError."""
+    wanted = set(numbers)
+    table = read(path, encoding).table
+    return [
+        {"行": str(number), **_named(table.columns, values)}
+        for number, values in table.rows
+        if number in wanted
+    ]
+
+
+def _named(columns: tuple[str, ...], values: Iterable[object]) -> dict[str, str]:
+    return {name: as_text(value) for name, value in zip(columns, values, strict=True)}

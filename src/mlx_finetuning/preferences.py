@@ -1,0 +1,35 @@
+"""The user's own defaults for new runs: settings that differ from the product's, in one file."""
+
+from __future__ import annotations
+
+import contextlib
+from collections.abc import Mapping
+from typing import Any
+
+from mlx_finetuning import config, files
+from mlx_finetuning.config import TrainConfig, as_dict
+from mlx_finetuning.workspace import Workspace
+
+
+def read(workspace: Workspace) -> TrainConfig:
+    """What a new run starts from. Raises RecordDamaged, NewerSchema, InvalidSettings."""
+    return config.load(TrainConfig, _stored(workspace))
+
+
+def save(workspace: Workspace, changes: Mapping[str, Any]) -> TrainConfig:
+    """Keep these settings for new runs; one that equals the product's default is forgotten.
+
+    Raises InvalidSettings, DiskFull; then nothing has changed.
+    """
+    wanted = config.load(TrainConfig, {**_stored(workspace), **changes})
+    usual = as_dict(TrainConfig())
+    own = {key: value for key, value in as_dict(wanted).items() if value != usual[key]}
+    files.write_json(workspace.preferences, {"train": own})
+    return wanted
+
+
+def _stored(workspace: Workspace) -> dict[str, Any]:
+    with contextlib.suppress(FileNotFoundError):
+        stored = files.read_json(workspace.preferences).get("train")
+        return stored if isinstance(stored, dict) else {}
+    return {}

@@ -1,0 +1,185 @@
+"""The workspace's disk use, and cleaning what can be made again or is of no more use.
+
+Nothing that a run, a dataset or a model needs is ever offered. Knows only names and ages of files.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import shutil
+import time
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from pathlib import Path
+
+from mlx_finetuning import files
+from mlx_finetuning.errors import StudioError
+from mlx_finetuning.workspace import Workspace
+
+_HOUR_S = 3600.0
+_DAY_S = 24 * _HOUR_S
+
+
+@dataclass(frozen=True)
+class Usage:
+    """How much one part of the workspace takes."""
+
+    name: str
+    """Japanese."""
+    path: Path
+    size: int
+    """Bytes on disk."""
+
+
+@dataclass(frozen=True)
+class Waste:
+    """One kind of things that may go."""
+
+    key: str
+    name: str
+    explanation: str
+    """Japanese: what is lost with them."""
+    paths: tuple[Path, ...]
+    size: int
+
+
+def disk_usage(workspace: Workspace) -> list[Usage]:
+    """The parts of the workspace, whether they exist or not."""
+    root = workspace.root
+    parts = {
+        "データセット": workspace.datasets,
+        "アップロードしたファイル": workspace.uploads,
+        "実験の記録": workspace.experiments,
+        "ベースモデル": workspace.base_models,
+        "学習したアダプタ": root / "models" / "finetuned",
+        "書き出したモデル": root / "models" / "gguf",
+        "ログ": workspace.logs,
+    }
+    return [Usage(name, path, size_of(path)) for name, path in parts.items()]
+
+
+def find_waste(workspace: Workspace) -> list[Waste]:
+    """What may go, by kind; kinds of which there is nothing are left out."""
+    found = []
+    for key, (name, explanation, find) in _KINDS.items():
+        paths = tuple(sorted(find(workspace)))
+        if paths:
+            found.append(Waste(key, name, explanation, paths, sum(map(size_of, paths))))
+    return found
+
+
+def clean(workspace: Workspace, key: str) -> int:
+    """Remove one kind of waste as it is found now; returns the bytes given back."""
+    removed = 0
+    for waste in find_waste(workspace):
+        if waste.key == key:
+            for path in waste.paths:
+                removed += _remove(path)
+    return removed
+
+
+def size_of(path: Path) -> int:
+    """Bytes of a file or of all files below a folder; links count as nothing."""
+    if path.is_symlink() or not path.is_dir():
+        return _file_size(path)
+    return sum(
+        _file_size(Path(folder, name)) for folder, _, names in os.walk(path) for name in names
+    )
+
+
+def _file_size(path: Path) -> int:
+    with contextlib.suppress(OSError):
+        entry = path.lstat()
+        return 0 if path.is_symlink() else entry.st_blocks * 512
+    return 0
+
+
+def _remove(path: Path) -> int:
+    size = size_of(path)
+    if path.is_dir() and not path.is_symlink():
+        shutil.rmtree(path, ignore_errors=True)
+    else:
+        path.unlink(missing_ok=True)
+    return size - (size_of(path) if path.exists() else 0)
+
+
+def _is_older(path: Path, age_s: float) -> bool:
+    with contextlib.suppress(OSError):
+        return time.time() - path.lstat().st_mtime > age_s
+    return False
+
+
+def _temporaries(workspace: Workspace) -> Iterator[Path]:
+    """Half-written files of killed processes; a living writer's are younger than an hour."""
+    for folder in (workspace.datasets, workspace.experiments, workspace.root / "models"):
+        for path in folder.rglob(f"{files.TEMPORARY_PREFIX}*"):
+            if _is_older(path, _HOUR_S):
+                yield path
+
+
+def _broken_downloads(workspace: Workspace) -> Iterator[Path]:
+    for path in workspace.base_models.glob(".download-*"):
+        if _is_older(path, _DAY_S):
+            yield path
+
+
+def _checkpoints(workspace: Workspace) -> Iterator[Path]:
+    """Of runs that are done: their adapter is written, and they are not resumed."""
+    for folder in (workspace.root / "models" / "finetuned").glob("*/checkpoints"):
+        if _is_done(workspace.experiments / folder.parent.name / "status.json"):
+            yield folder
+
+
+def _is_done(status: Path) -> bool:
+    with contextlib.suppress(StudioError, OSError):
+        return files.read_json(status).get("state") == "done"
+    return False
+
+
+def _unused_uploads(workspace: Workspace) -> Iterator[Path]:
+    try:
+        used = {Path(source) for source in _sources(workspace)}
+    except (StudioError, OSError, KeyError, TypeError):
+        return  # a dataset that cannot be read may need any of them
+    for path in workspace.uploads.glob("*/*"):
+        if path not in used and _is_older(path, _DAY_S):
+            yield path
+
+
+def _sources(workspace: Workspace) -> Iterator[str]:
+    for manifest in workspace.datasets.glob("*/dataset.json"):
+        for source in files.read_json(manifest).get("sources", ()):
+            yield str(source["path"])
+
+
+def _ended_jobs(workspace: Workspace) -> Iterator[Path]:
+    """Jobs without a run: previews and builds, of which only the record is left."""
+    for folder in (workspace.logs / "jobs").glob("*"):
+        if _is_older(folder, _DAY_S) and not files.is_locked(folder / "worker.lock"):
+            yield folder
+
+
+_KINDS: dict[str, tuple[str, str, Callable[[Workspace], Iterator[Path]]]] = {
+    "checkpoints": (
+        "完了した学習の途中保存",
+        "学習の結果（アダプタ）は残ります。途中からやり直すことはできなくなります。",
+        _checkpoints,
+    ),
+    "uploads": (
+        "使っていないアップロード",
+        "どのデータセットにも使われていない、1日以上前のファイルです。手元の元のファイルはそのままです。",
+        _unused_uploads,
+    ),
+    "downloads": (
+        "途中で止まったダウンロード",
+        "1日以上進んでいないものです。もう一度ダウンロードすると、最初からになります。",
+        _broken_downloads,
+    ),
+    "jobs": ("終わった確認作業の記録", "1日以上前の、トークンの確認などの記録です。", _ended_jobs),
+    "temporaries": (
+        "書きかけのファイル",
+        "強制終了などで残った、使われないファイルです。",
+        _temporaries,
+    ),
+}
