@@ -9,7 +9,7 @@ import mlx.core as mx
 import mlx.nn as nn
 import numpy as np
 import pytest
-from mlx.utils import tree_flatten, tree_map
+from mlx.utils import tree_flatten, tree_map, tree_unflatten
 
 from mlx_finetuning.config import TrainConfig
 from mlx_finetuning.mlx_trainer import (
@@ -217,3 +217,17 @@ def compared(reference: Any, ours: Any, *arrays: mx.array) -> None:
     for one, other in zip(expected[1], found[1], strict=True):
         limit = 3e-6 * float(mx.abs(one).max().item())
         np.testing.assert_allclose(np.array(other), np.array(one), atol=limit)
+
+
+def test_factors_cast_all_at_once_give_the_gradients_of_factors_cast_alone() -> None:
+    model = model_of("llama")
+    frozen = {name: value for name, value in tree_flatten(model.parameters()) if "lora" not in name}
+    model.update(tree_unflatten([(k, v.astype(mx.bfloat16)) for k, v in frozen.items()]))
+    batch = batches.packed(examples())
+    expected_loss, expected = gradients(model, batch)
+    value, found = shares.compiled(model, shares.summed_over(model))(batch)
+    assert float(value.item()) == pytest.approx(expected_loss, rel=1e-2)
+    for name, gradient in tree_flatten(found):
+        assert gradient.dtype == mx.float32
+        difference = np.linalg.norm(np.array(gradient) - expected[name])
+        assert difference < 0.05 * np.linalg.norm(expected[name])

@@ -11,17 +11,20 @@ from typing import Any, cast
 
 import mlx.core as mx
 import mlx.nn as nn
+from mlx.utils import tree_flatten
 from mlx_lm.tuner.lora import LoRALinear
+
+from mlx_finetuning.mlx_trainer.flat import Layout
 
 
 class CheapLoRALinear(LoRALinear):  # type: ignore[misc]
     def __call__(self, x: mx.array) -> mx.array:
         dropped = self.dropout(x)
-        low = (dropped @ self.lora_a.astype(x.dtype)) * self.scale
+        low = dropped @ self.lora_a.astype(x.dtype)
         base = self.linear(x)
         flat = base.reshape(-1, base.shape[-1])
         factor = self.lora_b.astype(x.dtype)
-        added: mx.array = mx.addmm(flat, low.reshape(-1, low.shape[-1]), factor)
+        added: mx.array = mx.addmm(flat, low.reshape(-1, low.shape[-1]), factor, alpha=self.scale)
         return added.reshape(base.shape)
 
 
@@ -30,3 +33,13 @@ def make_cheap(model: nn.Module) -> None:
     for _, module in model.named_modules():
         if type(module) is LoRALinear:
             cast(Any, module).__class__ = CheapLoRALinear
+
+
+def in_type_of_activations(model: nn.Module, trained: Any) -> Any:
+    """LoRA factors cast all at once, where only such are trained; others stay as they are."""
+    dtype = model.model.norm.weight.dtype
+    names = [name for name, _ in tree_flatten(trained)]
+    if dtype == mx.float32 or not all(name.endswith((".lora_a", ".lora_b")) for name in names):
+        return trained
+    layout = Layout(trained)
+    return layout.tree(layout.vector(trained).astype(dtype), dtype)

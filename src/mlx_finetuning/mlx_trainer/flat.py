@@ -1,0 +1,41 @@
+"""Hundreds of small arrays as one vector, so that a GPU gets one kernel for all of them.
+
+An adapter has two small arrays per linear layer. What is done to each alike (casting, clipping,
+an optimizer's step) would otherwise cost a launch per array and operation.
+"""
+
+from __future__ import annotations
+
+import itertools
+import math
+from typing import Any
+
+import mlx.core as mx
+from mlx.utils import tree_flatten, tree_unflatten
+
+
+class Layout:
+    """Where each array of a tree lies in the vector."""
+
+    def __init__(self, tree: Any) -> None:
+        arrays = tree_flatten(tree)
+        self._names = [name for name, _ in arrays]
+        self._shapes = [value.shape for _, value in arrays]
+        self._dtypes = [value.dtype for _, value in arrays]
+        self._ends = list(itertools.accumulate(math.prod(shape) for shape in self._shapes))
+
+    def vector(self, tree: Any) -> mx.array:
+        """[elements] of a tree of this layout."""
+        arrays = dict(tree_flatten(tree))
+        return mx.concatenate([arrays[name].reshape(-1) for name in self._names])
+
+    def tree(self, vector: mx.array, dtype: mx.Dtype | None = None) -> Any:
+        """The arrays in `vector`; of `dtype`, or of the types they had."""
+        parts = mx.split(vector, self._ends[:-1])
+        arrays = [
+            (name, part.reshape(shape).astype(dtype or own))
+            for name, part, shape, own in zip(
+                self._names, parts, self._shapes, self._dtypes, strict=True
+            )
+        ]
+        return tree_unflatten(arrays)
