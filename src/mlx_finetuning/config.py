@@ -104,7 +104,9 @@ class TrainConfig:
         "lora", "学習の方法。fullは層の重みを全て学習する", choices=("lora", "dora", "full")
     )
     optimizer: str = setting(
-        "adamw", "最適化の方法", choices=("adamw", "adam", "adafactor", "muon", "sgd")
+        "adamw",
+        "最適化の方法。adamw8bitは状態を8ビットで持ち、メモリーを節約する",
+        choices=("adamw", "adamw8bit", "adam", "adafactor", "muon", "sgd"),
     )
     learning_rate: float = setting(1e-3, "学習率の最大値", minimum=0.0, maximum=10.0)
     """Peak learning rate."""
@@ -132,6 +134,22 @@ class TrainConfig:
         True, "学習しない下の層の出力を取っておき、2周目から計算を省く（結果は変わらない）"
     )
 
+    neftune_alpha: float = setting(
+        0.0, "NEFTune。埋め込みに加える雑音の強さ（5前後）。0なら加えない", minimum=0.0
+    )
+
+    micro_batch_size: int = setting(
+        0,
+        "一度に計算する例の数。batch_size より小さければ、分けて計算して足し合わせる。0なら自動",
+        minimum=0,
+    )
+    """Examples computed at once; the update's result does not depend on it."""
+    recompute: str = setting(
+        "auto",
+        "層の途中の値を覚えずに計算し直し、メモリーを節約する。autoは、足りないときだけ",
+        choices=("auto", "on", "off"),
+    )
+    """Gradient checkpointing."""
     validate_every: int = setting(50, "検証の間隔（更新の回数）", minimum=1)
     """Updates between validations."""
     checkpoint_every: int = setting(100, "途中保存の間隔（更新の回数）", minimum=1)
@@ -144,6 +162,10 @@ class TrainConfig:
         0, "検証の損失がこの回数続けて下がらなければ止める。0なら止めない", minimum=0
     )
     """Validations without a new best before the run ends early; 0 is never."""
+    sample_every: int = setting(
+        100, "見本の質問に答えさせる間隔（更新の回数）。0なら答えさせない", minimum=0
+    )
+    """Updates between sample answers."""
     processes: int = setting(0, "計算を分けるプロセスの数（CPU）。0なら自動", minimum=0, maximum=64)
     memory_limit_gb: float = setting(
         0.0, "使うメモリの上限（GB）。超えたら保存して止まる。0なら自動", minimum=0.0
@@ -165,8 +187,13 @@ class GenerateConfig:
 class EvaluateConfig:
     """How base and tuned model are compared."""
 
-    max_rows: int = setting(500, "1つの分割で調べる行数の上限", minimum=1)
+    max_rows: int = setting(
+        500, "1つの分割で調べる行数の上限。多いときは等間隔に選ぶ", minimum=1
+    )
     max_tokens: int = setting(96, "1つの答えの最大トークン数", minimum=1)
+    batch_size: int = setting(32, "一度に答えさせる質問の数の上限", minimum=1, maximum=256)
+    """Questions answered together; the answers do not depend on it."""
+    seed: int = setting(42, "信頼区間の乱数の種", minimum=0)
 
 
 @dataclass(frozen=True)
@@ -192,6 +219,19 @@ class ExportConfig:
     quant: str = setting("Q4_K_M", "量子化の種類", choices=QUANTIZATIONS)
     verify_tokens: int = setting(512, "検証で比べるトークン数の下限", minimum=16)
     """Tokens whose logits are compared with the MLX model's."""
+
+
+@dataclass(frozen=True)
+class DeployConfig:
+    """How a tuned model goes into Ollama."""
+
+    quant: str = setting("Q4_K_M", "量子化の種類", choices=QUANTIZATIONS)
+    context: int = setting(4096, "質問と答えを合わせた最大トークン数（num_ctx）", minimum=128)
+    """Tokens; no more than the model was made for."""
+    temperature: float = setting(0.0, "温度。0なら毎回同じ答え", minimum=0.0, maximum=5.0)
+    system: str = setting("", "システム文。空なら、学習データで共通に使ったもの")
+    prompts: int = setting(8, "学習したモデルと答えを比べる質問の数の上限", minimum=1)
+    max_tokens: int = setting(96, "比べる答えの最大トークン数", minimum=1)
 
 
 def load(kind: type[C], values: Mapping[str, Any]) -> C:
@@ -268,6 +308,7 @@ SECTIONS: dict[str, type] = {
     "evaluate": EvaluateConfig,
     "certify": CertifyConfig,
     "export": ExportConfig,
+    "deploy": DeployConfig,
 }
 
 _KIND_JA: dict[Any, str] = {int: "整数", float: "数", str: "文字列", bool: "true/false"}

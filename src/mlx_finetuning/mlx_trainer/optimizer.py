@@ -12,14 +12,20 @@ import mlx.optimizers as optim
 from mlx.utils import tree_map
 
 from mlx_finetuning.config import TrainConfig
+from mlx_finetuning.mlx_trainer.eight_bit import Adam8bit
+from mlx_finetuning.mlx_trainer.flat import Layout
 
 RULES: dict[str, Callable[[], optim.Optimizer]] = {
     "adamw": lambda: optim.AdamW(0.0, weight_decay=0.0, bias_correction=True),
+    "adamw8bit": lambda: Adam8bit(0.0, bias_correction=True),
     "adam": lambda: optim.Adam(0.0, bias_correction=True),
     "adafactor": lambda: optim.Adafactor(0.0, relative_step=False, scale_parameter=False),
     "muon": lambda: optim.Muon(0.0, weight_decay=0.0),
     "sgd": lambda: optim.SGD(0.0, momentum=0.9),
 }
+
+ELEMENTWISE = ("adamw", "adam", "sgd")
+"""Rules to which an array's shape means nothing."""
 
 
 def learning_rate(config: TrainConfig, update: int) -> float:
@@ -38,25 +44,24 @@ def learning_rate(config: TrainConfig, update: int) -> float:
 def build(config: TrainConfig) -> optim.Optimizer:
     """The rule itself; `apply` gives it its rate and the weight decay."""
     rule = RULES[config.optimizer]()
-    return rule if mx.default_device() == mx.cpu else fused(rule)
+    # All weights of a model as one vector would be a copy too many.
+    at_once = config.optimizer in ELEMENTWISE and config.method != "full"
+    return in_one_step(rule) if at_once and mx.default_device() != mx.cpu else rule
 
 
-def fused(rule: optim.Optimizer) -> optim.Optimizer:
-    """Let a step be few compiled kernels instead of about ten for each of hundreds of arrays."""
-    plain = rule.apply_gradients
+def in_one_step(rule: optim.Optimizer) -> optim.Optimizer:
+    """Let an element-wise rule step all arrays as one vector; its state is one vector too."""
+    plain_init, plain = rule.init, rule.apply_gradients
 
-    def step(state: Any, gradients: Any, parameters: Any) -> tuple[Any, Any]:
-        rule.state = state
-        return plain(gradients, parameters), rule.state
-
-    compiled = mx.compile(step)
+    def init(parameters: Any) -> None:
+        plain_init({"all": Layout(parameters).vector(parameters)})
 
     def apply_gradients(gradients: Any, parameters: Any) -> Any:
-        chosen = tree_map(lambda _, value: value, gradients, parameters)
-        changed, rule.state = compiled(rule.state, gradients, chosen)
-        return changed
+        layout = Layout(tree_map(lambda _, value: value, gradients, parameters))
+        vectors = ({"all": layout.vector(tree)} for tree in (gradients, parameters))
+        return layout.tree(plain(*vectors)["all"])
 
-    rule.apply_gradients = apply_gradients
+    rule.init, rule.apply_gradients = init, apply_gradients
     return rule
 
 

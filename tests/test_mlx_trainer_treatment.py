@@ -1,0 +1,96 @@
+"""Gradient checkpointing and NEFTune: what they change, and what they leave alone."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import mlx.core as mx
+import mlx.nn as nn
+import numpy as np
+import pytest
+from mlx.utils import tree_flatten
+from mlx_lm.models import llama
+
+from mlx_finetuning.config import TrainConfig
+from mlx_finetuning.mlx_trainer import adapters, batches, neftune, shares
+from mlx_finetuning.mlx_trainer.loss import PLAIN, Treatment
+from test_mlx_trainer_right import CLASSES, COMMON, examples, model_of
+
+RECOMPUTING = Treatment(recompute=True)
+
+
+def sums(model: nn.Module, make: Any, treatment: Treatment) -> dict[str, np.ndarray]:
+    gradient = shares.gradient_of(model, treatment)
+    found = shares.here(gradient, make(examples()), (7,))
+    return {"loss": np.array(found.loss)} | {k: np.array(v) for k, v in found.gradients.items()}
+
+
+@pytest.mark.parametrize("make", [batches.batch_of, batches.concatenated])
+@pytest.mark.parametrize("kind", CLASSES)
+def test_recomputing_changes_no_gradient(kind: str, make: Any) -> None:
+    model = model_of(kind)
+    expected = sums(model, make, PLAIN)
+    ours = sums(model, make, RECOMPUTING)
+    assert ours.keys() == expected.keys()
+    for name, value in expected.items():
+        np.testing.assert_allclose(ours[name], value, atol=1e-5 * np.abs(value).max())
+
+
+def test_recomputing_leaves_out_what_dropout_left_out_before() -> None:
+    model = model_of("llama")
+    for _, module in model.named_modules():
+        if hasattr(module, "lora_a"):
+            module.dropout = nn.Dropout(0.4)
+    model.train()
+    expected = sums(model, batches.concatenated, PLAIN)
+    ours = sums(model, batches.concatenated, RECOMPUTING)
+    for name, value in expected.items():
+        np.testing.assert_allclose(ours[name], value, atol=1e-5 * np.abs(value).max())
+    model.eval()
+    assert sums(model, batches.concatenated, PLAIN)["loss"] != expected["loss"]
+
+
+def test_recomputing_takes_less_memory_and_leaves_the_model_as_it_was() -> None:
+    settings = {**COMMON, "model_type": "llama", "hidden_size": 128, "num_hidden_layers": 12}
+    model = llama.Model(llama.ModelArgs.from_dict(settings))
+    adapters.attach(model, TrainConfig(rank=4))
+    names = [name for name, _ in tree_flatten(model.parameters())]
+    peaks = []
+    for treatment in (PLAIN, RECOMPUTING):
+        mx.eval(model.parameters())
+        mx.reset_peak_memory()
+        began = mx.get_active_memory()
+        sums(model, lambda items: batches.concatenated(items * 8), treatment)
+        peaks.append(mx.get_peak_memory() - began)
+    assert peaks[1] < 0.6 * peaks[0]
+    assert [name for name, _ in tree_flatten(model.parameters())] == names
+
+
+@pytest.mark.parametrize("make", [batches.batch_of, batches.concatenated, batches.packed])
+def test_noise_is_uniform_within_the_published_bound_of_each_example(make: Any) -> None:
+    model = model_of("llama", hidden_size=128)
+    batch = make(examples())
+    plain = np.array(model.model.embed_tokens(batch.tokens))
+    with neftune.noise(model, batch, alpha=5.0):
+        noisy = np.array(model.model.embed_tokens(batch.tokens))
+    added = (noisy - plain).reshape(-1, 128)
+    if make is batches.batch_of:
+        lengths = np.full(len(added), batch.tokens.shape[1])
+    elif make is batches.concatenated:
+        lengths = np.repeat(batch.lengths, batch.lengths)
+    else:
+        numbers = np.array(batch.segments)
+        lengths = np.bincount(numbers)[numbers]
+    bounds = 5.0 / np.sqrt(lengths * 128)
+    assert (np.abs(added) <= bounds[:, None] + 1e-6).all()
+    scaled = added / bounds[:, None]
+    assert abs(scaled.mean()) < 0.05
+    assert scaled.std() == pytest.approx(3**-0.5, rel=0.05)
+    assert (np.array(model.model.embed_tokens(batch.tokens)) == plain).all()
+
+
+def test_noise_follows_from_the_seed() -> None:
+    model, noisy = model_of("qwen3"), Treatment(noise=5.0)
+    first, again = (sums(model, batches.concatenated, noisy) for _ in range(2))
+    assert all((first[name] == again[name]).all() for name in first)
+    assert first["loss"] != sums(model, batches.concatenated, PLAIN)["loss"]
