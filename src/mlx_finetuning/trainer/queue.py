@@ -12,7 +12,7 @@ from dataclasses import dataclass
 
 from mlx_finetuning import files
 from mlx_finetuning.errors import StudioError
-from mlx_finetuning.trainer import status
+from mlx_finetuning.trainer import jobs, status
 from mlx_finetuning.workspace import JobPaths, Workspace
 
 POLL_S = 0.2
@@ -54,6 +54,9 @@ class LivingJob:
     """A job whose worker lives: it works or waits."""
 
     paths: JobPaths
+    kind: str
+    run_id: str
+    """Empty for a job that belongs to no run."""
     status: status.JobStatus
 
 
@@ -64,11 +67,11 @@ def living_jobs(workspace: Workspace) -> Iterator[LivingJob]:
         if not files.is_locked(paths.lock):
             continue
         try:
-            current = status.read(paths)
+            job, current = jobs.read_job(paths), status.read(paths)
         except (StudioError, FileNotFoundError):
             continue
         if current.is_living:
-            yield LivingJob(paths, current)
+            yield LivingJob(paths, job.kind, job.run_id, current)
 
 
 def job_folders(workspace: Workspace) -> Iterator[JobPaths]:

@@ -1,53 +1,120 @@
-"""ホーム: the workspace's runs with their states, or the first step where there are none."""
+"""ホーム: what works now, the next step, the latest runs, and whether the machine is ready."""
 
 from __future__ import annotations
 
 import streamlit as st
 
+from mlx_finetuning.doctor import Item, Report
+from mlx_finetuning.studio import Studio
+from mlx_finetuning.trainer.queue import LivingJob
 from mlx_finetuning.trainer.runs import Run
+from mlx_finetuning.ui import sample, sitemap
+from mlx_finetuning.ui.components.empty import empty_state
+from mlx_finetuning.ui.components.jobs import POLL_S, progress_bar
+from mlx_finetuning.ui.components.run_table import run_table
+from mlx_finetuning.ui.components.runs import PARAMETER
+from mlx_finetuning.ui.components.states import state_badge
+from mlx_finetuning.ui.components.steps import Step, draw_steps
+from mlx_finetuning.ui.components.text import plain
 from mlx_finetuning.ui.frame import errors_shown, studio
+from mlx_finetuning.ui.messages_ja import JOBS_JA
 
-FIRST_STEPS = """
-まだ実験がありません。ターミナルで次のどちらかを実行すると、ここに表示されます。
-
-1. **サンプルで試す**（数分）
-
-   ```
-   mlx-finetuning demo
-   ```
-
-2. **自分のデータで学習する**（質問と回答の列があるCSV）
-
-   ```
-   mlx-finetuning data prepare 質問と回答.csv --name my-data
-   mlx-finetuning train --dataset my-data
-   ```
-"""
+RECENT = 5
+MARKS = {
+    "ok": ":green[:material/check_circle:]",
+    "warn": ":orange[:material/warning:]",
+    "missing": ":red[:material/cancel:]",
+}
 
 
-@st.fragment(run_every=2)
-def draw_runs() -> None:
-    """The table, read from disk again every two seconds."""
+def steps(app: Studio, runs: list[Run]) -> list[Step]:
+    trained = [run for run in runs if run.status.state == "done" and not run.simulated]
+    written = any(any(app.workspace.gguf_folder(run.run_id).glob("*.gguf")) for run in trained)
+    return [
+        Step("dataset", "データを用意する", "CSVなどから作ります", bool(app.datasets())),
+        Step("training", "学習する", "モデルに覚えさせます", bool(trained)),
+        Step("quantization", "軽くする", "配れる1つのファイルにします", written),
+        Step("ollama", "対話する", "学習した答えを確かめます", False),
+    ]
+
+
+@st.fragment(run_every=POLL_S)
+def draw_living() -> None:
+    """The jobs that work or wait, read from disk again every two seconds."""
     with errors_shown():
-        runs = studio().runs()
-        if not runs:
-            st.markdown(FIRST_STEPS)
-            return
-        st.dataframe([_row(run) for run in runs], hide_index=True, placeholder="—")
+        for job in studio().living_jobs():
+            draw_job(job)
 
 
-def _row(run: Run) -> dict[str, str]:
-    return {
-        "実験": run.run_id,
-        "状態": run.state_ja,
-        "進み": f"{run.status.done} / {run.status.total}" if run.status.total else "",
-        "経過": run.status.detail,
-        "モデル": run.model,
-        "データセット": run.dataset,
-    }
+def draw_job(job: LivingJob) -> None:
+    with st.container(border=True):
+        with st.container(horizontal=True, vertical_alignment="center"):
+            st.markdown(
+                f"**{JOBS_JA.get(job.kind, '作業')}**　{plain(job.run_id)}", width="content"
+            )
+            state_badge(job.status.state)
+        progress_bar(job.status)
+        if job.kind == "train":
+            page = sitemap.page("training")
+            st.page_link(page, label="様子を見る", query_params={PARAMETER: job.run_id})
+
+
+def draw_start() -> None:
+    with st.container(horizontal=True, vertical_alignment="center"):
+        if st.button("サンプルで試す", icon=":material/play_arrow:", type="primary"):
+            with st.spinner("サンプルを用意しています…"):
+                run_id = sample.start(studio())
+            st.switch_page(sitemap.page("training"), query_params={PARAMETER: run_id})
+        st.caption(
+            "架空の会社の質問と回答（80行）を、内蔵の小さなモデルに学習させます。数分かかります。"
+        )
+
+
+@st.cache_data(ttl=600, show_spinner="マシンを調べています（2秒ほど）…")
+def diagnosis(root: str) -> Report:
+    return studio().doctor()
+
+
+def draw_check() -> None:
+    root = str(studio().workspace.root)
+    report = diagnosis(root)
+    troubles = [item for item in report.items if item.state != "ok"]
+    verdict = "学習できます" if report.can_train else "足りない部品があり、学習できません"
+    (st.success if report.can_train else st.error)(verdict, icon=":material/monitor_heart:")
+    for item in troubles:
+        draw_item(item)
+    with st.expander(f"調べた項目（{len(report.items)}）", icon=":material/checklist:"):
+        for item in report.items:
+            draw_item(item)
+        if st.button("もう一度調べる", icon=":material/refresh:"):
+            diagnosis.clear()
+            st.rerun()
+
+
+def draw_item(item: Item) -> None:
+    st.markdown(f"{MARKS[item.state]}　**{item.name}**　{plain(item.value)}")
+    if item.advice:
+        st.caption(plain(item.advice))
 
 
 st.title("ホーム")
-st.caption(f"作業フォルダ: {studio().workspace.root}")
-st.header("実験")
-draw_runs()
+st.caption(f"作業フォルダ: {plain(str(studio().workspace.root))}")
+draw_living()
+
+found = studio().runs()
+st.header("次にすること")
+draw_steps(steps(studio(), found))
+draw_start()
+
+st.header("最近の実験")
+if found:
+    run_table(found[:RECENT])
+else:
+    empty_state(
+        "まだ実験がありません。データセットを作るか、「サンプルで試す」を押してください。",
+        "dataset",
+    )
+
+st.header("環境チェック")
+with errors_shown():
+    draw_check()

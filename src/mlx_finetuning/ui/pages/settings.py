@@ -1,9 +1,108 @@
-"""設定."""
+"""設定: defaults for new runs, disk use and cleaning, keys, versions, diagnostics to copy."""
 
 from __future__ import annotations
 
+import os
+
 import streamlit as st
 
+from mlx_finetuning.config import TrainConfig, as_dict
+from mlx_finetuning.ui.components.form import settings_form
+from mlx_finetuning.ui.components.text import plain
+from mlx_finetuning.ui.frame import errors_shown, studio
+from mlx_finetuning.upkeep import Waste
+from mlx_finetuning.utils.memory_monitor import read_memory
+from mlx_finetuning.utils.units_ja import size
+
+DEFAULTS = (
+    "memory_limit_gb",
+    "processes",
+    "batch_size",
+    "max_length",
+    "checkpoint_minutes",
+    "seed",
+)
+
+
+def draw_defaults() -> None:
+    memory = read_memory()
+    st.caption(
+        f"新しい学習の初期値です。このマシンのメモリは {size(memory.total)}、空きは {size(memory.available)} です。"
+    )
+    values = as_dict(studio().preferences())
+    with st.form("defaults", border=True):
+        chosen = settings_form(TrainConfig, DEFAULTS, values, "default", columns=3)
+        if st.form_submit_button("初期値を保存", icon=":material/save:"):
+            studio().save_preferences(chosen)
+            st.toast("初期値を保存しました。", icon=":material/check:")
+
+
+def draw_disk() -> None:
+    usage = studio().disk_usage()
+    total = sum(part.size for part in usage)
+    st.metric("使っている容量", size(total), border=True, width=260)
+    st.dataframe(
+        [
+            {"場所": part.name, "容量": size(part.size), "フォルダ": str(part.path)}
+            for part in usage
+        ],
+        hide_index=True,
+        placeholder="—",
+    )
+    waste = studio().waste()
+    if not waste:
+        st.success("片付けるものはありません。", icon=":material/check_circle:")
+    for kind in waste:
+        draw_waste(kind)
+
+
+def draw_waste(kind: Waste) -> None:
+    with st.container(border=True, horizontal=True, vertical_alignment="center"):
+        with st.container():
+            st.markdown(f"**{kind.name}**　{len(kind.paths):,} 個、{size(kind.size)}")
+            st.caption(kind.explanation)
+        with st.popover("片付ける", icon=":material/delete_sweep:"):
+            st.markdown(f"{size(kind.size)} を削除します。元に戻せません。")
+            if st.button("削除する", key=f"clean-{kind.key}", type="primary"):
+                freed = studio().clean(kind.key)
+                st.toast(f"{size(freed)} を片付けました。", icon=":material/check:")
+                st.rerun()
+
+
+def draw_token() -> None:
+    token = os.environ.get("HF_TOKEN", "").strip()
+    if token:
+        st.markdown("`HF_TOKEN`　設定されています（`••••••••`）。値は表示も保存もしません。")
+    else:
+        st.markdown("`HF_TOKEN`　設定されていません。公開モデルと内蔵モデルには不要です。")
+    st.caption(
+        "承認の必要なモデルを使うときは、起動する前にターミナルで環境変数 HF_TOKEN を設定してください。"
+    )
+
+
+def draw_diagnostics() -> None:
+    st.caption(
+        "困ったときに、そのまま貼り付けて相談できます。トークンなどの秘密は含まず、ホームフォルダの名前も伏せます。"
+    )
+    if st.button("診断情報を作る", icon=":material/troubleshoot:"):
+        with st.spinner("調べています（2秒ほど）…"):
+            st.code(studio().diagnostics(), language=None, wrap_lines=True, height=360)
+
+
 st.title("設定")
-st.markdown("この画面はまだありません。ターミナルでは次のコマンドで使えます。")
-st.code("mlx-finetuning train --dataset 名前", language=None)
+st.header("保存先")
+st.markdown(f"作業フォルダ　`{plain(str(studio().workspace.root))}`")
+st.caption(
+    "変えるには、`--workspace` か環境変数 MLX_FINETUNING_HOME を付けて起動し直してください。"
+)
+st.header("学習の初期値")
+with errors_shown():
+    draw_defaults()
+st.header("使用量と片付け")
+with errors_shown():
+    draw_disk()
+st.header("Hugging Face のトークン")
+draw_token()
+st.header("診断情報")
+with errors_shown():
+    draw_diagnostics()

@@ -1,0 +1,106 @@
+"""What was found in the rows: each finding with its rows and, where there is one, its remedy."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import streamlit as st
+
+from mlx_finetuning.data_processor import Inspection
+from mlx_finetuning.data_processor.clean import STEPS
+from mlx_finetuning.data_processor.findings import Finding
+from mlx_finetuning.data_processor.settings import DROPPABLE
+from mlx_finetuning.ui.components.text import plain
+from mlx_finetuning.ui.dataset.choices import Choices
+from mlx_finetuning.ui.frame import studio
+
+SHOWN_ROWS = 100
+LOOKS = {
+    "error": (":red[:material/block:]", "使えない"),
+    "warning": (":orange[:material/warning:]", "注意"),
+    "info": (":blue[:material/info:]", "参考"),
+}
+REMEDIES = {
+    "CONTROL_CHARACTER": "control",
+    "HALF_WIDTH_KANA": "halfwidth_kana",
+    "MIXED_WIDTH": "fullwidth_alnum",
+    "EDGE_SPACE": "trim",
+    "PERSONAL_DATA": "mask_personal",
+}
+"""Finding → cleaning step that mends it."""
+
+
+def draw_findings(choices: Choices, path: Path, found: Inspection) -> None:
+    """The worst first."""
+    left_out = found.source_rows - found.usable_rows
+    for place, (label, rows) in zip(
+        st.columns(3),
+        (("全体", found.source_rows), ("使う行", found.usable_rows), ("使わない行", left_out)),
+        strict=True,
+    ):
+        place.metric(label, f"{rows:,} 行", border=True)
+    order = list(LOOKS)
+    for finding in sorted(found.findings, key=lambda item: order.index(item.severity)):
+        _draw(choices, path, found.encoding, finding)
+    if not found.findings:
+        st.success("気になる行はありませんでした。", icon=":material/check_circle:")
+    _draw_dropped(choices)
+
+
+def _draw(choices: Choices, path: Path, encoding: str, finding: Finding) -> None:
+    mark, word = LOOKS[finding.severity]
+    count = f"（{len(finding.rows):,}行）" if finding.rows else ""
+    with st.container(border=True, gap="small"):
+        st.markdown(f"{mark} **{word}**　{plain(finding.message)}{count}")
+        with st.container(horizontal=True, vertical_alignment="center"):
+            shows = finding.rows and st.toggle("行を見る", key=choices.key(f"see-{finding.code}"))
+            _draw_remedy(choices, finding)
+        if shows:
+            _draw_rows(path, encoding, finding.rows)
+
+
+def _draw_remedy(choices: Choices, finding: Finding) -> None:
+    step = REMEDIES.get(finding.code)
+    if step is not None:
+        st.button(
+            f"直す（{STEPS[step].description}）",
+            key=choices.key(f"fix-{finding.code}"),
+            icon=":material/healing:",
+            on_click=choices.set,
+            args=(f"clean-{step}", True),
+        )
+    if finding.code.lower() in DROPPABLE:
+        st.button(
+            "この行を除く",
+            key=choices.key(f"leave-{finding.code}"),
+            icon=":material/playlist_remove:",
+            on_click=choices.set,
+            args=(f"drop-{finding.code.lower()}", True),
+        )
+    elif step is None and finding.fix:
+        st.caption(plain(finding.fix))
+
+
+def _draw_dropped(choices: Choices) -> None:
+    """Rows that are left out on request, each with its way back."""
+    for code in choices.dropped:
+        st.button(
+            f"除いた行を戻す（{code}）",
+            key=choices.key(f"back-{code}"),
+            icon=":material/undo:",
+            on_click=choices.set,
+            args=(f"drop-{code}", False),
+        )
+
+
+def _draw_rows(path: Path, encoding: str, numbers: tuple[int, ...]) -> None:
+    st.dataframe(
+        _rows(str(path), encoding, numbers[:SHOWN_ROWS]), hide_index=True, placeholder="（空）"
+    )
+    if len(numbers) > SHOWN_ROWS:
+        st.caption(f"はじめの{SHOWN_ROWS}行です。")
+
+
+@st.cache_data(max_entries=16, show_spinner="行を読んでいます…")
+def _rows(path: str, encoding: str, numbers: tuple[int, ...]) -> list[dict[str, str]]:
+    return studio().source_rows(Path(path), encoding, numbers)

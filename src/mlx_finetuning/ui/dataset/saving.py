@@ -1,0 +1,73 @@
+"""The split and the saving of a dataset."""
+
+from __future__ import annotations
+
+import dataclasses
+import re
+from pathlib import Path
+
+import streamlit as st
+
+from mlx_finetuning.config import PrepareConfig
+from mlx_finetuning.data_processor import Inspection
+from mlx_finetuning.ui.components.form import settings_form
+from mlx_finetuning.ui.dataset.choices import Choices
+from mlx_finetuning.ui.frame import studio
+
+HOLD_OUT_JA = {
+    "group": "内容ごとに分ける（学習していない内容に答えられるかを測る）",
+    "paraphrase": "言い換えで分ける（学習した内容を、別の聞き方で答えられるかを測る）",
+}
+SPLIT = ("valid_share", "test_share", "system", "seed")
+
+
+def draw_split(choices: Choices, found: Inspection, settings: PrepareConfig) -> PrepareConfig:
+    """The settings with what is chosen here."""
+    hold_out = st.radio(
+        "検証とテストに使う行の選び方",
+        list(HOLD_OUT_JA),
+        format_func=HOLD_OUT_JA.__getitem__,
+        key=choices.key("hold-out"),
+    )
+    values = dataclasses.asdict(settings)
+    with st.expander("割合とそのほかの設定", icon=":material/tune:"):
+        chosen = settings_form(PrepareConfig, SPLIT, values, choices.file)
+        stratify = st.selectbox(
+            "割合をそろえる列",
+            ["", *found.columns],
+            format_func=lambda name: name or "（そろえない）",
+            key=choices.key("stratify"),
+            placeholder="選択",
+            disabled=hold_out != "group",
+        )
+    chosen |= {"hold_out": hold_out, "stratify": stratify if hold_out == "group" else ""}
+    return dataclasses.replace(settings, **chosen)
+
+
+def draw_saving(
+    choices: Choices, path: Path, settings: PrepareConfig, mapping: dict[str, str]
+) -> str | None:
+    """The name of the dataset that was just saved, or None."""
+    left, right = st.columns([2, 1], vertical_alignment="bottom")
+    name = left.text_input(
+        "データセットの名前",
+        suggested_name(path),
+        key=choices.key("name"),
+        help="英小文字・数字・ハイフンだけの64文字以内",
+    )
+    exists = any(entry.name == name for entry in studio().datasets())
+    replace = exists and st.checkbox(
+        "同じ名前のデータセットを置き換える", key=choices.key("replace")
+    )
+    label = "データセットを保存"
+    if not right.button(label, type="primary", icon=":material/save:", width="stretch"):
+        return None
+    with st.spinner("データセットを作っています…"):
+        studio().prepare_data(path, name, settings, mapping or None, replace=replace)
+    return name
+
+
+def suggested_name(path: Path) -> str:
+    """A valid name from the file's; files with Japanese names get a plain one."""
+    slug = re.sub(r"[^a-z0-9]+", "-", path.stem.lower()).strip("-")[:40].strip("-")
+    return slug or "my-data"

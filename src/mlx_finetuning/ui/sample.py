@@ -1,0 +1,15 @@
+"""「サンプルで試す」: the bundled data with the built-in model, as the demo trains them."""
+
+from __future__ import annotations
+
+from mlx_finetuning import config, demo
+from mlx_finetuning.config import PrepareConfig, TrainConfig
+from mlx_finetuning.data_processor import SAMPLE_DATA
+from mlx_finetuning.studio import Studio
+
+
+def start(studio: Studio) -> str:
+    """Prepare the dataset and start the run; returns its id. Raises whatever a stage raises."""
+    settings = PrepareConfig(hold_out="paraphrase")
+    studio.prepare_data(SAMPLE_DATA, demo.DATASET, settings, replace=True)
+    return studio.start_training(config.load(TrainConfig, demo.SETTINGS))
