@@ -12,7 +12,7 @@ import pytest
 from chat_templates import TEMPLATES
 from mlx_finetuning import errors, files
 from mlx_finetuning.config import EvaluateConfig
-from mlx_finetuning.mlx_trainer import generate, grading
+from mlx_finetuning.mlx_trainer import grading
 from mlx_finetuning.mlx_trainer.batches import batch_of
 from mlx_finetuning.mlx_trainer.examples import encode_rows
 from mlx_finetuning.mlx_trainer.load import LoadedModel
@@ -192,6 +192,12 @@ def test_plain_text_is_shown_as_learned_whole(studio: Studio) -> None:
     assert result["rejected"] is None
 
 
+def test_template_without_a_place_for_tools_is_named(studio: Studio) -> None:
+    _write(studio, "tools", [{**ROWS[0], "tools": [WEATHER]}, ROWS[1]])
+    assert studio.preview_data("tools", "tiny-ja", row=2)["tools_ignored"]
+    assert not studio.preview_data("tools", "tiny-ja", row=3)["tools_ignored"]
+
+
 def test_preview_follows_what_is_supervised(studio: Studio, tiny: LoadedModel) -> None:
     answers, whole = (
         studio.preview_data("mixed", "tiny-ja", supervise=choice) for choice in ("answers", "all")
@@ -219,25 +225,26 @@ def _learned(preview: dict[str, Any]) -> str:
 WEATHER = {"type": "function", "function": {"name": "天気予報", "parameters": {}}}
 
 
-def test_tools_of_a_row_are_in_what_is_shown_trained_and_asked(
-    tiny: LoadedModel, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_tools_of_a_row_are_in_what_is_shown_trained_and_asked(tiny: LoadedModel) -> None:
     tiny.tokenizer.chat_template = (
         "{% if tools %}[道具]{{ tools[0].function.name }}\n{% endif %}" + TEMPLATES["chatml"]
     )
+    asked: list[list[int]] = []
+
+    class Listening(LoadedModel):
+        def render(self, messages: Any, *, ask: bool, tools: Any = None) -> list[int]:
+            tokens = super().render(messages, ask=ask, tools=tools)
+            asked.extend([tokens] if ask else [])
+            return tokens
+
+    loaded = Listening(tiny.model, tiny.tokenizer, tiny.config, tiny.folder)
     row = {**ROWS[0], "tools": [WEATHER]}
-    [preview] = shown(tiny, row, 200)
+    [preview] = shown(loaded, row, 200)
     assert preview["text"].startswith("[道具]天気予報\n<|im_start|>user")
     assert preview["supervised_tokens"] == shown(tiny, ROWS[0], 200)[0]["supervised_tokens"]
-    [example] = encode_rows(tiny, [row], 200)
+    [example] = encode_rows(loaded, [row], 200)
     assert tiny.tokenizer.decode(example.tokens).startswith("[道具]天気予報")
-    prompts: list[list[int]] = []
-    stock = generate.stream_generate
-
-    def listening(model: Any, tokenizer: Any, prompt: list[int], **rest: Any) -> Any:
-        prompts.append(prompt)
-        return stock(model, tokenizer, prompt, **rest)
-
-    monkeypatch.setattr(generate, "stream_generate", listening)
-    grading.grade(tiny, [row], EvaluateConfig(max_tokens=1), silent, "評価", ask=True)
-    assert prompts == [example.tokens[: len(prompts[0])]]
+    asked.clear()
+    grading.grade(loaded, [row], EvaluateConfig(max_tokens=1), silent, "評価", ask=True)
+    assert asked
+    assert all(prompt == example.tokens[: len(prompt)] for prompt in asked)

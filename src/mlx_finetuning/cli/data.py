@@ -23,6 +23,10 @@ if TYPE_CHECKING:
 KINDS = {"chat": "質問と回答（会話）", "text": "文章", "preference": "好みの比較"}
 SEVERITIES = {"error": "使えない", "warning": "注意", "info": "参考"}
 SHOWN_ROWS = 10
+TOOLS_IGNORED = (
+    "[注意] この行には tools がありますが、このモデルのチャットテンプレートは使いません。"
+    "モデルは道具の説明を見ずに学習します。"
+)
 
 data = group("data", "データの確認と、データセットの作成")
 
@@ -189,7 +193,8 @@ def _previewed(shown: Mapping[str, Any]) -> str:
     sequences = [("選ばれた回答", row), ("選ばれなかった回答", shown["rejected"])]
     if shown["rejected"] is None:
         sequences = [("", row)]
-    parts = [_facts(row, totals), *(_sequence(name, one) for name, one in sequences)]
+    facts = [_facts(row, totals), *([TOOLS_IGNORED] if shown["tools_ignored"] else [])]
+    parts = [*facts, *(_sequence(name, one) for name, one in sequences)]
     return "\n\n".join(parts)
 
 

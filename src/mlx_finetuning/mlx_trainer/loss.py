@@ -31,7 +31,7 @@ from mlx_finetuning.mlx_trainer.batches import Batch
 
 PIECE = 1 << 20
 """Logits computed at once. On the CPU they then stay in the cache."""
-PIECE_GPU = 1 << 27
+PIECE_GPU = 1 << 26
 
 
 @dataclass(frozen=True)
@@ -53,12 +53,17 @@ PLAIN = Treatment()
 
 def summed(model: nn.Module, batch: Batch, treatment: Treatment = PLAIN) -> mx.array:
     """Nats over all supervised targets of `batch` (a float32 scalar)."""
+    return (each(model, batch, treatment) * batch.weights).sum()
+
+
+def each(model: nn.Module, batch: Batch, treatment: Treatment = PLAIN) -> mx.array:
+    """[positions] float32: nats of each target, of those that rounding added too."""
     with _treated(model, batch, treatment):
         if not heads.is_separable(model):
             logits = heads.logits_at(model, batch.tokens, batch.positions)
-            return (_cross_entropy(logits, batch.targets) * batch.weights).sum()
+            return _cross_entropy(logits, batch.targets)
         hidden = heads.hidden_at(model, batch.tokens, batch.positions)
-    return _of_hidden(model, hidden, batch)
+    return _of_hidden(model, hidden, batch.targets)
 
 
 @contextlib.contextmanager
@@ -83,20 +88,18 @@ def _arranged(model: nn.Module, batch: Batch) -> contextlib.AbstractContextManag
     return stack
 
 
-def _of_hidden(model: nn.Module, hidden: mx.array, batch: Batch) -> mx.array:
+def _of_hidden(model: nn.Module, hidden: mx.array, targets: mx.array) -> mx.array:
     piece = _frozen_piece(model) if _head_is_frozen(model) else _trained_piece(model)
-    total = mx.array(0.0)
-    for part in _pieces(hidden.shape[0], _vocabulary(model)):
-        total = total + piece(hidden[part], batch.targets[part], batch.weights[part])
-    return total
+    parts = _pieces(hidden.shape[0], _vocabulary(model))
+    return mx.concatenate([piece(hidden[part], targets[part]) for part in parts])
 
 
-Piece = Callable[[mx.array, mx.array, mx.array], mx.array]
+Piece = Callable[[mx.array, mx.array], mx.array]
 
 
 def _trained_piece(model: nn.Module) -> Piece:
-    def of(hidden: mx.array, targets: mx.array, weights: mx.array) -> mx.array:
-        return (_cross_entropy(heads.head(model, hidden), targets) * weights).sum()
+    def of(hidden: mx.array, targets: mx.array) -> mx.array:
+        return _cross_entropy(heads.head(model, hidden), targets)
 
     return of
 
@@ -105,16 +108,18 @@ def _frozen_piece(model: nn.Module) -> Piece:
     plain = _trained_piece(model)
 
     @mx.custom_function
-    def of(hidden: mx.array, targets: mx.array, weights: mx.array) -> tuple[mx.array, mx.array]:
-        value, gradient = mx.value_and_grad(plain)(hidden, targets, weights)
-        return value, gradient
+    def of(hidden: mx.array, targets: mx.array) -> tuple[mx.array, mx.array]:
+        # A target's loss hangs on its own row of `hidden` only: one pass gives every row's gradient.
+        ones = mx.ones(targets.shape)
+        [losses], [gradients] = mx.vjp(lambda rows: plain(rows, targets), [hidden], [ones])
+        return losses, gradients
 
     @of.vjp
     def backward(
         primals: tuple[mx.array, ...], upstream: tuple[mx.array, ...], outputs: tuple[mx.array, ...]
     ) -> tuple[mx.array, ...]:
-        gradient = outputs[1] * upstream[0].astype(outputs[1].dtype)
-        return gradient, mx.zeros_like(primals[1]), mx.zeros_like(primals[2])
+        weights = upstream[0][:, None].astype(outputs[1].dtype)
+        return outputs[1] * weights, mx.zeros_like(primals[1])
 
     return lambda *arrays: cast(tuple[mx.array, mx.array], of(*arrays))[0]
 

@@ -53,7 +53,8 @@ class Totals:
 
 def run(context: TaskContext) -> dict[str, Any]:
     """config: `dataset`, `model`, `max_length`, `supervise`, and `row`, a source row, or None for
-    the first. The result's `rejected` is the second answer of a preference row, else None.
+    the first. The result's `rejected` is the second answer of a preference row, else None;
+    `tools_ignored` says that the row has tools, and the model's template no place for them.
 
     Raises DatasetNotFound, RowNotFound, ModelError, InvalidSettings.
     """
@@ -73,6 +74,7 @@ def run(context: TaskContext) -> dict[str, Any]:
         "supervise": settings.supervise,
         "row": {"split": split, **first},
         "rejected": others[0] if others else None,
+        "tools_ignored": _ignores_tools(loaded, row),
         "totals": asdict(totals),
     }
 
@@ -134,6 +136,12 @@ def _texts(loaded: LoadedModel, row: dict[str, Any]) -> list[str]:
         return [str(row["text"])]
     chats, tools = conversations(row), row.get("tools")
     return [loaded.render_text(chat, ask=False, tools=tools) for chat in chats]
+
+
+def _ignores_tools(loaded: LoadedModel, row: dict[str, Any]) -> bool:
+    if not row.get("tools"):
+        return False
+    return _texts(loaded, row) == _texts(loaded, {**row, "tools": None})
 
 
 def _totals(
