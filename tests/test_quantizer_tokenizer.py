@@ -17,6 +17,7 @@ from mlx_finetuning.quantizer.export import export_gguf
 from mlx_finetuning.quantizer.families import LLAMA
 from mlx_finetuning.quantizer.llama import LlamaModel
 from mlx_finetuning.quantizer.parity import compare_tokens
+from mlx_finetuning.utils import chat_template
 from small_models import (
     PRE_TOKENIZERS,
     edit_json,
@@ -191,10 +192,11 @@ def test_text_around_that_gguf_cannot_express_is_an_error(folder: Path) -> None:
 def test_template_file_comes_before_the_setting(folder: Path) -> None:
     assert "im_start" in str(tokenizer.read(folder, VOCABULARY, LLAMA).chat_template)
     (folder / "chat_template.jinja").write_text("{{ messages }}", encoding="utf-8")
-    assert tokenizer.read(folder, VOCABULARY, LLAMA).chat_template == "{{ messages }}"
+    written = tokenizer.read(folder, VOCABULARY, LLAMA).chat_template
+    assert written == chat_template.protected("{{ messages }}")
 
 
 def test_named_templates_give_the_default_one(folder: Path) -> None:
     named = [{"name": "tool", "template": "a"}, {"name": "default", "template": "b"}]
     edit_json(folder / "tokenizer_config.json", chat_template=named)
-    assert tokenizer.read(folder, VOCABULARY, LLAMA).chat_template == "b"
+    assert tokenizer.read(folder, VOCABULARY, LLAMA).chat_template == chat_template.protected("b")

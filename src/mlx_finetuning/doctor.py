@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import contextlib
 import importlib.metadata
-import json
 import os
 import platform
 import re
@@ -17,24 +16,26 @@ import subprocess
 import sys
 from collections.abc import Callable
 from dataclasses import dataclass
-from http.client import HTTPConnection, HTTPException, HTTPSConnection
 from pathlib import Path
 from typing import Literal
-from urllib.parse import urlsplit
 
-from mlx_finetuning import __version__
+from mlx_finetuning import __version__, ollama_integration
+from mlx_finetuning.errors import (
+    OllamaHostInvalid,
+    OllamaNotInstalled,
+    OllamaNotRunning,
+    StudioError,
+)
+from mlx_finetuning.messages_ja import describe
 from mlx_finetuning.utils import blas, memory_monitor
 from mlx_finetuning.workspace import Workspace
 
 State = Literal["ok", "warn", "missing"]
 GB = 1e9
-OLLAMA_TIMEOUT_S = 1.0
-_OLLAMA_DEFAULT_PORT = 11434
 _LEAST_AVAILABLE_GB = 2.0
 _LEAST_DISK_GB = 5.0
 _SLOW_GFLOPS = 20.0
 """The reference BLAS stays below this on every machine of the last ten years."""
-_NONSENSE = (OSError, HTTPException, ValueError, RecursionError)
 _PACKAGES = ("mlx", "mlx-lm", "transformers", "huggingface-hub", "gguf", "xllamacpp", "streamlit")
 
 
@@ -263,64 +264,23 @@ def check_llama_cpp() -> Item:
 
 def check_ollama() -> Item:
     """Who answers where Ollama should be; sends nothing but one GET."""
-    url = os.environ.get("OLLAMA_HOST", "").strip()
     try:
-        scheme, host, port = ollama_address(url)
-    except ValueError:
-        advice = "OLLAMA_HOST は 127.0.0.1:11434 のような形で指定してください。"
-        return Item("ollama", "Ollama", "warn", "OLLAMA_HOST を読めません", advice)
-    place = f"{host}:{port}"
-    try:
-        version = _ollama_version(scheme, host, port)
-    except OSError:
-        advice = "なくても、内蔵のllama.cppで対話できます。使うときは https://ollama.com から入れて起動してください。"
-        return Item("ollama", "Ollama", "missing", f"動いていません（{place}）", advice)
-    if version is None:
-        advice = "別のプログラムがこのポートを使っています。Ollamaの場所を OLLAMA_HOST で指定してください。"
+        found = ollama_integration.status()
+    except OllamaHostInvalid as problem:
+        return Item("ollama", "Ollama", "warn", "OLLAMA_HOST を読めません", _advice(problem))
+    if isinstance(found.problem, OllamaNotRunning | OllamaNotInstalled):
+        value = f"動いていません（{found.place}）"
+        return Item("ollama", "Ollama", "missing", value, _advice(found.problem))
+    if found.problem is not None:
         return Item(
-            "ollama", "Ollama", "warn", f"{place} の応答はOllamaのものではありません", advice
+            "ollama", "Ollama", "warn", describe(found.problem).what, _advice(found.problem)
         )
-    return _judged_ollama(version, place, exposed="0.0.0.0" in url)
+    value, advice = f"{found.version}（{found.place}）", "".join(found.warnings)
+    return Item("ollama", "Ollama", "warn" if advice else "ok", value, advice)
 
 
-def ollama_address(text: str) -> tuple[str, str, int]:
-    """Scheme, host and port of an OLLAMA_HOST value, as Ollama reads it. Raises ValueError."""
-    parts = urlsplit(text if "://" in text else f"http://{text}")
-    if parts.scheme not in ("http", "https"):
-        raise ValueError(text)
-    with_scheme = {"http": 80, "https": 443}[parts.scheme]
-    port = parts.port or (with_scheme if "://" in text else _OLLAMA_DEFAULT_PORT)
-    host = parts.hostname or "127.0.0.1"
-    return parts.scheme, "127.0.0.1" if host == "0.0.0.0" else host, port
-
-
-def _ollama_version(scheme: str, host: str, port: int) -> str | None:
-    """None if somebody else answers. Raises OSError if nobody does."""
-    kind = HTTPSConnection if scheme == "https" else HTTPConnection
-    connection = kind(host, port, timeout=OLLAMA_TIMEOUT_S)
-    connection.connect()
-    # From here on somebody is there; silence or nonsense means it is not Ollama.
-    with contextlib.closing(connection), contextlib.suppress(*_NONSENSE):
-        connection.request("GET", "/api/version", headers={"Accept": "application/json"})
-        response = connection.getresponse()
-        answer = json.loads(response.read(10_000))
-        if response.status == 200 and isinstance(answer, dict):
-            version = answer.get("version")
-            if isinstance(version, str) and re.fullmatch(r"[\w.+-]{1,40}", version, re.ASCII):
-                return version
-    return None
-
-
-def _judged_ollama(version: str, place: str, exposed: bool) -> Item:
-    value = f"{version}（{place}）"
-    numbers = tuple(int(part) for part in re.findall(r"\d+", version)[:3])
-    if (0, 34, 2) <= numbers <= (0, 35, 0):
-        advice = "既知の弱点のある版です。新しい版に更新してください。"
-        return Item("ollama", "Ollama", "warn", value, advice)
-    if exposed:
-        advice = "0.0.0.0 で待ち受けると、同じネットワークの誰でも使えます。必要がなければ OLLAMA_HOST を外してください。"
-        return Item("ollama", "Ollama", "warn", value, advice)
-    return Item("ollama", "Ollama", "ok", value)
+def _advice(problem: StudioError) -> str:
+    return describe(problem).next_step
 
 
 def check_token() -> Item:

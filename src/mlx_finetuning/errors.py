@@ -6,6 +6,7 @@
     ├── ModelError         base models and the hub
     ├── RunError           runs, jobs, training
     ├── ExportError        export, verification, runtime
+    ├── OllamaError        Ollama and the models in it
     └── SystemProblem      disk, memory, missing parts, the unexpected
 
 Every leaf has one `code` and one catalogue entry (a test compares them). `data` holds plain
@@ -439,6 +440,77 @@ class PortTaken(ExportError):
     """A model server cannot listen where it was asked to."""
 
     code = "PORT_TAKEN"  # address, port, reason
+
+
+# --- Ollama ------------------------------------------------------------------------------
+
+
+class OllamaError(StudioError):
+    """Ollama cannot be used, or does not do what it was asked for."""
+
+
+class OllamaHostInvalid(OllamaError):
+    code = "OLLAMA_HOST_INVALID"  # host
+
+
+class OllamaNameInvalid(OllamaError):
+    code = "OLLAMA_NAME_INVALID"  # name
+
+
+class OllamaNotInstalled(OllamaError):
+    code = "OLLAMA_NOT_INSTALLED"  # place
+
+
+class OllamaNotRunning(OllamaError):
+    code = "OLLAMA_NOT_RUNNING"  # place
+
+
+class NotOllama(OllamaError):
+    """Somebody else listens where Ollama should be."""
+
+    code = "NOT_OLLAMA"  # reason
+
+
+class OllamaTooOld(OllamaError):
+    code = "OLLAMA_TOO_OLD"  # reason
+
+
+class OllamaConnectionLost(OllamaError):
+    """The server stopped, or the network broke, half-way."""
+
+    code = "OLLAMA_CONNECTION_LOST"  # place, stage
+
+
+class OllamaUploadDamaged(OllamaError):
+    code = "OLLAMA_UPLOAD_DAMAGED"  # path
+
+
+class OllamaOutOfSpace(OllamaError):
+    code = "OLLAMA_OUT_OF_SPACE"  # reason
+
+
+class OllamaArchitectureUnknown(OllamaError):
+    code = "OLLAMA_ARCHITECTURE_UNKNOWN"  # reason
+
+
+class OllamaModelNotFound(OllamaError):
+    code = "OLLAMA_MODEL_NOT_FOUND"  # reason
+
+
+class OllamaNameTaken(OllamaError):
+    code = "OLLAMA_NAME_TAKEN"  # name
+
+
+class OllamaRefused(OllamaError):
+    """An error of Ollama's that we have no words for."""
+
+    code = "OLLAMA_REFUSED"  # reason
+
+
+class OllamaDiffers(OllamaError):
+    """What Ollama runs is not what was trained; it was removed again."""
+
+    code = "OLLAMA_DIFFERS"  # name, problems
 
 
 # --- system ------------------------------------------------------------------------------

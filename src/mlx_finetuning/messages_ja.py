@@ -425,6 +425,80 @@ CATALOGUE: dict[str, Message] = {
         "{reason}",
         "--port で別の番号を指定してください（0なら空いている番号を選びます）。",
     ),
+    # Ollama
+    "OLLAMA_HOST_INVALID": Message(
+        "Ollamaの場所「{host}」を読めません。",
+        "使えるのは 127.0.0.1:11434、192.168.0.5、https://example.com のような形です。",
+        "--host か環境変数 OLLAMA_HOST を直してください。",
+    ),
+    "OLLAMA_NAME_INVALID": Message(
+        "Ollamaのモデルの名前「{name}」は使えません。",
+        "使えるのは、英数字・ハイフン・下線・点の80文字以内の名前です（名前:タグ、名前空間/名前 も可）。",
+        "--name で別の名前を指定してください。例: my-model、my-model:v2",
+    ),
+    "OLLAMA_NOT_INSTALLED": Message(
+        "Ollamaが見つかりません。",
+        "{place} では何も動いておらず、このマシンにOllamaのプログラムもありません。",
+        "https://ollama.com から入れて起動してください。Ollamaなしでも、chat で内蔵のllama.cppと対話できます。",
+    ),
+    "OLLAMA_NOT_RUNNING": Message(
+        "Ollamaが動いていません（{place}）。",
+        "そこへの接続が受け付けられませんでした。",
+        "macOSではアプリ「Ollama」を開くか open -a Ollama、Linuxでは systemctl start ollama か "
+        "ollama serve で起動してください。別のマシンで動いているときは --host か OLLAMA_HOST で指定します。",
+    ),
+    "NOT_OLLAMA": Message(
+        "Ollamaではないものが応答しています。",
+        "{reason}",
+        "別のプログラムがこのポートを使っています。Ollamaの場所を --host か OLLAMA_HOST で指定してください。",
+    ),
+    "OLLAMA_TOO_OLD": Message(
+        "Ollamaの版が古く、このモデルを正しく動かせません。",
+        "{reason}",
+        "Ollamaを新しい版に更新して、もう一度実行してください。",
+    ),
+    "OLLAMA_CONNECTION_LOST": Message(
+        "Ollamaとの接続が途中で切れました（{stage}、{place}）。",
+        "Ollamaが止まったか、通信が途切れた可能性があります。",
+        "Ollamaが動いていることを確かめて、同じコマンドをもう一度実行してください。"
+        "送り終えたファイルは送り直しません。",
+    ),
+    "OLLAMA_UPLOAD_DAMAGED": Message(
+        "Ollamaに届いたファイルが、送ったものと違います: {path}",
+        "送っている間にファイルが変わったか、通信で壊れた可能性があります。",
+        "もう一度実行してください。続くときは export で書き出し直してください。",
+    ),
+    "OLLAMA_OUT_OF_SPACE": Message(
+        "Ollamaがモデルを置くディスクの空きが足りません。",
+        "{reason}",
+        "登録の間は、モデルの2倍の空きが必要です。不要なモデルを mlx-finetuning ollama delete 名前 で消すか、"
+        "小さな型（Q4_K_Mなど）を選んでください。",
+    ),
+    "OLLAMA_ARCHITECTURE_UNKNOWN": Message(
+        "このOllamaは、このモデルの構造（アーキテクチャ）を知りません。",
+        "{reason}",
+        "Ollamaを新しい版に更新してください。更新できないときは、chat --engine gguf で内蔵のllama.cppを使えます。",
+    ),
+    "OLLAMA_MODEL_NOT_FOUND": Message(
+        "そのモデルはOllamaにありません。",
+        "{reason}",
+        "mlx-finetuning ollama list で、登録されている名前を確かめてください。",
+    ),
+    "OLLAMA_NAME_TAKEN": Message(
+        "Ollamaには、もう「{name}」という名前のモデルがあります。",
+        "同じ名前のモデルを、確認なしに置き換えることはしません。",
+        "置き換えるなら --replace を付け、残すなら --name で別の名前を指定してください。",
+    ),
+    "OLLAMA_REFUSED": Message(
+        "Ollamaがエラーを返しました。",
+        "{reason}",
+        "Ollamaのログ（macOSでは ~/.ollama/logs/server.log、Linuxでは journalctl -u ollama）を確かめてください。",
+    ),
+    "OLLAMA_DIFFERS": Message(
+        "Ollamaで動かした「{name}」は、学習したモデルと同じになりませんでした。",
+        "{problems}",
+        "登録は取り消しました。Ollamaを新しい版に更新するか、export で書き出し直してから、もう一度実行してください。",
+    ),
     # system
     "DISK_FULL": Message(
         "ディスクに書き込めません: {path}",

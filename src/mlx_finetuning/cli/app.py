@@ -18,6 +18,8 @@ COMMANDS = {
     "evaluate": "evaluate",
     "export": "export",
     "verify": "verify",
+    "deploy": "deploy",
+    "ollama": "ollama",
     "chat": "chat",
     "models": "models",
     "serve": "serve",

@@ -37,6 +37,11 @@ class LoadedModel:
         """Most tokens of one sequence; a large number where the config does not say."""
         return int(self.config.get("max_position_embeddings") or 1 << 20)
 
+    def end_texts(self) -> list[str]:
+        """The tokens that end an answer, as text."""
+        ids = sorted(self.tokenizer.eos_token_ids)
+        return [str(text) for text in self.tokenizer.convert_ids_to_tokens(ids)]
+
     def render(
         self, messages: list[dict[str, str]], *, ask: bool, tools: Tools | None = None
     ) -> list[int]:

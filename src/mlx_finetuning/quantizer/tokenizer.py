@@ -20,6 +20,7 @@ from gguf import TokenType
 from mlx_finetuning.errors import TokenizerUnsupported
 from mlx_finetuning.quantizer import spm
 from mlx_finetuning.quantizer.family import Family
+from mlx_finetuning.utils import chat_template
 
 SPECIAL = ("bos", "eos", "unk", "pad")
 
@@ -104,7 +105,7 @@ def read(folder: Path, vocabulary: int, family: Family) -> TokenizerMetadata:
     name = "default" if is_spm else _pre_tokenizer_name(definition)
     config = _json(folder / "tokenizer_config.json", optional=True)
     ids = _special_ids(definition, config, _json(folder / "config.json", optional=True))
-    shared = (ids, *_added_around(definition, ids), _chat_template(folder, config))
+    shared = (ids, *_added_around(definition, ids), _protected(_chat_template(folder, config)))
     if is_spm:
         return _like_sentencepiece(folder, definition, vocabulary, *shared)
     pre = (family.pre_tokenizers or {}).get(name, name)
@@ -274,6 +275,10 @@ def _added_around(definition: dict[str, Any], ids: dict[str, int]) -> tuple[bool
     if full != expected:
         raise TokenizerUnsupported(reason="文の前後に付くトークンがbos・eosと違います。")
     return before, after
+
+
+def _protected(template: str | None) -> str | None:
+    return None if template is None else chat_template.protected(template)
 
 
 def _chat_template(folder: Path, config: dict[str, Any]) -> str | None:

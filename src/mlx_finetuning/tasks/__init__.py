@@ -16,7 +16,7 @@ Task = Callable[[TaskContext], dict[str, Any]]
 
 KINDS = (
     *("train", "evaluate", "export", "verify", "certify"),
-    *("serve_model", "build_model", "preview"),
+    *("deploy", "serve_model", "build_model", "preview"),
 )
 WITHOUT_DEVICE = ("preview", "serve_model")
 """Kinds that need not wait for their turn: they compute nothing, or answer people who wait."""

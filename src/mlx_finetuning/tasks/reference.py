@@ -7,6 +7,7 @@ Judges nothing; `quantizer.verify` does.
 
 from __future__ import annotations
 
+import itertools
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -59,6 +60,13 @@ def of_run(context: TaskContext, tokens: int) -> Trained:
     trained = _of_run(context, tokens)
     free_memory()
     return trained
+
+
+def conversations(context: TaskContext, dataset: str) -> tuple[Messages, ...]:
+    """Conversations of a dataset, held-out ones first."""
+    rows = _rows(context, dataset)
+    found = (row["messages"] for row in rows if row.get("messages"))
+    return tuple(itertools.islice(found, TEXTS))
 
 
 def _of_run(context: TaskContext, tokens: int) -> Trained:

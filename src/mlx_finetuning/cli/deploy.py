@@ -1,0 +1,57 @@
+"""`deploy`: brings the tuned model into Ollama and proves that it is the trained one."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import click
+
+from mlx_finetuning import config
+from mlx_finetuning.cli import text
+from mlx_finetuning.cli.ollama import HOST
+from mlx_finetuning.cli.runs import RUN_ID
+from mlx_finetuning.cli.session import Answer, Session, command
+from mlx_finetuning.config import QUANTIZATIONS, DeployConfig
+
+
+@command()
+@RUN_ID
+@click.option(
+    "--name", default="", metavar="NAME", help="Ollamaでの名前。省略時はモデルと実験から作る"
+)
+@click.option("--quant", type=click.Choice(QUANTIZATIONS), help="量子化の種類")
+@click.option("--system", metavar="TEXT", help="システム文。省略時は学習データのもの")
+@HOST
+@click.option("--replace", is_flag=True, help="同じ名前のモデルを置き換える")
+@click.option("--set", "assignments", multiple=True, metavar="KEY=VALUE", help="設定を1つ変える")
+def deploy(
+    session: Session,
+    run_id: str,
+    name: str,
+    host: str | None,
+    replace: bool,
+    assignments: tuple[str, ...],
+    **named: str | None,
+) -> Answer:
+    """学習したモデルをOllamaに登録し、学習したとおりに動くことを確かめる"""
+    given = {key: value for key, value in named.items() if value is not None}
+    settings = config.load(DeployConfig, {**config.parse_assignments(list(assignments)), **given})
+    with session.progress() as progress:
+        result = session.studio.deploy(
+            run_id, name, settings, host, replace=replace, progress=progress
+        )
+    return Answer({"run_id": run_id, **result}, _shown(result))
+
+
+def _shown(result: dict[str, Any]) -> str:
+    lines = text.pairs(
+        [
+            ("名前", result["name"]),
+            ("場所", result["host"]),
+            ("ファイル", result["path"]),
+            ("Modelfile", result["modelfile"]),
+            ("停止文字列", " ".join(result["parameters"]["stop"])),
+            ("システム文", text.shorten(result["system"], 60)),
+        ]
+    )
+    return f"{result['verdict']}\n{lines}\n→ ollama run {result['name']}"

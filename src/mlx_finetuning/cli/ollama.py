@@ -1,0 +1,101 @@
+"""`ollama`: what is in Ollama, copied, deleted, or talked to."""
+
+from __future__ import annotations
+
+import click
+
+from mlx_finetuning import config
+from mlx_finetuning.cli import session, text
+from mlx_finetuning.cli.session import Answer, Session, command
+from mlx_finetuning.config import GenerateConfig
+from mlx_finetuning.messages_ja import describe
+
+HOST = click.option(
+    "--host", metavar="URL", help="Ollamaの場所。省略時は環境変数 OLLAMA_HOST、なければこのマシン"
+)
+NAME = click.argument("name", metavar="NAME")
+
+ollama = session.group("ollama", "Ollamaの状態と、登録されているモデルを扱う")
+
+
+@command(ollama)
+@HOST
+def status(session: Session, host: str | None) -> Answer:
+    """Ollamaが動いているか、版に問題がないかを調べる"""
+    found = session.studio.ollama_status(host)
+    problem = None if found.problem is None else found.problem.to_json()
+    data = {
+        "place": found.place,
+        "version": found.version,
+        "problem": problem,
+        "warnings": list(found.warnings),
+    }
+    if found.problem is not None:
+        return Answer(data, describe(found.problem).text, exit_code=1)
+    return Answer(data, "\n".join([f"Ollama {found.version}（{found.place}）", *found.warnings]))
+
+
+@command(ollama, "list")
+@HOST
+def list_models(session: Session, host: str | None) -> Answer:
+    """登録されているモデルの一覧"""
+    models = session.studio.ollama_models(host)
+    rows = [
+        (model.name, text.size(model.size_bytes), model.quantization, model.modified_at[:16])
+        for model in models
+    ]
+    shown = (
+        text.table(("名前", "大きさ", "量子化", "更新"), rows) if rows else "モデルはありません。"
+    )
+    return Answer({"models": [config.as_dict(model) for model in models]}, shown)
+
+
+@command(ollama)
+@NAME
+@HOST
+def show(session: Session, name: str, host: str | None) -> Answer:
+    """モデルの詳しい情報"""
+    found = session.studio.show_ollama_model(name, host)
+    shown = {"details": found.get("details", {}), "parameters": found.get("parameters", "")}
+    return Answer(
+        {"name": name, **found}, text.record({**shown, "system": found.get("system", "")})
+    )
+
+
+@command(ollama)
+@click.argument("source", metavar="SOURCE")
+@click.argument("destination", metavar="DESTINATION")
+@click.option("--replace", is_flag=True, help="同じ名前のモデルを置き換える")
+@HOST
+def copy(
+    session: Session, source: str, destination: str, replace: bool, host: str | None
+) -> Answer:
+    """モデルに、もう1つ名前を付ける"""
+    session.studio.copy_ollama_model(source, destination, host, replace=replace)
+    data = {"source": source, "destination": destination}
+    return Answer(data, f"{source} を {destination} としても使えるようにしました。")
+
+
+@command(ollama)
+@NAME
+@HOST
+def delete(session: Session, name: str, host: str | None) -> Answer:
+    """モデルをOllamaから消す"""
+    session.studio.delete_ollama_model(name, host)
+    return Answer({"deleted": name}, f"{name} を消しました。")
+
+
+@command(ollama)
+@NAME
+@click.option("--prompt", required=True, metavar="QUESTION", help="質問")
+@click.option("--set", "assignments", multiple=True, metavar="KEY=VALUE", help="設定を1つ変える")
+@HOST
+def ask(
+    session: Session, name: str, prompt: str, assignments: tuple[str, ...], host: str | None
+) -> Answer:
+    """登録されているモデルに1つ質問する"""
+    settings = config.load(GenerateConfig, config.parse_assignments(list(assignments)))
+    question = [{"role": "user", "content": prompt}]
+    stream = session.studio.stream_ollama_answer(name, question, settings, host)
+    answer = "".join(stream)
+    return Answer({"name": name, **config.as_dict(stream.answer)}, answer)

@@ -1,0 +1,22 @@
+"""Brings a finished GGUF file into Ollama over its HTTP API, and talks to the models there.
+
+Only fused GGUF files: Ollama reads adapters of its own accord, and wrongly. What is to be
+deployed, and what a right answer is, is decided elsewhere (`tasks/deploy.py`).
+"""
+
+from mlx_finetuning.ollama_integration.address import Address
+from mlx_finetuning.ollama_integration.client import Client, Model, Piece
+from mlx_finetuning.ollama_integration.deploy import check_name, copy
+from mlx_finetuning.ollama_integration.health import Status, connect, status
+
+__all__ = [
+    "Address",
+    "Client",
+    "Model",
+    "Piece",
+    "Status",
+    "check_name",
+    "connect",
+    "copy",
+    "status",
+]

@@ -1,0 +1,29 @@
+"""What Ollama's English error texts mean, as errors of ours. Unknown ones are passed on."""
+
+from __future__ import annotations
+
+import re
+
+from mlx_finetuning.errors import (
+    OllamaArchitectureUnknown,
+    OllamaError,
+    OllamaModelNotFound,
+    OllamaOutOfSpace,
+    OllamaRefused,
+    OllamaTooOld,
+)
+
+MEANINGS: tuple[tuple[str, type[OllamaError]], ...] = (
+    (r"no space left|not enough (disk )?space|disk quota exceeded", OllamaOutOfSpace),
+    (r"(unknown|unsupported) (model )?architecture", OllamaArchitectureUnknown),
+    (r"requires a newer version|newer version of ollama", OllamaTooOld),
+    (r"model .{0,200}not found", OllamaModelNotFound),
+)
+
+
+def understood(text: str, status: int = 200) -> OllamaError:
+    """The error for what Ollama said; `status` is HTTP's."""
+    for pattern, kind in MEANINGS:
+        if re.search(pattern, text, re.IGNORECASE | re.DOTALL):
+            return kind(reason=text)
+    return OllamaRefused(reason=text)

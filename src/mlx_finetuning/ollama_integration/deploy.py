@@ -1,0 +1,116 @@
+"""Brings one GGUF file into Ollama under a name. What is in the file is not looked at.
+
+The model is made under a name of its own, `…-checking`, and only takes the wanted name when the
+caller calls `publish`: until then, one that has the name stays usable. Every step can be repeated;
+what a stopped server already has is not sent again.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import shutil
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from mlx_finetuning.errors import OllamaModelNotFound, OllamaNameTaken, OllamaOutOfSpace
+from mlx_finetuning.ollama_integration import names
+from mlx_finetuning.ollama_integration.client import Client, digest_of
+from mlx_finetuning.progress import Progress, silent
+
+GB = 1e9
+COPIES = 2
+"""Ollama writes every imported file once more before it drops what was sent."""
+SERVICE_MODELS = Path("/usr/share/ollama/.ollama/models")
+"""Where the Linux service keeps models."""
+
+
+@dataclass(frozen=True)
+class Recipe:
+    """What a model in Ollama is made of."""
+
+    name: str
+    gguf: Path
+    system: str
+    parameters: Mapping[str, Any]
+    """`stop`, `num_ctx` and others, as Ollama names them."""
+    license_text: str = ""
+
+    @property
+    def draft_name(self) -> str:
+        model, _, tag = self.name.partition(":")
+        return f"{model}:{tag}-checking" if tag else f"{model}:checking"
+
+
+def check_name(client: Client, name: str, *, replace: bool) -> None:
+    """An empty name will be made up. Raises OllamaNameInvalid, OllamaNameTaken unless `replace`."""
+    if name and find(client, names.checked(name)) and not replace:
+        raise OllamaNameTaken(name=name)
+
+
+def copy(client: Client, source: str, destination: str, *, replace: bool) -> None:
+    """Give a model a second name. Raises OllamaNameInvalid, OllamaNameTaken, OllamaModelNotFound."""
+    check_name(client, destination, replace=replace)
+    client.copy(source, destination)
+
+
+def find(client: Client, name: str) -> str | None:
+    """The model's name as Ollama lists it."""
+    listed = (model.name for model in client.models())
+    return next((one for one in listed if names.same(one, name)), None)
+
+
+def create_draft(client: Client, recipe: Recipe, progress: Progress = silent) -> str:
+    """Send the file and make the model under its draft name; returns the file's digest.
+
+    Raises OllamaError.
+    """
+    digest = digest_of(recipe.gguf, progress)
+    _require_space(client, recipe.gguf, digest)
+    client.upload(recipe.gguf, digest, progress)
+    request = {
+        "model": recipe.draft_name,
+        "files": {"model.gguf": digest},
+        "system": recipe.system,
+        "parameters": dict(recipe.parameters),
+        "license": recipe.license_text,
+    }
+    client.create({key: value for key, value in request.items() if value}, progress)
+    return digest
+
+
+def publish(client: Client, recipe: Recipe) -> None:
+    """Give the draft the wanted name, in place of any other that has it."""
+    if taken := find(client, recipe.name):
+        client.delete(taken)
+    client.copy(recipe.draft_name, recipe.name)
+    client.delete(recipe.draft_name)
+
+
+def discard(client: Client, recipe: Recipe) -> None:
+    """Remove the draft, if it is there."""
+    with contextlib.suppress(OllamaModelNotFound):
+        client.delete(recipe.draft_name)
+
+
+def _require_space(client: Client, path: Path, digest: str) -> None:
+    """Raises OllamaOutOfSpace. What a server elsewhere has is not known until it complains."""
+    folder = _models_folder() if client.address.is_local else None
+    if folder is None:
+        return
+    copies = COPIES - client.has_blob(digest)
+    needed, free = path.stat().st_size * copies / GB, shutil.disk_usage(folder).free / GB
+    if free < needed:
+        figures = f"必要なのは約 {needed:.1f} GB、空きは {free:.1f} GB です（{folder}）。"
+        raise OllamaOutOfSpace(reason=figures)
+
+
+def _models_folder() -> Path | None:
+    """Where a server on this machine keeps its models, as far as can be told from here."""
+    given = os.environ.get("OLLAMA_MODELS")
+    places = [Path(given)] if given else [Path.home() / ".ollama" / "models", SERVICE_MODELS]
+    with contextlib.suppress(OSError):
+        return next((place for place in places if place.is_dir()), None)
+    return None

@@ -1,0 +1,248 @@
+"""Deploy: brings a run's model into Ollama and hands it over only if it does what was trained.
+
+What Ollama makes of conversations of the run's own dataset is compared with the trained model: the
+prompt it feeds, as text and as a number of tokens, the answers at temperature 0, and whether they
+end by themselves. A model that differs is removed again.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any
+
+from mlx_finetuning import config, files, models
+from mlx_finetuning.config import DeployConfig, GenerateConfig
+from mlx_finetuning.errors import InvalidSettings, OllamaDiffers
+from mlx_finetuning.mlx_trainer import generate
+from mlx_finetuning.mlx_trainer.generate import Answer
+from mlx_finetuning.mlx_trainer.load import LoadedModel, load
+from mlx_finetuning.ollama_integration import Client, connect, deploy, modelfile, names
+from mlx_finetuning.ollama_integration.deploy import Recipe
+from mlx_finetuning.progress import Progress, Step
+from mlx_finetuning.quantizer import reader
+from mlx_finetuning.tasks import export, reference
+from mlx_finetuning.tasks.context import TaskContext
+from mlx_finetuning.tasks.reference import Messages
+from mlx_finetuning.trainer import runs
+from mlx_finetuning.utils import chat_template
+
+NEARLY_EXACT = ("F32", "F16", "BF16", "Q8_0")
+"""Types whose answers must mostly be the trained model's; below, quantization changes some."""
+LEAST_EQUAL = 0.5
+
+
+@dataclass(frozen=True)
+class Compared:
+    """One conversation, in Ollama and by the trained model."""
+
+    question: str
+    expected: Answer
+    answer: Answer
+    problem: str = ""
+    """In Japanese, where Ollama feeds the model something else or does not stop it."""
+
+    @property
+    def is_equal(self) -> bool:
+        return self.expected.text.strip() == self.answer.text.strip()
+
+
+def run(context: TaskContext) -> dict[str, Any]:
+    """config: DeployConfig with `name` (empty: made from model and run), `host` (None:
+    OLLAMA_HOST) and `replace`.
+
+    Raises OllamaError, RunError, ModelError, ExportError, DiskFull, Interrupted.
+    """
+    given = dict(context.config)
+    name, host, replaces = given.pop("name"), given.pop("host"), given.pop("replace")
+    settings = config.load(DeployConfig, given)
+    trained = runs.require_trained(context.workspace, context.run_id)
+    name = names.checked(name or names.default(trained.model, context.run_id))
+    with connect(host) as client:
+        deploy.check_name(client, name, replace=replaces)
+        gguf = _gguf(context, settings.quant)
+        context.progress(Step("モデルの読み込み", 0, 0))
+        folder = models.resolve(trained.model, context.workspace)
+        loaded = load(folder, context.workspace.adapter(context.run_id).folder)
+        conversations = reference.conversations(context, trained.dataset)
+        recipe = _recipe(name, gguf, loaded, conversations, settings, folder)
+        return _deployed(context, client, recipe, loaded, conversations, settings)
+
+
+def _deployed(
+    context: TaskContext,
+    client: Client,
+    recipe: Recipe,
+    loaded: LoadedModel,
+    conversations: Sequence[Messages],
+    settings: DeployConfig,
+) -> dict[str, Any]:
+    digest = deploy.create_draft(client, recipe, context.progress)
+    try:
+        compared = _compare(client, recipe, loaded, conversations, settings, context.progress)
+        _require_same(recipe.name, compared, settings.quant)
+    except BaseException:
+        deploy.discard(client, recipe)
+        raise
+    deploy.publish(client, recipe)
+    written = _write_modelfile(recipe)
+    shown = client.show(recipe.name)
+    equal = sum(one.is_equal for one in compared)
+    return {
+        "name": recipe.name,
+        "host": client.address.url,
+        "path": str(recipe.gguf),
+        "digest": digest,
+        "modelfile": str(written),
+        "system": recipe.system,
+        "parameters": dict(recipe.parameters),
+        "details": shown.get("details", {}),
+        "compared": len(compared),
+        "equal_answers": equal,
+        "ended_answers": sum(one.answer.ended for one in compared),
+        "verdict": f"学習したモデルと同じプロンプトで動きます（{len(compared)}問で確認、"
+        f"答えが一致したのは{equal}問）。",
+    }
+
+
+# --- what is deployed --------------------------------------------------------------------
+
+
+def _gguf(context: TaskContext, quant: str) -> Path:
+    """The run's file of that type, made if there is none that Ollama would leave as it is."""
+    made = sorted(context.workspace.gguf_folder(context.run_id).glob(f"[!.]*-{quant}.gguf"))
+    for path in made:
+        template = reader.read(path).metadata.get("tokenizer.chat_template")
+        if template and chat_template.is_protected(template):
+            return path
+    result = export.run(replace(context, config={"quant": quant}))
+    return Path(result["path"])
+
+
+def _recipe(
+    name: str,
+    gguf: Path,
+    loaded: LoadedModel,
+    conversations: Sequence[Messages],
+    settings: DeployConfig,
+    model: Path,
+) -> Recipe:
+    system = settings.system or _trained_system(conversations)
+    _require_system_role(loaded, system)
+    parameters = {
+        "num_ctx": min(settings.context, loaded.context_length),
+        "stop": loaded.end_texts(),
+        "temperature": settings.temperature,
+        "repeat_penalty": 1.0,  # older versions punish repetition, which the training never saw
+    }
+    return Recipe(name, gguf, system, parameters, _license(model))
+
+
+def _trained_system(conversations: Sequence[Messages]) -> str:
+    """The system text that all of the dataset's conversations begin with, or none."""
+    first = {turns[0]["content"] if turns[0]["role"] == "system" else "" for turns in conversations}
+    return first.pop() if len(first) == 1 else ""
+
+
+def _require_system_role(loaded: LoadedModel, system: str) -> None:
+    """Raises InvalidSettings where the model's template refuses a system text or leaves it out."""
+    if not system or system.strip() in _rendered_with(loaded, system):
+        return
+    raise InvalidSettings(
+        problems=["system: このモデルの会話の形は、システム文を使えません。空にしてください。"]
+    )
+
+
+def _rendered_with(loaded: LoadedModel, system: str) -> str:
+    from jinja2 import TemplateError
+
+    turns = [{"role": "system", "content": system}, {"role": "user", "content": "?"}]
+    try:
+        return loaded.render_text(turns, ask=True)
+    except TemplateError:
+        return ""
+
+
+def _license(model: Path) -> str:
+    found = sorted(model.glob("LICENSE*"))
+    return found[0].read_text(encoding="utf-8", errors="replace") if found else ""
+
+
+def _write_modelfile(recipe: Recipe) -> Path:
+    path = recipe.gguf.with_suffix(".Modelfile")
+    text = modelfile.text(
+        recipe.name,
+        recipe.gguf.name,
+        path.name,
+        recipe.system,
+        recipe.parameters,
+        recipe.license_text,
+    )
+    files.write_text(path, text)
+    return path
+
+
+# --- what is proven ----------------------------------------------------------------------
+
+
+def _compare(
+    client: Client,
+    recipe: Recipe,
+    loaded: LoadedModel,
+    conversations: Sequence[Messages],
+    settings: DeployConfig,
+    progress: Progress,
+) -> list[Compared]:
+    questions = [_question(turns) for turns in conversations if len(turns) > 1]
+    chosen = questions[: settings.prompts]
+    compared = []
+    for done, messages in enumerate(chosen):
+        progress(Step("Ollamaの答えの確認", done, len(chosen)))
+        compared.append(_compare_one(client, recipe, loaded, messages, settings))
+    return compared
+
+
+def _question(turns: Messages) -> Messages:
+    """A conversation up to its last answer, without a system text: the model brings its own."""
+    return [turn for turn in turns[:-1] if turn["role"] != "system"]
+
+
+def _compare_one(
+    client: Client,
+    recipe: Recipe,
+    loaded: LoadedModel,
+    messages: Messages,
+    settings: DeployConfig,
+) -> Compared:
+    system = [{"role": "system", "content": recipe.system}] if recipe.system else []
+    wanted = [*system, *messages]
+    expected = generate.answer(loaded, wanted, GenerateConfig(max_tokens=settings.max_tokens))
+    pieces = list(client.chat(recipe.draft_name, messages, settings.max_tokens, temperature=0.0))
+    last = pieces[-1]
+    answer = Answer("".join(piece.text for piece in pieces), last.tokens, last.ended)
+    problem = ""
+    if _without_bos(client.render(recipe.draft_name, messages), loaded) != _without_bos(
+        loaded.render_text(wanted, ask=True), loaded
+    ):
+        problem = "プロンプトの組み立て方が、学習のときと違います。"
+    elif last.prompt_tokens != len(loaded.render(wanted, ask=True)):
+        problem = "プロンプトのトークン数が、学習のときと違います（BOSの重複など）。"
+    elif expected.ended and not answer.ended:
+        problem = "学習したモデルが自分で終える答えが、終わりません。"
+    return Compared(messages[-1]["content"], expected, answer, problem)
+
+
+def _without_bos(prompt: str, loaded: LoadedModel) -> str:
+    # llama.cpp takes the token away from the text and adds it again when it cuts the text.
+    return prompt.removeprefix(loaded.tokenizer.bos_token or "")
+
+
+def _require_same(name: str, compared: Sequence[Compared], quant: str) -> None:
+    """Raises OllamaDiffers."""
+    problems = list(dict.fromkeys(one.problem for one in compared if one.problem))
+    equal = sum(one.is_equal for one in compared)
+    if quant in NEARLY_EXACT and equal < LEAST_EQUAL * len(compared):
+        problems.append(f"{len(compared)}問のうち、答えが一致したのは{equal}問だけです。")
+    if problems:
+        raise OllamaDiffers(name=name, problems=problems)

@@ -1,0 +1,270 @@
+"""Ollama's HTTP API on loopback, as far as the studio uses it, with its oddities.
+
+Errors after the first line arrive inside 200; blobs answer 200, 201 and 400; connections break;
+disks are slow or full; versions are old; the port may be a stranger's. Answers come from the
+uploaded file itself, run by the embedded runtime. As Ollama does, a file whose chat template could
+be taken for a known one is given another. Every request is recorded.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import hashlib
+import json
+import threading
+import time
+from collections.abc import Iterator
+from dataclasses import dataclass, field
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from pathlib import Path
+from typing import Any
+
+from mlx_finetuning.quantizer import reader
+from mlx_finetuning.runtime import Client, serve
+from mlx_finetuning.utils import chat_template
+
+Json = dict[str, Any]
+CREATE_STATES = ("parsing GGUF", "validating GGUF model", "verifying conversion", "writing manifest")
+
+
+@dataclass
+class Ollama:
+    """The state of the server; tests change it while it runs."""
+
+    folder: Path
+    """Of blobs: one file per digest."""
+    version: str = "0.36.1"
+    version_body: bytes | None = None
+    """A stranger's answer to the question for the version."""
+    models: dict[str, Json] = field(default_factory=dict)
+    """Name, with its tag → the request that made it."""
+    cut_uploads: int = 0
+    """So many uploads break off half-way."""
+    damaged_uploads: int = 0
+    """So many uploads arrive with a wrong byte: 400."""
+    cut_creates: int = 0
+    """So many answers to create end after the first line, as if the server was stopped."""
+    cut_chats: int = 0
+    disk_full: str = ""
+    """`upload` or `create`."""
+    create_error: str = ""
+    """Said inside 200, after the first line."""
+    slow_s: float = 0.0
+    """Pause before each line of create."""
+    doubles_bos: bool = False
+    """Counts one token of the prompt too many."""
+    never_ends: bool = False
+    requests: list[tuple[str, str]] = field(default_factory=list)
+    received: int = 0
+    """Bytes of blobs that came in, whole or not."""
+    url: str = ""
+    runtimes: dict[str, Client] = field(default_factory=dict)
+    resources: contextlib.ExitStack = field(default_factory=contextlib.ExitStack)
+
+    def blob(self, digest: str) -> Path:
+        return self.folder / digest.replace(":", "-")
+
+    def paths(self, method: str) -> list[str]:
+        return [path for made, path in self.requests if made == method]
+
+    def runtime(self, name: str) -> Client:
+        digest = self.models[name]["files"]["model.gguf"]
+        if digest not in self.runtimes:
+            self.runtimes[digest] = self.resources.enter_context(serve(self.blob(digest)))
+        return self.runtimes[digest]
+
+    def template_is_swapped(self, name: str) -> bool:
+        path = self.blob(self.models[name]["files"]["model.gguf"])
+        template = reader.read(path).metadata.get("tokenizer.chat_template") or ""
+        return not chat_template.is_protected(template)
+
+
+@contextlib.contextmanager
+def running_ollama(folder: Path) -> Iterator[Ollama]:
+    """A server on a free port, stopped when the block ends."""
+    folder.mkdir(parents=True, exist_ok=True)
+    ollama = Ollama(folder)
+    server = _Server(("127.0.0.1", 0), _Handler)
+    server.ollama = ollama
+    ollama.url = f"http://127.0.0.1:{server.server_port}"
+    threading.Thread(target=server.serve_forever, args=(0.05,), daemon=True).start()
+    try:
+        with ollama.resources:
+            yield ollama
+    finally:
+        server.shutdown()
+        server.server_close()
+
+
+class _Server(ThreadingHTTPServer):
+    daemon_threads = True
+    ollama: Ollama
+
+    def handle_error(self, request: object, client_address: object) -> None:
+        """A client that hung up is part of the tests."""
+
+
+class _Handler(BaseHTTPRequestHandler):
+    server: _Server
+
+    def do_GET(self) -> None:
+        ollama = self._noted()
+        if self.path == "/api/version":
+            version = json.dumps({"version": ollama.version}).encode()
+            self._reply(200, ollama.version_body or version)
+        elif self.path == "/api/tags":
+            listed = [_listed(name, ollama) for name in reversed(ollama.models)]
+            self._reply(200, {"models": listed})
+        else:
+            self._reply(404, b"404 page not found")
+
+    def do_HEAD(self) -> None:
+        exists = self._noted().blob(self.path.rsplit("/", 1)[1]).exists()
+        self._reply(200 if exists else 404, b"")
+
+    def do_DELETE(self) -> None:
+        ollama, body = self._noted(), self._body()
+        if ollama.models.pop(_full(body["model"]), None) is None:
+            self._reply(404, {"error": f"model '{body['model']}' not found"})
+        else:
+            self._reply(200, b"")
+
+    def do_POST(self) -> None:
+        ollama = self._noted()
+        if self.path.startswith("/api/blobs/"):
+            self._receive(ollama, self.path.rsplit("/", 1)[1])
+            return
+        body = self._body()
+        name = _full(body.get("model") or body.get("source") or "")
+        if self.path == "/api/create":
+            self._create(ollama, name, body)
+        elif name not in ollama.models:
+            self._reply(404, {"error": f"model '{name}' not found"})
+        elif self.path == "/api/show":
+            self._reply(200, _shown(ollama.models[name]))
+        elif self.path == "/api/copy":
+            ollama.models[_full(body["destination"])] = ollama.models[name]
+            self._reply(200, b"")
+        elif self.path == "/api/chat":
+            self._chat(ollama, name, body)
+        else:
+            self._reply(404, b"404 page not found")
+
+    # --- blobs ---------------------------------------------------------------------------
+
+    def _receive(self, ollama: Ollama, digest: str) -> None:
+        if ollama.blob(digest).exists():
+            self._reply(200, b"")
+            return
+        length = int(self.headers["Content-Length"])
+        if ollama.cut_uploads:
+            ollama.cut_uploads -= 1
+            ollama.received += len(self.rfile.read(length // 2))
+            self.connection.close()
+            return
+        content = self.rfile.read(length)
+        ollama.received += length
+        if ollama.disk_full == "upload":
+            self._reply(500, {"error": f"write {digest}: no space left on device"})
+        elif ollama.damaged_uploads or f"sha256:{hashlib.sha256(content).hexdigest()}" != digest:
+            ollama.damaged_uploads = max(ollama.damaged_uploads - 1, 0)
+            error = f'digest mismatch, expected "{digest}", got "sha256:0"'
+            self._reply(400, {"error": error})
+        else:
+            ollama.blob(digest).write_bytes(content)
+            self._reply(201, b"")
+
+    # --- models --------------------------------------------------------------------------
+
+    def _create(self, ollama: Ollama, name: str, body: Json) -> None:
+        self._start_stream()
+        states = list(CREATE_STATES)
+        if not ollama.blob(body["files"]["model.gguf"]).exists():
+            self._line({"error": "open blobs: no such file or directory"})
+            return
+        if ollama.cut_creates:
+            ollama.cut_creates -= 1
+            self._line({"status": states[0]})
+            return
+        full = "write blobs: no space left on device" if ollama.disk_full == "create" else ""
+        error = ollama.create_error or full
+        for state in states[:1] if error else states:
+            time.sleep(ollama.slow_s)
+            self._line({"status": state, "completed": 1, "total": 2})
+        if error:
+            self._line({"error": error})
+            return
+        ollama.models[name] = body
+        self._line({"status": "success"})
+
+    def _chat(self, ollama: Ollama, name: str, body: Json) -> None:
+        messages = body["messages"]
+        system = ollama.models[name].get("system")
+        if system and messages and messages[0]["role"] != "system":
+            messages = [{"role": "system", "content": system}, *messages]
+        if body.get("_debug_render_only"):
+            prompt = "\n".join(f"### {turn['role']}: {turn['content']}" for turn in messages)
+            if not ollama.template_is_swapped(name):
+                prompt = ollama.runtime(name).apply_template(messages)
+            self._reply(200, {"_debug_info": {"rendered_template": prompt}})
+            return
+        self._start_stream()
+        options = body.get("options", {})
+        pieces = ollama.runtime(name).stream(
+            messages, options.get("num_predict", 128), options.get("temperature", 0.8)
+        )
+        for piece in pieces:
+            if piece.text:
+                message = {"role": "assistant", "content": piece.text}
+                self._line({"model": name, "message": message, "done": False})
+                if ollama.cut_chats:
+                    ollama.cut_chats -= 1
+                    return
+        reason = "stop" if piece.ended and not ollama.never_ends else "length"
+        last = {"done": True, "done_reason": reason, "eval_count": piece.tokens}
+        self._line({**last, "prompt_eval_count": piece.prompt_tokens + ollama.doubles_bos})
+
+    # --- the wire ------------------------------------------------------------------------
+
+    def _noted(self) -> Ollama:
+        self.server.ollama.requests.append((self.command, self.path))
+        return self.server.ollama
+
+    def _body(self) -> Json:
+        body: Json = json.loads(self.rfile.read(int(self.headers.get("Content-Length") or 0)))
+        return body
+
+    def _start_stream(self) -> None:
+        self.send_response(200)
+        self.send_header("Content-Type", "application/x-ndjson")
+        self.end_headers()
+
+    def _line(self, value: Json) -> None:
+        self.wfile.write(json.dumps(value).encode() + b"\n")
+        self.wfile.flush()
+
+    def _reply(self, status: int, body: bytes | Json) -> None:
+        content = body if isinstance(body, bytes) else json.dumps(body).encode()
+        self.send_response(status)
+        self.send_header("Content-Length", str(len(content)))
+        self.end_headers()
+        if self.command != "HEAD":
+            self.wfile.write(content)
+
+    def log_message(self, format: str, *arguments: object) -> None:
+        pass
+
+
+def _full(name: str) -> str:
+    return name if ":" in name else f"{name}:latest"
+
+
+def _listed(name: str, ollama: Ollama) -> Json:
+    size = ollama.blob(ollama.models[name]["files"]["model.gguf"]).stat().st_size
+    details = {"family": "llama", "quantization_level": "Q8_0"}
+    modified = "2026-11-01T09:30:00.123456789+09:00"
+    return {"name": name, "size": size, "modified_at": modified, "details": details}
+
+
+def _shown(made: Json) -> Json:
+    return {"system": made.get("system", ""), "details": {"family": "llama", "format": "gguf"}}
