@@ -1,10 +1,11 @@
 """Exports of random models with an adapter: time, speed against the kernels' own, memory, disk.
 
-    python benchmarks/export.py [--shape 0.25B|2B|8B] [--quant Q4_K_M] [--folder DIR]
+    python benchmarks/export.py [--shape 0.25B|2B|8B] [--quant Q4_K_M] [--folder DIR] [--verify]
 
 Speed is counted in megabytes of float32 input per second of processor time, so that other work on
 the machine changes it little. The kernels' own speed is that of `ggml_quantize_chunk` on one block
-that lies in memory, for the types of the file in their shares. Verification is not included.
+that lies in memory, for the types of the file in their shares. With `--verify` the whole task of a
+run is measured, the comparison with MLX included, and no speed of kernels.
 """
 
 from __future__ import annotations
@@ -24,8 +25,15 @@ import numpy as np
 import psutil
 from gguf import GGMLQuantizationType
 
+from mlx_finetuning import files
+from mlx_finetuning.progress import Step
 from mlx_finetuning.quantizer import export, ggml, library, reader, safetensors
 from mlx_finetuning.quantizer.safetensors import Spec
+from mlx_finetuning.tasks.context import TaskContext
+from mlx_finetuning.trainer import jobs
+from mlx_finetuning.trainer.status import JobStatus
+from mlx_finetuning.utils import blas
+from mlx_finetuning.workspace import Workspace
 
 SHAPES = {
     "0.25B": {"hidden_size": 1024, "intermediate_size": 3072, "num_hidden_layers": 16},
@@ -35,6 +43,9 @@ SHAPES = {
 HEADS = {"0.25B": (16, 8), "2B": (16, 8), "8B": (32, 8)}
 VOCABULARY = {"0.25B": 65536, "2B": 128256, "8B": 128256}
 RANK = 16
+RUN = "20261123-000000-bench-0000"
+stages = ["start"]
+"""What the measured task has said that it does; the last one is being done."""
 ASSETS = Path(export.__file__).parents[1] / "assets" / "tiny-ja"
 
 
@@ -43,10 +54,11 @@ def main() -> None:
     parser.add_argument("--shape", choices=SHAPES, default="0.25B")
     parser.add_argument("--quant", default="Q4_K_M")
     parser.add_argument("--folder", type=Path)
+    parser.add_argument("--verify", action="store_true")
     chosen = parser.parse_args()
     folder = Path(tempfile.mkdtemp(prefix="bench-export-", dir=chosen.folder))
     try:
-        measure(chosen.shape, chosen.quant, folder)
+        (measure_task if chosen.verify else measure)(chosen.shape, chosen.quant, folder)
     finally:
         shutil.rmtree(folder)
 
@@ -80,6 +92,70 @@ def measure(shape: str, quant: str, folder: Path) -> None:
     print(f"{library.usable_cores()} cores, {used:.1f} s of processor time")
 
 
+def measure_task(shape: str, quant: str, folder: Path) -> None:
+    """The export of a run as users start it, in this process."""
+    blas.preload()  # before anything imports MLX
+    from mlx_finetuning.tasks import export as task
+
+    context = write_run(shape, quant, Workspace(folder / "workspace"))
+    base = context.workspace.base_model(slug(shape))
+    before = cpu_s()
+    began = time.monotonic()
+    with Watch(context.workspace.gguf_folder(RUN)) as watch:
+        result = task.run(context)
+    elapsed, used = time.monotonic() - began, cpu_s() - before
+    size = (base / "model.safetensors").stat().st_size
+    (written,) = result["files"].values()
+    print("| base, bf16 | type | file | time, verified | processor time | private memory ", end="")
+    print(
+        "| other files | layers proven | KL of the proof |\n|---|---|---|---|---|---|---|---|---|"
+    )
+    print(
+        f"| {shape}, {size / 1e9:.2f} GB | {quant} | {written['size_bytes'] / 1e9:.2f} GB "
+        f"| {elapsed:.1f} s | {used:.1f} s | {watch.private / 1e9:.2f} GB "
+        f"| {watch.others / 1e6:.1f} MB "
+        f"| {result['proof']['layers']} of {result['proof']['of_layers']} "
+        f"| {result['proof']['parity']['mean_kl']:.1g} |"
+    )
+    print(f"most memory: {watch.highest_at}; without verification {result['elapsed_s']} s")
+
+
+def write_run(shape: str, quant: str, workspace: Workspace) -> TaskContext:
+    """A workspace with a random model, a run that has ended, and rows to compare."""
+    paths = workspace.run(RUN)
+    files.make_folder(paths.folder)
+    record = {"run_id": RUN, "model": slug(shape), "dataset": "rows", "engine": "mlx"}
+    files.write_json(paths.experiment, record)
+    jobs.write_status(paths, JobStatus("done"))
+    files.make_folder(workspace.base_models)
+    config = write_model(shape, workspace.base_model(slug(shape)))
+    files.make_folder(workspace.adapter(RUN).folder.parent)
+    write_adapter(config, workspace.adapter(RUN).folder)
+    rows = workspace.dataset("rows")
+    files.make_folder(rows.folder)
+    lines = [json.dumps(row(number), ensure_ascii=False) for number in range(40)]
+    rows.test.write_text("\n".join(lines) + "\n", encoding="utf-8")
+    later = paths.later_job("export")
+
+    def silent(step: Step) -> None:
+        stages.append(step.stage)
+
+    return TaskContext(workspace, later, RUN, {"quant": quant}, silent, lambda name, **data: None)
+
+
+def slug(shape: str) -> str:
+    return shape.lower().replace(".", "-")
+
+
+def row(number: int) -> dict[str, object]:
+    question = {
+        "role": "user",
+        "content": f"商品{number}の値段と、届くまでの日数を教えてください。",
+    }
+    answer = {"role": "assistant", "content": f"商品{number}は{number}00円で、3日で届きます。"}
+    return {"messages": [question, answer], "row": number + 2}
+
+
 def cpu_s() -> float:
     times = psutil.Process().cpu_times()
     return float(times.user + times.system)
@@ -100,11 +176,13 @@ def kernel_s(values: Counter[GGMLQuantizationType]) -> float:
 
 @dataclass
 class Watch:
-    """Highest private memory of this process, and bytes of files that are not the result."""
+    """Highest private memory of this process and of files that lie in memory, and bytes on disk
+    that are not the result."""
 
     folder: Path
     private: int = 0
     others: int = 0
+    highest_at: str = ""
     _done: threading.Event = field(default_factory=threading.Event)
 
     def __enter__(self) -> Watch:
@@ -118,9 +196,13 @@ class Watch:
 
     def _look(self) -> None:
         process = psutil.Process()
+        shared_before = getattr(psutil.virtual_memory(), "shared", 0)
         while not self._done.wait(0.05):
             memory = process.memory_info()
-            self.private = max(self.private, memory.rss - getattr(memory, "shared", 0))
+            in_memory = getattr(psutil.virtual_memory(), "shared", 0) - shared_before
+            private = memory.rss - getattr(memory, "shared", 0) + max(in_memory, 0)
+            if private > self.private:
+                self.private, self.highest_at = private, stages[-1]
             sizes = sorted(self._sizes())
             self.others = max(self.others, sum(sizes[:-1]))
 
@@ -206,7 +288,10 @@ def write_adapter(config: dict[str, int], folder: Path) -> None:
     specs = [Spec(name, "F32", array.shape) for name, array in arrays.items()]
     with (folder / "adapters.safetensors").open("wb") as stream:
         safetensors.write(stream, specs, arrays.values(), "mlx")
-    settings = {"fine_tune_type": "lora", "lora_parameters": {"rank": RANK, "scale": 2.0}}
+    parts = {"self_attn": "qkvo", "mlp": ("gate", "up", "down")}
+    keys = [f"{block}.{part}_proj" for block, names in parts.items() for part in names]
+    parameters = {"rank": RANK, "scale": 2.0, "dropout": 0.0, "keys": keys}
+    settings = {"fine_tune_type": "lora", "num_layers": -1, "lora_parameters": parameters}
     (folder / "adapter_config.json").write_text(json.dumps(settings), encoding="utf-8")
 
 
