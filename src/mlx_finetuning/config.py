@@ -37,6 +37,7 @@ C = TypeVar("C")
 ENGINES = ("mlx", "mlx-lm", "simulation")
 HOLD_OUT = ("paraphrase", "group")
 SUPERVISE = ("answers", "all")
+OBJECTIVES = ("auto", "sft", "dpo", "orpo")
 
 
 @dataclass(frozen=True)
@@ -98,6 +99,19 @@ class TrainConfig:
         "answers",
         "学習するトークン。answersは答えだけ、allは質問も含む全て",
         choices=SUPERVISE,
+    )
+    objective: str = setting(
+        "auto",
+        "学習の目的。sftは文章や答えをまねる。dpoとorpoは、好みの比較（chosenとrejected）から学ぶ。"
+        "autoは、好みの比較ならdpo、ほかはsft",
+        choices=OBJECTIVES,
+    )
+    beta: float = setting(
+        0.1,
+        "DPOでは元のモデルから離れにくくする強さ、ORPOでは比較の重み。"
+        "DPOの学習率は、ふつうの学習の10分の1ほどから試す",
+        minimum=0.0,
+        maximum=10.0,
     )
 
     method: str = setting(
@@ -187,9 +201,7 @@ class GenerateConfig:
 class EvaluateConfig:
     """How base and tuned model are compared."""
 
-    max_rows: int = setting(
-        500, "1つの分割で調べる行数の上限。多いときは等間隔に選ぶ", minimum=1
-    )
+    max_rows: int = setting(500, "1つの分割で調べる行数の上限。多いときは等間隔に選ぶ", minimum=1)
     max_tokens: int = setting(96, "1つの答えの最大トークン数", minimum=1)
     batch_size: int = setting(32, "一度に答えさせる質問の数の上限", minimum=1, maximum=256)
     """Questions answered together; the answers do not depend on it."""

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
+from typing import Any
 
 import mlx.core as mx
 import numpy as np
@@ -145,10 +146,10 @@ def endless(count: int, batch_size: int, seed: int, start: int = 0) -> Iterator[
 
 
 def once(
-    examples: Sequence[Example],
+    examples: Sequence[Any],
     batch_size: int,
-    make: Callable[[Sequence[Example]], Batch] = batch_of,
-) -> Iterator[Batch]:
+    make: Callable[[Sequence[Any]], Any] = batch_of,
+) -> Iterator[Any]:
     """Every example once, the shortest first, so that little is padded."""
     ordered = sorted(examples, key=lambda example: len(example.tokens))
     for start in range(0, len(ordered), batch_size):

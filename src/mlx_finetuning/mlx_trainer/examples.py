@@ -38,6 +38,11 @@ class Example:
         """Tokens that count in the loss: the first of a sequence is never predicted."""
         return sum(self.supervised[1:])
 
+    @property
+    def weight(self) -> int:
+        """What it counts in the mean of an update: a loss is per token."""
+        return self.targets
+
 
 def encode_rows(
     loaded: LoadedModel,
@@ -52,7 +57,7 @@ def encode_rows(
     Raises NothingToLearn if no row has a supervised token.
     """
     limit = min(max_length, loaded.context_length)
-    examples = [_cut(sequences(loaded, row, supervise)[0], limit) for row in rows]
+    examples = [shortened(sequences(loaded, row, supervise)[0], limit) for row in rows]
     usable = [example for example in examples if example.targets]
     if rows and not usable:
         raise NothingToLearn(rows=len(rows), max_length=limit)
@@ -115,7 +120,8 @@ def _shared_length(left: list[int], right: list[int]) -> int:
     return next((index for index, (a, b) in enumerate(pairs) if a != b), min(len(left), len(right)))
 
 
-def _cut(example: Example, limit: int) -> Example:
+def shortened(example: Example, limit: int) -> Example:
+    """Its first `limit` tokens; the others are counted."""
     over = len(example.tokens) - limit
     if over <= 0:
         return example

@@ -29,7 +29,7 @@ def main() -> None:
 def serve(folder: Path, config: Any, room: Any, source: IO[bytes], answers: IO[bytes]) -> None:
     import numpy as np
 
-    from mlx_finetuning.mlx_trainer import adapters, batches, cpu_math, loss, shares
+    from mlx_finetuning.mlx_trainer import adapters, batches, cpu_math, preference, shares
     from mlx_finetuning.mlx_trainer.load import load
 
     cpu_math.keep_freed_memory()
@@ -38,7 +38,8 @@ def serve(folder: Path, config: Any, room: Any, source: IO[bytes], answers: IO[b
     model.train()
     kept = None if room is None else room.open(model)
     _answer(answers, shares.fingerprint(model))
-    gradient = shares.gradient_of(model, loss.Treatment.of(config))
+    gradient = shares.gradient_for(model, config)
+    make = preference.arrangement(config, batches.concatenated)
     while True:
         try:
             trained, examples, seed = pickle.load(source)
@@ -46,7 +47,7 @@ def serve(folder: Path, config: Any, room: Any, source: IO[bytes], answers: IO[b
             return
         shares.load_trained(model, trained)
         with shares.in_place(kept, examples):
-            sums = shares.here(gradient, batches.concatenated(examples), seed)
+            sums = shares.here(gradient, make(examples), seed)
         gradients = {name: np.array(value) for name, value in sums.gradients.items()}
         _answer(answers, (np.array(sums.loss), gradients))
 

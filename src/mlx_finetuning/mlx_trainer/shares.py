@@ -27,13 +27,15 @@ from numpy.typing import NDArray
 
 from mlx_finetuning.config import TrainConfig
 from mlx_finetuning.errors import HelperLost
-from mlx_finetuning.mlx_trainer import loss
+from mlx_finetuning.mlx_trainer import lora, loss, preference
 from mlx_finetuning.mlx_trainer.batches import Batch, packed, packed_rows
 from mlx_finetuning.mlx_trainer.examples import Example
+from mlx_finetuning.mlx_trainer.preference import Item
 from mlx_finetuning.mlx_trainer.shortcuts import Kept
+from mlx_finetuning.utils.memory_monitor import peak_memory
 
 Arrays = dict[str, mx.array]
-Make = Callable[[Sequence[Example]], Batch]
+Make = Callable[[Sequence[Any]], Any]
 
 WORTH_OPERATIONS = 5e11
 """Below this many floating-point operations a run ends before helpers have paid for their start."""
@@ -44,11 +46,30 @@ LARGEST_MODEL = 4e9
 @dataclass(frozen=True)
 class Sums:
     loss: mx.array
-    """Nats over all supervised targets."""
+    """Nats over all supervised targets; of pairs [1 + preference.MARKS], the loss first."""
     gradients: Arrays
 
 
-Gradient = Callable[[Batch], tuple[mx.array, Any]]
+Gradient = Callable[[Any], tuple[mx.array, Any]]
+
+
+def gradient_for(model: nn.Module, config: TrainConfig) -> Gradient:
+    """Of the loss that `config` asks for."""
+    treatment = loss.Treatment.of(config)
+    if config.objective in preference.KINDS:
+        return preference.gradient_of(model, config, treatment)
+    return gradient_of(model, treatment)
+
+
+def sums_of(model: nn.Module, batch: Any, config: TrainConfig) -> list[float]:
+    """The loss of `config` over a batch, without gradients; of pairs, the marks too."""
+    if config.objective in preference.KINDS:
+        return numbers(preference.summed(model, batch, config))
+    return numbers(loss.summed(model, batch))
+
+
+def numbers(sums: mx.array) -> list[float]:
+    return cast(list[float], sums.reshape(-1).tolist())
 
 
 def gradient_of(model: nn.Module, treatment: loss.Treatment = loss.PLAIN) -> Gradient:
@@ -87,7 +108,7 @@ def compiled(model: nn.Module, value: Callable[..., mx.array]) -> Gradient:
 
     def of_arrays(trained: Any, weights: Any, *arrays: Any) -> mx.array:
         model.update(weights)
-        model.update(trained)
+        model.update(lora.in_type_of_activations(model, trained))
         return value(*arrays)
 
     # Loss and gradients only: compile fails where a result does not depend on the parameters.
@@ -113,10 +134,10 @@ def here(gradient: Gradient, batch: Batch, seed: Sequence[int]) -> Sums:
     return sums
 
 
-def divide(examples: Sequence[Example], count: int) -> list[list[Example]]:
+def divide(examples: Sequence[Item], count: int) -> list[list[Item]]:
     """At most `count` shares of nearly equal work, none empty: the longest first, each to the
     share that has least."""
-    shares: list[list[Example]] = [[] for _ in range(min(count, len(examples)))]
+    shares: list[list[Item]] = [[] for _ in range(min(count, len(examples)))]
     work = [0.0] * len(shares)
     for example in sorted(examples, key=lambda item: (-len(item.tokens), item.row)):
         least = work.index(min(work))
@@ -125,7 +146,7 @@ def divide(examples: Sequence[Example], count: int) -> list[list[Example]]:
     return shares
 
 
-def _work(example: Example) -> float:
+def _work(example: Item) -> float:
     # Attention's share grows with the square; it is half of the rest at about 2,000 tokens.
     return len(example.tokens) * (1 + len(example.tokens) / 4000)
 
@@ -151,10 +172,10 @@ class Team:
         make: Make,
         helpers: Sequence[Helper],
         kept: Kept | None = None,
-        treatment: loss.Treatment = loss.PLAIN,
+        gradient: Gradient | None = None,
     ) -> None:
         self._model = model
-        self._gradient = gradient_of(model, treatment)
+        self._gradient = gradient or gradient_of(model)
         self._make = make
         self._helpers = tuple(helpers)
         self._kept = kept
@@ -178,7 +199,13 @@ class Team:
     def processes(self) -> int:
         return 1 + len(self._helpers)
 
-    def sums(self, examples: Sequence[Example], seed: Sequence[int]) -> Sums:
+    def peak_memory(self) -> int:
+        """Bytes: what each process has held at most, added up; on a GPU, what its arrays took."""
+        if mx.default_device() != mx.cpu:
+            return mx.get_peak_memory()
+        return peak_memory() + sum(helper.peak_memory() for helper in self._helpers)
+
+    def sums(self, examples: Sequence[Item], seed: Sequence[int]) -> Sums:
         """Sums over all `examples`, always added in the same order. Raises HelperLost."""
         shares = divide(examples, self.processes)
         busy = self._helpers[: len(shares) - 1]
@@ -192,9 +219,9 @@ class Team:
             total = added(total, helper.answer())
         return total
 
-    def _own(self, examples: Sequence[Example], seed: Sequence[int]) -> Sums:
+    def _own(self, examples: Sequence[Item], seed: Sequence[int]) -> Sums:
         if self._make is packed:
-            return self._packed(examples, seed)
+            return self._packed(cast(Sequence[Example], examples), seed)
         batch = self._make(examples)
         with in_place(self._kept, examples):
             return here(self._gradient, batch, seed)
@@ -208,9 +235,13 @@ class Team:
 
 
 def in_place(
-    kept: Kept | None, examples: Sequence[Example]
+    kept: Kept | None, examples: Sequence[Item]
 ) -> contextlib.AbstractContextManager[None]:
-    return contextlib.nullcontext() if kept is None else kept.in_place(examples)
+    return (
+        contextlib.nullcontext()
+        if kept is None
+        else kept.in_place(cast(Sequence[Example], examples))
+    )
 
 
 def added(left: Sums, right: Sums) -> Sums:
@@ -239,12 +270,15 @@ class Helper:
     def _pipes(self) -> tuple[IO[bytes], IO[bytes]]:
         return cast(IO[bytes], self._process.stdin), cast(IO[bytes], self._process.stdout)
 
+    def peak_memory(self) -> int:
+        return peak_memory(self._process.pid)
+
     def fingerprint(self) -> float:
         """Of the helper's frozen weights, once they are loaded."""
         return float(self._receive())
 
     def ask(
-        self, trained: dict[str, NDArray[Any]], examples: Sequence[Example], seed: Sequence[int]
+        self, trained: dict[str, NDArray[Any]], examples: Sequence[Item], seed: Sequence[int]
     ) -> None:
         self._send((trained, list(examples), tuple(seed)))
 
