@@ -341,6 +341,12 @@ class HelperLost(RunError):
     code = "HELPER_LOST"  # exit_code
 
 
+class NotEnoughMemory(RunError):
+    """Found before the first update: the run cannot be made to fit."""
+
+    code = "NOT_ENOUGH_MEMORY"  # needed_gb, available_gb, batch_size, largest
+
+
 class MemoryRunsOut(RunError):
     code = "MEMORY_RUNS_OUT"  # used_gb, limit_gb, update
 
@@ -426,6 +432,12 @@ class ExportNotProven(ExportError):
     """The written model differs from the trained one, and was not handed over."""
 
     code = "EXPORT_NOT_PROVEN"  # path, problems
+
+
+class RunNotDeployed(ExportError):
+    """The run's model was not brought into Ollama yet."""
+
+    code = "RUN_NOT_DEPLOYED"  # run_id
 
 
 class RuntimeNotStarted(ExportError):
@@ -532,6 +544,12 @@ class NotEnoughMemory(SystemProblem):
     """A model does not fit beside what the machine is doing."""
 
     code = "NOT_ENOUGH_MEMORY"  # needed_gb, available_gb
+
+
+class ServerRunning(SystemProblem):
+    """The workspace has a server for the web interface already."""
+
+    code = "SERVER_RUNNING"  # url
 
 
 class ServerFailed(SystemProblem):

@@ -328,6 +328,14 @@ CATALOGUE: dict[str, Message] = {
         "メモリ不足で止められたか、外から終了されました。",
         "途中保存は残っています。train --resume で続けられます。processes=1 なら分担しません。",
     ),
+    "NOT_ENOUGH_MEMORY": Message(
+        "メモリーが足りないため、学習を始めませんでした。",
+        "{batch_size} 例を一度に計算するには約 {needed_gb} GB 必要ですが、使えるのは {available_gb} GB です"
+        "（一度に計算できるのは {largest} 例まで）。",
+        "ほかのアプリを閉じるか、max_length、rank、num_layers を小さくしてください。"
+        "micro_batch_size を 0（自動）にすると、収まる数に分けて計算します。"
+        "それでも足りなければ、小さなモデルか量子化されたモデルを選んでください。",
+    ),
     "MEMORY_RUNS_OUT": Message(
         "メモリが足りなくなる前に、更新 {update} で保存して止めました。",
         "使用中は {used_gb} GB、上限は {limit_gb} GB です。",
@@ -352,7 +360,8 @@ CATALOGUE: dict[str, Message] = {
     "ARCHITECTURE_UNSUPPORTED": Message(
         "モデルの種類 {architecture} は、まだGGUFに書き出せません。",
         "書き出せる種類: {supported}",
-        "対応している種類のモデルで学習してください。このモデルは chat --engine mlx でそのまま使えます。",
+        "mlx-lmやHugging Faceで使う形なら、--format mlx、safetensors、peft で書き出せます。"
+        "chat --engine mlx ではそのまま使えます。",
     ),
     "MODEL_SETTING_UNSUPPORTED": Message(
         "モデルの設定 {setting} の値「{value}」は、GGUFに正しく書き出せません。",
@@ -409,6 +418,11 @@ CATALOGUE: dict[str, Message] = {
         "書き出したモデルが、学習したモデルと同じになりませんでした: {path}",
         "{problems}",
         "ファイルは渡していません。ログを添えて報告してください。学習したモデルは chat --engine mlx で使えます。",
+    ),
+    "RUN_NOT_DEPLOYED": Message(
+        "この実験のモデルは、まだOllamaに入っていません。",
+        "Ollamaで答えるには、先に登録が必要です。",
+        "mlx-finetuning deploy {run_id} を実行してから、もう一度試してください。",
     ),
     "RUNTIME_NOT_STARTED": Message(
         "モデル {path} を動かすサーバー（llama.cpp）が起動しませんでした。",
@@ -516,9 +530,14 @@ CATALOGUE: dict[str, Message] = {
         "学習が終わるのを待つか、ほかのアプリを閉じてください。"
         "export で小さな型（Q4_K_Mなど）に書き出し、--engine gguf で使う方法もあります。",
     ),
+    "SERVER_RUNNING": Message(
+        "この作業フォルダの画面は、もう開いています。",
+        "{url}",
+        "ブラウザでその場所を開くか、mlx-finetuning serve --stop で終わらせてから開き直してください。",
+    ),
     "SERVER_FAILED": Message(
         "Webの画面のサーバーがエラーで終わりました（終了コード {exit_code}）。",
-        "ポート {port} をほかのプログラムが使っている可能性があります。サーバーの出力は、この上に表示されています。",
+        "ポート {port} をほかのプログラムが使っている可能性があります。サーバーの出力は、この上に表示されています（--background では logs/serve.log）。",
         "--port で別の番号を指定して、もう一度実行してください。例: mlx-finetuning serve --port 8601",
     ),
     "UNEXPECTED": Message(

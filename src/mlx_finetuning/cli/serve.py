@@ -1,48 +1,84 @@
-"""`serve`: the web interface, on this machine only."""
+"""`serve`: the web interface, on this machine only unless asked otherwise."""
 
 from __future__ import annotations
 
-import contextlib
-import os
-import subprocess
-import sys
-from pathlib import Path
+import ipaddress
 
 import click
 
+from mlx_finetuning.cli import server_process
+from mlx_finetuning.cli.server_process import Place
 from mlx_finetuning.cli.session import Answer, Session, command
-from mlx_finetuning.errors import ServerFailed
 
-ADDRESS = "127.0.0.1"
-APP = Path(__file__).resolve().parents[1] / "ui" / "entry" / "app.py"
+LOOPBACK = "127.0.0.1"
+EXPOSED = (
+    "注意: {address} で待ち受けると、同じネットワークのほかの機器からも開けます。"
+    "パスワードはありません。必要がなければ --address を外してください。"
+)
 
 
 @command()
 @click.option(
     "--port", type=click.IntRange(1, 65535), default=8501, metavar="PORT", help="ポート番号"
 )
-def serve(session: Session, port: int) -> Answer:
+@click.option(
+    "--address",
+    default=LOOPBACK,
+    metavar="ADDRESS",
+    help="待ち受けるアドレス。省略時はこのマシンからだけ開ける",
+)
+@click.option("--background", is_flag=True, help="裏で動かし、すぐに戻る")
+@click.option("--stop", "stops", is_flag=True, help="動いている画面を終わらせる")
+@click.option("--status", "asks", is_flag=True, help="動いているかどうかを表示する")
+def serve(
+    session: Session, port: int, address: str, background: bool, stops: bool, asks: bool
+) -> Answer:
     """Webの画面をこのマシンで開く（Ctrl-Cで終わる）"""
-    root = session.studio.workspace.root
-    url = f"http://{ADDRESS}:{port}"
-    click.echo(f"画面: {url}（終わるには Ctrl-C）", err=True)
-    environment = {**os.environ, "MLX_FINETUNING_HOME": str(root)}
-    with contextlib.suppress(KeyboardInterrupt):
-        # Standard output is for the command's answer.
-        ended = subprocess.run(
-            serve_command(APP, port), env=environment, stdout=sys.__stderr__, check=False
-        )
-        if ended.returncode > 0:
-            raise ServerFailed(exit_code=ended.returncode, port=port)
-    return Answer({"url": url}, "画面を閉じました。")
+    if background + stops + asks > 1:
+        raise click.UsageError("--background、--stop、--status は、どれか1つだけ書いてください。")
+    if stops:
+        return _stopped(session)
+    if asks:
+        return _status(session)
+    return _served(session, Place(_checked(address), port), background)
 
 
-def serve_command(app: Path, port: int) -> list[str]:
-    """Streamlit, bound to loopback, without its questions and statistics."""
-    return [
-        *(sys.executable, "-m", "streamlit", "run", str(app)),
-        f"--server.address={ADDRESS}",
-        f"--server.port={port}",
-        "--server.headless=true",
-        "--browser.gatherUsageStats=false",
-    ]
+def _served(session: Session, place: Place, background: bool) -> Answer:
+    workspace = session.studio.workspace
+    if not ipaddress.ip_address(place.address).is_loopback:
+        click.echo(EXPOSED.format(address=place.address), err=True)
+    if not background:
+        click.echo(f"画面: {place.url}（終わるには Ctrl-C）", err=True)
+        server_process.run(workspace, place)
+        return Answer({"url": place.url}, "画面を閉じました。")
+    made = server_process.start_in_background(workspace, place)
+    log = server_process.log_of(workspace)
+    shown = f"画面: {made.url}\n記録: {log}\n終わるには mlx-finetuning serve --stop"
+    return Answer({"url": made.url, "pid": made.pid, "log": str(log)}, shown)
+
+
+def _stopped(session: Session) -> Answer:
+    found = server_process.stop(session.studio.workspace)
+    if found is None:
+        return Answer({"running": False}, "動いている画面はありません。")
+    return Answer({"running": False, "url": found.url}, f"画面を終わらせました（{found.url}）。")
+
+
+def _status(session: Session) -> Answer:
+    found = server_process.running(session.studio.workspace)
+    if found is None:
+        return Answer({"running": False}, "動いていません。mlx-finetuning serve で開けます。")
+    data = {"running": True, "url": found.url, "pid": found.pid}
+    return Answer(data, f"動いています: {found.url}（プロセス {found.pid}）")
+
+
+def _checked(address: str) -> str:
+    """`address` as a number. Raises click.BadParameter."""
+    named = {"localhost": LOOPBACK}.get(address, address)
+    try:
+        return str(ipaddress.ip_address(named))
+    except ValueError as error:
+        raise click.BadParameter(
+            f"「{address}」はアドレスではありません（例: 127.0.0.1、0.0.0.0）。",
+            param_hint="--address",
+        ) from error

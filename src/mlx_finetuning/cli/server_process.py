@@ -1,0 +1,178 @@
+"""The interface's server as a process: started for the terminal or in the background, one per
+workspace. Whether it lives is judged by a lock that it inherits, never by its process id.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import signal
+import subprocess
+import sys
+import time
+import urllib.request
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+
+from mlx_finetuning import files
+from mlx_finetuning.errors import RecordDamaged, ServerFailed, ServerRunning
+from mlx_finetuning.workspace import Workspace
+
+APP = Path(__file__).resolve().parents[1] / "ui" / "entry" / "app.py"
+START_S, STOP_S, POLL_S = 60.0, 20.0, 0.1
+
+
+@dataclass(frozen=True)
+class Place:
+    """Where the server listens."""
+
+    address: str
+    port: int
+
+    @property
+    def url(self) -> str:
+        shown = {"0.0.0.0": "127.0.0.1", "::": "::1"}.get(self.address, self.address)
+        return f"http://{f'[{shown}]' if ':' in shown else shown}:{self.port}"
+
+
+@dataclass(frozen=True)
+class Running:
+    """A server that lives."""
+
+    pid: int
+    url: str
+
+
+def serve_command(app: Path, place: Place) -> list[str]:
+    """Streamlit; what is not named here is in the configuration beside `app`."""
+    return [
+        *(sys.executable, "-m", "streamlit", "run", str(app)),
+        f"--server.address={place.address}",
+        f"--server.port={place.port}",
+        "--server.headless=true",
+        "--browser.gatherUsageStats=false",
+    ]
+
+
+def run(workspace: Workspace, place: Place) -> None:
+    """Serve until Ctrl-C. Raises ServerRunning, ServerFailed."""
+    with _only_one(workspace) as lock, contextlib.suppress(KeyboardInterrupt):
+        # Standard output is for the command's answer.
+        process = _start(workspace, place, lock, sys.__stderr__)
+        try:
+            exit_code = process.wait()
+        except KeyboardInterrupt:
+            _end(process)
+            raise
+        if exit_code > 0:
+            raise ServerFailed(exit_code=exit_code, port=place.port)
+
+
+def start_in_background(workspace: Workspace, place: Place) -> Running:
+    """Returns once the server answers. Raises ServerRunning, ServerFailed."""
+    log = log_of(workspace)
+    with _only_one(workspace) as lock, log.open("ab") as stream:
+        process = _start(workspace, place, lock, stream)
+        _wait_for_answer(process, place)
+    return Running(process.pid, place.url)
+
+
+def running(workspace: Workspace) -> Running | None:
+    """The workspace's server, if it lives."""
+    if not files.is_locked(_lock(workspace)):
+        return None
+    try:
+        record = files.read_json(_record(workspace))
+        return Running(int(record["pid"]), str(record["url"]))
+    except (FileNotFoundError, KeyError, ValueError) as error:
+        raise RecordDamaged(path=str(_record(workspace))) from error
+
+
+def stop(workspace: Workspace) -> Running | None:
+    """End the workspace's server; returns what ran, or None."""
+    found = running(workspace)
+    if found is None:
+        return None
+    # The lock says that the writer of the record lives, so the number is still its own.
+    os.kill(found.pid, signal.SIGTERM)
+    end_s = time.monotonic() + STOP_S
+    while files.is_locked(_lock(workspace)):
+        if time.monotonic() > end_s:
+            os.kill(found.pid, signal.SIGKILL)
+        time.sleep(POLL_S)
+    _record(workspace).unlink(missing_ok=True)
+    return found
+
+
+def log_of(workspace: Workspace) -> Path:
+    return workspace.logs / "serve.log"
+
+
+def _record(workspace: Workspace) -> Path:
+    return workspace.logs / "serve.json"
+
+
+def _lock(workspace: Workspace) -> Path:
+    return workspace.logs / "serve.lock"
+
+
+@contextlib.contextmanager
+def _only_one(workspace: Workspace) -> Iterator[files.FileLock]:
+    """The lock, which the server goes on holding when the block has ended."""
+    lock = files.FileLock(_lock(workspace))
+    if not lock.acquire():
+        url = ""
+        with contextlib.suppress(RecordDamaged):  # it is only just starting
+            url = getattr(running(workspace), "url", "")
+        raise ServerRunning(url=url)
+    # What an earlier server left must not be taken for this one's.
+    _record(workspace).unlink(missing_ok=True)
+    try:
+        yield lock
+    finally:
+        lock.release()
+
+
+def _start(
+    workspace: Workspace, place: Place, lock: files.FileLock, output: object
+) -> subprocess.Popen[bytes]:
+    assert lock.descriptor is not None
+    is_background = output is not sys.__stderr__
+    process = subprocess.Popen(
+        serve_command(APP, place),
+        env={**os.environ, "MLX_FINETUNING_HOME": str(workspace.root)},
+        stdin=subprocess.DEVNULL,
+        stdout=output,  # type: ignore[arg-type]
+        stderr=subprocess.STDOUT,
+        start_new_session=is_background,
+        pass_fds=[lock.descriptor],
+    )
+    files.write_json(_record(workspace), {"pid": process.pid, "url": place.url})
+    return process
+
+
+def _wait_for_answer(process: subprocess.Popen[bytes], place: Place) -> None:
+    end_s = time.monotonic() + START_S
+    while not _answers(place):
+        if process.poll() is not None or time.monotonic() > end_s:
+            _end(process)
+            raise ServerFailed(exit_code=process.returncode, port=place.port)
+        time.sleep(POLL_S)
+
+
+def _answers(place: Place) -> bool:
+    try:
+        with urllib.request.urlopen(f"{place.url}/_stcore/health", timeout=2) as response:
+            return bool(response.status == 200)
+    except OSError:
+        return False
+
+
+def _end(process: subprocess.Popen[bytes]) -> None:
+    process.terminate()
+    try:
+        process.wait(STOP_S)
+    except subprocess.TimeoutExpired:
+        process.kill()
+        process.wait()
