@@ -91,6 +91,7 @@ def test_the_commands_are_those_of_the_contract() -> None:
         ),
         *("runs list", "runs show", "runs watch", "runs stop", "export", "verify", "chat", "serve"),
         *("certify", "serve-model"),
+        *("certify", "serve-model"),
         *("models list", "models download", "models build"),
     }
 

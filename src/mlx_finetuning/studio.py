@@ -7,7 +7,7 @@ return its result, or raise the error it ended with. Importing this module loads
 from __future__ import annotations
 
 import contextlib
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -28,6 +28,7 @@ from mlx_finetuning.errors import (
     GgufNotMade,
     InvalidSettings,
     ModelNotFound,
+    RunNotDeployed,
     StudioError,
 )
 from mlx_finetuning.progress import Progress, silent
@@ -48,7 +49,9 @@ if TYPE_CHECKING:
     from mlx_finetuning.runtime.chats import Chat
     from mlx_finetuning.upkeep import Usage, Waste
 
-ANSWER_ENGINES = ("mlx", "gguf")
+ANSWER_ENGINES = ("mlx", "gguf", "ollama")
+SERVED_ENGINES = ("mlx", "gguf")
+"""Those that run in a process of ours."""
 BASE = "base"
 """The name by which a model server knows the untrained model."""
 
@@ -444,31 +447,33 @@ class Studio:
         The model is loaded by the first question, in a process of its own, and kept for ten
         minutes after the last; `progress` hears while it loads. Training does not hold it up: both
         then share the machine (`is_device_busy`). `close` cancels; `answer` has the counts.
-        Raises InvalidSettings, RunError, ModelError, ExportError, NotEnoughMemory.
+        engine: `mlx`, `gguf` (the newest file, in llama.cpp) or `ollama` (what was deployed last).
+        Raises InvalidSettings, RunError, ModelError, ExportError, OllamaError, NotEnoughMemory.
         """
-        from mlx_finetuning.runtime import AnswerStream
+        from mlx_finetuning.runtime import AnswerStream, Client
 
         checked = config.load(GenerateConfig, as_dict(settings or GenerateConfig()))
+        _require_engine(engine, ANSWER_ENGINES, base)
+        if engine == "ollama":
+            return self._ollama_answer(run_id, messages, checked)
         turns = [{"role": "system", "content": checked.system}] if checked.system else []
         turns += [dict(message) for message in messages]
-        return AnswerStream(self._pieces(run_id, turns, checked, engine, base, progress))
-
-    def _pieces(
-        self,
-        run_id: str,
-        turns: list[dict[str, str]],
-        settings: GenerateConfig,
-        engine: str,
-        base: bool,
-        progress: Progress,
-    ) -> Pieces:
-        from mlx_finetuning.runtime import Client
-
-        wanted = self._serving(run_id, engine, base)
+        wanted = self._serving(run_id, engine)
         server = servers.join_or_start(self.workspace, run_id, wanted, progress)
         client = Client(server.address, server.key)
         model = BASE if base else run_id
-        return client.stream(turns, settings.max_tokens, settings.temperature, model)
+        return AnswerStream(client.stream(turns, checked.max_tokens, checked.temperature, model))
+
+    def _ollama_answer(
+        self, run_id: str, messages: Sequence[Mapping[str, str]], settings: GenerateConfig
+    ) -> AnswerStream:
+        """By the model that was deployed last. Raises RunNotDeployed."""
+        runs.require_trained(self.workspace, run_id)
+        deployed = runs.deployments(self.workspace, run_id)
+        if not deployed:
+            raise RunNotDeployed(run_id=run_id)
+        newest = deployed[0]
+        return self.stream_ollama_answer(newest["name"], messages, settings, newest["host"])
 
     def answer(
         self,
@@ -500,6 +505,7 @@ class Studio:
         """Let the run's loaded models go, but for those that `serve_model` offers."""
         servers.stop(self.workspace, run_id)
 
+    @contextlib.contextmanager
     def serve_model(
         self,
         run_id: str,
@@ -509,37 +515,31 @@ class Studio:
         port: int = 0,
         key: str | None = None,
         progress: Progress = silent,
-    ) -> ModelServer:
-        """Offer the model to other programs until it is stopped (`watch_server`).
+    ) -> Iterator[ModelServer]:
+        """Offer the tuned model to other programs while the block, and this process, lasts.
 
-        engine: llama.cpp where a GGUF file was made, else MLX; key: None for a fresh one, empty
-        for none. Raises RunError, ModelError, ExportError, NotEnoughMemory, PortTaken.
+        engine: llama.cpp where a GGUF file was made, else MLX; port: 0 takes a free one; key: None
+        for a fresh one, empty for none.
+        Raises InvalidSettings, RunError, ModelError, ExportError, NotEnoughMemory, PortTaken.
         """
         runs.require_trained(self.workspace, run_id)
         chosen = engine or ("gguf" if self._newest_gguf(run_id) else "mlx")
-        public = {"host": host, "port": port, "key": key, "idle_s": 0, "public": True}
-        wanted = {**self._serving(run_id, chosen, base=False), **public}
-        return servers.start_public(self.workspace, run_id, wanted, progress)
+        _require_engine(chosen, SERVED_ENGINES, base=False)
+        place = {"host": host, "port": port, "key": key}
+        wanted = {**self._serving(run_id, chosen), **place}
+        with servers.offered(self.workspace, run_id, wanted, progress) as server:
+            yield server
 
     def watch_server(self, server: ModelServer, progress: Progress = silent) -> None:
         """Follow an offered model until it ends; Ctrl-C ends it. Raises what it ended with."""
         jobs.follow(server.paths, progress)
 
-    def _serving(self, run_id: str, engine: str, base: bool) -> dict[str, Any]:
-        """What a model server is to load. Raises InvalidSettings, GgufNotMade, RunError."""
-        if engine not in ANSWER_ENGINES:
-            choices = ", ".join(ANSWER_ENGINES)
-            raise InvalidSettings(problems=[f"engine: 「{engine}」は選べません（{choices}）。"])
+    def _serving(self, run_id: str, engine: str) -> dict[str, Any]:
+        """What a model server is to load. Raises GgufNotMade, RunError."""
         runs.require_trained(self.workspace, run_id)
         if engine == "mlx":
             weights = self.workspace.adapter(run_id).weights
             return {"engine": engine, "gguf": "", "made": weights.stat().st_mtime_ns}
-        if base:
-            raise InvalidSettings(
-                problems=[
-                    "engine: gguf は学習後のモデルだけです。元のモデルには mlx を使ってください。"
-                ]
-            )
         path = self._newest_gguf(run_id)
         if path is None:
             raise GgufNotMade(run_id=run_id)
@@ -654,3 +654,16 @@ class Studio:
         job = jobs.Job("build_model", str(self.workspace.root), "", dict(settings or {}))
         jobs.launch(paths, job)
         return jobs.follow(paths, progress)
+
+
+def _require_engine(engine: str, choices: Sequence[str], base: bool) -> None:
+    """Raises InvalidSettings."""
+    if engine not in choices:
+        known = ", ".join(choices)
+        raise InvalidSettings(problems=[f"engine: 「{engine}」は選べません（{known}）。"])
+    if base and engine != "mlx":
+        raise InvalidSettings(
+            problems=[
+                f"engine: {engine} は学習後のモデルだけです。元のモデルには mlx を使ってください。"
+            ]
+        )

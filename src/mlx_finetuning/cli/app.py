@@ -18,11 +18,13 @@ COMMANDS = {
     "evaluate": "evaluate",
     "export": "export",
     "verify": "verify",
+    "certify": "certify",
     "deploy": "deploy",
     "ollama": "ollama",
     "chat": "chat",
     "models": "models",
     "serve": "serve",
+    "serve-model": "serve_model",
 }
 """Command → module of this package, in the order of the work; the module's object has the name."""
 
@@ -37,7 +39,7 @@ class LazyGroup(click.Group):
         if cmd_name not in COMMANDS:
             return None
         module = importlib.import_module(f"mlx_finetuning.cli.{COMMANDS[cmd_name]}")
-        return cast(click.Command, getattr(module, cmd_name))
+        return cast(click.Command, getattr(module, COMMANDS[cmd_name]))
 
 
 def build() -> click.Group:

@@ -1,8 +1,11 @@
-"""`chat`: talk to a tuned model, or to its base."""
+"""`chat`: talk to a tuned model, to its base, or to both side by side."""
 
 from __future__ import annotations
 
+import contextlib
 import sys
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
 from typing import Any
 
 import click
@@ -10,70 +13,138 @@ import click
 from mlx_finetuning import config
 from mlx_finetuning.cli.runs import RUN_ID
 from mlx_finetuning.cli.session import Answer, Session, command
-from mlx_finetuning.config import GenerateConfig
+from mlx_finetuning.config import GenerateConfig, as_dict
+from mlx_finetuning.runtime.chats import Chat
 from mlx_finetuning.studio import ANSWER_ENGINES
 
 END = ("/exit", "/bye", "終了")
+SIDES_JA = {"tuned": "学習後", "base": "元のモデル"}
 
 
 @command()
 @RUN_ID
-@click.option("--prompt", metavar="QUESTION", help="1つだけ質問して終わる")
+@click.option("--prompt", metavar="QUESTION", help="1つだけ質問して終わる（履歴には残さない）")
 @click.option("--base", is_flag=True, help="学習前のモデルに聞く")
+@click.option("--side-by-side", is_flag=True, help="学習後と学習前のモデルに、同じ質問をする")
 @click.option("--engine", type=click.Choice(ANSWER_ENGINES), default="mlx", help="動かすエンジン")
+@click.option("--system", metavar="SENTENCE", help="システム文")
+@click.option("--temperature", metavar="NUMBER", help="温度。0なら毎回同じ答え")
 @click.option("--set", "assignments", multiple=True, metavar="KEY=VALUE", help="設定を1つ変える")
 def chat(
     session: Session,
     run_id: str,
     prompt: str | None,
     base: bool,
+    side_by_side: bool,
     engine: str,
+    system: str | None,
+    temperature: str | None,
     assignments: tuple[str, ...],
 ) -> Answer:
-    """学習したモデルと会話する"""
-    settings = config.load(GenerateConfig, config.parse_assignments(list(assignments)))
-    talk = _Talk(session, run_id, settings, base, engine)
-    if prompt is not None:
-        answer = talk.ask(prompt)
-        return Answer({"run_id": run_id, **answer}, str(answer["text"]))
+    """学習したモデルと会話する（答えの途中の Ctrl-C は、その答えだけを止める）"""
+    given: dict[str, Any] = dict(config.parse_assignments(list(assignments)))
+    given |= {} if system is None else {"system": system}
+    given |= {} if temperature is None else {"temperature": temperature}
+    settings = config.load(GenerateConfig, given)
+    sides = ("tuned", "base") if side_by_side else ("base",) if base else ("tuned",)
     session.studio.run(run_id)
-    _converse(talk)
-    return Answer({"run_id": run_id, "messages": talk.messages}, "")
+    talk = _Talk(session, run_id, settings, engine, sides)
+    with _models_let_go(session, run_id):
+        return talk.ask_once(prompt) if prompt is not None else talk.converse()
 
 
+@contextlib.contextmanager
+def _models_let_go(session: Session, run_id: str) -> Iterator[None]:
+    """Models loaded within the block are not kept; those that were loaded already are."""
+    was_loaded = bool(session.studio.model_servers(run_id))
+    try:
+        yield
+    finally:
+        if not was_loaded:
+            session.studio.stop_model_servers(run_id)
+
+
+@dataclass
 class _Talk:
     """A conversation so far."""
 
-    def __init__(
-        self, session: Session, run_id: str, settings: GenerateConfig, base: bool, engine: str
-    ) -> None:
-        self.messages: list[dict[str, str]] = []
-        self._session = session
-        self._run_id = run_id
-        self._settings = settings
-        self._base = base
-        self._engine = engine
+    session: Session
+    run_id: str
+    settings: GenerateConfig
+    engine: str
+    sides: Sequence[str]
+    chat: Chat = field(init=False)
 
-    def ask(self, question: str) -> dict[str, Any]:
-        self.messages.append({"role": "user", "content": question})
-        with self._session.progress() as progress:
-            answer = self._session.studio.answer(
-                self._run_id,
-                self.messages,
-                self._settings,
-                base=self._base,
-                engine=self._engine,
-                progress=progress,
+    def __post_init__(self) -> None:
+        self.chat = Chat(self.engine, as_dict(self.settings))
+
+    def ask_once(self, question: str) -> Answer:
+        self._warn_if_busy()
+        answers = {side: self._whole(side, question) for side in self.sides}
+        first = answers[self.sides[0]]
+        others = {side: answer for side, answer in answers.items() if side != self.sides[0]}
+        shown = [
+            answer["text"] if len(answers) == 1 else f"{SIDES_JA[side]}: {answer['text']}"
+            for side, answer in answers.items()
+        ]
+        return Answer({"run_id": self.run_id, **first, **others}, "\n".join(shown))
+
+    def converse(self) -> Answer:
+        click.echo(f"質問を入力してください（終わるには {END[0]}）。", err=True)
+        self._warn_if_busy()
+        for line in sys.stdin:
+            question = line.strip()
+            if question in END:
+                break
+            if question:
+                self._turn(question)
+        data = {"run_id": self.run_id, "chat_id": self.chat.chat_id, "talks": self.chat.talks}
+        return Answer(
+            data, f"会話を保存しました（{self.chat.chat_id}）。" if self.chat.talks else ""
+        )
+
+    def _turn(self, question: str) -> None:
+        answers = {side: self._streamed(side, question) for side in self.sides}
+        self.chat = self.chat.with_turn(question, answers)
+        self.session.studio.save_chat(self.run_id, self.chat)
+
+    def _streamed(self, side: str, question: str) -> str:
+        """Show an answer as it comes; Ctrl-C ends it, and not the conversation."""
+        if len(self.sides) > 1:
+            click.echo(f"{SIDES_JA[side]}: ", nl=False)
+        with self.session.progress() as progress:
+            stream = self.session.studio.stream_answer(
+                self.run_id, self._asked(side, question), self.settings,
+                **self._who(side), progress=progress,
+            )  # fmt: skip
+        with contextlib.closing(stream):
+            try:
+                for piece in stream:
+                    click.echo(piece, nl=False)
+                cut = "" if stream.answer.ended else "（最大トークン数で切れました）"
+            except KeyboardInterrupt:
+                cut = "（止めました）"
+        click.echo(cut)
+        return stream.answer.text
+
+    def _whole(self, side: str, question: str) -> dict[str, Any]:
+        with self.session.progress() as progress:
+            return self.session.studio.answer(
+                self.run_id, self._asked(side, question), self.settings,
+                **self._who(side), progress=progress,
+            )  # fmt: skip
+
+    def _asked(self, side: str, question: str) -> list[Mapping[str, str]]:
+        return [*self.chat.talks.get(side, []), {"role": "user", "content": question}]
+
+    def _who(self, side: str) -> dict[str, Any]:
+        # Beside a written file, the base still comes from MLX.
+        both = len(self.sides) > 1
+        is_base = side == "base"
+        return {"base": is_base, "engine": "mlx" if both and is_base else self.engine}
+
+    def _warn_if_busy(self) -> None:
+        if self.engine != "ollama" and self.session.studio.is_device_busy():
+            click.echo(
+                "学習などの作業が実行中です。待たずに答えますが、いつもより遅くなります。", err=True
             )
-        self.messages.append({"role": "assistant", "content": str(answer["text"])})
-        return answer
-
-
-def _converse(talk: _Talk) -> None:
-    click.echo(f"質問を入力してください（終わるには {END[0]}）。", err=True)
-    for line in sys.stdin:
-        question = line.strip()
-        if question in END:
-            return
-        if question:
-            click.echo(talk.ask(question)["text"])

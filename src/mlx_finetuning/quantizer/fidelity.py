@@ -10,6 +10,7 @@ from collections.abc import Iterable
 
 import numpy as np
 from gguf import GGMLQuantizationType as Type
+from numpy.typing import NDArray
 
 from mlx_finetuning.quantizer.export import Source
 from mlx_finetuning.quantizer.reader import Gguf, Stored
@@ -51,12 +52,27 @@ def problems(gguf: Gguf, found: dict[str, float]) -> list[str]:
     return [
         f"重み {name} が元の重みと {error:.1%} 違います。"
         for name, error in found.items()
-        if not error <= BOUNDS.get(gguf.tensors[name].kind, np.inf)
+        if is_wrong(gguf, name, found)
     ]
 
 
+def is_wrong(gguf: Gguf, name: str, found: dict[str, float]) -> bool:
+    """Whether a compared tensor is further off than its type explains."""
+    return name in found and not found[name] <= BOUNDS.get(gguf.tensors[name].kind, np.inf)
+
+
+def matches(stored: Stored, source: Source) -> bool:
+    """Whether a tensor holds the values of `source`, which has its shape."""
+    return _error(stored, source) <= BOUNDS.get(stored.kind, np.inf)
+
+
+def sampled_rows(stored: Stored) -> NDArray[np.intp]:
+    """The rows that are compared, spread over the tensor."""
+    return np.unique(np.linspace(0, len(stored.data) - 1, ROWS).astype(np.intp))
+
+
 def _error(stored: Stored, source: Source) -> float:
-    rows = np.unique(np.linspace(0, len(stored.data) - 1, ROWS).astype(np.intp))
+    rows = sampled_rows(stored)
     if len(source.shape) == 1:
         original = source.read(slice(None)).reshape(1, -1)
     else:

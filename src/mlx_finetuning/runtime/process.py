@@ -19,6 +19,7 @@ from mlx_finetuning.errors import RuntimeNotStarted
 from mlx_finetuning.runtime.client import Client
 
 CONTEXT = 4096
+ONE_THREAD_BYTES = 64 << 20
 POLL_S = 0.02
 STOP_S = 5.0
 COMPLAINT = re.compile(r"[\d.]+ E (.*)")
@@ -37,12 +38,19 @@ def serve(
     settings = {
         "gguf": str(gguf.absolute()),
         "context": context,
-        "threads": threads or os.cpu_count() or 1,
+        "threads": threads or _threads(gguf),
         "key": key,
     }
     with tempfile.TemporaryDirectory(prefix="mlx-finetuning-") as name, _run(Path(name)) as process:
         address = _address(process, settings, Path(name), gguf, timeout_s)
         yield Client(address, key)
+
+
+def _threads(gguf: Path) -> int:
+    """llama.cpp's threads wait by spinning: with little to compute, a busy machine makes that slow."""
+    if gguf.is_file() and gguf.stat().st_size < ONE_THREAD_BYTES:
+        return 1
+    return os.cpu_count() or 1
 
 
 def _port_file(folder: Path) -> Path:

@@ -17,6 +17,7 @@ from typing import Any
 from mlx_finetuning import files, models
 from mlx_finetuning.errors import (
     ConversationRefused,
+    Interrupted,
     NotEnoughMemory,
     PortTaken,
     RuntimeNotAnswering,
@@ -39,7 +40,8 @@ ROOM = 300_000_000
 
 def run(context: TaskContext) -> dict[str, Any]:
     """config: `engine` (mlx or gguf); `gguf`, the file; `host`, `port` and `key`, else loopback, a
-    free port and a fresh key; `idle_s`, 0 for ever. Returns why it ended.
+    free port and a fresh key; `idle_s`, 0 for ever; `owner`, a lock that must stay held. Returns
+    why it ended.
 
     Raises RunError, ModelError, ExportError, NotEnoughMemory, PortTaken, Interrupted.
     """
@@ -50,10 +52,18 @@ def run(context: TaskContext) -> dict[str, Any]:
         files.write_json(context.paths.port, record)
         try:
             idle_s = float(given.get("idle_s", IDLE_S))
-            endpoint.serve(engine, lambda: context.progress(READY), idle_s)
+            endpoint.serve(engine, lambda: _still_wanted(context), idle_s)
         finally:
             context.paths.port.unlink(missing_ok=True)
     return {"reason": "idle"}
+
+
+def _still_wanted(context: TaskContext) -> None:
+    """Raises Interrupted when a stop was asked for, or the process that offers this has ended."""
+    owner = context.config.get("owner")
+    if owner and not files.is_locked(Path(owner)):
+        raise Interrupted()
+    context.progress(READY)
 
 
 def _listen(context: TaskContext, names: dict[str, str]) -> Endpoint:

@@ -157,6 +157,16 @@ def require_trained(workspace: Workspace, run_id: str) -> Run:
     return run
 
 
+def deployments(workspace: Workspace, run_id: str) -> list[dict[str, Any]]:
+    """What the run's deployments to Ollama came to, the newest first, one per place and name."""
+    found: dict[tuple[str, str], dict[str, Any]] = {}
+    for job in later_jobs(workspace, run_id):
+        if job.kind == "deploy" and job.status.state == "done":
+            result = jobs.result(workspace.run(run_id).later_job(job.name))
+            found.setdefault((result["host"], result["name"]), result)
+    return list(found.values())
+
+
 def dataset_hash(dataset: DatasetPaths) -> str:
     """SHA-256 over the splits, so that a run can tell whether its dataset has changed since."""
     digest = hashlib.sha256()

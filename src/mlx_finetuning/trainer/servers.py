@@ -8,6 +8,7 @@ makes way. Knows no HTTP and no engine.
 from __future__ import annotations
 
 import contextlib
+import secrets
 import time
 from collections.abc import Iterator
 from dataclasses import dataclass
@@ -44,7 +45,11 @@ class ModelServer:
     @property
     def is_public(self) -> bool:
         """Started for other programs, and only stopped by whoever started it."""
-        return bool(self.config.get("public"))
+        return is_public(self.config)
+
+
+def is_public(config: dict[str, Any]) -> bool:
+    return bool(config.get("owner"))
 
 
 def living(workspace: Workspace, run_id: str) -> list[ModelServer]:
@@ -68,32 +73,47 @@ def join_or_start(
     return _until_ready(paths, progress)
 
 
-def start_public(
+@contextlib.contextmanager
+def offered(
     workspace: Workspace, run_id: str, config: dict[str, Any], progress: Progress
-) -> ModelServer:
-    """A server of its own for other programs, ready to answer; conversations join it from now on.
+) -> Iterator[ModelServer]:
+    """A server of its own for other programs, ready to answer; conversations join it.
 
+    It ends with the block, or with this process however that ends: it watches a lock held here.
     Raises what `join_or_start` raises.
     """
-    with _alone(workspace, run_id):
-        paths = _start(workspace, run_id, config)
-    return _until_ready(paths, progress)
+    owner = files.FileLock(workspace.run(run_id).jobs / f".owner-{secrets.token_hex(4)}.lock")
+    owner.acquire()
+    try:
+        with _alone(workspace, run_id):
+            paths = _start(workspace, run_id, {**config, "owner": str(owner.path), "idle_s": 0})
+        try:
+            yield _until_ready(paths, progress)
+        finally:
+            _end(paths)
+    finally:
+        owner.path.unlink(missing_ok=True)
+        owner.release()
 
 
 def _start(workspace: Workspace, run_id: str, config: dict[str, Any]) -> JobPaths:
     """Start a server's job; those with the same engine make way for it."""
     for paths, job in _jobs(workspace, run_id):
-        if job.config.get("engine") == config["engine"] and not job.config.get("public"):
+        if job.config.get("engine") == config["engine"] and not is_public(job.config):
             jobs.request_stop(paths)
     return runs.start_later_job(workspace, run_id, KIND, config)
 
 
 def stop(workspace: Workspace, run_id: str) -> None:
     """Ask the run's servers to end, but for public ones, and wait until they have."""
-    asked = [paths for paths, job in _jobs(workspace, run_id) if not job.config.get("public")]
-    for paths in asked:
+    asked = [paths for paths, job in _jobs(workspace, run_id) if not is_public(job.config)]
+    _end(*asked)
+
+
+def _end(*servers: JobPaths) -> None:
+    for paths in servers:
         jobs.request_stop(paths)
-    while any(files.is_locked(paths.lock) for paths in asked):
+    while any(files.is_locked(paths.lock) for paths in servers):
         time.sleep(POLL_S)
 
 

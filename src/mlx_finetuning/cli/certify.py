@@ -1,0 +1,48 @@
+"""`certify`: whether everything that was made of a run is still the trained model."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+import click
+
+from mlx_finetuning import config
+from mlx_finetuning.cli import text
+from mlx_finetuning.cli.runs import RUN_ID
+from mlx_finetuning.cli.session import Answer, Session, command
+from mlx_finetuning.config import CertifyConfig
+
+HEADING = ("動かし方", "質問", "質問のトークン", "次の語の一致", "KL", "答えの一致", "自分で終了")
+
+
+@command()
+@RUN_ID
+@click.option("--set", "assignments", multiple=True, metavar="KEY=VALUE", help="設定を1つ変える")
+def certify(session: Session, run_id: str, assignments: tuple[str, ...]) -> Answer:
+    """書き出したモデルが、学習したモデルと同じかを証明する"""
+    settings = config.load(CertifyConfig, config.parse_assignments(list(assignments)))
+    with session.progress() as progress:
+        found = session.studio.certify(run_id, settings, progress)
+    return Answer({"run_id": run_id, **found}, _shown(found), 0 if found["passed"] else 1)
+
+
+def _shown(found: Mapping[str, Any]) -> str:
+    mark = "○" if found["passed"] else "×"
+    lines = [f"{mark} {found['verdict']}", "", text.table(HEADING, map(_figures, found["rows"]))]
+    if found["problems"]:
+        lines += ["", "違い:", *(f"  - {problem}" for problem in found["problems"])]
+    lines += [f"注意: {note}" for note in found["notes"]]
+    return "\n".join(lines)
+
+
+def _figures(row: Mapping[str, Any]) -> tuple[str, ...]:
+    return (
+        row["label"],
+        str(row["prompts"]),
+        text.percent(row["prompt_ids_equal"]),
+        "―" if row["top1"] is None else text.percent(row["top1"]),
+        "―" if row["kl"] is None else f"{row['kl']:.2g}",
+        text.percent(row["answers_equal"]),
+        text.percent(row["ended"]),
+    )

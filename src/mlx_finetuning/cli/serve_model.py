@@ -1,0 +1,79 @@
+"""`serve-model`: the tuned model for other programs, over the OpenAI protocol."""
+
+from __future__ import annotations
+
+import contextlib
+from typing import Any
+
+import click
+
+from mlx_finetuning.cli.runs import RUN_ID
+from mlx_finetuning.cli.session import Answer, Session, command
+from mlx_finetuning.errors import Interrupted, InvalidSettings
+from mlx_finetuning.studio import SERVED_ENGINES
+from mlx_finetuning.trainer.servers import ModelServer
+
+LOOPBACK = "127.0.0.1"
+
+
+@command(name="serve-model")
+@RUN_ID
+@click.option(
+    "--port",
+    type=click.IntRange(0, 65535),
+    default=8080,
+    metavar="PORT",
+    help="ポート番号。0なら空いている番号",
+)
+@click.option(
+    "--address",
+    default=LOOPBACK,
+    metavar="ADDRESS",
+    help="待ち受けるアドレス。初期値はこのマシンだけ",
+)
+@click.option(
+    "--engine",
+    type=click.Choice(SERVED_ENGINES),
+    help="動かすエンジン。省略時は、GGUFがあれば gguf、なければ mlx",
+)
+@click.option(
+    "--api-key",
+    envvar="MLX_FINETUNING_API_KEY",
+    metavar="KEY",
+    help="APIキー。省略時は環境変数 MLX_FINETUNING_API_KEY、なければ毎回新しく作る",
+)
+@click.option("--no-api-key", is_flag=True, help="APIキーなしで答える（このマシンの中だけ）")
+def serve_model(
+    session: Session,
+    run_id: str,
+    port: int,
+    address: str,
+    engine: str | None,
+    api_key: str | None,
+    no_api_key: bool,
+) -> Answer:
+    """学習したモデルを、OpenAI互換のAPIでほかのプログラムに使わせる（Ctrl-Cで終わる）"""
+    if no_api_key and address != LOOPBACK:
+        raise InvalidSettings(
+            problems=["--no-api-key: ほかのマシンに開くときは、APIキーが必要です。"]
+        )
+    key = "" if no_api_key else api_key or None
+    place: dict[str, Any] = {"host": address, "port": port, "key": key}
+    with contextlib.suppress(KeyboardInterrupt, Interrupted), session.progress() as progress:
+        offer = session.studio.serve_model(run_id, engine=engine, **place, progress=progress)
+        with offer as server:
+            progress.close()
+            click.echo(_shown(run_id, server), err=True)
+            session.studio.watch_server(server)
+    return Answer({"run_id": run_id}, "モデルの提供を終えました。")
+
+
+def _shown(run_id: str, server: ModelServer) -> str:
+    key = server.key or "（なし）"
+    return f"""学習したモデルを提供しています（終わるには Ctrl-C）。
+  URL:    {server.address}/v1
+  APIキー: {key}
+  モデル: {run_id}（エンジン: {server.engine}）
+ほかのプログラムには、OpenAI互換のAPIとして上の3つを設定してください。例:
+  curl {server.address}/v1/chat/completions -H 'Authorization: Bearer {server.key}' \\
+    -H 'Content-Type: application/json' -d '{{"messages": [{{"role": "user", "content": "こんにちは"}}]}}'"""
