@@ -24,7 +24,12 @@ from mlx_finetuning.runtime import Client, serve
 from mlx_finetuning.utils import chat_template
 
 Json = dict[str, Any]
-CREATE_STATES = ("parsing GGUF", "validating GGUF model", "verifying conversion", "writing manifest")
+CREATE_STATES = (
+    "parsing GGUF",
+    "validating GGUF model",
+    "verifying conversion",
+    "writing manifest",
+)
 
 
 @dataclass
