@@ -26,10 +26,12 @@ from mlx_finetuning.errors import (
     LossExploded,
     LossNotFinite,
     MemoryRunsOut,
+    RunDoesNotFit,
 )
 from mlx_finetuning.mlx_trainer import checkpoints, loop
 from mlx_finetuning.mlx_trainer.load import LoadedModel, load
 from mlx_finetuning.progress import Step, silent
+from mlx_finetuning.utils.memory_monitor import Memory
 from mlx_finetuning.workspace import AdapterPaths
 
 CONFIG = TrainConfig(
@@ -224,10 +226,28 @@ def test_patience_ends_a_run_that_gains_nothing(tmp_path: Path) -> None:
     assert result.updates == 2
 
 
-def test_memory_limit_stops_with_a_checkpoint(tmp_path: Path) -> None:
-    with pytest.raises(MemoryRunsOut):
+def test_run_stops_with_a_checkpoint_when_others_take_the_memory(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The machine's memory itself cannot be filled in a test."""
+    little = iter([Memory(10**11, 10**10)] * 3)
+    monkeypatch.setattr(loop, "read_memory", lambda: next(little, Memory(10**11, 10**9)))
+    with pytest.raises(MemoryRunsOut) as caught:
+        train(tmp_path)
+    assert caught.value.data["update"] == 4
+    newest = checkpoints.latest(tmp_path / "checkpoints")
+    assert newest is not None and newest.name == "0000004"
+
+
+def test_run_that_cannot_fit_is_refused_with_figures_before_anything_is_written(
+    tmp_path: Path,
+) -> None:
+    with pytest.raises(RunDoesNotFit) as caught:
         train(tmp_path, dataclasses.replace(CONFIG, memory_limit_gb=0.001))
-    assert checkpoints.latest(tmp_path / "checkpoints") is not None
+    data = caught.value.data
+    assert data["needed_gb"] > data["available_gb"] == 0.001
+    assert lines(tmp_path) == []
+    assert checkpoints.latest(tmp_path / "checkpoints") is None
 
 
 @pytest.mark.parametrize("factor", [float("nan"), 1e4])

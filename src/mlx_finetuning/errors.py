@@ -341,10 +341,10 @@ class HelperLost(RunError):
     code = "HELPER_LOST"  # exit_code
 
 
-class NotEnoughMemory(RunError):
-    """Found before the first update: the run cannot be made to fit."""
+class RunDoesNotFit(RunError):
+    """Found before the first update: memory is too small, whatever is done to save some."""
 
-    code = "NOT_ENOUGH_MEMORY"  # needed_gb, available_gb, batch_size, largest
+    code = "RUN_DOES_NOT_FIT"  # needed_gb, available_gb, batch_size, largest
 
 
 class MemoryRunsOut(RunError):

@@ -328,7 +328,7 @@ CATALOGUE: dict[str, Message] = {
         "メモリ不足で止められたか、外から終了されました。",
         "途中保存は残っています。train --resume で続けられます。processes=1 なら分担しません。",
     ),
-    "NOT_ENOUGH_MEMORY": Message(
+    "RUN_DOES_NOT_FIT": Message(
         "メモリーが足りないため、学習を始めませんでした。",
         "{batch_size} 例を一度に計算するには約 {needed_gb} GB 必要ですが、使えるのは {available_gb} GB です"
         "（一度に計算できるのは {largest} 例まで）。",

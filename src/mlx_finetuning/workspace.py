@@ -105,8 +105,17 @@ class RunPaths(JobPaths):
         return self.folder / "metrics.jsonl"
 
     @property
+    def samples(self) -> Path:
+        """Sample answers during training, a line each."""
+        return self.folder / "samples.jsonl"
+
+    @property
     def report(self) -> Path:
         return self.folder / "report.json"
+
+    @property
+    def report_html(self) -> Path:
+        return self.folder / "report.html"
 
     @property
     def certificate(self) -> Path:

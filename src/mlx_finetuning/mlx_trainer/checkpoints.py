@@ -11,7 +11,7 @@ import dataclasses
 import hashlib
 import shutil
 import tempfile
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, cast
@@ -25,9 +25,10 @@ from mlx_finetuning import files
 from mlx_finetuning.config import TrainConfig
 from mlx_finetuning.errors import CheckpointForeign, RecordDamaged
 from mlx_finetuning.mlx_trainer import adapters
-from mlx_finetuning.mlx_trainer.examples import Example
 
 KEPT = 3
+SAMPLE, SAMPLES = 1 << 14, 64
+"""Bytes and number of the pieces that a file of weights is known by."""
 STATE = "state.json"
 
 
@@ -40,10 +41,15 @@ class Course:
     """Supervised tokens so far."""
     processes: int = 1
     """Sums are added per process: another number gives other last digits."""
+    micro_batch_size: int = 0
+    """Examples computed at once, for the same reason."""
+    recompute: str = "off"
     first_loss: float | None = None
     last_loss: float | None = None
     validated: int = -1
     """The update of the last validation."""
+    sampled: int = -1
+    """The update of the last sample answers."""
     first_valid: float | None = None
     last_valid: float | None = None
     best_valid: float | None = None
@@ -54,12 +60,25 @@ class Course:
     """Of all sittings up to the last checkpoint."""
 
 
-def identity(config: TrainConfig, examples: Sequence[Example]) -> str:
-    """Of what may not change between two sittings of one run."""
+def identity(config: TrainConfig, examples: Sequence[Any], base: Path | None) -> str:
+    """Of what may not change between two sittings of one run: settings, examples, base weights."""
     digest = hashlib.sha256(repr(sorted(dataclasses.asdict(config).items())).encode())
     for example in examples:
         digest.update(repr((example.tokens, example.supervised)).encode())
+    for path in sorted(base.glob("*.safetensors")) if base is not None else ():
+        digest.update(f"{path.name}:{path.stat().st_size}".encode())
+        for sample in _samples(path):
+            digest.update(sample)
     return digest.hexdigest()
+
+
+def _samples(path: Path) -> Iterator[bytes]:
+    """Pieces from all over a file: other weights differ everywhere, and large files take long."""
+    step = max(SAMPLE, path.stat().st_size // SAMPLES)
+    with path.open("rb") as stream:
+        for start in range(0, path.stat().st_size, step):
+            stream.seek(start)
+            yield stream.read(SAMPLE)
 
 
 def save(

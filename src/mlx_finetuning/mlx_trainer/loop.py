@@ -7,22 +7,22 @@ that finds checkpoints there goes on from the newest as if it had never stopped.
 from __future__ import annotations
 
 import dataclasses
-import itertools
 import math
 import tempfile
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Protocol, cast
 
 import mlx.core as mx
-import mlx.nn as nn
 import mlx.optimizers as optim
+import numpy as np
 from mlx.utils import tree_unflatten
 
 from mlx_finetuning.config import TrainConfig
 from mlx_finetuning.errors import (
+    HelperLost,
     Interrupted,
     LossExploded,
     LossNotFinite,
@@ -34,26 +34,28 @@ from mlx_finetuning.mlx_trainer import (
     adapters,
     batches,
     checkpoints,
-    concatenation,
     cpu_math,
-    loss,
+    crew,
+    fit,
     optimizer,
-    packing,
+    preference,
+    samples,
+    selfcheck,
     shares,
-    shortcuts,
 )
-from mlx_finetuning.mlx_trainer.batches import Batch
 from mlx_finetuning.mlx_trainer.checkpoints import Course
-from mlx_finetuning.mlx_trainer.examples import Example, Place, encode_rows
+from mlx_finetuning.mlx_trainer.examples import encode_rows
+from mlx_finetuning.mlx_trainer.flat import Layout
 from mlx_finetuning.mlx_trainer.load import LoadedModel
+from mlx_finetuning.mlx_trainer.preference import Item, Pair
+from mlx_finetuning.mlx_trainer.selfcheck import Check
 from mlx_finetuning.progress import Progress, Step
-from mlx_finetuning.utils.memory_monitor import read_memory
+from mlx_finetuning.utils.memory_monitor import LEFT_TO_OTHERS, read_memory
 from mlx_finetuning.workspace import AdapterPaths
 
 STAGE = "学習"
 VALIDATION = "検証"
-LEFT_TO_OTHERS = 0.05
-"""Share of the machine's memory that a run without a limit of its own leaves free."""
+REHEARSAL = "メモリーの確認"
 
 
 class Event(Protocol):
@@ -67,7 +69,9 @@ class Hooks:
     event: Event
     progress: Progress
     rewind: Callable[[int], None] = lambda update: None
-    """Told, before a resumed run goes on, that metrics after this update are void."""
+    """Told, before a resumed run goes on, that metrics and samples after this update are void."""
+    sample: Callable[[dict[str, Any]], None] | None = None
+    """Takes each line of `samples.jsonl`; None if nobody wants sample answers."""
 
 
 @dataclass(frozen=True)
@@ -84,13 +88,22 @@ class TrainResult:
     best_update: int
     last_loss: float | None
     peak_memory_gb: float
+    """10**9 bytes: what each process held at most, added up; on a GPU, what its arrays took."""
     elapsed_s: float
     processes: int
     padded: bool
     """Whether examples had rows of their own, because the model class needs it."""
+    micro_batch_size: int
+    """Examples computed at once."""
+    recompute: bool
+    """Whether blocks were computed again for their gradients, to save memory."""
+    checks: tuple[Check, ...]
+    """What the run proved about itself."""
     resumed_from: int | None
     """The update of the checkpoint the last sitting began with."""
     stopped_early: bool
+    objective: str
+    """`sft`, `dpo` or `orpo`."""
 
 
 def train(
@@ -106,18 +119,30 @@ def train(
 
     Goes on from the newest checkpoint in `paths.checkpoints`. Raises NoTrainingRows,
     NothingToLearn, TargetsNotFound, FullNeedsPlainWeights, CheckpointForeign, LossNotFinite,
-    LossExploded, MemoryRunsOut, HelperLost, DiskFull, Interrupted.
+    LossExploded, RunDoesNotFit, MemoryRunsOut, HelperLost, DiskFull, Interrupted.
     """
-    examples = encode_rows(loaded, train_rows, config.max_length, config.supervise)
-    held_out = encode_rows(loaded, valid_rows, config.max_length, config.supervise)
+    config = dataclasses.replace(config, objective=preference.objective_for(config, train_rows))
+    examples = _encoded(loaded, train_rows, config)
+    held_out = _encoded(loaded, valid_rows, config)
     if not examples:
         raise NoTrainingRows()
     cpu_math.keep_freed_memory()
     config = _in_updates(config, len(examples))
     mx.random.seed(config.seed)
     adapter_config = adapters.attach(loaded.model, config)
-    run = _Run(loaded, adapter_config, examples, held_out, config, paths, hooks)
+    data = _Data(examples, held_out, samples.questions(train_rows, valid_rows))
+    run = _Run(loaded, adapter_config, data, config, paths, hooks)
+    if config.objective == "sft" and config.supervise == "answers":
+        run.check(selfcheck.supervision(loaded, train_rows, data.examples))
     return run.go()
+
+
+def _encoded(
+    loaded: LoadedModel, rows: Sequence[dict[str, Any]], config: TrainConfig
+) -> Sequence[Item]:
+    if config.objective in preference.KINDS:
+        return preference.encode_pairs(loaded, rows, config.max_length)
+    return encode_rows(loaded, rows, config.max_length, config.supervise)
 
 
 def _in_updates(config: TrainConfig, rows: int) -> TrainConfig:
@@ -125,6 +150,14 @@ def _in_updates(config: TrainConfig, rows: int) -> TrainConfig:
         return config
     updates = math.ceil(config.epochs * rows / min(config.batch_size, rows))
     return dataclasses.replace(config, iterations=updates)
+
+
+@dataclass(frozen=True)
+class _Data:
+    examples: Sequence[Item]
+    held_out: Sequence[Item]
+    questions: Sequence[Mapping[str, Any]]
+    """Rows that are asked during training."""
 
 
 @dataclass(frozen=True)
@@ -140,8 +173,7 @@ class _Run:
         self,
         loaded: LoadedModel,
         adapter_config: dict[str, Any],
-        examples: list[Example],
-        held_out: list[Example],
+        data: _Data,
         config: TrainConfig,
         paths: AdapterPaths,
         hooks: Hooks,
@@ -149,20 +181,24 @@ class _Run:
         self._loaded = loaded
         self._model = loaded.model
         self._adapter_config = adapter_config
-        self._examples = examples
         self._known: set[int] = set()
-        self._starts = [0, *itertools.accumulate(len(item.tokens) for item in examples)]
         self._config = config
         self._paths = paths
         self._hooks = hooks
-        self._identity = checkpoints.identity(config, examples)
+        self._questions = data.questions
+        self._identity = checkpoints.identity(config, data.examples, loaded.folder)
         vocabulary = len(loaded.tokenizer.vocab)
         self._guess = math.log(max(2, vocabulary))
         self._rule = optimizer.build(config)
         self._rule.init(self._model.trainable_parameters())
-        self._make = _arrangement(self._model, vocabulary)
-        self._valid = list(batches.once(held_out, config.batch_size, self._make))
-        self._valid_rows = len(held_out)
+        self._make = crew.arrangement(self._model, vocabulary, config)
+        self._examples = self._with_reference(data.examples)
+        self._valid = list(
+            batches.once(self._with_reference(data.held_out), config.batch_size, self._make)
+        )
+        self._valid_rows = len(data.held_out)
+        self._work = crew.Work(loaded, self._examples, self._make, config)
+        self._checks: list[Check] = []
         self._course = Course()
         self._resumed_from: int | None = None
         self._stopped_early = False
@@ -171,19 +207,22 @@ class _Run:
     # --- the whole -----------------------------------------------------------------------
 
     def go(self) -> TrainResult:
-        mx.reset_peak_memory()
+        self._untrained = adapters.factors(self._model)
         self._resume()
-        self._began_s = self._saved_s = time.monotonic() - self._course.elapsed_s
-        with tempfile.TemporaryDirectory() as kept, self._team(Path(kept)) as team:
+        self._arrange()
+        with tempfile.TemporaryDirectory() as kept, crew.gather(self._work, Path(kept)) as team:
             self._course.processes = team.processes
+            self._rehearse(team)
+            self._began_s = self._saved_s = time.monotonic() - self._course.elapsed_s
             try:
                 self._updates(team)
-            except (Interrupted, MemoryRunsOut):
+            except (Interrupted, MemoryRunsOut, HelperLost):
                 self._checkpoint()
                 raise
-        self._model.eval()
-        adapters.save(self._model, self._adapter_config, self._paths.folder)
-        return self._result()
+            self._model.eval()
+            adapters.save(self._model, self._adapter_config, self._paths.folder)
+            self.check(selfcheck.reloaded(self._loaded, self._paths.folder, self._prompt))
+            return self._result(team)
 
     def _resume(self) -> None:
         newest = checkpoints.latest(self._paths.checkpoints)
@@ -195,50 +234,61 @@ class _Run:
         self._hooks.rewind(self._course.update)
         self._hooks.event("resumed", update=self._course.update)
 
-    def _placed(self, index: int) -> Example:
-        place = Place(self._starts[index], index in self._known)
-        return dataclasses.replace(self._examples[index], place=place)
+    def _arrange(self) -> None:
+        """Decide how updates are computed; a run that goes on computes them as it did."""
+        course = self._course
+        if self._resumed_from is None:
+            self._hooks.progress(Step(REHEARSAL, 0, 0))
+            found = fit.fitted(self._work)
+            course.micro_batch_size = found.config.micro_batch_size
+            course.recompute = found.config.recompute
+            course.processes = found.config.processes
+            self._hooks.event("fit", **found.figures)
+        self._config = dataclasses.replace(
+            self._config,
+            processes=course.processes,
+            micro_batch_size=course.micro_batch_size,
+            recompute=course.recompute,
+        )
+        self._work = dataclasses.replace(self._work, config=self._config)
 
-    def _room(self, folder: Path) -> shares.Room | None:
-        """A file for the outputs of the untrained lower blocks, where keeping them pays."""
-        config, width = self._config, int(self._loaded.config.get("hidden_size", 0))
-        tokens = self._starts[-1]
-        again = config.iterations * config.batch_size > len(self._examples)
-        if not (config.keep_lower and again and width):
-            return None
-        if self._make is batches.batch_of or not shortcuts.lowest_trained(self._model):
-            return None
-        if self._is_half_precision() or 4 * tokens * width > shortcuts.LARGEST_KEPT:
-            return None
-        path = folder / "lower_outputs"
-        with path.open("wb") as stream:
-            stream.truncate(4 * tokens * width)
-        return shares.Room(str(path), tokens, width)
+    def _rehearse(self, team: shares.Team) -> None:
+        """The longest update first, for nothing but its memory: what does not fit fails now, and
+        later updates find all the memory they need in place."""
+        self._hooks.progress(Step(REHEARSAL, 0, 0))
+        self._model.train()
+        self._sums(team, self._work.longest(self._work.at_once), 0)
+        self._hooks.event("rehearsed", peak_memory_gb=round(team.peak_memory() / 1e9, 3))
 
-    def _is_half_precision(self) -> bool:
-        return bool(self._model.model.norm.weight.dtype != mx.float32)
+    def _sums(self, team: shares.Team, examples: list[Item], number: int) -> shares.Sums:
+        """Over all examples of an update, computed in as many parts as memory asks for."""
+        first, *rest = fit.parts(examples, self._config.micro_batch_size)
+        total = team.sums(first, (self._config.seed, number))
+        for part, some in enumerate(rest, 1):
+            total = shares.added(total, team.sums(some, (self._config.seed, number, part)))
+        return total
 
-    def _team(self, folder: Path) -> shares.Team:
-        wanted = self._config.processes or self._recommended()
-        if self._resumed_from is not None:
-            # Another number would add the same sums in another order.
-            wanted = self._course.processes
-        helpers: list[shares.Helper] = []
-        room = self._room(folder)
-        if self._make is batches.concatenated and self._loaded.folder is not None:
-            count = min(wanted, self._config.batch_size, len(self._examples)) - 1
-            helpers = [shares.Helper(self._loaded.folder, self._config, room) for _ in range(count)]
-        kept = None if room is None else room.open(self._model)
-        team = shares.Team(self._model, self._make, helpers, kept)
-        if team.holds_the_same_weights():
-            return team
-        return shares.Team(self._model, self._make, [], kept)
+    @property
+    def _prompt(self) -> list[int]:
+        return list(self._examples[0].tokens)
 
-    def _recommended(self) -> int:
+    def check(self, check: Check | None) -> None:
+        if check is not None:
+            self._checks.append(check)
+            self._hooks.event("check", **dataclasses.asdict(check))
+
+    def _with_reference(self, examples: Sequence[Item]) -> Sequence[Item]:
+        """Pairs get what the untrained model says: asked before a checkpoint is restored."""
         config = self._config
-        mean = sum(len(item.tokens) for item in self._examples) / len(self._examples)
-        tokens = int(mean * config.batch_size)
-        return shares.recommended(self._model, tokens, config.iterations, config.batch_size)
+        if config.objective != "dpo":
+            return examples
+        return preference.with_reference(
+            self._model,
+            cast(Sequence[Pair], examples),
+            config.batch_size,
+            self._make,
+            self._hooks.progress,
+        )
 
     def _updates(self, team: shares.Team) -> None:
         config, course = self._config, self._course
@@ -248,6 +298,8 @@ class _Run:
         while True:
             if self._validation_is_due():
                 self._validate()
+            if self._sample_is_due():
+                self._sample()
             if self._ends_early():
                 return
             if course.update >= config.iterations:
@@ -255,13 +307,21 @@ class _Run:
             if self._checkpoint_is_due():
                 self._checkpoint()
             taken = next(order)
-            self._update(team, [self._placed(index) for index in taken])
+            self._update(team, [self._work.placed(index, index in self._known) for index in taken])
             self._known.update(taken)
-            detail = f"損失 {course.last_loss:.3f}"
-            self._hooks.progress(Step(STAGE, course.update, config.iterations, detail))
-            self._require_memory()
+            if course.update == min(selfcheck.AFTER, config.iterations):
+                self.check(selfcheck.changed(self._untrained, adapters.factors(self._model)))
+            self._hooks.progress(self._step())
+            self._require_memory(team)
 
-    def _result(self) -> TrainResult:
+    def _step(self) -> Step:
+        """Time left from all sittings so far, with what they spent on validation and the like."""
+        course, total = self._course, self._config.iterations
+        left_s = self._elapsed_s / course.update * (total - course.update)
+        detail = f"損失 {course.last_loss:.3f}"
+        return Step(STAGE, course.update, total, detail, round(left_s, 1))
+
+    def _result(self, team: shares.Team) -> TrainResult:
         course = self._course
         return TrainResult(
             updates=course.update,
@@ -274,10 +334,14 @@ class _Run:
             best_valid_loss=course.best_valid,
             best_update=course.best_update,
             last_loss=course.last_loss,
-            peak_memory_gb=mx.get_peak_memory() / 1e9,
+            peak_memory_gb=round(team.peak_memory() / 1e9, 3),
             elapsed_s=self._elapsed_s,
+            micro_batch_size=self._config.micro_batch_size,
+            recompute=self._config.recompute == "on",
+            checks=tuple(self._checks),
             processes=course.processes,
-            padded=self._make is batches.batch_of,
+            padded=self._make in (batches.batch_of, preference.padded),
+            objective=self._config.objective,
             resumed_from=self._resumed_from,
             stopped_early=self._stopped_early,
         )
@@ -288,15 +352,16 @@ class _Run:
 
     # --- one update ----------------------------------------------------------------------
 
-    def _update(self, team: shares.Team, examples: list[Example]) -> None:
+    def _update(self, team: shares.Team, examples: list[Item]) -> None:
         course, config = self._course, self._config
         number, began_s = course.update + 1, time.monotonic()
         before = _State(self._model.trainable_parameters(), self._rule.state)
         supervised = sum(example.targets for example in examples)
         self._model.train()
-        sums = team.sums(examples, (config.seed, number))
-        value = _number(sums.loss) / supervised
-        gradients, norm = _clipped(sums.gradients, supervised, config.gradient_clip)
+        sums = self._sums(team, examples, number)
+        weight = sum(example.weight for example in examples)
+        value, *marks = (total / weight for total in shares.numbers(sums.loss))
+        gradients, norm = _clipped(sums.gradients, weight, config.gradient_clip)
         self._require_sound(value, norm, number, examples)
         self._rule.learning_rate = optimizer.learning_rate(config, number)
         optimizer.apply(self._rule, self._model, gradients, config)
@@ -306,9 +371,12 @@ class _Run:
         course.update, course.last_loss = number, value
         course.first_loss = value if course.first_loss is None else course.first_loss
         course.supervised += supervised
-        self._record(supervised, norm, time.monotonic() - began_s)
+        peak = team.peak_memory()
+        self._record(supervised, norm, time.monotonic() - began_s, peak, marks)
 
-    def _record(self, supervised: int, norm: float, seconds: float) -> None:
+    def _record(
+        self, supervised: int, norm: float, seconds: float, peak: int, marks: Sequence[float]
+    ) -> None:
         self._hooks.record(
             {
                 "update": self._course.update,
@@ -317,14 +385,13 @@ class _Run:
                 "gradient_norm": norm,
                 "supervised_tokens": supervised,
                 "tokens_per_second": round(supervised / seconds, 1),
-                "peak_memory_gb": round(mx.get_peak_memory() / 1e9, 3),
+                "peak_memory_gb": round(peak / 1e9, 3),
                 "elapsed_s": round(self._elapsed_s, 3),
+                **preference.named(marks),
             }
         )
 
-    def _require_sound(
-        self, value: float, norm: float, update: int, examples: list[Example]
-    ) -> None:
+    def _require_sound(self, value: float, norm: float, update: int, examples: list[Item]) -> None:
         rows = [example.row for example in examples]
         first = value if self._course.first_loss is None else self._course.first_loss
         problem: StudioError
@@ -349,14 +416,15 @@ class _Run:
         self._rule.state = state.optimizer
         adapters.save(self._model, self._adapter_config, self._paths.folder)
 
-    def _require_memory(self) -> None:
+    def _require_memory(self, team: shares.Team) -> None:
         memory, limit_gb = read_memory(), self._config.memory_limit_gb
-        used_gb = mx.get_active_memory() / 1e9
+        # What was held at most is held still: freed memory stays with the processes.
+        used_gb = team.peak_memory() / 1e9
         if limit_gb and used_gb > limit_gb:
             raise MemoryRunsOut(
                 used_gb=round(used_gb, 2), limit_gb=limit_gb, update=self._course.update
             )
-        if memory.available < LEFT_TO_OTHERS * memory.total:
+        if not memory.usable:
             raise MemoryRunsOut(
                 used_gb=round((memory.total - memory.available) / 1e9, 2),
                 limit_gb=round((1 - LEFT_TO_OTHERS) * memory.total / 1e9, 2),
@@ -374,25 +442,40 @@ class _Run:
     def _validate(self) -> None:
         course = self._course
         self._model.eval()
-        value = self._valid_loss()
+        value, *marks = self._valid_means()
         course.validated = course.update
         course.first_valid = value if course.first_valid is None else course.first_valid
         course.last_valid = value
         line = {"update": course.update, "valid_loss": value}
+        line |= preference.named(marks, "valid_")
         self._hooks.record({**line, "elapsed_s": round(self._elapsed_s, 3)})
         course.without_gain += 1
         if course.best_valid is None or value < course.best_valid:
             course.best_valid, course.best_update, course.without_gain = value, course.update, 0
             adapters.save(self._model, self._adapter_config, self._paths.best)
 
-    def _valid_loss(self) -> float:
-        total, count = 0.0, 0
+    def _valid_means(self) -> list[float]:
+        """The loss over all held-out examples; of pairs, the marks too."""
+        sums, count = np.zeros(1), 0
         for number, batch in enumerate(self._valid):
             # A stop here leaves the validation undone; a resumed run begins with it.
             self._hooks.progress(Step(VALIDATION, number, len(self._valid)))
-            total += loss.corpus_loss(self._model, [batch]) * batch.supervised
+            sums = sums + shares.sums_of(self._model, batch, self._config)
             count += batch.supervised
-        return total / count
+        return cast(list[float], (sums / count).tolist())
+
+    def _sample_is_due(self) -> bool:
+        update, config = self._course.update, self._config
+        if not (config.sample_every and self._hooks.sample) or self._course.sampled == update:
+            return False
+        return update % config.sample_every == 0 or update == config.iterations
+
+    def _sample(self) -> None:
+        self._model.eval()
+        for line in samples.answers(self._loaded, self._questions, self._course.update):
+            assert self._hooks.sample is not None
+            self._hooks.sample(line)
+        self._course.sampled = self._course.update
 
     def _ends_early(self) -> bool:
         course, patience = self._course, self._config.patience
@@ -426,19 +509,16 @@ class _Run:
         self._hooks.event("checkpoint", update=self._course.update)
 
 
-def _arrangement(model: nn.Module, vocabulary: int) -> Callable[[Sequence[Example]], Batch]:
-    """How examples share rows on this device; in rows of their own where the class needs it."""
-    if mx.default_device() == mx.cpu:
-        fits, make = concatenation.is_exact(model, vocabulary), batches.concatenated
-    else:
-        fits, make = packing.is_exact(model, vocabulary), batches.packed
-    return make if fits else batches.batch_of
-
-
 def _clipped(
     gradients: dict[str, mx.array], supervised: int, limit: float
 ) -> tuple[dict[str, Any], float]:
     """Gradients of the mean as a tree, limited to a global norm, and the norm before."""
+    if mx.default_device() != mx.cpu:
+        layout = Layout(gradients)
+        vector = layout.vector(gradients) / supervised
+        norm = mx.linalg.norm(vector)
+        within = mx.minimum(1.0, limit / (norm + 1e-6)) if limit > 0 else mx.array(1.0)
+        return layout.tree(vector * within), _number(norm)
     mean = {name: value / supervised for name, value in gradients.items()}
     limited, norm = optim.clip_grad_norm(mean, limit if limit > 0 else math.inf)
     chosen = limited if limit > 0 else mean

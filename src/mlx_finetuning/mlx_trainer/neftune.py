@@ -34,7 +34,7 @@ class _Noisy(nn.Module):  # type: ignore[misc]
         hidden = cast(mx.array, self.__dict__["_of"](tokens))
         noise = mx.random.uniform(-1.0, 1.0, hidden.shape)
         bounds = self.__dict__["_bounds"] / math.sqrt(hidden.shape[-1])
-        return hidden + (noise * bounds[..., None]).astype(hidden.dtype)
+        return cast(mx.array, hidden + (noise * bounds[..., None]).astype(hidden.dtype))
 
 
 @contextmanager
@@ -57,4 +57,4 @@ def _inverse_roots(batch: Batch) -> mx.array:
     if batch.segments is None:
         return mx.full((rows, length), length**-0.5)
     same = batch.segments[:, None] == batch.segments[None]
-    return cast(mx.array, mx.rsqrt(same.sum(axis=-1).astype(mx.float32)))[None]
+    return mx.rsqrt(same.sum(axis=-1).astype(mx.float32))[None]

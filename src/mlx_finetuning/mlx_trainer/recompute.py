@@ -31,19 +31,20 @@ class _Recomputed(nn.Module):  # type: ignore[misc]
 
     def __call__(self, x: mx.array, *rest: Any, **named: Any) -> mx.array:
         block = self.__dict__["_of"]
-        before = mx.array(mx.random.state[0])
+        state: Any = mx.random.state
+        before = mx.array(state[0])
 
         arranged: list[Arrangement] = [nullcontext]
 
         def compute(trained: dict[str, Any], x: mx.array) -> mx.array:
             # The second time as the first: dropout has to leave out the same values.
-            mx.random.state[0][:] = before
+            state[0][:] = before
             with arranged[0]():
                 arranged[0] = self.__dict__["_arrangement"]
                 block.update(trained)
                 return cast(mx.array, block(x, *rest, **named))
 
-        return cast(mx.array, mx.checkpoint(compute)(block.trainable_parameters(), x))
+        return mx.checkpoint(compute)(block.trainable_parameters(), x)
 
 
 @contextmanager

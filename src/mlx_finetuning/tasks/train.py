@@ -29,19 +29,21 @@ def run(context: TaskContext) -> dict[str, Any]:
 
 def _with_mlx(context: TaskContext, settings: TrainConfig, model: Path) -> dict[str, Any]:
     from mlx_finetuning.data_processor import read_rows
-    from mlx_finetuning.mlx_trainer import loop
+    from mlx_finetuning.mlx_trainer import fit, loop
     from mlx_finetuning.mlx_trainer.load import load
 
     dataset = context.workspace.dataset(settings.dataset)
     train_rows = read_rows(dataset.train)
     valid_rows = read_rows(dataset.valid) if dataset.valid.exists() else []
     adapter = context.workspace.adapter(context.run_id)
-    log = RunPaths(context.paths.folder).metrics
+    run = RunPaths(context.paths.folder)
 
     def rewind(update: int) -> None:
-        files.cut_lines(log, lambda line: line.get("update", 0) <= update)
+        for log in (run.metrics, run.samples):
+            files.cut_lines(log, lambda line: line.get("update", 0) <= update)
 
-    with files.LineLog(log) as metrics:
-        hooks = loop.Hooks(metrics.append, context.event, context.progress, rewind)
+    fit.require_loadable(model, settings)
+    with files.LineLog(run.metrics) as metrics, files.LineLog(run.samples) as samples:
+        hooks = loop.Hooks(metrics.append, context.event, context.progress, rewind, samples.append)
         result = loop.train(load(model), train_rows, valid_rows, settings, adapter, hooks)
     return {**asdict(result), "adapter_path": str(adapter.folder)}
