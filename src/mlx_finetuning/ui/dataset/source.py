@@ -19,6 +19,16 @@ PARAMETER = "file"
 MAX_UPLOAD_MB = 200
 ENDINGS = [ending.removeprefix(".") for ending in (*READERS, ".parquet")]
 
+# Streamlit's uploader speaks English only; its words are covered by these.
+_UPLOADER_IN_JAPANESE = """<style>
+[data-testid="stFileUploaderDropzone"] button p { font-size: 0; }
+[data-testid="stFileUploaderDropzone"] button p::after { content: "ファイルを選ぶ"; font-size: 0.95rem; }
+[data-testid="stFileUploaderDropzoneInstructions"] span { font-size: 0; }
+[data-testid="stFileUploaderDropzoneInstructions"] span::after {
+  content: "ここにファイルを置くこともできます"; font-size: 0.9rem;
+}
+</style>"""
+
 
 def choose_source() -> Path | None:
     """The file to work on; None while there is none."""
@@ -42,6 +52,7 @@ def _draw_upload() -> None:
         f"CSV・TSV・JSON・JSONL・Parquet・テキストを、下の枠に置くか選んでください（{MAX_UPLOAD_MB} MBまで）。"
         "元のファイルは書き換えません。"
     )
+    st.html(_UPLOADER_IN_JAPANESE)
     handed = st.file_uploader(
         "ファイル", type=ENDINGS, max_upload_size=MAX_UPLOAD_MB, label_visibility="collapsed"
     )

@@ -17,7 +17,7 @@ from mlx_finetuning.ui.dataset import cleaning, findings, reading, saved, saving
 from mlx_finetuning.ui.dataset.choices import Choices
 from mlx_finetuning.ui.frame import studio
 
-VIEWS = {"new": "新しく作る", "saved": "保存したもの"}
+NEW, SAVED = "新しく作る", "保存したもの"
 VIEW = "view"
 
 
@@ -63,7 +63,7 @@ def draw_found(
     final = saving.draw_split(choices, found, settings)
     name = saving.draw_saving(choices, path, final, mapping)
     if name is not None:
-        st.switch_page(sitemap.page("dataset"), query_params={VIEW: "saved", saved.PARAMETER: name})
+        st.switch_page(sitemap.page("dataset"), query_params={VIEW: SAVED, saved.PARAMETER: name})
 
 
 def draw_saved() -> None:
@@ -95,15 +95,14 @@ def draw_saved() -> None:
 st.title("データセット")
 view = st.segmented_control(
     "表示",
-    list(VIEWS),
-    format_func=VIEWS.__getitem__,
-    default="new",
+    [NEW, SAVED],
+    default=NEW,
     key=VIEW,
     bind="query-params",
     required=True,
     label_visibility="collapsed",
 )
-if view == "saved":
+if view == SAVED:
     draw_saved()
 else:
     draw_new()

@@ -91,7 +91,7 @@ def draw_diagnostics() -> None:
 
 st.title("設定")
 st.header("保存先")
-st.markdown(f"作業フォルダ　`{plain(str(studio().workspace.root))}`")
+st.markdown(f"作業フォルダ　{plain(str(studio().workspace.root))}")
 st.caption(
     "変えるには、`--workspace` か環境変数 MLX_FINETUNING_HOME を付けて起動し直してください。"
 )

@@ -1,0 +1,106 @@
+"""A real browser against a real server, with nothing else within reach.
+
+Every request that is not to the server is aborted, and a test fails that made one.
+"""
+
+from __future__ import annotations
+
+import os
+import shutil
+import socket
+import subprocess
+import sys
+from collections.abc import Iterator
+from dataclasses import dataclass, field
+from pathlib import Path
+
+import pytest
+from playwright.sync_api import Browser, BrowserContext, Page, Route, sync_playwright
+
+from mlx_finetuning.workspace import Workspace
+
+NAMES = ("chromium", "chromium-browser", "google-chrome", "google-chrome-stable")
+MAC = Path("/Applications/Google Chrome.app/Contents/MacOS/Google Chrome")
+PATIENCE_MS = 20_000
+
+
+@dataclass
+class Served:
+    """An interface on a workspace of its own; survives being stopped and started again."""
+
+    workspace: Workspace
+    port: int
+    off_machine: list[str] = field(default_factory=list)
+    """Requests that somebody tried to send elsewhere."""
+
+    @property
+    def url(self) -> str:
+        return f"http://127.0.0.1:{self.port}"
+
+    def start(self) -> None:
+        self._serve("--background", "--port", str(self.port))
+
+    def stop(self) -> None:
+        self._serve("--stop")
+
+    def _serve(self, *options: str) -> None:
+        command = [str(Path(sys.executable).with_name("mlx-finetuning")), "serve", *options]
+        subprocess.run([*command, "--workspace", str(self.workspace.root)], check=True)
+
+
+def find_chromium() -> str | None:
+    named = os.environ.get("CHROMIUM") or next(filter(None, map(shutil.which, NAMES)), None)
+    return named or (str(MAC) if MAC.exists() else None)
+
+
+@pytest.fixture(scope="session")
+def browser() -> Iterator[Browser]:
+    found = find_chromium()
+    if found is None:
+        pytest.skip("no Chromium (./setup.sh --dev installs it where it may)")
+    with sync_playwright() as playwright:
+        browser = playwright.chromium.launch(executable_path=found)
+        yield browser
+        browser.close()
+
+
+@pytest.fixture
+def served(workspace: Workspace) -> Iterator[Served]:
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        served = Served(workspace, int(probe.getsockname()[1]))
+    served.start()
+    yield served
+    served.stop()
+    assert served.off_machine == []
+
+
+@pytest.fixture
+def context(browser: Browser, served: Served) -> Iterator[BrowserContext]:
+    context = browser.new_context(
+        locale="ja-JP",
+        timezone_id="Asia/Tokyo",
+        reduced_motion="reduce",
+        viewport={"width": 1280, "height": 900},
+    )
+    context.set_default_timeout(PATIENCE_MS)
+
+    def only_here(route: Route) -> None:
+        if route.request.url.startswith((served.url, "data:", "blob:")):
+            route.continue_()
+        else:
+            served.off_machine.append(route.request.url)
+            route.abort()
+
+    context.route("**/*", only_here)
+    yield context
+    context.close()
+
+
+@pytest.fixture
+def page(context: BrowserContext, served: Served) -> Page:
+    """The home page, drawn."""
+    page = context.new_page()
+    page.goto(served.url)
+    page.get_by_role("heading", name="ホーム").wait_for()
+    return page
