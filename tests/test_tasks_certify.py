@@ -1,0 +1,207 @@
+"""The parity certificate, with real MLX, real files and the real runtime; every planted fault."""
+
+from __future__ import annotations
+
+import shutil
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+import finished_run
+from gguf_files import Tensors, Values, rewrite
+from mlx_finetuning import files
+from mlx_finetuning.cli.certify import _shown
+from mlx_finetuning.errors import InvalidSettings, RunNotReady
+from mlx_finetuning.quantizer.export import export_gguf
+from mlx_finetuning.tasks import certificate, certify
+from mlx_finetuning.tasks.certificate import Said
+from mlx_finetuning.workspace import Workspace
+
+TRUE = ("F16", "Q8_0", "Q4_K_M")
+FULL_STOP = 263
+"""The token 「。」 of tiny-ja, which ends most of its sentences."""
+
+
+def wrong_template(values: Values) -> None:
+    template = values["tokenizer.chat_template"]
+    values["tokenizer.chat_template"] = template.replace("assistant\\n", "assistant:\\n")
+
+
+def wrong_stop(values: Values) -> None:
+    values["tokenizer.ggml.eos_token_id"] = FULL_STOP
+
+
+def swapped(tensors: Tensors) -> None:
+    gate, up = "blk.1.ffn_gate.weight", "blk.1.ffn_up.weight"
+    tensors[gate], tensors[up] = tensors[up], tensors[gate]
+
+
+def zeroed(tensors: Tensors) -> None:
+    tensors["blk.0.attn_v.weight"][:] = 0
+
+
+@pytest.fixture(scope="module")
+def workspace(tmp_path_factory: pytest.TempPathFactory) -> Workspace:
+    workspace = Workspace(tmp_path_factory.mktemp("certify"))
+    finished_run.make(workspace)
+    base, adapter = finished_run.base(workspace), workspace.adapter(finished_run.RUN).folder
+    folder = files.make_folder(workspace.gguf_folder(finished_run.RUN))
+    export_gguf(base, adapter, {quant: folder / f"{quant}.gguf" for quant in TRUE})
+    true = folder / "F16.gguf"
+    rewrite(true, folder / "template.gguf", change_metadata=wrong_template)
+    rewrite(true, folder / "stop.gguf", change_metadata=wrong_stop)
+    rewrite(true, folder / "swapped.gguf", change_tensors=swapped)
+    rewrite(true, folder / "zeroed.gguf", change_tensors=zeroed)
+    weaker = workspace.root / "weaker"
+    shutil.copytree(adapter, weaker)
+    finished_run.set_scale(weaker, 0.1)
+    export_gguf(base, weaker, {"F16": folder / "scale.gguf"})
+    export_gguf(base, weaker, {"Q4_K_M": folder / "scale-q4.gguf"})
+    export_gguf(base, None, {"Q8_0": folder / "forgotten.gguf"})
+    return workspace
+
+
+@pytest.fixture(scope="module")
+def record(workspace: Workspace) -> dict[str, Any]:
+    return certify.run(finished_run.context(workspace, max_tokens=48))
+
+
+def row(record: dict[str, Any], name: str) -> dict[str, Any]:
+    """The row of a file."""
+    return next(one for one in record["rows"] if Path(one["path"]).stem == name)
+
+
+def test_true_files_are_certified(record: dict[str, Any]) -> None:
+    for quant in TRUE:
+        found = row(record, quant)
+        assert found["problems"] == []
+        assert found["engine"] == quant
+        assert found["prompt_ids_equal"] == 1.0
+        assert found["prompts"] == len(finished_run.QUESTIONS)
+    exact = row(record, "F16")
+    assert exact["answers_equal"] == 1.0
+    assert exact["top1"] >= 0.99 and exact["kl"] < 1e-3
+    assert exact["kl"] < row(record, "Q8_0")["kl"] < row(record, "Q4_K_M")["kl"]
+
+
+def test_merged_model_is_certified(record: dict[str, Any]) -> None:
+    trained, merged = record["rows"][:2]
+    assert (trained["engine"], merged["engine"]) == ("mlx", "mlx-fused")
+    assert merged["problems"] == []
+    assert merged["answers_equal"] == merged["prompt_ids_equal"] == 1.0
+    assert merged["kl"] < 1e-6
+
+
+@pytest.mark.parametrize(
+    ("name", "words"),
+    [
+        ("template", "チャットテンプレート"),
+        ("stop", "停止の設定"),
+        ("swapped", "blk.1.ffn_gate.weight の場所に blk.1.ffn_up.weight"),
+        ("zeroed", "blk.0.attn_v.weight"),
+        ("scale", "倍率が、正しい値の0.50倍"),
+        ("scale-q4", "倍率が、正しい値の0.5"),
+        ("forgotten", "アダプター）が入っていません"),
+    ],
+)
+def test_planted_fault_turns_the_certificate_red_and_is_named(
+    record: dict[str, Any], name: str, words: str
+) -> None:
+    found = row(record, name)
+    assert any(words in problem for problem in found["problems"]), found["problems"]
+    assert found["verdict"].startswith("違います")
+    assert not record["passed"]
+    assert any(words in problem for problem in record["problems"])
+
+
+def test_wrong_template_shows_in_the_tokens_of_the_prompt(record: dict[str, Any]) -> None:
+    assert row(record, "template")["prompt_ids_equal"] == 0.0
+
+
+def test_certificate_is_kept_with_the_run(workspace: Workspace, record: dict[str, Any]) -> None:
+    kept = files.read_json(workspace.run(finished_run.RUN).certificate)
+    assert kept == {"schema_version": 1, **record}
+
+
+def test_held_out_questions_come_first(workspace: Workspace) -> None:
+    asked, held_out = certify._conversations(
+        finished_run.context(workspace), finished_run.DATASET, 6
+    )
+    assert [turns[-1]["content"] for turns in asked] == list(finished_run.QUESTIONS[:6])
+    assert held_out == 5
+    _, few = certify._conversations(finished_run.context(workspace), finished_run.DATASET, 2)
+    assert few == 2
+
+
+def test_table_shows_every_engine(record: dict[str, Any]) -> None:
+    shown = _shown(record)
+    assert shown.startswith("× ")
+    for word in ("MLX（学習したモデル）", "GGUF Q4_K_M（llama.cpp）", "100.0%", "倍率"):
+        assert word in shown
+
+
+def test_run_without_an_adapter_has_no_certificate(tmp_path: Path) -> None:
+    workspace = Workspace(tmp_path)
+    finished_run.make(workspace)
+    workspace.adapter(finished_run.RUN).weights.unlink()
+    with pytest.raises(RunNotReady):
+        certify.run(finished_run.context(workspace))
+
+
+def test_dataset_without_questions_is_refused(tmp_path: Path) -> None:
+    workspace = Workspace(tmp_path)
+    finished_run.make(workspace)
+    for split in certify.SPLITS:
+        path = workspace.dataset(finished_run.DATASET).split(split)
+        path.write_text('{"text": "文章だけ"}\n', encoding="utf-8")
+    with pytest.raises(InvalidSettings):
+        certify.run(finished_run.context(workspace))
+
+
+# --- the judgement -----------------------------------------------------------------------
+
+
+def said(text: str, *, ended: bool = True, ids: tuple[int, ...] = (1, 5, 6)) -> Said:
+    return Said("質問", ids, text, ended)
+
+
+def problems(found: list[Said], expected: list[Said], *, is_exact: bool = True) -> tuple[str, ...]:
+    one = certificate.row("x", "X", "", found, expected, parity=None, is_exact=is_exact)
+    return one.problems
+
+
+def test_doubled_and_lost_bos_are_named() -> None:
+    (doubled,) = problems([said("答え", ids=(1, 1, 5, 6))], [said("答え")])
+    (lost,) = problems([said("答え", ids=(5, 6))], [said("答え")])
+    assert "BOS）が2つ" in doubled
+    assert "BOS）が付きません" in lost
+
+
+def test_answers_that_run_on_are_a_fault_of_the_stop_setting() -> None:
+    (problem,) = problems([said("答え", ended=False)], [said("答え")])
+    assert "答えが終わりません" in problem
+
+
+def test_answers_that_the_trained_model_does_not_end_either_are_no_fault() -> None:
+    assert problems([said("答え", ended=False)], [said("答え", ended=False)]) == ()
+    rows = [certificate.reference_row([said("答え", ended=False)])]
+    assert "最大トークン数" in certificate.record(rows, 0)["notes"][0]
+
+
+def test_other_answers_are_a_fault_of_exact_models_only() -> None:
+    expected = [said("答え")] * 100
+    found = [said("別の答え")] * 2 + expected[2:]
+    (problem,) = problems(found, expected)
+    assert "100問中2問" in problem
+    assert problems([said("別の答え"), *expected[1:]], expected) == ()
+    assert problems(found, expected, is_exact=False) == ()
+
+
+def test_many_problems_are_shortened() -> None:
+    many = [f"問題{number}" for number in range(9)]
+    one = certificate.row(
+        "x", "X", "", [said("")], [said("")], parity=None, is_exact=True, problems=many
+    )
+    assert len(one.problems) == 6
+    assert "4件" in one.problems[-1]
