@@ -21,20 +21,33 @@ SHOWN_ANSWERS = 5
 @RUN_ID
 @click.option("--set", "assignments", multiple=True, metavar="KEY=VALUE", help="設定を1つ変える")
 def evaluate(session: Session, run_id: str, assignments: tuple[str, ...]) -> Answer:
-    """学習の前後で、正答率と損失を比べる"""
+    """学習の前後で正答率と損失を比べ、報告書（HTML）を作る
+
+    学習できたか、ほかのことを忘れていないか、丸暗記していないか、答えを自分で終えるかを判定します。
+    """
     settings = config.load(EvaluateConfig, config.parse_assignments(list(assignments)))
     with session.progress() as progress:
         report = session.studio.evaluate(run_id, settings, progress)
-    return Answer({"run_id": run_id, "report": report}, _shown(report))
+    page = session.studio.workspace.run(run_id).report_html
+    data = {"run_id": run_id, "report": report, "report_html": str(page)}
+    return Answer(data, f"{_shown(report)}\n\n報告書: {page}")
 
 
 def _shown(report: Mapping[str, Any]) -> str:
     splits = report["splits"]
     heading = ("", "行", "損失（前 → 後）", "正答率（前 → 後）", "自分で答え終えた率")
-    lines = [report["verdict"]["text"], "", text.table(heading, _figures(splits))]
+    lines = [*_verdicts(report), "", text.table(heading, _figures(splits))]
     for exchange in _answers(splits):
         lines += ["", exchange]
     return "\n".join(lines)
+
+
+def _verdicts(report: Mapping[str, Any]) -> Iterator[str]:
+    for name in ("verdict", "forgetting", "memorising", "stopping"):
+        judged = report[name]
+        yield judged["text"]
+        if judged["advice"]:
+            yield f"  → {judged['advice']}"
 
 
 def _figures(splits: Mapping[str, Any]) -> Iterator[tuple[str, ...]]:

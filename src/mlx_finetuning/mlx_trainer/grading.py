@@ -1,99 +1,84 @@
-"""How well a model knows a split: its loss, and greedy answers against the expected ones."""
+"""What a model makes of rows: the loss of every row, and greedy answers to its last question.
+
+Measures one model; comparing and judging is done by `experiment_tracker`.
+"""
 
 from __future__ import annotations
 
-import math
 from collections.abc import Sequence
-from dataclasses import dataclass
-from typing import Any
+from dataclasses import dataclass, replace
+from typing import Any, cast
 
-from mlx_finetuning.config import EvaluateConfig, GenerateConfig
-from mlx_finetuning.mlx_trainer import batches, generate, loss
+from mlx_finetuning.config import EvaluateConfig
+from mlx_finetuning.errors import NothingToLearn
+from mlx_finetuning.mlx_trainer import batched, batches, loss
 from mlx_finetuning.mlx_trainer.examples import encode_rows
 from mlx_finetuning.mlx_trainer.load import LoadedModel
 from mlx_finetuning.progress import Progress, Step
-from mlx_finetuning.utils.japanese_utils import contains, exact_match
 
-BATCH = 8
-
-
-@dataclass(frozen=True)
-class GradedAnswer:
-    row: int
-    """The line of the source file."""
-    question: str
-    expected: str
-    answer: str
-    exact: bool
-    """Equal after NFKC and whitespace folding."""
-    contains: bool
-    """The expected text occurs in the answer."""
-    ended: bool
-    """The model ended its turn by itself."""
+Row = dict[str, Any]
 
 
 @dataclass(frozen=True)
-class Grades:
-    rows: int
-    loss: float | None
-    """Nats per supervised token; None without any."""
-    perplexity: float | None
-    exact: float | None
-    """Shares of the answered rows; None where nothing was asked."""
-    contains: float | None
-    ended: float | None
-    answers: tuple[GradedAnswer, ...]
+class Grade:
+    """One row as one model knows it."""
+
+    nats: float
+    """Summed over the row's targets."""
+    targets: int
+    """Supervised tokens; 0 where the row has none that fit."""
+    answer: str | None = None
+    """None where nothing was asked."""
+    ended: bool = False
+    """Whether the model ended its answer by itself."""
 
 
 def grade(
     loaded: LoadedModel,
-    rows: Sequence[dict[str, Any]],
+    rows: Sequence[Row],
     config: EvaluateConfig,
     progress: Progress,
     stage: str,
     *,
     ask: bool,
-) -> Grades:
-    """Grade the first `config.max_rows` rows; with `ask`, their questions are answered greedily."""
-    taken = list(rows[: config.max_rows])
-    examples = encode_rows(loaded, taken, loaded.context_length)
-    mean = loss.corpus_loss(loaded.model, list(batches.once(examples, BATCH)))
-    known = mean if math.isfinite(mean) else None
-    answers: list[GradedAnswer] = []
-    asked = [row for row in taken if _is_question(row)] if ask else []
-    for row in asked:
-        answers.append(_answered(loaded, row, config))
-        progress(Step(stage, len(answers), len(asked)))
-    return Grades(
-        rows=len(taken),
-        loss=known,
-        perplexity=None if known is None else math.exp(min(known, 700.0)),
-        exact=_share([item.exact for item in answers]),
-        contains=_share([item.contains for item in answers]),
-        ended=_share([item.ended for item in answers]),
-        answers=tuple(answers),
+) -> list[Grade]:
+    """A grade per row; with `ask`, the questions that fit the context are answered greedily."""
+    grades = []
+    for done, row in enumerate(rows):
+        progress(Step(f"{stage}：損失", done, len(rows)))
+        grades.append(_loss(loaded, row))
+    asked = [at for at, row in enumerate(rows) if ask and is_question(row)]
+    prompts = {at: prompt(loaded, rows[at]) for at in asked}
+    fitting = [at for at in asked if len(prompts[at]) < loaded.context_length]
+
+    def finished(count: int) -> None:
+        progress(Step(f"{stage}：答え", count, len(fitting)))
+
+    given = batched.answers(
+        loaded, [prompts[at] for at in fitting], config.max_tokens, config.batch_size, finished
     )
+    for at, answer in zip(fitting, given, strict=True):
+        grades[at] = replace(grades[at], answer=answer.text, ended=answer.ended)
+    return grades
 
 
-def _is_question(row: dict[str, Any]) -> bool:
+def _loss(loaded: LoadedModel, row: Row) -> Grade:
+    try:
+        [example] = encode_rows(loaded, [row], loaded.context_length)
+    except NothingToLearn:
+        return Grade(0.0, 0)
+    # A row of its own: padding others in would save a quarter of the time, and add a second way.
+    batch = batches.batch_of([example])
+    nats = loss.summed(loaded.model, batch)
+    return Grade(float(cast(float, nats.item())), batch.supervised)
+
+
+def is_question(row: Row) -> bool:
+    """Whether the row's conversation ends with an answer to something."""
     messages = row.get("messages") or []
     return len(messages) > 1 and messages[-1]["role"] == "assistant"
 
 
-def _answered(loaded: LoadedModel, row: dict[str, Any], config: EvaluateConfig) -> GradedAnswer:
-    *turns, last = row["messages"]
-    settings = GenerateConfig(max_tokens=config.max_tokens)
-    given = generate.answer(loaded, turns, settings, row.get("tools"))
-    return GradedAnswer(
-        row=int(row.get("row", 0)),
-        question=turns[-1]["content"],
-        expected=last["content"],
-        answer=given.text,
-        exact=exact_match(given.text, last["content"]),
-        contains=contains(given.text, last["content"]),
-        ended=given.ended,
-    )
-
-
-def _share(flags: list[bool]) -> float | None:
-    return sum(flags) / len(flags) if flags else None
+def prompt(loaded: LoadedModel, row: Row) -> list[int]:
+    """Token ids of the row's conversation up to its last answer."""
+    return loaded.render(row["messages"][:-1], ask=True, tools=row.get("tools"))

@@ -1,113 +1,155 @@
-"""Evaluation: the base and the tuned model on the same rows, written to the run's `report.json`.
+"""Evaluation: base and tuned model on the same rows, judged, as `report.json` and `report.html`.
 
-Trained and held-out questions are answered greedily by both; of the validation split only the
-loss is taken, because it chose the best adapter.
+Each model is loaded once, the base first. Trained, held-out and reworded questions and the general
+set are answered by both; of the validation split only the loss is taken, because it chose the best
+adapter. Of large splits an even choice is taken.
 """
 
 from __future__ import annotations
 
-from dataclasses import asdict
+from dataclasses import dataclass
 from typing import Any
 
 from mlx_finetuning import config, files, models
 from mlx_finetuning.config import EvaluateConfig
 from mlx_finetuning.data_processor import read_rows
-from mlx_finetuning.mlx_trainer import grading
-from mlx_finetuning.mlx_trainer.grading import Grades
-from mlx_finetuning.mlx_trainer.load import LoadedModel, load
+from mlx_finetuning.experiment_tracker import general, judging, questions, report
+from mlx_finetuning.experiment_tracker.comparison import Measured
+from mlx_finetuning.experiment_tracker.findings import Findings, LayerChange, Origin
+from mlx_finetuning.experiment_tracker.questions import Mismatch
+from mlx_finetuning.mlx_trainer import changes, cpu_math, grading
+from mlx_finetuning.mlx_trainer.grading import Grade
+from mlx_finetuning.mlx_trainer.load import LoadedModel, free_memory, load
 from mlx_finetuning.progress import Step
 from mlx_finetuning.tasks.context import TaskContext
-from mlx_finetuning.trainer import runs
-from mlx_finetuning.workspace import RunPaths
+from mlx_finetuning.trainer import jobs, runs
+from mlx_finetuning.trainer.runs import Run
 
-SPLITS = {"train": "学習した質問", "test": "学習していない質問", "valid": "検証"}
-ASKED = ("train", "test")
+STAGES = {
+    "train": "学習した質問",
+    "test": "学習していない質問",
+    "valid": "検証の行",
+    "reworded": "言い換えた質問",
+    "mismatched": "質問と答えの対応",
+    "general": "一般の質問",
+}
+ASKED = ("train", "test", "reworded", "general")
+SPLITS = ("train", "test", "valid")
 
 Rows = dict[str, list[dict[str, Any]]]
+
+
+@dataclass(frozen=True)
+class _Plan:
+    """What both models are shown."""
+
+    rows: Rows
+    """By the names of `STAGES`; none is empty."""
+    of_rows: dict[str, int]
+    trained_groups: frozenset[str]
+    link_split: str
+    mismatches: list[Mismatch]
 
 
 def run(context: TaskContext) -> dict[str, Any]:
     """config: EvaluateConfig. Returns the report. Raises RunError, ModelError, DataError."""
     settings = config.load(EvaluateConfig, context.config)
     trained = runs.require_trained(context.workspace, context.run_id)
-    model = models.resolve(trained.model, context.workspace)
-    rows = _rows(context, trained.dataset)
-    context.progress(Step("モデルの読み込み", 0, 0))
-    base = _graded(context, load(model), rows, settings, "元のモデル")
+    folder = models.resolve(trained.model, context.workspace)
     adapter = context.workspace.adapter(context.run_id).folder
-    tuned = _graded(context, load(model, adapter), rows, settings, "学習後のモデル")
-    splits = {name: _compared(base[name], tuned[name]) for name in rows}
-    report = {
-        "run_id": context.run_id,
-        "model": trained.model,
-        "dataset": trained.dataset,
-        "splits": splits,
-        "verdict": verdict(splits),
-    }
-    files.write_json(RunPaths(context.workspace.run(context.run_id).folder).report, report)
-    return report
+    plan = _plan(context, trained.dataset, settings)
+    cpu_math.keep_freed_memory()
+    context.progress(Step("モデルの読み込み", 0, 0))
+    base_model = load(folder)
+    changed = changes.norms(base_model, adapter)
+    base = _graded(context, base_model, plan, settings, "元のモデル")
+    del base_model
+    free_memory()
+    tuned = _graded(context, load(folder, adapter), plan, settings, "学習後のモデル")
+    context.progress(Step("報告書の作成", 0, 0))
+    layers = [LayerChange(layer, *figures) for layer, figures in changed.items()]
+    made = report.build(_origin(context, trained), _findings(plan, base, tuned, layers), settings)
+    report.write(context.workspace.run(context.run_id), made)
+    return made
 
 
-def _rows(context: TaskContext, dataset: str) -> Rows:
+def _plan(context: TaskContext, dataset: str, settings: EvaluateConfig) -> _Plan:
     paths = context.workspace.dataset(dataset)
     found = {name: paths.split(name) for name in SPLITS}
-    read = {name: read_rows(path) for name, path in found.items() if path.exists()}
-    return {name: rows for name, rows in read.items() if rows}
+    whole = {name: read_rows(path) for name, path in found.items() if path.exists()}
+    rows = {name: questions.evenly(split, settings.max_rows) for name, split in whole.items()}
+    of_rows = {name: len(split) for name, split in whole.items()}
+    trained_groups = questions.groups(whole.get("train", []))
+    if not any(questions.is_paraphrase(row, trained_groups) for row in rows.get("test", [])):
+        trained = [row for row in rows.get("train", []) if grading.is_question(row)]
+        rows["reworded"] = questions.reworded(trained)
+    link_split = judging.judged_split({name: len(rows[name]) for name in SPLITS if rows.get(name)})
+    mismatches = _mismatches(rows.get(link_split, []))
+    rows["mismatched"] = [mismatch.row for mismatch in mismatches]
+    rows["general"] = [question.row for question in general.questions()]
+    filled = {name: split for name, split in rows.items() if split}
+    return _Plan(filled, of_rows, trained_groups, link_split, mismatches)
+
+
+def _mismatches(rows: list[dict[str, Any]]) -> list[Mismatch]:
+    return questions.mismatched(rows) if all(map(grading.is_question, rows)) else []
 
 
 def _graded(
-    context: TaskContext, loaded: LoadedModel, rows: Rows, settings: EvaluateConfig, who: str
-) -> dict[str, Grades]:
+    context: TaskContext, loaded: LoadedModel, plan: _Plan, settings: EvaluateConfig, who: str
+) -> dict[str, list[Grade]]:
+    rows = plan.rows
+    if not loaded.tokenizer.has_chat_template:
+        rows = {**rows, "general": [question.text_row for question in general.questions()]}
     return {
         name: grading.grade(
             loaded,
             split,
             settings,
             context.progress,
-            f"{who}：{SPLITS[name]}",
+            f"{who}（{number}/{len(rows)} {STAGES[name]}）",
             ask=name in ASKED,
         )
-        for name, split in rows.items()
+        for number, (name, split) in enumerate(rows.items(), 1)
     }
 
 
-def _compared(base: Grades, tuned: Grades) -> dict[str, Any]:
-    def figures(grades: Grades) -> dict[str, Any]:
-        values = asdict(grades)
-        del values["answers"], values["rows"]
-        return values
-
-    pairs = zip(base.answers, tuned.answers, strict=True)
-    answers = [
-        {
-            "row": after.row,
-            "question": after.question,
-            "expected": after.expected,
-            "base": before.answer,
-            "tuned": after.answer,
-            "base_exact": before.exact,
-            "tuned_exact": after.exact,
-            "ended": after.ended,
-        }
-        for before, after in pairs
-    ]
-    return {
-        "rows": tuned.rows,
-        "base": figures(base),
-        "tuned": figures(tuned),
-        "answers": answers,
+def _findings(
+    plan: _Plan,
+    base: dict[str, list[Grade]],
+    tuned: dict[str, list[Grade]],
+    layers: list[LayerChange],
+) -> Findings:
+    measured = {
+        name: Measured(rows, base[name], tuned[name], plan.of_rows.get(name, len(rows)))
+        for name, rows in plan.rows.items()
     }
+    return Findings(
+        splits={name: measured[name] for name in SPLITS if name in measured},
+        general=measured["general"],
+        trained_groups=plan.trained_groups,
+        reworded=measured.get("reworded"),
+        link_split=plan.link_split,
+        mismatches=plan.mismatches,
+        mismatched=measured.get("mismatched"),
+        layers=layers,
+    )
 
 
-def verdict(splits: dict[str, Any]) -> dict[str, Any]:
-    """Whether the run learned, on the strictest evidence there is: held-out rows, else trained."""
-    name = next((name for name in ("test", "valid", "train") if name in splits), None)
-    if name is None:
-        return {"learned": False, "text": "調べる行がありません。"}
-    before, after = splits[name]["base"]["loss"], splits[name]["tuned"]["loss"]
-    if before is None or after is None:
-        return {"learned": False, "text": "調べる行に、答えがありません。"}
-    learned = after < before
-    word = "学習できています" if learned else "学習していません"
-    change = f"{SPLITS[name]}の損失 {before:.3f} → {after:.3f}"
-    return {"learned": learned, "text": f"{word}（{change}）。"}
+def _origin(context: TaskContext, trained: Run) -> Origin:
+    paths = context.workspace.run(context.run_id)
+    present = runs.dataset_hash(context.workspace.dataset(trained.dataset))
+    error = trained.status.error or {}
+    return Origin(
+        run_id=context.run_id,
+        model=trained.model,
+        dataset=trained.dataset,
+        dataset_sha256=trained.dataset_sha256,
+        dataset_changed=present != trained.dataset_sha256,
+        created_at=trained.created_at,
+        training=jobs.read_job(paths).config,
+        versions=trained.versions,
+        evaluated_at=jobs.now(),
+        error=str(error.get("code", "")),
+        metrics=list(files.read_lines(paths.metrics)),
+    )

@@ -1,0 +1,1 @@
+"""What a run achieved: comparison, verdicts and the report. Figures come in; knows no MLX."""

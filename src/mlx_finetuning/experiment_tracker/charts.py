@@ -1,0 +1,138 @@
+"""Small charts as inline SVG: curves over updates, bars, and intervals. Colours come from the page's CSS."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from html import escape
+
+WIDTH, HEIGHT = 640, 240
+LEFT, RIGHT, TOP, BOTTOM = 48, 12, 12, 34
+
+Points = Sequence[Sequence[float]]
+
+
+def curves(series: Sequence[tuple[str, str, Points]], x_label: str, y_label: str) -> str:
+    """Lines of (name, CSS class, [x, y] points) in one frame; values that are not finite are left out."""
+    kept = [
+        (name, kind, [p for p in points if math.isfinite(p[1])]) for name, kind, points in series
+    ]
+    every = [point for _, _, points in kept for point in points]
+    if len(every) < 2:
+        return ""
+    xs, ys = _axis([x for x, _ in every]), _axis([y for _, y in every])
+
+    def place(point: Sequence[float]) -> tuple[float, float]:
+        across = (point[0] - xs[0]) / (xs[-1] - xs[0])
+        up = (point[1] - ys[0]) / (ys[-1] - ys[0])
+        return (
+            LEFT + across * (WIDTH - LEFT - RIGHT),
+            HEIGHT - BOTTOM - up * (HEIGHT - TOP - BOTTOM),
+        )
+
+    drawn = [_grid(xs, ys, place)]
+    drawn += [_line(kind, [place(point) for point in points]) for _, kind, points in kept]
+    drawn.append(
+        f'<text class="axis" x="{WIDTH - RIGHT}" y="{HEIGHT - 4}" text-anchor="end">{escape(x_label)}</text>'
+    )
+    return _svg(WIDTH, HEIGHT, f"{y_label}の推移", "".join(drawn))
+
+
+def _line(kind: str, points: Sequence[tuple[float, float]]) -> str:
+    path = " ".join(f"{x:.1f},{y:.1f}" for x, y in points)
+    dots = ""
+    if len(points) <= 30:
+        dots = "".join(
+            f'<circle class="{kind}" cx="{x:.1f}" cy="{y:.1f}" r="3"/>' for x, y in points
+        )
+    return f'<polyline class="line {kind}" points="{path}"/>{dots}'
+
+
+def _grid(xs: Sequence[float], ys: Sequence[float], place: object) -> str:
+    assert callable(place)
+    parts = []
+    for value in ys:
+        x, y = place((xs[0], value))
+        parts.append(
+            f'<line class="grid" x1="{x:.1f}" x2="{WIDTH - RIGHT}" y1="{y:.1f}" y2="{y:.1f}"/>'
+        )
+        parts.append(
+            f'<text class="axis" x="{x - 6:.1f}" y="{y + 4:.1f}" text-anchor="end">{value:g}</text>'
+        )
+    for value in xs:
+        x, y = place((value, ys[0]))
+        parts.append(
+            f'<text class="axis" x="{x:.1f}" y="{y + 16:.1f}" text-anchor="middle">{value:g}</text>'
+        )
+    return "".join(parts)
+
+
+def _axis(values: Sequence[float]) -> list[float]:
+    """Round marks from below the smallest to above the largest value."""
+    low, high = min(values), max(values)
+    if high == low:
+        high = low + (abs(low) or 1.0)
+    rough = (high - low) / 4
+    unit = 10.0 ** math.floor(math.log10(rough))
+    step = next(unit * factor for factor in (1, 2, 2.5, 5, 10) if unit * factor >= rough)
+    first, last = math.floor(low / step), math.ceil(high / step)
+    return [round(mark * step, 10) for mark in range(first, last + 1)]
+
+
+def intervals(rows: Sequence[tuple[str, str, float, float, float]]) -> str:
+    """Estimates with their intervals: (name, CSS class, value, low, high), one below another."""
+    if not rows:
+        return ""
+    label, line = 190, 30
+    height = line * len(rows) + 24
+    marks = _axis([0.0, *(end for *_, low, high in rows for end in (low, high))])
+    scale = (WIDTH - label - 70) / (marks[-1] - marks[0])
+    parts = []
+    for mark in marks:
+        x = label + (mark - marks[0]) * scale
+        parts.append(f'<line class="grid" x1="{x:.1f}" x2="{x:.1f}" y1="4" y2="{height - 20}"/>')
+        parts.append(
+            f'<text class="axis" x="{x:.1f}" y="{height - 4}" text-anchor="middle">{mark:g}</text>'
+        )
+    for at, (name, kind, value, low, high) in enumerate(rows):
+        y = 18 + at * line
+        left, middle, right = (label + (end - marks[0]) * scale for end in (low, value, high))
+        parts.append(
+            f'<text class="label" x="{label - 10}" y="{y + 4}" text-anchor="end">{escape(name)}</text>'
+        )
+        parts.append(
+            f'<line class="whisker {kind}" x1="{left:.1f}" x2="{right:.1f}" y1="{y}" y2="{y}"/>'
+        )
+        parts.append(f'<circle class="{kind}" cx="{middle:.1f}" cy="{y}" r="5"/>')
+        parts.append(f'<text class="value" x="{right + 8:.1f}" y="{y + 4}">{value:.3f}</text>')
+    return _svg(WIDTH, height, "損失と95%信頼区間", "".join(parts))
+
+
+def bars(rows: Sequence[tuple[str, float, str]], title: str) -> str:
+    """Bars from the left: (name, value, shown value), one below another."""
+    if not rows:
+        return ""
+    label, line = 120, 24
+    height = line * len(rows) + 8
+    largest = max(value for _, value, _ in rows) or 1.0
+    parts = []
+    for at, (name, value, shown) in enumerate(rows):
+        y = 4 + at * line
+        width = (WIDTH - label - 130) * value / largest
+        parts.append(
+            f'<text class="label" x="{label - 10}" y="{y + 15}" text-anchor="end">{escape(name)}</text>'
+        )
+        parts.append(
+            f'<rect class="bar" x="{label}" y="{y + 3}" width="{max(width, 1):.1f}" height="15" rx="3"/>'
+        )
+        parts.append(
+            f'<text class="value" x="{label + width + 8:.1f}" y="{y + 15}">{escape(shown)}</text>'
+        )
+    return _svg(WIDTH, height, title, "".join(parts))
+
+
+def _svg(width: int, height: int, title: str, content: str) -> str:
+    return (
+        f'<svg viewBox="0 0 {width} {height}" role="img" aria-label="{escape(title)}">'
+        f"<title>{escape(title)}</title>{content}</svg>"
+    )

@@ -1,0 +1,163 @@
+"""From what was measured to verdicts: the figures each one rests on, beside its words."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import asdict
+from typing import Any
+
+from mlx_finetuning.experiment_tracker import comparison, general, verdict
+from mlx_finetuning.experiment_tracker.comparison import Exchange, Grade, Measured
+from mlx_finetuning.experiment_tracker.findings import SPLITS_JA, Findings, Origin
+from mlx_finetuning.experiment_tracker.questions import Row
+from mlx_finetuning.experiment_tracker.statistics import ratio
+from mlx_finetuning.experiment_tracker.verdict import Learning, Link, Verdict
+from mlx_finetuning.utils.japanese_utils import contains
+from mlx_finetuning.utils.validators import KINDS_JA, personal_data
+
+LONG_ANSWER = 8
+"""Characters from which a trained answer, said elsewhere, is no accident."""
+
+
+def _as_record(found: Verdict) -> dict[str, Any]:
+    return {**asdict(found), "evidence": list(found.evidence)}
+
+
+def learning(origin: Origin, found: Findings, seed: int) -> dict[str, Any]:
+    judged = verdict.learned(_learning(origin, found, seed))
+    return {"learned": judged.state == "learned", **_as_record(judged)}
+
+
+def judged_split(rows: dict[str, int]) -> str:
+    """The strictest split with enough rows, else the largest; nothing without any row."""
+    enough = (
+        name for name in ("test", "valid", "train") if rows.get(name, 0) >= verdict.ENOUGH_ROWS
+    )
+    return next(enough, max(rows, key=lambda name: rows[name], default=""))
+
+
+def _learning(origin: Origin, found: Findings, seed: int) -> Learning | None:
+    name = judged_split({name: len(one.rows) for name, one in found.splits.items()})
+    if not name:
+        return None
+    base = comparison.loss(found.splits[name].base, seed)
+    tuned = comparison.loss(found.splits[name].tuned, seed)
+    change = comparison.loss_change(found.splits[name], seed)
+    if base is None or tuned is None or change is None:
+        return None
+    trained = found.splits.get("train")
+    return Learning(
+        name=SPLITS_JA[name],
+        base_loss=base.value,
+        tuned_loss=tuned.value,
+        change=change,
+        trained_change=comparison.loss_change(trained, seed) if trained else None,
+        link=_link(found, seed),
+        adapter_is_zero=bool(found.layers) and not any(one.norm for one in found.layers),
+        error=origin.error,
+    )
+
+
+def _link(found: Findings, seed: int) -> Link | None:
+    if found.mismatched is None or not found.mismatches:
+        return None
+    own = found.splits[found.link_split]
+    owners = [mismatch.owner for mismatch in found.mismatches]
+    base = ratio(_gaps(own.base, found.mismatched.base, owners), seed=seed)
+    tuned = ratio(_gaps(own.tuned, found.mismatched.tuned, owners), seed=seed)
+    return None if base is None or tuned is None else Link(base, tuned)
+
+
+def _gaps(own: Sequence[Grade], others: Sequence[Grade], owners: Sequence[int]) -> list[float]:
+    """Per question, nats per token: the mean over other answers minus its own answer."""
+    by_owner: dict[int, list[float]] = {}
+    for owner, grade in zip(owners, others, strict=True):
+        by_owner.setdefault(owner, []).append(comparison.per_token(grade))
+    return [
+        sum(values) / len(values) - comparison.per_token(own[owner])
+        for owner, values in by_owner.items()
+    ]
+
+
+def forgetting(measured: Measured, seed: int) -> dict[str, Any]:
+    asked = general.questions()
+    pairs = list(zip(asked, measured.base, measured.tuned, strict=True))
+    could = [one for one in pairs if one[0].is_right(one[1].answer)]
+    still = [one for one in could if one[0].is_right(one[2].answer)]
+    rise = comparison.loss_change(measured, seed)
+    kinds = dict.fromkeys(question.kind for question in asked)
+    return {
+        **_as_record(verdict.forgot(rise, len(could), len(still))),
+        "questions": len(asked),
+        "could": len(could),
+        "still_can": len(still),
+        "base": comparison.loss_figures(measured.base, seed),
+        "tuned": comparison.loss_figures(measured.tuned, seed),
+        "change": None if rise is None else asdict(rise),
+        "kinds": [
+            {
+                "kind": kind,
+                "questions": sum(one.kind == kind for one in asked),
+                "could": sum(one[0].kind == kind for one in could),
+                "still_can": sum(one[0].kind == kind for one in still),
+            }
+            for kind in kinds
+        ],
+        "lost": [
+            {"question": one[0].question, "base": one[1].answer, "tuned": one[2].answer}
+            for one in could
+            if one not in still
+        ],
+    }
+
+
+def memorising(found: Findings, asked: dict[str, list[Exchange]]) -> dict[str, Any]:
+    answers = _long_answers(found.splits["train"].rows) if "train" in found.splits else []
+    said = zip(general.questions(), found.general.base, found.general.tuned, strict=True)
+    parroted = [
+        {"question": question.question, "answer": tuned.answer}
+        for question, base, tuned in said
+        if _repeats(tuned.answer, answers) and not _repeats(base.answer, answers)
+    ]
+    told = [item for one in asked.values() for item in one]
+    leaked = {
+        kind
+        for item in told
+        for kind, _ in _personal(item.tuned) - _personal(item.base) - _personal(item.question)
+    }
+    found_kinds = sorted(KINDS_JA[kind] for kind in leaked)
+    record = _as_record(verdict.memorised(len(parroted), len(general.questions()), found_kinds))
+    verbatim = sum(
+        item.tuned_scores.exact > item.base_scores.exact for item in asked.get("train", [])
+    )
+    return {
+        **record,
+        "verbatim": verbatim,
+        "of": len(asked.get("train", [])),
+        "parroted": parroted,
+        "personal": found_kinds,
+    }
+
+
+def _long_answers(rows: Sequence[Row]) -> list[str]:
+    turns = (row["messages"][-1]["content"] for row in rows if row.get("messages"))
+    return sorted({text for text in turns if len(text) >= LONG_ANSWER})
+
+
+def _repeats(answer: str | None, trained: Sequence[str]) -> bool:
+    return answer is not None and any(contains(answer, text) for text in trained)
+
+
+def _personal(text: str) -> set[tuple[str, str]]:
+    return {(one.kind, text[one.start : one.end]) for one in personal_data(text)}
+
+
+def stopping(told: Sequence[Exchange]) -> dict[str, Any]:
+    share = ratio([float(item.tuned_ended) for item in told])
+    base = ratio([float(item.base_ended) for item in told])
+    return {
+        **_as_record(verdict.ends(None if share is None else share.value)),
+        "answers": len(told),
+        "base": None if base is None else base.value,
+        "tuned": None if share is None else share.value,
+    }

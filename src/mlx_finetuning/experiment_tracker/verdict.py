@@ -1,0 +1,188 @@
+"""Did it learn, did it forget, did it memorise: plain judgements of figures, with their reasons.
+
+Every threshold is here. Words are Japanese and meant for people; programs read `state`.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+from mlx_finetuning.experiment_tracker.statistics import Interval
+
+ENOUGH_ROWS = 8
+"""Rows below which a split proves little and a larger one is judged instead."""
+LINK_KEPT = 0.5
+"""A right answer is easier to predict than answers to other questions. Learning pairs that belong
+together keeps or widens that gap while all losses fall; learning pairs that don't closes it. Below
+this share of the base's gap nothing was linked (seen: 0.94 and more, against 0.27 and less)."""
+FORGOTTEN = 0.7
+"""Share of what the base could answer; below it the verdict is red."""
+WORN = 0.9
+LOSS_FORGOTTEN, LOSS_WORN = 0.5, 0.15
+"""Nats per token by which the general loss surely rose."""
+BROKEN_ERRORS = ("LOSS_NOT_FINITE", "LOSS_EXPLODED")
+
+
+@dataclass(frozen=True)
+class Verdict:
+    state: str
+    level: str
+    """good, warning or bad: how it is coloured."""
+    text: str
+    evidence: tuple[str, ...] = ()
+    advice: str = ""
+
+
+@dataclass(frozen=True)
+class Link:
+    """How much better a question's own answer is predicted than answers to other questions."""
+
+    base: Interval
+    """Nats per token."""
+    tuned: Interval
+
+    @property
+    def is_learned(self) -> bool:
+        return self.tuned.is_above_zero and self.tuned.value >= LINK_KEPT * self.base.value
+
+
+@dataclass(frozen=True)
+class Learning:
+    """What the verdict on learning rests on."""
+
+    name: str
+    """The judged split, in Japanese."""
+    base_loss: float
+    tuned_loss: float
+    change: Interval
+    """Nats per token on the judged split, tuned minus base."""
+    trained_change: Interval | None
+    """The same on trained rows."""
+    link: Link | None
+    adapter_is_zero: bool
+    error: str
+    """Code of the error the training ended with, or nothing."""
+
+
+_LOWER_RATE = "学習率（learning_rate）を10分の1にして、もう一度学習してください。"
+
+
+def learned(found: Learning | None) -> Verdict:
+    """Whether the run learned what it was meant to; `found` is None without rows to judge by."""
+    if found is None:
+        return Verdict("unknown", "warning", "判定できません。調べる行に、答えがありません。")
+    state, level, head, advice = _learned(found)
+    shown = f"{head}（{found.name}の損失 {found.base_loss:.3f} → {found.tuned_loss:.3f}）。"
+    return Verdict(state, level, shown, tuple(_evidence(found)), advice)
+
+
+def _learned(found: Learning) -> tuple[str, str, str, str]:
+    trained = found.trained_change
+    if found.error in BROKEN_ERRORS or (trained is not None and trained.is_above_zero):
+        return "diverged", "bad", "発散しました", _LOWER_RATE
+    if found.adapter_is_zero:
+        advice = "学習率や更新の回数が0になっていないか、確認してください。"
+        return "unchanged", "bad", "学習していません。重みが変わっていません", advice
+    if found.change.is_above_zero:
+        advice = "更新の回数を減らすか、学習率を下げるか、データを増やしてください。"
+        return (
+            "worse",
+            "bad",
+            "学習していません。学習していない行では、前より悪くなりました",
+            advice,
+        )
+    if not found.change.is_below_zero:
+        return _without_effect(trained)
+    if found.link is not None and not found.link.is_learned:
+        advice = "データの質問と答えの組が、ずれたり入れ替わったりしていないか確認してください。"
+        head = "学習していません。言い回しは覚えましたが、質問と答えの対応は身についていません"
+        return "unlinked", "bad", head, advice
+    return "learned", "good", "学習できています", ""
+
+
+def _without_effect(trained: Interval | None) -> tuple[str, str, str, str]:
+    if trained is not None and trained.is_below_zero:
+        head = "学習していません。学習した行だけを覚え、ほかの行には効いていません"
+        return "memorised", "bad", head, "データを増やすか、同じ内容の別の聞き方を加えてください。"
+    head = "学習していません。損失の差は、偶然の範囲です"
+    return "unchanged", "bad", head, "更新の回数を増やすか、学習率を上げてください。"
+
+
+def _evidence(found: Learning) -> list[str]:
+    lines = [f"{found.name}の損失の変化: {_change(found.change)}"]
+    if found.trained_change is not None:
+        lines.append(f"学習した行の損失の変化: {_change(found.trained_change)}")
+    if found.link is not None:
+        lines.append(
+            "正しい答えと、別の質問の答えとの、予測しやすさの差: "
+            f"{found.link.base.value:.3f} → {found.link.tuned.value:.3f}"
+            "（質問と答えの対応を学ばないと、0に近づきます）"
+        )
+    if found.adapter_is_zero:
+        lines.append("アダプターの変化量は0です。")
+    if found.error:
+        lines.append(f"学習はエラーで止まりました（{found.error}）。")
+    return lines
+
+
+def _change(change: Interval) -> str:
+    return f"{change.value:+.3f}（95%信頼区間 {change.low:+.3f} 〜 {change.high:+.3f}）"
+
+
+def forgot(rise: Interval | None, could: int, still_can: int) -> Verdict:
+    """Whether general knowledge suffered.
+
+    rise: nats per token on the general set, tuned minus base; could: questions that the base
+    answered rightly; still_can: those of them that the tuned model does.
+    """
+    if rise is None:
+        return Verdict("unknown", "warning", "判定できません。")
+    kept = still_can / could if could >= ENOUGH_ROWS else 1.0
+    evidence = (
+        f"一般の質問の損失の変化: {_change(rise)}",
+        f"元のモデルが正しく答えた{could}問のうち、学習後も正しいのは{still_can}問",
+        f"判定の基準: {FORGOTTEN:.0%}未満に減るか、損失が確実に{LOSS_FORGOTTEN}以上増えると「忘れています」",
+    )
+    advice = "学習率を下げるか、更新を減らすか、一般的な質問と答えをデータに混ぜてください。"
+    if kept < FORGOTTEN or rise.low > LOSS_FORGOTTEN:
+        return Verdict("forgot", "bad", "忘れています。", evidence, advice)
+    if kept < WORN or rise.low > LOSS_WORN:
+        return Verdict("worn", "warning", "少し忘れています。", evidence, advice)
+    return Verdict("kept", "good", "忘れていません。", evidence)
+
+
+def memorised(unrelated: int, asked: int, personal: Sequence[str]) -> Verdict:
+    """Whether trained answers come out where they should not.
+
+    unrelated: general questions answered with a trained answer; personal: kinds of personal data,
+    in Japanese, that the tuned model says and the base does not.
+    """
+    evidence = [f"一般の質問{asked}問のうち、学習した答えをそのまま返したのは{unrelated}問"]
+    if personal:
+        evidence.append(f"学習データの個人情報らしい文字列を答えます: {'、'.join(personal)}")
+    if unrelated:
+        head = "学習した答えを、無関係な質問にも返します。"
+        return Verdict("parrots", "bad", head, tuple(evidence), _LOWER_RATE)
+    if personal:
+        advice = (
+            "意図したものでなければ、data prepare の mask_personal で伏せてから学習してください。"
+        )
+        return Verdict(
+            "personal", "warning", "個人情報らしい文字列を答えます。", tuple(evidence), advice
+        )
+    return Verdict("clean", "good", "問題は見つかりません。", tuple(evidence))
+
+
+def ends(share: float | None) -> Verdict:
+    """Whether the tuned model ends its answers by itself; `share` of those it was asked for."""
+    if share is None:
+        return Verdict("unknown", "warning", "判定できません。質問がありません。")
+    evidence = (f"自分で答え終えた割合: {share:.1%}",)
+    if share >= 0.99:
+        return Verdict("ends", "good", "自分で答え終えます。", evidence)
+    advice = (
+        "答えが長いデータなら max_tokens を増やして調べ直し、そうでなければ学習を増やしてください。"
+    )
+    level = "warning" if share >= WORN else "bad"
+    return Verdict("runs_on", level, "答えが終わらないことがあります。", evidence, advice)
