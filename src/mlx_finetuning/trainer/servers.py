@@ -15,7 +15,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from mlx_finetuning import files
-from mlx_finetuning.errors import NewerSchema, RecordDamaged, RuntimeNotStarted
+from mlx_finetuning.errors import Interrupted, NewerSchema, RecordDamaged
 from mlx_finetuning.progress import Progress
 from mlx_finetuning.trainer import jobs, runs, status
 from mlx_finetuning.trainer.jobs import Job
@@ -66,11 +66,14 @@ def join_or_start(
     Raises RunNotFound, RunNotReady, RunIsSimulated, and what the server's start raises.
     """
     runs.require_trained(workspace, run_id)
-    with _alone(workspace, run_id):
-        paths = _suited(workspace, run_id, config)
-        if paths is None:
-            paths = _start(workspace, run_id, config)
-    return _until_ready(paths, progress)
+    while True:
+        with _alone(workspace, run_id):
+            paths = _suited(workspace, run_id, config)
+            if paths is None:
+                paths = _start(workspace, run_id, config)
+        server = _until_ready(paths, progress)
+        if server is not None:  # else it let its model go just now
+            return server
 
 
 @contextlib.contextmanager
@@ -88,7 +91,10 @@ def offered(
         with _alone(workspace, run_id):
             paths = _start(workspace, run_id, {**config, "owner": str(owner.path), "idle_s": 0})
         try:
-            yield _until_ready(paths, progress)
+            server = _until_ready(paths, progress)
+            if server is None:
+                raise Interrupted()
+            yield server
         finally:
             _end(paths)
     finally:
@@ -142,8 +148,11 @@ def _ready(paths: JobPaths, job: Job) -> ModelServer | None:
         return None
 
 
-def _until_ready(paths: JobPaths, progress: Progress) -> ModelServer:
-    """Follow the start. Raises the error it ended with; Ctrl-C stops a server that was starting."""
+def _until_ready(paths: JobPaths, progress: Progress) -> ModelServer | None:
+    """Follow the start; None where the server has ended well, or was stopped, in the meantime.
+
+    Raises the error it ended with; Ctrl-C stops a server that was starting.
+    """
     try:
         while True:
             server = _ready(paths, jobs.read_job(paths))
@@ -151,9 +160,10 @@ def _until_ready(paths: JobPaths, progress: Progress) -> ModelServer:
                 return server
             current = status.read(paths)
             progress(jobs.as_step(current))
+            if current.state in ("done", "cancelled"):
+                return None
             if not current.is_living:
                 jobs.outcome(paths, current)
-                raise RuntimeNotStarted(path=str(paths.folder), reason="すぐに終了しました。")
             time.sleep(POLL_S)
     except KeyboardInterrupt:
         jobs.request_stop(paths)

@@ -1,0 +1,99 @@
+"""`chat` as people use it: the real command, a conversation on standard input."""
+
+from __future__ import annotations
+
+import json
+import subprocess
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+import finished_run
+from mlx_finetuning.studio import Studio
+from mlx_finetuning.workspace import Workspace
+
+RUN = finished_run.RUN
+COMMAND = str(Path(sys.executable).with_name("mlx-finetuning"))
+
+
+@pytest.fixture(scope="module")
+def studio(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Studio]:
+    workspace = Workspace(tmp_path_factory.mktemp("chat"))
+    finished_run.make(workspace, scale=2.0)
+    studio = Studio(workspace)
+    studio.answer(RUN, [{"role": "user", "content": "準備"}])  # loaded once for all tests
+    yield studio
+    studio.stop_model_servers(RUN)
+
+
+def chat(studio: Studio, *words: str, said: str = "") -> subprocess.CompletedProcess[str]:
+    return subprocess.run(
+        [COMMAND, "chat", RUN, *words, "--workspace", str(studio.workspace.root)],
+        input=said,
+        capture_output=True,
+        text=True,
+        timeout=60,
+        check=False,
+    )
+
+
+def answer(studio: Studio, *questions: str, base: bool = False) -> str:
+    """What the model says to the last question of a conversation."""
+    messages: list[dict[str, str]] = []
+    for question in questions:
+        messages.append({"role": "user", "content": question})
+        text: Any = studio.answer(RUN, messages, base=base)["text"]
+        messages.append({"role": "assistant", "content": text})
+    return messages[-1]["content"]
+
+
+def test_conversation_is_shown_remembered_and_kept(studio: Studio) -> None:
+    done = chat(studio, said="こんにちは\n\nあなたは誰ですか？\n/exit\n無視される\n")
+    assert done.returncode == 0
+    second = answer(studio, "こんにちは", "あなたは誰ですか？")
+    assert second in done.stdout
+    (kept,) = studio.chats(RUN)
+    assert [turn["content"] for turn in kept.talks["tuned"]][::2] == [
+        "こんにちは",
+        "あなたは誰ですか？",
+    ]
+    assert kept.talks["tuned"][-1]["content"] == second
+    assert kept.chat_id in done.stdout
+
+
+def test_tuned_and_base_side_by_side_each_keep_their_own_talk(studio: Studio) -> None:
+    done = chat(studio, "--side-by-side", said="こんにちは\n元気ですか？\n")
+    assert "学習後: " in done.stdout and "元のモデル: " in done.stdout
+    kept = studio.chats(RUN)[0]
+    for side in ("tuned", "base"):
+        expected = answer(studio, "こんにちは", "元気ですか？", base=side == "base")
+        assert kept.talks[side][-1]["content"] == expected
+
+
+def test_one_question_is_one_object_and_no_history(studio: Studio) -> None:
+    before = studio.chats(RUN)
+    done = chat(studio, "--prompt", "こんにちは", "--json")
+    found = json.loads(done.stdout)
+    assert found["text"] == answer(studio, "こんにちは")
+    assert {"run_id", "tokens", "ended", "engine"} <= set(found)
+    assert studio.chats(RUN) == before
+
+
+def test_system_text_and_temperature_are_settings_of_the_talk(studio: Studio) -> None:
+    chat(studio, "--system", "短く。", "--temperature", "0.5", said="こんにちは\n")
+    settings = studio.chats(RUN)[0].settings
+    assert (settings["system"], settings["temperature"]) == ("短く。", 0.5)
+    done = chat(studio, "--temperature", "高い", "--prompt", "こんにちは")
+    assert done.returncode == 1
+    assert "temperature" in done.stderr
+
+
+def test_models_that_were_loaded_stay_and_others_go(studio: Studio) -> None:
+    chat(studio, "--prompt", "こんにちは")
+    assert len(studio.model_servers(RUN)) == 1
+    studio.stop_model_servers(RUN)
+    assert chat(studio, "--prompt", "こんにちは").returncode == 0
+    assert studio.model_servers(RUN) == []
