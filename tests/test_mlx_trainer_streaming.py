@@ -12,7 +12,7 @@ from mlx_lm.utils import load_adapters, load_model
 from mlx_finetuning.errors import Interrupted
 from mlx_finetuning.mlx_trainer import streaming
 from mlx_finetuning.progress import Step
-from small_models import FAMILIES, write_adapter, write_model, write_quantized
+from small_models import FAMILIES, shapes, write_adapter, write_model, write_quantized
 
 LENGTHS = (40, 3, 100, 12)
 SEQUENCES = [np.random.default_rng(n).integers(3, 600, n).tolist() for n in LENGTHS]
@@ -63,6 +63,35 @@ def test_one_layer_at_a_time_is_in_memory(tmp_path: Path) -> None:
     before = mx.get_active_memory()
     streaming.logits(tmp_path / "m", adapter, SEQUENCES)
     assert mx.get_peak_memory() - before < 5 * layer_bytes
+
+
+@pytest.mark.parametrize("kind", ["lora", "dora", "quantized"])
+def test_importance_is_the_mean_square_of_what_weights_are_multiplied_with(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, kind: str
+) -> None:
+    monkeypatch.setattr(streaming, "POSITIONS", 120)
+    model = tmp_path / "m"
+    config = write_model(model)
+    adapter = write_adapter(tmp_path / "adapter", config, kind="dora" if kind == "dora" else "lora")
+    if kind == "quantized":
+        write_quantized(model, tmp_path / "q")
+        model = tmp_path / "q"
+    found = streaming.importance(model, adapter, SEQUENCES)
+    assert set(found) == {name for name in shapes(config) if name.endswith("_proj.weight")}
+    network, _ = load_model(model)
+    network.set_dtype(mx.float32)
+    network = load_adapters(network, str(adapter))
+    first = [
+        np.array(network.model.layers[0].input_layernorm(network.model.embed_tokens(mx.array(one))))
+        for one in SEQUENCES
+    ]
+    expected = np.mean(np.concatenate(first) ** 2, axis=0)
+    for part in "qkv":
+        name = f"model.layers.0.self_attn.{part}_proj.weight"
+        np.testing.assert_allclose(found[name], expected, rtol=1e-4)
+    gate, up = (found[f"model.layers.2.mlp.{part}_proj.weight"] for part in ("gate", "up"))
+    np.testing.assert_array_equal(gate, up)
+    assert found["model.layers.2.mlp.down_proj.weight"].shape == (512,)
 
 
 def test_asking_can_be_cancelled_between_layers(tmp_path: Path) -> None:

@@ -124,6 +124,31 @@ def test_quantized_tensors_are_the_kernels_output_for_the_f32_files(tmp_path: Pa
             )
 
 
+def test_importance_reaches_the_kernels_by_the_models_own_names(tmp_path: Path) -> None:
+    config = write_model(tmp_path / "m", dtype=mx.float32)
+    paths = {quant: tmp_path / f"{quant}.gguf" for quant in ("F32", "Q3_K_M")}
+    random = np.random.default_rng(6)
+    importance = {
+        name: random.random(shape[1], np.float32)
+        for name, shape in shapes(config).items()
+        if name.endswith("_proj.weight")
+    }
+    export_gguf(tmp_path / "m", None, paths, importance=importance)
+    plain = values(paths["F32"])
+    sources = {
+        "blk.1.attn_q.weight": "model.layers.1.self_attn.q_proj.weight",
+        "blk.2.ffn_down.weight": "model.layers.2.mlp.down_proj.weight",
+        "token_embd.weight": "",
+    }
+    stored = {tensor.name: tensor for tensor in GGUFReader(paths["Q3_K_M"]).tensors}
+    for name, source in sources.items():
+        kind = stored[name].tensor_type
+        expected = ggml.quantize(plain[name], kind, importance.get(source))
+        found = stored[name].data.view(np.uint8).reshape(expected.shape)
+        np.testing.assert_array_equal(found, expected)
+    assert metadata(paths["Q3_K_M"])["quantize.imatrix.entries_count"] == 21
+
+
 def test_types_of_a_small_q4_k_m_file(tmp_path: Path) -> None:
     write_model(tmp_path / "m")
     found = types(exported(tmp_path / "m", "Q4_K_M"))

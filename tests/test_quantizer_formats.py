@@ -83,7 +83,7 @@ def test_peft_folder_names_every_changed_module(tmp_path: Path) -> None:
     adapter_files.write_peft(tmp_path / "m", adapter, tmp_path, "base")
     settings = json.loads((tmp_path / "adapter_config.json").read_text())
     assert len(settings["target_modules"]) == 21
-    assert adapter_files.check_peft(adapter, tmp_path) == 21
+    assert adapter_files.check_peft(tmp_path / "m", adapter, tmp_path) == 21
 
 
 def test_changed_peft_folder_is_not_proven(tmp_path: Path) -> None:
@@ -92,7 +92,7 @@ def test_changed_peft_folder_is_not_proven(tmp_path: Path) -> None:
     adapter_files.write_peft(model, adapter, tmp_path, "base")
     edit_json(tmp_path / "adapter_config.json", lora_alpha=4.0)
     with pytest.raises(ExportNotProven):
-        adapter_files.check_peft(adapter, tmp_path)
+        adapter_files.check_peft(model, adapter, tmp_path)
 
 
 def test_dora_makes_no_adapter_file(tmp_path: Path) -> None:

@@ -57,6 +57,25 @@ def test_splitting_by_rows_changes_no_byte(kind: Type) -> None:
     np.testing.assert_array_equal(np.concatenate(parts), ggml.quantize(ROWS, kind))
 
 
+@pytest.mark.parametrize("kind", [Type.Q2_K, Type.Q3_K, Type.Q4_K, Type.Q5_K, Type.IQ4_XS])
+def test_columns_of_importance_are_kept_more_exactly(kind: Type) -> None:
+    importance = np.ones(1024, np.float32)
+    importance[::8] = 1000.0
+    plain, weighted = (
+        (dequantize(ggml.quantize(ROWS, kind, given), kind) - ROWS) ** 2
+        for given in (None, importance)
+    )
+    assert weighted[:, ::8].mean() < 0.8 * plain[:, ::8].mean()
+    assert weighted.mean() < 3 * plain.mean()
+
+
+@pytest.mark.parametrize("kind", [Type.F16, Type.Q8_0])
+def test_types_without_choices_ignore_importance(kind: Type) -> None:
+    importance = np.linspace(0.1, 9, 1024, dtype=np.float32)
+    expected = ggml.quantize(ROWS, kind)
+    np.testing.assert_array_equal(ggml.quantize(ROWS, kind, importance), expected)
+
+
 @pytest.mark.parametrize(
     ("value", "kind"),
     [(np.nan, Type.Q4_K), (np.inf, Type.Q8_0), (np.nan, Type.F32), (1e6, Type.F16)],
@@ -154,6 +173,12 @@ def test_odd_widths_fall_back(columns: int, quant: str, kind: Type) -> None:
 
 def test_odd_width_of_the_head_falls_back_to_eight_bits() -> None:
     assert tensor_type("output.weight", (64, 160), "Q4_K_M", LAYERS_32) == Type.Q8_0
+
+
+def test_importance_saves_the_extra_bits_of_iq4_xs() -> None:
+    weighted = Outline(layers=32, tied=False, sharing=4, has_importance=True)
+    assert tensor_type("blk.3.ffn_down.weight", (4096, 4096), "IQ4_XS", weighted) == Type.IQ4_XS
+    assert tensor_type("blk.3.attn_v.weight", (4096, 4096), "IQ4_XS", weighted) == Type.Q5_K
 
 
 def test_seventy_billion_models_give_attn_v_more_bits() -> None:

@@ -6,21 +6,30 @@ import json
 from pathlib import Path
 from typing import Any
 
+import mlx.core as mx
 import pytest
+from mlx.utils import tree_flatten
+from mlx_lm import utils
+from mlx_lm.convert import convert
 
-from gguf_files import rewrite
+from gguf_files import metadata, rewrite
 from mlx_finetuning import cli, files, models
+from mlx_finetuning.config import GenerateConfig, TrainConfig
+from mlx_finetuning.data_processor import read_rows
 from mlx_finetuning.errors import (
+    ArchitectureUnsupported,
     ExportNotProven,
     GgufUnreadable,
     Interrupted,
     InvalidSettings,
     RunNotReady,
 )
+from mlx_finetuning.mlx_trainer import generate, loop
 from mlx_finetuning.mlx_trainer.load import load
 from mlx_finetuning.progress import Step, silent
-from mlx_finetuning.quantizer import adapter_files, proof
+from mlx_finetuning.quantizer import adapter_files
 from mlx_finetuning.quantizer.export import export_gguf
+from mlx_finetuning.runtime import serve
 from mlx_finetuning.tasks import export, reference, verify
 from mlx_finetuning.tasks.context import TaskContext
 from mlx_finetuning.tasks.reference import Trained
@@ -142,6 +151,24 @@ def test_unknown_or_no_types_are_refused(finished: Workspace, quant: object) -> 
         export.run(context(finished, quant=quant))
 
 
+def test_adapter_on_a_four_bit_base_answers_in_llama_cpp_as_in_mlx(finished: Workspace) -> None:
+    base = finished.base_model("tiny-ja")
+    files.make_folder(base.parent)
+    convert(str(models.resolve("tiny-ja", finished)), str(base), quantize=True)
+    assert (base / "model.safetensors").stat().st_size < 6_000_000
+    rows = read_rows(finished.dataset("facts").train)
+    settings = TrainConfig(iterations=30, batch_size=6, learning_rate=3e-3, sample_every=0)
+    hooks = loop.Hooks(lambda line: None, lambda name, **data: None, silent)
+    loop.train(load(base), rows, [], settings, finished.adapter(RUN), hooks)
+    questions = [row["messages"][:1] for row in rows[:6]]
+    trained = load(base, finished.adapter(RUN).folder)
+    wanted = [generate.answer(trained, one, GenerateConfig()).text for one in questions]
+    assert wanted == [row["messages"][1]["content"] for row in rows[:6]]
+    result = export.run(context(finished, quant="Q8_0"))
+    with serve(Path(result["path"])) as client:
+        assert [client.chat(one, max_tokens=64).text for one in questions] == wanted
+
+
 # --- the other formats -------------------------------------------------------------------
 
 
@@ -157,6 +184,64 @@ def test_other_formats_are_written_and_proven(finished: Workspace, kind: str) ->
     assert [one for one in names(finished.gguf_folder(RUN)) if one.startswith(".tmp")] == []
 
 
+UNMAPPED = {
+    "Gemma4ForCausalLM": {
+        "model_type": "gemma4_text",
+        "hidden_size_per_layer_input": 0,
+        "num_kv_shared_layers": 0,
+        "global_head_dim": 64,
+        "sliding_window": 64,
+        "hidden_act": None,
+    },
+    "Qwen3_5ForCausalLM": {
+        "model_type": "qwen3_5",
+        "linear_num_value_heads": 4,
+        "linear_num_key_heads": 2,
+        "linear_key_head_dim": 32,
+        "linear_value_head_dim": 32,
+        "num_hidden_layers": 4,
+    },
+}
+"""Families that mlx-lm trains and that have no mapping to GGUF yet."""
+
+
+@pytest.mark.parametrize("architecture", UNMAPPED)
+def test_family_without_a_mapping_leaves_every_format_but_gguf(
+    finished: Workspace, architecture: str
+) -> None:
+    model = finished.base_model("tiny-ja")
+    config = write_model(model, **UNMAPPED[architecture], architectures=[architecture])
+    write_random_weights(model, config)
+    for kind in ("gguf", "gguf-lora"):
+        with pytest.raises(ArchitectureUnsupported, match="--format mlx"):
+            export.run(context(finished, format=kind))
+    write_mlp_adapter(finished.adapter(RUN).folder, config)
+    assert "同じ動き" in export.run(context(finished, format="safetensors"))["verdict"]
+    assert "同じ動き" in export.run(context(finished, format="peft"))["verdict"]
+
+
+def write_random_weights(model: Path, config: dict[str, Any]) -> None:
+    """What mlx-lm's own class makes up, under the names of Hugging Face."""
+    mx.random.seed(4)
+    kind, settings = utils._get_classes(config)
+    weights = dict(tree_flatten(kind(settings.from_dict(config)).parameters()))
+    plain = {name.removeprefix("language_model."): value for name, value in weights.items()}
+    mx.save_safetensors(str(model / "model.safetensors"), plain)
+
+
+def write_mlp_adapter(folder: Path, config: dict[str, Any]) -> None:
+    keys = ["mlp.up_proj", "mlp.down_proj"]
+    write_adapter(folder, {**config, "model_type": "llama"})
+    weights = mx.load(str(folder / "adapters.safetensors"))
+    kept = {name: value for name, value in weights.items() if "mlp.gate" not in name}
+    prefix = "language_model." if config["model_type"] == "qwen3_5" else ""
+    renamed = {prefix + name: value for name, value in kept.items() if "self_attn" not in name}
+    mx.save_safetensors(str(folder / "adapters.safetensors"), renamed)
+    settings = json.loads((folder / "adapter_config.json").read_text())
+    settings["lora_parameters"]["keys"] = keys
+    (folder / "adapter_config.json").write_text(json.dumps(settings))
+
+
 def test_adapter_that_differs_is_not_handed_over(
     finished: Workspace, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -164,6 +249,13 @@ def test_adapter_that_differs_is_not_handed_over(
     with pytest.raises(ExportNotProven, match="KL"):
         export.run(context(finished, format="gguf-lora"))
     assert names(finished.gguf_folder(RUN)) == []
+
+
+def test_importance_of_the_runs_own_rows_brings_small_types_closer(finished: Workspace) -> None:
+    plain = export.run(context(finished, quant="Q2_K"))["files"]["Q2_K"]
+    weighted = export.run(context(finished, quant="Q2_K", importance=True))["files"]["Q2_K"]
+    assert weighted["parity"]["mean_kl"] < 0.9 * plain["parity"]["mean_kl"]
+    assert metadata(Path(weighted["path"]))["quantize.imatrix.entries_count"] == 42
 
 
 def test_advice_measures_the_types_and_keeps_none(finished: Workspace) -> None:
@@ -196,8 +288,7 @@ def spoken(model: Path) -> Trained:
         {"role": "user", "content": "質問  です\n"},
         {"role": "assistant", "content": "答え"},
     ]
-    extent = proof.extent(model, [[1]])
-    return Trained(model, model, "m", loaded.without_weights(), (conversation,), (), extent, ())
+    return Trained(model, model, "m", loaded.without_weights(), (conversation,), ())
 
 
 def test_conversations_of_a_model_with_bos_start_with_one(tmp_path: Path) -> None:

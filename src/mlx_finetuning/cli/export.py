@@ -31,6 +31,11 @@ from mlx_finetuning.config import FORMATS, QUANTIZATIONS, ExportConfig
     help="書き出し先のファイルかフォルダ。省略時は models/gguf/ID/",
 )
 @click.option(
+    "--importance",
+    is_flag=True,
+    help="学習データで重みの重要度を測り、量子化に使う（imatrix。小さな型の質が上がる）",
+)
+@click.option(
     "--advise",
     is_flag=True,
     help="量子化の種類ごとの大きさと質の低下を測り、勧める（何も残さない）",
@@ -41,7 +46,7 @@ def export(
     quants: tuple[str, ...],
     out: Path | None,
     advise: bool,
-    **named: str | None,
+    **named: str | bool | None,
 ) -> Answer:
     """学習したモデルをファイルに書き出し、MLXのモデルと比べて確かめる"""
     given = {key: value for key, value in named.items() if value is not None}

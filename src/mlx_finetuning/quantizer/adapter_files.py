@@ -86,7 +86,7 @@ def write_peft(model: Path, adapter: Path, folder: Path, base_name: str) -> None
     files.write_text(folder / PEFT_CONFIG, text)
 
 
-def check_peft(adapter: Path, folder: Path) -> int:
+def check_peft(model: Path, adapter: Path, folder: Path) -> int:
     """Re-read a peft folder and compare what its formula adds: alpha / r * (B @ A).
 
     Returns the number of changed weights. Raises ExportNotProven.
@@ -94,7 +94,7 @@ def check_peft(adapter: Path, folder: Path) -> int:
     settings = json.loads((folder / PEFT_CONFIG).read_text(encoding="utf-8"))
     scale = settings["lora_alpha"] / settings["r"]
     tensors = safetensors.open_files([folder / PEFT_WEIGHTS])
-    deltas = lora.read(adapter).deltas
+    deltas = _deltas(model, adapter, "peft")
     expected = {
         f"{PEFT_PREFIX}{name.removesuffix('.weight')}.lora_{half}.weight"
         for name in deltas
@@ -114,13 +114,13 @@ def check_peft(adapter: Path, folder: Path) -> int:
 
 
 def _deltas(model: Path, adapter: Path, made_for: str) -> dict[str, Delta]:
-    tuned = lora.read(adapter)
+    weights = packed.open_base(model, export.read_config(model))
+    shapes = {name: weight.shape for name, weight in weights.items()}
+    tuned = lora.fitted(adapter, lora.read(adapter), shapes)
     deltas = tuned.deltas
     if len(deltas) < len(tuned.changes) or any("embed" in name for name in deltas):
         kind = tuned.kind.upper() if tuned.kind != "lora" else "埋め込み層のLoRA"
         raise AdapterMustBeFused(kind=kind, format=made_for)
-    weights = packed.open_base(model, export.read_config(model))
-    lora.check_fits(adapter, tuned, {name: weight.shape for name, weight in weights.items()})
     return deltas
 
 

@@ -12,10 +12,10 @@ import json
 import shutil
 import time
 from collections import deque
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import ExitStack
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -39,6 +39,7 @@ from mlx_finetuning.quantizer.writer import GgufFile, Head, Planned, file_bytes
 STAGE = "書き出し"
 BLOCK_VALUES = 1 << 21
 """Weights per block: 8 MiB as float32."""
+NO_IMPORTANCE: Mapping[str, ggml.Importance] = {}
 
 Accept = Callable[[dict[str, Path]], None]
 """Gets the finished files (type → temporary path); raising keeps them from their final names."""
@@ -68,6 +69,7 @@ class Source:
     shape: tuple[int, ...]
     read: Callable[[Rows], NDArray[np.float32]]
     order: NDArray[np.intp] | None = None
+    importance: ggml.Importance | None = None
 
     def blocks(self) -> Iterator[Rows]:
         rows = self.shape[0]
@@ -84,19 +86,21 @@ def export_gguf(
     progress: Progress = silent,
     *,
     name: str = "",
+    importance: Mapping[str, ggml.Importance] = NO_IMPORTANCE,
     accept: Accept = lambda paths: None,
 ) -> ExportResult:
     """Write `model` with `adapter` to a GGUF file per quantization type of `outputs`.
 
-    model: Hugging Face folder; adapter: mlx-lm adapter folder; name: `general.name`.
+    model: Hugging Face folder; adapter: mlx-lm adapter folder; name: `general.name`; importance:
+    by the names of the model's weights, those that have one.
     Raises ArchitectureUnsupported, ModelSettingUnsupported, TokenizerUnsupported,
     WeightsUnreadable, WeightsIncomplete, AdapterUnusable, NonFiniteWeights, QuantizerUnusable,
     NotEnoughSpace, DiskFull, Interrupted, and whatever `accept` raises.
     """
     started = time.monotonic()
     config = read_config(model)
-    head = _head(model, config, name or model.name)
-    found = sources(model, config, adapter)
+    head = replace(_head(model, config, name or model.name), importance_entries=len(importance))
+    found = sources(model, config, adapter, importance)
     plans = {quant: plan(found, quant, config) for quant in outputs}
     _check_space(plans, head, outputs)
     with ExitStack() as stack:
@@ -143,18 +147,27 @@ def _head(model: Path, config: dict[str, Any], name: str) -> Head:
 # --- what is written ---------------------------------------------------------------------
 
 
-def sources(model: Path, config: dict[str, Any], adapter: Path | None) -> list[Source]:
+def sources(
+    model: Path,
+    config: dict[str, Any],
+    adapter: Path | None,
+    importance: Mapping[str, ggml.Importance] = NO_IMPORTANCE,
+) -> list[Source]:
     """Every tensor of a file, in its order. Raises WeightsIncomplete, AdapterUnusable."""
     family = families.of(config)
     weights = packed.open_base(model, config)
     tuned = lora.read(adapter) if adapter else lora.NOTHING
     if adapter:
-        lora.check_fits(adapter, tuned, {key: value.shape for key, value in weights.items()})
+        shapes = {name: weight.shape for name, weight in weights.items()}
+        tuned = lora.fitted(adapter, tuned, shapes)
     mapped, unknown = families.mapping(family, config, list(weights))
     missing = sorted(family.required(config) - {item.source for item in mapped})
     if missing or unknown:
         raise WeightsIncomplete(missing=missing[:5], unknown=sorted(unknown)[:5])
-    found = [_source(item, weights[item.source], tuned) for item in mapped]
+    found = [
+        replace(_source(item, weights[item.source], tuned), importance=importance.get(item.source))
+        for item in mapped
+    ]
     extra = [_computed(key, value) for key, value in family.extra(config).items()]
     return found + extra
 
@@ -186,7 +199,8 @@ def _computed(name: str, values: NDArray[np.float32]) -> Source:
 
 def plan(found: list[Source], quant: str, config: dict[str, Any]) -> list[Planned]:
     """Every tensor with its type."""
-    outline = families.outline(config)
+    weighted = any(source.importance is not None for source in found)
+    outline = replace(families.outline(config), has_importance=weighted)
     return [
         Planned(
             source.name,
@@ -260,7 +274,7 @@ def _quantize(source: Source, rows: Rows, kinds: dict[str, Type]) -> tuple[int, 
     values = source.read(rows)
     table = values.reshape(-1, source.shape[-1])
     try:
-        done = {kind: ggml.quantize(table, kind) for kind in set(kinds.values())}
+        done = {kind: ggml.quantize(table, kind, source.importance) for kind in set(kinds.values())}
     except NonFiniteWeights as error:
         raise NonFiniteWeights(tensor=source.name) from error
     return values.size, {quant: done[kind] for quant, kind in kinds.items()}

@@ -70,8 +70,8 @@ def write(
 
 def _tensors(model: Path, config: dict[str, Any], adapter: Path) -> list[_Tensor]:
     weights = packed.open_base(model, config)
-    tuned = lora.read(adapter)
-    lora.check_fits(adapter, tuned, {name: weight.shape for name, weight in weights.items()})
+    shapes = {name: weight.shape for name, weight in weights.items()}
+    tuned = lora.fitted(adapter, lora.read(adapter), shapes)
     return [
         _Tensor(Spec(name, weight.kind, weight.shape), export.changed(name, weight, tuned))
         for name, weight in sorted(weights.items())

@@ -47,15 +47,22 @@ def block_size(kind: Type) -> int:
     return GGML_QUANT_SIZES[kind][0]
 
 
-def quantize(rows: NDArray[np.float32], kind: Type) -> NDArray[np.uint8]:
+Importance = NDArray[np.float32]
+"""[columns]: the mean square of what each column of a weight is multiplied with."""
+
+
+def quantize(
+    rows: NDArray[np.float32], kind: Type, importance: Importance | None = None
+) -> NDArray[np.uint8]:
     """rows: [n, columns], C-contiguous float32; returns the bytes, [n, row_bytes].
 
+    importance: errors in these columns weigh so much; Q8_0 and unquantized types ignore it.
     Raises NonFiniteWeights (without a tensor name) when a value or a scale is not finite.
     """
     # K-quants make ordinary scales of some NaNs; only looking at the input finds them all.
     if not np.isfinite(rows).all():
         raise NonFiniteWeights(tensor="")
-    return _quantize(_kernels(), rows, kind)
+    return _quantize(_kernels(), rows, kind, importance)
 
 
 def kernel(rows: NDArray[np.float32], kind: Type) -> NDArray[np.uint8]:
@@ -68,10 +75,17 @@ def is_valid(data: NDArray[np.uint8], kind: Type) -> bool:
     return bool(_kernels().ggml_validate_row_data(kind, data.ctypes.data, data.nbytes))
 
 
-def _quantize(kernels: ctypes.CDLL, rows: NDArray[np.float32], kind: Type) -> NDArray[np.uint8]:
+def _quantize(
+    kernels: ctypes.CDLL,
+    rows: NDArray[np.float32],
+    kind: Type,
+    importance: Importance | None = None,
+) -> NDArray[np.uint8]:
     count, columns = rows.shape
     result = np.empty((count, row_bytes(kind, columns)), np.uint8)
-    kernels.ggml_quantize_chunk(kind, rows.ctypes.data, result.ctypes.data, 0, count, columns, None)
+    weights = None if importance is None else importance.ctypes.data
+    source, target = rows.ctypes.data, result.ctypes.data
+    kernels.ggml_quantize_chunk(kind, source, target, 0, count, columns, weights)
     if not kernels.ggml_validate_row_data(kind, result.ctypes.data, result.nbytes):
         raise NonFiniteWeights(tensor="")
     return result

@@ -142,14 +142,26 @@ def read(folder: Path) -> Adapter:
     return Adapter(kind, found)
 
 
-def check_fits(folder: Path, adapter: Adapter, weights: Mapping[str, tuple[int, ...]]) -> None:
-    """Every change is of a weight of its shape. Raises AdapterUnusable."""
-    for name, change in adapter.changes.items():
+def fitted(folder: Path, adapter: Adapter, weights: Mapping[str, tuple[int, ...]]) -> Adapter:
+    """The adapter under the names of the base's weights, each of the shape of its change.
+
+    Raises AdapterUnusable.
+    """
+    changes = {_name_in(weights, name): change for name, change in adapter.changes.items()}
+    for name, change in changes.items():
         shape = weights.get(name)
         unusual = isinstance(change, Directed) and "embed" in name
         if shape != change.shape or unusual:
             reason = f"{name} がベースモデルに合いません（{change.shape} と {shape}）。"
             raise AdapterUnusable(path=str(folder), reason=reason)
+    return Adapter(adapter.kind, changes)
+
+
+def _name_in(weights: Mapping[str, tuple[int, ...]], name: str) -> str:
+    """mlx-lm names the text part of models that also see unlike their folders do."""
+    rest = name.removeprefix("language_model.model.")
+    known = (name, f"model.language_model.{rest}", f"model.{rest}")
+    return next((one for one in known if one in weights), name)
 
 
 def _settings(folder: Path) -> tuple[str, float]:

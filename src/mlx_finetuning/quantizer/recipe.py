@@ -1,7 +1,6 @@
 """Which type each tensor gets: llama.cpp's recipes as pure functions.
 
-Covers the types of `config.QUANTIZATIONS` for dense models; mixtures of experts and importance
-matrices are not covered.
+Covers the types of `config.QUANTIZATIONS` for dense models; mixtures of experts are not covered.
 """
 
 from __future__ import annotations
@@ -57,6 +56,7 @@ class Outline:
     """Query heads per key head."""
     is_70b: bool = False
     """llama.cpp gives the small attn_v of these models more bits."""
+    has_importance: bool = False
 
 
 def more_bits(layer: int, layers: int) -> bool:
@@ -77,6 +77,10 @@ def _always(kind: Type) -> Rule:
 
 def _first(count: Callable[[Outline], int], kind: Type, rest: Type) -> Rule:
     return lambda layer, model: kind if layer < count(model) else rest
+
+
+def _without_importance(rule: Rule, rest: Type) -> Rule:
+    return lambda layer, model: rest if model.has_importance else rule(layer, model)
 
 
 def _more(kind: Type, rest: Type) -> Rule:
@@ -106,7 +110,9 @@ RULES: dict[str, dict[str, Rule]] = {
     "IQ4_XS": {
         "attn_v": _shared(Type.Q5_K, Type.IQ4_XS),
         "attn_qkv": _shared(Type.Q5_K, Type.IQ4_XS),
-        "ffn_down": _first(lambda model: model.layers // 8, Type.Q5_K, Type.IQ4_XS),
+        "ffn_down": _without_importance(
+            _first(lambda model: model.layers // 8, Type.Q5_K, Type.IQ4_XS), Type.IQ4_XS
+        ),
     },
     "Q3_K_L": {
         "attn_v": _always(Type.Q5_K),

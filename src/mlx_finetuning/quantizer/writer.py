@@ -42,6 +42,8 @@ class Head:
     values: dict[str, Value]
     """Keys without the architecture's prefix."""
     tokenizer: TokenizerMetadata
+    importance_entries: int = 0
+    """Weights that were quantized with an importance matrix."""
 
 
 def file_bytes(tensors: list[Planned], head: Head) -> int:
@@ -105,6 +107,8 @@ def _add_head(writer: GGUFWriter, head: Head, quant: str) -> None:
     writer.add_name(head.name)
     writer.add_file_type(FILE_TYPE[quant])
     writer.add_quantization_version(GGML_QUANT_VERSION)
+    if head.importance_entries:
+        writer.add_uint32("quantize.imatrix.entries_count", head.importance_entries)
     for key, value in head.values.items():
         _add_value(writer, f"{head.arch}.{key}", value)
     _add_tokenizer(writer, head.tokenizer)

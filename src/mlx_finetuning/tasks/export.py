@@ -33,7 +33,11 @@ def run(context: TaskContext) -> dict[str, Any]:
     Raises RunError, ModelError, ExportError, NotEnoughSpace, DiskFull, Interrupted.
     """
     settings, quants = _settings(context.config)
-    trained = reference.of_run(context, max(settings.verify_tokens, verify.MIN_TOKENS))
+    for_gguf = settings.format in ("gguf", "gguf-lora")
+    tokens = max(settings.verify_tokens, verify.MIN_TOKENS)
+    trained = reference.of_run(context, tokens, for_gguf=for_gguf)
+    if settings.importance and settings.format == "gguf":
+        trained = replace(trained, importance=reference.importance(context, trained))
     if context.config.get("advise"):
         return _advise(context, trained, quants)
     return FORMATS[settings.format](context, trained, quants)
@@ -70,6 +74,7 @@ def _gguf(context: TaskContext, trained: Trained, quants: list[str]) -> dict[str
         wanted,
         context.progress,
         name=trained.name,
+        importance=trained.importance,
         accept=accept,
     )
     return _result(wanted, written, reports, proven)
@@ -77,10 +82,11 @@ def _gguf(context: TaskContext, trained: Trained, quants: list[str]) -> dict[str
 
 def _prove(context: TaskContext, trained: Trained) -> dict[str, Any]:
     """What the mapping computes, without quantization. Raises ExportNotProven."""
-    with proof.written(trained.model, trained.adapter, trained.extent, context.progress) as path:
-        found = reference.compare_proof(trained, path)
+    part = reference.part_of(trained)
+    with proof.written(trained.model, trained.adapter, part.extent, context.progress) as path:
+        found = reference.compare_proof(trained, part, path)
     _require_exact(trained.name, found)
-    return {**proof.as_record(trained.extent), "parity": asdict(found)}
+    return {**proof.as_record(part.extent), "parity": asdict(found)}
 
 
 def _require_exact(name: str, found: LogitParity) -> None:
@@ -161,7 +167,12 @@ def _advise(context: TaskContext, trained: Trained, quants: list[str]) -> dict[s
     for quant, path in _targets(context, trained, quants).items():
         try:
             export_gguf(
-                trained.model, trained.adapter, {quant: path}, context.progress, accept=measure
+                trained.model,
+                trained.adapter,
+                {quant: path},
+                context.progress,
+                importance=trained.importance,
+                accept=measure,
             )
         except _Measured:
             continue
@@ -182,16 +193,16 @@ def _advise(context: TaskContext, trained: Trained, quants: list[str]) -> dict[s
 def _gguf_lora(context: TaskContext, trained: Trained, quants: list[str]) -> dict[str, Any]:
     """Proven on an unquantized base that lies in memory, as the adapter of its layers does."""
     path = _single(context, trained, "adapter", ".gguf")
-    extent = trained.extent
-    with proof.in_memory() as part, proof.written(trained.model, None, extent) as base:
+    part = reference.part_of(trained)
+    with proof.in_memory() as adapter, proof.written(trained.model, None, part.extent) as base:
         adapter_files.write_gguf(
             trained.model,
             trained.adapter,
-            part,
+            adapter,
             trained.name,
-            lambda name: proof.covers(extent, name),
+            lambda name: proof.covers(part.extent, name),
         )
-        found = reference.compare_proof(trained, base, part)
+        found = reference.compare_proof(trained, part, base, adapter)
     _require_exact(str(path), found)
     with files.replacing_path(path) as temporary:
         adapter_files.write_gguf(trained.model, trained.adapter, temporary, trained.name)
@@ -203,7 +214,7 @@ def _peft(context: TaskContext, trained: Trained, quants: list[str]) -> dict[str
     folder = _single(context, trained, "peft")
     with files.replacing_folder(folder) as temporary:
         adapter_files.write_peft(trained.model, trained.adapter, temporary, trained.name)
-        changed = adapter_files.check_peft(trained.adapter, temporary)
+        changed = adapter_files.check_peft(trained.model, trained.adapter, temporary)
     return _one(folder, _same(f"読み直した{changed}個の重みの変化が一致"), {"changed": changed})
 
 

@@ -8,10 +8,13 @@ Judges nothing; `quantizer.verify` does.
 from __future__ import annotations
 
 import itertools
-from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
 
 from mlx_finetuning import models
 from mlx_finetuning.data_processor import read_rows
@@ -26,6 +29,8 @@ from mlx_finetuning.trainer import runs
 
 LONGEST = 512
 """Tokens of one compared sequence."""
+IMPORTANCE_TOKENS = 4096
+"""Tokens on which the importance of columns is measured."""
 SPLITS = ("test", "valid", "train")
 TEXTS = 200
 """Rows whose cutting into tokens is compared."""
@@ -47,17 +52,28 @@ class Trained:
     conversations: tuple[Messages, ...]
     references: tuple[Reference, ...]
     """What the trained model says; all logits at once: 0.5 GB at a vocabulary of 256,000."""
-    extent: proof.Extent
-    proof_references: tuple[Reference, ...]
-    """What as much of it says as the proof holds."""
+    importance: Mapping[str, NDArray[np.float32]] = field(default_factory=dict)
+    """By weight, how much its columns are used; only where it is asked for."""
 
     def encode(self, text: str, add_special: bool) -> list[int]:
         return list(self.loaded.tokenizer.encode(text, add_special_tokens=add_special))
 
 
-def of_run(context: TaskContext, tokens: int) -> Trained:
-    """The run's model and at least `tokens` tokens to compare. Raises RunError, ModelError."""
-    trained = _of_run(context, tokens)
+@dataclass(frozen=True)
+class Part:
+    """As much of a trained model as the proof of a GGUF file holds."""
+
+    extent: proof.Extent
+    references: tuple[Reference, ...]
+    """What it says."""
+
+
+def of_run(context: TaskContext, tokens: int, *, for_gguf: bool = True) -> Trained:
+    """The run's model and at least `tokens` tokens to compare.
+
+    Raises RunError, ModelError; with `for_gguf` ArchitectureUnsupported, before anything is read.
+    """
+    trained = _of_run(context, tokens, for_gguf)
     free_memory()
     return trained
 
@@ -69,24 +85,22 @@ def conversations(context: TaskContext, dataset: str) -> tuple[Messages, ...]:
     return tuple(itertools.islice(found, TEXTS))
 
 
-def _of_run(context: TaskContext, tokens: int) -> Trained:
+def _of_run(context: TaskContext, tokens: int, for_gguf: bool) -> Trained:
     run = runs.require_trained(context.workspace, context.run_id)
     model = models.resolve(run.model, context.workspace)
-    families.of(export.read_config(model))  # before minutes are spent on loading
+    if for_gguf:
+        families.of(export.read_config(model))
     adapter = context.workspace.adapter(context.run_id).folder
     loaded = load(model, adapter, lazy=True).without_weights()
     rows = list(_rows(context, run.dataset))
-    sequences = list(_sequences(loaded, rows, tokens))
-    extent = proof.extent(model, sequences)
+    texts = itertools.chain(_tokens(loaded, rows), _built_in(loaded))
+    sequences = list(_sequences(loaded, texts, tokens))
     said = streaming.logits(model, adapter, sequences, context.progress)
-    references = tuple(map(Reference, sequences, said))
     return Trained(
         model=model,
         adapter=adapter,
         name=model.name,
-        references=references,
-        extent=extent,
-        proof_references=tuple(_proof_references(model, adapter, references, extent)),
+        references=tuple(map(Reference, sequences, said)),
         loaded=loaded,
         conversations=tuple(row["messages"] for row in rows if "messages" in row)[:TEXTS],
     )
@@ -111,11 +125,39 @@ def examine(trained: Trained, gguf: Path, progress: Progress) -> verify.Report:
     )
 
 
-def compare_proof(trained: Trained, gguf: Path, adapter: Path | None = None) -> LogitParity:
+def part_of(trained: Trained) -> Part:
+    """What fits into a proof, and what it says. Raises what reading the model raises."""
+    sequences = [one.tokens for one in trained.references]
+    extent = proof.extent(trained.model, sequences)
+    said = [one.logits for one in trained.references]
+    if extent.layers < extent.of_layers:
+        said = streaming.logits(trained.model, trained.adapter, sequences, layers=extent.layers)
+    references = tuple(
+        Reference(extent.local(tokens), logits[:, extent.tokens])
+        for tokens, logits in zip(sequences, said, strict=True)
+    )
+    free_memory()
+    return Part(extent, references)
+
+
+def importance(context: TaskContext, trained: Trained) -> dict[str, NDArray[np.float32]]:
+    """How much each column of the weights is used on training rows. Raises ModelUnloadable."""
+    dataset = runs.require_trained(context.workspace, context.run_id).dataset
+    rows = read_rows(context.workspace.dataset(dataset).train)
+    texts = _tokens(trained.loaded, rows)
+    sequences = list(_sequences(trained.loaded, texts, IMPORTANCE_TOKENS))
+    found = streaming.importance(trained.model, trained.adapter, sequences, context.progress)
+    free_memory()
+    return found
+
+
+def compare_proof(
+    trained: Trained, part: Part, gguf: Path, adapter: Path | None = None
+) -> LogitParity:
     """How far the proof is from the trained model. adapter: a GGUF adapter applied to it."""
     config = export.read_config(trained.model)
     context = families.context_for(config, LONGEST)
-    return parity.compare_logits(gguf, trained.proof_references, context, adapter=adapter)
+    return parity.compare_logits(gguf, part.references, context, adapter=adapter)
 
 
 def template_problems(trained: Trained, gguf: Path) -> list[str]:
@@ -143,17 +185,6 @@ def _template_problem(prompt: str, found: list[int], expected: list[int]) -> str
     return f"会話の組み立て方（チャットテンプレート）が違います: {prompt!r}"
 
 
-def _proof_references(
-    model: Path, adapter: Path, references: Sequence[Reference], extent: proof.Extent
-) -> Iterator[Reference]:
-    said = [one.logits for one in references]
-    if extent.layers < extent.of_layers:
-        sequences = [one.tokens for one in references]
-        said = streaming.logits(model, adapter, sequences, layers=extent.layers)
-    for one, logits in zip(references, said, strict=True):
-        yield Reference(extent.local(one.tokens), logits[:, extent.tokens])
-
-
 def _rows(context: TaskContext, dataset: str) -> Iterator[dict[str, Any]]:
     paths = context.workspace.dataset(dataset)
     for split in SPLITS:
@@ -161,13 +192,11 @@ def _rows(context: TaskContext, dataset: str) -> Iterator[dict[str, Any]]:
             yield from read_rows(paths.split(split))
 
 
-def _sequences(
-    loaded: LoadedModel, rows: Sequence[dict[str, Any]], least: int
-) -> Iterator[list[int]]:
-    """Sequences of at least `least` tokens together."""
+def _sequences(loaded: LoadedModel, texts: Iterable[list[int]], least: int) -> Iterator[list[int]]:
+    """Sequences of at least `least` tokens together, where there are so many."""
     longest = min(LONGEST, loaded.context_length)
     total = 0
-    for tokens in _tokens(loaded, rows):
+    for tokens in texts:
         if total >= least:
             return
         total += len(tokens[:longest])
@@ -180,8 +209,11 @@ def _tokens(loaded: LoadedModel, rows: Sequence[dict[str, Any]]) -> Iterator[lis
             yield loaded.render(row["messages"], ask=False, tools=row.get("tools"))
         elif "text" in row:
             yield list(loaded.tokenizer.encode(row["text"]))
-    while True:
-        yield from (list(loaded.tokenizer.encode(text)) for text in battery.TEXTS)
+
+
+def _built_in(loaded: LoadedModel) -> Iterator[list[int]]:
+    texts = itertools.cycle(battery.TEXTS)
+    return (list(loaded.tokenizer.encode(text)) for text in texts)
 
 
 def _questions(conversations: Sequence[Messages]) -> list[Messages]:
