@@ -10,6 +10,7 @@ runs in a process of its own, in alternation. Supervised tokens are counted the 
 from __future__ import annotations
 
 import argparse
+import importlib
 import json
 import os
 import statistics
@@ -48,12 +49,12 @@ TEMPLATE = (
 ENGINES = ("ours", "mlx-lm", "mlx-lm-sorted")
 
 
-def write_model(folder: Path) -> None:
+def write_model(folder: Path, shape: dict[str, Any] = SHAPE) -> None:
     """Random weights, and a tokenizer of one token per word so that lengths are exact."""
     from tokenizers import Tokenizer, models, pre_tokenizers
 
     words = ["<|endoftext|>", "<|im_start|>", "<|im_end|>", "user", "assistant"]
-    words += [f"語{number}" for number in range(SHAPE["vocab_size"] - len(words))]
+    words += [f"語{number}" for number in range(shape["vocab_size"] - len(words))]
     table = {word: number for number, word in enumerate(words)}
     tokenizer = Tokenizer(models.WordLevel(table, unk_token=words[0]))
     tokenizer.pre_tokenizer = pre_tokenizers.WhitespaceSplit()
@@ -65,13 +66,13 @@ def write_model(folder: Path) -> None:
         "chat_template": TEMPLATE,
     }
     (folder / "tokenizer_config.json").write_text(json.dumps(settings))
-    (folder / "config.json").write_text(json.dumps(SHAPE))
+    (folder / "config.json").write_text(json.dumps(shape))
     import mlx.core as mx
     from mlx.utils import tree_flatten
-    from mlx_lm.models import llama
 
     mx.random.seed(0)
-    model = llama.Model(llama.ModelArgs.from_dict(SHAPE))
+    module = importlib.import_module(f"mlx_lm.models.{shape['model_type']}")
+    model = module.Model(module.ModelArgs.from_dict(shape))
     weights = {name: 0.5 * value for name, value in tree_flatten(model.parameters())}
     mx.save_safetensors(str(folder / "model.safetensors"), weights, {"format": "mlx"})
 

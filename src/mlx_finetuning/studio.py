@@ -208,6 +208,47 @@ class Studio:
 
         return runs.start(self.workspace, checked, models.resolve(checked.model, self.workspace))
 
+    def estimate_training(
+        self, settings: TrainConfig, progress: Progress = silent
+    ) -> dict[str, Any]:
+        """What a run would take: memory, time, and the batch sizes that fit and that are advised.
+
+        Does the first few updates in a worker, so it waits for the device. Keys are those of
+        `mlx_trainer.estimate.Estimate`. Raises InvalidSettings, DatasetNotFound, ModelError,
+        RunError, Interrupted.
+        """
+        checked = config.load(TrainConfig, as_dict(settings))
+        self._require_dataset(checked.dataset)
+        if checked.engine != "mlx":
+            problem = f"engine: 見積もりができるのは mlx だけです（今の設定: {checked.engine}）。"
+            raise InvalidSettings(problems=[problem])
+        from mlx_finetuning import models
+
+        models.resolve(checked.model, self.workspace)
+        paths = self.workspace.job(jobs.new_name("dry_run"))
+        jobs.launch(paths, jobs.Job("dry_run", str(self.workspace.root), "", as_dict(checked)))
+        return jobs.follow(paths, progress)
+
+    def rerun(self, run_id: str) -> str:
+        """Start a run with another one's settings, data and base, and return its id.
+
+        On the CPU the same losses come out, to the last bit. Raises RunNotFound,
+        RerunSourceChanged, ModelError, DiskFull.
+        """
+        from mlx_finetuning import models
+        from mlx_finetuning.experiment_tracker import rerun
+
+        run = self.run(run_id)
+        self._require_dataset(run.dataset)
+        folder = None if run.simulated else models.resolve(run.model, self.workspace)
+        return self.start_training(rerun.settings(self.workspace, run_id, folder))
+
+    def compare_losses(self, run_id: str, other_id: str) -> Reproduction:
+        """How far the losses of two runs are the same. Raises RunNotFound."""
+        from mlx_finetuning.experiment_tracker import rerun
+
+        return rerun.compare(self.metrics(run_id), self.metrics(other_id))
+
     def resume_training(self, run_id: str) -> None:
         """Let a stopped run go on exactly where its last checkpoint was made.
 

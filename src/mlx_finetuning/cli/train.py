@@ -9,6 +9,7 @@ from typing import Any
 import click
 
 from mlx_finetuning import config
+from mlx_finetuning.cli import text
 from mlx_finetuning.cli.runs import as_json
 from mlx_finetuning.cli.session import Answer, Session, command
 from mlx_finetuning.config import ENGINES, TrainConfig
@@ -38,14 +39,24 @@ _SETTINGS = ", ".join(item.name for item in dataclasses.fields(TrainConfig))
     type=click.Choice(ENGINES),
     help="学習エンジン。simulation は標準モード（シミュレーション）で、学習しない",
 )
+@click.option(
+    "--hosts", metavar="A,B", help="学習を分ける機械。この機械を最初に（docs/multi-machine.ja.md）"
+)
+@click.option("--ranks", metavar="N", help="1台の中で学習を分けるプロセスの数（--hosts の練習用）")
 @click.option("--resume", metavar="ID", help="止まった学習を、最後の途中保存から続ける")
 @click.option("--detach", is_flag=True, help="始めるだけで、終わりを待たない")
+@click.option(
+    "--dry-run",
+    is_flag=True,
+    help="学習せずに、必要なメモリー・時間・適した batch_size を見積もる",
+)
 def train(
     session: Session,
     config_file: Path | None,
     assignments: tuple[str, ...],
     resume: str | None,
     detach: bool,
+    dry_run: bool,
     **named: str | None,
 ) -> Answer:
     """モデルを学習する。Ctrl-Cで、途中保存を残して止まる
@@ -55,10 +66,14 @@ def train(
     """
     if resume:
         _require_alone(config_file, assignments, named)
+        if dry_run:
+            raise click.UsageError("--resume と --dry-run は、一緒に使えません。")
         session.studio.resume_training(resume)
         run_id, what = resume, "学習の続き"
     else:
         chosen = settings(config_file, assignments, named)
+        if dry_run:
+            return _estimated(session, chosen)
         run_id = session.studio.start_training(chosen)
         what = "シミュレーション" if chosen.engine == "simulation" else "学習"
     click.echo(f"{what}を始めました: {run_id}", err=True)
@@ -103,9 +118,16 @@ def finished(run_id: str, result: dict[str, Any]) -> str:
             f"学習が終わりました: {run_id}",
             f"検証の損失: {_loss(result, 'first_valid_loss')} → {_loss(result, 'last_valid_loss')}",
             f"アダプター: {result.get('adapter_path')}",
+            *checks(result),
             f"次は: mlx-finetuning evaluate {run_id}",
         ]
     )
+
+
+def checks(result: dict[str, Any]) -> list[str]:
+    """What the run proved about itself, a line each."""
+    made = result.get("checks") or []
+    return [f"{'確認' if check['passed'] else '警告'}: {check['text_ja']}" for check in made]
 
 
 def _loss(result: dict[str, Any], key: str) -> str:

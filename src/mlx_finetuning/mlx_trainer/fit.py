@@ -59,9 +59,14 @@ class Fit:
     allowed: int
     """Bytes that the run may take."""
 
-    @property
-    def figures(self) -> dict[str, Any]:
+    def figures(self, work: Work) -> dict[str, Any]:
+        """For the event `fit`."""
         return {
+            "rows": len(work.examples),
+            "longest_tokens": len(work.longest(1)[0].tokens),
+            "tokens_per_update": round(work.tokens / len(work.examples) * work.at_once),
+            "updates": work.config.iterations,
+            "kept_gb": _gb(self.config.processes * crew.kept_bytes(work)),
             "processes": self.config.processes,
             "micro_batch_size": self.config.micro_batch_size,
             "recompute": self.config.recompute == "on",
@@ -120,9 +125,7 @@ def require_loadable(folder: Path, config: TrainConfig) -> None:
     """
     needed, limit = weights_bytes(folder), allowed(config)
     if needed > limit:
-        raise RunDoesNotFit(
-            needed_gb=_gb(needed), available_gb=_gb(limit), batch_size=1, largest=0
-        )
+        raise RunDoesNotFit(needed_gb=_gb(needed), available_gb=_gb(limit), batch_size=1, largest=0)
 
 
 def weights_bytes(folder: Path) -> int:

@@ -243,7 +243,9 @@ class _Run:
             course.micro_batch_size = found.config.micro_batch_size
             course.recompute = found.config.recompute
             course.processes = found.config.processes
-            self._hooks.event("fit", **found.figures)
+            self._hooks.event("fit", **found.figures(self._work))
+            if course.micro_batch_size < self._work.at_once:
+                self._hooks.event("warning", text=_in_parts(self._work.at_once, found))
         self._config = dataclasses.replace(
             self._config,
             processes=course.processes,
@@ -371,12 +373,16 @@ class _Run:
         course.update, course.last_loss = number, value
         course.first_loss = value if course.first_loss is None else course.first_loss
         course.supervised += supervised
-        peak = team.peak_memory()
-        self._record(supervised, norm, time.monotonic() - began_s, peak, marks)
+        self._record(
+            gradient_norm=norm,
+            tokens=sum(len(example.tokens) for example in examples),
+            supervised_tokens=supervised,
+            tokens_per_second=round(supervised / (time.monotonic() - began_s), 1),
+            peak_memory_gb=round(team.peak_memory() / 1e9, 3),
+            **preference.named(marks),
+        )
 
-    def _record(
-        self, supervised: int, norm: float, seconds: float, peak: int, marks: Sequence[float]
-    ) -> None:
+    def _record(self, **figures: float) -> None:
         self._hooks.record(
             {
                 "update": self._course.update,
@@ -507,6 +513,13 @@ class _Run:
         )
         self._saved_s = time.monotonic()
         self._hooks.event("checkpoint", update=self._course.update)
+
+
+def _in_parts(wanted: int, found: fit.Fit) -> str:
+    return (
+        f"{wanted} 例は一度にメモリーに収まらないため、{found.config.micro_batch_size} 例ずつに分けて"
+        f"計算します（使えるメモリーは {found.allowed / 1e9:.2f} GB）。結果は変わりません。"
+    )
 
 
 def _clipped(

@@ -15,7 +15,7 @@ from mlx_finetuning.tasks.context import TaskContext
 Task = Callable[[TaskContext], dict[str, Any]]
 
 KINDS = (
-    *("train", "evaluate", "export", "verify", "certify"),
+    *("train", "dry_run", "evaluate", "export", "verify", "certify"),
     *("deploy", "serve_model", "build_model", "preview"),
 )
 WITHOUT_DEVICE = ("preview", "serve_model")

@@ -28,13 +28,10 @@ def run(context: TaskContext) -> dict[str, Any]:
 
 
 def _with_mlx(context: TaskContext, settings: TrainConfig, model: Path) -> dict[str, Any]:
-    from mlx_finetuning.data_processor import read_rows
     from mlx_finetuning.mlx_trainer import fit, loop
     from mlx_finetuning.mlx_trainer.load import load
 
-    dataset = context.workspace.dataset(settings.dataset)
-    train_rows = read_rows(dataset.train)
-    valid_rows = read_rows(dataset.valid) if dataset.valid.exists() else []
+    train_rows, valid_rows = read_splits(context, settings.dataset)
     adapter = context.workspace.adapter(context.run_id)
     run = RunPaths(context.paths.folder)
 
@@ -47,3 +44,13 @@ def _with_mlx(context: TaskContext, settings: TrainConfig, model: Path) -> dict[
         hooks = loop.Hooks(metrics.append, context.event, context.progress, rewind, samples.append)
         result = loop.train(load(model), train_rows, valid_rows, settings, adapter, hooks)
     return {**asdict(result), "adapter_path": str(adapter.folder)}
+
+
+def read_splits(
+    context: TaskContext, name: str
+) -> tuple[list[dict[str, Any]], list[dict[str, Any]]]:
+    """The rows that are trained on, and those that are held out. Raises DataError."""
+    from mlx_finetuning.data_processor import read_rows
+
+    dataset = context.workspace.dataset(name)
+    return read_rows(dataset.train), read_rows(dataset.valid) if dataset.valid.exists() else []

@@ -1,0 +1,28 @@
+"""The estimate of a training run: memory, time and batch sizes, from its first few updates."""
+
+from __future__ import annotations
+
+from dataclasses import asdict
+from typing import Any
+
+from mlx_finetuning import config, models
+from mlx_finetuning.config import TrainConfig
+from mlx_finetuning.errors import RunDoesNotFit
+from mlx_finetuning.tasks.context import TaskContext
+from mlx_finetuning.tasks.train import read_splits
+
+
+def run(context: TaskContext) -> dict[str, Any]:
+    """config: TrainConfig. Returns an `Estimate`. Raises DataError, ModelError, RunError."""
+    from mlx_finetuning.mlx_trainer import estimate, fit
+    from mlx_finetuning.mlx_trainer.load import load
+
+    settings = config.load(TrainConfig, context.config)
+    model = models.resolve(settings.model, context.workspace)
+    train_rows, valid_rows = read_splits(context, settings.dataset)
+    try:
+        fit.require_loadable(model, settings)
+    except RunDoesNotFit as error:
+        return asdict(estimate.refused(settings, len(train_rows), error))
+    found = estimate.estimate(load(model), train_rows, valid_rows, settings, context.progress)
+    return asdict(found)
