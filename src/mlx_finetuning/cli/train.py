@@ -85,6 +85,33 @@ def train(
     return Answer({**as_json(run), "result": result}, finished(run_id, result))
 
 
+def _estimated(session: Session, chosen: TrainConfig) -> Answer:
+    with session.progress() as progress:
+        found = session.studio.estimate_training(chosen, progress)
+    return Answer(found, shown_estimate(found), exit_code=0 if found["fits"] else 1)
+
+
+def shown_estimate(found: dict[str, Any]) -> str:
+    if not found["fits"]:
+        return f"この設定では学習できません。\n{found['reason_ja']}"
+    memory = f"約 {found['peak_memory_gb']:.2f} GB（使えるのは {found['available_gb']:.2f} GB）"
+    seconds = f"約 {found['seconds_per_update']:.2f} 秒 × {found['updates']} 回"
+    rows = [
+        ("メモリー", memory),
+        ("1回の更新", seconds),
+        ("全体の時間", f"約 {text.duration(found['total_s'])}"),
+        (
+            "batch_size",
+            f"{found['batch_size']}（一度に計算するのは {found['micro_batch_size']} 例）",
+        ),
+        ("一度に収まる数", f"{found['largest_batch_size']} 例（学習用の行は {found['rows']} 行）"),
+        ("おすすめの数", found["recommended_batch_size"]),
+        ("プロセス", found["processes"]),
+        ("理由", found["reason_ja"]),
+    ]
+    return text.pairs(rows)
+
+
 def _require_alone(
     config_file: Path | None, assignments: tuple[str, ...], named: dict[str, str | None]
 ) -> None:
