@@ -66,7 +66,8 @@ def run(context: TaskContext) -> dict[str, Any]:
         folder = models.resolve(trained.model, context.workspace)
         loaded = load(folder, context.workspace.adapter(context.run_id).folder)
         conversations = reference.conversations(context, trained.dataset)
-        recipe = _recipe(name, gguf, loaded, conversations, settings, folder)
+        licence = licence_of(trained.model, folder)
+        recipe = _recipe(name, gguf, loaded, conversations, settings, licence)
         return _deployed(context, client, recipe, loaded, conversations, settings)
 
 
@@ -126,17 +127,17 @@ def _recipe(
     loaded: LoadedModel,
     conversations: Sequence[Messages],
     settings: DeployConfig,
-    model: Path,
+    licence: str,
 ) -> Recipe:
     system = settings.system or _trained_system(conversations)
-    _require_system_role(loaded, system)
+    require_system_role(loaded, system)
     parameters = {
         "num_ctx": min(settings.context, loaded.context_length),
         "stop": loaded.end_texts(),
         "temperature": settings.temperature,
         "repeat_penalty": 1.0,  # older versions punish repetition, which the training never saw
     }
-    return Recipe(name, gguf, system, parameters, _license(model))
+    return Recipe(name, gguf, system, parameters, licence)
 
 
 def _trained_system(conversations: Sequence[Messages]) -> str:
@@ -145,7 +146,7 @@ def _trained_system(conversations: Sequence[Messages]) -> str:
     return first.pop() if len(first) == 1 else ""
 
 
-def _require_system_role(loaded: LoadedModel, system: str) -> None:
+def require_system_role(loaded: LoadedModel, system: str) -> None:
     """Raises InvalidSettings where the model's template refuses a system text or leaves it out."""
     if not system or system.strip() in _rendered_with(loaded, system):
         return
@@ -164,9 +165,12 @@ def _rendered_with(loaded: LoadedModel, system: str) -> str:
         return ""
 
 
-def _license(model: Path) -> str:
-    found = sorted(model.glob("LICENSE*"))
-    return found[0].read_text(encoding="utf-8", errors="replace") if found else ""
+def licence_of(model: str, folder: Path) -> str:
+    """The base model's licence: its own file, else the name of it that the catalogue knows."""
+    found = sorted(folder.glob("LICENSE*"))
+    if found:
+        return found[0].read_text(encoding="utf-8", errors="replace")
+    return next((entry.licence for entry in models.catalogue() if entry.name == model), "")
 
 
 def _write_modelfile(recipe: Recipe) -> Path:
