@@ -70,6 +70,15 @@ def test_long_rows_are_cut_and_counted(tiny: LoadedModel) -> None:
     assert example.cut == len(tiny.render(long, ask=False)) - 64
 
 
+def test_long_text_is_divided_and_every_token_predicted_once(tiny: LoadedModel) -> None:
+    text = "むかしむかし、あるところに、おじいさんがいました。" * 9
+    [whole] = encode_rows(tiny, [{"text": text, "row": 5}], 4096)
+    parts = encode_rows(tiny, [{"text": text, "row": 5}], 32)
+    assert all(len(part.tokens) <= 32 and part.row == 5 and not part.cut for part in parts)
+    assert sum(part.targets for part in parts) == whole.targets == len(whole.tokens) - 1
+    assert [token for part in parts for token in part.tokens[1:]] == whole.tokens[1:]
+
+
 def test_rows_without_any_answer_left_say_so(tiny: LoadedModel) -> None:
     question = {"role": "user", "content": "とても長い質問です。" * 30}
     rows = [{"messages": [question, {"role": "assistant", "content": "はい。"}]}]

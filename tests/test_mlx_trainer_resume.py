@@ -10,7 +10,7 @@ import signal
 import subprocess
 import sys
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -89,8 +89,10 @@ def train(
     config: TrainConfig = CONFIG,
     progress: Callable[[Step], None] = silent,
     loaded: LoadedModel | None = None,
+    data: tuple[Sequence[dict[str, Any]], Sequence[dict[str, Any]]] | None = None,
 ) -> loop.TrainResult:
     """A sitting of the run in `folder`: it goes on where the last one was saved."""
+    learned, held_out = data or (rows(8), rows(2))
     log = folder / "metrics.jsonl"
 
     def rewind(update: int) -> None:
@@ -99,7 +101,7 @@ def train(
     with files.LineLog(log) as metrics:
         hooks = loop.Hooks(metrics.append, lambda name, **_: None, progress, rewind)
         return loop.train(
-            loaded or load(tiny_folder()), rows(8), rows(2), config, AdapterPaths(folder), hooks
+            loaded or load(tiny_folder()), learned, held_out, config, AdapterPaths(folder), hooks
         )
 
 
@@ -167,7 +169,7 @@ def test_run_with_a_helper_process_resumes_bit_identical(tmp_path: Path) -> None
 @pytest.mark.parametrize("update", [1, 4, 11])
 def test_stopped_run_goes_on_bit_identical(whole: Path, tmp_path: Path, update: int) -> None:
     with pytest.raises(Interrupted):
-        train(tmp_path, progress=_stop_at(update))
+        train(tmp_path, progress=stop_at(update))
     assert train(tmp_path).resumed_from == update
     same(tmp_path, whole)
 
@@ -267,7 +269,7 @@ def test_ruined_weights_stop_the_run_and_the_last_sound_adapter_stays(
     assert set(caught.value.data["rows"]) <= {row["row"] for row in rows(8)}
     expected = tmp_path / "expected"
     with pytest.raises(Interrupted):
-        train(expected, progress=_stop_at(4))
+        train(expected, progress=stop_at(4))
     ours, theirs = (
         mx.load(str(path))
         for path in (
@@ -278,7 +280,7 @@ def test_ruined_weights_stop_the_run_and_the_last_sound_adapter_stays(
     assert all((np.array(ours[key]) == np.array(theirs[key])).all() for key in ours)
 
 
-def _stop_at(update: int) -> Callable[[Step], None]:
+def stop_at(update: int) -> Callable[[Step], None]:
     def stop(step: Step) -> None:
         if step.stage == loop.STAGE and step.done == update:
             raise Interrupted()

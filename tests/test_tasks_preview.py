@@ -184,11 +184,15 @@ def test_both_answers_of_a_preference_row_are_shown(studio: Studio) -> None:
 
 
 def test_plain_text_is_shown_as_learned_whole(studio: Studio) -> None:
-    _write(studio, "texts", [{"text": "むかしむかし。", "row": 2}])
+    rows = [{"text": "むかしむかし。", "row": 2}, {"text": "ある所に。" * 9, "row": 3}]
+    _write(studio, "texts", rows)
     result = studio.preview_data("texts", "tiny-ja")
     tokens = result["row"]["tokens"]
     assert [token["supervised"] for token in tokens] == [False] + [True] * (len(tokens) - 1)
     assert result["row"]["text"] == "むかしむかし。"
+    short = studio.preview_data("texts", "tiny-ja", max_length=8)
+    assert not short["row"]["cut"]
+    assert short["totals"]["tokens"] == result["totals"]["tokens"]
     assert result["rejected"] is None
 
 

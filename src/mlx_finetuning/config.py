@@ -93,8 +93,10 @@ class TrainConfig:
     """Passes over the training rows; takes the place of `iterations` unless 0."""
     batch_size: int = setting(8, "1回の更新に使う例の数", minimum=1)
     """Examples per optimizer update."""
-    max_length: int = setting(1024, "1例の最大トークン数。超えた分は切り捨てる", minimum=8)
-    """Tokens per example; the rest is cut and counted."""
+    max_length: int = setting(
+        1024, "1例の最大トークン数。会話の超えた分は切り捨て、文章はこの長さに分ける", minimum=8
+    )
+    """Tokens per example; the rest of a chat is cut and counted."""
     supervise: str = setting(
         "answers",
         "学習するトークン。answersは答えだけ、allは質問も含む全て",
@@ -181,6 +183,18 @@ class TrainConfig:
     )
     """Updates between sample answers."""
     processes: int = setting(0, "計算を分けるプロセスの数（CPU）。0なら自動", minimum=0, maximum=64)
+    ranks: int = setting(
+        1,
+        "1台の中で学習を分けるプロセスの数（mx.distributed）。CPUではprocessesのほうが速い",
+        minimum=1,
+        maximum=64,
+    )
+    """Of which each computes its share of every update's examples."""
+    hosts: str = setting(
+        "",
+        "学習を分ける機械（コンマ区切り。この機械を最初に）。sshで始める。"
+        "同じ場所に同じ環境とモデルが要る（docs/multi-machine.ja.md）",
+    )
     memory_limit_gb: float = setting(
         0.0, "使うメモリの上限（GB）。超えたら保存して止まる。0なら自動", minimum=0.0
     )

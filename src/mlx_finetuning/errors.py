@@ -347,6 +347,18 @@ class RunDoesNotFit(RunError):
     code = "RUN_DOES_NOT_FIT"  # needed_gb, available_gb, batch_size, largest
 
 
+class PeerLost(HelperLost):
+    """Another rank of a distributed run has ended, or cannot be reached."""
+
+    code = "PEER_LOST"  # rank, host, exit_code
+
+
+class ModelsDiffer(RunError):
+    """A rank's base model has other weights."""
+
+    code = "MODELS_DIFFER"  # rank, host, folder
+
+
 class MemoryRunsOut(RunError):
     code = "MEMORY_RUNS_OUT"  # used_gb, limit_gb, update
 

@@ -328,6 +328,16 @@ CATALOGUE: dict[str, Message] = {
         "メモリ不足で止められたか、外から終了されました。",
         "途中保存は残っています。train --resume で続けられます。processes=1 なら分担しません。",
     ),
+    "PEER_LOST": Message(
+        "学習を分担していた{host}のプロセス（番号 {rank}）とつながらなくなりました。",
+        "プロセスが終了したか（終了コード {exit_code}）、機械やネットワークが止まりました。",
+        "途中保存は残っています。原因を除いてから train --resume で続けられます。",
+    ),
+    "MODELS_DIFFER": Message(
+        "{host}のプロセス（番号 {rank}）のモデルの重みが、この機械のものと違います。",
+        "同じモデルでなければ、学習を分担できません: {folder}",
+        "同じモデルを同じ場所に置いてから、もう一度実行してください。",
+    ),
     "RUN_DOES_NOT_FIT": Message(
         "メモリーが足りないため、学習を始めませんでした。",
         "{batch_size} 例を一度に計算するには約 {needed_gb} GB 必要ですが、使えるのは {available_gb} GB です"

@@ -20,6 +20,7 @@ from mlx_finetuning.config import TrainConfig
 from mlx_finetuning.mlx_trainer import (
     batches,
     concatenation,
+    distributed,
     packing,
     preference,
     shares,
@@ -70,6 +71,10 @@ class Work:
         return min(self.config.batch_size, len(self.examples))
 
 
+Crew = shares.Team | distributed.Ranks
+"""Whoever computes an update's sums."""
+
+
 def arrangement(model: nn.Module, vocabulary: int, config: TrainConfig) -> shares.Make:
     """How examples share rows on this device; in rows of their own where the class needs it."""
     return preference.arrangement(config, _of_device(model, vocabulary))
@@ -90,6 +95,8 @@ def processes(work: Work) -> int:
     if work.loaded.folder is None:
         return 1
     config = work.config
+    if config.ranks > 1 and not config.processes:
+        return 1  # the ranks are on this machine's cores already
     mean = work.tokens / len(work.examples)
     pays = shares.recommended(
         work.loaded.model, int(mean * config.batch_size), config.iterations, config.batch_size
@@ -97,11 +104,21 @@ def processes(work: Work) -> int:
     return min(config.processes or pays, work.at_once)
 
 
-def gather(work: Work, folder: Path) -> shares.Team:
-    """The team of `processes(work)`; less, if a helper's weights are not ours. To be closed.
+def gather(work: Work, folder: Path) -> Crew:
+    """The team of `processes(work)`, and of the other ranks that the settings ask for. To be closed.
 
-    folder: for what the processes share, while they work.
+    folder: for what the processes share, while they work. Raises PeerLost, ModelsDiffer.
     """
+    team = _here(work, folder)
+    count = distributed.ranks(work.config)
+    home = work.loaded.folder
+    if count == 1 or home is None:
+        return team
+    return distributed.Ranks(team, work.loaded.model, home, work.config, folder)
+
+
+def _here(work: Work, folder: Path) -> shares.Team:
+    """Less than `processes(work)`, if a helper's weights are not ours."""
     model, room = work.loaded.model, _room(work, folder)
     count = processes(work) - 1
     home = work.loaded.folder

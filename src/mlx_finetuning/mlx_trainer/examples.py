@@ -50,14 +50,19 @@ def encode_rows(
     max_length: int,
     supervise: str = "answers",
 ) -> list[Example]:
-    """All rows, cut to `max_length` tokens. Rows whose answers are cut away entirely are left out.
+    """All rows, cut to `max_length` tokens; plain text is divided instead, and nothing of it is lost.
+    Rows whose answers are cut away entirely are left out.
 
     With `supervise` "all", questions are learned as well. A preference row gives its chosen answer.
 
     Raises NothingToLearn if no row has a supervised token.
     """
     limit = min(max_length, loaded.context_length)
-    examples = [shortened(sequences(loaded, row, supervise)[0], limit) for row in rows]
+    examples = [
+        part
+        for row in rows
+        for part in _fitting(sequences(loaded, row, supervise)[0], limit, is_text="text" in row)
+    ]
     usable = [example for example in examples if example.targets]
     if rows and not usable:
         raise NothingToLearn(rows=len(rows), max_length=limit)
@@ -118,6 +123,18 @@ def encode_chat(
 def _shared_length(left: list[int], right: list[int]) -> int:
     pairs = zip(left, right, strict=False)
     return next((index for index, (a, b) in enumerate(pairs) if a != b), min(len(left), len(right)))
+
+
+def _fitting(example: Example, limit: int, *, is_text: bool) -> list[Example]:
+    return divided(example, limit) if is_text else [shortened(example, limit)]
+
+
+def divided(example: Example, limit: int) -> list[Example]:
+    """Parts of at most `limit` tokens. Each begins with the last token of the one before it, so that
+    every token but the text's first is predicted once."""
+    starts = range(0, max(len(example.tokens) - 1, 1), limit - 1)
+    spans = [slice(start, start + limit) for start in starts]
+    return [Example(example.tokens[at], example.supervised[at], example.row) for at in spans]
 
 
 def shortened(example: Example, limit: int) -> Example:

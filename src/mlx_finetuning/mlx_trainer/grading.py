@@ -64,13 +64,13 @@ def grade(
 
 def _loss(loaded: LoadedModel, row: Row) -> Grade:
     try:
-        [example] = encode_rows(loaded, [row], loaded.context_length)
+        examples = encode_rows(loaded, [row], loaded.context_length)
     except NothingToLearn:
         return Grade(0.0, 0)
     # A row of its own: padding others in would save a quarter of the time, and add a second way.
-    batch = batches.batch_of([example])
-    nats = loss.summed(loaded.model, batch)
-    return Grade(float(cast(float, nats.item())), batch.supervised)
+    alone = [batches.batch_of([example]) for example in examples]
+    nats = [cast(float, loss.summed(loaded.model, batch).item()) for batch in alone]
+    return Grade(sum(nats), sum(batch.supervised for batch in alone))
 
 
 def is_question(row: Row) -> bool:

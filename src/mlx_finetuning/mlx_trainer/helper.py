@@ -17,9 +17,7 @@ from mlx_finetuning.utils import blas
 
 def main() -> None:
     source = sys.stdin.buffer
-    # What libraries print must not get between the answers.
-    answers = os.fdopen(os.dup(1), "wb")
-    os.dup2(2, 1)
+    answers = answers_apart()
     # Before anything imports MLX, and reading a message may.
     blas.preload()
     folder, config, room = pickle.load(source)
@@ -37,7 +35,7 @@ def serve(folder: Path, config: Any, room: Any, source: IO[bytes], answers: IO[b
     adapters.attach(model, config)
     model.train()
     kept = None if room is None else room.open(model)
-    _answer(answers, shares.fingerprint(model))
+    answer(answers, shares.fingerprint(model))
     gradient = shares.gradient_for(model, config)
     make = preference.arrangement(config, batches.concatenated)
     while True:
@@ -49,10 +47,17 @@ def serve(folder: Path, config: Any, room: Any, source: IO[bytes], answers: IO[b
         with shares.in_place(kept, examples):
             sums = shares.here(gradient, make(examples), seed)
         gradients = {name: np.array(value) for name, value in sums.gradients.items()}
-        _answer(answers, (np.array(sums.loss), gradients))
+        answer(answers, (np.array(sums.loss), gradients))
 
 
-def _answer(answers: IO[bytes], value: Any) -> None:
+def answers_apart() -> IO[bytes]:
+    """Standard output for answers alone: what libraries print must not get between them."""
+    answers = os.fdopen(os.dup(1), "wb")
+    os.dup2(2, 1)
+    return answers
+
+
+def answer(answers: IO[bytes], value: Any) -> None:
     pickle.dump(value, answers, protocol=5)
     answers.flush()
 

@@ -216,6 +216,7 @@ class _Run:
             self._began_s = self._saved_s = time.monotonic() - self._course.elapsed_s
             try:
                 self._updates(team)
+                self.check(selfcheck.ranks(team.agree()))
             except (Interrupted, MemoryRunsOut, HelperLost):
                 self._checkpoint()
                 raise
@@ -254,7 +255,7 @@ class _Run:
         )
         self._work = dataclasses.replace(self._work, config=self._config)
 
-    def _rehearse(self, team: shares.Team) -> None:
+    def _rehearse(self, team: crew.Crew) -> None:
         """The longest update first, for nothing but its memory: what does not fit fails now, and
         later updates find all the memory they need in place."""
         self._hooks.progress(Step(REHEARSAL, 0, 0))
@@ -262,7 +263,7 @@ class _Run:
         self._sums(team, self._work.longest(self._work.at_once), 0)
         self._hooks.event("rehearsed", peak_memory_gb=round(team.peak_memory() / 1e9, 3))
 
-    def _sums(self, team: shares.Team, examples: list[Item], number: int) -> shares.Sums:
+    def _sums(self, team: crew.Crew, examples: list[Item], number: int) -> shares.Sums:
         """Over all examples of an update, computed in as many parts as memory asks for."""
         first, *rest = fit.parts(examples, self._config.micro_batch_size)
         total = team.sums(first, (self._config.seed, number))
@@ -292,7 +293,7 @@ class _Run:
             self._hooks.progress,
         )
 
-    def _updates(self, team: shares.Team) -> None:
+    def _updates(self, team: crew.Crew) -> None:
         config, course = self._config, self._course
         order = batches.endless(
             len(self._examples), config.batch_size, config.seed, start=course.update
@@ -323,7 +324,7 @@ class _Run:
         detail = f"損失 {course.last_loss:.3f}"
         return Step(STAGE, course.update, total, detail, round(left_s, 1))
 
-    def _result(self, team: shares.Team) -> TrainResult:
+    def _result(self, team: crew.Crew) -> TrainResult:
         course = self._course
         return TrainResult(
             updates=course.update,
@@ -354,7 +355,7 @@ class _Run:
 
     # --- one update ----------------------------------------------------------------------
 
-    def _update(self, team: shares.Team, examples: list[Item]) -> None:
+    def _update(self, team: crew.Crew, examples: list[Item]) -> None:
         course, config = self._course, self._config
         number, began_s = course.update + 1, time.monotonic()
         before = _State(self._model.trainable_parameters(), self._rule.state)
@@ -422,7 +423,7 @@ class _Run:
         self._rule.state = state.optimizer
         adapters.save(self._model, self._adapter_config, self._paths.folder)
 
-    def _require_memory(self, team: shares.Team) -> None:
+    def _require_memory(self, team: crew.Crew) -> None:
         memory, limit_gb = read_memory(), self._config.memory_limit_gb
         # What was held at most is held still: freed memory stays with the processes.
         used_gb = team.peak_memory() / 1e9

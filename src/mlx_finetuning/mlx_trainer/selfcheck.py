@@ -33,9 +33,17 @@ NAMED = 5
 @dataclass(frozen=True)
 class Check:
     kind: str
-    """`supervision`, `adapter_changed` or `adapter_reloaded`."""
+    """`supervision`, `adapter_changed`, `adapter_reloaded` or `ranks_agree`."""
     passed: bool
     text_ja: str
+
+
+def ranks(agree: bool | None) -> Check | None:
+    """Whether all ranks of a distributed run ended with the same adapter."""
+    if agree is None:
+        return None
+    text = "どの機械の重みも一致しています。" if agree else "機械によって、重みが違います。"
+    return Check("ranks_agree", agree, text)
 
 
 # --- supervised tokens -------------------------------------------------------------------

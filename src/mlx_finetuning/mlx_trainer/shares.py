@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import contextlib
 import ctypes
+import hashlib
 import os
 import pickle
 import subprocess
@@ -205,6 +206,10 @@ class Team:
             return mx.get_peak_memory()
         return peak_memory() + sum(helper.peak_memory() for helper in self._helpers)
 
+    def agree(self) -> bool | None:
+        """Whether other ranks hold the same trained arrays; None without any."""
+        return None
+
     def sums(self, examples: Sequence[Item], seed: Sequence[int]) -> Sums:
         """Sums over all `examples`, always added in the same order. Raises HelperLost."""
         shares = divide(examples, self.processes)
@@ -213,7 +218,7 @@ class Team:
             trained = _to_numpy(dict(tree_flatten(self._model.trainable_parameters())))
         for number, helper in enumerate(busy, 1):
             helper.ask(trained, shares[number], (*seed, number))
-        with _blas_threads(1 if busy else None):
+        with blas_threads(1 if busy else None):
             total = self._own(shares[0], (*seed, 0))
         for helper in busy:
             total = added(total, helper.answer())
@@ -253,18 +258,17 @@ def _to_numpy(arrays: Arrays) -> dict[str, NDArray[Any]]:
     return {name: np.array(value) for name, value in arrays.items()}
 
 
-class Helper:
-    """A process with a copy of the model; `python -m mlx_finetuning.mlx_trainer.helper`."""
+class Colleague:
+    """A process with a copy of the model, that reads and answers pickles; it ends when its standard
+    input does."""
 
-    def __init__(self, folder: Path, config: TrainConfig, room: Room | None) -> None:
-        command = [sys.executable, "-P", "-m", "mlx_finetuning.mlx_trainer.helper"]
+    def __init__(self, command: Sequence[str], threads: int) -> None:
         # Large pages save a twelfth of an update; glibc reads this at a process's start only.
         pages = {"GLIBC_TUNABLES": "glibc.malloc.hugetlb=1"}
-        environment = {**pages, **os.environ, "OPENBLAS_NUM_THREADS": "1"}
+        environment = {**pages, **os.environ, "OPENBLAS_NUM_THREADS": str(threads)}
         self._process = subprocess.Popen(
             command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, env=environment
         )
-        self._send((str(folder), config, room))
 
     @property
     def _pipes(self) -> tuple[IO[bytes], IO[bytes]]:
@@ -274,8 +278,47 @@ class Helper:
         return peak_memory(self._process.pid)
 
     def fingerprint(self) -> float:
-        """Of the helper's frozen weights, once they are loaded."""
+        """Of its frozen weights, once they are loaded."""
         return float(self._receive())
+
+    def has_ended(self) -> bool:
+        with contextlib.suppress(subprocess.TimeoutExpired):
+            self._process.wait(1)
+        return self._process.poll() is not None
+
+    def lost(self) -> HelperLost:
+        return HelperLost(exit_code=self._process.poll())
+
+    def _send(self, message: Any) -> None:
+        try:
+            pickle.dump(message, self._pipes[0], protocol=5)
+            self._pipes[0].flush()
+        except OSError as error:
+            raise self.lost() from error
+
+    def _receive(self) -> Any:
+        try:
+            return pickle.load(self._pipes[1])
+        except (EOFError, OSError, pickle.UnpicklingError) as error:
+            raise self.lost() from error
+
+    def close(self) -> None:
+        for pipe in self._pipes:
+            with contextlib.suppress(OSError):
+                pipe.close()
+        try:
+            self._process.wait(5)
+        except subprocess.TimeoutExpired:
+            self._process.kill()
+            self._process.wait()
+
+
+class Helper(Colleague):
+    """Computes gradients for one update after the other; `mlx_trainer.helper`."""
+
+    def __init__(self, folder: Path, config: TrainConfig, room: Room | None) -> None:
+        super().__init__([sys.executable, "-P", "-m", "mlx_finetuning.mlx_trainer.helper"], 1)
+        self._send((str(folder), config, room))
 
     def ask(
         self, trained: dict[str, NDArray[Any]], examples: Sequence[Item], seed: Sequence[int]
@@ -286,29 +329,17 @@ class Helper:
         value, gradients = self._receive()
         return Sums(mx.array(value), {name: mx.array(item) for name, item in gradients.items()})
 
-    def _send(self, message: Any) -> None:
-        try:
-            pickle.dump(message, self._pipes[0], protocol=5)
-            self._pipes[0].flush()
-        except OSError as error:
-            raise HelperLost(exit_code=self._process.poll()) from error
 
-    def _receive(self) -> Any:
-        try:
-            return pickle.load(self._pipes[1])
-        except (EOFError, OSError, pickle.UnpicklingError) as error:
-            raise HelperLost(exit_code=self._process.poll()) from error
+def trained(model: nn.Module) -> Arrays:
+    return dict(tree_flatten(model.trainable_parameters()))
 
-    def close(self) -> None:
-        """The helper ends as soon as it has nobody to read from."""
-        for pipe in self._pipes:
-            with contextlib.suppress(OSError):
-                pipe.close()
-        try:
-            self._process.wait(5)
-        except subprocess.TimeoutExpired:
-            self._process.kill()
-            self._process.wait()
+
+def digest(model: nn.Module) -> str:
+    """Of the trained arrays, to the last bit."""
+    found = hashlib.sha256()
+    for name, value in sorted(trained(model).items()):
+        found.update(name.encode() + np.array(value.astype(mx.float32)).tobytes())
+    return found.hexdigest()
 
 
 def fingerprint(model: nn.Module) -> float:
@@ -343,7 +374,7 @@ def load_trained(model: nn.Module, arrays: dict[str, NDArray[Any]]) -> None:
 
 
 @contextlib.contextmanager
-def _blas_threads(count: int | None) -> Iterator[None]:
+def blas_threads(count: int | None) -> Iterator[None]:
     """OpenBLAS works with `count` threads inside; other libraries are left as they are."""
     functions = _openblas() if count is not None else None
     if functions is None:

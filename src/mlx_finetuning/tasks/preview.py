@@ -1,5 +1,5 @@
 """What the trainer will see of a dataset: one row token by token, and figures over all rows. A
-preference row has two such sequences, and counts with both.
+preference row has two such sequences, and counts with both. Plain text is never cut, but divided.
 
 Tokens, mask and cut come from `mlx_trainer.examples`, which also makes the training batches. Loads
 the tokenizer only, so it needs no device and waits for nobody.
@@ -109,6 +109,7 @@ def shown(
 def _sequence(
     loaded: LoadedModel, row: dict[str, Any], whole: Example, text: str, limit: int
 ) -> dict[str, Any]:
+    limit = len(whole.tokens) if "text" in row else limit
     kept, cut = min(len(whole.tokens), limit), max(len(whole.tokens) - limit, 0)
     # The first token of a sequence is never predicted.
     targets = [at > 0 and flag for at, flag in enumerate(whole.supervised)]
@@ -162,6 +163,7 @@ def _totals(
 
 
 def _count(totals: Totals, row: dict[str, Any], wholes: Sequence[Example], limit: int) -> None:
+    limit = max(len(whole.tokens) for whole in wholes) if "text" in row else limit
     targets = [sum(whole.supervised[1:limit]) for whole in wholes]
     totals.tokens += sum(min(len(whole.tokens), limit) for whole in wholes)
     totals.supervised_tokens += sum(targets)
