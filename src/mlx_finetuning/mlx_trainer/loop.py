@@ -389,12 +389,8 @@ class _Run:
                 "update": self._course.update,
                 "loss": self._course.last_loss,
                 "learning_rate": _number(self._rule.learning_rate),
-                "gradient_norm": norm,
-                "supervised_tokens": supervised,
-                "tokens_per_second": round(supervised / seconds, 1),
-                "peak_memory_gb": round(peak / 1e9, 3),
+                **figures,
                 "elapsed_s": round(self._elapsed_s, 3),
-                **preference.named(marks),
             }
         )
 
