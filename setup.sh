@@ -1,9 +1,10 @@
 #!/usr/bin/env bash
-# Makes .venv and installs the pinned packages into it; on Linux also OpenBLAS, when it may.
+# Makes .venv and installs the pinned packages into it; on Linux also OpenBLAS, and for tests a
+# browser, when it may.
 # Safe to run again: what is already there is left alone.
 #
 #   ./setup.sh              what the application needs
-#   ./setup.sh --dev        also pytest, ruff, mypy, import-linter
+#   ./setup.sh --dev        also pytest, ruff, mypy, import-linter, Playwright with Chromium
 #   ./setup.sh --quiet      say nothing when there is nothing to do
 #   ./setup.sh --no-system  leave the system's packages alone
 set -euo pipefail
@@ -124,24 +125,55 @@ openblas_command() {
 # Debian's images come without package lists; elsewhere the same word would upgrade the system.
 refresh_lists() { command -v apt-get >/dev/null && as_root apt-get update >/dev/null 2>&1; }
 
+# Whether a system package could be installed; "$@" is the package manager's command.
+install_from_system() {
+    [ $# -gt 0 ] && [ $system = yes ] && may_be_root || return 1
+    as_root "$@" </dev/null >/dev/null 2>&1 ||
+        { refresh_lists && as_root "$@" </dev/null >/dev/null 2>&1; }
+}
+
 install_openblas() {
     local command
     command=$(openblas_command)
-    if [ -n "$command" ] && [ $system = yes ] && may_be_root; then
-        say "高速な行列計算ライブラリ OpenBLAS を入れています…"
-        # shellcheck disable=SC2086
-        if as_root $command </dev/null >/dev/null 2>&1 ||
-            { refresh_lists && as_root $command </dev/null >/dev/null 2>&1; }; then
-            has_openblas && { say "OpenBLAS を入れました。"; return; }
-        fi
-    fi
+    say "高速な行列計算ライブラリ OpenBLAS を入れています…"
+    # shellcheck disable=SC2086
+    if install_from_system $command && has_openblas; then say "OpenBLAS を入れました。"; return; fi
     say "足りないもの: OpenBLAS（なくても動きますが、CPUでの学習が10倍ほど遅くなります）"
     say "  入れるには: sudo ${command:-（お使いのディストリビューションの openblas パッケージ）}"
+}
+
+# --- a browser with Japanese fonts, for the tests (Linux) -----------------------------------
+
+has_browser() {
+    local name
+    for name in chromium chromium-browser google-chrome google-chrome-stable; do
+        command -v $name >/dev/null && return
+    done
+    return 1
+}
+
+browser_command() {
+    if command -v apt-get >/dev/null; then
+        echo "apt-get install -y --no-install-recommends chromium fonts-noto-cjk"
+    elif command -v dnf >/dev/null; then echo "dnf install -y chromium google-noto-sans-cjk-fonts"
+    elif command -v pacman >/dev/null; then echo "pacman -S --noconfirm chromium noto-fonts-cjk"
+    fi
+}
+
+install_browser() {
+    local command
+    command=$(browser_command)
+    say "画面のテストに使う Chromium と日本語フォントを入れています…"
+    # shellcheck disable=SC2086
+    if install_from_system $command && has_browser; then say "Chromium を入れました。"; return; fi
+    say "足りないもの: Chromium（なければ、ブラウザを使うテストを飛ばします）"
+    say "  入れるには: sudo ${command:-（お使いのディストリビューションの chromium パッケージ）}"
 }
 
 report_missing() {
     [ "$(uname)" = Linux ] || return 0
     has_openblas || install_openblas
+    [ $group = app ] || has_browser || install_browser
     command -v g++ >/dev/null || say "足りないもの: g++（なくても動きますが、MLXの計算の一部が遅くなります）"
 }
 

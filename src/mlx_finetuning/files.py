@@ -197,6 +197,20 @@ def read_lines(path: Path) -> Iterator[dict[str, Any]]:
                 yield value
 
 
+def read_tail(path: Path, size: int) -> str:
+    """The last whole lines of a text file, at most `size` bytes; empty where there is no file."""
+    try:
+        with path.open("rb") as stream:
+            length = stream.seek(0, os.SEEK_END)
+            stream.seek(max(length - size, 0))
+            text = stream.read()
+    except FileNotFoundError:
+        return ""
+    if length > size:
+        text = text.partition(b"\n")[2]
+    return text.decode("utf-8", errors="replace")
+
+
 def cut_lines(path: Path, belongs: Callable[[dict[str, Any]], bool]) -> None:
     """Shorten a log to its leading lines that belong; nothing happens where there is none."""
     if not path.exists():

@@ -33,6 +33,7 @@ from mlx_finetuning.errors import (
 )
 from mlx_finetuning.progress import Progress, silent
 from mlx_finetuning.trainer import jobs, queue, runs, servers
+from mlx_finetuning.trainer.metrics import Metrics
 from mlx_finetuning.trainer.queue import LivingJob
 from mlx_finetuning.trainer.runs import LaterJob, Run
 from mlx_finetuning.trainer.servers import ModelServer
@@ -41,10 +42,12 @@ from mlx_finetuning.workspace import DatasetPaths, Workspace
 if TYPE_CHECKING:
     from mlx_finetuning.data_processor import DatasetSummary, Inspection
     from mlx_finetuning.doctor import Report
+    from mlx_finetuning.experiment_tracker.rerun import Reproduction
     from mlx_finetuning.models import CatalogueEntry, InstalledModel
     from mlx_finetuning.ollama_integration import Client as OllamaClient
     from mlx_finetuning.ollama_integration import Model as OllamaModel
     from mlx_finetuning.ollama_integration import Status as OllamaStatus
+    from mlx_finetuning.presets import Preset
     from mlx_finetuning.runtime import AnswerStream, Pieces
     from mlx_finetuning.runtime.chats import Chat
     from mlx_finetuning.upkeep import Usage, Waste
@@ -275,6 +278,27 @@ class Studio:
     def metrics(self, run_id: str) -> list[dict[str, Any]]:
         """The run's metrics so far, one dictionary per line. Raises RunNotFound."""
         return runs.metrics(self.workspace, run_id)
+
+    def metrics_reader(self, run_id: str) -> Metrics:
+        """The run's metrics for repeated looks, which read only what is new. Raises RunNotFound."""
+        runs.show(self.workspace, run_id)
+        return Metrics(self.workspace.run(run_id).metrics)
+
+    def samples(self, run_id: str) -> list[dict[str, Any]]:
+        """Sample answers during training: update, row, question, expected, answer."""
+        return list(files.read_lines(self.workspace.run(run_id).samples))
+
+    def events(self, run_id: str) -> list[dict[str, Any]]:
+        """What happened to the run: states, stages, checkpoints, warnings."""
+        return list(files.read_lines(self.workspace.run(run_id).events))
+
+    def log_tail(self, run_id: str, size: int = 8000) -> str:
+        """The end of the worker's log, whole lines, at most `size` bytes; empty without a log."""
+        return files.read_tail(self.workspace.run(run_id).log, size)
+
+    def run_settings(self, run_id: str) -> dict[str, Any]:
+        """The settings the run was started with. Raises ConfigFileUnreadable."""
+        return config.read_yaml(self.workspace.run(run_id).config)
 
     def later_jobs(self, run_id: str) -> list[LaterJob]:
         """The run's evaluations, exports and conversations, the newest first."""
@@ -621,6 +645,15 @@ class Studio:
         from mlx_finetuning.doctor import diagnose
 
         return diagnose(self.workspace)
+
+    def presets(self, base: TrainConfig) -> list[Preset]:
+        """Three ways to train `base`'s model on its dataset. Raises DatasetNotFound."""
+        from mlx_finetuning import presets
+
+        self._require_dataset(base.dataset)
+        with self.workspace.dataset(base.dataset).train.open("rb") as stream:
+            rows = sum(1 for _ in stream)
+        return presets.presets(base, rows)
 
     def living_jobs(self) -> list[LivingJob]:
         """What works or waits now, the oldest first."""

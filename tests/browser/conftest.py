@@ -8,44 +8,18 @@ from __future__ import annotations
 import os
 import shutil
 import socket
-import subprocess
-import sys
 from collections.abc import Iterator
-from dataclasses import dataclass, field
 from pathlib import Path
 
 import pytest
 from playwright.sync_api import Browser, BrowserContext, Page, Route, sync_playwright
+from served import Served
 
 from mlx_finetuning.workspace import Workspace
 
 NAMES = ("chromium", "chromium-browser", "google-chrome", "google-chrome-stable")
 MAC = Path("/Applications/Google Chrome.app/Contents/MacOS/Google Chrome")
 PATIENCE_MS = 20_000
-
-
-@dataclass
-class Served:
-    """An interface on a workspace of its own; survives being stopped and started again."""
-
-    workspace: Workspace
-    port: int
-    off_machine: list[str] = field(default_factory=list)
-    """Requests that somebody tried to send elsewhere."""
-
-    @property
-    def url(self) -> str:
-        return f"http://127.0.0.1:{self.port}"
-
-    def start(self) -> None:
-        self._serve("--background", "--port", str(self.port))
-
-    def stop(self) -> None:
-        self._serve("--stop")
-
-    def _serve(self, *options: str) -> None:
-        command = [str(Path(sys.executable).with_name("mlx-finetuning")), "serve", *options]
-        subprocess.run([*command, "--workspace", str(self.workspace.root)], check=True)
 
 
 def find_chromium() -> str | None:

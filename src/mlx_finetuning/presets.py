@@ -1,0 +1,74 @@
+"""Three ways to train, derived from the amount of data and the model: a trial, the usual, thorough.
+
+Rules of thumb, stated with their reason; every value can be changed afterwards.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import math
+from dataclasses import dataclass
+
+from mlx_finetuning.config import TrainConfig
+from mlx_finetuning.models import BUILT_IN
+
+TRIAL_UPDATES = 30
+SEEN_ROWS = 1200
+"""Rows that the usual training looks at in all: small data is gone through more often."""
+LEAST_PASSES, MOST_PASSES = 3, 25
+LARGE_MODEL_RATE = 2e-4
+"""Learning rate for models of others; the built-in one is small and takes its default."""
+
+
+@dataclass(frozen=True)
+class Preset:
+    key: str
+    title: str
+    reason: str
+    """Japanese: what it does, and why these figures."""
+    settings: TrainConfig
+
+
+def presets(base: TrainConfig, rows: int) -> list[Preset]:
+    """`base` names model and dataset and holds the user's defaults; `rows` are training rows."""
+    passes = min(max(SEEN_ROWS / max(rows, 1), LEAST_PASSES), MOST_PASSES)
+    start = dataclasses.replace(
+        base,
+        batch_size=max(min(base.batch_size, rows), 1),
+        learning_rate=base.learning_rate if base.model == BUILT_IN else LARGE_MODEL_RATE,
+    )
+    per_pass = math.ceil(max(rows, 1) / start.batch_size)
+    trial = _timed(dataclasses.replace(start, rank=8, alpha=16.0), min(per_pass, TRIAL_UPDATES))
+    usual = _timed(start, math.ceil(passes * per_pass))
+    thorough = _timed(
+        dataclasses.replace(start, rank=32, alpha=64.0, patience=5), 2 * usual.iterations
+    )
+    return [
+        Preset("trial", "お試し", _told(trial, per_pass, "動くことを短時間で確かめます"), trial),
+        Preset("usual", "標準", _told(usual, per_pass, "ふつうはこれで十分です"), usual),
+        Preset(
+            "thorough",
+            "じっくり",
+            _told(thorough, per_pass, "検証の損失が下がらなくなったら早めに終わります"),
+            thorough,
+        ),
+    ]
+
+
+def _timed(settings: TrainConfig, updates: int) -> TrainConfig:
+    """With everything that goes by updates in proportion."""
+    return dataclasses.replace(
+        settings,
+        iterations=updates,
+        epochs=0.0,
+        warmup=min(settings.warmup, updates // 10),
+        validate_every=max(min(settings.validate_every, updates // 6), 1),
+        sample_every=max(min(settings.sample_every, updates // 3), 1),
+    )
+
+
+def _told(settings: TrainConfig, per_pass: int, aim: str) -> str:
+    passes = settings.iterations / per_pass
+    return (
+        f"{aim}。データを約{passes:.1f}周、更新{settings.iterations:,}回、ランク{settings.rank}。"
+    )

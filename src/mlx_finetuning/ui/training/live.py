@@ -1,0 +1,188 @@
+"""A run as it goes on, drawn from its files: whoever looks, and after whatever restart, sees it."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+import streamlit as st
+
+from mlx_finetuning.errors import StudioError
+from mlx_finetuning.trainer.metrics import Metrics
+from mlx_finetuning.trainer.runs import Run
+from mlx_finetuning.trainer.status import JobStatus
+from mlx_finetuning.ui import sitemap
+from mlx_finetuning.ui.components.charts import line_chart, loss_chart
+from mlx_finetuning.ui.components.jobs import follow, progress_bar, show_end
+from mlx_finetuning.ui.components.runs import PARAMETER
+from mlx_finetuning.ui.components.states import state_badge
+from mlx_finetuning.ui.components.text import plain
+from mlx_finetuning.ui.frame import studio
+from mlx_finetuning.utils.units_ja import duration
+
+LOSS = "損失"
+FIGURES = {
+    "学習率": "learning_rate",
+    "勾配の大きさ": "gradient_norm",
+    "速度（トークン/秒）": "tokens_per_second",
+    "メモリ（GB）": "peak_memory_gb",
+}
+RESUMABLE = ("interrupted", "cancelled", "failed")
+
+
+def draw_run(run_id: str) -> None:
+    """The run, anew every two seconds while it lives."""
+    follow(lambda: studio().run(run_id).status, lambda status: _draw(studio().run(run_id)))
+
+
+@st.cache_resource(max_entries=16, show_spinner=False)
+def _metrics(root: str, run_id: str) -> Metrics:
+    """Shared by all who look at the run, so that each line is read once."""
+    return studio().metrics_reader(run_id)
+
+
+def _draw(run: Run) -> None:
+    metrics = _metrics(str(studio().workspace.root), run.run_id)
+    metrics.refresh()
+    _draw_head(run)
+    if run.problems:
+        st.warning(f"読めない記録があります: {'、'.join(run.problems)}。残りを表示します。")
+    if run.status.is_living:
+        progress_bar(run.status)
+    else:
+        show_end(run.status, studio().log_tail(run.run_id))
+    _draw_figures(run.status, metrics)
+    _draw_chart(metrics)
+    _draw_notices(run.run_id)
+    _draw_samples(run.run_id)
+    _draw_records(run.run_id)
+
+
+def _draw_head(run: Run) -> None:
+    with st.container(horizontal=True, vertical_alignment="center"):
+        state_badge("damaged" if run.problems else run.status.state, run.simulated)
+        st.caption(plain(f"{run.model} ← {run.dataset}　{run.run_id}"), width="content")
+        _draw_buttons(run)
+
+
+def _draw_buttons(run: Run) -> None:
+    state = run.status.state
+    if state in ("running", "stalled", "queued"):
+        label = "順番待ちをやめる" if state == "queued" else "一時停止"
+        tip = "途中まで保存して止めます。あとで「再開」できます。"
+        if st.button(label, icon=":material/pause:", help=tip, key=f"stop-{run.run_id}"):
+            studio().stop(run.run_id)
+            st.rerun()
+    if state in RESUMABLE and run.engine == "mlx" and not run.problems:
+        tip = "最後の途中保存から、止めなかったときと同じように続けます。"
+        clicked = st.button(
+            "再開", icon=":material/play_arrow:", help=tip, type="primary", key=f"go-{run.run_id}"
+        )
+        if clicked:
+            studio().resume_training(run.run_id)
+            st.rerun()
+    if state == "done" and not run.simulated:
+        target = sitemap.page("quantization")
+        there = {PARAMETER: run.run_id}
+        st.page_link(
+            target, label="次へ: 量子化", icon=":material/arrow_forward:", query_params=there
+        )
+
+
+def _draw_figures(status: JobStatus, metrics: Metrics) -> None:
+    loss, speed, memory = (
+        metrics.latest(name) for name in ("loss", "tokens_per_second", "peak_memory_gb")
+    )
+    best = metrics.best_valid
+    figures = {
+        "学習の損失": _shown(loss, ".3f"),
+        "検証の損失（最良）": "—" if best is None else f"{best[1]:.3f}",
+        "経過": duration(status.elapsed_s) if status.elapsed_s else "—",
+        "残り": "—" if status.remaining_s is None else f"約{duration(status.remaining_s)}",
+        "速度": _shown(speed, ",.0f", " トークン/秒"),
+        "最大メモリ": _shown(memory, ".2f", " GB"),
+    }
+    with st.container(horizontal=True):
+        for label, value in figures.items():
+            st.metric(label, value, border=True, width=182)
+
+
+def _shown(value: float | None, form: str, unit: str = "") -> str:
+    return "—" if value is None else f"{value:{form}}{unit}"
+
+
+def _draw_chart(metrics: Metrics) -> None:
+    if not metrics.trained["update"] and not metrics.validated[0]:
+        st.caption("最初の更新が終わると、ここにグラフが表示されます。")
+        return
+    with st.container(horizontal=True, vertical_alignment="bottom"):
+        shown = st.segmented_control(
+            "グラフ",
+            [LOSS, *FIGURES],
+            default=LOSS,
+            required=True,
+            key="figure",
+            label_visibility="collapsed",
+        )
+        if shown == LOSS:
+            smoothing = st.slider("平滑化", 0.0, 0.98, 0.8, 0.02, key="smoothing", width=220)
+    updates = metrics.trained["update"]
+    if shown == LOSS:
+        loss_chart((updates, metrics.trained["loss"]), metrics.validated, smoothing)
+    else:
+        label = str(shown)
+        line_chart({label: (updates, metrics.trained[FIGURES[label]])}, label)
+
+
+def _draw_notices(run_id: str) -> None:
+    """Warnings of the run, and what was found when it was fitted into memory."""
+    events = studio().events(run_id)
+    for event in events:
+        if event.get("event") == "warning":
+            st.warning(plain(str(event.get("text", ""))), icon=":material/warning:")
+    fit = next((event for event in reversed(events) if event.get("event") == "fit"), None)
+    if fit is not None:
+        st.caption(_told(fit))
+
+
+def _told(fit: Mapping[str, Any]) -> str:
+    return plain(
+        f"必要なメモリの見積もり {fit.get('needed_gb', '—')} GB"
+        f"（使えるのは {fit.get('available_gb', '—')} GB）、"
+        f"一度に計算できる例は {fit.get('largest_batch_size', '—')} まで、"
+        f"最も長い例は {fit.get('longest_tokens', '—')} トークン。"
+    )
+
+
+def _draw_samples(run_id: str) -> None:
+    lines = studio().samples(run_id)
+    if not lines:
+        return
+    latest = lines[-1].get("update")
+    with st.expander(f"見本の回答（更新 {latest} のとき）", icon=":material/chat:", expanded=True):
+        rows = [line for line in lines if line.get("update") == latest]
+        st.dataframe(
+            [
+                {
+                    "質問": row.get("question"),
+                    "今の答え": row.get("answer"),
+                    "正解": row.get("expected"),
+                }
+                for row in rows
+            ],
+            hide_index=True,
+            placeholder="—",
+        )
+
+
+def _draw_records(run_id: str) -> None:
+    with st.expander("この実験の設定", icon=":material/tune:"):
+        try:
+            settings = studio().run_settings(run_id)
+        except StudioError:
+            st.caption("設定の記録は読めません。")
+        else:
+            rows = [{"設定": name, "値": str(value)} for name, value in settings.items()]
+            st.dataframe(rows, hide_index=True, placeholder="—")
+    with st.expander("ログの最後", icon=":material/terminal:"):
+        st.code(studio().log_tail(run_id) or "（まだありません）", language=None, wrap_lines=True)

@@ -1,0 +1,151 @@
+"""What people do, in a real browser: from a file to a run that survives reloads and restarts."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+from playwright.sync_api import BrowserContext, Locator, Page, expect
+from served import Served
+
+import ui_workspaces
+from mlx_finetuning.config import TrainConfig
+from mlx_finetuning.data_processor import SAMPLE_DATA
+from mlx_finetuning.studio import Studio
+from mlx_finetuning.ui import sitemap
+
+LONG_UPDATES = 3000
+"""Of a simulated run: half a minute, longer than any test looks at it."""
+
+
+def visit(page: Page, name: str) -> None:
+    """By the navigation, as a user would."""
+    title = sitemap.ENTRIES[name].title
+    page.get_by_test_id("stSidebarNav").get_by_role("link", name=title, exact=True).click()
+    page.get_by_role("heading", name=title, exact=True, level=1).wait_for()
+
+
+def hand_in(page: Page, file: Path) -> None:
+    page.get_by_test_id("stFileUploaderDropzoneInput").set_input_files(file)
+
+
+def click(page: Page, name: str) -> None:
+    page.get_by_role("button", name=name).click()
+
+
+def metric(page: Page, label: str) -> Locator:
+    return page.get_by_test_id("stMetric").filter(has_text=label)
+
+
+@pytest.fixture
+def sheet(tmp_path: Path) -> Path:
+    """The sample as a Japanese spreadsheet program saves it."""
+    path = tmp_path / "質問と回答.csv"
+    path.write_bytes(SAMPLE_DATA.read_text(encoding="utf-8").encode("cp932"))
+    return path
+
+
+@pytest.fixture
+def long_run(served: Served) -> str:
+    """A run that goes on while it is looked at."""
+    ui_workspaces.add_dataset(served.workspace)
+    settings = TrainConfig(dataset="faq", engine="simulation", iterations=LONG_UPDATES, warmup=0)
+    return Studio(served.workspace).start_training(settings)
+
+
+def test_cp932_sheet_becomes_a_dataset_and_a_trained_model(
+    page: Page, served: Served, sheet: Path
+) -> None:
+    before = sheet.read_bytes()
+    visit(page, "dataset")
+    hand_in(page, sheet)
+    expect(page.get_by_role("combobox", name="文字コード")).to_have_value("自動判定（cp932）")
+    expect(metric(page, "使う行")).to_contain_text("80 行")
+    click(page, "データセットを保存")
+    page.get_by_role("link", name="このデータセットで学習する").click()
+    page.get_by_text("お試し", exact=True).click()
+    click(page, "学習を開始")
+    expect(page.get_by_text("完了", exact=True)).to_be_visible(timeout=120_000)
+    expect(metric(page, "学習の損失")).not_to_contain_text("—")
+    expect(page.get_by_test_id("stVegaLiteChart")).to_contain_text("検証")
+    (entry,) = Studio(served.workspace).datasets()
+    assert entry.name == "my-data"
+    assert entry.manifest is not None
+    assert entry.manifest["encoding"] == "cp932"
+    assert sheet.read_bytes() == before
+
+
+def test_reload_and_second_tab_show_the_same_run(
+    page: Page, context: BrowserContext, long_run: str
+) -> None:
+    visit(page, "home")
+    page.get_by_role("link", name="様子を見る").click()
+    expect(page.get_by_text("実行中")).to_be_visible()
+    page.reload()
+    expect(page.get_by_text("実行中")).to_be_visible()
+    expect(page.get_by_text(long_run).first).to_be_visible()
+    tab = context.new_page()
+    tab.goto(page.url)
+    expect(tab.get_by_text("実行中")).to_be_visible()
+    first = metric(tab, "学習の損失").inner_text()
+    expect(metric(tab, "学習の損失")).not_to_have_text(first)
+
+
+def test_run_and_page_survive_a_restart_of_the_server(
+    page: Page, served: Served, long_run: str
+) -> None:
+    page.goto(f"{served.url}/training?run={long_run}")
+    expect(page.get_by_text("実行中")).to_be_visible()
+    served.stop()
+    served.start()
+    before = metric(page, "学習の損失").inner_text()
+    expect(metric(page, "学習の損失")).not_to_have_text(before)
+    expect(page.get_by_text("実行中")).to_be_visible()
+    assert Studio(served.workspace).run(long_run).status.state == "running"
+
+
+def test_run_is_stopped_and_resumed(page: Page, served: Served) -> None:
+    ui_workspaces.add_dataset(served.workspace)
+    settings = TrainConfig(dataset="faq", iterations=400, checkpoint_every=10)
+    run_id = Studio(served.workspace).start_training(settings)
+    page.goto(f"{served.url}/training?run={run_id}")
+    expect(metric(page, "学習の損失")).not_to_contain_text("—", timeout=60_000)
+    click(page, "一時停止")
+    expect(page.get_by_role("button", name="再開")).to_be_visible(timeout=60_000)
+    stopped = Studio(served.workspace).run(run_id).status.done
+    click(page, "再開")
+    expect(page.get_by_text("実行中")).to_be_visible(timeout=60_000)
+    expect(page.get_by_role("button", name="一時停止")).to_be_visible()
+    assert 0 < stopped < 400
+
+
+def test_wrong_file_is_refused_with_the_next_step(page: Page, tmp_path: Path) -> None:
+    book = tmp_path / "book.csv"
+    book.write_bytes(b"PK\x03\x04" + bytes(200))
+    visit(page, "dataset")
+    hand_in(page, book)
+    expect(page.get_by_text("ZIP形式")).to_be_visible()
+    expect(page.get_by_text("次にすること", exact=False).first).to_be_visible()
+    expect(page.get_by_text("技術的な詳細（コード: SOURCE_BINARY）")).to_be_visible()
+    click(page, "別のファイルにする")
+    expect(page.get_by_test_id("stFileUploader")).to_be_visible()
+
+
+def test_findings_lead_to_their_rows_and_are_mended(page: Page, tmp_path: Path) -> None:
+    rows = "".join(f"商品{n}は？,商品{n}は{n}円です。\n" for n in range(12))
+    sheet = tmp_path / "kana.csv"
+    sheet.write_text(f"質問,回答\nﾊﾝｶｸは？,ﾃｽﾄです。\n{rows}", encoding="utf-8")
+    visit(page, "dataset")
+    hand_in(page, sheet)
+    expect(page.get_by_text("半角カナが使われています。")).to_be_visible()
+    page.get_by_text("行を見る").first.click()
+    click(page, "直す（半角カナを全角に）")
+    expect(page.get_by_text("半角カナが使われています。")).to_be_hidden()
+    expect(page.get_by_role("checkbox", name="半角カナを全角に")).to_be_checked()
+
+
+def test_damaged_run_can_be_looked_at(page: Page, served: Served) -> None:
+    ui_workspaces.damage(served.workspace)
+    visit(page, "training")
+    page.get_by_text("様子を見る", exact=True).click()
+    expect(page.get_by_text("破損").first).to_be_visible()
