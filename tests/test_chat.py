@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import signal
 import subprocess
 import sys
 from collections.abc import Iterator
@@ -97,3 +98,23 @@ def test_models_that_were_loaded_stay_and_others_go(studio: Studio) -> None:
     studio.stop_model_servers(RUN)
     assert chat(studio, "--prompt", "こんにちは").returncode == 0
     assert studio.model_servers(RUN) == []
+
+
+def test_ctrl_c_stops_the_answer_and_not_the_conversation(studio: Studio) -> None:
+    command = [COMMAND, "chat", RUN, "--set", "max_tokens=900", "--temperature", "5"]
+    with subprocess.Popen(
+        [*command, "--workspace", str(studio.workspace.root)],
+        stdin=subprocess.PIPE,
+        stdout=subprocess.PIPE,
+        text=True,
+    ) as talk:
+        assert talk.stdin is not None and talk.stdout is not None
+        talk.stdin.write("長い話をしてください。\n")
+        talk.stdin.flush()
+        talk.stdout.read(1)
+        talk.send_signal(signal.SIGINT)
+        rest, _ = talk.communicate("/exit\n", timeout=60)
+    assert talk.returncode == 0
+    assert "（止めました）" in rest
+    (_, answer) = studio.chats(RUN)[0].talks["tuned"]
+    assert answer["content"]

@@ -114,6 +114,21 @@ def test_verify_accepts_the_file_of_its_run(demo: dict[str, Any], demo_workspace
     assert report["exit_code"] == 0
 
 
+def test_every_written_file_is_certified_as_the_trained_model(
+    demo: dict[str, Any], demo_workspace: Path
+) -> None:
+    record = cli(demo_workspace, "certify", demo["run_id"])
+    rows = {row["engine"]: row for row in record["rows"]}
+    assert set(rows) == {"mlx", "mlx-fused", "F16", "Q8_0", "Q4_K_M"}
+    assert record["passed"] and record["exit_code"] == 0
+    for row in rows.values():
+        assert row["prompt_ids_equal"] == 1.0
+        assert row["ended"] >= 0.99
+    assert rows["F16"]["answers_equal"] >= 0.99
+    page = Workspace(demo_workspace).run(demo["run_id"]).report_html
+    assert "証明書" in page.read_text(encoding="utf-8")
+
+
 def test_without_training_the_accuracy_stays_the_bases(tmp_path: Path) -> None:
     result = cli(tmp_path, "demo", "--set", "iterations=0")
     assert result["tuned_accuracy"] == result["base_accuracy"] <= 0.1

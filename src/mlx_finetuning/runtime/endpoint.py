@@ -21,6 +21,7 @@ from mlx_finetuning.runtime.answers import Piece, Pieces, Question
 from mlx_finetuning.runtime.handler import Server
 
 TICK_S = 0.5
+CLOSE_POLL_S = 0.05
 CLOSED = "モデルのサーバーが終了しました。"
 
 
@@ -87,7 +88,9 @@ class Endpoint:
         self.closed = False
         self._waiting: SimpleQueue[Exchange] = SimpleQueue()
         self._server = Server(self, host, port)
-        self._listener = threading.Thread(target=self._server.serve_forever, daemon=True)
+        self._listener = threading.Thread(
+            target=self._server.serve_forever, args=(CLOSE_POLL_S,), daemon=True
+        )
 
     @property
     def address(self) -> str:

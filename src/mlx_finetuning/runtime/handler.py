@@ -11,6 +11,7 @@ import socket
 import time
 from collections.abc import Iterator
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from socketserver import TCPServer
 from typing import TYPE_CHECKING, Any
 
 from mlx_finetuning import config
@@ -43,6 +44,10 @@ class Server(ThreadingHTTPServer):
     def __init__(self, endpoint: Endpoint, host: str, port: int) -> None:
         self.endpoint = endpoint
         super().__init__((host, port), _Handler)
+
+    def server_bind(self) -> None:
+        # HTTPServer's own asks for the host's full name, which may take seconds.
+        TCPServer.server_bind(self)
 
 
 class _Handler(BaseHTTPRequestHandler):

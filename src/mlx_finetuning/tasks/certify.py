@@ -3,7 +3,7 @@
 MLX with the adapter answers first; then MLX with the adapter merged, every GGUF file of the run in
 the embedded llama.cpp, and the models that were brought into an Ollama that answers now. Prompts
 are compared as tokens, answers as texts, and logits where they can be had. Held-out questions come
-first. Writes the run's `certificate.json`; `certificate` judges.
+first. Writes the run's `certificate.json` and renews its page; `certificate` judges.
 """
 
 from __future__ import annotations
@@ -18,6 +18,7 @@ from mlx_finetuning import config, files, models
 from mlx_finetuning.config import CertifyConfig, GenerateConfig
 from mlx_finetuning.data_processor import read_rows
 from mlx_finetuning.errors import InvalidSettings, OllamaError
+from mlx_finetuning.experiment_tracker import report
 from mlx_finetuning.mlx_trainer import generate, switching
 from mlx_finetuning.mlx_trainer.load import LoadedModel, free_memory, load
 from mlx_finetuning.progress import Step
@@ -73,7 +74,9 @@ def run(context: TaskContext) -> dict[str, Any]:
         *_by_ollama(context, asked),
     ]
     record = certificate.record(rows, held_out)
-    files.write_json(context.workspace.run(context.run_id).certificate, record)
+    paths = context.workspace.run(context.run_id)
+    files.write_json(paths.certificate, record)
+    report.write_page(paths)
     return record
 
 
@@ -189,11 +192,11 @@ def _by_llama_cpp(context: TaskContext, asked: Asked) -> Iterator[Row]:
 
 
 def _gguf_row(context: TaskContext, trained: reference.Trained, path: Path, asked: Asked) -> Row:
-    report = reference.examine(trained, path, context.progress)
+    examined = reference.examine(trained, path, context.progress)
     named = diagnosis.problems(path, trained.model, trained.adapter)
     # A named fault of the weights says more than each tensor's figure.
-    listed = [one for one in report.problems if not (named and one.startswith("重み "))]
-    quant = report.structure.quant
+    listed = [one for one in examined.problems if not (named and one.startswith("重み "))]
+    quant = examined.structure.quant
     label = f"GGUF {quant}（llama.cpp）"
     with serve(path) as client:
         speak = _llama_speaker(client, asked.max_tokens)
@@ -204,10 +207,10 @@ def _gguf_row(context: TaskContext, trained: reference.Trained, path: Path, aske
         str(path),
         said,
         asked.expected,
-        parity=report.logits,
+        parity=examined.logits,
         is_exact=quant in verify.EXACT,
         problems=[*named, *listed],
-        words=report.verdict,
+        words=examined.verdict,
     )
 
 
