@@ -104,6 +104,16 @@ def test_dora_makes_no_adapter_file(tmp_path: Path) -> None:
         adapter_files.write_peft(model, adapter, tmp_path, "")
 
 
+def test_lora_of_an_embedding_makes_no_adapter_file(tmp_path: Path) -> None:
+    adapter = write_adapter(tmp_path / "adapter", write_model(tmp_path / "m"))
+    tensors = mx.load(str(adapter / "adapters.safetensors"))
+    tensors["model.embed_tokens.lora_a"] = mx.ones((608, 4))
+    tensors["model.embed_tokens.lora_b"] = mx.ones((4, 256))
+    mx.save_safetensors(str(adapter / "adapters.safetensors"), tensors)
+    with pytest.raises(AdapterMustBeFused, match="埋め込み層のLoRA"):
+        adapter_files.write_gguf(tmp_path / "m", adapter, tmp_path / "a.gguf", "")
+
+
 # --- fused -------------------------------------------------------------------------------
 
 
@@ -287,4 +297,6 @@ def test_smallest_type_with_a_small_loss_is_recommended() -> None:
         Candidate("Q3_K_M", 300, 0.3, 0.8, 0.2),
     ]
     assert advice.recommended(good).quant == "Q4_K_M"
+    often_another_word = Candidate("Q2_K", 200, 0.08, 0.9, 0.015)
+    assert advice.recommended([*good, often_another_word]).quant == "Q4_K_M"
     assert advice.recommended(good[2:]).quant == "Q3_K_M"

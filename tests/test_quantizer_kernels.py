@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Iterator
 from pathlib import Path
 
 import mlx.core as mx
@@ -18,9 +19,10 @@ from mlx_finetuning.errors import (
     AdapterUnusable,
     ModelSettingUnsupported,
     NonFiniteWeights,
+    QuantizerUnusable,
     WeightsUnreadable,
 )
-from mlx_finetuning.quantizer import ggml, lora, packed, safetensors
+from mlx_finetuning.quantizer import ggml, library, lora, packed, safetensors
 from mlx_finetuning.quantizer.recipe import Outline, more_bits, tensor_type
 from small_models import write_adapter, write_model
 
@@ -85,6 +87,31 @@ def test_values_that_do_not_fit_are_an_error(value: float, kind: Type) -> None:
     rows[1, 5] = value
     with pytest.raises(NonFiniteWeights):
         ggml.quantize(rows, kind)
+
+
+@pytest.fixture
+def untested() -> Iterator[None]:
+    """The library as in a new process, before its self-test."""
+    caches = (ggml._kernels, library.load)
+    for cache in caches:
+        cache.cache_clear()
+    yield
+    for cache in caches:
+        cache.cache_clear()
+
+
+def test_library_that_computes_something_else_is_not_used(
+    untested: None, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setitem(ggml.SELF_TEST_ERROR, Type.Q4_K, 1e-6)
+    with pytest.raises(QuantizerUnusable, match="Q4_K の自己診断"):
+        ggml.quantize(ROWS, Type.Q8_0)
+
+
+def test_missing_library_is_named(untested: None, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(library, "PACKAGE", "no_such_package")
+    with pytest.raises(QuantizerUnusable, match="no_such_package がありません"):
+        ggml.quantize(ROWS, Type.Q8_0)
 
 
 # --- recipe ------------------------------------------------------------------------------

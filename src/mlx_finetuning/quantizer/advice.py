@@ -11,6 +11,8 @@ CANDIDATES = ("Q8_0", "Q6_K", "Q5_K_M", "Q4_K_M", "IQ4_XS", "Q3_K_M")
 MOST_KL = 0.1
 """Nats; up to here the difference is called small (`verify.BANDS`)."""
 MOST_PERPLEXITY_CHANGE = 0.05
+LEAST_TOP1 = 0.95
+"""One other word in twenty; averages alone let Q2_K pass with one in ten."""
 
 
 @dataclass(frozen=True)
@@ -43,7 +45,9 @@ def recommended(found: list[Candidate]) -> Candidate:
     good = [
         one
         for one in found
-        if one.mean_kl <= MOST_KL and one.perplexity_change <= MOST_PERPLEXITY_CHANGE
+        if one.mean_kl <= MOST_KL
+        and one.perplexity_change <= MOST_PERPLEXITY_CHANGE
+        and one.top1_agreement >= LEAST_TOP1
     ]
     if good:
         return min(good, key=lambda one: one.size_bytes)
