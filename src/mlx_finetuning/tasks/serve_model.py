@@ -59,9 +59,10 @@ def run(context: TaskContext) -> dict[str, Any]:
 
 
 def _still_wanted(context: TaskContext) -> None:
-    """Raises Interrupted when a stop was asked for, or the process that offers this has ended."""
+    """Raises Interrupted when a stop was asked for, the process that offers this has ended, or the
+    run was deleted."""
     owner = context.config.get("owner")
-    if owner and not files.is_locked(Path(owner)):
+    if (owner and not files.is_locked(Path(owner))) or not context.paths.lock.exists():
         raise Interrupted()
     context.progress(READY)
 
