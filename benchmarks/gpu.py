@@ -63,11 +63,12 @@ def run_ours(updates: int) -> dict[str, Any]:
     model = gemma2.Model(gemma2.ModelArgs.from_dict(SHAPE))
     model.update(tree_map(lambda value: (0.5 * value).astype(mx.bfloat16), model.parameters()))
     mx.eval(model.parameters())
-    examples = [
-        Example(tuple(tokens), tuple(i >= begin for i in range(len(tokens))), row)
+    given = [
+        {"example": Example(tokens, [i >= begin for i in range(len(tokens))], row)}
         for row, (tokens, begin) in enumerate(rows())
     ]
-    loop.encode_rows = lambda loaded, given, *_: list(given)  # tokens are given, no text is read
+    # Tokens are given, no text is read.
+    loop.encode_rows = lambda loaded, given, *_: [row["example"] for row in given]
 
     class Tokenizer:
         vocab = range(SHAPE["vocab_size"])
@@ -85,7 +86,7 @@ def run_ours(updates: int) -> dict[str, Any]:
     hooks = loop.Hooks(lines.append, lambda name, **_: None, lambda step: None)
     with tempfile.TemporaryDirectory() as out:
         loaded = LoadedModel(model, Tokenizer(), SHAPE)
-        loop.train(loaded, examples, [], config, AdapterPaths(Path(out)), hooks)
+        loop.train(loaded, given, [], config, AdapterPaths(Path(out)), hooks)
     seconds = [line["supervised_tokens"] / line["tokens_per_second"] for line in lines]
     return {
         "seconds": seconds,
@@ -99,6 +100,9 @@ def run_peft(updates: int, attention: str) -> dict[str, Any]:
     from peft import LoraConfig, get_peft_model
     from transformers import Gemma2Config, Gemma2ForCausalLM
 
+    from mlx_finetuning.config import TrainConfig
+    from mlx_finetuning.mlx_trainer import batches
+
     torch.manual_seed(0)
     torch.set_default_dtype(torch.bfloat16)
     config = Gemma2Config(**{k: v for k, v in SHAPE.items() if k != "model_type"})
@@ -111,11 +115,11 @@ def run_peft(updates: int, attention: str) -> dict[str, Any]:
     model = get_peft_model(model, LoraConfig(r=RANK, lora_alpha=16, target_modules=linears))
     model.train()
     optimizer = torch.optim.AdamW([p for p in model.parameters() if p.requires_grad], lr=1e-4)
-    data, random = rows(), np.random.default_rng(0)
+    data, order = rows(), batches.endless(ROWS, BATCH, TrainConfig.seed)
     seconds, losses = [], []
     for _ in range(updates):
         began_s = time.perf_counter()
-        chosen = [data[index] for index in random.choice(ROWS, BATCH, replace=False)]
+        chosen = [data[index] for index in next(order)]
         length = max(len(tokens) for tokens, _ in chosen)
         ids = torch.zeros(BATCH, length, dtype=torch.long)
         labels = torch.full((BATCH, length), -100)
@@ -131,7 +135,7 @@ def run_peft(updates: int, attention: str) -> dict[str, Any]:
         loss.backward()
         optimizer.step()
         optimizer.zero_grad()
-        losses.append(float(loss))
+        losses.append(loss.item())
         torch.cuda.synchronize()
         seconds.append(time.perf_counter() - began_s)
     return {
@@ -167,7 +171,7 @@ def main() -> None:
         began_s = time.perf_counter()
         result = json.loads(subprocess.run(words, stdout=subprocess.PIPE, check=True).stdout)
         wall_s = time.perf_counter() - began_s
-        middle = mean / statistics.median(result["seconds"][8:])
+        middle = mean / statistics.median(result["seconds"][8:] or result["seconds"])
         whole = mean * options.updates / wall_s
         losses = result["losses"]
         print(

@@ -20,10 +20,12 @@ LENGTH_STEP = 16
 """Row lengths are rounded up to this, so that few shapes occur."""
 POSITION_STEP = 32
 """Numbers of supervised positions are rounded up to this."""
-PACKED_STEP = 512
-"""A packed row's length is rounded up to this, its positions to half: each shape compiles anew."""
-PACKED_ROW = 2048
-"""Tokens of a packed row, unless one example is longer: scores grow with the square."""
+PACKED_STEP = 256
+"""A packed row's length and its number of positions are rounded up to this: each shape is
+compiled anew."""
+PACKED_ROW = 1280
+"""Tokens of a packed row, unless one example is longer: what is kept for the backward pass grows
+with them, scores with their square."""
 
 
 @dataclass(frozen=True)
@@ -92,7 +94,7 @@ def packed(examples: Sequence[Example]) -> Batch:
     exact = concatenated(examples)
     lengths = [len(example.tokens) - 1 for example in examples]
     more = _rounded(sum(lengths), PACKED_STEP) - sum(lengths)
-    unused = _rounded(exact.positions.size, PACKED_STEP // 2) - exact.positions.size
+    unused = _rounded(exact.positions.size, PACKED_STEP) - exact.positions.size
     segments = np.repeat(np.arange(len(lengths) + 1, dtype=np.int32), [*lengths, more])
     return Batch(
         mx.pad(exact.tokens, ((0, 0), (0, more))),

@@ -13,6 +13,16 @@ from typing import Any
 import mlx.core as mx
 from mlx.utils import tree_flatten, tree_unflatten
 
+ALL = "all"
+"""Name of a vector that stands for the trained arrays, where a dictionary of arrays is expected."""
+
+
+def cast(tree: Any, dtype: mx.Dtype) -> Any:
+    """The tree's arrays in another type. Not to be differentiated through: the derivative of
+    cutting a vector into n parts is n vectors."""
+    layout = Layout(tree)
+    return layout.tree(layout.vector(tree).astype(dtype), dtype)
+
 
 class Layout:
     """Where each array of a tree lies in the vector."""

@@ -45,7 +45,6 @@ from mlx_finetuning.mlx_trainer import (
 )
 from mlx_finetuning.mlx_trainer.checkpoints import Course
 from mlx_finetuning.mlx_trainer.examples import encode_rows
-from mlx_finetuning.mlx_trainer.flat import Layout
 from mlx_finetuning.mlx_trainer.load import LoadedModel
 from mlx_finetuning.mlx_trainer.preference import Item, Pair
 from mlx_finetuning.mlx_trainer.selfcheck import Check
@@ -360,7 +359,8 @@ class _Run:
         number, began_s = course.update + 1, time.monotonic()
         before = _State(self._model.trainable_parameters(), self._rule.state)
         supervised = sum(example.targets for example in examples)
-        self._model.train()
+        if not self._model.training:  # a walk over all modules, that most updates need not take
+            self._model.train()
         sums = self._sums(team, examples, number)
         weight = sum(example.weight for example in examples)
         value, *marks = (total / weight for total in shares.numbers(sums.loss))
@@ -523,12 +523,6 @@ def _clipped(
     gradients: dict[str, mx.array], supervised: int, limit: float
 ) -> tuple[dict[str, Any], float]:
     """Gradients of the mean as a tree, limited to a global norm, and the norm before."""
-    if mx.default_device() != mx.cpu:
-        layout = Layout(gradients)
-        vector = layout.vector(gradients) / supervised
-        norm = mx.linalg.norm(vector)
-        within = mx.minimum(1.0, limit / (norm + 1e-6)) if limit > 0 else mx.array(1.0)
-        return layout.tree(vector * within), _number(norm)
     mean = {name: value / supervised for name, value in gradients.items()}
     limited, norm = optim.clip_grad_norm(mean, limit if limit > 0 else math.inf)
     chosen = limited if limit > 0 else mean

@@ -14,8 +14,6 @@ import mlx.nn as nn
 from mlx.utils import tree_flatten
 from mlx_lm.tuner.lora import LoRALinear
 
-from mlx_finetuning.mlx_trainer.flat import Layout
-
 
 class CheapLoRALinear(LoRALinear):  # type: ignore[misc]
     def __call__(self, x: mx.array) -> mx.array:
@@ -35,11 +33,6 @@ def make_cheap(model: nn.Module) -> None:
             cast(Any, module).__class__ = CheapLoRALinear
 
 
-def in_type_of_activations(model: nn.Module, trained: Any) -> Any:
-    """LoRA factors cast all at once, where only such are trained; others stay as they are."""
-    dtype = model.model.norm.weight.dtype
-    names = [name for name, _ in tree_flatten(trained)]
-    if dtype == mx.float32 or not all(name.endswith((".lora_a", ".lora_b")) for name in names):
-        return trained
-    layout = Layout(trained)
-    return layout.tree(layout.vector(trained).astype(dtype), dtype)
+def are_factors(trained: Any) -> bool:
+    """Whether a tree of trained arrays holds LoRA's factors and nothing else."""
+    return all(name.endswith((".lora_a", ".lora_b")) for name, _ in tree_flatten(trained))

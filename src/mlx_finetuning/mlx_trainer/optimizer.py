@@ -13,7 +13,7 @@ from mlx.utils import tree_map
 
 from mlx_finetuning.config import TrainConfig
 from mlx_finetuning.mlx_trainer.eight_bit import Adam8bit
-from mlx_finetuning.mlx_trainer.flat import Layout
+from mlx_finetuning.mlx_trainer.flat import ALL, Layout
 
 RULES: dict[str, Callable[[], optim.Optimizer]] = {
     "adamw": lambda: optim.AdamW(0.0, weight_decay=0.0, bias_correction=True),
@@ -54,19 +54,21 @@ def in_one_step(rule: optim.Optimizer) -> optim.Optimizer:
     plain_init, plain = rule.init, rule.apply_gradients
 
     def init(parameters: Any) -> None:
-        plain_init({"all": Layout(parameters).vector(parameters)})
+        plain_init({ALL: Layout(parameters).vector(parameters)})
 
-    def apply_gradients(gradients: Any, parameters: Any) -> Any:
-        layout = Layout(tree_map(lambda _, value: value, gradients, parameters))
-        vectors = ({"all": layout.vector(tree)} for tree in (gradients, parameters))
-        return layout.tree(plain(*vectors)["all"])
+    def apply_gradients(gradients: Any, model: nn.Module) -> Any:
+        trained = model.trainable_parameters()
+        layout = Layout(trained)
+        if ALL not in gradients:
+            gradients = {ALL: layout.vector(gradients)}
+        return layout.tree(plain(gradients, {ALL: layout.vector(trained)})[ALL])
 
     rule.init, rule.apply_gradients = init, apply_gradients
     return rule
 
 
 def apply(
-    rule: optim.Optimizer, model: nn.Module, gradients: dict[str, object], config: TrainConfig
+    rule: optim.Optimizer, model: nn.Module, gradients: dict[str, Any], config: TrainConfig
 ) -> None:
     """One step at the rule's rate, after decoupled weight decay of all but norms and biases."""
     if config.weight_decay:
@@ -76,4 +78,6 @@ def apply(
             return value * kept.astype(value.dtype) if value.ndim > 1 else value
 
         model.update(tree_map(decayed, model.trainable_parameters()))
+    if ALL in gradients and config.optimizer not in ELEMENTWISE:
+        gradients = Layout(model.trainable_parameters()).tree(gradients[ALL])
     rule.update(model, gradients)

@@ -28,7 +28,7 @@ from numpy.typing import NDArray
 
 from mlx_finetuning.config import TrainConfig
 from mlx_finetuning.errors import HelperLost
-from mlx_finetuning.mlx_trainer import lora, loss, preference
+from mlx_finetuning.mlx_trainer import flat, lora, loss, preference
 from mlx_finetuning.mlx_trainer.batches import Batch, packed, packed_rows
 from mlx_finetuning.mlx_trainer.examples import Example
 from mlx_finetuning.mlx_trainer.preference import Item
@@ -105,23 +105,36 @@ def summed_over(
 
 
 def compiled(model: nn.Module, value: Callable[..., mx.array]) -> Gradient:
-    """Loss and gradients by kernels that MLX fuses once per shape of a batch."""
+    """Loss and gradients by kernels that MLX fuses once per shape of a batch.
 
-    def of_arrays(trained: Any, weights: Any, *arrays: Any) -> mx.array:
-        model.update(weights)
-        model.update(lora.in_type_of_activations(model, trained))
+    Where only LoRA factors are trained, their gradients come as one vector (`flat.ALL`), and they
+    are cast to the type of the model's weights at once.
+    """
+    at_once = lora.are_factors(model.trainable_parameters())
+    dtype = model.model.norm.weight.dtype
+
+    def of_arrays(trained: Any, *arrays: Any) -> mx.array:
+        model.update(trained)
         return value(*arrays)
+
+    def step(trained: Any, *arrays: Any) -> tuple[mx.array, Any]:
+        if not at_once:
+            return cast(tuple[mx.array, Any], mx.value_and_grad(of_arrays)(trained, *arrays))
+        summed, gradients = mx.value_and_grad(of_arrays)(flat.cast(trained, dtype), *arrays)
+        vector = flat.Layout(trained).vector(gradients)
+        return summed, {flat.ALL: vector.astype(mx.float32)}
 
     # Loss and gradients only: compile fails where a result does not depend on the parameters.
     drawn = [mx.random.state]
-    step = mx.compile(mx.value_and_grad(of_arrays), inputs=drawn, outputs=drawn)
+    compiled_step = mx.compile(step, inputs=drawn, outputs=drawn)
 
     def gradient(batch: Batch) -> tuple[mx.array, Any]:
-        weights = model.parameters()
+        trained = model.trainable_parameters()
         try:
-            return step(model.trainable_parameters(), weights, *batch.arrays, batch.segments)
+            found = compiled_step(trained, *batch.arrays, batch.segments)
         finally:
-            model.update(weights)  # tracing leaves its stand-ins in the model
+            model.update(trained)  # tracing leaves its stand-ins in the model
+        return cast(tuple[mx.array, Any], found)
 
     return gradient
 
