@@ -15,7 +15,7 @@ import yaml
 from helpers import wait_until, worker_process
 from mlx_finetuning import files, models
 from mlx_finetuning.config import TrainConfig
-from mlx_finetuning.errors import BatchTooLarge, Interrupted, MlxLmFailed
+from mlx_finetuning.errors import BatchTooLarge, Interrupted, InvalidSettings, MlxLmFailed
 from mlx_finetuning.progress import silent
 from mlx_finetuning.trainer import jobs, runs, status
 from mlx_finetuning.trainer.engines import mlx_lm
@@ -90,6 +90,17 @@ def test_fewer_rows_than_a_batch_is_said_before_mlx_lm_fails(
     with pytest.raises(BatchTooLarge) as caught:
         jobs.follow(start(workspace, facts, batch_size=13), silent)
     assert caught.value.data == {"batch_size": 13, "rows": 12}
+
+
+def test_preference_pairs_are_refused_before_mlx_lm_fails(
+    workspace: Workspace, tmp_path: Path
+) -> None:
+    dataset = workspace.dataset("pairs")
+    dataset.folder.mkdir(parents=True)
+    row = {"prompt": "あ", "chosen": "い", "rejected": "う"}
+    dataset.train.write_text(json.dumps(row) + "\n", encoding="utf-8")
+    with pytest.raises(InvalidSettings):
+        mlx_lm.offered_data(dataset, TrainConfig(batch_size=1), tmp_path)
 
 
 def test_splits_that_mlx_lm_cannot_use_are_left_out(workspace: Workspace, facts: str) -> None:

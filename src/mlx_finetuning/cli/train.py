@@ -16,6 +16,8 @@ from mlx_finetuning.config import ENGINES, TrainConfig
 
 _SETTINGS = ", ".join(item.name for item in dataclasses.fields(TrainConfig))
 
+OBJECTIVES = {"dpo": "好みの比較（DPO）", "orpo": "好みの比較（ORPO）"}
+
 
 @command()
 @click.option("--model", metavar="MODEL", help="ベースモデルの名前・フォルダ・Hugging FaceのID")
@@ -143,6 +145,7 @@ def finished(run_id: str, result: dict[str, Any]) -> str:
     return "\n".join(
         [
             f"学習が終わりました: {run_id}",
+            *_objective(result),
             f"検証の損失: {_loss(result, 'first_valid_loss')} → {_loss(result, 'last_valid_loss')}",
             f"アダプター: {result.get('adapter_path')}",
             *checks(result),
@@ -155,6 +158,12 @@ def checks(result: dict[str, Any]) -> list[str]:
     """What the run proved about itself, a line each."""
     made = result.get("checks") or []
     return [f"{'確認' if check['passed'] else '警告'}: {check['text_ja']}" for check in made]
+
+
+def _objective(result: dict[str, Any]) -> list[str]:
+    """What was learned, where it was not answers or text."""
+    name = OBJECTIVES.get(str(result.get("objective")))
+    return [f"学習の目的: {name}"] if name else []
 
 
 def _loss(result: dict[str, Any], key: str) -> str:

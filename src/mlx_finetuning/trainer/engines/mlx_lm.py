@@ -24,12 +24,15 @@ from typing import IO, Any
 
 from mlx_finetuning import files
 from mlx_finetuning.config import TrainConfig
-from mlx_finetuning.errors import BatchTooLarge, MlxLmFailed
+from mlx_finetuning.errors import BatchTooLarge, InvalidSettings, MlxLmFailed
 from mlx_finetuning.progress import Step
 from mlx_finetuning.trainer.context import TaskContext
 from mlx_finetuning.workspace import DatasetPaths
 
 STAGE = "学習（mlx-lm）"
+PAIRS_REFUSED = (
+    "engine: mlx-lm は、好みの比較（chosenとrejected）を学習できません。mlx を選んでください。"
+)
 TAIL_LINES = 12
 _QUIET_S = 0.5
 _END_S = 10.0
@@ -132,8 +135,11 @@ def _as_yaml(settings: dict[str, Any]) -> str:
 
 
 def offered_data(dataset: DatasetPaths, config: TrainConfig, folder: Path) -> Path:
-    """A folder of links to the splits that mlx-lm accepts: it fails on less than a whole batch."""
+    """A folder of links to the splits that mlx-lm accepts: it fails on less than a whole batch, and
+    knows no preference pairs. Raises BatchTooLarge, InvalidSettings."""
     rows = _count(dataset.train)
+    if rows and "chosen" in _first_row(dataset.train):
+        raise InvalidSettings(problems=[PAIRS_REFUSED])
     if rows < config.batch_size:
         raise BatchTooLarge(batch_size=config.batch_size, rows=rows)
     data = files.make_folder(folder / "mlx_lm_data")
@@ -148,6 +154,12 @@ def _name_final_place(draft: Path, target: Path) -> None:
     record = json.loads(path.read_text(encoding="utf-8"))
     record["adapter_path"] = str(target)
     files.write_text(path, json.dumps(record, ensure_ascii=False, indent=4) + "\n")
+
+
+def _first_row(path: Path) -> dict[str, Any]:
+    with path.open(encoding="utf-8") as stream:
+        row: dict[str, Any] = json.loads(next(line for line in stream if line.strip()))
+    return row
 
 
 def _count(path: Path) -> int:
