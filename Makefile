@@ -1,5 +1,5 @@
 # Each target sets up what it needs, so that any of them works on a fresh clone.
-.PHONY: setup demo test check serve bench requirements config
+.PHONY: setup demo test test-long check serve bench requirements config
 
 setup:
 	@./setup.sh
@@ -11,6 +11,11 @@ demo:
 test:
 	@./setup.sh --dev --quiet
 	@.venv/bin/python -m pytest
+
+# All tests, the long ones too.
+test-long:
+	@./setup.sh --dev --quiet
+	@.venv/bin/python -m pytest -m ""
 
 check:
 	@./setup.sh --dev --quiet

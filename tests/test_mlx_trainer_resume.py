@@ -6,6 +6,7 @@ import dataclasses
 import json
 import os
 import random
+import shutil
 import signal
 import subprocess
 import sys
@@ -16,12 +17,14 @@ from typing import Any
 
 import mlx.core as mx
 import numpy as np
+import psutil
 import pytest
 
 from mlx_finetuning import files
 from mlx_finetuning.config import TrainConfig
 from mlx_finetuning.errors import (
     CheckpointForeign,
+    HelperLost,
     Interrupted,
     LossExploded,
     LossNotFinite,
@@ -96,10 +99,11 @@ def train(
     log = folder / "metrics.jsonl"
 
     def rewind(update: int) -> None:
-        files.cut_lines(log, lambda line: line["update"] <= update)
+        for path in (log, folder / "samples.jsonl"):
+            files.cut_lines(path, lambda line: line["update"] <= update)
 
-    with files.LineLog(log) as metrics:
-        hooks = loop.Hooks(metrics.append, lambda name, **_: None, progress, rewind)
+    with files.LineLog(log) as metrics, files.LineLog(folder / "samples.jsonl") as samples:
+        hooks = loop.Hooks(metrics.append, lambda name, **_: None, progress, rewind, samples.append)
         return loop.train(
             loaded or load(tiny_folder()), learned, held_out, config, AdapterPaths(folder), hooks
         )
@@ -164,6 +168,95 @@ def test_run_with_a_helper_process_resumes_bit_identical(tmp_path: Path) -> None
     killed_at(7, tmp_path / "cut", config)
     train(tmp_path / "cut", config)
     same(tmp_path / "cut", alone)
+
+
+@pytest.mark.long
+def test_run_killed_ten_times_ends_bit_identical(tmp_path: Path) -> None:
+    config = dataclasses.replace(CONFIG, processes=2, neftune_alpha=5.0, optimizer="adamw8bit")
+    train(tmp_path / "whole", config)
+    for update in sorted(random.Random(6).sample(range(1, 12), 10)):
+        killed_at(update, tmp_path / "cut", config)
+    train(tmp_path / "cut", config)
+    same(tmp_path / "cut", tmp_path / "whole")
+
+
+def test_noise_and_eight_bit_state_resume_bit_identical(tmp_path: Path) -> None:
+    config = dataclasses.replace(
+        CONFIG, neftune_alpha=5.0, optimizer="adamw8bit", micro_batch_size=2, recompute="on"
+    )
+    train(tmp_path / "whole", config)
+    with pytest.raises(Interrupted):
+        train(tmp_path / "cut", config, stop_at(7))
+    train(tmp_path / "cut", config)
+    same(tmp_path / "cut", tmp_path / "whole")
+
+
+def test_lost_helper_ends_the_run_with_a_checkpoint_it_goes_on_from(tmp_path: Path) -> None:
+    config = dataclasses.replace(CONFIG, processes=2)
+    train(tmp_path / "whole", config)
+
+    def kill_helper(step: Step) -> None:
+        if step.stage == loop.STAGE and step.done == 5:
+            helper = next(p for p in psutil.Process().children() if "helper" in p.cmdline()[-1])
+            helper.kill()
+            helper.wait()
+
+    with pytest.raises(HelperLost):
+        train(tmp_path / "cut", config, kill_helper)
+    assert train(tmp_path / "cut", config).resumed_from == 5
+    same(tmp_path / "cut", tmp_path / "whole")
+
+
+def test_minutes_between_checkpoints_count_too(tmp_path: Path) -> None:
+    train(tmp_path, dataclasses.replace(CONFIG, checkpoint_every=1000, checkpoint_minutes=1e-9))
+    kept = [path.name for path in checkpoints.whole(tmp_path / "checkpoints")]
+    assert kept == ["0000009", "0000010", "0000011"]
+
+
+def test_other_base_weights_do_not_go_on_from_a_checkpoint(tmp_path: Path) -> None:
+    base = tmp_path / "base"
+    shutil.copytree(tiny_folder(), base)
+    config = dataclasses.replace(CONFIG, iterations=4)
+    train(tmp_path / "run", config, loaded=load(base))
+    weights = mx.load(str(base / "model.safetensors"))
+    mx.eval(weights)
+    changed = {name: value + 0.01 for name, value in weights.items()}
+    mx.save_safetensors(str(base / "model.safetensors"), changed, {"format": "mlx"})
+    with pytest.raises(CheckpointForeign):
+        train(tmp_path / "run", config, loaded=load(base))
+
+
+def test_time_left_counts_all_sittings(tmp_path: Path) -> None:
+    steps: list[Step] = []
+
+    def slowly(step: Step) -> None:
+        if step.stage == loop.STAGE:
+            steps.append(step)
+            time.sleep(0.1)
+            if step.done == 6 and len(steps) == 6:
+                raise Interrupted()
+
+    with pytest.raises(Interrupted):
+        train(tmp_path, progress=slowly)
+    train(tmp_path, progress=slowly)
+    assert [step.done for step in steps] == list(range(1, 13))
+    elapsed = {line["update"]: line["elapsed_s"] for line in files.read_lines(tmp_path / "metrics.jsonl") if "loss" in line}  # fmt: skip
+    assert list(elapsed.values()) == sorted(elapsed.values())
+    for step in steps:
+        expected = elapsed[step.done] / step.done * (12 - step.done)
+        assert step.remaining_s == pytest.approx(expected, rel=0.3, abs=0.1)
+    assert steps[6].remaining_s == pytest.approx(steps[5].remaining_s, rel=0.5)
+
+
+def test_samples_are_asked_once_an_interval_across_sittings(tmp_path: Path) -> None:
+    config = dataclasses.replace(CONFIG, sample_every=4)
+    with pytest.raises(Interrupted):
+        train(tmp_path, config, stop_at(8))
+    train(tmp_path, config)
+    found = list(files.read_lines(tmp_path / "samples.jsonl"))
+    assert [line["update"] for line in found] == [n for n in (0, 4, 8, 12) for _ in range(3)]
+    assert {line["row"] for line in found} == {2, 3}
+    assert all(line["question"] and line["expected"] for line in found)
 
 
 @pytest.mark.parametrize("update", [1, 4, 11])

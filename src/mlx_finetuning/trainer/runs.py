@@ -6,12 +6,14 @@ are shown as such and never rewritten; the rest of the run stays readable.
 
 from __future__ import annotations
 
+import contextlib
 import dataclasses
 import hashlib
 import importlib.metadata
 import platform
 import re
 import secrets
+import time
 from collections.abc import Iterator
 from dataclasses import dataclass, field
 from datetime import datetime
@@ -21,6 +23,7 @@ from typing import Any
 from mlx_finetuning import __version__, files
 from mlx_finetuning.config import TrainConfig, as_dict
 from mlx_finetuning.errors import (
+    InvalidName,
     NewerSchema,
     RecordDamaged,
     RunIsSimulated,
@@ -35,6 +38,10 @@ from mlx_finetuning.workspace import DatasetPaths, JobPaths, RunPaths, Workspace
 
 _SLUG_LENGTH = 40
 _RECENT = 5
+_STOPPED = ("interrupted", "cancelled", "failed")
+_LEAVING_S = 5.0
+_MODEL_FILES = (".json", ".safetensors", ".model", ".jinja")
+_SAMPLED = 65_536
 
 
 @dataclass(frozen=True)
@@ -50,7 +57,10 @@ class Run:
     engine: str = ""
     created_at: str = ""
     dataset_sha256: str = ""
+    model_fingerprint: str = ""
     versions: dict[str, str] = field(default_factory=dict)
+    resumable: bool = False
+    """Whether it was stopped and left a checkpoint to go on from."""
     problems: tuple[str, ...] = ()
     """Records that cannot be read."""
 
@@ -60,7 +70,9 @@ class Run:
 
     @property
     def state_ja(self) -> str:
-        label = STATES_JA["damaged" if self.problems else self.status.state]
+        is_paused = self.resumable and self.status.state == "cancelled"
+        state = "paused" if is_paused else self.status.state
+        label = STATES_JA["damaged" if self.problems else state]
         return f"{label}（シミュレーション）" if self.simulated else label
 
 
@@ -105,9 +117,19 @@ def resume(workspace: Workspace, run_id: str) -> None:
     Raises RunNotFound, RunNotResumable, DiskFull.
     """
     run = show(workspace, run_id)
-    ended = run.status.state in ("interrupted", "cancelled", "failed")
-    if not ended or run.engine != "mlx" or not jobs.relaunch(workspace.run(run_id)):
+    can_go_on = run.status.state in _STOPPED and run.engine == "mlx"
+    if not (can_go_on and _relaunched(workspace.run(run_id))):
         raise RunNotResumable(run_id=run_id, state=run.state_ja)
+
+
+def _relaunched(paths: RunPaths) -> bool:
+    """A worker that has written its last status still takes a moment to leave."""
+    end_s = time.monotonic() + _LEAVING_S
+    while not jobs.relaunch(paths):
+        if time.monotonic() > end_s:
+            return False
+        time.sleep(0.05)
+    return True
 
 
 def list_runs(workspace: Workspace) -> list[Run]:
@@ -177,6 +199,22 @@ def dataset_hash(dataset: DatasetPaths) -> str:
     return digest.hexdigest()
 
 
+def model_fingerprint(folder: Path) -> str:
+    """SHA-256 over names, sizes, and the first and last 64 KiB of the model's files.
+
+    Not a check against tampering: gigabytes are not read for it. It tells another model from this.
+    """
+    digest = hashlib.sha256()
+    for path in sorted(path for path in folder.iterdir() if path.suffix in _MODEL_FILES):
+        size = path.stat().st_size
+        digest.update(f"{path.name}:{size}\n".encode())
+        with path.open("rb") as stream:
+            digest.update(stream.read(_SAMPLED))
+            stream.seek(max(size - _SAMPLED, 0))
+            digest.update(stream.read(_SAMPLED))
+    return digest.hexdigest()
+
+
 def _record(
     workspace: Workspace, run_id: str, config: TrainConfig, model_folder: Path | None
 ) -> dict[str, Any]:
@@ -189,6 +227,7 @@ def _record(
         "simulated": config.engine == "simulation",
         "created_at": jobs.now(),
         "dataset_sha256": dataset_hash(workspace.dataset(config.dataset)),
+        "model_fingerprint": "" if model_folder is None else model_fingerprint(model_folder),
         "versions": _versions(),
     }
 
@@ -227,9 +266,18 @@ def _read(paths: RunPaths) -> Run:
         engine=str(record.get("engine", "")),
         created_at=str(record.get("created_at", "")),
         dataset_sha256=str(record.get("dataset_sha256", "")),
+        model_fingerprint=str(record.get("model_fingerprint", "")),
         versions=versions if isinstance(versions, dict) else {},
+        resumable=current.state in _STOPPED and _has_checkpoint(paths),
         problems=problems,
     )
+
+
+def _has_checkpoint(paths: RunPaths) -> bool:
+    with contextlib.suppress(InvalidName):  # a folder that somebody else made
+        adapter = Workspace(paths.folder.parents[1]).adapter(paths.folder.name)
+        return any(adapter.checkpoints.glob("[0-9]*/state.json"))
+    return False
 
 
 def _status(paths: JobPaths) -> tuple[JobStatus, tuple[str, ...]]:

@@ -24,6 +24,7 @@ STATES_JA = {
     "done": "完了",
     "failed": "失敗",
     "cancelled": "停止",
+    "paused": "一時停止",
     "interrupted": "中断",
     "stalled": "応答なし",
     "damaged": "破損",

@@ -1,0 +1,100 @@
+"""Training jobs with real workers: estimates, pauses, and what they write for people to watch."""
+
+from __future__ import annotations
+
+import json
+import signal
+
+import pytest
+
+from helpers import wait_until, worker_process
+from mlx_finetuning import files
+from mlx_finetuning.cli import main
+from mlx_finetuning.config import TrainConfig
+from mlx_finetuning.errors import Interrupted, InvalidSettings
+from mlx_finetuning.progress import Step, silent
+from mlx_finetuning.studio import Studio
+from mlx_finetuning.workspace import Workspace
+
+SMALL = TrainConfig(
+    dataset="facts", iterations=60, batch_size=4, rank=4, validate_every=30, sample_every=30
+)
+
+
+@pytest.fixture
+def studio(workspace: Workspace, facts: str) -> Studio:
+    return Studio(workspace)
+
+
+def test_estimate_is_a_job_that_leaves_no_run_and_no_adapter(studio: Studio) -> None:
+    steps: list[Step] = []
+    found = studio.estimate_training(SMALL, steps.append)
+    assert found["fits"] is True
+    assert 0.1 < found["peak_memory_gb"] < found["available_gb"]
+    assert (found["updates"], found["rows"], found["batch_size"]) == (60, 12, 4)
+    assert found["largest_batch_size"] == 12
+    assert any("ぁ" <= letter <= "ん" for letter in found["reason_ja"])
+    assert any("見積もり" in step.stage for step in steps)
+    assert studio.runs() == [] and not (studio.workspace.root / "models").exists()
+
+
+def test_estimate_of_what_cannot_fit_says_so_with_figures(studio: Studio) -> None:
+    found = studio.estimate_training(TrainConfig(dataset="facts", memory_limit_gb=0.01))
+    assert found["fits"] is False
+    assert found["peak_memory_gb"] > found["available_gb"] == 0.01
+    assert "0.01 GB" in found["reason_ja"]
+
+
+def test_other_engines_have_no_estimate(studio: Studio) -> None:
+    with pytest.raises(InvalidSettings):
+        studio.estimate_training(TrainConfig(dataset="facts", engine="simulation"))
+
+
+def test_terminated_worker_pauses_the_run_which_then_goes_on_to_the_same_end(
+    studio: Studio,
+) -> None:
+    whole = studio.start_training(SMALL)
+    studio.watch(whole, silent)
+    paused = studio.start_training(SMALL)
+    wait_until(lambda: len(studio.metrics(paused)) > 5, limit_s=60)
+    worker_process(studio.workspace.run(paused)).send_signal(signal.SIGTERM)
+    with pytest.raises(Interrupted):
+        studio.watch(paused, silent)
+    run = studio.run(paused)
+    assert (run.status.state, run.resumable, run.state_ja) == ("cancelled", True, "一時停止")
+    done = studio.metrics(paused)[-1]["update"]
+    studio.resume_training(paused)
+    result = studio.watch(paused, silent)
+    assert result["resumed_from"] == done
+    assert studio.run(paused).resumable is False
+    losses = [
+        [line.get("loss", line.get("valid_loss")) for line in studio.metrics(run_id)]
+        for run_id in (whole, paused)
+    ]
+    assert losses[0] == losses[1]
+    weights = [studio.workspace.adapter(run_id).weights.read_bytes() for run_id in (whole, paused)]
+    assert weights[0] == weights[1]
+
+
+def test_run_writes_samples_and_checks_for_people(studio: Studio) -> None:
+    run_id = studio.start_training(SMALL)
+    result = studio.watch(run_id, silent)
+    paths = studio.workspace.run(run_id)
+    samples = list(files.read_lines(paths.samples))
+    assert [line["update"] for line in samples] == [0, 0, 0, 30, 30, 30, 60, 60, 60]
+    questions = [line["question"] for line in samples]
+    assert questions[:3] == questions[3:6] == [f"商品{n}の値段は？" for n in range(3)]
+    events = [line for line in files.read_lines(paths.events) if line["event"] == "check"]
+    assert [line["kind"] for line in events] == [check["kind"] for check in result["checks"]]
+    assert len(events) == 3 and all(line["passed"] for line in events)
+
+
+def test_command_shows_the_estimate(studio: Studio, capsys: pytest.CaptureFixture[str]) -> None:
+    words = ["train", "--dataset", "facts", "--dry-run", "--workspace", str(studio.workspace.root)]
+    sets = ["--set", "iterations=5", "--set", "batch_size=2"]
+    assert main([*words, *sets]) == 0
+    shown = capsys.readouterr().out
+    for word in ("メモリー", "全体の時間", "おすすめの数", "理由"):
+        assert word in shown
+    assert main([*words, *sets, "--json"]) == 0
+    assert json.loads(capsys.readouterr().out)["fits"] is True
