@@ -175,6 +175,26 @@ def test_unreadable_tools_are_named(tmp_path: Path) -> None:
     assert _by_code(found.findings)["BAD_CHAT"] == (1,)
 
 
+# --- preference pairs --------------------------------------------------------------------
+
+
+def test_answers_given_as_messages_are_read(tmp_path: Path, paths: DatasetPaths) -> None:
+    def turns(*texts: str) -> list[dict[str, str]]:
+        roles = ("user", "assistant")
+        return [{"role": roles[at % 2], "content": text} for at, text in enumerate(texts)]
+
+    records = [
+        {"prompt": "色は？", "chosen": turns("色は？", "青"), "rejected": turns("色は？", "赤")},
+        {"prompt": turns("形は？"), "chosen": "丸", "rejected": "四角"},
+        {"prompt": turns("味は？", "何の？", "飴の"), "chosen": "甘い", "rejected": "苦い"},
+    ]
+    summary = _prepare(paths, _jsonl(tmp_path / "a.jsonl", records))
+    rows = {row["row"]: row for row in read_rows(paths.train)}
+    assert [rows[1][key] for key in ("prompt", "chosen", "rejected")] == ["色は？", "青", "赤"]
+    assert rows[2]["prompt"] == "形は？"
+    assert _by_code(summary.findings)["BAD_CHAT"] == (3,)
+
+
 # --- several files -----------------------------------------------------------------------
 
 

@@ -111,14 +111,27 @@ class _Reader:
         if self._kind == "text":
             return (Turn("text", self.cell(values, "text")),)
         if self._kind == "preference":
-            rest = (Turn(role, self.cell(values, role)) for role in ("chosen", "rejected"))
-            return (Turn("prompt", self._question(values)), *rest)
+            words = [self._words(values, role) for role in ("question", "chosen", "rejected")]
+            named = zip(("prompt", "chosen", "rejected"), words, strict=True)
+            found = tuple(Turn(role, text) for role, text in named if text is not None)
+            return found if len(found) == len(words) else None
         if "messages" in self._at:
             turns = chat_turns(values[self._at["messages"]])
         else:
             answer = Turn("assistant", self.cell(values, "answer"))
             turns = (Turn("user", self._question(values)), answer)
         return self._with_system(turns, values) if turns else None
+
+    def _words(self, values: Sequence[Any], role: str) -> str | None:
+        """A preference's cell; of messages, as many sets have them, the last one's words. None for a
+        prompt of several turns."""
+        value = values[self._at[role]]
+        if not isinstance(value, list):
+            return self._question(values) if role == "question" else self.cell(values, role)
+        said = chat_turns(value)
+        if not said or (role == "question" and len(said) > 1):
+            return None
+        return said[-1].content
 
     def _question(self, values: Sequence[Any]) -> str:
         question, context = self.cell(values, "question"), self.cell(values, "context")
