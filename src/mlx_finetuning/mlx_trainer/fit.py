@@ -118,6 +118,16 @@ def _device_memory() -> int:
     return int(known or read_memory().total)
 
 
+def hold_to(limit: int) -> None:
+    """Let Metal fail an allocation beyond `limit` instead of pushing everything else into swap.
+
+    Elsewhere the loop looks after each update. Not tried on a Mac yet.
+    """
+    if mx.metal.is_available():
+        mx.set_memory_limit(limit)
+        mx.set_wired_limit(min(limit, _device_memory()))
+
+
 def require_loadable(folder: Path, config: TrainConfig) -> None:
     """By formula, because nothing may be run yet: refuse weights that cannot fit at all.
 

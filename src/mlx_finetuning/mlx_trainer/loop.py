@@ -253,6 +253,7 @@ class _Run:
             recompute=course.recompute,
         )
         self._work = dataclasses.replace(self._work, config=self._config)
+        fit.hold_to(fit.allowed(self._config))
 
     def _rehearse(self, team: crew.Crew) -> None:
         """The longest update first, for nothing but its memory: what does not fit fails now, and
