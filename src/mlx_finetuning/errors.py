@@ -373,6 +373,12 @@ class RunNotResumable(RunError):
     code = "RUN_NOT_RESUMABLE"  # run_id, state
 
 
+class RerunSourceChanged(RunError):
+    """Data or base are not what the run was made of."""
+
+    code = "RERUN_SOURCE_CHANGED"  # run_id, changed
+
+
 class MlxLmFailed(RunError):
     """The `mlx-lm` engine's process ended with an error."""
 
@@ -568,6 +574,12 @@ class ServerFailed(SystemProblem):
     """The web interface's server ended with an error."""
 
     code = "SERVER_FAILED"  # exit_code, port
+
+
+class BenchmarksMissing(SystemProblem):
+    """Benchmarks are run from a source checkout only."""
+
+    code = "BENCHMARKS_MISSING"  # path
 
 
 class UnexpectedError(SystemProblem):

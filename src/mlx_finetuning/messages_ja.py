@@ -361,6 +361,11 @@ CATALOGUE: dict[str, Message] = {
         "状態は「{state}」です。再開できるのは、途中で止まった --engine mlx の学習だけです。",
         "続きではなく新しく始めるには、mlx-finetuning train を使ってください。",
     ),
+    "RERUN_SOURCE_CHANGED": Message(
+        "実験 {run_id} と同じ学習は、もうできません。",
+        "学習したときから変わったもの: {changed}",
+        "元に戻してからやり直すか、今のもので新しく学習するには mlx-finetuning train を使ってください。",
+    ),
     "MLX_LM_FAILED": Message(
         "mlx-lm が学習の途中でエラーになりました（終了コード {exit_code}）。",
         "mlx-lm の最後の出力:\n{tail}",
@@ -549,6 +554,11 @@ CATALOGUE: dict[str, Message] = {
         "Webの画面のサーバーがエラーで終わりました（終了コード {exit_code}）。",
         "ポート {port} をほかのプログラムが使っている可能性があります。サーバーの出力は、この上に表示されています（--background では logs/serve.log）。",
         "--port で別の番号を指定して、もう一度実行してください。例: mlx-finetuning serve --port 8601",
+    ),
+    "BENCHMARKS_MISSING": Message(
+        "測定のスクリプトが見つかりません。",
+        "{path} がありません。bench は、ソースコード一式（benchmarks フォルダ）がある場所でだけ使えます。",
+        "リポジトリを取得し、その中で ./setup.sh を実行してから、もう一度お試しください。",
     ),
     "UNEXPECTED": Message(
         "予期しないエラーが起きました（{kind}）。",

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import click
 
@@ -11,6 +11,9 @@ from mlx_finetuning.cli import text
 from mlx_finetuning.cli.session import Answer, Session, command, group
 from mlx_finetuning.trainer.runs import LaterJob, Run
 from mlx_finetuning.trainer.status import STATES_JA
+
+if TYPE_CHECKING:
+    from mlx_finetuning.experiment_tracker.rerun import Reproduction
 
 runs = group("runs", "実験（学習の記録）の一覧・詳細・監視・停止")
 
@@ -58,6 +61,36 @@ def stop(session: Session, run_id: str) -> Answer:
     """実験を止める。それまでの途中保存は残る"""
     run = session.studio.stop(run_id)
     return Answer(as_json(run), f"{run_id}: {run.state_ja}")
+
+
+@command(runs)
+@RUN_ID
+@click.option("--detach", is_flag=True, help="始めたら、終わりを待たずに戻る")
+def rerun(session: Session, run_id: str, detach: bool) -> Answer:
+    """同じ設定・データ・モデルで学習し直し、損失が同じになるかを確かめる
+
+    CPUでは、最後の桁まで同じになります。データかモデルが変わっているときは、始めずに知らせます。
+    """
+    new_id = session.studio.rerun(run_id)
+    data = {"run_id": new_id, "rerun_of": run_id}
+    if detach:
+        return Answer(data, f"学習し直しを始めました: {new_id}")
+    click.echo(f"学習し直しを始めました: {new_id}", err=True)
+    with session.progress() as progress:
+        session.studio.watch(new_id, progress, stops=True)
+    found = session.studio.compare_losses(run_id, new_id)
+    exit_code = 0 if found.is_exact else 1
+    return Answer({**data, **dataclasses.asdict(found)}, _reproduced(new_id, found), exit_code)
+
+
+def _reproduced(new_id: str, found: Reproduction) -> str:
+    if found.is_exact:
+        return f"{new_id}: 損失{found.compared}個が、最後の桁まで同じになりました。"
+    return (
+        f"{new_id}: 損失{found.compared}個のうち、同じなのは{found.equal}個です"
+        f"（差は最大 {found.largest_difference:.2g}）。"
+        "MLXの版、計算に使う装置、プロセスの数が違うと、同じになりません。"
+    )
 
 
 def as_json(run: Run) -> dict[str, Any]:

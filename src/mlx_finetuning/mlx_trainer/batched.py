@@ -53,7 +53,7 @@ def _batches(
     loaded: LoadedModel, prompts: Sequence[list[int]], max_tokens: int, batch_size: int
 ) -> Iterator[list[int]]:
     """Indices of prompts, the shortest first."""
-    if not _is_batchable(loaded):
+    if not _is_batchable(loaded.model):
         batch_size = 1
     batch: list[int] = []
     for at in sorted(range(len(prompts)), key=lambda at: len(prompts[at])):
@@ -66,8 +66,17 @@ def _batches(
         yield batch
 
 
-def _is_batchable(loaded: LoadedModel) -> bool:
-    return all(hasattr(cache, "merge") for cache in make_prompt_cache(loaded.model))
+def _is_batchable(model: Any) -> bool:
+    """Whether the model class takes batches with padding, tried on a few tokens.
+
+    Gemma 2, for one, cannot broadcast the mask that mlx-lm's batched caches make, unless there are
+    as many rows as heads: hence seven.
+    """
+    try:
+        _Rows(model, [[0] * length for length in range(1, 8)]).step()
+    except (AttributeError, TypeError, ValueError):
+        return False
+    return True
 
 
 Outcome = tuple[int | None, list[int]]

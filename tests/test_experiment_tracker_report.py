@@ -1,0 +1,270 @@
+"""Statistics, choices, verdicts and the page of a report."""
+
+from __future__ import annotations
+
+import re
+from dataclasses import dataclass
+from html.parser import HTMLParser
+from typing import Any
+
+import numpy as np
+import pytest
+
+from mlx_finetuning.config import EvaluateConfig
+from mlx_finetuning.experiment_tracker import (
+    charts,
+    general,
+    html,
+    questions,
+    report,
+    rerun,
+    verdict,
+)
+from mlx_finetuning.experiment_tracker.comparison import Measured
+from mlx_finetuning.experiment_tracker.findings import Findings, LayerChange, Origin
+from mlx_finetuning.experiment_tracker.statistics import Interval, ratio
+from mlx_finetuning.experiment_tracker.verdict import Learning, Link
+
+
+def row(question: str, answer: str, number: int = 2, group: str = "") -> dict[str, Any]:
+    turns = [{"role": "user", "content": question}, {"role": "assistant", "content": answer}]
+    return {"messages": turns, "row": number, "group": group}
+
+
+@dataclass(frozen=True)
+class Grade:
+    nats: float
+    targets: int = 10
+    answer: str | None = None
+    ended: bool = True
+
+
+# --- statistics --------------------------------------------------------------------------
+
+
+def test_interval_of_a_mean_is_that_of_the_normal_theory() -> None:
+    values = np.random.default_rng(3).normal(2.0, 1.0, 400)
+    found = ratio(values.tolist(), seed=1)
+    assert found is not None
+    half = 1.96 * values.std(ddof=1) / np.sqrt(400)
+    assert found.value == pytest.approx(values.mean())
+    assert found.low == pytest.approx(values.mean() - half, abs=0.015)
+    assert found.high == pytest.approx(values.mean() + half, abs=0.015)
+
+
+def test_a_loss_weighs_rows_by_their_tokens() -> None:
+    found = ratio([10.0, 2.0], [5, 10])
+    assert found is not None
+    assert found.value == pytest.approx(12 / 15)
+    assert (found.low, found.high) == (pytest.approx(0.2), pytest.approx(2.0))
+
+
+def test_intervals_follow_from_the_seed() -> None:
+    values = list(range(20))
+    assert ratio(values, seed=4) == ratio(values, seed=4) != ratio(values, seed=5)
+    assert ratio([]) is None
+    assert ratio([0.0], [0]) is None
+
+
+# --- which rows --------------------------------------------------------------------------
+
+
+def test_a_choice_is_spread_over_all_rows() -> None:
+    assert questions.evenly(range(10), 4) == [0, 2, 5, 7]
+    assert questions.evenly(range(3), 4) == [0, 1, 2]
+
+
+def test_mismatched_questions_never_keep_their_answer() -> None:
+    rows = [row(f"質問{n}", f"答え{n % 3}") for n in range(9)]
+    found = questions.mismatched(rows)
+    assert len(found) == 18  # two other answers each
+    for one in found:
+        assert one.row["messages"][0] == rows[one.owner]["messages"][0]
+        assert one.row["messages"][-1] != rows[one.owner]["messages"][-1]
+    assert questions.mismatched([row("a", "同じ"), row("b", "同じ")]) == []
+
+
+def test_reworded_questions_are_new_and_keep_their_answer() -> None:
+    rows = [row(f"質問{n}は？", f"答え{n}") for n in range(5)]
+    made = questions.reworded(rows)
+    assert [one["messages"][-1] for one in made] == [one["messages"][-1] for one in rows]
+    asked = {one["messages"][0]["content"] for one in rows}
+    assert not asked & {one["messages"][0]["content"] for one in made}
+
+
+def test_every_general_question_has_its_key_in_its_answer() -> None:
+    asked = general.questions()
+    assert len(asked) >= 60
+    assert len({one.question for one in asked}) == len(asked)
+    assert all(one.is_right(one.answer) for one in asked)
+    assert not any(one.is_right("わかりません。") for one in asked)
+
+
+# --- verdicts ----------------------------------------------------------------------------
+
+DOWN, UP, NONE = Interval(-1, -1.2, -0.8), Interval(1, 0.8, 1.2), Interval(0.01, -0.1, 0.1)
+WIDE, HELD, CLOSED = Interval(1, 0.5, 1.5), Interval(0.9, 0.5, 1.3), Interval(0.2, 0.1, 0.3)
+
+
+@pytest.mark.parametrize(
+    ("change", "trained", "link", "is_zero", "error", "state"),
+    [
+        (DOWN, DOWN, Link(WIDE, HELD), False, "", "learned"),
+        (DOWN, DOWN, None, False, "", "learned"),
+        (DOWN, DOWN, Link(WIDE, CLOSED), False, "", "unlinked"),
+        (NONE, NONE, None, True, "", "unchanged"),
+        (NONE, NONE, None, False, "", "unchanged"),
+        (NONE, DOWN, None, False, "", "memorised"),
+        (UP, DOWN, None, False, "", "worse"),
+        (UP, UP, None, False, "", "diverged"),
+        (DOWN, DOWN, None, False, "LOSS_EXPLODED", "diverged"),
+    ],
+)
+def test_learning_is_judged_by_its_evidence(
+    change: Interval, trained: Interval, link: Link | None, is_zero: bool, error: str, state: str
+) -> None:
+    found = Learning("学習していない行", 2.0, 1.0, change, trained, link, is_zero, error)
+    judged = verdict.learned(found)
+    assert judged.state == state
+    assert judged.text.startswith(
+        {"learned": "学習できています", "diverged": "発散しました"}.get(state, "学習していません")
+    )
+    assert judged.advice or state == "learned"
+
+
+@pytest.mark.parametrize(
+    ("rise", "still", "state"),
+    [(NONE, 58, "kept"), (NONE, 50, "worn"), (NONE, 30, "forgot"), (UP, 58, "forgot")],
+)
+def test_forgetting_is_judged_by_answers_and_loss(rise: Interval, still: int, state: str) -> None:
+    assert verdict.forgot(rise, 60, still).state == state
+
+
+def test_trained_answers_elsewhere_and_personal_data_are_named() -> None:
+    assert verdict.memorised(0, 72, []).state == "clean"
+    assert verdict.memorised(0, 72, ["電話番号"]).state == "personal"
+    assert verdict.memorised(3, 72, []).state == "parrots"
+
+
+# --- the report --------------------------------------------------------------------------
+
+ORIGIN = Origin(
+    run_id="20261123-000000-tiny-ja-0000",
+    model="tiny-ja",
+    dataset="facts",
+    dataset_sha256="0" * 64,
+    dataset_changed=False,
+    created_at="2026-11-23T00:00:00+00:00",
+    training={"seed": 42, "model": "<script>alert(1)</script>"},
+    versions={"mlx": "0.32.4"},
+    evaluated_at="2026-11-23T01:00:00+00:00",
+    metrics=[{"update": n, "loss": 3.0 / n} for n in range(1, 2000)]
+    + [{"update": 0, "valid_loss": 3.0}, {"update": 1000, "valid_loss": 1.0}],
+)
+EVIL = "<img src=x onerror=alert(1)>&\"'"
+
+
+def built() -> dict[str, Any]:
+    train = [row(f"質問{n}は？{EVIL}", f"答えは{n}番です。", n + 2, f"g{n}") for n in range(10)]
+    test = [row(f"質問{n}って？", f"答えは{n}番です。", n + 50, f"g{n * 5}") for n in range(4)]
+    splits = {
+        "train": measured(train, [one["messages"][-1]["content"] for one in train]),
+        "test": measured(test, [EVIL] * 4),
+    }
+    asked = general.questions()
+    same = [Grade(5.0, answer=one.answer) for one in asked]
+    return report.build(
+        ORIGIN,
+        Findings(
+            splits=splits,
+            general=Measured([one.row for one in asked], same, same, len(asked)),
+            trained_groups=questions.groups(train),
+            layers=[LayerChange(0, 1.5, 0.01), LayerChange(1, 2.0, None)],
+        ),
+        EvaluateConfig(),
+    )
+
+
+def measured(rows: list[dict[str, Any]], answers: list[str]) -> Measured:
+    base = [Grade(20.0 + at, answer="わかりません。") for at in range(len(rows))]
+    tuned = [Grade(5.0 + at, answer=answer) for at, answer in enumerate(answers)]
+    return Measured(rows, base, tuned, 1000)
+
+
+def test_report_holds_paired_figures_and_kinds_of_questions() -> None:
+    made = built()
+    change = made["splits"]["train"]["change"]
+    assert change["value"] == change["low"] == change["high"] == pytest.approx(-1.5)
+    assert made["splits"]["train"]["base"]["loss"] == pytest.approx(2.45)
+    assert made["splits"]["train"]["base"]["perplexity"] == pytest.approx(np.exp(2.45))
+    assert made["splits"]["train"]["tuned"]["exact"] == 1.0
+    # Groups g0 and g5 were trained, g10 and g15 were not.
+    assert {name: one["rows"] for name, one in made["questions"].items()} == {
+        "new": 2,
+        "paraphrase": 2,
+        "trained": 10,
+    }
+    assert made["adapter"]["norm"] == pytest.approx(2.5)
+    assert len(made["curves"]["train"]) == report.CURVE_POINTS
+    assert made["curves"]["train"][-1][0] == 1999
+
+
+class Page(HTMLParser):
+    def __init__(self) -> None:
+        super().__init__()
+        self.tags: list[tuple[str, dict[str, str | None]]] = []
+        self.open: list[str] = []
+
+    def handle_starttag(self, tag: str, attrs: list[tuple[str, str | None]]) -> None:
+        self.tags.append((tag, dict(attrs)))
+        if tag != "meta":
+            self.open.append(tag)
+
+    def handle_startendtag(self, tag: str, attrs: list[tuple[str, str | None]]) -> None:
+        self.tags.append((tag, dict(attrs)))
+
+    def handle_endtag(self, tag: str) -> None:
+        assert self.open.pop() == tag
+
+
+def test_page_asks_nobody_for_anything_and_escapes_every_text() -> None:
+    certificate = {
+        "verdict": "同じです。",
+        "problems": [EVIL],
+        "rows": [
+            {
+                **dict.fromkeys(("prompt_ids_equal", "answers_equal", "ended"), 1.0),
+                "engine": EVIL,
+                "prompts": 8,
+                "top1": None,
+                "kl": None,
+                "verdict": EVIL,
+            }
+        ],
+    }
+    text = html.page(built(), certificate)
+    page = Page()
+    page.feed(text)
+    assert not page.open
+    assert not {"script", "img", "link", "iframe", "object"} & {tag for tag, _ in page.tags}
+    for _, attributes in page.tags:
+        assert not {"src", "href", "onerror", "onload"} & attributes.keys()
+    assert not re.search(r"https?://|url\(|@import", text)
+    assert "prefers-color-scheme: dark" in text
+    assert "@media print" in text
+    for word in ("学習できたか", "忘れていないか", "丸暗記", "自分で終えるか", "一致（証明書）"):
+        assert word in text
+
+
+def test_axis_marks_are_round_and_hold_all_values() -> None:
+    marks = charts._axis([0.013, 3.37])
+    assert marks == [0, 1, 2, 3, 4]
+    assert charts._axis([5, 5])[0] <= 5 <= charts._axis([5, 5])[-1]
+
+
+def test_losses_are_compared_to_the_last_bit() -> None:
+    first = [{"update": 1, "loss": 0.1}, {"update": 1, "valid_loss": 0.5}]
+    assert rerun.compare(first, first).is_exact
+    found = rerun.compare(first, [{"update": 1, "loss": 0.1 + 1e-12}])
+    assert (found.compared, found.equal, found.is_exact) == (2, 0, False)
+    assert not rerun.compare([], []).is_exact
