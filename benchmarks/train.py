@@ -11,6 +11,7 @@ from __future__ import annotations
 
 import argparse
 import importlib
+import itertools
 import json
 import os
 import statistics
@@ -97,7 +98,7 @@ def _chat(random: np.random.Generator, length: int, row: int) -> dict[str, Any]:
 
 def run_ours(folder: Path, options: argparse.Namespace) -> dict[str, Any]:
     from mlx_finetuning.config import TrainConfig
-    from mlx_finetuning.mlx_trainer import loop
+    from mlx_finetuning.mlx_trainer import batches, loop
     from mlx_finetuning.mlx_trainer.load import load
     from mlx_finetuning.workspace import AdapterPaths
 
@@ -117,14 +118,18 @@ def run_ours(folder: Path, options: argparse.Namespace) -> dict[str, Any]:
     hooks = loop.Hooks(lines.append, lambda name, **_: None, lambda step: None)
     began_s = time.perf_counter()
     with tempfile.TemporaryDirectory() as out:
-        result = loop.train(load(folder), chats(), [], config, AdapterPaths(Path(out)), hooks)
+        loaded = load(folder)
+        result = loop.train(loaded, chats(), [], config, AdapterPaths(Path(out)), hooks)
     wall_s = time.perf_counter() - began_s
+    lengths = [len(loaded.render(chat["messages"], ask=False)) for chat in chats()]
+    order = itertools.islice(batches.endless(ROWS, BATCH, config.seed), options.updates)
     first_s = lines[0]["elapsed_s"] - lines[0]["supervised_tokens"] / lines[0]["tokens_per_second"]
     tokens = result.supervised_tokens
     return {
         "train_s": lines[-1]["elapsed_s"] - first_s,
         "wall_s": wall_s,
         "supervised": tokens,
+        "real": sum(lengths[index] for taken in order for index in taken),
         "losses": [line["loss"] for line in lines],
         "padded": 0.0 if not result.padded else None,
         "processes": result.processes,
@@ -184,6 +189,7 @@ def run_mlx_lm(folder: Path, options: argparse.Namespace, *, repaired: bool) -> 
         "train_s": ended_s - train_s,
         "wall_s": ended_s - began_s,
         "supervised": counts["supervised"],
+        "real": counts["real"],
         "losses": losses,
         "padded": 1 - counts["real"] / counts["grid"],
         "processes": 1,
@@ -285,18 +291,20 @@ def table(model: Path, options: argparse.Namespace) -> None:
             print(engine, round(result["supervised"] / result["train_s"]), file=sys.stderr)
     least_s = floor_s(options)
     print(
-        "| engine | supervised tokens/s | padded | peak GB | wall s | first loss | last | floor |"
+        "| engine | supervised tokens/s | real tokens/s | padded | peak GB | wall s "
+        "| first loss | last | floor |"
     )
-    print("|---|---|---|---|---|---|---|---|")
+    print("|---|---|---|---|---|---|---|---|---|")
     for engine, runs in results.items():
         rates = [run["supervised"] / run["train_s"] for run in runs]
         middle = statistics.median(rates)
+        real = statistics.median(run["real"] / run["train_s"] for run in runs)
         share = statistics.median(least_s / run["train_s"] for run in runs)
         peak = max(run["peak_gb"] for run in runs)
         wall = statistics.median(run["wall_s"] for run in runs)
         losses = runs[0]["losses"]
         print(
-            f"| {engine} | {middle:.0f} ({min(rates):.0f} to {max(rates):.0f}) "
+            f"| {engine} | {middle:.0f} ({min(rates):.0f} to {max(rates):.0f}) | {real:.0f} "
             f"| {runs[0]['padded']:.0%} | {peak:.2f} | {wall:.1f} "
             f"| {losses[0]:.3f} | {losses[-1]:.3f} | {share:.0%} |"
         )

@@ -91,8 +91,8 @@ def test_the_commands_are_those_of_the_contract() -> None:
         ),
         *("runs list", "runs show", "runs watch", "runs stop", "export", "verify", "chat", "serve"),
         *("certify", "serve-model"),
-        *("certify", "serve-model"),
         *("models list", "models download", "models build"),
+        *("bench train", "bench export", "bench data"),
     }
 
 
