@@ -9,6 +9,7 @@ from pathlib import Path
 import pytest
 
 import finished_run
+from chat_formats import FORMATS
 from gguf_files import rewrite
 from mlx_finetuning import ollama_integration, quantizer
 from mlx_finetuning.config import DeployConfig
@@ -41,7 +42,7 @@ pytestmark = [
 SHIPPED = Path(quantizer.__file__).parents[1] / "assets" / "tiny-ja"
 NAME = "mlx-finetuning-test"
 QUESTION = [{"role": "user", "content": "あなたは誰ですか？"}]
-PLAIN = "{% for m in messages %}[{{ m.role }}] {{ m.content }}\n{% endfor %}[assistant] "
+PLAIN = FORMATS["plain"].template
 
 
 @pytest.fixture(scope="module")
@@ -108,7 +109,7 @@ def test_settings_are_the_models_own(gguf: Path, talk: Client) -> None:
 def test_protected_template_is_kept_and_a_bare_one_is_not(
     gguf: Path, talk: Client, tmp_path: Path
 ) -> None:
-    """Ollama takes these 152 characters or fewer for ChatML."""
+    """Ollama takes a template of `role: text` lines for ChatML."""
 
     def renders(template: str) -> str:
         def change(values: dict[str, str]) -> None:
@@ -117,8 +118,8 @@ def test_protected_template_is_kept_and_a_bare_one_is_not(
         bring(talk, recipe(rewrite(gguf, tmp_path / "changed.gguf", change_metadata=change)))
         return talk.render(NAME, QUESTION)
 
-    assert renders(chat_template.protected(PLAIN)) == "[user] あなたは誰ですか？\n[assistant] "
-    assert "[assistant]" not in renders(PLAIN)
+    assert renders(chat_template.protected(PLAIN)).startswith("user: あなたは誰ですか？")
+    assert renders(PLAIN).startswith("<|im_start|>user")
 
 
 def test_prompt_has_one_token_per_token(gguf: Path, talk: Client) -> None:

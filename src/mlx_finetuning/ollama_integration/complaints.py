@@ -15,7 +15,11 @@ from mlx_finetuning.errors import (
 
 MEANINGS: tuple[tuple[str, type[OllamaError]], ...] = (
     (r"no space left|not enough (disk )?space|disk quota exceeded", OllamaOutOfSpace),
-    (r"(unknown|unsupported) (model )?architecture", OllamaArchitectureUnknown),
+    # The importer tells no reason; a file that was proven here fails there for its architecture.
+    (
+        r"(unknown|unsupported) (model )?architecture|failed to validate GGUF",
+        OllamaArchitectureUnknown,
+    ),
     (r"requires a newer version|newer version of ollama", OllamaTooOld),
     (r"model .{0,200}not found", OllamaModelNotFound),
 )
