@@ -79,13 +79,14 @@ def write_metrics(path: Path, updates: int) -> None:
     for update in range(updates + 1):
         loss = 0.4 + 3.0 * math.exp(-4.0 * update / updates)
         if update:
-            lines.append(_update(update, loss * draw.uniform(0.9, 1.1)))
+            lines.append(update_line(update, loss * draw.uniform(0.9, 1.1)))
         if update % 50 == 0 or update == updates:
             lines.append({"update": update, "valid_loss": loss, "elapsed_s": update * 0.5})
     path.write_text("".join(f"{json.dumps(line)}\n" for line in lines), encoding="utf-8")
 
 
-def _update(update: int, loss: float) -> dict[str, float]:
+def update_line(update: int, loss: float) -> dict[str, float]:
+    """What training records of one update."""
     return {
         "update": update,
         "loss": round(loss, 5),

@@ -5,26 +5,16 @@ Every request that is not to the server is aborted, and a test fails that made o
 
 from __future__ import annotations
 
-import os
-import shutil
 import socket
 from collections.abc import Iterator
-from pathlib import Path
 
 import pytest
 from playwright.sync_api import Browser, BrowserContext, Page, Route, sync_playwright
-from served import Served
+from served import Served, find_chromium
 
 from mlx_finetuning.workspace import Workspace
 
-NAMES = ("chromium", "chromium-browser", "google-chrome", "google-chrome-stable")
-MAC = Path("/Applications/Google Chrome.app/Contents/MacOS/Google Chrome")
 PATIENCE_MS = 20_000
-
-
-def find_chromium() -> str | None:
-    named = os.environ.get("CHROMIUM") or next(filter(None, map(shutil.which, NAMES)), None)
-    return named or (str(MAC) if MAC.exists() else None)
 
 
 @pytest.fixture(scope="session")

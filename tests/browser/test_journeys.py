@@ -14,8 +14,10 @@ from mlx_finetuning.data_processor import SAMPLE_DATA
 from mlx_finetuning.studio import Studio
 from mlx_finetuning.ui import sitemap
 
-LONG_UPDATES = 3000
-"""Of a simulated run: half a minute, longer than any test looks at it."""
+LONG_UPDATES = 20_000
+"""Of a simulated run: minutes, longer than any test looks at it; it is stopped at the test's end."""
+RECONNECTED_MS = 60_000
+"""Streamlit's page asks ever more rarely while the server is away."""
 
 
 def visit(page: Page, name: str) -> None:
@@ -98,8 +100,8 @@ def test_run_and_page_survive_a_restart_of_the_server(
     expect(page.get_by_text("実行中")).to_be_visible()
     served.stop()
     served.start()
-    before = metric(page, "学習の損失").inner_text()
-    expect(metric(page, "学習の損失")).not_to_have_text(before)
+    before = metric(page, "学習の損失").inner_text(timeout=RECONNECTED_MS)
+    expect(metric(page, "学習の損失")).not_to_have_text(before, timeout=RECONNECTED_MS)
     expect(page.get_by_text("実行中")).to_be_visible()
     assert Studio(served.workspace).run(long_run).status.state == "running"
 

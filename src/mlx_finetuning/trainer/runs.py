@@ -69,10 +69,16 @@ class Run:
         return self.engine == "simulation"
 
     @property
-    def state_ja(self) -> str:
+    def shown_state(self) -> str:
+        """A key of `STATES_JA`: the job's state, as far as the records can be read."""
+        if self.problems:
+            return "damaged"
         is_paused = self.resumable and self.status.state == "cancelled"
-        state = "paused" if is_paused else self.status.state
-        label = STATES_JA["damaged" if self.problems else state]
+        return "paused" if is_paused else self.status.state
+
+    @property
+    def state_ja(self) -> str:
+        label = STATES_JA[self.shown_state]
         return f"{label}（シミュレーション）" if self.simulated else label
 
 

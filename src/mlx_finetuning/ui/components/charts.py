@@ -23,7 +23,7 @@ FAINT = 0.3
 def line_chart(
     curves: Mapping[str, Curve], y: str, faint: Sequence[str] = (), height: int = HEIGHT
 ) -> None:
-    """One line per named curve over the updates; those named in `faint` stay in the background.
+    """One line per named curve over the updates; those named in `faint` are pale.
 
     Values that are not finite are left out. Long curves are thinned, so smooth them before.
     """
@@ -37,23 +37,22 @@ def line_chart(
     chart = (
         alt.layer(*layers)
         .properties(height=height)
-        .configure_legend(title=None, orient="top")
+        .configure_legend(title=None, orient="top", symbolOpacity=1.0)
         .interactive(bind_y=False)
     )
     st.altair_chart(chart, width="stretch", alt=f"{'、'.join(curves)}の折れ線グラフ")
 
 
 def loss_chart(train: Curve, valid: Curve, smoothing: float) -> None:
-    """Training loss, smoothed before it is thinned with the raw one behind, and validation loss."""
-    curves: dict[str, Curve] = {}
+    """Training loss, smoothed before it is thinned, the raw one pale, and validation loss."""
+    name = "学習（平滑化）" if smoothing else "学習"
+    curves: dict[str, Curve] = {name: (train[0], smoothed(train[1], smoothing)), "検証": valid}
     if smoothing:
-        curves["学習（そのまま）"] = train
-    curves["学習（平滑化）" if smoothing else "学習"] = (train[0], smoothed(train[1], smoothing))
-    curves["検証"] = valid
-    line_chart({name: curve for name, curve in curves.items() if curve[0]}, "損失", _RAW)
+        curves[_RAW] = train
+    line_chart({name: curve for name, curve in curves.items() if curve[0]}, "損失", [_RAW])
 
 
-_RAW = ("学習（そのまま）",)
+_RAW = "学習（そのまま）"
 
 
 def _line(name: str, curve: Curve, y: str, limit: int, opacity: float) -> alt.Chart:
@@ -78,7 +77,7 @@ def _line(name: str, curve: Curve, y: str, limit: int, opacity: float) -> alt.Ch
 
 
 def _points(curve: Curve, limit: int) -> Any:
-    """A table: it travels in binary, a fifth of what JSON takes."""
+    """A table: it travels in binary, 16 bytes a point."""
     import pyarrow
 
     updates, values = curve

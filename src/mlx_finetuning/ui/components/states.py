@@ -10,13 +10,14 @@ from mlx_finetuning.trainer.status import STATES_JA
 
 Color = Literal["red", "orange", "blue", "green", "gray"]
 
-_LOOKS: dict[str, tuple[Color, str]] = {
+LOOKS: dict[str, tuple[Color, str]] = {
     "queued": ("gray", "hourglass_empty"),
     "running": ("blue", "play_circle"),
     "stopping": ("orange", "stop_circle"),
     "done": ("green", "check_circle"),
     "failed": ("red", "error"),
-    "cancelled": ("gray", "pause_circle"),
+    "cancelled": ("gray", "stop_circle"),
+    "paused": ("orange", "pause_circle"),
     "interrupted": ("orange", "power_off"),
     "stalled": ("orange", "sync_problem"),
     "damaged": ("red", "broken_image"),
@@ -26,7 +27,7 @@ _LOOKS: dict[str, tuple[Color, str]] = {
 
 def state_badge(state: str, simulated: bool = False) -> None:
     """`state` is a `JobStatus.state`."""
-    color, icon = _LOOKS[state]
+    color, icon = LOOKS[state]
     with st.container(horizontal=True, gap="small", width="content"):
         st.badge(STATES_JA[state], icon=f":material/{icon}:", color=color)
         if simulated:

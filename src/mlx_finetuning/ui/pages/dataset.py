@@ -11,14 +11,16 @@ from mlx_finetuning.data_processor import Inspection
 from mlx_finetuning.data_processor.columns import ROLE_JA
 from mlx_finetuning.errors import StudioError
 from mlx_finetuning.ui import sitemap
+from mlx_finetuning.ui.components import views
 from mlx_finetuning.ui.components.empty import empty_state
 from mlx_finetuning.ui.components.errors import show_error
+from mlx_finetuning.ui.components.views import choose_view
 from mlx_finetuning.ui.dataset import cleaning, findings, reading, saved, saving, source
 from mlx_finetuning.ui.dataset.choices import Choices
 from mlx_finetuning.ui.frame import studio
 
-NEW, SAVED = "新しく作る", "保存したもの"
-VIEW = "view"
+NEW, SAVED = "new", "saved"
+VIEWS = {NEW: "新しく作る", SAVED: "保存したもの"}
 
 
 @st.cache_data(max_entries=4, show_spinner="ファイルを調べています…")
@@ -63,7 +65,9 @@ def draw_found(
     final = saving.draw_split(choices, found, settings)
     name = saving.draw_saving(choices, path, final, mapping)
     if name is not None:
-        st.switch_page(sitemap.page("dataset"), query_params={VIEW: SAVED, saved.PARAMETER: name})
+        st.switch_page(
+            sitemap.page("dataset"), query_params={views.PARAMETER: SAVED, saved.PARAMETER: name}
+        )
 
 
 def draw_saved() -> None:
@@ -93,16 +97,7 @@ def draw_saved() -> None:
 
 
 st.title("データセット")
-view = st.segmented_control(
-    "表示",
-    [NEW, SAVED],
-    default=NEW,
-    key=VIEW,
-    bind="query-params",
-    required=True,
-    label_visibility="collapsed",
-)
-if view == SAVED:
+if choose_view(VIEWS, NEW) == SAVED:
     draw_saved()
 else:
     draw_new()

@@ -5,23 +5,28 @@ from __future__ import annotations
 import streamlit as st
 
 from mlx_finetuning.ui import sitemap
+from mlx_finetuning.ui.components import views
 from mlx_finetuning.ui.components.empty import empty_state
 from mlx_finetuning.ui.components.runs import PARAMETER, choose_run
+from mlx_finetuning.ui.components.views import choose_view
 from mlx_finetuning.ui.frame import errors_shown, studio
-from mlx_finetuning.ui.training import live, setup
+from mlx_finetuning.ui.training import estimate, live, setup
 
-NEW, WATCH = "新しい学習", "様子を見る"
-VIEW = "view"
+NEW, WATCH = "new", "watch"
+VIEWS = {NEW: "新しい学習", WATCH: "様子を見る"}
 
 
 def draw_new() -> None:
     settings = setup.draw_choice()
     if settings is None:
         return
+    estimate.draw_estimate(settings)
     if st.button("学習を開始", type="primary", icon=":material/play_arrow:"):
         with errors_shown():
             run_id = studio().start_training(settings)
-            st.switch_page(sitemap.page("training"), query_params={VIEW: WATCH, PARAMETER: run_id})
+            st.switch_page(
+                sitemap.page("training"), query_params={views.PARAMETER: WATCH, PARAMETER: run_id}
+            )
     busy = len(studio().living_jobs())
     if busy:
         st.caption(f"今、{busy}件の作業が動いています。始めた学習は、順番が来るまで待ちます。")
@@ -36,15 +41,7 @@ def draw_watch() -> None:
 
 
 st.title("学習")
-view = st.segmented_control(
-    "表示",
-    [NEW, WATCH],
-    default=WATCH if PARAMETER in st.query_params else NEW,
-    key=VIEW,
-    bind="query-params",
-    required=True,
-    label_visibility="collapsed",
-)
+view = choose_view(VIEWS, WATCH if PARAMETER in st.query_params else NEW)
 if view == WATCH:
     draw_watch()
 else:

@@ -27,7 +27,6 @@ FIGURES = {
     "速度（トークン/秒）": "tokens_per_second",
     "メモリ（GB）": "peak_memory_gb",
 }
-RESUMABLE = ("interrupted", "cancelled", "failed")
 
 
 def draw_run(run_id: str) -> None:
@@ -60,7 +59,7 @@ def _draw(run: Run) -> None:
 
 def _draw_head(run: Run) -> None:
     with st.container(horizontal=True, vertical_alignment="center"):
-        state_badge("damaged" if run.problems else run.status.state, run.simulated)
+        state_badge(run.shown_state, run.simulated)
         st.caption(plain(f"{run.model} ← {run.dataset}　{run.run_id}"), width="content")
         _draw_buttons(run)
 
@@ -73,7 +72,7 @@ def _draw_buttons(run: Run) -> None:
         if st.button(label, icon=":material/pause:", help=tip, key=f"stop-{run.run_id}"):
             studio().stop(run.run_id)
             st.rerun()
-    if state in RESUMABLE and run.engine == "mlx" and not run.problems:
+    if run.resumable:
         tip = "最後の途中保存から、止めなかったときと同じように続けます。"
         clicked = st.button(
             "再開", icon=":material/play_arrow:", help=tip, type="primary", key=f"go-{run.run_id}"
@@ -102,9 +101,9 @@ def _draw_figures(status: JobStatus, metrics: Metrics) -> None:
         "速度": _shown(speed, ",.0f", " トークン/秒"),
         "最大メモリ": _shown(memory, ".2f", " GB"),
     }
-    with st.container(horizontal=True):
-        for label, value in figures.items():
-            st.metric(label, value, border=True, width=182)
+    columns = [*st.columns(3), *st.columns(3)]
+    for column, (label, value) in zip(columns, figures.items(), strict=True):
+        column.metric(label, value, border=True)
 
 
 def _shown(value: float | None, form: str, unit: str = "") -> str:

@@ -1,0 +1,161 @@
+# ruff: noqa: E402, I001
+"""The web interface in a real browser: start, page changes, live updates, memory, as a table.
+
+python benchmarks/ui.py [--soak-s 90]
+"""
+
+from __future__ import annotations
+
+import argparse
+import dataclasses
+import json
+import statistics
+import sys
+import tempfile
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+import psutil
+from playwright.sync_api import Browser, Page, WebSocket, sync_playwright
+
+# The tests' workspaces and their way to start a server.
+sys.path[:0] = [str(Path(__file__).parents[1] / "tests" / part) for part in (".", "browser")]
+import ui_workspaces
+from served import Served, find_chromium
+
+from mlx_finetuning import files
+from mlx_finetuning.cli import server_process
+from mlx_finetuning.trainer import jobs
+from mlx_finetuning.trainer.status import JobStatus
+from mlx_finetuning.ui import sitemap
+from mlx_finetuning.workspace import RunPaths, Workspace
+
+RUNS, UPDATES, ROUNDS = 200, 50_000, 3
+PORT = 8799
+DRAWN = '[data-testid="stApp"][data-test-script-state="notRunning"]'
+
+
+@contextmanager
+def serving(root: str) -> Iterator[Served]:
+    served = Served(Workspace(Path(root)), PORT)
+    try:
+        yield served
+    finally:
+        served.stop()
+
+
+def first_page(browser: Browser, served: Served) -> float:
+    """Seconds from the command to a drawn home page."""
+    page = browser.new_page()
+    start = time.perf_counter()
+    served.start()
+    page.goto(served.url)
+    page.get_by_role("heading", name="次にすること").wait_for()
+    taken = time.perf_counter() - start
+    page.close()
+    return taken
+
+
+def page_changes(page: Page) -> Iterator[tuple[str, float]]:
+    """Seconds from a click in the navigation to a drawn page, the median of three each."""
+    for entry in sitemap.ENTRIES.values():
+        yield entry.title, statistics.median(one_change(page, entry.title) for _ in range(ROUNDS))
+
+
+def one_change(page: Page, title: str) -> float:
+    links = page.get_by_test_id("stSidebarNav").get_by_role("link")
+    other = "設定" if title != "設定" else "ホーム"
+    links.filter(has_text=other).click()
+    page.get_by_role("heading", name=other, exact=True, level=1).wait_for()
+    page.locator(DRAWN).wait_for()
+    start = time.perf_counter()
+    links.filter(has_text=title).click()
+    page.get_by_role("heading", name=title, exact=True, level=1).wait_for()
+    page.locator(DRAWN).wait_for()
+    return time.perf_counter() - start
+
+
+class LivingRun:
+    """A run that seems to go on: its lock is held here, and `step` adds to its files."""
+
+    def __init__(self, workspace: Workspace) -> None:
+        self.paths: RunPaths = ui_workspaces.add_run(workspace, 0, UPDATES)
+        self._lock = files.FileLock(self.paths.lock)
+        self._lock.acquire()
+        self._update = UPDATES
+        self.step()
+
+    def step(self) -> None:
+        self._update += 5
+        lines = [ui_workspaces.update_line(self._update - at, 0.4) for at in range(4, -1, -1)]
+        with self.paths.metrics.open("a", encoding="utf-8") as stream:
+            stream.writelines(f"{json.dumps(line)}\n" for line in lines)
+        status = JobStatus("running", "学習", self._update, 2 * UPDATES, "損失 0.400")
+        living = dataclasses.replace(status, elapsed_s=1.0, heartbeat_s=time.monotonic())
+        jobs.write_status(self.paths, living)
+
+
+def live(browser: Browser, served: Served, soak_s: float) -> tuple[float, float]:
+    """Bytes of one live update, and the server's growth in bytes per hour."""
+    run = LivingRun(served.workspace)
+    received: list[int] = []
+    page = browser.new_page()
+    page.on("websocket", lambda socket: count(socket, received))
+    page.goto(f"{served.url}/training?run={run.paths.folder.name}")
+    page.get_by_test_id("stVegaLiteChart").wait_for()
+    follow(run, 20.0)  # what is loaded once
+    received.clear()
+    samples = follow(run, soak_s)
+    updates = soak_s / 2.0
+    return sum(received) / updates, slope(samples) * 3600
+
+
+def count(socket: WebSocket, received: list[int]) -> None:
+    socket.on("framereceived", lambda payload: received.append(len(payload)))
+
+
+def follow(run: LivingRun, seconds: float) -> list[tuple[float, int]]:
+    """Time and the server's memory, once a second, while the run goes on."""
+    server = server_process.running(Workspace(run.paths.folder.parents[1]))
+    assert server is not None
+    process, samples, start = psutil.Process(server.pid), [], time.monotonic()
+    while time.monotonic() - start < seconds:
+        run.step()
+        time.sleep(1.0)
+        samples.append((time.monotonic() - start, process.memory_info().rss))
+    return samples
+
+
+def slope(samples: list[tuple[float, int]]) -> float:
+    """Least squares, in bytes per second."""
+    return statistics.linear_regression(*zip(*samples, strict=True)).slope
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("--soak-s", type=float, default=90.0)
+    soak_s = parser.parse_args().soak_s
+    print("| measure | figure | goal |\n|---|---|---|")
+    with sync_playwright() as playwright, tempfile.TemporaryDirectory() as root:
+        browser = playwright.chromium.launch(executable_path=find_chromium())
+        with serving(root) as served:
+            start_s = first_page(browser, served)
+            print(f"| server start to drawn ホーム | {start_s:.1f} s | 4 s |")
+            ui_workspaces.fill(served.workspace, RUNS)
+            page = browser.new_page()
+            page.goto(served.url)
+            page.get_by_text("調べた項目").wait_for()
+            for title, seconds in page_changes(page):
+                print(f"| to {title} with {RUNS} runs | {seconds:.2f} s | 1 s |")
+            page.close()
+            size, growth = live(browser, served, soak_s)
+            print(f"| live update, {UPDATES:,} updates | {size / 1e3:.1f} kB | 50 kB |")
+            hour = f"{growth / 1e6:+.0f} MB (from {soak_s:.0f} s)"
+            print(f"| memory of a live page in an hour | {hour} | 50 MB |")
+        browser.close()
+
+
+if __name__ == "__main__":
+    main()
