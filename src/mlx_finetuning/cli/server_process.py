@@ -14,6 +14,7 @@ import urllib.request
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
+from typing import IO, Any
 
 from mlx_finetuning import files
 from mlx_finetuning.errors import RecordDamaged, ServerFailed, ServerRunning
@@ -135,7 +136,7 @@ def _only_one(workspace: Workspace) -> Iterator[files.FileLock]:
 
 
 def _start(
-    workspace: Workspace, place: Place, lock: files.FileLock, output: object
+    workspace: Workspace, place: Place, lock: files.FileLock, output: IO[Any] | None
 ) -> subprocess.Popen[bytes]:
     assert lock.descriptor is not None
     is_background = output is not sys.__stderr__
@@ -143,7 +144,7 @@ def _start(
         serve_command(APP, place),
         env={**os.environ, "MLX_FINETUNING_HOME": str(workspace.root)},
         stdin=subprocess.DEVNULL,
-        stdout=output,  # type: ignore[arg-type]
+        stdout=output,
         stderr=subprocess.STDOUT,
         start_new_session=is_background,
         pass_fds=[lock.descriptor],

@@ -97,7 +97,7 @@ def packed(examples: Sequence[Example]) -> Batch:
     unused = _rounded(exact.positions.size, PACKED_STEP) - exact.positions.size
     segments = np.repeat(np.arange(len(lengths) + 1, dtype=np.int32), [*lengths, more])
     return Batch(
-        mx.pad(exact.tokens, ((0, 0), (0, more))),
+        mx.pad(exact.tokens, [(0, 0), (0, more)]),
         mx.pad(exact.positions, (0, unused)),
         mx.pad(exact.targets, (0, unused)),
         mx.pad(exact.weights, (0, unused)),

@@ -119,7 +119,7 @@ def compiled(model: nn.Module, value: Callable[..., mx.array]) -> Gradient:
 
     def step(trained: Any, *arrays: Any) -> tuple[mx.array, Any]:
         if not at_once:
-            return cast(tuple[mx.array, Any], mx.value_and_grad(of_arrays)(trained, *arrays))
+            return mx.value_and_grad(of_arrays)(trained, *arrays)
         summed, gradients = mx.value_and_grad(of_arrays)(flat.cast(trained, dtype), *arrays)
         vector = flat.Layout(trained).vector(gradients)
         return summed, {flat.ALL: vector.astype(mx.float32)}
@@ -131,10 +131,9 @@ def compiled(model: nn.Module, value: Callable[..., mx.array]) -> Gradient:
     def gradient(batch: Batch) -> tuple[mx.array, Any]:
         trained = model.trainable_parameters()
         try:
-            found = compiled_step(trained, *batch.arrays, batch.segments)
+            return compiled_step(trained, *batch.arrays, batch.segments)
         finally:
             model.update(trained)  # tracing leaves its stand-ins in the model
-        return cast(tuple[mx.array, Any], found)
 
     return gradient
 
