@@ -34,6 +34,8 @@ from mlx_finetuning.workspace import RunPaths, Workspace
 
 RUNS, UPDATES, ROUNDS = 200, 50_000, 3
 PORT = 8799
+WARM_UP_S = 40.0
+"""Before memory is watched: libraries are loaded and their pools filled."""
 DRAWN = '[data-testid="stApp"][data-test-script-state="notRunning"]'
 
 
@@ -105,9 +107,9 @@ def live(browser: Browser, served: Served, soak_s: float) -> tuple[float, float]
     page.on("websocket", lambda socket: count(socket, received))
     page.goto(f"{served.url}/training?run={run.paths.folder.name}")
     page.get_by_test_id("stVegaLiteChart").wait_for()
-    follow(run, 20.0)  # what is loaded once
+    follow(page, run, WARM_UP_S)
     received.clear()
-    samples = follow(run, soak_s)
+    samples = follow(page, run, soak_s)
     updates = soak_s / 2.0
     return sum(received) / updates, slope(samples) * 3600
 
@@ -116,14 +118,14 @@ def count(socket: WebSocket, received: list[int]) -> None:
     socket.on("framereceived", lambda payload: received.append(len(payload)))
 
 
-def follow(run: LivingRun, seconds: float) -> list[tuple[float, int]]:
+def follow(page: Page, run: LivingRun, seconds: float) -> list[tuple[float, int]]:
     """Time and the server's memory, once a second, while the run goes on."""
     server = server_process.running(Workspace(run.paths.folder.parents[1]))
     assert server is not None
     process, samples, start = psutil.Process(server.pid), [], time.monotonic()
     while time.monotonic() - start < seconds:
         run.step()
-        time.sleep(1.0)
+        page.wait_for_timeout(1000)  # unlike sleep, it lets the browser's events through
         samples.append((time.monotonic() - start, process.memory_info().rss))
     return samples
 

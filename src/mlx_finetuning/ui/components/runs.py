@@ -31,7 +31,10 @@ def choose_run(runs: Sequence[Run], label: str = "実験") -> Run:
 
 
 def run_title(run: Run) -> str:
-    """`11/23 19:31  tiny-ja ← facts（完了）`; the id where there is no readable record."""
+    """`2026/11/23 19:31  tiny-ja ← facts  1a2b`; the id where there is no readable record.
+
+    Nothing that changes while the run goes on: the select box knows its options by their titles.
+    """
     made = local_time(run.created_at)
-    named = f"{made}　{run.model} ← {run.dataset}" if made else run.run_id
-    return f"{named}（{run.state_ja}）"
+    named = f"{made}　{run.model} ← {run.dataset}　{run.run_id[-4:]}"
+    return named if made else run.run_id

@@ -18,21 +18,22 @@ UNUSED = ""
 
 def draw_encoding(choices: Choices, found: Inspection | None) -> None:
     """`found` is None where the file could not be read as it is asked to be."""
-    guess = f"（{found.encoding}）" if found and choices.value("encoding", AUTO) == AUTO else ""
     left, right = st.columns([1, 2], vertical_alignment="bottom")
     left.selectbox(
         "文字コード",
         [AUTO, *CODECS],
-        format_func=lambda name: f"自動判定{guess}" if name == AUTO else name,
+        format_func=lambda name: "自動判定" if name == AUTO else name,
         key=choices.key("encoding"),
         placeholder="選択",
     )
     if found is None:
         return
     if found.encoding_confidence < CERTAIN:
-        right.warning("文字コードに自信がありません。下の表が正しく読めているか見てください。")
+        right.warning(
+            f"{found.encoding} として読みましたが、自信がありません。下の表が正しく読めているか見てください。"
+        )
     else:
-        right.caption(plain(found.encoding_reason))
+        right.caption(f"{found.encoding}　{plain(found.encoding_reason)}")
 
 
 def draw_preview(found: Inspection) -> None:
