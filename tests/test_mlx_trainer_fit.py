@@ -79,6 +79,27 @@ def test_update_that_does_not_fit_is_computed_in_parts_with_a_warning_and_the_sa
     assert noted.losses == pytest.approx(recorder.losses, rel=1e-5)
 
 
+def test_fixed_number_at_once_is_recomputed_with_a_warning_or_refused_with_figures(
+    tmp_path: Path, tiny: LoadedModel, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    config = dataclasses.replace(CONFIG, micro_batch_size=4)
+    cost = fit._cost_at_once(work(tiny, config), work(tiny, config).longest(1))
+
+    def need(work: crew.Work) -> fit.Need:
+        return fit.Need(0, (40 if work.config.recompute == "on" else 100) / cost)
+
+    monkeypatch.setattr(fit, "measured", need)
+    monkeypatch.setattr(fit, "SPARE", 1.0)
+    monkeypatch.setattr(fit, "allowed", lambda config: 200)
+    result, noted = trained(tmp_path / "less", config, rows(12))
+    assert result.recompute and result.micro_batch_size == 4 and "warning" in noted.events
+    monkeypatch.setattr(fit, "allowed", lambda config: 100)
+    with pytest.raises(fit.RunDoesNotFit) as caught:
+        trained(tmp_path / "least", config, rows(12))
+    assert caught.value.data["largest"] == 2
+    assert "4 例" in str(caught.value)
+
+
 @pytest.mark.parametrize("changes", [{"micro_batch_size": 1}, {"micro_batch_size": 3}, {"recompute": "on"}])  # fmt: skip
 def test_parts_and_recomputing_change_no_loss_and_no_adapter(
     tmp_path: Path, changes: dict[str, Any]

@@ -65,6 +65,7 @@ class _Watcher:
     def __init__(self, progress: Progress) -> None:
         self._progress = progress
         self.facts: dict[str, Any] = {}
+        self.warnings: list[str] = []
         self._last_s = 0.0
         """When the last thing was reported."""
         self._took_s = 0.0
@@ -77,6 +78,8 @@ class _Watcher:
     def event(self, name: str, **data: Any) -> None:
         if name in ("fit", "rehearsed"):
             self.facts |= data
+        if name == "warning":
+            self.warnings.append(str(data["text"]))
         if name == "rehearsed":
             self._last_s = time.monotonic()
 
@@ -131,12 +134,6 @@ def _estimated(watcher: _Watcher, config: TrainConfig, valid_rows: int) -> Estim
     total_s = updates * per_update_s + validations * watcher.valid_s * share
     largest, rows = facts["largest_batch_size"], facts["rows"]
     best, reason = recommended(rows, largest)
-    at_once = facts["micro_batch_size"]
-    if at_once < min(config.batch_size, rows):
-        reason = (
-            f"batch_size {config.batch_size} は一度に収まらないため、{at_once} 例ずつに分けて計算します"
-            f"（一度に収まるのは {largest} 例まで）。{reason}"
-        )
     return Estimate(
         fits=True,
         peak_memory_gb=round(watcher.peak_memory_gb + facts["kept_gb"], 3),
@@ -147,12 +144,12 @@ def _estimated(watcher: _Watcher, config: TrainConfig, valid_rows: int) -> Estim
         rows=rows,
         longest_tokens=facts["longest_tokens"],
         batch_size=config.batch_size,
-        micro_batch_size=at_once,
+        micro_batch_size=facts["micro_batch_size"],
         largest_batch_size=largest,
         recommended_batch_size=best,
         processes=facts["processes"],
         recompute=facts["recompute"],
-        reason_ja=reason,
+        reason_ja="".join((*watcher.warnings, reason)),
     )
 
 
