@@ -41,4 +41,5 @@ class Served:
 
     def _serve(self, *options: str) -> None:
         command = [str(Path(sys.executable).with_name("mlx-finetuning")), "serve", *options]
-        subprocess.run([*command, "--workspace", str(self.workspace.root)], check=True)
+        command += ["--workspace", str(self.workspace.root)]
+        subprocess.run(command, check=True, stdout=subprocess.DEVNULL)

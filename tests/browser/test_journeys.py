@@ -40,7 +40,7 @@ def metric(page: Page, label: str) -> Locator:
 
 
 def badge(page: Page, state: str) -> Locator:
-    return page.get_by_test_id("stMarkdownBadge").filter(has_text=state)
+    return page.locator(".stMarkdownBadge").filter(has_text=state)
 
 
 @pytest.fixture
@@ -65,7 +65,7 @@ def test_cp932_sheet_becomes_a_dataset_and_a_trained_model(
     before = sheet.read_bytes()
     visit(page, "dataset")
     hand_in(page, sheet)
-    expect(page.get_by_text("cp932　")).to_be_visible()
+    expect(page.get_by_text("cp932", exact=False).first).to_be_visible()
     expect(metric(page, "使う行")).to_contain_text("80 行")
     click(page, "データセットを保存")
     page.get_by_role("link", name="このデータセットで学習する").click()
