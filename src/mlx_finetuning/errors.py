@@ -226,6 +226,12 @@ class ModelLinksOutside(ModelRefused):
     code = "MODEL_LINKS_OUTSIDE"  # path, files
 
 
+class TemplateHostile(ModelRefused):
+    """The chat template does what no template needs to."""
+
+    code = "TEMPLATE_HOSTILE"  # folder, reason
+
+
 class ModelGated(ModelError):
     code = "MODEL_GATED"  # repo_id, page, token_state
 
@@ -371,6 +377,22 @@ class CheckpointForeign(RunError):
 
 class RunNotResumable(RunError):
     code = "RUN_NOT_RESUMABLE"  # run_id, state
+
+
+class RunBusy(RunError):
+    """The run, or one of its later jobs, is at work, and the run must stay where it is."""
+
+    code = "RUN_BUSY"  # run_id, jobs
+
+
+class RunNotInTrash(RunError):
+    code = "RUN_NOT_IN_TRASH"  # run_id, available
+
+
+class RunExists(RunError):
+    """A run cannot be restored, or deleted, over another of the same name."""
+
+    code = "RUN_EXISTS"  # run_id, path
 
 
 class RerunSourceChanged(RunError):
@@ -574,6 +596,10 @@ class ServerFailed(SystemProblem):
     """The web interface's server ended with an error."""
 
     code = "SERVER_FAILED"  # exit_code, port
+
+
+class MlflowNotInstalled(SystemProblem):
+    code = "MLFLOW_NOT_INSTALLED"
 
 
 class BenchmarksMissing(SystemProblem):

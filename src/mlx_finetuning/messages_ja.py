@@ -211,6 +211,11 @@ CATALOGUE: dict[str, Message] = {
         "フォルダの外を指すリンクがあります: {files}",
         "リンク先の実体ごとコピーしたフォルダを指定してください（cp -rL 元 先）。",
     ),
+    "TEMPLATE_HOSTILE": Message(
+        "このモデルのチャットテンプレートは、安全に使えません: {folder}",
+        "{reason}",
+        "別の配布元のモデルを選んでください。信頼できるモデルでこうなるときは、元の配布ページからダウンロードし直してください。",
+    ),
     "MODEL_GATED": Message(
         "モデル「{repo_id}」の利用には、配布元の許可が必要です。",
         "利用条件への同意がまだか、トークンにこのモデルを読む権限がありません（HF_TOKEN: {token_state}）。",
@@ -360,6 +365,21 @@ CATALOGUE: dict[str, Message] = {
         "実験 {run_id} は再開できません。",
         "状態は「{state}」です。再開できるのは、途中で止まった --engine mlx の学習だけです。",
         "続きではなく新しく始めるには、mlx-finetuning train を使ってください。",
+    ),
+    "RUN_BUSY": Message(
+        "実験 {run_id} は、動いている作業があるため削除できません。",
+        "動いている作業: {jobs}",
+        "作業が終わるのを待つか、mlx-finetuning runs stop {run_id} などで止めてから、もう一度実行してください。",
+    ),
+    "RUN_NOT_IN_TRASH": Message(
+        "実験 {run_id} は、ゴミ箱にありません。",
+        "ゴミ箱にある実験: {available}",
+        "mlx-finetuning runs trash で、ゴミ箱の中を確認してください。",
+    ),
+    "RUN_EXISTS": Message(
+        "実験 {run_id} を移せません。移す先に、同じ名前のものがあります。",
+        "{path}",
+        "そのフォルダの名前を変えてから、もう一度実行してください。何も上書きしていません。",
     ),
     "RERUN_SOURCE_CHANGED": Message(
         "実験 {run_id} と同じ学習は、もうできません。",
@@ -554,6 +574,11 @@ CATALOGUE: dict[str, Message] = {
         "Webの画面のサーバーがエラーで終わりました（終了コード {exit_code}）。",
         "ポート {port} をほかのプログラムが使っている可能性があります。サーバーの出力は、この上に表示されています（--background では logs/serve.log）。",
         "--port で別の番号を指定して、もう一度実行してください。例: mlx-finetuning serve --port 8601",
+    ),
+    "MLFLOW_NOT_INSTALLED": Message(
+        "MLflow への書き出しには、MLflow が必要です。",
+        "この環境に、Pythonパッケージ mlflow が入っていません。",
+        "pip install mlflow で入れるか、csv か tensorboard の形式で書き出してください。",
     ),
     "BENCHMARKS_MISSING": Message(
         "測定のスクリプトが見つかりません。",

@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING, Any
 
 from mlx_finetuning import config, files
 from mlx_finetuning.config import (
+    QUANTIZATIONS,
     CertifyConfig,
     DeployConfig,
     EvaluateConfig,
@@ -32,22 +33,27 @@ from mlx_finetuning.errors import (
     StudioError,
 )
 from mlx_finetuning.progress import Progress, silent
-from mlx_finetuning.trainer import jobs, queue, runs, servers
+from mlx_finetuning.trainer import jobs, metrics, queue, runs, servers, status
 from mlx_finetuning.trainer.metrics import Metrics
 from mlx_finetuning.trainer.queue import LivingJob
 from mlx_finetuning.trainer.runs import LaterJob, Run
 from mlx_finetuning.trainer.servers import ModelServer
-from mlx_finetuning.workspace import DatasetPaths, Workspace
+from mlx_finetuning.trainer.status import JobStatus
+from mlx_finetuning.workspace import DatasetPaths, JobPaths, Workspace
 
 if TYPE_CHECKING:
     from mlx_finetuning.data_processor import DatasetSummary, Inspection
     from mlx_finetuning.doctor import Report
+    from mlx_finetuning.experiment_tracker.differences import Comparison
+    from mlx_finetuning.experiment_tracker.notes import Note
     from mlx_finetuning.experiment_tracker.rerun import Reproduction
+    from mlx_finetuning.experiment_tracker.trash import Deleted
     from mlx_finetuning.models import CatalogueEntry, InstalledModel
     from mlx_finetuning.ollama_integration import Client as OllamaClient
     from mlx_finetuning.ollama_integration import Model as OllamaModel
     from mlx_finetuning.ollama_integration import Status as OllamaStatus
     from mlx_finetuning.presets import Preset
+    from mlx_finetuning.quantizer.written import WrittenModel
     from mlx_finetuning.runtime import AnswerStream, Pieces
     from mlx_finetuning.runtime.chats import Chat
     from mlx_finetuning.upkeep import Usage, Waste
@@ -271,6 +277,10 @@ class Studio:
         """All runs, the newest first."""
         return runs.list_runs(self.workspace)
 
+    def trained_runs(self) -> list[Run]:
+        """Those that left something to export or to talk to, the newest first."""
+        return [run for run in self.runs() if runs.is_trained(self.workspace, run)]
+
     def run(self, run_id: str) -> Run:
         """Raises RunNotFound, InvalidName."""
         return runs.show(self.workspace, run_id)
@@ -304,6 +314,22 @@ class Studio:
         """The run's evaluations, exports and conversations, the newest first."""
         return runs.later_jobs(self.workspace, run_id)
 
+    def job_status(self, run_id: str, name: str) -> JobStatus:
+        """Of one of the run's later jobs. Raises FileNotFoundError, RecordDamaged, NewerSchema."""
+        return status.read(self.workspace.run(run_id).later_job(name))
+
+    def job_result(self, run_id: str, name: str) -> dict[str, Any]:
+        """What a later job that is done came to. Raises RecordDamaged, NewerSchema."""
+        return jobs.result(self.workspace.run(run_id).later_job(name))
+
+    def job_settings(self, run_id: str, name: str) -> dict[str, Any]:
+        """What a later job was asked for. Raises FileNotFoundError, RecordDamaged, NewerSchema."""
+        return jobs.read_job(self.workspace.run(run_id).later_job(name)).config
+
+    def stop_job(self, run_id: str, name: str) -> None:
+        """Ask one of the run's later jobs to stop; returns at once."""
+        jobs.request_stop(self.workspace.run(run_id).later_job(name))
+
     def report(self, run_id: str) -> dict[str, Any] | None:
         """The latest evaluation's report, or None. Raises RecordDamaged, NewerSchema."""
         with contextlib.suppress(FileNotFoundError):
@@ -319,12 +345,101 @@ class Studio:
         self.run(run_id)
         return jobs.follow(self.workspace.run(run_id), progress, stops=stops)
 
-    def stop(self, run_id: str) -> Run:
-        """Ask a run to stop and return at once; a run that has ended stays as it is."""
+    def stop(self, run_id: str, *, force: bool = False) -> Run:
+        """Ask a run to stop and return at once; a run that has ended stays as it is.
+
+        With `force`, the run's worker and those of its later jobs are ended, whether they answer
+        or not; what was saved up to then remains.
+        """
         run = self.run(run_id)
-        if run.status.is_living:
+        if force:
+            for job in queue.living_jobs(self.workspace):
+                if job.run_id == run_id:
+                    jobs.end(job.paths)
+        elif run.status.is_living:
             jobs.request_stop(self.workspace.run(run_id))
         return self.run(run_id)
+
+    # --- what is kept of runs ------------------------------------------------------------
+
+    def compare_runs(self, run_ids: Sequence[str]) -> Comparison:
+        """Settings that differ, and what the curves came to. Raises RunNotFound."""
+        from mlx_finetuning.experiment_tracker import differences
+
+        return differences.compare(self.workspace, run_ids)
+
+    def best_loss(self, run_id: str) -> float | None:
+        """The lowest validation loss so far, or None."""
+        return metrics.best_valid(self.workspace.run(run_id).metrics)
+
+    def note(self, run_id: str) -> Note:
+        """What was noted of a run; empty where that cannot be read."""
+        from mlx_finetuning.experiment_tracker import notes
+
+        return notes.read_or_empty(self.workspace.run(run_id))
+
+    def save_note(self, run_id: str, text: str, tags: Iterable[str] = ()) -> Note:
+        """Replace a run's note and tags. Raises RunNotFound, NewerSchema, DiskFull."""
+        from mlx_finetuning.experiment_tracker import notes
+
+        runs.show(self.workspace, run_id)
+        note = notes.Note(text.strip(), notes.tags_of(tags))
+        notes.write(self.workspace.run(run_id), note)
+        return note
+
+    def delete_run(self, run_id: str) -> None:
+        """Move a run and all that was made of it to the trash.
+
+        Raises RunNotFound, RunBusy, RunExists, DiskFull.
+        """
+        from mlx_finetuning.experiment_tracker import trash
+
+        trash.delete(self.workspace, run_id)
+
+    def restore_run(self, run_id: str) -> None:
+        """Raises RunNotInTrash, RunExists."""
+        from mlx_finetuning.experiment_tracker import trash
+
+        trash.restore(self.workspace, run_id)
+
+    def deleted_runs(self) -> list[Deleted]:
+        """The trash, what was deleted last first; `clean("trash")` empties it."""
+        from mlx_finetuning.experiment_tracker import trash
+
+        return trash.list_deleted(self.workspace)
+
+    def export_records(self, run_id: str, form: str, folder: Path) -> list[Path]:
+        """Write settings and metrics for other programs: csv, tensorboard or mlflow.
+
+        Raises RunNotFound, MlflowNotInstalled, DiskFull.
+        """
+        from mlx_finetuning.experiment_tracker import export
+
+        return export.write(export.content(self.workspace, run_id), form, folder)
+
+    def records_as_csv(self, run_id: str) -> bytes:
+        """The CSV files of `export_records` as one ZIP file. Raises RunNotFound."""
+        from mlx_finetuning.experiment_tracker import export
+
+        return export.archive(export.content(self.workspace, run_id))
+
+    def records_as_events(self, run_id: str) -> bytes:
+        """TensorBoard's event file of `export_records`. Raises RunNotFound."""
+        from mlx_finetuning.experiment_tracker import export
+
+        return export.events(export.content(self.workspace, run_id))
+
+    def event_file_name(self, run_id: str) -> str:
+        """TensorBoard knows its files by their names. Raises RunNotFound."""
+        from mlx_finetuning.experiment_tracker import export
+
+        return export.event_file_name(self.run(run_id))
+
+    def record_formats(self) -> tuple[str, ...]:
+        """Those of `export_records` that can be written here."""
+        from mlx_finetuning.experiment_tracker import export
+
+        return tuple(form for form in export.FORMATS if form != "mlflow" or export.has_mlflow())
 
     # --- what a run trained --------------------------------------------------------------
 
@@ -332,8 +447,12 @@ class Studio:
         self, run_id: str, settings: EvaluateConfig | None = None, progress: Progress = silent
     ) -> dict[str, Any]:
         """Compare base and tuned model on held-out rows. Raises RunError, Interrupted."""
+        return jobs.follow(self.start_evaluation(run_id, settings), progress)
+
+    def start_evaluation(self, run_id: str, settings: EvaluateConfig | None = None) -> JobPaths:
+        """Like `evaluate`, without waiting. Raises RunError, InvalidSettings, DiskFull."""
         checked = config.load(EvaluateConfig, as_dict(settings or EvaluateConfig()))
-        return self._later(run_id, "evaluate", as_dict(checked), progress)
+        return runs.start_later_job(self.workspace, run_id, "evaluate", as_dict(checked))
 
     def export(
         self,
@@ -350,6 +469,19 @@ class Studio:
         `out` is a file, or a folder for several. With `advise`, types are measured and none is
         kept. Raises RunError, ExportError, Interrupted.
         """
+        started = self.start_export(run_id, settings, quants, out, advise=advise)
+        return jobs.follow(started, progress)
+
+    def start_export(
+        self,
+        run_id: str,
+        settings: ExportConfig | None = None,
+        quants: Sequence[str] = (),
+        out: Path | None = None,
+        *,
+        advise: bool = False,
+    ) -> JobPaths:
+        """Like `export`, without waiting. Raises RunError, InvalidSettings, DiskFull."""
         chosen = as_dict(settings or ExportConfig())
         for quant in quants or (chosen["quant"],):
             config.load(ExportConfig, {**chosen, "quant": quant})
@@ -359,7 +491,24 @@ class Studio:
             "advise": advise,
             "out": None if out is None else str(out.absolute()),
         }
-        return self._later(run_id, "export", details, progress)
+        return runs.start_later_job(self.workspace, run_id, "export", details)
+
+    def predicted_sizes(self, run_id: str) -> dict[str, int]:
+        """Bytes that a GGUF file of each type would take, without reading a weight.
+
+        Raises RunError, ModelError, ExportError.
+        """
+        from mlx_finetuning import models
+        from mlx_finetuning.quantizer import export
+
+        run = runs.require_trained(self.workspace, run_id)
+        return export.predicted_sizes(models.resolve(run.model, self.workspace), QUANTIZATIONS)
+
+    def written_models(self, run_id: str) -> list[WrittenModel]:
+        """The files and folders made of the run so far, the newest first."""
+        from mlx_finetuning.quantizer import written
+
+        return written.read_all(self.workspace.gguf_folder(run_id))
 
     def verify(
         self,
@@ -369,9 +518,15 @@ class Studio:
         progress: Progress = silent,
     ) -> dict[str, Any]:
         """Compare a written model with what the run trained. Raises RunError, ExportError."""
+        return jobs.follow(self.start_verification(path, run_id, settings), progress)
+
+    def start_verification(
+        self, path: Path, run_id: str, settings: ExportConfig | None = None
+    ) -> JobPaths:
+        """Like `verify`, without waiting. Raises RunError, DiskFull."""
         tokens = (settings or ExportConfig()).verify_tokens
         details = {"path": str(path.absolute()), "verify_tokens": tokens}
-        return self._later(run_id, "verify", details, progress)
+        return runs.start_later_job(self.workspace, run_id, "verify", details)
 
     def certify(
         self, run_id: str, settings: CertifyConfig | None = None, progress: Progress = silent
@@ -380,20 +535,18 @@ class Studio:
 
         Returns what `certificate` reads later. Raises RunError, ModelError, Interrupted.
         """
+        return jobs.follow(self.start_certification(run_id, settings), progress)
+
+    def start_certification(self, run_id: str, settings: CertifyConfig | None = None) -> JobPaths:
+        """Like `certify`, without waiting. Raises RunError, InvalidSettings, DiskFull."""
         checked = config.load(CertifyConfig, as_dict(settings or CertifyConfig()))
-        return self._later(run_id, "certify", as_dict(checked), progress)
+        return runs.start_later_job(self.workspace, run_id, "certify", as_dict(checked))
 
     def certificate(self, run_id: str) -> dict[str, Any] | None:
         """The latest certificate, or None. Raises RecordDamaged, NewerSchema."""
         with contextlib.suppress(FileNotFoundError):
             return files.read_json(self.workspace.run(run_id).certificate)
         return None
-
-    def _later(
-        self, run_id: str, kind: str, details: dict[str, Any], progress: Progress
-    ) -> dict[str, Any]:
-        paths = runs.start_later_job(self.workspace, run_id, kind, details)
-        return jobs.follow(paths, progress)
 
     # --- Ollama --------------------------------------------------------------------------
 
@@ -451,6 +604,19 @@ class Studio:
         name: made from model and run if empty; a GGUF file is made where there is none.
         Raises OllamaError, RunError, ModelError, ExportError, Interrupted.
         """
+        started = self.start_deployment(run_id, name, settings, host, replace=replace)
+        return jobs.follow(started, progress)
+
+    def start_deployment(
+        self,
+        run_id: str,
+        name: str = "",
+        settings: DeployConfig | None = None,
+        host: str | None = None,
+        *,
+        replace: bool = False,
+    ) -> JobPaths:
+        """Like `deploy`, without waiting. Raises OllamaError, RunError, InvalidSettings, DiskFull."""
         from mlx_finetuning import ollama_integration
 
         checked = config.load(DeployConfig, as_dict(settings or DeployConfig()))
@@ -458,7 +624,11 @@ class Studio:
             ollama_integration.check_name(client, name, replace=replace)
             address = client.address.url
         details = {**as_dict(checked), "name": name, "host": address, "replace": replace}
-        return self._later(run_id, "deploy", details, progress)
+        return runs.start_later_job(self.workspace, run_id, "deploy", details)
+
+    def deployments(self, run_id: str) -> list[dict[str, Any]]:
+        """What the run's registrations in Ollama came to, the newest first."""
+        return runs.deployments(self.workspace, run_id)
 
     def stream_ollama_answer(
         self,

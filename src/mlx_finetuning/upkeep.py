@@ -54,6 +54,7 @@ def disk_usage(workspace: Workspace) -> list[Usage]:
         "ベースモデル": workspace.base_models,
         "学習したアダプタ": root / "models" / "finetuned",
         "書き出したモデル": root / "models" / "gguf",
+        "ゴミ箱": workspace.trash,
         "ログ": workspace.logs,
     }
     return [Usage(name, path, size_of(path)) for name, path in parts.items()]
@@ -160,7 +161,16 @@ def _ended_jobs(workspace: Workspace) -> Iterator[Path]:
             yield folder
 
 
+def _deleted_runs(workspace: Workspace) -> Iterator[Path]:
+    yield from workspace.trash.glob("*/")
+
+
 _KINDS: dict[str, tuple[str, str, Callable[[Workspace], Iterator[Path]]]] = {
+    "trash": (
+        "ゴミ箱の実験",
+        "削除した実験の、記録・学習したアダプタ・書き出したモデルです。",
+        _deleted_runs,
+    ),
     "checkpoints": (
         "完了した学習の途中保存",
         "学習の結果（アダプタ）は残ります。途中からやり直すことはできなくなります。",

@@ -122,6 +122,11 @@ class RunPaths(JobPaths):
         return self.folder / "certificate.json"
 
     @property
+    def notes(self) -> Path:
+        """What the user wrote about the run, and its tags."""
+        return self.folder / "notes.json"
+
+    @property
     def chats(self) -> Path:
         return self.folder / "chats"
 
@@ -156,6 +161,29 @@ class AdapterPaths:
 
 
 @dataclass(frozen=True)
+class TrashPaths:
+    """`trash/<experiment_id>/`: a deleted run, whole, until it is restored or the trash emptied."""
+
+    folder: Path
+
+    @property
+    def record(self) -> Path:
+        return self.folder / "trash.json"
+
+    @property
+    def run(self) -> Path:
+        return self.folder / "run"
+
+    @property
+    def adapter(self) -> Path:
+        return self.folder / "finetuned"
+
+    @property
+    def gguf(self) -> Path:
+        return self.folder / "gguf"
+
+
+@dataclass(frozen=True)
 class Workspace:
     """The folder that holds a user's datasets, runs and models."""
 
@@ -187,6 +215,18 @@ class Workspace:
     def uploads(self) -> Path:
         """Files handed in through the browser."""
         return self.root / "uploads"
+
+    @property
+    def trash(self) -> Path:
+        return self.root / "trash"
+
+    @property
+    def exports(self) -> Path:
+        """Records written for other programs."""
+        return self.root / "exports"
+
+    def trashed(self, run_id: str) -> TrashPaths:
+        return TrashPaths(self.trash / checked_name("実験", run_id))
 
     @property
     def preferences(self) -> Path:

@@ -1,8 +1,9 @@
-"""`runs list|show|watch|stop`: the experiments."""
+"""`runs list|show|watch|stop|rerun|compare|note|delete|trash|export`: the experiments."""
 
 from __future__ import annotations
 
 import dataclasses
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import click
@@ -13,9 +14,11 @@ from mlx_finetuning.trainer.runs import LaterJob, Run
 from mlx_finetuning.trainer.status import STATES_JA
 
 if TYPE_CHECKING:
+    from mlx_finetuning.experiment_tracker.differences import Comparison, Figures
     from mlx_finetuning.experiment_tracker.rerun import Reproduction
 
-runs = group("runs", "実験（学習の記録）の一覧・詳細・監視・停止")
+runs = group("runs", "実験（学習の記録）の一覧・詳細・監視・停止・比較・メモ・削除・書き出し")
+RECORD_FORMATS = ("csv", "tensorboard", "mlflow")
 
 RUN_ID = click.argument("run_id", metavar="ID")
 
@@ -57,9 +60,12 @@ def watch(session: Session, run_id: str) -> Answer:
 
 @command(runs)
 @RUN_ID
-def stop(session: Session, run_id: str) -> Answer:
+@click.option(
+    "--force", is_flag=True, help="応答しないときに、待たずに終わらせる（評価や書き出しも終わる）"
+)
+def stop(session: Session, run_id: str, force: bool) -> Answer:
     """実験を止める。それまでの途中保存は残る"""
-    run = session.studio.stop(run_id)
+    run = session.studio.stop(run_id, force=force)
     return Answer(as_json(run), f"{run_id}: {run.state_ja}")
 
 
@@ -91,6 +97,119 @@ def _reproduced(new_id: str, found: Reproduction) -> str:
         f"（差は最大 {found.largest_difference:.2g}）。"
         "MLXの版、計算に使う装置、プロセスの数が違うと、同じになりません。"
     )
+
+
+@command(runs)
+@click.argument("run_ids", metavar="ID...", nargs=-1, required=True)
+def compare(session: Session, run_ids: tuple[str, ...]) -> Answer:
+    """実験を比べる。違う設定だけと、損失の最良値を表示する"""
+    found = session.studio.compare_runs(run_ids)
+    return Answer(dataclasses.asdict(found), _compared(found))
+
+
+def _compared(found: Comparison) -> str:
+    heading = ("実験ID", "状態", "更新", "学習の損失", "検証の損失（学習前 → 最良）", "経過")
+    figures = text.table(heading, map(_figures, found.runs))
+    if not found.differences:
+        nothing = "設定の違いはありません。" if len(found.runs) > 1 else ""
+        return "\n\n".join(part for part in (figures, nothing) if part)
+    names = [f"[{number}]" for number in range(1, len(found.runs) + 1)]
+    rows = (
+        [name, *("—" if value is None else text.shorten(str(value), 40) for value in values)]
+        for name, values in found.differences.items()
+    )
+    return f"{figures}\n\n違う設定（上から順に {' '.join(names)}）:\n" + text.table(
+        ["設定", *names], rows
+    )
+
+
+def _figures(run: Figures) -> tuple[str, ...]:
+    best = "" if run.best_update is None else f"（更新 {run.best_update}）"
+    return (
+        run.run_id,
+        run.state,
+        str(run.updates),
+        _loss(run.last_loss),
+        f"{_loss(run.first_valid_loss)} → {_loss(run.best_valid_loss)}{best}",
+        text.duration(run.elapsed_s),
+    )
+
+
+def _loss(value: float | None) -> str:
+    return "—" if value is None else f"{value:.4f}"
+
+
+@command(runs)
+@RUN_ID
+@click.argument("words", metavar="[メモ]", required=False)
+@click.option("--tag", "tags", multiple=True, metavar="TAG", help="タグを付ける（何度でも）")
+@click.option("--clear", is_flag=True, help="メモとタグを消す")
+def note(
+    session: Session, run_id: str, words: str | None, tags: tuple[str, ...], clear: bool
+) -> Answer:
+    """実験にメモとタグを付ける。何も付けなければ、今のものを表示する"""
+    session.studio.run(run_id)
+    kept = session.studio.note(run_id)
+    if clear:
+        kept = session.studio.save_note(run_id, "")
+    elif words is not None or tags:
+        text_now = kept.text if words is None else words
+        kept = session.studio.save_note(run_id, text_now, (*kept.tags, *tags))
+    shown = text.pairs([("メモ", kept.text), ("タグ", " ".join(kept.tags))])
+    return Answer({"run_id": run_id, **dataclasses.asdict(kept)}, shown or "メモはありません。")
+
+
+@command(runs)
+@RUN_ID
+@click.option("--restore", is_flag=True, help="ゴミ箱から元に戻す")
+def delete(session: Session, run_id: str, restore: bool) -> Answer:
+    """実験と、そこから作ったものをゴミ箱に移す（--restore で元に戻せる）"""
+    if restore:
+        session.studio.restore_run(run_id)
+        return Answer({"restored": run_id}, f"{run_id} を元に戻しました。")
+    session.studio.delete_run(run_id)
+    shown = (
+        f"{run_id} をゴミ箱に移しました。\n"
+        f"→ 元に戻すには mlx-finetuning runs delete {run_id} --restore"
+    )
+    return Answer({"deleted": run_id}, shown)
+
+
+@command(runs)
+@click.option("--empty", is_flag=True, help="ゴミ箱を空にする（元に戻せない）")
+def trash(session: Session, empty: bool) -> Answer:
+    """ゴミ箱の中の実験を表示する"""
+    if empty:
+        freed = session.studio.clean("trash")
+        return Answer({"freed_bytes": freed}, f"{text.size(freed)} を片付けました。")
+    found = session.studio.deleted_runs()
+    rows = ([one.run_id, one.model, one.dataset, one.deleted_at[:16]] for one in found)
+    shown = text.table(["実験ID", "モデル", "データセット", "削除"], rows)
+    return Answer(
+        {"deleted": [dataclasses.asdict(one) for one in found]},
+        shown if found else "ゴミ箱は空です。",
+    )
+
+
+@command(runs)
+@RUN_ID
+@click.option(
+    "--format", "form", type=click.Choice(RECORD_FORMATS), default="csv", help="書き出す形式"
+)
+@click.option(
+    "--out",
+    type=click.Path(file_okay=False, path_type=Path),
+    metavar="DIR",
+    required=True,
+    help="書き出し先のフォルダ",
+)
+def export(session: Session, run_id: str, form: str, out: Path) -> Answer:
+    """実験の設定と損失を、ほかの道具で読める形で書き出す
+
+    csvは表計算ソフト、tensorboardはTensorBoard、mlflowはMLflow（入っているとき）で開けます。
+    """
+    written = [str(path) for path in session.studio.export_records(run_id, form, out)]
+    return Answer({"run_id": run_id, "files": written}, "\n".join(written))
 
 
 def as_json(run: Run) -> dict[str, Any]:

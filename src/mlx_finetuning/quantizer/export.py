@@ -12,7 +12,7 @@ import json
 import shutil
 import time
 from collections import deque
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import ExitStack
 from dataclasses import dataclass, replace
@@ -209,6 +209,22 @@ def plan(found: list[Source], quant: str, config: dict[str, Any]) -> list[Planne
         )
         for source in found
     ]
+
+
+def predicted_sizes(model: Path, quants: Iterable[str]) -> dict[str, int]:
+    """About the bytes of a file of each type, from shapes alone; within a few percent.
+
+    Raises ArchitectureUnsupported, ModelSettingUnsupported, WeightsUnreadable, WeightsIncomplete.
+    """
+    config = read_config(model)
+    found = sources(model, config, None)
+    # A file holds the vocabulary much as the tokenizer's own file does.
+    texts = sum(path.stat().st_size for path in model.glob("tokenizer.json"))
+    tensors = {quant: plan(found, quant, config) for quant in quants}
+    return {
+        quant: sum(planned.nbytes for planned in wanted) + texts
+        for quant, wanted in tensors.items()
+    }
 
 
 def _check_space(plans: dict[str, list[Planned]], head: Head, outputs: dict[str, Path]) -> None:

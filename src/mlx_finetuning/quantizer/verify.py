@@ -36,6 +36,7 @@ from mlx_finetuning.quantizer.parity import (
     compare_tokens,
 )
 from mlx_finetuning.quantizer.structure import Structure
+from mlx_finetuning.quantizer.written import report_path as report_path
 
 EXACT = ("F32", "F16")
 """Types whose logits must be the original's."""
@@ -147,10 +148,6 @@ def require_proven(report: Report, path: Path) -> None:
     """`path`: the name to show. Raises ExportNotProven."""
     if report.problems:
         raise ExportNotProven(path=str(path), problems=list(report.problems[:5]))
-
-
-def report_path(gguf: Path) -> Path:
-    return gguf.with_suffix(".export_report.json")
 
 
 def as_record(report: Report) -> dict[str, Any]:

@@ -6,7 +6,9 @@ cut, as resuming does, is read anew.
 
 from __future__ import annotations
 
+import contextlib
 import json
+import math
 import os
 import threading
 from array import array
@@ -55,7 +57,7 @@ class Metrics:
         try:
             value = json.loads(line)
             update = float(value["update"])
-        except (ValueError, TypeError, KeyError):
+        except (ValueError, TypeError, KeyError, OverflowError, RecursionError):
             return
         if "valid_loss" in value:
             self._cut(self.validated, update)
@@ -88,5 +90,19 @@ class Metrics:
         return column[-1] if column and column[-1] == column[-1] else None
 
 
+def best_valid(path: Path) -> float | None:
+    """The lowest validation loss of a log; of the many other lines nothing is parsed."""
+    best = math.inf
+    with contextlib.suppress(FileNotFoundError), path.open("rb") as stream:
+        for line in stream:
+            if b'"valid_loss"' in line:
+                with contextlib.suppress(ValueError, TypeError, AttributeError):
+                    best = min(best, _number(json.loads(line).get("valid_loss")))
+    return best if math.isfinite(best) else None
+
+
 def _number(value: object) -> float:
-    return float(value) if isinstance(value, int | float) else float("nan")
+    try:
+        return float(value) if isinstance(value, int | float) else math.nan
+    except OverflowError:  # an integer of 400 digits
+        return math.nan

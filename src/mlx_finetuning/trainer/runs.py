@@ -180,9 +180,15 @@ def require_trained(workspace: Workspace, run_id: str) -> Run:
     run = show(workspace, run_id)
     if run.simulated:
         raise RunIsSimulated(run_id=run_id)
-    if run.status.is_living or not workspace.adapter(run_id).weights.exists():
+    if not is_trained(workspace, run):
         raise RunNotReady(run_id=run_id, state=run.state_ja)
     return run
+
+
+def is_trained(workspace: Workspace, run: Run) -> bool:
+    """Whether the run has ended and left an adapter."""
+    is_at_rest = not (run.simulated or run.status.is_living)
+    return is_at_rest and workspace.adapter(run.run_id).weights.exists()
 
 
 def deployments(workspace: Workspace, run_id: str) -> list[dict[str, Any]]:

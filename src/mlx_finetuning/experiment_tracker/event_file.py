@@ -1,0 +1,89 @@
+"""TensorBoard's event files: scalars as `Event` messages in TFRecord frames, with their checksums.
+
+Only what scalars need of the two formats is written; nothing is read.
+"""
+
+from __future__ import annotations
+
+import struct
+from array import array
+from collections.abc import Iterable, Iterator, Mapping
+from dataclasses import dataclass
+
+_VERSION = "brain.Event:2"
+_POLYNOMIAL = 0x82F63B78  # CRC-32C, reflected
+_VARINT, _FIXED64, _BYTES, _FIXED32 = 0, 1, 2, 5
+"""Wire types of protocol buffers."""
+
+
+@dataclass(frozen=True)
+class Scalars:
+    """What was measured at one step."""
+
+    wall_time_s: float
+    """Since 1970."""
+    step: int
+    values: Mapping[str, float]
+
+
+def content(began_s: float, lines: Iterable[Scalars]) -> bytes:
+    """A whole file."""
+    head = _field(1, _FIXED64) + struct.pack("<d", began_s) + _bytes(3, _VERSION.encode())
+    return b"".join(map(_framed, (head, *map(_event, lines))))
+
+
+def _event(line: Scalars) -> bytes:
+    values = (_bytes(1, name.encode()) + _float(2, value) for name, value in line.values.items())
+    summary = b"".join(_bytes(1, value) for value in values)
+    when = _field(1, _FIXED64) + struct.pack("<d", line.wall_time_s)
+    return when + _field(2, _VARINT) + _varint(line.step) + _bytes(5, summary)
+
+
+def _framed(record: bytes) -> bytes:
+    length = struct.pack("<Q", len(record))
+    return length + _masked_checksum(length) + record + _masked_checksum(record)
+
+
+def _masked_checksum(data: bytes) -> bytes:
+    value = crc32c(data)
+    rotated = (value >> 15 | value << 17) & 0xFFFFFFFF
+    return struct.pack("<I", (rotated + 0xA282EAD8) & 0xFFFFFFFF)
+
+
+def crc32c(data: bytes) -> int:
+    value = 0xFFFFFFFF
+    for byte in data:
+        value = value >> 8 ^ _TABLE[(value ^ byte) & 0xFF]
+    return value ^ 0xFFFFFFFF
+
+
+def _entries() -> Iterator[int]:
+    for byte in range(256):
+        value = byte
+        for _ in range(8):
+            value = value >> 1 ^ (_POLYNOMIAL if value & 1 else 0)
+        yield value
+
+
+_TABLE = tuple(_entries())
+
+
+def _field(number: int, wire: int) -> bytes:
+    return bytes([number << 3 | wire])
+
+
+def _bytes(number: int, value: bytes) -> bytes:
+    return _field(number, _BYTES) + _varint(len(value)) + value
+
+
+def _float(number: int, value: float) -> bytes:
+    # Not struct, which refuses what is too large; this makes it infinite.
+    return _field(number, _FIXED32) + array("f", [value]).tobytes()
+
+
+def _varint(value: int) -> bytes:
+    out = bytearray()
+    while value > 0x7F:
+        out.append(value & 0x7F | 0x80)
+        value >>= 7
+    return bytes([*out, value])

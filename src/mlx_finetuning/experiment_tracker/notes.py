@@ -1,0 +1,55 @@
+"""What the user wrote about a run: a text and tags, in the run's folder. Changes nothing else."""
+
+from __future__ import annotations
+
+import contextlib
+import re
+import unicodedata
+from collections.abc import Iterable
+from dataclasses import asdict, dataclass
+
+from mlx_finetuning import files
+from mlx_finetuning.errors import NewerSchema, RecordDamaged
+from mlx_finetuning.workspace import RunPaths
+
+_BETWEEN = re.compile(r"[\s,、，#＃]+")
+
+
+@dataclass(frozen=True)
+class Note:
+    text: str = ""
+    tags: tuple[str, ...] = ()
+
+
+def read(paths: RunPaths) -> Note:
+    """The note, empty where there is none. Raises RecordDamaged, NewerSchema."""
+    try:
+        record = files.read_json(paths.notes)
+        text, tags = record["text"], record["tags"]
+    except FileNotFoundError:
+        return Note()
+    except KeyError as error:
+        raise RecordDamaged(path=str(paths.notes)) from error
+    if not isinstance(text, str) or not isinstance(tags, list):
+        raise RecordDamaged(path=str(paths.notes))
+    return Note(text, tuple(str(tag) for tag in tags))
+
+
+def read_or_empty(paths: RunPaths) -> Note:
+    """For lists, where one unreadable note must not hide the others."""
+    with contextlib.suppress(RecordDamaged, NewerSchema):
+        return read(paths)
+    return Note()
+
+
+def write(paths: RunPaths, note: Note) -> None:
+    """Replace the note, a damaged one too. Raises NewerSchema, DiskFull."""
+    with contextlib.suppress(RecordDamaged):
+        read(paths)  # one of a newer version is not rewritten
+    files.write_json(paths.notes, asdict(note))
+
+
+def tags_of(texts: Iterable[str]) -> tuple[str, ...]:
+    """Tags as typed, `本番 料金` or `#本番、#料金`: each once, in their order."""
+    words = (word for text in texts for word in _BETWEEN.split(unicodedata.normalize("NFC", text)))
+    return tuple(dict.fromkeys(word for word in words if word))
