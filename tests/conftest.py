@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -28,6 +28,13 @@ def tiny() -> LoadedModel:
     from mlx_finetuning.mlx_trainer.load import load
 
     return load(models.resolve("tiny-ja", Workspace(Path("/nonexistent"))))
+
+
+@pytest.fixture
+def often(request: pytest.FixtureRequest) -> Callable[[int], int]:
+    """How often to attack: the whole count in `make test-long`, a tenth in `make test`."""
+    is_short = "not long" in request.config.option.markexpr
+    return lambda count: max(1, count // 10) if is_short else count
 
 
 @pytest.fixture

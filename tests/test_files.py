@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import signal
 import subprocess
 import sys
 import time
@@ -184,3 +185,47 @@ def test_only_old_temporary_files_are_swept(tmp_path: Path) -> None:
         os.utime(path, (0, 0), follow_symlinks=False)
     assert files.sweep_temporaries(tmp_path) == 3
     assert sorted(path.name for path in tmp_path.iterdir()) == [".tmp-fresh", "data", "sub"]
+
+
+KILLED_BETWEEN_RENAMES = """
+import os, signal, sys
+from pathlib import Path
+from mlx_finetuning import files
+def rename(self, target, renamed=Path.rename):
+    renamed(self, target)
+    os.kill(os.getpid(), signal.SIGKILL)
+Path.rename = rename
+with files.replacing_folder(Path(sys.argv[1])) as folder:
+    (folder / "new").write_text("new")
+"""
+
+
+@pytest.mark.parametrize("how", ["swept", "replaced"])
+def test_folder_moved_aside_by_a_killed_writer_comes_back(tmp_path: Path, how: str) -> None:
+    folder = tmp_path / "adapter"
+    folder.mkdir()
+    (folder / "old").write_text("old")
+    command = [sys.executable, "-c", KILLED_BETWEEN_RENAMES, str(folder)]
+    assert subprocess.run(command, check=False).returncode == -signal.SIGKILL
+    assert not folder.exists()
+    if how == "swept":
+        files.sweep_temporaries(tmp_path)
+    else:
+        with pytest.raises(ZeroDivisionError), files.replacing_folder(folder):
+            raise ZeroDivisionError
+    assert (folder / "old").read_text() == "old"
+
+
+@pytest.mark.parametrize("line", [b"9" * 5000, b"[" * 100_000, b"\xff", b"1"])
+def test_line_that_is_no_record_is_passed_over(tmp_path: Path, line: bytes) -> None:
+    path = tmp_path / "log.jsonl"
+    path.write_bytes(line + b'\n{"a": 1}\n')
+    assert list(files.read_lines(path)) == [{"a": 1}]
+
+
+def test_record_of_a_newer_version_is_not_replaced(tmp_path: Path) -> None:
+    path = tmp_path / "record.json"
+    path.write_text('{"schema_version": 99}')
+    with pytest.raises(NewerSchema):
+        files.write_json(path, {"a": 1})
+    assert path.read_text() == '{"schema_version": 99}'

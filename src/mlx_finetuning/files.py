@@ -23,6 +23,8 @@ from mlx_finetuning.errors import DiskFull, NewerSchema, RecordDamaged
 
 SCHEMA_VERSION = 1
 TEMPORARY_PREFIX = ".tmp-"
+FORMER_PREFIX = ".former-"
+"""Begins the name of a folder that waits aside while another takes its place."""
 _FULL = {errno.ENOSPC, errno.EFBIG, errno.EDQUOT}
 
 
@@ -96,11 +98,12 @@ def replacing_folder(path: Path) -> Iterator[Path]:
     Its files must be synced by whoever writes them. Raises DiskFull.
     """
     make_folder(path.parent)
+    former = path.with_name(f"{FORMER_PREFIX}{path.name}")
+    _put_back(former)
     with disk_errors(path):
         temporary = Path(tempfile.mkdtemp(prefix=TEMPORARY_PREFIX, dir=path.parent))
         try:
             yield temporary
-            former = temporary.with_name(f"{temporary.name}-former")
             if path.exists():
                 path.rename(former)
             temporary.rename(path)
@@ -108,7 +111,17 @@ def replacing_folder(path: Path) -> Iterator[Path]:
             shutil.rmtree(former, ignore_errors=True)
         except BaseException:
             shutil.rmtree(temporary, ignore_errors=True)
+            _put_back(former)
             raise
+
+
+def _put_back(former: Path) -> None:
+    """Undo what a kill between two renames left: a folder is never without its old or new self."""
+    path = former.with_name(former.name.removeprefix(FORMER_PREFIX))
+    if former.is_dir() and path.exists():
+        shutil.rmtree(former, ignore_errors=True)
+    elif former.is_dir():
+        former.rename(path)
 
 
 @contextlib.contextmanager
@@ -124,7 +137,12 @@ def write_text(path: Path, text: str) -> None:
 
 
 def write_json(path: Path, value: dict[str, Any]) -> None:
-    """Replace `path` by `value` with `schema_version`; keys keep their order."""
+    """Replace `path` by `value` with `schema_version`; keys keep their order.
+
+    Raises NewerSchema rather than replace a record that a newer version wrote.
+    """
+    with contextlib.suppress(FileNotFoundError, RecordDamaged):
+        read_json(path)
     record = {"schema_version": SCHEMA_VERSION, **value}
     write_text(path, json.dumps(record, ensure_ascii=False, indent=2) + "\n")
 
@@ -133,7 +151,7 @@ def read_json(path: Path) -> dict[str, Any]:
     """A record written by `write_json`. Raises FileNotFoundError, RecordDamaged, NewerSchema."""
     try:
         value = json.loads(path.read_text(encoding="utf-8"))
-    except (UnicodeDecodeError, json.JSONDecodeError, RecursionError) as error:
+    except (ValueError, RecursionError) as error:  # no UTF-8, no JSON, a number without end
         raise RecordDamaged(path=str(path)) from error
     if not isinstance(value, dict):
         raise RecordDamaged(path=str(path))
@@ -191,7 +209,7 @@ def read_lines(path: Path) -> Iterator[dict[str, Any]]:
                 return
             try:
                 value = json.loads(line)
-            except ValueError:
+            except (ValueError, RecursionError):
                 continue
             if isinstance(value, dict):
                 yield value
@@ -220,7 +238,7 @@ def cut_lines(path: Path, belongs: Callable[[dict[str, Any]], bool]) -> None:
         for line in stream:
             try:
                 value = json.loads(line)
-            except ValueError:
+            except (ValueError, RecursionError):
                 break
             if not (line.endswith(b"\n") and isinstance(value, dict) and belongs(value)):
                 break
@@ -276,8 +294,11 @@ def is_locked(path: Path) -> bool:
 
 
 def sweep_temporaries(folder: Path, older_than_s: float = 3600) -> int:
-    """Remove temp files and folders that a killed writer left; returns how many."""
+    """Remove temp files and folders that a killed writer left, put back folders that it had moved
+    aside; returns how many were removed. For the workspace's only writer."""
     removed = 0
+    for former in list(folder.rglob(f"{FORMER_PREFIX}*")):
+        _put_back(former)
     for path in list(folder.rglob(f"{TEMPORARY_PREFIX}*")):
         with contextlib.suppress(FileNotFoundError):
             if time.time() - path.lstat().st_mtime <= older_than_s:

@@ -1,0 +1,225 @@
+"""Every record cut at every byte, and of a newer version: shown as such, never a crash, never
+rewritten; what else there is stays readable."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+from streamlit.testing.v1 import AppTest
+
+import finished_run
+import ui_workspaces
+from mlx_finetuning import cli, files
+from mlx_finetuning.data_processor import read_recipe
+from mlx_finetuning.errors import NewerSchema, RunNotResumable, StudioError
+from mlx_finetuning.mlx_trainer import checkpoints
+from mlx_finetuning.runtime.chats import Chat
+from mlx_finetuning.studio import Studio
+from mlx_finetuning.trainer import jobs, queue, runs, status
+from mlx_finetuning.trainer.jobs import Job
+from mlx_finetuning.trainer.status import JobStatus
+from mlx_finetuning.ui import sitemap
+from mlx_finetuning.workspace import Workspace
+from test_ui_pages import PAGES, SCRIPT
+
+LATER = "export-20260101-000000-0000"
+RUN = finished_run.RUN
+
+
+@pytest.fixture
+def full(workspace: Workspace) -> Workspace:
+    """A workspace with one of every record."""
+    finished_run.make(workspace)
+    ui_workspaces.add_dataset(workspace)
+    paths, later = workspace.run(RUN), workspace.run(RUN).later_job(LATER)
+    jobs.write_status(paths, JobStatus("cancelled", created_at=jobs.now(), elapsed_s=3.0))
+    job = {"kind": "train", "workspace": str(workspace.root), "run_id": RUN, "config": {}}
+    files.write_json(paths.job, job)
+    files.write_text(paths.config, "model: tiny-ja\ndataset: faq\niterations: 20\n")
+    ui_workspaces.write_metrics(paths.metrics, 3)
+    samples = {"update": 1, "row": 2, "question": "問い", "expected": "答え", "answer": "え"}
+    paths.samples.write_text(json.dumps(samples, ensure_ascii=False) + "\n", encoding="utf-8")
+    paths.events.write_text('{"time": "2026", "event": "state", "state": "done"}\n')
+    files.write_json(paths.report, {"rows": 3, "verdict": "学習しました", "problems": []})
+    files.write_json(paths.certificate, {"passed": True, "verdict": "同じ", "problems": []})
+    files.make_folder(later.folder)
+    files.write_json(later.job, {**job, "kind": "serve_model"})
+    jobs.write_status(later, JobStatus("done"))
+    files.write_json(later.result, {"name": "faq", "host": "http://127.0.0.1:11434"})
+    files.write_json(later.port, {"address": "http://127.0.0.1:9", "key": "k"})
+    Studio(workspace).save_chat(RUN, Chat("mlx").with_turn("問い", {"tuned": "答え"}))
+    Studio(workspace).save_preferences({"iterations": 30})
+    folder = workspace.adapter(RUN).checkpoints / "0000003"
+    files.write_json(files.make_folder(folder) / "state.json", {"identity": "x", "course": {}})
+    files.write_json(workspace.logs / "serve.json", {"pid": 1, "url": "http://127.0.0.1:8501"})
+    return workspace
+
+
+RECORDS = (
+    *("job.json", "status.json", "experiment.json", "config.yaml", "metrics.jsonl"),
+    *("events.jsonl", "samples.jsonl", "report.json", "certificate.json", "dataset.json"),
+    *("result.json", "port.json", "preferences.json", "state.json", "adapter_config.json"),
+    *("serve.json", "train.jsonl"),
+)
+
+
+def records(workspace: Workspace) -> list[Path]:
+    """Every file of a record that the application reads, conversations included."""
+    chats = workspace.run(RUN).chats
+    found = (path for path in workspace.root.rglob("*") if path.is_file())
+    return sorted(path for path in found if path.name in RECORDS or path.parent == chats)
+
+
+def looks(workspace: Workspace) -> list[Callable[[], object]]:
+    """Everything that reads records, and that pages and commands call."""
+    studio = Studio(workspace)
+    dataset = workspace.dataset("faq")
+    return [
+        studio.datasets,
+        studio.runs,
+        lambda: studio.run(RUN),
+        lambda: studio.metrics(RUN),
+        lambda: studio.metrics_reader(RUN).refresh(),
+        lambda: studio.samples(RUN),
+        lambda: studio.events(RUN),
+        lambda: studio.run_settings(RUN),
+        lambda: studio.later_jobs(RUN),
+        lambda: studio.report(RUN),
+        lambda: studio.certificate(RUN),
+        lambda: studio.chats(RUN),
+        lambda: studio.model_servers(RUN),
+        lambda: runs.deployments(workspace, RUN),
+        lambda: list(queue.living_jobs(workspace)),
+        lambda: checkpoints.latest(workspace.adapter(RUN).checkpoints),
+        lambda: read_recipe(dataset.manifest),
+        studio.preferences,
+        studio.disk_usage,
+        studio.waste,
+        studio.models,
+    ]
+
+
+def look_at_all(workspace: Workspace, what: str) -> None:
+    """Only errors with Japanese words may come out."""
+    for look in looks(workspace):
+        try:
+            look()
+        except StudioError as error:
+            assert str(error)
+        except FileNotFoundError as error:
+            raise AssertionError(what) from error
+        except Exception as error:
+            raise AssertionError(f"{what}: {error!r}") from error
+
+
+def test_every_record_is_covered(full: Workspace) -> None:
+    assert {path.name for path in records(full)} >= set(RECORDS)
+    assert len(records(full)) >= len(RECORDS)
+
+
+def test_records_cut_at_any_byte_crash_nothing(
+    full: Workspace, often: Callable[[int], int]
+) -> None:
+    step = 40 // often(40) * 5 if often(40) < 40 else 1
+    for path in records(full):
+        whole = path.read_bytes()
+        for size in range(0, len(whole), step):
+            path.write_bytes(whole[:size])
+            look_at_all(full, f"{path.name} cut at {size} of {len(whole)}")
+        path.write_bytes(whole)
+
+
+@pytest.mark.parametrize("name", ["status.json", "experiment.json"])
+def test_cut_record_of_a_run_is_damaged_and_the_rest_is_shown(full: Workspace, name: str) -> None:
+    path = full.run(RUN).folder / name
+    whole = path.read_bytes()
+    studio = Studio(full)
+    for size in range(len(whole) - 2):  # the line end may go
+        path.write_bytes(whole[:size])
+        run = studio.run(RUN)
+        assert run.state_ja == "破損" and run.problems == (name,)
+        assert [line["update"] for line in studio.metrics(RUN) if "loss" in line] == [1, 2, 3]
+        assert studio.report(RUN)
+
+
+def test_cut_manifest_leaves_the_rows_usable(full: Workspace) -> None:
+    manifest = full.dataset("faq").manifest
+    manifest.write_bytes(manifest.read_bytes()[:-5])
+    entries = {entry.name: entry.manifest for entry in Studio(full).datasets()}
+    assert entries["faq"] is None and "questions" in entries
+
+
+@pytest.mark.parametrize("content", [b"", b"{", b"\xff\xfe\x00", b"[" * 200_000, b"9" * 5000])
+def test_pages_and_commands_show_damaged_records(
+    full: Workspace,
+    content: bytes,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    for path in records(full):
+        path.write_bytes(content)
+    look_at_all(full, repr(content[:9]))
+    place = ["--workspace", str(full.root), "--json"]
+    assert cli.main(["runs", "list", *place]) == 0
+    (run,) = json.loads(capsys.readouterr().out)["runs"]
+    assert run["status"]["state"] == "damaged"
+    assert cli.main(["runs", "show", RUN, *place]) == 0
+    assert json.loads(capsys.readouterr().out)["problems"]
+    monkeypatch.setenv("MLX_FINETUNING_HOME", str(full.root))
+    for name in sitemap.ENTRIES if content == b"" else ("home", "training", "experiments"):
+        app = AppTest.from_file(str(SCRIPT), default_timeout=30)
+        app.query_params["run"] = RUN
+        page = app.switch_page(str(PAGES / f"{name}.py")).run()
+        assert not page.exception, (name, page.exception)
+        assert not any("予期しない" in item.value for item in page.error), name
+
+
+def test_newer_records_are_never_rewritten(full: Workspace) -> None:
+    studio = Studio(full)
+    for path in (path for path in records(full) if path.suffix == ".json"):
+        record = json.loads(path.read_bytes())
+        newer = json.dumps({**record, "schema_version": 99}).encode()
+        whole = path.read_bytes()
+        path.write_bytes(newer)
+        look_at_all(full, path.name)
+        with pytest.raises(NewerSchema):
+            files.write_json(path, {"state": "done"})
+        assert path.read_bytes() == newer, path.name
+        path.write_bytes(whole)
+    assert studio.run(RUN).status.state == "cancelled"
+
+
+def test_run_of_a_newer_version_is_neither_resumed_nor_stopped(full: Workspace) -> None:
+    studio, path = Studio(full), full.run(RUN).status
+    files.write_text(path, json.dumps({"schema_version": 99, "state": "running"}))
+    newer = path.read_bytes()
+    with pytest.raises(RunNotResumable):
+        studio.resume_training(RUN)
+    assert studio.stop(RUN).state_ja == "新しい版の記録"
+    assert path.read_bytes() == newer
+    assert not full.run(RUN).stop_request.exists()
+
+
+def test_settings_of_a_newer_version_are_not_written_over(full: Workspace) -> None:
+    files.write_text(full.preferences, json.dumps({"schema_version": 99, "train": {}}))
+    before = full.preferences.read_bytes()
+    with pytest.raises(NewerSchema):
+        Studio(full).save_preferences({"iterations": 7})
+    assert full.preferences.read_bytes() == before
+
+
+def test_worker_of_a_damaged_job_fails_clearly(full: Workspace) -> None:
+    paths = full.job("cut")
+    jobs.launch(paths, Job("preview", str(full.root), "", {}), cut)
+    with pytest.raises(StudioError) as caught:
+        jobs.follow(paths, lambda _: None)
+    assert caught.value.code == "RECORD_DAMAGED"
+    assert status.read(paths).state == "failed"
+
+
+def cut(folder: Path) -> None:
+    path = folder / "job.json"
+    path.write_bytes(path.read_bytes()[:-10])
