@@ -32,6 +32,7 @@ def main(arguments: list[str] | None = None) -> int:
     # Kept for the life of the process: the lock is what says that this job's worker lives.
     lock = files.FileLock(paths.lock)
     lock.adopt(options.lock_fd)
+    jobs.sign(options.lock_fd)
     reporter = Reporter(paths)
     _stop_on_signals(reporter)
     try:
@@ -62,8 +63,8 @@ def _stop_on_signals(reporter: Reporter) -> None:
     def ask(number: int, frame: FrameType | None) -> None:
         reporter.stop_asked = True
 
-    signal.signal(signal.SIGTERM, ask)
-    signal.signal(signal.SIGINT, ask)
+    for number in (signal.SIGTERM, signal.SIGINT, signal.SIGHUP):
+        signal.signal(number, ask)
 
 
 def _work(paths: JobPaths, reporter: Reporter) -> None:

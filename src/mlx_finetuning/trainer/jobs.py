@@ -11,6 +11,7 @@ import dataclasses
 import os
 import secrets
 import shutil
+import signal
 import subprocess
 import sys
 import tempfile
@@ -30,6 +31,8 @@ from mlx_finetuning.trainer.status import JobStatus
 from mlx_finetuning.workspace import JobPaths
 
 POLL_S = 0.1
+END_S = 5.0
+"""How long a killed process may take to leave."""
 
 
 @dataclass(frozen=True)
@@ -139,6 +142,39 @@ def read_job(paths: JobPaths) -> Job:
 def request_stop(paths: JobPaths) -> None:
     """Ask the worker to stop at its next report; returns at once."""
     paths.stop_request.touch(mode=0o600)
+
+
+def sign(lock_descriptor: int) -> None:
+    """Write this worker's process id into its lock, for `end`; true as long as the lock is held."""
+    with contextlib.suppress(OSError):  # a full disk must not end a run that has not begun
+        os.ftruncate(lock_descriptor, 0)
+        os.pwrite(lock_descriptor, str(os.getpid()).encode(), 0)
+
+
+def end(paths: JobPaths) -> bool:
+    """End the worker and its helpers at once, whatever they hang in; True once nobody lives.
+
+    The job is then `interrupted`. For a worker that does not heed `request_stop`.
+    """
+    number = _worker_number(paths)
+    if number is not None:
+        with contextlib.suppress(ProcessLookupError):
+            os.killpg(number, signal.SIGKILL)  # a worker leads its helpers' group
+    until_s = time.monotonic() + END_S
+    while files.is_locked(paths.lock) and time.monotonic() < until_s:
+        time.sleep(0.02)
+    return not files.is_locked(paths.lock)
+
+
+def _worker_number(paths: JobPaths) -> int | None:
+    """The living worker's process id; whatever a damaged file says, never anybody else's."""
+    import psutil
+
+    with contextlib.suppress(FileNotFoundError, ValueError, OverflowError, psutil.Error):
+        number = int(paths.lock.read_text(encoding="ascii"))
+        if files.is_locked(paths.lock) and str(paths.folder) in psutil.Process(number).cmdline():
+            return number
+    return None
 
 
 def follow(paths: JobPaths, progress: Progress, *, stops: bool = True) -> dict[str, Any]:

@@ -71,10 +71,10 @@ def read(paths: JobPaths) -> JobStatus:
         # The worker may have ended well between the two looks: the file is final only now.
         status = on_disk(paths)
         return dataclasses.replace(status, state="interrupted") if status.is_living else status
-    if paths.stop_request.exists():
-        return dataclasses.replace(status, state="stopping")
     if time.monotonic() - status.heartbeat_s > STALLED_AFTER_S:
         return dataclasses.replace(status, state="stalled")
+    if paths.stop_request.exists():
+        return dataclasses.replace(status, state="stopping")
     return status
 
 
@@ -83,7 +83,7 @@ def on_disk(paths: JobPaths) -> JobStatus:
     record = files.read_json(paths.status)
     try:
         return _checked(record)
-    except (KeyError, TypeError, ValueError) as error:
+    except (KeyError, TypeError, ValueError, OverflowError) as error:
         raise RecordDamaged(path=str(paths.status)) from error
 
 

@@ -72,6 +72,11 @@ def _draw_buttons(run: Run) -> None:
         if st.button(label, icon=":material/pause:", help=tip, key=f"stop-{run.run_id}"):
             studio().stop(run.run_id)
             st.rerun()
+    if state in ("stalled", "stopping"):
+        tip = "応答しないプロセスを、待たずに終わらせます。最後の途中保存は残ります。"
+        if st.button("強制終了", icon=":material/block:", help=tip, key=f"end-{run.run_id}"):
+            studio().stop(run.run_id, force=True)
+            st.rerun()
     if run.resumable:
         tip = "最後の途中保存から、止めなかったときと同じように続けます。"
         clicked = st.button(

@@ -1,0 +1,170 @@
+"""Stop signals, a closed terminal, a closed laptop, a hung worker, a clock that jumps."""
+
+from __future__ import annotations
+
+import json
+import os
+import pty
+import signal
+import sys
+import time
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+
+import ui_workspaces
+from helpers import wait_until, worker_process
+from mlx_finetuning import cli, files
+from mlx_finetuning.config import TrainConfig
+from mlx_finetuning.progress import silent
+from mlx_finetuning.studio import Studio
+from mlx_finetuning.trainer import jobs, status
+from mlx_finetuning.workspace import RunPaths, Workspace
+from test_ui_pages import open_page
+
+pytestmark = pytest.mark.usefixtures("facts")
+
+SHORT, LONG = 60, 100_000
+COMMAND = str(Path(sys.executable).with_name("mlx-finetuning"))
+
+
+def start(workspace: Workspace, iterations: int = LONG) -> RunPaths:
+    config = TrainConfig(dataset="facts", engine="simulation", iterations=iterations, warmup=0)
+    paths = workspace.run(Studio(workspace).start_training(config))
+    wait_until(lambda: status.read(paths).started_at != "")
+    return paths
+
+
+def hang(paths: RunPaths, silent_s: float = status.STALLED_AFTER_S + 1) -> None:
+    """Stop the worker where it is, and date its last sign of life back."""
+    wait_until(paths.metrics.exists)
+    worker_process(paths).suspend()
+    time.sleep(0.1)
+    record = files.read_json(paths.status)
+    files.write_json(paths.status, {**record, "heartbeat_s": record["heartbeat_s"] - silent_s})
+
+
+@pytest.mark.parametrize("name", ["SIGTERM", "SIGINT", "SIGHUP"])
+def test_stop_signal_ends_a_run_as_stopped(workspace: Workspace, name: str) -> None:
+    paths = start(workspace)
+    worker_process(paths).send_signal(signal.Signals[name])
+    wait_until(lambda: status.read(paths).state == "cancelled")
+    assert not files.is_locked(workspace.device_lock)
+
+
+def test_run_outlives_the_terminal_it_was_started_in(workspace: Workspace) -> None:
+    words = ["train", "--dataset", "facts", "--engine", "simulation", "--set", "iterations=150"]
+    child, terminal = pty.fork()
+    if child == 0:
+        os.execv(COMMAND, [COMMAND, *words, "--workspace", str(workspace.root)])
+    studio = Studio(workspace)
+    wait_until(lambda: any(run.status.state == "running" for run in studio.runs()))
+    os.close(terminal)  # the kernel sends SIGHUP to whoever sits there
+    assert os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]) != 0
+    (run,) = studio.runs()
+    assert studio.watch(run.run_id, silent)["updates"] == 150
+
+
+def test_closed_laptop_is_stalled_and_then_goes_on(
+    workspace: Workspace, often: Callable[[int], int]
+) -> None:
+    paths = start(workspace, SHORT)
+    asleep_s = often(60) / 6  # ten seconds in the long form; the minute itself is dated back
+    hang(paths)
+    time.sleep(asleep_s)
+    assert status.read(paths).state == "stalled"
+    worker_process(paths).resume()
+    assert jobs.follow(paths, silent)["updates"] == SHORT
+    ended = status.read(paths)
+    assert ended.state == "done" and asleep_s <= ended.elapsed_s < asleep_s + 30
+
+
+@pytest.mark.parametrize("asked_before", [False, True])
+def test_hung_worker_is_shown_as_such_and_can_be_ended(
+    workspace: Workspace, asked_before: bool, capsys: pytest.CaptureFixture[str]
+) -> None:
+    paths = start(workspace)
+    hang(paths)
+    words = ["runs", "stop", paths.folder.name, "--workspace", str(workspace.root), "--json"]
+    if asked_before:
+        assert cli.main(words) == 0
+        assert json.loads(capsys.readouterr().out)["state"] == "stalled"
+    assert Studio(workspace).run(paths.folder.name).state_ja.startswith("応答なし")
+    assert cli.main([*words, "--force"]) == 0
+    assert json.loads(capsys.readouterr().out)["state"] == "interrupted"
+    assert not files.is_locked(workspace.device_lock)
+
+
+def test_hung_worker_can_be_ended_in_the_browser(
+    workspace: Workspace, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("MLX_FINETUNING_HOME", str(workspace.root))
+    paths = start(workspace)
+    hang(paths)
+    page = open_page("training", run=paths.folder.name)
+    (button,) = (button for button in page.button if button.label == "強制終了")
+    button.click().run()
+    assert status.read(paths).state == "interrupted"
+
+
+@pytest.mark.parametrize("content", ["", "0", "1", "-1", "x", str(os.getpid())])
+def test_only_a_worker_is_ever_ended_by_force(workspace: Workspace, content: str) -> None:
+    """The lock's text is damaged: nobody else may be hit, and the worker lives."""
+    paths = start(workspace)
+    paths.lock.write_text(content)
+    before = jobs.END_S
+    jobs.END_S = 0.2
+    try:
+        assert not jobs.end(paths)
+    finally:
+        jobs.END_S = before
+    assert status.read(paths).state == "running"
+
+
+JUMPING = """
+import datetime, os, time
+jump_s, start_s, clock = float(os.environ["JUMP_S"]), time.monotonic(), time.time
+def jumped():
+    return clock() + (jump_s if time.monotonic() - start_s > 0.7 else 0.0)
+time.time = jumped
+class Jumping(datetime.datetime):
+    @classmethod
+    def now(cls, tz=None):
+        return cls.fromtimestamp(jumped(), tz)
+datetime.datetime = Jumping
+"""
+
+
+@pytest.mark.parametrize("days", [1, -1])
+def test_clock_that_jumps_a_day_changes_no_state_and_no_duration(
+    workspace: Workspace, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, days: int
+) -> None:
+    (tmp_path / "sitecustomize.py").write_text(JUMPING)
+    monkeypatch.setenv("PYTHONPATH", str(tmp_path))
+    monkeypatch.setenv("JUMP_S", str(days * 86_400))
+    paths = start(workspace, 150)
+    monkeypatch.delenv("PYTHONPATH")
+    seen = set()
+    jobs.follow(paths, lambda _: seen.add(status.read(paths).state))
+    ended = status.read(paths)
+    assert ended.state == "done" and seen <= {"running", "done"}
+    assert 1.0 < ended.elapsed_s < 30
+    assert ended.ended_at[:10] != ended.started_at[:10], "the clock did not jump"
+    assert all(0 <= line["elapsed_s"] < 30 for line in files.read_lines(paths.metrics))
+    later = start(workspace, 5)  # by today's clock, beside records of another day
+    assert jobs.follow(later, silent)["updates"] == 5
+    assert {run.status.state for run in Studio(workspace).runs()} == {"done"}
+
+
+def test_records_dated_tomorrow_are_drawn(
+    workspace: Workspace, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("MLX_FINETUNING_HOME", str(workspace.root))
+    ui_workspaces.fill(workspace, 2)
+    for folder in workspace.experiments.iterdir():
+        record = files.read_json(RunPaths(folder).status)
+        files.write_json(RunPaths(folder).status, {**record, "created_at": "2999-01-01T00:00:00"})
+    for name in ("home", "experiments"):
+        page = open_page(name)
+        assert not page.exception and not page.error
