@@ -119,3 +119,17 @@ def test_the_list_of_settings_loads_as_the_defaults() -> None:
     sections = yaml.safe_load(config.default_yaml())
     for name, kind in config.SECTIONS.items():
         assert config.load(kind, sections[name]) == kind()
+
+
+LAUGHS = "a: &a [x, x]\n" + "".join(
+    f"{name}: &{name} [*{before}, *{before}, *{before}, *{before}, *{before}, *{before}]\n"
+    for before, name in zip("abcdefghijk", "bcdefghijkl", strict=True)
+)
+
+
+@pytest.mark.parametrize("text", ["a: 2026-99-99", f"a: {'9' * 5000}", LAUGHS, "[" * 50_000])
+def test_hostile_settings_are_refused_at_once(tmp_path: Path, text: str) -> None:
+    path = tmp_path / "hostile.yaml"
+    path.write_text(text, encoding="utf-8")
+    with pytest.raises(ConfigFileUnreadable):
+        config.read_yaml(path)
