@@ -138,15 +138,15 @@ def test_the_compiled_gradient_of_packed_rows_is_the_plain_one(kind: str) -> Non
             np.testing.assert_allclose(gradient, wanted, atol=1e-4 * np.abs(wanted).max())
 
 
-def test_packed_rows_hold_every_example_once_and_stay_short() -> None:
+def test_rows_hold_every_example_once_and_stay_short() -> None:
     lengths = [900, 2000, 40, 1100, 700, 3000, 5]
     given = [Example([1] * length, [True] * length, row) for row, length in enumerate(lengths)]
-    rows = batches.packed_rows(given)
+    rows = batches.rows(given, batches.PACKED_ROW)
     assert sorted(example.row for row in rows for example in row) == list(range(7))
     assert max(sum(len(example.tokens) - 1 for example in row) for row in rows) <= 3072
     assert len(rows) == 3
 
-    short = batches.packed_rows(given[:1] + given[2:4])
+    short = batches.rows(given[:1] + given[2:4], batches.PACKED_ROW)
     assert [[example.row for example in row] for row in short] == [[3, 2], [0]]
 
 

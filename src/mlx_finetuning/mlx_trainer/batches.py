@@ -9,7 +9,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, Protocol, TypeVar
 
 import mlx.core as mx
 import numpy as np
@@ -26,6 +26,20 @@ compiled anew."""
 PACKED_ROW = 1280
 """Tokens of a packed row, unless one example is longer: what is kept for the backward pass grows
 with them, scores with their square."""
+
+CONCATENATED_ROW = 512
+"""Tokens of a row of concatenated examples, unless one is longer. Longer rows are no faster on a
+CPU, and what is kept for the backward pass grows with them."""
+
+
+class Sized(Protocol):
+    @property
+    def tokens(self) -> list[int]: ...
+    @property
+    def row(self) -> int: ...
+
+
+E = TypeVar("E", bound=Sized)
 
 
 @dataclass(frozen=True)
@@ -107,13 +121,16 @@ def packed(examples: Sequence[Example]) -> Batch:
     )
 
 
-def packed_rows(examples: Sequence[Example]) -> list[list[Example]]:
-    """The examples divided into packed rows: first fit, the longest first."""
+def rows(examples: Sequence[E], room: int | None) -> list[list[E]]:
+    """The examples divided into rows of `room` tokens, or of the longest example's: first fit, the
+    longest first. None is one row for all."""
+    if room is None:
+        return [list(examples)]
     ordered = sorted(examples, key=lambda item: (-len(item.tokens), item.row))
-    room = max(PACKED_ROW, _rounded(len(ordered[0].tokens) - 1, PACKED_STEP))
-    filled: list[list[Example]] = []
+    room = max(room, len(ordered[0].tokens))
+    filled: list[list[E]] = []
     for example in ordered:
-        fits = (row for row in filled if _length(row) + _length([example]) <= room)
+        fits = (row for row in filled if _length(row) + len(example.tokens) <= room)
         row = next(fits, None)
         if row is None:
             filled.append([example])
@@ -122,8 +139,8 @@ def packed_rows(examples: Sequence[Example]) -> list[list[Example]]:
     return filled
 
 
-def _length(examples: Sequence[Example]) -> int:
-    return sum(len(example.tokens) - 1 for example in examples)
+def _length(examples: Sequence[Sized]) -> int:
+    return sum(len(example.tokens) for example in examples)
 
 
 def _rounded(count: int, step: int) -> int:
@@ -151,10 +168,10 @@ def once(
     examples: Sequence[Any],
     batch_size: int,
     make: Callable[[Sequence[Any]], Any] = batch_of,
+    room: int | None = None,
 ) -> Iterator[Any]:
     """Every example once, the shortest first, so that little is padded."""
     ordered = sorted(examples, key=lambda example: len(example.tokens))
     for start in range(0, len(ordered), batch_size):
-        some = ordered[start : start + batch_size]
-        for row in packed_rows(some) if make is packed else [some]:
+        for row in rows(ordered[start : start + batch_size], room):
             yield make(row)

@@ -19,7 +19,7 @@ import mlx.core as mx
 
 from mlx_finetuning.config import TrainConfig
 from mlx_finetuning.errors import RunDoesNotFit
-from mlx_finetuning.mlx_trainer import batches, crew, shares
+from mlx_finetuning.mlx_trainer import batches, crew, preference, shares
 from mlx_finetuning.mlx_trainer.crew import Work
 from mlx_finetuning.utils.memory_monitor import read_memory, used_memory
 
@@ -187,7 +187,7 @@ def parts(examples: Sequence[Any], at_once: int) -> list[list[Any]]:
 
 
 def _cost_at_once(work: Work, examples: Sequence[Any]) -> float:
-    rows = batches.packed_rows(examples) if work.make is batches.packed else [list(examples)]
+    rows = batches.rows(examples, preference.room_of(work.make))
     return max(_cost(row) for row in rows)
 
 

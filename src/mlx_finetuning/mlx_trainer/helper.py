@@ -44,8 +44,7 @@ def serve(folder: Path, config: Any, room: Any, source: IO[bytes], answers: IO[b
         except EOFError:
             return
         shares.load_trained(model, trained)
-        with shares.in_place(kept, examples):
-            sums = shares.here(gradient, make(examples), seed)
+        sums = shares.by_rows(gradient, make, kept, examples, seed)
         gradients = {name: np.array(value) for name, value in sums.gradients.items()}
         answer(answers, (np.array(sums.loss), gradients))
 

@@ -193,7 +193,12 @@ class _Run:
         self._make = crew.arrangement(self._model, vocabulary, config)
         self._examples = self._with_reference(data.examples)
         self._valid = list(
-            batches.once(self._with_reference(data.held_out), config.batch_size, self._make)
+            batches.once(
+                self._with_reference(data.held_out),
+                config.batch_size,
+                self._make,
+                preference.room_of(self._make),
+            )
         )
         self._valid_rows = len(data.held_out)
         self._work = crew.Work(loaded, self._examples, self._make, config)

@@ -128,6 +128,13 @@ def arrangement(
     return concatenated if make is batches.concatenated else padded
 
 
+def room_of(make: Callable[[Sequence[Any]], Any]) -> int | None:
+    """Tokens that examples sharing a row may have together; None where each has its own."""
+    if make in (batches.concatenated, concatenated):
+        return batches.CONCATENATED_ROW
+    return batches.PACKED_ROW if make is batches.packed else None
+
+
 def concatenated(pairs: Sequence[Pair]) -> PairBatch:
     """All answers in one row, without padding."""
     return _paired(pairs, batches.concatenated)

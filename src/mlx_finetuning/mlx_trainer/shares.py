@@ -28,8 +28,8 @@ from numpy.typing import NDArray
 
 from mlx_finetuning.config import TrainConfig
 from mlx_finetuning.errors import HelperLost
-from mlx_finetuning.mlx_trainer import flat, lora, loss, preference
-from mlx_finetuning.mlx_trainer.batches import Batch, packed, packed_rows
+from mlx_finetuning.mlx_trainer import batches, flat, lora, loss, preference
+from mlx_finetuning.mlx_trainer.batches import Batch
 from mlx_finetuning.mlx_trainer.examples import Example
 from mlx_finetuning.mlx_trainer.preference import Item
 from mlx_finetuning.mlx_trainer.shortcuts import Kept
@@ -237,18 +237,25 @@ class Team:
         return total
 
     def _own(self, examples: Sequence[Item], seed: Sequence[int]) -> Sums:
-        if self._make is packed:
-            return self._packed(cast(Sequence[Example], examples), seed)
-        batch = self._make(examples)
-        with in_place(self._kept, examples):
-            return here(self._gradient, batch, seed)
+        return by_rows(self._gradient, self._make, self._kept, examples, seed)
 
-    def _packed(self, examples: Sequence[Example], seed: Sequence[int]) -> Sums:
-        first, *rest = packed_rows(examples)
-        total = here(self._gradient, packed(first), (*seed, 0))
-        for number, row in enumerate(rest, 1):
-            total = added(total, here(self._gradient, packed(row), (*seed, number)))
-        return total
+
+def by_rows(
+    gradient: Gradient,
+    make: Make,
+    kept: Kept | None,
+    examples: Sequence[Item],
+    seed: Sequence[int],
+) -> Sums:
+    """Sums over `examples`, a row of them at a time, so that memory grows with a row only."""
+    parts = batches.rows(examples, preference.room_of(make))
+    total: Sums | None = None
+    for number, part in enumerate(parts):
+        with in_place(kept, part):
+            sums = here(gradient, make(part), (*seed, number))
+        total = sums if total is None else added(total, sums)
+    assert total is not None
+    return total
 
 
 def in_place(
