@@ -11,7 +11,9 @@ JOBS_JA = {
     "export": "書き出し",
     "verify": "検証",
     "certify": "学習の証明",
-    "serve": "対話の準備",
+    "deploy": "Ollamaへの登録",
+    "serve_model": "対話の準備",
+    "dry_run": "見積もり",
     "preview": "トークンの確認",
     "build_model": "モデルの作成",
 }

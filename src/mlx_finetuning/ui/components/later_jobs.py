@@ -1,0 +1,47 @@
+"""A run's evaluations, exports and registrations as they go on, drawn from their files."""
+
+from __future__ import annotations
+
+from collections.abc import Collection
+
+import streamlit as st
+
+from mlx_finetuning.trainer.runs import LaterJob
+from mlx_finetuning.trainer.status import JobStatus
+from mlx_finetuning.ui.components.jobs import follow, progress_bar, show_end
+from mlx_finetuning.ui.components.states import state_badge
+from mlx_finetuning.ui.frame import studio
+from mlx_finetuning.ui.messages_ja import JOBS_JA
+
+
+def latest(run_id: str, kinds: Collection[str]) -> LaterJob | None:
+    """The job of these kinds that was started last."""
+    found = [job for job in studio().later_jobs(run_id) if job.kind in kinds]
+    return max(found, key=lambda job: job.status.created_at, default=None)
+
+
+def draw_latest(run_id: str, kinds: Collection[str]) -> bool:
+    """Follow the latest job while it lives, or say why it failed; returns whether it lives."""
+    job = latest(run_id, kinds)
+    if job is None or job.status.state in ("done", "damaged", "newer"):
+        return False
+    with st.container(border=True):
+        follow(
+            lambda: studio().job_status(run_id, job.name),
+            lambda status: _draw(run_id, job, status),
+        )
+    return job.status.is_living
+
+
+def _draw(run_id: str, job: LaterJob, status: JobStatus) -> None:
+    with st.container(horizontal=True, vertical_alignment="center"):
+        st.markdown(f"**{JOBS_JA.get(job.kind, '作業')}**", width="content")
+        state_badge(status.state)
+        stops = status.is_living and status.state != "stopping"
+        if stops and st.button("中止", icon=":material/stop:", key=f"stop-{job.name}"):
+            studio().stop_job(run_id, job.name)
+            st.rerun()
+    if status.is_living:
+        progress_bar(status)
+    else:
+        show_end(status)

@@ -1,0 +1,1 @@
+"""The parts of the page 実験: the list, one run, several side by side, and the trash."""

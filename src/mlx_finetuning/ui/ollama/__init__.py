@@ -1,0 +1,1 @@
+"""The parts of the page Ollama: conversations, registration, and the models in it."""

@@ -1,0 +1,62 @@
+"""Bringing a run's model into Ollama, and what was proven when it was done."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+import streamlit as st
+
+from mlx_finetuning import config
+from mlx_finetuning.config import DeployConfig, as_dict
+from mlx_finetuning.ui.components.form import settings_form
+from mlx_finetuning.ui.components.later_jobs import draw_latest
+from mlx_finetuning.ui.components.text import plain
+from mlx_finetuning.ui.frame import studio
+
+SHOWN = ("quant", "context", "temperature")
+
+
+def draw_registration(run_id: str, can_connect: bool) -> None:
+    at_work = draw_latest(run_id, ("deploy",))
+    with st.form("register"):
+        name = st.text_input(
+            "Ollamaでの名前",
+            key="register-name",
+            placeholder="空なら、モデルと実験の名前から付けます",
+            help="英数字、-、_、. が使えます。例: my-faq",
+        )
+        system = st.text_area(
+            "システム文",
+            key="register-system",
+            height=80,
+            placeholder="空なら、学習データで共通に使ったもの",
+        )
+        usual = as_dict(DeployConfig())
+        chosen = settings_form(DeployConfig, SHOWN, usual, "register", columns=3)
+        replace = st.toggle("同じ名前のモデルを置き換える", key="register-replace")
+        st.caption(
+            "会話の形（テンプレート）と停止文字列は学習したモデルから取り、登録するときに、"
+            "学習のときと同じ文面になるか、答えが自分で終わるかを確かめます。違えば登録しません。"
+        )
+        if st.form_submit_button(
+            "登録する", type="primary", icon=":material/add_link:", disabled=at_work
+        ):
+            settings = config.load(DeployConfig, {**usual, **chosen, "system": system.strip()})
+            studio().start_deployment(run_id, name.strip(), settings, replace=replace)
+            st.rerun()
+    if not can_connect:
+        st.caption("登録するには、先にOllamaを起動してください。")
+    for deployed in studio().deployments(run_id):
+        _draw_deployed(deployed)
+
+
+def _draw_deployed(deployed: Mapping[str, Any]) -> None:
+    with st.container(border=True):
+        st.markdown(f"**{plain(str(deployed['name']))}**　{plain(str(deployed['host']))}")
+        st.success(plain(str(deployed["verdict"])), icon=":material/verified:")
+        stops = "　".join(f"`{stop}`" for stop in deployed["parameters"]["stop"])
+        st.markdown(f"停止文字列: {stops}")
+        if deployed["system"]:
+            st.markdown(f"システム文: {plain(str(deployed['system']))}")
+        st.code(f"ollama run {deployed['name']}", language=None)

@@ -1,0 +1,144 @@
+"""What to write from a run: the format, the types with the sizes they will have, and the start."""
+
+from __future__ import annotations
+
+import shutil
+from collections.abc import Mapping
+from typing import Any
+
+import streamlit as st
+
+from mlx_finetuning.config import FORMATS, QUANTIZATIONS, ExportConfig
+from mlx_finetuning.errors import ExportError
+from mlx_finetuning.ui.components.errors import show_error
+from mlx_finetuning.ui.components.form import setting_input
+from mlx_finetuning.ui.frame import studio
+from mlx_finetuning.utils.units_ja import percent, size
+
+GGUF = "gguf"
+FORMATS_JA = {
+    "gguf": "GGUF（Ollama、llama.cpp、LM Studio など）",
+    "gguf-lora": "GGUFのアダプタだけ（llama.cpp で元のモデルに重ねる）",
+    "peft": "PEFTのアダプタ（transformers で使う）",
+    "mlx": "MLXのフォルダ（mlx-lm で使う）",
+    "safetensors": "Hugging Face形式のフォルダ（transformers で使う）",
+}
+QUANTS_JA = {
+    "F32": "32ビット。量子化しない。確認用",
+    "F16": "16ビット。量子化しない",
+    "BF16": "16ビット。量子化しない",
+    "Q8_0": "質の低下はほとんどない",
+    "Q6_K": "質の低下はごくわずか",
+    "Q5_K_M": "質を優先したつり合い",
+    "Q5_K_S": "上より少し小さい",
+    "Q4_K_M": "おすすめ。小さく、質の低下はわずか",
+    "Q4_K_S": "上より少し小さい",
+    "IQ4_XS": "4ビットで最も小さい",
+    "Q3_K_L": "小さい。質の低下が分かる",
+    "Q3_K_M": "さらに小さい。質の低下が分かる",
+    "Q2_K": "最も小さい。質は大きく落ちる",
+}
+
+
+def draw_choice(run_id: str, at_work: bool) -> None:
+    """`at_work`: another job of the run goes on."""
+    form = st.selectbox(
+        "形式",
+        FORMATS,
+        format_func=FORMATS_JA.__getitem__,
+        key="export-format",
+        placeholder="選択",
+    )
+    if form == GGUF:
+        _draw_gguf(run_id, at_work)
+    elif st.button(
+        "書き出す", type="primary", icon=":material/compress:", disabled=at_work, key="export-other"
+    ):
+        studio().start_export(run_id, ExportConfig(format=form or GGUF))
+        st.rerun()
+
+
+def _draw_gguf(run_id: str, at_work: bool) -> None:
+    sizes = _sizes(run_id)
+    quants = st.multiselect(
+        "量子化の種類（いくつでも）",
+        QUANTIZATIONS,
+        default=[ExportConfig.quant],
+        format_func=lambda quant: _told(quant, sizes),
+        key="export-quants",
+        placeholder="選んでください",
+    )
+    with st.expander("種類の一覧と予想サイズ", icon=":material/list:"):
+        st.dataframe([_row(quant, sizes) for quant in QUANTIZATIONS], hide_index=True)
+    importance = setting_input(ExportConfig, "importance", False, "export-importance")
+    fits = _draw_space(sum(sizes.get(quant, 0) for quant in quants))
+    with st.container(horizontal=True):
+        started = st.button(
+            "量子化する",
+            type="primary",
+            icon=":material/compress:",
+            disabled=at_work or not quants or not fits,
+        )
+        tip = "主な種類を実際に作って、大きさと質を比べます。ファイルは残りません。"
+        asked = st.button("おすすめを測る", icon=":material/balance:", help=tip, disabled=at_work)
+    if started or asked:
+        settings = ExportConfig(importance=bool(importance))
+        studio().start_export(run_id, settings, () if asked else quants, advise=asked)
+        st.rerun()
+
+
+def _sizes(run_id: str) -> Mapping[str, int]:
+    """Empty, with the reason shown, where the model cannot become a GGUF file."""
+    try:
+        return _predicted(str(studio().workspace.root), run_id)
+    except ExportError as error:
+        show_error(error)
+        return {}
+
+
+@st.cache_data(max_entries=32, show_spinner="大きさを見積もっています…")
+def _predicted(root: str, run_id: str) -> dict[str, int]:
+    return studio().predicted_sizes(run_id)
+
+
+def _told(quant: str, sizes: Mapping[str, int]) -> str:
+    return f"{quant}（約 {size(sizes[quant])}）" if quant in sizes else quant
+
+
+def _row(quant: str, sizes: Mapping[str, int]) -> dict[str, str]:
+    return {
+        "種類": quant,
+        "予想サイズ": f"約 {size(sizes[quant])}" if quant in sizes else "—",
+        "特徴": QUANTS_JA[quant],
+    }
+
+
+def _draw_space(needed: int) -> bool:
+    """Needed and free space; returns whether it fits."""
+    free = shutil.disk_usage(studio().workspace.root).free
+    with st.container(horizontal=True):
+        st.metric("予想サイズ", f"約 {size(needed)}" if needed else "—", border=True, width=200)
+        st.metric("ディスクの空き", size(free), border=True, width=200)
+    if needed > free:
+        st.error(
+            "ディスクの空きが足りません。「設定」で片付けられます。", icon=":material/disc_full:"
+        )
+    return needed <= free
+
+
+def draw_advice(result: Mapping[str, Any]) -> None:
+    """What a measurement of the types came to."""
+    st.success(
+        f"おすすめは **{result['recommended']}** です（{result['tokens']:,}トークンで比較）。",
+        icon=":material/balance:",
+    )
+    rows = [
+        {
+            "種類": one["quant"],
+            "大きさ": size(one["size_bytes"]),
+            "学習したモデルとの一致": percent(one["top1_agreement"]),
+            "予測の難しさの変化": f"{one['perplexity_change']:+.2%}",
+        }
+        for one in result["candidates"]
+    ]
+    st.dataframe(rows, hide_index=True)

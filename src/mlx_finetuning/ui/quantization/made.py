@@ -1,0 +1,75 @@
+"""What was written from a run: files with their verification, and the certificate over all."""
+
+from __future__ import annotations
+
+import streamlit as st
+
+from mlx_finetuning.quantizer.written import WrittenModel
+from mlx_finetuning.ui import sitemap
+from mlx_finetuning.ui.components.certificate import draw_certificate
+from mlx_finetuning.ui.components.runs import PARAMETER
+from mlx_finetuning.ui.components.text import plain
+from mlx_finetuning.ui.frame import studio
+from mlx_finetuning.utils.units_ja import percent, size
+
+NAMES = {"gguf-lora": "GGUFのアダプタ", "peft": "PEFTのアダプタ", "mlx": "MLXのフォルダ"}
+FOLDER = "Hugging Face形式のフォルダ"
+
+
+def draw_made(run_id: str, models: list[WrittenModel], at_work: bool) -> None:
+    for model in models:
+        with st.container(border=True):
+            _draw_model(run_id, model, at_work)
+    with st.container(horizontal=True, vertical_alignment="center"):
+        st.page_link(
+            sitemap.page("ollama"),
+            label="次へ: 対話",
+            icon=":material/arrow_forward:",
+            query_params={PARAMETER: run_id},
+        )
+
+
+def _draw_model(run_id: str, model: WrittenModel, at_work: bool) -> None:
+    title = model.quant or NAMES.get(model.format, FOLDER)
+    with st.container(horizontal=True, vertical_alignment="center"):
+        st.markdown(f"**{plain(title)}**　{size(model.size_bytes)}", width="content")
+        _draw_state(model)
+        if model.format == "gguf" and st.button(
+            "検証し直す",
+            icon=":material/fact_check:",
+            help="今のファイルを、学習したモデルと比べ直します。",
+            disabled=at_work,
+            key=f"verify-{model.path.name}",
+        ):
+            studio().start_verification(model.path, run_id)
+            st.rerun()
+    if model.agreement is not None:
+        st.markdown(f"学習したモデルと **{percent(model.agreement)}一致**")
+    if model.verdict:
+        st.caption(plain(model.verdict))
+    st.code(str(model.path), language=None, wrap_lines=True)
+
+
+def _draw_state(model: WrittenModel) -> None:
+    if model.proven:
+        st.badge("検証済み", icon=":material/verified:", color="green")
+    elif model.proven is False:
+        st.badge("違いあり", icon=":material/error:", color="red")
+    elif model.format == "gguf":
+        st.badge("検証の記録なし", icon=":material/help:", color="gray")
+    else:
+        # These are compared before they get their name, and leave no report.
+        st.badge("書き出すときに検証済み", icon=":material/verified:", color="green")
+
+
+def draw_proof(run_id: str, at_work: bool) -> None:
+    found = studio().certificate(run_id)
+    st.caption(
+        "書き出した全てのモデルに同じ質問をして、学習したモデルと同じ答えを返すかを確かめます。"
+    )
+    if found is not None:
+        draw_certificate(found)
+    label = "証明する" if found is None else "証明し直す"
+    if st.button(label, icon=":material/verified:", disabled=at_work, key="certify"):
+        studio().start_certification(run_id)
+        st.rerun()
