@@ -14,9 +14,12 @@ import typing
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import TYPE_CHECKING, Any, TypeVar
 
 from mlx_finetuning.errors import ConfigFileUnreadable, InvalidSettings
+
+if TYPE_CHECKING:
+    import yaml
 
 
 def setting(
@@ -303,11 +306,7 @@ def read_yaml(path: Path) -> dict[str, Any]:
     import yaml
 
     try:
-        text = path.read_text(encoding="utf-8")
-        # A few lines of aliases stand for gigabytes, and settings need none.
-        if any(isinstance(event, yaml.AliasEvent) for event in yaml.parse(text, yaml.SafeLoader)):
-            raise ValueError("エイリアス（*名前）は使えません。")
-        value = yaml.safe_load(text)
+        value = yaml.load(path.read_text(encoding="utf-8"), _plain_loader())
     except (OSError, ValueError, yaml.YAMLError, RecursionError) as error:  # 2026-99-99 is no date
         raise ConfigFileUnreadable(path=str(path), reason=str(error)) from error
     if value is None:
@@ -315,6 +314,19 @@ def read_yaml(path: Path) -> dict[str, Any]:
     if not isinstance(value, dict) or not all(isinstance(key, str) for key in value):
         raise ConfigFileUnreadable(path=str(path), reason="「キー: 値」の形になっていません。")
     return value
+
+
+def _plain_loader() -> type[yaml.SafeLoader]:
+    """YAML without aliases, of which a few lines stand for gigabytes, and settings need none."""
+    import yaml
+
+    class Plain(yaml.SafeLoader):
+        def compose_node(self, parent: Any, index: Any) -> Any:
+            if self.check_event(yaml.AliasEvent):
+                raise yaml.YAMLError("エイリアス（*名前）は使えません。")
+            return super().compose_node(parent, index)
+
+    return Plain
 
 
 def as_dict(config: Any) -> dict[str, Any]:
