@@ -88,6 +88,10 @@ def test_jsonl_keeps_unusual_line_separators_inside_strings() -> None:
         ("a.json", '[{"a": 1},\n 5]', 2),
         ("a.json", '"text"', 1),
         ("a.json", "[" * 10_000, 1),
+        ("a.json", "[" + "9" * 10_000 + "]", 1),
+        ("a.jsonl", '{"a": 1}\n{"a": ' + "9" * 10_000 + "}", 2),
+        ("a.jsonl", "".join(f'{{"{n}": 1}}\n' for n in range(2000)), 1),
+        ("a.csv", ",".join(map(str, range(2000))) + "\n1,2\n", 1),
         ("a.jsonl", '{"a": 1}\n{"a": 2\n', 2),
         ("a.jsonl", '{"a": 1}\n{"a": 1} {"a": 2}\n', 2),
         ("a.jsonl", '{"a": 1}\n' + '{"a":' * 10_000, 2),
@@ -97,6 +101,11 @@ def test_malformed_json_names_the_line(name: str, text: str, line: int) -> None:
     with pytest.raises(errors.SourceMalformed) as caught:
         _parsed(text, name)
     assert caught.value.data["line"] == line
+
+
+def test_long_blank_lines_take_no_long_time() -> None:
+    table = _parsed(" " * 1_000_000 + "\n" + "\t" * 900_000 + "x\n\n" + " " * 1_000_000, "a.txt")
+    assert [line for line, _ in table.rows] == [2]
 
 
 def test_text_is_read_by_paragraphs() -> None:

@@ -21,7 +21,9 @@ from mlx_finetuning.data_processor.uploads import keep, rows_at, safe_name
         (".hidden.csv", "hidden.csv"),
         ("-rf.csv", "-rf.csv"),
         ("", "data"),
-        ("x" * 300 + ".jsonl", "x" * 94 + ".jsonl"),
+        ("x" * 300 + ".jsonl", "x" * 194 + ".jsonl"),
+        ("あ" * 300 + ".csv", "あ" * 65 + ".csv"),
+        ("a." + "x" * 300, "a." + "x" * 19),
     ],
 )
 def test_name_is_made_harmless(name: str, kept: str, tmp_path: Path) -> None:

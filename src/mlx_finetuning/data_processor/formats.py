@@ -20,6 +20,9 @@ from mlx_finetuning.errors import CellTooLong, SourceMalformed, SourceUnsupporte
 
 MAX_CELL = 1_000_000
 """Characters of one cell or string."""
+MAX_COLUMNS = 1_000
+MAX_CELLS = 50_000_000
+"""Rows times columns: rows are filled up to the width, so a small file could fill the memory."""
 
 
 @dataclass(frozen=True)
@@ -73,6 +76,7 @@ def _read_delimited(text: str, path: Path, name: str, delimiter: str, tick: Tick
         findings = (finding("LOOSE_QUOTES", [problem.line]),)
     if not lines:
         return Table(name, (), [], findings)
+    _require_reasonable(len(lines[0][1]), len(lines), path)
     columns = _column_names(lines[0][1])
     rows, ragged, blank = _aligned(lines[1:], len(columns), tick)
     if ragged:
@@ -80,6 +84,13 @@ def _read_delimited(text: str, path: Path, name: str, delimiter: str, tick: Tick
     if blank:
         findings += (finding("BLANK_ROW", blank),)
     return Table(name, columns, rows, findings)
+
+
+def _require_reasonable(columns: int, rows: int, path: Path) -> None:
+    """Raises SourceMalformed for a table that nobody has written by hand."""
+    if columns > MAX_COLUMNS or columns * rows > MAX_CELLS:
+        reason = f"列が多すぎます（{columns:,}列 × {rows:,}行。列は{MAX_COLUMNS:,}まで）。"
+        raise SourceMalformed(path=str(path), line=1, reason=reason)
 
 
 class _LooseQuotes(Exception):
@@ -225,8 +236,9 @@ def _decode(text: str, at: int, path: Path, line: int = 0) -> tuple[Any, int]:
         found = line or error.lineno
         reason = f"JSONの書き方の誤り: {_reason_ja(error)}（{error.colno}文字目）"
         raise SourceMalformed(path=str(path), line=found, reason=reason) from error
-    except RecursionError as error:
-        reason = "入れ子が深すぎます。"
+    except (RecursionError, ValueError) as error:
+        is_deep = isinstance(error, RecursionError)
+        reason = "入れ子が深すぎます。" if is_deep else "桁の多すぎる数があります。"
         raise SourceMalformed(path=str(path), line=line or 1, reason=reason) from error
     if line and _skip(text, end) < len(text):
         raise SourceMalformed(path=str(path), line=line, reason="1行に1つのJSONではありません。")
@@ -264,6 +276,7 @@ def _table_of_objects(name: str, records: list[tuple[int, Any]], path: Path) -> 
             positions.setdefault(key, len(positions))
             if isinstance(value, str) and len(value) > MAX_CELL:
                 raise CellTooLong(path=str(path), line=line, limit=MAX_CELL)
+    _require_reasonable(len(positions), len(records), path)
     columns = tuple(positions)
     rows = [(line, [record.get(key) for key in columns]) for line, record in records]
     return Table(name, columns, rows)
@@ -271,7 +284,8 @@ def _table_of_objects(name: str, records: list[tuple[int, Any]], path: Path) -> 
 
 # --- plain text --------------------------------------------------------------------------
 
-_PARAGRAPH = re.compile(r"[^\n]*\S[^\n]*(?:\n[^\n]*\S[^\n]*)*")
+# Only at the start of a line and never stepping back: a megabyte of spaces must not take hours.
+_PARAGRAPH = re.compile(r"(?m)^[^\S\n]*+\S[^\n]*+(?:\n[^\S\n]*+\S[^\n]*+)*+")
 
 
 def _read_text(text: str, path: Path, tick: Tick) -> Table:

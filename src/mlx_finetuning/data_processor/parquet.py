@@ -30,7 +30,7 @@ def read(path: Path) -> Table:
                     for number, record in enumerate(values, len(rows) + 1)
                 ]
     except (pyarrow.ArrowException, OSError, UnicodeDecodeError) as error:
-        reason = f"Parquetとして読めません: {str(error).splitlines()[0][:200]}"
+        reason = f"Parquetとして読めません: {str(error).partition(chr(10))[0][:200]}"
         raise SourceMalformed(path=str(path), line=1, reason=reason) from error
     _refuse_long(path, rows)
     return Table("parquet", columns, rows)

@@ -14,7 +14,9 @@ from mlx_finetuning import files
 from mlx_finetuning.data_processor.examples import as_text
 from mlx_finetuning.data_processor.reading import read
 
-MAX_NAME = 100
+MAX_NAME = 200
+"""Bytes: file systems allow 255, temporary names need some."""
+_LONGEST_ENDING = 20
 
 
 def keep(name: str, content: bytes, folder: Path) -> Path:
@@ -34,8 +36,10 @@ def safe_name(name: str) -> str:
     """`name` as a plain file name with its ending."""
     last = re.split(r"[/\\]", name)[-1]
     kept = re.sub(r"[^\w.()（）・～ -]", "_", last).strip(". ")
-    stem, ending = Path(kept).stem, Path(kept).suffix
-    return f"{stem[: MAX_NAME - len(ending)] or 'data'}{ending}"
+    stem, ending = Path(kept).stem, Path(kept).suffix[:_LONGEST_ENDING]
+    room = MAX_NAME - len(ending.encode())
+    shortened = stem.encode("utf-8", "replace")[:room].decode("utf-8", "ignore")
+    return f"{shortened or 'data'}{ending}"
 
 
 def rows_at(path: Path, encoding: str, numbers: Iterable[int]) -> list[dict[str, str]]:

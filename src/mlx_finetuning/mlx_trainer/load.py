@@ -14,6 +14,7 @@ from mlx_lm import utils
 from mlx_lm.tokenizer_utils import TokenizerWrapper
 
 from mlx_finetuning.errors import ChatTemplateMissing, ModelUnloadable
+from mlx_finetuning.utils import template_trial
 
 Tools = Sequence[dict[str, Any]]
 """What an assistant may call, as JSON schemas; templates that know no tools leave them out."""
@@ -69,11 +70,12 @@ def load(folder: Path, adapter: Path | None = None, *, lazy: bool = False) -> Lo
     """The model in `folder`, with the adapter in `adapter` applied (not fused).
 
     lazy: weights stay in their files until they are needed.
-    Raises ModelUnloadable with the library's reason.
+    Raises ModelUnloadable with the library's reason, TemplateHostile.
     """
     try:
         model, config = utils.load_model(folder, lazy=lazy, trust_remote_code=False)
         tokenizer = utils.load_tokenizer(folder, eos_token_ids=config.get("eos_token_id"))
+        _try_templates(tokenizer, folder)
         _use_device_type(model)
         if not lazy:
             mx.eval(model.parameters())
@@ -83,6 +85,15 @@ def load(folder: Path, adapter: Path | None = None, *, lazy: bool = False) -> Lo
         raise ModelUnloadable(folder=str(folder), reason=str(error)) from error
     model.eval()
     return LoadedModel(model, tokenizer, config, folder)
+
+
+def _try_templates(tokenizer: TokenizerWrapper, folder: Path) -> None:
+    """Raises TemplateHostile before anything is rendered in this process."""
+    found = tokenizer.chat_template
+    templates = found.values() if isinstance(found, dict) else (found,)
+    for template in templates:
+        if isinstance(template, str):
+            template_trial.require_harmless(template, str(folder))
 
 
 def free_memory() -> None:

@@ -121,6 +121,8 @@ def _code_key(value: Any) -> str | None:
 
 def _read_object(file: Path) -> dict[str, Any]:
     try:
+        if not file.is_file():  # reading a pipe would wait for ever
+            raise ValueError("no file")
         if file.stat().st_size > _LARGEST_CONFIG:
             raise ValueError("larger than any configuration")
         value = json.loads(file.read_text(encoding="utf-8"))
@@ -154,6 +156,8 @@ def _shards(index: Path) -> list[str]:
 
 def is_whole(weights: Path) -> bool:
     """Whether a safetensors file is as long as its header says; a Git LFS pointer is not."""
+    if not weights.is_file():
+        return False
     size = weights.stat().st_size
     with weights.open("rb") as stream:
         header_size = int.from_bytes(stream.read(8), "little")

@@ -6,6 +6,7 @@ NumPy view of every string, takes ten. Reads version 3, little-endian; writes no
 
 from __future__ import annotations
 
+import math
 import struct
 from dataclasses import dataclass
 from pathlib import Path
@@ -71,7 +72,7 @@ def read(path: Path) -> Gguf:
     try:
         data = np.memmap(path, np.uint8, "r")
         return _Cursor(data).gguf()
-    except (OSError, ValueError, IndexError, KeyError, struct.error) as error:
+    except (OSError, ValueError, LookupError, OverflowError, RecursionError, struct.error) as error:
         reason = f"形式が違うか、壊れています: {error}"
         raise GgufUnreadable(path=str(path), reason=reason) from error
 
@@ -91,6 +92,8 @@ class _Cursor:
         metadata = {self._text(): self._value(self._number("I")) for _ in range(fields)}
         infos = [self._info() for _ in range(tensors)]
         alignment = metadata.get("general.alignment", GGUF_DEFAULT_ALIGNMENT)
+        if not isinstance(alignment, int) or alignment < 1:
+            raise ValueError(f"general.alignment {alignment!r}")
         start = -(-self._position // alignment) * alignment
         found = {info[0]: self._tensor(start, *info) for info in infos}
         if len(found) != tensors:
@@ -99,9 +102,11 @@ class _Cursor:
 
     def _info(self) -> tuple[str, tuple[int, ...], GGMLQuantizationType, int]:
         name, dimensions = self._text(), self._number("I")
-        if dimensions > 8:
+        if not 1 <= dimensions <= 8:
             raise ValueError(f"{name}: {dimensions}次元")
         shape = tuple(self._number("Q") for _ in range(dimensions))
+        if not all(shape):
+            raise ValueError(f"{name}: 空の重み")
         kind = GGMLQuantizationType(self._number("I"))
         return name, shape[::-1], kind, self._number("Q")
 
@@ -114,7 +119,7 @@ class _Cursor:
         offset: int,
     ) -> Stored:
         width = ggml.row_bytes(kind, shape[-1])
-        rows = int(np.prod(shape[:-1], dtype=np.int64))
+        rows = math.prod(shape[:-1])  # NumPy's product would wrap around
         first = start + offset
         if first + rows * width > self._data.size:
             raise ValueError(f"{name} の値が途中で切れています")

@@ -6,6 +6,7 @@ BF16 needs no library: its bits are the upper half of a float32. Reads no pickle
 from __future__ import annotations
 
 import json
+import math
 import struct
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
@@ -128,9 +129,9 @@ def _header(path: Path, data: NDArray[np.uint8]) -> tuple[dict[str, Any], int]:
     if not 2 <= length <= min(LONGEST_HEADER, data.size - 8):
         raise WeightsUnreadable(path=str(path), reason="safetensors形式ではありません。")
     try:
-        header = json.loads(data[8 : 8 + length].tobytes())
+        header = dict(json.loads(data[8 : 8 + length].tobytes()))
         header.pop("__metadata__", None)
-    except (ValueError, AttributeError) as error:
+    except (ValueError, TypeError, RecursionError) as error:
         raise WeightsUnreadable(path=str(path), reason="ヘッダーが壊れています。") from error
     return header, 8 + length
 
@@ -139,13 +140,15 @@ def _tensor(path: Path, values: NDArray[np.uint8], name: str, entry: Any) -> Ten
     try:
         kind, shape = entry["dtype"], tuple(entry["shape"])
         start, end = entry["data_offsets"]
+        if not all(isinstance(number, int) and number >= 0 for number in (*shape, start, end)):
+            raise ValueError(entry)
     except (KeyError, TypeError, ValueError) as error:
         raise WeightsUnreadable(path=str(path), reason=f"{name} の記述が不正です。") from error
-    if kind not in STORED:
+    if not isinstance(kind, str) or kind not in STORED:
         known = "、".join(STORED)
         reason = f"{name} の型 {kind} は扱えません（扱えるのは {known}）。"
         raise WeightsUnreadable(path=str(path), reason=reason)
-    size = int(np.prod(shape, dtype=np.int64)) * STORED[kind].itemsize
+    size = math.prod(shape) * STORED[kind].itemsize  # NumPy's product would wrap around
     if not 0 <= start <= end <= values.size or end - start != size:
         raise WeightsUnreadable(path=str(path), reason=f"{name} の値が途中で切れています。")
     return Tensor(name, kind, values[start:end].view(STORED[kind]).reshape(shape))

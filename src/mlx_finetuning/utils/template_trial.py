@@ -1,0 +1,95 @@
+"""Tries a chat template in a process that may be lost, before it is rendered anywhere else.
+
+A template is a program by the model's author. Jinja's sandbox keeps it from files and from
+Python's inside, but lets it count to a billion or fill the memory. The trial renders an ordinary
+conversation under limits; what a template makes of other conversations is not known from it.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import functools
+import json
+import re
+import resource
+import subprocess
+import sys
+from typing import Any
+
+from mlx_finetuning.errors import TemplateHostile
+
+TIME_S = 10.0
+"""Ordinary templates take milliseconds, Python's start a tenth of a second."""
+MEMORY = 2 * 10**9
+"""Bytes of address space (Linux; macOS does not enforce it)."""
+FORBIDDEN, TOO_LARGE = 3, 4
+REASONS = {
+    FORBIDDEN: "テンプレートが、許されない操作をしようとしました。",
+    TOO_LARGE: "テンプレートが、大きすぎる文章を作ろうとしました。",
+}
+_GENERATION = re.compile(r"\{%[-+]?\s*(?:end)?generation\s*[-+]?%\}")
+"""A mark of transformers' own, which Jinja does not know."""
+CONVERSATION = [
+    {"role": "user", "content": "こんにちは"},
+    {"role": "assistant", "content": "はい。"},
+    {"role": "user", "content": "終わりです"},
+]
+
+
+@functools.lru_cache(maxsize=16)
+def require_harmless(template: str, folder: str) -> None:
+    """Raises TemplateHostile; a template with ordinary mistakes passes, and is judged in use."""
+    command = [sys.executable, "-P", "-m", "mlx_finetuning.utils.template_trial"]
+    try:
+        done = subprocess.run(
+            command,
+            input=json.dumps(template).encode(),
+            stdout=subprocess.DEVNULL,
+            stderr=subprocess.DEVNULL,
+            timeout=TIME_S,
+            check=False,
+        )
+    except subprocess.TimeoutExpired as error:
+        reason = f"テンプレートの処理が{TIME_S:.0f}秒で終わりません。"
+        raise TemplateHostile(folder=folder, reason=reason) from error
+    if done.returncode:
+        reason = REASONS.get(done.returncode, REASONS[TOO_LARGE])
+        raise TemplateHostile(folder=folder, reason=reason)
+
+
+def main() -> int:
+    """The trial itself; the template comes as JSON on standard input."""
+    with contextlib.suppress(ValueError, OSError):  # a lower limit may be set already
+        resource.setrlimit(resource.RLIMIT_AS, (MEMORY, MEMORY))
+    from jinja2.exceptions import SecurityError, TemplateError
+
+    try:
+        _render(json.loads(sys.stdin.buffer.read()))
+    except SecurityError:
+        return FORBIDDEN
+    except (MemoryError, OverflowError, RecursionError):
+        return TOO_LARGE
+    except (TemplateError, ArithmeticError, LookupError, TypeError, ValueError, AttributeError):
+        return 0
+    return 0
+
+
+def _render(template: str) -> None:
+    from jinja2.exceptions import TemplateError
+    from jinja2.sandbox import ImmutableSandboxedEnvironment
+
+    def raise_exception(message: str) -> None:
+        raise TemplateError(message)
+
+    made: Any = ImmutableSandboxedEnvironment(
+        trim_blocks=True, lstrip_blocks=True, extensions=["jinja2.ext.loopcontrols"]
+    )
+    made.globals |= {"raise_exception": raise_exception, "strftime_now": str}
+    text = _GENERATION.sub("", template)
+    made.from_string(text).render(
+        messages=CONVERSATION, tools=None, add_generation_prompt=True, bos_token="", eos_token=""
+    )
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,245 @@
+"""`python fuzzing.py SECONDS SEED [TARGET …]`: mutated files for every reader, in a process of its own.
+
+Each case is a seed file with a few mutations; reading it may end well or with a StudioError, within
+`CASE_S` seconds and `MEMORY` bytes. Prints one JSON object: cases by target, and the findings with
+the bytes that made them. Everything follows from the seed.
+"""
+
+from __future__ import annotations
+
+import base64
+import contextlib
+import dataclasses
+import itertools
+import json
+import random
+import resource
+import signal
+import struct
+import sys
+import tempfile
+import time
+import traceback
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from types import FrameType
+
+from mlx_finetuning import config, data_processor, files
+from mlx_finetuning.config import TrainConfig
+from mlx_finetuning.errors import StudioError
+from mlx_finetuning.models.folder import check_configuration, is_whole
+from mlx_finetuning.quantizer import reader, safetensors
+from mlx_finetuning.trainer import jobs, runs, status
+from mlx_finetuning.trainer.metrics import Metrics
+from mlx_finetuning.trainer.status import JobStatus
+from mlx_finetuning.workspace import JobPaths, RunPaths, Workspace
+
+CASE_S = 10
+MEMORY = 4 * 10**9
+MOST_FINDINGS = 20
+CSV = "質問,回答,カテゴリ\n" + "".join(
+    f'"商品{n}の""値段""は？","{n}00円\nです。",価格\n' for n in range(8)
+)
+ROW = {"messages": [{"role": "user", "content": "問い"}, {"role": "assistant", "content": "答え"}]}
+ROWS = "".join(json.dumps({**ROW, "row": n}, ensure_ascii=False) + "\n" for n in range(6))
+LINES = "".join(
+    json.dumps({"update": n, "loss": 1.5, "valid_loss": 2.0, "elapsed_s": 0.1}) + "\n"
+    for n in range(6)
+)
+TENSOR = {"w": {"dtype": "F32", "shape": [2, 3], "data_offsets": [0, 24]}}
+HEADER = json.dumps({"__metadata__": {"format": "pt"}, **TENSOR}).encode()
+WORDS = (
+    *(b"0", b"-1", b"9" * 400, b"1e999", b"-1e999", b"NaN", b"null", b"true", b'""', b"[]", b"{}"),
+    *(b"[" * 2000, b'{"a":' * 500, b'"', b"'", b",", b"\t", b"\n", b"\r", b"\r\n", b"\0", b"\xff"),
+    *(b"\xef\xbb\xbf", b"\xff\xfe", b"\x81", b"\x1b$B", "あ".encode(), "\u2028".encode(), b"=1+1"),
+    *(b"*a", b"&a", b"!!python/object:os.system", b"<<", b": ", b"- ", b"|", b"\\ud800"),
+    *(struct.pack("<Q", 2**n - 1) for n in (8, 16, 31, 32, 63, 64)),
+)
+
+
+def gguf() -> bytes:
+    """A small whole file with every kind of field, and one tensor."""
+
+    def text(value: bytes) -> bytes:
+        return struct.pack("<Q", len(value)) + value
+
+    fields = [text(b"n") + struct.pack("<II", 4, 7), text(b"t") + struct.pack("<I", 8) + text(b"x")]
+    fields += [text(b"a") + struct.pack("<IIQ", 9, 4, 3) + struct.pack("<3I", 1, 2, 3)]
+    fields += [text(b"s") + struct.pack("<IIQ", 9, 8, 2) + text(b"y") + text(b"z")]
+    fields += [text(b"general.alignment") + struct.pack("<II", 4, 32)]
+    info = text(b"w") + struct.pack("<IQQIQ", 2, 4, 2, 0, 0)
+    head = b"GGUF" + struct.pack("<IQQ", 3, 1, len(fields)) + b"".join(fields) + info
+    return head + b"\0" * (-len(head) % 32) + b"\0" * 32
+
+
+@dataclasses.dataclass(frozen=True)
+class Target:
+    """A reader, the name of its file, and files to begin with."""
+
+    name: str
+    seeds: tuple[bytes, ...]
+    read: Callable[[Path], object]
+
+
+def read_status(path: Path) -> object:
+    run = RunPaths(path.parent)
+    runs.list_runs(Workspace(path.parents[2]))
+    return status.read(run)
+
+
+def read_experiment(path: Path) -> object:
+    return runs.list_runs(Workspace(path.parents[2]))[0].state_ja
+
+
+def read_job(path: Path) -> object:
+    return jobs.read_job(JobPaths(path.parent))
+
+
+def read_metrics(path: Path) -> object:
+    metrics = Metrics(path)
+    metrics.refresh()
+    list(files.read_lines(path))
+    files.cut_lines(path, lambda line: line.get("update", 0) != 3)
+    return metrics.best_valid, metrics.latest("loss")
+
+
+def load_config(path: Path) -> object:
+    return config.load(TrainConfig, config.read_yaml(path))
+
+
+def read_gguf(path: Path) -> object:
+    return [tensor.values() for tensor in reader.read(path).tensors.values()]
+
+
+def read_safetensors(path: Path) -> object:
+    is_whole(path)
+    return [tensor.rows(slice(None)) for tensor in safetensors.open_files([path]).values()]
+
+
+def parquet() -> bytes:
+    import pyarrow
+    import pyarrow.parquet
+
+    stream = pyarrow.BufferOutputStream()
+    table = pyarrow.table({"質問": ["問い"] * 3, "回答": ["答え", None, "あ"], "n": [1, 2, 3]})
+    pyarrow.parquet.write_table(table, stream)
+    return bytes(stream.getvalue().to_pybytes())
+
+
+STATUS = json.dumps({"schema_version": 1, **dataclasses.asdict(JobStatus("done"))}).encode()
+JOB = b'{"schema_version": 1, "kind": "train", "workspace": "/x", "run_id": "x", "config": {}}'
+MODEL = b'{"model_type": "llama", "rope_scaling": {"type": "linear"}, "layers": [1, 2]}'
+TARGETS = {
+    "data.csv": Target("data.csv", (CSV.encode(), CSV.encode("cp932")), data_processor.inspect),
+    "data.tsv": Target("data.tsv", (CSV.replace(",", "\t").encode(),), data_processor.inspect),
+    "data.json": Target("data.json", (json.dumps([ROW] * 3).encode(),), data_processor.inspect),
+    "data.jsonl": Target("data.jsonl", (ROWS.encode(),), data_processor.inspect),
+    "data.txt": Target(
+        "data.txt", (CSV.encode(), "一\n\n二\n三\n".encode()), data_processor.inspect
+    ),
+    "data.parquet": Target("data.parquet", (parquet(),), data_processor.inspect),
+    "rows.jsonl": Target("rows.jsonl", (ROWS.encode(),), data_processor.read_rows),
+    "config.yaml": Target("config.yaml", (config.default_yaml().encode(), b"rank: 8"), load_config),
+    "metrics.jsonl": Target("metrics.jsonl", (LINES.encode(),), read_metrics),
+    "status.json": Target("status.json", (STATUS,), read_status),
+    "experiment.json": Target("experiment.json", (STATUS, b'{"versions": {}}'), read_experiment),
+    "job.json": Target("job.json", (JOB,), read_job),
+    "model.safetensors": Target(
+        "model.safetensors",
+        (struct.pack("<Q", len(HEADER)) + HEADER + b"\0" * 24,),
+        read_safetensors,
+    ),
+    "model.gguf": Target("model.gguf", (gguf(),), read_gguf),
+    "config.json": Target("config.json", (MODEL,), lambda path: check_configuration(path.parent)),
+}
+
+
+def mutated(seed: bytes, draw: random.Random) -> bytes:
+    """A few changes: bits, cuts, repetitions, and words that readers trip over."""
+    data = bytearray(seed)
+    for _ in range(draw.choice((1, 1, 2, 3, 8))):
+        at = draw.randint(0, len(data))
+        length = draw.choice((1, 1, 2, 8, 40))
+        match draw.randrange(6):
+            case 0 if data:
+                data[at % len(data)] ^= 1 << draw.randrange(8)
+            case 1:
+                del data[at : at + length]
+            case 2:
+                data[at:at] = draw.choice(WORDS)
+            case 3:
+                data[at : at + length] = draw.choice(WORDS)
+            case 4:
+                data[at:at] = data[at : at + length] * draw.choice((1, 3, 50))
+            case 5 if draw.random() < 0.2:
+                del data[at:]
+    return bytes(data)
+
+
+class Hang(BaseException):
+    """No reader may catch it."""
+
+
+def too_long(number: int, frame: FrameType | None) -> None:
+    raise Hang()
+
+
+def finding(target: Target, content: bytes, folder: Path) -> str | None:
+    """What went wrong, as a traceback; None for a file that was read or refused."""
+    path = folder / "experiments" / "x" / target.name
+    path.write_bytes(content)
+    signal.setitimer(signal.ITIMER_REAL, CASE_S)
+    try:
+        target.read(path)
+    except StudioError as error:
+        with contextlib.suppress(FileNotFoundError):
+            str(error)  # its words can be shown
+    except (Exception, Hang):
+        return traceback.format_exc(limit=-4)
+    finally:
+        signal.setitimer(signal.ITIMER_REAL, 0)
+    return None
+
+
+def cases(target: Target, seed: int) -> Iterator[bytes]:
+    """Without end; the first are the seeds themselves."""
+    yield from target.seeds
+    for number in itertools.count():
+        draw = random.Random(f"{seed}:{target.name}:{number}")
+        yield mutated(draw.choice(target.seeds), draw)
+
+
+def fuzz(target: Target, seconds: float, seed: int) -> tuple[int, list[dict[str, str]]]:
+    """Cases tried, and what they found, each kind once."""
+    found: dict[str, dict[str, str]] = {}
+    end_s = time.monotonic() + seconds
+    with tempfile.TemporaryDirectory() as name:
+        folder = Path(name)
+        (folder / "experiments" / "x").mkdir(parents=True)
+        tried = 0
+        for content in cases(target, seed):
+            if time.monotonic() > end_s or len(found) >= MOST_FINDINGS:
+                break
+            tried += 1
+            problem = finding(target, content, folder)
+            if problem is not None:
+                shown = base64.b64encode(content).decode()
+                record = {"target": target.name, "error": problem, "content": shown}
+                found.setdefault(problem.splitlines()[-1][:60], record)
+    return tried, list(found.values())
+
+
+def main(seconds: float, seed: int, names: list[str]) -> int:
+    with contextlib.suppress(ValueError, OSError):
+        resource.setrlimit(resource.RLIMIT_AS, (MEMORY, MEMORY))
+    signal.signal(signal.SIGALRM, too_long)
+    tried, found = {}, []
+    for name in names or TARGETS:
+        tried[name], findings = fuzz(TARGETS[name], seconds, seed)
+        found += findings
+    json.dump({"seed": seed, "cases": tried, "findings": found}, sys.stdout, indent=1)
+    return 1 if found else 0
+
+
+if __name__ == "__main__":
+    sys.exit(main(float(sys.argv[1]), int(sys.argv[2]), sys.argv[3:]))
