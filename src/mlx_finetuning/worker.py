@@ -21,6 +21,7 @@ from mlx_finetuning.errors import Interrupted, StudioError, UnexpectedError
 from mlx_finetuning.tasks.context import TaskContext
 from mlx_finetuning.trainer import jobs, queue
 from mlx_finetuning.trainer.reporting import Reporter
+from mlx_finetuning.utils.redaction import without_secrets
 from mlx_finetuning.workspace import JobPaths, Workspace
 
 
@@ -89,7 +90,8 @@ def _run(job: jobs.Job, workspace: Workspace, paths: JobPaths, reporter: Reporte
     context = TaskContext(
         workspace, paths, job.run_id, job.config, reporter.progress, reporter.event
     )
-    files.write_json(paths.result, tasks.load(job.kind)(context))
+    with files.disk_errors(paths.folder):  # of libraries, too, and of files in memory
+        files.write_json(paths.result, tasks.load(job.kind)(context))
 
 
 def _preload_blas() -> None:
@@ -101,11 +103,11 @@ def _preload_blas() -> None:
 def _log_traceback() -> None:
     # The log may be on the full disk that is the reason.
     with contextlib.suppress(OSError):
-        traceback.print_exc()
+        print(without_secrets(traceback.format_exc()), file=sys.stderr)  # noqa: T201
 
 
 def _unexpected(error: Exception, paths: JobPaths) -> StudioError:
-    data: dict[str, Any] = {"kind": type(error).__name__, "reason": str(error)}
+    data: dict[str, Any] = {"kind": type(error).__name__, "reason": without_secrets(str(error))}
     return UnexpectedError(**data, log=str(paths.log))
 
 

@@ -20,6 +20,7 @@ from mlx_finetuning.cli.app import build
 from mlx_finetuning.cli.session import Answer, Session
 from mlx_finetuning.errors import Interrupted, StudioError, UnexpectedError
 from mlx_finetuning.messages_ja import describe
+from mlx_finetuning.utils.redaction import without_secrets
 from mlx_finetuning.workspace import Workspace
 
 DONE, FAILED, WRONG_USAGE, INTERRUPTED = 0, 1, 2, 130
@@ -104,12 +105,13 @@ def _unexpected(error: Exception, root: click.Context | None) -> UnexpectedError
     session = root.obj if root is not None else None
     workspace = session.studio.workspace if isinstance(session, Session) else Workspace.locate()
     log = workspace.logs / "cli.log"
+    trace = without_secrets("".join(traceback.format_exception(error)))
     try:
         files.make_folder(log.parent)
         with log.open("a", encoding="utf-8") as stream:
-            traceback.print_exception(error, file=stream)
+            stream.write(trace)
         place = str(log)
     except (OSError, StudioError):
-        traceback.print_exception(error)
+        click.echo(trace, err=True)
         place = "標準エラー出力"
-    return UnexpectedError(kind=type(error).__name__, reason=str(error), log=place)
+    return UnexpectedError(kind=type(error).__name__, reason=without_secrets(str(error)), log=place)

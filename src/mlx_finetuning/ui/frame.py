@@ -15,6 +15,7 @@ from mlx_finetuning import files
 from mlx_finetuning.errors import StudioError, UnexpectedError
 from mlx_finetuning.studio import Studio
 from mlx_finetuning.ui.components.errors import show_error
+from mlx_finetuning.utils.redaction import without_secrets
 from mlx_finetuning.workspace import Workspace
 
 
@@ -36,7 +37,7 @@ def errors_shown() -> Iterator[None]:
 
 def show_unexpected(error: Exception) -> None:
     """Show an error nobody foresaw, and keep its traceback in `logs/ui.log`."""
-    trace = "".join(traceback.format_exception(error))
+    trace = without_secrets("".join(traceback.format_exception(error)))
     show_error(_recorded(error, trace), detail=trace)
 
 
@@ -46,4 +47,6 @@ def _recorded(error: Exception, trace: str) -> UnexpectedError:
         files.make_folder(log.parent)
         with log.open("a", encoding="utf-8") as stream:
             stream.write(f"--- {datetime.now().isoformat(timespec='seconds')}\n{trace}\n")
-    return UnexpectedError(kind=type(error).__name__, reason=str(error), log=str(log))
+    return UnexpectedError(
+        kind=type(error).__name__, reason=without_secrets(str(error)), log=str(log)
+    )
