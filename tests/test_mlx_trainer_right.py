@@ -184,7 +184,7 @@ def test_gradients_of_every_method_equal_those_of_examples_alone(method: str) ->
         np.testing.assert_allclose(ours[name], value, atol=1e-4 * np.abs(value).max() + 1e-8)
 
 
-@pytest.mark.parametrize(("length", "window", "groups"), [(50, None, 4), (300, None, 2), (300, 40, 4), (300, 200, 1)])  # fmt: skip
+@pytest.mark.parametrize(("length", "window", "groups"), [(50, None, 4), (300, None, 2), (300, 40, 4), (300, 200, 1), (600, None, 2), (600, 200, 4)])  # fmt: skip
 def test_attention_equals_mlx_and_so_do_its_gradients(
     length: int, window: int | None, groups: int
 ) -> None:

@@ -18,6 +18,9 @@ import numpy as np
 
 QUERIES = 128
 """Queries per block of attention: scores above the diagonal blocks are never computed."""
+LONGEST_KEPT = 512
+"""Positions up to which attention keeps its exponentials for the backward pass; they grow with the
+square, so of longer examples they are computed again."""
 _MASKED = -1e30
 _NOTHING = -60.0
 """e**-60 of the highest probability counts as zero; float32 sums notice nothing below e**-16."""
@@ -137,16 +140,20 @@ def attention(
 
 @functools.cache
 def _attend(scale: float, window: int | None) -> Callable[..., tuple[mx.array, ...]]:
+    def scored(queries: mx.array, keys: mx.array, first: int, low: int, stop: int) -> mx.array:
+        products = queries[:, :, first:stop] @ keys[:, :, low:stop].swapaxes(-1, -2)
+        return _biased(products, mx.array(scale), _bias(first, low, stop, window))
+
     @mx.custom_function
     def attend(queries: mx.array, keys: mx.array, values: mx.array) -> tuple[mx.array, ...]:
         outputs, kept = [], []
         for first, low, stop in _blocks(queries.shape[2], window):
-            scores = queries[:, :, first:stop] @ keys[:, :, low:stop].swapaxes(-1, -2)
-            scores = _biased(scores, mx.array(scale), _bias(first, low, stop, window))
-            exponentials = _exp_below(scores, scores.max(axis=-1, keepdims=True))
+            scores = scored(queries, keys, first, low, stop)
+            highest = scores.max(axis=-1, keepdims=True)
+            exponentials = _exp_below(scores, highest)
             inverse = 1.0 / exponentials.sum(axis=-1, keepdims=True)
             outputs.append((exponentials @ values[:, :, low:stop]) * inverse)
-            kept += [exponentials, inverse]
+            kept += [exponentials if _keeps(queries) else highest, inverse]
         return (_joined(outputs), *kept)
 
     @attend.vjp
@@ -159,6 +166,9 @@ def _attend(scale: float, window: int | None) -> Callable[..., tuple[mx.array, .
         mean = (upstream[0] * outputs[0]).sum(axis=-1, keepdims=True)
         for number, (first, low, stop) in enumerate(_blocks(length, window)):
             exponentials, inverse = outputs[1 + 2 * number : 3 + 2 * number]
+            if not _keeps(queries):
+                highest = exponentials
+                exponentials = _exp_below(scored(queries, keys, first, low, stop), highest)
             above = upstream[0][:, :, first:stop]
             towards = above @ values[:, :, low:stop].swapaxes(-1, -2)
             scores = _score_gradient(exponentials, inverse * scale, towards, mean[:, :, first:stop])
@@ -170,6 +180,10 @@ def _attend(scale: float, window: int | None) -> Callable[..., tuple[mx.array, .
         return _joined(query_parts), key_sum, value_sum
 
     return cast(Callable[..., tuple[mx.array, ...]], attend)
+
+
+def _keeps(queries: mx.array) -> bool:
+    return queries.shape[2] <= LONGEST_KEPT
 
 
 def _blocks(length: int, window: int | None) -> list[tuple[int, int, int]]:
