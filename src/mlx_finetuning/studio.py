@@ -279,7 +279,11 @@ class Studio:
 
     def trained_runs(self) -> list[Run]:
         """Those that left something to export or to talk to, the newest first."""
-        return [run for run in self.runs() if runs.is_trained(self.workspace, run)]
+        return [run for run in self.runs() if self.is_trained(run)]
+
+    def is_trained(self, run: Run) -> bool:
+        """Whether the run has ended and left something to export or to talk to."""
+        return runs.is_trained(self.workspace, run)
 
     def run(self, run_id: str) -> Run:
         """Raises RunNotFound, InvalidName."""

@@ -20,7 +20,7 @@ from mlx_finetuning.config import QUANTIZATIONS, DeployConfig
     "--name", default="", metavar="NAME", help="Ollamaでの名前。省略時はモデルと実験から作る"
 )
 @click.option("--quant", type=click.Choice(QUANTIZATIONS), help="量子化の種類")
-@click.option("--system", metavar="TEXT", help="システム文。省略時は学習データのもの")
+@click.option("--system", metavar="SENTENCE", help="システム文。省略時は学習データのもの")
 @HOST
 @click.option("--replace", is_flag=True, help="同じ名前のモデルを置き換える")
 @click.option("--set", "assignments", multiple=True, metavar="KEY=VALUE", help="設定を1つ変える")

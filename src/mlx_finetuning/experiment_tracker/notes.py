@@ -44,8 +44,6 @@ def read_or_empty(paths: RunPaths) -> Note:
 
 def write(paths: RunPaths, note: Note) -> None:
     """Replace the note, a damaged one too. Raises NewerSchema, DiskFull."""
-    with contextlib.suppress(RecordDamaged):
-        read(paths)  # one of a newer version is not rewritten
     files.write_json(paths.notes, asdict(note))
 
 

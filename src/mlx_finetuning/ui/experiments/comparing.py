@@ -9,10 +9,11 @@ from typing import Any
 import streamlit as st
 
 from mlx_finetuning.config import TrainConfig
-from mlx_finetuning.experiment_tracker.differences import Figures
+from mlx_finetuning.experiment_tracker.differences import Comparison, Figures
 from mlx_finetuning.trainer.runs import Run
 from mlx_finetuning.ui.components.charts import Curve, line_chart
 from mlx_finetuning.ui.components.curves import smoothed
+from mlx_finetuning.ui.components.metrics import metrics_of
 from mlx_finetuning.ui.components.runs import run_title
 from mlx_finetuning.ui.frame import studio
 from mlx_finetuning.utils.units_ja import duration
@@ -33,13 +34,25 @@ def draw_comparison(runs: Sequence[Run]) -> None:
         return
     names = _names(chosen)
     _draw_curves(names)
-    found = studio().compare_runs(list(names))
+    found = _compared(tuple(names), tuple(map(_stamp, names)))
     st.subheader("結果")
     st.dataframe(
         [_figures(names[run.run_id], run) for run in found.runs], hide_index=True, placeholder="—"
     )
     st.subheader("違う設定")
     _draw_differences(list(names.values()), found.differences)
+
+
+@st.cache_data(max_entries=8, show_spinner=False)
+def _compared(run_ids: tuple[str, ...], stamps: tuple[int, ...]) -> Comparison:
+    return studio().compare_runs(run_ids)
+
+
+def _stamp(run_id: str) -> int:
+    """Changes when the run goes on."""
+    paths = studio().workspace.run(run_id)
+    there = (path for path in (paths.metrics, paths.status, paths.config) if path.is_file())
+    return sum(path.stat().st_mtime_ns for path in there)
 
 
 def _choose(runs: Sequence[Run]) -> list[Run]:
@@ -91,8 +104,7 @@ def _draw_curves(names: Mapping[str, str]) -> None:
 
 
 def _curve(run_id: str, valid: bool, weight: float) -> Curve:
-    metrics = studio().metrics_reader(run_id)
-    metrics.refresh()
+    metrics = metrics_of(run_id)
     if valid:
         return metrics.validated
     return metrics.trained["update"], smoothed(metrics.trained["loss"], weight)

@@ -36,7 +36,7 @@ def _draw_head(run: Run) -> None:
         state_badge("damaged" if run.problems else run.status.state, run.simulated)
         elapsed = f"　{duration(run.status.elapsed_s)}" if run.status.elapsed_s else ""
         st.caption(plain(f"{run.model} ← {run.dataset}　{run.run_id}{elapsed}"), width="content")
-    with st.container(horizontal=True):
+    with st.container(horizontal=True, vertical_alignment="center"):
         there = {PARAMETER: run.run_id}
         training = sitemap.page("training")
         st.page_link(training, label="曲線と記録", icon=":material/show_chart:", query_params=there)
@@ -53,7 +53,7 @@ def _draw_outcome(run: Run) -> None:
     if found is not None:
         report.draw_report(run.run_id, found)
     report.draw_proof(run.run_id)
-    if not any(one.run_id == run.run_id for one in studio().trained_runs()):
+    if not studio().is_trained(run):
         st.caption("この実験には、調べられる学習の結果がありません。")
         return
     label = "学習の成果を調べる" if found is None else "もう一度調べる"

@@ -35,6 +35,7 @@ def draw_list(runs: Sequence[Run], detail: str, compare: str) -> None:
         placeholder="—",
         on_select="rerun",
         selection_mode="multi-row",
+        column_config=dict.fromkeys(("タグ", "メモ"), st.column_config.Column(width="medium")),
         key=f"runs-table-{wanted}",
     )
     _draw_links([shown[at] for at in event.selection.rows if at < len(shown)], detail, compare)

@@ -26,6 +26,7 @@ ANSWERS = 50
 def draw_report(run_id: str, report: Mapping[str, Any]) -> None:
     for name, title in JUDGED.items():
         _draw_judgement(title, report[name])
+    _draw_evidence(report)
     st.dataframe(list(_figures(report["splits"])), hide_index=True, placeholder="—")
     _draw_answers(report["splits"])
     page = studio().workspace.run(run_id).report_html
@@ -53,17 +54,21 @@ def _draw_judgement(title: str, judged: Mapping[str, Any]) -> None:
     show(f"**{title}**　{plain(str(judged['text']))}")
     if judged["advice"]:
         st.caption(plain(str(judged["advice"])))
-    if judged["evidence"]:
-        with st.expander(f"{title}：根拠", icon=":material/fact_check:"):
-            for line in judged["evidence"]:
-                st.markdown(f"- {plain(str(line))}")
+
+
+def _draw_evidence(report: Mapping[str, Any]) -> None:
+    with st.expander("判定の根拠", icon=":material/fact_check:"):
+        for name, title in JUDGED.items():
+            lines = [f"- {plain(str(line))}" for line in report[name]["evidence"]]
+            st.markdown("\n".join([f"**{title}**", "", *lines]))
 
 
 def _figures(splits: Mapping[str, Any]) -> Iterator[dict[str, str]]:
-    for name, split in splits.items():
+    for name in (name for name in SPLITS if name in splits):
+        split = splits[name]
         base, tuned = split["base"], split["tuned"]
         yield {
-            "行の種類": SPLITS.get(name, name),
+            "行の種類": SPLITS[name],
             "行": f"{split['rows']:,}",
             "損失（元のモデル）": _shown(base["loss"], "{:.3f}".format),
             "損失（学習後）": _shown(tuned["loss"], "{:.3f}".format),

@@ -30,9 +30,10 @@ def _draw(found: Status) -> None:
     else:
         message = describe(found.problem)
         st.info(
-            f"**{plain(message.what)}**　{plain(message.next_step)}\n\n"
-            "Ollamaがなくても、内蔵のランタイムで対話できます。",
+            f"**{plain(message.what)}**　なくても、内蔵のランタイムで対話できます。",
             icon=":material/link_off:",
         )
+        with st.expander("Ollamaを使うには", icon=":material/help:"):
+            st.markdown(plain(f"{message.why}\n{message.next_step}".strip()))
     for warning in found.warnings:
         st.warning(plain(warning), icon=":material/warning:")

@@ -123,17 +123,21 @@ def _draw_turns(chat: Chat | None, sides: Sequence[str]) -> None:
     for at in range(0, turns, 2):
         said = {side: talk[at : at + 2] for side, talk in talks.items()}
         question = next(turn[0]["content"] for turn in said.values() if turn)
-        with st.chat_message("user"):
-            st.markdown(plain(question))
+        _draw_question(question)
         for side, place in _places(sides):
             place.markdown(plain(said[side][1]["content"]) if len(said[side]) > 1 else "—")
+
+
+def _draw_question(question: str) -> None:
+    with st.chat_message("user", avatar=":material/person:"):
+        st.markdown(plain(question))
 
 
 def _places(sides: Sequence[str]) -> list[tuple[str, DeltaGenerator]]:
     """Where each side's answer is drawn, beside each other."""
     places = []
     for side, column in zip(sides, st.columns(len(sides)), strict=True):
-        with column, st.chat_message("assistant"):
+        with column, st.chat_message("assistant", avatar=":material/smart_toy:"):
             if len(sides) > 1:
                 st.caption(SIDES_JA[side])
             places.append((side, st.empty()))
@@ -143,8 +147,7 @@ def _places(sides: Sequence[str]) -> list[tuple[str, DeltaGenerator]]:
 def _answer(run_id: str, chat: Chat, manner: Manner, question: str) -> None:
     """Ask each side in turn, and keep what they said, even if the user stops them."""
     st.query_params[PARAMETER] = chat.chat_id
-    with st.chat_message("user"):
-        st.markdown(plain(question))
+    _draw_question(question)
     answers = dict.fromkeys(manner.sides, "")
     try:
         for side, place in _places(manner.sides):

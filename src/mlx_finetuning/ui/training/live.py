@@ -14,6 +14,7 @@ from mlx_finetuning.trainer.status import JobStatus
 from mlx_finetuning.ui import sitemap
 from mlx_finetuning.ui.components.charts import line_chart, loss_chart
 from mlx_finetuning.ui.components.jobs import follow, progress_bar, show_end
+from mlx_finetuning.ui.components.metrics import metrics_of
 from mlx_finetuning.ui.components.runs import PARAMETER
 from mlx_finetuning.ui.components.states import state_badge
 from mlx_finetuning.ui.components.text import plain
@@ -34,15 +35,8 @@ def draw_run(run_id: str) -> None:
     follow(lambda: studio().run(run_id).status, lambda status: _draw(studio().run(run_id)))
 
 
-@st.cache_resource(max_entries=16, show_spinner=False)
-def _metrics(root: str, run_id: str) -> Metrics:
-    """Shared by all who look at the run, so that each line is read once."""
-    return studio().metrics_reader(run_id)
-
-
 def _draw(run: Run) -> None:
-    metrics = _metrics(str(studio().workspace.root), run.run_id)
-    metrics.refresh()
+    metrics = metrics_of(run.run_id)
     _draw_head(run)
     if run.problems:
         st.warning(f"読めない記録があります: {'、'.join(run.problems)}。残りを表示します。")
