@@ -55,6 +55,8 @@ def full(workspace: Workspace) -> Workspace:
     folder = workspace.adapter(RUN).checkpoints / "0000003"
     files.write_json(files.make_folder(folder) / "state.json", {"identity": "x", "course": {}})
     files.write_json(workspace.logs / "serve.json", {"pid": 1, "url": "http://127.0.0.1:8501"})
+    model = files.make_folder(workspace.base_model("other"))
+    files.write_json(model / "source.json", {"repo_id": "Org/other", "commit": "0" * 40})
     return workspace
 
 
@@ -62,7 +64,7 @@ RECORDS = (
     *("job.json", "status.json", "experiment.json", "config.yaml", "metrics.jsonl"),
     *("events.jsonl", "samples.jsonl", "report.json", "certificate.json", "dataset.json"),
     *("result.json", "port.json", "preferences.json", "state.json", "adapter_config.json"),
-    *("serve.json", "train.jsonl"),
+    *("serve.json", "source.json", "train.jsonl"),
 )
 
 
@@ -175,6 +177,12 @@ def test_pages_and_commands_show_damaged_records(
         page = app.switch_page(str(PAGES / f"{name}.py")).run()
         assert not page.exception, (name, page.exception)
         assert not any("予期しない" in item.value for item in page.error), name
+
+
+@pytest.mark.parametrize("content", ["{", '{"schema_version": 99}', '{"repo_id": 3}'])
+def test_one_damaged_model_hides_no_other(full: Workspace, content: str) -> None:
+    (full.base_model("other") / "source.json").write_text(content)
+    assert [model.name for model in Studio(full).models()] == ["tiny-ja", "other"]
 
 
 def test_newer_records_are_never_rewritten(full: Workspace) -> None:

@@ -200,6 +200,7 @@ def studio_result(paths: JobPaths) -> dict[str, object]:
     return jobs.follow(paths, silent)
 
 
+@pytest.mark.long
 def test_killed_deployment_leaves_the_name_free_and_can_be_repeated(
     workspace: Workspace, tmp_path: Path, mark: str, often: Often
 ) -> None:
@@ -218,6 +219,7 @@ def test_killed_deployment_leaves_the_name_free_and_can_be_repeated(
         assert list(ollama.models) == ["faq:latest"]
 
 
+@pytest.mark.long  # the short form is in test_ui_server
 def test_killed_interface_harms_no_run_and_starts_again(
     workspace: Workspace, facts: str, mark: str, often: Often
 ) -> None:

@@ -86,7 +86,7 @@ def running(workspace: Workspace) -> Running | None:
     try:
         record = files.read_json(_record(workspace))
         return Running(int(record["pid"]), str(record["url"]))
-    except (FileNotFoundError, KeyError, ValueError) as error:
+    except (FileNotFoundError, KeyError, TypeError, ValueError) as error:
         raise RecordDamaged(path=str(_record(workspace))) from error
 
 

@@ -24,6 +24,7 @@ from mlx_finetuning.errors import (
     ModelNotDownloaded,
     ModelNotFound,
     ModelRefused,
+    NewerSchema,
     NotEnoughSpace,
     RecordDamaged,
 )
@@ -231,7 +232,7 @@ def _folders(workspace: Workspace) -> list[Path]:
 
 
 def _repo_id(folder: Path) -> str | None:
-    with contextlib.suppress(FileNotFoundError, RecordDamaged):
+    with contextlib.suppress(FileNotFoundError, RecordDamaged, NewerSchema):
         value = files.read_json(folder / SOURCE).get("repo_id")
         return value if isinstance(value, str) else None
     return None
