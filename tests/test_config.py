@@ -121,6 +121,18 @@ def test_the_list_of_settings_loads_as_the_defaults() -> None:
         assert config.load(kind, sections[name]) == kind()
 
 
+def test_wrong_switch_is_a_problem() -> None:
+    assert problems_of({"keep_lower": "maybe"}) == [
+        "keep_lower: 'maybe' はtrue/falseとして読めません。"
+    ]
+
+
+@pytest.mark.parametrize("value", [10**400, 16**5000, -(10**400), [10**400] * 1000, {"a": 1}])
+def test_endless_value_is_a_short_problem(value: object) -> None:
+    (problem,) = problems_of({"rank": value})
+    assert problem.startswith("rank: ") and len(problem) < 150
+
+
 LAUGHS = "a: &a [x, x]\n" + "".join(
     f"{name}: &{name} [*{before}, *{before}, *{before}, *{before}, *{before}, *{before}]\n"
     for before, name in zip("abcdefghijk", "bcdefghijkl", strict=True)

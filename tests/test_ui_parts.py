@@ -84,6 +84,15 @@ def test_metrics_of_a_resumed_run_are_those_after_the_cut(tmp_path: Path) -> Non
     assert list(metrics.trained["update"]) == sorted(set(metrics.trained["update"]))
 
 
+@pytest.mark.parametrize("update", ["1e999", "-1e999", "NaN", "9" * 400, "[" * 50_000])
+def test_impossible_update_is_passed_over(tmp_path: Path, update: str) -> None:
+    path = tmp_path / "metrics.jsonl"
+    path.write_text(f'{{"update": {update}, "valid_loss": 1}}\n{{"update": 1, "valid_loss": 2}}\n')
+    metrics = Metrics(path)
+    metrics.refresh()
+    assert metrics.best_valid == (1, 2.0)
+
+
 def test_damaged_lines_of_metrics_are_passed_over(tmp_path: Path) -> None:
     path = tmp_path / "metrics.jsonl"
     path.write_bytes(b'[]\n{"update": "x"}\n\xff\n{"loss": 1}\n{"update": 1, "loss": null}\n')

@@ -267,6 +267,9 @@ class DeployConfig:
     max_tokens: int = setting(96, "比べる答えの最大トークン数", minimum=1)
 
 
+_LONGEST_QUOTE = 100
+
+
 def load(kind: type[C], values: Mapping[str, Any]) -> C:
     """A `kind` from loose values (YAML, form, `--set`). Raises InvalidSettings with all problems.
 
@@ -282,13 +285,22 @@ def load(kind: type[C], values: Mapping[str, Any]) -> C:
             continue
         try:
             accepted[key] = _converted(value, hints[key])
-        except (TypeError, ValueError):
-            problems.append(f"{key}: {value!r} は{_KIND_JA[hints[key]]}として読めません。")
+        except (TypeError, ValueError, LookupError, OverflowError):
+            problems.append(f"{key}: {_quoted(value)} は{_KIND_JA[hints[key]]}として読めません。")
             continue
         problems += _out_of_bounds(key, accepted[key], fields[key].metadata)
     if problems:
         raise InvalidSettings(problems=problems)
     return kind(**accepted)
+
+
+def _quoted(value: Any) -> str:
+    """A value as a message shows it, whatever a file held."""
+    try:
+        text = repr(value)
+    except ValueError:  # more digits than Python writes
+        return "大きすぎる数"
+    return text if len(text) <= _LONGEST_QUOTE else f"{text[:_LONGEST_QUOTE]}…"
 
 
 def parse_assignments(assignments: list[str]) -> dict[str, str]:

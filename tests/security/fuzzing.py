@@ -126,6 +126,11 @@ def parquet() -> bytes:
     return bytes(stream.getvalue().to_pybytes())
 
 
+SETTINGS = (
+    "".join(f"{name}: {value!r}\n" for name, value in config.as_dict(TrainConfig()).items())
+    .replace("True", "true")
+    .replace("False", "false")
+)
 STATUS = json.dumps({"schema_version": 1, **dataclasses.asdict(JobStatus("done"))}).encode()
 JOB = b'{"schema_version": 1, "kind": "train", "workspace": "/x", "run_id": "x", "config": {}}'
 MODEL = b'{"model_type": "llama", "rope_scaling": {"type": "linear"}, "layers": [1, 2]}'
@@ -139,7 +144,7 @@ TARGETS = {
     ),
     "data.parquet": Target("data.parquet", (parquet(),), data_processor.inspect),
     "rows.jsonl": Target("rows.jsonl", (ROWS.encode(),), data_processor.read_rows),
-    "config.yaml": Target("config.yaml", (config.default_yaml().encode(), b"rank: 8"), load_config),
+    "config.yaml": Target("config.yaml", (SETTINGS.encode(), b"rank: 8"), load_config),
     "metrics.jsonl": Target("metrics.jsonl", (LINES.encode(),), read_metrics),
     "status.json": Target("status.json", (STATUS,), read_status),
     "experiment.json": Target("experiment.json", (STATUS, b'{"versions": {}}'), read_experiment),

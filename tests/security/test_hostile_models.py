@@ -217,6 +217,7 @@ ABSURD_GGUF: dict[str, bytes] = {
     "shape of 2**63": gguf(tensors=1, rest=info(b"w", (32, 2**63), 0, 0)),
     "offset of 2**63": gguf(tensors=1, rest=info(b"w", (4,), 0, 2**63)),
     "kind unknown": gguf(tensors=1, rest=info(b"w", (4,), 250, 0)),
+    "row shorter than a block": gguf(tensors=1, rest=info(b"w", (4, 2), 2, 0)),
     "no rows of wide columns": gguf(tensors=1, rest=info(b"w", (2**40, 0), 0, 0)),
 }
 

@@ -53,11 +53,15 @@ class Stored:
     """[rows, bytes per row], memory-mapped."""
 
     def values(self, rows: Rows = EVERYTHING) -> NDArray[np.float32]:
-        """The chosen rows, dequantized: [rows, columns]."""
+        """The chosen rows, dequantized: [rows, columns]. Raises GgufUnreadable."""
         chosen = self.data[rows]
         if self.kind == GGMLQuantizationType.F32:
             return chosen.view(np.float32)
-        found: NDArray[np.float32] = dequantize(chosen, self.kind).astype(np.float32)
+        try:
+            found: NDArray[np.float32] = dequantize(chosen, self.kind).astype(np.float32)
+        except NotImplementedError as error:
+            reason = f"型 {self.kind.name} は扱えません。"
+            raise GgufUnreadable(path=self.name, reason=reason) from error
         return found
 
 
@@ -119,6 +123,8 @@ class _Cursor:
         offset: int,
     ) -> Stored:
         width = ggml.row_bytes(kind, shape[-1])
+        if not width:
+            raise ValueError(f"{name}: 行が短すぎます")
         rows = math.prod(shape[:-1])  # NumPy's product would wrap around
         first = start + offset
         if first + rows * width > self._data.size:

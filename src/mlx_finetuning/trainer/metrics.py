@@ -59,6 +59,8 @@ class Metrics:
             update = float(value["update"])
         except (ValueError, TypeError, KeyError, OverflowError, RecursionError):
             return
+        if not math.isfinite(update):
+            return
         if "valid_loss" in value:
             self._cut(self.validated, update)
             self.validated[0].append(update)
