@@ -90,7 +90,9 @@ def test_the_commands_are_those_of_the_contract() -> None:
             "export",
         ),
         *("runs list", "runs show", "runs watch", "runs stop", "export", "verify", "chat", "serve"),
-        *("certify", "serve-model"),
+        *("runs rerun", "runs compare", "runs note", "runs delete", "runs trash", "runs export"),
+        *("certify", "serve-model", "deploy"),
+        *(f"ollama {name}" for name in ("status", "list", "show", "copy", "delete", "ask")),
         *("models list", "models download", "models build"),
         *("bench train", "bench export", "bench data"),
     }
