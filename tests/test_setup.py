@@ -76,10 +76,11 @@ def test_readme_names_only_commands_that_exist(name: str) -> None:
     text = read(name)
     targets = set(re.findall(r"^([a-z]+):", read("Makefile"), re.MULTILINE))
     assert set(re.findall(r"\bmake ([a-z]+)", "\n".join(text.split("`")[1::2]))) <= targets
-    used = re.findall(r"^mlx-finetuning ([a-z]+)", text, re.MULTILINE)
+    used = re.findall(r"^mlx-finetuning ([a-z-]+)", text, re.MULTILINE)
     cells = re.findall(r"^\| (`[a-z][^|]+)\|", text, re.MULTILINE)
-    listed = {word for cell in cells for word in re.findall(r"`([a-z]+)", cell)}
-    subcommands = {"list", "show", "watch", "stop", "download", "build", "prepare", "preview"}
+    listed = {word for cell in cells for word in re.findall(r"`([a-z-]+)", cell)}
+    subcommands = set("list show watch stop download build prepare preview".split())
+    subcommands |= set("compare note rerun delete trash".split())
     assert set(used) <= set(COMMANDS)
     assert listed - subcommands == set(COMMANDS)
 
