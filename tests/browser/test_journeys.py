@@ -8,9 +8,11 @@ import pytest
 from playwright.sync_api import BrowserContext, Locator, Page, expect
 from served import Served
 
+import finished_run
 import ui_workspaces
 from mlx_finetuning.config import TrainConfig
 from mlx_finetuning.data_processor import SAMPLE_DATA
+from mlx_finetuning.progress import silent
 from mlx_finetuning.studio import Studio
 from mlx_finetuning.ui import sitemap
 
@@ -59,7 +61,25 @@ def long_run(served: Served) -> str:
     return Studio(served.workspace).start_training(settings)
 
 
-def test_cp932_sheet_becomes_a_dataset_and_a_trained_model(
+class Clicks:
+    """Clicks as a user would, and counts."""
+
+    def __init__(self, page: Page) -> None:
+        self._page = page
+        self.count = 0
+
+    def button(self, name: str) -> None:
+        self.on(self._page.get_by_role("button", name=name))
+
+    def link(self, name: str) -> None:
+        self.on(self._page.get_by_role("link", name=name))
+
+    def on(self, target: Locator) -> None:
+        target.click()
+        self.count += 1
+
+
+def test_cp932_sheet_becomes_a_model_that_answers_in_twelve_clicks(
     page: Page, served: Served, sheet: Path
 ) -> None:
     before = sheet.read_bytes()
@@ -67,18 +87,97 @@ def test_cp932_sheet_becomes_a_dataset_and_a_trained_model(
     hand_in(page, sheet)
     expect(page.get_by_text("cp932", exact=False).first).to_be_visible()
     expect(metric(page, "使う行")).to_contain_text("80 行")
-    click(page, "データセットを保存")
-    page.get_by_role("link", name="このデータセットで学習する").click()
-    page.get_by_text("お試し", exact=True).click()
-    click(page, "学習を開始")
-    expect(badge(page, "完了")).to_be_visible(timeout=120_000)
+    clicks = Clicks(page)
+    clicks.button("データセットを保存")
+    clicks.link("このデータセットで学習する")
+    clicks.on(page.get_by_text("お試し", exact=True))
+    clicks.button("学習を開始")
+    expect(badge(page, "完了")).to_be_visible(timeout=180_000)
     expect(metric(page, "学習の損失")).not_to_contain_text("—")
-    expect(page.get_by_test_id("stVegaLiteChart")).to_contain_text("検証")
+    expect(page.get_by_test_id("stVegaLiteChart").first).to_contain_text("検証")
+    clicks.link("実験")
+    clicks.on(page.get_by_text("詳細", exact=True))
+    clicks.button("学習の成果を調べる")
+    expect(page.get_by_text("学習したか").first).to_be_visible(timeout=90_000)
+    clicks.link("量子化")
+    clicks.button("量子化する")
+    expect(badge(page, "検証済み").first).to_be_visible(timeout=180_000)
+    clicks.link("次へ: 対話")
+    ask(page, "ミナモ精機の代表者のお名前を教えてください。")
+    expect(page.get_by_test_id("stChatMessage")).to_have_count(2, timeout=60_000)
+    answer = page.get_by_test_id("stChatMessage").nth(1)
+    expect(answer).to_contain_text("ミナモ精機", timeout=60_000)
+    assert clicks.count <= 12
     (entry,) = Studio(served.workspace).datasets()
     assert entry.name == "my-data"
     assert entry.manifest is not None
     assert entry.manifest["encoding"] == "cp932"
     assert sheet.read_bytes() == before
+
+
+def ask(page: Page, question: str) -> None:
+    box = page.get_by_test_id("stChatInputTextArea")
+    box.fill(question)
+    box.press("Enter")
+
+
+def test_enter_that_ends_a_conversion_sends_nothing(page: Page, served: Served) -> None:
+    run_id = finished_run.make(served.workspace)
+    page.goto(f"{served.url}/ollama?run={run_id}")
+    box = page.get_by_test_id("stChatInputTextArea")
+    box.fill("こんにちは")
+    # What an input method sends when Enter accepts its proposal.
+    conversion = {"key": "Enter", "keyCode": 229, "isComposing": True, "bubbles": True}
+    box.dispatch_event("keydown", conversion)
+    page.wait_for_timeout(1500)
+    expect(box).to_have_value("こんにちは")
+    expect(page.get_by_test_id("stChatMessage")).to_have_count(0)
+    box.press("Enter")
+    expect(page.get_by_test_id("stChatMessage").first).to_contain_text("こんにちは")
+
+
+def reach(page: Page, role: str, name: str) -> None:
+    """Go to an element by the Tab key alone."""
+    target = page.get_by_role(role, name=name, exact=True)  # type: ignore[arg-type]
+    target.wait_for()
+    for _ in range(80):
+        page.keyboard.press("Tab")
+        if target.evaluate("element => element.contains(document.activeElement)"):
+            return
+    raise AssertionError(f"{name} is not reached by Tab")
+
+
+def test_run_becomes_a_model_that_answers_by_the_keyboard_alone(page: Page, served: Served) -> None:
+    run_id = finished_run.make(served.workspace)
+    page.goto(f"{served.url}/quantization?run={run_id}")
+    reach(page, "button", "量子化する")
+    page.keyboard.press("Enter")
+    expect(badge(page, "検証済み").first).to_be_visible(timeout=180_000)
+    reach(page, "link", "次へ: 対話")
+    page.keyboard.press("Enter")
+    page.get_by_test_id("stChatInputTextArea").wait_for()
+    reach(page, "textbox", "質問を書いて、送信してください")
+    page.keyboard.type("こんにちは")
+    page.keyboard.press("Enter")
+    expect(page.get_by_test_id("stChatMessage")).to_have_count(2, timeout=60_000)
+
+
+def test_two_runs_are_compared(page: Page, served: Served) -> None:
+    ui_workspaces.add_dataset(served.workspace)
+    studio = Studio(served.workspace)
+    ids = []
+    for rate in (1e-4, 3e-4):
+        settings = TrainConfig(
+            dataset="faq", engine="simulation", iterations=20, learning_rate=rate, warmup=0
+        )
+        ids.append(studio.start_training(settings))
+        studio.watch(ids[-1], silent)
+    page.goto(f"{served.url}/experiments?view=compare&runs={','.join(ids)}")
+    chart = page.get_by_test_id("stVegaLiteChart").first
+    for run_id in ids:
+        expect(chart).to_contain_text(run_id[-4:])
+    expect(page.get_by_role("heading", name="違う設定")).to_be_visible()
+    expect(page.get_by_test_id("stDataFrame")).to_have_count(2)
 
 
 def test_reload_and_second_tab_show_the_same_run(
