@@ -8,14 +8,17 @@ demo:
 	@./setup.sh --quiet
 	@.venv/bin/mlx-finetuning demo
 
+# Two at a time, a file's tests in one process and in their order: files share fixtures, and the
+# long ones, in folders, come first.
+PYTEST = .venv/bin/python -m pytest --numprocesses 2 --dist loadscope --no-loadscope-reorder
 test:
 	@./setup.sh --dev --quiet
-	@.venv/bin/python -m pytest
+	@$(PYTEST)
 
 # All tests, the long ones too.
 test-long:
 	@./setup.sh --dev --quiet
-	@.venv/bin/python -m pytest -m ""
+	@$(PYTEST) -m ""
 
 check:
 	@./setup.sh --dev --quiet

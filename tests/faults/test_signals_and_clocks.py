@@ -108,11 +108,11 @@ def test_hung_worker_can_be_ended_in_the_browser(
     assert status.read(paths).state == "interrupted"
 
 
-@pytest.mark.parametrize("content", ["", "0", "1", "-1", "x", str(os.getpid())])
+@pytest.mark.parametrize("content", ["", "0", "1", "-1", "x", "my own"])
 def test_only_a_worker_is_ever_ended_by_force(workspace: Workspace, content: str) -> None:
     """The lock's text is damaged: nobody else may be hit, and the worker lives."""
     paths = start(workspace)
-    paths.lock.write_text(content)
+    paths.lock.write_text(str(os.getpid()) if content == "my own" else content)
     before = jobs.END_S
     jobs.END_S = 0.2
     try:
