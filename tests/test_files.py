@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+import itertools
 import json
 import os
 import signal
 import subprocess
 import sys
 import time
+from collections.abc import Callable
+from functools import partial
 from pathlib import Path
 
 import pytest
@@ -214,6 +217,54 @@ def test_folder_moved_aside_by_a_killed_writer_comes_back(tmp_path: Path, how: s
         with pytest.raises(ZeroDivisionError), files.replacing_folder(folder):
             raise ZeroDivisionError
     assert (folder / "old").read_text() == "old"
+
+
+def killed_at(step: int, act: Callable[[], None]) -> bool:
+    """`act` in a process that is killed at its `step`th call that touches files; False if it had
+    fewer."""
+    child = os.fork()
+    if child == 0:
+        steps = itertools.count()
+
+        def kill(event: str, arguments: object) -> None:
+            if event.startswith(("os.", "open", "tempfile.")) and next(steps) == step:
+                os.kill(os.getpid(), signal.SIGKILL)
+
+        sys.addaudithook(kill)
+        act()
+        os._exit(0)
+    return os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]) != 0
+
+
+def write_content(folder: Path, text: str) -> None:
+    folder.mkdir(parents=True, exist_ok=True)
+    for name in "ab":
+        (folder / name).write_text(text)
+
+
+def replace_content(folder: Path) -> None:
+    with files.replacing_folder(folder) as draft:
+        write_content(draft, "new")
+
+
+@pytest.mark.parametrize(
+    ("act", "after"), [(replace_content, "new"), (files.remove_folder, "nothing")]
+)
+def test_kill_at_any_step_leaves_a_folder_whole_or_gone(
+    tmp_path: Path, act: Callable[[Path], None], after: str
+) -> None:
+    folder, seen = tmp_path / "0000001", set()
+    for step in itertools.count():
+        write_content(folder, "old")
+        was_killed = killed_at(step, partial(act, folder))
+        files.sweep_temporaries(tmp_path, older_than_s=-1)
+        assert not list(tmp_path.glob(".*")), step
+        found = [path.read_text() for path in sorted(folder.glob("*"))]
+        assert found in (["old"] * 2, ["new"] * 2, []), step
+        seen.add(found[0] if found else "nothing")
+        if not was_killed:
+            break
+    assert step > 5 and seen == {"old", after}
 
 
 @pytest.mark.parametrize("line", [b"9" * 5000, b"[" * 100_000, b"\xff", b"1"])

@@ -124,6 +124,14 @@ def _put_back(former: Path) -> None:
         former.rename(path)
 
 
+def remove_folder(path: Path) -> None:
+    """Remove a folder; whoever is killed over it leaves it whole or gone, and a rest to sweep."""
+    doomed = path.with_name(f"{TEMPORARY_PREFIX}{path.name}")
+    shutil.rmtree(doomed, ignore_errors=True)
+    path.rename(doomed)
+    shutil.rmtree(doomed, ignore_errors=True)
+
+
 @contextlib.contextmanager
 def replacing(path: Path) -> Iterator[IO[bytes]]:
     """Like `replacing_path`, for writers that want an open binary file."""

@@ -9,9 +9,7 @@ from __future__ import annotations
 import contextlib
 import dataclasses
 import hashlib
-import shutil
-import tempfile
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, cast
@@ -25,10 +23,9 @@ from mlx_finetuning import files
 from mlx_finetuning.config import TrainConfig
 from mlx_finetuning.errors import CheckpointForeign, RecordDamaged
 from mlx_finetuning.mlx_trainer import adapters
+from mlx_finetuning.utils import fingerprint
 
 KEPT = 3
-SAMPLE, SAMPLES = 1 << 14, 64
-"""Bytes and number of the pieces that a file of weights is known by."""
 STATE = "state.json"
 
 
@@ -66,19 +63,9 @@ def identity(config: TrainConfig, examples: Sequence[Any], base: Path | None) ->
     for example in examples:
         digest.update(repr((example.tokens, example.supervised)).encode())
     for path in sorted(base.glob("*.safetensors")) if base is not None else ():
-        digest.update(f"{path.name}:{path.stat().st_size}".encode())
-        for sample in _samples(path):
-            digest.update(sample)
+        for piece in fingerprint.pieces(path):
+            digest.update(piece)
     return digest.hexdigest()
-
-
-def _samples(path: Path) -> Iterator[bytes]:
-    """Pieces from all over a file: other weights differ everywhere, and large files take long."""
-    step = max(SAMPLE, path.stat().st_size // SAMPLES)
-    with path.open("rb") as stream:
-        for start in range(0, path.stat().st_size, step):
-            stream.seek(start)
-            yield stream.read(SAMPLE)
 
 
 def save(
@@ -90,21 +77,14 @@ def save(
     identity: str,
 ) -> Path:
     """Write `folder/<update>`; the oldest go beyond the last three. Raises DiskFull."""
-    files.make_folder(folder)
     final = folder / f"{course.update:07d}"
-    draft = Path(tempfile.mkdtemp(prefix=files.TEMPORARY_PREFIX, dir=folder))
-    try:
+    with files.replacing_folder(final) as draft:
         adapters.save(model, adapter_config, draft)
         adapters.write_arrays(draft / "optimizer.safetensors", dict(tree_flatten(rule.state)))
         record = {"identity": identity, "course": dataclasses.asdict(course)}
         files.write_json(draft / STATE, record)
-        shutil.rmtree(final, ignore_errors=True)
-        draft.rename(final)
-    except BaseException:
-        shutil.rmtree(draft, ignore_errors=True)
-        raise
     for old in whole(folder)[:-KEPT]:
-        shutil.rmtree(old, ignore_errors=True)
+        files.remove_folder(old)
     return final
 
 

@@ -84,11 +84,7 @@ def delete(name: str, workspace: Workspace) -> None:
         if name == BUILT_IN:
             raise ModelBuiltIn(name=name)
         raise ModelNotFound(name=_printable(name), near=_near(name, workspace))
-    # Hidden first, so that a deletion cut short leaves no half model under the name.
-    doomed = folder.with_name(f"{files.TEMPORARY_PREFIX}{folder.name}")
-    shutil.rmtree(doomed, ignore_errors=True)
-    folder.rename(doomed)
-    shutil.rmtree(doomed)
+    files.remove_folder(folder)
 
 
 def download(repo_id: str, workspace: Workspace, progress: Progress) -> Path:
