@@ -14,8 +14,9 @@ import finished_run
 import ui_workspaces
 from mlx_finetuning import cli, files
 from mlx_finetuning.data_processor import read_recipe
-from mlx_finetuning.errors import NewerSchema, RunNotResumable, StudioError
+from mlx_finetuning.errors import AdapterUnusable, NewerSchema, RunNotResumable, StudioError
 from mlx_finetuning.mlx_trainer import checkpoints
+from mlx_finetuning.mlx_trainer.load import load
 from mlx_finetuning.runtime.chats import Chat
 from mlx_finetuning.studio import Studio
 from mlx_finetuning.trainer import jobs, queue, runs, status
@@ -183,6 +184,24 @@ def test_pages_and_commands_show_damaged_records(
 def test_one_damaged_model_hides_no_other(full: Workspace, content: str) -> None:
     (full.base_model("other") / "source.json").write_text(content)
     assert [model.name for model in Studio(full).models()] == ["tiny-ja", "other"]
+
+
+@pytest.mark.parametrize(
+    ("name", "content"),
+    [
+        *(("adapter_config.json", text) for text in ("", "{}", "[1]", '{"num_layers": 4}')),
+        ("adapter_config.json", '{"num_layers": "x", "lora_parameters": {"rank": 4}}'),
+        *(("adapters.safetensors", text) for text in ("", "x" * 9)),
+    ],
+)
+def test_damaged_adapter_is_named_when_it_is_loaded(
+    full: Workspace, name: str, content: str
+) -> None:
+    adapter = full.adapter(RUN).folder
+    (adapter / name).write_text(content)
+    with pytest.raises(AdapterUnusable) as caught:
+        load(finished_run.base(full), adapter)
+    assert str(adapter) in str(caught.value) and "読み込めません" in str(caught.value)
 
 
 def test_newer_records_are_never_rewritten(full: Workspace) -> None:

@@ -13,7 +13,7 @@ import mlx.nn as nn
 from mlx_lm import utils
 from mlx_lm.tokenizer_utils import TokenizerWrapper
 
-from mlx_finetuning.errors import ChatTemplateMissing, ModelUnloadable
+from mlx_finetuning.errors import AdapterUnusable, ChatTemplateMissing, ModelUnloadable
 from mlx_finetuning.utils import template_trial
 
 Tools = Sequence[dict[str, Any]]
@@ -70,7 +70,7 @@ def load(folder: Path, adapter: Path | None = None, *, lazy: bool = False) -> Lo
     """The model in `folder`, with the adapter in `adapter` applied (not fused).
 
     lazy: weights stay in their files until they are needed.
-    Raises ModelUnloadable with the library's reason, TemplateHostile.
+    Raises ModelUnloadable and AdapterUnusable with the library's reason, TemplateHostile.
     """
     try:
         model, config = utils.load_model(folder, lazy=lazy, trust_remote_code=False)
@@ -79,12 +79,20 @@ def load(folder: Path, adapter: Path | None = None, *, lazy: bool = False) -> Lo
         _use_device_type(model)
         if not lazy:
             mx.eval(model.parameters())
-        if adapter is not None:
-            model = utils.load_adapters(model, str(adapter))
     except (OSError, ValueError, KeyError, TypeError, ImportError, RuntimeError) as error:
         raise ModelUnloadable(folder=str(folder), reason=str(error)) from error
+    if adapter is not None:
+        model = _with_adapter(model, adapter)
     model.eval()
     return LoadedModel(model, tokenizer, config, folder)
+
+
+def _with_adapter(model: nn.Module, adapter: Path) -> nn.Module:
+    try:
+        return utils.load_adapters(model, str(adapter))
+    except (OSError, ValueError, KeyError, TypeError, AttributeError, RuntimeError) as error:
+        reason = f"設定か重みを読み込めません（{type(error).__name__}: {error}）。"
+        raise AdapterUnusable(path=str(adapter), reason=reason) from error
 
 
 def _try_templates(tokenizer: TokenizerWrapper, folder: Path) -> None:
