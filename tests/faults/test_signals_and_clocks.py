@@ -17,11 +17,12 @@ import ui_workspaces
 from helpers import wait_until, worker_process
 from mlx_finetuning import cli, files
 from mlx_finetuning.config import TrainConfig
-from mlx_finetuning.progress import silent
+from mlx_finetuning.progress import Step, silent
 from mlx_finetuning.studio import Studio
 from mlx_finetuning.trainer import jobs, status
+from mlx_finetuning.utils import patience
 from mlx_finetuning.workspace import RunPaths, Workspace
-from test_ui_pages import open_page
+from ui_pages import open_page
 
 pytestmark = pytest.mark.usefixtures("facts")
 
@@ -106,6 +107,75 @@ def test_hung_worker_can_be_ended_in_the_browser(
     (button,) = (button for button in page.button if button.label == "強制終了")
     button.click().run()
     assert status.read(paths).state == "interrupted"
+
+
+HANGING = """
+import time
+from mlx_finetuning.utils import patience
+patience.UNKNOWN_S = patience.LEAST_S = 1.0
+from mlx_finetuning.trainer import reporting
+reporting.HEARTBEAT_S = 0.1
+from mlx_finetuning.trainer.engines import simulation
+simulation.UPDATE_S = 1000.0
+"""
+
+
+def test_hung_computation_is_shown_though_its_process_lives_and_can_be_ended(
+    workspace: Workspace, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (tmp_path / "sitecustomize.py").write_text(HANGING)
+    monkeypatch.setenv("PYTHONPATH", str(tmp_path))
+    paths = start(workspace)
+    wait_until(lambda: status.read(paths).state == "stalled")
+    before_s = status.read(paths).heartbeat_s
+    wait_until(lambda: status.read(paths).heartbeat_s > before_s)
+    assert Studio(workspace).stop(paths.folder.name).state_ja.startswith("応答なし")
+    assert Studio(workspace).stop(paths.folder.name, force=True).status.state == "interrupted"
+
+
+class Clock:
+    """Seconds that pass when told to."""
+
+    now_s = 1000.0
+
+    def __call__(self) -> float:
+        return self.now_s
+
+
+def allowed_s(reports: list[tuple[float, str, int]]) -> float:
+    """How long the work may be silent after `reports`: seconds before each, its stage, units."""
+    clock = Clock()
+    watch = patience.Patience(clock)
+    for passed_s, stage, done in reports:
+        clock.now_s += passed_s
+        due_s = watch.after(Step(stage, done, 100))
+    return due_s - clock.now_s
+
+
+@pytest.mark.parametrize(
+    ("reports", "least_s", "most_s"),
+    [
+        pytest.param([(0, "準備", 0)], 6 * 3600, 6 * 3600, id="before the first unit"),
+        pytest.param([(0, "準備", 0), (9, "準備", 0)], 6 * 3600, 6 * 3600, id="no unit yet"),
+        pytest.param([(0, "学習", 0), (1, "学習", 1)], 1800, 1800, id="quick units"),
+        pytest.param([(0, "学習", 0), (600, "学習", 1)], 10_000, 15_000, id="slow units"),
+        pytest.param(
+            [(0, "学習", 0), (600, "学習", 1), (1, "学習", 2)], 10_000, 15_000, id="slowest counts"
+        ),
+        pytest.param(
+            [(0, "学習", 0), (600, "学習", 1), (9, "検証", 0)], 6 * 3600, 6 * 3600, id="other stage"
+        ),
+        pytest.param(
+            [(0, "学習", 0), (9, "学習", 1), (9, "検証", 0), (9999, "学習", 1)],
+            *(1800, 1800),
+            id="what other stages take does not count",
+        ),
+    ],
+)
+def test_slow_work_is_given_time_by_its_own_pace(
+    reports: list[tuple[float, str, int]], least_s: float, most_s: float
+) -> None:
+    assert least_s <= allowed_s(reports) <= most_s
 
 
 @pytest.mark.parametrize("content", ["", "0", "1", "-1", "x", "my own"])

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import contextlib
 import dataclasses
+import errno
 import os
 import secrets
 import shutil
@@ -33,6 +34,7 @@ from mlx_finetuning.workspace import JobPaths
 POLL_S = 0.1
 END_S = 5.0
 """How long a killed process may take to leave."""
+RESERVE_BYTES = 16_384
 
 
 @dataclass(frozen=True)
@@ -67,6 +69,7 @@ def launch(paths: JobPaths, job: Job, add_files: Callable[[Path], None] = lambda
         # The lock belongs to the file, not to its path: it is still held after the renaming.
         lock = files.FileLock(draft.lock)
         lock.acquire()
+        _keep_reserve(draft)
         files.write_json(draft.job, dataclasses.asdict(job))
         write_status(draft, JobStatus("queued", created_at=now(), heartbeat_s=time.monotonic()))
         add_files(folder)
@@ -78,11 +81,15 @@ def launch(paths: JobPaths, job: Job, add_files: Callable[[Path], None] = lambda
 
 
 def relaunch(paths: JobPaths) -> bool:
-    """Start a worker in the folder of a job that has ended; False if one still lives there."""
+    """Start a worker in the folder of a job that has ended; False if one still lives there.
+
+    Raises DiskFull; then the job's record stays as it was.
+    """
     lock = files.FileLock(paths.lock)
     if not lock.acquire():
         return False
     try:
+        _keep_reserve(paths)
         paths.stop_request.unlink(missing_ok=True)
         write_status(paths, JobStatus("queued", created_at=now(), heartbeat_s=time.monotonic()))
         assert lock.descriptor is not None
@@ -102,6 +109,18 @@ def _new_folder(final: Path) -> Iterator[Path]:
     except BaseException:
         shutil.rmtree(draft, ignore_errors=True)
         raise
+
+
+def _keep_reserve(paths: JobPaths) -> None:
+    """Take room for the worker's last words now: a disk that is too full for them is told before
+    anything starts. Raises DiskFull."""
+    with files.disk_errors(paths.reserve):
+        try:
+            # Random, because some file systems store zeros in no space at all.
+            paths.reserve.write_bytes(os.urandom(RESERVE_BYTES))
+        except OSError as error:
+            if error.errno != errno.EFBIG:  # a limit on single files leaves room for small ones
+                raise
 
 
 def worker_command(folder: Path, lock_descriptor: int) -> list[str]:

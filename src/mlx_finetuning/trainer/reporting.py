@@ -1,15 +1,15 @@
 """The worker's side of `status.json` and `events.jsonl`.
 
 Steps reach the disk at most every half second. A daemon thread repeats the last status every two
-seconds, so a silent stage (loading a model) still shows that its process lives; one lock
-serialises the two writers. Stop requests are noticed here and raised into the task.
+seconds, so a silent stage (loading a model) still shows that its process lives; by when the work
+itself must be heard of again is part of the status. One lock serialises the two writers. Stop
+requests are noticed here and raised into the task.
 """
 
 from __future__ import annotations
 
 import contextlib
 import dataclasses
-import os
 import sys
 import threading
 import time
@@ -20,12 +20,12 @@ from mlx_finetuning.errors import Interrupted, StudioError
 from mlx_finetuning.progress import Step
 from mlx_finetuning.trainer import jobs, status
 from mlx_finetuning.trainer.status import JobStatus
+from mlx_finetuning.utils.patience import Patience
 from mlx_finetuning.utils.time_left import TimeLeft
 from mlx_finetuning.workspace import JobPaths
 
 WRITE_EVERY_S = 0.5
 HEARTBEAT_S = 2.0
-_RESERVE_BYTES = 16_384
 
 
 class Reporter:
@@ -40,11 +40,9 @@ class Reporter:
         self._started_s: float | None = None
         self._written_s = 0.0
         self._time_left = TimeLeft()
+        self._patience = Patience()
         self._writing = threading.Lock()
         self._ended = threading.Event()
-        with contextlib.suppress(OSError):
-            # Random, because some file systems store zeros in no space at all.
-            paths.reserve.write_bytes(os.urandom(_RESERVE_BYTES))
         threading.Thread(target=self._beat, daemon=True).start()
 
     def wait_in_queue(self) -> None:
@@ -56,13 +54,20 @@ class Reporter:
     def start(self) -> None:
         """The job has the device."""
         self._started_s = time.monotonic()
-        self._change(state="running", started_at=jobs.now(), stage="準備", detail="")
+        first = Step("準備", 0, 0)
+        self._change(
+            state="running",
+            started_at=jobs.now(),
+            stage=first.stage,
+            detail="",
+            due_s=self._patience.after(first),
+        )
         self.event("state", state="running")
 
     def progress(self, step: Step) -> None:
         """A `Progress` callback. Raises Interrupted when a stop was asked for."""
         self._raise_if_stopped()
-        remaining_s = self._time_left.after(step)
+        remaining_s, due_s = self._time_left.after(step), self._patience.after(step)
         is_new_stage = step.stage != self._status.stage
         with self._writing:
             self._status = dataclasses.replace(
@@ -72,6 +77,7 @@ class Reporter:
                 total=step.total,
                 detail=step.detail,
                 remaining_s=remaining_s,
+                due_s=due_s,
             )
         if is_new_stage:
             self.event("stage", stage=step.stage)
@@ -89,6 +95,7 @@ class Reporter:
             state=state,
             ended_at=jobs.now(),
             remaining_s=None,
+            due_s=None,
             error=None if error is None else error.to_json(),
         )
         try:

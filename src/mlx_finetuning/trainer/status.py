@@ -52,6 +52,8 @@ class JobStatus:
     """Seconds the current stage is expected to take yet."""
     heartbeat_s: float = 0.0
     """The worker's last sign of life on the machine's monotonic clock."""
+    due_s: float | None = None
+    """By when, on the same clock, the work itself must have reported again; None: at any time."""
     error: dict[str, Any] | None = None
 
     @property
@@ -71,11 +73,17 @@ def read(paths: JobPaths) -> JobStatus:
         # The worker may have ended well between the two looks: the file is final only now.
         status = on_disk(paths)
         return dataclasses.replace(status, state="interrupted") if status.is_living else status
-    if time.monotonic() - status.heartbeat_s > STALLED_AFTER_S:
+    if _is_stalled(status, time.monotonic()):
         return dataclasses.replace(status, state="stalled")
     if paths.stop_request.exists():
         return dataclasses.replace(status, state="stopping")
     return status
+
+
+def _is_stalled(status: JobStatus, now_s: float) -> bool:
+    """Whether the process is not heard of, or its work although the process is."""
+    is_overdue = status.due_s is not None and now_s > status.due_s
+    return is_overdue or now_s - status.heartbeat_s > STALLED_AFTER_S
 
 
 def on_disk(paths: JobPaths) -> JobStatus:
@@ -93,17 +101,21 @@ def _checked(record: dict[str, Any]) -> JobStatus:
     error = record["error"]
     if error is not None and not isinstance(error, dict):
         raise TypeError(error)
-    remaining = record["remaining_s"]
     return JobStatus(
         state=record["state"],
         done=int(record["done"]),
         total=int(record["total"]),
         elapsed_s=float(record["elapsed_s"]),
-        remaining_s=None if remaining is None else float(remaining),
+        remaining_s=_seconds(record["remaining_s"]),
         heartbeat_s=float(record["heartbeat_s"]),
+        due_s=_seconds(record.get("due_s")),  # records of before it existed have none
         error=error,
         **{key: str(record[key]) for key in _TEXTS},
     )
+
+
+def _seconds(value: Any) -> float | None:
+    return None if value is None else float(value)
 
 
 _TEXTS = ("stage", "detail", "created_at", "started_at", "ended_at")
