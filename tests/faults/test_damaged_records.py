@@ -24,7 +24,7 @@ from mlx_finetuning.trainer.jobs import Job
 from mlx_finetuning.trainer.status import JobStatus
 from mlx_finetuning.ui import sitemap
 from mlx_finetuning.workspace import Workspace
-from test_ui_pages import PAGES, SCRIPT
+from ui_pages import PAGES, SCRIPT
 
 LATER = "export-20260101-000000-0000"
 RUN = finished_run.RUN

@@ -19,7 +19,7 @@ from streamlit.testing.v1 import AppTest
 from hub_server import Hub, Repository, running_hub
 from mlx_finetuning.ui import frame
 from mlx_finetuning.workspace import Workspace
-from test_ui_pages import PAGES, SCRIPT
+from ui_pages import PAGES, SCRIPT
 
 CANARY = "hf_cAnArYtHaTsInGsNoWhErE0123456789"
 COMMAND = str(Path(sys.executable).with_name("mlx-finetuning"))
