@@ -33,6 +33,10 @@ TEXT = [
 ]
 
 
+QWEN35_SPLIT = (
+    r"(?i:'s|'t|'re|'ve|'m|'ll|'d)|[^\r\n\p{L}\p{N}]?[\p{L}\p{M}]+|\p{N}"
+    r"| ?[^\s\p{L}\p{M}\p{N}]+[\r\n]*|\s*[\r\n]+|\s+(?!\S)|\s+"
+)
 CASED = (
     r"[^\r\n\p{L}\p{N}]?[\p{Lu}\p{Lt}\p{Lm}\p{Lo}\p{M}]*[\p{Ll}\p{Lm}\p{Lo}\p{M}]+%s"
     r"|[^\r\n\p{L}\p{N}]?[\p{Lu}\p{Lt}\p{Lm}\p{Lo}\p{M}]+[\p{Ll}\p{Lm}\p{Lo}\p{M}]*%s"
@@ -56,6 +60,7 @@ PRE_TOKENIZERS = {
     "llama-bpe": (split_by(LLAMA3_SPLIT), True),
     "smaug-bpe": (split_by(LLAMA3_SPLIT), False),
     "qwen2": (split_by(QWEN2_SPLIT), False),
+    "qwen35": (split_by(QWEN35_SPLIT), False),
     "gpt-4o": (split_by(GPT4O_SPLIT), False),
     "tekken": (split_by(TEKKEN_SPLIT), True),
     "smollm": (
@@ -217,8 +222,44 @@ FAMILIES: dict[str, dict[str, Any]] = {
         "sliding_window": None,
         "original_max_position_embeddings": 1024,
     },
+    "qwen3.5": {
+        "architectures": ["Qwen3_5ForConditionalGeneration"],
+        "model_type": "qwen3_5",
+        "vision_config": {"hidden_size": 64},
+        "num_hidden_layers": 5,
+        "rope_theta": None,
+        "rope_parameters": {
+            "rope_type": "default",
+            "rope_theta": 10000000,
+            "partial_rotary_factor": 0.25,
+            "mrope_section": [3, 3, 2],
+            "mrope_interleaved": True,
+        },
+        "full_attention_interval": 4,
+        "attn_output_gate": True,
+        "linear_num_key_heads": 2,
+        "linear_num_value_heads": 6,
+        "linear_key_head_dim": 32,
+        "linear_value_head_dim": 32,
+        "linear_conv_kernel_dim": 4,
+    },
 }
 """Settings of the real models, with small sizes."""
+
+
+def sees(config: dict[str, Any]) -> bool:
+    """Whether the model is a text part within one that sees too."""
+    return "vision_config" in config
+
+
+def stored_name(config: dict[str, Any], name: str) -> str:
+    """A weight's name in the model's folder."""
+    return name.replace("model.", "model.language_model.", 1) if sees(config) else name
+
+
+def mlx_name(config: dict[str, Any], name: str) -> str:
+    """A weight's name in mlx-lm's class and in adapters."""
+    return f"language_model.{name}" if sees(config) else name
 
 
 def write_model(
@@ -229,7 +270,10 @@ def write_model(
     seed: int = 0,
     **changes: Any,
 ) -> dict[str, Any]:
-    """A random model with its tokenizer; returns its configuration. A setting of None is left out."""
+    """A random model with its tokenizer; returns its settings. A setting of None is left out.
+
+    The settings of a model that sees lie in its folder as those of its text part.
+    """
     folder.mkdir(parents=True, exist_ok=True)
     wanted = {
         **LLAMA,
@@ -249,13 +293,25 @@ def write_model(
         **changes,
     }
     config = {key: value for key, value in wanted.items() if value is not None}
-    write_tokenizer(folder)
-    write_json(folder / "config.json", config)
+    write_tokenizer(folder, "qwen35" if family == "qwen3.5" else "llama-bpe")
+    write_json(folder / "config.json", stored_config(config))
     weights = {
-        name: mx.array(value).astype(dtype) for name, value in random_weights(config, seed).items()
+        stored_name(config, name): mx.array(value).astype(dtype)
+        for name, value in random_weights(config, seed).items()
     }
+    if sees(config):
+        weights |= {name: mx.ones((3, 5)) for name in ("model.visual.x.weight", "mtp.fc.weight")}
     mx.save_safetensors(str(folder / "model.safetensors"), weights, {"format": "pt"})
     return config
+
+
+def stored_config(config: dict[str, Any]) -> dict[str, Any]:
+    if not sees(config):
+        return config
+    outside = {key: config[key] for key in ("architectures", "model_type", "vision_config")}
+    inside = {key: value for key, value in config.items() if key not in outside}
+    text = {**inside, "model_type": f"{config['model_type']}_text"}
+    return {**outside, "vocab_size": config["vocab_size"], "text_config": text}
 
 
 def shapes(config: dict[str, Any]) -> dict[str, tuple[int, ...]]:
@@ -267,12 +323,14 @@ def shapes(config: dict[str, Any]) -> dict[str, tuple[int, ...]]:
     if not config.get("tie_word_embeddings", kind.startswith("gemma")):
         result["lm_head.weight"] = (config["vocab_size"], hidden)
     for layer in range(config["num_hidden_layers"]):
-        block = _block(config)
+        block = _block(config, layer)
         result |= {f"model.layers.{layer}.{name}": size for name, size in block.items()}
     return result
 
 
-def _block(config: dict[str, Any]) -> dict[str, tuple[int, ...]]:
+def _block(config: dict[str, Any], layer: int = 0) -> dict[str, tuple[int, ...]]:
+    if config["model_type"].startswith("qwen3_5"):
+        return _qwen35_block(config, layer)
     kind, hidden, inner = config["model_type"], config["hidden_size"], config["intermediate_size"]
     size = config.get("head_dim", hidden // config["num_attention_heads"])
     queries, keys = config["num_attention_heads"] * size, config["num_key_value_heads"] * size
@@ -299,18 +357,64 @@ def _block(config: dict[str, Any]) -> dict[str, tuple[int, ...]]:
     return block
 
 
+def _qwen35_block(config: dict[str, Any], layer: int) -> dict[str, tuple[int, ...]]:
+    hidden, inner = config["hidden_size"], config["intermediate_size"]
+    block: dict[str, tuple[int, ...]] = {
+        "input_layernorm.weight": (hidden,),
+        "post_attention_layernorm.weight": (hidden,),
+        "mlp.gate_proj.weight": (inner, hidden),
+        "mlp.up_proj.weight": (inner, hidden),
+        "mlp.down_proj.weight": (hidden, inner),
+    }
+    if (layer + 1) % 4 == 0:
+        size, heads = config["head_dim"], config["num_attention_heads"]
+        keys = size * config["num_key_value_heads"]
+        return block | {
+            "self_attn.q_proj.weight": (2 * size * heads, hidden),
+            "self_attn.k_proj.weight": (keys, hidden),
+            "self_attn.v_proj.weight": (keys, hidden),
+            "self_attn.o_proj.weight": (hidden, size * heads),
+            "self_attn.q_norm.weight": (size,),
+            "self_attn.k_norm.weight": (size,),
+        }
+    heads = config["linear_num_value_heads"]
+    keys = config["linear_num_key_heads"] * config["linear_key_head_dim"]
+    values = heads * config["linear_value_head_dim"]
+    return block | {
+        "linear_attn.in_proj_qkv.weight": (2 * keys + values, hidden),
+        "linear_attn.in_proj_z.weight": (values, hidden),
+        "linear_attn.in_proj_b.weight": (heads, hidden),
+        "linear_attn.in_proj_a.weight": (heads, hidden),
+        "linear_attn.conv1d.weight": (2 * keys + values, 1, config["linear_conv_kernel_dim"]),
+        "linear_attn.norm.weight": (config["linear_value_head_dim"],),
+        "linear_attn.out_proj.weight": (hidden, values),
+        "linear_attn.A_log": (heads,),
+        "linear_attn.dt_bias": (heads,),
+    }
+
+
 def random_weights(config: dict[str, Any], seed: int) -> dict[str, np.ndarray]:
     """Norms near what means 1; matrices large enough that attention looks somewhere."""
     random = np.random.default_rng(seed)
-    centre = 0.0 if config["model_type"].startswith("gemma") else 1.0
+    less_one = config["model_type"] in ("gemma2", "gemma3_text", "qwen3_5")
 
     def values(name: str, shape: tuple[int, ...]) -> np.ndarray:
         noise = random.standard_normal(shape)
         if "norm" in name:
-            return centre + 0.1 * noise
+            return (0.0 if less_one and "linear_attn" not in name else 1.0) + 0.1 * noise
         return 0.3 * noise if len(shape) == 1 else 1.5 * noise / np.sqrt(shape[-1])
 
     return {name: values(name, shape).astype(np.float32) for name, shape in shapes(config).items()}
+
+
+def is_linear(name: str) -> bool:
+    return name.endswith("_proj.weight") or ".in_proj_" in name
+
+
+def linear_layers(config: dict[str, Any]) -> set[str]:
+    """Within a block, all blocks together."""
+    blocks = (_block(config, layer) for layer in range(config["num_hidden_layers"]))
+    return {name for block in blocks for name in block if is_linear(name)}
 
 
 def write_adapter(
@@ -321,16 +425,15 @@ def write_adapter(
     random = np.random.default_rng(seed)
     tensors = {}
     for name, shape in shapes(config).items():
-        if name.endswith("_proj.weight"):
-            module = name.removesuffix(".weight")
+        if is_linear(name):
+            module = mlx_name(config, name).removesuffix(".weight")
             tensors[f"{module}.lora_a"] = mx.array(random.standard_normal((shape[1], rank)) * 0.1)
             if kind == "dora":
                 tensors[f"{module}.m"] = mx.array(1.5 + random.random(shape[0]))
             tensors[f"{module}.lora_b"] = mx.array(random.standard_normal((rank, shape[0])) * 0.1)
     tensors = {name: value.astype(mx.float32) for name, value in tensors.items()}
     mx.save_safetensors(str(folder / "adapters.safetensors"), tensors)
-    block = (name for name in _block(config) if name.endswith("_proj.weight"))
-    keys = sorted(name.removesuffix(".weight") for name in block)
+    keys = sorted({name.removesuffix(".weight") for name in linear_layers(config)})
     settings = {"rank": rank, "scale": 2.0, "dropout": 0.0, "keys": keys}
     record = {"fine_tune_type": kind, "num_layers": -1, "lora_parameters": settings}
     write_json(folder / "adapter_config.json", record)

@@ -73,7 +73,8 @@ def with_peft(network: nn.Module, folder: Path) -> nn.Module:
     weights = dict(tree_flatten(network.parameters()))
     for module in settings["target_modules"]:
         down, up = (tensors[f"base_model.model.{module}.lora_{half}.weight"] for half in "AB")
-        weights[f"{module}.weight"] += settings["lora_alpha"] / settings["r"] * up @ down
+        name = module.replace("model.language_model", "language_model.model")
+        weights[f"{name}.weight"] += settings["lora_alpha"] / settings["r"] * up @ down
     network.load_weights(list(weights.items()))
     return network
 

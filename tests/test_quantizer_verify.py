@@ -196,6 +196,9 @@ FAMILY_FAULTS = {
     "wrong local theta": ("gemma3", set_to("gemma3.rope.freq_base_swa", 1000000.0)),
     "yarn forgotten": ("qwen3", dropped("qwen3.rope.scaling.type")),
     "wrong long factor": ("phi3", set_to("phi3.rope.scaling.attn_factor", 1.0)),
+    "wrong interval": ("qwen3.5", set_to("qwen35.full_attention_interval", 2)),
+    "wrong key heads": ("qwen3.5", set_to("qwen35.ssm.group_count", 3)),
+    "wrong rotation": ("qwen3.5", set_to("qwen35.rope.dimension_count", 64)),
     "sliding Phi-4": ("phi4", set_to("phi3.attention.sliding_window", 64)),
 }
 

@@ -184,6 +184,16 @@ def test_other_formats_are_written_and_proven(finished: Workspace, kind: str) ->
     assert [one for one in names(finished.gguf_folder(RUN)) if one.startswith(".tmp")] == []
 
 
+@pytest.mark.parametrize("kind", ["gguf", "gguf-lora", "peft", "mlx", "safetensors"])
+def test_text_part_of_a_model_that_sees_is_exported_and_proven(
+    finished: Workspace, kind: str
+) -> None:
+    model = finished.base_model("tiny-ja")
+    write_adapter(finished.adapter(RUN).folder, write_model(model, "qwen3.5"))
+    settings = {"quant": ["F16", "Q4_K_M"]} if kind == "gguf" else {}
+    assert "同じ動き" in export.run(context(finished, format=kind, **settings))["verdict"]
+
+
 UNMAPPED = {
     "Gemma4ForCausalLM": {
         "model_type": "gemma4_text",
@@ -192,14 +202,6 @@ UNMAPPED = {
         "global_head_dim": 64,
         "sliding_window": 64,
         "hidden_act": None,
-    },
-    "Qwen3_5ForCausalLM": {
-        "model_type": "qwen3_5",
-        "linear_num_value_heads": 4,
-        "linear_num_key_heads": 2,
-        "linear_key_head_dim": 32,
-        "linear_value_head_dim": 32,
-        "num_hidden_layers": 4,
     },
 }
 """Families that mlx-lm trains and that have no mapping to GGUF yet."""
@@ -225,8 +227,7 @@ def write_random_weights(model: Path, config: dict[str, Any]) -> None:
     mx.random.seed(4)
     kind, settings = utils._get_classes(config)
     weights = dict(tree_flatten(kind(settings.from_dict(config)).parameters()))
-    plain = {name.removeprefix("language_model."): value for name, value in weights.items()}
-    mx.save_safetensors(str(model / "model.safetensors"), plain)
+    mx.save_safetensors(str(model / "model.safetensors"), weights)
 
 
 def write_mlp_adapter(folder: Path, config: dict[str, Any]) -> None:
@@ -234,9 +235,8 @@ def write_mlp_adapter(folder: Path, config: dict[str, Any]) -> None:
     write_adapter(folder, {**config, "model_type": "llama"})
     weights = mx.load(str(folder / "adapters.safetensors"))
     kept = {name: value for name, value in weights.items() if "mlp.gate" not in name}
-    prefix = "language_model." if config["model_type"] == "qwen3_5" else ""
-    renamed = {prefix + name: value for name, value in kept.items() if "self_attn" not in name}
-    mx.save_safetensors(str(folder / "adapters.safetensors"), renamed)
+    chosen = {name: value for name, value in kept.items() if "self_attn" not in name}
+    mx.save_safetensors(str(folder / "adapters.safetensors"), chosen)
     settings = json.loads((folder / "adapter_config.json").read_text())
     settings["lora_parameters"]["keys"] = keys
     (folder / "adapter_config.json").write_text(json.dumps(settings))

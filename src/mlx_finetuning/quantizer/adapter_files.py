@@ -16,6 +16,7 @@ from numpy.typing import NDArray
 from mlx_finetuning import files
 from mlx_finetuning.errors import AdapterMustBeFused, ExportNotProven
 from mlx_finetuning.quantizer import export, families, lora, packed, safetensors
+from mlx_finetuning.quantizer.family import Form
 from mlx_finetuning.quantizer.lora import Delta
 from mlx_finetuning.quantizer.safetensors import Spec
 
@@ -46,9 +47,9 @@ def write_gguf(
     writer.add_float32("adapter.lora.alpha", _alpha(deltas))
     for item in mapped:
         if covers(item.name):
-            down, up = _factors(deltas[item.source])
+            down, up = _formed(_factors(deltas[item.source]), item.form)
             writer.add_tensor(f"{item.name}.lora_a", down)
-            writer.add_tensor(f"{item.name}.lora_b", up if item.order is None else up[item.order])
+            writer.add_tensor(f"{item.name}.lora_b", up)
     writer.write_header_to_file()
     writer.write_kv_data_to_file()
     writer.write_tensors_to_file()
@@ -124,9 +125,20 @@ def _deltas(model: Path, adapter: Path, made_for: str) -> dict[str, Delta]:
     return deltas
 
 
-def _factors(delta: Delta) -> tuple[NDArray[np.float32], NDArray[np.float32]]:
-    """A [rank, in] and B [out, rank]."""
+Factors = tuple[NDArray[np.float32], NDArray[np.float32]]
+"""A [rank, in] and B [out, rank]."""
+
+
+def _factors(delta: Delta) -> Factors:
     return np.ascontiguousarray(delta.a.T), np.ascontiguousarray(delta.b.T)
+
+
+def _formed(factors: Factors, form: Form) -> Factors:
+    """B has the weight's rows, A its columns."""
+    down, up = factors
+    if form.columns is not None:
+        down = np.ascontiguousarray(down[:, form.columns])
+    return down, up if form.rows is None else up[form.rows]
 
 
 def _rank(deltas: dict[str, Delta]) -> int:

@@ -32,6 +32,7 @@ from mlx_finetuning.errors import (
 )
 from mlx_finetuning.progress import Progress, Step, silent
 from mlx_finetuning.quantizer import families, ggml, library, lora, packed, recipe, tokenizer
+from mlx_finetuning.quantizer.family import plain
 from mlx_finetuning.quantizer.packed import Weights
 from mlx_finetuning.quantizer.safetensors import Rows
 from mlx_finetuning.quantizer.writer import GgufFile, Head, Planned, file_bytes
@@ -121,7 +122,12 @@ def export_gguf(
 
 
 def read_config(model: Path) -> dict[str, Any]:
-    """A model folder's `config.json`. Raises ModelSettingUnsupported."""
+    """The settings of a model's text part. Raises ModelSettingUnsupported."""
+    return families.text_part(stored_config(model))
+
+
+def stored_config(model: Path) -> dict[str, Any]:
+    """A model folder's `config.json` as it is. Raises ModelSettingUnsupported."""
     try:
         config = json.loads((model / "config.json").read_text(encoding="utf-8"))
     except (OSError, ValueError) as error:
@@ -161,25 +167,36 @@ def sources(
         shapes = {name: weight.shape for name, weight in weights.items()}
         tuned = lora.fitted(adapter, tuned, shapes)
     mapped, unknown = families.mapping(family, config, list(weights))
-    missing = sorted(family.required(config) - {item.source for item in mapped})
+    missing = sorted(family.required(config) - {plain(item.source) for item in mapped})
     if missing or unknown:
         raise WeightsIncomplete(missing=missing[:5], unknown=sorted(unknown)[:5])
     found = [
-        replace(_source(item, weights[item.source], tuned), importance=importance.get(item.source))
+        _source(item, weights[item.source], tuned, importance.get(plain(item.source)))
         for item in mapped
     ]
     extra = [_computed(key, value) for key, value in family.extra(config).items()]
     return found + extra
 
 
-def _source(item: families.Mapped, weight: Weights, tuned: lora.Adapter) -> Source:
-    found = changed(item.source, weight, tuned)
+def _source(
+    item: families.Mapped,
+    weight: Weights,
+    tuned: lora.Adapter,
+    importance: ggml.Importance | None,
+) -> Source:
+    found, form = changed(item.source, weight, tuned), item.form
+    # A convolution over time alone has an axis of one.
+    shape = weight.shape[:1] + tuple(size for size in weight.shape[1:] if size > 1)
 
     def read(rows: Rows) -> NDArray[np.float32]:
-        return found.read(rows) + np.float32(item.offset)
+        values = found.read(rows).reshape(-1, *shape[1:])
+        if form.columns is not None:
+            values = np.ascontiguousarray(values[:, form.columns])
+        return values if form.formula is None else form.formula(values)
 
-    reading = read if item.offset else found.read
-    return Source(item.name, weight.shape, reading, item.order)
+    if importance is not None and form.columns is not None:
+        importance = np.ascontiguousarray(importance[form.columns])
+    return Source(item.name, shape, read, form.rows, importance)
 
 
 def changed(name: str, weight: Weights, tuned: lora.Adapter) -> Source:

@@ -9,27 +9,35 @@ from __future__ import annotations
 
 import math
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 from gguf import MODEL_ARCH, get_tensor_name_map
 
 from mlx_finetuning.errors import ArchitectureUnsupported, ModelSettingUnsupported
 from mlx_finetuning.quantizer.family import (
+    AS_IT_IS,
+    ATTENTION,
+    MLP,
+    NORMS,
     Config,
     Family,
+    Form,
     Metadata,
-    Order,
     Tensors,
     common_metadata,
     head_metadata,
     head_size,
     key_heads,
+    plain,
+    plus_one,
     require,
     required_weights,
     rope,
     rope_metadata,
     rope_tensors,
 )
+from mlx_finetuning.quantizer.qwen35 import QWEN35
 from mlx_finetuning.quantizer.recipe import Outline
 
 
@@ -40,18 +48,24 @@ class Mapped:
     name: str
     source: str
     """Its name in the Hugging Face folder."""
-    order: Order | None = None
-    """Row i of the GGUF tensor is row `order[i]` of the source; None keeps the order."""
-    offset: float = 0.0
-    """Added to every value."""
+    form: Form
+
+
+def text_part(config: Config) -> dict[str, Any]:
+    """The settings of a model's text part, on one level, as those of a model that only reads."""
+    return {**config, **(config.get("text_config") or {}), "architectures": _architectures(config)}
+
+
+def _architectures(config: Config) -> list[str]:
+    return config.get("architectures") or ["(なし)"]
 
 
 def of(config: Config) -> Family:
     """The family of a model's `config.json`. Raises ArchitectureUnsupported."""
-    names = config.get("architectures") or ["(なし)"]
-    if names[0] not in FAMILIES:
-        raise ArchitectureUnsupported(architecture=names[0], supported=sorted(FAMILIES))
-    return FAMILIES[names[0]]
+    name = _architectures(config)[0]
+    if name not in FAMILIES:
+        raise ArchitectureUnsupported(architecture=name, supported=sorted(FAMILIES))
+    return FAMILIES[name]
 
 
 def outline(config: Config) -> Outline:
@@ -83,19 +97,25 @@ def mapping(family: Family, config: Config, sources: list[str]) -> tuple[list[Ma
     for source in sources:
         if _is_unused(family, config, source):
             continue
-        name = names.get_name(source, try_suffixes=(".weight", ".bias"))
+        name = names.get_name(_known_name(family, source), try_suffixes=(".weight", ".bias"))
         if name is None:
             unknown.append(source)
             continue
-        offset = family.norm_offset if source.endswith("norm.weight") else 0.0
-        found.append(Mapped(name, source, family.row_order(config, source), offset))
+        found.append(Mapped(name, source, family.form(config, source)))
     return sorted(found, key=_file_order), unknown
+
+
+def _known_name(family: Family, source: str) -> str:
+    """The name under which gguf's table has a weight."""
+    module, _, last = plain(source).rpartition(".")
+    return f"{module}.{(family.renamed or {}).get(last, last)}"
 
 
 def _is_unused(family: Family, config: Config, source: str) -> bool:
     # Both mlx-lm and llama.cpp ignore a head that repeats the embedding.
-    repeated_head = source == "lm_head.weight" and family.is_tied(config)
-    return repeated_head or source.endswith(".rotary_emb.inv_freq")
+    repeated_head = plain(source) == "lm_head.weight" and family.is_tied(config)
+    unneeded = source.endswith(".rotary_emb.inv_freq") or source.startswith(family.unused)
+    return repeated_head or unneeded
 
 
 def _file_order(mapped: Mapped) -> tuple[int, int, str]:
@@ -107,10 +127,7 @@ def _file_order(mapped: Mapped) -> tuple[int, int, str]:
 
 # --- llama, mistral ----------------------------------------------------------------------
 
-_NORMS = ("input_layernorm.weight", "post_attention_layernorm.weight")
-_MLP = tuple(f"mlp.{part}_proj.weight" for part in ("gate", "up", "down"))
-_ATTENTION = tuple(f"self_attn.{part}_proj.weight" for part in "qkvo")
-_LLAMA_BLOCK = (*_ATTENTION, *_MLP, *_NORMS)
+_LLAMA_BLOCK = (*ATTENTION, *MLP, *NORMS)
 
 
 def _llama_metadata(config: Config) -> Metadata:
@@ -124,22 +141,22 @@ def _llama_metadata(config: Config) -> Metadata:
     }
 
 
-def _llama_row_order(config: Config, source: str) -> Order | None:
+def _llama_form(config: Config, source: str) -> Form:
     """Hugging Face splits a head's rotated pairs into halves; llama.cpp keeps them side by side."""
     module = source.rpartition(".")[0]
     heads = {"q_proj": config["num_attention_heads"], "k_proj": key_heads(config)}
     count = heads.get(module.rpartition(".")[2])
     if count is None:
-        return None
+        return AS_IT_IS
     rows = np.arange(count * head_size(config)).reshape(count, 2, -1)
-    return rows.swapaxes(1, 2).reshape(-1)
+    return Form(rows.swapaxes(1, 2).reshape(-1))
 
 
 def _llama_required(config: Config) -> set[str]:
     return required_weights(config, _LLAMA_BLOCK, LLAMA.is_tied(config))
 
 
-LLAMA = Family(MODEL_ARCH.LLAMA, _llama_metadata, _llama_required, _llama_row_order, rope_tensors)
+LLAMA = Family(MODEL_ARCH.LLAMA, _llama_metadata, _llama_required, _llama_form, rope_tensors)
 
 # --- qwen --------------------------------------------------------------------------------
 
@@ -171,7 +188,7 @@ QWEN3 = Family(MODEL_ARCH.QWEN3, _qwen_metadata, _qwen3_required)
 # --- gemma -------------------------------------------------------------------------------
 
 _GEMMA_NORMS = (
-    *_NORMS,
+    *NORMS,
     "pre_feedforward_layernorm.weight",
     "post_feedforward_layernorm.weight",
 )
@@ -206,7 +223,7 @@ def _gemma2_metadata(config: Config) -> Metadata:
 
 
 def _gemma2_required(config: Config) -> set[str]:
-    return required_weights(config, (*_ATTENTION, *_MLP, *_GEMMA_NORMS), True)
+    return required_weights(config, (*ATTENTION, *MLP, *_GEMMA_NORMS), True)
 
 
 def _gemma3_metadata(config: Config) -> Metadata:
@@ -241,18 +258,22 @@ def _check_layer_types(config: Config) -> None:
 
 def _gemma3_required(config: Config) -> set[str]:
     norms = ("self_attn.q_norm.weight", "self_attn.k_norm.weight")
-    parts = (*_ATTENTION, *_MLP, *_GEMMA_NORMS, *norms)
+    parts = (*ATTENTION, *MLP, *_GEMMA_NORMS, *norms)
     return required_weights(config, parts, GEMMA3.is_tied(config))
 
 
+def _gemma_form(config: Config, source: str) -> Form:
+    return Form(formula=plus_one) if source.endswith("norm.weight") else AS_IT_IS
+
+
 GEMMA2 = Family(
-    MODEL_ARCH.GEMMA2, _gemma2_metadata, _gemma2_required, norm_offset=1.0, tied_by_default=True
+    MODEL_ARCH.GEMMA2, _gemma2_metadata, _gemma2_required, _gemma_form, tied_by_default=True
 )
 GEMMA3 = Family(
     MODEL_ARCH.GEMMA3,
     _gemma3_metadata,
     _gemma3_required,
-    norm_offset=1.0,
+    _gemma_form,
     tied_by_default=True,
     fewest_layers=GEMMA3_PATTERN,
 )
@@ -264,7 +285,7 @@ _PHI_BLOCK = (
     "self_attn.o_proj.weight",
     "mlp.gate_up_proj.weight",
     "mlp.down_proj.weight",
-    *_NORMS,
+    *NORMS,
 )
 _LONGROPE = ("longrope", "su")
 
@@ -333,4 +354,6 @@ FAMILIES = {
     "Gemma2ForCausalLM": GEMMA2,
     "Gemma3ForCausalLM": GEMMA3,
     "Phi3ForCausalLM": PHI3,
+    "Qwen3_5ForCausalLM": QWEN35,
+    "Qwen3_5ForConditionalGeneration": QWEN35,
 }

@@ -17,21 +17,43 @@ from numpy.typing import NDArray
 from mlx_finetuning.errors import ModelSettingUnsupported
 
 Config = Mapping[str, Any]
-Value = int | float | str | bool
-"""Metadata: int is written as uint32, float as float32."""
+Value = int | float | str | bool | list[int] | list[bool]
+"""Metadata: int is written as uint32 (int32 in lists), float as float32."""
 Metadata = dict[str, Value]
 Tensors = dict[str, NDArray[np.float32]]
 Order = NDArray[np.intp]
 
 ROPE_FREQUENCIES = "rope_freqs.weight"
+NORMS = ("input_layernorm.weight", "post_attention_layernorm.weight")
+MLP = tuple(f"mlp.{part}_proj.weight" for part in ("gate", "up", "down"))
+ATTENTION = tuple(f"self_attn.{part}_proj.weight" for part in "qkvo")
+
+
+@dataclass(frozen=True)
+class Form:
+    """How the values of a GGUF tensor follow from those of its source."""
+
+    rows: Order | None = None
+    """Row i of the tensor is row `rows[i]` of the source; None keeps the order."""
+    columns: Order | None = None
+    formula: Callable[[NDArray[np.float32]], NDArray[np.float32]] | None = None
+    """Applied value by value."""
+
+
+AS_IT_IS = Form()
+
+
+def plus_one(values: NDArray[np.float32]) -> NDArray[np.float32]:
+    """For norms that are stored less one."""
+    return values + np.float32(1)
 
 
 def _no_tensors(config: Config) -> Tensors:
     return {}
 
 
-def _same_order(config: Config, source: str) -> Order | None:
-    return None
+def _as_it_is(config: Config, source: str) -> Form:
+    return AS_IT_IS
 
 
 @dataclass(frozen=True)
@@ -43,11 +65,14 @@ class Family:
     """Keys without the architecture's prefix. Raises ModelSettingUnsupported, KeyError."""
     required: Callable[[Config], set[str]]
     """The source weights that a model of this shape cannot do without."""
-    row_order: Callable[[Config, str], Order | None] = _same_order
+    form: Callable[[Config, str], Form] = _as_it_is
+    """By a weight's own name in the folder."""
     extra: Callable[[Config], Tensors] = _no_tensors
     """Tensors that are computed from the configuration."""
-    norm_offset: float = 0.0
-    """Added to every norm's weight: Gemma stores them less one."""
+    renamed: Mapping[str, str] | None = None
+    """Last parts of names that gguf's table knows by another name."""
+    unused: tuple[str, ...] = ()
+    """Beginnings of the names of weights that mlx-lm does not load, such as those that see."""
     pre_tokenizers: Mapping[str, str] | None = None
     """Pre-tokenizer names that llama.cpp's converter words differently for this family."""
     tied_by_default: bool = False
@@ -61,6 +86,11 @@ class Family:
     def is_tied(self, config: Config) -> bool:
         """Whether the embedding is the output head too."""
         return bool(config.get("tie_word_embeddings", self.tied_by_default))
+
+
+def plain(source: str) -> str:
+    """A weight's name as it is where a model has nothing but its text part."""
+    return source.replace("language_model.", "", 1)
 
 
 # --- shape -------------------------------------------------------------------------------

@@ -74,7 +74,8 @@ def sampled_rows(stored: Stored) -> NDArray[np.intp]:
 def _error(stored: Stored, source: Source) -> float:
     rows = sampled_rows(stored)
     if len(source.shape) == 1:
-        original = source.read(slice(None)).reshape(1, -1)
+        order = slice(None) if source.order is None else source.order
+        original = source.read(order).reshape(1, -1)
     else:
         original = source.read(rows if source.order is None else source.order[rows])
     found = stored.values(rows).reshape(original.shape).astype(np.float64)

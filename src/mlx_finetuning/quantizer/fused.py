@@ -53,7 +53,7 @@ def write(
     made_for: `pt` (Hugging Face) or `mlx`. Raises WeightsUnreadable, ModelSettingUnsupported,
     AdapterUnusable, NonFiniteWeights, NotEnoughSpace, DiskFull, Interrupted.
     """
-    config = export.read_config(model)
+    config = export.stored_config(model)
     tensors = _tensors(model, config, adapter)
     total = sum(tensor.spec.nbytes for tensor in tensors)
     available = shutil.disk_usage(folder).free

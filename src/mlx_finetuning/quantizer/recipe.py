@@ -146,8 +146,11 @@ def tensor_type(name: str, shape: tuple[int, ...], quant: str, model: Outline) -
     return _fitting(_wanted(name, shape[-1], base, quant, model), shape[-1])
 
 
+NEVER_QUANTIZED = ("_norm.weight", "ssm_conv1d.weight")
+
+
 def _stays_f32(name: str, shape: tuple[int, ...]) -> bool:
-    return len(shape) < 2 or not name.endswith(".weight") or name.endswith("_norm.weight")
+    return len(shape) < 2 or not name.endswith(".weight") or name.endswith(NEVER_QUANTIZED)
 
 
 def _wanted(name: str, columns: int, base: Type, quant: str, model: Outline) -> Type:

@@ -15,12 +15,12 @@ from typing import Any
 
 from gguf import LlamaFileType
 
-from mlx_finetuning.quantizer import families, ggml, packed, recipe
+from mlx_finetuning.quantizer import export, families, ggml, recipe
 from mlx_finetuning.quantizer.family import Config, head_size
 from mlx_finetuning.quantizer.reader import Gguf
 from mlx_finetuning.quantizer.tokenizer import TokenizerMetadata
 
-SETTLED = ("attention.", "rope.", "attn_logit_", "final_logit_")
+SETTLED = ("attention.", "rope.", "ssm.", "full_attention_", "attn_logit_", "final_logit_")
 """Keys that change what is computed: one that the model's settings do not give is an error."""
 HEAD_SIZE_KEYS = ("attention.key_length", "attention.value_length", "rope.dimension_count")
 """Keys that a converter may state or leave to llama.cpp, which infers the same."""
@@ -39,7 +39,9 @@ class Structure:
     problems: tuple[str, ...]
 
 
-def inspect(found: Gguf, model: Path, config: Config, expected: TokenizerMetadata) -> Structure:
+def inspect(
+    found: Gguf, model: Path, config: dict[str, Any], expected: TokenizerMetadata
+) -> Structure:
     """Compare a file with the folder it was made from, its `config.json` and its tokenizer."""
     problems = [
         *_metadata_problems(found, config),
@@ -108,12 +110,8 @@ def _tokenizer_problems(gguf: Gguf, expected: TokenizerMetadata) -> list[str]:
     ]
 
 
-def _tensor_problems(gguf: Gguf, config: Config, model: Path) -> Iterator[str]:
-    family = families.of(config)
-    weights = packed.open_base(model, config)
-    mapped, _ = families.mapping(family, config, list(weights))
-    expected = {item.name: weights[item.source].shape for item in mapped}
-    expected |= {name: values.shape for name, values in family.extra(config).items()}
+def _tensor_problems(gguf: Gguf, config: dict[str, Any], model: Path) -> Iterator[str]:
+    expected = {source.name: source.shape for source in export.sources(model, config, None)}
     yield from (f"重み {name} がありません。" for name in sorted(set(expected) - set(gguf.tensors)))
     yield from (
         f"余計な重み {name} があります。" for name in sorted(set(gguf.tensors) - set(expected))

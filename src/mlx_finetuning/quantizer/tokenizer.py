@@ -32,6 +32,10 @@ _CASED = (
 _REST = r" ?[^\s\p{L}\p{N}]+[\r\n]*|\s*[\r\n]+|\s+(?!\S)|\s+"
 LLAMA3_SPLIT = rf"{_WORDS}|\p{{N}}{{1,3}}|{_REST}"
 QWEN2_SPLIT = rf"{_WORDS}|\p{{N}}|{_REST}"
+QWEN35_SPLIT = (
+    r"(?i:'s|'t|'re|'ve|'m|'ll|'d)|[^\r\n\p{L}\p{N}]?[\p{L}\p{M}]+|\p{N}"
+    r"| ?[^\s\p{L}\p{M}\p{N}]+[\r\n]*|\s*[\r\n]+|\s+(?!\S)|\s+"
+)
 _SLASHED_REST = _REST.replace(r"[\r\n]*|", r"[\r\n/]*|", 1)
 GPT4O_SPLIT = (
     _CASED.replace("{suffix}", "(?i:'s|'t|'re|'ve|'m|'ll|'d)?")
@@ -53,6 +57,7 @@ KNOWN: dict[PreTokenizer, str] = {
     PreTokenizer((f"split {LLAMA3_SPLIT}", "bytes"), True): "llama-bpe",
     PreTokenizer((f"split {LLAMA3_SPLIT}", "bytes"), False): "smaug-bpe",
     PreTokenizer((f"split {QWEN2_SPLIT}", "bytes"), False): "qwen2",
+    PreTokenizer((f"split {QWEN35_SPLIT}", "bytes"), False): "qwen35",
     PreTokenizer((f"split {GPT4O_SPLIT}", "bytes"), False): "gpt-4o",
     PreTokenizer((f"split {TEKKEN_SPLIT}", "bytes"), True): "tekken",
     PreTokenizer(("digits", "words and bytes"), False): "smollm",

@@ -124,6 +124,8 @@ def _add_value(writer: GGUFWriter, key: str, value: Value) -> None:
             writer.add_float32(key, value)
         case str():
             writer.add_string(key, value)
+        case list():
+            writer.add_array(key, value)
 
 
 def _add_tokenizer(writer: GGUFWriter, tokenizer: TokenizerMetadata) -> None:
