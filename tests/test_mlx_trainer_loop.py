@@ -46,12 +46,15 @@ class Recorder:
     def __init__(self) -> None:
         self.lines: list[dict[str, Any]] = []
         self.events: list[str] = []
+        self.warnings: list[str] = []
 
     def hooks(self, progress: Any = silent) -> loop.Hooks:
         return loop.Hooks(self.lines.append, self._event, progress)
 
     def _event(self, name: str, **data: Any) -> None:
         self.events.append(name)
+        if name == "warning":
+            self.warnings.append(data["text"])
 
     @property
     def losses(self) -> list[float]:

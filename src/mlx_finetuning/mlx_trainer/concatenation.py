@@ -108,7 +108,7 @@ def separated(model: nn.Module, lengths: Sequence[int]) -> Iterator[None]:
     """Inside, `model` takes one row [1, sum of lengths] as examples of these lengths."""
     spans = _spans(lengths)
     with ExitStack() as changes:
-        for module in {sys.modules[type(model.model).__module__], *_attention_modules(model)}:
+        for module in {sys.modules[type(heads.body(model)).__module__], *_attention_modules(model)}:
             changes.enter_context(replaced(module, _MASK, _mask))
             changes.enter_context(replaced(module, _ATTEND, _attending(spans)))
             if mx.default_device() == mx.cpu:

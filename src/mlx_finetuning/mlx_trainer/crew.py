@@ -21,6 +21,7 @@ from mlx_finetuning.mlx_trainer import (
     batches,
     concatenation,
     distributed,
+    heads,
     packing,
     preference,
     shares,
@@ -151,7 +152,7 @@ def kept_bytes(work: Work) -> int:
     if not (config.keep_lower and again) or config.neftune_alpha:
         return 0
     shares_rows = work.make in (batches.concatenated, batches.packed)
-    if not shares_rows or not shortcuts.lowest_trained(model):
+    if not shares_rows or not shortcuts.lowest_trained(model) or not shortcuts.can_keep(model):
         return 0
-    is_half_precision = model.model.norm.weight.dtype != mx.float32
+    is_half_precision = heads.body(model).norm.weight.dtype != mx.float32
     return 0 if is_half_precision or size > shortcuts.LARGEST_KEPT else size

@@ -1,4 +1,4 @@
-"""Logits at chosen positions only: a model's body and its head, run apart.
+"""Logits at chosen positions only: a model's body and its head, run apart. And which parts these are.
 
 The body ends before the final norm and hands over the chosen rows; norm, head, soft-caps and
 scalings then see only those. Works for every model class of mlx-lm that keeps its blocks and a
@@ -41,32 +41,49 @@ class _Given(nn.Module):  # type: ignore[misc]
         return self._output
 
 
+def text(model: nn.Module) -> nn.Module:
+    """The part of a model that has body and head: of one that sees too, its language model."""
+    inner = getattr(model, "language_model", None)
+    return inner if isinstance(inner, nn.Module) else model
+
+
+def body(model: nn.Module) -> Any:
+    """Embedding, blocks and final norm of a model."""
+    return text(model).model
+
+
+def blocks(model: nn.Module) -> list[nn.Module]:
+    """The list that the body goes through; some classes give a copy of it as `layers`."""
+    layers: list[nn.Module] = body(model).layers
+    return layers
+
+
 def is_separable(model: nn.Module) -> bool:
     """Whether body and head can be run apart."""
-    body = getattr(model, "model", None)
-    return isinstance(getattr(body, "norm", None), nn.Module)
+    found = getattr(text(model), "model", None)
+    return isinstance(getattr(found, "norm", None), nn.Module)
 
 
 def hidden_at(model: nn.Module, tokens: mx.array, positions: mx.array) -> mx.array:
     """[positions, d_model]: the last block's output; `positions` index the flattened tokens."""
-    body: Any = model.model
-    norm = body.norm
-    body.norm = _Gathering(positions)
+    inner = body(model)
+    norm = inner.norm
+    inner.norm = _Gathering(positions)
     try:
-        return body(tokens)  # type: ignore[no-any-return]
+        return inner(tokens)  # type: ignore[no-any-return]
     finally:
-        body.norm = norm
+        inner.norm = norm
 
 
 def head(model: nn.Module, hidden: mx.array) -> mx.array:
     """[positions, vocabulary] logits of the last block's outputs [positions, d_model]."""
-    body: Any = model.model
-    model.model = _Given(body, body.norm(hidden[None]))
+    whole, inner = text(model), body(model)
+    whole.model = _Given(inner, inner.norm(hidden[None]))
     try:
         # The tokens are not looked at: the body that would embed them is stood in for.
-        return model(mx.zeros((1, hidden.shape[0]), mx.int32))[0]  # type: ignore[no-any-return]
+        return whole(mx.zeros((1, hidden.shape[0]), mx.int32))[0]  # type: ignore[no-any-return]
     finally:
-        model.model = body
+        whole.model = inner
 
 
 def logits_at(model: nn.Module, tokens: mx.array, positions: mx.array) -> mx.array:

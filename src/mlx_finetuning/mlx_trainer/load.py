@@ -25,7 +25,7 @@ class LoadedModel:
     model: nn.Module
     tokenizer: TokenizerWrapper
     config: dict[str, Any]
-    """The folder's `config.json`."""
+    """The folder's `config.json`; of a model that sees too, its text part's settings with it."""
     folder: Path | None = None
     """Where it was loaded from."""
 
@@ -84,7 +84,7 @@ def load(folder: Path, adapter: Path | None = None, *, lazy: bool = False) -> Lo
     if adapter is not None:
         model = _with_adapter(model, adapter)
     model.eval()
-    return LoadedModel(model, tokenizer, config, folder)
+    return LoadedModel(model, tokenizer, {**config, **(config.get("text_config") or {})}, folder)
 
 
 def _with_adapter(model: nn.Module, adapter: Path) -> nn.Module:

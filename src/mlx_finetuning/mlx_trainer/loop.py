@@ -249,7 +249,7 @@ class _Run:
             course.recompute = found.config.recompute
             course.processes = found.config.processes
             self._hooks.event("fit", **found.figures(self._work))
-            for text in _savings(self._work, found):
+            for text in (*_padding(self._work), *_savings(self._work, found)):
                 self._hooks.event("warning", text=text)
         self._config = dataclasses.replace(
             self._config,
@@ -516,6 +516,15 @@ class _Run:
         )
         self._saved_s = time.monotonic()
         self._hooks.event("checkpoint", update=self._course.update)
+
+
+def _padding(work: crew.Work) -> Iterator[str]:
+    """Where examples cannot share rows because of how the model is built."""
+    if work.make is batches.batch_of:
+        yield (
+            "このモデルの層では、複数の例を1行に並べて計算できません。"
+            "例ごとに行を分け、余白で長さをそろえます。時間は増え、結果は変わりません。"
+        )
 
 
 def _savings(work: crew.Work, found: fit.Fit) -> Iterator[str]:

@@ -130,7 +130,7 @@ def _head_is_frozen(model: nn.Module) -> bool:
 
 
 def _vocabulary(model: nn.Module) -> int:
-    embedding = model.model.embed_tokens
+    embedding = heads.body(model).embed_tokens
     return int(getattr(embedding, "embedding", embedding).weight.shape[0])
 
 

@@ -15,7 +15,7 @@ import mlx.core as mx
 import mlx.nn as nn
 import numpy as np
 
-from mlx_finetuning.mlx_trainer import concatenation
+from mlx_finetuning.mlx_trainer import concatenation, heads
 from mlx_finetuning.mlx_trainer.batches import Batch
 
 
@@ -43,8 +43,9 @@ def noise(model: nn.Module, batch: Batch, alpha: float) -> Iterator[None]:
     if not alpha:
         yield
         return
-    noisy = _Noisy(model.model.embed_tokens, alpha * _inverse_roots(batch))
-    with concatenation.replaced(model.model, "embed_tokens", noisy):
+    body = heads.body(model)
+    noisy = _Noisy(body.embed_tokens, alpha * _inverse_roots(batch))
+    with concatenation.replaced(body, "embed_tokens", noisy):
         yield
 
 

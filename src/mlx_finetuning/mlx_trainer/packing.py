@@ -39,7 +39,7 @@ def separated(model: nn.Module, segments: mx.array) -> Iterator[None]:
     ) -> mx.array:
         return own if window_size is None else own & (place[:, None] < place[None] + window_size)
 
-    with replaced(sys.modules[type(model.model).__module__], _MASK, mask):
+    with replaced(sys.modules[type(heads.body(model)).__module__], _MASK, mask):
         yield
 
 

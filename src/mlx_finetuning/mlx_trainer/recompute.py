@@ -6,13 +6,15 @@ blocks with something to train are wrapped; the others keep nothing anyway.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import AbstractContextManager, contextmanager, nullcontext
 from typing import Any, cast
 
 import mlx.core as mx
 import mlx.nn as nn
-from mlx.utils import tree_flatten
+from mlx.utils import tree_flatten, tree_map
+
+from mlx_finetuning.mlx_trainer import heads
 
 Arrangement = Callable[[], AbstractContextManager[Any]]
 """Enters what stands in for parts of the model during an update."""
@@ -36,15 +38,31 @@ class _Recomputed(nn.Module):  # type: ignore[misc]
 
         arranged: list[Arrangement] = [nullcontext]
 
-        def compute(trained: dict[str, Any], x: mx.array) -> mx.array:
+        def compute(trained: dict[str, Any], x: mx.array, *given: mx.array) -> mx.array:
             # The second time as the first: dropout has to leave out the same values.
             state[0][:] = before
             with arranged[0]():
                 arranged[0] = self.__dict__["_arrangement"]
                 block.update(trained)
-                return cast(mx.array, block(x, *rest, **named))
+                others, names = _with_arrays([rest, named], given)
+                return cast(mx.array, block(x, *others, **names))
 
-        return mx.checkpoint(compute)(block.trainable_parameters(), x)
+        return mx.checkpoint(compute)(block.trainable_parameters(), x, *_arrays([rest, named]))
+
+
+def _arrays(given: Any) -> list[mx.array]:
+    """What gradients pass through of a block's other inputs: Gemma 4's shared keys and values."""
+    return [leaf for _, leaf in tree_flatten(given) if _is_passed(leaf)]
+
+
+def _with_arrays(given: Any, arrays: Sequence[mx.array]) -> Any:
+    """The same inputs with these arrays in the place of theirs."""
+    following = iter(arrays)
+    return tree_map(lambda leaf: next(following) if _is_passed(leaf) else leaf, given)
+
+
+def _is_passed(leaf: Any) -> bool:
+    return isinstance(leaf, mx.array) and mx.issubdtype(leaf.dtype, mx.floating)
 
 
 @contextmanager
@@ -52,7 +70,7 @@ def recomputed(model: nn.Module, arrangement: Arrangement) -> Iterator[None]:
     """Inside, the model's trained blocks keep nothing. To be entered within an `arrangement`, which
     is entered again for the backward pass: by then the forward pass and its contexts are over.
     """
-    layers: list[nn.Module] = model.layers
+    layers = heads.blocks(model)
     before = list(layers)
     layers[:] = [
         _Recomputed(block, arrangement) if _is_trained(block) else block for block in before

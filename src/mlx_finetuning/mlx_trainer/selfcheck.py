@@ -17,6 +17,7 @@ from mlx.utils import tree_flatten, tree_unflatten
 from mlx_lm import utils
 from numpy.typing import NDArray
 
+from mlx_finetuning.mlx_trainer import heads
 from mlx_finetuning.mlx_trainer.examples import Example
 from mlx_finetuning.mlx_trainer.load import LoadedModel
 
@@ -146,4 +147,4 @@ def _logits(model: nn.Module, prompt: mx.array) -> NDArray[np.float32]:
 
 def _tolerance(model: nn.Module) -> float:
     """mlx-lm's layers multiply in float32; ours in the activations' type."""
-    return 1e-3 if model.model.norm.weight.dtype == mx.float32 else 5e-2
+    return 1e-3 if heads.body(model).norm.weight.dtype == mx.float32 else 5e-2

@@ -28,7 +28,7 @@ from numpy.typing import NDArray
 
 from mlx_finetuning.config import TrainConfig
 from mlx_finetuning.errors import HelperLost
-from mlx_finetuning.mlx_trainer import batches, flat, lora, loss, preference
+from mlx_finetuning.mlx_trainer import batches, flat, heads, lora, loss, preference
 from mlx_finetuning.mlx_trainer.batches import Batch
 from mlx_finetuning.mlx_trainer.examples import Example
 from mlx_finetuning.mlx_trainer.preference import Item
@@ -111,7 +111,7 @@ def compiled(model: nn.Module, value: Callable[..., mx.array]) -> Gradient:
     are cast to the type of the model's weights at once.
     """
     at_once = lora.are_factors(model.trainable_parameters())
-    dtype = model.model.norm.weight.dtype
+    dtype = heads.body(model).norm.weight.dtype
 
     def of_arrays(trained: Any, *arrays: Any) -> mx.array:
         model.update(trained)

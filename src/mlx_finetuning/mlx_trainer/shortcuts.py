@@ -16,7 +16,7 @@ import mlx.nn as nn
 import numpy as np
 from mlx.utils import tree_flatten
 
-from mlx_finetuning.mlx_trainer import concatenation
+from mlx_finetuning.mlx_trainer import concatenation, heads
 from mlx_finetuning.mlx_trainer.examples import Example
 
 LARGEST_KEPT = 4e9
@@ -106,7 +106,7 @@ class _StandIn(nn.Module):  # type: ignore[misc]
 
 @contextmanager
 def _standing_in(model: nn.Module, index: int, stand_in: _StandIn) -> Iterator[None]:
-    layers = model.layers
+    layers = heads.blocks(model)
     block = layers[index]
     layers[index] = stand_in
     try:
@@ -124,6 +124,14 @@ def lowest_trained(model: nn.Module) -> int:
             return 0
         indices.append(int(parts[parts.index("layers") + 1]))
     return min(indices, default=0)
+
+
+def can_keep(model: nn.Module) -> bool:
+    """Whether a block hands on its output alone: Gemma 4's hand on keys and values too."""
+    noted = _StandIn(model.layers[0])
+    with _standing_in(model, 0, noted):
+        heads.body(model)(mx.zeros((1, 1), mx.int32))
+    return isinstance(noted.__dict__["output"], mx.array)
 
 
 class Kept:
@@ -162,5 +170,5 @@ class Kept:
             concatenation.separated(self._model, (inputs.size,)),
             _standing_in(self._model, self._below, noted),
         ):
-            self._model.model(inputs)
+            heads.body(self._model)(inputs)
         return np.array(noted.__dict__["output"][0])

@@ -19,6 +19,7 @@ from mlx_lm.tuner.dora import DoRALinear
 from mlx_lm.tuner.lora import LoRALinear
 from numpy.typing import NDArray
 
+from mlx_finetuning.mlx_trainer import heads
 from mlx_finetuning.mlx_trainer.load import LoadedModel, load
 from mlx_finetuning.progress import Progress, Step, silent
 
@@ -87,9 +88,10 @@ def _pass(
     longest = max(map(len, sequences))
     real = [row * longest + at for row, one in enumerate(sequences) for at in range(len(one))]
     chosen = mx.array(real)
-    _prepare(loaded.model.model, chosen, progress, layers)
+    body = heads.body(loaded.model)
+    _prepare(body, chosen, progress, layers)
     if usage is not None:
-        for number, layer in enumerate(loaded.model.model.layers):
+        for number, layer in enumerate(body.layers):
             usage.watch(layer.layer, f"model.layers.{number}", chosen)
     padded = [one + [0] * (longest - len(one)) for one in sequences]
     values = loaded.model(mx.array(padded))[0].astype(mx.float32)
