@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import signal
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -10,7 +9,7 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from helpers import wait_until
+from helpers import wait_until, write_facts
 from mlx_finetuning import files
 from mlx_finetuning.trainer import jobs, queue
 from mlx_finetuning.utils import blas
@@ -36,8 +35,17 @@ def tiny() -> LoadedModel:
 @pytest.fixture
 def often(request: pytest.FixtureRequest) -> Callable[[int], int]:
     """How often to attack: the whole count in `make test-long`, a tenth in `make test`."""
-    is_short = "not long" in request.config.option.markexpr
-    return lambda count: max(1, count // 10) if is_short else count
+    return lambda count: max(1, count // 10) if is_short(request) else count
+
+
+@pytest.fixture
+def rarely(request: pytest.FixtureRequest) -> Callable[[int], int]:
+    """The same for what takes long each time: a twentieth."""
+    return lambda count: max(1, count // 20) if is_short(request) else count
+
+
+def is_short(request: pytest.FixtureRequest) -> bool:
+    return "not long" in request.config.option.markexpr
 
 
 @pytest.fixture
@@ -54,16 +62,4 @@ def workspace(tmp_path: Path) -> Iterator[Workspace]:
 @pytest.fixture
 def facts(workspace: Workspace) -> str:
     """The name of a small dataset of the workspace: prices of six goods."""
-    dataset = workspace.dataset("facts")
-    dataset.folder.mkdir(parents=True)
-    for split, rows in (("train", 12), ("valid", 4), ("test", 0)):
-        lines = (json.dumps(_row(number), ensure_ascii=False) for number in range(rows))
-        dataset.split(split).write_text("".join(f"{line}\n" for line in lines), encoding="utf-8")
-    return "facts"
-
-
-def _row(number: int) -> dict[str, object]:
-    goods = number % 6
-    question = {"role": "user", "content": f"商品{goods}の値段は？"}
-    answer = {"role": "assistant", "content": f"商品{goods}は{goods + 1}00円です。"}
-    return {"messages": [question, answer], "row": number + 2, "group": f"g{goods}"}
+    return write_facts(workspace)

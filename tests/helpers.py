@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import resource
 import time
 from collections.abc import Callable, Iterator
@@ -9,7 +10,7 @@ from contextlib import contextmanager
 
 import psutil
 
-from mlx_finetuning.workspace import JobPaths
+from mlx_finetuning.workspace import JobPaths, Workspace
 
 
 def wait_until(condition: Callable[[], bool], limit_s: float = 20.0) -> None:
@@ -37,3 +38,20 @@ def file_size_limit(size: int) -> Iterator[None]:
         yield
     finally:
         resource.setrlimit(resource.RLIMIT_FSIZE, before)
+
+
+def write_facts(workspace: Workspace) -> str:
+    """A small dataset: prices of six goods, asked for twice each; returns its name."""
+    dataset = workspace.dataset("facts")
+    dataset.folder.mkdir(parents=True)
+    for split, rows in (("train", 12), ("valid", 4), ("test", 0)):
+        lines = (json.dumps(_row(number), ensure_ascii=False) for number in range(rows))
+        dataset.split(split).write_text("".join(f"{line}\n" for line in lines), encoding="utf-8")
+    return "facts"
+
+
+def _row(number: int) -> dict[str, object]:
+    goods = number % 6
+    question = {"role": "user", "content": f"商品{goods}の値段は？"}
+    answer = {"role": "assistant", "content": f"商品{goods}は{goods + 1}00円です。"}
+    return {"messages": [question, answer], "row": number + 2, "group": f"g{goods}"}

@@ -55,7 +55,7 @@ def test_stop_signal_ends_a_run_as_stopped(workspace: Workspace, name: str) -> N
 
 
 def test_run_outlives_the_terminal_it_was_started_in(workspace: Workspace) -> None:
-    words = ["train", "--dataset", "facts", "--engine", "simulation", "--set", "iterations=150"]
+    words = ["train", "--dataset", "facts", "--engine", "simulation", "--set", "iterations=80"]
     child, terminal = pty.fork()
     if child == 0:
         os.execv(COMMAND, [COMMAND, *words, "--workspace", str(workspace.root)])
@@ -64,7 +64,7 @@ def test_run_outlives_the_terminal_it_was_started_in(workspace: Workspace) -> No
     os.close(terminal)  # the kernel sends SIGHUP to whoever sits there
     assert os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]) != 0
     (run,) = studio.runs()
-    assert studio.watch(run.run_id, silent)["updates"] == 150
+    assert studio.watch(run.run_id, silent)["updates"] == 80
 
 
 def test_closed_laptop_is_stalled_and_then_goes_on(

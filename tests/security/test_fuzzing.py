@@ -17,7 +17,7 @@ from typing import Any
 import fuzzing
 import pytest
 
-SHORT_S, LONG_S = 0.25, 1200.0
+SHORT_S, LONG_S = 0.1, 1200.0
 
 
 def fuzzed(seconds: float, seed: int, *targets: str) -> dict[str, Any]:
