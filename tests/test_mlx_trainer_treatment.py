@@ -1,4 +1,4 @@
-"""Gradient checkpointing and NEFTune: what they change, and what they leave alone."""
+"""Recomputation and NEFTune: what they change, and what they leave alone."""
 
 from __future__ import annotations
 
@@ -12,11 +12,15 @@ from mlx.utils import tree_flatten
 from mlx_lm.models import llama
 
 from mlx_finetuning.config import TrainConfig
-from mlx_finetuning.mlx_trainer import adapters, batches, neftune, shares
+from mlx_finetuning.mlx_trainer import adapters, batches, neftune, recompute, shares
 from mlx_finetuning.mlx_trainer.loss import PLAIN, Treatment
 from test_mlx_trainer_right import CLASSES, COMMON, examples, model_of
 
 RECOMPUTING = Treatment(recompute=True)
+
+
+def selective(model: nn.Module) -> Treatment:
+    return Treatment(selective=recompute.parts(model, attention=True))
 
 
 def sums(model: nn.Module, make: Any, treatment: Treatment) -> dict[str, np.ndarray]:
@@ -25,15 +29,36 @@ def sums(model: nn.Module, make: Any, treatment: Treatment) -> dict[str, np.ndar
     return {"loss": np.array(found.loss)} | {k: np.array(v) for k, v in found.gradients.items()}
 
 
-@pytest.mark.parametrize("make", [batches.batch_of, batches.concatenated])
+@pytest.mark.parametrize("make", [batches.batch_of, batches.concatenated, batches.packed])
 @pytest.mark.parametrize("kind", CLASSES)
 def test_recomputing_changes_no_gradient(kind: str, make: Any) -> None:
     model = model_of(kind)
     expected = sums(model, make, PLAIN)
-    ours = sums(model, make, RECOMPUTING)
-    assert ours.keys() == expected.keys()
-    for name, value in expected.items():
-        np.testing.assert_allclose(ours[name], value, atol=1e-5 * np.abs(value).max())
+    for treatment in (RECOMPUTING, selective(model)):
+        ours = sums(model, make, treatment)
+        assert ours.keys() == expected.keys()
+        for name, value in expected.items():
+            np.testing.assert_allclose(ours[name], value, atol=1e-5 * np.abs(value).max())
+
+
+@pytest.mark.parametrize("kind", CLASSES)
+def test_attention_and_mlp_of_every_trained_block_keep_products_only(kind: str) -> None:
+    model = model_of(kind)
+    found = {(part.layer, part.owner) for part in recompute.parts(model, attention=True)}
+    names = [name for name, _ in tree_flatten(model.trainable_parameters())]
+    trained = {int(name.split(".layers.")[1].split(".")[0]) for name in names}
+    assert found == {(layer, owner) for layer in trained for owner in ("mlp", "self_attn")} != set()
+
+
+def test_part_that_takes_its_input_elsewhere_too_is_left_alone() -> None:
+    class Gated(llama.MLP):  # type: ignore[misc]
+        def __call__(self, x: mx.array) -> mx.array:
+            return super().__call__(x) * mx.sigmoid(x)
+
+    model = model_of("llama")
+    for layer in model.layers:
+        layer.mlp.__class__ = Gated
+    assert {part.owner for part in recompute.parts(model, attention=True)} == {"self_attn"}
 
 
 def test_recomputing_leaves_out_what_dropout_left_out_before() -> None:
@@ -43,26 +68,29 @@ def test_recomputing_leaves_out_what_dropout_left_out_before() -> None:
             module.dropout = nn.Dropout(0.4)
     model.train()
     expected = sums(model, batches.concatenated, PLAIN)
-    ours = sums(model, batches.concatenated, RECOMPUTING)
-    for name, value in expected.items():
-        np.testing.assert_allclose(ours[name], value, atol=1e-5 * np.abs(value).max())
+    for treatment in (RECOMPUTING, selective(model)):
+        ours = sums(model, batches.concatenated, treatment)
+        for name, value in expected.items():
+            np.testing.assert_allclose(ours[name], value, atol=1e-5 * np.abs(value).max())
     model.eval()
     assert sums(model, batches.concatenated, PLAIN)["loss"] != expected["loss"]
 
 
 def test_recomputing_takes_less_memory_and_leaves_the_model_as_it_was() -> None:
-    settings = {**COMMON, "model_type": "llama", "hidden_size": 128, "num_hidden_layers": 12}
+    shape = {"hidden_size": 128, "intermediate_size": 512, "num_hidden_layers": 12}
+    settings = {**COMMON, "model_type": "llama", **shape}
     model = llama.Model(llama.ModelArgs.from_dict(settings))
     adapters.attach(model, TrainConfig(rank=4))
     names = [name for name, _ in tree_flatten(model.parameters())]
     peaks = []
-    for treatment in (PLAIN, RECOMPUTING):
+    for treatment in (PLAIN, selective(model), RECOMPUTING):
         mx.eval(model.parameters())
         mx.reset_peak_memory()
         began = mx.get_active_memory()
         sums(model, lambda items: batches.concatenated(items * 8), treatment)
         peaks.append(mx.get_peak_memory() - began)
-    assert peaks[1] < 0.6 * peaks[0]
+    assert peaks[1] < 0.95 * peaks[0]
+    assert peaks[2] < 0.6 * peaks[0]
     assert [name for name, _ in tree_flatten(model.parameters())] == names
 
 

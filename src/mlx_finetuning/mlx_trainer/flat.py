@@ -17,11 +17,11 @@ ALL = "all"
 """Name of a vector that stands for the trained arrays, where a dictionary of arrays is expected."""
 
 
-def cast(tree: Any, dtype: mx.Dtype) -> Any:
-    """The tree's arrays in another type. Not to be differentiated through: the derivative of
+def cast(tree: Any, dtype: mx.Dtype, scale: float = 1.0) -> Any:
+    """The tree's arrays, scaled, in another type. Not to be differentiated through: the derivative of
     cutting a vector into n parts is n vectors."""
     layout = Layout(tree)
-    return layout.tree(layout.vector(tree).astype(dtype), dtype)
+    return layout.tree((layout.vector(tree) * scale).astype(dtype), dtype)
 
 
 class Layout:

@@ -2,11 +2,14 @@
 
 mlx-lm multiplies in the factors' float32 whatever the activations' type is, and takes three
 passes over the output. Here the factors are cast to the activations' type for the product (the
-float32 masters stay in the optimizer), and both directions are fused multiply-adds.
+float32 masters stay in the optimizer), both directions are fused multiply-adds, and it is a factor
+that is scaled, never activations or their gradients.
 """
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+from contextlib import contextmanager
 from typing import Any, cast
 
 import mlx.core as mx
@@ -21,8 +24,8 @@ class CheapLoRALinear(LoRALinear):  # type: ignore[misc]
         low = dropped @ self.lora_a.astype(x.dtype)
         base = self.linear(x)
         flat = base.reshape(-1, base.shape[-1])
-        factor = self.lora_b.astype(x.dtype)
-        added: mx.array = mx.addmm(flat, low.reshape(-1, low.shape[-1]), factor, alpha=self.scale)
+        factor = self.lora_b if self.scale == 1.0 else self.scale * self.lora_b
+        added: mx.array = mx.addmm(flat, low.reshape(-1, low.shape[-1]), factor.astype(x.dtype))
         return added.reshape(base.shape)
 
 
@@ -31,6 +34,29 @@ def make_cheap(model: nn.Module) -> None:
     for _, module in model.named_modules():
         if type(module) is LoRALinear:
             cast(Any, module).__class__ = CheapLoRALinear
+
+
+def common_scale(model: nn.Module) -> float | None:
+    """The scale of all LoRA layers; None if they differ."""
+    scales = {module.scale for module in _layers(model)}
+    return float(scales.pop()) if len(scales) == 1 else None
+
+
+@contextmanager
+def unscaled(model: nn.Module) -> Iterator[None]:
+    """Inside, LoRA layers take their factors as they are."""
+    before = [(module, module.scale) for module in _layers(model)]
+    for module, _ in before:
+        module.scale = 1.0
+    try:
+        yield
+    finally:
+        for module, scale in before:
+            module.scale = scale
+
+
+def _layers(model: nn.Module) -> list[Any]:
+    return [module for _, module in model.named_modules() if isinstance(module, LoRALinear)]
 
 
 def are_factors(trained: Any) -> bool:

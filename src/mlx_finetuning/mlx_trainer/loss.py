@@ -28,6 +28,7 @@ from mlx_finetuning.mlx_trainer import (
     shortcuts,
 )
 from mlx_finetuning.mlx_trainer.batches import Batch
+from mlx_finetuning.mlx_trainer.recompute import Part
 
 PIECE = 1 << 20
 """Logits computed at once. On the CPU they then stay in the cache."""
@@ -42,10 +43,15 @@ class Treatment:
     """Whether blocks are computed again for their gradients."""
     noise: float = 0.0
     """NEFTune's alpha."""
+    selective: tuple[Part, ...] = ()
+    """Parts that keep only products with weights."""
 
     @staticmethod
-    def of(config: TrainConfig) -> Treatment:
-        return Treatment(config.recompute == "on", config.neftune_alpha)
+    def of(model: nn.Module, config: TrainConfig) -> Treatment:
+        if config.recompute == "on":
+            return Treatment(recompute=True, noise=config.neftune_alpha)
+        parts = recompute.parts(model, attention=mx.default_device() != mx.cpu)
+        return Treatment(noise=config.neftune_alpha, selective=parts)
 
 
 PLAIN = Treatment()
@@ -70,10 +76,11 @@ def each(model: nn.Module, batch: Batch, treatment: Treatment = PLAIN) -> mx.arr
 def _treated(model: nn.Module, batch: Batch, treatment: Treatment) -> Iterator[None]:
     arrangement = functools.partial(_arranged, model, batch)
     with neftune.noise(model, batch, treatment.noise), arrangement():
-        if not treatment.recompute:
-            yield
-            return
-        with recompute.recomputed(model, arrangement):
+        if treatment.recompute:
+            keeping = recompute.recomputed(model, arrangement)
+        else:
+            keeping = recompute.selective(model, treatment.selective, arrangement)
+        with keeping:
             yield
 
 

@@ -11,6 +11,7 @@ from __future__ import annotations
 import contextlib
 import ctypes
 import hashlib
+import math
 import os
 import pickle
 import subprocess
@@ -56,7 +57,7 @@ Gradient = Callable[[Any], tuple[mx.array, Any]]
 
 def gradient_for(model: nn.Module, config: TrainConfig) -> Gradient:
     """Of the loss that `config` asks for."""
-    treatment = loss.Treatment.of(config)
+    treatment = loss.Treatment.of(model, config)
     if config.objective in preference.KINDS:
         return preference.gradient_of(model, config, treatment)
     return gradient_of(model, treatment)
@@ -108,9 +109,10 @@ def compiled(model: nn.Module, value: Callable[..., mx.array]) -> Gradient:
     """Loss and gradients by kernels that MLX fuses once per shape of a batch.
 
     Where only LoRA factors are trained, their gradients come as one vector (`flat.ALL`), and they
-    are cast to the type of the model's weights at once.
+    are cast to the type of the model's weights and scaled at once, each by the scale's root.
     """
-    at_once = lora.are_factors(model.trainable_parameters())
+    scale = lora.common_scale(model)
+    at_once = lora.are_factors(model.trainable_parameters()) and scale
     dtype = heads.body(model).norm.weight.dtype
 
     def of_arrays(trained: Any, *arrays: Any) -> mx.array:
@@ -120,9 +122,12 @@ def compiled(model: nn.Module, value: Callable[..., mx.array]) -> Gradient:
     def step(trained: Any, *arrays: Any) -> tuple[mx.array, Any]:
         if not at_once:
             return mx.value_and_grad(of_arrays)(trained, *arrays)
-        summed, gradients = mx.value_and_grad(of_arrays)(flat.cast(trained, dtype), *arrays)
+        root = math.sqrt(at_once)
+        with lora.unscaled(model):
+            scaled = flat.cast(trained, dtype, root)
+            summed, gradients = mx.value_and_grad(of_arrays)(scaled, *arrays)
         vector = flat.Layout(trained).vector(gradients)
-        return summed, {flat.ALL: vector.astype(mx.float32)}
+        return summed, {flat.ALL: vector.astype(mx.float32) * root}
 
     # Loss and gradients only: compile fails where a result does not depend on the parameters.
     drawn = [mx.random.state]
