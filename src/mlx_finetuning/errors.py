@@ -93,6 +93,22 @@ class DatasetExists(DataError):
     code = "DATASET_EXISTS"  # name
 
 
+class DatasetInUse(DataError):
+    """A job that lives works with it."""
+
+    code = "DATASET_IN_USE"  # name, jobs
+
+
+class DatasetNotInTrash(DataError):
+    code = "DATASET_NOT_IN_TRASH"  # name, available
+
+
+class DatasetInTheWay(DataError):
+    """A dataset cannot come back from the trash: another one has its name."""
+
+    code = "DATASET_IN_THE_WAY"  # name
+
+
 class DatasetDamaged(DataError):
     code = "DATASET_DAMAGED"  # path, line
 

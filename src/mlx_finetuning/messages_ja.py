@@ -60,6 +60,21 @@ CATALOGUE: dict[str, Message] = {
         "同じ名前のデータセットを、確認なしに上書きすることはしません。",
         "別の名前にするか、置き換えるときは --replace を付けてください。",
     ),
+    "DATASET_IN_USE": Message(
+        "データセット「{name}」は、使っている作業があるため削除できません。",
+        "動いている作業: {jobs}",
+        "作業が終わるのを待つか、止めてから、もう一度実行してください。",
+    ),
+    "DATASET_NOT_IN_TRASH": Message(
+        "データセット「{name}」は、ゴミ箱にありません。",
+        "ゴミ箱にあるデータセット: {available}",
+        "mlx-finetuning data trash で、ゴミ箱の中を確認してください。",
+    ),
+    "DATASET_IN_THE_WAY": Message(
+        "データセット「{name}」を元に戻せません。",
+        "同じ名前のデータセットが、今あります。",
+        "今あるほうをゴミ箱に移してから、もう一度実行してください。何も上書きしていません。",
+    ),
     "DATASET_DAMAGED": Message(
         "データセットのファイル {path} の{line}行目が壊れています。",
         "書き込みの後で、手で書き換えられたか、一部が失われた可能性があります。",
@@ -488,7 +503,7 @@ CATALOGUE: dict[str, Message] = {
     "OLLAMA_NOT_INSTALLED": Message(
         "Ollamaが見つかりません。",
         "{place} では何も動いておらず、このマシンにOllamaのプログラムもありません。",
-        "https://ollama.com から入れて起動してください。Ollamaなしでも、chat で内蔵のllama.cppと対話できます。",
+        "https://ollama.com から入れて起動してください。Ollamaなしでも、内蔵のllama.cppと対話できます。",
     ),
     "OLLAMA_NOT_RUNNING": Message(
         "Ollamaが動いていません（{place}）。",

@@ -25,6 +25,7 @@ from mlx_finetuning.config import (
     as_dict,
 )
 from mlx_finetuning.errors import (
+    DatasetInUse,
     DatasetNotFound,
     GgufNotMade,
     InvalidSettings,
@@ -43,6 +44,7 @@ from mlx_finetuning.workspace import DatasetPaths, JobPaths, Workspace
 
 if TYPE_CHECKING:
     from mlx_finetuning.data_processor import DatasetSummary, Inspection
+    from mlx_finetuning.data_processor.trash import DeletedDataset
     from mlx_finetuning.doctor import Report
     from mlx_finetuning.experiment_tracker.differences import Comparison
     from mlx_finetuning.experiment_tracker.notes import Note
@@ -194,6 +196,40 @@ class Studio:
         except (StudioError, FileNotFoundError):
             return DatasetEntry(name, None)
 
+    def delete_dataset(self, name: str) -> None:
+        """Move a dataset to the trash. Raises DatasetNotFound, DatasetInUse, DiskFull."""
+        from mlx_finetuning.data_processor import trash
+
+        paths, available = self.workspace.dataset(name), [one.name for one in self.datasets()]
+        if name not in available:
+            raise DatasetNotFound(name=name, available=available)
+        using = [job.paths.folder.name for job in self.living_jobs() if self._uses(job, name)]
+        if using:
+            raise DatasetInUse(name=name, jobs=using)
+        trash.delete(paths, self.workspace.deleted_datasets)
+
+    def _uses(self, job: LivingJob, dataset: str) -> bool:
+        if job.kind == "serve_model":
+            return False
+        if job.run_id:
+            return self.run(job.run_id).dataset == dataset
+        return jobs.read_job(job.paths).config.get("dataset") == dataset
+
+    def restore_dataset(self, name: str, deleted_at: str = "") -> None:
+        """Bring back the dataset of this name that was deleted last, or then.
+
+        Raises DatasetNotInTrash, DatasetInTheWay.
+        """
+        from mlx_finetuning.data_processor import trash
+
+        trash.restore(self.workspace.dataset(name), self.workspace.deleted_datasets, deleted_at)
+
+    def deleted_datasets(self) -> list[DeletedDataset]:
+        """Those in the trash, what was deleted last first; `clean("deleted_datasets")` empties it."""
+        from mlx_finetuning.data_processor import trash
+
+        return trash.list_deleted(self.workspace.deleted_datasets)
+
     def _recover_datasets(self) -> None:
         """Put back what a kill between two renames left aside."""
         if any(self.workspace.datasets.glob(".old-*")):
@@ -315,24 +351,30 @@ class Studio:
         return config.read_yaml(self.workspace.run(run_id).config)
 
     def later_jobs(self, run_id: str) -> list[LaterJob]:
-        """The run's evaluations, exports and conversations, the newest first."""
+        """The run's evaluations, exports and conversations, the newest first.
+
+        Here and below an empty `run_id` stands for the jobs that belong to no run.
+        """
         return runs.later_jobs(self.workspace, run_id)
 
     def job_status(self, run_id: str, name: str) -> JobStatus:
         """Of one of the run's later jobs. Raises FileNotFoundError, RecordDamaged, NewerSchema."""
-        return status.read(self.workspace.run(run_id).later_job(name))
+        return status.read(self._later_job(run_id, name))
 
     def job_result(self, run_id: str, name: str) -> dict[str, Any]:
         """What a later job that is done came to. Raises RecordDamaged, NewerSchema."""
-        return jobs.result(self.workspace.run(run_id).later_job(name))
+        return jobs.result(self._later_job(run_id, name))
 
     def job_settings(self, run_id: str, name: str) -> dict[str, Any]:
         """What a later job was asked for. Raises FileNotFoundError, RecordDamaged, NewerSchema."""
-        return jobs.read_job(self.workspace.run(run_id).later_job(name)).config
+        return jobs.read_job(self._later_job(run_id, name)).config
 
     def stop_job(self, run_id: str, name: str) -> None:
         """Ask one of the run's later jobs to stop; returns at once."""
-        jobs.request_stop(self.workspace.run(run_id).later_job(name))
+        jobs.request_stop(self._later_job(run_id, name))
+
+    def _later_job(self, run_id: str, name: str) -> JobPaths:
+        return self.workspace.run(run_id).later_job(name) if run_id else self.workspace.job(name)
 
     def report(self, run_id: str) -> dict[str, Any] | None:
         """The latest evaluation's report, or None. Raises RecordDamaged, NewerSchema."""
@@ -885,10 +927,21 @@ class Studio:
         return models.catalogue()
 
     def download_model(self, name: str, progress: Progress = silent) -> Path:
-        """Fetch a model from the hub, or go on with a cut download. Raises ModelError."""
+        """Fetch a model from the hub, or go on with a cut download. Raises ModelError, Interrupted."""
+        return Path(jobs.follow(self.start_download(name), progress)["path"])
+
+    def start_download(self, name: str) -> JobPaths:
+        """Like `download_model`, without waiting. Raises DiskFull."""
+        paths = self.workspace.job(jobs.new_name("download_model"))
+        job = jobs.Job("download_model", str(self.workspace.root), "", {"name": name})
+        jobs.launch(paths, job)
+        return paths
+
+    def delete_model(self, name: str) -> None:
+        """Remove a downloaded or built model for good. Raises ModelNotFound, ModelBuiltIn."""
         from mlx_finetuning import models
 
-        return models.download(name, self.workspace, progress)
+        models.delete(name, self.workspace)
 
     def build_model(
         self, name: str, settings: Mapping[str, Any] | None = None, progress: Progress = silent

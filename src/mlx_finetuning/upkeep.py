@@ -149,20 +149,26 @@ def _unused_uploads(workspace: Workspace) -> Iterator[Path]:
 
 
 def _sources(workspace: Workspace) -> Iterator[str]:
-    for manifest in workspace.datasets.glob("*/dataset.json"):
+    """Files that datasets were made from, those in the trash too: they may come back."""
+    deleted = workspace.deleted_datasets.glob("*/*/dataset.json")
+    for manifest in (*workspace.datasets.glob("*/dataset.json"), *deleted):
         for source in files.read_json(manifest).get("sources", ()):
             yield str(source["path"])
 
 
 def _ended_jobs(workspace: Workspace) -> Iterator[Path]:
     """Jobs without a run: previews and builds, of which only the record is left."""
-    for folder in (workspace.logs / "jobs").glob("*"):
+    for folder in workspace.jobs.glob("*"):
         if _is_older(folder, _DAY_S) and not files.is_locked(folder / "worker.lock"):
             yield folder
 
 
 def _deleted_runs(workspace: Workspace) -> Iterator[Path]:
-    yield from workspace.trash.glob("*/")
+    yield from (path for path in workspace.trash.glob("*/") if path != workspace.deleted_datasets)
+
+
+def _deleted_datasets(workspace: Workspace) -> Iterator[Path]:
+    yield from workspace.deleted_datasets.glob("*/")
 
 
 _KINDS: dict[str, tuple[str, str, Callable[[Workspace], Iterator[Path]]]] = {
@@ -170,6 +176,11 @@ _KINDS: dict[str, tuple[str, str, Callable[[Workspace], Iterator[Path]]]] = {
         "ゴミ箱の実験",
         "削除した実験の、記録・学習したアダプタ・書き出したモデルです。",
         _deleted_runs,
+    ),
+    "deleted_datasets": (
+        "ゴミ箱のデータセット",
+        "削除したデータセットです。元のファイルはそのままです。",
+        _deleted_datasets,
     ),
     "checkpoints": (
         "完了した学習の途中保存",
@@ -186,7 +197,11 @@ _KINDS: dict[str, tuple[str, str, Callable[[Workspace], Iterator[Path]]]] = {
         "1日以上進んでいないものです。もう一度ダウンロードすると、最初からになります。",
         _broken_downloads,
     ),
-    "jobs": ("終わった確認作業の記録", "1日以上前の、トークンの確認などの記録です。", _ended_jobs),
+    "jobs": (
+        "終わった確認作業の記録",
+        "1日以上前の、トークンの確認やダウンロードなどの記録です。",
+        _ended_jobs,
+    ),
     "temporaries": (
         "書きかけのファイル",
         "強制終了などで残った、使われないファイルです。",

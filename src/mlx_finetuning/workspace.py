@@ -225,6 +225,11 @@ class Workspace:
         """Records written for other programs."""
         return self.root / "exports"
 
+    @property
+    def deleted_datasets(self) -> Path:
+        """Datasets in the trash, each in a folder named by when it was deleted."""
+        return self.trash / "datasets"
+
     def trashed(self, run_id: str) -> TrashPaths:
         return TrashPaths(self.trash / checked_name("実験", run_id))
 
@@ -232,9 +237,14 @@ class Workspace:
     def preferences(self) -> Path:
         return self.root / "preferences.json"
 
+    @property
+    def jobs(self) -> Path:
+        """Jobs that belong to no run."""
+        return self.logs / "jobs"
+
     def job(self, name: str) -> JobPaths:
         """The folder of a job that belongs to no run."""
-        return JobPaths(self.logs / "jobs" / checked_name("ジョブ", name))
+        return JobPaths(self.jobs / checked_name("ジョブ", name))
 
     @property
     def device_lock(self) -> Path:

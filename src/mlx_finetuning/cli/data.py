@@ -1,4 +1,4 @@
-"""`data inspect|prepare|preview`: source files and datasets."""
+"""`data inspect|prepare|preview|list|delete|trash`: source files and datasets."""
 
 from __future__ import annotations
 
@@ -19,6 +19,7 @@ if TYPE_CHECKING:
     from mlx_finetuning.data_processor.clean import CleaningStep
     from mlx_finetuning.data_processor.findings import Finding
     from mlx_finetuning.data_processor.prepare import SourceSummary
+    from mlx_finetuning.studio import DatasetEntry
 
 KINDS = {"chat": "質問と回答（会話）", "text": "文章", "preference": "好みの比較"}
 SEVERITIES = {"error": "使えない", "warning": "注意", "info": "参考"}
@@ -186,6 +187,56 @@ def preview(
     with session.progress() as progress:
         shown = session.studio.preview_data(name, model, row, max_length, supervise, progress)
     return Answer(shown, _previewed(shown))
+
+
+@command(data, "list")
+def list_(session: Session) -> Answer:
+    """データセットの一覧を表示する"""
+    found = session.studio.datasets()
+    shown = text.table(["名前", "種類", "学習", "検証", "テスト"], map(_listed, found))
+    nothing = "データセットはまだありません。mlx-finetuning data prepare で作れます。"
+    return Answer(
+        {"datasets": [dataclasses.asdict(entry) for entry in found]}, shown if found else nothing
+    )
+
+
+def _listed(entry: DatasetEntry) -> list[str]:
+    if entry.manifest is None:
+        return [entry.name, "記録が読めません", "", "", ""]
+    counts = entry.manifest.get("counts", {})
+    kind = str(entry.manifest.get("kind"))
+    splits = (str(counts.get(split, 0)) for split in ("train", "valid", "test"))
+    return [entry.name, KINDS.get(kind, kind), *splits]
+
+
+@command(data)
+@click.argument("name", metavar="NAME")
+@click.option("--restore", is_flag=True, help="ゴミ箱から元に戻す")
+def delete(session: Session, name: str, restore: bool) -> Answer:
+    """データセットをゴミ箱に移す（--restore で元に戻せる）"""
+    if restore:
+        session.studio.restore_dataset(name)
+        return Answer({"restored": name}, f"{name} を元に戻しました。")
+    session.studio.delete_dataset(name)
+    shown = (
+        f"{name} をゴミ箱に移しました。\n→ 元に戻すには mlx-finetuning data delete {name} --restore"
+    )
+    return Answer({"deleted": name}, shown)
+
+
+@command(data)
+@click.option("--empty", is_flag=True, help="ゴミ箱を空にする（元に戻せない）")
+def trash(session: Session, empty: bool) -> Answer:
+    """ゴミ箱の中のデータセットを表示する"""
+    if empty:
+        freed = session.studio.clean("deleted_datasets")
+        return Answer({"freed_bytes": freed}, f"{text.size(freed)} を片付けました。")
+    found = session.studio.deleted_datasets()
+    rows = ([one.name, one.deleted_at[:16]] for one in found)
+    return Answer(
+        {"deleted": [dataclasses.asdict(one) for one in found]},
+        text.table(["データセット", "削除"], rows) if found else "ゴミ箱は空です。",
+    )
 
 
 def _previewed(shown: Mapping[str, Any]) -> str:

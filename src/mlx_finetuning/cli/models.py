@@ -1,4 +1,4 @@
-"""`models list|download|build`: base models."""
+"""`models list|download|build|delete`: base models."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from mlx_finetuning.cli.session import Answer, Session, command, group
 if TYPE_CHECKING:
     from mlx_finetuning.models import CatalogueEntry, InstalledModel
 
-models = group("models", "ベースモデルの一覧・ダウンロード・作成")
+models = group("models", "ベースモデルの一覧・ダウンロード・作成・削除")
 
 NAME = click.argument("name", metavar="MODEL")
 
@@ -48,6 +48,14 @@ def build(session: Session, name: str, assignments: tuple[str, ...]) -> Answer:
     with session.progress() as progress:
         result = session.studio.build_model(name, settings, progress)
     return Answer({"name": name, **result}, text.record(result))
+
+
+@command(models)
+@NAME
+def delete(session: Session, name: str) -> Answer:
+    """ダウンロードしたモデルを消す（学習したアダプタは残る。元に戻せない）"""
+    session.studio.delete_model(name)
+    return Answer({"deleted": name}, f"{name} を消しました。もう一度ダウンロードできます。")
 
 
 def _installed(found: list[InstalledModel]) -> str:

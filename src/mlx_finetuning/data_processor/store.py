@@ -46,7 +46,7 @@ def new_folder(paths: DatasetPaths, *, replace: bool) -> Iterator[DatasetPaths]:
 
 def _take_place(temporary: Path, folder: Path, *, replace: bool) -> None:
     old = folder.with_name(f"{ASIDE}{folder.name}")
-    with _swapping(folder.parent):
+    with swapping(folder.parent):
         if replace and folder.exists():
             folder.rename(old)
         try:
@@ -61,7 +61,7 @@ def _take_place(temporary: Path, folder: Path, *, replace: bool) -> None:
 
 
 @contextlib.contextmanager
-def _swapping(parent: Path) -> Iterator[None]:
+def swapping(parent: Path) -> Iterator[None]:
     """The right to rename datasets in `parent`, by a lock of the folder itself; frees itself when
     its holder dies, and nobody holds it for long."""
     descriptor = os.open(parent, os.O_RDONLY)
@@ -76,7 +76,7 @@ def recover(parent: Path) -> None:
     """Put back datasets that a kill between two renames left aside; called before any look."""
     if not any(parent.glob(f"{ASIDE}*")):
         return
-    with _swapping(parent):
+    with swapping(parent):
         for old in parent.glob(f"{ASIDE}*"):
             folder = old.with_name(old.name.removeprefix(ASIDE))
             if folder.exists():

@@ -161,8 +161,10 @@ def metrics(workspace: Workspace, run_id: str) -> list[dict[str, Any]]:
 
 
 def later_jobs(workspace: Workspace, run_id: str) -> list[LaterJob]:
-    """The run's evaluations, exports and conversations, the newest first."""
-    return sorted(_later_jobs(workspace.run(run_id)), key=lambda job: job.name, reverse=True)
+    """The run's evaluations, exports and conversations, the newest first; with an empty `run_id`
+    the jobs that belong to no run."""
+    folder = workspace.run(run_id).jobs if run_id else workspace.jobs
+    return sorted(_jobs_in(folder), key=lambda job: job.name, reverse=True)
 
 
 def start_later_job(
@@ -301,8 +303,8 @@ def _status(paths: JobPaths) -> tuple[JobStatus, tuple[str, ...]]:
         return JobStatus("damaged"), (paths.status.name,)
 
 
-def _later_jobs(run: RunPaths) -> Iterator[LaterJob]:
-    for folder in run.jobs.glob("*/") if run.jobs.is_dir() else ():
+def _jobs_in(parent: Path) -> Iterator[LaterJob]:
+    for folder in parent.glob("*/") if parent.is_dir() else ():
         paths = JobPaths(folder)
         if folder.name.startswith("."):
             continue
