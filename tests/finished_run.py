@@ -3,13 +3,17 @@
 from __future__ import annotations
 
 import json
+import shutil
+from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
 from mlx_finetuning import files, models
+from mlx_finetuning.config import TrainConfig, as_dict
 from mlx_finetuning.progress import silent
 from mlx_finetuning.tasks.context import TaskContext
 from mlx_finetuning.trainer import jobs
+from mlx_finetuning.trainer.jobs import Job
 from mlx_finetuning.trainer.status import JobStatus
 from mlx_finetuning.workspace import Workspace
 from small_models import write_adapter
@@ -34,6 +38,8 @@ def make(workspace: Workspace, *, scale: float = 0.2, kind: str = "lora") -> str
     files.make_folder(paths.folder)
     record = {"run_id": RUN, "model": "tiny-ja", "dataset": DATASET, "engine": "mlx"}
     files.write_json(paths.experiment, record)
+    settings = as_dict(TrainConfig(dataset=DATASET))
+    files.write_json(paths.job, asdict(Job("train", str(workspace.root), RUN, settings)))
     jobs.write_status(paths, JobStatus("done"))
     _write_dataset(workspace)
     config = json.loads((base(workspace) / "config.json").read_text(encoding="utf-8"))
@@ -61,6 +67,36 @@ def context(workspace: Workspace, **config: Any) -> TaskContext:
 
     paths = workspace.run(RUN).later_job("job-1")
     return TaskContext(workspace, paths, RUN, config, silent, event)
+
+
+def forget_template(workspace: Workspace) -> None:
+    """From now on the base has no chat template: it is a copy of the workspace's own."""
+    own = workspace.base_model("tiny-ja")
+    shutil.copytree(base(workspace), own)
+    path = own / "tokenizer_config.json"
+    record = json.loads(path.read_text(encoding="utf-8"))
+    del record["chat_template"]
+    path.write_text(json.dumps(record), encoding="utf-8")
+
+
+def write_text_dataset(workspace: Workspace) -> None:
+    """In place of the run's questions: plain text, as for continued pre-training."""
+    for split in ("train", "valid", "test"):
+        path = workspace.dataset(DATASET).split(split)
+        path.write_text('{"text": "みどり商店は、朝9時に開きます。"}\n', encoding="utf-8")
+
+
+def write_preference_dataset(workspace: Workspace) -> None:
+    """In place of the run's questions: the same ones with a better and a worse answer."""
+    for split in ("train", "valid", "test"):
+        path = workspace.dataset(DATASET).split(split)
+        rows = [json.loads(line) for line in path.read_text(encoding="utf-8").splitlines()]
+        pairs = (
+            {"prompt": row["messages"][0]["content"], "chosen": "はい。", "rejected": "いいえ。"}
+            for row in rows
+        )
+        lines = (json.dumps(pair, ensure_ascii=False) + "\n" for pair in pairs)
+        path.write_text("".join(lines), encoding="utf-8")
 
 
 def _write_dataset(workspace: Workspace) -> None:

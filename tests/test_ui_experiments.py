@@ -7,7 +7,6 @@ import time
 from collections.abc import Callable
 
 import pytest
-from streamlit.testing.v1 import AppTest
 
 import ui_workspaces
 from mlx_finetuning import config, files
@@ -16,7 +15,7 @@ from mlx_finetuning.experiment_tracker import notes
 from mlx_finetuning.studio import Studio
 from mlx_finetuning.ui.experiments.comparing import label
 from mlx_finetuning.workspace import Workspace
-from ui_pages import open_page, shown_errors, texts
+from ui_pages import click, open_page, shown_errors, texts
 
 JUDGED = {"text": "学習できています。", "level": "good", "advice": "", "evidence": ["損失が減った"]}
 SIDE = {"loss": 1.0, "exact": 0.5, "ended": 1.0}
@@ -45,10 +44,6 @@ CERTIFICATE = {
 @pytest.fixture(autouse=True)
 def chosen_workspace(workspace: Workspace, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("MLX_FINETUNING_HOME", str(workspace.root))
-
-
-def button(page: AppTest, label: str) -> None:
-    next(one for one in page.button if one.label == label).click().run()
 
 
 def test_empty_page_leads_to_training() -> None:
@@ -131,17 +126,17 @@ def test_note_is_saved_from_the_page(workspace: Workspace) -> None:
     page = open_page("experiments", run=run_id)
     page.text_area[0].input("夜の質問に弱い")
     page.text_input[0].input("#本番、夜")
-    button(page, "メモを保存")
+    click(page, "メモを保存")
     assert Studio(workspace).note(run_id) == notes.Note("夜の質問に弱い", ("本番", "夜"))
 
 
 def test_run_is_deleted_and_restored_from_the_page(workspace: Workspace) -> None:
     run_id = ui_workspaces.add_run(workspace, 0).folder.name
-    button(open_page("experiments", run=run_id), "移す")
+    click(open_page("experiments", run=run_id), "移す")
     assert Studio(workspace).runs() == []
     page = open_page("experiments", view="trash")
     assert run_id in texts(page).replace("\\", "")
-    button(page, "元に戻す")
+    click(page, "元に戻す")
     assert [run.run_id for run in Studio(workspace).runs()] == [run_id]
 
 
@@ -149,14 +144,14 @@ def test_rerun_that_cannot_be_the_same_is_refused_in_words(workspace: Workspace)
     ui_workspaces.add_dataset(workspace)
     run_id = ui_workspaces.add_run(workspace, 0).folder.name  # its record names other data
     page = open_page("experiments", run=run_id)
-    button(page, "同じ設定で再実行")
+    click(page, "同じ設定で再実行")
     assert "もうできません" in shown_errors(page)[0]
 
 
 def test_simulated_run_is_run_again_from_the_page(workspace: Workspace) -> None:
     ui_workspaces.add_dataset(workspace)
     run_id = ui_workspaces.simulate(workspace)
-    button(open_page("experiments", run=run_id), "同じ設定で再実行")
+    click(open_page("experiments", run=run_id), "同じ設定で再実行")
     assert len(Studio(workspace).runs()) == 2
 
 

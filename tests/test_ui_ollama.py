@@ -14,7 +14,7 @@ from mlx_finetuning.runtime.chats import Chat
 from mlx_finetuning.studio import Studio
 from mlx_finetuning.workspace import Workspace
 from ollama_server import Ollama, running_ollama
-from ui_pages import open_page, shown_errors, texts
+from ui_pages import click, open_page, shown_errors, texts
 
 
 @pytest.fixture(autouse=True)
@@ -29,10 +29,6 @@ def ollama(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Ollama]:
     with running_ollama(tmp_path / "blobs") as running:
         monkeypatch.setenv("OLLAMA_HOST", running.url)
         yield running
-
-
-def button(page: AppTest, label: str) -> None:
-    next(one for one in page.button if one.label == label).click().run()
 
 
 def told(page: AppTest) -> str:
@@ -82,8 +78,15 @@ def test_conversation_is_forgotten_on_request(workspace: Workspace) -> None:
     Studio(workspace).save_chat(run_id, chat)
     page = open_page("ollama", run=run_id, chat=chat.chat_id)
     assert r"質問\*\*太字\*\*" in texts(page)
-    button(page, "この会話を消す")
+    click(page, "この会話を消す")
     assert Studio(workspace).chats(run_id) == []
+
+
+def test_nothing_is_registered_while_ollama_is_away(workspace: Workspace) -> None:
+    page = open_page("ollama", run=finished_run.make(workspace), view="register")
+    (register,) = (one for one in page.button if one.label == "登録する")
+    assert register.disabled
+    assert "先にOllamaを起動" in texts(page)
 
 
 def test_run_is_registered_and_its_proof_shown(workspace: Workspace, ollama: Ollama) -> None:
@@ -91,7 +94,7 @@ def test_run_is_registered_and_its_proof_shown(workspace: Workspace, ollama: Oll
     page = open_page("ollama", run=run_id, view="register")
     assert "つながっています" in told(page)
     page.text_input(key="register-name").input("my-faq")
-    button(page, "登録する")
+    click(page, "登録する")
     app = Studio(workspace)
     (job,) = app.later_jobs(run_id)
     wait_until(lambda: not app.job_status(run_id, job.name).is_living, 90)
@@ -102,5 +105,5 @@ def test_run_is_registered_and_its_proof_shown(workspace: Workspace, ollama: Oll
     models = open_page("ollama", view="models")
     (table,) = models.dataframe
     assert [row["名前"] for row in table.value.to_dict("records")] == ["my-faq:latest"]
-    button(models, "消す")
+    click(models, "消す")
     assert app.ollama_models() == []

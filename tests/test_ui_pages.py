@@ -9,15 +9,13 @@ from collections.abc import Callable
 from pathlib import Path
 
 import pytest
-from streamlit.testing.v1 import AppTest
 
 import ui_workspaces
 from mlx_finetuning.ui import sitemap
 from mlx_finetuning.workspace import Workspace
+from ui_pages import SCRIPT, open_page, texts
 
 ROOT = Path(__file__).resolve().parents[1]
-SCRIPT = ROOT / "src/mlx_finetuning/ui/entry/main.py"
-PAGES = SCRIPT.parents[1] / "pages"
 
 
 def nothing(workspace: Workspace) -> None:
@@ -31,18 +29,6 @@ def two_hundred_runs(workspace: Workspace) -> None:
 @pytest.fixture(autouse=True)
 def chosen_workspace(workspace: Workspace, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("MLX_FINETUNING_HOME", str(workspace.root))
-
-
-def open_page(name: str, **parameters: str) -> AppTest:
-    app = AppTest.from_file(str(SCRIPT), default_timeout=30)
-    for key, value in parameters.items():
-        app.query_params[key] = value
-    app.switch_page(str(PAGES / f"{name}.py"))
-    return app.run()
-
-
-def texts(app: AppTest) -> str:
-    return "\n".join(str(item.value) for item in (*app.markdown, *app.caption, *app.warning))
 
 
 @pytest.mark.parametrize("prepare", [nothing, two_hundred_runs, ui_workspaces.damage])

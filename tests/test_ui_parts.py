@@ -5,6 +5,7 @@ from __future__ import annotations
 import dataclasses
 import json
 import math
+import re
 from pathlib import Path
 
 import numpy as np
@@ -12,12 +13,16 @@ import pytest
 
 import ui_workspaces
 from mlx_finetuning.config import TrainConfig
+from mlx_finetuning.errors import StudioError
+from mlx_finetuning.messages_ja import CATALOGUE
 from mlx_finetuning.presets import presets
 from mlx_finetuning.trainer.metrics import Metrics
 from mlx_finetuning.trainer.status import STATES_JA
 from mlx_finetuning.ui.components.curves import kept, smoothed
+from mlx_finetuning.ui.components.errors import described
 from mlx_finetuning.ui.components.states import LOOKS
 from mlx_finetuning.ui.components.text import plain
+from mlx_finetuning.ui.messages_ja import NEXT_STEPS_JA
 from mlx_finetuning.ui.training.setup import CHOSEN_ABOVE, _groups
 
 
@@ -129,3 +134,20 @@ def test_markdown_of_users_stays_text() -> None:
 
 def test_every_state_has_its_look() -> None:
     assert LOOKS.keys() == STATES_JA.keys()
+
+
+COMMANDS = re.compile(r"mlx-finetuning \w|--[a-z]|data prepare|\b(train|chat|export) --")
+OF_THE_TERMINAL = {
+    *("SERVER_RUNNING", "SERVER_FAILED", "PORT_TAKEN"),
+    *("SOURCE_CHANGED", "DATASET_NOT_REPRODUCED"),
+}
+"""Errors that no page can meet."""
+
+
+@pytest.mark.parametrize("code", sorted(CATALOGUE.keys() - OF_THE_TERMINAL))
+def test_next_step_after_an_error_is_on_the_pages(code: str) -> None:
+    assert not COMMANDS.search(described(StudioError.registry[code]()).next_step)
+
+
+def test_every_next_step_of_the_pages_belongs_to_an_error() -> None:
+    assert NEXT_STEPS_JA.keys() <= CATALOGUE.keys()

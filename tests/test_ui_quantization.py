@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import pytest
-from streamlit.testing.v1 import AppTest
 
 import finished_run
 import ui_workspaces
@@ -14,7 +13,7 @@ from mlx_finetuning.quantizer import written
 from mlx_finetuning.studio import Studio
 from mlx_finetuning.ui.quantization.choice import FORMATS, FORMATS_JA, QUANTS_JA
 from mlx_finetuning.workspace import Workspace
-from ui_pages import open_page, shown_errors, texts
+from ui_pages import click, open_page, shown_errors, texts
 
 
 @pytest.fixture(autouse=True)
@@ -50,7 +49,7 @@ def test_run_is_quantized_from_the_page_and_the_result_said_in_plain_words(
     assert not page.exception
     assert not shown_errors(page)
     assert "まだ何も作っていません" in texts(page)
-    button(page, "量子化する")
+    click(page, "量子化する")
     app = Studio(workspace)
     (job,) = app.later_jobs(run_id)
     wait_until(lambda: not app.job_status(run_id, job.name).is_living, 60)
@@ -108,7 +107,3 @@ def test_written_models_are_told_apart_by_their_names(workspace: Workspace) -> N
     page = open_page("quantization", run=run_id)
     assert not page.exception
     assert "一致**" not in texts(page)
-
-
-def button(page: AppTest, label: str) -> None:
-    next(one for one in page.button if one.label == label).click().run()

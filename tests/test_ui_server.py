@@ -101,6 +101,19 @@ def test_page_is_served_with_protecting_headers(port: int) -> None:
     assert headers["x-content-type-options"] == "nosniff"
 
 
+def test_page_says_that_it_is_japanese_whatever_the_browser_accepts(port: int) -> None:
+    accept = {"Accept": "text/html,application/xhtml+xml,*/*;q=0.8"}
+    for path in ("/", "/training"):
+        for encoding in ("identity", "gzip, br"):
+            connection = HTTPConnection("127.0.0.1", port, timeout=10)
+            connection.request("GET", path, headers={**accept, "Accept-Encoding": encoding})
+            response = connection.getresponse()
+            body = response.read()
+            assert b'<html lang="ja"' in body and b'lang="en"' not in body
+            assert len(body) == int(response.headers["Content-Length"])
+            connection.close()
+
+
 def test_foreign_host_is_refused_on_http_and_websocket(port: int) -> None:
     for host in ("evil.example", f"evil.example:{port}", f"127.0.0.1.evil.example:{port}", ""):
         assert get(port, Host=host)[0] == 400

@@ -28,3 +28,8 @@ def texts(app: AppTest) -> str:
 
 def shown_errors(app: AppTest) -> list[str]:
     return [str(item.value) for item in app.error]
+
+
+def click(page: AppTest, label: str) -> None:
+    """The button so called, and the page drawn again."""
+    next(one for one in page.button if one.label == label).click().run()

@@ -69,6 +69,9 @@ def _timed(settings: TrainConfig, updates: int) -> TrainConfig:
 
 def _told(settings: TrainConfig, per_pass: int, aim: str) -> str:
     passes = settings.iterations / per_pass
-    return (
-        f"{aim}。データを約{passes:.1f}周、更新{settings.iterations:,}回、ランク{settings.rank}。"
-    )
+    return f"{aim}。データを約{_short(passes)}周、更新{settings.iterations:,}回、ランク{settings.rank}。"
+
+
+def _short(passes: float) -> str:
+    """`25`, `0.5`."""
+    return f"{passes:,.1f}".removesuffix(".0")

@@ -5,6 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 
 import pytest
+from actions import ask, badge, click, hand_in, metric, visit
 from playwright.sync_api import BrowserContext, Locator, Page, expect
 from served import Served
 
@@ -14,35 +15,11 @@ from mlx_finetuning.config import TrainConfig
 from mlx_finetuning.data_processor import SAMPLE_DATA
 from mlx_finetuning.progress import silent
 from mlx_finetuning.studio import Studio
-from mlx_finetuning.ui import sitemap
 
 LONG_UPDATES = 20_000
 """Of a simulated run: minutes, longer than any test looks at it; it is stopped at the test's end."""
 RECONNECTED_MS = 60_000
 """Streamlit's page asks ever more rarely while the server is away."""
-
-
-def visit(page: Page, name: str) -> None:
-    """By the navigation, as a user would."""
-    title = sitemap.ENTRIES[name].title
-    page.get_by_test_id("stSidebarNav").get_by_role("link", name=title, exact=True).click()
-    page.get_by_role("heading", name=title, exact=True, level=1).wait_for()
-
-
-def hand_in(page: Page, file: Path) -> None:
-    page.get_by_test_id("stFileUploaderDropzoneInput").set_input_files(file)
-
-
-def click(page: Page, name: str) -> None:
-    page.get_by_role("button", name=name).click()
-
-
-def metric(page: Page, label: str) -> Locator:
-    return page.get_by_test_id("stMetric").filter(has_text=label)
-
-
-def badge(page: Page, state: str) -> Locator:
-    return page.locator(".stMarkdownBadge").filter(has_text=state)
 
 
 @pytest.fixture
@@ -95,8 +72,7 @@ def test_cp932_sheet_becomes_a_model_that_answers_in_twelve_clicks(
     expect(badge(page, "完了")).to_be_visible(timeout=180_000)
     expect(metric(page, "学習の損失")).not_to_contain_text("—")
     expect(page.get_by_test_id("stVegaLiteChart").first).to_contain_text("検証")
-    clicks.link("実験")
-    clicks.on(page.get_by_text("詳細", exact=True))
+    clicks.link("成果を調べる")
     clicks.button("学習の成果を調べる")
     expect(page.get_by_text("学習したか").first).to_be_visible(timeout=90_000)
     clicks.link("量子化")
@@ -113,27 +89,6 @@ def test_cp932_sheet_becomes_a_model_that_answers_in_twelve_clicks(
     assert entry.manifest is not None
     assert entry.manifest["encoding"] == "cp932"
     assert sheet.read_bytes() == before
-
-
-def ask(page: Page, question: str) -> None:
-    box = page.get_by_test_id("stChatInputTextArea")
-    box.fill(question)
-    box.press("Enter")
-
-
-def test_enter_that_ends_a_conversion_sends_nothing(page: Page, served: Served) -> None:
-    run_id = finished_run.make(served.workspace)
-    page.goto(f"{served.url}/ollama?run={run_id}")
-    box = page.get_by_test_id("stChatInputTextArea")
-    box.fill("こんにちは")
-    # What an input method sends when Enter accepts its proposal.
-    conversion = {"key": "Enter", "keyCode": 229, "isComposing": True, "bubbles": True}
-    box.dispatch_event("keydown", conversion)
-    page.wait_for_timeout(1500)
-    expect(box).to_have_value("こんにちは")
-    expect(page.get_by_test_id("stChatMessage")).to_have_count(0)
-    box.press("Enter")
-    expect(page.get_by_test_id("stChatMessage").first).to_contain_text("こんにちは")
 
 
 def reach(page: Page, role: str, name: str) -> None:

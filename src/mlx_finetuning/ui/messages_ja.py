@@ -1,4 +1,4 @@
-"""Words that several pages use for the same thing."""
+"""Words of the pages: for what several of them name, and for what to do next after an error."""
 
 from __future__ import annotations
 
@@ -12,9 +12,55 @@ JOBS_JA = {
     "verify": "検証",
     "certify": "学習の証明",
     "deploy": "Ollamaへの登録",
-    "serve_model": "対話の準備",
+    "serve_model": "対話用のモデル",
     "dry_run": "見積もり",
     "preview": "トークンの確認",
     "build_model": "モデルの作成",
+    "download_model": "ダウンロード",
 }
 """Kinds of jobs."""
+NEXT_STEPS_JA = {
+    "DATASET_NOT_FOUND": "「データセット」のページで名前を確かめるか、新しく作ってください。",
+    "DATASET_EXISTS": "別の名前にするか、「同じ名前のデータセットを置き換える」を選んでください。",
+    "DATASET_NOT_IN_TRASH": "「データセット」の「ゴミ箱」で確かめてください。",
+    "DATASET_DAMAGED": "「データセット」のページで、元のファイルから作り直してください。",
+    "ENCODING_UNKNOWN": "UTF-8で保存し直すか、「文字コード」を選んでください。",
+    "COLUMNS_NOT_FOUND": "列の名前を「質問」「回答」などに変えて保存し直し、もう一度選んでください。",
+    "NO_USABLE_ROWS": "見つかった問題をファイルで直して、もう一度選んでください。",
+    "SOURCE_KINDS_DIFFER": "同じ種類（質問と回答、文章、好みの比較）のファイルを選んでください。",
+    "ROW_NOT_FOUND": "「元のファイルの行」に、使われた行の番号を入れてください。",
+    "MODEL_NOT_FOUND": "「学習」の「モデル」で名前を確かめるか、Hugging FaceのIDを書いて追加してください。",
+    "MODEL_NOT_DOWNLOADED": "「学習」の「モデル」でダウンロードするか、内蔵モデル tiny-ja を選んでください。",
+    "MODEL_RUNS_CODE": "付属プログラムのいらないモデルを、「学習」の「モデル」で選んでください。",
+    "HUB_UNREACHABLE": "接続、プロキシ、環境変数 HF_ENDPOINT を確かめてください。内蔵モデル tiny-ja は、つながなくても使えます。",
+    "MODEL_UNLOADABLE": "対応している形式のモデルを、「学習」の「モデル」で選んでください。",
+    "RUN_NOT_FOUND": "「実験」の一覧で確かめてください。削除したものは「ゴミ箱」にあります。",
+    "RUN_NOT_READY": "「学習」の「様子を見る」で状態を確かめ、学習が完了してから試してください。",
+    "RUN_IS_SIMULATED": "評価・書き出し・対話をするには、詳細設定の「学習エンジン」を mlx にして学習してください。",
+    "BATCH_TOO_LARGE": "「1回の更新に使う例の数」を小さくするか、データを増やしてください。",
+    "HELPER_LOST": "途中保存は残っています。「再開」で続けられます。プロセスの数を1にすると、分担しません。",
+    "PEER_LOST": "途中保存は残っています。原因を除いてから「再開」で続けられます。",
+    "MEMORY_RUNS_OUT": "ほかのアプリを閉じて「再開」を押すか、「1回の更新に使う例の数」か「1例の最大トークン数」を小さくして学習し直してください。",
+    "RUN_NOT_RESUMABLE": "続きではなく新しく始めるには、「実験」の「同じ設定で再実行」を使ってください。",
+    "RUN_BUSY": "作業が終わるのを待つか、止めてから、もう一度試してください。",
+    "RUN_NOT_IN_TRASH": "「実験」の「ゴミ箱」で確かめてください。",
+    "RERUN_SOURCE_CHANGED": "元に戻してからやり直すか、今のもので「学習」から新しく始めてください。",
+    "MLX_LM_FAILED": "設定とモデルを確かめてください。詳細設定の「学習エンジン」を mlx にすると、同じデータで学習できます。",
+    "ARCHITECTURE_UNSUPPORTED": "GGUFのほかの形式では書き出せます。対話は「MLX（学習したまま）」でできます。",
+    "MODEL_SETTING_UNSUPPORTED": "対話は「MLX（学習したまま）」でできます。GGUFにするには、対応している設定のモデルで学習してください。",
+    "ADAPTER_MUST_BE_FUSED": "アダプタだけではない形式（GGUF、MLX、Hugging Face形式）を選んでください。",
+    "GGUF_NOT_MADE": "「量子化」のページで作ってから、もう一度試してください。",
+    "EXPORT_NOT_PROVEN": "ファイルは渡していません。「設定」の診断情報を添えて報告してください。対話は「MLX（学習したまま）」でできます。",
+    "RUN_NOT_DEPLOYED": "「Ollama」の「登録」で登録してから、もう一度試してください。",
+    "OLLAMA_HOST_INVALID": "環境変数 OLLAMA_HOST を直して、この画面を起動し直してください。",
+    "OLLAMA_NAME_INVALID": "別の名前にしてください。例: my-model、my-model:v2",
+    "OLLAMA_NOT_RUNNING": "macOSではアプリ「Ollama」を開き、Linuxでは systemctl start ollama か ollama serve で起動してください。別のマシンのOllamaを使うには、環境変数 OLLAMA_HOST を設定して、この画面を起動し直します。",
+    "NOT_OLLAMA": "別のプログラムがこのポートを使っています。環境変数 OLLAMA_HOST でOllamaの場所を指定して、この画面を起動し直してください。",
+    "OLLAMA_OUT_OF_SPACE": "登録の間は、モデルの2倍の空きが必要です。「モデルの一覧」で不要なものを消すか、小さな型（Q4_K_Mなど）を選んでください。",
+    "OLLAMA_ARCHITECTURE_UNKNOWN": "Ollamaを新しい版に更新してください。対話は「内蔵ランタイム」でもできます。",
+    "OLLAMA_MODEL_NOT_FOUND": "「モデルの一覧」で、登録されている名前を確かめてください。",
+    "OLLAMA_NAME_TAKEN": "「同じ名前のモデルを置き換える」を選ぶか、別の名前にしてください。",
+    "NOT_ENOUGH_SPACE": "不要なファイルを「設定」の「使用量と片付け」で消してください。",
+    "NOT_ENOUGH_MEMORY": "学習が終わるのを待つか、ほかのアプリを閉じてください。「量子化」で小さな型（Q4_K_Mなど）にし、「内蔵ランタイム」で使う方法もあります。",
+}
+"""By error code, where the catalogue speaks of commands of the terminal."""

@@ -6,17 +6,25 @@ from pathlib import Path
 
 import streamlit as st
 
-from mlx_finetuning.ui import gate, sitemap
+from mlx_finetuning.ui import endings, gate, sitemap
 from mlx_finetuning.ui.frame import errors_shown
 
+# Streamlit's first link, which keyboards reach, speaks English only; its words are covered by these.
+_SKIP_LINK_IN_JAPANESE = """<style>
+[data-testid="stSkipToContent"] { font-size: 0; }
+[data-testid="stSkipToContent"]::after { content: "本文へ移る"; font-size: 0.95rem; }
+</style>"""
 ICON = Path(__file__).parent / "icon.svg"
 
 
 def run() -> None:
     """Draw the page that the address names."""
-    st.set_page_config(page_title="mlx-finetuning", page_icon=str(ICON), layout="wide")
+    st.set_page_config(page_icon=str(ICON), layout="wide")
     chosen = st.navigation([sitemap.page(name) for name in sitemap.ENTRIES], expanded=True)
+    st.html(_SKIP_LINK_IN_JAPANESE)
     _warn_beyond_loopback(gate.bound_address())
+    with errors_shown():
+        endings.watch(chosen.title)
     with errors_shown():
         chosen.run()
 

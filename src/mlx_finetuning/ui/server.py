@@ -7,9 +7,10 @@ from pathlib import Path
 from starlette.middleware import Middleware
 
 from mlx_finetuning.ui.gate import Gate
+from mlx_finetuning.ui.language import InJapanese
 
 SCRIPT = Path(__file__).parent / "entry" / "main.py"
-MIDDLEWARE = (Middleware(Gate),)
+MIDDLEWARE = (Middleware(Gate), Middleware(InJapanese))
 
 
 def show_uncaught(error: Exception) -> bool:

@@ -3,17 +3,25 @@
 from __future__ import annotations
 
 import json
+from dataclasses import replace
 
 import streamlit as st
 
 from mlx_finetuning.errors import StudioError
-from mlx_finetuning.messages_ja import describe
+from mlx_finetuning.messages_ja import Message, describe
 from mlx_finetuning.ui.components.text import plain
+from mlx_finetuning.ui.messages_ja import NEXT_STEPS_JA
+
+
+def described(error: StudioError) -> Message:
+    """The error's wording, with a next step that is on these pages."""
+    message = describe(error)
+    return replace(message, next_step=NEXT_STEPS_JA.get(error.code, message.next_step))
 
 
 def show_error(error: StudioError, detail: str = "") -> None:
     """Draw `error`; `detail` (a traceback, the end of a log) is folded away with its data."""
-    message = describe(error)
+    message = described(error)
     with st.container(border=True, gap="small"):
         st.error(f"**何が起きたか**　{plain(message.what)}", icon=":material/error:")
         if message.why:

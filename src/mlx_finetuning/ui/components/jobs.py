@@ -39,6 +39,11 @@ def progress_bar(status: JobStatus) -> None:
     st.progress(share, text=progress_text(status))
 
 
+def share_done(status: JobStatus) -> str:
+    """`40%` of a living job, where its stage counts; otherwise empty."""
+    return f"{status.done / status.total:.0%}" if status.is_living and status.total else ""
+
+
 def progress_text(status: JobStatus) -> str:
     """`学習　120 / 300　損失 1.23　残り 1分20秒`."""
     parts = [status.stage or "準備"]

@@ -1,4 +1,5 @@
-"""A run's evaluations, exports and registrations as they go on, drawn from their files."""
+"""A run's evaluations, exports and registrations as they go on, drawn from their files; and, with
+an empty run id, jobs that belong to no run."""
 
 from __future__ import annotations
 
@@ -10,6 +11,7 @@ from mlx_finetuning.trainer.runs import LaterJob
 from mlx_finetuning.trainer.status import JobStatus
 from mlx_finetuning.ui.components.jobs import follow, progress_bar, show_end
 from mlx_finetuning.ui.components.states import state_badge
+from mlx_finetuning.ui.components.text import plain
 from mlx_finetuning.ui.frame import studio
 from mlx_finetuning.ui.messages_ja import JOBS_JA
 
@@ -25,17 +27,23 @@ def draw_latest(run_id: str, kinds: Collection[str]) -> bool:
     job = latest(run_id, kinds)
     if job is None or job.status.state in ("done", "damaged", "newer"):
         return False
-    with st.container(border=True):
-        follow(
-            lambda: studio().job_status(run_id, job.name),
-            lambda status: _draw(run_id, job, status),
-        )
+    draw_job(run_id, job)
     return job.status.is_living
 
 
-def _draw(run_id: str, job: LaterJob, status: JobStatus) -> None:
+def draw_job(run_id: str, job: LaterJob, subject: str = "") -> None:
+    """Follow a job, or say how it ended; `subject` is what it works on."""
+    with st.container(border=True):
+        follow(
+            lambda: studio().job_status(run_id, job.name),
+            lambda status: _draw(run_id, job, subject, status),
+        )
+
+
+def _draw(run_id: str, job: LaterJob, subject: str, status: JobStatus) -> None:
     with st.container(horizontal=True, vertical_alignment="center"):
-        st.markdown(f"**{JOBS_JA.get(job.kind, '作業')}**", width="content")
+        kind = JOBS_JA.get(job.kind, "作業")
+        st.markdown(f"**{kind}**　{plain(subject)}".rstrip(), width="content")
         state_badge(status.state)
         stops = status.is_living and status.state != "stopping"
         if stops and st.button("中止", icon=":material/stop:", key=f"stop-{job.name}"):

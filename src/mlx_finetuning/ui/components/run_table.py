@@ -7,6 +7,7 @@ from collections.abc import Sequence
 import streamlit as st
 
 from mlx_finetuning.trainer.runs import Run
+from mlx_finetuning.ui.components.jobs import share_done
 from mlx_finetuning.utils.units_ja import duration, local_time
 
 
@@ -21,7 +22,7 @@ def _row(run: Run) -> dict[str, str]:
         "状態": run.state_ja,
         "モデル": run.model,
         "データセット": run.dataset,
-        "進み": f"{status.done:,} / {status.total:,}" if status.total else "",
+        "進み": share_done(status),
         "経過": duration(status.elapsed_s) if status.elapsed_s else "",
         "実験ID": run.run_id,
     }

@@ -9,22 +9,15 @@ from typing import Any
 import streamlit as st
 
 from mlx_finetuning.studio import DatasetEntry
+from mlx_finetuning.ui.components.datasets import PARAMETER, first_choice
 from mlx_finetuning.ui.components.text import plain
 from mlx_finetuning.ui.frame import studio
 from mlx_finetuning.ui.messages_ja import KINDS_JA, SPLITS_JA
 
-PARAMETER = "dataset"
-
 
 def choose_dataset(entries: Sequence[DatasetEntry]) -> DatasetEntry:
     names = [entry.name for entry in entries]
-    asked = st.query_params.get(PARAMETER, "")
-    name = st.selectbox(
-        "データセット",
-        names,
-        index=names.index(asked) if asked in names else 0,
-        placeholder="選択",
-    )
+    name = st.selectbox("データセット", names, index=first_choice(names), placeholder="選択")
     chosen = entries[names.index(name)] if name in names else entries[0]
     st.query_params[PARAMETER] = chosen.name
     return chosen

@@ -5,9 +5,8 @@ from __future__ import annotations
 import streamlit as st
 
 from mlx_finetuning.errors import OllamaHostInvalid
-from mlx_finetuning.messages_ja import describe
 from mlx_finetuning.ollama_integration import Status
-from mlx_finetuning.ui.components.errors import show_error
+from mlx_finetuning.ui.components.errors import described, show_error
 from mlx_finetuning.ui.components.text import plain
 from mlx_finetuning.ui.frame import studio
 
@@ -28,7 +27,7 @@ def _draw(found: Status) -> None:
         version = plain(f"Ollama {found.version}（{found.place}）につながっています。")
         st.success(version, icon=":material/link:")
     else:
-        message = describe(found.problem)
+        message = described(found.problem)
         st.info(
             f"**{plain(message.what)}**　なくても、内蔵のランタイムで対話できます。",
             icon=":material/link_off:",

@@ -19,6 +19,8 @@ SHOWN = ("quant", "context", "temperature")
 
 def draw_registration(run_id: str, can_connect: bool) -> None:
     at_work = draw_latest(run_id, ("deploy",))
+    if not can_connect:
+        st.caption("登録するには、先にOllamaを起動してください。")
     with st.form("register"):
         name = st.text_input(
             "Ollamaでの名前",
@@ -40,13 +42,14 @@ def draw_registration(run_id: str, can_connect: bool) -> None:
             "学習のときと同じ文面になるか、答えが自分で終わるかを確かめます。違えば登録しません。"
         )
         if st.form_submit_button(
-            "登録する", type="primary", icon=":material/add_link:", disabled=at_work
+            "登録する",
+            type="primary",
+            icon=":material/add_link:",
+            disabled=at_work or not can_connect,
         ):
             settings = config.load(DeployConfig, {**usual, **chosen, "system": system.strip()})
             studio().start_deployment(run_id, name.strip(), settings, replace=replace)
             st.rerun()
-    if not can_connect:
-        st.caption("登録するには、先にOllamaを起動してください。")
     for deployed in studio().deployments(run_id):
         _draw_deployed(deployed)
 

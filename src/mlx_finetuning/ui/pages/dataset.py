@@ -11,16 +11,16 @@ from mlx_finetuning.data_processor import Inspection
 from mlx_finetuning.data_processor.columns import ROLE_JA
 from mlx_finetuning.errors import StudioError
 from mlx_finetuning.ui import sitemap
-from mlx_finetuning.ui.components import views
+from mlx_finetuning.ui.components import datasets, views
 from mlx_finetuning.ui.components.empty import empty_state
 from mlx_finetuning.ui.components.errors import show_error
 from mlx_finetuning.ui.components.views import choose_view
-from mlx_finetuning.ui.dataset import cleaning, findings, reading, saved, saving, source
+from mlx_finetuning.ui.dataset import cleaning, findings, reading, saved, saving, source, trash
 from mlx_finetuning.ui.dataset.choices import Choices
 from mlx_finetuning.ui.frame import studio
 
-NEW, SAVED = "new", "saved"
-VIEWS = {NEW: "新しく作る", SAVED: "保存したもの"}
+NEW, SAVED, TRASH = "new", "saved", "trash"
+VIEWS = {NEW: "新しく作る", SAVED: "保存したもの", TRASH: "ゴミ箱"}
 
 
 @st.cache_data(max_entries=4, show_spinner="ファイルを調べています…")
@@ -66,7 +66,7 @@ def draw_found(
     name = saving.draw_saving(choices, path, final, mapping)
     if name is not None:
         st.switch_page(
-            sitemap.page("dataset"), query_params={views.PARAMETER: SAVED, saved.PARAMETER: name}
+            sitemap.page("dataset"), query_params={views.PARAMETER: SAVED, datasets.PARAMETER: name}
         )
 
 
@@ -83,21 +83,26 @@ def draw_saved() -> None:
             "このデータセットの記録は壊れていて読めません。作り直してください。",
             icon=":material/broken_image:",
         )
+        trash.draw_deletion(chosen.name, TRASH)
         return
     saved.draw_summary(chosen.manifest)
-    target = sitemap.page("training")
-    st.page_link(
-        target,
-        label="このデータセットで学習する",
-        icon=":material/model_training:",
-        query_params={saved.PARAMETER: chosen.name},
-    )
+    with st.container(horizontal=True, vertical_alignment="center"):
+        st.page_link(
+            sitemap.page("training"),
+            label="このデータセットで学習する",
+            icon=":material/model_training:",
+            query_params={datasets.PARAMETER: chosen.name},
+        )
+        trash.draw_deletion(chosen.name, TRASH)
     st.header("学習で実際に使われる文面")
     saved.draw_preview(chosen.name)
 
 
 st.title("データセット")
-if choose_view(VIEWS, NEW) == SAVED:
+view = choose_view(VIEWS, NEW)
+if view == SAVED:
     draw_saved()
+elif view == TRASH:
+    trash.draw_trash(SAVED)
 else:
     draw_new()

@@ -25,16 +25,18 @@ MARKS = {
     "warn": ":orange[:material/warning:]",
     "missing": ":red[:material/cancel:]",
 }
+OPTIONAL = ":gray[:material/do_not_disturb_on:]"
 
 
 def steps(app: Studio, runs: list[Run]) -> list[Step]:
     trained = [run for run in runs if run.status.state == "done" and not run.simulated]
     written = any(any(app.workspace.gguf_folder(run.run_id).glob("*.gguf")) for run in trained)
+    talked = any(app.chats(run.run_id) for run in trained)
     return [
-        Step("dataset", "データを用意する", "CSVなどから作ります", bool(app.datasets())),
+        Step("dataset", "データを作る", "CSVなどから作ります", bool(app.datasets())),
         Step("training", "学習する", "モデルに覚えさせます", bool(trained)),
-        Step("quantization", "軽くする", "配れる1つのファイルにします", written),
-        Step("ollama", "対話する", "学習した答えを確かめます", False),
+        Step("quantization", "軽くする", "1つのファイルにします", written),
+        Step("ollama", "対話する", "学習した答えを確かめます", talked),
     ]
 
 
@@ -53,7 +55,10 @@ def draw_job(job: LivingJob) -> None:
                 f"**{JOBS_JA.get(job.kind, '作業')}**　{plain(job.run_id)}", width="content"
             )
             state_badge(job.status.state)
-        progress_bar(job.status)
+        if job.kind == "serve_model":
+            st.caption("読み込まれています。ふつうは、最後の質問から10分たつと終わります。")
+        else:
+            progress_bar(job.status)
         if job.kind == "train":
             page = sitemap.page("training")
             st.page_link(page, label="様子を見る", query_params={PARAMETER: job.run_id})
@@ -82,17 +87,19 @@ def draw_check() -> None:
     verdict = "学習できます" if report.can_train else "足りない部品があり、学習できません"
     (st.success if report.can_train else st.error)(verdict, icon=":material/monitor_heart:")
     for item in troubles:
-        draw_item(item)
+        draw_item(item, report.can_train)
     with st.expander(f"調べた項目（{len(report.items)}）", icon=":material/checklist:"):
         for item in report.items:
-            draw_item(item)
+            draw_item(item, report.can_train)
         if st.button("もう一度調べる", icon=":material/refresh:"):
             diagnosis.clear()
             st.rerun()
 
 
-def draw_item(item: Item) -> None:
-    st.markdown(f"{MARKS[item.state]}　**{item.name}**　{plain(item.value)}")
+def draw_item(item: Item, can_train: bool) -> None:
+    """What is missing is no alarm where one can train without it."""
+    mark = OPTIONAL if can_train and item.state == "missing" else MARKS[item.state]
+    st.markdown(f"{mark}　**{item.name}**　{plain(item.value)}")
     if item.advice:
         st.caption(plain(item.advice))
 

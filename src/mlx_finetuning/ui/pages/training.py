@@ -1,4 +1,4 @@
-"""学習: start a run, and watch one."""
+"""学習: start a run, watch one, and fetch the models to start from."""
 
 from __future__ import annotations
 
@@ -10,14 +10,14 @@ from mlx_finetuning.ui.components.empty import empty_state
 from mlx_finetuning.ui.components.runs import PARAMETER, choose_run
 from mlx_finetuning.ui.components.views import choose_view
 from mlx_finetuning.ui.frame import errors_shown, studio
-from mlx_finetuning.ui.training import estimate, live, setup
+from mlx_finetuning.ui.training import estimate, live, models, setup
 
-NEW, WATCH = "new", "watch"
-VIEWS = {NEW: "新しい学習", WATCH: "様子を見る"}
+NEW, WATCH, MODELS = "new", "watch", "models"
+VIEWS = {NEW: "新しい学習", WATCH: "様子を見る", MODELS: "モデル"}
 
 
 def draw_new() -> None:
-    settings = setup.draw_choice()
+    settings = setup.draw_choice(MODELS)
     if settings is None:
         return
     estimate.draw_estimate(settings)
@@ -27,9 +27,8 @@ def draw_new() -> None:
             st.switch_page(
                 sitemap.page("training"), query_params={views.PARAMETER: WATCH, PARAMETER: run_id}
             )
-    busy = len(studio().living_jobs())
-    if busy:
-        st.caption(f"今、{busy}件の作業が動いています。始めた学習は、順番が来るまで待ちます。")
+    if studio().is_device_busy():
+        st.caption("今、ほかの作業が動いています。始めた学習は、順番が来るまで待ちます。")
 
 
 def draw_watch() -> None:
@@ -44,5 +43,7 @@ st.title("学習")
 view = choose_view(VIEWS, WATCH if PARAMETER in st.query_params else NEW)
 if view == WATCH:
     draw_watch()
+elif view == MODELS:
+    models.draw_models()
 else:
     draw_new()

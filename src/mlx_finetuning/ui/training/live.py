@@ -22,6 +22,10 @@ from mlx_finetuning.ui.frame import studio
 from mlx_finetuning.utils.units_ja import duration
 
 LOSS = "損失"
+ONWARD = (
+    ("experiments", "成果を調べる", ":material/grading:"),
+    ("quantization", "次へ: 量子化", ":material/arrow_forward:"),
+)
 FIGURES = {
     "学習率": "learning_rate",
     "勾配の大きさ": "gradient_norm",
@@ -80,11 +84,9 @@ def _draw_buttons(run: Run) -> None:
             studio().resume_training(run.run_id)
             st.rerun()
     if state == "done" and not run.simulated:
-        target = sitemap.page("quantization")
         there = {PARAMETER: run.run_id}
-        st.page_link(
-            target, label="次へ: 量子化", icon=":material/arrow_forward:", query_params=there
-        )
+        for page, label, icon in ONWARD:
+            st.page_link(sitemap.page(page), label=label, icon=icon, query_params=there)
 
 
 def _draw_figures(status: JobStatus, metrics: Metrics) -> None:
@@ -96,13 +98,22 @@ def _draw_figures(status: JobStatus, metrics: Metrics) -> None:
         "学習の損失": _shown(loss, ".3f"),
         "検証の損失（最良）": "—" if best is None else f"{best[1]:.3f}",
         "経過": duration(status.elapsed_s) if status.elapsed_s else "—",
-        "残り": "—" if status.remaining_s is None else f"約{duration(status.remaining_s)}",
+        **_left(status, metrics),
         "速度": _shown(speed, ",.0f", " トークン/秒"),
         "最大メモリ": _shown(memory, ".2f", " GB"),
     }
     columns = [*st.columns(3), *st.columns(3)]
     for column, (label, value) in zip(columns, figures.items(), strict=True):
         column.metric(label, value, border=True)
+
+
+def _left(status: JobStatus, metrics: Metrics) -> dict[str, str]:
+    """The time left while it works; afterwards how far it came."""
+    if status.is_living:
+        left = status.remaining_s
+        return {"残り": "—" if left is None else f"約{duration(left)}"}
+    updates = metrics.latest("update")
+    return {"更新": "—" if updates is None else f"{updates:,.0f} 回"}
 
 
 def _shown(value: float | None, form: str, unit: str = "") -> str:

@@ -10,13 +10,14 @@ import streamlit as st
 
 from mlx_finetuning.config import TrainConfig, as_dict
 from mlx_finetuning.presets import Preset
+from mlx_finetuning.ui import sitemap
+from mlx_finetuning.ui.components import views
+from mlx_finetuning.ui.components.datasets import first_choice
 from mlx_finetuning.ui.components.empty import empty_state
 from mlx_finetuning.ui.components.form import settings_form
 from mlx_finetuning.ui.components.text import plain
 from mlx_finetuning.ui.frame import studio
 
-DATASET = "dataset"
-"""The parameter of the address that chooses a dataset."""
 USUAL = "usual"
 # Every other setting stands under ほか, so that a new one never hides.
 GROUPS = {
@@ -35,26 +36,28 @@ REST = "ほか"
 CHOSEN_ABOVE = ("model", "dataset")
 
 
-def draw_choice() -> TrainConfig | None:
-    """The run to start; None while there is nothing to train on."""
+def draw_choice(more_models: str) -> TrainConfig | None:
+    """The run to start; None while there is nothing to train on. `more_models` is the view in
+    which models are fetched."""
     names = [entry.name for entry in studio().datasets() if entry.manifest is not None]
     if not names:
         empty_state("学習に使うデータセットがまだありません。先に作ってください。", "dataset")
         return None
     base = _draw_subject(names)
+    if st.button("ほかのモデルを用意する", icon=":material/download:", type="tertiary"):
+        st.switch_page(sitemap.page("training"), query_params={views.PARAMETER: more_models})
     chosen = _draw_presets(studio().presets(base))
     return dataclasses.replace(chosen.settings, **_draw_settings(chosen))
 
 
 def _draw_subject(names: list[str]) -> TrainConfig:
-    asked = st.query_params.get(DATASET, "")
     models = [model.name for model in studio().models()]
     usual = studio().preferences()
     left, right = st.columns(2)
     dataset = left.selectbox(
         "データセット",
         names,
-        index=names.index(asked) if asked in names else len(names) - 1,
+        index=first_choice(names),
         key="train-dataset",
         placeholder="選択",
     )

@@ -1,0 +1,106 @@
+"""Base models: those of the catalogue fetched from the hub, and those that are here."""
+
+from __future__ import annotations
+
+import streamlit as st
+
+from mlx_finetuning.models import CatalogueEntry, InstalledModel
+from mlx_finetuning.ui.components.later_jobs import draw_job, latest
+from mlx_finetuning.ui.components.text import plain
+from mlx_finetuning.ui.frame import errors_shown, studio
+from mlx_finetuning.utils.memory_monitor import read_memory
+from mlx_finetuning.utils.units_ja import size
+
+DOWNLOAD = "download_model"
+UNFINISHED = ("failed", "cancelled", "interrupted")
+
+
+def draw_models() -> None:
+    st.header("使えるモデル")
+    installed = studio().models()
+    for model in installed:
+        _draw_installed(model)
+    st.header("モデルを追加")
+    _draw_downloads()
+    with errors_shown():
+        _draw_choice({model.name for model in installed})
+
+
+def _draw_installed(model: InstalledModel) -> None:
+    with st.container(border=True, horizontal=True, vertical_alignment="center"):
+        with st.container():
+            st.markdown(f"**{plain(model.name)}**　{size(model.size)}")
+            st.caption("内蔵" if model.built_in else plain(str(model.path)))
+        if not model.built_in:
+            _draw_deletion(model)
+
+
+def _draw_deletion(model: InstalledModel) -> None:
+    with st.popover("消す", icon=":material/delete:"):
+        using = sum(run.model == model.name for run in studio().runs())
+        st.markdown(f"{plain(model.name)} を消します。もう一度ダウンロードできます。")
+        if using:
+            st.caption(
+                f"このモデルで学習した実験が {using} 件あります。消している間は、"
+                "評価、量子化、MLXでの対話ができません。"
+            )
+        if st.button("消す", type="primary", key=f"delete-{model.name}"):
+            with errors_shown():
+                studio().delete_model(model.name)
+                st.toast(f"{plain(model.name)} を消しました。", icon=":material/check:")
+                st.rerun()
+
+
+def _draw_downloads() -> None:
+    """Those that go on, and the last one where it failed or was stopped."""
+    app, last = studio(), latest("", (DOWNLOAD,))
+    for job in (job for job in app.later_jobs("") if job.kind == DOWNLOAD):
+        is_last = last is not None and job.name == last.name
+        if job.status.is_living or (is_last and job.status.state in UNFINISHED):
+            draw_job("", job, str(app.job_settings("", job.name).get("name", "")))
+
+
+def _draw_choice(installed: set[str]) -> None:
+    offered = {entry.name: entry for entry in studio().catalogue() if entry.name not in installed}
+    name = st.selectbox(
+        "おすすめから選ぶか、Hugging FaceのIDを書いてください",
+        list(offered),
+        format_func=lambda name: _title(offered[name]) if name in offered else name,
+        accept_new_options=True,
+        key="download-name",
+        placeholder="選択",
+    )
+    if name in offered:
+        _draw_entry(offered[name])
+    st.caption(
+        "インターネットのHugging Faceから取得します。画面を閉じても続き、止めても途中から再開できます。"
+    )
+    label = "ダウンロード"
+    if st.button(label, type="primary", icon=":material/download:", disabled=not name):
+        studio().start_download(str(name))
+        st.rerun()
+
+
+def _title(entry: CatalogueEntry) -> str:
+    return f"{entry.title}（{entry.size_gb:g} GB）"
+
+
+def _draw_entry(entry: CatalogueEntry) -> None:
+    memory_gb = read_memory().total / 1e9
+    figures = {
+        "ダウンロード": f"{entry.size_gb:g} GB",
+        "学習に必要なメモリ": f"{entry.memory_gb:g} GB から",
+        "このマシンのメモリ": f"{memory_gb:.0f} GB",
+    }
+    with st.container(horizontal=True):
+        for label, value in figures.items():
+            st.metric(label, value, border=True)
+    st.caption(plain(f"{entry.note}　ライセンス: {entry.licence}（配布元で確かめてください）"))
+    if entry.memory_gb > memory_gb:
+        st.warning("このマシンのメモリでは、学習できない見込みです。", icon=":material/memory:")
+    if entry.gated:
+        st.info(
+            f"このモデルは、配布元のページ（huggingface.co/{plain(entry.name)}）で利用に同意し、"
+            "環境変数 HF\\_TOKEN を設定してから起動すると、ダウンロードできます。",
+            icon=":material/key:",
+        )

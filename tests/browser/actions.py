@@ -1,0 +1,38 @@
+"""What people do on the pages, and where they look."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from playwright.sync_api import Locator, Page
+
+from mlx_finetuning.ui import sitemap
+
+
+def visit(page: Page, name: str) -> None:
+    """By the navigation, as a user would."""
+    title = sitemap.ENTRIES[name].title
+    page.get_by_test_id("stSidebarNav").get_by_role("link", name=title, exact=True).click()
+    page.get_by_role("heading", name=title, exact=True, level=1).wait_for()
+
+
+def hand_in(page: Page, file: Path) -> None:
+    page.get_by_test_id("stFileUploaderDropzoneInput").set_input_files(file)
+
+
+def click(page: Page, name: str) -> None:
+    page.get_by_role("button", name=name).click()
+
+
+def metric(page: Page, label: str) -> Locator:
+    return page.get_by_test_id("stMetric").filter(has_text=label)
+
+
+def badge(page: Page, state: str) -> Locator:
+    return page.locator(".stMarkdownBadge").filter(has_text=state)
+
+
+def ask(page: Page, question: str) -> None:
+    box = page.get_by_test_id("stChatInputTextArea")
+    box.fill(question)
+    box.press("Enter")

@@ -1,0 +1,67 @@
+"""Conversations in a real browser: an answer that is stopped, a conversion that sends nothing."""
+
+from __future__ import annotations
+
+from actions import ask
+from playwright.sync_api import Locator, Page, expect
+from served import Served
+
+import finished_run
+from helpers import wait_until
+from mlx_finetuning.studio import Studio
+from mlx_finetuning.workspace import Workspace
+
+LOADED_MS = 60_000
+"""The first question waits for a process that imports MLX and loads the model."""
+
+
+def written(page: Page, turn: int) -> Locator:
+    """What an answer says so far, without the captions that stand there while the model loads."""
+    message = page.get_by_test_id("stChatMessage").nth(turn)
+    return message.locator('[data-testid="stMarkdownContainer"] p')
+
+
+def said(workspace: Workspace, run_id: str) -> str:
+    """The last answer of the run's only conversation, as it was kept."""
+    (chat,) = Studio(workspace).chats(run_id)
+    return chat.talks["tuned"][-1]["content"]
+
+
+def test_answer_is_stopped_and_kept_as_far_as_it_came(page: Page, served: Served) -> None:
+    # Wild changes: such a model never ends an answer by itself.
+    run_id = finished_run.make(served.workspace, scale=50.0)
+    page.goto(f"{served.url}/ollama?run={run_id}")
+    page.get_by_text("答え方の設定").click()
+    limit = page.get_by_role("spinbutton", name="1つの答えの最大トークン数")
+    limit.fill("100000")
+    limit.press("Tab")
+    ask(page, "こんにちは")
+    expect(written(page, 1)).not_to_be_empty(timeout=LOADED_MS)
+    expect(page.get_by_test_id("stChatMessage").nth(1)).not_to_contain_text("準備しています")
+    page.get_by_test_id("stChatInputStopButton").click()
+    expect(page.get_by_test_id("stChatInputSubmitButton")).to_be_visible()
+    wait_until(lambda: bool(Studio(served.workspace).chats(run_id)))
+    kept = said(served.workspace, run_id)
+    assert kept
+    page.reload()
+    expect(page.get_by_test_id("stChatMessage")).to_have_count(2)
+    assert said(served.workspace, run_id) == kept
+    ask(page, "続けてください。")
+    expect(written(page, 3)).not_to_be_empty(timeout=LOADED_MS)
+    page.get_by_test_id("stChatInputStopButton").click()
+    wait_until(lambda: said(served.workspace, run_id) != kept)
+
+
+def test_enter_that_ends_a_conversion_sends_nothing(page: Page, served: Served) -> None:
+    run_id = finished_run.make(served.workspace)
+    page.goto(f"{served.url}/ollama?run={run_id}")
+    box = page.get_by_test_id("stChatInputTextArea")
+    box.fill("こんにちは")
+    # What an input method sends when Enter accepts its proposal.
+    conversion = {"key": "Enter", "keyCode": 229, "isComposing": True, "bubbles": True}
+    box.dispatch_event("keydown", conversion)
+    page.wait_for_timeout(1500)
+    expect(box).to_have_value("こんにちは")
+    expect(page.get_by_test_id("stChatMessage")).to_have_count(0)
+    box.press("Enter")
+    expect(page.get_by_test_id("stChatMessage").first).to_contain_text("こんにちは")
