@@ -80,9 +80,9 @@ def _has(process: psutil.Process, mark: str) -> bool:
 
 def require_swept(workspace: Workspace) -> None:
     """What the accident left half-written goes at the next start, once it is surely nobody's."""
-    files.sweep_temporaries(workspace.root, older_than_s=-HOUR_S)
-    left = [path for path in workspace.root.rglob(f"{files.TEMPORARY_PREFIX}*") if path.exists()]
-    assert not left
+    queue.sweep(workspace, older_than_s=-HOUR_S)
+    for kind in (f"{files.TEMPORARY_PREFIX}*", f"{files.FORMER_PREFIX}*", ".reserve"):
+        assert not list(workspace.root.rglob(kind))
 
 
 def require_nobody_works(workspace: Workspace) -> None:

@@ -78,8 +78,7 @@ def _work(paths: JobPaths, reporter: Reporter) -> None:
     device = queue.wait_for_turn(workspace, paths, reporter.wait_in_queue)
     try:
         reporter.start()
-        # Whoever holds the device is the only writer of large files: what is old is left over.
-        files.sweep_temporaries(workspace.root)
+        queue.sweep(workspace)
         _run(job, workspace, paths, reporter)
     finally:
         device.release()

@@ -53,6 +53,14 @@ def full(workspace: Workspace) -> Workspace:
     files.write_json(later.port, {"address": "http://127.0.0.1:9", "key": "k"})
     Studio(workspace).save_chat(RUN, Chat("mlx").with_turn("問い", {"tuned": "答え"}))
     Studio(workspace).save_preferences({"iterations": 30})
+    Studio(workspace).save_note(RUN, "良い結果", ["本番"])
+    gguf = files.make_folder(workspace.gguf_folder(RUN)) / "faq-Q8_0.gguf"
+    gguf.write_bytes(b"GGUF")
+    report = {"proven": True, "verdict": "同じ", "logits": {"top1_agreement": 0.99}}
+    files.write_json(gguf.with_suffix(".export_report.json"), report)
+    trash = workspace.trashed("20260101-000000-tiny-ja-0000")
+    files.make_folder(trash.run)
+    files.write_json(trash.record, {"model": "tiny-ja", "dataset": "faq", "deleted_at": "2026"})
     folder = workspace.adapter(RUN).checkpoints / "0000003"
     files.write_json(files.make_folder(folder) / "state.json", {"identity": "x", "course": {}})
     files.write_json(workspace.logs / "serve.json", {"pid": 1, "url": "http://127.0.0.1:8501"})
@@ -65,7 +73,8 @@ RECORDS = (
     *("job.json", "status.json", "experiment.json", "config.yaml", "metrics.jsonl"),
     *("events.jsonl", "samples.jsonl", "report.json", "certificate.json", "dataset.json"),
     *("result.json", "port.json", "preferences.json", "state.json", "adapter_config.json"),
-    *("serve.json", "source.json", "train.jsonl"),
+    *("serve.json", "source.json", "train.jsonl", "notes.json", "faq-Q8_0.export_report.json"),
+    "trash.json",
 )
 
 
@@ -93,6 +102,12 @@ def looks(workspace: Workspace) -> list[Callable[[], object]]:
         lambda: studio.report(RUN),
         lambda: studio.certificate(RUN),
         lambda: studio.chats(RUN),
+        lambda: studio.note(RUN),
+        lambda: studio.written_models(RUN),
+        studio.deleted_runs,
+        studio.deleted_datasets,
+        studio.living_jobs,
+        lambda: studio.records_as_csv(RUN),
         lambda: studio.model_servers(RUN),
         lambda: runs.deployments(workspace, RUN),
         lambda: list(queue.living_jobs(workspace)),
@@ -171,6 +186,7 @@ def test_pages_and_commands_show_damaged_records(
     assert run["status"]["state"] == "damaged"
     assert cli.main(["runs", "show", RUN, *place]) == 0
     assert json.loads(capsys.readouterr().out)["problems"]
+    assert Studio(full).diagnostics()
     monkeypatch.setenv("MLX_FINETUNING_HOME", str(full.root))
     for name in sitemap.ENTRIES if content == b"" else ("experiments",):
         app = AppTest.from_file(str(SCRIPT), default_timeout=30)

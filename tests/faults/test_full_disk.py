@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import contextlib
 import hashlib
+import itertools
 import json
 import os
 import resource
@@ -22,12 +23,16 @@ import pytest
 
 import finished_run
 import intact
+import small_models
 from helpers import wait_until
 from mlx_finetuning import files
 from mlx_finetuning.config import TrainConfig
 from mlx_finetuning.errors import DiskFull, Interrupted
+from mlx_finetuning.mlx_trainer import adapters, checkpoints, optimizer
+from mlx_finetuning.mlx_trainer.checkpoints import Course
+from mlx_finetuning.mlx_trainer.load import LoadedModel
 from mlx_finetuning.progress import Step, silent
-from mlx_finetuning.quantizer import reader
+from mlx_finetuning.quantizer import export, reader
 from mlx_finetuning.studio import Studio
 from mlx_finetuning.trainer import runs
 from mlx_finetuning.workspace import Workspace
@@ -36,6 +41,7 @@ COMMAND = str(Path(sys.executable).with_name("mlx-finetuning"))
 SIZES = [int(100 * 1.55**step) for step in range(24)]
 """Bytes, from below the smallest record to above the optimizer's state."""
 UPDATES = 12
+PAGE = 4096
 LEAST = 1 << 10
 """Bytes of a file below which a worker may end without its reason: no record is that small."""
 
@@ -88,15 +94,15 @@ def test_training_fails_clearly_and_goes_on_from_the_earlier_checkpoint(
     workspace: Workspace, facts: str, often: Callable[[int], int]
 ) -> None:
     run_id = begun(workspace, facts)
-    checkpoints = workspace.adapter(run_id).checkpoints
+    saved = workspace.adapter(run_id).checkpoints
     for size in spread(SIZES, often(24)):
-        before = content(checkpoints)
+        before = content(saved)
         done = limited(workspace, size, "train", "--resume", run_id)
         require_told(done, size)
         if done.returncode == 0:
             break
         intact.require_whole(workspace)
-        assert before.items() <= content(checkpoints).items() or newer(checkpoints, before), size
+        assert before.items() <= content(saved).items() or newer(saved, before), size
         assert Studio(workspace).run(run_id).resumable, size
     studio = Studio(workspace)
     if studio.run(run_id).status.state != "done":
@@ -116,10 +122,10 @@ def content(folder: Path) -> dict[str, str]:
     }
 
 
-def newer(checkpoints: Path, before: dict[str, str]) -> bool:
+def newer(saved: Path, before: dict[str, str]) -> bool:
     """Whether old checkpoints went because there are whole newer ones."""
     last = max(name.split("/")[0] for name in before)
-    return max(path.name for path in checkpoints.iterdir()) >= last
+    return max(path.name for path in saved.iterdir()) >= last
 
 
 def test_export_fails_clearly_and_leaves_the_earlier_file(
@@ -182,12 +188,63 @@ def test_reason_is_told_however_little_is_left(
     """A run that writes until the disk is full, with 4 to 60 KB of room for it."""
     endless = TrainConfig(dataset=facts, engine="simulation", iterations=10**6, validate_every=1)
     studio = Studio(workspace)
-    for left in spread(range(4096, 1 << 16, 4096), max(often(15), 5)):
+    for left in spread(range(PAGE, 1 << 16, PAGE), max(often(15), 5)):
         fill(tight, left)
         with pytest.raises(DiskFull):
             studio.watch(studio.start_training(endless), silent)
         assert {run.status.state for run in studio.runs()} <= {"failed"}, left
         assert not list(workspace.root.rglob(".reserve")), left
+
+
+@needs_root
+def test_checkpoint_fails_clearly_at_every_page_it_is_short_of(
+    tmp_path: Path, tiny: LoadedModel, often: Callable[[int], int]
+) -> None:
+    config = adapters.attach(tiny.model, TrainConfig(rank=1, num_layers=2))
+    rule = optimizer.build(TrainConfig())
+    rule.init(tiny.model.trainable_parameters())
+    with small_disk(tmp_path / "disk", "2m") as disk:
+        folder = disk / "checkpoints"
+
+        def save(update: int) -> Path:
+            return checkpoints.save(folder, tiny.model, config, rule, Course(update), "run")
+
+        earlier = save(1)
+        before = content(folder)
+        size = sum(path.stat().st_size for path in earlier.iterdir())
+        for left in range(0, size, PAGE * (10 // often(10))):
+            fill(disk, left)
+            with pytest.raises(DiskFull):
+                save(2)
+            assert content(folder) == before, left
+        fill(disk, size + 8 * PAGE)
+        assert save(2) == checkpoints.latest(folder)
+        checkpoints.restore(earlier, tiny.model, rule, "run")
+
+
+@needs_root
+def test_export_fails_clearly_whenever_the_disk_fills_up(tmp_path: Path) -> None:
+    """Another program takes the space after it was found sufficient, before every tensor."""
+    small_models.write_model(tmp_path / "model")
+    with small_disk(tmp_path / "disk", "8m") as disk:
+        made = disk / "made" / "model.gguf"
+        export.export_gguf(tmp_path / "model", None, {"Q8_0": made})
+        before = content(made.parent)
+        for nth in itertools.count():
+            reports = itertools.count()
+
+            def fill_up(step: Step, nth: int = nth, reports: Iterator[int] = reports) -> None:
+                if next(reports) == nth:
+                    fill(disk, 0)
+
+            try:
+                export.export_gguf(tmp_path / "model", None, {"Q8_0": made}, fill_up)
+            except DiskFull:
+                assert content(made.parent) == before, nth
+                (disk / "filler").unlink()
+            else:
+                break
+        assert nth > 10 and reader.read(made).tensors
 
 
 @pytest.mark.long

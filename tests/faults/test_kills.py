@@ -120,6 +120,8 @@ def test_killed_simulation_is_interrupted_and_keeps_its_lines(
         with files.LineLog(paths.metrics):  # mends a torn last line
             assert len(list(files.read_lines(paths.metrics))) >= len(updates)
     require_intact(workspace, mark)
+    assert list(workspace.root.rglob(".reserve"))
+    intact.require_swept(workspace)
 
 
 REPLACE = """

@@ -80,3 +80,14 @@ def job_folders(workspace: Workspace) -> Iterator[JobPaths]:
         for folder in workspace.root.glob(pattern):
             if not folder.name.startswith(files.TEMPORARY_PREFIX):
                 yield JobPaths(folder)
+
+
+def sweep(workspace: Workspace, older_than_s: float = 3600) -> None:
+    """Remove what killed workers left: half-written files, and room for words they never wrote.
+
+    For whoever has the device: nobody else writes large files.
+    """
+    files.sweep_temporaries(workspace.root, older_than_s)
+    for paths in job_folders(workspace):
+        if paths.reserve.exists() and not files.is_locked(paths.lock):
+            paths.reserve.unlink(missing_ok=True)
