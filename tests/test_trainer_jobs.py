@@ -66,6 +66,15 @@ def test_run_id_has_the_documented_form(workspace: Workspace) -> None:
         assert run_id[:15].replace("-", "").isdigit() and len(run_id.rsplit("-", 1)[1]) == 4
 
 
+def test_models_that_differ_in_the_middle_only_have_other_fingerprints(tmp_path: Path) -> None:
+    edge, found = bytes(200_000), set()
+    for middle in (b"a", b"b"):
+        (tmp_path / "model.safetensors").write_bytes(edge + middle * 2_000_000 + edge)
+        found.add(runs.model_fingerprint(tmp_path))
+    (tmp_path / "config.json").write_text("{}")
+    assert len({*found, runs.model_fingerprint(tmp_path)}) == 3
+
+
 def test_simulated_metrics_are_marked_and_repeat_for_a_seed(workspace: Workspace) -> None:
     first, second, other = (start(workspace, SHORT, seed=seed) for seed in (1, 1, 2))
     for paths in (first, second, other):

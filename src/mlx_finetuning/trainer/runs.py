@@ -34,6 +34,7 @@ from mlx_finetuning.errors import (
 from mlx_finetuning.trainer import jobs, status
 from mlx_finetuning.trainer.jobs import Job
 from mlx_finetuning.trainer.status import STATES_JA, JobStatus
+from mlx_finetuning.utils import fingerprint
 from mlx_finetuning.workspace import DatasetPaths, JobPaths, RunPaths, Workspace
 
 _SLUG_LENGTH = 40
@@ -41,7 +42,6 @@ _RECENT = 5
 _STOPPED = ("interrupted", "cancelled", "failed")
 _LEAVING_S = 5.0
 _MODEL_FILES = (".json", ".safetensors", ".model", ".jinja")
-_SAMPLED = 65_536
 
 
 @dataclass(frozen=True)
@@ -214,18 +214,11 @@ def dataset_hash(dataset: DatasetPaths) -> str:
 
 
 def model_fingerprint(folder: Path) -> str:
-    """SHA-256 over names, sizes, and the first and last 64 KiB of the model's files.
-
-    Not a check against tampering: gigabytes are not read for it. It tells another model from this.
-    """
+    """SHA-256 over the model's files, by `utils.fingerprint`: it tells another model from this."""
     digest = hashlib.sha256()
     for path in sorted(path for path in folder.iterdir() if path.suffix in _MODEL_FILES):
-        size = path.stat().st_size
-        digest.update(f"{path.name}:{size}\n".encode())
-        with path.open("rb") as stream:
-            digest.update(stream.read(_SAMPLED))
-            stream.seek(max(size - _SAMPLED, 0))
-            digest.update(stream.read(_SAMPLED))
+        for piece in fingerprint.pieces(path):
+            digest.update(piece)
     return digest.hexdigest()
 
 
