@@ -50,6 +50,10 @@ class Ollama:
     cut_creates: int = 0
     """So many answers to create end after the first line, as if the server was stopped."""
     cut_chats: int = 0
+    answers_left: int | None = None
+    """So many requests are answered before the server is gone; None: all."""
+    breaks_copies: bool = False
+    """Ends while it writes over a model: what had that name is lost."""
     disk_full: str = ""
     """`upload` or `create`."""
     create_error: str = ""
@@ -59,6 +63,7 @@ class Ollama:
     doubles_bos: bool = False
     """Counts one token of the prompt too many."""
     never_ends: bool = False
+    changes_answers: bool = False
     requests: list[tuple[str, str]] = field(default_factory=list)
     received: int = 0
     """Bytes of blobs that came in, whole or not."""
@@ -148,8 +153,7 @@ class _Handler(BaseHTTPRequestHandler):
         elif self.path == "/api/show":
             self._reply(200, _shown(ollama.models[name]))
         elif self.path == "/api/copy":
-            ollama.models[_full(body["destination"])] = ollama.models[name]
-            self._reply(200, b"")
+            self._copy(ollama, name, _full(body["destination"]))
         elif self.path == "/api/chat":
             self._chat(ollama, name, body)
         else:
@@ -202,6 +206,13 @@ class _Handler(BaseHTTPRequestHandler):
         ollama.models[name] = body
         self._line({"status": "success"})
 
+    def _copy(self, ollama: Ollama, name: str, destination: str) -> None:
+        if ollama.breaks_copies and destination in ollama.models:
+            del ollama.models[destination]
+            raise ConnectionAbortedError
+        ollama.models[destination] = ollama.models[name]
+        self._reply(200, b"")
+
     def _chat(self, ollama: Ollama, name: str, body: Json) -> None:
         messages = body["messages"]
         system = ollama.models[name].get("system")
@@ -225,6 +236,8 @@ class _Handler(BaseHTTPRequestHandler):
                 if ollama.cut_chats:
                     ollama.cut_chats -= 1
                     return
+        if ollama.changes_answers:
+            self._line({"message": {"role": "assistant", "content": "！"}, "done": False})
         reason = "stop" if piece.ended and not ollama.never_ends else "length"
         last = {"done": True, "done_reason": reason, "eval_count": piece.tokens}
         self._line({**last, "prompt_eval_count": piece.prompt_tokens + ollama.doubles_bos})
@@ -232,8 +245,13 @@ class _Handler(BaseHTTPRequestHandler):
     # --- the wire ------------------------------------------------------------------------
 
     def _noted(self) -> Ollama:
-        self.server.ollama.requests.append((self.command, self.path))
-        return self.server.ollama
+        ollama = self.server.ollama
+        if ollama.answers_left == 0:
+            raise ConnectionAbortedError
+        if ollama.answers_left is not None:
+            ollama.answers_left -= 1
+        ollama.requests.append((self.command, self.path))
+        return ollama
 
     def _body(self) -> Json:
         body: Json = json.loads(self.rfile.read(int(self.headers.get("Content-Length") or 0)))

@@ -13,8 +13,10 @@ from typing import Any
 import pytest
 
 import finished_run
+from mlx_finetuning.config import DeployConfig
 from mlx_finetuning.studio import Studio
 from mlx_finetuning.workspace import Workspace
+from ollama_server import running_ollama
 
 RUN = finished_run.RUN
 COMMAND = str(Path(sys.executable).with_name("mlx-finetuning"))
@@ -98,6 +100,28 @@ def test_models_that_were_loaded_stay_and_others_go(studio: Studio) -> None:
     studio.stop_model_servers(RUN)
     assert chat(studio, "--prompt", "こんにちは").returncode == 0
     assert studio.model_servers(RUN) == []
+
+
+def test_model_in_ollama_is_talked_to_and_stopped(studio: Studio, tmp_path: Path) -> None:
+    refused = chat(studio, "--engine", "ollama", "--prompt", "こんにちは")
+    assert refused.returncode == 1
+    assert "RUN_NOT_DEPLOYED" in refused.stderr
+    with running_ollama(tmp_path) as ollama:
+        settings = DeployConfig(quant="F16", prompts=1)
+        studio.deploy(RUN, "shop", settings, ollama.url)
+        once = chat(studio, "--engine", "ollama", "--prompt", "こんにちは", "--json")
+        assert json.loads(once.stdout)["text"] == answer(studio, "こんにちは")
+        talk = chat(studio, "--engine", "ollama", said="こんにちは\nあなたは誰ですか？\n")
+        second = answer(studio, "こんにちは", "あなたは誰ですか？")
+        assert second in talk.stdout
+        kept = studio.chats(RUN)[0]
+        assert (kept.engine, kept.talks["tuned"][-1]["content"]) == ("ollama", second)
+        ollama.models.clear()
+        gone = chat(studio, "--engine", "ollama", "--prompt", "こんにちは")
+        assert "OLLAMA_MODEL_NOT_FOUND" in gone.stderr
+    stopped = chat(studio, "--engine", "ollama", "--prompt", "こんにちは")
+    assert stopped.returncode == 1
+    assert "OLLAMA_NOT_" in stopped.stderr  # not running, or not even installed
 
 
 def test_ctrl_c_stops_the_answer_and_not_the_conversation(studio: Studio) -> None:

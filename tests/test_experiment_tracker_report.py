@@ -15,6 +15,7 @@ from mlx_finetuning.experiment_tracker import (
     charts,
     general,
     html,
+    preferring,
     questions,
     report,
     rerun,
@@ -104,14 +105,20 @@ def test_every_general_question_has_its_key_in_its_answer() -> None:
 
 DOWN, UP, NONE = Interval(-1, -1.2, -0.8), Interval(1, 0.8, 1.2), Interval(0.01, -0.1, 0.1)
 WIDE, HELD, CLOSED = Interval(1, 0.5, 1.5), Interval(0.9, 0.5, 1.3), Interval(0.2, 0.1, 0.3)
+UNSURE, VAGUE = Interval(0.7, -0.1, 1.5), Interval(0.2, -0.1, 0.5)
+"""Of few rows."""
 
 
 @pytest.mark.parametrize(
     ("change", "trained", "link", "is_zero", "error", "state"),
     [
-        (DOWN, DOWN, Link(WIDE, HELD), False, "", "learned"),
+        (DOWN, DOWN, Link(WIDE, HELD, 1.0), False, "", "learned"),
         (DOWN, DOWN, None, False, "", "learned"),
-        (DOWN, DOWN, Link(WIDE, CLOSED), False, "", "unlinked"),
+        (DOWN, DOWN, Link(WIDE, CLOSED, 1.0), False, "", "unlinked"),
+        (DOWN, DOWN, Link(WIDE, UNSURE, 1.0), False, "", "unlinked"),
+        (DOWN, DOWN, Link(UNSURE, UNSURE, 1.0), False, "", "learned"),
+        (DOWN, DOWN, Link(NONE, VAGUE, 1.0), False, "", "unlinked"),
+        (DOWN, DOWN, Link(WIDE, HELD, 0.3), False, "", "unlinked"),
         (NONE, NONE, None, True, "", "unchanged"),
         (NONE, NONE, None, False, "", "unchanged"),
         (NONE, DOWN, None, False, "", "memorised"),
@@ -130,6 +137,18 @@ def test_learning_is_judged_by_its_evidence(
         {"learned": "学習できています", "diverged": "発散しました"}.get(state, "学習していません")
     )
     assert judged.advice or state == "learned"
+
+
+def test_a_margin_is_judged_the_other_way_round() -> None:
+    def judged(change: Interval, trained: Interval) -> verdict.Verdict:
+        found = Learning("学習していない行", 1.0, 2.0, change, trained, measure="差", falls=False)
+        return verdict.learned(found)
+
+    assert judged(UP, UP).state == "learned"
+    assert judged(NONE, UP).state == "memorised"
+    assert judged(DOWN, UP).state == "worse"
+    assert judged(UP, DOWN).state == "diverged"
+    assert "差の変化は、偶然の範囲です" in judged(NONE, NONE).text
 
 
 @pytest.mark.parametrize(
@@ -189,6 +208,23 @@ def measured(rows: list[dict[str, Any]], answers: list[str]) -> Measured:
     base = [Grade(20.0 + at, answer="わかりません。") for at in range(len(rows))]
     tuned = [Grade(5.0 + at, answer=answer) for at, answer in enumerate(answers)]
     return Measured(rows, base, tuned, 1000)
+
+
+def test_margins_of_pairs_follow_the_objective() -> None:
+    rows = [row("a", "b")] * 3
+    nothing = Grade(1.0, 0)
+    better = Measured(rows, [Grade(9.0), Grade(4.0), nothing], [Grade(3.0), Grade(6.0), nothing], 3)
+    worse = Measured(
+        rows, [Grade(8.0, 4), Grade(6.0), Grade(1.0)], [Grade(8.0, 4), Grade(5.0), Grade(1.0)], 3
+    )
+    whole, mean = (preferring.preference(better, worse, kind, 1) for kind in ("dpo", "orpo"))
+    assert whole is not None and mean is not None
+    assert (whole.pairs, whole.base_accuracy, whole.tuned_accuracy) == (2, 0.5, 0.5)
+    assert (whole.base_margin, whole.tuned_margin) == (0.5, 2.0)
+    assert (whole.widened, whole.change.value) == (0.5, 1.5)
+    # Per token: 8 nats over 4 tokens are more than 9 over 10.
+    assert (mean.base_accuracy, mean.base_margin) == (1.0, pytest.approx((1.1 + 0.2) / 2))
+    assert preferring.preference(Measured([], [], [], 0), Measured([], [], [], 0), "dpo", 1) is None
 
 
 def test_report_holds_paired_figures_and_kinds_of_questions() -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import itertools
 import random
 import shutil
@@ -332,6 +333,41 @@ def test_taken_name_is_only_replaced_when_asked(ollama: Ollama, talk: Client, gg
     deploy.publish(talk, recipe(gguf))
     assert talk.show("tiny")["system"] == "新しい"
     assert listed(talk) == ["tiny:latest"]
+
+
+@pytest.mark.parametrize("answers_left", range(6))
+def test_replaced_model_survives_an_end_at_any_request(
+    ollama: Ollama, talk: Client, gguf: Path, answers_left: int
+) -> None:
+    bring(talk, recipe(gguf, system="古い"))
+    new = recipe(gguf, system="新しい")
+    deploy.create_draft(talk, new)
+    ollama.answers_left = answers_left
+    with contextlib.suppress(OllamaConnectionLost):
+        deploy.publish(talk, new)
+    ollama.answers_left = None
+    assert talk.show("tiny")["system"] == ("古い" if answers_left < 3 else "新しい")
+    bring(talk, new)
+    assert talk.show("tiny")["system"] == "新しい"
+    assert listed(talk) == ["tiny:latest"]
+
+
+def test_replaced_model_survives_a_server_that_ends_while_writing(
+    ollama: Ollama, talk: Client, gguf: Path
+) -> None:
+    bring(talk, recipe(gguf, system="古い"))
+    deploy.create_draft(talk, recipe(gguf, system="新しい"))
+    ollama.breaks_copies = True
+    with pytest.raises(OllamaConnectionLost):
+        deploy.publish(talk, recipe(gguf))
+    assert talk.show(recipe(gguf).former_name)["system"] == "古い"
+
+
+@pytest.mark.parametrize("name", ["tiny", "me/tiny:v2", f"tiny:{'v' * names.LONGEST}"])
+def test_names_beside_a_model_are_names_of_their_own(gguf: Path, name: str) -> None:
+    made = recipe(gguf, name)
+    beside = {names.checked(made.draft_name), names.checked(made.former_name)}
+    assert len({name, *beside}) == 3
 
 
 @pytest.mark.parametrize(

@@ -2,16 +2,18 @@
 
 from __future__ import annotations
 
+import json
 import time
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 import pytest
 
 import finished_run
 from chat_formats import FORMATS
 from gguf_files import rewrite
-from mlx_finetuning import ollama_integration, quantizer
+from mlx_finetuning import cli, ollama_integration, quantizer
 from mlx_finetuning.config import DeployConfig
 from mlx_finetuning.errors import (
     OllamaArchitectureUnknown,
@@ -94,6 +96,33 @@ def test_run_is_deployed_and_answers_as_it_was_trained(
     studio.copy_ollama_model(NAME, f"{NAME}:copy")
     studio.delete_ollama_model(NAME)
     assert f"{NAME}:copy" in [model.name for model in studio.ollama_models()]
+
+
+def test_deployed_run_is_certified_talked_to_and_replaced(
+    workspace: Workspace, talk: Client, capsys: pytest.CaptureFixture[str]
+) -> None:
+    run_id = finished_run.make(workspace)
+    studio = Studio(workspace)
+
+    def command(*words: str) -> dict[str, Any]:
+        cli.main([*words, "--workspace", str(workspace.root), "--json"])
+        found: dict[str, Any] = json.loads(capsys.readouterr().out)
+        return found
+
+    for quant in ("F16", "Q8_0"):
+        studio.deploy(run_id, NAME, DeployConfig(quant=quant), replace=True)
+        assert [one.name for one in talk.models() if one.name.startswith(NAME)] == [
+            f"{NAME}:latest"
+        ]
+        record = command("certify", run_id, "--set", "prompts=6", "--set", "max_tokens=48")
+        assert record["passed"], record["problems"]
+        row = record["rows"][-1]
+        assert (row["label"], row["prompt_ids_equal"]) == (f"Ollama {NAME}", 1.0)
+        assert row["answers_equal"] >= (1.0 if quant == "F16" else 0.5)
+    question = "こんにちは"
+    spoken = command("chat", run_id, "--engine", "ollama", "--prompt", question)
+    assert spoken["ended"]
+    assert spoken["text"] == command("ollama", "ask", NAME, "--prompt", question)["text"]
 
 
 def test_settings_are_the_models_own(gguf: Path, talk: Client) -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import shutil
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -12,11 +13,16 @@ import finished_run
 from gguf_files import Tensors, Values, rewrite
 from mlx_finetuning import files
 from mlx_finetuning.cli.certify import _shown
-from mlx_finetuning.errors import InvalidSettings, RunNotReady
+from mlx_finetuning.config import DeployConfig
+from mlx_finetuning.errors import ChatTemplateMissing, RunNotReady
+from mlx_finetuning.progress import silent
 from mlx_finetuning.quantizer.export import export_gguf
+from mlx_finetuning.studio import Studio
 from mlx_finetuning.tasks import certificate, certify
 from mlx_finetuning.tasks.certificate import Said
-from mlx_finetuning.workspace import Workspace
+from mlx_finetuning.trainer import jobs
+from mlx_finetuning.workspace import JobPaths, Workspace
+from ollama_server import Ollama, running_ollama
 
 TRUE = ("F16", "Q8_0", "Q4_K_M")
 FULL_STOP = 263
@@ -125,13 +131,12 @@ def test_certificate_is_kept_with_the_run(workspace: Workspace, record: dict[str
 
 
 def test_held_out_questions_come_first(workspace: Workspace) -> None:
-    asked, held_out = certify._conversations(
-        finished_run.context(workspace), finished_run.DATASET, 6
-    )
-    assert [turns[-1]["content"] for turns in asked] == list(finished_run.QUESTIONS[:6])
-    assert held_out == 5
-    _, few = certify._conversations(finished_run.context(workspace), finished_run.DATASET, 2)
-    assert few == 2
+    asked = certify._questions(finished_run.context(workspace), finished_run.DATASET, 6)
+    questions = [turns[-1]["content"] for turns in asked.conversations]
+    assert questions == list(finished_run.QUESTIONS[:6])
+    assert asked.held_out == 5
+    few = certify._questions(finished_run.context(workspace), finished_run.DATASET, 2)
+    assert few.held_out == 2
 
 
 def test_table_shows_every_engine(record: dict[str, Any]) -> None:
@@ -149,14 +154,121 @@ def test_run_without_an_adapter_has_no_certificate(tmp_path: Path) -> None:
         certify.run(finished_run.context(workspace))
 
 
-def test_dataset_without_questions_is_refused(tmp_path: Path) -> None:
+def test_run_on_text_is_certified_with_general_questions(tmp_path: Path) -> None:
     workspace = Workspace(tmp_path)
     finished_run.make(workspace)
-    for split in certify.SPLITS:
-        path = workspace.dataset(finished_run.DATASET).split(split)
-        path.write_text('{"text": "文章だけ"}\n', encoding="utf-8")
-    with pytest.raises(InvalidSettings):
+    finished_run.write_text_dataset(workspace)
+    record = certify.run(finished_run.context(workspace, prompts=4, max_tokens=16))
+    assert record["passed"], record["problems"]
+    assert record["prompts"] == record["held_out_prompts"] == 4
+    assert "一般の質問" in record["notes"][0]
+
+
+def test_preferences_are_certified_with_their_questions(tmp_path: Path) -> None:
+    workspace = Workspace(tmp_path)
+    finished_run.make(workspace)
+    finished_run.write_preference_dataset(workspace)
+    asked = certify._questions(finished_run.context(workspace), finished_run.DATASET, 3)
+    questions = [turns[-1]["content"] for turns in asked.conversations]
+    assert questions == list(finished_run.QUESTIONS[:3])
+    assert asked.notes == ()
+
+
+def test_model_without_a_chat_template_is_refused(tmp_path: Path) -> None:
+    workspace = Workspace(tmp_path)
+    finished_run.make(workspace)
+    finished_run.forget_template(workspace)
+    with pytest.raises(ChatTemplateMissing):
         certify.run(finished_run.context(workspace))
+
+
+# --- Ollama ------------------------------------------------------------------------------
+
+
+@pytest.fixture(scope="module")
+def deployed(
+    tmp_path_factory: pytest.TempPathFactory,
+) -> Iterator[tuple[Workspace, Ollama, JobPaths]]:
+    """A run that was deployed by a job of its own and whose file is gone since."""
+    folder = tmp_path_factory.mktemp("deployed")
+    workspace = Workspace(folder / "workspace")
+    finished_run.make(workspace)
+    studio = Studio(workspace)
+    with running_ollama(folder / "blobs") as ollama:
+        settings = DeployConfig(quant="F16", prompts=1)
+        job = studio.start_deployment(finished_run.RUN, "Shop", settings, ollama.url)
+        jobs.follow(job, silent)
+        shutil.rmtree(workspace.gguf_folder(finished_run.RUN))
+        yield workspace, ollama, job
+
+
+def certified(workspace: Workspace) -> dict[str, Any]:
+    return certify.run(finished_run.context(workspace, prompts=3, max_tokens=48))
+
+
+def test_model_in_ollama_has_a_row(deployed: tuple[Workspace, Ollama, JobPaths]) -> None:
+    record = certified(deployed[0])
+    assert record["passed"], record["problems"]
+    found = record["rows"][-1]
+    assert (found["engine"], found["label"], found["prompts"]) == ("ollama", "Ollama Shop", 3)
+    assert found["prompt_ids_equal"] == found["answers_equal"] == 1.0
+    assert found["kl"] is None
+
+
+@pytest.mark.parametrize(
+    ("fault", "words"),
+    [
+        ("doubles_bos", "別のトークン列"),
+        ("never_ends", "停止の設定"),
+        ("changes_answers", "答えが違います"),
+    ],
+)
+def test_ollama_that_does_otherwise_turns_the_certificate_red(
+    deployed: tuple[Workspace, Ollama, JobPaths],
+    monkeypatch: pytest.MonkeyPatch,
+    fault: str,
+    words: str,
+) -> None:
+    workspace, ollama, _ = deployed
+    monkeypatch.setattr(ollama, fault, True)
+    record = certified(workspace)
+    assert not record["passed"]
+    (problem,) = record["problems"]
+    assert problem.startswith("Ollama Shop") and words in problem
+
+
+def test_ollama_that_cannot_be_asked_is_a_note(
+    deployed: tuple[Workspace, Ollama, JobPaths],
+) -> None:
+    workspace, ollama, _ = deployed
+    ollama.cut_chats = 1
+    record = certified(workspace)
+    assert record["passed"]
+    assert [one["engine"] for one in record["rows"]] == ["mlx", "mlx-fused"]
+    assert "「Shop」は比べられませんでした" in record["notes"][0]
+
+
+def test_model_that_was_removed_from_ollama_is_not_asked(
+    deployed: tuple[Workspace, Ollama, JobPaths], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    workspace, ollama, _ = deployed
+    monkeypatch.setattr(ollama, "models", {})
+    record = certified(workspace)
+    assert record["notes"] == []
+    assert len(record["rows"]) == 2
+
+
+def test_model_with_another_system_text_is_a_note(
+    deployed: tuple[Workspace, Ollama, JobPaths],
+) -> None:
+    workspace, _, job = deployed
+    result = files.read_json(job.result)
+    files.write_json(job.result, {**result, "system": "短く答えてください。"})
+    try:
+        record = certified(workspace)
+    finally:
+        files.write_json(job.result, result)
+    assert "システム文が違うため" in record["notes"][0]
 
 
 # --- the judgement -----------------------------------------------------------------------

@@ -13,6 +13,7 @@ from chat_formats import FORMATS
 from gguf_files import rewrite
 from mlx_finetuning import cli
 from mlx_finetuning.errors import (
+    ChatTemplateMissing,
     InvalidSettings,
     OllamaDiffers,
     OllamaNameInvalid,
@@ -20,7 +21,7 @@ from mlx_finetuning.errors import (
 )
 from mlx_finetuning.mlx_trainer.load import LoadedModel
 from mlx_finetuning.ollama_integration import client
-from mlx_finetuning.tasks import deploy, export
+from mlx_finetuning.tasks import deploy, export, reference
 from mlx_finetuning.utils import chat_template
 from mlx_finetuning.workspace import Workspace
 from ollama_server import Ollama, running_ollama
@@ -167,6 +168,48 @@ def test_commands_deploy_and_look_after_models(
     assert run("ollama", "ask", "shop", "--prompt", "あなたは誰ですか？")[1]["text"]
     assert run("ollama", "delete", "second")[0] == 0
     assert run("ollama", "show", "second")[1]["error"]["code"] == "OLLAMA_MODEL_NOT_FOUND"  # type: ignore[index]
+    assert list(ollama.models) == ["shop:latest"]
+
+
+def test_run_on_text_is_proven_with_general_questions(
+    workspace: Workspace, run_id: str, ollama: Ollama
+) -> None:
+    finished_run.write_text_dataset(workspace)
+    result = deployed(workspace, ollama)
+    assert (result["compared"], result["equal_answers"], result["system"]) == (3, 3, "")
+
+
+def test_run_on_preferences_is_proven_with_their_questions(
+    workspace: Workspace, run_id: str, ollama: Ollama
+) -> None:
+    finished_run.write_preference_dataset(workspace)
+    asked = reference.conversations(finished_run.context(workspace), finished_run.DATASET)
+    assert [turns[0]["content"] for turns in asked] == list(finished_run.QUESTIONS)
+    assert deployed(workspace, ollama)["equal_answers"] == 3
+
+
+def test_model_without_a_chat_template_is_refused_before_anything_is_made(
+    workspace: Workspace, run_id: str, ollama: Ollama
+) -> None:
+    finished_run.forget_template(workspace)
+    with pytest.raises(ChatTemplateMissing):
+        deployed(workspace, ollama)
+    assert not workspace.gguf_folder(run_id).exists()
+    assert ollama.received == 0
+
+
+def test_replaced_model_stays_until_the_new_one_is_proven(
+    workspace: Workspace, run_id: str, ollama: Ollama
+) -> None:
+    deployed(workspace, ollama, name="shop")
+    before = ollama.models["shop:latest"]
+    ollama.never_ends = True
+    with pytest.raises(OllamaDiffers):
+        deployed(workspace, ollama, name="shop", replace=True, system=SYSTEM)
+    assert ollama.models == {"shop:latest": before}
+    ollama.never_ends = False
+    deployed(workspace, ollama, name="shop", replace=True, system=SYSTEM)
+    assert ollama.models["shop:latest"]["system"] == SYSTEM
     assert list(ollama.models) == ["shop:latest"]
 
 

@@ -10,14 +10,18 @@ from typing import Any
 
 import pytest
 
-from mlx_finetuning import errors
+from mlx_finetuning import errors, files
+from mlx_finetuning.cli.evaluate import _shown
 from mlx_finetuning.config import EvaluateConfig, PrepareConfig, TrainConfig
 from mlx_finetuning.data_processor import SAMPLE_DATA, read_rows
-from mlx_finetuning.progress import Step, silent
+from mlx_finetuning.experiment_tracker import general
+from mlx_finetuning.progress import Progress, Step, silent
 from mlx_finetuning.studio import Studio
+from mlx_finetuning.tasks import evaluate
+from mlx_finetuning.tasks.context import TaskContext
 from mlx_finetuning.workspace import Workspace
 
-QUICK = EvaluateConfig(max_rows=16, max_tokens=16)
+QUICK = {"max_rows": 8, "max_tokens": 12}
 
 
 @pytest.fixture(scope="module")
@@ -35,15 +39,39 @@ def _shuffle(path: Path) -> None:
     random.Random(1).shuffle(answers)
     for row, answer in zip(rows, answers, strict=True):
         row["messages"][-1] = answer
-    text = "".join(json.dumps(row, ensure_ascii=False) + "\n" for row in rows)
-    path.write_text(text, encoding="utf-8")
+    write_rows(path, rows)
+
+
+def write_rows(path: Path, rows: list[dict[str, Any]]) -> None:
+    files.make_folder(path.parent)
+    lines = (json.dumps(row, ensure_ascii=False) + "\n" for row in rows)
+    path.write_text("".join(lines), encoding="utf-8")
 
 
 def trained(studio: Studio, dataset: str, **settings: Any) -> str:
-    settings = {"iterations": 30, "validate_every": 1000, "sample_every": 0, **settings}
+    settings = {"iterations": 8, "validate_every": 1000, "sample_every": 0, **settings}
     run_id = studio.start_training(TrainConfig(dataset=dataset, **settings))
     studio.watch(run_id, silent)
     return run_id
+
+
+def evaluated(
+    studio: Studio, run_id: str, progress: Progress = silent, **settings: int
+) -> dict[str, Any]:
+    """As the worker does it, without a process of its own."""
+    workspace = studio.workspace
+    paths = workspace.run(run_id).later_job("evaluate-1")
+    given = {**QUICK, **settings}
+    return evaluate.run(
+        TaskContext(workspace, paths, run_id, given, progress, lambda *_, **__: None)
+    )
+
+
+@pytest.fixture
+def few_general(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A sixth of the general questions: enough to judge by."""
+    some = general.questions()[::6]
+    monkeypatch.setattr(general, "questions", lambda: some)
 
 
 @pytest.fixture(scope="module")
@@ -53,7 +81,12 @@ def right(studio: Studio) -> str:
 
 @pytest.fixture(scope="module")
 def report(studio: Studio, right: str) -> dict[str, Any]:
-    return studio.evaluate(right, QUICK)
+    return studio.evaluate(right, EvaluateConfig(**QUICK))
+
+
+@pytest.fixture(scope="module")
+def short(studio: Studio) -> str:
+    return trained(studio, "facts", iterations=4)
 
 
 def test_a_run_on_right_answers_has_learned_and_not_forgotten(report: dict[str, Any]) -> None:
@@ -72,7 +105,7 @@ def test_report_has_what_is_needed_to_make_it_again(
     origin = report["origin"]
     assert origin["dataset_sha256"] == studio.run(right).dataset_sha256
     assert not origin["dataset_changed"]
-    assert origin["training"]["iterations"] == 30
+    assert origin["training"]["iterations"] == 8
     assert origin["seed"] == 42
     assert {"mlx", "mlx-finetuning", "python"} <= origin["versions"].keys()
     assert studio.report(right)["verdict"] == report["verdict"]  # type: ignore[index]
@@ -80,17 +113,19 @@ def test_report_has_what_is_needed_to_make_it_again(
     assert report["verdict"]["text"] in page
 
 
-def test_losses_are_those_of_the_training_loop(studio: Studio, right: str) -> None:
-    report = studio.evaluate(right, EvaluateConfig(max_tokens=1))
-    valid = [line["valid_loss"] for line in studio.metrics(right) if "valid_loss" in line]
+@pytest.mark.usefixtures("few_general")
+def test_losses_are_those_of_the_training_loop(studio: Studio, short: str) -> None:
+    report = evaluated(studio, short, max_rows=500, max_tokens=1)
+    valid = [line["valid_loss"] for line in studio.metrics(short) if "valid_loss" in line]
     split = report["splits"]["valid"]
     assert split["base"]["loss"] == pytest.approx(valid[0], rel=1e-4)
     assert split["tuned"]["loss"] == pytest.approx(valid[-1], rel=1e-4)
     assert report["splits"]["train"]["rows"] == 48
 
 
+@pytest.mark.usefixtures("few_general")
 def test_learning_rate_zero_is_judged_as_not_learned(studio: Studio) -> None:
-    report = studio.evaluate(trained(studio, "facts", iterations=2, learning_rate=0.0), QUICK)
+    report = evaluated(studio, trained(studio, "facts", iterations=1, learning_rate=0.0))
     assert not report["verdict"]["learned"]
     assert report["verdict"]["text"].startswith("学習していません")
     assert report["adapter"]["is_zero"]
@@ -98,46 +133,110 @@ def test_learning_rate_zero_is_judged_as_not_learned(studio: Studio) -> None:
     assert report["forgetting"]["state"] == "kept"
 
 
+@pytest.mark.usefixtures("few_general")
 def test_shuffled_answers_are_not_judged_as_learned(studio: Studio) -> None:
-    report = studio.evaluate(trained(studio, "shuffled"), QUICK)
+    report = evaluated(studio, trained(studio, "shuffled"))
     # The loss alone would say that it learned.
     assert report["splits"]["test"]["change"]["high"] < 0
     assert report["verdict"]["state"] == "unlinked", report["verdict"]
     assert not report["verdict"]["learned"]
 
 
+@pytest.mark.usefixtures("few_general")
 def test_an_absurd_learning_rate_is_judged_as_diverged_and_forgetting(studio: Studio) -> None:
-    run_id = trained(studio, "facts", learning_rate=0.3, iterations=12)
-    report = studio.evaluate(run_id, QUICK)
+    report = evaluated(studio, trained(studio, "facts", learning_rate=0.3, iterations=5))
     assert report["verdict"]["state"] == "diverged", report["verdict"]
     assert report["verdict"]["text"].startswith("発散しました")
     assert report["forgetting"]["state"] == "forgot"
 
 
-def test_a_cancelled_evaluation_leaves_no_report(studio: Studio, tmp_path: Path) -> None:
-    run_id = trained(studio, "facts", iterations=1)
-
+def test_a_cancelled_evaluation_leaves_no_report(studio: Studio, short: str) -> None:
     def stop(step: Step) -> None:
-        if "損失" in step.stage:
+        if "答え" in step.stage:
             raise errors.Interrupted()
 
+    paths = studio.workspace.run(short)
+    paths.report.unlink(missing_ok=True)
+    paths.report_html.unlink(missing_ok=True)
     with pytest.raises(errors.Interrupted):
-        studio.evaluate(run_id, QUICK, stop)
-    assert not studio.workspace.run(run_id).report.exists()
-    assert not studio.workspace.run(run_id).report_html.exists()
+        evaluated(studio, short, stop)
+    assert not paths.report.exists()
+    assert not paths.report_html.exists()
 
 
-def test_a_rerun_gives_the_same_losses_to_the_last_bit(studio: Studio, right: str) -> None:
-    again = studio.rerun(right)
+# --- other rows than conversations -------------------------------------------------------
+
+POLITE, BLUNT = "はい、お調べしてお答えします。", "知らない。自分で調べて。"
+
+
+@pytest.fixture(scope="module")
+def pairs(studio: Studio) -> str:
+    """A dataset of preferences: polite answers are the better ones."""
+    rows = [
+        {"prompt": f"{n}番の商品について教えてください。", "chosen": POLITE, "rejected": BLUNT}
+        for n in range(24)
+    ]
+    dataset = studio.workspace.dataset("pairs")
+    for path, split in (
+        (dataset.train, rows[:12]),
+        (dataset.valid, rows[12:16]),
+        (dataset.test, rows[16:]),
+    ):
+        write_rows(path, split)
+    return "pairs"
+
+
+@pytest.mark.usefixtures("few_general")
+@pytest.mark.parametrize("objective", ["dpo", "orpo"])
+def test_a_run_on_pairs_is_judged_by_what_it_trains(
+    studio: Studio, pairs: str, objective: str
+) -> None:
+    run_id = trained(studio, pairs, objective=objective, iterations=4, batch_size=4, beta=0.5)
+    report = evaluated(studio, run_id)
+    assert report["verdict"]["state"] == "learned", report["verdict"]
+    assert "よい答えとの差" in report["verdict"]["text"]
+    found, line = report["splits"]["valid"]["preference"], studio.metrics(run_id)[-1]
+    # The training loop's own marks; DPO measures from the base on.
+    shown = {
+        "dpo": (found["widened"], found["change"]["value"]),
+        "orpo": (found["tuned_accuracy"], found["tuned_margin"]),
+    }
+    accuracy, margin = shown[objective]
+    assert accuracy == pytest.approx(line["valid_accuracy"])
+    assert 0.5 * margin == pytest.approx(line["valid_margin"], rel=1e-3)
+    assert {item["expected"] for item in report["splits"]["test"]["answers"]} == {POLITE}
+    assert "よい答えのほうが出やすい組" in _shown(report)
+    page = studio.workspace.run(run_id).report_html.read_text(encoding="utf-8")
+    assert "<h2>よい答えとよくない答え</h2>" in page
+
+
+@pytest.mark.usefixtures("few_general")
+def test_a_run_on_text_is_judged_by_its_loss(studio: Studio) -> None:
+    rows = [{"text": f"みどり商店の{n}号店は、{n}丁目にあります。"} for n in range(24)]
+    dataset = studio.workspace.dataset("text")
+    for path, split in ((dataset.train, rows[:14]), (dataset.valid, rows[14:]), (dataset.test, [])):
+        write_rows(path, split)
+    report = evaluated(studio, trained(studio, "text", iterations=4, batch_size=4))
+    assert report["verdict"]["state"] == "learned", report["verdict"]
+    assert report["splits"]["valid"]["preference"] is None
+    assert report["stopping"]["state"] == "unknown"
+    assert "よい答え" not in _shown(report)
+
+
+# --- again -------------------------------------------------------------------------------
+
+
+def test_a_rerun_gives_the_same_losses_to_the_last_bit(studio: Studio, short: str) -> None:
+    again = studio.rerun(short)
     studio.watch(again, silent)
-    found = studio.compare_losses(right, again)
+    found = studio.compare_losses(short, again)
     assert found.is_exact, found
-    assert found.compared >= 32
+    assert found.compared >= 6
 
 
 def test_a_rerun_says_what_has_changed_since(studio: Studio) -> None:
     studio.prepare_data(SAMPLE_DATA, "moving")
-    run_id = trained(studio, "moving", iterations=1)
+    run_id = trained(studio, "moving", engine="simulation", iterations=1)
     studio.prepare_data(SAMPLE_DATA, "moving", PrepareConfig(seed=7), replace=True)
     with pytest.raises(errors.RerunSourceChanged) as caught:
         studio.rerun(run_id)

@@ -249,6 +249,7 @@ def test_tools_of_a_row_are_in_what_is_shown_trained_and_asked(tiny: LoadedModel
     [example] = encode_rows(loaded, [row], 200)
     assert tiny.tokenizer.decode(example.tokens).startswith("[道具]天気予報")
     asked.clear()
-    grading.grade(loaded, [row], EvaluateConfig(max_tokens=1), silent, "評価", ask=True)
+    make = grading.arrangement(loaded)
+    grading.grade(loaded, [row], EvaluateConfig(max_tokens=1), silent, "評価", make=make, ask=True)
     assert asked
     assert all(prompt == example.tokens[: len(prompt)] for prompt in asked)

@@ -14,6 +14,8 @@ from mlx_finetuning.cli.session import Answer, Session, command
 from mlx_finetuning.config import EvaluateConfig
 
 SPLITS = {"train": "学習した行", "valid": "検証の行", "test": "学習していない行"}
+HEADING = ("", "行", "損失（前 → 後）", "正答率（前 → 後）", "自分で答え終えた率")
+PAIRS_HEADING = ("", "組", "よい答えのほうが出やすい組（前 → 後）", "差（前 → 後）")
 SHOWN_ANSWERS = 5
 
 
@@ -35,8 +37,9 @@ def evaluate(session: Session, run_id: str, assignments: tuple[str, ...]) -> Ans
 
 def _shown(report: Mapping[str, Any]) -> str:
     splits = report["splits"]
-    heading = ("", "行", "損失（前 → 後）", "正答率（前 → 後）", "自分で答え終えた率")
-    lines = [*_verdicts(report), "", text.table(heading, _figures(splits))]
+    lines = [*_verdicts(report), "", text.table(HEADING, _figures(splits))]
+    if pairs := list(_preferences(splits)):
+        lines += ["", text.table(PAIRS_HEADING, pairs)]
     for exchange in _answers(splits):
         lines += ["", exchange]
     return "\n".join(lines)
@@ -60,6 +63,17 @@ def _figures(splits: Mapping[str, Any]) -> Iterator[tuple[str, ...]]:
             _change(base["exact"], tuned["exact"], text.percent),
             "" if tuned["ended"] is None else text.percent(tuned["ended"]),
         )
+
+
+def _preferences(splits: Mapping[str, Any]) -> Iterator[tuple[str, ...]]:
+    for name, split in splits.items():
+        if found := split["preference"]:
+            yield (
+                SPLITS[name],
+                str(found["pairs"]),
+                _change(found["base_accuracy"], found["tuned_accuracy"], text.percent),
+                _change(found["base_margin"], found["tuned_margin"], _number),
+            )
 
 
 def _change(before: float | None, after: float | None, form: Any) -> str:

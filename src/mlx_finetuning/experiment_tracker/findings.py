@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -37,6 +37,10 @@ class Findings:
     mismatches: Sequence[Mismatch] = ()
     mismatched: Measured | None = None
     layers: Sequence[LayerChange] = ()
+    objective: str = "sft"
+    """What the run trained: on pairs, `dpo` or `orpo`."""
+    worse: Mapping[str, Measured] = field(default_factory=dict)
+    """By split, the worse answer of every row, whose better one is in `splits`."""
 
 
 @dataclass(frozen=True)

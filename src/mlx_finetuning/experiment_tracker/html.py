@@ -35,6 +35,7 @@ def page(report: Record, certificate: Record | None = None) -> str:
         _heading(report),
         _cards(report, certificate),
         _losses(report),
+        _preferences(report["splits"]),
         _curves(report["curves"]),
         _questions(report),
         _exchanges(report),
@@ -135,6 +136,42 @@ def _loss_row(title: str, split: Record) -> list[str]:
 
 def _span(ends: Sequence[float]) -> str:
     return f"{ends[0]:.2f}–{ends[1]:.2f}"
+
+
+def _preferences(splits: Record) -> str:
+    rows = [
+        _preference_row(SPLITS_JA[name], splits[name]["preference"])
+        for name in ("test", "valid", "train")
+        if name in splits and splits[name].get("preference")
+    ]
+    if not rows:
+        return ""
+    heading = (
+        "",
+        "組",
+        "よい答えのほうが出やすい組",
+        "差 元 → 後",
+        "変化（95%信頼区間）",
+        "差が広がった組",
+    )
+    return (
+        "<h2>よい答えとよくない答え</h2>\n"
+        '<p class="note">比べて学習した2つの答えの、出やすさ（対数確率、nat）の差です。'
+        "大きいほど、よい答えのほうを選びます。上の損失は、よい答えのものです。</p>\n"
+        + _table(heading, rows, numbers=range(1, 6))
+    )
+
+
+def _preference_row(title: str, found: Record) -> list[str]:
+    change = found["change"]
+    return [
+        escape(title),
+        str(found["pairs"]),
+        f"{found['base_accuracy']:.0%} → <b>{found['tuned_accuracy']:.0%}</b>",
+        f"{found['base_margin']:.3f} → <b>{found['tuned_margin']:.3f}</b>",
+        f"{change['value']:+.3f}<small>{change['low']:+.3f} 〜 {change['high']:+.3f}</small>",
+        f"{found['widened']:.0%}",
+    ]
 
 
 def _curves(curves: Record) -> str:

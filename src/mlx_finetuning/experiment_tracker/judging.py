@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import asdict
+from dataclasses import asdict, replace
 from typing import Any
 
-from mlx_finetuning.experiment_tracker import comparison, general, verdict
-from mlx_finetuning.experiment_tracker.comparison import Exchange, Grade, Measured
+from mlx_finetuning.experiment_tracker import comparison, general, preferring, verdict
+from mlx_finetuning.experiment_tracker.comparison import Exchange, Grade, Measured, per_token
 from mlx_finetuning.experiment_tracker.findings import SPLITS_JA, Findings, Origin
+from mlx_finetuning.experiment_tracker.preferring import Preference
 from mlx_finetuning.experiment_tracker.questions import Row
 from mlx_finetuning.experiment_tracker.statistics import ratio
 from mlx_finetuning.experiment_tracker.verdict import Learning, Link, Verdict
@@ -40,6 +41,13 @@ def _learning(origin: Origin, found: Findings, seed: int) -> Learning | None:
     name = judged_split({name: len(one.rows) for name, one in found.splits.items()})
     if not name:
         return None
+    judge = _by_preference if found.worse else _by_loss
+    judged = judge(found, name, seed)
+    is_zero = bool(found.layers) and not any(one.norm for one in found.layers)
+    return judged and replace(judged, adapter_is_zero=is_zero, error=origin.error)
+
+
+def _by_loss(found: Findings, name: str, seed: int) -> Learning | None:
     base = comparison.loss(found.splits[name].base, seed)
     tuned = comparison.loss(found.splits[name].tuned, seed)
     change = comparison.loss_change(found.splits[name], seed)
@@ -48,14 +56,43 @@ def _learning(origin: Origin, found: Findings, seed: int) -> Learning | None:
     trained = found.splits.get("train")
     return Learning(
         name=SPLITS_JA[name],
-        base_loss=base.value,
-        tuned_loss=tuned.value,
+        before=base.value,
+        after=tuned.value,
         change=change,
         trained_change=comparison.loss_change(trained, seed) if trained else None,
         link=_link(found, seed),
-        adapter_is_zero=bool(found.layers) and not any(one.norm for one in found.layers),
-        error=origin.error,
     )
+
+
+def _by_preference(found: Findings, name: str, seed: int) -> Learning | None:
+    """Judged by what such a run trains; the loss of the better answers may well rise."""
+    judged, trained = (preferred(found, split, seed) for split in (name, "train"))
+    if judged is None:
+        return None
+    rise = comparison.loss_change(found.splits[name], seed)
+    lines = (
+        f"よい答えのほうが出やすい組: {judged.base_accuracy:.0%} → {judged.tuned_accuracy:.0%}"
+        f"（差が広がった組は{judged.widened:.0%}）",
+        "" if rise is None else f"よい答えそのものの損失の変化: {rise.value:+.3f}",
+    )
+    return Learning(
+        name=SPLITS_JA[name],
+        before=judged.base_margin,
+        after=judged.tuned_margin,
+        change=judged.change,
+        trained_change=None if trained is None else trained.change,
+        measure=preferring.MEASURE,
+        falls=False,
+        others=tuple(line for line in lines if line),
+    )
+
+
+def preferred(found: Findings, split: str, seed: int) -> Preference | None:
+    """Of a split's pairs; None where it has none."""
+    if split not in found.worse:
+        return None
+    worse = found.worse[split]
+    return preferring.preference(found.splits[split], worse, found.objective, seed)
 
 
 def _link(found: Findings, seed: int) -> Link | None:
@@ -65,18 +102,18 @@ def _link(found: Findings, seed: int) -> Link | None:
     owners = [mismatch.owner for mismatch in found.mismatches]
     base = ratio(_gaps(own.base, found.mismatched.base, owners), seed=seed)
     tuned = ratio(_gaps(own.tuned, found.mismatched.tuned, owners), seed=seed)
-    return None if base is None or tuned is None else Link(base, tuned)
+    if base is None or tuned is None:
+        return None
+    falls = [per_token(own.base[at]) - per_token(own.tuned[at]) for at in set(owners)]
+    return Link(base, tuned, sum(falls) / len(falls))
 
 
 def _gaps(own: Sequence[Grade], others: Sequence[Grade], owners: Sequence[int]) -> list[float]:
     """Per question, nats per token: the mean over other answers minus its own answer."""
     by_owner: dict[int, list[float]] = {}
     for owner, grade in zip(owners, others, strict=True):
-        by_owner.setdefault(owner, []).append(comparison.per_token(grade))
-    return [
-        sum(values) / len(values) - comparison.per_token(own[owner])
-        for owner, values in by_owner.items()
-    ]
+        by_owner.setdefault(owner, []).append(per_token(grade))
+    return [sum(values) / len(values) - per_token(own[owner]) for owner, values in by_owner.items()]
 
 
 def forgetting(measured: Measured, seed: int) -> dict[str, Any]:

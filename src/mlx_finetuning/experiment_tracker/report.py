@@ -13,7 +13,7 @@ from typing import Any
 
 from mlx_finetuning import files
 from mlx_finetuning.config import EvaluateConfig, as_dict
-from mlx_finetuning.experiment_tracker import comparison, html, judging
+from mlx_finetuning.experiment_tracker import comparison, html, judging, preferring
 from mlx_finetuning.experiment_tracker.comparison import Exchange
 from mlx_finetuning.experiment_tracker.findings import Findings, LayerChange, Origin
 from mlx_finetuning.experiment_tracker.questions import is_paraphrase
@@ -86,6 +86,7 @@ def _split(name: str, found: Findings, asked: Sequence[Exchange], seed: int) -> 
             **comparison.answer_figures(asked, "tuned"),
         },
         "change": None if change is None else asdict(change),
+        "preference": preferring.as_record(judging.preferred(found, name, seed)),
         "answers": [_answer(item) | {"kind": _kind_of(item, name, found)} for item in asked],
     }
 

@@ -5,18 +5,22 @@ Measures one model; comparing and judging is done by `experiment_tracker`.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+import contextlib
+import itertools
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from typing import Any, cast
 
-from mlx_finetuning.config import EvaluateConfig
+from mlx_finetuning.config import EvaluateConfig, TrainConfig
 from mlx_finetuning.errors import NothingToLearn
-from mlx_finetuning.mlx_trainer import batched, batches, loss
-from mlx_finetuning.mlx_trainer.examples import encode_rows
+from mlx_finetuning.mlx_trainer import batched, batches, crew, loss, preference
+from mlx_finetuning.mlx_trainer.batches import Batch
+from mlx_finetuning.mlx_trainer.examples import Example, encode_rows
 from mlx_finetuning.mlx_trainer.load import LoadedModel
 from mlx_finetuning.progress import Progress, Step
 
 Row = dict[str, Any]
+Make = Callable[[Sequence[Example]], Batch]
 
 
 @dataclass(frozen=True)
@@ -33,6 +37,11 @@ class Grade:
     """Whether the model ended its answer by itself."""
 
 
+def arrangement(loaded: LoadedModel) -> Make:
+    """How rows share one pass on this device, found by trying."""
+    return crew.arrangement(loaded.model, len(loaded.tokenizer.vocab), TrainConfig())
+
+
 def grade(
     loaded: LoadedModel,
     rows: Sequence[Row],
@@ -40,37 +49,59 @@ def grade(
     progress: Progress,
     stage: str,
     *,
+    make: Make,
     ask: bool,
 ) -> list[Grade]:
-    """A grade per row; with `ask`, the questions that fit the context are answered greedily."""
-    grades = []
-    for done, row in enumerate(rows):
-        progress(Step(f"{stage}：損失", done, len(rows)))
-        grades.append(_loss(loaded, row))
+    """A grade per row; with `ask`, the questions that fit the context are answered greedily.
+
+    make: of `arrangement`.
+    """
+
+    def measured(count: int) -> None:
+        progress(Step(f"{stage}：損失", count, len(rows)))
+
+    grades = _losses(loaded, rows, make, measured)
     asked = [at for at, row in enumerate(rows) if ask and is_question(row)]
     prompts = {at: prompt(loaded, rows[at]) for at in asked}
     fitting = [at for at in asked if len(prompts[at]) < loaded.context_length]
 
-    def finished(count: int) -> None:
+    def answered(count: int) -> None:
         progress(Step(f"{stage}：答え", count, len(fitting)))
 
     given = batched.answers(
-        loaded, [prompts[at] for at in fitting], config.max_tokens, config.batch_size, finished
+        loaded, [prompts[at] for at in fitting], config.max_tokens, config.batch_size, answered
     )
     for at, answer in zip(fitting, given, strict=True):
         grades[at] = replace(grades[at], answer=answer.text, ended=answer.ended)
     return grades
 
 
-def _loss(loaded: LoadedModel, row: Row) -> Grade:
-    try:
-        examples = encode_rows(loaded, [row], loaded.context_length)
-    except NothingToLearn:
-        return Grade(0.0, 0)
-    # A row of its own: padding others in would save a quarter of the time, and add a second way.
-    alone = [batches.batch_of([example]) for example in examples]
-    nats = [cast(float, loss.summed(loaded.model, batch).item()) for batch in alone]
-    return Grade(sum(nats), sum(batch.supervised for batch in alone))
+def _losses(
+    loaded: LoadedModel, rows: Sequence[Row], make: Make, measured: Callable[[int], None]
+) -> list[Grade]:
+    parts = [part for at, row in enumerate(rows) for part in _encoded(loaded, row, at)]
+    nats, targets, done = [0.0] * len(rows), [0] * len(rows), 0
+    for together in _passes(parts, make):
+        measured(done * len(rows) // len(parts))
+        values = iter(cast(list[float], loss.each(loaded.model, make(together)).tolist()))
+        for part in together:
+            nats[part.row] += sum(itertools.islice(values, part.targets))
+            targets[part.row] += part.targets
+        done += len(together)
+    return [Grade(*figures) for figures in zip(nats, targets, strict=True)]
+
+
+def _encoded(loaded: LoadedModel, row: Row, at: int) -> list[Example]:
+    """What of a row is measured, each part with the row's index; nothing where nothing fits."""
+    with contextlib.suppress(NothingToLearn):
+        return [replace(part, row=at) for part in encode_rows(loaded, [row], loaded.context_length)]
+    return []
+
+
+def _passes(parts: list[Example], make: Make) -> list[list[Example]]:
+    room = preference.room_of(make)
+    # Without rows that several share, each is computed alone: padding would save little.
+    return batches.rows(parts, room) if parts and room else [[part] for part in parts]
 
 
 def is_question(row: Row) -> bool:

@@ -6,7 +6,7 @@ deployed, and what a right answer is, is decided elsewhere (`tasks/deploy.py`).
 
 from mlx_finetuning.ollama_integration.address import Address
 from mlx_finetuning.ollama_integration.client import Client, Model, Piece
-from mlx_finetuning.ollama_integration.deploy import check_name, copy
+from mlx_finetuning.ollama_integration.deploy import check_name, copy, find
 from mlx_finetuning.ollama_integration.health import Status, connect, status
 
 __all__ = [
@@ -18,5 +18,6 @@ __all__ = [
     "check_name",
     "connect",
     "copy",
+    "find",
     "status",
 ]

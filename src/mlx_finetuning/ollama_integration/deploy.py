@@ -1,8 +1,8 @@
 """Brings one GGUF file into Ollama under a name. What is in the file is not looked at.
 
 The model is made under a name of its own, `…-checking`, and only takes the wanted name when the
-caller calls `publish`: until then, one that has the name stays usable. Every step can be repeated;
-what a stopped server already has is not sent again.
+caller calls `publish`. One that has the name stays usable until then, and is kept as `…-former` while
+its name changes hands. Every step can be repeated; what a stopped server already has is not sent again.
 """
 
 from __future__ import annotations
@@ -40,8 +40,16 @@ class Recipe:
 
     @property
     def draft_name(self) -> str:
-        model, _, tag = self.name.partition(":")
-        return f"{model}:{tag}-checking" if tag else f"{model}:checking"
+        return _beside(self.name, "checking")
+
+    @property
+    def former_name(self) -> str:
+        return _beside(self.name, "former")
+
+
+def _beside(name: str, mark: str) -> str:
+    model, _, tag = name.partition(":")
+    return f"{model}:{tag[: names.LONGEST - len(mark) - 1]}-{mark}" if tag else f"{model}:{mark}"
 
 
 def check_name(client: Client, name: str, *, replace: bool) -> None:
@@ -84,15 +92,17 @@ def create_draft(client: Client, recipe: Recipe, progress: Progress = silent) ->
 def publish(client: Client, recipe: Recipe) -> None:
     """Give the draft the wanted name, in place of any other that has it."""
     if taken := find(client, recipe.name):
-        client.delete(taken)
+        # Ollama writes over the old record: a server that ends meanwhile would leave neither.
+        client.copy(taken, recipe.former_name)
     client.copy(recipe.draft_name, recipe.name)
-    client.delete(recipe.draft_name)
+    discard(client, recipe.former_name)
+    discard(client, recipe.draft_name)
 
 
-def discard(client: Client, recipe: Recipe) -> None:
-    """Remove the draft, if it is there."""
+def discard(client: Client, name: str) -> None:
+    """Remove a model, if it is there."""
     with contextlib.suppress(OllamaModelNotFound):
-        client.delete(recipe.draft_name)
+        client.delete(name)
 
 
 def _require_space(client: Client, path: Path, digest: str) -> None:

@@ -107,14 +107,17 @@ def row(
     )
 
 
-def record(rows: Sequence[Row], held_out: int) -> dict[str, Any]:
-    """`certificate.json` without its schema version. held_out: prompts that were not trained on."""
+def record(rows: Sequence[Row], held_out: int, notes: Sequence[str] = ()) -> dict[str, Any]:
+    """`certificate.json` without its schema version.
+
+    held_out: prompts that were not trained on; notes: what else the reader should know.
+    """
     problems = [f"{one.label}: {problem}" for one in rows for problem in one.problems]
     return {
         "passed": not problems,
         "verdict": _verdict(rows, problems),
         "problems": problems,
-        "notes": _notes(rows),
+        "notes": [*_notes(rows), *notes],
         "prompts": rows[0].prompts,
         "held_out_prompts": held_out,
         "rows": [{**asdict(one), "problems": list(one.problems)} for one in rows],

@@ -3,26 +3,27 @@
 MLX with the adapter answers first; then MLX with the adapter merged, every GGUF file of the run in
 the embedded llama.cpp, and the models that were brought into an Ollama that answers now. Prompts
 are compared as tokens, answers as texts, and logits where they can be had. Held-out questions come
-first. Writes the run's `certificate.json` and renews its page; `certificate` judges.
+first; a dataset without any is replaced by the general questions. Writes the run's
+`certificate.json` and renews its page; `certificate` judges.
 """
 
 from __future__ import annotations
 
-import contextlib
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
-from mlx_finetuning import config, files, models
+from mlx_finetuning import config, files, models, ollama_integration
 from mlx_finetuning.config import CertifyConfig, GenerateConfig
 from mlx_finetuning.data_processor import read_rows
-from mlx_finetuning.errors import InvalidSettings, OllamaError
+from mlx_finetuning.errors import OllamaError
 from mlx_finetuning.experiment_tracker import report
-from mlx_finetuning.mlx_trainer import generate, switching
+from mlx_finetuning.messages_ja import describe
+from mlx_finetuning.mlx_trainer import examples, generate, switching
 from mlx_finetuning.mlx_trainer.load import LoadedModel, free_memory, load
 from mlx_finetuning.progress import Step
-from mlx_finetuning.quantizer import diagnosis, parity, reader, structure, verify
+from mlx_finetuning.quantizer import diagnosis, parity, verify
 from mlx_finetuning.quantizer.parity import Reference
 from mlx_finetuning.runtime import Client, serve
 from mlx_finetuning.tasks import certificate, reference
@@ -30,9 +31,6 @@ from mlx_finetuning.tasks.certificate import Row, Said
 from mlx_finetuning.tasks.context import TaskContext
 from mlx_finetuning.tasks.reference import SPLITS, Messages
 from mlx_finetuning.trainer import runs
-
-if TYPE_CHECKING:
-    from mlx_finetuning.ollama_integration import Client as Ollama
 
 HELD_OUT = ("test", "valid")
 LOGIT_BYTES = 1 << 29
@@ -43,6 +41,15 @@ MERGED_KL = 0.05
 
 Speaker = Callable[[Messages], Said]
 """Puts a question to an engine."""
+
+
+@dataclass(frozen=True)
+class Questions:
+    conversations: tuple[Messages, ...]
+    """Up to the last answer."""
+    held_out: int
+    """How many of them were not trained on."""
+    notes: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True)
@@ -60,46 +67,43 @@ class Asked:
 def run(context: TaskContext) -> dict[str, Any]:
     """config: CertifyConfig. Returns the certificate; a model that differs is a result.
 
-    Raises RunError, ModelError, ExportError, InvalidSettings, DiskFull, Interrupted.
+    Raises RunError, ModelError, ExportError, DiskFull, Interrupted.
     """
     settings = config.load(CertifyConfig, context.config)
     trained = runs.require_trained(context.workspace, context.run_id)
-    conversations, held_out = _conversations(context, trained.dataset, settings.prompts)
+    questions = _questions(context, trained.dataset, settings.prompts)
     folder = models.resolve(trained.model, context.workspace)
-    asked, merged = _by_mlx(context, folder, conversations, settings)
-    rows = [
-        certificate.reference_row(asked.expected),
-        merged,
-        *_by_llama_cpp(context, asked),
-        *_by_ollama(context, asked),
-    ]
-    record = certificate.record(rows, held_out)
+    asked, merged = _by_mlx(context, folder, questions.conversations, settings)
+    written = list(_by_llama_cpp(context, asked))
+    deployed, notes = _by_ollama(context, asked)
+    rows = [certificate.reference_row(asked.expected), merged, *written, *deployed]
+    record = certificate.record(rows, questions.held_out, (*questions.notes, *notes))
     paths = context.workspace.run(context.run_id)
     files.write_json(paths.certificate, record)
     report.write_page(paths)
     return record
 
 
-def _conversations(
-    context: TaskContext, dataset: str, most: int
-) -> tuple[tuple[Messages, ...], int]:
-    """Questions with what precedes them, and how many of them were held out."""
+def _questions(context: TaskContext, dataset: str, most: int) -> Questions:
     found: list[Messages] = []
     held_out = 0
     for split in SPLITS:
         path = context.workspace.dataset(dataset).split(split)
         rows = read_rows(path) if path.exists() else []
-        questions = [row["messages"][:-1] for row in rows if _is_question(row)]
-        found += questions[: most - len(found)]
+        chats = [turns for row in rows for turns in _chats(row)]
+        found += [turns[:-1] for turns in chats][: most - len(found)]
         held_out = len(found) if split in HELD_OUT else held_out
-    if not found:
-        raise InvalidSettings(problems=["証明書には、質問と回答のデータセットが必要です。"])
-    return tuple(found), held_out
+    if found:
+        return Questions(tuple(found), held_out)
+    general = tuple(turns[:-1] for turns in reference.general_conversations()[:most])
+    note = "データに質問と回答の行がないため、一般の質問で比べました。"
+    return Questions(general, len(general), (note,))
 
 
-def _is_question(row: dict[str, Any]) -> bool:
-    messages = row.get("messages") or []
-    return len(messages) > 1 and messages[-1]["role"] == "assistant" and "tools" not in row
+def _chats(row: dict[str, Any]) -> list[Messages]:
+    """The row's conversation, if it can be put to every engine."""
+    chats = [] if "tools" in row else examples.conversations(row)[:1]
+    return [turns for turns in chats if len(turns) > 1 and turns[-1]["role"] == "assistant"]
 
 
 # --- MLX ---------------------------------------------------------------------------------
@@ -226,20 +230,25 @@ def _llama_speaker(client: Client, max_tokens: int) -> Speaker:
 # --- Ollama ------------------------------------------------------------------------------
 
 
-def _by_ollama(context: TaskContext, asked: Asked) -> Iterator[Row]:
-    """The models that were deployed from this run, where their server answers and has them.
+def _by_ollama(context: TaskContext, asked: Asked) -> tuple[list[Row], list[str]]:
+    """The models that were deployed from this run and are still there; and which could not be asked.
 
-    One with a system text of its own has another prompt by intention, and is passed over.
+    One with a system text of its own has another prompt by intention.
     """
-    from mlx_finetuning.ollama_integration import connect
-
+    rows: list[Row] = []
+    notes = []
     for deployed in runs.deployments(context.workspace, context.run_id):
+        name = deployed["name"]
         if any(deployed["system"] != _system(messages) for messages in asked.conversations):
+            notes.append(f"Ollamaの「{name}」は、システム文が違うため比べていません。")
             continue
-        with contextlib.suppress(OllamaError), connect(deployed["host"]) as client:
-            listed = {model.name.removesuffix(":latest") for model in client.models()}
-            if deployed["name"].removesuffix(":latest") in listed:
-                yield _ollama_row(context, client, deployed, asked)
+        try:
+            with ollama_integration.connect(deployed["host"]) as client:
+                if ollama_integration.find(client, name):
+                    rows.append(_ollama_row(context, client, deployed, asked))
+        except OllamaError as error:
+            notes.append(f"Ollamaの「{name}」は比べられませんでした。{describe(error).what}")
+    return rows, notes
 
 
 def _system(messages: Messages) -> str:
@@ -247,7 +256,7 @@ def _system(messages: Messages) -> str:
 
 
 def _ollama_row(
-    context: TaskContext, client: Ollama, deployed: dict[str, Any], asked: Asked
+    context: TaskContext, client: ollama_integration.Client, deployed: dict[str, Any], asked: Asked
 ) -> Row:
     label = f"Ollama {deployed['name']}"
     said = _ask(
@@ -260,11 +269,11 @@ def _ollama_row(
         said,
         asked.expected,
         parity=None,
-        is_exact=structure.quant_of(reader.read(Path(deployed["path"]))) in verify.EXACT,
+        is_exact=deployed.get("quant") in verify.EXACT,
     )
 
 
-def _ollama_speaker(client: Ollama, name: str, asked: Asked) -> Speaker:
+def _ollama_speaker(client: ollama_integration.Client, name: str, asked: Asked) -> Speaker:
     """Ollama tells the prompt as text and the number of its tokens; both must agree."""
     tokenizer = asked.loaded.tokenizer
     bos = tokenizer.bos_token or ""

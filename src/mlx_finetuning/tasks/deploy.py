@@ -1,8 +1,8 @@
 """Deploy: brings a run's model into Ollama and hands it over only if it does what was trained.
 
-What Ollama makes of conversations of the run's own dataset is compared with the trained model: the
-prompt it feeds, as text and as a number of tokens, the answers at temperature 0, and whether they
-end by themselves. A model that differs is removed again.
+What Ollama makes of conversations of the run's own dataset, else of general questions, is compared
+with the trained model: the prompt it feeds, as text and as a number of tokens, the answers at
+temperature 0, and whether they end by themselves. A model that differs is removed again.
 """
 
 from __future__ import annotations
@@ -14,7 +14,7 @@ from typing import Any
 
 from mlx_finetuning import config, files, models
 from mlx_finetuning.config import DeployConfig, GenerateConfig
-from mlx_finetuning.errors import InvalidSettings, OllamaDiffers
+from mlx_finetuning.errors import ChatTemplateMissing, InvalidSettings, OllamaDiffers
 from mlx_finetuning.mlx_trainer import generate
 from mlx_finetuning.mlx_trainer.generate import Answer
 from mlx_finetuning.mlx_trainer.load import LoadedModel, load
@@ -61,10 +61,13 @@ def run(context: TaskContext) -> dict[str, Any]:
     name = names.checked(name or names.default(trained.model, context.run_id))
     with connect(host) as client:
         deploy.check_name(client, name, replace=replaces)
-        gguf = _gguf(context, settings.quant)
         context.progress(Step("モデルの読み込み", 0, 0))
         folder = models.resolve(trained.model, context.workspace)
-        loaded = load(folder, context.workspace.adapter(context.run_id).folder)
+        adapter = context.workspace.adapter(context.run_id).folder
+        loaded = load(folder, adapter, lazy=True)  # the export before its first answer needs room
+        if not loaded.tokenizer.has_chat_template:
+            raise ChatTemplateMissing()
+        gguf = _gguf(context, settings.quant)
         conversations = reference.conversations(context, trained.dataset)
         licence = licence_of(trained.model, folder)
         recipe = _recipe(name, gguf, loaded, conversations, settings, licence)
@@ -84,7 +87,7 @@ def _deployed(
         compared = _compare(client, recipe, loaded, conversations, settings, context.progress)
         _require_same(recipe.name, compared, settings.quant)
     except BaseException:
-        deploy.discard(client, recipe)
+        deploy.discard(client, recipe.draft_name)
         raise
     deploy.publish(client, recipe)
     written = _write_modelfile(recipe)
@@ -94,6 +97,7 @@ def _deployed(
         "name": recipe.name,
         "host": client.address.url,
         "path": str(recipe.gguf),
+        "quant": settings.quant,
         "digest": digest,
         "modelfile": str(written),
         "system": recipe.system,

@@ -2,7 +2,8 @@
 
 Each model is loaded once, the base first. Trained, held-out and reworded questions and the general
 set are answered by both; of the validation split only the loss is taken, because it chose the best
-adapter. Of large splits an even choice is taken.
+adapter. Of large splits an even choice is taken. Of preference rows the better answer is the expected
+one; a run that trained on pairs is judged by how far it tells both answers apart.
 """
 
 from __future__ import annotations
@@ -11,13 +12,13 @@ from dataclasses import dataclass
 from typing import Any
 
 from mlx_finetuning import config, files, models
-from mlx_finetuning.config import EvaluateConfig
+from mlx_finetuning.config import EvaluateConfig, TrainConfig
 from mlx_finetuning.data_processor import read_rows
 from mlx_finetuning.experiment_tracker import general, judging, questions, report
 from mlx_finetuning.experiment_tracker.comparison import Measured
 from mlx_finetuning.experiment_tracker.findings import Findings, LayerChange, Origin
 from mlx_finetuning.experiment_tracker.questions import Mismatch
-from mlx_finetuning.mlx_trainer import changes, cpu_math, grading
+from mlx_finetuning.mlx_trainer import changes, cpu_math, examples, grading, preference
 from mlx_finetuning.mlx_trainer.grading import Grade
 from mlx_finetuning.mlx_trainer.load import LoadedModel, free_memory, load
 from mlx_finetuning.progress import Step
@@ -32,9 +33,13 @@ STAGES = {
     "reworded": "言い換えた質問",
     "mismatched": "質問と答えの対応",
     "general": "一般の質問",
+    "worse-train": "学習した質問のよくない答え",
+    "worse-test": "学習していない質問のよくない答え",
+    "worse-valid": "検証の行のよくない答え",
 }
 ASKED = ("train", "test", "reworded", "general")
 SPLITS = ("train", "test", "valid")
+BETTER, WORSE = 0, 1
 
 Rows = dict[str, list[dict[str, Any]]]
 
@@ -49,6 +54,7 @@ class _Plan:
     trained_groups: frozenset[str]
     link_split: str
     mismatches: list[Mismatch]
+    objective: str
 
 
 def run(context: TaskContext) -> dict[str, Any]:
@@ -57,7 +63,7 @@ def run(context: TaskContext) -> dict[str, Any]:
     trained = runs.require_trained(context.workspace, context.run_id)
     folder = models.resolve(trained.model, context.workspace)
     adapter = context.workspace.adapter(context.run_id).folder
-    plan = _plan(context, trained.dataset, settings)
+    plan = _plan(context, trained, settings)
     cpu_math.keep_freed_memory()
     context.progress(Step("モデルの読み込み", 0, 0))
     base_model = load(folder)
@@ -73,22 +79,52 @@ def run(context: TaskContext) -> dict[str, Any]:
     return made
 
 
-def _plan(context: TaskContext, dataset: str, settings: EvaluateConfig) -> _Plan:
-    paths = context.workspace.dataset(dataset)
-    found = {name: paths.split(name) for name in SPLITS}
-    whole = {name: read_rows(path) for name, path in found.items() if path.exists()}
-    rows = {name: questions.evenly(split, settings.max_rows) for name, split in whole.items()}
-    of_rows = {name: len(split) for name, split in whole.items()}
+def _plan(context: TaskContext, trained: Run, settings: EvaluateConfig) -> _Plan:
+    paths = context.workspace.dataset(trained.dataset)
+    whole = {name: read_rows(paths.split(name)) for name in SPLITS if paths.split(name).exists()}
+    chosen = {name: questions.evenly(split, settings.max_rows) for name, split in whole.items()}
+    objective = _objective(context, whole.get("train", []))
     trained_groups = questions.groups(whole.get("train", []))
-    if not any(questions.is_paraphrase(row, trained_groups) for row in rows.get("test", [])):
-        trained = [row for row in rows.get("train", []) if grading.is_question(row)]
-        rows["reworded"] = questions.reworded(trained)
-    link_split = judging.judged_split({name: len(rows[name]) for name in SPLITS if rows.get(name)})
-    mismatches = _mismatches(rows.get(link_split, []))
-    rows["mismatched"] = [mismatch.row for mismatch in mismatches]
-    rows["general"] = [question.row for question in general.questions()]
-    filled = {name: split for name, split in rows.items() if split}
-    return _Plan(filled, of_rows, trained_groups, link_split, mismatches)
+    rows = {name: _answered(split, BETTER) for name, split in chosen.items()}
+    pairs = chosen if objective in preference.KINDS else {}
+    link_split = judging.judged_split({name: len(split) for name, split in rows.items() if split})
+    mismatches = [] if pairs else _mismatches(rows.get(link_split, []))
+    shown = {
+        **rows,
+        **{f"worse-{name}": _answered(split, WORSE) for name, split in pairs.items()},
+        "reworded": _reworded(rows, trained_groups),
+        "mismatched": [mismatch.row for mismatch in mismatches],
+        "general": [question.row for question in general.questions()],
+    }
+    return _Plan(
+        rows={name: split for name, split in shown.items() if split},
+        of_rows={name: len(split) for name, split in whole.items()},
+        trained_groups=trained_groups,
+        link_split=link_split,
+        mismatches=mismatches,
+        objective=objective,
+    )
+
+
+def _objective(context: TaskContext, rows: list[dict[str, Any]]) -> str:
+    training = jobs.read_job(context.workspace.run(context.run_id)).config
+    wanted = TrainConfig(objective=training.get("objective", TrainConfig.objective))
+    return preference.objective_for(wanted, rows)
+
+
+def _answered(rows: list[dict[str, Any]], which: int) -> list[dict[str, Any]]:
+    """Preference rows as conversations with the better or the worse answer; others as they are."""
+    return [
+        {**row, "messages": examples.conversations(row)[which]} if "chosen" in row else row
+        for row in rows
+    ]
+
+
+def _reworded(rows: Rows, trained_groups: frozenset[str]) -> list[dict[str, Any]]:
+    """Other wordings of trained questions, where the test split brings none."""
+    if any(questions.is_paraphrase(row, trained_groups) for row in rows.get("test", [])):
+        return []
+    return questions.reworded([row for row in rows.get("train", []) if grading.is_question(row)])
 
 
 def _mismatches(rows: list[dict[str, Any]]) -> list[Mismatch]:
@@ -101,6 +137,7 @@ def _graded(
     rows = plan.rows
     if not loaded.tokenizer.has_chat_template:
         rows = {**rows, "general": [question.text_row for question in general.questions()]}
+    make = grading.arrangement(loaded)
     return {
         name: grading.grade(
             loaded,
@@ -108,6 +145,7 @@ def _graded(
             settings,
             context.progress,
             f"{who}（{number}/{len(rows)} {STAGES[name]}）",
+            make=make,
             ask=name in ASKED,
         )
         for number, (name, split) in enumerate(rows.items(), 1)
@@ -133,6 +171,8 @@ def _findings(
         mismatches=plan.mismatches,
         mismatched=measured.get("mismatched"),
         layers=layers,
+        objective=plan.objective,
+        worse={name: measured[f"worse-{name}"] for name in SPLITS if f"worse-{name}" in measured},
     )
 
 

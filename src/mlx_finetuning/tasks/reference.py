@@ -1,7 +1,8 @@
 """A run's tuned model as the reference for files written from it, on the run's own rows.
 
-Rows come from the test split first, then valid, then train; built-in texts fill up where they are
-too few. What the model says is computed once, layer by layer, before a file is written.
+Rows come from the test split first, then valid, then train; of preference rows the better answer
+counts. Built-in texts fill up where rows are too few, and the general questions stand in where they
+hold no conversation. What the model says is computed once, layer by layer, before a file is written.
 Judges nothing; `quantizer.verify` does.
 """
 
@@ -18,7 +19,8 @@ from numpy.typing import NDArray
 
 from mlx_finetuning import models
 from mlx_finetuning.data_processor import read_rows
-from mlx_finetuning.mlx_trainer import streaming
+from mlx_finetuning.experiment_tracker import general
+from mlx_finetuning.mlx_trainer import examples, streaming
 from mlx_finetuning.mlx_trainer.load import LoadedModel, free_memory, load
 from mlx_finetuning.progress import Progress
 from mlx_finetuning.quantizer import battery, export, families, parity, proof, verify
@@ -79,10 +81,18 @@ def of_run(context: TaskContext, tokens: int, *, for_gguf: bool = True) -> Train
 
 
 def conversations(context: TaskContext, dataset: str) -> tuple[Messages, ...]:
-    """Conversations of a dataset, held-out ones first."""
-    rows = _rows(context, dataset)
-    found = (row["messages"] for row in rows if row.get("messages"))
-    return tuple(itertools.islice(found, TEXTS))
+    """Conversations of a dataset, held-out ones first, else the general ones."""
+    return _conversations(_rows(context, dataset))
+
+
+def general_conversations() -> tuple[Messages, ...]:
+    """What any model can be asked, whatever it was trained on."""
+    return tuple(question.row["messages"] for question in general.questions())
+
+
+def _conversations(rows: Iterable[dict[str, Any]]) -> tuple[Messages, ...]:
+    found = (turns for row in rows for turns in examples.conversations(row)[:1])
+    return tuple(itertools.islice(found, TEXTS)) or general_conversations()
 
 
 def _of_run(context: TaskContext, tokens: int, for_gguf: bool) -> Trained:
@@ -102,7 +112,7 @@ def _of_run(context: TaskContext, tokens: int, for_gguf: bool) -> Trained:
         name=model.name,
         references=tuple(map(Reference, sequences, said)),
         loaded=loaded,
-        conversations=tuple(row["messages"] for row in rows if "messages" in row)[:TEXTS],
+        conversations=_conversations(rows),
     )
 
 
@@ -205,10 +215,10 @@ def _sequences(loaded: LoadedModel, texts: Iterable[list[int]], least: int) -> I
 
 def _tokens(loaded: LoadedModel, rows: Sequence[dict[str, Any]]) -> Iterator[list[int]]:
     for row in rows:
-        if "messages" in row:
-            yield loaded.render(row["messages"], ask=False, tools=row.get("tools"))
-        elif "text" in row:
+        if "text" in row:
             yield list(loaded.tokenizer.encode(row["text"]))
+        for turns in examples.conversations(row)[:1]:
+            yield loaded.render(turns, ask=False, tools=row.get("tools"))
 
 
 def _built_in(loaded: LoadedModel) -> Iterator[list[int]]:
