@@ -401,7 +401,7 @@ class Studio:
         if force:
             for job in queue.living_jobs(self.workspace):
                 if job.run_id == run_id:
-                    jobs.end(job.paths)
+                    self.end_job(job)
         elif run.status.is_living:
             jobs.request_stop(self.workspace.run(run_id))
         return self.run(run_id)
@@ -875,6 +875,10 @@ class Studio:
         """What works or waits now, the oldest first."""
         found = queue.living_jobs(self.workspace)
         return sorted(found, key=lambda job: job.status.created_at)
+
+    def end_job(self, job: LivingJob) -> bool:
+        """End a job at once, whatever it hangs in; True once nobody works on it any more."""
+        return jobs.end(job.paths)
 
     def preferences(self) -> TrainConfig:
         """What a new run starts from. Raises RecordDamaged, NewerSchema, InvalidSettings."""

@@ -19,8 +19,9 @@ from mlx_finetuning.config import TrainConfig
 from mlx_finetuning.progress import Step, silent
 from mlx_finetuning.studio import Studio
 from mlx_finetuning.trainer import jobs, status
+from mlx_finetuning.trainer.jobs import Job
 from mlx_finetuning.utils import patience
-from mlx_finetuning.workspace import RunPaths, Workspace
+from mlx_finetuning.workspace import JobPaths, RunPaths, Workspace
 from ui_pages import open_page
 
 pytestmark = pytest.mark.usefixtures("facts")
@@ -39,6 +40,10 @@ def start(workspace: Workspace, iterations: int = LONG) -> RunPaths:
 def hang(paths: RunPaths, silent_s: float = status.STALLED_AFTER_S + 1) -> None:
     """Stop the worker where it is, and date its last sign of life back."""
     wait_until(paths.metrics.exists)
+    suspend(paths, silent_s)
+
+
+def suspend(paths: JobPaths, silent_s: float) -> None:
     worker_process(paths).suspend()
     time.sleep(0.1)
     record = files.read_json(paths.status)
@@ -104,6 +109,21 @@ def test_hung_worker_can_be_ended_in_the_browser(
     (button,) = (button for button in page.button if button.label == "強制終了")
     button.click().run()
     assert status.read(paths).state == "interrupted"
+
+
+def test_hung_job_of_no_run_can_be_ended_on_the_first_page(
+    workspace: Workspace, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("MLX_FINETUNING_HOME", str(workspace.root))
+    paths, device = workspace.job("odd"), files.FileLock(workspace.device_lock)
+    assert device.acquire()
+    jobs.launch(paths, Job("build_model", str(workspace.root), "", {}))
+    wait_until(lambda: status.read(paths).detail != "")
+    suspend(paths, status.STALLED_AFTER_S + 1)
+    (button,) = (button for button in open_page("home").button if button.label == "強制終了")
+    button.click().run()
+    assert status.read(paths).state == "interrupted"
+    device.release()
 
 
 HANGING = """

@@ -55,6 +55,9 @@ def draw_job(job: LivingJob) -> None:
                 f"**{JOBS_JA.get(job.kind, '作業')}**　{plain(job.run_id)}", width="content"
             )
             state_badge(job.status.state)
+            if job.status.state == "stalled" and end_button(job):
+                studio().end_job(job)
+                st.rerun(scope="fragment")
         if job.kind == "serve_model":
             st.caption("読み込まれています。ふつうは、最後の質問から10分たつと終わります。")
         else:
@@ -62,6 +65,12 @@ def draw_job(job: LivingJob) -> None:
         if job.kind == "train":
             page = sitemap.page("training")
             st.page_link(page, label="様子を見る", query_params={PARAMETER: job.run_id})
+
+
+def end_button(job: LivingJob) -> bool:
+    tip = "応答しないプロセスを、待たずに終わらせます。待っているほかの作業が始められます。"
+    key = f"end-{job.paths.folder.name}"
+    return st.button("強制終了", icon=":material/block:", help=tip, key=key)
 
 
 def draw_start() -> None:
