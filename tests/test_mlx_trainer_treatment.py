@@ -20,7 +20,7 @@ RECOMPUTING = Treatment(recompute=True)
 
 
 def selective(model: nn.Module) -> Treatment:
-    return Treatment(selective=recompute.parts(model, attention=True))
+    return Treatment(selective=recompute.parts(model))
 
 
 def sums(model: nn.Module, make: Any, treatment: Treatment) -> dict[str, np.ndarray]:
@@ -44,7 +44,7 @@ def test_recomputing_changes_no_gradient(kind: str, make: Any) -> None:
 @pytest.mark.parametrize("kind", CLASSES)
 def test_attention_and_mlp_of_every_trained_block_keep_products_only(kind: str) -> None:
     model = model_of(kind)
-    found = {(part.layer, part.owner) for part in recompute.parts(model, attention=True)}
+    found = {(part.layer, part.owner) for part in recompute.parts(model)}
     names = [name for name, _ in tree_flatten(model.trainable_parameters())]
     trained = {int(name.split(".layers.")[1].split(".")[0]) for name in names}
     assert found == {(layer, owner) for layer in trained for owner in ("mlp", "self_attn")} != set()
@@ -58,7 +58,7 @@ def test_part_that_takes_its_input_elsewhere_too_is_left_alone() -> None:
     model = model_of("llama")
     for layer in model.layers:
         layer.mlp.__class__ = Gated
-    assert {part.owner for part in recompute.parts(model, attention=True)} == {"self_attn"}
+    assert {part.owner for part in recompute.parts(model)} == {"self_attn"}
 
 
 def test_recomputing_leaves_out_what_dropout_left_out_before() -> None:

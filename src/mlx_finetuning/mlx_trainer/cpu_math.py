@@ -32,7 +32,8 @@ def keep_freed_memory() -> None:
     """Let glibc reuse what MLX frees instead of handing it back to the system.
 
     MLX keeps 32 MB of freed buffers on the CPU. Beyond that every large temporary is mapped and
-    faulted in anew, page by page, which costs several times what computing its values does.
+    faulted in anew, page by page, which costs several times what computing its values does. What
+    glibc keeps serves every size, so MLX need not keep anything.
     """
     if sys.platform != "linux":
         return
@@ -44,6 +45,8 @@ def keep_freed_memory() -> None:
     mallopt(_M_TRIM_THRESHOLD, 2**31 - 1)
     # MLX allocates in its stream's thread too; one arena serves both with the same pages.
     mallopt(_M_ARENA_MAX, 1)
+    if mx.default_device() == mx.cpu:
+        mx.set_cache_limit(0)
 
 
 def exp(x: mx.array) -> mx.array:

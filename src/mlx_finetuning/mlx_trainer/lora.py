@@ -20,13 +20,13 @@ from mlx_lm.tuner.lora import LoRALinear
 
 class CheapLoRALinear(LoRALinear):  # type: ignore[misc]
     def __call__(self, x: mx.array) -> mx.array:
-        dropped = self.dropout(x)
-        low = dropped @ self.lora_a.astype(x.dtype)
-        base = self.linear(x)
-        flat = base.reshape(-1, base.shape[-1])
+        # One shape of two dimensions throughout: products of three are flattened one by one, and
+        # so are their gradients.
+        rows = x.reshape(-1, x.shape[-1])
+        low = self.dropout(rows) @ self.lora_a.astype(x.dtype)
         factor = self.lora_b if self.scale == 1.0 else self.scale * self.lora_b
-        added: mx.array = mx.addmm(flat, low.reshape(-1, low.shape[-1]), factor.astype(x.dtype))
-        return added.reshape(base.shape)
+        added: mx.array = mx.addmm(self.linear(rows), low, factor.astype(x.dtype))
+        return added.reshape(*x.shape[:-1], -1)
 
 
 def make_cheap(model: nn.Module) -> None:

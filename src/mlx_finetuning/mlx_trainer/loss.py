@@ -50,7 +50,8 @@ class Treatment:
     def of(model: nn.Module, config: TrainConfig) -> Treatment:
         if config.recompute == "on":
             return Treatment(recompute=True, noise=config.neftune_alpha)
-        parts = recompute.parts(model, attention=mx.default_device() != mx.cpu)
+        # On the CPU attention and activation keep little by themselves (`cpu_math`).
+        parts = () if mx.default_device() == mx.cpu else recompute.parts(model)
         return Treatment(noise=config.neftune_alpha, selective=parts)
 
 

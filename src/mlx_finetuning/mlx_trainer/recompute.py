@@ -140,12 +140,8 @@ class Part:
     """Of those linear layers."""
 
 
-def parts(model: nn.Module, *, attention: bool) -> tuple[Part, ...]:
-    """Where `selective` can be used, tried on a few values once per kind of module.
-
-    attention: whether attention is wanted at all; not on the CPU, where it keeps no more than it
-    needs by itself (`cpu_math.attention`).
-    """
+def parts(model: nn.Module) -> tuple[Part, ...]:
+    """Where `selective` can be used, tried on a few values once per kind of module."""
     if not heads.is_separable(model):
         return ()
     norm = heads.body(model).norm.weight
@@ -153,7 +149,7 @@ def parts(model: nn.Module, *, attention: bool) -> tuple[Part, ...]:
     tried: dict[tuple[type, tuple[str, ...]], bool] = {}
     found = []
     for layer, block in enumerate(heads.blocks(model)):
-        for owner, names in _candidates(block, attention):
+        for owner, names in _candidates(block):
             part = getattr(block, owner)
             kind = type(part), names
             if kind not in tried:
@@ -163,8 +159,8 @@ def parts(model: nn.Module, *, attention: bool) -> tuple[Part, ...]:
     return tuple(found)
 
 
-def _candidates(block: Any, attention: bool) -> Iterator[tuple[str, tuple[str, ...]]]:
-    for owner, ways in (("mlp", _MLP), ("self_attn", _ATTENTION if attention else ())):
+def _candidates(block: Any) -> Iterator[tuple[str, tuple[str, ...]]]:
+    for owner, ways in (("mlp", _MLP), ("self_attn", _ATTENTION)):
         part = getattr(block, owner, None)
         if isinstance(part, nn.Module):
             yield from ((owner, names) for names in ways if all(name in part for name in names))
