@@ -7,6 +7,7 @@ import json
 from collections.abc import Callable
 from pathlib import Path
 
+import mlx.optimizers as optim
 import pytest
 from streamlit.testing.v1 import AppTest
 
@@ -14,9 +15,15 @@ import finished_run
 import ui_workspaces
 from mlx_finetuning import cli, files
 from mlx_finetuning.data_processor import read_recipe
-from mlx_finetuning.errors import AdapterUnusable, NewerSchema, RunNotResumable, StudioError
+from mlx_finetuning.errors import (
+    AdapterUnusable,
+    NewerSchema,
+    RecordDamaged,
+    RunNotResumable,
+    StudioError,
+)
 from mlx_finetuning.mlx_trainer import checkpoints
-from mlx_finetuning.mlx_trainer.load import load
+from mlx_finetuning.mlx_trainer.load import LoadedModel, load
 from mlx_finetuning.runtime.chats import Chat
 from mlx_finetuning.studio import Studio
 from mlx_finetuning.trainer import jobs, queue, runs, status
@@ -218,6 +225,26 @@ def test_damaged_adapter_is_named_when_it_is_loaded(
     with pytest.raises(AdapterUnusable) as caught:
         load(finished_run.base(full), adapter)
     assert str(adapter) in str(caught.value) and "読み込めません" in str(caught.value)
+
+
+@pytest.mark.parametrize(
+    ("name", "content"),
+    [
+        ("state.json", '{"identity": "run"}'),
+        ("state.json", '{"identity": "run", "course": {"of a newer version": 1}}'),
+        ("adapters.safetensors", "cut"),
+        ("optimizer.safetensors", ""),
+    ],
+)
+def test_damaged_checkpoint_is_named(
+    tmp_path: Path, tiny: LoadedModel, name: str, content: str
+) -> None:
+    rule = optim.SGD(0.1)
+    made = checkpoints.save(tmp_path, tiny.model, {}, rule, checkpoints.Course(1), "run")
+    (made / name).write_text(content)
+    with pytest.raises(RecordDamaged) as caught:
+        checkpoints.restore(made, tiny.model, rule, "run")
+    assert name in str(caught.value)
 
 
 def test_newer_records_are_never_rewritten(full: Workspace) -> None:

@@ -24,11 +24,13 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 from types import FrameType
 
-from mlx_finetuning import config, data_processor, files
+from mlx_finetuning import config, data_processor, files, preferences
 from mlx_finetuning.config import TrainConfig
 from mlx_finetuning.errors import StudioError
+from mlx_finetuning.experiment_tracker import notes
 from mlx_finetuning.models.folder import check_configuration, is_whole
-from mlx_finetuning.quantizer import reader, safetensors
+from mlx_finetuning.quantizer import reader, safetensors, written
+from mlx_finetuning.runtime import chats
 from mlx_finetuning.trainer import jobs, runs, status
 from mlx_finetuning.trainer.metrics import Metrics
 from mlx_finetuning.trainer.status import JobStatus
@@ -107,6 +109,15 @@ def load_config(path: Path) -> object:
     return config.load(TrainConfig, config.read_yaml(path))
 
 
+def read_report(path: Path) -> object:
+    path.with_name("x.gguf").touch()
+    return written.read_all(path.parent)
+
+
+def read_chat(path: Path) -> object:
+    return [chat.with_turn("問い", {"tuned": "答え"}) for chat in chats.read_all(path.parent)]
+
+
 def read_gguf(path: Path) -> object:
     return [tensor.values() for tensor in reader.read(path).tensors.values()]
 
@@ -133,6 +144,13 @@ SETTINGS = (
 )
 STATUS = json.dumps({"schema_version": 1, **dataclasses.asdict(JobStatus("done"))}).encode()
 JOB = b'{"schema_version": 1, "kind": "train", "workspace": "/x", "run_id": "x", "config": {}}'
+MANIFEST = (
+    b'{"name": "x", "sources": [{"path": "/x", "sha256": "0"}], "config": {"seed": 1},'
+    b' "requested_mapping": {"question": "q"}, "files": {"train.jsonl": "0"}}'
+)
+NOTE = '{"schema_version": 1, "text": "良い", "tags": ["本番"]}'.encode()
+REPORT = b'{"proven": true, "verdict": "x", "logits": {"top1_agreement": 0.5}}'
+CHAT = json.dumps(dataclasses.asdict(chats.Chat("mlx", {}, {"tuned": ROW["messages"]}, "chat-1")))
 MODEL = b'{"model_type": "llama", "rope_scaling": {"type": "linear"}, "layers": [1, 2]}'
 TARGETS = {
     "data.csv": Target("data.csv", (CSV.encode(), CSV.encode("cp932")), data_processor.inspect),
@@ -149,6 +167,21 @@ TARGETS = {
     "status.json": Target("status.json", (STATUS,), read_status),
     "experiment.json": Target("experiment.json", (STATUS, b'{"versions": {}}'), read_experiment),
     "job.json": Target("job.json", (JOB,), read_job),
+    "dataset.json": Target(
+        "dataset.json",
+        (MANIFEST, MANIFEST.replace(b'{"train.jsonl": "0"}', b'["abc"]')),
+        data_processor.read_recipe,
+    ),
+    "notes.json": Target("notes.json", (NOTE,), lambda path: notes.read(RunPaths(path.parent))),
+    "report.json": Target(
+        "x.export_report.json", (REPORT, REPORT.replace(b"0.5", b"9" * 400)), read_report
+    ),
+    "chat.json": Target("chat-1.json", (CHAT.encode(),), read_chat),
+    "preferences.json": Target(
+        "preferences.json",
+        (b'{"train": {"iterations": 3}}',),
+        lambda path: preferences.read(Workspace(path.parent)),
+    ),
     "model.safetensors": Target(
         "model.safetensors",
         (struct.pack("<Q", len(HEADER)) + HEADER + b"\0" * 24,),

@@ -39,6 +39,7 @@ NAMES = (
     *("a;touch PWNED #", "'; touch PWNED; '", '"; touch PWNED; "', "> PWNED", "${IFS}PWNED"),
     *("-rf", "--help", "--workspace", "-", "--", "-o/tmp/x", "@file", "{a,b}", "*", "?", "[a]"),
     *("CON", "nul.txt", "a:b", "a" * 65, "a" * 300, "あ" * 200, "Ａ", "é", "e\u0301"),
+    "bytes\udcff",
     *("{{7*7}}", "{0.__class__}", "%s%s%n", "<script>alert(1)</script>", "=cmd|' /C x'!A0"),
 )
 Attack = Callable[[Studio, Path, str], object]
@@ -78,8 +79,27 @@ def on_runs(studio: Studio, source: Path, name: str) -> object:
     return studio.export(name)
 
 
+def on_trash(studio: Studio, source: Path, name: str) -> object:
+    with contextlib.suppress(StudioError):
+        studio.delete_dataset(name)
+    with contextlib.suppress(StudioError):
+        studio.restore_dataset("faq", name)
+    with contextlib.suppress(StudioError):
+        studio.restore_run(name)
+    return studio.restore_dataset(name)
+
+
+def on_parts_of_runs(studio: Studio, source: Path, name: str) -> object:
+    for run_id in ("", "20260101-000000-tiny-ja-0000"):
+        for look in (studio.stop_job, studio.job_status, studio.job_settings, studio.delete_chat):
+            with contextlib.suppress(StudioError, FileNotFoundError):
+                look(run_id, name)
+    return studio.clean(name)
+
+
 ATTACKS: tuple[Attack, ...] = (
-    *(prepare, upload, use_model, delete_model, write_modelfile, on_runs),
+    *(prepare, upload, use_model, delete_model, write_modelfile),
+    *(on_runs, on_trash, on_parts_of_runs),
 )
 
 

@@ -49,7 +49,7 @@ def read_recipe(manifest: Path, sources: Sequence[Path] = ()) -> Recipe:
             mapping=dict(record["requested_mapping"]),
             files=dict(record["files"]),
         )
-    except (KeyError, TypeError, AttributeError) as error:
+    except (KeyError, TypeError, ValueError, AttributeError) as error:
         raise RecordDamaged(path=str(manifest)) from error
 
 

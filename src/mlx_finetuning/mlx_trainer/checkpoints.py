@@ -108,7 +108,10 @@ def restore(path: Path, model: nn.Module, rule: optim.Optimizer, identity: str) 
     record = files.read_json(path / STATE)
     if record.get("identity") != identity:
         raise CheckpointForeign(path=str(path))
-    course = Course(**record["course"])
+    try:
+        course = Course(**record["course"])
+    except (KeyError, TypeError) as error:
+        raise RecordDamaged(path=str(path / STATE)) from error
     model.update(_tree(path / "adapters.safetensors"))
     rule.state = _tree(path / "optimizer.safetensors")
     mx.eval(model.parameters(), rule.state)
@@ -116,5 +119,8 @@ def restore(path: Path, model: nn.Module, rule: optim.Optimizer, identity: str) 
 
 
 def _tree(path: Path) -> Any:
-    arrays = cast(dict[str, mx.array], mx.load(str(path)))
+    try:
+        arrays = cast(dict[str, mx.array], mx.load(str(path)))
+    except (OSError, RuntimeError, ValueError) as error:
+        raise RecordDamaged(path=str(path)) from error
     return tree_unflatten(list(arrays.items()))

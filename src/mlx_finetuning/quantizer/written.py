@@ -68,10 +68,14 @@ def _model(path: Path, form: str, quant: str, report: Mapping[str, Any]) -> Writ
         quant,
         sum(part.stat().st_size for part in parts),
         path.stat().st_mtime,
-        float(agreement) if isinstance(agreement, int | float) else None,
+        _share(agreement),
         bool(report["proven"]) if "proven" in report else None,
         str(report.get("verdict", "")),
     )
+
+
+def _share(value: object) -> float | None:
+    return float(value) if isinstance(value, int | float) and 0 <= value <= 1 else None
 
 
 def _report(gguf: Path) -> dict[str, Any]:
