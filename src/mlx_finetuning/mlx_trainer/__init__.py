@@ -10,8 +10,8 @@ import sys
 # error after 800 misses; an update of 26 layers has about 60 parts.
 os.environ.setdefault("MLX_CUDA_GRAPH_CACHE_SIZE", "8192")
 # What a part of an update no longer needs is freed when the GPU is done with it. With its own larger
-# parts MLX runs so far ahead that a fifth of its memory is such leavings; smaller ones are as fast.
+# parts MLX runs so far ahead that a fifth of its memory is such leavings; these are as fast.
 # Metal, which reads these too, has its own sizes.
 if sys.platform == "linux":
-    os.environ.setdefault("MLX_MAX_OPS_PER_BUFFER", "20")
-    os.environ.setdefault("MLX_MAX_MB_PER_BUFFER", "100")
+    os.environ.setdefault("MLX_MAX_OPS_PER_BUFFER", "50")
+    os.environ.setdefault("MLX_MAX_MB_PER_BUFFER", "400")
