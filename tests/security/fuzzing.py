@@ -1,8 +1,9 @@
 """`python fuzzing.py SECONDS SEED [TARGET …]`: mutated files for every reader, in a process of its own.
 
-Each case is a seed file with a few mutations; reading it may end well or with a StudioError, within
-`CASE_S` seconds and `MEMORY` bytes. Prints one JSON object: cases by target, and the findings with
-the bytes that made them. Everything follows from the seed.
+Each case is a seed file with a node of its JSON exchanged, a few mutations of its bytes, or both;
+reading it may end well or with a StudioError, within `CASE_S` seconds and `MEMORY` bytes. Prints
+one JSON object: cases by target, and the findings with the bytes that made them. Everything follows
+from the seed.
 """
 
 from __future__ import annotations
@@ -23,6 +24,7 @@ import traceback
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from types import FrameType
+from typing import Any
 
 from mlx_finetuning import config, data_processor, files, preferences
 from mlx_finetuning.config import TrainConfig
@@ -57,6 +59,10 @@ WORDS = (
     *(b"*a", b"&a", b"!!python/object:os.system", b"<<", b": ", b"- ", b"|", b"\\ud800"),
     *(struct.pack("<Q", 2**n - 1) for n in (8, 16, 31, 32, 63, 64)),
 )
+VALUES: tuple[Any, ...] = (
+    *(None, True, 0, -1, 0.5, 2**63, 10**400, 1e308, float("inf"), float("nan")),
+    *("", "x", "あ\0", "../x", "9" * 400, [], [[]], ["abc"], [1, None], {}, {"a": 1}, {"": {}}),
+)
 
 
 def gguf() -> bytes:
@@ -74,6 +80,36 @@ def gguf() -> bytes:
     return head + b"\0" * (-len(head) % 32) + b"\0" * 32
 
 
+def reshaped(seed: bytes, draw: random.Random) -> bytes:
+    """A seed of JSON lines with one node exchanged for what does not belong there."""
+    lines = seed.splitlines() or [b""]
+    at = draw.randrange(len(lines))
+    try:
+        holder = [json.loads(lines[at])]
+    except ValueError:
+        return seed
+    container, key = draw.choice(list(nodes(holder)))
+    container[key] = draw.choice(VALUES)
+    lines[at] = json.dumps(holder[0]).encode()
+    return b"\n".join(lines) + b"\n"
+
+
+def nodes(holder: Any) -> Iterator[tuple[Any, Any]]:
+    """Every place below a list or dict, as its container and key."""
+    keys = holder if isinstance(holder, dict) else range(len(holder))
+    for key in keys:
+        yield holder, key
+        if isinstance(holder[key], dict | list):
+            yield from nodes(holder[key])
+
+
+def reshaped_header(seed: bytes, draw: random.Random) -> bytes:
+    """The same for safetensors, whose header is JSON behind its length."""
+    (length,) = struct.unpack("<Q", seed[:8])
+    header = reshaped(seed[8 : 8 + length], draw)
+    return struct.pack("<Q", len(header)) + header + seed[8 + length :]
+
+
 @dataclasses.dataclass(frozen=True)
 class Target:
     """A reader, the name of its file, and files to begin with."""
@@ -81,6 +117,7 @@ class Target:
     name: str
     seeds: tuple[bytes, ...]
     read: Callable[[Path], object]
+    reshape: Callable[[bytes, random.Random], bytes] = reshaped
 
 
 def read_status(path: Path) -> object:
@@ -186,6 +223,7 @@ TARGETS = {
         "model.safetensors",
         (struct.pack("<Q", len(HEADER)) + HEADER + b"\0" * 24,),
         read_safetensors,
+        reshaped_header,
     ),
     "model.gguf": Target("model.gguf", (gguf(),), read_gguf),
     "config.json": Target("config.json", (MODEL,), lambda path: check_configuration(path.parent)),
@@ -244,7 +282,10 @@ def cases(target: Target, seed: int) -> Iterator[bytes]:
     yield from target.seeds
     for number in itertools.count():
         draw = random.Random(f"{seed}:{target.name}:{number}")
-        yield mutated(draw.choice(target.seeds), draw)
+        content, way = draw.choice(target.seeds), draw.randrange(3)
+        if way:
+            content = target.reshape(content, draw)
+        yield mutated(content, draw) if way < 2 else content
 
 
 def fuzz(target: Target, seconds: float, seed: int) -> tuple[int, list[dict[str, str]]]:
