@@ -13,6 +13,7 @@ import sentencepiece
 from mlx.utils import tree_flatten
 from mlx_lm.utils import load_model, quantize_model
 from tokenizers import AddedToken, Regex, Tokenizer, decoders, models, pre_tokenizers, trainers
+from transformers import AutoTokenizer
 
 LLAMA3_SPLIT = (
     r"(?i:'s|'t|'re|'ve|'m|'ll|'d)|[^\r\n\p{L}\p{N}]?\p{L}+|\p{N}{1,3}"
@@ -139,6 +140,32 @@ def write_sentencepiece(folder: Path, **settings: Any) -> None:
     write_json(folder / "tokenizer_config.json", config)
 
 
+GEMMA4_ADDED = {
+    **{"\n" * count: False for count in range(1, 32)},
+    **dict.fromkeys(("<|turn>", "<turn|>", "<|tool_call>", '<|"|>'), True),
+    "<unused0>": False,
+    "<table>": False,
+}
+"""Tokens that Gemma 4 cuts out before anything else, and whether they are special."""
+
+
+def write_gemma4_tokenizer(folder: Path) -> None:
+    """A `tokenizer.json` as Gemma 4's: merged by rank, with added tokens in its vocabulary."""
+    write_sentencepiece(folder, tokenizer_class="GemmaTokenizer")
+    AutoTokenizer.from_pretrained(folder).save_pretrained(folder)
+    (folder / "tokenizer.model").unlink()
+    definition = json.loads((folder / "tokenizer.json").read_text(encoding="utf-8"))
+    vocabulary = definition["model"]["vocab"]
+    vocabulary |= {entry["content"]: entry["id"] for entry in definition["added_tokens"]}
+    for content, special in GEMMA4_ADDED.items():
+        number = vocabulary.setdefault(content, len(vocabulary))
+        flags = dict.fromkeys(("single_word", "lstrip", "rstrip", "normalized"), False)
+        entry = {"id": number, "content": content, **flags, "special": special}
+        definition["added_tokens"].append(entry)
+    write_json(folder / "tokenizer.json", definition)
+    edit_json(folder / "tokenizer_config.json", eos_token="<turn|>")
+
+
 LLAMA3_ROPE = {
     "rope_type": "llama3",
     "factor": 8.0,
@@ -222,6 +249,65 @@ FAMILIES: dict[str, dict[str, Any]] = {
         "sliding_window": None,
         "original_max_position_embeddings": 1024,
     },
+    "gemma4": {
+        "architectures": ["Gemma4ForConditionalGeneration"],
+        "model_type": "gemma4",
+        "vision_config": {"hidden_size": 64},
+        "tie_word_embeddings": True,
+        "hidden_act": None,
+        "hidden_activation": "gelu_pytorch_tanh",
+        "num_hidden_layers": 6,
+        "num_attention_heads": 4,
+        "num_key_value_heads": 1,
+        "num_global_key_value_heads": None,
+        "global_head_dim": 128,
+        "sliding_window": 64,
+        "layer_types": ["sliding_attention", "sliding_attention", "full_attention"] * 2,
+        "num_kv_shared_layers": 3,
+        "use_double_wide_mlp": True,
+        "hidden_size_per_layer_input": 32,
+        "vocab_size_per_layer_input": 608,
+        "enable_moe_block": False,
+        "attention_k_eq_v": False,
+        "use_bidirectional_attention": "vision",
+        "final_logit_softcapping": 30.0,
+        "rope_theta": None,
+        "rope_parameters": {
+            "full_attention": {
+                "rope_type": "proportional",
+                "rope_theta": 1000000.0,
+                "partial_rotary_factor": 0.25,
+            },
+            "sliding_attention": {"rope_type": "default", "rope_theta": 10000.0},
+        },
+    },
+    "gemma4 dense": {
+        "architectures": ["Gemma4ForCausalLM"],
+        "model_type": "gemma4_text",
+        "tie_word_embeddings": True,
+        "hidden_act": None,
+        "hidden_activation": "gelu_pytorch_tanh",
+        "num_hidden_layers": 6,
+        "num_key_value_heads": 2,
+        "num_global_key_value_heads": 1,
+        "global_head_dim": 128,
+        "sliding_window": 64,
+        "layer_types": ["sliding_attention", "sliding_attention", "full_attention"] * 2,
+        "num_kv_shared_layers": 0,
+        "use_double_wide_mlp": False,
+        "hidden_size_per_layer_input": 0,
+        "attention_k_eq_v": True,
+        "final_logit_softcapping": 30.0,
+        "rope_theta": None,
+        "rope_parameters": {
+            "full_attention": {
+                "rope_type": "proportional",
+                "rope_theta": 1000000.0,
+                "partial_rotary_factor": 0.25,
+            },
+            "sliding_attention": {"rope_type": "default", "rope_theta": 10000.0},
+        },
+    },
     "qwen3.5": {
         "architectures": ["Qwen3_5ForConditionalGeneration"],
         "model_type": "qwen3_5",
@@ -245,6 +331,13 @@ FAMILIES: dict[str, dict[str, Any]] = {
     },
 }
 """Settings of the real models, with small sizes."""
+
+
+BESIDE = {
+    "qwen3_5": ("model.visual.x", "mtp.fc"),
+    "gemma4": ("model.vision_tower.x", "model.embed_vision.x"),
+}
+"""Weights that do not belong to the text part."""
 
 
 def sees(config: dict[str, Any]) -> bool:
@@ -300,7 +393,7 @@ def write_model(
         for name, value in random_weights(config, seed).items()
     }
     if sees(config):
-        weights |= {name: mx.ones((3, 5)) for name in ("model.visual.x.weight", "mtp.fc.weight")}
+        weights |= {f"{name}.weight": mx.ones((3, 5)) for name in BESIDE[config["model_type"]]}
     mx.save_safetensors(str(folder / "model.safetensors"), weights, {"format": "pt"})
     return config
 
@@ -322,6 +415,11 @@ def shapes(config: dict[str, Any]) -> dict[str, tuple[int, ...]]:
     }
     if not config.get("tie_word_embeddings", kind.startswith("gemma")):
         result["lm_head.weight"] = (config["vocab_size"], hidden)
+    if inputs := config.get("hidden_size_per_layer_input"):
+        wide = config["num_hidden_layers"] * inputs
+        result["model.embed_tokens_per_layer.weight"] = (config["vocab_size"], wide)
+        result["model.per_layer_model_projection.weight"] = (wide, hidden)
+        result["model.per_layer_projection_norm.weight"] = (inputs,)
     for layer in range(config["num_hidden_layers"]):
         block = _block(config, layer)
         result |= {f"model.layers.{layer}.{name}": size for name, size in block.items()}
@@ -331,6 +429,8 @@ def shapes(config: dict[str, Any]) -> dict[str, tuple[int, ...]]:
 def _block(config: dict[str, Any], layer: int = 0) -> dict[str, tuple[int, ...]]:
     if config["model_type"].startswith("qwen3_5"):
         return _qwen35_block(config, layer)
+    if config["model_type"].startswith("gemma4"):
+        return _gemma4_block(config, layer)
     kind, hidden, inner = config["model_type"], config["hidden_size"], config["intermediate_size"]
     size = config.get("head_dim", hidden // config["num_attention_heads"])
     queries, keys = config["num_attention_heads"] * size, config["num_key_value_heads"] * size
@@ -393,13 +493,54 @@ def _qwen35_block(config: dict[str, Any], layer: int) -> dict[str, tuple[int, ..
     }
 
 
+def _gemma4_block(config: dict[str, Any], layer: int) -> dict[str, tuple[int, ...]]:
+    hidden, heads = config["hidden_size"], config["num_attention_heads"]
+    full = config["layer_types"][layer] == "full_attention"
+    own = layer < config["num_hidden_layers"] - config["num_kv_shared_layers"]
+    wide = config["use_double_wide_mlp"] and not own
+    inner = config["intermediate_size"] * (2 if wide else 1)
+    size = config["global_head_dim"] if full else config["head_dim"]
+    like_keys = config["attention_k_eq_v"] and full
+    keys = size * config["num_global_key_value_heads" if like_keys else "num_key_value_heads"]
+    block: dict[str, tuple[int, ...]] = {
+        "self_attn.q_proj.weight": (size * heads, hidden),
+        "self_attn.q_norm.weight": (size,),
+        "self_attn.o_proj.weight": (hidden, size * heads),
+        "mlp.gate_proj.weight": (inner, hidden),
+        "mlp.up_proj.weight": (inner, hidden),
+        "mlp.down_proj.weight": (hidden, inner),
+        "input_layernorm.weight": (hidden,),
+        "post_attention_layernorm.weight": (hidden,),
+        "pre_feedforward_layernorm.weight": (hidden,),
+        "post_feedforward_layernorm.weight": (hidden,),
+        "layer_scalar": (1,),
+    }
+    if own:
+        block |= {"self_attn.k_proj.weight": (keys, hidden), "self_attn.k_norm.weight": (size,)}
+    if own and not like_keys:
+        block["self_attn.v_proj.weight"] = (keys, hidden)
+    if inputs := config["hidden_size_per_layer_input"]:
+        block |= {
+            "per_layer_input_gate.weight": (inputs, hidden),
+            "per_layer_projection.weight": (hidden, inputs),
+            "post_per_layer_input_norm.weight": (hidden,),
+        }
+    return block
+
+
 def random_weights(config: dict[str, Any], seed: int) -> dict[str, np.ndarray]:
     """Norms near what means 1; matrices large enough that attention looks somewhere."""
     random = np.random.default_rng(seed)
     less_one = config["model_type"] in ("gemma2", "gemma3_text", "qwen3_5")
+    is_gemma4 = config["model_type"].startswith("gemma4")
 
     def values(name: str, shape: tuple[int, ...]) -> np.ndarray:
         noise = random.standard_normal(shape)
+        if name.endswith("layer_scalar"):
+            return 0.8 + 0.1 * noise
+        if is_gemma4 and name.endswith(("q_norm.weight", "k_norm.weight")):
+            # Scores are not divided by anything: the norms keep them small.
+            return 0.35 + 0.05 * noise
         if "norm" in name:
             return (0.0 if less_one and "linear_attn" not in name else 1.0) + 0.1 * noise
         return 0.3 * noise if len(shape) == 1 else 1.5 * noise / np.sqrt(shape[-1])
@@ -408,7 +549,8 @@ def random_weights(config: dict[str, Any], seed: int) -> dict[str, np.ndarray]:
 
 
 def is_linear(name: str) -> bool:
-    return name.endswith("_proj.weight") or ".in_proj_" in name
+    endings = ("_proj.weight", "per_layer_input_gate.weight", "per_layer_projection.weight")
+    return name.endswith(endings) or ".in_proj_" in name
 
 
 def linear_layers(config: dict[str, Any]) -> set[str]:

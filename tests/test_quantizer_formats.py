@@ -14,6 +14,7 @@ from mlx_lm.utils import load_adapters, load_model
 
 from gguf_files import metadata, rewrite, values
 from mlx_finetuning.errors import AdapterMustBeFused, ExportNotProven, Interrupted
+from mlx_finetuning.mlx_trainer import heads
 from mlx_finetuning.progress import Step
 from mlx_finetuning.quantizer import adapter_files, advice, fidelity, fused, proof, reader
 from mlx_finetuning.quantizer.advice import Candidate
@@ -212,7 +213,7 @@ def test_proof_of_some_layers_and_tokens_agrees_with_mlx_lm(
     assert len(extent.tokens) < 608
     assert set(TOKENS) <= set(extent.tokens.tolist())
     network = network_of(model, adapter)
-    del network.model.layers[extent.layers :]
+    del heads.blocks(network)[extent.layers :]
     whole = reference(network)
     expected = Reference(extent.local(TOKENS), whole.logits[:, extent.tokens])
     before = set(tmp_path.rglob("*"))

@@ -21,6 +21,7 @@ from mlx_finetuning.utils import chat_template
 from small_models import (
     PRE_TOKENIZERS,
     edit_json,
+    write_gemma4_tokenizer,
     write_model,
     write_sentencepiece,
     write_tokenizer,
@@ -98,6 +99,39 @@ def test_sentencepiece_tokenizers_cut_every_text_alike(
         assert model.tokenize(prompt, False) == original.encode(prompt, add_special_tokens=False)
         assert model.tokenize("一文", True)[:1] == original.encode("一文")[:1] == [1]
     assert parity.differing == ()
+
+
+def test_gemma_4s_tokenizer_cuts_every_text_alike(tmp_path: Path) -> None:
+    folder = tmp_path / "m"
+    config = write_model(folder, "gemma4")
+    write_gemma4_tokenizer(folder)
+    original = AutoTokenizer.from_pretrained(folder)
+    path = gguf_of(folder)
+    texts = [
+        *battery.TEXTS,
+        "<|turn>user\n質問<unused0><table>です。<turn|>\n\n\n\n終わり",
+        "\n" * 31,
+    ]
+    with LlamaModel(path, 64) as model:
+        encode = lambda text, special: original.encode(text, add_special_tokens=special)  # noqa: E731
+        assert compare_tokens(model, encode, texts).differing == ()
+        assert model.tokenize("一文", True)[0] == original.bos_token_id
+        assert model.ends_generation(original.convert_tokens_to_ids("<turn|>"))
+    written = metadata(path)
+    assert written["tokenizer.ggml.model"] == "gemma4"
+    assert "tokenizer.ggml.pre" not in written
+    assert set(written["tokenizer.ggml.scores"]) == {-1000.0, -10000.0}
+    found = tokenizer.read(folder, VOCABULARY, families.of(config))
+    kinds = dict(zip(found.tokens, found.types, strict=True))
+    expected = {
+        "<|turn>": "CONTROL",
+        "<|tool_call>": "USER_DEFINED",
+        "<unused0>": "CONTROL",
+        "<table>": "USER_DEFINED",
+        "<0x0A>": "BYTE",
+        "\n\n": "NORMAL",
+    }
+    assert {text: kinds[text].name for text in expected} == expected
 
 
 def test_broken_sentencepiece_file_is_an_error(tmp_path: Path) -> None:

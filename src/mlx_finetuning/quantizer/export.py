@@ -216,8 +216,11 @@ def _computed(name: str, values: NDArray[np.float32]) -> Source:
 
 def plan(found: list[Source], quant: str, config: dict[str, Any]) -> list[Planned]:
     """Every tensor with its type."""
-    weighted = any(source.importance is not None for source in found)
-    outline = replace(families.outline(config), has_importance=weighted)
+    outline = replace(
+        families.outline(config),
+        has_importance=any(source.importance is not None for source in found),
+        value_layers=recipe.value_layers(source.name for source in found),
+    )
     return [
         Planned(
             source.name,

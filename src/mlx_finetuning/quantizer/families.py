@@ -18,6 +18,7 @@ from mlx_finetuning.errors import ArchitectureUnsupported, ModelSettingUnsupport
 from mlx_finetuning.quantizer.family import (
     AS_IT_IS,
     ATTENTION,
+    GELU,
     MLP,
     NORMS,
     Config,
@@ -37,6 +38,7 @@ from mlx_finetuning.quantizer.family import (
     rope_metadata,
     rope_tensors,
 )
+from mlx_finetuning.quantizer.gemma4 import GEMMA4
 from mlx_finetuning.quantizer.qwen35 import QWEN35
 from mlx_finetuning.quantizer.recipe import Outline
 
@@ -192,7 +194,6 @@ _GEMMA_NORMS = (
     "pre_feedforward_layernorm.weight",
     "post_feedforward_layernorm.weight",
 )
-_GELU = ("gelu_pytorch_tanh", "gelu_new")
 GEMMA2_27B_LAYERS = 46
 GEMMA3_27B_LAYERS = 62
 GEMMA3_PATTERN = 6
@@ -201,7 +202,7 @@ GEMMA3_PATTERN = 6
 
 def _check_gemma(config: Config, layers_of_27b: int) -> None:
     """llama.cpp infers the attention's scale from the number of layers."""
-    require(config, "hidden_activation", _GELU)
+    require(config, "hidden_activation", GELU)
     is_27b = config["num_hidden_layers"] == layers_of_27b
     inferred = (
         config["hidden_size"] // config["num_attention_heads"] if is_27b else head_size(config)
@@ -275,7 +276,7 @@ GEMMA3 = Family(
     _gemma3_required,
     _gemma_form,
     tied_by_default=True,
-    fewest_layers=GEMMA3_PATTERN,
+    fewest_layers=lambda config: GEMMA3_PATTERN,
 )
 
 # --- phi ---------------------------------------------------------------------------------
@@ -353,6 +354,8 @@ FAMILIES = {
     "Qwen3ForCausalLM": QWEN3,
     "Gemma2ForCausalLM": GEMMA2,
     "Gemma3ForCausalLM": GEMMA3,
+    "Gemma4ForCausalLM": GEMMA4,
+    "Gemma4ForConditionalGeneration": GEMMA4,
     "Phi3ForCausalLM": PHI3,
     "Qwen3_5ForCausalLM": QWEN35,
     "Qwen3_5ForConditionalGeneration": QWEN35,

@@ -26,6 +26,7 @@ Order = NDArray[np.intp]
 ROPE_FREQUENCIES = "rope_freqs.weight"
 NORMS = ("input_layernorm.weight", "post_attention_layernorm.weight")
 MLP = tuple(f"mlp.{part}_proj.weight" for part in ("gate", "up", "down"))
+GELU = ("gelu_pytorch_tanh", "gelu_new")
 ATTENTION = tuple(f"self_attn.{part}_proj.weight" for part in "qkvo")
 
 
@@ -56,6 +57,14 @@ def _as_it_is(config: Config, source: str) -> Form:
     return AS_IT_IS
 
 
+def _one(config: Config) -> int:
+    return 1
+
+
+def _nothing(config: Config, layers: int) -> Metadata:
+    return {}
+
+
 @dataclass(frozen=True)
 class Family:
     """One architecture of llama.cpp."""
@@ -76,8 +85,12 @@ class Family:
     pre_tokenizers: Mapping[str, str] | None = None
     """Pre-tokenizer names that llama.cpp's converter words differently for this family."""
     tied_by_default: bool = False
-    fewest_layers: int = 1
-    """mlx-lm cannot compute fewer."""
+    fewest_layers: Callable[[Config], int] = _one
+    """mlx-lm or llama.cpp cannot compute fewer."""
+    per_layer: Callable[[Config, int], Metadata] = _nothing
+    """The part of the metadata that differs among layers, for the first so many."""
+    tokenizer_model: str = ""
+    """llama.cpp's name for tokenizers like SentencePiece's, where it is the family's own."""
 
     @property
     def name(self) -> str:

@@ -22,6 +22,7 @@ from numpy.typing import NDArray
 from mlx_finetuning.progress import Progress, silent
 from mlx_finetuning.quantizer import export, families
 from mlx_finetuning.quantizer.export import Source
+from mlx_finetuning.quantizer.safetensors import Rows
 from mlx_finetuning.quantizer.tokenizer import TokenizerMetadata
 from mlx_finetuning.quantizer.writer import Head
 
@@ -29,7 +30,9 @@ QUANT = "F32"
 BYTES = 512 << 20
 VOCABULARY = 4096
 """Tokens whose chances are compared; a smaller vocabulary is compared as a whole."""
-WITH_ROWS_PER_TOKEN = ("token_embd.weight", "output.weight")
+WITH_ROWS_PER_TOKEN = ("token_embd.weight", "output.weight", "per_layer_token_embd.weight")
+WITH_ROWS_PER_LAYER = "per_layer_model_proj.weight"
+WITH_COLUMNS_PER_LAYER = "per_layer_token_embd.weight"
 NO_TOKENS = TokenizerMetadata("no_vocab", "", [], [], {}, False, False, None)
 
 
@@ -59,7 +62,7 @@ def extent(model: Path, sequences: Sequence[Sequence[int]]) -> Extent:
     around = [source for source in found if source.name in WITH_ROWS_PER_TOKEN]
     used = sum(4 * len(tokens) * source.shape[1] for source in around)
     fitting = int(np.searchsorted(used + np.cumsum(sizes), BYTES, side="right"))
-    layers = min(len(sizes), max(fitting, families.of(config).fewest_layers))
+    layers = min(len(sizes), max(fitting, families.of(config).fewest_layers(config)))
     return Extent(layers, len(sizes), tokens)
 
 
@@ -75,6 +78,7 @@ def written(
     family = families.of(config)
     values = {
         **family.metadata(config),
+        **family.per_layer(config, chosen.layers),
         "block_count": chosen.layers,
         "vocab_size": len(chosen.tokens),
     }
@@ -117,9 +121,22 @@ def as_record(chosen: Extent) -> dict[str, Any]:
 
 
 def _part(source: Source, chosen: Extent) -> Source:
+    if source.name == WITH_ROWS_PER_LAYER:
+        rows = source.shape[0] // chosen.of_layers * chosen.layers
+        return replace(source, shape=(rows, source.shape[1]))
     if source.name not in WITH_ROWS_PER_TOKEN:
         return source
-    return replace(source, shape=(len(chosen.tokens), source.shape[1]), order=chosen.tokens)
+    part = replace(source, shape=(len(chosen.tokens), source.shape[1]), order=chosen.tokens)
+    return _narrowed(part, chosen) if source.name == WITH_COLUMNS_PER_LAYER else part
+
+
+def _narrowed(source: Source, chosen: Extent) -> Source:
+    columns = source.shape[1] // chosen.of_layers * chosen.layers
+
+    def read(rows: Rows) -> NDArray[np.float32]:
+        return np.ascontiguousarray(source.read(rows)[:, :columns])
+
+    return replace(source, shape=(source.shape[0], columns), read=read)
 
 
 def _layer(name: str) -> int | None:

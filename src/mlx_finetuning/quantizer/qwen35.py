@@ -150,5 +150,5 @@ QWEN35 = Family(
     _form,
     renamed={"dt_bias": "dt_proj.bias"},
     unused=("model.visual.", "vision_tower.", "mtp."),
-    fewest_layers=INTERVAL,
+    fewest_layers=lambda config: INTERVAL,
 )

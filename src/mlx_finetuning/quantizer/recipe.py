@@ -5,8 +5,8 @@ Covers the types of `config.QUANTIZATIONS` for dense models; mixtures of experts
 
 from __future__ import annotations
 
-from collections.abc import Callable
-from dataclasses import dataclass
+from collections.abc import Callable, Iterable
+from dataclasses import dataclass, replace
 
 from gguf import GGMLQuantizationType as Type
 from gguf import LlamaFileType
@@ -57,6 +57,14 @@ class Outline:
     is_70b: bool = False
     """llama.cpp gives the small attn_v of these models more bits."""
     has_importance: bool = False
+    value_layers: tuple[int, ...] = ()
+    """The layers that have attention values of their own; none named: all."""
+
+
+def value_layers(names: Iterable[str]) -> tuple[int, ...]:
+    """Of a file's tensors, the layers that have attention values of their own."""
+    parts = (name.removesuffix(".weight").split(".") for name in names)
+    return tuple(int(part[1]) for part in parts if part[0] == "blk" and part[2] in VALUES)
 
 
 def more_bits(layer: int, layers: int) -> bool:
@@ -143,26 +151,33 @@ def tensor_type(name: str, shape: tuple[int, ...], quant: str, model: Outline) -
     base = BASE[quant]
     if base in UNQUANTIZED:
         return base
+    if name in NEVER_QUANTIZED:
+        return Type.F32
     return _fitting(_wanted(name, shape[-1], base, quant, model), shape[-1])
 
 
-NEVER_QUANTIZED = ("_norm.weight", "ssm_conv1d.weight")
+VALUES = ("attn_v", "attn_qkv")
+EMBEDDINGS = ("token_embd.weight", "per_layer_token_embd.weight")
+NEVER_QUANTIZED = ("per_layer_model_proj.weight",)
+ALWAYS_F32 = ("_norm.weight", "ssm_conv1d.weight")
 
 
 def _stays_f32(name: str, shape: tuple[int, ...]) -> bool:
-    return len(shape) < 2 or not name.endswith(".weight") or name.endswith(NEVER_QUANTIZED)
+    return len(shape) < 2 or not name.endswith(".weight") or name.endswith(ALWAYS_F32)
 
 
 def _wanted(name: str, columns: int, base: Type, quant: str, model: Outline) -> Type:
-    if name == "output.weight" or (model.tied and name == "token_embd.weight"):
+    if name == "output.weight" or (model.tied and name in EMBEDDINGS):
         narrow = columns % ggml.block_size(base) != 0
         return Type.Q8_0 if narrow or base == Type.Q8_0 else Type.Q6_K
     if not name.startswith("blk."):
         return base
     _, layer, role = name.removesuffix(".weight").split(".", 2)
     rule = RULES.get(quant, {}).get(role)
-    kind = rule(int(layer), model) if rule else base
-    is_value = role in ("attn_v", "attn_qkv")
+    is_value = role in VALUES
+    # llama.cpp counts value tensors, not layers.
+    among = model.value_layers if is_value and model.value_layers else range(model.layers)
+    kind = rule(among.index(int(layer)), replace(model, layers=len(among))) if rule else base
     return Type.Q5_K if is_value and model.is_70b and kind in (Type.Q3_K, Type.Q4_K) else kind
 
 

@@ -84,6 +84,44 @@ def pieces(folder: Path, definition: dict[str, Any], vocabulary: int) -> list[Pi
     return found
 
 
+VISIBLE = (
+    "<|channel>",
+    "<channel|>",
+    "<|tool_call>",
+    "<tool_call|>",
+    "<|tool_response>",
+    "<tool_response|>",
+    '<|"|>',
+)
+"""Special tokens of Gemma 4 that llama.cpp writes out, for its reader of calls needs them."""
+
+
+def merged_pieces(definition: dict[str, Any], vocabulary: int) -> list[Piece]:
+    """The same for a tokenizer whose pairs are merged by rank; its scores mean nothing."""
+    texts = {number: text for text, number in definition["model"]["vocab"].items()}
+    added = {entry["id"]: entry for entry in definition.get("added_tokens", [])}
+    texts |= {number: entry["content"] for number, entry in added.items()}
+    return [
+        (text, ADDED_SCORE, _merged_kind(text, added.get(number)))
+        if (text := texts.get(number)) is not None
+        else (f"[PAD{number}]", PADDING_SCORE, TokenType.UNUSED)
+        for number in range(vocabulary)
+    ]
+
+
+def _merged_kind(text: str, added: dict[str, Any] | None) -> TokenType:
+    if _is_byte(text):
+        return TokenType.BYTE
+    if added is None:
+        return TokenType.NORMAL
+    if text in VISIBLE:
+        return TokenType.USER_DEFINED
+    if added.get("special") or _looks_special(text):
+        return TokenType.CONTROL
+    # Runs of spaces and of newlines are found by merging.
+    return TokenType.NORMAL if not text.strip("▁\n") else TokenType.USER_DEFINED
+
+
 def _added(entry: dict[str, Any], stored: Piece) -> Piece:
     text = entry["content"]
     if stored[2] == TokenType.UNKNOWN:
@@ -119,9 +157,13 @@ def _piece(text: str | None, ranks: dict[str, int], unknown: str | None, number:
         return f"[PAD{number}]", PADDING_SCORE, TokenType.UNUSED
     if text == unknown or text == "<unk>":
         return text, 0.0, TokenType.UNKNOWN
-    if len(text) == 6 and text.startswith("<0x") and text.endswith(">"):
+    if _is_byte(text):
         return text, 0.0, TokenType.BYTE
     return text, -float(ranks.get(text, len(ranks))), TokenType.NORMAL
+
+
+def _is_byte(text: str) -> bool:
+    return len(text) == 6 and text.startswith("<0x") and text.endswith(">")
 
 
 def _stored(path: Path) -> Iterator[Piece]:

@@ -20,7 +20,15 @@ from mlx_finetuning.quantizer.family import Config, head_size
 from mlx_finetuning.quantizer.reader import Gguf
 from mlx_finetuning.quantizer.tokenizer import TokenizerMetadata
 
-SETTLED = ("attention.", "rope.", "ssm.", "full_attention_", "attn_logit_", "final_logit_")
+SETTLED = (
+    "attention.",
+    "rope.",
+    "ssm.",
+    "full_attention_",
+    "embedding_length_",
+    "attn_logit_",
+    "final_logit_",
+)
 """Keys that change what is computed: one that the model's settings do not give is an error."""
 HEAD_SIZE_KEYS = ("attention.key_length", "attention.value_length", "rope.dimension_count")
 """Keys that a converter may state or leave to llama.cpp, which infers the same."""
@@ -92,7 +100,7 @@ def _same(found: Any, expected: Any) -> bool:
 def _tokenizer_problems(gguf: Gguf, expected: TokenizerMetadata) -> list[str]:
     wanted: dict[str, object] = {
         "ggml.model": expected.model,
-        "ggml.pre": expected.pre,
+        "ggml.pre": expected.pre or None,
         "ggml.tokens": expected.tokens,
         "ggml.merges": expected.merges,
         "ggml.add_space_prefix": expected.add_space_prefix,

@@ -71,6 +71,7 @@ class TokenizerMetadata:
 
     model: str
     pre: str
+    """Empty where `model` says it."""
     tokens: list[str]
     types: list[TokenType]
     special_ids: dict[str, int]
@@ -111,6 +112,8 @@ def read(folder: Path, vocabulary: int, family: Family) -> TokenizerMetadata:
     config = _json(folder / "tokenizer_config.json", optional=True)
     ids = _special_ids(definition, config, _json(folder / "config.json", optional=True))
     shared = (ids, *_added_around(definition, ids), _protected(_chat_template(folder, config)))
+    if is_spm and family.tokenizer_model:
+        return _with_merges(family.tokenizer_model, definition, vocabulary, *shared)
     if is_spm:
         return _like_sentencepiece(folder, definition, vocabulary, *shared)
     pre = (family.pre_tokenizers or {}).get(name, name)
@@ -146,6 +149,34 @@ def _like_sentencepiece(
         add_space_prefix=scheme != "never" and not only_first,
         compared_after=pieces[ids["bos"]][0] if only_first else "",
         spaces_differ=scheme == "unless there",
+    )
+
+
+def _with_merges(
+    model: str,
+    definition: dict[str, Any],
+    vocabulary: int,
+    ids: dict[str, int],
+    add_bos: bool,
+    add_eos: bool,
+    template: str | None,
+) -> TokenizerMetadata:
+    """For families whose tokenizer llama.cpp merges by rank; it then knows the pre-tokenizer."""
+    if spm.prefix(definition) != "never":
+        raise TokenizerUnsupported(reason="文の前に空白を足すトークナイザーです。")
+    pieces = spm.merged_pieces(definition, vocabulary)
+    return TokenizerMetadata(
+        model,
+        "",
+        [text for text, _, _ in pieces],
+        [kind for _, _, kind in pieces],
+        ids,
+        add_bos,
+        add_eos,
+        template,
+        merges=[_merge(pair) for pair in definition["model"]["merges"]],
+        scores=[score for _, score, _ in pieces],
+        add_space_prefix=False,
     )
 
 

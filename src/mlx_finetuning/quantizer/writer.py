@@ -132,7 +132,8 @@ def _add_tokenizer(writer: GGUFWriter, tokenizer: TokenizerMetadata) -> None:
     writer.add_tokenizer_model(tokenizer.model)
     if not tokenizer.tokens:
         return
-    writer.add_tokenizer_pre(tokenizer.pre)
+    if tokenizer.pre:
+        writer.add_tokenizer_pre(tokenizer.pre)
     writer.add_token_list(tokenizer.tokens)
     writer.add_token_types(tokenizer.types)
     if tokenizer.merges is not None:
