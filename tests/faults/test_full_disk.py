@@ -91,11 +91,11 @@ def begun(workspace: Workspace, facts: str) -> str:
 
 
 def test_training_fails_clearly_and_goes_on_from_the_earlier_checkpoint(
-    workspace: Workspace, facts: str, often: Callable[[int], int]
+    workspace: Workspace, facts: str, rarely: Callable[[int], int]
 ) -> None:
     run_id = begun(workspace, facts)
     saved = workspace.adapter(run_id).checkpoints
-    for size in spread(SIZES, often(24)):
+    for size in spread(SIZES, rarely(24)):
         before = content(saved)
         done = limited(workspace, size, "train", "--resume", run_id)
         require_told(done, size)
@@ -129,13 +129,13 @@ def newer(saved: Path, before: dict[str, str]) -> bool:
 
 
 def test_export_fails_clearly_and_leaves_the_earlier_file(
-    workspace: Workspace, often: Callable[[int], int]
+    workspace: Workspace, rarely: Callable[[int], int]
 ) -> None:
     run_id = finished_run.make(workspace)
     first = Path(exported(workspace, run_id, "Q8_0"))
     before = hashlib.sha256(first.read_bytes()).hexdigest()
     largest = first.stat().st_size
-    for size in spread([largest * share // 20 for share in range(1, 19)], often(18)):
+    for size in spread([largest * share // 20 for share in range(1, 19)], rarely(18)):
         done = limited(workspace, size, "export", run_id, "--quant", "Q8_0")
         assert done.returncode == 1, size
         require_told(done, size)

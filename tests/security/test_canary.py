@@ -95,7 +95,7 @@ def test_token_turns_up_nowhere_in_a_pipeline_whose_hub_fails(
             text += said(root, "models", "download", "Org/gated", "--json")
             text += said(root, "models", "download", "Org/model")
         run_id = trained(root)
-        for words in commands(run_id)[: often(50)]:
+        for words in commands(run_id)[: often(30)]:
             text += said(root, *words)
     assert CANARY not in text
     assert watch.looks > 10 and not watch.seen
@@ -129,6 +129,8 @@ def trained(root: Path) -> str:
         "iterations=2",
         "--set",
         "batch_size=2",
+        "--set",
+        "processes=1",
         "--json",
     ]
     done = subprocess.run(
