@@ -10,10 +10,11 @@ import mlx.core as mx
 import numpy as np
 import pytest
 from gguf import GGMLQuantizationType as Type
+from mlx.utils import tree_flatten
 from mlx_lm.utils import load_adapters, load_model
 
 from gguf_files import Tensors, metadata, rewrite, types, values
-from mlx_finetuning.errors import ModelSettingUnsupported, WeightsIncomplete
+from mlx_finetuning.errors import AdapterUnusable, ModelSettingUnsupported, WeightsIncomplete
 from mlx_finetuning.mlx_trainer import streaming
 from mlx_finetuning.quantizer import fidelity, ggml, reader, verify
 from mlx_finetuning.quantizer.export import export_gguf, read_config, sources
@@ -217,3 +218,15 @@ def test_missing_part_of_a_gated_layer_is_named(tmp_path: Path) -> None:
     mx.save_safetensors(str(path), weights)
     with pytest.raises(WeightsIncomplete, match=r"layers\.2\.linear_attn\.A_log"):
         export_gguf(tmp_path / "m", None, {"F16": tmp_path / "m.gguf"})
+
+
+def test_whole_weights_trained_in_mlx_lms_form_are_refused(tmp_path: Path, folder: Path) -> None:
+    network, _ = load_model(folder)
+    layer = "language_model.model.layers.0."
+    trained = {
+        name: value for name, value in tree_flatten(network.parameters()) if name.startswith(layer)
+    }
+    mx.save_safetensors(str(tmp_path / "adapters.safetensors"), trained)
+    (tmp_path / "adapter_config.json").write_text('{"fine_tune_type": "full"}')
+    with pytest.raises(AdapterUnusable, match="conv1d"):
+        export_gguf(folder, tmp_path, {"F16": tmp_path / "m.gguf"})
