@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -79,6 +80,17 @@ def test_file_that_ollama_would_change_is_made_again(
 
     rewrite(made, tmp_path / "old.gguf", change_metadata=unprotect).replace(made)
     assert deployed(workspace, ollama)["equal_answers"] == 3
+
+
+def test_file_from_before_the_run_went_on_is_made_again(
+    workspace: Workspace, run_id: str, ollama: Ollama
+) -> None:
+    made = Path(export.run(finished_run.context(workspace, quant="F16"))["path"])
+    before = made.stat().st_mtime_ns
+    finished_run.set_scale(workspace.adapter(run_id).folder, 0.4)
+    os.utime(workspace.adapter(run_id).weights, ns=(before + 1, before + 1))
+    assert deployed(workspace, ollama)["equal_answers"] == 3
+    assert made.stat().st_mtime_ns > before
 
 
 def test_system_text_becomes_the_models_own(

@@ -16,7 +16,7 @@ LINK_LOST = 0.15
 """A right answer is easier to predict than answers to other questions. Learning pairs that belong
 together makes all of them easier alike, and later the right ones more; learning pairs that don't makes
 the others easier. Where that gap closes by more than this share of what the right answers gained,
-nothing was linked (seen after 5 to 150 updates: 0.07 and less, against 0.29 and more)."""
+nothing was linked (seen after 3 to 40 updates: 0.07 and less, against 0.27 and more)."""
 LINK_SEEN = 0.3
 """Nats per token: a gap that counts where rows are so few that not even the base's is sure."""
 FORGOTTEN = 0.7

@@ -115,9 +115,11 @@ def _deployed(
 
 
 def _gguf(context: TaskContext, quant: str) -> Path:
-    """The run's file of that type, made if there is none that Ollama would leave as it is."""
+    """The run's file of that type, made if there is none that Ollama would leave as it is, or if
+    the run went on since."""
     made = sorted(context.workspace.gguf_folder(context.run_id).glob(f"[!.]*-{quant}.gguf"))
-    for path in made:
+    trained_ns = context.workspace.adapter(context.run_id).weights.stat().st_mtime_ns
+    for path in (path for path in made if path.stat().st_mtime_ns >= trained_ns):
         template = reader.read(path).metadata.get("tokenizer.chat_template")
         if template and chat_template.is_protected(template):
             return path
