@@ -31,7 +31,10 @@ def test_batched_answers_are_those_of_one_by_one(tiny: LoadedModel) -> None:
     assert {answer.ended for answer in together} == {True, False}
 
 
-@pytest.mark.parametrize("family", ["llama 2", "qwen3", "gemma2", "gemma3", "phi3"])
+FAMILIES = ("llama 2", "qwen3", "qwen3.5", "gemma2", "gemma3", "gemma4", "phi3")
+
+
+@pytest.mark.parametrize("family", FAMILIES)
 def test_padding_changes_no_answer_in_any_family(family: str, tmp_path: Path) -> None:
     write_model(tmp_path, family, dtype=mx.float32)
     loaded = load(tmp_path)
