@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import time
 from collections.abc import Iterator
 
 import pytest
@@ -11,6 +12,8 @@ from helpers import wait_until
 from hub_server import Hub, Repository, running_hub
 from mlx_finetuning import files, models
 from mlx_finetuning.studio import Studio
+from mlx_finetuning.trainer import jobs
+from mlx_finetuning.trainer.status import JobStatus
 from mlx_finetuning.workspace import Workspace
 from ui_pages import click, open_page, shown_errors, texts
 
@@ -76,6 +79,22 @@ def test_entry_of_the_catalogue_is_described_before_it_is_fetched(workspace: Wor
     assert figures["ダウンロード"] == f"{gated.size_gb:g} GB"
     assert f"ライセンス: {gated.licence}" in texts(page)
     assert any("利用に同意" in item.value for item in page.info)
+
+
+def test_model_on_its_way_is_not_fetched_again(workspace: Workspace) -> None:
+    paths = workspace.job("download-model-1")
+    files.make_folder(paths.folder)
+    lock = files.FileLock(paths.lock)
+    lock.acquire()
+    job = {"kind": "download_model", "workspace": "", "run_id": "", "config": {"name": MODEL}}
+    files.write_json(paths.job, job)
+    jobs.write_status(paths, JobStatus("running", heartbeat_s=time.monotonic()))
+    for name, is_disabled in ((MODEL, True), (ABSENT, False)):
+        page = open_page("training", view="models")
+        page.selectbox(key="download-name").set_value(name).run()
+        (start,) = (one for one in page.button if one.label == "ダウンロード")
+        assert start.disabled == is_disabled
+    lock.release()
 
 
 def test_training_waits_only_for_what_needs_the_device(workspace: Workspace) -> None:

@@ -8,6 +8,15 @@ from playwright.sync_api import Locator, Page
 
 from mlx_finetuning.ui import sitemap
 
+DRAWN = '[data-testid="stApp"][data-test-script-state="notRunning"]'
+
+
+def open_page(page: Page, address: str) -> None:
+    """And wait until it is drawn: what is touched before may be drawn anew under one's hands."""
+    page.goto(address)
+    page.get_by_role("heading", level=1).first.wait_for()
+    page.locator(DRAWN).wait_for()
+
 
 def visit(page: Page, name: str) -> None:
     """By the navigation, as a user would."""

@@ -140,6 +140,7 @@ def test_reload_and_second_tab_show_the_same_run(
 ) -> None:
     visit(page, "home")
     page.get_by_role("link", name="様子を見る").click()
+    page.get_by_role("heading", name="学習", exact=True, level=1).wait_for()
     expect(badge(page, "実行中")).to_be_visible()
     page.reload()
     expect(badge(page, "実行中")).to_be_visible()

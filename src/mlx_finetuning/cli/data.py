@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from mlx_finetuning import config
-from mlx_finetuning.cli import text
+from mlx_finetuning.cli import text, trashing
 from mlx_finetuning.cli.session import Answer, Session, command, group
 from mlx_finetuning.config import HOLD_OUT, SUPERVISE, PrepareConfig
 
@@ -216,12 +216,9 @@ def delete(session: Session, name: str, restore: bool) -> Answer:
     """データセットをゴミ箱に移す（--restore で元に戻せる）"""
     if restore:
         session.studio.restore_dataset(name)
-        return Answer({"restored": name}, f"{name} を元に戻しました。")
+        return trashing.restored(name)
     session.studio.delete_dataset(name)
-    shown = (
-        f"{name} をゴミ箱に移しました。\n→ 元に戻すには mlx-finetuning data delete {name} --restore"
-    )
-    return Answer({"deleted": name}, shown)
+    return trashing.moved(name, "data")
 
 
 @command(data)
@@ -229,8 +226,7 @@ def delete(session: Session, name: str, restore: bool) -> Answer:
 def trash(session: Session, empty: bool) -> Answer:
     """ゴミ箱の中のデータセットを表示する"""
     if empty:
-        freed = session.studio.clean("deleted_datasets")
-        return Answer({"freed_bytes": freed}, f"{text.size(freed)} を片付けました。")
+        return trashing.emptied(session.studio.clean("deleted_datasets"))
     found = session.studio.deleted_datasets()
     rows = ([one.name, one.deleted_at[:16]] for one in found)
     return Answer(

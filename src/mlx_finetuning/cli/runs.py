@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from mlx_finetuning.cli import text
+from mlx_finetuning.cli import text, trashing
 from mlx_finetuning.cli.session import Answer, Session, command, group
 from mlx_finetuning.trainer.runs import LaterJob, Run
 from mlx_finetuning.trainer.status import STATES_JA
@@ -166,13 +166,9 @@ def delete(session: Session, run_id: str, restore: bool) -> Answer:
     """実験と、そこから作ったものをゴミ箱に移す（--restore で元に戻せる）"""
     if restore:
         session.studio.restore_run(run_id)
-        return Answer({"restored": run_id}, f"{run_id} を元に戻しました。")
+        return trashing.restored(run_id)
     session.studio.delete_run(run_id)
-    shown = (
-        f"{run_id} をゴミ箱に移しました。\n"
-        f"→ 元に戻すには mlx-finetuning runs delete {run_id} --restore"
-    )
-    return Answer({"deleted": run_id}, shown)
+    return trashing.moved(run_id, "runs")
 
 
 @command(runs)
@@ -180,8 +176,7 @@ def delete(session: Session, run_id: str, restore: bool) -> Answer:
 def trash(session: Session, empty: bool) -> Answer:
     """ゴミ箱の中の実験を表示する"""
     if empty:
-        freed = session.studio.clean("trash")
-        return Answer({"freed_bytes": freed}, f"{text.size(freed)} を片付けました。")
+        return trashing.emptied(session.studio.clean("trash"))
     found = session.studio.deleted_runs()
     rows = ([one.run_id, one.model, one.dataset, one.deleted_at[:16]] for one in found)
     shown = text.table(["実験ID", "モデル", "データセット", "削除"], rows)

@@ -9,10 +9,16 @@ import streamlit as st
 from mlx_finetuning.ui import endings, gate, sitemap
 from mlx_finetuning.ui.frame import errors_shown
 
-# Streamlit's first link, which keyboards reach, speaks English only; its words are covered by these.
-_SKIP_LINK_IN_JAPANESE = """<style>
-[data-testid="stSkipToContent"] { font-size: 0; }
+# Streamlit's frame speaks English only: the link that keyboards reach first, and what it says while
+# a page is drawn for long or the server is away. Its words are covered by these.
+_FRAME_IN_JAPANESE = """<style>
+[data-testid="stSkipToContent"], [data-testid="stConnectionStatus"] label,
+[data-testid="stStatusWidget"] button { font-size: 0; }
 [data-testid="stSkipToContent"]::after { content: "本文へ移る"; font-size: 0.95rem; }
+[data-testid="stConnectionStatus"] label::after {
+  content: "サーバーにつないでいます"; font-size: 0.9rem;
+}
+[data-testid="stStatusWidget"] button::after { content: "停止"; font-size: 0.9rem; }
 </style>"""
 ICON = Path(__file__).parent / "icon.svg"
 
@@ -21,7 +27,7 @@ def run() -> None:
     """Draw the page that the address names."""
     st.set_page_config(page_icon=str(ICON), layout="wide")
     chosen = st.navigation([sitemap.page(name) for name in sitemap.ENTRIES], expanded=True)
-    st.html(_SKIP_LINK_IN_JAPANESE)
+    st.html(_FRAME_IN_JAPANESE)
     _warn_beyond_loopback(gate.bound_address())
     with errors_shown():
         endings.watch(chosen.title)

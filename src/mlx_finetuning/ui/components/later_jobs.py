@@ -33,7 +33,8 @@ def draw_latest(run_id: str, kinds: Collection[str]) -> bool:
 
 def draw_job(run_id: str, job: LaterJob, subject: str = "") -> None:
     """Follow a job, or say how it ended; `subject` is what it works on."""
-    with st.container(border=True):
+    # An error has a frame of its own.
+    with st.container(border=job.status.is_living):
         follow(
             lambda: studio().job_status(run_id, job.name),
             lambda status: _draw(run_id, job, subject, status),

@@ -49,7 +49,7 @@ def draw_preview(name: str) -> None:
         placeholder="最初の行",
         key="preview-row",
     )
-    if third.button("文面とトークンを見る", icon=":material/visibility:", width="stretch"):
+    if third.button("文面を見る", icon=":material/visibility:", width="stretch"):
         st.session_state["preview-of"] = (name, model, row)
     asked_name, *asked = st.session_state.get("preview-of", ("", "", None))
     if asked_name == name:

@@ -21,9 +21,9 @@ def draw_models() -> None:
     for model in installed:
         _draw_installed(model)
     st.header("モデルを追加")
-    _draw_downloads()
+    on_the_way = _draw_downloads()
     with errors_shown():
-        _draw_choice({model.name for model in installed})
+        _draw_choice({model.name for model in installed}, on_the_way)
 
 
 def _draw_installed(model: InstalledModel) -> None:
@@ -51,16 +51,20 @@ def _draw_deletion(model: InstalledModel) -> None:
                 st.rerun()
 
 
-def _draw_downloads() -> None:
-    """Those that go on, and the last one where it failed or was stopped."""
-    app, last = studio(), latest("", (DOWNLOAD,))
+def _draw_downloads() -> set[str]:
+    """Those that go on, and the last one where it failed or was stopped; returns what goes on."""
+    app, last, on_the_way = studio(), latest("", (DOWNLOAD,)), set()
     for job in (job for job in app.later_jobs("") if job.kind == DOWNLOAD):
+        name = str(app.job_settings("", job.name).get("name", ""))
         is_last = last is not None and job.name == last.name
         if job.status.is_living or (is_last and job.status.state in UNFINISHED):
-            draw_job("", job, str(app.job_settings("", job.name).get("name", "")))
+            draw_job("", job, name)
+        if job.status.is_living:
+            on_the_way.add(name)
+    return on_the_way
 
 
-def _draw_choice(installed: set[str]) -> None:
+def _draw_choice(installed: set[str], on_the_way: set[str]) -> None:
     offered = {entry.name: entry for entry in studio().catalogue() if entry.name not in installed}
     name = st.selectbox(
         "おすすめから選ぶか、Hugging FaceのIDを書いてください",
@@ -75,8 +79,8 @@ def _draw_choice(installed: set[str]) -> None:
     st.caption(
         "インターネットのHugging Faceから取得します。画面を閉じても続き、止めても途中から再開できます。"
     )
-    label = "ダウンロード"
-    if st.button(label, type="primary", icon=":material/download:", disabled=not name):
+    waits = not name or name in on_the_way
+    if st.button("ダウンロード", type="primary", icon=":material/download:", disabled=waits):
         studio().start_download(str(name))
         st.rerun()
 
