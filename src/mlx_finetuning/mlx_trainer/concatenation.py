@@ -81,16 +81,19 @@ def _attending(spans: Sequence[slice]) -> Callable[..., mx.array]:
         mask: Causal,
         sinks: mx.array | None = None,
     ) -> mx.array:
-        def one(span: slice) -> mx.array:
-            parts = queries[:, :, span], keys[:, :, span], values[:, :, span]
-            if _is_plain(queries) and sinks is None:
-                return cpu_math.attention(*parts, scale, mask.window)
-            shape = mask.cheapest(span.stop - span.start)
+        def one(q: mx.array, k: mx.array, v: mx.array) -> mx.array:
+            if _is_plain(q) and sinks is None:
+                return cpu_math.attention(q, k, v, scale, mask.window)
+            shape = mask.cheapest(q.shape[2])
             return mx.fast.scaled_dot_product_attention(
-                *parts, scale=scale, mask=shape, sinks=sinks
+                q, k, v, scale=scale, mask=shape, sinks=sinks
             )
 
-        return mx.concatenate([one(span) for span in spans], axis=2)
+        # Cut at once: the derivative of a split is one concatenation, that of each slice an array
+        # of zeros as long as the row.
+        starts = [span.start for span in spans[1:]]
+        cut = [mx.split(array, starts, axis=2) for array in (queries, keys, values)]
+        return mx.concatenate([one(*parts) for parts in zip(*cut, strict=True)], axis=2)
 
     return attend
 

@@ -7,21 +7,28 @@ final norm in `.model`; of others the full logits are computed.
 
 from __future__ import annotations
 
-from typing import Any
+from typing import Any, cast
 
 import mlx.core as mx
 import mlx.nn as nn
+
+from mlx_finetuning.mlx_trainer import gathering
 
 
 class _Gathering(nn.Module):  # type: ignore[misc]
     """Stands in for the final norm during one call: keeps the chosen rows as they are."""
 
-    def __init__(self, positions: mx.array) -> None:
+    def __init__(self, positions: mx.array, *, unique: bool) -> None:
         super().__init__()
         self._positions = positions
+        self._unique = unique
 
     def __call__(self, hidden: mx.array) -> mx.array:
-        return hidden.reshape(-1, hidden.shape[-1])[self._positions]
+        rows = hidden.reshape(-1, hidden.shape[-1])
+        if not self._unique:
+            return rows[self._positions]
+        places = gathering.places(self._positions, rows.shape[0])
+        return cast(mx.array, gathering.take(rows, self._positions, places))
 
 
 class _Given(nn.Module):  # type: ignore[misc]
@@ -64,11 +71,16 @@ def is_separable(model: nn.Module) -> bool:
     return isinstance(getattr(found, "norm", None), nn.Module)
 
 
-def hidden_at(model: nn.Module, tokens: mx.array, positions: mx.array) -> mx.array:
-    """[positions, d_model]: the last block's output; `positions` index the flattened tokens."""
+def hidden_at(
+    model: nn.Module, tokens: mx.array, positions: mx.array, *, unique: bool = False
+) -> mx.array:
+    """[positions, d_model]: the last block's output; `positions` index the flattened tokens.
+
+    unique: whether it is known that no position occurs twice, which makes the gradient cheap.
+    """
     inner = body(model)
     norm = inner.norm
-    inner.norm = _Gathering(positions)
+    inner.norm = _Gathering(positions, unique=unique)
     try:
         return inner(tokens)  # type: ignore[no-any-return]
     finally:

@@ -69,7 +69,8 @@ def each(model: nn.Module, batch: Batch, treatment: Treatment = PLAIN) -> mx.arr
         if not heads.is_separable(model):
             logits = heads.logits_at(model, batch.tokens, batch.positions)
             return _cross_entropy(logits, batch.targets)
-        hidden = heads.hidden_at(model, batch.tokens, batch.positions)
+        unique = batch.lengths is not None
+        hidden = heads.hidden_at(model, batch.tokens, batch.positions, unique=unique)
     return _of_hidden(model, hidden, batch.targets)
 
 

@@ -16,40 +16,11 @@ import mlx.nn as nn
 import numpy as np
 from mlx.utils import tree_flatten
 
-from mlx_finetuning.mlx_trainer import concatenation, heads
+from mlx_finetuning.mlx_trainer import concatenation, gathering, heads
 from mlx_finetuning.mlx_trainer.examples import Example
 
 LARGEST_KEPT = 4e9
 """Bytes of outputs that are kept at most; they lie in a file that the system caches."""
-
-
-@mx.custom_function
-def _take(rows: mx.array, positions: mx.array, places: mx.array) -> mx.array:
-    """rows[positions]; `places` is the way back: 1 + the place among `positions`, or 0."""
-    return rows[positions]
-
-
-@mx.custom_function
-def _spread(chosen: mx.array, positions: mx.array, places: mx.array) -> mx.array:
-    """The inverse of `_take`, zero elsewhere."""
-    return mx.concatenate([mx.zeros_like(chosen[:1]), chosen])[places]
-
-
-# Both directions are gathers: mlx's own derivative of a gather is a scatter, ten times slower.
-@_take.vjp
-def _take_vjp(
-    primals: tuple[mx.array, ...], upstream: mx.array, _: mx.array
-) -> tuple[mx.array, ...]:
-    spread = cast(mx.array, _spread(upstream, *primals[1:]))
-    return spread, mx.zeros_like(primals[1]), mx.zeros_like(primals[2])
-
-
-@_spread.vjp
-def _spread_vjp(
-    primals: tuple[mx.array, ...], upstream: mx.array, _: mx.array
-) -> tuple[mx.array, ...]:
-    taken = cast(mx.array, _take(upstream, *primals[1:]))
-    return taken, mx.zeros_like(primals[1]), mx.zeros_like(primals[2])
 
 
 class _Somewhere(nn.Module):  # type: ignore[misc]
@@ -61,8 +32,8 @@ class _Somewhere(nn.Module):  # type: ignore[misc]
         self._where = (positions, places)
 
     def __call__(self, x: mx.array) -> mx.array:
-        taken = cast(mx.array, _take(x[0], *self._where))
-        return cast(mx.array, _spread(self.module(taken[None])[0], *self._where))[None]
+        taken = cast(mx.array, gathering.take(x[0], *self._where))
+        return cast(mx.array, gathering.spread(self.module(taken[None])[0], *self._where))[None]
 
 
 @contextmanager
@@ -72,8 +43,7 @@ def only_supervised(model: nn.Module, positions: mx.array, length: int) -> Itera
     positions: unique indices below `length`.
     """
     block = model.layers[-1]
-    places = mx.zeros(length, mx.int32)
-    places[positions] = mx.arange(1, positions.size + 1)
+    places = gathering.places(positions, length)
     with ExitStack() as changes:
         for owner, name in (
             (block, "mlp"),
