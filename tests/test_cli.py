@@ -221,7 +221,8 @@ def test_detached_run_goes_on_and_can_be_watched_and_stopped(
 ) -> None:
     words = ["train", "--engine", "simulation", "--dataset", facts, "--set", "iterations=100000"]
     code, shown = terminal.json(*words, "--detach")
-    assert (code, shown["state"]) == (0, "queued")
+    # Which of them depends on how soon the worker starts.
+    assert code == 0 and shown["state"] in ("queued", "preparing", "running")
     run_id = shown["run_id"]
     code, shown = terminal.json("runs", "stop", run_id)
     assert code == 0 and shown["state"] in ("stopping", "cancelled")

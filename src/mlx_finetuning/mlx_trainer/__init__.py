@@ -13,5 +13,8 @@ os.environ.setdefault("MLX_CUDA_GRAPH_CACHE_SIZE", "8192")
 # parts MLX runs so far ahead that a fifth of its memory is such leavings; these are as fast.
 # Metal, which reads these too, has its own sizes.
 if sys.platform == "linux":
+    # Depth first: by its own order MLX computes the gradients of all factors last, and keeps what
+    # they are computed from until then.
+    os.environ.setdefault("MLX_BFS_MAX_WIDTH", "1")
     os.environ.setdefault("MLX_MAX_OPS_PER_BUFFER", "50")
     os.environ.setdefault("MLX_MAX_MB_PER_BUFFER", "400")

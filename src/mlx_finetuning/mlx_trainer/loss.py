@@ -30,7 +30,7 @@ from mlx_finetuning.mlx_trainer import (
 from mlx_finetuning.mlx_trainer.batches import Batch
 from mlx_finetuning.mlx_trainer.recompute import Part
 
-PIECE = 1 << 20
+PIECE = 1 << 19
 """Logits computed at once. On the CPU they then stay in the cache."""
 PIECE_GPU = 1 << 26
 
