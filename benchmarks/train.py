@@ -197,9 +197,11 @@ def run_mlx_lm(folder: Path, options: argparse.Namespace, *, repaired: bool) -> 
 
 
 def child(options: argparse.Namespace) -> None:
-    from mlx_finetuning.utils import blas
+    from mlx_finetuning.utils import blas, scheduling
 
     blas.preload()
+    if options.child == "ours":  # as the worker does
+        scheduling.as_batch_work()
     folder = Path(options.model)
     answers = os.fdopen(os.dup(1), "w")
     os.dup2(2, 1)

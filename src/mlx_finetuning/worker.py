@@ -85,7 +85,7 @@ def _work(paths: JobPaths, reporter: Reporter) -> None:
 
 
 def _run(job: jobs.Job, workspace: Workspace, paths: JobPaths, reporter: Reporter) -> None:
-    _preload_blas()
+    _prepare_process()
     context = TaskContext(
         workspace, paths, job.run_id, job.config, reporter.progress, reporter.event
     )
@@ -93,10 +93,11 @@ def _run(job: jobs.Job, workspace: Workspace, paths: JobPaths, reporter: Reporte
         files.write_json(paths.result, tasks.load(job.kind)(context))
 
 
-def _preload_blas() -> None:
-    from mlx_finetuning.utils import blas
+def _prepare_process() -> None:
+    from mlx_finetuning.utils import blas, scheduling
 
     blas.preload()
+    scheduling.as_batch_work()
 
 
 def _log_traceback() -> None:
