@@ -202,6 +202,29 @@ def test_attention_equals_mlx_and_so_do_its_gradients(
     compared(reference, ours, queries, keys, values)
 
 
+@pytest.mark.parametrize("traditional", [False, True])
+@pytest.mark.parametrize("dims", [8, 16])
+@pytest.mark.parametrize("periods", [None, [1.0, 30.0, 900.0, 9000.0]])
+def test_rotary_positions_equal_mlx_and_so_do_their_gradients(
+    periods: list[float] | None, dims: int, traditional: bool
+) -> None:
+    values = mx.random.normal((2, 3, 40, 16), key=mx.random.key(0))
+    weights = mx.random.normal(values.shape, key=mx.random.key(1))
+    given: dict[str, Any] = {"traditional": traditional, "scale": 0.5, "offset": 7, "base": None}
+    if periods is None:
+        given["base"] = 10_000.0
+    else:
+        given["freqs"] = mx.array(periods * (dims // 8))
+
+    def turned(rope: Any, values: mx.array) -> mx.array:
+        return (rope(values, dims, **given) * weights).sum()
+
+    ours = mx.value_and_grad(lambda values: turned(cpu_math.rope, values))(values)
+    theirs = mx.value_and_grad(lambda values: turned(mx.fast.rope, values))(values)
+    for mine, expected in zip(ours, theirs, strict=True):
+        assert mx.array_equal(mine, expected)
+
+
 def test_swiglu_and_cross_entropy_equal_mlx_and_so_do_their_gradients() -> None:
     mx.random.seed(0)
     gate, up, above = (mx.random.normal((40, 64)) * 20 for _ in range(3))

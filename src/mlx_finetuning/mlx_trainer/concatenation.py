@@ -111,6 +111,8 @@ def separated(model: nn.Module, lengths: Sequence[int]) -> Iterator[None]:
     """Inside, `model` takes one row [1, sum of lengths] as examples of these lengths."""
     spans = _spans(lengths)
     with ExitStack() as changes:
+        if mx.default_device() == mx.cpu:
+            changes.enter_context(replaced(mx.fast, "rope", cpu_math.rope))
         for module in {sys.modules[type(heads.body(model)).__module__], *_attention_modules(model)}:
             changes.enter_context(replaced(module, _MASK, _mask))
             changes.enter_context(replaced(module, _ATTEND, _attending(spans)))

@@ -9,9 +9,10 @@ from __future__ import annotations
 
 import ctypes
 import functools
+import math
 import sys
 from collections.abc import Callable
-from typing import cast
+from typing import Any, cast
 
 import mlx.core as mx
 import numpy as np
@@ -27,6 +28,7 @@ _ROUND = 1.5 * 2**23 + 127
 the lowest bits."""
 _NOTHING = -60.0
 """e**-60 of the highest probability counts as zero; float32 sums notice nothing below e**-16."""
+_ROPE = mx.fast.rope  # which `rope` stands for
 _M_MMAP_MAX, _M_TRIM_THRESHOLD, _M_ARENA_MAX = -4, -1, -8
 
 
@@ -128,6 +130,66 @@ def cross_entropy(logits: mx.array, targets: mx.array) -> mx.array:
     """logits: [positions, vocabulary]; targets: [positions]; nats per position."""
     losses, *_ = cast(tuple[mx.array, ...], _losses(logits, targets))
     return losses
+
+
+def rope(
+    x: mx.array,
+    dims: int,
+    *,
+    traditional: bool,
+    base: float | None,
+    scale: float,
+    offset: Any,
+    freqs: mx.array | None = None,
+) -> mx.array:
+    """`mx.fast.rope`, which has no derivative of its own on the CPU and computes its sines anew.
+
+    x: [..., length, size], of which the first `dims` are turned, each with that half of them away.
+    """
+    if traditional or x.dtype != mx.float32 or not isinstance(offset, int):
+        return _ROPE(
+            x, dims, traditional=traditional, base=base, scale=scale, offset=offset, freqs=freqs
+        )
+    given = None if freqs is None else np.array(freqs, np.float32).tobytes()
+    length = x.shape[-2]
+    # Lengths share a table, or the tables of many long examples would fill the memory.
+    tables = _angles(-(-length // 512) * 512, dims, base, given, scale, offset)
+    return _turn(*(table[:length] for table in tables))(x)
+
+
+@functools.lru_cache(maxsize=16)
+def _angles(
+    length: int, dims: int, base: float | None, periods: bytes | None, scale: float, offset: int
+) -> tuple[mx.array, mx.array]:
+    """Cosines and sines [length, dims / 2]; `periods` stands for `base`."""
+    half = dims // 2
+    if periods is None:
+        powers = mx.arange(0, -half, -1, dtype=mx.float32)
+        speeds = mx.exp(powers * (math.log(cast(float, base)) / half))
+    else:
+        speeds = 1.0 / mx.array(np.frombuffer(periods, np.float32))
+    places = mx.arange(offset, offset + length, dtype=mx.float32) * scale
+    angles = places[:, None] * speeds
+    return mx.cos(angles), mx.sin(angles)
+
+
+def _turn(cosines: mx.array, sines: mx.array) -> Callable[[mx.array], mx.array]:
+    half = cosines.shape[-1]
+
+    def turned(x: mx.array, sines: mx.array) -> mx.array:
+        first, second, *rest = mx.split(x, [half, 2 * half], axis=-1)
+        parts = (first * cosines - second * sines, first * sines + second * cosines)
+        return mx.concatenate([*parts, *(part for part in rest if part.size)], axis=-1)
+
+    @mx.custom_function
+    def turn(x: mx.array) -> mx.array:
+        return turned(x, sines)
+
+    @turn.vjp
+    def back(_: mx.array, upstream: mx.array, __: mx.array) -> mx.array:
+        return turned(upstream, -sines)
+
+    return cast(Callable[[mx.array], mx.array], turn)
 
 
 def attention(

@@ -93,7 +93,9 @@ def head(model: nn.Module, hidden: mx.array) -> mx.array:
     whole.model = _Given(inner, inner.norm(hidden[None]))
     try:
         # The tokens are not looked at: the body that would embed them is stood in for.
-        return whole(mx.zeros((1, hidden.shape[0]), mx.int32))[0]  # type: ignore[no-any-return]
+        logits: mx.array = whole(mx.zeros((1, hidden.shape[0]), mx.int32))
+        # Not an index, whose derivative is a scatter.
+        return logits.squeeze(0)
     finally:
         whole.model = inner
 

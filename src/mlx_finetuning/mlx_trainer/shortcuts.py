@@ -32,8 +32,10 @@ class _Somewhere(nn.Module):  # type: ignore[misc]
         self._where = (positions, places)
 
     def __call__(self, x: mx.array) -> mx.array:
-        taken = cast(mx.array, gathering.take(x[0], *self._where))
-        return cast(mx.array, gathering.spread(self.module(taken[None])[0], *self._where))[None]
+        # No index instead of `squeeze`: its derivative is a scatter.
+        taken = cast(mx.array, gathering.take(x.squeeze(0), *self._where))
+        made = self.module(taken[None]).squeeze(0)
+        return cast(mx.array, gathering.spread(made, *self._where))[None]
 
 
 @contextmanager
