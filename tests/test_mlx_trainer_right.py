@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import importlib
+import math
 from typing import Any
 
 import mlx.core as mx
@@ -204,11 +205,12 @@ def test_attention_equals_mlx_and_so_do_its_gradients(
 
 @pytest.mark.parametrize("traditional", [False, True])
 @pytest.mark.parametrize("dims", [8, 16])
-@pytest.mark.parametrize("periods", [None, [1.0, 30.0, 900.0, 9000.0]])
+@pytest.mark.parametrize("periods", [None, [1.0, 30.0, 900.0, math.inf]])
+@pytest.mark.parametrize("length", [40, 600])  # within one table of sines, and in a longer one
 def test_rotary_positions_equal_mlx_and_so_do_their_gradients(
-    periods: list[float] | None, dims: int, traditional: bool
+    length: int, periods: list[float] | None, dims: int, traditional: bool
 ) -> None:
-    values = mx.random.normal((2, 3, 40, 16), key=mx.random.key(0))
+    values = mx.random.normal((2, 3, length, 16), key=mx.random.key(0))
     weights = mx.random.normal(values.shape, key=mx.random.key(1))
     given: dict[str, Any] = {"traditional": traditional, "scale": 0.5, "offset": 7, "base": None}
     if periods is None:
