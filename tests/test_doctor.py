@@ -113,6 +113,55 @@ def _timed(action: object, clock: object) -> float:
     return float(clock() - start)  # type: ignore[operator]
 
 
+def _core_of_preloaded(**environment: str) -> str:
+    program = (
+        "import ctypes, os\n"
+        "from mlx_finetuning.utils import blas\n"
+        "before = dict(os.environ)\n"
+        "assert blas.preload().state == 'loaded'\n"
+        "assert dict(os.environ) == before\n"
+        "name = ctypes.CDLL(None).openblas_get_corename\n"
+        "name.restype = ctypes.c_char_p\n"
+        "print(name().decode())"
+    )
+    kept = {key: value for key, value in os.environ.items() if key != "OPENBLAS_CORETYPE"}
+    done = subprocess.run(
+        [sys.executable, "-c", program],
+        check=False,
+        env={**kept, **environment},
+        capture_output=True,
+        text=True,
+    )
+    assert done.returncode == 0, done.stderr
+    return done.stdout.strip()
+
+
+@pytest.mark.skipif(blas.preload().state != "loaded", reason="no OpenBLAS on this machine")
+def test_openblas_uses_what_the_processor_can_do_even_if_it_does_not_know_it() -> None:
+    fallback = blas._better_kernels("Prescott", blas._flags())
+    if fallback:  # a processor with AVX2
+        assert _core_of_preloaded() not in ("Prescott", "Barcelona")
+    # Who names the kernels gets them, the slow ones too.
+    assert _core_of_preloaded(OPENBLAS_CORETYPE="Prescott") == "Prescott"
+
+
+@pytest.mark.parametrize(
+    ("core", "flags", "kernels"),
+    [
+        ("Prescott", "avx2 fma avx512f avx512cd avx512bw avx512dq avx512vl", "SkylakeX"),
+        ("Prescott", "avx2 fma avx512f", "Haswell"),
+        ("Barcelona", "sse2 avx avx2 fma", "Haswell"),
+        ("Prescott", "sse2 avx", None),
+        ("Zen", "avx2 fma avx512f avx512cd avx512bw avx512dq avx512vl", None),
+        ("", "avx2 fma", None),
+    ],
+)
+def test_kernels_for_processors_that_openblas_does_not_know(
+    core: str, flags: str, kernels: str | None
+) -> None:
+    assert blas._better_kernels(core, set(flags.split())) == kernels
+
+
 @ON_LINUX
 def test_reference_blas_is_reported_as_slow_with_the_remedy() -> None:
     found = blas.measure(with_preload=False)

@@ -1,12 +1,16 @@
 """A fast BLAS for MLX on Linux, and what matrix products cost with it.
 
 MLX's Linux wheel links the reference BLAS, which is some thirty times slower than OpenBLAS. Symbols
-that are global before MLX is loaded win, so `preload` opens OpenBLAS first. On macOS MLX uses
-Accelerate and Metal, and nothing is to be done. Installs nothing; `setup.sh` does.
+that are global before MLX is loaded win, so `preload` opens OpenBLAS first. OpenBLAS before 0.3.25,
+which Debian 12 and Ubuntu 22.04 bring, takes a processor newer than itself for one of 2004 and
+computes at a third of its speed (OpenBLAS's issue 4267); `preload` tells it what the processor can
+do. On macOS MLX uses Accelerate and Metal, and nothing is to be done. Installs nothing; `setup.sh`
+does.
 """
 
 from __future__ import annotations
 
+import _ctypes
 import contextlib
 import ctypes
 import functools
@@ -29,6 +33,15 @@ _PLACES = (
     "/usr/lib/*-linux-gnu/openblas-*/libopenblas.so.0",
     "/usr/local/lib*/libopenblas.so*",
     "/opt/OpenBLAS/lib/libopenblas.so*",
+)
+
+_CORE_TYPE = "OPENBLAS_CORETYPE"
+# What OpenBLAS takes processors for that it does not know: kernels without AVX.
+_FALLBACKS = ("Prescott", "Barcelona")
+# Kernels by the instructions they need, the fastest first. All distributions build both.
+_KERNELS = (
+    ("SkylakeX", {"avx512f", "avx512cd", "avx512bw", "avx512dq", "avx512vl"}),
+    ("Haswell", {"avx2", "fma"}),
 )
 
 State = Literal["loaded", "absent", "unusable", "too_late", "off", "not_needed"]
@@ -130,10 +143,45 @@ def _open(name: str) -> str | None:
     """Load `name` for the whole process and describe it; None if it is no LP64 CBLAS."""
     with contextlib.suppress(OSError):
         # Looked at privately first: a library that lacks the symbols must not become global.
-        if not hasattr(ctypes.CDLL(name), "cblas_sgemm"):
+        library = ctypes.CDLL(name)
+        if not hasattr(library, "cblas_sgemm"):
             return None
-        return _description(ctypes.CDLL(name, mode=ctypes.RTLD_GLOBAL), name)
+        kernels = None if _CORE_TYPE in os.environ else _better_kernels(_core(library), _flags())
+        if kernels:
+            # Read once, when the library is loaded; one that another module holds stays as it is.
+            _ctypes.dlclose(library._handle)
+            os.environ[_CORE_TYPE] = kernels
+        try:
+            return _description(ctypes.CDLL(name, mode=ctypes.RTLD_GLOBAL), name)
+        finally:
+            if kernels:
+                del os.environ[_CORE_TYPE]
     return None
+
+
+def _core(library: ctypes.CDLL) -> str:
+    """The processor that OpenBLAS computes for; empty if it does not say."""
+    if not hasattr(library, "openblas_get_corename"):
+        return ""
+    library.openblas_get_corename.restype = ctypes.c_char_p
+    name: bytes = library.openblas_get_corename()
+    return name.decode("ascii", "replace")
+
+
+def _better_kernels(core: str, flags: set[str]) -> str | None:
+    """The value of OPENBLAS_CORETYPE for a processor that OpenBLAS did not know, else None."""
+    if core not in _FALLBACKS:
+        return None
+    return next((kernels for kernels, needed in _KERNELS if needed <= flags), None)
+
+
+def _flags() -> set[str]:
+    """The instruction sets of the first processor by Linux's names; empty if it is no x86."""
+    with contextlib.suppress(OSError), Path("/proc/cpuinfo").open() as lines:
+        for line in lines:
+            if line.startswith("flags"):
+                return set(line.partition(":")[2].split())
+    return set()
 
 
 def _description(library: ctypes.CDLL, name: str) -> str:
