@@ -9,7 +9,7 @@ import pytest
 from mlx.utils import tree_flatten
 
 from mlx_finetuning.config import TrainConfig
-from mlx_finetuning.mlx_trainer import flat, optimizer
+from mlx_finetuning.mlx_trainer import flat, optimizer, trained
 
 
 def stepped(rule_of: str, *, at_once: bool) -> dict[str, mx.array]:
@@ -43,3 +43,36 @@ def test_a_vector_gives_back_the_tree_it_was_made_of() -> None:
     for (name, value), (other, found) in zip(tree_flatten(tree), tree_flatten(again), strict=True):
         assert name == other
         assert mx.array_equal(value, found)
+
+
+def test_trained_arrays_stay_parts_of_one_vector_until_others_take_their_place() -> None:
+    model = nn.Sequential(nn.Linear(3, 2), nn.Linear(2, 2))
+    model.layers[0].freeze()
+    arrays = trained.of(model)
+    before = arrays.arrays()
+    assert before.keys() == {"layers.1.weight", "layers.1.bias"}
+    assert before["layers.1.weight"] is model.layers[1].weight
+    vector = mx.arange(6.0)
+    arrays.put_vector(vector)
+    assert arrays.vector() is vector
+    assert arrays.stored() is vector
+    np.testing.assert_array_equal(model.layers[1].weight, [[0, 1], [2, 3]])
+    model.layers[1].bias = mx.array([7.0, 8.0])
+    np.testing.assert_array_equal(arrays.vector(), [0, 1, 2, 3, 7, 8])
+    assert arrays.stored()["layers.1.bias"] is model.layers[1].bias
+    arrays.put(before)
+    np.testing.assert_array_equal(model.layers[1].weight, before["layers.1.weight"])
+    assert trained.of(model) is arrays
+
+
+def test_trained_arrays_in_lists_are_found() -> None:
+    class Holder(nn.Module):  # type: ignore[misc]
+        def __init__(self) -> None:
+            super().__init__()
+            self.parts = [mx.zeros(2), {"deep": mx.ones(3)}]
+
+    model = Holder()
+    arrays = trained.of(model)
+    arrays.put({name: value + 1 for name, value in arrays.arrays().items()})
+    np.testing.assert_array_equal(model.parts[0], [1, 1])
+    np.testing.assert_array_equal(model.parts[1]["deep"], [2, 2, 2])

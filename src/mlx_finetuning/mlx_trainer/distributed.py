@@ -27,7 +27,7 @@ from mlx.utils import tree_flatten
 from mlx_finetuning import files
 from mlx_finetuning.config import TrainConfig
 from mlx_finetuning.errors import HelperLost, InvalidSettings, ModelsDiffer, PeerLost
-from mlx_finetuning.mlx_trainer import preference, shares
+from mlx_finetuning.mlx_trainer import preference, shares, trained
 from mlx_finetuning.mlx_trainer.flat import Layout
 from mlx_finetuning.mlx_trainer.preference import Item
 from mlx_finetuning.mlx_trainer.shares import Sums
@@ -99,13 +99,12 @@ class Ring:
 
     def spread(self, model: nn.Module) -> None:
         """Give every rank the trained arrays of rank 0, to the last bit: x + 0 is x."""
-        trained = model.trainable_parameters()
-        layout = Layout(trained)
-        vector = layout.vector(trained)
+        arrays = trained.of(model)
+        vector = arrays.vector()
         if self._rank == 0:
             self._sum(vector)
         else:
-            model.update(layout.tree(self._sum(mx.zeros_like(vector))))
+            arrays.put_vector(self._sum(mx.zeros_like(vector)))
 
     def total(self, sums: Sums) -> Sums:
         """The sums of all ranks, the same on each."""
@@ -118,8 +117,8 @@ class Ring:
 def nothing(model: nn.Module, config: TrainConfig) -> Sums:
     """The sums of a rank that had no example."""
     marks = len(preference.MARKS) if config.objective in preference.KINDS else 0
-    trained = shares.trained(model)
-    gradients = {name: mx.zeros_like(value) for name, value in trained.items()}
+    arrays = trained.of(model).arrays()
+    gradients = {name: mx.zeros_like(value) for name, value in arrays.items()}
     return Sums(mx.zeros(1 + marks if marks else ()), gradients)
 
 

@@ -1,7 +1,8 @@
 """Hundreds of small arrays as one vector, so that a GPU gets one kernel for all of them.
 
 An adapter has two small arrays per linear layer. What is done to each alike (casting, clipping,
-an optimizer's step) would otherwise cost a launch per array and operation.
+an optimizer's step) would otherwise cost a launch per array and operation. Putting a vector
+together costs one per array too, so the trained arrays are parts of one (`trained`).
 """
 
 from __future__ import annotations
@@ -15,13 +16,6 @@ from mlx.utils import tree_flatten, tree_unflatten
 
 ALL = "all"
 """Name of a vector that stands for the trained arrays, where a dictionary of arrays is expected."""
-
-
-def cast(tree: Any, dtype: mx.Dtype, scale: float = 1.0) -> Any:
-    """The tree's arrays, scaled, in another type. Not to be differentiated through: the derivative of
-    cutting a vector into n parts is n vectors."""
-    layout = Layout(tree)
-    return layout.tree((layout.vector(tree) * scale).astype(dtype), dtype)
 
 
 class Layout:
@@ -41,11 +35,14 @@ class Layout:
 
     def tree(self, vector: mx.array, dtype: mx.Dtype | None = None) -> Any:
         """The arrays in `vector`; of `dtype`, or of the types they had."""
+        return tree_unflatten(list(self.arrays(vector, dtype).items()))
+
+    def arrays(self, vector: mx.array, dtype: mx.Dtype | None = None) -> dict[str, mx.array]:
+        """The same by name."""
         parts = mx.split(vector, self._ends[:-1])
-        arrays = [
-            (name, part.reshape(shape).astype(dtype or own))
+        return {
+            name: part.reshape(shape).astype(dtype or own)
             for name, part, shape, own in zip(
                 self._names, parts, self._shapes, self._dtypes, strict=True
             )
-        ]
-        return tree_unflatten(arrays)
+        }

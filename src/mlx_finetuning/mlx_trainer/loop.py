@@ -42,6 +42,7 @@ from mlx_finetuning.mlx_trainer import (
     samples,
     selfcheck,
     shares,
+    trained,
 )
 from mlx_finetuning.mlx_trainer.checkpoints import Course
 from mlx_finetuning.mlx_trainer.examples import encode_rows
@@ -363,7 +364,8 @@ class _Run:
     def _update(self, team: crew.Crew, examples: list[Item]) -> None:
         course, config = self._course, self._config
         number, began_s = course.update + 1, time.monotonic()
-        before = _State(self._model.trainable_parameters(), self._rule.state)
+        arrays = trained.of(self._model)
+        before = _State(arrays.arrays(), self._rule.state)
         supervised = sum(example.targets for example in examples)
         if not self._model.training:  # a walk over all modules, that most updates need not take
             self._model.train()
@@ -374,7 +376,7 @@ class _Run:
         self._require_sound(value, norm, number, examples)
         self._rule.learning_rate = optimizer.learning_rate(config, number)
         optimizer.apply(self._rule, self._model, gradients, config)
-        mx.eval(self._model.trainable_parameters(), self._rule.state)
+        mx.eval(arrays.stored(), self._rule.state)
         # A finite loss vouches for the weights it was computed with.
         self._good = (course.update, before)
         course.update, course.last_loss = number, value
@@ -421,7 +423,7 @@ class _Run:
         if self._good is None:
             return
         _, state = self._good
-        self._model.update(state.trained)
+        trained.of(self._model).put(state.trained)
         self._rule.state = state.optimizer
         adapters.save(self._model, self._adapter_config, self._paths.folder)
 

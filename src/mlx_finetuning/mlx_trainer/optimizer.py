@@ -9,9 +9,10 @@ from typing import Any
 import mlx.core as mx
 import mlx.nn as nn
 import mlx.optimizers as optim
-from mlx.utils import tree_map
+from mlx.utils import tree_flatten, tree_map, tree_unflatten
 
 from mlx_finetuning.config import TrainConfig
+from mlx_finetuning.mlx_trainer import trained
 from mlx_finetuning.mlx_trainer.eight_bit import Adam8bit
 from mlx_finetuning.mlx_trainer.flat import ALL, Layout
 
@@ -56,14 +57,13 @@ def in_one_step(rule: optim.Optimizer) -> optim.Optimizer:
     def init(parameters: Any) -> None:
         plain_init({ALL: Layout(parameters).vector(parameters)})
 
-    def apply_gradients(gradients: Any, model: nn.Module) -> Any:
-        trained = model.trainable_parameters()
-        layout = Layout(trained)
+    def update(model: nn.Module, gradients: Any) -> None:
+        arrays = trained.of(model)
         if ALL not in gradients:
-            gradients = {ALL: layout.vector(gradients)}
-        return layout.tree(plain(gradients, {ALL: layout.vector(trained)})[ALL])
+            gradients = {ALL: arrays.vector(dict(tree_flatten(gradients)))}
+        arrays.put_vector(plain(gradients, {ALL: arrays.vector()})[ALL])
 
-    rule.init, rule.apply_gradients = init, apply_gradients
+    rule.init, rule.update = init, update
     return rule
 
 
@@ -77,7 +77,9 @@ def apply(
         def decayed(value: mx.array) -> mx.array:
             return value * kept.astype(value.dtype) if value.ndim > 1 else value
 
-        model.update(tree_map(decayed, model.trainable_parameters()))
+        arrays = trained.of(model)
+        arrays.put(tree_map(decayed, arrays.arrays()))
     if ALL in gradients and config.optimizer not in ELEMENTWISE:
-        gradients = Layout(model.trainable_parameters()).tree(gradients[ALL])
+        parts = trained.of(model).parts(gradients[ALL])
+        gradients = tree_unflatten(list(parts.items()))
     rule.update(model, gradients)

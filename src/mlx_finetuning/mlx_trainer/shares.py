@@ -24,12 +24,12 @@ from typing import IO, Any, cast
 import mlx.core as mx
 import mlx.nn as nn
 import numpy as np
-from mlx.utils import tree_flatten, tree_unflatten
+from mlx.utils import tree_flatten
 from numpy.typing import NDArray
 
 from mlx_finetuning.config import TrainConfig
 from mlx_finetuning.errors import HelperLost
-from mlx_finetuning.mlx_trainer import batches, flat, heads, lora, loss, preference
+from mlx_finetuning.mlx_trainer import batches, flat, heads, lora, loss, preference, trained
 from mlx_finetuning.mlx_trainer.batches import Batch
 from mlx_finetuning.mlx_trainer.examples import Example
 from mlx_finetuning.mlx_trainer.preference import Item
@@ -111,34 +111,37 @@ def compiled(model: nn.Module, value: Callable[..., mx.array]) -> Gradient:
     Where only LoRA factors are trained, their gradients come as one vector (`flat.ALL`), and they
     are cast to the type of the model's weights and scaled at once, each by the scale's root.
     """
+    arrays = trained.of(model)
     scale = lora.common_scale(model)
-    at_once = lora.are_factors(model.trainable_parameters()) and scale
+    at_once = lora.are_factors(arrays.arrays()) and scale
     dtype = heads.body(model).norm.weight.dtype
 
-    def of_arrays(trained: Any, *arrays: Any) -> mx.array:
-        model.update(trained)
-        return value(*arrays)
+    def of_arrays(given: dict[str, mx.array], *batch: Any) -> mx.array:
+        arrays.put(given)
+        return value(*batch)
 
-    def step(trained: Any, *arrays: Any) -> tuple[mx.array, Any]:
+    def step(given: Any, *batch: Any) -> tuple[mx.array, Any]:
         if not at_once:
-            return mx.value_and_grad(of_arrays)(trained, *arrays)
+            return mx.value_and_grad(of_arrays)(given, *batch)
         root = math.sqrt(at_once)
+        # Not differentiated: the derivative of cutting a vector into n parts is n vectors.
+        scaled = arrays.parts((given * root).astype(dtype), dtype)
         with lora.unscaled(model):
-            scaled = flat.cast(trained, dtype, root)
-            summed, gradients = mx.value_and_grad(of_arrays)(scaled, *arrays)
-        vector = flat.Layout(trained).vector(gradients)
-        return summed, {flat.ALL: vector.astype(mx.float32) * root}
+            summed, gradients = mx.value_and_grad(of_arrays)(scaled, *batch)
+        return summed, {flat.ALL: arrays.vector(gradients).astype(mx.float32) * root}
 
     # Loss and gradients only: compile fails where a result does not depend on the parameters.
     drawn = [mx.random.state]
     compiled_step = mx.compile(step, inputs=drawn, outputs=drawn)
 
     def gradient(batch: Batch) -> tuple[mx.array, Any]:
-        trained = model.trainable_parameters()
+        before = arrays.arrays()
         try:
-            return compiled_step(trained, *batch.arrays, batch.segments)
+            return compiled_step(
+                arrays.vector() if at_once else before, *batch.arrays, batch.segments
+            )
         finally:
-            model.update(trained)  # tracing leaves its stand-ins in the model
+            arrays.put(before)  # tracing leaves its stand-ins in the model
 
     return gradient
 
@@ -232,9 +235,9 @@ class Team:
         shares = divide(examples, self.processes)
         busy = self._helpers[: len(shares) - 1]
         if busy:
-            trained = _to_numpy(dict(tree_flatten(self._model.trainable_parameters())))
+            arrays = _to_numpy(trained.of(self._model).arrays())
         for number, helper in enumerate(busy, 1):
-            helper.ask(trained, shares[number], (*seed, number))
+            helper.ask(arrays, shares[number], (*seed, number))
         with blas_threads(1 if busy else None):
             total = self._own(shares[0], (*seed, 0))
         for helper in busy:
@@ -345,31 +348,27 @@ class Helper(Colleague):
         self._send((str(folder), config, room))
 
     def ask(
-        self, trained: dict[str, NDArray[Any]], examples: Sequence[Item], seed: Sequence[int]
+        self, arrays: dict[str, NDArray[Any]], examples: Sequence[Item], seed: Sequence[int]
     ) -> None:
-        self._send((trained, list(examples), tuple(seed)))
+        self._send((arrays, list(examples), tuple(seed)))
 
     def answer(self) -> Sums:
         value, gradients = self._receive()
         return Sums(mx.array(value), {name: mx.array(item) for name, item in gradients.items()})
 
 
-def trained(model: nn.Module) -> Arrays:
-    return dict(tree_flatten(model.trainable_parameters()))
-
-
 def digest(model: nn.Module) -> str:
     """Of the trained arrays, to the last bit."""
     found = hashlib.sha256()
-    for name, value in sorted(trained(model).items()):
+    for name, value in sorted(trained.of(model).arrays().items()):
         found.update(name.encode() + np.array(value.astype(mx.float32)).tobytes())
     return found.hexdigest()
 
 
 def fingerprint(model: nn.Module) -> float:
     """Changes when a weight that is not trained does."""
-    trained = dict(tree_flatten(model.trainable_parameters()))
-    frozen = [v for k, v in tree_flatten(model.parameters()) if k not in trained]
+    own = trained.of(model).arrays()
+    frozen = [v for k, v in tree_flatten(model.parameters()) if k not in own]
     sums = [float(cast(float, value.astype(mx.float32).sum().item())) for value in frozen]
     return float(sum(sums))
 
@@ -394,7 +393,7 @@ def cores() -> int:
 
 
 def load_trained(model: nn.Module, arrays: dict[str, NDArray[Any]]) -> None:
-    model.update(tree_unflatten([(name, mx.array(value)) for name, value in arrays.items()]))
+    trained.of(model).put({name: mx.array(value) for name, value in arrays.items()})
 
 
 @contextlib.contextmanager
