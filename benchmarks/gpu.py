@@ -49,6 +49,9 @@ def rows() -> list[tuple[list[int], int]]:
 
 
 def run_ours(updates: int) -> dict[str, Any]:
+    from mlx_finetuning import mlx_trainer
+
+    mlx_trainer.for_training()
     import mlx.core as mx
     from mlx.utils import tree_map
     from mlx_lm.models import gemma2

@@ -12,6 +12,7 @@ import tempfile
 from pathlib import Path
 from typing import IO, Any
 
+from mlx_finetuning.mlx_trainer import for_training
 from mlx_finetuning.mlx_trainer.helper import answer, answers_apart
 from mlx_finetuning.utils import blas
 
@@ -21,6 +22,7 @@ def main() -> None:
     answers = answers_apart()
     # Before anything imports MLX, and reading a message may.
     blas.preload()
+    for_training()
     folder, config, seat = pickle.load(source)
     try:
         with tempfile.TemporaryDirectory() as place:

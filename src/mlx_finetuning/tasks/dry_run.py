@@ -14,6 +14,9 @@ from mlx_finetuning.tasks.train import read_splits
 
 def run(context: TaskContext) -> dict[str, Any]:
     """config: TrainConfig. Returns an `Estimate`. Raises DataError, ModelError, RunError."""
+    from mlx_finetuning import mlx_trainer
+
+    mlx_trainer.for_training()
     from mlx_finetuning.mlx_trainer import estimate, fit
     from mlx_finetuning.mlx_trainer.load import load
 

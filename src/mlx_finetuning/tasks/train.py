@@ -28,6 +28,9 @@ def run(context: TaskContext) -> dict[str, Any]:
 
 
 def _with_mlx(context: TaskContext, settings: TrainConfig, model: Path) -> dict[str, Any]:
+    from mlx_finetuning import mlx_trainer
+
+    mlx_trainer.for_training()
     from mlx_finetuning.mlx_trainer import fit, loop
     from mlx_finetuning.mlx_trainer.load import load
 
