@@ -3,9 +3,9 @@
 MLX's Linux wheel links the reference BLAS, which is some thirty times slower than OpenBLAS. Symbols
 that are global before MLX is loaded win, so `preload` opens OpenBLAS first. OpenBLAS before 0.3.25,
 which Debian 12 and Ubuntu 22.04 bring, takes a processor newer than itself for one of 2004 and
-computes at a third of its speed (OpenBLAS's issue 4267); `preload` tells it what the processor can
-do. On macOS MLX uses Accelerate and Metal, and nothing is to be done. Installs nothing; `setup.sh`
-does.
+computes at a third to a fifth of its speed (OpenBLAS's issue 4267); `preload` tells it what the
+processor can do. On macOS MLX uses Accelerate and Metal, and nothing is to be done. Installs nothing;
+`setup.sh` does.
 """
 
 from __future__ import annotations
