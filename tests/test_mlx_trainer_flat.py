@@ -2,14 +2,19 @@
 
 from __future__ import annotations
 
+import os
+import subprocess
+import sys
+
 import mlx.core as mx
 import mlx.nn as nn
 import numpy as np
 import pytest
 from mlx.utils import tree_flatten
+from mlx_lm.models import llama
 
 from mlx_finetuning.config import TrainConfig
-from mlx_finetuning.mlx_trainer import flat, optimizer, trained
+from mlx_finetuning.mlx_trainer import adapters, flat, optimizer, trained
 
 
 def stepped(rule_of: str, *, at_once: bool) -> dict[str, mx.array]:
@@ -65,14 +70,36 @@ def test_trained_arrays_stay_parts_of_one_vector_until_others_take_their_place()
     assert trained.of(model) is arrays
 
 
-def test_trained_arrays_in_lists_are_found() -> None:
-    class Holder(nn.Module):  # type: ignore[misc]
-        def __init__(self) -> None:
-            super().__init__()
-            self.parts = [mx.zeros(2), {"deep": mx.ones(3)}]
+def test_what_adapters_train_is_found_though_the_model_was_asked_before() -> None:
+    sizes = {"hidden_size": 16, "intermediate_size": 32, "num_hidden_layers": 2, "vocab_size": 40}
+    heads = {"num_attention_heads": 2, "num_key_value_heads": 2, "rms_norm_eps": 1e-5}
+    model = llama.Model(llama.ModelArgs(model_type="llama", **sizes, **heads))
+    assert "model.embed_tokens.weight" in trained.of(model).arrays()
+    adapters.attach(model, TrainConfig(rank=4))
+    arrays = trained.of(model).arrays()
+    assert arrays.keys() == dict(tree_flatten(model.trainable_parameters())).keys()
+    assert all(name.endswith((".lora_a", ".lora_b")) for name in arrays)
 
-    model = Holder()
-    arrays = trained.of(model)
-    arrays.put({name: value + 1 for name, value in arrays.arrays().items()})
-    np.testing.assert_array_equal(model.parts[0], [1, 1])
-    np.testing.assert_array_equal(model.parts[1]["deep"], [2, 2, 2])
+
+@pytest.mark.skipif(sys.platform != "linux", reason="settings of MLX's CUDA backend")
+@pytest.mark.parametrize("begun", ["train._with_mlx(None, None, None)", "dry_run.run(None)"])
+def test_a_job_that_trains_tells_mlx_how_to_launch_before_it_is_loaded(begun: str) -> None:
+    program = f"""
+import os, sys
+from mlx_finetuning import mlx_trainer, worker
+from mlx_finetuning.tasks import dry_run, train
+own = mlx_trainer.for_training
+def for_training():
+    own()
+    names = ("MLX_USE_CUDA_GRAPHS", "MLX_MAX_OPS_PER_BUFFER")
+    print(*(os.environ[name] for name in names), "mlx.core" in sys.modules)
+    sys.exit()
+mlx_trainer.for_training = for_training
+{begun}
+"""
+    chosen = {**os.environ, "MLX_MAX_OPS_PER_BUFFER": "77"}  # what the user sets is kept
+    chosen.pop("MLX_USE_CUDA_GRAPHS", None)
+    done = subprocess.run(
+        [sys.executable, "-c", program], env=chosen, check=True, capture_output=True, text=True
+    )
+    assert done.stdout.split() == ["0", "77", "False"]

@@ -227,6 +227,17 @@ def test_rotary_positions_equal_mlx_and_so_do_their_gradients(
         assert mx.array_equal(mine, expected)
 
 
+def test_training_turns_positions_with_them_and_leaves_mlx_as_it_was(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    model, before, turns = model_of("llama"), mx.fast.rope, []
+    plain = cpu_math._turn
+    monkeypatch.setattr(cpu_math, "_turn", lambda *tables: turns.append(1) or plain(*tables))
+    loss.summed(model, batches.concatenated(examples()))
+    assert len(turns) == 2 * len(model.layers)  # queries and keys
+    assert mx.fast.rope is before
+
+
 def test_swiglu_and_cross_entropy_equal_mlx_and_so_do_their_gradients() -> None:
     mx.random.seed(0)
     gate, up, above = (mx.random.normal((40, 64)) * 20 for _ in range(3))

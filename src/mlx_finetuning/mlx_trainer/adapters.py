@@ -9,13 +9,13 @@ from typing import Any, BinaryIO, cast
 
 import mlx.core as mx
 import mlx.nn as nn
-from mlx.utils import tree_flatten
 from mlx_lm.models.switch_layers import QuantizedSwitchLinear, SwitchLinear
 from mlx_lm.tuner.utils import linear_to_lora_layers
 
 from mlx_finetuning import files
 from mlx_finetuning.config import TrainConfig
 from mlx_finetuning.errors import FullNeedsPlainWeights, TargetsNotFound
+from mlx_finetuning.mlx_trainer import trained
 from mlx_finetuning.mlx_trainer.lora import make_cheap
 
 _LINEAR = (nn.Linear, nn.QuantizedLinear, SwitchLinear, QuantizedSwitchLinear)
@@ -29,6 +29,7 @@ def attach(model: nn.Module, config: TrainConfig) -> dict[str, Any]:
     """
     layers: list[nn.Module] = list(model.layers)
     count = len(layers) if config.num_layers < 0 else min(config.num_layers, len(layers))
+    trained.forget(model)
     model.freeze()
     if config.method == "full":
         return {"fine_tune_type": "full", "num_layers": _unfrozen(layers[len(layers) - count :])}
@@ -73,17 +74,12 @@ def target_keys(layers: list[nn.Module], targets: str) -> list[str]:
     return sorted(chosen)
 
 
-def factors(model: nn.Module) -> dict[str, mx.array]:
-    """The trainable arrays by name."""
-    return dict(tree_flatten(model.trainable_parameters()))
-
-
 def save(model: nn.Module, adapter_config: dict[str, Any], folder: Path) -> None:
     """Write `adapters.safetensors` and `adapter_config.json`, each whole or not at all.
 
     The folder is what `mlx_lm generate --adapter-path` reads. Raises DiskFull.
     """
-    write_arrays(folder / "adapters.safetensors", factors(model))
+    write_arrays(folder / "adapters.safetensors", trained.of(model).arrays())
     text = json.dumps(adapter_config, ensure_ascii=False, indent=2) + "\n"
     files.write_text(folder / "adapter_config.json", text)
 

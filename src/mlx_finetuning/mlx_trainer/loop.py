@@ -16,9 +16,7 @@ from pathlib import Path
 from typing import Any, Protocol, cast
 
 import mlx.core as mx
-import mlx.optimizers as optim
 import numpy as np
-from mlx.utils import tree_unflatten
 
 from mlx_finetuning.config import TrainConfig
 from mlx_finetuning.errors import (
@@ -212,7 +210,7 @@ class _Run:
     # --- the whole -----------------------------------------------------------------------
 
     def go(self) -> TrainResult:
-        self._untrained = adapters.factors(self._model)
+        self._untrained = trained.of(self._model).arrays()
         self._resume()
         self._arrange()
         with tempfile.TemporaryDirectory() as kept, crew.gather(self._work, Path(kept)) as team:
@@ -319,7 +317,7 @@ class _Run:
             self._update(team, [self._work.placed(index, index in self._known) for index in taken])
             self._known.update(taken)
             if course.update == min(selfcheck.AFTER, config.iterations):
-                self.check(selfcheck.changed(self._untrained, adapters.factors(self._model)))
+                self.check(selfcheck.changed(self._untrained, trained.of(self._model).arrays()))
             self._hooks.progress(self._step())
             self._require_memory(team)
 
@@ -372,7 +370,7 @@ class _Run:
         sums = self._sums(team, examples, number)
         weight = sum(example.weight for example in examples)
         value, *marks = (total / weight for total in shares.numbers(sums.loss))
-        gradients, norm = _clipped(sums.gradients, weight, config.gradient_clip)
+        gradients, norm = optimizer.clipped(sums.gradients, weight, config.gradient_clip)
         self._require_sound(value, norm, number, examples)
         self._rule.learning_rate = optimizer.learning_rate(config, number)
         optimizer.apply(self._rule, self._model, gradients, config)
@@ -543,16 +541,6 @@ def _savings(work: crew.Work, found: fit.Fit) -> Iterator[str]:
             f"{work.at_once} 例は一度にメモリーに収まらないため、{count} 例ずつに分けて計算します"
             f"（{available}）。結果は変わりません。"
         )
-
-
-def _clipped(
-    gradients: dict[str, mx.array], supervised: int, limit: float
-) -> tuple[dict[str, Any], float]:
-    """Gradients of the mean as a tree, limited to a global norm, and the norm before."""
-    mean = {name: value / supervised for name, value in gradients.items()}
-    limited, norm = optim.clip_grad_norm(mean, limit if limit > 0 else math.inf)
-    chosen = limited if limit > 0 else mean
-    return tree_unflatten(list(chosen.items())), _number(norm)
 
 
 def _number(value: mx.array) -> float:

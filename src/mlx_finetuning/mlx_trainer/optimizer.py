@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable
-from typing import Any
+from collections.abc import Callable, Mapping
+from typing import Any, cast
 
 import mlx.core as mx
 import mlx.nn as nn
@@ -65,6 +65,17 @@ def in_one_step(rule: optim.Optimizer) -> optim.Optimizer:
 
     rule.init, rule.update = init, update
     return rule
+
+
+def clipped(
+    sums: Mapping[str, mx.array], weight: float, limit: float
+) -> tuple[dict[str, Any], float]:
+    """Gradients of the mean over `weight` targets as a tree, limited to a global norm (0 for none),
+    and the norm before."""
+    mean = {name: value / weight for name, value in sums.items()}
+    limited, norm = optim.clip_grad_norm(mean, limit if limit > 0 else math.inf)
+    chosen = limited if limit > 0 else mean
+    return tree_unflatten(list(chosen.items())), float(cast(float, norm.item()))
 
 
 def apply(

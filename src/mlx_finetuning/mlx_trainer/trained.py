@@ -66,7 +66,7 @@ class Trained:
 
 
 def of(model: nn.Module) -> Trained:
-    """Of `model`, which it keeps: what is trained may not change any more."""
+    """Of `model`, which keeps it until `forget`."""
     found: Trained | None = getattr(model, _NAME, None)
     if found is None:
         found = Trained(model)
@@ -74,14 +74,15 @@ def of(model: nn.Module) -> Trained:
     return found
 
 
+def forget(model: nn.Module) -> None:
+    """For what changes which arrays are trained."""
+    setattr(model, _NAME, None)
+
+
 def _place(model: nn.Module, name: str) -> tuple[Any, Any]:
-    """The module, dictionary or list that has the array `name`, and where in it."""
+    """The module that has the array `name`, and where in it."""
     *path, last = name.split(".")
     owner: Any = model
     for key in path:
-        owner = owner[_key(owner, key)]
-    return owner, _key(owner, last)
-
-
-def _key(owner: Any, key: str) -> Any:
-    return int(key) if isinstance(owner, list) else key
+        owner = owner[int(key)] if isinstance(owner, list) else owner[key]
+    return owner, last
