@@ -28,6 +28,16 @@ class Difference:
     found: list[int]
 
 
+def row_texts(rows: Sequence[dict[str, Any]], most: int = 500) -> list[str]:
+    """Texts of dataset rows, evenly taken: what users wrote, without any template."""
+    step = max(1, len(rows) // most)
+    found = []
+    for row in rows[::step]:
+        found += [str(turn.get("content") or "") for turn in row.get("messages", ())]
+        found += [row[name] for name in ("text", "prompt", "chosen", "rejected") if name in row]
+    return [text for text in found if isinstance(text, str) and text]
+
+
 def require_own_tokens(folder: Path, encode: Encode, texts: Sequence[str] = ()) -> None:
     """Compare `encode` with the folder's own file on the battery and on `texts`.
 
