@@ -11,6 +11,7 @@ from __future__ import annotations
 
 import functools
 import json
+import sys
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -57,11 +58,11 @@ def figures(name: str) -> Figures:
     config = {key: value for key, value in SHAPES[name].items() if key != "stored"}
     half, packed = _counted(config), _packed(config)
     rest = _adapter(config) + PROGRAM + fit.SPARE * _gradient(config)
-    expert_bytes = _bytes(half)
+    loaded = _bytes(half)
     return Figures(
         parameters=sum(half.values()),
-        size_gb=(expert_bytes + HALF * SHAPES[name].get("stored", 0)) / 1e9,
-        memory_gb=(expert_bytes + rest) / 1e9,
+        size_gb=(loaded + HALF * SHAPES[name].get("stored", 0)) / 1e9,
+        memory_gb=(loaded + rest) / 1e9,
         memory_4bit_gb=(packed + rest) / 1e9,
     )
 
@@ -127,7 +128,7 @@ def _gradient(config: dict[str, Any]) -> float:
 if __name__ == "__main__":
     for name in SHAPES:
         found = figures(name)
-        print(
+        sys.stdout.write(
             f"{name:50} {found.parameters / 1e9:5.2f}B  {found.size_gb:5.1f} GB"
-            f"  memory {found.memory_gb:5.1f}  4-bit {found.memory_4bit_gb:5.1f}"
+            f"  memory {found.memory_gb:5.1f}  4-bit {found.memory_4bit_gb:5.1f}\n"
         )

@@ -78,9 +78,7 @@ def installed(workspace: Workspace) -> list[InstalledModel]:
     return sorted(found, key=lambda model: (not model.built_in, model.name))
 
 
-def search(
-    name: str, workspace: Workspace
-) -> tuple[CatalogueEntry | None, InstalledModel | None]:
+def search(name: str, workspace: Workspace) -> tuple[CatalogueEntry | None, InstalledModel | None]:
     """What the catalogue says of `name`, and what is here. Raises ModelNotFound if neither knows it."""
     entry, path = find(name), _located(name, workspace)
     if entry is None and path is None:
