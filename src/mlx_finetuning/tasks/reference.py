@@ -23,10 +23,11 @@ from mlx_finetuning.experiment_tracker import general
 from mlx_finetuning.mlx_trainer import examples, streaming
 from mlx_finetuning.mlx_trainer.load import LoadedModel, free_memory, load
 from mlx_finetuning.progress import Progress
-from mlx_finetuning.quantizer import battery, export, families, parity, proof, verify
+from mlx_finetuning.quantizer import export, families, parity, proof, verify
 from mlx_finetuning.quantizer.parity import LogitParity, Reference
 from mlx_finetuning.runtime import serve
 from mlx_finetuning.tasks.context import TaskContext
+from mlx_finetuning.tokenization import battery
 from mlx_finetuning.trainer import runs
 
 LONGEST = 512
