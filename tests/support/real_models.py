@@ -27,7 +27,7 @@ from pathlib import Path, PurePosixPath
 from typing import Any
 
 
-class NotFetched(Exception):  # noqa: N818 - named for what happened
+class NotFetched(Exception):
     """A package cannot be had; the text says why and what to do."""
 
 
