@@ -293,7 +293,7 @@ def _plain() -> Iterator[tuple[str, str, str, str, str]]:
         for path in sorted(fetch(name).rglob("*.jinja")):
             text = path.read_text(encoding="utf-8")
             yield path.stem, text, folder_source(name), *_tokens(text)
-    for name, text in _unsloth():
+    for name, text in unsloth_templates():
         yield name, text, folder_source("unsloth"), *_tokens(text)
     for path in _extra("*.jinja"):
         if not (path.parent / "tokenizer_config.json").is_file():
@@ -301,7 +301,7 @@ def _plain() -> Iterator[tuple[str, str, str, str, str]]:
             yield path.stem, text, folder_source(""), *_tokens(text)
 
 
-def _unsloth() -> Iterator[tuple[str, str]]:
+def unsloth_templates() -> Iterator[tuple[str, str]]:
     """The strings called `<name>_template` of a module, which is read and not run."""
     [path] = fetch("unsloth").rglob("chat_templates.py")
     for node in ast.parse(path.read_text(encoding="utf-8")).body:
