@@ -5,7 +5,7 @@ here loads one; `check_folder` decides whether the rest of the application may.
 """
 
 from mlx_finetuning.models.entries import CatalogueEntry, catalogue
-from mlx_finetuning.models.folder import check_folder
+from mlx_finetuning.models.folder import check_folder, width
 from mlx_finetuning.models.store import (
     BUILT_IN,
     InstalledModel,
@@ -25,4 +25,5 @@ __all__ = [
     "download",
     "installed",
     "resolve",
+    "width",
 ]
