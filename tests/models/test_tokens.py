@@ -75,7 +75,7 @@ def test_training_sees_the_files_own_tokens(
         for line, ids in zip(lines, expected, strict=True)
         if list(tokenizer.encode(line, add_special_tokens=False)) != ids
     ]
-    assert differing == []
+    assert not differing, (len(differing), differing[:5])
 
 
 def test_llama_cpp_cuts_alike_but_where_it_is_announced(
@@ -91,7 +91,7 @@ def test_llama_cpp_cuts_alike_but_where_it_is_announced(
         ]
     made_control = _made_control(folder, gguf)
     unexplained = [line for line in differing if not any(announced(folder, made_control, line))]
-    assert unexplained == []
+    assert not unexplained, (len(unexplained), unexplained[:5])
 
 
 def announced(folder: Folder, made_control: set[str], text: str) -> Iterator[bool]:
@@ -146,4 +146,4 @@ def test_the_converted_files_are_sentencepieces_own(name: str, lines: list[str])
         for line in plain
         if engine.encode(line, add_special_tokens=False).ids != original.encode(line)
     ]
-    assert differing == []
+    assert not differing, (len(differing), differing[:5])

@@ -42,6 +42,9 @@ class RealModel:
     """What tokenizer_config.json says beside that."""
     settings: dict[str, Any] = field(default_factory=dict)
     """What config.json says beside the family's."""
+    added: tuple[str, ...] = ()
+    """Tokens of the vocabulary that the chat model's files call special, and the base model's do
+    not."""
 
     @property
     def variants(self) -> tuple[str, ...]:
@@ -101,6 +104,7 @@ MODELS = {
         *("llama 2", 64000, "yi", ("axolotl", "chatml")),
         tokens={"eos_token": "<|im_end|>"},
         settings={"bos_token_id": 1, "eos_token_id": 7},
+        added=("<|im_start|>", "<|im_end|>", "<|im_sep|>"),
     ),
     "deepseek-v3": RealModel(
         "llama 2", 129280, "deepseek_v3", settings={"bos_token_id": 0, "eos_token_id": 1}
@@ -151,6 +155,11 @@ def write_tokenizer(folder: Path, model: RealModel, variant: str) -> None:
             shutil.copy(source, folder / "tokenizer.model")
         if variant != MODEL:
             as_tokenizers(source).save(str(folder / "tokenizer.json"))
+    if model.added:
+        path = folder / "tokenizer.json"
+        tokenizer = Tokenizer.from_file(str(path))
+        tokenizer.add_special_tokens([_special(text) for text in model.added])
+        tokenizer.save(str(path))
     chosen = {"chat_template": template(*model.template)} if model.template else {}
     edit_json(folder / "tokenizer_config.json", **model.tokens, **chosen)
 
@@ -229,11 +238,7 @@ def as_tokenizers(path: Path) -> Tokenizer:
     )
     control = (TokenType.CONTROL, TokenType.UNKNOWN)
     tokenizer.add_special_tokens(
-        [
-            AddedToken(piece.piece, special=True, normalized=False)
-            for piece in proto.pieces
-            if piece.type in control
-        ]
+        [_special(piece.piece) for piece in proto.pieces if piece.type in control]
     )
     tokenizer.post_processor = post_processors.TemplateProcessing(
         single="<s> $A",
@@ -241,6 +246,10 @@ def as_tokenizers(path: Path) -> Tokenizer:
         special_tokens=[("<s>", tokenizer.token_to_id("<s>"))],
     )
     return tokenizer
+
+
+def _special(text: str) -> AddedToken:
+    return AddedToken(text, special=True, normalized=False)
 
 
 def _unigram_model(proto: Any) -> models.Unigram:
