@@ -14,7 +14,13 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 
-from mlx_finetuning.errors import ExportError, ExportNotProven, ModelError, StudioError
+from mlx_finetuning.errors import (
+    ExportError,
+    ExportNotProven,
+    ModelError,
+    StudioError,
+    TokenizerUnsupported,
+)
 from mlx_finetuning.messages_ja import describe
 from mlx_finetuning.quantizer import export, parity, proof
 from mlx_finetuning.quantizer.llama import LlamaVocabulary
@@ -128,8 +134,16 @@ def vocabulary_file(
 
 
 def _own(folder: Path) -> Encode:
+    """The file's own tokenizer. What it gives raises TokenizerUnsupported."""
     engine = loading.engine(files.read(folder))
-    return lambda text, added: list(engine.encode(text, add_special_tokens=added).ids)
+
+    def encode(text: str, added: bool) -> list[int]:
+        try:
+            return list(engine.encode(text, add_special_tokens=added).ids)
+        except Exception as error:  # the library raises nothing more exact
+            raise TokenizerUnsupported(reason=f"文を切れません: {error}") from error
+
+    return encode
 
 
 def _compared(
@@ -151,14 +165,11 @@ def _compared(
             for text in prompts
         ]
     found = _rows(rows, cuts, original)
-    reasons = [
-        *_template_reasons(asked),
-        *(
-            [f"{_listed(found.differing)}のトークンへの分け方が、学習と違います。"]
-            * bool(found.differing)
-        ),
-        *([parity.problem(builtin)] * bool(builtin.differing)),
-    ]
+    reasons = _template_reasons(asked)
+    if found.differing:
+        reasons.append(f"{_listed(found.differing)}のトークンへの分け方が、学習と違います。")
+    if builtin.differing:
+        reasons.append(parity.problem(builtin))
     is_proven = not found.differing and not builtin.differing
     if reasons:
         reasons.append(INSTEAD if is_proven else f"GGUFには書き出せません。{_MLX_ONLY}")
