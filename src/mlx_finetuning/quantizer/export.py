@@ -100,7 +100,7 @@ def export_gguf(
     """
     started = time.monotonic()
     config = read_config(model)
-    head = replace(_head(model, config, name or model.name), importance_entries=len(importance))
+    head = replace(head_of(model, config, name or model.name), importance_entries=len(importance))
     found = sources(model, config, adapter, importance)
     plans = {quant: plan(found, quant, config) for quant in outputs}
     _check_space(plans, head, outputs)
@@ -139,7 +139,7 @@ def stored_config(model: Path) -> dict[str, Any]:
     return config
 
 
-def _head(model: Path, config: dict[str, Any], name: str) -> Head:
+def head_of(model: Path, config: dict[str, Any], name: str) -> Head:
     family = families.of(config)
     try:
         values = family.metadata(config)
