@@ -14,7 +14,8 @@ from mlx_lm import utils
 from mlx_lm.tokenizer_utils import TokenizerWrapper
 
 from mlx_finetuning.errors import AdapterUnusable, ChatTemplateMissing, ModelUnloadable
-from mlx_finetuning.utils import template_trial
+from mlx_finetuning.mlx_trainer import model_names
+from mlx_finetuning.utils import model_settings, template_trial
 
 Tools = Sequence[dict[str, Any]]
 """What an assistant may call, as JSON schemas; templates that know no tools leave them out."""
@@ -73,7 +74,7 @@ def load(folder: Path, adapter: Path | None = None, *, lazy: bool = False) -> Lo
     Raises ModelUnloadable and AdapterUnusable with the library's reason, TemplateHostile.
     """
     try:
-        model, config = utils.load_model(folder, lazy=lazy, trust_remote_code=False)
+        model, config = load_weights(folder, lazy=lazy)
         tokenizer = utils.load_tokenizer(folder, eos_token_ids=config.get("eos_token_id"))
         _try_templates(tokenizer, folder)
         _use_device_type(model)
@@ -84,7 +85,30 @@ def load(folder: Path, adapter: Path | None = None, *, lazy: bool = False) -> Lo
     if adapter is not None:
         model = _with_adapter(model, adapter)
     model.eval()
-    return LoadedModel(model, tokenizer, {**config, **(config.get("text_config") or {})}, folder)
+    return LoadedModel(model, tokenizer, _text(config), folder)
+
+
+def load_weights(folder: Path, *, lazy: bool = False) -> tuple[nn.Module, dict[str, Any]]:
+    """mlx-lm's model and settings, completed as for the writer of files; raises what mlx-lm does."""
+    stored = utils.load_config(folder)
+    settings = model_settings.completed(stored, folder)
+    changed = {key: value for key, value in settings.items() if stored.get(key) != value}
+
+    def classes(config: dict[str, Any]) -> tuple[Any, Any]:
+        return model_names.classes(config, is_tied=_text(config).get("tie_word_embeddings") is True)
+
+    model, config = utils.load_model(
+        folder,
+        lazy=lazy,
+        model_config=changed,
+        get_model_classes=classes,
+        trust_remote_code=False,
+    )
+    return model, config
+
+
+def _text(config: dict[str, Any]) -> dict[str, Any]:
+    return {**config, **(config.get("text_config") or {})}
 
 
 def _with_adapter(model: nn.Module, adapter: Path) -> nn.Module:

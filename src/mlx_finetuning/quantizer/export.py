@@ -36,6 +36,7 @@ from mlx_finetuning.quantizer.family import plain
 from mlx_finetuning.quantizer.packed import Weights
 from mlx_finetuning.quantizer.safetensors import Rows
 from mlx_finetuning.quantizer.writer import GgufFile, Head, Planned, file_bytes
+from mlx_finetuning.utils import model_settings
 
 STAGE = "書き出し"
 BLOCK_VALUES = 1 << 21
@@ -123,7 +124,7 @@ def export_gguf(
 
 def read_config(model: Path) -> dict[str, Any]:
     """The settings of a model's text part. Raises ModelSettingUnsupported."""
-    return families.text_part(stored_config(model))
+    return families.text_part(model_settings.completed(stored_config(model), model))
 
 
 def stored_config(model: Path) -> dict[str, Any]:
@@ -218,6 +219,7 @@ def plan(found: list[Source], quant: str, config: dict[str, Any]) -> list[Planne
     """Every tensor with its type."""
     outline = replace(
         families.outline(config),
+        tied=not any(source.name == "output.weight" for source in found),
         has_importance=any(source.importance is not None for source in found),
         value_layers=recipe.value_layers(source.name for source in found),
     )

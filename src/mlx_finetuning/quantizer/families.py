@@ -212,6 +212,7 @@ def _check_gemma(config: Config, layers_of_27b: int) -> None:
 
 def _gemma2_metadata(config: Config) -> Metadata:
     _check_gemma(config, GEMMA2_27B_LAYERS)
+    require(config, "tie_word_embeddings", (True,))
     require(rope(config), "rope_theta", (10000, 10000.0))
     require(rope(config), "rope_type", ("default",))
     return {

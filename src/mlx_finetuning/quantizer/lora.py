@@ -160,7 +160,8 @@ def fitted(folder: Path, adapter: Adapter, weights: Mapping[str, tuple[int, ...]
 def _name_in(weights: Mapping[str, tuple[int, ...]], name: str) -> str:
     """mlx-lm names the text part of models that also see unlike their folders do."""
     rest = name.removeprefix("language_model.model.")
-    known = (name, f"model.language_model.{rest}", f"model.{rest}")
+    head = name.removeprefix("language_model.")
+    known = (name, f"model.language_model.{rest}", f"model.{rest}", head)
     return next((one for one in known if one in weights), name)
 
 
