@@ -19,6 +19,7 @@ from mlx_finetuning.progress import Step
 from mlx_finetuning.quantizer import adapter_files, advice, fidelity, fused, proof, reader
 from mlx_finetuning.quantizer.advice import Candidate
 from mlx_finetuning.quantizer.export import export_gguf, read_config, sources
+from mlx_finetuning.quantizer.family import separated
 from mlx_finetuning.quantizer.parity import Reference, compare, compare_logits
 from small_models import (
     FAMILIES,
@@ -81,8 +82,14 @@ def with_peft(network: nn.Module, folder: Path) -> nn.Module:
     weights = dict(tree_flatten(network.parameters()))
     for module in settings["target_modules"]:
         down, up = (tensors[f"base_model.model.{module}.lora_{half}.weight"] for half in "AB")
+        rank = settings["rank_pattern"].get(module, settings["r"])
+        alpha = settings["alpha_pattern"].get(module, settings["lora_alpha"])
+        assert down.shape[0] == up.shape[1] == rank
+        added = alpha / rank * up @ down
         name = module.replace("model.language_model", "language_model.model")
-        weights[f"{name}.weight"] += settings["lora_alpha"] / settings["r"] * up @ down
+        parts = separated(f"{name}.weight")
+        for part, own in zip(parts, mx.split(added, len(parts)), strict=True):
+            weights[part] += own
     network.load_weights(list(weights.items()))
     return network
 

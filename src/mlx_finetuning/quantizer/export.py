@@ -32,7 +32,6 @@ from mlx_finetuning.errors import (
 )
 from mlx_finetuning.progress import Progress, Step, silent
 from mlx_finetuning.quantizer import families, ggml, library, lora, packed, recipe, tokenizer
-from mlx_finetuning.quantizer.family import plain
 from mlx_finetuning.quantizer.packed import Weights
 from mlx_finetuning.quantizer.safetensors import Rows
 from mlx_finetuning.quantizer.writer import GgufFile, Head, Planned, file_bytes
@@ -168,12 +167,11 @@ def sources(
         shapes = {name: weight.shape for name, weight in weights.items()}
         tuned = lora.fitted(adapter, tuned, shapes)
     mapped, unknown = families.mapping(family, config, list(weights))
-    missing = sorted(family.required(config) - {plain(item.source) for item in mapped})
+    missing = sorted(family.required(config) - {item.known for item in mapped})
     if missing or unknown:
         raise WeightsIncomplete(missing=missing[:5], unknown=sorted(unknown)[:5])
     found = [
-        _source(item, weights[item.source], tuned, importance.get(plain(item.source)))
-        for item in mapped
+        _source(item, weights[item.source], tuned, importance.get(item.known)) for item in mapped
     ]
     extra = [_computed(key, value) for key, value in family.extra(config).items()]
     return found + extra
@@ -187,7 +185,11 @@ def _source(
 ) -> Source:
     found, form = changed(item.source, weight, tuned), item.form
     # A convolution over time alone has an axis of one.
-    shape = weight.shape[:1] + tuple(size for size in weight.shape[1:] if size > 1)
+    size = weight.shape[0] // form.shares
+    shape = (size, *(size for size in weight.shape[1:] if size > 1))
+    order = form.rows
+    if form.shares > 1:
+        order = np.arange(form.share * size, (form.share + 1) * size)
 
     def read(rows: Rows) -> NDArray[np.float32]:
         values = found.read(rows).reshape(-1, *shape[1:])
@@ -197,7 +199,7 @@ def _source(
 
     if importance is not None and form.columns is not None:
         importance = np.ascontiguousarray(importance[form.columns])
-    return Source(item.name, shape, read, form.rows, importance)
+    return Source(item.name, shape, read, order, importance)
 
 
 def changed(name: str, weight: Weights, tuned: lora.Adapter) -> Source:
