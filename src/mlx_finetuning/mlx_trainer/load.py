@@ -85,17 +85,20 @@ def load(folder: Path, adapter: Path | None = None, *, lazy: bool = False) -> Lo
     if adapter is not None:
         model = _with_adapter(model, adapter)
     model.eval()
-    return LoadedModel(model, tokenizer, _text(config), folder)
+    return LoadedModel(model, tokenizer, text_settings(config), folder)
 
 
 def load_weights(folder: Path, *, lazy: bool = False) -> tuple[nn.Module, dict[str, Any]]:
     """mlx-lm's model and settings, completed as for the writer of files; raises what mlx-lm does."""
     stored = utils.load_config(folder)
+    _refuse_eight_bit_floats(stored)
     settings = model_settings.completed(stored, folder)
     changed = {key: value for key, value in settings.items() if stored.get(key) != value}
 
     def classes(config: dict[str, Any]) -> tuple[Any, Any]:
-        return model_names.classes(config, is_tied=_text(config).get("tie_word_embeddings") is True)
+        return model_names.classes(
+            config, is_tied=text_settings(config).get("tie_word_embeddings") is True
+        )
 
     model, config = utils.load_model(
         folder,
@@ -107,7 +110,18 @@ def load_weights(folder: Path, *, lazy: bool = False) -> tuple[nn.Module, dict[s
     return model, config
 
 
-def _text(config: dict[str, Any]) -> dict[str, Any]:
+def _refuse_eight_bit_floats(config: dict[str, Any]) -> None:
+    """mlx-lm's Ministral 3 multiplies the bytes of such weights as if they were whole numbers."""
+    method = (config.get("quantization_config") or {}).get("quant_method")
+    if method == "fp8" and text_settings(config).get("model_type") == "ministral3":
+        raise ValueError(
+            "重みが FP8 です。mlx-lm はこの系列の FP8 を正しく読めません。"
+            "同じモデルの BF16 版（名前の終わりが -BF16）を使ってください。"
+        )
+
+
+def text_settings(config: dict[str, Any]) -> dict[str, Any]:
+    """The settings; of a model that sees too, its text part's settings with them."""
     return {**config, **(config.get("text_config") or {})}
 
 
