@@ -391,6 +391,12 @@ FAMILIES: dict[str, dict[str, Any]] = {
         "num_local_experts": 0,
         "num_experts_per_tok": 0,
         "position_embedding_type": "rope",
+        "mamba_n_heads": 8,
+        "mamba_n_groups": 1,
+        "mamba_d_head": 64,
+        "mamba_d_state": 16,
+        "mamba_d_conv": 4,
+        "mamba_expand": 2,
     },
     "smollm3": {
         "architectures": ["SmolLM3ForCausalLM"],

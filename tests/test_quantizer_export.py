@@ -30,6 +30,7 @@ from mlx_finetuning.mlx_trainer.load import load
 from mlx_finetuning.progress import Step
 from mlx_finetuning.quantizer import ggml
 from mlx_finetuning.quantizer.export import export_gguf
+from mlx_finetuning.quantizer.family import llama3_rope_factors
 from mlx_finetuning.quantizer.parity import LogitParity, Reference, compare_logits
 from small_models import (
     FAMILIES,
@@ -205,6 +206,42 @@ def test_rope_factors_divide_slow_frequencies_only(tmp_path: Path) -> None:
     assert factors[0] == 1.0
     assert factors[-1] == 8.0
     assert np.all(np.diff(factors) >= 0)
+
+
+@pytest.mark.parametrize(
+    ("size", "factor", "expected"),
+    [
+        (64, 32.0, ["0x1.a6bd84p+0", "0x1.a568dep+1", "0x1.3555dcp+3"]),
+        (
+            128,
+            8.0,
+            [
+                "0x1.351daap+0",
+                "0x1.8dac94p+0",
+                "0x1.035e3ap+1",
+                "0x1.58e65cp+1",
+                "0x1.d7959cp+1",
+                "0x1.50780cp+2",
+            ],
+        ),
+    ],
+    ids=["Llama 3.2 1B", "Llama 3.1 8B"],
+)
+def test_rope_factors_are_llama_cpps_to_the_last_bit(
+    size: int, factor: float, expected: list[str]
+) -> None:
+    """Those between 1 and the factor, as its converter wrote them."""
+    settings = {
+        "rope_theta": 500000.0,
+        "factor": factor,
+        "low_freq_factor": 1.0,
+        "high_freq_factor": 4.0,
+        "original_max_position_embeddings": 8192,
+    }
+    found = llama3_rope_factors(size, settings).tolist()
+    assert [one for one in found if one not in (1.0, factor)] == [
+        float.fromhex(one) for one in expected
+    ]
 
 
 def test_newer_rope_parameters_give_the_same_file(tmp_path: Path) -> None:

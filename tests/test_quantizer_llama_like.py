@@ -202,6 +202,18 @@ def newer_name(name: str) -> str:
     return f"model.{name}"
 
 
+def test_mistral_that_sees_was_a_plain_mistral_before_ministral_3(tmp_path: Path) -> None:
+    """Mistral Small 3.1: the same class, without yarn and without a scale by position."""
+    write_model(tmp_path / "m", "ministral3", tie_word_embeddings=False)
+    text = stored_config(tmp_path / "m")["text_config"] | {"model_type": "mistral"}
+    text["rope_parameters"] = {"rope_type": "default", "rope_theta": 1e8}
+    edit_json(tmp_path / "m" / "config.json", text_config=text)
+    export_gguf(tmp_path / "m", None, {"F32": tmp_path / "m.gguf"})
+    assert "mistral3.attention.temperature_scale" not in metadata(tmp_path / "m.gguf")
+    found = compare_logits(tmp_path / "m.gguf", [reference(tmp_path / "m")], 512)
+    assert found.mean_kl < 1e-4
+
+
 @pytest.mark.parametrize("family", ["gemma3 with eyes", "ministral3", "granite4"])
 def test_folder_of_mlx_lm_gives_the_trained_models_logits(tmp_path: Path, family: str) -> None:
     """Its weights are quantized, and named as in mlx-lm's class."""

@@ -271,8 +271,9 @@ def llama3_rope_factors(size: int, settings: Config) -> NDArray[np.float32]:
     # NumPy's own float32 powers are off by one in the last place for every fifth of these.
     raised = np.float64(settings["rope_theta"]) ** powers.astype(np.float64)
     frequencies = 1 / raised.astype(np.float32)
-    wavelengths = np.float32(2 * math.pi) / frequencies
-    smooth = (context / wavelengths - low) / (high - low)
+    # Products with reciprocals, as torch divides a number by an array: so every bit is the same.
+    wavelengths = np.float32(2 * math.pi) * (1 / frequencies)
+    smooth = (context * (1 / wavelengths) - low) / (high - low)
     between = 1 / ((1 - smooth) / factor + smooth)
     fast, slow = wavelengths < context / high, wavelengths > context / low
     return np.where(fast, 1.0, np.where(slow, factor, between)).astype(np.float32)
