@@ -46,6 +46,7 @@ from mlx_finetuning.quantizer.gemma4 import GEMMA4
 from mlx_finetuning.quantizer.llama_like import GRANITE, MINISTRAL3, MISTRAL3, SMOLLM3
 from mlx_finetuning.quantizer.qwen35 import QWEN35
 from mlx_finetuning.quantizer.recipe import Outline
+from mlx_finetuning.utils.model_settings import OUTSIDE_TEXT
 
 
 @dataclass(frozen=True)
@@ -265,11 +266,7 @@ GEMMA3 = Family(
     _gemma_form,
     tied_by_default=True,
     fewest_layers=lambda config: GEMMA3_PATTERN,
-    unused=tuple(
-        f"{start}{part}"
-        for start in ("model.", "")
-        for part in ("vision_tower.", "multi_modal_projector.")
-    ),
+    unused=OUTSIDE_TEXT,
 )
 
 # --- phi ---------------------------------------------------------------------------------

@@ -24,12 +24,7 @@ from mlx_finetuning.quantizer.family import (
     rope_metadata,
     rope_tensors,
 )
-
-SEEING = tuple(
-    f"{start}{part}"
-    for start in ("model.", "")
-    for part in ("vision_tower.", "multi_modal_projector.")
-)
+from mlx_finetuning.utils.model_settings import OUTSIDE_TEXT
 
 
 def _required(config: Config) -> set[str]:
@@ -70,7 +65,12 @@ def _mistral3_metadata(config: Config) -> Metadata:
 
 MINISTRAL3 = Family(MODEL_ARCH.MISTRAL3, _ministral3_metadata, _required, llama_form)
 MISTRAL3 = Family(
-    MODEL_ARCH.MISTRAL3, _mistral3_metadata, _required, llama_form, rope_tensors, unused=SEEING
+    MODEL_ARCH.MISTRAL3,
+    _mistral3_metadata,
+    _required,
+    llama_form,
+    rope_tensors,
+    unused=OUTSIDE_TEXT,
 )
 
 # --- Granite: scales at four places ------------------------------------------------------

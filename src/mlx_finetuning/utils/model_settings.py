@@ -53,6 +53,13 @@ TIED_BY_WEIGHTS = frozenset({"gemma3_text"})
 """mlx-lm uses a head that is among the weights, whatever the settings say."""
 VOCABULARY_OUTSIDE = frozenset({"gemma3", "gemma4", "gemma4_unified"})
 """mlx-lm takes the vocabulary's size from beside the text part."""
+OUTSIDE_TEXT = tuple(
+    f"{start}{part}"
+    for start in ("model.", "")
+    for part in ("vision_", "visual.", "audio_", "embed_vision.", "embed_audio.")
+    + ("multi_modal_projector.", "mtp.")
+)
+"""Beginnings of the names of weights that are not the text part's: mlx-lm does not load them."""
 EMBEDDING, HEAD = "embed_tokens.weight", "lm_head.weight"
 _COMPARED = 1 << 20
 """Bytes of two tables that are compared at a time."""
