@@ -17,6 +17,7 @@ from mlx_finetuning.config import TrainConfig
 from mlx_finetuning.errors import FullNeedsPlainWeights, TargetsNotFound
 from mlx_finetuning.mlx_trainer import trained
 from mlx_finetuning.mlx_trainer.lora import make_cheap
+from mlx_finetuning.tokenization.chat import THINKS, Chat
 
 _LINEAR = (nn.Linear, nn.QuantizedLinear, SwitchLinear, QuantizedSwitchLinear)
 
@@ -74,13 +75,15 @@ def target_keys(layers: list[nn.Module], targets: str) -> list[str]:
     return sorted(chosen)
 
 
-def save(model: nn.Module, adapter_config: dict[str, Any], folder: Path) -> None:
-    """Write `adapters.safetensors` and `adapter_config.json`, each whole or not at all.
+def save(model: nn.Module, adapter_config: dict[str, Any], folder: Path, chat: Chat) -> None:
+    """Write `adapters.safetensors`, `adapter_config.json` and the chat template, each whole or not at
+    all.
 
     The folder is what `mlx_lm generate --adapter-path` reads. Raises DiskFull.
     """
     write_arrays(folder / "adapters.safetensors", trained.of(model).arrays())
-    text = json.dumps(adapter_config, ensure_ascii=False, indent=2) + "\n"
+    chat.save(folder)
+    text = json.dumps({**adapter_config, THINKS: chat.thinks}, ensure_ascii=False, indent=2) + "\n"
     files.write_text(folder / "adapter_config.json", text)
 
 

@@ -8,15 +8,19 @@ import mlx.nn as nn
 from mlx_lm import utils
 
 from mlx_finetuning.errors import ModelUnloadable
-from mlx_finetuning.mlx_trainer.load import LoadedModel, text_settings
+from mlx_finetuning.mlx_trainer.load import LoadedModel, text_settings, wrapped
+from mlx_finetuning.tokenization import chat as chats
 from mlx_finetuning.utils import model_settings
 
 
-def load_tokenizer(folder: Path) -> LoadedModel:
-    """What `load.load` gives, but for the weights. Raises ModelUnloadable."""
+def load_tokenizer(folder: Path, *, thinks: bool = False) -> LoadedModel:
+    """What `load.load` gives, but for the weights.
+
+    Raises ModelUnloadable, TokenizerUnreadable, TemplateHostile, ChatTemplateUnusable.
+    """
+    chat = chats.load(folder, thinks=thinks)
     try:
         config = text_settings(model_settings.completed(utils.load_config(folder), folder))
-        tokenizer = utils.load_tokenizer(folder, eos_token_ids=config.get("eos_token_id"))
-    except (OSError, ValueError, KeyError, TypeError, ImportError, RuntimeError) as error:
+    except (OSError, ValueError, KeyError, TypeError) as error:
         raise ModelUnloadable(folder=str(folder), reason=str(error)) from error
-    return LoadedModel(nn.Module(), tokenizer, config)
+    return LoadedModel(nn.Module(), wrapped(chat), chat, config, folder)

@@ -56,8 +56,15 @@ VOCABULARY_OUTSIDE = frozenset({"gemma3", "gemma4", "gemma4_unified"})
 OUTSIDE_TEXT = tuple(
     f"{start}{part}"
     for start in ("model.", "")
-    for part in ("vision_", "visual.", "audio_", "embed_vision.", "embed_audio.")
-    + ("multi_modal_projector.", "mtp.")
+    for part in (
+        "vision_",
+        "visual.",
+        "audio_",
+        "embed_vision.",
+        "embed_audio.",
+        "multi_modal_projector.",
+        "mtp.",
+    )
 )
 """Beginnings of the names of weights that are not the text part's: mlx-lm does not load them."""
 EMBEDDING, HEAD = "embed_tokens.weight", "lm_head.weight"
