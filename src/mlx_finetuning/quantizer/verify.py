@@ -36,6 +36,7 @@ from mlx_finetuning.quantizer.parity import (
     compare_tokens,
 )
 from mlx_finetuning.quantizer.structure import Structure
+from mlx_finetuning.quantizer.tokenizer import ChatFormat
 from mlx_finetuning.quantizer.written import report_path as report_path
 from mlx_finetuning.tokenization import battery
 
@@ -93,17 +94,18 @@ def examine(
     texts: Sequence[str] = (),
     prompts: Sequence[str] = (),
     end_tokens: Collection[int] = (),
+    chat: ChatFormat | None = None,
     progress: Progress = silent,
 ) -> Report:
     """Examine `gguf`, made from the folder `model` and perhaps an adapter.
 
     references: what the trained model says; context: its longest sequence, tokens; texts: cut by
     both tokenizers, besides the built-in battery; prompts: the same for rendered conversations;
-    end_tokens: those that end an answer.
+    end_tokens: those that end an answer; chat: how the run converses.
     Raises GgufUnreadable, QuantizerUnusable, TokenizerUnsupported.
     """
     config = export.read_config(model)
-    original = tokenizer.read(model, config["vocab_size"], families.of(config))
+    original = tokenizer.read(model, config["vocab_size"], families.of(config), chat)
     file = reader.read(gguf)
     found = structure.inspect(file, model, config, original)
     errors = fidelity.errors(file, export.sources(model, config, adapter))
