@@ -25,7 +25,7 @@ from mlx_finetuning.messages_ja import describe
 from mlx_finetuning.quantizer import export, parity, proof
 from mlx_finetuning.quantizer.llama import LlamaVocabulary
 from mlx_finetuning.quantizer.parity import Cut, Encode, TokenParity
-from mlx_finetuning.quantizer.tokenizer import TokenizerMetadata
+from mlx_finetuning.quantizer.tokenizer import ChatFormat, TokenizerMetadata
 from mlx_finetuning.quantizer.writer import GgufFile
 from mlx_finetuning.tokenization import battery, files, loading
 
@@ -85,17 +85,17 @@ def reach(
     prompts: Sequence[str] = (),
     *,
     encode: Encode | None = None,
-    chat_template: str | None = None,
+    chat: ChatFormat | None = None,
 ) -> Reach:
     """Examine the model in `folder` for the user's data.
 
     rows: the texts of each row, without any template; prompts: conversations in plain words, rendered
-    as they are asked; encode: the tokenizer that trains, else the file's own; chat_template: the one
-    that is written to the file, else the folder's. Raises QuantizerUnusable.
+    as they are asked; encode: the tokenizer that trains, else the file's own; chat: how the run
+    converses, else as the folder says. Raises QuantizerUnusable.
     """
     started = time.monotonic()
     try:
-        with vocabulary_file(folder, chat_template) as (path, original):
+        with vocabulary_file(folder, chat) as (path, original):
             found = _compared(path, original, rows, prompts, encode or _own(folder))
     except (ExportError, ModelError) as error:
         found = Reach(False, False, (_reason(error),), ())
@@ -103,13 +103,17 @@ def reach(
 
 
 def require(
-    folder: Path, encode: Encode, texts: Sequence[str], prompts: Sequence[str] = ()
+    folder: Path,
+    encode: Encode,
+    texts: Sequence[str],
+    prompts: Sequence[str] = (),
+    chat: ChatFormat | None = None,
 ) -> None:
     """Before a file is written: that it will cut texts as the model was trained.
 
-    Raises ExportNotProven, and what reading the folder raises.
+    chat: how the run converses. Raises ExportNotProven, and what reading the folder raises.
     """
-    with vocabulary_file(folder) as (path, original), LlamaVocabulary(path) as vocabulary:
+    with vocabulary_file(folder, chat) as (path, original), LlamaVocabulary(path) as vocabulary:
         found = parity.compare_tokens(
             vocabulary, encode, texts, original, battery.TEXTS, prompts=prompts
         )
@@ -119,15 +123,13 @@ def require(
 
 @contextlib.contextmanager
 def vocabulary_file(
-    folder: Path, chat_template: str | None = None
+    folder: Path, chat: ChatFormat | None = None
 ) -> Iterator[tuple[Path, TokenizerMetadata]]:
     """A GGUF file of `folder` without weights, in memory, for as long as the block lasts.
 
     Raises ArchitectureUnsupported, ModelSettingUnsupported, TokenizerUnsupported, TokenizerUnreadable.
     """
-    head = export.head_of(folder, export.read_config(folder), folder.name)
-    if chat_template is not None:
-        head = replace(head, tokenizer=replace(head.tokenizer, chat_template=chat_template))
+    head = export.head_of(folder, export.read_config(folder), folder.name, chat)
     with proof.in_memory() as path:
         GgufFile(path, head, proof.QUANT, []).close()
         yield path, head.tokenizer

@@ -26,6 +26,9 @@ SETTLED = (
     "ssm.",
     "full_attention_",
     "embedding_length_",
+    "embedding_scale",
+    "residual_scale",
+    "logit_scale",
     "attn_logit_",
     "final_logit_",
 )

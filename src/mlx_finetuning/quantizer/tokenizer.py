@@ -166,20 +166,41 @@ class TokenizerMetadata:
         return "|".join(["^", *texts])
 
 
-def read(folder: Path, vocabulary: int, family: Family) -> TokenizerMetadata:
+@dataclass(frozen=True)
+class ChatFormat:
+    """How a run converses, where that is not as its base's folder says."""
+
+    template: str
+    end: int
+    """The token that ends an answer."""
+
+
+def read(
+    folder: Path, vocabulary: int, family: Family, chat: ChatFormat | None = None
+) -> TokenizerMetadata:
     """The tokenizer of `folder`; `vocabulary` is the number of embedding rows.
 
-    Raises TokenizerUnreadable, TokenizerUnsupported.
+    chat: what counts instead of the folder's chat template. Raises TokenizerUnreadable, TokenizerUnsupported.
     """
     found = files.read(folder)
     try:
         metadata = _read(found, vocabulary, family)
     except (KeyError, TypeError, ValueError, IndexError, AttributeError) as error:
         raise TokenizerUnsupported(reason=f"{found.source} の形が違います。") from error
+    if chat is not None:
+        metadata = _conversing(metadata, chat)
     if len(set(metadata.tokens)) != len(metadata.tokens):
         # llama.cpp ends the process at two tokens of one text.
         raise TokenizerUnsupported(reason="同じ文字列のトークンが2つあります。")
     return metadata
+
+
+def _conversing(metadata: TokenizerMetadata, chat: ChatFormat) -> TokenizerMetadata:
+    ids = metadata.special_ids
+    if chat.end != ids.get("eos"):
+        # llama.cpp knows the usual ones by their names only.
+        ids = {**ids, "eot": chat.end}
+    return replace(metadata, special_ids=ids, chat_template=_protected(chat.template))
 
 
 def _read(found: TokenizerFiles, vocabulary: int, family: Family) -> TokenizerMetadata:

@@ -27,7 +27,7 @@ from mlx_finetuning.progress import Progress
 from mlx_finetuning.quantizer import export, families, parity, proof, reach, verify
 from mlx_finetuning.quantizer import tokenizer as written_tokenizer
 from mlx_finetuning.quantizer.parity import LogitParity, Reference
-from mlx_finetuning.quantizer.tokenizer import TokenizerMetadata
+from mlx_finetuning.quantizer.tokenizer import ChatFormat, TokenizerMetadata
 from mlx_finetuning.runtime import serve
 from mlx_finetuning.tasks.context import TaskContext
 from mlx_finetuning.tokenization import battery
@@ -73,7 +73,14 @@ class Trained:
     @functools.cached_property
     def _written_tokenizer(self) -> TokenizerMetadata:
         config = export.read_config(self.model)
-        return written_tokenizer.read(self.model, config["vocab_size"], families.of(config))
+        return written_tokenizer.read(
+            self.model, config["vocab_size"], families.of(config), self.chat
+        )
+
+    @property
+    def chat(self) -> ChatFormat | None:
+        """How the run converses; None for a model without a chat template."""
+        return chat_format(self.loaded)
 
 
 @dataclass(frozen=True)
@@ -144,11 +151,17 @@ def _require_alike(model: Path, loaded: LoadedModel, rows: list[dict[str, Any]])
             loaded.render_text(messages, ask=True)
             for messages in (_questions(loaded, conversations) if loaded.chat.template else [])
         ],
+        chat_format(loaded),
     )
 
 
 def _encode(loaded: LoadedModel) -> parity.Encode:
     return lambda text, added: list(loaded.tokenizer.encode(text, add_special_tokens=added))
+
+
+def chat_format(loaded: LoadedModel) -> ChatFormat | None:
+    template = loaded.chat.template
+    return ChatFormat(template.text, loaded.chat.end_ids[0]) if template else None
 
 
 def examine(trained: Trained, gguf: Path, progress: Progress) -> verify.Report:
@@ -167,7 +180,8 @@ def examine(trained: Trained, gguf: Path, progress: Progress) -> verify.Report:
         context=LONGEST,
         texts=texts,
         prompts=[trained.loaded.render_text(messages, ask=True) for messages in questions],
-        end_tokens=tokenizer.eos_token_ids,
+        end_tokens=trained.loaded.chat.end_ids[:1],
+        chat=trained.chat,
         progress=progress,
     )
 
