@@ -51,7 +51,7 @@ def test_the_chain_ends_well(workspace: Path, name: str, variant: str) -> None:
     )
     run = trained["run_id"]
 
-    report = command.result(workspace, "evaluate", run, "--set", "max_rows=4", *SHORT)
+    report = command.result(workspace, "evaluate", run, "--set", "max_rows=4", *SHORT)["report"]
     assert report["splits"]["test"]["rows"] == 4
 
     exported = command.result(workspace, "export", run, "--quant", "Q4_K_M")
