@@ -25,6 +25,7 @@ from mlx_finetuning.mlx_trainer.load import LoadedModel, free_memory, load
 from mlx_finetuning.progress import Progress
 from mlx_finetuning.quantizer import export, families, parity, proof, verify
 from mlx_finetuning.quantizer.parity import LogitParity, Reference
+from mlx_finetuning.quantizer.tokenizer import ChatFormat
 from mlx_finetuning.runtime import serve
 from mlx_finetuning.tasks.context import TaskContext
 from mlx_finetuning.tokenization import battery
@@ -60,6 +61,11 @@ class Trained:
 
     def encode(self, text: str, add_special: bool) -> list[int]:
         return list(self.loaded.tokenizer.encode(text, add_special_tokens=add_special))
+
+    @property
+    def chat(self) -> ChatFormat | None:
+        """How the run converses; None for a model without a chat template."""
+        return chat_format(self.loaded)
 
 
 @dataclass(frozen=True)
@@ -117,6 +123,11 @@ def _of_run(context: TaskContext, tokens: int, for_gguf: bool) -> Trained:
     )
 
 
+def chat_format(loaded: LoadedModel) -> ChatFormat | None:
+    template = loaded.chat.template
+    return ChatFormat(template.text, loaded.chat.end_ids[0]) if template else None
+
+
 def examine(trained: Trained, gguf: Path, progress: Progress) -> verify.Report:
     """Compare a file with what the run trained. Raises GgufUnreadable, QuantizerUnusable."""
     texts = [turn["content"] for messages in trained.conversations for turn in messages]
@@ -133,7 +144,8 @@ def examine(trained: Trained, gguf: Path, progress: Progress) -> verify.Report:
         context=LONGEST,
         texts=texts,
         prompts=[trained.loaded.render_text(messages, ask=True) for messages in questions],
-        end_tokens=tokenizer.eos_token_ids,
+        end_tokens=trained.loaded.chat.end_ids[:1],
+        chat=trained.chat,
         progress=progress,
     )
 
