@@ -17,7 +17,10 @@ from support import command, real_folders
 pytestmark = pytest.mark.models
 
 CHAINS = [
-    (name, variant) for name, model in real_folders.MODELS.items() for variant in model.variants
+    (name, variant)
+    for name, model in real_folders.MODELS.items()
+    # What the variants' tokens are is compared for all of them in test_tokens.
+    for variant in (model.variants if name == "mistral-v1" else model.variants[:1])
 ]
 SHORT = ("--set", "max_tokens=8")
 
