@@ -14,7 +14,13 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 
-from mlx_finetuning.errors import ExportError, ExportNotProven, ModelError, StudioError
+from mlx_finetuning.errors import (
+    ExportError,
+    ExportNotProven,
+    ModelError,
+    StudioError,
+    TokenizerUnsupported,
+)
 from mlx_finetuning.messages_ja import describe
 from mlx_finetuning.quantizer import export, parity, proof
 from mlx_finetuning.quantizer.llama import LlamaVocabulary
@@ -97,13 +103,17 @@ def reach(
 
 
 def require(
-    folder: Path, encode: Encode, texts: Sequence[str], prompts: Sequence[str] = ()
+    folder: Path,
+    encode: Encode,
+    texts: Sequence[str],
+    prompts: Sequence[str] = (),
+    chat: ChatFormat | None = None,
 ) -> None:
     """Before a file is written: that it will cut texts as the model was trained.
 
-    Raises ExportNotProven, and what reading the folder raises.
+    chat: how the run converses. Raises ExportNotProven, and what reading the folder raises.
     """
-    with vocabulary_file(folder) as (path, original), LlamaVocabulary(path) as vocabulary:
+    with vocabulary_file(folder, chat) as (path, original), LlamaVocabulary(path) as vocabulary:
         found = parity.compare_tokens(
             vocabulary, encode, texts, original, battery.TEXTS, prompts=prompts
         )
@@ -126,8 +136,16 @@ def vocabulary_file(
 
 
 def _own(folder: Path) -> Encode:
+    """The file's own tokenizer. What it gives raises TokenizerUnsupported."""
     engine = loading.engine(files.read(folder))
-    return lambda text, added: list(engine.encode(text, add_special_tokens=added).ids)
+
+    def encode(text: str, added: bool) -> list[int]:
+        try:
+            return list(engine.encode(text, add_special_tokens=added).ids)
+        except Exception as error:  # the library raises nothing more exact
+            raise TokenizerUnsupported(reason=f"文を切れません: {error}") from error
+
+    return encode
 
 
 def _compared(
@@ -149,14 +167,11 @@ def _compared(
             for text in prompts
         ]
     found = _rows(rows, cuts, original)
-    reasons = [
-        *_template_reasons(asked),
-        *(
-            [f"{_listed(found.differing)}のトークンへの分け方が、学習と違います。"]
-            * bool(found.differing)
-        ),
-        *([parity.problem(builtin)] * bool(builtin.differing)),
-    ]
+    reasons = _template_reasons(asked)
+    if found.differing:
+        reasons.append(f"{_listed(found.differing)}のトークンへの分け方が、学習と違います。")
+    if builtin.differing:
+        reasons.append(parity.problem(builtin))
     is_proven = not found.differing and not builtin.differing
     if reasons:
         reasons.append(INSTEAD if is_proven else f"GGUFには書き出せません。{_MLX_ONLY}")

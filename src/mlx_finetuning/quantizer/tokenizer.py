@@ -254,7 +254,7 @@ def _unigram(definition: dict[str, Any], vocabulary: int, shared: Shared) -> Tok
         raise TokenizerUnsupported(reason="続いた空白をまとめるトークナイザーです。")
     has_prefix = scheme.prefix != "never" and not only_first
     model = "plamo2" if ugm.fits_plamo2(definition, scheme, has_prefix) else "t5"
-    ids = {**shared.ids, "unk": definition["model"]["unk_id"] or 0}
+    ids = {**shared.ids, "unk": definition["model"].get("unk_id") or 0}
     return _scored(
         model,
         ugm.pieces(definition, vocabulary, model),

@@ -55,6 +55,8 @@ def pieces(definition: dict[str, Any], vocabulary: int, model: str) -> list[Piec
     known = {text for text, _ in stored}
     worst = min(score for _, score in stored)
     unknown = definition["model"].get("unk_id")
+    if not isinstance(unknown, int) or not 0 <= unknown < len(stored):
+        raise TokenizerUnsupported(reason="語彙にない文字を表すトークンがありません。")
     found: list[Piece] = []
     for number, (text, score) in enumerate(stored):
         byte = _BYTE.fullmatch(text)
