@@ -17,7 +17,10 @@ from support import command, real_folders
 pytestmark = pytest.mark.models
 
 CHAINS = [
-    (name, variant) for name, model in real_folders.MODELS.items() for variant in model.variants
+    (name, variant)
+    for name, model in real_folders.MODELS.items()
+    # What the variants' tokens are is compared for all of them in test_tokens.
+    for variant in (model.variants if name == "mistral-v1" else model.variants[:1])
 ]
 SHORT = ("--set", "max_tokens=8")
 
@@ -51,7 +54,7 @@ def test_the_chain_ends_well(workspace: Path, name: str, variant: str) -> None:
     )
     run = trained["run_id"]
 
-    report = command.result(workspace, "evaluate", run, "--set", "max_rows=4", *SHORT)
+    report = command.result(workspace, "evaluate", run, "--set", "max_rows=4", *SHORT)["report"]
     assert report["splits"]["test"]["rows"] == 4
 
     exported = command.result(workspace, "export", run, "--quant", "Q4_K_M")

@@ -81,7 +81,8 @@ def main_job(workspace: Path, base: Path, sheet: Path, *settings: str) -> Job:
     run = command.result(
         *(workspace, "train", "--model", str(base), "--dataset", "facts", *chosen), limit_s=3600
     )["run_id"]
-    report = command.result(workspace, "evaluate", run, "--set", "max_tokens=32", limit_s=1800)
+    asked = ("--set", "max_tokens=32", "--set", "max_rows=48")
+    report = command.result(workspace, "evaluate", run, *asked, limit_s=1800)["report"]
     exported = command.result(workspace, "export", run, "--quant", "Q4_K_M")
     gguf = Path(exported["files"]["Q4_K_M"]["path"])
     assert command.result(workspace, "verify", str(gguf), "--run", run)["proven"]

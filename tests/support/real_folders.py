@@ -7,7 +7,6 @@ and with both.
 
 from __future__ import annotations
 
-import json
 import os
 import shutil
 from collections.abc import Iterator
@@ -284,20 +283,3 @@ def extra_folders() -> list[Path]:
     """Model folders that a developer names in MLX_FINETUNING_REAL_MODELS."""
     folder = os.environ.get("MLX_FINETUNING_REAL_MODELS")
     return sorted(path.parent for path in Path(folder).rglob("config.json")) if folder else []
-
-
-def reference_ids(folder: Path) -> Any:
-    """The file's own engine: text → ids without bos and eos, by `tokenizers` or `sentencepiece`."""
-    if (folder / "tokenizer.json").is_file():
-        tokenizer = Tokenizer.from_file(str(folder / "tokenizer.json"))
-        return lambda text: tokenizer.encode(text, add_special_tokens=False).ids
-    processor = sentencepiece.SentencePieceProcessor(model_file=str(folder / "tokenizer.model"))
-    return processor.encode
-
-
-def is_normalised(folder: Path) -> bool:
-    """Whether the folder's own tokenizer brings texts into NFC."""
-    path = folder / "tokenizer.json"
-    return path.is_file() and '"NFC"' in json.dumps(
-        json.loads(path.read_text(encoding="utf-8")).get("normalizer")
-    )
