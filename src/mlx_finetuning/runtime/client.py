@@ -57,8 +57,10 @@ class Client:
                 usage = event.get("usage") or usage
                 for choice in event.get("choices", []):
                     reason = choice.get("finish_reason") or reason
-                    if text := choice["delta"].get("content"):
-                        yield Piece(text)
+                    delta = choice["delta"]
+                    text, thought = delta.get("content"), delta.get("reasoning_content")
+                    if text or thought:
+                        yield Piece(text or "", reasoning=thought or "")
         if not reason:
             raise RuntimeNotAnswering(reason="答えの途中で、サーバーとの接続が切れました。")
         yield Piece(

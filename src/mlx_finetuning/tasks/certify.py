@@ -167,7 +167,8 @@ def _references(loaded: LoadedModel, said: Sequence[Said]) -> list[Reference]:
     for one in said:
         if taken >= LOGIT_BYTES:
             break
-        answer = loaded.tokenizer.encode(one.text, add_special_tokens=False)
+        words = one.reasoning + one.text
+        answer = loaded.tokenizer.encode(words, add_special_tokens=False)
         tokens = [*one.prompt_ids, *answer][: loaded.context_length]
         found.append(Reference(tokens, generate.logits(loaded, tokens)))
         taken += found[-1].logits.nbytes
@@ -178,7 +179,8 @@ def _mlx_speaker(loaded: LoadedModel, max_tokens: int) -> Speaker:
     def speak(messages: Messages) -> Said:
         answer = generate.answer(loaded, messages, GenerateConfig(max_tokens=max_tokens))
         prompt = tuple(loaded.render(messages, ask=True))
-        return Said(messages[-1]["content"], prompt, answer.text, answer.ended)
+        question = messages[-1]["content"]
+        return Said(question, prompt, answer.text, answer.ended, answer.reasoning)
 
     return speak
 
@@ -204,7 +206,7 @@ def _gguf_row(context: TaskContext, trained: reference.Trained, path: Path, aske
     quant = examined.structure.quant
     label = f"GGUF {quant}（llama.cpp）"
     with serve(path) as client:
-        speak = _llama_speaker(client, asked.max_tokens)
+        speak = _llama_speaker(client, asked)
         said = _ask(context, label, asked.conversations, speak)
     return certificate.row(
         quant,
@@ -219,11 +221,12 @@ def _gguf_row(context: TaskContext, trained: reference.Trained, path: Path, aske
     )
 
 
-def _llama_speaker(client: Client, max_tokens: int) -> Speaker:
+def _llama_speaker(client: Client, asked: Asked) -> Speaker:
     def speak(messages: Messages) -> Said:
         prompt = tuple(client.tokenize(client.apply_template(messages), add_special=True))
-        answer = client.chat(messages, max_tokens)
-        return Said(messages[-1]["content"], prompt, answer.text, answer.ended)
+        answer = client.chat(messages, asked.max_tokens)
+        reasoning, text = asked.loaded.chat.split(answer.text)
+        return Said(messages[-1]["content"], prompt, text, answer.ended, reasoning)
 
     return speak
 
@@ -287,8 +290,8 @@ def _ollama_speaker(client: ollama_integration.Client, name: str, asked: Asked) 
             text = bos + text
         ids = tuple(tokenizer.encode(text, add_special_tokens=False))
         told = ids if last.prompt_tokens == len(ids) else ()
-        answer = "".join(piece.text for piece in (*pieces, last))
-        return Said(messages[-1]["content"], told, answer, last.ended)
+        reasoning, answer = ollama_integration.words((*pieces, last), asked.loaded.chat.split)
+        return Said(messages[-1]["content"], told, answer, last.ended, reasoning)
 
     return speak
 

@@ -22,9 +22,12 @@ from mlx_finetuning.errors import (
     RuntimeNotAnswering,
 )
 from mlx_finetuning.progress import Step
-from mlx_finetuning.runtime import Client, Endpoint, Piece, Pieces, Question, serve
+from mlx_finetuning.quantizer import reader
+from mlx_finetuning.runtime import Client, Endpoint, Piece, Pieces, Question, apart, serve
 from mlx_finetuning.runtime.endpoint import Engine
 from mlx_finetuning.tasks.context import TaskContext
+from mlx_finetuning.tokenization.chat import kept_thinks
+from mlx_finetuning.tokenization.reasoning import Format, form_of
 from mlx_finetuning.trainer import runs
 from mlx_finetuning.utils import memory_monitor
 
@@ -105,8 +108,9 @@ class _MlxEngine:
         messages = [dict(message) for message in question.messages]
         with self._as_asked(question) as loaded:
             prompt_tokens = len(loaded.render(messages, ask=True))
-            for text, tokens, ended in generate.stream(loaded, messages, question.settings):
-                yield Piece(text, tokens, ended, prompt_tokens)
+            generated = generate.stream(loaded, messages, question.settings)
+            written = (Piece(*piece, prompt_tokens) for piece in generated)
+            yield from apart(written, loaded.chat.form)
 
     @contextlib.contextmanager
     def _as_asked(self, question: Question) -> Iterator[Any]:
@@ -145,14 +149,26 @@ def _by_llama_cpp(context: TaskContext) -> Iterator[tuple[Engine, dict[str, str]
     gguf = Path(context.config["gguf"])
     _require_memory(gguf.stat().st_size)
     with serve(gguf) as client:
-        yield _llama_engine(client), {context.run_id: gguf.name}
+        form = _form(context, gguf, client)
+        yield _llama_engine(client, form), {context.run_id: gguf.name}
 
 
-def _llama_engine(client: Client) -> Engine:
+def _form(context: TaskContext, gguf: Path, client: Client) -> Format:
+    """How the file's answers are read, by its own template: the server hands on what is generated."""
+    template = reader.read(gguf).metadata.get("tokenizer.chat_template")
+    if not template:
+        return Format(None)
+    prompt = client.apply_template([{"role": "user", "content": "?"}])
+    thinks = kept_thinks(context.workspace.adapter(context.run_id).folder)
+    return form_of(str(template), prompt, thinks=thinks)
+
+
+def _llama_engine(client: Client, form: Format) -> Engine:
     def answer(question: Question) -> Pieces:
         settings = question.settings
+        written = client.stream(question.messages, settings.max_tokens, settings.temperature)
         try:
-            yield from client.stream(question.messages, settings.max_tokens, settings.temperature)
+            yield from apart(written, form)
         except RuntimeNotAnswering as error:
             if not client.is_healthy():
                 # Without its child this server is of no use; the next question gets a new one.
