@@ -63,9 +63,11 @@ class Channels(Reasoning):
     def split(self, text: str, *, opened: bool | None = None) -> tuple[str, str]:
         before, answering, answer = text.partition(self.answering)
         is_begun = text.lstrip().startswith(self.opening)
-        if not answering and not is_begun and not opened:
+        if opened is None:
+            opened = bool(answering)
+        if not is_begun and not opened and (before.strip() or not answering):
             return "", text
-        said = before.partition(self.opening)[2] if is_begun else before if opened else ""
+        said = before.partition(self.opening)[2] if is_begun else before
         return said.partition(self.closing)[0].strip(), answer
 
 
