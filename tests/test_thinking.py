@@ -84,7 +84,7 @@ def test_pieces_of_a_stream_are_one_or_the_other(studio: Studio, thinking: str) 
 
 
 def test_answer_cut_while_thinking_has_reasoning_alone(studio: Studio, thinking: str) -> None:
-    done = chat(studio, thinking, "--prompt", QUESTION, "--set", "max_tokens=6", "--json")
+    done = chat(studio, thinking, "--prompt", QUESTION, "--set", "max_tokens=12", "--json")
     found = json.loads(done.stdout)
     assert found["text"] == "" and not found["ended"]
     assert found["reasoning"] and REASONING.startswith(found["reasoning"])
@@ -219,7 +219,7 @@ def test_report_judges_answers_without_reasoning_and_counts_who_thinks(
 def test_report_says_how_many_answers_never_ended_their_thinking(
     studio: Studio, thinking: str
 ) -> None:
-    found = evaluate.run(context(studio, thinking, EvaluateConfig(max_tokens=6)))
+    found = evaluate.run(context(studio, thinking, EvaluateConfig(max_tokens=12)))
     said = found["thinking"]
     assert said["state"] == "unfinished"
     assert said["tuned_unfinished"] >= 4

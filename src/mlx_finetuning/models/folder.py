@@ -66,6 +66,16 @@ def check_configuration(path: Path) -> None:
         raise ModelDamaged(path=str(path), files=["config.json"])
 
 
+def width(path: Path) -> int:
+    """Size of the hidden states of the model in a folder, or of its text part; 0 where the
+    configuration does not say. Raises ModelDamaged.
+    """
+    settings = _read_object(path / "config.json")
+    text = settings.get("text_config") or settings
+    found = text.get("hidden_size") if isinstance(text, dict) else None
+    return found if isinstance(found, int) and found > 0 else 0
+
+
 def _require(path: Path, *names: str) -> None:
     missing = [name for name in names if not (path / name).is_file()]
     if missing:

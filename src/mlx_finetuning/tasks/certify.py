@@ -206,7 +206,7 @@ def _gguf_row(context: TaskContext, trained: reference.Trained, path: Path, aske
     quant = examined.structure.quant
     label = f"GGUF {quant}（llama.cpp）"
     with serve(path) as client:
-        speak = _llama_speaker(client, asked)
+        speak = _llama_speaker(client, trained, asked.max_tokens)
         said = _ask(context, label, asked.conversations, speak)
     return certificate.row(
         quant,
@@ -221,12 +221,20 @@ def _gguf_row(context: TaskContext, trained: reference.Trained, path: Path, aske
     )
 
 
-def _llama_speaker(client: Client, asked: Asked) -> Speaker:
+def _llama_speaker(client: Client, trained: reference.Trained, max_tokens: int) -> Speaker:
     def speak(messages: Messages) -> Said:
-        prompt = tuple(client.tokenize(client.apply_template(messages), add_special=True))
-        answer = client.chat(messages, asked.max_tokens)
-        reasoning, text = asked.loaded.chat.split(answer.text)
-        return Said(messages[-1]["content"], prompt, text, answer.ended, reasoning)
+        text = client.apply_template(messages)
+        prompt, expected = (
+            client.tokenize(text, add_special=True),
+            trained.loaded.render(messages, ask=True),
+        )
+        if prompt != expected and trained.explains(text, expected, prompt):
+            # As `chat --engine gguf` asks: with the ids that were trained.
+            answer, prompt = client.answer_ids(expected, max_tokens), expected
+        else:
+            answer = client.chat(messages, max_tokens)
+        reasoning, text = trained.loaded.chat.split(answer.text)
+        return Said(messages[-1]["content"], tuple(prompt), text, answer.ended, reasoning)
 
     return speak
 

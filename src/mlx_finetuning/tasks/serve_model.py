@@ -17,8 +17,10 @@ from typing import Any
 from mlx_finetuning import files, models
 from mlx_finetuning.errors import (
     Interrupted,
+    ModelError,
     NotEnoughMemory,
     PortTaken,
+    RunError,
     RuntimeNotAnswering,
 )
 from mlx_finetuning.progress import Step
@@ -26,7 +28,8 @@ from mlx_finetuning.quantizer import reader
 from mlx_finetuning.runtime import Client, Endpoint, Piece, Pieces, Question, apart, serve
 from mlx_finetuning.runtime.endpoint import Engine
 from mlx_finetuning.tasks.context import TaskContext
-from mlx_finetuning.tokenization.chat import kept_thinks
+from mlx_finetuning.tokenization import chat as tokenization
+from mlx_finetuning.tokenization.chat import Chat
 from mlx_finetuning.tokenization.reasoning import Format, form_of
 from mlx_finetuning.trainer import runs
 from mlx_finetuning.utils import memory_monitor
@@ -149,8 +152,9 @@ def _by_llama_cpp(context: TaskContext) -> Iterator[tuple[Engine, dict[str, str]
     gguf = Path(context.config["gguf"])
     _require_memory(gguf.stat().st_size)
     with serve(gguf) as client:
-        form = _form(context, gguf, client)
-        yield _llama_engine(client, form), {context.run_id: gguf.name}
+        chat = _own_chat(context)
+        form = chat.form if chat else _form(context, gguf, client)
+        yield _llama_engine(client, chat, form), {context.run_id: gguf.name}
 
 
 def _form(context: TaskContext, gguf: Path, client: Client) -> Format:
@@ -159,16 +163,32 @@ def _form(context: TaskContext, gguf: Path, client: Client) -> Format:
     if not template:
         return Format(None)
     prompt = client.apply_template([{"role": "user", "content": "?"}])
-    thinks = kept_thinks(context.workspace.adapter(context.run_id).folder)
+    thinks = tokenization.kept_thinks(context.workspace.adapter(context.run_id).folder)
     return form_of(str(template), prompt, thinks=thinks)
 
 
-def _llama_engine(client: Client, form: Format) -> Engine:
+def _own_chat(context: TaskContext) -> Chat | None:
+    """The tokenizer that the run was trained with, where its base is still there."""
+    try:
+        trained = runs.require_trained(context.workspace, context.run_id)
+        folder = models.resolve(trained.model, context.workspace)
+        chat = tokenization.load(folder, context.workspace.adapter(context.run_id).folder)
+    except (ModelError, RunError):
+        return None
+    return chat if chat.template else None
+
+
+def _llama_engine(client: Client, chat: Chat | None, form: Format) -> Engine:
     def answer(question: Question) -> Pieces:
         settings = question.settings
-        written = client.stream(question.messages, settings.max_tokens, settings.temperature)
+        limits = settings.max_tokens, settings.temperature
         try:
-            yield from apart(written, form)
+            if chat is None:
+                yield from apart(client.stream(question.messages, *limits), form)
+            else:
+                # llama.cpp cuts some texts otherwise: emoji of a Unigram model, for one.
+                prompt = chat.render(question.messages, ask=True)
+                yield from apart(client.stream_ids(prompt, *limits), form)
         except RuntimeNotAnswering as error:
             if not client.is_healthy():
                 # Without its child this server is of no use; the next question gets a new one.

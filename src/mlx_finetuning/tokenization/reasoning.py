@@ -19,6 +19,8 @@ class Reasoning:
 
     opening: str
     closing: str
+    heads: tuple[str, ...] = ()
+    """Signs that may stand between reasoning and answer."""
 
     def joined(self, thought: str, answer: str, *, opened: bool = False) -> str:
         """The text of an answer with its reasoning; `opened`: the prompt has the opening already."""
@@ -28,7 +30,7 @@ class Reasoning:
     @property
     def marks(self) -> tuple[str, ...]:
         """What ends one part and begins another."""
-        return (self.opening, self.closing)
+        return (self.opening, self.closing, *self.heads)
 
     def split(self, text: str, *, opened: bool | None = None) -> tuple[str, str]:
         """Reasoning and answer of what a model wrote. Reasoning that never ended has no answer.
@@ -42,7 +44,9 @@ class Reasoning:
         if not is_begun and not opened:
             return "", text
         thought, _, answer = (rest if is_begun else text).partition(self.closing)
-        return thought.strip(), answer.lstrip()
+        answer = answer.lstrip()
+        head = next((sign for sign in self.heads if answer.startswith(sign)), "")
+        return thought.strip(), answer.removeprefix(head).lstrip()
 
 
 @dataclass(frozen=True)
@@ -75,7 +79,7 @@ STYLES: Sequence[Reasoning] = (
     Channels("<|channel|>analysis<|message|>", "<|end|>"),
     Reasoning("<|channel>thought", "<channel|>"),
     Reasoning("<seed:think>", "</seed:think>"),
-    Reasoning("<|START_THINKING|>", "<|END_THINKING|>"),
+    Reasoning("<|START_THINKING|>", "<|END_THINKING|>", ("<|START_TEXT|>", "<|START_RESPONSE|>")),
     Reasoning("[THINK]", "[/THINK]"),
     Reasoning("<|think|>", "<|/think|>"),
     Reasoning("<think>", "</think>"),
