@@ -116,6 +116,7 @@ def test_closing_an_answer_closes_the_engine() -> None:
         ({"content": "<think>別</think>答え", "reasoning_content": "考え"}, ("考え", "答え")),
         ({"content": "答え", "reasoning_content": None}, ("", "答え")),
         ({"content": None}, ("", "")),
+        ({"content": "<think>途中"}, ("", "<think>途中")),
     ],
 )
 def test_reasoning_of_a_message(message: dict[str, Any], expected: tuple[str, str]) -> None:

@@ -162,9 +162,14 @@ def closing(prompt: str) -> str:
 
 
 def from_message(message: dict[str, Any]) -> tuple[str, str]:
-    """Reasoning and answer of an assistant's message: from a field of its own, or in `<think>`."""
+    """Reasoning and answer of an assistant's message: from a field of its own, or in `<think>`.
+
+    A tag that is never closed is part of the answer: of data, nothing may get lost in silence.
+    """
     content = message.get("content")
-    inside, answer = TAG.split(content if isinstance(content, str) else "", opened=False)
+    answer = content if isinstance(content, str) else ""
+    is_marked = answer.lstrip().startswith(TAG.opening) and TAG.closing in answer
+    inside, answer = TAG.split(answer) if is_marked else ("", answer)
     fields = (message.get(name) for name in FIELDS)
     return next((one for one in fields if isinstance(one, str) and one.strip()), inside), answer
 
