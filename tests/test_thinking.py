@@ -17,7 +17,7 @@ from mlx_finetuning.cli.evaluate import _shown
 from mlx_finetuning.config import CertifyConfig, DeployConfig, EvaluateConfig, ExportConfig
 from mlx_finetuning.experiment_tracker import judging
 from mlx_finetuning.progress import silent
-from mlx_finetuning.runtime import serve
+from mlx_finetuning.runtime import Client, serve
 from mlx_finetuning.studio import Studio
 from mlx_finetuning.tasks import certify, evaluate
 from mlx_finetuning.tasks.context import TaskContext
@@ -194,6 +194,21 @@ def test_certificate_compares_reasoning_too(studio: Studio, thinking: str) -> No
     assert {row["prompt_ids_equal"] for row in found["rows"]} == {1.0}
 
 
+def test_marks_that_are_control_tokens_are_shown_where_they_are_asked_for(
+    studio: Studio, thinking: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    opened = Client._open
+    with serve(gguf_of(studio, thinking)) as client:
+        (token,) = client.tokenize("<|im_start|>")
+
+        def forced(self: Client, path: str, body: dict[str, Any] | None) -> Any:
+            return opened(self, path, {**(body or {}), "logit_bias": [[token, 100]]})
+
+        monkeypatch.setattr(Client, "_open", forced)
+        assert client.answer_ids([5], 2).text == ""
+        assert client.answer_ids([5], 2, signs=["<|im_start|>"]).text == "<|im_start|>" * 2
+
+
 # --- evaluated ---------------------------------------------------------------------------
 
 
@@ -235,7 +250,8 @@ def test_preview_shows_that_reasoning_is_learned(studio: Studio, thinking: str, 
     shown = studio.preview_data("with", "tiny-ja")
     learned = "".join(one["piece"] for one in shown["row"]["tokens"] if one["supervised"])
     assert shown["thinks"]
-    assert learned.replace("\n", "").startswith(f"<think>{REASONING}</think>{ANSWER}")
+    assert learned.startswith(f"<think>\n{REASONING[:6]}")  # a rare letter is shown as bytes
+    assert learned.endswith(f"{REASONING[-3:]}\n</think>\n\n{ANSWER}<|im_end|>")
     assert not studio.preview_data("without", "tiny-ja")["thinks"]
 
 

@@ -126,3 +126,9 @@ def test_reasoning_of_a_message(message: dict[str, Any], expected: tuple[str, st
 def test_reasoning_occurs_in_preferred_answers_too() -> None:
     assert reasoning.occurs_in([{"prompt": "a", "chosen": "<think>b</think>c", "rejected": "d"}])
     assert not reasoning.occurs_in([{"prompt": "<think>a</think>", "chosen": "c", "rejected": "d"}])
+
+
+def test_signs_are_the_tokens_of_which_marks_consist() -> None:
+    assert Format(TAG).signs == ("<think>", "</think>")
+    assert set(Format(GPT_OSS).signs) == {"<|channel|>", "<|message|>", "<|end|>"}
+    assert Format(None).signs == ()

@@ -68,22 +68,31 @@ class Client:
         )
 
     def answer_ids(
-        self, tokens: Sequence[int], max_tokens: int = 128, temperature: float = 0.0
+        self,
+        tokens: Sequence[int],
+        max_tokens: int = 128,
+        temperature: float = 0.0,
+        signs: Sequence[str] = (),
     ) -> Answer:
         """`chat` for a prompt that is rendered and cut already."""
-        return collect(self.stream_ids(tokens, max_tokens, temperature))
+        return collect(self.stream_ids(tokens, max_tokens, temperature, signs))
 
     def stream_ids(
-        self, tokens: Sequence[int], max_tokens: int = 128, temperature: float = 0.0
+        self,
+        tokens: Sequence[int],
+        max_tokens: int = 128,
+        temperature: float = 0.0,
+        signs: Sequence[str] = (),
     ) -> Pieces:
         """`stream` for a prompt that is rendered and cut already; llama.cpp's server only.
 
         The server adds no token to it, so a model is asked as it was trained even where llama.cpp
-        cuts texts otherwise than its tokenizer.
+        cuts texts otherwise than its tokenizer. signs: control tokens that the text has to show.
         """
         body = {
             "prompt": list(tokens),
             "n_predict": max_tokens,
+            "preserved_tokens": list(signs),
             "temperature": temperature,
             "stream": True,
         }

@@ -228,9 +228,12 @@ def _llama_speaker(client: Client, trained: reference.Trained, max_tokens: int) 
             client.tokenize(text, add_special=True),
             trained.loaded.render(messages, ask=True),
         )
-        if prompt != expected and trained.explains(text, expected, prompt):
+        signs = trained.loaded.chat.form.signs
+        if (signs and prompt == expected) or (
+            prompt != expected and trained.explains(text, expected, prompt)
+        ):
             # As `chat --engine gguf` asks: with the ids that were trained.
-            answer, prompt = client.answer_ids(expected, max_tokens), expected
+            answer, prompt = client.answer_ids(expected, max_tokens, signs=signs), expected
         else:
             answer = client.chat(messages, max_tokens)
         reasoning, text = trained.loaded.chat.split(answer.text)

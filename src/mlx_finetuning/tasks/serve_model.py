@@ -188,7 +188,7 @@ def _llama_engine(client: Client, chat: Chat | None, form: Format) -> Engine:
             else:
                 # llama.cpp cuts some texts otherwise: emoji of a Unigram model, for one.
                 prompt = chat.render(question.messages, ask=True)
-                yield from apart(client.stream_ids(prompt, *limits), form)
+                yield from apart(client.stream_ids(prompt, *limits, form.signs), form)
         except RuntimeNotAnswering as error:
             if not client.is_healthy():
                 # Without its child this server is of no use; the next question gets a new one.

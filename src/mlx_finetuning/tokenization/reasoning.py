@@ -5,6 +5,7 @@ Tags (`<think>` and its like), and the channels of gpt-oss. Knows text only.
 
 from __future__ import annotations
 
+import re
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -96,6 +97,12 @@ class Format:
     """None: it writes no reasoning, so that all is answer."""
     opened: bool = False
     """Whether the prompt has begun the reasoning already."""
+
+    @property
+    def signs(self) -> tuple[str, ...]:
+        """The tokens that marks consist of; where they are control tokens, engines may hide them."""
+        marks = "".join(self.style.marks) if self.style else ""
+        return tuple(re.findall(r"<[^<>]+>|\[[^\[\]]+\]", marks))
 
     def split(self, text: str) -> tuple[str, str]:
         """Reasoning and answer of a whole text."""
