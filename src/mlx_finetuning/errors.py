@@ -468,6 +468,12 @@ class AdapterMustBeFused(ExportError):
     code = "ADAPTER_MUST_BE_FUSED"  # kind, format
 
 
+class ExpertsNotInPeft(ExportError):
+    """Experts or routers were trained, which a peft folder is not written for."""
+
+    code = "EXPERTS_NOT_IN_PEFT"  # layer
+
+
 class QuantizerUnusable(ExportError):
     """The library with ggml and llama.cpp is absent, or is not what we know."""
 

@@ -449,6 +449,13 @@ CATALOGUE: dict[str, Message] = {
         "{kind} はベースの重みそのものを変えるため、足し算だけのファイルになりません。",
         "ベースと合わせて書き出してください（--format gguf、mlx、safetensors）。",
     ),
+    "EXPERTS_NOT_IN_PEFT": Message(
+        "この実験は、peft形式では書き出せません。",
+        "混合エキスパート（MoE）の層 {layer} にLoRAを付けて学習したため、Hugging Faceの層と一対一に"
+        "対応しません。",
+        "--format gguf、gguf-lora、mlx のどれかで書き出してください。peft形式が必要なら、"
+        "targets に attention を指定して学習してください。",
+    ),
     "QUANTIZER_UNUSABLE": Message(
         "量子化のライブラリ（llama.cpp）を使えません。",
         "{reason}",

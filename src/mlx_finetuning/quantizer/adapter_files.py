@@ -14,15 +14,17 @@ from gguf import GGUFWriter
 from numpy.typing import NDArray
 
 from mlx_finetuning import files
-from mlx_finetuning.errors import AdapterMustBeFused, ExportNotProven
-from mlx_finetuning.quantizer import export, families, lora, packed, safetensors
+from mlx_finetuning.errors import AdapterMustBeFused, ExpertsNotInPeft, ExportNotProven
+from mlx_finetuning.quantizer import experts, export, families, lora, packed, safetensors
 from mlx_finetuning.quantizer.family import Form
-from mlx_finetuning.quantizer.lora import Delta
+from mlx_finetuning.quantizer.lora import Delta, ExpertDelta
 from mlx_finetuning.quantizer.safetensors import Spec
 
 PEFT_WEIGHTS = "adapter_model.safetensors"
 PEFT_CONFIG = "adapter_config.json"
 PEFT_PREFIX = "base_model.model."
+
+Deltas = dict[str, Delta | ExpertDelta]
 
 
 def write_gguf(
@@ -47,7 +49,11 @@ def write_gguf(
     writer.add_float32("adapter.lora.alpha", _alpha(deltas))
     for item in mapped:
         if covers(item.name):
-            down, up = _formed(_factors(deltas[item.source]), item.form)
+            factors = [_factors(deltas[name]) for name in item.sources]
+            if len(factors) > 1:  # an expert each
+                whole = tuple(np.stack(halves) for halves in zip(*factors, strict=True))
+                factors = [(whole[0], whole[1])]
+            down, up = _formed(factors[0], item.form)
             writer.add_tensor(f"{item.name}.lora_a", down)
             writer.add_tensor(f"{item.name}.lora_b", up)
     writer.write_header_to_file()
@@ -59,9 +65,9 @@ def write_gguf(
 def write_peft(model: Path, adapter: Path, folder: Path, base_name: str) -> None:
     """The adapter for peft: weights and settings, in an existing folder.
 
-    Raises AdapterMustBeFused, AdapterUnusable, and what reading the model raises.
+    Raises AdapterMustBeFused, ExpertsNotInPeft, AdapterUnusable, and what reading the model raises.
     """
-    deltas = _deltas(model, adapter, "peft")
+    deltas = _of_modules(_deltas(model, adapter, "peft"))
     arrays: dict[str, NDArray[np.float32]] = {}
     for name, delta in deltas.items():
         module = PEFT_PREFIX + name.removesuffix(".weight")
@@ -95,7 +101,7 @@ def check_peft(model: Path, adapter: Path, folder: Path) -> int:
     settings = json.loads((folder / PEFT_CONFIG).read_text(encoding="utf-8"))
     scale = settings["lora_alpha"] / settings["r"]
     tensors = safetensors.open_files([folder / PEFT_WEIGHTS])
-    deltas = _deltas(model, adapter, "peft")
+    deltas = _of_modules(_deltas(model, adapter, "peft"))
     expected = {
         f"{PEFT_PREFIX}{name.removesuffix('.weight')}.lora_{half}.weight"
         for name in deltas
@@ -114,7 +120,18 @@ def check_peft(model: Path, adapter: Path, folder: Path) -> int:
     return len(deltas)
 
 
-def _deltas(model: Path, adapter: Path, made_for: str) -> dict[str, Delta]:
+def _of_modules(deltas: Deltas) -> dict[str, Delta]:
+    """Changes of what transformers has as linear layers. Raises ExpertsNotInPeft.
+
+    Its experts are parameters of three dimensions, its routers are no linear layers.
+    """
+    for name, delta in deltas.items():
+        if isinstance(delta, ExpertDelta) or experts.split_name(name) or experts.is_router(name):
+            raise ExpertsNotInPeft(layer=name.removesuffix(".weight"))
+    return {name: delta for name, delta in deltas.items() if isinstance(delta, Delta)}
+
+
+def _deltas(model: Path, adapter: Path, made_for: str) -> Deltas:
     weights = packed.open_base(model, export.read_config(model))
     shapes = {name: weight.shape for name, weight in weights.items()}
     tuned = lora.fitted(adapter, lora.read(adapter), shapes)
@@ -126,10 +143,12 @@ def _deltas(model: Path, adapter: Path, made_for: str) -> dict[str, Delta]:
 
 
 Factors = tuple[NDArray[np.float32], NDArray[np.float32]]
-"""A [rank, in] and B [out, rank]."""
+"""A [rank, in] and B [out, rank]; of experts, both with an axis for them first."""
 
 
-def _factors(delta: Delta) -> Factors:
+def _factors(delta: Delta | ExpertDelta) -> Factors:
+    if isinstance(delta, ExpertDelta):
+        return delta.a, delta.b
     return np.ascontiguousarray(delta.a.T), np.ascontiguousarray(delta.b.T)
 
 
@@ -141,10 +160,10 @@ def _formed(factors: Factors, form: Form) -> Factors:
     return down, up if form.rows is None else up[form.rows]
 
 
-def _rank(deltas: dict[str, Delta]) -> int:
+def _rank(deltas: Deltas | dict[str, Delta]) -> int:
     return int(next(iter(deltas.values())).a.shape[1])
 
 
-def _alpha(deltas: dict[str, Delta]) -> float:
+def _alpha(deltas: Deltas | dict[str, Delta]) -> float:
     """Readers divide it by the rank."""
     return next(iter(deltas.values())).scale * _rank(deltas)

@@ -15,6 +15,7 @@ import numpy as np
 from gguf import MODEL_ARCH, get_tensor_name_map
 
 from mlx_finetuning.errors import ArchitectureUnsupported, ModelSettingUnsupported
+from mlx_finetuning.quantizer import experts
 from mlx_finetuning.quantizer.family import (
     AS_IT_IS,
     ATTENTION,
@@ -39,6 +40,9 @@ from mlx_finetuning.quantizer.family import (
     rope_tensors,
 )
 from mlx_finetuning.quantizer.gemma4 import GEMMA4
+from mlx_finetuning.quantizer.gpt_oss import GPT_OSS
+from mlx_finetuning.quantizer.lfm2 import LFM2
+from mlx_finetuning.quantizer.qwen3moe import QWEN3MOE
 from mlx_finetuning.quantizer.qwen35 import QWEN35
 from mlx_finetuning.quantizer.recipe import Outline
 
@@ -49,8 +53,10 @@ class Mapped:
 
     name: str
     source: str
-    """Its name in the Hugging Face folder."""
+    """Its name in the Hugging Face folder; of experts' weights, mlx-lm's."""
     form: Form
+    sources: tuple[str, ...]
+    """Where it lies in the folder: one name, or one per expert."""
 
 
 def text_part(config: Config) -> dict[str, Any]:
@@ -75,10 +81,15 @@ def outline(config: Config) -> Outline:
     heads = config["num_attention_heads"]
     layers = config["num_hidden_layers"]
     grouped_llama = of(config) is LLAMA and heads != key_heads(config)
+    stated = of(config).metadata(config)
+    keys = stated["attention.head_count_kv"]
+    # llama.cpp looks at the first layer alone, which may have no attention.
+    first = keys[0] if isinstance(keys, list) else keys
     return Outline(
         layers=layers,
         tied=of(config).is_tied(config),
-        sharing=heads // key_heads(config),
+        sharing=heads // int(first) if isinstance(first, int) and first else 0,
+        experts=int(str(stated.get("expert_count", 0))),
         is_70b=layers == 80 and (grouped_llama or of(config) is QWEN2),
     )
 
@@ -96,20 +107,20 @@ def mapping(family: Family, config: Config, sources: list[str]) -> tuple[list[Ma
     """Where each source tensor goes, in the order of a GGUF file, and the names that fit nowhere."""
     names = get_tensor_name_map(family.arch, config["num_hidden_layers"])
     found, unknown = [], []
-    for source in sources:
+    for source, stored in experts.grouped(sources, config.get("num_experts") or 0).items():
         if _is_unused(family, config, source):
             continue
         name = names.get_name(_known_name(family, source), try_suffixes=(".weight", ".bias"))
         if name is None:
             unknown.append(source)
             continue
-        found.append(Mapped(name, source, family.form(config, source)))
+        found.append(Mapped(name, source, family.form(config, source), stored))
     return sorted(found, key=_file_order), unknown
 
 
 def _known_name(family: Family, source: str) -> str:
     """The name under which gguf's table has a weight."""
-    module, _, last = plain(source).rpartition(".")
+    module, _, last = plain(source).replace(f".{experts.STACK}.", ".experts.").rpartition(".")
     return f"{module}.{(family.renamed or {}).get(last, last)}"
 
 
@@ -352,10 +363,13 @@ FAMILIES = {
     "MistralForCausalLM": LLAMA,
     "Qwen2ForCausalLM": QWEN2,
     "Qwen3ForCausalLM": QWEN3,
+    "Qwen3MoeForCausalLM": QWEN3MOE,
     "Gemma2ForCausalLM": GEMMA2,
     "Gemma3ForCausalLM": GEMMA3,
     "Gemma4ForCausalLM": GEMMA4,
     "Gemma4ForConditionalGeneration": GEMMA4,
+    "GptOssForCausalLM": GPT_OSS,
+    "Lfm2ForCausalLM": LFM2,
     "Phi3ForCausalLM": PHI3,
     "Qwen3_5ForCausalLM": QWEN35,
     "Qwen3_5ForConditionalGeneration": QWEN35,

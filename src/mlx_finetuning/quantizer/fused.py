@@ -18,7 +18,7 @@ from gguf import GGMLQuantizationType as Type
 from numpy.typing import NDArray
 
 from mlx_finetuning import files
-from mlx_finetuning.errors import NotEnoughSpace
+from mlx_finetuning.errors import ModelSettingUnsupported, NotEnoughSpace
 from mlx_finetuning.progress import Progress, Step, silent
 from mlx_finetuning.quantizer import export, ggml, lora, packed, safetensors
 from mlx_finetuning.quantizer.export import Source
@@ -54,6 +54,11 @@ def write(
     AdapterUnusable, NonFiniteWeights, NotEnoughSpace, DiskFull, Interrupted.
     """
     config = export.stored_config(model)
+    if made_for == "pt" and config.get("model_type") == "gpt_oss":
+        # Its experts lie there as four-bit blocks, or transposed; nothing here writes either.
+        raise ModelSettingUnsupported(
+            setting="model_type", value="gpt_oss", supported="gguf、gguf-lora、mlx での書き出し"
+        )
     tensors = _tensors(model, config, adapter)
     total = sum(tensor.spec.nbytes for tensor in tensors)
     available = shutil.disk_usage(folder).free
