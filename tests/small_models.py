@@ -630,11 +630,11 @@ def write_adapter(
     return folder
 
 
-def write_quantized(source: Path, target: Path, bits: int = 4) -> None:
+def write_quantized(source: Path, target: Path, bits: int = 4, group_size: int = 64) -> None:
     """A copy of a model as `mlx_lm convert -q` writes it."""
     network, config = load_model(source)
     network.set_dtype(mx.float32)
-    network, config = quantize_model(network, config, group_size=64, bits=bits)
+    network, config = quantize_model(network, config, group_size=group_size, bits=bits)
     shutil.copytree(source, target)
     weights = dict(tree_flatten(network.parameters()))
     mx.save_safetensors(str(target / "model.safetensors"), weights, {"format": "mlx"})

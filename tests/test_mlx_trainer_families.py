@@ -44,7 +44,44 @@ QWEN35 = {
     "rope_parameters": {"type": "default", "rope_theta": 1e6, "partial_rotary_factor": 0.25},
 }
 GEMMA3 = {**COMMON, "model_type": "gemma3_text", "sliding_window": 6, "sliding_window_pattern": 2}
+QWEN3_MOE = {
+    **COMMON,
+    "moe_intermediate_size": 48,
+    "num_experts": 6,
+    "num_experts_per_tok": 2,
+    "norm_topk_prob": True,
+    "decoder_sparse_step": 1,
+    "mlp_only_layers": [],
+    "rope_scaling": None,
+}
+GPT_OSS = {
+    **COMMON,
+    "num_hidden_layers": 4,
+    "num_local_experts": 6,
+    "num_experts_per_tok": 2,
+    "sliding_window": 6,
+    "rope_scaling": {
+        "rope_type": "yarn",
+        "factor": 4.0,
+        "original_max_position_embeddings": 64,
+    },
+}
+LFM2 = {
+    **COMMON,
+    "num_hidden_layers": 4,
+    "norm_eps": 1e-6,
+    "conv_bias": False,
+    "conv_L_cache": 3,
+    "block_dim": 64,
+    "block_multiple_of": 32,
+    "block_ffn_dim_multiplier": 1.0,
+    "block_auto_adjust_ff_dim": True,
+    "layer_types": ["conv", "full_attention", "conv", "conv"],
+}
 CLASSES: dict[str, dict[str, Any]] = {
+    "qwen3_moe": QWEN3_MOE,
+    "gpt_oss": GPT_OSS,
+    "lfm2": LFM2,
     "qwen3_5": {"text_config": QWEN35},
     "gemma4": {"text_config": GEMMA4, "vocab_size": 300},
     "gemma4_text": GEMMA4,

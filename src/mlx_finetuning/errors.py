@@ -351,6 +351,12 @@ class LossExploded(RunError):
     code = "LOSS_EXPLODED"  # update, rows, loss, first_loss
 
 
+class DoraOfExperts(RunError):
+    """DoRA was asked for where experts' weights are stacked."""
+
+    code = "DORA_OF_EXPERTS"  # layer
+
+
 class FullNeedsPlainWeights(RunError):
     """Quantized weights cannot be trained themselves."""
 

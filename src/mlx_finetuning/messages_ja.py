@@ -338,6 +338,11 @@ CATALOGUE: dict[str, Message] = {
         "学習率が高すぎます。このときの行: {rows}",
         "learning_rate を10分の1にして試してください。壊れる前のアダプターは残っています。",
     ),
+    "DORA_OF_EXPERTS": Message(
+        "混合エキスパート（MoE）の層は、DoRAでは学習できません。",
+        "{layer} は全エキスパートの重みを1つにまとめた層で、DoRAが使えません。",
+        "method を lora にするか、targets に attention を指定してください。",
+    ),
     "FULL_NEEDS_PLAIN_WEIGHTS": Message(
         "量子化されたモデルは、重みそのものを学習できません。",
         "method が full ですが、モデルの重みが量子化されています。",

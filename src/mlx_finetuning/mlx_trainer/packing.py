@@ -15,7 +15,7 @@ from typing import Any
 import mlx.core as mx
 import mlx.nn as nn
 
-from mlx_finetuning.mlx_trainer import heads
+from mlx_finetuning.mlx_trainer import convolution, heads
 from mlx_finetuning.mlx_trainer.concatenation import replaced
 
 _MASK = "create_attention_mask"
@@ -39,7 +39,8 @@ def separated(model: nn.Module, segments: mx.array) -> Iterator[None]:
     ) -> mx.array:
         return own if window_size is None else own & (place[:, None] < place[None] + window_size)
 
-    with replaced(sys.modules[type(heads.body(model)).__module__], _MASK, mask):
+    body = sys.modules[type(heads.body(model)).__module__]
+    with replaced(body, _MASK, mask), convolution.separated(model, segments):
         yield
 
 
