@@ -67,16 +67,16 @@ GPT_OSS = {
 }
 
 
-def write(folder: Path, settings: dict[str, Any], *, seed: int = 0, **changes: Any) -> dict[str, Any]:
+def write(
+    folder: Path, settings: dict[str, Any], *, seed: int = 0, **changes: Any
+) -> dict[str, Any]:
     """A random model with its tokenizer, stored as Hugging Face stores it; returns its settings."""
     folder.mkdir(parents=True, exist_ok=True)
     config = {**settings, **changes}
     write_tokenizer(folder, "llama-bpe")
     write_json(folder / "config.json", config)
     random = np.random.default_rng(seed)
-    weights = {
-        name: _stored(random, name, shape) for name, shape in shapes(config).items()
-    }
+    weights = {name: _stored(random, name, shape) for name, shape in shapes(config).items()}
     mx.save_safetensors(str(folder / "model.safetensors"), weights, {"format": "pt"})
     return config
 
@@ -93,7 +93,9 @@ def _stored(random: np.random.Generator, name: str, shape: tuple[int, ...]) -> m
         # Sure of its choice: where two experts are nearly level, rounding alone exchanges them.
         values = 4.0 * noise / shape[-1] ** 0.5
     else:
-        values = 0.3 * noise if len(shape) == 1 or "bias" in name else 1.5 * noise / shape[-1] ** 0.5
+        values = (
+            0.3 * noise if len(shape) == 1 or "bias" in name else 1.5 * noise / shape[-1] ** 0.5
+        )
     return mx.array(values.astype(np.float32)).astype(mx.bfloat16)
 
 

@@ -7,10 +7,24 @@ import resource
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from dataclasses import replace
+from typing import TYPE_CHECKING
 
 import psutil
 
+from mlx_finetuning.tokenization import chat_template
 from mlx_finetuning.workspace import JobPaths, Workspace
+
+if TYPE_CHECKING:
+    from mlx_finetuning.mlx_trainer.load import LoadedModel
+
+
+def with_template(loaded: LoadedModel, template: str | None) -> LoadedModel:
+    """The model with another chat template, or with none."""
+    chat = loaded.chat
+    settled = chat_template.settled(template, chat.files.named) if template else None
+    chat.tokenizer.chat_template = settled.text if settled else None
+    return replace(loaded, chat=replace(chat, template=settled))
 
 
 def wait_until(condition: Callable[[], bool], limit_s: float = 20.0) -> None:

@@ -96,7 +96,7 @@ def test_the_commands_are_those_of_the_contract() -> None:
         *("runs rerun", "runs compare", "runs note", "runs delete", "runs trash", "runs export"),
         *("certify", "serve-model", "deploy"),
         *(f"ollama {name}" for name in ("status", "list", "show", "copy", "delete", "ask")),
-        *("models list", "models download", "models build", "models delete"),
+        *("models list", "models show", "models download", "models build", "models delete"),
         *("bench train", "bench export", "bench data"),
     }
 
@@ -305,7 +305,30 @@ def test_models_are_listed(terminal: Terminal) -> None:
     code, shown = terminal.json("models", "list")
     assert code == 0
     assert [model["name"] for model in shown["installed"]] == ["tiny-ja"]
-    assert "おすすめのモデル" in terminal("models", "list")[1]
+    shown_text = terminal("models", "list")[1]
+    assert "おすすめのモデル" in shown_text
+    names = [entry["name"] for entry in shown["catalogue"]]
+    table = shown_text[shown_text.index("おすすめのモデル") :]
+    places = [table.index(f"\n{name} ") for name in names]
+    assert places == sorted(places)
+    assert all(entry["fit"] and entry["reach"][0] == "mlx" for entry in shown["catalogue"])
+
+
+def test_model_is_described_with_its_4_bit_twin(terminal: Terminal) -> None:
+    name, twin = "elyza/Llama-3-ELYZA-JP-8B", "mlx-community/Llama-3-ELYZA-JP-8B-4bit"
+    code, shown = terminal("models", "show", name)[:2]
+    assert code == 0
+    for part in ("8.0B", "16.1 GB", "Meta Llama 3 Community License", "MLX・GGUF・Ollama", twin):
+        assert part in shown
+    of_twin = terminal("models", "show", twin)[1]
+    assert "の4ビット版" in of_twin and "16.1 GB" not in of_twin
+    consent = terminal("models", "show", "google/gemma-2-2b-jpn-it")[1]
+    assert "huggingface.co/google/gemma-2-2b-jpn-it" in consent and "HF_TOKEN" in consent
+    code, shown = terminal.json("models", "show", "tiny-ja")
+    assert (code, shown["installed"]["name"], shown["catalogue"]["fit"]) == (0, "tiny-ja", "fits")
+    assert (
+        terminal.json("models", "show", "nobody/nothing")[1]["error"]["code"] == "MODEL_NOT_FOUND"
+    )
 
 
 def test_unexpected_error_is_logged_with_its_traceback(

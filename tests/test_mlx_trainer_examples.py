@@ -6,9 +6,10 @@ import numpy as np
 import pytest
 
 from chat_templates import TEMPLATES
+from helpers import with_template
 from mlx_finetuning.errors import NothingToLearn
 from mlx_finetuning.mlx_trainer import batches
-from mlx_finetuning.mlx_trainer.examples import Example, encode_chat, encode_rows
+from mlx_finetuning.mlx_trainer.examples import Example, encode_rows
 from mlx_finetuning.mlx_trainer.load import LoadedModel
 
 THREE_TURNS = [
@@ -35,25 +36,31 @@ def supervised_text(loaded: LoadedModel, tokens: list[int], supervised: list[boo
 def test_every_assistant_turn_is_supervised_with_one_end_of_turn(
     tiny: LoadedModel, name: str
 ) -> None:
-    tiny.tokenizer.chat_template = TEMPLATES[name]
-    tokens, supervised = encode_chat(tiny, THREE_TURNS)
-    spans = [span.strip() for span in supervised_text(tiny, tokens, supervised)]
+    tiny = with_template(tiny, TEMPLATES[name])
+    [one] = tiny.chat.sequences(THREE_TURNS)
+    spans = [span.strip() for span in supervised_text(tiny, one.tokens, one.supervised)]
     assert spans == ["午前9時からです。<|im_end|>", "水曜日です。<|im_end|>"]
-    assert tokens == tiny.render(THREE_TURNS, ask=False)
+    whole = tiny.render(THREE_TURNS, ask=False)
+    assert one.tokens == whole[: len(one.tokens)]
 
 
-def test_a_template_without_end_of_turn_gets_one(tiny: LoadedModel) -> None:
-    tiny.tokenizer.chat_template = TEMPLATES["no end of turn"]
-    tokens, supervised = encode_chat(tiny, THREE_TURNS)
-    assert supervised_text(tiny, tokens, supervised)[-1] == "水曜日です。<|im_end|>"
-    assert tokens.count(tiny.tokenizer.eos_token_id) == 1
+def test_a_template_without_end_of_turn_gets_one_for_every_answer(tiny: LoadedModel) -> None:
+    tiny = with_template(tiny, TEMPLATES["no end of turn"])
+    sequences = tiny.chat.sequences(THREE_TURNS)
+    spans = [supervised_text(tiny, one.tokens, one.supervised) for one in sequences]
+    assert [span.strip() for [span] in spans] == [
+        "午前9時からです。<|im_end|>",
+        "水曜日です。<|im_end|>",
+    ]
+    assert all(one.tokens.count(tiny.tokenizer.eos_token_id) == 1 for one in sequences)
 
 
 def test_the_prompt_of_generation_is_what_was_trained(tiny: LoadedModel) -> None:
-    tokens, supervised = encode_chat(tiny, THREE_TURNS)
-    last_span = len(supervised) - 1 - supervised[::-1].index(True)
-    first = next(i for i in range(last_span, 0, -1) if not supervised[i - 1])
-    assert tokens[:first] == tiny.render(THREE_TURNS[:-1], ask=True)
+    [one] = tiny.chat.sequences(THREE_TURNS)
+    for turns in (THREE_TURNS[:2], THREE_TURNS[:4]):
+        prompt = tiny.render(turns, ask=True)
+        assert one.tokens[: len(prompt)] == prompt
+        assert one.supervised[len(prompt)] and not one.supervised[len(prompt) - 1]
 
 
 def test_plain_text_is_supervised_whole_and_ends_once(tiny: LoadedModel) -> None:
@@ -67,7 +74,7 @@ def test_long_rows_are_cut_and_counted(tiny: LoadedModel) -> None:
     long = [*THREE_TURNS[:-1], {"role": "assistant", "content": "長い答え。" * 50}]
     example = encode_rows(tiny, [{"messages": long}], 64)[0]
     assert len(example.tokens) == 64
-    assert example.cut == len(tiny.render(long, ask=False)) - 64
+    assert example.cut == len(tiny.chat.sequences(long)[0].tokens) - 64
 
 
 def test_long_text_is_divided_and_every_token_predicted_once(tiny: LoadedModel) -> None:

@@ -14,6 +14,7 @@ import pytest
 from mlx.utils import tree_flatten
 from numpy.typing import NDArray
 
+from helpers import with_template
 from mlx_finetuning.config import TrainConfig
 from mlx_finetuning.errors import Interrupted, InvalidSettings, NothingToLearn
 from mlx_finetuning.mlx_trainer import adapters, preference, shares
@@ -249,7 +250,7 @@ def test_chosen_answers_alone_can_be_learned(tmp_path: Path) -> None:
 def test_text_is_learned_token_by_token_without_a_template(tmp_path: Path) -> None:
     """Continued pre-training: the loss is over every token but the first, and over the end."""
     loaded = load(tiny_folder())
-    loaded.tokenizer.chat_template = None
+    loaded = with_template(loaded, None)
     texts = [{"text": "むかしむかし、あるところに。", "row": 2}, {"text": "終わり。", "row": 3}]
     config = dataclasses.replace(RUN, iterations=1, batch_size=2, dropout=0.0)
     train(tmp_path, config, loaded=loaded, data=(texts, []))

@@ -10,10 +10,14 @@ import sys
 from collections.abc import Iterator
 from pathlib import Path
 
+import numpy as np
 import pytest
+from safetensors.numpy import load_file, save_file
 
+from helpers import write_facts
 from hub_server import GOOD_TOKEN, KNOWN_TOKEN_WITHOUT_ACCESS, Hub, Repository, running_hub
 from mlx_finetuning import models
+from mlx_finetuning.config import TrainConfig
 from mlx_finetuning.errors import (
     DownloadCut,
     DownloadDamaged,
@@ -30,7 +34,9 @@ from mlx_finetuning.errors import (
 )
 from mlx_finetuning.models import hub as hub_client
 from mlx_finetuning.progress import Step, silent
+from mlx_finetuning.studio import Studio
 from mlx_finetuning.workspace import Workspace
+from small_models import write_quantized
 
 REPO = "Example-Org/Some.Model-0.1B"
 SLUG = "example-org-some-model-0-1b"
@@ -384,3 +390,54 @@ def test_names_that_are_no_hub_ids_never_reach_the_network(
     with pytest.raises(ModelNotFound):
         models.download(name, workspace, silent)
     assert hub.requests == []
+
+
+TWIN = "mlx-community/Tiny-JA-4bit"
+
+
+def test_quantized_community_repository_is_fetched_by_name_and_trained_with_qlora(
+    hub: Hub, workspace: Workspace, tmp_path: Path
+) -> None:
+    """As `mlx_lm.convert -q` uploads them: two shards, an index, the quantization in config.json."""
+    folder = tmp_path / "converted"
+    write_quantized(models.resolve(models.BUILT_IN, workspace), folder)
+    split_weights(folder)
+    content = {path.name: path.read_bytes() for path in folder.iterdir()}
+    hub.repositories[TWIN] = Repository({**content, ".DS_Store": b"x"}, commit="cd" * 20)
+    path = models.download(TWIN, workspace, silent)
+    assert sorted(file.name for file in path.glob("*.safetensors*")) == [
+        "model-00001-of-00002.safetensors",
+        "model-00002-of-00002.safetensors",
+        "model.safetensors.index.json",
+    ]
+    write_facts(workspace)
+    studio = Studio(workspace)
+    settings = TrainConfig(model=TWIN, dataset="facts", iterations=12, batch_size=4, rank=8)
+    run_id = studio.start_training(settings)
+    result = studio.watch(run_id, silent)
+    assert result["last_valid_loss"] < result["first_valid_loss"]
+    adapter = load_file(workspace.adapter(run_id).folder / "adapters.safetensors")
+    assert adapter and all(name.endswith((".lora_a", ".lora_b")) for name in adapter)
+    # The base stays packed: QLoRA, not a dequantized copy.
+    assert {
+        tensor.dtype for tensor in load_file(path / "model-00002-of-00002.safetensors").values()
+    } > {np.dtype("uint32")}
+
+
+def split_weights(folder: Path) -> None:
+    """One file of weights as two shards with their index."""
+    single = folder / "model.safetensors"
+    weights = load_file(single)
+    single.unlink()
+    names = sorted(weights)
+    shards = {name: 1 + (index >= len(names) // 2) for index, name in enumerate(names)}
+    for number in (1, 2):
+        part = {name: weights[name] for name in names if shards[name] == number}
+        save_file(part, folder / f"model-0000{number}-of-00002.safetensors", {"format": "mlx"})
+    index = {
+        "metadata": {"total_size": sum(value.nbytes for value in weights.values())},
+        "weight_map": {
+            name: f"model-0000{number}-of-00002.safetensors" for name, number in shards.items()
+        },
+    }
+    (folder / "model.safetensors.index.json").write_text(json.dumps(index), encoding="utf-8")

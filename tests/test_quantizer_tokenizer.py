@@ -12,11 +12,12 @@ from transformers import AutoTokenizer
 
 from gguf_files import metadata
 from mlx_finetuning.errors import TokenizerUnsupported
-from mlx_finetuning.quantizer import battery, families, tokenizer
+from mlx_finetuning.quantizer import families, tokenizer
 from mlx_finetuning.quantizer.export import export_gguf
 from mlx_finetuning.quantizer.families import LLAMA
 from mlx_finetuning.quantizer.llama import LlamaModel
 from mlx_finetuning.quantizer.parity import compare_tokens
+from mlx_finetuning.tokenization import battery
 from mlx_finetuning.utils import chat_template
 from small_models import (
     PRE_TOKENIZERS,

@@ -12,6 +12,7 @@ import pytest
 import finished_run
 from chat_formats import FORMATS
 from gguf_files import rewrite
+from helpers import with_template
 from mlx_finetuning import cli
 from mlx_finetuning.errors import (
     ChatTemplateMissing,
@@ -148,7 +149,7 @@ def test_wrong_requests_are_refused_before_anything_is_made(
 
 @pytest.mark.parametrize("form", ["gemma", "mistral"])
 def test_system_text_that_the_template_cannot_take_is_refused(tiny: LoadedModel, form: str) -> None:
-    tiny.tokenizer.chat_template = FORMATS[form].template
+    tiny = with_template(tiny, FORMATS[form].template)
     deploy.require_system_role(tiny, "")
     with pytest.raises(InvalidSettings, match="システム文"):
         deploy.require_system_role(tiny, SYSTEM)

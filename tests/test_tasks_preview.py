@@ -10,11 +10,12 @@ import numpy as np
 import pytest
 
 from chat_templates import TEMPLATES
+from helpers import with_template
 from mlx_finetuning import errors, files
 from mlx_finetuning.config import EvaluateConfig
 from mlx_finetuning.mlx_trainer import grading
 from mlx_finetuning.mlx_trainer.batches import batch_of
-from mlx_finetuning.mlx_trainer.examples import encode_rows
+from mlx_finetuning.mlx_trainer.examples import Example, encode_rows
 from mlx_finetuning.mlx_trainer.load import LoadedModel
 from mlx_finetuning.mlx_trainer.tokenizing import load_tokenizer
 from mlx_finetuning.progress import silent
@@ -43,9 +44,8 @@ ROWS = [
 ]
 
 
-def _in_batch(loaded: LoadedModel, row: dict[str, Any]) -> tuple[list[int], set[int]]:
+def _in_batch(example: Example) -> tuple[list[int], set[int]]:
     """Tokens and supervised places of the only row of a training batch, without the padding."""
-    [example] = encode_rows(loaded, [row], LIMIT)
     batch = batch_of([example])
     # A batch holds inputs and, apart, the supervised next tokens.
     inputs = np.array(batch.tokens)[0].tolist()
@@ -63,20 +63,21 @@ def _in_batch(loaded: LoadedModel, row: dict[str, Any]) -> tuple[list[int], set[
 def test_preview_is_what_the_training_batch_holds(
     tiny: LoadedModel, template: str, row: dict[str, Any]
 ) -> None:
-    tiny.tokenizer.chat_template = TEMPLATES[template]
-    tokens, learned = _in_batch(tiny, row)
-    preview = [token for token in shown(tiny, row, LIMIT)[0]["tokens"] if not token["cut"]]
-    assert [token["id"] for token in preview] == tokens
-    assert {at for at, token in enumerate(preview) if token["supervised"]} == learned
+    tiny = with_template(tiny, TEMPLATES[template])
     pad = tiny.tokenizer.pad_token_id
-    assert pad == tiny.tokenizer.eos_token_id or pad not in tokens
+    for example, one in zip(encode_rows(tiny, [row], LIMIT), shown(tiny, row, LIMIT), strict=True):
+        tokens, learned = _in_batch(example)
+        preview = [token for token in one["tokens"] if not token["cut"]]
+        assert [token["id"] for token in preview] == tokens
+        assert {at for at, token in enumerate(preview) if token["supervised"]} == learned
+        assert pad == tiny.tokenizer.eos_token_id or pad not in tokens
 
 
 @pytest.mark.parametrize("template", ["chatml", "role prefix"])
 def test_every_assistant_turn_is_supervised_and_nothing_else(
     tiny: LoadedModel, template: str
 ) -> None:
-    tiny.tokenizer.chat_template = TEMPLATES[template]
+    tiny = with_template(tiny, TEMPLATES[template])
     [preview] = shown(tiny, ROWS[1], 1000)
     spans, before = [""], False
     for token in preview["tokens"]:
@@ -230,9 +231,8 @@ WEATHER = {"type": "function", "function": {"name": "天気予報", "parameters"
 
 
 def test_tools_of_a_row_are_in_what_is_shown_trained_and_asked(tiny: LoadedModel) -> None:
-    tiny.tokenizer.chat_template = (
-        "{% if tools %}[道具]{{ tools[0].function.name }}\n{% endif %}" + TEMPLATES["chatml"]
-    )
+    tools = "{% if tools %}[道具]{{ tools[0].function.name }}\n{% endif %}"
+    tiny = with_template(tiny, tools + TEMPLATES["chatml"])
     asked: list[list[int]] = []
 
     class Listening(LoadedModel):
@@ -241,7 +241,7 @@ def test_tools_of_a_row_are_in_what_is_shown_trained_and_asked(tiny: LoadedModel
             asked.extend([tokens] if ask else [])
             return tokens
 
-    loaded = Listening(tiny.model, tiny.tokenizer, tiny.config, tiny.folder)
+    loaded = Listening(tiny.model, tiny.tokenizer, tiny.chat, tiny.config, tiny.folder)
     row = {**ROWS[0], "tools": [WEATHER]}
     [preview] = shown(loaded, row, 200)
     assert preview["text"].startswith("[道具]天気予報\n<|im_start|>user")

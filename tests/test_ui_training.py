@@ -11,9 +11,11 @@ import ui_workspaces
 from helpers import wait_until
 from hub_server import Hub, Repository, running_hub
 from mlx_finetuning import files, models
+from mlx_finetuning.models import fitting
 from mlx_finetuning.studio import Studio
 from mlx_finetuning.trainer import jobs
 from mlx_finetuning.trainer.status import JobStatus
+from mlx_finetuning.utils.memory_monitor import Memory
 from mlx_finetuning.workspace import Workspace
 from ui_pages import click, open_page, shown_errors, texts
 
@@ -79,6 +81,33 @@ def test_entry_of_the_catalogue_is_described_before_it_is_fetched(workspace: Wor
     assert figures["ダウンロード"] == f"{gated.size_gb:g} GB"
     assert f"ライセンス: {gated.licence}" in texts(page)
     assert any("利用に同意" in item.value for item in page.info)
+
+
+def test_models_are_offered_in_the_order_of_the_catalogue(workspace: Workspace) -> None:
+    page = open_page("training", view="models")
+    offered = page.selectbox(key="download-name").options
+    expected = [entry for entry in Studio(workspace).catalogue() if not entry.built_in]
+    assert len(offered) == len(expected)
+    for shown, entry in zip(offered, expected, strict=True):
+        assert entry.group in shown and entry.title in shown
+
+
+@pytest.mark.parametrize(("gib", "is_short"), [(6, True), (16, True), (64, False)])
+def test_4_bit_twin_is_offered_where_memory_is_short(
+    workspace: Workspace, monkeypatch: pytest.MonkeyPatch, gib: int, is_short: bool
+) -> None:
+    entry = Studio(workspace).catalogue()[0]
+    assert entry.mlx_4bit
+    memory = Memory(gib << 30, gib << 30)
+    monkeypatch.setattr(fitting, "read_memory", lambda: memory)
+    page = open_page("training", view="models")
+    page.selectbox(key="download-name").set_value(entry.name).run()
+    assert bool(page.warning) == is_short
+    warned = "".join(str(item.value) for item in page.warning).replace("\\", "")
+    # On 6 GiB not even the twin fits.
+    assert (entry.mlx_4bit.name in warned) == (gib == 16)
+    for part in (entry.strong, entry.weak, "MLX・GGUF・Ollama"):
+        assert part in texts(page).replace("\\", "")
 
 
 def test_model_on_its_way_is_not_fetched_again(workspace: Workspace) -> None:

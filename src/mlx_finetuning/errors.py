@@ -278,6 +278,24 @@ class ModelUnloadable(ModelError):
     code = "MODEL_UNLOADABLE"  # folder, reason
 
 
+class TokenizerUnreadable(ModelError):
+    """The tokenizer's files are missing, damaged, or contradict each other."""
+
+    code = "TOKENIZER_UNREADABLE"  # folder, reason
+
+
+class TokensDiffer(ModelError):
+    """What would be trained on is not what the model's own file makes of the same text."""
+
+    code = "TOKENS_DIFFER"  # folder, file, texts, differing, example, expected, found
+
+
+class ChatTemplateUnusable(ModelError):
+    """The chat template fails, or leaves out what it is given."""
+
+    code = "CHAT_TEMPLATE_UNUSABLE"  # reason
+
+
 class ChatTemplateMissing(ModelError):
     code = "CHAT_TEMPLATE_MISSING"
 

@@ -272,6 +272,23 @@ CATALOGUE: dict[str, Message] = {
         "{reason}",
         "対応している形式のモデルか確認してください。一覧は mlx-finetuning models list で見られます。",
     ),
+    "TOKENIZER_UNREADABLE": Message(
+        "モデルのトークナイザー（文字をトークンに分ける部品）を使えません: {folder}",
+        "{reason}",
+        "配布元からダウンロードし直すか、別の配布元の同じモデルを選んでください。",
+    ),
+    "TOKENS_DIFFER": Message(
+        "モデルのファイルと違うトークンの分け方になるため、学習を始めません: {folder}",
+        "{file} そのものと比べた{texts}文のうち{differing}文で、分け方が違いました"
+        "（例: {example!r} は {expected} のはずが {found}）。"
+        "このまま学習すると、モデルが見たことのないトークンを教えることになります。",
+        "tokenizer.json のある配布元の同じモデルを選んでください。",
+    ),
+    "CHAT_TEMPLATE_UNUSABLE": Message(
+        "このモデルの会話の書式（チャットテンプレート）では、正しく学習できません。",
+        "{reason}",
+        "会話用に調整された別のモデル（名前に Instruct や it と付いたもの）を選んでください。",
+    ),
     "CHAT_TEMPLATE_MISSING": Message(
         "このモデルには会話の書式（チャットテンプレート）がありません。",
         "会話用に調整されていないベースモデルの可能性があります。",

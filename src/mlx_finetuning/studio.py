@@ -50,7 +50,7 @@ if TYPE_CHECKING:
     from mlx_finetuning.experiment_tracker.notes import Note
     from mlx_finetuning.experiment_tracker.rerun import Reproduction
     from mlx_finetuning.experiment_tracker.trash import Deleted
-    from mlx_finetuning.models import CatalogueEntry, InstalledModel
+    from mlx_finetuning.models import CatalogueEntry, Fit, InstalledModel
     from mlx_finetuning.ollama_integration import Client as OllamaClient
     from mlx_finetuning.ollama_integration import Model as OllamaModel
     from mlx_finetuning.ollama_integration import Status as OllamaStatus
@@ -929,6 +929,28 @@ class Studio:
         from mlx_finetuning import models
 
         return models.catalogue()
+
+    def model(self, name: str) -> tuple[CatalogueEntry | None, InstalledModel | None]:
+        """What the catalogue says of a model, and what is here. Raises ModelNotFound."""
+        from mlx_finetuning import models
+
+        return models.search(name, self.workspace)
+
+    def reach(self, entry: CatalogueEntry) -> tuple[str, ...]:
+        """Where a model can be used after training: `mlx`, `gguf` (the runtime within), `ollama`,
+        or `ollama_vocabulary` where Ollama reads only what is in its vocabulary as trained."""
+        from mlx_finetuning.quantizer import families
+
+        if not families.is_known(entry.architecture):
+            return ("mlx",)
+        is_unigram = entry.tokenizer == "unigram"
+        return ("mlx", "gguf", "ollama_vocabulary" if is_unigram else "ollama")
+
+    def fit(self, entry: CatalogueEntry) -> Fit:
+        """Whether a model of the catalogue can be trained here, judged by its figures."""
+        from mlx_finetuning import models
+
+        return models.fit(entry)
 
     def download_model(self, name: str, progress: Progress = silent) -> Path:
         """Fetch a model from the hub, or go on with a cut download. Raises ModelError, Interrupted."""

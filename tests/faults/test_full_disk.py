@@ -207,7 +207,9 @@ def test_checkpoint_fails_clearly_at_every_page_it_is_short_of(
         folder = disk / "checkpoints"
 
         def save(update: int) -> Path:
-            return checkpoints.save(folder, tiny.model, config, rule, Course(update), "run")
+            return checkpoints.save(
+                folder, tiny.model, config, tiny.chat, rule, Course(update), "run"
+            )
 
         earlier = save(1)
         before = content(folder)

@@ -239,7 +239,10 @@ def _previewed(shown: Mapping[str, Any]) -> str:
     row, totals = shown["row"], shown["totals"]
     sequences = [("選ばれた回答", row), ("選ばれなかった回答", shown["rejected"])]
     if shown["rejected"] is None:
-        sequences = [("", row)]
+        more = [
+            (f"{at}つ目の回答（別に学習します）", one) for at, one in enumerate(shown["more"], 2)
+        ]
+        sequences = [("", row), *more]
     facts = [_facts(row, totals), *([TOOLS_IGNORED] if shown["tools_ignored"] else [])]
     parts = [*facts, *(_sequence(name, one) for name, one in sequences)]
     return "\n\n".join(parts)

@@ -1,18 +1,21 @@
-"""`models list|download|build|delete`: base models."""
+"""`models list|show|download|build|delete`: base models."""
 
 from __future__ import annotations
 
 import dataclasses
-from typing import TYPE_CHECKING
+import itertools
+from collections.abc import Iterator
+from typing import TYPE_CHECKING, Any
 
 import click
 
 from mlx_finetuning import config
 from mlx_finetuning.cli import text
 from mlx_finetuning.cli.session import Answer, Session, command, group
+from mlx_finetuning.models.wording_ja import FIT_JA, reach_ja, twin_ja
 
 if TYPE_CHECKING:
-    from mlx_finetuning.models import CatalogueEntry, InstalledModel
+    from mlx_finetuning.models import CatalogueEntry, Fit, InstalledModel
 
 models = group("models", "ベースモデルの一覧・ダウンロード・作成・削除")
 
@@ -25,9 +28,21 @@ def list_(session: Session) -> Answer:
     installed, catalogue = session.studio.models(), session.studio.catalogue()
     data = {
         "installed": [dataclasses.asdict(model) for model in installed],
-        "catalogue": [dataclasses.asdict(entry) for entry in catalogue],
+        "catalogue": [_facts(session, entry) for entry in catalogue],
     }
-    return Answer(data, f"{_installed(installed)}\n\n{_recommended(catalogue)}")
+    return Answer(data, f"{_installed(installed)}\n\n{_recommended(session, catalogue)}")
+
+
+@command(models)
+@NAME
+def show(session: Session, name: str) -> Answer:
+    """モデルの大きさ、要るメモリー、書き出せる先、得意なこととライセンスを表示する"""
+    entry, here = session.studio.model(name)
+    data = {
+        "installed": dataclasses.asdict(here) if here else None,
+        "catalogue": _facts(session, entry) if entry else None,
+    }
+    return Answer(data, text.pairs(_described(session, name, entry, here)))
 
 
 @command(models)
@@ -66,15 +81,67 @@ def _installed(found: list[InstalledModel]) -> str:
     return text.table(["使えるモデル", "大きさ", "場所"], rows)
 
 
-def _recommended(entries: tuple[CatalogueEntry, ...]) -> str:
-    rows = (
-        [
-            entry.name,
-            f"{entry.size_gb:g} GB",
-            f"{entry.memory_gb:g} GB",
-            entry.licence,
-            "申請が必要" if entry.gated else "",
-        ]
-        for entry in entries
-    )
-    return text.table(["おすすめのモデル", "大きさ", "必要なメモリー", "ライセンス", ""], rows)
+def _recommended(session: Session, entries: tuple[CatalogueEntry, ...]) -> str:
+    heading = ["大きさ", "学習のメモリー", "このマシン", "書き出せる先", "ライセンス", ""]
+    groups = itertools.groupby(entries, lambda entry: entry.group)
+    rows = [
+        row
+        for group, members in groups
+        for row in ([f"【{group}】", *heading], *(_row(session, entry) for entry in members))
+    ]
+    ending = "詳しくは: mlx-finetuning models show モデル"
+    return f"{text.table(['おすすめのモデル', *[''] * len(heading)], rows)}\n\n{ending}"
+
+
+def _row(session: Session, entry: CatalogueEntry) -> list[str]:
+    return [
+        entry.name,
+        f"{entry.size_gb:g} GB",
+        f"{entry.memory_gb:g} GB",
+        FIT_JA[session.studio.fit(entry)],
+        reach_ja(session.studio.reach(entry)),
+        entry.licence,
+        "申請が必要" if entry.gated else "",
+    ]
+
+
+def _facts(session: Session, entry: CatalogueEntry) -> dict[str, Any]:
+    return {
+        **dataclasses.asdict(entry),
+        "reach": session.studio.reach(entry),
+        "fit": session.studio.fit(entry),
+    }
+
+
+def _described(
+    session: Session, name: str, entry: CatalogueEntry | None, here: InstalledModel | None
+) -> Iterator[tuple[str, object]]:
+    if entry:
+        is_twin = name.lower() != entry.name.lower()
+        yield "モデル", f"{name}（{entry.title} の4ビット版）" if is_twin else name
+        yield "パラメータ", entry.parameters
+        yield "ダウンロード", "" if is_twin else f"{entry.size_gb:g} GB"
+        yield "学習のメモリー", f"{_memory_gb(entry, is_twin):g} GB から（rank 16、1例ずつ）"
+        yield "このマシン", _fit_ja(session.studio.fit(entry), is_twin)
+        yield "書き出せる先", reach_ja(session.studio.reach(entry))
+        yield "得意なこと", entry.strong
+        yield "苦手なこと", entry.weak
+        yield "ライセンス", f"{entry.licence}（配布元で確かめてください）"
+        yield "配布元の同意", _consent(entry.name) if entry.gated and not is_twin else ""
+        yield "4ビット版", "" if is_twin else twin_ja(entry)
+    else:
+        yield "モデル", name
+    yield "場所", here.path if here else ""
+    yield "ディスク上の大きさ", text.size(here.size) if here else ""
+
+
+def _memory_gb(entry: CatalogueEntry, is_twin: bool) -> float:
+    return entry.mlx_4bit.memory_gb if is_twin and entry.mlx_4bit else entry.memory_gb
+
+
+def _fit_ja(found: Fit, is_twin: bool) -> str:
+    return FIT_JA["fits" if is_twin and found == "fits_4bit" else found]
+
+
+def _consent(name: str) -> str:
+    return f"huggingface.co/{name} で同意し、環境変数 HF_TOKEN を設定してください"

@@ -17,6 +17,7 @@ from mlx_finetuning.config import TrainConfig
 from mlx_finetuning.errors import DoraOfExperts, FullNeedsPlainWeights, TargetsNotFound
 from mlx_finetuning.mlx_trainer import trained
 from mlx_finetuning.mlx_trainer.lora import make_cheap
+from mlx_finetuning.tokenization.chat import THINKS, Chat
 
 _EXPERTS = (SwitchLinear, QuantizedSwitchLinear)
 _LINEAR = (nn.Linear, nn.QuantizedLinear, *_EXPERTS)
@@ -94,13 +95,15 @@ def _routers(layers: list[nn.Module]) -> set[str]:
     return {name for name in linear if name.rpartition(".")[0] in owners}
 
 
-def save(model: nn.Module, adapter_config: dict[str, Any], folder: Path) -> None:
-    """Write `adapters.safetensors` and `adapter_config.json`, each whole or not at all.
+def save(model: nn.Module, adapter_config: dict[str, Any], folder: Path, chat: Chat) -> None:
+    """Write `adapters.safetensors`, `adapter_config.json` and the chat template, each whole or not at
+    all.
 
     The folder is what `mlx_lm generate --adapter-path` reads. Raises DiskFull.
     """
     write_arrays(folder / "adapters.safetensors", trained.of(model).arrays())
-    text = json.dumps(adapter_config, ensure_ascii=False, indent=2) + "\n"
+    chat.save(folder)
+    text = json.dumps({**adapter_config, THINKS: chat.thinks}, ensure_ascii=False, indent=2) + "\n"
     files.write_text(folder / "adapter_config.json", text)
 
 

@@ -23,6 +23,7 @@ from mlx_finetuning import files
 from mlx_finetuning.config import TrainConfig
 from mlx_finetuning.errors import CheckpointForeign, RecordDamaged
 from mlx_finetuning.mlx_trainer import adapters
+from mlx_finetuning.tokenization.chat import Chat
 from mlx_finetuning.utils import fingerprint
 
 KEPT = 3
@@ -72,6 +73,7 @@ def save(
     folder: Path,
     model: nn.Module,
     adapter_config: dict[str, Any],
+    chat: Chat,
     rule: optim.Optimizer,
     course: Course,
     identity: str,
@@ -79,7 +81,7 @@ def save(
     """Write `folder/<update>`; the oldest go beyond the last three. Raises DiskFull."""
     final = folder / f"{course.update:07d}"
     with files.replacing_folder(final) as draft:
-        adapters.save(model, adapter_config, draft)
+        adapters.save(model, adapter_config, draft, chat)
         adapters.write_arrays(draft / "optimizer.safetensors", dict(tree_flatten(rule.state)))
         record = {"identity": identity, "course": dataclasses.asdict(course)}
         files.write_json(draft / STATE, record)

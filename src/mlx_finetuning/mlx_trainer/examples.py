@@ -7,8 +7,9 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from mlx_finetuning.errors import NothingToLearn
-from mlx_finetuning.mlx_trainer.load import LoadedModel, Tools
+from mlx_finetuning.errors import ConversationRefused, NothingToLearn
+from mlx_finetuning.mlx_trainer.load import LoadedModel
+from mlx_finetuning.tokenization.chat import Encoded
 
 Messages = list[dict[str, str]]
 
@@ -55,13 +56,14 @@ def encode_rows(
 
     With `supervise` "all", questions are learned as well. A preference row gives its chosen answer.
 
-    Raises NothingToLearn if no row has a supervised token.
+    Raises NothingToLearn if no row has a supervised token, ConversationRefused, ChatTemplateMissing.
     """
     limit = min(max_length, loaded.context_length)
     examples = [
         part
         for row in rows
-        for part in _fitting(sequences(loaded, row, supervise)[0], limit, is_text="text" in row)
+        for whole in sequences(loaded, row, supervise)
+        for part in _fitting(whole, limit, is_text="text" in row)
     ]
     usable = [example for example in examples if example.targets]
     if rows and not usable:
@@ -72,15 +74,36 @@ def encode_rows(
 def sequences(
     loaded: LoadedModel, row: dict[str, Any], supervise: str = "answers"
 ) -> tuple[Example, ...]:
-    """The row's sequences, uncut: one, or of a preference row the chosen and the rejected one."""
+    """What is trained of a row, uncut. Of a conversation usually one sequence, with all its answers; of
+    a preference row the one with the chosen answer.
+
+    Raises ConversationRefused with the row's number, ChatTemplateMissing.
+    """
     number = int(row.get("row", 0))
     if "text" in row:
         tokens = [*loaded.tokenizer.encode(row["text"]), loaded.tokenizer.eos_token_id]
         return (Example(tokens, [True] * len(tokens), number),)
-    encoded = [encode_chat(loaded, chat, row.get("tools")) for chat in conversations(row)]
-    if supervise == "all" and "messages" in row:
-        encoded = [(tokens, [True] * len(tokens)) for tokens, _ in encoded]
-    return tuple(Example(tokens, supervised, number) for tokens, supervised in encoded)
+    chat = conversations(row)[0]
+    try:
+        encoded = loaded.chat.sequences(chat, row.get("tools"))
+        if not encoded:
+            tokens = loaded.render(chat, ask=False, tools=row.get("tools"))
+            encoded = [Encoded(tokens, [False] * len(tokens), "")]
+    except ConversationRefused as error:
+        reason = f"{number}行目のデータ: {error.data['reason']}"
+        raise ConversationRefused(reason=reason) from error
+    learns_all = supervise == "all" and "messages" in row
+    return tuple(
+        Example(one.tokens, [learns_all or flag for flag in one.supervised], number)
+        for one in encoded
+    )
+
+
+def pair(loaded: LoadedModel, row: dict[str, Any]) -> tuple[Example, Example]:
+    """A preference row with its chosen and with its rejected answer, uncut."""
+    answers = ({**row, "messages": messages} for messages in conversations(row))
+    (chosen,), (rejected,) = (sequences(loaded, answer) for answer in answers)
+    return chosen, rejected
 
 
 def conversations(row: dict[str, Any]) -> list[Messages]:
@@ -90,39 +113,6 @@ def conversations(row: dict[str, Any]) -> list[Messages]:
     answers = [row[name] for name in ("chosen", "rejected") if name in row]
     question = {"role": "user", "content": row.get("prompt", "")}
     return [[question, {"role": "assistant", "content": answer}] for answer in answers]
-
-
-def encode_chat(
-    loaded: LoadedModel, messages: Messages, tools: Tools | None = None
-) -> tuple[list[int], list[bool]]:
-    """Token ids of the whole conversation and, for each, whether it is supervised.
-
-    The template is rendered once per assistant turn, with and without its answer; what the
-    answer adds, up to and including the first end-of-turn token, is supervised. A template that
-    writes no end-of-turn token gets one at the end.
-    """
-    ends = set(loaded.tokenizer.eos_token_ids)
-
-    def render(turns: Messages, ask: bool) -> list[int]:
-        return loaded.render(turns, ask=ask, tools=tools)
-
-    tokens = render(messages, ask=False)
-    supervised = [False] * len(tokens)
-    for index, message in enumerate(messages):
-        if message["role"] != "assistant":
-            continue
-        start = _shared_length(tokens, render(messages[:index], ask=True))
-        stop = _shared_length(tokens, render(messages[: index + 1], ask=False))
-        first_end = next((at for at in range(start, stop) if tokens[at] in ends), stop - 1)
-        supervised[start : first_end + 1] = [True] * (first_end + 1 - start)
-    if messages[-1]["role"] == "assistant" and not ends.intersection(tokens[-3:]):
-        return [*tokens, loaded.tokenizer.eos_token_id], [*supervised, True]
-    return tokens, supervised
-
-
-def _shared_length(left: list[int], right: list[int]) -> int:
-    pairs = zip(left, right, strict=False)
-    return next((index for index, (a, b) in enumerate(pairs) if a != b), min(len(left), len(right)))
 
 
 def _fitting(example: Example, limit: int, *, is_text: bool) -> list[Example]:

@@ -13,7 +13,8 @@ from numpy.typing import NDArray
 
 from mlx_finetuning.config import GenerateConfig
 from mlx_finetuning.errors import PromptTooLong
-from mlx_finetuning.mlx_trainer.load import LoadedModel, Tools
+from mlx_finetuning.mlx_trainer.load import LoadedModel
+from mlx_finetuning.tokenization.chat_template import Tools
 
 
 @dataclass(frozen=True)

@@ -5,25 +5,27 @@ from __future__ import annotations
 import gc
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
+from functools import partial
 from pathlib import Path
 from typing import Any
 
 import mlx.core as mx
 import mlx.nn as nn
-from mlx_lm import utils
+from mlx_lm import tokenizer_utils, utils
 from mlx_lm.tokenizer_utils import TokenizerWrapper
 
-from mlx_finetuning.errors import AdapterUnusable, ChatTemplateMissing, ModelUnloadable
-from mlx_finetuning.utils import template_trial
-
-Tools = Sequence[dict[str, Any]]
-"""What an assistant may call, as JSON schemas; templates that know no tools leave them out."""
+from mlx_finetuning.errors import AdapterUnusable, ModelUnloadable
+from mlx_finetuning.tokenization import chat as chats
+from mlx_finetuning.tokenization.chat import Chat
+from mlx_finetuning.tokenization.chat_template import Message, Tools
 
 
 @dataclass(frozen=True)
 class LoadedModel:
     model: nn.Module
     tokenizer: TokenizerWrapper
+    """For mlx-lm's generator; ids and texts come from `chat`."""
+    chat: Chat
     config: dict[str, Any]
     """The folder's `config.json`; of a model that sees too, its text part's settings with it."""
     folder: Path | None = None
@@ -44,38 +46,35 @@ class LoadedModel:
         return [str(text) for text in self.tokenizer.convert_ids_to_tokens(ids)]
 
     def render(
-        self, messages: list[dict[str, str]], *, ask: bool, tools: Tools | None = None
+        self, messages: Sequence[Message], *, ask: bool, tools: Tools | None = None
     ) -> list[int]:
         """Token ids of a conversation; with `ask`, ready for the assistant to answer."""
-        if not self.tokenizer.has_chat_template:
-            raise ChatTemplateMissing()
-        ids = self.tokenizer.apply_chat_template(
-            messages, tools=tools, add_generation_prompt=ask, tokenize=True, return_dict=False
-        )
-        return list(ids)
+        return self.chat.render(messages, ask=ask, tools=tools)
 
     def render_text(
-        self, messages: list[dict[str, str]], *, ask: bool, tools: Tools | None = None
+        self, messages: Sequence[Message], *, ask: bool, tools: Tools | None = None
     ) -> str:
-        if not self.tokenizer.has_chat_template:
-            raise ChatTemplateMissing()
-        return str(
-            self.tokenizer.apply_chat_template(
-                messages, tools=tools, add_generation_prompt=ask, tokenize=False
-            )
-        )
+        return self.chat.render_text(messages, ask=ask, tools=tools)
 
 
-def load(folder: Path, adapter: Path | None = None, *, lazy: bool = False) -> LoadedModel:
+def load(
+    folder: Path,
+    adapter: Path | None = None,
+    *,
+    lazy: bool = False,
+    thinks: bool = False,
+    asked_like: Path | None = None,
+) -> LoadedModel:
     """The model in `folder`, with the adapter in `adapter` applied (not fused).
 
-    lazy: weights stay in their files until they are needed.
-    Raises ModelUnloadable and AdapterUnusable with the library's reason, TemplateHostile.
+    lazy: weights stay in their files until they are needed; thinks: with reasoning, where no adapter
+    says; asked_like: an adapter whose chat template is used without the adapter.
+    Raises ModelUnloadable and AdapterUnusable with the library's reason, TokenizerUnreadable,
+    TemplateHostile, ChatTemplateUnusable.
     """
+    chat = chats.load(folder, adapter or asked_like, thinks=thinks)
     try:
         model, config = utils.load_model(folder, lazy=lazy, trust_remote_code=False)
-        tokenizer = utils.load_tokenizer(folder, eos_token_ids=config.get("eos_token_id"))
-        _try_templates(tokenizer, folder)
         _use_device_type(model)
         if not lazy:
             mx.eval(model.parameters())
@@ -84,7 +83,24 @@ def load(folder: Path, adapter: Path | None = None, *, lazy: bool = False) -> Lo
     if adapter is not None:
         model = _with_adapter(model, adapter)
     model.eval()
-    return LoadedModel(model, tokenizer, {**config, **(config.get("text_config") or {})}, folder)
+    config = {**config, **(config.get("text_config") or {})}
+    return LoadedModel(model, wrapped(chat), chat, config, folder)
+
+
+def wrapped(chat: Chat) -> TokenizerWrapper:
+    """The tokenizer as mlx-lm's generator takes it, with its own choice of a detokenizer."""
+    decoder = chat.files.definition.get("decoder")
+    for is_this, kind in (
+        (tokenizer_utils._is_spm_decoder, tokenizer_utils.SPMStreamingDetokenizer),
+        (
+            tokenizer_utils._is_spm_decoder_no_space,
+            partial(tokenizer_utils.SPMStreamingDetokenizer, trim_space=False),
+        ),
+        (tokenizer_utils._is_bpe_decoder, tokenizer_utils.BPEStreamingDetokenizer),
+    ):
+        if is_this(decoder):
+            return TokenizerWrapper(chat.tokenizer, kind, eos_token_ids=chat.end_ids)
+    return TokenizerWrapper(chat.tokenizer, eos_token_ids=chat.end_ids)
 
 
 def _with_adapter(model: nn.Module, adapter: Path) -> nn.Module:
@@ -93,15 +109,6 @@ def _with_adapter(model: nn.Module, adapter: Path) -> nn.Module:
     except (OSError, ValueError, KeyError, TypeError, AttributeError, RuntimeError) as error:
         reason = f"設定か重みを読み込めません（{type(error).__name__}: {error}）。"
         raise AdapterUnusable(path=str(adapter), reason=reason) from error
-
-
-def _try_templates(tokenizer: TokenizerWrapper, folder: Path) -> None:
-    """Raises TemplateHostile before anything is rendered in this process."""
-    found = tokenizer.chat_template
-    templates = found.values() if isinstance(found, dict) else (found,)
-    for template in templates:
-        if isinstance(template, str):
-            template_trial.require_harmless(template, str(folder))
 
 
 def free_memory() -> None:

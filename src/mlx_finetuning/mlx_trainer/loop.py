@@ -224,7 +224,7 @@ class _Run:
                 self._checkpoint()
                 raise
             self._model.eval()
-            adapters.save(self._model, self._adapter_config, self._paths.folder)
+            self._save(self._paths.folder)
             self.check(selfcheck.reloaded(self._loaded, self._paths.folder, self._prompt))
             return self._result(team)
 
@@ -423,7 +423,10 @@ class _Run:
         _, state = self._good
         trained.of(self._model).put(state.trained)
         self._rule.state = state.optimizer
-        adapters.save(self._model, self._adapter_config, self._paths.folder)
+        self._save(self._paths.folder)
+
+    def _save(self, folder: Path) -> None:
+        adapters.save(self._model, self._adapter_config, folder, self._loaded.chat)
 
     def _require_memory(self, team: crew.Crew) -> None:
         memory, limit_gb = read_memory(), self._config.memory_limit_gb
@@ -461,7 +464,7 @@ class _Run:
         course.without_gain += 1
         if course.best_valid is None or value < course.best_valid:
             course.best_valid, course.best_update, course.without_gain = value, course.update, 0
-            adapters.save(self._model, self._adapter_config, self._paths.best)
+            self._save(self._paths.best)
 
     def _valid_means(self) -> list[float]:
         """The loss over all held-out examples; of pairs, the marks too."""
@@ -510,6 +513,7 @@ class _Run:
             self._paths.checkpoints,
             self._model,
             self._adapter_config,
+            self._loaded.chat,
             self._rule,
             self._course,
             self._identity,

@@ -20,7 +20,7 @@ from mlx_finetuning.config import TrainConfig
 from mlx_finetuning.errors import InvalidSettings, NothingToLearn
 from mlx_finetuning.mlx_trainer import batches, loss
 from mlx_finetuning.mlx_trainer.batches import Batch
-from mlx_finetuning.mlx_trainer.examples import Example, Place, sequences, shortened
+from mlx_finetuning.mlx_trainer.examples import Example, Place, pair, shortened
 from mlx_finetuning.mlx_trainer.load import LoadedModel
 from mlx_finetuning.progress import Progress, Step
 
@@ -108,9 +108,9 @@ def encode_pairs(
     """Both answers of each row, cut to `max_length` tokens with their question. Rows of which an
     answer is cut away entirely are left out. Raises NothingToLearn if none is left."""
     limit = min(max_length, loaded.context_length)
-    answers = [[shortened(one, limit) for one in sequences(loaded, row)] for row in rows]
+    answers = [[shortened(one, limit) for one in pair(loaded, row)] for row in rows]
     pairs = [Pair(chosen, rejected) for chosen, rejected in answers]
-    usable = [pair for pair in pairs if pair.chosen.targets and pair.rejected.targets]
+    usable = [one for one in pairs if one.chosen.targets and one.rejected.targets]
     if rows and not usable:
         raise NothingToLearn(rows=len(rows), max_length=limit)
     return usable

@@ -20,6 +20,7 @@ from numpy.typing import NDArray
 from mlx_finetuning.mlx_trainer import heads
 from mlx_finetuning.mlx_trainer.examples import Example
 from mlx_finetuning.mlx_trainer.load import LoadedModel
+from mlx_finetuning.tokenization import reasoning
 
 AFTER = 3
 """Updates after which every layer must have changed: LoRA's first moves one factor only."""
@@ -58,11 +59,16 @@ def supervision(
     Of rows that can be told apart and were not cut; None if there is none.
     """
     chats = {row["row"]: row["messages"] for row in rows if "messages" in row and row.get("row")}
-    whole = [item for item in examples if item.row in chats and not item.cut][:LOOKED_AT]
+    by_row: dict[int, list[Example]] = {}
+    for item in examples:
+        if item.row in chats:
+            by_row.setdefault(item.row, []).append(item)
+    whole = [row for row, items in by_row.items() if not any(item.cut for item in items)]
+    whole = whole[:LOOKED_AT]
     if not whole:
         return None
-    wrong = [item.row for item in whole if not _is_answer(loaded, item, chats[item.row])]
-    tokens = sum(item.targets for item in whole)
+    wrong = [row for row in whole if not _are_answers(loaded, by_row[row], chats[row])]
+    tokens = sum(item.targets for row in whole for item in by_row[row])
     if not wrong:
         text = f"学習するトークンは、答えのトークンと一致しています（{len(whole)}行、{tokens}トークン）。"
         return Check("supervision", True, text)
@@ -71,20 +77,25 @@ def supervision(
     return Check("supervision", False, text)
 
 
-def _is_answer(
-    loaded: LoadedModel, example: Example, messages: Sequence[Mapping[str, Any]]
+def _are_answers(
+    loaded: LoadedModel, examples: Sequence[Example], messages: Sequence[Mapping[str, Any]]
 ) -> bool:
-    ends = set(loaded.tokenizer.eos_token_ids)
-    pairs = list(zip(example.tokens, example.supervised, strict=True))
-    said = [token for token, flag in pairs if flag and token not in ends]
-    ended = sum(flag and token in ends for token, flag in pairs)
-    answers = [turn for turn in messages if turn["role"] == "assistant"]
-    expected = "".join(str(turn.get("content") or "") for turn in answers)
-    text = loaded.tokenizer.decode(said)
-    # Templates trim answers; tool calls are written in each template's own way.
+    """Whether a row's sequences teach its answers, each with one end of turn, and nothing else."""
+    ends = set(loaded.chat.end_ids)
+    learned = [
+        token
+        for example in examples
+        for token, flag in zip(example.tokens, example.supervised, strict=True)
+        if flag
+    ]
+    answers = [dict(turn) for turn in messages if turn["role"] == "assistant"]
+    # Tool calls are written in each template's own way.
     calls = any(turn.get("tool_calls") for turn in answers)
-    is_said = "".join(text.split()) == "".join(expected.split()) or calls
-    return is_said and ended == len(answers)
+    expected = "".join("".join(reasoning.from_message(turn)) for turn in answers)
+    text = loaded.tokenizer.decode([token for token in learned if token not in ends])
+    # Templates trim answers, and put signs around reasoning.
+    is_said = "".join(text.split()) == "".join(expected.split()) or calls or loaded.chat.thinks
+    return is_said and sum(token in ends for token in learned) == len(answers)
 
 
 # --- the adapter -------------------------------------------------------------------------

@@ -8,14 +8,19 @@ import mlx.nn as nn
 from mlx_lm import utils
 
 from mlx_finetuning.errors import ModelUnloadable
-from mlx_finetuning.mlx_trainer.load import LoadedModel
+from mlx_finetuning.mlx_trainer.load import LoadedModel, wrapped
+from mlx_finetuning.tokenization import chat as chats
 
 
-def load_tokenizer(folder: Path) -> LoadedModel:
-    """What `load.load` gives, but for the weights. Raises ModelUnloadable."""
+def load_tokenizer(folder: Path, *, thinks: bool = False) -> LoadedModel:
+    """What `load.load` gives, but for the weights.
+
+    Raises ModelUnloadable, TokenizerUnreadable, TemplateHostile, ChatTemplateUnusable.
+    """
+    chat = chats.load(folder, thinks=thinks)
     try:
         config = utils.load_config(folder)
-        tokenizer = utils.load_tokenizer(folder, eos_token_ids=config.get("eos_token_id"))
-    except (OSError, ValueError, KeyError, TypeError, ImportError, RuntimeError) as error:
+    except (OSError, ValueError, KeyError, TypeError) as error:
         raise ModelUnloadable(folder=str(folder), reason=str(error)) from error
-    return LoadedModel(nn.Module(), tokenizer, config)
+    config = {**config, **(config.get("text_config") or {})}
+    return LoadedModel(nn.Module(), wrapped(chat), chat, config, folder)

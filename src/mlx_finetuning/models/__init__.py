@@ -4,7 +4,8 @@ A base model is a Hugging Face folder: `config.json`, a tokenizer and safetensor
 here loads one; `check_folder` decides whether the rest of the application may.
 """
 
-from mlx_finetuning.models.entries import CatalogueEntry, catalogue
+from mlx_finetuning.models.entries import CatalogueEntry, Twin, catalogue, find
+from mlx_finetuning.models.fitting import Fit, fit
 from mlx_finetuning.models.folder import check_folder
 from mlx_finetuning.models.store import (
     BUILT_IN,
@@ -13,16 +14,22 @@ from mlx_finetuning.models.store import (
     download,
     installed,
     resolve,
+    search,
 )
 
 __all__ = [
     "BUILT_IN",
     "CatalogueEntry",
+    "Fit",
     "InstalledModel",
+    "Twin",
     "catalogue",
     "check_folder",
     "delete",
     "download",
+    "find",
+    "fit",
     "installed",
     "resolve",
+    "search",
 ]

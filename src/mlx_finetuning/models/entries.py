@@ -18,41 +18,61 @@ _FILE = Path(__file__).resolve().parents[1] / "assets" / "models.yaml"
 
 
 @dataclass(frozen=True)
+class Twin:
+    """The same model in MLX's 4-bit format, mostly converted by the community."""
+
+    name: str
+    memory_gb: float
+    """Like that of the entry; training on it is QLoRA."""
+
+
+@dataclass(frozen=True)
 class CatalogueEntry:
     """One recommended model. `name` is what `--model` takes: a built-in name or a hub id."""
 
     name: str
     title: str
     """How the model is called in the interface."""
+    group: str
+    """The heading under which it is listed."""
     architecture: str
-    """`model_type` of its config.json."""
+    """The first of `architectures` in its config.json."""
+    tokenizer: str
+    """`unigram`, which Ollama reads within its vocabulary only, or empty."""
     parameters: str
     licence: str
     size_gb: float
     """Bytes to download, in 10**9."""
     memory_gb: float
-    """Least memory for LoRA with the default settings, in 10**9 bytes."""
+    """What LoRA at rank 16 takes in bfloat16, one example of 512 tokens at a time; 10**9 bytes."""
+    mlx_4bit: Twin | None
     gated: bool
     built_in: bool
     tasks: tuple[str, ...]
-    note: str
+    strong: str
+    weak: str
 
 
 @functools.cache
 def catalogue() -> tuple[CatalogueEntry, ...]:
-    """All entries, smallest first. Raises ConfigFileUnreadable, RecordDamaged."""
+    """All entries, recommended ones first. Raises ConfigFileUnreadable, RecordDamaged."""
     try:
-        entries = [_entry(item) for item in read_yaml(_FILE)["models"]]
+        return tuple(_entry(item) for item in read_yaml(_FILE)["models"])
     except (KeyError, TypeError, ValueError) as error:
         raise RecordDamaged(path=str(_FILE)) from error
-    return tuple(sorted(entries, key=lambda entry: entry.size_gb))
 
 
 def find(name: str) -> CatalogueEntry | None:
-    """The entry called `name`; hub ids are compared without regard to case."""
-    return next((entry for entry in catalogue() if entry.name.lower() == name.lower()), None)
+    """The entry called `name`, or whose 4-bit twin is; hub ids are compared without regard to case."""
+    return next((entry for entry in catalogue() if name.lower() in _names(entry)), None)
+
+
+def _names(entry: CatalogueEntry) -> list[str]:
+    twin = [entry.mlx_4bit.name] if entry.mlx_4bit else []
+    return [each.lower() for each in (entry.name, *twin)]
 
 
 def _entry(item: dict[str, Any]) -> CatalogueEntry:
-    values = {"gated": False, "built_in": False, "note": "", **item}
-    return CatalogueEntry(**{**values, "tasks": tuple(values["tasks"])})
+    values = {"tokenizer": "", "gated": False, "built_in": False, **item}
+    twin = Twin(**item["mlx_4bit"]) if "mlx_4bit" in item else None
+    return CatalogueEntry(**{**values, "tasks": tuple(values["tasks"]), "mlx_4bit": twin})

@@ -29,7 +29,7 @@ from mlx_finetuning.errors import (
     RecordDamaged,
 )
 from mlx_finetuning.models import hub
-from mlx_finetuning.models.entries import catalogue, find
+from mlx_finetuning.models.entries import CatalogueEntry, catalogue, find
 from mlx_finetuning.models.folder import check_configuration, check_folder
 from mlx_finetuning.progress import Progress, Step
 from mlx_finetuning.workspace import NAME, Workspace
@@ -64,7 +64,8 @@ def resolve(name: str, workspace: Workspace) -> Path:
         return check_folder(path)
     if hub.REPO_ID.fullmatch(name):
         entry = find(name)
-        size = f"約{entry.size_gb:g} GB" if entry else "不明"
+        is_known = entry is not None and entry.name.lower() == name.lower()
+        size = f"約{entry.size_gb:g} GB" if entry and is_known else "不明"
         raise ModelNotDownloaded(repo_id=name, size=size)
     raise ModelNotFound(name=_printable(name), near=_near(name, workspace))
 
@@ -75,6 +76,14 @@ def installed(workspace: Workspace) -> list[InstalledModel]:
     if all(model.name != BUILT_IN for model in found) and _BUILT_IN_FOLDER.is_dir():
         found.append(_described(_BUILT_IN_FOLDER))
     return sorted(found, key=lambda model: (not model.built_in, model.name))
+
+
+def search(name: str, workspace: Workspace) -> tuple[CatalogueEntry | None, InstalledModel | None]:
+    """What the catalogue says of `name`, and what is here. Raises ModelNotFound if neither knows it."""
+    entry, path = find(name), _located(name, workspace)
+    if entry is None and path is None:
+        raise ModelNotFound(name=_printable(name), near=_near(name, workspace))
+    return entry, None if path is None else _described(path)
 
 
 def delete(name: str, workspace: Workspace) -> None:

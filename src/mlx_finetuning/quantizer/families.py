@@ -76,6 +76,11 @@ def of(config: Config) -> Family:
     return FAMILIES[name]
 
 
+def is_known(architecture: str) -> bool:
+    """Whether models of a class of config.json's `architectures` can be written as GGUF."""
+    return architecture in FAMILIES
+
+
 def outline(config: Config) -> Outline:
     """What the quantization recipe needs to know of the model."""
     heads = config["num_attention_heads"]

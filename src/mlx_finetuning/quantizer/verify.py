@@ -17,7 +17,6 @@ from mlx_finetuning import files
 from mlx_finetuning.errors import ExportNotProven
 from mlx_finetuning.progress import Progress, silent
 from mlx_finetuning.quantizer import (
-    battery,
     export,
     families,
     fidelity,
@@ -37,6 +36,7 @@ from mlx_finetuning.quantizer.parity import (
 )
 from mlx_finetuning.quantizer.structure import Structure
 from mlx_finetuning.quantizer.written import report_path as report_path
+from mlx_finetuning.tokenization import battery
 
 EXACT = ("F32", "F16")
 """Types whose logits must be the original's."""

@@ -117,7 +117,8 @@ def _by_mlx(
 ) -> tuple[Asked, Row]:
     """What the trained model says, and the row of the merged one."""
     context.progress(Step("モデルの読み込み", 0, 0))
-    tuned = load(folder, context.workspace.adapter(context.run_id).folder)
+    adapter = context.workspace.adapter(context.run_id).folder
+    tuned = load(folder, adapter)
     speak = _mlx_speaker(tuned, settings.max_tokens)
     said = _ask(context, "学習したモデルの答え", conversations, speak)
     references = _references(tuned, said)
@@ -127,7 +128,7 @@ def _by_mlx(
     else:
         del tuned, speak
         free_memory()
-        tuned = load(written)
+        tuned = load(written, asked_like=adapter)
     merged = _merged(context, tuned, written, conversations, said, references, settings)
     loaded = tuned.without_weights()
     del tuned

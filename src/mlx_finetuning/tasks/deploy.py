@@ -176,7 +176,8 @@ def licence_of(model: str, folder: Path) -> str:
     found = sorted(folder.glob("LICENSE*"))
     if found:
         return found[0].read_text(encoding="utf-8", errors="replace")
-    return next((entry.licence for entry in models.catalogue() if entry.name == model), "")
+    entry = models.find(model)
+    return entry.licence if entry else ""
 
 
 def _write_modelfile(recipe: Recipe) -> Path:

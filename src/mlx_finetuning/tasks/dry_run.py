@@ -10,6 +10,7 @@ from mlx_finetuning.config import TrainConfig
 from mlx_finetuning.errors import RunDoesNotFit
 from mlx_finetuning.tasks.context import TaskContext
 from mlx_finetuning.tasks.train import read_splits
+from mlx_finetuning.tokenization import gate, reasoning
 
 
 def run(context: TaskContext) -> dict[str, Any]:
@@ -27,5 +28,7 @@ def run(context: TaskContext) -> dict[str, Any]:
         fit.require_loadable(model, settings)
     except RunDoesNotFit as error:
         return asdict(estimate.refused(settings, len(train_rows), error))
-    found = estimate.estimate(load(model), train_rows, valid_rows, settings, context.progress)
+    loaded = load(model, thinks=reasoning.occurs_in(train_rows))
+    gate.require_own_tokens(model, loaded.chat.encode, gate.row_texts(train_rows))
+    found = estimate.estimate(loaded, train_rows, valid_rows, settings, context.progress)
     return asdict(found)

@@ -66,7 +66,7 @@ def run(context: TaskContext) -> dict[str, Any]:
     plan = _plan(context, trained, settings)
     cpu_math.keep_freed_memory()
     context.progress(Step("モデルの読み込み", 0, 0))
-    base_model = load(folder)
+    base_model = load(folder, asked_like=adapter)
     changed = changes.norms(base_model, adapter)
     base = _graded(context, base_model, plan, settings, "元のモデル")
     del base_model

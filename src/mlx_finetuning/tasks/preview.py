@@ -15,12 +15,13 @@ from mlx_finetuning import models
 from mlx_finetuning.config import TrainConfig, load
 from mlx_finetuning.data_processor import read_rows
 from mlx_finetuning.errors import DatasetNotFound, RowNotFound
-from mlx_finetuning.mlx_trainer.examples import Example, conversations, sequences
+from mlx_finetuning.mlx_trainer.examples import Example, conversations, pair, sequences
 from mlx_finetuning.mlx_trainer.load import LoadedModel
 from mlx_finetuning.mlx_trainer.pieces import pieces
 from mlx_finetuning.mlx_trainer.tokenizing import load_tokenizer
 from mlx_finetuning.progress import Step
 from mlx_finetuning.tasks.context import TaskContext
+from mlx_finetuning.tokenization import gate, reasoning
 
 SPLITS = ("train", "valid", "test")
 STAGE = "トークンの確認"
@@ -53,7 +54,8 @@ class Totals:
 
 def run(context: TaskContext) -> dict[str, Any]:
     """config: `dataset`, `model`, `max_length`, `supervise`, and `row`, a source row, or None for
-    the first. The result's `rejected` is the second answer of a preference row, else None;
+    the first. The result's `rejected` is the second answer of a preference row, else None; `more` holds
+    the further sequences of a conversation whose answers are learned apart;
     `tools_ignored` says that the row has tools, and the model's template no place for them.
 
     Raises DatasetNotFound, RowNotFound, ModelError, InvalidSettings.
@@ -62,7 +64,11 @@ def run(context: TaskContext) -> dict[str, Any]:
     number = given.pop("row", None)
     settings = load(TrainConfig, given)
     rows = _rows(context, settings.dataset)
-    loaded = load_tokenizer(models.resolve(settings.model, context.workspace))
+    folder = models.resolve(settings.model, context.workspace)
+    thinks = reasoning.occurs_in([row for split, row in rows if split == "train"])
+    loaded = load_tokenizer(folder, thinks=thinks)
+    texts = gate.row_texts([row for _, row in rows])
+    gate.require_own_tokens(folder, loaded.chat.encode, texts)
     limit = min(settings.max_length, loaded.context_length)
     split, row = _chosen(rows, number, settings.dataset)
     totals = _totals(context, loaded, [row for _, row in rows], limit, settings.supervise)
@@ -73,7 +79,8 @@ def run(context: TaskContext) -> dict[str, Any]:
         "max_length": limit,
         "supervise": settings.supervise,
         "row": {"split": split, **first},
-        "rejected": others[0] if others else None,
+        "rejected": others[0] if others and "chosen" in row else None,
+        "more": [] if "chosen" in row else others,
         "tools_ignored": _ignores_tools(loaded, row),
         "totals": asdict(totals),
     }
@@ -102,7 +109,7 @@ def shown(
 ) -> list[dict[str, Any]]:
     """Each sequence of one row: its text and each token with piece, whether it is a target,
     whether it is cut off."""
-    pairs = zip(sequences(loaded, row, supervise), _texts(loaded, row), strict=True)
+    pairs = zip(_sequences(loaded, row, supervise), _texts(loaded, row), strict=True)
     return [_sequence(loaded, row, whole, text, limit) for whole, text in pairs]
 
 
@@ -132,11 +139,18 @@ def _sequence(
     }
 
 
+def _sequences(loaded: LoadedModel, row: dict[str, Any], supervise: str) -> tuple[Example, ...]:
+    return pair(loaded, row) if "chosen" in row else sequences(loaded, row, supervise)
+
+
 def _texts(loaded: LoadedModel, row: dict[str, Any]) -> list[str]:
     if "text" in row:
         return [str(row["text"])]
-    chats, tools = conversations(row), row.get("tools")
-    return [loaded.render_text(chat, ask=False, tools=tools) for chat in chats]
+    tools = row.get("tools")
+    found = [loaded.chat.sequences(chat, tools) for chat in conversations(row)]
+    return [one.text for chat in found for one in chat] or [
+        loaded.render_text(chat, ask=False, tools=tools) for chat in conversations(row)
+    ]
 
 
 def _ignores_tools(loaded: LoadedModel, row: dict[str, Any]) -> bool:
@@ -155,7 +169,7 @@ def _totals(
     totals = Totals(rows=len(rows))
     for number, row in enumerate(rows):
         context.progress(Step(STAGE, number, len(rows)))
-        _count(totals, row, sequences(loaded, row, supervise), limit)
+        _count(totals, row, _sequences(loaded, row, supervise), limit)
     context.progress(Step(STAGE, len(rows), len(rows)))
     totals.supervised_share = round(totals.supervised_tokens / max(totals.tokens, 1), 4)
     totals.tokens_per_character = round(totals.tokens / max(totals.characters, 1), 3)
@@ -168,7 +182,7 @@ def _count(totals: Totals, row: dict[str, Any], wholes: Sequence[Example], limit
     totals.tokens += sum(min(len(whole.tokens), limit) for whole in wholes)
     totals.supervised_tokens += sum(targets)
     totals.characters += _characters(row)
-    totals.unused_rows += not all(targets)
+    totals.unused_rows += not (all(targets) if "chosen" in row else any(targets))
     longest = max(len(whole.tokens) for whole in wholes)
     if longest > totals.longest_tokens:
         totals.longest_row, totals.longest_tokens = wholes[0].row, longest

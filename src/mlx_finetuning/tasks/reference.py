@@ -23,10 +23,11 @@ from mlx_finetuning.experiment_tracker import general
 from mlx_finetuning.mlx_trainer import examples, streaming
 from mlx_finetuning.mlx_trainer.load import LoadedModel, free_memory, load
 from mlx_finetuning.progress import Progress
-from mlx_finetuning.quantizer import battery, export, families, parity, proof, verify
+from mlx_finetuning.quantizer import export, families, parity, proof, verify
 from mlx_finetuning.quantizer.parity import LogitParity, Reference
 from mlx_finetuning.runtime import serve
 from mlx_finetuning.tasks.context import TaskContext
+from mlx_finetuning.tokenization import battery
 from mlx_finetuning.trainer import runs
 
 LONGEST = 512
@@ -120,7 +121,9 @@ def examine(trained: Trained, gguf: Path, progress: Progress) -> verify.Report:
     """Compare a file with what the run trained. Raises GgufUnreadable, QuantizerUnusable."""
     texts = [turn["content"] for messages in trained.conversations for turn in messages]
     tokenizer = trained.loaded.tokenizer
-    questions = _questions(trained.conversations) if tokenizer.has_chat_template else []
+    questions = (
+        _questions(trained.loaded, trained.conversations) if tokenizer.has_chat_template else []
+    )
     return verify.examine(
         gguf,
         trained.model,
@@ -178,7 +181,7 @@ def template_problems(trained: Trained, gguf: Path) -> list[str]:
     if not trained.loaded.tokenizer.has_chat_template:
         return []
     with serve(gguf) as client:
-        for messages in _questions(trained.conversations):
+        for messages in _questions(trained.loaded, trained.conversations):
             prompt = client.apply_template(messages)
             expected = trained.loaded.render(messages, ask=True)
             found = client.tokenize(prompt, add_special=True)
@@ -217,8 +220,8 @@ def _tokens(loaded: LoadedModel, rows: Sequence[dict[str, Any]]) -> Iterator[lis
     for row in rows:
         if "text" in row:
             yield list(loaded.tokenizer.encode(row["text"]))
-        for turns in examples.conversations(row)[:1]:
-            yield loaded.render(turns, ask=False, tools=row.get("tools"))
+        elif examples.conversations(row):
+            yield examples.sequences(loaded, row)[-1].tokens
 
 
 def _built_in(loaded: LoadedModel) -> Iterator[list[int]]:
@@ -226,12 +229,15 @@ def _built_in(loaded: LoadedModel) -> Iterator[list[int]]:
     return (list(loaded.tokenizer.encode(text)) for text in texts)
 
 
-def _questions(conversations: Sequence[Messages]) -> list[Messages]:
-    """Openings of conversations: single turns, several turns, one with a system text."""
+def _questions(loaded: LoadedModel, conversations: Sequence[Messages]) -> list[Messages]:
+    """Openings of conversations: single turns, several turns, one with a system text where the
+    template takes one."""
     single = [messages[:-1] for messages in conversations[:20] if len(messages) > 1]
     joined = [
         turn for messages in conversations[:3] for turn in messages if turn["role"] != "system"
     ]
     question = {"role": "user", "content": "質問です。\n\n  2行目。"}
     system = {"role": "system", "content": "日本語で答えてください。"}
-    return [*single, [*joined, question], [question], [system, question]]
+    template = loaded.chat.template
+    systems = [[system, question]] if template and template.takes_system else []
+    return [*single, [*joined, question], [question], *systems]

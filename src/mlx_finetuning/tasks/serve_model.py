@@ -16,7 +16,6 @@ from typing import Any
 
 from mlx_finetuning import files, models
 from mlx_finetuning.errors import (
-    ConversationRefused,
     Interrupted,
     NotEnoughMemory,
     PortTaken,
@@ -90,26 +89,22 @@ def _by_mlx(context: TaskContext) -> Iterator[tuple[Engine, dict[str, str]]]:
     _require_memory(_computed_bytes(folder) + adapter.weights.stat().st_size)
     tuned = load(folder, adapter.folder)
     names = {context.run_id: "学習したモデル", BASE: "元のモデル"}
-    yield _MlxEngine(folder, tuned), names
+    yield _MlxEngine(folder, adapter.folder, tuned), names
 
 
 class _MlxEngine:
-    def __init__(self, folder: Path, tuned: Any) -> None:
+    def __init__(self, folder: Path, adapter: Path, tuned: Any) -> None:
         self._folder = folder
+        self._adapter = adapter
         self._tuned = tuned
         self._base: Any = None
 
     def __call__(self, question: Question) -> Pieces:
-        from jinja2 import TemplateError
-
         from mlx_finetuning.mlx_trainer import generate
 
         messages = [dict(message) for message in question.messages]
         with self._as_asked(question) as loaded:
-            try:
-                prompt_tokens = len(loaded.render(messages, ask=True))
-            except TemplateError as error:
-                raise ConversationRefused(reason=str(error)) from error
+            prompt_tokens = len(loaded.render(messages, ask=True))
             for text, tokens, ended in generate.stream(loaded, messages, question.settings):
                 yield Piece(text, tokens, ended, prompt_tokens)
 
@@ -126,7 +121,7 @@ class _MlxEngine:
         else:
             if self._base is None:
                 _require_memory(_computed_bytes(self._folder))
-                self._base = load(self._folder)
+                self._base = load(self._folder, asked_like=self._adapter)
             yield self._base
 
 

@@ -9,6 +9,7 @@ from typing import Any
 from mlx_finetuning import config, files, models
 from mlx_finetuning.config import TrainConfig
 from mlx_finetuning.tasks.context import TaskContext
+from mlx_finetuning.tokenization import gate, reasoning
 from mlx_finetuning.workspace import RunPaths
 
 
@@ -43,9 +44,11 @@ def _with_mlx(context: TaskContext, settings: TrainConfig, model: Path) -> dict[
             files.cut_lines(log, lambda line: line.get("update", 0) <= update)
 
     fit.require_loadable(model, settings)
+    loaded = load(model, thinks=reasoning.occurs_in(train_rows))
+    gate.require_own_tokens(model, loaded.chat.encode, gate.row_texts(train_rows))
     with files.LineLog(run.metrics) as metrics, files.LineLog(run.samples) as samples:
         hooks = loop.Hooks(metrics.append, context.event, context.progress, rewind, samples.append)
-        result = loop.train(load(model), train_rows, valid_rows, settings, adapter, hooks)
+        result = loop.train(loaded, train_rows, valid_rows, settings, adapter, hooks)
     return {**asdict(result), "adapter_path": str(adapter.folder)}
 
 

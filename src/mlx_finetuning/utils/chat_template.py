@@ -30,10 +30,13 @@ def is_protected(template: str) -> bool:
 
 def protected(template: str) -> str:
     """A template that renders the same and that Ollama leaves alone."""
-    if is_protected(template):
-        return template
+    return template if is_protected(template) else appended(template, COMMENT)
+
+
+def appended(template: str, more: str) -> str:
+    """A template with a comment or a statement at its end that changes nothing before it."""
     # Jinja drops one line end at a template's end, but not one before a comment.
     body = _LAST_LINE_END.sub("", template)
     # It also drops spaces that stand alone before a comment, but not before an expression.
     guard = "{{ '' }}" if _LINE_END.split(body)[-1].isspace() else ""
-    return body + guard + COMMENT
+    return body + guard + more

@@ -24,8 +24,9 @@ from typing import IO, Any
 
 from mlx_finetuning import files
 from mlx_finetuning.config import TrainConfig
-from mlx_finetuning.errors import BatchTooLarge, InvalidSettings, MlxLmFailed
+from mlx_finetuning.errors import BatchTooLarge, InvalidSettings, MlxLmFailed, TokenizerUnreadable
 from mlx_finetuning.progress import Step
+from mlx_finetuning.tokenization import gate
 from mlx_finetuning.trainer.context import TaskContext
 from mlx_finetuning.workspace import DatasetPaths
 
@@ -39,10 +40,12 @@ _END_S = 10.0
 
 
 def run(context: TaskContext, config: TrainConfig, model_folder: Path) -> dict[str, Any]:
-    """Train `model_folder` as `config` says. Raises BatchTooLarge, MlxLmFailed, Interrupted.
+    """Train `model_folder` as `config` says. Raises BatchTooLarge, MlxLmFailed, TokensDiffer,
+    TokenizerUnreadable, Interrupted.
 
     The adapter appears whole in the run's adapter folder, or not at all.
     """
+    _require_own_tokens(context.workspace.dataset(config.dataset), model_folder)
     target = context.workspace.adapter(context.run_id).folder
     draft = files.make_folder(target.with_name(f"{files.TEMPORARY_PREFIX}{target.name}"))
     data = offered_data(context.workspace.dataset(config.dataset), config, context.paths.folder)
@@ -57,6 +60,22 @@ def run(context: TaskContext, config: TrainConfig, model_folder: Path) -> dict[s
     finally:
         shutil.rmtree(draft, ignore_errors=True)
     return {"updates": config.iterations, **losses, "adapter_path": str(target)}
+
+
+def _require_own_tokens(dataset: DatasetPaths, model: Path) -> None:
+    """mlx-lm asks transformers for the tokenizer, which rebuilds some. Raises TokensDiffer,
+    TokenizerUnreadable."""
+    from transformers import AutoTokenizer
+
+    try:
+        rebuilt = AutoTokenizer.from_pretrained(str(model), trust_remote_code=False)
+    except (OSError, ValueError, TypeError, AttributeError, ImportError, KeyError) as error:
+        raise TokenizerUnreadable(folder=str(model), reason=str(error)) from error
+    with dataset.train.open(encoding="utf-8") as stream:
+        texts = gate.row_texts([json.loads(line) for line in stream if line.strip()])
+    gate.require_own_tokens(
+        model, lambda text: rebuilt.encode(text, add_special_tokens=False), texts
+    )
 
 
 def command(settings: Path) -> list[str]:

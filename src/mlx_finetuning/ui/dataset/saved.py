@@ -79,6 +79,9 @@ def _draw_preview(shown: Mapping[str, Any]) -> None:
     if shown["rejected"] is not None:
         st.markdown("**選ばれなかった回答**")
         _draw_tokens(shown["rejected"]["tokens"])
+    for at, one in enumerate(shown["more"], 2):
+        st.markdown(f"**{at}つ目の回答**（このモデルの書式では、回答ごとに別に学習します）")
+        _draw_tokens(one["tokens"])
     st.caption(
         f"全体: {totals['rows']:,} 行、{totals['tokens']:,} トークン、"
         f"学習の対象 {totals['supervised_share']:.1%}、最も長い行 {totals['longest_tokens']:,} トークン"

@@ -5,6 +5,7 @@ from __future__ import annotations
 import streamlit as st
 
 from mlx_finetuning.models import CatalogueEntry, InstalledModel
+from mlx_finetuning.models.wording_ja import reach_ja, twin_ja
 from mlx_finetuning.ui.components.later_jobs import draw_job, latest
 from mlx_finetuning.ui.components.text import plain
 from mlx_finetuning.ui.frame import errors_shown, studio
@@ -86,7 +87,7 @@ def _draw_choice(installed: set[str], on_the_way: set[str]) -> None:
 
 
 def _title(entry: CatalogueEntry) -> str:
-    return f"{entry.title}（{entry.size_gb:g} GB）"
+    return f"{entry.group}｜{entry.title}（{entry.size_gb:g} GB）"
 
 
 def _draw_entry(entry: CatalogueEntry) -> None:
@@ -99,12 +100,25 @@ def _draw_entry(entry: CatalogueEntry) -> None:
     with st.container(horizontal=True):
         for label, value in figures.items():
             st.metric(label, value, border=True)
-    st.caption(plain(f"{entry.note}　ライセンス: {entry.licence}（配布元で確かめてください）"))
-    if entry.memory_gb > memory_gb:
-        st.warning("このマシンのメモリでは、学習できない見込みです。", icon=":material/memory:")
+    st.markdown(plain(f"○ {entry.strong}　△ {entry.weak}"))
+    st.caption(plain(f"使える先: {reach_ja(studio().reach(entry))}"))
+    st.caption(plain(f"ライセンス: {entry.licence}（配布元で確かめてください）"))
+    _draw_fit(entry)
     if entry.gated:
         st.info(
             f"このモデルは、配布元のページ（huggingface.co/{plain(entry.name)}）で利用に同意し、"
             "環境変数 HF\\_TOKEN を設定してから起動すると、ダウンロードできます。",
             icon=":material/key:",
         )
+
+
+def _draw_fit(entry: CatalogueEntry) -> None:
+    """What to take instead where memory is short."""
+    found, twin = studio().fit(entry), plain(twin_ja(entry))
+    if found == "fits":
+        st.caption(twin)
+        return
+    text = "このマシンのメモリでは、学習できない見込みです。"
+    if found == "fits_4bit":
+        text = f"このマシンのメモリでは、そのままでは学習できない見込みです。{twin}"
+    st.warning(text, icon=":material/memory:")

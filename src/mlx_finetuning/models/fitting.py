@@ -1,0 +1,41 @@
+"""Whether a model of the catalogue can be trained on this machine, before anything is downloaded.
+
+By the catalogue's figures; what a run really takes is measured once the model is there.
+"""
+
+from __future__ import annotations
+
+import sys
+from typing import Literal
+
+from mlx_finetuning.models.entries import CatalogueEntry
+from mlx_finetuning.utils.memory_monitor import LEFT_TO_OTHERS, read_memory
+
+Fit = Literal["fits", "fits_4bit", "too_large"]
+_GIB = 1 << 30
+
+
+def fit(entry: CatalogueEntry, memory: int | None = None, platform: str = sys.platform) -> Fit:
+    """Whether it can be trained, only its 4-bit twin, or neither.
+
+    memory: bytes of the machine, by default this one's.
+    """
+    limit_gb = usable(read_memory().total if memory is None else memory, platform) / 1e9
+    # On the CPU weights of 16 bits become float32; packed ones stay.
+    widened_gb = 0.0 if platform == "darwin" else entry.size_gb
+    if entry.memory_gb + widened_gb <= limit_gb:
+        return "fits"
+    if entry.mlx_4bit and entry.mlx_4bit.memory_gb <= limit_gb:
+        return "fits_4bit"
+    return "too_large"
+
+
+def usable(memory: int, platform: str = sys.platform) -> int:
+    """Bytes that a run may take of a machine with nothing else in it.
+
+    Metal recommends two thirds of the memory as working set, three quarters beyond 32 GiB: read off
+    llama.cpp's logs (22,906 MB of 32 GiB, 51,539 MB of 64 GiB); `iogpu.wired_limit_mb` changes it.
+    """
+    if platform != "darwin":
+        return int((1 - LEFT_TO_OTHERS) * memory)
+    return memory * 2 // 3 if memory <= 32 * _GIB else memory * 3 // 4

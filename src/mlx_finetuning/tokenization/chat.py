@@ -1,0 +1,253 @@
+"""A tokenizer with the one chat template of a run: conversations to ids, and which ids are learned.
+
+A trained sequence is made of the parts that inference sees: the prompt as it is asked, then the answer,
+then one end of turn. So the prompt is a prefix of what is trained by construction, whatever a template
+does with earlier turns. Turns share a sequence where the next prompt goes on from the last answer, and
+have one each where it does not (Qwen3 leaves earlier reasoning out of it).
+"""
+
+from __future__ import annotations
+
+import functools
+import json
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from mlx_finetuning.errors import (
+    ChatTemplateMissing,
+    ChatTemplateUnusable,
+    ConversationRefused,
+    TokenizerUnreadable,
+)
+from mlx_finetuning.files import write_text
+from mlx_finetuning.tokenization import chat_template, files, loading, reasoning
+from mlx_finetuning.tokenization.chat_template import ChatTemplate, Message, Tools
+from mlx_finetuning.tokenization.files import TokenizerFiles
+from mlx_finetuning.utils import template_trial
+
+TEMPLATE = "chat_template.jinja"
+"""The settled template beside an adapter."""
+THINKS = "thinks"
+"""The key of `adapter_config.json` that says whether the adapter was trained with reasoning."""
+
+
+@dataclass(frozen=True)
+class Encoded:
+    """One sequence to train on."""
+
+    tokens: list[int]
+    supervised: list[bool]
+    """Per token: whether it is part of an answer or its end of turn."""
+    text: str
+
+
+@dataclass(frozen=True)
+class Chat:
+    tokenizer: Any
+    """A `PreTrainedTokenizerFast`, with the settled template in it."""
+    files: TokenizerFiles
+    template: ChatTemplate | None
+    end_ids: tuple[int, ...]
+    """Tokens that end an answer; the first one is written where the template writes none."""
+
+    def encode(self, text: str) -> list[int]:
+        """Ids without bos and eos."""
+        return list(self.tokenizer.backend_tokenizer.encode(text, add_special_tokens=False).ids)
+
+    def render_text(
+        self, messages: Sequence[Message], *, ask: bool, tools: Tools | None = None
+    ) -> str:
+        """A conversation as text; with `ask`, ready for the assistant to answer.
+
+        Raises ChatTemplateMissing, ConversationRefused.
+        """
+        if self.template is None:
+            raise ChatTemplateMissing()
+        if messages and messages[0]["role"] == "system" and not self.template.takes_system:
+            raise ConversationRefused(
+                reason="このモデルの書式には、システム文を置く場所がありません。"
+            )
+        turns = [self._shown(message) for message in messages]
+        return chat_template.render(
+            self.template.text, turns, self.files.named, ask=ask, tools=tools
+        )
+
+    def render(
+        self, messages: Sequence[Message], *, ask: bool, tools: Tools | None = None
+    ) -> list[int]:
+        return self.encode(self.render_text(messages, ask=ask, tools=tools))
+
+    def sequences(self, messages: Sequence[Message], tools: Tools | None = None) -> list[Encoded]:
+        """What is trained of a conversation: its answers, each in the context in which it is asked for.
+
+        Empty where no assistant speaks. Raises ChatTemplateMissing, ConversationRefused.
+        """
+        found: list[Encoded] = []
+        for index, message in enumerate(messages):
+            if message["role"] != "assistant":
+                continue
+            text = self.render_text(messages[:index], ask=True, tools=tools)
+            prompt = self.encode(text)
+            written = self._answer(messages[: index + 1], text, tools)
+            answer = self._after(text, prompt, written)
+            learned: list[bool] = []
+            if found and prompt[: len(found[-1].tokens)] == found[-1].tokens:
+                learned = found.pop().supervised
+            asked = [False] * (len(prompt) - len(learned))
+            supervised = [*learned, *asked, *[True] * len(answer)]
+            found.append(Encoded([*prompt, *answer], supervised, text + written))
+        return found
+
+    @property
+    def thinks(self) -> bool:
+        """Whether reasoning is trained and asked for."""
+        return self.template is not None and self.template.thinks
+
+    def save(self, folder: Path) -> None:
+        """Keep the template beside an adapter. Raises DiskFull."""
+        if self.template is not None:
+            write_text(folder / TEMPLATE, self.template.text)
+
+    def split(self, text: str) -> tuple[str, str]:
+        """Reasoning and answer of what the model wrote."""
+        style = self.template.reasoning if self.template else None
+        return style.split(text) if style else ("", text)
+
+    def _shown(self, message: Message) -> Message:
+        """A message with its reasoning where templates look for it, or without."""
+        if message["role"] != "assistant":
+            return message
+        thought, answer = reasoning.from_message(message)
+        shown = {key: item for key, item in message.items() if key not in reasoning.FIELDS}
+        shown["content"] = answer
+        if self.template and self.template.thinks and thought:
+            shown[reasoning.FIELDS[0]] = thought
+        return shown
+
+    def _answer(self, messages: Sequence[Message], prompt: str, tools: Tools | None) -> str:
+        """The last message as it goes on from its prompt, up to and with one end of turn.
+
+        As the template writes it; where that does not go on from the prompt, or holds something else
+        than the answer, the answer itself and an end.
+        """
+        shown = self._shown(messages[-1])
+        answer, thought = str(shown["content"]), str(shown.get(reasoning.FIELDS[0], ""))
+        whole = self.render_text(messages, ask=False, tools=tools)
+        if whole.startswith(prompt):
+            written = self._up_to_end(whole[len(prompt) :], answer)
+            body = written.removesuffix(self._end_of(written)).strip()
+            is_exact = body == answer.strip()
+            has_thought = (
+                bool(thought) and thought.strip() in body and body.endswith(answer.strip())
+            )
+            if is_exact or has_thought or messages[-1].get("tool_calls"):
+                return written
+        style = self.template.reasoning if self.template else None
+        if thought:
+            style = style or reasoning.TAG
+            opened = bool(reasoning.closing(prompt))
+            answer = style.joined(thought, answer, opened=opened)
+        return answer + self.end_texts[0]
+
+    def _up_to_end(self, text: str, answer: str) -> str:
+        """Up to and with the first end of turn behind the answer; one is added where there is none."""
+        at = text.find(answer.strip())
+        behind = at + len(answer.strip()) if at >= 0 else 0
+        ends = [
+            (text.index(end, behind) + len(end)) for end in self.end_texts if end in text[behind:]
+        ]
+        return text[: min(ends)] if ends else text[:behind] + self.end_texts[0]
+
+    def _end_of(self, text: str) -> str:
+        return next(end for end in self.end_texts if text.endswith(end))
+
+    def _after(self, prompt_text: str, prompt: list[int], text: str) -> list[int]:
+        """The ids of a text that follows a prompt, whose own ids stay as they are when it is asked."""
+        together = self.encode(prompt_text + text)
+        if together[: len(prompt)] == prompt:
+            return together[len(prompt) :]
+        # The answer's first letters would join the prompt's last ones in one token.
+        return list(self._continuing.encode(text, add_special_tokens=False).ids)
+
+    @functools.cached_property
+    def end_texts(self) -> list[str]:
+        return [str(text) for text in self.tokenizer.convert_ids_to_tokens(list(self.end_ids))]
+
+    @functools.cached_property
+    def _continuing(self) -> Any:
+        from tokenizers import Tokenizer
+
+        return Tokenizer.from_str(json.dumps(loading.continuing(self.files.definition)))
+
+
+def load(folder: Path, adapter: Path | None = None, *, thinks: bool = False) -> Chat:
+    """The tokenizer of a model folder with its settled template.
+
+    adapter: its template, and whether it thinks, count instead of the folder's and of `thinks`.
+    Raises TokenizerUnreadable, TemplateHostile, ChatTemplateUnusable.
+    """
+    found = files.read(folder)
+    kept = adapter / TEMPLATE if adapter else None
+    original = found.chat_template
+    if adapter and kept and kept.is_file():
+        original = kept.read_text(encoding="utf-8")
+        thinks = _kept_thinks(adapter)
+    settled = None
+    if original is not None:
+        template_trial.require_harmless(original, str(folder))
+        settled = _settled(original, found, thinks)
+    tokenizer = loading.load(found, settled.text if settled else None)
+    return Chat(tokenizer, found, settled, _end_ids(found, settled, tokenizer.get_vocab()))
+
+
+def _kept_thinks(adapter: Path) -> bool:
+    try:
+        config = json.loads((adapter / "adapter_config.json").read_text(encoding="utf-8"))
+    except (OSError, ValueError):
+        return False  # the adapter's own reader says what is wrong
+    return isinstance(config, dict) and config.get(THINKS) is True
+
+
+def _settled(original: str, found: TokenizerFiles, thinks: bool) -> ChatTemplate:
+    try:
+        return chat_template.settled(original, found.named, thinks=thinks)
+    except ConversationRefused as error:
+        raise ChatTemplateUnusable(reason=error.data["reason"]) from error
+
+
+def _end_ids(
+    found: TokenizerFiles, template: ChatTemplate | None, vocabulary: dict[str, int]
+) -> tuple[int, ...]:
+    """The template's own end of turn first, then the tokenizer's and the model's ends.
+
+    Folders are often silent about the first: Llama 3's name only `<|end_of_text|>`, which no answer ends
+    with. Raises TokenizerUnreadable where there is none.
+    """
+    ends = [_written_end(found, template), found.named.get("eos")]
+    ids = [vocabulary[end] for end in ends if end in vocabulary]
+    for name in ("generation_config.json", "config.json"):
+        ids += _configured_ends(found.folder / name, set(vocabulary.values()))
+    if not ids:
+        raise TokenizerUnreadable(
+            folder=str(found.folder), reason="発言の終わりを表すトークン（eos_token）がありません。"
+        )
+    return tuple(dict.fromkeys(ids))
+
+
+def _written_end(found: TokenizerFiles, template: ChatTemplate | None) -> str | None:
+    """The added token that the template writes right behind an answer, if it writes one."""
+    behind = template.end.lstrip() if template else ""
+    texts = (entry["content"] for entry in files.added(found.definition))
+    return max((text for text in texts if text and behind.startswith(text)), key=len, default=None)
+
+
+def _configured_ends(path: Path, known: set[int]) -> list[int]:
+    try:
+        config = json.loads(path.read_text(encoding="utf-8"))
+    except (OSError, ValueError, RecursionError):
+        return []
+    ends = config.get("eos_token_id") if isinstance(config, dict) else None
+    ends = ends if isinstance(ends, list) else [ends]
+    return [end for end in ends if isinstance(end, int) and end in known]

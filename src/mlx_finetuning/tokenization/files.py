@@ -1,0 +1,170 @@
+"""What the files of a model folder say about its tokenizer and its chat template.
+
+`tokenizer.json` counts as it is; a folder that only has `tokenizer.model` gets an exact conversion
+(`spm_model`). Nothing is asked of transformers, which rebuilds some classes by rules of its own: of
+every `LlamaTokenizer` folder it makes BPE, with invented merges where the model is a Unigram one.
+"""
+
+from __future__ import annotations
+
+import json
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from mlx_finetuning.errors import TokenizerUnreadable
+from mlx_finetuning.tokenization import spm_model
+
+TOKENIZER, SENTENCEPIECE = "tokenizer.json", "tokenizer.model"
+NAMED = ("bos", "eos", "unk", "pad")
+
+
+@dataclass(frozen=True)
+class TokenizerFiles:
+    folder: Path
+    source: str
+    """The file that decides: `tokenizer.json` or `tokenizer.model`."""
+    definition: dict[str, Any]
+    """As in `tokenizer.json`."""
+    named: dict[str, str]
+    """bos, eos, unk, pad → their text; those that the vocabulary has."""
+    chat_template: str | None
+    """As the folder has it."""
+
+    def ids(self) -> dict[str, int]:
+        """bos, eos, unk, pad → id."""
+        known = token_ids(self.definition)
+        return {name: known[text] for name, text in self.named.items()}
+
+
+def read(folder: Path) -> TokenizerFiles:
+    """The tokenizer of a model folder. Raises TokenizerUnreadable."""
+    config = _object(folder, "tokenizer_config.json", optional=True)
+    if (folder / TOKENIZER).is_file():
+        source, definition = TOKENIZER, _object(folder, TOKENIZER)
+    elif (folder / SENTENCEPIECE).is_file():
+        source, definition = SENTENCEPIECE, spm_model.definition(folder / SENTENCEPIECE, config)
+    else:
+        raise TokenizerUnreadable(
+            folder=str(folder), reason="トークナイザーのファイルがありません。"
+        )
+    _check(folder, source, definition)
+    # Limits that were left on when the file was saved would cut texts in silence.
+    definition = {**definition, "truncation": None, "padding": None}
+    return TokenizerFiles(
+        folder, source, definition, _named(folder, config, definition), _template(folder, config)
+    )
+
+
+def token_ids(definition: dict[str, Any]) -> dict[str, int]:
+    """Every token's text and its id; of two tokens with one text the added one."""
+    vocabulary = definition["model"]["vocab"]
+    if isinstance(vocabulary, list):
+        vocabulary = {text: number for number, (text, _) in enumerate(vocabulary)}
+    return {**vocabulary, **{entry["content"]: entry["id"] for entry in added(definition)}}
+
+
+def added(definition: dict[str, Any]) -> list[dict[str, Any]]:
+    """The tokens that are cut out of a text before anything else."""
+    return definition.get("added_tokens") or []
+
+
+def _check(folder: Path, source: str, definition: dict[str, Any]) -> None:
+    """Whether the parts that others rely on have their shapes. Raises TokenizerUnreadable."""
+    model = definition.get("model")
+    vocabulary = model.get("vocab") if isinstance(model, dict) else None
+    entries = definition.get("added_tokens") or []
+    sound = (
+        (_is_table(vocabulary) or _is_scored(vocabulary))
+        and isinstance(entries, list)
+        and all(
+            isinstance(entry, dict)
+            and isinstance(entry.get("content"), str)
+            and _is_id(entry.get("id"))
+            for entry in entries
+        )
+    )
+    if not sound:
+        raise TokenizerUnreadable(folder=str(folder), reason=f"{source} の形が違います。")
+
+
+def _is_id(value: Any) -> bool:
+    return isinstance(value, int) and not isinstance(value, bool) and 0 <= value < 1 << 31
+
+
+def _is_table(vocabulary: Any) -> bool:
+    return isinstance(vocabulary, dict) and all(map(_is_id, vocabulary.values()))
+
+
+def _is_scored(vocabulary: Any) -> bool:
+    return isinstance(vocabulary, list) and all(
+        isinstance(entry, list)
+        and len(entry) == 2
+        and isinstance(entry[0], str)
+        and isinstance(entry[1], int | float)
+        for entry in vocabulary
+    )
+
+
+def _object(folder: Path, name: str, optional: bool = False) -> dict[str, Any]:
+    path = folder / name
+    if optional and not path.is_file():
+        return {}
+    try:
+        value = json.loads(path.read_text(encoding="utf-8"))
+    except (OSError, ValueError, RecursionError) as error:
+        raise TokenizerUnreadable(folder=str(folder), reason=f"{name} を読めません。") from error
+    if not isinstance(value, dict):
+        raise TokenizerUnreadable(folder=str(folder), reason=f"{name} の形が違います。")
+    return value
+
+
+def _named(folder: Path, config: dict[str, Any], definition: dict[str, Any]) -> dict[str, str]:
+    """From the tokenizer's settings, then its special tokens' file, then the model's ids.
+
+    A text that the vocabulary lacks is left out: a token for it would be one that the model never
+    saw, with an id beyond its embedding.
+    """
+    known = token_ids(definition)
+    special = _object(folder, "special_tokens_map.json", optional=True)
+    model = _object(folder, "config.json", optional=True)
+    texts = {number: text for text, number in known.items()}
+    found = {}
+    for name in NAMED:
+        number = model.get(f"{name}_token_id")
+        number = number[0] if isinstance(number, list) and number else number
+        choices = [_text(config.get(f"{name}_token")), _text(special.get(f"{name}_token"))]
+        # An explicit null means that there is none.
+        if f"{name}_token" not in config and isinstance(number, int):
+            choices.append(texts.get(number))
+        text = next((text for text in choices if text in known), None)
+        if text is not None:
+            found[name] = text
+    return found
+
+
+def _text(entry: Any) -> str | None:
+    entry = entry.get("content") if isinstance(entry, dict) else entry
+    return entry if isinstance(entry, str) else None
+
+
+def _template(folder: Path, config: dict[str, Any]) -> str | None:
+    """The template that transformers would use: the file before the setting."""
+    file = folder / "chat_template.jinja"
+    if file.is_file():
+        try:
+            return file.read_text(encoding="utf-8")
+        except (OSError, ValueError) as error:
+            reason = f"{file.name} を読めません。"
+            raise TokenizerUnreadable(folder=str(folder), reason=reason) from error
+    template = config.get("chat_template")
+    if template is None:
+        template = _object(folder, "chat_template.json", optional=True).get("chat_template")
+    if isinstance(template, list):
+        named = {
+            entry.get("name"): entry.get("template")
+            for entry in template
+            if isinstance(entry, dict)
+        }
+        template = named.get("default")
+    return template if isinstance(template, str) else None

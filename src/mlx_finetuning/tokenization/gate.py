@@ -1,0 +1,115 @@
+"""Whether a loaded tokenizer cuts texts as the folder's own file does, before anything is trained.
+
+The file's own engine is `tokenizers` on `tokenizer.json`, or SentencePiece on `tokenizer.model`. Compared on
+a fixed battery and on the user's own texts. What llama.cpp makes of the model is not judged here.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from mlx_finetuning.errors import TokenizerUnreadable, TokensDiffer
+from mlx_finetuning.tokenization import battery, loading, spm_model
+from mlx_finetuning.tokenization import files as tokenizer_files
+from mlx_finetuning.tokenization.files import SENTENCEPIECE, TOKENIZER, TokenizerFiles
+
+Encode = Callable[[str], list[int]]
+"""A text → its ids, without bos and eos."""
+
+
+@dataclass(frozen=True)
+class Difference:
+    text: str
+    expected: list[int]
+    """By the file's own engine."""
+    found: list[int]
+
+
+def row_texts(rows: Sequence[dict[str, Any]], most: int = 500) -> list[str]:
+    """Texts of dataset rows, evenly taken: what users wrote, without any template."""
+    step = max(1, len(rows) // most)
+    found = []
+    for row in rows[::step]:
+        found += [str(turn.get("content") or "") for turn in row.get("messages", ())]
+        found += [row[name] for name in ("text", "prompt", "chosen", "rejected") if name in row]
+    return [text for text in found if isinstance(text, str) and text]
+
+
+def require_own_tokens(folder: Path, encode: Encode, texts: Sequence[str] = ()) -> None:
+    """Compare `encode` with the folder's own file on the battery and on `texts`.
+
+    Raises TokensDiffer with the texts that differ, TokenizerUnreadable.
+    """
+    files = tokenizer_files.read(folder)
+    found = differences(files, encode, (*battery.TEXTS, *texts))
+    if found:
+        raise TokensDiffer(
+            folder=str(folder),
+            file=files.source,
+            texts=len(battery.TEXTS) + len(texts),
+            differing=len(found),
+            example=found[0].text[:80],
+            expected=found[0].expected[:12],
+            found=found[0].found[:12],
+        )
+    _require_same_kind(files)
+
+
+def differences(files: TokenizerFiles, encode: Encode, texts: Sequence[str]) -> list[Difference]:
+    """The texts that `encode` cuts unlike the file's own engine."""
+    own, comparable = own_encode(files)
+    is_unigram = files.definition["model"].get("type") == "Unigram"
+    # Of a Unigram model the same pieces in another order (`aaaa` + `aa`) have the same score: a tie,
+    # which SentencePiece breaks by the rounding of its sums.
+    pairs = ((text, own(text), encode(text)) for text in texts if comparable(text))
+    return [
+        Difference(text, expected, found)
+        for text, expected, found in pairs
+        if expected != found and not (is_unigram and sorted(expected) == sorted(found))
+    ]
+
+
+def own_encode(files: TokenizerFiles) -> tuple[Encode, Callable[[str], bool]]:
+    """The file's own engine, and whether it can be asked for a text."""
+    if files.source == TOKENIZER:
+        own = loading.engine(files)
+        return (
+            lambda text: list(own.encode(text, add_special_tokens=False).ids),
+            lambda text: True,
+        )
+    import sentencepiece
+
+    processor = sentencepiece.SentencePieceProcessor(model_file=str(files.folder / SENTENCEPIECE))
+    # SentencePiece knows no special tokens inside a text, and where newer folders put a space before
+    # the first text, they put none before a space: customs of others, not of the file.
+    special = [entry["content"] for entry in tokenizer_files.added(files.definition)]
+    puts_no_second = files.definition["pre_tokenizer"] is not None
+    return (
+        lambda text: list(processor.encode(text)),
+        lambda text: (
+            not (
+                any(content in text for content in special if content)
+                or (puts_no_second and text.startswith((" ", spm_model.MARK)))
+            )
+        ),
+    )
+
+
+def _require_same_kind(files: TokenizerFiles) -> None:
+    """A Unigram `tokenizer.model` beside a BPE `tokenizer.json`: its merges were invented, by a program
+    that took one for the other. Raises TokenizerUnreadable."""
+    path = files.folder / SENTENCEPIECE
+    if files.source != TOKENIZER or not path.is_file():
+        return
+    kinds = {spm_model.UNIGRAM: "Unigram", spm_model.BPE: "BPE"}
+    stored = kinds[spm_model.read(path).trainer_spec.model_type]
+    model: dict[str, Any] = files.definition["model"]
+    if model.get("type") != stored:
+        raise TokenizerUnreadable(
+            folder=str(files.folder),
+            reason=f"{SENTENCEPIECE} は {stored}、{TOKENIZER} は {model.get('type')} で、"
+            "別のトークナイザーです（変換に失敗したフォルダの可能性があります）。",
+        )
