@@ -16,8 +16,8 @@ from mlx.utils import tree_flatten, tree_map
 from mlx_lm.generate import generate_step
 from mlx_lm.tuner.lora import LoRALinear, LoRASwitchLinear
 
-from mlx_finetuning.config import TrainConfig
 import expert_models
+from mlx_finetuning.config import TrainConfig
 from mlx_finetuning.errors import DoraOfExperts
 from mlx_finetuning.mlx_trainer import (
     adapters,

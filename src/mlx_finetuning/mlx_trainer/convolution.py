@@ -25,7 +25,7 @@ class _Apart(nn.Module):  # type: ignore[misc]
     def __call__(self, padded: mx.array) -> mx.array:
         weight = self.convolution.weight.squeeze(-1)  # [channels, taps]
         taps, length = weight.shape[1], self._segments.size
-        total = padded[:, taps - 1 :] * weight[:, -1]
+        total: mx.array = padded[:, taps - 1 :] * weight[:, -1]
         for back in range(1, taps):
             first = taps - 1 - back
             same = self._segments[back:] == self._segments[: length - back]
