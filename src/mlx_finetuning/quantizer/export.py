@@ -153,13 +153,7 @@ def stored_config(model: Path) -> dict[str, Any]:
 
 
 def _head(model: Path, config: dict[str, Any], name: str) -> Head:
-    family = families.of(config)
-    try:
-        values = family.metadata(config)
-    except KeyError as error:
-        raise ModelSettingUnsupported(
-            setting=error.args[0], value="（なし）", supported="値のある設定"
-        ) from error
+    family, values = families.of(config), families.metadata(config)
     return Head(family.name, name, values, tokenizer.read(model, config["vocab_size"], family))
 
 

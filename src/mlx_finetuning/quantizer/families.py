@@ -81,12 +81,22 @@ def is_known(architecture: str) -> bool:
     return architecture in FAMILIES
 
 
+def metadata(config: Config) -> Metadata:
+    """What a file states of the model. Raises ArchitectureUnsupported, ModelSettingUnsupported."""
+    try:
+        return of(config).metadata(config)
+    except KeyError as error:
+        raise ModelSettingUnsupported(
+            setting=error.args[0], value="（なし）", supported="値のある設定"
+        ) from error
+
+
 def outline(config: Config) -> Outline:
-    """What the quantization recipe needs to know of the model."""
+    """What the quantization recipe needs to know of the model. Raises as `metadata`."""
     heads = config["num_attention_heads"]
     layers = config["num_hidden_layers"]
     grouped_llama = of(config) is LLAMA and heads != key_heads(config)
-    stated = of(config).metadata(config)
+    stated = metadata(config)
     keys = stated["attention.head_count_kv"]
     # llama.cpp looks at the first layer alone, which may have no attention.
     first = keys[0] if isinstance(keys, list) else keys
