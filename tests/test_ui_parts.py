@@ -122,6 +122,14 @@ def test_usual_preset_trains_the_sample_as_the_demo_does() -> None:
     assert (usual.settings.iterations, usual.settings.learning_rate) == (150, 1e-3)
 
 
+@pytest.mark.parametrize(
+    ("width", "rate"), [(576, 1e-3), (2048, 4.9e-4), (4096, 2.9e-4), (8192, 1.7e-4), (0, 2e-4)]
+)
+def test_presets_train_wide_models_more_slowly(width: int, rate: float) -> None:
+    for preset in presets(TrainConfig(model="example/large"), 48, width):
+        assert preset.settings.learning_rate == rate
+
+
 def test_every_setting_of_a_run_can_be_chosen() -> None:
     shown = [name for _, names in _groups() for name in names]
     fields = {item.name for item in dataclasses.fields(TrainConfig)}

@@ -14,37 +14,43 @@ from typing import Any
 
 from mlx_finetuning import config
 from mlx_finetuning.config import EvaluateConfig, ExportConfig, PrepareConfig, TrainConfig, as_dict
+from mlx_finetuning.models import BUILT_IN
 from mlx_finetuning.progress import Progress, Step
 from mlx_finetuning.studio import Studio
 
 DATASET = "demo"
-QUANTS = ("Q4_K_M", "Q8_0", "F16")
+MAIN_QUANT = "Q4_K_M"
+QUANTS = (MAIN_QUANT, "Q8_0", "F16")
+"""Of the built-in model; of others the first, for each takes gigabytes."""
 # Enough for every fact of the sample to be learned on two cores within half a minute.
 SETTINGS: dict[str, Any] = {
-    "model": "tiny-ja",
+    "model": BUILT_IN,
     "dataset": DATASET,
     "iterations": 150,
     "validate_every": 50,
 }
 
 
-def run_demo(studio: Studio, settings: Mapping[str, str], progress: Progress) -> dict[str, Any]:
+def run_demo(
+    studio: Studio, model: str, settings: Mapping[str, str], progress: Progress
+) -> dict[str, Any]:
     """Run the chain; `settings` change the training's. Raises whatever a stage raises."""
     from mlx_finetuning.data_processor import SAMPLE_DATA
 
-    training = config.load(TrainConfig, {**SETTINGS, **settings})
     seconds: dict[str, float] = {}
     with _timed(seconds, "prepare"):
         hold_out = PrepareConfig(hold_out="paraphrase")
         studio.prepare_data(SAMPLE_DATA, DATASET, hold_out, replace=True, progress=progress)
+        training = config.load(TrainConfig, {**_settings(studio, model), **settings})
     with _timed(seconds, "train"):
         run_id = studio.start_training(training)
         trained = studio.watch(run_id, progress, stops=True)
     with _timed(seconds, "evaluate"):
         report = studio.evaluate(run_id, EvaluateConfig(), progress)
     with _timed(seconds, "export"):
-        exported = studio.export(run_id, ExportConfig(), QUANTS, progress=progress)
-    gguf = Path(exported["files"]["Q4_K_M"]["path"])
+        quants = QUANTS if model == BUILT_IN else (MAIN_QUANT,)
+        exported = studio.export(run_id, ExportConfig(), quants, progress=progress)
+    gguf = Path(exported["files"][MAIN_QUANT]["path"])
     with _timed(seconds, "ask"):
         asked = _ask(gguf, report["splits"]["train"]["answers"], progress)
     return {
@@ -55,11 +61,18 @@ def run_demo(studio: Studio, settings: Mapping[str, str], progress: Progress) ->
         "adapter_path": trained["adapter_path"],
         "gguf_path": str(gguf),
         "gguf_paths": {quant: item["path"] for quant, item in exported["files"].items()},
-        "f16_parity": _parity(exported, "F16"),
-        "q8_0_parity": _parity(exported, "Q8_0"),
-        "q4_k_m_parity": _parity(exported, "Q4_K_M"),
+        **{f"{quant.lower()}_parity": _parity(exported, quant) for quant in quants},
         **asked,
     }
+
+
+def _settings(studio: Studio, model: str) -> dict[str, Any]:
+    """Of other models the usual preset's: what suits the sheet's rows and the model's width."""
+    if model == BUILT_IN:
+        return SETTINGS
+    found = studio.presets(TrainConfig(model=model, dataset=DATASET))
+    [usual] = (preset.settings for preset in found if preset.key == "usual")
+    return as_dict(usual)
 
 
 @contextmanager

@@ -869,7 +869,17 @@ class Studio:
         self._require_dataset(base.dataset)
         with self.workspace.dataset(base.dataset).train.open("rb") as stream:
             rows = sum(1 for _ in stream)
-        return presets.presets(base, rows)
+        return presets.presets(base, rows, self._width(base.model))
+
+    def _width(self, model: str) -> int:
+        """Size of a model's hidden states; 0 where it cannot be read."""
+        from mlx_finetuning import models
+        from mlx_finetuning.errors import ModelError
+
+        try:
+            return models.width(models.resolve(model, self.workspace))
+        except ModelError:
+            return 0
 
     def living_jobs(self) -> list[LivingJob]:
         """What works or waits now, the oldest first."""

@@ -23,15 +23,21 @@ STAGES = {
 
 @command()
 @click.option(
+    "--model",
+    metavar="MODEL",
+    default=config.TrainConfig.model,
+    help="使うモデルの名前かフォルダ。省略時は内蔵の tiny-ja",
+)
+@click.option(
     "--set", "assignments", multiple=True, metavar="KEY=VALUE", help="学習の設定を1つ変える"
 )
-def demo(session: Session, assignments: tuple[str, ...]) -> Answer:
-    """付属のデータで、学習から書き出しまでをひと通り試す（約2分）"""
+def demo(session: Session, model: str, assignments: tuple[str, ...]) -> Answer:
+    """付属のデータで、学習から書き出しまでをひと通り試す（内蔵のモデルなら約2分）"""
     from mlx_finetuning.demo import run_demo
 
     settings = config.parse_assignments(list(assignments))
     with session.progress() as progress:
-        result = run_demo(session.studio, settings, progress)
+        result = run_demo(session.studio, model, settings, progress)
     return Answer(result, _shown(result))
 
 
@@ -93,11 +99,7 @@ def _exchange(item: Mapping[str, Any]) -> str:
 
 
 def _files(result: Mapping[str, Any]) -> list[tuple[str, str, str]]:
-    parities = {
-        "Q4_K_M": result["q4_k_m_parity"],
-        "Q8_0": result["q8_0_parity"],
-        "F16": result["f16_parity"],
-    }
+    parities = {quant: result[f"{quant.lower()}_parity"] for quant in result["gguf_paths"]}
     return [
         (quant, text.percent(parity["top1_agreement"]), f"{parity['mean_kl']:.2e}")
         for quant, parity in parities.items()

@@ -6,7 +6,7 @@ here loads one; `check_folder` decides whether the rest of the application may.
 
 from mlx_finetuning.models.entries import CatalogueEntry, Twin, catalogue, find
 from mlx_finetuning.models.fitting import Fit, fit
-from mlx_finetuning.models.folder import check_folder
+from mlx_finetuning.models.folder import check_folder, width
 from mlx_finetuning.models.store import (
     BUILT_IN,
     InstalledModel,
@@ -32,4 +32,5 @@ __all__ = [
     "installed",
     "resolve",
     "search",
+    "width",
 ]

@@ -23,6 +23,8 @@ from mlx_finetuning.progress import Progress, Step, silent
 from mlx_finetuning.quantizer import export, ggml, lora, packed, safetensors
 from mlx_finetuning.quantizer.export import Source
 from mlx_finetuning.quantizer.safetensors import Spec
+from mlx_finetuning.tokenization import foreign
+from mlx_finetuning.tokenization.chat import TEMPLATE
 
 SHARD_BYTES = 5_000_000_000
 COMPANIONS = (
@@ -51,7 +53,7 @@ def write(
     """Write `model` with `adapter` into an existing folder; returns the bytes of its weights.
 
     made_for: `pt` (Hugging Face) or `mlx`. Raises WeightsUnreadable, ModelSettingUnsupported,
-    AdapterUnusable, NonFiniteWeights, NotEnoughSpace, DiskFull, Interrupted.
+    AdapterUnusable, NonFiniteWeights, NotEnoughSpace, TokenizerUnreadable, DiskFull, Interrupted.
     """
     config = export.stored_config(model)
     if made_for == "pt" and config.get("model_type") == "gpt_oss":
@@ -69,7 +71,7 @@ def write(
             available_gb=round(available / 1e9, 2),
         )
     _write_shards(folder, tensors, made_for, progress)
-    _write_companions(model, folder, config)
+    _write_companions(model, adapter, folder, config)
     return total
 
 
@@ -125,10 +127,15 @@ def _reported(
             progress(Step(export.STAGE, done, total, tensor.spec.name))
 
 
-def _write_companions(model: Path, folder: Path, config: dict[str, Any]) -> None:
+def _write_companions(model: Path, adapter: Path, folder: Path, config: dict[str, Any]) -> None:
     plain = {key: value for key, value in config.items() if not key.startswith("quantization")}
     text = json.dumps(plain, ensure_ascii=False, indent=2) + "\n"
     files.write_text(folder / "config.json", text)
     for pattern in COMPANIONS:
         for file in model.glob(pattern):
             shutil.copyfile(file, folder / file.name)
+    # The template by which the adapter was trained; others see no other one.
+    template = adapter / TEMPLATE
+    if template.is_file():
+        shutil.copyfile(template, folder / TEMPLATE)
+    foreign.settle(folder)

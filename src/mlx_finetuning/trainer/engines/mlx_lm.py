@@ -24,9 +24,9 @@ from typing import IO, Any
 
 from mlx_finetuning import files
 from mlx_finetuning.config import TrainConfig
-from mlx_finetuning.errors import BatchTooLarge, InvalidSettings, MlxLmFailed, TokenizerUnreadable
+from mlx_finetuning.errors import BatchTooLarge, InvalidSettings, MlxLmFailed
 from mlx_finetuning.progress import Step
-from mlx_finetuning.tokenization import gate
+from mlx_finetuning.tokenization import foreign, gate
 from mlx_finetuning.trainer.context import TaskContext
 from mlx_finetuning.workspace import DatasetPaths
 
@@ -65,17 +65,9 @@ def run(context: TaskContext, config: TrainConfig, model_folder: Path) -> dict[s
 def _require_own_tokens(dataset: DatasetPaths, model: Path) -> None:
     """mlx-lm asks transformers for the tokenizer, which rebuilds some. Raises TokensDiffer,
     TokenizerUnreadable."""
-    from transformers import AutoTokenizer
-
-    try:
-        rebuilt = AutoTokenizer.from_pretrained(str(model), trust_remote_code=False)
-    except (OSError, ValueError, TypeError, AttributeError, ImportError, KeyError) as error:
-        raise TokenizerUnreadable(folder=str(model), reason=str(error)) from error
     with dataset.train.open(encoding="utf-8") as stream:
         texts = gate.row_texts([json.loads(line) for line in stream if line.strip()])
-    gate.require_own_tokens(
-        model, lambda text: rebuilt.encode(text, add_special_tokens=False), texts
-    )
+    gate.require_own_tokens(model, foreign.encode_as_rebuilt(model), texts)
 
 
 def command(settings: Path) -> list[str]:

@@ -1,0 +1,63 @@
+"""What programs that ask transformers for a folder's tokenizer get, and how to make it the right one.
+
+transformers rebuilds some classes by rules of its own: every `LlamaTokenizer` folder becomes BPE, a
+`GPT2Tokenizer` folder loses its other steps (its issues 45345, 45812). `PreTrainedTokenizerFast` takes
+tokenizer.json as it is.
+"""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Any
+
+from mlx_finetuning.errors import TokenizerUnreadable
+from mlx_finetuning.files import write_text
+from mlx_finetuning.tokenization import battery, files, gate
+from mlx_finetuning.tokenization.gate import Encode
+
+CONFIG = "tokenizer_config.json"
+
+
+def encode_as_rebuilt(folder: Path) -> Encode:
+    """How transformers, and with it mlx-lm, cuts texts. Raises TokenizerUnreadable."""
+    from transformers import AutoTokenizer
+
+    try:
+        rebuilt = AutoTokenizer.from_pretrained(str(folder), trust_remote_code=False)
+    except Exception as error:  # every class fails in its own way
+        reason = f"{type(error).__name__}: {error}"
+        raise TokenizerUnreadable(folder=str(folder), reason=reason) from error
+    return lambda text: list(rebuilt.encode(text, add_special_tokens=False))
+
+
+def is_right(folder: Path) -> bool:
+    """Whether transformers cuts texts as the folder's own file does. Raises TokenizerUnreadable."""
+    try:
+        encode = encode_as_rebuilt(folder)
+    except TokenizerUnreadable:
+        return False
+    return not gate.differences(files.read(folder), encode, battery.TEXTS)
+
+
+def settle(folder: Path) -> None:
+    """Have transformers read a folder of ours as it is, where it would rebuild its tokenizer.
+
+    Raises TokenizerUnreadable, DiskFull.
+    """
+    if is_right(folder):
+        return
+    found = files.read(folder)
+    if found.source != files.TOKENIZER:
+        text = json.dumps(found.definition, ensure_ascii=False)
+        write_text(folder / files.TOKENIZER, text)
+    path = folder / CONFIG
+    config: dict[str, Any] = json.loads(path.read_text(encoding="utf-8")) if path.is_file() else {}
+    kept = {key: value for key, value in config.items() if key not in REBUILDING}
+    kept |= {f"{name}_token": text for name, text in found.named.items()}
+    kept["tokenizer_class"] = "PreTrainedTokenizerFast"
+    write_text(path, json.dumps(kept, ensure_ascii=False, indent=2) + "\n")
+
+
+REBUILDING = ("auto_map", "add_bos_token", "add_eos_token", "add_prefix_space", "legacy")
+"""Settings by which transformers changes what the file says."""

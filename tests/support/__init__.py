@@ -1,0 +1,1 @@
+"""What tests on real files need: the files, and folders made of them."""
