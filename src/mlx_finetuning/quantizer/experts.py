@@ -153,23 +153,29 @@ class MxFp4:
         return pairs.reshape(len(data), -1, GROUP)
 
 
-def mxfp4(weight: Tensor, scales: Tensor) -> MxFp4:
-    """mlx-lm's form: `weight` holds eight numbers to a word."""
-    words = flat(weight).stored.view(np.uint8)
+def mxfp4(weight: Tensor, scales: Tensor) -> MxFp4 | None:
+    """mlx-lm's form: `weight` holds eight numbers to a word. None where the two do not fit."""
     shape = (*weight.shape[:-1], weight.shape[-1] * 8)
+    fit = scales.shape == (*shape[:-1], shape[-1] // GROUP)
+    if (weight.kind, scales.kind) != ("U32", "U8") or not fit:
+        return None
+    words = flat(weight).stored.view(np.uint8)
     return MxFp4(words, flat(scales).stored, shape)
 
 
 def unfolded(tensors: Mapping[str, Tensor]) -> dict[str, MxFp4 | Tensor | Stacked]:
     """The weights of a Hugging Face folder of gpt-oss, under mlx-lm's names.
 
-    Rows of gate and up lie in turns there. Nothing is read or copied.
+    Rows of gate and up lie in turns there. Nothing is read or copied. Blocks without scales that
+    fit keep their own name, which fits nowhere.
     """
     found: dict[str, MxFp4 | Tensor | Stacked] = {}
     for name, tensor in tensors.items():
-        if name.endswith("_blocks"):
-            base = name.removesuffix("_blocks")
-            found |= _unfolded_blocks(base, tensor, tensors[f"{base}_scales"])
+        base = name.removesuffix("_blocks")
+        scales = tensors.get(f"{base}_scales")
+        is_whole = scales is not None and scales.shape == tensor.shape[:3]
+        if name != base and scales is not None and is_whole and tensor.shape[3:] == (GROUP // 2,):
+            found |= _unfolded_blocks(base, tensor, scales)
         elif name.endswith("_proj_bias"):
             found |= _unfolded_bias(name.removesuffix("_bias"), tensor)
         elif not name.endswith("_scales"):

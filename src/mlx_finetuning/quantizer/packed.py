@@ -130,7 +130,11 @@ def _packed(
     bits = own.get("bits", settings.get("bits"))
     mode = own.get("mode", settings.get("mode", "affine"))
     if mode == "mxfp4" and bits == 4:
-        return experts.mxfp4(tensors[f"{module}.weight"], tensors[f"{module}.scales"])
+        four_bit = experts.mxfp4(tensors[f"{module}.weight"], tensors[f"{module}.scales"])
+        if four_bit is None:
+            reason = f"{module} の量子化の形が config.json と合いません。"
+            raise WeightsUnreadable(path=str(folder), reason=reason)
+        return four_bit
     if mode != "affine" or bits not in BITS:
         raise ModelSettingUnsupported(
             setting="quantization",
