@@ -214,9 +214,9 @@ def test_mixtures_of_experts_are_exported_and_proven(
 
 
 def test_family_without_a_mapping_leaves_every_format_but_gguf(finished: Workspace) -> None:
-    """mlx-lm trains SmolLM3, and there is no mapping to GGUF."""
+    """mlx-lm trains Xverse as a Llama, and there is no mapping to GGUF."""
     model = finished.base_model("tiny-ja")
-    config = write_model(model, architectures=["SmolLM3ForCausalLM"], model_type="smollm3")
+    config = write_model(model, architectures=["XverseForCausalLM"], model_type="xverse")
     for kind in ("gguf", "gguf-lora"):
         with pytest.raises(ArchitectureUnsupported, match="--format mlx"):
             export.run(context(finished, format=kind))

@@ -3,7 +3,7 @@
 Everything but attention works position by position and takes the row as it is (but for short
 convolutions, see `convolution`). Attention is done example by example: while a model runs inside `separated`, the two functions that mlx-lm's model
 classes take from its `base` module stand for ours. Rotary positions need no change, because only
-their differences matter. `is_exact` tells by trying whether a model class can be run this way.
+their differences matter; scales of queries by their position are taken per example. `is_exact` tells by trying whether a model class can be run this way.
 """
 
 from __future__ import annotations
@@ -22,6 +22,8 @@ from mlx_lm.models import switch_layers
 from mlx_finetuning.mlx_trainer import convolution, cpu_math, heads
 
 _MASK, _ATTEND, _SWIGLU = "create_attention_mask", "scaled_dot_product_attention", "swiglu"
+POSITION_SCALE = "_get_llama_4_attn_scale"
+"""By which Ministral 3's queries grow with their position, which is not that in the row."""
 
 
 @dataclass(frozen=True)
@@ -108,10 +110,20 @@ def _swiglu(gate: mx.array, up: mx.array) -> mx.array:
     return cast(mx.array, cpu_math.swiglu(gate, up))
 
 
+def scale_at(places: mx.array) -> Callable[..., mx.array]:
+    """mlx-lm's function of the same form, for tokens at these places in their own examples."""
+
+    def scale(size: int, offset: Any, beta: float, period: int) -> mx.array:
+        return (1 + beta * mx.log(1 + mx.floor(places / period)))[:, None]
+
+    return scale
+
+
 @contextmanager
 def separated(model: nn.Module, lengths: Sequence[int]) -> Iterator[None]:
     """Inside, `model` takes one row [1, sum of lengths] as examples of these lengths."""
     spans = _spans(lengths)
+    scale = scale_at(mx.concatenate([mx.arange(length) for length in lengths]))
     with ExitStack() as changes:
         numbers = np.repeat(np.arange(len(lengths), dtype=np.int32), lengths)
         changes.enter_context(convolution.separated(model, mx.array(numbers)))
@@ -121,6 +133,7 @@ def separated(model: nn.Module, lengths: Sequence[int]) -> Iterator[None]:
         for module in {sys.modules[type(heads.body(model)).__module__], *_attention_modules(model)}:
             changes.enter_context(replaced(module, _MASK, _mask))
             changes.enter_context(replaced(module, _ATTEND, _attending(spans)))
+            changes.enter_context(replaced(module, POSITION_SCALE, scale))
             if mx.default_device() == mx.cpu:
                 changes.enter_context(replaced(module, _SWIGLU, _swiglu))
         for layer in _attending_layers(model):

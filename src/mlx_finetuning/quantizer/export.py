@@ -43,10 +43,10 @@ from mlx_finetuning.quantizer import (
     tokenizer,
 )
 from mlx_finetuning.quantizer.experts import MxFp4
-from mlx_finetuning.quantizer.family import plain
 from mlx_finetuning.quantizer.packed import Weights
 from mlx_finetuning.quantizer.safetensors import Rows
 from mlx_finetuning.quantizer.writer import GgufFile, Head, Planned, file_bytes
+from mlx_finetuning.utils import model_settings
 
 STAGE = "書き出し"
 BLOCK_VALUES = 1 << 21
@@ -136,7 +136,7 @@ def export_gguf(
 
 def read_config(model: Path) -> dict[str, Any]:
     """The settings of a model's text part. Raises ModelSettingUnsupported."""
-    return families.text_part(stored_config(model))
+    return families.text_part(model_settings.completed(stored_config(model), model))
 
 
 def stored_config(model: Path) -> dict[str, Any]:
@@ -174,14 +174,14 @@ def sources(
         shapes = {name: weight.shape for name, weight in weights.items()}
         tuned = lora.fitted(adapter, tuned, shapes)
     mapped, unknown = families.mapping(family, config, list(weights))
-    missing = sorted(family.required(config) - {plain(item.source) for item in mapped})
+    missing = sorted(family.required(config) - {item.known for item in mapped})
     if missing or unknown:
         raise WeightsIncomplete(missing=missing[:5], unknown=sorted(unknown)[:5])
     found = [
         _source(
             item,
             [changed(name, weights[name], tuned) for name in item.sources],
-            importance.get(plain(item.source)),
+            importance.get(item.known),
         )
         for item in mapped
     ]
@@ -194,7 +194,11 @@ def _source(
 ) -> Source:
     found, form = _whole(stored), item.form
     # A convolution over time alone has an axis of one.
-    shape = found.shape[:1] + tuple(size for size in found.shape[1:] if size > 1)
+    size = found.shape[0] // form.shares
+    shape = (size, *(size for size in found.shape[1:] if size > 1))
+    order = form.rows
+    if form.shares > 1:
+        order = np.arange(form.share * size, (form.share + 1) * size)
 
     def read(rows: Rows) -> NDArray[np.float32]:
         values = found.read(rows).reshape(-1, *shape[1:][-1:])
@@ -204,7 +208,7 @@ def _source(
 
     if importance is not None and form.columns is not None:
         importance = np.ascontiguousarray(importance[form.columns])
-    return Source(item.name, shape, read, form.rows, importance, found.four_bit)
+    return Source(item.name, shape, read, order, importance, found.four_bit)
 
 
 def _whole(stored: list[Source]) -> Source:
@@ -236,6 +240,7 @@ def plan(found: list[Source], quant: str, config: dict[str, Any]) -> list[Planne
     """Every tensor with its type."""
     outline = replace(
         families.outline(config),
+        tied=not any(source.name == "output.weight" for source in found),
         has_importance=any(source.importance is not None for source in found),
         value_layers=recipe.value_layers(source.name for source in found),
     )

@@ -28,6 +28,9 @@ SETTLED = (
     "expert_",
     "full_attention_",
     "embedding_length_",
+    "embedding_scale",
+    "residual_scale",
+    "logit_scale",
     "attn_logit_",
     "final_logit_",
 )
