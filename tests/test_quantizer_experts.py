@@ -19,10 +19,12 @@ from gguf_files import Tensors, Values, metadata, rewrite, types, values
 from mlx_finetuning.errors import (
     ExpertsNotInPeft,
     ModelSettingUnsupported,
+    ModelUnloadable,
     WeightsIncomplete,
     WeightsUnreadable,
 )
 from mlx_finetuning.mlx_trainer import heads, streaming
+from mlx_finetuning.mlx_trainer.load import load
 from mlx_finetuning.quantizer import (
     adapter_files,
     diagnosis,
@@ -169,6 +171,40 @@ def test_experts_that_were_trained_are_not_put_back_into_four_bits(tmp_path: Pat
     kinds = types(tmp_path / "m.gguf")
     assert kinds["blk.0.ffn_down_exps.weight"] == "Q8_0"
     assert kinds["blk.0.ffn_up_exps.weight"] == "MXFP4"
+
+
+@pytest.mark.parametrize(
+    ("settings", "rotation"),
+    [
+        (QWEN3MOE, {"rope_type": "default"}),
+        (GPT_OSS, {"rope_type": "yarn", "factor": 4.0, "original_max_position_embeddings": 128}),
+    ],
+    ids=MODELS,
+)
+def test_rotation_under_transformers_5s_names_is_trained_and_written(
+    tmp_path: Path, settings: dict[str, Any], rotation: dict[str, Any]
+) -> None:
+    """mlx-lm's classes do not know `rope_parameters`."""
+    rope_parameters = {**rotation, "rope_theta": 5000.0}
+    expert_models.write(tmp_path / "m", settings)
+    config = {key: value for key, value in settings.items() if not key.startswith("rope_")}
+    expert_models.write_json(
+        tmp_path / "m" / "config.json", {**config, "rope_parameters": rope_parameters}
+    )
+    export_gguf(tmp_path / "m", None, {"F32": tmp_path / "m.gguf"})
+    trained = reference(load(tmp_path / "m").model)
+    assert compare_logits(tmp_path / "m.gguf", [trained], 512).mean_kl < 1e-7
+    assert metadata(tmp_path / "m.gguf")[f"{prefix_of(tmp_path / 'm.gguf')}.rope.freq_base"] == 5000
+
+
+def test_rotation_that_mlx_lm_does_not_read_is_refused_before_training(tmp_path: Path) -> None:
+    expert_models.write(tmp_path / "m", QWEN3MOE, rope_scaling={"rope_type": "yarn", "factor": 4.0})
+    with pytest.raises(ModelUnloadable, match="rope_scaling"):
+        load(tmp_path / "m")
+
+
+def prefix_of(path: Path) -> str:
+    return str(metadata(path)["general.architecture"])
 
 
 # --- metadata and types ------------------------------------------------------------------
@@ -452,6 +488,7 @@ def test_faults_of_settings_are_named(
         (QWEN3MOE, {"norm_topk_prob": False}),
         (QWEN3MOE, {"mlp_only_layers": [0]}),
         (QWEN3MOE, {"decoder_sparse_step": 2}),
+        (QWEN3MOE, {"rope_scaling": {"rope_type": "yarn", "factor": 4.0}}),
         (GPT_OSS, {"layer_types": ["full_attention", "sliding_attention"] * 2}),
         (GPT_OSS, {"swiglu_limit": 5.0}),
         (GPT_OSS, {"quantization_config": {"quant_method": "fp8"}}),

@@ -40,7 +40,8 @@ def _metadata(config: Config) -> Metadata:
     require(config, "norm_topk_prob", (True,))
     require(config, "decoder_sparse_step", (1,))
     require(config, "mlp_only_layers", ([],))
-    require(rope(config), "rope_type", ("default", "linear", "yarn"))
+    # mlx-lm turns by the base alone, so that is what was trained.
+    require(rope(config), "rope_type", ("default",))
     return {
         **common_metadata(config),
         **head_metadata(config),
