@@ -16,7 +16,7 @@ from mlx_finetuning.mlx_trainer import streaming
 from mlx_finetuning.mlx_trainer.load import load
 from mlx_finetuning.quantizer import families, fused, lora, reader, structure, tokenizer, verify
 from mlx_finetuning.quantizer.export import export_gguf, read_config, stored_config
-from mlx_finetuning.quantizer.parity import Reference, compare, compare_logits
+from mlx_finetuning.quantizer.parity import LogitParity, Reference, compare, compare_logits
 from small_models import edit_json, shapes, write_adapter, write_json, write_model, write_quantized
 
 TOKENS = np.random.default_rng(5).integers(0, 600, 448).tolist()
@@ -174,6 +174,13 @@ def test_faults_of_settings_are_named_and_change_logits(
     assert true == ()
     assert len(wrong) == 1 and key.partition(".")[2] in wrong[0]
     assert verify.proof_problems(compare_logits(faulty, [reference(folder)], 512))
+
+
+@pytest.mark.parametrize(("kl", "accepted"), [(9e-6, True), (1e-4, False), (float("nan"), False)])
+def test_ties_between_likeliest_tokens_are_no_fault(kl: float, accepted: bool) -> None:
+    """Granite's flat logits on conversations that all begin alike: KL 1e-6, 98.5% agree."""
+    found = LogitParity(540, kl, 5e-5, 0.985, 839.45, 839.49)
+    assert (verify.proof_problems(found) == []) == accepted
 
 
 # --- names and joined weights ------------------------------------------------------------
