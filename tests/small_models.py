@@ -108,23 +108,37 @@ TURNS = (
 )
 
 
-def write_sentencepiece(folder: Path, **settings: Any) -> None:
-    """A `tokenizer.model` with byte fallback, trained on a few lines; no `tokenizer.json`."""
+def write_sentencepiece(
+    folder: Path,
+    *,
+    kind: str = "bpe",
+    dummy_prefix: bool = True,
+    train: dict[str, Any] | None = None,
+    **settings: Any,
+) -> None:
+    """A `tokenizer.model` with byte fallback, trained on a few lines; no `tokenizer.json`.
+
+    kind: `bpe` or `unigram`; dummy_prefix: a space is put before a text; train: other settings of
+    SentencePiece's trainer.
+    """
     for name in ("tokenizer.json", "tokenizer_config.json"):
         (folder / name).unlink(missing_ok=True)
+    wanted = {
+        "vocab_size": 480,
+        "model_type": kind,
+        "add_dummy_prefix": dummy_prefix,
+        "byte_fallback": True,
+        "normalization_rule_name": "identity",
+        "remove_extra_whitespaces": False,
+        "character_coverage": 1.0,
+        "split_digits": True,
+        "allow_whitespace_only_pieces": True,
+        "hard_vocab_limit": False,
+        "minloglevel": 2,
+        **(train or {}),
+    }
     sentencepiece.SentencePieceTrainer.train(
-        sentence_iterator=iter(TEXT * 10),
-        model_prefix=str(folder / "tokenizer"),
-        vocab_size=480,
-        model_type="bpe",
-        byte_fallback=True,
-        normalization_rule_name="identity",
-        remove_extra_whitespaces=False,
-        character_coverage=1.0,
-        split_digits=True,
-        allow_whitespace_only_pieces=True,
-        hard_vocab_limit=False,
-        minloglevel=2,
+        sentence_iterator=iter(TEXT * 10), model_prefix=str(folder / "tokenizer"), **wanted
     )
     (folder / "tokenizer.vocab").unlink()
     config = {

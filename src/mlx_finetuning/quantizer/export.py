@@ -45,6 +45,7 @@ from mlx_finetuning.quantizer import (
 from mlx_finetuning.quantizer.experts import MxFp4
 from mlx_finetuning.quantizer.packed import Weights
 from mlx_finetuning.quantizer.safetensors import Rows
+from mlx_finetuning.quantizer.tokenizer import ChatFormat
 from mlx_finetuning.quantizer.writer import GgufFile, Head, Planned, file_bytes
 from mlx_finetuning.utils import model_settings
 
@@ -101,19 +102,21 @@ def export_gguf(
     *,
     name: str = "",
     importance: Mapping[str, ggml.Importance] = NO_IMPORTANCE,
+    chat: ChatFormat | None = None,
     accept: Accept = lambda paths: None,
 ) -> ExportResult:
     """Write `model` with `adapter` to a GGUF file per quantization type of `outputs`.
 
     model: Hugging Face folder; adapter: mlx-lm adapter folder; name: `general.name`; importance:
-    by the names of the model's weights, those that have one.
+    by the names of the model's weights, those that have one; chat: how the run converses.
     Raises ArchitectureUnsupported, ModelSettingUnsupported, TokenizerUnsupported,
     WeightsUnreadable, WeightsIncomplete, AdapterUnusable, NonFiniteWeights, QuantizerUnusable,
     NotEnoughSpace, DiskFull, Interrupted, and whatever `accept` raises.
     """
     started = time.monotonic()
     config = read_config(model)
-    head = replace(_head(model, config, name or model.name), importance_entries=len(importance))
+    head = head_of(model, config, name or model.name, chat)
+    head = replace(head, importance_entries=len(importance))
     found = sources(model, config, adapter, importance)
     plans = {quant: plan(found, quant, config) for quant in outputs}
     _check_space(plans, head, outputs)
@@ -152,9 +155,10 @@ def stored_config(model: Path) -> dict[str, Any]:
     return config
 
 
-def _head(model: Path, config: dict[str, Any], name: str) -> Head:
+def head_of(model: Path, config: dict[str, Any], name: str, chat: ChatFormat | None = None) -> Head:
     family, values = families.of(config), families.metadata(config)
-    return Head(family.name, name, values, tokenizer.read(model, config["vocab_size"], family))
+    spoken = tokenizer.read(model, config["vocab_size"], family, chat)
+    return Head(family.name, name, values, spoken)
 
 
 # --- what is written ---------------------------------------------------------------------

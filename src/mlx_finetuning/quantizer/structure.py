@@ -109,6 +109,7 @@ def _tokenizer_problems(gguf: Gguf, expected: TokenizerMetadata) -> list[str]:
         "ggml.tokens": expected.tokens,
         "ggml.merges": expected.merges,
         "ggml.add_space_prefix": expected.add_space_prefix,
+        "ggml.remove_extra_whitespaces": expected.merges_spaces,
         "ggml.add_bos_token": expected.add_bos,
         "chat_template": expected.chat_template,
     }

@@ -138,11 +138,9 @@ class Chat:
         if whole.startswith(prompt):
             written = self._up_to_end(whole[len(prompt) :], answer)
             body = written.removesuffix(self._end_of(written)).strip()
-            is_exact = body == answer.strip()
-            has_thought = (
-                bool(thought) and thought.strip() in body and body.endswith(answer.strip())
-            )
-            if is_exact or has_thought or messages[-1].get("tool_calls"):
+            is_whole = thought.strip() in body and body.endswith(answer.strip())
+            fits = is_whole if thought else body == answer.strip()
+            if fits or messages[-1].get("tool_calls"):
                 return written
         style = self.template.reasoning if self.template else None
         if thought:
