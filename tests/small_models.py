@@ -331,6 +331,24 @@ FAMILIES: dict[str, dict[str, Any]] = {
             "sliding_attention": {"rope_type": "default", "rope_theta": 10000.0},
         },
     },
+    "lfm2": {
+        "architectures": ["Lfm2ForCausalLM"],
+        "model_type": "lfm2",
+        "num_hidden_layers": 4,
+        "head_dim": None,
+        "intermediate_size": None,
+        "rms_norm_eps": None,
+        "norm_eps": 1e-5,
+        "rope_theta": 1000000.0,
+        "layer_types": ["conv", "full_attention"] * 2,
+        "conv_L_cache": 3,
+        "conv_bias": False,
+        "block_dim": 256,
+        "block_ff_dim": 768,
+        "block_multiple_of": 256,
+        "block_ffn_dim_multiplier": 1.0,
+        "block_auto_adjust_ff_dim": True,
+    },
     "gemma4 unified": {
         "architectures": ["Gemma4UnifiedForConditionalGeneration"],
         "model_type": "gemma4_unified",
@@ -544,7 +562,7 @@ def shapes(config: dict[str, Any]) -> dict[str, tuple[int, ...]]:
     kind, hidden = config["model_type"], config["hidden_size"]
     result: dict[str, tuple[int, ...]] = {
         "model.embed_tokens.weight": (config["vocab_size"], hidden),
-        "model.norm.weight": (hidden,),
+        f"model.{'embedding_' if kind == 'lfm2' else ''}norm.weight": (hidden,),
     }
     if not config.get("tie_word_embeddings", kind.startswith("gemma")):
         result["lm_head.weight"] = (config["vocab_size"], hidden)
@@ -564,6 +582,8 @@ def _block(config: dict[str, Any], layer: int = 0) -> dict[str, tuple[int, ...]]
         return _qwen35_block(config, layer)
     if config["model_type"].startswith("gemma4"):
         return _gemma4_block(config, layer)
+    if config["model_type"] == "lfm2":
+        return _lfm2_block(config, layer)
     kind, hidden, inner = config["model_type"], config["hidden_size"], config["intermediate_size"]
     size = config.get("head_dim", hidden // config["num_attention_heads"])
     queries, keys = config["num_attention_heads"] * size, config["num_key_value_heads"] * size
@@ -588,6 +608,33 @@ def _block(config: dict[str, Any], layer: int = 0) -> dict[str, tuple[int, ...]]
     if kind in ("qwen3", "gemma3_text", "gemma3"):
         block |= {"self_attn.q_norm.weight": (size,), "self_attn.k_norm.weight": (size,)}
     return block
+
+
+def _lfm2_block(config: dict[str, Any], layer: int) -> dict[str, tuple[int, ...]]:
+    hidden, inner = config["hidden_size"], 512
+    block: dict[str, tuple[int, ...]] = {
+        "operator_norm.weight": (hidden,),
+        "ffn_norm.weight": (hidden,),
+        "feed_forward.w1.weight": (inner, hidden),
+        "feed_forward.w2.weight": (hidden, inner),
+        "feed_forward.w3.weight": (inner, hidden),
+    }
+    if config["layer_types"][layer] == "conv":
+        return block | {
+            "conv.conv.weight": (hidden, 1, config["conv_L_cache"]),
+            "conv.in_proj.weight": (3 * hidden, hidden),
+            "conv.out_proj.weight": (hidden, hidden),
+        }
+    size = hidden // config["num_attention_heads"]
+    keys = size * config["num_key_value_heads"]
+    return block | {
+        "self_attn.q_proj.weight": (hidden, hidden),
+        "self_attn.k_proj.weight": (keys, hidden),
+        "self_attn.v_proj.weight": (keys, hidden),
+        "self_attn.out_proj.weight": (hidden, hidden),
+        "self_attn.q_layernorm.weight": (size,),
+        "self_attn.k_layernorm.weight": (size,),
+    }
 
 
 def _qwen35_block(config: dict[str, Any], layer: int) -> dict[str, tuple[int, ...]]:
@@ -683,7 +730,8 @@ def random_weights(config: dict[str, Any], seed: int) -> dict[str, np.ndarray]:
 
 def is_linear(name: str) -> bool:
     endings = ("_proj.weight", "per_layer_input_gate.weight", "per_layer_projection.weight")
-    return name.endswith(endings) or ".in_proj_" in name
+    mlp_of_lfm2 = (".w1.weight", ".w2.weight", ".w3.weight")
+    return name.endswith((*endings, *mlp_of_lfm2)) or ".in_proj_" in name
 
 
 def linear_layers(config: dict[str, Any]) -> set[str]:
@@ -715,11 +763,11 @@ def write_adapter(
     return folder
 
 
-def write_quantized(source: Path, target: Path, bits: int = 4) -> None:
+def write_quantized(source: Path, target: Path, bits: int = 4, group_size: int = 64) -> None:
     """A copy of a model as `mlx_lm convert -q` writes it."""
     network, config = load_model(source)
     network.set_dtype(mx.float32)
-    network, config = quantize_model(network, config, group_size=64, bits=bits)
+    network, config = quantize_model(network, config, group_size=group_size, bits=bits)
     shutil.copytree(source, target)
     weights = dict(tree_flatten(network.parameters()))
     mx.save_safetensors(str(target / "model.safetensors"), weights, {"format": "mlx"})

@@ -285,7 +285,8 @@ def test_weights_that_mlx_quantized_are_read_as_mlx_dequantizes_them(
 @pytest.mark.parametrize(
     ("settings", "error"),
     [
-        ({"group_size": 32, "bits": 4, "mode": "mxfp4"}, ModelSettingUnsupported),
+        ({"group_size": 16, "bits": 4, "mode": "nvfp4"}, ModelSettingUnsupported),
+        ({"group_size": 32, "bits": 4, "mode": "mxfp4"}, WeightsUnreadable),
         ({"group_size": 32, "bits": 4}, WeightsUnreadable),
         ({}, ModelSettingUnsupported),
     ],

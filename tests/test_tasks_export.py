@@ -9,6 +9,7 @@ from typing import Any
 import pytest
 from mlx_lm.convert import convert
 
+import expert_models
 from gguf_files import metadata, rewrite
 from mlx_finetuning import cli, files, models
 from mlx_finetuning.config import GenerateConfig, TrainConfig
@@ -196,6 +197,7 @@ def test_other_formats_are_written_and_proven(finished: Workspace, kind: str) ->
         "ministral3",
         "granite4",
         "smollm3",
+        "lfm2",
     ],
 )
 @pytest.mark.parametrize("kind", ["gguf", "gguf-lora", "peft", "mlx", "safetensors"])
@@ -210,6 +212,19 @@ def test_families_built_otherwise_are_exported_and_proven(
     exact = "F32" if family == "smollm3" else "F16"
     settings = {"quant": [exact, "Q4_K_M"]} if kind == "gguf" else {}
     assert "同じ動き" in export.run(context(finished, format=kind, **settings))["verdict"]
+
+
+@pytest.mark.parametrize("settings", [expert_models.QWEN3MOE, expert_models.GPT_OSS], ids=str)
+@pytest.mark.parametrize("kind", ["gguf", "gguf-lora", "peft", "mlx"])
+def test_mixtures_of_experts_are_exported_and_proven(
+    finished: Workspace, settings: dict[str, Any], kind: str
+) -> None:
+    model = finished.base_model("tiny-ja")
+    expert_models.write(model, settings)
+    keys = expert_models.ATTENTION if kind == "peft" else None
+    expert_models.write_adapter(finished.adapter(RUN).folder, model, keys)
+    quants = {"quant": ["F32", "Q4_K_M"]} if kind == "gguf" else {}
+    assert "同じ動き" in export.run(context(finished, format=kind, **quants))["verdict"]
 
 
 def test_family_without_a_mapping_leaves_every_format_but_gguf(finished: Workspace) -> None:

@@ -369,6 +369,12 @@ class LossExploded(RunError):
     code = "LOSS_EXPLODED"  # update, rows, loss, first_loss
 
 
+class DoraOfExperts(RunError):
+    """DoRA was asked for where experts' weights are stacked."""
+
+    code = "DORA_OF_EXPERTS"  # layer
+
+
 class FullNeedsPlainWeights(RunError):
     """Quantized weights cannot be trained themselves."""
 
@@ -484,6 +490,12 @@ class AdapterMustBeFused(ExportError):
     """What was trained is not a LoRA of linear layers, and makes no adapter file."""
 
     code = "ADAPTER_MUST_BE_FUSED"  # kind, format
+
+
+class ExpertsNotInPeft(ExportError):
+    """Experts or routers were trained, which a peft folder is not written for."""
+
+    code = "EXPERTS_NOT_IN_PEFT"  # layer
 
 
 class QuantizerUnusable(ExportError):

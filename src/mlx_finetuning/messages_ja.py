@@ -355,6 +355,11 @@ CATALOGUE: dict[str, Message] = {
         "学習率が高すぎます。このときの行: {rows}",
         "learning_rate を10分の1にして試してください。壊れる前のアダプターは残っています。",
     ),
+    "DORA_OF_EXPERTS": Message(
+        "混合エキスパート（MoE）の層は、DoRAでは学習できません。",
+        "{layer} は全エキスパートの重みを1つにまとめた層で、DoRAが使えません。",
+        "method を lora にするか、targets に attention を指定してください。",
+    ),
     "FULL_NEEDS_PLAIN_WEIGHTS": Message(
         "量子化されたモデルは、重みそのものを学習できません。",
         "method が full ですが、モデルの重みが量子化されています。",
@@ -465,6 +470,13 @@ CATALOGUE: dict[str, Message] = {
         "この実験は、アダプターだけの形式（{format}）では書き出せません。",
         "{kind} はベースの重みそのものを変えるため、足し算だけのファイルになりません。",
         "ベースと合わせて書き出してください（--format gguf、mlx、safetensors）。",
+    ),
+    "EXPERTS_NOT_IN_PEFT": Message(
+        "この実験は、peft形式では書き出せません。",
+        "混合エキスパート（MoE）の層 {layer} にLoRAを付けて学習したため、Hugging Faceの層と一対一に"
+        "対応しません。",
+        "--format gguf、gguf-lora、mlx のどれかで書き出してください。peft形式が必要なら、"
+        "targets に attention を指定して学習してください。",
     ),
     "QUANTIZER_UNUSABLE": Message(
         "量子化のライブラリ（llama.cpp）を使えません。",

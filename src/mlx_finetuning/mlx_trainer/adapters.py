@@ -14,19 +14,20 @@ from mlx_lm.tuner.utils import linear_to_lora_layers
 
 from mlx_finetuning import files
 from mlx_finetuning.config import TrainConfig
-from mlx_finetuning.errors import FullNeedsPlainWeights, TargetsNotFound
+from mlx_finetuning.errors import DoraOfExperts, FullNeedsPlainWeights, TargetsNotFound
 from mlx_finetuning.mlx_trainer import trained
 from mlx_finetuning.mlx_trainer.lora import make_cheap
 from mlx_finetuning.tokenization.chat import THINKS, Chat
 
-_LINEAR = (nn.Linear, nn.QuantizedLinear, SwitchLinear, QuantizedSwitchLinear)
+_EXPERTS = (SwitchLinear, QuantizedSwitchLinear)
+_LINEAR = (nn.Linear, nn.QuantizedLinear, *_EXPERTS)
 
 
 def attach(model: nn.Module, config: TrainConfig) -> dict[str, Any]:
     """Freeze `model` but for what `config` trains, and return its `adapter_config.json`.
 
     The factors' product is scaled by alpha / rank, or alpha / sqrt(rank) for rsLoRA. Raises
-    TargetsNotFound, FullNeedsPlainWeights.
+    TargetsNotFound, FullNeedsPlainWeights, DoraOfExperts.
     """
     layers: list[nn.Module] = list(model.layers)
     count = len(layers) if config.num_layers < 0 else min(config.num_layers, len(layers))
@@ -34,11 +35,14 @@ def attach(model: nn.Module, config: TrainConfig) -> dict[str, Any]:
     model.freeze()
     if config.method == "full":
         return {"fine_tune_type": "full", "num_layers": _unfrozen(layers[len(layers) - count :])}
+    keys = target_keys(layers, config.targets)
+    if config.method == "dora" and (stacked := sorted(_modules(layers, _EXPERTS) & set(keys))):
+        raise DoraOfExperts(layer=stacked[0])  # mlx-lm has none for stacked weights
     parameters = {
         "rank": config.rank,
         "scale": config.alpha / (math.sqrt(config.rank) if config.rslora else config.rank),
         "dropout": config.dropout,
-        "keys": target_keys(layers, config.targets),
+        "keys": keys,
     }
     if count:
         linear_to_lora_layers(model, count, parameters, use_dora=config.method == "dora")
@@ -56,15 +60,14 @@ def _unfrozen(layers: list[nn.Module]) -> int:
 
 
 def target_keys(layers: list[nn.Module], targets: str) -> list[str]:
-    """Names, within a block, of the linear layers that `targets` asks for, sorted."""
-    found = {
-        name
-        for layer in layers
-        for name, module in layer.named_modules()
-        if isinstance(module, _LINEAR)
-    }
+    """Names, within a block, of the linear layers that `targets` asks for, sorted.
+
+    Routers, which choose among experts, are trained only if they are named.
+    """
+    found = _modules(layers, _LINEAR)
     if targets == "all-linear":
-        chosen = found
+        # A few rows would unbalance what was balanced over trillions of tokens.
+        chosen = found - _routers(layers)
     elif targets == "attention":
         chosen = {name for name in found if "attn" in name or "attention" in name}
     else:
@@ -73,6 +76,23 @@ def target_keys(layers: list[nn.Module], targets: str) -> list[str]:
     if not chosen:
         raise TargetsNotFound(targets=targets, available=sorted(found))
     return sorted(chosen)
+
+
+def _modules(layers: list[nn.Module], kinds: tuple[type, ...]) -> set[str]:
+    return {
+        name
+        for layer in layers
+        for name, module in layer.named_modules()
+        if isinstance(module, kinds)
+    }
+
+
+def _routers(layers: list[nn.Module]) -> set[str]:
+    """Linear layers beside a stack of experts."""
+    stacks = {name.rpartition(".")[0] for name in _modules(layers, _EXPERTS)}
+    owners = {stack.rpartition(".")[0] for stack in stacks}
+    linear = _modules(layers, (nn.Linear, nn.QuantizedLinear))
+    return {name for name in linear if name.rpartition(".")[0] in owners}
 
 
 def save(model: nn.Module, adapter_config: dict[str, Any], folder: Path, chat: Chat) -> None:

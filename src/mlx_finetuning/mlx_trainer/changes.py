@@ -52,6 +52,8 @@ def _change(
     if name.endswith(".lora_a"):
         low, high = arrays[name], arrays[name.removesuffix("lora_a") + "lora_b"]
         # |AB|² = tr(AᵀA · BBᵀ): no product of full size is needed.
+        if low.ndim == 3:  # experts' factors lie the other way round
+            low, high = low.swapaxes(-1, -2), high.swapaxes(-1, -2)
         inner = low.swapaxes(-1, -2) @ low
         outer = high @ high.swapaxes(-1, -2)
         return scale**2 * max(_number((inner * outer).sum()), 0.0)

@@ -1,7 +1,7 @@
 """Several examples in one row without padding, none seeing another.
 
-Everything but attention works position by position and takes the row as it is. Attention is done
-example by example: while a model runs inside `separated`, the two functions that mlx-lm's model
+Everything but attention works position by position and takes the row as it is (but for short
+convolutions, see `convolution`). Attention is done example by example: while a model runs inside `separated`, the two functions that mlx-lm's model
 classes take from its `base` module stand for ours. Rotary positions need no change, because only
 their differences matter; scales of queries by their position are taken per example. `is_exact` tells by trying whether a model class can be run this way.
 """
@@ -16,8 +16,10 @@ from typing import Any, cast
 
 import mlx.core as mx
 import mlx.nn as nn
+import numpy as np
+from mlx_lm.models import switch_layers
 
-from mlx_finetuning.mlx_trainer import cpu_math, heads
+from mlx_finetuning.mlx_trainer import convolution, cpu_math, heads
 
 _MASK, _ATTEND, _SWIGLU = "create_attention_mask", "scaled_dot_product_attention", "swiglu"
 POSITION_SCALE = "_get_llama_4_attn_scale"
@@ -123,15 +125,18 @@ def separated(model: nn.Module, lengths: Sequence[int]) -> Iterator[None]:
     spans = _spans(lengths)
     scale = scale_at(mx.concatenate([mx.arange(length) for length in lengths]))
     with ExitStack() as changes:
+        numbers = np.repeat(np.arange(len(lengths), dtype=np.int32), lengths)
+        changes.enter_context(convolution.separated(model, mx.array(numbers)))
         if mx.default_device() == mx.cpu:
             changes.enter_context(replaced(mx.fast, "rope", cpu_math.rope))
+            changes.enter_context(replaced(switch_layers, _SWIGLU, _swiglu))
         for module in {sys.modules[type(heads.body(model)).__module__], *_attention_modules(model)}:
             changes.enter_context(replaced(module, _MASK, _mask))
             changes.enter_context(replaced(module, _ATTEND, _attending(spans)))
             changes.enter_context(replaced(module, POSITION_SCALE, scale))
             if mx.default_device() == mx.cpu:
                 changes.enter_context(replaced(module, _SWIGLU, _swiglu))
-        for layer in model.layers:
+        for layer in _attending_layers(model):
             if not hasattr(sys.modules[type(layer.self_attn).__module__], _ATTEND):
                 whole = _Separate(layer.self_attn, spans)
                 changes.enter_context(replaced(layer, "self_attn", whole))
@@ -139,7 +144,12 @@ def separated(model: nn.Module, lengths: Sequence[int]) -> Iterator[None]:
 
 
 def _attention_modules(model: nn.Module) -> set[Any]:
-    return {sys.modules[type(layer.self_attn).__module__] for layer in model.layers}
+    layers = _attending_layers(model)
+    return {sys.modules[type(layer.self_attn).__module__] for layer in layers}
+
+
+def _attending_layers(model: nn.Module) -> list[Any]:
+    return [layer for layer in model.layers if hasattr(layer, "self_attn")]
 
 
 @contextmanager
@@ -158,7 +168,8 @@ def replaced(owner: Any, name: str, value: Any) -> Iterator[None]:
 
 def is_exact(model: nn.Module, vocabulary: int) -> bool:
     """Whether two examples in a row give what each gives alone, tried on a few tokens."""
-    if not heads.is_separable(model) or not all(hasattr(x, "self_attn") for x in model.layers):
+    known = (hasattr(layer, "self_attn") or convolution.has_one(layer) for layer in model.layers)
+    if not heads.is_separable(model) or not all(known):
         return False
     tokens = mx.arange(12)[None] % vocabulary
     try:

@@ -154,5 +154,5 @@ def kept_bytes(work: Work) -> int:
     shares_rows = work.make in (batches.concatenated, batches.packed)
     if not shares_rows or not shortcuts.lowest_trained(model) or not shortcuts.can_keep(model):
         return 0
-    is_half_precision = heads.body(model).norm.weight.dtype != mx.float32
+    is_half_precision = heads.norm(model).weight.dtype != mx.float32
     return 0 if is_half_precision or size > shortcuts.LARGEST_KEPT else size

@@ -65,10 +65,23 @@ def blocks(model: nn.Module) -> list[nn.Module]:
     return layers
 
 
+def norm_name(inner: Any) -> str:
+    """What a body calls its final norm; LFM2 otherwise than all others."""
+    return "embedding_norm" if "embedding_norm" in inner else "norm"
+
+
+def norm(model: nn.Module) -> Any:
+    """The final norm of a model."""
+    inner = body(model)
+    return getattr(inner, norm_name(inner))
+
+
 def is_separable(model: nn.Module) -> bool:
     """Whether body and head can be run apart."""
     found = getattr(text(model), "model", None)
-    return isinstance(getattr(found, "norm", None), nn.Module)
+    return isinstance(found, nn.Module) and isinstance(
+        getattr(found, norm_name(found), None), nn.Module
+    )
 
 
 def hidden_at(
@@ -79,18 +92,19 @@ def hidden_at(
     unique: whether it is known that no position occurs twice, which makes the gradient cheap.
     """
     inner = body(model)
-    norm = inner.norm
-    inner.norm = _Gathering(positions, unique=unique)
+    name = norm_name(inner)
+    before = getattr(inner, name)
+    setattr(inner, name, _Gathering(positions, unique=unique))
     try:
         return inner(tokens)  # type: ignore[no-any-return]
     finally:
-        inner.norm = norm
+        setattr(inner, name, before)
 
 
 def head(model: nn.Module, hidden: mx.array) -> mx.array:
     """[positions, vocabulary] logits of the last block's outputs [positions, d_model]."""
     whole, inner = text(model), body(model)
-    whole.model = _Given(inner, inner.norm(hidden[None]))
+    whole.model = _Given(inner, norm(model)(hidden[None]))
     try:
         # The tokens are not looked at: the body that would embed them is stood in for.
         logits: mx.array = whole(mx.zeros((1, hidden.shape[0]), mx.int32))

@@ -93,6 +93,7 @@ def load_weights(folder: Path, *, lazy: bool = False) -> tuple[nn.Module, dict[s
     stored = utils.load_config(folder)
     _refuse_eight_bit_floats(stored)
     settings = model_settings.completed(stored, folder)
+    _refuse_rotation_that_is_ignored(settings)
     changed = {key: value for key, value in settings.items() if stored.get(key) != value}
 
     def classes(config: dict[str, Any]) -> tuple[Any, Any]:
@@ -117,6 +118,17 @@ def _refuse_eight_bit_floats(config: dict[str, Any]) -> None:
         raise ValueError(
             "重みが FP8 です。mlx-lm はこの系列の FP8 を正しく読めません。"
             "同じモデルの BF16 版（名前の終わりが -BF16）を使ってください。"
+        )
+
+
+def _refuse_rotation_that_is_ignored(config: dict[str, Any]) -> None:
+    """mlx-lm's Qwen3-MoE reads no `rope_scaling`: it would train another model than files hold."""
+    scaling = config.get("rope_scaling") or {}
+    kind = scaling.get("rope_type", scaling.get("type", "default"))
+    if config.get("model_type") == "qwen3_moe" and kind != "default":
+        raise ValueError(
+            f"config.json の rope_scaling が {kind} です。mlx-lm はこの系列でそれを読みません。"
+            "元の文脈の長さのまま使うなら、config.json から rope_scaling を消してください。"
         )
 
 

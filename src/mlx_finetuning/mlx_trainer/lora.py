@@ -15,7 +15,7 @@ from typing import Any, cast
 import mlx.core as mx
 import mlx.nn as nn
 from mlx.utils import tree_flatten
-from mlx_lm.tuner.lora import LoRALinear
+from mlx_lm.tuner.lora import LoRALinear, LoRASwitchLinear
 
 
 class CheapLoRALinear(LoRALinear):  # type: ignore[misc]
@@ -29,11 +29,26 @@ class CheapLoRALinear(LoRALinear):  # type: ignore[misc]
         return added.reshape(*x.shape[:-1], -1)
 
 
+class CheapLoRASwitchLinear(LoRASwitchLinear):  # type: ignore[misc]
+    """Of experts: each row meets the factors of its own."""
+
+    def __call__(self, x: mx.array, indices: mx.array, sorted_indices: bool = False) -> mx.array:
+        def product(rows: mx.array, factors: mx.array) -> mx.array:
+            turned = factors.astype(x.dtype).swapaxes(-1, -2)
+            return mx.gather_mm(rows, turned, rhs_indices=indices, sorted_indices=sorted_indices)
+
+        factor = self.lora_b if self.scale == 1.0 else self.scale * self.lora_b
+        added = product(product(self.dropout(x), self.lora_a), factor)
+        whole: mx.array = self.linear(x, indices, sorted_indices=sorted_indices) + added
+        return whole
+
+
 def make_cheap(model: nn.Module) -> None:
     """Let the model's LoRA layers multiply cheaply; their arrays stay as they are."""
+    cheap = {LoRALinear: CheapLoRALinear, LoRASwitchLinear: CheapLoRASwitchLinear}
     for _, module in model.named_modules():
-        if type(module) is LoRALinear:
-            cast(Any, module).__class__ = CheapLoRALinear
+        if type(module) in cheap:
+            cast(Any, module).__class__ = cheap[type(module)]
 
 
 def common_scale(model: nn.Module) -> float | None:
@@ -56,7 +71,8 @@ def unscaled(model: nn.Module) -> Iterator[None]:
 
 
 def _layers(model: nn.Module) -> list[Any]:
-    return [module for _, module in model.named_modules() if isinstance(module, LoRALinear)]
+    kinds = (LoRALinear, LoRASwitchLinear)
+    return [module for _, module in model.named_modules() if isinstance(module, kinds)]
 
 
 def are_factors(trained: Any) -> bool:

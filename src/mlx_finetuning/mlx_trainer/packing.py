@@ -15,7 +15,7 @@ from typing import Any
 import mlx.core as mx
 import mlx.nn as nn
 
-from mlx_finetuning.mlx_trainer import heads
+from mlx_finetuning.mlx_trainer import convolution, heads
 from mlx_finetuning.mlx_trainer.concatenation import POSITION_SCALE, replaced, scale_at
 
 _MASK = "create_attention_mask"
@@ -42,7 +42,11 @@ def separated(model: nn.Module, segments: mx.array) -> Iterator[None]:
     # How many of its own segment, which lies in one piece, are before a token.
     scale = scale_at(own.sum(axis=1) - 1)
     module = sys.modules[type(heads.body(model)).__module__]
-    with replaced(module, _MASK, mask), replaced(module, POSITION_SCALE, scale):
+    with (
+        replaced(module, _MASK, mask),
+        replaced(module, POSITION_SCALE, scale),
+        convolution.separated(model, segments),
+    ):
         yield
 
 

@@ -144,7 +144,7 @@ def parts(model: nn.Module) -> tuple[Part, ...]:
     """Where `selective` can be used, tried on a few values once per kind of module."""
     if not heads.is_separable(model):
         return ()
-    norm = heads.body(model).norm.weight
+    norm = heads.norm(model).weight
     x = mx.random.normal((1, 4, norm.size), key=mx.random.key(0)).astype(norm.dtype)
     tried: dict[tuple[type, tuple[str, ...]], bool] = {}
     found = []

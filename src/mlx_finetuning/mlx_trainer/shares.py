@@ -114,7 +114,7 @@ def compiled(model: nn.Module, value: Callable[..., mx.array]) -> Gradient:
     arrays = trained.of(model)
     scale = lora.common_scale(model)
     at_once = lora.are_factors(arrays.arrays()) and scale
-    dtype = heads.body(model).norm.weight.dtype
+    dtype = heads.norm(model).weight.dtype
 
     def of_arrays(given: dict[str, mx.array], *batch: Any) -> mx.array:
         arrays.put(given)

@@ -19,6 +19,15 @@ from mlx.utils import tree_flatten
 from mlx_finetuning.mlx_trainer import concatenation, gathering, heads
 from mlx_finetuning.mlx_trainer.examples import Example
 
+_POSITION_WISE = (
+    ("", "mlp"),
+    ("", "feed_forward"),
+    ("self_attn", "q_proj"),
+    ("self_attn", "o_proj"),
+    ("self_attn", "out_proj"),
+    ("conv", "out_proj"),
+)
+"""Of a block: a part, nothing for the block itself, and its module."""
 LARGEST_KEPT = 4e9
 """Bytes of outputs that are kept at most; they lie in a file that the system caches."""
 
@@ -47,11 +56,8 @@ def only_supervised(model: nn.Module, positions: mx.array, length: int) -> Itera
     block = model.layers[-1]
     places = gathering.places(positions, length)
     with ExitStack() as changes:
-        for owner, name in (
-            (block, "mlp"),
-            (block.self_attn, "q_proj"),
-            (block.self_attn, "o_proj"),
-        ):
+        for part, name in _POSITION_WISE:
+            owner = getattr(block, part, None) if part else block
             module = getattr(owner, name, None)
             if isinstance(module, nn.Module):
                 somewhere = _Somewhere(module, positions, places)

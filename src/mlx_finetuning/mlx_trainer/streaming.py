@@ -108,7 +108,8 @@ def _prepare(body: nn.Module, real: mx.array, progress: Progress, count: int | N
         return lambda: progress(Step(STAGE, done, total))
 
     body.layers = [_Layer(layer, report(done)) for done, layer in enumerate(layers, 1)]
-    body.norm = _Norm(body.norm, real)
+    name = heads.norm_name(body)
+    setattr(body, name, _Norm(getattr(body, name), real))
 
 
 class _Layer:

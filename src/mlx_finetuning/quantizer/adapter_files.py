@@ -14,15 +14,17 @@ from gguf import GGUFWriter
 from numpy.typing import NDArray
 
 from mlx_finetuning import files
-from mlx_finetuning.errors import AdapterMustBeFused, ExportNotProven
-from mlx_finetuning.quantizer import export, families, lora, packed, safetensors
+from mlx_finetuning.errors import AdapterMustBeFused, ExpertsNotInPeft, ExportNotProven
+from mlx_finetuning.quantizer import experts, export, families, lora, packed, safetensors
 from mlx_finetuning.quantizer.family import Form
-from mlx_finetuning.quantizer.lora import Delta
+from mlx_finetuning.quantizer.lora import Delta, ExpertDelta
 from mlx_finetuning.quantizer.safetensors import Spec
 
 PEFT_WEIGHTS = "adapter_model.safetensors"
 PEFT_CONFIG = "adapter_config.json"
 PEFT_PREFIX = "base_model.model."
+
+Deltas = dict[str, Delta | ExpertDelta]
 
 
 def write_gguf(
@@ -46,8 +48,10 @@ def write_gguf(
     writer.add_string("adapter.type", "lora")
     writer.add_float32("adapter.lora.alpha", _alpha(deltas))
     for item in mapped:
-        if covers(item.name) and _changes(deltas[item.source], item.form):
-            down, up = _formed(_share(deltas[item.source], item.form), item.form)
+        if covers(item.name) and _changes(deltas[item.sources[0]], item.form):
+            down, up = _formed(
+                _whole([deltas[name] for name in item.sources], item.form), item.form
+            )
             writer.add_tensor(f"{item.name}.lora_a", down)
             writer.add_tensor(f"{item.name}.lora_b", up)
     writer.write_header_to_file()
@@ -59,9 +63,9 @@ def write_gguf(
 def write_peft(model: Path, adapter: Path, folder: Path, base_name: str) -> None:
     """The adapter for peft: weights and settings, in an existing folder.
 
-    Raises AdapterMustBeFused, AdapterUnusable, and what reading the model raises.
+    Raises AdapterMustBeFused, ExpertsNotInPeft, AdapterUnusable, and what reading the model raises.
     """
-    deltas = _deltas(model, adapter, "peft")
+    deltas = _of_modules(_deltas(model, adapter, "peft"))
     arrays: dict[str, NDArray[np.float32]] = {}
     for name, delta in deltas.items():
         module = PEFT_PREFIX + name.removesuffix(".weight")
@@ -103,7 +107,7 @@ def check_peft(model: Path, adapter: Path, folder: Path) -> int:
     settings = json.loads((folder / PEFT_CONFIG).read_text(encoding="utf-8"))
     scale = settings["lora_alpha"] / settings["r"]
     tensors = safetensors.open_files([folder / PEFT_WEIGHTS])
-    deltas = _deltas(model, adapter, "peft")
+    deltas = _of_modules(_deltas(model, adapter, "peft"))
     expected = {
         f"{PEFT_PREFIX}{name.removesuffix('.weight')}.lora_{half}.weight"
         for name in deltas
@@ -122,7 +126,18 @@ def check_peft(model: Path, adapter: Path, folder: Path) -> int:
     return len(deltas)
 
 
-def _deltas(model: Path, adapter: Path, made_for: str) -> dict[str, Delta]:
+def _of_modules(deltas: Deltas) -> dict[str, Delta]:
+    """Changes of what transformers has as linear layers. Raises ExpertsNotInPeft.
+
+    Its experts are parameters of three dimensions, its routers are no linear layers.
+    """
+    for name, delta in deltas.items():
+        if isinstance(delta, ExpertDelta) or experts.split_name(name) or experts.is_router(name):
+            raise ExpertsNotInPeft(layer=name.removesuffix(".weight"))
+    return {name: delta for name, delta in deltas.items() if isinstance(delta, Delta)}
+
+
+def _deltas(model: Path, adapter: Path, made_for: str) -> Deltas:
     weights = packed.open_base(model, export.read_config(model))
     shapes = {name: weight.shape for name, weight in weights.items()}
     tuned = lora.fitted(adapter, lora.read(adapter), shapes)
@@ -134,21 +149,33 @@ def _deltas(model: Path, adapter: Path, made_for: str) -> dict[str, Delta]:
 
 
 Factors = tuple[NDArray[np.float32], NDArray[np.float32]]
-"""A [rank, in] and B [out, rank]."""
+"""A [rank, in] and B [out, rank]; of experts, both with an axis for them first."""
 
 
-def _factors(delta: Delta) -> Factors:
+def _factors(delta: Delta | ExpertDelta) -> Factors:
+    if isinstance(delta, ExpertDelta):
+        return delta.a, delta.b
     return np.ascontiguousarray(delta.a.T), np.ascontiguousarray(delta.b.T)
 
 
-def _changes(delta: Delta, form: Form) -> bool:
-    own = delta.shares[form.share] if form.shares > 1 else slice(None)
-    return delta.a[:, own].size > 0
+def _changes(delta: Delta | ExpertDelta, form: Form) -> bool:
+    if isinstance(delta, ExpertDelta) or form.shares == 1:
+        return True
+    return delta.a[:, delta.shares[form.share]].size > 0
 
 
-def _share(delta: Delta, form: Form) -> Factors:
+def _whole(parts: list[Delta | ExpertDelta], form: Form) -> Factors:
+    """The factors of one weight, or those of every expert's as one."""
+    factors = [_share(one, form) for one in parts]
+    if len(factors) == 1:
+        return factors[0]
+    downs, ups = zip(*factors, strict=True)
+    return np.stack(downs), np.stack(ups)
+
+
+def _share(delta: Delta | ExpertDelta, form: Form) -> Factors:
     """The factors of a tensor that is a share of its source."""
-    if form.shares == 1:
+    if isinstance(delta, ExpertDelta) or form.shares == 1:
         return _factors(delta)
     size = delta.shape[0] // form.shares
     rows, own = slice(form.share * size, (form.share + 1) * size), delta.shares[form.share]
@@ -163,10 +190,10 @@ def _formed(factors: Factors, form: Form) -> Factors:
     return down, up if form.rows is None else up[form.rows]
 
 
-def _rank(deltas: dict[str, Delta]) -> int:
+def _rank(deltas: Deltas | dict[str, Delta]) -> int:
     return next(iter(deltas.values())).rank
 
 
-def _alpha(deltas: dict[str, Delta]) -> float:
+def _alpha(deltas: Deltas | dict[str, Delta]) -> float:
     """Readers divide it by the rank."""
     return next(iter(deltas.values())).scale * _rank(deltas)

@@ -12,7 +12,7 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
-from mlx_finetuning.quantizer import export, fidelity, reader
+from mlx_finetuning.quantizer import export, fidelity, reader, recipe
 from mlx_finetuning.quantizer.export import Source
 from mlx_finetuning.quantizer.reader import Gguf, Stored
 
@@ -46,7 +46,8 @@ def adapter_scale(file: Gguf, base: Sequence[Source], tuned: Sequence[Source]) -
     """The factor by which the adapter's change is in the file: 1 is right, 0 is a file without it.
 
     The median over tensors, so that a few wrong ones do not pass for a wrong factor. 1 where the
-    adapter changes nothing that the file has.
+    adapter changes nothing that the file has. Weights that had four bits in the base do not count:
+    many lie just on a step of another coarse type, and a small change is rounded away there.
     """
     pairs = (
         (file.tensors.get(after.name), before, after)
@@ -56,6 +57,7 @@ def adapter_scale(file: Gguf, base: Sequence[Source], tuned: Sequence[Source]) -
         scale
         for stored, before, after in pairs
         if stored is not None and stored.shape == after.shape and len(after.shape) > 1
+        if before.four_bit is None or stored.kind in recipe.UNQUANTIZED
         if (scale := _scale(stored, before, after)) is not None
     ]
     return float(np.median(scales)) if scales else 1.0

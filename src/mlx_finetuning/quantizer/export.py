@@ -9,6 +9,7 @@ lets the caller do that before anything is handed over.
 from __future__ import annotations
 
 import json
+import math
 import shutil
 import time
 from collections import deque
@@ -31,7 +32,17 @@ from mlx_finetuning.errors import (
     WeightsIncomplete,
 )
 from mlx_finetuning.progress import Progress, Step, silent
-from mlx_finetuning.quantizer import families, ggml, library, lora, packed, recipe, tokenizer
+from mlx_finetuning.quantizer import (
+    experts,
+    families,
+    ggml,
+    library,
+    lora,
+    packed,
+    recipe,
+    tokenizer,
+)
+from mlx_finetuning.quantizer.experts import MxFp4
 from mlx_finetuning.quantizer.packed import Weights
 from mlx_finetuning.quantizer.safetensors import Rows
 from mlx_finetuning.quantizer.tokenizer import ChatFormat
@@ -65,16 +76,18 @@ class ExportResult:
 
 @dataclass(frozen=True)
 class Source:
-    """One GGUF tensor's values, in blocks of rows."""
+    """One GGUF tensor's values, in blocks of rows; those of all experts are counted through."""
 
     name: str
     shape: tuple[int, ...]
     read: Callable[[Rows], NDArray[np.float32]]
     order: NDArray[np.intp] | None = None
     importance: ggml.Importance | None = None
+    four_bit: MxFp4 | None = None
+    """Where these values lie in the base in the form that GGUF has too."""
 
     def blocks(self) -> Iterator[Rows]:
-        rows = self.shape[0]
+        rows = math.prod(self.shape[:-1]) if len(self.shape) > 1 else self.shape[0]
         step = max(1, BLOCK_VALUES // self.shape[-1]) if len(self.shape) > 1 else rows
         for start in range(0, rows, step):
             chosen = slice(start, min(start + step, rows))
@@ -143,13 +156,7 @@ def stored_config(model: Path) -> dict[str, Any]:
 
 
 def head_of(model: Path, config: dict[str, Any], name: str, chat: ChatFormat | None = None) -> Head:
-    family = families.of(config)
-    try:
-        values = family.metadata(config)
-    except KeyError as error:
-        raise ModelSettingUnsupported(
-            setting=error.args[0], value="（なし）", supported="値のある設定"
-        ) from error
+    family, values = families.of(config), families.metadata(config)
     spoken = tokenizer.read(model, config["vocab_size"], family, chat)
     return Head(family.name, name, values, spoken)
 
@@ -175,35 +182,46 @@ def sources(
     if missing or unknown:
         raise WeightsIncomplete(missing=missing[:5], unknown=sorted(unknown)[:5])
     found = [
-        _source(item, weights[item.source], tuned, importance.get(item.known)) for item in mapped
+        _source(
+            item,
+            [changed(name, weights[name], tuned) for name in item.sources],
+            importance.get(item.known),
+        )
+        for item in mapped
     ]
     extra = [_computed(key, value) for key, value in family.extra(config).items()]
     return found + extra
 
 
 def _source(
-    item: families.Mapped,
-    weight: Weights,
-    tuned: lora.Adapter,
-    importance: ggml.Importance | None,
+    item: families.Mapped, stored: list[Source], importance: ggml.Importance | None
 ) -> Source:
-    found, form = changed(item.source, weight, tuned), item.form
+    found, form = _whole(stored), item.form
     # A convolution over time alone has an axis of one.
-    size = weight.shape[0] // form.shares
-    shape = (size, *(size for size in weight.shape[1:] if size > 1))
+    size = found.shape[0] // form.shares
+    shape = (size, *(size for size in found.shape[1:] if size > 1))
     order = form.rows
     if form.shares > 1:
         order = np.arange(form.share * size, (form.share + 1) * size)
 
     def read(rows: Rows) -> NDArray[np.float32]:
-        values = found.read(rows).reshape(-1, *shape[1:])
+        values = found.read(rows).reshape(-1, *shape[1:][-1:])
         if form.columns is not None:
             values = np.ascontiguousarray(values[:, form.columns])
         return values if form.formula is None else form.formula(values)
 
     if importance is not None and form.columns is not None:
         importance = np.ascontiguousarray(importance[form.columns])
-    return Source(item.name, shape, read, order, importance)
+    return Source(item.name, shape, read, order, importance, found.four_bit)
+
+
+def _whole(stored: list[Source]) -> Source:
+    """One source, or those of all experts as one."""
+    if len(stored) == 1:
+        return stored[0]
+    shape = stored[0].shape
+    read = experts.joined([one.read for one in stored], shape[0])
+    return Source(stored[0].name, (len(stored), *shape), read)
 
 
 def changed(name: str, weight: Weights, tuned: lora.Adapter) -> Source:
@@ -214,7 +232,8 @@ def changed(name: str, weight: Weights, tuned: lora.Adapter) -> Source:
         values = weight.rows(rows)
         return values if change is None else change.apply(values, rows)
 
-    return Source(name, weight.shape, read)
+    as_it_was = weight if isinstance(weight, MxFp4) and change is None else None
+    return Source(name, weight.shape, read, four_bit=as_it_was)
 
 
 def _computed(name: str, values: NDArray[np.float32]) -> Source:
@@ -229,14 +248,14 @@ def plan(found: list[Source], quant: str, config: dict[str, Any]) -> list[Planne
         has_importance=any(source.importance is not None for source in found),
         value_layers=recipe.value_layers(source.name for source in found),
     )
-    return [
-        Planned(
-            source.name,
-            source.shape,
-            recipe.tensor_type(source.name, source.shape, quant, outline),
-        )
-        for source in found
-    ]
+    return [Planned(one.name, one.shape, _kind(one, quant, outline)) for one in found]
+
+
+def _kind(source: Source, quant: str, outline: recipe.Outline) -> Type:
+    kind = recipe.tensor_type(source.name, source.shape, quant, outline)
+    # Quantizing four bits again would lose something and gain nothing.
+    is_kept = source.four_bit is not None and kind not in recipe.UNQUANTIZED
+    return Type.MXFP4 if is_kept else kind
 
 
 def predicted_sizes(model: Path, quants: Iterable[str]) -> dict[str, int]:
@@ -315,10 +334,15 @@ def _quantized(
 
 
 def _quantize(source: Source, rows: Rows, kinds: dict[str, Type]) -> tuple[int, Block]:
+    done: dict[Type, NDArray[np.uint8]] = {}
+    wanted = set(kinds.values())
+    if source.four_bit is not None and Type.MXFP4 in wanted:
+        done[Type.MXFP4] = source.four_bit.blocks(rows)
+        wanted.remove(Type.MXFP4)
     values = source.read(rows)
     table = values.reshape(-1, source.shape[-1])
     try:
-        done = {kind: ggml.quantize(table, kind, source.importance) for kind in set(kinds.values())}
+        done |= {kind: ggml.quantize(table, kind, source.importance) for kind in wanted}
     except NonFiniteWeights as error:
         raise NonFiniteWeights(tensor=source.name) from error
     return values.size, {quant: done[kind] for quant, kind in kinds.items()}

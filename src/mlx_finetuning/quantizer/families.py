@@ -15,6 +15,7 @@ import numpy as np
 from gguf import MODEL_ARCH, get_tensor_name_map
 
 from mlx_finetuning.errors import ArchitectureUnsupported, ModelSettingUnsupported
+from mlx_finetuning.quantizer import experts
 from mlx_finetuning.quantizer.family import (
     AS_IT_IS,
     ATTENTION,
@@ -43,7 +44,10 @@ from mlx_finetuning.quantizer.family import (
     separated,
 )
 from mlx_finetuning.quantizer.gemma4 import GEMMA4
+from mlx_finetuning.quantizer.gpt_oss import GPT_OSS
+from mlx_finetuning.quantizer.lfm2 import LFM2
 from mlx_finetuning.quantizer.llama_like import GRANITE, MINISTRAL3, MISTRAL3, SMOLLM3
+from mlx_finetuning.quantizer.qwen3moe import QWEN3MOE
 from mlx_finetuning.quantizer.qwen35 import QWEN35
 from mlx_finetuning.quantizer.recipe import Outline
 from mlx_finetuning.utils.model_settings import OUTSIDE_TEXT
@@ -55,8 +59,10 @@ class Mapped:
 
     name: str
     source: str
-    """Its name in the Hugging Face folder."""
+    """Its name in the Hugging Face folder; of experts' weights, mlx-lm's."""
     form: Form
+    sources: tuple[str, ...]
+    """Where it lies in the folder: one name, or one per expert."""
     known: str
     """Its name in mlx-lm's class, without what a text part is within."""
 
@@ -83,15 +89,30 @@ def is_known(architecture: str) -> bool:
     return architecture in FAMILIES
 
 
+def metadata(config: Config) -> Metadata:
+    """What a file states of the model. Raises ArchitectureUnsupported, ModelSettingUnsupported."""
+    try:
+        return of(config).metadata(config)
+    except KeyError as error:
+        raise ModelSettingUnsupported(
+            setting=error.args[0], value="（なし）", supported="値のある設定"
+        ) from error
+
+
 def outline(config: Config) -> Outline:
-    """What the quantization recipe needs to know of the model."""
+    """What the quantization recipe needs to know of the model. Raises as `metadata`."""
     heads = config["num_attention_heads"]
     layers = config["num_hidden_layers"]
     grouped_llama = of(config) is LLAMA and heads != key_heads(config)
+    stated = metadata(config)
+    keys = stated["attention.head_count_kv"]
+    # llama.cpp looks at the first layer alone, which may have no attention.
+    first = keys[0] if isinstance(keys, list) else keys
     return Outline(
         layers=layers,
         tied=of(config).is_tied(config),
-        sharing=heads // key_heads(config),
+        sharing=heads // int(first) if isinstance(first, int) and first else 0,
+        experts=int(str(stated.get("expert_count", 0))),
         is_70b=layers == 80 and (grouped_llama or of(config) is QWEN2),
     )
 
@@ -109,7 +130,7 @@ def mapping(family: Family, config: Config, sources: list[str]) -> tuple[list[Ma
     """Where each source tensor goes, in the order of a GGUF file, and the names that fit nowhere."""
     names = get_tensor_name_map(family.arch, config["num_hidden_layers"])
     found, unknown = [], []
-    for source in sources:
+    for source, stored in experts.grouped(sources, config.get("num_experts") or 0).items():
         if _is_unused(family, config, source):
             continue
         parts = separated(plain(source))
@@ -119,13 +140,13 @@ def mapping(family: Family, config: Config, sources: list[str]) -> tuple[list[Ma
                 unknown.append(source)
                 continue
             form = replace(family.form(config, source), share=share, shares=len(parts))
-            found.append(Mapped(name, source, form, known))
+            found.append(Mapped(name, source, form, stored, known))
     return sorted(found, key=_file_order), unknown
 
 
 def _tables_name(family: Family, known: str) -> str:
     """The name under which gguf's table has a weight."""
-    module, _, last = known.rpartition(".")
+    module, _, last = known.replace(f".{experts.STACK}.", ".experts.").rpartition(".")
     return f"{module}.{(family.renamed or {}).get(last, last)}"
 
 
@@ -347,14 +368,17 @@ FAMILIES = {
     "MistralForCausalLM": LLAMA,
     "Qwen2ForCausalLM": QWEN2,
     "Qwen3ForCausalLM": QWEN3,
+    "Qwen3MoeForCausalLM": QWEN3MOE,
     "Gemma2ForCausalLM": GEMMA2,
     "Gemma3ForCausalLM": GEMMA3,
     "Gemma3ForConditionalGeneration": GEMMA3,
     "Gemma4ForCausalLM": GEMMA4,
     "Gemma4ForConditionalGeneration": GEMMA4,
     "Gemma4UnifiedForConditionalGeneration": GEMMA4,
+    "GptOssForCausalLM": GPT_OSS,
     "GraniteForCausalLM": GRANITE,
     "GraniteMoeHybridForCausalLM": GRANITE,
+    "Lfm2ForCausalLM": LFM2,
     "Ministral3ForCausalLM": MINISTRAL3,
     "Mistral3ForConditionalGeneration": MISTRAL3,
     "Phi3ForCausalLM": PHI3,

@@ -23,6 +23,7 @@ BOUNDS = {
     Type.BF16: 6e-3,
     Type.Q8_0: 0.02,
     Type.Q6_K: 0.06,
+    Type.MXFP4: 1e-6,
     Type.Q5_K: 0.1,
     Type.Q5_1: 0.1,
     Type.Q5_0: 0.12,

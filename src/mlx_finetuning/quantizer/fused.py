@@ -18,7 +18,7 @@ from gguf import GGMLQuantizationType as Type
 from numpy.typing import NDArray
 
 from mlx_finetuning import files
-from mlx_finetuning.errors import NotEnoughSpace
+from mlx_finetuning.errors import ModelSettingUnsupported, NotEnoughSpace
 from mlx_finetuning.progress import Progress, Step, silent
 from mlx_finetuning.quantizer import export, families, ggml, lora, packed, safetensors
 from mlx_finetuning.quantizer.export import Source
@@ -58,6 +58,11 @@ def write(
     AdapterUnusable, NonFiniteWeights, NotEnoughSpace, TokenizerUnreadable, DiskFull, Interrupted.
     """
     stored = export.stored_config(model)
+    if made_for == "pt" and stored.get("model_type") == "gpt_oss":
+        # Its experts lie there as four-bit blocks, or transposed; nothing here writes either.
+        raise ModelSettingUnsupported(
+            setting="model_type", value="gpt_oss", supported="gguf、gguf-lora、mlx での書き出し"
+        )
     settings = model_settings.completed(stored, model)
     tensors = _tensors(model, settings, adapter)
     total = sum(tensor.spec.nbytes for tensor in tensors)

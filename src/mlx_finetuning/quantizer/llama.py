@@ -2,7 +2,9 @@
 
 Only the first fields of llama.cpp's parameter structs are known here; the rest travels as opaque
 bytes from llama.cpp's own defaults, so a field added at their end changes nothing. The known ones
-are checked against their documented defaults before use. Does not generate text; `runtime` does.
+are checked against their documented defaults before use. Attention is computed in float32 where the
+layout of its settings is known too: keys and values in half precision, as they are kept otherwise,
+move logits enough to exchange experts that are nearly level. Does not generate text; `runtime` does.
 """
 
 from __future__ import annotations
@@ -25,6 +27,15 @@ CONTEXT_DEFAULTS = (512, 2048, 512, 1)
 """n_ctx, n_batch, n_ubatch, n_seq_max of `llama_context_default_params`."""
 MODEL_FLAGS = (False, False, True, False, False)
 """vocab_only, check_tensors, use_extra_bufts, no_host, no_alloc of `llama_model_default_params`."""
+_NOT_SET, _MINUS_ONE = -1, -1082130432
+_AS_KNOWN = {
+    **dict.fromkeys((6, 7, 8, 9), _NOT_SET),  # rope, pooling, attention, flash attention
+    **dict.fromkeys((12, 13, 14, 15, 17), _MINUS_ONE),  # yarn's factors and a threshold, float32
+    **dict.fromkeys((22, 23), 1),  # keys and values: GGML_TYPE_F16
+}
+"""Defaults behind the known fields, as int32 by place (llama.cpp of autumn 2026)."""
+_IN_FLOAT32 = {9: 0, 22: 0, 23: 0}
+"""No flash attention, which computes in half precision; GGML_TYPE_F32."""
 BATCH = 256
 """Tokens per call; bounds the buffer of logits."""
 ONE_THREAD_BYTES = 64 << 20
@@ -144,6 +155,14 @@ def _api() -> ctypes.CDLL:
     return api
 
 
+def _compute_in_float32(params: _ContextParams) -> None:
+    """Nothing where the settings lie otherwise than known: then half precision has to do."""
+    places = (ctypes.c_int32 * (2 * len(params.opaque))).from_buffer(params.opaque)
+    if all(places[place] == value for place, value in _AS_KNOWN.items()):
+        for place, value in _IN_FLOAT32.items():
+            places[place] = value
+
+
 class LlamaVocabulary:
     """The tokenizer of a GGUF file, which need not hold any weights. A context manager; not for
     several threads at once."""
@@ -220,6 +239,7 @@ class LlamaModel(LlamaVocabulary):
     def _new_context(self, path: Path, length: int) -> int:
         params = self._api.llama_context_default_params()
         params.n_ctx, params.n_batch, params.n_ubatch = length, BATCH, BATCH
+        _compute_in_float32(params)
         context = self._api.llama_init_from_model(self._model, params)
         if not context:
             self.close()

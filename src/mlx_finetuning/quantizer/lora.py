@@ -17,7 +17,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from mlx_finetuning.errors import AdapterUnusable, WeightsUnreadable
-from mlx_finetuning.quantizer import safetensors
+from mlx_finetuning.quantizer import experts, safetensors
 from mlx_finetuning.quantizer.family import separated
 from mlx_finetuning.quantizer.safetensors import Rows, Tensor
 
@@ -79,6 +79,35 @@ class Delta:
 
 
 @dataclass(frozen=True)
+class ExpertDelta:
+    """Added to every expert's weight W[e] [out, in] of a stacked one: scale * b[e] @ a[e]."""
+
+    a: NDArray[np.float32]
+    """[experts, rank, in]"""
+    b: NDArray[np.float32]
+    """[experts, out, rank]"""
+    scale: float
+
+    @property
+    def shape(self) -> tuple[int, ...]:
+        return self.b.shape[0], self.b.shape[1], self.a.shape[2]
+
+    @property
+    def rank(self) -> int:
+        return int(self.a.shape[1])
+
+    def of(self, expert: int) -> Delta:
+        return Delta(self.a[expert].T, self.b[expert].T, self.scale)
+
+    def apply(self, values: NDArray[np.float32], which: Rows) -> NDArray[np.float32]:
+        count, rows, _ = self.shape
+        result = values if values.flags.writeable else values.copy()
+        for expert, inner, place in experts.by_expert(which, count, rows):
+            result[place] = self.of(expert).apply(result[place], inner)
+        return result
+
+
+@dataclass(frozen=True)
 class Directed:
     """DoRA: the changed weight's rows, brought to learned lengths."""
 
@@ -108,7 +137,12 @@ class Replacement:
         return self.tensor.shape
 
     def apply(self, values: NDArray[np.float32], which: Rows) -> NDArray[np.float32]:
-        return self.tensor.rows(which)
+        stacked = experts.flat(self.tensor) if len(self.shape) == 3 else self.tensor
+        return stacked.rows(which)
+
+    def of(self, expert: int) -> Replacement:
+        tensor = self.tensor
+        return Replacement(Tensor(tensor.name, tensor.kind, tensor.stored[expert]))
 
 
 @dataclass(frozen=True)
@@ -137,9 +171,10 @@ class Adapter:
     """Name of the base's tensor (`model.layers.0.self_attn.q_proj.weight`) → what becomes of it."""
 
     @property
-    def deltas(self) -> dict[str, Delta]:
+    def deltas(self) -> dict[str, Delta | ExpertDelta]:
         """The changes that are plain LoRA."""
-        return {name: one for name, one in self.changes.items() if isinstance(one, Delta)}
+        plain = (Delta, ExpertDelta)
+        return {name: one for name, one in self.changes.items() if isinstance(one, plain)}
 
 
 NOTHING = Adapter("lora", {})
@@ -164,8 +199,10 @@ def read(folder: Path) -> Adapter:
     found: dict[str, Change] = {}
     for module in modules:
         delta = _delta(folder, tensors, module, scale)
-        lengths = tensors[f"{module}.m"].rows(EVERYTHING) if kind == "dora" else None
-        found[f"{module}.weight"] = delta if lengths is None else Directed(delta, lengths)
+        if kind == "dora" and isinstance(delta, Delta):
+            found[f"{module}.weight"] = Directed(delta, tensors[f"{module}.m"].rows(EVERYTHING))
+        else:
+            found[f"{module}.weight"] = delta
     return Adapter(kind, found)
 
 
@@ -174,7 +211,11 @@ def fitted(folder: Path, adapter: Adapter, weights: Mapping[str, tuple[int, ...]
 
     Raises AdapterUnusable.
     """
-    changes = {_name_in(weights, name): change for name, change in adapter.changes.items()}
+    changes = {
+        name: change
+        for stored, whole in adapter.changes.items()
+        for name, change in _divided(weights, _name_in(weights, stored), whole).items()
+    }
     changes = _side_by_side(changes, weights)
     for name, change in changes.items():
         shape = weights.get(name)
@@ -183,6 +224,17 @@ def fitted(folder: Path, adapter: Adapter, weights: Mapping[str, tuple[int, ...]
             reason = f"{name} がベースモデルに合いません（{change.shape} と {shape}）。"
             raise AdapterUnusable(path=str(folder), reason=reason)
     return Adapter(adapter.kind, changes)
+
+
+def _divided(
+    weights: Mapping[str, tuple[int, ...]], name: str, change: Change
+) -> dict[str, Change]:
+    """The change of a stacked weight, for each expert where the base has one weight for each."""
+    if name in weights or not isinstance(change, ExpertDelta | Replacement):
+        return {name: change}
+    own = (experts.own_name(name, expert) for expert in range(change.shape[0]))
+    found = {one: change.of(expert) for expert, one in enumerate(own) if one in weights}
+    return {**found} or {name: change}
 
 
 def _name_in(weights: Mapping[str, tuple[int, ...]], name: str) -> str:
@@ -243,9 +295,13 @@ def _settings(folder: Path) -> tuple[str, float]:
     return kind, scale
 
 
-def _delta(folder: Path, tensors: dict[str, Tensor], module: str, scale: float) -> Delta:
+def _delta(
+    folder: Path, tensors: dict[str, Tensor], module: str, scale: float
+) -> Delta | ExpertDelta:
     a = tensors[f"{module}.lora_a"].rows(EVERYTHING)
     b = tensors[f"{module}.lora_b"].rows(EVERYTHING)
+    if a.ndim == b.ndim == 3 and (a.shape[0], a.shape[1]) == (b.shape[0], b.shape[2]):
+        return ExpertDelta(a, b, scale)
     if a.ndim != 2 or b.ndim != 2 or a.shape[1] != b.shape[0]:
         reason = f"{module} の行列の形が合いません（{a.shape} と {b.shape}）。"
         raise AdapterUnusable(path=str(folder), reason=reason)

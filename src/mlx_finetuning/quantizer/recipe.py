@@ -1,6 +1,6 @@
 """Which type each tensor gets: llama.cpp's recipes as pure functions.
 
-Covers the types of `config.QUANTIZATIONS` for dense models; mixtures of experts are not covered.
+Covers the types of `config.QUANTIZATIONS`, for dense models and mixtures of experts.
 """
 
 from __future__ import annotations
@@ -56,6 +56,7 @@ class Outline:
     """Query heads per key head."""
     is_70b: bool = False
     """llama.cpp gives the small attn_v of these models more bits."""
+    experts: int = 0
     has_importance: bool = False
     value_layers: tuple[int, ...] = ()
     """The layers that have attention values of their own; none named: all."""
@@ -160,7 +161,16 @@ def tensor_type(name: str, shape: tuple[int, ...], quant: str, model: Outline) -
 VALUES = ("attn_v", "attn_qkv")
 EMBEDDINGS = ("token_embd.weight", "per_layer_token_embd.weight")
 NEVER_QUANTIZED = ("per_layer_model_proj.weight",)
-ALWAYS_F32 = ("_norm.weight", "ssm_conv1d.weight")
+ALWAYS_F32 = (
+    "_norm.weight",
+    "ssm_conv1d.weight",
+    "shortconv.conv.weight",
+    "ffn_gate_inp.weight",
+)
+MIXTRAL = 8
+"""So many experts llama.cpp takes for Mixtral's, whose attention is small beside them."""
+MIXTRAL_OUTPUT = ("IQ4_XS", "Q4_K_M", "Q4_K_S", "Q3_K_M", "Q2_K")
+"""Types that give its attn_output five bits; in all others it has the base type."""
 
 
 def _stays_f32(name: str, shape: tuple[int, ...]) -> bool:
@@ -173,7 +183,11 @@ def _wanted(name: str, columns: int, base: Type, quant: str, model: Outline) -> 
         return Type.Q8_0 if narrow or base == Type.Q8_0 else Type.Q6_K
     if not name.startswith("blk."):
         return base
-    _, layer, role = name.removesuffix(".weight").split(".", 2)
+    _, layer, role = name.removesuffix(".weight").removesuffix("_exps").split(".", 2)
+    if model.experts == MIXTRAL and role in ("attn_k", *VALUES):
+        return Type.Q8_0
+    if model.experts == MIXTRAL and role == "attn_output":
+        return Type.Q5_K if quant in MIXTRAL_OUTPUT else base
     rule = RULES.get(quant, {}).get(role)
     is_value = role in VALUES
     # llama.cpp counts value tensors, not layers.

@@ -25,6 +25,7 @@ STORED: dict[str, np.dtype[Any]] = {
     "F16": np.dtype("<f2"),
     "BF16": np.dtype("<u2"),
     "U32": np.dtype("<u4"),  # MLX's packed weights
+    "U8": np.dtype("u1"),  # MXFP4
 }
 """How each supported type lies in the file."""
 LONGEST_HEADER = 100_000_000
@@ -36,7 +37,7 @@ class Tensor:
 
     name: str
     kind: str
-    """F32, F16, BF16 or U32."""
+    """One of `STORED`."""
     stored: NDArray[Any]
     """The mapped values, in the shape of the tensor; BF16 as uint16."""
 

@@ -24,6 +24,8 @@ SETTLED = (
     "attention.",
     "rope.",
     "ssm.",
+    "shortconv.",
+    "expert_",
     "full_attention_",
     "embedding_length_",
     "embedding_scale",

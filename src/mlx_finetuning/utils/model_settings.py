@@ -44,10 +44,13 @@ DEFAULTS: dict[str, Settings] = {
 TEXT_PARTS = {"gemma3": "gemma3_text"}
 """The kind of a text part that does not say it."""
 OLDER_ROPE = frozenset(
-    {"llama", "mistral", "qwen2", "gemma2", "gemma3_text", "phi3", "granite", "smollm3"}
+    {
+        *("llama", "mistral", "qwen2", "gemma2", "gemma3_text", "phi3", "granite", "smollm3"),
+        *("qwen3_moe", "gpt_oss"),
+    }
 )
 """Kinds whose class in mlx-lm reads `rope_theta` and `rope_scaling`, not `rope_parameters`."""
-TIED_ALWAYS = frozenset({"gemma2"})
+TIED_ALWAYS = frozenset({"gemma2", "lfm2"})
 """Neither mlx-lm nor llama.cpp know a head of their own for these: one that differs is refused."""
 TIED_BY_WEIGHTS = frozenset({"gemma3_text"})
 """mlx-lm uses a head that is among the weights, whatever the settings say."""
