@@ -21,6 +21,7 @@ from typing import Any
 
 from mlx_finetuning.quantizer import reader
 from mlx_finetuning.runtime import Client, serve
+from mlx_finetuning.tokenization.reasoning import TAG, Format
 from mlx_finetuning.utils import chat_template
 
 Json = dict[str, Any]
@@ -64,6 +65,8 @@ class Ollama:
     """Counts one token of the prompt too many."""
     never_ends: bool = False
     changes_answers: bool = False
+    splits_thinking: bool = False
+    """Tells reasoning from the answer by itself, as newer versions do with models they know."""
     requests: list[tuple[str, str]] = field(default_factory=list)
     received: int = 0
     """Bytes of blobs that came in, whole or not."""
@@ -215,6 +218,9 @@ class _Handler(BaseHTTPRequestHandler):
 
     def _chat(self, ollama: Ollama, name: str, body: Json) -> None:
         messages = body["messages"]
+        if "think" in body:
+            self._reply(400, {"error": f'"{name}" does not support thinking'})
+            return
         system = ollama.models[name].get("system")
         if system and messages and messages[0]["role"] != "system":
             messages = [{"role": "system", "content": system}, *messages]
@@ -229,9 +235,12 @@ class _Handler(BaseHTTPRequestHandler):
         pieces = ollama.runtime(name).stream(
             messages, options.get("num_predict", 128), options.get("temperature", 0.8)
         )
+        splitter = Format(TAG if ollama.splits_thinking else None).splitter()
         for piece in pieces:
-            if piece.text:
-                message = {"role": "assistant", "content": piece.text}
+            thought, text = splitter.feed(piece.text)
+            if text or thought:
+                message = {"role": "assistant", "content": text}
+                message |= {"thinking": thought} if thought else {}
                 self._line({"model": name, "message": message, "done": False})
                 if ollama.cut_chats:
                     ollama.cut_chats -= 1

@@ -8,11 +8,13 @@ from typing import Any
 
 import pytest
 
-from mlx_finetuning.data_processor import TEMPLATES, Inspection, inspect
+from mlx_finetuning.config import PrepareConfig
+from mlx_finetuning.data_processor import TEMPLATES, Inspection, inspect, prepare, read_rows
 from mlx_finetuning.data_processor.clean import clean
 from mlx_finetuning.data_processor.columns import choose
 from mlx_finetuning.data_processor.examples import Example, Turn, chat_turns
 from mlx_finetuning.errors import InvalidMapping
+from mlx_finetuning.workspace import Workspace
 
 
 @pytest.mark.parametrize(
@@ -204,3 +206,112 @@ def test_inspection_of_unknown_columns_lists_them_instead_of_failing(tmp_path: P
     assert (found.kind, found.columns) == (None, ("名前", "値段"))
     assert "COLUMNS_NOT_FOUND" in _rows(found)
     assert found.preview == ({"名前": "あ", "値段": "5"},)
+
+
+# --- reasoning ---------------------------------------------------------------------------
+
+
+def prepared(folder: Path, *rows: dict[str, Any]) -> tuple[list[dict[str, Any]], Inspection]:
+    """The written rows, and what was found in them."""
+    source = folder / "rows.jsonl"
+    lines = (json.dumps(row, ensure_ascii=False) for row in rows)
+    source.write_text("\n".join(lines), encoding="utf-8")
+    settings = PrepareConfig(valid_share=0.0, test_share=0.0)
+    paths = Workspace(folder).dataset("d")
+    prepare(source, "d", paths, settings, replace=True)
+    return [row for split in ("train", "valid", "test") for row in read_rows(paths.split(split))], (
+        inspect(source)
+    )
+
+
+def codes(found: Inspection) -> dict[str, tuple[int, ...]]:
+    return {one.code: one.rows for one in found.findings}
+
+
+ASKED = {"role": "user", "content": "何ですか？"}
+
+
+@pytest.mark.parametrize(
+    "row",
+    [
+        {"質問": "何ですか？", "思考": "思い出す。", "回答": "本です。"},
+        {"question": "何ですか？", "reasoning_content": "思い出す。", "answer": "本です。"},
+        {"question": "何ですか？", "answer": "<think>\n思い出す。\n</think>\n\n本です。"},
+        *(
+            {"messages": [ASKED, {"role": "assistant", "content": "本です。", key: "思い出す。"}]}
+            for key in ("reasoning_content", "reasoning", "thinking")
+        ),
+        {
+            "conversations": [
+                {"from": "human", "value": "何ですか？"},
+                {"from": "gpt", "value": "<think>思い出す。</think>本です。"},
+            ]
+        },
+    ],
+    ids=",".join,
+)
+def test_reasoning_has_one_place_however_it_was_written(
+    tmp_path: Path, row: dict[str, Any]
+) -> None:
+    [made], found = prepared(tmp_path, row)
+    answer = {"role": "assistant", "content": "本です。", "reasoning_content": "思い出す。"}
+    assert made["messages"] == [ASKED, answer]
+    assert "REASONING" in codes(found)
+    assert found.unmapped == ()
+
+
+def test_empty_reasoning_is_none(tmp_path: Path) -> None:
+    row = {"question": "何ですか？", "answer": "<think>\n\n</think>\n\n本です。", "reasoning": ""}
+    [made], found = prepared(tmp_path, row)
+    assert made["messages"][1] == {"role": "assistant", "content": "本です。"}
+    assert not {"REASONING", "REASONING_MIXED"} & codes(found).keys()
+
+
+def test_reasoning_that_is_not_closed_leaves_the_row_out(tmp_path: Path) -> None:
+    good = {"question": "誰？", "answer": "私です。"}
+    made, found = prepared(tmp_path, {"question": "何？", "answer": "<think>長い"}, good)
+    assert [row["messages"][1]["content"] for row in made] == ["私です。"]
+    assert codes(found)["REASONING_UNCLOSED"] == (1,)
+
+
+def test_answer_that_is_reasoning_alone_is_empty(tmp_path: Path) -> None:
+    good = {"question": "誰？", "answer": "私です。"}
+    empty = {"question": "何？", "answer": "<think>考え</think>"}
+    assert codes(prepared(tmp_path, empty, good)[1])["EMPTY_ANSWER"] == (1,)
+
+
+def test_rows_without_reasoning_among_others_are_named(tmp_path: Path) -> None:
+    found = prepared(
+        tmp_path,
+        {"question": "何？", "answer": "本。", "thinking": "思い出す。"},
+        {"question": "誰？", "answer": "私です。", "thinking": None},
+    )[1]
+    assert codes(found)["REASONING_MIXED"] == (2,)
+    (one,) = (one for one in found.findings if one.code == "REASONING_MIXED")
+    assert "（1行）" in one.message
+
+
+def test_lost_opening_is_named_and_the_row_stays(tmp_path: Path) -> None:
+    made, found = prepared(tmp_path, {"question": "何？", "answer": "考え</think>本。"})
+    assert codes(found)["REASONING_UNOPENED"] == (1,)
+    assert made[0]["messages"][1]["content"] == "考え</think>本。"
+
+
+def test_reasoning_is_cleaned_and_looked_at_like_the_answer(tmp_path: Path) -> None:
+    row = {"question": "何？", "answer": "本です。", "reasoning": "か\u3099ん\u200bs 090-1234-5678"}
+    [made], found = prepared(tmp_path, row)
+    assert made["messages"][1]["reasoning_content"] == "がんs 090-1234-5678"
+    assert "PERSONAL_DATA" in codes(found)
+
+
+def test_rows_that_differ_in_reasoning_alone_are_no_duplicates(tmp_path: Path) -> None:
+    row = {"question": "何？", "answer": "本。", "reasoning": "一つ目。"}
+    made, _ = prepared(tmp_path, row, {**row, "reasoning": "二つ目。"}, row)
+    assert len(made) == 2
+
+
+def test_reasoning_is_no_tool_call(tmp_path: Path) -> None:
+    said = {"role": "assistant", "content": "本。", "reasoning": "考え"}
+    twice = [ASKED, ASKED, said]
+    good = {"messages": [{"role": "user", "content": "誰？"}, said]}
+    assert codes(prepared(tmp_path, {"messages": twice}, good)[1])["ROLE_ORDER"] == (1,)

@@ -38,6 +38,7 @@ class Grade:
     targets: int = 10
     answer: str | None = None
     ended: bool = True
+    reasoning: str = ""
 
 
 # --- statistics --------------------------------------------------------------------------

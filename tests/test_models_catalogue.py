@@ -131,7 +131,7 @@ def test_memory_of_a_gradient_is_what_the_trainer_measures(
     length = catalogue_figures.TOKENS
     example = Example([5 + i for i in range(length)], [i >= length // 2 for i in range(length)], 0)
     make = crew.arrangement(model, text["vocab_size"], settings)
-    work = crew.Work(LoadedModel(model, None, text), [example], make, settings)
+    work = crew.Work(LoadedModel(model, None, None, text), [example], make, settings)
     measured = fit.measured(work).per_cost * fit._cost_at_once(work, [example])
     gradient = 4 * sum(value.size for _, value in tree_flatten(model.trainable_parameters()))
     expected = catalogue_figures._gradient(config) + gradient

@@ -72,6 +72,23 @@ def test_question_is_answered_without_ollama_by_base_and_tuned_and_kept(
     assert [message.name for message in again.chat_message] == ["user", "assistant", "assistant"]
 
 
+def test_reasoning_is_folded_in_before_its_answer(workspace: Workspace) -> None:
+    run_id = finished_run.make(workspace)
+    chat = Chat("mlx").with_turn("質問", {"tuned": "答え**太字**"}, {"tuned": "思い出す**こと**"})
+    chat = chat.with_turn("次の質問", {"tuned": ""}, {"tuned": "まだ考えて"})
+    chat = chat.with_turn("最後の質問", {"tuned": "すぐ答え"}, {"tuned": ""})
+    Studio(workspace).save_chat(run_id, chat)
+    page = open_page("ollama", run=run_id, chat=chat.chat_id)
+    assert not page.exception
+    folded = [one for one in page.expander if one.label == "考えた過程"]
+    assert [one.markdown[0].value for one in folded] == [
+        r"思い出す\*\*こと\*\*",
+        "まだ考えて",
+    ]
+    assert r"答え\*\*太字\*\*" in texts(page)
+    assert "考えている途中で終わりました" in texts(page)
+
+
 def test_conversation_is_forgotten_on_request(workspace: Workspace) -> None:
     run_id = finished_run.make(workspace)
     chat = Chat("mlx").with_turn("質問**太字**", {"tuned": "答え"})

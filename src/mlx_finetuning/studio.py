@@ -684,14 +684,24 @@ class Studio:
         host: str | None = None,
     ) -> AnswerStream:
         """An answer of a model in Ollama as it is generated; `close` stops it. Raises OllamaError."""
+        checked = config.load(GenerateConfig, as_dict(settings or GenerateConfig()))
+        return self._ollama_stream(name, messages, checked, host)
+
+    def _ollama_stream(
+        self,
+        name: str,
+        messages: Sequence[Mapping[str, str]],
+        settings: GenerateConfig,
+        host: str | None,
+        adapter: Path | None = None,
+    ) -> AnswerStream:
+        """adapter: what the model was made of, if that is known."""
         from mlx_finetuning import ollama_integration
         from mlx_finetuning.runtime import AnswerStream
 
-        checked = config.load(GenerateConfig, as_dict(settings or GenerateConfig()))
-        turns = [{"role": "system", "content": checked.system}] if checked.system else []
-        turns += [dict(message) for message in messages]
         client = ollama_integration.connect(host)
-        return AnswerStream(self._ollama_pieces(client, name, turns, checked))
+        turns = _turns(messages, settings)
+        return AnswerStream(self._ollama_pieces(client, name, turns, settings, adapter))
 
     def _ollama_pieces(
         self,
@@ -699,17 +709,23 @@ class Studio:
         name: str,
         turns: list[dict[str, str]],
         settings: GenerateConfig,
+        adapter: Path | None,
     ) -> Pieces:
-        from mlx_finetuning.runtime import Piece
+        from mlx_finetuning.runtime import Piece, apart
+        from mlx_finetuning.tokenization.chat import kept_form
+        from mlx_finetuning.tokenization.reasoning import TAG, Format
 
-        with (
-            client,
-            contextlib.closing(
-                client.chat(name, turns, settings.max_tokens, settings.temperature)
-            ) as pieces,
-        ):
-            for one in pieces:
-                yield Piece(one.text, one.tokens, one.ended, one.prompt_tokens)
+        def written() -> Pieces:
+            found = client.chat(name, turns, settings.max_tokens, settings.temperature)
+            with contextlib.closing(found):
+                for one in found:
+                    yield Piece(one.text, one.tokens, one.ended, one.prompt_tokens, one.reasoning)
+
+        with client:
+            form = Format(TAG)
+            if adapter is not None:
+                form = kept_form(adapter, lambda: client.render(name, turns))
+            yield from apart(written(), form)
 
     # --- conversations -------------------------------------------------------------------
 
@@ -737,8 +753,7 @@ class Studio:
         _require_engine(engine, ANSWER_ENGINES, base)
         if engine == "ollama":
             return self._ollama_answer(run_id, messages, checked)
-        turns = [{"role": "system", "content": checked.system}] if checked.system else []
-        turns += [dict(message) for message in messages]
+        turns = _turns(messages, checked)
         wanted = self._serving(run_id, engine)
         server = servers.join_or_start(self.workspace, run_id, wanted, progress)
         client = Client(server.address, server.key)
@@ -754,7 +769,8 @@ class Studio:
         if not deployed:
             raise RunNotDeployed(run_id=run_id)
         newest = deployed[0]
-        return self.stream_ollama_answer(newest["name"], messages, settings, newest["host"])
+        adapter = self.workspace.adapter(run_id).folder
+        return self._ollama_stream(newest["name"], messages, settings, newest["host"], adapter)
 
     def answer(
         self,
@@ -766,7 +782,7 @@ class Studio:
         engine: str = "mlx",
         progress: Progress = silent,
     ) -> dict[str, Any]:
-        """One whole answer, like `stream_answer`: `text`, `tokens`, `ended`, `engine`."""
+        """One whole answer, like `stream_answer`: `text`, `reasoning`, `tokens`, `ended`, `engine`."""
         stream = self.stream_answer(
             run_id, messages, settings, engine=engine, base=base, progress=progress
         )
@@ -991,6 +1007,13 @@ class Studio:
         job = jobs.Job("build_model", str(self.workspace.root), "", dict(settings or {}))
         jobs.launch(paths, job)
         return jobs.follow(paths, progress)
+
+
+def _turns(messages: Sequence[Mapping[str, str]], settings: GenerateConfig) -> list[dict[str, str]]:
+    """What is sent: the system text first, and of earlier answers only what was said."""
+    system = [{"role": "system", "content": settings.system}] if settings.system else []
+    said = ({"role": one["role"], "content": one["content"]} for one in messages)
+    return [*system, *said]
 
 
 def _require_engine(engine: str, choices: Sequence[str], base: bool) -> None:

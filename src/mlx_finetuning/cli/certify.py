@@ -43,6 +43,12 @@ def _figures(row: Mapping[str, Any]) -> tuple[str, ...]:
         text.percent(row["prompt_ids_equal"]),
         "―" if row["top1"] is None else text.percent(row["top1"]),
         "―" if row["kl"] is None else f"{row['kl']:.2g}",
-        text.percent(row["answers_equal"]),
+        text.percent(row["answers_equal"]) + _reasoning(row),
         text.percent(row["ended"]),
     )
+
+
+def _reasoning(row: Mapping[str, Any]) -> str:
+    """Of models that think; certificates of older versions say nothing about it."""
+    share = row.get("reasoning_equal")
+    return "" if share is None else f"（考えた過程 {text.percent(share)}）"

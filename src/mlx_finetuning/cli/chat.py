@@ -11,9 +11,12 @@ from typing import Any
 import click
 
 from mlx_finetuning import config
+from mlx_finetuning.cli import text
 from mlx_finetuning.cli.runs import RUN_ID
 from mlx_finetuning.cli.session import Answer, Session, command
 from mlx_finetuning.config import GenerateConfig, as_dict
+from mlx_finetuning.runtime import Answer as Said
+from mlx_finetuning.runtime import Piece
 from mlx_finetuning.runtime.chats import Chat
 from mlx_finetuning.studio import ANSWER_ENGINES
 
@@ -64,6 +67,21 @@ def _models_let_go(session: Session, run_id: str) -> Iterator[None]:
             session.studio.stop_model_servers(run_id)
 
 
+def _show(pieces: Iterator[Piece]) -> None:
+    """An answer as it comes; reasoning before it is marked, and dim where the terminal can."""
+    is_thinking = False
+    for piece in pieces:
+        if piece.reasoning:
+            if not is_thinking:
+                click.echo(text.THINKING)
+            click.secho(piece.reasoning, nl=False, dim=True)
+        if piece.text:
+            if is_thinking or piece.reasoning:
+                click.echo(f"\n{text.ANSWERING}")
+            click.echo(piece.text, nl=False)
+        is_thinking = bool(piece.reasoning or is_thinking) and not piece.text
+
+
 @dataclass
 class _Talk:
     """A conversation so far."""
@@ -83,11 +101,15 @@ class _Talk:
         answers = {side: self._whole(side, question) for side in self.sides}
         first = answers[self.sides[0]]
         others = {side: answer for side, answer in answers.items() if side != self.sides[0]}
-        shown = [
-            answer["text"] if len(answers) == 1 else f"{SIDES_JA[side]}: {answer['text']}"
+        shown = {
+            side: text.with_reasoning(answer["text"], answer["reasoning"])
             for side, answer in answers.items()
-        ]
-        return Answer({"run_id": self.run_id, **first, **others}, "\n".join(shown))
+        }
+        lines = (
+            said if len(answers) == 1 else f"{SIDES_JA[side]}: {said}"
+            for side, said in shown.items()
+        )
+        return Answer({"run_id": self.run_id, **first, **others}, "\n".join(lines))
 
     def converse(self) -> Answer:
         click.echo(f"質問を入力してください（終わるには {END[0]}）。", err=True)
@@ -104,11 +126,15 @@ class _Talk:
         )
 
     def _turn(self, question: str) -> None:
-        answers = {side: self._streamed(side, question) for side in self.sides}
-        self.chat = self.chat.with_turn(question, answers)
+        said = {side: self._streamed(side, question) for side in self.sides}
+        self.chat = self.chat.with_turn(
+            question,
+            {side: answer.text for side, answer in said.items()},
+            {side: answer.reasoning for side, answer in said.items()},
+        )
         self.session.studio.save_chat(self.run_id, self.chat)
 
-    def _streamed(self, side: str, question: str) -> str:
+    def _streamed(self, side: str, question: str) -> Said:
         """Show an answer as it comes; Ctrl-C ends it, and not the conversation."""
         if len(self.sides) > 1:
             click.echo(f"{SIDES_JA[side]}: ", nl=False)
@@ -119,13 +145,12 @@ class _Talk:
             )  # fmt: skip
         with contextlib.closing(stream):
             try:
-                for piece in stream:
-                    click.echo(piece, nl=False)
+                _show(stream.parts())
                 cut = "" if stream.answer.ended else "（最大トークン数で切れました）"
             except KeyboardInterrupt:
                 cut = "（止めました）"
         click.echo(cut)
-        return stream.answer.text
+        return stream.answer
 
     def _whole(self, side: str, question: str) -> dict[str, Any]:
         with self.session.progress() as progress:

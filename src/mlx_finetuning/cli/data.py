@@ -243,7 +243,10 @@ def _previewed(shown: Mapping[str, Any]) -> str:
             (f"{at}つ目の回答（別に学習します）", one) for at, one in enumerate(shown["more"], 2)
         ]
         sequences = [("", row), *more]
-    facts = [_facts(row, totals), *([TOOLS_IGNORED] if shown["tools_ignored"] else [])]
+    facts = [
+        _facts(row, totals, shown["thinks"]),
+        *([TOOLS_IGNORED] if shown["tools_ignored"] else []),
+    ]
     facts += ["\n".join(f"注意: {warning}" for warning in shown["warnings"])] * bool(
         shown["warnings"]
     )
@@ -251,13 +254,14 @@ def _previewed(shown: Mapping[str, Any]) -> str:
     return "\n\n".join(parts)
 
 
-def _facts(row: Mapping[str, Any], totals: Mapping[str, Any]) -> str:
+def _facts(row: Mapping[str, Any], totals: Mapping[str, Any], thinks: bool) -> str:
     return text.pairs(
         [
             ("行", f"{row['row']} 行目（{row['split']}）"),
             ("トークン", f"{row['token_count']}（1文字あたり {row['tokens_per_character']}）"),
             ("学習の対象", f"{row['supervised_tokens']} トークン（下の【】の中）"),
             ("切り捨て", _cut(row)),
+            ("考えた過程", "学習します（考えてから答えるモデルになります）" if thinks else ""),
             ("", ""),
             ("全体", f"{totals['rows']} 行、{totals['tokens']} トークン"),
             ("学習の対象の割合", f"{totals['supervised_share']:.1%}"),

@@ -46,9 +46,13 @@ def _shown(report: Mapping[str, Any]) -> str:
 
 
 def _verdicts(report: Mapping[str, Any]) -> Iterator[str]:
-    for name in ("verdict", "forgetting", "memorising", "stopping"):
-        judged = report[name]
+    for name in ("verdict", "forgetting", "memorising", "stopping", "thinking"):
+        judged = report.get(name)
+        if judged is None:
+            continue
         yield judged["text"]
+        if name == "thinking":
+            yield from (f"  {line}" for line in judged["evidence"])
         if judged["advice"]:
             yield f"  → {judged['advice']}"
 
@@ -92,5 +96,11 @@ def _answers(splits: Mapping[str, Any]) -> Iterator[str]:
         mark = "○" if item["tuned_exact"] else "×"
         yield (
             f"{mark} 質問: {item['question']}\n  正解:       {item['expected']}\n"
-            f"  元のモデル: {item['base']}\n  学習後:     {item['tuned']}"
+            f"  元のモデル: {_said(item, 'base')}\n  学習後:     {_said(item, 'tuned')}"
         )
+
+
+def _said(item: Mapping[str, Any], who: str) -> str:
+    """The answer without its reasoning, which the page shows."""
+    unfinished = "（考えている途中で終わりました）" if item.get(f"{who}_reasoning") else ""
+    return item[who] or unfinished

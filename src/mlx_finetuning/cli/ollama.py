@@ -97,5 +97,7 @@ def ask(
     settings = config.load(GenerateConfig, config.parse_assignments(list(assignments)))
     question = [{"role": "user", "content": prompt}]
     stream = session.studio.stream_ollama_answer(name, question, settings, host)
-    answer = "".join(stream)
-    return Answer({"name": name, **config.as_dict(stream.answer)}, answer)
+    for _ in stream:
+        pass
+    data = {"name": name, **config.as_dict(stream.answer)}
+    return Answer(data, text.with_reasoning(stream.answer.text, stream.answer.reasoning))

@@ -12,6 +12,8 @@ from mlx_finetuning.utils.units_ja import duration as duration
 from mlx_finetuning.utils.units_ja import percent as percent
 from mlx_finetuning.utils.units_ja import size as size
 
+THINKING, ANSWERING = "（考えた過程）", "（答え）"
+
 
 def width(text: str) -> int:
     """Columns that `text` takes in a terminal."""
@@ -47,6 +49,11 @@ def pairs(rows: Iterable[tuple[str, object]]) -> str:
     known = [(name, str(value)) for name, value in rows if value not in (None, "")]
     columns = max((width(name) for name, _ in known), default=0)
     return "\n".join(f"{pad(name, columns)}  {value}" for name, value in known)
+
+
+def with_reasoning(answer: str, reasoning: str) -> str:
+    """An answer for people, behind the reasoning that led to it, if any."""
+    return f"{THINKING}\n{reasoning}\n{ANSWERING}\n{answer}" if reasoning else answer
 
 
 def error(problem: StudioError) -> str:

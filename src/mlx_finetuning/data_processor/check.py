@@ -16,9 +16,10 @@ import numpy as np
 
 from mlx_finetuning.data_processor import scan
 from mlx_finetuning.data_processor.examples import Example
-from mlx_finetuning.data_processor.findings import Finding, findings_at
+from mlx_finetuning.data_processor.findings import Finding, finding, findings_at
 from mlx_finetuning.data_processor.scan import Flags
 from mlx_finetuning.data_processor.watching import Tick, still, watched
+from mlx_finetuning.tokenization.reasoning import TAG
 from mlx_finetuning.utils.japanese_utils import (
     foreign_language,
     has_mixed_width,
@@ -69,6 +70,18 @@ def imbalance(examples: Sequence[Example]) -> list[Finding]:
     )
     rows = (example for example in examples if example.category in small)
     return findings_at("CATEGORY_IMBALANCE", rows, largest=largest, count=most, small=shown)
+
+
+def reasoning(examples: Sequence[Example]) -> list[Finding]:
+    """What is learned where answers come with reasoning; the rows without it, where some are."""
+    answered = [one for one in examples if one.turns[-1].role == "assistant"]
+    without = [one for one in answered if not any(turn.reasoning for turn in one.turns)]
+    count = len(answered) - len(without)
+    if not count:
+        return []
+    if not without:
+        return [finding("REASONING", count=count)]
+    return findings_at("REASONING_MIXED", without, count=count, without=len(without))
 
 
 def _no_details(examples: Sequence[Example]) -> dict[str, str]:
@@ -123,7 +136,24 @@ def _is_bad_order(roles: tuple[str, ...], calls: bool) -> bool:
 
 
 def _has_mojibake(example: Example) -> bool:
-    return any(is_mojibake(turn.content) for turn in example.turns)
+    return any(is_mojibake(text) for turn in example.turns for text in turn.texts)
+
+
+def _has_open_reasoning(example: Example) -> bool:
+    """Closed reasoning was put apart when the row was read."""
+    return any(
+        turn.content.lstrip().startswith(TAG.opening)
+        for turn in example.turns
+        if turn.role in ("assistant", "chosen", "rejected") and TAG.closing not in turn.content
+    )
+
+
+def _has_stray_closing(example: Example) -> bool:
+    return any(
+        TAG.closing in turn.content and TAG.opening not in turn.content
+        for turn in example.turns
+        if turn.role in ("assistant", "chosen", "rejected")
+    )
 
 
 _ERRORS = (
@@ -131,6 +161,7 @@ _ERRORS = (
     _Check("EMPTY_ANSWER", _has_empty(("assistant", "chosen", "rejected")), needs=scan.BLANK),
     _Check("ROLE_ORDER", _has_bad_order),
     _Check("MOJIBAKE", _has_mojibake, needs=scan.SUSPECT),
+    _Check("REASONING_UNCLOSED", _has_open_reasoning),
 )
 
 
@@ -164,7 +195,7 @@ def _bare(text: str) -> str:
 
 
 def _holds(test: Callable[[str], object]) -> Callable[[Example], bool]:
-    return lambda example: any(test(turn.content) for turn in example.turns)
+    return lambda example: any(test(text) for turn in example.turns for text in turn.texts)
 
 
 def _has_control(text: str) -> bool:
@@ -199,7 +230,8 @@ def _kinds(examples: Sequence[Example]) -> dict[str, str]:
         item.kind
         for example in examples
         for turn in example.turns
-        for item in personal_data(turn.content)
+        for text in turn.texts
+        for item in personal_data(text)
     )
     return {
         "kinds": "、".join(f"{KINDS_JA[kind]} {count}件" for kind, count in found.most_common())
@@ -208,6 +240,7 @@ def _kinds(examples: Sequence[Example]) -> dict[str, str]:
 
 _WARNINGS = (
     _Check("ANSWER_REPEATS_QUESTION", _repeats),
+    _Check("REASONING_UNOPENED", _has_stray_closing),
     _Check("CONTROL_CHARACTER", _holds(_has_control), needs=scan.CONTROL),
     _Check("ZERO_WIDTH", _holds(_has_zero_width), needs=scan.ZERO_WIDTH),
     _Check("HALF_WIDTH_KANA", _holds(_has_half_kana), needs=scan.HALF_KANA),

@@ -126,7 +126,7 @@ def _apply(
     samples: list[tuple[int, str, str]] = []
     for at in watched(candidates, tick):
         example = examples[at]
-        turns = tuple(turn._replace(content=step.change(turn.content)) for turn in example.turns)
+        turns = tuple(turn.changed(step.change) for turn in example.turns)
         if turns == example.turns:
             continue
         changed.append(at)
@@ -138,4 +138,5 @@ def _apply(
 
 def _first_change(before: Example, after: Example) -> tuple[str, str]:
     pairs = zip(before.turns, after.turns, strict=True)
-    return next((old.content, new.content) for old, new in pairs if old != new)
+    texts = (both for old, new in pairs for both in zip(old.texts, new.texts, strict=False))
+    return next((before, after) for before, after in texts if before != after)

@@ -38,6 +38,10 @@ NAMES: dict[str, tuple[str, ...]] = {
         *("回答", "answer", "出力", "output", "答え", "解答", "completion", "response", "応答"),
         *("返答", "回答文", "回答内容", "返信", "answers", "a", "assistant", "アシスタント"),
     ),
+    "reasoning": (
+        *("reasoning", "reasoningcontent", "thinking", "思考", "思考過程", "思考の過程"),
+        *("推論", "推論過程", "考えた過程", "chainofthought", "cot"),
+    ),
     "system": ("system", "システム", "システム文", "システムプロンプト", "systemprompt"),
     "chosen": ("chosen", "良い回答", "好ましい回答", "採用"),
     "rejected": ("rejected", "悪い回答", "好ましくない回答", "不採用"),
@@ -51,6 +55,7 @@ ROLE_JA = {
     "question": "質問",
     "context": "入力（補足）",
     "answer": "回答",
+    "reasoning": "考えた過程",
     "system": "システム文",
     "chosen": "良い回答",
     "rejected": "悪い回答",
@@ -65,7 +70,7 @@ _EXTRAS = ("category", "group")
 _KINDS: tuple[tuple[RowKind, tuple[str, ...], tuple[str, ...]], ...] = (
     ("chat", ("messages",), ("system", "tools", *_EXTRAS)),
     ("preference", ("question", "chosen", "rejected"), ("context", "system", *_EXTRAS)),
-    ("chat", ("question", "answer"), ("context", "system", "tools", *_EXTRAS)),
+    ("chat", ("question", "answer"), ("context", "reasoning", "system", "tools", *_EXTRAS)),
     ("text", ("text",), _EXTRAS),
 )
 

@@ -216,7 +216,8 @@ def _looked_at(
         hits = evaluation.rows_of(one, keys.questions, tick)
         rows["EVALUATION_SET"].update(hits)
         found += findings_at("EVALUATION_SET", (examples[at] for at in hits), name=one.name)
-    return groups.labels, [*found, *check.imbalance(examples)], rows
+    found += [*check.imbalance(examples), *check.reasoning(examples)]
+    return groups.labels, found, rows
 
 
 def _dropped(

@@ -4,7 +4,7 @@ nothing in silence: a record that is not an example becomes a finding."""
 from __future__ import annotations
 
 import json
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Any, NamedTuple
 
@@ -12,6 +12,7 @@ from mlx_finetuning.data_processor.columns import ColumnMap, RowKind
 from mlx_finetuning.data_processor.findings import Finding, findings_at
 from mlx_finetuning.data_processor.formats import Table
 from mlx_finetuning.data_processor.watching import Tick, still, watched
+from mlx_finetuning.tokenization.reasoning import FIELDS, TAG
 
 _ROLES = {
     "system": "system",
@@ -34,6 +35,17 @@ class Turn(NamedTuple):
     content: str
     extra: tuple[tuple[str, Any], ...] = ()
     """Further keys of a message (`tool_calls`, `name`), written back as they came."""
+    reasoning: str = ""
+    """What the assistant thinks before it says `content`."""
+
+    @property
+    def texts(self) -> tuple[str, ...]:
+        """All that is written for people to read."""
+        return (self.content, self.reasoning) if self.reasoning else (self.content,)
+
+    def changed(self, change: Callable[[str], str]) -> Turn:
+        thought = change(self.reasoning) if self.reasoning else ""
+        return self._replace(content=change(self.content), reasoning=thought)
 
 
 @dataclass(frozen=True, slots=True)
@@ -61,6 +73,8 @@ class Example:
 
 def _message(turn: Turn) -> dict[str, Any]:
     message: dict[str, Any] = {"role": turn.role, "content": turn.content}
+    if turn.reasoning:
+        message[FIELDS[0]] = turn.reasoning
     if turn.extra:
         message.update(turn.extra)
     return message
@@ -118,7 +132,7 @@ class _Reader:
         if "messages" in self._at:
             turns = chat_turns(values[self._at["messages"]])
         else:
-            answer = Turn("assistant", self.cell(values, "answer"))
+            answer = answer_turn(self.cell(values, "answer"), self.cell(values, "reasoning"))
             turns = (Turn("user", self._question(values)), answer)
         return self._with_system(turns, values) if turns else None
 
@@ -175,11 +189,26 @@ def _turn(message: Any) -> Turn | None:
         return None
     role = _ROLES.get(str(message.get("role", message.get("from", ""))).lower())
     content = message.get("content", message.get("value"))
-    known = ("role", "from", "content", "value")
+    known = ["role", "from", "content", "value"]
+    thought = ""
+    if role == "assistant":
+        thoughts = {key: message[key] for key in FIELDS if isinstance(message.get(key), str)}
+        thought = next((text for text in thoughts.values() if text.strip()), "")
+        known += thoughts
     # Parquet fills keys that a message lacks with null.
     extra = tuple(
         (key, item) for key, item in message.items() if key not in known and item is not None
     )
-    if content is None and extra:
+    if content is None and (extra or thought):
         content = ""  # a call of a tool has no words
+    if role == "assistant" and isinstance(content, str):
+        return answer_turn(content, thought, extra)
     return Turn(role, content, extra) if role and isinstance(content, str) else None
+
+
+def answer_turn(content: str, thought: str = "", extra: tuple[tuple[str, Any], ...] = ()) -> Turn:
+    """An assistant's turn. Reasoning within its text, at the start and closed, is put apart."""
+    if content.lstrip().startswith(TAG.opening) and TAG.closing in content:
+        inside, content = TAG.split(content)
+        thought = thought if thought.strip() else inside
+    return Turn("assistant", content, extra, thought.strip())

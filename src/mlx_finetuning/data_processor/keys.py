@@ -44,7 +44,8 @@ def keys_of(examples: Sequence[Example], tick: Tick = still) -> Keys:
         question, answer = question_and_answer(example, parts)
         questions.append(question)
         answers.append(_digest(answer) if answer else NONE)
-        wholes.append(_digest("\0".join(parts)))
+        thoughts = (turn.reasoning for turn in example.turns if turn.reasoning)
+        wholes.append(_digest("\0".join((*parts, *thoughts))))
     return Keys(questions, answers, wholes)
 
 

@@ -61,8 +61,9 @@ def flags_of_examples(examples: Sequence[Example], tick: Tick = still) -> Flags:
 
 
 def _of_chunk(examples: Sequence[Example]) -> Flags:
-    flags = flags_of([turn.content for example in examples for turn in example.turns])
-    starts = accumulate((len(example.turns) for example in examples[:-1]), initial=0)
+    texts = [[text for turn in example.turns for text in turn.texts] for example in examples]
+    flags = flags_of([text for of_one in texts for text in of_one])
+    starts = accumulate((len(of_one) for of_one in texts[:-1]), initial=0)
     reduced: Flags = np.bitwise_or.reduceat(flags, list(starts))
     return reduced
 

@@ -10,6 +10,7 @@ from typing import Any, Protocol
 from mlx_finetuning.experiment_tracker.questions import Row
 from mlx_finetuning.experiment_tracker.scores import NAMES, Scores, score
 from mlx_finetuning.experiment_tracker.statistics import Interval, ratio
+from mlx_finetuning.tokenization.reasoning import answer_of
 
 
 class Grade(Protocol):
@@ -23,6 +24,8 @@ class Grade(Protocol):
     def answer(self) -> str | None: ...
     @property
     def ended(self) -> bool: ...
+    @property
+    def reasoning(self) -> str: ...
 
 
 @dataclass(frozen=True)
@@ -47,6 +50,8 @@ class Exchange:
     tuned_scores: Scores
     base_ended: bool
     tuned_ended: bool
+    base_reasoning: str = ""
+    tuned_reasoning: str = ""
 
     @property
     def question(self) -> str:
@@ -54,7 +59,8 @@ class Exchange:
 
     @property
     def expected(self) -> str:
-        return str(self.row["messages"][-1]["content"])
+        """Without reasoning, as the answers are."""
+        return answer_of(self.row["messages"][-1])
 
 
 def exchanges(measured: Measured) -> list[Exchange]:
@@ -63,10 +69,11 @@ def exchanges(measured: Measured) -> list[Exchange]:
     for row, base, tuned in zip(measured.rows, measured.base, measured.tuned, strict=True):
         if base.answer is None or tuned.answer is None:
             continue
-        expected = row["messages"][-1]["content"]
+        expected = answer_of(row["messages"][-1])
         scores = score(base.answer, expected), score(tuned.answer, expected)
         ended = base.ended, tuned.ended
-        found.append(Exchange(row, base.answer, tuned.answer, *scores, *ended))
+        thoughts = base.reasoning, tuned.reasoning
+        found.append(Exchange(row, base.answer, tuned.answer, *scores, *ended, *thoughts))
     return found
 
 

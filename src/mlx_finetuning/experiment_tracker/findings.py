@@ -41,6 +41,8 @@ class Findings:
     """What the run trained: on pairs, `dpo` or `orpo`."""
     worse: Mapping[str, Measured] = field(default_factory=dict)
     """By split, the worse answer of every row, whose better one is in `splits`."""
+    thinks: bool | None = None
+    """Whether the run was trained with reasoning; None where the model's template knows of none."""
 
 
 @dataclass(frozen=True)

@@ -72,6 +72,8 @@ def _cards(report: Record, certificate: Record | None) -> str:
         ("丸暗記していないか", report["memorising"]),
         ("答えを自分で終えるか", report["stopping"]),
     ]
+    if report.get("thinking"):
+        cards.append(("考えてから答えるか", report["thinking"]))
     if certificate is not None:
         cards.append(("動かし方を変えても同じか", _certificate_verdict(certificate)))
     return f'<div class="cards">{"".join(_card(title, one) for title, one in cards)}</div>\n'
@@ -236,6 +238,15 @@ def _kind(title: str, answers: Sequence[Record]) -> str:
     )
 
 
+def _said(item: Record, who: str) -> str:
+    """An answer; what was thought before it is folded in. Older reports have none."""
+    thought, answer = item.get(f"{who}_reasoning"), escape(item[who])
+    if not thought:
+        return answer
+    said = answer or "（考えている途中で終わりました）"
+    return f"{said}<details><summary>考えた過程</summary>{escape(thought)}</details>"
+
+
 def _exchange(item: Record) -> str:
     mark = ("good", "○") if item["tuned_exact"] else ("bad", "×")
     if item["tuned_contains"] and not item["tuned_exact"]:
@@ -244,8 +255,8 @@ def _exchange(item: Record) -> str:
     return (
         f'<div class="exchange"><div class="question"><span class="mark {mark[0]}">{mark[1]}</span>'
         f"{escape(item['question'])}</div><dl><dt>正解</dt><dd>{escape(item['expected'])}</dd>"
-        f"<dt>元のモデル</dt><dd>{escape(item['base'])}</dd>"
-        f'<dt>学習後</dt><dd class="tuned">{escape(item["tuned"])}</dd></dl>'
+        f"<dt>元のモデル</dt><dd>{_said(item, 'base')}</dd>"
+        f'<dt>学習後</dt><dd class="tuned">{_said(item, "tuned")}</dd></dl>'
         f'<p class="figures">chrF {item["base_chrf"]:.0%} → {item["tuned_chrf"]:.0%}　'
         f"ROUGE-L {item['base_rouge_l']:.0%} → {item['tuned_rouge_l']:.0%}{ended}</p></div>\n"
     )

@@ -13,6 +13,7 @@ from mlx_finetuning.experiment_tracker.preferring import Preference
 from mlx_finetuning.experiment_tracker.questions import Row
 from mlx_finetuning.experiment_tracker.statistics import ratio
 from mlx_finetuning.experiment_tracker.verdict import Learning, Link, Verdict
+from mlx_finetuning.tokenization.reasoning import answer_of
 from mlx_finetuning.utils.japanese_utils import contains
 from mlx_finetuning.utils.validators import KINDS_JA, personal_data
 
@@ -177,7 +178,7 @@ def memorising(found: Findings, asked: dict[str, list[Exchange]]) -> dict[str, A
 
 
 def _long_answers(rows: Sequence[Row]) -> list[str]:
-    turns = (row["messages"][-1]["content"] for row in rows if row.get("messages"))
+    turns = (answer_of(row["messages"][-1]) for row in rows if row.get("messages"))
     return sorted({text for text in turns if len(text) >= LONG_ANSWER})
 
 
@@ -198,3 +199,31 @@ def stopping(told: Sequence[Exchange]) -> dict[str, Any]:
         "base": None if base is None else base.value,
         "tuned": None if share is None else share.value,
     }
+
+
+def thinking(told: Sequence[Exchange], thinks: bool | None) -> dict[str, Any] | None:
+    """Shares of answers with reasoning, and how many never came from it to an answer.
+
+    thinks: as in `Findings`; None: nothing to say.
+    """
+    if thinks is None:
+        return None
+    base = [(item.base_reasoning, item.base) for item in told]
+    tuned = [(item.tuned_reasoning, item.tuned) for item in told]
+    before, after = _thinking_share(base), _thinking_share(tuned)
+    unfinished = [
+        sum(bool(thought) and not text for thought, text in said) for said in (base, tuned)
+    ]
+    return {
+        **_as_record(verdict.thinks(thinks, before, after, unfinished[1], len(told))),
+        "trained": thinks,
+        "answers": len(told),
+        "base": before,
+        "tuned": after,
+        "base_unfinished": unfinished[0],
+        "tuned_unfinished": unfinished[1],
+    }
+
+
+def _thinking_share(said: Sequence[tuple[str, str]]) -> float | None:
+    return sum(bool(thought) for thought, _ in said) / len(said) if said else None

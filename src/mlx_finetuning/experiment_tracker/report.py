@@ -34,6 +34,7 @@ def build(origin: Origin, found: Findings, settings: EvaluateConfig) -> dict[str
     asked = {name: comparison.exchanges(one) for name, one in found.splits.items()}
     kinds = _kinds(asked, found)
     splits = {name: _split(name, found, asked[name], seed) for name in found.splits}
+    told = [item for one in kinds.values() for item in one]
     return {
         "run_id": origin.run_id,
         "model": origin.model,
@@ -41,7 +42,8 @@ def build(origin: Origin, found: Findings, settings: EvaluateConfig) -> dict[str
         "verdict": judging.learning(origin, found, seed),
         "forgetting": judging.forgetting(found.general, seed),
         "memorising": judging.memorising(found, asked),
-        "stopping": judging.stopping([item for told in kinds.values() for item in told]),
+        "stopping": judging.stopping(told),
+        "thinking": judging.thinking(told, found.thinks),
         "splits": splits,
         "questions": {name: _kind(name, one, seed) for name, one in kinds.items()},
         "adapter": _adapter(found.layers),
@@ -106,6 +108,8 @@ def _answer(item: Exchange) -> dict[str, Any]:
         "base_rouge_l": item.base_scores.rouge_l,
         "tuned_rouge_l": item.tuned_scores.rouge_l,
         "ended": item.tuned_ended,
+        "base_reasoning": item.base_reasoning,
+        "tuned_reasoning": item.tuned_reasoning,
     }
 
 

@@ -208,3 +208,36 @@ def ends(share: float | None) -> Verdict:
     )
     level = "warning" if share >= WORN else "bad"
     return Verdict("runs_on", level, "答えが終わらないことがあります。", evidence, advice)
+
+
+def thinks(
+    trained: bool, base: float | None, tuned: float | None, unfinished: int, answers: int
+) -> Verdict:
+    """Whether the tuned model thinks before it answers, as it was trained to, or not to.
+
+    base, tuned: shares of answers with reasoning; unfinished: answers of the tuned model that never
+    came to an end of it.
+    """
+    if base is None or tuned is None:
+        return Verdict("unknown", "warning", "判定できません。質問がありません。")
+    evidence = [
+        f"考えた過程のある答え: {base:.0%} → {tuned:.0%}（元のモデル → 学習後、{answers}問）"
+    ]
+    if unfinished:
+        evidence.append(f"考えたまま、答えに至らなかったもの: {answers}問中{unfinished}問")
+        advice = "max_tokens を増やして調べ直してください。それでも終わらなければ、学習を増やしてください。"
+        head = "考えたまま、答えに至らないことがあります。"
+        return Verdict("unfinished", "warning", head, tuple(evidence), advice)
+    if trained and tuned < WORN:
+        advice = "学習データの全ての回答に考えた過程があるか、確認してください。"
+        return Verdict(
+            "sometimes", "warning", "考えずに答えることがあります。", tuple(evidence), advice
+        )
+    if not trained and tuned > 1 - WORN:
+        advice = "学習データに考えた過程はありません。更新の回数を増やすと、考えずに答えるようになります。"
+        return Verdict(
+            "unasked", "warning", "考えてから答えることがあります。", tuple(evidence), advice
+        )
+    if trained:
+        return Verdict("thinks", "good", "考えてから答えます。", tuple(evidence))
+    return Verdict("answers", "good", "考えずに、すぐ答えます。", tuple(evidence))

@@ -178,4 +178,5 @@ def _answer(loaded: LoadedModel, tokens: list[int]) -> Answer:
     for token in tokens[:-1] if ended else tokens:
         detokenizer.add_token(token)
     detokenizer.finalize()
-    return Answer(detokenizer.text, len(tokens), ended)
+    reasoning, text = loaded.chat.split(detokenizer.text)
+    return Answer(text, len(tokens), ended, reasoning)

@@ -20,10 +20,12 @@ from mlx_finetuning.tokenization.chat_template import Tools
 @dataclass(frozen=True)
 class Answer:
     text: str
+    """Without the reasoning before it; empty if the model came to none."""
     tokens: int
-    """Generated tokens, the end of turn included."""
+    """Generated tokens, the end of turn and the reasoning included."""
     ended: bool
     """Whether the model ended by itself."""
+    reasoning: str = ""
 
 
 def answer(
@@ -35,7 +37,8 @@ def answer(
     """One answer to a conversation. Raises PromptTooLong, ChatTemplateMissing."""
     pieces = list(stream(loaded, messages, config, tools))
     _, tokens, ended = pieces[-1]
-    return Answer("".join(text for text, _, _ in pieces), tokens, ended)
+    reasoning, said = loaded.chat.split("".join(text for text, _, _ in pieces))
+    return Answer(said, tokens, ended, reasoning)
 
 
 def stream(
@@ -44,7 +47,10 @@ def stream(
     config: GenerateConfig,
     tools: Tools | None = None,
 ) -> Iterator[tuple[str, int, bool]]:
-    """Pieces of the answer, with the tokens so far and whether the model has ended."""
+    """Pieces of what is generated, with the tokens so far and whether the model has ended.
+
+    Reasoning and answer are in it as the model writes them.
+    """
     turns = list(messages)
     if config.system:
         turns.insert(0, {"role": "system", "content": config.system})

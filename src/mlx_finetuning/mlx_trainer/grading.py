@@ -32,9 +32,11 @@ class Grade:
     targets: int
     """Supervised tokens; 0 where the row has none that fit."""
     answer: str | None = None
-    """None where nothing was asked."""
+    """Without reasoning; None where nothing was asked."""
     ended: bool = False
     """Whether the model ended its answer by itself."""
+    reasoning: str = ""
+    """What it thought before its answer."""
 
 
 def arrangement(loaded: LoadedModel) -> Make:
@@ -72,7 +74,9 @@ def grade(
         loaded, [prompts[at] for at in fitting], config.max_tokens, config.batch_size, answered
     )
     for at, answer in zip(fitting, given, strict=True):
-        grades[at] = replace(grades[at], answer=answer.text, ended=answer.ended)
+        grades[at] = replace(
+            grades[at], answer=answer.text, ended=answer.ended, reasoning=answer.reasoning
+        )
     return grades
 
 

@@ -13,9 +13,12 @@ from mlx_finetuning.config import GenerateConfig
 from mlx_finetuning.errors import PromptTooLong
 from mlx_finetuning.mlx_trainer import generate
 from mlx_finetuning.mlx_trainer.load import LoadedModel
+from mlx_finetuning.tokenization.reasoning import answer_of
 
 QUESTIONS = 3
 TOKENS = 48
+THINKING_TOKENS = 256
+"""Where the model thinks before it answers: the answer is what people want to watch."""
 
 Rows = Sequence[Mapping[str, Any]]
 
@@ -33,7 +36,7 @@ def _is_question(row: Mapping[str, Any]) -> bool:
 
 def answers(loaded: LoadedModel, rows: Rows, update: int) -> Iterator[dict[str, Any]]:
     """A line of `samples.jsonl` for each row; rows that are too long to be asked are left out."""
-    settings = GenerateConfig(max_tokens=TOKENS)
+    settings = GenerateConfig(max_tokens=THINKING_TOKENS if loaded.chat.thinks else TOKENS)
     for row in rows:
         *turns, last = row["messages"]
         try:
@@ -44,7 +47,8 @@ def answers(loaded: LoadedModel, rows: Rows, update: int) -> Iterator[dict[str, 
             "update": update,
             "row": int(row.get("row", 0)),
             "question": turns[-1]["content"],
-            "expected": last["content"],
+            "expected": answer_of(last),
             "answer": given.text,
+            "reasoning": given.reasoning,
             "ended": given.ended,
         }

@@ -10,7 +10,7 @@ import contextlib
 import hashlib
 import json
 import time
-from collections.abc import Generator, Iterator, Mapping, Sequence
+from collections.abc import Callable, Generator, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -64,6 +64,8 @@ class Piece:
     """The model has ended by itself; False in the last piece: it was cut."""
     prompt_tokens: int = 0
     """Of the whole conversation; told in the last piece."""
+    reasoning: str = ""
+    """What the model thinks, where Ollama itself tells it from the answer."""
 
 
 class Client:
@@ -184,7 +186,8 @@ class Client:
     ) -> Generator[Piece, None, None]:
         """The answer as it is generated; closing the generator stops the server's work.
 
-        temperature: None for the model's own setting.
+        temperature: None for the model's own setting. `think` is not sent: the template of a tuned
+        model says itself whether it thinks.
         """
         options: dict[str, Any] = {"num_predict": max_tokens}
         if temperature is not None:
@@ -192,9 +195,10 @@ class Client:
         body = {"model": name, "messages": list(messages), "options": options, "stream": True}
         last: dict[str, Any] = {}
         for last in self._lines("/api/chat", body):
-            text = str((last.get("message") or {}).get("content") or "")
-            if text:
-                yield Piece(text)
+            said = last.get("message") or {}
+            text, thought = str(said.get("content") or ""), str(said.get("thinking") or "")
+            if text or thought:
+                yield Piece(text, reasoning=thought)
         if not last.get("done"):
             raise OllamaConnectionLost(place=self.address.place, stage="会話")
         yield Piece(
@@ -251,6 +255,13 @@ class Client:
             raise OllamaNotRunning(place=self.address.place) from error
         except httpx2.RequestError as error:
             raise OllamaConnectionLost(place=self.address.place, stage=stage) from error
+
+
+def words(pieces: Sequence[Piece], split: Callable[[str], tuple[str, str]]) -> tuple[str, str]:
+    """Reasoning and answer of all pieces; `split` tells them apart where Ollama has not."""
+    thought = "".join(piece.reasoning for piece in pieces)
+    text = "".join(piece.text for piece in pieces)
+    return (thought, text.lstrip()) if thought else split(text)
 
 
 def digest_of(path: Path, progress: Progress = silent) -> str:

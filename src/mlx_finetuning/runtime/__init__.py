@@ -9,6 +9,7 @@ from mlx_finetuning.runtime.answers import (
     Piece,
     Pieces,
     Question,
+    apart,
     collect,
 )
 from mlx_finetuning.runtime.client import Client
@@ -24,6 +25,7 @@ __all__ = [
     "Piece",
     "Pieces",
     "Question",
+    "apart",
     "collect",
     "serve",
 ]

@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import contextlib
 from collections.abc import Generator, Iterator, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from mlx_finetuning.config import GenerateConfig
+from mlx_finetuning.tokenization.reasoning import Format
 
 Message = Mapping[str, str]
 """`role` and `content`."""
@@ -34,6 +36,8 @@ class Piece:
     """The model has ended by itself; False in the last piece: it was cut."""
     prompt_tokens: int = 0
     """Of the whole conversation; an engine may tell only at the end."""
+    reasoning: str = ""
+    """A part of what the model thinks before it answers."""
 
 
 Pieces = Generator[Piece, None, None]
@@ -48,6 +52,8 @@ class Answer:
     ended: bool
     """The model ended by itself; False: it was cut at `max_tokens`, or cancelled."""
     prompt_tokens: int = 0
+    reasoning: str = ""
+    """What the model thought before; `text` is without it."""
 
 
 class AnswerStream(Iterator[str]):
@@ -56,24 +62,52 @@ class AnswerStream(Iterator[str]):
     def __init__(self, pieces: Pieces) -> None:
         self._pieces = pieces
         self._texts: list[str] = []
+        self._thoughts: list[str] = []
         self._last = Piece("")
 
     def __next__(self) -> str:
+        return next(piece.text for piece in self.parts() if piece.text)
+
+    def parts(self) -> Iterator[Piece]:
+        """The pieces that say something, be it reasoning or answer."""
         for piece in self._pieces:
             self._last = piece
-            if piece.text:
-                self._texts.append(piece.text)
-                return piece.text
-        raise StopIteration
+            self._texts.append(piece.text)
+            self._thoughts.append(piece.reasoning)
+            if piece.text or piece.reasoning:
+                yield piece
 
     @property
     def answer(self) -> Answer:
         """What came so far; the whole answer once the iteration has ended."""
         last = self._last
-        return Answer("".join(self._texts), last.tokens, last.ended, last.prompt_tokens)
+        text, thought = "".join(self._texts), "".join(self._thoughts)
+        return Answer(text, last.tokens, last.ended, last.prompt_tokens, thought)
 
     def close(self) -> None:
         self._pieces.close()
+
+
+def apart(pieces: Pieces, form: Format) -> Pieces:
+    """The same answer with its reasoning in its own place.
+
+    An engine that tells them apart by itself is left alone.
+    """
+    splitter = form.splitter()
+    last = Piece("")
+    is_apart = False
+    with contextlib.closing(pieces):
+        for last in pieces:
+            is_apart = is_apart or bool(last.reasoning)
+            if is_apart:
+                yield last
+                continue
+            thought, text = splitter.feed(last.text)
+            yield replace(last, text=text, reasoning=thought)
+    if not is_apart:
+        thought, text = splitter.feed("", last=True)
+        if thought or text:
+            yield replace(last, text=text, reasoning=thought)
 
 
 def collect(pieces: Pieces) -> Answer:

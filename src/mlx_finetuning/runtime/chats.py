@@ -7,6 +7,7 @@ rewritten.
 from __future__ import annotations
 
 import secrets
+from collections.abc import Mapping
 from dataclasses import asdict, dataclass, field, fields
 from datetime import UTC, datetime
 from pathlib import Path
@@ -14,6 +15,7 @@ from typing import Any
 
 from mlx_finetuning import files
 from mlx_finetuning.errors import NewerSchema, RecordDamaged
+from mlx_finetuning.tokenization.reasoning import FIELDS
 from mlx_finetuning.workspace import checked_name
 
 SIDES = ("tuned", "base")
@@ -35,7 +37,10 @@ class Chat:
     settings: dict[str, Any] = field(default_factory=dict)
     """GenerateConfig as plain values."""
     talks: dict[str, list[dict[str, str]]] = field(default_factory=dict)
-    """`tuned` and `base`, as far as they were asked: the messages, without the system text."""
+    """`tuned` and `base`, as far as they were asked: the messages, without the system text.
+
+    An answer that was thought over has `reasoning_content` too, which is shown and never sent back.
+    """
     chat_id: str = field(default_factory=_new_id)
     created_at: str = field(default_factory=_now)
 
@@ -45,14 +50,18 @@ class Chat:
         said = (message["content"] for talk in self.talks.values() for message in talk)
         return next(said, "")
 
-    def with_turn(self, question: str, answers: dict[str, str]) -> Chat:
-        """The conversation with one more question and each side's answer to it."""
+    def with_turn(
+        self, question: str, answers: Mapping[str, str], thoughts: Mapping[str, str] | None = None
+    ) -> Chat:
+        """The conversation with one more question and each side's answer to it, and reasoning."""
         talks = {side: list(talk) for side, talk in self.talks.items()}
         for side, answer in answers.items():
+            said = (thoughts or {}).get(side)
+            thought = {FIELDS[0]: said} if said else {}
             talks.setdefault(side, []).extend(
                 [
                     {"role": "user", "content": question},
-                    {"role": "assistant", "content": answer},
+                    {"role": "assistant", "content": answer} | thought,
                 ]
             )
         return Chat(self.engine, self.settings, talks, self.chat_id, self.created_at)

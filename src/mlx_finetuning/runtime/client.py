@@ -57,8 +57,10 @@ class Client:
                 usage = event.get("usage") or usage
                 for choice in event.get("choices", []):
                     reason = choice.get("finish_reason") or reason
-                    if text := choice["delta"].get("content"):
-                        yield Piece(text)
+                    delta = choice["delta"]
+                    text, thought = delta.get("content"), delta.get("reasoning_content")
+                    if text or thought:
+                        yield Piece(text or "", reasoning=thought or "")
         if not reason:
             raise RuntimeNotAnswering(reason="答えの途中で、サーバーとの接続が切れました。")
         yield Piece(
@@ -66,22 +68,31 @@ class Client:
         )
 
     def answer_ids(
-        self, tokens: Sequence[int], max_tokens: int = 128, temperature: float = 0.0
+        self,
+        tokens: Sequence[int],
+        max_tokens: int = 128,
+        temperature: float = 0.0,
+        signs: Sequence[str] = (),
     ) -> Answer:
         """`chat` for a prompt that is rendered and cut already."""
-        return collect(self.stream_ids(tokens, max_tokens, temperature))
+        return collect(self.stream_ids(tokens, max_tokens, temperature, signs))
 
     def stream_ids(
-        self, tokens: Sequence[int], max_tokens: int = 128, temperature: float = 0.0
+        self,
+        tokens: Sequence[int],
+        max_tokens: int = 128,
+        temperature: float = 0.0,
+        signs: Sequence[str] = (),
     ) -> Pieces:
         """`stream` for a prompt that is rendered and cut already; llama.cpp's server only.
 
         The server adds no token to it, so a model is asked as it was trained even where llama.cpp
-        cuts texts otherwise than its tokenizer.
+        cuts texts otherwise than its tokenizer. signs: control tokens that the text has to show.
         """
         body = {
             "prompt": list(tokens),
             "n_predict": max_tokens,
+            "preserved_tokens": list(signs),
             "temperature": temperature,
             "stream": True,
         }

@@ -19,6 +19,7 @@ from mlx_finetuning.config import GenerateConfig
 from mlx_finetuning.errors import InvalidSettings, ModelError, StudioError, UsageProblem
 from mlx_finetuning.messages_ja import describe
 from mlx_finetuning.runtime.answers import Piece, Question
+from mlx_finetuning.tokenization.reasoning import answer_of
 
 if TYPE_CHECKING:
     from mlx_finetuning.runtime.endpoint import Endpoint
@@ -26,6 +27,7 @@ if TYPE_CHECKING:
 MOST_BYTES = 8_000_000
 DEFAULT_MAX_TOKENS = 1024
 SLOW_S = 60.0
+ASSISTANT = "assistant"
 LOOPBACK = ("127.0.0.1", "localhost", "::1")
 
 
@@ -189,11 +191,14 @@ def _messages(value: Any) -> Iterator[dict[str, str]]:
     for number, message in enumerate(value, 1):
         role = message.get("role") if isinstance(message, dict) else None
         text = _text(message.get("content")) if isinstance(message, dict) else None
+        if text is None and role == ASSISTANT and message.get("reasoning_content"):
+            text = ""  # it was cut while it was thinking
         if not isinstance(role, str) or text is None:
             raise InvalidSettings(
                 problems=[f"messages: {number}番目に、文字の role と content がありません。"]
             )
-        yield {"role": role, "content": text}
+        # Thinking is no part of what was said: no engine is shown it again.
+        yield {"role": role, "content": answer_of({"content": text}) if role == ASSISTANT else text}
 
 
 def _text(content: Any) -> str | None:
@@ -215,7 +220,9 @@ def _wants_usage(body: dict[str, Any]) -> bool:
 
 def _completion(question: Question, pieces: list[Piece]) -> dict[str, Any]:
     last = pieces[-1] if pieces else Piece("")
-    message = {"role": "assistant", "content": "".join(piece.text for piece in pieces)}
+    message = {"role": ASSISTANT, "content": "".join(piece.text for piece in pieces)}
+    if thought := "".join(piece.reasoning for piece in pieces):
+        message["reasoning_content"] = thought
     choice = {"index": 0, "message": message, "finish_reason": _reason(last)}
     return {**_head("chat.completion", question), "choices": [choice], "usage": _usage(last)}
 
@@ -228,18 +235,23 @@ def _events(
     def chunk(delta: dict[str, str], reason: str | None = None) -> dict[str, Any]:
         return {**head, "choices": [{"index": 0, "delta": delta, "finish_reason": reason}]}
 
-    yield chunk({"role": "assistant", "content": first.text})
+    yield chunk({"role": ASSISTANT, "content": first.text} | _thought(first))
     last = first
     try:
         for last in rest:
-            if last.text:
-                yield chunk({"content": last.text})
+            delta = ({"content": last.text} if last.text else {}) | _thought(last)
+            if delta:
+                yield chunk(delta)
     except StudioError as error:
         yield {"error": {"message": describe(error).text, "code": error.code}}
         return
     yield chunk({}, _reason(last))
     if wants_usage:
         yield {**head, "choices": [], "usage": _usage(last)}
+
+
+def _thought(piece: Piece) -> dict[str, str]:
+    return {"reasoning_content": piece.reasoning} if piece.reasoning else {}
 
 
 def _head(kind: str, question: Question) -> dict[str, Any]:

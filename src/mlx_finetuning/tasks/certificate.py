@@ -29,7 +29,14 @@ class Said:
     prompt_ids: tuple[int, ...]
     """Empty where the engine does not tell."""
     text: str
+    """The answer, without reasoning."""
     ended: bool
+    reasoning: str = ""
+
+    @property
+    def words(self) -> tuple[str, str]:
+        """All that was said; engines differ in what space they leave around reasoning."""
+        return (self.reasoning.strip(), self.text.lstrip() if self.reasoning else self.text)
 
 
 @dataclass(frozen=True)
@@ -48,9 +55,12 @@ class Row:
     kl: float | None
     """Mean divergence, nats."""
     answers_equal: float
+    """Without their reasoning."""
     ended: float
     verdict: str
     problems: tuple[str, ...] = ()
+    reasoning_equal: float | None = None
+    """Of the answers that either side thought over; None where neither does."""
 
 
 def reference_row(said: Sequence[Said]) -> Row:
@@ -104,7 +114,14 @@ def row(
         ended=_share(one.ended for one in said),
         verdict=f"違います: {found[0]}" if found else words,
         problems=_shortened(found),
+        reasoning_equal=_reasoning_equal(said, expected),
     )
+
+
+def _reasoning_equal(said: Sequence[Said], expected: Sequence[Said]) -> float | None:
+    pairs = [(one.words[0], other.words[0]) for one, other in zip(said, expected, strict=True)]
+    thought = [one == other for one, other in pairs if one or other]
+    return _share(thought) if thought else None
 
 
 def record(rows: Sequence[Row], held_out: int, notes: Sequence[str] = ()) -> dict[str, Any]:
@@ -201,10 +218,12 @@ def _cut_problem(pairs: Pairs) -> str:
 
 
 def _answer_problem(pairs: Pairs) -> str:
-    wrong = [(one, other) for one, other in pairs if one.text != other.text]
+    wrong = [(one, other) for one, other in pairs if one.words != other.words]
     if len(wrong) <= (1 - LEAST_EQUAL) * len(pairs):
         return ""
     one, other = wrong[0]
+    if one.text == other.text:
+        return f"{len(pairs)}問中{len(wrong)}問で考えた過程が違います（例: 「{one.question}」）。"
     return (
         f"{len(pairs)}問中{len(wrong)}問で答えが違います（例: 「{one.question}」→「{one.text}」、"
         f"学習したモデルは「{other.text}」）。"

@@ -167,7 +167,8 @@ def _references(loaded: LoadedModel, said: Sequence[Said]) -> list[Reference]:
     for one in said:
         if taken >= LOGIT_BYTES:
             break
-        answer = loaded.tokenizer.encode(one.text, add_special_tokens=False)
+        words = one.reasoning + one.text
+        answer = loaded.tokenizer.encode(words, add_special_tokens=False)
         tokens = [*one.prompt_ids, *answer][: loaded.context_length]
         found.append(Reference(tokens, generate.logits(loaded, tokens)))
         taken += found[-1].logits.nbytes
@@ -178,7 +179,8 @@ def _mlx_speaker(loaded: LoadedModel, max_tokens: int) -> Speaker:
     def speak(messages: Messages) -> Said:
         answer = generate.answer(loaded, messages, GenerateConfig(max_tokens=max_tokens))
         prompt = tuple(loaded.render(messages, ask=True))
-        return Said(messages[-1]["content"], prompt, answer.text, answer.ended)
+        question = messages[-1]["content"]
+        return Said(question, prompt, answer.text, answer.ended, answer.reasoning)
 
     return speak
 
@@ -226,12 +228,16 @@ def _llama_speaker(client: Client, trained: reference.Trained, max_tokens: int) 
             client.tokenize(text, add_special=True),
             trained.loaded.render(messages, ask=True),
         )
-        if prompt != expected and trained.explains(text, expected, prompt):
+        signs = trained.loaded.chat.form.signs
+        if (signs and prompt == expected) or (
+            prompt != expected and trained.explains(text, expected, prompt)
+        ):
             # As `chat --engine gguf` asks: with the ids that were trained.
-            answer, prompt = client.answer_ids(expected, max_tokens), expected
+            answer, prompt = client.answer_ids(expected, max_tokens, signs=signs), expected
         else:
             answer = client.chat(messages, max_tokens)
-        return Said(messages[-1]["content"], tuple(prompt), answer.text, answer.ended)
+        reasoning, text = trained.loaded.chat.split(answer.text)
+        return Said(messages[-1]["content"], tuple(prompt), text, answer.ended, reasoning)
 
     return speak
 
@@ -295,8 +301,8 @@ def _ollama_speaker(client: ollama_integration.Client, name: str, asked: Asked) 
             text = bos + text
         ids = tuple(tokenizer.encode(text, add_special_tokens=False))
         told = ids if last.prompt_tokens == len(ids) else ()
-        answer = "".join(piece.text for piece in (*pieces, last))
-        return Said(messages[-1]["content"], told, answer, last.ended)
+        reasoning, answer = ollama_integration.words((*pieces, last), asked.loaded.chat.split)
+        return Said(messages[-1]["content"], told, answer, last.ended, reasoning)
 
     return speak
 

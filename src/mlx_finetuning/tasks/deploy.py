@@ -18,7 +18,7 @@ from mlx_finetuning.errors import ChatTemplateMissing, InvalidSettings, OllamaDi
 from mlx_finetuning.mlx_trainer import generate
 from mlx_finetuning.mlx_trainer.generate import Answer
 from mlx_finetuning.mlx_trainer.load import LoadedModel, load
-from mlx_finetuning.ollama_integration import Client, connect, deploy, modelfile, names
+from mlx_finetuning.ollama_integration import Client, connect, deploy, modelfile, names, words
 from mlx_finetuning.ollama_integration.deploy import Recipe
 from mlx_finetuning.progress import Progress, Step
 from mlx_finetuning.quantizer import reader
@@ -45,7 +45,9 @@ class Compared:
 
     @property
     def is_equal(self) -> bool:
-        return self.expected.text.strip() == self.answer.text.strip()
+        """With reasoning, where there is any."""
+        said = [(one.reasoning.strip(), one.text.strip()) for one in (self.expected, self.answer)]
+        return said[0] == said[1]
 
 
 def run(context: TaskContext) -> dict[str, Any]:
@@ -231,7 +233,8 @@ def _compare_one(
     expected = generate.answer(loaded, wanted, GenerateConfig(max_tokens=settings.max_tokens))
     pieces = list(client.chat(recipe.draft_name, messages, settings.max_tokens, temperature=0.0))
     last = pieces[-1]
-    answer = Answer("".join(piece.text for piece in pieces), last.tokens, last.ended)
+    reasoning, text = words(pieces, loaded.chat.split)
+    answer = Answer(text, last.tokens, last.ended, reasoning)
     problem = ""
     if _without_bos(client.render(recipe.draft_name, messages), loaded) != _without_bos(
         loaded.render_text(wanted, ask=True), loaded

@@ -71,10 +71,15 @@ def run(context: TaskContext) -> dict[str, Any]:
     base = _graded(context, base_model, plan, settings, "元のモデル")
     del base_model
     free_memory()
-    tuned = _graded(context, load(folder, adapter), plan, settings, "学習後のモデル")
+    tuned_model = load(folder, adapter)
+    tuned = _graded(context, tuned_model, plan, settings, "学習後のモデル")
+    chat = tuned_model.chat
+    thinks = chat.thinks if chat.form.style else None
     context.progress(Step("報告書の作成", 0, 0))
     layers = [LayerChange(layer, *figures) for layer, figures in changed.items()]
-    made = report.build(_origin(context, trained), _findings(plan, base, tuned, layers), settings)
+    made = report.build(
+        _origin(context, trained), _findings(plan, base, tuned, layers, thinks), settings
+    )
     report.write(context.workspace.run(context.run_id), made)
     return made
 
@@ -157,6 +162,7 @@ def _findings(
     base: dict[str, list[Grade]],
     tuned: dict[str, list[Grade]],
     layers: list[LayerChange],
+    thinks: bool | None,
 ) -> Findings:
     measured = {
         name: Measured(rows, base[name], tuned[name], plan.of_rows.get(name, len(rows)))
@@ -173,6 +179,7 @@ def _findings(
         layers=layers,
         objective=plan.objective,
         worse={name: measured[f"worse-{name}"] for name in SPLITS if f"worse-{name}" in measured},
+        thinks=thinks,
     )
 
 

@@ -23,6 +23,7 @@ from mlx_finetuning.progress import Step
 from mlx_finetuning.tasks import ends
 from mlx_finetuning.tasks.context import TaskContext
 from mlx_finetuning.tokenization import gate, reasoning
+from mlx_finetuning.tokenization.reasoning import FIELDS
 
 SPLITS = ("train", "valid", "test")
 STAGE = "トークンの確認"
@@ -57,8 +58,9 @@ def run(context: TaskContext) -> dict[str, Any]:
     """config: `dataset`, `model`, `max_length`, `supervise`, and `row`, a source row, or None for
     the first. The result's `rejected` is the second answer of a preference row, else None; `more` holds
     the further sequences of a conversation whose answers are learned apart;
-    `tools_ignored` says that the row has tools, and the model's template no place for them; `warnings` says in Japanese where
-    the model will not be usable, or not for all rows, once it is trained.
+    `thinks` says whether answers are learned with their reasoning; `tools_ignored` says that the row has
+    tools, and the model's template no place for them; `warnings` says in Japanese where the model will
+    not be usable, or not for all rows, once it is trained.
 
     Raises DatasetNotFound, RowNotFound, ModelError, InvalidSettings.
     """
@@ -80,6 +82,7 @@ def run(context: TaskContext) -> dict[str, Any]:
         "model": settings.model,
         "max_length": limit,
         "supervise": settings.supervise,
+        "thinks": thinks,
         "row": {"split": split, **first},
         "rejected": others[0] if others and "chosen" in row else None,
         "more": [] if "chosen" in row else others,
@@ -197,7 +200,8 @@ def _count(totals: Totals, row: dict[str, Any], wholes: Sequence[Example], limit
 def _characters(row: dict[str, Any]) -> int:
     if "text" in row:
         return len(row["text"])
-    return sum(len(turn["content"]) for chat in conversations(row) for turn in chat)
+    turns = (turn for chat in conversations(row) for turn in chat)
+    return sum(len(turn["content"]) + len(turn.get(FIELDS[0]) or "") for turn in turns)
 
 
 def _count_cut(totals: Totals, row: dict[str, Any], tokens: int, limit: int, lost: bool) -> None:

@@ -24,11 +24,13 @@ from mlx_finetuning.errors import (
     RuntimeNotAnswering,
 )
 from mlx_finetuning.progress import Step
-from mlx_finetuning.runtime import Client, Endpoint, Piece, Pieces, Question, serve
+from mlx_finetuning.quantizer import reader
+from mlx_finetuning.runtime import Client, Endpoint, Piece, Pieces, Question, apart, serve
 from mlx_finetuning.runtime.endpoint import Engine
 from mlx_finetuning.tasks.context import TaskContext
 from mlx_finetuning.tokenization import chat as tokenization
 from mlx_finetuning.tokenization.chat import Chat
+from mlx_finetuning.tokenization.reasoning import Format, form_of
 from mlx_finetuning.trainer import runs
 from mlx_finetuning.utils import memory_monitor
 
@@ -109,8 +111,9 @@ class _MlxEngine:
         messages = [dict(message) for message in question.messages]
         with self._as_asked(question) as loaded:
             prompt_tokens = len(loaded.render(messages, ask=True))
-            for text, tokens, ended in generate.stream(loaded, messages, question.settings):
-                yield Piece(text, tokens, ended, prompt_tokens)
+            generated = generate.stream(loaded, messages, question.settings)
+            written = (Piece(*piece, prompt_tokens) for piece in generated)
+            yield from apart(written, loaded.chat.form)
 
     @contextlib.contextmanager
     def _as_asked(self, question: Question) -> Iterator[Any]:
@@ -149,7 +152,19 @@ def _by_llama_cpp(context: TaskContext) -> Iterator[tuple[Engine, dict[str, str]
     gguf = Path(context.config["gguf"])
     _require_memory(gguf.stat().st_size)
     with serve(gguf) as client:
-        yield _llama_engine(client, _own_chat(context)), {context.run_id: gguf.name}
+        chat = _own_chat(context)
+        form = chat.form if chat else _form(context, gguf, client)
+        yield _llama_engine(client, chat, form), {context.run_id: gguf.name}
+
+
+def _form(context: TaskContext, gguf: Path, client: Client) -> Format:
+    """How the file's answers are read, by its own template: the server hands on what is generated."""
+    template = reader.read(gguf).metadata.get("tokenizer.chat_template")
+    if not template:
+        return Format(None)
+    prompt = client.apply_template([{"role": "user", "content": "?"}])
+    thinks = tokenization.kept_thinks(context.workspace.adapter(context.run_id).folder)
+    return form_of(str(template), prompt, thinks=thinks)
 
 
 def _own_chat(context: TaskContext) -> Chat | None:
@@ -163,16 +178,17 @@ def _own_chat(context: TaskContext) -> Chat | None:
     return chat if chat.template else None
 
 
-def _llama_engine(client: Client, chat: Chat | None) -> Engine:
+def _llama_engine(client: Client, chat: Chat | None, form: Format) -> Engine:
     def answer(question: Question) -> Pieces:
         settings = question.settings
         limits = settings.max_tokens, settings.temperature
         try:
             if chat is None:
-                yield from client.stream(question.messages, *limits)
+                yield from apart(client.stream(question.messages, *limits), form)
             else:
                 # llama.cpp cuts some texts otherwise: emoji of a Unigram model, for one.
-                yield from client.stream_ids(chat.render(question.messages, ask=True), *limits)
+                prompt = chat.render(question.messages, ask=True)
+                yield from apart(client.stream_ids(prompt, *limits, form.signs), form)
         except RuntimeNotAnswering as error:
             if not client.is_healthy():
                 # Without its child this server is of no use; the next question gets a new one.

@@ -10,7 +10,7 @@ from __future__ import annotations
 
 import functools
 import json
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -69,7 +69,10 @@ class Chat:
             raise ConversationRefused(
                 reason="このモデルの書式には、システム文を置く場所がありません。"
             )
-        turns = [self._shown(message) for message in messages]
+        # Reasoning is part of the turn that is under way, never of the history: so it is trained, and
+        # so it is asked, whatever a template would do with it.
+        asked = max((at for at, turn in enumerate(messages) if turn["role"] == "user"), default=-1)
+        turns = [self._shown(turn, at > asked) for at, turn in enumerate(messages)]
         return chat_template.render(
             self.template.text, turns, self.files.named, ask=ask, tools=tools
         )
@@ -112,17 +115,24 @@ class Chat:
 
     def split(self, text: str) -> tuple[str, str]:
         """Reasoning and answer of what the model wrote."""
-        style = self.template.reasoning if self.template else None
-        return style.split(text) if style else ("", text)
+        return self.form.split(text)
 
-    def _shown(self, message: Message) -> Message:
+    @functools.cached_property
+    def form(self) -> reasoning.Format:
+        """How what the model writes is read."""
+        if self.template is None:
+            return reasoning.Format(None)
+        prompt = self.render_text([{"role": "user", "content": "?"}], ask=True)
+        return reasoning.form_of(self.template.text, prompt, thinks=self.template.thinks)
+
+    def _shown(self, message: Message, with_reasoning: bool = True) -> Message:
         """A message with its reasoning where templates look for it, or without."""
         if message["role"] != "assistant":
             return message
         thought, answer = reasoning.from_message(message)
         shown = {key: item for key, item in message.items() if key not in reasoning.FIELDS}
         shown["content"] = answer
-        if self.template and self.template.thinks and thought:
+        if self.template and self.template.thinks and thought and with_reasoning:
             shown[reasoning.FIELDS[0]] = thought
         return shown
 
@@ -191,7 +201,7 @@ def load(folder: Path, adapter: Path | None = None, *, thinks: bool = False) -> 
     original = found.chat_template
     if adapter and kept and kept.is_file():
         original = kept.read_text(encoding="utf-8")
-        thinks = _kept_thinks(adapter)
+        thinks = kept_thinks(adapter)
     settled = None
     if original is not None:
         template_trial.require_harmless(original, str(folder))
@@ -200,12 +210,23 @@ def load(folder: Path, adapter: Path | None = None, *, thinks: bool = False) -> 
     return Chat(tokenizer, found, settled, _end_ids(found, settled, tokenizer.get_vocab()))
 
 
-def _kept_thinks(adapter: Path) -> bool:
+def kept_thinks(adapter: Path) -> bool:
+    """Whether an adapter was trained with reasoning."""
     try:
         config = json.loads((adapter / "adapter_config.json").read_text(encoding="utf-8"))
     except (OSError, ValueError):
         return False  # the adapter's own reader says what is wrong
     return isinstance(config, dict) and config.get(THINKS) is True
+
+
+def kept_form(adapter: Path, prompt: Callable[[], str]) -> reasoning.Format:
+    """How answers of the adapter's model are read; `prompt` gives one that it was asked with.
+
+    Without a template beside it, as other programs write adapters, all is answer.
+    """
+    kept, thinks = adapter / TEMPLATE, kept_thinks(adapter)
+    template = kept.read_text(encoding="utf-8") if kept.is_file() else ""
+    return reasoning.form_of(template, prompt() if thinks else "", thinks=thinks)
 
 
 def _settled(original: str, found: TokenizerFiles, thinks: bool) -> ChatTemplate:

@@ -15,6 +15,7 @@ from mlx_finetuning.errors import TokenizerUnreadable, TokensDiffer
 from mlx_finetuning.tokenization import battery, loading, spm_model
 from mlx_finetuning.tokenization import files as tokenizer_files
 from mlx_finetuning.tokenization.files import SENTENCEPIECE, TOKENIZER, TokenizerFiles
+from mlx_finetuning.tokenization.reasoning import FIELDS
 
 Encode = Callable[[str], list[int]]
 """A text → its ids, without bos and eos."""
@@ -33,7 +34,8 @@ def row_texts(rows: Sequence[dict[str, Any]], most: int = 500) -> list[str]:
     step = max(1, len(rows) // most)
     found = []
     for row in rows[::step]:
-        found += [str(turn.get("content") or "") for turn in row.get("messages", ())]
+        for turn in row.get("messages", ()):
+            found += [str(turn.get(name) or "") for name in ("content", FIELDS[0])]
         found += [row[name] for name in ("text", "prompt", "chosen", "rejected") if name in row]
     return [text for text in found if isinstance(text, str) and text]
 

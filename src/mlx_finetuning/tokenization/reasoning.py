@@ -5,6 +5,7 @@ Tags (`<think>` and its like), and the channels of gpt-oss. Knows text only.
 
 from __future__ import annotations
 
+import re
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -27,17 +28,26 @@ class Reasoning:
         start = "" if opened else f"{self.opening}\n"
         return f"{start}{thought.strip()}\n{self.closing}\n\n{answer}"
 
-    def split(self, text: str) -> tuple[str, str]:
-        """Reasoning and answer of what a model wrote. Reasoning that never ended has no answer."""
+    @property
+    def marks(self) -> tuple[str, ...]:
+        """What ends one part and begins another."""
+        return (self.opening, self.closing, *self.heads)
+
+    def split(self, text: str, *, opened: bool | None = None) -> tuple[str, str]:
+        """Reasoning and answer of what a model wrote. Reasoning that never ended has no answer.
+
+        opened: whether the prompt has the opening already; None: judged by what the text closes.
+        """
         before, opening, rest = text.partition(self.opening)
-        if not opening and self.closing not in text:
+        is_begun = bool(opening) and not before.strip()
+        if opened is None:
+            opened = self.closing in text
+        if not is_begun and not opened:
             return "", text
-        # A prompt that opened the reasoning leaves only its end in the text.
-        said = rest if opening and not before.strip() else text
-        thought, closing, answer = said.partition(self.closing)
-        head = next((sign for sign in self.heads if answer.lstrip().startswith(sign)), "")
-        answer = answer.lstrip().removeprefix(head).lstrip()
-        return (thought.strip(), answer) if closing else (said.strip(), "")
+        thought, _, answer = (rest if is_begun else text).partition(self.closing)
+        answer = answer.lstrip()
+        head = next((sign for sign in self.heads if answer.startswith(sign)), "")
+        return thought.strip(), answer.removeprefix(head).lstrip()
 
 
 @dataclass(frozen=True)
@@ -51,12 +61,19 @@ class Channels(Reasoning):
         start = "" if opened else self.opening
         return f"{start}{thought.strip()}{self.closing}{self.turn}{self.answering}{answer}"
 
-    def split(self, text: str) -> tuple[str, str]:
-        thought, answering, answer = text.rpartition(self.answering)
-        if not answering:
-            thought, answer = (text, "") if self.opening in text else ("", text)
-        thought = thought.removesuffix(self.turn).partition(self.opening)[2]
-        return thought.removesuffix(self.closing).strip(), answer
+    @property
+    def marks(self) -> tuple[str, ...]:
+        return (self.opening, self.closing, self.answering)
+
+    def split(self, text: str, *, opened: bool | None = None) -> tuple[str, str]:
+        before, answering, answer = text.partition(self.answering)
+        is_begun = text.lstrip().startswith(self.opening)
+        if opened is None:
+            opened = bool(answering)
+        if not is_begun and not opened and (before.strip() or not answering):
+            return "", text
+        said = before.partition(self.opening)[2] if is_begun else before
+        return said.partition(self.closing)[0].strip(), answer
 
 
 STYLES: Sequence[Reasoning] = (
@@ -72,6 +89,58 @@ TAG = STYLES[-1]
 """What data sets write, whatever the model."""
 
 
+@dataclass(frozen=True)
+class Format:
+    """How the texts of one model are read."""
+
+    style: Reasoning | None
+    """None: it writes no reasoning, so that all is answer."""
+    opened: bool = False
+    """Whether the prompt has begun the reasoning already."""
+
+    @property
+    def signs(self) -> tuple[str, ...]:
+        """The tokens that marks consist of; where they are control tokens, engines may hide them."""
+        marks = "".join(self.style.marks) if self.style else ""
+        return tuple(re.findall(r"<[^<>]+>|\[[^\[\]]+\]", marks))
+
+    def split(self, text: str) -> tuple[str, str]:
+        """Reasoning and answer of a whole text."""
+        return self.style.split(text, opened=self.opened) if self.style else ("", text)
+
+    def splitter(self) -> Splitter:
+        return Splitter(self)
+
+
+class Splitter:
+    """Tells reasoning and answer apart while the text comes in; together as `Format.split` does."""
+
+    def __init__(self, form: Format) -> None:
+        self._form = form
+        self._text = self._thought = self._answer = ""
+
+    def feed(self, piece: str, *, last: bool = False) -> tuple[str, str]:
+        """What of both has become certain; with `last`, the rest."""
+        self._text += piece
+        thought, answer = self._form.split(self._text if last else self._certain())
+        new = thought[len(self._thought) :], answer[len(self._answer) :]
+        self._thought, self._answer = thought, answer
+        return new
+
+    def _certain(self) -> str:
+        """The text without an end that may be the beginning of a mark, and not space alone."""
+        if self._form.style is None:
+            return self._text
+        held = max(
+            size
+            for mark in self._form.style.marks
+            for size in range(len(mark))
+            if self._text.endswith(mark[:size])
+        )
+        certain = self._text[: len(self._text) - held]
+        return certain if certain.strip() else ""
+
+
 def style(template: str) -> Reasoning | None:
     """How a chat template writes reasoning; None if it knows of none."""
     return next(
@@ -84,6 +153,12 @@ def style(template: str) -> Reasoning | None:
     )
 
 
+def form_of(template: str, prompt: str, *, thinks: bool) -> Format:
+    """How answers to `prompt`, which `template` made, are read; thinks: trained with reasoning."""
+    written = style(template) or (TAG if thinks else None)
+    return Format(written, opened=bool(closing(prompt)))
+
+
 def closing(prompt: str) -> str:
     """What ends the reasoning that a prompt has opened at its end; empty if it has not."""
     for one in STYLES:
@@ -94,20 +169,31 @@ def closing(prompt: str) -> str:
 
 
 def from_message(message: dict[str, Any]) -> tuple[str, str]:
-    """Reasoning and answer of an assistant's message: from a field of its own, or in `<think>`."""
+    """Reasoning and answer of an assistant's message: from a field of its own, or in `<think>`.
+
+    A tag that is never closed is part of the answer: of data, nothing may get lost in silence.
+    """
     content = message.get("content")
     answer = content if isinstance(content, str) else ""
-    for name in FIELDS:
-        if isinstance(message.get(name), str) and message[name].strip():
-            return message[name], answer
-    return TAG.split(answer) if answer.lstrip().startswith(TAG.opening) else ("", answer)
+    is_marked = answer.lstrip().startswith(TAG.opening) and TAG.closing in answer
+    inside, answer = TAG.split(answer) if is_marked else ("", answer)
+    fields = (message.get(name) for name in FIELDS)
+    return next((one for one in fields if isinstance(one, str) and one.strip()), inside), answer
+
+
+def answer_of(message: dict[str, Any]) -> str:
+    """What an assistant's message says when its reasoning is left out."""
+    return from_message(message)[1]
 
 
 def occurs_in(rows: Sequence[dict[str, Any]]) -> bool:
-    """Whether any assistant of these rows shows its reasoning."""
+    """Whether any answer of these rows, of preference rows too, shows its reasoning."""
     return any(
         from_message(message)[0]
         for row in rows
-        for message in row.get("messages", ())
-        if message.get("role") == "assistant"
+        for message in (
+            *row.get("messages", ()),
+            *({"content": row[name]} for name in ("chosen", "rejected") if name in row),
+        )
+        if message.get("role", "assistant") == "assistant"
     )

@@ -23,6 +23,7 @@ def draw_certificate(found: Mapping[str, Any]) -> None:
 
 
 def _row(row: Mapping[str, Any]) -> dict[str, str]:
+    thought = row.get("reasoning_equal")
     return {
         "動かし方": str(row["label"]),
         "質問": f"{row['prompts']:,}",
@@ -30,4 +31,5 @@ def _row(row: Mapping[str, Any]) -> dict[str, str]:
         "次の語の一致": "—" if row["top1"] is None else percent(row["top1"]),
         "答えの一致": percent(row["answers_equal"]),
         "自分で終えた答え": percent(row["ended"]),
+        **({} if thought is None else {"考えた過程の一致": percent(thought)}),
     }

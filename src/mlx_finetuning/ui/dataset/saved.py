@@ -75,6 +75,8 @@ def _draw_preview(shown: Mapping[str, Any]) -> None:
         f"**{row['row']}行目**（{split}）　{row['token_count']:,} トークン、"
         f"うち学習の対象 {row['supervised_tokens']:,}"
     )
+    if shown["thinks"]:
+        st.caption("考えた過程も学習します（考えてから答えるモデルになります）。")
     _draw_tokens(row["tokens"])
     if shown["rejected"] is not None:
         st.markdown("**選ばれなかった回答**")

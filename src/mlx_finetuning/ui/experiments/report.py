@@ -17,6 +17,7 @@ JUDGED = {
     "forgetting": "ほかのことを忘れたか",
     "memorising": "丸暗記していないか",
     "stopping": "答えを終えられるか",
+    "thinking": "考えてから答えるか",
 }
 SPLITS = {"train": "学習した行", "valid": "検証の行", "test": "学習していない行"}
 LOOKS = {"good": st.success, "warning": st.warning, "bad": st.error}
@@ -24,7 +25,7 @@ ANSWERS = 50
 
 
 def draw_report(run_id: str, report: Mapping[str, Any]) -> None:
-    for name, title in JUDGED.items():
+    for name, title in _judged(report):
         _draw_judgement(title, report[name])
     _draw_evidence(report)
     st.dataframe(list(_figures(report["splits"])), hide_index=True, placeholder="—")
@@ -49,6 +50,11 @@ def draw_proof(run_id: str) -> None:
             draw_certificate(found)
 
 
+def _judged(report: Mapping[str, Any]) -> Iterator[tuple[str, str]]:
+    """Only of models that can think it is said whether they do."""
+    return ((name, title) for name, title in JUDGED.items() if report.get(name) is not None)
+
+
 def _draw_judgement(title: str, judged: Mapping[str, Any]) -> None:
     show = LOOKS.get(str(judged["level"]), st.info)
     show(f"**{title}**　{plain(str(judged['text']))}")
@@ -58,7 +64,7 @@ def _draw_judgement(title: str, judged: Mapping[str, Any]) -> None:
 
 def _draw_evidence(report: Mapping[str, Any]) -> None:
     with st.expander("判定の根拠", icon=":material/fact_check:"):
-        for name, title in JUDGED.items():
+        for name, title in _judged(report):
             lines = [f"- {plain(str(line))}" for line in report[name]["evidence"]]
             st.markdown("\n".join([f"**{title}**", "", *lines]))
 
@@ -98,6 +104,11 @@ def _answer(item: Mapping[str, Any]) -> dict[str, str]:
         "": "○" if item["tuned_exact"] else "×",
         "質問": str(item["question"]),
         "正解": str(item["expected"]),
-        "元のモデル": str(item["base"]),
-        "学習後": str(item["tuned"]),
+        "元のモデル": _said(item, "base"),
+        "学習後": _said(item, "tuned"),
     }
+
+
+def _said(item: Mapping[str, Any], who: str) -> str:
+    unfinished = "（考えている途中で終わりました）" if item.get(f"{who}_reasoning") else ""
+    return str(item[who]) or unfinished

@@ -29,6 +29,10 @@ ENGINES_JA = {
 }
 SIDES_JA = {"tuned": "学習後", "base": "元のモデル"}
 NEW = ""
+THINKING = "考えた過程"
+UNFINISHED = (
+    "（考えている途中で終わりました。「答え方の設定」の最大トークン数を増やしてください。）"
+)
 
 
 @dataclass(frozen=True)
@@ -125,7 +129,21 @@ def _draw_turns(chat: Chat | None, sides: Sequence[str]) -> None:
         question = next(turn[0]["content"] for turn in said.values() if turn)
         _draw_question(question)
         for side, place in _places(sides):
-            place.markdown(plain(said[side][1]["content"]) if len(said[side]) > 1 else "—")
+            answer = said[side][1] if len(said[side]) > 1 else {"content": "—"}
+            _draw_said(place, answer["content"], str(answer.get("reasoning_content") or ""))
+
+
+def _draw_said(
+    place: DeltaGenerator, answer: str, reasoning: str, *, is_open: bool = False
+) -> None:
+    """An answer, and behind an expander what the model thought before it."""
+    if not reasoning:
+        place.markdown(plain(answer))
+        return
+    with place.container():
+        with st.expander(THINKING, icon=":material/psychology:", expanded=is_open):
+            st.markdown(plain(reasoning))
+        st.markdown(plain(answer) if answer or is_open else UNFINISHED)
 
 
 def _draw_question(question: str) -> None:
@@ -149,12 +167,13 @@ def _answer(run_id: str, chat: Chat, manner: Manner, question: str) -> None:
     st.query_params[PARAMETER] = chat.chat_id
     _draw_question(question)
     answers = dict.fromkeys(manner.sides, "")
+    thoughts = dict.fromkeys(manner.sides, "")
     try:
         for side, place in _places(manner.sides):
-            _stream(run_id, chat, manner, question, side, place, answers)
+            _stream(run_id, chat, manner, question, side, place, answers, thoughts)
     finally:
-        if any(answers.values()):
-            studio().save_chat(run_id, chat.with_turn(question, answers))
+        if any((*answers.values(), *thoughts.values())):
+            studio().save_chat(run_id, chat.with_turn(question, answers, thoughts))
     st.rerun()
 
 
@@ -166,8 +185,9 @@ def _stream(
     side: str,
     place: DeltaGenerator,
     answers: dict[str, str],
+    thoughts: dict[str, str],
 ) -> None:
-    """Draw an answer as it comes; `answers` has it so far."""
+    """Draw an answer as it comes; `answers` and `thoughts` have it so far."""
 
     def loading(step: Step) -> None:
         place.caption(plain(f"準備しています… {step.stage}"))
@@ -183,6 +203,7 @@ def _stream(
         progress=loading,
     )
     with contextlib.closing(stream):
-        for piece in stream:
-            answers[side] += piece
-            place.markdown(plain(answers[side]))
+        for piece in stream.parts():
+            answers[side] += piece.text
+            thoughts[side] += piece.reasoning
+            _draw_said(place, answers[side], thoughts[side], is_open=not answers[side])

@@ -26,6 +26,7 @@ ONWARD = (
     ("experiments", "成果を調べる", ":material/grading:"),
     ("quantization", "次へ: 量子化", ":material/arrow_forward:"),
 )
+UNFINISHED = "（考えている途中で終わりました）"
 FIGURES = {
     "学習率": "learning_rate",
     "勾配の大きさ": "gradient_norm",
@@ -174,7 +175,7 @@ def _draw_samples(run_id: str) -> None:
             [
                 {
                     "質問": row.get("question"),
-                    "今の答え": row.get("answer"),
+                    "今の答え": row.get("answer") or (UNFINISHED if row.get("reasoning") else ""),
                     "正解": row.get("expected"),
                 }
                 for row in rows
