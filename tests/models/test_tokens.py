@@ -90,11 +90,12 @@ def test_llama_cpp_cuts_alike_but_where_it_is_announced(
     gguf = folder.path / "model.gguf"
     export_gguf(folder.path, None, {"Q8_0": gguf})
     with LlamaModel(gguf, 64) as model:
-        differing = [
-            line
-            for line, ids in zip(lines, expected, strict=True)
-            if model.tokenize(line, False) != ids
-        ]
+        found = [model.tokenize(line, False) for line in lines]
+    differing = [
+        line
+        for line, ids, other in zip(lines, expected, found, strict=True)
+        if other != ids and not (folder.name == "unigram" and _is_tie(ids, other))
+    ]
     made_control = _made_control(folder, gguf)
     unexplained = [line for line in differing if not any(announced(folder, made_control, line))]
     assert not unexplained, (len(unexplained), unexplained[:5])
@@ -105,10 +106,15 @@ def announced(folder: Folder, made_control: set[str], text: str) -> Iterator[boo
     yield folder.is_normalised and not unicodedata.is_normalized("NFC", text)
     yield any(name in text for name in made_control)
     # Both write a space as this character, but only llama.cpp takes the two for one.
-    yield "▁" in text and folder.name.startswith("gemma")
+    yield "▁" in text and folder.name.startswith(("gemma", "unigram"))
     # llama.cpp's rendering of tekken's pattern knows no combining marks.
     yield folder.name == "mistral-nemo" and any(unicodedata.category(c)[0] == "M" for c in text)
     yield folder.name == "unigram" and _leaves_the_vocabulary(folder, text)
+
+
+def _is_tie(ids: Ids, other: Ids) -> bool:
+    """Whether both say the same pieces in another order: `;` `;;;` is as likely as `;;;` `;`."""
+    return sorted(ids) == sorted(other)
 
 
 def _made_control(folder: Folder, gguf: Path) -> set[str]:
