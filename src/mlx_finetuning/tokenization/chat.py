@@ -53,8 +53,8 @@ class Chat:
     """Tokens that end an answer; the first one is written where the template writes none."""
 
     def encode(self, text: str) -> list[int]:
-        """Ids without bos and eos."""
-        return list(self.tokenizer.backend_tokenizer.encode(text, add_special_tokens=False).ids)
+        """Ids without bos and eos. Raises TokenizerUnreadable."""
+        return loading.ids(self.tokenizer.backend_tokenizer, self.files.folder, text)
 
     def render_text(
         self, messages: Sequence[Message], *, ask: bool, tools: Tools | None = None
@@ -169,7 +169,7 @@ class Chat:
         if together[: len(prompt)] == prompt:
             return together[len(prompt) :]
         # The answer's first letters would join the prompt's last ones in one token.
-        return list(self._continuing.encode(text, add_special_tokens=False).ids)
+        return loading.ids(self._continuing, self.files.folder, text)
 
     @functools.cached_property
     def end_texts(self) -> list[str]:
@@ -179,7 +179,8 @@ class Chat:
     def _continuing(self) -> Any:
         from tokenizers import Tokenizer
 
-        return Tokenizer.from_str(json.dumps(loading.continuing(self.files.definition)))
+        with loading.asking_library(self.files.folder):
+            return Tokenizer.from_str(json.dumps(loading.continuing(self.files.definition)))
 
 
 def load(folder: Path, adapter: Path | None = None, *, thinks: bool = False) -> Chat:

@@ -76,13 +76,11 @@ def own_encode(files: TokenizerFiles) -> tuple[Encode, Callable[[str], bool]]:
     """The file's own engine, and whether it can be asked for a text."""
     if files.source == TOKENIZER:
         own = loading.engine(files)
-        return (
-            lambda text: list(own.encode(text, add_special_tokens=False).ids),
-            lambda text: True,
-        )
+        return (lambda text: loading.ids(own, files.folder, text), lambda text: True)
     import sentencepiece
 
-    processor = sentencepiece.SentencePieceProcessor(model_file=str(files.folder / SENTENCEPIECE))
+    with loading.asking_library(files.folder):
+        processor = sentencepiece.SentencePieceProcessor(str(files.folder / SENTENCEPIECE))
     # SentencePiece knows no special tokens inside a text, and where newer folders put a space before
     # the first text, they put none before a space: customs of others, not of the file.
     special = [entry["content"] for entry in tokenizer_files.added(files.definition)]
