@@ -191,7 +191,7 @@ def _definition(folder: Path) -> dict[str, Any]:
         # transformers rewrites some rules of older files: what it uses is what was trained with.
         found = AutoTokenizer.from_pretrained(str(folder), trust_remote_code=False)
         definition: dict[str, Any] = json.loads(found.backend_tokenizer.to_str())
-    except (OSError, ValueError, TypeError, AttributeError, ImportError, KeyError) as error:
+    except Exception as error:  # every class fails in its own way
         raise TokenizerUnsupported(reason=f"トークナイザーを読めません: {error}") from error
     return definition
 
@@ -290,7 +290,7 @@ def _special_ids(
     for kind in SPECIAL:
         entry = config.get(f"{kind}_token")
         text = entry.get("content") if isinstance(entry, dict) else entry
-        number = added.get(text, model_config.get(f"{kind}_token_id"))
+        number = added.get(str(text), model_config.get(f"{kind}_token_id"))
         if isinstance(number, list):
             number = number[0] if number else None
         if isinstance(number, int):

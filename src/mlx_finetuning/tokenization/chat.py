@@ -130,20 +130,25 @@ class Chat:
         """The last message as it goes on from its prompt, up to and with one end of turn.
 
         As the template writes it; where that does not go on from the prompt, or holds something else
-        than the answer, the answer itself and an end.
+        than the answer, the answer itself and an end. Raises ConversationRefused where that would lose
+        the calls of tools.
         """
         shown = self._shown(messages[-1])
         answer, thought = str(shown["content"]), str(shown.get(reasoning.FIELDS[0], ""))
+        calls = _called(shown)
         whole = self.render_text(messages, ask=False, tools=tools)
         if whole.startswith(prompt):
-            written = self._up_to_end(whole[len(prompt) :], answer)
+            written = self._up_to_end(whole[len(prompt) :], answer, thought)
             body = written.removesuffix(self._end_of(written)).strip()
             is_exact = body == answer.strip()
             has_thought = (
                 bool(thought) and thought.strip() in body and body.endswith(answer.strip())
             )
-            if is_exact or has_thought or messages[-1].get("tool_calls"):
+            says_all = all(name in written for name in calls)
+            if says_all and (is_exact or has_thought or calls):
                 return written
+        if calls:
+            raise ConversationRefused(reason="このモデルの書式では、ツールの呼び出しを書けません。")
         style = self.template.reasoning if self.template else None
         if thought:
             style = style or reasoning.TAG
@@ -151,14 +156,18 @@ class Chat:
             answer = style.joined(thought, answer, opened=opened)
         return answer + self.end_texts[0]
 
-    def _up_to_end(self, text: str, answer: str) -> str:
+    def _up_to_end(self, text: str, answer: str, thought: str) -> str:
         """Up to and with the first end of turn behind the answer; one is added where there is none."""
-        at = text.find(answer.strip())
+        # The reasoning may hold the answer's very words, and have an end of its own.
+        thought_at = text.find(thought.strip())
+        at = text.find(answer.strip(), thought_at + len(thought.strip()) if thought_at >= 0 else 0)
         behind = at + len(answer.strip()) if at >= 0 else 0
         ends = [
             (text.index(end, behind) + len(end)) for end in self.end_texts if end in text[behind:]
         ]
-        return text[: min(ends)] if ends else text[:behind] + self.end_texts[0]
+        if ends:
+            return text[: min(ends)]
+        return (text[:behind] if answer.strip() else text.rstrip()) + self.end_texts[0]
 
     def _end_of(self, text: str) -> str:
         return next(end for end in self.end_texts if text.endswith(end))
@@ -201,6 +210,15 @@ def load(folder: Path, adapter: Path | None = None, *, thinks: bool = False) -> 
         settled = _settled(original, found, thinks)
     tokenizer = loading.load(found, settled.text if settled else None)
     return Chat(tokenizer, found, settled, _end_ids(found, settled, tokenizer.get_vocab()))
+
+
+def _called(message: Message) -> list[str]:
+    """The names of the tools that a message calls."""
+    calls = message.get("tool_calls")
+    found = [
+        call.get("function", call) for call in (calls if isinstance(calls, list) else ()) if call
+    ]
+    return [str(one["name"]) for one in found if isinstance(one, dict) and "name" in one]
 
 
 def _kept_thinks(adapter: Path) -> bool:

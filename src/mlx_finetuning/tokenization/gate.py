@@ -103,7 +103,10 @@ def _require_same_kind(files: TokenizerFiles) -> None:
     if files.source != TOKENIZER or not path.is_file():
         return
     kinds = {spm_model.UNIGRAM: "Unigram", spm_model.BPE: "BPE"}
-    stored = kinds[spm_model.read(path).trainer_spec.model_type]
+    try:
+        stored = kinds[spm_model.read(path).trainer_spec.model_type]
+    except TokenizerUnreadable:
+        return  # something else of that name, such as tiktoken's ranks; tokenizer.json decides
     model: dict[str, Any] = files.definition["model"]
     if model.get("type") != stored:
         raise TokenizerUnreadable(

@@ -90,13 +90,17 @@ def closing(prompt: str) -> str:
 
 
 def from_message(message: dict[str, Any]) -> tuple[str, str]:
-    """Reasoning and answer of an assistant's message: from a field of its own, or in `<think>`."""
+    """Reasoning and answer of an assistant's message: from a field of its own, or in `<think>`.
+
+    A tag that is never closed is part of the answer: of data, nothing may get lost in silence.
+    """
     content = message.get("content")
     answer = content if isinstance(content, str) else ""
     for name in FIELDS:
         if isinstance(message.get(name), str) and message[name].strip():
             return message[name], answer
-    return TAG.split(answer) if answer.lstrip().startswith(TAG.opening) else ("", answer)
+    is_marked = answer.lstrip().startswith(TAG.opening) and TAG.closing in answer
+    return TAG.split(answer) if is_marked else ("", answer)
 
 
 def occurs_in(rows: Sequence[dict[str, Any]]) -> bool:
