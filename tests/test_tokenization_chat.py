@@ -175,7 +175,9 @@ def test_an_answer_that_would_join_the_prompts_last_token_leaves_the_prompt_as_a
     [(before, run)] = learned(chat.sequences([question, {"role": "assistant", "content": "::x"}]))
     assert before == chat.render([question], ask=True)
     assert chat.tokenizer.decode(run) == "::x<|im_end|>"
-    assert chat.encode("assistant:::x")[: len(chat.encode("assistant:"))] != chat.encode("assistant:")
+    assert chat.encode("assistant:::x")[: len(chat.encode("assistant:"))] != chat.encode(
+        "assistant:"
+    )
 
 
 @pytest.mark.parametrize("legacy", [None, False])

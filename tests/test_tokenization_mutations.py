@@ -34,7 +34,21 @@ CONVERSATION = [
 ]
 ODD: tuple[Any, ...] = (
     *(None, True, False, 0, -1, 3, 1 << 31, 1 << 40, 1 << 70, 1.5, float("nan"), float("inf")),
-    *("", " ", "a", "▁", "<|im_end|>", "</s>", "\ud800", "\0", "(", "[", "(?<x>", "\\p{", "a{99999}"),
+    *(
+        "",
+        " ",
+        "a",
+        "▁",
+        "<|im_end|>",
+        "</s>",
+        "\ud800",
+        "\0",
+        "(",
+        "[",
+        "(?<x>",
+        "\\p{",
+        "a{99999}",
+    ),
     *([], [[]], [None], ["a", 1], {}, {"type": "BPE"}, {"type": "NFC"}, {"content": "</s>"}),
     {"type": "Sequence", "normalizers": []},
     {"type": "Sequence", "pretokenizers": [{"type": "Sequence", "pretokenizers": []}]},
@@ -54,14 +68,31 @@ TOP = ("tokenizer.json", "tokenizer_config.json", "special_tokens_map.json", "co
 PIECES = re.compile(r"\{%.*?%\}|\{\{.*?\}\}|[^{]+|\{", re.DOTALL)
 STATEMENTS = (
     *("{% if %}", "{% endif %}", "{% for m in messages %}", "{% endfor %}", "{{", "%}", "{# "),
-    *("{{ raise_exception('no') }}", "{{ messages[9].content }}", "{{ 1 / 0 }}", "{{ none + 'a' }}"),
+    *(
+        "{{ raise_exception('no') }}",
+        "{{ messages[9].content }}",
+        "{{ 1 / 0 }}",
+        "{{ none + 'a' }}",
+    ),
     *("{% set messages = [] %}", "{% set messages = 7 %}", "{{ messages | tojson }}", "\ud800"),
     *("{{ strftime_now('%Q%') }}", "{{ strftime_now('\ud800') }}", "{{ strftime_now(7) }}"),
     *("{% set date_string = '26 Jul 2024' %}", "{% if date_string is defined %}x{% endif %}"),
     *("{% if enable_thinking %}<think>{% endif %}", "{% set enable_thinking = 3 %}", "<think>\n"),
-    *("{% macro m() %}{{ m() }}{% endmacro %}{{ m() }}", "{% include 'x' %}", "{% import 'x' as y %}"),
-    *("{% for a in range(9) %}" * 25 + "{% endfor %}" * 25, "{{ " + "(" * 300 + "1" + ")" * 300 + " }}"),
-    *("{{ ''.__class__ }}", "{{ messages.append(messages) }}", "{{ 'a' * 9 }}", "{{ messages[0]() }}"),
+    *(
+        "{% macro m() %}{{ m() }}{% endmacro %}{{ m() }}",
+        "{% include 'x' %}",
+        "{% import 'x' as y %}",
+    ),
+    *(
+        "{% for a in range(9) %}" * 25 + "{% endfor %}" * 25,
+        "{{ " + "(" * 300 + "1" + ")" * 300 + " }}",
+    ),
+    *(
+        "{{ ''.__class__ }}",
+        "{{ messages.append(messages) }}",
+        "{{ 'a' * 9 }}",
+        "{{ messages[0]() }}",
+    ),
     *("{% set content = messages %}", "{% break %}", "{{ caller() }}", "{{ namespace(a=1).b.c }}"),
 )
 
@@ -103,7 +134,9 @@ def mutated_template(chosen: random.Random, template: str) -> str:
             case 4:
                 text = pieces[at]
                 cut = chosen.randrange(len(text) + 1)
-                pieces[at] = text[:cut] + chosen.choice(("", "'", "}", "{", "%", "\n")) + text[cut + 1 :]
+                pieces[at] = (
+                    text[:cut] + chosen.choice(("", "'", "}", "{", "%", "\n")) + text[cut + 1 :]
+                )
             case 5:
                 words = ("role", "content", "messages", "assistant", "user", "system", "eos_token")
                 pieces[at] = pieces[at].replace(chosen.choice(words), chosen.choice(words))
