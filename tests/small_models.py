@@ -108,23 +108,37 @@ TURNS = (
 )
 
 
-def write_sentencepiece(folder: Path, **settings: Any) -> None:
-    """A `tokenizer.model` with byte fallback, trained on a few lines; no `tokenizer.json`."""
+def write_sentencepiece(
+    folder: Path,
+    *,
+    kind: str = "bpe",
+    dummy_prefix: bool = True,
+    train: dict[str, Any] | None = None,
+    **settings: Any,
+) -> None:
+    """A `tokenizer.model` with byte fallback, trained on a few lines; no `tokenizer.json`.
+
+    kind: `bpe` or `unigram`; dummy_prefix: a space is put before a text; train: other settings of
+    SentencePiece's trainer.
+    """
     for name in ("tokenizer.json", "tokenizer_config.json"):
         (folder / name).unlink(missing_ok=True)
+    wanted = {
+        "vocab_size": 480,
+        "model_type": kind,
+        "add_dummy_prefix": dummy_prefix,
+        "byte_fallback": True,
+        "normalization_rule_name": "identity",
+        "remove_extra_whitespaces": False,
+        "character_coverage": 1.0,
+        "split_digits": True,
+        "allow_whitespace_only_pieces": True,
+        "hard_vocab_limit": False,
+        "minloglevel": 2,
+        **(train or {}),
+    }
     sentencepiece.SentencePieceTrainer.train(
-        sentence_iterator=iter(TEXT * 10),
-        model_prefix=str(folder / "tokenizer"),
-        vocab_size=480,
-        model_type="bpe",
-        byte_fallback=True,
-        normalization_rule_name="identity",
-        remove_extra_whitespaces=False,
-        character_coverage=1.0,
-        split_digits=True,
-        allow_whitespace_only_pieces=True,
-        hard_vocab_limit=False,
-        minloglevel=2,
+        sentence_iterator=iter(TEXT * 10), model_prefix=str(folder / "tokenizer"), **wanted
     )
     (folder / "tokenizer.vocab").unlink()
     config = {
@@ -180,6 +194,15 @@ GEMMA = {
     "attn_logit_softcapping": None,
     "final_logit_softcapping": None,
     "tie_word_embeddings": None,
+}
+GRANITE = {
+    "head_dim": None,
+    "attention_bias": False,
+    "mlp_bias": False,
+    "attention_multiplier": 0.2,
+    "embedding_multiplier": 3.0,
+    "residual_multiplier": 0.4,
+    "logits_scaling": 2.0,
 }
 LONG_FACTORS = np.linspace(1.1, 6.0, 32).round(3).tolist()
 FAMILIES: dict[str, dict[str, Any]] = {
@@ -308,6 +331,97 @@ FAMILIES: dict[str, dict[str, Any]] = {
             "sliding_attention": {"rope_type": "default", "rope_theta": 10000.0},
         },
     },
+    "gemma4 unified": {
+        "architectures": ["Gemma4UnifiedForConditionalGeneration"],
+        "model_type": "gemma4_unified",
+        "vision_config": {"mm_embed_dim": 64},
+        "tie_word_embeddings": True,
+        "hidden_act": None,
+        "hidden_activation": "gelu_pytorch_tanh",
+        "num_hidden_layers": 6,
+        "num_key_value_heads": 2,
+        "num_global_key_value_heads": 1,
+        "global_head_dim": 128,
+        "sliding_window": 64,
+        "layer_types": ["sliding_attention", "sliding_attention", "full_attention"] * 2,
+        "num_kv_shared_layers": 0,
+        "use_double_wide_mlp": False,
+        "hidden_size_per_layer_input": 0,
+        "attention_k_eq_v": True,
+        "use_bidirectional_attention": "vision",
+        "final_logit_softcapping": 30.0,
+        "rope_theta": None,
+        "rope_parameters": {
+            "full_attention": {
+                "rope_type": "proportional",
+                "rope_theta": 1000000.0,
+                "partial_rotary_factor": 0.25,
+            },
+            "sliding_attention": {"rope_type": "default", "rope_theta": 10000.0},
+        },
+    },
+    "gemma3 with eyes": {
+        **GEMMA,
+        "architectures": ["Gemma3ForConditionalGeneration"],
+        "model_type": "gemma3",
+        "vision_config": {"hidden_size": 64},
+        "hidden_act": None,
+        "num_hidden_layers": 7,
+        "rope_theta": 1000000.0,
+        "rope_local_base_freq": 10000.0,
+        "sliding_window": 64,
+        "rope_scaling": {"rope_type": "linear", "factor": 8.0},
+    },
+    "ministral3": {
+        "architectures": ["Mistral3ForConditionalGeneration"],
+        "model_type": "mistral3",
+        "vision_config": {"hidden_size": 64},
+        "rope_theta": None,
+        "rope_parameters": {
+            "rope_type": "yarn",
+            "type": "yarn",
+            "rope_theta": 1000000.0,
+            "factor": 4.0,
+            "original_max_position_embeddings": 128,
+            "beta_fast": 32.0,
+            "beta_slow": 1.0,
+            "mscale": 1.0,
+            "mscale_all_dim": 1.0,
+            "llama_4_scaling_beta": 0.1,
+        },
+        "sliding_window": None,
+    },
+    "granite": {
+        **GRANITE,
+        "architectures": ["GraniteForCausalLM"],
+        "model_type": "granite",
+    },
+    "granite4": {
+        **GRANITE,
+        "architectures": ["GraniteMoeHybridForCausalLM"],
+        "model_type": "granitemoehybrid",
+        "layer_types": ["attention"] * 3,
+        "shared_intermediate_size": 512,
+        "num_local_experts": 0,
+        "num_experts_per_tok": 0,
+        "position_embedding_type": "rope",
+        "mamba_n_heads": 8,
+        "mamba_n_groups": 1,
+        "mamba_d_head": 64,
+        "mamba_d_state": 16,
+        "mamba_d_conv": 4,
+        "mamba_expand": 2,
+    },
+    "smollm3": {
+        "architectures": ["SmolLM3ForCausalLM"],
+        "model_type": "smollm3",
+        "head_dim": None,
+        "num_hidden_layers": 5,
+        "rope_theta": 2000000.0,
+        "no_rope_layers": [1, 1, 1, 0, 1],
+        "no_rope_layer_interval": 4,
+        "use_sliding_window": False,
+    },
     "qwen3.5": {
         "architectures": ["Qwen3_5ForConditionalGeneration"],
         "model_type": "qwen3_5",
@@ -336,6 +450,9 @@ FAMILIES: dict[str, dict[str, Any]] = {
 BESIDE = {
     "qwen3_5": ("model.visual.x", "mtp.fc"),
     "gemma4": ("model.vision_tower.x", "model.embed_vision.x"),
+    "gemma4_unified": ("model.vision_embedder.x", "model.embed_vision.x"),
+    "gemma3": ("vision_tower.x", "multi_modal_projector.x"),
+    "mistral3": ("model.vision_tower.x", "model.multi_modal_projector.x"),
 }
 """Weights that do not belong to the text part."""
 
@@ -347,6 +464,8 @@ def sees(config: dict[str, Any]) -> bool:
 
 def stored_name(config: dict[str, Any], name: str) -> str:
     """A weight's name in the model's folder."""
+    if config["model_type"] == "gemma3":
+        return f"language_model.{name}"  # as on the hub; transformers 5 saves it as the others
     return name.replace("model.", "model.language_model.", 1) if sees(config) else name
 
 
@@ -388,9 +507,9 @@ def write_model(
     config = {key: value for key, value in wanted.items() if value is not None}
     write_tokenizer(folder, "qwen35" if family == "qwen3.5" else "llama-bpe")
     write_json(folder / "config.json", stored_config(config))
+    values = _joined(config, random_weights(config, seed))
     weights = {
-        stored_name(config, name): mx.array(value).astype(dtype)
-        for name, value in random_weights(config, seed).items()
+        stored_name(config, name): mx.array(value).astype(dtype) for name, value in values.items()
     }
     if sees(config):
         weights |= {f"{name}.weight": mx.ones((3, 5)) for name in BESIDE[config["model_type"]]}
@@ -398,12 +517,26 @@ def write_model(
     return config
 
 
+def _joined(config: dict[str, Any], values: dict[str, np.ndarray]) -> dict[str, np.ndarray]:
+    """Granite 4 stores gates and inputs of its MLPs as one matrix."""
+    if config["model_type"] != "granitemoehybrid":
+        return values
+    found = dict(values)
+    for layer in range(config["num_hidden_layers"]):
+        mlp, shared = f"model.layers.{layer}.mlp", f"model.layers.{layer}.shared_mlp"
+        both = [found.pop(f"{mlp}.{part}_proj.weight") for part in ("gate", "up")]
+        found[f"{shared}.input_linear.weight"] = np.concatenate(both)
+        found[f"{shared}.output_linear.weight"] = found.pop(f"{mlp}.down_proj.weight")
+    return found
+
+
 def stored_config(config: dict[str, Any]) -> dict[str, Any]:
     if not sees(config):
         return config
     outside = {key: config[key] for key in ("architectures", "model_type", "vision_config")}
     inside = {key: value for key, value in config.items() if key not in outside}
-    text = {**inside, "model_type": f"{config['model_type']}_text"}
+    kinds = {"mistral3": "ministral3"}
+    text = {**inside, "model_type": kinds.get(config["model_type"], f"{config['model_type']}_text")}
     return {**outside, "vocab_size": config["vocab_size"], "text_config": text}
 
 
@@ -452,7 +585,7 @@ def _block(config: dict[str, Any], layer: int = 0) -> dict[str, tuple[int, ...]]
     if kind.startswith("gemma"):
         block["pre_feedforward_layernorm.weight"] = (hidden,)
         block["post_feedforward_layernorm.weight"] = (hidden,)
-    if kind in ("qwen3", "gemma3_text"):
+    if kind in ("qwen3", "gemma3_text", "gemma3"):
         block |= {"self_attn.q_norm.weight": (size,), "self_attn.k_norm.weight": (size,)}
     return block
 
@@ -531,7 +664,7 @@ def _gemma4_block(config: dict[str, Any], layer: int) -> dict[str, tuple[int, ..
 def random_weights(config: dict[str, Any], seed: int) -> dict[str, np.ndarray]:
     """Norms near what means 1; matrices large enough that attention looks somewhere."""
     random = np.random.default_rng(seed)
-    less_one = config["model_type"] in ("gemma2", "gemma3_text", "qwen3_5")
+    less_one = config["model_type"] in ("gemma2", "gemma3_text", "gemma3", "qwen3_5")
     is_gemma4 = config["model_type"].startswith("gemma4")
 
     def values(name: str, shape: tuple[int, ...]) -> np.ndarray:

@@ -9,6 +9,7 @@ from typing import Any
 import mlx.core as mx
 import numpy as np
 import pytest
+from mlx.utils import tree_flatten
 
 from mlx_finetuning.config import TrainConfig
 from mlx_finetuning.errors import NothingToLearn, NoTrainingRows
@@ -18,6 +19,7 @@ from mlx_finetuning.mlx_trainer.examples import encode_rows
 from mlx_finetuning.mlx_trainer.load import LoadedModel, load
 from mlx_finetuning.progress import silent
 from mlx_finetuning.workspace import AdapterPaths
+from small_models import write_model
 from test_mlx_trainer_loop import Recorder, rows, tiny_folder
 
 CONFIG = TrainConfig(iterations=4, batch_size=4, rank=4, warmup=1, validate_every=2)
@@ -127,6 +129,14 @@ def test_memory_grows_with_examples_and_the_largest_batch_is_the_last_that_fits(
     assert fit.largest_of(examined, need, sizes[6] - 1) == 6
     assert fit.largest_of(examined, need, 999) == 0
     assert fit.largest_of(examined, need, 10**15) == 12
+
+
+@pytest.mark.parametrize("family", ["gemma3 with eyes", "gemma4 unified", "ministral3", "qwen3.5"])
+def test_weights_that_see_are_not_counted(tmp_path: Path, family: str) -> None:
+    """Nobody loads them."""
+    write_model(tmp_path / "m", family)
+    loaded = tree_flatten(load(tmp_path / "m").model.parameters())
+    assert fit.weights_bytes(tmp_path / "m") == sum(value.nbytes for _, value in loaded)
 
 
 def test_weights_too_large_for_the_machine_are_refused_by_formula(tmp_path: Path) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import shutil
 from pathlib import Path
 from typing import Any
@@ -20,15 +21,26 @@ from mlx_finetuning.errors import (
     DiskFull,
     Interrupted,
     ModelSettingUnsupported,
+    ModelUnloadable,
     NonFiniteWeights,
     NotEnoughSpace,
     WeightsIncomplete,
 )
+from mlx_finetuning.mlx_trainer.load import load
 from mlx_finetuning.progress import Step
 from mlx_finetuning.quantizer import ggml
 from mlx_finetuning.quantizer.export import export_gguf
+from mlx_finetuning.quantizer.family import llama3_rope_factors
 from mlx_finetuning.quantizer.parity import LogitParity, Reference, compare_logits
-from small_models import FAMILIES, LLAMA3_ROPE, edit_json, shapes, write_adapter, write_model
+from small_models import (
+    FAMILIES,
+    LLAMA3_ROPE,
+    edit_json,
+    shapes,
+    write_adapter,
+    write_json,
+    write_model,
+)
 
 TOKENS = np.random.default_rng(5).integers(0, 600, (1, 448)).tolist()
 
@@ -196,6 +208,42 @@ def test_rope_factors_divide_slow_frequencies_only(tmp_path: Path) -> None:
     assert np.all(np.diff(factors) >= 0)
 
 
+@pytest.mark.parametrize(
+    ("size", "factor", "expected"),
+    [
+        (64, 32.0, ["0x1.a6bd84p+0", "0x1.a568dep+1", "0x1.3555dcp+3"]),
+        (
+            128,
+            8.0,
+            [
+                "0x1.351daap+0",
+                "0x1.8dac94p+0",
+                "0x1.035e3ap+1",
+                "0x1.58e65cp+1",
+                "0x1.d7959cp+1",
+                "0x1.50780cp+2",
+            ],
+        ),
+    ],
+    ids=["Llama 3.2 1B", "Llama 3.1 8B"],
+)
+def test_rope_factors_are_llama_cpps_to_the_last_bit(
+    size: int, factor: float, expected: list[str]
+) -> None:
+    """Those between 1 and the factor, as its converter wrote them."""
+    settings = {
+        "rope_theta": 500000.0,
+        "factor": factor,
+        "low_freq_factor": 1.0,
+        "high_freq_factor": 4.0,
+        "original_max_position_embeddings": 8192,
+    }
+    found = llama3_rope_factors(size, settings).tolist()
+    assert [one for one in found if one not in (1.0, factor)] == [
+        float.fromhex(one) for one in expected
+    ]
+
+
 def test_newer_rope_parameters_give_the_same_file(tmp_path: Path) -> None:
     write_model(tmp_path / "old", rope_theta=500000.0, rope_scaling=LLAMA3_ROPE)
     newer = {"rope_theta": None, "rope_parameters": {**LLAMA3_ROPE, "rope_theta": 500000.0}}
@@ -207,12 +255,119 @@ def test_newer_rope_parameters_give_the_same_file(tmp_path: Path) -> None:
     )
 
 
-def test_head_that_repeats_a_tied_embedding_is_left_out(tmp_path: Path) -> None:
-    write_model(tmp_path / "m")
-    path = tmp_path / "m" / "model.safetensors"
+HEADS = ("llama 3", "qwen2", "qwen3", "gemma3", "phi4")
+"""Families whose classes in mlx-lm take the tie from the settings, from the weights, or by default."""
+
+
+def add_head(model: Path, *, own: bool) -> None:
+    """An output head among the weights: one of its own, or the embedding again."""
+    path = model / "model.safetensors"
     weights = dict(mx.load(str(path)))
-    mx.save_safetensors(str(path), {**weights, "lm_head.weight": mx.zeros((608, 256))})
-    assert "output.weight" not in types(exported(tmp_path / "m"))
+    embedding = weights["model.embed_tokens.weight"]
+    noise = 0.1 * mx.random.normal(embedding.shape, key=mx.random.key(7))
+    head = noise.astype(embedding.dtype) if own else embedding
+    mx.save_safetensors(str(path), {**weights, "lm_head.weight": head})
+
+
+def our_reference(model: Path) -> list[Reference]:
+    """Logits of the model as it is trained."""
+    network = load(model).model
+    return [Reference(tokens, np.array(network(mx.array([tokens]))[0])) for tokens in TOKENS]
+
+
+@pytest.mark.parametrize("family", HEADS)
+@pytest.mark.parametrize("said", [True, False, None])
+def test_head_of_its_own_is_trained_and_written(
+    tmp_path: Path, family: str, said: bool | None
+) -> None:
+    """Whatever the settings say, as transformers and llama.cpp's converter do."""
+    write_model(tmp_path / "m", family, tie_word_embeddings=True)
+    add_head(tmp_path / "m", own=True)
+    say(tmp_path / "m", tie_word_embeddings=said)
+    path = exported(tmp_path / "m")
+    head = np.array(mx.load(str(tmp_path / "m" / "model.safetensors"))["lm_head.weight"])
+    np.testing.assert_array_equal(values(path)["output.weight"], head)
+    assert parity(path, our_reference(tmp_path / "m")).mean_kl < 1e-4
+    assert types(exported(tmp_path / "m", "Q4_K_M"))["token_embd.weight"] == "Q4_K"
+
+
+@pytest.mark.parametrize("family", HEADS)
+def test_head_that_repeats_a_tied_embedding_is_left_out(tmp_path: Path, family: str) -> None:
+    write_model(tmp_path / "m", family, tie_word_embeddings=True)
+    add_head(tmp_path / "m", own=False)
+    path = exported(tmp_path / "m")
+    # mlx-lm's Gemma 3 trains a head that is there.
+    assert ("output.weight" in types(path)) == (family == "gemma3")
+    assert parity(path, our_reference(tmp_path / "m")).mean_kl < 1e-4
+
+
+@pytest.mark.parametrize("family", HEADS)
+def test_settings_that_are_silent_tie_where_there_is_no_head(tmp_path: Path, family: str) -> None:
+    write_model(tmp_path / "m", family, tie_word_embeddings=True)
+    say(tmp_path / "m", tie_word_embeddings=None)
+    path = exported(tmp_path / "m")
+    assert "output.weight" not in types(path)
+    assert parity(path, our_reference(tmp_path / "m")).mean_kl < 1e-4
+    assert types(exported(tmp_path / "m", "Q4_K_M"))["token_embd.weight"] == "Q6_K"
+
+
+@pytest.mark.parametrize("own", [False, True])
+def test_gemma_2_has_no_head_but_its_embedding(tmp_path: Path, own: bool) -> None:
+    """llama.cpp and mlx-lm have no place for another."""
+    write_model(tmp_path / "m", "gemma2")
+    add_head(tmp_path / "m", own=own)
+    if own:
+        with pytest.raises(ModelSettingUnsupported, match="tie_word_embeddings"):
+            exported(tmp_path / "m")
+        with pytest.raises(ModelUnloadable):
+            load(tmp_path / "m")
+        return
+    path = exported(tmp_path / "m")
+    assert "output.weight" not in types(path)
+    assert parity(path, our_reference(tmp_path / "m")).mean_kl < 1e-4
+
+
+def say(model: Path, **settings: Any) -> None:
+    """Change settings; None takes one away."""
+    config = json.loads((model / "config.json").read_text(encoding="utf-8")) | settings
+    kept = {key: value for key, value in config.items() if value is not None}
+    write_json(model / "config.json", kept)
+
+
+ROPES: dict[str, tuple[str, dict[str, Any]]] = {
+    "llama 3": ("llama 3", {**LLAMA3_ROPE, "rope_theta": 500000.0}),
+    "linear": ("llama 2", {"rope_type": "linear", "factor": 2.0, "rope_theta": 5000.0}),
+    "qwen2": ("qwen2", {"rope_type": "default", "rope_theta": 30000.0}),
+    "gemma3": (
+        "gemma3",
+        {
+            "full_attention": {"rope_type": "linear", "factor": 8.0, "rope_theta": 500000.0},
+            "sliding_attention": {"rope_type": "default", "rope_theta": 20000.0},
+        },
+    ),
+    "phi3": (
+        "phi3",
+        {
+            "rope_type": "longrope",
+            "short_factor": [1.0] * 32,
+            "long_factor": FAMILIES["phi3"]["rope_scaling"]["long_factor"],
+            "rope_theta": 20000.0,
+        },
+    ),
+}
+
+
+@pytest.mark.parametrize(("family", "parameters"), ROPES.values(), ids=ROPES)
+def test_transformers_5s_rope_parameters_are_trained_as_they_are_written(
+    tmp_path: Path, family: str, parameters: dict[str, Any]
+) -> None:
+    """mlx-lm's own classes take these settings for silence, and rotate by their defaults."""
+    write_model(tmp_path / "m", family)
+    older = dict.fromkeys(("rope_theta", "rope_scaling", "rope_local_base_freq"))
+    say(tmp_path / "m", **older, rope_parameters=parameters)
+    path = exported(tmp_path / "m")
+    assert parity(path, our_reference(tmp_path / "m")).mean_kl < 1e-4
+    assert parity(path, mlx_references(tmp_path / "m")).mean_kl > 1e-2
 
 
 # --- leaves nothing half-written ---------------------------------------------------------

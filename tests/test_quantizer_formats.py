@@ -19,8 +19,16 @@ from mlx_finetuning.progress import Step
 from mlx_finetuning.quantizer import adapter_files, advice, fidelity, fused, proof, reader
 from mlx_finetuning.quantizer.advice import Candidate
 from mlx_finetuning.quantizer.export import export_gguf, read_config, sources
+from mlx_finetuning.quantizer.family import separated
 from mlx_finetuning.quantizer.parity import Reference, compare, compare_logits
-from small_models import FAMILIES, edit_json, write_adapter, write_model, write_quantized
+from small_models import (
+    FAMILIES,
+    edit_json,
+    write_adapter,
+    write_json,
+    write_model,
+    write_quantized,
+)
 
 TOKENS = np.random.default_rng(5).integers(0, 600, 448).tolist()
 
@@ -74,8 +82,14 @@ def with_peft(network: nn.Module, folder: Path) -> nn.Module:
     weights = dict(tree_flatten(network.parameters()))
     for module in settings["target_modules"]:
         down, up = (tensors[f"base_model.model.{module}.lora_{half}.weight"] for half in "AB")
+        rank = settings["rank_pattern"].get(module, settings["r"])
+        alpha = settings["alpha_pattern"].get(module, settings["lora_alpha"])
+        assert down.shape[0] == up.shape[1] == rank
+        added = alpha / rank * up @ down
         name = module.replace("model.language_model", "language_model.model")
-        weights[f"{name}.weight"] += settings["lora_alpha"] / settings["r"] * up @ down
+        parts = separated(f"{name}.weight")
+        for part, own in zip(parts, mx.split(added, len(parts)), strict=True):
+            weights[part] += own
     network.load_weights(list(weights.items()))
     return network
 
@@ -129,6 +143,47 @@ def test_fused_folder_is_the_tuned_model(tmp_path: Path, kind: str) -> None:
     expected = reference(network_of(model, adapter))
     np.testing.assert_allclose(reference(network_of(folder)).logits, expected.logits, atol=2e-3)
     assert (folder / "tokenizer.json").read_bytes() == (model / "tokenizer.json").read_bytes()
+
+
+def test_fused_folder_leaves_out_a_head_that_repeats_the_embedding(tmp_path: Path) -> None:
+    """It would be the embedding's before training."""
+    model, folder = tmp_path / "m", tmp_path / "fused"
+    adapter = write_adapter(tmp_path / "adapter", write_model(model))
+    weights = mx.load(str(model / "model.safetensors"))
+    repeated = {"lm_head.weight": weights["model.embed_tokens.weight"]}
+    mx.save_safetensors(str(model / "model.safetensors"), {**weights, **repeated})
+    folder.mkdir()
+    fused.write(model, adapter, folder, "pt")
+    assert mx.load(str(folder / "model.safetensors")).keys() == weights.keys()
+
+
+@pytest.mark.parametrize("made_for", ["pt", "mlx"])
+def test_fused_folder_says_whether_it_has_a_head_of_its_own(tmp_path: Path, made_for: str) -> None:
+    """Of a base that is silent: mlx-lm's Llama would tie it and forget the head."""
+    model, folder = tmp_path / "m", tmp_path / "fused"
+    config = write_model(model, tie_word_embeddings=False)
+    adapter = write_adapter(tmp_path / "adapter", config)
+    del config["tie_word_embeddings"]
+    write_json(model / "config.json", config)
+    folder.mkdir()
+    fused.write(model, adapter, folder, made_for)
+    edit_json(model / "config.json", tie_word_embeddings=False)
+    tuned = reference(network_of(model, adapter))
+    assert compare([(tuned, reference(network_of(folder)).logits)]).mean_kl < 1e-4
+
+
+def test_fused_folder_for_mlx_rotates_as_it_was_trained(tmp_path: Path) -> None:
+    """Of a base with transformers 5's settings, which mlx-lm's Llama does not read."""
+    model, folder = tmp_path / "m", tmp_path / "fused"
+    config = write_model(model, rope_theta=500000.0)
+    adapter = write_adapter(tmp_path / "adapter", config)
+    tuned = reference(network_of(model, adapter))
+    del config["rope_theta"]
+    parameters = {"rope_type": "default", "rope_theta": 500000.0}
+    write_json(model / "config.json", {**config, "rope_parameters": parameters})
+    folder.mkdir()
+    fused.write(model, adapter, folder, "mlx")
+    assert compare([(tuned, reference(network_of(folder)).logits)]).mean_kl < 1e-4
 
 
 def test_fused_folder_keeps_the_bases_type_in_shards(

@@ -23,7 +23,7 @@ from mlx_finetuning.errors import (
     WeightsUnreadable,
 )
 from mlx_finetuning.quantizer import ggml, library, lora, packed, safetensors
-from mlx_finetuning.quantizer.recipe import Outline, more_bits, tensor_type
+from mlx_finetuning.quantizer.recipe import Outline, more_bits, tensor_type, value_layers
 from small_models import write_adapter, write_model
 
 ROWS = np.random.default_rng(0).standard_normal((96, 1024)).astype(np.float32)
@@ -212,6 +212,19 @@ def test_seventy_billion_models_give_attn_v_more_bits() -> None:
     big = Outline(layers=80, tied=False, sharing=8, is_70b=True)
     assert tensor_type("blk.11.attn_v.weight", (1024, 8192), "Q4_K_M", big) == Type.Q5_K
     assert tensor_type("blk.12.attn_v.weight", (1024, 8192), "Q4_K_M", big) == Type.Q6_K
+
+
+@pytest.mark.parametrize(
+    ("quant", "layer", "kind"),
+    [("Q3_K_M", 1, Type.Q5_K), ("Q3_K_M", 2, Type.Q4_K), ("Q4_K_M", 5, Type.Q6_K)],
+)
+def test_biases_are_not_counted_among_the_value_tensors(quant: str, layer: int, kind: Type) -> None:
+    """Qwen2 has both; the figures are those of llama-quantize for 28 layers."""
+    parts = ("attn_k.bias", "attn_v.bias", "attn_v.weight", "ffn_down.weight")
+    layers = value_layers(f"blk.{layer}.{part}" for layer in range(28) for part in parts)
+    assert layers == tuple(range(28))
+    qwen2 = Outline(layers=28, tied=True, sharing=6, value_layers=layers)
+    assert tensor_type(f"blk.{layer}.attn_v.weight", (256, 1536), quant, qwen2) == kind
 
 
 # --- weights -----------------------------------------------------------------------------

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import unicodedata
 from pathlib import Path
 from typing import Any
 
@@ -17,7 +18,7 @@ from mlx_finetuning.quantizer.export import export_gguf
 from mlx_finetuning.quantizer.families import LLAMA
 from mlx_finetuning.quantizer.llama import LlamaModel
 from mlx_finetuning.quantizer.parity import compare_tokens
-from mlx_finetuning.tokenization import battery
+from mlx_finetuning.tokenization import battery, files, loading
 from mlx_finetuning.utils import chat_template
 from small_models import (
     PRE_TOKENIZERS,
@@ -57,9 +58,13 @@ def test_pre_tokenizer_is_recognised_and_cuts_every_text_alike(folder: Path, pre
         parity = compare_tokens(
             model,
             lambda text, special: original.encode(text, add_special_tokens=special).ids,
-            battery.TEXTS,
+            [],
+            builtin=battery.TEXTS,
         )
     assert parity.differing == ()
+    # llama.cpp's form of these two patterns leaves combining marks out of words.
+    marked = [text for text in parity.foreign if any(unicodedata.combining(c) for c in text)]
+    assert list(parity.foreign) == (marked if pre in ("gpt-4o", "tekken") else [])
 
 
 SENTENCEPIECE: dict[str, tuple[str, dict[str, Any]]] = {
@@ -86,19 +91,16 @@ def test_sentencepiece_tokenizers_cut_every_text_alike(
         marks = [{"type": "Prepend", "prepend": "▁"}, SPACE_TO_MARK]
         normalizer = {"type": "Sequence", "normalizers": marks}
         edit_json(folder / "tokenizer.json", normalizer=normalizer, pre_tokenizer=None)
-    original = AutoTokenizer.from_pretrained(folder)
+    original = loading.load(files.read(folder))
+    encode = lambda text, special: original.encode(text, add_special_tokens=special)  # noqa: E731
     expected = tokenizer.read(folder, VOCABULARY, families.of(config))
     with LlamaModel(gguf_of(folder), 64) as model:
-        parity = compare_tokens(
-            model,
-            lambda text, special: original.encode(text, add_special_tokens=special),
-            [expected.comparable(text) for text in battery.TEXTS],
-        )
+        parity = compare_tokens(model, encode, battery.TEXTS, expected)
         prompt = original.apply_chat_template(
             [{"role": "user", "content": " 空白 から。\n\n終わり "}], tokenize=False
         )
-        assert model.tokenize(prompt, False) == original.encode(prompt, add_special_tokens=False)
-        assert model.tokenize("一文", True)[:1] == original.encode("一文")[:1] == [1]
+        assert model.tokenize(prompt, False) == encode(prompt, False)
+        assert model.tokenize("一文", True)[:1] == encode("一文", True)[:1] == [1]
     assert parity.differing == ()
 
 

@@ -71,6 +71,29 @@ def test_prompt_is_rendered_by_the_files_own_template(client: Client) -> None:
         assert client.tokenize(expected, add_special=True) == tokenizer.encode(expected)
 
 
+def test_prompt_of_token_ids_gets_the_same_answer(client: Client) -> None:
+    tokenizer = load_tokenizer(SHIPPED)
+    ids = tokenizer.apply_chat_template(QUESTION, add_generation_prompt=True)
+    assert client.answer_ids(ids) == client.chat(QUESTION)
+    cut = client.answer_ids(ids, max_tokens=2)
+    assert (cut.tokens, cut.ended, cut.prompt_tokens) == (2, False, len(ids))
+
+
+def test_token_ids_reach_the_model_as_they_are(client: Client) -> None:
+    """The same text, cut letter by letter: ids that llama.cpp would never make of it."""
+    tokenizer = load_tokenizer(SHIPPED)
+    letters = [tokenizer.encode(letter, add_special_tokens=False) for letter in "あなたは誰ですか"]
+    ids = [token for letter in letters for token in letter]
+    assert ids != client.tokenize("あなたは誰ですか")
+    assert client.answer_ids(ids, max_tokens=1).prompt_tokens == len(ids)
+
+
+def test_token_id_outside_the_vocabulary_is_an_error(client: Client) -> None:
+    with pytest.raises(RuntimeNotAnswering):
+        client.answer_ids([10**6])
+    assert client.chat(QUESTION).ended
+
+
 def test_only_requests_with_the_key_on_loopback_are_answered(client: Client) -> None:
     assert client.address.startswith("http://127.0.0.1:")
     with pytest.raises(RuntimeNotAnswering):

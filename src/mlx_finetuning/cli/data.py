@@ -244,6 +244,9 @@ def _previewed(shown: Mapping[str, Any]) -> str:
         ]
         sequences = [("", row), *more]
     facts = [_facts(row, totals), *([TOOLS_IGNORED] if shown["tools_ignored"] else [])]
+    facts += ["\n".join(f"注意: {warning}" for warning in shown["warnings"])] * bool(
+        shown["warnings"]
+    )
     parts = [*facts, *(_sequence(name, one) for name, one in sequences)]
     return "\n\n".join(parts)
 

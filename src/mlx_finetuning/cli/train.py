@@ -13,6 +13,7 @@ from mlx_finetuning.cli import text
 from mlx_finetuning.cli.runs import as_json
 from mlx_finetuning.cli.session import Answer, Session, command
 from mlx_finetuning.config import ENGINES, TrainConfig
+from mlx_finetuning.progress import Progress, Step
 
 _SETTINGS = ", ".join(item.name for item in dataclasses.fields(TrainConfig))
 
@@ -82,9 +83,24 @@ def train(
     if detach:
         return _started(session, run_id)
     with session.progress() as progress:
-        result = session.studio.watch(run_id, progress, stops=True)
+        result = session.studio.watch(run_id, _telling(session, run_id, progress), stops=True)
     run = session.studio.run(run_id)
     return Answer({**as_json(run), "result": result}, finished(run_id, result))
+
+
+def _telling(session: Session, run_id: str, progress: Progress) -> Progress:
+    """Progress that also says what the run warns of, once each, before and while it trains."""
+    told: set[str] = set()
+
+    def tell(step: Step) -> None:
+        for event in session.studio.events(run_id):
+            text = str(event.get("text", ""))
+            if event.get("event") == "warning" and text not in told:
+                told.add(text)
+                click.echo(f"注意: {text}", err=True)
+        progress(step)
+
+    return tell
 
 
 def _estimated(session: Session, chosen: TrainConfig) -> Answer:

@@ -3,7 +3,7 @@
 Everything but attention works position by position and takes the row as it is. Attention is done
 example by example: while a model runs inside `separated`, the two functions that mlx-lm's model
 classes take from its `base` module stand for ours. Rotary positions need no change, because only
-their differences matter. `is_exact` tells by trying whether a model class can be run this way.
+their differences matter; scales of queries by their position are taken per example. `is_exact` tells by trying whether a model class can be run this way.
 """
 
 from __future__ import annotations
@@ -20,6 +20,8 @@ import mlx.nn as nn
 from mlx_finetuning.mlx_trainer import cpu_math, heads
 
 _MASK, _ATTEND, _SWIGLU = "create_attention_mask", "scaled_dot_product_attention", "swiglu"
+POSITION_SCALE = "_get_llama_4_attn_scale"
+"""By which Ministral 3's queries grow with their position, which is not that in the row."""
 
 
 @dataclass(frozen=True)
@@ -106,16 +108,27 @@ def _swiglu(gate: mx.array, up: mx.array) -> mx.array:
     return cast(mx.array, cpu_math.swiglu(gate, up))
 
 
+def scale_at(places: mx.array) -> Callable[..., mx.array]:
+    """mlx-lm's function of the same form, for tokens at these places in their own examples."""
+
+    def scale(size: int, offset: Any, beta: float, period: int) -> mx.array:
+        return (1 + beta * mx.log(1 + mx.floor(places / period)))[:, None]
+
+    return scale
+
+
 @contextmanager
 def separated(model: nn.Module, lengths: Sequence[int]) -> Iterator[None]:
     """Inside, `model` takes one row [1, sum of lengths] as examples of these lengths."""
     spans = _spans(lengths)
+    scale = scale_at(mx.concatenate([mx.arange(length) for length in lengths]))
     with ExitStack() as changes:
         if mx.default_device() == mx.cpu:
             changes.enter_context(replaced(mx.fast, "rope", cpu_math.rope))
         for module in {sys.modules[type(heads.body(model)).__module__], *_attention_modules(model)}:
             changes.enter_context(replaced(module, _MASK, _mask))
             changes.enter_context(replaced(module, _ATTEND, _attending(spans)))
+            changes.enter_context(replaced(module, POSITION_SCALE, scale))
             if mx.default_device() == mx.cpu:
                 changes.enter_context(replaced(module, _SWIGLU, _swiglu))
         for layer in model.layers:

@@ -22,6 +22,7 @@ from mlx_finetuning.errors import RunDoesNotFit
 from mlx_finetuning.mlx_trainer import batches, crew, preference, shares
 from mlx_finetuning.mlx_trainer.crew import Work
 from mlx_finetuning.utils.memory_monitor import read_memory, used_memory
+from mlx_finetuning.utils.model_settings import OUTSIDE_TEXT
 
 SPARE = 1.15
 """What a process holds for each byte in use: allocators leave gaps."""
@@ -139,14 +140,17 @@ def require_loadable(folder: Path, config: TrainConfig) -> None:
 
 
 def weights_bytes(folder: Path) -> int:
-    """Bytes of a model's weights once loaded: on the CPU floats of any width become float32."""
+    """Bytes of a model's weights once loaded: on the CPU floats of any width become float32.
+
+    Of a model that sees too, its text part's.
+    """
     widths = {"F64": 8, "F32": 4, "BF16": 2, "F16": 2}
     total = 0
     for path in folder.glob("model*.safetensors"):
         with path.open("rb") as stream:
             header = json.loads(stream.read(int.from_bytes(stream.read(8), "little")))
         for name, entry in header.items():
-            if name == "__metadata__":
+            if name == "__metadata__" or name.startswith(OUTSIDE_TEXT):
                 continue
             first, last = entry["data_offsets"]
             widened = mx.default_device() == mx.cpu and entry["dtype"] in widths

@@ -15,9 +15,11 @@ from mlx_lm import tokenizer_utils, utils
 from mlx_lm.tokenizer_utils import TokenizerWrapper
 
 from mlx_finetuning.errors import AdapterUnusable, ModelUnloadable
+from mlx_finetuning.mlx_trainer import model_names
 from mlx_finetuning.tokenization import chat as chats
 from mlx_finetuning.tokenization.chat import Chat
 from mlx_finetuning.tokenization.chat_template import Message, Tools
+from mlx_finetuning.utils import model_settings
 
 
 @dataclass(frozen=True)
@@ -74,7 +76,7 @@ def load(
     """
     chat = chats.load(folder, adapter or asked_like, thinks=thinks)
     try:
-        model, config = utils.load_model(folder, lazy=lazy, trust_remote_code=False)
+        model, config = load_weights(folder, lazy=lazy)
         _use_device_type(model)
         if not lazy:
             mx.eval(model.parameters())
@@ -83,8 +85,44 @@ def load(
     if adapter is not None:
         model = _with_adapter(model, adapter)
     model.eval()
-    config = {**config, **(config.get("text_config") or {})}
-    return LoadedModel(model, wrapped(chat), chat, config, folder)
+    return LoadedModel(model, wrapped(chat), chat, text_settings(config), folder)
+
+
+def load_weights(folder: Path, *, lazy: bool = False) -> tuple[nn.Module, dict[str, Any]]:
+    """mlx-lm's model and settings, completed as for the writer of files; raises what mlx-lm does."""
+    stored = utils.load_config(folder)
+    _refuse_eight_bit_floats(stored)
+    settings = model_settings.completed(stored, folder)
+    changed = {key: value for key, value in settings.items() if stored.get(key) != value}
+
+    def classes(config: dict[str, Any]) -> tuple[Any, Any]:
+        return model_names.classes(
+            config, is_tied=text_settings(config).get("tie_word_embeddings") is True
+        )
+
+    model, config = utils.load_model(
+        folder,
+        lazy=lazy,
+        model_config=changed,
+        get_model_classes=classes,
+        trust_remote_code=False,
+    )
+    return model, config
+
+
+def _refuse_eight_bit_floats(config: dict[str, Any]) -> None:
+    """mlx-lm's Ministral 3 multiplies the bytes of such weights as if they were whole numbers."""
+    method = (config.get("quantization_config") or {}).get("quant_method")
+    if method == "fp8" and text_settings(config).get("model_type") == "ministral3":
+        raise ValueError(
+            "重みが FP8 です。mlx-lm はこの系列の FP8 を正しく読めません。"
+            "同じモデルの BF16 版（名前の終わりが -BF16）を使ってください。"
+        )
+
+
+def text_settings(config: dict[str, Any]) -> dict[str, Any]:
+    """The settings; of a model that sees too, its text part's settings with them."""
+    return {**config, **(config.get("text_config") or {})}
 
 
 def wrapped(chat: Chat) -> TokenizerWrapper:

@@ -16,7 +16,7 @@ import mlx.core as mx
 import mlx.nn as nn
 
 from mlx_finetuning.mlx_trainer import heads
-from mlx_finetuning.mlx_trainer.concatenation import replaced
+from mlx_finetuning.mlx_trainer.concatenation import POSITION_SCALE, replaced, scale_at
 
 _MASK = "create_attention_mask"
 
@@ -39,7 +39,10 @@ def separated(model: nn.Module, segments: mx.array) -> Iterator[None]:
     ) -> mx.array:
         return own if window_size is None else own & (place[:, None] < place[None] + window_size)
 
-    with replaced(sys.modules[type(heads.body(model)).__module__], _MASK, mask):
+    # How many of its own segment, which lies in one piece, are before a token.
+    scale = scale_at(own.sum(axis=1) - 1)
+    module = sys.modules[type(heads.body(model)).__module__]
+    with replaced(module, _MASK, mask), replaced(module, POSITION_SCALE, scale):
         yield
 
 

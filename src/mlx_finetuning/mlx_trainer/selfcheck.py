@@ -19,7 +19,7 @@ from numpy.typing import NDArray
 
 from mlx_finetuning.mlx_trainer import heads
 from mlx_finetuning.mlx_trainer.examples import Example
-from mlx_finetuning.mlx_trainer.load import LoadedModel
+from mlx_finetuning.mlx_trainer.load import LoadedModel, load_weights
 from mlx_finetuning.tokenization import reasoning
 
 AFTER = 3
@@ -143,7 +143,7 @@ def reloaded(loaded: LoadedModel, folder: Path, tokens: Sequence[int]) -> Check 
 def _with_mlx_lm(loaded: LoadedModel, folder: Path) -> nn.Module:
     """The base with mlx-lm's own adapter layers from `folder`, on the base arrays of `loaded`."""
     assert loaded.folder is not None
-    plain, _ = utils.load_model(loaded.folder, lazy=True, trust_remote_code=False)
+    plain, _ = load_weights(loaded.folder, lazy=True)
     plain = utils.load_adapters(plain, str(folder))
     written = mx.load(str(folder / "adapters.safetensors"))
     base = tree_flatten(loaded.model.parameters())

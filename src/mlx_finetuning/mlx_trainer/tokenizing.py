@@ -8,8 +8,9 @@ import mlx.nn as nn
 from mlx_lm import utils
 
 from mlx_finetuning.errors import ModelUnloadable
-from mlx_finetuning.mlx_trainer.load import LoadedModel, wrapped
+from mlx_finetuning.mlx_trainer.load import LoadedModel, text_settings, wrapped
 from mlx_finetuning.tokenization import chat as chats
+from mlx_finetuning.utils import model_settings
 
 
 def load_tokenizer(folder: Path, *, thinks: bool = False) -> LoadedModel:
@@ -19,8 +20,7 @@ def load_tokenizer(folder: Path, *, thinks: bool = False) -> LoadedModel:
     """
     chat = chats.load(folder, thinks=thinks)
     try:
-        config = utils.load_config(folder)
+        config = text_settings(model_settings.completed(utils.load_config(folder), folder))
     except (OSError, ValueError, KeyError, TypeError) as error:
         raise ModelUnloadable(folder=str(folder), reason=str(error)) from error
-    config = {**config, **(config.get("text_config") or {})}
     return LoadedModel(nn.Module(), wrapped(chat), chat, config, folder)

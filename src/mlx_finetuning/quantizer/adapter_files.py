@@ -46,8 +46,8 @@ def write_gguf(
     writer.add_string("adapter.type", "lora")
     writer.add_float32("adapter.lora.alpha", _alpha(deltas))
     for item in mapped:
-        if covers(item.name):
-            down, up = _formed(_factors(deltas[item.source]), item.form)
+        if covers(item.name) and _changes(deltas[item.source], item.form):
+            down, up = _formed(_share(deltas[item.source], item.form), item.form)
             writer.add_tensor(f"{item.name}.lora_a", down)
             writer.add_tensor(f"{item.name}.lora_b", up)
     writer.write_header_to_file()
@@ -69,6 +69,11 @@ def write_peft(model: Path, adapter: Path, folder: Path, base_name: str) -> None
     specs = [Spec(name, "F32", array.shape) for name, array in arrays.items()]
     with files.replacing(folder / PEFT_WEIGHTS) as stream:
         safetensors.write(stream, specs, arrays.values(), "pt")
+    wider = {
+        name.removesuffix(".weight"): delta
+        for name, delta in deltas.items()
+        if delta.a.shape[1] != delta.rank
+    }
     settings = {
         "peft_type": "LORA",
         "task_type": "CAUSAL_LM",
@@ -82,6 +87,9 @@ def write_peft(model: Path, adapter: Path, folder: Path, base_name: str) -> None
         "use_rslora": False,
         "use_dora": False,
         "target_modules": [name.removesuffix(".weight") for name in deltas],
+        # Of modules that are several side by side.
+        "rank_pattern": {name: delta.a.shape[1] for name, delta in wider.items()},
+        "alpha_pattern": {name: delta.scale * delta.a.shape[1] for name, delta in wider.items()},
     }
     text = json.dumps(settings, ensure_ascii=False, indent=2) + "\n"
     files.write_text(folder / PEFT_CONFIG, text)
@@ -133,6 +141,20 @@ def _factors(delta: Delta) -> Factors:
     return np.ascontiguousarray(delta.a.T), np.ascontiguousarray(delta.b.T)
 
 
+def _changes(delta: Delta, form: Form) -> bool:
+    own = delta.shares[form.share] if form.shares > 1 else slice(None)
+    return delta.a[:, own].size > 0
+
+
+def _share(delta: Delta, form: Form) -> Factors:
+    """The factors of a tensor that is a share of its source."""
+    if form.shares == 1:
+        return _factors(delta)
+    size = delta.shape[0] // form.shares
+    rows, own = slice(form.share * size, (form.share + 1) * size), delta.shares[form.share]
+    return _factors(Delta(delta.a[:, own], delta.b[own, rows], delta.scale))
+
+
 def _formed(factors: Factors, form: Form) -> Factors:
     """B has the weight's rows, A its columns."""
     down, up = factors
@@ -142,7 +164,7 @@ def _formed(factors: Factors, form: Form) -> Factors:
 
 
 def _rank(deltas: dict[str, Delta]) -> int:
-    return int(next(iter(deltas.values())).a.shape[1])
+    return next(iter(deltas.values())).rank
 
 
 def _alpha(deltas: dict[str, Delta]) -> float:

@@ -32,10 +32,11 @@ from mlx_finetuning.errors import (
 )
 from mlx_finetuning.progress import Progress, Step, silent
 from mlx_finetuning.quantizer import families, ggml, library, lora, packed, recipe, tokenizer
-from mlx_finetuning.quantizer.family import plain
 from mlx_finetuning.quantizer.packed import Weights
 from mlx_finetuning.quantizer.safetensors import Rows
+from mlx_finetuning.quantizer.tokenizer import ChatFormat
 from mlx_finetuning.quantizer.writer import GgufFile, Head, Planned, file_bytes
+from mlx_finetuning.utils import model_settings
 
 STAGE = "書き出し"
 BLOCK_VALUES = 1 << 21
@@ -88,19 +89,21 @@ def export_gguf(
     *,
     name: str = "",
     importance: Mapping[str, ggml.Importance] = NO_IMPORTANCE,
+    chat: ChatFormat | None = None,
     accept: Accept = lambda paths: None,
 ) -> ExportResult:
     """Write `model` with `adapter` to a GGUF file per quantization type of `outputs`.
 
     model: Hugging Face folder; adapter: mlx-lm adapter folder; name: `general.name`; importance:
-    by the names of the model's weights, those that have one.
+    by the names of the model's weights, those that have one; chat: how the run converses.
     Raises ArchitectureUnsupported, ModelSettingUnsupported, TokenizerUnsupported,
     WeightsUnreadable, WeightsIncomplete, AdapterUnusable, NonFiniteWeights, QuantizerUnusable,
     NotEnoughSpace, DiskFull, Interrupted, and whatever `accept` raises.
     """
     started = time.monotonic()
     config = read_config(model)
-    head = replace(_head(model, config, name or model.name), importance_entries=len(importance))
+    head = head_of(model, config, name or model.name, chat)
+    head = replace(head, importance_entries=len(importance))
     found = sources(model, config, adapter, importance)
     plans = {quant: plan(found, quant, config) for quant in outputs}
     _check_space(plans, head, outputs)
@@ -123,7 +126,7 @@ def export_gguf(
 
 def read_config(model: Path) -> dict[str, Any]:
     """The settings of a model's text part. Raises ModelSettingUnsupported."""
-    return families.text_part(stored_config(model))
+    return families.text_part(model_settings.completed(stored_config(model), model))
 
 
 def stored_config(model: Path) -> dict[str, Any]:
@@ -139,7 +142,7 @@ def stored_config(model: Path) -> dict[str, Any]:
     return config
 
 
-def _head(model: Path, config: dict[str, Any], name: str) -> Head:
+def head_of(model: Path, config: dict[str, Any], name: str, chat: ChatFormat | None = None) -> Head:
     family = families.of(config)
     try:
         values = family.metadata(config)
@@ -147,7 +150,8 @@ def _head(model: Path, config: dict[str, Any], name: str) -> Head:
         raise ModelSettingUnsupported(
             setting=error.args[0], value="（なし）", supported="値のある設定"
         ) from error
-    return Head(family.name, name, values, tokenizer.read(model, config["vocab_size"], family))
+    spoken = tokenizer.read(model, config["vocab_size"], family, chat)
+    return Head(family.name, name, values, spoken)
 
 
 # --- what is written ---------------------------------------------------------------------
@@ -167,12 +171,11 @@ def sources(
         shapes = {name: weight.shape for name, weight in weights.items()}
         tuned = lora.fitted(adapter, tuned, shapes)
     mapped, unknown = families.mapping(family, config, list(weights))
-    missing = sorted(family.required(config) - {plain(item.source) for item in mapped})
+    missing = sorted(family.required(config) - {item.known for item in mapped})
     if missing or unknown:
         raise WeightsIncomplete(missing=missing[:5], unknown=sorted(unknown)[:5])
     found = [
-        _source(item, weights[item.source], tuned, importance.get(plain(item.source)))
-        for item in mapped
+        _source(item, weights[item.source], tuned, importance.get(item.known)) for item in mapped
     ]
     extra = [_computed(key, value) for key, value in family.extra(config).items()]
     return found + extra
@@ -186,7 +189,11 @@ def _source(
 ) -> Source:
     found, form = changed(item.source, weight, tuned), item.form
     # A convolution over time alone has an axis of one.
-    shape = weight.shape[:1] + tuple(size for size in weight.shape[1:] if size > 1)
+    size = weight.shape[0] // form.shares
+    shape = (size, *(size for size in weight.shape[1:] if size > 1))
+    order = form.rows
+    if form.shares > 1:
+        order = np.arange(form.share * size, (form.share + 1) * size)
 
     def read(rows: Rows) -> NDArray[np.float32]:
         values = found.read(rows).reshape(-1, *shape[1:])
@@ -196,7 +203,7 @@ def _source(
 
     if importance is not None and form.columns is not None:
         importance = np.ascontiguousarray(importance[form.columns])
-    return Source(item.name, shape, read, form.rows, importance)
+    return Source(item.name, shape, read, order, importance)
 
 
 def changed(name: str, weight: Weights, tuned: lora.Adapter) -> Source:
@@ -218,6 +225,7 @@ def plan(found: list[Source], quant: str, config: dict[str, Any]) -> list[Planne
     """Every tensor with its type."""
     outline = replace(
         families.outline(config),
+        tied=not any(source.name == "output.weight" for source in found),
         has_importance=any(source.importance is not None for source in found),
         value_layers=recipe.value_layers(source.name for source in found),
     )

@@ -8,7 +8,7 @@ Reads no weights.
 from __future__ import annotations
 
 import math
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
@@ -19,6 +19,7 @@ from mlx_finetuning.quantizer.family import (
     AS_IT_IS,
     ATTENTION,
     GELU,
+    LLAMA_BLOCK,
     MLP,
     NORMS,
     Config,
@@ -30,6 +31,8 @@ from mlx_finetuning.quantizer.family import (
     head_metadata,
     head_size,
     key_heads,
+    llama_form,
+    llama_metadata,
     plain,
     plus_one,
     require,
@@ -37,10 +40,13 @@ from mlx_finetuning.quantizer.family import (
     rope,
     rope_metadata,
     rope_tensors,
+    separated,
 )
 from mlx_finetuning.quantizer.gemma4 import GEMMA4
+from mlx_finetuning.quantizer.llama_like import GRANITE, MINISTRAL3, MISTRAL3, SMOLLM3
 from mlx_finetuning.quantizer.qwen35 import QWEN35
 from mlx_finetuning.quantizer.recipe import Outline
+from mlx_finetuning.utils.model_settings import OUTSIDE_TEXT
 
 
 @dataclass(frozen=True)
@@ -51,6 +57,8 @@ class Mapped:
     source: str
     """Its name in the Hugging Face folder."""
     form: Form
+    known: str
+    """Its name in mlx-lm's class, without what a text part is within."""
 
 
 def text_part(config: Config) -> dict[str, Any]:
@@ -104,17 +112,20 @@ def mapping(family: Family, config: Config, sources: list[str]) -> tuple[list[Ma
     for source in sources:
         if _is_unused(family, config, source):
             continue
-        name = names.get_name(_known_name(family, source), try_suffixes=(".weight", ".bias"))
-        if name is None:
-            unknown.append(source)
-            continue
-        found.append(Mapped(name, source, family.form(config, source)))
+        parts = separated(plain(source))
+        for share, known in enumerate(parts):
+            name = names.get_name(_tables_name(family, known), try_suffixes=(".weight", ".bias"))
+            if name is None:
+                unknown.append(source)
+                continue
+            form = replace(family.form(config, source), share=share, shares=len(parts))
+            found.append(Mapped(name, source, form, known))
     return sorted(found, key=_file_order), unknown
 
 
-def _known_name(family: Family, source: str) -> str:
+def _tables_name(family: Family, known: str) -> str:
     """The name under which gguf's table has a weight."""
-    module, _, last = plain(source).rpartition(".")
+    module, _, last = known.rpartition(".")
     return f"{module}.{(family.renamed or {}).get(last, last)}"
 
 
@@ -134,36 +145,12 @@ def _file_order(mapped: Mapped) -> tuple[int, int, str]:
 
 # --- llama, mistral ----------------------------------------------------------------------
 
-_LLAMA_BLOCK = (*ATTENTION, *MLP, *NORMS)
-
-
-def _llama_metadata(config: Config) -> Metadata:
-    require(config, "hidden_act", ("silu",))
-    return {
-        **common_metadata(config),
-        **head_metadata(config),
-        **rope_metadata(config),
-        "rope.dimension_count": head_size(config),
-        "vocab_size": config["vocab_size"],
-    }
-
-
-def _llama_form(config: Config, source: str) -> Form:
-    """Hugging Face splits a head's rotated pairs into halves; llama.cpp keeps them side by side."""
-    module = source.rpartition(".")[0]
-    heads = {"q_proj": config["num_attention_heads"], "k_proj": key_heads(config)}
-    count = heads.get(module.rpartition(".")[2])
-    if count is None:
-        return AS_IT_IS
-    rows = np.arange(count * head_size(config)).reshape(count, 2, -1)
-    return Form(rows.swapaxes(1, 2).reshape(-1))
-
 
 def _llama_required(config: Config) -> set[str]:
-    return required_weights(config, _LLAMA_BLOCK, LLAMA.is_tied(config))
+    return required_weights(config, LLAMA_BLOCK, LLAMA.is_tied(config))
 
 
-LLAMA = Family(MODEL_ARCH.LLAMA, _llama_metadata, _llama_required, _llama_form, rope_tensors)
+LLAMA = Family(MODEL_ARCH.LLAMA, llama_metadata, _llama_required, llama_form, rope_tensors)
 
 # --- qwen --------------------------------------------------------------------------------
 
@@ -181,12 +168,12 @@ def _refusing_llama3(config: Config) -> Metadata:
 
 def _qwen2_required(config: Config) -> set[str]:
     biases = tuple(f"self_attn.{part}_proj.bias" for part in "qkv")
-    return required_weights(config, (*_LLAMA_BLOCK, *biases), QWEN2.is_tied(config))
+    return required_weights(config, (*LLAMA_BLOCK, *biases), QWEN2.is_tied(config))
 
 
 def _qwen3_required(config: Config) -> set[str]:
     norms = ("self_attn.q_norm.weight", "self_attn.k_norm.weight")
-    return required_weights(config, (*_LLAMA_BLOCK, *norms), QWEN3.is_tied(config))
+    return required_weights(config, (*LLAMA_BLOCK, *norms), QWEN3.is_tied(config))
 
 
 QWEN2 = Family(MODEL_ARCH.QWEN2, _qwen_metadata, _qwen2_required)
@@ -217,6 +204,7 @@ def _check_gemma(config: Config, layers_of_27b: int) -> None:
 
 def _gemma2_metadata(config: Config) -> Metadata:
     _check_gemma(config, GEMMA2_27B_LAYERS)
+    require(config, "tie_word_embeddings", (True,))
     require(rope(config), "rope_theta", (10000, 10000.0))
     require(rope(config), "rope_type", ("default",))
     return {
@@ -237,6 +225,7 @@ def _gemma3_metadata(config: Config) -> Metadata:
     for setting in ("attn_logit_softcapping", "final_logit_softcapping"):
         require(config, setting, ())
     require(config, "sliding_window_pattern", (GEMMA3_PATTERN,))
+    require(config, "use_bidirectional_attention", (False,))
     _check_layer_types(config)
     both = config.get("rope_parameters") or {}
     everywhere = {**config, "rope_parameters": both.get("full_attention", both)}
@@ -282,6 +271,7 @@ GEMMA3 = Family(
     _gemma_form,
     tied_by_default=True,
     fewest_layers=lambda config: GEMMA3_PATTERN,
+    unused=OUTSIDE_TEXT,
 )
 
 # --- phi ---------------------------------------------------------------------------------
@@ -359,9 +349,16 @@ FAMILIES = {
     "Qwen3ForCausalLM": QWEN3,
     "Gemma2ForCausalLM": GEMMA2,
     "Gemma3ForCausalLM": GEMMA3,
+    "Gemma3ForConditionalGeneration": GEMMA3,
     "Gemma4ForCausalLM": GEMMA4,
     "Gemma4ForConditionalGeneration": GEMMA4,
+    "Gemma4UnifiedForConditionalGeneration": GEMMA4,
+    "GraniteForCausalLM": GRANITE,
+    "GraniteMoeHybridForCausalLM": GRANITE,
+    "Ministral3ForCausalLM": MINISTRAL3,
+    "Mistral3ForConditionalGeneration": MISTRAL3,
     "Phi3ForCausalLM": PHI3,
     "Qwen3_5ForCausalLM": QWEN35,
     "Qwen3_5ForConditionalGeneration": QWEN35,
+    "SmolLM3ForCausalLM": SMOLLM3,
 }

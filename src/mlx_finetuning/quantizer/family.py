@@ -28,6 +28,12 @@ NORMS = ("input_layernorm.weight", "post_attention_layernorm.weight")
 MLP = tuple(f"mlp.{part}_proj.weight" for part in ("gate", "up", "down"))
 GELU = ("gelu_pytorch_tanh", "gelu_new")
 ATTENTION = tuple(f"self_attn.{part}_proj.weight" for part in "qkvo")
+LLAMA_BLOCK = (*ATTENTION, *MLP, *NORMS)
+JOINED = {
+    "shared_mlp.input_linear": ("mlp.gate_proj", "mlp.up_proj"),
+    "shared_mlp.output_linear": ("mlp.down_proj",),
+}
+"""Modules of a folder and what mlx-lm and llama.cpp make of them, in equal shares of their rows."""
 
 
 @dataclass(frozen=True)
@@ -39,6 +45,9 @@ class Form:
     columns: Order | None = None
     formula: Callable[[NDArray[np.float32]], NDArray[np.float32]] | None = None
     """Applied value by value."""
+    share: int = 0
+    """Which of the source's `shares`, equal in rows, the tensor is."""
+    shares: int = 1
 
 
 AS_IT_IS = Form()
@@ -106,6 +115,16 @@ def plain(source: str) -> str:
     return source.replace("language_model.", "", 1)
 
 
+def separated(name: str) -> tuple[str, ...]:
+    """A weight's name in mlx-lm's class; of one that is separated there, all names, by rows."""
+    module, _, last = name.rpartition(".")
+    for joined, parts in JOINED.items():
+        if module.endswith(f".{joined}"):
+            start = module.removesuffix(joined)
+            return tuple(f"{start}{part}.{last}" for part in parts)
+    return (name,)
+
+
 # --- shape -------------------------------------------------------------------------------
 
 
@@ -157,6 +176,32 @@ def require(config: Config, setting: str, allowed: tuple[object, ...]) -> None:
     if value is not None and value not in allowed:
         supported = "、".join(str(item) for item in allowed)
         raise ModelSettingUnsupported(setting=setting, value=str(value), supported=supported)
+
+
+# --- Llama -------------------------------------------------------------------------------
+
+
+def llama_metadata(config: Config) -> Metadata:
+    """Of Llama and what is built alike. Raises ModelSettingUnsupported."""
+    require(config, "hidden_act", ("silu",))
+    return {
+        **common_metadata(config),
+        **head_metadata(config),
+        **rope_metadata(config),
+        "rope.dimension_count": head_size(config),
+        "vocab_size": config["vocab_size"],
+    }
+
+
+def llama_form(config: Config, source: str) -> Form:
+    """Hugging Face splits a head's rotated pairs into halves; llama.cpp keeps them side by side."""
+    module = source.rpartition(".")[0]
+    heads = {"q_proj": config["num_attention_heads"], "k_proj": key_heads(config)}
+    count = heads.get(module.rpartition(".")[2])
+    if count is None:
+        return AS_IT_IS
+    rows = np.arange(count * head_size(config)).reshape(count, 2, -1)
+    return Form(rows.swapaxes(1, 2).reshape(-1))
 
 
 # --- rope --------------------------------------------------------------------------------
@@ -223,9 +268,12 @@ def llama3_rope_factors(size: int, settings: Config) -> NDArray[np.float32]:
     low, high = settings["low_freq_factor"], settings["high_freq_factor"]
     context = settings["original_max_position_embeddings"]
     powers = np.arange(0, size, 2, dtype=np.float32) / np.float32(size)
-    frequencies = 1 / np.float32(settings["rope_theta"]) ** powers
-    wavelengths = np.float32(2 * math.pi) / frequencies
-    smooth = (context / wavelengths - low) / (high - low)
+    # NumPy's own float32 powers are off by one in the last place for every fifth of these.
+    raised = np.float64(settings["rope_theta"]) ** powers.astype(np.float64)
+    frequencies = 1 / raised.astype(np.float32)
+    # Products with reciprocals, as torch divides a number by an array: so every bit is the same.
+    wavelengths = np.float32(2 * math.pi) * (1 / frequencies)
+    smooth = (context * (1 / wavelengths) - low) / (high - low)
     between = 1 / ((1 - smooth) / factor + smooth)
     fast, slow = wavelengths < context / high, wavelengths > context / low
     return np.where(fast, 1.0, np.where(slow, factor, between)).astype(np.float32)

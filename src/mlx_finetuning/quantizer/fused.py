@@ -20,11 +20,13 @@ from numpy.typing import NDArray
 from mlx_finetuning import files
 from mlx_finetuning.errors import NotEnoughSpace
 from mlx_finetuning.progress import Progress, Step, silent
-from mlx_finetuning.quantizer import export, ggml, lora, packed, safetensors
+from mlx_finetuning.quantizer import export, families, ggml, lora, packed, safetensors
 from mlx_finetuning.quantizer.export import Source
+from mlx_finetuning.quantizer.family import plain
 from mlx_finetuning.quantizer.safetensors import Spec
 from mlx_finetuning.tokenization import foreign
 from mlx_finetuning.tokenization.chat import TEMPLATE
+from mlx_finetuning.utils import model_settings
 
 SHARD_BYTES = 5_000_000_000
 COMPANIONS = (
@@ -55,8 +57,9 @@ def write(
     made_for: `pt` (Hugging Face) or `mlx`. Raises WeightsUnreadable, ModelSettingUnsupported,
     AdapterUnusable, NonFiniteWeights, NotEnoughSpace, TokenizerUnreadable, DiskFull, Interrupted.
     """
-    config = export.stored_config(model)
-    tensors = _tensors(model, config, adapter)
+    stored = export.stored_config(model)
+    settings = model_settings.completed(stored, model)
+    tensors = _tensors(model, settings, adapter)
     total = sum(tensor.spec.nbytes for tensor in tensors)
     available = shutil.disk_usage(folder).free
     if total > available:
@@ -66,6 +69,8 @@ def write(
             available_gb=round(available / 1e9, 2),
         )
     _write_shards(folder, tensors, made_for, progress)
+    # mlx-lm's older classes would take some settings of today for silence.
+    config = settings if made_for == "mlx" else _with_tie(stored, settings)
     _write_companions(model, adapter, folder, config)
     return total
 
@@ -74,10 +79,24 @@ def _tensors(model: Path, config: dict[str, Any], adapter: Path) -> list[_Tensor
     weights = packed.open_base(model, config)
     shapes = {name: weight.shape for name, weight in weights.items()}
     tuned = lora.fitted(adapter, lora.read(adapter), shapes)
+    # A head that only repeated the embedding would be the untuned one.
+    tied = families.text_part(config).get("tie_word_embeddings") is True
     return [
         _Tensor(Spec(name, weight.kind, weight.shape), export.changed(name, weight, tuned))
         for name, weight in sorted(weights.items())
+        if not (tied and plain(name) == "lm_head.weight")
     ]
+
+
+def _with_tie(config: dict[str, Any], settings: dict[str, Any]) -> dict[str, Any]:
+    """`config`, saying of the output head what is so: readers' defaults differ."""
+    tied = families.text_part(settings).get("tie_word_embeddings")
+    if tied is None:
+        return config
+    said = {**config, "tie_word_embeddings": tied}
+    if isinstance(config.get("text_config"), dict):
+        said["text_config"] = {**config["text_config"], "tie_word_embeddings": tied}
+    return said
 
 
 def _write_shards(folder: Path, tensors: list[_Tensor], made_for: str, progress: Progress) -> None:

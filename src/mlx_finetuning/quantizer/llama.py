@@ -13,6 +13,7 @@ from collections import deque
 from collections.abc import Sequence
 from pathlib import Path
 from types import TracebackType
+from typing import Self
 
 import numpy as np
 from numpy.typing import NDArray
@@ -22,6 +23,8 @@ from mlx_finetuning.quantizer import library
 
 CONTEXT_DEFAULTS = (512, 2048, 512, 1)
 """n_ctx, n_batch, n_ubatch, n_seq_max of `llama_context_default_params`."""
+MODEL_FLAGS = (False, False, True, False, False)
+"""vocab_only, check_tensors, use_extra_bufts, no_host, no_alloc of `llama_model_default_params`."""
 BATCH = 256
 """Tokens per call; bounds the buffer of logits."""
 ONE_THREAD_BYTES = 64 << 20
@@ -32,7 +35,11 @@ Token = ctypes.c_int32
 
 
 class _ModelParams(ctypes.Structure):
-    _fields_ = (("opaque", ctypes.c_uint64 * 64),)
+    _fields_ = (
+        ("before", ctypes.c_uint64 * 9),
+        ("flags", ctypes.c_bool * 6),
+        ("opaque", ctypes.c_uint64 * 55),
+    )
 
 
 class _ContextParams(ctypes.Structure):
@@ -86,6 +93,10 @@ _SIGNATURES: dict[str, tuple[object, list[object]]] = {
     "llama_vocab_n_tokens": (ctypes.c_int32, [ctypes.c_void_p]),
     "llama_vocab_is_eog": (ctypes.c_bool, [ctypes.c_void_p, Token]),
     "llama_vocab_bos": (Token, [ctypes.c_void_p]),
+    "llama_token_to_piece": (
+        ctypes.c_int32,
+        [ctypes.c_void_p, Token, ctypes.c_char_p, ctypes.c_int32, ctypes.c_int32, ctypes.c_bool],
+    ),
     "llama_tokenize": (
         ctypes.c_int32,
         [
@@ -125,33 +136,86 @@ def _api() -> ctypes.CDLL:
     found = (defaults.n_ctx, defaults.n_batch, defaults.n_ubatch, defaults.n_seq_max)
     if found != CONTEXT_DEFAULTS:
         raise QuantizerUnusable(reason=f"llama.cppの設定の並びが既知のものと違います: {found}")
+    flags = tuple(api.llama_model_default_params().flags[: len(MODEL_FLAGS)])
+    if flags != MODEL_FLAGS:
+        raise QuantizerUnusable(reason=f"llama.cppの設定の並びが既知のものと違います: {flags}")
     api.llama_log_set(_remember_for_c, None)
     api.llama_backend_init()
     return api
 
 
-class LlamaModel:
-    """A GGUF file loaded into llama.cpp. A context manager; not for several threads at once."""
+class LlamaVocabulary:
+    """The tokenizer of a GGUF file, which need not hold any weights. A context manager; not for
+    several threads at once."""
+
+    def __init__(self, path: Path, *, with_weights: bool = False) -> None:
+        """Raises GgufUnreadable, QuantizerUnusable."""
+        self._api = _api()
+        _complaints.clear()
+        params = self._api.llama_model_default_params()
+        params.flags[0] = not with_weights
+        self._model = self._api.llama_model_load_from_file(str(path).encode(), params)
+        if not self._model:
+            reason = _complaints[0] if _complaints else "llama.cppが読み込めませんでした。"
+            raise GgufUnreadable(path=str(path), reason=reason)
+        self._vocab = self._api.llama_model_get_vocab(self._model)
+        self.vocabulary = int(self._api.llama_vocab_n_tokens(self._vocab))
+
+    def tokenize(self, text: str, add_special: bool) -> list[int]:
+        """Token ids; special tokens in the text count as such. add_special: bos and eos too."""
+        data = text.encode("utf-8", "replace")
+        room = len(data) + 8
+        ids = (Token * room)()
+        count = self._api.llama_tokenize(self._vocab, data, len(data), ids, room, add_special, True)
+        return list(ids[:count])
+
+    def written(self, tokens: Sequence[int]) -> str:
+        """What llama.cpp writes for generated tokens, special ones included."""
+        data = b""
+        for token in tokens:
+            room = 64
+            while True:
+                piece = ctypes.create_string_buffer(room)
+                count = self._api.llama_token_to_piece(self._vocab, token, piece, room, 0, True)
+                if count >= 0:
+                    break
+                room = -count
+            data += piece.raw[:count]
+        return data.decode("utf-8", "replace")
+
+    def ends_generation(self, token: int) -> bool:
+        return bool(self._api.llama_vocab_is_eog(self._vocab, token))
+
+    def close(self) -> None:
+        if self._model:
+            self._api.llama_model_free(self._model)
+        self._model = None
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        trace: TracebackType | None,
+    ) -> None:
+        self.close()
+
+
+class LlamaModel(LlamaVocabulary):
+    """A GGUF file loaded into llama.cpp."""
 
     def __init__(self, path: Path, context: int, adapter: Path | None = None) -> None:
         """context: the longest sequence, tokens; adapter: a GGUF adapter to apply.
 
         Raises GgufUnreadable, QuantizerUnusable.
         """
-        self._api = _api()
-        _complaints.clear()
+        super().__init__(path, with_weights=True)
         self._context: int | None = None
-        self._model = self._api.llama_model_load_from_file(
-            str(path).encode(), self._api.llama_model_default_params()
-        )
-        if not self._model:
-            reason = _complaints[0] if _complaints else "llama.cppが読み込めませんでした。"
-            raise GgufUnreadable(path=str(path), reason=reason)
         self._context = self._new_context(path, context)
         if adapter is not None:
             self._apply(adapter)
-        self._vocab = self._api.llama_model_get_vocab(self._model)
-        self.vocabulary = int(self._api.llama_vocab_n_tokens(self._vocab))
 
     def _new_context(self, path: Path, length: int) -> int:
         params = self._api.llama_context_default_params()
@@ -195,31 +259,8 @@ class LlamaModel:
         values = self._api.llama_get_logits(self._context)
         result[:] = np.ctypeslib.as_array(values, (count, self.vocabulary))
 
-    def tokenize(self, text: str, add_special: bool) -> list[int]:
-        """Token ids; special tokens in the text count as such. add_special: bos and eos too."""
-        data = text.encode("utf-8")
-        room = len(data) + 8
-        ids = (Token * room)()
-        count = self._api.llama_tokenize(self._vocab, data, len(data), ids, room, add_special, True)
-        return list(ids[:count])
-
-    def ends_generation(self, token: int) -> bool:
-        return bool(self._api.llama_vocab_is_eog(self._vocab, token))
-
     def close(self) -> None:
         if self._context:
             self._api.llama_free(self._context)
-        if self._model:
-            self._api.llama_model_free(self._model)
-        self._context = self._model = None
-
-    def __enter__(self) -> LlamaModel:
-        return self
-
-    def __exit__(
-        self,
-        kind: type[BaseException] | None,
-        error: BaseException | None,
-        trace: TracebackType | None,
-    ) -> None:
-        self.close()
+        self._context = None
+        super().close()

@@ -6,6 +6,7 @@ weight's rows, so that nothing is ever fused as a whole.
 
 from __future__ import annotations
 
+import itertools
 import json
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -17,6 +18,7 @@ from numpy.typing import NDArray
 
 from mlx_finetuning.errors import AdapterUnusable, WeightsUnreadable
 from mlx_finetuning.quantizer import safetensors
+from mlx_finetuning.quantizer.family import separated
 from mlx_finetuning.quantizer.safetensors import Rows, Tensor
 
 WEIGHTS = "adapters.safetensors"
@@ -52,10 +54,17 @@ class Delta:
     b: NDArray[np.float32]
     """[rank, out]"""
     scale: float
+    shares: tuple[slice, ...] = (slice(None),)
+    """Of a change that is several side by side, each one's own factors."""
 
     @property
     def shape(self) -> tuple[int, ...]:
         return self.b.shape[1], self.a.shape[0]
+
+    @property
+    def rank(self) -> int:
+        """Of each change, as it was trained."""
+        return max(len(range(self.a.shape[1])[share]) for share in self.shares)
 
     def apply(self, values: NDArray[np.float32], which: Rows) -> NDArray[np.float32]:
         chosen = self.b[:, which].T * np.float32(self.scale)
@@ -100,6 +109,24 @@ class Replacement:
 
     def apply(self, values: NDArray[np.float32], which: Rows) -> NDArray[np.float32]:
         return self.tensor.rows(which)
+
+
+@dataclass(frozen=True)
+class SideBySide:
+    """Changes of equal shares of a weight's rows; None changes nothing."""
+
+    changes: tuple[Change | None, ...]
+    shape: tuple[int, ...]
+
+    def apply(self, values: NDArray[np.float32], which: Rows) -> NDArray[np.float32]:
+        size = self.shape[0] // len(self.changes)
+        rows = np.arange(self.shape[0])[which]
+        result = values if values.flags.writeable else values.copy()
+        for share, change in enumerate(self.changes):
+            chosen = np.flatnonzero(rows // size == share)
+            if change is not None and chosen.size:
+                result[chosen] = change.apply(result[chosen], rows[chosen] - share * size)
+        return result
 
 
 @dataclass(frozen=True)
@@ -148,6 +175,7 @@ def fitted(folder: Path, adapter: Adapter, weights: Mapping[str, tuple[int, ...]
     Raises AdapterUnusable.
     """
     changes = {_name_in(weights, name): change for name, change in adapter.changes.items()}
+    changes = _side_by_side(changes, weights)
     for name, change in changes.items():
         shape = weights.get(name)
         unusual = isinstance(change, Directed) and "embed" in name
@@ -160,8 +188,45 @@ def fitted(folder: Path, adapter: Adapter, weights: Mapping[str, tuple[int, ...]
 def _name_in(weights: Mapping[str, tuple[int, ...]], name: str) -> str:
     """mlx-lm names the text part of models that also see unlike their folders do."""
     rest = name.removeprefix("language_model.model.")
-    known = (name, f"model.language_model.{rest}", f"model.{rest}")
+    head = name.removeprefix("language_model.")
+    known = (name, f"model.language_model.{rest}", f"model.{rest}", head)
     return next((one for one in known if one in weights), name)
+
+
+def _side_by_side(
+    changes: Mapping[str, Change], weights: Mapping[str, tuple[int, ...]]
+) -> dict[str, Change]:
+    """Changes of what the folder holds as one weight and mlx-lm as several, as one."""
+    found = dict(changes)
+    for name, shape in weights.items():
+        parts = separated(name)
+        given = tuple(found.pop(part, None) for part in parts) if parts != (name,) else ()
+        expected = (shape[0] // max(1, len(given)), *shape[1:])
+        if any(one is not None for one in given):
+            fit = all(one is None or one.shape == expected for one in given)
+            # One that does not fit is complained about under its own name.
+            found |= (
+                {name: _joined(given, shape)}
+                if fit
+                else {part: one for part, one in zip(parts, given, strict=True) if one is not None}
+            )
+    return found
+
+
+def _joined(given: tuple[Change | None, ...], shape: tuple[int, ...]) -> Change:
+    deltas = [one for one in given if isinstance(one, Delta)]
+    if len(deltas) < sum(one is not None for one in given):
+        return SideBySide(given, shape)
+    size = shape[0] // len(given)
+    ranks = [one.a.shape[1] if isinstance(one, Delta) else 0 for one in given]
+    ends = np.cumsum([0, *ranks])
+    up = np.zeros((ends[-1], shape[0]), np.float32)
+    shares = tuple(slice(int(a), int(b)) for a, b in itertools.pairwise(ends))
+    for number, one in enumerate(given):
+        if isinstance(one, Delta):
+            up[shares[number], number * size : (number + 1) * size] = one.b
+    down = np.concatenate([one.a for one in deltas], axis=1)
+    return Delta(down, up, deltas[0].scale, shares)
 
 
 def _settings(folder: Path) -> tuple[str, float]:

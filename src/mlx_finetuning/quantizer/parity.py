@@ -7,15 +7,19 @@ judges them.
 from __future__ import annotations
 
 import math
+from collections import Counter
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
+from enum import StrEnum
 from pathlib import Path
 
 import numpy as np
 from numpy.typing import NDArray
 
 from mlx_finetuning.progress import Progress, Step, silent
-from mlx_finetuning.quantizer.llama import LlamaModel
+from mlx_finetuning.quantizer import scripts
+from mlx_finetuning.quantizer.llama import LlamaModel, LlamaVocabulary
+from mlx_finetuning.quantizer.tokenizer import TokenizerMetadata
 
 STAGE = "検証"
 ROWS = 16
@@ -51,11 +55,29 @@ class LogitParity:
 class TokenParity:
     texts: int
     differing: tuple[str, ...]
-    """The texts that are cut differently."""
+    """The texts that are cut differently, for no reason that is counted below."""
+    foreign: tuple[str, ...] = ()
+    """Built-in texts likewise, but in scripts that do not occur in the user's texts."""
+    unsayable: int = 0
+    """Texts with characters outside the vocabulary that the file can have."""
+    named: int = 0
+    """Texts with the name of an ordinary token that llama.cpp takes for a control token; left out."""
+    reordered: int = 0
+    """Texts of which the same pieces come in another order, as likely as the original's."""
 
     @property
     def equal(self) -> bool:
         return not self.differing
+
+
+class Cut(StrEnum):
+    """How llama.cpp cuts a text, beside the original."""
+
+    ALIKE = "alike"
+    NAMED = "named"
+    UNSAYABLE = "unsayable"
+    REORDERED = "reordered"
+    DIFFERENTLY = "differently"
 
 
 def compare_logits(
@@ -126,11 +148,104 @@ def _perplexity(losses: NDArray[np.float64]) -> float:
     return float(np.exp(losses.mean())) if losses.size else math.nan
 
 
-def compare_tokens(model: LlamaModel, encode: Encode, texts: Sequence[str]) -> TokenParity:
-    """Cut every text with both tokenizers, with and without bos and eos."""
-    differing = [
-        text
-        for text in texts
-        if any(model.tokenize(text, added) != encode(text, added) for added in (False, True))
-    ]
-    return TokenParity(len(texts), tuple(differing))
+def compare_tokens(
+    model: LlamaVocabulary,
+    encode: Encode,
+    texts: Sequence[str],
+    original: TokenizerMetadata | None = None,
+    builtin: Sequence[str] = (),
+    *,
+    known: Sequence[str] = (),
+    prompts: Sequence[str] = (),
+) -> TokenParity:
+    """Cut every text with both tokenizers, with and without bos and eos.
+
+    original: what is known of the file's tokenizer, for the reasons of differences; builtin: texts
+    that the user did not write, which only count in the scripts of `texts`, of `known` and of Japan;
+    prompts: rendered conversations.
+    """
+    cuts = [(text, cut(model, encode, text, original)) for text in texts]
+    cuts += [(text, cut(model, encode, text, original, is_prompt=True)) for text in prompts]
+    used = scripts.EVERYWHERE.union(*map(scripts.of, (*texts, *known)))
+    foreign = []
+    for text in builtin:
+        found = cut(model, encode, text, original)
+        if found == Cut.DIFFERENTLY and not scripts.of(text) <= used:
+            foreign.append(text)
+        else:
+            cuts.append((text, found))
+    counts = Counter(found for _, found in cuts)
+    return TokenParity(
+        texts=len(cuts) + len(foreign),
+        differing=tuple(text for text, found in cuts if found == Cut.DIFFERENTLY),
+        foreign=tuple(foreign),
+        unsayable=counts[Cut.UNSAYABLE],
+        named=counts[Cut.NAMED],
+        reordered=counts[Cut.REORDERED],
+    )
+
+
+def cut(
+    model: LlamaVocabulary,
+    encode: Encode,
+    text: str,
+    original: TokenizerMetadata | None,
+    *,
+    is_prompt: bool = False,
+) -> Cut:
+    """Compare one text, in the form in which llama.cpp can be held to it."""
+    compared = text
+    if original is not None:
+        compared = original.as_asked(text) if is_prompt else original.comparable(text)
+    for added in (False, True):
+        expected, found = encode(compared, added), model.tokenize(compared, added)
+        if expected != found:
+            return difference(compared, expected, found, original)
+    return Cut.ALIKE
+
+
+def difference(
+    text: str, expected: list[int], found: list[int], original: TokenizerMetadata | None
+) -> Cut:
+    """Why the file's ids of a text are not those expected."""
+    if original is None:
+        return Cut.DIFFERENTLY
+    if original.named_controls(text):
+        return Cut.NAMED
+    if not original.says(text, expected):
+        return Cut.UNSAYABLE
+    # Of a Unigram model they are a tie, which each engine breaks by its own order of search.
+    if original.model in ("plamo2", "t5") and sorted(expected) == sorted(found):
+        return Cut.REORDERED
+    return Cut.DIFFERENTLY
+
+
+def problem(tokens: TokenParity) -> str:
+    """In Japanese, that texts are cut differently."""
+    return (
+        f"文のトークンへの分け方が、{tokens.texts}文中{len(tokens.differing)}文で違います"
+        f"（例: {tokens.differing[0][:80]!r}）。"
+    )
+
+
+def warnings(tokens: TokenParity) -> list[str]:
+    """In Japanese, what is different without speaking against the file."""
+    found = []
+    if tokens.foreign:
+        found.append(
+            f"データにない種類の文字を含む{len(tokens.foreign)}文で、トークンへの分け方が違います"
+            f"（例: {tokens.foreign[0][:80]!r}）。"
+        )
+    if tokens.unsayable:
+        found.append(
+            f"語彙にない文字を含む{tokens.unsayable}文は、llama.cppに文字で渡すと <unk> になります。"
+        )
+    if tokens.named:
+        found.append(
+            f"llama.cppが制御記号として扱う文字列を含む{tokens.named}文は、比較から除きました。"
+        )
+    if tokens.reordered:
+        found.append(
+            f"同じ部品を切る順だけが違う文が{tokens.reordered}文あります（どちらも同じ確からしさです）。"
+        )
+    return found

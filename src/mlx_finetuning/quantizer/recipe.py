@@ -63,8 +63,9 @@ class Outline:
 
 def value_layers(names: Iterable[str]) -> tuple[int, ...]:
     """Of a file's tensors, the layers that have attention values of their own."""
-    parts = (name.removesuffix(".weight").split(".") for name in names)
-    return tuple(int(part[1]) for part in parts if part[0] == "blk" and part[2] in VALUES)
+    values = [f".{role}.weight" for role in VALUES]
+    # A bias is no value tensor, though it has the name of one.
+    return tuple(int(name.split(".")[1]) for name in names if name.endswith(tuple(values)))
 
 
 def more_bits(layer: int, layers: int) -> bool:

@@ -2,7 +2,7 @@
 
 llama.cpp merges the pair with the highest score first, so the file needs a score for every token.
 They come from `tokenizer.model`, or, where a folder has none, from the order of the merges.
-Unigram models are not covered.
+Unigram models are in `ugm`.
 """
 
 from __future__ import annotations
@@ -15,19 +15,12 @@ from typing import Any
 from gguf import TokenType
 
 from mlx_finetuning.errors import TokenizerUnsupported
+from mlx_finetuning.quantizer import spaces
 
 MODEL = "tokenizer.model"
 PADDING_SCORE = -10000.0
 ADDED_SCORE = -1000.0
 
-_SPACE_TO_MARK = {"type": "Replace", "pattern": {"String": " "}, "content": "▁"}
-_MARK_BEFORE = {"type": "Prepend", "prepend": "▁"}
-_NEVER_SPLITS = {
-    "type": "Split",
-    "pattern": {"String": " "},
-    "behavior": "MergedWithPrevious",
-    "invert": False,
-}
 Piece = tuple[str, float, TokenType]
 
 
@@ -38,43 +31,21 @@ def is_one(definition: dict[str, Any]) -> bool:
 
 
 def prefix(definition: dict[str, Any]) -> str:
-    """Where a space is put before a text.
-
-    `always`: after every special token too; `unless there`: likewise, but not before a space;
-    `first`: only before the whole text; `never`. Raises TokenizerUnsupported for other rules.
-    """
-    steps = _steps(definition.get("normalizer"))
-    splitter = definition.get("pre_tokenizer")
-    marks = steps in ([_MARK_BEFORE, _SPACE_TO_MARK], [_SPACE_TO_MARK])
-    if marks and splitter in (None, _NEVER_SPLITS):
-        return "always" if _MARK_BEFORE in steps else "never"
-    match splitter:
-        case {
-            "type": "Metaspace",
-            "replacement": "▁",
-            "prepend_scheme": scheme,
-            "split": False,
-        } if not steps:
-            return _SCHEMES[scheme]
-    raise TokenizerUnsupported(
-        reason="空白の扱い（normalizer、pre_tokenizer）が既知のものと違います。"
-    )
-
-
-_SCHEMES = {"always": "unless there", "first": "first", "never": "never"}
-
-
-def _steps(normalizer: dict[str, Any] | None) -> list[dict[str, Any]]:
-    if normalizer is None:
-        return []
-    return normalizer["normalizers"] if normalizer.get("type") == "Sequence" else [normalizer]
+    """Where a space is put before a text: `Spaces.prefix`. Raises TokenizerUnsupported."""
+    found = spaces.of(definition)
+    if found.merged or found.charsmap is not None:
+        raise TokenizerUnsupported(reason="文字や空白を書き換えてから切るトークナイザーです。")
+    return found.prefix
 
 
 def pieces(folder: Path, definition: dict[str, Any], vocabulary: int) -> list[Piece]:
     """Text, score and type of every id; ids without a token become unused padding."""
-    file = folder / MODEL
-    found = list(_stored(file)) if file.exists() else _from_merges(definition)
-    found = found[:vocabulary]
+    found = _scored(folder, definition)[:vocabulary]
+    texts = {text for text, _, _ in found}
+    missing = sum(not {f"<0x{byte:02X}>", chr(byte)} & texts for byte in range(256))
+    if missing:
+        # llama.cpp ends the process when it looks for one of these in vain.
+        raise TokenizerUnsupported(reason=f"バイトを表すトークンが{missing}個足りません。")
     padding = range(len(found), vocabulary)
     found += [(f"[PAD{number}]", PADDING_SCORE, TokenType.UNUSED) for number in padding]
     for entry in definition.get("added_tokens", []):
@@ -82,6 +53,21 @@ def pieces(folder: Path, definition: dict[str, Any], vocabulary: int) -> list[Pi
         if entry["id"] < vocabulary:
             found[entry["id"]] = _added(entry, found[entry["id"]])
     return found
+
+
+def _scored(folder: Path, definition: dict[str, Any]) -> list[Piece]:
+    """By `tokenizer.model` where it is of this tokenizer, else by the order of the merges."""
+    file = folder / MODEL
+    if not file.exists():
+        return _from_merges(definition)
+    stored = list(_stored(file))
+    numbers = definition["model"]["vocab"]
+    added = {entry["id"] for entry in definition.get("added_tokens") or []}
+    same = all(
+        number in added or (number < len(stored) and stored[number][0] == text)
+        for text, number in numbers.items()
+    )
+    return stored if same else _from_merges(definition)
 
 
 VISIBLE = (
@@ -116,7 +102,7 @@ def _merged_kind(text: str, added: dict[str, Any] | None) -> TokenType:
         return TokenType.NORMAL
     if text in VISIBLE:
         return TokenType.USER_DEFINED
-    if added.get("special") or _looks_special(text):
+    if added.get("special") or looks_special(text):
         return TokenType.CONTROL
     # Runs of spaces and of newlines are found by merging.
     return TokenType.NORMAL if not text.strip("▁\n") else TokenType.USER_DEFINED
@@ -126,12 +112,12 @@ def _added(entry: dict[str, Any], stored: Piece) -> Piece:
     text = entry["content"]
     if stored[2] == TokenType.UNKNOWN:
         return stored
-    if entry.get("special") or _looks_special(text):
+    if entry.get("special") or looks_special(text):
         return text, ADDED_SCORE, TokenType.CONTROL
     return text.replace("▁", " "), ADDED_SCORE, TokenType.USER_DEFINED
 
 
-def _looks_special(text: str) -> bool:
+def looks_special(text: str) -> bool:
     """As llama.cpp's converter sees it, even where the folder forgot to say so."""
     framed = (("<|", "|>"), ("<unused", ">"))
     known = ("<pad>", "<mask>", "<2mass>", "[@BOS@]")

@@ -26,6 +26,9 @@ SETTLED = (
     "ssm.",
     "full_attention_",
     "embedding_length_",
+    "embedding_scale",
+    "residual_scale",
+    "logit_scale",
     "attn_logit_",
     "final_logit_",
 )
@@ -104,6 +107,7 @@ def _tokenizer_problems(gguf: Gguf, expected: TokenizerMetadata) -> list[str]:
         "ggml.tokens": expected.tokens,
         "ggml.merges": expected.merges,
         "ggml.add_space_prefix": expected.add_space_prefix,
+        "ggml.remove_extra_whitespaces": expected.merges_spaces,
         "ggml.add_bos_token": expected.add_bos,
         "chat_template": expected.chat_template,
     }

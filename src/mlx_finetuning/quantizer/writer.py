@@ -142,6 +142,10 @@ def _add_tokenizer(writer: GGUFWriter, tokenizer: TokenizerMetadata) -> None:
         writer.add_token_scores(tokenizer.scores)
     if tokenizer.add_space_prefix is not None:
         writer.add_add_space_prefix(tokenizer.add_space_prefix)
+    if tokenizer.merges_spaces is not None:
+        writer.add_remove_extra_whitespaces(tokenizer.merges_spaces)
+    if tokenizer.charsmap is not None:
+        writer.add_precompiled_charsmap(tokenizer.charsmap)
     for kind, number in tokenizer.special_ids.items():
         getattr(writer, f"add_{kind}_token_id")(number)
     writer.add_add_bos_token(tokenizer.add_bos)

@@ -65,6 +65,39 @@ class Client:
             "", usage.get("completion_tokens", 0), reason == "stop", usage.get("prompt_tokens", 0)
         )
 
+    def answer_ids(
+        self, tokens: Sequence[int], max_tokens: int = 128, temperature: float = 0.0
+    ) -> Answer:
+        """`chat` for a prompt that is rendered and cut already."""
+        return collect(self.stream_ids(tokens, max_tokens, temperature))
+
+    def stream_ids(
+        self, tokens: Sequence[int], max_tokens: int = 128, temperature: float = 0.0
+    ) -> Pieces:
+        """`stream` for a prompt that is rendered and cut already; llama.cpp's server only.
+
+        The server adds no token to it, so a model is asked as it was trained even where llama.cpp
+        cuts texts otherwise than its tokenizer.
+        """
+        body = {
+            "prompt": list(tokens),
+            "n_predict": max_tokens,
+            "temperature": temperature,
+            "stream": True,
+        }
+        with self._open("/completion", body) as response:
+            for event in _events(response):
+                if "error" in event:
+                    raise RuntimeNotAnswering(reason=str(event["error"].get("message", "")))
+                if text := event.get("content"):
+                    yield Piece(text)
+                if event.get("stop"):
+                    ended = event.get("stop_type") != "limit"
+                    counts = event.get("tokens_predicted", 0), event.get("tokens_evaluated", 0)
+                    yield Piece("", counts[0], ended, counts[1])
+                    return
+        raise RuntimeNotAnswering(reason="答えの途中で、サーバーとの接続が切れました。")
+
     def tokenize(self, text: str, add_special: bool = False) -> list[int]:
         """Token ids; special tokens in the text count as such. llama.cpp's server only."""
         body = {"content": text, "add_special": add_special, "parse_special": True}

@@ -204,7 +204,7 @@ def _gguf_row(context: TaskContext, trained: reference.Trained, path: Path, aske
     quant = examined.structure.quant
     label = f"GGUF {quant}（llama.cpp）"
     with serve(path) as client:
-        speak = _llama_speaker(client, asked.max_tokens)
+        speak = _llama_speaker(client, trained, asked.max_tokens)
         said = _ask(context, label, asked.conversations, speak)
     return certificate.row(
         quant,
@@ -219,11 +219,19 @@ def _gguf_row(context: TaskContext, trained: reference.Trained, path: Path, aske
     )
 
 
-def _llama_speaker(client: Client, max_tokens: int) -> Speaker:
+def _llama_speaker(client: Client, trained: reference.Trained, max_tokens: int) -> Speaker:
     def speak(messages: Messages) -> Said:
-        prompt = tuple(client.tokenize(client.apply_template(messages), add_special=True))
-        answer = client.chat(messages, max_tokens)
-        return Said(messages[-1]["content"], prompt, answer.text, answer.ended)
+        text = client.apply_template(messages)
+        prompt, expected = (
+            client.tokenize(text, add_special=True),
+            trained.loaded.render(messages, ask=True),
+        )
+        if prompt != expected and trained.explains(text, expected, prompt):
+            # As `chat --engine gguf` asks: with the ids that were trained.
+            answer, prompt = client.answer_ids(expected, max_tokens), expected
+        else:
+            answer = client.chat(messages, max_tokens)
+        return Said(messages[-1]["content"], tuple(prompt), answer.text, answer.ended)
 
     return speak
 

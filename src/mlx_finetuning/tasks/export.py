@@ -75,6 +75,7 @@ def _gguf(context: TaskContext, trained: Trained, quants: list[str]) -> dict[str
         context.progress,
         name=trained.name,
         importance=trained.importance,
+        chat=trained.chat,
         accept=accept,
     )
     return _result(wanted, written, reports, proven)
@@ -172,6 +173,7 @@ def _advise(context: TaskContext, trained: Trained, quants: list[str]) -> dict[s
                 {quant: path},
                 context.progress,
                 importance=trained.importance,
+                chat=trained.chat,
                 accept=measure,
             )
         except _Measured:

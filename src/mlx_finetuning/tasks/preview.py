@@ -20,6 +20,7 @@ from mlx_finetuning.mlx_trainer.load import LoadedModel
 from mlx_finetuning.mlx_trainer.pieces import pieces
 from mlx_finetuning.mlx_trainer.tokenizing import load_tokenizer
 from mlx_finetuning.progress import Step
+from mlx_finetuning.tasks import ends
 from mlx_finetuning.tasks.context import TaskContext
 from mlx_finetuning.tokenization import gate, reasoning
 
@@ -56,7 +57,8 @@ def run(context: TaskContext) -> dict[str, Any]:
     """config: `dataset`, `model`, `max_length`, `supervise`, and `row`, a source row, or None for
     the first. The result's `rejected` is the second answer of a preference row, else None; `more` holds
     the further sequences of a conversation whose answers are learned apart;
-    `tools_ignored` says that the row has tools, and the model's template no place for them.
+    `tools_ignored` says that the row has tools, and the model's template no place for them; `warnings` says in Japanese where
+    the model will not be usable, or not for all rows, once it is trained.
 
     Raises DatasetNotFound, RowNotFound, ModelError, InvalidSettings.
     """
@@ -82,6 +84,7 @@ def run(context: TaskContext) -> dict[str, Any]:
         "rejected": others[0] if others and "chosen" in row else None,
         "more": [] if "chosen" in row else others,
         "tools_ignored": _ignores_tools(loaded, row),
+        "warnings": ends.warnings(folder, loaded, [one for _, one in rows]),
         "totals": asdict(totals),
     }
 

@@ -17,14 +17,18 @@ from typing import Any
 from mlx_finetuning import files, models
 from mlx_finetuning.errors import (
     Interrupted,
+    ModelError,
     NotEnoughMemory,
     PortTaken,
+    RunError,
     RuntimeNotAnswering,
 )
 from mlx_finetuning.progress import Step
 from mlx_finetuning.runtime import Client, Endpoint, Piece, Pieces, Question, serve
 from mlx_finetuning.runtime.endpoint import Engine
 from mlx_finetuning.tasks.context import TaskContext
+from mlx_finetuning.tokenization import chat as tokenization
+from mlx_finetuning.tokenization.chat import Chat
 from mlx_finetuning.trainer import runs
 from mlx_finetuning.utils import memory_monitor
 
@@ -145,14 +149,30 @@ def _by_llama_cpp(context: TaskContext) -> Iterator[tuple[Engine, dict[str, str]
     gguf = Path(context.config["gguf"])
     _require_memory(gguf.stat().st_size)
     with serve(gguf) as client:
-        yield _llama_engine(client), {context.run_id: gguf.name}
+        yield _llama_engine(client, _own_chat(context)), {context.run_id: gguf.name}
 
 
-def _llama_engine(client: Client) -> Engine:
+def _own_chat(context: TaskContext) -> Chat | None:
+    """The tokenizer that the run was trained with, where its base is still there."""
+    try:
+        trained = runs.require_trained(context.workspace, context.run_id)
+        folder = models.resolve(trained.model, context.workspace)
+        chat = tokenization.load(folder, context.workspace.adapter(context.run_id).folder)
+    except (ModelError, RunError):
+        return None
+    return chat if chat.template else None
+
+
+def _llama_engine(client: Client, chat: Chat | None) -> Engine:
     def answer(question: Question) -> Pieces:
         settings = question.settings
+        limits = settings.max_tokens, settings.temperature
         try:
-            yield from client.stream(question.messages, settings.max_tokens, settings.temperature)
+            if chat is None:
+                yield from client.stream(question.messages, *limits)
+            else:
+                # llama.cpp cuts some texts otherwise: emoji of a Unigram model, for one.
+                yield from client.stream_ids(chat.render(question.messages, ask=True), *limits)
         except RuntimeNotAnswering as error:
             if not client.is_healthy():
                 # Without its child this server is of no use; the next question gets a new one.

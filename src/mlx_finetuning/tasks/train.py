@@ -34,6 +34,7 @@ def _with_mlx(context: TaskContext, settings: TrainConfig, model: Path) -> dict[
     mlx_trainer.for_training()
     from mlx_finetuning.mlx_trainer import fit, loop
     from mlx_finetuning.mlx_trainer.load import load
+    from mlx_finetuning.tasks import ends
 
     train_rows, valid_rows = read_splits(context, settings.dataset)
     adapter = context.workspace.adapter(context.run_id)
@@ -46,6 +47,8 @@ def _with_mlx(context: TaskContext, settings: TrainConfig, model: Path) -> dict[
     fit.require_loadable(model, settings)
     loaded = load(model, thinks=reasoning.occurs_in(train_rows))
     gate.require_own_tokens(model, loaded.chat.encode, gate.row_texts(train_rows))
+    for text in ends.warnings(model, loaded, [*train_rows, *valid_rows]):
+        context.event("warning", text=text)
     with files.LineLog(run.metrics) as metrics, files.LineLog(run.samples) as samples:
         hooks = loop.Hooks(metrics.append, context.event, context.progress, rewind, samples.append)
         result = loop.train(loaded, train_rows, valid_rows, settings, adapter, hooks)

@@ -140,12 +140,9 @@ class Chat:
         if whole.startswith(prompt):
             written = self._up_to_end(whole[len(prompt) :], answer, thought)
             body = written.removesuffix(self._end_of(written)).strip()
-            is_exact = body == answer.strip()
-            has_thought = (
-                bool(thought) and thought.strip() in body and body.endswith(answer.strip())
-            )
-            says_all = all(name in written for name in calls)
-            if says_all and (is_exact or has_thought or calls):
+            is_whole = thought.strip() in body and body.endswith(answer.strip())
+            fits = is_whole if thought else body == answer.strip()
+            if all(name in written for name in calls) and (fits or calls):
                 return written
         if calls:
             raise ConversationRefused(reason="このモデルの書式では、ツールの呼び出しを書けません。")

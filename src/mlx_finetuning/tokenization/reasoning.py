@@ -19,6 +19,8 @@ class Reasoning:
 
     opening: str
     closing: str
+    heads: tuple[str, ...] = ()
+    """Signs that may stand between reasoning and answer."""
 
     def joined(self, thought: str, answer: str, *, opened: bool = False) -> str:
         """The text of an answer with its reasoning; `opened`: the prompt has the opening already."""
@@ -33,7 +35,9 @@ class Reasoning:
         # A prompt that opened the reasoning leaves only its end in the text.
         said = rest if opening and not before.strip() else text
         thought, closing, answer = said.partition(self.closing)
-        return (thought.strip(), answer.lstrip()) if closing else (said.strip(), "")
+        head = next((sign for sign in self.heads if answer.lstrip().startswith(sign)), "")
+        answer = answer.lstrip().removeprefix(head).lstrip()
+        return (thought.strip(), answer) if closing else (said.strip(), "")
 
 
 @dataclass(frozen=True)
@@ -59,7 +63,7 @@ STYLES: Sequence[Reasoning] = (
     Channels("<|channel|>analysis<|message|>", "<|end|>"),
     Reasoning("<|channel>thought", "<channel|>"),
     Reasoning("<seed:think>", "</seed:think>"),
-    Reasoning("<|START_THINKING|>", "<|END_THINKING|>"),
+    Reasoning("<|START_THINKING|>", "<|END_THINKING|>", ("<|START_TEXT|>", "<|START_RESPONSE|>")),
     Reasoning("[THINK]", "[/THINK]"),
     Reasoning("<|think|>", "<|/think|>"),
     Reasoning("<think>", "</think>"),

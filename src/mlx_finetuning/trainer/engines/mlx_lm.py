@@ -28,6 +28,7 @@ from mlx_finetuning.errors import BatchTooLarge, InvalidSettings, MlxLmFailed
 from mlx_finetuning.progress import Step
 from mlx_finetuning.tokenization import foreign, gate
 from mlx_finetuning.trainer.context import TaskContext
+from mlx_finetuning.utils import model_settings
 from mlx_finetuning.workspace import DatasetPaths
 
 STAGE = "学習（mlx-lm）"
@@ -50,7 +51,8 @@ def run(context: TaskContext, config: TrainConfig, model_folder: Path) -> dict[s
     draft = files.make_folder(target.with_name(f"{files.TEMPORARY_PREFIX}{target.name}"))
     data = offered_data(context.workspace.dataset(config.dataset), config, context.paths.folder)
     settings = context.paths.folder / "mlx_lm.yaml"
-    files.write_text(settings, _as_yaml(lora_settings(config, model_folder, data, draft)))
+    model = offered_model(model_folder, context.paths.folder)
+    files.write_text(settings, _as_yaml(lora_settings(config, model, data, draft)))
     if config.gradient_clip:
         context.event("warning", text="mlx-lm は gradient_clip に対応していないため、無視します。")
     try:
@@ -171,6 +173,22 @@ def _first_row(path: Path) -> dict[str, Any]:
     with path.open(encoding="utf-8") as stream:
         row: dict[str, Any] = json.loads(next(line for line in stream if line.strip()))
     return row
+
+
+def offered_model(model: Path, folder: Path) -> Path:
+    """`model`, or links to it in `folder` beside settings that mlx-lm reads as they are meant."""
+    stored = json.loads((model / "config.json").read_text(encoding="utf-8"))
+    meant = model_settings.completed(stored, model)
+    if meant == stored:
+        return model
+    offered = files.make_folder(folder / "mlx_lm_model")
+    for file in model.iterdir():
+        link = offered / file.name
+        link.unlink(missing_ok=True)
+        if file.name != "config.json":
+            link.symlink_to(file.resolve())
+    files.write_text(offered / "config.json", json.dumps(meant, ensure_ascii=False, indent=2))
+    return offered
 
 
 def _count(path: Path) -> int:

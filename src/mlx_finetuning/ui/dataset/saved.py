@@ -103,6 +103,8 @@ def _draw_warnings(shown: Mapping[str, Any]) -> None:
             f"学習の対象が残らない行が {totals['unused_rows']:,} 行あります。学習では使われません。",
             icon=":material/block:",
         )
+    for text in shown["warnings"]:
+        st.warning(text, icon=":material/warning:")
     if shown["tools_ignored"]:
         st.warning("このモデルの文面には、ツールの定義が入りません。", icon=":material/build:")
 

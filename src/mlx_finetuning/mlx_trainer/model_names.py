@@ -1,0 +1,50 @@
+"""mlx-lm's model classes, taking weights under every name that folders give them.
+
+Gemma 3's class knows the names of the hub, not those that transformers 5 saves under; most classes
+have no place for an output head that repeats the embedding. Changes no values.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+import mlx.core as mx
+from mlx_lm import utils
+
+Weights = dict[str, mx.array]
+HEAD = "lm_head."
+
+
+def classes(config: dict[str, Any], *, is_tied: bool) -> tuple[Any, Any]:
+    """The classes of model and settings for a `config.json`; raises ValueError as mlx-lm does."""
+    model, settings = utils._get_classes(config)
+    found = _renaming(model, _gemma3_name) if config.get("model_type") == "gemma3" else model
+    return (_without_head(found) if is_tied else found), settings
+
+
+def _renaming(model: Any, new_name: Callable[[str], str]) -> Any:
+    class Renaming(model):  # type: ignore[misc]
+        def sanitize(self, weights: Weights) -> Weights:
+            renamed = {new_name(name): value for name, value in weights.items()}
+            return super().sanitize(renamed)  # type: ignore[no-any-return]
+
+    return Renaming
+
+
+def _gemma3_name(name: str) -> str:
+    if name.startswith(HEAD):
+        return f"language_model.{name}"
+    name = name.replace("model.language_model.", "language_model.model.", 1)
+    seeing = ("model.vision_tower.", "model.multi_modal_projector.")
+    return name.removeprefix("model.") if name.startswith(seeing) else name
+
+
+def _without_head(model: Any) -> Any:
+    class WithoutHead(model):  # type: ignore[misc]
+        def sanitize(self, weights: Weights) -> Weights:
+            kept = {name: value for name, value in weights.items() if HEAD not in name}
+            found = getattr(super(), "sanitize", lambda same: same)
+            return found(kept)  # type: ignore[no-any-return]
+
+    return WithoutHead

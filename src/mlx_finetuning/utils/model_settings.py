@@ -1,0 +1,212 @@
+"""A model's settings as they are meant: what its `config.json` leaves unsaid, or says in newer words.
+
+mlx-lm, transformers and llama.cpp's converter fill gaps each with a default of their own, and
+mlx-lm's older classes do not know transformers 5's `rope_parameters`. Whoever trains a model and
+whoever writes it take its settings from here, so that both have the same one. Reads JSON, and of
+the weights their names and at most two tables.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+Settings = dict[str, Any]
+
+DEFAULTS: dict[str, Settings] = {
+    "gemma3_text": {
+        "num_attention_heads": 8,
+        "num_key_value_heads": 4,
+        "head_dim": 256,
+        "hidden_activation": "gelu_pytorch_tanh",
+        "max_position_embeddings": 131072,
+        "query_pre_attn_scalar": 256,
+        "rms_norm_eps": 1e-6,
+        "rope_local_base_freq": 10000.0,
+        "rope_theta": 1000000.0,
+        "sliding_window": 4096,
+        "vocab_size": 262208,
+    },
+    "ministral3": {
+        "num_attention_heads": 32,
+        "num_key_value_heads": 8,
+        "head_dim": 128,
+        "hidden_act": "silu",
+        "max_position_embeddings": 262144,
+        "rms_norm_eps": 1e-5,
+        "vocab_size": 131072,
+    },
+}
+"""What transformers takes where a text part within a larger model leaves it out; by `model_type`."""
+TEXT_PARTS = {"gemma3": "gemma3_text"}
+"""The kind of a text part that does not say it."""
+OLDER_ROPE = frozenset(
+    {"llama", "mistral", "qwen2", "gemma2", "gemma3_text", "phi3", "granite", "smollm3"}
+)
+"""Kinds whose class in mlx-lm reads `rope_theta` and `rope_scaling`, not `rope_parameters`."""
+TIED_ALWAYS = frozenset({"gemma2"})
+"""Neither mlx-lm nor llama.cpp know a head of their own for these: one that differs is refused."""
+TIED_BY_WEIGHTS = frozenset({"gemma3_text"})
+"""mlx-lm uses a head that is among the weights, whatever the settings say."""
+VOCABULARY_OUTSIDE = frozenset({"gemma3", "gemma4", "gemma4_unified"})
+"""mlx-lm takes the vocabulary's size from beside the text part."""
+OUTSIDE_TEXT = tuple(
+    f"{start}{part}"
+    for start in ("model.", "")
+    for part in (
+        "vision_",
+        "visual.",
+        "audio_",
+        "embed_vision.",
+        "embed_audio.",
+        "multi_modal_projector.",
+        "mtp.",
+    )
+)
+"""Beginnings of the names of weights that are not the text part's: mlx-lm does not load them."""
+EMBEDDING, HEAD = "embed_tokens.weight", "lm_head.weight"
+_COMPARED = 1 << 20
+"""Bytes of two tables that are compared at a time."""
+_LONGEST_HEADER = 100_000_000
+
+
+@dataclass(frozen=True)
+class _Place:
+    """Where a weight lies."""
+
+    file: Path
+    kind: str
+    shape: tuple[int, ...]
+    start: int
+    stop: int
+
+
+def read(folder: Path) -> Settings:
+    """The settings in a model's folder, completed. Raises OSError, ValueError."""
+    config = json.loads((folder / "config.json").read_text(encoding="utf-8"))
+    if not isinstance(config, dict):
+        raise ValueError("config.json is no object")
+    return completed(config, folder)
+
+
+def completed(config: Mapping[str, Any], folder: Path) -> Settings:
+    """`config` with what it leaves unsaid; a text part stays where it is."""
+    inner = config.get("text_config")
+    text: Settings = dict(inner if isinstance(inner, dict) else config)
+    outer = str(config.get("model_type", ""))
+    kind = str(text.get("model_type") or TEXT_PARTS.get(outer, outer))
+    kind = TEXT_PARTS.get(kind, kind)
+    text |= {key: value for key, value in DEFAULTS.get(kind, {}).items() if _is_missing(text, key)}
+    if kind in OLDER_ROPE:
+        text |= _older_rope(text)
+    stated = {part.get("tie_word_embeddings") for part in (text, config)} - {None}
+    tied = is_tied(kind, stated, _places(folder))
+    if tied is not None:
+        text["tie_word_embeddings"] = tied
+    if not isinstance(inner, dict):
+        return text
+    vocabulary = inner.get("vocab_size") or config.get("vocab_size") or text.get("vocab_size")
+    if outer in VOCABULARY_OUTSIDE and vocabulary:
+        text["vocab_size"] = vocabulary
+        return {**config, "vocab_size": vocabulary, "text_config": text}
+    return {**config, "text_config": text}
+
+
+def _is_missing(text: Settings, key: str) -> bool:
+    return text.get(key) is None
+
+
+def _older_rope(text: Settings) -> Settings:
+    """`rope_theta` and `rope_scaling` out of transformers 5's `rope_parameters`, which win."""
+    both = text.get("rope_parameters")
+    if not isinstance(both, dict):
+        return {}
+    near, everywhere = both.get("sliding_attention"), both.get("full_attention", both)
+    found: Settings = {}
+    for key in ("rope_theta", "partial_rotary_factor", "original_max_position_embeddings"):
+        if everywhere.get(key) is not None:
+            found[key] = everywhere[key]
+    if isinstance(near, dict) and near.get("rope_theta") is not None:
+        found["rope_local_base_freq"] = near["rope_theta"]
+    kind = everywhere.get("rope_type", everywhere.get("type", "default"))
+    # Phi-3's class asks for the scaling's `type`, others for its `rope_type` too.
+    scaling = {**everywhere, "rope_type": kind, "type": kind}
+    found["rope_scaling"] = None if kind == "default" else scaling
+    return found
+
+
+# --- the output head ---------------------------------------------------------------------
+
+
+def is_tied(kind: str, stated: set[Any], weights: Mapping[str, _Place]) -> bool | None:
+    """Whether the embedding is the output head too; None where neither settings nor weights tell.
+
+    stated: the values of `tie_word_embeddings`. A head that repeats the embedding is none where
+    the settings tie them; one that differs was trained apart, as transformers takes it.
+    """
+    if kind in TIED_ALWAYS:
+        return _one(weights, HEAD) is None or repeats_embedding(weights)
+    said = next(iter(stated)) if len(stated) == 1 else None
+    if not weights:
+        return said
+    if _one(weights, HEAD) is None:
+        return said is not False
+    if kind in TIED_BY_WEIGHTS or said is not True:
+        return False
+    return repeats_embedding(weights)
+
+
+def repeats_embedding(weights: Mapping[str, _Place]) -> bool:
+    """Whether the head's bytes are those of the embedding."""
+    head, embedding = _one(weights, HEAD), _one(weights, EMBEDDING)
+    if head is None or embedding is None:
+        return False
+    if (head.kind, head.shape) != (embedding.kind, embedding.shape):
+        return False
+    with head.file.open("rb") as one, embedding.file.open("rb") as other:
+        one.seek(head.start)
+        other.seek(embedding.start)
+        left = head.stop - head.start
+        while left > 0:
+            size = min(left, _COMPARED)
+            if one.read(size) != other.read(size):
+                return False
+            left -= size
+    return True
+
+
+def _one(weights: Mapping[str, _Place], ending: str) -> _Place | None:
+    found = (place for name, place in weights.items() if name.endswith(ending))
+    return next(found, None)
+
+
+def _places(folder: Path) -> dict[str, _Place]:
+    """Every weight by its name; none where a file cannot be read, which its reader will say."""
+    found: dict[str, _Place] = {}
+    try:
+        for file in sorted(folder.glob("model*.safetensors")):
+            found |= _places_in(file)
+    except (OSError, ValueError, KeyError, TypeError, AttributeError):
+        return {}
+    return found
+
+
+def _places_in(file: Path) -> dict[str, _Place]:
+    with file.open("rb") as stream:
+        size = int.from_bytes(stream.read(8), "little")
+        if size > _LONGEST_HEADER:
+            raise ValueError("no safetensors header")
+        header = json.loads(stream.read(size))
+    header.pop("__metadata__", None)
+    return {
+        name: _Place(
+            file,
+            entry["dtype"],
+            tuple(entry["shape"]),
+            *(8 + size + offset for offset in entry["data_offsets"]),
+        )
+        for name, entry in header.items()
+    }
