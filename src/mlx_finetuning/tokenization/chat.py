@@ -53,8 +53,8 @@ class Chat:
     """Tokens that end an answer; the first one is written where the template writes none."""
 
     def encode(self, text: str) -> list[int]:
-        """Ids without bos and eos."""
-        return list(self.tokenizer.backend_tokenizer.encode(text, add_special_tokens=False).ids)
+        """Ids without bos and eos. Raises TokenizerUnreadable."""
+        return loading.ids(self.tokenizer.backend_tokenizer, self.files.folder, text)
 
     def render_text(
         self, messages: Sequence[Message], *, ask: bool, tools: Tools | None = None
@@ -140,18 +140,22 @@ class Chat:
         """The last message as it goes on from its prompt, up to and with one end of turn.
 
         As the template writes it; where that does not go on from the prompt, or holds something else
-        than the answer, the answer itself and an end.
+        than the answer, the answer itself and an end. Raises ConversationRefused where that would lose
+        the calls of tools.
         """
         shown = self._shown(messages[-1])
         answer, thought = str(shown["content"]), str(shown.get(reasoning.FIELDS[0], ""))
+        calls = _called(shown)
         whole = self.render_text(messages, ask=False, tools=tools)
         if whole.startswith(prompt):
-            written = self._up_to_end(whole[len(prompt) :], answer)
+            written = self._up_to_end(whole[len(prompt) :], answer, thought)
             body = written.removesuffix(self._end_of(written)).strip()
             is_whole = thought.strip() in body and body.endswith(answer.strip())
             fits = is_whole if thought else body == answer.strip()
-            if fits or messages[-1].get("tool_calls"):
+            if all(name in written for name in calls) and (fits or calls):
                 return written
+        if calls:
+            raise ConversationRefused(reason="このモデルの書式では、ツールの呼び出しを書けません。")
         style = self.template.reasoning if self.template else None
         if thought:
             style = style or reasoning.TAG
@@ -159,14 +163,18 @@ class Chat:
             answer = style.joined(thought, answer, opened=opened)
         return answer + self.end_texts[0]
 
-    def _up_to_end(self, text: str, answer: str) -> str:
+    def _up_to_end(self, text: str, answer: str, thought: str) -> str:
         """Up to and with the first end of turn behind the answer; one is added where there is none."""
-        at = text.find(answer.strip())
+        # The reasoning may hold the answer's very words, and have an end of its own.
+        thought_at = text.find(thought.strip())
+        at = text.find(answer.strip(), thought_at + len(thought.strip()) if thought_at >= 0 else 0)
         behind = at + len(answer.strip()) if at >= 0 else 0
         ends = [
             (text.index(end, behind) + len(end)) for end in self.end_texts if end in text[behind:]
         ]
-        return text[: min(ends)] if ends else text[:behind] + self.end_texts[0]
+        if ends:
+            return text[: min(ends)]
+        return (text[:behind] if answer.strip() else text.rstrip()) + self.end_texts[0]
 
     def _end_of(self, text: str) -> str:
         return next(end for end in self.end_texts if text.endswith(end))
@@ -177,7 +185,7 @@ class Chat:
         if together[: len(prompt)] == prompt:
             return together[len(prompt) :]
         # The answer's first letters would join the prompt's last ones in one token.
-        return list(self._continuing.encode(text, add_special_tokens=False).ids)
+        return loading.ids(self._continuing, self.files.folder, text)
 
     @functools.cached_property
     def end_texts(self) -> list[str]:
@@ -187,7 +195,8 @@ class Chat:
     def _continuing(self) -> Any:
         from tokenizers import Tokenizer
 
-        return Tokenizer.from_str(json.dumps(loading.continuing(self.files.definition)))
+        with loading.asking_library(self.files.folder):
+            return Tokenizer.from_str(json.dumps(loading.continuing(self.files.definition)))
 
 
 def load(folder: Path, adapter: Path | None = None, *, thinks: bool = False) -> Chat:
@@ -208,6 +217,15 @@ def load(folder: Path, adapter: Path | None = None, *, thinks: bool = False) -> 
         settled = _settled(original, found, thinks)
     tokenizer = loading.load(found, settled.text if settled else None)
     return Chat(tokenizer, found, settled, _end_ids(found, settled, tokenizer.get_vocab()))
+
+
+def _called(message: Message) -> list[str]:
+    """The names of the tools that a message calls."""
+    calls = message.get("tool_calls")
+    found = [
+        call.get("function", call) for call in (calls if isinstance(calls, list) else ()) if call
+    ]
+    return [str(one["name"]) for one in found if isinstance(one, dict) and "name" in one]
 
 
 def kept_thinks(adapter: Path) -> bool:

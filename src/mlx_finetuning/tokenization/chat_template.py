@@ -83,7 +83,8 @@ def render(
         )
     except (
         *(TemplateError, ArithmeticError, LookupError, TypeError, ValueError, AttributeError),
-        *(RecursionError, AssertionError),
+        # Compilers give up on code that is nested too deep with these.
+        *(RuntimeError, AssertionError, SyntaxError, MemoryError),
     ) as error:
         raise ConversationRefused(reason=f"{type(error).__name__}: {error}") from error
     return str(rendered[0])
@@ -139,7 +140,10 @@ def _pinned(template: str) -> str:
 
     def date(match: re.Match[str]) -> str:
         wanted = match[1] if match[1] is not None else match[2]
-        return _literal(found or day.strftime(wanted))
+        try:
+            return _literal(found or day.strftime(wanted))
+        except ValueError:  # lone surrogates; the template's own call fails in words
+            return match[0]
 
     text = _STRFTIME.sub(date, template)
     if found is None or not re.search(

@@ -164,7 +164,7 @@ def _template(folder: Path, config: dict[str, Any]) -> str | None:
         named = {
             entry.get("name"): entry.get("template")
             for entry in template
-            if isinstance(entry, dict)
+            if isinstance(entry, dict) and isinstance(entry.get("name"), str)
         }
         template = named.get("default")
     return template if isinstance(template, str) else None

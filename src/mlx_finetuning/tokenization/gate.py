@@ -78,13 +78,11 @@ def own_encode(files: TokenizerFiles) -> tuple[Encode, Callable[[str], bool]]:
     """The file's own engine, and whether it can be asked for a text."""
     if files.source == TOKENIZER:
         own = loading.engine(files)
-        return (
-            lambda text: list(own.encode(text, add_special_tokens=False).ids),
-            lambda text: True,
-        )
+        return (lambda text: loading.ids(own, files.folder, text), lambda text: True)
     import sentencepiece
 
-    processor = sentencepiece.SentencePieceProcessor(model_file=str(files.folder / SENTENCEPIECE))
+    with loading.asking_library(files.folder):
+        processor = sentencepiece.SentencePieceProcessor(str(files.folder / SENTENCEPIECE))
     # SentencePiece knows no special tokens inside a text, and where newer folders put a space before
     # the first text, they put none before a space: customs of others, not of the file.
     special = [entry["content"] for entry in tokenizer_files.added(files.definition)]
@@ -107,7 +105,10 @@ def _require_same_kind(files: TokenizerFiles) -> None:
     if files.source != TOKENIZER or not path.is_file():
         return
     kinds = {spm_model.UNIGRAM: "Unigram", spm_model.BPE: "BPE"}
-    stored = kinds[spm_model.read(path).trainer_spec.model_type]
+    try:
+        stored = kinds[spm_model.read(path).trainer_spec.model_type]
+    except TokenizerUnreadable:
+        return  # something else of that name, such as tiktoken's ranks; tokenizer.json decides
     model: dict[str, Any] = files.definition["model"]
     if model.get("type") != stored:
         raise TokenizerUnreadable(

@@ -6,29 +6,51 @@ Only what the file says goes in: settings that make transformers rewrite the fil
 
 from __future__ import annotations
 
+import contextlib
 import copy
 import json
+from collections.abc import Iterator
+from pathlib import Path
 from typing import Any
 
 from mlx_finetuning.errors import TokenizerUnreadable
 from mlx_finetuning.tokenization.files import TOKENIZER, TokenizerFiles
 
 
+@contextlib.contextmanager
+def asking_library(folder: Path) -> Iterator[None]:
+    """Around every call of `tokenizers`, of which some fail only when a text is cut.
+
+    Raises TokenizerUnreadable.
+    """
+    try:
+        yield
+    except BaseException as error:
+        # The library raises nothing more exact, and its panics are no `Exception`.
+        if not isinstance(error, Exception) and type(error).__name__ != "PanicException":
+            raise
+        raise TokenizerUnreadable(folder=str(folder), reason=str(error)) from error
+
+
 def engine(files: TokenizerFiles) -> Any:
     """The folder's `tokenizers.Tokenizer`, without limits. Raises TokenizerUnreadable."""
     from tokenizers import Tokenizer
 
-    try:
+    with asking_library(files.folder):
         if files.source == TOKENIZER:
             own = Tokenizer.from_file(str(files.folder / TOKENIZER))
         else:
             own = Tokenizer.from_str(json.dumps(files.definition))
-    except Exception as error:  # the library raises nothing more exact
-        raise TokenizerUnreadable(folder=str(files.folder), reason=str(error)) from error
-    # Limits that were left on when the file was saved would cut texts in silence.
-    own.no_truncation()
-    own.no_padding()
-    return own
+        # Limits that were left on when the file was saved would cut texts in silence.
+        own.no_truncation()
+        own.no_padding()
+        return own
+
+
+def ids(own: Any, folder: Path, text: str) -> list[int]:
+    """What a `tokenizers.Tokenizer` makes of a text, without bos and eos. Raises TokenizerUnreadable."""
+    with asking_library(folder):
+        return list(own.encode(text, add_special_tokens=False).ids)
 
 
 def load(files: TokenizerFiles, chat_template: str | None = None) -> Any:
@@ -39,13 +61,15 @@ def load(files: TokenizerFiles, chat_template: str | None = None) -> Any:
     from transformers import PreTrainedTokenizerFast
 
     special = {f"{name}_token": text for name, text in files.named.items()}
-    loaded = PreTrainedTokenizerFast(
-        tokenizer_object=engine(files),
-        chat_template=chat_template if chat_template is not None else files.chat_template,
-        # Text is what the tokens say; llama.cpp tidies nothing up either.
-        clean_up_tokenization_spaces=False,
-        **special,
-    )
+    own = engine(files)
+    with asking_library(files.folder):
+        loaded = PreTrainedTokenizerFast(
+            tokenizer_object=own,
+            chat_template=chat_template if chat_template is not None else files.chat_template,
+            # Text is what the tokens say; llama.cpp tidies nothing up either.
+            clean_up_tokenization_spaces=False,
+            **special,
+        )
     loaded.name_or_path = str(files.folder)
     return loaded
 

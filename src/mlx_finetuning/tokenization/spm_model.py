@@ -100,7 +100,9 @@ def _added(proto: Any, config: dict[str, Any]) -> list[dict[str, Any]]:
             found[number] = _entry(number, piece.piece.replace(MARK, " "), special=False)
     stored = config.get("added_tokens_decoder")
     for number, entry in (stored if isinstance(stored, dict) else {}).items():
-        if str(number).isdecimal() and isinstance(entry, dict) and entry.get("content"):
+        # Numbers beyond any vocabulary are not converted: Python refuses very long ones.
+        is_id = str(number).isdecimal() and len(str(number)) < 10
+        if is_id and isinstance(entry, dict) and entry.get("content"):
             given = {key: bool(value) for key, value in entry.items() if key in _FLAGS}
             found[int(number)] = {
                 **_entry(int(number), str(entry["content"]), special=False),
