@@ -15,7 +15,7 @@ from mlx_finetuning.config import GenerateConfig
 from mlx_finetuning.mlx_trainer import batched, generate
 from mlx_finetuning.mlx_trainer.load import LoadedModel, load
 from mlx_finetuning.tiny_ja.exam import exam
-from small_models import write_model
+from small_models import write_model, write_sentencepiece
 
 
 def questions(size: int) -> list[list[dict[str, str]]]:
@@ -84,3 +84,17 @@ def test_answering_can_be_cancelled_between_two_steps(tiny: LoadedModel) -> None
     with pytest.raises(errors.Interrupted):
         batched.answers(tiny, [[5, 6, 7]] * 4, 50, 4, stop)
     assert len(heard) == 3
+
+
+@pytest.mark.parametrize("is_spm", [True, False])
+def test_ids_beyond_the_vocabulary_have_no_text(tmp_path: Path, is_spm: bool) -> None:
+    write_model(tmp_path / "m", "llama 2", num_hidden_layers=1)
+    if is_spm:
+        write_sentencepiece(tmp_path / "m")
+    loaded = load(tmp_path / "m")
+    detokenizer = loaded.tokenizer.detokenizer
+    for token in (*loaded.chat.encode("はい"), loaded.config["vocab_size"] - 1):
+        detokenizer.add_token(token)
+    detokenizer.finalize()
+    assert len(loaded.tokenizer) < loaded.config["vocab_size"]
+    assert detokenizer.text == "はい"

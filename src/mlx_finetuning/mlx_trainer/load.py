@@ -85,7 +85,8 @@ def load(
     if adapter is not None:
         model = _with_adapter(model, adapter)
     model.eval()
-    return LoadedModel(model, wrapped(chat), chat, text_settings(config), folder)
+    settings = text_settings(config)
+    return LoadedModel(model, wrapped(chat, settings), chat, settings, folder)
 
 
 def load_weights(folder: Path, *, lazy: bool = False) -> tuple[nn.Module, dict[str, Any]]:
@@ -137,20 +138,28 @@ def text_settings(config: dict[str, Any]) -> dict[str, Any]:
     return {**config, **(config.get("text_config") or {})}
 
 
-def wrapped(chat: Chat) -> TokenizerWrapper:
+def wrapped(chat: Chat, config: dict[str, Any]) -> TokenizerWrapper:
     """The tokenizer as mlx-lm's generator takes it, with its own choice of a detokenizer."""
     decoder = chat.files.definition.get("decoder")
-    for is_this, kind in (
+    kinds: tuple[tuple[Any, Any], ...] = (
         (tokenizer_utils._is_spm_decoder, tokenizer_utils.SPMStreamingDetokenizer),
         (
             tokenizer_utils._is_spm_decoder_no_space,
             partial(tokenizer_utils.SPMStreamingDetokenizer, trim_space=False),
         ),
         (tokenizer_utils._is_bpe_decoder, tokenizer_utils.BPEStreamingDetokenizer),
-    ):
-        if is_this(decoder):
-            return TokenizerWrapper(chat.tokenizer, kind, eos_token_ids=chat.end_ids)
-    return TokenizerWrapper(chat.tokenizer, eos_token_ids=chat.end_ids)
+    )
+    kind = next(
+        (kind for is_this, kind in kinds if is_this(decoder)),
+        tokenizer_utils.NaiveStreamingDetokenizer,
+    )
+    wrapper = TokenizerWrapper(chat.tokenizer, kind, eos_token_ids=chat.end_ids)
+    texts = getattr(wrapper._detokenizer, "tokenmap", None)
+    if texts:
+        # Embeddings are often larger than the vocabulary, and a poor model says such ids too.
+        missing = int(config.get("vocab_size") or 0) - len(texts)
+        texts.extend([type(texts[0])()] * missing)
+    return wrapper
 
 
 def _with_adapter(model: nn.Module, adapter: Path) -> nn.Module:

@@ -23,4 +23,4 @@ def load_tokenizer(folder: Path, *, thinks: bool = False) -> LoadedModel:
         config = text_settings(model_settings.completed(utils.load_config(folder), folder))
     except (OSError, ValueError, KeyError, TypeError) as error:
         raise ModelUnloadable(folder=str(folder), reason=str(error)) from error
-    return LoadedModel(nn.Module(), wrapped(chat), chat, config, folder)
+    return LoadedModel(nn.Module(), wrapped(chat, config), chat, config, folder)
