@@ -11,6 +11,7 @@ from served import Served
 
 import finished_run
 import ui_workspaces
+from mlx_finetuning import models
 from mlx_finetuning.config import ExportConfig, TrainConfig
 from mlx_finetuning.runtime.chats import Chat
 from mlx_finetuning.studio import Studio
@@ -21,8 +22,13 @@ NAMES = set(
     "mlx finetuning MLX Ollama ollama com https LoRA DoRA rsLoRA NEFTune DPO ORPO GGUF BLAS OpenBLAS "
     "llama cpp Python Hugging Face HF TOKEN HOME FINETUNING CPU GPU GB MB kB GFLOP OS NFC NFKC BOM LF "
     "CSV TSV JSON JSONL Parquet Linux Debian GNU bookworm tiny ja faq csv utf cp SHA YAML "
-    "HTML TensorBoard LM Studio PEFT transformers imatrix num ctx Qwen Apache questions gguf ID".split()
-)
+    "HTML TensorBoard LM Studio PEFT transformers imatrix num ctx Qwen Apache questions gguf ID QLoRA".split()
+) | {
+    word
+    for entry in models.catalogue()
+    for name in (entry.name, entry.title, entry.licence, str(entry.mlx_4bit))
+    for word in WORD.findall(name)
+}
 SETTINGS = set(
     "chat auto on off answers all linear attention lora dora full adamw adamw bit adam adafactor muon sgd "
     "distributed mx seed cosine constant sft dpo orpo alpha rank iterations batch size chosen rejected workspace learning rate".split()

@@ -66,16 +66,18 @@ def pieces(definition: dict[str, Any], vocabulary: int, model: str) -> list[Piec
             found.append(_byte(text, int(byte[1], 16), known, worst, model))
         else:
             found.append((text, score, TokenType.NORMAL))
-    for entry in definition.get("added_tokens") or []:
+    added = definition.get("added_tokens") or []
+    last = max((len(found) - 1, *(entry["id"] for entry in added)))
+    if last >= vocabulary:
+        reason = f"トークン番号 {last} がモデルの語彙数 {vocabulary} を超えています。"
+        raise TokenizerUnsupported(reason=reason)
+    for entry in added:
         while len(found) <= entry["id"]:
             found.append((f"[PAD{len(found)}]", PADDING_SCORE, TokenType.UNUSED))
         if found[entry["id"]][2] != TokenType.UNKNOWN:
             is_control = entry.get("special") or looks_special(entry["content"])
             kind = TokenType.CONTROL if is_control else TokenType.USER_DEFINED
             found[entry["id"]] = (entry["content"], 0.0, kind)
-    if len(found) > vocabulary:
-        reason = f"トークン番号 {len(found) - 1} がモデルの語彙数 {vocabulary} を超えています。"
-        raise TokenizerUnsupported(reason=reason)
     padding = range(len(found), vocabulary)
     found += [(f"[PAD{number}]", PADDING_SCORE, TokenType.UNUSED) for number in padding]
     if model == "plamo2":
