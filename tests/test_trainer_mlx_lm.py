@@ -10,16 +10,25 @@ from typing import Any
 
 import psutil
 import pytest
+import sentencepiece
 import yaml
 
 from helpers import wait_until, worker_process
 from mlx_finetuning import files, models
 from mlx_finetuning.config import TrainConfig
-from mlx_finetuning.errors import BatchTooLarge, Interrupted, InvalidSettings, MlxLmFailed
+from mlx_finetuning.errors import (
+    BatchTooLarge,
+    Interrupted,
+    InvalidSettings,
+    MlxLmFailed,
+    TokenizerUnreadable,
+    TokensDiffer,
+)
 from mlx_finetuning.progress import silent
 from mlx_finetuning.trainer import jobs, runs, status
 from mlx_finetuning.trainer.engines import mlx_lm
 from mlx_finetuning.workspace import RunPaths, Workspace
+from small_models import TEXT, edit_json, write_model, write_tokenizer
 
 PLACES = (Path("/m"), Path("/d"), Path("/a"))
 
@@ -179,3 +188,41 @@ def test_printed_line_becomes_a_metrics_line(line: str, expected: dict[str, Any]
 def test_command_is_a_list_that_runs_mlx_lm_lora() -> None:
     command = mlx_lm.command(Path("/x y/;rm.yaml"))
     assert command[-3:] == ["lora", "--config", "/x y/;rm.yaml"]
+
+
+def test_folder_that_transformers_rebuilds_otherwise_is_refused_before_training(
+    workspace: Workspace, facts: str, tmp_path: Path
+) -> None:
+    """A GPT2Tokenizer loses its step for digits; our own engine trains on the file's tokens."""
+    model = tmp_path / "model"
+    write_model(model, "llama 3", num_hidden_layers=1)
+    write_tokenizer(model, "smollm")
+    edit_json(model / "tokenizer_config.json", tokenizer_class="GPT2Tokenizer")
+    paths = start(workspace, facts, iterations=1, model=str(model))
+    with pytest.raises(TokensDiffer):
+        jobs.follow(paths, silent)
+    assert not workspace.adapter(paths.folder.name).folder.exists()
+    ours = workspace.run(
+        runs.start(workspace, TrainConfig(dataset=facts, model=str(model), iterations=1), model)
+    )
+    assert jobs.follow(ours, silent)["updates"] == 1
+
+
+def test_tokenizer_files_that_contradict_each_other_are_refused_before_training(
+    workspace: Workspace, facts: str, tmp_path: Path
+) -> None:
+    model = tmp_path / "model"
+    write_model(model, "llama 3", num_hidden_layers=1)
+    trainer = sentencepiece.SentencePieceTrainer
+    trainer.train(
+        sentence_iterator=iter(TEXT * 10),
+        model_prefix=str(model / "tokenizer"),
+        vocab_size=200,
+        hard_vocab_limit=False,
+        minloglevel=2,
+    )
+    config = TrainConfig(dataset=facts, model=str(model), iterations=1)
+    paths = workspace.run(runs.start(workspace, config, model))
+    with pytest.raises(TokenizerUnreadable, match="Unigram"):
+        jobs.follow(paths, silent)
+    assert not workspace.adapter(paths.folder.name).folder.exists()
