@@ -115,7 +115,8 @@ def test_parts_and_recomputing_change_no_loss_and_no_adapter(
     assert other.losses == pytest.approx(plain.losses, rel=1e-5)
     ours, theirs = (mx.load(str(tmp_path / name / "adapters.safetensors")) for name in ("plain", "other"))  # fmt: skip
     for name, value in theirs.items():
-        np.testing.assert_allclose(np.array(ours[name]), np.array(value), atol=2e-4)
+        # Adam divides by a gradient's size: where one is next to nothing, rounding moves a whole step.
+        np.testing.assert_allclose(np.array(ours[name]), np.array(value), atol=5e-4)
 
 
 def test_memory_grows_with_examples_and_the_largest_batch_is_the_last_that_fits(

@@ -148,8 +148,22 @@ def test_wrong_requests_are_refused_before_anything_is_made(
 
 
 @pytest.mark.parametrize("form", ["gemma", "mistral"])
-def test_system_text_that_the_template_cannot_take_is_refused(tiny: LoadedModel, form: str) -> None:
+def test_system_text_goes_before_the_question_where_the_template_has_no_place(
+    tiny: LoadedModel, form: str
+) -> None:
     tiny = with_template(tiny, FORMATS[form].template)
+    deploy.require_system_role(tiny, SYSTEM)
+    turns = [{"role": "system", "content": SYSTEM}, {"role": "user", "content": "休みは？"}]
+    joined = [{"role": "user", "content": f"{SYSTEM}\n\n休みは？"}]
+    assert tiny.render_text(turns, ask=True) == tiny.render_text(joined, ask=True)
+
+
+def test_system_text_that_the_template_cannot_take_is_refused(tiny: LoadedModel) -> None:
+    last_only = (
+        "{{ messages[-1]['content'].split('\\n')[-1] }}"
+        + "{% if messages|length > 1 %} {% endif %}"
+    )
+    tiny = with_template(tiny, last_only + "<|im_end|>")
     deploy.require_system_role(tiny, "")
     with pytest.raises(InvalidSettings, match="システム文"):
         deploy.require_system_role(tiny, SYSTEM)

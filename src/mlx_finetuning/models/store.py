@@ -79,10 +79,15 @@ def installed(workspace: Workspace) -> list[InstalledModel]:
 
 
 def search(name: str, workspace: Workspace) -> tuple[CatalogueEntry | None, InstalledModel | None]:
-    """What the catalogue says of `name`, and what is here. Raises ModelNotFound if neither knows it."""
+    """What the catalogue says of `name`, and what is here.
+
+    Raises ModelNotFound if neither knows it, ModelIncomplete for a folder without a model.
+    """
     entry, path = find(name), _located(name, workspace)
     if entry is None and path is None:
         raise ModelNotFound(name=_printable(name), near=_near(name, workspace))
+    if path is not None and not (path / "config.json").is_file():
+        check_folder(path)  # says what is missing
     return entry, None if path is None else _described(path)
 
 

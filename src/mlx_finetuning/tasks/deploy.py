@@ -14,7 +14,12 @@ from typing import Any
 
 from mlx_finetuning import config, files, models
 from mlx_finetuning.config import DeployConfig, GenerateConfig
-from mlx_finetuning.errors import ChatTemplateMissing, InvalidSettings, OllamaDiffers
+from mlx_finetuning.errors import (
+    ChatTemplateMissing,
+    ConversationRefused,
+    InvalidSettings,
+    OllamaDiffers,
+)
 from mlx_finetuning.mlx_trainer import generate
 from mlx_finetuning.mlx_trainer.generate import Answer
 from mlx_finetuning.mlx_trainer.load import LoadedModel, load
@@ -164,12 +169,10 @@ def require_system_role(loaded: LoadedModel, system: str) -> None:
 
 
 def _rendered_with(loaded: LoadedModel, system: str) -> str:
-    from jinja2 import TemplateError
-
     turns = [{"role": "system", "content": system}, {"role": "user", "content": "?"}]
     try:
         return loaded.render_text(turns, ask=True)
-    except TemplateError:
+    except ConversationRefused:
         return ""
 
 

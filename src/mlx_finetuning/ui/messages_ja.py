@@ -49,6 +49,7 @@ NEXT_STEPS_JA = {
     "ARCHITECTURE_UNSUPPORTED": "GGUFのほかの形式では書き出せます。対話は「MLX（学習したまま）」でできます。",
     "MODEL_SETTING_UNSUPPORTED": "対話は「MLX（学習したまま）」でできます。GGUFにするには、対応している設定のモデルで学習してください。",
     "ADAPTER_MUST_BE_FUSED": "アダプタだけではない形式（GGUF、MLX、Hugging Face形式）を選んでください。",
+    "EXPERTS_NOT_IN_PEFT": "GGUF、アダプターだけのGGUF、MLXのどれかの形式を選んでください。PEFTが必要なら、詳細設定の「LoRAを付ける層」を attention にして学習してください。",
     "GGUF_NOT_MADE": "「量子化」のページで作ってから、もう一度試してください。",
     "EXPORT_NOT_PROVEN": "ファイルは渡していません。「設定」の診断情報を添えて報告してください。対話は「MLX（学習したまま）」でできます。",
     "RUN_NOT_DEPLOYED": "「Ollama」の「登録」で登録してから、もう一度試してください。",
