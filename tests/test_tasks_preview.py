@@ -20,9 +20,10 @@ from mlx_finetuning.mlx_trainer.load import LoadedModel
 from mlx_finetuning.mlx_trainer.tokenizing import load_tokenizer
 from mlx_finetuning.progress import silent
 from mlx_finetuning.studio import Studio
+from mlx_finetuning.tasks import ends
 from mlx_finetuning.tasks.preview import shown
 from mlx_finetuning.workspace import Workspace
-from small_models import write_sentencepiece
+from small_models import write_model, write_sentencepiece
 
 LIMIT = 64
 
@@ -141,6 +142,8 @@ def test_totals_are_over_all_rows_and_nobody_is_waited_for(
     device = files.FileLock(studio.workspace.device_lock)
     assert device.acquire()
     result = studio.preview_data("mixed", "tiny-ja", row=4, max_length=LIMIT)
+    assert result["ends"] == ["MLX", "内蔵ランタイム", "Ollama"]
+    assert result["warnings"] == []
     device.release()
     assert (result["row"]["split"], result["row"]["row"]) == ("test", 4)
     encoded = encode_rows(tiny, ROWS[:3], LIMIT)
@@ -253,3 +256,17 @@ def test_tools_of_a_row_are_in_what_is_shown_trained_and_asked(tiny: LoadedModel
     grading.grade(loaded, [row], EvaluateConfig(max_tokens=1), silent, "評価", make=make, ask=True)
     assert asked
     assert all(prompt == example.tokens[: len(prompt)] for prompt in asked)
+
+
+def test_what_ollama_will_not_read_is_said_with_its_rows(tmp_path: Path) -> None:
+    """A Unigram model with a space before each text: no bytes for what its vocabulary lacks."""
+    write_model(tmp_path / "m", "llama 2", num_hidden_layers=1)
+    write_sentencepiece(tmp_path / "m", kind="unigram")
+    loaded = load_tokenizer(tmp_path / "m")
+    rows = [
+        {**_chat("営業時間は？", answer), "row": row} for row, answer in ((2, "9時"), (3, "🦕"))
+    ]
+    places, warnings = ends.said_of(tmp_path / "m", loaded, rows)
+    assert places[:2] == ["MLX", "内蔵ランタイム"]
+    assert any("3行目" in text and "<unk>" in text for text in warnings)
+    assert not any("2行目" in text for text in warnings)

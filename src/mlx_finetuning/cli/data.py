@@ -236,32 +236,34 @@ def trash(session: Session, empty: bool) -> Answer:
 
 
 def _previewed(shown: Mapping[str, Any]) -> str:
-    row, totals = shown["row"], shown["totals"]
+    row = shown["row"]
     sequences = [("選ばれた回答", row), ("選ばれなかった回答", shown["rejected"])]
     if shown["rejected"] is None:
         more = [
             (f"{at}つ目の回答（別に学習します）", one) for at, one in enumerate(shown["more"], 2)
         ]
         sequences = [("", row), *more]
-    facts = [
-        _facts(row, totals, shown["thinks"]),
-        *([TOOLS_IGNORED] if shown["tools_ignored"] else []),
-    ]
-    facts += ["\n".join(f"注意: {warning}" for warning in shown["warnings"])] * bool(
-        shown["warnings"]
-    )
+    facts = [_facts(shown)]
+    if shown["tools_ignored"]:
+        facts.append(TOOLS_IGNORED)
+    if shown["warnings"]:
+        facts.append("\n".join(f"注意: {warning}" for warning in shown["warnings"]))
     parts = [*facts, *(_sequence(name, one) for name, one in sequences)]
     return "\n\n".join(parts)
 
 
-def _facts(row: Mapping[str, Any], totals: Mapping[str, Any], thinks: bool) -> str:
+def _facts(shown: Mapping[str, Any]) -> str:
+    row, totals = shown["row"], shown["totals"]
     return text.pairs(
         [
             ("行", f"{row['row']} 行目（{row['split']}）"),
             ("トークン", f"{row['token_count']}（1文字あたり {row['tokens_per_character']}）"),
             ("学習の対象", f"{row['supervised_tokens']} トークン（下の【】の中）"),
             ("切り捨て", _cut(row)),
-            ("考えた過程", "学習します（考えてから答えるモデルになります）" if thinks else ""),
+            (
+                "考えた過程",
+                "学習します（考えてから答えるモデルになります）" if shown["thinks"] else "",
+            ),
             ("", ""),
             ("全体", f"{totals['rows']} 行、{totals['tokens']} トークン"),
             ("学習の対象の割合", f"{totals['supervised_share']:.1%}"),
@@ -272,6 +274,7 @@ def _facts(row: Mapping[str, Any], totals: Mapping[str, Any], thinks: bool) -> s
                 f"学習に使えない行 {totals['unused_rows']}）",
             ),
             ("その行番号", _too_long(totals)),
+            ("学習後に使える場所", "、".join(shown["ends"])),
         ]
     )
 

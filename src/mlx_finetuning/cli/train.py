@@ -88,6 +88,10 @@ def train(
     return Answer({**as_json(run), "result": result}, finished(run_id, result))
 
 
+TOLD = {"warning": "注意: ", "ends": ""}
+"""Events that are said, each with what goes before its text."""
+
+
 def _telling(session: Session, run_id: str, progress: Progress) -> Progress:
     """Progress that also says what the run warns of, once each, before and while it trains."""
     told: set[str] = set()
@@ -95,9 +99,9 @@ def _telling(session: Session, run_id: str, progress: Progress) -> Progress:
     def tell(step: Step) -> None:
         for event in session.studio.events(run_id):
             text = str(event.get("text", ""))
-            if event.get("event") == "warning" and text not in told:
+            if event.get("event") in TOLD and text not in told:
                 told.add(text)
-                click.echo(f"注意: {text}", err=True)
+                click.echo(TOLD[event["event"]] + text, err=True)
         progress(step)
 
     return tell

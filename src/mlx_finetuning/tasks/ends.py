@@ -11,6 +11,7 @@ from mlx_finetuning.messages_ja import describe
 from mlx_finetuning.mlx_trainer.load import LoadedModel
 from mlx_finetuning.quantizer.reach import Reach, reach
 from mlx_finetuning.tasks.reference import chat_format
+from mlx_finetuning.tokenization import gate
 
 MOST_ROWS = 20_000
 """Rows that are looked at, evenly taken from more."""
@@ -22,16 +23,16 @@ TALK = (
 SYSTEM = {"role": "system", "content": "日本語で答えてください"}
 
 
-def warnings(folder: Path, loaded: LoadedModel, rows: Sequence[dict[str, Any]]) -> list[str]:
-    """What a user should know before training, in Japanese; empty where all three ends are reached
-    without reserve."""
+def said_of(
+    folder: Path, loaded: LoadedModel, rows: Sequence[dict[str, Any]]
+) -> tuple[list[str], list[str]]:
+    """The places where the model will be usable, and what a user should know of them before training,
+    both in Japanese."""
     try:
         found = found_for(folder, loaded, rows)
     except QuantizerUnusable as error:
-        return [describe(error).what]
-    if found.ollama and not found.warnings:
-        return []
-    return [f"学習したモデルを使える場所: {'、'.join(found.ends)}", *found.reasons, *found.warnings]
+        return ["MLX"], [describe(error).what]
+    return list(found.ends), [*found.reasons, *found.warnings]
 
 
 def found_for(folder: Path, loaded: LoadedModel, rows: Sequence[dict[str, Any]]) -> Reach:
@@ -54,15 +55,8 @@ def _by_number(rows: Sequence[dict[str, Any]]) -> list[list[str]]:
     for row in taken:
         number = int(row.get("row", 0))
         if 0 < number <= last:
-            texts[number - 1] += _texts(row)
+            texts[number - 1] += gate.texts_of(row)
     return texts
-
-
-def _texts(row: dict[str, Any]) -> list[str]:
-    said = [str(turn.get("content") or "") for turn in row.get("messages", ())]
-    return said + [
-        str(row[name]) for name in ("text", "prompt", "chosen", "rejected") if name in row
-    ]
 
 
 def _prompts(loaded: LoadedModel) -> list[str]:

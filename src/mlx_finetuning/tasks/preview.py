@@ -76,6 +76,7 @@ def run(context: TaskContext) -> dict[str, Any]:
     limit = min(settings.max_length, loaded.context_length)
     split, row = _chosen(rows, number, settings.dataset)
     totals = _totals(context, loaded, [row for _, row in rows], limit, settings.supervise)
+    places, warnings = ends.said_of(folder, loaded, [one for _, one in rows])
     first, *others = shown(loaded, row, limit, settings.supervise)
     return {
         "dataset": settings.dataset,
@@ -87,7 +88,8 @@ def run(context: TaskContext) -> dict[str, Any]:
         "rejected": others[0] if others and "chosen" in row else None,
         "more": [] if "chosen" in row else others,
         "tools_ignored": _ignores_tools(loaded, row),
-        "warnings": ends.warnings(folder, loaded, [one for _, one in rows]),
+        "ends": places,
+        "warnings": warnings,
         "totals": asdict(totals),
     }
 

@@ -30,13 +30,15 @@ class Difference:
 
 
 def row_texts(rows: Sequence[dict[str, Any]], most: int = 500) -> list[str]:
-    """Texts of dataset rows, evenly taken: what users wrote, without any template."""
+    """Texts of dataset rows, evenly taken."""
     step = max(1, len(rows) // most)
-    found = []
-    for row in rows[::step]:
-        for turn in row.get("messages", ()):
-            found += [str(turn.get(name) or "") for name in ("content", FIELDS[0])]
-        found += [row[name] for name in ("text", "prompt", "chosen", "rejected") if name in row]
+    return [text for row in rows[::step] for text in texts_of(row)]
+
+
+def texts_of(row: dict[str, Any]) -> list[str]:
+    """What a user wrote in a row, without any template."""
+    found = [turn.get(name) for turn in row.get("messages", ()) for name in ("content", FIELDS[0])]
+    found += [row.get(name) for name in ("text", "prompt", "chosen", "rejected")]
     return [text for text in found if isinstance(text, str) and text]
 
 

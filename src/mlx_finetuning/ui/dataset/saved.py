@@ -87,7 +87,8 @@ def _draw_preview(shown: Mapping[str, Any]) -> None:
     st.caption(
         f"全体: {totals['rows']:,} 行、{totals['tokens']:,} トークン、"
         f"学習の対象 {totals['supervised_share']:.1%}、最も長い行 {totals['longest_tokens']:,} トークン"
-        f"（{totals['longest_row']}行目）、1文字あたり {totals['tokens_per_character']} トークン"
+        f"（{totals['longest_row']}行目）、1文字あたり {totals['tokens_per_character']} トークン。"
+        f"学習後に使える場所: {'、'.join(shown['ends'])}"
     )
 
 
