@@ -37,7 +37,8 @@ def workspace(tmp_path: Path) -> Path:
 def test_the_chain_ends_well(workspace: Path, name: str, variant: str) -> None:
     model = workspace / "models" / "base" / "real"
     model.parent.mkdir(parents=True)
-    real_folders.write(model, name, variant, hidden=64)
+    # mlx-lm computes no Gemma 3 of fewer layers than its pattern of attention has.
+    real_folders.write(model, name, variant, hidden=64, layers=6 if name == "gemma3" else 2)
     command.result(
         workspace,
         *("data", "prepare", str(SAMPLE_DATA), "--name", "facts", "--set", "hold_out=paraphrase"),
