@@ -20,7 +20,7 @@ from mlx_finetuning.mlx_trainer.load import LoadedModel
 from mlx_finetuning.mlx_trainer.tokenizing import load_tokenizer
 from mlx_finetuning.progress import silent
 from mlx_finetuning.studio import Studio
-from mlx_finetuning.tasks import ends
+from mlx_finetuning.tasks import ends, template_reading
 from mlx_finetuning.tasks.preview import shown
 from mlx_finetuning.workspace import Workspace
 from small_models import write_model, write_sentencepiece
@@ -266,7 +266,22 @@ def test_what_ollama_will_not_read_is_said_with_its_rows(tmp_path: Path) -> None
     rows = [
         {**_chat("営業時間は？", answer), "row": row} for row, answer in ((2, "9時"), (3, "🦕"))
     ]
-    places, warnings = ends.said_of(tmp_path / "m", loaded, rows)
+    places, warnings = ends.said_of(tmp_path / "m", loaded, rows, tmp_path)
     assert places[:2] == ["MLX", "内蔵ランタイム"]
     assert any("3行目" in text and "<unk>" in text for text in warnings)
     assert not any("2行目" in text for text in warnings)
+
+
+def test_template_that_llama_cpp_cannot_read_is_said_before_training(tiny: LoadedModel) -> None:
+    """It selects turns as an older template of Mistral Nemo does."""
+    assert tiny.folder is not None
+    selecting = (
+        "{% for m in messages | rejectattr('role', 'equalto', 'tool')"
+        " | selectattr('tool_calls', 'undefined') %}{% endfor %}"
+    )
+    loaded = with_template(tiny, selecting + TEMPLATES["chatml"])
+    places, warnings = ends.said_of(tiny.folder, loaded, ROWS, tiny.folder)
+    assert (places, warnings) == (["MLX"], [template_reading.UNREADABLE])
+    loaded = with_template(tiny, "{# tool_calls #}" + TEMPLATES["chatml"])
+    places, _ = ends.said_of(tiny.folder, loaded, ROWS, tiny.folder)
+    assert places == ["MLX", "内蔵ランタイム", "Ollama"]

@@ -46,6 +46,7 @@ def test_the_chain_ends_well(workspace: Path, name: str, variant: str) -> None:
 
     preview = command.result(workspace, "data", "preview", "facts", "--model", "real")
     assert preview["row"]["supervised_tokens"] > 0
+    reaches_gguf = "内蔵ランタイム" in preview["ends"]
 
     settings = ("iterations=3", "batch_size=2", "sample_every=0", "validate_every=3")
     trained = command.result(
@@ -58,6 +59,13 @@ def test_the_chain_ends_well(workspace: Path, name: str, variant: str) -> None:
     report = command.result(workspace, "evaluate", run, "--set", "max_rows=4", *SHORT)["report"]
     assert report["splits"]["test"]["rows"] == 4
 
+    if not reaches_gguf:
+        # Said before training, and refused before anything is computed for the file.
+        refused = command.run(workspace, "export", run, "--quant", "Q4_K_M")
+        assert refused.result["error"]["code"] == "EXPORT_NOT_PROVEN"
+        assert preview["warnings"][0] in refused.result["error"]["data"]["problems"]
+        command.result(workspace, "chat", run, "--prompt", "営業時間を教えてください。", *SHORT)
+        return
     exported = command.result(workspace, "export", run, "--quant", "Q4_K_M")
     [path] = [file["path"] for file in exported["files"].values()]
     verified = command.result(workspace, "verify", path, "--run", run)

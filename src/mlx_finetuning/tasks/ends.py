@@ -6,10 +6,11 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-from mlx_finetuning.errors import QuantizerUnusable
+from mlx_finetuning.errors import QuantizerUnusable, RuntimeNotStarted
 from mlx_finetuning.messages_ja import describe
 from mlx_finetuning.mlx_trainer.load import LoadedModel
 from mlx_finetuning.quantizer.reach import Reach, reach
+from mlx_finetuning.tasks import template_reading
 from mlx_finetuning.tasks.reference import chat_format
 from mlx_finetuning.tokenization import gate
 
@@ -24,13 +25,16 @@ SYSTEM = {"role": "system", "content": "日本語で答えてください"}
 
 
 def said_of(
-    folder: Path, loaded: LoadedModel, rows: Sequence[dict[str, Any]]
+    folder: Path, loaded: LoadedModel, rows: Sequence[dict[str, Any]], tiny: Path
 ) -> tuple[list[str], list[str]]:
     """The places where the model will be usable, and what a user should know of them before training,
-    both in Japanese."""
+    both in Japanese. tiny: the built-in model's folder, on which the template is tried."""
+    template = loaded.chat.template
     try:
+        if template and not template_reading.is_readable(template.text, tiny):
+            return ["MLX"], [template_reading.UNREADABLE]
         found = found_for(folder, loaded, rows)
-    except QuantizerUnusable as error:
+    except (QuantizerUnusable, RuntimeNotStarted) as error:
         return ["MLX"], [describe(error).what]
     return list(found.ends), [*found.reasons, *found.warnings]
 

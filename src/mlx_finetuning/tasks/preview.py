@@ -76,7 +76,8 @@ def run(context: TaskContext) -> dict[str, Any]:
     limit = min(settings.max_length, loaded.context_length)
     split, row = _chosen(rows, number, settings.dataset)
     totals = _totals(context, loaded, [row for _, row in rows], limit, settings.supervise)
-    places, warnings = ends.said_of(folder, loaded, [one for _, one in rows])
+    tiny = models.resolve(models.BUILT_IN, context.workspace)
+    places, warnings = ends.said_of(folder, loaded, [one for _, one in rows], tiny)
     first, *others = shown(loaded, row, limit, settings.supervise)
     return {
         "dataset": settings.dataset,

@@ -20,6 +20,7 @@ from numpy.typing import NDArray
 
 from mlx_finetuning import models
 from mlx_finetuning.data_processor import read_rows
+from mlx_finetuning.errors import ExportNotProven
 from mlx_finetuning.experiment_tracker import general
 from mlx_finetuning.mlx_trainer import examples, streaming
 from mlx_finetuning.mlx_trainer.load import LoadedModel, free_memory, load
@@ -29,6 +30,7 @@ from mlx_finetuning.quantizer import tokenizer as written_tokenizer
 from mlx_finetuning.quantizer.parity import LogitParity, Reference
 from mlx_finetuning.quantizer.tokenizer import ChatFormat, TokenizerMetadata
 from mlx_finetuning.runtime import serve
+from mlx_finetuning.tasks import template_reading
 from mlx_finetuning.tasks.context import TaskContext
 from mlx_finetuning.tokenization import battery
 from mlx_finetuning.trainer import runs
@@ -126,6 +128,7 @@ def _of_run(context: TaskContext, tokens: int, for_gguf: bool) -> Trained:
     loaded = load(model, adapter, lazy=True).without_weights()
     rows = list(_rows(context, run.dataset))
     if for_gguf:
+        _require_readable(context, loaded, model)
         _require_alike(model, loaded, rows)
     texts = itertools.chain(_tokens(loaded, rows), _built_in(loaded))
     sequences = list(_sequences(loaded, texts, tokens))
@@ -138,6 +141,14 @@ def _of_run(context: TaskContext, tokens: int, for_gguf: bool) -> Trained:
         loaded=loaded,
         conversations=_conversations(rows),
     )
+
+
+def _require_readable(context: TaskContext, loaded: LoadedModel, model: Path) -> None:
+    """Raises ExportNotProven where no program would start with the file's chat template."""
+    template = loaded.chat.template
+    tiny = models.resolve(models.BUILT_IN, context.workspace)
+    if template and not template_reading.is_readable(template.text, tiny):
+        raise ExportNotProven(path=model.name, problems=[template_reading.UNREADABLE])
 
 
 def _require_alike(model: Path, loaded: LoadedModel, rows: list[dict[str, Any]]) -> None:

@@ -47,7 +47,8 @@ def _with_mlx(context: TaskContext, settings: TrainConfig, model: Path) -> dict[
     fit.require_loadable(model, settings)
     loaded = load(model, thinks=reasoning.occurs_in(train_rows))
     gate.require_own_tokens(model, loaded.chat.encode, gate.row_texts(train_rows))
-    places, warnings = ends.said_of(model, loaded, [*train_rows, *valid_rows])
+    tiny = models.resolve(models.BUILT_IN, context.workspace)
+    places, warnings = ends.said_of(model, loaded, [*train_rows, *valid_rows], tiny)
     context.event("ends", text=f"学習したモデルを使える場所: {'、'.join(places)}")
     for text in warnings:
         context.event("warning", text=text)
