@@ -26,7 +26,14 @@ from support import corpus, real_folders
 
 pytestmark = pytest.mark.models
 
-VARIANTS = [(name, kind) for name, model in real_folders.MODELS.items() for kind in model.variants]
+VARIANTS = [
+    (name, kind)
+    for name, model in real_folders.MODELS.items()
+    for kind in model.variants
+    # With `legacy: false` no second space is put before a text that begins with one: transformers'
+    # custom, which SentencePiece on the file alone does not have.
+    if (name, kind) != ("mistral-v3", "tokenizer.model")
+]
 Ids = list[int]
 
 
