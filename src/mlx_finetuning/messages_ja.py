@@ -282,6 +282,7 @@ CATALOGUE: dict[str, Message] = {
         "{file} そのものと比べた{texts}文のうち{differing}文で、分け方が違いました"
         "（例: {example!r} は {expected} のはずが {found}）。"
         "このまま学習すると、モデルが見たことのないトークンを教えることになります。",
+        "エンジンに mlx-lm を選んでいるときは、mlx にしてください。mlx でこうなるときは、"
         "tokenizer.json のある配布元の同じモデルを選んでください。",
     ),
     "CHAT_TEMPLATE_UNUSABLE": Message(

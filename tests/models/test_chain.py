@@ -47,6 +47,8 @@ def test_the_chain_ends_well(workspace: Path, name: str, variant: str) -> None:
     preview = command.result(workspace, "data", "preview", "facts", "--model", "real")
     assert preview["row"]["supervised_tokens"] > 0
     reaches_gguf = "内蔵ランタイム" in preview["ends"]
+    # llama.cpp's own engine cannot read the template of that package.
+    assert reaches_gguf == (name != "mistral-nemo")
 
     # A rate at which three updates change more than four bits round away.
     settings = ("iterations=3", "batch_size=2", "learning_rate=0.01", "warmup=0")

@@ -31,10 +31,7 @@ from mlx_finetuning.tokenization import battery, files, loading
 
 NAMED_ROWS = 10
 """Row numbers that a message lists."""
-INSTEAD = (
-    "MLXのチャット（chat --engine mlx）、serve-model、トークン番号で渡す内蔵ランタイムでは、"
-    "学習したとおりに使えます。"
-)
+INSTEAD = "「MLX（学習したまま）」か「内蔵ランタイム」での対話と、serve-model では、学習したとおりに使えます。"
 
 
 @dataclass(frozen=True)
@@ -185,7 +182,7 @@ def _compared(
     )
 
 
-_MLX_ONLY = "MLXのチャット（chat --engine mlx）と serve-model では、学習したとおりに使えます。"
+_MLX_ONLY = "「MLX（学習したまま）」での対話と serve-model では、学習したとおりに使えます。"
 
 
 def _reason(error: StudioError) -> str:
@@ -250,7 +247,7 @@ def _warnings(
         yield (
             f"{_listed(rows.not_composed)}は、濁点などを分けた文字（NFCでない文字）を含みます。"
             "このモデルは合成した文字で学習しますが、Ollamaは合成しません。"
-            "データをNFCにそろえてください。"
+            "データを用意し直すときに「結合文字を1文字に（NFC）」を選ぶと、そろいます。"
         )
     if rows.reordered:
         yield (

@@ -18,7 +18,7 @@ from mlx_finetuning.tokenization import files
 
 UNREADABLE = (
     "会話の書式（チャットテンプレート）を、llama.cppが読めません。GGUFとOllamaでは使えません。"
-    "MLXのチャット（chat --engine mlx）と serve-model では、学習したとおりに使えます。"
+    "「MLX（学習したまま）」での対話と serve-model では、学習したとおりに使えます。"
 )
 TRIED = ("tool_calls", "attr(")
 """What a template holds that is tried, which takes seconds; simpler ones have not been seen to fail."""
