@@ -12,7 +12,7 @@ from tokenizers import Tokenizer, processors
 from transformers import AutoTokenizer
 
 from gguf_files import metadata
-from mlx_finetuning.errors import TokenizerUnsupported
+from mlx_finetuning.errors import TokenizerUnreadable, TokenizerUnsupported
 from mlx_finetuning.quantizer import families, tokenizer
 from mlx_finetuning.quantizer.export import export_gguf
 from mlx_finetuning.quantizer.families import LLAMA
@@ -142,7 +142,7 @@ def test_broken_sentencepiece_file_is_an_error(tmp_path: Path) -> None:
     write_sentencepiece(tmp_path / "m")
     AutoTokenizer.from_pretrained(tmp_path / "m").save_pretrained(tmp_path / "m")
     (tmp_path / "m" / "tokenizer.model").write_bytes(b"\x0a\xff")
-    with pytest.raises(TokenizerUnsupported, match="tokenizer"):
+    with pytest.raises(TokenizerUnreadable, match="tokenizer"):
         tokenizer.read(tmp_path / "m", VOCABULARY, families.of(config))
 
 

@@ -13,7 +13,7 @@ from chat_formats import FORMATS, Format
 from mlx_finetuning.errors import ConversationRefused
 from mlx_finetuning.tokenization import chat as chats
 from mlx_finetuning.tokenization.chat import Chat, Encoded
-from small_models import CHATML, write_json, write_sentencepiece, write_tokenizer
+from small_models import CHATML, edit_json, write_json, write_sentencepiece, write_tokenizer
 
 SYSTEM = {"role": "system", "content": "案内係です。"}
 ANSWERS = (
@@ -196,3 +196,12 @@ def test_sentencepiece_puts_no_space_before_an_answer(tmp_path: Path, legacy: bo
         assert before == chat.render(turns[:1], ask=True)
         whole = chat.tokenizer.decode([*before, *run[:-1]])
         assert whole.endswith(f"assistant::{answer}")
+
+
+def test_a_text_ends_even_where_the_folder_names_no_eos(tmp_path: Path) -> None:
+    write_tokenizer(tmp_path)
+    write_json(tmp_path / "config.json", {"model_type": "llama", "eos_token_id": 2})
+    edit_json(tmp_path / "tokenizer_config.json", eos_token=None)
+    opened = chats.load(tmp_path)
+    assert opened.tokenizer.eos_token_id is None
+    assert opened.text_end == opened.end_ids[0] == 2

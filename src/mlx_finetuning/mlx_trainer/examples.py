@@ -81,7 +81,7 @@ def sequences(
     """
     number = int(row.get("row", 0))
     if "text" in row:
-        tokens = [*loaded.tokenizer.encode(row["text"]), loaded.tokenizer.eos_token_id]
+        tokens = [*loaded.tokenizer.encode(row["text"]), loaded.chat.text_end]
         return (Example(tokens, [True] * len(tokens), number),)
     chat = conversations(row)[0]
     try:

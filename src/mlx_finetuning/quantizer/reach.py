@@ -19,7 +19,6 @@ from mlx_finetuning.errors import (
     ExportNotProven,
     ModelError,
     StudioError,
-    TokenizerUnsupported,
 )
 from mlx_finetuning.messages_ja import describe
 from mlx_finetuning.quantizer import export, parity, proof
@@ -133,14 +132,12 @@ def vocabulary_file(
 
 
 def _own(folder: Path) -> Encode:
-    """The file's own tokenizer. What it gives raises TokenizerUnsupported."""
+    """The file's own tokenizer. What it gives raises TokenizerUnreadable."""
     engine = loading.engine(files.read(folder))
 
     def encode(text: str, added: bool) -> list[int]:
-        try:
+        with loading.asking_library(folder):
             return list(engine.encode(text, add_special_tokens=added).ids)
-        except Exception as error:  # the library raises nothing more exact
-            raise TokenizerUnsupported(reason=f"文を切れません: {error}") from error
 
     return encode
 

@@ -7,7 +7,6 @@ Unigram models are in `ugm`.
 
 from __future__ import annotations
 
-import struct
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -16,6 +15,7 @@ from gguf import TokenType
 
 from mlx_finetuning.errors import TokenizerUnsupported
 from mlx_finetuning.quantizer import spaces
+from mlx_finetuning.tokenization import spm_model
 
 MODEL = "tokenizer.model"
 PADDING_SCORE = -10000.0
@@ -153,46 +153,9 @@ def _is_byte(text: str) -> bool:
 
 
 def _stored(path: Path) -> Iterator[Piece]:
-    """The pieces of a SentencePiece model file: field 1 of its protocol buffer, repeated."""
-    try:
-        for number, value in _fields(path.read_bytes()):
-            if number == 1 and isinstance(value, bytes):
-                yield _stored_piece(dict(_fields(value)))
-    except (OSError, IndexError, struct.error, UnicodeDecodeError, ValueError) as error:
-        raise TokenizerUnsupported(reason=f"{path.name} を読めません。") from error
-
-
-def _stored_piece(fields: dict[int, Any]) -> Piece:
-    score = struct.unpack("<f", fields[2])[0] if 2 in fields else 0.0
-    kind = TokenType(fields.get(3, TokenType.NORMAL))
-    # A piece that users defined is found by its score like any other.
-    kind = TokenType.NORMAL if kind == TokenType.USER_DEFINED else kind
-    return fields.get(1, b"").decode("utf-8"), score, kind
-
-
-def _fields(data: bytes) -> Iterator[tuple[int, bytes | int]]:
-    """Number and value of every field of a protocol buffer message."""
-    position = 0
-    while position < len(data):
-        key, position = _varint(data, position)
-        if key & 7 == 0:
-            value, position = _varint(data, position)
-            yield key >> 3, value
-            continue
-        size, position = {1: (8, position), 5: (4, position)}.get(key & 7) or _varint(
-            data, position
-        )
-        yield key >> 3, data[position : position + size]
-        position += size
-
-
-def _varint(data: bytes, position: int) -> tuple[int, int]:
-    """A number and the position behind it. Raises IndexError at the end of the data."""
-    result = shift = 0
-    while True:
-        byte = data[position]
-        position += 1
-        result |= (byte & 127) << shift
-        if byte < 128:
-            return result, position
-        shift += 7
+    """The pieces of a SentencePiece model file. Raises TokenizerUnreadable."""
+    for piece in spm_model.read(path).pieces:
+        kind = TokenType(piece.type)
+        # A piece that users defined is found by its score like any other.
+        kind = TokenType.NORMAL if kind == TokenType.USER_DEFINED else kind
+        yield piece.piece, piece.score, kind

@@ -56,6 +56,12 @@ class Chat:
         """Ids without bos and eos. Raises TokenizerUnreadable."""
         return loading.ids(self.tokenizer.backend_tokenizer, self.files.folder, text)
 
+    @property
+    def text_end(self) -> int:
+        """What ends a text that is no conversation: eos, or where there is none, an answer's end."""
+        eos = self.tokenizer.eos_token_id
+        return self.end_ids[0] if eos is None else int(eos)
+
     def render_text(
         self, messages: Sequence[Message], *, ask: bool, tools: Tools | None = None
     ) -> str:

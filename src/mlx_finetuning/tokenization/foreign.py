@@ -13,7 +13,7 @@ from typing import Any
 
 from mlx_finetuning.errors import TokenizerUnreadable
 from mlx_finetuning.files import write_text
-from mlx_finetuning.tokenization import battery, files, gate
+from mlx_finetuning.tokenization import battery, files, gate, loading
 from mlx_finetuning.tokenization.gate import Encode
 
 CONFIG = "tokenizer_config.json"
@@ -23,11 +23,8 @@ def encode_as_rebuilt(folder: Path) -> Encode:
     """How transformers, and with it mlx-lm, cuts texts. Raises TokenizerUnreadable."""
     from transformers import AutoTokenizer
 
-    try:
+    with loading.asking_library(folder):
         rebuilt = AutoTokenizer.from_pretrained(str(folder), trust_remote_code=False)
-    except Exception as error:  # every class fails in its own way
-        reason = f"{type(error).__name__}: {error}"
-        raise TokenizerUnreadable(folder=str(folder), reason=reason) from error
     return lambda text: list(rebuilt.encode(text, add_special_tokens=False))
 
 

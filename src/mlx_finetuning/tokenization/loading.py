@@ -19,14 +19,14 @@ from mlx_finetuning.tokenization.files import TOKENIZER, TokenizerFiles
 
 @contextlib.contextmanager
 def asking_library(folder: Path) -> Iterator[None]:
-    """Around every call of `tokenizers`, of which some fail only when a text is cut.
+    """Around every call of `tokenizers` and transformers, of which some fail only when a text is cut.
 
     Raises TokenizerUnreadable.
     """
     try:
         yield
     except BaseException as error:
-        # The library raises nothing more exact, and its panics are no `Exception`.
+        # The libraries raise nothing more exact, and their panics are no `Exception`.
         if not isinstance(error, Exception) and type(error).__name__ != "PanicException":
             raise
         raise TokenizerUnreadable(folder=str(folder), reason=str(error)) from error
