@@ -161,11 +161,16 @@ def test_plain_mlx_lm_loads_the_adapter_and_answers_alike(english: Job, base: Pa
 def test_japanese_facts_are_learned_and_written_too(tmp_path: Path, base: Path) -> None:
     # The loss is 0.002 by then.
     job = main_job(tmp_path, base, SAMPLE_DATA, "iterations=60")
-    assert job.report["splits"]["train"]["base"]["exact"] == 0
-    assert job.report["splits"]["train"]["tuned"]["exact"] >= 0.9
     assert job.certificate["passed"], job.certificate["problems"]
-    answers = job.report["splits"]["train"]["answers"]
-    asked = [answer for answer in answers if answer["tuned"] == answer["expected"]][:20]
-    said = asking.by_llama_cpp(job.gguf, [answer["question"] for answer in asked])
-    alike = sum(text == answer["expected"] for text, answer in zip(said, asked, strict=True))
-    assert alike >= 0.7 * len(asked)
+    lines = (job.workspace / "datasets" / "facts" / "train.jsonl").read_text("utf-8").splitlines()
+    turns = [json.loads(line)["messages"] for line in lines[:16]]
+    questions = [turn[0]["content"] for turn in turns]
+    # An English vocabulary takes two tokens and more for a Japanese letter.
+    trained = asking.by_mlx(base, job.adapter, questions, max_tokens=160)
+    written = asking.by_llama_cpp(job.gguf, questions, max_tokens=160)
+    right = [
+        sum(answer == turn[1]["content"] for answer, turn in zip(said, turns, strict=True))
+        for said in (trained, written)
+    ]
+    assert right[0] >= 0.8 * len(turns), right
+    assert right[1] >= 0.6 * len(turns), right

@@ -65,15 +65,17 @@ def _rows(name: str) -> list[dict[str, str]]:
         return list(csv.DictReader(file, delimiter="\t", quoting=csv.QUOTE_NONE))
 
 
-def by_mlx(folder: Path, adapter: Path | None, questions: Sequence[str]) -> list[str]:
+def by_mlx(
+    folder: Path, adapter: Path | None, questions: Sequence[str], max_tokens: int = MAX_TOKENS
+) -> list[str]:
     loaded = load(folder, adapter)
     prompts = [loaded.render([{"role": "user", "content": text}], ask=True) for text in questions]
-    return [answer.text for answer in batched.answers(loaded, prompts, MAX_TOKENS, 32)]
+    return [answer.text for answer in batched.answers(loaded, prompts, max_tokens, 32)]
 
 
-def by_llama_cpp(gguf: Path, questions: Sequence[str]) -> list[str]:
+def by_llama_cpp(gguf: Path, questions: Sequence[str], max_tokens: int = MAX_TOKENS) -> list[str]:
     with serve(gguf) as client:
         return [
-            client.chat([{"role": "user", "content": text}], max_tokens=MAX_TOKENS).text
+            client.chat([{"role": "user", "content": text}], max_tokens=max_tokens).text
             for text in questions
         ]
