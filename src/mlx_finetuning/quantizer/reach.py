@@ -233,7 +233,10 @@ def _warnings(
             f"Ollamaではその文字が <unk> になります。{INSTEAD}"
         )
     elif original.model == "t5":
-        yield "語彙にない文字（絵文字や珍しい漢字など）は、Ollamaでは <unk> になります。"
+        yield (
+            "今のデータにはありませんが、語彙にない文字（絵文字や珍しい漢字など）で質問すると、"
+            "Ollamaではその文字が <unk> になります。"
+        )
     if rows.named:
         names = sorted({name for text in texts for name in original.named_controls(text)})
         yield (
