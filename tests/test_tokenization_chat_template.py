@@ -39,6 +39,7 @@ SETTLED = {
     "date by the clock": CLOCK,
     "clock": TODAY,
     "thinking switch": SWITCHED,
+    "date and switch": DATED.removesuffix(CHATML) + SWITCHED,
     "open reasoning": OPENING,
     "folded system": FORMATS["gemma"].template,
     "alternating": FORMATS["mistral"].template,

@@ -151,7 +151,7 @@ def _pinned(template: str) -> str:
     ):
         return text
     statement = f"{{% set date_string = {_literal(found)} %}}\n"
-    return text if text.startswith(statement) else statement + text
+    return text if statement in text else statement + text
 
 
 # --- thinking ----------------------------------------------------------------------------
