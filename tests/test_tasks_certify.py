@@ -295,6 +295,25 @@ def test_answers_that_run_on_are_a_fault_of_the_stop_setting() -> None:
     assert "答えが終わりません" in problem
 
 
+def test_answers_changed_by_rounding_that_run_on_are_a_note() -> None:
+    """A random Mistral at 4 bits: other words from the start, and so no end within 8 tokens."""
+    expected = [said("答え"), said("短い"), said("長い", ended=False)]
+    rounded = certificate.row(
+        "Q4_K_M",
+        "GGUF Q4_K_M",
+        "",
+        [said("別の話", ended=False), said("短い"), said("長い", ended=False)],
+        expected,
+        parity=None,
+        is_exact=False,
+    )
+    assert rounded.problems == ()
+    record = certificate.record([certificate.reference_row(expected), rounded], 0)
+    assert record["passed"]
+    (_, note) = record["notes"]
+    assert "33%" in note and "67%" in note
+
+
 def test_answers_that_the_trained_model_does_not_end_either_are_no_fault() -> None:
     assert problems([said("答え", ended=False)], [said("答え", ended=False)]) == ()
     rows = [certificate.reference_row([said("答え", ended=False)])]
