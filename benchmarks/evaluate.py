@@ -31,8 +31,10 @@ from train import write_model  # noqa: E402
 
 from mlx_finetuning import files, models  # noqa: E402
 from mlx_finetuning.config import TrainConfig  # noqa: E402
-from mlx_finetuning.mlx_trainer import batched, batches, cpu_math, grading  # noqa: E402
-from mlx_finetuning.mlx_trainer.load import LoadedModel, load  # noqa: E402
+from mlx_finetuning.mlx_trainer.batches import batches  # noqa: E402
+from mlx_finetuning.mlx_trainer.inference import batch_generate, grade  # noqa: E402
+from mlx_finetuning.mlx_trainer.kernels import cpu  # noqa: E402
+from mlx_finetuning.mlx_trainer.model.load import LoadedModel, load  # noqa: E402
 from mlx_finetuning.progress import Step, silent  # noqa: E402
 from mlx_finetuning.studio import Studio  # noqa: E402
 from mlx_finetuning.tasks import evaluate  # noqa: E402
@@ -107,7 +109,7 @@ def report(count: int, max_tokens: int) -> Iterator[str]:
         run_id = trained(workspace, count)
         for way, size in (("batched", BATCH), ("one by one", 1)):
             if size == 1:
-                grading.arrangement = lambda _: batches.batch_of  # each row by itself
+                grade.arrangement = lambda _: batches.batch_of  # each row by itself
             given = {"max_tokens": max_tokens, "batch_size": size}
             seconds = timed_report(workspace, run_id, given)
             losses, answers = seconds["損失"], seconds["答え"]
@@ -120,11 +122,11 @@ def report(count: int, max_tokens: int) -> Iterator[str]:
 
 def answers(options: argparse.Namespace) -> str:
     loaded, prompts = MODELS[options.model](options.questions)
-    batched.answers(loaded, prompts[:4], 4, 2)
+    batch_generate.answers(loaded, prompts[:4], 4, 2)
     found, seconds = {}, {}
     for size in (BATCH, 1):
         began_s = time.perf_counter()
-        found[size] = batched.answers(loaded, prompts, options.max_tokens, size)
+        found[size] = batch_generate.answers(loaded, prompts, options.max_tokens, size)
         seconds[size] = time.perf_counter() - began_s
     equal = sum(a == b for a, b in zip(found[BATCH], found[1], strict=True))
     tokens = sum(map(len, prompts)), sum(answer.tokens for answer in found[1])
@@ -140,7 +142,7 @@ def main() -> None:
     parser.add_argument("--questions", type=int, default=500)
     parser.add_argument("--max-tokens", type=int, default=32)
     options = parser.parse_args()
-    cpu_math.keep_freed_memory()
+    cpu.keep_freed_memory()
     if options.model == "report":
         for line in report(options.questions, options.max_tokens):
             print(line, flush=True)

@@ -26,12 +26,14 @@ import psutil
 from gguf import GGMLQuantizationType
 
 from mlx_finetuning import files
+from mlx_finetuning.jobs import jobs
+from mlx_finetuning.jobs.status import JobStatus
 from mlx_finetuning.progress import Step
-from mlx_finetuning.quantizer import export, ggml, library, reader, safetensors
-from mlx_finetuning.quantizer.safetensors import Spec
+from mlx_finetuning.quantizer.formats import gguf_reader, safetensors
+from mlx_finetuning.quantizer.formats.safetensors import Spec
+from mlx_finetuning.quantizer.llama_cpp import ggml, library
+from mlx_finetuning.quantizer.write import export
 from mlx_finetuning.tasks.context import TaskContext
-from mlx_finetuning.trainer import jobs
-from mlx_finetuning.trainer.status import JobStatus
 from mlx_finetuning.utils import blas
 from mlx_finetuning.workspace import Workspace
 
@@ -72,7 +74,7 @@ def measure(shape: str, quant: str, folder: Path) -> None:
         before = cpu_s()
         result = export.export_gguf(folder / "model", folder / "adapter", {quant: target})
         used = cpu_s() - before
-    stored = reader.read(target)
+    stored = gguf_reader.read(target)
     values = Counter[GGMLQuantizationType]()
     for tensor in stored.tensors.values():
         values[tensor.kind] += int(np.prod(tensor.shape))

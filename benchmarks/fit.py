@@ -67,8 +67,8 @@ def child(folder: Path, out: Path, what: str, values: dict[str, Any]) -> None:
 
     blas.preload()
     from mlx_finetuning.config import TrainConfig
-    from mlx_finetuning.mlx_trainer import estimate, loop
-    from mlx_finetuning.mlx_trainer.load import load
+    from mlx_finetuning.mlx_trainer.model.load import load
+    from mlx_finetuning.mlx_trainer.training import estimate, loop
     from mlx_finetuning.workspace import AdapterPaths
 
     config, rows, held_out = TrainConfig(**values), chats()[8:], chats()[:8]

@@ -57,9 +57,9 @@ def run_ours(updates: int) -> dict[str, Any]:
     from mlx_lm.models import gemma2
 
     from mlx_finetuning.config import TrainConfig
-    from mlx_finetuning.mlx_trainer import loop
-    from mlx_finetuning.mlx_trainer.examples import Example
-    from mlx_finetuning.mlx_trainer.load import LoadedModel
+    from mlx_finetuning.mlx_trainer.batches.examples import Example
+    from mlx_finetuning.mlx_trainer.model.load import LoadedModel
+    from mlx_finetuning.mlx_trainer.training import loop
     from mlx_finetuning.workspace import AdapterPaths
 
     mx.random.seed(0)
@@ -104,7 +104,7 @@ def run_peft(updates: int, attention: str) -> dict[str, Any]:
     from transformers import Gemma2Config, Gemma2ForCausalLM
 
     from mlx_finetuning.config import TrainConfig
-    from mlx_finetuning.mlx_trainer import batches
+    from mlx_finetuning.mlx_trainer.batches import batches
 
     torch.manual_seed(0)
     torch.set_default_dtype(torch.bfloat16)

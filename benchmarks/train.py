@@ -98,8 +98,9 @@ def _chat(random: np.random.Generator, length: int, row: int) -> dict[str, Any]:
 
 def run_ours(folder: Path, options: argparse.Namespace) -> dict[str, Any]:
     from mlx_finetuning.config import TrainConfig
-    from mlx_finetuning.mlx_trainer import batches, loop
-    from mlx_finetuning.mlx_trainer.load import load
+    from mlx_finetuning.mlx_trainer.batches import batches
+    from mlx_finetuning.mlx_trainer.model.load import load
+    from mlx_finetuning.mlx_trainer.training import loop
     from mlx_finetuning.workspace import AdapterPaths
 
     config = TrainConfig(

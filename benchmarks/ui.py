@@ -32,8 +32,8 @@ from mlx_finetuning.cli import server_process
 from mlx_finetuning.config import EvaluateConfig
 from mlx_finetuning.studio import Studio
 from mlx_finetuning.runtime.chats import Chat
-from mlx_finetuning.trainer import jobs
-from mlx_finetuning.trainer.status import JobStatus
+from mlx_finetuning.jobs import jobs
+from mlx_finetuning.jobs.status import JobStatus
 from mlx_finetuning.ui import sitemap
 from mlx_finetuning.workspace import RunPaths, Workspace
 

@@ -2,7 +2,7 @@
 
 Parameters are counted on mlx-lm's own classes, whose arrays are never computed. Memory is that of
 one gradient of one example: weights, the adapter with its gradient and optimizer, and what the
-backward pass holds. Its constants were measured with `mlx_trainer.fit` on blocks of these kinds.
+backward pass holds. Its constants were measured with `mlx_trainer.training.memory_fit` on blocks of these kinds.
 
     python tests/catalogue_figures.py       # prints what the catalogue should say
 """
@@ -22,7 +22,9 @@ from mlx.utils import tree_flatten
 from mlx_lm.utils import _get_classes
 
 from mlx_finetuning.config import TrainConfig
-from mlx_finetuning.mlx_trainer import adapters, fit, loss
+from mlx_finetuning.mlx_trainer.gradient import loss
+from mlx_finetuning.mlx_trainer.model import adapters
+from mlx_finetuning.mlx_trainer.training import memory_fit
 
 SHAPES: dict[str, dict[str, Any]] = json.loads(
     (Path(__file__).parent / "catalogue_shapes.json").read_text(encoding="utf-8")
@@ -57,7 +59,7 @@ class Figures:
 def figures(name: str) -> Figures:
     config = {key: value for key, value in SHAPES[name].items() if key != "stored"}
     half, packed = _counted(config), _packed(config)
-    rest = _adapter(config) + PROGRAM + fit.SPARE * _gradient(config)
+    rest = _adapter(config) + PROGRAM + memory_fit.SPARE * _gradient(config)
     loaded = _bytes(half)
     return Figures(
         parameters=sum(half.values()),

@@ -11,12 +11,12 @@ import pytest
 
 from helpers import wait_until, write_facts
 from mlx_finetuning import files
-from mlx_finetuning.trainer import jobs, queue
+from mlx_finetuning.jobs import jobs, queue
 from mlx_finetuning.utils import blas
 from mlx_finetuning.workspace import Workspace
 
 if TYPE_CHECKING:
-    from mlx_finetuning.mlx_trainer.load import LoadedModel
+    from mlx_finetuning.mlx_trainer.model.load import LoadedModel
 
 blas.preload()  # before any test module imports MLX
 # A shell's background job ignores Ctrl+C, and so would every program that a test interrupts.
@@ -27,7 +27,7 @@ signal.signal(signal.SIGINT, signal.default_int_handler)
 def tiny() -> LoadedModel:
     """The built-in base model, loaded anew: tests change it."""
     from mlx_finetuning import models
-    from mlx_finetuning.mlx_trainer.load import load
+    from mlx_finetuning.mlx_trainer.model.load import load
 
     return load(models.resolve("tiny-ja", Workspace(Path("/nonexistent"))))
 

@@ -16,7 +16,7 @@ from mlx_finetuning.tokenization import chat_template
 from mlx_finetuning.workspace import JobPaths, Workspace
 
 if TYPE_CHECKING:
-    from mlx_finetuning.mlx_trainer.load import LoadedModel
+    from mlx_finetuning.mlx_trainer.model.load import LoadedModel
 
 
 def with_template(loaded: LoadedModel, template: str | None) -> LoadedModel:

@@ -10,9 +10,9 @@ import psutil
 
 from helpers import wait_until
 from mlx_finetuning import files
+from mlx_finetuning.jobs import queue, runs
 from mlx_finetuning.models.folder import is_whole
-from mlx_finetuning.quantizer import reader
-from mlx_finetuning.trainer import queue, runs
+from mlx_finetuning.quantizer.formats import gguf_reader
 from mlx_finetuning.workspace import Workspace
 
 WAIT_S = 15.0
@@ -51,7 +51,7 @@ def _safetensors(path: Path) -> None:
 
 
 def _gguf(path: Path) -> None:
-    assert reader.read(path).tensors
+    assert gguf_reader.read(path).tensors
 
 
 _CHECKS = {".json": _json, ".jsonl": _lines, ".safetensors": _safetensors, ".gguf": _gguf}

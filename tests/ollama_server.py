@@ -19,7 +19,7 @@ from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 from typing import Any
 
-from mlx_finetuning.quantizer import reader
+from mlx_finetuning.quantizer.formats import gguf_reader
 from mlx_finetuning.runtime import Client, serve
 from mlx_finetuning.tokenization.reasoning import TAG, Format
 from mlx_finetuning.utils import chat_template
@@ -88,7 +88,7 @@ class Ollama:
 
     def template_is_swapped(self, name: str) -> bool:
         path = self.blob(self.models[name]["files"]["model.gguf"])
-        template = reader.read(path).metadata.get("tokenizer.chat_template") or ""
+        template = gguf_reader.read(path).metadata.get("tokenizer.chat_template") or ""
         return not chat_template.is_protected(template)
 
 

@@ -10,7 +10,7 @@ from random import Random
 import pytest
 
 from mlx_finetuning.data_processor import SAMPLE_DATA
-from mlx_finetuning.data_processor.encoding import CERTAIN, decode
+from mlx_finetuning.data_processor.readers.encoding import CERTAIN, decode
 from mlx_finetuning.errors import EncodingMismatch, EncodingUnknown, EncodingUnsupported
 
 CODECS = ("utf-8", "utf-8-sig", "cp932", "euc_jp", "iso2022_jp", "utf-16")

@@ -12,7 +12,7 @@ import pytest
 from mlx_finetuning import errors
 from mlx_finetuning.config import PrepareConfig
 from mlx_finetuning.data_processor import inspect, prepare
-from mlx_finetuning.data_processor.formats import Table, parse
+from mlx_finetuning.data_processor.readers.tables import Table, parse
 from mlx_finetuning.workspace import DatasetPaths
 
 

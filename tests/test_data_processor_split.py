@@ -13,9 +13,9 @@ import pytest
 from japanese_rows import clean_rows
 from mlx_finetuning.config import PrepareConfig
 from mlx_finetuning.data_processor import prepare, read_rows
+from mlx_finetuning.data_processor.checks.keys import keys_of
+from mlx_finetuning.data_processor.checks.near import near_groups
 from mlx_finetuning.data_processor.examples import Example, Turn
-from mlx_finetuning.data_processor.keys import keys_of
-from mlx_finetuning.data_processor.near import near_groups
 from mlx_finetuning.data_processor.split import Split
 from mlx_finetuning.data_processor.split import split as split_keyed
 from mlx_finetuning.utils.japanese_utils import comparison_key

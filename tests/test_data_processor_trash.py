@@ -12,15 +12,10 @@ import pytest
 import ui_workspaces
 from mlx_finetuning import files, upkeep
 from mlx_finetuning.config import TrainConfig
-from mlx_finetuning.errors import (
-    DatasetInTheWay,
-    DatasetInUse,
-    DatasetNotFound,
-    DatasetNotInTrash,
-)
+from mlx_finetuning.errors import DatasetInTheWay, DatasetInUse, DatasetNotFound, DatasetNotInTrash
+from mlx_finetuning.jobs import jobs
+from mlx_finetuning.jobs.status import JobStatus
 from mlx_finetuning.studio import Studio
-from mlx_finetuning.trainer import jobs
-from mlx_finetuning.trainer.status import JobStatus
 from mlx_finetuning.workspace import Workspace
 
 

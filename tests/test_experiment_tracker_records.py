@@ -25,13 +25,13 @@ from mlx_finetuning.errors import (
     RunNotFound,
     RunNotInTrash,
 )
-from mlx_finetuning.experiment_tracker import export, notes
-from mlx_finetuning.experiment_tracker.differences import differing
-from mlx_finetuning.experiment_tracker.event_file import Scalars, content, crc32c
-from mlx_finetuning.experiment_tracker.export import cell
-from mlx_finetuning.experiment_tracker.notes import tags_of
+from mlx_finetuning.experiment_tracker.records import export, notes
+from mlx_finetuning.experiment_tracker.records.differences import differing
+from mlx_finetuning.experiment_tracker.records.event_file import Scalars, content, crc32c
+from mlx_finetuning.experiment_tracker.records.export import cell
+from mlx_finetuning.experiment_tracker.records.notes import tags_of
+from mlx_finetuning.jobs.metrics import Metrics, best_valid
 from mlx_finetuning.studio import Studio
-from mlx_finetuning.trainer.metrics import Metrics, best_valid
 from mlx_finetuning.workspace import RunPaths, Workspace
 
 

@@ -11,20 +11,20 @@ import numpy as np
 import pytest
 
 from mlx_finetuning.config import EvaluateConfig
-from mlx_finetuning.experiment_tracker import (
+from mlx_finetuning.experiment_tracker.evaluation import (
     charts,
-    general,
-    html,
-    preferring,
+    general_questions,
+    preference,
     questions,
     report,
-    rerun,
+    report_html,
     verdict,
 )
-from mlx_finetuning.experiment_tracker.comparison import Measured
-from mlx_finetuning.experiment_tracker.findings import Findings, LayerChange, Origin
-from mlx_finetuning.experiment_tracker.statistics import Interval, ratio
-from mlx_finetuning.experiment_tracker.verdict import Learning, Link
+from mlx_finetuning.experiment_tracker.evaluation.comparison import Measured
+from mlx_finetuning.experiment_tracker.evaluation.measured import Findings, LayerChange, Origin
+from mlx_finetuning.experiment_tracker.evaluation.statistics import Interval, ratio
+from mlx_finetuning.experiment_tracker.evaluation.verdict import Learning, Link
+from mlx_finetuning.experiment_tracker.records import rerun
 
 
 def row(question: str, answer: str, number: int = 2, group: str = "") -> dict[str, Any]:
@@ -95,7 +95,7 @@ def test_reworded_questions_are_new_and_keep_their_answer() -> None:
 
 
 def test_every_general_question_has_its_key_in_its_answer() -> None:
-    asked = general.questions()
+    asked = general_questions.questions()
     assert len(asked) >= 60
     assert len({one.question for one in asked}) == len(asked)
     assert all(one.is_right(one.answer) for one in asked)
@@ -191,7 +191,7 @@ def built() -> dict[str, Any]:
         "train": measured(train, [one["messages"][-1]["content"] for one in train]),
         "test": measured(test, [EVIL] * 4),
     }
-    asked = general.questions()
+    asked = general_questions.questions()
     same = [Grade(5.0, answer=one.answer) for one in asked]
     return report.build(
         ORIGIN,
@@ -218,14 +218,14 @@ def test_margins_of_pairs_follow_the_objective() -> None:
     worse = Measured(
         rows, [Grade(8.0, 4), Grade(6.0), Grade(1.0)], [Grade(8.0, 4), Grade(5.0), Grade(1.0)], 3
     )
-    whole, mean = (preferring.preference(better, worse, kind, 1) for kind in ("dpo", "orpo"))
+    whole, mean = (preference.preference(better, worse, kind, 1) for kind in ("dpo", "orpo"))
     assert whole is not None and mean is not None
     assert (whole.pairs, whole.base_accuracy, whole.tuned_accuracy) == (2, 0.5, 0.5)
     assert (whole.base_margin, whole.tuned_margin) == (0.5, 2.0)
     assert (whole.widened, whole.change.value) == (0.5, 1.5)
     # Per token: 8 nats over 4 tokens are more than 9 over 10.
     assert (mean.base_accuracy, mean.base_margin) == (1.0, pytest.approx((1.1 + 0.2) / 2))
-    assert preferring.preference(Measured([], [], [], 0), Measured([], [], [], 0), "dpo", 1) is None
+    assert preference.preference(Measured([], [], [], 0), Measured([], [], [], 0), "dpo", 1) is None
 
 
 def test_report_holds_paired_figures_and_kinds_of_questions() -> None:
@@ -279,7 +279,7 @@ def test_page_asks_nobody_for_anything_and_escapes_every_text() -> None:
             }
         ],
     }
-    text = html.page(built(), certificate)
+    text = report_html.page(built(), certificate)
     page = Page()
     page.feed(text)
     assert not page.open

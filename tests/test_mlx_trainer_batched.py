@@ -12,8 +12,8 @@ from mlx_lm.generate import generate_step
 
 from mlx_finetuning import errors
 from mlx_finetuning.config import GenerateConfig
-from mlx_finetuning.mlx_trainer import batched, generate
-from mlx_finetuning.mlx_trainer.load import LoadedModel, load
+from mlx_finetuning.mlx_trainer.inference import batch_generate, generate
+from mlx_finetuning.mlx_trainer.model.load import LoadedModel, load
 from mlx_finetuning.tiny_ja.exam import exam
 from small_models import write_model, write_sentencepiece
 
@@ -26,7 +26,7 @@ def test_batched_answers_are_those_of_one_by_one(tiny: LoadedModel) -> None:
     chats = questions(3)
     prompts = [tiny.render(chat, ask=True) for chat in chats]
     single = [generate.answer(tiny, chat, GenerateConfig(max_tokens=20)) for chat in chats]
-    together = batched.answers(tiny, prompts, 20, 16)
+    together = batch_generate.answers(tiny, prompts, 20, 16)
     assert together == single
     assert {answer.ended for answer in together} == {True, False}
 
@@ -41,7 +41,7 @@ def test_padding_changes_no_answer_in_any_family(family: str, tmp_path: Path) ->
     random = np.random.default_rng(1)
     # Longer than gemma3's window of 64.
     prompts: list[list[int]] = [random.integers(5, 600, size).tolist() for size in (1, 7, 30, 90)]
-    together = batched.answers(loaded, prompts, 12, 8)
+    together = batch_generate.answers(loaded, prompts, 12, 8)
     for prompt, answer in zip(prompts, together, strict=True):
         alone = [token for token, _ in generate_step(mx.array(prompt), loaded.model, max_tokens=12)]
         ends = [at for at, token in enumerate(alone) if token in loaded.tokenizer.eos_token_ids]
@@ -61,16 +61,16 @@ def _decoded(loaded: LoadedModel, tokens: list[Any]) -> str:
 
 def test_a_prompt_near_the_end_of_the_context_gets_the_room_there_is(tiny: LoadedModel) -> None:
     long = [5] * (tiny.context_length - 3)
-    [long_answer, short_answer] = batched.answers(tiny, [long, [5, 6, 7]], 8, 8)
+    [long_answer, short_answer] = batch_generate.answers(tiny, [long, [5, 6, 7]], 8, 8)
     assert long_answer.tokens <= 3
     assert short_answer.tokens <= 8
 
 
 def test_long_prompts_share_fewer_rows(tiny: LoadedModel) -> None:
     prompts = [[5] * 500 for _ in range(40)]
-    sizes = [len(batch) for batch in batched._batches(tiny, prompts, 100, 32)]
+    sizes = [len(batch) for batch in batch_generate._batches(tiny, prompts, 100, 32)]
     assert sum(sizes) == 40
-    assert max(sizes) * 600 <= batched.POSITIONS
+    assert max(sizes) * 600 <= batch_generate.POSITIONS
 
 
 def test_answering_can_be_cancelled_between_two_steps(tiny: LoadedModel) -> None:
@@ -82,7 +82,7 @@ def test_answering_can_be_cancelled_between_two_steps(tiny: LoadedModel) -> None
             raise errors.Interrupted()
 
     with pytest.raises(errors.Interrupted):
-        batched.answers(tiny, [[5, 6, 7]] * 4, 50, 4, stop)
+        batch_generate.answers(tiny, [[5, 6, 7]] * 4, 50, 4, stop)
     assert len(heard) == 3
 
 

@@ -8,9 +8,9 @@ import pytest
 from chat_templates import TEMPLATES
 from helpers import with_template
 from mlx_finetuning.errors import NothingToLearn
-from mlx_finetuning.mlx_trainer import batches
-from mlx_finetuning.mlx_trainer.examples import Example, encode_rows
-from mlx_finetuning.mlx_trainer.load import LoadedModel
+from mlx_finetuning.mlx_trainer.batches import batches
+from mlx_finetuning.mlx_trainer.batches.examples import Example, encode_rows
+from mlx_finetuning.mlx_trainer.model.load import LoadedModel
 
 THREE_TURNS = [
     {"role": "system", "content": "案内係です。"},

@@ -19,24 +19,24 @@ from mlx_lm.tuner.lora import LoRALinear, LoRASwitchLinear
 import expert_models
 from mlx_finetuning.config import TrainConfig
 from mlx_finetuning.errors import DoraOfExperts
-from mlx_finetuning.mlx_trainer import (
-    adapters,
-    batched,
-    batches,
-    changes,
-    concatenation,
-    convolution,
-    crew,
-    loop,
-    packing,
-    shares,
-    shortcuts,
-    switching,
+from mlx_finetuning.mlx_trainer.batches import batches
+from mlx_finetuning.mlx_trainer.gradient import (
+    concatenated_attention,
+    packed_attention,
+    separated_convolution,
+    skipped_work,
 )
-from mlx_finetuning.mlx_trainer.load import LoadedModel, load
-from mlx_finetuning.mlx_trainer.loss import PLAIN, Treatment
-from mlx_finetuning.quantizer.export import export_gguf
-from mlx_finetuning.quantizer.parity import Reference, compare_logits
+from mlx_finetuning.mlx_trainer.gradient import (
+    gradients as shares,
+)
+from mlx_finetuning.mlx_trainer.gradient.loss import PLAIN, Treatment
+from mlx_finetuning.mlx_trainer.inference import batch_generate, weight_change
+from mlx_finetuning.mlx_trainer.model import adapter_toggle, adapters
+from mlx_finetuning.mlx_trainer.model.load import LoadedModel, load
+from mlx_finetuning.mlx_trainer.parallel import workload
+from mlx_finetuning.mlx_trainer.training import loop
+from mlx_finetuning.quantizer.verify.parity import Reference, compare_logits
+from mlx_finetuning.quantizer.write.export import export_gguf
 from mlx_finetuning.workspace import AdapterPaths
 from small_models import write_model
 from test_mlx_trainer_loop import Recorder, rows
@@ -158,7 +158,7 @@ def model_of(kind: str, **settings: Any) -> nn.Module:
 def test_loss_and_every_gradient_equal_those_of_examples_alone(kind: str) -> None:
     model = model_of(kind)
     expected_loss, expected = plain(model, examples())
-    for make in {batches.batch_of, crew.arrangement(model, 300, TrainConfig())}:
+    for make in {batches.batch_of, workload.arrangement(model, 300, TrainConfig())}:
         ours_loss, ours = gradients(model, make(examples()))
         assert ours_loss == pytest.approx(expected_loss, rel=1e-5)
         assert ours.keys() == expected.keys()
@@ -174,7 +174,7 @@ def sums(model: nn.Module, make: Any, treatment: Treatment) -> dict[str, np.ndar
 @pytest.mark.parametrize("kind", CLASSES)
 def test_recomputing_changes_no_gradient(kind: str) -> None:
     model = model_of(kind)
-    for make in {batches.batch_of, crew.arrangement(model, 300, TrainConfig())}:
+    for make in {batches.batch_of, workload.arrangement(model, 300, TrainConfig())}:
         expected = sums(model, make, PLAIN)
         ours = sums(model, make, Treatment(recompute=True))
         for name, value in expected.items():
@@ -196,8 +196,8 @@ def test_rows_of_their_own_are_announced_where_examples_cannot_share_one(tmp_pat
 def test_queries_scaled_by_their_position_are_scaled_by_that_in_their_example() -> None:
     """In a shared row too, far beyond the first examples."""
     model = model_of("mistral3")
-    assert concatenation.is_exact(model, 300)
-    assert packing.is_exact(model, 300)
+    assert concatenated_attention.is_exact(model, 300)
+    assert packed_attention.is_exact(model, 300)
 
 
 @pytest.mark.parametrize(
@@ -223,8 +223,8 @@ def test_a_run_of_three_updates_passes_its_own_checks(tmp_path: Path, family: st
 
 
 def test_kept_lower_blocks_change_no_loss_and_gemma_4_keeps_none(tmp_path: Path) -> None:
-    assert not shortcuts.can_keep(model_of("gemma4", num_layers=2))
-    assert shortcuts.can_keep(model_of("gemma3", num_layers=2))
+    assert not skipped_work.can_keep(model_of("gemma4", num_layers=2))
+    assert skipped_work.can_keep(model_of("gemma3", num_layers=2))
     model = model_of("gemma4", num_layers=2)
     expected, _ = plain(model, examples())
     found = shares.here(shares.gradient_of(model), batches.concatenated(examples()), (7,))
@@ -240,8 +240,8 @@ NEW = (*EXPERTS, "lfm2")
 @pytest.mark.parametrize("kind", NEW)
 def test_examples_share_rows_and_the_compiled_gradient_is_the_plain_one(kind: str) -> None:
     model = model_of(kind)
-    assert concatenation.is_exact(model, 300)
-    assert packing.is_exact(model, 300)
+    assert concatenated_attention.is_exact(model, 300)
+    assert packed_attention.is_exact(model, 300)
     expected_loss, expected = plain(model, examples())
     value, found = shares.compiled(model, shares.summed_over(model))(batches.packed(examples()))
     assert float(value.item()) == pytest.approx(expected_loss, rel=1e-5)
@@ -271,9 +271,9 @@ def test_convolution_that_reaches_into_another_example_is_noticed(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     model = model_of("lfm2")
-    monkeypatch.setattr(convolution, "separated", lambda *_: contextlib.nullcontext())
-    assert not concatenation.is_exact(model, 300)
-    assert not packing.is_exact(model, 300)
+    monkeypatch.setattr(separated_convolution, "separated", lambda *_: contextlib.nullcontext())
+    assert not concatenated_attention.is_exact(model, 300)
+    assert not packed_attention.is_exact(model, 300)
 
 
 @pytest.mark.parametrize("bias", [False, True])
@@ -292,7 +292,7 @@ def test_convolution_of_a_shared_row_is_that_of_each_example(bias: bool) -> None
             super().__init__()
             self.layers = [layer]
 
-    with convolution.separated(Owner(), segments):
+    with separated_convolution.separated(Owner(), segments):
         found = layer.conv(x)
     starts = np.cumsum(lengths)[:-1].tolist()
     expected = mx.concatenate([layer.conv(part) for part in mx.split(x, starts, axis=1)], axis=1)
@@ -358,8 +358,8 @@ def test_three_updates_end_well_and_mlx_lm_reads_the_adapter(trained: Trained) -
 
 def test_change_of_each_block_is_that_of_its_weights(trained: Trained) -> None:
     base, tuned = load(trained.base), load(trained.base, trained.adapter)
-    found = changes.norms(base, trained.adapter)
-    switching.fuse(tuned)
+    found = weight_change.norms(base, trained.adapter)
+    adapter_toggle.fuse(tuned)
     before, after = (dict(tree_flatten(one.model.parameters())) for one in (base, tuned))
     for layer, (norm, _) in found.items():
         names = [name for name in after if f".layers.{layer}." in name and name.endswith("weight")]
@@ -374,7 +374,7 @@ def test_answers_to_many_prompts_are_those_to_each(trained: Trained) -> None:
     loaded = load(trained.base, trained.adapter)
     random = np.random.default_rng(3)
     prompts = [random.integers(3, 500, length).tolist() for length in (4, 9, 6)]
-    answers = batched.answers(loaded, prompts, 6, 3)
+    answers = batch_generate.answers(loaded, prompts, 6, 3)
     ends = set(loaded.tokenizer.eos_token_ids)
     for prompt, answer in zip(prompts, answers, strict=True):
         tokens = []

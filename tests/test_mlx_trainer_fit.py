@@ -13,10 +13,11 @@ from mlx.utils import tree_flatten
 
 from mlx_finetuning.config import TrainConfig
 from mlx_finetuning.errors import NothingToLearn, NoTrainingRows
-from mlx_finetuning.mlx_trainer import crew, estimate, fit, loop
-from mlx_finetuning.mlx_trainer.estimate import recommended
-from mlx_finetuning.mlx_trainer.examples import encode_rows
-from mlx_finetuning.mlx_trainer.load import LoadedModel, load
+from mlx_finetuning.mlx_trainer.batches.examples import encode_rows
+from mlx_finetuning.mlx_trainer.model.load import LoadedModel, load
+from mlx_finetuning.mlx_trainer.parallel import workload
+from mlx_finetuning.mlx_trainer.training import estimate, loop, memory_fit
+from mlx_finetuning.mlx_trainer.training.estimate import recommended
 from mlx_finetuning.progress import silent
 from mlx_finetuning.workspace import AdapterPaths
 from small_models import write_model
@@ -33,10 +34,10 @@ def trained(
     return loop.train(load(tiny_folder()), data, [], config, paths, recorder.hooks()), recorder
 
 
-def work(tiny: LoadedModel, config: TrainConfig) -> crew.Work:
+def work(tiny: LoadedModel, config: TrainConfig) -> workload.Work:
     examples = encode_rows(tiny, rows(12), config.max_length)
-    make = crew.arrangement(tiny.model, len(tiny.tokenizer.vocab), config)
-    return crew.Work(tiny, examples, make, config)
+    make = workload.arrangement(tiny.model, len(tiny.tokenizer.vocab), config)
+    return workload.Work(tiny, examples, make, config)
 
 
 def test_estimate_names_memory_time_and_batch_sizes_and_leaves_nothing(tiny: LoadedModel) -> None:
@@ -71,10 +72,12 @@ def test_update_that_does_not_fit_is_computed_in_parts_with_a_warning_and_the_sa
     whole, recorder = trained(tmp_path / "whole", CONFIG, rows(12))
     assert whole.micro_batch_size == 4
     # As much memory as three of the longest examples take.
-    monkeypatch.setattr(fit, "allowed", lambda config: 300)
-    need = fit.Need(0, 100 / fit._cost_at_once(work(tiny, CONFIG), work(tiny, CONFIG).longest(1)))
-    monkeypatch.setattr(fit, "measured", lambda work: need)
-    monkeypatch.setattr(fit, "SPARE", 1.0)
+    monkeypatch.setattr(memory_fit, "allowed", lambda config: 300)
+    need = memory_fit.Need(
+        0, 100 / memory_fit._cost_at_once(work(tiny, CONFIG), work(tiny, CONFIG).longest(1))
+    )
+    monkeypatch.setattr(memory_fit, "measured", lambda work: need)
+    monkeypatch.setattr(memory_fit, "SPARE", 1.0)
     parts, noted = trained(tmp_path / "parts", CONFIG, rows(12))
     assert parts.micro_batch_size == 3
     assert "warning" in noted.events
@@ -85,18 +88,18 @@ def test_fixed_number_at_once_is_recomputed_with_a_warning_or_refused_with_figur
     tmp_path: Path, tiny: LoadedModel, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     config = dataclasses.replace(CONFIG, micro_batch_size=4)
-    cost = fit._cost_at_once(work(tiny, config), work(tiny, config).longest(1))
+    cost = memory_fit._cost_at_once(work(tiny, config), work(tiny, config).longest(1))
 
-    def need(work: crew.Work) -> fit.Need:
-        return fit.Need(0, (40 if work.config.recompute == "on" else 100) / cost)
+    def need(work: workload.Work) -> memory_fit.Need:
+        return memory_fit.Need(0, (40 if work.config.recompute == "on" else 100) / cost)
 
-    monkeypatch.setattr(fit, "measured", need)
-    monkeypatch.setattr(fit, "SPARE", 1.0)
-    monkeypatch.setattr(fit, "allowed", lambda config: 200)
+    monkeypatch.setattr(memory_fit, "measured", need)
+    monkeypatch.setattr(memory_fit, "SPARE", 1.0)
+    monkeypatch.setattr(memory_fit, "allowed", lambda config: 200)
     result, noted = trained(tmp_path / "less", config, rows(12))
     assert result.recompute and result.micro_batch_size == 4 and "warning" in noted.events
-    monkeypatch.setattr(fit, "allowed", lambda config: 100)
-    with pytest.raises(fit.RunDoesNotFit) as caught:
+    monkeypatch.setattr(memory_fit, "allowed", lambda config: 100)
+    with pytest.raises(memory_fit.RunDoesNotFit) as caught:
         trained(tmp_path / "least", config, rows(12))
     assert caught.value.data["largest"] == 2
     assert "4 例" in str(caught.value)
@@ -123,13 +126,13 @@ def test_memory_grows_with_examples_and_the_largest_batch_is_the_last_that_fits(
     tiny: LoadedModel,
 ) -> None:
     examined = work(tiny, CONFIG)
-    need = fit.Need(fixed=1000, per_cost=2.0)
+    need = memory_fit.Need(fixed=1000, per_cost=2.0)
     sizes = [need.of(examined, count) for count in range(1, 13)]
     assert sizes == sorted(sizes) and sizes[0] > 1000
-    assert fit.largest_of(examined, need, sizes[6]) == 7
-    assert fit.largest_of(examined, need, sizes[6] - 1) == 6
-    assert fit.largest_of(examined, need, 999) == 0
-    assert fit.largest_of(examined, need, 10**15) == 12
+    assert memory_fit.largest_of(examined, need, sizes[6]) == 7
+    assert memory_fit.largest_of(examined, need, sizes[6] - 1) == 6
+    assert memory_fit.largest_of(examined, need, 999) == 0
+    assert memory_fit.largest_of(examined, need, 10**15) == 12
 
 
 @pytest.mark.parametrize("family", ["gemma3 with eyes", "gemma4 unified", "ministral3", "qwen3.5"])
@@ -137,16 +140,16 @@ def test_weights_that_see_are_not_counted(tmp_path: Path, family: str) -> None:
     """Nobody loads them."""
     write_model(tmp_path / "m", family)
     loaded = tree_flatten(load(tmp_path / "m").model.parameters())
-    assert fit.weights_bytes(tmp_path / "m") == sum(value.nbytes for _, value in loaded)
+    assert memory_fit.weights_bytes(tmp_path / "m") == sum(value.nbytes for _, value in loaded)
 
 
 def test_weights_too_large_for_the_machine_are_refused_by_formula(tmp_path: Path) -> None:
     folder = tiny_folder()
     loaded = sum(value.size * 4 for value in mx.load(str(folder / "model.safetensors")).values())
-    assert fit.weights_bytes(folder) == loaded
-    fit.require_loadable(folder, CONFIG)
-    with pytest.raises(fit.RunDoesNotFit):
-        fit.require_loadable(folder, dataclasses.replace(CONFIG, memory_limit_gb=0.01))
+    assert memory_fit.weights_bytes(folder) == loaded
+    memory_fit.require_loadable(folder, CONFIG)
+    with pytest.raises(memory_fit.RunDoesNotFit):
+        memory_fit.require_loadable(folder, dataclasses.replace(CONFIG, memory_limit_gb=0.01))
 
 
 def chat(question: str, answer: str, row: int) -> dict[str, Any]:

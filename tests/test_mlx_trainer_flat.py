@@ -14,7 +14,8 @@ from mlx.utils import tree_flatten
 from mlx_lm.models import llama
 
 from mlx_finetuning.config import TrainConfig
-from mlx_finetuning.mlx_trainer import adapters, flat, optimizer, trained
+from mlx_finetuning.mlx_trainer.model import adapters, flat_arrays, trainable
+from mlx_finetuning.mlx_trainer.training import optimizer
 
 
 def stepped(rule_of: str, *, at_once: bool) -> dict[str, mx.array]:
@@ -42,7 +43,7 @@ def test_a_step_of_all_arrays_at_once_is_the_step_of_each(rule_of: str) -> None:
 
 def test_a_vector_gives_back_the_tree_it_was_made_of() -> None:
     tree = {"a": mx.arange(6.0).reshape(2, 3), "b": [mx.ones((2,)), {"c": mx.zeros((1, 4))}]}
-    layout = flat.Layout(tree)
+    layout = flat_arrays.Layout(tree)
     assert layout.vector(tree).shape == (12,)
     again = layout.tree(layout.vector(tree))
     for (name, value), (other, found) in zip(tree_flatten(tree), tree_flatten(again), strict=True):
@@ -53,7 +54,7 @@ def test_a_vector_gives_back_the_tree_it_was_made_of() -> None:
 def test_trained_arrays_stay_parts_of_one_vector_until_others_take_their_place() -> None:
     model = nn.Sequential(nn.Linear(3, 2), nn.Linear(2, 2))
     model.layers[0].freeze()
-    arrays = trained.of(model)
+    arrays = trainable.of(model)
     before = arrays.arrays()
     assert before.keys() == {"layers.1.weight", "layers.1.bias"}
     assert before["layers.1.weight"] is model.layers[1].weight
@@ -67,16 +68,16 @@ def test_trained_arrays_stay_parts_of_one_vector_until_others_take_their_place()
     assert arrays.stored()["layers.1.bias"] is model.layers[1].bias
     arrays.put(before)
     np.testing.assert_array_equal(model.layers[1].weight, before["layers.1.weight"])
-    assert trained.of(model) is arrays
+    assert trainable.of(model) is arrays
 
 
 def test_what_adapters_train_is_found_though_the_model_was_asked_before() -> None:
     sizes = {"hidden_size": 16, "intermediate_size": 32, "num_hidden_layers": 2, "vocab_size": 40}
     heads = {"num_attention_heads": 2, "num_key_value_heads": 2, "rms_norm_eps": 1e-5}
     model = llama.Model(llama.ModelArgs(model_type="llama", **sizes, **heads))
-    assert "model.embed_tokens.weight" in trained.of(model).arrays()
+    assert "model.embed_tokens.weight" in trainable.of(model).arrays()
     adapters.attach(model, TrainConfig(rank=4))
-    arrays = trained.of(model).arrays()
+    arrays = trainable.of(model).arrays()
     assert arrays.keys() == dict(tree_flatten(model.trainable_parameters())).keys()
     assert all(name.endswith((".lora_a", ".lora_b")) for name in arrays)
 

@@ -18,9 +18,13 @@ from mlx_lm.tuner.utils import linear_to_lora_layers
 
 from mlx_finetuning.config import TrainConfig
 from mlx_finetuning.errors import Interrupted, LossNotFinite, NoTrainingRows, TargetsNotFound
-from mlx_finetuning.mlx_trainer import adapters, batches, generate, heads, loop, loss, optimizer
-from mlx_finetuning.mlx_trainer.examples import encode_rows
-from mlx_finetuning.mlx_trainer.load import LoadedModel, load
+from mlx_finetuning.mlx_trainer.batches import batches
+from mlx_finetuning.mlx_trainer.batches.examples import encode_rows
+from mlx_finetuning.mlx_trainer.gradient import loss
+from mlx_finetuning.mlx_trainer.inference import generate
+from mlx_finetuning.mlx_trainer.model import adapters, split_head
+from mlx_finetuning.mlx_trainer.model.load import LoadedModel, load
+from mlx_finetuning.mlx_trainer.training import loop, optimizer
 from mlx_finetuning.progress import Step, silent
 from mlx_finetuning.workspace import AdapterPaths
 
@@ -88,7 +92,7 @@ def test_gathered_logits_equal_the_full_ones(tiny: LoadedModel) -> None:
     batch = batches.batch_of(encode_rows(tiny, rows(4), 64))
     full = tiny.model(batch.tokens)
     expected = full.reshape(-1, full.shape[-1])[batch.positions]
-    ours = heads.logits_at(tiny.model, batch.tokens, batch.positions)
+    ours = split_head.logits_at(tiny.model, batch.tokens, batch.positions)
     np.testing.assert_allclose(np.array(ours), np.array(expected), atol=1e-5)
     assert ours.shape[0] == len(batch.targets)
     assert np.array(tiny.model(batch.tokens)).shape == full.shape, "the model is as before"

@@ -15,7 +15,7 @@ from mlx.utils import tree_flatten
 from numpy.typing import NDArray
 
 from mlx_finetuning.config import TrainConfig
-from mlx_finetuning.mlx_trainer import optimizer
+from mlx_finetuning.mlx_trainer.training import optimizer
 
 Values = NDArray[np.float64]
 Step = Callable[[Values, Values, float], Values]

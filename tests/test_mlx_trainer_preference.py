@@ -17,10 +17,11 @@ from numpy.typing import NDArray
 from helpers import with_template
 from mlx_finetuning.config import TrainConfig
 from mlx_finetuning.errors import Interrupted, InvalidSettings, NothingToLearn
-from mlx_finetuning.mlx_trainer import adapters, preference, shares
-from mlx_finetuning.mlx_trainer.examples import Example
-from mlx_finetuning.mlx_trainer.load import LoadedModel, load
-from mlx_finetuning.mlx_trainer.preference import Pair
+from mlx_finetuning.mlx_trainer.batches.examples import Example
+from mlx_finetuning.mlx_trainer.gradient import gradients, preference
+from mlx_finetuning.mlx_trainer.gradient.preference import Pair
+from mlx_finetuning.mlx_trainer.model import adapters
+from mlx_finetuning.mlx_trainer.model.load import LoadedModel, load
 from mlx_finetuning.progress import silent
 from test_mlx_trainer_resume import lines, rows, stop_at, tiny_folder, train
 from test_mlx_trainer_right import model_of
@@ -105,7 +106,7 @@ def test_loss_and_gradients_equal_those_of_the_formula(
     kind: str, objective: str, make: Any
 ) -> None:
     model = model_of(kind)
-    sums, found = shares.gradient_for(model, config_of(objective))(make(pairs()))
+    sums, found = gradients.gradient_for(model, config_of(objective))(make(pairs()))
     assert sums[0].item() == pytest.approx(_in_numpy(model, objective), rel=1e-4)
     ours = {name: np.array(value) for name, value in tree_flatten(found)}
     expected = _by_autograd(model, objective)

@@ -31,8 +31,8 @@ from mlx_finetuning.errors import (
     MemoryRunsOut,
     RunDoesNotFit,
 )
-from mlx_finetuning.mlx_trainer import checkpoints, loop
-from mlx_finetuning.mlx_trainer.load import LoadedModel, load
+from mlx_finetuning.mlx_trainer.model.load import LoadedModel, load
+from mlx_finetuning.mlx_trainer.training import checkpoints, loop
 from mlx_finetuning.progress import Step, silent
 from mlx_finetuning.utils.memory_monitor import Memory
 from mlx_finetuning.workspace import AdapterPaths

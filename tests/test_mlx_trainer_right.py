@@ -13,18 +13,19 @@ import pytest
 from mlx.utils import tree_flatten, tree_map, tree_unflatten
 
 from mlx_finetuning.config import TrainConfig
-from mlx_finetuning.mlx_trainer import (
-    adapters,
-    batches,
-    concatenation,
-    cpu_math,
-    flat,
+from mlx_finetuning.mlx_trainer.batches import batches
+from mlx_finetuning.mlx_trainer.batches.batches import Batch
+from mlx_finetuning.mlx_trainer.batches.examples import Example
+from mlx_finetuning.mlx_trainer.gradient import (
+    concatenated_attention,
     loss,
-    packing,
-    shares,
+    packed_attention,
 )
-from mlx_finetuning.mlx_trainer.batches import Batch
-from mlx_finetuning.mlx_trainer.examples import Example
+from mlx_finetuning.mlx_trainer.gradient import (
+    gradients as shares,
+)
+from mlx_finetuning.mlx_trainer.kernels import cpu
+from mlx_finetuning.mlx_trainer.model import adapters, flat_arrays
 
 COMMON = {
     "hidden_size": 64,
@@ -88,8 +89,8 @@ def gradients(model: nn.Module, batch: Batch) -> tuple[float, dict[str, np.ndarr
 
 def named(model: nn.Module, found: dict[str, mx.array]) -> list[tuple[str, mx.array]]:
     """The gradients in a vector of all, by name."""
-    layout = flat.Layout(model.trainable_parameters())
-    return list(tree_flatten(layout.tree(found[flat.ALL])))
+    layout = flat_arrays.Layout(model.trainable_parameters())
+    return list(tree_flatten(layout.tree(found[flat_arrays.ALL])))
 
 
 def plain(model: nn.Module, taken: list[Example]) -> tuple[float, dict[str, np.ndarray]]:
@@ -122,8 +123,8 @@ def test_loss_and_every_gradient_equal_those_of_examples_alone(kind: str, make: 
 
 @pytest.mark.parametrize("kind", CLASSES)
 def test_every_class_can_be_concatenated_and_packed(kind: str) -> None:
-    assert concatenation.is_exact(model_of(kind), 300)
-    assert packing.is_exact(model_of(kind), 300)
+    assert concatenated_attention.is_exact(model_of(kind), 300)
+    assert packed_attention.is_exact(model_of(kind), 300)
 
 
 @pytest.mark.parametrize("kind", CLASSES)
@@ -192,13 +193,13 @@ def test_attention_equals_mlx_and_so_do_its_gradients(
     mx.random.seed(0)
     queries, above = (mx.random.normal((1, 4, length, 16)) for _ in range(2))
     keys, values = (mx.random.normal((1, groups, length, 16)) for _ in range(2))
-    mask = concatenation.Causal(window).array(length)
+    mask = concatenated_attention.Causal(window).array(length)
 
     def reference(*arrays: mx.array) -> mx.array:
         return (mx.fast.scaled_dot_product_attention(*arrays, scale=0.3, mask=mask) * above).sum()
 
     def ours(*arrays: mx.array) -> mx.array:
-        return (cpu_math.attention(*arrays, 0.3, window) * above).sum()
+        return (cpu.attention(*arrays, 0.3, window) * above).sum()
 
     compared(reference, ours, queries, keys, values)
 
@@ -221,7 +222,7 @@ def test_rotary_positions_equal_mlx_and_so_do_their_gradients(
     def turned(rope: Any, values: mx.array) -> mx.array:
         return (rope(values, dims, **given) * weights).sum()
 
-    ours = mx.value_and_grad(lambda values: turned(cpu_math.rope, values))(values)
+    ours = mx.value_and_grad(lambda values: turned(cpu.rope, values))(values)
     theirs = mx.value_and_grad(lambda values: turned(mx.fast.rope, values))(values)
     for mine, expected in zip(ours, theirs, strict=True):
         assert mx.array_equal(mine, expected)
@@ -231,8 +232,8 @@ def test_training_turns_positions_with_them_and_leaves_mlx_as_it_was(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     model, before, turns = model_of("llama"), mx.fast.rope, []
-    plain = cpu_math._turn
-    monkeypatch.setattr(cpu_math, "_turn", lambda *tables: turns.append(1) or plain(*tables))
+    plain = cpu._turn
+    monkeypatch.setattr(cpu, "_turn", lambda *tables: turns.append(1) or plain(*tables))
     loss.summed(model, batches.concatenated(examples()))
     assert len(turns) == 2 * len(model.layers)  # queries and keys
     assert mx.fast.rope is before
@@ -243,14 +244,14 @@ def test_swiglu_and_cross_entropy_equal_mlx_and_so_do_their_gradients() -> None:
     gate, up, above = (mx.random.normal((40, 64)) * 20 for _ in range(3))
     compared(
         lambda a, b: (nn.silu(a) * b * above).sum(),
-        lambda a, b: (cpu_math.swiglu(a, b) * above).sum(),
+        lambda a, b: (cpu.swiglu(a, b) * above).sum(),
         gate,
         up,
     )
     targets = mx.random.randint(0, 64, (40,))
     compared(
         lambda x: (nn.losses.cross_entropy(x, targets) * above[:, 0]).sum(),
-        lambda x: (cpu_math.cross_entropy(x, targets) * above[:, 0]).sum(),
+        lambda x: (cpu.cross_entropy(x, targets) * above[:, 0]).sum(),
         gate * 3,
     )
 

@@ -10,9 +10,10 @@ import mlx.core as mx
 import pytest
 
 from mlx_finetuning.config import TrainConfig
-from mlx_finetuning.mlx_trainer import adapters, loop, selfcheck
-from mlx_finetuning.mlx_trainer.examples import encode_rows
-from mlx_finetuning.mlx_trainer.load import LoadedModel
+from mlx_finetuning.mlx_trainer.batches.examples import encode_rows
+from mlx_finetuning.mlx_trainer.model import adapters
+from mlx_finetuning.mlx_trainer.model.load import LoadedModel
+from mlx_finetuning.mlx_trainer.training import loop, selfcheck
 from mlx_finetuning.workspace import AdapterPaths
 from test_mlx_trainer_loop import CONFIG, Recorder, rows
 

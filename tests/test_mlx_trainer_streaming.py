@@ -10,7 +10,7 @@ import pytest
 from mlx_lm.utils import load_adapters, load_model
 
 from mlx_finetuning.errors import Interrupted
-from mlx_finetuning.mlx_trainer import streaming
+from mlx_finetuning.mlx_trainer.inference import layerwise
 from mlx_finetuning.progress import Step
 from small_models import FAMILIES, shapes, write_adapter, write_model, write_quantized
 
@@ -31,7 +31,7 @@ def expected(model: Path, adapter: Path, layers: int | None = None) -> list[np.n
 def test_predictions_equal_those_of_the_whole_model(tmp_path: Path, family: str) -> None:
     model = tmp_path / "m"
     adapter = write_adapter(tmp_path / "adapter", write_model(model, family))
-    found = streaming.logits(model, adapter, SEQUENCES)
+    found = layerwise.logits(model, adapter, SEQUENCES)
     for one, other in zip(found, expected(model, adapter), strict=True):
         np.testing.assert_allclose(one, other, atol=2e-4)
 
@@ -39,10 +39,10 @@ def test_predictions_equal_those_of_the_whole_model(tmp_path: Path, family: str)
 def test_first_layers_of_a_quantized_base_in_several_passes(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(streaming, "POSITIONS", 60)
+    monkeypatch.setattr(layerwise, "POSITIONS", 60)
     adapter = write_adapter(tmp_path / "adapter", write_model(tmp_path / "m"))
     write_quantized(tmp_path / "m", tmp_path / "q")
-    found = streaming.logits(tmp_path / "q", adapter, SEQUENCES, layers=2)
+    found = layerwise.logits(tmp_path / "q", adapter, SEQUENCES, layers=2)
     for one, other in zip(found, expected(tmp_path / "q", adapter, layers=2), strict=True):
         np.testing.assert_allclose(one, other, atol=2e-4)
 
@@ -56,12 +56,12 @@ def test_one_layer_at_a_time_is_in_memory(tmp_path: Path) -> None:
     def look(step: Step) -> None:
         held.append(mx.get_active_memory())
 
-    streaming.logits(tmp_path / "m", adapter, SEQUENCES, look)
+    layerwise.logits(tmp_path / "m", adapter, SEQUENCES, look)
     assert len(held) == 12
     assert max(held) < held[0] + layer_bytes
     mx.reset_peak_memory()
     before = mx.get_active_memory()
-    streaming.logits(tmp_path / "m", adapter, SEQUENCES)
+    layerwise.logits(tmp_path / "m", adapter, SEQUENCES)
     assert mx.get_peak_memory() - before < 5 * layer_bytes
 
 
@@ -69,14 +69,14 @@ def test_one_layer_at_a_time_is_in_memory(tmp_path: Path) -> None:
 def test_importance_is_the_mean_square_of_what_weights_are_multiplied_with(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, kind: str
 ) -> None:
-    monkeypatch.setattr(streaming, "POSITIONS", 120)
+    monkeypatch.setattr(layerwise, "POSITIONS", 120)
     model = tmp_path / "m"
     config = write_model(model)
     adapter = write_adapter(tmp_path / "adapter", config, kind="dora" if kind == "dora" else "lora")
     if kind == "quantized":
         write_quantized(model, tmp_path / "q")
         model = tmp_path / "q"
-    found = streaming.importance(model, adapter, SEQUENCES)
+    found = layerwise.importance(model, adapter, SEQUENCES)
     assert set(found) == {name for name in shapes(config) if name.endswith("_proj.weight")}
     network, _ = load_model(model)
     network.set_dtype(mx.float32)
@@ -103,5 +103,5 @@ def test_asking_can_be_cancelled_between_layers(tmp_path: Path) -> None:
         raise Interrupted()
 
     with pytest.raises(Interrupted):
-        streaming.logits(tmp_path / "m", adapter, SEQUENCES, stop)
+        layerwise.logits(tmp_path / "m", adapter, SEQUENCES, stop)
     assert [(step.done, step.total) for step in steps] == [(1, 3)]

@@ -8,8 +8,9 @@ import numpy as np
 import pytest
 
 import finished_run
-from mlx_finetuning.mlx_trainer import generate, switching
-from mlx_finetuning.mlx_trainer.load import load
+from mlx_finetuning.mlx_trainer.inference import generate
+from mlx_finetuning.mlx_trainer.model import adapter_toggle
+from mlx_finetuning.mlx_trainer.model.load import load
 from mlx_finetuning.workspace import Workspace
 
 TOKENS = [1, 50, 300, 900, 42, 7]
@@ -22,13 +23,13 @@ def test_base_and_tuned_come_from_one_set_of_weights(tmp_path: Path, kind: str) 
     tuned = load(finished_run.base(workspace), workspace.adapter(run_id).folder)
     base = generate.logits(load(finished_run.base(workspace)), TOKENS)
     changed = generate.logits(tuned, TOKENS)
-    assert switching.can_switch(tuned)
-    with switching.without_adapter(tuned):
+    assert adapter_toggle.can_switch(tuned)
+    with adapter_toggle.without_adapter(tuned):
         assert np.array_equal(generate.logits(tuned, TOKENS), base)
     assert np.array_equal(generate.logits(tuned, TOKENS), changed)
     assert not np.allclose(base, changed, atol=0.1)
-    switching.fuse(tuned)
-    assert not switching.can_switch(tuned)
+    adapter_toggle.fuse(tuned)
+    assert not adapter_toggle.can_switch(tuned)
     assert np.allclose(generate.logits(tuned, TOKENS), changed, atol=1e-2)
 
 
@@ -37,10 +38,10 @@ def test_failure_within_the_block_takes_the_adapter_up_again(tmp_path: Path) -> 
     run_id = finished_run.make(workspace, scale=2.0)
     tuned = load(finished_run.base(workspace), workspace.adapter(run_id).folder)
     changed = generate.logits(tuned, TOKENS)
-    with pytest.raises(KeyError), switching.without_adapter(tuned):
+    with pytest.raises(KeyError), adapter_toggle.without_adapter(tuned):
         raise KeyError
     assert np.array_equal(generate.logits(tuned, TOKENS), changed)
 
 
 def test_model_without_an_adapter_has_nothing_to_put_aside() -> None:
-    assert not switching.can_switch(load(finished_run.base(Workspace(Path("/nonexistent")))))
+    assert not adapter_toggle.can_switch(load(finished_run.base(Workspace(Path("/nonexistent")))))

@@ -12,20 +12,22 @@ from mlx.utils import tree_flatten
 from mlx_lm.models import llama
 
 from mlx_finetuning.config import TrainConfig
-from mlx_finetuning.mlx_trainer import adapters, batches, neftune, recompute, shares
-from mlx_finetuning.mlx_trainer.loss import PLAIN, Treatment
+from mlx_finetuning.mlx_trainer.batches import batches
+from mlx_finetuning.mlx_trainer.gradient import checkpointing, gradients, neftune
+from mlx_finetuning.mlx_trainer.gradient.loss import PLAIN, Treatment
+from mlx_finetuning.mlx_trainer.model import adapters
 from test_mlx_trainer_right import CLASSES, COMMON, examples, model_of
 
 RECOMPUTING = Treatment(recompute=True)
 
 
 def selective(model: nn.Module) -> Treatment:
-    return Treatment(selective=recompute.parts(model))
+    return Treatment(selective=checkpointing.parts(model))
 
 
 def sums(model: nn.Module, make: Any, treatment: Treatment) -> dict[str, np.ndarray]:
-    gradient = shares.gradient_of(model, treatment)
-    found = shares.here(gradient, make(examples()), (7,))
+    gradient = gradients.gradient_of(model, treatment)
+    found = gradients.here(gradient, make(examples()), (7,))
     return {"loss": np.array(found.loss)} | {k: np.array(v) for k, v in found.gradients.items()}
 
 
@@ -44,7 +46,7 @@ def test_recomputing_changes_no_gradient(kind: str, make: Any) -> None:
 @pytest.mark.parametrize("kind", CLASSES)
 def test_attention_and_mlp_of_every_trained_block_keep_products_only(kind: str) -> None:
     model = model_of(kind)
-    found = {(part.layer, part.owner) for part in recompute.parts(model)}
+    found = {(part.layer, part.owner) for part in checkpointing.parts(model)}
     names = [name for name, _ in tree_flatten(model.trainable_parameters())]
     trained = {int(name.split(".layers.")[1].split(".")[0]) for name in names}
     assert found == {(layer, owner) for layer in trained for owner in ("mlp", "self_attn")} != set()
@@ -58,7 +60,7 @@ def test_part_that_takes_its_input_elsewhere_too_is_left_alone() -> None:
     model = model_of("llama")
     for layer in model.layers:
         layer.mlp.__class__ = Gated
-    assert {part.owner for part in recompute.parts(model)} == {"self_attn"}
+    assert {part.owner for part in checkpointing.parts(model)} == {"self_attn"}
 
 
 def test_recomputing_leaves_out_what_dropout_left_out_before() -> None:

@@ -15,14 +15,16 @@ from catalogue_figures import SHAPES, figures
 from mlx_finetuning import models
 from mlx_finetuning.config import TrainConfig
 from mlx_finetuning.errors import ArchitectureUnsupported, ModelNotDownloaded, ModelNotFound
-from mlx_finetuning.mlx_trainer import adapters, crew, fit
-from mlx_finetuning.mlx_trainer.examples import Example
-from mlx_finetuning.mlx_trainer.load import LoadedModel
+from mlx_finetuning.mlx_trainer.batches.examples import Example
+from mlx_finetuning.mlx_trainer.model import adapters
+from mlx_finetuning.mlx_trainer.model.load import LoadedModel
+from mlx_finetuning.mlx_trainer.parallel import workload
+from mlx_finetuning.mlx_trainer.training import memory_fit
 from mlx_finetuning.models import CatalogueEntry
 from mlx_finetuning.models.fitting import usable
 from mlx_finetuning.models.hub import REPO_ID
 from mlx_finetuning.models.wording_ja import reach_ja, twin_ja
-from mlx_finetuning.quantizer import families
+from mlx_finetuning.quantizer.families import registry
 from mlx_finetuning.studio import Studio
 from mlx_finetuning.tasks import deploy
 from mlx_finetuning.workspace import Workspace
@@ -130,9 +132,9 @@ def test_memory_of_a_gradient_is_what_the_trainer_measures(
     mx.eval(model.parameters())
     length = catalogue_figures.TOKENS
     example = Example([5 + i for i in range(length)], [i >= length // 2 for i in range(length)], 0)
-    make = crew.arrangement(model, text["vocab_size"], settings)
-    work = crew.Work(LoadedModel(model, None, None, text), [example], make, settings)
-    measured = fit.measured(work).per_cost * fit._cost_at_once(work, [example])
+    make = workload.arrangement(model, text["vocab_size"], settings)
+    work = workload.Work(LoadedModel(model, None, None, text), [example], make, settings)
+    measured = memory_fit.measured(work).per_cost * memory_fit._cost_at_once(work, [example])
     gradient = 4 * sum(value.size for _, value in tree_flatten(model.trainable_parameters()))
     expected = catalogue_figures._gradient(config) + gradient
     assert expected == pytest.approx(measured, rel=0.3)
@@ -143,7 +145,7 @@ def test_where_a_model_can_be_used_is_what_the_quantizer_can_write(tmp_path: Pat
     for entry in models.catalogue():
         reach = studio.reach(entry)
         try:
-            families.of({"architectures": [entry.architecture]})
+            registry.of({"architectures": [entry.architecture]})
         except ArchitectureUnsupported:
             assert reach == ("mlx",)
         else:

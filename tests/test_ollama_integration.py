@@ -47,7 +47,7 @@ from mlx_finetuning.ollama_integration import (
 )
 from mlx_finetuning.ollama_integration.deploy import Recipe
 from mlx_finetuning.progress import Step
-from mlx_finetuning.quantizer.export import export_gguf
+from mlx_finetuning.quantizer.write.export import export_gguf
 from ollama_server import Ollama, running_ollama
 
 SHIPPED = Path(quantizer.__file__).parents[1] / "assets" / "tiny-ja"

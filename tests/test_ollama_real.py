@@ -24,7 +24,7 @@ from mlx_finetuning.errors import (
 )
 from mlx_finetuning.ollama_integration import Client, deploy
 from mlx_finetuning.ollama_integration.deploy import Recipe
-from mlx_finetuning.quantizer.export import export_gguf
+from mlx_finetuning.quantizer.write.export import export_gguf
 from mlx_finetuning.studio import Studio
 from mlx_finetuning.utils import chat_template
 from mlx_finetuning.workspace import Workspace

@@ -23,25 +23,25 @@ from mlx_finetuning.errors import (
     WeightsIncomplete,
     WeightsUnreadable,
 )
-from mlx_finetuning.mlx_trainer import heads, streaming
-from mlx_finetuning.mlx_trainer.load import load
-from mlx_finetuning.quantizer import (
-    adapter_files,
+from mlx_finetuning.mlx_trainer.inference import layerwise
+from mlx_finetuning.mlx_trainer.model import split_head
+from mlx_finetuning.mlx_trainer.model.load import load
+from mlx_finetuning.quantizer.families import recipe, registry
+from mlx_finetuning.quantizer.formats import gguf_reader
+from mlx_finetuning.quantizer.llama_cpp import ggml, inference
+from mlx_finetuning.quantizer.verify import (
     diagnosis,
-    families,
-    fidelity,
-    fused,
-    ggml,
-    llama,
     proof,
-    reader,
-    recipe,
-    structure,
-    tokenizer,
+    tensor_error,
     verify,
 )
-from mlx_finetuning.quantizer.export import export_gguf, read_config, sources
-from mlx_finetuning.quantizer.parity import Reference, compare_logits
+from mlx_finetuning.quantizer.verify import (
+    metadata as structure,
+)
+from mlx_finetuning.quantizer.verify.parity import Reference, compare_logits
+from mlx_finetuning.quantizer.vocabulary import tokenizer
+from mlx_finetuning.quantizer.write import adapter_files, fused
+from mlx_finetuning.quantizer.write.export import export_gguf, read_config, sources
 from small_models import edit_json, write_quantized
 
 TOKENS = np.random.default_rng(5).integers(0, 600, 448).tolist()
@@ -98,7 +98,7 @@ def test_settings_of_another_llama_cpp_leave_attention_in_half_precision(
     folder: Path, written: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     exact = compare_logits(written, [reference(network_of(folder))], 512)
-    monkeypatch.setitem(llama._AS_KNOWN, 22, 7)
+    monkeypatch.setitem(inference._AS_KNOWN, 22, 7)
     found = compare_logits(written, [reference(network_of(folder))], 512)
     assert 20 * exact.mean_kl < found.mean_kl < 1e-3
 
@@ -249,7 +249,7 @@ def test_factor_of_an_adapter_is_seen_where_attention_was_trained(
     base, tuned = sources(tmp_path / "m", config, None), sources(tmp_path / "m", config, trained)
     edit_json(trained / "adapter_config.json", lora_parameters={"scale": 2.0 * factor})
     export_gguf(tmp_path / "m", trained, {"Q4_K_M": tmp_path / "m.gguf"})
-    file = reader.read(tmp_path / "m.gguf")
+    file = gguf_reader.read(tmp_path / "m.gguf")
     assert diagnosis.adapter_scale(file, base, tuned) == pytest.approx(found, abs=0.1)
 
 
@@ -289,7 +289,7 @@ def test_quantized_experts_are_the_kernels_output_for_each(folder: Path, tmp_pat
     trained = expert_models.write_adapter(tmp_path / "a", folder, EXPERTS[model_type])
     export_gguf(folder, trained, paths)
     plain = values(paths["F32"])["blk.1.ffn_down_exps.weight"]
-    found = reader.read(paths["Q5_K_M"]).tensors["blk.1.ffn_down_exps.weight"]
+    found = gguf_reader.read(paths["Q5_K_M"]).tensors["blk.1.ffn_down_exps.weight"]
     assert found.kind == Type.Q5_1  # 96 columns
     each = [ggml.quantize(np.ascontiguousarray(one), found.kind) for one in plain]
     np.testing.assert_array_equal(found.data, np.concatenate(each))
@@ -319,7 +319,7 @@ def test_folder_of_mlx_lm_keeps_gpt_oss_in_four_bits(tmp_path: Path) -> None:
     assert config["quantization"]["mode"] == "mxfp4"
     for name in ("m", "q"):
         export_gguf(tmp_path / name, None, {"Q8_0": tmp_path / f"{name}.gguf"})
-    first, second = (reader.read(tmp_path / f"{name}.gguf").tensors for name in "mq")
+    first, second = (gguf_reader.read(tmp_path / f"{name}.gguf").tensors for name in "mq")
     assert first["blk.0.ffn_up_exps.weight"].kind == Type.MXFP4
     for name, tensor in first.items():
         np.testing.assert_array_equal(tensor.data, second[name].data, err_msg=name)
@@ -353,7 +353,7 @@ def test_peft_folder_holds_attention_and_refuses_experts(tmp_path: Path, folder:
 def test_fused_folder_is_the_tuned_model(tmp_path: Path, folder: Path, adapter: Path) -> None:
     (tmp_path / "fused").mkdir()
     fused.write(folder, adapter, tmp_path / "fused", "mlx")
-    found = streaming.logits(tmp_path / "fused", None, [TOKENS])[0]
+    found = layerwise.logits(tmp_path / "fused", None, [TOKENS])[0]
     tuned = reference(network_of(folder, adapter))
     kl = fused_kl(tuned.logits, found)
     assert kl < 5e-3  # rounded to the base's 16 bits
@@ -397,7 +397,7 @@ def test_proof_of_some_layers_and_tokens_agrees_with_mlx_lm(
     extent = proof.extent(folder, [TOKENS])
     assert extent.layers == (2 if read_config(folder)["model_type"] == "gpt_oss" else 1)
     network = network_of(folder, adapter)
-    del heads.blocks(network)[extent.layers :]
+    del split_head.blocks(network)[extent.layers :]
     logits = reference(network).logits[:, extent.tokens]
     with proof.written(folder, adapter, extent) as path:
         found = compare_logits(path, [Reference(extent.local(TOKENS), logits)], 512)
@@ -437,9 +437,11 @@ def test_faults_show_in_the_weights_and_in_the_logits(
     tmp_path: Path, folder: Path, written: Path, fault: Callable[[Tensors], None]
 ) -> None:
     faulty = rewrite(written, tmp_path / "faulty.gguf", change_tensors=fault)
-    file, true = reader.read(faulty), sources(folder, read_config(folder), None)
-    assert not fidelity.problems(reader.read(written), fidelity.errors(reader.read(written), true))
-    assert fidelity.problems(file, fidelity.errors(file, true))
+    file, true = gguf_reader.read(faulty), sources(folder, read_config(folder), None)
+    assert not tensor_error.problems(
+        gguf_reader.read(written), tensor_error.errors(gguf_reader.read(written), true)
+    )
+    assert tensor_error.problems(file, tensor_error.errors(file, true))
     assert verify.proof_problems(compare_logits(faulty, [reference(network_of(folder))], 512))
 
 
@@ -470,9 +472,9 @@ def test_faults_of_settings_are_named(
 
     faulty = rewrite(written, tmp_path / "faulty.gguf", change_metadata=plant)
     config = read_config(folder)
-    original = tokenizer.read(folder, config["vocab_size"], families.of(config))
+    original = tokenizer.read(folder, config["vocab_size"], registry.of(config))
     true, wrong = (
-        structure.inspect(reader.read(path), folder, config, original).problems
+        structure.inspect(gguf_reader.read(path), folder, config, original).problems
         for path in (written, faulty)
     )
     assert true == ()

@@ -26,12 +26,12 @@ from mlx_finetuning.errors import (
     NotEnoughSpace,
     WeightsIncomplete,
 )
-from mlx_finetuning.mlx_trainer.load import load
+from mlx_finetuning.mlx_trainer.model.load import load
 from mlx_finetuning.progress import Step
-from mlx_finetuning.quantizer import ggml
-from mlx_finetuning.quantizer.export import export_gguf
-from mlx_finetuning.quantizer.family import llama3_rope_factors
-from mlx_finetuning.quantizer.parity import LogitParity, Reference, compare_logits
+from mlx_finetuning.quantizer.families.family import llama3_rope_factors
+from mlx_finetuning.quantizer.llama_cpp import ggml
+from mlx_finetuning.quantizer.verify.parity import LogitParity, Reference, compare_logits
+from mlx_finetuning.quantizer.write.export import export_gguf
 from small_models import (
     FAMILIES,
     LLAMA3_ROPE,

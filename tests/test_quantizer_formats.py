@@ -14,13 +14,15 @@ from mlx_lm.utils import load_adapters, load_model
 
 from gguf_files import metadata, rewrite, values
 from mlx_finetuning.errors import AdapterMustBeFused, ExportNotProven, Interrupted
-from mlx_finetuning.mlx_trainer import heads
+from mlx_finetuning.mlx_trainer.model import split_head
 from mlx_finetuning.progress import Step
-from mlx_finetuning.quantizer import adapter_files, advice, fidelity, fused, proof, reader
-from mlx_finetuning.quantizer.advice import Candidate
-from mlx_finetuning.quantizer.export import export_gguf, read_config, sources
-from mlx_finetuning.quantizer.family import separated
-from mlx_finetuning.quantizer.parity import Reference, compare, compare_logits
+from mlx_finetuning.quantizer.families.family import separated
+from mlx_finetuning.quantizer.formats import gguf_reader
+from mlx_finetuning.quantizer.verify import advice, proof, tensor_error
+from mlx_finetuning.quantizer.verify.advice import Candidate
+from mlx_finetuning.quantizer.verify.parity import Reference, compare, compare_logits
+from mlx_finetuning.quantizer.write import adapter_files, fused
+from mlx_finetuning.quantizer.write.export import export_gguf, read_config, sources
 from small_models import (
     FAMILIES,
     edit_json,
@@ -268,7 +270,7 @@ def test_proof_of_some_layers_and_tokens_agrees_with_mlx_lm(
     assert len(extent.tokens) < 608
     assert set(TOKENS) <= set(extent.tokens.tolist())
     network = network_of(model, adapter)
-    del heads.blocks(network)[extent.layers :]
+    del split_head.blocks(network)[extent.layers :]
     whole = reference(network)
     expected = Reference(extent.local(TOKENS), whole.logits[:, extent.tokens])
     before = set(tmp_path.rglob("*"))
@@ -316,28 +318,30 @@ def test_faults_of_values_show_in_the_comparison_with_the_weights(
     write_model(tmp_path / "m", family)
     export_gguf(tmp_path / "m", None, {"F16": tmp_path / "m.gguf"})
     original = sources(tmp_path / "m", read_config(tmp_path / "m"), None)
-    true = reader.read(tmp_path / "m.gguf")
-    assert fidelity.problems(true, fidelity.errors(true, original)) == []
-    faulty = reader.read(rewrite(tmp_path / "m.gguf", tmp_path / "f.gguf", change_tensors=fault))
-    assert fidelity.problems(faulty, fidelity.errors(faulty, original))
+    true = gguf_reader.read(tmp_path / "m.gguf")
+    assert tensor_error.problems(true, tensor_error.errors(true, original)) == []
+    faulty = gguf_reader.read(
+        rewrite(tmp_path / "m.gguf", tmp_path / "f.gguf", change_tensors=fault)
+    )
+    assert tensor_error.problems(faulty, tensor_error.errors(faulty, original))
 
 
 @pytest.mark.parametrize("quant", ["Q8_0", "Q6_K", "Q5_K_S", "Q4_K_S", "IQ4_XS", "Q3_K_L", "Q2_K"])
 def test_quantization_errors_stay_within_their_bounds(tmp_path: Path, quant: str) -> None:
     write_model(tmp_path / "m", "qwen3")
     export_gguf(tmp_path / "m", None, {quant: tmp_path / "m.gguf"})
-    file = reader.read(tmp_path / "m.gguf")
+    file = gguf_reader.read(tmp_path / "m.gguf")
     original = sources(tmp_path / "m", read_config(tmp_path / "m"), None)
-    found = fidelity.errors(file, original)
+    found = tensor_error.errors(file, original)
     assert len(found) == len(file.tensors)
-    assert fidelity.problems(file, found) == []
+    assert tensor_error.problems(file, found) == []
     assert max(found.values()) > 1e-3
 
 
 def test_reader_agrees_with_ggufs_own(tmp_path: Path) -> None:
     write_model(tmp_path / "m", "qwen2")
     export_gguf(tmp_path / "m", None, {"Q4_K_M": tmp_path / "m.gguf"})
-    file = reader.read(tmp_path / "m.gguf")
+    file = gguf_reader.read(tmp_path / "m.gguf")
     assert file.metadata == metadata(tmp_path / "m.gguf")
     for name, expected in values(tmp_path / "m.gguf").items():
         found = file.tensors[name]

@@ -13,9 +13,13 @@ from mlx_lm.utils import load_model
 
 from gguf_files import Tensors, Values, metadata, rewrite, types, values
 from mlx_finetuning.errors import ModelSettingUnsupported, WeightsIncomplete
-from mlx_finetuning.quantizer import families, proof, reader, structure, tokenizer, verify
-from mlx_finetuning.quantizer.export import export_gguf, read_config, stored_config
-from mlx_finetuning.quantizer.parity import Reference, compare_logits
+from mlx_finetuning.quantizer.families import registry
+from mlx_finetuning.quantizer.formats import gguf_reader
+from mlx_finetuning.quantizer.verify import metadata as structure
+from mlx_finetuning.quantizer.verify import proof, verify
+from mlx_finetuning.quantizer.verify.parity import Reference, compare_logits
+from mlx_finetuning.quantizer.vocabulary import tokenizer
+from mlx_finetuning.quantizer.write.export import export_gguf, read_config, stored_config
 from small_models import edit_json, shapes, stored_name, write_adapter, write_model, write_quantized
 
 TOKENS = np.random.default_rng(5).integers(0, 600, 448).tolist()
@@ -203,9 +207,9 @@ def test_faults_of_settings_are_named(
 
     faulty = rewrite(written, tmp_path / "faulty.gguf", change_metadata=plant)
     config = read_config(folder)
-    original = tokenizer.read(folder, config["vocab_size"], families.of(config))
+    original = tokenizer.read(folder, config["vocab_size"], registry.of(config))
     true, wrong = (
-        structure.inspect(reader.read(path), folder, config, original).problems
+        structure.inspect(gguf_reader.read(path), folder, config, original).problems
         for path in (written, faulty)
     )
     assert true == ()

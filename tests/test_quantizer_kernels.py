@@ -22,8 +22,10 @@ from mlx_finetuning.errors import (
     QuantizerUnusable,
     WeightsUnreadable,
 )
-from mlx_finetuning.quantizer import ggml, library, lora, packed, safetensors
-from mlx_finetuning.quantizer.recipe import Outline, more_bits, tensor_type, value_layers
+from mlx_finetuning.quantizer.families.recipe import Outline, more_bits, tensor_type, value_layers
+from mlx_finetuning.quantizer.formats import packed, safetensors
+from mlx_finetuning.quantizer.llama_cpp import ggml, library
+from mlx_finetuning.quantizer.write import trained_weights
 from small_models import write_adapter, write_model
 
 ROWS = np.random.default_rng(0).standard_normal((96, 1024)).astype(np.float32)
@@ -315,7 +317,7 @@ def test_adapter_adds_what_mlx_lm_fuses(tmp_path: Path) -> None:
     layer.lora_a, layer.lora_b = halves[f"{module}.lora_a"], halves[f"{module}.lora_b"]
     expected = np.array(layer.fuse().weight)
     rows = np.array([3, 200, 7])
-    change = lora.read(folder).changes[f"{module}.weight"]
+    change = trained_weights.read(folder).changes[f"{module}.weight"]
     found = change.apply(np.array(weight)[rows], rows)
     np.testing.assert_allclose(found, expected[rows], atol=1e-5)
 
@@ -330,7 +332,7 @@ def test_dora_changes_what_mlx_lm_fuses(tmp_path: Path) -> None:
     mx.save_safetensors(str(tmp_path / "adapters.safetensors"), tensors)
     settings = {"fine_tune_type": "dora", "lora_parameters": {"scale": 3.0, "rank": 4}}
     (tmp_path / "adapter_config.json").write_text(json.dumps(settings))
-    adapter = lora.read(tmp_path)
+    adapter = trained_weights.read(tmp_path)
     rows = np.array([40, 3])
     change = adapter.changes["model.layers.0.mlp.up_proj.weight"]
     found = change.apply(np.array(layer.linear.weight)[rows], rows)
@@ -346,7 +348,7 @@ def test_lora_of_an_embedding_adds_what_mlx_lm_fuses(tmp_path: Path) -> None:
     mx.save_safetensors(str(tmp_path / "adapters.safetensors"), tensors)
     settings = {"fine_tune_type": "lora", "lora_parameters": {"scale": 2.0, "rank": 4}}
     (tmp_path / "adapter_config.json").write_text(json.dumps(settings))
-    change = lora.read(tmp_path).changes["model.embed_tokens.weight"]
+    change = trained_weights.read(tmp_path).changes["model.embed_tokens.weight"]
     assert change.shape == (40, 24)
     found = change.apply(np.array(layer.embedding.weight), slice(None))
     np.testing.assert_allclose(found, np.array(layer.fuse().weight), atol=1e-5)
@@ -356,7 +358,7 @@ def test_full_tuning_replaces_the_weights(tmp_path: Path) -> None:
     weight = mx.random.normal((6, 8)).astype(mx.bfloat16)
     mx.save_safetensors(str(tmp_path / "adapters.safetensors"), {"model.norm.weight": weight})
     (tmp_path / "adapter_config.json").write_text(json.dumps({"fine_tune_type": "full"}))
-    change = lora.read(tmp_path).changes["model.norm.weight"]
+    change = trained_weights.read(tmp_path).changes["model.norm.weight"]
     found = change.apply(np.zeros((2, 8), np.float32), np.array([5, 0]))
     np.testing.assert_array_equal(found, np.array(weight.astype(mx.float32))[[5, 0]])
 
@@ -368,11 +370,11 @@ def test_unknown_kinds_of_adapters_are_refused(tmp_path: Path) -> None:
     changed = {**settings, "fine_tune_type": "prefix"}
     (folder / "adapter_config.json").write_text(json.dumps(changed))
     with pytest.raises(AdapterUnusable, match="prefix"):
-        lora.read(folder)
+        trained_weights.read(folder)
 
 
 def test_adapter_without_its_settings_is_an_error(tmp_path: Path) -> None:
     folder = write_adapter(tmp_path / "adapter", write_model(tmp_path / "base"))
     (folder / "adapter_config.json").unlink()
     with pytest.raises(AdapterUnusable):
-        lora.read(folder)
+        trained_weights.read(folder)

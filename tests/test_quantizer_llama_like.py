@@ -12,11 +12,16 @@ import pytest
 
 from gguf_files import Tensors, metadata, rewrite, types, values
 from mlx_finetuning.errors import AdapterUnusable, ModelSettingUnsupported, WeightsIncomplete
-from mlx_finetuning.mlx_trainer import streaming
-from mlx_finetuning.mlx_trainer.load import load
-from mlx_finetuning.quantizer import families, fused, lora, reader, structure, tokenizer, verify
-from mlx_finetuning.quantizer.export import export_gguf, read_config, stored_config
-from mlx_finetuning.quantizer.parity import LogitParity, Reference, compare, compare_logits
+from mlx_finetuning.mlx_trainer.inference import layerwise
+from mlx_finetuning.mlx_trainer.model.load import load
+from mlx_finetuning.quantizer.families import registry
+from mlx_finetuning.quantizer.formats import gguf_reader
+from mlx_finetuning.quantizer.verify import metadata as structure
+from mlx_finetuning.quantizer.verify import verify
+from mlx_finetuning.quantizer.verify.parity import LogitParity, Reference, compare, compare_logits
+from mlx_finetuning.quantizer.vocabulary import tokenizer
+from mlx_finetuning.quantizer.write import fused, trained_weights
+from mlx_finetuning.quantizer.write.export import export_gguf, read_config, stored_config
 from small_models import edit_json, shapes, write_adapter, write_json, write_model, write_quantized
 
 TOKENS = np.random.default_rng(5).integers(0, 600, 448).tolist()
@@ -166,9 +171,9 @@ def test_faults_of_settings_are_named_and_change_logits(
         change_metadata=lambda found: found.update({key: value}),
     )
     config = read_config(folder)
-    original = tokenizer.read(folder, config["vocab_size"], families.of(config))
+    original = tokenizer.read(folder, config["vocab_size"], registry.of(config))
     true, wrong = (
-        structure.inspect(reader.read(path), folder, config, original).problems
+        structure.inspect(gguf_reader.read(path), folder, config, original).problems
         for path in (folder.with_suffix(".gguf"), faulty)
     )
     assert true == ()
@@ -281,17 +286,17 @@ def test_side_by_side_changes_touch_their_own_rows_in_any_order() -> None:
         def apply(self, values: np.ndarray, which: Any) -> np.ndarray:
             return values * (1 + np.arange(3)[which])[:, None]
 
-    both = lora.SideBySide((None, Times()), (6, 2))
+    both = trained_weights.SideBySide((None, Times()), (6, 2))
     rows = np.array([5, 0, 3, 2, 4])
     found = both.apply(np.ones((5, 2), np.float32), rows)
     np.testing.assert_array_equal(found[:, 0], [3, 1, 1, 1, 2])
 
 
 def test_importance_reaches_separated_matrices(folders: dict[str, Path], tmp_path: Path) -> None:
-    importance = streaming.importance(folders["granite4"], None, [TOKENS[:40]])
+    importance = layerwise.importance(folders["granite4"], None, [TOKENS[:40]])
     export_gguf(folders["granite4"], None, {"Q3_K_M": tmp_path / "m.gguf"}, importance=importance)
     export_gguf(folders["granite4"], None, {"Q3_K_M": tmp_path / "plain.gguf"})
-    found, plain = (reader.read(tmp_path / f"{one}.gguf").tensors for one in ("m", "plain"))
+    found, plain = (gguf_reader.read(tmp_path / f"{one}.gguf").tensors for one in ("m", "plain"))
     for name in ("blk.1.ffn_gate.weight", "blk.1.ffn_up.weight", "blk.1.ffn_down.weight"):
         assert (found[name].data != plain[name].data).any(), name
 

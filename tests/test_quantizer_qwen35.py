@@ -15,10 +15,12 @@ from mlx_lm.utils import load_adapters, load_model
 
 from gguf_files import Tensors, metadata, rewrite, types, values
 from mlx_finetuning.errors import AdapterUnusable, ModelSettingUnsupported, WeightsIncomplete
-from mlx_finetuning.mlx_trainer import streaming
-from mlx_finetuning.quantizer import fidelity, ggml, reader, verify
-from mlx_finetuning.quantizer.export import export_gguf, read_config, sources
-from mlx_finetuning.quantizer.parity import Reference, compare_logits
+from mlx_finetuning.mlx_trainer.inference import layerwise
+from mlx_finetuning.quantizer.formats import gguf_reader
+from mlx_finetuning.quantizer.llama_cpp import ggml
+from mlx_finetuning.quantizer.verify import tensor_error, verify
+from mlx_finetuning.quantizer.verify.parity import Reference, compare_logits
+from mlx_finetuning.quantizer.write.export import export_gguf, read_config, sources
 from small_models import edit_json, shapes, stored_name, write_adapter, write_model, write_quantized
 
 TOKENS = np.random.default_rng(5).integers(0, 600, 448).tolist()
@@ -136,13 +138,13 @@ def test_folder_of_mlx_lm_has_its_norms_added_already(folder: Path, tmp_path: Pa
 
 
 def test_importance_follows_the_columns_of_its_weight(folder: Path, tmp_path: Path) -> None:
-    importance = streaming.importance(folder, None, [TOKENS[:40]])
+    importance = layerwise.importance(folder, None, [TOKENS[:40]])
     paths = {quant: tmp_path / quant for quant in ("F32", "Q3_K_M")}
     name = "model.layers.0.linear_attn.out_proj.weight"
     assert importance.keys() >= {name}
     export_gguf(folder, None, paths, importance=importance)
     plain = values(paths["F32"])["blk.0.ssm_out.weight"]
-    stored = reader.read(paths["Q3_K_M"]).tensors["blk.0.ssm_out.weight"]
+    stored = gguf_reader.read(paths["Q3_K_M"]).tensors["blk.0.ssm_out.weight"]
     assert stored.kind == Type.Q4_0  # 192 columns
     expected = ggml.quantize(plain, stored.kind, np.ascontiguousarray(tiled(importance[name])))
     np.testing.assert_array_equal(stored.data.view(np.uint8).reshape(expected.shape), expected)
@@ -181,9 +183,11 @@ def test_faults_show_in_the_weights_and_in_the_logits(
     tmp_path: Path, folder: Path, written: Path, fault: Callable[[Tensors], None]
 ) -> None:
     faulty = rewrite(written, tmp_path / "faulty.gguf", change_tensors=fault)
-    file, true = reader.read(faulty), sources(folder, read_config(folder), None)
-    assert not fidelity.problems(reader.read(written), fidelity.errors(reader.read(written), true))
-    assert fidelity.problems(file, fidelity.errors(file, true))
+    file, true = gguf_reader.read(faulty), sources(folder, read_config(folder), None)
+    assert not tensor_error.problems(
+        gguf_reader.read(written), tensor_error.errors(gguf_reader.read(written), true)
+    )
+    assert tensor_error.problems(file, tensor_error.errors(file, true))
     assert verify.proof_problems(compare_logits(faulty, [reference(folder)], 512))
 
 

@@ -11,9 +11,10 @@ import pytest
 from tokenizers import Tokenizer, normalizers
 
 from mlx_finetuning.errors import ExportNotProven
-from mlx_finetuning.quantizer import control_names, parity, reach, scripts
-from mlx_finetuning.quantizer.llama import LlamaVocabulary
-from mlx_finetuning.quantizer.parity import Cut
+from mlx_finetuning.quantizer.llama_cpp.inference import LlamaVocabulary
+from mlx_finetuning.quantizer.verify import parity, reach, scripts
+from mlx_finetuning.quantizer.verify.parity import Cut
+from mlx_finetuning.quantizer.vocabulary import control_names
 from mlx_finetuning.tokenization import files
 from small_models import edit_json, write_json, write_model, write_sentencepiece, write_tokenizer
 

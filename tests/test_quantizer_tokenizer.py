@@ -13,11 +13,12 @@ from transformers import AutoTokenizer
 
 from gguf_files import metadata
 from mlx_finetuning.errors import TokenizerUnreadable, TokenizerUnsupported
-from mlx_finetuning.quantizer import families, tokenizer
-from mlx_finetuning.quantizer.export import export_gguf
-from mlx_finetuning.quantizer.families import LLAMA
-from mlx_finetuning.quantizer.llama import LlamaModel
-from mlx_finetuning.quantizer.parity import compare_tokens
+from mlx_finetuning.quantizer.families import registry
+from mlx_finetuning.quantizer.families.registry import LLAMA
+from mlx_finetuning.quantizer.llama_cpp.inference import LlamaModel
+from mlx_finetuning.quantizer.verify.parity import compare_tokens
+from mlx_finetuning.quantizer.vocabulary import tokenizer
+from mlx_finetuning.quantizer.write.export import export_gguf
 from mlx_finetuning.tokenization import battery, files, loading
 from mlx_finetuning.utils import chat_template
 from small_models import (
@@ -93,7 +94,7 @@ def test_sentencepiece_tokenizers_cut_every_text_alike(
         edit_json(folder / "tokenizer.json", normalizer=normalizer, pre_tokenizer=None)
     original = loading.load(files.read(folder))
     encode = lambda text, special: original.encode(text, add_special_tokens=special)  # noqa: E731
-    expected = tokenizer.read(folder, VOCABULARY, families.of(config))
+    expected = tokenizer.read(folder, VOCABULARY, registry.of(config))
     with LlamaModel(gguf_of(folder), 64) as model:
         parity = compare_tokens(model, encode, battery.TEXTS, expected)
         prompt = original.apply_chat_template(
@@ -124,7 +125,7 @@ def test_gemma_4s_tokenizer_cuts_every_text_alike(tmp_path: Path) -> None:
     assert written["tokenizer.ggml.model"] == "gemma4"
     assert "tokenizer.ggml.pre" not in written
     assert set(written["tokenizer.ggml.scores"]) == {-1000.0, -10000.0}
-    found = tokenizer.read(folder, VOCABULARY, families.of(config))
+    found = tokenizer.read(folder, VOCABULARY, registry.of(config))
     kinds = dict(zip(found.tokens, found.types, strict=True))
     expected = {
         "<|turn>": "CONTROL",
@@ -143,13 +144,13 @@ def test_broken_sentencepiece_file_is_an_error(tmp_path: Path) -> None:
     AutoTokenizer.from_pretrained(tmp_path / "m").save_pretrained(tmp_path / "m")
     (tmp_path / "m" / "tokenizer.model").write_bytes(b"\x0a\xff")
     with pytest.raises(TokenizerUnreadable, match="tokenizer"):
-        tokenizer.read(tmp_path / "m", VOCABULARY, families.of(config))
+        tokenizer.read(tmp_path / "m", VOCABULARY, registry.of(config))
 
 
 def test_phi_4_keeps_llama_cpps_name_for_its_pre_tokenizer(folder: Path) -> None:
     write_tokenizer(folder, "smaug-bpe")
     assert tokenizer.read(folder, VOCABULARY, LLAMA).pre == "smaug-bpe"
-    assert tokenizer.read(folder, VOCABULARY, families.PHI3).pre == "dbrx"
+    assert tokenizer.read(folder, VOCABULARY, registry.PHI3).pre == "dbrx"
 
 
 def test_shipped_model_cuts_every_text_alike(tmp_path: Path) -> None:

@@ -11,11 +11,14 @@ import sentencepiece
 
 from gguf_files import metadata
 from mlx_finetuning.errors import TokenizerUnsupported
-from mlx_finetuning.quantizer import families, parity, reach, tokenizer, ugm
-from mlx_finetuning.quantizer.export import export_gguf
-from mlx_finetuning.quantizer.families import LLAMA
-from mlx_finetuning.quantizer.llama import LlamaVocabulary
-from mlx_finetuning.quantizer.parity import Cut
+from mlx_finetuning.quantizer.families import registry
+from mlx_finetuning.quantizer.families.registry import LLAMA
+from mlx_finetuning.quantizer.llama_cpp.inference import LlamaVocabulary
+from mlx_finetuning.quantizer.verify import parity, reach
+from mlx_finetuning.quantizer.verify.parity import Cut
+from mlx_finetuning.quantizer.vocabulary import tokenizer
+from mlx_finetuning.quantizer.vocabulary import unigram as ugm
+from mlx_finetuning.quantizer.write.export import export_gguf
 from mlx_finetuning.tokenization import battery, files, loading
 from small_models import edit_json, write_json, write_model, write_sentencepiece
 
@@ -138,7 +141,7 @@ def test_japanese_t5s_rewriting_of_characters_is_taken_over(tmp_path: Path) -> N
             "vocab_size": 180,
         },
     )
-    found = tokenizer.read(folder, VOCABULARY, families.of(config))
+    found = tokenizer.read(folder, VOCABULARY, registry.of(config))
     assert (found.model, found.merges_spaces) == ("t5", True)
     texts = ["ＡＢＣ１２３ ﾊﾝｶｸ", "営業時間は　午前９時", "a  b   c", "  両端  ", "㈱みどり①"]
     assert any(unicodedata.normalize("NFKC", text) != text for text in texts)

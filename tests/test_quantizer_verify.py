@@ -14,9 +14,12 @@ from tokenizers import Tokenizer
 from gguf_files import Tensors, Values, rewrite
 from mlx_finetuning import files
 from mlx_finetuning.errors import ExportNotProven, GgufUnreadable
-from mlx_finetuning.quantizer import families, reader, structure, tokenizer, verify
-from mlx_finetuning.quantizer.export import export_gguf
-from mlx_finetuning.quantizer.parity import Reference, compare_logits
+from mlx_finetuning.quantizer.families import registry
+from mlx_finetuning.quantizer.formats import gguf_reader
+from mlx_finetuning.quantizer.verify import metadata, verify
+from mlx_finetuning.quantizer.verify.parity import Reference, compare_logits
+from mlx_finetuning.quantizer.vocabulary import tokenizer
+from mlx_finetuning.quantizer.write.export import export_gguf
 from small_models import write_model
 
 ROPE = {
@@ -210,9 +213,9 @@ def test_faults_of_single_families_are_caught(
     config = write_model(tmp_path / "m", family)
     export_gguf(tmp_path / "m", None, {"F16": tmp_path / "m.gguf"})
     faulty = rewrite(tmp_path / "m.gguf", tmp_path / "f.gguf", change_metadata=fault)
-    original = tokenizer.read(tmp_path / "m", config["vocab_size"], families.of(config))
+    original = tokenizer.read(tmp_path / "m", config["vocab_size"], registry.of(config))
     true, wrong = (
-        structure.inspect(reader.read(path), tmp_path / "m", config, original).problems
+        metadata.inspect(gguf_reader.read(path), tmp_path / "m", config, original).problems
         for path in (tmp_path / "m.gguf", faulty)
     )
     assert true == ()

@@ -17,7 +17,7 @@ from mlx_lm.utils import load_tokenizer
 
 from mlx_finetuning import quantizer
 from mlx_finetuning.errors import RuntimeNotAnswering, RuntimeNotStarted
-from mlx_finetuning.quantizer.export import export_gguf
+from mlx_finetuning.quantizer.write.export import export_gguf
 from mlx_finetuning.runtime import Client, serve
 
 SHIPPED = Path(quantizer.__file__).parents[1] / "assets" / "tiny-ja"

@@ -11,8 +11,8 @@ from tokenizers.processors import TemplateProcessing
 from transformers import AutoTokenizer
 
 from chat_formats import FORMATS, Format, conversations
-from mlx_finetuning.quantizer import reader
-from mlx_finetuning.quantizer.export import export_gguf
+from mlx_finetuning.quantizer.formats import gguf_reader
+from mlx_finetuning.quantizer.write.export import export_gguf
 from mlx_finetuning.runtime import serve
 from mlx_finetuning.utils import chat_template
 from small_models import edit_json, write_model
@@ -41,7 +41,7 @@ def test_prompts_are_the_same_tokens(form: Format, tmp_path: Path) -> None:
     model, gguf = tmp_path / "model", tmp_path / "format.gguf"
     write_format(model, form)
     export_gguf(model, None, {"F16": gguf})
-    template = reader.read(gguf).metadata["tokenizer.chat_template"]
+    template = gguf_reader.read(gguf).metadata["tokenizer.chat_template"]
     assert chat_template.is_protected(template)
     original = AutoTokenizer.from_pretrained(model)
     assert original.chat_template == form.template

@@ -24,7 +24,7 @@ from mlx_finetuning.errors import (
     PortTaken,
     RunNotDeployed,
 )
-from mlx_finetuning.quantizer.export import export_gguf
+from mlx_finetuning.quantizer.write.export import export_gguf
 from mlx_finetuning.runtime.chats import Chat
 from mlx_finetuning.studio import Studio
 from mlx_finetuning.tasks import serve_model

@@ -8,7 +8,7 @@ from collections import defaultdict
 import pytest
 
 from mlx_finetuning.data_processor import SAMPLE_DATA, inspect
-from mlx_finetuning.data_processor.near import near_groups
+from mlx_finetuning.data_processor.checks.near import near_groups
 from mlx_finetuning.utils.japanese_utils import comparison_key
 
 EXTENDED = SAMPLE_DATA.with_name("sample_data_extended.csv")

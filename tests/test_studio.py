@@ -36,7 +36,7 @@ def simulation(dataset: str, iterations: int = 5) -> TrainConfig:
     return TrainConfig(dataset=dataset, engine="simulation", iterations=iterations)
 
 
-@pytest.mark.parametrize("module", ["studio", "cli", "cli.app", "trainer.runs", "models"])
+@pytest.mark.parametrize("module", ["studio", "cli", "cli.app", "jobs.runs", "models"])
 def test_importing_it_loads_nothing_heavy(module: str) -> None:
     code = (
         f"import sys, mlx_finetuning.{module}\n"

@@ -15,12 +15,12 @@ from mlx_finetuning import files
 from mlx_finetuning.cli.certify import _shown
 from mlx_finetuning.config import DeployConfig
 from mlx_finetuning.errors import ChatTemplateMissing, RunNotReady
+from mlx_finetuning.jobs import jobs
 from mlx_finetuning.progress import silent
-from mlx_finetuning.quantizer.export import export_gguf
+from mlx_finetuning.quantizer.write.export import export_gguf
 from mlx_finetuning.studio import Studio
 from mlx_finetuning.tasks import certificate, certify
 from mlx_finetuning.tasks.certificate import Said
-from mlx_finetuning.trainer import jobs
 from mlx_finetuning.workspace import JobPaths, Workspace
 from ollama_server import Ollama, running_ollama
 

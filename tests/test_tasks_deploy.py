@@ -21,7 +21,7 @@ from mlx_finetuning.errors import (
     OllamaNameInvalid,
     OllamaNameTaken,
 )
-from mlx_finetuning.mlx_trainer.load import LoadedModel
+from mlx_finetuning.mlx_trainer.model.load import LoadedModel
 from mlx_finetuning.ollama_integration import client
 from mlx_finetuning.tasks import deploy, export, reference
 from mlx_finetuning.utils import chat_template

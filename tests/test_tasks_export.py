@@ -22,17 +22,18 @@ from mlx_finetuning.errors import (
     InvalidSettings,
     RunNotReady,
 )
-from mlx_finetuning.mlx_trainer import generate, loop
-from mlx_finetuning.mlx_trainer.load import load
+from mlx_finetuning.jobs import jobs
+from mlx_finetuning.jobs.status import JobStatus
+from mlx_finetuning.mlx_trainer.inference import generate
+from mlx_finetuning.mlx_trainer.model.load import load
+from mlx_finetuning.mlx_trainer.training import loop
 from mlx_finetuning.progress import Step, silent
-from mlx_finetuning.quantizer import adapter_files
-from mlx_finetuning.quantizer.export import export_gguf
+from mlx_finetuning.quantizer.write import adapter_files
+from mlx_finetuning.quantizer.write.export import export_gguf
 from mlx_finetuning.runtime import serve
 from mlx_finetuning.tasks import export, reference, verify
 from mlx_finetuning.tasks.context import TaskContext
 from mlx_finetuning.tasks.reference import Trained
-from mlx_finetuning.trainer import jobs
-from mlx_finetuning.trainer.status import JobStatus
 from mlx_finetuning.workspace import JobPaths, Workspace
 from small_models import (
     write_adapter,

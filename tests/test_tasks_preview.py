@@ -13,11 +13,11 @@ from chat_templates import TEMPLATES
 from helpers import with_template
 from mlx_finetuning import errors, files
 from mlx_finetuning.config import EvaluateConfig
-from mlx_finetuning.mlx_trainer import grading
-from mlx_finetuning.mlx_trainer.batches import batch_of
-from mlx_finetuning.mlx_trainer.examples import Example, encode_rows
-from mlx_finetuning.mlx_trainer.load import LoadedModel
-from mlx_finetuning.mlx_trainer.tokenizing import load_tokenizer
+from mlx_finetuning.mlx_trainer.batches.batches import batch_of
+from mlx_finetuning.mlx_trainer.batches.examples import Example, encode_rows
+from mlx_finetuning.mlx_trainer.inference import grade
+from mlx_finetuning.mlx_trainer.model.load import LoadedModel
+from mlx_finetuning.mlx_trainer.model.tokenizer import load_tokenizer
 from mlx_finetuning.progress import silent
 from mlx_finetuning.studio import Studio
 from mlx_finetuning.tasks import ends, template_reading
@@ -252,8 +252,8 @@ def test_tools_of_a_row_are_in_what_is_shown_trained_and_asked(tiny: LoadedModel
     [example] = encode_rows(loaded, [row], 200)
     assert tiny.tokenizer.decode(example.tokens).startswith("[道具]天気予報")
     asked.clear()
-    make = grading.arrangement(loaded)
-    grading.grade(loaded, [row], EvaluateConfig(max_tokens=1), silent, "評価", make=make, ask=True)
+    make = grade.arrangement(loaded)
+    grade.grade(loaded, [row], EvaluateConfig(max_tokens=1), silent, "評価", make=make, ask=True)
     assert asked
     assert all(prompt == example.tokens[: len(prompt)] for prompt in asked)
 

@@ -15,7 +15,7 @@ import pytest
 import thinking_run
 from mlx_finetuning.cli.evaluate import _shown
 from mlx_finetuning.config import CertifyConfig, DeployConfig, EvaluateConfig, ExportConfig
-from mlx_finetuning.experiment_tracker import judging
+from mlx_finetuning.experiment_tracker.evaluation import judge
 from mlx_finetuning.progress import silent
 from mlx_finetuning.runtime import Client, serve
 from mlx_finetuning.studio import Studio
@@ -261,4 +261,4 @@ def test_samples_during_training_show_the_answer(studio: Studio, thinking: str) 
 
 
 def test_nothing_is_said_of_thinking_where_the_template_knows_of_none() -> None:
-    assert judging.thinking([], None) is None
+    assert judge.thinking([], None) is None

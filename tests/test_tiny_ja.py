@@ -16,7 +16,7 @@ from tokenizers import Tokenizer
 
 from mlx_finetuning.errors import Interrupted
 from mlx_finetuning.mlx_trainer import pretrain
-from mlx_finetuning.mlx_trainer.load import LoadedModel
+from mlx_finetuning.mlx_trainer.model.load import LoadedModel
 from mlx_finetuning.progress import Step
 from mlx_finetuning.tasks import build_model
 from mlx_finetuning.tiny_ja import conversations as made

@@ -11,7 +11,7 @@ from transformers.utils import chat_template_utils
 
 from chat_formats import FORMATS, Format, conversations
 from mlx_finetuning.errors import ChatTemplateUnusable, ConversationRefused, StudioError
-from mlx_finetuning.quantizer.export import export_gguf
+from mlx_finetuning.quantizer.write.export import export_gguf
 from mlx_finetuning.runtime import serve
 from mlx_finetuning.tokenization.chat_template import render, settled
 from small_models import edit_json, write_model

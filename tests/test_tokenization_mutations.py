@@ -16,7 +16,8 @@ import pytest
 
 from chat_formats import FORMATS
 from mlx_finetuning.errors import StudioError
-from mlx_finetuning.quantizer import families, tokenizer
+from mlx_finetuning.quantizer.families import registry
+from mlx_finetuning.quantizer.vocabulary import tokenizer
 from mlx_finetuning.tokenization import chat as chats
 from mlx_finetuning.tokenization import gate
 from mlx_finetuning.utils import template_trial
@@ -246,7 +247,7 @@ def use(folder: Path) -> None:
     chat = chats.load(folder, thinks=len(folder.name) % 2 == 0)
     chat.sequences(CONVERSATION)
     gate.require_own_tokens(folder, chat.encode, ["営業時間は？"])
-    tokenizer.read(folder, 700, families.FAMILIES["LlamaForCausalLM"])
+    tokenizer.read(folder, 700, registry.FAMILIES["LlamaForCausalLM"])
 
 
 @pytest.mark.parametrize("seed", [0])

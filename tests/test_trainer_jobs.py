@@ -24,9 +24,9 @@ from mlx_finetuning.errors import (
     RunNotReady,
     UnexpectedError,
 )
+from mlx_finetuning.jobs import jobs, runs, status
+from mlx_finetuning.jobs.jobs import Job
 from mlx_finetuning.progress import Step, silent
-from mlx_finetuning.trainer import jobs, runs, status
-from mlx_finetuning.trainer.jobs import Job
 from mlx_finetuning.workspace import RunPaths, Workspace
 
 pytestmark = pytest.mark.usefixtures("facts")

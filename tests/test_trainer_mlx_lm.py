@@ -24,9 +24,9 @@ from mlx_finetuning.errors import (
     TokenizerUnreadable,
     TokensDiffer,
 )
+from mlx_finetuning.jobs import jobs, runs, status
 from mlx_finetuning.progress import silent
-from mlx_finetuning.trainer import jobs, runs, status
-from mlx_finetuning.trainer.engines import mlx_lm
+from mlx_finetuning.trainer import mlx_lm
 from mlx_finetuning.workspace import RunPaths, Workspace
 from small_models import TEXT, edit_json, write_model, write_tokenizer
 

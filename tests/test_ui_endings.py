@@ -11,8 +11,8 @@ from streamlit.testing.v1 import AppTest
 
 import ui_workspaces
 from mlx_finetuning import files
-from mlx_finetuning.trainer import jobs
-from mlx_finetuning.trainer.status import JobStatus
+from mlx_finetuning.jobs import jobs
+from mlx_finetuning.jobs.status import JobStatus
 from mlx_finetuning.ui.endings import SEEN
 from mlx_finetuning.workspace import JobPaths, Workspace
 from ui_pages import open_page

@@ -11,7 +11,7 @@ import pytest
 import ui_workspaces
 from mlx_finetuning import config, files
 from mlx_finetuning.config import TrainConfig
-from mlx_finetuning.experiment_tracker import notes
+from mlx_finetuning.experiment_tracker.records import notes
 from mlx_finetuning.studio import Studio
 from mlx_finetuning.ui.experiments.comparing import label
 from mlx_finetuning.workspace import Workspace

@@ -14,10 +14,10 @@ import pytest
 import ui_workspaces
 from mlx_finetuning.config import TrainConfig
 from mlx_finetuning.errors import StudioError
+from mlx_finetuning.jobs.metrics import Metrics
+from mlx_finetuning.jobs.status import STATES_JA
 from mlx_finetuning.messages_ja import CATALOGUE
 from mlx_finetuning.presets import presets
-from mlx_finetuning.trainer.metrics import Metrics
-from mlx_finetuning.trainer.status import STATES_JA
 from mlx_finetuning.ui.components.curves import kept, smoothed
 from mlx_finetuning.ui.components.errors import described
 from mlx_finetuning.ui.components.states import LOOKS

@@ -9,7 +9,7 @@ import ui_workspaces
 from helpers import wait_until
 from mlx_finetuning import files
 from mlx_finetuning.config import QUANTIZATIONS
-from mlx_finetuning.quantizer import written
+from mlx_finetuning.quantizer.verify import written
 from mlx_finetuning.studio import Studio
 from mlx_finetuning.ui.quantization.choice import FORMATS, FORMATS_JA, QUANTS_JA
 from mlx_finetuning.workspace import Workspace

@@ -11,10 +11,10 @@ import ui_workspaces
 from helpers import wait_until
 from hub_server import Hub, Repository, running_hub
 from mlx_finetuning import files, models
+from mlx_finetuning.jobs import jobs
+from mlx_finetuning.jobs.status import JobStatus
 from mlx_finetuning.models import fitting
 from mlx_finetuning.studio import Studio
-from mlx_finetuning.trainer import jobs
-from mlx_finetuning.trainer.status import JobStatus
 from mlx_finetuning.utils.memory_monitor import Memory
 from mlx_finetuning.workspace import Workspace
 from ui_pages import click, open_page, shown_errors, texts

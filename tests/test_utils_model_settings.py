@@ -13,10 +13,10 @@ from mlx_lm.utils import load_model
 from transformers import AutoConfig, Gemma3TextConfig, Ministral3Config
 
 from mlx_finetuning.errors import ModelUnloadable
-from mlx_finetuning.mlx_trainer.load import load
-from mlx_finetuning.mlx_trainer.tokenizing import load_tokenizer
-from mlx_finetuning.quantizer import families
-from mlx_finetuning.trainer.engines import mlx_lm
+from mlx_finetuning.mlx_trainer.model.load import load
+from mlx_finetuning.mlx_trainer.model.tokenizer import load_tokenizer
+from mlx_finetuning.quantizer.families import registry
+from mlx_finetuning.trainer import mlx_lm
 from mlx_finetuning.utils import model_settings
 from small_models import edit_json, stored_config, write_json, write_model
 
@@ -49,7 +49,7 @@ GEMMA3_27B_TEXT = {
 
 
 def text_of(config: dict[str, Any], folder: Path) -> dict[str, Any]:
-    return families.text_part(model_settings.completed(config, folder))
+    return registry.text_part(model_settings.completed(config, folder))
 
 
 @pytest.mark.parametrize(
@@ -79,7 +79,7 @@ def test_published_gemma_3_is_completed_as_transformers_does(
     assert {key: ours[key] for key in (*same, *sizes)} == {
         key: theirs[key] for key in (*same, *sizes)
     }
-    written = families.of(ours).metadata(ours)
+    written = registry.of(ours).metadata(ours)
     assert written["rope.scaling.factor"] == 8.0
     assert written["rope.freq_base"] == theirs["rope_parameters"]["full_attention"]["rope_theta"]
     near = theirs["rope_parameters"]["sliding_attention"]
@@ -93,7 +93,7 @@ def test_settings_that_transformers_5_saved_mean_what_was_published(tmp_path: Pa
     assert "rope_theta" not in saved["text_config"]
     again = {**saved, "architectures": GEMMA3_4B["architectures"]}
     first, second = text_of(GEMMA3_4B, tmp_path), text_of(again, tmp_path)
-    metadata = families.of(first).metadata
+    metadata = registry.of(first).metadata
     assert metadata(first) == metadata(second)
     keys = ("rope_theta", "rope_local_base_freq", "tie_word_embeddings", "vocab_size")
     assert {key: second[key] for key in keys} == {

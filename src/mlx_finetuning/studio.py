@@ -33,29 +33,30 @@ from mlx_finetuning.errors import (
     RunNotDeployed,
     StudioError,
 )
+from mlx_finetuning.jobs import jobs, metrics, queue, runs, status
+from mlx_finetuning.jobs import model_servers as servers
+from mlx_finetuning.jobs.metrics import Metrics
+from mlx_finetuning.jobs.model_servers import ModelServer
+from mlx_finetuning.jobs.queue import LivingJob
+from mlx_finetuning.jobs.runs import LaterJob, Run
+from mlx_finetuning.jobs.status import JobStatus
 from mlx_finetuning.progress import Progress, silent
-from mlx_finetuning.trainer import jobs, metrics, queue, runs, servers, status
-from mlx_finetuning.trainer.metrics import Metrics
-from mlx_finetuning.trainer.queue import LivingJob
-from mlx_finetuning.trainer.runs import LaterJob, Run
-from mlx_finetuning.trainer.servers import ModelServer
-from mlx_finetuning.trainer.status import JobStatus
 from mlx_finetuning.workspace import DatasetPaths, JobPaths, Workspace
 
 if TYPE_CHECKING:
     from mlx_finetuning.data_processor import DatasetSummary, Inspection
     from mlx_finetuning.data_processor.trash import DeletedDataset
     from mlx_finetuning.doctor import Report
-    from mlx_finetuning.experiment_tracker.differences import Comparison
-    from mlx_finetuning.experiment_tracker.notes import Note
-    from mlx_finetuning.experiment_tracker.rerun import Reproduction
-    from mlx_finetuning.experiment_tracker.trash import Deleted
+    from mlx_finetuning.experiment_tracker.records.differences import Comparison
+    from mlx_finetuning.experiment_tracker.records.notes import Note
+    from mlx_finetuning.experiment_tracker.records.rerun import Reproduction
+    from mlx_finetuning.experiment_tracker.records.trash import Deleted
     from mlx_finetuning.models import CatalogueEntry, Fit, InstalledModel
     from mlx_finetuning.ollama_integration import Client as OllamaClient
     from mlx_finetuning.ollama_integration import Model as OllamaModel
     from mlx_finetuning.ollama_integration import Status as OllamaStatus
     from mlx_finetuning.presets import Preset
-    from mlx_finetuning.quantizer.written import WrittenModel
+    from mlx_finetuning.quantizer.verify.written import WrittenModel
     from mlx_finetuning.runtime import AnswerStream, Pieces
     from mlx_finetuning.runtime.chats import Chat
     from mlx_finetuning.upkeep import Usage, Waste
@@ -259,7 +260,7 @@ class Studio:
         """What a run would take: memory, time, and the batch sizes that fit and that are advised.
 
         Does the first few updates in a worker, so it waits for the device. Keys are those of
-        `mlx_trainer.estimate.Estimate`. Raises InvalidSettings, DatasetNotFound, ModelError,
+        `mlx_trainer.training.estimate.Estimate`. Raises InvalidSettings, DatasetNotFound, ModelError,
         RunError, Interrupted.
         """
         checked = config.load(TrainConfig, as_dict(settings))
@@ -281,7 +282,7 @@ class Studio:
         RerunSourceChanged, ModelError, DiskFull.
         """
         from mlx_finetuning import models
-        from mlx_finetuning.experiment_tracker import rerun
+        from mlx_finetuning.experiment_tracker.records import rerun
 
         run = self.run(run_id)
         self._require_dataset(run.dataset)
@@ -290,7 +291,7 @@ class Studio:
 
     def compare_losses(self, run_id: str, other_id: str) -> Reproduction:
         """How far the losses of two runs are the same. Raises RunNotFound."""
-        from mlx_finetuning.experiment_tracker import rerun
+        from mlx_finetuning.experiment_tracker.records import rerun
 
         return rerun.compare(self.metrics(run_id), self.metrics(other_id))
 
@@ -410,7 +411,7 @@ class Studio:
 
     def compare_runs(self, run_ids: Sequence[str]) -> Comparison:
         """Settings that differ, and what the curves came to. Raises RunNotFound."""
-        from mlx_finetuning.experiment_tracker import differences
+        from mlx_finetuning.experiment_tracker.records import differences
 
         return differences.compare(self.workspace, run_ids)
 
@@ -420,13 +421,13 @@ class Studio:
 
     def note(self, run_id: str) -> Note:
         """What was noted of a run; empty where that cannot be read."""
-        from mlx_finetuning.experiment_tracker import notes
+        from mlx_finetuning.experiment_tracker.records import notes
 
         return notes.read_or_empty(self.workspace.run(run_id))
 
     def save_note(self, run_id: str, text: str, tags: Iterable[str] = ()) -> Note:
         """Replace a run's note and tags. Raises RunNotFound, NewerSchema, DiskFull."""
-        from mlx_finetuning.experiment_tracker import notes
+        from mlx_finetuning.experiment_tracker.records import notes
 
         runs.show(self.workspace, run_id)
         note = notes.Note(text.strip(), notes.tags_of(tags))
@@ -438,19 +439,19 @@ class Studio:
 
         Raises RunNotFound, RunBusy, RunExists, DiskFull.
         """
-        from mlx_finetuning.experiment_tracker import trash
+        from mlx_finetuning.experiment_tracker.records import trash
 
         trash.delete(self.workspace, run_id)
 
     def restore_run(self, run_id: str) -> None:
         """Raises RunNotInTrash, RunExists."""
-        from mlx_finetuning.experiment_tracker import trash
+        from mlx_finetuning.experiment_tracker.records import trash
 
         trash.restore(self.workspace, run_id)
 
     def deleted_runs(self) -> list[Deleted]:
         """The trash, what was deleted last first; `clean("trash")` empties it."""
-        from mlx_finetuning.experiment_tracker import trash
+        from mlx_finetuning.experiment_tracker.records import trash
 
         return trash.list_deleted(self.workspace)
 
@@ -459,31 +460,31 @@ class Studio:
 
         Raises RunNotFound, MlflowNotInstalled, DiskFull.
         """
-        from mlx_finetuning.experiment_tracker import export
+        from mlx_finetuning.experiment_tracker.records import export
 
         return export.write(export.content(self.workspace, run_id), form, folder)
 
     def records_as_csv(self, run_id: str) -> bytes:
         """The CSV files of `export_records` as one ZIP file. Raises RunNotFound."""
-        from mlx_finetuning.experiment_tracker import export
+        from mlx_finetuning.experiment_tracker.records import export
 
         return export.archive(export.content(self.workspace, run_id))
 
     def records_as_events(self, run_id: str) -> bytes:
         """TensorBoard's event file of `export_records`. Raises RunNotFound."""
-        from mlx_finetuning.experiment_tracker import export
+        from mlx_finetuning.experiment_tracker.records import export
 
         return export.events(export.content(self.workspace, run_id))
 
     def event_file_name(self, run_id: str) -> str:
         """TensorBoard knows its files by their names. Raises RunNotFound."""
-        from mlx_finetuning.experiment_tracker import export
+        from mlx_finetuning.experiment_tracker.records import export
 
         return export.event_file_name(self.run(run_id))
 
     def record_formats(self) -> tuple[str, ...]:
         """Those of `export_records` that can be written here."""
-        from mlx_finetuning.experiment_tracker import export
+        from mlx_finetuning.experiment_tracker.records import export
 
         return tuple(form for form in export.FORMATS if form != "mlflow" or export.has_mlflow())
 
@@ -545,14 +546,14 @@ class Studio:
         Raises RunError, ModelError, ExportError.
         """
         from mlx_finetuning import models
-        from mlx_finetuning.quantizer import export
+        from mlx_finetuning.quantizer.write import export
 
         run = runs.require_trained(self.workspace, run_id)
         return export.predicted_sizes(models.resolve(run.model, self.workspace), QUANTIZATIONS)
 
     def written_models(self, run_id: str) -> list[WrittenModel]:
         """The files and folders made of the run so far, the newest first."""
-        from mlx_finetuning.quantizer import written
+        from mlx_finetuning.quantizer.verify import written
 
         return written.read_all(self.workspace.gguf_folder(run_id))
 
@@ -965,9 +966,9 @@ class Studio:
     def reach(self, entry: CatalogueEntry) -> tuple[str, ...]:
         """Where a model can be used after training: `mlx`, `gguf` (the runtime within), `ollama`,
         or `ollama_vocabulary` where Ollama reads only what is in its vocabulary as trained."""
-        from mlx_finetuning.quantizer import families
+        from mlx_finetuning.quantizer.families import registry
 
-        if not families.is_known(entry.architecture):
+        if not registry.is_known(entry.architecture):
             return ("mlx",)
         is_unigram = entry.tokenizer == "unigram"
         return ("mlx", "gguf", "ollama_vocabulary" if is_unigram else "ollama")

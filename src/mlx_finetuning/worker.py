@@ -1,6 +1,6 @@
 """`python -m mlx_finetuning.worker FOLDER --lock-fd N`: does one job and ends.
 
-Started by `trainer.jobs`, in a session of its own. Waits for the device, runs the task, writes
+Started by `jobs.jobs`, in a session of its own. Waits for the device, runs the task, writes
 the result and the last status. The one broad `except` of this process is here.
 """
 
@@ -18,9 +18,9 @@ from typing import Any
 
 from mlx_finetuning import files, tasks
 from mlx_finetuning.errors import Interrupted, StudioError, UnexpectedError
+from mlx_finetuning.jobs import jobs, queue
+from mlx_finetuning.jobs.reporter import Reporter
 from mlx_finetuning.tasks.context import TaskContext
-from mlx_finetuning.trainer import jobs, queue
-from mlx_finetuning.trainer.reporting import Reporter
 from mlx_finetuning.utils.redaction import without_secrets
 from mlx_finetuning.workspace import JobPaths, Workspace
 

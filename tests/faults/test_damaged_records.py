@@ -22,13 +22,13 @@ from mlx_finetuning.errors import (
     RunNotResumable,
     StudioError,
 )
-from mlx_finetuning.mlx_trainer import checkpoints
-from mlx_finetuning.mlx_trainer.load import LoadedModel, load
+from mlx_finetuning.jobs import jobs, queue, runs, status
+from mlx_finetuning.jobs.jobs import Job
+from mlx_finetuning.jobs.status import JobStatus
+from mlx_finetuning.mlx_trainer.model.load import LoadedModel, load
+from mlx_finetuning.mlx_trainer.training import checkpoints
 from mlx_finetuning.runtime.chats import Chat
 from mlx_finetuning.studio import Studio
-from mlx_finetuning.trainer import jobs, queue, runs, status
-from mlx_finetuning.trainer.jobs import Job
-from mlx_finetuning.trainer.status import JobStatus
 from mlx_finetuning.ui import sitemap
 from mlx_finetuning.workspace import Workspace
 from ui_pages import PAGES, SCRIPT

@@ -28,13 +28,15 @@ from helpers import wait_until
 from mlx_finetuning import files
 from mlx_finetuning.config import TrainConfig
 from mlx_finetuning.errors import DiskFull, Interrupted
-from mlx_finetuning.mlx_trainer import adapters, checkpoints, optimizer
-from mlx_finetuning.mlx_trainer.checkpoints import Course
-from mlx_finetuning.mlx_trainer.load import LoadedModel
+from mlx_finetuning.jobs import runs
+from mlx_finetuning.mlx_trainer.model import adapters
+from mlx_finetuning.mlx_trainer.model.load import LoadedModel
+from mlx_finetuning.mlx_trainer.training import checkpoints, optimizer
+from mlx_finetuning.mlx_trainer.training.checkpoints import Course
 from mlx_finetuning.progress import Step, silent
-from mlx_finetuning.quantizer import export, reader
+from mlx_finetuning.quantizer.formats import gguf_reader
+from mlx_finetuning.quantizer.write import export
 from mlx_finetuning.studio import Studio
-from mlx_finetuning.trainer import runs
 from mlx_finetuning.workspace import Workspace
 
 COMMAND = str(Path(sys.executable).with_name("mlx-finetuning"))
@@ -140,7 +142,7 @@ def test_export_fails_clearly_and_leaves_the_earlier_file(
         assert done.returncode == 1, size
         require_told(done, size)
         assert hashlib.sha256(first.read_bytes()).hexdigest() == before
-        assert reader.read(first).tensors
+        assert gguf_reader.read(first).tensors
         assert not list(workspace.root.rglob(f"{files.TEMPORARY_PREFIX}*")), size
         intact.require_whole(workspace)
 
@@ -246,7 +248,7 @@ def test_export_fails_clearly_whenever_the_disk_fills_up(tmp_path: Path) -> None
                 (disk / "filler").unlink()
             else:
                 break
-        assert nth > 10 and reader.read(made).tensors
+        assert nth > 10 and gguf_reader.read(made).tensors
 
 
 @pytest.mark.long

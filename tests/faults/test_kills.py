@@ -24,9 +24,9 @@ import intact
 from helpers import wait_until, worker_process
 from mlx_finetuning import files
 from mlx_finetuning.config import TrainConfig
+from mlx_finetuning.jobs import runs, status
 from mlx_finetuning.progress import silent
 from mlx_finetuning.studio import Studio
-from mlx_finetuning.trainer import runs, status
 from mlx_finetuning.workspace import JobPaths, RunPaths, Workspace
 from ollama_server import running_ollama
 from test_ui_server import answers, free_port, serve
@@ -197,7 +197,7 @@ def exported(studio: Studio, run_id: str, form: dict[str, str]) -> str:
 
 
 def studio_result(paths: JobPaths) -> dict[str, object]:
-    from mlx_finetuning.trainer import jobs
+    from mlx_finetuning.jobs import jobs
 
     return jobs.follow(paths, silent)
 

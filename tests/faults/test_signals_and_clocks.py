@@ -16,11 +16,10 @@ import ui_workspaces
 from helpers import wait_until, worker_process
 from mlx_finetuning import cli, files
 from mlx_finetuning.config import TrainConfig
+from mlx_finetuning.jobs import jobs, status, watchdog
+from mlx_finetuning.jobs.jobs import Job
 from mlx_finetuning.progress import Step, silent
 from mlx_finetuning.studio import Studio
-from mlx_finetuning.trainer import jobs, status
-from mlx_finetuning.trainer.jobs import Job
-from mlx_finetuning.utils import patience
 from mlx_finetuning.workspace import JobPaths, RunPaths, Workspace
 from ui_pages import open_page
 
@@ -132,7 +131,7 @@ from mlx_finetuning.utils import patience
 patience.UNKNOWN_S = patience.LEAST_S = 1.0
 from mlx_finetuning.trainer import reporting
 reporting.HEARTBEAT_S = 0.1
-from mlx_finetuning.trainer.engines import simulation
+from mlx_finetuning.trainer import simulation
 simulation.UPDATE_S = 1000.0
 """
 
@@ -162,7 +161,7 @@ class Clock:
 def allowed_s(reports: list[tuple[float, str, int]]) -> float:
     """How long the work may be silent after `reports`: seconds before each, its stage, units."""
     clock = Clock()
-    watch = patience.Patience(clock)
+    watch = watchdog.Patience(clock)
     for passed_s, stage, done in reports:
         clock.now_s += passed_s
         due_s = watch.after(Step(stage, done, 100))

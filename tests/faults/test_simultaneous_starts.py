@@ -7,9 +7,9 @@ import sys
 from collections.abc import Callable
 from itertools import pairwise
 
+from mlx_finetuning.jobs.runs import Run
 from mlx_finetuning.progress import silent
 from mlx_finetuning.studio import Studio
-from mlx_finetuning.trainer.runs import Run
 from mlx_finetuning.workspace import Workspace
 
 AS_THE_PAGE = """

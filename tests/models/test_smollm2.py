@@ -19,9 +19,9 @@ import pytest
 from tokenizers import Tokenizer
 
 from mlx_finetuning.data_processor import SAMPLE_DATA
-from mlx_finetuning.mlx_trainer.generate import logits
-from mlx_finetuning.mlx_trainer.load import load
-from mlx_finetuning.quantizer.llama import LlamaModel
+from mlx_finetuning.mlx_trainer.inference.generate import logits
+from mlx_finetuning.mlx_trainer.model.load import load
+from mlx_finetuning.quantizer.llama_cpp.inference import LlamaModel
 from support import asking, command, smollm2
 
 pytestmark = pytest.mark.models

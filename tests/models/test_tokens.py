@@ -19,9 +19,9 @@ import sentencepiece
 from gguf import GGUFReader, TokenType
 from tokenizers import Tokenizer
 
-from mlx_finetuning.mlx_trainer.load import load
-from mlx_finetuning.quantizer.export import export_gguf
-from mlx_finetuning.quantizer.llama import LlamaModel
+from mlx_finetuning.mlx_trainer.model.load import load
+from mlx_finetuning.quantizer.llama_cpp.inference import LlamaModel
+from mlx_finetuning.quantizer.write.export import export_gguf
 from support import corpus, real_folders
 
 pytestmark = pytest.mark.models

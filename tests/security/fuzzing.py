@@ -29,13 +29,14 @@ from typing import Any
 from mlx_finetuning import config, data_processor, files, preferences
 from mlx_finetuning.config import TrainConfig
 from mlx_finetuning.errors import StudioError
-from mlx_finetuning.experiment_tracker import notes
+from mlx_finetuning.experiment_tracker.records import notes
+from mlx_finetuning.jobs import jobs, runs, status
+from mlx_finetuning.jobs.metrics import Metrics
+from mlx_finetuning.jobs.status import JobStatus
 from mlx_finetuning.models.folder import check_configuration, is_whole
-from mlx_finetuning.quantizer import reader, safetensors, written
+from mlx_finetuning.quantizer.formats import gguf_reader, safetensors
+from mlx_finetuning.quantizer.verify import written
 from mlx_finetuning.runtime import chats
-from mlx_finetuning.trainer import jobs, runs, status
-from mlx_finetuning.trainer.metrics import Metrics
-from mlx_finetuning.trainer.status import JobStatus
 from mlx_finetuning.workspace import JobPaths, RunPaths, Workspace
 
 CASE_S = 10
@@ -156,7 +157,7 @@ def read_chat(path: Path) -> object:
 
 
 def read_gguf(path: Path) -> object:
-    return [tensor.values() for tensor in reader.read(path).tensors.values()]
+    return [tensor.values() for tensor in gguf_reader.read(path).tensors.values()]
 
 
 def read_safetensors(path: Path) -> object:

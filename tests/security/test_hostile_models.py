@@ -27,9 +27,9 @@ from mlx_finetuning.errors import (
     TemplateHostile,
     WeightsUnreadable,
 )
-from mlx_finetuning.mlx_trainer.load import load
+from mlx_finetuning.mlx_trainer.model.load import load
 from mlx_finetuning.models.folder import is_whole
-from mlx_finetuning.quantizer import reader, safetensors
+from mlx_finetuning.quantizer.formats import gguf_reader, safetensors
 from mlx_finetuning.utils import template_trial
 from mlx_finetuning.workspace import Workspace
 
@@ -227,7 +227,7 @@ def test_absurd_gguf_header_is_refused(case: str, tmp_path: Path) -> None:
     path = tmp_path / "model.gguf"
     path.write_bytes(ABSURD_GGUF[case])
     with pytest.raises(GgufUnreadable):
-        reader.read(path)
+        gguf_reader.read(path)
 
 
 def peak_mb() -> float:
@@ -238,7 +238,7 @@ def peak_mb() -> float:
 def test_absurd_headers_cost_little_memory_and_time(tmp_path: Path) -> None:
     reads: list[tuple[dict[str, bytes], Callable[[Path], object]]] = [
         (ABSURD, lambda path: safetensors.open_files([path])),
-        (ABSURD_GGUF, reader.read),
+        (ABSURD_GGUF, gguf_reader.read),
     ]
     before_mb, start_s = peak_mb(), time.monotonic()
     for cases, read in reads:

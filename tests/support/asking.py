@@ -8,8 +8,8 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from mlx_finetuning.mlx_trainer import batched
-from mlx_finetuning.mlx_trainer.load import load
+from mlx_finetuning.mlx_trainer.inference import batch_generate
+from mlx_finetuning.mlx_trainer.model.load import load
 from mlx_finetuning.runtime import serve
 
 SHEETS = Path(__file__).resolve().parent
@@ -70,7 +70,7 @@ def by_mlx(
 ) -> list[str]:
     loaded = load(folder, adapter)
     prompts = [loaded.render([{"role": "user", "content": text}], ask=True) for text in questions]
-    return [answer.text for answer in batched.answers(loaded, prompts, max_tokens, 32)]
+    return [answer.text for answer in batch_generate.answers(loaded, prompts, max_tokens, 32)]
 
 
 def by_llama_cpp(gguf: Path, questions: Sequence[str], max_tokens: int = MAX_TOKENS) -> list[str]:

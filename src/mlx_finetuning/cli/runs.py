@@ -10,12 +10,12 @@ import click
 
 from mlx_finetuning.cli import text, trashing
 from mlx_finetuning.cli.session import Answer, Session, command, group
-from mlx_finetuning.trainer.runs import LaterJob, Run
-from mlx_finetuning.trainer.status import STATES_JA
+from mlx_finetuning.jobs.runs import LaterJob, Run
+from mlx_finetuning.jobs.status import STATES_JA
 
 if TYPE_CHECKING:
-    from mlx_finetuning.experiment_tracker.differences import Comparison, Figures
-    from mlx_finetuning.experiment_tracker.rerun import Reproduction
+    from mlx_finetuning.experiment_tracker.records.differences import Comparison, Figures
+    from mlx_finetuning.experiment_tracker.records.rerun import Reproduction
 
 runs = group("runs", "実験（学習の記録）の一覧・詳細・監視・停止・比較・メモ・削除・書き出し")
 RECORD_FORMATS = ("csv", "tensorboard", "mlflow")

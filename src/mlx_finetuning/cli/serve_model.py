@@ -10,8 +10,8 @@ import click
 from mlx_finetuning.cli.runs import RUN_ID
 from mlx_finetuning.cli.session import Answer, Session, command
 from mlx_finetuning.errors import Interrupted, InvalidSettings
+from mlx_finetuning.jobs.model_servers import ModelServer
 from mlx_finetuning.studio import SERVED_ENGINES
-from mlx_finetuning.trainer.servers import ModelServer
 
 LOOPBACK = "127.0.0.1"
 

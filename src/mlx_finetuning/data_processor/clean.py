@@ -14,7 +14,7 @@ from dataclasses import dataclass, replace
 
 import numpy as np
 
-from mlx_finetuning.data_processor import scan
+from mlx_finetuning.data_processor.checks import characters
 from mlx_finetuning.data_processor.examples import Example
 from mlx_finetuning.data_processor.findings import Finding, findings_at
 from mlx_finetuning.data_processor.watching import Tick, still, watched
@@ -75,16 +75,16 @@ class _Step:
 
 
 STEPS: dict[str, _Step] = {
-    "line_ends": _Step(line_ends, "改行をLFに統一", scan.RETURN),
-    "zero_width": _Step(zero_width, "BOMと幅のない文字を削除", scan.ZERO_WIDTH),
-    "nfc": _Step(nfc, "結合文字を1文字に（NFC）", scan.COMBINING),
+    "line_ends": _Step(line_ends, "改行をLFに統一", characters.RETURN),
+    "zero_width": _Step(zero_width, "BOMと幅のない文字を削除", characters.ZERO_WIDTH),
+    "nfc": _Step(nfc, "結合文字を1文字に（NFC）", characters.COMBINING),
     "trim": _Step(trim, "末尾の空白と先頭の空行を削除"),
-    "control": _Step(control, "制御文字を削除", scan.CONTROL),
-    "halfwidth_kana": _Step(to_fullwidth_kana, "半角カナを全角に", scan.HALF_KANA),
-    "fullwidth_alnum": _Step(to_halfwidth_alnum, "全角の英数字を半角に", scan.FULL_ALNUM),
+    "control": _Step(control, "制御文字を削除", characters.CONTROL),
+    "halfwidth_kana": _Step(to_fullwidth_kana, "半角カナを全角に", characters.HALF_KANA),
+    "fullwidth_alnum": _Step(to_halfwidth_alnum, "全角の英数字を半角に", characters.FULL_ALNUM),
     "nfkc": _Step(nfkc, "互換文字を普通の文字に（NFKC。①は1に、㈱は(株)になります）"),
     "mask_personal": _Step(
-        mask_personal_data, "個人情報らしい部分を伏せる", scan.DIGITS | scan.AT_SIGN
+        mask_personal_data, "個人情報らしい部分を伏せる", characters.DIGITS | characters.AT_SIGN
     ),
 }
 DEFAULT = ("line_ends", "zero_width", "nfc")
@@ -106,12 +106,12 @@ def clean(
 ) -> tuple[list[Example], tuple[CleaningStep, ...], list[Finding]]:
     """`examples` after the named steps in turn, what each did, and rows that deserve a word."""
     cleaned, report, found = list(examples), [], []
-    flags = scan.flags_of_examples(cleaned, tick)
+    flags = characters.flags_of_examples(cleaned, tick)
     for name in steps:
         step = STEPS[name]
         candidates = np.flatnonzero(flags & step.needs) if step.needs else np.arange(len(flags))
         changed, samples = _apply(step, cleaned, candidates.tolist(), tick)
-        flags[changed] = scan.flags_of_examples([cleaned[at] for at in changed], tick)
+        flags[changed] = characters.flags_of_examples([cleaned[at] for at in changed], tick)
         report.append(CleaningStep(name, step.description, len(changed), samples))
         if name == "zero_width":
             found += findings_at("ZERO_WIDTH", (cleaned[at] for at in changed))

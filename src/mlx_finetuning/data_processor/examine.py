@@ -12,14 +12,14 @@ from pathlib import Path
 import numpy as np
 
 from mlx_finetuning.config import PrepareConfig
-from mlx_finetuning.data_processor import check, duplicates, evaluation, near
+from mlx_finetuning.data_processor.checks import duplicates, evaluation, near, row_checks
+from mlx_finetuning.data_processor.checks.groups import Labels
+from mlx_finetuning.data_processor.checks.keys import Keys, keys_of
 from mlx_finetuning.data_processor.clean import CleaningStep, clean, steps_named
-from mlx_finetuning.data_processor.columns import ColumnMap, choose, missing_columns
 from mlx_finetuning.data_processor.examples import Example, build
 from mlx_finetuning.data_processor.findings import Finding, finding, findings_at
-from mlx_finetuning.data_processor.groups import Labels
-from mlx_finetuning.data_processor.keys import Keys, keys_of
-from mlx_finetuning.data_processor.reading import Reading, read
+from mlx_finetuning.data_processor.readers.columns import ColumnMap, choose, missing_columns
+from mlx_finetuning.data_processor.readers.read import Reading, read
 from mlx_finetuning.data_processor.settings import codes_to_drop, paths_of
 from mlx_finetuning.data_processor.watching import Tick, ticker
 from mlx_finetuning.errors import InvalidMapping, SourceKindsDiffer
@@ -68,7 +68,7 @@ def examine(
     cleaned, cleaning, notes = clean(examples, steps, ticker(progress, "整形"))
     del examples
     found += notes
-    usable, notes = check.usable(cleaned, ticker(progress, "行の検査"))
+    usable, notes = row_checks.usable(cleaned, ticker(progress, "行の検査"))
     found += notes
     keys = keys_of(usable, ticker(progress, "重複の検査"))
     usable, keys = _without_duplicates(usable, keys, found)
@@ -202,7 +202,7 @@ def _looked_at(
 ) -> tuple[Labels, list[Finding], dict[str, set[int]]]:
     """Groups of nearly equal questions, and what deserves a look, with the rows' indices."""
     groups = near.near_groups(keys.questions, tick=ticker(progress, "似た質問の検査"))
-    found, rows = check.look(examples, ticker(progress, "文面の検査"))
+    found, rows = row_checks.look(examples, ticker(progress, "文面の検査"))
     rows["CONFLICT"] = set(duplicates.conflicts(examples, keys))
     tick = ticker(progress, "似た行の検査")
     rows["NEAR_DUPLICATE"] = set(duplicates.near_duplicates(examples, keys, groups.labels, tick))
@@ -216,7 +216,7 @@ def _looked_at(
         hits = evaluation.rows_of(one, keys.questions, tick)
         rows["EVALUATION_SET"].update(hits)
         found += findings_at("EVALUATION_SET", (examples[at] for at in hits), name=one.name)
-    found += [*check.imbalance(examples), *check.reasoning(examples)]
+    found += [*row_checks.imbalance(examples), *row_checks.reasoning(examples)]
     return groups.labels, found, rows
 
 

@@ -8,9 +8,9 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Any, NamedTuple
 
-from mlx_finetuning.data_processor.columns import ColumnMap, RowKind
 from mlx_finetuning.data_processor.findings import Finding, findings_at
-from mlx_finetuning.data_processor.formats import Table
+from mlx_finetuning.data_processor.readers.columns import ColumnMap, RowKind
+from mlx_finetuning.data_processor.readers.tables import Table
 from mlx_finetuning.data_processor.watching import Tick, still, watched
 from mlx_finetuning.tokenization.reasoning import FIELDS, TAG
 

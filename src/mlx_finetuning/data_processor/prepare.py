@@ -16,11 +16,11 @@ import mlx_finetuning
 from mlx_finetuning import files
 from mlx_finetuning.config import PrepareConfig, as_dict
 from mlx_finetuning.data_processor.clean import CleaningStep
-from mlx_finetuning.data_processor.columns import ColumnChoice, missing_columns
 from mlx_finetuning.data_processor.examine import Examined, Source, examine
 from mlx_finetuning.data_processor.examples import Example, as_text
 from mlx_finetuning.data_processor.findings import Finding
-from mlx_finetuning.data_processor.formats import Table
+from mlx_finetuning.data_processor.readers.columns import ColumnChoice, missing_columns
+from mlx_finetuning.data_processor.readers.tables import Table
 from mlx_finetuning.data_processor.settings import weights, with_whole_paths
 from mlx_finetuning.data_processor.split import SPLITS, Leakage, Split, order, split
 from mlx_finetuning.data_processor.store import new_folder, write_rows

@@ -10,7 +10,7 @@ from pathlib import Path
 from mlx_finetuning import config, files
 from mlx_finetuning.config import PrepareConfig
 from mlx_finetuning.data_processor.prepare import DatasetSummary, prepare
-from mlx_finetuning.data_processor.source import checked
+from mlx_finetuning.data_processor.readers.source import checked
 from mlx_finetuning.errors import RecordDamaged, SourceChanged, SourceNotFound
 from mlx_finetuning.progress import Progress, silent
 from mlx_finetuning.workspace import DatasetPaths

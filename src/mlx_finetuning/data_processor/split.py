@@ -15,10 +15,10 @@ from dataclasses import dataclass
 import numpy as np
 
 from mlx_finetuning.config import PrepareConfig
+from mlx_finetuning.data_processor.checks.groups import Labels, join, join_equal, members
+from mlx_finetuning.data_processor.checks.keys import NONE, Keys
 from mlx_finetuning.data_processor.examples import Example
 from mlx_finetuning.data_processor.findings import Finding, finding, findings_at
-from mlx_finetuning.data_processor.groups import Labels, join, join_equal, members
-from mlx_finetuning.data_processor.keys import NONE, Keys
 from mlx_finetuning.data_processor.watching import Tick, still, watched
 from mlx_finetuning.utils.japanese_utils import comparison_key
 

@@ -12,7 +12,7 @@ from pathlib import Path
 
 from mlx_finetuning import files
 from mlx_finetuning.data_processor.examples import as_text
-from mlx_finetuning.data_processor.reading import read
+from mlx_finetuning.data_processor.readers.read import read
 
 MAX_NAME = 200
 """Bytes: file systems allow 255, temporary names need some."""

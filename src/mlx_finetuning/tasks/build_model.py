@@ -27,11 +27,7 @@ from mlx_finetuning.tiny_ja.batches import Rows, pack, stream
 from mlx_finetuning.tiny_ja.conversations import Conversation, conversations
 from mlx_finetuning.tiny_ja.exam import exam
 from mlx_finetuning.tiny_ja.recipe import Recipe
-from mlx_finetuning.tiny_ja.tokenizer import (
-    ConversationEncoder,
-    tokenizer_config,
-    train_tokenizer,
-)
+from mlx_finetuning.tiny_ja.tokenizer import ConversationEncoder, tokenizer_config, train_tokenizer
 
 STAGE = "tiny-ja の事前学習"
 SETTLING = "tiny-ja の仕上げ"

@@ -9,7 +9,7 @@ from collections.abc import Sequence
 from dataclasses import asdict, dataclass
 from typing import Any
 
-from mlx_finetuning.quantizer.parity import LogitParity
+from mlx_finetuning.quantizer.verify.parity import LogitParity
 
 LEAST_EQUAL = 0.99
 """Share of greedy answers that an unquantized model must give as the trained one."""

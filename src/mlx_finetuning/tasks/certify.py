@@ -18,19 +18,21 @@ from mlx_finetuning import config, files, models, ollama_integration
 from mlx_finetuning.config import CertifyConfig, GenerateConfig
 from mlx_finetuning.data_processor import read_rows
 from mlx_finetuning.errors import OllamaError
-from mlx_finetuning.experiment_tracker import report
+from mlx_finetuning.experiment_tracker.evaluation import report
+from mlx_finetuning.jobs import runs
 from mlx_finetuning.messages_ja import describe
-from mlx_finetuning.mlx_trainer import examples, generate, switching
-from mlx_finetuning.mlx_trainer.load import LoadedModel, free_memory, load
+from mlx_finetuning.mlx_trainer.batches import examples
+from mlx_finetuning.mlx_trainer.inference import generate
+from mlx_finetuning.mlx_trainer.model import adapter_toggle
+from mlx_finetuning.mlx_trainer.model.load import LoadedModel, free_memory, load
 from mlx_finetuning.progress import Step
-from mlx_finetuning.quantizer import diagnosis, parity, verify
-from mlx_finetuning.quantizer.parity import Reference
+from mlx_finetuning.quantizer.verify import diagnosis, parity, verify
+from mlx_finetuning.quantizer.verify.parity import Reference
 from mlx_finetuning.runtime import Client, serve
 from mlx_finetuning.tasks import certificate, reference
 from mlx_finetuning.tasks.certificate import Row, Said
 from mlx_finetuning.tasks.context import TaskContext
 from mlx_finetuning.tasks.reference import SPLITS, Messages
-from mlx_finetuning.trainer import runs
 
 HELD_OUT = ("test", "valid")
 LOGIT_BYTES = 1 << 29
@@ -124,7 +126,7 @@ def _by_mlx(
     references = _references(tuned, said)
     written = next(context.workspace.gguf_folder(context.run_id).glob("[!.]*-mlx/"), None)
     if written is None:
-        switching.fuse(tuned)
+        adapter_toggle.fuse(tuned)
     else:
         del tuned, speak
         free_memory()

@@ -1,5 +1,5 @@
 """What a task gets from the worker; defined beside the engines, which take it too."""
 
-from mlx_finetuning.trainer.context import Event, TaskContext
+from mlx_finetuning.jobs.context import Event, TaskContext
 
 __all__ = ["Event", "TaskContext"]

@@ -20,17 +20,17 @@ from mlx_finetuning.errors import (
     InvalidSettings,
     OllamaDiffers,
 )
-from mlx_finetuning.mlx_trainer import generate
-from mlx_finetuning.mlx_trainer.generate import Answer
-from mlx_finetuning.mlx_trainer.load import LoadedModel, load
+from mlx_finetuning.jobs import runs
+from mlx_finetuning.mlx_trainer.inference import generate
+from mlx_finetuning.mlx_trainer.inference.generate import Answer
+from mlx_finetuning.mlx_trainer.model.load import LoadedModel, load
 from mlx_finetuning.ollama_integration import Client, connect, deploy, modelfile, names, words
 from mlx_finetuning.ollama_integration.deploy import Recipe
 from mlx_finetuning.progress import Progress, Step
-from mlx_finetuning.quantizer import reader
+from mlx_finetuning.quantizer.formats import gguf_reader
 from mlx_finetuning.tasks import export, reference
 from mlx_finetuning.tasks.context import TaskContext
 from mlx_finetuning.tasks.reference import Messages
-from mlx_finetuning.trainer import runs
 from mlx_finetuning.utils import chat_template
 
 NEARLY_EXACT = ("F32", "F16", "BF16", "Q8_0")
@@ -127,7 +127,7 @@ def _gguf(context: TaskContext, quant: str) -> Path:
     made = sorted(context.workspace.gguf_folder(context.run_id).glob(f"[!.]*-{quant}.gguf"))
     trained_ns = context.workspace.adapter(context.run_id).weights.stat().st_mtime_ns
     for path in (path for path in made if path.stat().st_mtime_ns >= trained_ns):
-        template = reader.read(path).metadata.get("tokenizer.chat_template")
+        template = gguf_reader.read(path).metadata.get("tokenizer.chat_template")
         if template and chat_template.is_protected(template):
             return path
     result = export.run(replace(context, config={"quant": quant}))

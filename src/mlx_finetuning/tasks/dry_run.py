@@ -18,14 +18,14 @@ def run(context: TaskContext) -> dict[str, Any]:
     from mlx_finetuning import mlx_trainer
 
     mlx_trainer.for_training()
-    from mlx_finetuning.mlx_trainer import estimate, fit
-    from mlx_finetuning.mlx_trainer.load import load
+    from mlx_finetuning.mlx_trainer.model.load import load
+    from mlx_finetuning.mlx_trainer.training import estimate, memory_fit
 
     settings = config.load(TrainConfig, context.config)
     model = models.resolve(settings.model, context.workspace)
     train_rows, valid_rows = read_splits(context, settings.dataset)
     try:
-        fit.require_loadable(model, settings)
+        memory_fit.require_loadable(model, settings)
     except RunDoesNotFit as error:
         return asdict(estimate.refused(settings, len(train_rows), error))
     loaded = load(model, thinks=reasoning.occurs_in(train_rows))

@@ -8,8 +8,8 @@ from typing import Any
 
 from mlx_finetuning.errors import QuantizerUnusable, RuntimeNotStarted
 from mlx_finetuning.messages_ja import describe
-from mlx_finetuning.mlx_trainer.load import LoadedModel
-from mlx_finetuning.quantizer.reach import Reach, reach
+from mlx_finetuning.mlx_trainer.model.load import LoadedModel
+from mlx_finetuning.quantizer.verify.reach import Reach, reach
 from mlx_finetuning.tasks import template_reading
 from mlx_finetuning.tasks.reference import chat_format
 from mlx_finetuning.tokenization import gate

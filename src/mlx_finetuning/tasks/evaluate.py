@@ -14,17 +14,20 @@ from typing import Any
 from mlx_finetuning import config, files, models
 from mlx_finetuning.config import EvaluateConfig, TrainConfig
 from mlx_finetuning.data_processor import read_rows
-from mlx_finetuning.experiment_tracker import general, judging, questions, report
-from mlx_finetuning.experiment_tracker.comparison import Measured
-from mlx_finetuning.experiment_tracker.findings import Findings, LayerChange, Origin
-from mlx_finetuning.experiment_tracker.questions import Mismatch
-from mlx_finetuning.mlx_trainer import changes, cpu_math, examples, grading, preference
-from mlx_finetuning.mlx_trainer.grading import Grade
-from mlx_finetuning.mlx_trainer.load import LoadedModel, free_memory, load
+from mlx_finetuning.experiment_tracker.evaluation import general_questions, judge, questions, report
+from mlx_finetuning.experiment_tracker.evaluation.comparison import Measured
+from mlx_finetuning.experiment_tracker.evaluation.measured import Findings, LayerChange, Origin
+from mlx_finetuning.experiment_tracker.evaluation.questions import Mismatch
+from mlx_finetuning.jobs import jobs, runs
+from mlx_finetuning.jobs.runs import Run
+from mlx_finetuning.mlx_trainer.batches import examples
+from mlx_finetuning.mlx_trainer.gradient import preference
+from mlx_finetuning.mlx_trainer.inference import grade, weight_change
+from mlx_finetuning.mlx_trainer.inference.grade import Grade
+from mlx_finetuning.mlx_trainer.kernels import cpu
+from mlx_finetuning.mlx_trainer.model.load import LoadedModel, free_memory, load
 from mlx_finetuning.progress import Step
 from mlx_finetuning.tasks.context import TaskContext
-from mlx_finetuning.trainer import jobs, runs
-from mlx_finetuning.trainer.runs import Run
 
 STAGES = {
     "train": "学習した質問",
@@ -64,10 +67,10 @@ def run(context: TaskContext) -> dict[str, Any]:
     folder = models.resolve(trained.model, context.workspace)
     adapter = context.workspace.adapter(context.run_id).folder
     plan = _plan(context, trained, settings)
-    cpu_math.keep_freed_memory()
+    cpu.keep_freed_memory()
     context.progress(Step("モデルの読み込み", 0, 0))
     base_model = load(folder, asked_like=adapter)
-    changed = changes.norms(base_model, adapter)
+    changed = weight_change.norms(base_model, adapter)
     base = _graded(context, base_model, plan, settings, "元のモデル")
     del base_model
     free_memory()
@@ -92,14 +95,14 @@ def _plan(context: TaskContext, trained: Run, settings: EvaluateConfig) -> _Plan
     trained_groups = questions.groups(whole.get("train", []))
     rows = {name: _answered(split, BETTER) for name, split in chosen.items()}
     pairs = chosen if objective in preference.KINDS else {}
-    link_split = judging.judged_split({name: len(split) for name, split in rows.items() if split})
+    link_split = judge.judged_split({name: len(split) for name, split in rows.items() if split})
     mismatches = [] if pairs else _mismatches(rows.get(link_split, []))
     shown = {
         **rows,
         **{f"worse-{name}": _answered(split, WORSE) for name, split in pairs.items()},
         "reworded": _reworded(rows, trained_groups),
         "mismatched": [mismatch.row for mismatch in mismatches],
-        "general": [question.row for question in general.questions()],
+        "general": [question.row for question in general_questions.questions()],
     }
     return _Plan(
         rows={name: split for name, split in shown.items() if split},
@@ -129,11 +132,11 @@ def _reworded(rows: Rows, trained_groups: frozenset[str]) -> list[dict[str, Any]
     """Other wordings of trained questions, where the test split brings none."""
     if any(questions.is_paraphrase(row, trained_groups) for row in rows.get("test", [])):
         return []
-    return questions.reworded([row for row in rows.get("train", []) if grading.is_question(row)])
+    return questions.reworded([row for row in rows.get("train", []) if grade.is_question(row)])
 
 
 def _mismatches(rows: list[dict[str, Any]]) -> list[Mismatch]:
-    return questions.mismatched(rows) if all(map(grading.is_question, rows)) else []
+    return questions.mismatched(rows) if all(map(grade.is_question, rows)) else []
 
 
 def _graded(
@@ -141,10 +144,13 @@ def _graded(
 ) -> dict[str, list[Grade]]:
     rows = plan.rows
     if not loaded.tokenizer.has_chat_template:
-        rows = {**rows, "general": [question.text_row for question in general.questions()]}
-    make = grading.arrangement(loaded)
+        rows = {
+            **rows,
+            "general": [question.text_row for question in general_questions.questions()],
+        }
+    make = grade.arrangement(loaded)
     return {
-        name: grading.grade(
+        name: grade.grade(
             loaded,
             split,
             settings,

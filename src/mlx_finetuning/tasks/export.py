@@ -14,10 +14,11 @@ from typing import Any
 from mlx_finetuning import config, files
 from mlx_finetuning.config import ExportConfig
 from mlx_finetuning.errors import ExportNotProven, InvalidSettings
-from mlx_finetuning.mlx_trainer import streaming
-from mlx_finetuning.quantizer import adapter_files, advice, fused, parity, proof, verify
-from mlx_finetuning.quantizer.export import ExportResult, export_gguf
-from mlx_finetuning.quantizer.parity import LogitParity
+from mlx_finetuning.mlx_trainer.inference import layerwise
+from mlx_finetuning.quantizer.verify import advice, parity, proof, verify
+from mlx_finetuning.quantizer.verify.parity import LogitParity
+from mlx_finetuning.quantizer.write import adapter_files, fused
+from mlx_finetuning.quantizer.write.export import ExportResult, export_gguf
 from mlx_finetuning.tasks import reference
 from mlx_finetuning.tasks.context import TaskContext
 from mlx_finetuning.tasks.reference import Trained
@@ -235,7 +236,7 @@ def _folder(made_for: str, name: str) -> Callable[..., dict[str, Any]]:
 
 
 def _fused_parity(trained: Trained, folder: Path) -> LogitParity:
-    found = streaming.logits(folder, None, [one.tokens for one in trained.references])
+    found = layerwise.logits(folder, None, [one.tokens for one in trained.references])
     return parity.compare(zip(trained.references, found, strict=True))
 
 

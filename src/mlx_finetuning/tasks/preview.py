@@ -1,7 +1,7 @@
 """What the trainer will see of a dataset: one row token by token, and figures over all rows. A
 preference row has two such sequences, and counts with both. Plain text is never cut, but divided.
 
-Tokens, mask and cut come from `mlx_trainer.examples`, which also makes the training batches. Loads
+Tokens, mask and cut come from `mlx_trainer.batches.examples`, which also makes the training batches. Loads
 the tokenizer only, so it needs no device and waits for nobody.
 """
 
@@ -15,10 +15,10 @@ from mlx_finetuning import models
 from mlx_finetuning.config import TrainConfig, load
 from mlx_finetuning.data_processor import read_rows
 from mlx_finetuning.errors import DatasetNotFound, RowNotFound
-from mlx_finetuning.mlx_trainer.examples import Example, conversations, pair, sequences
-from mlx_finetuning.mlx_trainer.load import LoadedModel
-from mlx_finetuning.mlx_trainer.pieces import pieces
-from mlx_finetuning.mlx_trainer.tokenizing import load_tokenizer
+from mlx_finetuning.mlx_trainer.batches.examples import Example, conversations, pair, sequences
+from mlx_finetuning.mlx_trainer.batches.token_text import pieces
+from mlx_finetuning.mlx_trainer.model.load import LoadedModel
+from mlx_finetuning.mlx_trainer.model.tokenizer import load_tokenizer
 from mlx_finetuning.progress import Step
 from mlx_finetuning.tasks import ends
 from mlx_finetuning.tasks.context import TaskContext

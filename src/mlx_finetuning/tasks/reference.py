@@ -3,7 +3,7 @@
 Rows come from the test split first, then valid, then train; of preference rows the better answer
 counts. Built-in texts fill up where rows are too few, and the general questions stand in where they
 hold no conversation. What the model says is computed once, layer by layer, before a file is written.
-Judges nothing; `quantizer.verify` does.
+Judges nothing; `quantizer.verify.verify` does.
 """
 
 from __future__ import annotations
@@ -21,19 +21,22 @@ from numpy.typing import NDArray
 from mlx_finetuning import models
 from mlx_finetuning.data_processor import read_rows
 from mlx_finetuning.errors import ExportNotProven
-from mlx_finetuning.experiment_tracker import general
-from mlx_finetuning.mlx_trainer import examples, streaming
-from mlx_finetuning.mlx_trainer.load import LoadedModel, free_memory, load
+from mlx_finetuning.experiment_tracker.evaluation import general_questions
+from mlx_finetuning.jobs import runs
+from mlx_finetuning.mlx_trainer.batches import examples
+from mlx_finetuning.mlx_trainer.inference import layerwise
+from mlx_finetuning.mlx_trainer.model.load import LoadedModel, free_memory, load
 from mlx_finetuning.progress import Progress
-from mlx_finetuning.quantizer import export, families, parity, proof, reach, verify
-from mlx_finetuning.quantizer import tokenizer as written_tokenizer
-from mlx_finetuning.quantizer.parity import LogitParity, Reference
-from mlx_finetuning.quantizer.tokenizer import ChatFormat, TokenizerMetadata
+from mlx_finetuning.quantizer.families import registry
+from mlx_finetuning.quantizer.verify import parity, proof, reach, verify
+from mlx_finetuning.quantizer.verify.parity import LogitParity, Reference
+from mlx_finetuning.quantizer.vocabulary import tokenizer as written_tokenizer
+from mlx_finetuning.quantizer.vocabulary.tokenizer import ChatFormat, TokenizerMetadata
+from mlx_finetuning.quantizer.write import export
 from mlx_finetuning.runtime import serve
 from mlx_finetuning.tasks import template_reading
 from mlx_finetuning.tasks.context import TaskContext
 from mlx_finetuning.tokenization import battery
-from mlx_finetuning.trainer import runs
 
 LONGEST = 512
 """Tokens of one compared sequence."""
@@ -76,7 +79,7 @@ class Trained:
     def _written_tokenizer(self) -> TokenizerMetadata:
         config = export.read_config(self.model)
         return written_tokenizer.read(
-            self.model, config["vocab_size"], families.of(config), self.chat
+            self.model, config["vocab_size"], registry.of(config), self.chat
         )
 
     @property
@@ -111,7 +114,7 @@ def conversations(context: TaskContext, dataset: str) -> tuple[Messages, ...]:
 
 def general_conversations() -> tuple[Messages, ...]:
     """What any model can be asked, whatever it was trained on."""
-    return tuple(question.row["messages"] for question in general.questions())
+    return tuple(question.row["messages"] for question in general_questions.questions())
 
 
 def _conversations(rows: Iterable[dict[str, Any]]) -> tuple[Messages, ...]:
@@ -123,7 +126,7 @@ def _of_run(context: TaskContext, tokens: int, for_gguf: bool) -> Trained:
     run = runs.require_trained(context.workspace, context.run_id)
     model = models.resolve(run.model, context.workspace)
     if for_gguf:
-        families.of(export.read_config(model))
+        registry.of(export.read_config(model))
     adapter = context.workspace.adapter(context.run_id).folder
     loaded = load(model, adapter, lazy=True).without_weights()
     rows = list(_rows(context, run.dataset))
@@ -132,7 +135,7 @@ def _of_run(context: TaskContext, tokens: int, for_gguf: bool) -> Trained:
         _require_alike(model, loaded, rows)
     texts = itertools.chain(_tokens(loaded, rows), _built_in(loaded))
     sequences = list(_sequences(loaded, texts, tokens))
-    said = streaming.logits(model, adapter, sequences, context.progress)
+    said = layerwise.logits(model, adapter, sequences, context.progress)
     return Trained(
         model=model,
         adapter=adapter,
@@ -203,7 +206,7 @@ def part_of(trained: Trained) -> Part:
     extent = proof.extent(trained.model, sequences)
     said = [one.logits for one in trained.references]
     if extent.layers < extent.of_layers:
-        said = streaming.logits(trained.model, trained.adapter, sequences, layers=extent.layers)
+        said = layerwise.logits(trained.model, trained.adapter, sequences, layers=extent.layers)
     references = tuple(
         Reference(extent.local(tokens), logits[:, extent.tokens])
         for tokens, logits in zip(sequences, said, strict=True)
@@ -218,7 +221,7 @@ def importance(context: TaskContext, trained: Trained) -> dict[str, NDArray[np.f
     rows = read_rows(context.workspace.dataset(dataset).train)
     texts = _tokens(trained.loaded, rows)
     sequences = list(_sequences(trained.loaded, texts, IMPORTANCE_TOKENS))
-    found = streaming.importance(trained.model, trained.adapter, sequences, context.progress)
+    found = layerwise.importance(trained.model, trained.adapter, sequences, context.progress)
     free_memory()
     return found
 
@@ -228,7 +231,7 @@ def compare_proof(
 ) -> LogitParity:
     """How far the proof is from the trained model. adapter: a GGUF adapter applied to it."""
     config = export.read_config(trained.model)
-    context = families.context_for(config, LONGEST)
+    context = registry.context_for(config, LONGEST)
     return parity.compare_logits(gguf, part.references, context, adapter=adapter)
 
 

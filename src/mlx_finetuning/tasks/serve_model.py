@@ -23,15 +23,15 @@ from mlx_finetuning.errors import (
     RunError,
     RuntimeNotAnswering,
 )
+from mlx_finetuning.jobs import runs
 from mlx_finetuning.progress import Step
-from mlx_finetuning.quantizer import reader
+from mlx_finetuning.quantizer.formats import gguf_reader
 from mlx_finetuning.runtime import Client, Endpoint, Piece, Pieces, Question, apart, serve
 from mlx_finetuning.runtime.endpoint import Engine
 from mlx_finetuning.tasks.context import TaskContext
 from mlx_finetuning.tokenization import chat as tokenization
 from mlx_finetuning.tokenization.chat import Chat
 from mlx_finetuning.tokenization.reasoning import Format, form_of
-from mlx_finetuning.trainer import runs
 from mlx_finetuning.utils import memory_monitor
 
 LOADING = Step("モデルの読み込み", 0, 0)
@@ -87,7 +87,7 @@ def _listen(context: TaskContext, names: dict[str, str]) -> Endpoint:
 
 @contextlib.contextmanager
 def _by_mlx(context: TaskContext) -> Iterator[tuple[Engine, dict[str, str]]]:
-    from mlx_finetuning.mlx_trainer.load import load
+    from mlx_finetuning.mlx_trainer.model.load import load
 
     trained = runs.require_trained(context.workspace, context.run_id)
     folder = models.resolve(trained.model, context.workspace)
@@ -106,7 +106,7 @@ class _MlxEngine:
         self._base: Any = None
 
     def __call__(self, question: Question) -> Pieces:
-        from mlx_finetuning.mlx_trainer import generate
+        from mlx_finetuning.mlx_trainer.inference import generate
 
         messages = [dict(message) for message in question.messages]
         with self._as_asked(question) as loaded:
@@ -117,13 +117,13 @@ class _MlxEngine:
 
     @contextlib.contextmanager
     def _as_asked(self, question: Question) -> Iterator[Any]:
-        from mlx_finetuning.mlx_trainer import switching
-        from mlx_finetuning.mlx_trainer.load import load
+        from mlx_finetuning.mlx_trainer.model import adapter_toggle
+        from mlx_finetuning.mlx_trainer.model.load import load
 
         if question.model != BASE:
             yield self._tuned
-        elif switching.can_switch(self._tuned):
-            with switching.without_adapter(self._tuned):
+        elif adapter_toggle.can_switch(self._tuned):
+            with adapter_toggle.without_adapter(self._tuned):
                 yield self._tuned
         else:
             if self._base is None:
@@ -159,7 +159,7 @@ def _by_llama_cpp(context: TaskContext) -> Iterator[tuple[Engine, dict[str, str]
 
 def _form(context: TaskContext, gguf: Path, client: Client) -> Format:
     """How the file's answers are read, by its own template: the server hands on what is generated."""
-    template = reader.read(gguf).metadata.get("tokenizer.chat_template")
+    template = gguf_reader.read(gguf).metadata.get("tokenizer.chat_template")
     if not template:
         return Format(None)
     prompt = client.apply_template([{"role": "user", "content": "?"}])

@@ -11,8 +11,8 @@ import tempfile
 from pathlib import Path
 
 from mlx_finetuning.errors import RuntimeNotStarted
-from mlx_finetuning.quantizer.export import export_gguf
-from mlx_finetuning.quantizer.tokenizer import ChatFormat
+from mlx_finetuning.quantizer.vocabulary.tokenizer import ChatFormat
+from mlx_finetuning.quantizer.write.export import export_gguf
 from mlx_finetuning.runtime import serve
 from mlx_finetuning.tokenization import files
 

@@ -17,12 +17,12 @@ def run(context: TaskContext) -> dict[str, Any]:
     """config: TrainConfig. Raises InvalidSettings, DataError, ModelError, RunError, DiskFull."""
     settings = config.load(TrainConfig, context.config)
     if settings.engine == "simulation":
-        from mlx_finetuning.trainer.engines import simulation
+        from mlx_finetuning.trainer import simulation
 
         return simulation.run(context, settings)
     model = models.resolve(settings.model, context.workspace)
     if settings.engine == "mlx-lm":
-        from mlx_finetuning.trainer.engines import mlx_lm
+        from mlx_finetuning.trainer import mlx_lm
 
         return mlx_lm.run(context, settings, model)
     return _with_mlx(context, settings, model)
@@ -32,8 +32,8 @@ def _with_mlx(context: TaskContext, settings: TrainConfig, model: Path) -> dict[
     from mlx_finetuning import mlx_trainer
 
     mlx_trainer.for_training()
-    from mlx_finetuning.mlx_trainer import fit, loop
-    from mlx_finetuning.mlx_trainer.load import load
+    from mlx_finetuning.mlx_trainer.model.load import load
+    from mlx_finetuning.mlx_trainer.training import loop, memory_fit
     from mlx_finetuning.tasks import ends
 
     train_rows, valid_rows = read_splits(context, settings.dataset)
@@ -44,7 +44,7 @@ def _with_mlx(context: TaskContext, settings: TrainConfig, model: Path) -> dict[
         for log in (run.metrics, run.samples):
             files.cut_lines(log, lambda line: line.get("update", 0) <= update)
 
-    fit.require_loadable(model, settings)
+    memory_fit.require_loadable(model, settings)
     loaded = load(model, thinks=reasoning.occurs_in(train_rows))
     gate.require_own_tokens(model, loaded.chat.encode, gate.row_texts(train_rows))
     tiny = models.resolve(models.BUILT_IN, context.workspace)

@@ -8,7 +8,7 @@ from typing import Any
 from mlx_finetuning import config
 from mlx_finetuning.config import ExportConfig
 from mlx_finetuning.errors import GgufUnreadable
-from mlx_finetuning.quantizer import verify
+from mlx_finetuning.quantizer.verify import verify
 from mlx_finetuning.tasks import reference
 from mlx_finetuning.tasks.context import TaskContext
 

@@ -1,1 +1,1 @@
-"""Run folders, their jobs, queue and states, and the engines that are not our own loop. Knows no MLX."""
+"""The engines: mlx-lm's trainer as it is and a marked rehearsal; our own loop is `mlx_trainer`."""

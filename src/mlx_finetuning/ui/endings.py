@@ -13,8 +13,8 @@ from dataclasses import dataclass
 import streamlit as st
 
 from mlx_finetuning.errors import StudioError
-from mlx_finetuning.trainer.queue import LivingJob
-from mlx_finetuning.trainer.status import JobStatus
+from mlx_finetuning.jobs.queue import LivingJob
+from mlx_finetuning.jobs.status import JobStatus
 from mlx_finetuning.ui.components.jobs import share_done
 from mlx_finetuning.ui.components.text import plain
 from mlx_finetuning.ui.frame import errors_shown, studio

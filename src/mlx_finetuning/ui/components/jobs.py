@@ -7,7 +7,7 @@ from collections.abc import Callable
 import streamlit as st
 
 from mlx_finetuning.errors import StudioError
-from mlx_finetuning.trainer.status import JobStatus
+from mlx_finetuning.jobs.status import JobStatus
 from mlx_finetuning.ui.components.errors import show_error
 from mlx_finetuning.ui.components.text import plain
 from mlx_finetuning.ui.frame import errors_shown

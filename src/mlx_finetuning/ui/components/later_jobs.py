@@ -7,8 +7,8 @@ from collections.abc import Collection
 
 import streamlit as st
 
-from mlx_finetuning.trainer.runs import LaterJob
-from mlx_finetuning.trainer.status import JobStatus
+from mlx_finetuning.jobs.runs import LaterJob
+from mlx_finetuning.jobs.status import JobStatus
 from mlx_finetuning.ui.components.jobs import follow, progress_bar, show_end
 from mlx_finetuning.ui.components.states import state_badge
 from mlx_finetuning.ui.components.text import plain

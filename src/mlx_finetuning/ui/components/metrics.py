@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import streamlit as st
 
-from mlx_finetuning.trainer.metrics import Metrics
+from mlx_finetuning.jobs.metrics import Metrics
 from mlx_finetuning.ui.frame import studio
 
 

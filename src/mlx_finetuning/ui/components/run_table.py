@@ -6,7 +6,7 @@ from collections.abc import Sequence
 
 import streamlit as st
 
-from mlx_finetuning.trainer.runs import Run
+from mlx_finetuning.jobs.runs import Run
 from mlx_finetuning.ui.components.jobs import share_done
 from mlx_finetuning.utils.units_ja import duration, local_time
 

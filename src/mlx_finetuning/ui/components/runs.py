@@ -6,7 +6,7 @@ from collections.abc import Sequence
 
 import streamlit as st
 
-from mlx_finetuning.trainer.runs import Run
+from mlx_finetuning.jobs.runs import Run
 from mlx_finetuning.utils.units_ja import local_time
 
 PARAMETER = "run"

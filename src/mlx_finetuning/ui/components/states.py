@@ -6,7 +6,7 @@ from typing import Literal
 
 import streamlit as st
 
-from mlx_finetuning.trainer.status import STATES_JA
+from mlx_finetuning.jobs.status import STATES_JA
 
 Color = Literal["red", "orange", "blue", "green", "gray"]
 

@@ -7,8 +7,8 @@ from collections.abc import Sequence
 import streamlit as st
 
 from mlx_finetuning.data_processor import Inspection
-from mlx_finetuning.data_processor.columns import ROLE_JA
-from mlx_finetuning.data_processor.encoding import AUTO, CERTAIN, CODECS
+from mlx_finetuning.data_processor.readers.columns import ROLE_JA
+from mlx_finetuning.data_processor.readers.encoding import AUTO, CERTAIN, CODECS
 from mlx_finetuning.ui.components.text import plain
 from mlx_finetuning.ui.dataset.choices import Choices
 

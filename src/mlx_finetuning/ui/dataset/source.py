@@ -11,7 +11,7 @@ from pathlib import Path
 import streamlit as st
 
 from mlx_finetuning.data_processor import SAMPLE_DATA
-from mlx_finetuning.data_processor.formats import READERS
+from mlx_finetuning.data_processor.readers.tables import READERS
 from mlx_finetuning.ui.frame import studio
 from mlx_finetuning.utils.units_ja import size
 

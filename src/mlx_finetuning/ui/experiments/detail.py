@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import streamlit as st
 
-from mlx_finetuning.trainer.runs import Run
+from mlx_finetuning.jobs.runs import Run
 from mlx_finetuning.ui import sitemap
 from mlx_finetuning.ui.components import views
 from mlx_finetuning.ui.components.later_jobs import draw_latest

@@ -7,7 +7,7 @@ from typing import Any
 
 import streamlit as st
 
-from mlx_finetuning.trainer.runs import Run
+from mlx_finetuning.jobs.runs import Run
 from mlx_finetuning.ui import sitemap
 from mlx_finetuning.ui.components import views
 from mlx_finetuning.ui.components.runs import PARAMETER

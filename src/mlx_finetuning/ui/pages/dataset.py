@@ -8,7 +8,7 @@ import streamlit as st
 
 from mlx_finetuning.config import PrepareConfig
 from mlx_finetuning.data_processor import Inspection
-from mlx_finetuning.data_processor.columns import ROLE_JA
+from mlx_finetuning.data_processor.readers.columns import ROLE_JA
 from mlx_finetuning.errors import StudioError
 from mlx_finetuning.ui import sitemap
 from mlx_finetuning.ui.components import datasets, views

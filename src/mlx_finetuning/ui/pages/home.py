@@ -5,9 +5,9 @@ from __future__ import annotations
 import streamlit as st
 
 from mlx_finetuning.doctor import Item, Report
+from mlx_finetuning.jobs.queue import LivingJob
+from mlx_finetuning.jobs.runs import Run
 from mlx_finetuning.studio import Studio
-from mlx_finetuning.trainer.queue import LivingJob
-from mlx_finetuning.trainer.runs import Run
 from mlx_finetuning.ui import sample, sitemap
 from mlx_finetuning.ui.components.empty import empty_state
 from mlx_finetuning.ui.components.jobs import POLL_S, progress_bar

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import streamlit as st
 
-from mlx_finetuning.quantizer.written import WrittenModel
+from mlx_finetuning.quantizer.verify.written import WrittenModel
 from mlx_finetuning.ui import sitemap
 from mlx_finetuning.ui.components.certificate import draw_certificate
 from mlx_finetuning.ui.components.runs import PARAMETER

@@ -8,9 +8,9 @@ from typing import Any
 import streamlit as st
 
 from mlx_finetuning.errors import StudioError
-from mlx_finetuning.trainer.metrics import Metrics
-from mlx_finetuning.trainer.runs import Run
-from mlx_finetuning.trainer.status import JobStatus
+from mlx_finetuning.jobs.metrics import Metrics
+from mlx_finetuning.jobs.runs import Run
+from mlx_finetuning.jobs.status import JobStatus
 from mlx_finetuning.ui import sitemap
 from mlx_finetuning.ui.components.charts import line_chart, loss_chart
 from mlx_finetuning.ui.components.jobs import follow, progress_bar, show_end

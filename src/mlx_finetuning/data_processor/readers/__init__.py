@@ -1,0 +1,1 @@
+"""Files as they come: encodings, table formats and columns, up to records. Judges no row."""

@@ -1,0 +1,66 @@
+"""What was measured of a run, and where the run comes from. Plain data; judges nothing."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Any
+
+from mlx_finetuning.experiment_tracker.evaluation.comparison import Measured
+from mlx_finetuning.experiment_tracker.evaluation.questions import Mismatch
+
+SPLITS_JA = {"train": "学習した行", "valid": "検証の行", "test": "学習していない行"}
+
+
+@dataclass(frozen=True)
+class LayerChange:
+    """How much training changed one block."""
+
+    layer: int
+    norm: float
+    """Frobenius norm of the change of all its weights."""
+    relative: float | None
+    """The same by the norm of the weights it is added to."""
+
+
+@dataclass(frozen=True)
+class Findings:
+    """What was measured; the general set is always there."""
+
+    splits: dict[str, Measured]
+    general: Measured
+    trained_groups: frozenset[str] = frozenset()
+    """Paraphrase groups of all trained rows, measured or not."""
+    reworded: Measured | None = None
+    link_split: str = ""
+    """The split whose questions were paired with other answers."""
+    mismatches: Sequence[Mismatch] = ()
+    mismatched: Measured | None = None
+    layers: Sequence[LayerChange] = ()
+    objective: str = "sft"
+    """What the run trained: on pairs, `dpo` or `orpo`."""
+    worse: Mapping[str, Measured] = field(default_factory=dict)
+    """By split, the worse answer of every row, whose better one is in `splits`."""
+    thinks: bool | None = None
+    """Whether the run was trained with reasoning; None where the model's template knows of none."""
+
+
+@dataclass(frozen=True)
+class Origin:
+    """Where a report comes from: all that is needed to make the run again."""
+
+    run_id: str
+    model: str
+    dataset: str
+    dataset_sha256: str
+    """At the start of the run."""
+    dataset_changed: bool
+    """Whether the dataset is another one by now."""
+    created_at: str
+    training: dict[str, Any]
+    """The run's settings."""
+    versions: dict[str, str]
+    evaluated_at: str
+    error: str = ""
+    """Code of the error the run ended with."""
+    metrics: Sequence[dict[str, Any]] = field(default_factory=list)

@@ -1,0 +1,243 @@
+"""Did it learn, did it forget, did it memorise: plain judgements of figures, with their reasons.
+
+Every threshold is here. Words are Japanese and meant for people; programs read `state`.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+from mlx_finetuning.experiment_tracker.evaluation.statistics import Interval
+
+ENOUGH_ROWS = 8
+"""Rows below which a split proves little and a larger one is judged instead."""
+LINK_LOST = 0.15
+"""A right answer is easier to predict than answers to other questions. Learning pairs that belong
+together makes all of them easier alike, and later the right ones more; learning pairs that don't makes
+the others easier. Where that gap closes by more than this share of what the right answers gained,
+nothing was linked (seen after 3 to 40 updates: 0.07 and less, against 0.27 and more)."""
+LINK_SEEN = 0.3
+"""Nats per token: a gap that counts where rows are so few that not even the base's is sure."""
+FORGOTTEN = 0.7
+"""Share of what the base could answer; below it the verdict is red."""
+WORN = 0.9
+LOSS_FORGOTTEN, LOSS_WORN = 0.5, 0.15
+"""Nats per token by which the general loss surely rose."""
+BROKEN_ERRORS = ("LOSS_NOT_FINITE", "LOSS_EXPLODED")
+
+
+@dataclass(frozen=True)
+class Verdict:
+    state: str
+    level: str
+    """good, warning or bad: how it is coloured."""
+    text: str
+    evidence: tuple[str, ...] = ()
+    advice: str = ""
+
+
+@dataclass(frozen=True)
+class Link:
+    """How much better a question's own answer is predicted than answers to other questions."""
+
+    base: Interval
+    """Nats per token."""
+    tuned: Interval
+    fall: float
+    """Nats per token by which the questions' own answers have become easier."""
+
+    @property
+    def is_learned(self) -> bool:
+        is_there = self.tuned.is_above_zero or (
+            not self.base.is_above_zero and self.tuned.value >= LINK_SEEN
+        )
+        return is_there and self.base.value - self.tuned.value <= LINK_LOST * self.fall
+
+
+@dataclass(frozen=True)
+class Learning:
+    """What the verdict on learning rests on."""
+
+    name: str
+    """The judged split, in Japanese."""
+    before: float
+    after: float
+    change: Interval
+    """Of the measure on the judged split, tuned minus base."""
+    trained_change: Interval | None
+    """The same on trained rows."""
+    link: Link | None = None
+    adapter_is_zero: bool = False
+    error: str = ""
+    """Code of the error the training ended with, or nothing."""
+    measure: str = "損失"
+    """What the run trains, in Japanese; a loss is nats per token."""
+    falls: bool = True
+    """Whether less is better."""
+    others: tuple[str, ...] = ()
+    """Further evidence, in Japanese."""
+
+    def is_better(self, change: Interval) -> bool:
+        return change.is_below_zero if self.falls else change.is_above_zero
+
+    def is_worse(self, change: Interval) -> bool:
+        return change.is_above_zero if self.falls else change.is_below_zero
+
+
+_LOWER_RATE = "学習率（learning_rate）を10分の1にして、もう一度学習してください。"
+
+
+def learned(found: Learning | None) -> Verdict:
+    """Whether the run learned what it was meant to; `found` is None without rows to judge by."""
+    if found is None:
+        return Verdict("unknown", "warning", "判定できません。調べる行に、答えがありません。")
+    state, level, head, advice = _learned(found)
+    figures = f"{found.name}の{found.measure} {found.before:.3f} → {found.after:.3f}"
+    return Verdict(state, level, f"{head}（{figures}）。", tuple(_evidence(found)), advice)
+
+
+def _learned(found: Learning) -> tuple[str, str, str, str]:
+    trained = found.trained_change
+    if found.error in BROKEN_ERRORS or (trained is not None and found.is_worse(trained)):
+        return "diverged", "bad", "発散しました", _LOWER_RATE
+    if found.adapter_is_zero:
+        advice = "学習率や更新の回数が0になっていないか、確認してください。"
+        return "unchanged", "bad", "学習していません。重みが変わっていません", advice
+    if found.is_worse(found.change):
+        advice = "更新の回数を減らすか、学習率を下げるか、データを増やしてください。"
+        return (
+            "worse",
+            "bad",
+            "学習していません。学習していない行では、前より悪くなりました",
+            advice,
+        )
+    if not found.is_better(found.change):
+        return _without_effect(found)
+    if found.link is not None and not found.link.is_learned:
+        advice = "データの質問と答えの組が、ずれたり入れ替わったりしていないか確認してください。"
+        head = "学習していません。言い回しは覚えましたが、質問と答えの対応は身についていません"
+        return "unlinked", "bad", head, advice
+    return "learned", "good", "学習できています", ""
+
+
+def _without_effect(found: Learning) -> tuple[str, str, str, str]:
+    if found.trained_change is not None and found.is_better(found.trained_change):
+        head = "学習していません。学習した行だけを覚え、ほかの行には効いていません"
+        return "memorised", "bad", head, "データを増やすか、同じ内容の別の聞き方を加えてください。"
+    head = f"学習していません。{found.measure}の変化は、偶然の範囲です"
+    return "unchanged", "bad", head, "更新の回数を増やすか、学習率を上げてください。"
+
+
+def _evidence(found: Learning) -> list[str]:
+    lines = [f"{found.name}の{found.measure}の変化: {_change(found.change)}"]
+    if found.trained_change is not None:
+        lines.append(f"学習した行の{found.measure}の変化: {_change(found.trained_change)}")
+    if found.link is not None:
+        lines.append(
+            "正しい答えと、別の質問の答えとの、予測しやすさの差: "
+            f"{found.link.base.value:.3f} → {found.link.tuned.value:.3f}"
+            "（質問と答えの対応を学ばないと、縮みます）"
+        )
+    lines += found.others
+    if found.adapter_is_zero:
+        lines.append("アダプターの変化量は0です。")
+    if found.error:
+        lines.append(f"学習はエラーで止まりました（{found.error}）。")
+    return lines
+
+
+def _change(change: Interval) -> str:
+    return f"{change.value:+.3f}（95%信頼区間 {change.low:+.3f} 〜 {change.high:+.3f}）"
+
+
+def forgot(rise: Interval | None, could: int, still_can: int) -> Verdict:
+    """Whether general knowledge suffered.
+
+    rise: nats per token on the general set, tuned minus base; could: questions that the base
+    answered rightly; still_can: those of them that the tuned model does.
+    """
+    if rise is None:
+        return Verdict("unknown", "warning", "判定できません。")
+    kept = still_can / could if could >= ENOUGH_ROWS else 1.0
+    evidence = (
+        f"一般の質問の損失の変化: {_change(rise)}",
+        f"元のモデルが正しく答えた{could}問のうち、学習後も正しいのは{still_can}問",
+        f"判定の基準: {FORGOTTEN:.0%}未満に減るか、損失が確実に{LOSS_FORGOTTEN}以上増えると「忘れています」",
+    )
+    advice = "学習率を下げるか、更新を減らすか、一般的な質問と答えをデータに混ぜてください。"
+    if kept < FORGOTTEN or rise.low > LOSS_FORGOTTEN:
+        return Verdict("forgot", "bad", "忘れています。", evidence, advice)
+    if kept < WORN or rise.low > LOSS_WORN:
+        return Verdict("worn", "warning", "少し忘れています。", evidence, advice)
+    return Verdict("kept", "good", "忘れていません。", evidence)
+
+
+def memorised(unrelated: int, asked: int, personal: Sequence[str]) -> Verdict:
+    """Whether trained answers come out where they should not.
+
+    unrelated: general questions answered with a trained answer; personal: kinds of personal data,
+    in Japanese, that the tuned model says and the base does not.
+    """
+    evidence = [f"一般の質問{asked}問のうち、学習した答えをそのまま返したのは{unrelated}問"]
+    if personal:
+        evidence.append(f"学習データの個人情報らしい文字列を答えます: {'、'.join(personal)}")
+    if unrelated:
+        head = "学習した答えを、無関係な質問にも返します。"
+        return Verdict("parrots", "bad", head, tuple(evidence), _LOWER_RATE)
+    if personal:
+        advice = (
+            "意図したものでなければ、データを作るときに「個人情報らしい部分を伏せる」（mask_personal）を"
+            "選び、学習し直してください。"
+        )
+        return Verdict(
+            "personal", "warning", "個人情報らしい文字列を答えます。", tuple(evidence), advice
+        )
+    return Verdict("clean", "good", "問題は見つかりません。", tuple(evidence))
+
+
+def ends(share: float | None) -> Verdict:
+    """Whether the tuned model ends its answers by itself; `share` of those it was asked for."""
+    if share is None:
+        return Verdict("unknown", "warning", "判定できません。質問がありません。")
+    evidence = (f"自分で答え終えた割合: {share:.1%}",)
+    if share >= 0.99:
+        return Verdict("ends", "good", "自分で答え終えます。", evidence)
+    advice = (
+        "答えが長いデータなら max_tokens を増やして調べ直し、そうでなければ学習を増やしてください。"
+    )
+    level = "warning" if share >= WORN else "bad"
+    return Verdict("runs_on", level, "答えが終わらないことがあります。", evidence, advice)
+
+
+def thinks(
+    trained: bool, base: float | None, tuned: float | None, unfinished: int, answers: int
+) -> Verdict:
+    """Whether the tuned model thinks before it answers, as it was trained to, or not to.
+
+    base, tuned: shares of answers with reasoning; unfinished: answers of the tuned model that never
+    came to an end of it.
+    """
+    if base is None or tuned is None:
+        return Verdict("unknown", "warning", "判定できません。質問がありません。")
+    evidence = [
+        f"考えた過程のある答え: {base:.0%} → {tuned:.0%}（元のモデル → 学習後、{answers}問）"
+    ]
+    if unfinished:
+        evidence.append(f"考えたまま、答えに至らなかったもの: {answers}問中{unfinished}問")
+        advice = "max_tokens を増やして調べ直してください。それでも終わらなければ、学習を増やしてください。"
+        head = "考えたまま、答えに至らないことがあります。"
+        return Verdict("unfinished", "warning", head, tuple(evidence), advice)
+    if trained and tuned < WORN:
+        advice = "学習データの全ての回答に考えた過程があるか、確認してください。"
+        return Verdict(
+            "sometimes", "warning", "考えずに答えることがあります。", tuple(evidence), advice
+        )
+    if not trained and tuned > 1 - WORN:
+        advice = "学習データに考えた過程はありません。更新の回数を増やすと、考えずに答えるようになります。"
+        return Verdict(
+            "unasked", "warning", "考えてから答えることがあります。", tuple(evidence), advice
+        )
+    if trained:
+        return Verdict("thinks", "good", "考えてから答えます。", tuple(evidence))
+    return Verdict("answers", "good", "考えずに、すぐ答えます。", tuple(evidence))

@@ -1,0 +1,1 @@
+"""What is kept of runs: notes, comparisons, repeats, exports, the trash."""

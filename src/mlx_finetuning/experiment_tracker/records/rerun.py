@@ -1,0 +1,71 @@
+"""Making a run again: its settings, once data and base are the same, and whether its losses came back."""
+
+from __future__ import annotations
+
+import contextlib
+import dataclasses
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from mlx_finetuning import config
+from mlx_finetuning.config import TrainConfig
+from mlx_finetuning.errors import RecordDamaged, RerunSourceChanged
+from mlx_finetuning.jobs import jobs, runs
+from mlx_finetuning.workspace import Workspace
+
+
+def settings(workspace: Workspace, run_id: str, model_folder: Path | None) -> TrainConfig:
+    """What to train with so that the run comes out again; `model_folder` is None for a simulation.
+
+    The number of processes is the one the run had: another adds the same sums in another order.
+    Raises RunNotFound, RerunSourceChanged, InvalidSettings, RecordDamaged.
+    """
+    run = runs.show(workspace, run_id)
+    paths = workspace.run(run_id)
+    used = config.load(TrainConfig, jobs.read_job(paths).config)
+    changed = []
+    if runs.dataset_hash(workspace.dataset(run.dataset)) != run.dataset_sha256:
+        changed.append(f"データセット「{run.dataset}」")
+    if model_folder is not None and runs.model_fingerprint(model_folder) != run.model_fingerprint:
+        changed.append(f"モデル「{run.model}」")
+    if changed:
+        raise RerunSourceChanged(run_id=run_id, changed=changed)
+    with contextlib.suppress(RecordDamaged):
+        processes = int(jobs.result(paths).get("processes") or used.processes)
+        used = dataclasses.replace(used, processes=processes)
+    return used
+
+
+@dataclass(frozen=True)
+class Reproduction:
+    """The losses of a run beside those of the run it repeats."""
+
+    compared: int
+    """Losses of training and validation that either run has."""
+    equal: int
+    """Of them, those that are the same to the last bit."""
+    largest_difference: float
+
+    @property
+    def is_exact(self) -> bool:
+        return 0 < self.compared == self.equal
+
+
+def compare(
+    first: Iterable[Mapping[str, Any]], second: Iterable[Mapping[str, Any]]
+) -> Reproduction:
+    """first, second: metrics of both runs."""
+    before, after = _losses(first), _losses(second)
+    shared = before.keys() & after.keys()
+    differences = [abs(before[key] - after[key]) for key in shared]
+    equal = sum(difference == 0 for difference in differences)
+    return Reproduction(len(before.keys() | after.keys()), equal, max(differences, default=0.0))
+
+
+def _losses(metrics: Iterable[Mapping[str, Any]]) -> dict[tuple[str, int], float]:
+    kinds = ("loss", "valid_loss")
+    return {
+        (kind, line["update"]): line[kind] for line in metrics for kind in kinds if kind in line
+    }

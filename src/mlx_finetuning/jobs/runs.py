@@ -1,0 +1,308 @@
+"""Runs: one training job each, with what was trained on what, and the jobs that came later.
+
+`experiment.json` is written once, with the folder. Records that are damaged or of a newer version
+are shown as such and never rewritten; the rest of the run stays readable.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import dataclasses
+import hashlib
+import importlib.metadata
+import platform
+import re
+import secrets
+import time
+from collections.abc import Iterator
+from dataclasses import dataclass, field
+from datetime import datetime
+from pathlib import Path
+from typing import Any
+
+from mlx_finetuning import __version__, files
+from mlx_finetuning.config import TrainConfig, as_dict
+from mlx_finetuning.errors import (
+    InvalidName,
+    NewerSchema,
+    RecordDamaged,
+    RunIsSimulated,
+    RunNotFound,
+    RunNotReady,
+    RunNotResumable,
+)
+from mlx_finetuning.jobs import jobs, status
+from mlx_finetuning.jobs.jobs import Job
+from mlx_finetuning.jobs.status import STATES_JA, JobStatus
+from mlx_finetuning.utils import fingerprint
+from mlx_finetuning.workspace import DatasetPaths, JobPaths, RunPaths, Workspace
+
+_SLUG_LENGTH = 40
+_RECENT = 5
+_STOPPED = ("interrupted", "cancelled", "failed")
+_LEAVING_S = 5.0
+_MODEL_FILES = (".json", ".safetensors", ".model", ".jinja")
+
+
+@dataclass(frozen=True)
+class Run:
+    """A run as its folder shows it."""
+
+    run_id: str
+    status: JobStatus
+    """`state` is `damaged` or `newer` where `status.json` cannot be used."""
+    model: str = ""
+    model_folder: str = ""
+    dataset: str = ""
+    engine: str = ""
+    created_at: str = ""
+    dataset_sha256: str = ""
+    model_fingerprint: str = ""
+    versions: dict[str, str] = field(default_factory=dict)
+    resumable: bool = False
+    """Whether it was stopped and left a checkpoint to go on from."""
+    problems: tuple[str, ...] = ()
+    """Records that cannot be read."""
+
+    @property
+    def simulated(self) -> bool:
+        return self.engine == "simulation"
+
+    @property
+    def shown_state(self) -> str:
+        """A key of `STATES_JA`: the job's state, as far as the records can be read."""
+        if self.problems:
+            return "damaged"
+        is_paused = self.resumable and self.status.state == "cancelled"
+        return "paused" if is_paused else self.status.state
+
+    @property
+    def state_ja(self) -> str:
+        label = STATES_JA[self.shown_state]
+        return f"{label}（シミュレーション）" if self.simulated else label
+
+
+@dataclass(frozen=True)
+class LaterJob:
+    """An evaluation, export or conversation of a run."""
+
+    name: str
+    kind: str
+    status: JobStatus
+
+
+def new_id(model: str) -> str:
+    """`YYYYMMDD-HHMMSS-<model slug>-<4 hex>`."""
+    slug = re.sub(r"[^a-z0-9]+", "-", model.rsplit("/", 1)[-1].lower()).strip("-")
+    slug = slug[:_SLUG_LENGTH].strip("-") or "model"
+    stamp = datetime.now().strftime("%Y%m%d-%H%M%S")
+    return f"{stamp}-{slug}-{secrets.token_hex(2)}"
+
+
+def start(workspace: Workspace, config: TrainConfig, model_folder: Path | None) -> str:
+    """Create the run's folder and start its worker; returns the run's id. Raises DiskFull.
+
+    Model, dataset and settings are checked by the caller; a simulated run has no model folder.
+    """
+    run_id = new_id(config.model)
+    record = _record(workspace, run_id, config, model_folder)
+
+    def add_files(folder: Path) -> None:
+        draft = RunPaths(folder)
+        files.write_json(draft.experiment, record)
+        files.write_text(draft.config, _as_yaml(config))
+
+    job = Job("train", str(workspace.root), run_id, as_dict(config))
+    jobs.launch(workspace.run(run_id), job, add_files)
+    return run_id
+
+
+def resume(workspace: Workspace, run_id: str) -> None:
+    """Let a run that stopped go on from its last checkpoint, or from the start if it has none.
+
+    Raises RunNotFound, RunNotResumable, DiskFull.
+    """
+    run = show(workspace, run_id)
+    can_go_on = run.status.state in _STOPPED and run.engine == "mlx"
+    if not (can_go_on and _relaunched(workspace.run(run_id))):
+        raise RunNotResumable(run_id=run_id, state=run.state_ja)
+
+
+def _relaunched(paths: RunPaths) -> bool:
+    """A worker that has written its last status still takes a moment to leave."""
+    end_s = time.monotonic() + _LEAVING_S
+    while not jobs.relaunch(paths):
+        if time.monotonic() > end_s:
+            return False
+        time.sleep(0.05)
+    return True
+
+
+def list_runs(workspace: Workspace) -> list[Run]:
+    """All runs, the newest first."""
+    folders = workspace.experiments.glob("*/") if workspace.experiments.is_dir() else ()
+    names = (folder.name for folder in folders if not folder.name.startswith("."))
+    return [_read(RunPaths(workspace.experiments / name)) for name in sorted(names, reverse=True)]
+
+
+def show(workspace: Workspace, run_id: str) -> Run:
+    """Raises RunNotFound, InvalidName."""
+    paths = workspace.run(run_id)
+    if not paths.folder.is_dir():
+        recent = [run.run_id for run in list_runs(workspace)[:_RECENT]]
+        raise RunNotFound(run_id=run_id, recent=recent)
+    return _read(paths)
+
+
+def metrics(workspace: Workspace, run_id: str) -> list[dict[str, Any]]:
+    """The run's whole metrics lines so far. Raises RunNotFound."""
+    show(workspace, run_id)
+    return list(files.read_lines(workspace.run(run_id).metrics))
+
+
+def later_jobs(workspace: Workspace, run_id: str) -> list[LaterJob]:
+    """The run's evaluations, exports and conversations, the newest first; with an empty `run_id`
+    the jobs that belong to no run."""
+    folder = workspace.run(run_id).jobs if run_id else workspace.jobs
+    return sorted(_jobs_in(folder), key=lambda job: job.name, reverse=True)
+
+
+def start_later_job(
+    workspace: Workspace, run_id: str, kind: str, settings: dict[str, Any]
+) -> JobPaths:
+    """Start a job on what the run trained. Raises RunNotFound, RunIsSimulated, RunNotReady."""
+    require_trained(workspace, run_id)
+    paths = workspace.run(run_id).later_job(jobs.new_name(kind))
+    jobs.launch(paths, Job(kind, str(workspace.root), run_id, settings))
+    return paths
+
+
+def require_trained(workspace: Workspace, run_id: str) -> Run:
+    """The run, if it left an adapter. Raises RunNotFound, RunIsSimulated, RunNotReady."""
+    run = show(workspace, run_id)
+    if run.simulated:
+        raise RunIsSimulated(run_id=run_id)
+    if not is_trained(workspace, run):
+        raise RunNotReady(run_id=run_id, state=run.state_ja)
+    return run
+
+
+def is_trained(workspace: Workspace, run: Run) -> bool:
+    """Whether the run has ended and left an adapter."""
+    is_at_rest = not (run.simulated or run.status.is_living)
+    return is_at_rest and workspace.adapter(run.run_id).weights.exists()
+
+
+def deployments(workspace: Workspace, run_id: str) -> list[dict[str, Any]]:
+    """What the run's deployments to Ollama came to, the newest first, one per place and name."""
+    found: dict[tuple[str, str], dict[str, Any]] = {}
+    for job in later_jobs(workspace, run_id):
+        if job.kind == "deploy" and job.status.state == "done":
+            result = jobs.result(workspace.run(run_id).later_job(job.name))
+            found.setdefault((result["host"], result["name"]), result)
+    return list(found.values())
+
+
+def dataset_hash(dataset: DatasetPaths) -> str:
+    """SHA-256 over the splits, so that a run can tell whether its dataset has changed since."""
+    digest = hashlib.sha256()
+    for path in (dataset.train, dataset.valid, dataset.test):
+        content = path.read_bytes() if path.exists() else b""
+        digest.update(f"{path.name}:{len(content)}\n".encode())
+        digest.update(content)
+    return digest.hexdigest()
+
+
+def model_fingerprint(folder: Path) -> str:
+    """SHA-256 over the model's files, by `utils.fingerprint`: it tells another model from this."""
+    digest = hashlib.sha256()
+    for path in sorted(path for path in folder.iterdir() if path.suffix in _MODEL_FILES):
+        for piece in fingerprint.pieces(path):
+            digest.update(piece)
+    return digest.hexdigest()
+
+
+def _record(
+    workspace: Workspace, run_id: str, config: TrainConfig, model_folder: Path | None
+) -> dict[str, Any]:
+    return {
+        "run_id": run_id,
+        "model": config.model,
+        "model_folder": "" if model_folder is None else str(model_folder),
+        "dataset": config.dataset,
+        "engine": config.engine,
+        "simulated": config.engine == "simulation",
+        "created_at": jobs.now(),
+        "dataset_sha256": dataset_hash(workspace.dataset(config.dataset)),
+        "model_fingerprint": "" if model_folder is None else model_fingerprint(model_folder),
+        "versions": _versions(),
+    }
+
+
+def _versions() -> dict[str, str]:
+    found = {"mlx-finetuning": __version__, "python": platform.python_version()}
+    for package in ("mlx", "mlx-lm", "transformers"):
+        try:
+            found[package] = importlib.metadata.version(package)
+        except importlib.metadata.PackageNotFoundError:
+            continue
+    return {**found, "platform": f"{platform.system()} {platform.machine()}"}
+
+
+def _as_yaml(config: TrainConfig) -> str:
+    import yaml
+
+    return yaml.safe_dump(as_dict(config), allow_unicode=True, sort_keys=False)
+
+
+def _read(paths: RunPaths) -> Run:
+    current, problems = _status(paths)
+    try:
+        record = files.read_json(paths.experiment)
+    except (FileNotFoundError, RecordDamaged):
+        return Run(paths.folder.name, current, problems=(*problems, paths.experiment.name))
+    except NewerSchema:
+        return Run(paths.folder.name, dataclasses.replace(current, state="newer"))
+    versions = record.get("versions")
+    return Run(
+        paths.folder.name,
+        current,
+        model=str(record.get("model", "")),
+        model_folder=str(record.get("model_folder", "")),
+        dataset=str(record.get("dataset", "")),
+        engine=str(record.get("engine", "")),
+        created_at=str(record.get("created_at", "")),
+        dataset_sha256=str(record.get("dataset_sha256", "")),
+        model_fingerprint=str(record.get("model_fingerprint", "")),
+        versions=versions if isinstance(versions, dict) else {},
+        resumable=current.state in _STOPPED and _has_checkpoint(paths),
+        problems=problems,
+    )
+
+
+def _has_checkpoint(paths: RunPaths) -> bool:
+    with contextlib.suppress(InvalidName):  # a folder that somebody else made
+        adapter = Workspace(paths.folder.parents[1]).adapter(paths.folder.name)
+        return any(adapter.checkpoints.glob("[0-9]*/state.json"))
+    return False
+
+
+def _status(paths: JobPaths) -> tuple[JobStatus, tuple[str, ...]]:
+    try:
+        return status.read(paths), ()
+    except NewerSchema:
+        return JobStatus("newer"), ()
+    except (FileNotFoundError, RecordDamaged):
+        return JobStatus("damaged"), (paths.status.name,)
+
+
+def _jobs_in(parent: Path) -> Iterator[LaterJob]:
+    for folder in parent.glob("*/") if parent.is_dir() else ():
+        paths = JobPaths(folder)
+        if folder.name.startswith("."):
+            continue
+        try:
+            kind = jobs.read_job(paths).kind
+        except (FileNotFoundError, RecordDamaged, NewerSchema):
+            kind = ""
+        yield LaterJob(folder.name, kind, _status(paths)[0])

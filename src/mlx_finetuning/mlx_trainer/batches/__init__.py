@@ -1,0 +1,1 @@
+"""Dataset rows to examples, examples to batches of arrays."""

@@ -1,0 +1,177 @@
+"""Updates' worth of examples in an order that the seed fixes, as arrays.
+
+Padded: an example per row. Padding is to the right, so under a causal mask no example sees it, and
+it is never supervised. Concatenated: all examples in one row, nothing padded or rounded. Packed:
+all examples in one row of a rounded length, told apart by segment numbers.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass
+from typing import Any, Protocol, TypeVar
+
+import mlx.core as mx
+import numpy as np
+
+from mlx_finetuning.mlx_trainer.batches.examples import Example
+
+LENGTH_STEP = 16
+"""Row lengths are rounded up to this, so that few shapes occur."""
+POSITION_STEP = 32
+"""Numbers of supervised positions are rounded up to this."""
+PACKED_STEP = 256
+"""A packed row's length and its number of positions are rounded up to this: each shape is
+compiled anew."""
+PACKED_ROW = 1280
+"""Tokens of a packed row, unless one example is longer: what is kept for the backward pass grows
+with them, scores with their square."""
+
+CONCATENATED_ROW = 512
+"""Tokens of a row of concatenated examples, unless one is longer. Longer rows are no faster on a
+CPU, and what is kept for the backward pass grows with them."""
+
+
+class Sized(Protocol):
+    @property
+    def tokens(self) -> list[int]: ...
+    @property
+    def row(self) -> int: ...
+
+
+E = TypeVar("E", bound=Sized)
+
+
+@dataclass(frozen=True)
+class Batch:
+    tokens: mx.array
+    """[examples, length] int32."""
+    positions: mx.array
+    """[positions] int32: where, in the flattened tokens, the next token is supervised. Rounded up
+    with repetitions of position 0."""
+    targets: mx.array
+    """[positions] int32: those next tokens."""
+    weights: mx.array
+    """[positions] float32: 1, and 0 for what rounding added."""
+    supervised: int
+    """Targets that count."""
+    rows: tuple[int, ...]
+    """Source rows of the examples."""
+    lengths: tuple[int, ...] | None = None
+    """Lengths of the examples that share one row; None where each has a row of its own."""
+    segments: mx.array | None = None
+    """[tokens] int32: which example of a packed row a token belongs to; None if not packed."""
+
+    @property
+    def arrays(self) -> tuple[mx.array, mx.array, mx.array, mx.array]:
+        return self.tokens, self.positions, self.targets, self.weights
+
+
+def batch_of(examples: Sequence[Example]) -> Batch:
+    length = _rounded(max(len(example.tokens) for example in examples) - 1, LENGTH_STEP)
+    tokens = np.zeros((len(examples), length + 1), np.int32)
+    supervised = np.zeros((len(examples), length + 1), np.bool_)
+    for index, example in enumerate(examples):
+        tokens[index, : len(example.tokens)] = example.tokens
+        supervised[index, : len(example.tokens)] = example.supervised
+    positions = np.flatnonzero(supervised[:, 1:])
+    added = _rounded(len(positions), POSITION_STEP) - len(positions)
+    return Batch(
+        mx.array(tokens[:, :-1]),
+        mx.array(np.pad(positions, (0, added)).astype(np.int32)),
+        mx.array(np.pad(tokens[:, 1:].flat[positions], (0, added))),
+        mx.array(np.pad(np.ones(len(positions), np.float32), (0, added))),
+        len(positions),
+        tuple(example.row for example in examples),
+    )
+
+
+def concatenated(examples: Sequence[Example]) -> Batch:
+    """All examples in one row [1, tokens]; every position is unique and every weight 1."""
+    supervised = np.concatenate([np.array(example.supervised[1:]) for example in examples])
+    positions = np.flatnonzero(supervised)
+    inputs = np.concatenate([np.array(example.tokens[:-1], np.int32) for example in examples])
+    following = np.concatenate([np.array(example.tokens[1:], np.int32) for example in examples])
+    return Batch(
+        mx.array(inputs[None]),
+        mx.array(positions.astype(np.int32)),
+        mx.array(following[positions]),
+        mx.ones(len(positions)),
+        len(positions),
+        tuple(example.row for example in examples),
+        tuple(len(example.tokens) - 1 for example in examples),
+    )
+
+
+def packed(examples: Sequence[Example]) -> Batch:
+    """All examples in one row [1, tokens], filled up with a segment of its own."""
+    exact = concatenated(examples)
+    lengths = [len(example.tokens) - 1 for example in examples]
+    more = _rounded(sum(lengths), PACKED_STEP) - sum(lengths)
+    unused = _rounded(exact.positions.size, PACKED_STEP) - exact.positions.size
+    segments = np.repeat(np.arange(len(lengths) + 1, dtype=np.int32), [*lengths, more])
+    return Batch(
+        mx.pad(exact.tokens, [(0, 0), (0, more)]),
+        mx.pad(exact.positions, (0, unused)),
+        mx.pad(exact.targets, (0, unused)),
+        mx.pad(exact.weights, (0, unused)),
+        exact.supervised,
+        exact.rows,
+        segments=mx.array(segments),
+    )
+
+
+def rows(examples: Sequence[E], room: int | None) -> list[list[E]]:
+    """The examples divided into rows of `room` tokens, or of the longest example's: first fit, the
+    longest first. None is one row for all."""
+    if room is None:
+        return [list(examples)]
+    ordered = sorted(examples, key=lambda item: (-len(item.tokens), item.row))
+    room = max(room, len(ordered[0].tokens))
+    filled: list[list[E]] = []
+    for example in ordered:
+        fits = (row for row in filled if _length(row) + len(example.tokens) <= room)
+        row = next(fits, None)
+        if row is None:
+            filled.append([example])
+        else:
+            row.append(example)
+    return filled
+
+
+def _length(examples: Sequence[Sized]) -> int:
+    return sum(len(example.tokens) for example in examples)
+
+
+def _rounded(count: int, step: int) -> int:
+    return -(-count // step) * step
+
+
+def endless(count: int, batch_size: int, seed: int, start: int = 0) -> Iterator[list[int]]:
+    """Indices of the examples of each update, from update `start` (the first is 0) on, for ever.
+
+    Each epoch is shuffled by the seed and its number. An epoch's last examples that do not fill
+    a batch open the next epoch, so none is left out and every update has the same size.
+    """
+    size = min(batch_size, count)
+    epoch, skipped = divmod(start * size, count)
+    waiting: list[int] = []
+    while True:
+        waiting += np.random.default_rng((seed, epoch)).permutation(count).tolist()[skipped:]
+        while len(waiting) >= size:
+            yield waiting[:size]
+            del waiting[:size]
+        epoch, skipped = epoch + 1, 0
+
+
+def once(
+    examples: Sequence[Any],
+    batch_size: int,
+    make: Callable[[Sequence[Any]], Any] = batch_of,
+    room: int | None = None,
+) -> Iterator[Any]:
+    """Every example once, the shortest first, so that little is padded."""
+    ordered = sorted(examples, key=lambda example: len(example.tokens))
+    for start in range(0, len(ordered), batch_size):
+        for row in rows(ordered[start : start + batch_size], room):
+            yield make(row)

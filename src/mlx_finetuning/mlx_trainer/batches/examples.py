@@ -1,0 +1,135 @@
+"""Dataset rows as token ids with what is supervised. The loss sees every assistant turn with one
+end-of-turn token, and nothing else; of plain text, everything; of a preference row, both answers."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from mlx_finetuning.errors import ConversationRefused, NothingToLearn
+from mlx_finetuning.mlx_trainer.model.load import LoadedModel
+from mlx_finetuning.tokenization.chat import Encoded
+
+Messages = list[dict[str, str]]
+
+
+@dataclass(frozen=True)
+class Place:
+    start: int
+    """First row in the file of kept outputs."""
+    is_known: bool
+    """Whether the output is there already."""
+
+
+@dataclass(frozen=True)
+class Example:
+    tokens: list[int]
+    supervised: list[bool]
+    """Per token: whether it is a target of the loss."""
+    row: int
+    """The line of the source file it came from; 0 if unknown."""
+    cut: int = 0
+    """Tokens that did not fit."""
+    place: Place | None = None
+    """Where the output of its lower blocks is kept; None if it is not."""
+
+    @property
+    def targets(self) -> int:
+        """Tokens that count in the loss: the first of a sequence is never predicted."""
+        return sum(self.supervised[1:])
+
+    @property
+    def weight(self) -> int:
+        """What it counts in the mean of an update: a loss is per token."""
+        return self.targets
+
+
+def encode_rows(
+    loaded: LoadedModel,
+    rows: Sequence[dict[str, Any]],
+    max_length: int,
+    supervise: str = "answers",
+) -> list[Example]:
+    """All rows, cut to `max_length` tokens; plain text is divided instead, and nothing of it is lost.
+    Rows whose answers are cut away entirely are left out.
+
+    With `supervise` "all", questions are learned as well. A preference row gives its chosen answer.
+
+    Raises NothingToLearn if no row has a supervised token, ConversationRefused, ChatTemplateMissing.
+    """
+    limit = min(max_length, loaded.context_length)
+    examples = [
+        part
+        for row in rows
+        for whole in sequences(loaded, row, supervise)
+        for part in _fitting(whole, limit, is_text="text" in row)
+    ]
+    usable = [example for example in examples if example.targets]
+    if rows and not usable:
+        raise NothingToLearn(rows=len(rows), max_length=limit)
+    return usable
+
+
+def sequences(
+    loaded: LoadedModel, row: dict[str, Any], supervise: str = "answers"
+) -> tuple[Example, ...]:
+    """What is trained of a row, uncut. Of a conversation usually one sequence, with all its answers; of
+    a preference row the one with the chosen answer.
+
+    Raises ConversationRefused with the row's number, ChatTemplateMissing.
+    """
+    number = int(row.get("row", 0))
+    if "text" in row:
+        tokens = [*loaded.tokenizer.encode(row["text"]), loaded.chat.text_end]
+        return (Example(tokens, [True] * len(tokens), number),)
+    chat = conversations(row)[0]
+    try:
+        encoded = loaded.chat.sequences(chat, row.get("tools"))
+        if not encoded:
+            tokens = loaded.render(chat, ask=False, tools=row.get("tools"))
+            encoded = [Encoded(tokens, [False] * len(tokens), "")]
+    except ConversationRefused as error:
+        reason = f"{number}行目のデータ: {error.data['reason']}"
+        raise ConversationRefused(reason=reason) from error
+    learns_all = supervise == "all" and "messages" in row
+    return tuple(
+        Example(one.tokens, [learns_all or flag for flag in one.supervised], number)
+        for one in encoded
+    )
+
+
+def pair(loaded: LoadedModel, row: dict[str, Any]) -> tuple[Example, Example]:
+    """A preference row with its chosen and with its rejected answer, uncut."""
+    answers = ({**row, "messages": messages} for messages in conversations(row))
+    (chosen,), (rejected,) = (sequences(loaded, answer) for answer in answers)
+    return chosen, rejected
+
+
+def conversations(row: dict[str, Any]) -> list[Messages]:
+    """The row's conversation; of a preference row one per answer, of plain text none."""
+    if "messages" in row:
+        return [row["messages"]]
+    answers = [row[name] for name in ("chosen", "rejected") if name in row]
+    question = {"role": "user", "content": row.get("prompt", "")}
+    return [[question, {"role": "assistant", "content": answer}] for answer in answers]
+
+
+def _fitting(example: Example, limit: int, *, is_text: bool) -> list[Example]:
+    return divided(example, limit) if is_text else [shortened(example, limit)]
+
+
+def divided(example: Example, limit: int) -> list[Example]:
+    """Parts of at most `limit` tokens. Each begins with the last token of the one before it, so that
+    every token but the text's first is predicted once."""
+    starts = range(0, max(len(example.tokens) - 1, 1), limit - 1)
+    spans = [slice(start, start + limit) for start in starts]
+    return [Example(example.tokens[at], example.supervised[at], example.row) for at in spans]
+
+
+def shortened(example: Example, limit: int) -> Example:
+    """Its first `limit` tokens; the others are counted."""
+    over = len(example.tokens) - limit
+    if over <= 0:
+        return example
+    return Example(example.tokens[:limit], example.supervised[:limit], example.row, over)

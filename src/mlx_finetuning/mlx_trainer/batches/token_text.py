@@ -1,0 +1,39 @@
+"""Tokens as people can read them: their text, or their bytes where a token ends inside a character."""
+
+from __future__ import annotations
+
+import functools
+import re
+from collections.abc import Sequence
+
+from mlx_finetuning.mlx_trainer.model.load import LoadedModel
+
+_BYTE = re.compile("<0x([0-9A-F]{2})>")
+
+
+def pieces(loaded: LoadedModel, tokens: Sequence[int]) -> list[str]:
+    """For each token its text, or `⟨E3 81⟩`, bytes in hexadecimal."""
+    names = loaded.tokenizer.convert_ids_to_tokens(list(tokens))
+    texts = [loaded.tokenizer.decode([token]) for token in tokens]
+    return [
+        f"⟨{_bytes_of(name).hex(' ').upper()}⟩" if "\ufffd" in text else text or str(name)
+        for name, text in zip(names, texts, strict=True)
+    ]
+
+
+def _bytes_of(name: str) -> bytes:
+    """The bytes that a token of byte-level BPE, or of byte fallback, stands for."""
+    fallback = _BYTE.fullmatch(name)
+    if fallback:
+        return bytes.fromhex(fallback.group(1))
+    return bytes(_byte_of_sign().get(sign, 0x3F) for sign in name)
+
+
+@functools.cache
+def _byte_of_sign() -> dict[str, int]:
+    """GPT-2's signs for bytes: printable ones stand for themselves, the others from U+0100 on."""
+    printable = [*range(0x21, 0x7F), *range(0xA1, 0xAD), *range(0xAE, 0x100)]
+    others = [byte for byte in range(256) if byte not in printable]
+    return {chr(byte): byte for byte in printable} | {
+        chr(0x100 + number): byte for number, byte in enumerate(others)
+    }

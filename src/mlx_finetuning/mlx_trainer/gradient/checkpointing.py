@@ -1,0 +1,214 @@
+"""Computing intermediate values again in the backward pass instead of keeping them.
+
+`selective` keeps what the linear layers before attention's scores and before an MLP's activation
+give, and computes scores, softmax and activation again: most of the memory for hardly any time,
+as no product with weights is repeated (Korthikanti et al. 2022, "Reducing Activation Recomputation
+in Large Transformer Models"). `recomputed`, gradient checkpointing, keeps a block's input only and
+computes all the rest again, for about a third more time. Only blocks with something to train are
+treated; the others keep nothing anyway.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import AbstractContextManager, ExitStack, contextmanager, nullcontext
+from dataclasses import dataclass
+from typing import Any, cast
+
+import mlx.core as mx
+import mlx.nn as nn
+from mlx.utils import tree_flatten, tree_map
+
+from mlx_finetuning.mlx_trainer.gradient.concatenated_attention import replaced
+from mlx_finetuning.mlx_trainer.model import split_head
+
+Arrangement = Callable[[], AbstractContextManager[Any]]
+"""Enters what stands in for parts of the model during an update."""
+
+_ATTENTION = (("q_proj", "k_proj", "v_proj"), ("qkv_proj",))
+_MLP = (("gate_proj", "up_proj"), ("gate_up_proj",))
+"""Names of the linear layers that take a part's input, one tuple per way of building it."""
+
+
+def _again(
+    part: nn.Module, arrangement: Arrangement, call: Callable[..., mx.array]
+) -> Callable[..., mx.array]:
+    """`call` as a function of `part`'s trained arrays and of its own, keeping only these."""
+    state: Any = mx.random.state
+    before = mx.array(state[0])
+    arranged: list[Arrangement] = [nullcontext]
+
+    def compute(trained: dict[str, Any], *arrays: mx.array) -> mx.array:
+        # The second time as the first: dropout has to leave out the same values.
+        state[0][:] = before
+        with arranged[0]():
+            arranged[0] = arrangement
+            part.update(trained)
+            return call(*arrays)
+
+    return cast(Callable[..., mx.array], mx.checkpoint(compute))
+
+
+class _StandIn(nn.Module):  # type: ignore[misc]
+    """Stands for a part of the model during one update, and has its attributes."""
+
+    def __init__(self, part: nn.Module, arrangement: Arrangement) -> None:
+        super().__init__()
+        self.__dict__["_of"] = part
+        self.__dict__["_arrangement"] = arrangement
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self.__dict__["_of"], name)
+
+    @property
+    def _parts(self) -> tuple[nn.Module, Arrangement]:
+        return self.__dict__["_of"], self.__dict__["_arrangement"]
+
+
+class _Recomputed(_StandIn):
+    """Keeps its input."""
+
+    def __call__(self, x: mx.array, *rest: Any, **named: Any) -> mx.array:
+        block, arrangement = self._parts
+
+        def call(x: mx.array, *given: mx.array) -> mx.array:
+            others, names = _with_arrays([rest, named], given)
+            return cast(mx.array, block(x, *others, **names))
+
+        compute = _again(block, arrangement, call)
+        return compute(block.trainable_parameters(), x, *_arrays([rest, named]))
+
+
+def _arrays(given: Any) -> list[mx.array]:
+    """What gradients pass through of a block's other inputs: Gemma 4's shared keys and values."""
+    return [leaf for _, leaf in tree_flatten(given) if _is_passed(leaf)]
+
+
+def _with_arrays(given: Any, arrays: Sequence[mx.array]) -> Any:
+    """The same inputs with these arrays in the place of theirs."""
+    following = iter(arrays)
+    return tree_map(lambda leaf: next(following) if _is_passed(leaf) else leaf, given)
+
+
+def _is_passed(leaf: Any) -> bool:
+    return isinstance(leaf, mx.array) and mx.issubdtype(leaf.dtype, mx.floating)
+
+
+class _Given(nn.Module):  # type: ignore[misc]
+    """Stands for a linear layer whose output is known."""
+
+    def __init__(self, output: mx.array) -> None:
+        super().__init__()
+        self._output = output
+
+    def __call__(self, _: mx.array) -> mx.array:
+        return self._output
+
+
+class _FromProducts(_StandIn):
+    """Keeps what its first linear layers give."""
+
+    def __init__(self, part: nn.Module, arrangement: Arrangement, names: tuple[str, ...]) -> None:
+        super().__init__(part, arrangement)
+        self.__dict__["_names"] = names
+
+    def __call__(self, x: mx.array, *rest: Any, **named: Any) -> mx.array:
+        part, arrangement = self._parts
+        names = self.__dict__["_names"]
+        # Never looked at, unless a part takes its input elsewhere too, which `parts` would notice.
+        unused = mx.full(x.shape, mx.nan, x.dtype)
+
+        def call(*products: mx.array) -> mx.array:
+            with ExitStack() as changes:
+                for name, product in zip(names, products, strict=True):
+                    changes.enter_context(replaced(part, name, _Given(product)))
+                return cast(mx.array, part(unused, *rest, **named))
+
+        products = [part[name](x) for name in names]
+        trained = part.trainable_parameters()
+        later = {name: value for name, value in trained.items() if name not in names}
+        return _again(part, arrangement, call)(later, *products)
+
+
+@dataclass(frozen=True)
+class Part:
+    """Of a model: an attention or MLP that can be computed from what its first layers give."""
+
+    layer: int
+    owner: str
+    names: tuple[str, ...]
+    """Of those linear layers."""
+
+
+def parts(model: nn.Module) -> tuple[Part, ...]:
+    """Where `selective` can be used, tried on a few values once per kind of module."""
+    if not split_head.is_separable(model):
+        return ()
+    norm = split_head.norm(model).weight
+    x = mx.random.normal((1, 4, norm.size), key=mx.random.key(0)).astype(norm.dtype)
+    tried: dict[tuple[type, tuple[str, ...]], bool] = {}
+    found = []
+    for layer, block in enumerate(split_head.blocks(model)):
+        for owner, names in _candidates(block):
+            part = getattr(block, owner)
+            kind = type(part), names
+            if kind not in tried:
+                tried[kind] = _is_exact(part, names, x, () if owner == "mlp" else (None, None))
+            if tried[kind] and _is_trained(block):
+                found.append(Part(layer, owner, names))
+    return tuple(found)
+
+
+def _candidates(block: Any) -> Iterator[tuple[str, tuple[str, ...]]]:
+    for owner, ways in (("mlp", _MLP), ("self_attn", _ATTENTION)):
+        part = getattr(block, owner, None)
+        if isinstance(part, nn.Module):
+            yield from ((owner, names) for names in ways if all(name in part for name in names))
+
+
+def _is_exact(part: nn.Module, names: tuple[str, ...], x: mx.array, rest: tuple[Any, ...]) -> bool:
+    training = part.training
+    part.eval()
+    try:
+        plain = part(x, *rest)
+        again = _FromProducts(part, nullcontext, names)(x, *rest)
+        return bool(mx.abs(plain - again).max() <= 1e-2 * mx.abs(plain).max())
+    except (AttributeError, TypeError, ValueError, KeyError):
+        return False
+    finally:
+        part.train(training)
+
+
+@contextmanager
+def selective(model: nn.Module, chosen: Sequence[Part], arrangement: Arrangement) -> Iterator[None]:
+    """Inside, the chosen parts keep only products with weights. To be entered within an
+    `arrangement`, as `recomputed`.
+    """
+    with ExitStack() as changes:
+        for part in chosen:
+            block = split_head.blocks(model)[part.layer]
+            module = getattr(block, part.owner)
+            if all(name in module for name in part.names):
+                stand_in = _FromProducts(module, arrangement, part.names)
+                changes.enter_context(replaced(block, part.owner, stand_in))
+        yield
+
+
+@contextmanager
+def recomputed(model: nn.Module, arrangement: Arrangement) -> Iterator[None]:
+    """Inside, the model's trained blocks keep nothing. To be entered within an `arrangement`, which
+    is entered again for the backward pass: by then the forward pass and its contexts are over.
+    """
+    layers = split_head.blocks(model)
+    before = list(layers)
+    layers[:] = [
+        _Recomputed(block, arrangement) if _is_trained(block) else block for block in before
+    ]
+    try:
+        yield
+    finally:
+        layers[:] = before
+
+
+def _is_trained(block: nn.Module) -> bool:
+    return bool(tree_flatten(block.trainable_parameters()))

@@ -1,0 +1,190 @@
+"""Several examples in one row without padding, none seeing another.
+
+Everything but attention works position by position and takes the row as it is (but for short
+convolutions, see `convolution`). Attention is done example by example: while a model runs inside `separated`, the two functions that mlx-lm's model
+classes take from its `base` module stand for ours. Rotary positions need no change, because only
+their differences matter; scales of queries by their position are taken per example. `is_exact` tells by trying whether a model class can be run this way.
+"""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import ExitStack, contextmanager
+from dataclasses import dataclass
+from typing import Any, cast
+
+import mlx.core as mx
+import mlx.nn as nn
+import numpy as np
+from mlx_lm.models import switch_layers
+
+from mlx_finetuning.mlx_trainer.gradient import separated_convolution
+from mlx_finetuning.mlx_trainer.kernels import cpu
+from mlx_finetuning.mlx_trainer.model import split_head
+
+_MASK, _ATTEND, _SWIGLU = "create_attention_mask", "scaled_dot_product_attention", "swiglu"
+POSITION_SCALE = "_get_llama_4_attn_scale"
+"""By which Ministral 3's queries grow with their position, which is not that in the row."""
+
+
+@dataclass(frozen=True)
+class Causal:
+    """Stands for a mask; its array is made per example, where one is needed at all."""
+
+    window: int | None
+    """Positions a query sees, its own included; None is all before it."""
+
+    def array(self, length: int) -> mx.array:
+        place = mx.arange(length)
+        seen = place[:, None] >= place[None]
+        if self.window is not None:
+            seen &= place[:, None] < place[None] + self.window
+        return seen
+
+    def cheapest(self, length: int) -> Any:
+        return "causal" if self.window is None or length <= self.window else self.array(length)
+
+
+def _mask(
+    hidden: mx.array, cache: Any = None, window_size: int | None = None, return_array: bool = False
+) -> Causal:
+    return Causal(window_size)
+
+
+class _Separate(nn.Module):  # type: ignore[misc]
+    """An attention that has its scores inline: the whole module, example by example."""
+
+    def __init__(self, attention: nn.Module, spans: Sequence[slice]) -> None:
+        super().__init__()
+        self.attention = attention
+        self._spans = tuple(spans)
+
+    def __call__(self, x: mx.array, mask: Causal, cache: Any = None) -> mx.array:
+        lengths = [span.stop - span.start for span in self._spans]
+        parts = [
+            self.attention(x[:, span], mask.array(length), cache)
+            for span, length in zip(self._spans, lengths, strict=True)
+        ]
+        return mx.concatenate(parts, axis=1)
+
+
+def _spans(lengths: Sequence[int]) -> list[slice]:
+    spans, start = [], 0
+    for length in lengths:
+        spans.append(slice(start, start + length))
+        start += length
+    return spans
+
+
+def _attending(spans: Sequence[slice]) -> Callable[..., mx.array]:
+    def attend(
+        queries: mx.array,
+        keys: mx.array,
+        values: mx.array,
+        cache: Any,
+        scale: float,
+        mask: Causal,
+        sinks: mx.array | None = None,
+    ) -> mx.array:
+        def one(q: mx.array, k: mx.array, v: mx.array) -> mx.array:
+            if _is_plain(q) and sinks is None:
+                return cpu.attention(q, k, v, scale, mask.window)
+            shape = mask.cheapest(q.shape[2])
+            return mx.fast.scaled_dot_product_attention(
+                q, k, v, scale=scale, mask=shape, sinks=sinks
+            )
+
+        # Cut at once: the derivative of a split is one concatenation, that of each slice an array
+        # of zeros as long as the row.
+        starts = [span.start for span in spans[1:]]
+        cut = [mx.split(array, starts, axis=2) for array in (queries, keys, values)]
+        return mx.concatenate([one(*parts) for parts in zip(*cut, strict=True)], axis=2)
+
+    return attend
+
+
+def _is_plain(values: mx.array) -> bool:
+    return bool(mx.default_device() == mx.cpu and values.dtype == mx.float32)
+
+
+def _swiglu(gate: mx.array, up: mx.array) -> mx.array:
+    return cast(mx.array, cpu.swiglu(gate, up))
+
+
+def scale_at(places: mx.array) -> Callable[..., mx.array]:
+    """mlx-lm's function of the same form, for tokens at these places in their own examples."""
+
+    def scale(size: int, offset: Any, beta: float, period: int) -> mx.array:
+        return (1 + beta * mx.log(1 + mx.floor(places / period)))[:, None]
+
+    return scale
+
+
+@contextmanager
+def separated(model: nn.Module, lengths: Sequence[int]) -> Iterator[None]:
+    """Inside, `model` takes one row [1, sum of lengths] as examples of these lengths."""
+    spans = _spans(lengths)
+    scale = scale_at(mx.concatenate([mx.arange(length) for length in lengths]))
+    with ExitStack() as changes:
+        numbers = np.repeat(np.arange(len(lengths), dtype=np.int32), lengths)
+        changes.enter_context(separated_convolution.separated(model, mx.array(numbers)))
+        if mx.default_device() == mx.cpu:
+            changes.enter_context(replaced(mx.fast, "rope", cpu.rope))
+            changes.enter_context(replaced(switch_layers, _SWIGLU, _swiglu))
+        for module in {
+            sys.modules[type(split_head.body(model)).__module__],
+            *_attention_modules(model),
+        }:
+            changes.enter_context(replaced(module, _MASK, _mask))
+            changes.enter_context(replaced(module, _ATTEND, _attending(spans)))
+            changes.enter_context(replaced(module, POSITION_SCALE, scale))
+            if mx.default_device() == mx.cpu:
+                changes.enter_context(replaced(module, _SWIGLU, _swiglu))
+        for layer in _attending_layers(model):
+            if not hasattr(sys.modules[type(layer.self_attn).__module__], _ATTEND):
+                whole = _Separate(layer.self_attn, spans)
+                changes.enter_context(replaced(layer, "self_attn", whole))
+        yield
+
+
+def _attention_modules(model: nn.Module) -> set[Any]:
+    layers = _attending_layers(model)
+    return {sys.modules[type(layer.self_attn).__module__] for layer in layers}
+
+
+def _attending_layers(model: nn.Module) -> list[Any]:
+    return [layer for layer in model.layers if hasattr(layer, "self_attn")]
+
+
+@contextmanager
+def replaced(owner: Any, name: str, value: Any) -> Iterator[None]:
+    """`owner.name` is `value` inside; where it has no such name, nothing happens."""
+    before = getattr(owner, name, None)
+    if before is None:
+        yield
+        return
+    setattr(owner, name, value)
+    try:
+        yield
+    finally:
+        setattr(owner, name, before)
+
+
+def is_exact(model: nn.Module, vocabulary: int) -> bool:
+    """Whether two examples in a row give what each gives alone, tried on a few tokens."""
+    known = (
+        hasattr(layer, "self_attn") or separated_convolution.has_one(layer)
+        for layer in model.layers
+    )
+    if not split_head.is_separable(model) or not all(known):
+        return False
+    tokens = mx.arange(12)[None] % vocabulary
+    try:
+        with separated(model, (7, 5)):
+            together = model(tokens)
+        alone = mx.concatenate([model(tokens[:, :7]), model(tokens[:, 7:])], axis=1)
+        tolerance = 1e-4 if together.dtype == mx.float32 else 5e-2
+        return bool(mx.abs(together - alone).max() <= tolerance * mx.abs(alone).max())
+    except (AttributeError, TypeError, ValueError, KeyError):
+        return False

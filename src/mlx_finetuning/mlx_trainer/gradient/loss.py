@@ -1,0 +1,172 @@
+"""Cross-entropy over supervised targets: sums per share, normalised per token over the update.
+
+Logits are computed at supervised positions only, a piece of them at a time. Where nothing behind
+the last block is trained, a piece's gradient is computed together with its loss, so that neither
+its logits nor its probabilities are kept for the backward pass.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import functools
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from typing import Any, cast
+
+import mlx.core as mx
+import mlx.nn as nn
+from mlx.utils import tree_flatten
+
+from mlx_finetuning.config import TrainConfig
+from mlx_finetuning.mlx_trainer.batches.batches import Batch
+from mlx_finetuning.mlx_trainer.gradient import (
+    checkpointing as recompute,
+)
+from mlx_finetuning.mlx_trainer.gradient import (
+    concatenated_attention,
+    neftune,
+    packed_attention,
+    skipped_work,
+)
+from mlx_finetuning.mlx_trainer.gradient.checkpointing import Part
+from mlx_finetuning.mlx_trainer.kernels import cpu
+from mlx_finetuning.mlx_trainer.model import split_head
+
+PIECE = 1 << 19
+"""Logits computed at once. On the CPU they then stay in the cache."""
+PIECE_GPU = 1 << 26
+
+
+@dataclass(frozen=True)
+class Treatment:
+    """What is particular to training: its loss is computed otherwise, not another one."""
+
+    recompute: bool = False
+    """Whether blocks are computed again for their gradients."""
+    noise: float = 0.0
+    """NEFTune's alpha."""
+    selective: tuple[Part, ...] = ()
+    """Parts that keep only products with weights."""
+
+    @staticmethod
+    def of(model: nn.Module, config: TrainConfig) -> Treatment:
+        if config.recompute == "on":
+            return Treatment(recompute=True, noise=config.neftune_alpha)
+        # On the CPU attention and activation keep little by themselves (`cpu_math`).
+        parts = () if mx.default_device() == mx.cpu else recompute.parts(model)
+        return Treatment(noise=config.neftune_alpha, selective=parts)
+
+
+PLAIN = Treatment()
+
+
+def summed(model: nn.Module, batch: Batch, treatment: Treatment = PLAIN) -> mx.array:
+    """Nats over all supervised targets of `batch` (a float32 scalar)."""
+    return (each(model, batch, treatment) * batch.weights).sum()
+
+
+def each(model: nn.Module, batch: Batch, treatment: Treatment = PLAIN) -> mx.array:
+    """[positions] float32: nats of each target, of those that rounding added too."""
+    with _treated(model, batch, treatment):
+        if not split_head.is_separable(model):
+            logits = split_head.logits_at(model, batch.tokens, batch.positions)
+            return _cross_entropy(logits, batch.targets)
+        unique = batch.lengths is not None
+        hidden = split_head.hidden_at(model, batch.tokens, batch.positions, unique=unique)
+    return _of_hidden(model, hidden, batch.targets)
+
+
+@contextlib.contextmanager
+def _treated(model: nn.Module, batch: Batch, treatment: Treatment) -> Iterator[None]:
+    arrangement = functools.partial(_arranged, model, batch)
+    with neftune.noise(model, batch, treatment.noise), arrangement():
+        if treatment.recompute:
+            keeping = recompute.recomputed(model, arrangement)
+        else:
+            keeping = recompute.selective(model, treatment.selective, arrangement)
+        with keeping:
+            yield
+
+
+def _arranged(model: nn.Module, batch: Batch) -> contextlib.AbstractContextManager[Any]:
+    if batch.segments is not None:
+        return packed_attention.separated(model, batch.segments)
+    if batch.lengths is None:
+        return contextlib.nullcontext()
+    stack = contextlib.ExitStack()
+    stack.enter_context(concatenated_attention.separated(model, batch.lengths))
+    stack.enter_context(skipped_work.only_supervised(model, batch.positions, batch.tokens.size))
+    return stack
+
+
+def _of_hidden(model: nn.Module, hidden: mx.array, targets: mx.array) -> mx.array:
+    piece = _frozen_piece(model) if _head_is_frozen(model) else _trained_piece(model)
+    parts = _pieces(hidden.shape[0], _vocabulary(model))
+    return mx.concatenate([piece(hidden[part], targets[part]) for part in parts])
+
+
+Piece = Callable[[mx.array, mx.array], mx.array]
+
+
+def _trained_piece(model: nn.Module) -> Piece:
+    def of(hidden: mx.array, targets: mx.array) -> mx.array:
+        return _cross_entropy(split_head.head(model, hidden), targets)
+
+    return of
+
+
+def _frozen_piece(model: nn.Module) -> Piece:
+    plain = _trained_piece(model)
+
+    @mx.custom_function
+    def of(hidden: mx.array, targets: mx.array) -> tuple[mx.array, mx.array]:
+        # A target's loss hangs on its own row of `hidden` only: one pass gives every row's gradient.
+        ones = mx.ones(targets.shape)
+        [losses], [gradients] = mx.vjp(lambda rows: plain(rows, targets), [hidden], [ones])
+        return losses, gradients
+
+    @of.vjp
+    def backward(
+        primals: tuple[mx.array, ...], upstream: tuple[mx.array, ...], outputs: tuple[mx.array, ...]
+    ) -> tuple[mx.array, ...]:
+        weights = upstream[0][:, None].astype(outputs[1].dtype)
+        return outputs[1] * weights, mx.zeros_like(primals[1])
+
+    return lambda *arrays: cast(tuple[mx.array, mx.array], of(*arrays))[0]
+
+
+def _head_is_frozen(model: nn.Module) -> bool:
+    trained = dict(tree_flatten(model.trainable_parameters()))
+    return all(".layers." in f".{name}" for name in trained)
+
+
+def _vocabulary(model: nn.Module) -> int:
+    embedding = split_head.body(model).embed_tokens
+    return int(getattr(embedding, "embedding", embedding).weight.shape[0])
+
+
+def _pieces(count: int, vocabulary: int) -> Iterator[slice]:
+    room = PIECE if mx.default_device() == mx.cpu else PIECE_GPU
+    size = max(8, room // vocabulary)
+    return (slice(start, start + size) for start in range(0, count, size))
+
+
+def _cross_entropy(logits: mx.array, targets: mx.array) -> mx.array:
+    logits = logits.astype(mx.float32)
+    if mx.default_device() == mx.cpu:
+        return cpu.cross_entropy(logits, targets)
+    return cast(mx.array, nn.losses.cross_entropy(logits, targets))
+
+
+def of_batch(model: nn.Module, batch: Batch) -> mx.array:
+    """Nats per supervised target."""
+    return summed(model, batch) / batch.supervised
+
+
+def corpus_loss(model: nn.Module, batches: list[Batch]) -> float:
+    """Nats per supervised target over all of `batches`; NaN without any target."""
+    total, count = 0.0, 0
+    for batch in batches:
+        total += float(cast(float, summed(model, batch).item()))
+        count += batch.supervised
+    return total / count if count else float("nan")

@@ -1,0 +1,248 @@
+"""Training on pairs of answers: DPO and ORPO, on the same batches and logits as everything else.
+
+DPO's reference is the model before its first update, when the adapter adds nothing: its
+log-probabilities are computed once and kept with the pairs, so that no second copy of the weights
+is needed. Losses are per pair; both answers of a pair are always in one batch. On a GPU examples
+have rows of their own and nothing is compiled.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, replace
+from typing import Any, cast
+
+import mlx.core as mx
+import mlx.nn as nn
+import numpy as np
+
+from mlx_finetuning.config import TrainConfig
+from mlx_finetuning.errors import InvalidSettings, NothingToLearn
+from mlx_finetuning.mlx_trainer.batches import batches
+from mlx_finetuning.mlx_trainer.batches.batches import Batch
+from mlx_finetuning.mlx_trainer.batches.examples import Example, Place, pair, shortened
+from mlx_finetuning.mlx_trainer.gradient import loss
+from mlx_finetuning.mlx_trainer.model.load import LoadedModel
+from mlx_finetuning.progress import Progress, Step
+
+STAGE = "学習前のモデルの確率"
+KINDS = ("dpo", "orpo")
+MARKS = ("accuracy", "margin")
+"""What is summed per pair beside the loss: whether the chosen answer leads, and by how much."""
+_SUREST = -1e-6
+"""Mean log-probability from which odds are no longer told apart."""
+
+
+@dataclass(frozen=True)
+class Pair:
+    """A question with a better and a worse answer: one example of an update."""
+
+    chosen: Example
+    rejected: Example
+    reference: tuple[float, float] = (0.0, 0.0)
+    """Nats: log-probabilities of both answers before training."""
+    place: Place | None = None
+    """Outputs of lower blocks are not kept for pairs."""
+    weight: int = 1
+
+    @property
+    def row(self) -> int:
+        return self.chosen.row
+
+    @property
+    def tokens(self) -> list[int]:
+        return self.chosen.tokens + self.rejected.tokens
+
+    @property
+    def supervised(self) -> list[bool]:
+        return self.chosen.supervised + self.rejected.supervised
+
+    @property
+    def cut(self) -> int:
+        return self.chosen.cut + self.rejected.cut
+
+    @property
+    def targets(self) -> int:
+        return self.chosen.targets + self.rejected.targets
+
+
+Item = Example | Pair
+"""What an update is made of."""
+
+
+@dataclass(frozen=True)
+class PairBatch:
+    batch: Batch
+    """The answers one after the other: chosen, rejected, chosen, …"""
+    membership: mx.array
+    """[answers, positions] float32: 1 where a target is of an answer."""
+    reference: mx.array
+    """[pairs, 2] float32."""
+
+    @property
+    def supervised(self) -> int:
+        """Pairs: what the loss is a mean over."""
+        return int(self.reference.shape[0])
+
+    @property
+    def rows(self) -> tuple[int, ...]:
+        return self.batch.rows
+
+
+def objective_for(config: TrainConfig, rows: Sequence[dict[str, Any]]) -> str:
+    """`sft`, `dpo` or `orpo`; `auto` follows the rows. Raises InvalidSettings."""
+    compares = bool(rows) and "chosen" in rows[0]
+    if config.objective == "auto":
+        return "dpo" if compares else "sft"
+    if config.objective in KINDS and not compares:
+        problem = (
+            f"objective: {config.objective} には、好みの比較のデータセット"
+            "（prompt・chosen・rejected）が要ります。"
+        )
+        raise InvalidSettings(problems=[problem])
+    return config.objective
+
+
+def encode_pairs(
+    loaded: LoadedModel, rows: Sequence[dict[str, Any]], max_length: int
+) -> list[Pair]:
+    """Both answers of each row, cut to `max_length` tokens with their question. Rows of which an
+    answer is cut away entirely are left out. Raises NothingToLearn if none is left."""
+    limit = min(max_length, loaded.context_length)
+    answers = [[shortened(one, limit) for one in pair(loaded, row)] for row in rows]
+    pairs = [Pair(chosen, rejected) for chosen, rejected in answers]
+    usable = [one for one in pairs if one.chosen.targets and one.rejected.targets]
+    if rows and not usable:
+        raise NothingToLearn(rows=len(rows), max_length=limit)
+    return usable
+
+
+# --- batches -----------------------------------------------------------------------------
+
+
+def arrangement(
+    config: TrainConfig, make: Callable[[Sequence[Example]], Batch]
+) -> Callable[[Sequence[Any]], Any]:
+    """How the examples of a run share rows: `make`, or what corresponds to it for pairs."""
+    if config.objective not in KINDS:
+        return make
+    return concatenated if make is batches.concatenated else padded
+
+
+def room_of(make: Callable[[Sequence[Any]], Any]) -> int | None:
+    """Tokens that examples sharing a row may have together; None where each has its own."""
+    if make in (batches.concatenated, concatenated):
+        return batches.CONCATENATED_ROW
+    return batches.PACKED_ROW if make is batches.packed else None
+
+
+def concatenated(pairs: Sequence[Pair]) -> PairBatch:
+    """All answers in one row, without padding."""
+    return _paired(pairs, batches.concatenated)
+
+
+def padded(pairs: Sequence[Pair]) -> PairBatch:
+    """A row per answer."""
+    return _paired(pairs, batches.batch_of)
+
+
+def _paired(pairs: Sequence[Pair], make: Callable[[Sequence[Example]], Batch]) -> PairBatch:
+    answers = [answer for pair in pairs for answer in (pair.chosen, pair.rejected)]
+    batch = make(answers)
+    membership = np.zeros((len(answers), batch.positions.size), np.float32)
+    # Targets come answer by answer; what rounding added behind them belongs to none.
+    owners = np.repeat(np.arange(len(answers)), [answer.targets for answer in answers])
+    membership[owners, np.arange(len(owners))] = 1.0
+    reference = np.array([pair.reference for pair in pairs], np.float32)
+    return PairBatch(batch, mx.array(membership), mx.array(reference))
+
+
+# --- losses ------------------------------------------------------------------------------
+
+
+def log_probabilities(
+    model: nn.Module, pairs: PairBatch, treatment: loss.Treatment = loss.PLAIN
+) -> mx.array:
+    """[pairs, 2] nats, summed over each answer's tokens."""
+    nats = loss.each(model, pairs.batch, treatment)
+    return -(pairs.membership @ nats).reshape(-1, 2)
+
+
+def summed(
+    model: nn.Module,
+    pairs: PairBatch,
+    config: TrainConfig,
+    treatment: loss.Treatment = loss.PLAIN,
+) -> mx.array:
+    """[1 + MARKS] sums over all pairs: the loss, then the marks."""
+    found = log_probabilities(model, pairs, treatment)
+    losses, margins = _LOSSES[config.objective](found, pairs, config.beta)
+    leads = (margins > 0).astype(mx.float32)
+    return mx.stack([losses.sum(), leads.sum(), margins.sum()])
+
+
+def named(marks: Sequence[float], prefix: str = "") -> dict[str, float]:
+    """The marks as they stand in `metrics.jsonl`; nothing for other objectives."""
+    return {prefix + name: mark for name, mark in zip(MARKS, marks, strict=False)}
+
+
+def _dpo(found: mx.array, pairs: PairBatch, beta: float) -> tuple[mx.array, mx.array]:
+    """Rafailov et al. 2023, equation 7. Margins are between implicit rewards."""
+    rewards = beta * (found - pairs.reference)
+    margins = rewards[:, 0] - rewards[:, 1]
+    return -nn.log_sigmoid(margins), margins
+
+
+def _orpo(found: mx.array, pairs: PairBatch, beta: float) -> tuple[mx.array, mx.array]:
+    """Hong et al. 2024, equation 6, with the mean log-probability of a token as an answer's."""
+    lengths = pairs.membership.sum(1).reshape(-1, 2)
+    mean = found / lengths
+    capped = mx.minimum(mean, _SUREST)
+    odds = capped - mx.log(-mx.expm1(capped))
+    losses = -mean[:, 0] - beta * nn.log_sigmoid(odds[:, 0] - odds[:, 1])
+    return losses, beta * (mean[:, 0] - mean[:, 1])
+
+
+_LOSSES = {"dpo": _dpo, "orpo": _orpo}
+
+
+def gradient_of(
+    model: nn.Module, config: TrainConfig, treatment: loss.Treatment
+) -> Callable[[PairBatch], tuple[mx.array, Any]]:
+    """`summed` with the gradients of the loss."""
+
+    def value(pairs: PairBatch) -> tuple[mx.array, mx.array]:
+        sums = summed(model, pairs, config, treatment)
+        return sums[0], sums
+
+    gradient = nn.value_and_grad(model, value)
+
+    def of(pairs: PairBatch) -> tuple[mx.array, Any]:
+        (_, sums), gradients = gradient(pairs)
+        return sums, gradients
+
+    return of
+
+
+# --- the reference -----------------------------------------------------------------------
+
+
+def with_reference(
+    model: nn.Module,
+    pairs: Sequence[Pair],
+    batch_size: int,
+    make: Callable[[Sequence[Pair]], PairBatch],
+    progress: Progress,
+) -> list[Pair]:
+    """The pairs with the log-probabilities that the untrained model gives them."""
+    model.eval()
+    made: list[Pair] = []
+    for start in range(0, len(pairs), batch_size):
+        progress(Step(STAGE, start, len(pairs)))
+        taken = pairs[start : start + batch_size]
+        found = cast(list[list[float]], log_probabilities(model, make(taken)).tolist())
+        made += [
+            replace(pair, reference=(better, worse))
+            for pair, (better, worse) in zip(taken, found, strict=True)
+        ]
+    return made

@@ -1,0 +1,1 @@
+"""Answers, logits and figures of a trained model. Trains nothing."""

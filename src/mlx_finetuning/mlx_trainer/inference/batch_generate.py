@@ -1,0 +1,182 @@
+"""Greedy answers to many prompts at once: the answers `generate.answer` gives one by one, sooner.
+
+Prompts of similar length share a batch, padded for the prompt only; rows whose answer has ended
+leave it. Built on mlx-lm's batched caches. A model without them is asked one prompt at a time.
+
+Sums are added in another order than for one prompt, so where two tokens are equally likely to the
+last digits, another one can win.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Sequence
+from typing import Any, cast
+
+import mlx.core as mx
+from mlx_lm.generate import generate_step, wired_limit
+from mlx_lm.models.cache import make_prompt_cache
+
+from mlx_finetuning.mlx_trainer.inference.generate import Answer
+from mlx_finetuning.mlx_trainer.model.load import LoadedModel
+
+POSITIONS = 8192
+"""Most positions of one batch, padding and room for answers included: bounds caches and scores."""
+SHRINK_AT = 0.75
+"""A batch is cut down when this share of its rows is left: every cut copies the caches."""
+
+Finished = Callable[[int], None]
+
+
+def answers(
+    loaded: LoadedModel,
+    prompts: Sequence[list[int]],
+    max_tokens: int,
+    batch_size: int,
+    finished: Finished = lambda count: None,
+) -> list[Answer]:
+    """An answer to each prompt (token ids, none empty and each shorter than the context length).
+
+    `finished` hears after every step how many answers are done, and may raise to cancel.
+    """
+    found: dict[int, Answer] = {}
+    with wired_limit(loaded.model):
+        for batch in _batches(loaded, prompts, max_tokens, batch_size):
+            rooms = [min(max_tokens, loaded.context_length - len(prompts[at])) for at in batch]
+            for place, tokens in _decode(loaded, [prompts[at] for at in batch], rooms):
+                if place is not None:
+                    found[batch[place]] = _answer(loaded, tokens)
+                finished(len(found))
+    return [found[at] for at in range(len(prompts))]
+
+
+def _batches(
+    loaded: LoadedModel, prompts: Sequence[list[int]], max_tokens: int, batch_size: int
+) -> Iterator[list[int]]:
+    """Indices of prompts, the shortest first."""
+    if not _is_batchable(loaded.model):
+        batch_size = 1
+    batch: list[int] = []
+    for at in sorted(range(len(prompts)), key=lambda at: len(prompts[at])):
+        positions = (len(batch) + 1) * (len(prompts[at]) + max_tokens)
+        if batch and (len(batch) == batch_size or positions > POSITIONS):
+            yield batch
+            batch = []
+        batch.append(at)
+    if batch:
+        yield batch
+
+
+def _is_batchable(model: Any) -> bool:
+    """Whether the model class takes batches with padding, tried on a few tokens.
+
+    Gemma 2, for one, cannot broadcast the mask that mlx-lm's batched caches make, unless there are
+    as many rows as heads: hence seven.
+    """
+    try:
+        _Rows(model, [[0] * length for length in range(1, 8)]).step()
+    except (AttributeError, TypeError, ValueError):
+        return False
+    return True
+
+
+Outcome = tuple[int | None, list[int]]
+
+
+def _decode(loaded: LoadedModel, prompts: list[list[int]], rooms: list[int]) -> Iterator[Outcome]:
+    """Pairs of a prompt's place and its answer's tokens, as they end; (None, []) between steps."""
+    if len(prompts) == 1:
+        yield from _alone(loaded, prompts[0], rooms[0])
+        return
+    ends = set(loaded.tokenizer.eos_token_ids)
+    rows = _Rows(loaded.model, prompts)
+    written: list[list[int]] = [[] for _ in prompts]
+    while rows.places:
+        ended = []
+        for place, token in rows.step():
+            written[place].append(token)
+            if token in ends or len(written[place]) == rooms[place]:
+                ended.append(place)
+                yield place, written[place]
+        rows.drop(ended)
+        yield None, []
+
+
+def _alone(loaded: LoadedModel, prompt: list[int], room: int) -> Iterator[Outcome]:
+    ends = set(loaded.tokenizer.eos_token_ids)
+    written: list[int] = []
+    for token, _ in generate_step(mx.array(prompt), loaded.model, max_tokens=room):
+        written.append(token)
+        if token in ends:
+            break
+        yield None, []
+    yield 0, written
+
+
+class _Rows:
+    """The prompts of one batch while they are answered."""
+
+    def __init__(self, model: Any, prompts: list[list[int]]) -> None:
+        self.places = list(range(len(prompts)))
+        """Of the prompts that are still answered."""
+        self._model = model
+        self._held = list(self.places)
+        """Place of every row in the caches; some may have ended."""
+        single = make_prompt_cache(model)
+        self._caches = [type(cache).merge([cache] * len(prompts)) for cache in single]
+        self._read([prompt[:-1] for prompt in prompts])
+        self._next = self._predict(mx.array([prompt[-1] for prompt in prompts]))
+
+    def _read(self, prompts: list[list[int]]) -> None:
+        lengths = [len(prompt) for prompt in prompts]
+        longest = max(lengths)
+        if not longest:
+            return
+        padding = [longest - length for length in lengths]
+        if any(padding):
+            # Padded to the right, then rolled: so every kind of cache of mlx-lm takes it.
+            for cache in self._caches:
+                cache.prepare(lengths=lengths, right_padding=padding)
+        padded = [prompt + [0] * extra for prompt, extra in zip(prompts, padding, strict=True)]
+        self._model(mx.array(padded), cache=self._caches)
+        mx.eval([cache.state for cache in self._caches])
+        if any(padding):
+            for cache in self._caches:
+                cache.finalize()
+
+    def _predict(self, tokens: mx.array) -> mx.array:
+        logits = self._model(tokens[:, None], cache=self._caches)[:, -1]
+        following = mx.argmax(logits, axis=-1)
+        mx.async_eval(following)  # type: ignore[no-untyped-call]
+        return following
+
+    def step(self) -> list[tuple[int, int]]:
+        """The next token of every prompt that is still answered, by its place."""
+        current = self._next
+        # The one after is computed while this one is looked at.
+        self._next = self._predict(current)
+        living = set(self.places)
+        tokens = cast(list[int], current.tolist())
+        pairs = zip(self._held, tokens, strict=True)
+        return [(place, token) for place, token in pairs if place in living]
+
+    def drop(self, places: Sequence[int]) -> None:
+        """Prompts whose answers have ended."""
+        self.places = [place for place in self.places if place not in places]
+        if not self.places or len(self.places) > SHRINK_AT * len(self._held):
+            return
+        kept = [row for row, place in enumerate(self._held) if place in set(self.places)]
+        for cache in self._caches:
+            cache.filter(kept)
+        self._next = self._next[mx.array(kept)]
+        self._held = list(self.places)
+
+
+def _answer(loaded: LoadedModel, tokens: list[int]) -> Answer:
+    ended = tokens[-1] in loaded.tokenizer.eos_token_ids
+    detokenizer = loaded.tokenizer.detokenizer
+    detokenizer.reset()
+    for token in tokens[:-1] if ended else tokens:
+        detokenizer.add_token(token)
+    detokenizer.finalize()
+    reasoning, text = loaded.chat.split(detokenizer.text)
+    return Answer(text, len(tokens), ended, reasoning)

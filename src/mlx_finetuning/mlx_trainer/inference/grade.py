@@ -1,0 +1,122 @@
+"""What a model makes of rows: the loss of every row, and greedy answers to its last question.
+
+Measures one model; comparing and judging is done by `experiment_tracker`.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import itertools
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, replace
+from typing import Any, cast
+
+from mlx_finetuning.config import EvaluateConfig, TrainConfig
+from mlx_finetuning.errors import NothingToLearn
+from mlx_finetuning.mlx_trainer.batches import batches
+from mlx_finetuning.mlx_trainer.batches.batches import Batch
+from mlx_finetuning.mlx_trainer.batches.examples import Example, encode_rows
+from mlx_finetuning.mlx_trainer.gradient import loss, preference
+from mlx_finetuning.mlx_trainer.inference import batch_generate
+from mlx_finetuning.mlx_trainer.model.load import LoadedModel
+from mlx_finetuning.mlx_trainer.parallel import workload
+from mlx_finetuning.progress import Progress, Step
+
+Row = dict[str, Any]
+Make = Callable[[Sequence[Example]], Batch]
+
+
+@dataclass(frozen=True)
+class Grade:
+    """One row as one model knows it."""
+
+    nats: float
+    """Summed over the row's targets."""
+    targets: int
+    """Supervised tokens; 0 where the row has none that fit."""
+    answer: str | None = None
+    """Without reasoning; None where nothing was asked."""
+    ended: bool = False
+    """Whether the model ended its answer by itself."""
+    reasoning: str = ""
+    """What it thought before its answer."""
+
+
+def arrangement(loaded: LoadedModel) -> Make:
+    """How rows share one pass on this device, found by trying."""
+    return workload.arrangement(loaded.model, len(loaded.tokenizer.vocab), TrainConfig())
+
+
+def grade(
+    loaded: LoadedModel,
+    rows: Sequence[Row],
+    config: EvaluateConfig,
+    progress: Progress,
+    stage: str,
+    *,
+    make: Make,
+    ask: bool,
+) -> list[Grade]:
+    """A grade per row; with `ask`, the questions that fit the context are answered greedily.
+
+    make: of `arrangement`.
+    """
+
+    def measured(count: int) -> None:
+        progress(Step(f"{stage}：損失", count, len(rows)))
+
+    grades = _losses(loaded, rows, make, measured)
+    asked = [at for at, row in enumerate(rows) if ask and is_question(row)]
+    prompts = {at: prompt(loaded, rows[at]) for at in asked}
+    fitting = [at for at in asked if len(prompts[at]) < loaded.context_length]
+
+    def answered(count: int) -> None:
+        progress(Step(f"{stage}：答え", count, len(fitting)))
+
+    given = batch_generate.answers(
+        loaded, [prompts[at] for at in fitting], config.max_tokens, config.batch_size, answered
+    )
+    for at, answer in zip(fitting, given, strict=True):
+        grades[at] = replace(
+            grades[at], answer=answer.text, ended=answer.ended, reasoning=answer.reasoning
+        )
+    return grades
+
+
+def _losses(
+    loaded: LoadedModel, rows: Sequence[Row], make: Make, measured: Callable[[int], None]
+) -> list[Grade]:
+    parts = [part for at, row in enumerate(rows) for part in _encoded(loaded, row, at)]
+    nats, targets, done = [0.0] * len(rows), [0] * len(rows), 0
+    for together in _passes(parts, make):
+        measured(done * len(rows) // len(parts))
+        values = iter(cast(list[float], loss.each(loaded.model, make(together)).tolist()))
+        for part in together:
+            nats[part.row] += sum(itertools.islice(values, part.targets))
+            targets[part.row] += part.targets
+        done += len(together)
+    return [Grade(*figures) for figures in zip(nats, targets, strict=True)]
+
+
+def _encoded(loaded: LoadedModel, row: Row, at: int) -> list[Example]:
+    """What of a row is measured, each part with the row's index; nothing where nothing fits."""
+    with contextlib.suppress(NothingToLearn):
+        return [replace(part, row=at) for part in encode_rows(loaded, [row], loaded.context_length)]
+    return []
+
+
+def _passes(parts: list[Example], make: Make) -> list[list[Example]]:
+    room = preference.room_of(make)
+    # Without rows that several share, each is computed alone: padding would save little.
+    return batches.rows(parts, room) if parts and room else [[part] for part in parts]
+
+
+def is_question(row: Row) -> bool:
+    """Whether the row's conversation ends with an answer to something."""
+    messages = row.get("messages") or []
+    return len(messages) > 1 and messages[-1]["role"] == "assistant"
+
+
+def prompt(loaded: LoadedModel, row: Row) -> list[int]:
+    """Token ids of the row's conversation up to its last answer."""
+    return loaded.render(row["messages"][:-1], ask=True, tools=row.get("tools"))

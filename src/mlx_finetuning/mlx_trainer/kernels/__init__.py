@@ -1,0 +1,1 @@
+"""Numeric functions on arrays. Know no model."""

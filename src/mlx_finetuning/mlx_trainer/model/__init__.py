@@ -1,0 +1,1 @@
+"""Loaded models and their parts: tokenizer, head, adapters, what of them is trained."""

@@ -1,0 +1,182 @@
+"""Loads a Hugging Face folder, with an adapter or without, in the type the device computes best."""
+
+from __future__ import annotations
+
+import gc
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+import mlx.core as mx
+import mlx.nn as nn
+from mlx_lm import tokenizer_utils, utils
+from mlx_lm.tokenizer_utils import TokenizerWrapper
+
+from mlx_finetuning.errors import AdapterUnusable, ModelUnloadable
+from mlx_finetuning.mlx_trainer.model import weight_names
+from mlx_finetuning.tokenization import chat as chats
+from mlx_finetuning.tokenization.chat import Chat
+from mlx_finetuning.tokenization.chat_template import Message, Tools
+from mlx_finetuning.utils import model_settings
+
+
+@dataclass(frozen=True)
+class LoadedModel:
+    model: nn.Module
+    tokenizer: TokenizerWrapper
+    """For mlx-lm's generator; ids and texts come from `chat`."""
+    chat: Chat
+    config: dict[str, Any]
+    """The folder's `config.json`; of a model that sees too, its text part's settings with it."""
+    folder: Path | None = None
+    """Where it was loaded from."""
+
+    def without_weights(self) -> LoadedModel:
+        """Tokenizer and settings only."""
+        return replace(self, model=nn.Module())
+
+    @property
+    def context_length(self) -> int:
+        """Most tokens of one sequence; a large number where the config does not say."""
+        return int(self.config.get("max_position_embeddings") or 1 << 20)
+
+    def end_texts(self) -> list[str]:
+        """The tokens that end an answer, as text."""
+        ids = sorted(self.tokenizer.eos_token_ids)
+        return [str(text) for text in self.tokenizer.convert_ids_to_tokens(ids)]
+
+    def render(
+        self, messages: Sequence[Message], *, ask: bool, tools: Tools | None = None
+    ) -> list[int]:
+        """Token ids of a conversation; with `ask`, ready for the assistant to answer."""
+        return self.chat.render(messages, ask=ask, tools=tools)
+
+    def render_text(
+        self, messages: Sequence[Message], *, ask: bool, tools: Tools | None = None
+    ) -> str:
+        return self.chat.render_text(messages, ask=ask, tools=tools)
+
+
+def load(
+    folder: Path,
+    adapter: Path | None = None,
+    *,
+    lazy: bool = False,
+    thinks: bool = False,
+    asked_like: Path | None = None,
+) -> LoadedModel:
+    """The model in `folder`, with the adapter in `adapter` applied (not fused).
+
+    lazy: weights stay in their files until they are needed; thinks: with reasoning, where no adapter
+    says; asked_like: an adapter whose chat template is used without the adapter.
+    Raises ModelUnloadable and AdapterUnusable with the library's reason, TokenizerUnreadable,
+    TemplateHostile, ChatTemplateUnusable.
+    """
+    chat = chats.load(folder, adapter or asked_like, thinks=thinks)
+    try:
+        model, config = load_weights(folder, lazy=lazy)
+        _use_device_type(model)
+        if not lazy:
+            mx.eval(model.parameters())
+    except (OSError, ValueError, KeyError, TypeError, ImportError, RuntimeError) as error:
+        raise ModelUnloadable(folder=str(folder), reason=str(error)) from error
+    if adapter is not None:
+        model = _with_adapter(model, adapter)
+    model.eval()
+    settings = text_settings(config)
+    return LoadedModel(model, wrapped(chat, settings), chat, settings, folder)
+
+
+def load_weights(folder: Path, *, lazy: bool = False) -> tuple[nn.Module, dict[str, Any]]:
+    """mlx-lm's model and settings, completed as for the writer of files; raises what mlx-lm does."""
+    stored = utils.load_config(folder)
+    _refuse_eight_bit_floats(stored)
+    settings = model_settings.completed(stored, folder)
+    _refuse_rotation_that_is_ignored(settings)
+    changed = {key: value for key, value in settings.items() if stored.get(key) != value}
+
+    def classes(config: dict[str, Any]) -> tuple[Any, Any]:
+        return weight_names.classes(
+            config, is_tied=text_settings(config).get("tie_word_embeddings") is True
+        )
+
+    model, config = utils.load_model(
+        folder,
+        lazy=lazy,
+        model_config=changed,
+        get_model_classes=classes,
+        trust_remote_code=False,
+    )
+    return model, config
+
+
+def _refuse_eight_bit_floats(config: dict[str, Any]) -> None:
+    """mlx-lm's Ministral 3 multiplies the bytes of such weights as if they were whole numbers."""
+    method = (config.get("quantization_config") or {}).get("quant_method")
+    if method == "fp8" and text_settings(config).get("model_type") == "ministral3":
+        raise ValueError(
+            "重みが FP8 です。mlx-lm はこの系列の FP8 を正しく読めません。"
+            "同じモデルの BF16 版（名前の終わりが -BF16）を使ってください。"
+        )
+
+
+def _refuse_rotation_that_is_ignored(config: dict[str, Any]) -> None:
+    """mlx-lm's Qwen3-MoE reads no `rope_scaling`: it would train another model than files hold."""
+    scaling = config.get("rope_scaling") or {}
+    kind = scaling.get("rope_type", scaling.get("type", "default"))
+    if config.get("model_type") == "qwen3_moe" and kind != "default":
+        raise ValueError(
+            f"config.json の rope_scaling が {kind} です。mlx-lm はこの系列でそれを読みません。"
+            "元の文脈の長さのまま使うなら、config.json から rope_scaling を消してください。"
+        )
+
+
+def text_settings(config: dict[str, Any]) -> dict[str, Any]:
+    """The settings; of a model that sees too, its text part's settings with them."""
+    return {**config, **(config.get("text_config") or {})}
+
+
+def wrapped(chat: Chat, config: dict[str, Any]) -> TokenizerWrapper:
+    """The tokenizer as mlx-lm's generator takes it, with its own choice of a detokenizer."""
+    decoder = chat.files.definition.get("decoder")
+    kinds: tuple[tuple[Any, Any], ...] = (
+        (tokenizer_utils._is_spm_decoder, tokenizer_utils.SPMStreamingDetokenizer),
+        (
+            tokenizer_utils._is_spm_decoder_no_space,
+            partial(tokenizer_utils.SPMStreamingDetokenizer, trim_space=False),
+        ),
+        (tokenizer_utils._is_bpe_decoder, tokenizer_utils.BPEStreamingDetokenizer),
+    )
+    kind = next(
+        (kind for is_this, kind in kinds if is_this(decoder)),
+        tokenizer_utils.NaiveStreamingDetokenizer,
+    )
+    wrapper = TokenizerWrapper(chat.tokenizer, kind, eos_token_ids=chat.end_ids)
+    texts = getattr(wrapper._detokenizer, "tokenmap", None)
+    if texts:
+        # Embeddings are often larger than the vocabulary, and a poor model says such ids too.
+        missing = int(config.get("vocab_size") or 0) - len(texts)
+        texts.extend([type(texts[0])()] * missing)
+    return wrapper
+
+
+def _with_adapter(model: nn.Module, adapter: Path) -> nn.Module:
+    try:
+        return utils.load_adapters(model, str(adapter))
+    except (OSError, ValueError, KeyError, TypeError, AttributeError, RuntimeError) as error:
+        reason = f"設定か重みを読み込めません（{type(error).__name__}: {error}）。"
+        raise AdapterUnusable(path=str(adapter), reason=reason) from error
+
+
+def free_memory() -> None:
+    """Give back what models took that nobody holds any more."""
+    gc.collect()  # a model's modules refer to each other
+    mx.clear_cache()
+
+
+def _use_device_type(model: nn.Module) -> None:
+    """On the CPU, half-precision products run 30 times slower than float32 ones."""
+    if mx.default_device() == mx.cpu:
+        model.set_dtype(mx.float32)

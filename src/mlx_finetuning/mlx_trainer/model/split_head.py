@@ -1,0 +1,125 @@
+"""Logits at chosen positions only: a model's body and its head, run apart. And which parts these are.
+
+The body ends before the final norm and hands over the chosen rows; norm, head, soft-caps and
+scalings then see only those. Works for every model class of mlx-lm that keeps its blocks and a
+final norm in `.model`; of others the full logits are computed.
+"""
+
+from __future__ import annotations
+
+from typing import Any, cast
+
+import mlx.core as mx
+import mlx.nn as nn
+
+from mlx_finetuning.mlx_trainer.kernels import gather
+
+
+class _Gathering(nn.Module):  # type: ignore[misc]
+    """Stands in for the final norm during one call: keeps the chosen rows as they are."""
+
+    def __init__(self, positions: mx.array, *, unique: bool) -> None:
+        super().__init__()
+        self._positions = positions
+        self._unique = unique
+
+    def __call__(self, hidden: mx.array) -> mx.array:
+        rows = hidden.reshape(-1, hidden.shape[-1])
+        if not self._unique:
+            return rows[self._positions]
+        places = gather.places(self._positions, rows.shape[0])
+        return cast(mx.array, gather.take(rows, self._positions, places))
+
+
+class _Given(nn.Module):  # type: ignore[misc]
+    """Stands in for the body during one call: has its parts, and an output already known."""
+
+    def __init__(self, body: nn.Module, output: mx.array) -> None:
+        super().__init__()
+        self.__dict__["_of"] = body
+        self._output = output
+
+    def __getattr__(self, name: str) -> Any:
+        if name in self:
+            return self[name]
+        return getattr(self.__dict__["_of"], name)
+
+    def __call__(self, *_: Any, **__: Any) -> mx.array:
+        return self._output
+
+
+def text(model: nn.Module) -> nn.Module:
+    """The part of a model that has body and head: of one that sees too, its language model."""
+    inner = getattr(model, "language_model", None)
+    return inner if isinstance(inner, nn.Module) else model
+
+
+def body(model: nn.Module) -> Any:
+    """Embedding, blocks and final norm of a model."""
+    return text(model).model
+
+
+def blocks(model: nn.Module) -> list[nn.Module]:
+    """The list that the body goes through; some classes give a copy of it as `layers`."""
+    layers: list[nn.Module] = body(model).layers
+    return layers
+
+
+def norm_name(inner: Any) -> str:
+    """What a body calls its final norm; LFM2 otherwise than all others."""
+    return "embedding_norm" if "embedding_norm" in inner else "norm"
+
+
+def norm(model: nn.Module) -> Any:
+    """The final norm of a model."""
+    inner = body(model)
+    return getattr(inner, norm_name(inner))
+
+
+def is_separable(model: nn.Module) -> bool:
+    """Whether body and head can be run apart."""
+    found = getattr(text(model), "model", None)
+    return isinstance(found, nn.Module) and isinstance(
+        getattr(found, norm_name(found), None), nn.Module
+    )
+
+
+def hidden_at(
+    model: nn.Module, tokens: mx.array, positions: mx.array, *, unique: bool = False
+) -> mx.array:
+    """[positions, d_model]: the last block's output; `positions` index the flattened tokens.
+
+    unique: whether it is known that no position occurs twice, which makes the gradient cheap.
+    """
+    inner = body(model)
+    name = norm_name(inner)
+    before = getattr(inner, name)
+    setattr(inner, name, _Gathering(positions, unique=unique))
+    try:
+        return inner(tokens)  # type: ignore[no-any-return]
+    finally:
+        setattr(inner, name, before)
+
+
+def head(model: nn.Module, hidden: mx.array) -> mx.array:
+    """[positions, vocabulary] logits of the last block's outputs [positions, d_model]."""
+    whole, inner = text(model), body(model)
+    whole.model = _Given(inner, norm(model)(hidden[None]))
+    try:
+        # The tokens are not looked at: the body that would embed them is stood in for.
+        logits: mx.array = whole(mx.zeros((1, hidden.shape[0]), mx.int32))
+        # Not an index, whose derivative is a scatter.
+        return logits.squeeze(0)
+    finally:
+        whole.model = inner
+
+
+def logits_at(model: nn.Module, tokens: mx.array, positions: mx.array) -> mx.array:
+    """[positions, vocabulary] logits of `model` for `tokens` [examples, length].
+
+    Equal to gathering from the full logits.
+    """
+    if is_separable(model):
+        return head(model, hidden_at(model, tokens, positions))
+    logits: mx.array = model(tokens)
+    return logits.reshape(-1, logits.shape[-1])[positions]

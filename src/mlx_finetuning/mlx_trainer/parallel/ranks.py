@@ -1,0 +1,232 @@
+"""One run on several ranks: processes of this machine or of others, joined by `mx.distributed`.
+
+Rank 0 is the run. It decides, optimizes, validates and writes; the other ranks
+(`mlx_trainer.parallel.rank_main`) compute gradients. What is small (examples, seeds) goes through their standard
+input, on other machines through ssh; arrays go round MLX's ring: the trained ones from rank 0 to
+all, the sums of losses and gradients from all to all. A rank therefore holds nothing that could be
+lost, and ends when rank 0 does.
+
+Ring only: neither JACCL nor NCCL. Its connections are not encrypted, and trust the network.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import shlex
+import socket
+import sys
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import mlx.core as mx
+import mlx.nn as nn
+from mlx.utils import tree_flatten
+
+from mlx_finetuning import files
+from mlx_finetuning.config import TrainConfig
+from mlx_finetuning.errors import HelperLost, InvalidSettings, ModelsDiffer, PeerLost
+from mlx_finetuning.mlx_trainer.gradient import gradients as shares
+from mlx_finetuning.mlx_trainer.gradient import preference
+from mlx_finetuning.mlx_trainer.gradient.gradients import Sums
+from mlx_finetuning.mlx_trainer.gradient.preference import Item
+from mlx_finetuning.mlx_trainer.model import trainable
+from mlx_finetuning.mlx_trainer.model.flat_arrays import Layout
+
+HERE = "この機械"
+PORT = 32323
+"""Of rank 0 among several machines; the following ranks take the following ones."""
+
+
+@dataclass(frozen=True)
+class Seat:
+    """A rank's place in the ring."""
+
+    rank: int
+    addresses: tuple[str, ...]
+    """`host:port` of every rank."""
+
+
+def hosts(config: TrainConfig) -> list[str]:
+    """The machines of a run; empty if it stays on this one. Raises InvalidSettings."""
+    named = [name.strip() for name in config.hosts.split(",") if name.strip()]
+    problems = [
+        f"hosts: 「{name}」は機械の名前ではありません。" for name in named if name.startswith("-")
+    ]
+    if named and config.ranks > 1:
+        problems.append("ranks と hosts は、どちらか1つにしてください。")
+    if problems:
+        raise InvalidSettings(problems=problems)
+    return named
+
+
+def ranks(config: TrainConfig) -> int:
+    """How many ranks a run has, this process included."""
+    return max(config.ranks, len(hosts(config)))
+
+
+def addresses(config: TrainConfig) -> tuple[str, ...]:
+    """Where each rank listens: free ports of this machine, or fixed ones of several."""
+    named = hosts(config)
+    if named:
+        return tuple(f"{name.split('@')[-1]}:{PORT + rank}" for rank, name in enumerate(named))
+    sockets = [socket.create_server(("127.0.0.1", 0)) for _ in range(config.ranks)]
+    found = tuple(f"127.0.0.1:{one.getsockname()[1]}" for one in sockets)
+    for one in sockets:
+        one.close()
+    return found
+
+
+def peer_command(host: str | None) -> list[str]:
+    """What starts another rank; on another machine by ssh, with the same path to Python."""
+    command = [sys.executable, "-P", "-m", "mlx_finetuning.mlx_trainer.parallel.rank_main"]
+    return command if host is None else ["ssh", "-o", "BatchMode=yes", host, shlex.join(command)]
+
+
+class Ring:
+    """The collective sums of all ranks. Raises RuntimeError when one of them is gone."""
+
+    def __init__(self, seat: Seat, folder: Path) -> None:
+        path = folder / f"ring-{seat.rank}.json"
+        files.write_text(path, json.dumps([[address] for address in seat.addresses]))
+        os.environ.update(MLX_RANK=str(seat.rank), MLX_HOSTFILE=str(path))
+        self._group = mx.distributed.init(strict=True, backend="ring")
+        self._rank = seat.rank
+
+    def _sum(self, vector: mx.array) -> mx.array:
+        total = mx.distributed.all_sum(vector, group=self._group, stream=mx.cpu)
+        mx.eval(total)
+        return total
+
+    def spread(self, model: nn.Module) -> None:
+        """Give every rank the trained arrays of rank 0, to the last bit: x + 0 is x."""
+        arrays = trainable.of(model)
+        vector = arrays.vector()
+        if self._rank == 0:
+            self._sum(vector)
+        else:
+            arrays.put_vector(self._sum(mx.zeros_like(vector)))
+
+    def total(self, sums: Sums) -> Sums:
+        """The sums of all ranks, the same on each."""
+        arrays = {"loss": sums.loss, "gradients": dict(sorted(sums.gradients.items()))}
+        layout = Layout(arrays)
+        found = layout.tree(self._sum(layout.vector(arrays)))
+        return Sums(found["loss"], dict(tree_flatten(found["gradients"])))
+
+
+def nothing(model: nn.Module, config: TrainConfig) -> Sums:
+    """The sums of a rank that had no example."""
+    marks = len(preference.MARKS) if config.objective in preference.KINDS else 0
+    arrays = trainable.of(model).arrays()
+    gradients = {name: mx.zeros_like(value) for name, value in arrays.items()}
+    return Sums(mx.zeros(1 + marks if marks else ()), gradients)
+
+
+class Peer(shares.Colleague):
+    """Another rank, as rank 0 knows it."""
+
+    def __init__(self, seat: Seat, host: str | None, threads: int) -> None:
+        super().__init__(peer_command(host), threads)
+        self.rank, self.host = seat.rank, host or HERE
+        self._seat = seat
+
+    def take_seat(self, folder: Path, config: TrainConfig) -> None:
+        self._send((str(folder), config, self._seat))
+
+    def ask(self, examples: Sequence[Item], seed: Sequence[int]) -> None:
+        self._send((list(examples), tuple(seed)))
+
+    def digest(self) -> str:
+        """Of the trained arrays it holds, after rank 0 has spread them once more."""
+        return str(self._receive())
+
+    def ask_digest(self) -> None:
+        self._send(None)
+
+    def lost(self) -> HelperLost:
+        return PeerLost(rank=self.rank, host=self.host, exit_code=self._process.poll())
+
+
+class Ranks:
+    """This process with its team, and the other ranks. A context manager: they end with the block."""
+
+    def __init__(
+        self, team: shares.Team, model: nn.Module, home: Path, config: TrainConfig, folder: Path
+    ) -> None:
+        self._team = team
+        self._model = model
+        places = addresses(config)
+        others: list[str | None] = [*hosts(config)[1:]] or [None] * (len(places) - 1)
+        self._threads = None if config.hosts else max(1, shares.cores() // len(places))
+        self._peers = [
+            Peer(Seat(rank, places), host, self._threads or shares.cores())
+            for rank, host in enumerate(others, 1)
+        ]
+        try:
+            for peer in self._peers:
+                peer.take_seat(home, config)
+            self._require_same_weights(home)
+            self._ring = Ring(Seat(0, places), folder)
+        except RuntimeError as error:
+            self.__exit__()
+            raise self._lost() from error
+        except BaseException:
+            self.__exit__()
+            raise
+
+    def __enter__(self) -> Ranks:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self._team.__exit__()
+        for peer in self._peers:
+            peer.close()
+
+    @property
+    def processes(self) -> int:
+        return self._team.processes
+
+    def peak_memory(self) -> int:
+        """Bytes, of this machine's team."""
+        return self._team.peak_memory()
+
+    def sums(self, examples: Sequence[Item], seed: Sequence[int]) -> Sums:
+        """Sums over all `examples`, always added in the same order. Raises PeerLost, HelperLost."""
+        own, *others = self._divided(examples)
+        for peer, share in zip(self._peers, others, strict=True):
+            peer.ask(share, (*seed, peer.rank))
+        try:
+            self._ring.spread(self._model)
+            with shares.blas_threads(self._threads):
+                sums = self._team.sums(own, (*seed, 0))
+            return self._ring.total(sums)
+        except RuntimeError as error:
+            raise self._lost() from error
+
+    def _divided(self, examples: Sequence[Item]) -> list[list[Item]]:
+        parts = shares.divide(examples, 1 + len(self._peers))
+        return parts + [[] for _ in range(1 + len(self._peers) - len(parts))]
+
+    def agree(self) -> bool:
+        """Whether every rank holds the trained arrays of rank 0. Raises PeerLost."""
+        for peer in self._peers:
+            peer.ask_digest()
+        try:
+            self._ring.spread(self._model)
+        except RuntimeError as error:
+            raise self._lost() from error
+        held = {peer.digest() for peer in self._peers}
+        return held == {shares.digest(self._model)}
+
+    def _require_same_weights(self, home: Path) -> None:
+        own = shares.fingerprint(self._model)
+        for peer in self._peers:
+            if peer.fingerprint() != own:
+                raise ModelsDiffer(rank=peer.rank, host=peer.host, folder=str(home))
+
+    def _lost(self) -> HelperLost:
+        """The rank that has ended, or the first one if it is the network that is gone."""
+        ended = [peer for peer in self._peers if peer.has_ended()]
+        return (ended or self._peers)[0].lost()

@@ -1,0 +1,128 @@
+"""Checkpoints: all that an update depends on, in folders that appear whole or not at all.
+
+The order of the data and dropout's draws follow from seed and update number, so the update number
+is the whole state of both.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import dataclasses
+import hashlib
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, cast
+
+import mlx.core as mx
+import mlx.nn as nn
+import mlx.optimizers as optim
+from mlx.utils import tree_flatten, tree_unflatten
+
+from mlx_finetuning import files
+from mlx_finetuning.config import TrainConfig
+from mlx_finetuning.errors import CheckpointForeign, RecordDamaged
+from mlx_finetuning.mlx_trainer.model import adapters
+from mlx_finetuning.tokenization.chat import Chat
+from mlx_finetuning.utils import fingerprint
+
+KEPT = 3
+STATE = "state.json"
+
+
+@dataclass
+class Course:
+    """Where a run stands after `update` updates."""
+
+    update: int = 0
+    supervised: int = 0
+    """Supervised tokens so far."""
+    processes: int = 1
+    """Sums are added per process: another number gives other last digits."""
+    micro_batch_size: int = 0
+    """Examples computed at once, for the same reason."""
+    recompute: str = "off"
+    first_loss: float | None = None
+    last_loss: float | None = None
+    validated: int = -1
+    """The update of the last validation."""
+    sampled: int = -1
+    """The update of the last sample answers."""
+    first_valid: float | None = None
+    last_valid: float | None = None
+    best_valid: float | None = None
+    best_update: int = 0
+    without_gain: int = 0
+    """Validations since the best one."""
+    elapsed_s: float = 0.0
+    """Of all sittings up to the last checkpoint."""
+
+
+def identity(config: TrainConfig, examples: Sequence[Any], base: Path | None) -> str:
+    """Of what may not change between two sittings of one run: settings, examples, base weights."""
+    digest = hashlib.sha256(repr(sorted(dataclasses.asdict(config).items())).encode())
+    for example in examples:
+        digest.update(repr((example.tokens, example.supervised)).encode())
+    for path in sorted(base.glob("*.safetensors")) if base is not None else ():
+        for piece in fingerprint.pieces(path):
+            digest.update(piece)
+    return digest.hexdigest()
+
+
+def save(
+    folder: Path,
+    model: nn.Module,
+    adapter_config: dict[str, Any],
+    chat: Chat,
+    rule: optim.Optimizer,
+    course: Course,
+    identity: str,
+) -> Path:
+    """Write `folder/<update>`; the oldest go beyond the last three. Raises DiskFull."""
+    final = folder / f"{course.update:07d}"
+    with files.replacing_folder(final) as draft:
+        adapters.save(model, adapter_config, draft, chat)
+        adapters.write_arrays(draft / "optimizer.safetensors", dict(tree_flatten(rule.state)))
+        record = {"identity": identity, "course": dataclasses.asdict(course)}
+        files.write_json(draft / STATE, record)
+    for old in whole(folder)[:-KEPT]:
+        files.remove_folder(old)
+    return final
+
+
+def whole(folder: Path) -> list[Path]:
+    """The checkpoints in `folder`, the oldest first."""
+    found = folder.glob("[0-9]*") if folder.is_dir() else ()
+    return sorted(path for path in found if (path / STATE).is_file())
+
+
+def latest(folder: Path) -> Path | None:
+    """The newest checkpoint that can be read."""
+    for path in reversed(whole(folder)):
+        with contextlib.suppress(RecordDamaged):
+            files.read_json(path / STATE)
+            return path
+    return None
+
+
+def restore(path: Path, model: nn.Module, rule: optim.Optimizer, identity: str) -> Course:
+    """Set adapter and optimizer to the checkpoint's. Raises CheckpointForeign, RecordDamaged."""
+    record = files.read_json(path / STATE)
+    if record.get("identity") != identity:
+        raise CheckpointForeign(path=str(path))
+    try:
+        course = Course(**record["course"])
+    except (KeyError, TypeError) as error:
+        raise RecordDamaged(path=str(path / STATE)) from error
+    model.update(_tree(path / "adapters.safetensors"))
+    rule.state = _tree(path / "optimizer.safetensors")
+    mx.eval(model.parameters(), rule.state)
+    return course
+
+
+def _tree(path: Path) -> Any:
+    try:
+        arrays = cast(dict[str, mx.array], mx.load(str(path)))
+    except (OSError, RuntimeError, ValueError) as error:
+        raise RecordDamaged(path=str(path)) from error
+    return tree_unflatten(list(arrays.items()))

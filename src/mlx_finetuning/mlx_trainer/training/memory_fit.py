@@ -1,0 +1,206 @@
+"""Whether a run fits into memory, and how it is made to fit: measured on its longest example.
+
+One process computes the gradient of the longest example; from what that takes, the memory of any
+number of examples follows. An update that does not fit at once is computed in parts, and where not
+even one example per process fits, blocks are computed again for their gradients. What cannot be
+made to fit is refused with figures.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import json
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import mlx.core as mx
+
+from mlx_finetuning.config import TrainConfig
+from mlx_finetuning.errors import RunDoesNotFit
+from mlx_finetuning.mlx_trainer.batches import batches
+from mlx_finetuning.mlx_trainer.gradient import gradients, preference
+from mlx_finetuning.mlx_trainer.parallel import workload
+from mlx_finetuning.mlx_trainer.parallel.workload import Work
+from mlx_finetuning.utils.memory_monitor import read_memory, used_memory
+from mlx_finetuning.utils.model_settings import OUTSIDE_TEXT
+
+SPARE = 1.15
+"""What a process holds for each byte in use: allocators leave gaps."""
+SQUARE = 4000
+"""Tokens at which attention's share of an example's memory equals all the rest."""
+
+
+@dataclass(frozen=True)
+class Need:
+    """What one process takes."""
+
+    fixed: int
+    """Bytes before the first update: program, weights, adapter, optimizer."""
+    per_cost: float
+    """Bytes for each unit of an update's cost."""
+
+    def of(self, work: Work, count: int) -> int:
+        """Bytes that all processes together need for the `count` longest examples at once."""
+        parts = gradients.divide(work.longest(count), workload.processes(work))
+        return round(
+            sum(self.fixed + SPARE * self.per_cost * _cost_at_once(work, part) for part in parts)
+        )
+
+
+@dataclass(frozen=True)
+class Fit:
+    """How a run's updates are computed, and what that needs."""
+
+    config: TrainConfig
+    """With `processes`, `micro_batch_size` and `recompute` decided."""
+    largest: int
+    """Examples that fit at once, computed without parts."""
+    needed: int
+    """Bytes, estimated."""
+    allowed: int
+    """Bytes that the run may take."""
+
+    def figures(self, work: Work) -> dict[str, Any]:
+        """For the event `fit`."""
+        return {
+            "rows": len(work.examples),
+            "longest_tokens": len(work.longest(1)[0].tokens),
+            "tokens_per_update": round(work.tokens / len(work.examples) * work.at_once),
+            "updates": work.config.iterations,
+            "kept_gb": _gb(self.config.processes * workload.kept_bytes(work)),
+            "processes": self.config.processes,
+            "micro_batch_size": self.config.micro_batch_size,
+            "recompute": self.config.recompute == "on",
+            "largest_batch_size": self.largest,
+            "needed_gb": _gb(self.needed),
+            "available_gb": _gb(self.allowed),
+        }
+
+
+def fitted(work: Work) -> Fit:
+    """Decide what the settings leave open. Raises RunDoesNotFit."""
+    config, limit = work.config, allowed(work.config)
+    wanted = min(config.micro_batch_size or work.at_once, work.at_once)
+    least = wanted if config.micro_batch_size else min(workload.processes(work), work.at_once)
+    for recompute in ("off", "on") if config.recompute == "auto" else (config.recompute,):
+        tried = _replaced(work, recompute=recompute)
+        need = measured(tried)
+        largest = largest_of(tried, need, limit)
+        if largest >= least:
+            break
+    else:
+        raise RunDoesNotFit(
+            needed_gb=_gb(need.of(tried, least)),
+            available_gb=_gb(limit),
+            batch_size=least,
+            largest=largest,
+        )
+    count = min(wanted, largest)
+    decided = _replaced(tried, micro_batch_size=count, processes=workload.processes(work)).config
+    return Fit(decided, largest, need.of(tried, count), limit)
+
+
+def _replaced(work: Work, **changes: Any) -> Work:
+    return dataclasses.replace(work, config=dataclasses.replace(work.config, **changes))
+
+
+def allowed(config: TrainConfig) -> int:
+    """Bytes a run may take in all: its setting, or what is free and what this process has."""
+    if config.memory_limit_gb:
+        return int(config.memory_limit_gb * 1e9)
+    if mx.default_device() == mx.cpu:
+        return read_memory().usable + used_memory()
+    return min(_device_memory(), read_memory().usable + mx.get_active_memory())
+
+
+def _device_memory() -> int:
+    info: dict[str, Any] = mx.device_info()
+    known = info.get("max_recommended_working_set_size") or info.get("memory_size")
+    return int(known or read_memory().total)
+
+
+def hold_to(limit: int) -> None:
+    """Let Metal fail an allocation beyond `limit` instead of pushing everything else into swap.
+
+    Elsewhere the loop looks after each update. Not tried on a Mac yet.
+    """
+    if mx.metal.is_available():
+        mx.set_memory_limit(limit)
+        mx.set_wired_limit(min(limit, _device_memory()))
+
+
+def require_loadable(folder: Path, config: TrainConfig) -> None:
+    """By formula, because nothing may be run yet: refuse weights that cannot fit at all.
+
+    Raises RunDoesNotFit.
+    """
+    needed, limit = weights_bytes(folder), allowed(config)
+    if needed > limit:
+        raise RunDoesNotFit(needed_gb=_gb(needed), available_gb=_gb(limit), batch_size=1, largest=0)
+
+
+def weights_bytes(folder: Path) -> int:
+    """Bytes of a model's weights once loaded: on the CPU floats of any width become float32.
+
+    Of a model that sees too, its text part's.
+    """
+    widths = {"F64": 8, "F32": 4, "BF16": 2, "F16": 2}
+    total = 0
+    for path in folder.glob("model*.safetensors"):
+        with path.open("rb") as stream:
+            header = json.loads(stream.read(int.from_bytes(stream.read(8), "little")))
+        for name, entry in header.items():
+            if name == "__metadata__" or name.startswith(OUTSIDE_TEXT):
+                continue
+            first, last = entry["data_offsets"]
+            widened = mx.default_device() == mx.cpu and entry["dtype"] in widths
+            total += (last - first) * 4 // widths[entry["dtype"]] if widened else last - first
+    return total
+
+
+def measured(work: Work) -> Need:
+    """What the gradient of the longest example takes in this process."""
+    longest = work.longest(1)
+    fixed = used_memory() if mx.default_device() == mx.cpu else mx.get_active_memory()
+    gradient = gradients.gradient_for(work.loaded.model, work.config)
+    team = gradients.Team(work.loaded.model, work.make, [], None, gradient)
+    mx.reset_peak_memory()
+    before = mx.get_active_memory()
+    work.loaded.model.train()
+    team.sums(longest, (work.config.seed, 0))
+    taken = mx.get_peak_memory() - before
+    return Need(fixed, taken / _cost_at_once(work, longest))
+
+
+def largest_of(work: Work, need: Need, limit: int) -> int:
+    """The most of the longest examples that fit at once; 0 if not even one does."""
+    low, high = 0, len(work.examples)
+    while low < high:
+        middle = (low + high + 1) // 2
+        if need.of(work, middle) <= limit:
+            low = middle
+        else:
+            high = middle - 1
+    return low
+
+
+def parts(examples: Sequence[Any], at_once: int) -> list[list[Any]]:
+    """An update's examples in parts of about `at_once`, of nearly equal work."""
+    count = -(-len(examples) // at_once)
+    return [list(examples)] if count == 1 else gradients.divide(examples, count)
+
+
+def _cost_at_once(work: Work, examples: Sequence[Any]) -> float:
+    rows = batches.rows(examples, preference.room_of(work.make))
+    return max(_cost(row) for row in rows)
+
+
+def _cost(examples: Sequence[Any]) -> float:
+    lengths = (len(example.tokens) for example in examples)
+    return sum(length * (1 + length / SQUARE) for length in lengths)
+
+
+def _gb(size: float) -> float:
+    return round(size / 1e9, 3)

@@ -1,0 +1,1 @@
+"""One entry per model family: how its folder maps to GGUF."""

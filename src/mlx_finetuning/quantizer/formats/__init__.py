@@ -1,0 +1,1 @@
+"""Weights in files: safetensors, MLX's packed form, stacked experts, GGUF."""

@@ -1,0 +1,286 @@
+"""llama.cpp over ctypes: what a GGUF file computes, token by token.
+
+Only the first fields of llama.cpp's parameter structs are known here; the rest travels as opaque
+bytes from llama.cpp's own defaults, so a field added at their end changes nothing. The known ones
+are checked against their documented defaults before use. Attention is computed in float32 where the
+layout of its settings is known too: keys and values in half precision, as they are kept otherwise,
+move logits enough to exchange experts that are nearly level. Does not generate text; `runtime` does.
+"""
+
+from __future__ import annotations
+
+import ctypes
+import functools
+from collections import deque
+from collections.abc import Sequence
+from pathlib import Path
+from types import TracebackType
+from typing import Self
+
+import numpy as np
+from numpy.typing import NDArray
+
+from mlx_finetuning.errors import GgufUnreadable, QuantizerUnusable
+from mlx_finetuning.quantizer.llama_cpp import library
+
+CONTEXT_DEFAULTS = (512, 2048, 512, 1)
+"""n_ctx, n_batch, n_ubatch, n_seq_max of `llama_context_default_params`."""
+MODEL_FLAGS = (False, False, True, False, False)
+"""vocab_only, check_tensors, use_extra_bufts, no_host, no_alloc of `llama_model_default_params`."""
+_NOT_SET, _MINUS_ONE = -1, -1082130432
+_AS_KNOWN = {
+    **dict.fromkeys((6, 7, 8, 9), _NOT_SET),  # rope, pooling, attention, flash attention
+    **dict.fromkeys((12, 13, 14, 15, 17), _MINUS_ONE),  # yarn's factors and a threshold, float32
+    **dict.fromkeys((22, 23), 1),  # keys and values: GGML_TYPE_F16
+}
+"""Defaults behind the known fields, as int32 by place (llama.cpp of autumn 2026)."""
+_IN_FLOAT32 = {9: 0, 22: 0, 23: 0}
+"""No flash attention, which computes in half precision; GGML_TYPE_F32."""
+BATCH = 256
+"""Tokens per call; bounds the buffer of logits."""
+ONE_THREAD_BYTES = 64 << 20
+ERROR_LEVELS = (3, 4)
+"""GGML_LOG_LEVEL_WARN and _ERROR."""
+
+Token = ctypes.c_int32
+
+
+class _ModelParams(ctypes.Structure):
+    _fields_ = (
+        ("before", ctypes.c_uint64 * 9),
+        ("flags", ctypes.c_bool * 6),
+        ("opaque", ctypes.c_uint64 * 55),
+    )
+
+
+class _ContextParams(ctypes.Structure):
+    _fields_ = (
+        ("n_ctx", ctypes.c_uint32),
+        ("n_batch", ctypes.c_uint32),
+        ("n_ubatch", ctypes.c_uint32),
+        ("n_seq_max", ctypes.c_uint32),
+        ("opaque", ctypes.c_uint64 * 64),
+    )
+
+
+class _Batch(ctypes.Structure):
+    _fields_ = (
+        ("n_tokens", ctypes.c_int32),
+        ("token", ctypes.POINTER(Token)),
+        ("embd", ctypes.c_void_p),
+        ("pos", ctypes.c_void_p),  # NULL: positions go on from the last call
+        ("n_seq_id", ctypes.c_void_p),
+        ("seq_id", ctypes.c_void_p),
+        ("logits", ctypes.POINTER(ctypes.c_int8)),
+    )
+
+
+_Log = ctypes.CFUNCTYPE(None, ctypes.c_int, ctypes.c_char_p, ctypes.c_void_p)
+_SIGNATURES: dict[str, tuple[object, list[object]]] = {
+    "llama_log_set": (None, [_Log, ctypes.c_void_p]),
+    "llama_backend_init": (None, []),
+    "llama_model_default_params": (_ModelParams, []),
+    "llama_context_default_params": (_ContextParams, []),
+    "llama_model_load_from_file": (ctypes.c_void_p, [ctypes.c_char_p, _ModelParams]),
+    "llama_adapter_lora_init": (ctypes.c_void_p, [ctypes.c_void_p, ctypes.c_char_p]),
+    "llama_set_adapters_lora": (
+        ctypes.c_int32,
+        [
+            ctypes.c_void_p,
+            ctypes.POINTER(ctypes.c_void_p),
+            ctypes.c_size_t,
+            ctypes.POINTER(ctypes.c_float),
+        ],
+    ),
+    "llama_model_free": (None, [ctypes.c_void_p]),
+    "llama_init_from_model": (ctypes.c_void_p, [ctypes.c_void_p, _ContextParams]),
+    "llama_free": (None, [ctypes.c_void_p]),
+    "llama_set_n_threads": (None, [ctypes.c_void_p, ctypes.c_int32, ctypes.c_int32]),
+    "llama_get_memory": (ctypes.c_void_p, [ctypes.c_void_p]),
+    "llama_memory_clear": (None, [ctypes.c_void_p, ctypes.c_bool]),
+    "llama_decode": (ctypes.c_int32, [ctypes.c_void_p, _Batch]),
+    "llama_get_logits": (ctypes.POINTER(ctypes.c_float), [ctypes.c_void_p]),
+    "llama_model_get_vocab": (ctypes.c_void_p, [ctypes.c_void_p]),
+    "llama_vocab_n_tokens": (ctypes.c_int32, [ctypes.c_void_p]),
+    "llama_vocab_is_eog": (ctypes.c_bool, [ctypes.c_void_p, Token]),
+    "llama_vocab_bos": (Token, [ctypes.c_void_p]),
+    "llama_token_to_piece": (
+        ctypes.c_int32,
+        [ctypes.c_void_p, Token, ctypes.c_char_p, ctypes.c_int32, ctypes.c_int32, ctypes.c_bool],
+    ),
+    "llama_tokenize": (
+        ctypes.c_int32,
+        [
+            ctypes.c_void_p,
+            ctypes.c_char_p,
+            ctypes.c_int32,
+            ctypes.POINTER(Token),
+            ctypes.c_int32,
+            ctypes.c_bool,
+            ctypes.c_bool,
+        ],
+    ),
+}
+
+_complaints: deque[str] = deque(maxlen=20)
+
+
+def _remember(level: int, text: bytes, _: object) -> None:
+    if level in ERROR_LEVELS:
+        _complaints.append(text.decode("utf-8", "replace").strip())
+
+
+_remember_for_c = _Log(_remember)  # must outlive the library's use of it
+
+
+@functools.cache
+def _api() -> ctypes.CDLL:
+    """The library with its signatures declared and checked. Raises QuantizerUnusable."""
+    api = library.load()
+    try:
+        for name, (result, arguments) in _SIGNATURES.items():
+            function = getattr(api, name)
+            function.restype, function.argtypes = result, arguments
+    except AttributeError as error:
+        raise QuantizerUnusable(reason=f"必要な関数がありません: {error}") from error
+    defaults = api.llama_context_default_params()
+    found = (defaults.n_ctx, defaults.n_batch, defaults.n_ubatch, defaults.n_seq_max)
+    if found != CONTEXT_DEFAULTS:
+        raise QuantizerUnusable(reason=f"llama.cppの設定の並びが既知のものと違います: {found}")
+    flags = tuple(api.llama_model_default_params().flags[: len(MODEL_FLAGS)])
+    if flags != MODEL_FLAGS:
+        raise QuantizerUnusable(reason=f"llama.cppの設定の並びが既知のものと違います: {flags}")
+    api.llama_log_set(_remember_for_c, None)
+    api.llama_backend_init()
+    return api
+
+
+def _compute_in_float32(params: _ContextParams) -> None:
+    """Nothing where the settings lie otherwise than known: then half precision has to do."""
+    places = (ctypes.c_int32 * (2 * len(params.opaque))).from_buffer(params.opaque)
+    if all(places[place] == value for place, value in _AS_KNOWN.items()):
+        for place, value in _IN_FLOAT32.items():
+            places[place] = value
+
+
+class LlamaVocabulary:
+    """The tokenizer of a GGUF file, which need not hold any weights. A context manager; not for
+    several threads at once."""
+
+    def __init__(self, path: Path, *, with_weights: bool = False) -> None:
+        """Raises GgufUnreadable, QuantizerUnusable."""
+        self._api = _api()
+        _complaints.clear()
+        params = self._api.llama_model_default_params()
+        params.flags[0] = not with_weights
+        self._model = self._api.llama_model_load_from_file(str(path).encode(), params)
+        if not self._model:
+            reason = _complaints[0] if _complaints else "llama.cppが読み込めませんでした。"
+            raise GgufUnreadable(path=str(path), reason=reason)
+        self._vocab = self._api.llama_model_get_vocab(self._model)
+        self.vocabulary = int(self._api.llama_vocab_n_tokens(self._vocab))
+
+    def tokenize(self, text: str, add_special: bool) -> list[int]:
+        """Token ids; special tokens in the text count as such. add_special: bos and eos too."""
+        data = text.encode("utf-8", "replace")
+        room = len(data) + 8
+        ids = (Token * room)()
+        count = self._api.llama_tokenize(self._vocab, data, len(data), ids, room, add_special, True)
+        return list(ids[:count])
+
+    def written(self, tokens: Sequence[int]) -> str:
+        """What llama.cpp writes for generated tokens, special ones included."""
+        data = b""
+        for token in tokens:
+            room = 64
+            while True:
+                piece = ctypes.create_string_buffer(room)
+                count = self._api.llama_token_to_piece(self._vocab, token, piece, room, 0, True)
+                if count >= 0:
+                    break
+                room = -count
+            data += piece.raw[:count]
+        return data.decode("utf-8", "replace")
+
+    def ends_generation(self, token: int) -> bool:
+        return bool(self._api.llama_vocab_is_eog(self._vocab, token))
+
+    def close(self) -> None:
+        if self._model:
+            self._api.llama_model_free(self._model)
+        self._model = None
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        trace: TracebackType | None,
+    ) -> None:
+        self.close()
+
+
+class LlamaModel(LlamaVocabulary):
+    """A GGUF file loaded into llama.cpp."""
+
+    def __init__(self, path: Path, context: int, adapter: Path | None = None) -> None:
+        """context: the longest sequence, tokens; adapter: a GGUF adapter to apply.
+
+        Raises GgufUnreadable, QuantizerUnusable.
+        """
+        super().__init__(path, with_weights=True)
+        self._context: int | None = None
+        self._context = self._new_context(path, context)
+        if adapter is not None:
+            self._apply(adapter)
+
+    def _new_context(self, path: Path, length: int) -> int:
+        params = self._api.llama_context_default_params()
+        params.n_ctx, params.n_batch, params.n_ubatch = length, BATCH, BATCH
+        _compute_in_float32(params)
+        context = self._api.llama_init_from_model(self._model, params)
+        if not context:
+            self.close()
+            raise GgufUnreadable(path=str(path), reason=" ".join(_complaints) or "メモリ不足です。")
+        # Its threads wait by spinning: with little to compute, a busy machine makes that slow.
+        threads = 1 if path.stat().st_size < ONE_THREAD_BYTES else library.usable_cores()
+        self._api.llama_set_n_threads(context, threads, threads)
+        return int(context)
+
+    def _apply(self, path: Path) -> None:
+        """The adapter is freed with the model."""
+        adapter = self._api.llama_adapter_lora_init(self._model, str(path).encode())
+        adapters, scales = (ctypes.c_void_p * 1)(adapter), (ctypes.c_float * 1)(1.0)
+        failed = not adapter or self._api.llama_set_adapters_lora(
+            self._context, adapters, 1, scales
+        )
+        if failed:
+            self.close()
+            reason = " ".join(_complaints) or "アダプターを適用できません。"
+            raise GgufUnreadable(path=str(path), reason=reason)
+
+    def logits(self, tokens: Sequence[int]) -> NDArray[np.float32]:
+        """Teacher-forced logits after every token, [tokens, vocabulary], float32."""
+        self._api.llama_memory_clear(self._api.llama_get_memory(self._context), True)
+        result = np.empty((len(tokens), self.vocabulary), np.float32)
+        for start in range(0, len(tokens), BATCH):
+            self._decode(tokens[start : start + BATCH], result[start : start + BATCH])
+        return result
+
+    def _decode(self, tokens: Sequence[int], result: NDArray[np.float32]) -> None:
+        count = len(tokens)
+        wanted = (ctypes.c_int8 * count)(*([1] * count))
+        batch = _Batch(n_tokens=count, token=(Token * count)(*tokens), logits=wanted)
+        status = self._api.llama_decode(self._context, batch)
+        if status != 0:
+            raise QuantizerUnusable(reason=f"llama_decode が {status} を返しました。")
+        values = self._api.llama_get_logits(self._context)
+        result[:] = np.ctypeslib.as_array(values, (count, self.vocabulary))
+
+    def close(self) -> None:
+        if self._context:
+            self._api.llama_free(self._context)
+        self._context = None
+        super().close()

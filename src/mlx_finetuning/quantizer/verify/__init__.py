@@ -1,0 +1,1 @@
+"""Is it the same model? Logits, tokens, weights and metadata of a file against what was trained."""

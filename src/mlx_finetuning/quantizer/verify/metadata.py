@@ -1,0 +1,140 @@
+"""What a GGUF file says of itself, re-read and compared with the model's folder.
+
+Sees what logits cannot show: a norm epsilon, a missing pre-tokenizer, an unstated bos, a foreign
+chat template, tensors too many. Computes no logits.
+"""
+
+from __future__ import annotations
+
+import math
+from collections import Counter
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from gguf import LlamaFileType
+
+from mlx_finetuning.quantizer.families import recipe, registry
+from mlx_finetuning.quantizer.families.family import Config, head_size
+from mlx_finetuning.quantizer.formats.gguf_reader import Gguf
+from mlx_finetuning.quantizer.llama_cpp import ggml
+from mlx_finetuning.quantizer.vocabulary.tokenizer import TokenizerMetadata
+from mlx_finetuning.quantizer.write import export
+
+SETTLED = (
+    "attention.",
+    "rope.",
+    "ssm.",
+    "shortconv.",
+    "expert_",
+    "full_attention_",
+    "embedding_length_",
+    "embedding_scale",
+    "residual_scale",
+    "logit_scale",
+    "attn_logit_",
+    "final_logit_",
+)
+"""Keys that change what is computed: one that the model's settings do not give is an error."""
+HEAD_SIZE_KEYS = ("attention.key_length", "attention.value_length", "rope.dimension_count")
+"""Keys that a converter may state or leave to llama.cpp, which infers the same."""
+TOKEN_KEYS = {"pad": "padding", "unk": "unknown"}
+
+
+@dataclass(frozen=True)
+class Structure:
+    """A file's own description, and in Japanese what is wrong with it."""
+
+    quant: str
+    """The file type's name: Q4_K_M; 「不明」 where it says nothing."""
+    tensors: int
+    types: dict[str, int]
+    """Tensors per type."""
+    problems: tuple[str, ...]
+
+
+def inspect(
+    found: Gguf, model: Path, config: dict[str, Any], expected: TokenizerMetadata
+) -> Structure:
+    """Compare a file with the folder it was made from, its `config.json` and its tokenizer."""
+    problems = [
+        *_metadata_problems(found, config),
+        *_tokenizer_problems(found, expected),
+        *_tensor_problems(found, config, model),
+    ]
+    types = Counter(tensor.kind.name for tensor in found.tensors.values())
+    return Structure(quant_of(found), len(found.tensors), dict(types), tuple(problems))
+
+
+def quant_of(found: Gguf) -> str:
+    names = {kind.value: name for name, kind in recipe.FILE_TYPE.items()}
+    number = found.metadata.get("general.file_type", -1)
+    if number in names:
+        return names[number]
+    known = {kind.value: kind.name.removeprefix("MOSTLY_") for kind in LlamaFileType}
+    return known.get(number, "不明")
+
+
+def _metadata_problems(gguf: Gguf, config: Config) -> list[str]:
+    family = registry.of(config)
+    found_arch = gguf.metadata.get("general.architecture")
+    if found_arch != family.name:
+        return [f"モデルの種類が {found_arch} です（正しくは {family.name}）。"]
+    prefix = f"{family.name}."
+    found = {
+        key.removeprefix(prefix): value
+        for key, value in gguf.metadata.items()
+        if key.startswith(prefix)
+    }
+    settled = (key for key in found if key.startswith(SETTLED))
+    expected: dict[str, Any] = dict.fromkeys(settled)
+    expected |= {key: head_size(config) for key in HEAD_SIZE_KEYS if key in found}
+    expected |= family.metadata(config)
+    return [
+        f"設定 {key} が {found.get(key)} です（正しくは {value}）。"
+        for key, value in expected.items()
+        if not _same(found.get(key), value)
+    ]
+
+
+def _same(found: Any, expected: Any) -> bool:
+    if isinstance(expected, float) and isinstance(found, int | float):
+        return math.isclose(found, expected, rel_tol=1e-6)
+    return bool(found == expected)
+
+
+def _tokenizer_problems(gguf: Gguf, expected: TokenizerMetadata) -> list[str]:
+    wanted: dict[str, object] = {
+        "ggml.model": expected.model,
+        "ggml.pre": expected.pre or None,
+        "ggml.tokens": expected.tokens,
+        "ggml.merges": expected.merges,
+        "ggml.add_space_prefix": expected.add_space_prefix,
+        "ggml.remove_extra_whitespaces": expected.merges_spaces,
+        "ggml.add_bos_token": expected.add_bos,
+        "chat_template": expected.chat_template,
+    }
+    wanted |= {
+        f"ggml.{TOKEN_KEYS.get(kind, kind)}_token_id": number
+        for kind, number in expected.special_ids.items()
+    }
+    return [
+        f"トークナイザーの {key} が元のモデルと違います。"
+        for key, value in wanted.items()
+        if gguf.metadata.get(f"tokenizer.{key}") != value
+    ]
+
+
+def _tensor_problems(gguf: Gguf, config: dict[str, Any], model: Path) -> Iterator[str]:
+    expected = {source.name: source.shape for source in export.sources(model, config, None)}
+    yield from (f"重み {name} がありません。" for name in sorted(set(expected) - set(gguf.tensors)))
+    yield from (
+        f"余計な重み {name} があります。" for name in sorted(set(gguf.tensors) - set(expected))
+    )
+    for name in sorted(set(gguf.tensors) & set(expected)):
+        found = gguf.tensors[name]
+        if found.shape != expected[name]:
+            yield f"重み {name} の形が {found.shape} です（正しくは {expected[name]}）。"
+        if not ggml.is_valid(found.data, found.kind):
+            yield f"重み {name} に数値でない値があります。"

@@ -1,0 +1,202 @@
+"""Proves that a GGUF file is the trained model, or says how far it is from it.
+
+Structure and tokenizer must be right in every file. In a file without quantization the logits
+must be the original's (`MAX_MEAN_KL`, `MIN_TOP1`); for a quantized one they are reported, and only
+a difference that no quantization makes counts as an error. Rendering of chat templates is
+compared by the caller, with the runtime.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Collection, Iterable, Sequence
+from dataclasses import asdict, dataclass, replace
+from pathlib import Path
+from typing import Any
+
+from mlx_finetuning import files
+from mlx_finetuning.errors import ExportNotProven
+from mlx_finetuning.progress import Progress, silent
+from mlx_finetuning.quantizer.families import registry
+from mlx_finetuning.quantizer.formats import gguf_reader
+from mlx_finetuning.quantizer.llama_cpp.inference import LlamaVocabulary
+from mlx_finetuning.quantizer.verify import metadata as structure
+from mlx_finetuning.quantizer.verify import parity, proof, tensor_error
+from mlx_finetuning.quantizer.verify.metadata import Structure
+from mlx_finetuning.quantizer.verify.parity import (
+    Encode,
+    LogitParity,
+    Reference,
+    TokenParity,
+    compare_logits,
+    compare_tokens,
+)
+from mlx_finetuning.quantizer.verify.written import report_path as report_path
+from mlx_finetuning.quantizer.vocabulary import tokenizer
+from mlx_finetuning.quantizer.vocabulary.tokenizer import ChatFormat
+from mlx_finetuning.quantizer.write import export
+from mlx_finetuning.tokenization import battery
+
+EXACT = ("F32", "F16")
+"""Types whose logits must be the original's."""
+MAX_MEAN_KL = 1e-3
+MIN_TOP1 = 0.99
+TIE_KL = 2e-5
+"""Nats. Below it the chances are the same, and another likeliest token is a tie: llama.cpp's caches are
+in half precision, and a tie at the start of every conversation counts as often as it occurs."""
+MIN_TOKENS = 400
+FOREIGN_KL = 1.0
+"""Nats. Planted faults give 1.5 and more; Q4_K_M gives 0.01 on a trained model, 0.44 on noise."""
+
+BANDS = (
+    (0.01, "学習したモデルとほぼ同じです"),
+    (0.1, "学習したモデルとの差はわずかです"),
+    (0.5, "学習したモデルとの差があります。大きめの型（Q8_0など）も試してください"),
+    (float("inf"), "学習したモデルと大きく違います。大きめの型（Q8_0など）を使ってください"),
+)
+"""Mean KL up to which a quantized file is called so."""
+
+
+@dataclass(frozen=True)
+class Report:
+    """One file, examined."""
+
+    path: str
+    size_bytes: int
+    structure: Structure
+    tokens: TokenParity
+    logits: LogitParity
+    errors: dict[str, float]
+    """Per type, the largest error of a tensor relative to the original weights."""
+    problems: tuple[str, ...]
+    """In Japanese; none: the file is proven."""
+    warnings: tuple[str, ...]
+    """In Japanese: what is different without speaking against the file."""
+    verdict: str
+    """One Japanese line for people."""
+
+    @property
+    def proven(self) -> bool:
+        return not self.problems
+
+
+def examine(
+    gguf: Path,
+    model: Path,
+    adapter: Path | None,
+    references: Iterable[Reference],
+    encode: Encode,
+    *,
+    context: int,
+    texts: Sequence[str] = (),
+    prompts: Sequence[str] = (),
+    end_tokens: Collection[int] = (),
+    chat: ChatFormat | None = None,
+    progress: Progress = silent,
+) -> Report:
+    """Examine `gguf`, made from the folder `model` and perhaps an adapter.
+
+    references: what the trained model says; context: its longest sequence, tokens; texts: cut by
+    both tokenizers, besides the built-in battery; prompts: the same for rendered conversations;
+    end_tokens: those that end an answer; chat: how the run converses.
+    Raises GgufUnreadable, QuantizerUnusable, TokenizerUnsupported.
+    """
+    config = export.read_config(model)
+    original = tokenizer.read(model, config["vocab_size"], registry.of(config), chat)
+    file = gguf_reader.read(gguf)
+    found = structure.inspect(file, model, config, original)
+    errors = tensor_error.errors(file, export.sources(model, config, adapter))
+    with LlamaVocabulary(gguf) as loaded:
+        tokens = compare_tokens(loaded, encode, texts, original, battery.TEXTS, prompts=prompts)
+        ends = all(loaded.ends_generation(token) for token in end_tokens)
+    logits = compare_logits(gguf, references, registry.context_for(config, context), progress)
+    problems = (
+        *found.problems,
+        *tensor_error.problems(file, errors),
+        *_token_problems(tokens, ends),
+        *_logit_problems(found.quant, logits),
+    )
+    return Report(
+        path=str(gguf),
+        size_bytes=gguf.stat().st_size,
+        structure=found,
+        tokens=tokens,
+        logits=logits,
+        errors=_largest(file, errors),
+        problems=problems,
+        warnings=tuple(parity.warnings(tokens)),
+        verdict=_verdict(found.quant, logits, problems),
+    )
+
+
+def _largest(file: gguf_reader.Gguf, errors: dict[str, float]) -> dict[str, float]:
+    largest: dict[str, float] = {}
+    for name, error in errors.items():
+        kind = file.tensors[name].kind.name
+        largest[kind] = max(largest.get(kind, 0.0), error)
+    return largest
+
+
+def proof_problems(logits: LogitParity) -> list[str]:
+    """In Japanese, what speaks against an unquantized file's being the trained model."""
+    return _logit_problems(proof.QUANT, logits)
+
+
+def with_problems(report: Report, more: Sequence[str]) -> Report:
+    """The report with problems that were found elsewhere, and the verdict they call for."""
+    problems = (*report.problems, *more)
+    verdict = _verdict(report.structure.quant, report.logits, problems)
+    return replace(report, problems=problems, verdict=verdict)
+
+
+def require_proven(report: Report, path: Path) -> None:
+    """`path`: the name to show. Raises ExportNotProven."""
+    if report.problems:
+        raise ExportNotProven(path=str(path), problems=list(report.problems[:5]))
+
+
+def as_record(report: Report) -> dict[str, Any]:
+    """The report as plain JSON."""
+    return {**asdict(report), "problems": list(report.problems), "proven": report.proven}
+
+
+def write(report: Report, gguf: Path, proof_record: dict[str, Any] | None = None) -> Path:
+    """Keep a report beside its file, with that of the proof. Raises DiskFull."""
+    path = report_path(gguf)
+    more = {} if proof_record is None else {"proof": proof_record}
+    files.write_json(path, {**as_record(report), **more})
+    return path
+
+
+def _token_problems(tokens: TokenParity, ends: bool) -> list[str]:
+    problems = []
+    if tokens.differing:
+        problems.append(parity.problem(tokens))
+    if not ends:
+        problems.append("発言の終わりのトークンで、生成が止まりません。")
+    return problems
+
+
+def _logit_problems(quant: str, logits: LogitParity) -> list[str]:
+    limit, least = (MAX_MEAN_KL, MIN_TOP1) if quant in EXACT else (FOREIGN_KL, 0.0)
+    problems = []
+    if not logits.mean_kl < limit:
+        problems.append(f"予測の差（KL）が {logits.mean_kl:.3g} です（上限 {limit:g}）。")
+    if logits.top1_agreement < least and not logits.mean_kl < TIE_KL:
+        problems.append(f"次のトークンの一致率が {logits.top1_agreement:.1%} です。")
+    if quant in EXACT and logits.tokens < MIN_TOKENS:
+        problems.append(f"比べたトークンが {logits.tokens} 個だけです（{MIN_TOKENS} 個以上必要）。")
+    return problems
+
+
+def _verdict(quant: str, logits: LogitParity, problems: Sequence[str]) -> str:
+    if problems:
+        return f"学習したモデルと同じとは認められません: {problems[0]}"
+    change = logits.perplexity_gguf / logits.perplexity_reference - 1
+    figures = (
+        f"次のトークンの一致率 {logits.top1_agreement:.1%}、"
+        f"パープレキシティの変化 {change:+.2%}、{logits.tokens}トークンで比較"
+    )
+    if quant in EXACT:
+        return f"学習したモデルと同じ動きをします（{figures}）。"
+    words = next(text for bound, text in BANDS if logits.mean_kl <= bound)
+    return f"{words}（{figures}）。"

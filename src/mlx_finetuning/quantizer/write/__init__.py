@@ -1,0 +1,1 @@
+"""Writes files from a base model and what a run changed in it."""

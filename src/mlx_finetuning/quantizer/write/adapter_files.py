@@ -1,0 +1,201 @@
+"""A LoRA adapter as a file of its own: for llama.cpp (GGUF) and for Hugging Face's peft.
+
+Only LoRA of linear layers can be written; everything else changes whole weights and must be fused.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable
+from pathlib import Path
+
+import numpy as np
+from gguf import GGUFWriter
+from numpy.typing import NDArray
+
+from mlx_finetuning import files
+from mlx_finetuning.errors import AdapterMustBeFused, ExpertsNotInPeft, ExportNotProven
+from mlx_finetuning.quantizer.families import registry
+from mlx_finetuning.quantizer.families.family import Form
+from mlx_finetuning.quantizer.formats import experts, packed, safetensors
+from mlx_finetuning.quantizer.formats.safetensors import Spec
+from mlx_finetuning.quantizer.write import export, trained_weights
+from mlx_finetuning.quantizer.write.trained_weights import Delta, ExpertDelta
+
+PEFT_WEIGHTS = "adapter_model.safetensors"
+PEFT_CONFIG = "adapter_config.json"
+PEFT_PREFIX = "base_model.model."
+
+Deltas = dict[str, Delta | ExpertDelta]
+
+
+def write_gguf(
+    model: Path,
+    adapter: Path,
+    path: Path,
+    name: str,
+    covers: Callable[[str], bool] = lambda name: True,
+) -> None:
+    """The adapter for llama.cpp, in float32; `covers` chooses GGUF tensors by name.
+
+    Raises AdapterMustBeFused, AdapterUnusable, and what reading the model raises.
+    """
+    config = export.read_config(model)
+    family = registry.of(config)
+    deltas = _deltas(model, adapter, "gguf-lora")
+    mapped, _ = registry.mapping(family, config, list(deltas))
+    writer = GGUFWriter(path, family.name)
+    writer.add_type("adapter")
+    writer.add_name(name)
+    writer.add_string("adapter.type", "lora")
+    writer.add_float32("adapter.lora.alpha", _alpha(deltas))
+    for item in mapped:
+        if covers(item.name) and _changes(deltas[item.sources[0]], item.form):
+            down, up = _formed(
+                _whole([deltas[name] for name in item.sources], item.form), item.form
+            )
+            writer.add_tensor(f"{item.name}.lora_a", down)
+            writer.add_tensor(f"{item.name}.lora_b", up)
+    writer.write_header_to_file()
+    writer.write_kv_data_to_file()
+    writer.write_tensors_to_file()
+    writer.close()
+
+
+def write_peft(model: Path, adapter: Path, folder: Path, base_name: str) -> None:
+    """The adapter for peft: weights and settings, in an existing folder.
+
+    Raises AdapterMustBeFused, ExpertsNotInPeft, AdapterUnusable, and what reading the model raises.
+    """
+    deltas = _of_modules(_deltas(model, adapter, "peft"))
+    arrays: dict[str, NDArray[np.float32]] = {}
+    for name, delta in deltas.items():
+        module = PEFT_PREFIX + name.removesuffix(".weight")
+        arrays[f"{module}.lora_A.weight"], arrays[f"{module}.lora_B.weight"] = _factors(delta)
+    specs = [Spec(name, "F32", array.shape) for name, array in arrays.items()]
+    with files.replacing(folder / PEFT_WEIGHTS) as stream:
+        safetensors.write(stream, specs, arrays.values(), "pt")
+    wider = {
+        name.removesuffix(".weight"): delta
+        for name, delta in deltas.items()
+        if delta.a.shape[1] != delta.rank
+    }
+    settings = {
+        "peft_type": "LORA",
+        "task_type": "CAUSAL_LM",
+        "base_model_name_or_path": base_name,
+        "r": _rank(deltas),
+        "lora_alpha": _alpha(deltas),
+        "lora_dropout": 0.0,
+        "bias": "none",
+        "fan_in_fan_out": False,
+        "inference_mode": True,
+        "use_rslora": False,
+        "use_dora": False,
+        "target_modules": [name.removesuffix(".weight") for name in deltas],
+        # Of modules that are several side by side.
+        "rank_pattern": {name: delta.a.shape[1] for name, delta in wider.items()},
+        "alpha_pattern": {name: delta.scale * delta.a.shape[1] for name, delta in wider.items()},
+    }
+    text = json.dumps(settings, ensure_ascii=False, indent=2) + "\n"
+    files.write_text(folder / PEFT_CONFIG, text)
+
+
+def check_peft(model: Path, adapter: Path, folder: Path) -> int:
+    """Re-read a peft folder and compare what its formula adds: alpha / r * (B @ A).
+
+    Returns the number of changed weights. Raises ExportNotProven.
+    """
+    settings = json.loads((folder / PEFT_CONFIG).read_text(encoding="utf-8"))
+    scale = settings["lora_alpha"] / settings["r"]
+    tensors = safetensors.open_files([folder / PEFT_WEIGHTS])
+    deltas = _of_modules(_deltas(model, adapter, "peft"))
+    expected = {
+        f"{PEFT_PREFIX}{name.removesuffix('.weight')}.lora_{half}.weight"
+        for name in deltas
+        for half in "AB"
+    }
+    wrong = sorted(expected ^ set(tensors))
+    for name, delta in deltas.items():
+        module = PEFT_PREFIX + name.removesuffix(".weight")
+        down = tensors[f"{module}.lora_A.weight"].rows(trained_weights.EVERYTHING)
+        up = tensors[f"{module}.lora_B.weight"].rows(slice(0, 64))
+        trained = delta.apply(np.zeros((len(up), delta.shape[1]), np.float32), slice(0, 64))
+        if not np.allclose(scale * (up @ down), trained, rtol=1e-4, atol=1e-6 * abs(trained).max()):
+            wrong.append(name)
+    if wrong:
+        raise ExportNotProven(path=str(folder), problems=[f"{name} が違います。" for name in wrong])
+    return len(deltas)
+
+
+def _of_modules(deltas: Deltas) -> dict[str, Delta]:
+    """Changes of what transformers has as linear layers. Raises ExpertsNotInPeft.
+
+    Its experts are parameters of three dimensions, its routers are no linear layers.
+    """
+    for name, delta in deltas.items():
+        if isinstance(delta, ExpertDelta) or experts.split_name(name) or experts.is_router(name):
+            raise ExpertsNotInPeft(layer=name.removesuffix(".weight"))
+    return {name: delta for name, delta in deltas.items() if isinstance(delta, Delta)}
+
+
+def _deltas(model: Path, adapter: Path, made_for: str) -> Deltas:
+    weights = packed.open_base(model, export.read_config(model))
+    shapes = {name: weight.shape for name, weight in weights.items()}
+    tuned = trained_weights.fitted(adapter, trained_weights.read(adapter), shapes)
+    deltas = tuned.deltas
+    if len(deltas) < len(tuned.changes) or any("embed" in name for name in deltas):
+        kind = tuned.kind.upper() if tuned.kind != "lora" else "埋め込み層のLoRA"
+        raise AdapterMustBeFused(kind=kind, format=made_for)
+    return deltas
+
+
+Factors = tuple[NDArray[np.float32], NDArray[np.float32]]
+"""A [rank, in] and B [out, rank]; of experts, both with an axis for them first."""
+
+
+def _factors(delta: Delta | ExpertDelta) -> Factors:
+    if isinstance(delta, ExpertDelta):
+        return delta.a, delta.b
+    return np.ascontiguousarray(delta.a.T), np.ascontiguousarray(delta.b.T)
+
+
+def _changes(delta: Delta | ExpertDelta, form: Form) -> bool:
+    if isinstance(delta, ExpertDelta) or form.shares == 1:
+        return True
+    return delta.a[:, delta.shares[form.share]].size > 0
+
+
+def _whole(parts: list[Delta | ExpertDelta], form: Form) -> Factors:
+    """The factors of one weight, or those of every expert's as one."""
+    factors = [_share(one, form) for one in parts]
+    if len(factors) == 1:
+        return factors[0]
+    downs, ups = zip(*factors, strict=True)
+    return np.stack(downs), np.stack(ups)
+
+
+def _share(delta: Delta | ExpertDelta, form: Form) -> Factors:
+    """The factors of a tensor that is a share of its source."""
+    if isinstance(delta, ExpertDelta) or form.shares == 1:
+        return _factors(delta)
+    size = delta.shape[0] // form.shares
+    rows, own = slice(form.share * size, (form.share + 1) * size), delta.shares[form.share]
+    return _factors(Delta(delta.a[:, own], delta.b[own, rows], delta.scale))
+
+
+def _formed(factors: Factors, form: Form) -> Factors:
+    """B has the weight's rows, A its columns."""
+    down, up = factors
+    if form.columns is not None:
+        down = np.ascontiguousarray(down[:, form.columns])
+    return down, up if form.rows is None else up[form.rows]
+
+
+def _rank(deltas: Deltas | dict[str, Delta]) -> int:
+    return next(iter(deltas.values())).rank
+
+
+def _alpha(deltas: Deltas | dict[str, Delta]) -> float:
+    """Readers divide it by the rank."""
+    return next(iter(deltas.values())).scale * _rank(deltas)

@@ -1,0 +1,343 @@
+"""From base weights and an adapter straight to one or several GGUF files, in one pass.
+
+Blocks of rows are read from the mapped weights, get the adapter's share, are quantized in threads
+and appended to every file; no fused folder and no file in between. A file takes its final name
+only when it is whole and accepted. Does not compare results with the trained model: `accept`
+lets the caller do that before anything is handed over.
+"""
+
+from __future__ import annotations
+
+import json
+import math
+import shutil
+import time
+from collections import deque
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from concurrent.futures import Future, ThreadPoolExecutor
+from contextlib import ExitStack
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from gguf import GGMLQuantizationType as Type
+from numpy.typing import NDArray
+
+from mlx_finetuning import files
+from mlx_finetuning.errors import (
+    ModelSettingUnsupported,
+    NonFiniteWeights,
+    NotEnoughSpace,
+    WeightsIncomplete,
+)
+from mlx_finetuning.progress import Progress, Step, silent
+from mlx_finetuning.quantizer.families import recipe, registry
+from mlx_finetuning.quantizer.formats import experts, packed
+from mlx_finetuning.quantizer.formats.experts import MxFp4
+from mlx_finetuning.quantizer.formats.packed import Weights
+from mlx_finetuning.quantizer.formats.safetensors import Rows
+from mlx_finetuning.quantizer.llama_cpp import ggml, library
+from mlx_finetuning.quantizer.vocabulary import tokenizer
+from mlx_finetuning.quantizer.vocabulary.tokenizer import ChatFormat
+from mlx_finetuning.quantizer.write import trained_weights
+from mlx_finetuning.quantizer.write.gguf_writer import GgufFile, Head, Planned, file_bytes
+from mlx_finetuning.utils import model_settings
+
+STAGE = "書き出し"
+BLOCK_VALUES = 1 << 21
+"""Weights per block: 8 MiB as float32."""
+NO_IMPORTANCE: Mapping[str, ggml.Importance] = {}
+
+Accept = Callable[[dict[str, Path]], None]
+"""Gets the finished files (type → temporary path); raising keeps them from their final names."""
+
+
+@dataclass(frozen=True)
+class WrittenFile:
+    quant: str
+    path: Path
+    size_bytes: int
+    tensors: int
+
+
+@dataclass(frozen=True)
+class ExportResult:
+    files: dict[str, WrittenFile]
+    """By quantization type."""
+    elapsed_s: float
+    """Reading, quantizing and writing, without `accept`."""
+
+
+@dataclass(frozen=True)
+class Source:
+    """One GGUF tensor's values, in blocks of rows; those of all experts are counted through."""
+
+    name: str
+    shape: tuple[int, ...]
+    read: Callable[[Rows], NDArray[np.float32]]
+    order: NDArray[np.intp] | None = None
+    importance: ggml.Importance | None = None
+    four_bit: MxFp4 | None = None
+    """Where these values lie in the base in the form that GGUF has too."""
+
+    def blocks(self) -> Iterator[Rows]:
+        rows = math.prod(self.shape[:-1]) if len(self.shape) > 1 else self.shape[0]
+        step = max(1, BLOCK_VALUES // self.shape[-1]) if len(self.shape) > 1 else rows
+        for start in range(0, rows, step):
+            chosen = slice(start, min(start + step, rows))
+            yield chosen if self.order is None else self.order[chosen]
+
+
+def export_gguf(
+    model: Path,
+    adapter: Path | None,
+    outputs: dict[str, Path],
+    progress: Progress = silent,
+    *,
+    name: str = "",
+    importance: Mapping[str, ggml.Importance] = NO_IMPORTANCE,
+    chat: ChatFormat | None = None,
+    accept: Accept = lambda paths: None,
+) -> ExportResult:
+    """Write `model` with `adapter` to a GGUF file per quantization type of `outputs`.
+
+    model: Hugging Face folder; adapter: mlx-lm adapter folder; name: `general.name`; importance:
+    by the names of the model's weights, those that have one; chat: how the run converses.
+    Raises ArchitectureUnsupported, ModelSettingUnsupported, TokenizerUnsupported,
+    WeightsUnreadable, WeightsIncomplete, AdapterUnusable, NonFiniteWeights, QuantizerUnusable,
+    NotEnoughSpace, DiskFull, Interrupted, and whatever `accept` raises.
+    """
+    started = time.monotonic()
+    config = read_config(model)
+    head = head_of(model, config, name or model.name, chat)
+    head = replace(head, importance_entries=len(importance))
+    found = sources(model, config, adapter, importance)
+    plans = {quant: plan(found, quant, config) for quant in outputs}
+    _check_space(plans, head, outputs)
+    with ExitStack() as stack:
+        parts = {
+            quant: stack.enter_context(files.replacing_path(path))
+            for quant, path in outputs.items()
+        }
+        write(found, head, plans, parts, progress)
+        elapsed_s = time.monotonic() - started
+        accept(parts)
+    return ExportResult(
+        {
+            quant: WrittenFile(quant, path, path.stat().st_size, len(found))
+            for quant, path in outputs.items()
+        },
+        elapsed_s,
+    )
+
+
+def read_config(model: Path) -> dict[str, Any]:
+    """The settings of a model's text part. Raises ModelSettingUnsupported."""
+    return registry.text_part(model_settings.completed(stored_config(model), model))
+
+
+def stored_config(model: Path) -> dict[str, Any]:
+    """A model folder's `config.json` as it is. Raises ModelSettingUnsupported."""
+    try:
+        config = json.loads((model / "config.json").read_text(encoding="utf-8"))
+    except (OSError, ValueError) as error:
+        raise ModelSettingUnsupported(
+            setting="config.json", value="読めないファイル", supported="Hugging Face形式のモデル"
+        ) from error
+    if not isinstance(config, dict):
+        raise ModelSettingUnsupported(setting="config.json", value="不正な形", supported="JSONの組")
+    return config
+
+
+def head_of(model: Path, config: dict[str, Any], name: str, chat: ChatFormat | None = None) -> Head:
+    family, values = registry.of(config), registry.metadata(config)
+    spoken = tokenizer.read(model, config["vocab_size"], family, chat)
+    return Head(family.name, name, values, spoken)
+
+
+# --- what is written ---------------------------------------------------------------------
+
+
+def sources(
+    model: Path,
+    config: dict[str, Any],
+    adapter: Path | None,
+    importance: Mapping[str, ggml.Importance] = NO_IMPORTANCE,
+) -> list[Source]:
+    """Every tensor of a file, in its order. Raises WeightsIncomplete, AdapterUnusable."""
+    family = registry.of(config)
+    weights = packed.open_base(model, config)
+    tuned = trained_weights.read(adapter) if adapter else trained_weights.NOTHING
+    if adapter:
+        shapes = {name: weight.shape for name, weight in weights.items()}
+        tuned = trained_weights.fitted(adapter, tuned, shapes)
+    mapped, unknown = registry.mapping(family, config, list(weights))
+    missing = sorted(family.required(config) - {item.known for item in mapped})
+    if missing or unknown:
+        raise WeightsIncomplete(missing=missing[:5], unknown=sorted(unknown)[:5])
+    found = [
+        _source(
+            item,
+            [changed(name, weights[name], tuned) for name in item.sources],
+            importance.get(item.known),
+        )
+        for item in mapped
+    ]
+    extra = [_computed(key, value) for key, value in family.extra(config).items()]
+    return found + extra
+
+
+def _source(
+    item: registry.Mapped, stored: list[Source], importance: ggml.Importance | None
+) -> Source:
+    found, form = _whole(stored), item.form
+    # A convolution over time alone has an axis of one.
+    size = found.shape[0] // form.shares
+    shape = (size, *(size for size in found.shape[1:] if size > 1))
+    order = form.rows
+    if form.shares > 1:
+        order = np.arange(form.share * size, (form.share + 1) * size)
+
+    def read(rows: Rows) -> NDArray[np.float32]:
+        values = found.read(rows).reshape(-1, *shape[1:][-1:])
+        if form.columns is not None:
+            values = np.ascontiguousarray(values[:, form.columns])
+        return values if form.formula is None else form.formula(values)
+
+    if importance is not None and form.columns is not None:
+        importance = np.ascontiguousarray(importance[form.columns])
+    return Source(item.name, shape, read, order, importance, found.four_bit)
+
+
+def _whole(stored: list[Source]) -> Source:
+    """One source, or those of all experts as one."""
+    if len(stored) == 1:
+        return stored[0]
+    shape = stored[0].shape
+    read = experts.joined([one.read for one in stored], shape[0])
+    return Source(stored[0].name, (len(stored), *shape), read)
+
+
+def changed(name: str, weight: Weights, tuned: trained_weights.Adapter) -> Source:
+    """A weight of the base with what was learned, under its own name."""
+    change = tuned.changes.get(name)
+
+    def read(rows: Rows) -> NDArray[np.float32]:
+        values = weight.rows(rows)
+        return values if change is None else change.apply(values, rows)
+
+    as_it_was = weight if isinstance(weight, MxFp4) and change is None else None
+    return Source(name, weight.shape, read, four_bit=as_it_was)
+
+
+def _computed(name: str, values: NDArray[np.float32]) -> Source:
+    return Source(name, values.shape, lambda rows: values[rows])
+
+
+def plan(found: list[Source], quant: str, config: dict[str, Any]) -> list[Planned]:
+    """Every tensor with its type."""
+    outline = replace(
+        registry.outline(config),
+        tied=not any(source.name == "output.weight" for source in found),
+        has_importance=any(source.importance is not None for source in found),
+        value_layers=recipe.value_layers(source.name for source in found),
+    )
+    return [Planned(one.name, one.shape, _kind(one, quant, outline)) for one in found]
+
+
+def _kind(source: Source, quant: str, outline: recipe.Outline) -> Type:
+    kind = recipe.tensor_type(source.name, source.shape, quant, outline)
+    # Quantizing four bits again would lose something and gain nothing.
+    is_kept = source.four_bit is not None and kind not in recipe.UNQUANTIZED
+    return Type.MXFP4 if is_kept else kind
+
+
+def predicted_sizes(model: Path, quants: Iterable[str]) -> dict[str, int]:
+    """About the bytes of a file of each type, from shapes alone; within a few percent.
+
+    Raises ArchitectureUnsupported, ModelSettingUnsupported, WeightsUnreadable, WeightsIncomplete.
+    """
+    config = read_config(model)
+    found = sources(model, config, None)
+    # A file holds the vocabulary much as the tokenizer's own file does.
+    texts = sum(path.stat().st_size for path in model.glob("tokenizer.json"))
+    tensors = {quant: plan(found, quant, config) for quant in quants}
+    return {
+        quant: sum(planned.nbytes for planned in wanted) + texts
+        for quant, wanted in tensors.items()
+    }
+
+
+def _check_space(plans: dict[str, list[Planned]], head: Head, outputs: dict[str, Path]) -> None:
+    """All files lie in one folder, as the callers do it; the largest need is theirs together."""
+    needed = sum(file_bytes(plan, head) for plan in plans.values())
+    folder = next(iter(outputs.values())).parent
+    available = shutil.disk_usage(files.make_folder(folder)).free
+    if needed > available:
+        raise NotEnoughSpace(
+            path=str(folder),
+            needed_gb=round(needed / 1e9, 2),
+            available_gb=round(available / 1e9, 2),
+        )
+
+
+# --- writing -----------------------------------------------------------------------------
+
+Block = dict[str, NDArray[np.uint8]]
+"""One block of rows, quantized for every file: type → bytes."""
+
+
+def write(
+    found: list[Source],
+    head: Head,
+    plans: dict[str, list[Planned]],
+    paths: dict[str, Path],
+    progress: Progress,
+) -> None:
+    """Write every file in one pass. Raises NonFiniteWeights, DiskFull, Interrupted."""
+    total = sum(int(np.prod(source.shape)) for source in found)
+    done = 0
+    with ExitStack() as stack:
+        outputs = {
+            quant: stack.enter_context(GgufFile(paths[quant], head, quant, plan))
+            for quant, plan in plans.items()
+        }
+        pool = stack.enter_context(ThreadPoolExecutor(library.usable_cores()))
+        for index, source in enumerate(found):
+            kinds = {quant: plan[index].kind for quant, plan in plans.items()}
+            for values, block in _quantized(pool, source, kinds):
+                for quant, data in block.items():
+                    outputs[quant].append(data)
+                done += values
+                progress(Step(STAGE, done, total, source.name))
+            for output in outputs.values():
+                output.end_tensor()
+
+
+def _quantized(
+    pool: ThreadPoolExecutor, source: Source, kinds: dict[str, Type]
+) -> Iterator[tuple[int, Block]]:
+    """The blocks of a tensor in order, with their number of values; a few are made ahead."""
+    ahead: deque[Future[tuple[int, Block]]] = deque()
+    for rows in source.blocks():
+        ahead.append(pool.submit(_quantize, source, rows, kinds))
+        if len(ahead) > 2 * library.usable_cores():
+            yield ahead.popleft().result()
+    while ahead:
+        yield ahead.popleft().result()
+
+
+def _quantize(source: Source, rows: Rows, kinds: dict[str, Type]) -> tuple[int, Block]:
+    done: dict[Type, NDArray[np.uint8]] = {}
+    wanted = set(kinds.values())
+    if source.four_bit is not None and Type.MXFP4 in wanted:
+        done[Type.MXFP4] = source.four_bit.blocks(rows)
+        wanted.remove(Type.MXFP4)
+    values = source.read(rows)
+    table = values.reshape(-1, source.shape[-1])
+    try:
+        done |= {kind: ggml.quantize(table, kind, source.importance) for kind in wanted}
+    except NonFiniteWeights as error:
+        raise NonFiniteWeights(tensor=source.name) from error
+    return values.size, {quant: done[kind] for quant, kind in kinds.items()}

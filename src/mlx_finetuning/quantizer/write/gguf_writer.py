@@ -1,0 +1,154 @@
+"""One GGUF file: header and metadata first, then its tensors, streamed block by block.
+
+Sizes are known before the first byte is written. Does not choose types or compute values.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+from types import TracebackType
+
+import numpy as np
+from gguf import GGML_QUANT_VERSION, GGUF_DEFAULT_ALIGNMENT, GGMLQuantizationType, GGUFWriter
+from numpy.typing import NDArray
+
+from mlx_finetuning.quantizer.families.family import Value
+from mlx_finetuning.quantizer.families.recipe import FILE_TYPE
+from mlx_finetuning.quantizer.llama_cpp import ggml
+from mlx_finetuning.quantizer.vocabulary.tokenizer import TokenizerMetadata
+
+
+@dataclass(frozen=True)
+class Planned:
+    """One tensor of a file."""
+
+    name: str
+    shape: tuple[int, ...]
+    kind: GGMLQuantizationType
+
+    @property
+    def nbytes(self) -> int:
+        rows = int(np.prod(self.shape[:-1], dtype=np.int64))
+        return rows * ggml.row_bytes(self.kind, self.shape[-1])
+
+
+@dataclass(frozen=True)
+class Head:
+    """All metadata of a file but what depends on its quantization."""
+
+    arch: str
+    name: str
+    values: dict[str, Value]
+    """Keys without the architecture's prefix."""
+    tokenizer: TokenizerMetadata
+    importance_entries: int = 0
+    """Weights that were quantized with an importance matrix."""
+
+
+def file_bytes(tensors: list[Planned], head: Head) -> int:
+    """About the size of the file, bytes; never less than its tensors."""
+    texts = head.tokenizer.tokens + (head.tokenizer.merges or [])
+    return sum(_padded(tensor.nbytes) for tensor in tensors) + sum(map(len, texts)) * 3 + 2**16
+
+
+class GgufFile:
+    """Writes the tensors of `tensors`, in order, each as blocks of whole rows."""
+
+    def __init__(self, path: Path, head: Head, quant: str, tensors: list[Planned]) -> None:
+        self._writer = GGUFWriter(path, head.arch)
+        _add_head(self._writer, head, quant)
+        for tensor in tensors:
+            self._writer.add_tensor_info(
+                tensor.name,
+                tensor.shape,
+                np.dtype(np.float32),  # not looked at where raw_dtype is given
+                tensor.nbytes,
+                raw_dtype=tensor.kind,
+            )
+        self._writer.write_header_to_file()
+        self._writer.write_kv_data_to_file()
+        self._writer.write_ti_data_to_file()
+        self._writer.close()
+        self._stream = path.open("ab")
+        self._pad()
+
+    def append(self, block: NDArray[np.uint8]) -> None:
+        self._stream.write(block.data)
+
+    def end_tensor(self) -> None:
+        self._pad()
+
+    def close(self) -> None:
+        self._stream.close()
+
+    def _pad(self) -> None:
+        position = self._stream.tell()
+        self._stream.write(bytes(_padded(position) - position))
+
+    def __enter__(self) -> GgufFile:
+        return self
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        trace: TracebackType | None,
+    ) -> None:
+        self.close()
+
+
+def _padded(size: int) -> int:
+    return -(-size // GGUF_DEFAULT_ALIGNMENT) * GGUF_DEFAULT_ALIGNMENT
+
+
+def _add_head(writer: GGUFWriter, head: Head, quant: str) -> None:
+    writer.add_type("model")
+    writer.add_name(head.name)
+    writer.add_file_type(FILE_TYPE[quant])
+    writer.add_quantization_version(GGML_QUANT_VERSION)
+    if head.importance_entries:
+        writer.add_uint32("quantize.imatrix.entries_count", head.importance_entries)
+    for key, value in head.values.items():
+        _add_value(writer, f"{head.arch}.{key}", value)
+    _add_tokenizer(writer, head.tokenizer)
+
+
+def _add_value(writer: GGUFWriter, key: str, value: Value) -> None:
+    match value:
+        case bool():
+            writer.add_bool(key, value)
+        case int():
+            writer.add_uint32(key, value)
+        case float():
+            writer.add_float32(key, value)
+        case str():
+            writer.add_string(key, value)
+        case list():
+            writer.add_array(key, value)
+
+
+def _add_tokenizer(writer: GGUFWriter, tokenizer: TokenizerMetadata) -> None:
+    writer.add_tokenizer_model(tokenizer.model)
+    if not tokenizer.tokens:
+        return
+    if tokenizer.pre:
+        writer.add_tokenizer_pre(tokenizer.pre)
+    writer.add_token_list(tokenizer.tokens)
+    writer.add_token_types(tokenizer.types)
+    if tokenizer.merges is not None:
+        writer.add_token_merges(tokenizer.merges)
+    if tokenizer.scores is not None:
+        writer.add_token_scores(tokenizer.scores)
+    if tokenizer.add_space_prefix is not None:
+        writer.add_add_space_prefix(tokenizer.add_space_prefix)
+    if tokenizer.merges_spaces is not None:
+        writer.add_remove_extra_whitespaces(tokenizer.merges_spaces)
+    if tokenizer.charsmap is not None:
+        writer.add_precompiled_charsmap(tokenizer.charsmap)
+    for kind, number in tokenizer.special_ids.items():
+        getattr(writer, f"add_{kind}_token_id")(number)
+    writer.add_add_bos_token(tokenizer.add_bos)
+    writer.add_add_eos_token(tokenizer.add_eos)
+    if tokenizer.chat_template is not None:
+        writer.add_chat_template(tokenizer.chat_template)

@@ -1,0 +1,309 @@
+"""What a run changed in its base model: LoRA, DoRA or whole weights, in mlx-lm's layout.
+
+Reads `adapters.safetensors` and `adapter_config.json`. Every change works on any choice of a
+weight's rows, so that nothing is ever fused as a whole.
+"""
+
+from __future__ import annotations
+
+import itertools
+import json
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Protocol
+
+import numpy as np
+from numpy.typing import NDArray
+
+from mlx_finetuning.errors import AdapterUnusable, WeightsUnreadable
+from mlx_finetuning.quantizer.families.family import separated
+from mlx_finetuning.quantizer.formats import experts, safetensors
+from mlx_finetuning.quantizer.formats.safetensors import Rows, Tensor
+
+WEIGHTS = "adapters.safetensors"
+CONFIG = "adapter_config.json"
+KINDS = ("lora", "dora", "full")
+EVERYTHING = slice(None)
+
+TILE_ROWS = 16
+SMALL_PRODUCT = 1 << 17
+"""Multiplications that BLAS does in the calling thread. Beyond, its own threads would fight with
+those that quantize: three times slower on two cores."""
+
+
+class Change(Protocol):
+    """What becomes of one weight."""
+
+    @property
+    def shape(self) -> tuple[int, ...]:
+        """Of the weight that it changes."""
+        ...
+
+    def apply(self, values: NDArray[np.float32], which: Rows) -> NDArray[np.float32]:
+        """values: the base's chosen rows, which may be overwritten."""
+        ...
+
+
+@dataclass(frozen=True)
+class Delta:
+    """Added to a weight W [out, in]: scale * (a @ b).T."""
+
+    a: NDArray[np.float32]
+    """[in, rank]"""
+    b: NDArray[np.float32]
+    """[rank, out]"""
+    scale: float
+    shares: tuple[slice, ...] = (slice(None),)
+    """Of a change that is several side by side, each one's own factors."""
+
+    @property
+    def shape(self) -> tuple[int, ...]:
+        return self.b.shape[1], self.a.shape[0]
+
+    @property
+    def rank(self) -> int:
+        """Of each change, as it was trained."""
+        return max(len(range(self.a.shape[1])[share]) for share in self.shares)
+
+    def apply(self, values: NDArray[np.float32], which: Rows) -> NDArray[np.float32]:
+        chosen = self.b[:, which].T * np.float32(self.scale)
+        columns = max(1, SMALL_PRODUCT // (TILE_ROWS * self.a.shape[1]))
+        result = values if values.flags.writeable else values.copy()
+        for top in range(0, len(chosen), TILE_ROWS):
+            rows = slice(top, top + TILE_ROWS)
+            for left in range(0, self.a.shape[0], columns):
+                part = slice(left, left + columns)
+                result[rows, part] += chosen[rows] @ self.a[part].T
+        return result
+
+
+@dataclass(frozen=True)
+class ExpertDelta:
+    """Added to every expert's weight W[e] [out, in] of a stacked one: scale * b[e] @ a[e]."""
+
+    a: NDArray[np.float32]
+    """[experts, rank, in]"""
+    b: NDArray[np.float32]
+    """[experts, out, rank]"""
+    scale: float
+
+    @property
+    def shape(self) -> tuple[int, ...]:
+        return self.b.shape[0], self.b.shape[1], self.a.shape[2]
+
+    @property
+    def rank(self) -> int:
+        return int(self.a.shape[1])
+
+    def of(self, expert: int) -> Delta:
+        return Delta(self.a[expert].T, self.b[expert].T, self.scale)
+
+    def apply(self, values: NDArray[np.float32], which: Rows) -> NDArray[np.float32]:
+        count, rows, _ = self.shape
+        result = values if values.flags.writeable else values.copy()
+        for expert, inner, place in experts.by_expert(which, count, rows):
+            result[place] = self.of(expert).apply(result[place], inner)
+        return result
+
+
+@dataclass(frozen=True)
+class Directed:
+    """DoRA: the changed weight's rows, brought to learned lengths."""
+
+    delta: Delta
+    lengths: NDArray[np.float32]
+    """[out]"""
+
+    @property
+    def shape(self) -> tuple[int, ...]:
+        return self.delta.shape
+
+    def apply(self, values: NDArray[np.float32], which: Rows) -> NDArray[np.float32]:
+        changed = self.delta.apply(values, which)
+        found = np.linalg.norm(changed, axis=1)
+        changed *= (self.lengths[which] / found)[:, None]
+        return changed
+
+
+@dataclass(frozen=True)
+class Replacement:
+    """Full tuning: a weight of its own."""
+
+    tensor: Tensor
+
+    @property
+    def shape(self) -> tuple[int, ...]:
+        return self.tensor.shape
+
+    def apply(self, values: NDArray[np.float32], which: Rows) -> NDArray[np.float32]:
+        stacked = experts.flat(self.tensor) if len(self.shape) == 3 else self.tensor
+        return stacked.rows(which)
+
+    def of(self, expert: int) -> Replacement:
+        tensor = self.tensor
+        return Replacement(Tensor(tensor.name, tensor.kind, tensor.stored[expert]))
+
+
+@dataclass(frozen=True)
+class SideBySide:
+    """Changes of equal shares of a weight's rows; None changes nothing."""
+
+    changes: tuple[Change | None, ...]
+    shape: tuple[int, ...]
+
+    def apply(self, values: NDArray[np.float32], which: Rows) -> NDArray[np.float32]:
+        size = self.shape[0] // len(self.changes)
+        rows = np.arange(self.shape[0])[which]
+        result = values if values.flags.writeable else values.copy()
+        for share, change in enumerate(self.changes):
+            chosen = np.flatnonzero(rows // size == share)
+            if change is not None and chosen.size:
+                result[chosen] = change.apply(result[chosen], rows[chosen] - share * size)
+        return result
+
+
+@dataclass(frozen=True)
+class Adapter:
+    kind: str
+    """lora, dora or full."""
+    changes: Mapping[str, Change]
+    """Name of the base's tensor (`model.layers.0.self_attn.q_proj.weight`) → what becomes of it."""
+
+    @property
+    def deltas(self) -> dict[str, Delta | ExpertDelta]:
+        """The changes that are plain LoRA."""
+        plain = (Delta, ExpertDelta)
+        return {name: one for name, one in self.changes.items() if isinstance(one, plain)}
+
+
+NOTHING = Adapter("lora", {})
+
+
+def read(folder: Path) -> Adapter:
+    """The adapter in `folder`. Raises AdapterUnusable."""
+    kind, scale = _settings(folder)
+    try:
+        tensors = safetensors.open_files([folder / WEIGHTS])
+    except WeightsUnreadable as error:
+        raise AdapterUnusable(path=str(folder), reason=error.data["reason"]) from error
+    if kind == "full":
+        return Adapter(kind, {name: Replacement(tensor) for name, tensor in tensors.items()})
+    halves = ("lora_a", "lora_b", "m") if kind == "dora" else ("lora_a", "lora_b")
+    modules = sorted({name.rpartition(".")[0] for name in tensors})
+    expected = {f"{module}.{half}" for module in modules for half in halves}
+    if not tensors or expected != set(tensors):
+        odd = sorted(expected ^ set(tensors))[:1] or ["(空)"]
+        reason = f"{'、'.join(halves)} の組になっていない重みがあります: {odd[0]}"
+        raise AdapterUnusable(path=str(folder), reason=reason)
+    found: dict[str, Change] = {}
+    for module in modules:
+        delta = _delta(folder, tensors, module, scale)
+        if kind == "dora" and isinstance(delta, Delta):
+            found[f"{module}.weight"] = Directed(delta, tensors[f"{module}.m"].rows(EVERYTHING))
+        else:
+            found[f"{module}.weight"] = delta
+    return Adapter(kind, found)
+
+
+def fitted(folder: Path, adapter: Adapter, weights: Mapping[str, tuple[int, ...]]) -> Adapter:
+    """The adapter under the names of the base's weights, each of the shape of its change.
+
+    Raises AdapterUnusable.
+    """
+    changes = {
+        name: change
+        for stored, whole in adapter.changes.items()
+        for name, change in _divided(weights, _name_in(weights, stored), whole).items()
+    }
+    changes = _side_by_side(changes, weights)
+    for name, change in changes.items():
+        shape = weights.get(name)
+        unusual = isinstance(change, Directed) and "embed" in name
+        if shape != change.shape or unusual:
+            reason = f"{name} がベースモデルに合いません（{change.shape} と {shape}）。"
+            raise AdapterUnusable(path=str(folder), reason=reason)
+    return Adapter(adapter.kind, changes)
+
+
+def _divided(
+    weights: Mapping[str, tuple[int, ...]], name: str, change: Change
+) -> dict[str, Change]:
+    """The change of a stacked weight, for each expert where the base has one weight for each."""
+    if name in weights or not isinstance(change, ExpertDelta | Replacement):
+        return {name: change}
+    own = (experts.own_name(name, expert) for expert in range(change.shape[0]))
+    found = {one: change.of(expert) for expert, one in enumerate(own) if one in weights}
+    return {**found} or {name: change}
+
+
+def _name_in(weights: Mapping[str, tuple[int, ...]], name: str) -> str:
+    """mlx-lm names the text part of models that also see unlike their folders do."""
+    rest = name.removeprefix("language_model.model.")
+    head = name.removeprefix("language_model.")
+    known = (name, f"model.language_model.{rest}", f"model.{rest}", head)
+    return next((one for one in known if one in weights), name)
+
+
+def _side_by_side(
+    changes: Mapping[str, Change], weights: Mapping[str, tuple[int, ...]]
+) -> dict[str, Change]:
+    """Changes of what the folder holds as one weight and mlx-lm as several, as one."""
+    found = dict(changes)
+    for name, shape in weights.items():
+        parts = separated(name)
+        given = tuple(found.pop(part, None) for part in parts) if parts != (name,) else ()
+        expected = (shape[0] // max(1, len(given)), *shape[1:])
+        if any(one is not None for one in given):
+            fit = all(one is None or one.shape == expected for one in given)
+            # One that does not fit is complained about under its own name.
+            found |= (
+                {name: _joined(given, shape)}
+                if fit
+                else {part: one for part, one in zip(parts, given, strict=True) if one is not None}
+            )
+    return found
+
+
+def _joined(given: tuple[Change | None, ...], shape: tuple[int, ...]) -> Change:
+    deltas = [one for one in given if isinstance(one, Delta)]
+    if len(deltas) < sum(one is not None for one in given):
+        return SideBySide(given, shape)
+    size = shape[0] // len(given)
+    ranks = [one.a.shape[1] if isinstance(one, Delta) else 0 for one in given]
+    ends = np.cumsum([0, *ranks])
+    up = np.zeros((ends[-1], shape[0]), np.float32)
+    shares = tuple(slice(int(a), int(b)) for a, b in itertools.pairwise(ends))
+    for number, one in enumerate(given):
+        if isinstance(one, Delta):
+            up[shares[number], number * size : (number + 1) * size] = one.b
+    down = np.concatenate([one.a for one in deltas], axis=1)
+    return Delta(down, up, deltas[0].scale, shares)
+
+
+def _settings(folder: Path) -> tuple[str, float]:
+    """Kind and scale."""
+    try:
+        config: Any = json.loads((folder / CONFIG).read_text(encoding="utf-8"))
+        kind = config.get("fine_tune_type", "lora")
+        scale = 1.0 if kind == "full" else float(config["lora_parameters"]["scale"])
+    except (OSError, ValueError, KeyError, TypeError, AttributeError) as error:
+        raise AdapterUnusable(path=str(folder), reason=f"{CONFIG} を読めません。") from error
+    if kind not in KINDS:
+        reason = f"種類 {kind} は書き出せません（書き出せるのは {'、'.join(KINDS)}）。"
+        raise AdapterUnusable(path=str(folder), reason=reason)
+    return kind, scale
+
+
+def _delta(
+    folder: Path, tensors: dict[str, Tensor], module: str, scale: float
+) -> Delta | ExpertDelta:
+    a = tensors[f"{module}.lora_a"].rows(EVERYTHING)
+    b = tensors[f"{module}.lora_b"].rows(EVERYTHING)
+    if a.ndim == b.ndim == 3 and (a.shape[0], a.shape[1]) == (b.shape[0], b.shape[2]):
+        return ExpertDelta(a, b, scale)
+    if a.ndim != 2 or b.ndim != 2 or a.shape[1] != b.shape[0]:
+        reason = f"{module} の行列の形が合いません（{a.shape} と {b.shape}）。"
+        raise AdapterUnusable(path=str(folder), reason=reason)
+    # An embedding is looked up, not multiplied: mlx-lm's factors are the other way round there.
+    return Delta(b.T, a.T, scale) if "embed" in module else Delta(a, b, scale)

@@ -1,0 +1,74 @@
+"""標準モード: a rehearsal of a training run with made-up numbers, for machines without MLX.
+
+Walks through the same folder, states and files as a real run. Every line and text is marked as a
+simulation. No weights, no model, no MLX, and never an adapter. Deterministic for a seed.
+"""
+
+from __future__ import annotations
+
+import math
+import random
+import time
+from dataclasses import dataclass
+from typing import Any
+
+from mlx_finetuning import files
+from mlx_finetuning.config import TrainConfig
+from mlx_finetuning.jobs.context import TaskContext
+from mlx_finetuning.progress import Step
+
+STAGE = "シミュレーション"
+UPDATE_S = 0.01
+"""Seconds an update pretends to take."""
+START_LOSS, FLOOR_LOSS = 3.2, 0.35
+
+
+@dataclass(frozen=True)
+class Curve:
+    """A loss that falls like a training run's: exponentially, with noise."""
+
+    updates: int
+    seed: int
+
+    def loss(self, update: int) -> float:
+        noise = random.Random(f"{self.seed}:{update}").gauss(0.0, 0.04)
+        return round(self._trend(update) * (1.0 + noise), 4)
+
+    def valid_loss(self, update: int) -> float:
+        return round(self._trend(update) * 1.08, 4)
+
+    def _trend(self, update: int) -> float:
+        fall = math.exp(-4.0 * update / max(self.updates, 1))
+        return FLOOR_LOSS + (START_LOSS - FLOOR_LOSS) * fall
+
+
+def run(context: TaskContext, config: TrainConfig) -> dict[str, Any]:
+    """Rehearse `config`; the result holds no adapter. Raises Interrupted."""
+    curve = Curve(config.iterations, config.seed)
+    context.event("warning", text="シミュレーションです。学習は行われず、数値は作りものです。")
+    with files.LineLog(context.workspace.run(context.run_id).metrics) as metrics:
+        started_s = time.monotonic()
+        for update in range(config.iterations + 1):
+            elapsed_s = round(time.monotonic() - started_s, 3)
+            for line in _lines(curve, update, config):
+                metrics.append({**line, "elapsed_s": elapsed_s, "simulated": True})
+            detail = f"シミュレーションの損失 {curve.loss(update):.3f}"
+            context.progress(Step(STAGE, update, config.iterations, detail))
+            time.sleep(UPDATE_S)
+    return {
+        "simulated": True,
+        "note": "シミュレーションの結果です。学習した重みはありません。",
+        "updates": config.iterations,
+        "first_valid_loss": curve.valid_loss(0),
+        "last_valid_loss": curve.valid_loss(config.iterations),
+        "adapter_path": None,
+    }
+
+
+def _lines(curve: Curve, update: int, config: TrainConfig) -> list[dict[str, Any]]:
+    lines: list[dict[str, Any]] = []
+    if update:
+        lines.append({"update": update, "loss": curve.loss(update)})
+    if update % config.validate_every == 0 or update == config.iterations:
+        lines.append({"update": update, "valid_loss": curve.valid_loss(update)})
+    return lines
