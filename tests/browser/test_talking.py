@@ -2,14 +2,14 @@
 
 from __future__ import annotations
 
-from actions import DRAWN, ask, open_page
 from playwright.sync_api import Page, expect
-from served import Served
 
-import finished_run
-from helpers import wait_until
 from mlx_finetuning.studio import Studio
 from mlx_finetuning.workspace import Workspace
+from support import finished_run
+from support.browser_actions import DRAWN, ask, open_page
+from support.helpers import wait_until
+from support.served import Served
 
 LOADED_MS = 60_000
 """The first question waits for a process that imports MLX and loads the model."""

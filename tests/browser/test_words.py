@@ -5,17 +5,16 @@ from __future__ import annotations
 import dataclasses
 import re
 
-from actions import open_page
 from playwright.sync_api import Page
-from served import Served
 
-import finished_run
-import ui_workspaces
 from mlx_finetuning import models
 from mlx_finetuning.config import ExportConfig, TrainConfig
 from mlx_finetuning.runtime.chats import Chat
 from mlx_finetuning.studio import Studio
 from mlx_finetuning.workspace import Workspace
+from support import finished_run, ui_workspaces
+from support.browser_actions import open_page
+from support.served import Served
 
 WORD = re.compile(r"[A-Za-z][A-Za-z]+")
 NAMES = set(

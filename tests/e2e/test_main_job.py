@@ -14,10 +14,10 @@ import mlx.core as mx
 import pytest
 from gguf import GGUFReader
 
-from helpers import wait_until, worker_process
 from mlx_finetuning import models
 from mlx_finetuning.data_processor import SAMPLE_DATA
 from mlx_finetuning.workspace import Workspace
+from support.helpers import wait_until, worker_process
 
 COMMAND = str(Path(sys.executable).with_name("mlx-finetuning"))
 

@@ -11,8 +11,6 @@ import mlx.optimizers as optim
 import pytest
 from streamlit.testing.v1 import AppTest
 
-import finished_run
-import ui_workspaces
 from mlx_finetuning import cli, files
 from mlx_finetuning.data_processor import read_recipe
 from mlx_finetuning.errors import (
@@ -31,7 +29,8 @@ from mlx_finetuning.runtime.chats import Chat
 from mlx_finetuning.studio import Studio
 from mlx_finetuning.ui import sitemap
 from mlx_finetuning.workspace import Workspace
-from ui_pages import PAGES, SCRIPT
+from support import finished_run, ui_workspaces
+from support.ui_pages import PAGES, SCRIPT
 
 LATER = "export-20260101-000000-0000"
 RUN = finished_run.RUN
@@ -240,7 +239,7 @@ def test_damaged_checkpoint_is_named(
     tmp_path: Path, tiny: LoadedModel, name: str, content: str
 ) -> None:
     rule = optim.SGD(0.1)
-    made = checkpoints.save(tmp_path, tiny.model, {}, tiny.chat, rule, checkpoints.Course(1), "run")
+    made = checkpoints.save(tmp_path, tiny.model, {}, tiny.chat, rule, checkpoints.TrainingState(1), "run")
     (made / name).write_text(content)
     with pytest.raises(RecordDamaged) as caught:
         checkpoints.restore(made, tiny.model, rule, "run")

@@ -21,10 +21,6 @@ from pathlib import Path
 
 import pytest
 
-import finished_run
-import intact
-import small_models
-from helpers import wait_until
 from mlx_finetuning import files
 from mlx_finetuning.config import TrainConfig
 from mlx_finetuning.errors import DiskFull, Interrupted
@@ -32,12 +28,14 @@ from mlx_finetuning.jobs import runs
 from mlx_finetuning.mlx_trainer.model import adapters
 from mlx_finetuning.mlx_trainer.model.load import LoadedModel
 from mlx_finetuning.mlx_trainer.training import checkpoints, optimizer
-from mlx_finetuning.mlx_trainer.training.checkpoints import Course
+from mlx_finetuning.mlx_trainer.training.checkpoints import TrainingState
 from mlx_finetuning.progress import Step, silent
 from mlx_finetuning.quantizer.formats import gguf_reader
 from mlx_finetuning.quantizer.write import export
 from mlx_finetuning.studio import Studio
 from mlx_finetuning.workspace import Workspace
+from support import finished_run, intact, small_models
+from support.helpers import wait_until
 
 COMMAND = str(Path(sys.executable).with_name("mlx-finetuning"))
 SIZES = [int(100 * 1.55**step) for step in range(24)]
@@ -210,7 +208,7 @@ def test_checkpoint_fails_clearly_at_every_page_it_is_short_of(
 
         def save(update: int) -> Path:
             return checkpoints.save(
-                folder, tiny.model, config, tiny.chat, rule, Course(update), "run"
+                folder, tiny.model, config, tiny.chat, rule, TrainingState(update), "run"
             )
 
         earlier = save(1)

@@ -19,17 +19,16 @@ from pathlib import Path
 
 import pytest
 
-import finished_run
-import intact
-from helpers import wait_until, worker_process
 from mlx_finetuning import files
 from mlx_finetuning.config import TrainConfig
 from mlx_finetuning.jobs import runs, status
 from mlx_finetuning.progress import silent
 from mlx_finetuning.studio import Studio
 from mlx_finetuning.workspace import JobPaths, RunPaths, Workspace
-from ollama_server import running_ollama
-from test_ui_server import answers, free_port, serve
+from support import finished_run, intact
+from support.helpers import wait_until, worker_process
+from support.ollama_server import running_ollama
+from support.ui_server import answers, free_port, serve
 
 UPDATES = 20
 CONFIG = {"iterations": UPDATES, "checkpoint_every": 2, "validate_every": 5, "sample_every": 0}

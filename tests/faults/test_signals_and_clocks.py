@@ -12,8 +12,6 @@ from pathlib import Path
 
 import pytest
 
-import ui_workspaces
-from helpers import wait_until, worker_process
 from mlx_finetuning import cli, files
 from mlx_finetuning.config import TrainConfig
 from mlx_finetuning.jobs import jobs, status, watchdog
@@ -21,7 +19,9 @@ from mlx_finetuning.jobs.jobs import Job
 from mlx_finetuning.progress import Step, silent
 from mlx_finetuning.studio import Studio
 from mlx_finetuning.workspace import JobPaths, RunPaths, Workspace
-from ui_pages import open_page
+from support import ui_workspaces
+from support.helpers import wait_until, worker_process
+from support.ui_pages import open_page
 
 pytestmark = pytest.mark.usefixtures("facts")
 
@@ -127,10 +127,10 @@ def test_hung_job_of_no_run_can_be_ended_on_the_first_page(
 
 HANGING = """
 import time
-from mlx_finetuning.utils import patience
-patience.UNKNOWN_S = patience.LEAST_S = 1.0
-from mlx_finetuning.trainer import reporting
-reporting.HEARTBEAT_S = 0.1
+from mlx_finetuning.jobs import watchdog
+watchdog.UNKNOWN_S = watchdog.LEAST_S = 1.0
+from mlx_finetuning.jobs import reporter
+reporter.HEARTBEAT_S = 0.1
 from mlx_finetuning.trainer import simulation
 simulation.UPDATE_S = 1000.0
 """

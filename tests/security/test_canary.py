@@ -16,10 +16,10 @@ import psutil
 import pytest
 from streamlit.testing.v1 import AppTest
 
-from hub_server import Hub, Repository, running_hub
 from mlx_finetuning.ui import frame
 from mlx_finetuning.workspace import Workspace
-from ui_pages import PAGES, SCRIPT
+from support.hub_server import Hub, Repository, running_hub
+from support.ui_pages import PAGES, SCRIPT
 
 CANARY = "hf_cAnArYtHaTsInGsNoWhErE0123456789"
 COMMAND = str(Path(sys.executable).with_name("mlx-finetuning"))
@@ -177,7 +177,7 @@ PROGRAMS = {
     "sys.exit(cli.main(['runs', 'list', '--json']))\n",
     "worker": "from pathlib import Path\n"
     "from mlx_finetuning import tasks, worker\n"
-    "from mlx_finetuning.trainer import jobs\n"
+    "from mlx_finetuning.jobs import jobs\n"
     "from mlx_finetuning.workspace import Workspace\n"
     "def fail(kind): raise RuntimeError('Bearer ' + os.environ['HF_TOKEN'])\n"
     "tasks.load = fail\n"

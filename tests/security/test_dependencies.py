@@ -11,7 +11,7 @@ from pathlib import Path
 
 import pytest
 
-from test_setup import ROOT, pins
+from support.pins import ROOT, pins
 
 FLOORS = {
     "mlx-lm": "0.32",  # before: `model_file` of a model folder is imported and run

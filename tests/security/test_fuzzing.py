@@ -14,8 +14,9 @@ import sys
 from pathlib import Path
 from typing import Any
 
-import fuzzing
 import pytest
+
+from support import fuzzing
 
 SHORT_S, LONG_S = 0.1, 1200.0
 

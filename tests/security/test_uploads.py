@@ -12,7 +12,7 @@ from streamlit.testing.v1 import AppTest
 
 from mlx_finetuning.ui import sitemap
 from mlx_finetuning.workspace import Workspace
-from ui_pages import PAGES, SCRIPT
+from support.ui_pages import PAGES, SCRIPT
 
 MARKUP = "<script>alert(1)</script>"
 

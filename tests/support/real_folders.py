@@ -21,8 +21,8 @@ from sentencepiece import sentencepiece_model_pb2
 from tokenizers import AddedToken, Tokenizer, decoders, models, normalizers, pre_tokenizers
 from tokenizers import processors as post_processors
 
-from small_models import edit_json, write_json, write_model
 from support import corpus, real_models
+from support.small_models import edit_json, write_json, write_model
 
 JSON, MODEL, BOTH = "tokenizer.json", "tokenizer.model", "both"
 

@@ -19,8 +19,8 @@ from gguf import GGUFReader
 from gguf.quants import dequantize
 from tokenizers import AddedToken, Tokenizer, decoders, models, pre_tokenizers
 
-from small_models import write_json
 from support import real_models
+from support.small_models import write_json
 
 CONTROL = 3
 BLOCK = {

@@ -15,7 +15,7 @@ Messages = list[dict[str, str]]
 
 
 @dataclass(frozen=True)
-class Place:
+class CacheSlot:
     start: int
     """First row in the file of kept outputs."""
     is_known: bool
@@ -31,7 +31,7 @@ class Example:
     """The line of the source file it came from; 0 if unknown."""
     cut: int = 0
     """Tokens that did not fit."""
-    place: Place | None = None
+    place: CacheSlot | None = None
     """Where the output of its lower blocks is kept; None if it is not."""
 
     @property

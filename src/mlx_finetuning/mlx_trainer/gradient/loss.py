@@ -38,7 +38,7 @@ PIECE_GPU = 1 << 26
 
 
 @dataclass(frozen=True)
-class Treatment:
+class LossOptions:
     """What is particular to training: its loss is computed otherwise, not another one."""
 
     recompute: bool = False
@@ -49,25 +49,25 @@ class Treatment:
     """Parts that keep only products with weights."""
 
     @staticmethod
-    def of(model: nn.Module, config: TrainConfig) -> Treatment:
+    def of(model: nn.Module, config: TrainConfig) -> LossOptions:
         if config.recompute == "on":
-            return Treatment(recompute=True, noise=config.neftune_alpha)
+            return LossOptions(recompute=True, noise=config.neftune_alpha)
         # On the CPU attention and activation keep little by themselves (`cpu_math`).
         parts = () if mx.default_device() == mx.cpu else recompute.parts(model)
-        return Treatment(noise=config.neftune_alpha, selective=parts)
+        return LossOptions(noise=config.neftune_alpha, selective=parts)
 
 
-PLAIN = Treatment()
+PLAIN = LossOptions()
 
 
-def summed(model: nn.Module, batch: Batch, treatment: Treatment = PLAIN) -> mx.array:
+def summed(model: nn.Module, batch: Batch, options: LossOptions = PLAIN) -> mx.array:
     """Nats over all supervised targets of `batch` (a float32 scalar)."""
-    return (each(model, batch, treatment) * batch.weights).sum()
+    return (each(model, batch, options) * batch.weights).sum()
 
 
-def each(model: nn.Module, batch: Batch, treatment: Treatment = PLAIN) -> mx.array:
+def each(model: nn.Module, batch: Batch, options: LossOptions = PLAIN) -> mx.array:
     """[positions] float32: nats of each target, of those that rounding added too."""
-    with _treated(model, batch, treatment):
+    with _treated(model, batch, options):
         if not split_head.is_separable(model):
             logits = split_head.logits_at(model, batch.tokens, batch.positions)
             return _cross_entropy(logits, batch.targets)
@@ -77,13 +77,13 @@ def each(model: nn.Module, batch: Batch, treatment: Treatment = PLAIN) -> mx.arr
 
 
 @contextlib.contextmanager
-def _treated(model: nn.Module, batch: Batch, treatment: Treatment) -> Iterator[None]:
+def _treated(model: nn.Module, batch: Batch, options: LossOptions) -> Iterator[None]:
     arrangement = functools.partial(_arranged, model, batch)
-    with neftune.noise(model, batch, treatment.noise), arrangement():
-        if treatment.recompute:
+    with neftune.noise(model, batch, options.noise), arrangement():
+        if options.recompute:
             keeping = recompute.recomputed(model, arrangement)
         else:
-            keeping = recompute.selective(model, treatment.selective, arrangement)
+            keeping = recompute.selective(model, options.selective, arrangement)
         with keeping:
             yield
 

@@ -20,7 +20,7 @@ from mlx_finetuning.config import TrainConfig
 from mlx_finetuning.errors import InvalidSettings, NothingToLearn
 from mlx_finetuning.mlx_trainer.batches import batches
 from mlx_finetuning.mlx_trainer.batches.batches import Batch
-from mlx_finetuning.mlx_trainer.batches.examples import Example, Place, pair, shortened
+from mlx_finetuning.mlx_trainer.batches.examples import CacheSlot, Example, pair, shortened
 from mlx_finetuning.mlx_trainer.gradient import loss
 from mlx_finetuning.mlx_trainer.model.load import LoadedModel
 from mlx_finetuning.progress import Progress, Step
@@ -41,7 +41,7 @@ class Pair:
     rejected: Example
     reference: tuple[float, float] = (0.0, 0.0)
     """Nats: log-probabilities of both answers before training."""
-    place: Place | None = None
+    place: CacheSlot | None = None
     """Outputs of lower blocks are not kept for pairs."""
     weight: int = 1
 
@@ -161,10 +161,10 @@ def _paired(pairs: Sequence[Pair], make: Callable[[Sequence[Example]], Batch]) -
 
 
 def log_probabilities(
-    model: nn.Module, pairs: PairBatch, treatment: loss.Treatment = loss.PLAIN
+    model: nn.Module, pairs: PairBatch, options: loss.LossOptions = loss.PLAIN
 ) -> mx.array:
     """[pairs, 2] nats, summed over each answer's tokens."""
-    nats = loss.each(model, pairs.batch, treatment)
+    nats = loss.each(model, pairs.batch, options)
     return -(pairs.membership @ nats).reshape(-1, 2)
 
 
@@ -172,10 +172,10 @@ def summed(
     model: nn.Module,
     pairs: PairBatch,
     config: TrainConfig,
-    treatment: loss.Treatment = loss.PLAIN,
+    options: loss.LossOptions = loss.PLAIN,
 ) -> mx.array:
     """[1 + MARKS] sums over all pairs: the loss, then the marks."""
-    found = log_probabilities(model, pairs, treatment)
+    found = log_probabilities(model, pairs, options)
     losses, margins = _LOSSES[config.objective](found, pairs, config.beta)
     leads = (margins > 0).astype(mx.float32)
     return mx.stack([losses.sum(), leads.sum(), margins.sum()])
@@ -207,12 +207,12 @@ _LOSSES = {"dpo": _dpo, "orpo": _orpo}
 
 
 def gradient_of(
-    model: nn.Module, config: TrainConfig, treatment: loss.Treatment
+    model: nn.Module, config: TrainConfig, options: loss.LossOptions
 ) -> Callable[[PairBatch], tuple[mx.array, Any]]:
     """`summed` with the gradients of the loss."""
 
     def value(pairs: PairBatch) -> tuple[mx.array, mx.array]:
-        sums = summed(model, pairs, config, treatment)
+        sums = summed(model, pairs, config, options)
         return sums[0], sums
 
     gradient = nn.value_and_grad(model, value)

@@ -30,7 +30,7 @@ _POSITION_WISE = (
     ("conv", "out_proj"),
 )
 """Of a block: a part, nothing for the block itself, and its module."""
-LARGEST_KEPT = 4e9
+LARGEST_CACHE = 4e9
 """Bytes of outputs that are kept at most; they lie in a file that the system caches."""
 
 
@@ -114,7 +114,7 @@ def can_keep(model: nn.Module) -> bool:
     return isinstance(noted.__dict__["output"], mx.array)
 
 
-class Kept:
+class ActivationCache:
     """Outputs of the last untrained block, per example, in a file that processes share.
 
     An example's output is computed from it alone, so that it is the same to the last bit whenever
@@ -127,7 +127,7 @@ class Kept:
         self._outputs = np.memmap(path, np.float32, "r+", shape=(tokens, width))
 
     @contextmanager
-    def in_place(self, examples: Sequence[Example]) -> Iterator[None]:
+    def cached(self, examples: Sequence[Example]) -> Iterator[None]:
         """Inside, the lower blocks of the model give the kept outputs of these examples."""
         parts = [self._output(example) for example in examples]
         block = self._model.layers[self._below]

@@ -120,7 +120,7 @@ class _Rows:
         """Of the prompts that are still answered."""
         self._model = model
         self._held = list(self.places)
-        """Place of every row in the caches; some may have ended."""
+        """CacheSlot of every row in the caches; some may have ended."""
         single = make_prompt_cache(model)
         self._caches = [type(cache).merge([cache] * len(prompts)) for cache in single]
         self._read([prompt[:-1] for prompt in prompts])

@@ -13,6 +13,7 @@ from pathlib import Path
 from typing import IO, Any
 
 from mlx_finetuning.mlx_trainer import for_training
+from mlx_finetuning.mlx_trainer.parallel import gradient_team
 from mlx_finetuning.mlx_trainer.parallel.worker_main import answer, answers_apart
 from mlx_finetuning.utils import blas
 
@@ -34,7 +35,7 @@ def main() -> None:
 def serve(
     folder: Path, config: Any, seat: Any, place: Path, source: IO[bytes], answers: IO[bytes]
 ) -> None:
-    from mlx_finetuning.mlx_trainer.gradient import gradients
+    from mlx_finetuning.mlx_trainer.gradient import backward
     from mlx_finetuning.mlx_trainer.kernels import cpu
     from mlx_finetuning.mlx_trainer.model import adapters
     from mlx_finetuning.mlx_trainer.model.load import load
@@ -45,9 +46,9 @@ def serve(
     model = loaded.model
     adapters.attach(model, config)
     make = workload.arrangement(model, len(loaded.tokenizer.vocab), config)
-    team = gradients.Team(model, make, [], None, gradients.gradient_for(model, config))
-    answer(answers, gradients.fingerprint(model))
-    ring = ranks.Ring(seat, place)
+    team = gradient_team.GradientTeam(model, make, [], None, backward.gradient_for(model, config))
+    answer(answers, gradient_team.fingerprint(model))
+    ring = ranks.RingGroup(seat, place)
     while True:
         try:
             asked = pickle.load(source)
@@ -55,7 +56,7 @@ def serve(
             return
         ring.spread(model)
         if asked is None:
-            answer(answers, gradients.digest(model))
+            answer(answers, gradient_team.digest(model))
             continue
         examples, seed = asked
         model.train()

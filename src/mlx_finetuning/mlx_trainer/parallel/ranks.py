@@ -6,7 +6,7 @@ input, on other machines through ssh; arrays go round MLX's ring: the trained on
 all, the sums of losses and gradients from all to all. A rank therefore holds nothing that could be
 lost, and ends when rank 0 does.
 
-Ring only: neither JACCL nor NCCL. Its connections are not encrypted, and trust the network.
+RingGroup only: neither JACCL nor NCCL. Its connections are not encrypted, and trust the network.
 """
 
 from __future__ import annotations
@@ -26,13 +26,13 @@ from mlx.utils import tree_flatten
 
 from mlx_finetuning import files
 from mlx_finetuning.config import TrainConfig
-from mlx_finetuning.errors import HelperLost, InvalidSettings, ModelsDiffer, PeerLost
-from mlx_finetuning.mlx_trainer.gradient import gradients as shares
+from mlx_finetuning.errors import GradientWorkerLost, InvalidSettings, ModelsDiffer, RankLost
 from mlx_finetuning.mlx_trainer.gradient import preference
-from mlx_finetuning.mlx_trainer.gradient.gradients import Sums
+from mlx_finetuning.mlx_trainer.gradient.backward import Sums
 from mlx_finetuning.mlx_trainer.gradient.preference import Item
 from mlx_finetuning.mlx_trainer.model import trainable
 from mlx_finetuning.mlx_trainer.model.flat_arrays import Layout
+from mlx_finetuning.mlx_trainer.parallel import gradient_team
 
 HERE = "この機械"
 PORT = 32323
@@ -40,7 +40,7 @@ PORT = 32323
 
 
 @dataclass(frozen=True)
-class Seat:
+class Rank:
     """A rank's place in the ring."""
 
     rank: int
@@ -78,16 +78,16 @@ def addresses(config: TrainConfig) -> tuple[str, ...]:
     return found
 
 
-def peer_command(host: str | None) -> list[str]:
+def rank_command(host: str | None) -> list[str]:
     """What starts another rank; on another machine by ssh, with the same path to Python."""
     command = [sys.executable, "-P", "-m", "mlx_finetuning.mlx_trainer.parallel.rank_main"]
     return command if host is None else ["ssh", "-o", "BatchMode=yes", host, shlex.join(command)]
 
 
-class Ring:
+class RingGroup:
     """The collective sums of all ranks. Raises RuntimeError when one of them is gone."""
 
-    def __init__(self, seat: Seat, folder: Path) -> None:
+    def __init__(self, seat: Rank, folder: Path) -> None:
         path = folder / f"ring-{seat.rank}.json"
         files.write_text(path, json.dumps([[address] for address in seat.addresses]))
         os.environ.update(MLX_RANK=str(seat.rank), MLX_HOSTFILE=str(path))
@@ -124,15 +124,15 @@ def nothing(model: nn.Module, config: TrainConfig) -> Sums:
     return Sums(mx.zeros(1 + marks if marks else ()), gradients)
 
 
-class Peer(shares.Colleague):
+class RankProcess(gradient_team.WorkerProcess):
     """Another rank, as rank 0 knows it."""
 
-    def __init__(self, seat: Seat, host: str | None, threads: int) -> None:
-        super().__init__(peer_command(host), threads)
+    def __init__(self, seat: Rank, host: str | None, threads: int) -> None:
+        super().__init__(rank_command(host), threads)
         self.rank, self.host = seat.rank, host or HERE
         self._seat = seat
 
-    def take_seat(self, folder: Path, config: TrainConfig) -> None:
+    def join(self, folder: Path, config: TrainConfig) -> None:
         self._send((str(folder), config, self._seat))
 
     def ask(self, examples: Sequence[Item], seed: Sequence[int]) -> None:
@@ -145,30 +145,35 @@ class Peer(shares.Colleague):
     def ask_digest(self) -> None:
         self._send(None)
 
-    def lost(self) -> HelperLost:
-        return PeerLost(rank=self.rank, host=self.host, exit_code=self._process.poll())
+    def lost(self) -> GradientWorkerLost:
+        return RankLost(rank=self.rank, host=self.host, exit_code=self._process.poll())
 
 
-class Ranks:
+class DistributedTeam:
     """This process with its team, and the other ranks. A context manager: they end with the block."""
 
     def __init__(
-        self, team: shares.Team, model: nn.Module, home: Path, config: TrainConfig, folder: Path
+        self,
+        team: gradient_team.GradientTeam,
+        model: nn.Module,
+        home: Path,
+        config: TrainConfig,
+        folder: Path,
     ) -> None:
         self._team = team
         self._model = model
         places = addresses(config)
         others: list[str | None] = [*hosts(config)[1:]] or [None] * (len(places) - 1)
-        self._threads = None if config.hosts else max(1, shares.cores() // len(places))
+        self._threads = None if config.hosts else max(1, gradient_team.cores() // len(places))
         self._peers = [
-            Peer(Seat(rank, places), host, self._threads or shares.cores())
+            RankProcess(Rank(rank, places), host, self._threads or gradient_team.cores())
             for rank, host in enumerate(others, 1)
         ]
         try:
             for peer in self._peers:
-                peer.take_seat(home, config)
+                peer.join(home, config)
             self._require_same_weights(home)
-            self._ring = Ring(Seat(0, places), folder)
+            self._ring = RingGroup(Rank(0, places), folder)
         except RuntimeError as error:
             self.__exit__()
             raise self._lost() from error
@@ -176,7 +181,7 @@ class Ranks:
             self.__exit__()
             raise
 
-    def __enter__(self) -> Ranks:
+    def __enter__(self) -> DistributedTeam:
         return self
 
     def __exit__(self, *_: object) -> None:
@@ -193,24 +198,24 @@ class Ranks:
         return self._team.peak_memory()
 
     def sums(self, examples: Sequence[Item], seed: Sequence[int]) -> Sums:
-        """Sums over all `examples`, always added in the same order. Raises PeerLost, HelperLost."""
+        """Sums over all `examples`, always added in the same order. Raises RankLost, GradientWorkerLost."""
         own, *others = self._divided(examples)
         for peer, share in zip(self._peers, others, strict=True):
             peer.ask(share, (*seed, peer.rank))
         try:
             self._ring.spread(self._model)
-            with shares.blas_threads(self._threads):
+            with gradient_team.blas_threads(self._threads):
                 sums = self._team.sums(own, (*seed, 0))
             return self._ring.total(sums)
         except RuntimeError as error:
             raise self._lost() from error
 
     def _divided(self, examples: Sequence[Item]) -> list[list[Item]]:
-        parts = shares.divide(examples, 1 + len(self._peers))
+        parts = gradient_team.divide(examples, 1 + len(self._peers))
         return parts + [[] for _ in range(1 + len(self._peers) - len(parts))]
 
     def agree(self) -> bool:
-        """Whether every rank holds the trained arrays of rank 0. Raises PeerLost."""
+        """Whether every rank holds the trained arrays of rank 0. Raises RankLost."""
         for peer in self._peers:
             peer.ask_digest()
         try:
@@ -218,15 +223,15 @@ class Ranks:
         except RuntimeError as error:
             raise self._lost() from error
         held = {peer.digest() for peer in self._peers}
-        return held == {shares.digest(self._model)}
+        return held == {gradient_team.digest(self._model)}
 
     def _require_same_weights(self, home: Path) -> None:
-        own = shares.fingerprint(self._model)
+        own = gradient_team.fingerprint(self._model)
         for peer in self._peers:
             if peer.fingerprint() != own:
                 raise ModelsDiffer(rank=peer.rank, host=peer.host, folder=str(home))
 
-    def _lost(self) -> HelperLost:
+    def _lost(self) -> GradientWorkerLost:
         """The rank that has ended, or the first one if it is the network that is gone."""
         ended = [peer for peer in self._peers if peer.has_ended()]
         return (ended or self._peers)[0].lost()

@@ -12,6 +12,7 @@ import sys
 from pathlib import Path
 from typing import IO, Any
 
+from mlx_finetuning.mlx_trainer.parallel import gradient_team
 from mlx_finetuning.utils import blas
 
 
@@ -28,8 +29,7 @@ def serve(folder: Path, config: Any, room: Any, source: IO[bytes], answers: IO[b
     import numpy as np
 
     from mlx_finetuning.mlx_trainer.batches import batches
-    from mlx_finetuning.mlx_trainer.gradient import gradients as shares
-    from mlx_finetuning.mlx_trainer.gradient import preference
+    from mlx_finetuning.mlx_trainer.gradient import backward, preference
     from mlx_finetuning.mlx_trainer.kernels import cpu
     from mlx_finetuning.mlx_trainer.model import adapters
     from mlx_finetuning.mlx_trainer.model.load import load
@@ -39,16 +39,16 @@ def serve(folder: Path, config: Any, room: Any, source: IO[bytes], answers: IO[b
     adapters.attach(model, config)
     model.train()
     kept = None if room is None else room.open(model)
-    answer(answers, shares.fingerprint(model))
-    gradient = shares.gradient_for(model, config)
+    answer(answers, gradient_team.fingerprint(model))
+    gradient = backward.gradient_for(model, config)
     make = preference.arrangement(config, batches.concatenated)
     while True:
         try:
             trained, examples, seed = pickle.load(source)
         except EOFError:
             return
-        shares.load_trained(model, trained)
-        sums = shares.by_rows(gradient, make, kept, examples, seed)
+        gradient_team.load_trained(model, trained)
+        sums = backward.by_rows(gradient, make, kept, examples, seed)
         gradients = {name: np.array(value) for name, value in sums.gradients.items()}
         answer(answers, (np.array(sums.loss), gradients))
 

@@ -31,7 +31,7 @@ STATE = "state.json"
 
 
 @dataclass
-class Course:
+class TrainingState:
     """Where a run stands after `update` updates."""
 
     update: int = 0
@@ -75,7 +75,7 @@ def save(
     adapter_config: dict[str, Any],
     chat: Chat,
     rule: optim.Optimizer,
-    course: Course,
+    course: TrainingState,
     identity: str,
 ) -> Path:
     """Write `folder/<update>`; the oldest go beyond the last three. Raises DiskFull."""
@@ -105,13 +105,13 @@ def latest(folder: Path) -> Path | None:
     return None
 
 
-def restore(path: Path, model: nn.Module, rule: optim.Optimizer, identity: str) -> Course:
+def restore(path: Path, model: nn.Module, rule: optim.Optimizer, identity: str) -> TrainingState:
     """Set adapter and optimizer to the checkpoint's. Raises CheckpointForeign, RecordDamaged."""
     record = files.read_json(path / STATE)
     if record.get("identity") != identity:
         raise CheckpointForeign(path=str(path))
     try:
-        course = Course(**record["course"])
+        course = TrainingState(**record["course"])
     except (KeyError, TypeError) as error:
         raise RecordDamaged(path=str(path / STATE)) from error
     model.update(_tree(path / "adapters.safetensors"))

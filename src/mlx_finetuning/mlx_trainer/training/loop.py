@@ -20,7 +20,7 @@ import numpy as np
 
 from mlx_finetuning.config import TrainConfig
 from mlx_finetuning.errors import (
-    HelperLost,
+    GradientWorkerLost,
     Interrupted,
     LossExploded,
     LossNotFinite,
@@ -30,8 +30,7 @@ from mlx_finetuning.errors import (
 )
 from mlx_finetuning.mlx_trainer.batches import batches
 from mlx_finetuning.mlx_trainer.batches.examples import encode_rows
-from mlx_finetuning.mlx_trainer.gradient import gradients as shares
-from mlx_finetuning.mlx_trainer.gradient import preference
+from mlx_finetuning.mlx_trainer.gradient import backward, preference
 from mlx_finetuning.mlx_trainer.gradient.preference import Item, Pair
 from mlx_finetuning.mlx_trainer.kernels import cpu
 from mlx_finetuning.mlx_trainer.model import adapters
@@ -45,7 +44,7 @@ from mlx_finetuning.mlx_trainer.training import (
     samples,
     selfcheck,
 )
-from mlx_finetuning.mlx_trainer.training.checkpoints import Course
+from mlx_finetuning.mlx_trainer.training.checkpoints import TrainingState
 from mlx_finetuning.mlx_trainer.training.selfcheck import Check
 from mlx_finetuning.progress import Progress, Step
 from mlx_finetuning.utils.memory_monitor import LEFT_TO_OTHERS, read_memory
@@ -117,7 +116,7 @@ def train(
 
     Goes on from the newest checkpoint in `paths.checkpoints`. Raises NoTrainingRows,
     NothingToLearn, TargetsNotFound, FullNeedsPlainWeights, CheckpointForeign, LossNotFinite,
-    LossExploded, RunDoesNotFit, MemoryRunsOut, HelperLost, DiskFull, Interrupted.
+    LossExploded, RunDoesNotFit, MemoryRunsOut, GradientWorkerLost, DiskFull, Interrupted.
     """
     config = dataclasses.replace(config, objective=preference.objective_for(config, train_rows))
     examples = _encoded(loaded, train_rows, config)
@@ -187,8 +186,8 @@ class _Run:
         self._identity = checkpoints.identity(config, data.examples, loaded.folder)
         vocabulary = len(loaded.tokenizer.vocab)
         self._guess = math.log(max(2, vocabulary))
-        self._rule = optimizer.build(config)
-        self._rule.init(self._model.trainable_parameters())
+        self._optimizer = optimizer.build(config)
+        self._optimizer.init(self._model.trainable_parameters())
         self._make = workload.arrangement(self._model, vocabulary, config)
         self._examples = self._with_reference(data.examples)
         self._valid = list(
@@ -200,9 +199,9 @@ class _Run:
             )
         )
         self._valid_rows = len(data.held_out)
-        self._work = workload.Work(loaded, self._examples, self._make, config)
+        self._work = workload.Workload(loaded, self._examples, self._make, config)
         self._checks: list[Check] = []
-        self._course = Course()
+        self._course = TrainingState()
         self._resumed_from: int | None = None
         self._stopped_early = False
         self._good: tuple[int, _State] | None = None
@@ -220,7 +219,7 @@ class _Run:
             try:
                 self._updates(team)
                 self.check(selfcheck.ranks(team.agree()))
-            except (Interrupted, MemoryRunsOut, HelperLost):
+            except (Interrupted, MemoryRunsOut, GradientWorkerLost):
                 self._checkpoint()
                 raise
             self._model.eval()
@@ -233,7 +232,7 @@ class _Run:
         if newest is None:
             self._hooks.rewind(-1)
             return
-        self._course = checkpoints.restore(newest, self._model, self._rule, self._identity)
+        self._course = checkpoints.restore(newest, self._model, self._optimizer, self._identity)
         self._resumed_from = self._course.update
         self._hooks.rewind(self._course.update)
         self._hooks.event("resumed", update=self._course.update)
@@ -259,7 +258,7 @@ class _Run:
         self._work = dataclasses.replace(self._work, config=self._config)
         memory_fit.hold_to(memory_fit.allowed(self._config))
 
-    def _rehearse(self, team: workload.Crew) -> None:
+    def _rehearse(self, team: workload.AnyTeam) -> None:
         """The longest update first, for nothing but its memory: what does not fit fails now, and
         later updates find all the memory they need in place."""
         self._hooks.progress(Step(REHEARSAL, 0, 0))
@@ -267,12 +266,12 @@ class _Run:
         self._sums(team, self._work.longest(self._work.at_once), 0)
         self._hooks.event("rehearsed", peak_memory_gb=round(team.peak_memory() / 1e9, 3))
 
-    def _sums(self, team: workload.Crew, examples: list[Item], number: int) -> shares.Sums:
+    def _sums(self, team: workload.AnyTeam, examples: list[Item], number: int) -> backward.Sums:
         """Over all examples of an update, computed in as many parts as memory asks for."""
         first, *rest = memory_fit.parts(examples, self._config.micro_batch_size)
         total = team.sums(first, (self._config.seed, number))
         for part, some in enumerate(rest, 1):
-            total = shares.added(total, team.sums(some, (self._config.seed, number, part)))
+            total = backward.added(total, team.sums(some, (self._config.seed, number, part)))
         return total
 
     @property
@@ -297,7 +296,7 @@ class _Run:
             self._hooks.progress,
         )
 
-    def _updates(self, team: workload.Crew) -> None:
+    def _updates(self, team: workload.AnyTeam) -> None:
         config, course = self._config, self._course
         order = batches.endless(
             len(self._examples), config.batch_size, config.seed, start=course.update
@@ -328,7 +327,7 @@ class _Run:
         detail = f"損失 {course.last_loss:.3f}"
         return Step(STAGE, course.update, total, detail, round(left_s, 1))
 
-    def _result(self, team: workload.Crew) -> TrainResult:
+    def _result(self, team: workload.AnyTeam) -> TrainResult:
         course = self._course
         return TrainResult(
             updates=course.update,
@@ -359,22 +358,22 @@ class _Run:
 
     # --- one update ----------------------------------------------------------------------
 
-    def _update(self, team: workload.Crew, examples: list[Item]) -> None:
+    def _update(self, team: workload.AnyTeam, examples: list[Item]) -> None:
         course, config = self._course, self._config
         number, began_s = course.update + 1, time.monotonic()
         arrays = trained.of(self._model)
-        before = _State(arrays.arrays(), self._rule.state)
+        before = _State(arrays.arrays(), self._optimizer.state)
         supervised = sum(example.targets for example in examples)
         if not self._model.training:  # a walk over all modules, that most updates need not take
             self._model.train()
         sums = self._sums(team, examples, number)
         weight = sum(example.weight for example in examples)
-        value, *marks = (total / weight for total in shares.numbers(sums.loss))
+        value, *marks = (total / weight for total in backward.numbers(sums.loss))
         gradients, norm = optimizer.clipped(sums.gradients, weight, config.gradient_clip)
         self._require_sound(value, norm, number, examples)
-        self._rule.learning_rate = optimizer.learning_rate(config, number)
-        optimizer.apply(self._rule, self._model, gradients, config)
-        mx.eval(arrays.stored(), self._rule.state)
+        self._optimizer.learning_rate = optimizer.learning_rate(config, number)
+        optimizer.apply(self._optimizer, self._model, gradients, config)
+        mx.eval(arrays.stored(), self._optimizer.state)
         # A finite loss vouches for the weights it was computed with.
         self._good = (course.update, before)
         course.update, course.last_loss = number, value
@@ -394,7 +393,7 @@ class _Run:
             {
                 "update": self._course.update,
                 "loss": self._course.last_loss,
-                "learning_rate": _number(self._rule.learning_rate),
+                "learning_rate": _number(self._optimizer.learning_rate),
                 **figures,
                 "elapsed_s": round(self._elapsed_s, 3),
             }
@@ -422,13 +421,13 @@ class _Run:
             return
         _, state = self._good
         trained.of(self._model).put(state.trained)
-        self._rule.state = state.optimizer
+        self._optimizer.state = state.optimizer
         self._save(self._paths.folder)
 
     def _save(self, folder: Path) -> None:
         adapters.save(self._model, self._adapter_config, folder, self._loaded.chat)
 
-    def _require_memory(self, team: workload.Crew) -> None:
+    def _require_memory(self, team: workload.AnyTeam) -> None:
         memory, limit_gb = read_memory(), self._config.memory_limit_gb
         # What was held at most is held still: freed memory stays with the processes.
         used_gb = team.peak_memory() / 1e9
@@ -472,7 +471,7 @@ class _Run:
         for number, batch in enumerate(self._valid):
             # A stop here leaves the validation undone; a resumed run begins with it.
             self._hooks.progress(Step(VALIDATION, number, len(self._valid)))
-            sums = sums + shares.sums_of(self._model, batch, self._config)
+            sums = sums + backward.sums_of(self._model, batch, self._config)
             count += batch.supervised
         return cast(list[float], (sums / count).tolist())
 
@@ -514,7 +513,7 @@ class _Run:
             self._model,
             self._adapter_config,
             self._loaded.chat,
-            self._rule,
+            self._optimizer,
             self._course,
             self._identity,
         )
@@ -522,7 +521,7 @@ class _Run:
         self._hooks.event("checkpoint", update=self._course.update)
 
 
-def _padding(work: workload.Work) -> Iterator[str]:
+def _padding(work: workload.Workload) -> Iterator[str]:
     """Where examples cannot share rows because of how the model is built."""
     if work.make is batches.batch_of:
         yield (
@@ -531,7 +530,7 @@ def _padding(work: workload.Work) -> Iterator[str]:
         )
 
 
-def _savings(work: workload.Work, found: memory_fit.Fit) -> Iterator[str]:
+def _savings(work: workload.Workload, found: memory_fit.Fit) -> Iterator[str]:
     """What is done to save memory without having been asked for."""
     available = f"使えるメモリーは {found.allowed / 1e9:.2f} GB"
     count = found.config.micro_batch_size

@@ -20,9 +20,9 @@ import mlx.core as mx
 from mlx_finetuning.config import TrainConfig
 from mlx_finetuning.errors import RunDoesNotFit
 from mlx_finetuning.mlx_trainer.batches import batches
-from mlx_finetuning.mlx_trainer.gradient import gradients, preference
-from mlx_finetuning.mlx_trainer.parallel import workload
-from mlx_finetuning.mlx_trainer.parallel.workload import Work
+from mlx_finetuning.mlx_trainer.gradient import backward, preference
+from mlx_finetuning.mlx_trainer.parallel import gradient_team, workload
+from mlx_finetuning.mlx_trainer.parallel.workload import Workload
 from mlx_finetuning.utils.memory_monitor import read_memory, used_memory
 from mlx_finetuning.utils.model_settings import OUTSIDE_TEXT
 
@@ -41,9 +41,9 @@ class Need:
     per_cost: float
     """Bytes for each unit of an update's cost."""
 
-    def of(self, work: Work, count: int) -> int:
+    def of(self, work: Workload, count: int) -> int:
         """Bytes that all processes together need for the `count` longest examples at once."""
-        parts = gradients.divide(work.longest(count), workload.processes(work))
+        parts = gradient_team.divide(work.longest(count), workload.processes(work))
         return round(
             sum(self.fixed + SPARE * self.per_cost * _cost_at_once(work, part) for part in parts)
         )
@@ -62,14 +62,14 @@ class Fit:
     allowed: int
     """Bytes that the run may take."""
 
-    def figures(self, work: Work) -> dict[str, Any]:
+    def figures(self, work: Workload) -> dict[str, Any]:
         """For the event `fit`."""
         return {
             "rows": len(work.examples),
             "longest_tokens": len(work.longest(1)[0].tokens),
             "tokens_per_update": round(work.tokens / len(work.examples) * work.at_once),
             "updates": work.config.iterations,
-            "kept_gb": _gb(self.config.processes * workload.kept_bytes(work)),
+            "kept_gb": _gb(self.config.processes * workload.cache_bytes(work)),
             "processes": self.config.processes,
             "micro_batch_size": self.config.micro_batch_size,
             "recompute": self.config.recompute == "on",
@@ -79,7 +79,7 @@ class Fit:
         }
 
 
-def fitted(work: Work) -> Fit:
+def fitted(work: Workload) -> Fit:
     """Decide what the settings leave open. Raises RunDoesNotFit."""
     config, limit = work.config, allowed(work.config)
     wanted = min(config.micro_batch_size or work.at_once, work.at_once)
@@ -102,7 +102,7 @@ def fitted(work: Work) -> Fit:
     return Fit(decided, largest, need.of(tried, count), limit)
 
 
-def _replaced(work: Work, **changes: Any) -> Work:
+def _replaced(work: Workload, **changes: Any) -> Workload:
     return dataclasses.replace(work, config=dataclasses.replace(work.config, **changes))
 
 
@@ -160,12 +160,12 @@ def weights_bytes(folder: Path) -> int:
     return total
 
 
-def measured(work: Work) -> Need:
+def measured(work: Workload) -> Need:
     """What the gradient of the longest example takes in this process."""
     longest = work.longest(1)
     fixed = used_memory() if mx.default_device() == mx.cpu else mx.get_active_memory()
-    gradient = gradients.gradient_for(work.loaded.model, work.config)
-    team = gradients.Team(work.loaded.model, work.make, [], None, gradient)
+    gradient = backward.gradient_for(work.loaded.model, work.config)
+    team = gradient_team.GradientTeam(work.loaded.model, work.make, [], None, gradient)
     mx.reset_peak_memory()
     before = mx.get_active_memory()
     work.loaded.model.train()
@@ -174,7 +174,7 @@ def measured(work: Work) -> Need:
     return Need(fixed, taken / _cost_at_once(work, longest))
 
 
-def largest_of(work: Work, need: Need, limit: int) -> int:
+def largest_of(work: Workload, need: Need, limit: int) -> int:
     """The most of the longest examples that fit at once; 0 if not even one does."""
     low, high = 0, len(work.examples)
     while low < high:
@@ -189,10 +189,10 @@ def largest_of(work: Work, need: Need, limit: int) -> int:
 def parts(examples: Sequence[Any], at_once: int) -> list[list[Any]]:
     """An update's examples in parts of about `at_once`, of nearly equal work."""
     count = -(-len(examples) // at_once)
-    return [list(examples)] if count == 1 else gradients.divide(examples, count)
+    return [list(examples)] if count == 1 else gradient_team.divide(examples, count)
 
 
-def _cost_at_once(work: Work, examples: Sequence[Any]) -> float:
+def _cost_at_once(work: Workload, examples: Sequence[Any]) -> float:
     rows = batches.rows(examples, preference.room_of(work.make))
     return max(_cost(row) for row in rows)
 

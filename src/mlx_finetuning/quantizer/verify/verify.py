@@ -19,9 +19,7 @@ from mlx_finetuning.progress import Progress, silent
 from mlx_finetuning.quantizer.families import registry
 from mlx_finetuning.quantizer.formats import gguf_reader
 from mlx_finetuning.quantizer.llama_cpp.inference import LlamaVocabulary
-from mlx_finetuning.quantizer.verify import metadata as structure
-from mlx_finetuning.quantizer.verify import parity, proof, tensor_error
-from mlx_finetuning.quantizer.verify.metadata import Structure
+from mlx_finetuning.quantizer.verify import parity, proof, structure, tensor_error
 from mlx_finetuning.quantizer.verify.parity import (
     Encode,
     LogitParity,
@@ -30,6 +28,7 @@ from mlx_finetuning.quantizer.verify.parity import (
     compare_logits,
     compare_tokens,
 )
+from mlx_finetuning.quantizer.verify.structure import Structure
 from mlx_finetuning.quantizer.verify.written import report_path as report_path
 from mlx_finetuning.quantizer.vocabulary import tokenizer
 from mlx_finetuning.quantizer.vocabulary.tokenizer import ChatFormat

@@ -1,0 +1,173 @@
+"""The gradient of an update: computed here, or by local processes that share its examples.
+
+MLX's CPU backend works on one thread per process apart from matrix products, so on the CPU each
+core gets a process of its own with one BLAS thread. Helpers are stateless: per update they get the
+trained arrays and their examples, and give back sums of losses and gradients. All state (optimizer,
+schedule, position in the data) stays here, so a helper can be lost without losing anything.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import math
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from typing import Any, cast
+
+import mlx.core as mx
+import mlx.nn as nn
+import numpy as np
+from mlx.utils import tree_flatten
+
+from mlx_finetuning.config import TrainConfig
+from mlx_finetuning.mlx_trainer.batches import batches
+from mlx_finetuning.mlx_trainer.batches.batches import Batch
+from mlx_finetuning.mlx_trainer.batches.examples import Example
+from mlx_finetuning.mlx_trainer.gradient import loss, preference
+from mlx_finetuning.mlx_trainer.gradient.preference import Item
+from mlx_finetuning.mlx_trainer.gradient.skipped_work import ActivationCache
+from mlx_finetuning.mlx_trainer.model import flat_arrays, lora, split_head, trainable
+
+Arrays = dict[str, mx.array]
+Make = Callable[[Sequence[Any]], Any]
+
+
+@dataclass(frozen=True)
+class Sums:
+    loss: mx.array
+    """Nats over all supervised targets; of pairs [1 + preference.MARKS], the loss first."""
+    gradients: Arrays
+
+
+Gradient = Callable[[Any], tuple[mx.array, Any]]
+
+
+def gradient_for(model: nn.Module, config: TrainConfig) -> Gradient:
+    """Of the loss that `config` asks for."""
+    options = loss.LossOptions.of(model, config)
+    if config.objective in preference.KINDS:
+        return preference.gradient_of(model, config, options)
+    return gradient_of(model, options)
+
+
+def sums_of(model: nn.Module, batch: Any, config: TrainConfig) -> list[float]:
+    """The loss of `config` over a batch, without gradients; of pairs, the marks too."""
+    if config.objective in preference.KINDS:
+        return numbers(preference.summed(model, batch, config))
+    return numbers(loss.summed(model, batch))
+
+
+def numbers(sums: mx.array) -> list[float]:
+    return cast(list[float], sums.reshape(-1).tolist())
+
+
+def gradient_of(model: nn.Module, options: loss.LossOptions = loss.PLAIN) -> Gradient:
+    """Loss and gradients of a batch; compiled on a GPU, where shapes are few.
+
+    On the CPU each new shape would start the C++ compiler, and nothing would be gained.
+    """
+    value = summed_over(model, options)
+    if mx.default_device() != mx.cpu:
+        return compiled(model, value)
+    gradient = nn.value_and_grad(model, value)
+    return lambda batch: gradient(*batch.arrays, batch.segments, batch.lengths)
+
+
+def summed_over(
+    model: nn.Module, options: loss.LossOptions = loss.PLAIN
+) -> Callable[..., mx.array]:
+    """The summed loss as a function of a batch's arrays."""
+
+    def value(
+        tokens: mx.array,
+        positions: mx.array,
+        targets: mx.array,
+        weights: mx.array,
+        segments: mx.array | None = None,
+        lengths: tuple[int, ...] | None = None,
+    ) -> mx.array:
+        batch = Batch(tokens, positions, targets, weights, 0, (), lengths, segments)
+        return loss.summed(model, batch, options)
+
+    return value
+
+
+def compiled(model: nn.Module, value: Callable[..., mx.array]) -> Gradient:
+    """Loss and gradients by kernels that MLX fuses once per shape of a batch.
+
+    Where only LoRA factors are trained, their gradients come as one vector (`flat.ALL`), and they
+    are cast to the type of the model's weights and scaled at once, each by the scale's root.
+    """
+    arrays = trainable.of(model)
+    scale = lora.common_scale(model)
+    at_once = lora.are_factors(arrays.arrays()) and scale
+    dtype = split_head.norm(model).weight.dtype
+
+    def of_arrays(given: dict[str, mx.array], *batch: Any) -> mx.array:
+        arrays.put(given)
+        return value(*batch)
+
+    def step(given: Any, *batch: Any) -> tuple[mx.array, Any]:
+        if not at_once:
+            return mx.value_and_grad(of_arrays)(given, *batch)
+        root = math.sqrt(at_once)
+        # Not differentiated: the derivative of cutting a vector into n parts is n vectors.
+        scaled = arrays.parts((given * root).astype(dtype), dtype)
+        with lora.unscaled(model):
+            summed, gradients = mx.value_and_grad(of_arrays)(scaled, *batch)
+        return summed, {flat_arrays.ALL: arrays.vector(gradients).astype(mx.float32) * root}
+
+    # Loss and gradients only: compile fails where a result does not depend on the parameters.
+    drawn = [mx.random.state]
+    compiled_step = mx.compile(step, inputs=drawn, outputs=drawn)
+
+    def gradient(batch: Batch) -> tuple[mx.array, Any]:
+        before = arrays.arrays()
+        try:
+            return compiled_step(
+                arrays.vector() if at_once else before, *batch.arrays, batch.segments
+            )
+        finally:
+            arrays.put(before)  # tracing leaves its stand-ins in the model
+
+    return gradient
+
+
+def here(gradient: Gradient, batch: Batch, seed: Sequence[int]) -> Sums:
+    """Sums over `batch`. `seed` fixes dropout's draws, whatever was drawn before."""
+    mx.random.seed(int(np.random.SeedSequence(seed).generate_state(1)[0]))
+    value, gradients = gradient(batch)
+    sums = Sums(value, dict(tree_flatten(gradients)))
+    mx.eval(sums.loss, sums.gradients)
+    return sums
+
+
+def by_rows(
+    gradient: Gradient,
+    make: Make,
+    kept: ActivationCache | None,
+    examples: Sequence[Item],
+    seed: Sequence[int],
+) -> Sums:
+    """Sums over `examples`, a row of them at a time, so that memory grows with a row only."""
+    parts = batches.rows(examples, preference.room_of(make))
+    total: Sums | None = None
+    for number, part in enumerate(parts):
+        with cached(kept, part):
+            sums = here(gradient, make(part), (*seed, number))
+        total = sums if total is None else added(total, sums)
+    assert total is not None
+    return total
+
+
+def cached(
+    kept: ActivationCache | None, examples: Sequence[Item]
+) -> contextlib.AbstractContextManager[None]:
+    return (
+        contextlib.nullcontext() if kept is None else kept.cached(cast(Sequence[Example], examples))
+    )
+
+
+def added(left: Sums, right: Sums) -> Sums:
+    gradients = {name: value + right.gradients[name] for name, value in left.gradients.items()}
+    return Sums(left.loss + right.loss, gradients)

@@ -1,0 +1,255 @@
+"""The OpenAI-compatible endpoint, over an engine that counts, asked by plain HTTP."""
+
+from __future__ import annotations
+
+import http.client
+import json
+import threading
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from typing import Any
+
+import pytest
+
+from mlx_finetuning.errors import Interrupted, PromptTooLong, RuntimeNotAnswering
+from mlx_finetuning.runtime import AnswerStream, Client, Endpoint, Piece, Pieces, Question
+from support.helpers import wait_until
+
+KEY = "かぎ".encode().hex()
+HELLO = [{"role": "user", "content": "こんにちは"}]
+closed: list[str] = []
+"""Questions whose answers were not generated to their end, or were."""
+
+
+def counting(question: Question) -> Pieces:
+    """Answers with the question's letters, one at a time; some questions have effects."""
+    text = question.messages[-1]["content"]
+    if text == "長すぎる":
+        raise PromptTooLong(tokens=9, limit=8)
+    letters = "あ" * 1_000_000 if text == "終わらない" else text
+    try:
+        for number, letter in enumerate(letters[: question.settings.max_tokens], 1):
+            if text == "こわれる" and number == 3:
+                raise RuntimeNotAnswering(reason="故障")
+            if text == "終わらない":
+                time.sleep(0.01)
+            yield Piece(letter, number, number == len(letters), 7)
+    finally:
+        closed.append(text)
+
+
+@contextmanager
+def running(**options: Any) -> Iterator[Endpoint]:
+    """An endpoint whose engine runs in a thread of its own, for the block."""
+    over = threading.Event()
+
+    def tick() -> None:
+        if over.is_set():
+            raise Interrupted()
+
+    def serve() -> None:
+        with pytest.raises(Interrupted):
+            endpoint.serve(counting, tick)
+
+    with Endpoint({"tuned": "学習後", "base": "元"}, **{"key": KEY, **options}) as endpoint:
+        engine = threading.Thread(target=serve)
+        engine.start()
+        try:
+            yield endpoint
+        finally:
+            over.set()
+            engine.join()
+
+
+@pytest.fixture(scope="module")
+def endpoint() -> Iterator[Endpoint]:
+    with running() as found:
+        yield found
+
+
+def ask(
+    endpoint: Endpoint,
+    body: Any,
+    path: str = "/v1/chat/completions",
+    headers: dict[str, str | None] | None = None,
+) -> tuple[int, str]:
+    """Status and text of the answer. headers: None leaves one out."""
+    given = {
+        "Authorization": f"Bearer {KEY}",
+        "Content-Type": "application/json",
+        **(headers or {}),
+    }
+    host = endpoint.address.removeprefix("http://")
+    connection = http.client.HTTPConnection(host, timeout=10)
+    data = body if isinstance(body, bytes) else json.dumps(body).encode()
+    kept = {name: value for name, value in given.items() if value is not None}
+    connection.request("GET" if body is None else "POST", path, data if body else None, kept)
+    answer = connection.getresponse()
+    text = answer.read().decode("utf-8")
+    connection.close()
+    return answer.status, text
+
+
+def test_answer_has_the_form_of_the_protocol(endpoint: Endpoint) -> None:
+    status, text = ask(endpoint, {"model": "tuned", "messages": HELLO})
+    found = json.loads(text)
+    assert status == 200
+    assert found["object"] == "chat.completion"
+    assert found["choices"] == [
+        {
+            "index": 0,
+            "message": {"role": "assistant", "content": "こんにちは"},
+            "finish_reason": "stop",
+        }
+    ]
+    assert found["usage"] == {"prompt_tokens": 7, "completion_tokens": 5, "total_tokens": 12}
+
+
+def test_answer_that_is_cut_says_so(endpoint: Endpoint) -> None:
+    for name in ("max_tokens", "max_completion_tokens"):
+        _, text = ask(endpoint, {"messages": HELLO, name: 2})
+        (choice,) = json.loads(text)["choices"]
+        assert (choice["message"]["content"], choice["finish_reason"]) == ("こん", "length")
+
+
+def test_streamed_events_make_the_same_answer(endpoint: Endpoint) -> None:
+    body = {"messages": HELLO, "stream": True, "stream_options": {"include_usage": True}}
+    status, text = ask(endpoint, body)
+    events = [line.removeprefix("data: ") for line in text.splitlines() if line]
+    chunks = [json.loads(event) for event in events[:-1]]
+    assert status == 200 and events[-1] == "[DONE]"
+    deltas = [choice["delta"] for chunk in chunks for choice in chunk["choices"]]
+    assert deltas[0]["role"] == "assistant"
+    assert "".join(delta.get("content", "") for delta in deltas) == "こんにちは"
+    assert chunks[-2]["choices"][0]["finish_reason"] == "stop"
+    assert chunks[-1]["usage"]["completion_tokens"] == 5
+
+
+def test_models_are_listed_and_unknown_ones_refused(endpoint: Endpoint) -> None:
+    status, text = ask(endpoint, None, "/v1/models")
+    assert status == 200
+    assert [model["id"] for model in json.loads(text)["data"]] == ["tuned", "base"]
+    status, text = ask(endpoint, {"model": "gpt", "messages": HELLO})
+    assert status == 404
+    assert json.loads(text)["error"]["code"] == "model_not_found"
+
+
+def test_message_of_several_text_parts_is_joined(endpoint: Endpoint) -> None:
+    parts = [{"type": "text", "text": "ab"}, {"type": "text", "text": "cd"}]
+    _, text = ask(endpoint, {"messages": [{"role": "user", "content": parts}]})
+    assert json.loads(text)["choices"][0]["message"]["content"] == "abcd"
+
+
+@pytest.mark.parametrize(
+    ("status", "headers"),
+    [
+        (401, {"Authorization": None}),
+        (401, {"Authorization": "Bearer wrong"}),
+        (403, {"Origin": "https://example.com"}),
+        (403, {"Origin": "null"}),
+        (403, {"Host": "rebound.example.com"}),
+        (415, {"Content-Type": "text/plain"}),
+    ],
+    ids=str,
+)
+def test_web_pages_and_strangers_are_turned_away(
+    endpoint: Endpoint, status: int, headers: dict[str, str | None]
+) -> None:
+    assert ask(endpoint, {"messages": HELLO}, headers=headers)[0] == status
+
+
+def test_no_page_learns_that_it_may_ask(endpoint: Endpoint) -> None:
+    connection = http.client.HTTPConnection(endpoint.address.removeprefix("http://"), timeout=10)
+    connection.request("OPTIONS", "/v1/chat/completions", headers={"Origin": "https://x.example"})
+    answer = connection.getresponse()
+    assert answer.status == 501
+    assert answer.getheader("Access-Control-Allow-Origin") is None
+    connection.close()
+
+
+@pytest.mark.parametrize(
+    "body",
+    [
+        b"{",
+        b"[]",
+        {"messages": []},
+        {"messages": "x"},
+        {"messages": [1]},
+        {"messages": [{"role": "user"}]},
+        {"messages": [{"role": "user", "content": [{"type": "image_url"}]}]},
+        {"messages": HELLO, "max_tokens": -1},
+        {"messages": HELLO, "max_tokens": "many"},
+        {"messages": HELLO, "temperature": 9},
+        {"messages": HELLO, "n": 2},
+        {"messages": [{"role": "user", "content": "長すぎる"}]},
+        {"messages": [{"role": "user", "content": "長すぎる"}], "stream": True},
+    ],
+    ids=str,
+)
+def test_wrong_requests_are_refused_in_japanese(endpoint: Endpoint, body: Any) -> None:
+    status, text = ask(endpoint, body)
+    assert status == 400
+    assert any("ぁ" <= letter <= "ん" for letter in json.loads(text)["error"]["message"])
+    assert ask(endpoint, {"messages": HELLO})[0] == 200
+
+
+def test_unknown_place_and_missing_length_are_refused(endpoint: Endpoint) -> None:
+    assert ask(endpoint, {"messages": HELLO}, "/v1/embeddings")[0] == 404
+    assert ask(endpoint, b"{}", headers={"Content-Length": "99999999999"})[0] == 413
+
+
+def test_fault_in_the_middle_of_an_answer_reaches_the_reader(endpoint: Endpoint) -> None:
+    broken = [{"role": "user", "content": "こわれる"}]
+    assert ask(endpoint, {"messages": broken})[0] == 500
+    stream = AnswerStream(Client(endpoint.address, KEY).stream(broken))
+    with pytest.raises(RuntimeNotAnswering, match="故障"):
+        list(stream)
+    assert stream.answer.text == "こわ"
+
+
+def test_reader_who_leaves_cancels_his_answer(endpoint: Endpoint) -> None:
+    closed.clear()
+    endless = [{"role": "user", "content": "終わらない"}]
+    stream = AnswerStream(Client(endpoint.address, KEY).stream(endless, max_tokens=1_000_000))
+    assert [next(stream) for _ in range(3)] == ["あ"] * 3
+    stream.close()
+    wait_until(lambda: closed == ["終わらない"], 5)
+    assert Client(endpoint.address, KEY).chat(HELLO).text == "こんにちは"
+
+
+def test_several_readers_get_their_own_answers(endpoint: Endpoint) -> None:
+    found: dict[int, str] = {}
+
+    def read(number: int) -> None:
+        question = [{"role": "user", "content": str(number) * 5}]
+        found[number] = Client(endpoint.address, KEY).chat(question).text
+
+    readers = [threading.Thread(target=read, args=(number,)) for number in range(8)]
+    for reader in readers:
+        reader.start()
+    for reader in readers:
+        reader.join()
+    assert found == {number: str(number) * 5 for number in range(8)}
+
+
+def test_closing_ends_the_answers_that_are_under_way() -> None:
+    endless = [{"role": "user", "content": "終わらない"}]
+    with running() as endpoint:
+        stream = AnswerStream(Client(endpoint.address, KEY).stream(endless, max_tokens=1_000_000))
+        next(stream)
+    with pytest.raises(RuntimeNotAnswering):
+        list(stream)
+
+
+def test_without_a_key_none_is_asked_for() -> None:
+    with running(key="") as endpoint:
+        assert ask(endpoint, {"messages": HELLO}, headers={"Authorization": None})[0] == 200
+        assert ask(endpoint, {"messages": HELLO}, headers={"Origin": "https://x.example"})[0] == 403
+
+
+def test_endpoint_ends_when_nobody_asks() -> None:
+    with Endpoint({"tuned": ""}) as endpoint:
+        started = time.monotonic()
+        endpoint.serve(counting, lambda: None, idle_s=0.2)
+        assert time.monotonic() - started < 2

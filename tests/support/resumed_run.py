@@ -1,0 +1,94 @@
+"""A small run that is stopped, killed and resumed, and what must be the same afterwards."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import Any
+
+from mlx_finetuning import files
+from mlx_finetuning.config import TrainConfig
+from mlx_finetuning.errors import (
+    Interrupted,
+)
+from mlx_finetuning.mlx_trainer.model.load import LoadedModel, load
+from mlx_finetuning.mlx_trainer.training import loop
+from mlx_finetuning.progress import Step, silent
+from mlx_finetuning.workspace import AdapterPaths
+
+CONFIG = TrainConfig(
+    iterations=12,
+    batch_size=3,
+    rank=4,
+    dropout=0.2,
+    warmup=2,
+    validate_every=4,
+    checkpoint_every=3,
+    num_layers=2,
+)
+
+
+CLOCKS = {"elapsed_s", "tokens_per_second", "peak_memory_gb"}
+
+
+def tiny_folder() -> Path:
+    from mlx_finetuning import models
+    from mlx_finetuning.workspace import Workspace
+
+    return models.resolve("tiny-ja", Workspace(Path("/nonexistent")))
+
+
+def rows(count: int) -> list[dict[str, Any]]:
+    return [
+        {
+            "messages": [
+                {"role": "user", "content": f"品番{n}の値段は？" + "とても" * (n % 4)},
+                {"role": "assistant", "content": f"{n}00円です。"},
+            ],
+            "row": n + 2,
+        }
+        for n in range(count)
+    ]
+
+
+def marked(step: Step) -> None:
+    """Says on standard output where it is, and leaves time to be killed there."""
+    if step.stage == loop.STAGE:
+        print(step.done, flush=True)  # noqa: T201
+        time.sleep(0.05)
+
+
+def train(
+    folder: Path,
+    config: TrainConfig = CONFIG,
+    progress: Callable[[Step], None] = silent,
+    loaded: LoadedModel | None = None,
+    data: tuple[Sequence[dict[str, Any]], Sequence[dict[str, Any]]] | None = None,
+) -> loop.TrainResult:
+    """A sitting of the run in `folder`: it goes on where the last one was saved."""
+    learned, held_out = data or (rows(8), rows(2))
+    log = folder / "metrics.jsonl"
+
+    def rewind(update: int) -> None:
+        for path in (log, folder / "samples.jsonl"):
+            files.cut_lines(path, lambda line: line["update"] <= update)
+
+    with files.LineLog(log) as metrics, files.LineLog(folder / "samples.jsonl") as samples:
+        hooks = loop.Hooks(metrics.append, lambda name, **_: None, progress, rewind, samples.append)
+        return loop.train(
+            loaded or load(tiny_folder()), learned, held_out, config, AdapterPaths(folder), hooks
+        )
+
+
+def lines(folder: Path) -> list[dict[str, Any]]:
+    found = files.read_lines(folder / "metrics.jsonl")
+    return [{k: v for k, v in line.items() if k not in CLOCKS} for line in found]
+
+
+def stop_at(update: int) -> Callable[[Step], None]:
+    def stop(step: Step) -> None:
+        if step.stage == loop.STAGE and step.done == update:
+            raise Interrupted()
+
+    return stop

@@ -1,0 +1,117 @@
+"""Training jobs with real workers: estimates, pauses, and what they write for people to watch."""
+
+from __future__ import annotations
+
+import json
+import signal
+from dataclasses import dataclass
+from typing import Any
+
+import pytest
+
+from mlx_finetuning import files
+from mlx_finetuning.cli import main
+from mlx_finetuning.config import TrainConfig
+from mlx_finetuning.errors import Interrupted, InvalidSettings
+from mlx_finetuning.progress import Step, silent
+from mlx_finetuning.studio import Studio
+from mlx_finetuning.workspace import Workspace
+from support.helpers import wait_until, worker_process, write_facts
+
+SMALL = TrainConfig(
+    dataset="facts", iterations=20, batch_size=4, rank=4, validate_every=10, sample_every=10
+)
+
+
+@pytest.fixture
+def studio(workspace: Workspace, facts: str) -> Studio:
+    return Studio(workspace)
+
+
+@dataclass(frozen=True)
+class Trained:
+    studio: Studio
+    run_id: str
+    result: dict[str, Any]
+
+
+@pytest.fixture(scope="module")
+def trained(tmp_path_factory: pytest.TempPathFactory) -> Trained:
+    """A run that nothing disturbed, in a workspace of its own."""
+    studio = Studio(Workspace(tmp_path_factory.mktemp("trained")))
+    write_facts(studio.workspace)
+    run_id = studio.start_training(SMALL)
+    return Trained(studio, run_id, studio.watch(run_id, silent))
+
+
+def test_estimate_is_a_job_that_leaves_no_run_and_no_adapter(studio: Studio) -> None:
+    steps: list[Step] = []
+    found = studio.estimate_training(SMALL, steps.append)
+    assert found["fits"] is True
+    assert 0.1 < found["peak_memory_gb"] < found["available_gb"]
+    assert (found["updates"], found["rows"], found["batch_size"]) == (20, 12, 4)
+    assert found["largest_batch_size"] == 12
+    assert any("ぁ" <= letter <= "ん" for letter in found["reason_ja"])
+    assert any("見積もり" in step.stage for step in steps)
+    assert studio.runs() == [] and not (studio.workspace.root / "models").exists()
+
+
+def test_estimate_of_what_cannot_fit_says_so_with_figures(studio: Studio) -> None:
+    found = studio.estimate_training(TrainConfig(dataset="facts", memory_limit_gb=0.01))
+    assert found["fits"] is False
+    assert found["peak_memory_gb"] > found["available_gb"] == 0.01
+    assert "0.01 GB" in found["reason_ja"]
+
+
+def test_other_engines_have_no_estimate(studio: Studio) -> None:
+    with pytest.raises(InvalidSettings):
+        studio.estimate_training(TrainConfig(dataset="facts", engine="simulation"))
+
+
+def test_terminated_worker_pauses_the_run_which_then_goes_on_to_the_same_end(
+    studio: Studio, trained: Trained
+) -> None:
+    paused = studio.start_training(SMALL)
+    wait_until(lambda: len(studio.metrics(paused)) > 2, limit_s=60)
+    worker_process(studio.workspace.run(paused)).send_signal(signal.SIGTERM)
+    with pytest.raises(Interrupted):
+        studio.watch(paused, silent)
+    run = studio.run(paused)
+    assert (run.status.state, run.resumable, run.state_ja) == ("cancelled", True, "一時停止")
+    done = studio.metrics(paused)[-1]["update"]
+    studio.resume_training(paused)
+    result = studio.watch(paused, silent)
+    assert result["resumed_from"] == done
+    assert studio.run(paused).resumable is False
+    both = ((trained.studio, trained.run_id), (studio, paused))
+    losses = [
+        [line.get("loss", line.get("valid_loss")) for line in where.metrics(run_id)]
+        for where, run_id in both
+    ]
+    assert losses[0] == losses[1]
+    weights = [where.workspace.adapter(run_id).weights.read_bytes() for where, run_id in both]
+    assert weights[0] == weights[1]
+
+
+def test_run_writes_samples_and_checks_for_people(trained: Trained) -> None:
+    paths = trained.studio.workspace.run(trained.run_id)
+    samples = list(files.read_lines(paths.samples))
+    assert [line["update"] for line in samples] == [0, 0, 0, 10, 10, 10, 20, 20, 20]
+    questions = [line["question"] for line in samples]
+    assert questions[:3] == questions[3:6] == [f"商品{n}の値段は？" for n in range(3)]
+    events = [line for line in files.read_lines(paths.events) if line["event"] == "check"]
+    assert [line["kind"] for line in events] == [
+        check["kind"] for check in trained.result["checks"]
+    ]
+    assert len(events) == 3 and all(line["passed"] for line in events)
+
+
+def test_command_shows_the_estimate(studio: Studio, capsys: pytest.CaptureFixture[str]) -> None:
+    words = ["train", "--dataset", "facts", "--dry-run", "--workspace", str(studio.workspace.root)]
+    sets = ["--set", "iterations=5", "--set", "batch_size=2"]
+    assert main([*words, *sets]) == 0
+    shown = capsys.readouterr().out
+    for word in ("メモリー", "全体の時間", "おすすめの数", "理由"):
+        assert word in shown
+    assert main([*words, *sets, "--json"]) == 0
+    assert json.loads(capsys.readouterr().out)["fits"] is True

@@ -1,0 +1,101 @@
+"""Jobs that end are told of on whatever page one is."""
+
+from __future__ import annotations
+
+import dataclasses
+import time
+from collections.abc import Iterator
+
+import pytest
+from streamlit.testing.v1 import AppTest
+
+from mlx_finetuning import files
+from mlx_finetuning.jobs import jobs
+from mlx_finetuning.jobs.status import JobStatus
+from mlx_finetuning.ui.endings import SEEN
+from mlx_finetuning.workspace import JobPaths, Workspace
+from support import ui_workspaces
+from support.ui_pages import open_page
+
+
+@pytest.fixture(autouse=True)
+def chosen_workspace(workspace: Workspace, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("MLX_FINETUNING_HOME", str(workspace.root))
+
+
+class Living:
+    """A job that seems to go on until it is ended."""
+
+    def __init__(self, paths: JobPaths) -> None:
+        self._paths = paths
+        self._lock = files.FileLock(paths.lock)
+        self._lock.acquire()
+        self._write("running")
+
+    def _write(self, state: str) -> None:
+        status = JobStatus(state, "学習", 9, 20, heartbeat_s=time.monotonic())
+        jobs.write_status(self._paths, dataclasses.replace(status, created_at=jobs.now()))
+
+    def end(self, state: str) -> None:
+        self._write(state)
+        self._lock.release()
+
+
+@pytest.fixture
+def living(workspace: Workspace) -> Iterator[Living]:
+    ui_workspaces.add_dataset(workspace)
+    job = Living(ui_workspaces.add_run(workspace, 0))
+    yield job
+    job.end("done")
+
+
+def toasts(page: AppTest) -> list[str]:
+    return [str(one.value) for one in page.toast]
+
+
+@pytest.mark.parametrize(
+    ("state", "told"),
+    [
+        ("done", "**学習が終わりました**　tiny-ja ← faq"),
+        ("failed", "**学習が失敗しました**　tiny-ja ← faq"),
+        ("running", "**学習が途切れました**　tiny-ja ← faq"),
+    ],
+)
+def test_end_is_told_on_another_page(living: Living, state: str, told: str) -> None:
+    page = open_page("settings")
+    assert toasts(page) == []
+    living.end(state)  # still `running` once the lock is free: the worker was killed
+    page.run()
+    assert toasts(page) == [told]
+    page.run()
+    assert toasts(page) == []  # once
+
+
+def test_stop_on_request_is_not_told(living: Living) -> None:
+    page = open_page("settings")
+    living.end("cancelled")
+    assert toasts(page.run()) == []
+
+
+def test_run_deleted_meanwhile_is_passed_over(workspace: Workspace, living: Living) -> None:
+    page = open_page("settings")
+    living.end("done")
+    for folder in workspace.experiments.iterdir():
+        folder.rename(workspace.root / "elsewhere")
+    page.run()
+    assert toasts(page) == []
+    assert not page.exception
+    assert page.session_state[SEEN] == {}
+
+
+def test_loaded_model_is_no_job_to_wait_for(workspace: Workspace) -> None:
+    run = ui_workspaces.add_run(workspace, 0)
+    paths = run.later_job("serve-model-1")
+    files.make_folder(paths.folder)
+    job = {"kind": "serve_model", "workspace": str(workspace.root), "run_id": run.folder.name}
+    files.write_json(paths.job, {**job, "config": {}})
+    server = Living(paths)
+    page = open_page("settings")
+    assert page.session_state[SEEN] == {}
+    server.end("done")
+    assert toasts(page.run()) == []

@@ -1,0 +1,172 @@
+"""The page 実験, through Streamlit's own test driver."""
+
+from __future__ import annotations
+
+import json
+import time
+from collections.abc import Callable
+
+import pytest
+
+from mlx_finetuning import config, files
+from mlx_finetuning.config import TrainConfig
+from mlx_finetuning.experiment_tracker.records import notes
+from mlx_finetuning.studio import Studio
+from mlx_finetuning.ui.experiments.comparing import label
+from mlx_finetuning.workspace import Workspace
+from support import ui_workspaces
+from support.ui_pages import click, open_page, shown_errors, texts
+
+JUDGED = {"text": "学習できています。", "level": "good", "advice": "", "evidence": ["損失が減った"]}
+SIDE = {"loss": 1.0, "exact": 0.5, "ended": 1.0}
+ANSWER = {"question": "営業時間は？", "expected": "9時です。", "base": "？", "tuned": "9時です。"}
+REPORT = {
+    **dict.fromkeys(("verdict", "forgetting", "memorising", "stopping"), JUDGED),
+    "splits": {
+        "test": {
+            "rows": 3,
+            "base": SIDE,
+            "tuned": SIDE,
+            "answers": [ANSWER | {"tuned_exact": True}],
+        }
+    },
+}
+ROW = {"label": "MLX", "prompts": 8, "prompt_ids_equal": 1.0, "top1": None, "answers_equal": 1.0}
+CERTIFICATE = {
+    "passed": True,
+    "verdict": "全て学習したモデルと同じです。",
+    "problems": [],
+    "notes": ["質問が少なめです。"],
+    "rows": [ROW | {"ended": 1.0}],
+}
+
+
+@pytest.fixture(autouse=True)
+def chosen_workspace(workspace: Workspace, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("MLX_FINETUNING_HOME", str(workspace.root))
+
+
+def test_empty_page_leads_to_training() -> None:
+    assert "まだ実験がありません" in texts(open_page("experiments"))
+    assert "ゴミ箱は空です" in texts(open_page("experiments", view="trash"))
+
+
+def test_list_shows_state_loss_time_tags_and_note(workspace: Workspace) -> None:
+    ui_workspaces.fill(workspace, 200)
+    run_id = Studio(workspace).runs()[0].run_id
+    Studio(workspace).save_note(run_id, "料金が弱い", ["本番"])
+    begun_s = time.monotonic()
+    page = open_page("experiments")
+    assert time.monotonic() - begun_s < 20
+    (table,) = page.dataframe
+    rows = table.value.to_dict("records")
+    assert len(rows) == 200
+    assert (rows[0]["実験ID"], rows[0]["タグ"], rows[0]["メモ"]) == (run_id, "本番", "料金が弱い")
+    assert rows[0]["最良の損失"] == "0.4549"
+    assert rows[0]["時間"] == "1分02秒"
+    page.text_input(key="runs-filter").input("本番 料金").run()
+    (table,) = page.dataframe
+    assert [row["実験ID"] for row in table.value.to_dict("records")] == [run_id]
+
+
+def test_comparison_shows_curves_and_only_the_differences(workspace: Workspace) -> None:
+    paths = [ui_workspaces.add_run(workspace, number) for number in (0, 1, 2)]
+    changed = config.as_dict(TrainConfig(dataset="faq", iterations=20, rank=8))
+    files.write_text(paths[1].config, json.dumps(changed))
+    names = ",".join(path.folder.name for path in paths)
+    page = open_page("experiments", view="compare", runs=names)
+    assert not page.exception
+    figures, differences = (table.value.to_dict("records") for table in page.dataframe)
+    assert len(figures) == 3
+    assert figures[0]["検証の損失（最良）"].endswith("（更新 20）")
+    (row,) = differences
+    assert row.pop("設定") == label("rank")
+    assert list(row.values()) == ["16", "8", "16"]
+    assert page.get("vega_lite_chart") or page.get("arrow_vega_lite_chart")
+
+
+def test_equal_runs_are_said_to_be_equal(workspace: Workspace) -> None:
+    for number in (0, 1):
+        ui_workspaces.add_run(workspace, number)
+    page = open_page("experiments", view="compare")
+    assert "設定もデータも同じです" in page.success[0].value
+
+
+def test_one_run_is_not_compared(workspace: Workspace) -> None:
+    ui_workspaces.add_run(workspace, 0)
+    assert "2つ以上" in open_page("experiments", view="compare").info[0].value
+
+
+def test_report_and_certificate_are_shown(workspace: Workspace) -> None:
+    run = ui_workspaces.add_run(workspace, 0)
+    files.write_json(run.report, REPORT)
+    files.write_text(run.report_html, "<html></html>")
+    files.write_json(run.certificate, CERTIFICATE)
+    page = open_page("experiments", run=run.folder.name)
+    assert not page.exception
+    assert not shown_errors(page)
+    told = [item.value for item in page.success]
+    assert any("学習したか" in text and "学習できています" in text for text in told)
+    assert "全て学習したモデルと同じです。" in told
+    answers = next(table.value for table in page.dataframe if "学習後" in table.value)
+    assert answers.to_dict("records")[0]["質問"] == "営業時間は？"
+    assert "報告書を保存（HTML）" in [item.label for item in page.get("download_button")]
+
+
+def test_damaged_report_is_said_and_the_rest_stays_usable(workspace: Workspace) -> None:
+    run = ui_workspaces.add_run(workspace, 0)
+    run.report.write_text("{", encoding="utf-8")
+    page = open_page("experiments", run=run.folder.name)
+    assert "壊れていて読めません" in shown_errors(page)[0]
+    assert "メモを保存" in [item.label for item in page.button]
+
+
+def test_note_is_saved_from_the_page(workspace: Workspace) -> None:
+    run_id = ui_workspaces.add_run(workspace, 0).folder.name
+    page = open_page("experiments", run=run_id)
+    page.text_area[0].input("夜の質問に弱い")
+    page.text_input[0].input("#本番、夜")
+    click(page, "メモを保存")
+    assert Studio(workspace).note(run_id) == notes.Note("夜の質問に弱い", ("本番", "夜"))
+
+
+def test_run_is_deleted_and_restored_from_the_page(workspace: Workspace) -> None:
+    run_id = ui_workspaces.add_run(workspace, 0).folder.name
+    click(open_page("experiments", run=run_id), "移す")
+    assert Studio(workspace).runs() == []
+    page = open_page("experiments", view="trash")
+    assert run_id in texts(page).replace("\\", "")
+    click(page, "元に戻す")
+    assert [run.run_id for run in Studio(workspace).runs()] == [run_id]
+
+
+def test_rerun_that_cannot_be_the_same_is_refused_in_words(workspace: Workspace) -> None:
+    ui_workspaces.add_dataset(workspace)
+    run_id = ui_workspaces.add_run(workspace, 0).folder.name  # its record names other data
+    page = open_page("experiments", run=run_id)
+    click(page, "同じ設定で再実行")
+    assert "もうできません" in shown_errors(page)[0]
+
+
+def test_simulated_run_is_run_again_from_the_page(workspace: Workspace) -> None:
+    ui_workspaces.add_dataset(workspace)
+    run_id = ui_workspaces.simulate(workspace)
+    click(open_page("experiments", run=run_id), "同じ設定で再実行")
+    assert len(Studio(workspace).runs()) == 2
+
+
+@pytest.mark.parametrize("view", ["list", "detail", "compare", "trash"])
+@pytest.mark.parametrize("fill", [lambda workspace: None, ui_workspaces.damage])
+def test_every_view_is_drawn_on_empty_and_damaged_workspaces(
+    workspace: Workspace, view: str, fill: Callable[[Workspace], None]
+) -> None:
+    fill(workspace)
+    page = open_page("experiments", view=view)
+    assert not page.exception
+    assert not any("予期しない" in error for error in shown_errors(page))
+
+
+def test_settings_have_japanese_names() -> None:
+    assert label("rank") == "LoRAのランク（rank）"
+    assert label("versions.mlx") == "mlx の版"
+    assert "データ" in label("dataset_sha256")

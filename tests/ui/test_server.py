@@ -1,0 +1,190 @@
+"""The server of the interface as others meet it: real HTTP, real websockets, real processes."""
+
+from __future__ import annotations
+
+import json
+import os
+import signal
+import socket
+import subprocess
+import sys
+from collections.abc import Iterator
+from http.client import HTTPConnection
+from pathlib import Path
+
+import pytest
+
+from mlx_finetuning import cli, files
+from mlx_finetuning.ui.gate import is_loopback, is_own_host, refusal
+from mlx_finetuning.workspace import Workspace
+from support.helpers import wait_until
+from support.ui_server import ROOT, answers, free_port, get, serve
+
+STREAM = "/_stcore/stream"
+
+
+@pytest.fixture(scope="module", params=["serve", "streamlit run app.py"])
+def port(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> Iterator[int]:
+    """The port of a server that was started in one of the two ways."""
+    chosen, root = free_port(), tmp_path_factory.mktemp("served")
+    if request.param == "serve":
+        done = serve(root, "--background", "--port", str(chosen))
+        assert done.returncode == 0, done.stderr
+        yield chosen
+        serve(root, "--stop")
+        return
+    command = [sys.executable, "-m", "streamlit", "run", "app.py", f"--server.port={chosen}"]
+    environment = {**os.environ, "MLX_FINETUNING_HOME": str(root)}
+    with subprocess.Popen(command, cwd=ROOT, env=environment, stderr=subprocess.DEVNULL) as server:
+        wait_until(lambda: answers(chosen))
+        yield chosen
+        server.terminate()
+
+
+def open_websocket(port: int, host: str, origin: str | None) -> int:
+    """The status with which a websocket handshake is answered."""
+    headers = {
+        "Host": host,
+        "Connection": "Upgrade",
+        "Upgrade": "websocket",
+        "Sec-WebSocket-Version": "13",
+        "Sec-WebSocket-Key": "dGhlIHNhbXBsZSBub25jZQ==",
+        **({} if origin is None else {"Origin": origin}),
+    }
+    lines = [f"GET {STREAM} HTTP/1.1", *(f"{name}: {value}" for name, value in headers.items())]
+    with socket.create_connection(("127.0.0.1", port), timeout=10) as stream:
+        stream.sendall(("\r\n".join(lines) + "\r\n\r\n").encode())
+        return int(stream.recv(100).split()[1])
+
+
+def test_page_is_served_with_protecting_headers(port: int) -> None:
+    status, headers = get(port)
+    assert status == 200
+    assert "frame-ancestors 'none'" in headers["content-security-policy"]
+    assert "default-src 'self'" in headers["content-security-policy"]
+    assert headers["x-frame-options"] == "DENY"
+    assert headers["x-content-type-options"] == "nosniff"
+
+
+def test_page_says_that_it_is_japanese_whatever_the_browser_accepts(port: int) -> None:
+    accept = {"Accept": "text/html,application/xhtml+xml,*/*;q=0.8"}
+    for path in ("/", "/training"):
+        for encoding in ("identity", "gzip, br"):
+            connection = HTTPConnection("127.0.0.1", port, timeout=10)
+            connection.request("GET", path, headers={**accept, "Accept-Encoding": encoding})
+            response = connection.getresponse()
+            body = response.read()
+            assert b'<html lang="ja"' in body and b'lang="en"' not in body
+            assert len(body) == int(response.headers["Content-Length"])
+            connection.close()
+
+
+def test_foreign_host_is_refused_on_http_and_websocket(port: int) -> None:
+    for host in ("evil.example", f"evil.example:{port}", f"127.0.0.1.evil.example:{port}", ""):
+        assert get(port, Host=host)[0] == 400
+        assert open_websocket(port, host, f"http://{host}") == 403
+
+
+def test_foreign_and_null_origins_are_refused_on_http_and_websocket(port: int) -> None:
+    host = f"127.0.0.1:{port}"
+    for origin in ("null", "http://evil.example", "http://127.0.0.1:1", f"http://localhost:{port}"):
+        assert get(port, Host=host, Origin=origin)[0] == 403
+        assert open_websocket(port, host, origin) == 403
+
+
+def test_own_page_may_connect(port: int) -> None:
+    for name in ("127.0.0.1", "localhost"):
+        host = f"{name}:{port}"
+        assert get(port, Host=host, Origin=f"http://{host}")[0] == 200
+        assert open_websocket(port, host, f"http://{host}") == 101
+
+
+def test_upload_without_the_cookie_s_token_is_refused(port: int) -> None:
+    status, _ = get(port, "PUT", "/_stcore/upload_file/session/file", Host=f"127.0.0.1:{port}")
+    assert status == 403
+
+
+def test_server_listens_on_loopback_alone(port: int) -> None:
+    other = next((a for a in addresses() if not is_loopback(a)), None)
+    if other is None:
+        pytest.skip("this machine has only a loopback address")
+    with pytest.raises(OSError), socket.create_connection((other, port), timeout=2):
+        pass
+
+
+def addresses() -> set[str]:
+    import psutil
+
+    found = (item for items in psutil.net_if_addrs().values() for item in items)
+    return {item.address for item in found if item.family == socket.AF_INET}
+
+
+def test_background_server_is_found_stopped_and_not_started_twice(tmp_path: Path) -> None:
+    chosen = free_port()
+    started = json.loads(serve(tmp_path, "--background", "--port", str(chosen)).stdout)
+    try:
+        assert answers(chosen)
+        status = json.loads(serve(tmp_path, "--status").stdout)
+        assert status == {"running": True, "url": started["url"], "pid": started["pid"]}
+        again = serve(tmp_path, "--background", "--port", str(free_port()))
+        assert json.loads(again.stdout)["error"]["code"] == "SERVER_RUNNING"
+        assert started["url"] in again.stderr
+    finally:
+        stopped = serve(tmp_path, "--stop")
+    assert json.loads(stopped.stdout)["url"] == started["url"]
+    assert not answers(chosen)
+    assert json.loads(serve(tmp_path, "--status").stdout) == {"running": False}
+
+
+def test_killed_background_server_is_known_to_be_gone(tmp_path: Path) -> None:
+    started = json.loads(serve(tmp_path, "--background", "--port", str(free_port())).stdout)
+    os.kill(started["pid"], signal.SIGKILL)
+    lock = Workspace(tmp_path).logs / "serve.lock"
+    wait_until(lambda: not files.is_locked(lock))
+    # The record still names the process, which must not be taken for a server, or ended.
+    assert json.loads(serve(tmp_path, "--status").stdout) == {"running": False}
+    assert json.loads(serve(tmp_path, "--stop").stdout) == {"running": False}
+
+
+def test_taken_port_is_an_error_with_the_next_step(tmp_path: Path) -> None:
+    with socket.socket() as taken:
+        taken.bind(("127.0.0.1", 0))
+        taken.listen()
+        port = taken.getsockname()[1]
+        done = serve(tmp_path, "--background", "--port", str(port))
+    assert done.returncode == 1
+    assert json.loads(done.stdout)["error"]["code"] == "SERVER_FAILED"
+    assert "--port" in done.stderr
+
+
+def test_address_that_is_none_is_wrong_usage(capsys: pytest.CaptureFixture[str]) -> None:
+    assert cli.main(["serve", "--address", "example.com"]) == 2
+    assert "アドレスではありません" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize(
+    ("host", "address", "is_own"),
+    [
+        ("127.0.0.1:8501", "127.0.0.1", True),
+        ("localhost:8501", "127.0.0.1", True),
+        ("[::1]:8501", "::1", True),
+        ("LOCALHOST:8501", "127.0.0.1", True),
+        ("192.168.1.5:8501", "127.0.0.1", False),
+        ("evil.example", "127.0.0.1", False),
+        ("localhost.evil.example", "127.0.0.1", False),
+        ("user@localhost", "127.0.0.1", True),
+        ("[::1", "127.0.0.1", False),
+        ("192.168.1.5:8501", "0.0.0.0", True),
+        ("[fe80::1]:8501", "::", True),
+        (f"{socket.gethostname()}:8501", "0.0.0.0", True),
+        ("evil.example:8501", "0.0.0.0", False),
+    ],
+)
+def test_hosts_are_told_apart(host: str, address: str, is_own: bool) -> None:
+    assert is_own_host(host, address) is is_own
+
+
+def test_two_hosts_or_none_are_refused() -> None:
+    assert refusal([], [], "127.0.0.1") == 400
+    assert refusal(["localhost", "evil.example"], [], "127.0.0.1") == 400
+    assert refusal(["localhost"], [], "127.0.0.1") is None
