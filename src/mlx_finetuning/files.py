@@ -21,6 +21,8 @@ from typing import IO, Any
 
 from mlx_finetuning.errors import DiskFull, NewerSchema, RecordDamaged
 
+ASSETS = Path(__file__).resolve().parent / "assets"
+"""What ships with the package."""
 SCHEMA_VERSION = 1
 TEMPORARY_PREFIX = ".tmp-"
 FORMER_PREFIX = ".former-"

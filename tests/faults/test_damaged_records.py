@@ -239,7 +239,9 @@ def test_damaged_checkpoint_is_named(
     tmp_path: Path, tiny: LoadedModel, name: str, content: str
 ) -> None:
     rule = optim.SGD(0.1)
-    made = checkpoints.save(tmp_path, tiny.model, {}, tiny.chat, rule, checkpoints.TrainingState(1), "run")
+    made = checkpoints.save(
+        tmp_path, tiny.model, {}, tiny.chat, rule, checkpoints.TrainingState(1), "run"
+    )
     (made / name).write_text(content)
     with pytest.raises(RecordDamaged) as caught:
         checkpoints.restore(made, tiny.model, rule, "run")

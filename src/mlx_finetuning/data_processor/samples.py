@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-from pathlib import Path
+from mlx_finetuning.files import ASSETS
 
 # In a checkout `assets/data` is a link to the repository's `data`; a wheel holds the files.
-SAMPLES = Path(__file__).resolve().parents[1] / "assets" / "data"
+SAMPLES = ASSETS / "data"
 SAMPLE_DATA = SAMPLES / "sample_data.csv"
 TEMPLATES = SAMPLES / "templates"

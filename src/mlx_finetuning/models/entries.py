@@ -7,14 +7,14 @@ from __future__ import annotations
 
 import functools
 from dataclasses import dataclass
-from pathlib import Path
 from typing import Any
 
 from mlx_finetuning.config import read_yaml
 from mlx_finetuning.errors import RecordDamaged
+from mlx_finetuning.files import ASSETS
 
 # A link to config/models.yaml, so that a built wheel carries the file.
-_FILE = Path(__file__).resolve().parents[1] / "assets" / "models.yaml"
+_FILE = ASSETS / "models.yaml"
 
 
 @dataclass(frozen=True)

@@ -28,6 +28,7 @@ from mlx_finetuning.errors import (
     NotEnoughSpace,
     RecordDamaged,
 )
+from mlx_finetuning.files import ASSETS
 from mlx_finetuning.models import hub
 from mlx_finetuning.models.entries import CatalogueEntry, catalogue, find
 from mlx_finetuning.models.folder import check_configuration, check_folder
@@ -36,7 +37,7 @@ from mlx_finetuning.workspace import NAME, Workspace
 
 BUILT_IN = "tiny-ja"
 SOURCE = "source.json"
-_BUILT_IN_FOLDER = Path(__file__).resolve().parents[1] / "assets" / BUILT_IN
+_BUILT_IN_FOLDER = ASSETS / BUILT_IN
 _SPARE_BYTES = 500_000_000
 """Free space that a download leaves for everything else."""
 

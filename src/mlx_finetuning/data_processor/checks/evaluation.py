@@ -13,13 +13,13 @@ import json
 from collections import Counter, defaultdict
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
-from pathlib import Path
 
 import numpy as np
 from numpy.typing import NDArray
 
 from mlx_finetuning.data_processor.checks.grams import chunks, hashed
 from mlx_finetuning.data_processor.watching import Tick, still
+from mlx_finetuning.files import ASSETS
 from mlx_finetuning.utils.japanese_utils import comparison_key
 
 SKETCH = 32
@@ -30,7 +30,7 @@ _FEWEST = 8
 """Grams without which only the whole question counts."""
 _SHARED_BY = 20
 """Questions from which a gram is no mark of any of them."""
-_KNOWN = Path(__file__).resolve().parents[1] / "assets" / "evaluation_sets.json"
+_KNOWN = ASSETS / "evaluation_sets.json"
 
 
 @dataclass(frozen=True)

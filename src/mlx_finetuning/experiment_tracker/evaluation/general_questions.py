@@ -9,12 +9,12 @@ from __future__ import annotations
 import functools
 import json
 from dataclasses import dataclass
-from pathlib import Path
 from typing import Any
 
+from mlx_finetuning.files import ASSETS
 from mlx_finetuning.utils.japanese_utils import contains
 
-QUESTIONS = Path(__file__).resolve().parents[1] / "assets" / "general_ja.jsonl"
+QUESTIONS = ASSETS / "general_ja.jsonl"
 
 
 @dataclass(frozen=True)

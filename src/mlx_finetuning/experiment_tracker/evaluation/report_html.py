@@ -8,13 +8,13 @@ from __future__ import annotations
 from collections.abc import Iterable, Mapping, Sequence
 from html import escape
 from itertools import chain
-from pathlib import Path
 from typing import Any
 
 from mlx_finetuning.experiment_tracker.evaluation import charts
 from mlx_finetuning.experiment_tracker.evaluation.measured import SPLITS_JA
+from mlx_finetuning.files import ASSETS
 
-STYLE = Path(__file__).resolve().parents[1] / "assets" / "report.css"
+STYLE = ASSETS / "report.css"
 SHOWN = 8
 """Exchanges of a kind that are open; the others are folded in."""
 SCORES = {
