@@ -16,7 +16,7 @@ import pytest
 
 from mlx_finetuning.config import TrainConfig
 from mlx_finetuning.errors import InvalidSettings
-from mlx_finetuning.mlx_trainer.parallel import ranks
+from mlx_finetuning.mlx_trainer.parallel import distributed
 from mlx_finetuning.mlx_trainer.training import checkpoints
 from support.helpers import wait_until
 from support.resumed_run import CONFIG, lines, train
@@ -108,9 +108,9 @@ def test_killed_first_rank_takes_its_peer_along(tmp_path: Path) -> None:
 
 def test_machines_are_named_by_hosts() -> None:
     config = TrainConfig(hosts="mac1.local, taro@mac2.local")
-    assert ranks.ranks(config) == 2
-    assert ranks.addresses(config) == ("mac1.local:32323", "mac2.local:32324")
-    assert ranks.rank_command("taro@mac2.local")[:4] == [
+    assert distributed.rank_count(config) == 2
+    assert distributed.addresses(config) == ("mac1.local:32323", "mac2.local:32324")
+    assert distributed.rank_command("taro@mac2.local")[:4] == [
         *("ssh", "-o", "BatchMode=yes", "taro@mac2.local")
     ]
 
@@ -118,4 +118,4 @@ def test_machines_are_named_by_hosts() -> None:
 @pytest.mark.parametrize("changes", [{"hosts": "-oProxyCommand=x,b"}, {"hosts": "a,b", "ranks": 2}])
 def test_unusable_hosts_are_refused(changes: dict[str, Any]) -> None:
     with pytest.raises(InvalidSettings):
-        ranks.ranks(TrainConfig(**changes))
+        distributed.rank_count(TrainConfig(**changes))

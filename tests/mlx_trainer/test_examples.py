@@ -98,7 +98,7 @@ def numbered(count: int) -> list[Example]:
 
 
 def test_what_rounding_adds_is_never_supervised() -> None:
-    batch = batches.batch_of(numbered(5))
+    batch = batches.padded(numbered(5))
     assert batch.tokens.shape[1] % batches.LENGTH_STEP == 0
     assert batch.supervised == sum(2 + i for i in range(5)) == batch.weights.sum().item()
     counted = np.array(batch.positions)[np.array(batch.weights) == 1]

@@ -156,8 +156,8 @@ def model_of(kind: str, **settings: Any) -> nn.Module:
 def test_loss_and_every_gradient_equal_those_of_examples_alone(kind: str) -> None:
     model = model_of(kind)
     expected_loss, expected = plain(model, examples())
-    for make in {batches.batch_of, workload.arrangement(model, 300, TrainConfig())}:
-        ours_loss, ours = gradients(model, make(examples()))
+    for layout in {batches.PADDED, workload.row_layout(model, 300, TrainConfig())}:
+        ours_loss, ours = gradients(model, layout.build(examples()))
         assert ours_loss == pytest.approx(expected_loss, rel=1e-5)
         assert ours.keys() == expected.keys()
         for name, value in expected.items():
@@ -172,9 +172,9 @@ def sums(model: nn.Module, make: Any, options: LossOptions) -> dict[str, np.ndar
 @pytest.mark.parametrize("kind", CLASSES)
 def test_recomputing_changes_no_gradient(kind: str) -> None:
     model = model_of(kind)
-    for make in {batches.batch_of, workload.arrangement(model, 300, TrainConfig())}:
-        expected = sums(model, make, PLAIN)
-        ours = sums(model, make, LossOptions(recompute=True))
+    for layout in {batches.PADDED, workload.row_layout(model, 300, TrainConfig())}:
+        expected = sums(model, layout.build, PLAIN)
+        ours = sums(model, layout.build, LossOptions(recompute=True))
         for name, value in expected.items():
             np.testing.assert_allclose(ours[name], value, atol=2e-5 * np.abs(value).max())
 
@@ -221,8 +221,8 @@ def test_a_run_of_three_updates_passes_its_own_checks(tmp_path: Path, family: st
 
 
 def test_kept_lower_blocks_change_no_loss_and_gemma_4_keeps_none(tmp_path: Path) -> None:
-    assert not skipped_work.can_keep(model_of("gemma4", num_layers=2))
-    assert skipped_work.can_keep(model_of("gemma3", num_layers=2))
+    assert not skipped_work.can_cache(model_of("gemma4", num_layers=2))
+    assert skipped_work.can_cache(model_of("gemma3", num_layers=2))
     model = model_of("gemma4", num_layers=2)
     expected, _ = plain(model, examples())
     found = backward.here(backward.gradient_of(model), batches.concatenated(examples()), (7,))

@@ -36,8 +36,8 @@ def trained(
 
 def work(tiny: LoadedModel, config: TrainConfig) -> workload.Workload:
     examples = encode_rows(tiny, rows(12), config.max_length)
-    make = workload.arrangement(tiny.model, len(tiny.tokenizer.vocab), config)
-    return workload.Workload(tiny, examples, make, config)
+    layout = workload.row_layout(tiny.model, len(tiny.tokenizer.vocab), config)
+    return workload.Workload(tiny, examples, layout, config)
 
 
 def test_estimate_names_memory_time_and_batch_sizes_and_leaves_nothing(tiny: LoadedModel) -> None:

@@ -20,13 +20,13 @@ from mlx_finetuning.config import TrainConfig
 from mlx_finetuning.errors import Interrupted, LossNotFinite, NoTrainingRows, TargetsNotFound
 from mlx_finetuning.mlx_trainer.batches import batches
 from mlx_finetuning.mlx_trainer.batches.examples import encode_rows
-from mlx_finetuning.mlx_trainer.gradient import loss
 from mlx_finetuning.mlx_trainer.inference import generate
 from mlx_finetuning.mlx_trainer.model import adapters, split_head
 from mlx_finetuning.mlx_trainer.model.load import LoadedModel, load
 from mlx_finetuning.mlx_trainer.training import loop, optimizer
 from mlx_finetuning.progress import Step
 from mlx_finetuning.workspace import AdapterPaths
+from support import losses
 from support.recorded_run import CONFIG, Recorder, rows, tiny_folder
 
 
@@ -38,7 +38,7 @@ def run(tiny: LoadedModel, folder: Path, config: TrainConfig = CONFIG) -> Record
 
 def test_loss_is_the_mean_over_supervised_tokens_of_numpy_cross_entropy(tiny: LoadedModel) -> None:
     examples = encode_rows(tiny, rows(5), 64)
-    batch = batches.batch_of(examples)
+    batch = batches.padded(examples)
     total, count = 0.0, 0
     for example in examples:
         logits = generate.logits(tiny, example.tokens[:-1]).astype(np.float64)
@@ -48,13 +48,13 @@ def test_loss_is_the_mean_over_supervised_tokens_of_numpy_cross_entropy(tiny: Lo
             if example.supervised[position + 1]:
                 total -= log_probabilities[position, target]
                 count += 1
-    ours = loss.of_batch(tiny.model, batch).item()
+    ours = losses.of_batch(tiny.model, batch).item()
     assert ours == pytest.approx(total / count, rel=1e-5)
     assert count == batch.supervised
 
 
 def test_gathered_logits_equal_the_full_ones(tiny: LoadedModel) -> None:
-    batch = batches.batch_of(encode_rows(tiny, rows(4), 64))
+    batch = batches.padded(encode_rows(tiny, rows(4), 64))
     full = tiny.model(batch.tokens)
     expected = full.reshape(-1, full.shape[-1])[batch.positions]
     ours = split_head.logits_at(tiny.model, batch.tokens, batch.positions)
@@ -65,8 +65,8 @@ def test_gathered_logits_equal_the_full_ones(tiny: LoadedModel) -> None:
 
 def test_padding_and_neighbours_change_no_loss(tiny: LoadedModel) -> None:
     examples = encode_rows(tiny, rows(6), 64)
-    together = loss.corpus_loss(tiny.model, [batches.batch_of(examples)])
-    alone = loss.corpus_loss(tiny.model, [batches.batch_of([item]) for item in examples])
+    together = losses.corpus_loss(tiny.model, [batches.padded(examples)])
+    alone = losses.corpus_loss(tiny.model, [batches.padded([item]) for item in examples])
     assert together == pytest.approx(alone, rel=1e-5)
 
 
@@ -180,8 +180,8 @@ def test_best_adapter_has_the_lowest_validation_loss(tiny: LoadedModel, tmp_path
     lines = run(tiny, tmp_path).lines
     best = min(line["valid_loss"] for line in lines if "valid_loss" in line)
     reloaded = load(tiny_folder(), tmp_path / "best")
-    held_out = [batches.batch_of(encode_rows(reloaded, rows(2), 64))]
-    assert loss.corpus_loss(reloaded.model, held_out) == pytest.approx(best, rel=1e-4)
+    held_out = [batches.padded(encode_rows(reloaded, rows(2), 64))]
+    assert losses.corpus_loss(reloaded.model, held_out) == pytest.approx(best, rel=1e-4)
 
 
 def test_same_seed_gives_the_same_losses(tmp_path: Path) -> None:

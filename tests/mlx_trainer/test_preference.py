@@ -16,6 +16,7 @@ from numpy.typing import NDArray
 
 from mlx_finetuning.config import TrainConfig
 from mlx_finetuning.errors import Interrupted, InvalidSettings, NothingToLearn
+from mlx_finetuning.mlx_trainer.batches import batches
 from mlx_finetuning.mlx_trainer.batches.examples import Example
 from mlx_finetuning.mlx_trainer.gradient import backward, preference
 from mlx_finetuning.mlx_trainer.gradient.preference import Pair
@@ -151,7 +152,9 @@ def test_reference_is_the_model_without_adapters(tiny: LoadedModel, method: str)
     plain = preference.encode_pairs(tiny, ROWS, 64)
     expected = preference.log_probabilities(tiny.model, preference.padded(plain))
     adapters.attach(tiny.model, TrainConfig(method=method))
-    found = preference.with_reference(tiny.model, plain, 3, preference.concatenated, silent)
+    found = preference.with_reference(
+        tiny.model, plain, 3, preference.PAIR_LAYOUTS[batches.CONCATENATED], silent
+    )
     np.testing.assert_allclose([pair.reference for pair in found], np.array(expected), rtol=1e-4)
 
 

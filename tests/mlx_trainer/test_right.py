@@ -26,7 +26,7 @@ from mlx_finetuning.mlx_trainer.model import adapters
 from support.model_classes import CLASSES, COMMON, examples, gradients, model_of, named, plain
 
 
-@pytest.mark.parametrize("make", [batches.batch_of, batches.concatenated, batches.packed])
+@pytest.mark.parametrize("make", [batches.padded, batches.concatenated, batches.packed])
 @pytest.mark.parametrize("kind", CLASSES)
 def test_loss_and_every_gradient_equal_those_of_examples_alone(kind: str, make: Any) -> None:
     model = model_of(kind)
@@ -61,12 +61,12 @@ def test_the_compiled_gradient_of_packed_rows_is_the_plain_one(kind: str) -> Non
 def test_rows_hold_every_example_once_and_stay_short() -> None:
     lengths = [900, 2000, 40, 1100, 700, 3000, 5]
     given = [Example([1] * length, [True] * length, row) for row, length in enumerate(lengths)]
-    rows = batches.rows(given, batches.PACKED_ROW)
+    rows = batches.PACKED.rows(given)
     assert sorted(example.row for row in rows for example in row) == list(range(7))
     assert max(sum(len(example.tokens) - 1 for example in row) for row in rows) <= 3072
     assert len(rows) == 3
 
-    short = batches.rows(given[:1] + given[2:4], batches.PACKED_ROW)
+    short = batches.PACKED.rows(given[:1] + given[2:4])
     assert [[example.row for example in row] for row in short] == [[3, 2], [0]]
 
 

@@ -23,13 +23,13 @@ def test_base_and_tuned_come_from_one_set_of_weights(tmp_path: Path, kind: str) 
     tuned = load(finished_run.base(workspace), workspace.adapter(run_id).folder)
     base = generate.logits(load(finished_run.base(workspace)), TOKENS)
     changed = generate.logits(tuned, TOKENS)
-    assert adapter_toggle.can_switch(tuned)
+    assert adapter_toggle.can_toggle(tuned)
     with adapter_toggle.without_adapter(tuned):
         assert np.array_equal(generate.logits(tuned, TOKENS), base)
     assert np.array_equal(generate.logits(tuned, TOKENS), changed)
     assert not np.allclose(base, changed, atol=0.1)
     adapter_toggle.fuse(tuned)
-    assert not adapter_toggle.can_switch(tuned)
+    assert not adapter_toggle.can_toggle(tuned)
     assert np.allclose(generate.logits(tuned, TOKENS), changed, atol=1e-2)
 
 
@@ -44,4 +44,4 @@ def test_failure_within_the_block_takes_the_adapter_up_again(tmp_path: Path) -> 
 
 
 def test_model_without_an_adapter_has_nothing_to_put_aside() -> None:
-    assert not adapter_toggle.can_switch(load(finished_run.base(Workspace(Path("/nonexistent")))))
+    assert not adapter_toggle.can_toggle(load(finished_run.base(Workspace(Path("/nonexistent")))))

@@ -31,7 +31,7 @@ def sums(model: nn.Module, make: Any, options: LossOptions) -> dict[str, np.ndar
     return {"loss": np.array(found.loss)} | {k: np.array(v) for k, v in found.gradients.items()}
 
 
-@pytest.mark.parametrize("make", [batches.batch_of, batches.concatenated, batches.packed])
+@pytest.mark.parametrize("make", [batches.padded, batches.concatenated, batches.packed])
 @pytest.mark.parametrize("kind", CLASSES)
 def test_recomputing_changes_no_gradient(kind: str, make: Any) -> None:
     model = model_of(kind)
@@ -96,7 +96,7 @@ def test_recomputing_takes_less_memory_and_leaves_the_model_as_it_was() -> None:
     assert [name for name, _ in tree_flatten(model.parameters())] == names
 
 
-@pytest.mark.parametrize("make", [batches.batch_of, batches.concatenated, batches.packed])
+@pytest.mark.parametrize("make", [batches.padded, batches.concatenated, batches.packed])
 def test_noise_is_uniform_within_the_published_bound_of_each_example(make: Any) -> None:
     model = model_of("llama", hidden_size=128)
     batch = make(examples())
@@ -104,7 +104,7 @@ def test_noise_is_uniform_within_the_published_bound_of_each_example(make: Any) 
     with neftune.noise(model, batch, alpha=5.0):
         noisy = np.array(model.model.embed_tokens(batch.tokens))
     added = (noisy - plain).reshape(-1, 128)
-    if make is batches.batch_of:
+    if make is batches.padded:
         lengths = np.full(len(added), batch.tokens.shape[1])
     elif make is batches.concatenated:
         lengths = np.repeat(batch.lengths, batch.lengths)

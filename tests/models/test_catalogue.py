@@ -100,7 +100,9 @@ def test_memory_of_a_gradient_is_what_the_trainer_measures(
     """In float32, with the CPU's smaller pieces of logits and its attention that keeps no scores."""
     monkeypatch.setattr(catalogue_figures, "HALF", 4)
     monkeypatch.setattr(catalogue_figures, "OF_SCORES", 0)
-    monkeypatch.setattr(catalogue_figures.loss, "PIECE_GPU", catalogue_figures.loss.PIECE)
+    monkeypatch.setattr(
+        catalogue_figures.loss, "LOGITS_AT_ONCE_GPU", catalogue_figures.loss.LOGITS_AT_ONCE
+    )
     monkeypatch.setattr(catalogue_figures, "TOKENS", 256 if kind == "llama" else 64)
     text = {
         "model_type": kind,
@@ -132,8 +134,8 @@ def test_memory_of_a_gradient_is_what_the_trainer_measures(
     mx.eval(model.parameters())
     length = catalogue_figures.TOKENS
     example = Example([5 + i for i in range(length)], [i >= length // 2 for i in range(length)], 0)
-    make = workload.arrangement(model, text["vocab_size"], settings)
-    work = workload.Workload(LoadedModel(model, None, None, text), [example], make, settings)
+    layout = workload.row_layout(model, text["vocab_size"], settings)
+    work = workload.Workload(LoadedModel(model, None, None, text), [example], layout, settings)
     measured = memory_fit.measured(work).per_cost * memory_fit._cost_at_once(work, [example])
     gradient = 4 * sum(value.size for _, value in tree_flatten(model.trainable_parameters()))
     expected = catalogue_figures._gradient(config) + gradient

@@ -123,7 +123,7 @@ def _gradient(config: dict[str, Any]) -> float:
     block = OF_HIDDEN * hidden + OF_INTERMEDIATE * inner
     scores = OF_SCORES * heads * TOKENS**2
     state = text.get("linear_num_value_heads", 0) * 128 * 128
-    logits = OF_LOGITS * min(TOKENS * text["vocab_size"], loss.PIECE_GPU)
+    logits = OF_LOGITS * min(TOKENS * text["vocab_size"], loss.LOGITS_AT_ONCE_GPU)
     return HALF * TOKENS * (inputs + block) + scores + logits + 4 * OF_STATE * TOKENS * state
 
 

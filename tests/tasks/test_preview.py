@@ -11,7 +11,7 @@ import pytest
 
 from mlx_finetuning import errors, files
 from mlx_finetuning.config import EvaluateConfig
-from mlx_finetuning.mlx_trainer.batches.batches import batch_of
+from mlx_finetuning.mlx_trainer.batches.batches import padded
 from mlx_finetuning.mlx_trainer.batches.examples import Example, encode_rows
 from mlx_finetuning.mlx_trainer.inference import grade
 from mlx_finetuning.mlx_trainer.model.load import LoadedModel
@@ -47,7 +47,7 @@ ROWS = [
 
 def _in_batch(example: Example) -> tuple[list[int], set[int]]:
     """Tokens and supervised places of the only row of a training batch, without the padding."""
-    batch = batch_of([example])
+    batch = padded([example])
     # A batch holds inputs and, apart, the supervised next tokens.
     inputs = np.array(batch.tokens)[0].tolist()
     positions = np.array(batch.positions)[np.array(batch.weights) > 0]
@@ -252,8 +252,10 @@ def test_tools_of_a_row_are_in_what_is_shown_trained_and_asked(tiny: LoadedModel
     [example] = encode_rows(loaded, [row], 200)
     assert tiny.tokenizer.decode(example.tokens).startswith("[道具]天気予報")
     asked.clear()
-    make = grade.arrangement(loaded)
-    grade.grade(loaded, [row], EvaluateConfig(max_tokens=1), silent, "評価", make=make, ask=True)
+    layout = grade.row_layout(loaded)
+    grade.grade(
+        loaded, [row], EvaluateConfig(max_tokens=1), silent, "評価", layout=layout, ask=True
+    )
     assert asked
     assert all(prompt == example.tokens[: len(prompt)] for prompt in asked)
 

@@ -217,8 +217,8 @@ def model_fingerprint(folder: Path) -> str:
     """SHA-256 over the model's files, by `utils.fingerprint`: it tells another model from this."""
     digest = hashlib.sha256()
     for path in sorted(path for path in folder.iterdir() if path.suffix in _MODEL_FILES):
-        for piece in fingerprint.pieces(path):
-            digest.update(piece)
+        for chunk in fingerprint.chunks(path):
+            digest.update(chunk)
     return digest.hexdigest()
 
 

@@ -148,7 +148,7 @@ def _graded(
             **rows,
             "general": [question.text_row for question in general_questions.questions()],
         }
-    make = grade.arrangement(loaded)
+    layout = grade.row_layout(loaded)
     return {
         name: grade.grade(
             loaded,
@@ -156,7 +156,7 @@ def _graded(
             settings,
             context.progress,
             f"{who}（{number}/{len(rows)} {STAGES[name]}）",
-            make=make,
+            layout=layout,
             ask=name in ASKED,
         )
         for number, (name, split) in enumerate(rows.items(), 1)

@@ -16,7 +16,7 @@ from mlx_finetuning.config import TrainConfig, load
 from mlx_finetuning.data_processor import read_rows
 from mlx_finetuning.errors import DatasetNotFound, RowNotFound
 from mlx_finetuning.mlx_trainer.batches.examples import Example, conversations, pair, sequences
-from mlx_finetuning.mlx_trainer.batches.token_text import pieces
+from mlx_finetuning.mlx_trainer.batches.token_text import token_texts
 from mlx_finetuning.mlx_trainer.model.load import LoadedModel
 from mlx_finetuning.mlx_trainer.model.tokenizer import load_tokenizer
 from mlx_finetuning.progress import Step
@@ -129,7 +129,7 @@ def _sequence(
     kept, cut = min(len(whole.tokens), limit), max(len(whole.tokens) - limit, 0)
     # The first token of a sequence is never predicted.
     targets = [at > 0 and flag for at, flag in enumerate(whole.supervised)]
-    named = zip(whole.tokens, pieces(loaded, whole.tokens), targets, strict=True)
+    named = zip(whole.tokens, token_texts(loaded, whole.tokens), targets, strict=True)
     return {
         "row": whole.row,
         "source": str(row.get("source", "")),

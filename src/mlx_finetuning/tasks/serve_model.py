@@ -122,7 +122,7 @@ class _MlxEngine:
 
         if question.model != BASE:
             yield self._tuned
-        elif adapter_toggle.can_switch(self._tuned):
+        elif adapter_toggle.can_toggle(self._tuned):
             with adapter_toggle.without_adapter(self._tuned):
                 yield self._tuned
         else:

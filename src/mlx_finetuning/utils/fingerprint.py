@@ -1,4 +1,4 @@
-"""What a file of weights is known by without reading gigabytes: name, size, pieces from all over.
+"""What a file of weights is known by without reading gigabytes: name, size, chunks from all over.
 
 Tells other weights from these; no check against tampering.
 """
@@ -9,11 +9,11 @@ from collections.abc import Iterator
 from pathlib import Path
 
 SAMPLE, SAMPLES = 1 << 14, 64
-"""Bytes and number of the pieces; a file of up to a megabyte is taken whole."""
+"""Bytes and number of the chunks; a file of up to a megabyte is taken whole."""
 
 
-def pieces(path: Path) -> Iterator[bytes]:
-    """To be fed to a digest; other weights of the same shapes differ in nearly every piece."""
+def chunks(path: Path) -> Iterator[bytes]:
+    """To be fed to a digest; other weights of the same shapes differ in nearly every chunk."""
     size = path.stat().st_size
     yield f"{path.name}:{size}".encode()
     with path.open("rb") as stream:

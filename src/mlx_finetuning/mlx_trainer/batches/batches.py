@@ -67,7 +67,8 @@ class Batch:
         return self.tokens, self.positions, self.targets, self.weights
 
 
-def batch_of(examples: Sequence[Example]) -> Batch:
+def padded(examples: Sequence[Example]) -> Batch:
+    """A row per example [examples, length]."""
     length = _rounded(max(len(example.tokens) for example in examples) - 1, LENGTH_STEP)
     tokens = np.zeros((len(examples), length + 1), np.int32)
     supervised = np.zeros((len(examples), length + 1), np.bool_)
@@ -121,22 +122,42 @@ def packed(examples: Sequence[Example]) -> Batch:
     )
 
 
-def rows(examples: Sequence[E], room: int | None) -> list[list[E]]:
-    """The examples divided into rows of `room` tokens, or of the longest example's: first fit, the
-    longest first. None is one row for all."""
-    if room is None:
-        return [list(examples)]
-    ordered = sorted(examples, key=lambda item: (-len(item.tokens), item.row))
-    room = max(room, len(ordered[0].tokens))
-    filled: list[list[E]] = []
-    for example in ordered:
-        fits = (row for row in filled if _length(row) + len(example.tokens) <= room)
-        row = next(fits, None)
-        if row is None:
-            filled.append([example])
-        else:
-            row.append(example)
-    return filled
+@dataclass(frozen=True)
+class RowLayout:
+    """How the examples of a batch stand in its rows."""
+
+    build: Callable[[Sequence[Any]], Any]
+    """Examples to a `Batch`, pairs to a `PairBatch`."""
+    row_tokens: int | None = None
+    """Tokens that examples sharing a row may have together; None where each has a row of its own."""
+
+    @property
+    def shares_rows(self) -> bool:
+        return self.row_tokens is not None
+
+    def rows(self, examples: Sequence[E]) -> list[list[E]]:
+        """The examples divided into what is computed at once: first fit, the longest first. A row
+        holds `row_tokens`, or the longest example; without shared rows all are computed at once."""
+        if self.row_tokens is None:
+            return [list(examples)]
+        ordered = sorted(examples, key=lambda item: (-len(item.tokens), item.row))
+        capacity = max(self.row_tokens, len(ordered[0].tokens))
+        filled: list[list[E]] = []
+        for example in ordered:
+            fits = (row for row in filled if _length(row) + len(example.tokens) <= capacity)
+            row = next(fits, None)
+            if row is None:
+                filled.append([example])
+            else:
+                row.append(example)
+        return filled
+
+
+PADDED = RowLayout(padded)
+CONCATENATED = RowLayout(concatenated, CONCATENATED_ROW)
+"""For the CPU."""
+PACKED = RowLayout(packed, PACKED_ROW)
+"""For a GPU."""
 
 
 def _length(examples: Sequence[Sized]) -> int:
@@ -167,11 +188,10 @@ def endless(count: int, batch_size: int, seed: int, start: int = 0) -> Iterator[
 def once(
     examples: Sequence[Any],
     batch_size: int,
-    make: Callable[[Sequence[Any]], Any] = batch_of,
-    room: int | None = None,
+    layout: RowLayout = PADDED,
 ) -> Iterator[Any]:
     """Every example once, the shortest first, so that little is padded."""
     ordered = sorted(examples, key=lambda example: len(example.tokens))
     for start in range(0, len(ordered), batch_size):
-        for row in rows(ordered[start : start + batch_size], room):
-            yield make(row)
+        for row in layout.rows(ordered[start : start + batch_size]):
+            yield layout.build(row)

@@ -16,10 +16,12 @@ Messages = list[dict[str, str]]
 
 @dataclass(frozen=True)
 class CacheSlot:
+    """An example's place in the activation cache (`gradient.skipped_work`)."""
+
     start: int
-    """First row in the file of kept outputs."""
-    is_known: bool
-    """Whether the output is there already."""
+    """Its first row there."""
+    is_filled: bool
+    """Whether its output is there already."""
 
 
 @dataclass(frozen=True)
@@ -31,8 +33,8 @@ class Example:
     """The line of the source file it came from; 0 if unknown."""
     cut: int = 0
     """Tokens that did not fit."""
-    place: CacheSlot | None = None
-    """Where the output of its lower blocks is kept; None if it is not."""
+    cache_slot: CacheSlot | None = None
+    """None if the output of its lower blocks is not cached."""
 
     @property
     def targets(self) -> int:

@@ -11,26 +11,25 @@ from mlx_finetuning.mlx_trainer.model.load import LoadedModel
 _BYTE = re.compile("<0x([0-9A-F]{2})>")
 
 
-def pieces(loaded: LoadedModel, tokens: Sequence[int]) -> list[str]:
+def token_texts(loaded: LoadedModel, tokens: Sequence[int]) -> list[str]:
     """For each token its text, or `⟨E3 81⟩`, bytes in hexadecimal."""
     names = loaded.tokenizer.convert_ids_to_tokens(list(tokens))
-    texts = [loaded.tokenizer.decode([token]) for token in tokens]
     return [
-        f"⟨{_bytes_of(name).hex(' ').upper()}⟩" if "\ufffd" in text else text or str(name)
-        for name, text in zip(names, texts, strict=True)
+        _as_bytes(name) if "\ufffd" in text else text or str(name)
+        for name, text in zip(names, (loaded.tokenizer.decode([t]) for t in tokens), strict=True)
     ]
 
 
-def _bytes_of(name: str) -> bytes:
-    """The bytes that a token of byte-level BPE, or of byte fallback, stands for."""
+def _as_bytes(name: str) -> str:
+    """`⟨E3 81⟩` of a token of byte-level BPE (GPT-2's signs) or of byte fallback (`<0xE3>`)."""
     fallback = _BYTE.fullmatch(name)
     if fallback:
-        return bytes.fromhex(fallback.group(1))
-    return bytes(_byte_of_sign().get(sign, 0x3F) for sign in name)
+        return f"⟨{fallback.group(1)}⟩"
+    return f"⟨{bytes(_gpt2_bytes().get(sign, 0x3F) for sign in name).hex(' ').upper()}⟩"
 
 
 @functools.cache
-def _byte_of_sign() -> dict[str, int]:
+def _gpt2_bytes() -> dict[str, int]:
     """GPT-2's signs for bytes: printable ones stand for themselves, the others from U+0100 on."""
     printable = [*range(0x21, 0x7F), *range(0xA1, 0xAD), *range(0xAE, 0x100)]
     others = [byte for byte in range(256) if byte not in printable]

@@ -1,16 +1,10 @@
-"""The gradient of an update: computed here, or by local processes that share its examples.
-
-MLX's CPU backend works on one thread per process apart from matrix products, so on the CPU each
-core gets a process of its own with one BLAS thread. Helpers are stateless: per update they get the
-trained arrays and their examples, and give back sums of losses and gradients. All state (optimizer,
-schedule, position in the data) stays here, so a helper can be lost without losing anything.
-"""
+"""The gradient of a batch, and sums of losses and gradients over many of them, in this process."""
 
 from __future__ import annotations
 
-import contextlib
 import math
 from collections.abc import Callable, Sequence
+from contextlib import nullcontext
 from dataclasses import dataclass
 from typing import Any, cast
 
@@ -20,8 +14,7 @@ import numpy as np
 from mlx.utils import tree_flatten
 
 from mlx_finetuning.config import TrainConfig
-from mlx_finetuning.mlx_trainer.batches import batches
-from mlx_finetuning.mlx_trainer.batches.batches import Batch
+from mlx_finetuning.mlx_trainer.batches.batches import Batch, RowLayout
 from mlx_finetuning.mlx_trainer.batches.examples import Example
 from mlx_finetuning.mlx_trainer.gradient import loss, preference
 from mlx_finetuning.mlx_trainer.gradient.preference import Item
@@ -29,7 +22,6 @@ from mlx_finetuning.mlx_trainer.gradient.skipped_work import ActivationCache
 from mlx_finetuning.mlx_trainer.model import flat_arrays, lora, split_head, trainable
 
 Arrays = dict[str, mx.array]
-Make = Callable[[Sequence[Any]], Any]
 
 
 @dataclass(frozen=True)
@@ -95,7 +87,7 @@ def summed_over(
 def compiled(model: nn.Module, value: Callable[..., mx.array]) -> Gradient:
     """Loss and gradients by kernels that MLX fuses once per shape of a batch.
 
-    Where only LoRA factors are trained, their gradients come as one vector (`flat.ALL`), and they
+    Where only LoRA factors are trained, their gradients come as one vector (`flat_arrays.ALL`), and they
     are cast to the type of the model's weights and scaled at once, each by the scale's root.
     """
     arrays = trainable.of(model)
@@ -128,7 +120,7 @@ def compiled(model: nn.Module, value: Callable[..., mx.array]) -> Gradient:
                 arrays.vector() if at_once else before, *batch.arrays, batch.segments
             )
         finally:
-            arrays.put(before)  # tracing leaves its stand-ins in the model
+            arrays.put(before)  # tracing leaves its own arrays in the model
 
     return gradient
 
@@ -144,28 +136,19 @@ def here(gradient: Gradient, batch: Batch, seed: Sequence[int]) -> Sums:
 
 def by_rows(
     gradient: Gradient,
-    make: Make,
-    kept: ActivationCache | None,
+    layout: RowLayout,
+    cache: ActivationCache | None,
     examples: Sequence[Item],
     seed: Sequence[int],
 ) -> Sums:
     """Sums over `examples`, a row of them at a time, so that memory grows with a row only."""
-    parts = batches.rows(examples, preference.room_of(make))
     total: Sums | None = None
-    for number, part in enumerate(parts):
-        with cached(kept, part):
-            sums = here(gradient, make(part), (*seed, number))
+    for number, row in enumerate(layout.rows(examples)):
+        with cache.standing_in(cast(Sequence[Example], row)) if cache else nullcontext():
+            sums = here(gradient, layout.build(row), (*seed, number))
         total = sums if total is None else added(total, sums)
     assert total is not None
     return total
-
-
-def cached(
-    kept: ActivationCache | None, examples: Sequence[Item]
-) -> contextlib.AbstractContextManager[None]:
-    return (
-        contextlib.nullcontext() if kept is None else kept.cached(cast(Sequence[Example], examples))
-    )
 
 
 def added(left: Sums, right: Sums) -> Sums:

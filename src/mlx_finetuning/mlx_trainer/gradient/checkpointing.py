@@ -19,11 +19,11 @@ import mlx.core as mx
 import mlx.nn as nn
 from mlx.utils import tree_flatten, tree_map
 
-from mlx_finetuning.mlx_trainer.gradient.concatenated_attention import replaced
 from mlx_finetuning.mlx_trainer.model import split_head
+from mlx_finetuning.mlx_trainer.model.patching import Proxy, replaced
 
 Arrangement = Callable[[], AbstractContextManager[Any]]
-"""Enters what stands in for parts of the model during an update."""
+"""Enters what replaces parts of the model during an update."""
 
 _ATTENTION = (("q_proj", "k_proj", "v_proj"), ("qkv_proj",))
 _MLP = (("gate_proj", "up_proj"), ("gate_up_proj",))
@@ -49,34 +49,18 @@ def _again(
     return cast(Callable[..., mx.array], mx.checkpoint(compute))
 
 
-class _StandIn(nn.Module):  # type: ignore[misc]
-    """Stands for a part of the model during one update, and has its attributes."""
+def _recomputed_block(block: nn.Module, arrangement: Arrangement) -> Proxy:
+    """A block that keeps its input only."""
 
-    def __init__(self, part: nn.Module, arrangement: Arrangement) -> None:
-        super().__init__()
-        self.__dict__["_of"] = part
-        self.__dict__["_arrangement"] = arrangement
-
-    def __getattr__(self, name: str) -> Any:
-        return getattr(self.__dict__["_of"], name)
-
-    @property
-    def _parts(self) -> tuple[nn.Module, Arrangement]:
-        return self.__dict__["_of"], self.__dict__["_arrangement"]
-
-
-class _Recomputed(_StandIn):
-    """Keeps its input."""
-
-    def __call__(self, x: mx.array, *rest: Any, **named: Any) -> mx.array:
-        block, arrangement = self._parts
-
-        def call(x: mx.array, *given: mx.array) -> mx.array:
-            others, names = _with_arrays([rest, named], given)
+    def call(x: mx.array, *rest: Any, **named: Any) -> mx.array:
+        def forward(x: mx.array, *arrays: mx.array) -> mx.array:
+            others, names = _with_arrays([rest, named], arrays)
             return cast(mx.array, block(x, *others, **names))
 
-        compute = _again(block, arrangement, call)
+        compute = _again(block, arrangement, forward)
         return compute(block.trainable_parameters(), x, *_arrays([rest, named]))
+
+    return Proxy(block, call)
 
 
 def _arrays(given: Any) -> list[mx.array]:
@@ -94,40 +78,26 @@ def _is_passed(leaf: Any) -> bool:
     return isinstance(leaf, mx.array) and mx.issubdtype(leaf.dtype, mx.floating)
 
 
-class _Given(nn.Module):  # type: ignore[misc]
-    """Stands for a linear layer whose output is known."""
+def _from_products(part: nn.Module, arrangement: Arrangement, names: tuple[str, ...]) -> Proxy:
+    """An attention or MLP that keeps what its first linear layers, `names`, give."""
 
-    def __init__(self, output: mx.array) -> None:
-        super().__init__()
-        self._output = output
-
-    def __call__(self, _: mx.array) -> mx.array:
-        return self._output
-
-
-class _FromProducts(_StandIn):
-    """Keeps what its first linear layers give."""
-
-    def __init__(self, part: nn.Module, arrangement: Arrangement, names: tuple[str, ...]) -> None:
-        super().__init__(part, arrangement)
-        self.__dict__["_names"] = names
-
-    def __call__(self, x: mx.array, *rest: Any, **named: Any) -> mx.array:
-        part, arrangement = self._parts
-        names = self.__dict__["_names"]
+    def call(x: mx.array, *rest: Any, **named: Any) -> mx.array:
         # Never looked at, unless a part takes its input elsewhere too, which `parts` would notice.
         unused = mx.full(x.shape, mx.nan, x.dtype)
 
-        def call(*products: mx.array) -> mx.array:
+        def forward(*products: mx.array) -> mx.array:
             with ExitStack() as changes:
                 for name, product in zip(names, products, strict=True):
-                    changes.enter_context(replaced(part, name, _Given(product)))
+                    known = Proxy(part[name], lambda _, product=product: product)
+                    changes.enter_context(replaced(part, name, known))
                 return cast(mx.array, part(unused, *rest, **named))
 
         products = [part[name](x) for name in names]
         trained = part.trainable_parameters()
         later = {name: value for name, value in trained.items() if name not in names}
-        return _again(part, arrangement, call)(later, *products)
+        return _again(part, arrangement, forward)(later, *products)
+
+    return Proxy(part, call)
 
 
 @dataclass(frozen=True)
@@ -171,7 +141,7 @@ def _is_exact(part: nn.Module, names: tuple[str, ...], x: mx.array, rest: tuple[
     part.eval()
     try:
         plain = part(x, *rest)
-        again = _FromProducts(part, nullcontext, names)(x, *rest)
+        again = _from_products(part, nullcontext, names)(x, *rest)
         return bool(mx.abs(plain - again).max() <= 1e-2 * mx.abs(plain).max())
     except (AttributeError, TypeError, ValueError, KeyError):
         return False
@@ -189,8 +159,8 @@ def selective(model: nn.Module, chosen: Sequence[Part], arrangement: Arrangement
             block = split_head.blocks(model)[part.layer]
             module = getattr(block, part.owner)
             if all(name in module for name in part.names):
-                stand_in = _FromProducts(module, arrangement, part.names)
-                changes.enter_context(replaced(block, part.owner, stand_in))
+                proxy = _from_products(module, arrangement, part.names)
+                changes.enter_context(replaced(block, part.owner, proxy))
         yield
 
 
@@ -202,7 +172,7 @@ def recomputed(model: nn.Module, arrangement: Arrangement) -> Iterator[None]:
     layers = split_head.blocks(model)
     before = list(layers)
     layers[:] = [
-        _Recomputed(block, arrangement) if _is_trained(block) else block for block in before
+        _recomputed_block(block, arrangement) if _is_trained(block) else block for block in before
     ]
     try:
         yield

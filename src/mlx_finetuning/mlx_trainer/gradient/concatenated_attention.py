@@ -1,13 +1,17 @@
 """Several examples in one row without padding, none seeing another.
 
 Everything but attention works position by position and takes the row as it is (but for short
-convolutions, see `convolution`). Attention is done example by example: while a model runs inside `separated`, the two functions that mlx-lm's model
-classes take from its `base` module stand for ours. Rotary positions need no change, because only
-their differences matter; scales of queries by their position are taken per example. `is_exact` tells by trying whether a model class can be run this way.
+convolutions, see `separated_convolution`). Attention is done example by example: while a model runs
+inside `separated`, our functions replace the two that mlx-lm's model classes take from its `base`
+module. Rotary positions need no change, because only their differences matter; scales of queries
+by their position are taken per example. `is_exact` tells by trying whether a model class can be run
+this way.
 """
 
 from __future__ import annotations
 
+import functools
+import itertools
 import sys
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import ExitStack, contextmanager
@@ -22,10 +26,15 @@ from mlx_lm.models import switch_layers
 from mlx_finetuning.mlx_trainer.gradient import separated_convolution
 from mlx_finetuning.mlx_trainer.kernels import cpu
 from mlx_finetuning.mlx_trainer.model import split_head
-
-_MASK, _ATTEND, _SWIGLU = "create_attention_mask", "scaled_dot_product_attention", "swiglu"
-POSITION_SCALE = "_get_llama_4_attn_scale"
-"""By which Ministral 3's queries grow with their position, which is not that in the row."""
+from mlx_finetuning.mlx_trainer.model.patching import (
+    ATTENTION,
+    MASK,
+    POSITION_SCALE,
+    ROPE,
+    SWIGLU,
+    Proxy,
+    replaced,
+)
 
 
 @dataclass(frozen=True)
@@ -36,10 +45,10 @@ class Causal:
     """Positions a query sees, its own included; None is all before it."""
 
     def array(self, length: int) -> mx.array:
-        place = mx.arange(length)
-        seen = place[:, None] >= place[None]
+        at = mx.arange(length)
+        seen = at[:, None] >= at[None]  # [queries, keys]
         if self.window is not None:
-            seen &= place[:, None] < place[None] + self.window
+            seen &= at[:, None] < at[None] + self.window
         return seen
 
     def cheapest(self, length: int) -> Any:
@@ -52,29 +61,15 @@ def _mask(
     return Causal(window_size)
 
 
-class _Separate(nn.Module):  # type: ignore[misc]
+def _attend_apart(
+    attention: nn.Module, spans: Sequence[slice], x: mx.array, mask: Causal, cache: Any = None
+) -> mx.array:
     """An attention that has its scores inline: the whole module, example by example."""
-
-    def __init__(self, attention: nn.Module, spans: Sequence[slice]) -> None:
-        super().__init__()
-        self.attention = attention
-        self._spans = tuple(spans)
-
-    def __call__(self, x: mx.array, mask: Causal, cache: Any = None) -> mx.array:
-        lengths = [span.stop - span.start for span in self._spans]
-        parts = [
-            self.attention(x[:, span], mask.array(length), cache)
-            for span, length in zip(self._spans, lengths, strict=True)
-        ]
-        return mx.concatenate(parts, axis=1)
-
-
-def _spans(lengths: Sequence[int]) -> list[slice]:
-    spans, start = [], 0
-    for length in lengths:
-        spans.append(slice(start, start + length))
-        start += length
-    return spans
+    parts = [
+        attention(x[:, span], mask.array(span.stop - span.start), cache)  # [1, length, d_model]
+        for span in spans
+    ]
+    return mx.concatenate(parts, axis=1)
 
 
 def _attending(spans: Sequence[slice]) -> Callable[..., mx.array]:
@@ -112,11 +107,11 @@ def _swiglu(gate: mx.array, up: mx.array) -> mx.array:
     return cast(mx.array, cpu.swiglu(gate, up))
 
 
-def scale_at(places: mx.array) -> Callable[..., mx.array]:
-    """mlx-lm's function of the same form, for tokens at these places in their own examples."""
+def scale_at(positions: mx.array) -> Callable[..., mx.array]:
+    """mlx-lm's function of the same form, for tokens at these positions in their own examples."""
 
     def scale(size: int, offset: Any, beta: float, period: int) -> mx.array:
-        return (1 + beta * mx.log(1 + mx.floor(places / period)))[:, None]
+        return (1 + beta * mx.log(1 + mx.floor(positions / period)))[:, None]
 
     return scale
 
@@ -124,27 +119,29 @@ def scale_at(places: mx.array) -> Callable[..., mx.array]:
 @contextmanager
 def separated(model: nn.Module, lengths: Sequence[int]) -> Iterator[None]:
     """Inside, `model` takes one row [1, sum of lengths] as examples of these lengths."""
-    spans = _spans(lengths)
+    ends = list(itertools.accumulate(lengths))
+    spans = [slice(end - length, end) for end, length in zip(ends, lengths, strict=True)]
     scale = scale_at(mx.concatenate([mx.arange(length) for length in lengths]))
     with ExitStack() as changes:
         numbers = np.repeat(np.arange(len(lengths), dtype=np.int32), lengths)
         changes.enter_context(separated_convolution.separated(model, mx.array(numbers)))
         if mx.default_device() == mx.cpu:
-            changes.enter_context(replaced(mx.fast, "rope", cpu.rope))
-            changes.enter_context(replaced(switch_layers, _SWIGLU, _swiglu))
+            changes.enter_context(replaced(mx.fast, ROPE, cpu.rope))
+            changes.enter_context(replaced(switch_layers, SWIGLU, _swiglu))
         for module in {
             sys.modules[type(split_head.body(model)).__module__],
             *_attention_modules(model),
         }:
-            changes.enter_context(replaced(module, _MASK, _mask))
-            changes.enter_context(replaced(module, _ATTEND, _attending(spans)))
+            changes.enter_context(replaced(module, MASK, _mask))
+            changes.enter_context(replaced(module, ATTENTION, _attending(spans)))
             changes.enter_context(replaced(module, POSITION_SCALE, scale))
             if mx.default_device() == mx.cpu:
-                changes.enter_context(replaced(module, _SWIGLU, _swiglu))
+                changes.enter_context(replaced(module, SWIGLU, _swiglu))
         for layer in _attending_layers(model):
-            if not hasattr(sys.modules[type(layer.self_attn).__module__], _ATTEND):
-                whole = _Separate(layer.self_attn, spans)
-                changes.enter_context(replaced(layer, "self_attn", whole))
+            if not hasattr(sys.modules[type(layer.self_attn).__module__], ATTENTION):
+                apart = functools.partial(_attend_apart, layer.self_attn, spans)
+                proxy = Proxy(layer.self_attn, apart)
+                changes.enter_context(replaced(layer, "self_attn", proxy))
         yield
 
 
@@ -155,20 +152,6 @@ def _attention_modules(model: nn.Module) -> set[Any]:
 
 def _attending_layers(model: nn.Module) -> list[Any]:
     return [layer for layer in model.layers if hasattr(layer, "self_attn")]
-
-
-@contextmanager
-def replaced(owner: Any, name: str, value: Any) -> Iterator[None]:
-    """`owner.name` is `value` inside; where it has no such name, nothing happens."""
-    before = getattr(owner, name, None)
-    if before is None:
-        yield
-        return
-    setattr(owner, name, value)
-    try:
-        yield
-    finally:
-        setattr(owner, name, before)
 
 
 def is_exact(model: nn.Module, vocabulary: int) -> bool:

@@ -1,7 +1,7 @@
 """Cross-entropy over supervised targets: sums per share, normalised per token over the update.
 
-Logits are computed at supervised positions only, a piece of them at a time. Where nothing behind
-the last block is trained, a piece's gradient is computed together with its loss, so that neither
+Logits are computed at supervised positions only, a chunk of them at a time. Where nothing behind
+the last block is trained, a chunk's gradient is computed together with its loss, so that neither
 its logits nor its probabilities are kept for the backward pass.
 """
 
@@ -20,9 +20,7 @@ from mlx.utils import tree_flatten
 from mlx_finetuning.config import TrainConfig
 from mlx_finetuning.mlx_trainer.batches.batches import Batch
 from mlx_finetuning.mlx_trainer.gradient import (
-    checkpointing as recompute,
-)
-from mlx_finetuning.mlx_trainer.gradient import (
+    checkpointing,
     concatenated_attention,
     neftune,
     packed_attention,
@@ -32,9 +30,9 @@ from mlx_finetuning.mlx_trainer.gradient.checkpointing import Part
 from mlx_finetuning.mlx_trainer.kernels import cpu
 from mlx_finetuning.mlx_trainer.model import split_head
 
-PIECE = 1 << 19
+LOGITS_AT_ONCE = 1 << 19
 """Logits computed at once. On the CPU they then stay in the cache."""
-PIECE_GPU = 1 << 26
+LOGITS_AT_ONCE_GPU = 1 << 26
 
 
 @dataclass(frozen=True)
@@ -52,8 +50,8 @@ class LossOptions:
     def of(model: nn.Module, config: TrainConfig) -> LossOptions:
         if config.recompute == "on":
             return LossOptions(recompute=True, noise=config.neftune_alpha)
-        # On the CPU attention and activation keep little by themselves (`cpu_math`).
-        parts = () if mx.default_device() == mx.cpu else recompute.parts(model)
+        # On the CPU attention and activation keep little by themselves (`kernels.cpu`).
+        parts = () if mx.default_device() == mx.cpu else checkpointing.parts(model)
         return LossOptions(noise=config.neftune_alpha, selective=parts)
 
 
@@ -67,7 +65,7 @@ def summed(model: nn.Module, batch: Batch, options: LossOptions = PLAIN) -> mx.a
 
 def each(model: nn.Module, batch: Batch, options: LossOptions = PLAIN) -> mx.array:
     """[positions] float32: nats of each target, of those that rounding added too."""
-    with _treated(model, batch, options):
+    with _prepared(model, batch, options):
         if not split_head.is_separable(model):
             logits = split_head.logits_at(model, batch.tokens, batch.positions)
             return _cross_entropy(logits, batch.targets)
@@ -77,13 +75,13 @@ def each(model: nn.Module, batch: Batch, options: LossOptions = PLAIN) -> mx.arr
 
 
 @contextlib.contextmanager
-def _treated(model: nn.Module, batch: Batch, options: LossOptions) -> Iterator[None]:
+def _prepared(model: nn.Module, batch: Batch, options: LossOptions) -> Iterator[None]:
     arrangement = functools.partial(_arranged, model, batch)
     with neftune.noise(model, batch, options.noise), arrangement():
         if options.recompute:
-            keeping = recompute.recomputed(model, arrangement)
+            keeping = checkpointing.recomputed(model, arrangement)
         else:
-            keeping = recompute.selective(model, options.selective, arrangement)
+            keeping = checkpointing.selective(model, options.selective, arrangement)
         with keeping:
             yield
 
@@ -100,23 +98,32 @@ def _arranged(model: nn.Module, batch: Batch) -> contextlib.AbstractContextManag
 
 
 def _of_hidden(model: nn.Module, hidden: mx.array, targets: mx.array) -> mx.array:
-    piece = _frozen_piece(model) if _head_is_frozen(model) else _trained_piece(model)
-    parts = _pieces(hidden.shape[0], _vocabulary(model))
-    return mx.concatenate([piece(hidden[part], targets[part]) for part in parts])
+    """[positions] nats of `targets` from the last block's output [positions, d_model]."""
+    limit = LOGITS_AT_ONCE if mx.default_device() == mx.cpu else LOGITS_AT_ONCE_GPU
+    embedding = split_head.body(model).embed_tokens
+    vocabulary = int(getattr(embedding, "embedding", embedding).weight.shape[0])
+    size = max(8, limit // vocabulary)
+    chunks = [slice(start, start + size) for start in range(0, hidden.shape[0], size)]
+    trained = dict(tree_flatten(model.trainable_parameters()))
+    head_is_frozen = all(".layers." in f".{name}" for name in trained)
+    losses = _frozen_head_losses(model) if head_is_frozen else _head_losses(model)
+    return mx.concatenate([losses(hidden[chunk], targets[chunk]) for chunk in chunks])
 
 
-Piece = Callable[[mx.array, mx.array], mx.array]
+Losses = Callable[[mx.array, mx.array], mx.array]
+"""[chunk, d_model] hidden states and [chunk] targets to [chunk] nats."""
 
 
-def _trained_piece(model: nn.Module) -> Piece:
+def _head_losses(model: nn.Module) -> Losses:
     def of(hidden: mx.array, targets: mx.array) -> mx.array:
         return _cross_entropy(split_head.head(model, hidden), targets)
 
     return of
 
 
-def _frozen_piece(model: nn.Module) -> Piece:
-    plain = _trained_piece(model)
+def _frozen_head_losses(model: nn.Module) -> Losses:
+    """The gradient comes with the loss, so that neither logits nor probabilities are kept."""
+    plain = _head_losses(model)
 
     @mx.custom_function
     def of(hidden: mx.array, targets: mx.array) -> tuple[mx.array, mx.array]:
@@ -135,38 +142,8 @@ def _frozen_piece(model: nn.Module) -> Piece:
     return lambda *arrays: cast(tuple[mx.array, mx.array], of(*arrays))[0]
 
 
-def _head_is_frozen(model: nn.Module) -> bool:
-    trained = dict(tree_flatten(model.trainable_parameters()))
-    return all(".layers." in f".{name}" for name in trained)
-
-
-def _vocabulary(model: nn.Module) -> int:
-    embedding = split_head.body(model).embed_tokens
-    return int(getattr(embedding, "embedding", embedding).weight.shape[0])
-
-
-def _pieces(count: int, vocabulary: int) -> Iterator[slice]:
-    room = PIECE if mx.default_device() == mx.cpu else PIECE_GPU
-    size = max(8, room // vocabulary)
-    return (slice(start, start + size) for start in range(0, count, size))
-
-
 def _cross_entropy(logits: mx.array, targets: mx.array) -> mx.array:
     logits = logits.astype(mx.float32)
     if mx.default_device() == mx.cpu:
         return cpu.cross_entropy(logits, targets)
     return cast(mx.array, nn.losses.cross_entropy(logits, targets))
-
-
-def of_batch(model: nn.Module, batch: Batch) -> mx.array:
-    """Nats per supervised target."""
-    return summed(model, batch) / batch.supervised
-
-
-def corpus_loss(model: nn.Module, batches: list[Batch]) -> float:
-    """Nats per supervised target over all of `batches`; NaN without any target."""
-    total, count = 0.0, 0
-    for batch in batches:
-        total += float(cast(float, summed(model, batch).item()))
-        count += batch.supervised
-    return total / count if count else float("nan")

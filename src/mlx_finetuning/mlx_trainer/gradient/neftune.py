@@ -9,33 +9,15 @@ from __future__ import annotations
 import math
 from collections.abc import Iterator
 from contextlib import contextmanager
-from typing import Any, cast
+from typing import cast
 
 import mlx.core as mx
 import mlx.nn as nn
 import numpy as np
 
 from mlx_finetuning.mlx_trainer.batches.batches import Batch
-from mlx_finetuning.mlx_trainer.gradient import concatenated_attention
 from mlx_finetuning.mlx_trainer.model import split_head
-
-
-class _Noisy(nn.Module):  # type: ignore[misc]
-    """Stands for the embedding during one update; as a head it is as it was."""
-
-    def __init__(self, embedding: nn.Module, bounds: mx.array) -> None:
-        super().__init__()
-        self.__dict__["_of"] = embedding
-        self.__dict__["_bounds"] = bounds
-
-    def __getattr__(self, name: str) -> Any:
-        return getattr(self.__dict__["_of"], name)
-
-    def __call__(self, tokens: mx.array) -> mx.array:
-        hidden = cast(mx.array, self.__dict__["_of"](tokens))
-        noise = mx.random.uniform(-1.0, 1.0, hidden.shape)
-        bounds = self.__dict__["_bounds"] / math.sqrt(hidden.shape[-1])
-        return cast(mx.array, hidden + (noise * bounds[..., None]).astype(hidden.dtype))
+from mlx_finetuning.mlx_trainer.model.patching import Proxy, replaced
 
 
 @contextmanager
@@ -45,8 +27,17 @@ def noise(model: nn.Module, batch: Batch, alpha: float) -> Iterator[None]:
         yield
         return
     body = split_head.body(model)
-    noisy = _Noisy(body.embed_tokens, alpha * _inverse_roots(batch))
-    with concatenated_attention.replaced(body, "embed_tokens", noisy):
+    embedding = body.embed_tokens
+    roots = alpha * _inverse_roots(batch)
+
+    def noisy(tokens: mx.array) -> mx.array:
+        hidden = cast(mx.array, embedding(tokens))  # [examples, length, d_model]
+        bounds = roots / math.sqrt(hidden.shape[-1])
+        drawn = mx.random.uniform(-1.0, 1.0, hidden.shape) * bounds[..., None]
+        return hidden + drawn.astype(hidden.dtype)
+
+    # As an output head the embedding is as it was.
+    with replaced(body, "embed_tokens", Proxy(embedding, noisy)):
         yield
 
 

@@ -2,7 +2,7 @@
 
 A GPU wants one large shape again and again, and scores cost it little, so rows are filled up
 (`batches.packed`) and attention is dense under a mask. The CPU goes example by example instead
-(`concatenation`). Rotary positions need no change, because only their differences matter.
+(`concatenated_attention`). Rotary positions need no change, because only their differences matter.
 """
 
 from __future__ import annotations
@@ -16,14 +16,9 @@ import mlx.core as mx
 import mlx.nn as nn
 
 from mlx_finetuning.mlx_trainer.gradient import separated_convolution
-from mlx_finetuning.mlx_trainer.gradient.concatenated_attention import (
-    POSITION_SCALE,
-    replaced,
-    scale_at,
-)
+from mlx_finetuning.mlx_trainer.gradient.concatenated_attention import scale_at
 from mlx_finetuning.mlx_trainer.model import split_head
-
-_MASK = "create_attention_mask"
+from mlx_finetuning.mlx_trainer.model.patching import MASK, POSITION_SCALE, replaced
 
 
 @contextmanager
@@ -33,8 +28,8 @@ def separated(model: nn.Module, segments: mx.array) -> Iterator[None]:
     segments: [tokens], the number of each token's example. The model's body has to take its mask
     from mlx-lm's `create_attention_mask`.
     """
-    place = mx.arange(segments.size)
-    own = (segments[:, None] == segments[None]) & (place[:, None] >= place[None])
+    at = mx.arange(segments.size)
+    own = (segments[:, None] == segments[None]) & (at[:, None] >= at[None])  # [queries, keys]
 
     def mask(
         hidden: mx.array,
@@ -42,13 +37,13 @@ def separated(model: nn.Module, segments: mx.array) -> Iterator[None]:
         window_size: int | None = None,
         return_array: bool = False,
     ) -> mx.array:
-        return own if window_size is None else own & (place[:, None] < place[None] + window_size)
+        return own if window_size is None else own & (at[:, None] < at[None] + window_size)
 
     # How many of its own segment, which lies in one piece, are before a token.
     scale = scale_at(own.sum(axis=1) - 1)
     module = sys.modules[type(split_head.body(model)).__module__]
     with (
-        replaced(module, _MASK, mask),
+        replaced(module, MASK, mask),
         replaced(module, POSITION_SCALE, scale),
         separated_convolution.separated(model, segments),
     ):

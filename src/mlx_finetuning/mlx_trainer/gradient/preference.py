@@ -19,7 +19,7 @@ import numpy as np
 from mlx_finetuning.config import TrainConfig
 from mlx_finetuning.errors import InvalidSettings, NothingToLearn
 from mlx_finetuning.mlx_trainer.batches import batches
-from mlx_finetuning.mlx_trainer.batches.batches import Batch
+from mlx_finetuning.mlx_trainer.batches.batches import Batch, RowLayout
 from mlx_finetuning.mlx_trainer.batches.examples import CacheSlot, Example, pair, shortened
 from mlx_finetuning.mlx_trainer.gradient import loss
 from mlx_finetuning.mlx_trainer.model.load import LoadedModel
@@ -41,8 +41,8 @@ class Pair:
     rejected: Example
     reference: tuple[float, float] = (0.0, 0.0)
     """Nats: log-probabilities of both answers before training."""
-    place: CacheSlot | None = None
-    """Outputs of lower blocks are not kept for pairs."""
+    cache_slot: CacheSlot | None = None
+    """Outputs of lower blocks are not cached for pairs."""
     weight: int = 1
 
     @property
@@ -120,20 +120,11 @@ def encode_pairs(
 # --- batches -----------------------------------------------------------------------------
 
 
-def arrangement(
-    config: TrainConfig, make: Callable[[Sequence[Example]], Batch]
-) -> Callable[[Sequence[Any]], Any]:
-    """How the examples of a run share rows: `make`, or what corresponds to it for pairs."""
+def layout_for(config: TrainConfig, layout: RowLayout) -> RowLayout:
+    """`layout`, or what corresponds to it for pairs."""
     if config.objective not in KINDS:
-        return make
-    return concatenated if make is batches.concatenated else padded
-
-
-def room_of(make: Callable[[Sequence[Any]], Any]) -> int | None:
-    """Tokens that examples sharing a row may have together; None where each has its own."""
-    if make in (batches.concatenated, concatenated):
-        return batches.CONCATENATED_ROW
-    return batches.PACKED_ROW if make is batches.packed else None
+        return layout
+    return PAIR_LAYOUTS.get(layout, PAIRS_PADDED)
 
 
 def concatenated(pairs: Sequence[Pair]) -> PairBatch:
@@ -143,18 +134,22 @@ def concatenated(pairs: Sequence[Pair]) -> PairBatch:
 
 def padded(pairs: Sequence[Pair]) -> PairBatch:
     """A row per answer."""
-    return _paired(pairs, batches.batch_of)
+    return _paired(pairs, batches.padded)
 
 
-def _paired(pairs: Sequence[Pair], make: Callable[[Sequence[Example]], Batch]) -> PairBatch:
+def _paired(pairs: Sequence[Pair], build: Callable[[Sequence[Example]], Batch]) -> PairBatch:
     answers = [answer for pair in pairs for answer in (pair.chosen, pair.rejected)]
-    batch = make(answers)
+    batch = build(answers)
     membership = np.zeros((len(answers), batch.positions.size), np.float32)
     # Targets come answer by answer; what rounding added behind them belongs to none.
     owners = np.repeat(np.arange(len(answers)), [answer.targets for answer in answers])
     membership[owners, np.arange(len(owners))] = 1.0
     reference = np.array([pair.reference for pair in pairs], np.float32)
     return PairBatch(batch, mx.array(membership), mx.array(reference))
+
+
+PAIRS_PADDED = RowLayout(padded)
+PAIR_LAYOUTS = {batches.CONCATENATED: RowLayout(concatenated, batches.CONCATENATED_ROW)}
 
 
 # --- losses ------------------------------------------------------------------------------
@@ -175,8 +170,8 @@ def summed(
     options: loss.LossOptions = loss.PLAIN,
 ) -> mx.array:
     """[1 + MARKS] sums over all pairs: the loss, then the marks."""
-    found = log_probabilities(model, pairs, options)
-    losses, margins = _LOSSES[config.objective](found, pairs, config.beta)
+    nats = log_probabilities(model, pairs, options)
+    losses, margins = _LOSSES[config.objective](nats, pairs, config.beta)
     leads = (margins > 0).astype(mx.float32)
     return mx.stack([losses.sum(), leads.sum(), margins.sum()])
 
@@ -186,17 +181,17 @@ def named(marks: Sequence[float], prefix: str = "") -> dict[str, float]:
     return {prefix + name: mark for name, mark in zip(MARKS, marks, strict=False)}
 
 
-def _dpo(found: mx.array, pairs: PairBatch, beta: float) -> tuple[mx.array, mx.array]:
+def _dpo(nats: mx.array, pairs: PairBatch, beta: float) -> tuple[mx.array, mx.array]:
     """Rafailov et al. 2023, equation 7. Margins are between implicit rewards."""
-    rewards = beta * (found - pairs.reference)
+    rewards = beta * (nats - pairs.reference)
     margins = rewards[:, 0] - rewards[:, 1]
     return -nn.log_sigmoid(margins), margins
 
 
-def _orpo(found: mx.array, pairs: PairBatch, beta: float) -> tuple[mx.array, mx.array]:
+def _orpo(nats: mx.array, pairs: PairBatch, beta: float) -> tuple[mx.array, mx.array]:
     """Hong et al. 2024, equation 6, with the mean log-probability of a token as an answer's."""
     lengths = pairs.membership.sum(1).reshape(-1, 2)
-    mean = found / lengths
+    mean = nats / lengths  # [pairs, 2]
     capped = mx.minimum(mean, _SUREST)
     odds = capped - mx.log(-mx.expm1(capped))
     losses = -mean[:, 0] - beta * nn.log_sigmoid(odds[:, 0] - odds[:, 1])
@@ -231,18 +226,18 @@ def with_reference(
     model: nn.Module,
     pairs: Sequence[Pair],
     batch_size: int,
-    make: Callable[[Sequence[Pair]], PairBatch],
+    layout: RowLayout,
     progress: Progress,
 ) -> list[Pair]:
     """The pairs with the log-probabilities that the untrained model gives them."""
     model.eval()
-    made: list[Pair] = []
+    referenced: list[Pair] = []
     for start in range(0, len(pairs), batch_size):
         progress(Step(STAGE, start, len(pairs)))
         taken = pairs[start : start + batch_size]
-        found = cast(list[list[float]], log_probabilities(model, make(taken)).tolist())
-        made += [
+        nats = cast(list[list[float]], log_probabilities(model, layout.build(taken)).tolist())
+        referenced += [
             replace(pair, reference=(better, worse))
-            for pair, (better, worse) in zip(taken, found, strict=True)
+            for pair, (better, worse) in zip(taken, nats, strict=True)
         ]
-    return made
+    return referenced

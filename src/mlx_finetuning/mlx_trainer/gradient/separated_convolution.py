@@ -6,6 +6,7 @@ in another example count as zero, as they do before an example's start.
 
 from __future__ import annotations
 
+import functools
 from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager
 from typing import Any
@@ -13,26 +14,22 @@ from typing import Any
 import mlx.core as mx
 import mlx.nn as nn
 
+from mlx_finetuning.mlx_trainer.model.patching import Proxy, replaced
 
-class _Apart(nn.Module):  # type: ignore[misc]
-    """A depthwise convolution of one row that was padded on the left by one less than its taps."""
 
-    def __init__(self, convolution: nn.Conv1d, segments: mx.array) -> None:
-        super().__init__()
-        self.convolution = convolution
-        self._segments = segments
-
-    def __call__(self, padded: mx.array) -> mx.array:
-        weight = self.convolution.weight.squeeze(-1)  # [channels, taps]
-        taps, length = weight.shape[1], self._segments.size
-        total: mx.array = padded[:, taps - 1 :] * weight[:, -1]
-        for back in range(1, taps):
-            first = taps - 1 - back
-            same = self._segments[back:] == self._segments[: length - back]
-            own = mx.pad(same, (back, 0))[:, None]  # [length, 1]
-            earlier = mx.where(own, padded[:, first : first + length], 0)
-            total = total + earlier * weight[:, first]
-        return total + self.convolution.bias if "bias" in self.convolution else total
+def _within_segments(convolution: nn.Conv1d, segments: mx.array, padded: mx.array) -> mx.array:
+    """A depthwise convolution [1, tokens, channels] of one row `padded` on the left by one less than
+    its taps, in which a tap that lies in another segment counts as zero."""
+    weight = convolution.weight.squeeze(-1)  # [channels, taps]
+    taps, length = weight.shape[1], segments.size
+    total: mx.array = padded[:, taps - 1 :] * weight[:, -1]
+    for back in range(1, taps):
+        first = taps - 1 - back
+        same = segments[back:] == segments[: length - back]
+        own = mx.pad(same, (back, 0))[:, None]  # [tokens, 1]
+        earlier = mx.where(own, padded[:, first : first + length], 0)
+        total = total + earlier * weight[:, first]
+    return total + convolution.bias if "bias" in convolution else total
 
 
 @contextmanager
@@ -44,18 +41,10 @@ def separated(model: nn.Module, segments: mx.array) -> Iterator[None]:
     with ExitStack() as changes:
         for layer in model.layers:
             if has_one(layer):
-                changes.enter_context(_replaced(layer.conv, _Apart(layer.conv.conv, segments)))
+                convolution = layer.conv.conv
+                call = functools.partial(_within_segments, convolution, segments)
+                changes.enter_context(replaced(layer.conv, "conv", Proxy(convolution, call)))
         yield
-
-
-@contextmanager
-def _replaced(owner: Any, value: nn.Module) -> Iterator[None]:
-    before = owner.conv
-    owner.conv = value
-    try:
-        yield
-    finally:
-        owner.conv = before
 
 
 def has_one(layer: Any) -> bool:

@@ -20,7 +20,7 @@ from mlx_finetuning.mlx_trainer.inference.generate import Answer
 from mlx_finetuning.mlx_trainer.model.load import LoadedModel
 
 POSITIONS = 8192
-"""Most positions of one batch, padding and room for answers included: bounds caches and scores."""
+"""Most positions of one batch, padding and the longest answers included: bounds caches and scores."""
 SHRINK_AT = 0.75
 """A batch is cut down when this share of its rows is left: every cut copies the caches."""
 
@@ -38,15 +38,15 @@ def answers(
 
     `finished` hears after every step how many answers are done, and may raise to cancel.
     """
-    found: dict[int, Answer] = {}
+    by_prompt: dict[int, Answer] = {}
     with wired_limit(loaded.model):
         for batch in _batches(loaded, prompts, max_tokens, batch_size):
-            rooms = [min(max_tokens, loaded.context_length - len(prompts[at])) for at in batch]
-            for place, tokens in _decode(loaded, [prompts[at] for at in batch], rooms):
-                if place is not None:
-                    found[batch[place]] = _answer(loaded, tokens)
-                finished(len(found))
-    return [found[at] for at in range(len(prompts))]
+            limits = [min(max_tokens, loaded.context_length - len(prompts[at])) for at in batch]
+            for index, tokens in _decode(loaded, [prompts[at] for at in batch], limits):
+                if index is not None:
+                    by_prompt[batch[index]] = _answer(loaded, tokens)
+                finished(len(by_prompt))
+    return [by_prompt[at] for at in range(len(prompts))]
 
 
 def _batches(
@@ -82,29 +82,29 @@ def _is_batchable(model: Any) -> bool:
 Outcome = tuple[int | None, list[int]]
 
 
-def _decode(loaded: LoadedModel, prompts: list[list[int]], rooms: list[int]) -> Iterator[Outcome]:
-    """Pairs of a prompt's place and its answer's tokens, as they end; (None, []) between steps."""
+def _decode(loaded: LoadedModel, prompts: list[list[int]], limits: list[int]) -> Iterator[Outcome]:
+    """Pairs of a prompt's index and its answer's tokens, as they end; (None, []) between steps."""
     if len(prompts) == 1:
-        yield from _alone(loaded, prompts[0], rooms[0])
+        yield from _alone(loaded, prompts[0], limits[0])
         return
     ends = set(loaded.tokenizer.eos_token_ids)
     rows = _Rows(loaded.model, prompts)
     written: list[list[int]] = [[] for _ in prompts]
-    while rows.places:
+    while rows.unfinished:
         ended = []
-        for place, token in rows.step():
-            written[place].append(token)
-            if token in ends or len(written[place]) == rooms[place]:
-                ended.append(place)
-                yield place, written[place]
+        for index, token in rows.step():
+            written[index].append(token)
+            if token in ends or len(written[index]) == limits[index]:
+                ended.append(index)
+                yield index, written[index]
         rows.drop(ended)
         yield None, []
 
 
-def _alone(loaded: LoadedModel, prompt: list[int], room: int) -> Iterator[Outcome]:
+def _alone(loaded: LoadedModel, prompt: list[int], limit: int) -> Iterator[Outcome]:
     ends = set(loaded.tokenizer.eos_token_ids)
     written: list[int] = []
-    for token, _ in generate_step(mx.array(prompt), loaded.model, max_tokens=room):
+    for token, _ in generate_step(mx.array(prompt), loaded.model, max_tokens=limit):
         written.append(token)
         if token in ends:
             break
@@ -116,11 +116,11 @@ class _Rows:
     """The prompts of one batch while they are answered."""
 
     def __init__(self, model: Any, prompts: list[list[int]]) -> None:
-        self.places = list(range(len(prompts)))
-        """Of the prompts that are still answered."""
+        self.unfinished = list(range(len(prompts)))
+        """Indices of the prompts that are still answered."""
         self._model = model
-        self._held = list(self.places)
-        """CacheSlot of every row in the caches; some may have ended."""
+        self._rows = list(self.unfinished)
+        """The prompt of every row in the caches; some may have ended."""
         single = make_prompt_cache(model)
         self._caches = [type(cache).merge([cache] * len(prompts)) for cache in single]
         self._read([prompt[:-1] for prompt in prompts])
@@ -150,25 +150,25 @@ class _Rows:
         return following
 
     def step(self) -> list[tuple[int, int]]:
-        """The next token of every prompt that is still answered, by its place."""
+        """The next token of every prompt that is still answered, by its index."""
         current = self._next
         # The one after is computed while this one is looked at.
         self._next = self._predict(current)
-        living = set(self.places)
+        living = set(self.unfinished)
         tokens = cast(list[int], current.tolist())
-        pairs = zip(self._held, tokens, strict=True)
-        return [(place, token) for place, token in pairs if place in living]
+        pairs = zip(self._rows, tokens, strict=True)
+        return [(index, token) for index, token in pairs if index in living]
 
-    def drop(self, places: Sequence[int]) -> None:
+    def drop(self, indices: Sequence[int]) -> None:
         """Prompts whose answers have ended."""
-        self.places = [place for place in self.places if place not in places]
-        if not self.places or len(self.places) > SHRINK_AT * len(self._held):
+        self.unfinished = [index for index in self.unfinished if index not in indices]
+        if not self.unfinished or len(self.unfinished) > SHRINK_AT * len(self._rows):
             return
-        kept = [row for row, place in enumerate(self._held) if place in set(self.places)]
+        rows = [row for row, index in enumerate(self._rows) if index in set(self.unfinished)]
         for cache in self._caches:
-            cache.filter(kept)
-        self._next = self._next[mx.array(kept)]
-        self._held = list(self.places)
+            cache.filter(rows)
+        self._next = self._next[mx.array(rows)]
+        self._rows = list(self.unfinished)
 
 
 def _answer(loaded: LoadedModel, tokens: list[int]) -> Answer:

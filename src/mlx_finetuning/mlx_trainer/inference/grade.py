@@ -13,17 +13,15 @@ from typing import Any, cast
 
 from mlx_finetuning.config import EvaluateConfig, TrainConfig
 from mlx_finetuning.errors import NothingToLearn
-from mlx_finetuning.mlx_trainer.batches import batches
-from mlx_finetuning.mlx_trainer.batches.batches import Batch
+from mlx_finetuning.mlx_trainer.batches.batches import RowLayout
 from mlx_finetuning.mlx_trainer.batches.examples import Example, encode_rows
-from mlx_finetuning.mlx_trainer.gradient import loss, preference
+from mlx_finetuning.mlx_trainer.gradient import loss
 from mlx_finetuning.mlx_trainer.inference import batch_generate
 from mlx_finetuning.mlx_trainer.model.load import LoadedModel
 from mlx_finetuning.mlx_trainer.parallel import workload
 from mlx_finetuning.progress import Progress, Step
 
 Row = dict[str, Any]
-Make = Callable[[Sequence[Example]], Batch]
 
 
 @dataclass(frozen=True)
@@ -42,9 +40,9 @@ class Grade:
     """What it thought before its answer."""
 
 
-def arrangement(loaded: LoadedModel) -> Make:
+def row_layout(loaded: LoadedModel) -> RowLayout:
     """How rows share one pass on this device, found by trying."""
-    return workload.arrangement(loaded.model, len(loaded.tokenizer.vocab), TrainConfig())
+    return workload.row_layout(loaded.model, len(loaded.tokenizer.vocab), TrainConfig())
 
 
 def grade(
@@ -54,18 +52,18 @@ def grade(
     progress: Progress,
     stage: str,
     *,
-    make: Make,
+    layout: RowLayout,
     ask: bool,
 ) -> list[Grade]:
     """A grade per row; with `ask`, the questions that fit the context are answered greedily.
 
-    make: of `arrangement`.
+    layout: of `row_layout`.
     """
 
     def measured(count: int) -> None:
         progress(Step(f"{stage}：損失", count, len(rows)))
 
-    grades = _losses(loaded, rows, make, measured)
+    grades = _losses(loaded, rows, layout, measured)
     asked = [at for at, row in enumerate(rows) if ask and is_question(row)]
     prompts = {at: prompt(loaded, rows[at]) for at in asked}
     fitting = [at for at in asked if len(prompts[at]) < loaded.context_length]
@@ -84,13 +82,13 @@ def grade(
 
 
 def _losses(
-    loaded: LoadedModel, rows: Sequence[Row], make: Make, measured: Callable[[int], None]
+    loaded: LoadedModel, rows: Sequence[Row], layout: RowLayout, measured: Callable[[int], None]
 ) -> list[Grade]:
     parts = [part for at, row in enumerate(rows) for part in _encoded(loaded, row, at)]
     nats, targets, done = [0.0] * len(rows), [0] * len(rows), 0
-    for together in _passes(parts, make):
+    for together in _passes(parts, layout):
         measured(done * len(rows) // len(parts))
-        values = iter(cast(list[float], loss.each(loaded.model, make(together)).tolist()))
+        values = iter(cast(list[float], loss.each(loaded.model, layout.build(together)).tolist()))
         for part in together:
             nats[part.row] += sum(itertools.islice(values, part.targets))
             targets[part.row] += part.targets
@@ -105,10 +103,9 @@ def _encoded(loaded: LoadedModel, row: Row, at: int) -> list[Example]:
     return []
 
 
-def _passes(parts: list[Example], make: Make) -> list[list[Example]]:
-    room = preference.room_of(make)
+def _passes(parts: list[Example], layout: RowLayout) -> list[list[Example]]:
     # Without rows that several share, each is computed alone: padding would save little.
-    return batches.rows(parts, room) if parts and room else [[part] for part in parts]
+    return layout.rows(parts) if parts and layout.shares_rows else [[part] for part in parts]
 
 
 def is_question(row: Row) -> bool:

@@ -8,6 +8,7 @@ is used. Nothing is generated or trained.
 
 from __future__ import annotations
 
+import functools
 from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from typing import Any
@@ -21,6 +22,7 @@ from numpy.typing import NDArray
 
 from mlx_finetuning.mlx_trainer.model import split_head
 from mlx_finetuning.mlx_trainer.model.load import LoadedModel, load
+from mlx_finetuning.mlx_trainer.model.patching import Proxy
 from mlx_finetuning.progress import Progress, Step, silent
 
 STAGE = "学習したモデルの予測"
@@ -41,13 +43,12 @@ def logits(
 
     layers: only so many of the first ones. Raises ModelUnloadable, Interrupted.
     """
-    found: dict[int, NDArray[np.float32]] = {}
-    for chosen in _passes(sequences):
-        texts = [sequences[one] for one in chosen]
-        found |= zip(
-            chosen, _pass(load(folder, adapter, lazy=True), texts, progress, layers), strict=True
-        )
-    return [found[number] for number in range(len(sequences))]
+    by_index: dict[int, NDArray[np.float32]] = {}
+    for indices in _passes(sequences):
+        loaded = load(folder, adapter, lazy=True)
+        values = _pass(loaded, [sequences[index] for index in indices], progress, layers)
+        by_index |= zip(indices, values, strict=True)
+    return [by_index[index] for index in range(len(sequences))]
 
 
 def importance(
@@ -58,24 +59,24 @@ def importance(
     By the weights' names (`model.layers.0.mlp.up_proj.weight`); the output head is not among them,
     as in llama.cpp's matrices. Raises ModelUnloadable, Interrupted.
     """
-    usage = _Usage()
-    for chosen in _passes(sequences):
-        texts = [sequences[one] for one in chosen]
-        _pass(load(folder, adapter, lazy=True), texts, progress, None, usage)
-    total = sum(map(len, sequences))
-    return {name: np.array(squares / total) for name, squares in usage.squares.items()}
+    squares: dict[str, mx.array] = {}
+    for indices in _passes(sequences):
+        loaded = load(folder, adapter, lazy=True)
+        _pass(loaded, [sequences[index] for index in indices], progress, None, squares)
+    tokens = sum(map(len, sequences))
+    return {name: np.array(total / tokens) for name, total in squares.items()}
 
 
 def _passes(sequences: Sequence[list[int]]) -> Iterator[list[int]]:
-    """Numbers of sequences that are computed together: of similar length."""
-    chosen: list[int] = []
-    for number in sorted(range(len(sequences)), key=lambda one: len(sequences[one])):
-        if chosen and (len(chosen) + 1) * len(sequences[number]) > POSITIONS:
-            yield chosen
-            chosen = []
-        chosen.append(number)
-    if chosen:
-        yield chosen
+    """Indices of sequences that are computed together: of similar length."""
+    together: list[int] = []
+    for index in sorted(range(len(sequences)), key=lambda index: len(sequences[index])):
+        if together and (len(together) + 1) * len(sequences[index]) > POSITIONS:
+            yield together
+            together = []
+        together.append(index)
+    if together:
+        yield together
 
 
 def _pass(
@@ -83,101 +84,72 @@ def _pass(
     sequences: list[list[int]],
     progress: Progress,
     layers: int | None,
-    usage: _Usage | None = None,
+    squares: dict[str, mx.array] | None = None,
 ) -> list[NDArray[np.float32]]:
-    longest = max(map(len, sequences))
-    real = [row * longest + at for row, one in enumerate(sequences) for at in range(len(one))]
-    chosen = mx.array(real)
+    """Logits of sequences that pass each layer together; their inputs' squares go to `squares`."""
+    length = max(map(len, sequences))
+    real = mx.array(
+        [row * length + at for row, tokens in enumerate(sequences) for at in range(len(tokens))]
+    )
     body = split_head.body(loaded.model)
-    _prepare(body, chosen, progress, layers)
-    if usage is not None:
-        for number, layer in enumerate(body.layers):
-            usage.watch(layer.layer, f"model.layers.{number}", chosen)
-    padded = [one + [0] * (longest - len(one)) for one in sequences]
-    values = loaded.model(mx.array(padded))[0].astype(mx.float32)
-    whole = np.array(values, copy=False)
-    return np.split(whole, np.cumsum([len(one) for one in sequences])[:-1])
+    blocks = body.layers[:layers]
+    if squares is not None:
+        for number, block in enumerate(blocks):
+            _watch(block, f"model.layers.{number}", real, squares)
+    body.layers = [
+        _computed_once(block, functools.partial(progress, Step(STAGE, done, len(blocks))))
+        for done, block in enumerate(blocks, 1)
+    ]
+    _leave_out_padding(body, real)
+    padded = [tokens + [0] * (length - len(tokens)) for tokens in sequences]
+    values = loaded.model(mx.array(padded))[0].astype(mx.float32)  # [real positions, vocabulary]
+    return np.split(np.array(values, copy=False), np.cumsum([len(one) for one in sequences])[:-1])
 
 
-def _prepare(body: nn.Module, real: mx.array, progress: Progress, count: int | None) -> None:
-    """Make `body` compute its layers one after another, and go on with real positions only."""
-    layers = body.layers[:count]
-    total = len(layers)
+def _computed_once(block: nn.Module, done: Callable[[], None]) -> Proxy:
+    """A block whose weights live only while it computes, which it does once."""
+    waiting = [block]
 
-    def report(done: int) -> Callable[[], None]:
-        return lambda: progress(Step(STAGE, done, total))
-
-    body.layers = [_Layer(layer, report(done)) for done, layer in enumerate(layers, 1)]
-    name = split_head.norm_name(body)
-    setattr(body, name, _Norm(getattr(body, name), real))
-
-
-class _Layer:
-    """A layer whose weights live only while it computes, which it does once."""
-
-    def __init__(self, layer: nn.Module, done: Callable[[], None]) -> None:
-        self.layer = layer
-        self._done = done
-
-    def __getattr__(self, name: str) -> Any:
-        return getattr(self.layer, name)
-
-    def __call__(self, *values: Any, **named: Any) -> Any:
-        result = self.layer(*values, **named)
+    def call(*values: Any, **named: Any) -> Any:
+        result = waiting.pop()(*values, **named)
         mx.eval(result)
-        self.layer = nn.Module()
-        self._done()
+        proxy.release()
+        done()
         return result
 
-
-class _Usage:
-    """Adds up the squares of what linear layers are given."""
-
-    def __init__(self) -> None:
-        self.squares: dict[str, mx.array] = {}
-
-    def watch(self, module: nn.Module, path: str, real: mx.array) -> None:
-        """Put a `_Watched` in the place of every linear layer; real: positions that count."""
-        for name, child in module.children().items():
-            inner = f"{path}.{name}"
-            if isinstance(child, LINEAR):
-                setattr(module, name, _Watched(child, self._adding(f"{inner}.weight", real)))
-            elif isinstance(child, nn.Module):
-                self.watch(child, inner, real)
-
-    def _adding(self, name: str, real: mx.array) -> Callable[[mx.array], None]:
-        def add(values: mx.array) -> None:
-            chosen = values.reshape(-1, values.shape[-1])[real]
-            squares = mx.square(chosen).sum(axis=0) + self.squares.get(name, 0)
-            mx.eval(squares)
-            self.squares[name] = squares
-
-        return add
+    proxy = Proxy(block, call)
+    return proxy
 
 
-class _Watched:
-    """A linear layer that shows what it is given."""
+def _leave_out_padding(body: Any, real: mx.array) -> None:
+    """Let the last norm, and so the head, see real positions only."""
+    name = split_head.norm_name(body)
+    norm = getattr(body, name)
 
-    def __init__(self, linear: nn.Module, show: Callable[[mx.array], None]) -> None:
-        self._linear = linear
-        self._show = show
+    def call(hidden: mx.array) -> mx.array:
+        return norm(hidden.reshape(-1, hidden.shape[-1])[real])[None]  # type: ignore[no-any-return]
 
-    def __getattr__(self, name: str) -> Any:
-        return getattr(self._linear, name)
-
-    def __call__(self, values: mx.array) -> Any:
-        self._show(values)
-        return self._linear(values)
+    setattr(body, name, Proxy(norm, call))
 
 
-class _Norm:
-    """The last norm, of the real positions: the head computes nothing for padding."""
+def _watch(module: nn.Module, path: str, real: mx.array, squares: dict[str, mx.array]) -> None:
+    """Let every linear layer in `module` add the squares of its inputs, [columns], to `squares`."""
+    for name, child in module.children().items():
+        inner = f"{path}.{name}"
+        if isinstance(child, LINEAR):
+            weight = f"{inner}.weight"
+            setattr(module, name, Proxy(child, _adding(child, weight, real, squares)))
+        elif isinstance(child, nn.Module):
+            _watch(child, inner, real, squares)
 
-    def __init__(self, norm: nn.Module, real: mx.array) -> None:
-        self._norm = norm
-        self._real = real
 
-    def __call__(self, values: mx.array) -> mx.array:
-        chosen = values.reshape(-1, values.shape[-1])[self._real]
-        normed: mx.array = self._norm(chosen)
-        return normed[None]
+def _adding(
+    linear: nn.Module, name: str, real: mx.array, squares: dict[str, mx.array]
+) -> Callable[[mx.array], Any]:
+    def call(values: mx.array) -> Any:
+        rows = values.reshape(-1, values.shape[-1])[real]
+        squares[name] = mx.square(rows).sum(axis=0) + squares.get(name, 0)
+        mx.eval(squares[name])
+        return linear(values)
+
+    return call

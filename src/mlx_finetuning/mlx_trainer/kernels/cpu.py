@@ -7,11 +7,12 @@ so that backward takes few passes as well. float32 only; on a GPU nothing of thi
 
 from __future__ import annotations
 
+import contextlib
 import ctypes
 import functools
 import math
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from typing import Any, cast
 
 import mlx.core as mx
@@ -52,6 +53,21 @@ def keep_freed_memory() -> None:
     mallopt(_M_ARENA_MAX, 1)
     if mx.default_device() == mx.cpu:
         mx.set_cache_limit(0)
+
+
+@contextlib.contextmanager
+def blas_threads(count: int | None) -> Iterator[None]:
+    """OpenBLAS works with `count` threads inside; None, or another library, is left as it is."""
+    library = ctypes.CDLL(None)
+    if count is None or not hasattr(library, "openblas_set_num_threads"):
+        yield
+        return
+    before = library.openblas_get_num_threads()
+    library.openblas_set_num_threads(count)
+    try:
+        yield
+    finally:
+        library.openblas_set_num_threads(before)
 
 
 def exp(x: mx.array) -> mx.array:

@@ -15,7 +15,7 @@ from mlx.utils import tree_unflatten
 from mlx_finetuning.mlx_trainer.model.load import LoadedModel
 
 
-def can_switch(loaded: LoadedModel) -> bool:
+def can_toggle(loaded: LoadedModel) -> bool:
     """Whether there is an adapter that can be put aside."""
     return bool(_adapted(loaded.model))
 

@@ -2,7 +2,7 @@
 
 An adapter has two small arrays per linear layer. What is done to each alike (casting, clipping,
 an optimizer's step) would otherwise cost a launch per array and operation. Putting a vector
-together costs one per array too, so the trained arrays are parts of one (`trained`).
+together costs one per array too, so the trained arrays are parts of one (`trainable`).
 """
 
 from __future__ import annotations

@@ -13,39 +13,7 @@ import mlx.core as mx
 import mlx.nn as nn
 
 from mlx_finetuning.mlx_trainer.kernels import gather
-
-
-class _Gathering(nn.Module):  # type: ignore[misc]
-    """Stands in for the final norm during one call: keeps the chosen rows as they are."""
-
-    def __init__(self, positions: mx.array, *, unique: bool) -> None:
-        super().__init__()
-        self._positions = positions
-        self._unique = unique
-
-    def __call__(self, hidden: mx.array) -> mx.array:
-        rows = hidden.reshape(-1, hidden.shape[-1])
-        if not self._unique:
-            return rows[self._positions]
-        places = gather.places(self._positions, rows.shape[0])
-        return cast(mx.array, gather.take(rows, self._positions, places))
-
-
-class _Given(nn.Module):  # type: ignore[misc]
-    """Stands in for the body during one call: has its parts, and an output already known."""
-
-    def __init__(self, body: nn.Module, output: mx.array) -> None:
-        super().__init__()
-        self.__dict__["_of"] = body
-        self._output = output
-
-    def __getattr__(self, name: str) -> Any:
-        if name in self:
-            return self[name]
-        return getattr(self.__dict__["_of"], name)
-
-    def __call__(self, *_: Any, **__: Any) -> mx.array:
-        return self._output
+from mlx_finetuning.mlx_trainer.model.patching import Proxy, replaced
 
 
 def text(model: nn.Module) -> nn.Module:
@@ -93,25 +61,28 @@ def hidden_at(
     """
     inner = body(model)
     name = norm_name(inner)
-    before = getattr(inner, name)
-    setattr(inner, name, _Gathering(positions, unique=unique))
-    try:
+
+    def chosen(hidden: mx.array) -> mx.array:
+        rows = hidden.reshape(-1, hidden.shape[-1])  # [examples * length, d_model]
+        if not unique:
+            return rows[positions]
+        return cast(
+            mx.array, gather.take(rows, positions, gather.inverse(positions, rows.shape[0]))
+        )
+
+    with replaced(inner, name, Proxy(getattr(inner, name), chosen)):
         return inner(tokens)  # type: ignore[no-any-return]
-    finally:
-        setattr(inner, name, before)
 
 
 def head(model: nn.Module, hidden: mx.array) -> mx.array:
     """[positions, vocabulary] logits of the last block's outputs [positions, d_model]."""
     whole, inner = text(model), body(model)
-    whole.model = _Given(inner, norm(model)(hidden[None]))
-    try:
-        # The tokens are not looked at: the body that would embed them is stood in for.
+    output = norm(model)(hidden[None])  # [1, positions, d_model]
+    with replaced(whole, "model", Proxy(inner, lambda *_, **__: output)):
+        # The tokens are not looked at: the body that would embed them is replaced.
         logits: mx.array = whole(mx.zeros((1, hidden.shape[0]), mx.int32))
-        # Not an index, whose derivative is a scatter.
-        return logits.squeeze(0)
-    finally:
-        whole.model = inner
+    # Not an index, whose derivative is a scatter.
+    return logits.squeeze(0)
 
 
 def logits_at(model: nn.Module, tokens: mx.array, positions: mx.array) -> mx.array:

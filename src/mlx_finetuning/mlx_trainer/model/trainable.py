@@ -6,11 +6,13 @@ To ask a model for them is a walk over all its modules. With 26 blocks that take
 
 from __future__ import annotations
 
+import hashlib
 from collections.abc import Mapping
 from typing import Any
 
 import mlx.core as mx
 import mlx.nn as nn
+import numpy as np
 from mlx.utils import tree_flatten
 
 from mlx_finetuning.mlx_trainer.model.flat_arrays import Layout
@@ -23,17 +25,17 @@ class Trained:
 
     def __init__(self, model: nn.Module) -> None:
         arrays = dict(tree_flatten(model.trainable_parameters()))
-        self._places = {name: _place(model, name) for name in arrays}
+        self._owners = {name: _owner(model, name) for name in arrays}
         self._layout = Layout(arrays)
         self._vector: mx.array | None = None
         self._parts: list[mx.array] = []
 
     def arrays(self) -> dict[str, mx.array]:
-        return {name: owner[key] for name, (owner, key) in self._places.items()}
+        return {name: owner[key] for name, (owner, key) in self._owners.items()}
 
     def put(self, arrays: Mapping[str, mx.array]) -> None:
         """Let the model have these in the place of its own."""
-        for name, (owner, key) in self._places.items():
+        for name, (owner, key) in self._owners.items():
             owner[key] = arrays[name]
 
     def vector(self, arrays: Mapping[str, mx.array] | None = None) -> mx.array:
@@ -67,11 +69,11 @@ class Trained:
 
 def of(model: nn.Module) -> Trained:
     """Of `model`, which keeps it until `forget`."""
-    found: Trained | None = getattr(model, _NAME, None)
-    if found is None:
-        found = Trained(model)
-        setattr(model, _NAME, found)
-    return found
+    trained: Trained | None = getattr(model, _NAME, None)
+    if trained is None:
+        trained = Trained(model)
+        setattr(model, _NAME, trained)
+    return trained
 
 
 def forget(model: nn.Module) -> None:
@@ -79,10 +81,25 @@ def forget(model: nn.Module) -> None:
     setattr(model, _NAME, None)
 
 
-def _place(model: nn.Module, name: str) -> tuple[Any, Any]:
-    """The module that has the array `name`, and where in it."""
-    *path, last = name.split(".")
+def digest(model: nn.Module) -> str:
+    """Of the trained arrays, to the last bit."""
+    state = hashlib.sha256()
+    for name, value in sorted(of(model).arrays().items()):
+        state.update(name.encode() + np.array(value.astype(mx.float32)).tobytes())
+    return state.hexdigest()
+
+
+def frozen_fingerprint(model: nn.Module) -> float:
+    """Changes when a weight that is not trained does."""
+    trained = of(model).arrays()
+    frozen = [value for name, value in tree_flatten(model.parameters()) if name not in trained]
+    return float(sum(float(value.astype(mx.float32).sum().item()) for value in frozen))
+
+
+def _owner(model: nn.Module, name: str) -> tuple[Any, Any]:
+    """The module that has the array `name`, and its key there."""
+    *path, key = name.split(".")
     owner: Any = model
-    for key in path:
-        owner = owner[int(key)] if isinstance(owner, list) else owner[key]
-    return owner, last
+    for part in path:
+        owner = owner[int(part)] if isinstance(owner, list) else owner[part]
+    return owner, key

@@ -19,8 +19,9 @@ HEAD = "lm_head."
 def classes(config: dict[str, Any], *, is_tied: bool) -> tuple[Any, Any]:
     """The classes of model and settings for a `config.json`; raises ValueError as mlx-lm does."""
     model, settings = utils._get_classes(config)
-    found = _renaming(model, _gemma3_name) if config.get("model_type") == "gemma3" else model
-    return (_without_head(found) if is_tied else found), settings
+    if config.get("model_type") == "gemma3":
+        model = _renaming(model, _gemma3_name)
+    return (_without_head(model) if is_tied else model), settings
 
 
 def _renaming(model: Any, new_name: Callable[[str], str]) -> Any:
@@ -43,8 +44,8 @@ def _gemma3_name(name: str) -> str:
 def _without_head(model: Any) -> Any:
     class WithoutHead(model):  # type: ignore[misc]
         def sanitize(self, weights: Weights) -> Weights:
-            kept = {name: value for name, value in weights.items() if HEAD not in name}
-            found = getattr(super(), "sanitize", lambda same: same)
-            return found(kept)  # type: ignore[no-any-return]
+            tied = {name: value for name, value in weights.items() if HEAD not in name}
+            sanitize = getattr(super(), "sanitize", lambda same: same)
+            return sanitize(tied)  # type: ignore[no-any-return]
 
     return WithoutHead

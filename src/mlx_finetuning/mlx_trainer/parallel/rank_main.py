@@ -1,4 +1,4 @@
-"""`python -m mlx_finetuning.mlx_trainer.parallel.rank_main`: a rank of a distributed run other than the first.
+"""A rank of a distributed run other than the first, started by `python -m`.
 
 Reads pickles from standard input, a private pipe of rank 0 (through ssh, from another machine), and
 takes part in the ring's sums. Ends when standard input or the ring does.
@@ -13,7 +13,6 @@ from pathlib import Path
 from typing import IO, Any
 
 from mlx_finetuning.mlx_trainer import for_training
-from mlx_finetuning.mlx_trainer.parallel import gradient_team
 from mlx_finetuning.mlx_trainer.parallel.worker_main import answer, answers_apart
 from mlx_finetuning.utils import blas
 
@@ -24,44 +23,46 @@ def main() -> None:
     # Before anything imports MLX, and reading a message may.
     blas.preload()
     for_training()
-    folder, config, seat = pickle.load(source)
+    folder, config, rank = pickle.load(source)
     try:
-        with tempfile.TemporaryDirectory() as place:
-            serve(Path(folder), config, seat, Path(place), source, answers)
+        with tempfile.TemporaryDirectory() as scratch:
+            serve(Path(folder), config, rank, Path(scratch), source, answers)
     except (RuntimeError, BrokenPipeError) as error:
-        sys.exit(f"rank {seat.rank}: {error}")
+        sys.exit(f"rank {rank.number}: {error}")
 
 
 def serve(
-    folder: Path, config: Any, seat: Any, place: Path, source: IO[bytes], answers: IO[bytes]
+    folder: Path, config: Any, rank: Any, scratch: Path, source: IO[bytes], answers: IO[bytes]
 ) -> None:
+    """Take part until `source` ends; config: TrainConfig, rank: distributed.Rank."""
     from mlx_finetuning.mlx_trainer.gradient import backward
     from mlx_finetuning.mlx_trainer.kernels import cpu
-    from mlx_finetuning.mlx_trainer.model import adapters
+    from mlx_finetuning.mlx_trainer.model import adapters, trainable
     from mlx_finetuning.mlx_trainer.model.load import load
-    from mlx_finetuning.mlx_trainer.parallel import ranks, workload
+    from mlx_finetuning.mlx_trainer.parallel import distributed, workload
+    from mlx_finetuning.mlx_trainer.parallel.gradient_team import GradientTeam
 
     cpu.keep_freed_memory()
     loaded = load(folder)
     model = loaded.model
     adapters.attach(model, config)
-    make = workload.arrangement(model, len(loaded.tokenizer.vocab), config)
-    team = gradient_team.GradientTeam(model, make, [], None, backward.gradient_for(model, config))
-    answer(answers, gradient_team.fingerprint(model))
-    ring = ranks.RingGroup(seat, place)
+    layout = workload.row_layout(model, len(loaded.tokenizer.vocab), config)
+    team = GradientTeam(model, layout, backward.gradient_for(model, config))
+    answer(answers, trainable.frozen_fingerprint(model))
+    group = distributed.RingGroup(rank, scratch)
     while True:
         try:
-            asked = pickle.load(source)
+            request = pickle.load(source)
         except EOFError:
             return
-        ring.spread(model)
-        if asked is None:
-            answer(answers, gradient_team.digest(model))
+        group.broadcast(model)
+        if request is None:
+            answer(answers, trainable.digest(model))
             continue
-        examples, seed = asked
+        examples, seed = request
         model.train()
-        own = team.sums(examples, seed) if examples else ranks.nothing(model, config)
-        ring.total(own)
+        sums = team.sums(examples, seed) if examples else distributed.zero_sums(model, config)
+        group.total(sums)
 
 
 if __name__ == "__main__":

@@ -1,4 +1,4 @@
-"""`python -m mlx_finetuning.mlx_trainer.parallel.worker_main`: computes gradients for the process that started it.
+"""A gradient worker: computes gradients for the process that started it by `python -m`.
 
 Reads pickles from standard input and answers on standard output; both are private pipes of its
 parent. Ends when standard input does, so it never outlives its parent.
@@ -12,7 +12,6 @@ import sys
 from pathlib import Path
 from typing import IO, Any
 
-from mlx_finetuning.mlx_trainer.parallel import gradient_team
 from mlx_finetuning.utils import blas
 
 
@@ -21,34 +20,39 @@ def main() -> None:
     answers = answers_apart()
     # Before anything imports MLX, and reading a message may.
     blas.preload()
-    folder, config, room = pickle.load(source)
-    serve(Path(folder), config, room, source, answers)
+    folder, config, cache_file = pickle.load(source)
+    serve(Path(folder), config, cache_file, source, answers)
 
 
-def serve(folder: Path, config: Any, room: Any, source: IO[bytes], answers: IO[bytes]) -> None:
+def serve(
+    folder: Path, config: Any, cache_file: Any, source: IO[bytes], answers: IO[bytes]
+) -> None:
+    """Answer until `source` ends; config: TrainConfig, cache_file: ActivationCacheFile or None."""
+    import mlx.core as mx
     import numpy as np
 
     from mlx_finetuning.mlx_trainer.batches import batches
     from mlx_finetuning.mlx_trainer.gradient import backward, preference
+    from mlx_finetuning.mlx_trainer.gradient.skipped_work import ActivationCache
     from mlx_finetuning.mlx_trainer.kernels import cpu
-    from mlx_finetuning.mlx_trainer.model import adapters
+    from mlx_finetuning.mlx_trainer.model import adapters, trainable
     from mlx_finetuning.mlx_trainer.model.load import load
 
     cpu.keep_freed_memory()
     model = load(folder).model
     adapters.attach(model, config)
     model.train()
-    kept = None if room is None else room.open(model)
-    answer(answers, gradient_team.fingerprint(model))
+    cache = None if cache_file is None else ActivationCache(model, cache_file)
+    answer(answers, trainable.frozen_fingerprint(model))
     gradient = backward.gradient_for(model, config)
-    make = preference.arrangement(config, batches.concatenated)
+    layout = preference.layout_for(config, batches.CONCATENATED)
     while True:
         try:
             trained, examples, seed = pickle.load(source)
         except EOFError:
             return
-        gradient_team.load_trained(model, trained)
-        sums = backward.by_rows(gradient, make, kept, examples, seed)
+        trainable.of(model).put({name: mx.array(value) for name, value in trained.items()})
+        sums = backward.by_rows(gradient, layout, cache, examples, seed)
         gradients = {name: np.array(value) for name, value in sums.gradients.items()}
         answer(answers, (np.array(sums.loss), gradients))
 

@@ -1,6 +1,6 @@
-"""Who computes a run's updates: how examples share rows, in how many processes, and what they keep.
+"""What an update is computed from, and by whom: rows, processes, ranks, and what they cache.
 
-Puts the team together and hands it over; what it computes is the loop's business.
+Puts a team together and hands it over; what it computes is the loop's business.
 """
 
 from __future__ import annotations
@@ -15,9 +15,11 @@ from typing import Any
 
 import mlx.core as mx
 import mlx.nn as nn
+from mlx.utils import tree_flatten
 
 from mlx_finetuning.config import TrainConfig
 from mlx_finetuning.mlx_trainer.batches import batches
+from mlx_finetuning.mlx_trainer.batches.batches import RowLayout
 from mlx_finetuning.mlx_trainer.batches.examples import CacheSlot
 from mlx_finetuning.mlx_trainer.gradient import (
     backward,
@@ -27,9 +29,20 @@ from mlx_finetuning.mlx_trainer.gradient import (
     skipped_work,
 )
 from mlx_finetuning.mlx_trainer.gradient.preference import Item
-from mlx_finetuning.mlx_trainer.model import split_head
+from mlx_finetuning.mlx_trainer.gradient.skipped_work import ActivationCache, ActivationCacheFile
+from mlx_finetuning.mlx_trainer.model import split_head, trainable
 from mlx_finetuning.mlx_trainer.model.load import LoadedModel
-from mlx_finetuning.mlx_trainer.parallel import gradient_team, ranks
+from mlx_finetuning.mlx_trainer.parallel import distributed, gradient_team
+from mlx_finetuning.mlx_trainer.parallel.distributed import DistributedTeam
+from mlx_finetuning.mlx_trainer.parallel.gradient_team import GradientTeam, GradientWorker
+
+WORTH_OPERATIONS = 5e11
+"""Below this many floating-point operations a run ends before workers have paid for their start."""
+LARGEST_MODEL = 4e9
+"""Bytes of parameters above which a second copy of the model is not made by itself."""
+
+Team = GradientTeam | DistributedTeam
+"""Whoever computes an update's sums."""
 
 
 @dataclass(frozen=True)
@@ -38,7 +51,7 @@ class Workload:
 
     loaded: LoadedModel
     examples: Sequence[Item]
-    make: backward.Make
+    layout: RowLayout
     config: TrainConfig
 
     @functools.cached_property
@@ -47,120 +60,100 @@ class Workload:
 
     @property
     def tokens(self) -> int:
+        """Of all examples."""
         return self._starts[-1]
 
-    def placed(self, index: int, is_known: bool = False) -> Any:
-        """An example with its place in the file of kept outputs."""
-        place = CacheSlot(self._starts[index], is_known)
-        return dataclasses.replace(self.examples[index], place=place)
+    def with_slot(self, index: int, is_filled: bool = False) -> Any:
+        """An example with its slot in the activation cache."""
+        slot = CacheSlot(self._starts[index], is_filled)
+        return dataclasses.replace(self.examples[index], cache_slot=slot)
 
     @functools.cached_property
-    def by_length(self) -> list[Any]:
-        """The examples, placed, the longest first."""
-        order = sorted(
-            range(len(self.examples)), key=lambda index: -len(self.examples[index].tokens)
-        )
-        return [self.placed(index) for index in order]
+    def _by_length(self) -> list[Any]:
+        lengths = [-len(item.tokens) for item in self.examples]
+        return [
+            self.with_slot(index) for index in sorted(range(len(lengths)), key=lengths.__getitem__)
+        ]
 
     def longest(self, count: int) -> list[Any]:
         """The worst case of an update."""
-        return self.by_length[:count]
+        return self._by_length[:count]
 
     @property
-    def at_once(self) -> int:
-        """Examples of a whole update."""
+    def update_size(self) -> int:
+        """Examples of an update."""
         return min(self.config.batch_size, len(self.examples))
 
 
-AnyTeam = gradient_team.GradientTeam | ranks.DistributedTeam
-"""Whoever computes an update's sums."""
-
-
-def arrangement(model: nn.Module, vocabulary: int, config: TrainConfig) -> backward.Make:
+def row_layout(model: nn.Module, vocabulary: int, config: TrainConfig) -> RowLayout:
     """How examples share rows on this device; in rows of their own where the class needs it."""
-    return preference.arrangement(config, _of_device(model, vocabulary))
-
-
-def _of_device(model: nn.Module, vocabulary: int) -> backward.Make:
     if mx.default_device() == mx.cpu:
-        fits, make = concatenated_attention.is_exact(model, vocabulary), batches.concatenated
+        is_exact, shared = concatenated_attention.is_exact(model, vocabulary), batches.CONCATENATED
     else:
-        fits, make = packed_attention.is_exact(model, vocabulary), batches.packed
-    return make if fits else batches.batch_of
+        is_exact, shared = packed_attention.is_exact(model, vocabulary), batches.PACKED
+    return preference.layout_for(config, shared if is_exact else batches.PADDED)
 
 
 def processes(work: Workload) -> int:
     """How many processes share an update: what the settings ask for, or what pays."""
-    if work.make not in (batches.concatenated, preference.concatenated):
+    config, model = work.config, work.loaded.model
+    if mx.default_device() != mx.cpu or not work.layout.shares_rows or work.loaded.folder is None:
         return 1
-    if work.loaded.folder is None:
-        return 1
-    config = work.config
-    if config.ranks > 1 and not config.processes:
+    if config.processes:
+        return min(config.processes, work.update_size)
+    if config.ranks > 1:
         return 1  # the ranks are on this machine's cores already
-    mean = work.tokens / len(work.examples)
-    pays = gradient_team.recommended(
-        work.loaded.model, int(mean * config.batch_size), config.iterations, config.batch_size
-    )
-    return min(config.processes or pays, work.at_once)
+    parameters = [value for _, value in tree_flatten(model.parameters())]
+    update_tokens = int(work.tokens / len(work.examples) * config.batch_size)
+    # Two operations a parameter and token forward, two for the gradient of the activations.
+    operations = 4.0 * sum(v.size for v in parameters) * update_tokens * config.iterations
+    if operations < WORTH_OPERATIONS or sum(v.nbytes for v in parameters) > LARGEST_MODEL:
+        return 1
+    return min(gradient_team.cores(), config.batch_size, work.update_size)
 
 
-def gather(work: Workload, folder: Path) -> AnyTeam:
+def start_team(work: Workload, folder: Path) -> Team:
     """The team of `processes(work)`, and of the other ranks that the settings ask for. To be closed.
 
     folder: for what the processes share, while they work. Raises RankLost, ModelsDiffer.
     """
-    team = _here(work, folder)
-    count = ranks.ranks(work.config)
+    team = _local_team(work, folder)
     home = work.loaded.folder
-    if count == 1 or home is None:
+    if distributed.rank_count(work.config) == 1 or home is None:
         return team
-    return ranks.DistributedTeam(team, work.loaded.model, home, work.config, folder)
+    return DistributedTeam(team, work.loaded.model, home, work.config, folder)
 
 
-def _here(work: Workload, folder: Path) -> gradient_team.GradientTeam:
-    """Less than `processes(work)`, if a helper's weights are not ours."""
-    model, room = work.loaded.model, _room(work, folder)
-    count = processes(work) - 1
-    home = work.loaded.folder
-    helpers = [
-        gradient_team.GradientWorker(home, work.config, room)
-        for _ in range(count)
-        if home is not None
-    ]
-    kept = None if room is None else room.open(model)
+def _local_team(work: Workload, folder: Path) -> GradientTeam:
+    """Less than `processes(work)`, if a worker's weights are not ours."""
+    model, home = work.loaded.model, work.loaded.folder
+    file = None
+    if cache_bytes(work):
+        width = int(work.loaded.config["hidden_size"])
+        file = ActivationCacheFile(str(folder / "lower_outputs"), work.tokens, width)
+        with Path(file.path).open("wb") as stream:
+            stream.truncate(4 * file.tokens * file.width)
+    cache = None if file is None else ActivationCache(model, file)
     gradient = backward.gradient_for(model, work.config)
-    team = gradient_team.GradientTeam(model, work.make, helpers, kept, gradient)
-    if team.holds_the_same_weights():
-        return team
-    return gradient_team.GradientTeam(model, work.make, [], kept, gradient)
-
-
-def _room(work: Workload, folder: Path) -> gradient_team.ActivationCacheFile | None:
-    """A file for the outputs of the untrained lower blocks, where keeping them pays."""
-    width = int(work.loaded.config.get("hidden_size", 0))
-    if not width or cache_bytes(work) == 0:
-        return None
-    path = folder / "lower_outputs"
-    with path.open("wb") as stream:
-        stream.truncate(4 * work.tokens * width)
-    return gradient_team.ActivationCacheFile(str(path), work.tokens, width)
+    count = 0 if home is None else processes(work) - 1
+    workers = [GradientWorker(home, work.config, file) for _ in range(count) if home is not None]
+    team = GradientTeam(model, work.layout, gradient, workers, cache)
+    if workers and not team.holds_weights(trainable.frozen_fingerprint(model)):
+        return GradientTeam(model, work.layout, gradient, cache=cache)
+    return team
 
 
 def cache_bytes(work: Workload) -> int:
-    """Size of the kept outputs of untrained lower blocks; 0 where they are not kept."""
+    """Size of the cached outputs of untrained lower blocks; 0 where they are not cached."""
     config, model = work.config, work.loaded.model
     size = 4 * work.tokens * int(work.loaded.config.get("hidden_size", 0))
-    again = config.iterations * config.batch_size > len(work.examples)
+    is_reused = config.iterations * config.batch_size > len(work.examples)
     # Noise on the embeddings makes every pass through the lower blocks another one.
-    if not (config.keep_lower and again) or config.neftune_alpha:
+    if not (config.keep_lower and is_reused) or config.neftune_alpha:
         return 0
-    shares_rows = work.make in (batches.concatenated, batches.packed)
-    if (
-        not shares_rows
-        or not skipped_work.lowest_trained(model)
-        or not skipped_work.can_keep(model)
-    ):
+    if config.objective in preference.KINDS or not work.layout.shares_rows:
+        return 0
+    if not skipped_work.lowest_trained(model) or not skipped_work.can_cache(model):
         return 0
     is_half_precision = split_head.norm(model).weight.dtype != mx.float32
     return 0 if is_half_precision or size > skipped_work.LARGEST_CACHE else size

@@ -26,7 +26,7 @@ from mlx_finetuning.mlx_trainer.model import adapters
 from mlx_finetuning.tokenization.chat import Chat
 from mlx_finetuning.utils import fingerprint
 
-KEPT = 3
+LAST_KEPT = 3
 STATE = "state.json"
 
 
@@ -64,8 +64,8 @@ def identity(config: TrainConfig, examples: Sequence[Any], base: Path | None) ->
     for example in examples:
         digest.update(repr((example.tokens, example.supervised)).encode())
     for path in sorted(base.glob("*.safetensors")) if base is not None else ():
-        for piece in fingerprint.pieces(path):
-            digest.update(piece)
+        for chunk in fingerprint.chunks(path):
+            digest.update(chunk)
     return digest.hexdigest()
 
 
@@ -74,26 +74,26 @@ def save(
     model: nn.Module,
     adapter_config: dict[str, Any],
     chat: Chat,
-    rule: optim.Optimizer,
-    course: TrainingState,
+    optimizer: optim.Optimizer,
+    state: TrainingState,
     identity: str,
 ) -> Path:
     """Write `folder/<update>`; the oldest go beyond the last three. Raises DiskFull."""
-    final = folder / f"{course.update:07d}"
+    final = folder / f"{state.update:07d}"
     with files.replacing_folder(final) as draft:
         adapters.save(model, adapter_config, draft, chat)
-        adapters.write_arrays(draft / "optimizer.safetensors", dict(tree_flatten(rule.state)))
-        record = {"identity": identity, "course": dataclasses.asdict(course)}
+        adapters.write_arrays(draft / "optimizer.safetensors", dict(tree_flatten(optimizer.state)))
+        record = {"identity": identity, "course": dataclasses.asdict(state)}
         files.write_json(draft / STATE, record)
-    for old in whole(folder)[:-KEPT]:
+    for old in whole(folder)[:-LAST_KEPT]:
         files.remove_folder(old)
     return final
 
 
 def whole(folder: Path) -> list[Path]:
     """The checkpoints in `folder`, the oldest first."""
-    found = folder.glob("[0-9]*") if folder.is_dir() else ()
-    return sorted(path for path in found if (path / STATE).is_file())
+    folders = folder.glob("[0-9]*") if folder.is_dir() else ()
+    return sorted(path for path in folders if (path / STATE).is_file())
 
 
 def latest(folder: Path) -> Path | None:
@@ -105,19 +105,21 @@ def latest(folder: Path) -> Path | None:
     return None
 
 
-def restore(path: Path, model: nn.Module, rule: optim.Optimizer, identity: str) -> TrainingState:
+def restore(
+    path: Path, model: nn.Module, optimizer: optim.Optimizer, identity: str
+) -> TrainingState:
     """Set adapter and optimizer to the checkpoint's. Raises CheckpointForeign, RecordDamaged."""
     record = files.read_json(path / STATE)
     if record.get("identity") != identity:
         raise CheckpointForeign(path=str(path))
     try:
-        course = TrainingState(**record["course"])
+        state = TrainingState(**record["course"])
     except (KeyError, TypeError) as error:
         raise RecordDamaged(path=str(path / STATE)) from error
     model.update(_tree(path / "adapters.safetensors"))
-    rule.state = _tree(path / "optimizer.safetensors")
-    mx.eval(model.parameters(), rule.state)
-    return course
+    optimizer.state = _tree(path / "optimizer.safetensors")
+    mx.eval(model.parameters(), optimizer.state)
+    return state
 
 
 def _tree(path: Path) -> Any:

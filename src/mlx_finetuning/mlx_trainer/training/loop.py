@@ -33,8 +33,7 @@ from mlx_finetuning.mlx_trainer.batches.examples import encode_rows
 from mlx_finetuning.mlx_trainer.gradient import backward, preference
 from mlx_finetuning.mlx_trainer.gradient.preference import Item, Pair
 from mlx_finetuning.mlx_trainer.kernels import cpu
-from mlx_finetuning.mlx_trainer.model import adapters
-from mlx_finetuning.mlx_trainer.model import trainable as trained
+from mlx_finetuning.mlx_trainer.model import adapters, trainable
 from mlx_finetuning.mlx_trainer.model.load import LoadedModel
 from mlx_finetuning.mlx_trainer.parallel import workload
 from mlx_finetuning.mlx_trainer.training import (
@@ -124,13 +123,30 @@ def train(
     if not examples:
         raise NoTrainingRows()
     cpu.keep_freed_memory()
-    config = _in_updates(config, len(examples))
+    if config.epochs:
+        updates = config.epochs * len(examples) / min(config.batch_size, len(examples))
+        config = dataclasses.replace(config, iterations=math.ceil(updates))
     mx.random.seed(config.seed)
     adapter_config = adapters.attach(loaded.model, config)
-    data = _Data(examples, held_out, samples.questions(train_rows, valid_rows))
-    run = _Run(loaded, adapter_config, data, config, paths, hooks)
+    identity = checkpoints.identity(config, examples, loaded.folder)
+    layout = workload.row_layout(loaded.model, len(loaded.tokenizer.vocab), config)
+    if config.objective == "dpo":
+        # Asked of the untrained model, so before a checkpoint is restored.
+        examples, held_out = (
+            preference.with_reference(
+                loaded.model, cast(Sequence[Pair], pairs), config.batch_size, layout, hooks.progress
+            )
+            for pairs in (examples, held_out)
+        )
+    run = _Run(
+        workload.Workload(loaded, examples, layout, config),
+        held_out,
+        samples.questions(train_rows, valid_rows),
+        _Files(paths, adapter_config, identity),
+        hooks,
+    )
     if config.objective == "sft" and config.supervise == "answers":
-        run.check(selfcheck.supervision(loaded, train_rows, data.examples))
+        run.check(selfcheck.supervision(loaded, train_rows, examples))
     return run.go()
 
 
@@ -142,80 +158,71 @@ def _encoded(
     return encode_rows(loaded, rows, config.max_length, config.supervise)
 
 
-def _in_updates(config: TrainConfig, rows: int) -> TrainConfig:
-    if not config.epochs:
-        return config
-    updates = math.ceil(config.epochs * rows / min(config.batch_size, rows))
-    return dataclasses.replace(config, iterations=updates)
+@dataclass(frozen=True)
+class _Files:
+    """Where a run writes, and what its files say of it."""
+
+    paths: AdapterPaths
+    adapter_config: dict[str, Any]
+    identity: str
+    """Of settings, examples and base weights: a checkpoint of another run is refused."""
 
 
 @dataclass(frozen=True)
-class _Data:
-    examples: Sequence[Item]
-    held_out: Sequence[Item]
-    questions: Sequence[Mapping[str, Any]]
-    """Rows that are asked during training."""
+class _Sound:
+    """Arrays that last gave a sound loss; they never change in place, so keeping them is no copy."""
 
-
-@dataclass(frozen=True)
-class _State:
-    """Adapter and optimizer; arrays never change in place, so keeping them costs no copy."""
-
-    trained: Any
-    optimizer: Any
+    trained: dict[str, mx.array]
+    optimizer_state: Any
 
 
 class _Run:
+    """A run from its first or next update to its last one."""
+
     def __init__(
         self,
-        loaded: LoadedModel,
-        adapter_config: dict[str, Any],
-        data: _Data,
-        config: TrainConfig,
-        paths: AdapterPaths,
+        work: workload.Workload,
+        held_out: Sequence[Item],
+        questions: Sequence[Mapping[str, Any]],
+        files: _Files,
         hooks: Hooks,
     ) -> None:
+        loaded, config = work.loaded, work.config
         self._loaded = loaded
         self._model = loaded.model
-        self._adapter_config = adapter_config
-        self._known: set[int] = set()
+        self._work = work
         self._config = config
-        self._paths = paths
+        self._files = files
         self._hooks = hooks
-        self._questions = data.questions
-        self._identity = checkpoints.identity(config, data.examples, loaded.folder)
-        vocabulary = len(loaded.tokenizer.vocab)
-        self._guess = math.log(max(2, vocabulary))
+        self._questions = questions
+        self._held_out_rows = len(held_out)
+        self._held_out = list(batches.once(held_out, config.batch_size, work.layout))
+        self._guess_loss = math.log(max(2, len(loaded.tokenizer.vocab)))
+        """Nats per token of a model that knows nothing."""
         self._optimizer = optimizer.build(config)
         self._optimizer.init(self._model.trainable_parameters())
-        self._make = workload.arrangement(self._model, vocabulary, config)
-        self._examples = self._with_reference(data.examples)
-        self._valid = list(
-            batches.once(
-                self._with_reference(data.held_out),
-                config.batch_size,
-                self._make,
-                preference.room_of(self._make),
-            )
-        )
-        self._valid_rows = len(data.held_out)
-        self._work = workload.Workload(loaded, self._examples, self._make, config)
-        self._checks: list[Check] = []
-        self._course = TrainingState()
+        self._untrained = trainable.of(self._model).arrays()
+        self._state = TrainingState()
         self._resumed_from: int | None = None
+        self._cached: set[int] = set()
+        """Indices of examples whose lower blocks' outputs are in the activation cache."""
+        self._sound: _Sound | None = None
+        self._checks: list[Check] = []
         self._stopped_early = False
-        self._good: tuple[int, _State] | None = None
+        self._began_s = self._saved_s = time.monotonic()
 
     # --- the whole -----------------------------------------------------------------------
 
     def go(self) -> TrainResult:
-        self._untrained = trained.of(self._model).arrays()
         self._resume()
-        self._arrange()
-        with tempfile.TemporaryDirectory() as kept, workload.gather(self._work, Path(kept)) as team:
-            self._course.processes = team.processes
+        self._fit()
+        with (
+            tempfile.TemporaryDirectory() as scratch,
+            workload.start_team(self._work, Path(scratch)) as team,
+        ):
+            self._state.processes = team.processes
             self._rehearse(team)
-            self._began_s = self._saved_s = time.monotonic() - self._course.elapsed_s
+            self._began_s = self._saved_s = time.monotonic() - self._state.elapsed_s
             try:
                 self._updates(team)
                 self.check(selfcheck.ranks(team.agree()))
@@ -223,50 +230,54 @@ class _Run:
                 self._checkpoint()
                 raise
             self._model.eval()
-            self._save(self._paths.folder)
-            self.check(selfcheck.reloaded(self._loaded, self._paths.folder, self._prompt))
+            folder = self._files.paths.folder
+            self._save(folder)
+            prompt = list(self._work.examples[0].tokens)
+            self.check(selfcheck.reloaded(self._loaded, folder, prompt))
             return self._result(team)
 
     def _resume(self) -> None:
-        newest = checkpoints.latest(self._paths.checkpoints)
+        newest = checkpoints.latest(self._files.paths.checkpoints)
         if newest is None:
             self._hooks.rewind(-1)
             return
-        self._course = checkpoints.restore(newest, self._model, self._optimizer, self._identity)
-        self._resumed_from = self._course.update
-        self._hooks.rewind(self._course.update)
-        self._hooks.event("resumed", update=self._course.update)
+        self._state = checkpoints.restore(
+            newest, self._model, self._optimizer, self._files.identity
+        )
+        self._resumed_from = self._state.update
+        self._hooks.rewind(self._state.update)
+        self._hooks.event("resumed", update=self._state.update)
 
-    def _arrange(self) -> None:
+    def _fit(self) -> None:
         """Decide how updates are computed; a run that goes on computes them as it did."""
-        course = self._course
+        state = self._state
         if self._resumed_from is None:
             self._hooks.progress(Step(REHEARSAL, 0, 0))
-            found = memory_fit.fitted(self._work)
-            course.micro_batch_size = found.config.micro_batch_size
-            course.recompute = found.config.recompute
-            course.processes = found.config.processes
-            self._hooks.event("fit", **found.figures(self._work))
-            for text in (*_padding(self._work), *_savings(self._work, found)):
+            fit = memory_fit.fitted(self._work)
+            state.micro_batch_size = fit.config.micro_batch_size
+            state.recompute = fit.config.recompute
+            state.processes = fit.config.processes
+            self._hooks.event("fit", **fit.figures(self._work))
+            for text in _warnings(self._work, fit):
                 self._hooks.event("warning", text=text)
         self._config = dataclasses.replace(
             self._config,
-            processes=course.processes,
-            micro_batch_size=course.micro_batch_size,
-            recompute=course.recompute,
+            processes=state.processes,
+            micro_batch_size=state.micro_batch_size,
+            recompute=state.recompute,
         )
         self._work = dataclasses.replace(self._work, config=self._config)
         memory_fit.hold_to(memory_fit.allowed(self._config))
 
-    def _rehearse(self, team: workload.AnyTeam) -> None:
+    def _rehearse(self, team: workload.Team) -> None:
         """The longest update first, for nothing but its memory: what does not fit fails now, and
         later updates find all the memory they need in place."""
         self._hooks.progress(Step(REHEARSAL, 0, 0))
         self._model.train()
-        self._sums(team, self._work.longest(self._work.at_once), 0)
+        self._sums(team, self._work.longest(self._work.update_size), 0)
         self._hooks.event("rehearsed", peak_memory_gb=round(team.peak_memory() / 1e9, 3))
 
-    def _sums(self, team: workload.AnyTeam, examples: list[Item], number: int) -> backward.Sums:
+    def _sums(self, team: workload.Team, examples: list[Item], number: int) -> backward.Sums:
         """Over all examples of an update, computed in as many parts as memory asks for."""
         first, *rest = memory_fit.parts(examples, self._config.micro_batch_size)
         total = team.sums(first, (self._config.seed, number))
@@ -274,32 +285,15 @@ class _Run:
             total = backward.added(total, team.sums(some, (self._config.seed, number, part)))
         return total
 
-    @property
-    def _prompt(self) -> list[int]:
-        return list(self._examples[0].tokens)
-
     def check(self, check: Check | None) -> None:
         if check is not None:
             self._checks.append(check)
             self._hooks.event("check", **dataclasses.asdict(check))
 
-    def _with_reference(self, examples: Sequence[Item]) -> Sequence[Item]:
-        """Pairs get what the untrained model says: asked before a checkpoint is restored."""
-        config = self._config
-        if config.objective != "dpo":
-            return examples
-        return preference.with_reference(
-            self._model,
-            cast(Sequence[Pair], examples),
-            config.batch_size,
-            self._make,
-            self._hooks.progress,
-        )
-
-    def _updates(self, team: workload.AnyTeam) -> None:
-        config, course = self._config, self._course
+    def _updates(self, team: workload.Team) -> None:
+        config, state = self._config, self._state
         order = batches.endless(
-            len(self._examples), config.batch_size, config.seed, start=course.update
+            len(self._work.examples), config.batch_size, config.seed, start=state.update
         )
         while True:
             if self._validation_is_due():
@@ -308,45 +302,47 @@ class _Run:
                 self._sample()
             if self._ends_early():
                 return
-            if course.update >= config.iterations:
+            if state.update >= config.iterations:
                 return
             if self._checkpoint_is_due():
                 self._checkpoint()
-            taken = next(order)
-            self._update(team, [self._work.placed(index, index in self._known) for index in taken])
-            self._known.update(taken)
-            if course.update == min(selfcheck.AFTER, config.iterations):
-                self.check(selfcheck.changed(self._untrained, trained.of(self._model).arrays()))
+            indices = next(order)
+            self._update(
+                team, [self._work.with_slot(index, index in self._cached) for index in indices]
+            )
+            self._cached.update(indices)
+            if state.update == min(selfcheck.AFTER, config.iterations):
+                self.check(selfcheck.changed(self._untrained, trainable.of(self._model).arrays()))
             self._hooks.progress(self._step())
             self._require_memory(team)
 
     def _step(self) -> Step:
         """Time left from all sittings so far, with what they spent on validation and the like."""
-        course, total = self._course, self._config.iterations
-        left_s = self._elapsed_s / course.update * (total - course.update)
-        detail = f"損失 {course.last_loss:.3f}"
-        return Step(STAGE, course.update, total, detail, round(left_s, 1))
+        state, total = self._state, self._config.iterations
+        left_s = self._elapsed_s / state.update * (total - state.update)
+        detail = f"損失 {state.last_loss:.3f}"
+        return Step(STAGE, state.update, total, detail, round(left_s, 1))
 
-    def _result(self, team: workload.AnyTeam) -> TrainResult:
-        course = self._course
+    def _result(self, team: workload.Team) -> TrainResult:
+        state = self._state
         return TrainResult(
-            updates=course.update,
-            train_rows=len(self._examples),
-            valid_rows=self._valid_rows,
-            cut_rows=sum(example.cut > 0 for example in self._examples),
-            supervised_tokens=course.supervised,
-            first_valid_loss=course.first_valid,
-            last_valid_loss=course.last_valid,
-            best_valid_loss=course.best_valid,
-            best_update=course.best_update,
-            last_loss=course.last_loss,
+            updates=state.update,
+            train_rows=len(self._work.examples),
+            valid_rows=self._held_out_rows,
+            cut_rows=sum(example.cut > 0 for example in self._work.examples),
+            supervised_tokens=state.supervised,
+            first_valid_loss=state.first_valid,
+            last_valid_loss=state.last_valid,
+            best_valid_loss=state.best_valid,
+            best_update=state.best_update,
+            last_loss=state.last_loss,
             peak_memory_gb=round(team.peak_memory() / 1e9, 3),
             elapsed_s=self._elapsed_s,
             micro_batch_size=self._config.micro_batch_size,
             recompute=self._config.recompute == "on",
             checks=tuple(self._checks),
-            processes=course.processes,
-            padded=self._make in (batches.batch_of, preference.padded),
+            processes=state.processes,
+            padded=not self._work.layout.shares_rows,
             objective=self._config.objective,
             resumed_from=self._resumed_from,
             stopped_early=self._stopped_early,
@@ -358,11 +354,11 @@ class _Run:
 
     # --- one update ----------------------------------------------------------------------
 
-    def _update(self, team: workload.AnyTeam, examples: list[Item]) -> None:
-        course, config = self._course, self._config
-        number, began_s = course.update + 1, time.monotonic()
-        arrays = trained.of(self._model)
-        before = _State(arrays.arrays(), self._optimizer.state)
+    def _update(self, team: workload.Team, examples: list[Item]) -> None:
+        state, config = self._state, self._config
+        number, began_s = state.update + 1, time.monotonic()
+        arrays = trainable.of(self._model)
+        before = _Sound(arrays.arrays(), self._optimizer.state)
         supervised = sum(example.targets for example in examples)
         if not self._model.training:  # a walk over all modules, that most updates need not take
             self._model.train()
@@ -375,10 +371,10 @@ class _Run:
         optimizer.apply(self._optimizer, self._model, gradients, config)
         mx.eval(arrays.stored(), self._optimizer.state)
         # A finite loss vouches for the weights it was computed with.
-        self._good = (course.update, before)
-        course.update, course.last_loss = number, value
-        course.first_loss = value if course.first_loss is None else course.first_loss
-        course.supervised += supervised
+        self._sound = before
+        state.update, state.last_loss = number, value
+        state.first_loss = value if state.first_loss is None else state.first_loss
+        state.supervised += supervised
         self._record(
             gradient_norm=norm,
             tokens=sum(len(example.tokens) for example in examples),
@@ -391,8 +387,8 @@ class _Run:
     def _record(self, **figures: float) -> None:
         self._hooks.record(
             {
-                "update": self._course.update,
-                "loss": self._course.last_loss,
+                "update": self._state.update,
+                "loss": self._state.last_loss,
                 "learning_rate": _number(self._optimizer.learning_rate),
                 **figures,
                 "elapsed_s": round(self._elapsed_s, 3),
@@ -401,11 +397,11 @@ class _Run:
 
     def _require_sound(self, value: float, norm: float, update: int, examples: list[Item]) -> None:
         rows = [example.row for example in examples]
-        first = value if self._course.first_loss is None else self._course.first_loss
+        first = value if self._state.first_loss is None else self._state.first_loss
         problem: StudioError
         if not (math.isfinite(value) and math.isfinite(norm)):
             problem = LossNotFinite(update=update, rows=rows)
-        elif value > 2 * self._guess and value > 3 * first:
+        elif value > 2 * self._guess_loss and value > 3 * first:
             problem = LossExploded(
                 update=update, rows=rows, loss=round(value, 3), first_loss=round(first, 3)
             )
@@ -417,88 +413,87 @@ class _Run:
 
     def _leave_last_good(self) -> None:
         """Save the weights that last gave a sound loss as the run's adapter."""
-        if self._good is None:
+        if self._sound is None:
             return
-        _, state = self._good
-        trained.of(self._model).put(state.trained)
-        self._optimizer.state = state.optimizer
-        self._save(self._paths.folder)
+        trainable.of(self._model).put(self._sound.trained)
+        self._optimizer.state = self._sound.optimizer_state
+        self._save(self._files.paths.folder)
 
     def _save(self, folder: Path) -> None:
-        adapters.save(self._model, self._adapter_config, folder, self._loaded.chat)
+        adapters.save(self._model, self._files.adapter_config, folder, self._loaded.chat)
 
-    def _require_memory(self, team: workload.AnyTeam) -> None:
+    def _require_memory(self, team: workload.Team) -> None:
         memory, limit_gb = read_memory(), self._config.memory_limit_gb
         # What was held at most is held still: freed memory stays with the processes.
         used_gb = team.peak_memory() / 1e9
         if limit_gb and used_gb > limit_gb:
             raise MemoryRunsOut(
-                used_gb=round(used_gb, 2), limit_gb=limit_gb, update=self._course.update
+                used_gb=round(used_gb, 2), limit_gb=limit_gb, update=self._state.update
             )
         if not memory.usable:
             raise MemoryRunsOut(
                 used_gb=round((memory.total - memory.available) / 1e9, 2),
                 limit_gb=round((1 - LEFT_TO_OTHERS) * memory.total / 1e9, 2),
-                update=self._course.update,
+                update=self._state.update,
             )
 
     # --- validation and checkpoints ------------------------------------------------------
 
     def _validation_is_due(self) -> bool:
-        update, config = self._course.update, self._config
-        if not self._valid or self._course.validated == update:
+        update, config = self._state.update, self._config
+        if not self._held_out or self._state.validated == update:
             return False
         return update % config.validate_every == 0 or update == config.iterations
 
     def _validate(self) -> None:
-        course = self._course
+        state = self._state
         self._model.eval()
-        value, *marks = self._valid_means()
-        course.validated = course.update
-        course.first_valid = value if course.first_valid is None else course.first_valid
-        course.last_valid = value
-        line = {"update": course.update, "valid_loss": value}
+        value, *marks = self._held_out_means()
+        state.validated = state.update
+        state.first_valid = value if state.first_valid is None else state.first_valid
+        state.last_valid = value
+        line = {"update": state.update, "valid_loss": value}
         line |= preference.named(marks, "valid_")
         self._hooks.record({**line, "elapsed_s": round(self._elapsed_s, 3)})
-        course.without_gain += 1
-        if course.best_valid is None or value < course.best_valid:
-            course.best_valid, course.best_update, course.without_gain = value, course.update, 0
-            self._save(self._paths.best)
+        state.without_gain += 1
+        if state.best_valid is None or value < state.best_valid:
+            state.best_valid, state.best_update, state.without_gain = value, state.update, 0
+            self._save(self._files.paths.best)
 
-    def _valid_means(self) -> list[float]:
+    def _held_out_means(self) -> list[float]:
         """The loss over all held-out examples; of pairs, the marks too."""
         sums, count = np.zeros(1), 0
-        for number, batch in enumerate(self._valid):
+        for number, batch in enumerate(self._held_out):
             # A stop here leaves the validation undone; a resumed run begins with it.
-            self._hooks.progress(Step(VALIDATION, number, len(self._valid)))
+            self._hooks.progress(Step(VALIDATION, number, len(self._held_out)))
             sums = sums + backward.sums_of(self._model, batch, self._config)
             count += batch.supervised
         return cast(list[float], (sums / count).tolist())
 
     def _sample_is_due(self) -> bool:
-        update, config = self._course.update, self._config
-        if not (config.sample_every and self._hooks.sample) or self._course.sampled == update:
+        update, config = self._state.update, self._config
+        if not (config.sample_every and self._hooks.sample) or self._state.sampled == update:
             return False
         return update % config.sample_every == 0 or update == config.iterations
 
     def _sample(self) -> None:
         self._model.eval()
-        for line in samples.answers(self._loaded, self._questions, self._course.update):
+        for line in samples.answers(self._loaded, self._questions, self._state.update):
             assert self._hooks.sample is not None
             self._hooks.sample(line)
-        self._course.sampled = self._course.update
+        self._state.sampled = self._state.update
 
     def _ends_early(self) -> bool:
-        course, patience = self._course, self._config.patience
+        state, patience = self._state, self._config.patience
         self._stopped_early = bool(
-            patience and course.without_gain >= patience and course.update < self._config.iterations
+            patience and state.without_gain >= patience and state.update < self._config.iterations
         )
         if self._stopped_early:
-            self._hooks.event("stopped_early", update=course.update, best=course.best_update)
+            self._hooks.event("stopped_early", update=state.update, best=state.best_update)
         return self._stopped_early
 
     def _checkpoint_is_due(self) -> bool:
-        update, minutes = self._course.update, self._config.checkpoint_minutes
+        update, minutes = self._state.update, self._config.checkpoint_minutes
         if not update or update == self._resumed_from:
             return False
         waited_s = time.monotonic() - self._saved_s
@@ -507,41 +502,37 @@ class _Run:
         )
 
     def _checkpoint(self) -> None:
-        self._course.elapsed_s = self._elapsed_s
+        self._state.elapsed_s = self._elapsed_s
         checkpoints.save(
-            self._paths.checkpoints,
+            self._files.paths.checkpoints,
             self._model,
-            self._adapter_config,
+            self._files.adapter_config,
             self._loaded.chat,
             self._optimizer,
-            self._course,
-            self._identity,
+            self._state,
+            self._files.identity,
         )
         self._saved_s = time.monotonic()
-        self._hooks.event("checkpoint", update=self._course.update)
+        self._hooks.event("checkpoint", update=self._state.update)
 
 
-def _padding(work: workload.Workload) -> Iterator[str]:
-    """Where examples cannot share rows because of how the model is built."""
-    if work.make is batches.batch_of:
+def _warnings(work: workload.Workload, fit: memory_fit.Fit) -> Iterator[str]:
+    """How updates are computed otherwise than asked for, and what that costs."""
+    if not work.layout.shares_rows and work.config.objective == "sft":
         yield (
             "このモデルの層では、複数の例を1行に並べて計算できません。"
             "例ごとに行を分け、余白で長さをそろえます。時間は増え、結果は変わりません。"
         )
-
-
-def _savings(work: workload.Workload, found: memory_fit.Fit) -> Iterator[str]:
-    """What is done to save memory without having been asked for."""
-    available = f"使えるメモリーは {found.allowed / 1e9:.2f} GB"
-    count = found.config.micro_batch_size
-    if found.config.recompute == "on" and work.config.recompute == "auto":
+    available = f"使えるメモリーは {fit.allowed / 1e9:.2f} GB"
+    count = fit.config.micro_batch_size
+    if fit.config.recompute == "on" and work.config.recompute == "auto":
         yield (
             f"{count} 例は一度にメモリーに収まらないため、層の途中の値を覚えずに計算し直します"
             f"（{available}）。時間は3割ほど増え、結果は変わりません。"
         )
-    if count < min(work.config.micro_batch_size or work.at_once, work.at_once):
+    if count < min(work.config.micro_batch_size or work.update_size, work.update_size):
         yield (
-            f"{work.at_once} 例は一度にメモリーに収まらないため、{count} 例ずつに分けて計算します"
+            f"{work.update_size} 例は一度にメモリーに収まらないため、{count} 例ずつに分けて計算します"
             f"（{available}）。結果は変わりません。"
         )
 

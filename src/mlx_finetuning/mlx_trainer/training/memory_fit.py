@@ -19,9 +19,9 @@ import mlx.core as mx
 
 from mlx_finetuning.config import TrainConfig
 from mlx_finetuning.errors import RunDoesNotFit
-from mlx_finetuning.mlx_trainer.batches import batches
-from mlx_finetuning.mlx_trainer.gradient import backward, preference
-from mlx_finetuning.mlx_trainer.parallel import gradient_team, workload
+from mlx_finetuning.mlx_trainer.gradient import backward
+from mlx_finetuning.mlx_trainer.parallel import workload
+from mlx_finetuning.mlx_trainer.parallel.gradient_team import GradientTeam, divide
 from mlx_finetuning.mlx_trainer.parallel.workload import Workload
 from mlx_finetuning.utils.memory_monitor import read_memory, used_memory
 from mlx_finetuning.utils.model_settings import OUTSIDE_TEXT
@@ -43,7 +43,7 @@ class Need:
 
     def of(self, work: Workload, count: int) -> int:
         """Bytes that all processes together need for the `count` longest examples at once."""
-        parts = gradient_team.divide(work.longest(count), workload.processes(work))
+        parts = divide(work.longest(count), workload.processes(work))
         return round(
             sum(self.fixed + SPARE * self.per_cost * _cost_at_once(work, part) for part in parts)
         )
@@ -67,7 +67,7 @@ class Fit:
         return {
             "rows": len(work.examples),
             "longest_tokens": len(work.longest(1)[0].tokens),
-            "tokens_per_update": round(work.tokens / len(work.examples) * work.at_once),
+            "tokens_per_update": round(work.tokens / len(work.examples) * work.update_size),
             "updates": work.config.iterations,
             "kept_gb": _gb(self.config.processes * workload.cache_bytes(work)),
             "processes": self.config.processes,
@@ -82,8 +82,8 @@ class Fit:
 def fitted(work: Workload) -> Fit:
     """Decide what the settings leave open. Raises RunDoesNotFit."""
     config, limit = work.config, allowed(work.config)
-    wanted = min(config.micro_batch_size or work.at_once, work.at_once)
-    least = wanted if config.micro_batch_size else min(workload.processes(work), work.at_once)
+    wanted = min(config.micro_batch_size or work.update_size, work.update_size)
+    least = wanted if config.micro_batch_size else min(workload.processes(work), work.update_size)
     for recompute in ("off", "on") if config.recompute == "auto" else (config.recompute,):
         tried = _replaced(work, recompute=recompute)
         need = measured(tried)
@@ -165,7 +165,7 @@ def measured(work: Workload) -> Need:
     longest = work.longest(1)
     fixed = used_memory() if mx.default_device() == mx.cpu else mx.get_active_memory()
     gradient = backward.gradient_for(work.loaded.model, work.config)
-    team = gradient_team.GradientTeam(work.loaded.model, work.make, [], None, gradient)
+    team = GradientTeam(work.loaded.model, work.layout, gradient)
     mx.reset_peak_memory()
     before = mx.get_active_memory()
     work.loaded.model.train()
@@ -189,12 +189,11 @@ def largest_of(work: Workload, need: Need, limit: int) -> int:
 def parts(examples: Sequence[Any], at_once: int) -> list[list[Any]]:
     """An update's examples in parts of about `at_once`, of nearly equal work."""
     count = -(-len(examples) // at_once)
-    return [list(examples)] if count == 1 else gradient_team.divide(examples, count)
+    return [list(examples)] if count == 1 else divide(examples, count)
 
 
 def _cost_at_once(work: Workload, examples: Sequence[Any]) -> float:
-    rows = batches.rows(examples, preference.room_of(work.make))
-    return max(_cost(row) for row in rows)
+    return max(_cost(row) for row in work.layout.rows(examples))
 
 
 def _cost(examples: Sequence[Any]) -> float:

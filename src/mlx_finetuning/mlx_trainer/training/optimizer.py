@@ -1,4 +1,4 @@
-"""The optimizer and the learning rate's course."""
+"""The optimizer and the learning rate's schedule."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ from mlx_finetuning.mlx_trainer.kernels.adam8bit import Adam8bit
 from mlx_finetuning.mlx_trainer.model import trainable
 from mlx_finetuning.mlx_trainer.model.flat_arrays import ALL, Layout
 
-RULES: dict[str, Callable[[], optim.Optimizer]] = {
+OPTIMIZERS: dict[str, Callable[[], optim.Optimizer]] = {
     "adamw": lambda: optim.AdamW(0.0, weight_decay=0.0, bias_correction=True),
     "adamw8bit": lambda: Adam8bit(0.0, bias_correction=True),
     "adam": lambda: optim.Adam(0.0, bias_correction=True),
@@ -26,11 +26,11 @@ RULES: dict[str, Callable[[], optim.Optimizer]] = {
 }
 
 ELEMENTWISE = ("adamw", "adam", "sgd")
-"""Rules to which an array's shape means nothing."""
+"""Optimizers to which an array's shape means nothing."""
 
 
 def learning_rate(config: TrainConfig, update: int) -> float:
-    """The rate of update `update` (from 1): linear warm-up, then the chosen course to zero."""
+    """The rate of update `update` (from 1): linear warm-up, then the chosen schedule to zero."""
     warmup = min(config.warmup, config.iterations)
     if update <= warmup:
         return config.learning_rate * update / warmup
@@ -43,16 +43,16 @@ def learning_rate(config: TrainConfig, update: int) -> float:
 
 
 def build(config: TrainConfig) -> optim.Optimizer:
-    """The rule itself; `apply` gives it its rate and the weight decay."""
-    rule = RULES[config.optimizer]()
+    """The optimizer itself; `apply` gives it its rate and the weight decay."""
+    optimizer = OPTIMIZERS[config.optimizer]()
     # All weights of a model as one vector would be a copy too many.
     at_once = config.optimizer in ELEMENTWISE and config.method != "full"
-    return in_one_step(rule) if at_once and mx.default_device() != mx.cpu else rule
+    return in_one_step(optimizer) if at_once and mx.default_device() != mx.cpu else optimizer
 
 
-def in_one_step(rule: optim.Optimizer) -> optim.Optimizer:
-    """Let an element-wise rule step all arrays as one vector; its state is one vector too."""
-    plain_init, plain = rule.init, rule.apply_gradients
+def in_one_step(optimizer: optim.Optimizer) -> optim.Optimizer:
+    """Let an element-wise optimizer step all arrays as one vector; its state is one vector too."""
+    plain_init, plain = optimizer.init, optimizer.apply_gradients
 
     def init(parameters: Any) -> None:
         plain_init({ALL: Layout(parameters).vector(parameters)})
@@ -63,8 +63,8 @@ def in_one_step(rule: optim.Optimizer) -> optim.Optimizer:
             gradients = {ALL: arrays.vector(dict(tree_flatten(gradients)))}
         arrays.put_vector(plain(gradients, {ALL: arrays.vector()})[ALL])
 
-    rule.init, rule.update = init, update
-    return rule
+    optimizer.init, optimizer.update = init, update
+    return optimizer
 
 
 def clipped(
@@ -79,18 +79,18 @@ def clipped(
 
 
 def apply(
-    rule: optim.Optimizer, model: nn.Module, gradients: dict[str, Any], config: TrainConfig
+    optimizer: optim.Optimizer, model: nn.Module, gradients: dict[str, Any], config: TrainConfig
 ) -> None:
-    """One step at the rule's rate, after decoupled weight decay of all but norms and biases."""
+    """One step at the optimizer's rate, after decoupled weight decay of all but norms and biases."""
     if config.weight_decay:
-        kept = 1.0 - rule.learning_rate * config.weight_decay
+        remaining = 1.0 - optimizer.learning_rate * config.weight_decay
 
         def decayed(value: mx.array) -> mx.array:
-            return value * kept.astype(value.dtype) if value.ndim > 1 else value
+            return value * remaining.astype(value.dtype) if value.ndim > 1 else value
 
         arrays = trainable.of(model)
         arrays.put(tree_map(decayed, arrays.arrays()))
     if ALL in gradients and config.optimizer not in ELEMENTWISE:
         parts = trainable.of(model).parts(gradients[ALL])
         gradients = tree_unflatten(list(parts.items()))
-    rule.update(model, gradients)
+    optimizer.update(model, gradients)

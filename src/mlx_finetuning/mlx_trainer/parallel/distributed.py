@@ -1,8 +1,8 @@
 """One run on several ranks: processes of this machine or of others, joined by `mx.distributed`.
 
-Rank 0 is the run. It decides, optimizes, validates and writes; the other ranks
-(`mlx_trainer.parallel.rank_main`) compute gradients. What is small (examples, seeds) goes through their standard
-input, on other machines through ssh; arrays go round MLX's ring: the trained ones from rank 0 to
+Rank 0 is the run. It decides, optimizes, validates and writes; the other ranks (`rank_main`) compute
+gradients. What is small (examples, seeds) goes through their standard input, on other machines
+through ssh; arrays go round MLX's ring: the trained ones from rank 0 to
 all, the sums of losses and gradients from all to all. A rank therefore holds nothing that could be
 lost, and ends when rank 0 does.
 
@@ -30,9 +30,15 @@ from mlx_finetuning.errors import GradientWorkerLost, InvalidSettings, ModelsDif
 from mlx_finetuning.mlx_trainer.gradient import preference
 from mlx_finetuning.mlx_trainer.gradient.backward import Sums
 from mlx_finetuning.mlx_trainer.gradient.preference import Item
+from mlx_finetuning.mlx_trainer.kernels import cpu
 from mlx_finetuning.mlx_trainer.model import trainable
 from mlx_finetuning.mlx_trainer.model.flat_arrays import Layout
-from mlx_finetuning.mlx_trainer.parallel import gradient_team
+from mlx_finetuning.mlx_trainer.parallel.gradient_team import (
+    GradientTeam,
+    WorkerProcess,
+    cores,
+    divide,
+)
 
 HERE = "この機械"
 PORT = 32323
@@ -41,9 +47,9 @@ PORT = 32323
 
 @dataclass(frozen=True)
 class Rank:
-    """A rank's place in the ring."""
+    """One rank of a run, and where all of them listen."""
 
-    rank: int
+    number: int
     addresses: tuple[str, ...]
     """`host:port` of every rank."""
 
@@ -61,7 +67,7 @@ def hosts(config: TrainConfig) -> list[str]:
     return named
 
 
-def ranks(config: TrainConfig) -> int:
+def rank_count(config: TrainConfig) -> int:
     """How many ranks a run has, this process included."""
     return max(config.ranks, len(hosts(config)))
 
@@ -72,10 +78,10 @@ def addresses(config: TrainConfig) -> tuple[str, ...]:
     if named:
         return tuple(f"{name.split('@')[-1]}:{PORT + rank}" for rank, name in enumerate(named))
     sockets = [socket.create_server(("127.0.0.1", 0)) for _ in range(config.ranks)]
-    found = tuple(f"127.0.0.1:{one.getsockname()[1]}" for one in sockets)
-    for one in sockets:
-        one.close()
-    return found
+    free = tuple(f"127.0.0.1:{listener.getsockname()[1]}" for listener in sockets)
+    for listener in sockets:
+        listener.close()
+    return free
 
 
 def rank_command(host: str | None) -> list[str]:
@@ -87,23 +93,23 @@ def rank_command(host: str | None) -> list[str]:
 class RingGroup:
     """The collective sums of all ranks. Raises RuntimeError when one of them is gone."""
 
-    def __init__(self, seat: Rank, folder: Path) -> None:
-        path = folder / f"ring-{seat.rank}.json"
-        files.write_text(path, json.dumps([[address] for address in seat.addresses]))
-        os.environ.update(MLX_RANK=str(seat.rank), MLX_HOSTFILE=str(path))
+    def __init__(self, rank: Rank, folder: Path) -> None:
+        path = folder / f"ring-{rank.number}.json"
+        files.write_text(path, json.dumps([[address] for address in rank.addresses]))
+        os.environ.update(MLX_RANK=str(rank.number), MLX_HOSTFILE=str(path))
         self._group = mx.distributed.init(strict=True, backend="ring")
-        self._rank = seat.rank
+        self._number = rank.number
 
     def _sum(self, vector: mx.array) -> mx.array:
         total = mx.distributed.all_sum(vector, group=self._group, stream=mx.cpu)
         mx.eval(total)
         return total
 
-    def spread(self, model: nn.Module) -> None:
+    def broadcast(self, model: nn.Module) -> None:
         """Give every rank the trained arrays of rank 0, to the last bit: x + 0 is x."""
         arrays = trainable.of(model)
         vector = arrays.vector()
-        if self._rank == 0:
+        if self._number == 0:
             self._sum(vector)
         else:
             arrays.put_vector(self._sum(mx.zeros_like(vector)))
@@ -112,11 +118,11 @@ class RingGroup:
         """The sums of all ranks, the same on each."""
         arrays = {"loss": sums.loss, "gradients": dict(sorted(sums.gradients.items()))}
         layout = Layout(arrays)
-        found = layout.tree(self._sum(layout.vector(arrays)))
-        return Sums(found["loss"], dict(tree_flatten(found["gradients"])))
+        total = layout.tree(self._sum(layout.vector(arrays)))
+        return Sums(total["loss"], dict(tree_flatten(total["gradients"])))
 
 
-def nothing(model: nn.Module, config: TrainConfig) -> Sums:
+def zero_sums(model: nn.Module, config: TrainConfig) -> Sums:
     """The sums of a rank that had no example."""
     marks = len(preference.MARKS) if config.objective in preference.KINDS else 0
     arrays = trainable.of(model).arrays()
@@ -124,29 +130,28 @@ def nothing(model: nn.Module, config: TrainConfig) -> Sums:
     return Sums(mx.zeros(1 + marks if marks else ()), gradients)
 
 
-class RankProcess(gradient_team.WorkerProcess):
+class RankProcess(WorkerProcess):
     """Another rank, as rank 0 knows it."""
 
-    def __init__(self, seat: Rank, host: str | None, threads: int) -> None:
+    def __init__(self, rank: Rank, host: str | None, threads: int) -> None:
         super().__init__(rank_command(host), threads)
-        self.rank, self.host = seat.rank, host or HERE
-        self._seat = seat
+        self.rank, self.host = rank, host or HERE
 
     def join(self, folder: Path, config: TrainConfig) -> None:
-        self._send((str(folder), config, self._seat))
+        self._send((str(folder), config, self.rank))
 
     def ask(self, examples: Sequence[Item], seed: Sequence[int]) -> None:
         self._send((list(examples), tuple(seed)))
 
     def digest(self) -> str:
-        """Of the trained arrays it holds, after rank 0 has spread them once more."""
+        """Of the trained arrays it holds, after rank 0 has sent them once more."""
         return str(self._receive())
 
     def ask_digest(self) -> None:
         self._send(None)
 
     def lost(self) -> GradientWorkerLost:
-        return RankLost(rank=self.rank, host=self.host, exit_code=self._process.poll())
+        return RankLost(rank=self.rank.number, host=self.host, exit_code=self._process.poll())
 
 
 class DistributedTeam:
@@ -154,7 +159,7 @@ class DistributedTeam:
 
     def __init__(
         self,
-        team: gradient_team.GradientTeam,
+        team: GradientTeam,
         model: nn.Module,
         home: Path,
         config: TrainConfig,
@@ -162,18 +167,18 @@ class DistributedTeam:
     ) -> None:
         self._team = team
         self._model = model
-        places = addresses(config)
-        others: list[str | None] = [*hosts(config)[1:]] or [None] * (len(places) - 1)
-        self._threads = None if config.hosts else max(1, gradient_team.cores() // len(places))
-        self._peers = [
-            RankProcess(Rank(rank, places), host, self._threads or gradient_team.cores())
-            for rank, host in enumerate(others, 1)
+        listening = addresses(config)
+        others: list[str | None] = [*hosts(config)[1:]] or [None] * (len(listening) - 1)
+        self._threads = None if config.hosts else max(1, cores() // len(listening))
+        self._others = [
+            RankProcess(Rank(number, listening), host, self._threads or cores())
+            for number, host in enumerate(others, 1)
         ]
         try:
-            for peer in self._peers:
-                peer.join(home, config)
+            for process in self._others:
+                process.join(home, config)
             self._require_same_weights(home)
-            self._ring = RingGroup(Rank(0, places), folder)
+            self._ring = RingGroup(Rank(0, listening), folder)
         except RuntimeError as error:
             self.__exit__()
             raise self._lost() from error
@@ -186,8 +191,8 @@ class DistributedTeam:
 
     def __exit__(self, *_: object) -> None:
         self._team.__exit__()
-        for peer in self._peers:
-            peer.close()
+        for process in self._others:
+            process.close()
 
     @property
     def processes(self) -> int:
@@ -199,39 +204,36 @@ class DistributedTeam:
 
     def sums(self, examples: Sequence[Item], seed: Sequence[int]) -> Sums:
         """Sums over all `examples`, always added in the same order. Raises RankLost, GradientWorkerLost."""
-        own, *others = self._divided(examples)
-        for peer, share in zip(self._peers, others, strict=True):
-            peer.ask(share, (*seed, peer.rank))
+        own, *others = divide(examples, 1 + len(self._others))
+        others += [[] for _ in self._others[len(others) :]]
+        for process, share in zip(self._others, others, strict=True):
+            process.ask(share, (*seed, process.rank.number))
         try:
-            self._ring.spread(self._model)
-            with gradient_team.blas_threads(self._threads):
+            self._ring.broadcast(self._model)
+            with cpu.blas_threads(self._threads):
                 sums = self._team.sums(own, (*seed, 0))
             return self._ring.total(sums)
         except RuntimeError as error:
             raise self._lost() from error
 
-    def _divided(self, examples: Sequence[Item]) -> list[list[Item]]:
-        parts = gradient_team.divide(examples, 1 + len(self._peers))
-        return parts + [[] for _ in range(1 + len(self._peers) - len(parts))]
-
     def agree(self) -> bool:
         """Whether every rank holds the trained arrays of rank 0. Raises RankLost."""
-        for peer in self._peers:
-            peer.ask_digest()
+        for process in self._others:
+            process.ask_digest()
         try:
-            self._ring.spread(self._model)
+            self._ring.broadcast(self._model)
         except RuntimeError as error:
             raise self._lost() from error
-        held = {peer.digest() for peer in self._peers}
-        return held == {gradient_team.digest(self._model)}
+        held = {process.digest() for process in self._others}
+        return held == {trainable.digest(self._model)}
 
     def _require_same_weights(self, home: Path) -> None:
-        own = gradient_team.fingerprint(self._model)
-        for peer in self._peers:
-            if peer.fingerprint() != own:
-                raise ModelsDiffer(rank=peer.rank, host=peer.host, folder=str(home))
+        own = trainable.frozen_fingerprint(self._model)
+        for process in self._others:
+            if process.fingerprint() != own:
+                raise ModelsDiffer(rank=process.rank.number, host=process.host, folder=str(home))
 
     def _lost(self) -> GradientWorkerLost:
         """The rank that has ended, or the first one if it is the network that is gone."""
-        ended = [peer for peer in self._peers if peer.has_ended()]
-        return (ended or self._peers)[0].lost()
+        ended = [process for process in self._others if process.has_ended()]
+        return (ended or self._others)[0].lost()

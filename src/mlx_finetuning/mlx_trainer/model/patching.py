@@ -1,0 +1,80 @@
+"""Replacing parts of mlx, mlx-lm and loaded models while a block of code runs.
+
+mlx-lm's model classes are used as they are; what an update computes otherwise is put in the place
+of a function or a module and taken back. Functions are replaced for the whole process, so each of
+them stands in `FUNCTIONS`; modules are replaced in one model, by a `Proxy`.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from types import ModuleType
+from typing import Any
+
+import mlx.nn as nn
+
+VERSIONS = {"mlx": "0.32.4", "mlx-lm": "0.32.2"}
+"""For which `FUNCTIONS` was written; with another one, look whether each is still called so."""
+MASK = "create_attention_mask"
+ATTENTION = "scaled_dot_product_attention"
+POSITION_SCALE = "_get_llama_4_attn_scale"
+SWIGLU = "swiglu"
+ROPE = "rope"
+
+FUNCTIONS = {
+    MASK: "mlx_lm.models.*: masks of rows that several examples share",
+    ATTENTION: "mlx_lm.models.*: each example of a row attends to itself; a faster CPU kernel",
+    POSITION_SCALE: "mlx_lm.models.ministral3: queries grow with the position in their example",
+    SWIGLU: "mlx_lm.models.*, switch_layers: MLX's exponential takes 9 ns a value on the CPU",
+    ROPE: "mlx.core.fast: its derivative takes several passes on the CPU",
+}
+"""Every function of mlx or mlx-lm that is replaced for the whole process, and why."""
+
+
+class Proxy(nn.Module):  # type: ignore[misc]
+    """Stands for a module: has its attributes, and computes `call` instead of it.
+
+    The module is no child of its proxy, so that a walk over parameters passes it by.
+    """
+
+    def __init__(self, module: nn.Module, call: Callable[..., Any]) -> None:
+        super().__init__()
+        self.__dict__["_module"] = module
+        self.__dict__["_call"] = call
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self.__dict__["_module"], name)
+
+    def __call__(self, *values: Any, **named: Any) -> Any:
+        return self.__dict__["_call"](*values, **named)
+
+    def release(self) -> None:
+        """Let go of the module, so that its weights can be freed."""
+        self.__dict__["_module"] = nn.Module()
+
+
+@contextmanager
+def replaced(owner: Any, name: str, value: Any) -> Iterator[None]:
+    """`owner.name` is `value` inside; where it has no such name, nothing happens."""
+    assert name in FUNCTIONS or not isinstance(owner, ModuleType), f"not in FUNCTIONS: {name}"
+    before = getattr(owner, name, None)
+    if before is None:
+        yield
+        return
+    setattr(owner, name, value)
+    try:
+        yield
+    finally:
+        setattr(owner, name, before)
+
+
+@contextmanager
+def replaced_block(blocks: list[nn.Module], index: int, value: nn.Module) -> Iterator[None]:
+    """`blocks[index]` is `value` inside."""
+    before = blocks[index]
+    blocks[index] = value
+    try:
+        yield
+    finally:
+        blocks[index] = before
