@@ -140,7 +140,7 @@ def separated(model: nn.Module, lengths: Sequence[int]) -> Iterator[None]:
         for layer in _attending_layers(model):
             if not hasattr(sys.modules[type(layer.self_attn).__module__], ATTENTION):
                 apart = functools.partial(_attend_apart, layer.self_attn, spans)
-                proxy = Proxy(layer.self_attn, apart)
+                proxy = Proxy(layer.self_attn, apart, is_parent=True)
                 changes.enter_context(replaced(layer, "self_attn", proxy))
         yield
 

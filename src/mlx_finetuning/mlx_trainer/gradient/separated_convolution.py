@@ -43,7 +43,9 @@ def separated(model: nn.Module, segments: mx.array) -> Iterator[None]:
             if has_one(layer):
                 convolution = layer.conv.conv
                 call = functools.partial(_within_segments, convolution, segments)
-                changes.enter_context(replaced(layer.conv, "conv", Proxy(convolution, call)))
+                changes.enter_context(
+                    replaced(layer.conv, "conv", Proxy(convolution, call, is_parent=True))
+                )
         yield
 
 

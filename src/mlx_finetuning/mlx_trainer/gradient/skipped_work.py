@@ -56,8 +56,9 @@ def only_supervised(model: nn.Module, positions: mx.array, length: int) -> Itera
         for part, name in _POSITION_WISE:
             owner = getattr(block, part, None) if part else block
             module = getattr(owner, name, None)
-            if isinstance(module, nn.Module):
-                proxy = Proxy(module, functools.partial(at_positions, module))
+            # An attention that is computed example by example knows no positions of the row.
+            if isinstance(module, nn.Module) and not isinstance(owner, Proxy):
+                proxy = Proxy(module, functools.partial(at_positions, module), is_parent=True)
                 changes.enter_context(replaced(owner, name, proxy))
         yield
 

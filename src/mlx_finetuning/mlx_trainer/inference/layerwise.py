@@ -92,18 +92,23 @@ def _pass(
         [row * length + at for row, tokens in enumerate(sequences) for at in range(len(tokens))]
     )
     body = split_head.body(loaded.model)
-    blocks = body.layers[:layers]
     if squares is not None:
-        for number, block in enumerate(blocks):
-            _watch(block, f"model.layers.{number}", real, squares)
-    body.layers = [
-        _computed_once(block, functools.partial(progress, Step(STAGE, done, len(blocks))))
-        for done, block in enumerate(blocks, 1)
-    ]
+        for number in range(len(body.layers[:layers])):
+            _watch(body.layers[number], f"model.layers.{number}", real, squares)
+    _compute_one_by_one(body, progress, layers)
     _leave_out_padding(body, real)
     padded = [tokens + [0] * (length - len(tokens)) for tokens in sequences]
     values = loaded.model(mx.array(padded))[0].astype(mx.float32)  # [real positions, vocabulary]
     return np.split(np.array(values, copy=False), np.cumsum([len(one) for one in sequences])[:-1])
+
+
+def _compute_one_by_one(body: Any, progress: Progress, count: int | None) -> None:
+    """Let `body` have `count` blocks, each of which is freed once it has computed."""
+    blocks = body.layers[:count]
+    body.layers = [
+        _computed_once(block, functools.partial(progress, Step(STAGE, done, len(blocks))))
+        for done, block in enumerate(blocks, 1)
+    ]
 
 
 def _computed_once(block: nn.Module, done: Callable[[], None]) -> Proxy:

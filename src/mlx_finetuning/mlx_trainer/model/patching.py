@@ -35,13 +35,18 @@ FUNCTIONS = {
 class Proxy(nn.Module):  # type: ignore[misc]
     """Stands for a module: has its attributes, and computes `call` instead of it.
 
-    The module is no child of its proxy, so that a walk over parameters passes it by.
+    is_parent: whether a walk over parameters finds those of the module behind its proxy.
     """
 
-    def __init__(self, module: nn.Module, call: Callable[..., Any]) -> None:
+    def __init__(
+        self, module: nn.Module, call: Callable[..., Any], *, is_parent: bool = False
+    ) -> None:
         super().__init__()
+        # Not as an item, which would be a child.
         self.__dict__["_module"] = module
         self.__dict__["_call"] = call
+        if is_parent:
+            self["module"] = module
 
     def __getattr__(self, name: str) -> Any:
         return getattr(self.__dict__["_module"], name)
