@@ -153,7 +153,7 @@ def test_eight_bit_state_is_a_quarter_and_hardly_changes_the_result() -> None:
     for key, value in exact.items():
         moved = np.abs(value - start[key]).mean()
         assert np.abs(rough[key] - value).mean() < 0.03 * moved
-    rule, plain = (optimizer.RULES[name]() for name in ("adamw8bit", "adamw"))
+    rule, plain = (optimizer.OPTIMIZERS[name]() for name in ("adamw8bit", "adamw"))
     sizes = []
     for one in (rule, plain):
         one.init({"weight": mx.zeros((256, 256))})
@@ -162,7 +162,7 @@ def test_eight_bit_state_is_a_quarter_and_hardly_changes_the_result() -> None:
 
 
 def test_eight_bit_moments_keep_small_values_beside_large_ones() -> None:
-    rule = optim.Adam(1e-2, bias_correction=True), optimizer.RULES["adamw8bit"]()
+    rule = optim.Adam(1e-2, bias_correction=True), optimizer.OPTIMIZERS["adamw8bit"]()
     gradient = mx.array([[1.0, 1e-3, -1e-3, 0.0] * 64])
     moved = []
     for one in rule:
