@@ -40,7 +40,7 @@ import json, sys, time
 from pathlib import Path
 from mlx_finetuning.utils import blas
 blas.preload()
-import test_mlx_trainer_resume as test
+from support import resumed_run as test
 config = json.loads(sys.argv[2])
 test.train(Path(sys.argv[1]), test.TrainConfig(**config), test.marked)
 """
@@ -127,14 +127,14 @@ def test_lost_helper_ends_the_run_with_a_checkpoint_it_goes_on_from(tmp_path: Pa
     config = dataclasses.replace(CONFIG, processes=2)
     train(tmp_path / "whole", config)
 
-    def kill_helper(step: Step) -> None:
+    def kill_worker(step: Step) -> None:
         if step.stage == loop.STAGE and step.done == 5:
-            helper = next(p for p in psutil.Process().children() if "helper" in p.cmdline()[-1])
-            helper.kill()
+            worker = next(p for p in psutil.Process().children() if "worker_main" in p.cmdline()[-1])
+            worker.kill()
             helper.wait()
 
     with pytest.raises(GradientWorkerLost):
-        train(tmp_path / "cut", config, kill_helper)
+        train(tmp_path / "cut", config, kill_worker)
     assert train(tmp_path / "cut", config).resumed_from == 5
     same(tmp_path / "cut", tmp_path / "whole")
 
