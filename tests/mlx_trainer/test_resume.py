@@ -93,7 +93,7 @@ def test_run_killed_at_random_updates_ends_bit_identical(whole: Path, tmp_path: 
     same(tmp_path, whole)
 
 
-def test_run_with_a_helper_process_resumes_bit_identical(tmp_path: Path) -> None:
+def test_run_with_a_worker_process_resumes_bit_identical(tmp_path: Path) -> None:
     config = dataclasses.replace(CONFIG, processes=2)
     alone = tmp_path / "whole"
     assert train(alone, config).processes == 2
@@ -123,7 +123,7 @@ def test_noise_and_eight_bit_state_resume_bit_identical(tmp_path: Path) -> None:
     same(tmp_path / "cut", tmp_path / "whole")
 
 
-def test_lost_helper_ends_the_run_with_a_checkpoint_it_goes_on_from(tmp_path: Path) -> None:
+def test_lost_worker_ends_the_run_with_a_checkpoint_it_goes_on_from(tmp_path: Path) -> None:
     config = dataclasses.replace(CONFIG, processes=2)
     train(tmp_path / "whole", config)
 
@@ -131,7 +131,7 @@ def test_lost_helper_ends_the_run_with_a_checkpoint_it_goes_on_from(tmp_path: Pa
         if step.stage == loop.STAGE and step.done == 5:
             worker = next(p for p in psutil.Process().children() if "worker_main" in p.cmdline()[-1])
             worker.kill()
-            helper.wait()
+            worker.wait()
 
     with pytest.raises(GradientWorkerLost):
         train(tmp_path / "cut", config, kill_worker)
