@@ -384,7 +384,7 @@ class FullNeedsPlainWeights(RunError):
 class GradientWorkerLost(RunError):
     """A local process that shared the work has ended."""
 
-    code = "HELPER_LOST"  # exit_code
+    code = "HELPER_LOST"  # exit_code; records of earlier versions have this code
 
 
 class RunDoesNotFit(RunError):
@@ -396,7 +396,7 @@ class RunDoesNotFit(RunError):
 class RankLost(GradientWorkerLost):
     """Another rank of a distributed run has ended, or cannot be reached."""
 
-    code = "PEER_LOST"  # rank, host, exit_code
+    code = "PEER_LOST"  # rank, host, exit_code; likewise
 
 
 class ModelsDiffer(RunError):

@@ -129,7 +129,9 @@ def test_lost_worker_ends_the_run_with_a_checkpoint_it_goes_on_from(tmp_path: Pa
 
     def kill_worker(step: Step) -> None:
         if step.stage == loop.STAGE and step.done == 5:
-            worker = next(p for p in psutil.Process().children() if "worker_main" in p.cmdline()[-1])
+            worker = next(
+                p for p in psutil.Process().children() if "worker_main" in p.cmdline()[-1]
+            )
             worker.kill()
             worker.wait()
 

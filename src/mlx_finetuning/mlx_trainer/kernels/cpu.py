@@ -166,10 +166,10 @@ def rope(
         return _ROPE(
             x, dims, traditional=traditional, base=base, scale=scale, offset=offset, freqs=freqs
         )
-    given = None if freqs is None else np.array(freqs, np.float32).tobytes()
+    periods = None if freqs is None else np.array(freqs, np.float32).tobytes()
     length = x.shape[-2]
     # Lengths share a table, or the tables of many long examples would fill the memory.
-    tables = _angles(-(-length // 512) * 512, dims, base, given, scale, offset)
+    tables = _angles(-(-length // 512) * 512, dims, base, periods, scale, offset)
     return _turn(*(table[:length] for table in tables))(x)
 
 
@@ -184,8 +184,8 @@ def _angles(
         speeds = mx.exp(powers * (math.log(cast(float, base)) / half))
     else:
         speeds = 1.0 / mx.array(np.frombuffer(periods, np.float32))
-    places = mx.arange(offset, offset + length, dtype=mx.float32) * scale
-    angles = places[:, None] * speeds
+    positions = mx.arange(offset, offset + length, dtype=mx.float32) * scale
+    angles = positions[:, None] * speeds
     return mx.cos(angles), mx.sin(angles)
 
 
@@ -213,77 +213,77 @@ def attention(
 ) -> mx.array:
     """Causal attention of one example: [1, heads, length, size], keys and values with as many
     heads or a divisor of it; with `window`, a query sees that many positions, its own included.
+
+    Blocks of queries, and a backward pass from the outputs, as FlashAttention (Dao et al. 2022,
+    algorithms 2 and 4), whose symbols the code has: S scores, P probabilities, O outputs, m and l a
+    row's maximum and sum, D the row sums of dO * O. Of P, the numerator exp(S - m) is kept.
     """
     _, heads, length, size = queries.shape
     groups = keys.shape[1]
-    grouped = queries.reshape(groups, heads // groups, length, size)
-    shared = (mx.expand_dims(array.squeeze(0), 1) for array in (keys, values))
-    out = _attend(scale, window)(grouped, *shared)[0]
-    return out.reshape(1, heads, length, values.shape[-1])
+    q = queries.reshape(groups, heads // groups, length, size)
+    k, v = (mx.expand_dims(array.squeeze(0), 1) for array in (keys, values))
+    o = _attend(scale, window)(q, k, v)[0]
+    return o.reshape(1, heads, length, values.shape[-1])
 
 
 @functools.cache
 def _attend(scale: float, window: int | None) -> Callable[..., tuple[mx.array, ...]]:
-    def scored(queries: mx.array, keys: mx.array, first: int, low: int, stop: int) -> mx.array:
-        products = queries[:, :, first:stop] @ keys[:, :, low:stop].swapaxes(-1, -2)
-        return _biased(products, mx.array(scale), _bias(first, low, stop, window))
+    """q [groups, heads, length, size], k and v [groups, 1, length, size] to o and what backward
+    takes: per block the numerator of P (or m, where that would be too large) and 1 / l."""
+
+    def scores(q: mx.array, k: mx.array, first: int, low: int, stop: int) -> mx.array:
+        qk = q[:, :, first:stop] @ k[:, :, low:stop].swapaxes(-1, -2)  # [.., queries, keys]
+        return _biased(qk, mx.array(scale), _bias(first, low, stop, window))
 
     @mx.custom_function
-    def attend(queries: mx.array, keys: mx.array, values: mx.array) -> tuple[mx.array, ...]:
-        outputs, kept = [], []
-        for first, low, stop in _blocks(queries.shape[2], window):
-            scores = scored(queries, keys, first, low, stop)
-            highest = scores.max(axis=-1, keepdims=True)
-            exponentials = _exp_below(scores, highest)
-            inverse = 1.0 / exponentials.sum(axis=-1, keepdims=True)
-            outputs.append((exponentials @ values[:, :, low:stop]) * inverse)
-            kept += [exponentials if _keeps(queries) else highest, inverse]
-        return (_joined(outputs), *kept)
+    def attend(q: mx.array, k: mx.array, v: mx.array) -> tuple[mx.array, ...]:
+        outputs, saved = [], []
+        for first, low, stop in _blocks(q.shape[2], window):
+            s = scores(q, k, first, low, stop)
+            m = s.max(axis=-1, keepdims=True)
+            numerator = _exp_below(s, m)
+            inverse_l = 1.0 / numerator.sum(axis=-1, keepdims=True)  # [.., queries, 1]
+            outputs.append((numerator @ v[:, :, low:stop]) * inverse_l)
+            saved += [numerator if q.shape[2] <= LONGEST_KEPT else m, inverse_l]
+        return (_joined(outputs), *saved)
 
     @attend.vjp
     def backward(
         primals: tuple[mx.array, ...], upstream: tuple[mx.array, ...], outputs: tuple[mx.array, ...]
     ) -> tuple[mx.array, ...]:
-        queries, keys, values = primals
-        length = queries.shape[2]
-        query_parts, key_sum, value_sum = [], mx.array(0.0), mx.array(0.0)
-        mean = (upstream[0] * outputs[0]).sum(axis=-1, keepdims=True)
+        (q, k, v), d_o, o = primals, upstream[0], outputs[0]
+        length = q.shape[2]
+        d_q, d_k, d_v = [], mx.array(0.0), mx.array(0.0)
+        d = (d_o * o).sum(axis=-1, keepdims=True)  # D, [groups, heads, length, 1]
         for number, (first, low, stop) in enumerate(_blocks(length, window)):
-            exponentials, inverse = outputs[1 + 2 * number : 3 + 2 * number]
-            if not _keeps(queries):
-                highest = exponentials
-                exponentials = _exp_below(scored(queries, keys, first, low, stop), highest)
-            above = upstream[0][:, :, first:stop]
-            towards = above @ values[:, :, low:stop].swapaxes(-1, -2)
-            scores = _score_gradient(exponentials, inverse * scale, towards, mean[:, :, first:stop])
-            query_parts.append(scores @ keys[:, :, low:stop])
-            turned = scores.swapaxes(-1, -2) @ queries[:, :, first:stop]
-            key_sum = key_sum + _spread(turned, low, length)
-            turned = exponentials.swapaxes(-1, -2) @ (above * inverse)
-            value_sum = value_sum + _spread(turned, low, length)
-        return _joined(query_parts), key_sum, value_sum
+            numerator, inverse_l = outputs[1 + 2 * number : 3 + 2 * number]
+            if length > LONGEST_KEPT:
+                m = numerator
+                numerator = _exp_below(scores(q, k, first, low, stop), m)
+            d_o_block = d_o[:, :, first:stop]
+            d_p = d_o_block @ v[:, :, low:stop].swapaxes(-1, -2)  # [.., queries, keys]
+            d_s = _score_gradient(numerator, inverse_l * scale, d_p, d[:, :, first:stop])
+            d_q.append(d_s @ k[:, :, low:stop])
+            d_k_block = d_s.swapaxes(-1, -2) @ q[:, :, first:stop]
+            d_v_block = numerator.swapaxes(-1, -2) @ (d_o_block * inverse_l)
+            d_k = d_k + _placed(d_k_block, low, length)
+            d_v = d_v + _placed(d_v_block, low, length)
+        return _joined(d_q), d_k, d_v
 
     return cast(Callable[..., tuple[mx.array, ...]], attend)
-
-
-def _keeps(queries: mx.array) -> bool:
-    return queries.shape[2] <= LONGEST_KEPT
 
 
 def _blocks(length: int, window: int | None) -> list[tuple[int, int, int]]:
     """(first query, first key, end of both) per block."""
     return [
-        (
-            first,
-            0 if window is None else max(0, first + 1 - window),
-            min(first + QUERIES, length),
-        )
+        (first, 0 if window is None else max(0, first + 1 - window), min(first + QUERIES, length))
         for first in range(0, length, QUERIES)
     ]
 
 
 @functools.lru_cache(maxsize=512)
 def _bias(first: int, low: int, stop: int, window: int | None) -> mx.array:
+    """[queries, keys]: 0 where a query sees a key, else a very negative number."""
     query, key = np.arange(first, stop)[:, None], np.arange(low, stop)[None]
     seen = key <= query
     if window is not None:
@@ -298,12 +298,13 @@ def _biased(scores: mx.array, scale: mx.array, bias: mx.array) -> mx.array:
 
 @functools.partial(mx.compile, shapeless=True)
 def _score_gradient(
-    exponentials: mx.array, inverse: mx.array, towards: mx.array, mean: mx.array
+    numerator: mx.array, inverse_l: mx.array, d_p: mx.array, d: mx.array
 ) -> mx.array:
-    return exponentials * inverse * (towards - mean)
+    """dS = P * (dP - D)."""
+    return numerator * inverse_l * (d_p - d)
 
 
-def _spread(gradient: mx.array, low: int, length: int) -> mx.array:
+def _placed(gradient: mx.array, low: int, length: int) -> mx.array:
     """Summed over the query heads of a group, and zero where the block has no keys."""
     summed = gradient.sum(axis=1, keepdims=True) if gradient.shape[1] > 1 else gradient
     after = length - low - summed.shape[2]
