@@ -33,6 +33,8 @@ CPU, and what is kept for the backward pass grows with them."""
 
 
 class Sized(Protocol):
+    """What a row layout needs to know of an example or a pair."""
+
     @property
     def tokens(self) -> list[int]: ...
     @property
@@ -44,6 +46,8 @@ E = TypeVar("E", bound=Sized)
 
 @dataclass(frozen=True)
 class Batch:
+    """Examples as arrays, and where in them the loss is computed."""
+
     tokens: mx.array
     """[examples, length] int32."""
     positions: mx.array
@@ -64,6 +68,7 @@ class Batch:
 
     @property
     def arrays(self) -> tuple[mx.array, mx.array, mx.array, mx.array]:
+        """What a loss is a function of."""
         return self.tokens, self.positions, self.targets, self.weights
 
 
@@ -133,6 +138,7 @@ class RowLayout:
 
     @property
     def shares_rows(self) -> bool:
+        """Whether examples stand behind one another in a row."""
         return self.row_tokens is not None
 
     def rows(self, examples: Sequence[E]) -> list[list[E]]:

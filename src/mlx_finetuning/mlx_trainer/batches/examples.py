@@ -26,6 +26,8 @@ class CacheSlot:
 
 @dataclass(frozen=True)
 class Example:
+    """What training sees of a dataset row: token ids, and which of them are targets."""
+
     tokens: list[int]
     supervised: list[bool]
     """Per token: whether it is a target of the loss."""
@@ -65,7 +67,7 @@ def encode_rows(
         part
         for row in rows
         for whole in sequences(loaded, row, supervise)
-        for part in _fitting(whole, limit, is_text="text" in row)
+        for part in (divided(whole, limit) if "text" in row else [shortened(whole, limit)])
     ]
     usable = [example for example in examples if example.targets]
     if rows and not usable:
@@ -115,10 +117,6 @@ def conversations(row: dict[str, Any]) -> list[Messages]:
     answers = [row[name] for name in ("chosen", "rejected") if name in row]
     question = {"role": "user", "content": row.get("prompt", "")}
     return [[question, {"role": "assistant", "content": answer}] for answer in answers]
-
-
-def _fitting(example: Example, limit: int, *, is_text: bool) -> list[Example]:
-    return divided(example, limit) if is_text else [shortened(example, limit)]
 
 
 def divided(example: Example, limit: int) -> list[Example]:

@@ -26,6 +26,8 @@ Arrays = dict[str, mx.array]
 
 @dataclass(frozen=True)
 class Sums:
+    """Of a batch or of many: the loss, and its gradients by name."""
+
     loss: mx.array
     """Nats over all supervised targets; of pairs [1 + preference.MARKS], the loss first."""
     gradients: Arrays
@@ -50,6 +52,7 @@ def sums_of(model: nn.Module, batch: Any, config: TrainConfig) -> list[float]:
 
 
 def numbers(sums: mx.array) -> list[float]:
+    """A sum as a list: the loss, and of pairs the marks."""
     return cast(list[float], sums.reshape(-1).tolist())
 
 
@@ -152,5 +155,6 @@ def by_rows(
 
 
 def added(left: Sums, right: Sums) -> Sums:
+    """Both sums together; the order of adding decides the last digits."""
     gradients = {name: value + right.gradients[name] for name, value in left.gradients.items()}
     return Sums(left.loss + right.loss, gradients)

@@ -45,6 +45,7 @@ class Causal:
     """Positions a query sees, its own included; None is all before it."""
 
     def array(self, length: int) -> mx.array:
+        """[queries, keys]: whether a query sees a key."""
         at = mx.arange(length)
         seen = at[:, None] >= at[None]  # [queries, keys]
         if self.window is not None:
@@ -52,6 +53,7 @@ class Causal:
         return seen
 
     def cheapest(self, length: int) -> Any:
+        """What `mx.fast.scaled_dot_product_attention` takes for it."""
         return "causal" if self.window is None or length <= self.window else self.array(length)
 
 

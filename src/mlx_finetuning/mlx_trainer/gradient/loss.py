@@ -48,6 +48,7 @@ class LossOptions:
 
     @staticmethod
     def of(model: nn.Module, config: TrainConfig) -> LossOptions:
+        """What `config` asks for on this device."""
         if config.recompute == "on":
             return LossOptions(recompute=True, noise=config.neftune_alpha)
         # On the CPU attention and activation keep little by themselves (`kernels.cpu`).

@@ -47,22 +47,27 @@ class Pair:
 
     @property
     def row(self) -> int:
+        """The line of the source file."""
         return self.chosen.row
 
     @property
     def tokens(self) -> list[int]:
+        """Of both answers, with the question in each."""
         return self.chosen.tokens + self.rejected.tokens
 
     @property
     def supervised(self) -> list[bool]:
+        """Per token: whether it is a target."""
         return self.chosen.supervised + self.rejected.supervised
 
     @property
     def cut(self) -> int:
+        """Tokens that did not fit."""
         return self.chosen.cut + self.rejected.cut
 
     @property
     def targets(self) -> int:
+        """Tokens that count in the loss."""
         return self.chosen.targets + self.rejected.targets
 
 
@@ -72,6 +77,8 @@ Item = Example | Pair
 
 @dataclass(frozen=True)
 class PairBatch:
+    """Pairs as arrays."""
+
     batch: Batch
     """The answers one after the other: chosen, rejected, chosen, …"""
     membership: mx.array
@@ -86,6 +93,7 @@ class PairBatch:
 
     @property
     def rows(self) -> tuple[int, ...]:
+        """Source rows of the answers."""
         return self.batch.rows
 
 

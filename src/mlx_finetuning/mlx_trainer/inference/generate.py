@@ -19,6 +19,8 @@ from mlx_finetuning.tokenization.chat_template import Tools
 
 @dataclass(frozen=True)
 class Answer:
+    """What a model said to one prompt."""
+
     text: str
     """Without the reasoning before it; empty if the model came to none."""
     tokens: int

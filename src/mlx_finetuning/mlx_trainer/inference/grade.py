@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import contextlib
 import itertools
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Any, cast
 
@@ -86,7 +86,9 @@ def _losses(
 ) -> list[Grade]:
     parts = [part for at, row in enumerate(rows) for part in _encoded(loaded, row, at)]
     nats, targets, done = [0.0] * len(rows), [0] * len(rows), 0
-    for together in _passes(parts, layout):
+    # Without shared rows, each is computed alone: padding would save little.
+    rows_of_parts = layout.rows(parts) if parts and layout.shares_rows else [[one] for one in parts]
+    for together in rows_of_parts:
         measured(done * len(rows) // len(parts))
         values = iter(cast(list[float], loss.each(loaded.model, layout.build(together)).tolist()))
         for part in together:
@@ -103,12 +105,7 @@ def _encoded(loaded: LoadedModel, row: Row, at: int) -> list[Example]:
     return []
 
 
-def _passes(parts: list[Example], layout: RowLayout) -> list[list[Example]]:
-    # Without rows that several share, each is computed alone: padding would save little.
-    return layout.rows(parts) if parts and layout.shares_rows else [[part] for part in parts]
-
-
-def is_question(row: Row) -> bool:
+def is_question(row: Mapping[str, Any]) -> bool:
     """Whether the row's conversation ends with an answer to something."""
     messages = row.get("messages") or []
     return len(messages) > 1 and messages[-1]["role"] == "assistant"

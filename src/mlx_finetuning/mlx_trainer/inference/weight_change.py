@@ -25,10 +25,12 @@ def norms(base: LoadedModel, adapter: Path) -> dict[int, tuple[float, float | No
     arrays = mx.load(str(adapter / "adapters.safetensors"))
     assert isinstance(arrays, dict)
     weights = dict(tree_flatten(base.model.parameters()))
+    config = json.loads((adapter / "adapter_config.json").read_text(encoding="utf-8"))
+    scale = float(config.get("lora_parameters", {}).get("scale", 1.0))
     squares: dict[int, tuple[float, float]] = {}
     for name in sorted(arrays):
         layer = _LAYER.search(name)
-        change = _change(name, arrays, weights, _scale(adapter))
+        change = _change(name, arrays, weights, scale)
         if layer is None or change is None:
             continue
         before = _squared(weights.get(name.replace(".lora_a", ".weight")))
@@ -38,11 +40,6 @@ def norms(base: LoadedModel, adapter: Path) -> dict[int, tuple[float, float | No
         layer: (math.sqrt(change), math.sqrt(change / before) if before else None)
         for layer, (change, before) in sorted(squares.items())
     }
-
-
-def _scale(adapter: Path) -> float:
-    config = json.loads((adapter / "adapter_config.json").read_text(encoding="utf-8"))
-    return float(config.get("lora_parameters", {}).get("scale", 1.0))
 
 
 def _change(

@@ -34,7 +34,12 @@ def attach(model: nn.Module, config: TrainConfig) -> dict[str, Any]:
     trainable.forget(model)
     model.freeze()
     if config.method == "full":
-        return {"fine_tune_type": "full", "num_layers": _unfrozen(layers[len(layers) - count :])}
+        trained = layers[len(layers) - count :]
+        if any(hasattr(part, "bits") for layer in trained for _, part in layer.named_modules()):
+            raise FullNeedsPlainWeights()
+        for layer in trained:
+            layer.unfreeze()
+        return {"fine_tune_type": "full", "num_layers": count}
     keys = target_keys(layers, config.targets)
     if config.method == "dora" and (stacked := sorted(_modules(layers, _EXPERTS) & set(keys))):
         raise DoraOfExperts(layer=stacked[0])  # mlx-lm has none for stacked weights
@@ -51,30 +56,22 @@ def attach(model: nn.Module, config: TrainConfig) -> dict[str, Any]:
     return {**kind, "lora_parameters": parameters}
 
 
-def _unfrozen(layers: list[nn.Module]) -> int:
-    if any(hasattr(part, "bits") for layer in layers for _, part in layer.named_modules()):
-        raise FullNeedsPlainWeights()
-    for layer in layers:
-        layer.unfreeze()
-    return len(layers)
-
-
 def target_keys(layers: list[nn.Module], targets: str) -> list[str]:
     """Names, within a block, of the linear layers that `targets` asks for, sorted.
 
     Routers, which choose among experts, are trained only if they are named.
     """
-    found = _modules(layers, _LINEAR)
+    linear = _modules(layers, _LINEAR)
     if targets == "all-linear":
         # A few rows would unbalance what was balanced over trillions of tokens.
-        chosen = found - _routers(layers)
+        chosen = linear - _routers(layers)
     elif targets == "attention":
-        chosen = {name for name in found if "attn" in name or "attention" in name}
+        chosen = {name for name in linear if "attn" in name or "attention" in name}
     else:
         wanted = {name.strip() for name in targets.split(",")}
-        chosen = {name for name in found if name in wanted or name.split(".")[-1] in wanted}
+        chosen = {name for name in linear if name in wanted or name.split(".")[-1] in wanted}
     if not chosen:
-        raise TargetsNotFound(targets=targets, available=sorted(found))
+        raise TargetsNotFound(targets=targets, available=sorted(linear))
     return sorted(chosen)
 
 

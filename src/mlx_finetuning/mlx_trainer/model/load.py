@@ -24,6 +24,8 @@ from mlx_finetuning.utils import model_settings
 
 @dataclass(frozen=True)
 class LoadedModel:
+    """A model with its tokenizer, chat template and settings."""
+
     model: nn.Module
     tokenizer: TokenizerWrapper
     """For mlx-lm's generator; ids and texts come from `chat`."""
@@ -56,6 +58,7 @@ class LoadedModel:
     def render_text(
         self, messages: Sequence[Message], *, ask: bool, tools: Tools | None = None
     ) -> str:
+        """The same as text."""
         return self.chat.render_text(messages, ask=ask, tools=tools)
 
 
@@ -77,13 +80,19 @@ def load(
     chat = chats.load(folder, adapter or asked_like, thinks=thinks)
     try:
         model, config = load_weights(folder, lazy=lazy)
-        _use_device_type(model)
+        if mx.default_device() == mx.cpu:
+            # Half-precision products run 30 times slower there than float32 ones.
+            model.set_dtype(mx.float32)
         if not lazy:
             mx.eval(model.parameters())
     except (OSError, ValueError, KeyError, TypeError, ImportError, RuntimeError) as error:
         raise ModelUnloadable(folder=str(folder), reason=str(error)) from error
     if adapter is not None:
-        model = _with_adapter(model, adapter)
+        try:
+            model = utils.load_adapters(model, str(adapter))
+        except (OSError, ValueError, KeyError, TypeError, AttributeError, RuntimeError) as error:
+            reason = f"設定か重みを読み込めません（{type(error).__name__}: {error}）。"
+            raise AdapterUnusable(path=str(adapter), reason=reason) from error
     model.eval()
     settings = text_settings(config)
     return LoadedModel(model, wrapped(chat, settings), chat, settings, folder)
@@ -162,21 +171,7 @@ def wrapped(chat: Chat, config: dict[str, Any]) -> TokenizerWrapper:
     return wrapper
 
 
-def _with_adapter(model: nn.Module, adapter: Path) -> nn.Module:
-    try:
-        return utils.load_adapters(model, str(adapter))
-    except (OSError, ValueError, KeyError, TypeError, AttributeError, RuntimeError) as error:
-        reason = f"設定か重みを読み込めません（{type(error).__name__}: {error}）。"
-        raise AdapterUnusable(path=str(adapter), reason=reason) from error
-
-
 def free_memory() -> None:
     """Give back what models took that nobody holds any more."""
     gc.collect()  # a model's modules refer to each other
     mx.clear_cache()
-
-
-def _use_device_type(model: nn.Module) -> None:
-    """On the CPU, half-precision products run 30 times slower than float32 ones."""
-    if mx.default_device() == mx.cpu:
-        model.set_dtype(mx.float32)

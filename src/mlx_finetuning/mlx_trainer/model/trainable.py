@@ -31,6 +31,7 @@ class Trained:
         self._parts: list[mx.array] = []
 
     def arrays(self) -> dict[str, mx.array]:
+        """The model's own, by name."""
         return {name: owner[key] for name, (owner, key) in self._owners.items()}
 
     def put(self, arrays: Mapping[str, mx.array]) -> None:

@@ -138,9 +138,11 @@ class RankProcess(WorkerProcess):
         self.rank, self.host = rank, host or HERE
 
     def join(self, folder: Path, config: TrainConfig) -> None:
+        """Let it load the model in `folder` and take its place in the ring."""
         self._send((str(folder), config, self.rank))
 
     def ask(self, examples: Sequence[Item], seed: Sequence[int]) -> None:
+        """Let it compute its share of an update."""
         self._send((list(examples), tuple(seed)))
 
     def digest(self) -> str:
@@ -148,9 +150,11 @@ class RankProcess(WorkerProcess):
         return str(self._receive())
 
     def ask_digest(self) -> None:
+        """Let it take the trained arrays once more and say their digest."""
         self._send(None)
 
     def lost(self) -> GradientWorkerLost:
+        """The error that says so."""
         return RankLost(rank=self.rank.number, host=self.host, exit_code=self._process.poll())
 
 
@@ -196,6 +200,7 @@ class DistributedTeam:
 
     @property
     def processes(self) -> int:
+        """Of this machine's team."""
         return self._team.processes
 
     def peak_memory(self) -> int:

@@ -80,6 +80,7 @@ class GradientTeam:
 
     @property
     def processes(self) -> int:
+        """This one included."""
         return 1 + len(self._workers)
 
     def peak_memory(self) -> int:
@@ -131,6 +132,7 @@ class WorkerProcess:
         return float(self._receive())
 
     def has_ended(self) -> bool:
+        """Whether it ends within a second."""
         with contextlib.suppress(subprocess.TimeoutExpired):
             self._process.wait(1)
         return self._process.poll() is not None

@@ -18,6 +18,7 @@ from mlx_finetuning.utils import blas
 
 
 def main() -> None:
+    """Read what to do from standard input, and do it until that ends."""
     source = sys.stdin.buffer
     answers = answers_apart()
     # Before anything imports MLX, and reading a message may.

@@ -16,6 +16,7 @@ from mlx_finetuning.utils import blas
 
 
 def main() -> None:
+    """Read what to do from standard input, and do it until that ends."""
     source = sys.stdin.buffer
     answers = answers_apart()
     # Before anything imports MLX, and reading a message may.
@@ -65,6 +66,7 @@ def answers_apart() -> IO[bytes]:
 
 
 def answer(answers: IO[bytes], value: Any) -> None:
+    """Send one message to the parent."""
     pickle.dump(value, answers, protocol=5)
     answers.flush()
 

@@ -33,6 +33,8 @@ AN_EPOCH = 10
 
 @dataclass(frozen=True)
 class Estimate:
+    """What a run will take, for people and for the form of settings."""
+
     fits: bool
     peak_memory_gb: float
     """10**9 bytes, over all processes."""

@@ -55,11 +55,15 @@ REHEARSAL = "メモリーの確認"
 
 
 class Event(Protocol):
+    """Takes a line of `events.jsonl`."""
+
     def __call__(self, name: str, **data: Any) -> None: ...
 
 
 @dataclass(frozen=True)
 class Hooks:
+    """Who hears of a run: its log, its events, its progress."""
+
     record: Callable[[dict[str, Any]], None]
     """Takes each line of `metrics.jsonl`."""
     event: Event
@@ -72,6 +76,8 @@ class Hooks:
 
 @dataclass(frozen=True)
 class TrainResult:
+    """What became of a run; `result.json` has these fields."""
+
     updates: int
     train_rows: int
     valid_rows: int
@@ -296,32 +302,33 @@ class _Run:
             len(self._work.examples), config.batch_size, config.seed, start=state.update
         )
         while True:
-            if self._validation_is_due():
+            if self._is_due(config.validate_every, state.validated) and self._held_out:
                 self._validate()
-            if self._sample_is_due():
-                self._sample()
-            if self._ends_early():
-                return
-            if state.update >= config.iterations:
+            if self._is_due(config.sample_every, state.sampled) and self._hooks.sample:
+                self._sample(self._hooks.sample)
+            if self._ends_early() or state.update >= config.iterations:
                 return
             if self._checkpoint_is_due():
                 self._checkpoint()
             indices = next(order)
-            self._update(
-                team, [self._work.with_slot(index, index in self._cached) for index in indices]
-            )
+            examples = [self._work.with_slot(index, index in self._cached) for index in indices]
+            self._update(team, examples)
             self._cached.update(indices)
             if state.update == min(selfcheck.AFTER, config.iterations):
                 self.check(selfcheck.changed(self._untrained, trainable.of(self._model).arrays()))
-            self._hooks.progress(self._step())
+            # Of all sittings so far, with what they spent on validation and the like.
+            left_s = self._elapsed_s / state.update * (config.iterations - state.update)
+            detail = f"損失 {state.last_loss:.3f}"
+            step = Step(STAGE, state.update, config.iterations, detail, round(left_s, 1))
+            self._hooks.progress(step)
             self._require_memory(team)
 
-    def _step(self) -> Step:
-        """Time left from all sittings so far, with what they spent on validation and the like."""
-        state, total = self._state, self._config.iterations
-        left_s = self._elapsed_s / state.update * (total - state.update)
-        detail = f"損失 {state.last_loss:.3f}"
-        return Step(STAGE, state.update, total, detail, round(left_s, 1))
+    def _is_due(self, every: int, last: int) -> bool:
+        """Whether what is done each `every` updates (0 for never), and at the end, is due now."""
+        update = self._state.update
+        if not every or update == last:
+            return False
+        return update % every == 0 or update == self._config.iterations
 
     def _result(self, team: workload.Team) -> TrainResult:
         state = self._state
@@ -375,27 +382,23 @@ class _Run:
         state.update, state.last_loss = number, value
         state.first_loss = value if state.first_loss is None else state.first_loss
         state.supervised += supervised
-        self._record(
-            gradient_norm=norm,
-            tokens=sum(len(example.tokens) for example in examples),
-            supervised_tokens=supervised,
-            tokens_per_second=round(supervised / (time.monotonic() - began_s), 1),
-            peak_memory_gb=round(team.peak_memory() / 1e9, 3),
-            **preference.named(marks),
-        )
-
-    def _record(self, **figures: float) -> None:
         self._hooks.record(
             {
-                "update": self._state.update,
-                "loss": self._state.last_loss,
-                "learning_rate": _number(self._optimizer.learning_rate),
-                **figures,
+                "update": number,
+                "loss": value,
+                "learning_rate": float(self._optimizer.learning_rate.item()),
+                "gradient_norm": norm,
+                "tokens": sum(len(example.tokens) for example in examples),
+                "supervised_tokens": supervised,
+                "tokens_per_second": round(supervised / (time.monotonic() - began_s), 1),
+                "peak_memory_gb": round(team.peak_memory() / 1e9, 3),
+                **preference.named(marks),
                 "elapsed_s": round(self._elapsed_s, 3),
             }
         )
 
     def _require_sound(self, value: float, norm: float, update: int, examples: list[Item]) -> None:
+        """Raises LossNotFinite, LossExploded, after the last sound weights were saved."""
         rows = [example.row for example in examples]
         first = value if self._state.first_loss is None else self._state.first_loss
         problem: StudioError
@@ -408,16 +411,11 @@ class _Run:
         else:
             return
         self._hooks.event("unsound", update=update, rows=rows)
-        self._leave_last_good()
+        if self._sound is not None:
+            trainable.of(self._model).put(self._sound.trained)
+            self._optimizer.state = self._sound.optimizer_state
+            self._save(self._files.paths.folder)
         raise problem
-
-    def _leave_last_good(self) -> None:
-        """Save the weights that last gave a sound loss as the run's adapter."""
-        if self._sound is None:
-            return
-        trainable.of(self._model).put(self._sound.trained)
-        self._optimizer.state = self._sound.optimizer_state
-        self._save(self._files.paths.folder)
 
     def _save(self, folder: Path) -> None:
         adapters.save(self._model, self._files.adapter_config, folder, self._loaded.chat)
@@ -439,16 +437,16 @@ class _Run:
 
     # --- validation and checkpoints ------------------------------------------------------
 
-    def _validation_is_due(self) -> bool:
-        update, config = self._state.update, self._config
-        if not self._held_out or self._state.validated == update:
-            return False
-        return update % config.validate_every == 0 or update == config.iterations
-
     def _validate(self) -> None:
         state = self._state
         self._model.eval()
-        value, *marks = self._held_out_means()
+        sums, count = np.zeros(1), 0
+        for number, batch in enumerate(self._held_out):
+            # A stop here leaves the validation undone; a resumed run begins with it.
+            self._hooks.progress(Step(VALIDATION, number, len(self._held_out)))
+            sums = sums + backward.sums_of(self._model, batch, self._config)
+            count += batch.supervised
+        value, *marks = cast(list[float], (sums / count).tolist())
         state.validated = state.update
         state.first_valid = value if state.first_valid is None else state.first_valid
         state.last_valid = value
@@ -460,27 +458,10 @@ class _Run:
             state.best_valid, state.best_update, state.without_gain = value, state.update, 0
             self._save(self._files.paths.best)
 
-    def _held_out_means(self) -> list[float]:
-        """The loss over all held-out examples; of pairs, the marks too."""
-        sums, count = np.zeros(1), 0
-        for number, batch in enumerate(self._held_out):
-            # A stop here leaves the validation undone; a resumed run begins with it.
-            self._hooks.progress(Step(VALIDATION, number, len(self._held_out)))
-            sums = sums + backward.sums_of(self._model, batch, self._config)
-            count += batch.supervised
-        return cast(list[float], (sums / count).tolist())
-
-    def _sample_is_due(self) -> bool:
-        update, config = self._state.update, self._config
-        if not (config.sample_every and self._hooks.sample) or self._state.sampled == update:
-            return False
-        return update % config.sample_every == 0 or update == config.iterations
-
-    def _sample(self) -> None:
+    def _sample(self, sample: Callable[[dict[str, Any]], None]) -> None:
         self._model.eval()
         for line in samples.answers(self._loaded, self._questions, self._state.update):
-            assert self._hooks.sample is not None
-            self._hooks.sample(line)
+            sample(line)
         self._state.sampled = self._state.update
 
     def _ends_early(self) -> bool:
@@ -535,7 +516,3 @@ def _warnings(work: workload.Workload, fit: memory_fit.Fit) -> Iterator[str]:
             f"{work.update_size} 例は一度にメモリーに収まらないため、{count} 例ずつに分けて計算します"
             f"（{available}）。結果は変わりません。"
         )
-
-
-def _number(value: mx.array) -> float:
-    return float(cast(float, value.item()))

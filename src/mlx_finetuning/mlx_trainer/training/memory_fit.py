@@ -193,12 +193,11 @@ def parts(examples: Sequence[Any], at_once: int) -> list[list[Any]]:
 
 
 def _cost_at_once(work: Workload, examples: Sequence[Any]) -> float:
-    return max(_cost(row) for row in work.layout.rows(examples))
-
-
-def _cost(examples: Sequence[Any]) -> float:
-    lengths = (len(example.tokens) for example in examples)
-    return sum(length * (1 + length / SQUARE) for length in lengths)
+    """Of the most expensive row; attention's share grows with the square of a length."""
+    return max(
+        sum(len(item.tokens) * (1 + len(item.tokens) / SQUARE) for item in row)
+        for row in work.layout.rows(examples)
+    )
 
 
 def _gb(size: float) -> float:

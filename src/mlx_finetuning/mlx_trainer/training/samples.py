@@ -11,7 +11,7 @@ from typing import Any
 
 from mlx_finetuning.config import GenerateConfig
 from mlx_finetuning.errors import PromptTooLong
-from mlx_finetuning.mlx_trainer.inference import generate
+from mlx_finetuning.mlx_trainer.inference import generate, grade
 from mlx_finetuning.mlx_trainer.model.load import LoadedModel
 from mlx_finetuning.tokenization.reasoning import answer_of
 
@@ -25,13 +25,8 @@ Rows = Sequence[Mapping[str, Any]]
 
 def questions(train_rows: Rows, valid_rows: Rows) -> list[Mapping[str, Any]]:
     """The first few rows that end with an answer, held-out ones before trained ones."""
-    found = (row for row in (*valid_rows, *train_rows) if _is_question(row))
-    return list(itertools.islice(found, QUESTIONS))
-
-
-def _is_question(row: Mapping[str, Any]) -> bool:
-    turns: Sequence[Any] = row.get("messages") or ()
-    return len(turns) > 1 and turns[-1]["role"] == "assistant"
+    asked = (row for row in (*valid_rows, *train_rows) if grade.is_question(row))
+    return list(itertools.islice(asked, QUESTIONS))
 
 
 def answers(loaded: LoadedModel, rows: Rows, update: int) -> Iterator[dict[str, Any]]:

@@ -34,6 +34,8 @@ NAMED = 5
 
 @dataclass(frozen=True)
 class Check:
+    """One proof, with its outcome in words."""
+
     kind: str
     """`supervision`, `adapter_changed`, `adapter_reloaded` or `ranks_agree`."""
     passed: bool
@@ -133,10 +135,11 @@ def reloaded(loaded: LoadedModel, folder: Path, tokens: Sequence[int]) -> Check 
         text = f"保存したアダプターを mlx-lm で読み込めません: {error}"
         return Check("adapter_reloaded", False, text)
     prompt = mx.array([list(tokens[:PROMPT])])
-    expected, found = _logits(loaded.model, prompt), _logits(plain, prompt)
-    difference = float(np.abs(found - expected).max())
-    spread = float(np.abs(expected).max())
-    passed = bool(difference <= _tolerance(loaded.model) * spread)
+    expected, actual = _logits(loaded.model, prompt), _logits(plain, prompt)
+    difference = float(np.abs(actual - expected).max())
+    # mlx-lm's layers multiply in float32, ours in the activations' type.
+    tolerance = 1e-3 if split_head.norm(loaded.model).weight.dtype == mx.float32 else 5e-2
+    passed = bool(difference <= tolerance * float(np.abs(expected).max()))
     word = "同じ答えになりました" if passed else "違う答えになりました"
     text = (
         f"保存したアダプターを mlx-lm で読み込み直すと、{word}（ロジットの差 {difference:.1e}）。"
@@ -158,8 +161,3 @@ def _with_mlx_lm(loaded: LoadedModel, folder: Path) -> nn.Module:
 
 def _logits(model: nn.Module, prompt: mx.array) -> NDArray[np.float32]:
     return np.array(model(prompt).astype(mx.float32))
-
-
-def _tolerance(model: nn.Module) -> float:
-    """mlx-lm's layers multiply in float32; ours in the activations' type."""
-    return 1e-3 if split_head.norm(model).weight.dtype == mx.float32 else 5e-2
