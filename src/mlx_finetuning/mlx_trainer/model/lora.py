@@ -19,9 +19,9 @@ from mlx_lm.tuner.lora import LoRALinear, LoRASwitchLinear
 
 
 class CheapLoRALinear(LoRALinear):  # type: ignore[misc]
-    def __call__(self, x: mx.array) -> mx.array:
     """A linear layer with factors, as mlx-lm's `LoRALinear`."""
 
+    def __call__(self, x: mx.array) -> mx.array:
         # One shape of two dimensions throughout: products of three are flattened one by one, and
         # so are their gradients.
         rows = x.reshape(-1, x.shape[-1])
