@@ -31,10 +31,10 @@ from mlx_finetuning.jobs.status import JobStatus
 from mlx_finetuning.progress import Step
 from mlx_finetuning.quantizer.formats import gguf_reader, safetensors
 from mlx_finetuning.quantizer.formats.safetensors import Spec
-from mlx_finetuning.quantizer.llama_cpp import ggml, library
+from mlx_finetuning.quantizer.llama_cpp import ggml
 from mlx_finetuning.quantizer.write import export
 from mlx_finetuning.tasks.context import TaskContext
-from mlx_finetuning.utils import blas
+from mlx_finetuning.utils import blas, cores
 from mlx_finetuning.workspace import Workspace
 
 SHAPES = {
@@ -91,7 +91,7 @@ def measure(shape: str, quant: str, folder: Path) -> None:
         f"| {megabytes / used:.1f} | {megabytes / kernel:.1f} | {kernel / used:.0%} "
         f"| {watch.private / 1e6:.0f} MB | {watch.others / 1e6:.0f} MB |"
     )
-    print(f"{library.usable_cores()} cores, {used:.1f} s of processor time")
+    print(f"{cores.usable()} cores, {used:.1f} s of processor time")
 
 
 def measure_task(shape: str, quant: str, folder: Path) -> None:

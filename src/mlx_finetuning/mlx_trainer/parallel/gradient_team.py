@@ -40,6 +40,7 @@ from mlx_finetuning.mlx_trainer.gradient.backward import (
 from mlx_finetuning.mlx_trainer.gradient.preference import Item
 from mlx_finetuning.mlx_trainer.gradient.skipped_work import ActivationCache
 from mlx_finetuning.mlx_trainer.model import trainable
+from mlx_finetuning.utils import cores
 from mlx_finetuning.utils.memory_monitor import peak_memory
 
 WORTH_OPERATIONS = 5e11
@@ -246,14 +247,7 @@ def recommended(model: nn.Module, tokens: int, updates: int, batch_size: int) ->
     operations = 4.0 * sum(value.size for value in parameters) * tokens * updates
     if operations < WORTH_OPERATIONS or size > LARGEST_MODEL:
         return 1
-    return min(cores(), batch_size)
-
-
-def cores() -> int:
-    """Cores this process may use."""
-    if hasattr(os, "sched_getaffinity"):
-        return len(os.sched_getaffinity(0))
-    return os.cpu_count() or 1
+    return min(cores.usable(), batch_size)
 
 
 def load_trained(model: nn.Module, arrays: dict[str, NDArray[Any]]) -> None:

@@ -33,6 +33,7 @@ from mlx_finetuning.mlx_trainer.gradient.preference import Item
 from mlx_finetuning.mlx_trainer.model import trainable
 from mlx_finetuning.mlx_trainer.model.flat_arrays import Layout
 from mlx_finetuning.mlx_trainer.parallel import gradient_team
+from mlx_finetuning.utils import cores
 
 HERE = "この機械"
 PORT = 32323
@@ -164,9 +165,9 @@ class DistributedTeam:
         self._model = model
         places = addresses(config)
         others: list[str | None] = [*hosts(config)[1:]] or [None] * (len(places) - 1)
-        self._threads = None if config.hosts else max(1, gradient_team.cores() // len(places))
+        self._threads = None if config.hosts else max(1, cores.usable() // len(places))
         self._peers = [
-            RankProcess(Rank(rank, places), host, self._threads or gradient_team.cores())
+            RankProcess(Rank(rank, places), host, self._threads or cores.usable())
             for rank, host in enumerate(others, 1)
         ]
         try:

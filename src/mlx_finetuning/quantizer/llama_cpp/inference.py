@@ -22,6 +22,7 @@ from numpy.typing import NDArray
 
 from mlx_finetuning.errors import GgufUnreadable, QuantizerUnusable
 from mlx_finetuning.quantizer.llama_cpp import library
+from mlx_finetuning.utils import cores
 
 CONTEXT_DEFAULTS = (512, 2048, 512, 1)
 """n_ctx, n_batch, n_ubatch, n_seq_max of `llama_context_default_params`."""
@@ -245,7 +246,7 @@ class LlamaModel(LlamaVocabulary):
             self.close()
             raise GgufUnreadable(path=str(path), reason=" ".join(_complaints) or "メモリ不足です。")
         # Its threads wait by spinning: with little to compute, a busy machine makes that slow.
-        threads = 1 if path.stat().st_size < ONE_THREAD_BYTES else library.usable_cores()
+        threads = 1 if path.stat().st_size < ONE_THREAD_BYTES else cores.usable()
         self._api.llama_set_n_threads(context, threads, threads)
         return int(context)
 

@@ -8,7 +8,6 @@ from __future__ import annotations
 import ctypes
 import functools
 import importlib.util
-import os
 from pathlib import Path
 
 from mlx_finetuning.errors import QuantizerUnusable
@@ -35,10 +34,3 @@ def load() -> ctypes.CDLL:
         return ctypes.CDLL(str(path))
     except OSError as error:
         raise QuantizerUnusable(reason=f"{path.name} を読み込めません: {error}") from error
-
-
-def usable_cores() -> int:
-    """Cores that this process may run on."""
-    if hasattr(os, "sched_getaffinity"):
-        return len(os.sched_getaffinity(0))
-    return os.cpu_count() or 1

@@ -37,12 +37,12 @@ from mlx_finetuning.quantizer.formats import experts, packed
 from mlx_finetuning.quantizer.formats.experts import MxFp4
 from mlx_finetuning.quantizer.formats.packed import Weights
 from mlx_finetuning.quantizer.formats.safetensors import Rows
-from mlx_finetuning.quantizer.llama_cpp import ggml, library
+from mlx_finetuning.quantizer.llama_cpp import ggml
 from mlx_finetuning.quantizer.vocabulary import tokenizer
 from mlx_finetuning.quantizer.vocabulary.tokenizer import ChatFormat
 from mlx_finetuning.quantizer.write import trained_weights
 from mlx_finetuning.quantizer.write.gguf_writer import GgufFile, Head, Planned, file_bytes
-from mlx_finetuning.utils import model_settings
+from mlx_finetuning.utils import cores, model_settings
 
 STAGE = "書き出し"
 BLOCK_VALUES = 1 << 21
@@ -303,7 +303,7 @@ def write(
             quant: stack.enter_context(GgufFile(paths[quant], head, quant, plan))
             for quant, plan in plans.items()
         }
-        pool = stack.enter_context(ThreadPoolExecutor(library.usable_cores()))
+        pool = stack.enter_context(ThreadPoolExecutor(cores.usable()))
         for index, source in enumerate(found):
             kinds = {quant: plan[index].kind for quant, plan in plans.items()}
             for values, block in _quantized(pool, source, kinds):
@@ -322,7 +322,7 @@ def _quantized(
     ahead: deque[Future[tuple[int, Block]]] = deque()
     for rows in source.blocks():
         ahead.append(pool.submit(_quantize, source, rows, kinds))
-        if len(ahead) > 2 * library.usable_cores():
+        if len(ahead) > 2 * cores.usable():
             yield ahead.popleft().result()
     while ahead:
         yield ahead.popleft().result()
