@@ -79,7 +79,7 @@ def written(
     family = registry.of(config)
     values = {
         **family.metadata(config),
-        **family.per_layer(config, chosen.layers),
+        **family.layer_metadata(config, chosen.layers),
         "block_count": chosen.layers,
         "vocab_size": len(chosen.tokens),
     }

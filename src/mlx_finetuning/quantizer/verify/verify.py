@@ -107,7 +107,9 @@ def examine(
     with LlamaVocabulary(gguf) as loaded:
         tokens = compare_tokens(loaded, encode, texts, original, battery.TEXTS, prompts=prompts)
         ends = all(loaded.ends_generation(token) for token in end_tokens)
-    logits = compare_logits(gguf, references, registry.context_for(config, context), progress)
+    logits = compare_logits(
+        gguf, references, registry.of(config).context_for(config, context), progress
+    )
     problems = (
         *found.problems,
         *tensor_error.problems(file, errors),

@@ -215,7 +215,7 @@ def _read(found: TokenizerFiles, vocabulary: int, family: Family) -> TokenizerMe
         pieces = spm.pieces(found.folder, definition, vocabulary)
         return _scored("llama", pieces, spm.prefix(definition), shared)
     name = _pre_tokenizer_name(definition)
-    pre = (family.pre_tokenizers or {}).get(name, name)
+    pre = family.pre_tokenizers.get(name, name)
     tokens, types = _tokens(definition, vocabulary)
     merges = [_merge(pair) for pair in definition["model"]["merges"]]
     return TokenizerMetadata(

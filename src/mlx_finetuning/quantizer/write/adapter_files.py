@@ -50,9 +50,9 @@ def write_gguf(
     writer.add_string("adapter.type", "lora")
     writer.add_float32("adapter.lora.alpha", _alpha(deltas))
     for item in mapped:
-        if covers(item.name) and _changes(deltas[item.sources[0]], item.form):
+        if covers(item.name) and _changes(deltas[item.stored_names[0]], item.form):
             down, up = _formed(
-                _whole([deltas[name] for name in item.sources], item.form), item.form
+                _whole([deltas[name] for name in item.stored_names], item.form), item.form
             )
             writer.add_tensor(f"{item.name}.lora_a", down)
             writer.add_tensor(f"{item.name}.lora_b", up)

@@ -173,23 +173,23 @@ def sources(
         shapes = {name: weight.shape for name, weight in weights.items()}
         tuned = trained_weights.fitted(adapter, tuned, shapes)
     mapped, unknown = registry.mapping(family, config, list(weights))
-    missing = sorted(family.required(config) - {item.known for item in mapped})
+    missing = sorted(family.required(config) - {item.mlx_name for item in mapped})
     if missing or unknown:
         raise WeightsIncomplete(missing=missing[:5], unknown=sorted(unknown)[:5])
     found = [
         _source(
             item,
-            [changed(name, weights[name], tuned) for name in item.sources],
-            importance.get(item.known),
+            [changed(name, weights[name], tuned) for name in item.stored_names],
+            importance.get(item.mlx_name),
         )
         for item in mapped
     ]
-    extra = [_computed(key, value) for key, value in family.extra(config).items()]
+    extra = [_computed(key, value) for key, value in family.computed_tensors(config).items()]
     return found + extra
 
 
 def _source(
-    item: registry.Mapped, stored: list[Source], importance: ggml.Importance | None
+    item: registry.MappedTensor, stored: list[Source], importance: ggml.Importance | None
 ) -> Source:
     found, form = _whole(stored), item.form
     # A convolution over time alone has an axis of one.

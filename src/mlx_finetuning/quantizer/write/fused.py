@@ -21,7 +21,7 @@ from mlx_finetuning import files
 from mlx_finetuning.errors import ModelSettingUnsupported, NotEnoughSpace
 from mlx_finetuning.progress import Progress, Step, silent
 from mlx_finetuning.quantizer.families import registry
-from mlx_finetuning.quantizer.families.family import plain
+from mlx_finetuning.quantizer.families.family import text_part_name
 from mlx_finetuning.quantizer.formats import packed, safetensors
 from mlx_finetuning.quantizer.formats.safetensors import Spec
 from mlx_finetuning.quantizer.llama_cpp import ggml
@@ -92,7 +92,7 @@ def _tensors(model: Path, config: dict[str, Any], adapter: Path) -> list[_Tensor
     return [
         _Tensor(Spec(name, weight.kind, weight.shape), export.changed(name, weight, tuned))
         for name, weight in sorted(weights.items())
-        if not (tied and plain(name) == "lm_head.weight")
+        if not (tied and text_part_name(name) == "lm_head.weight")
     ]
 
 
@@ -150,8 +150,10 @@ def _reported(
 
 
 def _write_companions(model: Path, adapter: Path, folder: Path, config: dict[str, Any]) -> None:
-    plain = {key: value for key, value in config.items() if not key.startswith("quantization")}
-    text = json.dumps(plain, ensure_ascii=False, indent=2) + "\n"
+    unquantized = {
+        key: value for key, value in config.items() if not key.startswith("quantization")
+    }
+    text = json.dumps(unquantized, ensure_ascii=False, indent=2) + "\n"
     files.write_text(folder / "config.json", text)
     for pattern in COMPANIONS:
         for file in model.glob(pattern):

@@ -17,7 +17,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from mlx_finetuning.errors import AdapterUnusable, WeightsUnreadable
-from mlx_finetuning.quantizer.families.family import separated
+from mlx_finetuning.quantizer.families.family import mlx_names
 from mlx_finetuning.quantizer.formats import experts, safetensors
 from mlx_finetuning.quantizer.formats.safetensors import Rows, Tensor
 
@@ -251,7 +251,7 @@ def _side_by_side(
     """Changes of what the folder holds as one weight and mlx-lm as several, as one."""
     found = dict(changes)
     for name, shape in weights.items():
-        parts = separated(name)
+        parts = mlx_names(name)
         given = tuple(found.pop(part, None) for part in parts) if parts != (name,) else ()
         expected = (shape[0] // max(1, len(given)), *shape[1:])
         if any(one is not None for one in given):
