@@ -196,7 +196,7 @@ def cut(
     """Compare one text, in the form in which llama.cpp can be held to it."""
     compared = text
     if original is not None:
-        compared = original.as_asked(text) if is_prompt else original.comparable(text)
+        compared = original.as_prompt(text) if is_prompt else original.comparable(text)
     for added in (False, True):
         expected, found = encode(compared, added), model.tokenize(compared, added)
         if expected != found:
@@ -212,7 +212,7 @@ def difference(
         return Cut.DIFFERENTLY
     if original.named_controls(text):
         return Cut.NAMED
-    if not original.says(text, expected):
+    if not original.can_express(text, expected):
         return Cut.UNSAYABLE
     # Of a Unigram model they are a tie, which each engine breaks by its own order of search.
     if original.model in ("plamo2", "t5") and sorted(expected) == sorted(found):

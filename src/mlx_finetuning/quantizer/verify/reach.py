@@ -197,7 +197,7 @@ def _rows(rows: Sequence[Sequence[str]], cuts: dict[str, Cut], original: Tokeniz
     not_composed = (
         number
         for number, row in enumerate(rows)
-        if original.composes and not all(unicodedata.is_normalized("NFC", text) for text in row)
+        if original.makes_nfc and not all(unicodedata.is_normalized("NFC", text) for text in row)
     )
     return Rows(
         unsayable=having(Cut.UNSAYABLE),
