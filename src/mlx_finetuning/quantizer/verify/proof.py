@@ -25,7 +25,7 @@ from mlx_finetuning.quantizer.formats.safetensors import Rows
 from mlx_finetuning.quantizer.vocabulary.tokenizer import TokenizerMetadata
 from mlx_finetuning.quantizer.write import export
 from mlx_finetuning.quantizer.write.export import Source
-from mlx_finetuning.quantizer.write.gguf_writer import Head
+from mlx_finetuning.quantizer.write.gguf_writer import FileMetadata
 
 QUANT = "F32"
 BYTES = 512 << 20
@@ -83,12 +83,12 @@ def written(
         "block_count": chosen.layers,
         "vocab_size": len(chosen.tokens),
     }
-    head = Head(family.name, "proof", values, NO_TOKENS)
+    metadata = FileMetadata(family.name, "proof", values, NO_TOKENS)
     found = export.sources(model, config, adapter)
     parts = [_part(source, chosen) for source in found if covers(chosen, source.name)]
     plans = {QUANT: export.plan(parts, QUANT, config)}
     with in_memory() as path:
-        export.write(parts, head, plans, {QUANT: path}, progress)
+        export.write(parts, metadata, plans, {QUANT: path}, progress)
         yield path
 
 

@@ -20,8 +20,7 @@ from mlx_finetuning.quantizer.llama_cpp.inference import LlamaVocabulary
 from mlx_finetuning.quantizer.verify import parity, proof
 from mlx_finetuning.quantizer.verify.parity import Cut, Encode, TokenParity
 from mlx_finetuning.quantizer.vocabulary.tokenizer import ChatFormat, TokenizerMetadata
-from mlx_finetuning.quantizer.write import export
-from mlx_finetuning.quantizer.write.gguf_writer import GgufFile
+from mlx_finetuning.quantizer.write import export, gguf_writer
 from mlx_finetuning.tokenization import battery, files, loading
 
 NAMED_ROWS = 10
@@ -121,10 +120,10 @@ def vocabulary_file(
 
     Raises ArchitectureUnsupported, ModelSettingUnsupported, TokenizerUnsupported, TokenizerUnreadable.
     """
-    head = export.head_of(folder, export.read_config(folder), folder.name, chat)
+    metadata = export.file_metadata(folder, export.read_config(folder), folder.name, chat)
     with proof.in_memory() as path:
-        GgufFile(path, head, proof.QUANT, []).close()
-        yield path, head.tokenizer
+        gguf_writer.create(path, metadata, proof.QUANT, []).close()
+        yield path, metadata.tokenizer
 
 
 def _own(folder: Path) -> Encode:
