@@ -12,6 +12,7 @@ from tokenizers import Tokenizer, processors
 from transformers import AutoTokenizer
 
 from mlx_finetuning.errors import TokenizerUnreadable, TokenizerUnsupported
+from mlx_finetuning.files import ASSETS
 from mlx_finetuning.quantizer.families import registry
 from mlx_finetuning.quantizer.families.llama import Llama
 from mlx_finetuning.quantizer.families.phi3 import Phi3
@@ -155,7 +156,7 @@ def test_phi_4_keeps_llama_cpps_name_for_its_pre_tokenizer(folder: Path) -> None
 
 
 def test_shipped_model_cuts_every_text_alike(tmp_path: Path) -> None:
-    shipped = Path(tokenizer.__file__).parents[1] / "assets" / "tiny-ja"
+    shipped = ASSETS / "tiny-ja"
     original = Tokenizer.from_file(str(shipped / "tokenizer.json"))
     export_gguf(shipped, None, {"Q8_0": tmp_path / "m.gguf"})
     with LlamaModel(tmp_path / "m.gguf", 64) as model:

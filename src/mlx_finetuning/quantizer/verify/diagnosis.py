@@ -14,7 +14,7 @@ from numpy.typing import NDArray
 
 from mlx_finetuning.quantizer.families import recipe
 from mlx_finetuning.quantizer.formats import gguf_reader
-from mlx_finetuning.quantizer.formats.gguf_reader import Gguf, Stored
+from mlx_finetuning.quantizer.formats.gguf_reader import Gguf, StoredTensor
 from mlx_finetuning.quantizer.verify import tensor_error
 from mlx_finetuning.quantizer.write import export
 from mlx_finetuning.quantizer.write.export import Source
@@ -66,7 +66,7 @@ def adapter_scale(file: Gguf, base: Sequence[Source], tuned: Sequence[Source]) -
     return float(np.median(scales)) if scales else 1.0
 
 
-def _scale(stored: Stored, before: Source, after: Source) -> float | None:
+def _scale(stored: StoredTensor, before: Source, after: Source) -> float | None:
     """For one tensor, by least squares; None where the adapter does not change it."""
     rows = tensor_error.sampled_rows(stored)
     plain = _values(before, rows)

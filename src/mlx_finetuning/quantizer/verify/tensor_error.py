@@ -12,7 +12,7 @@ import numpy as np
 from gguf import GGMLQuantizationType as Type
 from numpy.typing import NDArray
 
-from mlx_finetuning.quantizer.formats.gguf_reader import Gguf, Stored
+from mlx_finetuning.quantizer.formats.gguf_reader import Gguf, StoredTensor
 from mlx_finetuning.quantizer.write.export import Source
 
 ROWS = 32
@@ -62,17 +62,17 @@ def is_wrong(gguf: Gguf, name: str, found: dict[str, float]) -> bool:
     return name in found and not found[name] <= BOUNDS.get(gguf.tensors[name].kind, np.inf)
 
 
-def matches(stored: Stored, source: Source) -> bool:
+def matches(stored: StoredTensor, source: Source) -> bool:
     """Whether a tensor holds the values of `source`, which has its shape."""
     return _error(stored, source) <= BOUNDS.get(stored.kind, np.inf)
 
 
-def sampled_rows(stored: Stored) -> NDArray[np.intp]:
+def sampled_rows(stored: StoredTensor) -> NDArray[np.intp]:
     """The rows that are compared, spread over the tensor."""
     return np.unique(np.linspace(0, len(stored.data) - 1, ROWS).astype(np.intp))
 
 
-def _error(stored: Stored, source: Source) -> float:
+def _error(stored: StoredTensor, source: Source) -> float:
     rows = sampled_rows(stored)
     if len(source.shape) == 1:
         order = slice(None) if source.order is None else source.order
