@@ -44,6 +44,7 @@ class Gemma2(Family):
     layers_of_27b = 46
 
     def metadata(self, config: Config) -> Metadata:
+        """llama.cpp knows no other base of rotation, and no head of its own."""
         self.require_inferred_scale(config)
         require(config, "tie_word_embeddings", (True,))
         require(rope(config), "rope_theta", (10000, 10000.0))
@@ -57,6 +58,7 @@ class Gemma2(Family):
         }
 
     def form(self, config: Config, source: str) -> Form:
+        """Norms are stored less one."""
         return Form(formula=plus_one) if source.endswith("norm.weight") else AS_IT_IS
 
     def require_inferred_scale(self, config: Config) -> None:
@@ -77,6 +79,7 @@ class Gemma3(Gemma2):
     layers_of_27b = 62
 
     def metadata(self, config: Config) -> Metadata:
+        """Layers that attend to everything have a rotation of their own."""
         self.require_inferred_scale(config)
         for setting in ("attn_logit_softcapping", "final_logit_softcapping"):
             require(config, setting, ())
@@ -100,4 +103,5 @@ class Gemma3(Gemma2):
         }
 
     def fewest_layers(self, config: Config) -> int:
+        """Up to the first that attends to everything."""
         return GEMMA3_PATTERN

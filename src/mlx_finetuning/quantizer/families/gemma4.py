@@ -68,6 +68,7 @@ class Gemma4(Family):
     tokenizer_model = "gemma4"
 
     def metadata(self, config: Config) -> Metadata:
+        """Sizes are those of layers that attend to everything; `_swa` those of the others."""
         _require_what_llama_cpp_assumes(config)
         full, sliding = _rope(config, "full_attention"), _rope(config, "sliding_attention")
         full_size, size = _full_head_size(config), config["head_dim"]
@@ -89,6 +90,7 @@ class Gemma4(Family):
         }
 
     def layer_metadata(self, config: Config, layers: int) -> Metadata:
+        """Which layers have a window, shared keys, a wide MLP, or fewer key heads."""
         own = _layers_with_keys(config)
         inner = config["intermediate_size"]
         is_full = [_is_full(config, layer) for layer in range(layers)]
@@ -107,6 +109,7 @@ class Gemma4(Family):
         return metadata
 
     def required(self, config: Config) -> set[str]:
+        """Layers with shared keys need none, and not every model gives layers an input."""
         has_inputs = bool(config["hidden_size_per_layer_input"])
         block = (*self.block, *(_BLOCK_INPUT if has_inputs else ()))
         names = required_weights(config, block, self.is_tied(config))

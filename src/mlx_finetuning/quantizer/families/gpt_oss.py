@@ -46,6 +46,7 @@ class GptOss(Family):
     renamed: ClassVar[Mapping[str, str]] = {"sinks": "sinks.weight"}
 
     def metadata(self, config: Config) -> Metadata:
+        """Raises ModelSettingUnsupported for another order of blocks or bound of the activation."""
         require(config, "hidden_act", ("silu",))
         require(config, "attention_bias", (True,))
         require(config, "tie_word_embeddings", (False,))
@@ -64,4 +65,5 @@ class GptOss(Family):
         }
 
     def fewest_layers(self, config: Config) -> int:
+        """One of each kind."""
         return len(PATTERN)

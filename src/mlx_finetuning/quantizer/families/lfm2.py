@@ -37,6 +37,7 @@ class Lfm2(Family):
     tied_by_default = True
 
     def metadata(self, config: Config) -> Metadata:
+        """Its own words for the usual settings are translated."""
         require(config, "conv_bias", (False,))
         require(config, "head_dim", (config["hidden_size"] // config["num_attention_heads"],))
         require(config, "block_dim", (config["hidden_size"],))
@@ -55,11 +56,13 @@ class Lfm2(Family):
         }
 
     def layer_metadata(self, config: Config, layers: int) -> Metadata:
+        """A convolution has no key heads."""
         heads, attending = key_heads(config), attention_layers(config)
         counts = [heads if layer in attending else 0 for layer in range(layers)]
         return {"attention.head_count_kv": counts}
 
     def required(self, config: Config) -> set[str]:
+        """Attention or a convolution in every layer; no output head."""
         names = {"model.embed_tokens.weight", "model.embedding_norm.weight"}
         for layer in range(config["num_hidden_layers"]):
             own = _ATTENTION if layer in attention_layers(config) else _CONVOLUTION

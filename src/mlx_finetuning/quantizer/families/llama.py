@@ -66,12 +66,15 @@ class Llama(LlamaLike):
     arch = MODEL_ARCH.LLAMA
 
     def metadata(self, config: Config) -> Metadata:
+        """As most families state it."""
         return llama_metadata(config)
 
     def computed_tensors(self, config: Config) -> Tensors:
+        """Llama 3 scales its frequencies by a tensor."""
         return rope_tensors(config)
 
     def is_70b(self, config: Config) -> bool:
+        """By layers and grouped heads, as llama.cpp does."""
         has_grouped_heads: bool = config["num_attention_heads"] != key_heads(config)
         return config["num_hidden_layers"] == 80 and has_grouped_heads
 
@@ -82,6 +85,7 @@ class Ministral3(LlamaLike):
     arch = MODEL_ARCH.MISTRAL3
 
     def metadata(self, config: Config) -> Metadata:
+        """YaRN with a scale of the logits, and queries scaled by their position."""
         settings = rope(config)
         require(settings, "rope_type", ("yarn",))
         require(settings, "mscale", (1, 1.0))
@@ -103,12 +107,14 @@ class Mistral3(Ministral3):
     unused = OUTSIDE_TEXT
 
     def metadata(self, config: Config) -> Metadata:
+        """By the text part's own `model_type`."""
         if config.get("model_type") == "ministral3":
             return super().metadata(config)
         require(config, "model_type", ("mistral",))
         return llama_metadata(config)
 
     def computed_tensors(self, config: Config) -> Tensors:
+        """As Llama's."""
         return rope_tensors(config)
 
 
@@ -118,6 +124,7 @@ class Granite(LlamaLike):
     arch = MODEL_ARCH.GRANITE
 
     def metadata(self, config: Config) -> Metadata:
+        """Raises ModelSettingUnsupported for Granite 4 with experts or state space layers."""
         # Neither mlx-lm nor llama.cpp take another size of heads.
         require(config, "head_dim", (config["hidden_size"] // config["num_attention_heads"],))
         require(config, "hidden_act", ("silu",))
@@ -157,6 +164,7 @@ class SmolLM3(LlamaLike):
     arch = MODEL_ARCH.SMOLLM3
 
     def metadata(self, config: Config) -> Metadata:
+        """Raises ModelSettingUnsupported for another order of the layers that do not rotate."""
         require(config, "no_rope_layer_interval", (NO_ROPE_INTERVAL,))
         require(config, "use_sliding_window", (False,))
         count = config["num_hidden_layers"]
@@ -170,7 +178,9 @@ class SmolLM3(LlamaLike):
         return llama_metadata(config)
 
     def computed_tensors(self, config: Config) -> Tensors:
+        """As Llama's."""
         return rope_tensors(config)
 
     def fewest_layers(self, config: Config) -> int:
+        """Up to the first that rotates nothing."""
         return NO_ROPE_INTERVAL

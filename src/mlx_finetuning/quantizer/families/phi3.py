@@ -38,6 +38,7 @@ class Phi3(Family):
     pre_tokenizers: ClassVar[Mapping[str, str]] = {"smaug-bpe": "dbrx"}
 
     def metadata(self, config: Config) -> Metadata:
+        """Heads may be rotated in part; factors for long texts go with a factor of attention."""
         require(config, "hidden_act", ("silu",))
         settings = rope(config)
         require(settings, "rope_type", ("default", *LONGROPE))
@@ -59,6 +60,7 @@ class Phi3(Family):
         return metadata
 
     def computed_tensors(self, config: Config) -> Tensors:
+        """The factors for long and short texts, [rotated columns / 2] each."""
         settings = rope(config)
         if settings["rope_type"] not in LONGROPE:
             return {}

@@ -29,12 +29,14 @@ class Qwen2(Family):
     block = (*LLAMA_BLOCK, *(f"self_attn.{part}_proj.bias" for part in "qkv"))
 
     def metadata(self, config: Config) -> Metadata:
+        """Raises ModelSettingUnsupported where a window slides."""
         require(config, "hidden_act", ("silu",))
         require(config, "use_sliding_window", (False,))
         require(rope(config), "rope_type", ("default", "linear", "yarn"))
         return {**common_metadata(config), **head_metadata(config), **rope_metadata(config)}
 
     def is_70b(self, config: Config) -> bool:
+        """By layers alone, as llama.cpp does."""
         return bool(config["num_hidden_layers"] == 80)
 
 
@@ -45,6 +47,7 @@ class Qwen3(Qwen2):
     block = (*LLAMA_BLOCK, *HEAD_NORMS)
 
     def is_70b(self, config: Config) -> bool:
+        """llama.cpp looks at Qwen2 only."""
         return False
 
 
@@ -65,6 +68,7 @@ class Qwen3Moe(Family):
     )
 
     def metadata(self, config: Config) -> Metadata:
+        """Raises ModelSettingUnsupported for dense blocks and for weights that are not normalised."""
         require(config, "hidden_act", ("silu",))
         require(config, "attention_bias", (False,))
         require(config, "use_sliding_window", (False,))

@@ -59,6 +59,7 @@ class Qwen35(Family):
     unused = ("model.visual.", "vision_tower.", "mtp.")
 
     def metadata(self, config: Config) -> Metadata:
+        """Of attention and of gated delta nets, which llama.cpp counts among state space models."""
         require(config, "hidden_act", ("silu",))
         require(config, "attention_bias", (False,))
         require(config, "num_experts", (0,))
@@ -88,6 +89,7 @@ class Qwen35(Family):
         }
 
     def required(self, config: Config) -> set[str]:
+        """Attention or a gated delta net in every layer."""
         shared = required_weights(config, (*MLP, *NORMS), self.is_tied(config))
         return shared | {
             f"model.layers.{layer}.{part}"
@@ -96,6 +98,7 @@ class Qwen35(Family):
         }
 
     def form(self, config: Config, source: str) -> Form:
+        """Value heads in the order of llama.cpp, wherever they are rows or columns."""
         name = source.partition(".linear_attn.")[2]
         if not name:
             # Hugging Face stores norms less one; what mlx-lm wrote, which its names tell, has them whole.
@@ -120,6 +123,7 @@ class Qwen35(Family):
         return AS_IT_IS
 
     def fewest_layers(self, config: Config) -> int:
+        """Up to the first with attention."""
         return INTERVAL
 
 

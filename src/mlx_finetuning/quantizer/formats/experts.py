@@ -94,13 +94,16 @@ class Stacked:
 
     @property
     def kind(self) -> str:
+        """The type of its values."""
         return self.tensor.kind
 
     @property
     def shape(self) -> tuple[int, ...]:
+        """[experts, rows, columns]"""
         return self.tensor.shape
 
     def rows(self, which: Rows) -> NDArray[np.float32]:
+        """The chosen rows, counted through all experts: [rows, columns]."""
         return flat(self.tensor).rows(which)
 
 
@@ -134,9 +137,11 @@ class MxFp4:
 
     @property
     def kind(self) -> str:
-        return "BF16"  # which holds every value exactly
+        """BF16, which holds every value exactly."""
+        return "BF16"
 
     def rows(self, which: Rows) -> NDArray[np.float32]:
+        """The chosen rows, counted through all experts: [rows, columns]."""
         values = _FP4[self._unpacked(which)]
         exponents = self.scales[which].astype(np.int32)[..., None] - _BIAS
         scaled: NDArray[np.float32] = np.ldexp(values, exponents)  # [rows, groups, 32]

@@ -52,14 +52,17 @@ class Packed:
 
     @property
     def kind(self) -> str:
+        """The type of its scales."""
         return self.scales.kind
 
     @property
     def shape(self) -> tuple[int, ...]:
+        """Of its values, unpacked."""
         *rows, words = self.weight.shape
         return *rows, words * 32 // self.bits
 
     def rows(self, which: Rows) -> NDArray[np.float32]:
+        """scale * level + bias, as MLX computes it: [rows, columns]."""
         scales = experts.flat(self.scales).rows(which)
         biases = experts.flat(self.biases).rows(which)
         levels = _levels(experts.flat(self.weight).stored[which], self.bits)

@@ -44,6 +44,7 @@ class Tensor:
 
     @property
     def shape(self) -> tuple[int, ...]:
+        """As the file states it."""
         return self.stored.shape
 
     def rows(self, which: Rows) -> NDArray[np.float32]:
@@ -93,6 +94,7 @@ class Spec:
 
     @property
     def nbytes(self) -> int:
+        """Of its values in the file."""
         return int(np.prod(self.shape, dtype=np.int64)) * STORED[self.kind].itemsize
 
 

@@ -59,6 +59,7 @@ class Delta:
 
     @property
     def shape(self) -> tuple[int, ...]:
+        """[out, in]"""
         return self.b.shape[1], self.a.shape[0]
 
     @property
@@ -67,6 +68,7 @@ class Delta:
         return max(len(range(self.a.shape[1])[share]) for share in self.shares)
 
     def apply(self, values: NDArray[np.float32], which: Rows) -> NDArray[np.float32]:
+        """In tiles that BLAS multiplies without threads of its own."""
         chosen = self.b[:, which].T * np.float32(self.scale)  # [rows, rank]
         columns = max(1, SMALL_PRODUCT // (TILE_ROWS * self.a.shape[1]))
         result = values if values.flags.writeable else values.copy()
@@ -90,6 +92,7 @@ class ExpertDelta:
 
     @property
     def shape(self) -> tuple[int, ...]:
+        """[experts, out, in]"""
         return self.b.shape[0], self.b.shape[1], self.a.shape[2]
 
     @property
@@ -102,6 +105,7 @@ class ExpertDelta:
         return Delta(self.a[expert].T, self.b[expert].T, self.scale)
 
     def apply(self, values: NDArray[np.float32], which: Rows) -> NDArray[np.float32]:
+        """Expert by expert."""
         count, rows, _ = self.shape
         result = values if values.flags.writeable else values.copy()
         for expert, inner, chosen in experts.by_expert(which, count, rows):
@@ -155,6 +159,7 @@ class SideBySide:
     shape: tuple[int, ...]
 
     def apply(self, values: NDArray[np.float32], which: Rows) -> NDArray[np.float32]:
+        """Share by share."""
         size = self.shape[0] // len(self.changes)
         rows = np.arange(self.shape[0])[which]
         result = values if values.flags.writeable else values.copy()
