@@ -67,11 +67,6 @@ class TokenParity:
     reordered: int = 0
     """Texts of which the same pieces come in another order, as likely as the original's."""
 
-    @property
-    def equal(self) -> bool:
-        """Whether no text is cut differently without a known reason."""
-        return not self.differing
-
 
 class Cut(StrEnum):
     """How llama.cpp cuts a text, beside the original."""
@@ -154,18 +149,18 @@ def compare_tokens(
     original: TokenizerMetadata | None = None,
     builtin: Sequence[str] = (),
     *,
-    known: Sequence[str] = (),
+    user_texts: Sequence[str] = (),
     prompts: Sequence[str] = (),
 ) -> TokenParity:
     """Cut every text with both tokenizers, with and without bos and eos.
 
     original: what is known of the file's tokenizer, for the reasons of differences; builtin: texts
-    that the user did not write, which only count in the scripts of `texts`, of `known` and of Japan;
+    that the user did not write, which only count in the scripts of `texts`, of `user_texts` and of Japan;
     prompts: rendered conversations.
     """
     cuts = [(text, cut(model, encode, text, original)) for text in texts]
     cuts += [(text, cut(model, encode, text, original, is_prompt=True)) for text in prompts]
-    used = scripts.EVERYWHERE.union(*map(scripts.of, (*texts, *known)))
+    used = scripts.EVERYWHERE.union(*map(scripts.of, (*texts, *user_texts)))
     foreign = []
     for text in builtin:
         result = cut(model, encode, text, original)

@@ -151,7 +151,7 @@ def _compared(
         # Texts come again and again: system texts, short answers.
         cuts = {text: parity.cut(vocabulary, encode, text, original) for text in set(texts)}
         builtin = parity.compare_tokens(
-            vocabulary, encode, (), original, battery.TEXTS, known=texts
+            vocabulary, encode, (), original, battery.TEXTS, user_texts=texts
         )
         prompt_cuts = [
             (parity.cut(vocabulary, encode, text, original, is_prompt=True), text)

@@ -54,9 +54,7 @@ class Structure:
     problems: tuple[str, ...]
 
 
-def inspect(
-    gguf: Gguf, model: Path, config: dict[str, Any], expected: TokenizerMetadata
-) -> Structure:
+def inspect(gguf: Gguf, model: Path, config: Config, expected: TokenizerMetadata) -> Structure:
     """Compare a file with the folder it was made from, its `config.json` and its tokenizer."""
     problems = [
         *_metadata_problems(gguf, config),
@@ -125,7 +123,7 @@ def _tokenizer_problems(gguf: Gguf, expected: TokenizerMetadata) -> list[str]:
     ]
 
 
-def _tensor_problems(gguf: Gguf, config: dict[str, Any], model: Path) -> Iterator[str]:
+def _tensor_problems(gguf: Gguf, config: Config, model: Path) -> Iterator[str]:
     expected = {source.name: source.shape for source in export.sources(model, config, None)}
     for name in sorted(set(expected) - set(gguf.tensors)):
         yield f"重み {name} がありません。"

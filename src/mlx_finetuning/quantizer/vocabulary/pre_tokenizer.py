@@ -12,6 +12,7 @@ from typing import Any
 
 from mlx_finetuning.errors import TokenizerUnsupported
 from mlx_finetuning.quantizer.vocabulary import spaces
+from mlx_finetuning.quantizer.vocabulary.spaces import Definition
 
 _WORDS = r"(?i:'s|'t|'re|'ve|'m|'ll|'d)|[^\r\n\p{L}\p{N}]?\p{L}+"
 _CASED = (
@@ -82,7 +83,7 @@ _SPELLINGS = (
 _NFC = {"type": "NFC"}
 
 
-def name_of(definition: dict[str, Any]) -> str:
+def name_of(definition: Definition) -> str:
     """llama.cpp's name for the pre-tokenizer of a `tokenizer.json`. Raises TokenizerUnsupported."""
     model = definition["model"]
     if model.get("type") != "BPE":
@@ -102,7 +103,7 @@ def name_of(definition: dict[str, Any]) -> str:
     return LLAMA_CPP_NAMES[pre_tokenizer]
 
 
-def makes_nfc(definition: dict[str, Any]) -> bool:
+def makes_nfc(definition: Definition) -> bool:
     """Whether texts are brought into the composed form (NFC) before they are cut."""
     return _NFC in spaces.flat(definition.get("normalizer"), "normalizers")
 

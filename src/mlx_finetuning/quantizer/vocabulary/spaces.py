@@ -13,6 +13,9 @@ from typing import Any
 
 from mlx_finetuning.errors import TokenizerUnsupported
 
+Definition = dict[str, Any]
+"""The content of a `tokenizer.json`."""
+
 MARK = "▁"
 _MARKS = (
     {"type": "Replace", "pattern": {"String": " "}, "content": MARK},
@@ -51,7 +54,7 @@ class Spaces:
 _UNKNOWN_SCHEME = "空白の扱い（normalizer、pre_tokenizer）が既知のものと違います。"
 
 
-def of(definition: dict[str, Any]) -> Spaces:
+def of(definition: Definition) -> Spaces:
     """Raises TokenizerUnsupported for rules that llama.cpp has none for."""
     steps = flat(definition.get("normalizer"), "normalizers")
     charsmap = None
@@ -86,7 +89,7 @@ def flat(step: Any, parts: str) -> list[dict[str, Any]]:
     return [inner for part in step.get(parts, []) for inner in flat(part, parts)]
 
 
-def _metaspace_prefix(cutting: list[dict[str, Any]], definition: dict[str, Any]) -> str:
+def _metaspace_prefix(cutting: list[dict[str, Any]], definition: Definition) -> str:
     """`Spaces.prefix` where the pre-tokenizer writes the marks."""
     match cutting:
         case [{"type": "Metaspace", "replacement": "▁", **settings}]:

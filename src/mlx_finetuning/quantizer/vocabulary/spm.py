@@ -14,6 +14,7 @@ from gguf import TokenType
 
 from mlx_finetuning.errors import TokenizerUnsupported
 from mlx_finetuning.quantizer.vocabulary import spaces
+from mlx_finetuning.quantizer.vocabulary.spaces import Definition
 from mlx_finetuning.tokenization import spm_model
 
 MODEL = "tokenizer.model"
@@ -34,13 +35,13 @@ def padding(number: int) -> Piece:
     return Piece(f"[PAD{number}]", PADDING_SCORE, TokenType.UNUSED)
 
 
-def has_byte_fallback(definition: dict[str, Any]) -> bool:
+def has_byte_fallback(definition: Definition) -> bool:
     """Whether a `tokenizer.json` describes such a tokenizer: BPE that writes unknown characters as bytes."""
     model = definition.get("model") or {}
     return model.get("type") == "BPE" and bool(model.get("byte_fallback"))
 
 
-def prefix(definition: dict[str, Any]) -> str:
+def prefix(definition: Definition) -> str:
     """Where a space is put before a text: `Spaces.prefix`. Raises TokenizerUnsupported."""
     scheme = spaces.of(definition)
     if scheme.merged or scheme.charsmap is not None:
@@ -48,7 +49,7 @@ def prefix(definition: dict[str, Any]) -> str:
     return scheme.prefix
 
 
-def pieces(folder: Path, definition: dict[str, Any], vocabulary: int) -> list[Piece]:
+def pieces(folder: Path, definition: Definition, vocabulary: int) -> list[Piece]:
     """Text, score and type of every id; ids without a token become unused padding."""
     table = _scored(folder, definition)[:vocabulary]
     texts = {piece.text for piece in table}
@@ -70,7 +71,7 @@ def pieces(folder: Path, definition: dict[str, Any], vocabulary: int) -> list[Pi
     return table
 
 
-def _scored(folder: Path, definition: dict[str, Any]) -> list[Piece]:
+def _scored(folder: Path, definition: Definition) -> list[Piece]:
     """By `tokenizer.model` where it is of this tokenizer, else by the order of the merges."""
     file = folder / MODEL
     if not file.exists():
@@ -89,7 +90,7 @@ def _scored(folder: Path, definition: dict[str, Any]) -> list[Piece]:
     return stored if is_same else _from_merges(definition)
 
 
-def _from_merges(definition: dict[str, Any]) -> list[Piece]:
+def _from_merges(definition: Definition) -> list[Piece]:
     """The earlier a pair is merged, the higher its score."""
     model = definition["model"]
     ranks: dict[str, int] = {}
@@ -123,7 +124,7 @@ VISIBLE = (
 """Special tokens of Gemma 4 that llama.cpp writes out, for its reader of calls needs them."""
 
 
-def merged_pieces(definition: dict[str, Any], vocabulary: int) -> list[Piece]:
+def merged_pieces(definition: Definition, vocabulary: int) -> list[Piece]:
     """The same for a tokenizer whose pairs are merged by rank; its scores mean nothing."""
     texts = {number: text for text, number in definition["model"]["vocab"].items()}
     added = {entry["id"]: entry for entry in definition.get("added_tokens", [])}

@@ -13,7 +13,6 @@ import unicodedata
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any
 
 from gguf import TokenType
 
@@ -26,6 +25,7 @@ from mlx_finetuning.quantizer.vocabulary import (
     spm,
     unigram,
 )
+from mlx_finetuning.quantizer.vocabulary.spaces import Definition
 from mlx_finetuning.quantizer.vocabulary.spm import Piece
 from mlx_finetuning.tokenization import files
 from mlx_finetuning.tokenization.files import TokenizerFiles
@@ -208,9 +208,7 @@ def _metadata(stored: TokenizerFiles, vocabulary: int, family: Family) -> Tokeni
     )
 
 
-def _unigram(
-    definition: dict[str, Any], vocabulary: int, special: SpecialTokens
-) -> TokenizerMetadata:
+def _unigram(definition: Definition, vocabulary: int, special: SpecialTokens) -> TokenizerMetadata:
     scheme = spaces.of(definition)
     if scheme.merged and scheme.prefix == "never":
         raise TokenizerUnsupported(reason="続いた空白をまとめるトークナイザーです。")
@@ -251,7 +249,7 @@ def _with_scores(
 
 
 def _byte_level_tokens(
-    definition: dict[str, Any], vocabulary: int
+    definition: Definition, vocabulary: int
 ) -> tuple[list[str], list[TokenType]]:
     """Every id's text and type; ids without a token become unused padding."""
     texts = {number: text for text, number in definition["model"]["vocab"].items()}
@@ -274,13 +272,13 @@ def _byte_level_tokens(
     )
 
 
-def _merges(definition: dict[str, Any]) -> list[str]:
+def _merges(definition: Definition) -> list[str]:
     """Older files hold a pair as one string, newer ones as a list."""
     pairs = definition["model"]["merges"]
     return [pair if isinstance(pair, str) else " ".join(pair) for pair in pairs]
 
 
-def _added_around(definition: dict[str, Any], ids: dict[str, int]) -> tuple[bool, bool]:
+def _added_around(definition: Definition, ids: dict[str, int]) -> tuple[bool, bool]:
     """Whether the tokenizer itself puts bos before and eos after a text, found by trying."""
     from tokenizers import Tokenizer
 

@@ -9,12 +9,11 @@ Read from llama.cpp's `llama-vocab.cpp`. Both are proven by comparing tokens.
 from __future__ import annotations
 
 import re
-from typing import Any
 
 from gguf import TokenType
 
 from mlx_finetuning.errors import TokenizerUnsupported
-from mlx_finetuning.quantizer.vocabulary.spaces import MARK, Spaces
+from mlx_finetuning.quantizer.vocabulary.spaces import MARK, Definition, Spaces
 from mlx_finetuning.quantizer.vocabulary.spm import Piece, looks_special, padding
 
 UNKNOWN_PENALTY = 10.0
@@ -26,12 +25,12 @@ NEVER_FOUND = -3000.0
 _BYTE = re.compile(r"<0x([0-9A-F]{2})>")
 
 
-def is_unigram(definition: dict[str, Any]) -> bool:
+def is_unigram(definition: Definition) -> bool:
     """Whether a `tokenizer.json` describes such a tokenizer."""
     return bool(definition["model"].get("type") == "Unigram")
 
 
-def fits_plamo2(definition: dict[str, Any], scheme: Spaces, has_prefix: bool) -> bool:
+def fits_plamo2(definition: Definition, scheme: Spaces, has_prefix: bool) -> bool:
     """Whether llama.cpp's `plamo2` cuts as this tokenizer does."""
     numbers = {text: number for number, (text, _) in enumerate(definition["model"]["vocab"])}
     has_bytes = all(numbers.get(f"<0x{byte:02X}>", 0) > 0 for byte in range(256))
@@ -45,7 +44,7 @@ def fits_plamo2(definition: dict[str, Any], scheme: Spaces, has_prefix: bool) ->
     )
 
 
-def pieces(definition: dict[str, Any], vocabulary: int, model: str) -> list[Piece]:
+def pieces(definition: Definition, vocabulary: int, model: str) -> list[Piece]:
     """Text, score and type of every id, for the form `model`: `plamo2` or `t5`.
 
     Raises TokenizerUnsupported.

@@ -152,8 +152,7 @@ def _of_modules(deltas: Deltas) -> dict[str, Delta]:
 
 def _deltas(model: Path, adapter: Path, made_for: str) -> Deltas:
     weights = packed.open_base(model, export.read_config(model))
-    shapes = {name: weight.shape for name, weight in weights.items()}
-    tuned = trained_weights.fitted(adapter, trained_weights.read(adapter), shapes)
+    tuned = trained_weights.read_for(adapter, weights)
     deltas = tuned.deltas
     if len(deltas) < len(tuned.changes) or any("embed" in name for name in deltas):
         kind = tuned.kind.upper() if tuned.kind != "lora" else "埋め込み層のLoRA"

@@ -33,6 +33,7 @@ from mlx_finetuning.errors import (
 )
 from mlx_finetuning.progress import Progress, Step, silent
 from mlx_finetuning.quantizer.families import recipe, registry
+from mlx_finetuning.quantizer.families.family import Config
 from mlx_finetuning.quantizer.formats import experts, packed
 from mlx_finetuning.quantizer.formats.experts import MxFp4
 from mlx_finetuning.quantizer.formats.packed import Weights
@@ -168,7 +169,7 @@ def stored_config(model: Path) -> dict[str, Any]:
 
 
 def file_metadata(
-    model: Path, config: dict[str, Any], name: str, chat: ChatFormat | None = None
+    model: Path, config: Config, name: str, chat: ChatFormat | None = None
 ) -> FileMetadata:
     """What a file of `model` says besides its tensors. Raises as `registry.metadata`, `tokenizer.read`."""
     family, values = registry.of(config), registry.metadata(config)
@@ -181,17 +182,14 @@ def file_metadata(
 
 def sources(
     model: Path,
-    config: dict[str, Any],
+    config: Config,
     adapter: Path | None,
     importance: Mapping[str, ggml.Importance] = NO_IMPORTANCE,
 ) -> list[Source]:
     """Every tensor of a file, in its order. Raises WeightsIncomplete, AdapterUnusable."""
     family = registry.of(config)
     weights = packed.open_base(model, config)
-    tuned = trained_weights.read(adapter) if adapter else trained_weights.NOTHING
-    if adapter:
-        shapes = {name: weight.shape for name, weight in weights.items()}
-        tuned = trained_weights.fitted(adapter, tuned, shapes)
+    tuned = trained_weights.read_for(adapter, weights) if adapter else trained_weights.NOTHING
     mapped, unknown = registry.mapping(family, config, list(weights))
     missing = sorted(family.required(config) - {tensor.mlx_name for tensor in mapped})
     if missing or unknown:
@@ -244,7 +242,7 @@ def changed(name: str, weight: Weights, tuned: trained_weights.Adapter) -> Sourc
     return Source(name, weight.shape, read, four_bit=unchanged)
 
 
-def plan(tensors: list[Source], quant: str, config: dict[str, Any]) -> list[PlannedTensor]:
+def plan(tensors: list[Source], quant: str, config: Config) -> list[PlannedTensor]:
     """Every tensor with its type."""
     outline = replace(
         registry.outline(config),

@@ -70,8 +70,7 @@ def write(
         )
     settings = model_settings.completed(stored, model)
     weights = packed.open_base(model, settings)
-    shapes = {name: weight.shape for name, weight in weights.items()}
-    tuned = trained_weights.fitted(adapter, trained_weights.read(adapter), shapes)
+    tuned = trained_weights.read_for(adapter, weights)
     # A head that only repeated the embedding would be the untuned one.
     is_tied = registry.text_part(settings).get("tie_word_embeddings") is True
     tensors = [

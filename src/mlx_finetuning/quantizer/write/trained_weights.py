@@ -19,6 +19,7 @@ from numpy.typing import NDArray
 from mlx_finetuning.errors import AdapterUnusable, WeightsUnreadable
 from mlx_finetuning.quantizer.families.family import mlx_names
 from mlx_finetuning.quantizer.formats import experts, safetensors
+from mlx_finetuning.quantizer.formats.packed import Weights
 from mlx_finetuning.quantizer.formats.safetensors import Rows, Tensor
 
 WEIGHTS = "adapters.safetensors"
@@ -242,6 +243,11 @@ def _delta(
 
 Shapes = Mapping[str, tuple[int, ...]]
 """Name of a weight of the base → its shape."""
+
+
+def read_for(folder: Path, base: Mapping[str, Weights]) -> Adapter:
+    """The adapter in `folder`, fitted to the weights of its base. Raises AdapterUnusable."""
+    return fitted(folder, read(folder), {name: weight.shape for name, weight in base.items()})
 
 
 def fitted(folder: Path, adapter: Adapter, shapes: Shapes) -> Adapter:
