@@ -26,15 +26,16 @@ import psutil
 from gguf import GGMLQuantizationType
 
 from mlx_finetuning import files
+from mlx_finetuning.files import ASSETS
 from mlx_finetuning.jobs import jobs
 from mlx_finetuning.jobs.status import JobStatus
 from mlx_finetuning.progress import Step
 from mlx_finetuning.quantizer.formats import gguf_reader, safetensors
 from mlx_finetuning.quantizer.formats.safetensors import Spec
-from mlx_finetuning.quantizer.llama_cpp import ggml, library
+from mlx_finetuning.quantizer.llama_cpp import ggml
 from mlx_finetuning.quantizer.write import export
 from mlx_finetuning.tasks.context import TaskContext
-from mlx_finetuning.utils import blas
+from mlx_finetuning.utils import blas, cores
 from mlx_finetuning.workspace import Workspace
 
 SHAPES = {
@@ -48,7 +49,7 @@ RANK = 16
 RUN = "20261123-000000-bench-0000"
 stages = ["start"]
 """What the measured task has said that it does; the last one is being done."""
-ASSETS = Path(export.__file__).parents[1] / "assets" / "tiny-ja"
+TINY_JA = ASSETS / "tiny-ja"
 
 
 def main() -> None:
@@ -91,7 +92,7 @@ def measure(shape: str, quant: str, folder: Path) -> None:
         f"| {megabytes / used:.1f} | {megabytes / kernel:.1f} | {kernel / used:.0%} "
         f"| {watch.private / 1e6:.0f} MB | {watch.others / 1e6:.0f} MB |"
     )
-    print(f"{library.usable_cores()} cores, {used:.1f} s of processor time")
+    print(f"{cores.usable()} cores, {used:.1f} s of processor time")
 
 
 def measure_task(shape: str, quant: str, folder: Path) -> None:
@@ -223,7 +224,7 @@ def write_model(shape: str, folder: Path) -> dict[str, int]:
     folder.mkdir()
     heads, key_heads = HEADS[shape]
     config = {
-        **json.loads((ASSETS / "config.json").read_text(encoding="utf-8")),
+        **json.loads((TINY_JA / "config.json").read_text(encoding="utf-8")),
         **SHAPES[shape],
         "num_attention_heads": heads,
         "num_key_value_heads": key_heads,
@@ -233,7 +234,7 @@ def write_model(shape: str, folder: Path) -> dict[str, int]:
     }
     (folder / "config.json").write_text(json.dumps(config), encoding="utf-8")
     for name in ("tokenizer.json", "tokenizer_config.json"):
-        shutil.copyfile(ASSETS / name, folder / name)
+        shutil.copyfile(TINY_JA / name, folder / name)
     specs = [Spec(name, "BF16", size) for name, size in weights(config).items()]
     noise = np.random.default_rng(1).standard_normal(1 << 22).astype(np.float32) * 0.02
     bits = (noise.view(np.uint32) >> 16).astype(np.uint16)

@@ -15,7 +15,7 @@ from mlx_lm.utils import load_adapters, load_model
 from mlx_finetuning.errors import AdapterMustBeFused, ExportNotProven, Interrupted
 from mlx_finetuning.mlx_trainer.model import split_head
 from mlx_finetuning.progress import Step
-from mlx_finetuning.quantizer.families.family import separated
+from mlx_finetuning.quantizer.families.family import mlx_names
 from mlx_finetuning.quantizer.formats import gguf_reader
 from mlx_finetuning.quantizer.verify import advice, proof, tensor_error
 from mlx_finetuning.quantizer.verify.advice import Candidate
@@ -89,7 +89,7 @@ def with_peft(network: nn.Module, folder: Path) -> nn.Module:
         assert down.shape[0] == up.shape[1] == rank
         added = alpha / rank * up @ down
         name = module.replace("model.language_model", "language_model.model")
-        parts = separated(f"{name}.weight")
+        parts = mlx_names(f"{name}.weight")
         for part, own in zip(parts, mx.split(added, len(parts)), strict=True):
             weights[part] += own
     network.load_weights(list(weights.items()))

@@ -83,7 +83,7 @@ def test_rows_with_names_of_control_tokens_are_warned_about(folder: Path) -> Non
     assert found.rows.differing == ()
     assert found.ollama
     assert "</s>" in found.warnings[0] and "2行目" in found.warnings[0]
-    reach.require(folder, reach._own(folder), ["取り消し線は<s>と</s>です"])
+    reach.require(folder, reach.own_tokenizer(folder), ["取り消し線は<s>と</s>です"])
 
 
 def test_texts_that_are_not_composed_are_counted(folder: Path) -> None:
@@ -104,7 +104,7 @@ def test_difference_in_other_characters_warns_and_in_the_users_own_refuses(folde
     japanese = reach.reach(folder, [["こんにちは"]])
     assert japanese.ollama
     assert any("データにない種類の文字" in warning for warning in japanese.warnings)
-    encode = reach._own(folder)
+    encode = reach.own_tokenizer(folder)
     with reach.vocabulary_file(folder) as (path, original), LlamaVocabulary(path) as vocabulary:
         assert parity.cut(vocabulary, encode, decomposed, original) == Cut.DIFFERENTLY
     own = reach.reach(folder, [["こんにちは"], [decomposed]])
@@ -115,7 +115,7 @@ def test_difference_in_other_characters_warns_and_in_the_users_own_refuses(folde
 
 
 def test_tokenizer_that_trains_is_compared_not_the_file_again(folder: Path) -> None:
-    own = reach._own(folder)
+    own = reach.own_tokenizer(folder)
     rebuilt = lambda text, added: [*own(text, added), 0] if "会社" in text else own(text, added)  # noqa: E731
     found = reach.reach(folder, [["こんにちは"], ["会社"]], encode=rebuilt)
     assert found.rows.differing == (1,)

@@ -12,8 +12,10 @@ from tokenizers import Tokenizer, processors
 from transformers import AutoTokenizer
 
 from mlx_finetuning.errors import TokenizerUnreadable, TokenizerUnsupported
+from mlx_finetuning.files import ASSETS
 from mlx_finetuning.quantizer.families import registry
-from mlx_finetuning.quantizer.families.registry import LLAMA
+from mlx_finetuning.quantizer.families.llama import Llama
+from mlx_finetuning.quantizer.families.phi3 import Phi3
 from mlx_finetuning.quantizer.llama_cpp.inference import LlamaModel
 from mlx_finetuning.quantizer.verify.parity import compare_tokens
 from mlx_finetuning.quantizer.vocabulary import tokenizer
@@ -149,17 +151,17 @@ def test_broken_sentencepiece_file_is_an_error(tmp_path: Path) -> None:
 
 def test_phi_4_keeps_llama_cpps_name_for_its_pre_tokenizer(folder: Path) -> None:
     write_tokenizer(folder, "smaug-bpe")
-    assert tokenizer.read(folder, VOCABULARY, LLAMA).pre == "smaug-bpe"
-    assert tokenizer.read(folder, VOCABULARY, registry.PHI3).pre == "dbrx"
+    assert tokenizer.read(folder, VOCABULARY, Llama()).pre == "smaug-bpe"
+    assert tokenizer.read(folder, VOCABULARY, Phi3()).pre == "dbrx"
 
 
 def test_shipped_model_cuts_every_text_alike(tmp_path: Path) -> None:
-    shipped = Path(tokenizer.__file__).parents[1] / "assets" / "tiny-ja"
+    shipped = ASSETS / "tiny-ja"
     original = Tokenizer.from_file(str(shipped / "tokenizer.json"))
     export_gguf(shipped, None, {"Q8_0": tmp_path / "m.gguf"})
     with LlamaModel(tmp_path / "m.gguf", 64) as model:
         encode = lambda text, special: original.encode(text, add_special_tokens=special).ids  # noqa: E731
-        assert compare_tokens(model, encode, battery.TEXTS).equal
+        assert compare_tokens(model, encode, battery.TEXTS).differing == ()
         assert model.ends_generation(original.token_to_id("<|im_end|>"))
 
 
@@ -176,7 +178,7 @@ def test_shipped_model_cuts_every_text_alike(tmp_path: Path) -> None:
 def test_unknown_tokenizers_are_an_error_not_a_guess(folder: Path, changes: dict[str, Any]) -> None:
     edit_json(folder / "tokenizer.json", **changes)
     with pytest.raises(TokenizerUnsupported):
-        tokenizer.read(folder, VOCABULARY, LLAMA)
+        tokenizer.read(folder, VOCABULARY, Llama())
 
 
 def test_slightly_different_split_is_not_taken_for_a_known_one(folder: Path) -> None:
@@ -184,16 +186,16 @@ def test_slightly_different_split_is_not_taken_for_a_known_one(folder: Path) -> 
     changed = path.read_text(encoding="utf-8").replace("{1,3}", "{1,2}")
     path.write_text(changed, encoding="utf-8")
     with pytest.raises(TokenizerUnsupported, match="分割の規則"):
-        tokenizer.read(folder, VOCABULARY, LLAMA)
+        tokenizer.read(folder, VOCABULARY, Llama())
 
 
 def test_vocabulary_larger_than_the_model_is_an_error(folder: Path) -> None:
     with pytest.raises(TokenizerUnsupported, match="語彙数"):
-        tokenizer.read(folder, 100, LLAMA)
+        tokenizer.read(folder, 100, Llama())
 
 
 def test_rows_without_a_token_become_unused_padding(folder: Path) -> None:
-    found = tokenizer.read(folder, VOCABULARY, LLAMA)
+    found = tokenizer.read(folder, VOCABULARY, Llama())
     known = len(json.loads((folder / "tokenizer.json").read_text())["model"]["vocab"])
     assert found.tokens[known:] == [f"[PAD{number}]" for number in range(known, VOCABULARY)]
     assert {kind.name for kind in found.types[known:]} == {"UNUSED"}
@@ -224,17 +226,17 @@ def test_text_around_that_gguf_cannot_express_is_an_error(folder: Path) -> None:
     )
     original.save(str(path))
     with pytest.raises(TokenizerUnsupported, match="bos"):
-        tokenizer.read(folder, VOCABULARY, LLAMA)
+        tokenizer.read(folder, VOCABULARY, Llama())
 
 
 def test_template_file_comes_before_the_setting(folder: Path) -> None:
-    assert "im_start" in str(tokenizer.read(folder, VOCABULARY, LLAMA).chat_template)
+    assert "im_start" in str(tokenizer.read(folder, VOCABULARY, Llama()).chat_template)
     (folder / "chat_template.jinja").write_text("{{ messages }}", encoding="utf-8")
-    written = tokenizer.read(folder, VOCABULARY, LLAMA).chat_template
+    written = tokenizer.read(folder, VOCABULARY, Llama()).chat_template
     assert written == chat_template.protected("{{ messages }}")
 
 
 def test_named_templates_give_the_default_one(folder: Path) -> None:
     named = [{"name": "tool", "template": "a"}, {"name": "default", "template": "b"}]
     edit_json(folder / "tokenizer_config.json", chat_template=named)
-    assert tokenizer.read(folder, VOCABULARY, LLAMA).chat_template == chat_template.protected("b")
+    assert tokenizer.read(folder, VOCABULARY, Llama()).chat_template == chat_template.protected("b")

@@ -11,7 +11,7 @@ import sentencepiece
 
 from mlx_finetuning.errors import TokenizerUnsupported
 from mlx_finetuning.quantizer.families import registry
-from mlx_finetuning.quantizer.families.registry import LLAMA
+from mlx_finetuning.quantizer.families.llama import Llama
 from mlx_finetuning.quantizer.llama_cpp.inference import LlamaVocabulary
 from mlx_finetuning.quantizer.verify import parity, reach
 from mlx_finetuning.quantizer.verify.parity import Cut
@@ -120,10 +120,10 @@ def test_generated_tokens_are_written_as_the_original_decodes_them(folder: Path)
 
 
 def test_folders_with_tokenizer_json_are_read_alike(folder: Path) -> None:
-    before = tokenizer.read(folder, VOCABULARY, LLAMA)
+    before = tokenizer.read(folder, VOCABULARY, Llama())
     write_json(folder / "tokenizer.json", files.read(folder).definition)
     (folder / "tokenizer.model").unlink()
-    assert tokenizer.read(folder, VOCABULARY, LLAMA) == before
+    assert tokenizer.read(folder, VOCABULARY, Llama()) == before
 
 
 def test_japanese_t5s_rewriting_of_characters_is_taken_over(tmp_path: Path) -> None:
@@ -161,7 +161,7 @@ def test_unknown_rules_for_spaces_are_an_error(tmp_path: Path, changes: dict[str
     write_json(folder / "tokenizer.json", files.read(folder).definition)
     edit_json(folder / "tokenizer.json", **changes)
     with pytest.raises(TokenizerUnsupported, match="空白"):
-        tokenizer.read(folder, VOCABULARY, LLAMA)
+        tokenizer.read(folder, VOCABULARY, Llama())
 
 
 def test_worst_pieces_stay_better_than_an_unknown_character() -> None:

@@ -19,6 +19,8 @@ from mlx_finetuning.errors import (
     ModelRunsCode,
     ModelUnsafeWeights,
 )
+from mlx_finetuning.utils import safetensors_header
+from mlx_finetuning.utils.safetensors_header import HeaderDamaged
 
 CODE_KEYS = ("model_file", "auto_map", "custom_generate", "custom_pipelines")
 """Keys by which a configuration names Python files for a loader to run."""
@@ -40,7 +42,6 @@ PICKLE_SUFFIXES = frozenset(
 TOKENIZERS = ("tokenizer.json", "tokenizer.model")
 TOKENIZER_CONFIG = "tokenizer_config.json"
 _LARGEST_CONFIG = 10_000_000
-_LARGEST_HEADER = 100_000_000
 
 
 def check_folder(path: Path) -> Path:
@@ -182,18 +183,9 @@ def is_whole(weights: Path) -> bool:
     """Whether a safetensors file is as long as its header says; a Git LFS pointer is not."""
     if not weights.is_file():
         return False
-    size = weights.stat().st_size
-    with weights.open("rb") as stream:
-        header_size = int.from_bytes(stream.read(8), "little")
-        if not 0 < header_size <= min(size - 8, _LARGEST_HEADER):
-            return False
-        try:
-            header = json.loads(stream.read(header_size))
-            ends = [
-                tensor["data_offsets"][1]
-                for name, tensor in header.items()
-                if name != "__metadata__"
-            ]
-            return bool(8 + header_size + max(ends, default=0) == size)
-        except (ValueError, TypeError, KeyError, IndexError, AttributeError, RecursionError):
-            return False
+    try:
+        header = safetensors_header.read(weights)
+    except HeaderDamaged:
+        return False
+    end = max((tensor.stop for tensor in header.tensors.values()), default=header.values_start)
+    return end == weights.stat().st_size

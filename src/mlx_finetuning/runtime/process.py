@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import contextlib
 import json
-import os
 import re
 import secrets
 import subprocess
@@ -17,6 +16,7 @@ from pathlib import Path
 from mlx_finetuning import files
 from mlx_finetuning.errors import RuntimeNotStarted
 from mlx_finetuning.runtime.client import Client
+from mlx_finetuning.utils import cores
 
 CONTEXT = 4096
 ONE_THREAD_BYTES = 64 << 20
@@ -50,7 +50,7 @@ def _threads(gguf: Path) -> int:
     """llama.cpp's threads wait by spinning: with little to compute, a busy machine makes that slow."""
     if gguf.is_file() and gguf.stat().st_size < ONE_THREAD_BYTES:
         return 1
-    return os.cpu_count() or 1
+    return cores.usable()
 
 
 def _port_file(folder: Path) -> Path:

@@ -231,7 +231,7 @@ def compare_proof(
 ) -> LogitParity:
     """How far the proof is from the trained model. adapter: a GGUF adapter applied to it."""
     config = export.read_config(trained.model)
-    context = registry.context_for(config, LONGEST)
+    context = registry.of(config).context_for(config, LONGEST)
     return parity.compare_logits(gguf, part.references, context, adapter=adapter)
 
 

@@ -10,9 +10,11 @@ from __future__ import annotations
 
 import json
 from collections.abc import Mapping
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
+
+from mlx_finetuning.utils import safetensors_header
+from mlx_finetuning.utils.safetensors_header import HeaderDamaged, TensorEntry
 
 Settings = dict[str, Any]
 
@@ -73,18 +75,6 @@ OUTSIDE_TEXT = tuple(
 EMBEDDING, HEAD = "embed_tokens.weight", "lm_head.weight"
 _COMPARED = 1 << 20
 """Bytes of two tables that are compared at a time."""
-_LONGEST_HEADER = 100_000_000
-
-
-@dataclass(frozen=True)
-class _Place:
-    """Where a weight lies."""
-
-    file: Path
-    kind: str
-    shape: tuple[int, ...]
-    start: int
-    stop: int
 
 
 def read(folder: Path) -> Settings:
@@ -106,7 +96,7 @@ def completed(config: Mapping[str, Any], folder: Path) -> Settings:
     if kind in OLDER_ROPE:
         text |= _older_rope(text)
     stated = {part.get("tie_word_embeddings") for part in (text, config)} - {None}
-    tied = is_tied(kind, stated, _places(folder))
+    tied = is_tied(kind, stated, _weights(folder))
     if tied is not None:
         text["tie_word_embeddings"] = tied
     if not isinstance(inner, dict):
@@ -144,72 +134,53 @@ def _older_rope(text: Settings) -> Settings:
 # --- the output head ---------------------------------------------------------------------
 
 
-def is_tied(kind: str, stated: set[Any], weights: Mapping[str, _Place]) -> bool | None:
+def is_tied(kind: str, stated: set[Any], weights: Mapping[str, TensorEntry]) -> bool | None:
     """Whether the embedding is the output head too; None where neither settings nor weights tell.
 
     stated: the values of `tie_word_embeddings`. A head that repeats the embedding is none where
     the settings tie them; one that differs was trained apart, as transformers takes it.
     """
     if kind in TIED_ALWAYS:
-        return _one(weights, HEAD) is None or repeats_embedding(weights)
+        return _ending(weights, HEAD) is None or repeats_embedding(weights)
     said = next(iter(stated)) if len(stated) == 1 else None
     if not weights:
         return said
-    if _one(weights, HEAD) is None:
+    if _ending(weights, HEAD) is None:
         return said is not False
     if kind in TIED_BY_WEIGHTS or said is not True:
         return False
     return repeats_embedding(weights)
 
 
-def repeats_embedding(weights: Mapping[str, _Place]) -> bool:
+def repeats_embedding(weights: Mapping[str, TensorEntry]) -> bool:
     """Whether the head's bytes are those of the embedding."""
-    head, embedding = _one(weights, HEAD), _one(weights, EMBEDDING)
+    head, embedding = _ending(weights, HEAD), _ending(weights, EMBEDDING)
     if head is None or embedding is None:
         return False
-    if (head.kind, head.shape) != (embedding.kind, embedding.shape):
+    if (head.dtype, head.shape) != (embedding.dtype, embedding.shape):
         return False
-    with head.file.open("rb") as one, embedding.file.open("rb") as other:
-        one.seek(head.start)
-        other.seek(embedding.start)
+    with head.file.open("rb") as head_stream, embedding.file.open("rb") as embedding_stream:
+        head_stream.seek(head.start)
+        embedding_stream.seek(embedding.start)
         left = head.stop - head.start
         while left > 0:
             size = min(left, _COMPARED)
-            if one.read(size) != other.read(size):
+            if head_stream.read(size) != embedding_stream.read(size):
                 return False
             left -= size
     return True
 
 
-def _one(weights: Mapping[str, _Place], ending: str) -> _Place | None:
-    found = (place for name, place in weights.items() if name.endswith(ending))
-    return next(found, None)
+def _ending(weights: Mapping[str, TensorEntry], ending: str) -> TensorEntry | None:
+    return next((weight for name, weight in weights.items() if name.endswith(ending)), None)
 
 
-def _places(folder: Path) -> dict[str, _Place]:
+def _weights(folder: Path) -> dict[str, TensorEntry]:
     """Every weight by its name; none where a file cannot be read, which its reader will say."""
-    found: dict[str, _Place] = {}
+    weights: dict[str, TensorEntry] = {}
     try:
         for file in sorted(folder.glob("model*.safetensors")):
-            found |= _places_in(file)
-    except (OSError, ValueError, KeyError, TypeError, AttributeError):
+            weights |= safetensors_header.read(file).tensors
+    except (OSError, HeaderDamaged):
         return {}
-    return found
-
-
-def _places_in(file: Path) -> dict[str, _Place]:
-    with file.open("rb") as stream:
-        size = int.from_bytes(stream.read(8), "little")
-        if size > _LONGEST_HEADER:
-            raise ValueError("no safetensors header")
-        header = json.loads(stream.read(size))
-    header.pop("__metadata__", None)
-    return {
-        name: _Place(
-            file,
-            entry["dtype"],
-            tuple(entry["shape"]),
-            *(8 + size + offset for offset in entry["data_offsets"]),
-        )
-        for name, entry in header.items()
-    }
+    return weights

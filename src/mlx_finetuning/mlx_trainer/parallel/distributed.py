@@ -36,9 +36,9 @@ from mlx_finetuning.mlx_trainer.model.flat_arrays import Layout
 from mlx_finetuning.mlx_trainer.parallel.gradient_team import (
     GradientTeam,
     WorkerProcess,
-    cores,
     divide,
 )
+from mlx_finetuning.utils import cores
 
 HERE = "この機械"
 PORT = 32323
@@ -173,9 +173,9 @@ class DistributedTeam:
         self._model = model
         listening = addresses(config)
         others: list[str | None] = [*hosts(config)[1:]] or [None] * (len(listening) - 1)
-        self._threads = None if config.hosts else max(1, cores() // len(listening))
+        self._threads = None if config.hosts else max(1, cores.usable() // len(listening))
         self._others = [
-            RankProcess(Rank(number, listening), host, self._threads or cores())
+            RankProcess(Rank(number, listening), host, self._threads or cores.usable())
             for number, host in enumerate(others, 1)
         ]
         try:

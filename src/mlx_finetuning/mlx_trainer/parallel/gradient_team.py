@@ -186,10 +186,3 @@ class GradientWorker(WorkerProcess):
         """Those sums. Raises GradientWorkerLost."""
         value, gradients = self._receive()
         return Sums(mx.array(value), {name: mx.array(item) for name, item in gradients.items()})
-
-
-def cores() -> int:
-    """Cores this process may use."""
-    if hasattr(os, "sched_getaffinity"):
-        return len(os.sched_getaffinity(0))
-    return os.cpu_count() or 1

@@ -32,9 +32,10 @@ from mlx_finetuning.mlx_trainer.gradient.preference import Item
 from mlx_finetuning.mlx_trainer.gradient.skipped_work import ActivationCache, ActivationCacheFile
 from mlx_finetuning.mlx_trainer.model import split_head, trainable
 from mlx_finetuning.mlx_trainer.model.load import LoadedModel
-from mlx_finetuning.mlx_trainer.parallel import distributed, gradient_team
+from mlx_finetuning.mlx_trainer.parallel import distributed
 from mlx_finetuning.mlx_trainer.parallel.distributed import DistributedTeam
 from mlx_finetuning.mlx_trainer.parallel.gradient_team import GradientTeam, GradientWorker
+from mlx_finetuning.utils import cores
 
 WORTH_OPERATIONS = 5e11
 """Below this many floating-point operations a run ends before workers have paid for their start."""
@@ -109,7 +110,7 @@ def processes(work: Workload) -> int:
     operations = 4.0 * sum(v.size for v in parameters) * update_tokens * config.iterations
     if operations < WORTH_OPERATIONS or sum(v.nbytes for v in parameters) > LARGEST_MODEL:
         return 1
-    return min(gradient_team.cores(), config.batch_size, work.update_size)
+    return min(cores.usable(), config.batch_size, work.update_size)
 
 
 def start_team(work: Workload, folder: Path) -> Team:

@@ -9,7 +9,6 @@ made to fit is refused with figures.
 from __future__ import annotations
 
 import dataclasses
-import json
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -23,6 +22,7 @@ from mlx_finetuning.mlx_trainer.gradient import backward
 from mlx_finetuning.mlx_trainer.parallel import workload
 from mlx_finetuning.mlx_trainer.parallel.gradient_team import GradientTeam, divide
 from mlx_finetuning.mlx_trainer.parallel.workload import Workload
+from mlx_finetuning.utils import safetensors_header
 from mlx_finetuning.utils.memory_monitor import read_memory, used_memory
 from mlx_finetuning.utils.model_settings import OUTSIDE_TEXT
 
@@ -149,14 +149,12 @@ def weights_bytes(folder: Path) -> int:
     widths = {"F64": 8, "F32": 4, "BF16": 2, "F16": 2}
     total = 0
     for path in folder.glob("model*.safetensors"):
-        with path.open("rb") as stream:
-            header = json.loads(stream.read(int.from_bytes(stream.read(8), "little")))
-        for name, entry in header.items():
-            if name == "__metadata__" or name.startswith(OUTSIDE_TEXT):
+        for tensor in safetensors_header.read(path).tensors.values():
+            if tensor.name.startswith(OUTSIDE_TEXT):
                 continue
-            first, last = entry["data_offsets"]
-            widened = mx.default_device() == mx.cpu and entry["dtype"] in widths
-            total += (last - first) * 4 // widths[entry["dtype"]] if widened else last - first
+            stored = tensor.stop - tensor.start
+            widened = mx.default_device() == mx.cpu and tensor.dtype in widths
+            total += stored * 4 // widths[tensor.dtype] if widened else stored
     return total
 
 

@@ -1,6 +1,6 @@
 """What the writer must know of a model family, and what several families share.
 
-A family is a record of pure functions of a model's `config.json`. Reads no weights.
+A family's methods are pure functions of a model's `config.json`. Reads no weights.
 """
 
 from __future__ import annotations
@@ -8,7 +8,7 @@ from __future__ import annotations
 import math
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, ClassVar
 
 import numpy as np
 from gguf import MODEL_ARCH, MODEL_ARCH_NAMES, RopeScalingType
@@ -58,64 +58,73 @@ def plus_one(values: NDArray[np.float32]) -> NDArray[np.float32]:
     return values + np.float32(1)
 
 
-def _no_tensors(config: Config) -> Tensors:
-    return {}
-
-
-def _as_it_is(config: Config, source: str) -> Form:
-    return AS_IT_IS
-
-
-def _one(config: Config) -> int:
-    return 1
-
-
-def _nothing(config: Config, layers: int) -> Metadata:
-    return {}
-
-
-@dataclass(frozen=True)
 class Family:
-    """One architecture of llama.cpp."""
+    """One architecture of llama.cpp: how a model's folder maps to a GGUF file.
+
+    A subclass per architecture, without state; all methods are pure functions of `config.json`.
+    """
 
     arch: MODEL_ARCH
-    metadata: Callable[[Config], Metadata]
-    """Keys without the architecture's prefix. Raises ModelSettingUnsupported, KeyError."""
-    required: Callable[[Config], set[str]]
-    """The source weights that a model of this shape cannot do without."""
-    form: Callable[[Config, str], Form] = _as_it_is
-    """By a weight's own name in the folder."""
-    extra: Callable[[Config], Tensors] = _no_tensors
-    """Tensors that are computed from the configuration."""
-    renamed: Mapping[str, str] | None = None
+    block: tuple[str, ...] = ()
+    """The weights that every block of layers has: `mlp.up_proj.weight`."""
+    renamed: ClassVar[Mapping[str, str]] = {}
     """Last parts of names that gguf's table knows by another name."""
     unused: tuple[str, ...] = ()
     """Beginnings of the names of weights that mlx-lm does not load, such as those that see."""
-    pre_tokenizers: Mapping[str, str] | None = None
+    pre_tokenizers: ClassVar[Mapping[str, str]] = {}
     """Pre-tokenizer names that llama.cpp's converter words differently for this family."""
-    tied_by_default: bool = False
-    fewest_layers: Callable[[Config], int] = _one
-    """mlx-lm or llama.cpp cannot compute fewer."""
-    per_layer: Callable[[Config, int], Metadata] = _nothing
-    """The part of the metadata that differs among layers, for the first so many."""
-    tokenizer_model: str = ""
+    tied_by_default = False
+    tokenizer_model = ""
     """llama.cpp's name for tokenizers like SentencePiece's, where it is the family's own."""
 
     @property
     def name(self) -> str:
+        """`general.architecture`, and the prefix of the metadata's keys."""
         return MODEL_ARCH_NAMES[self.arch]
 
     def is_tied(self, config: Config) -> bool:
         """Whether the embedding is the output head too."""
         return bool(config.get("tie_word_embeddings", self.tied_by_default))
 
+    def metadata(self, config: Config) -> Metadata:
+        """Keys without the architecture's prefix. Raises ModelSettingUnsupported, KeyError."""
+        raise NotImplementedError
 
-def plain(source: str) -> str:
+    def layer_metadata(self, config: Config, layers: int) -> Metadata:
+        """The part of the metadata that differs among layers, for the first so many."""
+        return {}
+
+    def required(self, config: Config) -> set[str]:
+        """The source weights that a model of this shape cannot do without."""
+        return required_weights(config, self.block, self.is_tied(config))
+
+    def form(self, config: Config, source: str) -> Form:
+        """How a tensor follows from a weight; by the weight's own name in the folder."""
+        return AS_IT_IS
+
+    def computed_tensors(self, config: Config) -> Tensors:
+        """Tensors that are computed from the configuration."""
+        return {}
+
+    def fewest_layers(self, config: Config) -> int:
+        """mlx-lm or llama.cpp cannot compute fewer."""
+        return 1
+
+    def is_70b(self, config: Config) -> bool:
+        """Whether llama.cpp takes it for a model of 70B, whose small attn_v it gives more bits."""
+        return False
+
+    def context_for(self, config: Config, longest: int) -> int:
+        """Tokens of context in which llama.cpp computes sequences up to `longest` as mlx-lm does."""
+        return longest
+
+
+def text_part_name(source: str) -> str:
     """A weight's name as it is where a model has nothing but its text part."""
     return source.replace("language_model.", "", 1)
 
 
-def separated(name: str) -> tuple[str, ...]:
+def mlx_names(name: str) -> tuple[str, ...]:
     """A weight's name in mlx-lm's class; of one that is separated there, all names, by rows."""
     module, _, last = name.rpartition(".")
     for joined, parts in JOINED.items():
@@ -129,10 +138,12 @@ def separated(name: str) -> tuple[str, ...]:
 
 
 def head_size(config: Config) -> int:
+    """Columns of one attention head."""
     return int(config.get("head_dim") or config["hidden_size"] // config["num_attention_heads"])
 
 
 def key_heads(config: Config) -> int:
+    """Heads of keys and values."""
     return int(config.get("num_key_value_heads") or config["num_attention_heads"])
 
 
@@ -170,38 +181,23 @@ def required_weights(config: Config, parts: Iterable[str], tied: bool) -> set[st
     return names if tied else names | {"lm_head.weight"}
 
 
+def require_layer_types(config: Config, expected: list[str], supported: str) -> None:
+    """`layer_types` is absent or as llama.cpp assumes; supported: that, in Japanese.
+
+    Raises ModelSettingUnsupported.
+    """
+    if config.get("layer_types") not in (None, expected):
+        raise ModelSettingUnsupported(
+            setting="layer_types", value="ほかの並び", supported=supported
+        )
+
+
 def require(config: Config, setting: str, allowed: tuple[object, ...]) -> None:
     """A setting that is absent or has one of these values. Raises ModelSettingUnsupported."""
     value = config.get(setting)
     if value is not None and value not in allowed:
         supported = "、".join(str(item) for item in allowed)
         raise ModelSettingUnsupported(setting=setting, value=str(value), supported=supported)
-
-
-# --- Llama -------------------------------------------------------------------------------
-
-
-def llama_metadata(config: Config) -> Metadata:
-    """Of Llama and what is built alike. Raises ModelSettingUnsupported."""
-    require(config, "hidden_act", ("silu",))
-    return {
-        **common_metadata(config),
-        **head_metadata(config),
-        **rope_metadata(config),
-        "rope.dimension_count": head_size(config),
-        "vocab_size": config["vocab_size"],
-    }
-
-
-def llama_form(config: Config, source: str) -> Form:
-    """Hugging Face splits a head's rotated pairs into halves; llama.cpp keeps them side by side."""
-    module = source.rpartition(".")[0]
-    heads = {"q_proj": config["num_attention_heads"], "k_proj": key_heads(config)}
-    count = heads.get(module.rpartition(".")[2])
-    if count is None:
-        return AS_IT_IS
-    rows = np.arange(count * head_size(config)).reshape(count, 2, -1)
-    return Form(rows.swapaxes(1, 2).reshape(-1))
 
 
 # --- rope --------------------------------------------------------------------------------
@@ -219,43 +215,46 @@ def rope_metadata(config: Config) -> Metadata:
     """Base and scaling. Raises ModelSettingUnsupported."""
     settings = rope(config)
     kind = settings["rope_type"]
-    if kind not in SCALINGS:
-        supported = "、".join(SCALINGS)
-        raise ModelSettingUnsupported(setting="rope_type", value=str(kind), supported=supported)
-    return {"rope.freq_base": float(settings["rope_theta"]), **SCALINGS[kind](settings)}
+    metadata: Metadata = {"rope.freq_base": float(settings["rope_theta"])}
+    match kind:
+        case "default" | "llama3":  # Llama 3's scaling is in the tensor rope_freqs.weight
+            return metadata
+        case "linear":
+            scaling: Metadata = {
+                "rope.scaling.type": RopeScalingType.LINEAR.value,
+                "rope.scaling.factor": float(settings["factor"]),
+            }
+            return {**metadata, **scaling}
+        case "yarn":
+            # mlx-lm does not read these, so a file that did would not be the trained model.
+            for setting in ("attention_factor", "attn_factor", "mscale", "mscale_all_dim"):
+                require(settings, setting, ())
+            return {**metadata, **yarn_metadata(settings), **yarn_ramp_metadata(settings)}
+    raise ModelSettingUnsupported(
+        setting="rope_type", value=str(kind), supported="default、llama3、linear、yarn"
+    )
 
 
-def _linear(settings: Config) -> Metadata:
+def yarn_metadata(settings: Config) -> Metadata:
+    """What YaRN is computed from (https://arxiv.org/abs/2309.00071)."""
     return {
-        "rope.scaling.type": RopeScalingType.LINEAR.value,
-        "rope.scaling.factor": float(settings["factor"]),
-    }
-
-
-def _yarn(settings: Config) -> Metadata:
-    # mlx-lm does not read these, so a file that did would not be the trained model.
-    for setting in ("attention_factor", "attn_factor", "mscale", "mscale_all_dim"):
-        require(settings, setting, ())
-    metadata: Metadata = {
         "rope.scaling.type": RopeScalingType.YARN.value,
         "rope.scaling.factor": float(settings["factor"]),
         "rope.scaling.original_context_length": settings["original_max_position_embeddings"],
     }
-    for setting in ("beta_fast", "beta_slow"):
-        if settings.get(setting) is not None:
-            metadata[f"rope.scaling.yarn_{setting}"] = float(settings[setting])
-    return metadata
 
 
-SCALINGS: dict[str, Callable[[Config], Metadata]] = {
-    "default": lambda settings: {},
-    "llama3": lambda settings: {},  # in the tensor rope_freqs.weight
-    "linear": _linear,
-    "yarn": _yarn,
-}
+def yarn_ramp_metadata(settings: Config) -> Metadata:
+    """Between which rotations YaRN goes over from one frequency to the other, where it is stated."""
+    return {
+        f"rope.scaling.yarn_{setting}": float(settings[setting])
+        for setting in ("beta_fast", "beta_slow")
+        if settings.get(setting) is not None
+    }
 
 
 def rope_tensors(config: Config) -> Tensors:
+    """The frequencies' divisors where rope is scaled as Llama 3's is, else nothing."""
     settings = rope(config)
     if settings["rope_type"] != "llama3":
         return {}

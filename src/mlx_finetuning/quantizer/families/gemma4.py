@@ -7,7 +7,8 @@ last two layers that have their own, which is checked here.
 
 from __future__ import annotations
 
-from typing import Any
+from collections.abc import Mapping
+from typing import Any, ClassVar
 
 import numpy as np
 from gguf import MODEL_ARCH
@@ -29,16 +30,6 @@ from mlx_finetuning.quantizer.families.family import (
 
 NEVER = np.float32(1e30)
 """Divides the frequency of what is not rotated."""
-_BLOCK = (
-    *MLP,
-    *NORMS,
-    "pre_feedforward_layernorm.weight",
-    "post_feedforward_layernorm.weight",
-    "self_attn.q_proj.weight",
-    "self_attn.o_proj.weight",
-    "self_attn.q_norm.weight",
-    "layer_scalar",
-)
 _BLOCK_INPUT = tuple(
     f"{part}.weight"
     for part in ("per_layer_input_gate", "per_layer_projection", "post_per_layer_input_norm")
@@ -53,77 +44,98 @@ _INPUTS = tuple(
 )
 
 
-def _metadata(config: Config) -> Metadata:
-    _check(config)
-    everywhere, near = _rope(config, "full_attention"), _rope(config, "sliding_attention")
-    whole, size = _head_size(config), config["head_dim"]
-    return {
-        **common_metadata(config),
-        **_per_layer(config, config["num_hidden_layers"]),
-        "embedding_length_per_layer_input": config["hidden_size_per_layer_input"] or 0,
-        "attention.key_length": whole,
-        "attention.value_length": whole,
-        "attention.key_length_swa": size,
-        "attention.value_length_swa": size,
-        "attention.sliding_window": config["sliding_window"],
-        "rope.freq_base": float(everywhere["rope_theta"]),
-        "rope.freq_base_swa": float(near["rope_theta"]),
-        "rope.dimension_count": whole,
-        "rope.dimension_count_swa": size,
-        # What the file does not say llama.cpp takes for 30; zero is none.
-        "final_logit_softcapping": float(config["final_logit_softcapping"] or 0),
-    }
+class Gemma4(Family):
+    """The text part of Gemma 4."""
+
+    arch = MODEL_ARCH.GEMMA4
+    block = (
+        *MLP,
+        *NORMS,
+        "pre_feedforward_layernorm.weight",
+        "post_feedforward_layernorm.weight",
+        "self_attn.q_proj.weight",
+        "self_attn.o_proj.weight",
+        "self_attn.q_norm.weight",
+        "layer_scalar",
+    )
+    renamed: ClassVar[Mapping[str, str]] = {"layer_scalar": "layer_scalar.weight"}
+    unused = tuple(
+        f"{start}{part}"
+        for start in ("model.", "")
+        for part in ("vision_", "audio_", "embed_vision.", "embed_audio.", "multi_modal_projector.")
+    )
+    tied_by_default = True
+    tokenizer_model = "gemma4"
+
+    def metadata(self, config: Config) -> Metadata:
+        """Sizes are those of layers that attend to everything; `_swa` those of the others."""
+        _require_what_llama_cpp_assumes(config)
+        full, sliding = _rope(config, "full_attention"), _rope(config, "sliding_attention")
+        full_size, size = _full_head_size(config), config["head_dim"]
+        return {
+            **common_metadata(config),
+            **self.layer_metadata(config, config["num_hidden_layers"]),
+            "embedding_length_per_layer_input": config["hidden_size_per_layer_input"] or 0,
+            "attention.key_length": full_size,
+            "attention.value_length": full_size,
+            "attention.key_length_swa": size,
+            "attention.value_length_swa": size,
+            "attention.sliding_window": config["sliding_window"],
+            "rope.freq_base": float(full["rope_theta"]),
+            "rope.freq_base_swa": float(sliding["rope_theta"]),
+            "rope.dimension_count": full_size,
+            "rope.dimension_count_swa": size,
+            # What the file does not say llama.cpp takes for 30; zero is none.
+            "final_logit_softcapping": float(config["final_logit_softcapping"] or 0),
+        }
+
+    def layer_metadata(self, config: Config, layers: int) -> Metadata:
+        """Which layers have a window, shared keys, a wide MLP, or fewer key heads."""
+        own = _layers_with_keys(config)
+        inner = config["intermediate_size"]
+        is_full = [_is_full(config, layer) for layer in range(layers)]
+        metadata: Metadata = {
+            "attention.shared_kv_layers": max(0, layers - own),
+            "attention.sliding_window_pattern": [not full for full in is_full],
+        }
+        if config["use_double_wide_mlp"]:
+            widths = [inner * (1 + (layer >= own)) for layer in range(layers)]
+            metadata["feed_forward_length"] = widths
+        full_heads = config.get("num_global_key_value_heads")
+        if full_heads is not None and _values_are_keys(config):
+            heads = config["num_key_value_heads"]
+            counts = [full_heads if full else heads for full in is_full]
+            metadata["attention.head_count_kv"] = counts
+        return metadata
+
+    def required(self, config: Config) -> set[str]:
+        """Layers with shared keys need none, and not every model gives layers an input."""
+        has_inputs = bool(config["hidden_size_per_layer_input"])
+        block = (*self.block, *(_BLOCK_INPUT if has_inputs else ()))
+        names = required_weights(config, block, self.is_tied(config))
+        if has_inputs:
+            names |= {*_INPUTS}
+        for layer in range(_layers_with_keys(config)):
+            own = ["k_proj", "k_norm"]
+            if not (_values_are_keys(config) and _is_full(config, layer)):
+                own.append("v_proj")
+            names |= {f"model.layers.{layer}.self_attn.{part}.weight" for part in own}
+        return names
+
+    def computed_tensors(self, config: Config) -> Tensors:
+        """Of layers that attend to everything: only the fast frequencies are rotated by."""
+        half = _full_head_size(config) // 2
+        share = _rope(config, "full_attention").get("partial_rotary_factor", 1.0)
+        rotated = int(_full_head_size(config) * share / 2)
+        factors = np.where(np.arange(half) < rotated, np.float32(1), NEVER)
+        return {ROPE_FREQUENCIES: factors.astype(np.float32)}
+
+    def fewest_layers(self, config: Config) -> int:
+        """Up to the first that attends to everything, for the computed factors are its."""
+        return max(2, [*config["layer_types"]].index("full_attention") + 1)
 
 
-def _per_layer(config: Config, count: int) -> Metadata:
-    """What differs among the first `count` layers."""
-    own = _own_keys(config)
-    inner = config["intermediate_size"]
-    values: Metadata = {
-        "attention.shared_kv_layers": max(0, count - own),
-        "attention.sliding_window_pattern": [not _is_full(config, at) for at in range(count)],
-    }
-    if config["use_double_wide_mlp"]:
-        values["feed_forward_length"] = [inner * (1 + (at >= own)) for at in range(count)]
-    if (everywhere := _global_key_heads(config)) is not None:
-        near = config["num_key_value_heads"]
-        heads = [everywhere if _is_full(config, at) else near for at in range(count)]
-        values["attention.head_count_kv"] = heads
-    return values
-
-
-def _own_keys(config: Config) -> int:
-    """Layers, from the first, that have keys and values of their own."""
-    return int(config["num_hidden_layers"] - config["num_kv_shared_layers"])
-
-
-def _is_full(config: Config, layer: int) -> bool:
-    return bool(config["layer_types"][layer] == "full_attention")
-
-
-def _head_size(config: Config) -> int:
-    """Where everything is attended to."""
-    return int(config["global_head_dim"] or config["head_dim"])
-
-
-def _global_key_heads(config: Config) -> int | None:
-    """Where everything is attended to, if not as elsewhere."""
-    return config.get("num_global_key_value_heads") if _values_are_keys(config) else None
-
-
-def _values_are_keys(config: Config) -> bool:
-    """Layers that attend to everything have no values of their own."""
-    return bool(config.get("attention_k_eq_v"))
-
-
-def _rope(config: Config, kind: str) -> dict[str, Any]:
-    return {"rope_type": "default", "factor": 1.0, **config["rope_parameters"][kind]}
-
-
-# --- what llama.cpp assumes --------------------------------------------------------------
-
-
-def _check(config: Config) -> None:
+def _require_what_llama_cpp_assumes(config: Config) -> None:
     """Raises ModelSettingUnsupported."""
     require(config, "hidden_activation", GELU)
     require(config, "enable_moe_block", (False,))
@@ -135,11 +147,7 @@ def _check(config: Config) -> None:
     require(_rope(config, "full_attention"), "factor", (1.0,))
     require(_rope(config, "sliding_attention"), "rope_type", ("default",))
     require(_rope(config, "sliding_attention"), "partial_rotary_factor", (1.0,))
-    _check_layers(config)
-
-
-def _check_layers(config: Config) -> None:
-    own = _own_keys(config)
+    own = _layers_with_keys(config)
     last = config["layer_types"][max(0, own - 2) : own]
     if own < len(config["layer_types"]) and last != ["sliding_attention", "full_attention"]:
         raise ModelSettingUnsupported(
@@ -149,48 +157,25 @@ def _check_layers(config: Config) -> None:
         )
 
 
-# --- weights -----------------------------------------------------------------------------
+def _layers_with_keys(config: Config) -> int:
+    """Layers, from the first, that have keys and values of their own."""
+    return int(config["num_hidden_layers"] - config["num_kv_shared_layers"])
 
 
-def _required(config: Config) -> set[str]:
-    inputs = bool(config["hidden_size_per_layer_input"])
-    block = (*_BLOCK, *(_BLOCK_INPUT if inputs else ()))
-    names = required_weights(config, block, GEMMA4.is_tied(config)) | {*(_INPUTS if inputs else ())}
-    for layer in range(_own_keys(config)):
-        own = ["k_proj", "k_norm"]
-        if not (_values_are_keys(config) and _is_full(config, layer)):
-            own.append("v_proj")
-        names |= {f"model.layers.{layer}.self_attn.{part}.weight" for part in own}
-    return names
+def _is_full(config: Config, layer: int) -> bool:
+    """Whether a layer attends to everything."""
+    return bool(config["layer_types"][layer] == "full_attention")
 
 
-def _rope_factors(config: Config) -> Tensors:
-    """Of layers that attend to everything: only the fast frequencies are rotated by."""
-    half = _head_size(config) // 2
-    share = _rope(config, "full_attention").get("partial_rotary_factor", 1.0)
-    rotated = int(_head_size(config) * share / 2)
-    factors = np.where(np.arange(half) < rotated, np.float32(1), NEVER)
-    return {ROPE_FREQUENCIES: factors.astype(np.float32)}
+def _full_head_size(config: Config) -> int:
+    """Columns of a head in layers that attend to everything."""
+    return int(config["global_head_dim"] or config["head_dim"])
 
 
-def _fewest_layers(config: Config) -> int:
-    """Up to the first that attends to everything, for the factors above are its."""
-    return max(2, [*config["layer_types"]].index("full_attention") + 1)
+def _values_are_keys(config: Config) -> bool:
+    """Layers that attend to everything have no values of their own."""
+    return bool(config.get("attention_k_eq_v"))
 
 
-GEMMA4 = Family(
-    MODEL_ARCH.GEMMA4,
-    _metadata,
-    _required,
-    extra=_rope_factors,
-    renamed={"layer_scalar": "layer_scalar.weight"},
-    unused=tuple(
-        f"{start}{part}"
-        for start in ("model.", "")
-        for part in ("vision_", "audio_", "embed_vision.", "embed_audio.", "multi_modal_projector.")
-    ),
-    tied_by_default=True,
-    fewest_layers=_fewest_layers,
-    per_layer=_per_layer,
-    tokenizer_model="gemma4",
-)
+def _rope(config: Config, kind: str) -> dict[str, Any]:
+    return {"rope_type": "default", "factor": 1.0, **config["rope_parameters"][kind]}

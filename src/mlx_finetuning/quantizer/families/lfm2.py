@@ -5,6 +5,9 @@ A file tells them apart by the number of key heads, which is none for convolutio
 
 from __future__ import annotations
 
+from collections.abc import Mapping
+from typing import ClassVar
+
 from gguf import MODEL_ARCH
 
 from mlx_finetuning.quantizer.families.family import (
@@ -26,48 +29,63 @@ _ATTENTION = tuple(
 _CONVOLUTION = ("conv.conv", "conv.in_proj", "conv.out_proj")
 
 
-def _metadata(config: Config) -> Metadata:
-    _check(config)
-    named = {
-        **config,
-        "intermediate_size": _feed_forward(config),
-        "rms_norm_eps": config["norm_eps"],
-    }
-    return {
-        **common_metadata(named),
-        **_per_layer(config, config["num_hidden_layers"]),
-        **rope_metadata(config),
-        "vocab_size": config["vocab_size"],
-        "shortconv.l_cache": config["conv_L_cache"],
-    }
+class Lfm2(Family):
+    """LFM2 and LFM2.5, without experts."""
+
+    arch = MODEL_ARCH.LFM2
+    pre_tokenizers: ClassVar[Mapping[str, str]] = {"llama-bpe": "lfm2"}
+    tied_by_default = True
+
+    def metadata(self, config: Config) -> Metadata:
+        """Its own words for the usual settings are translated."""
+        require(config, "conv_bias", (False,))
+        require(config, "head_dim", (config["hidden_size"] // config["num_attention_heads"],))
+        require(config, "block_dim", (config["hidden_size"],))
+        require(rope(config), "rope_type", ("default",))
+        usual_names = {
+            **config,
+            "intermediate_size": feed_forward_size(config),
+            "rms_norm_eps": config["norm_eps"],
+        }
+        return {
+            **common_metadata(usual_names),
+            **self.layer_metadata(config, config["num_hidden_layers"]),
+            **rope_metadata(config),
+            "vocab_size": config["vocab_size"],
+            "shortconv.l_cache": config["conv_L_cache"],
+        }
+
+    def layer_metadata(self, config: Config, layers: int) -> Metadata:
+        """A convolution has no key heads."""
+        heads, attending = key_heads(config), attention_layers(config)
+        counts = [heads if layer in attending else 0 for layer in range(layers)]
+        return {"attention.head_count_kv": counts}
+
+    def required(self, config: Config) -> set[str]:
+        """Attention or a convolution in every layer; no output head."""
+        names = {"model.embed_tokens.weight", "model.embedding_norm.weight"}
+        for layer in range(config["num_hidden_layers"]):
+            own = _ATTENTION if layer in attention_layers(config) else _CONVOLUTION
+            names |= {f"model.layers.{layer}.{part}.weight" for part in (*_SHARED, *own)}
+        return names
+
+    def fewest_layers(self, config: Config) -> int:
+        """Up to the first of each kind: mlx-lm looks for its masks there."""
+        attending = attention_layers(config)
+        layers = range(len(attending) + 1)
+        first_convolution = next(layer for layer in layers if layer not in attending)
+        return max(attending[0], first_convolution) + 1
 
 
-def _check(config: Config) -> None:
-    """Raises ModelSettingUnsupported."""
-    require(config, "conv_bias", (False,))
-    require(config, "head_dim", (config["hidden_size"] // config["num_attention_heads"],))
-    require(config, "block_dim", (config["hidden_size"],))
-    require(rope(config), "rope_type", ("default",))
-
-
-def _per_layer(config: Config, count: int) -> Metadata:
-    heads = key_heads(config)
-    return {
-        "attention.head_count_kv": [
-            heads if layer in _attending(config) else 0 for layer in range(count)
-        ]
-    }
-
-
-def _attending(config: Config) -> list[int]:
-    """The layers that have attention."""
-    if (named := config.get("full_attn_idxs")) is not None:
-        return list(named)
+def attention_layers(config: Config) -> list[int]:
+    """The numbers of the layers that have attention."""
+    if (stated := config.get("full_attn_idxs")) is not None:
+        return list(stated)
     kinds = config["layer_types"]
     return [layer for layer, kind in enumerate(kinds) if kind == "full_attention"]
 
 
-def _feed_forward(config: Config) -> int:
+def feed_forward_size(config: Config) -> int:
     """mlx-lm and the original round it as Llama's first code did."""
     width = int(config.get("block_ff_dim") or config["intermediate_size"])
     if config["block_auto_adjust_ff_dim"]:
@@ -77,29 +95,3 @@ def _feed_forward(config: Config) -> int:
         step = config["block_multiple_of"]
         width = step * (-(-width // step))
     return width
-
-
-def _fewest_layers(config: Config) -> int:
-    """Up to the first of each kind: mlx-lm looks for its masks there."""
-    attending = _attending(config)
-    convolution = next(at for at in range(len(attending) + 1) if at not in attending)
-    return max(attending[0], convolution) + 1
-
-
-def _required(config: Config) -> set[str]:
-    names = {"model.embed_tokens.weight", "model.embedding_norm.weight"}
-    for layer in range(config["num_hidden_layers"]):
-        own = _ATTENTION if layer in _attending(config) else _CONVOLUTION
-        names |= {f"model.layers.{layer}.{part}.weight" for part in (*_SHARED, *own)}
-    return names
-
-
-LFM2 = Family(
-    MODEL_ARCH.LFM2,
-    _metadata,
-    _required,
-    pre_tokenizers={"llama-bpe": "lfm2"},
-    tied_by_default=True,
-    fewest_layers=_fewest_layers,
-    per_layer=_per_layer,
-)

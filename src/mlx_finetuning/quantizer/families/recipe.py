@@ -89,10 +89,6 @@ def _first(count: Callable[[Outline], int], kind: Type, rest: Type) -> Rule:
     return lambda layer, model: kind if layer < count(model) else rest
 
 
-def _without_importance(rule: Rule, rest: Type) -> Rule:
-    return lambda layer, model: rest if model.has_importance else rule(layer, model)
-
-
 def _more(kind: Type, rest: Type) -> Rule:
     return lambda layer, model: kind if more_bits(layer, model.layers) else rest
 
@@ -120,8 +116,8 @@ RULES: dict[str, dict[str, Rule]] = {
     "IQ4_XS": {
         "attn_v": _shared(Type.Q5_K, Type.IQ4_XS),
         "attn_qkv": _shared(Type.Q5_K, Type.IQ4_XS),
-        "ffn_down": _without_importance(
-            _first(lambda model: model.layers // 8, Type.Q5_K, Type.IQ4_XS), Type.IQ4_XS
+        "ffn_down": _first(
+            lambda model: 0 if model.has_importance else model.layers // 8, Type.Q5_K, Type.IQ4_XS
         ),
     },
     "Q3_K_L": {
@@ -146,18 +142,6 @@ RULES: dict[str, dict[str, Rule]] = {
 """Where a type is a mixture: the role of a tensor → its rule. All others take the base type."""
 
 
-def tensor_type(name: str, shape: tuple[int, ...], quant: str, model: Outline) -> Type:
-    """The type of the GGUF tensor `name`; `shape` is [rows, columns] or [n]."""
-    if _stays_f32(name, shape):
-        return Type.F32
-    base = BASE[quant]
-    if base in UNQUANTIZED:
-        return base
-    if name in NEVER_QUANTIZED:
-        return Type.F32
-    return _fitting(_wanted(name, shape[-1], base, quant, model), shape[-1])
-
-
 VALUES = ("attn_v", "attn_qkv")
 EMBEDDINGS = ("token_embd.weight", "per_layer_token_embd.weight")
 NEVER_QUANTIZED = ("per_layer_model_proj.weight",)
@@ -173,31 +157,38 @@ MIXTRAL_OUTPUT = ("IQ4_XS", "Q4_K_M", "Q4_K_S", "Q3_K_M", "Q2_K")
 """Types that give its attn_output five bits; in all others it has the base type."""
 
 
-def _stays_f32(name: str, shape: tuple[int, ...]) -> bool:
-    return len(shape) < 2 or not name.endswith(".weight") or name.endswith(ALWAYS_F32)
+def tensor_type(name: str, shape: tuple[int, ...], quant: str, model: Outline) -> Type:
+    """The type of the GGUF tensor `name`; `shape` is [rows, columns] or [n]."""
+    if len(shape) < 2 or not name.endswith(".weight") or name.endswith(ALWAYS_F32):
+        return Type.F32
+    base = BASE[quant]
+    if base in UNQUANTIZED:
+        return base
+    if name in NEVER_QUANTIZED:
+        return Type.F32
+    columns = shape[-1]
+    kind = _preferred(name, columns, base, quant, model)
+    if columns % ggml.block_size(kind):
+        kind = NARROW_FALLBACK.get(kind, kind)
+    return Type.F16 if columns % ggml.block_size(kind) else kind
 
 
-def _wanted(name: str, columns: int, base: Type, quant: str, model: Outline) -> Type:
+def _preferred(name: str, columns: int, base: Type, quant: str, model: Outline) -> Type:
+    """The type where columns are a multiple of its block."""
     if name == "output.weight" or (model.tied and name in EMBEDDINGS):
-        narrow = columns % ggml.block_size(base) != 0
-        return Type.Q8_0 if narrow or base == Type.Q8_0 else Type.Q6_K
+        is_narrow = columns % ggml.block_size(base) != 0
+        return Type.Q8_0 if is_narrow or base == Type.Q8_0 else Type.Q6_K
     if not name.startswith("blk."):
         return base
     _, layer, role = name.removesuffix(".weight").removesuffix("_exps").split(".", 2)
-    if model.experts == MIXTRAL and role in ("attn_k", *VALUES):
+    is_value = role in VALUES
+    if model.experts == MIXTRAL and (is_value or role == "attn_k"):
         return Type.Q8_0
     if model.experts == MIXTRAL and role == "attn_output":
         return Type.Q5_K if quant in MIXTRAL_OUTPUT else base
-    rule = RULES.get(quant, {}).get(role)
-    is_value = role in VALUES
-    # llama.cpp counts value tensors, not layers.
-    among = model.value_layers if is_value and model.value_layers else range(model.layers)
-    kind = rule(among.index(int(layer)), replace(model, layers=len(among))) if rule else base
+    kind = base
+    if rule := RULES.get(quant, {}).get(role):
+        # llama.cpp counts value tensors, not layers.
+        layers = model.value_layers if is_value and model.value_layers else range(model.layers)
+        kind = rule(layers.index(int(layer)), replace(model, layers=len(layers)))
     return Type.Q5_K if is_value and model.is_70b and kind in (Type.Q3_K, Type.Q4_K) else kind
-
-
-def _fitting(kind: Type, columns: int) -> Type:
-    if columns % ggml.block_size(kind) == 0:
-        return kind
-    kind = NARROW_FALLBACK.get(kind, kind)
-    return kind if columns % ggml.block_size(kind) == 0 else Type.F16

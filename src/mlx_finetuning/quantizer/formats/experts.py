@@ -23,8 +23,8 @@ STACK = "switch_mlp"
 
 def split_name(name: str) -> tuple[str, int] | None:
     """Of one expert's weight: mlx-lm's name of all of them, and the expert's number."""
-    found = _OWN.fullmatch(name)
-    return (f"{found[1]}{STACK}.{found[3]}", int(found[2])) if found else None
+    match = _OWN.fullmatch(name)
+    return (f"{match[1]}{STACK}.{match[3]}", int(match[2])) if match else None
 
 
 def is_router(name: str) -> bool:
@@ -45,11 +45,12 @@ def grouped(names: Iterable[str], experts: int) -> dict[str, tuple[str, ...]]:
     groups: dict[str, dict[int, str]] = {}
     single: dict[str, tuple[str, ...]] = {}
     for name in names:
-        found = split_name(name)
-        if found is None:
+        split = split_name(name)
+        if split is None:
             single[name] = (name,)
         else:
-            groups.setdefault(found[0], {})[found[1]] = name
+            stacked, expert = split
+            groups.setdefault(stacked, {})[expert] = name
     for name, members in groups.items():
         if members.keys() == set(range(experts)):
             single[name] = tuple(members[number] for number in range(experts))
@@ -59,7 +60,10 @@ def grouped(names: Iterable[str], experts: int) -> dict[str, tuple[str, ...]]:
 
 
 def by_expert(which: Rows, experts: int, rows: int) -> list[tuple[int, NDArray[np.intp], slice]]:
-    """Chosen rows of a stacked weight as runs within one expert: expert, its rows, their places."""
+    """Chosen rows of a stacked weight as runs within one expert.
+
+    Of each: the expert, its rows, and which of the chosen rows they are.
+    """
     chosen = np.arange(experts * rows)[which]
     owner, inner = np.divmod(chosen, rows)
     ends = [*(np.flatnonzero(np.diff(owner)) + 1), len(chosen)]
@@ -90,13 +94,16 @@ class Stacked:
 
     @property
     def kind(self) -> str:
+        """The type of its values."""
         return self.tensor.kind
 
     @property
     def shape(self) -> tuple[int, ...]:
+        """[experts, rows, columns]"""
         return self.tensor.shape
 
     def rows(self, which: Rows) -> NDArray[np.float32]:
+        """The chosen rows, counted through all experts: [rows, columns]."""
         return flat(self.tensor).rows(which)
 
 
@@ -130,13 +137,15 @@ class MxFp4:
 
     @property
     def kind(self) -> str:
-        return "BF16"  # which holds every value exactly
+        """BF16, which holds every value exactly."""
+        return "BF16"
 
     def rows(self, which: Rows) -> NDArray[np.float32]:
+        """The chosen rows, counted through all experts: [rows, columns]."""
         values = _FP4[self._unpacked(which)]
         exponents = self.scales[which].astype(np.int32)[..., None] - _BIAS
-        found: NDArray[np.float32] = np.ldexp(values, exponents)
-        return found.reshape(len(found), -1)
+        scaled: NDArray[np.float32] = np.ldexp(values, exponents)  # [rows, groups, 32]
+        return scaled.reshape(len(scaled), -1)
 
     def blocks(self, which: Rows) -> NDArray[np.uint8]:
         """The rows in GGUF's form, to the last bit, [rows, bytes]."""
@@ -163,49 +172,39 @@ def mxfp4(weight: Tensor, scales: Tensor) -> MxFp4 | None:
     return MxFp4(words, flat(scales).stored, shape)
 
 
-def unfolded(tensors: Mapping[str, Tensor]) -> dict[str, MxFp4 | Tensor | Stacked]:
+def from_gpt_oss(tensors: Mapping[str, Tensor]) -> dict[str, MxFp4 | Tensor | Stacked]:
     """The weights of a Hugging Face folder of gpt-oss, under mlx-lm's names.
 
     Rows of gate and up lie in turns there. Nothing is read or copied. Blocks without scales that
     fit keep their own name, which fits nowhere.
     """
-    found: dict[str, MxFp4 | Tensor | Stacked] = {}
+    weights: dict[str, MxFp4 | Tensor | Stacked] = {}
     for name, tensor in tensors.items():
         base = name.removesuffix("_blocks")
         scales = tensors.get(f"{base}_scales")
-        is_whole = scales is not None and scales.shape == tensor.shape[:3]
-        if name != base and scales is not None and is_whole and tensor.shape[3:] == (GROUP // 2,):
-            found |= _unfolded_blocks(base, tensor, scales)
+        are_whole = scales is not None and scales.shape == tensor.shape[:3]
+        if name != base and scales is not None and are_whole and tensor.shape[3:] == (GROUP // 2,):
+            count, rows, groups, half = tensor.shape
+            levels = tensor.stored.reshape(count * rows, groups * half)
+            exponents = scales.stored.reshape(count * rows, groups)
+            for part, own, turns in _projections(base):
+                shape = (count, rows // turns, groups * GROUP)
+                weights[f"{part}.weight"] = MxFp4(levels[own], exponents[own], shape)
         elif name.endswith("_proj_bias"):
-            found |= _unfolded_bias(name.removesuffix("_bias"), tensor)
+            for part, own, _ in _projections(name.removesuffix("_bias")):
+                own_bias = Tensor(f"{part}.bias", tensor.kind, tensor.stored[:, own])
+                weights[own_bias.name] = own_bias
         elif not name.endswith("_scales"):
-            found[name] = tensor
-    return found
+            weights[name] = tensor
+    return weights
 
 
-def _unfolded_blocks(base: str, blocks: Tensor, scales: Tensor) -> dict[str, MxFp4]:
-    experts, rows, groups, half = blocks.shape
-    levels = blocks.stored.reshape(experts * rows, groups * half)
-    exponents = scales.stored.reshape(experts * rows, groups)
-    return {
-        name: MxFp4(levels[turn], exponents[turn], (experts, rows // count, groups * GROUP))
-        for name, turn, count in _parts(base, ".weight")
-    }
-
-
-def _unfolded_bias(base: str, bias: Tensor) -> dict[str, Tensor]:
-    return {
-        name: Tensor(name, bias.kind, bias.stored[:, turn])
-        for name, turn, _ in _parts(base, ".bias")
-    }
-
-
-def _parts(base: str, end: str) -> list[tuple[str, slice, int]]:
-    """Of a stored weight: the names of those in it, their rows, and how many they are."""
+def _projections(base: str) -> list[tuple[str, slice, int]]:
+    """Of a stored weight: the modules in it, their rows, and how many take turns."""
     start, _, last = base.rpartition(".")
     if last != "gate_up_proj":
-        return [(f"{base}{end}", slice(None), 1)]
+        return [(base, slice(None), 1)]
     return [
-        (f"{start}.{part}_proj{end}", slice(at, None, 2), 2)
-        for at, part in enumerate(("gate", "up"))
+        (f"{start}.gate_proj", slice(0, None, 2), 2),
+        (f"{start}.up_proj", slice(1, None, 2), 2),
     ]

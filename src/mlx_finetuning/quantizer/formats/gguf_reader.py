@@ -42,7 +42,7 @@ SCALARS = {
 
 
 @dataclass(frozen=True)
-class Stored:
+class StoredTensor:
     """One tensor of a file."""
 
     name: str
@@ -58,24 +58,26 @@ class Stored:
         if self.kind == GGMLQuantizationType.F32:
             return chosen.view(np.float32)
         try:
-            found: NDArray[np.float32] = dequantize(chosen, self.kind).astype(np.float32)
+            values: NDArray[np.float32] = dequantize(chosen, self.kind).astype(np.float32)
         except NotImplementedError as error:
             reason = f"型 {self.kind.name} は扱えません。"
             raise GgufUnreadable(path=self.name, reason=reason) from error
-        return found
+        return values
 
 
 @dataclass(frozen=True)
 class Gguf:
+    """The content of a file."""
+
     metadata: dict[str, Any]
-    tensors: dict[str, Stored]
+    tensors: dict[str, StoredTensor]
 
 
 def read(path: Path) -> Gguf:
     """The file's content. Raises GgufUnreadable."""
     try:
         data = np.memmap(path, np.uint8, "r")
-        return _Cursor(data).gguf()
+        return _Cursor(data).read_file()
     except (OSError, ValueError, LookupError, OverflowError, RecursionError, struct.error) as error:
         reason = f"形式が違うか、壊れています: {error}"
         raise GgufUnreadable(path=str(path), reason=reason) from error
@@ -88,23 +90,35 @@ class _Cursor:
         self._data = data
         self._position = 0
 
-    def gguf(self) -> Gguf:
+    def read_file(self) -> Gguf:
+        """The whole file, from its start."""
         magic, version = self._bytes(4), self._number("I")
         if magic != MAGIC or version != VERSION:
             raise ValueError(f"{magic!r} {version}")
-        tensors, fields = self._count(), self._count()
-        metadata = {self._text(): self._value(self._number("I")) for _ in range(fields)}
-        infos = [self._info() for _ in range(tensors)]
+        tensor_count, field_count = self._count(), self._count()
+        metadata = {self._text(): self._value(self._number("I")) for _ in range(field_count)}
+        infos = [self._tensor_info() for _ in range(tensor_count)]
         alignment = metadata.get("general.alignment", GGUF_DEFAULT_ALIGNMENT)
         if not isinstance(alignment, int) or alignment < 1:
             raise ValueError(f"general.alignment {alignment!r}")
-        start = -(-self._position // alignment) * alignment
-        found = {info[0]: self._tensor(start, *info) for info in infos}
-        if len(found) != tensors:
+        values_start = -(-self._position // alignment) * alignment
+        tensors = {}
+        for name, shape, kind, offset in infos:
+            width = ggml.row_bytes(kind, shape[-1])
+            if not width:
+                raise ValueError(f"{name}: 行が短すぎます")
+            rows = math.prod(shape[:-1])  # NumPy's product would wrap around
+            start, stop = values_start + offset, values_start + offset + rows * width
+            if stop > self._data.size:
+                raise ValueError(f"{name} の値が途中で切れています")
+            data = self._data[start:stop].reshape(rows, width)
+            tensors[name] = StoredTensor(name, shape, kind, data)
+        if len(tensors) != tensor_count:
             raise ValueError("同じ名前の重みがあります")
-        return Gguf(metadata, found)
+        return Gguf(metadata, tensors)
 
-    def _info(self) -> tuple[str, tuple[int, ...], GGMLQuantizationType, int]:
+    def _tensor_info(self) -> tuple[str, tuple[int, ...], GGMLQuantizationType, int]:
+        """Name, shape (rows first), type, and where the values lie behind the first ones, bytes."""
         name, dimensions = self._text(), self._number("I")
         if not 1 <= dimensions <= 8:
             raise ValueError(f"{name}: {dimensions}次元")
@@ -114,32 +128,11 @@ class _Cursor:
         kind = GGMLQuantizationType(self._number("I"))
         return name, shape[::-1], kind, self._number("Q")
 
-    def _tensor(
-        self,
-        start: int,
-        name: str,
-        shape: tuple[int, ...],
-        kind: GGMLQuantizationType,
-        offset: int,
-    ) -> Stored:
-        width = ggml.row_bytes(kind, shape[-1])
-        if not width:
-            raise ValueError(f"{name}: 行が短すぎます")
-        rows = math.prod(shape[:-1])  # NumPy's product would wrap around
-        first = start + offset
-        if first + rows * width > self._data.size:
-            raise ValueError(f"{name} の値が途中で切れています")
-        data = self._data[first : first + rows * width].reshape(rows, width)
-        return Stored(name, shape, kind, data)
-
     def _value(self, kind: int) -> Any:
         if kind == GGUFValueType.STRING:
             return self._text()
-        if kind == GGUFValueType.ARRAY:
-            return self._array()
-        return self._number(SCALARS[GGUFValueType(kind)])
-
-    def _array(self) -> list[Any]:
+        if kind != GGUFValueType.ARRAY:
+            return self._number(SCALARS[GGUFValueType(kind)])
         kind, count = self._number("I"), self._count()
         if kind in (GGUFValueType.STRING, GGUFValueType.ARRAY):
             return [self._value(kind) for _ in range(count)]
@@ -163,6 +156,6 @@ class _Cursor:
         end = self._position + size
         if end > self._data.size:
             raise ValueError("途中で切れています")
-        found = self._data[self._position : end].tobytes()
+        data = self._data[self._position : end].tobytes()
         self._position = end
-        return found
+        return data

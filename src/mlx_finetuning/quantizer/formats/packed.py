@@ -20,8 +20,6 @@ from mlx_finetuning.quantizer.formats import experts, safetensors
 from mlx_finetuning.quantizer.formats.safetensors import Rows, Tensor
 
 BITS = (2, 3, 4, 5, 6, 8)
-MXFP4_BLOCKS: Mapping[str, Any] = {"mode": "mxfp4", "bits": 4}
-"""Settings of Hugging Face's folders of gpt-oss."""
 
 
 class Weights(Protocol):
@@ -33,7 +31,9 @@ class Weights(Protocol):
         ...
 
     @property
-    def shape(self) -> tuple[int, ...]: ...
+    def shape(self) -> tuple[int, ...]:
+        """[rows, columns], [n], or [experts, rows, columns]."""
+        ...
 
     def rows(self, which: Rows) -> NDArray[np.float32]:
         """The chosen rows (elements, for a vector) as C-contiguous float32; those of stacked
@@ -52,14 +52,17 @@ class Packed:
 
     @property
     def kind(self) -> str:
+        """The type of its scales."""
         return self.scales.kind
 
     @property
     def shape(self) -> tuple[int, ...]:
+        """Of its values, unpacked."""
         *rows, words = self.weight.shape
         return *rows, words * 32 // self.bits
 
     def rows(self, which: Rows) -> NDArray[np.float32]:
+        """scale * level + bias, as MLX computes it: [rows, columns]."""
         scales = experts.flat(self.scales).rows(which)
         biases = experts.flat(self.biases).rows(which)
         levels = _levels(experts.flat(self.weight).stored[which], self.bits)
@@ -86,40 +89,32 @@ def open_base(folder: Path, config: Mapping[str, Any]) -> dict[str, Weights]:
     Raises WeightsUnreadable, ModelSettingUnsupported.
     """
     tensors = safetensors.open_model(folder)
-    settings = _settings(config)
-    if settings is MXFP4_BLOCKS:
-        return {**experts.unfolded(tensors)}
-    found: dict[str, Weights] = {}
+    settings: Mapping[str, Any] = config.get("quantization") or {}
+    if config.get("quantization") is None and config.get("quantization_config"):
+        method = config["quantization_config"].get("quant_method", "")
+        if method != "mxfp4" or config.get("model_type") != "gpt_oss":
+            raise ModelSettingUnsupported(
+                setting="quantization_config",
+                value=str(method),
+                supported="MLXの量子化、または量子化なし",
+            )
+        return {**experts.from_gpt_oss(tensors)}
+    weights: dict[str, Weights] = {}
     for name, tensor in tensors.items():
         module, _, part = name.rpartition(".")
-        packed = f"{module}.scales" in tensors
-        if packed and part in ("scales", "biases"):
+        is_packed = f"{module}.scales" in tensors
+        if is_packed and part in ("scales", "biases"):
             continue
-        if tensor.kind in ("U32", "U8") and not packed:
+        if tensor.kind in ("U32", "U8") and not is_packed:
             reason = f"{name} の型 {tensor.kind} は扱えません。"
             raise WeightsUnreadable(path=str(folder), reason=reason)
-        if packed and part == "weight":
-            found[name] = _packed(folder, tensors, module, settings)
+        if is_packed and part == "weight":
+            weights[name] = _packed(folder, tensors, module, settings)
         else:
             # A convolution over time alone has an axis of one, and is no stack.
             is_stacked = len(tensor.shape) == 3 and 1 not in tensor.shape[1:]
-            found[name] = experts.Stacked(tensor) if is_stacked else tensor
-    return found
-
-
-def _settings(config: Mapping[str, Any]) -> Mapping[str, Any]:
-    """MLX's own quantization settings. Raises ModelSettingUnsupported for anything else."""
-    settings = config.get("quantization")
-    if settings is None and config.get("quantization_config"):
-        value = config["quantization_config"].get("quant_method", "")
-        if value == "mxfp4" and config.get("model_type") == "gpt_oss":
-            return MXFP4_BLOCKS
-        raise ModelSettingUnsupported(
-            setting="quantization_config",
-            value=str(value),
-            supported="MLXの量子化、または量子化なし",
-        )
-    return settings or {}
+            weights[name] = experts.Stacked(tensor) if is_stacked else tensor
+    return weights
 
 
 def _packed(

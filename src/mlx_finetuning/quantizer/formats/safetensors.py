@@ -17,6 +17,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from mlx_finetuning.errors import WeightsUnreadable
+from mlx_finetuning.utils import safetensors_header
+from mlx_finetuning.utils.safetensors_header import HeaderDamaged
 
 Rows = slice | NDArray[np.intp]
 
@@ -28,7 +30,6 @@ STORED: dict[str, np.dtype[Any]] = {
     "U8": np.dtype("u1"),  # MXFP4
 }
 """How each supported type lies in the file."""
-LONGEST_HEADER = 100_000_000
 
 
 @dataclass(frozen=True)
@@ -43,6 +44,7 @@ class Tensor:
 
     @property
     def shape(self) -> tuple[int, ...]:
+        """As the file states it."""
         return self.stored.shape
 
     def rows(self, which: Rows) -> NDArray[np.float32]:
@@ -92,6 +94,7 @@ class Spec:
 
     @property
     def nbytes(self) -> int:
+        """Of its values in the file."""
         return int(np.prod(self.shape, dtype=np.int64)) * STORED[self.kind].itemsize
 
 
@@ -118,38 +121,22 @@ def write(
 def _open(path: Path) -> list[Tensor]:
     try:
         data = np.memmap(path, np.uint8, "r")
+        header = safetensors_header.read(path)
+    except HeaderDamaged as error:
+        raise WeightsUnreadable(path=str(path), reason=str(error)) from error
     except (OSError, ValueError) as error:
         raise WeightsUnreadable(path=str(path), reason=f"開けません: {error}") from error
-    header, start = _header(path, data)
-    return [_tensor(path, data[start:], name, entry) for name, entry in header.items()]
-
-
-def _header(path: Path, data: NDArray[np.uint8]) -> tuple[dict[str, Any], int]:
-    """The header without its free metadata, and where the values start."""
-    length = struct.unpack("<Q", data[:8].tobytes())[0] if data.size >= 8 else 0
-    if not 2 <= length <= min(LONGEST_HEADER, data.size - 8):
-        raise WeightsUnreadable(path=str(path), reason="safetensors形式ではありません。")
-    try:
-        header = dict(json.loads(data[8 : 8 + length].tobytes()))
-        header.pop("__metadata__", None)
-    except (ValueError, TypeError, RecursionError) as error:
-        raise WeightsUnreadable(path=str(path), reason="ヘッダーが壊れています。") from error
-    return header, 8 + length
-
-
-def _tensor(path: Path, values: NDArray[np.uint8], name: str, entry: Any) -> Tensor:
-    try:
-        kind, shape = entry["dtype"], tuple(entry["shape"])
-        start, end = entry["data_offsets"]
-        if not all(isinstance(number, int) and number >= 0 for number in (*shape, start, end)):
-            raise ValueError(entry)
-    except (KeyError, TypeError, ValueError) as error:
-        raise WeightsUnreadable(path=str(path), reason=f"{name} の記述が不正です。") from error
-    if not isinstance(kind, str) or kind not in STORED:
-        known = "、".join(STORED)
-        reason = f"{name} の型 {kind} は扱えません（扱えるのは {known}）。"
-        raise WeightsUnreadable(path=str(path), reason=reason)
-    size = math.prod(shape) * STORED[kind].itemsize  # NumPy's product would wrap around
-    if not 0 <= start <= end <= values.size or end - start != size:
-        raise WeightsUnreadable(path=str(path), reason=f"{name} の値が途中で切れています。")
-    return Tensor(name, kind, values[start:end].view(STORED[kind]).reshape(shape))
+    tensors = []
+    for entry in header.tensors.values():
+        if entry.dtype not in STORED:
+            supported = "、".join(STORED)
+            reason = f"{entry.name} の型 {entry.dtype} は扱えません（扱えるのは {supported}）。"
+            raise WeightsUnreadable(path=str(path), reason=reason)
+        dtype = STORED[entry.dtype]
+        size = math.prod(entry.shape) * dtype.itemsize  # NumPy's product would wrap around
+        if not entry.start <= entry.stop <= data.size or entry.stop - entry.start != size:
+            reason = f"{entry.name} の値が途中で切れています。"
+            raise WeightsUnreadable(path=str(path), reason=reason)
+        values = data[entry.start : entry.stop].view(dtype).reshape(entry.shape)
+        tensors.append(Tensor(entry.name, entry.dtype, values))
+    return tensors

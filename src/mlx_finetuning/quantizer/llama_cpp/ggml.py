@@ -91,36 +91,33 @@ def _quantize(
     return result
 
 
+_SIGNATURES: library.Signatures = {
+    "ggml_type_name": (ctypes.c_char_p, [ctypes.c_int]),
+    "ggml_row_size": (ctypes.c_size_t, [ctypes.c_int, ctypes.c_int64]),
+    "ggml_quantize_chunk": (
+        ctypes.c_size_t,
+        [
+            ctypes.c_int,  # type
+            ctypes.c_void_p,  # source, float32
+            ctypes.c_void_p,  # target
+            ctypes.c_int64,  # first value
+            ctypes.c_int64,  # rows
+            ctypes.c_int64,  # columns
+            ctypes.c_void_p,  # importance, float32, or NULL
+        ],
+    ),
+    "ggml_validate_row_data": (ctypes.c_bool, [ctypes.c_int, ctypes.c_void_p, ctypes.c_size_t]),
+}
+
+
 @functools.cache
 def _kernels() -> ctypes.CDLL:
     """The library with its signatures declared, after the self-test. Raises QuantizerUnusable."""
     kernels = library.load()
-    try:
-        _declare(kernels)
-    except AttributeError as error:
-        raise QuantizerUnusable(reason=f"必要な関数がありません: {error}") from error
+    library.declare(kernels, _SIGNATURES)
     for kind, bound in SELF_TEST_ERROR.items():
         _check(kernels, kind, bound)
     return kernels
-
-
-def _declare(kernels: ctypes.CDLL) -> None:
-    kernels.ggml_type_name.argtypes = [ctypes.c_int]
-    kernels.ggml_type_name.restype = ctypes.c_char_p
-    kernels.ggml_row_size.argtypes = [ctypes.c_int, ctypes.c_int64]
-    kernels.ggml_row_size.restype = ctypes.c_size_t
-    kernels.ggml_quantize_chunk.argtypes = [
-        ctypes.c_int,
-        ctypes.c_void_p,
-        ctypes.c_void_p,
-        ctypes.c_int64,
-        ctypes.c_int64,
-        ctypes.c_int64,
-        ctypes.c_void_p,
-    ]
-    kernels.ggml_quantize_chunk.restype = ctypes.c_size_t
-    kernels.ggml_validate_row_data.argtypes = [ctypes.c_int, ctypes.c_void_p, ctypes.c_size_t]
-    kernels.ggml_validate_row_data.restype = ctypes.c_bool
 
 
 def _check(kernels: ctypes.CDLL, kind: Type, bound: float) -> None:

@@ -14,7 +14,6 @@ import functools
 from collections import deque
 from collections.abc import Sequence
 from pathlib import Path
-from types import TracebackType
 from typing import Self
 
 import numpy as np
@@ -22,6 +21,7 @@ from numpy.typing import NDArray
 
 from mlx_finetuning.errors import GgufUnreadable, QuantizerUnusable
 from mlx_finetuning.quantizer.llama_cpp import library
+from mlx_finetuning.utils import cores
 
 CONTEXT_DEFAULTS = (512, 2048, 512, 1)
 """n_ctx, n_batch, n_ubatch, n_seq_max of `llama_context_default_params`."""
@@ -33,7 +33,7 @@ _AS_KNOWN = {
     **dict.fromkeys((12, 13, 14, 15, 17), _MINUS_ONE),  # yarn's factors and a threshold, float32
     **dict.fromkeys((22, 23), 1),  # keys and values: GGML_TYPE_F16
 }
-"""Defaults behind the known fields, as int32 by place (llama.cpp of autumn 2026)."""
+"""Defaults behind the known fields, as int32 by index (llama.cpp of autumn 2026)."""
 _IN_FLOAT32 = {9: 0, 22: 0, 23: 0}
 """No flash attention, which computes in half precision; GGML_TYPE_F32."""
 BATCH = 256
@@ -76,7 +76,7 @@ class _Batch(ctypes.Structure):
 
 
 _Log = ctypes.CFUNCTYPE(None, ctypes.c_int, ctypes.c_char_p, ctypes.c_void_p)
-_SIGNATURES: dict[str, tuple[object, list[object]]] = {
+_SIGNATURES: library.Signatures = {
     "llama_log_set": (None, [_Log, ctypes.c_void_p]),
     "llama_backend_init": (None, []),
     "llama_model_default_params": (_ModelParams, []),
@@ -137,16 +137,11 @@ _remember_for_c = _Log(_remember)  # must outlive the library's use of it
 def _api() -> ctypes.CDLL:
     """The library with its signatures declared and checked. Raises QuantizerUnusable."""
     api = library.load()
-    try:
-        for name, (result, arguments) in _SIGNATURES.items():
-            function = getattr(api, name)
-            function.restype, function.argtypes = result, arguments
-    except AttributeError as error:
-        raise QuantizerUnusable(reason=f"必要な関数がありません: {error}") from error
+    library.declare(api, _SIGNATURES)
     defaults = api.llama_context_default_params()
-    found = (defaults.n_ctx, defaults.n_batch, defaults.n_ubatch, defaults.n_seq_max)
-    if found != CONTEXT_DEFAULTS:
-        raise QuantizerUnusable(reason=f"llama.cppの設定の並びが既知のものと違います: {found}")
+    sizes = (defaults.n_ctx, defaults.n_batch, defaults.n_ubatch, defaults.n_seq_max)
+    if sizes != CONTEXT_DEFAULTS:
+        raise QuantizerUnusable(reason=f"llama.cppの設定の並びが既知のものと違います: {sizes}")
     flags = tuple(api.llama_model_default_params().flags[: len(MODEL_FLAGS)])
     if flags != MODEL_FLAGS:
         raise QuantizerUnusable(reason=f"llama.cppの設定の並びが既知のものと違います: {flags}")
@@ -157,10 +152,10 @@ def _api() -> ctypes.CDLL:
 
 def _compute_in_float32(params: _ContextParams) -> None:
     """Nothing where the settings lie otherwise than known: then half precision has to do."""
-    places = (ctypes.c_int32 * (2 * len(params.opaque))).from_buffer(params.opaque)
-    if all(places[place] == value for place, value in _AS_KNOWN.items()):
-        for place, value in _IN_FLOAT32.items():
-            places[place] = value
+    settings = (ctypes.c_int32 * (2 * len(params.opaque))).from_buffer(params.opaque)
+    if all(settings[index] == value for index, value in _AS_KNOWN.items()):
+        for index, value in _IN_FLOAT32.items():
+            settings[index] = value
 
 
 class LlamaVocabulary:
@@ -183,29 +178,32 @@ class LlamaVocabulary:
     def tokenize(self, text: str, add_special: bool) -> list[int]:
         """Token ids; special tokens in the text count as such. add_special: bos and eos too."""
         data = text.encode("utf-8", "replace")
-        room = len(data) + 8
-        ids = (Token * room)()
-        count = self._api.llama_tokenize(self._vocab, data, len(data), ids, room, add_special, True)
+        # No token is shorter than a byte; a few more are added around a text.
+        size = len(data) + 8
+        ids = (Token * size)()
+        count = self._api.llama_tokenize(self._vocab, data, len(data), ids, size, add_special, True)
         return list(ids[:count])
 
     def written(self, tokens: Sequence[int]) -> str:
         """What llama.cpp writes for generated tokens, special ones included."""
         data = b""
         for token in tokens:
-            room = 64
+            size = 64
             while True:
-                piece = ctypes.create_string_buffer(room)
-                count = self._api.llama_token_to_piece(self._vocab, token, piece, room, 0, True)
+                buffer = ctypes.create_string_buffer(size)
+                count = self._api.llama_token_to_piece(self._vocab, token, buffer, size, 0, True)
                 if count >= 0:
                     break
-                room = -count
-            data += piece.raw[:count]
+                size = -count
+            data += buffer.raw[:count]
         return data.decode("utf-8", "replace")
 
     def ends_generation(self, token: int) -> bool:
+        """Whether llama.cpp stops where this token is generated."""
         return bool(self._api.llama_vocab_is_eog(self._vocab, token))
 
     def close(self) -> None:
+        """Free the model; more calls do nothing."""
         if self._model:
             self._api.llama_model_free(self._model)
         self._model = None
@@ -213,12 +211,7 @@ class LlamaVocabulary:
     def __enter__(self) -> Self:
         return self
 
-    def __exit__(
-        self,
-        kind: type[BaseException] | None,
-        error: BaseException | None,
-        trace: TracebackType | None,
-    ) -> None:
+    def __exit__(self, *error: object) -> None:
         self.close()
 
 
@@ -232,22 +225,18 @@ class LlamaModel(LlamaVocabulary):
         """
         super().__init__(path, with_weights=True)
         self._context: int | None = None
-        self._context = self._new_context(path, context)
-        if adapter is not None:
-            self._apply(adapter)
-
-    def _new_context(self, path: Path, length: int) -> int:
         params = self._api.llama_context_default_params()
-        params.n_ctx, params.n_batch, params.n_ubatch = length, BATCH, BATCH
+        params.n_ctx, params.n_batch, params.n_ubatch = context, BATCH, BATCH
         _compute_in_float32(params)
-        context = self._api.llama_init_from_model(self._model, params)
-        if not context:
+        self._context = self._api.llama_init_from_model(self._model, params)
+        if not self._context:
             self.close()
             raise GgufUnreadable(path=str(path), reason=" ".join(_complaints) or "メモリ不足です。")
         # Its threads wait by spinning: with little to compute, a busy machine makes that slow.
-        threads = 1 if path.stat().st_size < ONE_THREAD_BYTES else library.usable_cores()
-        self._api.llama_set_n_threads(context, threads, threads)
-        return int(context)
+        threads = 1 if path.stat().st_size < ONE_THREAD_BYTES else cores.usable()
+        self._api.llama_set_n_threads(self._context, threads, threads)
+        if adapter is not None:
+            self._apply(adapter)
 
     def _apply(self, path: Path) -> None:
         """The adapter is freed with the model."""
@@ -266,20 +255,19 @@ class LlamaModel(LlamaVocabulary):
         self._api.llama_memory_clear(self._api.llama_get_memory(self._context), True)
         result = np.empty((len(tokens), self.vocabulary), np.float32)
         for start in range(0, len(tokens), BATCH):
-            self._decode(tokens[start : start + BATCH], result[start : start + BATCH])
+            ids = tokens[start : start + BATCH]
+            count = len(ids)
+            all_wanted = (ctypes.c_int8 * count)(*([1] * count))
+            batch = _Batch(n_tokens=count, token=(Token * count)(*ids), logits=all_wanted)
+            status = self._api.llama_decode(self._context, batch)
+            if status != 0:
+                raise QuantizerUnusable(reason=f"llama_decode が {status} を返しました。")
+            values = self._api.llama_get_logits(self._context)
+            result[start : start + count] = np.ctypeslib.as_array(values, (count, self.vocabulary))
         return result
 
-    def _decode(self, tokens: Sequence[int], result: NDArray[np.float32]) -> None:
-        count = len(tokens)
-        wanted = (ctypes.c_int8 * count)(*([1] * count))
-        batch = _Batch(n_tokens=count, token=(Token * count)(*tokens), logits=wanted)
-        status = self._api.llama_decode(self._context, batch)
-        if status != 0:
-            raise QuantizerUnusable(reason=f"llama_decode が {status} を返しました。")
-        values = self._api.llama_get_logits(self._context)
-        result[:] = np.ctypeslib.as_array(values, (count, self.vocabulary))
-
     def close(self) -> None:
+        """Free the context and the model; more calls do nothing."""
         if self._context:
             self._api.llama_free(self._context)
         self._context = None

@@ -8,7 +8,7 @@ from __future__ import annotations
 import ctypes
 import functools
 import importlib.util
-import os
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 from mlx_finetuning.errors import QuantizerUnusable
@@ -21,10 +21,10 @@ def library_path() -> Path:
     spec = importlib.util.find_spec(PACKAGE)
     if spec is None or spec.origin is None:
         raise QuantizerUnusable(reason=f"Pythonパッケージ {PACKAGE} がありません。")
-    found = sorted(Path(spec.origin).parent.glob(f"{PACKAGE}*.so"))
-    if not found:
+    libraries = sorted(Path(spec.origin).parent.glob(f"{PACKAGE}*.so"))
+    if not libraries:
         raise QuantizerUnusable(reason=f"{PACKAGE} の中に共有ライブラリがありません。")
-    return found[0]
+    return libraries[0]
 
 
 @functools.cache
@@ -37,8 +37,15 @@ def load() -> ctypes.CDLL:
         raise QuantizerUnusable(reason=f"{path.name} を読み込めません: {error}") from error
 
 
-def usable_cores() -> int:
-    """Cores that this process may run on."""
-    if hasattr(os, "sched_getaffinity"):
-        return len(os.sched_getaffinity(0))
-    return os.cpu_count() or 1
+Signatures = Mapping[str, tuple[object, Sequence[object]]]
+"""Name of a C function → its result's type and its arguments'; None is void."""
+
+
+def declare(functions: ctypes.CDLL, signatures: Signatures) -> None:
+    """Tell ctypes the types of the functions. Raises QuantizerUnusable where one is missing."""
+    try:
+        for name, (result, arguments) in signatures.items():
+            function = getattr(functions, name)
+            function.restype, function.argtypes = result, arguments
+    except AttributeError as error:
+        raise QuantizerUnusable(reason=f"必要な関数がありません: {error}") from error

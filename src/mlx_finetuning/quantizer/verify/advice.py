@@ -17,6 +17,8 @@ LEAST_TOP1 = 0.95
 
 @dataclass(frozen=True)
 class Candidate:
+    """A file of one quantization type, measured."""
+
     quant: str
     size_bytes: int
     mean_kl: float
@@ -27,7 +29,7 @@ class Candidate:
 
 def candidates(reports: Mapping[str, Report]) -> list[Candidate]:
     """The measured types, the largest first."""
-    found = [
+    measured = [
         Candidate(
             quant,
             report.size_bytes,
@@ -37,18 +39,18 @@ def candidates(reports: Mapping[str, Report]) -> list[Candidate]:
         )
         for quant, report in reports.items()
     ]
-    return sorted(found, key=lambda one: -one.size_bytes)
+    return sorted(measured, key=lambda candidate: -candidate.size_bytes)
 
 
-def recommended(found: list[Candidate]) -> Candidate:
+def recommended(measured: list[Candidate]) -> Candidate:
     """The smallest whose loss is small, else the one with the least loss."""
     good = [
-        one
-        for one in found
-        if one.mean_kl <= MOST_KL
-        and one.perplexity_change <= MOST_PERPLEXITY_CHANGE
-        and one.top1_agreement >= LEAST_TOP1
+        candidate
+        for candidate in measured
+        if candidate.mean_kl <= MOST_KL
+        and candidate.perplexity_change <= MOST_PERPLEXITY_CHANGE
+        and candidate.top1_agreement >= LEAST_TOP1
     ]
     if good:
-        return min(good, key=lambda one: one.size_bytes)
-    return min(found, key=lambda one: one.mean_kl)
+        return min(good, key=lambda candidate: candidate.size_bytes)
+    return min(measured, key=lambda candidate: candidate.mean_kl)

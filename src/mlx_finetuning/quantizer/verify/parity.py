@@ -53,6 +53,8 @@ class LogitParity:
 
 @dataclass(frozen=True)
 class TokenParity:
+    """How alike texts are cut."""
+
     texts: int
     differing: tuple[str, ...]
     """The texts that are cut differently, for no reason that is counted below."""
@@ -64,10 +66,6 @@ class TokenParity:
     """Texts with the name of an ordinary token that llama.cpp takes for a control token; left out."""
     reordered: int = 0
     """Texts of which the same pieces come in another order, as likely as the original's."""
-
-    @property
-    def equal(self) -> bool:
-        return not self.differing
 
 
 class Cut(StrEnum):
@@ -95,23 +93,32 @@ def compare_logits(
     Raises GgufUnreadable, QuantizerUnusable; ValueError when there are no references.
     """
     with LlamaModel(gguf, context, adapter) as model:
-        return compare(((one, model.logits(one.tokens)) for one in references), progress)
+        pairs = ((reference, model.logits(reference.tokens)) for reference in references)
+        return compare(pairs, progress)
 
 
 def compare(
     pairs: Iterable[tuple[Reference, NDArray[np.float32]]], progress: Progress = silent
 ) -> LogitParity:
-    """Average over references and what was found instead. ValueError when there are none."""
+    """Average over references, each with the logits to compare: [tokens, vocabulary].
+
+    ValueError when there are none.
+    """
     divergences: list[NDArray[np.float64]] = []
-    agreed: list[NDArray[np.bool_]] = []
-    losses: list[NDArray[np.float64]] = []
+    agreements: list[NDArray[np.bool_]] = []
+    losses: list[NDArray[np.float64]] = []  # of the next token: [reference and file, positions]
     done = 0
-    for reference, found in pairs:
+    for reference, logits in pairs:
         for start in range(0, len(reference.tokens), ROWS):
-            kl, same, loss = _compare(reference, found, slice(start, start + ROWS))
-            divergences.append(kl)
-            agreed.append(same)
-            losses.append(loss)
+            rows = slice(start, start + ROWS)
+            expected, actual = _log_softmax(reference.logits[rows]), _log_softmax(logits[rows])
+            divergences.append(np.sum(np.exp(expected) * (expected - actual), axis=-1))
+            agreements.append(expected.argmax(axis=-1) == actual.argmax(axis=-1))
+            following = np.array(reference.tokens[start + 1 : start + ROWS + 1], dtype=np.intp)
+            positions = np.arange(len(following))
+            losses.append(
+                np.stack([-expected[positions, following], -actual[positions, following]])
+            )
         done += len(reference.tokens)
         progress(Step(STAGE, done, 0, f"{done}トークンを比較"))
     kl, loss = np.concatenate(divergences), np.concatenate(losses, axis=1)
@@ -119,23 +126,10 @@ def compare(
         tokens=done,
         mean_kl=float(kl.mean()),
         max_kl=float(kl.max()),
-        top1_agreement=float(np.concatenate(agreed).mean()),
+        top1_agreement=float(np.concatenate(agreements).mean()),
         perplexity_reference=_perplexity(loss[0]),
         perplexity_gguf=_perplexity(loss[1]),
     )
-
-
-def _compare(
-    reference: Reference, found: NDArray[np.float32], rows: slice
-) -> tuple[NDArray[np.float64], NDArray[np.bool_], NDArray[np.float64]]:
-    """For some positions: divergence, same likeliest token, and both losses of the next token."""
-    expected, actual = _log_softmax(reference.logits[rows]), _log_softmax(found[rows])
-    kl = np.sum(np.exp(expected) * (expected - actual), axis=-1)
-    same = expected.argmax(axis=-1) == actual.argmax(axis=-1)
-    following = np.array(reference.tokens[rows.start + 1 : rows.stop + 1], dtype=np.intp)
-    positions = np.arange(len(following))
-    losses = np.stack([-expected[positions, following], -actual[positions, following]])
-    return kl, same, losses
 
 
 def _log_softmax(logits: NDArray[np.float32]) -> NDArray[np.float64]:
@@ -155,29 +149,29 @@ def compare_tokens(
     original: TokenizerMetadata | None = None,
     builtin: Sequence[str] = (),
     *,
-    known: Sequence[str] = (),
+    user_texts: Sequence[str] = (),
     prompts: Sequence[str] = (),
 ) -> TokenParity:
     """Cut every text with both tokenizers, with and without bos and eos.
 
     original: what is known of the file's tokenizer, for the reasons of differences; builtin: texts
-    that the user did not write, which only count in the scripts of `texts`, of `known` and of Japan;
+    that the user did not write, which only count in the scripts of `texts`, of `user_texts` and of Japan;
     prompts: rendered conversations.
     """
     cuts = [(text, cut(model, encode, text, original)) for text in texts]
     cuts += [(text, cut(model, encode, text, original, is_prompt=True)) for text in prompts]
-    used = scripts.EVERYWHERE.union(*map(scripts.of, (*texts, *known)))
+    used = scripts.EVERYWHERE.union(*map(scripts.of, (*texts, *user_texts)))
     foreign = []
     for text in builtin:
-        found = cut(model, encode, text, original)
-        if found == Cut.DIFFERENTLY and not scripts.of(text) <= used:
+        result = cut(model, encode, text, original)
+        if result == Cut.DIFFERENTLY and not scripts.of(text) <= used:
             foreign.append(text)
         else:
-            cuts.append((text, found))
-    counts = Counter(found for _, found in cuts)
+            cuts.append((text, result))
+    counts = Counter(result for _, result in cuts)
     return TokenParity(
         texts=len(cuts) + len(foreign),
-        differing=tuple(text for text, found in cuts if found == Cut.DIFFERENTLY),
+        differing=tuple(text for text, result in cuts if result == Cut.DIFFERENTLY),
         foreign=tuple(foreign),
         unsayable=counts[Cut.UNSAYABLE],
         named=counts[Cut.NAMED],
@@ -196,26 +190,26 @@ def cut(
     """Compare one text, in the form in which llama.cpp can be held to it."""
     compared = text
     if original is not None:
-        compared = original.as_asked(text) if is_prompt else original.comparable(text)
+        compared = original.as_prompt(text) if is_prompt else original.comparable(text)
     for added in (False, True):
-        expected, found = encode(compared, added), model.tokenize(compared, added)
-        if expected != found:
-            return difference(compared, expected, found, original)
+        expected, actual = encode(compared, added), model.tokenize(compared, added)
+        if expected != actual:
+            return difference(compared, expected, actual, original)
     return Cut.ALIKE
 
 
 def difference(
-    text: str, expected: list[int], found: list[int], original: TokenizerMetadata | None
+    text: str, expected: list[int], actual: list[int], original: TokenizerMetadata | None
 ) -> Cut:
     """Why the file's ids of a text are not those expected."""
     if original is None:
         return Cut.DIFFERENTLY
     if original.named_controls(text):
         return Cut.NAMED
-    if not original.says(text, expected):
+    if not original.can_express(text, expected):
         return Cut.UNSAYABLE
     # Of a Unigram model they are a tie, which each engine breaks by its own order of search.
-    if original.model in ("plamo2", "t5") and sorted(expected) == sorted(found):
+    if original.model in ("plamo2", "t5") and sorted(expected) == sorted(actual):
         return Cut.REORDERED
     return Cut.DIFFERENTLY
 
@@ -230,22 +224,22 @@ def problem(tokens: TokenParity) -> str:
 
 def warnings(tokens: TokenParity) -> list[str]:
     """In Japanese, what is different without speaking against the file."""
-    found = []
+    lines = []
     if tokens.foreign:
-        found.append(
+        lines.append(
             f"データにない種類の文字を含む{len(tokens.foreign)}文で、トークンへの分け方が違います"
             f"（例: {tokens.foreign[0][:80]!r}）。"
         )
     if tokens.unsayable:
-        found.append(
+        lines.append(
             f"語彙にない文字を含む{tokens.unsayable}文は、llama.cppに文字で渡すと <unk> になります。"
         )
     if tokens.named:
-        found.append(
+        lines.append(
             f"llama.cppが制御記号として扱う文字列を含む{tokens.named}文は、比較から除きました。"
         )
     if tokens.reordered:
-        found.append(
+        lines.append(
             f"同じ部品を切る順だけが違う文が{tokens.reordered}文あります（どちらも同じ確からしさです）。"
         )
-    return found
+    return lines

@@ -3,7 +3,7 @@
 It holds the first layers and, for large vocabularies, the rows of the embedding and the head for
 the tokens that are compared, in float32, made by the same mapping as the files asked for. It lies
 in memory (on Linux; elsewhere in a temporary file that is removed) and is bounded by `BYTES`, or
-one layer where that is larger. What it leaves out is compared value by value in `fidelity`.
+one layer where that is larger. What it leaves out is compared value by value in `tensor_error`.
 """
 
 from __future__ import annotations
@@ -25,7 +25,7 @@ from mlx_finetuning.quantizer.formats.safetensors import Rows
 from mlx_finetuning.quantizer.vocabulary.tokenizer import TokenizerMetadata
 from mlx_finetuning.quantizer.write import export
 from mlx_finetuning.quantizer.write.export import Source
-from mlx_finetuning.quantizer.write.gguf_writer import Head
+from mlx_finetuning.quantizer.write.gguf_writer import FileMetadata
 
 QUANT = "F32"
 BYTES = 512 << 20
@@ -54,14 +54,18 @@ class Extent:
 def extent(model: Path, sequences: Sequence[Sequence[int]]) -> Extent:
     """What fits, with every token of the sequences. Raises what `export.sources` raises."""
     config = export.read_config(model)
-    tokens = _tokens(config["vocab_size"], sequences)
-    found = export.sources(model, config, None)
-    sizes = [0] * config["num_hidden_layers"]
-    for source in found:
+    vocabulary = config["vocab_size"]
+    tokens = np.arange(vocabulary)
+    if vocabulary > VOCABULARY:
+        spread = np.linspace(0, vocabulary - 1, VOCABULARY).astype(np.intp)
+        tokens = np.union1d(spread, np.concatenate([np.asarray(s, np.intp) for s in sequences]))
+    sizes = [0] * config["num_hidden_layers"]  # bytes of each layer in float32
+    used = 0
+    for source in export.sources(model, config, None):
         if (layer := _layer(source.name)) is not None:
             sizes[layer] += 4 * int(np.prod(source.shape))
-    around = [source for source in found if source.name in WITH_ROWS_PER_TOKEN]
-    used = sum(4 * len(tokens) * source.shape[1] for source in around)
+        elif source.name in WITH_ROWS_PER_TOKEN:
+            used += 4 * len(tokens) * source.shape[1]
     fitting = int(np.searchsorted(used + np.cumsum(sizes), BYTES, side="right"))
     layers = min(len(sizes), max(fitting, registry.of(config).fewest_layers(config)))
     return Extent(layers, len(sizes), tokens)
@@ -79,16 +83,19 @@ def written(
     family = registry.of(config)
     values = {
         **family.metadata(config),
-        **family.per_layer(config, chosen.layers),
+        **family.layer_metadata(config, chosen.layers),
         "block_count": chosen.layers,
         "vocab_size": len(chosen.tokens),
     }
-    head = Head(family.name, "proof", values, NO_TOKENS)
-    found = export.sources(model, config, adapter)
-    parts = [_part(source, chosen) for source in found if covers(chosen, source.name)]
+    metadata = FileMetadata(family.name, "proof", values, NO_TOKENS)
+    parts = [
+        _part(source, chosen)
+        for source in export.sources(model, config, adapter)
+        if covers(chosen, source.name)
+    ]
     plans = {QUANT: export.plan(parts, QUANT, config)}
     with in_memory() as path:
-        export.write(parts, head, plans, {QUANT: path}, progress)
+        export.write(parts, metadata, plans, {QUANT: path}, progress)
         yield path
 
 
@@ -113,6 +120,7 @@ def covers(chosen: Extent, name: str) -> bool:
 
 
 def as_record(chosen: Extent) -> dict[str, Any]:
+    """For the report of an export."""
     return {
         "quant": QUANT,
         "layers": chosen.layers,
@@ -122,30 +130,21 @@ def as_record(chosen: Extent) -> dict[str, Any]:
 
 
 def _part(source: Source, chosen: Extent) -> Source:
+    """The rows and columns of a tensor that the proof holds."""
     if source.name == WITH_ROWS_PER_LAYER:
         rows = source.shape[0] // chosen.of_layers * chosen.layers
         return replace(source, shape=(rows, source.shape[1]))
     if source.name not in WITH_ROWS_PER_TOKEN:
         return source
-    part = replace(source, shape=(len(chosen.tokens), source.shape[1]), order=chosen.tokens)
-    return _narrowed(part, chosen) if source.name == WITH_COLUMNS_PER_LAYER else part
-
-
-def _narrowed(source: Source, chosen: Extent) -> Source:
-    columns = source.shape[1] // chosen.of_layers * chosen.layers
+    columns = source.shape[1]
+    if source.name == WITH_COLUMNS_PER_LAYER:
+        columns = columns // chosen.of_layers * chosen.layers
 
     def read(rows: Rows) -> NDArray[np.float32]:
         return np.ascontiguousarray(source.read(rows)[:, :columns])
 
-    return replace(source, shape=(source.shape[0], columns), read=read)
+    return replace(source, shape=(len(chosen.tokens), columns), read=read, order=chosen.tokens)
 
 
 def _layer(name: str) -> int | None:
     return int(name.split(".")[1]) if name.startswith("blk.") else None
-
-
-def _tokens(vocabulary: int, sequences: Sequence[Sequence[int]]) -> NDArray[np.intp]:
-    if vocabulary <= VOCABULARY:
-        return np.arange(vocabulary)
-    spread = np.linspace(0, vocabulary - 1, VOCABULARY).astype(np.intp)
-    return np.union1d(spread, np.concatenate([np.asarray(ids, np.intp) for ids in sequences]))

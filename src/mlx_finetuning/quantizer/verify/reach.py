@@ -10,18 +10,17 @@ from __future__ import annotations
 import contextlib
 import time
 import unicodedata
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 
-from mlx_finetuning.errors import ExportError, ExportNotProven, ModelError, StudioError
+from mlx_finetuning.errors import ExportError, ExportNotProven, ModelError
 from mlx_finetuning.messages_ja import describe
 from mlx_finetuning.quantizer.llama_cpp.inference import LlamaVocabulary
 from mlx_finetuning.quantizer.verify import parity, proof
 from mlx_finetuning.quantizer.verify.parity import Cut, Encode, TokenParity
 from mlx_finetuning.quantizer.vocabulary.tokenizer import ChatFormat, TokenizerMetadata
-from mlx_finetuning.quantizer.write import export
-from mlx_finetuning.quantizer.write.gguf_writer import GgufFile
+from mlx_finetuning.quantizer.write import export, gguf_writer
 from mlx_finetuning.tokenization import battery, files, loading
 
 NAMED_ROWS = 10
@@ -88,10 +87,12 @@ def reach(
     started = time.monotonic()
     try:
         with vocabulary_file(folder, chat) as (path, original):
-            found = _compared(path, original, rows, prompts, encode or _own(folder))
+            result = _compared(path, original, rows, prompts, encode or own_tokenizer(folder))
     except (ExportError, ModelError) as error:
-        found = Reach(False, False, (_reason(error),), ())
-    return replace(found, elapsed_s=time.monotonic() - started)
+        described = describe(error)
+        reason = f"{described.what} {described.why} {_MLX_ONLY}"
+        result = Reach(runtime=False, ollama=False, reasons=(reason,), warnings=())
+    return replace(result, elapsed_s=time.monotonic() - started)
 
 
 def require(
@@ -106,11 +107,11 @@ def require(
     chat: how the run converses. Raises ExportNotProven, and what reading the folder raises.
     """
     with vocabulary_file(folder, chat) as (path, original), LlamaVocabulary(path) as vocabulary:
-        found = parity.compare_tokens(
+        tokens = parity.compare_tokens(
             vocabulary, encode, texts, original, battery.TEXTS, prompts=prompts
         )
-    if found.differing:
-        raise ExportNotProven(path=folder.name, problems=[parity.problem(found)])
+    if tokens.differing:
+        raise ExportNotProven(path=folder.name, problems=[parity.problem(tokens)])
 
 
 @contextlib.contextmanager
@@ -121,14 +122,14 @@ def vocabulary_file(
 
     Raises ArchitectureUnsupported, ModelSettingUnsupported, TokenizerUnsupported, TokenizerUnreadable.
     """
-    head = export.head_of(folder, export.read_config(folder), folder.name, chat)
+    metadata = export.file_metadata(folder, export.read_config(folder), folder.name, chat)
     with proof.in_memory() as path:
-        GgufFile(path, head, proof.QUANT, []).close()
-        yield path, head.tokenizer
+        gguf_writer.create(path, metadata, proof.QUANT, []).close()
+        yield path, metadata.tokenizer
 
 
-def _own(folder: Path) -> Encode:
-    """The file's own tokenizer. What it gives raises TokenizerUnreadable."""
+def own_tokenizer(folder: Path) -> Encode:
+    """The folder's tokenizer by its own engine. What it gives raises TokenizerUnreadable."""
     engine = loading.engine(files.read(folder))
 
     def encode(text: str, added: bool) -> list[int]:
@@ -150,74 +151,60 @@ def _compared(
         # Texts come again and again: system texts, short answers.
         cuts = {text: parity.cut(vocabulary, encode, text, original) for text in set(texts)}
         builtin = parity.compare_tokens(
-            vocabulary, encode, (), original, battery.TEXTS, known=texts
+            vocabulary, encode, (), original, battery.TEXTS, user_texts=texts
         )
-        asked = [
-            (text, parity.cut(vocabulary, encode, text, original, is_prompt=True))
+        prompt_cuts = [
+            (parity.cut(vocabulary, encode, text, original, is_prompt=True), text)
             for text in prompts
         ]
-    found = _rows(rows, cuts, original)
-    reasons = _template_reasons(asked)
-    if found.differing:
-        reasons.append(f"{_listed(found.differing)}のトークンへの分け方が、学習と違います。")
+    notable = _notable_rows(rows, cuts, original)
+    # One example, the first, for each way in which prompts are cut unlike the original's.
+    examples = dict(reversed([pair for pair in prompt_cuts if pair[0] in _TEMPLATE_PROBLEMS]))
+    reasons = [
+        f"{_TEMPLATE_PROBLEMS[cut]}（例: {text[:80]!r}）。" for cut, text in examples.items()
+    ]
+    if notable.differing:
+        reasons.append(f"{_listed(notable.differing)}のトークンへの分け方が、学習と違います。")
     if builtin.differing:
         reasons.append(parity.problem(builtin))
-    is_proven = not found.differing and not builtin.differing
+    is_proven = not notable.differing and not builtin.differing
     if reasons:
         reasons.append(INSTEAD if is_proven else f"GGUFには書き出せません。{_MLX_ONLY}")
     return Reach(
         runtime=is_proven,
         ollama=not reasons,
         reasons=tuple(reasons),
-        warnings=tuple(_warnings(found, original, texts, builtin)),
-        rows=found,
+        warnings=tuple(_warnings(notable, original, texts, builtin)),
+        rows=notable,
         tokens=builtin,
     )
 
 
 _MLX_ONLY = "「MLX（学習したまま）」での対話と serve-model では、学習したとおりに使えます。"
-
-
-def _reason(error: StudioError) -> str:
-    said = describe(error)
-    return f"{said.what} {said.why} {_MLX_ONLY}"
-
-
-def _rows(rows: Sequence[Sequence[str]], cuts: dict[str, Cut], original: TokenizerMetadata) -> Rows:
-    def having(wanted: Cut) -> tuple[int, ...]:
-        return tuple(
-            number for number, row in enumerate(rows) if any(cuts[text] == wanted for text in row)
-        )
-
-    named = (
-        number
-        for number, row in enumerate(rows)
-        if any(original.named_controls(text) for text in row)
-    )
-    not_composed = (
-        number
-        for number, row in enumerate(rows)
-        if original.composes and not all(unicodedata.is_normalized("NFC", text) for text in row)
-    )
-    return Rows(
-        unsayable=having(Cut.UNSAYABLE),
-        named=tuple(named),
-        not_composed=tuple(not_composed),
-        reordered=having(Cut.REORDERED),
-        differing=having(Cut.DIFFERENTLY),
-    )
-
-
-def _template_reasons(asked: Sequence[tuple[str, Cut]]) -> list[str]:
-    worst = {found: text for text, found in reversed(asked) if found in _TEMPLATE_WORDS}
-    return [f"{_TEMPLATE_WORDS[found]}（例: {text[:80]!r}）。" for found, text in worst.items()]
-
-
-_TEMPLATE_WORDS = {
+_TEMPLATE_PROBLEMS = {
     Cut.UNSAYABLE: "Ollamaでは使えません。会話の書式に、語彙にない文字があり、<unk> になります",
     Cut.NAMED: "Ollamaでは使えません。会話の書式にある記号を、llama.cppが別の記号として扱います",
     Cut.DIFFERENTLY: "Ollamaでは使えません。会話の書式のトークンへの分け方が、学習と違います",
 }
+
+
+def _notable_rows(
+    rows: Sequence[Sequence[str]], cuts: dict[str, Cut], original: TokenizerMetadata
+) -> Rows:
+    def numbers(applies: Callable[[str], bool]) -> tuple[int, ...]:
+        """Of the rows with a text to which something applies."""
+        return tuple(number for number, row in enumerate(rows) if any(map(applies, row)))
+
+    def is_not_composed(text: str) -> bool:
+        return original.makes_nfc and not unicodedata.is_normalized("NFC", text)
+
+    return Rows(
+        unsayable=numbers(lambda text: cuts[text] == Cut.UNSAYABLE),
+        named=numbers(lambda text: bool(original.named_controls(text))),
+        not_composed=numbers(is_not_composed),
+        reordered=numbers(lambda text: cuts[text] == Cut.REORDERED),
+        differing=numbers(lambda text: cuts[text] == Cut.DIFFERENTLY),
+    )
 
 
 def _warnings(

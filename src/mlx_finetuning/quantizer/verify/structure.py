@@ -54,58 +54,55 @@ class Structure:
     problems: tuple[str, ...]
 
 
-def inspect(
-    found: Gguf, model: Path, config: dict[str, Any], expected: TokenizerMetadata
-) -> Structure:
+def inspect(gguf: Gguf, model: Path, config: Config, expected: TokenizerMetadata) -> Structure:
     """Compare a file with the folder it was made from, its `config.json` and its tokenizer."""
     problems = [
-        *_metadata_problems(found, config),
-        *_tokenizer_problems(found, expected),
-        *_tensor_problems(found, config, model),
+        *_metadata_problems(gguf, config),
+        *_tokenizer_problems(gguf, expected),
+        *_tensor_problems(gguf, config, model),
     ]
-    types = Counter(tensor.kind.name for tensor in found.tensors.values())
-    return Structure(quant_of(found), len(found.tensors), dict(types), tuple(problems))
+    types = Counter(tensor.kind.name for tensor in gguf.tensors.values())
+    return Structure(quant_of(gguf), len(gguf.tensors), dict(types), tuple(problems))
 
 
-def quant_of(found: Gguf) -> str:
-    names = {kind.value: name for name, kind in recipe.FILE_TYPE.items()}
-    number = found.metadata.get("general.file_type", -1)
-    if number in names:
-        return names[number]
-    known = {kind.value: kind.name.removeprefix("MOSTLY_") for kind in LlamaFileType}
-    return known.get(number, "不明")
+def quant_of(gguf: Gguf) -> str:
+    """The file type's name: Q4_K_M; 「不明」 where the file says nothing."""
+    number = gguf.metadata.get("general.file_type", -1)
+    others = {kind.value: kind.name.removeprefix("MOSTLY_") for kind in LlamaFileType}
+    own = {kind.value: name for name, kind in recipe.FILE_TYPE.items()}
+    return {**others, **own}.get(number, "不明")
 
 
 def _metadata_problems(gguf: Gguf, config: Config) -> list[str]:
     family = registry.of(config)
-    found_arch = gguf.metadata.get("general.architecture")
-    if found_arch != family.name:
-        return [f"モデルの種類が {found_arch} です（正しくは {family.name}）。"]
+    arch = gguf.metadata.get("general.architecture")
+    if arch != family.name:
+        return [f"モデルの種類が {arch} です（正しくは {family.name}）。"]
     prefix = f"{family.name}."
-    found = {
+    stated = {
         key.removeprefix(prefix): value
         for key, value in gguf.metadata.items()
         if key.startswith(prefix)
     }
-    settled = (key for key in found if key.startswith(SETTLED))
-    expected: dict[str, Any] = dict.fromkeys(settled)
-    expected |= {key: head_size(config) for key in HEAD_SIZE_KEYS if key in found}
+    expected: dict[str, Any] = {key: None for key in stated if key.startswith(SETTLED)}
+    expected |= {key: head_size(config) for key in HEAD_SIZE_KEYS if key in stated}
     expected |= family.metadata(config)
     return [
-        f"設定 {key} が {found.get(key)} です（正しくは {value}）。"
+        f"設定 {key} が {stated.get(key)} です（正しくは {value}）。"
         for key, value in expected.items()
-        if not _same(found.get(key), value)
+        if not _same(stated.get(key), value)
     ]
 
 
-def _same(found: Any, expected: Any) -> bool:
-    if isinstance(expected, float) and isinstance(found, int | float):
-        return math.isclose(found, expected, rel_tol=1e-6)
-    return bool(found == expected)
+def _same(stated: Any, expected: Any) -> bool:
+    """Files hold float32."""
+    if isinstance(expected, float) and isinstance(stated, int | float):
+        return math.isclose(stated, expected, rel_tol=1e-6)
+    return bool(stated == expected)
 
 
 def _tokenizer_problems(gguf: Gguf, expected: TokenizerMetadata) -> list[str]:
-    wanted: dict[str, object] = {
+    metadata: dict[str, object] = {
         "ggml.model": expected.model,
         "ggml.pre": expected.pre or None,
         "ggml.tokens": expected.tokens,
@@ -115,26 +112,26 @@ def _tokenizer_problems(gguf: Gguf, expected: TokenizerMetadata) -> list[str]:
         "ggml.add_bos_token": expected.add_bos,
         "chat_template": expected.chat_template,
     }
-    wanted |= {
+    metadata |= {
         f"ggml.{TOKEN_KEYS.get(kind, kind)}_token_id": number
         for kind, number in expected.special_ids.items()
     }
     return [
         f"トークナイザーの {key} が元のモデルと違います。"
-        for key, value in wanted.items()
+        for key, value in metadata.items()
         if gguf.metadata.get(f"tokenizer.{key}") != value
     ]
 
 
-def _tensor_problems(gguf: Gguf, config: dict[str, Any], model: Path) -> Iterator[str]:
+def _tensor_problems(gguf: Gguf, config: Config, model: Path) -> Iterator[str]:
     expected = {source.name: source.shape for source in export.sources(model, config, None)}
-    yield from (f"重み {name} がありません。" for name in sorted(set(expected) - set(gguf.tensors)))
-    yield from (
-        f"余計な重み {name} があります。" for name in sorted(set(gguf.tensors) - set(expected))
-    )
+    for name in sorted(set(expected) - set(gguf.tensors)):
+        yield f"重み {name} がありません。"
+    for name in sorted(set(gguf.tensors) - set(expected)):
+        yield f"余計な重み {name} があります。"
     for name in sorted(set(gguf.tensors) & set(expected)):
-        found = gguf.tensors[name]
-        if found.shape != expected[name]:
-            yield f"重み {name} の形が {found.shape} です（正しくは {expected[name]}）。"
-        if not ggml.is_valid(found.data, found.kind):
+        tensor = gguf.tensors[name]
+        if tensor.shape != expected[name]:
+            yield f"重み {name} の形が {tensor.shape} です（正しくは {expected[name]}）。"
+        if not ggml.is_valid(tensor.data, tensor.kind):
             yield f"重み {name} に数値でない値があります。"

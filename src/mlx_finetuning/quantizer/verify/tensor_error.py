@@ -12,7 +12,7 @@ import numpy as np
 from gguf import GGMLQuantizationType as Type
 from numpy.typing import NDArray
 
-from mlx_finetuning.quantizer.formats.gguf_reader import Gguf, Stored
+from mlx_finetuning.quantizer.formats.gguf_reader import Gguf, StoredTensor
 from mlx_finetuning.quantizer.write.export import Source
 
 ROWS = 32
@@ -48,38 +48,47 @@ def errors(gguf: Gguf, sources: Iterable[Source]) -> dict[str, float]:
     }
 
 
-def problems(gguf: Gguf, found: dict[str, float]) -> list[str]:
+def largest_by_type(gguf: Gguf, errors: dict[str, float]) -> dict[str, float]:
+    """Of each quantization type, the largest error of a tensor."""
+    largest: dict[str, float] = {}
+    for name, error in errors.items():
+        kind = gguf.tensors[name].kind.name
+        largest[kind] = max(largest.get(kind, 0.0), error)
+    return largest
+
+
+def problems(gguf: Gguf, errors: dict[str, float]) -> list[str]:
     """In Japanese, the tensors that are further off than their type explains."""
     return [
         f"重み {name} が元の重みと {error:.1%} 違います。"
-        for name, error in found.items()
-        if is_wrong(gguf, name, found)
+        for name, error in errors.items()
+        if is_wrong(gguf, name, errors)
     ]
 
 
-def is_wrong(gguf: Gguf, name: str, found: dict[str, float]) -> bool:
+def is_wrong(gguf: Gguf, name: str, errors: dict[str, float]) -> bool:
     """Whether a compared tensor is further off than its type explains."""
-    return name in found and not found[name] <= BOUNDS.get(gguf.tensors[name].kind, np.inf)
+    return name in errors and not errors[name] <= BOUNDS.get(gguf.tensors[name].kind, np.inf)
 
 
-def matches(stored: Stored, source: Source) -> bool:
+def matches(stored: StoredTensor, source: Source) -> bool:
     """Whether a tensor holds the values of `source`, which has its shape."""
     return _error(stored, source) <= BOUNDS.get(stored.kind, np.inf)
 
 
-def sampled_rows(stored: Stored) -> NDArray[np.intp]:
+def sampled_rows(stored: StoredTensor) -> NDArray[np.intp]:
     """The rows that are compared, spread over the tensor."""
     return np.unique(np.linspace(0, len(stored.data) - 1, ROWS).astype(np.intp))
 
 
-def _error(stored: Stored, source: Source) -> float:
+def _error(stored: StoredTensor, source: Source) -> float:
     rows = sampled_rows(stored)
     if len(source.shape) == 1:
         order = slice(None) if source.order is None else source.order
         original = source.read(order).reshape(1, -1)
     else:
         original = source.read(rows if source.order is None else source.order[rows])
-    found = stored.values(rows).reshape(original.shape).astype(np.float64)
+    written = stored.values(rows).reshape(original.shape).astype(np.float64)
     size = float(np.sqrt(np.mean(np.square(original, dtype=np.float64))))
-    error = float(np.sqrt(np.mean((found - original) ** 2)))
+    error = float(np.sqrt(np.mean((written - original) ** 2)))
     return error / size if size else error

@@ -75,6 +75,7 @@ class Report:
 
     @property
     def proven(self) -> bool:
+        """Whether nothing speaks against the file."""
         return not self.problems
 
 
@@ -102,37 +103,31 @@ def examine(
     config = export.read_config(model)
     original = tokenizer.read(model, config["vocab_size"], registry.of(config), chat)
     file = gguf_reader.read(gguf)
-    found = structure.inspect(file, model, config, original)
+    described = structure.inspect(file, model, config, original)
     errors = tensor_error.errors(file, export.sources(model, config, adapter))
     with LlamaVocabulary(gguf) as loaded:
         tokens = compare_tokens(loaded, encode, texts, original, battery.TEXTS, prompts=prompts)
         ends = all(loaded.ends_generation(token) for token in end_tokens)
-    logits = compare_logits(gguf, references, registry.context_for(config, context), progress)
-    problems = (
-        *found.problems,
-        *tensor_error.problems(file, errors),
-        *_token_problems(tokens, ends),
-        *_logit_problems(found.quant, logits),
+    logits = compare_logits(
+        gguf, references, registry.of(config).context_for(config, context), progress
     )
+    problems = [*described.problems, *tensor_error.problems(file, errors)]
+    if tokens.differing:
+        problems.append(parity.problem(tokens))
+    if not ends:
+        problems.append("発言の終わりのトークンで、生成が止まりません。")
+    problems += _logit_problems(described.quant, logits)
     return Report(
         path=str(gguf),
         size_bytes=gguf.stat().st_size,
-        structure=found,
+        structure=described,
         tokens=tokens,
         logits=logits,
-        errors=_largest(file, errors),
-        problems=problems,
+        errors=tensor_error.largest_by_type(file, errors),
+        problems=tuple(problems),
         warnings=tuple(parity.warnings(tokens)),
-        verdict=_verdict(found.quant, logits, problems),
+        verdict=_verdict(described.quant, logits, problems),
     )
-
-
-def _largest(file: gguf_reader.Gguf, errors: dict[str, float]) -> dict[str, float]:
-    largest: dict[str, float] = {}
-    for name, error in errors.items():
-        kind = file.tensors[name].kind.name
-        largest[kind] = max(largest.get(kind, 0.0), error)
-    return largest
 
 
 def proof_problems(logits: LogitParity) -> list[str]:
@@ -161,18 +156,11 @@ def as_record(report: Report) -> dict[str, Any]:
 def write(report: Report, gguf: Path, proof_record: dict[str, Any] | None = None) -> Path:
     """Keep a report beside its file, with that of the proof. Raises DiskFull."""
     path = report_path(gguf)
-    more = {} if proof_record is None else {"proof": proof_record}
-    files.write_json(path, {**as_record(report), **more})
+    record = as_record(report)
+    if proof_record is not None:
+        record["proof"] = proof_record
+    files.write_json(path, record)
     return path
-
-
-def _token_problems(tokens: TokenParity, ends: bool) -> list[str]:
-    problems = []
-    if tokens.differing:
-        problems.append(parity.problem(tokens))
-    if not ends:
-        problems.append("発言の終わりのトークンで、生成が止まりません。")
-    return problems
 
 
 def _logit_problems(quant: str, logits: LogitParity) -> list[str]:
@@ -197,5 +185,5 @@ def _verdict(quant: str, logits: LogitParity, problems: Sequence[str]) -> str:
     )
     if quant in EXACT:
         return f"学習したモデルと同じ動きをします（{figures}）。"
-    words = next(text for bound, text in BANDS if logits.mean_kl <= bound)
-    return f"{words}（{figures}）。"
+    judgement = next(text for bound, text in BANDS if logits.mean_kl <= bound)
+    return f"{judgement}（{figures}）。"

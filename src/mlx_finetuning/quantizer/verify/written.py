@@ -6,7 +6,6 @@ Reads names, sizes and reports only, and loads nothing; damaged reports count as
 from __future__ import annotations
 
 import contextlib
-from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -21,6 +20,8 @@ _ADAPTER = "-adapter"
 
 @dataclass(frozen=True)
 class WrittenModel:
+    """One model made of a run."""
+
     path: Path
     format: str
     """One of `config.FORMATS`."""
@@ -38,47 +39,42 @@ class WrittenModel:
 
 
 def report_path(gguf: Path) -> Path:
+    """Where the report of an export lies, beside its file."""
     return gguf.with_suffix(".export_report.json")
 
 
 def read_all(folder: Path) -> list[WrittenModel]:
     """What lies in a run's folder, the newest first."""
-    found = [made for path in folder.glob("[!.]*") if (made := _read(path)) is not None]
-    return sorted(found, key=lambda made: (-made.made_s, made.path.name))
+    models = [model for path in folder.glob("[!.]*") if (model := _read(path)) is not None]
+    return sorted(models, key=lambda model: (-model.made_s, model.path.name))
 
 
 def _read(path: Path) -> WrittenModel | None:
+    """None for what is no model."""
     if path.is_dir():
         form = path.name.rpartition("-")[2]
-        return _model(path, form, "", {}) if form in FOLDERS else None
+        if form not in FOLDERS:
+            return None
+        size = sum(part.stat().st_size for part in path.rglob("*") if part.is_file())
+        return WrittenModel(path, form, "", size, path.stat().st_mtime)
     if path.suffix != ".gguf":
         return None
+    file = path.stat()
     if path.stem.endswith(_ADAPTER):
-        return _model(path, "gguf-lora", "", {})
-    return _model(path, "gguf", path.stem.rpartition("-")[2], _report(path))
-
-
-def _model(path: Path, form: str, quant: str, report: Mapping[str, Any]) -> WrittenModel:
-    parts = [path] if path.is_file() else [part for part in path.rglob("*") if part.is_file()]
+        return WrittenModel(path, "gguf-lora", "", file.st_size, file.st_mtime)
+    report: dict[str, Any] = {}
+    with contextlib.suppress(FileNotFoundError, RecordDamaged, NewerSchema):
+        report = files.read_json(report_path(path))
     logits = report.get("logits")
-    agreement = logits.get("top1_agreement") if isinstance(logits, dict) else None
+    share = logits.get("top1_agreement") if isinstance(logits, dict) else None
+    agreement = float(share) if isinstance(share, int | float) and 0 <= share <= 1 else None
     return WrittenModel(
         path,
-        form,
-        quant,
-        sum(part.stat().st_size for part in parts),
-        path.stat().st_mtime,
-        _share(agreement),
+        "gguf",
+        path.stem.rpartition("-")[2],
+        file.st_size,
+        file.st_mtime,
+        agreement,
         bool(report["proven"]) if "proven" in report else None,
         str(report.get("verdict", "")),
     )
-
-
-def _share(value: object) -> float | None:
-    return float(value) if isinstance(value, int | float) and 0 <= value <= 1 else None
-
-
-def _report(gguf: Path) -> dict[str, Any]:
-    with contextlib.suppress(FileNotFoundError, RecordDamaged, NewerSchema):
-        return files.read_json(report_path(gguf))
-    return {}

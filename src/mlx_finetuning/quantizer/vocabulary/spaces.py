@@ -8,11 +8,13 @@ from __future__ import annotations
 
 import base64
 import binascii
-from collections.abc import Iterable
 from dataclasses import dataclass
 from typing import Any
 
 from mlx_finetuning.errors import TokenizerUnsupported
+
+Definition = dict[str, Any]
+"""The content of a `tokenizer.json`."""
 
 MARK = "▁"
 _MARKS = (
@@ -49,12 +51,18 @@ class Spaces:
     """SentencePiece's table of replacements."""
 
 
-def of(definition: dict[str, Any]) -> Spaces:
+_UNKNOWN_SCHEME = "空白の扱い（normalizer、pre_tokenizer）が既知のものと違います。"
+
+
+def of(definition: Definition) -> Spaces:
     """Raises TokenizerUnsupported for rules that llama.cpp has none for."""
     steps = flat(definition.get("normalizer"), "normalizers")
     charsmap = None
     if steps and steps[0].get("type") == "Precompiled":
-        charsmap = _charsmap(steps.pop(0))
+        try:
+            charsmap = base64.b64decode(steps.pop(0).get("precompiled_charsmap") or "") or None
+        except (binascii.Error, ValueError, TypeError) as error:
+            raise TokenizerUnsupported(reason="文字の置き換えの表を読めません。") from error
     merged = tuple(steps[:2]) == _MERGED_SPACES
     steps = steps[2:] if merged else steps
     prefix = "never"
@@ -66,11 +74,9 @@ def of(definition: dict[str, Any]) -> Spaces:
     if has_marks and cutting == [_NEVER_SPLITS]:
         cutting = []
     if cutting and prefix == "never" and (has_marks or not steps):
-        return Spaces(_metaspace(cutting, definition), merged, charsmap)
+        return Spaces(_metaspace_prefix(cutting, definition), merged, charsmap)
     if not has_marks or cutting:
-        raise TokenizerUnsupported(
-            reason="空白の扱い（normalizer、pre_tokenizer）が既知のものと違います。"
-        )
+        raise TokenizerUnsupported(reason=_UNKNOWN_SCHEME)
     return Spaces(prefix, merged, charsmap)
 
 
@@ -80,21 +86,16 @@ def flat(step: Any, parts: str) -> list[dict[str, Any]]:
         return []
     if step.get("type") != "Sequence":
         return [step]
-    return [one for part in step.get(parts, []) for one in flat(part, parts)]
+    return [inner for part in step.get(parts, []) for inner in flat(part, parts)]
 
 
-def _charsmap(step: dict[str, Any]) -> bytes | None:
-    try:
-        return base64.b64decode(step.get("precompiled_charsmap") or "") or None
-    except (binascii.Error, ValueError, TypeError) as error:
-        raise TokenizerUnsupported(reason="文字の置き換えの表を読めません。") from error
-
-
-def _metaspace(cutting: list[dict[str, Any]], definition: dict[str, Any]) -> str:
+def _metaspace_prefix(cutting: list[dict[str, Any]], definition: Definition) -> str:
+    """`Spaces.prefix` where the pre-tokenizer writes the marks."""
     match cutting:
         case [{"type": "Metaspace", "replacement": "▁", **settings}]:
             # Where words are cut apart first, a piece over two words cannot be found.
-            texts = _texts(definition)
+            vocab = definition["model"]["vocab"]
+            texts = vocab if isinstance(vocab, dict) else (text for text, _ in vocab)
             if settings.get("split", True) and any(MARK in text[1:] for text in texts):
                 raise TokenizerUnsupported(reason="空白で分けてから切るトークナイザーです。")
             scheme = settings.get("prepend_scheme")
@@ -102,11 +103,4 @@ def _metaspace(cutting: list[dict[str, Any]], definition: dict[str, Any]) -> str
                 scheme = "always" if settings.get("add_prefix_space", True) else "never"
             if scheme in ("always", "first", "never"):
                 return "unless there" if scheme == "always" else str(scheme)
-    raise TokenizerUnsupported(
-        reason="空白の扱い（normalizer、pre_tokenizer）が既知のものと違います。"
-    )
-
-
-def _texts(definition: dict[str, Any]) -> Iterable[str]:
-    vocabulary = definition["model"]["vocab"]
-    return vocabulary if isinstance(vocabulary, dict) else (text for text, _ in vocabulary)
+    raise TokenizerUnsupported(reason=_UNKNOWN_SCHEME)

@@ -9,13 +9,12 @@ Read from llama.cpp's `llama-vocab.cpp`. Both are proven by comparing tokens.
 from __future__ import annotations
 
 import re
-from typing import Any
 
 from gguf import TokenType
 
 from mlx_finetuning.errors import TokenizerUnsupported
-from mlx_finetuning.quantizer.vocabulary.spaces import MARK, Spaces
-from mlx_finetuning.quantizer.vocabulary.spm import PADDING_SCORE, Piece, looks_special
+from mlx_finetuning.quantizer.vocabulary.spaces import MARK, Definition, Spaces
+from mlx_finetuning.quantizer.vocabulary.spm import Piece, looks_special, padding
 
 UNKNOWN_PENALTY = 10.0
 """By how much an unknown character is worse than the worst piece, in both originals."""
@@ -26,11 +25,12 @@ NEVER_FOUND = -3000.0
 _BYTE = re.compile(r"<0x([0-9A-F]{2})>")
 
 
-def is_one(definition: dict[str, Any]) -> bool:
+def is_unigram(definition: Definition) -> bool:
+    """Whether a `tokenizer.json` describes such a tokenizer."""
     return bool(definition["model"].get("type") == "Unigram")
 
 
-def fits_plamo2(definition: dict[str, Any], scheme: Spaces, has_prefix: bool) -> bool:
+def fits_plamo2(definition: Definition, scheme: Spaces, has_prefix: bool) -> bool:
     """Whether llama.cpp's `plamo2` cuts as this tokenizer does."""
     numbers = {text: number for number, (text, _) in enumerate(definition["model"]["vocab"])}
     has_bytes = all(numbers.get(f"<0x{byte:02X}>", 0) > 0 for byte in range(256))
@@ -44,7 +44,7 @@ def fits_plamo2(definition: dict[str, Any], scheme: Spaces, has_prefix: bool) ->
     )
 
 
-def pieces(definition: dict[str, Any], vocabulary: int, model: str) -> list[Piece]:
+def pieces(definition: Definition, vocabulary: int, model: str) -> list[Piece]:
     """Text, score and type of every id, for the form `model`: `plamo2` or `t5`.
 
     Raises TokenizerUnsupported.
@@ -52,50 +52,45 @@ def pieces(definition: dict[str, Any], vocabulary: int, model: str) -> list[Piec
     stored = [(str(text), float(score)) for text, score in definition["model"]["vocab"]]
     if not stored:
         raise TokenizerUnsupported(reason="語彙がありません。")
-    known = {text for text, _ in stored}
+    texts = {text for text, _ in stored}
     worst = min(score for _, score in stored)
     unknown = definition["model"].get("unk_id")
     if not isinstance(unknown, int) or not 0 <= unknown < len(stored):
         raise TokenizerUnsupported(reason="語彙にない文字を表すトークンがありません。")
-    found: list[Piece] = []
+    table: list[Piece] = []
     for number, (text, score) in enumerate(stored):
         byte = _BYTE.fullmatch(text)
         if number == unknown:
-            found.append((text, 0.0, TokenType.UNKNOWN))
-        elif byte and definition["model"].get("byte_fallback"):
-            found.append(_byte(text, int(byte[1], 16), known, worst, model))
+            table.append(Piece(text, 0.0, TokenType.UNKNOWN))
+        elif not byte or not definition["model"].get("byte_fallback"):
+            table.append(Piece(text, score, TokenType.NORMAL))
         else:
-            found.append((text, score, TokenType.NORMAL))
+            character = chr(int(byte[1], 16))
+            # A space is written as its mark.
+            is_written = "\0" < character < "\x80" and character != " " and character not in texts
+            if model == "t5" and is_written:
+                table.append(Piece(character, worst - UNKNOWN_PENALTY, TokenType.NORMAL))
+            else:
+                table.append(Piece(text, 0.0, TokenType.BYTE))
     added = definition.get("added_tokens") or []
-    last = max((len(found) - 1, *(entry["id"] for entry in added)))
+    last = max((len(table) - 1, *(entry["id"] for entry in added)))
     if last >= vocabulary:
         reason = f"トークン番号 {last} がモデルの語彙数 {vocabulary} を超えています。"
         raise TokenizerUnsupported(reason=reason)
+    table += [padding(number) for number in range(len(table), vocabulary)]
     for entry in added:
-        while len(found) <= entry["id"]:
-            found.append((f"[PAD{len(found)}]", PADDING_SCORE, TokenType.UNUSED))
-        if found[entry["id"]][2] != TokenType.UNKNOWN:
+        if table[entry["id"]].type != TokenType.UNKNOWN:
             is_control = entry.get("special") or looks_special(entry["content"])
             kind = TokenType.CONTROL if is_control else TokenType.USER_DEFINED
-            found[entry["id"]] = (entry["content"], 0.0, kind)
-    padding = range(len(found), vocabulary)
-    found += [(f"[PAD{number}]", PADDING_SCORE, TokenType.UNUSED) for number in padding]
-    if model == "plamo2":
-        scale = PLAMO2_UNKNOWN / (UNKNOWN_PENALTY - worst)
-        found = [_for_plamo2(piece, scale) for piece in found]
-    return found
-
-
-def _byte(text: str, byte: int, known: set[str], worst: float, model: str) -> Piece:
-    written = chr(byte)
-    # A space is written as its mark.
-    if model == "t5" and 0 < byte < 128 and written != " " and written not in known:
-        return written, worst - UNKNOWN_PENALTY, TokenType.NORMAL
-    return text, 0.0, TokenType.BYTE
+            table[entry["id"]] = Piece(entry["content"], 0.0, kind)
+    if model == "t5":
+        return table
+    scale = PLAMO2_UNKNOWN / (UNKNOWN_PENALTY - worst)
+    return [_for_plamo2(piece, scale) for piece in table]
 
 
 def _for_plamo2(piece: Piece, scale: float) -> Piece:
-    text, score, kind = piece
-    if kind != TokenType.NORMAL:
-        return text, 0.0 if kind == TokenType.BYTE else NEVER_FOUND, kind
-    return text.replace(MARK, " "), score * scale, kind
+    """`plamo2` has spaces for marks, scores of its own scale, and finds nothing but text and bytes."""
+    if piece.type == TokenType.NORMAL:
+        return Piece(piece.text.replace(MARK, " "), piece.score * scale, piece.type)
+    return piece._replace(score=0.0 if piece.type == TokenType.BYTE else NEVER_FOUND)

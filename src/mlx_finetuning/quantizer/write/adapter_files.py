@@ -6,7 +6,7 @@ Only LoRA of linear layers can be written; everything else changes whole weights
 from __future__ import annotations
 
 import json
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from pathlib import Path
 
 import numpy as np
@@ -16,7 +16,7 @@ from numpy.typing import NDArray
 from mlx_finetuning import files
 from mlx_finetuning.errors import AdapterMustBeFused, ExpertsNotInPeft, ExportNotProven
 from mlx_finetuning.quantizer.families import registry
-from mlx_finetuning.quantizer.families.family import Form
+from mlx_finetuning.quantizer.families.family import AS_IT_IS, Form
 from mlx_finetuning.quantizer.formats import experts, packed, safetensors
 from mlx_finetuning.quantizer.formats.safetensors import Spec
 from mlx_finetuning.quantizer.write import export, trained_weights
@@ -49,13 +49,24 @@ def write_gguf(
     writer.add_name(name)
     writer.add_string("adapter.type", "lora")
     writer.add_float32("adapter.lora.alpha", _alpha(deltas))
-    for item in mapped:
-        if covers(item.name) and _changes(deltas[item.sources[0]], item.form):
-            down, up = _formed(
-                _whole([deltas[name] for name in item.sources], item.form), item.form
-            )
-            writer.add_tensor(f"{item.name}.lora_a", down)
-            writer.add_tensor(f"{item.name}.lora_b", up)
+    for tensor in mapped:
+        if not covers(tensor.name):
+            continue
+        # Of experts that the folder holds one by one, all are written as one.
+        factors = [_factors(deltas[name], tensor.form) for name in tensor.stored_names]
+        if factors[0][0].size == 0:
+            continue
+        down, up = (
+            halves[0] if len(halves) == 1 else np.stack(halves)
+            for halves in zip(*factors, strict=True)
+        )
+        # B has the weight's rows, A its columns.
+        if tensor.form.columns is not None:
+            down = np.ascontiguousarray(down[:, tensor.form.columns])
+        if tensor.form.rows is not None:
+            up = up[tensor.form.rows]
+        writer.add_tensor(f"{tensor.name}.lora_a", down)
+        writer.add_tensor(f"{tensor.name}.lora_b", up)
     writer.write_header_to_file()
     writer.write_kv_data_to_file()
     writer.write_tensors_to_file()
@@ -75,6 +86,7 @@ def write_peft(model: Path, adapter: Path, folder: Path, base_name: str) -> None
     specs = [Spec(name, "F32", array.shape) for name, array in arrays.items()]
     with files.replacing(folder / PEFT_WEIGHTS) as stream:
         safetensors.write(stream, specs, arrays.values(), "pt")
+    # Of modules that are several side by side.
     wider = {
         name.removesuffix(".weight"): delta
         for name, delta in deltas.items()
@@ -84,7 +96,7 @@ def write_peft(model: Path, adapter: Path, folder: Path, base_name: str) -> None
         "peft_type": "LORA",
         "task_type": "CAUSAL_LM",
         "base_model_name_or_path": base_name,
-        "r": _rank(deltas),
+        "r": next(iter(deltas.values())).rank,
         "lora_alpha": _alpha(deltas),
         "lora_dropout": 0.0,
         "bias": "none",
@@ -93,7 +105,6 @@ def write_peft(model: Path, adapter: Path, folder: Path, base_name: str) -> None
         "use_rslora": False,
         "use_dora": False,
         "target_modules": [name.removesuffix(".weight") for name in deltas],
-        # Of modules that are several side by side.
         "rank_pattern": {name: delta.a.shape[1] for name, delta in wider.items()},
         "alpha_pattern": {name: delta.scale * delta.a.shape[1] for name, delta in wider.items()},
     }
@@ -141,8 +152,7 @@ def _of_modules(deltas: Deltas) -> dict[str, Delta]:
 
 def _deltas(model: Path, adapter: Path, made_for: str) -> Deltas:
     weights = packed.open_base(model, export.read_config(model))
-    shapes = {name: weight.shape for name, weight in weights.items()}
-    tuned = trained_weights.fitted(adapter, trained_weights.read(adapter), shapes)
+    tuned = trained_weights.read_for(adapter, weights)
     deltas = tuned.deltas
     if len(deltas) < len(tuned.changes) or any("embed" in name for name in deltas):
         kind = tuned.kind.upper() if tuned.kind != "lora" else "埋め込み層のLoRA"
@@ -154,48 +164,19 @@ Factors = tuple[NDArray[np.float32], NDArray[np.float32]]
 """A [rank, in] and B [out, rank]; of experts, both with an axis for them first."""
 
 
-def _factors(delta: Delta | ExpertDelta) -> Factors:
+def _factors(delta: Delta | ExpertDelta, form: Form = AS_IT_IS) -> Factors:
+    """The factors of a tensor that is its source or a share of it; without rank, if unchanged."""
     if isinstance(delta, ExpertDelta):
         return delta.a, delta.b
-    return np.ascontiguousarray(delta.a.T), np.ascontiguousarray(delta.b.T)
+    a, b = delta.a, delta.b
+    if form.shares > 1:
+        size = delta.shape[0] // form.shares
+        own = delta.shares[form.share]
+        a, b = a[:, own], b[own, form.share * size : (form.share + 1) * size]
+    return np.ascontiguousarray(a.T), np.ascontiguousarray(b.T)
 
 
-def _changes(delta: Delta | ExpertDelta, form: Form) -> bool:
-    if isinstance(delta, ExpertDelta) or form.shares == 1:
-        return True
-    return delta.a[:, delta.shares[form.share]].size > 0
-
-
-def _whole(parts: list[Delta | ExpertDelta], form: Form) -> Factors:
-    """The factors of one weight, or those of every expert's as one."""
-    factors = [_share(one, form) for one in parts]
-    if len(factors) == 1:
-        return factors[0]
-    downs, ups = zip(*factors, strict=True)
-    return np.stack(downs), np.stack(ups)
-
-
-def _share(delta: Delta | ExpertDelta, form: Form) -> Factors:
-    """The factors of a tensor that is a share of its source."""
-    if isinstance(delta, ExpertDelta) or form.shares == 1:
-        return _factors(delta)
-    size = delta.shape[0] // form.shares
-    rows, own = slice(form.share * size, (form.share + 1) * size), delta.shares[form.share]
-    return _factors(Delta(delta.a[:, own], delta.b[own, rows], delta.scale))
-
-
-def _formed(factors: Factors, form: Form) -> Factors:
-    """B has the weight's rows, A its columns."""
-    down, up = factors
-    if form.columns is not None:
-        down = np.ascontiguousarray(down[:, form.columns])
-    return down, up if form.rows is None else up[form.rows]
-
-
-def _rank(deltas: Deltas | dict[str, Delta]) -> int:
-    return next(iter(deltas.values())).rank
-
-
-def _alpha(deltas: Deltas | dict[str, Delta]) -> float:
+def _alpha(deltas: Mapping[str, Delta | ExpertDelta]) -> float:
     """Readers divide it by the rank."""
-    return next(iter(deltas.values())).scale * _rank(deltas)
+    first = next(iter(deltas.values()))
+    return first.scale * first.rank

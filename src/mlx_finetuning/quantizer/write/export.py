@@ -33,16 +33,17 @@ from mlx_finetuning.errors import (
 )
 from mlx_finetuning.progress import Progress, Step, silent
 from mlx_finetuning.quantizer.families import recipe, registry
+from mlx_finetuning.quantizer.families.family import Config
 from mlx_finetuning.quantizer.formats import experts, packed
 from mlx_finetuning.quantizer.formats.experts import MxFp4
 from mlx_finetuning.quantizer.formats.packed import Weights
 from mlx_finetuning.quantizer.formats.safetensors import Rows
-from mlx_finetuning.quantizer.llama_cpp import ggml, library
+from mlx_finetuning.quantizer.llama_cpp import ggml
 from mlx_finetuning.quantizer.vocabulary import tokenizer
 from mlx_finetuning.quantizer.vocabulary.tokenizer import ChatFormat
-from mlx_finetuning.quantizer.write import trained_weights
-from mlx_finetuning.quantizer.write.gguf_writer import GgufFile, Head, Planned, file_bytes
-from mlx_finetuning.utils import model_settings
+from mlx_finetuning.quantizer.write import gguf_writer, trained_weights
+from mlx_finetuning.quantizer.write.gguf_writer import FileMetadata, PlannedTensor, file_bytes
+from mlx_finetuning.utils import cores, model_settings
 
 STAGE = "書き出し"
 BLOCK_VALUES = 1 << 21
@@ -55,6 +56,8 @@ Accept = Callable[[dict[str, Path]], None]
 
 @dataclass(frozen=True)
 class WrittenFile:
+    """One finished GGUF file."""
+
     quant: str
     path: Path
     size_bytes: int
@@ -63,6 +66,8 @@ class WrittenFile:
 
 @dataclass(frozen=True)
 class ExportResult:
+    """What an export wrote."""
+
     files: dict[str, WrittenFile]
     """By quantization type."""
     elapsed_s: float
@@ -82,6 +87,7 @@ class Source:
     """Where these values lie in the base in the form that GGUF has too."""
 
     def blocks(self) -> Iterator[Rows]:
+        """Choices of rows for `read`, of about `BLOCK_VALUES` values each."""
         rows = math.prod(self.shape[:-1]) if len(self.shape) > 1 else self.shape[0]
         step = max(1, BLOCK_VALUES // self.shape[-1]) if len(self.shape) > 1 else rows
         for start in range(0, rows, step):
@@ -110,26 +116,38 @@ def export_gguf(
     """
     started = time.monotonic()
     config = read_config(model)
-    head = head_of(model, config, name or model.name, chat)
-    head = replace(head, importance_entries=len(importance))
-    found = sources(model, config, adapter, importance)
-    plans = {quant: plan(found, quant, config) for quant in outputs}
-    _check_space(plans, head, outputs)
+    metadata = replace(
+        file_metadata(model, config, name or model.name, chat), importance_entries=len(importance)
+    )
+    tensors = sources(model, config, adapter, importance)
+    plans = {quant: plan(tensors, quant, config) for quant in outputs}
+    # All files lie in one folder, as the callers do it.
+    folder = files.make_folder(next(iter(outputs.values())).parent)
+    require_space(folder, sum(file_bytes(planned, metadata) for planned in plans.values()))
     with ExitStack() as stack:
-        parts = {
+        drafts = {
             quant: stack.enter_context(files.replacing_path(path))
             for quant, path in outputs.items()
         }
-        write(found, head, plans, parts, progress)
+        write(tensors, metadata, plans, drafts, progress)
         elapsed_s = time.monotonic() - started
-        accept(parts)
-    return ExportResult(
-        {
-            quant: WrittenFile(quant, path, path.stat().st_size, len(found))
-            for quant, path in outputs.items()
-        },
-        elapsed_s,
-    )
+        accept(drafts)
+    written = {
+        quant: WrittenFile(quant, path, path.stat().st_size, len(tensors))
+        for quant, path in outputs.items()
+    }
+    return ExportResult(written, elapsed_s)
+
+
+def require_space(folder: Path, needed: int) -> None:
+    """That `needed` bytes are free where `folder` lies. Raises NotEnoughSpace."""
+    available = shutil.disk_usage(folder).free
+    if needed > available:
+        raise NotEnoughSpace(
+            path=str(folder),
+            needed_gb=round(needed / 1e9, 2),
+            available_gb=round(available / 1e9, 2),
+        )
 
 
 def read_config(model: Path) -> dict[str, Any]:
@@ -150,10 +168,13 @@ def stored_config(model: Path) -> dict[str, Any]:
     return config
 
 
-def head_of(model: Path, config: dict[str, Any], name: str, chat: ChatFormat | None = None) -> Head:
+def file_metadata(
+    model: Path, config: Config, name: str, chat: ChatFormat | None = None
+) -> FileMetadata:
+    """What a file of `model` says besides its tensors. Raises as `registry.metadata`, `tokenizer.read`."""
     family, values = registry.of(config), registry.metadata(config)
-    spoken = tokenizer.read(model, config["vocab_size"], family, chat)
-    return Head(family.name, name, values, spoken)
+    vocabulary = tokenizer.read(model, config["vocab_size"], family, chat)
+    return FileMetadata(family.name, name, values, vocabulary)
 
 
 # --- what is written ---------------------------------------------------------------------
@@ -161,62 +182,52 @@ def head_of(model: Path, config: dict[str, Any], name: str, chat: ChatFormat | N
 
 def sources(
     model: Path,
-    config: dict[str, Any],
+    config: Config,
     adapter: Path | None,
     importance: Mapping[str, ggml.Importance] = NO_IMPORTANCE,
 ) -> list[Source]:
     """Every tensor of a file, in its order. Raises WeightsIncomplete, AdapterUnusable."""
     family = registry.of(config)
     weights = packed.open_base(model, config)
-    tuned = trained_weights.read(adapter) if adapter else trained_weights.NOTHING
-    if adapter:
-        shapes = {name: weight.shape for name, weight in weights.items()}
-        tuned = trained_weights.fitted(adapter, tuned, shapes)
+    tuned = trained_weights.read_for(adapter, weights) if adapter else trained_weights.NOTHING
     mapped, unknown = registry.mapping(family, config, list(weights))
-    missing = sorted(family.required(config) - {item.known for item in mapped})
+    missing = sorted(family.required(config) - {tensor.mlx_name for tensor in mapped})
     if missing or unknown:
         raise WeightsIncomplete(missing=missing[:5], unknown=sorted(unknown)[:5])
-    found = [
-        _source(
-            item,
-            [changed(name, weights[name], tuned) for name in item.sources],
-            importance.get(item.known),
-        )
-        for item in mapped
-    ]
-    extra = [_computed(key, value) for key, value in family.extra(config).items()]
-    return found + extra
+    tensors = []
+    for tensor in mapped:
+        stored = [changed(name, weights[name], tuned) for name in tensor.stored_names]
+        tensors.append(_formed(tensor, stored, importance.get(tensor.mlx_name)))
+    for name, values in family.computed_tensors(config).items():
+        tensors.append(Source(name, values.shape, values.__getitem__))
+    return tensors
 
 
-def _source(
-    item: registry.Mapped, stored: list[Source], importance: ggml.Importance | None
+def _formed(
+    tensor: registry.MappedTensor, stored: list[Source], importance: ggml.Importance | None
 ) -> Source:
-    found, form = _whole(stored), item.form
+    """The values of a GGUF tensor, from one stored weight or from one for every expert."""
+    first, form = stored[0], tensor.form
+    stored_shape, read_stored = first.shape, first.read
+    if len(stored) > 1:
+        stored_shape = (len(stored), *first.shape)
+        read_stored = experts.joined([expert.read for expert in stored], first.shape[0])
+    size = stored_shape[0] // form.shares
     # A convolution over time alone has an axis of one.
-    size = found.shape[0] // form.shares
-    shape = (size, *(size for size in found.shape[1:] if size > 1))
+    shape = (size, *(columns for columns in stored_shape[1:] if columns > 1))
     order = form.rows
     if form.shares > 1:
         order = np.arange(form.share * size, (form.share + 1) * size)
 
     def read(rows: Rows) -> NDArray[np.float32]:
-        values = found.read(rows).reshape(-1, *shape[1:][-1:])
+        values = read_stored(rows).reshape(-1, *shape[1:][-1:])
         if form.columns is not None:
             values = np.ascontiguousarray(values[:, form.columns])
         return values if form.formula is None else form.formula(values)
 
     if importance is not None and form.columns is not None:
         importance = np.ascontiguousarray(importance[form.columns])
-    return Source(item.name, shape, read, order, importance, found.four_bit)
-
-
-def _whole(stored: list[Source]) -> Source:
-    """One source, or those of all experts as one."""
-    if len(stored) == 1:
-        return stored[0]
-    shape = stored[0].shape
-    read = experts.joined([one.read for one in stored], shape[0])
-    return Source(stored[0].name, (len(stored), *shape), read)
+    return Source(tensor.name, shape, read, order, importance, first.four_bit)
 
 
 def changed(name: str, weight: Weights, tuned: trained_weights.Adapter) -> Source:
@@ -227,30 +238,26 @@ def changed(name: str, weight: Weights, tuned: trained_weights.Adapter) -> Sourc
         values = weight.rows(rows)
         return values if change is None else change.apply(values, rows)
 
-    as_it_was = weight if isinstance(weight, MxFp4) and change is None else None
-    return Source(name, weight.shape, read, four_bit=as_it_was)
+    unchanged = weight if isinstance(weight, MxFp4) and change is None else None
+    return Source(name, weight.shape, read, four_bit=unchanged)
 
 
-def _computed(name: str, values: NDArray[np.float32]) -> Source:
-    return Source(name, values.shape, lambda rows: values[rows])
-
-
-def plan(found: list[Source], quant: str, config: dict[str, Any]) -> list[Planned]:
+def plan(tensors: list[Source], quant: str, config: Config) -> list[PlannedTensor]:
     """Every tensor with its type."""
     outline = replace(
         registry.outline(config),
-        tied=not any(source.name == "output.weight" for source in found),
-        has_importance=any(source.importance is not None for source in found),
-        value_layers=recipe.value_layers(source.name for source in found),
+        tied=not any(source.name == "output.weight" for source in tensors),
+        has_importance=any(source.importance is not None for source in tensors),
+        value_layers=recipe.value_layers(source.name for source in tensors),
     )
-    return [Planned(one.name, one.shape, _kind(one, quant, outline)) for one in found]
-
-
-def _kind(source: Source, quant: str, outline: recipe.Outline) -> Type:
-    kind = recipe.tensor_type(source.name, source.shape, quant, outline)
-    # Quantizing four bits again would lose something and gain nothing.
-    is_kept = source.four_bit is not None and kind not in recipe.UNQUANTIZED
-    return Type.MXFP4 if is_kept else kind
+    planned = []
+    for source in tensors:
+        kind = recipe.tensor_type(source.name, source.shape, quant, outline)
+        # Quantizing four bits again would lose something and gain nothing.
+        if source.four_bit is not None and kind not in recipe.UNQUANTIZED:
+            kind = Type.MXFP4
+        planned.append(PlannedTensor(source.name, source.shape, kind))
+    return planned
 
 
 def predicted_sizes(model: Path, quants: Iterable[str]) -> dict[str, int]:
@@ -259,27 +266,13 @@ def predicted_sizes(model: Path, quants: Iterable[str]) -> dict[str, int]:
     Raises ArchitectureUnsupported, ModelSettingUnsupported, WeightsUnreadable, WeightsIncomplete.
     """
     config = read_config(model)
-    found = sources(model, config, None)
+    tensors = sources(model, config, None)
     # A file holds the vocabulary much as the tokenizer's own file does.
-    texts = sum(path.stat().st_size for path in model.glob("tokenizer.json"))
-    tensors = {quant: plan(found, quant, config) for quant in quants}
+    vocabulary = sum(path.stat().st_size for path in model.glob("tokenizer.json"))
     return {
-        quant: sum(planned.nbytes for planned in wanted) + texts
-        for quant, wanted in tensors.items()
+        quant: sum(planned.nbytes for planned in plan(tensors, quant, config)) + vocabulary
+        for quant in quants
     }
-
-
-def _check_space(plans: dict[str, list[Planned]], head: Head, outputs: dict[str, Path]) -> None:
-    """All files lie in one folder, as the callers do it; the largest need is theirs together."""
-    needed = sum(file_bytes(plan, head) for plan in plans.values())
-    folder = next(iter(outputs.values())).parent
-    available = shutil.disk_usage(files.make_folder(folder)).free
-    if needed > available:
-        raise NotEnoughSpace(
-            path=str(folder),
-            needed_gb=round(needed / 1e9, 2),
-            available_gb=round(available / 1e9, 2),
-        )
 
 
 # --- writing -----------------------------------------------------------------------------
@@ -289,23 +282,23 @@ Block = dict[str, NDArray[np.uint8]]
 
 
 def write(
-    found: list[Source],
-    head: Head,
-    plans: dict[str, list[Planned]],
+    tensors: list[Source],
+    metadata: FileMetadata,
+    plans: dict[str, list[PlannedTensor]],
     paths: dict[str, Path],
     progress: Progress,
 ) -> None:
     """Write every file in one pass. Raises NonFiniteWeights, DiskFull, Interrupted."""
-    total = sum(int(np.prod(source.shape)) for source in found)
+    total = sum(int(np.prod(source.shape)) for source in tensors)
     done = 0
     with ExitStack() as stack:
         outputs = {
-            quant: stack.enter_context(GgufFile(paths[quant], head, quant, plan))
-            for quant, plan in plans.items()
+            quant: stack.enter_context(gguf_writer.create(paths[quant], metadata, quant, planned))
+            for quant, planned in plans.items()
         }
-        pool = stack.enter_context(ThreadPoolExecutor(library.usable_cores()))
-        for index, source in enumerate(found):
-            kinds = {quant: plan[index].kind for quant, plan in plans.items()}
+        pool = stack.enter_context(ThreadPoolExecutor(cores.usable()))
+        for index, source in enumerate(tensors):
+            kinds = {quant: planned[index].kind for quant, planned in plans.items()}
             for values, block in _quantized(pool, source, kinds):
                 for quant, data in block.items():
                     outputs[quant].append(data)
@@ -322,22 +315,22 @@ def _quantized(
     ahead: deque[Future[tuple[int, Block]]] = deque()
     for rows in source.blocks():
         ahead.append(pool.submit(_quantize, source, rows, kinds))
-        if len(ahead) > 2 * library.usable_cores():
+        if len(ahead) > 2 * cores.usable():
             yield ahead.popleft().result()
     while ahead:
         yield ahead.popleft().result()
 
 
 def _quantize(source: Source, rows: Rows, kinds: dict[str, Type]) -> tuple[int, Block]:
-    done: dict[Type, NDArray[np.uint8]] = {}
-    wanted = set(kinds.values())
-    if source.four_bit is not None and Type.MXFP4 in wanted:
-        done[Type.MXFP4] = source.four_bit.blocks(rows)
-        wanted.remove(Type.MXFP4)
+    by_type: dict[Type, NDArray[np.uint8]] = {}
+    types = set(kinds.values())
+    if source.four_bit is not None and Type.MXFP4 in types:
+        by_type[Type.MXFP4] = source.four_bit.blocks(rows)
+        types.remove(Type.MXFP4)
     values = source.read(rows)
     table = values.reshape(-1, source.shape[-1])
     try:
-        done |= {kind: ggml.quantize(table, kind, source.importance) for kind in wanted}
+        by_type |= {kind: ggml.quantize(table, kind, source.importance) for kind in types}
     except NonFiniteWeights as error:
         raise NonFiniteWeights(tensor=source.name) from error
-    return values.size, {quant: done[kind] for quant, kind in kinds.items()}
+    return values.size, {quant: by_type[kind] for quant, kind in kinds.items()}

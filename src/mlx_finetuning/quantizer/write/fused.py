@@ -18,10 +18,10 @@ from gguf import GGMLQuantizationType as Type
 from numpy.typing import NDArray
 
 from mlx_finetuning import files
-from mlx_finetuning.errors import ModelSettingUnsupported, NotEnoughSpace
+from mlx_finetuning.errors import ModelSettingUnsupported
 from mlx_finetuning.progress import Progress, Step, silent
 from mlx_finetuning.quantizer.families import registry
-from mlx_finetuning.quantizer.families.family import plain
+from mlx_finetuning.quantizer.families.family import text_part_name
 from mlx_finetuning.quantizer.formats import packed, safetensors
 from mlx_finetuning.quantizer.formats.safetensors import Spec
 from mlx_finetuning.quantizer.llama_cpp import ggml
@@ -48,6 +48,8 @@ COMPANIONS = (
 
 @dataclass(frozen=True)
 class _Tensor:
+    """One weight of the folder and where its values come from."""
+
     spec: Spec
     source: Source
 
@@ -67,44 +69,45 @@ def write(
             setting="model_type", value="gpt_oss", supported="gguf、gguf-lora、mlx での書き出し"
         )
     settings = model_settings.completed(stored, model)
-    tensors = _tensors(model, settings, adapter)
+    weights = packed.open_base(model, settings)
+    tuned = trained_weights.read_for(adapter, weights)
+    # A head that only repeated the embedding would be the untuned one.
+    is_tied = registry.text_part(settings).get("tie_word_embeddings") is True
+    tensors = [
+        _Tensor(Spec(name, weight.kind, weight.shape), export.changed(name, weight, tuned))
+        for name, weight in sorted(weights.items())
+        if not (is_tied and text_part_name(name) == "lm_head.weight")
+    ]
     total = sum(tensor.spec.nbytes for tensor in tensors)
-    available = shutil.disk_usage(folder).free
-    if total > available:
-        raise NotEnoughSpace(
-            path=str(folder),
-            needed_gb=round(total / 1e9, 2),
-            available_gb=round(available / 1e9, 2),
-        )
+    export.require_space(folder, total)
     _write_shards(folder, tensors, made_for, progress)
     # mlx-lm's older classes would take some settings of today for silence.
-    config = settings if made_for == "mlx" else _with_tie(stored, settings)
-    _write_companions(model, adapter, folder, config)
+    config = settings if made_for == "mlx" else _with_stated_head(stored, settings)
+    unquantized = {
+        key: value for key, value in config.items() if not key.startswith("quantization")
+    }
+    text = json.dumps(unquantized, ensure_ascii=False, indent=2) + "\n"
+    files.write_text(folder / "config.json", text)
+    for pattern in COMPANIONS:
+        for file in model.glob(pattern):
+            shutil.copyfile(file, folder / file.name)
+    # The template by which the adapter was trained; others see no other one.
+    template = adapter / TEMPLATE
+    if template.is_file():
+        shutil.copyfile(template, folder / TEMPLATE)
+    foreign.settle(folder)
     return total
 
 
-def _tensors(model: Path, config: dict[str, Any], adapter: Path) -> list[_Tensor]:
-    weights = packed.open_base(model, config)
-    shapes = {name: weight.shape for name, weight in weights.items()}
-    tuned = trained_weights.fitted(adapter, trained_weights.read(adapter), shapes)
-    # A head that only repeated the embedding would be the untuned one.
-    tied = registry.text_part(config).get("tie_word_embeddings") is True
-    return [
-        _Tensor(Spec(name, weight.kind, weight.shape), export.changed(name, weight, tuned))
-        for name, weight in sorted(weights.items())
-        if not (tied and plain(name) == "lm_head.weight")
-    ]
-
-
-def _with_tie(config: dict[str, Any], settings: dict[str, Any]) -> dict[str, Any]:
+def _with_stated_head(config: dict[str, Any], settings: dict[str, Any]) -> dict[str, Any]:
     """`config`, saying of the output head what is so: readers' defaults differ."""
     tied = registry.text_part(settings).get("tie_word_embeddings")
     if tied is None:
         return config
-    said = {**config, "tie_word_embeddings": tied}
+    explicit = {**config, "tie_word_embeddings": tied}
     if isinstance(config.get("text_config"), dict):
-        said["text_config"] = {**config["text_config"], "tie_word_embeddings": tied}
-    return said
+        explicit["text_config"] = {**config["text_config"], "tie_word_embeddings": tied}
+    return explicit
 
 
 def _write_shards(folder: Path, tensors: list[_Tensor], made_for: str, progress: Progress) -> None:
@@ -147,17 +150,3 @@ def _reported(
             done += data.nbytes
             yield data
             progress(Step(export.STAGE, done, total, tensor.spec.name))
-
-
-def _write_companions(model: Path, adapter: Path, folder: Path, config: dict[str, Any]) -> None:
-    plain = {key: value for key, value in config.items() if not key.startswith("quantization")}
-    text = json.dumps(plain, ensure_ascii=False, indent=2) + "\n"
-    files.write_text(folder / "config.json", text)
-    for pattern in COMPANIONS:
-        for file in model.glob(pattern):
-            shutil.copyfile(file, folder / file.name)
-    # The template by which the adapter was trained; others see no other one.
-    template = adapter / TEMPLATE
-    if template.is_file():
-        shutil.copyfile(template, folder / TEMPLATE)
-    foreign.settle(folder)

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from pathlib import Path
-from types import TracebackType
+from typing import IO
 
 import numpy as np
 from gguf import GGML_QUANT_VERSION, GGUF_DEFAULT_ALIGNMENT, GGMLQuantizationType, GGUFWriter
@@ -20,8 +20,8 @@ from mlx_finetuning.quantizer.vocabulary.tokenizer import TokenizerMetadata
 
 
 @dataclass(frozen=True)
-class Planned:
-    """One tensor of a file."""
+class PlannedTensor:
+    """One tensor of a file that is to be written."""
 
     name: str
     shape: tuple[int, ...]
@@ -29,12 +29,13 @@ class Planned:
 
     @property
     def nbytes(self) -> int:
+        """Of its values, quantized."""
         rows = int(np.prod(self.shape[:-1], dtype=np.int64))
         return rows * ggml.row_bytes(self.kind, self.shape[-1])
 
 
 @dataclass(frozen=True)
-class Head:
+class FileMetadata:
     """All metadata of a file but what depends on its quantization."""
 
     arch: str
@@ -46,72 +47,71 @@ class Head:
     """Weights that were quantized with an importance matrix."""
 
 
-def file_bytes(tensors: list[Planned], head: Head) -> int:
+def file_bytes(tensors: list[PlannedTensor], metadata: FileMetadata) -> int:
     """About the size of the file, bytes; never less than its tensors."""
-    texts = head.tokenizer.tokens + (head.tokenizer.merges or [])
+    texts = metadata.tokenizer.tokens + (metadata.tokenizer.merges or [])
     return sum(_padded(tensor.nbytes) for tensor in tensors) + sum(map(len, texts)) * 3 + 2**16
 
 
-class GgufFile:
-    """Writes the tensors of `tensors`, in order, each as blocks of whole rows."""
+def create(
+    path: Path, metadata: FileMetadata, quant: str, tensors: list[PlannedTensor]
+) -> GgufFile:
+    """Write all but the values, which follow in the order of `tensors`."""
+    writer = GGUFWriter(path, metadata.arch)
+    writer.add_type("model")
+    writer.add_name(metadata.name)
+    writer.add_file_type(FILE_TYPE[quant])
+    writer.add_quantization_version(GGML_QUANT_VERSION)
+    if metadata.importance_entries:
+        writer.add_uint32("quantize.imatrix.entries_count", metadata.importance_entries)
+    for key, value in metadata.values.items():
+        _add_value(writer, f"{metadata.arch}.{key}", value)
+    _add_tokenizer(writer, metadata.tokenizer)
+    for tensor in tensors:
+        writer.add_tensor_info(
+            tensor.name,
+            tensor.shape,
+            np.dtype(np.float32),  # not looked at where raw_dtype is given
+            tensor.nbytes,
+            raw_dtype=tensor.kind,
+        )
+    writer.write_header_to_file()
+    writer.write_kv_data_to_file()
+    writer.write_ti_data_to_file()
+    writer.close()
+    file = GgufFile(path.open("ab"))
+    file.end_tensor()
+    return file
 
-    def __init__(self, path: Path, head: Head, quant: str, tensors: list[Planned]) -> None:
-        self._writer = GGUFWriter(path, head.arch)
-        _add_head(self._writer, head, quant)
-        for tensor in tensors:
-            self._writer.add_tensor_info(
-                tensor.name,
-                tensor.shape,
-                np.dtype(np.float32),  # not looked at where raw_dtype is given
-                tensor.nbytes,
-                raw_dtype=tensor.kind,
-            )
-        self._writer.write_header_to_file()
-        self._writer.write_kv_data_to_file()
-        self._writer.write_ti_data_to_file()
-        self._writer.close()
-        self._stream = path.open("ab")
-        self._pad()
+
+class GgufFile:
+    """Takes the values of tensors, in order, each as blocks of whole rows. A context manager."""
+
+    def __init__(self, stream: IO[bytes]) -> None:
+        self._stream = stream
 
     def append(self, block: NDArray[np.uint8]) -> None:
+        """The next rows of the tensor."""
         self._stream.write(block.data)
 
     def end_tensor(self) -> None:
-        self._pad()
-
-    def close(self) -> None:
-        self._stream.close()
-
-    def _pad(self) -> None:
+        """Fill up to where the next tensor may begin."""
         position = self._stream.tell()
         self._stream.write(bytes(_padded(position) - position))
+
+    def close(self) -> None:
+        """All tensors are written."""
+        self._stream.close()
 
     def __enter__(self) -> GgufFile:
         return self
 
-    def __exit__(
-        self,
-        kind: type[BaseException] | None,
-        error: BaseException | None,
-        trace: TracebackType | None,
-    ) -> None:
+    def __exit__(self, *error: object) -> None:
         self.close()
 
 
 def _padded(size: int) -> int:
     return -(-size // GGUF_DEFAULT_ALIGNMENT) * GGUF_DEFAULT_ALIGNMENT
-
-
-def _add_head(writer: GGUFWriter, head: Head, quant: str) -> None:
-    writer.add_type("model")
-    writer.add_name(head.name)
-    writer.add_file_type(FILE_TYPE[quant])
-    writer.add_quantization_version(GGML_QUANT_VERSION)
-    if head.importance_entries:
-        writer.add_uint32("quantize.imatrix.entries_count", head.importance_entries)
-    for key, value in head.values.items():
-        _add_value(writer, f"{head.arch}.{key}", value)
-    _add_tokenizer(writer, head.tokenizer)
 
 
 def _add_value(writer: GGUFWriter, key: str, value: Value) -> None:

@@ -17,8 +17,9 @@ import numpy as np
 from numpy.typing import NDArray
 
 from mlx_finetuning.errors import AdapterUnusable, WeightsUnreadable
-from mlx_finetuning.quantizer.families.family import separated
+from mlx_finetuning.quantizer.families.family import mlx_names
 from mlx_finetuning.quantizer.formats import experts, safetensors
+from mlx_finetuning.quantizer.formats.packed import Weights
 from mlx_finetuning.quantizer.formats.safetensors import Rows, Tensor
 
 WEIGHTS = "adapters.safetensors"
@@ -59,6 +60,7 @@ class Delta:
 
     @property
     def shape(self) -> tuple[int, ...]:
+        """[out, in]"""
         return self.b.shape[1], self.a.shape[0]
 
     @property
@@ -67,7 +69,8 @@ class Delta:
         return max(len(range(self.a.shape[1])[share]) for share in self.shares)
 
     def apply(self, values: NDArray[np.float32], which: Rows) -> NDArray[np.float32]:
-        chosen = self.b[:, which].T * np.float32(self.scale)
+        """In tiles that BLAS multiplies without threads of its own."""
+        chosen = self.b[:, which].T * np.float32(self.scale)  # [rows, rank]
         columns = max(1, SMALL_PRODUCT // (TILE_ROWS * self.a.shape[1]))
         result = values if values.flags.writeable else values.copy()
         for top in range(0, len(chosen), TILE_ROWS):
@@ -90,25 +93,29 @@ class ExpertDelta:
 
     @property
     def shape(self) -> tuple[int, ...]:
+        """[experts, out, in]"""
         return self.b.shape[0], self.b.shape[1], self.a.shape[2]
 
     @property
     def rank(self) -> int:
+        """Of each expert's change."""
         return int(self.a.shape[1])
 
     def of(self, expert: int) -> Delta:
+        """The change of one expert's weight."""
         return Delta(self.a[expert].T, self.b[expert].T, self.scale)
 
     def apply(self, values: NDArray[np.float32], which: Rows) -> NDArray[np.float32]:
+        """Expert by expert."""
         count, rows, _ = self.shape
         result = values if values.flags.writeable else values.copy()
-        for expert, inner, place in experts.by_expert(which, count, rows):
-            result[place] = self.of(expert).apply(result[place], inner)
+        for expert, inner, chosen in experts.by_expert(which, count, rows):
+            result[chosen] = self.of(expert).apply(result[chosen], inner)
         return result
 
 
 @dataclass(frozen=True)
-class Directed:
+class DoraDelta:
     """DoRA: the changed weight's rows, brought to learned lengths."""
 
     delta: Delta
@@ -120,9 +127,8 @@ class Directed:
         return self.delta.shape
 
     def apply(self, values: NDArray[np.float32], which: Rows) -> NDArray[np.float32]:
-        changed = self.delta.apply(values, which)
-        found = np.linalg.norm(changed, axis=1)
-        changed *= (self.lengths[which] / found)[:, None]
+        changed = self.delta.apply(values, which)  # [rows, in]
+        changed *= (self.lengths[which] / np.linalg.norm(changed, axis=1))[:, None]
         return changed
 
 
@@ -141,6 +147,7 @@ class Replacement:
         return stacked.rows(which)
 
     def of(self, expert: int) -> Replacement:
+        """The new weight of one expert."""
         tensor = self.tensor
         return Replacement(Tensor(tensor.name, tensor.kind, tensor.stored[expert]))
 
@@ -153,6 +160,7 @@ class SideBySide:
     shape: tuple[int, ...]
 
     def apply(self, values: NDArray[np.float32], which: Rows) -> NDArray[np.float32]:
+        """Share by share."""
         size = self.shape[0] // len(self.changes)
         rows = np.arange(self.shape[0])[which]
         result = values if values.flags.writeable else values.copy()
@@ -165,6 +173,8 @@ class SideBySide:
 
 @dataclass(frozen=True)
 class Adapter:
+    """All that a run changed."""
+
     kind: str
     """lora, dora or full."""
     changes: Mapping[str, Change]
@@ -173,8 +183,11 @@ class Adapter:
     @property
     def deltas(self) -> dict[str, Delta | ExpertDelta]:
         """The changes that are plain LoRA."""
-        plain = (Delta, ExpertDelta)
-        return {name: one for name, one in self.changes.items() if isinstance(one, plain)}
+        return {
+            name: change
+            for name, change in self.changes.items()
+            if isinstance(change, Delta | ExpertDelta)
+        }
 
 
 NOTHING = Adapter("lora", {})
@@ -182,7 +195,15 @@ NOTHING = Adapter("lora", {})
 
 def read(folder: Path) -> Adapter:
     """The adapter in `folder`. Raises AdapterUnusable."""
-    kind, scale = _settings(folder)
+    try:
+        config: Any = json.loads((folder / CONFIG).read_text(encoding="utf-8"))
+        kind = config.get("fine_tune_type", "lora")
+        scale = 1.0 if kind == "full" else float(config["lora_parameters"]["scale"])
+    except (OSError, ValueError, KeyError, TypeError, AttributeError) as error:
+        raise AdapterUnusable(path=str(folder), reason=f"{CONFIG} を読めません。") from error
+    if kind not in KINDS:
+        reason = f"種類 {kind} は書き出せません（書き出せるのは {'、'.join(KINDS)}）。"
+        raise AdapterUnusable(path=str(folder), reason=reason)
     try:
         tensors = safetensors.open_files([folder / WEIGHTS])
     except WeightsUnreadable as error:
@@ -196,103 +217,14 @@ def read(folder: Path) -> Adapter:
         odd = sorted(expected ^ set(tensors))[:1] or ["(空)"]
         reason = f"{'、'.join(halves)} の組になっていない重みがあります: {odd[0]}"
         raise AdapterUnusable(path=str(folder), reason=reason)
-    found: dict[str, Change] = {}
+    changes: dict[str, Change] = {}
     for module in modules:
         delta = _delta(folder, tensors, module, scale)
         if kind == "dora" and isinstance(delta, Delta):
-            found[f"{module}.weight"] = Directed(delta, tensors[f"{module}.m"].rows(EVERYTHING))
+            changes[f"{module}.weight"] = DoraDelta(delta, tensors[f"{module}.m"].rows(EVERYTHING))
         else:
-            found[f"{module}.weight"] = delta
-    return Adapter(kind, found)
-
-
-def fitted(folder: Path, adapter: Adapter, weights: Mapping[str, tuple[int, ...]]) -> Adapter:
-    """The adapter under the names of the base's weights, each of the shape of its change.
-
-    Raises AdapterUnusable.
-    """
-    changes = {
-        name: change
-        for stored, whole in adapter.changes.items()
-        for name, change in _divided(weights, _name_in(weights, stored), whole).items()
-    }
-    changes = _side_by_side(changes, weights)
-    for name, change in changes.items():
-        shape = weights.get(name)
-        unusual = isinstance(change, Directed) and "embed" in name
-        if shape != change.shape or unusual:
-            reason = f"{name} がベースモデルに合いません（{change.shape} と {shape}）。"
-            raise AdapterUnusable(path=str(folder), reason=reason)
-    return Adapter(adapter.kind, changes)
-
-
-def _divided(
-    weights: Mapping[str, tuple[int, ...]], name: str, change: Change
-) -> dict[str, Change]:
-    """The change of a stacked weight, for each expert where the base has one weight for each."""
-    if name in weights or not isinstance(change, ExpertDelta | Replacement):
-        return {name: change}
-    own = (experts.own_name(name, expert) for expert in range(change.shape[0]))
-    found = {one: change.of(expert) for expert, one in enumerate(own) if one in weights}
-    return {**found} or {name: change}
-
-
-def _name_in(weights: Mapping[str, tuple[int, ...]], name: str) -> str:
-    """mlx-lm names the text part of models that also see unlike their folders do."""
-    rest = name.removeprefix("language_model.model.")
-    head = name.removeprefix("language_model.")
-    known = (name, f"model.language_model.{rest}", f"model.{rest}", head)
-    return next((one for one in known if one in weights), name)
-
-
-def _side_by_side(
-    changes: Mapping[str, Change], weights: Mapping[str, tuple[int, ...]]
-) -> dict[str, Change]:
-    """Changes of what the folder holds as one weight and mlx-lm as several, as one."""
-    found = dict(changes)
-    for name, shape in weights.items():
-        parts = separated(name)
-        given = tuple(found.pop(part, None) for part in parts) if parts != (name,) else ()
-        expected = (shape[0] // max(1, len(given)), *shape[1:])
-        if any(one is not None for one in given):
-            fit = all(one is None or one.shape == expected for one in given)
-            # One that does not fit is complained about under its own name.
-            found |= (
-                {name: _joined(given, shape)}
-                if fit
-                else {part: one for part, one in zip(parts, given, strict=True) if one is not None}
-            )
-    return found
-
-
-def _joined(given: tuple[Change | None, ...], shape: tuple[int, ...]) -> Change:
-    deltas = [one for one in given if isinstance(one, Delta)]
-    if len(deltas) < sum(one is not None for one in given):
-        return SideBySide(given, shape)
-    size = shape[0] // len(given)
-    ranks = [one.a.shape[1] if isinstance(one, Delta) else 0 for one in given]
-    ends = np.cumsum([0, *ranks])
-    up = np.zeros((ends[-1], shape[0]), np.float32)
-    shares = tuple(slice(int(a), int(b)) for a, b in itertools.pairwise(ends))
-    for number, one in enumerate(given):
-        if isinstance(one, Delta):
-            up[shares[number], number * size : (number + 1) * size] = one.b
-    down = np.concatenate([one.a for one in deltas], axis=1)
-    return Delta(down, up, deltas[0].scale, shares)
-
-
-def _settings(folder: Path) -> tuple[str, float]:
-    """Kind and scale."""
-    try:
-        config: Any = json.loads((folder / CONFIG).read_text(encoding="utf-8"))
-        kind = config.get("fine_tune_type", "lora")
-        scale = 1.0 if kind == "full" else float(config["lora_parameters"]["scale"])
-    except (OSError, ValueError, KeyError, TypeError, AttributeError) as error:
-        raise AdapterUnusable(path=str(folder), reason=f"{CONFIG} を読めません。") from error
-    if kind not in KINDS:
-        reason = f"種類 {kind} は書き出せません（書き出せるのは {'、'.join(KINDS)}）。"
-        raise AdapterUnusable(path=str(folder), reason=reason)
-    return kind, scale
+            changes[f"{module}.weight"] = delta
+    return Adapter(kind, changes)
 
 
 def _delta(
@@ -307,3 +239,85 @@ def _delta(
         raise AdapterUnusable(path=str(folder), reason=reason)
     # An embedding is looked up, not multiplied: mlx-lm's factors are the other way round there.
     return Delta(b.T, a.T, scale) if "embed" in module else Delta(a, b, scale)
+
+
+Shapes = Mapping[str, tuple[int, ...]]
+"""Name of a weight of the base → its shape."""
+
+
+def read_for(folder: Path, base: Mapping[str, Weights]) -> Adapter:
+    """The adapter in `folder`, fitted to the weights of its base. Raises AdapterUnusable."""
+    return fitted(folder, read(folder), {name: weight.shape for name, weight in base.items()})
+
+
+def fitted(folder: Path, adapter: Adapter, shapes: Shapes) -> Adapter:
+    """The adapter under the names of the base's weights, each of the shape of its change.
+
+    Raises AdapterUnusable.
+    """
+    changes: dict[str, Change] = {}
+    for stored_name, change in adapter.changes.items():
+        name = _base_name(shapes, stored_name)
+        own: dict[str, Change] = {}
+        if name not in shapes and isinstance(change, ExpertDelta | Replacement):
+            # mlx-lm stacks experts; many folders hold one weight for each.
+            own = {
+                expert_name: change.of(expert)
+                for expert in range(change.shape[0])
+                if (expert_name := experts.own_name(name, expert)) in shapes
+            }
+        changes |= own or {name: change}
+    changes = _side_by_side(changes, shapes)
+    for name, change in changes.items():
+        shape = shapes.get(name)
+        is_embedding_dora = isinstance(change, DoraDelta) and "embed" in name
+        if shape != change.shape or is_embedding_dora:
+            reason = f"{name} がベースモデルに合いません（{change.shape} と {shape}）。"
+            raise AdapterUnusable(path=str(folder), reason=reason)
+    return Adapter(adapter.kind, changes)
+
+
+def _base_name(shapes: Shapes, name: str) -> str:
+    """mlx-lm names the text part of models that also see unlike their folders do."""
+    rest = name.removeprefix("language_model.model.")
+    head = name.removeprefix("language_model.")
+    candidates = (name, f"model.language_model.{rest}", f"model.{rest}", head)
+    return next((candidate for candidate in candidates if candidate in shapes), name)
+
+
+def _side_by_side(changes: Mapping[str, Change], shapes: Shapes) -> dict[str, Change]:
+    """Changes of what the folder holds as one weight and mlx-lm as several, as one."""
+    joined = dict(changes)
+    for name, shape in shapes.items():
+        part_names = mlx_names(name)
+        if part_names == (name,):
+            continue
+        parts = tuple(joined.pop(part, None) for part in part_names)
+        present = [part for part in parts if part is not None]
+        part_shape = (shape[0] // len(parts), *shape[1:])
+        if all(part.shape == part_shape for part in present):
+            if present:
+                joined[name] = _joined(parts, shape)
+        else:
+            # One that does not fit is complained about under its own name.
+            joined |= {
+                n: part for n, part in zip(part_names, parts, strict=True) if part is not None
+            }
+    return joined
+
+
+def _joined(parts: tuple[Change | None, ...], shape: tuple[int, ...]) -> Change:
+    """LoRA of several weights as LoRA of one: factors beside each other, zeros elsewhere in b."""
+    deltas = [part for part in parts if isinstance(part, Delta)]
+    if len(deltas) < sum(part is not None for part in parts):
+        return SideBySide(parts, shape)
+    size = shape[0] // len(parts)
+    ranks = [part.a.shape[1] if isinstance(part, Delta) else 0 for part in parts]
+    ends = np.cumsum([0, *ranks])
+    b = np.zeros((ends[-1], shape[0]), np.float32)  # [all ranks, out]
+    shares = tuple(slice(int(start), int(end)) for start, end in itertools.pairwise(ends))
+    for number, part in enumerate(parts):
+        if isinstance(part, Delta):
+            b[shares[number], number * size : (number + 1) * size] = part.b
+    a = np.concatenate([delta.a for delta in deltas], axis=1)  # [in, all ranks]
+    return Delta(a, b, deltas[0].scale, shares)
