@@ -12,18 +12,18 @@ from collections.abc import Sequence
 def smoothed(values: Sequence[float], weight: float) -> list[float]:
     """Exponential moving average without the pull towards the first value; `weight` 0 to <1 is
     what stays of the past. A value that is not finite leaves the average as it was."""
-    average, scale, out = 0.0, 0.0, []
+    average, scale, averages = 0.0, 0.0, []
     for value in values:
         if math.isfinite(value):
             average = weight * average + (1.0 - weight) * value
             scale = weight * scale + (1.0 - weight)
-        out.append(average / scale if scale else math.nan)
-    return out
+        averages.append(average / scale if scale else math.nan)
+    return averages
 
 
-def kept(count: int, limit: int) -> list[int]:
-    """Indices of at most `limit` of `count` points, evenly spread, the first and last among them."""
+def thinned_indices(count: int, limit: int) -> list[int]:
+    """At most `limit` of the indices of `count` points, evenly spread, first and last among them."""
     if count <= limit:
         return list(range(count))
     step = (count - 1) / (limit - 1)
-    return [round(at * step) for at in range(limit)]
+    return [round(number * step) for number in range(limit)]

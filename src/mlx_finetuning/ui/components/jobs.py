@@ -34,18 +34,7 @@ def follow(read: Callable[[], JobStatus], draw: Callable[[JobStatus], None]) -> 
 
 
 def progress_bar(status: JobStatus) -> None:
-    """How far the job is, in its stage's units, with the time left."""
-    share = min(status.done / status.total, 1.0) if status.total else 0.0
-    st.progress(share, text=progress_text(status))
-
-
-def share_done(status: JobStatus) -> str:
-    """`40%` of a living job, where its stage counts; otherwise empty."""
-    return f"{status.done / status.total:.0%}" if status.is_living and status.total else ""
-
-
-def progress_text(status: JobStatus) -> str:
-    """`学習　120 / 300　損失 1.23　残り 1分20秒`."""
+    """How far the job is, in its stage's units: `学習　120 / 300　損失 1.23　残り 約1分20秒`."""
     parts = [status.stage or "準備"]
     if status.total:
         # Bytes and parameters come in millions; nobody reads those digits.
@@ -54,7 +43,13 @@ def progress_text(status: JobStatus) -> str:
     parts.append(status.detail)
     if status.remaining_s is not None:
         parts.append(f"残り 約{duration(status.remaining_s)}")
-    return plain("　".join(part for part in parts if part))
+    share = min(status.done / status.total, 1.0) if status.total else 0.0
+    st.progress(share, text=plain("　".join(part for part in parts if part)))
+
+
+def share_done(status: JobStatus) -> str:
+    """`40%` of a living job, where its stage counts; otherwise empty."""
+    return f"{status.done / status.total:.0%}" if status.is_living and status.total else ""
 
 
 def show_end(status: JobStatus, log_tail: str = "") -> None:

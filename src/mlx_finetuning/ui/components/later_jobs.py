@@ -18,8 +18,8 @@ from mlx_finetuning.ui.messages_ja import JOBS_JA
 
 def latest(run_id: str, kinds: Collection[str]) -> LaterJob | None:
     """The job of these kinds that was started last."""
-    found = [job for job in studio().later_jobs(run_id) if job.kind in kinds]
-    return max(found, key=lambda job: job.status.created_at, default=None)
+    jobs = [job for job in studio().later_jobs(run_id) if job.kind in kinds]
+    return max(jobs, key=lambda job: job.status.created_at, default=None)
 
 
 def draw_latest(run_id: str, kinds: Collection[str]) -> bool:
@@ -33,24 +33,21 @@ def draw_latest(run_id: str, kinds: Collection[str]) -> bool:
 
 def draw_job(run_id: str, job: LaterJob, subject: str = "") -> None:
     """Follow a job, or say how it ended; `subject` is what it works on."""
+
+    def draw(status: JobStatus) -> None:
+        with st.container(horizontal=True, vertical_alignment="center"):
+            kind = JOBS_JA.get(job.kind, "作業")
+            st.markdown(f"**{kind}**　{plain(subject)}".rstrip(), width="content")
+            state_badge(status.state)
+            can_stop = status.is_living and status.state != "stopping"
+            if can_stop and st.button("中止", icon=":material/stop:", key=f"stop-{job.name}"):
+                studio().stop_job(run_id, job.name)
+                st.rerun()
+        if status.is_living:
+            progress_bar(status)
+        else:
+            show_end(status)
+
     # An error has a frame of its own.
     with st.container(border=job.status.is_living):
-        follow(
-            lambda: studio().job_status(run_id, job.name),
-            lambda status: _draw(run_id, job, subject, status),
-        )
-
-
-def _draw(run_id: str, job: LaterJob, subject: str, status: JobStatus) -> None:
-    with st.container(horizontal=True, vertical_alignment="center"):
-        kind = JOBS_JA.get(job.kind, "作業")
-        st.markdown(f"**{kind}**　{plain(subject)}".rstrip(), width="content")
-        state_badge(status.state)
-        stops = status.is_living and status.state != "stopping"
-        if stops and st.button("中止", icon=":material/stop:", key=f"stop-{job.name}"):
-            studio().stop_job(run_id, job.name)
-            st.rerun()
-    if status.is_living:
-        progress_bar(status)
-    else:
-        show_end(status)
+        follow(lambda: studio().job_status(run_id, job.name), draw)

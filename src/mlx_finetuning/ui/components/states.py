@@ -26,7 +26,7 @@ LOOKS: dict[str, tuple[Color, str]] = {
 
 
 def state_badge(state: str, simulated: bool = False) -> None:
-    """`state` is a `JobStatus.state`."""
+    """The badge of a `JobStatus.state`, and another one on a run that was only simulated."""
     color, icon = LOOKS[state]
     with st.container(horizontal=True, gap="small", width="content"):
         st.badge(STATES_JA[state], icon=f":material/{icon}:", color=color)

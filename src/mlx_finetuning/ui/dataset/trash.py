@@ -37,5 +37,5 @@ def draw_trash(shown_in: str) -> None:
             if st.button("元に戻す", icon=":material/undo:", key=key):
                 with errors_shown():
                     studio().restore_dataset(one.name, one.deleted_at)
-                    there = {views.PARAMETER: shown_in, PARAMETER: one.name}
-                    st.switch_page(sitemap.page("dataset"), query_params=there)
+                    query = {views.PARAMETER: shown_in, PARAMETER: one.name}
+                    st.switch_page(sitemap.page("dataset"), query_params=query)

@@ -22,11 +22,11 @@ def draw_trash(detail: str) -> None:
     st.caption("空にするには、「設定」の「使用量と片付け」を使ってください。")
     for one in deleted:
         with st.container(border=True, horizontal=True, vertical_alignment="center"):
-            told = f"**{plain(one.model or '—')}** ← {plain(one.dataset or '—')}"
-            when = local_time(one.deleted_at)
-            st.markdown(f"{told}　{plain(one.run_id)}　:gray[{when} に削除]")
+            title = f"**{plain(one.model or '—')}** ← {plain(one.dataset or '—')}"
+            deleted_at = local_time(one.deleted_at)
+            st.markdown(f"{title}　{plain(one.run_id)}　:gray[{deleted_at} に削除]")
             if st.button("元に戻す", icon=":material/undo:", key=f"restore-{one.run_id}"):
                 with errors_shown():
                     studio().restore_run(one.run_id)
-                    there = {views.PARAMETER: detail, PARAMETER: one.run_id}
-                    st.switch_page(sitemap.page("experiments"), query_params=there)
+                    query = {views.PARAMETER: detail, PARAMETER: one.run_id}
+                    st.switch_page(sitemap.page("experiments"), query_params=query)

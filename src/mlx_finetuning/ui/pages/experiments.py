@@ -14,21 +14,15 @@ LIST, DETAIL, COMPARE, TRASH = "list", "detail", "compare", "trash"
 VIEWS = {LIST: "一覧", DETAIL: "詳細", COMPARE: "比べる", TRASH: "ゴミ箱"}
 
 
-def draw_runs(view: str) -> None:
-    runs = studio().runs()
-    if not runs:
-        empty_state("まだ実験がありません。学習を始めると、ここに残ります。", "training")
-    elif view == LIST:
-        listing.draw_list(runs, DETAIL, COMPARE)
-    elif view == COMPARE:
-        comparing.draw_comparison(runs)
-    else:
-        detail.draw_run(choose_run(runs), TRASH)
-
-
 st.title("実験")
 view = choose_view(VIEWS, DETAIL if PARAMETER in st.query_params else LIST)
 if view == TRASH:
     trash.draw_trash(DETAIL)
+elif not (runs := studio().runs()):
+    empty_state("まだ実験がありません。学習を始めると、ここに残ります。", "training")
+elif view == LIST:
+    listing.draw_list(runs, DETAIL, COMPARE)
+elif view == COMPARE:
+    comparing.draw_comparison(runs)
 else:
-    draw_runs(view)
+    detail.draw_run(choose_run(runs), TRASH)

@@ -14,22 +14,17 @@ TALK, REGISTER, MODELS = "talk", "register", "models"
 VIEWS = {TALK: "対話", REGISTER: "登録", MODELS: "モデルの一覧"}
 
 
-def draw_runs(view: str, can_connect: bool) -> None:
-    runs = studio().trained_runs()
-    if not runs:
-        empty_state("対話できるモデルがまだありません。先に学習してください。", "training")
-        return
+st.title("Ollama")
+view = choose_view(VIEWS, TALK)
+can_connect = connection.draw_connection()
+if view == MODELS:
+    if can_connect:
+        models.draw_models()
+elif runs := studio().trained_runs():
     run_id = choose_run(runs).run_id
     if view == REGISTER:
         registering.draw_registration(run_id, can_connect)
     else:
         talking.draw_talk(run_id, can_connect)
-
-
-st.title("Ollama")
-view = choose_view(VIEWS, TALK)
-can_connect = connection.draw_connection()
-if view != MODELS:
-    draw_runs(view, can_connect)
-elif can_connect:
-    models.draw_models()
+else:
+    empty_state("対話できるモデルがまだありません。先に学習してください。", "training")

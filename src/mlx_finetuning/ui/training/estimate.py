@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
 from typing import Any
 
 import streamlit as st
@@ -26,28 +25,28 @@ def draw_estimate(settings: TrainConfig) -> None:
     )
     if clicked:
         st.session_state[ASKED] = settings
-    if st.session_state.get(ASKED) == settings:
-        with errors_shown():
-            _draw(_measured(str(studio().workspace.root), settings))
+    if st.session_state.get(ASKED) != settings:
+        return
+    with errors_shown():
+        estimate = _cached_estimate(str(studio().workspace.root), settings)
+        reason = plain(str(estimate["reason_ja"]))
+        if not estimate["fits"]:
+            st.error(f"この設定では学習できません。{reason}", icon=":material/memory:")
+            return
+        figures = {
+            "必要なメモリ": f"{estimate['peak_memory_gb']:.2f} GB",
+            "使えるメモリ": f"{estimate['available_gb']:.2f} GB",
+            "予想時間": f"約{duration(estimate['total_s'])}",
+            "おすすめの例の数": f"{estimate['recommended_batch_size']}",
+        }
+        with st.container(horizontal=True):
+            for label, value in figures.items():
+                st.metric(label, value, border=True, width=200)
+        st.caption(
+            f"{reason} 例の数は「1回の更新に使う例の数」（今は {estimate['batch_size']}）です。"
+        )
 
 
 @st.cache_data(max_entries=8, show_spinner="最初の数回を計算して測っています…")
-def _measured(root: str, settings: TrainConfig) -> dict[str, Any]:
+def _cached_estimate(root: str, settings: TrainConfig) -> dict[str, Any]:
     return studio().estimate_training(settings)
-
-
-def _draw(found: Mapping[str, Any]) -> None:
-    reason = plain(str(found["reason_ja"]))
-    if not found["fits"]:
-        st.error(f"この設定では学習できません。{reason}", icon=":material/memory:")
-        return
-    figures = {
-        "必要なメモリ": f"{found['peak_memory_gb']:.2f} GB",
-        "使えるメモリ": f"{found['available_gb']:.2f} GB",
-        "予想時間": f"約{duration(found['total_s'])}",
-        "おすすめの例の数": f"{found['recommended_batch_size']}",
-    }
-    with st.container(horizontal=True):
-        for label, value in figures.items():
-            st.metric(label, value, border=True, width=200)
-    st.caption(f"{reason} 例の数は「1回の更新に使う例の数」（今は {found['batch_size']}）です。")
