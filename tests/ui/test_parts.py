@@ -17,9 +17,9 @@ from mlx_finetuning.jobs.metrics import Metrics
 from mlx_finetuning.jobs.status import STATES_JA
 from mlx_finetuning.messages_ja import CATALOGUE
 from mlx_finetuning.presets import presets
-from mlx_finetuning.ui.components.curves import smoothed, thinned_indices
+from mlx_finetuning.ui.components.charts import smoothed, thinned_indices
 from mlx_finetuning.ui.components.errors import described
-from mlx_finetuning.ui.components.states import LOOKS
+from mlx_finetuning.ui.components.jobs import LOOKS
 from mlx_finetuning.ui.components.text import plain
 from mlx_finetuning.ui.messages_ja import NEXT_STEPS_JA
 from mlx_finetuning.ui.training.setup import CHOSEN_ABOVE, GROUPS

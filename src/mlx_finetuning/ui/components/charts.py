@@ -1,4 +1,5 @@
-"""Charts with Japanese axes and tooltips, with at most 1,000 points however long a run is."""
+"""Charts with Japanese axes and tooltips: smoothed over all points, then thinned to at most 1,000,
+however long a run is."""
 
 from __future__ import annotations
 
@@ -6,8 +7,6 @@ import math
 from collections.abc import Mapping, Sequence
 
 import streamlit as st
-
-from mlx_finetuning.ui.components.curves import smoothed, thinned_indices
 
 Curve = tuple[Sequence[float], Sequence[float]]
 """Updates and values, of equal length."""
@@ -62,3 +61,23 @@ def loss_chart(train: Curve, valid: Curve, smoothing: float) -> None:
     if smoothing:
         curves[raw] = train
     line_chart({name: curve for name, curve in curves.items() if curve[0]}, "損失", [raw])
+
+
+def smoothed(values: Sequence[float], weight: float) -> list[float]:
+    """Exponential moving average without the pull towards the first value; `weight` 0 to <1 is
+    what stays of the past. A value that is not finite leaves the average as it was."""
+    average, scale, averages = 0.0, 0.0, []
+    for value in values:
+        if math.isfinite(value):
+            average = weight * average + (1.0 - weight) * value
+            scale = weight * scale + (1.0 - weight)
+        averages.append(average / scale if scale else math.nan)
+    return averages
+
+
+def thinned_indices(count: int, limit: int) -> list[int]:
+    """At most `limit` of the indices of `count` points, evenly spread, first and last among them."""
+    if count <= limit:
+        return list(range(count))
+    step = (count - 1) / (limit - 1)
+    return [round(number * step) for number in range(limit)]

@@ -1,4 +1,4 @@
-"""Saved datasets: what is in them, and exactly what training will see of a row."""
+"""Saved datasets: what is in them, exactly what training will see of a row, deletion and way back."""
 
 from __future__ import annotations
 
@@ -9,10 +9,14 @@ from typing import Any
 import streamlit as st
 
 from mlx_finetuning.studio import DatasetEntry
+from mlx_finetuning.ui import sitemap
+from mlx_finetuning.ui.components import views
 from mlx_finetuning.ui.components.datasets import PARAMETER, first_choice
+from mlx_finetuning.ui.components.empty import empty_state
 from mlx_finetuning.ui.components.text import plain
-from mlx_finetuning.ui.frame import studio
+from mlx_finetuning.ui.frame import errors_shown, studio
 from mlx_finetuning.ui.messages_ja import KINDS_JA, SPLITS_JA
+from mlx_finetuning.utils.units_ja import local_time
 
 LEGEND = (
     '<span class="t s">学習の対象</span> <span class="t">読むだけ</span> '
@@ -126,3 +130,32 @@ def _draw_tokens(tokens: Sequence[Mapping[str, Any]]) -> None:
         text = html.escape(token["piece"]).replace("\n", "⏎<br>")
         boxes.append(f'<span class="{classes}" title="{token["id"]}">{text}</span>')
     st.html(f'{STYLE}<div class="tokens"><p>{LEGEND}</p>{"".join(boxes)}</div>')
+
+
+def draw_deletion(name: str, trash: str) -> None:
+    """`trash` is the view that a deleted dataset is found in."""
+    with st.popover("ゴミ箱に移す", icon=":material/delete:"):
+        st.markdown(f"**{name}** を移します。あとで元に戻せます。学習の結果は残ります。")
+        if st.button("移す", type="primary", key=f"delete-{name}"):
+            with errors_shown():
+                studio().delete_dataset(name)
+                page = sitemap.page("dataset")
+                st.switch_page(page, query_params={views.PARAMETER: trash})
+
+
+def draw_trash(shown_in: str) -> None:
+    """`shown_in` is the view that a restored dataset is shown in."""
+    deleted = studio().deleted_datasets()
+    if not deleted:
+        empty_state("ゴミ箱は空です。")
+        return
+    st.caption("空にするには、「設定」の「使用量と片付け」を使ってください。")
+    for one in deleted:
+        with st.container(border=True, horizontal=True, vertical_alignment="center"):
+            st.markdown(f"**{one.name}**　:gray[{local_time(one.deleted_at)} に削除]")
+            key = f"restore-{one.name}-{one.deleted_at}"
+            if st.button("元に戻す", icon=":material/undo:", key=key):
+                with errors_shown():
+                    studio().restore_dataset(one.name, one.deleted_at)
+                    query = {views.PARAMETER: shown_in, PARAMETER: one.name}
+                    st.switch_page(sitemap.page("dataset"), query_params=query)

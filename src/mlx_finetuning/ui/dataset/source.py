@@ -32,7 +32,10 @@ _UPLOADER_IN_JAPANESE = """<style>
 
 def choose_source() -> Path | None:
     """The file to work on; None while there is none."""
-    path = _uploaded(st.query_params.get(PARAMETER, ""))
+    digest, path = st.query_params.get(PARAMETER, ""), None
+    # The address is not trusted with a path.
+    if re.fullmatch(r"[0-9a-f]{16}", digest):
+        path = next(studio().workspace.uploads.joinpath(digest).glob("[!.]*"), None)
     if path is not None:
         with st.container(border=True, horizontal=True, vertical_alignment="center"):
             st.markdown(f":material/description:　**{path.name}**　{size(path.stat().st_size)}")
@@ -53,13 +56,6 @@ def choose_source() -> Path | None:
     if st.button("サンプルのデータを使う", icon=":material/lightbulb:"):
         _go_on_with(studio().keep_upload(SAMPLE_DATA.name, SAMPLE_DATA.read_bytes()))
     return None
-
-
-def _uploaded(digest: str) -> Path | None:
-    """The upload of this digest. The address is not trusted with a path."""
-    if not re.fullmatch(r"[0-9a-f]{16}", digest):
-        return None
-    return next(iter(studio().workspace.uploads.joinpath(digest).glob("[!.]*")), None)
 
 
 def _go_on_with(path: Path) -> None:

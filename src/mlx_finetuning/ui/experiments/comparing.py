@@ -10,8 +10,7 @@ import streamlit as st
 from mlx_finetuning.config import TrainConfig
 from mlx_finetuning.experiment_tracker.records.differences import Comparison, Figures
 from mlx_finetuning.jobs.runs import Run
-from mlx_finetuning.ui.components.charts import Curve, line_chart
-from mlx_finetuning.ui.components.curves import smoothed
+from mlx_finetuning.ui.components.charts import Curve, line_chart, smoothed
 from mlx_finetuning.ui.components.metrics import metrics_of
 from mlx_finetuning.ui.components.runs import run_title
 from mlx_finetuning.ui.frame import studio

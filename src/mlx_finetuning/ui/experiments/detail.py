@@ -8,9 +8,8 @@ from mlx_finetuning.jobs.runs import Run
 from mlx_finetuning.ui import sitemap
 from mlx_finetuning.ui.components import views
 from mlx_finetuning.ui.components.certificate import draw_certificate
-from mlx_finetuning.ui.components.later_jobs import draw_latest
+from mlx_finetuning.ui.components.jobs import draw_latest, state_badge
 from mlx_finetuning.ui.components.runs import PARAMETER
-from mlx_finetuning.ui.components.states import state_badge
 from mlx_finetuning.ui.components.text import plain
 from mlx_finetuning.ui.experiments.report import draw_report
 from mlx_finetuning.ui.frame import errors_shown, studio

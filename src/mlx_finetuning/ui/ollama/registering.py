@@ -7,7 +7,7 @@ import streamlit as st
 from mlx_finetuning import config
 from mlx_finetuning.config import DeployConfig, as_dict
 from mlx_finetuning.ui.components.form import settings_form
-from mlx_finetuning.ui.components.later_jobs import draw_latest
+from mlx_finetuning.ui.components.jobs import draw_latest
 from mlx_finetuning.ui.components.text import plain
 from mlx_finetuning.ui.frame import studio
 

@@ -15,7 +15,7 @@ from mlx_finetuning.ui.components import datasets, views
 from mlx_finetuning.ui.components.empty import empty_state
 from mlx_finetuning.ui.components.errors import show_error
 from mlx_finetuning.ui.components.views import choose_view
-from mlx_finetuning.ui.dataset import cleaning, findings, reading, saved, saving, source, trash
+from mlx_finetuning.ui.dataset import cleaning, findings, reading, saved, saving, source
 from mlx_finetuning.ui.dataset.choices import Choices
 from mlx_finetuning.ui.frame import studio
 
@@ -76,7 +76,7 @@ def draw_saved() -> None:
             "このデータセットの記録は壊れていて読めません。作り直してください。",
             icon=":material/broken_image:",
         )
-        trash.draw_deletion(chosen.name, TRASH)
+        saved.draw_deletion(chosen.name, TRASH)
         return
     saved.draw_summary(chosen.manifest)
     with st.container(horizontal=True, vertical_alignment="center"):
@@ -86,7 +86,7 @@ def draw_saved() -> None:
             icon=":material/model_training:",
             query_params={datasets.PARAMETER: chosen.name},
         )
-        trash.draw_deletion(chosen.name, TRASH)
+        saved.draw_deletion(chosen.name, TRASH)
     st.header("学習で実際に使われる文面")
     saved.draw_preview(chosen.name)
 
@@ -96,6 +96,6 @@ view = choose_view(VIEWS, NEW)
 if view == SAVED:
     draw_saved()
 elif view == TRASH:
-    trash.draw_trash(SAVED)
+    saved.draw_trash(SAVED)
 else:
     draw_new()

@@ -8,9 +8,8 @@ from mlx_finetuning.doctor import Item, Report
 from mlx_finetuning.jobs.runs import Run
 from mlx_finetuning.ui import sample, sitemap
 from mlx_finetuning.ui.components.empty import empty_state
-from mlx_finetuning.ui.components.jobs import POLL_S, progress_bar, share_done
+from mlx_finetuning.ui.components.jobs import POLL_S, progress_bar, share_done, state_badge
 from mlx_finetuning.ui.components.runs import PARAMETER
-from mlx_finetuning.ui.components.states import state_badge
 from mlx_finetuning.ui.components.text import plain
 from mlx_finetuning.ui.frame import errors_shown, studio
 from mlx_finetuning.ui.messages_ja import JOBS_JA

@@ -5,7 +5,7 @@ from __future__ import annotations
 import streamlit as st
 
 from mlx_finetuning.ui.components.empty import empty_state
-from mlx_finetuning.ui.components.later_jobs import draw_latest, latest
+from mlx_finetuning.ui.components.jobs import draw_latest, latest
 from mlx_finetuning.ui.components.runs import choose_run
 from mlx_finetuning.ui.frame import errors_shown, studio
 from mlx_finetuning.ui.quantization import choice, written

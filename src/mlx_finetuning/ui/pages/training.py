@@ -10,7 +10,7 @@ from mlx_finetuning.ui.components.empty import empty_state
 from mlx_finetuning.ui.components.runs import PARAMETER, choose_run
 from mlx_finetuning.ui.components.views import choose_view
 from mlx_finetuning.ui.frame import errors_shown, studio
-from mlx_finetuning.ui.training import estimate, live, models, setup
+from mlx_finetuning.ui.training import live, models, setup
 
 NEW, WATCH, MODELS = "new", "watch", "models"
 VIEWS = {NEW: "新しい学習", WATCH: "様子を見る", MODELS: "モデル"}
@@ -21,7 +21,7 @@ def draw_new() -> None:
     settings = setup.draw_choice(MODELS)
     if settings is None:
         return
-    estimate.draw_estimate(settings)
+    setup.draw_estimate(settings)
     if st.button("学習を開始", type="primary", icon=":material/play_arrow:"):
         with errors_shown():
             run_id = studio().start_training(settings)

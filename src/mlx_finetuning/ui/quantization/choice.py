@@ -65,20 +65,18 @@ def _draw_gguf(run_id: str, at_work: bool) -> None:
         sizes = _cached_sizes(str(studio().workspace.root), run_id)
     except ExportError as error:  # the model cannot become a GGUF file
         show_error(error)
-    size_texts = {quant: f"約 {size(size_bytes)}" for quant, size_bytes in sizes.items()}
+    texts = {quant: f"約 {size(size_bytes)}" for quant, size_bytes in sizes.items()}
     quants = st.multiselect(
         "量子化の種類（いくつでも）",
         QUANTIZATIONS,
         default=[ExportConfig.quant],
-        format_func=lambda quant: (
-            f"{quant}（約 {size(sizes[quant])}）" if quant in sizes else quant
-        ),
+        format_func=lambda quant: f"{quant}（{texts[quant]}）" if quant in texts else quant,
         key="export-quants",
         placeholder="選んでください",
     )
     with st.expander("種類の一覧と予想サイズ", icon=":material/list:"):
         rows = [
-            {"種類": quant, "予想サイズ": size_texts.get(quant, "—"), "特徴": QUANTS_JA[quant]}
+            {"種類": quant, "予想サイズ": texts.get(quant, "—"), "特徴": QUANTS_JA[quant]}
             for quant in QUANTIZATIONS
         ]
         st.dataframe(rows, hide_index=True)

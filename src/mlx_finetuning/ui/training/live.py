@@ -10,10 +10,9 @@ from mlx_finetuning.jobs.runs import Run
 from mlx_finetuning.jobs.status import JobStatus
 from mlx_finetuning.ui import sitemap
 from mlx_finetuning.ui.components.charts import line_chart, loss_chart
-from mlx_finetuning.ui.components.jobs import follow, progress_bar, show_end
+from mlx_finetuning.ui.components.jobs import follow, progress_bar, show_end, state_badge
 from mlx_finetuning.ui.components.metrics import metrics_of
 from mlx_finetuning.ui.components.runs import PARAMETER
-from mlx_finetuning.ui.components.states import state_badge
 from mlx_finetuning.ui.components.text import plain
 from mlx_finetuning.ui.frame import studio
 from mlx_finetuning.utils.units_ja import duration

@@ -6,7 +6,7 @@ import streamlit as st
 
 from mlx_finetuning.models import CatalogueEntry, InstalledModel
 from mlx_finetuning.models.wording_ja import reach_ja, twin_ja
-from mlx_finetuning.ui.components.later_jobs import draw_job, latest
+from mlx_finetuning.ui.components.jobs import draw_job, latest
 from mlx_finetuning.ui.components.text import plain
 from mlx_finetuning.ui.frame import errors_shown, studio
 from mlx_finetuning.utils.memory_monitor import read_memory

@@ -1,4 +1,4 @@
-"""What to train on what, and how: three presets, and every setting behind them."""
+"""What to train on what, and how: three presets, every setting behind them, and what it would take."""
 
 from __future__ import annotations
 
@@ -14,9 +14,12 @@ from mlx_finetuning.ui.components.datasets import first_choice
 from mlx_finetuning.ui.components.empty import empty_state
 from mlx_finetuning.ui.components.form import settings_form
 from mlx_finetuning.ui.components.text import plain
-from mlx_finetuning.ui.frame import studio
+from mlx_finetuning.ui.frame import errors_shown, studio
+from mlx_finetuning.utils.units_ja import duration
 
 DEFAULT_PRESET = "usual"
+ESTIMATED = "estimate-of"
+"""Session state: the settings that an estimate was asked for."""
 CHOSEN_ABOVE = ("model", "dataset")
 _NAMED_GROUPS = {
     "量と長さ": ("iterations", "epochs", "batch_size", "max_length", "supervise"),
@@ -93,3 +96,41 @@ def _choose_data_and_model(names: list[str]) -> TrainConfig:
         help="内蔵のモデルと、ダウンロードしたモデルから選べます。",
     )
     return dataclasses.replace(defaults, dataset=dataset or names[-1], model=model or models[0])
+
+
+def draw_estimate(settings: TrainConfig) -> None:
+    """On request: the measurement takes some seconds, and the device."""
+    busy = studio().is_device_busy()
+    clicked = st.button(
+        "必要なメモリと時間を測る",
+        icon=":material/speed:",
+        disabled=busy,
+        help="ほかの作業が終わると測れます。" if busy else "最初の数回を実際に計算して測ります。",
+    )
+    if clicked:
+        st.session_state[ESTIMATED] = settings
+    if st.session_state.get(ESTIMATED) != settings:
+        return
+    with errors_shown():
+        estimate = _cached_estimate(str(studio().workspace.root), settings)
+        reason = plain(str(estimate["reason_ja"]))
+        if not estimate["fits"]:
+            st.error(f"この設定では学習できません。{reason}", icon=":material/memory:")
+            return
+        figures = {
+            "必要なメモリ": f"{estimate['peak_memory_gb']:.2f} GB",
+            "使えるメモリ": f"{estimate['available_gb']:.2f} GB",
+            "予想時間": f"約{duration(estimate['total_s'])}",
+            "おすすめの例の数": f"{estimate['recommended_batch_size']}",
+        }
+        with st.container(horizontal=True):
+            for label, value in figures.items():
+                st.metric(label, value, border=True, width=200)
+        st.caption(
+            f"{reason} 例の数は「1回の更新に使う例の数」（今は {estimate['batch_size']}）です。"
+        )
+
+
+@st.cache_data(max_entries=8, show_spinner="最初の数回を計算して測っています…")
+def _cached_estimate(root: str, settings: TrainConfig) -> dict[str, Any]:
+    return studio().estimate_training(settings)
