@@ -18,7 +18,7 @@ from typing import Any
 
 from mlx_finetuning import files, tasks
 from mlx_finetuning.errors import Interrupted, StudioError, UnexpectedError
-from mlx_finetuning.jobs import jobs, queue
+from mlx_finetuning.jobs import jobs, queue, scheduling
 from mlx_finetuning.jobs.reporter import Reporter
 from mlx_finetuning.tasks.context import TaskContext
 from mlx_finetuning.utils.redaction import without_secrets
@@ -94,7 +94,7 @@ def _run(job: jobs.Job, workspace: Workspace, paths: JobPaths, reporter: Reporte
 
 
 def _prepare_process() -> None:
-    from mlx_finetuning.utils import blas, scheduling
+    from mlx_finetuning.utils import blas
 
     blas.preload()
     scheduling.as_batch_work()

@@ -6,32 +6,12 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-import sentencepiece
 from tokenizers import Tokenizer
 
 from mlx_finetuning.errors import TokenizerUnreadable, TokensDiffer
 from mlx_finetuning.tokenization import battery, chat, files, foreign, gate
-from support.small_models import TEXT, edit_json, write_json, write_tokenizer
-
-
-def train(folder: Path, model_type: str, **settings: Any) -> sentencepiece.SentencePieceProcessor:
-    """A `tokenizer.model` in the folder, from a few lines."""
-    given: dict[str, Any] = {
-        "vocab_size": 480,
-        "byte_fallback": True,
-        "normalization_rule_name": "identity",
-        "remove_extra_whitespaces": False,
-        "character_coverage": 1.0,
-        "hard_vocab_limit": False,
-        "minloglevel": 2,
-        **settings,
-    }
-    prefix = str(folder / "tokenizer")
-    sentencepiece.SentencePieceTrainer.train(
-        sentence_iterator=iter(TEXT * 10), model_prefix=prefix, model_type=model_type, **given
-    )
-    (folder / "tokenizer.vocab").unlink()
-    return sentencepiece.SentencePieceProcessor(model_file=f"{prefix}.model")
+from support.sentencepiece_models import train_sentencepiece
+from support.small_models import edit_json, write_json, write_tokenizer
 
 
 def own_folder(folder: Path, pre: str = "llama-bpe", **settings: Any) -> Tokenizer:
@@ -44,7 +24,7 @@ def own_folder(folder: Path, pre: str = "llama-bpe", **settings: Any) -> Tokeniz
 
 def unigram_json(folder: Path) -> None:
     """A Unigram `tokenizer.json`, in the folder alone."""
-    train(folder, "unigram")
+    train_sentencepiece(folder, "unigram")
     write_json(folder / "tokenizer_config.json", {"eos_token": "</s>"})
     write_json(folder / "tokenizer.json", files.read(folder).definition)
     (folder / "tokenizer.model").unlink()
@@ -94,7 +74,7 @@ def test_a_unigram_tokenizer_stays_one(tmp_path: Path, name: str) -> None:
 def test_tokenizer_model_is_cut_as_sentencepiece_cuts(
     tmp_path: Path, model_type: str, legacy: bool | None, settings: dict[str, Any]
 ) -> None:
-    processor = train(tmp_path, model_type, **settings)
+    processor = train_sentencepiece(tmp_path, model_type, **settings)
     config = {"tokenizer_class": "LlamaTokenizer", "eos_token": "</s>"}
     write_json(
         tmp_path / "tokenizer_config.json",
@@ -161,7 +141,7 @@ def _with(folder: Path) -> Path:
 
 def test_a_unigram_model_beside_a_bpe_definition_is_refused(tmp_path: Path) -> None:
     own_folder(tmp_path)
-    train(tmp_path, "unigram")
+    train_sentencepiece(tmp_path, "unigram")
     with pytest.raises(TokenizerUnreadable, match="Unigram"):
         gate.require_own_tokens(tmp_path, chat.load(tmp_path).encode)
 

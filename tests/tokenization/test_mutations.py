@@ -18,9 +18,9 @@ from mlx_finetuning.errors import StudioError
 from mlx_finetuning.quantizer.families import registry
 from mlx_finetuning.quantizer.vocabulary import tokenizer
 from mlx_finetuning.tokenization import chat as chats
-from mlx_finetuning.tokenization import gate
-from mlx_finetuning.utils import template_trial
+from mlx_finetuning.tokenization import gate, template_trial
 from support.chat_formats import FORMATS
+from support.sentencepiece_models import train_sentencepiece
 from support.small_models import CHATML, write_sentencepiece, write_tokenizer
 
 COUNT = 2000
@@ -109,9 +109,7 @@ def sources(tmp_path_factory: pytest.TempPathFactory) -> list[dict[str, bytes]]:
         else:
             write_sentencepiece(folder)
         if name == "unigram":
-            from test_tokenization_files import train
-
-            train(folder, "unigram")
+            train_sentencepiece(folder, "unigram")
         (folder / "config.json").write_text('{"model_type": "llama", "eos_token_id": 0}')
         files = {path.name: path.read_bytes() for path in folder.iterdir()}
         files["special_tokens_map.json"] = b'{"eos_token": {"content": "</s>"}}'

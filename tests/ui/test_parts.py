@@ -17,12 +17,12 @@ from mlx_finetuning.jobs.metrics import Metrics
 from mlx_finetuning.jobs.status import STATES_JA
 from mlx_finetuning.messages_ja import CATALOGUE
 from mlx_finetuning.presets import presets
-from mlx_finetuning.ui.components.curves import kept, smoothed
+from mlx_finetuning.ui.components.charts import smoothed, thinned_indices
 from mlx_finetuning.ui.components.errors import described
-from mlx_finetuning.ui.components.states import LOOKS
+from mlx_finetuning.ui.components.jobs import LOOKS
 from mlx_finetuning.ui.components.text import plain
 from mlx_finetuning.ui.messages_ja import NEXT_STEPS_JA
-from mlx_finetuning.ui.training.setup import CHOSEN_ABOVE, _groups
+from mlx_finetuning.ui.training.setup import CHOSEN_ABOVE, GROUPS
 from support import ui_workspaces
 
 
@@ -42,7 +42,7 @@ def test_a_value_that_is_no_number_leaves_the_curve_where_it_was() -> None:
 
 @pytest.mark.parametrize("count", [0, 1, 999, 1000, 1001, 50_000])
 def test_thinning_keeps_both_ends_and_spreads_evenly(count: int) -> None:
-    at = kept(count, 1000)
+    at = thinned_indices(count, 1000)
     assert len(at) == min(count, 1000)
     assert at == sorted(set(at))
     if count:
@@ -131,7 +131,7 @@ def test_presets_train_wide_models_more_slowly(width: int, rate: float) -> None:
 
 
 def test_every_setting_of_a_run_can_be_chosen() -> None:
-    shown = [name for _, names in _groups() for name in names]
+    shown = [name for names in GROUPS.values() for name in names]
     fields = {item.name for item in dataclasses.fields(TrainConfig)}
     assert sorted(shown) == sorted(fields - set(CHOSEN_ABOVE))
 

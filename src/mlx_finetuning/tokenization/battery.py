@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-_PIECES = (
+_CORES = (
     "こんにちは、世界。",
     "株式会社みどり商店の営業時間は午前9時から午後6時です。",
     "カタカナとひらがなと漢字、ﾊﾝｶｸｶﾅ、ＡＢＣ１２３",
@@ -86,4 +86,4 @@ _FRAMES = (
     ("\n\n", "   x"),
 )
 
-TEXTS = tuple(f"{before}{piece}{after}" for piece in _PIECES for before, after in _FRAMES)
+TEXTS = tuple(f"{before}{core}{after}" for core in _CORES for before, after in _FRAMES)

@@ -22,10 +22,9 @@ from mlx_finetuning.errors import (
     TokenizerUnreadable,
 )
 from mlx_finetuning.files import write_text
-from mlx_finetuning.tokenization import chat_template, files, loading, reasoning
+from mlx_finetuning.tokenization import chat_template, files, loading, reasoning, template_trial
 from mlx_finetuning.tokenization.chat_template import ChatTemplate, Message, Tools
 from mlx_finetuning.tokenization.files import TokenizerFiles
-from mlx_finetuning.utils import template_trial
 
 TEMPLATE = "chat_template.jinja"
 """The settled template beside an adapter."""
@@ -45,6 +44,8 @@ class Encoded:
 
 @dataclass(frozen=True)
 class Chat:
+    """A folder's tokenizer with the settled template, if it has one."""
+
     tokenizer: Any
     """A `PreTrainedTokenizerFast`, with the settled template in it."""
     files: TokenizerFiles
@@ -77,8 +78,9 @@ class Chat:
             )
         # Reasoning is part of the turn that is under way, never of the history: so it is trained, and
         # so it is asked, whatever a template would do with it.
-        asked = max((at for at, turn in enumerate(messages) if turn["role"] == "user"), default=-1)
-        turns = [self._shown(turn, at > asked) for at, turn in enumerate(messages)]
+        users = [index for index, turn in enumerate(messages) if turn["role"] == "user"]
+        asked = users[-1] if users else -1
+        turns = [self._shown(turn, index > asked) for index, turn in enumerate(messages)]
         return chat_template.render(
             self.template.text, turns, self.files.named, ask=ask, tools=tools
         )
@@ -86,6 +88,7 @@ class Chat:
     def render(
         self, messages: Sequence[Message], *, ask: bool, tools: Tools | None = None
     ) -> list[int]:
+        """The ids of `render_text`, which raises the same."""
         return self.encode(self.render_text(messages, ask=ask, tools=tools))
 
     def sequences(self, messages: Sequence[Message], tools: Tools | None = None) -> list[Encoded]:
@@ -93,21 +96,27 @@ class Chat:
 
         Empty where no assistant speaks. Raises ChatTemplateMissing, ConversationRefused.
         """
-        found: list[Encoded] = []
+        sequences: list[Encoded] = []
         for index, message in enumerate(messages):
             if message["role"] != "assistant":
                 continue
-            text = self.render_text(messages[:index], ask=True, tools=tools)
-            prompt = self.encode(text)
-            written = self._answer(messages[: index + 1], text, tools)
-            answer = self._after(text, prompt, written)
-            learned: list[bool] = []
-            if found and prompt[: len(found[-1].tokens)] == found[-1].tokens:
-                learned = found.pop().supervised
-            asked = [False] * (len(prompt) - len(learned))
-            supervised = [*learned, *asked, *[True] * len(answer)]
-            found.append(Encoded([*prompt, *answer], supervised, text + written))
-        return found
+            prompt_text = self.render_text(messages[:index], ask=True, tools=tools)
+            prompt = self.encode(prompt_text)
+            answer_text = self._answer_text(messages[: index + 1], prompt_text, tools)
+            together = self.encode(prompt_text + answer_text)
+            if together[: len(prompt)] == prompt:
+                answer = together[len(prompt) :]
+            else:
+                # The answer's first letters would join the prompt's last ones in one token; when it
+                # is asked, the prompt's ids stay as they are.
+                answer = loading.ids(self._continuing, self.files.folder, answer_text)
+            earlier: list[bool] = []
+            if sequences and prompt[: len(sequences[-1].tokens)] == sequences[-1].tokens:
+                earlier = sequences.pop().supervised
+            unlearned = [False] * (len(prompt) - len(earlier))
+            supervised = [*earlier, *unlearned, *[True] * len(answer)]
+            sequences.append(Encoded([*prompt, *answer], supervised, prompt_text + answer_text))
+        return sequences
 
     @property
     def thinks(self) -> bool:
@@ -142,7 +151,7 @@ class Chat:
             shown[reasoning.FIELDS[0]] = thought
         return shown
 
-    def _answer(self, messages: Sequence[Message], prompt: str, tools: Tools | None) -> str:
+    def _answer_text(self, messages: Sequence[Message], prompt: str, tools: Tools | None) -> str:
         """The last message as it goes on from its prompt, up to and with one end of turn.
 
         As the template writes it; where that does not go on from the prompt, or holds something else
@@ -151,16 +160,26 @@ class Chat:
         """
         shown = self._shown(messages[-1])
         answer, thought = str(shown["content"]), str(shown.get(reasoning.FIELDS[0], ""))
-        calls = _called(shown)
+        calls = shown.get("tool_calls")
+        functions = [
+            call.get("function", call)
+            for call in (calls if isinstance(calls, list) else ())
+            if call
+        ]
+        names = [
+            str(call["name"]) for call in functions if isinstance(call, dict) and "name" in call
+        ]
         whole = self.render_text(messages, ask=False, tools=tools)
         if whole.startswith(prompt):
             written = self._up_to_end(whole[len(prompt) :], answer, thought)
-            body = written.removesuffix(self._end_of(written)).strip()
-            is_whole = thought.strip() in body and body.endswith(answer.strip())
-            fits = is_whole if thought else body == answer.strip()
-            if all(name in written for name in calls) and (fits or calls):
+            end = next(end for end in self.end_texts if written.endswith(end))
+            body = written.removesuffix(end).strip()
+            fits = body == answer.strip()
+            if thought:
+                fits = thought.strip() in body and body.endswith(answer.strip())
+            if all(name in written for name in names) and (fits or names):
                 return written
-        if calls:
+        if names:
             raise ConversationRefused(reason="このモデルの書式では、ツールの呼び出しを書けません。")
         style = self.template.reasoning if self.template else None
         if thought:
@@ -173,28 +192,19 @@ class Chat:
         """Up to and with the first end of turn behind the answer; one is added where there is none."""
         # The reasoning may hold the answer's very words, and have an end of its own.
         thought_at = text.find(thought.strip())
-        at = text.find(answer.strip(), thought_at + len(thought.strip()) if thought_at >= 0 else 0)
-        behind = at + len(answer.strip()) if at >= 0 else 0
+        start = thought_at + len(thought.strip()) if thought_at >= 0 else 0
+        answer_at = text.find(answer.strip(), start)
+        behind = answer_at + len(answer.strip()) if answer_at >= 0 else 0
         ends = [
-            (text.index(end, behind) + len(end)) for end in self.end_texts if end in text[behind:]
+            text.index(end, behind) + len(end) for end in self.end_texts if end in text[behind:]
         ]
         if ends:
             return text[: min(ends)]
         return (text[:behind] if answer.strip() else text.rstrip()) + self.end_texts[0]
 
-    def _end_of(self, text: str) -> str:
-        return next(end for end in self.end_texts if text.endswith(end))
-
-    def _after(self, prompt_text: str, prompt: list[int], text: str) -> list[int]:
-        """The ids of a text that follows a prompt, whose own ids stay as they are when it is asked."""
-        together = self.encode(prompt_text + text)
-        if together[: len(prompt)] == prompt:
-            return together[len(prompt) :]
-        # The answer's first letters would join the prompt's last ones in one token.
-        return loading.ids(self._continuing, self.files.folder, text)
-
     @functools.cached_property
     def end_texts(self) -> list[str]:
+        """The texts of `end_ids`."""
         return [str(text) for text in self.tokenizer.convert_ids_to_tokens(list(self.end_ids))]
 
     @functools.cached_property
@@ -211,27 +221,21 @@ def load(folder: Path, adapter: Path | None = None, *, thinks: bool = False) -> 
     adapter: its template, and whether it thinks, count instead of the folder's and of `thinks`.
     Raises TokenizerUnreadable, TemplateHostile, ChatTemplateUnusable.
     """
-    found = files.read(folder)
-    kept = adapter / TEMPLATE if adapter else None
-    original = found.chat_template
-    if adapter and kept and kept.is_file():
-        original = kept.read_text(encoding="utf-8")
+    model_files = files.read(folder)
+    original = model_files.chat_template
+    if adapter and (adapter / TEMPLATE).is_file():
+        original = (adapter / TEMPLATE).read_text(encoding="utf-8")
         thinks = kept_thinks(adapter)
-    settled = None
+    template = None
     if original is not None:
         template_trial.require_harmless(original, str(folder))
-        settled = _settled(original, found, thinks)
-    tokenizer = loading.load(found, settled.text if settled else None)
-    return Chat(tokenizer, found, settled, _end_ids(found, settled, tokenizer.get_vocab()))
-
-
-def _called(message: Message) -> list[str]:
-    """The names of the tools that a message calls."""
-    calls = message.get("tool_calls")
-    found = [
-        call.get("function", call) for call in (calls if isinstance(calls, list) else ()) if call
-    ]
-    return [str(one["name"]) for one in found if isinstance(one, dict) and "name" in one]
+        try:
+            template = chat_template.settled(original, model_files.named, thinks=thinks)
+        except ConversationRefused as error:
+            raise ChatTemplateUnusable(reason=error.data["reason"]) from error
+    tokenizer = loading.load(model_files, template.text if template else None)
+    end_ids = _end_ids(model_files, template, tokenizer.get_vocab())
+    return Chat(tokenizer, model_files, template, end_ids)
 
 
 def kept_thinks(adapter: Path) -> bool:
@@ -248,49 +252,36 @@ def kept_form(adapter: Path, prompt: Callable[[], str]) -> reasoning.Format:
 
     Without a template beside it, as other programs write adapters, all is answer.
     """
-    kept, thinks = adapter / TEMPLATE, kept_thinks(adapter)
-    template = kept.read_text(encoding="utf-8") if kept.is_file() else ""
+    path, thinks = adapter / TEMPLATE, kept_thinks(adapter)
+    template = path.read_text(encoding="utf-8") if path.is_file() else ""
     return reasoning.form_of(template, prompt() if thinks else "", thinks=thinks)
 
 
-def _settled(original: str, found: TokenizerFiles, thinks: bool) -> ChatTemplate:
-    try:
-        return chat_template.settled(original, found.named, thinks=thinks)
-    except ConversationRefused as error:
-        raise ChatTemplateUnusable(reason=error.data["reason"]) from error
-
-
 def _end_ids(
-    found: TokenizerFiles, template: ChatTemplate | None, vocabulary: dict[str, int]
+    model_files: TokenizerFiles, template: ChatTemplate | None, vocabulary: dict[str, int]
 ) -> tuple[int, ...]:
     """The template's own end of turn first, then the tokenizer's and the model's ends.
 
     Folders are often silent about the first: Llama 3's name only `<|end_of_text|>`, which no answer ends
     with. Raises TokenizerUnreadable where there is none.
     """
-    ends = [_written_end(found, template), found.named.get("eos")]
+    behind_answer = template.end.lstrip() if template else ""
+    added = [entry["content"] for entry in files.added(model_files.definition)]
+    written = [text for text in added if text and behind_answer.startswith(text)]
+    ends = [max(written, key=len, default=None), model_files.named.get("eos")]
     ids = [vocabulary[end] for end in ends if end in vocabulary]
+    known_ids = set(vocabulary.values())
     for name in ("generation_config.json", "config.json"):
-        ids += _configured_ends(found.folder / name, set(vocabulary.values()))
+        try:
+            config = json.loads((model_files.folder / name).read_text(encoding="utf-8"))
+        except (OSError, ValueError, RecursionError):
+            continue
+        stated = config.get("eos_token_id") if isinstance(config, dict) else None
+        stated = stated if isinstance(stated, list) else [stated]
+        ids += [end for end in stated if isinstance(end, int) and end in known_ids]
     if not ids:
         raise TokenizerUnreadable(
-            folder=str(found.folder), reason="発言の終わりを表すトークン（eos_token）がありません。"
+            folder=str(model_files.folder),
+            reason="発言の終わりを表すトークン（eos_token）がありません。",
         )
     return tuple(dict.fromkeys(ids))
-
-
-def _written_end(found: TokenizerFiles, template: ChatTemplate | None) -> str | None:
-    """The added token that the template writes right behind an answer, if it writes one."""
-    behind = template.end.lstrip() if template else ""
-    texts = (entry["content"] for entry in files.added(found.definition))
-    return max((text for text in texts if text and behind.startswith(text)), key=len, default=None)
-
-
-def _configured_ends(path: Path, known: set[int]) -> list[int]:
-    try:
-        config = json.loads(path.read_text(encoding="utf-8"))
-    except (OSError, ValueError, RecursionError):
-        return []
-    ends = config.get("eos_token_id") if isinstance(config, dict) else None
-    ends = ends if isinstance(ends, list) else [ends]
-    return [end for end in ends if isinstance(end, int) and end in known]

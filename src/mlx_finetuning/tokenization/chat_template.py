@@ -44,6 +44,8 @@ _DATE_DEFAULT = re.compile(r"""set\s+date_string\s*=\s*(?:"([^"]*)"|'([^']*)')""
 
 @dataclass(frozen=True)
 class ChatTemplate:
+    """A settled template, and what is known of it."""
+
     text: str
     thinks: bool
     """Whether answers are trained and asked for with their reasoning."""
@@ -70,7 +72,7 @@ def render(
     from jinja2.exceptions import TemplateError
     from transformers.utils.chat_template_utils import render_jinja_template
 
-    given = {f"{name}_token": text for name, text in named.items()}
+    special = {f"{name}_token": text for name, text in named.items()}
     present = [{key: item for key, item in turn.items() if item is not None} for turn in messages]
     try:
         rendered, _ = render_jinja_template(
@@ -78,7 +80,7 @@ def render(
             tools=list(tools) if tools else None,
             chat_template=template,
             add_generation_prompt=ask,
-            **given,
+            **special,
             **(variables or {}),
         )
     except (
@@ -93,9 +95,16 @@ def render(
 def settled(original: str, named: Mapping[str, str], *, thinks: bool = False) -> ChatTemplate:
     """The template to use for `original`, the folder's own. Idempotent.
 
-    Raises ChatTemplateUnusable where a question or an answer does not come through.
+    Raises ChatTemplateUnusable where a question or an answer does not come through,
+    ConversationRefused where nothing can be rendered, with or without tools.
     """
-    text = _switched(_rendering(_pinned(original), named), named, thinks)
+    text = _pinned(original)
+    try:
+        render(text, [_USER], named, ask=True)
+    except ConversationRefused:
+        text = NO_TOOLS + text
+        render(text, [_USER], named, ask=True)
+    text = _switched(text, named, thinks)
     text, takes_system = _with_system(text, named)
     style = reasoning.style(original)
     lead, end = _around_answer(text, named)
@@ -117,16 +126,6 @@ def _literal(text: str) -> str:
     return json.dumps(text, ensure_ascii=False)
 
 
-def _rendering(template: str, named: Mapping[str, str]) -> str:
-    """The template itself, or one that does without tools. Raises ConversationRefused."""
-    try:
-        render(template, [_USER], named, ask=True)
-    except ConversationRefused:
-        render(NO_TOOLS + template, [_USER], named, ask=True)
-        return NO_TOOLS + template
-    return template
-
-
 # --- dates -------------------------------------------------------------------------------
 
 
@@ -136,21 +135,21 @@ def _pinned(template: str) -> str:
 
     day = datetime.date(*PINNED_DATE)
     own = _DATE_DEFAULT.search(template)
-    found = own[1] or own[2] if own else None
+    default = own[1] or own[2] if own else None
 
     def date(match: re.Match[str]) -> str:
-        wanted = match[1] if match[1] is not None else match[2]
+        form = match[1] if match[1] is not None else match[2]
         try:
-            return _literal(found or day.strftime(wanted))
+            return _literal(default or day.strftime(form))
         except ValueError:  # lone surrogates; the template's own call fails in words
             return match[0]
 
     text = _STRFTIME.sub(date, template)
-    if found is None or not re.search(
+    if default is None or not re.search(
         r"date_string\s+is\s+(not\s+)?defined|not\s+date_string", text
     ):
         return text
-    statement = f"{{% set date_string = {_literal(found)} %}}\n"
+    statement = f"{{% set date_string = {_literal(default)} %}}\n"
     return text if statement in text else statement + text
 
 
@@ -165,10 +164,14 @@ def _switched(template: str, named: Mapping[str, str], thinks: bool) -> str:
         statement = f"{{% set {name} = {str(thinks).lower()} %}}\n"
         if template.startswith(statement):
             return template
-        told = [{name: value} for value in (False, True)]
-        prompts = {render(template, [_USER], named, ask=True, variables=one) for one in told}
+        settings = [{name: value} for value in (False, True)]
+        prompts = {
+            render(template, [_USER], named, ask=True, variables=setting) for setting in settings
+        }
         turns = [_USER, _ASSISTANT]
-        wholes = {render(template, turns, named, ask=False, variables=one) for one in told}
+        wholes = {
+            render(template, turns, named, ask=False, variables=setting) for setting in settings
+        }
         if len(prompts) > 1 or len(wholes) > 1:
             return statement + template
     return template

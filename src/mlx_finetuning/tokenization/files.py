@@ -14,6 +14,7 @@ from typing import Any
 
 from mlx_finetuning.errors import TokenizerUnreadable
 from mlx_finetuning.tokenization import spm_model
+from mlx_finetuning.tokenization.spm_model import Definition
 
 TOKENIZER, SENTENCEPIECE = "tokenizer.json", "tokenizer.model"
 NAMED = ("bos", "eos", "unk", "pad")
@@ -21,11 +22,12 @@ NAMED = ("bos", "eos", "unk", "pad")
 
 @dataclass(frozen=True)
 class TokenizerFiles:
+    """The tokenizer and the chat template of a folder, decoded."""
+
     folder: Path
     source: str
     """The file that decides: `tokenizer.json` or `tokenizer.model`."""
-    definition: dict[str, Any]
-    """As in `tokenizer.json`."""
+    definition: Definition
     named: dict[str, str]
     """bos, eos, unk, pad → their text; those that the vocabulary has."""
     chat_template: str | None
@@ -33,8 +35,8 @@ class TokenizerFiles:
 
     def ids(self) -> dict[str, int]:
         """bos, eos, unk, pad → id."""
-        known = token_ids(self.definition)
-        return {name: known[text] for name, text in self.named.items()}
+        vocabulary = token_ids(self.definition)
+        return {name: vocabulary[text] for name, text in self.named.items()}
 
 
 def read(folder: Path) -> TokenizerFiles:
@@ -48,15 +50,20 @@ def read(folder: Path) -> TokenizerFiles:
         raise TokenizerUnreadable(
             folder=str(folder), reason="トークナイザーのファイルがありません。"
         )
-    _check(folder, source, definition)
+    if not _is_sound(definition):
+        raise TokenizerUnreadable(folder=str(folder), reason=f"{source} の形が違います。")
     # Limits that were left on when the file was saved would cut texts in silence.
     definition = {**definition, "truncation": None, "padding": None}
     return TokenizerFiles(
-        folder, source, definition, _named(folder, config, definition), _template(folder, config)
+        folder,
+        source,
+        definition,
+        _special_tokens(folder, config, definition),
+        _chat_template(folder, config),
     )
 
 
-def token_ids(definition: dict[str, Any]) -> dict[str, int]:
+def token_ids(definition: Definition) -> dict[str, int]:
     """Every token's text and its id; of two tokens with one text the added one."""
     vocabulary = definition["model"]["vocab"]
     if isinstance(vocabulary, list):
@@ -64,18 +71,28 @@ def token_ids(definition: dict[str, Any]) -> dict[str, int]:
     return {**vocabulary, **{entry["content"]: entry["id"] for entry in added(definition)}}
 
 
-def added(definition: dict[str, Any]) -> list[dict[str, Any]]:
+def added(definition: Definition) -> list[dict[str, Any]]:
     """The tokens that are cut out of a text before anything else."""
     return definition.get("added_tokens") or []
 
 
-def _check(folder: Path, source: str, definition: dict[str, Any]) -> None:
-    """Whether the parts that others rely on have their shapes. Raises TokenizerUnreadable."""
+def _is_sound(definition: Definition) -> bool:
+    """Whether the parts that others rely on have their shapes."""
     model = definition.get("model")
     vocabulary = model.get("vocab") if isinstance(model, dict) else None
+    if isinstance(vocabulary, dict):
+        has_vocabulary = all(map(_is_id, vocabulary.values()))
+    else:
+        has_vocabulary = isinstance(vocabulary, list) and all(
+            isinstance(entry, list)
+            and len(entry) == 2
+            and isinstance(entry[0], str)
+            and isinstance(entry[1], int | float)
+            for entry in vocabulary
+        )
     entries = definition.get("added_tokens") or []
-    sound = (
-        (_is_table(vocabulary) or _is_scored(vocabulary))
+    return (
+        has_vocabulary
         and isinstance(entries, list)
         and all(
             isinstance(entry, dict)
@@ -84,26 +101,10 @@ def _check(folder: Path, source: str, definition: dict[str, Any]) -> None:
             for entry in entries
         )
     )
-    if not sound:
-        raise TokenizerUnreadable(folder=str(folder), reason=f"{source} の形が違います。")
 
 
 def _is_id(value: Any) -> bool:
     return isinstance(value, int) and not isinstance(value, bool) and 0 <= value < 1 << 31
-
-
-def _is_table(vocabulary: Any) -> bool:
-    return isinstance(vocabulary, dict) and all(map(_is_id, vocabulary.values()))
-
-
-def _is_scored(vocabulary: Any) -> bool:
-    return isinstance(vocabulary, list) and all(
-        isinstance(entry, list)
-        and len(entry) == 2
-        and isinstance(entry[0], str)
-        and isinstance(entry[1], int | float)
-        for entry in vocabulary
-    )
 
 
 def _object(folder: Path, name: str, optional: bool = False) -> dict[str, Any]:
@@ -119,28 +120,28 @@ def _object(folder: Path, name: str, optional: bool = False) -> dict[str, Any]:
     return value
 
 
-def _named(folder: Path, config: dict[str, Any], definition: dict[str, Any]) -> dict[str, str]:
+def _special_tokens(folder: Path, config: dict[str, Any], definition: Definition) -> dict[str, str]:
     """From the tokenizer's settings, then its special tokens' file, then the model's ids.
 
     A text that the vocabulary lacks is left out: a token for it would be one that the model never
     saw, with an id beyond its embedding.
     """
-    known = token_ids(definition)
+    vocabulary = token_ids(definition)
+    texts = {number: text for text, number in vocabulary.items()}
     special = _object(folder, "special_tokens_map.json", optional=True)
     model = _object(folder, "config.json", optional=True)
-    texts = {number: text for text, number in known.items()}
-    found = {}
+    tokens = {}
     for name in NAMED:
+        choices = [_text(config.get(f"{name}_token")), _text(special.get(f"{name}_token"))]
         number = model.get(f"{name}_token_id")
         number = number[0] if isinstance(number, list) and number else number
-        choices = [_text(config.get(f"{name}_token")), _text(special.get(f"{name}_token"))]
         # An explicit null means that there is none.
         if f"{name}_token" not in config and isinstance(number, int):
             choices.append(texts.get(number))
-        text = next((text for text in choices if text in known), None)
+        text = next((text for text in choices if text in vocabulary), None)
         if text is not None:
-            found[name] = text
-    return found
+            tokens[name] = text
+    return tokens
 
 
 def _text(entry: Any) -> str | None:
@@ -148,7 +149,7 @@ def _text(entry: Any) -> str | None:
     return entry if isinstance(entry, str) else None
 
 
-def _template(folder: Path, config: dict[str, Any]) -> str | None:
+def _chat_template(folder: Path, config: dict[str, Any]) -> str | None:
     """The template that transformers would use: the file before the setting."""
     file = folder / "chat_template.jinja"
     if file.is_file():
@@ -161,10 +162,10 @@ def _template(folder: Path, config: dict[str, Any]) -> str | None:
     if template is None:
         template = _object(folder, "chat_template.json", optional=True).get("chat_template")
     if isinstance(template, list):
-        named = {
+        by_name = {
             entry.get("name"): entry.get("template")
             for entry in template
             if isinstance(entry, dict) and isinstance(entry.get("name"), str)
         }
-        template = named.get("default")
+        template = by_name.get("default")
     return template if isinstance(template, str) else None

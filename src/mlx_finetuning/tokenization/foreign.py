@@ -17,6 +17,8 @@ from mlx_finetuning.tokenization import battery, files, gate, loading
 from mlx_finetuning.tokenization.gate import Encode
 
 CONFIG = "tokenizer_config.json"
+REBUILDING = ("auto_map", "add_bos_token", "add_eos_token", "add_prefix_space", "legacy")
+"""Settings by which transformers changes what the file says."""
 
 
 def encode_as_rebuilt(folder: Path) -> Encode:
@@ -44,17 +46,13 @@ def settle(folder: Path) -> None:
     """
     if is_right(folder):
         return
-    found = files.read(folder)
-    if found.source != files.TOKENIZER:
-        text = json.dumps(found.definition, ensure_ascii=False)
+    model_files = files.read(folder)
+    if model_files.source != files.TOKENIZER:
+        text = json.dumps(model_files.definition, ensure_ascii=False)
         write_text(folder / files.TOKENIZER, text)
     path = folder / CONFIG
     config: dict[str, Any] = json.loads(path.read_text(encoding="utf-8")) if path.is_file() else {}
-    kept = {key: value for key, value in config.items() if key not in REBUILDING}
-    kept |= {f"{name}_token": text for name, text in found.named.items()}
-    kept["tokenizer_class"] = "PreTrainedTokenizerFast"
-    write_text(path, json.dumps(kept, ensure_ascii=False, indent=2) + "\n")
-
-
-REBUILDING = ("auto_map", "add_bos_token", "add_eos_token", "add_prefix_space", "legacy")
-"""Settings by which transformers changes what the file says."""
+    config = {key: value for key, value in config.items() if key not in REBUILDING}
+    config |= {f"{name}_token": text for name, text in model_files.named.items()}
+    config["tokenizer_class"] = "PreTrainedTokenizerFast"
+    write_text(path, json.dumps(config, ensure_ascii=False, indent=2) + "\n")

@@ -23,10 +23,12 @@ Encode = Callable[[str], list[int]]
 
 @dataclass(frozen=True)
 class Difference:
+    """A text that two tokenizers cut differently."""
+
     text: str
     expected: list[int]
     """By the file's own engine."""
-    found: list[int]
+    actual: list[int]
 
 
 def row_texts(rows: Sequence[dict[str, Any]], most: int = 500) -> list[str]:
@@ -37,9 +39,10 @@ def row_texts(rows: Sequence[dict[str, Any]], most: int = 500) -> list[str]:
 
 def texts_of(row: dict[str, Any]) -> list[str]:
     """What a user wrote in a row, without any template."""
-    found = [turn.get(name) for turn in row.get("messages", ()) for name in ("content", FIELDS[0])]
-    found += [row.get(name) for name in ("text", "prompt", "chosen", "rejected")]
-    return [text for text in found if isinstance(text, str) and text]
+    turns, fields = row.get("messages", ()), ("content", FIELDS[0])
+    texts = [turn.get(field) for turn in turns for field in fields]
+    texts += [row.get(name) for name in ("text", "prompt", "chosen", "rejected")]
+    return [text for text in texts if isinstance(text, str) and text]
 
 
 def require_own_tokens(folder: Path, encode: Encode, texts: Sequence[str] = ()) -> None:
@@ -48,16 +51,17 @@ def require_own_tokens(folder: Path, encode: Encode, texts: Sequence[str] = ()) 
     Raises TokensDiffer with the texts that differ, TokenizerUnreadable.
     """
     files = tokenizer_files.read(folder)
-    found = differences(files, encode, (*battery.TEXTS, *texts))
-    if found:
+    different = differences(files, encode, (*battery.TEXTS, *texts))
+    if different:
+        first = different[0]
         raise TokensDiffer(
             folder=str(folder),
             file=files.source,
             texts=len(battery.TEXTS) + len(texts),
-            differing=len(found),
-            example=found[0].text[:80],
-            expected=found[0].expected[:12],
-            found=found[0].found[:12],
+            differing=len(different),
+            example=first.text[:80],
+            expected=first.expected[:12],
+            found=first.actual[:12],
         )
     _require_same_kind(files)
 
@@ -70,9 +74,9 @@ def differences(files: TokenizerFiles, encode: Encode, texts: Sequence[str]) -> 
     # which SentencePiece breaks by the rounding of its sums.
     pairs = ((text, own(text), encode(text)) for text in texts if comparable(text))
     return [
-        Difference(text, expected, found)
-        for text, expected, found in pairs
-        if expected != found and not (is_unigram and sorted(expected) == sorted(found))
+        Difference(text, expected, actual)
+        for text, expected, actual in pairs
+        if expected != actual and not (is_unigram and sorted(expected) == sorted(actual))
     ]
 
 
@@ -89,15 +93,13 @@ def own_encode(files: TokenizerFiles) -> tuple[Encode, Callable[[str], bool]]:
     # the first text, they put none before a space: customs of others, not of the file.
     special = [entry["content"] for entry in tokenizer_files.added(files.definition)]
     puts_no_second = files.definition["pre_tokenizer"] is not None
-    return (
-        lambda text: list(processor.encode(text)),
-        lambda text: (
-            not (
-                any(content in text for content in special if content)
-                or (puts_no_second and text.startswith((" ", spm_model.MARK)))
-            )
-        ),
-    )
+
+    def is_comparable(text: str) -> bool:
+        if puts_no_second and text.startswith((" ", spm_model.MARK)):
+            return False
+        return not any(content in text for content in special if content)
+
+    return lambda text: list(processor.encode(text)), is_comparable
 
 
 def _require_same_kind(files: TokenizerFiles) -> None:
@@ -111,10 +113,10 @@ def _require_same_kind(files: TokenizerFiles) -> None:
         stored = kinds[spm_model.read(path).trainer_spec.model_type]
     except TokenizerUnreadable:
         return  # something else of that name, such as tiktoken's ranks; tokenizer.json decides
-    model: dict[str, Any] = files.definition["model"]
-    if model.get("type") != stored:
+    used = files.definition["model"].get("type")
+    if used != stored:
         raise TokenizerUnreadable(
             folder=str(files.folder),
-            reason=f"{SENTENCEPIECE} は {stored}、{TOKENIZER} は {model.get('type')} で、"
+            reason=f"{SENTENCEPIECE} は {stored}、{TOKENIZER} は {used} で、"
             "別のトークナイザーです（変換に失敗したフォルダの可能性があります）。",
         )

@@ -7,7 +7,6 @@ Only what the file says goes in: settings that make transformers rewrite the fil
 from __future__ import annotations
 
 import contextlib
-import copy
 import json
 from collections.abc import Iterator
 from pathlib import Path
@@ -15,6 +14,7 @@ from typing import Any
 
 from mlx_finetuning.errors import TokenizerUnreadable
 from mlx_finetuning.tokenization.files import TOKENIZER, TokenizerFiles
+from mlx_finetuning.tokenization.spm_model import Definition
 
 
 @contextlib.contextmanager
@@ -74,12 +74,13 @@ def load(files: TokenizerFiles, chat_template: str | None = None) -> Any:
     return loaded
 
 
-def continuing(definition: dict[str, Any]) -> dict[str, Any]:
+def continuing(definition: Definition) -> Definition:
     """The definition of a tokenizer for text that goes on: nothing is put before it."""
-    found = copy.copy(definition)
-    found["normalizer"] = _without_prefix(definition.get("normalizer"))
-    found["pre_tokenizer"] = _without_prefix(definition.get("pre_tokenizer"))
-    return found
+    return {
+        **definition,
+        "normalizer": _without_prefix(definition.get("normalizer")),
+        "pre_tokenizer": _without_prefix(definition.get("pre_tokenizer")),
+    }
 
 
 def _without_prefix(step: Any) -> Any:
@@ -87,13 +88,15 @@ def _without_prefix(step: Any) -> Any:
         case {"type": "Prepend"}:
             return None
         case {"type": "Sequence", "normalizers": list(steps)}:
-            kept = [part for part in map(_without_prefix, steps) if part]
-            return {"type": "Sequence", "normalizers": kept}
+            return {"type": "Sequence", "normalizers": _without_prefixes(steps)}
         case {"type": "Sequence", "pretokenizers": list(steps)}:
-            kept = [part for part in map(_without_prefix, steps) if part]
-            return {"type": "Sequence", "pretokenizers": kept}
+            return {"type": "Sequence", "pretokenizers": _without_prefixes(steps)}
         case {"type": "Metaspace"}:
             return {**step, "prepend_scheme": "never"}
         case {"type": "ByteLevel"}:
             return {**step, "add_prefix_space": False}
     return step
+
+
+def _without_prefixes(steps: list[Any]) -> list[Any]:
+    return [step for step in map(_without_prefix, steps) if step]

@@ -46,7 +46,7 @@ class Reasoning:
             return "", text
         thought, _, answer = (rest if is_begun else text).partition(self.closing)
         answer = answer.lstrip()
-        head = next((sign for sign in self.heads if answer.startswith(sign)), "")
+        head = next((head for head in self.heads if answer.startswith(head)), "")
         return thought.strip(), answer.removeprefix(head).lstrip()
 
 
@@ -58,22 +58,25 @@ class Channels(Reasoning):
     turn: str = "<|start|>assistant"
 
     def joined(self, thought: str, answer: str, *, opened: bool = False) -> str:
+        """As `Reasoning.joined`, with the answer's header."""
         start = "" if opened else self.opening
         return f"{start}{thought.strip()}{self.closing}{self.turn}{self.answering}{answer}"
 
     @property
     def marks(self) -> tuple[str, ...]:
+        """The answer's header stands for what follows the reasoning's end."""
         return (self.opening, self.closing, self.answering)
 
     def split(self, text: str, *, opened: bool | None = None) -> tuple[str, str]:
+        """As `Reasoning.split`, by the answer's header."""
         before, answering, answer = text.partition(self.answering)
         is_begun = text.lstrip().startswith(self.opening)
         if opened is None:
             opened = bool(answering)
         if not is_begun and not opened and (before.strip() or not answering):
             return "", text
-        said = before.partition(self.opening)[2] if is_begun else before
-        return said.partition(self.closing)[0].strip(), answer
+        thought = before.partition(self.opening)[2] if is_begun else before
+        return thought.partition(self.closing)[0].strip(), answer
 
 
 STYLES: Sequence[Reasoning] = (
@@ -109,6 +112,7 @@ class Format:
         return self.style.split(text, opened=self.opened) if self.style else ("", text)
 
     def splitter(self) -> Splitter:
+        """A new reader of one answer as it comes in."""
         return Splitter(self)
 
 
@@ -119,38 +123,33 @@ class Splitter:
         self._form = form
         self._text = self._thought = self._answer = ""
 
-    def feed(self, piece: str, *, last: bool = False) -> tuple[str, str]:
+    def feed(self, chunk: str, *, last: bool = False) -> tuple[str, str]:
         """What of both has become certain; with `last`, the rest."""
-        self._text += piece
-        thought, answer = self._form.split(self._text if last else self._certain())
+        self._text += chunk
+        certain = self._text
+        if self._form.style is not None and not last:
+            # An end that may be the beginning of a mark is held back, and so is space alone.
+            held = max(
+                size
+                for mark in self._form.style.marks
+                for size in range(len(mark))
+                if self._text.endswith(mark[:size])
+            )
+            certain = self._text[: len(self._text) - held]
+            certain = certain if certain.strip() else ""
+        thought, answer = self._form.split(certain)
         new = thought[len(self._thought) :], answer[len(self._answer) :]
         self._thought, self._answer = thought, answer
         return new
 
-    def _certain(self) -> str:
-        """The text without an end that may be the beginning of a mark, and not space alone."""
-        if self._form.style is None:
-            return self._text
-        held = max(
-            size
-            for mark in self._form.style.marks
-            for size in range(len(mark))
-            if self._text.endswith(mark[:size])
-        )
-        certain = self._text[: len(self._text) - held]
-        return certain if certain.strip() else ""
-
 
 def style(template: str) -> Reasoning | None:
     """How a chat template writes reasoning; None if it knows of none."""
-    return next(
-        (
-            one
-            for one in STYLES
-            if one.closing in template and one.opening.split("<|message|>")[0] in template
-        ),
-        None,
-    )
+    for candidate in STYLES:
+        opening = candidate.opening.split("<|message|>")[0]
+        if candidate.closing in template and opening in template:
+            return candidate
+    return None
 
 
 def form_of(template: str, prompt: str, *, thinks: bool) -> Format:
@@ -161,10 +160,10 @@ def form_of(template: str, prompt: str, *, thinks: bool) -> Format:
 
 def closing(prompt: str) -> str:
     """What ends the reasoning that a prompt has opened at its end; empty if it has not."""
-    for one in STYLES:
-        if prompt.rstrip("\n").endswith(one.opening):
+    for candidate in STYLES:
+        if prompt.rstrip("\n").endswith(candidate.opening):
             line = "\n" if prompt.endswith("\n") else ""
-            return f"{line}{one.closing}{line}{line}"
+            return f"{line}{candidate.closing}{line}{line}"
     return ""
 
 
@@ -178,7 +177,8 @@ def from_message(message: dict[str, Any]) -> tuple[str, str]:
     is_marked = answer.lstrip().startswith(TAG.opening) and TAG.closing in answer
     inside, answer = TAG.split(answer) if is_marked else ("", answer)
     fields = (message.get(name) for name in FIELDS)
-    return next((one for one in fields if isinstance(one, str) and one.strip()), inside), answer
+    stated = (text for text in fields if isinstance(text, str) and text.strip())
+    return next(stated, inside), answer
 
 
 def answer_of(message: dict[str, Any]) -> str:

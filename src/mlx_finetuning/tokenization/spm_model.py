@@ -7,16 +7,21 @@ for `gate` to find out, by asking SentencePiece itself.
 from __future__ import annotations
 
 import base64
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
 from mlx_finetuning.errors import TokenizerUnreadable
 
+Definition = dict[str, Any]
+"""The content of a `tokenizer.json`, or an object in it."""
 UNIGRAM, BPE = 1, 2
 NORMAL, UNKNOWN, CONTROL, USER_DEFINED, UNUSED, BYTE = range(1, 7)
 """Types of pieces in the protocol buffer."""
 MARK = "▁"
 """SentencePiece's sign for a space."""
+_FLAGS = ("single_word", "lstrip", "rstrip", "normalized", "special")
+"""Of an added token."""
 
 
 def read(path: Path) -> Any:
@@ -36,37 +41,42 @@ def read(path: Path) -> Any:
     return proto
 
 
-def definition(path: Path, config: dict[str, Any]) -> dict[str, Any]:
+def definition(path: Path, config: dict[str, Any]) -> Definition:
     """The definition, as in a `tokenizer.json`. config: the folder's `tokenizer_config.json`, for
     added tokens, bos and eos, and where spaces are put. Raises TokenizerUnreadable."""
     proto = read(path)
-    pieces = [piece.piece for piece in proto.pieces]
-    entries = _added(proto, config)
-    normalizer, pre_tokenizer = _spaces(proto, config)
     byte_fallback = bool(proto.trainer_spec.byte_fallback)
+    if proto.trainer_spec.model_type == BPE:
+        model = _bpe(proto, byte_fallback)
+    else:
+        model = {
+            "type": "Unigram",
+            "unk_id": proto.trainer_spec.unk_id,
+            "vocab": [[piece.piece, piece.score] for piece in proto.pieces],
+            "byte_fallback": byte_fallback,
+        }
+    normalizer, pre_tokenizer = _spaces(proto, config)
+    decoders: list[Definition] = [
+        {"type": "Replace", "pattern": {"String": MARK}, "content": " "},
+        *([{"type": "ByteFallback"}] if byte_fallback else []),
+        {"type": "Fuse"},
+    ]
+    if proto.normalizer_spec.add_dummy_prefix:
+        decoders.append({"type": "Strip", "content": " ", "start": 1, "stop": 0})
     return {
         "version": "1.0",
         "truncation": None,
         "padding": None,
-        "added_tokens": entries,
+        "added_tokens": _added_tokens(proto, config),
         "normalizer": normalizer,
         "pre_tokenizer": pre_tokenizer,
-        "post_processor": _around(pieces, proto, config),
-        "decoder": _decoder(proto, byte_fallback),
-        "model": _unigram(proto) if proto.trainer_spec.model_type == UNIGRAM else _bpe(proto),
+        "post_processor": _bos_and_eos(proto, config),
+        "decoder": {"type": "Sequence", "decoders": decoders},
+        "model": model,
     }
 
 
-def _unigram(proto: Any) -> dict[str, Any]:
-    return {
-        "type": "Unigram",
-        "unk_id": proto.trainer_spec.unk_id,
-        "vocab": [[piece.piece, piece.score] for piece in proto.pieces],
-        "byte_fallback": bool(proto.trainer_spec.byte_fallback),
-    }
-
-
-def _bpe(proto: Any) -> dict[str, Any]:
+def _bpe(proto: Any, byte_fallback: bool) -> Definition:
     """SentencePiece merges the pair whose result has the highest score; ranks say the same."""
     scores = {piece.piece: piece.score for piece in proto.pieces if piece.type == NORMAL}
     merges = [
@@ -83,46 +93,39 @@ def _bpe(proto: Any) -> dict[str, Any]:
         "continuing_subword_prefix": None,
         "end_of_word_suffix": None,
         "fuse_unk": True,
-        "byte_fallback": bool(proto.trainer_spec.byte_fallback),
+        "byte_fallback": byte_fallback,
         "ignore_merges": False,
         "vocab": {piece.piece: number for number, piece in enumerate(proto.pieces)},
         "merges": [[text[:at], text[at:]] for _, at, text in merges],
     }
 
 
-def _added(proto: Any, config: dict[str, Any]) -> list[dict[str, Any]]:
+def _added_tokens(proto: Any, config: dict[str, Any]) -> list[Definition]:
     """Control and user-defined pieces, and what the folder's settings add to the vocabulary."""
-    found: dict[int, dict[str, Any]] = {}
+
+    def entry(number: int, text: str, flags: Mapping[str, bool]) -> Definition:
+        return {"id": number, "content": text, **dict.fromkeys(_FLAGS, False), **flags}
+
+    entries: dict[int, Definition] = {}
     for number, piece in enumerate(proto.pieces):
         if piece.type in (UNKNOWN, CONTROL):
-            found[number] = _entry(number, piece.piece, special=True)
+            entries[number] = entry(number, piece.piece, {"special": True})
         elif piece.type == USER_DEFINED:
-            found[number] = _entry(number, piece.piece.replace(MARK, " "), special=False)
+            entries[number] = entry(number, piece.piece.replace(MARK, " "), {})
     stored = config.get("added_tokens_decoder")
-    for number, entry in (stored if isinstance(stored, dict) else {}).items():
+    for key, token in (stored if isinstance(stored, dict) else {}).items():
         # Numbers beyond any vocabulary are not converted: Python refuses very long ones.
-        is_id = str(number).isdecimal() and len(str(number)) < 10
-        if is_id and isinstance(entry, dict) and entry.get("content"):
-            given = {key: bool(value) for key, value in entry.items() if key in _FLAGS}
-            found[int(number)] = {
-                **_entry(int(number), str(entry["content"]), special=False),
-                **given,
-            }
-    return [found[number] for number in sorted(found)]
+        is_id = str(key).isdecimal() and len(str(key)) < 10
+        if is_id and isinstance(token, dict) and token.get("content"):
+            flags = {name: bool(value) for name, value in token.items() if name in _FLAGS}
+            entries[int(key)] = entry(int(key), str(token["content"]), flags)
+    return [entries[number] for number in sorted(entries)]
 
 
-_FLAGS = ("single_word", "lstrip", "rstrip", "normalized", "special")
-
-
-def _entry(number: int, text: str, *, special: bool) -> dict[str, Any]:
-    flags = dict.fromkeys(_FLAGS, False)
-    return {"id": number, "content": text, **flags, "special": special}
-
-
-def _spaces(proto: Any, config: dict[str, Any]) -> tuple[dict[str, Any], dict[str, Any] | None]:
+def _spaces(proto: Any, config: dict[str, Any]) -> tuple[Definition, Definition | None]:
     """Normalizer and pre-tokenizer: the file's own rewriting, then spaces as marks."""
     spec = proto.normalizer_spec
-    steps: list[dict[str, Any]] = []
+    steps: list[Definition] = []
     if spec.precompiled_charsmap:
         packed = base64.b64encode(spec.precompiled_charsmap).decode("ascii")
         steps.append({"type": "Precompiled", "precompiled_charsmap": packed})
@@ -145,10 +148,10 @@ def _spaces(proto: Any, config: dict[str, Any]) -> tuple[dict[str, Any], dict[st
     return {"type": "Sequence", "normalizers": steps}, splits
 
 
-def _around(pieces: list[str], proto: Any, config: dict[str, Any]) -> dict[str, Any]:
+def _bos_and_eos(proto: Any, config: dict[str, Any]) -> Definition:
     """bos before and eos after a text, where the settings or the family's custom ask for them."""
-    spec = proto.trainer_spec
-    single: list[dict[str, Any]] = [{"Sequence": {"id": "A", "type_id": 0}}]
+    spec, pieces = proto.trainer_spec, proto.pieces
+    single: list[Definition] = [{"Sequence": {"id": "A", "type_id": 0}}]
     special = {}
     wanted = {
         "bos": (spec.bos_id, config.get("add_bos_token", True)),
@@ -156,25 +159,13 @@ def _around(pieces: list[str], proto: Any, config: dict[str, Any]) -> dict[str, 
     }
     for name, (number, is_added) in wanted.items():
         if is_added and 0 <= number < len(pieces):
-            text = pieces[number]
+            text = pieces[number].piece
             token = {"SpecialToken": {"id": text, "type_id": 0}}
             single = [token, *single] if name == "bos" else [*single, token]
             special[text] = {"id": text, "ids": [number], "tokens": [text]}
-    pair = [*single, {"Sequence": {"id": "B", "type_id": 1}}]
     return {
         "type": "TemplateProcessing",
         "single": single,
-        "pair": pair,
+        "pair": [*single, {"Sequence": {"id": "B", "type_id": 1}}],
         "special_tokens": special,
     }
-
-
-def _decoder(proto: Any, byte_fallback: bool) -> dict[str, Any]:
-    steps: list[dict[str, Any]] = [
-        {"type": "Replace", "pattern": {"String": MARK}, "content": " "},
-        *([{"type": "ByteFallback"}] if byte_fallback else []),
-        {"type": "Fuse"},
-    ]
-    if proto.normalizer_spec.add_dummy_prefix:
-        steps.append({"type": "Strip", "content": " ", "start": 1, "stop": 0})
-    return {"type": "Sequence", "decoders": steps}

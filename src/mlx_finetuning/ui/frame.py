@@ -38,15 +38,12 @@ def errors_shown() -> Iterator[None]:
 def show_unexpected(error: Exception) -> None:
     """Show an error nobody foresaw, and keep its traceback in `logs/ui.log`."""
     trace = without_secrets("".join(traceback.format_exception(error)))
-    show_error(_recorded(error, trace), detail=trace)
-
-
-def _recorded(error: Exception, trace: str) -> UnexpectedError:
     log = Workspace.locate().logs / "ui.log"
     with contextlib.suppress(OSError):
         files.make_folder(log.parent)
         with log.open("a", encoding="utf-8") as stream:
             stream.write(f"--- {datetime.now().isoformat(timespec='seconds')}\n{trace}\n")
-    return UnexpectedError(
+    unexpected = UnexpectedError(
         kind=type(error).__name__, reason=without_secrets(str(error)), log=str(log)
     )
+    show_error(unexpected, detail=trace)

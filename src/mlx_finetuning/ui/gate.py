@@ -53,7 +53,8 @@ class Gate:
         if scope["type"] not in ("http", "websocket"):
             await self._app(scope, receive, send)
             return
-        status = refusal(_texts(scope, b"host"), _texts(scope, b"origin"), bound_address())
+        hosts, origins = _header_values(scope, b"host"), _header_values(scope, b"origin")
+        status = refusal(hosts, origins, bound_address())
         if status is not None:
             await _refuse(scope, send, status)
             return
@@ -84,7 +85,8 @@ def is_own_host(host: str, address: str) -> bool:
         return False
     if name in LOOPBACK or is_loopback(address):
         return name in LOOPBACK
-    return name in _machine_names() or _is_address(name)
+    machine = socket.gethostname().lower()
+    return name in (machine, f"{machine}.local") or _is_address(name)
 
 
 def is_loopback(address: str) -> bool:
@@ -109,12 +111,7 @@ def _is_address(name: str) -> bool:
     return True
 
 
-def _machine_names() -> tuple[str, str]:
-    name = socket.gethostname().lower()
-    return name, f"{name}.local"
-
-
-def _texts(scope: Scope, name: bytes) -> list[str]:
+def _header_values(scope: Scope, name: bytes) -> list[str]:
     return [value.decode("latin-1") for key, value in scope["headers"] if key == name]
 
 

@@ -22,18 +22,22 @@ class InJapanese:
         self._app = app
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        if scope["type"] != "http" or not _asks_for_page(scope):
+        # As browsers ask for what they show in a tab.
+        if scope["type"] != "http" or not any(
+            name == b"accept" and b"text/html" in value for name, value in scope["headers"]
+        ):
             await self._app(scope, receive, send)
             return
         # What is compressed further in could not be marked here.
-        kept = [header for header in scope["headers"] if header[0] != b"accept-encoding"]
-        scope = {**scope, "headers": kept}
+        headers = [header for header in scope["headers"] if header[0] != b"accept-encoding"]
+        scope = {**scope, "headers": headers}
         is_page = False
 
         async def send_marked(message: Message) -> None:
             nonlocal is_page
             if message["type"] == "http.response.start":
-                is_page = _is_html(message)
+                content_type = dict(message.get("headers", ())).get(b"content-type", b"")
+                is_page = bytes(content_type).startswith(b"text/html")
             elif is_page and message.get("body"):
                 # The language stands in the first part of the page.
                 message = {**message, "body": message["body"].replace(ENGLISH, JAPANESE, 1)}
@@ -41,13 +45,3 @@ class InJapanese:
             await send(message)
 
         await self._app(scope, receive, send_marked)
-
-
-def _asks_for_page(scope: Scope) -> bool:
-    """As browsers do for what they show in a tab."""
-    return any(name == b"accept" and b"text/html" in value for name, value in scope["headers"])
-
-
-def _is_html(start: Message) -> bool:
-    headers = dict(start.get("headers", ()))
-    return bytes(headers.get(b"content-type", b"")).startswith(b"text/html")

@@ -6,7 +6,7 @@ from pathlib import Path
 
 import streamlit as st
 
-from mlx_finetuning.ui import endings, gate, sitemap
+from mlx_finetuning.ui import gate, notifications, sitemap
 from mlx_finetuning.ui.frame import errors_shown
 
 # Streamlit's frame speaks English only: the link that keyboards reach first, and what it says while
@@ -28,14 +28,7 @@ def run() -> None:
     st.set_page_config(page_icon=str(ICON), layout="wide")
     chosen = st.navigation([sitemap.page(name) for name in sitemap.ENTRIES], expanded=True)
     st.html(_FRAME_IN_JAPANESE)
-    _warn_beyond_loopback(gate.bound_address())
-    with errors_shown():
-        endings.watch(chosen.title)
-    with errors_shown():
-        chosen.run()
-
-
-def _warn_beyond_loopback(address: str) -> None:
+    address = gate.bound_address()
     if not gate.is_loopback(address):
         st.warning(
             f"この画面は、ほかの機器からも開けます（待ち受け先: {address}）。"
@@ -43,3 +36,7 @@ def _warn_beyond_loopback(address: str) -> None:
             "意図したものでなければ、`--address` を付けずに起動し直してください。",
             icon=":material/lan:",
         )
+    with errors_shown():
+        notifications.watch(chosen.title)
+    with errors_shown():
+        chosen.run()

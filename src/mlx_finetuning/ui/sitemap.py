@@ -13,6 +13,8 @@ _FOLDER = Path(__file__).parent / "pages"
 
 @dataclass(frozen=True)
 class Entry:
+    """A page as navigation and links show it."""
+
     title: str
     icon: str
 

@@ -49,6 +49,8 @@ State = Literal["loaded", "absent", "unusable", "too_late", "off", "not_needed"]
 
 @dataclass(frozen=True)
 class BlasInfo:
+    """What became of the attempt to give MLX a fast BLAS."""
+
     state: State
     """`too_late`: MLX was imported first and keeps the BLAS it has."""
     description: str = ""
@@ -57,6 +59,8 @@ class BlasInfo:
 
 @dataclass(frozen=True)
 class Measurement:
+    """What matrix products cost in a process of its own."""
+
     device: str
     """MLX's default device: `cpu` or `gpu`."""
     gflops: float
@@ -146,26 +150,30 @@ def _open(name: str) -> str | None:
         library = ctypes.CDLL(name)
         if not hasattr(library, "cblas_sgemm"):
             return None
-        kernels = None if _CORE_TYPE in os.environ else _better_kernels(_core(library), _flags())
+        # The processor that OpenBLAS computes for.
+        core = _says(library, "openblas_get_corename") or ""
+        kernels = None if _CORE_TYPE in os.environ else _better_kernels(core, _flags())
         if kernels:
             # Read once, when the library is loaded; one that another module holds stays as it is.
             _ctypes.dlclose(library._handle)
             os.environ[_CORE_TYPE] = kernels
         try:
-            return _description(ctypes.CDLL(name, mode=ctypes.RTLD_GLOBAL), name)
+            config = _says(ctypes.CDLL(name, mode=ctypes.RTLD_GLOBAL), "openblas_get_config")
+            return Path(name).name if config is None else " ".join(config.split()[:2])
         finally:
             if kernels:
                 del os.environ[_CORE_TYPE]
     return None
 
 
-def _core(library: ctypes.CDLL) -> str:
-    """The processor that OpenBLAS computes for; empty if it does not say."""
-    if not hasattr(library, "openblas_get_corename"):
-        return ""
-    library.openblas_get_corename.restype = ctypes.c_char_p
-    name: bytes = library.openblas_get_corename()
-    return name.decode("ascii", "replace")
+def _says(library: ctypes.CDLL, function: str) -> str | None:
+    """The text that a function of OpenBLAS gives; None if the library has no such function."""
+    if not hasattr(library, function):
+        return None
+    ask = getattr(library, function)
+    ask.restype = ctypes.c_char_p
+    text: bytes = ask()
+    return text.decode("ascii", "replace")
 
 
 def _better_kernels(core: str, flags: set[str]) -> str | None:
@@ -182,11 +190,3 @@ def _flags() -> set[str]:
             if line.startswith("flags"):
                 return set(line.partition(":")[2].split())
     return set()
-
-
-def _description(library: ctypes.CDLL, name: str) -> str:
-    if not hasattr(library, "openblas_get_config"):
-        return Path(name).name
-    library.openblas_get_config.restype = ctypes.c_char_p
-    config = library.openblas_get_config().decode("ascii", "replace")
-    return " ".join(config.split()[:2])

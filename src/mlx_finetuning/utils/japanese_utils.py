@@ -7,6 +7,7 @@ Comparison keys are for comparing only; training text is never rewritten with th
 
 from __future__ import annotations
 
+import contextlib
 import re
 import unicodedata
 from collections import Counter
@@ -111,7 +112,7 @@ def chrf(answer: str, expected: str, order: int = 6, beta: float = 2.0) -> float
 
 
 def _ngrams(text: str, size: int) -> Counter[str]:
-    return Counter(text[at : at + size] for at in range(len(text) - size + 1))
+    return Counter(text[start : start + size] for start in range(len(text) - size + 1))
 
 
 def rouge_l(answer: str, expected: str) -> float:
@@ -127,13 +128,13 @@ def rouge_l(answer: str, expected: str) -> float:
 
 def _common_subsequence(left: str, right: str) -> int:
     """Its length, with one bit per character of `left` (Hyyrö 2004): a few steps per character."""
-    places: dict[str, int] = {}
-    for at, character in enumerate(left):
-        places[character] = places.get(character, 0) | 1 << at
+    positions: dict[str, int] = {}
+    for index, character in enumerate(left):
+        positions[character] = positions.get(character, 0) | 1 << index
     everything = (1 << len(left)) - 1
     row = everything
     for character in right:
-        matches = row & places.get(character, 0)
+        matches = row & positions.get(character, 0)
         row = (row + matches | row - matches) & everything
     return len(left) - row.bit_count()
 
@@ -149,15 +150,11 @@ def is_mojibake(text: str) -> bool:
     marks = max(len(sign.findall(text)) for sign in (_UTF8_AS_CP932, _EUC_AS_CP932))
     if _BROKEN.search(text) or (marks > 2 and marks * 8 >= len(text)):
         return True
-    return any(_undone(text, *misreading) for misreading in _MISREADINGS)
-
-
-def _undone(text: str, wrong: str, right: str, sign: re.Pattern[str]) -> bool:
-    """Whether reading the bytes again, the right way, gives what `sign` finds in Japanese."""
-    try:
-        return bool(sign.search(text.encode(wrong).decode(right)))
-    except UnicodeError:
-        return False
+    for wrong, right, japanese in _MISREADINGS:
+        with contextlib.suppress(UnicodeError):
+            if japanese.search(text.encode(wrong).decode(right)):
+                return True
+    return False
 
 
 def to_fullwidth_kana(text: str) -> str:
@@ -187,27 +184,21 @@ def foreign_language(text: str) -> str:
     for name, pattern in _SCRIPTS:
         if len(pattern.findall(text)) >= MIN_FOREIGN_LETTERS:
             return name
-    if _KANJI.search(text):
-        return "中国語" if _is_chinese(text) else ""
+    kanji = len(_KANJI.findall(text))
+    if kanji:
+        # Signs that Japanese never uses, or lacks in JIS.
+        is_chinese = kanji >= 8 and len(_CHINESE.findall(text)) * 20 >= kanji
+        return "中国語" if is_chinese else ""
     code = len(_CODE_SIGN.findall(text))
     letters = sum(map(len, words := _LATIN_WORD.findall(text)))
     is_prose = len(words) >= 4 and letters >= 15 and code * 20 < len(text)
     return "英語など" if is_prose else ""
 
 
-def _is_chinese(text: str) -> bool:
-    """Whether kanji without kana are Chinese: signs that Japanese never uses, or lacks in JIS."""
-    kanji = _KANJI.findall(text)
-    return len(kanji) >= 8 and len(_CHINESE.findall(text)) * 20 >= len(kanji)
-
-
 def character_classes(text: str) -> dict[str, int]:
     """How many characters of each class `text` has; the rest is `other`."""
     counts: dict[str, int] = {name: 0 for name, _ in _CLASSES} | {"other": 0}
     for character, count in Counter(text).items():
-        counts[_class_of(character)] += count
+        names = (name for name, pattern in _CLASSES if pattern.match(character))
+        counts[next(names, "other")] += count
     return counts
-
-
-def _class_of(character: str) -> str:
-    return next((name for name, pattern in _CLASSES if pattern.match(character)), "other")

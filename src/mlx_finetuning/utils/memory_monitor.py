@@ -27,6 +27,8 @@ _LIMITS = (
 
 @dataclass(frozen=True)
 class Memory:
+    """Of the machine or the container."""
+
     total: int
     """Bytes."""
     available: int
@@ -67,18 +69,15 @@ def peak_memory(process: int | None = None) -> int:
     For another process on macOS, which keeps no such figure, what it holds now.
     """
     if sys.platform == "linux":
-        return _high_water(process or os.getpid())
+        with contextlib.suppress(OSError):
+            status = Path(f"/proc/{process or os.getpid()}/status").read_text(encoding="ascii")
+            for line in status.splitlines():
+                if line.startswith("VmHWM:"):
+                    return 1024 * int(line.split()[1])
+        return 0
     if process is None:
         return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
     return used_memory(process)
-
-
-def _high_water(process: int) -> int:
-    with contextlib.suppress(OSError):
-        for line in Path(f"/proc/{process}/status").read_text(encoding="ascii").splitlines():
-            if line.startswith("VmHWM:"):
-                return 1024 * int(line.split()[1])
-    return 0
 
 
 def _number(path: Path) -> int | None:

@@ -92,7 +92,8 @@ def completed(config: Mapping[str, Any], folder: Path) -> Settings:
     outer = str(config.get("model_type", ""))
     kind = str(text.get("model_type") or TEXT_PARTS.get(outer, outer))
     kind = TEXT_PARTS.get(kind, kind)
-    text |= {key: value for key, value in DEFAULTS.get(kind, {}).items() if _is_missing(text, key)}
+    defaults = DEFAULTS.get(kind, {})
+    text |= {key: value for key, value in defaults.items() if text.get(key) is None}
     if kind in OLDER_ROPE:
         text |= _older_rope(text)
     stated = {part.get("tie_word_embeddings") for part in (text, config)} - {None}
@@ -108,27 +109,24 @@ def completed(config: Mapping[str, Any], folder: Path) -> Settings:
     return {**config, "text_config": text}
 
 
-def _is_missing(text: Settings, key: str) -> bool:
-    return text.get(key) is None
-
-
 def _older_rope(text: Settings) -> Settings:
     """`rope_theta` and `rope_scaling` out of transformers 5's `rope_parameters`, which win."""
-    both = text.get("rope_parameters")
-    if not isinstance(both, dict):
+    parameters = text.get("rope_parameters")
+    if not isinstance(parameters, dict):
         return {}
-    near, everywhere = both.get("sliding_attention"), both.get("full_attention", both)
-    found: Settings = {}
+    sliding = parameters.get("sliding_attention")
+    full = parameters.get("full_attention", parameters)
+    older: Settings = {}
     for key in ("rope_theta", "partial_rotary_factor", "original_max_position_embeddings"):
-        if everywhere.get(key) is not None:
-            found[key] = everywhere[key]
-    if isinstance(near, dict) and near.get("rope_theta") is not None:
-        found["rope_local_base_freq"] = near["rope_theta"]
-    kind = everywhere.get("rope_type", everywhere.get("type", "default"))
+        if full.get(key) is not None:
+            older[key] = full[key]
+    if isinstance(sliding, dict) and sliding.get("rope_theta") is not None:
+        older["rope_local_base_freq"] = sliding["rope_theta"]
+    kind = full.get("rope_type", full.get("type", "default"))
     # Phi-3's class asks for the scaling's `type`, others for its `rope_type` too.
-    scaling = {**everywhere, "rope_type": kind, "type": kind}
-    found["rope_scaling"] = None if kind == "default" else scaling
-    return found
+    scaling = {**full, "rope_type": kind, "type": kind}
+    older["rope_scaling"] = None if kind == "default" else scaling
+    return older
 
 
 # --- the output head ---------------------------------------------------------------------

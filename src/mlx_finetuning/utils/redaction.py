@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import os
 import re
-from collections.abc import Iterator, Mapping
+from collections.abc import Mapping
 
 MASK = "***"
 _SECRET_NAME = re.compile(r"TOKEN|SECRET|PASSWORD|PASSWD|CREDENTIAL|_KEY$|^KEY$|APIKEY")
@@ -18,13 +18,12 @@ _LEAST_SECRET = 6
 
 def without_secrets(text: str, environment: Mapping[str, str] | None = None) -> str:
     """`text` with `***` in the place of each secret; the longest go first."""
-    secrets = _secrets(os.environ if environment is None else environment)
+    environment = os.environ if environment is None else environment
+    secrets = [
+        value
+        for name, value in environment.items()
+        if _SECRET_NAME.search(name.upper()) and len(value) >= _LEAST_SECRET
+    ]
     for secret in sorted(secrets, key=len, reverse=True):
         text = text.replace(secret, MASK)
     return _TOKEN.sub(MASK, text)
-
-
-def _secrets(environment: Mapping[str, str]) -> Iterator[str]:
-    for name, value in environment.items():
-        if _SECRET_NAME.search(name.upper()) and len(value) >= _LEAST_SECRET:
-            yield value

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import re
 import unicodedata
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from typing import NamedTuple
 
 # Full-width digits and the many dashes, one sign for one, so that positions stay.
@@ -16,6 +16,8 @@ _PLAIN = str.maketrans("０１２３４５６７８９＠．－−‐‑–ー�
 
 
 class PersonalData(NamedTuple):
+    """A stretch of a text that looks like personal data."""
+
     kind: str
     """A key of `KINDS_JA`."""
     start: int
@@ -35,8 +37,8 @@ KINDS_JA = {
 def is_luhn_valid(digits: str) -> bool:
     """Whether the last digit is the check digit of the others (ISO/IEC 7812)."""
     total = 0
-    for at, digit in enumerate(reversed(digits)):
-        value = int(digit) * (1 + at % 2)
+    for index, digit in enumerate(reversed(digits)):
+        value = int(digit) * (1 + index % 2)
         total += value - 9 if value > 9 else value
     return total % 10 == 0
 
@@ -97,27 +99,20 @@ _PATTERNS: tuple[tuple[str, re.Pattern[str], Callable[[str], bool]], ...] = (
 def personal_data(text: str) -> list[PersonalData]:
     """What looks like personal data, from left to right, without overlaps."""
     plain = text.translate(_PLAIN)
-    found: list[PersonalData] = []
+    items: list[PersonalData] = []
     for kind, pattern, holds in _PATTERNS:
         for match in pattern.finditer(plain):
-            is_free = all(match.end() <= item.start or item.end <= match.start() for item in found)
+            is_free = all(match.end() <= item.start or item.end <= match.start() for item in items)
             if is_free and holds(re.sub(r"[^\d+]", "", match.group())):
-                found.append(PersonalData(kind, match.start(), match.end()))
-    return sorted(found, key=lambda item: item.start)
+                items.append(PersonalData(kind, match.start(), match.end()))
+    return sorted(items, key=lambda item: item.start)
 
 
 def mask_personal_data(text: str) -> str:
     """`text` with 【電話番号】 and the like in place of what `personal_data` finds."""
-    return "".join(_masked(text))
-
-
-def _masked(text: str) -> Iterator[str]:
-    at = 0
-    for item in personal_data(text):
-        yield text[at : item.start]
-        yield f"【{KINDS_JA[item.kind]}】"
-        at = item.end
-    yield text[at:]
+    for item in reversed(personal_data(text)):
+        text = f"{text[: item.start]}【{KINDS_JA[item.kind]}】{text[item.end :]}"
+    return text
 
 
 def control_characters(text: str) -> list[str]:
@@ -127,6 +122,7 @@ def control_characters(text: str) -> list[str]:
 
 
 def is_control(character: str) -> bool:
+    """Whether nobody types it: see `control_characters`."""
     if character in "\t\n\r":
         return False
     code = ord(character)

@@ -15,9 +15,8 @@ PARAMETER = "dataset"
 def first_choice(names: Sequence[str]) -> int:
     """The index of the one that the address names, else of the one that was made last."""
     asked = st.query_params.get(PARAMETER, "")
-    return names.index(asked if asked in names else max(names, key=_made))
-
-
-def _made(name: str) -> int:
-    path = studio().workspace.dataset(name).manifest
-    return path.stat().st_mtime_ns if path.is_file() else 0
+    if asked in names:
+        return names.index(asked)
+    manifests = [studio().workspace.dataset(name).manifest for name in names]
+    changed_ns = [path.stat().st_mtime_ns if path.is_file() else 0 for path in manifests]
+    return changed_ns.index(max(changed_ns))

@@ -7,11 +7,10 @@ import streamlit as st
 from mlx_finetuning.ui import sitemap
 
 
-def empty_state(text: str, page: str | None = None, label: str = "") -> None:
-    """Say what is missing; a link to the sitemap's `page`, where the next step is done."""
+def empty_state(text: str, page: str | None = None) -> None:
+    """Say what is missing, with a link to the sitemap's `page`, where the next step is done."""
     with st.container(border=True, horizontal_alignment="center"):
         st.markdown(f":gray[:material/inbox:]　{text}", width="content")
         if page is not None:
             entry = sitemap.ENTRIES[page]
-            target = sitemap.page(page)
-            st.page_link(target, label=label or f"{entry.title}へ", icon=entry.icon)
+            st.page_link(sitemap.page(page), label=f"{entry.title}へ", icon=entry.icon)

@@ -29,9 +29,6 @@ def show_error(error: StudioError, detail: str = "") -> None:
         if message.next_step:
             st.markdown(f"**次にすること**　{plain(message.next_step)}")
         with st.expander(f"技術的な詳細（コード: {error.code}）", icon=":material/code:"):
-            st.code(_technical(error, detail), language=None, wrap_lines=True)
-
-
-def _technical(error: StudioError, detail: str) -> str:
-    data = json.dumps(error.data, ensure_ascii=False, indent=2, default=str)
-    return "\n".join(part for part in (f"{error.code}\n{data}", detail) if part)
+            data = json.dumps(error.data, ensure_ascii=False, indent=2, default=str)
+            technical = f"{error.code}\n{data}" + (f"\n{detail}" if detail else "")
+            st.code(technical, language=None, wrap_lines=True)

@@ -1,19 +1,50 @@
-"""A job's progress, drawn from its files; the job goes on whatever happens to the page."""
+"""Jobs as every page shows them: state, progress and end, drawn from their files; and the jobs of
+a run after its training (with an empty run id, those that belong to no run).
+
+A job goes on whatever happens to the page.
+"""
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Collection
+from typing import Literal
 
 import streamlit as st
 
 from mlx_finetuning.errors import StudioError
-from mlx_finetuning.jobs.status import JobStatus
+from mlx_finetuning.jobs.runs import LaterJob
+from mlx_finetuning.jobs.status import STATES_JA, JobStatus
 from mlx_finetuning.ui.components.errors import show_error
 from mlx_finetuning.ui.components.text import plain
-from mlx_finetuning.ui.frame import errors_shown
+from mlx_finetuning.ui.frame import errors_shown, studio
+from mlx_finetuning.ui.messages_ja import JOBS_JA
 from mlx_finetuning.utils.units_ja import duration
 
 POLL_S = 2.0
+Color = Literal["red", "orange", "blue", "green", "gray"]
+
+LOOKS: dict[str, tuple[Color, str]] = {
+    "queued": ("gray", "hourglass_empty"),
+    "running": ("blue", "play_circle"),
+    "stopping": ("orange", "stop_circle"),
+    "done": ("green", "check_circle"),
+    "failed": ("red", "error"),
+    "cancelled": ("gray", "stop_circle"),
+    "paused": ("orange", "pause_circle"),
+    "interrupted": ("orange", "power_off"),
+    "stalled": ("orange", "sync_problem"),
+    "damaged": ("red", "broken_image"),
+    "newer": ("gray", "update"),
+}
+
+
+def state_badge(state: str, simulated: bool = False) -> None:
+    """The badge of a `JobStatus.state`, and another one on a run that was only simulated."""
+    color, icon = LOOKS[state]
+    with st.container(horizontal=True, gap="small", width="content"):
+        st.badge(STATES_JA[state], icon=f":material/{icon}:", color=color)
+        if simulated:
+            st.badge("シミュレーション", icon=":material/theater_comedy:", color="violet")
 
 
 def follow(read: Callable[[], JobStatus], draw: Callable[[JobStatus], None]) -> None:
@@ -34,18 +65,7 @@ def follow(read: Callable[[], JobStatus], draw: Callable[[JobStatus], None]) -> 
 
 
 def progress_bar(status: JobStatus) -> None:
-    """How far the job is, in its stage's units, with the time left."""
-    share = min(status.done / status.total, 1.0) if status.total else 0.0
-    st.progress(share, text=progress_text(status))
-
-
-def share_done(status: JobStatus) -> str:
-    """`40%` of a living job, where its stage counts; otherwise empty."""
-    return f"{status.done / status.total:.0%}" if status.is_living and status.total else ""
-
-
-def progress_text(status: JobStatus) -> str:
-    """`学習　120 / 300　損失 1.23　残り 1分20秒`."""
+    """How far the job is, in its stage's units: `学習　120 / 300　損失 1.23　残り 約1分20秒`."""
     parts = [status.stage or "準備"]
     if status.total:
         # Bytes and parameters come in millions; nobody reads those digits.
@@ -54,7 +74,13 @@ def progress_text(status: JobStatus) -> str:
     parts.append(status.detail)
     if status.remaining_s is not None:
         parts.append(f"残り 約{duration(status.remaining_s)}")
-    return plain("　".join(part for part in parts if part))
+    share = min(status.done / status.total, 1.0) if status.total else 0.0
+    st.progress(share, text=plain("　".join(part for part in parts if part)))
+
+
+def share_done(status: JobStatus) -> str:
+    """`40%` of a living job, where its stage counts; otherwise empty."""
+    return f"{status.done / status.total:.0%}" if status.is_living and status.total else ""
 
 
 def show_end(status: JobStatus, log_tail: str = "") -> None:
@@ -66,3 +92,40 @@ def show_end(status: JobStatus, log_tail: str = "") -> None:
             "作業が途中で途切れました（強制終了、メモリ不足、再起動など）。",
             icon=":material/power_off:",
         )
+
+
+def latest(run_id: str, kinds: Collection[str]) -> LaterJob | None:
+    """The job of these kinds that was started last."""
+    jobs = [job for job in studio().later_jobs(run_id) if job.kind in kinds]
+    return max(jobs, key=lambda job: job.status.created_at, default=None)
+
+
+def draw_latest(run_id: str, kinds: Collection[str]) -> bool:
+    """Follow the latest job while it lives, or say why it failed; returns whether it lives."""
+    job = latest(run_id, kinds)
+    if job is None or job.status.state in ("done", "damaged", "newer"):
+        return False
+    draw_job(run_id, job)
+    return job.status.is_living
+
+
+def draw_job(run_id: str, job: LaterJob, subject: str = "") -> None:
+    """Follow a job, or say how it ended; `subject` is what it works on."""
+
+    def draw(status: JobStatus) -> None:
+        with st.container(horizontal=True, vertical_alignment="center"):
+            kind = JOBS_JA.get(job.kind, "作業")
+            st.markdown(f"**{kind}**　{plain(subject)}".rstrip(), width="content")
+            state_badge(status.state)
+            can_stop = status.is_living and status.state != "stopping"
+            if can_stop and st.button("中止", icon=":material/stop:", key=f"stop-{job.name}"):
+                studio().stop_job(run_id, job.name)
+                st.rerun()
+        if status.is_living:
+            progress_bar(status)
+        else:
+            show_end(status)
+
+    # An error has a frame of its own.
+    with st.container(border=job.status.is_living):
+        follow(lambda: studio().job_status(run_id, job.name), draw)

@@ -10,11 +10,11 @@ from mlx_finetuning.ui.frame import studio
 
 def metrics_of(run_id: str) -> Metrics:
     """The run's metrics as they are now. Raises RunNotFound."""
-    found = _reader(str(studio().workspace.root), run_id)
-    found.refresh()
-    return found
+    metrics = _cached_reader(str(studio().workspace.root), run_id)
+    metrics.refresh()
+    return metrics
 
 
 @st.cache_resource(max_entries=16, show_spinner=False)
-def _reader(root: str, run_id: str) -> Metrics:
+def _cached_reader(root: str, run_id: str) -> Metrics:
     return studio().metrics_reader(run_id)

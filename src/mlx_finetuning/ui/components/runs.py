@@ -12,13 +12,13 @@ from mlx_finetuning.utils.units_ja import local_time
 PARAMETER = "run"
 
 
-def choose_run(runs: Sequence[Run], label: str = "実験") -> Run:
+def choose_run(runs: Sequence[Run]) -> Run:
     """A select box over `runs` (not empty); the first one unless the address names another."""
     by_id = {run.run_id: run for run in runs}
     asked = st.query_params.get(PARAMETER, "")
     names = list(by_id)
     chosen = st.selectbox(
-        label,
+        "実験",
         names,
         index=names.index(asked) if asked in by_id else 0,
         format_func=lambda run_id: run_title(by_id[run_id]),
@@ -35,6 +35,7 @@ def run_title(run: Run) -> str:
 
     Nothing that changes while the run goes on: the select box knows its options by their titles.
     """
-    made = local_time(run.created_at)
-    named = f"{made}　{run.model} ← {run.dataset}　{run.run_id[-4:]}"
-    return named if made else run.run_id
+    started = local_time(run.created_at)
+    if not started:
+        return run.run_id
+    return f"{started}　{run.model} ← {run.dataset}　{run.run_id[-4:]}"

@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import re
 
-_SIGNS = re.compile(r"([\\`*_{}\[\]<>#$~|&!])")
+_MARKDOWN = re.compile(r"([\\`*_{}\[\]<>#$~|&!])")
 
 
 def plain(text: str) -> str:
-    """`text` for a Markdown place, on lines as they are."""
-    return _SIGNS.sub(r"\\\1", text).replace("\n", "  \n")
+    """`text` escaped for Markdown, with its line ends."""
+    return _MARKDOWN.sub(r"\\\1", text).replace("\n", "  \n")

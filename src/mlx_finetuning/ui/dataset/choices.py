@@ -23,9 +23,11 @@ class Choices:
     """The upload's digest: another file starts afresh."""
 
     def key(self, name: str) -> str:
+        """The key of the widget that chooses `name`."""
         return f"{self.file}-{name}"
 
     def value(self, name: str, default: Any) -> Any:
+        """What is chosen now; `default` before the widget is drawn."""
         return st.session_state.get(self.key(name), default)
 
     def set(self, name: str, value: Any) -> None:
@@ -34,10 +36,12 @@ class Choices:
 
     @property
     def cleaning(self) -> tuple[str, ...]:
+        """The cleaning steps that are switched on."""
         return tuple(name for name in STEPS if self.value(f"clean-{name}", name in DEFAULT))
 
     @property
     def dropped(self) -> tuple[str, ...]:
+        """Findings, in lower case, whose rows are left out."""
         return tuple(code for code in DROPPABLE if self.value(f"drop-{code}", False))
 
     def mapping(self, roles: tuple[str, ...]) -> tuple[tuple[str, str], ...]:

@@ -9,27 +9,24 @@ from mlx_finetuning.data_processor.clean import DEFAULT, STEPS
 from mlx_finetuning.ui.dataset.choices import Choices
 
 
-def draw_cleaning(choices: Choices, found: Inspection) -> None:
-    done = {step.name: step for step in found.cleaning}
+def draw_cleaning(choices: Choices, inspection: Inspection) -> None:
+    """One switch per step, with samples of what it would change or has changed."""
+    applied = {step.name: step for step in inspection.cleaning}
     for name, step in STEPS.items():
         key = choices.key(f"clean-{name}")
         st.session_state.setdefault(key, name in DEFAULT)
-        result = done.get(name)
+        result = applied.get(name)
         count = f"　:gray[{result.rows:,}行が変わります]" if result and result.rows else ""
         st.checkbox(f"{step.description}{count}", key=key)
         if result and result.samples:
             with st.container(border=True):
-                st.dataframe(
-                    [_change(*sample) for sample in result.samples],
-                    hide_index=True,
-                    placeholder="—",
-                )
-
-
-def _change(row: int, before: str, after: str) -> dict[str, str]:
-    return {"行": str(row), "前": visible(before), "後": visible(after)}
+                rows = [
+                    {"行": str(row), "前": visible(before), "後": visible(after)}
+                    for row, before, after in result.samples
+                ]
+                st.dataframe(rows, hide_index=True, placeholder="—")
 
 
 def visible(text: str) -> str:
-    """Signs that cannot be seen, as escapes, so that a change shows."""
-    return "".join(sign if sign.isprintable() else f"\\u{ord(sign):04x}" for sign in text)
+    """Characters that cannot be seen, as escapes, so that a change shows."""
+    return "".join(char if char.isprintable() else f"\\u{ord(char):04x}" for char in text)

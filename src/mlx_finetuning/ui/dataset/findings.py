@@ -30,59 +30,20 @@ REMEDIES = {
 """Finding → cleaning step that mends it."""
 
 
-def draw_findings(choices: Choices, path: Path, found: Inspection) -> None:
-    """The worst first."""
-    left_out = found.source_rows - found.usable_rows
-    for place, (label, rows) in zip(
-        st.columns(3),
-        (("全体", found.source_rows), ("使う行", found.usable_rows), ("使わない行", left_out)),
-        strict=True,
-    ):
-        place.metric(label, f"{rows:,} 行", border=True)
-    order = list(LOOKS)
-    for finding in sorted(found.findings, key=lambda item: order.index(item.severity)):
-        _draw(choices, path, found.encoding, finding)
-    if not found.findings:
+def draw_findings(choices: Choices, path: Path, inspection: Inspection) -> None:
+    """How many rows are used, what was found in them, the worst first, and what is left out."""
+    totals = {
+        "全体": inspection.source_rows,
+        "使う行": inspection.usable_rows,
+        "使わない行": inspection.source_rows - inspection.usable_rows,
+    }
+    for column, (label, rows) in zip(st.columns(3), totals.items(), strict=True):
+        column.metric(label, f"{rows:,} 行", border=True)
+    severities = list(LOOKS)
+    for finding in sorted(inspection.findings, key=lambda item: severities.index(item.severity)):
+        _draw_finding(choices, path, inspection.encoding, finding)
+    if not inspection.findings:
         st.success("気になる行はありませんでした。", icon=":material/check_circle:")
-    _draw_dropped(choices)
-
-
-def _draw(choices: Choices, path: Path, encoding: str, finding: Finding) -> None:
-    mark, word = LOOKS[finding.severity]
-    count = f"（{len(finding.rows):,}行）" if finding.rows else ""
-    with st.container(border=True, gap="small"):
-        st.markdown(f"{mark} **{word}**　{plain(finding.message)}{count}")
-        with st.container(horizontal=True, vertical_alignment="center"):
-            shows = finding.rows and st.toggle("行を見る", key=choices.key(f"see-{finding.code}"))
-            _draw_remedy(choices, finding)
-        if shows:
-            _draw_rows(path, encoding, finding.rows)
-
-
-def _draw_remedy(choices: Choices, finding: Finding) -> None:
-    step = REMEDIES.get(finding.code)
-    if step is not None:
-        st.button(
-            f"直す（{STEPS[step].description}）",
-            key=choices.key(f"fix-{finding.code}"),
-            icon=":material/healing:",
-            on_click=choices.set,
-            args=(f"clean-{step}", True),
-        )
-    if finding.code.lower() in DROPPABLE:
-        st.button(
-            "この行を除く",
-            key=choices.key(f"leave-{finding.code}"),
-            icon=":material/playlist_remove:",
-            on_click=choices.set,
-            args=(f"drop-{finding.code.lower()}", True),
-        )
-    elif step is None and finding.fix:
-        st.caption(plain(finding.fix))
-
-
-def _draw_dropped(choices: Choices) -> None:
-    """Rows that are left out on request, each with its way back."""
     for code in choices.dropped:
         st.button(
             f"除いた行を戻す（{code}）",
@@ -93,14 +54,43 @@ def _draw_dropped(choices: Choices) -> None:
         )
 
 
-def _draw_rows(path: Path, encoding: str, numbers: tuple[int, ...]) -> None:
-    st.dataframe(
-        _rows(str(path), encoding, numbers[:SHOWN_ROWS]), hide_index=True, placeholder="（空）"
-    )
-    if len(numbers) > SHOWN_ROWS:
-        st.caption(f"はじめの{SHOWN_ROWS}行です。")
+def _draw_finding(choices: Choices, path: Path, encoding: str, finding: Finding) -> None:
+    """With its rows, and buttons that mend or leave them out, or what to do in the file."""
+    mark, label = LOOKS[finding.severity]
+    count = f"（{len(finding.rows):,}行）" if finding.rows else ""
+    with st.container(border=True, gap="small"):
+        st.markdown(f"{mark} **{label}**　{plain(finding.message)}{count}")
+        with st.container(horizontal=True, vertical_alignment="center"):
+            is_open = finding.rows and st.toggle("行を見る", key=choices.key(f"see-{finding.code}"))
+            step = REMEDIES.get(finding.code)
+            if step is not None:
+                st.button(
+                    f"直す（{STEPS[step].description}）",
+                    key=choices.key(f"fix-{finding.code}"),
+                    icon=":material/healing:",
+                    on_click=choices.set,
+                    args=(f"clean-{step}", True),
+                )
+            if finding.code.lower() in DROPPABLE:
+                st.button(
+                    "この行を除く",
+                    key=choices.key(f"leave-{finding.code}"),
+                    icon=":material/playlist_remove:",
+                    on_click=choices.set,
+                    args=(f"drop-{finding.code.lower()}", True),
+                )
+            elif step is None and finding.fix:
+                st.caption(plain(finding.fix))
+        if is_open:
+            st.dataframe(
+                _cached_rows(str(path), encoding, finding.rows[:SHOWN_ROWS]),
+                hide_index=True,
+                placeholder="（空）",
+            )
+            if len(finding.rows) > SHOWN_ROWS:
+                st.caption(f"はじめの{SHOWN_ROWS}行です。")
 
 
 @st.cache_data(max_entries=16, show_spinner="行を読んでいます…")
-def _rows(path: str, encoding: str, numbers: tuple[int, ...]) -> list[dict[str, str]]:
+def _cached_rows(path: str, encoding: str, numbers: tuple[int, ...]) -> list[dict[str, str]]:
     return studio().source_rows(Path(path), encoding, numbers)

@@ -16,8 +16,8 @@ MAIN_ROLES = ("question", "answer")
 UNUSED = ""
 
 
-def draw_encoding(choices: Choices, found: Inspection | None) -> None:
-    """`found` is None where the file could not be read as it is asked to be."""
+def draw_encoding(choices: Choices, inspection: Inspection | None) -> None:
+    """`inspection` is None where the file could not be read as it is asked to be."""
     left, right = st.columns([1, 2], vertical_alignment="bottom")
     left.selectbox(
         "文字コード",
@@ -26,37 +26,38 @@ def draw_encoding(choices: Choices, found: Inspection | None) -> None:
         key=choices.key("encoding"),
         placeholder="選択",
     )
-    if found is None:
+    if inspection is None:
         return
-    if found.encoding_confidence < CERTAIN:
+    if inspection.encoding_confidence < CERTAIN:
         right.warning(
-            f"{found.encoding} として読みましたが、自信がありません。下の表が正しく読めているか見てください。"
+            f"{inspection.encoding} として読みましたが、自信がありません。下の表が正しく読めているか見てください。"
         )
     else:
-        right.caption(f"{found.encoding}　{plain(found.encoding_reason)}")
+        right.caption(f"{inspection.encoding}　{plain(inspection.encoding_reason)}")
 
 
-def draw_preview(found: Inspection) -> None:
-    st.dataframe(list(found.preview), hide_index=True, placeholder="（空）")
-    st.caption(f"はじめの{len(found.preview)}行。全部で{found.source_rows:,}行あります。")
+def draw_preview(inspection: Inspection) -> None:
+    """The first rows as they were read."""
+    st.dataframe(list(inspection.preview), hide_index=True, placeholder="（空）")
+    st.caption(f"はじめの{len(inspection.preview)}行。全部で{inspection.source_rows:,}行あります。")
 
 
-def draw_columns(choices: Choices, found: Inspection) -> None:
+def draw_columns(choices: Choices, inspection: Inspection) -> None:
     """Question and answer first; the other roles folded."""
-    chosen = {choice.role: choice for choice in found.mapping}
+    chosen = {choice.role: choice for choice in inspection.mapping}
     main = [role for role in ROLE_JA if role in MAIN_ROLES or role in chosen]
-    for at in range(0, len(main), 3):
-        for role, place in zip(main[at : at + 3], st.columns(3), strict=False):
-            with place:
+    for start in range(0, len(main), 3):
+        for role, cell in zip(main[start : start + 3], st.columns(3), strict=False):
+            with cell:
                 column = chosen[role].column if role in chosen else UNUSED
-                _draw_role(choices, role, column, found.columns)
+                _draw_role(choices, role, column, inspection.columns)
                 st.caption(plain(chosen[role].reason) if role in chosen else "まだ決まっていません")
     with st.expander("ほかの役割（システム文、カテゴリなど）", icon=":material/view_column:"):
         for role in ROLE_JA:
             if role not in main:
-                _draw_role(choices, role, UNUSED, found.columns)
-    if found.unmapped:
-        st.caption(f"使わない列: {plain('、'.join(found.unmapped))}")
+                _draw_role(choices, role, UNUSED, inspection.columns)
+    if inspection.unmapped:
+        st.caption(f"使わない列: {plain('、'.join(inspection.unmapped))}")
 
 
 def _draw_role(choices: Choices, role: str, column: str, columns: Sequence[str]) -> None:

@@ -1,4 +1,4 @@
-"""Saved datasets: what is in them, and exactly what training will see of a row."""
+"""Saved datasets: what is in them, exactly what training will see of a row, deletion and way back."""
 
 from __future__ import annotations
 
@@ -9,13 +9,29 @@ from typing import Any
 import streamlit as st
 
 from mlx_finetuning.studio import DatasetEntry
+from mlx_finetuning.ui import sitemap
+from mlx_finetuning.ui.components import views
 from mlx_finetuning.ui.components.datasets import PARAMETER, first_choice
+from mlx_finetuning.ui.components.empty import empty_state
 from mlx_finetuning.ui.components.text import plain
-from mlx_finetuning.ui.frame import studio
+from mlx_finetuning.ui.frame import errors_shown, studio
 from mlx_finetuning.ui.messages_ja import KINDS_JA, SPLITS_JA
+from mlx_finetuning.utils.units_ja import local_time
+
+LEGEND = (
+    '<span class="t s">学習の対象</span> <span class="t">読むだけ</span> '
+    '<span class="t c">切り捨て</span>'
+)
+STYLE = """<style>
+.tokens { line-height: 2.1; word-break: break-all; }
+.tokens .t { border: 1px solid rgba(128,128,128,.35); border-radius: 4px; padding: 1px 2px; white-space: pre-wrap; }
+.tokens .s { background: rgba(20,160,140,.28); }
+.tokens .c { text-decoration: line-through; opacity: .45; }
+</style>"""
 
 
 def choose_dataset(entries: Sequence[DatasetEntry]) -> DatasetEntry:
+    """A select box over `entries` (not empty), kept in the address."""
     names = [entry.name for entry in entries]
     name = st.selectbox("データセット", names, index=first_choice(names), placeholder="選択")
     chosen = entries[names.index(name)] if name in names else entries[0]
@@ -24,16 +40,16 @@ def choose_dataset(entries: Sequence[DatasetEntry]) -> DatasetEntry:
 
 
 def draw_summary(manifest: Mapping[str, Any]) -> None:
+    """Rows of each split, kind, sources, and what was left out."""
     counts = manifest.get("counts", {})
-    for place, (split, word) in zip(st.columns(3), SPLITS_JA.items(), strict=True):
-        place.metric(word, f"{counts.get(split, 0):,} 行", border=True)
+    for column, (split, label) in zip(st.columns(3), SPLITS_JA.items(), strict=True):
+        column.metric(label, f"{counts.get(split, 0):,} 行", border=True)
     kind = KINDS_JA.get(str(manifest.get("kind")), "")
     sources = "、".join(str(item.get("path", "")) for item in manifest.get("sources", ()))
     st.caption(f"種類: {kind}　元のファイル: {plain(sources)}")
-    dropped = manifest.get("dropped") or {}
-    if dropped:
-        words = "、".join(f"{code} {rows}行" for code, rows in dropped.items())
-        st.caption(f"除いた行: {plain(words)}")
+    if manifest.get("dropped"):
+        dropped = "、".join(f"{code} {rows}行" for code, rows in manifest["dropped"].items())
+        st.caption(f"除いた行: {plain(dropped)}")
 
 
 def draw_preview(name: str) -> None:
@@ -51,53 +67,27 @@ def draw_preview(name: str) -> None:
     )
     if third.button("文面を見る", icon=":material/visibility:", width="stretch"):
         st.session_state["preview-of"] = (name, model, row)
-    asked_name, *asked = st.session_state.get("preview-of", ("", "", None))
+    asked_name, asked_model, asked_row = st.session_state.get("preview-of", ("", "", None))
     if asked_name == name:
         root = str(studio().workspace.root)
-        _draw_preview(_preview(root, name, asked[0], asked[1], _stamp(name)))
-
-
-def _stamp(name: str) -> int:
-    """Changes when the dataset is made anew."""
-    return studio().workspace.dataset(name).manifest.stat().st_mtime_ns
+        changed_ns = studio().workspace.dataset(name).manifest.stat().st_mtime_ns
+        _draw_preview(_cached_preview(root, name, asked_model, asked_row, changed_ns))
 
 
 @st.cache_data(max_entries=8, show_spinner="モデルのトークナイザーで調べています…")
-def _preview(root: str, name: str, model: str, row: int | None, stamp: int) -> dict[str, Any]:
+def _cached_preview(
+    root: str, name: str, model: str, row: int | None, changed_ns: int
+) -> dict[str, Any]:
+    """Made anew when the dataset is."""
     return studio().preview_data(name, model, row)
 
 
-def _draw_preview(shown: Mapping[str, Any]) -> None:
-    row, totals = shown["row"], shown["totals"]
-    _draw_warnings(shown)
-    split = SPLITS_JA.get(row["split"], row["split"])
-    st.markdown(
-        f"**{row['row']}行目**（{split}）　{row['token_count']:,} トークン、"
-        f"うち学習の対象 {row['supervised_tokens']:,}"
-    )
-    if shown["thinks"]:
-        st.caption("考えた過程も学習します（考えてから答えるモデルになります）。")
-    _draw_tokens(row["tokens"])
-    if shown["rejected"] is not None:
-        st.markdown("**選ばれなかった回答**")
-        _draw_tokens(shown["rejected"]["tokens"])
-    for at, one in enumerate(shown["more"], 2):
-        st.markdown(f"**{at}つ目の回答**（このモデルの書式では、回答ごとに別に学習します）")
-        _draw_tokens(one["tokens"])
-    st.caption(
-        f"全体: {totals['rows']:,} 行、{totals['tokens']:,} トークン、"
-        f"学習の対象 {totals['supervised_share']:.1%}、最も長い行 {totals['longest_tokens']:,} トークン"
-        f"（{totals['longest_row']}行目）、1文字あたり {totals['tokens_per_character']} トークン。"
-        f"学習後に使える場所: {'、'.join(shown['ends'])}"
-    )
-
-
-def _draw_warnings(shown: Mapping[str, Any]) -> None:
-    totals = shown["totals"]
+def _draw_preview(preview: Mapping[str, Any]) -> None:
+    row, totals = preview["row"], preview["totals"]
     if totals["cut_rows"]:
         st.error(
             f"長すぎて切り捨てられる行が {totals['cut_rows']:,} 行あります"
-            f"（{totals['cut_rows'] / totals['rows']:.1%}、上限 {shown['max_length']:,} トークン）。"
+            f"（{totals['cut_rows'] / totals['rows']:.1%}、上限 {preview['max_length']:,} トークン）。"
             f"回答の終わりが切れる行は {totals['answer_end_lost_rows']:,} 行で、モデルは答え終わることを学べません。",
             icon=":material/content_cut:",
         )
@@ -106,31 +96,66 @@ def _draw_warnings(shown: Mapping[str, Any]) -> None:
             f"学習の対象が残らない行が {totals['unused_rows']:,} 行あります。学習では使われません。",
             icon=":material/block:",
         )
-    for text in shown["warnings"]:
+    for text in preview["warnings"]:
         st.warning(text, icon=":material/warning:")
-    if shown["tools_ignored"]:
+    if preview["tools_ignored"]:
         st.warning("このモデルの文面には、ツールの定義が入りません。", icon=":material/build:")
-
-
-LEGEND = (
-    '<span class="t s">学習の対象</span> <span class="t">読むだけ</span> '
-    '<span class="t c">切り捨て</span>'
-)
-STYLE = """<style>
-.tokens { line-height: 2.1; word-break: break-all; }
-.tokens .t { border: 1px solid rgba(128,128,128,.35); border-radius: 4px; padding: 1px 2px; white-space: pre-wrap; }
-.tokens .s { background: rgba(20,160,140,.28); }
-.tokens .c { text-decoration: line-through; opacity: .45; }
-</style>"""
+    split = SPLITS_JA.get(row["split"], row["split"])
+    st.markdown(
+        f"**{row['row']}行目**（{split}）　{row['token_count']:,} トークン、"
+        f"うち学習の対象 {row['supervised_tokens']:,}"
+    )
+    if preview["thinks"]:
+        st.caption("考えた過程も学習します（考えてから答えるモデルになります）。")
+    _draw_tokens(row["tokens"])
+    if preview["rejected"] is not None:
+        st.markdown("**選ばれなかった回答**")
+        _draw_tokens(preview["rejected"]["tokens"])
+    for number, sequence in enumerate(preview["more"], 2):
+        st.markdown(f"**{number}つ目の回答**（このモデルの書式では、回答ごとに別に学習します）")
+        _draw_tokens(sequence["tokens"])
+    st.caption(
+        f"全体: {totals['rows']:,} 行、{totals['tokens']:,} トークン、"
+        f"学習の対象 {totals['supervised_share']:.1%}、最も長い行 {totals['longest_tokens']:,} トークン"
+        f"（{totals['longest_row']}行目）、1文字あたり {totals['tokens_per_character']} トークン。"
+        f"学習後に使える場所: {'、'.join(preview['ends'])}"
+    )
 
 
 def _draw_tokens(tokens: Sequence[Mapping[str, Any]]) -> None:
     """Every token as a box; what the loss counts is coloured."""
-    boxes = "".join(_box(token) for token in tokens)
-    st.html(f'{STYLE}<div class="tokens"><p>{LEGEND}</p>{boxes}</div>')
+    boxes = []
+    for token in tokens:
+        classes = "t" + " s" * token["supervised"] + " c" * token["cut"]
+        text = html.escape(token["piece"]).replace("\n", "⏎<br>")
+        boxes.append(f'<span class="{classes}" title="{token["id"]}">{text}</span>')
+    st.html(f'{STYLE}<div class="tokens"><p>{LEGEND}</p>{"".join(boxes)}</div>')
 
 
-def _box(token: Mapping[str, Any]) -> str:
-    classes = "t" + " s" * token["supervised"] + " c" * token["cut"]
-    piece = html.escape(token["piece"]).replace("\n", "⏎<br>")
-    return f'<span class="{classes}" title="{token["id"]}">{piece}</span>'
+def draw_deletion(name: str, trash: str) -> None:
+    """`trash` is the view that a deleted dataset is found in."""
+    with st.popover("ゴミ箱に移す", icon=":material/delete:"):
+        st.markdown(f"**{name}** を移します。あとで元に戻せます。学習の結果は残ります。")
+        if st.button("移す", type="primary", key=f"delete-{name}"):
+            with errors_shown():
+                studio().delete_dataset(name)
+                page = sitemap.page("dataset")
+                st.switch_page(page, query_params={views.PARAMETER: trash})
+
+
+def draw_trash(shown_in: str) -> None:
+    """`shown_in` is the view that a restored dataset is shown in."""
+    deleted = studio().deleted_datasets()
+    if not deleted:
+        empty_state("ゴミ箱は空です。")
+        return
+    st.caption("空にするには、「設定」の「使用量と片付け」を使ってください。")
+    for one in deleted:
+        with st.container(border=True, horizontal=True, vertical_alignment="center"):
+            st.markdown(f"**{one.name}**　:gray[{local_time(one.deleted_at)} に削除]")
+            key = f"restore-{one.name}-{one.deleted_at}"
+            if st.button("元に戻す", icon=":material/undo:", key=key):
+                with errors_shown():
+                    studio().restore_dataset(one.name, one.deleted_at)
+                    query = {views.PARAMETER: shown_in, PARAMETER: one.name}
+                    st.switch_page(sitemap.page("dataset"), query_params=query)

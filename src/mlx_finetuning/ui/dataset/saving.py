@@ -21,7 +21,7 @@ HOLD_OUT_JA = {
 SPLIT = ("valid_share", "test_share", "system", "seed")
 
 
-def draw_split(choices: Choices, found: Inspection, settings: PrepareConfig) -> PrepareConfig:
+def draw_split(choices: Choices, inspection: Inspection, settings: PrepareConfig) -> PrepareConfig:
     """The settings with what is chosen here."""
     hold_out = st.radio(
         "検証とテストに使う行の選び方",
@@ -34,7 +34,7 @@ def draw_split(choices: Choices, found: Inspection, settings: PrepareConfig) -> 
         chosen = settings_form(PrepareConfig, SPLIT, values, choices.file)
         stratify = st.selectbox(
             "割合をそろえる列",
-            ["", *found.columns],
+            ["", *inspection.columns],
             format_func=lambda name: name or "（そろえない）",
             key=choices.key("stratify"),
             placeholder="選択",

@@ -32,22 +32,17 @@ _UPLOADER_IN_JAPANESE = """<style>
 
 def choose_source() -> Path | None:
     """The file to work on; None while there is none."""
-    named = _named(st.query_params.get(PARAMETER, ""))
-    if named is not None:
-        _draw_chosen(named)
-        return named
-    _draw_upload()
-    return None
-
-
-def _named(digest: str) -> Path | None:
-    """The kept upload of this digest. The address is not trusted with a path."""
-    if not re.fullmatch(r"[0-9a-f]{16}", digest):
-        return None
-    return next(iter(studio().workspace.uploads.joinpath(digest).glob("[!.]*")), None)
-
-
-def _draw_upload() -> None:
+    digest, path = st.query_params.get(PARAMETER, ""), None
+    # The address is not trusted with a path.
+    if re.fullmatch(r"[0-9a-f]{16}", digest):
+        path = next(studio().workspace.uploads.joinpath(digest).glob("[!.]*"), None)
+    if path is not None:
+        with st.container(border=True, horizontal=True, vertical_alignment="center"):
+            st.markdown(f":material/description:　**{path.name}**　{size(path.stat().st_size)}")
+            if st.button("別のファイルにする", icon=":material/swap_horiz:"):
+                st.query_params.pop(PARAMETER, None)
+                st.rerun()
+        return path
     st.caption(
         f"CSV・TSV・JSON・JSONL・Parquet・テキストを、下の枠に置くか選んでください（{MAX_UPLOAD_MB} MBまで）。"
         "元のファイルは書き換えません。"
@@ -60,16 +55,9 @@ def _draw_upload() -> None:
         _go_on_with(studio().keep_upload(handed.name, handed.getvalue()))
     if st.button("サンプルのデータを使う", icon=":material/lightbulb:"):
         _go_on_with(studio().keep_upload(SAMPLE_DATA.name, SAMPLE_DATA.read_bytes()))
+    return None
 
 
 def _go_on_with(path: Path) -> None:
     st.query_params[PARAMETER] = path.parent.name
     st.rerun()
-
-
-def _draw_chosen(path: Path) -> None:
-    with st.container(border=True, horizontal=True, vertical_alignment="center"):
-        st.markdown(f":material/description:　**{path.name}**　{size(path.stat().st_size)}")
-        if st.button("別のファイルにする", icon=":material/swap_horiz:"):
-            st.query_params.pop(PARAMETER, None)
-            st.rerun()

@@ -7,81 +7,92 @@ import streamlit as st
 from mlx_finetuning.jobs.runs import Run
 from mlx_finetuning.ui import sitemap
 from mlx_finetuning.ui.components import views
-from mlx_finetuning.ui.components.later_jobs import draw_latest
+from mlx_finetuning.ui.components.certificate import draw_certificate
+from mlx_finetuning.ui.components.jobs import draw_latest, state_badge
 from mlx_finetuning.ui.components.runs import PARAMETER
-from mlx_finetuning.ui.components.states import state_badge
 from mlx_finetuning.ui.components.text import plain
-from mlx_finetuning.ui.experiments import report
+from mlx_finetuning.ui.experiments.report import draw_report
 from mlx_finetuning.ui.frame import errors_shown, studio
 from mlx_finetuning.utils.units_ja import duration
 
 
 def draw_run(run: Run, trash: str) -> None:
     """`trash` is the view that a deleted run is found in."""
-    _draw_head(run)
-    st.subheader("学習の成果")
-    with errors_shown():
-        _draw_outcome(run)
-    st.subheader("メモとタグ")
-    with errors_shown():
-        _draw_note(run.run_id)
-    st.subheader("書き出しと削除")
-    with errors_shown():
-        _draw_exports(run.run_id)
-        _draw_deletion(run.run_id, trash)
-
-
-def _draw_head(run: Run) -> None:
+    run_id = run.run_id
     with st.container(horizontal=True, vertical_alignment="center"):
         state_badge("damaged" if run.problems else run.status.state, run.simulated)
         elapsed = f"　{duration(run.status.elapsed_s)}" if run.status.elapsed_s else ""
-        st.caption(plain(f"{run.model} ← {run.dataset}　{run.run_id}{elapsed}"), width="content")
+        st.caption(plain(f"{run.model} ← {run.dataset}　{run_id}{elapsed}"), width="content")
     with st.container(horizontal=True, vertical_alignment="center"):
-        there = {PARAMETER: run.run_id}
         training = sitemap.page("training")
-        st.page_link(training, label="曲線と記録", icon=":material/show_chart:", query_params=there)
+        st.page_link(
+            training,
+            label="曲線と記録",
+            icon=":material/show_chart:",
+            query_params={PARAMETER: run_id},
+        )
         tip = "設定、データ、元のモデルが学習したときと同じかを確かめてから始めます。"
         if st.button("同じ設定で再実行", icon=":material/replay:", help=tip, key="rerun"):
             with errors_shown():
                 again = studio().rerun(run.run_id)
                 st.switch_page(training, query_params={PARAMETER: again})
+    st.subheader("学習の成果")
+    with errors_shown():
+        _draw_outcome(run)
+    st.subheader("メモとタグ")
+    with errors_shown():
+        note = studio().note(run_id)
+        with st.form(f"note-{run_id}", border=False):
+            text = st.text_area(
+                "メモ", note.text, height=90, placeholder="気付いたこと、次に試すこと"
+            )
+            tags = st.text_input(
+                "タグ（空白で区切る）", " ".join(note.tags), placeholder="例: 本番 料金"
+            )
+            if st.form_submit_button("メモを保存", icon=":material/save:"):
+                studio().save_note(run_id, text, [tags])
+                st.toast("メモを保存しました。", icon=":material/check:")
+    st.subheader("書き出しと削除")
+    with errors_shown():
+        _draw_exports(run_id)
+        with st.popover("ゴミ箱に移す", icon=":material/delete:"):
+            st.markdown("記録、学習したアダプタ、書き出したモデルを移します。あとで元に戻せます。")
+            if st.button("移す", type="primary", key="delete-run"):
+                with errors_shown():
+                    studio().delete_run(run_id)
+                    page = sitemap.page("experiments")
+                    st.switch_page(page, query_params={views.PARAMETER: trash})
 
 
 def _draw_outcome(run: Run) -> None:
-    at_work = draw_latest(run.run_id, ("evaluate",))
-    found = studio().report(run.run_id)
-    if found is not None:
-        report.draw_report(run.run_id, found)
-    report.draw_proof(run.run_id)
+    """Report and certificate, where there are any, and the button that makes the report."""
+    run_id = run.run_id
+    at_work = draw_latest(run_id, ("evaluate",))
+    report = studio().report(run.run_id)
+    if report is not None:
+        draw_report(run_id, report)
+    with errors_shown():
+        certificate = studio().certificate(run_id)
+        if certificate is not None:
+            draw_certificate(certificate)
     if not studio().is_trained(run):
         st.caption("この実験には、調べられる学習の結果がありません。")
         return
-    label = "学習の成果を調べる" if found is None else "もう一度調べる"
+    label = "学習の成果を調べる" if report is None else "もう一度調べる"
     tip = "学習の前と後のモデルに質問して比べ、報告書を作ります。画面を閉じても続きます。"
     if st.button(
         label,
         icon=":material/grading:",
         help=tip,
-        type="primary" if found is None else "secondary",
+        type="primary" if report is None else "secondary",
         disabled=at_work,
     ):
         studio().start_evaluation(run.run_id)
         st.rerun()
 
 
-def _draw_note(run_id: str) -> None:
-    kept = studio().note(run_id)
-    with st.form(f"note-{run_id}", border=False):
-        text = st.text_area("メモ", kept.text, height=90, placeholder="気付いたこと、次に試すこと")
-        tags = st.text_input(
-            "タグ（空白で区切る）", " ".join(kept.tags), placeholder="例: 本番 料金"
-        )
-        if st.form_submit_button("メモを保存", icon=":material/save:"):
-            studio().save_note(run_id, text, [tags])
-            st.toast("メモを保存しました。", icon=":material/check:")
-
-
 def _draw_exports(run_id: str) -> None:
+    """The records for other programs."""
     app = studio()
     with st.container(horizontal=True):
         st.download_button(
@@ -92,11 +103,10 @@ def _draw_exports(run_id: str) -> None:
             icon=":material/table_view:",
             on_click="ignore",
         )
-        name = app.event_file_name(run_id)
         st.download_button(
             "TensorBoard用",
             lambda: app.records_as_events(run_id),
-            file_name=name,
+            file_name=app.event_file_name(run_id),
             mime="application/octet-stream",
             icon=":material/monitoring:",
             on_click="ignore",
@@ -104,13 +114,3 @@ def _draw_exports(run_id: str) -> None:
         if "mlflow" in app.record_formats() and st.button("MLflowへ", icon=":material/upload:"):
             written = app.export_records(run_id, "mlflow", app.workspace.exports)
             st.success(f"書き出しました: {plain(str(written[0]))}")
-
-
-def _draw_deletion(run_id: str, trash: str) -> None:
-    with st.popover("ゴミ箱に移す", icon=":material/delete:"):
-        st.markdown("記録、学習したアダプタ、書き出したモデルを移します。あとで元に戻せます。")
-        if st.button("移す", type="primary", key="delete-run"):
-            with errors_shown():
-                studio().delete_run(run_id)
-                page = sitemap.page("experiments")
-                st.switch_page(page, query_params={views.PARAMETER: trash})

@@ -19,46 +19,48 @@ from mlx_finetuning.utils.units_ja import duration, local_time
 def draw_list(runs: Sequence[Run], detail: str, compare: str) -> None:
     """`detail` and `compare` are the views that chosen runs are shown in."""
     rows = {run.run_id: _row(run) for run in runs}
-    wanted = st.text_input(
+    text = st.text_input(
         "絞り込み",
         key="runs-filter",
         placeholder="モデル、データセット、状態、タグ、メモの言葉",
         icon=":material/search:",
     )
-    shown = [name for name, row in rows.items() if _matches(row, wanted)]
-    st.caption(f"{len(shown):,} 件。行の左端を選ぶと、詳しく見たり比べたりできます。")
-    if not shown:
+    words = text.lower().split()
+    matches = [
+        run_id
+        for run_id, row in rows.items()
+        if all(word in " ".join(row.values()).lower() for word in words)
+    ]
+    st.caption(f"{len(matches):,} 件。行の左端を選ぶと、詳しく見たり比べたりできます。")
+    if not matches:
         return
     event: Any = st.dataframe(
-        [rows[name] for name in shown],
+        [rows[run_id] for run_id in matches],
         hide_index=True,
         placeholder="—",
         on_select="rerun",
         selection_mode="multi-row",
         column_config=dict.fromkeys(("タグ", "メモ"), st.column_config.Column(width="medium")),
-        key=f"runs-table-{wanted}",
+        key=f"runs-table-{text}",
     )
-    _draw_links([shown[at] for at in event.selection.rows if at < len(shown)], detail, compare)
-
-
-def _draw_links(chosen: Sequence[str], detail: str, compare: str) -> None:
+    chosen = [matches[index] for index in event.selection.rows if index < len(matches)]
     page = sitemap.page("experiments")
     if len(chosen) == 1:
-        there = {views.PARAMETER: detail, PARAMETER: chosen[0]}
-        st.page_link(page, label="詳しく見る", icon=":material/article:", query_params=there)
+        query = {views.PARAMETER: detail, PARAMETER: chosen[0]}
+        st.page_link(page, label="詳しく見る", icon=":material/article:", query_params=query)
     elif chosen:
-        there = {views.PARAMETER: compare, comparing.PARAMETER: ",".join(chosen)}
+        query = {views.PARAMETER: compare, comparing.PARAMETER: ",".join(chosen)}
         label = f"{len(chosen)}件を比べる"
-        st.page_link(page, label=label, icon=":material/compare:", query_params=there)
-
-
-def _matches(row: dict[str, str], wanted: str) -> bool:
-    text = " ".join(row.values()).lower()
-    return all(word in text for word in wanted.lower().split())
+        st.page_link(page, label=label, icon=":material/compare:", query_params=query)
 
 
 def _row(run: Run) -> dict[str, str]:
-    best, note = _best(run.run_id), studio().note(run.run_id)
+    run_id, best = run.run_id, None
+    note = studio().note(run.run_id)
+    metrics = studio().workspace.run(run_id).metrics
+    if metrics.is_file():
+        # Runs of other workspaces may have the same id.
+        best = _cached_best_loss(str(metrics), run_id, metrics.stat().st_mtime_ns)
     return {
         "始めた時刻": local_time(run.created_at),
         "状態": run.state_ja,
@@ -68,18 +70,11 @@ def _row(run: Run) -> dict[str, str]:
         "時間": duration(run.status.elapsed_s) if run.status.elapsed_s else "",
         "タグ": " ".join(note.tags),
         "メモ": note.text,
-        "実験ID": run.run_id,
+        "実験ID": run_id,
     }
 
 
-def _best(run_id: str) -> float | None:
-    path = studio().workspace.run(run_id).metrics
-    if not path.is_file():
-        return None
-    return _best_of(run_id, str(path), path.stat().st_mtime_ns)
-
-
 @st.cache_data(max_entries=2000, show_spinner=False)
-def _best_of(run_id: str, path: str, changed_ns: int) -> float | None:
+def _cached_best_loss(path: str, run_id: str, changed_ns: int) -> float | None:
     """Read again only when the log has changed."""
     return studio().best_loss(run_id)

@@ -11,8 +11,9 @@ from mlx_finetuning.utils.units_ja import local_time, size
 
 
 def draw_models() -> None:
-    found = studio().ollama_models()
-    if not found:
+    """All models as a table, and what can be done with one of them."""
+    models = studio().ollama_models()
+    if not models:
         empty_state("Ollamaにモデルはありません。「登録」で、学習したモデルを登録できます。")
         return
     rows = [
@@ -22,29 +23,21 @@ def draw_models() -> None:
             "量子化": model.quantization,
             "更新": local_time(model.modified_at),
         }
-        for model in found
+        for model in models
     ]
     st.dataframe(rows, hide_index=True, placeholder="—")
-    names = [model.name for model in found]
+    names = [model.name for model in models]
     name = st.selectbox("モデル", names, key="ollama-model", placeholder="選択") or names[0]
     with st.container(horizontal=True), errors_shown():
-        _draw_copying(name)
-        _draw_deletion(name)
-
-
-def _draw_copying(name: str) -> None:
-    with st.popover("別の名前でも使う", icon=":material/content_copy:"):
-        copied = st.text_input("新しい名前", key=f"copy-{name}", placeholder="例: my-faq")
-        if st.button("名前を付ける", type="primary", disabled=not copied.strip()):
-            studio().copy_ollama_model(name, copied.strip())
-            st.toast("名前を付けました。", icon=":material/check:")
-            st.rerun()
-
-
-def _draw_deletion(name: str) -> None:
-    with st.popover("Ollamaから消す", icon=":material/delete:"):
-        st.markdown(f"**{plain(name)}** を消します。学習の結果とGGUFファイルは残ります。")
-        if st.button("消す", type="primary", key="delete-model"):
-            studio().delete_ollama_model(name)
-            st.toast("消しました。", icon=":material/check:")
-            st.rerun()
+        with st.popover("別の名前でも使う", icon=":material/content_copy:"):
+            copied = st.text_input("新しい名前", key=f"copy-{name}", placeholder="例: my-faq")
+            if st.button("名前を付ける", type="primary", disabled=not copied.strip()):
+                studio().copy_ollama_model(name, copied.strip())
+                st.toast("名前を付けました。", icon=":material/check:")
+                st.rerun()
+        with st.popover("Ollamaから消す", icon=":material/delete:"):
+            st.markdown(f"**{plain(name)}** を消します。学習の結果とGGUFファイルは残ります。")
+            if st.button("消す", type="primary", key="delete-model"):
+                studio().delete_ollama_model(name)
+                st.toast("消しました。", icon=":material/check:")
+                st.rerun()

@@ -2,22 +2,20 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-from typing import Any
-
 import streamlit as st
 
 from mlx_finetuning import config
 from mlx_finetuning.config import DeployConfig, as_dict
 from mlx_finetuning.ui.components.form import settings_form
-from mlx_finetuning.ui.components.later_jobs import draw_latest
+from mlx_finetuning.ui.components.jobs import draw_latest
 from mlx_finetuning.ui.components.text import plain
 from mlx_finetuning.ui.frame import studio
 
-SHOWN = ("quant", "context", "temperature")
+SETTINGS = ("quant", "context", "temperature")
 
 
 def draw_registration(run_id: str, can_connect: bool) -> None:
+    """The form that registers a run's model, and below it what was registered."""
     at_work = draw_latest(run_id, ("deploy",))
     if not can_connect:
         st.caption("登録するには、先にOllamaを起動してください。")
@@ -34,8 +32,8 @@ def draw_registration(run_id: str, can_connect: bool) -> None:
             height=80,
             placeholder="空なら、学習データで共通に使ったもの",
         )
-        usual = as_dict(DeployConfig())
-        chosen = settings_form(DeployConfig, SHOWN, usual, "register", columns=3)
+        defaults = as_dict(DeployConfig())
+        chosen = settings_form(DeployConfig, SETTINGS, defaults, "register", columns=3)
         replace = st.toggle("同じ名前のモデルを置き換える", key="register-replace")
         st.caption(
             "会話の形（テンプレート）と停止文字列は学習したモデルから取り、登録するときに、"
@@ -47,19 +45,15 @@ def draw_registration(run_id: str, can_connect: bool) -> None:
             icon=":material/add_link:",
             disabled=at_work or not can_connect,
         ):
-            settings = config.load(DeployConfig, {**usual, **chosen, "system": system.strip()})
+            settings = config.load(DeployConfig, {**defaults, **chosen, "system": system.strip()})
             studio().start_deployment(run_id, name.strip(), settings, replace=replace)
             st.rerun()
     for deployed in studio().deployments(run_id):
-        _draw_deployed(deployed)
-
-
-def _draw_deployed(deployed: Mapping[str, Any]) -> None:
-    with st.container(border=True):
-        st.markdown(f"**{plain(str(deployed['name']))}**　{plain(str(deployed['host']))}")
-        st.success(plain(str(deployed["verdict"])), icon=":material/verified:")
-        stops = "　".join(f"`{stop}`" for stop in deployed["parameters"]["stop"])
-        st.markdown(f"停止文字列: {stops}")
-        if deployed["system"]:
-            st.markdown(f"システム文: {plain(str(deployed['system']))}")
-        st.code(f"ollama run {deployed['name']}", language=None)
+        with st.container(border=True):
+            st.markdown(f"**{plain(str(deployed['name']))}**　{plain(str(deployed['host']))}")
+            st.success(plain(str(deployed["verdict"])), icon=":material/verified:")
+            stops = "　".join(f"`{stop}`" for stop in deployed["parameters"]["stop"])
+            st.markdown(f"停止文字列: {stops}")
+            if deployed["system"]:
+                st.markdown(f"システム文: {plain(str(deployed['system']))}")
+            st.code(f"ollama run {deployed['name']}", language=None)

@@ -27,6 +27,7 @@ ENGINES_JA = {
     "gguf": "内蔵ランタイム（作ったファイル）",
     "mlx": "MLX（学習したまま）",
 }
+"""The nearest to what is handed on first."""
 SIDES_JA = {"tuned": "学習後", "base": "元のモデル"}
 NEW = ""
 THINKING = "考えた過程"
@@ -45,29 +46,42 @@ class Manner:
 
 
 def draw_talk(run_id: str, can_connect: bool) -> None:
+    """The conversation so far, how to answer, and the input for the next question."""
     chat = _choose_chat(run_id)
     manner = _choose_manner(run_id, chat, can_connect)
     if manner.engine != "ollama" and studio().is_device_busy():
         st.caption("学習などの作業が動いています。待たずに答えますが、いつもより遅くなります。")
-    _draw_turns(chat, manner.sides)
-    here = st.container()
+    talks = {side: chat.talks.get(side, []) if chat else [] for side in manner.sides}
+    for start in range(0, max(map(len, talks.values())), 2):
+        turns = {side: talk[start : start + 2] for side, talk in talks.items()}
+        _draw_question(next(turn[0]["content"] for turn in turns.values() if turn))
+        for side, area in _answer_areas(manner.sides):
+            answer = turns[side][1] if len(turns[side]) > 1 else {"content": "—"}
+            _draw_answer(area, answer["content"], str(answer.get("reasoning_content") or ""))
+    new_turn = st.container()
     question = st.chat_input("質問を書いて、送信してください", submit_mode="stop", key="question")
     if question and question.strip():
-        with here:
-            _answer(run_id, chat or Chat(manner.engine, as_dict(manner.settings)), manner, question)
+        with new_turn:
+            chat = chat or Chat(manner.engine, as_dict(manner.settings))
+            _answer(run_id, chat, manner, question)
 
 
 def _choose_chat(run_id: str) -> Chat | None:
     """One of the saved conversations, or None for a new one; kept in the address."""
     by_id = {chat.chat_id: chat for chat in studio().chats(run_id)}
+    titles = {
+        chat_id: f"{local_time(chat.created_at)}　{chat.title[:30]}"
+        for chat_id, chat in by_id.items()
+    }
+    titles = {NEW: "新しい会話", **titles}
     asked = st.query_params.get(PARAMETER, NEW)
-    names, shown = [NEW, *by_id], asked if asked in by_id else NEW
+    names, shown = list(titles), asked if asked in by_id else NEW
     with st.container(horizontal=True, vertical_alignment="bottom"):
         chosen = st.selectbox(
             "会話",
             names,
             index=names.index(shown),
-            format_func=lambda name: _title(by_id[name]) if name else "新しい会話",
+            format_func=titles.__getitem__,
             key=f"choose-chat-{shown}",
             placeholder="選択",
         )
@@ -80,14 +94,17 @@ def _choose_chat(run_id: str) -> Chat | None:
     return by_id.get(shown)
 
 
-def _title(chat: Chat) -> str:
-    return f"{local_time(chat.created_at)}　{chat.title[:30]}"
-
-
 def _choose_manner(run_id: str, chat: Chat | None, can_connect: bool) -> Manner:
-    engines = _engines(run_id, can_connect)
-    first, second = st.columns([2, 1], vertical_alignment="bottom")
-    engine = first.segmented_control(
+    """Which of the engines that can answer now does, for whom, and how."""
+    app = studio()
+    can_answer = {
+        "ollama": can_connect and bool(app.deployments(run_id)),
+        "gguf": any(model.format == "gguf" for model in app.written_models(run_id)),
+        "mlx": True,
+    }
+    engines = [engine for engine in ENGINES_JA if can_answer[engine]]
+    left, right = st.columns([2, 1], vertical_alignment="bottom")
+    engine = left.segmented_control(
         "答えるもの",
         engines,
         default=engines[0],
@@ -95,7 +112,7 @@ def _choose_manner(run_id: str, chat: Chat | None, can_connect: bool) -> Manner:
         required=True,
         key=f"engine-{run_id}-{len(engines)}",
     )
-    side_by_side = second.toggle(
+    side_by_side = right.toggle(
         "元のモデルと並べる",
         value=chat is not None and "base" in chat.talks,
         # Who takes part in a conversation stays; both must have heard the same.
@@ -103,47 +120,10 @@ def _choose_manner(run_id: str, chat: Chat | None, can_connect: bool) -> Manner:
         key=f"side-by-side-{chat.chat_id if chat else NEW}",
     )
     with st.expander("答え方の設定", icon=":material/tune:"):
-        usual = as_dict(GenerateConfig())
-        chosen = settings_form(GenerateConfig, usual, usual, "generate", columns=3)
+        defaults = as_dict(GenerateConfig())
+        chosen = settings_form(GenerateConfig, defaults, defaults, "generate", columns=3)
     sides = ("tuned", "base") if side_by_side else ("tuned",)
     return Manner(str(engine), sides, GenerateConfig(**chosen))
-
-
-def _engines(run_id: str, can_connect: bool) -> list[str]:
-    """Those that can answer now, the nearest to what is handed on first."""
-    app = studio()
-    has_file = any(model.format == "gguf" for model in app.written_models(run_id))
-    can = {
-        "ollama": can_connect and bool(app.deployments(run_id)),
-        "gguf": has_file,
-        "mlx": True,
-    }
-    return [engine for engine, works in can.items() if works]
-
-
-def _draw_turns(chat: Chat | None, sides: Sequence[str]) -> None:
-    talks = {} if chat is None else {side: chat.talks.get(side, []) for side in sides}
-    turns = max((len(talk) for talk in talks.values()), default=0)
-    for at in range(0, turns, 2):
-        said = {side: talk[at : at + 2] for side, talk in talks.items()}
-        question = next(turn[0]["content"] for turn in said.values() if turn)
-        _draw_question(question)
-        for side, place in _places(sides):
-            answer = said[side][1] if len(said[side]) > 1 else {"content": "—"}
-            _draw_said(place, answer["content"], str(answer.get("reasoning_content") or ""))
-
-
-def _draw_said(
-    place: DeltaGenerator, answer: str, reasoning: str, *, is_open: bool = False
-) -> None:
-    """An answer, and behind an expander what the model thought before it."""
-    if not reasoning:
-        place.markdown(plain(answer))
-        return
-    with place.container():
-        with st.expander(THINKING, icon=":material/psychology:", expanded=is_open):
-            st.markdown(plain(reasoning))
-        st.markdown(plain(answer) if answer or is_open else UNFINISHED)
 
 
 def _draw_question(question: str) -> None:
@@ -151,59 +131,59 @@ def _draw_question(question: str) -> None:
         st.markdown(plain(question))
 
 
-def _places(sides: Sequence[str]) -> list[tuple[str, DeltaGenerator]]:
+def _answer_areas(sides: Sequence[str]) -> list[tuple[str, DeltaGenerator]]:
     """Where each side's answer is drawn, beside each other."""
-    places = []
+    areas = []
     for side, column in zip(sides, st.columns(len(sides)), strict=True):
         with column, st.chat_message("assistant", avatar=":material/smart_toy:"):
             if len(sides) > 1:
                 st.caption(SIDES_JA[side])
-            places.append((side, st.empty()))
-    return places
+            areas.append((side, st.empty()))
+    return areas
+
+
+def _draw_answer(
+    area: DeltaGenerator, answer: str, reasoning: str, *, is_open: bool = False
+) -> None:
+    """An answer, and behind an expander what the model thought before it."""
+    if not reasoning:
+        area.markdown(plain(answer))
+        return
+    with area.container():
+        with st.expander(THINKING, icon=":material/psychology:", expanded=is_open):
+            st.markdown(plain(reasoning))
+        st.markdown(plain(answer) if answer or is_open else UNFINISHED)
 
 
 def _answer(run_id: str, chat: Chat, manner: Manner, question: str) -> None:
-    """Ask each side in turn, and keep what they said, even if the user stops them."""
+    """Ask each side in turn, draw what it says as it comes, and keep it, even if it is stopped."""
     st.query_params[PARAMETER] = chat.chat_id
     _draw_question(question)
     answers = dict.fromkeys(manner.sides, "")
     thoughts = dict.fromkeys(manner.sides, "")
     try:
-        for side, place in _places(manner.sides):
-            _stream(run_id, chat, manner, question, side, place, answers, thoughts)
+        for side, area in _answer_areas(manner.sides):
+
+            def loading(step: Step, area: DeltaGenerator = area) -> None:
+                area.caption(plain(f"準備しています… {step.stage}"))
+
+            is_base = side == "base"
+            stream = studio().stream_answer(
+                run_id,
+                [*chat.talks.get(side, []), {"role": "user", "content": question}],
+                manner.settings,
+                # The base is in no file of the run.
+                engine="mlx" if is_base else manner.engine,
+                base=is_base,
+                progress=loading,
+            )
+            with contextlib.closing(stream):
+                for part in stream.parts():
+                    answers[side] += part.text
+                    thoughts[side] += part.reasoning
+                    is_open = not answers[side]
+                    _draw_answer(area, answers[side], thoughts[side], is_open=is_open)
     finally:
         if any((*answers.values(), *thoughts.values())):
             studio().save_chat(run_id, chat.with_turn(question, answers, thoughts))
     st.rerun()
-
-
-def _stream(
-    run_id: str,
-    chat: Chat,
-    manner: Manner,
-    question: str,
-    side: str,
-    place: DeltaGenerator,
-    answers: dict[str, str],
-    thoughts: dict[str, str],
-) -> None:
-    """Draw an answer as it comes; `answers` and `thoughts` have it so far."""
-
-    def loading(step: Step) -> None:
-        place.caption(plain(f"準備しています… {step.stage}"))
-
-    is_base = side == "base"
-    stream = studio().stream_answer(
-        run_id,
-        [*chat.talks.get(side, []), {"role": "user", "content": question}],
-        manner.settings,
-        # The base is in no file of the run.
-        engine="mlx" if is_base else manner.engine,
-        base=is_base,
-        progress=loading,
-    )
-    with contextlib.closing(stream):
-        for piece in stream.parts():
-            answers[side] += piece.text
-            thoughts[side] += piece.reasoning
-            _draw_said(place, answers[side], thoughts[side], is_open=not answers[side])

@@ -15,7 +15,7 @@ from mlx_finetuning.ui.components import datasets, views
 from mlx_finetuning.ui.components.empty import empty_state
 from mlx_finetuning.ui.components.errors import show_error
 from mlx_finetuning.ui.components.views import choose_view
-from mlx_finetuning.ui.dataset import cleaning, findings, reading, saved, saving, source, trash
+from mlx_finetuning.ui.dataset import cleaning, findings, reading, saved, saving, source
 from mlx_finetuning.ui.dataset.choices import Choices
 from mlx_finetuning.ui.frame import studio
 
@@ -24,13 +24,15 @@ VIEWS = {NEW: "新しく作る", SAVED: "保存したもの", TRASH: "ゴミ箱"
 
 
 @st.cache_data(max_entries=4, show_spinner="ファイルを調べています…")
-def inspected(
+def cached_inspection(
     path: str, settings: PrepareConfig, mapping: tuple[tuple[str, str], ...]
 ) -> Inspection:
+    """What reading and checking the file gave, with these choices."""
     return studio().inspect_data(Path(path), mapping=dict(mapping) or None, settings=settings)
 
 
 def draw_new() -> None:
+    """From a file to a saved dataset, in five steps."""
     st.header("1. ファイル")
     path = source.choose_source()
     if path is None:
@@ -38,32 +40,22 @@ def draw_new() -> None:
     choices = Choices(path.parent.name)
     settings, mapping = choices.settings(), choices.mapping(tuple(ROLE_JA))
     try:
-        found = inspected(str(path), settings, mapping)
+        inspection = cached_inspection(str(path), settings, mapping)
     except StudioError as error:
         reading.draw_encoding(choices, None)
         show_error(error)
         return
-    draw_found(choices, path, found, settings, dict(mapping))
-
-
-def draw_found(
-    choices: Choices,
-    path: Path,
-    found: Inspection,
-    settings: PrepareConfig,
-    mapping: dict[str, str],
-) -> None:
-    reading.draw_encoding(choices, found)
-    reading.draw_preview(found)
+    reading.draw_encoding(choices, inspection)
+    reading.draw_preview(inspection)
     st.header("2. 列の対応")
-    reading.draw_columns(choices, found)
+    reading.draw_columns(choices, inspection)
     st.header("3. 検査の結果")
-    findings.draw_findings(choices, path, found)
+    findings.draw_findings(choices, path, inspection)
     st.header("4. 文章の整え方")
-    cleaning.draw_cleaning(choices, found)
+    cleaning.draw_cleaning(choices, inspection)
     st.header("5. 分けて保存")
-    final = saving.draw_split(choices, found, settings)
-    name = saving.draw_saving(choices, path, final, mapping)
+    settings = saving.draw_split(choices, inspection, settings)
+    name = saving.draw_saving(choices, path, settings, dict(mapping))
     if name is not None:
         st.switch_page(
             sitemap.page("dataset"), query_params={views.PARAMETER: SAVED, datasets.PARAMETER: name}
@@ -71,6 +63,7 @@ def draw_found(
 
 
 def draw_saved() -> None:
+    """What is in a saved dataset, and what can be done with it."""
     entries = studio().datasets()
     if not entries:
         empty_state(
@@ -83,7 +76,7 @@ def draw_saved() -> None:
             "このデータセットの記録は壊れていて読めません。作り直してください。",
             icon=":material/broken_image:",
         )
-        trash.draw_deletion(chosen.name, TRASH)
+        saved.draw_deletion(chosen.name, TRASH)
         return
     saved.draw_summary(chosen.manifest)
     with st.container(horizontal=True, vertical_alignment="center"):
@@ -93,7 +86,7 @@ def draw_saved() -> None:
             icon=":material/model_training:",
             query_params={datasets.PARAMETER: chosen.name},
         )
-        trash.draw_deletion(chosen.name, TRASH)
+        saved.draw_deletion(chosen.name, TRASH)
     st.header("学習で実際に使われる文面")
     saved.draw_preview(chosen.name)
 
@@ -103,6 +96,6 @@ view = choose_view(VIEWS, NEW)
 if view == SAVED:
     draw_saved()
 elif view == TRASH:
-    trash.draw_trash(SAVED)
+    saved.draw_trash(SAVED)
 else:
     draw_new()

@@ -4,31 +4,48 @@ from __future__ import annotations
 
 import streamlit as st
 
+from mlx_finetuning.ui import sitemap
+from mlx_finetuning.ui.components import views
 from mlx_finetuning.ui.components.empty import empty_state
 from mlx_finetuning.ui.components.runs import PARAMETER, choose_run
+from mlx_finetuning.ui.components.text import plain
 from mlx_finetuning.ui.components.views import choose_view
-from mlx_finetuning.ui.experiments import comparing, detail, listing, trash
-from mlx_finetuning.ui.frame import studio
+from mlx_finetuning.ui.experiments import comparing, detail, listing
+from mlx_finetuning.ui.frame import errors_shown, studio
+from mlx_finetuning.utils.units_ja import local_time
 
 LIST, DETAIL, COMPARE, TRASH = "list", "detail", "compare", "trash"
 VIEWS = {LIST: "一覧", DETAIL: "詳細", COMPARE: "比べる", TRASH: "ゴミ箱"}
 
 
-def draw_runs(view: str) -> None:
-    runs = studio().runs()
-    if not runs:
-        empty_state("まだ実験がありません。学習を始めると、ここに残ります。", "training")
-    elif view == LIST:
-        listing.draw_list(runs, DETAIL, COMPARE)
-    elif view == COMPARE:
-        comparing.draw_comparison(runs)
-    else:
-        detail.draw_run(choose_run(runs), TRASH)
+def draw_trash() -> None:
+    """Deleted runs, and the way back."""
+    deleted = studio().deleted_runs()
+    if not deleted:
+        empty_state("ゴミ箱は空です。")
+        return
+    st.caption("空にするには、「設定」の「使用量と片付け」を使ってください。")
+    for one in deleted:
+        with st.container(border=True, horizontal=True, vertical_alignment="center"):
+            title = f"**{plain(one.model or '—')}** ← {plain(one.dataset or '—')}"
+            deleted_at = local_time(one.deleted_at)
+            st.markdown(f"{title}　{plain(one.run_id)}　:gray[{deleted_at} に削除]")
+            if st.button("元に戻す", icon=":material/undo:", key=f"restore-{one.run_id}"):
+                with errors_shown():
+                    studio().restore_run(one.run_id)
+                    query = {views.PARAMETER: DETAIL, PARAMETER: one.run_id}
+                    st.switch_page(sitemap.page("experiments"), query_params=query)
 
 
 st.title("実験")
 view = choose_view(VIEWS, DETAIL if PARAMETER in st.query_params else LIST)
 if view == TRASH:
-    trash.draw_trash(DETAIL)
+    draw_trash()
+elif not (runs := studio().runs()):
+    empty_state("まだ実験がありません。学習を始めると、ここに残ります。", "training")
+elif view == LIST:
+    listing.draw_list(runs, DETAIL, COMPARE)
+elif view == COMPARE:
+    comparing.draw_comparison(runs)
 else:
-    draw_runs(view)
+    detail.draw_run(choose_run(runs), TRASH)

@@ -10,7 +10,6 @@ from mlx_finetuning.config import TrainConfig, as_dict
 from mlx_finetuning.ui.components.form import settings_form
 from mlx_finetuning.ui.components.text import plain
 from mlx_finetuning.ui.frame import errors_shown, studio
-from mlx_finetuning.upkeep import Waste
 from mlx_finetuning.utils.memory_monitor import read_memory
 from mlx_finetuning.utils.units_ja import size
 
@@ -25,6 +24,7 @@ DEFAULTS = (
 
 
 def draw_defaults() -> None:
+    """The user's own defaults for new runs."""
     memory = read_memory()
     st.caption(
         f"新しい学習の初期値です。このマシンのメモリは {size(memory.total)}、空きは {size(memory.available)} です。"
@@ -38,6 +38,7 @@ def draw_defaults() -> None:
 
 
 def draw_disk() -> None:
+    """What takes how much, and what of it can go."""
     usage = studio().disk_usage()
     total = sum(part.size for part in usage)
     st.metric("使っている容量", size(total), border=True, width=260)
@@ -53,40 +54,16 @@ def draw_disk() -> None:
     if not waste:
         st.success("片付けるものはありません。", icon=":material/check_circle:")
     for kind in waste:
-        draw_waste(kind)
-
-
-def draw_waste(kind: Waste) -> None:
-    with st.container(border=True, horizontal=True, vertical_alignment="center"):
-        with st.container():
-            st.markdown(f"**{kind.name}**　{len(kind.paths):,} 個、{size(kind.size)}")
-            st.caption(kind.explanation)
-        with st.popover("片付ける", icon=":material/delete_sweep:"):
-            st.markdown(f"{size(kind.size)} を削除します。元に戻せません。")
-            if st.button("削除する", key=f"clean-{kind.key}", type="primary"):
-                freed = studio().clean(kind.key)
-                st.toast(f"{size(freed)} を片付けました。", icon=":material/check:")
-                st.rerun()
-
-
-def draw_token() -> None:
-    token = os.environ.get("HF_TOKEN", "").strip()
-    if token:
-        st.markdown("`HF_TOKEN`　設定されています（`••••••••`）。値は表示も保存もしません。")
-    else:
-        st.markdown("`HF_TOKEN`　設定されていません。公開モデルと内蔵モデルには不要です。")
-    st.caption(
-        "承認の必要なモデルを使うときは、起動する前にターミナルで環境変数 HF_TOKEN を設定してください。"
-    )
-
-
-def draw_diagnostics() -> None:
-    st.caption(
-        "困ったときに、そのまま貼り付けて相談できます。トークンなどの秘密は含まず、ホームフォルダの名前も伏せます。"
-    )
-    if st.button("診断情報を作る", icon=":material/troubleshoot:"):
-        with st.spinner("調べています（2秒ほど）…"):
-            st.code(studio().diagnostics(), language=None, wrap_lines=True, height=360)
+        with st.container(border=True, horizontal=True, vertical_alignment="center"):
+            with st.container():
+                st.markdown(f"**{kind.name}**　{len(kind.paths):,} 個、{size(kind.size)}")
+                st.caption(kind.explanation)
+            with st.popover("片付ける", icon=":material/delete_sweep:"):
+                st.markdown(f"{size(kind.size)} を削除します。元に戻せません。")
+                if st.button("削除する", key=f"clean-{kind.key}", type="primary"):
+                    freed = studio().clean(kind.key)
+                    st.toast(f"{size(freed)} を片付けました。", icon=":material/check:")
+                    st.rerun()
 
 
 st.title("設定")
@@ -102,7 +79,18 @@ st.header("使用量と片付け")
 with errors_shown():
     draw_disk()
 st.header("Hugging Face のトークン")
-draw_token()
+if os.environ.get("HF_TOKEN", "").strip():
+    st.markdown("`HF_TOKEN`　設定されています（`••••••••`）。値は表示も保存もしません。")
+else:
+    st.markdown("`HF_TOKEN`　設定されていません。公開モデルと内蔵モデルには不要です。")
+st.caption(
+    "承認の必要なモデルを使うときは、起動する前にターミナルで環境変数 HF_TOKEN を設定してください。"
+)
 st.header("診断情報")
 with errors_shown():
-    draw_diagnostics()
+    st.caption(
+        "困ったときに、そのまま貼り付けて相談できます。トークンなどの秘密は含まず、ホームフォルダの名前も伏せます。"
+    )
+    if st.button("診断情報を作る", icon=":material/troubleshoot:"):
+        with st.spinner("調べています（2秒ほど）…"):
+            st.code(studio().diagnostics(), language=None, wrap_lines=True, height=360)

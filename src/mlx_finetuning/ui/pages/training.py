@@ -10,17 +10,18 @@ from mlx_finetuning.ui.components.empty import empty_state
 from mlx_finetuning.ui.components.runs import PARAMETER, choose_run
 from mlx_finetuning.ui.components.views import choose_view
 from mlx_finetuning.ui.frame import errors_shown, studio
-from mlx_finetuning.ui.training import estimate, live, models, setup
+from mlx_finetuning.ui.training import live, models, setup
 
 NEW, WATCH, MODELS = "new", "watch", "models"
 VIEWS = {NEW: "新しい学習", WATCH: "様子を見る", MODELS: "モデル"}
 
 
 def draw_new() -> None:
+    """What to train and how, what it would take, and the start."""
     settings = setup.draw_choice(MODELS)
     if settings is None:
         return
-    estimate.draw_estimate(settings)
+    setup.draw_estimate(settings)
     if st.button("学習を開始", type="primary", icon=":material/play_arrow:"):
         with errors_shown():
             run_id = studio().start_training(settings)
@@ -31,19 +32,13 @@ def draw_new() -> None:
         st.caption("今、ほかの作業が動いています。始めた学習は、順番が来るまで待ちます。")
 
 
-def draw_watch() -> None:
-    runs = studio().runs()
-    if not runs:
-        empty_state("まだ学習を始めていません。「新しい学習」から始めてください。")
-        return
-    live.draw_run(choose_run(runs).run_id)
-
-
 st.title("学習")
 view = choose_view(VIEWS, WATCH if PARAMETER in st.query_params else NEW)
-if view == WATCH:
-    draw_watch()
+if view == NEW:
+    draw_new()
 elif view == MODELS:
     models.draw_models()
+elif runs := studio().runs():
+    live.draw_run(choose_run(runs).run_id)
 else:
-    draw_new()
+    empty_state("まだ学習を始めていません。「新しい学習」から始めてください。")

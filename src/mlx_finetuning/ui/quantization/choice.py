@@ -59,25 +59,43 @@ def draw_choice(run_id: str, at_work: bool) -> None:
 
 
 def _draw_gguf(run_id: str, at_work: bool) -> None:
-    sizes = _sizes(run_id)
+    """The types with the sizes they will have, and whether they fit on the disk."""
+    sizes: dict[str, int] = {}
+    try:
+        sizes = _cached_sizes(str(studio().workspace.root), run_id)
+    except ExportError as error:  # the model cannot become a GGUF file
+        show_error(error)
+    texts = {quant: f"約 {size(size_bytes)}" for quant, size_bytes in sizes.items()}
     quants = st.multiselect(
         "量子化の種類（いくつでも）",
         QUANTIZATIONS,
         default=[ExportConfig.quant],
-        format_func=lambda quant: _told(quant, sizes),
+        format_func=lambda quant: f"{quant}（{texts[quant]}）" if quant in texts else quant,
         key="export-quants",
         placeholder="選んでください",
     )
     with st.expander("種類の一覧と予想サイズ", icon=":material/list:"):
-        st.dataframe([_row(quant, sizes) for quant in QUANTIZATIONS], hide_index=True)
+        rows = [
+            {"種類": quant, "予想サイズ": texts.get(quant, "—"), "特徴": QUANTS_JA[quant]}
+            for quant in QUANTIZATIONS
+        ]
+        st.dataframe(rows, hide_index=True)
     importance = setting_input(ExportConfig, "importance", False, "export-importance")
-    fits = _draw_space(sum(sizes.get(quant, 0) for quant in quants))
+    needed = sum(sizes.get(quant, 0) for quant in quants)
+    free = shutil.disk_usage(studio().workspace.root).free
+    with st.container(horizontal=True):
+        st.metric("予想サイズ", f"約 {size(needed)}" if needed else "—", border=True, width=200)
+        st.metric("ディスクの空き", size(free), border=True, width=200)
+    if needed > free:
+        st.error(
+            "ディスクの空きが足りません。「設定」で片付けられます。", icon=":material/disc_full:"
+        )
     with st.container(horizontal=True):
         started = st.button(
             "量子化する",
             type="primary",
             icon=":material/compress:",
-            disabled=at_work or not quants or not fits,
+            disabled=at_work or not quants or needed > free,
         )
         tip = "主な種類を実際に作って、大きさと質を比べます。ファイルは残りません。"
         asked = st.button("おすすめを測る", icon=":material/balance:", help=tip, disabled=at_work)
@@ -87,43 +105,9 @@ def _draw_gguf(run_id: str, at_work: bool) -> None:
         st.rerun()
 
 
-def _sizes(run_id: str) -> Mapping[str, int]:
-    """Empty, with the reason shown, where the model cannot become a GGUF file."""
-    try:
-        return _predicted(str(studio().workspace.root), run_id)
-    except ExportError as error:
-        show_error(error)
-        return {}
-
-
 @st.cache_data(max_entries=32, show_spinner="大きさを見積もっています…")
-def _predicted(root: str, run_id: str) -> dict[str, int]:
+def _cached_sizes(root: str, run_id: str) -> dict[str, int]:
     return studio().predicted_sizes(run_id)
-
-
-def _told(quant: str, sizes: Mapping[str, int]) -> str:
-    return f"{quant}（約 {size(sizes[quant])}）" if quant in sizes else quant
-
-
-def _row(quant: str, sizes: Mapping[str, int]) -> dict[str, str]:
-    return {
-        "種類": quant,
-        "予想サイズ": f"約 {size(sizes[quant])}" if quant in sizes else "—",
-        "特徴": QUANTS_JA[quant],
-    }
-
-
-def _draw_space(needed: int) -> bool:
-    """Needed and free space; returns whether it fits."""
-    free = shutil.disk_usage(studio().workspace.root).free
-    with st.container(horizontal=True):
-        st.metric("予想サイズ", f"約 {size(needed)}" if needed else "—", border=True, width=200)
-        st.metric("ディスクの空き", size(free), border=True, width=200)
-    if needed > free:
-        st.error(
-            "ディスクの空きが足りません。「設定」で片付けられます。", icon=":material/disc_full:"
-        )
-    return needed <= free
 
 
 def draw_advice(result: Mapping[str, Any]) -> None:
@@ -134,11 +118,11 @@ def draw_advice(result: Mapping[str, Any]) -> None:
     )
     rows = [
         {
-            "種類": one["quant"],
-            "大きさ": size(one["size_bytes"]),
-            "学習したモデルとの一致": percent(one["top1_agreement"]),
-            "予測の難しさの変化": f"{one['perplexity_change']:+.2%}",
+            "種類": candidate["quant"],
+            "大きさ": size(candidate["size_bytes"]),
+            "学習したモデルとの一致": percent(candidate["top1_agreement"]),
+            "予測の難しさの変化": f"{candidate['perplexity_change']:+.2%}",
         }
-        for one in result["candidates"]
+        for candidate in result["candidates"]
     ]
     st.dataframe(rows, hide_index=True)

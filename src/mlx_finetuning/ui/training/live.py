@@ -2,9 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-from typing import Any
-
 import streamlit as st
 
 from mlx_finetuning.errors import StudioError
@@ -13,54 +10,62 @@ from mlx_finetuning.jobs.runs import Run
 from mlx_finetuning.jobs.status import JobStatus
 from mlx_finetuning.ui import sitemap
 from mlx_finetuning.ui.components.charts import line_chart, loss_chart
-from mlx_finetuning.ui.components.jobs import follow, progress_bar, show_end
+from mlx_finetuning.ui.components.jobs import follow, progress_bar, show_end, state_badge
 from mlx_finetuning.ui.components.metrics import metrics_of
 from mlx_finetuning.ui.components.runs import PARAMETER
-from mlx_finetuning.ui.components.states import state_badge
 from mlx_finetuning.ui.components.text import plain
 from mlx_finetuning.ui.frame import studio
 from mlx_finetuning.utils.units_ja import duration
 
 LOSS = "損失"
-ONWARD = (
+NEXT_PAGES = (
     ("experiments", "成果を調べる", ":material/grading:"),
     ("quantization", "次へ: 量子化", ":material/arrow_forward:"),
 )
 UNFINISHED = "（考えている途中で終わりました）"
-FIGURES = {
+CHARTS = {
     "学習率": "learning_rate",
     "勾配の大きさ": "gradient_norm",
     "速度（トークン/秒）": "tokens_per_second",
     "メモリ（GB）": "peak_memory_gb",
 }
+"""Label → field of the metrics."""
 
 
 def draw_run(run_id: str) -> None:
     """The run, anew every two seconds while it lives."""
-    follow(lambda: studio().run(run_id).status, lambda status: _draw(studio().run(run_id)))
 
+    def draw(status: JobStatus) -> None:
+        run = studio().run(run_id)
+        metrics = metrics_of(run.run_id)
+        with st.container(horizontal=True, vertical_alignment="center"):
+            state_badge(run.shown_state, run.simulated)
+            st.caption(plain(f"{run.model} ← {run.dataset}　{run.run_id}"), width="content")
+            _draw_buttons(run)
+        if run.problems:
+            st.warning(f"読めない記録があります: {'、'.join(run.problems)}。残りを表示します。")
+        if run.status.is_living:
+            progress_bar(run.status)
+        else:
+            show_end(run.status, studio().log_tail(run.run_id))
+        _draw_figures(run.status, metrics)
+        _draw_chart(metrics)
+        _draw_events(run.run_id)
+        _draw_samples(run.run_id)
+        with st.expander("この実験の設定", icon=":material/tune:"):
+            try:
+                settings = studio().run_settings(run_id)
+            except StudioError:
+                st.caption("設定の記録は読めません。")
+            else:
+                rows = [{"設定": name, "値": str(value)} for name, value in settings.items()]
+                st.dataframe(rows, hide_index=True, placeholder="—")
+        with st.expander("ログの最後", icon=":material/terminal:"):
+            st.code(
+                studio().log_tail(run_id) or "（まだありません）", language=None, wrap_lines=True
+            )
 
-def _draw(run: Run) -> None:
-    metrics = metrics_of(run.run_id)
-    _draw_head(run)
-    if run.problems:
-        st.warning(f"読めない記録があります: {'、'.join(run.problems)}。残りを表示します。")
-    if run.status.is_living:
-        progress_bar(run.status)
-    else:
-        show_end(run.status, studio().log_tail(run.run_id))
-    _draw_figures(run.status, metrics)
-    _draw_chart(metrics)
-    _draw_notices(run.run_id)
-    _draw_samples(run.run_id)
-    _draw_records(run.run_id)
-
-
-def _draw_head(run: Run) -> None:
-    with st.container(horizontal=True, vertical_alignment="center"):
-        state_badge(run.shown_state, run.simulated)
-        st.caption(plain(f"{run.model} ← {run.dataset}　{run.run_id}"), width="content")
-        _draw_buttons(run)
+    follow(lambda: studio().run(run_id).status, draw)
 
 
 def _draw_buttons(run: Run) -> None:
@@ -85,114 +90,91 @@ def _draw_buttons(run: Run) -> None:
             studio().resume_training(run.run_id)
             st.rerun()
     if state == "done" and not run.simulated:
-        there = {PARAMETER: run.run_id}
-        for page, label, icon in ONWARD:
-            st.page_link(sitemap.page(page), label=label, icon=icon, query_params=there)
+        for page, label, icon in NEXT_PAGES:
+            st.page_link(
+                sitemap.page(page), label=label, icon=icon, query_params={PARAMETER: run.run_id}
+            )
 
 
 def _draw_figures(status: JobStatus, metrics: Metrics) -> None:
-    loss, speed, memory = (
-        metrics.latest(name) for name in ("loss", "tokens_per_second", "peak_memory_gb")
-    )
-    best = metrics.best_valid
+    """Losses, time, speed and memory; the time left while it works, afterwards how far it came."""
+
+    def latest(name: str, form: str, unit: str = "") -> str:
+        value = metrics.latest(name)
+        return "—" if value is None else f"{value:{form}}{unit}"
+
+    best, left_s = metrics.best_valid, status.remaining_s
     figures = {
-        "学習の損失": _shown(loss, ".3f"),
+        "学習の損失": latest("loss", ".3f"),
         "検証の損失（最良）": "—" if best is None else f"{best[1]:.3f}",
         "経過": duration(status.elapsed_s) if status.elapsed_s else "—",
-        **_left(status, metrics),
-        "速度": _shown(speed, ",.0f", " トークン/秒"),
-        "最大メモリ": _shown(memory, ".2f", " GB"),
     }
+    if status.is_living:
+        figures["残り"] = "—" if left_s is None else f"約{duration(left_s)}"
+    else:
+        figures["更新"] = latest("update", ",.0f", " 回")
+    figures["速度"] = latest("tokens_per_second", ",.0f", " トークン/秒")
+    figures["最大メモリ"] = latest("peak_memory_gb", ".2f", " GB")
     columns = [*st.columns(3), *st.columns(3)]
     for column, (label, value) in zip(columns, figures.items(), strict=True):
         column.metric(label, value, border=True)
 
 
-def _left(status: JobStatus, metrics: Metrics) -> dict[str, str]:
-    """The time left while it works; afterwards how far it came."""
-    if status.is_living:
-        left = status.remaining_s
-        return {"残り": "—" if left is None else f"約{duration(left)}"}
-    updates = metrics.latest("update")
-    return {"更新": "—" if updates is None else f"{updates:,.0f} 回"}
-
-
-def _shown(value: float | None, form: str, unit: str = "") -> str:
-    return "—" if value is None else f"{value:{form}}{unit}"
-
-
 def _draw_chart(metrics: Metrics) -> None:
-    if not metrics.trained["update"] and not metrics.validated[0]:
+    updates = metrics.trained["update"]
+    if not updates and not metrics.validated[0]:
         st.caption("最初の更新が終わると、ここにグラフが表示されます。")
         return
     with st.container(horizontal=True, vertical_alignment="bottom"):
-        shown = st.segmented_control(
+        label = st.segmented_control(
             "グラフ",
-            [LOSS, *FIGURES],
+            [LOSS, *CHARTS],
             default=LOSS,
             required=True,
             key="figure",
             label_visibility="collapsed",
         )
-        if shown == LOSS:
+        if label == LOSS:
             smoothing = st.slider("平滑化", 0.0, 0.98, 0.8, 0.02, key="smoothing", width=220)
-    updates = metrics.trained["update"]
-    if shown == LOSS:
+    if label == LOSS:
         loss_chart((updates, metrics.trained["loss"]), metrics.validated, smoothing)
     else:
-        label = str(shown)
-        line_chart({label: (updates, metrics.trained[FIGURES[label]])}, label)
+        line_chart({label: (updates, metrics.trained[CHARTS[label]])}, label)
 
 
-def _draw_notices(run_id: str) -> None:
+def _draw_events(run_id: str) -> None:
     """Warnings of the run, and what was found when it was fitted into memory."""
     events = studio().events(run_id)
     for event in events:
         if event.get("event") == "warning":
             st.warning(plain(str(event.get("text", ""))), icon=":material/warning:")
-    fit = next((event for event in reversed(events) if event.get("event") == "fit"), None)
-    if fit is not None:
-        st.caption(_told(fit))
-
-
-def _told(fit: Mapping[str, Any]) -> str:
-    return plain(
-        f"必要なメモリの見積もり {fit.get('needed_gb', '—')} GB"
-        f"（使えるのは {fit.get('available_gb', '—')} GB）、"
-        f"一度に計算できる例は {fit.get('largest_batch_size', '—')} まで、"
-        f"最も長い例は {fit.get('longest_tokens', '—')} トークン。"
-    )
-
-
-def _draw_samples(run_id: str) -> None:
-    lines = studio().samples(run_id)
-    if not lines:
-        return
-    latest = lines[-1].get("update")
-    with st.expander(f"見本の回答（更新 {latest} のとき）", icon=":material/chat:", expanded=True):
-        rows = [line for line in lines if line.get("update") == latest]
-        st.dataframe(
-            [
-                {
-                    "質問": row.get("question"),
-                    "今の答え": row.get("answer") or (UNFINISHED if row.get("reasoning") else ""),
-                    "正解": row.get("expected"),
-                }
-                for row in rows
-            ],
-            hide_index=True,
-            placeholder="—",
+    fits = [event for event in events if event.get("event") == "fit"]
+    if fits:
+        fit = fits[-1]
+        st.caption(
+            plain(
+                f"必要なメモリの見積もり {fit.get('needed_gb', '—')} GB"
+                f"（使えるのは {fit.get('available_gb', '—')} GB）、"
+                f"一度に計算できる例は {fit.get('largest_batch_size', '—')} まで、"
+                f"最も長い例は {fit.get('longest_tokens', '—')} トークン。"
+            )
         )
 
 
-def _draw_records(run_id: str) -> None:
-    with st.expander("この実験の設定", icon=":material/tune:"):
-        try:
-            settings = studio().run_settings(run_id)
-        except StudioError:
-            st.caption("設定の記録は読めません。")
-        else:
-            rows = [{"設定": name, "値": str(value)} for name, value in settings.items()]
-            st.dataframe(rows, hide_index=True, placeholder="—")
-    with st.expander("ログの最後", icon=":material/terminal:"):
-        st.code(studio().log_tail(run_id) or "（まだありません）", language=None, wrap_lines=True)
+def _draw_samples(run_id: str) -> None:
+    """The answers of the model to some questions, at the last update that asked them."""
+    samples = studio().samples(run_id)
+    if not samples:
+        return
+    update = samples[-1].get("update")
+    with st.expander(f"見本の回答（更新 {update} のとき）", icon=":material/chat:", expanded=True):
+        rows = [
+            {
+                "質問": sample.get("question"),
+                "今の答え": sample.get("answer") or (UNFINISHED if sample.get("reasoning") else ""),
+                "正解": sample.get("expected"),
+            }
+            for sample in samples
+            if sample.get("update") == update
+        ]
+        st.dataframe(rows, hide_index=True, placeholder="—")

@@ -6,7 +6,7 @@ import streamlit as st
 
 from mlx_finetuning.models import CatalogueEntry, InstalledModel
 from mlx_finetuning.models.wording_ja import reach_ja, twin_ja
-from mlx_finetuning.ui.components.later_jobs import draw_job, latest
+from mlx_finetuning.ui.components.jobs import draw_job, latest
 from mlx_finetuning.ui.components.text import plain
 from mlx_finetuning.ui.frame import errors_shown, studio
 from mlx_finetuning.utils.memory_monitor import read_memory
@@ -17,23 +17,20 @@ UNFINISHED = ("failed", "cancelled", "interrupted")
 
 
 def draw_models() -> None:
+    """The models that are here, downloads that go on, and the choice of another one."""
     st.header("使えるモデル")
     installed = studio().models()
     for model in installed:
-        _draw_installed(model)
+        with st.container(border=True, horizontal=True, vertical_alignment="center"):
+            with st.container():
+                st.markdown(f"**{plain(model.name)}**　{size(model.size)}")
+                st.caption("内蔵" if model.built_in else plain(str(model.path)))
+            if not model.built_in:
+                _draw_deletion(model)
     st.header("モデルを追加")
-    on_the_way = _draw_downloads()
+    downloading = _draw_downloads()
     with errors_shown():
-        _draw_choice({model.name for model in installed}, on_the_way)
-
-
-def _draw_installed(model: InstalledModel) -> None:
-    with st.container(border=True, horizontal=True, vertical_alignment="center"):
-        with st.container():
-            st.markdown(f"**{plain(model.name)}**　{size(model.size)}")
-            st.caption("内蔵" if model.built_in else plain(str(model.path)))
-        if not model.built_in:
-            _draw_deletion(model)
+        _draw_choice({model.name for model in installed}, downloading)
 
 
 def _draw_deletion(model: InstalledModel) -> None:
@@ -54,23 +51,27 @@ def _draw_deletion(model: InstalledModel) -> None:
 
 def _draw_downloads() -> set[str]:
     """Those that go on, and the last one where it failed or was stopped; returns what goes on."""
-    app, last, on_the_way = studio(), latest("", (DOWNLOAD,)), set()
+    app, last, downloading = studio(), latest("", (DOWNLOAD,)), set()
     for job in (job for job in app.later_jobs("") if job.kind == DOWNLOAD):
         name = str(app.job_settings("", job.name).get("name", ""))
         is_last = last is not None and job.name == last.name
         if job.status.is_living or (is_last and job.status.state in UNFINISHED):
             draw_job("", job, name)
         if job.status.is_living:
-            on_the_way.add(name)
-    return on_the_way
+            downloading.add(name)
+    return downloading
 
 
-def _draw_choice(installed: set[str], on_the_way: set[str]) -> None:
+def _draw_choice(installed: set[str], downloading: set[str]) -> None:
     offered = {entry.name: entry for entry in studio().catalogue() if entry.name not in installed}
+    titles = {
+        name: f"{entry.group}｜{entry.title}（{entry.size_gb:g} GB）"
+        for name, entry in offered.items()
+    }
     name = st.selectbox(
         "おすすめから選ぶか、Hugging FaceのIDを書いてください",
         list(offered),
-        format_func=lambda name: _title(offered[name]) if name in offered else name,
+        format_func=lambda name: titles.get(name, name),
         accept_new_options=True,
         key="download-name",
         placeholder="選択",
@@ -80,17 +81,14 @@ def _draw_choice(installed: set[str], on_the_way: set[str]) -> None:
     st.caption(
         "インターネットのHugging Faceから取得します。画面を閉じても続き、止めても途中から再開できます。"
     )
-    waits = not name or name in on_the_way
+    waits = not name or name in downloading
     if st.button("ダウンロード", type="primary", icon=":material/download:", disabled=waits):
         studio().start_download(str(name))
         st.rerun()
 
 
-def _title(entry: CatalogueEntry) -> str:
-    return f"{entry.group}｜{entry.title}（{entry.size_gb:g} GB）"
-
-
 def _draw_entry(entry: CatalogueEntry) -> None:
+    """Size, strengths and licence; and what to take instead where memory is short."""
     memory_gb = read_memory().total / 1e9
     figures = {
         "ダウンロード": f"{entry.size_gb:g} GB",
@@ -103,22 +101,17 @@ def _draw_entry(entry: CatalogueEntry) -> None:
     st.markdown(plain(f"○ {entry.strong}　△ {entry.weak}"))
     st.caption(plain(f"使える先: {reach_ja(studio().reach(entry))}"))
     st.caption(plain(f"ライセンス: {entry.licence}（配布元で確かめてください）"))
-    _draw_fit(entry)
+    fit, twin = studio().fit(entry), plain(twin_ja(entry))
+    if fit == "fits":
+        st.caption(twin)
+    else:
+        text = "このマシンのメモリでは、学習できない見込みです。"
+        if fit == "fits_4bit":
+            text = f"このマシンのメモリでは、そのままでは学習できない見込みです。{twin}"
+        st.warning(text, icon=":material/memory:")
     if entry.gated:
         st.info(
             f"このモデルは、配布元のページ（huggingface.co/{plain(entry.name)}）で利用に同意し、"
             "環境変数 HF\\_TOKEN を設定してから起動すると、ダウンロードできます。",
             icon=":material/key:",
         )
-
-
-def _draw_fit(entry: CatalogueEntry) -> None:
-    """What to take instead where memory is short."""
-    found, twin = studio().fit(entry), plain(twin_ja(entry))
-    if found == "fits":
-        st.caption(twin)
-        return
-    text = "このマシンのメモリでは、学習できない見込みです。"
-    if found == "fits_4bit":
-        text = f"このマシンのメモリでは、そのままでは学習できない見込みです。{twin}"
-    st.warning(text, icon=":material/memory:")

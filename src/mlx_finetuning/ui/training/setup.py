@@ -1,26 +1,27 @@
-"""What to train on what, and how: three presets, and every setting behind them."""
+"""What to train on what, and how: three presets, every setting behind them, and what it would take."""
 
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Iterable
 from typing import Any
 
 import streamlit as st
 
 from mlx_finetuning.config import TrainConfig, as_dict
-from mlx_finetuning.presets import Preset
 from mlx_finetuning.ui import sitemap
 from mlx_finetuning.ui.components import views
 from mlx_finetuning.ui.components.datasets import first_choice
 from mlx_finetuning.ui.components.empty import empty_state
 from mlx_finetuning.ui.components.form import settings_form
 from mlx_finetuning.ui.components.text import plain
-from mlx_finetuning.ui.frame import studio
+from mlx_finetuning.ui.frame import errors_shown, studio
+from mlx_finetuning.utils.units_ja import duration
 
-USUAL = "usual"
-# Every other setting stands under ほか, so that a new one never hides.
-GROUPS = {
+DEFAULT_PRESET = "usual"
+ESTIMATED = "estimate-of"
+"""Session state: the settings that an estimate was asked for."""
+CHOSEN_ABOVE = ("model", "dataset")
+_NAMED_GROUPS = {
     "量と長さ": ("iterations", "epochs", "batch_size", "max_length", "supervise"),
     "学習率と最適化": (
         *("learning_rate", "schedule", "warmup", "optimizer"),
@@ -32,8 +33,14 @@ GROUPS = {
         *("checkpoint_every", "checkpoint_minutes"),
     ),
 }
-REST = "ほか"
-CHOSEN_ABOVE = ("model", "dataset")
+_NAMED = {*CHOSEN_ABOVE, *(name for names in _NAMED_GROUPS.values() for name in names)}
+GROUPS = {
+    **_NAMED_GROUPS,
+    # Every other setting, so that a new one never hides.
+    "ほか": tuple(
+        field.name for field in dataclasses.fields(TrainConfig) if field.name not in _NAMED
+    ),
+}
 
 
 def draw_choice(more_models: str) -> TrainConfig | None:
@@ -43,16 +50,35 @@ def draw_choice(more_models: str) -> TrainConfig | None:
     if not names:
         empty_state("学習に使うデータセットがまだありません。先に作ってください。", "dataset")
         return None
-    base = _draw_subject(names)
+    base = _choose_data_and_model(names)
     if st.button("ほかのモデルを用意する", icon=":material/download:", type="tertiary"):
         st.switch_page(sitemap.page("training"), query_params={views.PARAMETER: more_models})
-    chosen = _draw_presets(studio().presets(base))
-    return dataclasses.replace(chosen.settings, **_draw_settings(chosen))
+    presets = {preset.key: preset for preset in studio().presets(base)}
+    key = st.segmented_control(
+        "学習のしかた",
+        list(presets),
+        format_func=lambda key: presets[key].title,
+        default=DEFAULT_PRESET,
+        required=True,
+        key="train-preset",
+    )
+    preset = presets[str(key)]
+    st.caption(plain(preset.reason))
+    values = as_dict(preset.settings)
+    # The inputs start anew when what they start from changes.
+    inputs = f"train-{preset.key}-{hash(tuple(values.items())):x}"
+    chosen: dict[str, Any] = {}
+    with st.expander("詳細設定", icon=":material/tune:"):
+        for title, settings in GROUPS.items():
+            st.markdown(f"**{title}**")
+            chosen |= settings_form(TrainConfig, settings, values, inputs, columns=3)
+    return dataclasses.replace(preset.settings, **chosen)
 
 
-def _draw_subject(names: list[str]) -> TrainConfig:
+def _choose_data_and_model(names: list[str]) -> TrainConfig:
+    """The user's own defaults with the chosen dataset and model in them."""
     models = [model.name for model in studio().models()]
-    usual = studio().preferences()
+    defaults = studio().preferences()
     left, right = st.columns(2)
     dataset = left.selectbox(
         "データセット",
@@ -64,44 +90,47 @@ def _draw_subject(names: list[str]) -> TrainConfig:
     model = right.selectbox(
         "モデル",
         models,
-        index=models.index(usual.model) if usual.model in models else 0,
+        index=models.index(defaults.model) if defaults.model in models else 0,
         key="train-model",
         placeholder="選択",
         help="内蔵のモデルと、ダウンロードしたモデルから選べます。",
     )
-    return dataclasses.replace(usual, dataset=dataset or names[-1], model=model or models[0])
+    return dataclasses.replace(defaults, dataset=dataset or names[-1], model=model or models[0])
 
 
-def _draw_presets(found: list[Preset]) -> Preset:
-    by_key = {preset.key: preset for preset in found}
-    key = st.segmented_control(
-        "学習のしかた",
-        list(by_key),
-        format_func=lambda key: by_key[key].title,
-        default=USUAL,
-        required=True,
-        key="train-preset",
+def draw_estimate(settings: TrainConfig) -> None:
+    """On request: the measurement takes some seconds, and the device."""
+    busy = studio().is_device_busy()
+    clicked = st.button(
+        "必要なメモリと時間を測る",
+        icon=":material/speed:",
+        disabled=busy,
+        help="ほかの作業が終わると測れます。" if busy else "最初の数回を実際に計算して測ります。",
     )
-    chosen = by_key[str(key)]
-    st.caption(plain(chosen.reason))
-    return chosen
+    if clicked:
+        st.session_state[ESTIMATED] = settings
+    if st.session_state.get(ESTIMATED) != settings:
+        return
+    with errors_shown():
+        estimate = _cached_estimate(str(studio().workspace.root), settings)
+        reason = plain(str(estimate["reason_ja"]))
+        if not estimate["fits"]:
+            st.error(f"この設定では学習できません。{reason}", icon=":material/memory:")
+            return
+        figures = {
+            "必要なメモリ": f"{estimate['peak_memory_gb']:.2f} GB",
+            "使えるメモリ": f"{estimate['available_gb']:.2f} GB",
+            "予想時間": f"約{duration(estimate['total_s'])}",
+            "おすすめの例の数": f"{estimate['recommended_batch_size']}",
+        }
+        with st.container(horizontal=True):
+            for label, value in figures.items():
+                st.metric(label, value, border=True, width=200)
+        st.caption(
+            f"{reason} 例の数は「1回の更新に使う例の数」（今は {estimate['batch_size']}）です。"
+        )
 
 
-def _draw_settings(preset: Preset) -> dict[str, Any]:
-    """All settings, starting from the preset's; another preset starts afresh."""
-    values = as_dict(preset.settings)
-    # The inputs start anew when what they start from changes.
-    key = f"train-{preset.key}-{hash(tuple(values.items())):x}"
-    chosen: dict[str, Any] = {}
-    with st.expander("詳細設定", icon=":material/tune:"):
-        for title, names in _groups():
-            st.markdown(f"**{title}**")
-            chosen |= settings_form(TrainConfig, names, values, key, columns=3)
-    return chosen
-
-
-def _groups() -> Iterable[tuple[str, tuple[str, ...]]]:
-    named = {name for names in GROUPS.values() for name in names}
-    fields = (item.name for item in dataclasses.fields(TrainConfig))
-    rest = tuple(name for name in fields if name not in named and name not in CHOSEN_ABOVE)
-    return (*GROUPS.items(), (REST, rest))
+@st.cache_data(max_entries=8, show_spinner="最初の数回を計算して測っています…")
+def _cached_estimate(root: str, settings: TrainConfig) -> dict[str, Any]:
+    return studio().estimate_training(settings)

@@ -11,7 +11,7 @@ import pytest
 def test_batch_work_holds_for_later_threads_and_children() -> None:
     code = """
         import os, subprocess, sys, threading
-        from mlx_finetuning.utils import scheduling
+        from mlx_finetuning.jobs import scheduling
         scheduling.as_batch_work()
         seen = [os.sched_getscheduler(0)]
         thread = threading.Thread(target=lambda: seen.append(os.sched_getscheduler(0)))

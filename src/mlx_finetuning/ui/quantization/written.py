@@ -16,7 +16,8 @@ NAMES = {"gguf-lora": "GGUFのアダプタ", "peft": "PEFTのアダプタ", "mlx
 FOLDER = "Hugging Face形式のフォルダ"
 
 
-def draw_made(run_id: str, models: list[WrittenModel], at_work: bool) -> None:
+def draw_written(run_id: str, models: list[WrittenModel], at_work: bool) -> None:
+    """Each model with what was proven of it, and the way to a conversation with them."""
     for model in models:
         with st.container(border=True):
             _draw_model(run_id, model, at_work)
@@ -30,10 +31,18 @@ def draw_made(run_id: str, models: list[WrittenModel], at_work: bool) -> None:
 
 
 def _draw_model(run_id: str, model: WrittenModel, at_work: bool) -> None:
-    title = model.quant or NAMES.get(model.format, FOLDER)
     with st.container(horizontal=True, vertical_alignment="center"):
+        title = model.quant or NAMES.get(model.format, FOLDER)
         st.markdown(f"**{plain(title)}**　{size(model.size_bytes)}", width="content")
-        _draw_state(model)
+        if model.proven:
+            st.badge("検証済み", icon=":material/verified:", color="green")
+        elif model.proven is False:
+            st.badge("違いあり", icon=":material/error:", color="red")
+        elif model.format == "gguf":
+            st.badge("検証の記録なし", icon=":material/help:", color="gray")
+        else:
+            # These are compared before they get their name, and leave no report.
+            st.badge("書き出すときに検証済み", icon=":material/verified:", color="green")
         if model.format == "gguf" and st.button(
             "検証し直す",
             icon=":material/fact_check:",
@@ -50,26 +59,15 @@ def _draw_model(run_id: str, model: WrittenModel, at_work: bool) -> None:
     st.code(str(model.path), language=None, wrap_lines=True)
 
 
-def _draw_state(model: WrittenModel) -> None:
-    if model.proven:
-        st.badge("検証済み", icon=":material/verified:", color="green")
-    elif model.proven is False:
-        st.badge("違いあり", icon=":material/error:", color="red")
-    elif model.format == "gguf":
-        st.badge("検証の記録なし", icon=":material/help:", color="gray")
-    else:
-        # These are compared before they get their name, and leave no report.
-        st.badge("書き出すときに検証済み", icon=":material/verified:", color="green")
-
-
 def draw_proof(run_id: str, at_work: bool) -> None:
-    found = studio().certificate(run_id)
+    """The certificate over all written models, and the button that makes it."""
+    certificate = studio().certificate(run_id)
     st.caption(
         "書き出した全てのモデルに同じ質問をして、学習したモデルと同じ答えを返すかを確かめます。"
     )
-    if found is not None:
-        draw_certificate(found)
-    label = "証明する" if found is None else "証明し直す"
+    if certificate is not None:
+        draw_certificate(certificate)
+    label = "証明する" if certificate is None else "証明し直す"
     if st.button(label, icon=":material/verified:", disabled=at_work, key="certify"):
         studio().start_certification(run_id)
         st.rerun()

@@ -12,7 +12,7 @@ from streamlit.testing.v1 import AppTest
 from mlx_finetuning import files
 from mlx_finetuning.jobs import jobs
 from mlx_finetuning.jobs.status import JobStatus
-from mlx_finetuning.ui.endings import SEEN
+from mlx_finetuning.ui.notifications import SEEN
 from mlx_finetuning.workspace import JobPaths, Workspace
 from support import ui_workspaces
 from support.ui_pages import open_page

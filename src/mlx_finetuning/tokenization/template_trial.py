@@ -14,7 +14,6 @@ import re
 import resource
 import subprocess
 import sys
-from typing import Any
 
 from mlx_finetuning.errors import TemplateHostile
 
@@ -39,7 +38,7 @@ CONVERSATION = [
 @functools.lru_cache(maxsize=16)
 def require_harmless(template: str, folder: str) -> None:
     """Raises TemplateHostile; a template with ordinary mistakes passes, and is judged in use."""
-    command = [sys.executable, "-P", "-m", "mlx_finetuning.utils.template_trial"]
+    command = [sys.executable, "-P", "-m", "mlx_finetuning.tokenization.template_trial"]
     try:
         done = subprocess.run(
             command,
@@ -62,9 +61,24 @@ def main() -> int:
     with contextlib.suppress(ValueError, OSError):  # a lower limit may be set already
         resource.setrlimit(resource.RLIMIT_AS, (MEMORY, MEMORY))
     from jinja2.exceptions import SecurityError, TemplateError
+    from jinja2.sandbox import ImmutableSandboxedEnvironment
+
+    def raise_exception(message: str) -> None:
+        raise TemplateError(message)
 
     try:
-        _render(json.loads(sys.stdin.buffer.read()))
+        template = _GENERATION.sub("", json.loads(sys.stdin.buffer.read()))
+        environment = ImmutableSandboxedEnvironment(
+            trim_blocks=True, lstrip_blocks=True, extensions=["jinja2.ext.loopcontrols"]
+        )
+        environment.globals |= {"raise_exception": raise_exception, "strftime_now": str}
+        environment.from_string(template).render(
+            messages=CONVERSATION,
+            tools=None,
+            add_generation_prompt=True,
+            bos_token="",
+            eos_token="",
+        )
     except SecurityError:
         return FORBIDDEN
     except (MemoryError, OverflowError, RecursionError):
@@ -72,23 +86,6 @@ def main() -> int:
     except (TemplateError, ArithmeticError, LookupError, TypeError, ValueError, AttributeError):
         return 0
     return 0
-
-
-def _render(template: str) -> None:
-    from jinja2.exceptions import TemplateError
-    from jinja2.sandbox import ImmutableSandboxedEnvironment
-
-    def raise_exception(message: str) -> None:
-        raise TemplateError(message)
-
-    made: Any = ImmutableSandboxedEnvironment(
-        trim_blocks=True, lstrip_blocks=True, extensions=["jinja2.ext.loopcontrols"]
-    )
-    made.globals |= {"raise_exception": raise_exception, "strftime_now": str}
-    text = _GENERATION.sub("", template)
-    made.from_string(text).render(
-        messages=CONVERSATION, tools=None, add_generation_prompt=True, bos_token="", eos_token=""
-    )
 
 
 if __name__ == "__main__":

@@ -1,0 +1,87 @@
+"""Tells of jobs that end, on whatever page one is: in the tab's title, and by a note on the page.
+
+Looks at the files while something lives that this tab has seen. A job that was stopped on request
+is not told of. Nothing leaves the machine: the title is all that other tabs show.
+"""
+
+from __future__ import annotations
+
+import contextlib
+from dataclasses import dataclass
+
+import streamlit as st
+
+from mlx_finetuning.errors import StudioError
+from mlx_finetuning.jobs.queue import LivingJob
+from mlx_finetuning.ui.components.jobs import share_done
+from mlx_finetuning.ui.components.text import plain
+from mlx_finetuning.ui.frame import errors_shown, studio
+from mlx_finetuning.ui.messages_ja import JOBS_JA
+
+POLL_S = 3.0
+PRODUCT = "mlx-finetuning"
+SILENT = ("serve_model", "dry_run", "preview")
+"""Kinds that whoever asked for them is waiting for, or that do not end by themselves."""
+SEEN, TOLD = "endings-seen", "endings-told"
+"""Session state: the living jobs at the last look, by folder; what was told of last, and where."""
+
+
+@dataclass(frozen=True)
+class Ending:
+    """How a state is told of."""
+
+    text: str
+    mark: str
+    icon: str
+
+
+ENDINGS = {
+    "done": Ending("が終わりました", "✓", ":material/check_circle:"),
+    "failed": Ending("が失敗しました", "⚠", ":material/error:"),
+    "interrupted": Ending("が途切れました", "⚠", ":material/power_off:"),
+}
+
+
+def watch(page: str) -> None:
+    """Keep an eye on the jobs; `page` is the title of the page that is shown."""
+
+    def look() -> None:
+        with errors_shown():
+            living = _living_jobs()
+            seen: dict[str, LivingJob] = st.session_state.get(SEEN, {})
+            for folder, job in seen.items():
+                if folder not in living:
+                    _tell(job, page)
+            st.session_state[SEEN] = living
+            told_on, text = st.session_state.get(TOLD, ("", ""))
+            title = text if told_on == page else page
+            if living:
+                job = next(iter(living.values()))
+                title = f"{share_done(job.status)} {JOBS_JA[job.kind]}中".strip()
+            st.set_page_config(page_title=f"{title} | {PRODUCT}")
+
+    st.fragment(look, run_every=POLL_S if _living_jobs() else None)()
+
+
+def _living_jobs() -> dict[str, LivingJob]:
+    """By folder."""
+    jobs = (job for job in studio().living_jobs() if job.kind not in SILENT)
+    return {str(job.paths.folder): job for job in jobs}
+
+
+def _tell(job: LivingJob, page: str) -> None:
+    """Say how a job ended that lived at the last look, and of what it was."""
+    app, name = studio(), job.paths.folder.name
+    with contextlib.suppress(StudioError, FileNotFoundError):  # deleted meanwhile
+        if job.run_id:
+            run = app.run(job.run_id)
+            status = run.status if job.kind == "train" else app.job_status(run.run_id, name)
+            subject = f"{run.model} ← {run.dataset}"
+        else:
+            status = app.job_status("", name)
+            subject = str(app.job_settings("", name).get("name", ""))
+        ending = ENDINGS.get(status.state)
+        if ending is not None:
+            text = f"{JOBS_JA[job.kind]}{ending.text}"
+            st.toast(f"**{text}**　{plain(subject)}", icon=ending.icon, duration="long")
+            st.session_state[TOLD] = (page, f"{ending.mark} {text}")
