@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import ast
 import subprocess
 import sys
 import tomllib
@@ -13,7 +14,7 @@ import pytest
 from mlx_finetuning.ui import sitemap
 from mlx_finetuning.workspace import Workspace
 from support import ui_workspaces
-from support.ui_pages import SCRIPT, open_page, texts
+from support.ui_pages import PAGES, SCRIPT, open_page, texts
 
 ROOT = Path(__file__).resolve().parents[2]
 
@@ -73,6 +74,14 @@ def test_unexpected_trouble_is_shown_in_japanese_and_kept_in_the_log(workspace: 
     assert not page.exception
     assert "予期しないエラー" in page.error[0].value
     assert "IsADirectoryError" in (workspace.logs / "ui.log").read_text(encoding="utf-8")
+
+
+@pytest.mark.parametrize("name", sitemap.ENTRIES)
+def test_no_page_has_strings_that_streamlit_would_show(name: str) -> None:
+    """It writes every string that stands alone in a page's own code, but the first, on the page."""
+    _, *statements = ast.parse((PAGES / f"{name}.py").read_text(encoding="utf-8")).body
+    alone = [item.value for item in statements if isinstance(item, ast.Expr)]
+    assert not [value.value for value in alone if isinstance(value, ast.Constant)]
 
 
 def test_settings_keep_the_server_local_and_quiet() -> None:

@@ -16,13 +16,13 @@ from mlx_finetuning.ui.messages_ja import JOBS_JA
 from mlx_finetuning.utils.units_ja import duration, local_time
 
 RECENT = 5
+# Page, title and explanation of each step from data to a conversation.
 STEPS = (
     ("dataset", "データを作る", "CSVなどから作ります"),
     ("training", "学習する", "モデルに覚えさせます"),
     ("quantization", "軽くする", "1つのファイルにします"),
     ("ollama", "対話する", "学習した答えを確かめます"),
 )
-"""Page, title and explanation of each step from data to a conversation."""
 MARKS = {
     "ok": ":green[:material/check_circle:]",
     "warn": ":orange[:material/warning:]",
