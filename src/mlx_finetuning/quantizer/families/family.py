@@ -6,6 +6,7 @@ A family's methods are pure functions of a model's `config.json`. Reads no weigh
 from __future__ import annotations
 
 import math
+from abc import ABC, abstractmethod
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
 from typing import Any, ClassVar
@@ -58,7 +59,7 @@ def plus_one(values: NDArray[np.float32]) -> NDArray[np.float32]:
     return values + np.float32(1)
 
 
-class Family:
+class Family(ABC):
     """One architecture of llama.cpp: how a model's folder maps to a GGUF file.
 
     A subclass per architecture, without state; all methods are pure functions of `config.json`.
@@ -86,9 +87,9 @@ class Family:
         """Whether the embedding is the output head too."""
         return bool(config.get("tie_word_embeddings", self.tied_by_default))
 
+    @abstractmethod
     def metadata(self, config: Config) -> Metadata:
         """Keys without the architecture's prefix. Raises ModelSettingUnsupported, KeyError."""
-        raise NotImplementedError
 
     def layer_metadata(self, config: Config, layers: int) -> Metadata:
         """The part of the metadata that differs among layers, for the first so many."""

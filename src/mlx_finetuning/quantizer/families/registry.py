@@ -1,8 +1,8 @@
 """How each model family's folder maps to GGUF: metadata, tensor names, row orders, extra tensors.
 
-A new family is an entry in `FAMILIES` with its tests. Follows llama.cpp's own converter. What
-llama.cpp does not read from the file but assumes is checked here, and an error where it differs.
-Reads no weights.
+A new family is a subclass of `Family` and an entry in `FAMILIES`, with its tests. Follows llama.cpp's
+own converter. What llama.cpp does not read from the file but assumes, a family checks: an error where
+it differs. Reads no weights.
 """
 
 from __future__ import annotations
