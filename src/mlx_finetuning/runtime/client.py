@@ -139,6 +139,7 @@ class Client:
         return str(self._read("/apply-template", {"messages": list(messages)})["prompt"])
 
     def is_healthy(self) -> bool:
+        """Whether it answers now."""
         try:
             return bool(self._read("/health", None).get("status") == "ok")
         except RuntimeNotAnswering:

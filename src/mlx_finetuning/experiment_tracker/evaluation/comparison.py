@@ -55,6 +55,7 @@ class Exchange:
 
     @property
     def question(self) -> str:
+        """The last one, where a conversation has several turns."""
         return str(self.row["messages"][-2]["content"])
 
     @property

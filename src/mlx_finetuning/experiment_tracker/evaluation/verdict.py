@@ -51,6 +51,7 @@ class Link:
 
     @property
     def is_learned(self) -> bool:
+        """Whether the gap is there and has not closed by what the own answers gained."""
         is_there = self.tuned.is_above_zero or (
             not self.base.is_above_zero and self.tuned.value >= LINK_SEEN
         )
@@ -81,9 +82,11 @@ class Learning:
     """Further evidence, in Japanese."""
 
     def is_better(self, change: Interval) -> bool:
+        """Surely, for this measure."""
         return change.is_below_zero if self.falls else change.is_above_zero
 
     def is_worse(self, change: Interval) -> bool:
+        """Surely, for this measure."""
         return change.is_above_zero if self.falls else change.is_below_zero
 
 

@@ -30,8 +30,10 @@ def content(started_s: float, lines: Iterable[Scalars]) -> bytes:
     """A whole file."""
     records = [_field(1, _FIXED64) + struct.pack("<d", started_s) + _bytes(3, _VERSION.encode())]
     for line in lines:
+        # Floats not by struct, which refuses what is too large; array makes it infinite.
         values = (
-            _bytes(1, name.encode()) + _float(2, value) for name, value in line.values.items()
+            _bytes(1, name.encode()) + _field(2, _FIXED32) + array("f", [value]).tobytes()
+            for name, value in line.values.items()
         )
         summary = b"".join(_bytes(1, value) for value in values)
         time = _field(1, _FIXED64) + struct.pack("<d", line.wall_time_s)
@@ -73,11 +75,6 @@ def _field(number: int, wire: int) -> bytes:
 
 def _bytes(number: int, value: bytes) -> bytes:
     return _field(number, _BYTES) + _varint(len(value)) + value
-
-
-def _float(number: int, value: float) -> bytes:
-    # Not struct, which refuses what is too large; this makes it infinite.
-    return _field(number, _FIXED32) + array("f", [value]).tobytes()
 
 
 def _varint(value: int) -> bytes:

@@ -43,6 +43,7 @@ class Content:
 
     @property
     def started_s(self) -> float:
+        """Seconds since 1970."""
         return _started_s(self.run)
 
     @property
