@@ -93,8 +93,8 @@ class _Handler(BaseHTTPRequestHandler):
 
     def _require_key(self) -> None:
         expected = f"Bearer {self.server.endpoint.key}".encode()
-        given = self.headers.get("Authorization", "").encode("utf-8", "surrogateescape")
-        if self.server.endpoint.key and not hmac.compare_digest(given, expected):
+        sent = self.headers.get("Authorization", "").encode("utf-8", "surrogateescape")
+        if self.server.endpoint.key and not hmac.compare_digest(sent, expected):
             raise Refused(401, "invalid_api_key", "APIキーが違います。")
 
     # --- what is asked -------------------------------------------------------------------
@@ -176,8 +176,10 @@ class _Handler(BaseHTTPRequestHandler):
 def _question(body: dict[str, Any], models: list[str]) -> Question:
     model = body.get("model") or models[0]
     if model not in models:
-        known = "、".join(models)
-        raise Refused(404, "model_not_found", f"モデル「{model}」はありません。あるのは: {known}")
+        available = "、".join(models)
+        raise Refused(
+            404, "model_not_found", f"モデル「{model}」はありません。あるのは: {available}"
+        )
     if body.get("n", 1) != 1:
         raise Refused(400, "unsupported", "n は 1 だけです。")
     limit = body.get("max_completion_tokens") or body.get("max_tokens") or DEFAULT_MAX_TOKENS

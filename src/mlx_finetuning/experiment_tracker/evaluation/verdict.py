@@ -172,16 +172,16 @@ def forgot(rise: Interval | None, could: int, still_can: int) -> Verdict:
     """
     if rise is None:
         return Verdict("unknown", "warning", "判定できません。")
-    kept = still_can / could if could >= ENOUGH_ROWS else 1.0
+    share = still_can / could if could >= ENOUGH_ROWS else 1.0
     evidence = (
         f"一般の質問の損失の変化: {_change(rise)}",
         f"元のモデルが正しく答えた{could}問のうち、学習後も正しいのは{still_can}問",
         f"判定の基準: {FORGOTTEN:.0%}未満に減るか、損失が確実に{LOSS_FORGOTTEN}以上増えると「忘れています」",
     )
     advice = "学習率を下げるか、更新を減らすか、一般的な質問と答えをデータに混ぜてください。"
-    if kept < FORGOTTEN or rise.low > LOSS_FORGOTTEN:
+    if share < FORGOTTEN or rise.low > LOSS_FORGOTTEN:
         return Verdict("forgot", "bad", "忘れています。", evidence, advice)
-    if kept < WORN or rise.low > LOSS_WORN:
+    if share < WORN or rise.low > LOSS_WORN:
         return Verdict("worn", "warning", "少し忘れています。", evidence, advice)
     return Verdict("kept", "good", "忘れていません。", evidence)
 
