@@ -43,7 +43,6 @@ LEAST_EQUAL = 0.5
 class Compared:
     """One conversation, in Ollama and by the trained model."""
 
-    question: str
     expected: Answer
     answer: Answer
     problem: str = ""
@@ -215,4 +214,4 @@ def _compare(
         problem = "プロンプトのトークン数が、学習のときと違います（BOSの重複など）。"
     elif expected.ended and not answer.ended:
         problem = "学習したモデルが自分で終える答えが、終わりません。"
-    return Compared(messages[-1]["content"], expected, answer, problem)
+    return Compared(expected, answer, problem)
