@@ -10,6 +10,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import Any
 
+import httpx2
 import pytest
 
 from mlx_finetuning.errors import Interrupted, PromptTooLong, RuntimeNotAnswering
@@ -253,3 +254,41 @@ def test_endpoint_ends_when_nobody_asks() -> None:
         started = time.monotonic()
         endpoint.serve(counting, lambda: None, idle_s=0.2)
         assert time.monotonic() - started < 2
+
+
+# --- the client --------------------------------------------------------------------------
+
+
+def client_of(*events: str, status: int = 200) -> Client:
+    """Asks a server that always answers with these lines."""
+    content = "".join(f"{event}\n\n" for event in events).encode()
+    transport = httpx2.MockTransport(lambda request: httpx2.Response(status, content=content))
+    return Client("http://127.0.0.1:1", KEY, transport=transport)
+
+
+def chunk(text: str, reason: str | None = None) -> str:
+    choice = {"delta": {"content": text}, "finish_reason": reason}
+    return f"data: {json.dumps({'choices': [choice]}, ensure_ascii=False)}"
+
+
+def test_separators_of_unicode_do_not_end_an_event() -> None:
+    text = "一行目\u2028二行目\u0085三行目"
+    assert client_of(chunk(text, "stop"), "data: [DONE]").chat(HELLO).text == text
+
+
+def test_answer_that_breaks_off_is_an_error() -> None:
+    with pytest.raises(RuntimeNotAnswering, match="接続"):
+        client_of(chunk("途中")).chat(HELLO)
+
+
+@pytest.mark.parametrize("field", ["data", "error"])
+def test_error_amid_an_answer_is_raised_with_its_message(field: str) -> None:
+    with pytest.raises(RuntimeNotAnswering, match="故障"):
+        client_of(chunk("途中"), f'{field}: {{"error": {{"message": "故障"}}}}').chat(HELLO)
+
+
+def test_refusal_is_an_error_with_the_servers_words_or_the_status() -> None:
+    with pytest.raises(RuntimeNotAnswering, match="長すぎます"):
+        client_of('{"error": {"message": "長すぎます"}}', status=400).tokenize("あ")
+    with pytest.raises(RuntimeNotAnswering, match="HTTP 503"):
+        client_of("<html>", status=503).tokenize("あ")

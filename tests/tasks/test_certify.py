@@ -18,7 +18,7 @@ from mlx_finetuning.progress import silent
 from mlx_finetuning.quantizer.write.export import export_gguf
 from mlx_finetuning.studio import Studio
 from mlx_finetuning.tasks import certificate, certify
-from mlx_finetuning.tasks.certificate import Said
+from mlx_finetuning.tasks.certificate import EngineAnswer
 from mlx_finetuning.workspace import JobPaths, Workspace
 from support import finished_run
 from support.gguf_files import Tensors, Values, rewrite
@@ -131,11 +131,11 @@ def test_certificate_is_kept_with_the_run(workspace: Workspace, record: dict[str
 
 
 def test_held_out_questions_come_first(workspace: Workspace) -> None:
-    asked = certify._questions(finished_run.context(workspace), finished_run.DATASET, 6)
+    asked = certify.choose_questions(finished_run.context(workspace), finished_run.DATASET, 6)
     questions = [turns[-1]["content"] for turns in asked.conversations]
     assert questions == list(finished_run.QUESTIONS[:6])
     assert asked.held_out == 5
-    few = certify._questions(finished_run.context(workspace), finished_run.DATASET, 2)
+    few = certify.choose_questions(finished_run.context(workspace), finished_run.DATASET, 2)
     assert few.held_out == 2
 
 
@@ -168,7 +168,7 @@ def test_preferences_are_certified_with_their_questions(tmp_path: Path) -> None:
     workspace = Workspace(tmp_path)
     finished_run.make(workspace)
     finished_run.write_preference_dataset(workspace)
-    asked = certify._questions(finished_run.context(workspace), finished_run.DATASET, 3)
+    asked = certify.choose_questions(finished_run.context(workspace), finished_run.DATASET, 3)
     questions = [turns[-1]["content"] for turns in asked.conversations]
     assert questions == list(finished_run.QUESTIONS[:3])
     assert asked.notes == ()
@@ -274,11 +274,13 @@ def test_model_with_another_system_text_is_a_note(
 # --- the judgement -----------------------------------------------------------------------
 
 
-def said(text: str, *, ended: bool = True, ids: tuple[int, ...] = (1, 5, 6)) -> Said:
-    return Said("質問", ids, text, ended)
+def said(text: str, *, ended: bool = True, ids: tuple[int, ...] = (1, 5, 6)) -> EngineAnswer:
+    return EngineAnswer("質問", ids, text, ended)
 
 
-def problems(found: list[Said], expected: list[Said], *, is_exact: bool = True) -> tuple[str, ...]:
+def problems(
+    found: list[EngineAnswer], expected: list[EngineAnswer], *, is_exact: bool = True
+) -> tuple[str, ...]:
     one = certificate.row("x", "X", "", found, expected, parity=None, is_exact=is_exact)
     return one.problems
 

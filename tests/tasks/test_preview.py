@@ -268,10 +268,10 @@ def test_what_ollama_will_not_read_is_said_with_its_rows(tmp_path: Path) -> None
     rows = [
         {**_chat("営業時間は？", answer), "row": row} for row, answer in ((2, "9時"), (3, "🦕"))
     ]
-    places, warnings = ends.said_of(tmp_path / "m", loaded, rows, tmp_path)
-    assert places[:2] == ["MLX", "内蔵ランタイム"]
-    assert any("3行目" in text and "<unk>" in text for text in warnings)
-    assert not any("2行目" in text for text in warnings)
+    usability = ends.usability_of(tmp_path / "m", loaded, rows, tmp_path)
+    assert usability.engines_ja[:2] == ("MLX", "内蔵ランタイム")
+    assert any("3行目" in text and "<unk>" in text for text in usability.warnings_ja)
+    assert not any("2行目" in text for text in usability.warnings_ja)
 
 
 def test_template_that_llama_cpp_cannot_read_is_said_before_training(tiny: LoadedModel) -> None:
@@ -282,8 +282,8 @@ def test_template_that_llama_cpp_cannot_read_is_said_before_training(tiny: Loade
         " | selectattr('tool_calls', 'undefined') %}{% endfor %}"
     )
     loaded = with_template(tiny, selecting + TEMPLATES["chatml"])
-    places, warnings = ends.said_of(tiny.folder, loaded, ROWS, tiny.folder)
-    assert (places, warnings) == (["MLX"], [template_reading.UNREADABLE])
+    usability = ends.usability_of(tiny.folder, loaded, ROWS, tiny.folder)
+    assert usability == ends.Usability(("MLX",), (template_reading.UNREADABLE,))
     loaded = with_template(tiny, "{# tool_calls #}" + TEMPLATES["chatml"])
-    places, _ = ends.said_of(tiny.folder, loaded, ROWS, tiny.folder)
-    assert places == ["MLX", "内蔵ランタイム", "Ollama"]
+    usability = ends.usability_of(tiny.folder, loaded, ROWS, tiny.folder)
+    assert usability.engines_ja == ("MLX", "内蔵ランタイム", "Ollama")

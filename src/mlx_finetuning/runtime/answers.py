@@ -46,6 +46,8 @@ Pieces = Generator[Piece, None, None]
 
 @dataclass(frozen=True)
 class Answer:
+    """A whole answer, or what came of it."""
+
     text: str
     tokens: int
     """Generated, with the one that ended the answer."""
@@ -85,6 +87,7 @@ class AnswerStream(Iterator[str]):
         return Answer(text, last.tokens, last.ended, last.prompt_tokens, thought)
 
     def close(self) -> None:
+        """Cancel the rest."""
         self._pieces.close()
 
 

@@ -21,14 +21,6 @@ from mlx_finetuning.workspace import checked_name
 SIDES = ("tuned", "base")
 
 
-def _now() -> str:
-    return datetime.now(UTC).isoformat(timespec="seconds")
-
-
-def _new_id() -> str:
-    return f"{datetime.now():%Y%m%d-%H%M%S-%f}-{secrets.token_hex(2)}"
-
-
 @dataclass(frozen=True)
 class Chat:
     """A conversation with the tuned model, its base, or both side by side."""
@@ -41,14 +33,16 @@ class Chat:
 
     An answer that was thought over has `reasoning_content` too, which is shown and never sent back.
     """
-    chat_id: str = field(default_factory=_new_id)
-    created_at: str = field(default_factory=_now)
+    chat_id: str = field(
+        default_factory=lambda: f"{datetime.now():%Y%m%d-%H%M%S-%f}-{secrets.token_hex(2)}"
+    )
+    created_at: str = field(default_factory=lambda: datetime.now(UTC).isoformat(timespec="seconds"))
 
     @property
     def title(self) -> str:
         """The first question."""
-        said = (message["content"] for talk in self.talks.values() for message in talk)
-        return next(said, "")
+        contents = (message["content"] for talk in self.talks.values() for message in talk)
+        return next(contents, "")
 
     def with_turn(
         self, question: str, answers: Mapping[str, str], thoughts: Mapping[str, str] | None = None
@@ -56,14 +50,10 @@ class Chat:
         """The conversation with one more question and each side's answer to it, and reasoning."""
         talks = {side: list(talk) for side, talk in self.talks.items()}
         for side, answer in answers.items():
-            said = (thoughts or {}).get(side)
-            thought = {FIELDS[0]: said} if said else {}
-            talks.setdefault(side, []).extend(
-                [
-                    {"role": "user", "content": question},
-                    {"role": "assistant", "content": answer} | thought,
-                ]
-            )
+            answered = {"role": "assistant", "content": answer}
+            if reasoning := (thoughts or {}).get(side):
+                answered[FIELDS[0]] = reasoning
+            talks.setdefault(side, []).extend([{"role": "user", "content": question}, answered])
         return Chat(self.engine, self.settings, talks, self.chat_id, self.created_at)
 
 

@@ -26,6 +26,7 @@ CLOSED = "モデルのサーバーが終了しました。"
 
 
 Engine = Callable[[Question], Pieces]
+"""Answers one question; closing its generator cancels the answer."""
 
 
 class Exchange:
@@ -35,7 +36,7 @@ class Exchange:
         self.question = question
         self.cancelled = False
         """Set by the handler, looked at by the engine's thread."""
-        self._found: SimpleQueue[Piece | StudioError | None] = SimpleQueue()
+        self._generated: SimpleQueue[Piece | StudioError | None] = SimpleQueue()
 
     def run(self, engine: Engine, tick: Callable[[], None]) -> None:
         """Generate until the end, an error, or nobody listens. Raises Interrupted from `tick`."""
@@ -45,26 +46,26 @@ class Exchange:
                     tick()
                     if self.cancelled:
                         return
-                    self._found.put(piece)
+                    self._generated.put(piece)
         except Interrupted:
-            self._found.put(RuntimeNotAnswering(reason=CLOSED))
+            self._generated.put(RuntimeNotAnswering(reason=CLOSED))
             raise
         except StudioError as error:
-            self._found.put(error)
+            self._generated.put(error)
         finally:
-            self._found.put(None)
+            self._generated.put(None)
 
     def pieces(self, is_over: Callable[[], bool]) -> Iterator[Piece]:
         """What was generated, as it comes. is_over: nothing more will come. Raises StudioError."""
         try:
             while not is_over():
                 with contextlib.suppress(Empty):
-                    found = self._found.get(timeout=TICK_S)
-                    if found is None:
+                    item = self._generated.get(timeout=TICK_S)
+                    if item is None:
                         return
-                    if isinstance(found, StudioError):
-                        raise found
-                    yield found
+                    if isinstance(item, StudioError):
+                        raise item
+                    yield item
             raise RuntimeNotAnswering(reason=CLOSED)
         finally:
             self.cancelled = True
@@ -94,6 +95,7 @@ class Endpoint:
 
     @property
     def address(self) -> str:
+        """`http://` with host and port."""
         host, port = self._server.server_address[:2]
         return f"http://{host!s}:{port}"
 

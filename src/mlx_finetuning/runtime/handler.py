@@ -40,6 +40,8 @@ class Refused(Exception):
 
 
 class Server(ThreadingHTTPServer):
+    """One thread a connection; none holds up the end."""
+
     daemon_threads = True
     block_on_close = False
 
@@ -91,8 +93,8 @@ class _Handler(BaseHTTPRequestHandler):
 
     def _require_key(self) -> None:
         expected = f"Bearer {self.server.endpoint.key}".encode()
-        given = self.headers.get("Authorization", "").encode("utf-8", "surrogateescape")
-        if self.server.endpoint.key and not hmac.compare_digest(given, expected):
+        sent = self.headers.get("Authorization", "").encode("utf-8", "surrogateescape")
+        if self.server.endpoint.key and not hmac.compare_digest(sent, expected):
             raise Refused(401, "invalid_api_key", "APIキーが違います。")
 
     # --- what is asked -------------------------------------------------------------------
@@ -116,7 +118,9 @@ class _Handler(BaseHTTPRequestHandler):
         pieces = exchange.pieces(self._is_over)
         with contextlib.closing(pieces):  # type: ignore[type-var]
             if body.get("stream"):
-                self._send_stream(question, pieces, _wants_usage(body))
+                options = body.get("stream_options")
+                wants_usage = isinstance(options, dict) and bool(options.get("include_usage"))
+                self._send_stream(question, pieces, wants_usage)
             else:
                 self._send(200, _completion(question, list(pieces)))
 
@@ -165,18 +169,17 @@ class _Handler(BaseHTTPRequestHandler):
         self.end_headers()
         self.close_connection = True
         for event in _events(question, first, pieces, wants_usage):
-            self._send_event(json.dumps(event, ensure_ascii=False))
-        self._send_event("[DONE]")
-
-    def _send_event(self, text: str) -> None:
-        self.wfile.write(f"data: {text}\n\n".encode())
+            self.wfile.write(f"data: {json.dumps(event, ensure_ascii=False)}\n\n".encode())
+        self.wfile.write(b"data: [DONE]\n\n")
 
 
 def _question(body: dict[str, Any], models: list[str]) -> Question:
     model = body.get("model") or models[0]
     if model not in models:
-        known = "、".join(models)
-        raise Refused(404, "model_not_found", f"モデル「{model}」はありません。あるのは: {known}")
+        available = "、".join(models)
+        raise Refused(
+            404, "model_not_found", f"モデル「{model}」はありません。あるのは: {available}"
+        )
     if body.get("n", 1) != 1:
         raise Refused(400, "unsupported", "n は 1 だけです。")
     limit = body.get("max_completion_tokens") or body.get("max_tokens") or DEFAULT_MAX_TOKENS
@@ -211,11 +214,6 @@ def _text(content: Any) -> str | None:
     if len(texts) != len(content) or not all(isinstance(text, str) for text in texts):
         return None
     return "".join(str(text) for text in texts)
-
-
-def _wants_usage(body: dict[str, Any]) -> bool:
-    options = body.get("stream_options")
-    return bool(isinstance(options, dict) and options.get("include_usage"))
 
 
 def _completion(question: Question, pieces: list[Piece]) -> dict[str, Any]:

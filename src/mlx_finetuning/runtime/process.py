@@ -34,46 +34,43 @@ def serve(
     context: tokens of question and answer together; timeout_s: until the model is loaded.
     Raises RuntimeNotStarted.
     """
+    if threads is None:
+        # llama.cpp's threads wait by spinning: with little to compute, a busy machine makes that slow.
+        is_small = gguf.is_file() and gguf.stat().st_size < ONE_THREAD_BYTES
+        threads = 1 if is_small else cores.usable()
     key = secrets.token_urlsafe(24)
     settings = {
         "gguf": str(gguf.absolute()),
         "context": context,
-        "threads": threads or _threads(gguf),
+        "threads": threads,
         "key": key,
     }
-    with tempfile.TemporaryDirectory(prefix="mlx-finetuning-") as name, _run(Path(name)) as process:
-        address = _address(process, settings, Path(name), gguf, timeout_s)
-        yield Client(address, key)
-
-
-def _threads(gguf: Path) -> int:
-    """llama.cpp's threads wait by spinning: with little to compute, a busy machine makes that slow."""
-    if gguf.is_file() and gguf.stat().st_size < ONE_THREAD_BYTES:
-        return 1
-    return cores.usable()
-
-
-def _port_file(folder: Path) -> Path:
-    return folder / "port.json"
-
-
-def _log_file(folder: Path) -> Path:
-    return folder / "server.log"
-
-
-@contextlib.contextmanager
-def _run(folder: Path) -> Iterator[subprocess.Popen[bytes]]:
-    command = [sys.executable, "-m", "mlx_finetuning.runtime.server", str(_port_file(folder))]
-    with _log_file(folder).open("wb") as log:
-        process = subprocess.Popen(command, stdin=subprocess.PIPE, stdout=log, stderr=log)
-    try:
-        yield process
-    finally:
-        _stop(process)
+    with tempfile.TemporaryDirectory(prefix="mlx-finetuning-") as folder:
+        port_file, log_file = Path(folder) / "port.json", Path(folder) / "server.log"
+        command = [sys.executable, "-m", "mlx_finetuning.runtime.server", str(port_file)]
+        with log_file.open("wb") as log:
+            process = subprocess.Popen(command, stdin=subprocess.PIPE, stdout=log, stderr=log)
+        try:
+            if process.stdin:
+                with contextlib.suppress(BrokenPipeError):
+                    process.stdin.write(json.dumps(settings).encode() + b"\n")
+                    process.stdin.flush()
+            end = time.monotonic() + timeout_s
+            while not port_file.exists():
+                if process.poll() is not None:
+                    raise RuntimeNotStarted(path=str(gguf), reason=_complaint(log_file))
+                if time.monotonic() >= end:
+                    reason = f"{timeout_s:g}秒待っても準備ができません。"
+                    raise RuntimeNotStarted(path=str(gguf), reason=reason)
+                time.sleep(POLL_S)
+            yield Client(str(files.read_json(port_file)["address"]), key)
+        finally:
+            _stop(process)
 
 
 def _stop(process: subprocess.Popen[bytes]) -> None:
     if process.stdin:
+        # The server ends when its standard input does.
         with contextlib.suppress(BrokenPipeError):
             process.stdin.close()
     try:
@@ -83,30 +80,8 @@ def _stop(process: subprocess.Popen[bytes]) -> None:
         process.wait()
 
 
-def _address(
-    process: subprocess.Popen[bytes],
-    settings: dict[str, object],
-    folder: Path,
-    gguf: Path,
-    timeout_s: float,
-) -> str:
-    """Send the settings and wait for the published address. Raises RuntimeNotStarted."""
-    if process.stdin:
-        with contextlib.suppress(BrokenPipeError):
-            process.stdin.write(json.dumps(settings).encode() + b"\n")
-            process.stdin.flush()
-    end = time.monotonic() + timeout_s
-    while time.monotonic() < end:
-        if _port_file(folder).exists():
-            return str(files.read_json(_port_file(folder))["address"])
-        if process.poll() is not None:
-            raise RuntimeNotStarted(path=str(gguf), reason=_reason(folder))
-        time.sleep(POLL_S)
-    raise RuntimeNotStarted(path=str(gguf), reason=f"{timeout_s:g}秒待っても準備ができません。")
-
-
-def _reason(folder: Path) -> str:
+def _complaint(log_file: Path) -> str:
     """The first complaint of llama.cpp's log, or else the log's last line."""
-    lines = _log_file(folder).read_text(encoding="utf-8", errors="replace").splitlines()
-    complaints = [found[1] for line in lines if (found := COMPLAINT.match(line))]
+    lines = log_file.read_text(encoding="utf-8", errors="replace").splitlines()
+    complaints = [match[1] for line in lines if (match := COMPLAINT.match(line))]
     return (complaints or lines[-1:] or ["理由は記録されていません。"])[0]

@@ -13,7 +13,6 @@ import os
 import sys
 import threading
 from pathlib import Path
-from typing import Any
 
 from mlx_finetuning import files
 
@@ -21,24 +20,10 @@ HOST = "127.0.0.1"
 
 
 def main(port_file: Path) -> None:
+    """Serve until the parent has gone. Raises what xllamacpp raises when it cannot load the model."""
     settings = json.loads(sys.stdin.buffer.readline())
     lifeline = threading.Thread(target=_end_with_parent, daemon=True)
     lifeline.start()
-    server = _start(settings)
-    files.write_json(port_file, {"address": server.listening_address, "pid": os.getpid()})
-    lifeline.join()
-
-
-def _end_with_parent() -> None:
-    # Not through sys.stdin: its lock would hold up an exit of the main thread.
-    while os.read(0, 1024):
-        pass
-    # llama.cpp's threads need no farewell, and nothing here is worth saving.
-    os._exit(0)
-
-
-def _start(settings: dict[str, Any]) -> Any:
-    """The running server. Raises what xllamacpp raises when the model cannot be loaded."""
     import xllamacpp
 
     params = xllamacpp.CommonParams()
@@ -56,7 +41,17 @@ def _start(settings: dict[str, Any]) -> Any:
     params.cache_prompt = False  # the same question always takes the same path
     params.offline = True
     params.ui = False
-    return xllamacpp.Server(params)
+    server = xllamacpp.Server(params)
+    files.write_json(port_file, {"address": server.listening_address, "pid": os.getpid()})
+    lifeline.join()
+
+
+def _end_with_parent() -> None:
+    # Not through sys.stdin: its lock would hold up an exit of the main thread.
+    while os.read(0, 1024):
+        pass
+    # llama.cpp's threads need no farewell, and nothing here is worth saving.
+    os._exit(0)
 
 
 if __name__ == "__main__":

@@ -1,11 +1,11 @@
 """What a parity certificate says: one row per engine, judged against the trained model's answers.
 
-Pure: gets answers and figures, gives rows and words. Who answers is `certify`'s business.
+Pure: gets answers and figures, gives rows and texts. Asking the engines is `certify`'s business.
 """
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import asdict, dataclass
 from typing import Any
 
@@ -22,13 +22,13 @@ Without the right end token nearly all do; rounding turns an end into more words
 """
 MOST_CUT = 0.05
 """Share of answers that are only the beginning of the trained model's, and yet ended."""
-SHOWN = 5
+MOST_PROBLEMS = 5
 """Problems named per engine."""
 
 
 @dataclass(frozen=True)
-class Said:
-    """One question in one engine."""
+class EngineAnswer:
+    """One question, put to one engine."""
 
     question: str
     prompt_ids: tuple[int, ...]
@@ -39,14 +39,18 @@ class Said:
     reasoning: str = ""
 
     @property
-    def words(self) -> tuple[str, str]:
-        """All that was said; engines differ in what space they leave around reasoning."""
+    def compared_text(self) -> tuple[str, str]:
+        """Reasoning and answer; engines differ in what space they leave around reasoning."""
         return (self.reasoning.strip(), self.text.lstrip() if self.reasoning else self.text)
 
 
+Pairs = Sequence[tuple[EngineAnswer, EngineAnswer]]
+"""An engine's answers, each with the trained model's to the same question."""
+
+
 @dataclass(frozen=True)
-class Row:
-    """One engine beside the trained model; shares of 1."""
+class EngineRow:
+    """One engine beside the trained model; shares of 1. A row of `certificate.json`."""
 
     engine: str
     """`mlx`, `mlx-fused`, `Q4_K_M`, `ollama`."""
@@ -68,19 +72,18 @@ class Row:
     """Of the answers that either side thought over; None where neither does."""
 
 
-def reference_row(said: Sequence[Said]) -> Row:
+def reference_row(answers: Sequence[EngineAnswer]) -> EngineRow:
     """The trained model itself."""
-    ended = _share(one.ended for one in said)
-    return Row(
+    return EngineRow(
         engine="mlx",
         label="MLX（学習したモデル）",
         path="",
-        prompts=len(said),
+        prompts=len(answers),
         prompt_ids_equal=1.0,
         top1=1.0,
         kl=0.0,
         answers_equal=1.0,
-        ended=ended,
+        ended=_share(answer.ended for answer in answers),
         verdict="比べる基準です",
     )
 
@@ -89,142 +92,132 @@ def row(
     engine: str,
     label: str,
     path: str,
-    said: Sequence[Said],
-    expected: Sequence[Said],
+    answers: Sequence[EngineAnswer],
+    expected: Sequence[EngineAnswer],
     *,
     parity: LogitParity | None,
     is_exact: bool,
     problems: Sequence[str] = (),
-    words: str = "学習したモデルと同じです",
-) -> Row:
+    verdict: str = "学習したモデルと同じです",
+) -> EngineRow:
     """One engine's answers beside the expected ones, to the same questions in the same order.
 
     is_exact: not quantized, so that answers must be equal; problems: found before anything was
-    asked; words: the verdict on a row without problems.
+    asked; verdict: of a row without problems.
     """
-    found = [*problems, *_problems(said, expected, is_exact)]
-    return Row(
+    pairs = list(zip(answers, expected, strict=True))
+    checks = [_prompt_problem, _stop_problem, _cut_problem]
+    if is_exact:
+        checks.append(_answer_problem)
+    problems = [*problems, *(problem for check in checks if (problem := check(pairs)))]
+    reasoning = [(a.compared_text[0], b.compared_text[0]) for a, b in pairs]
+    reasoned = [a == b for a, b in reasoning if a or b]
+    unnamed = len(problems) - MOST_PROBLEMS
+    return EngineRow(
         engine=engine,
         label=label,
         path=path,
-        prompts=len(said),
-        prompt_ids_equal=_share(
-            one.prompt_ids == other.prompt_ids for one, other in zip(said, expected, strict=True)
-        ),
+        prompts=len(answers),
+        prompt_ids_equal=_share(a.prompt_ids == b.prompt_ids for a, b in pairs),
         top1=None if parity is None else parity.top1_agreement,
         kl=None if parity is None else parity.mean_kl,
-        answers_equal=_share(
-            one.text == other.text for one, other in zip(said, expected, strict=True)
+        answers_equal=_share(a.text == b.text for a, b in pairs),
+        ended=_share(answer.ended for answer in answers),
+        verdict=f"違います: {problems[0]}" if problems else verdict,
+        problems=(
+            *problems[:MOST_PROBLEMS],
+            *([f"ほかに{unnamed}件の違いがあります。"] if unnamed > 0 else []),
         ),
-        ended=_share(one.ended for one in said),
-        verdict=f"違います: {found[0]}" if found else words,
-        problems=_shortened(found),
-        reasoning_equal=_reasoning_equal(said, expected),
+        reasoning_equal=_share(reasoned) if reasoned else None,
     )
 
 
-def _reasoning_equal(said: Sequence[Said], expected: Sequence[Said]) -> float | None:
-    pairs = [(one.words[0], other.words[0]) for one, other in zip(said, expected, strict=True)]
-    thought = [one == other for one, other in pairs if one or other]
-    return _share(thought) if thought else None
-
-
-def record(rows: Sequence[Row], held_out: int, notes: Sequence[str] = ()) -> dict[str, Any]:
+def record(
+    rows: Sequence[EngineRow], held_out_prompts: int, notes: Sequence[str] = ()
+) -> dict[str, Any]:
     """`certificate.json` without its schema version.
 
-    held_out: prompts that were not trained on; notes: what else the reader should know.
+    rows: the trained model's first; held_out_prompts: those that were not trained on; notes: what
+    else the reader should know.
     """
-    problems = [f"{one.label}: {problem}" for one in rows for problem in one.problems]
-    return {
-        "passed": not problems,
-        "verdict": _verdict(rows, problems),
-        "problems": problems,
-        "notes": [*_notes(rows), *notes],
-        "prompts": rows[0].prompts,
-        "held_out_prompts": held_out,
-        "rows": [{**asdict(one), "problems": list(one.problems)} for one in rows],
-    }
-
-
-def _verdict(rows: Sequence[Row], problems: Sequence[str]) -> str:
-    wrong = [one.label for one in rows if one.problems]
-    if wrong:
-        return f"学習したモデルと違うものがあります（{'、'.join(wrong)}）: {problems[0]}"
-    written = len(rows) - 1
-    return (
-        f"学習したモデルと、動かし方を変えた{written}種類を{rows[0].prompts}問で比べました。"
-        "どれも同じ書式で質問を受け取り、学習したモデルとして答えます。"
-    )
-
-
-def _notes(rows: Sequence[Row]) -> list[str]:
-    notes = []
-    if rows[0].ended < LEAST_ENDED:
-        notes.append(
-            f"学習したモデル自身が、答えの{1 - rows[0].ended:.0%}を最大トークン数までに終えていません。"
+    trained, *others = rows
+    problems = [f"{row.label}: {problem}" for row in rows for problem in row.problems]
+    if problems:
+        wrong = "、".join(row.label for row in rows if row.problems)
+        verdict = f"学習したモデルと違うものがあります（{wrong}）: {problems[0]}"
+    else:
+        verdict = (
+            f"学習したモデルと、動かし方を変えた{len(others)}種類を{trained.prompts}問で比べました。"
+            "どれも同じ書式で質問を受け取り、学習したモデルとして答えます。"
+        )
+    ending_notes = []
+    if trained.ended < LEAST_ENDED:
+        ending_notes.append(
+            f"学習したモデル自身が、答えの{1 - trained.ended:.0%}を最大トークン数までに終えていません。"
             "max_tokens を増やすか、学習データの答えの長さを確認してください。"
         )
-    notes += [
+    ending_notes += [
         f"{row.label}: 最大トークン数までに終わる答えは{row.ended:.0%}です"
-        f"（学習したモデルは{rows[0].ended:.0%}）。丸め（量子化）で答えが変わっています。"
+        f"（学習したモデルは{trained.ended:.0%}）。丸め（量子化）で答えが変わっています。"
         "Q8_0 など、丸めの小さい種類で比べてください。"
-        for row in rows[1:]
-        if not row.problems and row.ended < rows[0].ended - (1 - LEAST_ENDED)
+        for row in others
+        if not row.problems and row.ended < trained.ended - (1 - LEAST_ENDED)
     ]
-    return notes
+    return {
+        "passed": not problems,
+        "verdict": verdict,
+        "problems": problems,
+        "notes": [*ending_notes, *notes],
+        "prompts": trained.prompts,
+        "held_out_prompts": held_out_prompts,
+        "rows": [{**asdict(row), "problems": list(row.problems)} for row in rows],
+    }
 
 
 # --- what is wrong -----------------------------------------------------------------------
 
 
-def _problems(said: Sequence[Said], expected: Sequence[Said], is_exact: bool) -> list[str]:
-    pairs = list(zip(said, expected, strict=True))
-    checks = [_prompt_problem(pairs), _stop_problem(pairs), _cut_problem(pairs)]
-    if is_exact:
-        checks.append(_answer_problem(pairs))
-    return [problem for problem in checks if problem]
-
-
-Pairs = Sequence[tuple[Said, Said]]
-
-
 def _prompt_problem(pairs: Pairs) -> str:
-    wrong = [(one, other) for one, other in pairs if one.prompt_ids != other.prompt_ids]
-    if not wrong:
+    different = [(a, b) for a, b in pairs if a.prompt_ids != b.prompt_ids]
+    if not different:
         return ""
-    one, other = wrong[0]
-    count = f"{len(pairs)}問中{len(wrong)}問"
-    if one.prompt_ids == other.prompt_ids[:1] + other.prompt_ids:
+    answer, expected = different[0]
+    count = f"{len(pairs)}問中{len(different)}問"
+    if answer.prompt_ids == expected.prompt_ids[:1] + expected.prompt_ids:
         return f"会話の先頭の記号（BOS）が2つ付きます（{count}）。"
-    if one.prompt_ids == other.prompt_ids[1:]:
+    if answer.prompt_ids == expected.prompt_ids[1:]:
         return f"会話の先頭の記号（BOS）が付きません（{count}）。"
     return (
         f"会話の書式（チャットテンプレート）が違い、質問が別のトークン列になります（{count}、"
-        f"例: 「{one.question}」）。"
+        f"例: 「{answer.question}」）。"
     )
 
 
 def _stop_problem(pairs: Pairs) -> str:
     # An answer that took other words earlier says nothing about where it would have ended.
-    due = [
-        one
-        for one, other in pairs
-        if other.ended and other.text.strip() and one.text.startswith(other.text.rstrip())
+    complete = [
+        answer
+        for answer, expected in pairs
+        if expected.ended
+        and expected.text.strip()
+        and answer.text.startswith(expected.text.rstrip())
     ]
-    running_on = [one for one in due if not one.ended]
-    if len(running_on) <= MOST_RUNNING_ON * len(due):
+    running_on = [answer for answer in complete if not answer.ended]
+    if len(running_on) <= MOST_RUNNING_ON * len(complete):
         return ""
     return (
-        f"停止の設定（終わりのトークン）が違い、{len(due)}問中{len(running_on)}問の答えが終わりません"
+        f"停止の設定（終わりのトークン）が違い、{len(complete)}問中{len(running_on)}問の答えが終わりません"
         f"（例: 「{running_on[0].question}」）。"
     )
 
 
 def _cut_problem(pairs: Pairs) -> str:
     cut = [
-        one
-        for one, other in pairs
-        if one.ended and one.text != other.text and other.text.startswith(one.text.rstrip())
+        answer
+        for answer, expected in pairs
+        if answer.ended
+        and answer.text != expected.text
+        and expected.text.startswith(answer.text.rstrip())
     ]
     if len(cut) <= MOST_CUT * len(pairs):
         return ""
@@ -235,24 +228,20 @@ def _cut_problem(pairs: Pairs) -> str:
 
 
 def _answer_problem(pairs: Pairs) -> str:
-    wrong = [(one, other) for one, other in pairs if one.words != other.words]
-    if len(wrong) <= (1 - LEAST_EQUAL) * len(pairs):
+    different = [(a, b) for a, b in pairs if a.compared_text != b.compared_text]
+    if len(different) <= (1 - LEAST_EQUAL) * len(pairs):
         return ""
-    one, other = wrong[0]
-    if one.text == other.text:
-        return f"{len(pairs)}問中{len(wrong)}問で考えた過程が違います（例: 「{one.question}」）。"
+    answer, expected = different[0]
+    count = f"{len(pairs)}問中{len(different)}問"
+    if answer.text == expected.text:
+        return f"{count}で考えた過程が違います（例: 「{answer.question}」）。"
     return (
-        f"{len(pairs)}問中{len(wrong)}問で答えが違います（例: 「{one.question}」→「{one.text}」、"
-        f"学習したモデルは「{other.text}」）。"
+        f"{count}で答えが違います（例: 「{answer.question}」→「{answer.text}」、"
+        f"学習したモデルは「{expected.text}」）。"
     )
 
 
-def _shortened(problems: Sequence[str]) -> tuple[str, ...]:
-    rest = len(problems) - SHOWN
-    more = [f"ほかに{rest}件の違いがあります。"] if rest > 0 else []
-    return (*problems[:SHOWN], *more)
-
-
-def _share(flags: Any) -> float:
+def _share(flags: Iterable[bool]) -> float:
+    """Of no flags at all, 1: nothing contradicts."""
     listed = list(flags)
     return sum(listed) / len(listed) if listed else 1.0

@@ -9,7 +9,7 @@ first; a dataset without any is replaced by the general questions. Writes the ru
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -30,23 +30,26 @@ from mlx_finetuning.quantizer.verify import diagnosis, parity, verify
 from mlx_finetuning.quantizer.verify.parity import Reference
 from mlx_finetuning.runtime import Client, serve
 from mlx_finetuning.tasks import certificate, reference
-from mlx_finetuning.tasks.certificate import Row, Said
+from mlx_finetuning.tasks.certificate import EngineAnswer, EngineRow
 from mlx_finetuning.tasks.context import TaskContext
 from mlx_finetuning.tasks.reference import SPLITS, Messages
 
 HELD_OUT = ("test", "valid")
 LOGIT_BYTES = 1 << 29
-"""Of logits kept for comparing two MLX models."""
+"""Of logits held in memory for comparing two MLX models."""
 MERGED_KL = 0.05
 """Nats: what rounding merged weights to 16 bits may cost; far below any fault."""
+MERGED_LABEL = "MLX（アダプターを合わせたモデル）"
 
 
-Speaker = Callable[[Messages], Said]
-"""Puts a question to an engine."""
+Engine = Callable[[Messages], EngineAnswer]
+"""Answers a conversation that ends with a question."""
 
 
 @dataclass(frozen=True)
 class Questions:
+    """What is asked of every engine."""
+
     conversations: tuple[Messages, ...]
     """Up to the last answer."""
     held_out: int
@@ -55,14 +58,13 @@ class Questions:
 
 
 @dataclass(frozen=True)
-class Asked:
-    """The questions, and what the trained model says to them."""
+class TrainedAnswers:
+    """What the trained model answers to the questions; every other engine is compared with it."""
 
     loaded: LoadedModel
     """Without weights."""
     conversations: tuple[Messages, ...]
-    """Up to the last answer."""
-    expected: tuple[Said, ...]
+    answers: tuple[EngineAnswer, ...]
     max_tokens: int
 
 
@@ -72,13 +74,13 @@ def run(context: TaskContext) -> dict[str, Any]:
     Raises RunError, ModelError, ExportError, DiskFull, Interrupted.
     """
     settings = config.load(CertifyConfig, context.config)
-    trained = runs.require_trained(context.workspace, context.run_id)
-    questions = _questions(context, trained.dataset, settings.prompts)
-    folder = models.resolve(trained.model, context.workspace)
-    asked, merged = _by_mlx(context, folder, questions.conversations, settings)
-    written = list(_by_llama_cpp(context, asked))
-    deployed, notes = _by_ollama(context, asked)
-    rows = [certificate.reference_row(asked.expected), merged, *written, *deployed]
+    run = runs.require_trained(context.workspace, context.run_id)
+    questions = choose_questions(context, run.dataset, settings.prompts)
+    folder = models.resolve(run.model, context.workspace)
+    trained, merged = _ask_mlx(context, folder, questions.conversations, settings.max_tokens)
+    ggufs = _ask_ggufs(context, trained)
+    deployed, notes = _ask_ollama(context, trained)
+    rows = [certificate.reference_row(trained.answers), merged, *ggufs, *deployed]
     record = certificate.record(rows, questions.held_out, (*questions.notes, *notes))
     paths = context.workspace.run(context.run_id)
     files.write_json(paths.certificate, record)
@@ -86,234 +88,217 @@ def run(context: TaskContext) -> dict[str, Any]:
     return record
 
 
-def _questions(context: TaskContext, dataset: str, most: int) -> Questions:
-    found: list[Messages] = []
+def choose_questions(context: TaskContext, dataset: str, most: int) -> Questions:
+    """Up to `most` conversations of a dataset, held-out ones first; else general questions."""
+    conversations: list[Messages] = []
     held_out = 0
     for split in SPLITS:
         path = context.workspace.dataset(dataset).split(split)
-        rows = read_rows(path) if path.exists() else []
-        chats = [turns for row in rows for turns in _chats(row)]
-        found += [turns[:-1] for turns in chats][: most - len(found)]
-        held_out = len(found) if split in HELD_OUT else held_out
-    if found:
-        return Questions(tuple(found), held_out)
+        for row in read_rows(path) if path.exists() else []:
+            # Of a preference row the better answer; a row with tools cannot be put to every engine.
+            for turns in [] if "tools" in row else examples.conversations(row)[:1]:
+                is_question = len(turns) > 1 and turns[-1]["role"] == "assistant"
+                if is_question and len(conversations) < most:
+                    conversations.append(turns[:-1])
+        if split in HELD_OUT:
+            held_out = len(conversations)
+    if conversations:
+        return Questions(tuple(conversations), held_out)
     general = tuple(turns[:-1] for turns in reference.general_conversations()[:most])
     note = "データに質問と回答の行がないため、一般の質問で比べました。"
     return Questions(general, len(general), (note,))
 
 
-def _chats(row: dict[str, Any]) -> list[Messages]:
-    """The row's conversation, if it can be put to every engine."""
-    chats = [] if "tools" in row else examples.conversations(row)[:1]
-    return [turns for turns in chats if len(turns) > 1 and turns[-1]["role"] == "assistant"]
+def _ask(
+    context: TaskContext, stage: str, conversations: Sequence[Messages], engine: Engine
+) -> tuple[EngineAnswer, ...]:
+    answers = []
+    for done, messages in enumerate(conversations, 1):
+        answers.append(engine(messages))
+        context.progress(Step(stage, done, len(conversations)))
+    return tuple(answers)
 
 
 # --- MLX ---------------------------------------------------------------------------------
 
 
-def _by_mlx(
-    context: TaskContext,
-    folder: Path,
-    conversations: tuple[Messages, ...],
-    settings: CertifyConfig,
-) -> tuple[Asked, Row]:
-    """What the trained model says, and the row of the merged one."""
+def _ask_mlx(
+    context: TaskContext, folder: Path, conversations: tuple[Messages, ...], max_tokens: int
+) -> tuple[TrainedAnswers, EngineRow]:
+    """What the trained model answers, and the row of the merged one."""
     context.progress(Step("モデルの読み込み", 0, 0))
     adapter = context.workspace.adapter(context.run_id).folder
-    tuned = load(folder, adapter)
-    speak = _mlx_speaker(tuned, settings.max_tokens)
-    said = _ask(context, "学習したモデルの答え", conversations, speak)
-    references = _references(tuned, said)
-    written = next(context.workspace.gguf_folder(context.run_id).glob("[!.]*-mlx/"), None)
-    if written is None:
-        adapter_toggle.fuse(tuned)
+    model = load(folder, adapter)
+    expected = _ask(context, "学習したモデルの答え", conversations, _mlx_engine(model, max_tokens))
+    references = _references(model, expected)
+    exported = next(context.workspace.gguf_folder(context.run_id).glob("[!.]*-mlx/"), None)
+    if exported is None:
+        adapter_toggle.fuse(model)
     else:
-        del tuned, speak
+        del model
         free_memory()
-        tuned = load(written, asked_like=adapter)
-    merged = _merged(context, tuned, written, conversations, said, references, settings)
-    loaded = tuned.without_weights()
-    del tuned
-    free_memory()
-    return Asked(loaded, conversations, said, settings.max_tokens), merged
-
-
-def _merged(
-    context: TaskContext,
-    loaded: LoadedModel,
-    written: Path | None,
-    conversations: Sequence[Messages],
-    expected: tuple[Said, ...],
-    references: Sequence[Reference],
-    settings: CertifyConfig,
-) -> Row:
-    label = "MLX（アダプターを合わせたモデル）"
-    found = parity.compare((one, generate.logits(loaded, one.tokens)) for one in references)
-    is_off = not found.mean_kl < MERGED_KL
-    return certificate.row(
+        model = load(exported, asked_like=adapter)
+    logit_parity = parity.compare((one, generate.logits(model, one.tokens)) for one in references)
+    problems = []
+    if not logit_parity.mean_kl < MERGED_KL:
+        problems.append(f"予測の差（KL）が {logit_parity.mean_kl:.3g} です。")
+    merged = certificate.row(
         "mlx-fused",
-        label,
-        "" if written is None else str(written),
-        _ask(context, label, conversations, _mlx_speaker(loaded, settings.max_tokens)),
+        MERGED_LABEL,
+        "" if exported is None else str(exported),
+        _ask(context, MERGED_LABEL, conversations, _mlx_engine(model, max_tokens)),
         expected,
-        parity=found,
-        is_exact=written is None,  # a written one is rounded to the base's type
-        problems=[f"予測の差（KL）が {found.mean_kl:.3g} です。"] if is_off else [],
+        parity=logit_parity,
+        is_exact=exported is None,  # an exported one is rounded to the base's type
+        problems=problems,
     )
+    trained = TrainedAnswers(model.without_weights(), conversations, expected, max_tokens)
+    del model
+    free_memory()
+    return trained, merged
 
 
-def _references(loaded: LoadedModel, said: Sequence[Said]) -> list[Reference]:
+def _references(loaded: LoadedModel, answers: Sequence[EngineAnswer]) -> list[Reference]:
     """The trained model's logits over questions and its own answers, as far as they may take."""
-    found: list[Reference] = []
-    taken = 0
-    for one in said:
-        if taken >= LOGIT_BYTES:
+    references: list[Reference] = []
+    for answer in answers:
+        if sum(one.logits.nbytes for one in references) >= LOGIT_BYTES:
             break
-        words = one.reasoning + one.text
-        answer = loaded.tokenizer.encode(words, add_special_tokens=False)
-        tokens = [*one.prompt_ids, *answer][: loaded.context_length]
-        found.append(Reference(tokens, generate.logits(loaded, tokens)))
-        taken += found[-1].logits.nbytes
-    return found
+        answer_ids = loaded.tokenizer.encode(
+            answer.reasoning + answer.text, add_special_tokens=False
+        )
+        tokens = [*answer.prompt_ids, *answer_ids][: loaded.context_length]
+        references.append(Reference(tokens, generate.logits(loaded, tokens)))
+    return references
 
 
-def _mlx_speaker(loaded: LoadedModel, max_tokens: int) -> Speaker:
-    def speak(messages: Messages) -> Said:
+def _mlx_engine(loaded: LoadedModel, max_tokens: int) -> Engine:
+    def engine(messages: Messages) -> EngineAnswer:
         answer = generate.answer(loaded, messages, GenerateConfig(max_tokens=max_tokens))
-        prompt = tuple(loaded.render(messages, ask=True))
+        prompt_ids = tuple(loaded.render(messages, ask=True))
         question = messages[-1]["content"]
-        return Said(question, prompt, answer.text, answer.ended, answer.reasoning)
+        return EngineAnswer(question, prompt_ids, answer.text, answer.ended, answer.reasoning)
 
-    return speak
+    return engine
 
 
 # --- GGUF in the embedded llama.cpp ------------------------------------------------------
 
 
-def _by_llama_cpp(context: TaskContext, asked: Asked) -> Iterator[Row]:
-    made = context.workspace.gguf_folder(context.run_id).glob("[!.]*.gguf")
-    whole = sorted(path for path in made if not path.stem.endswith("-adapter"))
-    if not whole:
-        return
-    trained = reference.of_run(context, verify.MIN_TOKENS)
-    for path in whole:
-        yield _gguf_row(context, trained, path, asked)
-
-
-def _gguf_row(context: TaskContext, trained: reference.Trained, path: Path, asked: Asked) -> Row:
-    examined = reference.examine(trained, path, context.progress)
-    named = diagnosis.problems(path, trained.model, trained.adapter)
-    # A named fault of the weights says more than each tensor's figure.
-    listed = [one for one in examined.problems if not (named and one.startswith("重み "))]
-    quant = examined.structure.quant
-    label = f"GGUF {quant}（llama.cpp）"
-    with serve(path) as client:
-        speak = _llama_speaker(client, trained, asked.max_tokens)
-        said = _ask(context, label, asked.conversations, speak)
-    return certificate.row(
-        quant,
-        label,
-        str(path),
-        said,
-        asked.expected,
-        parity=examined.logits,
-        is_exact=quant in verify.EXACT,
-        problems=[*named, *listed],
-        words=examined.verdict,
-    )
-
-
-def _llama_speaker(client: Client, trained: reference.Trained, max_tokens: int) -> Speaker:
-    def speak(messages: Messages) -> Said:
-        text = client.apply_template(messages)
-        prompt, expected = (
-            client.tokenize(text, add_special=True),
-            trained.loaded.render(messages, ask=True),
+def _ask_ggufs(context: TaskContext, trained: TrainedAnswers) -> list[EngineRow]:
+    paths = context.workspace.gguf_folder(context.run_id).glob("[!.]*.gguf")
+    models_only = sorted(path for path in paths if not path.stem.endswith("-adapter"))
+    if not models_only:
+        return []
+    reference_model = reference.of_run(context, verify.MIN_TOKENS)
+    rows = []
+    for path in models_only:
+        examined = reference.examine(reference_model, path, context.progress)
+        faults = diagnosis.problems(path, reference_model.model, reference_model.adapter)
+        # A named fault of the weights says more than each tensor's figure.
+        problems = [
+            problem for problem in examined.problems if not (faults and problem.startswith("重み "))
+        ]
+        quant = examined.structure.quant
+        label = f"GGUF {quant}（llama.cpp）"
+        with serve(path) as client:
+            engine = _llama_cpp_engine(client, reference_model, trained.max_tokens)
+            answers = _ask(context, label, trained.conversations, engine)
+        rows.append(
+            certificate.row(
+                quant,
+                label,
+                str(path),
+                answers,
+                trained.answers,
+                parity=examined.logits,
+                is_exact=quant in verify.EXACT,
+                problems=[*faults, *problems],
+                verdict=examined.verdict,
+            )
         )
-        signs = trained.loaded.chat.form.signs
-        if (signs and prompt == expected) or (
-            prompt != expected and trained.explains(text, expected, prompt)
-        ):
+    return rows
+
+
+def _llama_cpp_engine(client: Client, trained: reference.Trained, max_tokens: int) -> Engine:
+    chat = trained.loaded.chat
+    signs = chat.form.signs
+
+    def engine(messages: Messages) -> EngineAnswer:
+        prompt = client.apply_template(messages)
+        prompt_ids = client.tokenize(prompt, add_special=True)
+        expected_ids = trained.loaded.render(messages, ask=True)
+        if prompt_ids == expected_ids:
+            asks_with_ids = bool(signs)
+        else:
+            asks_with_ids = trained.explains(prompt, expected_ids, prompt_ids)
+        if asks_with_ids:
             # As `chat --engine gguf` asks: with the ids that were trained.
-            answer, prompt = client.answer_ids(expected, max_tokens, signs=signs), expected
+            prompt_ids = expected_ids
+            answer = client.answer_ids(expected_ids, max_tokens, signs=signs)
         else:
             answer = client.chat(messages, max_tokens)
-        reasoning, text = trained.loaded.chat.split(answer.text)
-        return Said(messages[-1]["content"], tuple(prompt), text, answer.ended, reasoning)
+        reasoning, text = chat.split(answer.text)
+        question = messages[-1]["content"]
+        return EngineAnswer(question, tuple(prompt_ids), text, answer.ended, reasoning)
 
-    return speak
+    return engine
 
 
 # --- Ollama ------------------------------------------------------------------------------
 
 
-def _by_ollama(context: TaskContext, asked: Asked) -> tuple[list[Row], list[str]]:
+def _ask_ollama(context: TaskContext, trained: TrainedAnswers) -> tuple[list[EngineRow], list[str]]:
     """The models that were deployed from this run and are still there; and which could not be asked.
 
     One with a system text of its own has another prompt by intention.
     """
-    rows: list[Row] = []
+    rows: list[EngineRow] = []
     notes = []
+    systems = {
+        turns[0]["content"] if turns[0]["role"] == "system" else ""
+        for turns in trained.conversations
+    }
     for deployed in runs.deployments(context.workspace, context.run_id):
         name = deployed["name"]
-        if any(deployed["system"] != _system(messages) for messages in asked.conversations):
+        if systems - {deployed["system"]}:
             notes.append(f"Ollamaの「{name}」は、システム文が違うため比べていません。")
             continue
         try:
             with ollama_integration.connect(deployed["host"]) as client:
-                if ollama_integration.find(client, name):
-                    rows.append(_ollama_row(context, client, deployed, asked))
+                if not ollama_integration.find(client, name):
+                    continue
+                label = f"Ollama {name}"
+                engine = _ollama_engine(client, name, trained)
+                answers = _ask(context, label, trained.conversations, engine)
         except OllamaError as error:
             notes.append(f"Ollamaの「{name}」は比べられませんでした。{describe(error).what}")
+            continue
+        is_exact = deployed.get("quant") in verify.EXACT
+        rows.append(
+            certificate.row(
+                "ollama", label, name, answers, trained.answers, parity=None, is_exact=is_exact
+            )
+        )
     return rows, notes
 
 
-def _system(messages: Messages) -> str:
-    return messages[0]["content"] if messages[0]["role"] == "system" else ""
-
-
-def _ollama_row(
-    context: TaskContext, client: ollama_integration.Client, deployed: dict[str, Any], asked: Asked
-) -> Row:
-    label = f"Ollama {deployed['name']}"
-    said = _ask(
-        context, label, asked.conversations, _ollama_speaker(client, deployed["name"], asked)
-    )
-    return certificate.row(
-        "ollama",
-        label,
-        deployed["name"],
-        said,
-        asked.expected,
-        parity=None,
-        is_exact=deployed.get("quant") in verify.EXACT,
-    )
-
-
-def _ollama_speaker(client: ollama_integration.Client, name: str, asked: Asked) -> Speaker:
+def _ollama_engine(client: ollama_integration.Client, name: str, trained: TrainedAnswers) -> Engine:
     """Ollama tells the prompt as text and the number of its tokens; both must agree."""
-    tokenizer = asked.loaded.tokenizer
-    bos = tokenizer.bos_token or ""
+    loaded = trained.loaded
+    bos = loaded.tokenizer.bos_token or ""
 
-    def speak(messages: Messages) -> Said:
-        *pieces, last = client.chat(name, messages, asked.max_tokens, temperature=0.0)
+    def engine(messages: Messages) -> EngineAnswer:
+        pieces = list(client.chat(name, messages, trained.max_tokens, temperature=0.0))
+        last = pieces[-1]
         # llama.cpp takes the bos away from the text and adds it again when it cuts the text.
-        text = client.render(name, messages).removeprefix(bos)
-        if bos and asked.loaded.render_text(messages, ask=True).startswith(bos):
-            text = bos + text
-        ids = tuple(tokenizer.encode(text, add_special_tokens=False))
-        told = ids if last.prompt_tokens == len(ids) else ()
-        reasoning, answer = ollama_integration.words((*pieces, last), asked.loaded.chat.split)
-        return Said(messages[-1]["content"], told, answer, last.ended, reasoning)
+        prompt = client.render(name, messages).removeprefix(bos)
+        if bos and loaded.render_text(messages, ask=True).startswith(bos):
+            prompt = bos + prompt
+        prompt_ids = tuple(loaded.tokenizer.encode(prompt, add_special_tokens=False))
+        if last.prompt_tokens != len(prompt_ids):
+            prompt_ids = ()
+        reasoning, text = ollama_integration.words(pieces, loaded.chat.split)
+        return EngineAnswer(messages[-1]["content"], prompt_ids, text, last.ended, reasoning)
 
-    return speak
-
-
-def _ask(
-    context: TaskContext, stage: str, conversations: Sequence[Messages], speak: Speaker
-) -> tuple[Said, ...]:
-    said = []
-    for done, messages in enumerate(conversations, 1):
-        said.append(speak(messages))
-        context.progress(Step(stage, done, len(conversations)))
-    return tuple(said)
+    return engine

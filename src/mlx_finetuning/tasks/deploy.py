@@ -7,6 +7,7 @@ temperature 0, and whether they end by themselves. A model that differs is remov
 
 from __future__ import annotations
 
+import contextlib
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -26,7 +27,7 @@ from mlx_finetuning.mlx_trainer.inference.generate import Answer
 from mlx_finetuning.mlx_trainer.model.load import LoadedModel, load
 from mlx_finetuning.ollama_integration import Client, connect, deploy, modelfile, names, words
 from mlx_finetuning.ollama_integration.deploy import Recipe
-from mlx_finetuning.progress import Progress, Step
+from mlx_finetuning.progress import Step
 from mlx_finetuning.quantizer.formats import gguf_reader
 from mlx_finetuning.tasks import export, reference
 from mlx_finetuning.tasks.context import TaskContext
@@ -42,7 +43,6 @@ LEAST_EQUAL = 0.5
 class Compared:
     """One conversation, in Ollama and by the trained model."""
 
-    question: str
     expected: Answer
     answer: Answer
     problem: str = ""
@@ -51,8 +51,8 @@ class Compared:
     @property
     def is_equal(self) -> bool:
         """With reasoning, where there is any."""
-        said = [(one.reasoning.strip(), one.text.strip()) for one in (self.expected, self.answer)]
-        return said[0] == said[1]
+        a, b = self.expected, self.answer
+        return (a.reasoning.strip(), a.text.strip()) == (b.reasoning.strip(), b.text.strip())
 
 
 def run(context: TaskContext) -> dict[str, Any]:
@@ -61,27 +61,40 @@ def run(context: TaskContext) -> dict[str, Any]:
 
     Raises OllamaError, RunError, ModelError, ExportError, DiskFull, Interrupted.
     """
-    given = dict(context.config)
-    name, host, replaces = given.pop("name"), given.pop("host"), given.pop("replace")
-    settings = config.load(DeployConfig, given)
-    trained = runs.require_trained(context.workspace, context.run_id)
-    name = names.checked(name or names.default(trained.model, context.run_id))
+    values = dict(context.config)
+    name, host, replaces = values.pop("name"), values.pop("host"), values.pop("replace")
+    settings = config.load(DeployConfig, values)
+    run = runs.require_trained(context.workspace, context.run_id)
+    name = names.checked(name or names.default(run.model, context.run_id))
     with connect(host) as client:
         deploy.check_name(client, name, replace=replaces)
         context.progress(Step("モデルの読み込み", 0, 0))
-        folder = models.resolve(trained.model, context.workspace)
+        folder = models.resolve(run.model, context.workspace)
         adapter = context.workspace.adapter(context.run_id).folder
-        loaded = load(folder, adapter, lazy=True)  # the export before its first answer needs room
+        # Lazily: the export, which comes before the first answer, needs the memory.
+        loaded = load(folder, adapter, lazy=True)
         if not loaded.tokenizer.has_chat_template:
             raise ChatTemplateMissing()
-        gguf = _gguf(context, settings.quant)
-        conversations = reference.conversations(context, trained.dataset)
-        licence = licence_of(trained.model, folder)
-        recipe = _recipe(name, gguf, loaded, conversations, settings, licence)
-        return _deployed(context, client, recipe, loaded, conversations, settings)
+        gguf = _deployable_gguf(context, settings.quant)
+        conversations = reference.conversations(context, run.dataset)
+        systems = {
+            turns[0]["content"] if turns[0]["role"] == "system" else "" for turns in conversations
+        }
+        # A system text that all of the dataset's conversations begin with is the model's own.
+        system = settings.system or (systems.pop() if len(systems) == 1 else "")
+        require_system_role(loaded, system)
+        parameters = {
+            "num_ctx": min(settings.context, loaded.context_length),
+            "stop": loaded.end_texts(),
+            "temperature": settings.temperature,
+            # Older versions punish repetition, which the training never saw.
+            "repeat_penalty": 1.0,
+        }
+        recipe = Recipe(name, gguf, system, parameters, licence_of(run.model, folder))
+        return _deploy(context, client, recipe, loaded, conversations, settings)
 
 
-def _deployed(
+def _deploy(
     context: TaskContext,
     client: Client,
     recipe: Recipe,
@@ -89,27 +102,44 @@ def _deployed(
     conversations: Sequence[Messages],
     settings: DeployConfig,
 ) -> dict[str, Any]:
+    """Under a draft's name first, which is removed again if it differs. Raises OllamaDiffers."""
     digest = deploy.create_draft(client, recipe, context.progress)
     try:
-        compared = _compare(client, recipe, loaded, conversations, settings, context.progress)
-        _require_same(recipe.name, compared, settings.quant)
+        compared = []
+        chosen = [turns for turns in conversations if len(turns) > 1][: settings.prompts]
+        for done, turns in enumerate(chosen):
+            context.progress(Step("Ollamaの答えの確認", done, len(chosen)))
+            compared.append(_compare(client, recipe, loaded, turns, settings.max_tokens))
+        equal = sum(one.is_equal for one in compared)
+        problems = list(dict.fromkeys(one.problem for one in compared if one.problem))
+        if settings.quant in NEARLY_EXACT and equal < LEAST_EQUAL * len(compared):
+            problems.append(f"{len(compared)}問のうち、答えが一致したのは{equal}問だけです。")
+        if problems:
+            raise OllamaDiffers(name=recipe.name, problems=problems)
     except BaseException:
         deploy.discard(client, recipe.draft_name)
         raise
     deploy.publish(client, recipe)
-    written = _write_modelfile(recipe)
-    shown = client.show(recipe.name)
-    equal = sum(one.is_equal for one in compared)
+    modelfile_path = recipe.gguf.with_suffix(".Modelfile")
+    text = modelfile.text(
+        recipe.name,
+        recipe.gguf.name,
+        modelfile_path.name,
+        recipe.system,
+        recipe.parameters,
+        recipe.license_text,
+    )
+    files.write_text(modelfile_path, text)
     return {
         "name": recipe.name,
         "host": client.address.url,
         "path": str(recipe.gguf),
         "quant": settings.quant,
         "digest": digest,
-        "modelfile": str(written),
+        "modelfile": str(modelfile_path),
         "system": recipe.system,
         "parameters": dict(recipe.parameters),
-        "details": shown.get("details", {}),
+        "details": client.show(recipe.name).get("details", {}),
         "compared": len(compared),
         "equal_answers": equal,
         "ended_answers": sum(one.answer.ended for one in compared),
@@ -121,145 +151,67 @@ def _deployed(
 # --- what is deployed --------------------------------------------------------------------
 
 
-def _gguf(context: TaskContext, quant: str) -> Path:
+def _deployable_gguf(context: TaskContext, quant: str) -> Path:
     """The run's file of that type, made if there is none that Ollama would leave as it is, or if
     the run went on since."""
-    made = sorted(context.workspace.gguf_folder(context.run_id).glob(f"[!.]*-{quant}.gguf"))
+    paths = sorted(context.workspace.gguf_folder(context.run_id).glob(f"[!.]*-{quant}.gguf"))
     trained_ns = context.workspace.adapter(context.run_id).weights.stat().st_mtime_ns
-    for path in (path for path in made if path.stat().st_mtime_ns >= trained_ns):
+    for path in paths:
+        if path.stat().st_mtime_ns < trained_ns:
+            continue
         template = gguf_reader.read(path).metadata.get("tokenizer.chat_template")
         if template and chat_template.is_protected(template):
             return path
-    result = export.run(replace(context, config={"quant": quant}))
-    return Path(result["path"])
-
-
-def _recipe(
-    name: str,
-    gguf: Path,
-    loaded: LoadedModel,
-    conversations: Sequence[Messages],
-    settings: DeployConfig,
-    licence: str,
-) -> Recipe:
-    system = settings.system or _trained_system(conversations)
-    require_system_role(loaded, system)
-    parameters = {
-        "num_ctx": min(settings.context, loaded.context_length),
-        "stop": loaded.end_texts(),
-        "temperature": settings.temperature,
-        "repeat_penalty": 1.0,  # older versions punish repetition, which the training never saw
-    }
-    return Recipe(name, gguf, system, parameters, licence)
-
-
-def _trained_system(conversations: Sequence[Messages]) -> str:
-    """The system text that all of the dataset's conversations begin with, or none."""
-    first = {turns[0]["content"] if turns[0]["role"] == "system" else "" for turns in conversations}
-    return first.pop() if len(first) == 1 else ""
+    return Path(export.run(replace(context, config={"quant": quant}))["path"])
 
 
 def require_system_role(loaded: LoadedModel, system: str) -> None:
     """Raises InvalidSettings where the model's template refuses a system text or leaves it out."""
-    if not system or system.strip() in _rendered_with(loaded, system):
+    if not system:
         return
+    turns = [{"role": "system", "content": system}, {"role": "user", "content": "?"}]
+    with contextlib.suppress(ConversationRefused):
+        if system.strip() in loaded.render_text(turns, ask=True):
+            return
     raise InvalidSettings(
         problems=["system: このモデルの会話の形は、システム文を使えません。空にしてください。"]
     )
 
 
-def _rendered_with(loaded: LoadedModel, system: str) -> str:
-    turns = [{"role": "system", "content": system}, {"role": "user", "content": "?"}]
-    try:
-        return loaded.render_text(turns, ask=True)
-    except ConversationRefused:
-        return ""
-
-
 def licence_of(model: str, folder: Path) -> str:
     """The base model's licence: its own file, else the name of it that the catalogue knows."""
-    found = sorted(folder.glob("LICENSE*"))
-    if found:
-        return found[0].read_text(encoding="utf-8", errors="replace")
+    paths = sorted(folder.glob("LICENSE*"))
+    if paths:
+        return paths[0].read_text(encoding="utf-8", errors="replace")
     entry = models.find(model)
     return entry.licence if entry else ""
-
-
-def _write_modelfile(recipe: Recipe) -> Path:
-    path = recipe.gguf.with_suffix(".Modelfile")
-    text = modelfile.text(
-        recipe.name,
-        recipe.gguf.name,
-        path.name,
-        recipe.system,
-        recipe.parameters,
-        recipe.license_text,
-    )
-    files.write_text(path, text)
-    return path
 
 
 # --- what is proven ----------------------------------------------------------------------
 
 
 def _compare(
-    client: Client,
-    recipe: Recipe,
-    loaded: LoadedModel,
-    conversations: Sequence[Messages],
-    settings: DeployConfig,
-    progress: Progress,
-) -> list[Compared]:
-    questions = [_question(turns) for turns in conversations if len(turns) > 1]
-    chosen = questions[: settings.prompts]
-    compared = []
-    for done, messages in enumerate(chosen):
-        progress(Step("Ollamaの答えの確認", done, len(chosen)))
-        compared.append(_compare_one(client, recipe, loaded, messages, settings))
-    return compared
-
-
-def _question(turns: Messages) -> Messages:
-    """A conversation up to its last answer, without a system text: the model brings its own."""
-    return [turn for turn in turns[:-1] if turn["role"] != "system"]
-
-
-def _compare_one(
-    client: Client,
-    recipe: Recipe,
-    loaded: LoadedModel,
-    messages: Messages,
-    settings: DeployConfig,
+    client: Client, recipe: Recipe, loaded: LoadedModel, turns: Messages, max_tokens: int
 ) -> Compared:
+    """turns: a conversation with its last answer, which is asked for again."""
+    # Without its system text: the model in Ollama brings its own.
+    messages = [turn for turn in turns[:-1] if turn["role"] != "system"]
     system = [{"role": "system", "content": recipe.system}] if recipe.system else []
-    wanted = [*system, *messages]
-    expected = generate.answer(loaded, wanted, GenerateConfig(max_tokens=settings.max_tokens))
-    pieces = list(client.chat(recipe.draft_name, messages, settings.max_tokens, temperature=0.0))
+    trained_messages = [*system, *messages]
+    expected = generate.answer(loaded, trained_messages, GenerateConfig(max_tokens=max_tokens))
+    pieces = list(client.chat(recipe.draft_name, messages, max_tokens, temperature=0.0))
     last = pieces[-1]
     reasoning, text = words(pieces, loaded.chat.split)
     answer = Answer(text, last.tokens, last.ended, reasoning)
+    # llama.cpp takes the bos away from the text and adds it again when it cuts the text.
+    bos = loaded.tokenizer.bos_token or ""
+    prompt = client.render(recipe.draft_name, messages).removeprefix(bos)
+    trained_prompt = loaded.render_text(trained_messages, ask=True).removeprefix(bos)
     problem = ""
-    if _without_bos(client.render(recipe.draft_name, messages), loaded) != _without_bos(
-        loaded.render_text(wanted, ask=True), loaded
-    ):
+    if prompt != trained_prompt:
         problem = "プロンプトの組み立て方が、学習のときと違います。"
-    elif last.prompt_tokens != len(loaded.render(wanted, ask=True)):
+    elif last.prompt_tokens != len(loaded.render(trained_messages, ask=True)):
         problem = "プロンプトのトークン数が、学習のときと違います（BOSの重複など）。"
     elif expected.ended and not answer.ended:
         problem = "学習したモデルが自分で終える答えが、終わりません。"
-    return Compared(messages[-1]["content"], expected, answer, problem)
-
-
-def _without_bos(prompt: str, loaded: LoadedModel) -> str:
-    # llama.cpp takes the token away from the text and adds it again when it cuts the text.
-    return prompt.removeprefix(loaded.tokenizer.bos_token or "")
-
-
-def _require_same(name: str, compared: Sequence[Compared], quant: str) -> None:
-    """Raises OllamaDiffers."""
-    problems = list(dict.fromkeys(one.problem for one in compared if one.problem))
-    equal = sum(one.is_equal for one in compared)
-    if quant in NEARLY_EXACT and equal < LEAST_EQUAL * len(compared):
-        problems.append(f"{len(compared)}問のうち、答えが一致したのは{equal}問だけです。")
-    if problems:
-        raise OllamaDiffers(name=name, problems=problems)
+    return Compared(expected, answer, problem)

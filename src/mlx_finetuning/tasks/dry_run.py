@@ -30,5 +30,4 @@ def run(context: TaskContext) -> dict[str, Any]:
         return asdict(estimate.refused(settings, len(train_rows), error))
     loaded = load(model, thinks=reasoning.occurs_in(train_rows))
     gate.require_own_tokens(model, loaded.chat.encode, gate.row_texts(train_rows))
-    found = estimate.estimate(loaded, train_rows, valid_rows, settings, context.progress)
-    return asdict(found)
+    return asdict(estimate.estimate(loaded, train_rows, valid_rows, settings, context.progress))

@@ -3,72 +3,75 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 from mlx_finetuning.errors import QuantizerUnusable, RuntimeNotStarted
 from mlx_finetuning.messages_ja import describe
 from mlx_finetuning.mlx_trainer.model.load import LoadedModel
-from mlx_finetuning.quantizer.verify.reach import Reach, reach
+from mlx_finetuning.quantizer.verify.reach import reach
 from mlx_finetuning.tasks import template_reading
-from mlx_finetuning.tasks.reference import chat_format
+from mlx_finetuning.tasks.reference import chat_format, encode_with
 from mlx_finetuning.tokenization import gate
 
 MOST_ROWS = 20_000
 """Rows that are looked at, evenly taken from more."""
-TALK = (
+CONVERSATION = (
     {"role": "user", "content": "こんにちは"},
     {"role": "assistant", "content": "はい"},
     {"role": "user", "content": "質問です"},
 )
+"""In plain words: what is odd in the prompts made of it is the template's."""
 SYSTEM = {"role": "system", "content": "日本語で答えてください"}
 
 
-def said_of(
+@dataclass(frozen=True)
+class Usability:
+    """For people, before anything is trained."""
+
+    engines_ja: tuple[str, ...]
+    """Where the model will be usable."""
+    warnings_ja: tuple[str, ...]
+    """What a user should know of the others, and of single rows."""
+
+
+def usability_of(
     folder: Path, loaded: LoadedModel, rows: Sequence[dict[str, Any]], tiny: Path
-) -> tuple[list[str], list[str]]:
-    """The places where the model will be usable, and what a user should know of them before training,
-    both in Japanese. tiny: the built-in model's folder, on which the template is tried."""
+) -> Usability:
+    """For the model in `folder` and a dataset's rows.
+
+    tiny: the built-in model's folder, on which the template is tried.
+    """
     template = loaded.chat.template
+    prompts = []
     try:
-        if template and not template_reading.is_readable(template.text, tiny):
-            return ["MLX"], [template_reading.UNREADABLE]
-        found = found_for(folder, loaded, rows)
+        if template:
+            if not template_reading.is_readable(template.text, tiny):
+                return Usability(("MLX",), (template_reading.UNREADABLE,))
+            chats = [[dict(CONVERSATION[0])], [dict(turn) for turn in CONVERSATION]]
+            if template.takes_system:
+                chats.append([dict(SYSTEM), dict(CONVERSATION[0])])
+            prompts = [loaded.render_text(chat, ask=True) for chat in chats]
+        reached = reach(
+            folder,
+            _texts_by_line(rows),
+            prompts,
+            encode=encode_with(loaded),
+            chat=chat_format(loaded),
+        )
     except (QuantizerUnusable, RuntimeNotStarted) as error:
-        return ["MLX"], [describe(error).what]
-    return list(found.ends), [*found.reasons, *found.warnings]
+        return Usability(("MLX",), (describe(error).what,))
+    return Usability(tuple(reached.ends), (*reached.reasons, *reached.warnings))
 
 
-def found_for(folder: Path, loaded: LoadedModel, rows: Sequence[dict[str, Any]]) -> Reach:
-    """For the model in `folder` and a dataset's rows. Raises QuantizerUnusable."""
-    chat = loaded.chat
-    return reach(
-        folder,
-        _by_number(rows),
-        _prompts(loaded),
-        encode=lambda text, added: list(chat.tokenizer.encode(text, add_special_tokens=added)),
-        chat=chat_format(loaded),
-    )
-
-
-def _by_number(rows: Sequence[dict[str, Any]]) -> list[list[str]]:
+def _texts_by_line(rows: Sequence[dict[str, Any]]) -> list[list[str]]:
     """The texts of each line of the source, so that what is named are its lines."""
-    taken = rows[:: max(1, len(rows) // MOST_ROWS)]
-    last = max((int(row.get("row", 0)) for row in taken), default=0)
+    sample = rows[:: max(1, len(rows) // MOST_ROWS)]
+    last = max((int(row.get("row", 0)) for row in sample), default=0)
     texts: list[list[str]] = [[] for _ in range(last)]
-    for row in taken:
+    for row in sample:
         number = int(row.get("row", 0))
         if 0 < number <= last:
             texts[number - 1] += gate.texts_of(row)
     return texts
-
-
-def _prompts(loaded: LoadedModel) -> list[str]:
-    """Conversations in plain words: what is odd in them is the template's."""
-    template = loaded.chat.template
-    if template is None:
-        return []
-    talks: list[list[dict[str, Any]]] = [[dict(TALK[0])], [dict(turn) for turn in TALK]]
-    if template.takes_system:
-        talks.append([dict(SYSTEM), dict(TALK[0])])
-    return [loaded.render_text(talk, ask=True) for talk in talks]

@@ -48,12 +48,13 @@ Rows = dict[str, list[dict[str, Any]]]
 
 
 @dataclass(frozen=True)
-class _Plan:
+class Plan:
     """What both models are shown."""
 
     rows: Rows
     """By the names of `STAGES`; none is empty."""
     of_rows: dict[str, int]
+    """Rows that a split has, by its name."""
     trained_groups: frozenset[str]
     link_split: str
     mismatches: list[Mismatch]
@@ -63,48 +64,77 @@ class _Plan:
 def run(context: TaskContext) -> dict[str, Any]:
     """config: EvaluateConfig. Returns the report. Raises RunError, ModelError, DataError."""
     settings = config.load(EvaluateConfig, context.config)
-    trained = runs.require_trained(context.workspace, context.run_id)
-    folder = models.resolve(trained.model, context.workspace)
+    run = runs.require_trained(context.workspace, context.run_id)
+    folder = models.resolve(run.model, context.workspace)
     adapter = context.workspace.adapter(context.run_id).folder
-    plan = _plan(context, trained, settings)
+    plan = _plan(context, run, settings)
     cpu.keep_freed_memory()
     context.progress(Step("モデルの読み込み", 0, 0))
     base_model = load(folder, asked_like=adapter)
-    changed = weight_change.norms(base_model, adapter)
-    base = _graded(context, base_model, plan, settings, "元のモデル")
+    changes = weight_change.norms(base_model, adapter)
+    base = _grade(context, base_model, plan, settings, "元のモデル")
     del base_model
     free_memory()
     tuned_model = load(folder, adapter)
-    tuned = _graded(context, tuned_model, plan, settings, "学習後のモデル")
+    tuned = _grade(context, tuned_model, plan, settings, "学習後のモデル")
     chat = tuned_model.chat
-    thinks = chat.thinks if chat.form.style else None
     context.progress(Step("報告書の作成", 0, 0))
-    layers = [LayerChange(layer, *figures) for layer, figures in changed.items()]
-    made = report.build(
-        _origin(context, trained), _findings(plan, base, tuned, layers, thinks), settings
+    measured = {
+        name: Measured(rows, base[name], tuned[name], plan.of_rows.get(name, len(rows)))
+        for name, rows in plan.rows.items()
+    }
+    findings = Findings(
+        splits={name: measured[name] for name in SPLITS if name in measured},
+        general=measured["general"],
+        trained_groups=plan.trained_groups,
+        reworded=measured.get("reworded"),
+        link_split=plan.link_split,
+        mismatches=plan.mismatches,
+        mismatched=measured.get("mismatched"),
+        layers=[LayerChange(layer, *figures) for layer, figures in changes.items()],
+        objective=plan.objective,
+        worse={name: measured[f"worse-{name}"] for name in SPLITS if f"worse-{name}" in measured},
+        thinks=chat.thinks if chat.form.style else None,
     )
-    report.write(context.workspace.run(context.run_id), made)
-    return made
+    content = report.build(_origin(context, run), findings, settings)
+    report.write(context.workspace.run(context.run_id), content)
+    return content
 
 
-def _plan(context: TaskContext, trained: Run, settings: EvaluateConfig) -> _Plan:
-    paths = context.workspace.dataset(trained.dataset)
-    whole = {name: read_rows(paths.split(name)) for name in SPLITS if paths.split(name).exists()}
+def _plan(context: TaskContext, run: Run, settings: EvaluateConfig) -> Plan:
+    dataset = context.workspace.dataset(run.dataset)
+    whole = {
+        name: read_rows(dataset.split(name)) for name in SPLITS if dataset.split(name).exists()
+    }
     chosen = {name: questions.evenly(split, settings.max_rows) for name, split in whole.items()}
-    objective = _objective(context, whole.get("train", []))
+    training = jobs.read_job(context.workspace.run(context.run_id)).config
+    objective = preference.objective_for(
+        TrainConfig(objective=training.get("objective", TrainConfig.objective)),
+        whole.get("train", []),
+    )
     trained_groups = questions.groups(whole.get("train", []))
-    rows = {name: _answered(split, BETTER) for name, split in chosen.items()}
-    pairs = chosen if objective in preference.KINDS else {}
+    rows = {name: _with_answer(split, BETTER) for name, split in chosen.items()}
+    worse = {}
+    if objective in preference.KINDS:
+        worse = {f"worse-{name}": _with_answer(split, WORSE) for name, split in chosen.items()}
     link_split = judge.judged_split({name: len(split) for name, split in rows.items() if split})
-    mismatches = [] if pairs else _mismatches(rows.get(link_split, []))
+    linked = rows.get(link_split, [])
+    mismatches = []
+    if not worse and all(map(grade.is_question, linked)):
+        mismatches = questions.mismatched(linked)
+    reworded = []
+    if not any(questions.is_paraphrase(row, trained_groups) for row in rows.get("test", [])):
+        # The test split brings no other wordings of trained questions.
+        trained = [row for row in rows.get("train", []) if grade.is_question(row)]
+        reworded = questions.reworded(trained)
     shown = {
         **rows,
-        **{f"worse-{name}": _answered(split, WORSE) for name, split in pairs.items()},
-        "reworded": _reworded(rows, trained_groups),
+        **worse,
+        "reworded": reworded,
         "mismatched": [mismatch.row for mismatch in mismatches],
         "general": [question.row for question in general_questions.questions()],
     }
-    return _Plan(
+    return Plan(
         rows={name: split for name, split in shown.items() if split},
         of_rows={name: len(split) for name, split in whole.items()},
         trained_groups=trained_groups,
@@ -114,13 +144,7 @@ def _plan(context: TaskContext, trained: Run, settings: EvaluateConfig) -> _Plan
     )
 
 
-def _objective(context: TaskContext, rows: list[dict[str, Any]]) -> str:
-    training = jobs.read_job(context.workspace.run(context.run_id)).config
-    wanted = TrainConfig(objective=training.get("objective", TrainConfig.objective))
-    return preference.objective_for(wanted, rows)
-
-
-def _answered(rows: list[dict[str, Any]], which: int) -> list[dict[str, Any]]:
+def _with_answer(rows: list[dict[str, Any]], which: int) -> list[dict[str, Any]]:
     """Preference rows as conversations with the better or the worse answer; others as they are."""
     return [
         {**row, "messages": examples.conversations(row)[which]} if "chosen" in row else row
@@ -128,26 +152,13 @@ def _answered(rows: list[dict[str, Any]], which: int) -> list[dict[str, Any]]:
     ]
 
 
-def _reworded(rows: Rows, trained_groups: frozenset[str]) -> list[dict[str, Any]]:
-    """Other wordings of trained questions, where the test split brings none."""
-    if any(questions.is_paraphrase(row, trained_groups) for row in rows.get("test", [])):
-        return []
-    return questions.reworded([row for row in rows.get("train", []) if grade.is_question(row)])
-
-
-def _mismatches(rows: list[dict[str, Any]]) -> list[Mismatch]:
-    return questions.mismatched(rows) if all(map(grade.is_question, rows)) else []
-
-
-def _graded(
-    context: TaskContext, loaded: LoadedModel, plan: _Plan, settings: EvaluateConfig, who: str
+def _grade(
+    context: TaskContext, loaded: LoadedModel, plan: Plan, settings: EvaluateConfig, model_ja: str
 ) -> dict[str, list[Grade]]:
-    rows = plan.rows
+    """What one model makes of the rows, by the names of `STAGES`."""
+    rows = dict(plan.rows)
     if not loaded.tokenizer.has_chat_template:
-        rows = {
-            **rows,
-            "general": [question.text_row for question in general_questions.questions()],
-        }
+        rows["general"] = [question.text_row for question in general_questions.questions()]
     layout = grade.row_layout(loaded)
     return {
         name: grade.grade(
@@ -155,7 +166,7 @@ def _graded(
             split,
             settings,
             context.progress,
-            f"{who}（{number}/{len(rows)} {STAGES[name]}）",
+            f"{model_ja}（{number}/{len(rows)} {STAGES[name]}）",
             layout=layout,
             ask=name in ASKED,
         )
@@ -163,45 +174,19 @@ def _graded(
     }
 
 
-def _findings(
-    plan: _Plan,
-    base: dict[str, list[Grade]],
-    tuned: dict[str, list[Grade]],
-    layers: list[LayerChange],
-    thinks: bool | None,
-) -> Findings:
-    measured = {
-        name: Measured(rows, base[name], tuned[name], plan.of_rows.get(name, len(rows)))
-        for name, rows in plan.rows.items()
-    }
-    return Findings(
-        splits={name: measured[name] for name in SPLITS if name in measured},
-        general=measured["general"],
-        trained_groups=plan.trained_groups,
-        reworded=measured.get("reworded"),
-        link_split=plan.link_split,
-        mismatches=plan.mismatches,
-        mismatched=measured.get("mismatched"),
-        layers=layers,
-        objective=plan.objective,
-        worse={name: measured[f"worse-{name}"] for name in SPLITS if f"worse-{name}" in measured},
-        thinks=thinks,
-    )
-
-
-def _origin(context: TaskContext, trained: Run) -> Origin:
+def _origin(context: TaskContext, run: Run) -> Origin:
     paths = context.workspace.run(context.run_id)
-    present = runs.dataset_hash(context.workspace.dataset(trained.dataset))
-    error = trained.status.error or {}
+    dataset_sha256 = runs.dataset_hash(context.workspace.dataset(run.dataset))
+    error = run.status.error or {}
     return Origin(
         run_id=context.run_id,
-        model=trained.model,
-        dataset=trained.dataset,
-        dataset_sha256=trained.dataset_sha256,
-        dataset_changed=present != trained.dataset_sha256,
-        created_at=trained.created_at,
+        model=run.model,
+        dataset=run.dataset,
+        dataset_sha256=run.dataset_sha256,
+        dataset_changed=dataset_sha256 != run.dataset_sha256,
+        created_at=run.created_at,
         training=jobs.read_job(paths).config,
-        versions=trained.versions,
+        versions=run.versions,
         evaluated_at=jobs.now(),
         error=str(error.get("code", "")),
         metrics=list(files.read_lines(paths.metrics)),

@@ -6,6 +6,8 @@ the other formats are written to a temporary folder or file, read back, and comp
 
 from __future__ import annotations
 
+import contextlib
+import functools
 from collections.abc import Callable
 from dataclasses import asdict, replace
 from pathlib import Path
@@ -18,7 +20,7 @@ from mlx_finetuning.mlx_trainer.inference import layerwise
 from mlx_finetuning.quantizer.verify import advice, parity, proof, verify
 from mlx_finetuning.quantizer.verify.parity import LogitParity
 from mlx_finetuning.quantizer.write import adapter_files, fused
-from mlx_finetuning.quantizer.write.export import ExportResult, export_gguf
+from mlx_finetuning.quantizer.write.export import export_gguf
 from mlx_finetuning.tasks import reference
 from mlx_finetuning.tasks.context import TaskContext
 from mlx_finetuning.tasks.reference import Trained
@@ -45,102 +47,62 @@ def run(context: TaskContext) -> dict[str, Any]:
 
 
 def _settings(values: dict[str, Any]) -> tuple[ExportConfig, list[str]]:
-    given = {key: value for key, value in values.items() if key not in ("out", "advise")}
-    default = list(advice.CANDIDATES) if values.get("advise") else ExportConfig.quant
-    quant = given.pop("quant", None)
+    """The settings, and all quantization types that are asked for. Raises InvalidSettings."""
+    values = dict(values)
+    values.pop("out", None)
+    default = list(advice.CANDIDATES) if values.pop("advise", False) else ExportConfig.quant
+    quant = values.pop("quant", None)
     quant = default if quant is None else quant
     quants = quant if isinstance(quant, list) else [quant]
     if not quants:
         raise InvalidSettings(problems=["quant: 量子化の種類を1つ以上選んでください。"])
-    loaded = [config.load(ExportConfig, {**given, "quant": kind}) for kind in quants]
-    return loaded[0], [settings.quant for settings in loaded]
+    checked = [config.load(ExportConfig, {**values, "quant": name}) for name in quants]
+    return checked[0], [settings.quant for settings in checked]
 
 
 # --- GGUF --------------------------------------------------------------------------------
 
 
 def _gguf(context: TaskContext, trained: Trained, quants: list[str]) -> dict[str, Any]:
-    proven = _prove(context, trained)
-    wanted = _targets(context, trained, quants)
+    part = reference.part_of(trained)
+    with proof.written(trained.model, trained.adapter, part.extent, context.progress) as in_memory:
+        proof_parity = reference.compare_proof(trained, part, in_memory)
+    _require_exact(trained.name, proof_parity)
+    proven = {**proof.as_record(part.extent), "parity": asdict(proof_parity)}
+    targets = _targets(context, trained, quants)
     reports: dict[str, verify.Report] = {}
 
-    def accept(parts: dict[str, Path]) -> None:
-        reports.update(_examined(context, trained, parts))
-        for quant, path in wanted.items():
+    def accept(drafts: dict[str, Path]) -> None:
+        # One template serves all: that every file holds it is part of its own examination.
+        template_problems = reference.template_problems(trained, next(iter(drafts.values())))
+        for quant, draft in drafts.items():
+            examined = reference.examine(trained, draft, context.progress)
+            report = reports[quant] = verify.with_problems(examined, template_problems)
+            context.event("verified", quant=quant, proven=report.proven, verdict=report.verdict)
+        for quant, path in targets.items():
             verify.require_proven(reports[quant], path)
 
     written = export_gguf(
         trained.model,
         trained.adapter,
-        wanted,
+        targets,
         context.progress,
         name=trained.name,
         importance=trained.importance,
         chat=trained.chat,
         accept=accept,
     )
-    return _result(wanted, written, reports, proven)
-
-
-def _prove(context: TaskContext, trained: Trained) -> dict[str, Any]:
-    """What the mapping computes, without quantization. Raises ExportNotProven."""
-    part = reference.part_of(trained)
-    with proof.written(trained.model, trained.adapter, part.extent, context.progress) as path:
-        found = reference.compare_proof(trained, part, path)
-    _require_exact(trained.name, found)
-    return {**proof.as_record(part.extent), "parity": asdict(found)}
-
-
-def _require_exact(name: str, found: LogitParity) -> None:
-    problems = verify.proof_problems(found)
-    if problems:
-        raise ExportNotProven(path=name, problems=problems)
-
-
-def _examined(
-    context: TaskContext, trained: Trained, parts: dict[str, Path]
-) -> dict[str, verify.Report]:
-    # One template serves all: that every file holds it is part of its own examination.
-    template = reference.template_problems(trained, next(iter(parts.values())))
-    reports = {}
-    for quant, part in parts.items():
-        report = reference.examine(trained, part, context.progress)
-        reports[quant] = verify.with_problems(report, template)
-        context.event(
-            "verified",
-            quant=quant,
-            proven=reports[quant].proven,
-            verdict=reports[quant].verdict,
-        )
-    return reports
-
-
-def _targets(context: TaskContext, trained: Trained, quants: list[str]) -> dict[str, Path]:
-    out = context.config.get("out")
-    if out and len(quants) == 1 and Path(out).suffix == ".gguf":
-        return {quants[0]: Path(out)}
-    folder = Path(out) if out else context.workspace.gguf_folder(context.run_id)
-    return {quant: folder / f"{trained.name}-{quant}.gguf" for quant in quants}
-
-
-def _result(
-    wanted: dict[str, Path],
-    written: ExportResult,
-    reports: dict[str, verify.Report],
-    proven: dict[str, Any],
-) -> dict[str, Any]:
     summaries = {}
-    for quant, path in wanted.items():
+    for quant, path in targets.items():
         report = replace(reports[quant], path=str(path))
-        kept = verify.write(report, path, proven)
         summaries[quant] = {
             "path": str(path),
-            "report_path": str(kept),
+            "report_path": str(verify.write(report, path, proven)),
             "size_bytes": report.size_bytes,
             "verdict": report.verdict,
             "parity": asdict(report.logits),
         }
-    first = summaries[next(iter(wanted))]
+    first = summaries[quants[0]]
     return {
         "path": first["path"],
         "verdict": first["verdict"],
@@ -148,6 +110,22 @@ def _result(
         "files": summaries,
         "proof": proven,
     }
+
+
+def _require_exact(name: str, proof_parity: LogitParity) -> None:
+    """Of an unquantized proof. Raises ExportNotProven."""
+    problems = verify.proof_problems(proof_parity)
+    if problems:
+        raise ExportNotProven(path=name, problems=problems)
+
+
+def _targets(context: TaskContext, trained: Trained, quants: list[str]) -> dict[str, Path]:
+    """The file of each quantization type."""
+    out = context.config.get("out")
+    if out and len(quants) == 1 and Path(out).suffix == ".gguf":
+        return {quants[0]: Path(out)}
+    folder = Path(out) if out else context.workspace.gguf_folder(context.run_id)
+    return {quant: folder / f"{trained.name}-{quant}.gguf" for quant in quants}
 
 
 # --- advice ------------------------------------------------------------------------------
@@ -161,13 +139,13 @@ def _advise(context: TaskContext, trained: Trained, quants: list[str]) -> dict[s
     """Size and loss of the types on the run's own rows; one after another, none is kept."""
     reports: dict[str, verify.Report] = {}
 
-    def measure(parts: dict[str, Path]) -> None:
-        for quant, part in parts.items():
-            reports[quant] = reference.examine(trained, part, context.progress)
+    def measure(drafts: dict[str, Path]) -> None:
+        for quant, draft in drafts.items():
+            reports[quant] = reference.examine(trained, draft, context.progress)
         raise _Measured
 
     for quant, path in _targets(context, trained, quants).items():
-        try:
+        with contextlib.suppress(_Measured):
             export_gguf(
                 trained.model,
                 trained.adapter,
@@ -177,15 +155,13 @@ def _advise(context: TaskContext, trained: Trained, quants: list[str]) -> dict[s
                 chat=trained.chat,
                 accept=measure,
             )
-        except _Measured:
-            continue
-    found = advice.candidates(reports)
-    chosen = advice.recommended(found)
+    candidates = advice.candidates(reports)
+    recommended = advice.recommended(candidates).quant
     return {
-        "recommended": chosen.quant,
-        "candidates": [asdict(one) for one in found],
-        "tokens": reports[chosen.quant].logits.tokens,
-        "verdict": reports[chosen.quant].verdict,
+        "recommended": recommended,
+        "candidates": [asdict(candidate) for candidate in candidates],
+        "tokens": reports[recommended].logits.tokens,
+        "verdict": reports[recommended].verdict,
         "files": {},
     }
 
@@ -195,7 +171,7 @@ def _advise(context: TaskContext, trained: Trained, quants: list[str]) -> dict[s
 
 def _gguf_lora(context: TaskContext, trained: Trained, quants: list[str]) -> dict[str, Any]:
     """Proven on an unquantized base that lies in memory, as the adapter of its layers does."""
-    path = _single(context, trained, "adapter", ".gguf")
+    path = _target(context, trained, "adapter.gguf")
     part = reference.part_of(trained)
     with proof.in_memory() as adapter, proof.written(trained.model, None, part.extent) as base:
         adapter_files.write_gguf(
@@ -205,55 +181,51 @@ def _gguf_lora(context: TaskContext, trained: Trained, quants: list[str]) -> dic
             trained.name,
             lambda name: proof.covers(part.extent, name),
         )
-        found = reference.compare_proof(trained, part, base, adapter)
-    _require_exact(str(path), found)
+        proof_parity = reference.compare_proof(trained, part, base, adapter)
+    _require_exact(str(path), proof_parity)
     with files.replacing_path(path) as temporary:
         adapter_files.write_gguf(trained.model, trained.adapter, temporary, trained.name)
-    verdict = _same(f"llama.cppでベースに適用すると、KL {found.mean_kl:.2g}")
-    return _one(path, verdict, {"parity": asdict(found)})
+    figures = f"llama.cppでベースに適用すると、KL {proof_parity.mean_kl:.2g}"
+    return _result(path, figures, {"parity": asdict(proof_parity)})
 
 
 def _peft(context: TaskContext, trained: Trained, quants: list[str]) -> dict[str, Any]:
-    folder = _single(context, trained, "peft")
+    folder = _target(context, trained, "peft")
     with files.replacing_folder(folder) as temporary:
         adapter_files.write_peft(trained.model, trained.adapter, temporary, trained.name)
         changed = adapter_files.check_peft(trained.model, trained.adapter, temporary)
-    return _one(folder, _same(f"読み直した{changed}個の重みの変化が一致"), {"changed": changed})
+    return _result(folder, f"読み直した{changed}個の重みの変化が一致", {"changed": changed})
 
 
-def _folder(made_for: str, name: str) -> Callable[..., dict[str, Any]]:
-    def write(context: TaskContext, trained: Trained, quants: list[str]) -> dict[str, Any]:
-        folder = _single(context, trained, name)
-        with files.replacing_folder(folder) as temporary:
-            fused.write(trained.model, trained.adapter, temporary, made_for, context.progress)
-            found = _fused_parity(trained, temporary)
-            problems = [] if found.mean_kl < FUSED_KL else [f"予測の差（KL）が {found.mean_kl:.3g}"]
-            if problems:
-                raise ExportNotProven(path=str(folder), problems=problems)
-        return _one(folder, _same(f"mlx-lmで読み直して、KL {found.mean_kl:.2g}"), asdict(found))
-
-    return write
-
-
-def _fused_parity(trained: Trained, folder: Path) -> LogitParity:
-    found = layerwise.logits(folder, None, [one.tokens for one in trained.references])
-    return parity.compare(zip(trained.references, found, strict=True))
+def _fused_folder(
+    context: TaskContext, trained: Trained, quants: list[str], *, made_for: str, name: str
+) -> dict[str, Any]:
+    """made_for: what `metadata.format` of the safetensors files says."""
+    folder = _target(context, trained, name)
+    with files.replacing_folder(folder) as temporary:
+        fused.write(trained.model, trained.adapter, temporary, made_for, context.progress)
+        sequences = [one.tokens for one in trained.references]
+        logits = layerwise.logits(temporary, None, sequences)
+        logit_parity = parity.compare(zip(trained.references, logits, strict=True))
+        if not logit_parity.mean_kl < FUSED_KL:
+            problem = f"予測の差（KL）が {logit_parity.mean_kl:.3g}"
+            raise ExportNotProven(path=str(folder), problems=[problem])
+    figures = f"mlx-lmで読み直して、KL {logit_parity.mean_kl:.2g}"
+    return _result(folder, figures, asdict(logit_parity))
 
 
-def _single(context: TaskContext, trained: Trained, name: str, suffix: str = "") -> Path:
+def _target(context: TaskContext, trained: Trained, name: str) -> Path:
+    """The one file or folder of a format."""
     out = context.config.get("out")
     if out:
         return Path(out)
-    return context.workspace.gguf_folder(context.run_id) / f"{trained.name}-{name}{suffix}"
+    return context.workspace.gguf_folder(context.run_id) / f"{trained.name}-{name}"
 
 
-def _same(figures: str) -> str:
-    return f"学習したモデルと同じ動きをします（{figures}）。"
-
-
-def _one(path: Path, verdict: str, details: dict[str, Any]) -> dict[str, Any]:
-    parts = [path] if path.is_file() else [part for part in path.rglob("*") if part.is_file()]
-    size = sum(part.stat().st_size for part in parts)
+def _result(path: Path, figures: str, details: dict[str, Any]) -> dict[str, Any]:
+    verdict = f"学習したモデルと同じ動きをします（{figures}）。"
+    written = [path] if path.is_file() else [file for file in path.rglob("*") if file.is_file()]
+    size = sum(file.stat().st_size for file in written)
     summary = {"path": str(path), "size_bytes": size, "verdict": verdict, **details}
     return {"path": str(path), "verdict": verdict, "files": {path.name: summary}}
 
@@ -262,6 +234,6 @@ FORMATS: dict[str, Callable[[TaskContext, Trained, list[str]], dict[str, Any]]] 
     "gguf": _gguf,
     "gguf-lora": _gguf_lora,
     "peft": _peft,
-    "mlx": _folder("mlx", "mlx"),
-    "safetensors": _folder("pt", "safetensors"),
+    "mlx": functools.partial(_fused_folder, made_for="mlx", name="mlx"),
+    "safetensors": functools.partial(_fused_folder, made_for="pt", name="safetensors"),
 }

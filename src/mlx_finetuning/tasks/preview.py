@@ -35,7 +35,7 @@ Rows = list[tuple[str, dict[str, Any]]]
 
 @dataclass
 class Totals:
-    """Figures over all rows of all splits."""
+    """Figures over all rows of all splits; filled while they are counted."""
 
     rows: int = 0
     tokens: int = 0
@@ -64,21 +64,28 @@ def run(context: TaskContext) -> dict[str, Any]:
 
     Raises DatasetNotFound, RowNotFound, ModelError, InvalidSettings.
     """
-    given = dict(context.config)
-    number = given.pop("row", None)
-    settings = load(TrainConfig, given)
-    rows = _rows(context, settings.dataset)
+    values = dict(context.config)
+    number = values.pop("row", None)
+    settings = load(TrainConfig, values)
+    dataset = context.workspace.dataset(settings.dataset)
+    rows = [(split, row) for split in SPLITS for row in read_rows(dataset.split(split))]
+    if not rows:
+        raise DatasetNotFound(name=settings.dataset, available=[])
+    all_rows = [row for _, row in rows]
     folder = models.resolve(settings.model, context.workspace)
     thinks = reasoning.occurs_in([row for split, row in rows if split == "train"])
     loaded = load_tokenizer(folder, thinks=thinks)
-    texts = gate.row_texts([row for _, row in rows])
-    gate.require_own_tokens(folder, loaded.chat.encode, texts)
+    gate.require_own_tokens(folder, loaded.chat.encode, gate.row_texts(all_rows))
     limit = min(settings.max_length, loaded.context_length)
-    split, row = _chosen(rows, number, settings.dataset)
-    totals = _totals(context, loaded, [row for _, row in rows], limit, settings.supervise)
+    split, row = _choose(rows, number, settings.dataset)
+    totals = _count(context, loaded, all_rows, limit, settings.supervise)
     tiny = models.resolve(models.BUILT_IN, context.workspace)
-    places, warnings = ends.said_of(folder, loaded, [one for _, one in rows], tiny)
+    usability = ends.usability_of(folder, loaded, all_rows, tiny)
     first, *others = shown(loaded, row, limit, settings.supervise)
+    is_preference = "chosen" in row
+    ignores_tools = bool(row.get("tools")) and (
+        _texts(loaded, row) == _texts(loaded, {**row, "tools": None})
+    )
     return {
         "dataset": settings.dataset,
         "model": settings.model,
@@ -86,66 +93,64 @@ def run(context: TaskContext) -> dict[str, Any]:
         "supervise": settings.supervise,
         "thinks": thinks,
         "row": {"split": split, **first},
-        "rejected": others[0] if others and "chosen" in row else None,
-        "more": [] if "chosen" in row else others,
-        "tools_ignored": _ignores_tools(loaded, row),
-        "ends": places,
-        "warnings": warnings,
+        "rejected": others[0] if others and is_preference else None,
+        "more": [] if is_preference else others,
+        "tools_ignored": ignores_tools,
+        "ends": list(usability.engines_ja),
+        "warnings": list(usability.warnings_ja),
         "totals": asdict(totals),
     }
 
 
-def _rows(context: TaskContext, dataset: str) -> Rows:
-    paths = context.workspace.dataset(dataset)
-    rows = [(split, row) for split in SPLITS for row in read_rows(paths.split(split))]
-    if not rows:
-        raise DatasetNotFound(name=dataset, available=[])
-    return rows
-
-
-def _chosen(rows: Rows, number: int | None, dataset: str) -> tuple[str, dict[str, Any]]:
+def _choose(rows: Rows, number: int | None, dataset: str) -> tuple[str, dict[str, Any]]:
+    """The first row, or the one of a line of the source. Raises RowNotFound."""
     if number is None:
         return rows[0]
     for split, row in rows:
         if row.get("row") == number:
             return split, row
-    known = sorted({int(row.get("row", 0)) for _, row in rows}, key=lambda at: abs(at - number))
-    raise RowNotFound(name=dataset, row=number, nearest=sorted(known[:5]))
+    numbers = {int(row.get("row", 0)) for _, row in rows}
+    nearest = sorted(sorted(numbers), key=lambda other: abs(other - number))[:5]
+    raise RowNotFound(name=dataset, row=number, nearest=sorted(nearest))
 
 
 def shown(
     loaded: LoadedModel, row: dict[str, Any], limit: int, supervise: str = "answers"
 ) -> list[dict[str, Any]]:
-    """Each sequence of one row: its text and each token with piece, whether it is a target,
+    """Each sequence of one row: its text and each token with its text, whether it is a target,
     whether it is cut off."""
-    pairs = zip(_sequences(loaded, row, supervise), _texts(loaded, row), strict=True)
-    return [_sequence(loaded, row, whole, text, limit) for whole, text in pairs]
-
-
-def _sequence(
-    loaded: LoadedModel, row: dict[str, Any], whole: Example, text: str, limit: int
-) -> dict[str, Any]:
-    limit = len(whole.tokens) if "text" in row else limit
-    kept, cut = min(len(whole.tokens), limit), max(len(whole.tokens) - limit, 0)
-    # The first token of a sequence is never predicted.
-    targets = [at > 0 and flag for at, flag in enumerate(whole.supervised)]
-    named = zip(whole.tokens, token_texts(loaded, whole.tokens), targets, strict=True)
-    return {
-        "row": whole.row,
-        "source": str(row.get("source", "")),
-        "group": str(row.get("group", "")),
-        "text": text,
-        "tokens": [
-            {"id": token, "piece": piece, "supervised": target, "cut": at >= kept}
-            for at, (token, piece, target) in enumerate(named)
-        ],
-        "token_count": len(whole.tokens),
-        "supervised_tokens": sum(targets[:kept]),
-        "cut": cut,
-        "answer_end_lost": any(targets[kept:]),
-        "characters": len(text),
-        "tokens_per_character": round(len(whole.tokens) / max(len(text), 1), 3),
-    }
+    listed = []
+    for whole, text in zip(_sequences(loaded, row, supervise), _texts(loaded, row), strict=True):
+        length = len(whole.tokens)
+        # Plain text is never cut.
+        trained_length = length if "text" in row else min(length, limit)
+        # The first token of a sequence is never predicted.
+        targets = [at > 0 and flag for at, flag in enumerate(whole.supervised)]
+        named = zip(whole.tokens, token_texts(loaded, whole.tokens), targets, strict=True)
+        listed.append(
+            {
+                "row": whole.row,
+                "source": str(row.get("source", "")),
+                "group": str(row.get("group", "")),
+                "text": text,
+                "tokens": [
+                    {
+                        "id": token,
+                        "piece": text_of_token,
+                        "supervised": target,
+                        "cut": at >= trained_length,
+                    }
+                    for at, (token, text_of_token, target) in enumerate(named)
+                ],
+                "token_count": length,
+                "supervised_tokens": sum(targets[:trained_length]),
+                "cut": length - trained_length,
+                "answer_end_lost": any(targets[trained_length:]),
+                "characters": len(text),
+                "tokens_per_character": round(length / max(len(text), 1), 3),
+            }
+        )
+    return listed
 
 
 def _sequences(loaded: LoadedModel, row: dict[str, Any], supervise: str) -> tuple[Example, ...]:
@@ -156,48 +161,52 @@ def _texts(loaded: LoadedModel, row: dict[str, Any]) -> list[str]:
     if "text" in row:
         return [str(row["text"])]
     tools = row.get("tools")
-    found = [loaded.chat.sequences(chat, tools) for chat in conversations(row)]
-    return [one.text for chat in found for one in chat] or [
-        loaded.render_text(chat, ask=False, tools=tools) for chat in conversations(row)
-    ]
+    chats = conversations(row)
+    encoded = [one for chat in chats for one in loaded.chat.sequences(chat, tools)]
+    if encoded:
+        return [one.text for one in encoded]
+    return [loaded.render_text(chat, ask=False, tools=tools) for chat in chats]
 
 
-def _ignores_tools(loaded: LoadedModel, row: dict[str, Any]) -> bool:
-    if not row.get("tools"):
-        return False
-    return _texts(loaded, row) == _texts(loaded, {**row, "tools": None})
-
-
-def _totals(
+def _count(
     context: TaskContext,
     loaded: LoadedModel,
     rows: Sequence[dict[str, Any]],
-    limit: int,
+    max_length: int,
     supervise: str,
 ) -> Totals:
     totals = Totals(rows=len(rows))
     for number, row in enumerate(rows):
         context.progress(Step(STAGE, number, len(rows)))
-        _count(totals, row, _sequences(loaded, row, supervise), limit)
+        wholes = _sequences(loaded, row, supervise)
+        longest = max(len(whole.tokens) for whole in wholes)
+        limit = longest if "text" in row else max_length
+        targets = [sum(whole.supervised[1:limit]) for whole in wholes]
+        totals.tokens += sum(min(len(whole.tokens), limit) for whole in wholes)
+        totals.supervised_tokens += sum(targets)
+        totals.characters += _characters(row)
+        totals.unused_rows += not (all(targets) if "chosen" in row else any(targets))
+        if longest > totals.longest_tokens:
+            totals.longest_row, totals.longest_tokens = wholes[0].row, longest
+        if longest <= limit:
+            continue
+        answer_end_lost = any(any(whole.supervised[limit:]) for whole in wholes)
+        totals.cut_rows += 1
+        totals.answer_end_lost_rows += answer_end_lost
+        if len(totals.too_long) < MAX_LISTED:
+            totals.too_long.append(
+                {
+                    "row": int(row.get("row", 0)),
+                    "source": str(row.get("source", "")),
+                    "tokens": longest,
+                    "cut": longest - limit,
+                    "answer_end_lost": answer_end_lost,
+                }
+            )
     context.progress(Step(STAGE, len(rows), len(rows)))
     totals.supervised_share = round(totals.supervised_tokens / max(totals.tokens, 1), 4)
     totals.tokens_per_character = round(totals.tokens / max(totals.characters, 1), 3)
     return totals
-
-
-def _count(totals: Totals, row: dict[str, Any], wholes: Sequence[Example], limit: int) -> None:
-    limit = max(len(whole.tokens) for whole in wholes) if "text" in row else limit
-    targets = [sum(whole.supervised[1:limit]) for whole in wholes]
-    totals.tokens += sum(min(len(whole.tokens), limit) for whole in wholes)
-    totals.supervised_tokens += sum(targets)
-    totals.characters += _characters(row)
-    totals.unused_rows += not (all(targets) if "chosen" in row else any(targets))
-    longest = max(len(whole.tokens) for whole in wholes)
-    if longest > totals.longest_tokens:
-        totals.longest_row, totals.longest_tokens = wholes[0].row, longest
-    if longest > limit:
-        lost = any(any(whole.supervised[limit:]) for whole in wholes)
-        _count_cut(totals, row, longest, limit, lost)
 
 
 def _characters(row: dict[str, Any]) -> int:
@@ -205,18 +214,3 @@ def _characters(row: dict[str, Any]) -> int:
         return len(row["text"])
     turns = (turn for chat in conversations(row) for turn in chat)
     return sum(len(turn["content"]) + len(turn.get(FIELDS[0]) or "") for turn in turns)
-
-
-def _count_cut(totals: Totals, row: dict[str, Any], tokens: int, limit: int, lost: bool) -> None:
-    totals.cut_rows += 1
-    totals.answer_end_lost_rows += lost
-    if len(totals.too_long) < MAX_LISTED:
-        totals.too_long.append(
-            {
-                "row": int(row.get("row", 0)),
-                "source": str(row.get("source", "")),
-                "tokens": tokens,
-                "cut": tokens - limit,
-                "answer_end_lost": lost,
-            }
-        )

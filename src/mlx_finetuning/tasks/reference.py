@@ -66,14 +66,11 @@ class Trained:
     importance: Mapping[str, NDArray[np.float32]] = field(default_factory=dict)
     """By weight, how much its columns are used; only where it is asked for."""
 
-    def encode(self, text: str, add_special: bool) -> list[int]:
-        return _encode(self.loaded)(text, add_special)
-
-    def explains(self, prompt: str, expected: list[int], found: list[int]) -> bool:
+    def explains(self, prompt: str, expected: list[int], actual: list[int]) -> bool:
         """Whether llama.cpp's other ids of a rendered conversation are what was announced before
         training: characters outside the vocabulary, names of control tokens, a tie."""
-        why = parity.difference(prompt, expected, found, self._written_tokenizer)
-        return why != parity.Cut.DIFFERENTLY
+        cause = parity.difference(prompt, expected, actual, self._written_tokenizer)
+        return cause != parity.Cut.DIFFERENTLY
 
     @functools.cached_property
     def _written_tokenizer(self) -> TokenizerMetadata:
@@ -100,16 +97,49 @@ class Part:
 def of_run(context: TaskContext, tokens: int, *, for_gguf: bool = True) -> Trained:
     """The run's model and at least `tokens` tokens to compare.
 
-    Raises RunError, ModelError; with `for_gguf` ArchitectureUnsupported, before anything is read.
+    What takes minutes is in vain where llama.cpp cannot read the chat template or cuts texts into
+    other tokens, so `for_gguf` looks at that first. Raises RunError, ModelError; with `for_gguf`
+    ArchitectureUnsupported, before anything is read, and ExportNotProven.
     """
-    trained = _of_run(context, tokens, for_gguf)
+    run = runs.require_trained(context.workspace, context.run_id)
+    model = models.resolve(run.model, context.workspace)
+    if for_gguf:
+        registry.of(export.read_config(model))
+    adapter = context.workspace.adapter(context.run_id).folder
+    loaded = load(model, adapter, lazy=True).without_weights()
+    rows = list(_dataset_rows(context, run.dataset))
+    conversations = _conversations(rows)
+    if for_gguf:
+        template = loaded.chat.template
+        tiny = models.resolve(models.BUILT_IN, context.workspace)
+        if template and not template_reading.is_readable(template.text, tiny):
+            raise ExportNotProven(path=model.name, problems=[template_reading.UNREADABLE])
+        reach.require(
+            model,
+            encode_with(loaded),
+            _texts(conversations),
+            _prompts(loaded, conversations) if template else [],
+            chat_format(loaded),
+        )
+    built_in = (list(loaded.tokenizer.encode(text)) for text in itertools.cycle(battery.TEXTS))
+    token_lists = itertools.chain(_row_tokens(loaded, rows), built_in)
+    sequences = _at_least(token_lists, tokens, min(LONGEST, loaded.context_length))
+    logits = layerwise.logits(model, adapter, sequences, context.progress)
+    trained = Trained(
+        model=model,
+        adapter=adapter,
+        name=model.name,
+        references=tuple(map(Reference, sequences, logits)),
+        loaded=loaded,
+        conversations=conversations,
+    )
     free_memory()
     return trained
 
 
 def conversations(context: TaskContext, dataset: str) -> tuple[Messages, ...]:
     """Conversations of a dataset, held-out ones first, else the general ones."""
-    return _conversations(_rows(context, dataset))
+    return _conversations(_dataset_rows(context, dataset))
 
 
 def general_conversations() -> tuple[Messages, ...]:
@@ -117,83 +147,31 @@ def general_conversations() -> tuple[Messages, ...]:
     return tuple(question.row["messages"] for question in general_questions.questions())
 
 
-def _conversations(rows: Iterable[dict[str, Any]]) -> tuple[Messages, ...]:
-    found = (turns for row in rows for turns in examples.conversations(row)[:1])
-    return tuple(itertools.islice(found, TEXTS)) or general_conversations()
-
-
-def _of_run(context: TaskContext, tokens: int, for_gguf: bool) -> Trained:
-    run = runs.require_trained(context.workspace, context.run_id)
-    model = models.resolve(run.model, context.workspace)
-    if for_gguf:
-        registry.of(export.read_config(model))
-    adapter = context.workspace.adapter(context.run_id).folder
-    loaded = load(model, adapter, lazy=True).without_weights()
-    rows = list(_rows(context, run.dataset))
-    if for_gguf:
-        _require_readable(context, loaded, model)
-        _require_alike(model, loaded, rows)
-    texts = itertools.chain(_tokens(loaded, rows), _built_in(loaded))
-    sequences = list(_sequences(loaded, texts, tokens))
-    said = layerwise.logits(model, adapter, sequences, context.progress)
-    return Trained(
-        model=model,
-        adapter=adapter,
-        name=model.name,
-        references=tuple(map(Reference, sequences, said)),
-        loaded=loaded,
-        conversations=_conversations(rows),
+def encode_with(loaded: LoadedModel) -> parity.Encode:
+    """The tokens that the run was trained with, of any text."""
+    return lambda text, add_special: list(
+        loaded.tokenizer.encode(text, add_special_tokens=add_special)
     )
-
-
-def _require_readable(context: TaskContext, loaded: LoadedModel, model: Path) -> None:
-    """Raises ExportNotProven where no program would start with the file's chat template."""
-    template = loaded.chat.template
-    tiny = models.resolve(models.BUILT_IN, context.workspace)
-    if template and not template_reading.is_readable(template.text, tiny):
-        raise ExportNotProven(path=model.name, problems=[template_reading.UNREADABLE])
-
-
-def _require_alike(model: Path, loaded: LoadedModel, rows: list[dict[str, Any]]) -> None:
-    """Tokens first: what takes minutes is in vain where they differ. Raises ExportNotProven."""
-    conversations = _conversations(rows)
-    reach.require(
-        model,
-        _encode(loaded),
-        [turn["content"] for messages in conversations for turn in messages],
-        [
-            loaded.render_text(messages, ask=True)
-            for messages in (_questions(loaded, conversations) if loaded.chat.template else [])
-        ],
-        chat_format(loaded),
-    )
-
-
-def _encode(loaded: LoadedModel) -> parity.Encode:
-    return lambda text, added: list(loaded.tokenizer.encode(text, add_special_tokens=added))
 
 
 def chat_format(loaded: LoadedModel) -> ChatFormat | None:
+    """How the model converses, for a file; None for one without a chat template."""
     template = loaded.chat.template
     return ChatFormat(template.text, loaded.chat.end_ids[0]) if template else None
 
 
 def examine(trained: Trained, gguf: Path, progress: Progress) -> verify.Report:
     """Compare a file with what the run trained. Raises GgufUnreadable, QuantizerUnusable."""
-    texts = [turn["content"] for messages in trained.conversations for turn in messages]
-    tokenizer = trained.loaded.tokenizer
-    questions = (
-        _questions(trained.loaded, trained.conversations) if tokenizer.has_chat_template else []
-    )
+    has_template = trained.loaded.tokenizer.has_chat_template
     return verify.examine(
         gguf,
         trained.model,
         trained.adapter,
         trained.references,
-        trained.encode,
+        encode_with(trained.loaded),
         context=LONGEST,
-        texts=texts,
-        prompts=[trained.loaded.render_text(messages, ask=True) for messages in questions],
+        texts=_texts(trained.conversations),
+        prompts=_prompts(trained.loaded, trained.conversations) if has_template else [],
         end_tokens=trained.loaded.chat.end_ids[:1],
         chat=trained.chat,
         progress=progress,
@@ -202,14 +180,14 @@ def examine(trained: Trained, gguf: Path, progress: Progress) -> verify.Report:
 
 def part_of(trained: Trained) -> Part:
     """What fits into a proof, and what it says. Raises what reading the model raises."""
-    sequences = [one.tokens for one in trained.references]
+    sequences = [reference.tokens for reference in trained.references]
     extent = proof.extent(trained.model, sequences)
-    said = [one.logits for one in trained.references]
+    logits = [reference.logits for reference in trained.references]
     if extent.layers < extent.of_layers:
-        said = layerwise.logits(trained.model, trained.adapter, sequences, layers=extent.layers)
+        logits = layerwise.logits(trained.model, trained.adapter, sequences, layers=extent.layers)
     references = tuple(
-        Reference(extent.local(tokens), logits[:, extent.tokens])
-        for tokens, logits in zip(sequences, said, strict=True)
+        Reference(extent.local(tokens), of_sequence[:, extent.tokens])
+        for tokens, of_sequence in zip(sequences, logits, strict=True)
     )
     free_memory()
     return Part(extent, references)
@@ -219,11 +197,11 @@ def importance(context: TaskContext, trained: Trained) -> dict[str, NDArray[np.f
     """How much each column of the weights is used on training rows. Raises ModelUnloadable."""
     dataset = runs.require_trained(context.workspace, context.run_id).dataset
     rows = read_rows(context.workspace.dataset(dataset).train)
-    texts = _tokens(trained.loaded, rows)
-    sequences = list(_sequences(trained.loaded, texts, IMPORTANCE_TOKENS))
-    found = layerwise.importance(trained.model, trained.adapter, sequences, context.progress)
+    longest = min(LONGEST, trained.loaded.context_length)
+    sequences = _at_least(_row_tokens(trained.loaded, rows), IMPORTANCE_TOKENS, longest)
+    by_weight = layerwise.importance(trained.model, trained.adapter, sequences, context.progress)
     free_memory()
-    return found
+    return by_weight
 
 
 def compare_proof(
@@ -246,39 +224,47 @@ def template_problems(trained: Trained, gguf: Path) -> list[str]:
         for messages in _questions(trained.loaded, trained.conversations):
             prompt = client.apply_template(messages)
             expected = trained.loaded.render(messages, ask=True)
-            found = client.tokenize(prompt, add_special=True)
-            if found != expected and not trained.explains(prompt, expected, found):
-                return [_template_problem(prompt, found, expected)]
+            actual = client.tokenize(prompt, add_special=True)
+            if actual == expected or trained.explains(prompt, expected, actual):
+                continue
+            if actual == expected[:1] + expected:
+                return ["会話の先頭の記号（BOS）が2つ付きます。"]
+            if actual == expected[1:]:
+                return ["会話の先頭の記号（BOS）が付きません。"]
+            return [f"会話の組み立て方（チャットテンプレート）が違います: {prompt!r}"]
     return []
 
 
-def _template_problem(prompt: str, found: list[int], expected: list[int]) -> str:
-    if found == expected[:1] + expected:
-        return "会話の先頭の記号（BOS）が2つ付きます。"
-    if found == expected[1:]:
-        return "会話の先頭の記号（BOS）が付きません。"
-    return f"会話の組み立て方（チャットテンプレート）が違います: {prompt!r}"
-
-
-def _rows(context: TaskContext, dataset: str) -> Iterator[dict[str, Any]]:
+def _dataset_rows(context: TaskContext, dataset: str) -> Iterator[dict[str, Any]]:
     paths = context.workspace.dataset(dataset)
     for split in SPLITS:
         if paths.split(split).exists():
             yield from read_rows(paths.split(split))
 
 
-def _sequences(loaded: LoadedModel, texts: Iterable[list[int]], least: int) -> Iterator[list[int]]:
-    """Sequences of at least `least` tokens together, where there are so many."""
-    longest = min(LONGEST, loaded.context_length)
+def _conversations(rows: Iterable[dict[str, Any]]) -> tuple[Messages, ...]:
+    of_rows = (turns for row in rows for turns in examples.conversations(row)[:1])
+    return tuple(itertools.islice(of_rows, TEXTS)) or general_conversations()
+
+
+def _texts(conversations: Sequence[Messages]) -> list[str]:
+    return [turn["content"] for messages in conversations for turn in messages]
+
+
+def _at_least(token_lists: Iterable[list[int]], tokens: int, longest: int) -> list[list[int]]:
+    """Sequences of at least `tokens` tokens together, where there are so many, none over `longest`."""
+    sequences: list[list[int]] = []
     total = 0
-    for tokens in texts:
-        if total >= least:
-            return
-        total += len(tokens[:longest])
-        yield tokens[:longest]
+    for token_list in token_lists:
+        if total >= tokens:
+            break
+        sequences.append(token_list[:longest])
+        total += len(sequences[-1])
+    return sequences
 
 
-def _tokens(loaded: LoadedModel, rows: Sequence[dict[str, Any]]) -> Iterator[list[int]]:
+def _row_tokens(loaded: LoadedModel, rows: Iterable[dict[str, Any]]) -> Iterator[list[int]]:
+    """Plain text whole, of a conversation what training sees of its last answer."""
     for row in rows:
         if "text" in row:
             yield list(loaded.tokenizer.encode(row["text"]))
@@ -286,9 +272,10 @@ def _tokens(loaded: LoadedModel, rows: Sequence[dict[str, Any]]) -> Iterator[lis
             yield examples.sequences(loaded, row)[-1].tokens
 
 
-def _built_in(loaded: LoadedModel) -> Iterator[list[int]]:
-    texts = itertools.cycle(battery.TEXTS)
-    return (list(loaded.tokenizer.encode(text)) for text in texts)
+def _prompts(loaded: LoadedModel, conversations: Sequence[Messages]) -> list[str]:
+    return [
+        loaded.render_text(messages, ask=True) for messages in _questions(loaded, conversations)
+    ]
 
 
 def _questions(loaded: LoadedModel, conversations: Sequence[Messages]) -> list[Messages]:

@@ -11,6 +11,7 @@ import contextlib
 import json
 import secrets
 from collections.abc import Callable, Iterator
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -39,8 +40,18 @@ READY = Step("待ち受け中", 0, 0)
 IDLE_S = 600.0
 """Seconds without a question after which the model is let go."""
 BASE = "base"
-ROOM = 300_000_000
+LOOPBACK = "127.0.0.1"
+OTHER_BYTES = 300_000_000
 """Bytes beside the weights: libraries, and what a short conversation needs."""
+
+
+@dataclass(frozen=True)
+class Served:
+    """A loaded model that answers."""
+
+    engine: Engine
+    names: dict[str, str]
+    """Under which it is asked for, each with its description in Japanese."""
 
 
 def run(context: TaskContext) -> dict[str, Any]:
@@ -50,20 +61,20 @@ def run(context: TaskContext) -> dict[str, Any]:
 
     Raises RunError, ModelError, ExportError, NotEnoughMemory, PortTaken, Interrupted.
     """
-    given = context.config
+    values = context.config
     context.progress(LOADING)
-    with ENGINES[given["engine"]](context) as (engine, names), _listen(context, names) as endpoint:
+    with ENGINES[values["engine"]](context) as served, _listen(context, served) as endpoint:
         record = {"address": endpoint.address, "key": endpoint.key}
         files.write_json(context.paths.port, record)
         try:
-            idle_s = float(given.get("idle_s", IDLE_S))
-            endpoint.serve(engine, lambda: _still_wanted(context), idle_s)
+            idle_s = float(values.get("idle_s", IDLE_S))
+            endpoint.serve(served.engine, lambda: _require_wanted(context), idle_s)
         finally:
             context.paths.port.unlink(missing_ok=True)
     return {"reason": "idle"}
 
 
-def _still_wanted(context: TaskContext) -> None:
+def _require_wanted(context: TaskContext) -> None:
     """Raises Interrupted when a stop was asked for, the process that offers this has ended, or the
     run was deleted."""
     owner = context.config.get("owner")
@@ -72,12 +83,12 @@ def _still_wanted(context: TaskContext) -> None:
     context.progress(READY)
 
 
-def _listen(context: TaskContext, names: dict[str, str]) -> Endpoint:
-    given = context.config
-    host, port = given.get("host", "127.0.0.1"), given.get("port", 0)
-    key = given.get("key")
+def _listen(context: TaskContext, served: Served) -> Endpoint:
+    values = context.config
+    host, port, key = values.get("host", LOOPBACK), values.get("port", 0), values.get("key")
     try:
-        return Endpoint(names, secrets.token_urlsafe(24) if key is None else key, host, port)
+        key = secrets.token_urlsafe(24) if key is None else key
+        return Endpoint(served.names, key, host, port)
     except OSError as error:
         raise PortTaken(address=host, port=port, reason=error.strerror or str(error)) from error
 
@@ -86,7 +97,7 @@ def _listen(context: TaskContext, names: dict[str, str]) -> Endpoint:
 
 
 @contextlib.contextmanager
-def _by_mlx(context: TaskContext) -> Iterator[tuple[Engine, dict[str, str]]]:
+def _by_mlx(context: TaskContext) -> Iterator[Served]:
     from mlx_finetuning.mlx_trainer.model.load import load
 
     trained = runs.require_trained(context.workspace, context.run_id)
@@ -94,11 +105,13 @@ def _by_mlx(context: TaskContext) -> Iterator[tuple[Engine, dict[str, str]]]:
     adapter = context.workspace.adapter(context.run_id)
     _require_memory(_computed_bytes(folder) + adapter.weights.stat().st_size)
     tuned = load(folder, adapter.folder)
-    names = {context.run_id: "学習したモデル", BASE: "元のモデル"}
-    yield _MlxEngine(folder, adapter.folder, tuned), names
+    engine = _MlxEngine(folder, adapter.folder, tuned)
+    yield Served(engine, {context.run_id: "学習したモデル", BASE: "元のモデル"})
 
 
 class _MlxEngine:
+    """The tuned model, and its base: with the adapter put aside, or loaded when it is asked for."""
+
     def __init__(self, folder: Path, adapter: Path, tuned: Any) -> None:
         self._folder = folder
         self._adapter = adapter
@@ -148,16 +161,16 @@ def _computed_bytes(folder: Path) -> int:
 
 
 @contextlib.contextmanager
-def _by_llama_cpp(context: TaskContext) -> Iterator[tuple[Engine, dict[str, str]]]:
+def _by_llama_cpp(context: TaskContext) -> Iterator[Served]:
     gguf = Path(context.config["gguf"])
     _require_memory(gguf.stat().st_size)
     with serve(gguf) as client:
-        chat = _own_chat(context)
-        form = chat.form if chat else _form(context, gguf, client)
-        yield _llama_engine(client, chat, form), {context.run_id: gguf.name}
+        chat = _trained_chat(context)
+        form = chat.form if chat else _answer_format(context, gguf, client)
+        yield Served(_llama_cpp_engine(client, chat, form), {context.run_id: gguf.name})
 
 
-def _form(context: TaskContext, gguf: Path, client: Client) -> Format:
+def _answer_format(context: TaskContext, gguf: Path, client: Client) -> Format:
     """How the file's answers are read, by its own template: the server hands on what is generated."""
     template = gguf_reader.read(gguf).metadata.get("tokenizer.chat_template")
     if not template:
@@ -167,7 +180,7 @@ def _form(context: TaskContext, gguf: Path, client: Client) -> Format:
     return form_of(str(template), prompt, thinks=thinks)
 
 
-def _own_chat(context: TaskContext) -> Chat | None:
+def _trained_chat(context: TaskContext) -> Chat | None:
     """The tokenizer that the run was trained with, where its base is still there."""
     try:
         trained = runs.require_trained(context.workspace, context.run_id)
@@ -178,7 +191,7 @@ def _own_chat(context: TaskContext) -> Chat | None:
     return chat if chat.template else None
 
 
-def _llama_engine(client: Client, chat: Chat | None, form: Format) -> Engine:
+def _llama_cpp_engine(client: Client, chat: Chat | None, form: Format) -> Engine:
     def answer(question: Question) -> Pieces:
         settings = question.settings
         limits = settings.max_tokens, settings.temperature
@@ -198,14 +211,15 @@ def _llama_engine(client: Client, chat: Chat | None, form: Format) -> Engine:
     return answer
 
 
-ENGINES: dict[
-    str, Callable[[TaskContext], contextlib.AbstractContextManager[tuple[Engine, dict[str, str]]]]
-] = {"mlx": _by_mlx, "gguf": _by_llama_cpp}
+ENGINES: dict[str, Callable[[TaskContext], contextlib.AbstractContextManager[Served]]] = {
+    "mlx": _by_mlx,
+    "gguf": _by_llama_cpp,
+}
 
 
 def _require_memory(needed: int) -> None:
     available = memory_monitor.read_memory().usable
-    if needed + ROOM > available:
+    if needed + OTHER_BYTES > available:
         raise NotEnoughMemory(
-            needed_gb=round((needed + ROOM) / 1e9, 1), available_gb=round(available / 1e9, 1)
+            needed_gb=round((needed + OTHER_BYTES) / 1e9, 1), available_gb=round(available / 1e9, 1)
         )

@@ -48,9 +48,9 @@ def _with_mlx(context: TaskContext, settings: TrainConfig, model: Path) -> dict[
     loaded = load(model, thinks=reasoning.occurs_in(train_rows))
     gate.require_own_tokens(model, loaded.chat.encode, gate.row_texts(train_rows))
     tiny = models.resolve(models.BUILT_IN, context.workspace)
-    places, warnings = ends.said_of(model, loaded, [*train_rows, *valid_rows], tiny)
-    context.event("ends", text=f"学習したモデルを使える場所: {'、'.join(places)}")
-    for text in warnings:
+    usability = ends.usability_of(model, loaded, [*train_rows, *valid_rows], tiny)
+    context.event("ends", text=f"学習したモデルを使える場所: {'、'.join(usability.engines_ja)}")
+    for text in usability.warnings_ja:
         context.event("warning", text=text)
     with files.LineLog(run.metrics) as metrics, files.LineLog(run.samples) as samples:
         hooks = loop.Hooks(metrics.append, context.event, context.progress, rewind, samples.append)

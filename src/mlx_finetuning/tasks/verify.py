@@ -18,13 +18,12 @@ def run(context: TaskContext) -> dict[str, Any]:
 
     Raises RunError, ModelError, GgufUnreadable, QuantizerUnusable, DiskFull, Interrupted.
     """
-    given = {key: value for key, value in context.config.items() if key != "path"}
-    settings = config.load(ExportConfig, given)
-    path = Path(context.config["path"])
+    values = dict(context.config)
+    path = Path(values.pop("path"))
+    settings = config.load(ExportConfig, values)
     if not path.is_file():
         raise GgufUnreadable(path=str(path), reason="ファイルがありません。")
     trained = reference.of_run(context, max(settings.verify_tokens, verify.MIN_TOKENS))
     report = reference.examine(trained, path, context.progress)
     report = verify.with_problems(report, reference.template_problems(trained, path))
-    kept = verify.write(report, path)
-    return {**verify.as_record(report), "report_path": str(kept)}
+    return {**verify.as_record(report), "report_path": str(verify.write(report, path))}

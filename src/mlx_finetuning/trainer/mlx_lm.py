@@ -20,7 +20,9 @@ import time
 from collections import deque
 from collections.abc import Iterator
 from pathlib import Path
-from typing import IO, Any
+from typing import Any
+
+import yaml
 
 from mlx_finetuning import files
 from mlx_finetuning.config import TrainConfig
@@ -38,6 +40,8 @@ PAIRS_REFUSED = (
 TAIL_LINES = 12
 _QUIET_S = 0.5
 _END_S = 10.0
+_ATTENTION = ("q_proj", "k_proj", "v_proj", "o_proj")
+_MLP = ("gate_proj", "up_proj", "down_proj")
 
 
 def run(context: TaskContext, config: TrainConfig, model_folder: Path) -> dict[str, Any]:
@@ -46,30 +50,31 @@ def run(context: TaskContext, config: TrainConfig, model_folder: Path) -> dict[s
 
     The adapter appears whole in the run's adapter folder, or not at all.
     """
-    _require_own_tokens(context.workspace.dataset(config.dataset), model_folder)
+    dataset = context.workspace.dataset(config.dataset)
+    train_rows = _read_rows(dataset.train)
+    # mlx-lm asks transformers for the tokenizer, which rebuilds some.
+    encode = foreign.encode_as_rebuilt(model_folder)
+    gate.require_own_tokens(model_folder, encode, gate.row_texts(train_rows))
     target = context.workspace.adapter(context.run_id).folder
     draft = files.make_folder(target.with_name(f"{files.TEMPORARY_PREFIX}{target.name}"))
-    data = offered_data(context.workspace.dataset(config.dataset), config, context.paths.folder)
-    settings = context.paths.folder / "mlx_lm.yaml"
+    data = offered_data(dataset, config, context.paths.folder)
     model = offered_model(model_folder, context.paths.folder)
-    files.write_text(settings, _as_yaml(lora_settings(config, model, data, draft)))
+    settings = lora_settings(config, model, data, draft)
+    settings_path = context.paths.folder / "mlx_lm.yaml"
+    files.write_text(settings_path, yaml.safe_dump(settings, allow_unicode=True, sort_keys=False))
     if config.gradient_clip:
         context.event("warning", text="mlx-lm は gradient_clip に対応していないため、無視します。")
     try:
-        losses = _train(context, config, command(settings))
-        _name_final_place(draft, target)
+        losses = _train(context, config, command(settings_path))
+        adapter_config = draft / "adapter_config.json"
+        record = json.loads(adapter_config.read_text(encoding="utf-8"))
+        record["adapter_path"] = str(target)
+        text = json.dumps(record, ensure_ascii=False, indent=4)
+        files.write_text(adapter_config, f"{text}\n")
         draft.rename(target)
     finally:
         shutil.rmtree(draft, ignore_errors=True)
     return {"updates": config.iterations, **losses, "adapter_path": str(target)}
-
-
-def _require_own_tokens(dataset: DatasetPaths, model: Path) -> None:
-    """mlx-lm asks transformers for the tokenizer, which rebuilds some. Raises TokensDiffer,
-    TokenizerUnreadable."""
-    with dataset.train.open(encoding="utf-8") as stream:
-        texts = gate.row_texts([json.loads(line) for line in stream if line.strip()])
-    gate.require_own_tokens(model, foreign.encode_as_rebuilt(model), texts)
 
 
 def command(settings: Path) -> list[str]:
@@ -82,6 +87,21 @@ def lora_settings(
     config: TrainConfig, model: Path, data: Path, adapter_folder: Path
 ) -> dict[str, Any]:
     """mlx-lm's settings for a run; every key is one of its `CONFIG_DEFAULTS`."""
+    updates = max(config.iterations - config.warmup, 1)
+    schedule, arguments = {
+        "cosine": ("cosine_decay", [config.learning_rate, updates]),
+        "linear": ("linear_schedule", [config.learning_rate, 0.0, updates]),
+        # mlx-lm has warm-up only on a schedule; this one stays where it is.
+        "constant": ("linear_schedule", [config.learning_rate, config.learning_rate, updates]),
+    }[config.schedule]
+    lora: dict[str, Any] = {
+        "rank": config.rank,
+        "scale": config.alpha / config.rank,
+        "dropout": config.dropout,
+    }
+    if config.targets != "all-linear":
+        targets = _ATTENTION if config.targets == "attention" else config.targets.split(",")
+        lora["keys"] = [_module_path(name.strip()) for name in targets]
     return {
         "model": str(model),
         "train": True,
@@ -92,8 +112,8 @@ def lora_settings(
         "optimizer": "adamw",
         "optimizer_config": {"adamw": {"weight_decay": config.weight_decay}},
         "learning_rate": config.learning_rate,
-        "lr_schedule": _schedule(config),
-        "lora_parameters": _lora_parameters(config),
+        "lr_schedule": {"name": schedule, "arguments": arguments, "warmup": config.warmup},
+        "lora_parameters": lora,
         "num_layers": config.num_layers,
         "batch_size": config.batch_size,
         "iters": config.iterations,
@@ -106,73 +126,34 @@ def lora_settings(
     }
 
 
-def _schedule(config: TrainConfig) -> dict[str, Any]:
-    rate = config.learning_rate
-    updates = max(config.iterations - config.warmup, 1)
-    name, arguments = {
-        "cosine": ("cosine_decay", [rate, updates]),
-        "linear": ("linear_schedule", [rate, 0.0, updates]),
-        # mlx-lm has warm-up only on a schedule; this one stays where it is.
-        "constant": ("linear_schedule", [rate, rate, updates]),
-    }[config.schedule]
-    return {"name": name, "arguments": arguments, "warmup": config.warmup}
-
-
-_ATTENTION = ("q_proj", "k_proj", "v_proj", "o_proj")
-_MLP = ("gate_proj", "up_proj", "down_proj")
-
-
-def _lora_parameters(config: TrainConfig) -> dict[str, Any]:
-    parameters = {
-        "rank": config.rank,
-        "scale": config.alpha / config.rank,
-        "dropout": config.dropout,
-    }
-    if config.targets == "all-linear":
-        return parameters
-    names = _ATTENTION if config.targets == "attention" else config.targets.split(",")
-    return {**parameters, "keys": [_layer_key(name.strip()) for name in names]}
-
-
-def _layer_key(name: str) -> str:
+def _module_path(name: str) -> str:
     """mlx-lm names modules by their path inside a block: `self_attn.q_proj`."""
     if name in _ATTENTION:
         return f"self_attn.{name}"
     return f"mlp.{name}" if name in _MLP else name
 
 
-def _as_yaml(settings: dict[str, Any]) -> str:
-    import yaml
-
-    return yaml.safe_dump(settings, allow_unicode=True, sort_keys=False)
-
-
 def offered_data(dataset: DatasetPaths, config: TrainConfig, folder: Path) -> Path:
     """A folder of links to the splits that mlx-lm accepts: it fails on less than a whole batch, and
     knows no preference pairs. Raises BatchTooLarge, InvalidSettings."""
-    rows = _count(dataset.train)
-    if rows and "chosen" in _first_row(dataset.train):
+    rows = _read_rows(dataset.train)
+    if rows and "chosen" in rows[0]:
         raise InvalidSettings(problems=[PAIRS_REFUSED])
-    if rows < config.batch_size:
-        raise BatchTooLarge(batch_size=config.batch_size, rows=rows)
+    if len(rows) < config.batch_size:
+        raise BatchTooLarge(batch_size=config.batch_size, rows=len(rows))
     data = files.make_folder(folder / "mlx_lm_data")
     (data / "train.jsonl").symlink_to(dataset.train)
-    if _count(dataset.valid) >= config.batch_size:
+    if len(_read_rows(dataset.valid)) >= config.batch_size:
         (data / "valid.jsonl").symlink_to(dataset.valid)
     return data
 
 
-def _name_final_place(draft: Path, target: Path) -> None:
-    path = draft / "adapter_config.json"
-    record = json.loads(path.read_text(encoding="utf-8"))
-    record["adapter_path"] = str(target)
-    files.write_text(path, json.dumps(record, ensure_ascii=False, indent=4) + "\n")
-
-
-def _first_row(path: Path) -> dict[str, Any]:
+def _read_rows(path: Path) -> list[dict[str, Any]]:
+    # The data processor's reader is out of reach here: stage packages don't import each other.
+    if not path.exists():
+        return []
     with path.open(encoding="utf-8") as stream:
-        row: dict[str, Any] = json.loads(next(line for line in stream if line.strip()))
-    return row
+        return [json.loads(line) for line in stream if line.strip()]
 
 
 def offered_model(model: Path, folder: Path) -> Path:
@@ -189,13 +170,6 @@ def offered_model(model: Path, folder: Path) -> Path:
             link.symlink_to(file.resolve())
     files.write_text(offered / "config.json", json.dumps(meant, ensure_ascii=False, indent=2))
     return offered
-
-
-def _count(path: Path) -> int:
-    if not path.exists():
-        return 0
-    with path.open("rb") as stream:
-        return sum(1 for line in stream if line.strip())
 
 
 def _train(context: TaskContext, config: TrainConfig, arguments: list[str]) -> dict[str, Any]:
@@ -270,9 +244,16 @@ def _process(arguments: list[str]) -> Iterator[subprocess.Popen[str]]:
 
 def _lines(process: subprocess.Popen[str]) -> Iterator[str | None]:
     """What the child prints, and None whenever it has been quiet for half a second."""
+    stdout = process.stdout
+    assert stdout is not None
     printed: queue.Queue[str | None] = queue.Queue()
-    assert process.stdout is not None
-    threading.Thread(target=_pump, args=(process.stdout, printed), daemon=True).start()
+
+    def read() -> None:
+        for line in stdout:
+            printed.put(_COLOURS.sub("", line.rstrip("\n")))
+        printed.put(None)
+
+    threading.Thread(target=read, daemon=True).start()
     while True:
         try:
             text = printed.get(timeout=_QUIET_S)
@@ -282,9 +263,3 @@ def _lines(process: subprocess.Popen[str]) -> Iterator[str | None]:
         if text is None:
             return
         yield text
-
-
-def _pump(stream: IO[str], printed: queue.Queue[str | None]) -> None:
-    for line in stream:
-        printed.put(_COLOURS.sub("", line.rstrip("\n")))
-    printed.put(None)

@@ -15,6 +15,7 @@ from mlx_finetuning.utils import blas
 
 
 def main() -> None:
+    """Run mlx-lm's command line on this process's arguments."""
     threading.Thread(target=_end_with_parent, daemon=True).start()
     blas.preload()
     runpy.run_module("mlx_lm", run_name="__main__", alter_sys=True)

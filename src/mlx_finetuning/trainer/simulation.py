@@ -31,10 +31,12 @@ class Curve:
     seed: int
 
     def loss(self, update: int) -> float:
+        """Of the training batch."""
         noise = random.Random(f"{self.seed}:{update}").gauss(0.0, 0.04)
         return round(self._trend(update) * (1.0 + noise), 4)
 
     def valid_loss(self, update: int) -> float:
+        """A little above, and without noise."""
         return round(self._trend(update) * 1.08, 4)
 
     def _trend(self, update: int) -> float:
@@ -49,9 +51,12 @@ def run(context: TaskContext, config: TrainConfig) -> dict[str, Any]:
     with files.LineLog(context.workspace.run(context.run_id).metrics) as metrics:
         started_s = time.monotonic()
         for update in range(config.iterations + 1):
-            elapsed_s = round(time.monotonic() - started_s, 3)
-            for line in _lines(curve, update, config):
-                metrics.append({**line, "elapsed_s": elapsed_s, "simulated": True})
+            common = {"elapsed_s": round(time.monotonic() - started_s, 3), "simulated": True}
+            if update:
+                metrics.append({"update": update, "loss": curve.loss(update), **common})
+            if update % config.validate_every == 0 or update == config.iterations:
+                valid_loss = curve.valid_loss(update)
+                metrics.append({"update": update, "valid_loss": valid_loss, **common})
             detail = f"シミュレーションの損失 {curve.loss(update):.3f}"
             context.progress(Step(STAGE, update, config.iterations, detail))
             time.sleep(UPDATE_S)
@@ -63,12 +68,3 @@ def run(context: TaskContext, config: TrainConfig) -> dict[str, Any]:
         "last_valid_loss": curve.valid_loss(config.iterations),
         "adapter_path": None,
     }
-
-
-def _lines(curve: Curve, update: int, config: TrainConfig) -> list[dict[str, Any]]:
-    lines: list[dict[str, Any]] = []
-    if update:
-        lines.append({"update": update, "loss": curve.loss(update)})
-    if update % config.validate_every == 0 or update == config.iterations:
-        lines.append({"update": update, "valid_loss": curve.valid_loss(update)})
-    return lines

@@ -8,63 +8,54 @@ from html import escape
 
 WIDTH, HEIGHT = 640, 240
 LEFT, RIGHT, TOP, BOTTOM = 48, 12, 12, 34
+MOST_DOTS = 30
+"""Points of a line that are marked each; of more, only the line is drawn."""
 
 Points = Sequence[Sequence[float]]
 
 
-def curves(series: Sequence[tuple[str, str, Points]], x_label: str, y_label: str) -> str:
-    """Lines of (name, CSS class, [x, y] points) in one frame; values that are not finite are left out."""
-    kept = [
-        (name, kind, [p for p in points if math.isfinite(p[1])]) for name, kind, points in series
-    ]
-    every = [point for _, _, points in kept for point in points]
-    if len(every) < 2:
+def curves(series: Sequence[tuple[str, Points]], x_label: str, y_label: str) -> str:
+    """Lines of (CSS class, [x, y] points) in one frame; values that are not finite are left out."""
+    lines = [(kind, [p for p in points if math.isfinite(p[1])]) for kind, points in series]
+    finite = [point for _, points in lines for point in points]
+    if len(finite) < 2:
         return ""
-    xs, ys = _axis([x for x, _ in every]), _axis([y for _, y in every])
+    xs, ys = _axis([x for x, _ in finite]), _axis([y for _, y in finite])
 
-    def place(point: Sequence[float]) -> tuple[float, float]:
-        across = (point[0] - xs[0]) / (xs[-1] - xs[0])
-        up = (point[1] - ys[0]) / (ys[-1] - ys[0])
+    def to_pixels(x: float, y: float) -> tuple[float, float]:
+        across = (x - xs[0]) / (xs[-1] - xs[0])
+        up = (y - ys[0]) / (ys[-1] - ys[0])
         return (
             LEFT + across * (WIDTH - LEFT - RIGHT),
             HEIGHT - BOTTOM - up * (HEIGHT - TOP - BOTTOM),
         )
 
-    drawn = [_grid(xs, ys, place)]
-    drawn += [_line(kind, [place(point) for point in points]) for _, kind, points in kept]
-    drawn.append(
-        f'<text class="axis" x="{WIDTH - RIGHT}" y="{HEIGHT - 4}" text-anchor="end">{escape(x_label)}</text>'
-    )
-    return _svg(WIDTH, HEIGHT, f"{y_label}の推移", "".join(drawn))
-
-
-def _line(kind: str, points: Sequence[tuple[float, float]]) -> str:
-    path = " ".join(f"{x:.1f},{y:.1f}" for x, y in points)
-    dots = ""
-    if len(points) <= 30:
-        dots = "".join(
-            f'<circle class="{kind}" cx="{x:.1f}" cy="{y:.1f}" r="3"/>' for x, y in points
-        )
-    return f'<polyline class="line {kind}" points="{path}"/>{dots}'
-
-
-def _grid(xs: Sequence[float], ys: Sequence[float], place: object) -> str:
-    assert callable(place)
     parts = []
-    for value in ys:
-        x, y = place((xs[0], value))
+    for mark in ys:
+        x, y = to_pixels(xs[0], mark)
         parts.append(
             f'<line class="grid" x1="{x:.1f}" x2="{WIDTH - RIGHT}" y1="{y:.1f}" y2="{y:.1f}"/>'
         )
         parts.append(
-            f'<text class="axis" x="{x - 6:.1f}" y="{y + 4:.1f}" text-anchor="end">{value:g}</text>'
+            f'<text class="axis" x="{x - 6:.1f}" y="{y + 4:.1f}" text-anchor="end">{mark:g}</text>'
         )
-    for value in xs:
-        x, y = place((value, ys[0]))
+    for mark in xs:
+        x, y = to_pixels(mark, ys[0])
         parts.append(
-            f'<text class="axis" x="{x:.1f}" y="{y + 16:.1f}" text-anchor="middle">{value:g}</text>'
+            f'<text class="axis" x="{x:.1f}" y="{y + 16:.1f}" text-anchor="middle">{mark:g}</text>'
         )
-    return "".join(parts)
+    for kind, points in lines:
+        pixels = [to_pixels(*point) for point in points]
+        path = " ".join(f"{x:.1f},{y:.1f}" for x, y in pixels)
+        parts.append(f'<polyline class="line {kind}" points="{path}"/>')
+        if len(pixels) <= MOST_DOTS:
+            parts += [
+                f'<circle class="{kind}" cx="{x:.1f}" cy="{y:.1f}" r="3"/>' for x, y in pixels
+            ]
+    parts.append(
+        f'<text class="axis" x="{WIDTH - RIGHT}" y="{HEIGHT - 4}" text-anchor="end">{escape(x_label)}</text>'
+    )
+    return _svg(WIDTH, HEIGHT, f"{y_label}の推移", "".join(parts))
 
 
 def _axis(values: Sequence[float]) -> list[float]:

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
-from dataclasses import asdict, dataclass
-from typing import Any, Protocol
+from dataclasses import dataclass
+from typing import Protocol
 
 from mlx_finetuning.experiment_tracker.evaluation.questions import Row
 from mlx_finetuning.experiment_tracker.evaluation.scores import NAMES, Scores, score
@@ -55,6 +55,7 @@ class Exchange:
 
     @property
     def question(self) -> str:
+        """The last one, where a conversation has several turns."""
         return str(self.row["messages"][-2]["content"])
 
     @property
@@ -65,66 +66,95 @@ class Exchange:
 
 def exchanges(measured: Measured) -> list[Exchange]:
     """Of the rows that both models were asked."""
-    found = []
+    pairs = []
     for row, base, tuned in zip(measured.rows, measured.base, measured.tuned, strict=True):
         if base.answer is None or tuned.answer is None:
             continue
         expected = answer_of(row["messages"][-1])
-        scores = score(base.answer, expected), score(tuned.answer, expected)
-        ended = base.ended, tuned.ended
-        thoughts = base.reasoning, tuned.reasoning
-        found.append(Exchange(row, base.answer, tuned.answer, *scores, *ended, *thoughts))
-    return found
+        pairs.append(
+            Exchange(
+                row=row,
+                base=base.answer,
+                tuned=tuned.answer,
+                base_scores=score(base.answer, expected),
+                tuned_scores=score(tuned.answer, expected),
+                base_ended=base.ended,
+                tuned_ended=tuned.ended,
+                base_reasoning=base.reasoning,
+                tuned_reasoning=tuned.reasoning,
+            )
+        )
+    return pairs
+
+
+# --- losses ------------------------------------------------------------------------------
+
+
+@dataclass(frozen=True)
+class LossFigures:
+    """Of one model on some rows; None where there is no target."""
+
+    loss: float | None = None
+    """Nats per supervised token."""
+    loss_interval: tuple[float, float] | None = None
+    perplexity: float | None = None
+    perplexity_interval: tuple[float, float] | None = None
+
+
+def per_token(grade: Grade) -> float:
+    """Nats; 0 for a row without a target."""
+    return grade.nats / grade.targets if grade.targets else 0.0
+
+
+def perplexity(nats: float) -> float:
+    """Of a loss; bounded, so that no loss is too large for it."""
+    return math.exp(min(nats, 700.0))
 
 
 def loss(grades: Sequence[Grade], seed: int) -> Interval | None:
     """Nats per supervised token."""
-    return ratio([one.nats for one in grades], [one.targets for one in grades], seed)
+    return ratio([grade.nats for grade in grades], [grade.targets for grade in grades], seed)
 
 
 def loss_change(measured: Measured, seed: int) -> Interval | None:
     """Nats per supervised token, tuned minus base, paired by row."""
     pairs = zip(measured.base, measured.tuned, strict=True)
     differences = [tuned.nats - base.nats for base, tuned in pairs]
-    return ratio(differences, [one.targets for one in measured.tuned], seed)
+    return ratio(differences, [grade.targets for grade in measured.tuned], seed)
 
 
-def loss_figures(grades: Sequence[Grade], seed: int) -> dict[str, Any]:
-    """Loss and perplexity with their intervals, for the report; None where there is no target."""
-    found = loss(grades, seed)
-    if found is None or not math.isfinite(found.value):
-        return dict.fromkeys(("loss", "loss_interval", "perplexity", "perplexity_interval"))
-    interval = [found.low, found.high]
-    return {
-        "loss": found.value,
-        "loss_interval": interval,
-        "perplexity": perplexity(found.value),
-        "perplexity_interval": [perplexity(end) for end in interval],
-    }
+def loss_figures(grades: Sequence[Grade], seed: int) -> LossFigures:
+    """Loss and perplexity with their intervals."""
+    estimate = loss(grades, seed)
+    if estimate is None or not math.isfinite(estimate.value):
+        return LossFigures()
+    return LossFigures(
+        estimate.value,
+        (estimate.low, estimate.high),
+        perplexity(estimate.value),
+        (perplexity(estimate.low), perplexity(estimate.high)),
+    )
 
 
-def perplexity(nats: float) -> float:
-    return math.exp(min(nats, 700.0))
+# --- answers -----------------------------------------------------------------------------
 
 
-def answer_figures(found: Sequence[Exchange], who: str) -> dict[str, float | None]:
+def answer_figures(exchanges: Sequence[Exchange], who: str) -> dict[str, float | None]:
     """Means of the scores, and the share of answers that ended by themselves; who: base or tuned."""
-    if not found:
+    if not exchanges:
         return dict.fromkeys((*NAMES, "ended"))
-    scores = [asdict(getattr(item, f"{who}_scores")) for item in found]
-    means = {name: sum(one[name] for one in scores) / len(scores) for name in NAMES}
-    return {**means, "ended": sum(getattr(item, f"{who}_ended") for item in found) / len(found)}
+    scores = [getattr(exchange, f"{who}_scores") for exchange in exchanges]
+    ended = [getattr(exchange, f"{who}_ended") for exchange in exchanges]
+    means = {name: sum(getattr(one, name) for one in scores) / len(scores) for name in NAMES}
+    return {**means, "ended": sum(ended) / len(ended)}
 
 
-def score_changes(found: Sequence[Exchange], seed: int) -> dict[str, dict[str, float] | None]:
+def score_changes(exchanges: Sequence[Exchange], seed: int) -> dict[str, Interval | None]:
     """Tuned minus base with paired intervals, by score."""
-    changes = {}
-    for name in NAMES:
-        pairs = ((getattr(x.tuned_scores, name), getattr(x.base_scores, name)) for x in found)
-        change = ratio([after - before for after, before in pairs], seed=seed)
-        changes[name] = None if change is None else asdict(change)
-    return changes
-
-
-def per_token(grade: Grade) -> float:
-    return grade.nats / grade.targets if grade.targets else 0.0
+    return {
+        name: ratio(
+            [getattr(one.tuned_scores, name) - getattr(one.base_scores, name) for one in exchanges],
+            seed=seed,
+        )
+        for name in NAMES
+    }

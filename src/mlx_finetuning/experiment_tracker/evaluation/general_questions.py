@@ -19,6 +19,8 @@ QUESTIONS = ASSETS / "general_ja.jsonl"
 
 @dataclass(frozen=True)
 class GeneralQuestion:
+    """One question that any model can be asked."""
+
     kind: str
     """In Japanese: 「知識」「資料を読む」."""
     question: str
@@ -28,6 +30,7 @@ class GeneralQuestion:
 
     @property
     def row(self) -> dict[str, Any]:
+        """As a row of a dataset."""
         turns = (("user", self.question), ("assistant", self.answer))
         return {"messages": [{"role": role, "content": content} for role, content in turns]}
 
@@ -37,10 +40,12 @@ class GeneralQuestion:
         return {"text": f"{self.question}\n{self.answer}"}
 
     def is_right(self, answer: str | None) -> bool:
+        """Whether the answer says what is asked for; None never does."""
         return answer is not None and contains(answer, self.key)
 
 
 @functools.cache
 def questions() -> tuple[GeneralQuestion, ...]:
+    """All of them, in the order of the file."""
     lines = QUESTIONS.read_text(encoding="utf-8").splitlines()
     return tuple(GeneralQuestion(**json.loads(line)) for line in lines)

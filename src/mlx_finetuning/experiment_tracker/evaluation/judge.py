@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
+from collections import defaultdict
 from collections.abc import Sequence
-from dataclasses import asdict, replace
-from typing import Any
+from dataclasses import dataclass
 
 from mlx_finetuning.experiment_tracker.evaluation import (
     comparison,
@@ -15,13 +15,13 @@ from mlx_finetuning.experiment_tracker.evaluation import (
 from mlx_finetuning.experiment_tracker.evaluation.comparison import (
     Exchange,
     Grade,
+    LossFigures,
     Measured,
     per_token,
 )
 from mlx_finetuning.experiment_tracker.evaluation.measured import SPLITS_JA, Findings, Origin
 from mlx_finetuning.experiment_tracker.evaluation.preference import Preference
-from mlx_finetuning.experiment_tracker.evaluation.questions import Row
-from mlx_finetuning.experiment_tracker.evaluation.statistics import ratio
+from mlx_finetuning.experiment_tracker.evaluation.statistics import Interval, ratio
 from mlx_finetuning.experiment_tracker.evaluation.verdict import Learning, Link, Verdict
 from mlx_finetuning.tokenization.reasoning import answer_of
 from mlx_finetuning.utils.japanese_utils import contains
@@ -31,13 +31,78 @@ LONG_ANSWER = 8
 """Characters from which a trained answer, said elsewhere, is no accident."""
 
 
-def _as_record(found: Verdict) -> dict[str, Any]:
-    return {**asdict(found), "evidence": list(found.evidence)}
+@dataclass(frozen=True, kw_only=True)
+class GeneralKind:
+    """The general questions of one kind."""
+
+    kind: str
+    questions: int
+    could: int
+    still_can: int
 
 
-def learning(origin: Origin, found: Findings, seed: int) -> dict[str, Any]:
-    judged = verdict.learned(_learning(origin, found, seed))
-    return {"learned": judged.state == "learned", **_as_record(judged)}
+@dataclass(frozen=True, kw_only=True)
+class Forgetting(Verdict):
+    """Whether what the base could answer is still answered."""
+
+    questions: int
+    could: int
+    """Of them, those that the base answered rightly."""
+    still_can: int
+    """Of those, the ones that the tuned model does."""
+    base: LossFigures
+    tuned: LossFigures
+    change: Interval | None
+    kinds: list[GeneralKind]
+    lost: list[dict[str, str | None]]
+    """`question`, `base` and `tuned` of what only the base could answer."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Memorising(Verdict):
+    """Whether trained answers come out where they should not."""
+
+    verbatim: int
+    """Trained questions that only the tuned model answers word by word."""
+    of: int
+    """Trained questions."""
+    parroted: list[dict[str, str | None]]
+    """`question` and `answer` of general questions that got a trained answer."""
+    personal: list[str]
+    """Kinds of personal data, in Japanese."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Stopping(Verdict):
+    """Whether answers end by themselves; shares."""
+
+    answers: int
+    base: float | None
+    tuned: float | None
+
+
+@dataclass(frozen=True, kw_only=True)
+class Thinking(Verdict):
+    """Whether answers are thought over; shares, and how many never came from it to an answer."""
+
+    trained: bool
+    answers: int
+    base: float | None
+    tuned: float | None
+    base_unfinished: int
+    tuned_unfinished: int
+
+
+# --- learning ----------------------------------------------------------------------------
+
+
+def learning(origin: Origin, findings: Findings, seed: int) -> Verdict:
+    """Judged on the strictest split with enough rows."""
+    split = judged_split({name: len(one.rows) for name, one in findings.splits.items()})
+    if not split:
+        return verdict.learned(None)
+    evidence = _by_preference if findings.worse else _by_loss
+    return verdict.learned(evidence(origin, findings, split, seed))
 
 
 def judged_split(rows: dict[str, int]) -> str:
@@ -48,194 +113,198 @@ def judged_split(rows: dict[str, int]) -> str:
     return next(enough, max(rows, key=lambda name: rows[name], default=""))
 
 
-def _learning(origin: Origin, found: Findings, seed: int) -> Learning | None:
-    name = judged_split({name: len(one.rows) for name, one in found.splits.items()})
-    if not name:
-        return None
-    judge = _by_preference if found.worse else _by_loss
-    judged = judge(found, name, seed)
-    is_zero = bool(found.layers) and not any(one.norm for one in found.layers)
-    return judged and replace(judged, adapter_is_zero=is_zero, error=origin.error)
-
-
-def _by_loss(found: Findings, name: str, seed: int) -> Learning | None:
-    base = comparison.loss(found.splits[name].base, seed)
-    tuned = comparison.loss(found.splits[name].tuned, seed)
-    change = comparison.loss_change(found.splits[name], seed)
+def _by_loss(origin: Origin, findings: Findings, split: str, seed: int) -> Learning | None:
+    measured = findings.splits[split]
+    base = comparison.loss(measured.base, seed)
+    tuned = comparison.loss(measured.tuned, seed)
+    change = comparison.loss_change(measured, seed)
     if base is None or tuned is None or change is None:
         return None
-    trained = found.splits.get("train")
+    trained = findings.splits.get("train")
     return Learning(
-        name=SPLITS_JA[name],
+        name=SPLITS_JA[split],
         before=base.value,
         after=tuned.value,
         change=change,
         trained_change=comparison.loss_change(trained, seed) if trained else None,
-        link=_link(found, seed),
+        link=_link(findings, seed),
+        adapter_is_zero=findings.adapter_is_zero,
+        error=origin.error,
     )
 
 
-def _by_preference(found: Findings, name: str, seed: int) -> Learning | None:
+def _by_preference(origin: Origin, findings: Findings, split: str, seed: int) -> Learning | None:
     """Judged by what such a run trains; the loss of the better answers may well rise."""
-    judged, trained = (preferred(found, split, seed) for split in (name, "train"))
+    judged, trained = (preferred(findings, name, seed) for name in (split, "train"))
     if judged is None:
         return None
-    rise = comparison.loss_change(found.splits[name], seed)
-    lines = (
+    others = [
         f"よい答えのほうが出やすい組: {judged.base_accuracy:.0%} → {judged.tuned_accuracy:.0%}"
-        f"（差が広がった組は{judged.widened:.0%}）",
-        "" if rise is None else f"よい答えそのものの損失の変化: {rise.value:+.3f}",
-    )
+        f"（差が広がった組は{judged.widened:.0%}）"
+    ]
+    rise = comparison.loss_change(findings.splits[split], seed)
+    if rise is not None:
+        others.append(f"よい答えそのものの損失の変化: {rise.value:+.3f}")
     return Learning(
-        name=SPLITS_JA[name],
+        name=SPLITS_JA[split],
         before=judged.base_margin,
         after=judged.tuned_margin,
         change=judged.change,
         trained_change=None if trained is None else trained.change,
+        adapter_is_zero=findings.adapter_is_zero,
+        error=origin.error,
         measure=preference.MEASURE,
         falls=False,
-        others=tuple(line for line in lines if line),
+        others=tuple(others),
     )
 
 
-def preferred(found: Findings, split: str, seed: int) -> Preference | None:
+def preferred(findings: Findings, split: str, seed: int) -> Preference | None:
     """Of a split's pairs; None where it has none."""
-    if split not in found.worse:
+    if split not in findings.worse:
         return None
-    worse = found.worse[split]
-    return preference.preference(found.splits[split], worse, found.objective, seed)
+    better, worse = findings.splits[split], findings.worse[split]
+    return preference.preference(better, worse, findings.objective, seed)
 
 
-def _link(found: Findings, seed: int) -> Link | None:
-    if found.mismatched is None or not found.mismatches:
+def _link(findings: Findings, seed: int) -> Link | None:
+    """How much easier a question's own answer is than others, before and after; per question."""
+    others = findings.mismatched
+    if others is None or not findings.mismatches:
         return None
-    own = found.splits[found.link_split]
-    owners = [mismatch.owner for mismatch in found.mismatches]
-    base = ratio(_gaps(own.base, found.mismatched.base, owners), seed=seed)
-    tuned = ratio(_gaps(own.tuned, found.mismatched.tuned, owners), seed=seed)
+    own = findings.splits[findings.link_split]
+    mismatches_of = defaultdict(list)
+    for at, mismatch in enumerate(findings.mismatches):
+        mismatches_of[mismatch.owner].append(at)
+
+    def gaps(own_grades: Sequence[Grade], other_grades: Sequence[Grade]) -> list[float]:
+        """Nats per token: the mean over other answers minus its own answer."""
+        return [
+            sum(per_token(other_grades[at]) for at in mismatches) / len(mismatches)
+            - per_token(own_grades[owner])
+            for owner, mismatches in mismatches_of.items()
+        ]
+
+    base = ratio(gaps(own.base, others.base), seed=seed)
+    tuned = ratio(gaps(own.tuned, others.tuned), seed=seed)
     if base is None or tuned is None:
         return None
-    falls = [per_token(own.base[at]) - per_token(own.tuned[at]) for at in set(owners)]
+    falls = [per_token(own.base[at]) - per_token(own.tuned[at]) for at in set(mismatches_of)]
     return Link(base, tuned, sum(falls) / len(falls))
 
 
-def _gaps(own: Sequence[Grade], others: Sequence[Grade], owners: Sequence[int]) -> list[float]:
-    """Per question, nats per token: the mean over other answers minus its own answer."""
-    by_owner: dict[int, list[float]] = {}
-    for owner, grade in zip(owners, others, strict=True):
-        by_owner.setdefault(owner, []).append(per_token(grade))
-    return [sum(values) / len(values) - per_token(own[owner]) for owner, values in by_owner.items()]
+# --- forgetting, memorising --------------------------------------------------------------
 
 
-def forgetting(measured: Measured, seed: int) -> dict[str, Any]:
+def forgetting(measured: Measured, seed: int) -> Forgetting:
+    """measured: the general questions."""
     asked = general_questions.questions()
-    pairs = list(zip(asked, measured.base, measured.tuned, strict=True))
-    could = [one for one in pairs if one[0].is_right(one[1].answer)]
-    still = [one for one in could if one[0].is_right(one[2].answer)]
-    rise = comparison.loss_change(measured, seed)
-    kinds = dict.fromkeys(question.kind for question in asked)
-    return {
-        **_as_record(verdict.forgot(rise, len(could), len(still))),
-        "questions": len(asked),
-        "could": len(could),
-        "still_can": len(still),
-        "base": comparison.loss_figures(measured.base, seed),
-        "tuned": comparison.loss_figures(measured.tuned, seed),
-        "change": None if rise is None else asdict(rise),
-        "kinds": [
-            {
-                "kind": kind,
-                "questions": sum(one.kind == kind for one in asked),
-                "could": sum(one[0].kind == kind for one in could),
-                "still_can": sum(one[0].kind == kind for one in still),
-            }
-            for kind in kinds
-        ],
-        "lost": [
-            {"question": one[0].question, "base": one[1].answer, "tuned": one[2].answer}
-            for one in could
-            if one not in still
-        ],
-    }
-
-
-def memorising(found: Findings, asked: dict[str, list[Exchange]]) -> dict[str, Any]:
-    answers = _long_answers(found.splits["train"].rows) if "train" in found.splits else []
-    said = zip(general_questions.questions(), found.general.base, found.general.tuned, strict=True)
-    parroted = [
-        {"question": question.question, "answer": tuned.answer}
-        for question, base, tuned in said
-        if _repeats(tuned.answer, answers) and not _repeats(base.answer, answers)
+    answered = list(zip(asked, measured.base, measured.tuned, strict=True))
+    could = [
+        (question, base, tuned)
+        for question, base, tuned in answered
+        if question.is_right(base.answer)
     ]
-    told = [item for one in asked.values() for item in one]
+    still_can = [question for question, _, tuned in could if question.is_right(tuned.answer)]
+    rise = comparison.loss_change(measured, seed)
+    return Forgetting(
+        **vars(verdict.forgot(rise, len(could), len(still_can))),
+        questions=len(asked),
+        could=len(could),
+        still_can=len(still_can),
+        base=comparison.loss_figures(measured.base, seed),
+        tuned=comparison.loss_figures(measured.tuned, seed),
+        change=rise,
+        kinds=[
+            GeneralKind(
+                kind=kind,
+                questions=sum(question.kind == kind for question in asked),
+                could=sum(question.kind == kind for question, _, _ in could),
+                still_can=sum(question.kind == kind for question in still_can),
+            )
+            for kind in dict.fromkeys(question.kind for question in asked)
+        ],
+        lost=[
+            {"question": question.question, "base": base.answer, "tuned": tuned.answer}
+            for question, base, tuned in could
+            if not question.is_right(tuned.answer)
+        ],
+    )
+
+
+def memorising(findings: Findings, exchanges: dict[str, list[Exchange]]) -> Memorising:
+    """exchanges: by split."""
+    trained_answers: set[str] = set()
+    if "train" in findings.splits:
+        rows = (row for row in findings.splits["train"].rows if row.get("messages"))
+        trained_answers = {answer_of(row["messages"][-1]) for row in rows}
+    long_answers = sorted(text for text in trained_answers if len(text) >= LONG_ANSWER)
+
+    def repeats(answer: str | None) -> bool:
+        return answer is not None and any(contains(answer, text) for text in long_answers)
+
+    asked = general_questions.questions()
+    general = findings.general
+    parroted: list[dict[str, str | None]] = [
+        {"question": question.question, "answer": tuned.answer}
+        for question, base, tuned in zip(asked, general.base, general.tuned, strict=True)
+        if repeats(tuned.answer) and not repeats(base.answer)
+    ]
     leaked = {
         kind
-        for item in told
-        for kind, _ in _personal(item.tuned) - _personal(item.base) - _personal(item.question)
+        for of_split in exchanges.values()
+        for one in of_split
+        for kind, _ in _personal(one.tuned) - _personal(one.base) - _personal(one.question)
     }
-    found_kinds = sorted(KINDS_JA[kind] for kind in leaked)
-    record = _as_record(
-        verdict.memorised(len(parroted), len(general_questions.questions()), found_kinds)
+    personal = sorted(KINDS_JA[kind] for kind in leaked)
+    trained = exchanges.get("train", [])
+    return Memorising(
+        **vars(verdict.memorised(len(parroted), len(asked), personal)),
+        verbatim=sum(one.tuned_scores.exact > one.base_scores.exact for one in trained),
+        of=len(trained),
+        parroted=parroted,
+        personal=personal,
     )
-    verbatim = sum(
-        item.tuned_scores.exact > item.base_scores.exact for item in asked.get("train", [])
-    )
-    return {
-        **record,
-        "verbatim": verbatim,
-        "of": len(asked.get("train", [])),
-        "parroted": parroted,
-        "personal": found_kinds,
-    }
-
-
-def _long_answers(rows: Sequence[Row]) -> list[str]:
-    turns = (answer_of(row["messages"][-1]) for row in rows if row.get("messages"))
-    return sorted({text for text in turns if len(text) >= LONG_ANSWER})
-
-
-def _repeats(answer: str | None, trained: Sequence[str]) -> bool:
-    return answer is not None and any(contains(answer, text) for text in trained)
 
 
 def _personal(text: str) -> set[tuple[str, str]]:
+    """Kind and text of what looks like personal data."""
     return {(one.kind, text[one.start : one.end]) for one in personal_data(text)}
 
 
-def stopping(told: Sequence[Exchange]) -> dict[str, Any]:
-    share = ratio([float(item.tuned_ended) for item in told])
-    base = ratio([float(item.base_ended) for item in told])
-    return {
-        **_as_record(verdict.ends(None if share is None else share.value)),
-        "answers": len(told),
-        "base": None if base is None else base.value,
-        "tuned": None if share is None else share.value,
-    }
+# --- answers -----------------------------------------------------------------------------
 
 
-def thinking(told: Sequence[Exchange], thinks: bool | None) -> dict[str, Any] | None:
-    """Shares of answers with reasoning, and how many never came from it to an answer.
+def stopping(exchanges: Sequence[Exchange]) -> Stopping:
+    """Of all questions that were asked."""
+    base = ratio([float(one.base_ended) for one in exchanges])
+    tuned = ratio([float(one.tuned_ended) for one in exchanges])
+    share = None if tuned is None else tuned.value
+    return Stopping(
+        **vars(verdict.ends(share)),
+        answers=len(exchanges),
+        base=None if base is None else base.value,
+        tuned=share,
+    )
 
-    thinks: as in `Findings`; None: nothing to say.
-    """
+
+def thinking(exchanges: Sequence[Exchange], thinks: bool | None) -> Thinking | None:
+    """thinks: as in `Findings`; None: nothing to say."""
     if thinks is None:
         return None
-    base = [(item.base_reasoning, item.base) for item in told]
-    tuned = [(item.tuned_reasoning, item.tuned) for item in told]
-    before, after = _thinking_share(base), _thinking_share(tuned)
-    unfinished = [
-        sum(bool(thought) and not text for thought, text in said) for said in (base, tuned)
-    ]
-    return {
-        **_as_record(verdict.thinks(thinks, before, after, unfinished[1], len(told))),
-        "trained": thinks,
-        "answers": len(told),
-        "base": before,
-        "tuned": after,
-        "base_unfinished": unfinished[0],
-        "tuned_unfinished": unfinished[1],
-    }
-
-
-def _thinking_share(said: Sequence[tuple[str, str]]) -> float | None:
-    return sum(bool(thought) for thought, _ in said) / len(said) if said else None
+    answers = len(exchanges)
+    base = tuned = None
+    if exchanges:
+        base = sum(bool(one.base_reasoning) for one in exchanges) / answers
+        tuned = sum(bool(one.tuned_reasoning) for one in exchanges) / answers
+    base_unfinished = sum(bool(one.base_reasoning) and not one.base for one in exchanges)
+    tuned_unfinished = sum(bool(one.tuned_reasoning) and not one.tuned for one in exchanges)
+    return Thinking(
+        **vars(verdict.thinks(thinks, base, tuned, tuned_unfinished, answers)),
+        trained=thinks,
+        answers=answers,
+        base=base,
+        tuned=tuned,
+        base_unfinished=base_unfinished,
+        tuned_unfinished=tuned_unfinished,
+    )

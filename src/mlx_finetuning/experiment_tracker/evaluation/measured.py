@@ -44,6 +44,11 @@ class Findings:
     thinks: bool | None = None
     """Whether the run was trained with reasoning; None where the model's template knows of none."""
 
+    @property
+    def adapter_is_zero(self) -> bool:
+        """Whether training changed no weight at all."""
+        return bool(self.layers) and not any(layer.norm for layer in self.layers)
+
 
 @dataclass(frozen=True)
 class Origin:

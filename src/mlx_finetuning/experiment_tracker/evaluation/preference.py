@@ -7,8 +7,7 @@ for ORPO that of the means per token, both in nats and without the training's `b
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from dataclasses import asdict, dataclass
-from typing import Any
+from dataclasses import dataclass
 
 from mlx_finetuning.experiment_tracker.evaluation.comparison import Grade, Measured, per_token
 from mlx_finetuning.experiment_tracker.evaluation.statistics import Interval, ratio
@@ -40,36 +39,26 @@ def preference(better: Measured, worse: Measured, objective: str, seed: int) -> 
     """None without a pair of which both answers fit."""
     fitting = [
         at
-        for at, pair in enumerate(zip(better.base, worse.base, strict=True))
-        if all(grade.targets for grade in pair)
+        for at, grades in enumerate(zip(better.base, worse.base, strict=True))
+        if all(grade.targets for grade in grades)
     ]
-    base = _margins(better.base, worse.base, fitting, objective)
-    tuned = _margins(better.tuned, worse.tuned, fitting, objective)
+    margin = MARGINS[objective]
+    base = [margin(better.base[at], worse.base[at]) for at in fitting]
+    tuned = [margin(better.tuned[at], worse.tuned[at]) for at in fitting]
     gains = [after - before for before, after in zip(base, tuned, strict=True)]
     change = ratio(gains, seed=seed)
     if change is None:
         return None
     return Preference(
         pairs=len(fitting),
-        base_accuracy=_share(base),
-        tuned_accuracy=_share(tuned),
+        base_accuracy=_share_above_zero(base),
+        tuned_accuracy=_share_above_zero(tuned),
         base_margin=sum(base) / len(base),
         tuned_margin=sum(tuned) / len(tuned),
-        widened=_share(gains),
+        widened=_share_above_zero(gains),
         change=change,
     )
 
 
-def as_record(found: Preference | None) -> dict[str, Any] | None:
-    return None if found is None else asdict(found)
-
-
-def _margins(
-    better: Sequence[Grade], worse: Sequence[Grade], rows: Sequence[int], objective: str
-) -> list[float]:
-    margin = MARGINS[objective]
-    return [margin(better[at], worse[at]) for at in rows]
-
-
-def _share(values: Sequence[float]) -> float:
+def _share_above_zero(values: Sequence[float]) -> float:
     return sum(value > 0 for value in values) / len(values)

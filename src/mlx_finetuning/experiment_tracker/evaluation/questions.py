@@ -44,15 +44,14 @@ def groups(rows: Sequence[Row]) -> frozenset[str]:
 def reworded(rows: Sequence[Row]) -> list[Row]:
     """Some trained questions in a wording that is not in the data, made mechanically."""
     trained = {row["messages"][-2]["content"] for row in rows}
-    chosen = enumerate(evenly(rows, PAIRED))
-    made = [_reworded(row, _REWORDINGS[at % len(_REWORDINGS)]) for at, row in chosen]
-    return [row for row in made if row["messages"][-2]["content"] not in trained]
-
-
-def _reworded(row: Row, form: str) -> Row:
-    *turns, asked, answer = row["messages"]
-    wording = {**asked, "content": form.format(asked["content"])}
-    return {**row, "messages": [*turns, wording, answer]}
+    changed = []
+    for at, row in enumerate(evenly(rows, PAIRED)):
+        *turns, question, answer = row["messages"]
+        content = _REWORDINGS[at % len(_REWORDINGS)].format(question["content"])
+        if content not in trained:
+            turns = [*turns, {**question, "content": content}, answer]
+            changed.append({**row, "messages": turns})
+    return changed
 
 
 @dataclass(frozen=True)
@@ -69,22 +68,16 @@ def mismatched(rows: Sequence[Row]) -> list[Mismatch]:
 
     Deterministic. Empty where all answers are the same.
     """
-    return [
-        Mismatch(owner, _answered_by(rows[owner], other))
-        for owner in evenly(range(len(rows)), PAIRED)
-        for other in _others(rows, owner)
-    ]
-
-
-def _answered_by(row: Row, other: dict[str, str]) -> Row:
-    return {**row, "messages": [*row["messages"][:-1], other]}
-
-
-def _others(rows: Sequence[Row], owner: int) -> list[dict[str, str]]:
-    own = rows[owner]["messages"][-1]["content"]
-    # From the row behind on, so that every answer is used about equally often.
-    following = [rows[(owner + step) % len(rows)]["messages"][-1] for step in range(1, len(rows))]
-    different = list(
-        {turn["content"]: turn for turn in following if turn["content"] != own}.values()
-    )
-    return evenly(different, PARTNERS)
+    mismatches = []
+    for owner in evenly(range(len(rows)), PAIRED):
+        *turns, own_answer = rows[owner]["messages"]
+        # From the row behind on, so that every answer is used about equally often.
+        following = [rows[(owner + step) % len(rows)] for step in range(1, len(rows))]
+        answers = [row["messages"][-1] for row in following]
+        others = {turn["content"]: turn for turn in answers}
+        others.pop(own_answer["content"], None)
+        mismatches += [
+            Mismatch(owner, {**rows[owner], "messages": [*turns, answer]})
+            for answer in evenly(list(others.values()), PARTNERS)
+        ]
+    return mismatches

@@ -13,9 +13,9 @@ from typing import Any
 
 from mlx_finetuning import files
 from mlx_finetuning.config import EvaluateConfig, as_dict
-from mlx_finetuning.experiment_tracker.evaluation import comparison, judge, preference, report_html
+from mlx_finetuning.experiment_tracker.evaluation import comparison, judge, report_html
 from mlx_finetuning.experiment_tracker.evaluation.comparison import Exchange
-from mlx_finetuning.experiment_tracker.evaluation.measured import Findings, LayerChange, Origin
+from mlx_finetuning.experiment_tracker.evaluation.measured import Findings, Origin
 from mlx_finetuning.experiment_tracker.evaluation.questions import is_paraphrase
 from mlx_finetuning.workspace import RunPaths
 
@@ -28,27 +28,57 @@ TITLES = {
 CURVE_POINTS = 400
 
 
-def build(origin: Origin, found: Findings, settings: EvaluateConfig) -> dict[str, Any]:
+def build(origin: Origin, findings: Findings, settings: EvaluateConfig) -> dict[str, Any]:
     """The content of `report.json`, plain JSON values."""
     seed = settings.seed
-    asked = {name: comparison.exchanges(one) for name, one in found.splits.items()}
-    kinds = _kinds(asked, found)
-    splits = {name: _split(name, found, asked[name], seed) for name in found.splits}
-    told = [item for one in kinds.values() for item in one]
+    exchanges = {name: comparison.exchanges(one) for name, one in findings.splits.items()}
+    by_kind = _by_kind(exchanges, findings)
+    asked = [one for of_kind in by_kind.values() for one in of_kind]
+    learning = judge.learning(origin, findings, seed)
+    thinking = judge.thinking(asked, findings.thinks)
+    norm = sum(layer.norm**2 for layer in findings.layers) ** 0.5
+    origin_record = asdict(origin)
+    for name in ("run_id", "model", "dataset", "metrics"):  # they stand elsewhere
+        del origin_record[name]
     return {
         "run_id": origin.run_id,
         "model": origin.model,
         "dataset": origin.dataset,
-        "verdict": judge.learning(origin, found, seed),
-        "forgetting": judge.forgetting(found.general, seed),
-        "memorising": judge.memorising(found, asked),
-        "stopping": judge.stopping(told),
-        "thinking": judge.thinking(told, found.thinks),
-        "splits": splits,
-        "questions": {name: _kind(name, one, seed) for name, one in kinds.items()},
-        "adapter": _adapter(found.layers),
-        "curves": _curves(origin.metrics),
-        "origin": _origin(origin, settings),
+        "verdict": {"learned": learning.state == "learned", **asdict(learning)},
+        "forgetting": asdict(judge.forgetting(findings.general, seed)),
+        "memorising": asdict(judge.memorising(findings, exchanges)),
+        "stopping": asdict(judge.stopping(asked)),
+        "thinking": None if thinking is None else asdict(thinking),
+        "splits": {name: _split(name, findings, exchanges[name], seed) for name in findings.splits},
+        "questions": {
+            name: {
+                "title": TITLES[name],
+                "rows": len(of_kind),
+                "base": comparison.answer_figures(of_kind, "base"),
+                "tuned": comparison.answer_figures(of_kind, "tuned"),
+                "change": {
+                    score: change and asdict(change)
+                    for score, change in comparison.score_changes(of_kind, seed).items()
+                },
+                # The others stand in their splits.
+                "answers": [_answer(one) for one in of_kind] if name == "reworded" else [],
+            }
+            for name, of_kind in by_kind.items()
+        },
+        "adapter": {
+            "norm": norm,
+            "is_zero": not norm,
+            "layers": [asdict(layer) for layer in findings.layers],
+        },
+        "curves": {
+            name: _curve(origin.metrics, key)
+            for name, key in (("train", "loss"), ("valid", "valid_loss"))
+        },
+        "origin": {
+            **origin_record,
+            "seed": origin.training.get("seed"),
+            "evaluation": as_dict(settings),
+        },
     }
 
 
@@ -72,102 +102,71 @@ def write_page(paths: RunPaths) -> None:
         )
 
 
-# --- losses and answers ------------------------------------------------------------------
-
-
-def _split(name: str, found: Findings, asked: Sequence[Exchange], seed: int) -> dict[str, Any]:
-    measured = found.splits[name]
+def _split(
+    name: str, findings: Findings, exchanges: Sequence[Exchange], seed: int
+) -> dict[str, Any]:
+    measured = findings.splits[name]
     change = comparison.loss_change(measured, seed)
+    preferred = judge.preferred(findings, name, seed)
+    figures = {
+        who: {
+            **asdict(comparison.loss_figures(grades, seed)),
+            **comparison.answer_figures(exchanges, who),
+        }
+        for who, grades in (("base", measured.base), ("tuned", measured.tuned))
+    }
     return {
         "rows": len(measured.rows),
         "of_rows": measured.of_rows,
-        "base": {
-            **comparison.loss_figures(measured.base, seed),
-            **comparison.answer_figures(asked, "base"),
-        },
-        "tuned": {
-            **comparison.loss_figures(measured.tuned, seed),
-            **comparison.answer_figures(asked, "tuned"),
-        },
+        **figures,
         "change": None if change is None else asdict(change),
-        "preference": preference.as_record(judge.preferred(found, name, seed)),
-        "answers": [_answer(item) | {"kind": _kind_of(item, name, found)} for item in asked],
+        "preference": None if preferred is None else asdict(preferred),
+        "answers": [_answer(one) | {"kind": _kind_of(one, name, findings)} for one in exchanges],
     }
 
 
-def _answer(item: Exchange) -> dict[str, Any]:
+def _answer(exchange: Exchange) -> dict[str, Any]:
+    base, tuned = exchange.base_scores, exchange.tuned_scores
     return {
-        "row": int(item.row.get("row", 0)),
-        "question": item.question,
-        "expected": item.expected,
-        "base": item.base,
-        "tuned": item.tuned,
-        "base_exact": bool(item.base_scores.exact),
-        "tuned_exact": bool(item.tuned_scores.exact),
-        "tuned_contains": bool(item.tuned_scores.contains),
-        "base_chrf": item.base_scores.chrf,
-        "tuned_chrf": item.tuned_scores.chrf,
-        "base_rouge_l": item.base_scores.rouge_l,
-        "tuned_rouge_l": item.tuned_scores.rouge_l,
-        "ended": item.tuned_ended,
-        "base_reasoning": item.base_reasoning,
-        "tuned_reasoning": item.tuned_reasoning,
+        "row": int(exchange.row.get("row", 0)),
+        "question": exchange.question,
+        "expected": exchange.expected,
+        "base": exchange.base,
+        "tuned": exchange.tuned,
+        "base_exact": bool(base.exact),
+        "tuned_exact": bool(tuned.exact),
+        "tuned_contains": bool(tuned.contains),
+        "base_chrf": base.chrf,
+        "tuned_chrf": tuned.chrf,
+        "base_rouge_l": base.rouge_l,
+        "tuned_rouge_l": tuned.rouge_l,
+        "ended": exchange.tuned_ended,
+        "base_reasoning": exchange.base_reasoning,
+        "tuned_reasoning": exchange.tuned_reasoning,
     }
 
 
-def _kinds(asked: dict[str, list[Exchange]], found: Findings) -> dict[str, list[Exchange]]:
+def _by_kind(exchanges: dict[str, list[Exchange]], findings: Findings) -> dict[str, list[Exchange]]:
     """Exchanges by how near their question is to what was trained; kinds without any are absent."""
-    kinds: dict[str, list[Exchange]] = {name: [] for name in TITLES}
+    by_kind: dict[str, list[Exchange]] = {name: [] for name in TITLES}
     for split in ("train", "test"):
-        for item in asked.get(split, []):
-            kinds[_kind_of(item, split, found)].append(item)
-    if found.reworded:
-        kinds["reworded"] = comparison.exchanges(found.reworded)
-    return {name: told for name, told in kinds.items() if told}
+        for exchange in exchanges.get(split, []):
+            by_kind[_kind_of(exchange, split, findings)].append(exchange)
+    if findings.reworded:
+        by_kind["reworded"] = comparison.exchanges(findings.reworded)
+    return {name: of_kind for name, of_kind in by_kind.items() if of_kind}
 
 
-def _kind_of(item: Exchange, split: str, found: Findings) -> str:
+def _kind_of(exchange: Exchange, split: str, findings: Findings) -> str:
     if split == "train":
         return "trained"
-    return "paraphrase" if is_paraphrase(item.row, found.trained_groups) else "new"
+    return "paraphrase" if is_paraphrase(exchange.row, findings.trained_groups) else "new"
 
 
-def _kind(name: str, found: Sequence[Exchange], seed: int) -> dict[str, Any]:
-    return {
-        "title": TITLES[name],
-        "rows": len(found),
-        "base": comparison.answer_figures(found, "base"),
-        "tuned": comparison.answer_figures(found, "tuned"),
-        "change": comparison.score_changes(found, seed),
-        # The others stand in their splits.
-        "answers": [_answer(item) for item in found] if name == "reworded" else [],
-    }
-
-
-# --- the rest ----------------------------------------------------------------------------
-
-
-def _adapter(layers: Sequence[LayerChange]) -> dict[str, Any]:
-    total = sum(one.norm**2 for one in layers) ** 0.5
-    return {"norm": total, "is_zero": not total, "layers": [asdict(one) for one in layers]}
-
-
-def _curves(metrics: Sequence[dict[str, Any]]) -> dict[str, list[list[float]]]:
-    return {
-        name: _thinned([[line["update"], line[key]] for line in metrics if key in line])
-        for name, key in (("train", "loss"), ("valid", "valid_loss"))
-    }
-
-
-def _thinned(points: list[list[float]]) -> list[list[float]]:
+def _curve(metrics: Sequence[dict[str, Any]], key: str) -> list[list[float]]:
+    """[update, value], thinned evenly to `CURVE_POINTS`; the last one stays."""
+    points = [[line["update"], line[key]] for line in metrics if key in line]
     if len(points) <= CURVE_POINTS:
         return points
     last = len(points) - 1
     return [points[at * last // (CURVE_POINTS - 1)] for at in range(CURVE_POINTS)]
-
-
-def _origin(origin: Origin, settings: EvaluateConfig) -> dict[str, Any]:
-    record = asdict(origin)
-    for known in ("run_id", "model", "dataset", "metrics"):
-        del record[known]
-    return {**record, "seed": origin.training.get("seed"), "evaluation": as_dict(settings)}

@@ -24,6 +24,7 @@ NAMES = tuple(Scores.__annotations__)
 
 
 def score(answer: str, expected: str) -> Scores:
+    """All scores of one answer."""
     return Scores(
         float(exact_match(answer, expected)),
         float(contains(answer, expected)),

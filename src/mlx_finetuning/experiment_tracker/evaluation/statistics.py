@@ -21,10 +21,12 @@ class Interval:
 
     @property
     def is_above_zero(self) -> bool:
+        """Surely: the whole interval is."""
         return self.low > 0
 
     @property
     def is_below_zero(self) -> bool:
+        """Surely: the whole interval is."""
         return self.high < 0
 
 

@@ -29,6 +29,8 @@ BROKEN_ERRORS = ("LOSS_NOT_FINITE", "LOSS_EXPLODED")
 
 @dataclass(frozen=True)
 class Verdict:
+    """A judgement, for programs and for people."""
+
     state: str
     level: str
     """good, warning or bad: how it is coloured."""
@@ -49,6 +51,7 @@ class Link:
 
     @property
     def is_learned(self) -> bool:
+        """Whether the gap is there and has not closed by what the own answers gained."""
         is_there = self.tuned.is_above_zero or (
             not self.base.is_above_zero and self.tuned.value >= LINK_SEEN
         )
@@ -79,72 +82,82 @@ class Learning:
     """Further evidence, in Japanese."""
 
     def is_better(self, change: Interval) -> bool:
+        """Surely, for this measure."""
         return change.is_below_zero if self.falls else change.is_above_zero
 
     def is_worse(self, change: Interval) -> bool:
+        """Surely, for this measure."""
         return change.is_above_zero if self.falls else change.is_below_zero
 
 
 _LOWER_RATE = "学習率（learning_rate）を10分の1にして、もう一度学習してください。"
 
 
-def learned(found: Learning | None) -> Verdict:
-    """Whether the run learned what it was meant to; `found` is None without rows to judge by."""
-    if found is None:
+def learned(learning: Learning | None) -> Verdict:
+    """Whether the run learned what it was meant to; None: there were no rows to judge by."""
+    if learning is None:
         return Verdict("unknown", "warning", "判定できません。調べる行に、答えがありません。")
-    state, level, head, advice = _learned(found)
-    figures = f"{found.name}の{found.measure} {found.before:.3f} → {found.after:.3f}"
-    return Verdict(state, level, f"{head}（{figures}）。", tuple(_evidence(found)), advice)
-
-
-def _learned(found: Learning) -> tuple[str, str, str, str]:
-    trained = found.trained_change
-    if found.error in BROKEN_ERRORS or (trained is not None and found.is_worse(trained)):
-        return "diverged", "bad", "発散しました", _LOWER_RATE
-    if found.adapter_is_zero:
-        advice = "学習率や更新の回数が0になっていないか、確認してください。"
-        return "unchanged", "bad", "学習していません。重みが変わっていません", advice
-    if found.is_worse(found.change):
-        advice = "更新の回数を減らすか、学習率を下げるか、データを増やしてください。"
-        return (
-            "worse",
-            "bad",
-            "学習していません。学習していない行では、前より悪くなりました",
-            advice,
-        )
-    if not found.is_better(found.change):
-        return _without_effect(found)
-    if found.link is not None and not found.link.is_learned:
-        advice = "データの質問と答えの組が、ずれたり入れ替わったりしていないか確認してください。"
-        head = "学習していません。言い回しは覚えましたが、質問と答えの対応は身についていません"
-        return "unlinked", "bad", head, advice
-    return "learned", "good", "学習できています", ""
-
-
-def _without_effect(found: Learning) -> tuple[str, str, str, str]:
-    if found.trained_change is not None and found.is_better(found.trained_change):
-        head = "学習していません。学習した行だけを覚え、ほかの行には効いていません"
-        return "memorised", "bad", head, "データを増やすか、同じ内容の別の聞き方を加えてください。"
-    head = f"学習していません。{found.measure}の変化は、偶然の範囲です"
-    return "unchanged", "bad", head, "更新の回数を増やすか、学習率を上げてください。"
-
-
-def _evidence(found: Learning) -> list[str]:
-    lines = [f"{found.name}の{found.measure}の変化: {_change(found.change)}"]
-    if found.trained_change is not None:
-        lines.append(f"学習した行の{found.measure}の変化: {_change(found.trained_change)}")
-    if found.link is not None:
-        lines.append(
+    state, text, advice = _learned(learning)
+    measure = f"{learning.name}の{learning.measure}"
+    evidence = [f"{measure}の変化: {_change(learning.change)}"]
+    if learning.trained_change is not None:
+        evidence.append(f"学習した行の{learning.measure}の変化: {_change(learning.trained_change)}")
+    if learning.link is not None:
+        evidence.append(
             "正しい答えと、別の質問の答えとの、予測しやすさの差: "
-            f"{found.link.base.value:.3f} → {found.link.tuned.value:.3f}"
+            f"{learning.link.base.value:.3f} → {learning.link.tuned.value:.3f}"
             "（質問と答えの対応を学ばないと、縮みます）"
         )
-    lines += found.others
-    if found.adapter_is_zero:
-        lines.append("アダプターの変化量は0です。")
-    if found.error:
-        lines.append(f"学習はエラーで止まりました（{found.error}）。")
-    return lines
+    evidence += learning.others
+    if learning.adapter_is_zero:
+        evidence.append("アダプターの変化量は0です。")
+    if learning.error:
+        evidence.append(f"学習はエラーで止まりました（{learning.error}）。")
+    return Verdict(
+        state,
+        "good" if state == "learned" else "bad",
+        f"{text}（{measure} {learning.before:.3f} → {learning.after:.3f}）。",
+        tuple(evidence),
+        advice,
+    )
+
+
+def _learned(learning: Learning) -> tuple[str, str, str]:
+    """State, what is said of it, and advice; the first that holds."""
+    trained = learning.trained_change
+    if learning.error in BROKEN_ERRORS or (trained is not None and learning.is_worse(trained)):
+        return "diverged", "発散しました", _LOWER_RATE
+    if learning.adapter_is_zero:
+        return (
+            "unchanged",
+            "学習していません。重みが変わっていません",
+            "学習率や更新の回数が0になっていないか、確認してください。",
+        )
+    if learning.is_worse(learning.change):
+        return (
+            "worse",
+            "学習していません。学習していない行では、前より悪くなりました",
+            "更新の回数を減らすか、学習率を下げるか、データを増やしてください。",
+        )
+    if not learning.is_better(learning.change):
+        if trained is not None and learning.is_better(trained):
+            return (
+                "memorised",
+                "学習していません。学習した行だけを覚え、ほかの行には効いていません",
+                "データを増やすか、同じ内容の別の聞き方を加えてください。",
+            )
+        return (
+            "unchanged",
+            f"学習していません。{learning.measure}の変化は、偶然の範囲です",
+            "更新の回数を増やすか、学習率を上げてください。",
+        )
+    if learning.link is not None and not learning.link.is_learned:
+        return (
+            "unlinked",
+            "学習していません。言い回しは覚えましたが、質問と答えの対応は身についていません",
+            "データの質問と答えの組が、ずれたり入れ替わったりしていないか確認してください。",
+        )
+    return "learned", "学習できています", ""
 
 
 def _change(change: Interval) -> str:
@@ -159,16 +172,16 @@ def forgot(rise: Interval | None, could: int, still_can: int) -> Verdict:
     """
     if rise is None:
         return Verdict("unknown", "warning", "判定できません。")
-    kept = still_can / could if could >= ENOUGH_ROWS else 1.0
+    share = still_can / could if could >= ENOUGH_ROWS else 1.0
     evidence = (
         f"一般の質問の損失の変化: {_change(rise)}",
         f"元のモデルが正しく答えた{could}問のうち、学習後も正しいのは{still_can}問",
         f"判定の基準: {FORGOTTEN:.0%}未満に減るか、損失が確実に{LOSS_FORGOTTEN}以上増えると「忘れています」",
     )
     advice = "学習率を下げるか、更新を減らすか、一般的な質問と答えをデータに混ぜてください。"
-    if kept < FORGOTTEN or rise.low > LOSS_FORGOTTEN:
+    if share < FORGOTTEN or rise.low > LOSS_FORGOTTEN:
         return Verdict("forgot", "bad", "忘れています。", evidence, advice)
-    if kept < WORN or rise.low > LOSS_WORN:
+    if share < WORN or rise.low > LOSS_WORN:
         return Verdict("worn", "warning", "少し忘れています。", evidence, advice)
     return Verdict("kept", "good", "忘れていません。", evidence)
 

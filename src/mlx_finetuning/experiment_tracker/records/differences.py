@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import contextlib
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -34,6 +34,8 @@ class Figures:
 
 @dataclass(frozen=True)
 class Comparison:
+    """Runs side by side."""
+
     runs: tuple[Figures, ...]
     """In the order asked for."""
     differences: dict[str, tuple[Any, ...]]
@@ -42,24 +44,21 @@ class Comparison:
 
 def compare(workspace: Workspace, run_ids: Sequence[str]) -> Comparison:
     """Raises RunNotFound."""
-    found = [runs.show(workspace, run_id) for run_id in dict.fromkeys(run_ids)]
-    described = [_description(workspace, run) for run in found]
-    return Comparison(tuple(_figures(workspace, run) for run in found), differing(described))
+    compared = [runs.show(workspace, run_id) for run_id in dict.fromkeys(run_ids)]
+    return Comparison(
+        tuple(_figures(workspace, run) for run in compared),
+        differing([_settings_and_origins(workspace, run) for run in compared]),
+    )
 
 
-def differing(described: Sequence[Mapping[str, Any]]) -> dict[str, tuple[Any, ...]]:
+def differing(records: Sequence[Mapping[str, Any]]) -> dict[str, tuple[Any, ...]]:
     """Keys with more than one value, in the order in which they first appear."""
-    names = dict.fromkeys(name for one in described for name in one)
-    rows = {name: tuple(one.get(name) for one in described) for name in names}
-    return {name: values for name, values in rows.items() if not _all_same(values)}
+    names = dict.fromkeys(name for record in records for name in record)
+    values = {name: tuple(record.get(name) for record in records) for name in names}
+    return {name: row for name, row in values.items() if any(value != row[0] for value in row)}
 
 
-def _all_same(values: Iterable[Any]) -> bool:
-    first, *others = values
-    return all(value == first for value in others)
-
-
-def _description(workspace: Workspace, run: runs.Run) -> dict[str, Any]:
+def _settings_and_origins(workspace: Workspace, run: runs.Run) -> dict[str, Any]:
     settings: dict[str, Any] = {}
     with contextlib.suppress(ConfigFileUnreadable):
         settings = config.read_yaml(workspace.run(run.run_id).config)
@@ -74,15 +73,15 @@ def _description(workspace: Workspace, run: runs.Run) -> dict[str, Any]:
 def _figures(workspace: Workspace, run: runs.Run) -> Figures:
     metrics = Metrics(workspace.run(run.run_id).metrics)
     metrics.refresh()
-    updates, best = metrics.trained["update"], metrics.best_valid
-    first = metrics.validated[1][0] if metrics.validated[1] else None
+    updates, valid_losses = metrics.trained["update"], metrics.validated[1]
+    best_update, best_valid_loss = metrics.best_valid or (None, None)
     return Figures(
-        run.run_id,
-        run.state_ja,
-        int(updates[-1]) if updates else 0,
-        metrics.latest("loss"),
-        first,
-        None if best is None else best[1],
-        None if best is None else best[0],
-        run.status.elapsed_s,
+        run_id=run.run_id,
+        state=run.state_ja,
+        updates=int(updates[-1]) if updates else 0,
+        last_loss=metrics.latest("loss"),
+        first_valid_loss=valid_losses[0] if valid_losses else None,
+        best_valid_loss=best_valid_loss,
+        best_update=best_update,
+        elapsed_s=run.status.elapsed_s,
     )

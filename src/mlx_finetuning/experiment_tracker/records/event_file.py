@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import struct
 from array import array
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 
 _VERSION = "brain.Event:2"
@@ -26,22 +26,24 @@ class Scalars:
     values: Mapping[str, float]
 
 
-def content(began_s: float, lines: Iterable[Scalars]) -> bytes:
+def content(started_s: float, lines: Iterable[Scalars]) -> bytes:
     """A whole file."""
-    head = _field(1, _FIXED64) + struct.pack("<d", began_s) + _bytes(3, _VERSION.encode())
-    return b"".join(map(_framed, (head, *map(_event, lines))))
-
-
-def _event(line: Scalars) -> bytes:
-    values = (_bytes(1, name.encode()) + _float(2, value) for name, value in line.values.items())
-    summary = b"".join(_bytes(1, value) for value in values)
-    when = _field(1, _FIXED64) + struct.pack("<d", line.wall_time_s)
-    return when + _field(2, _VARINT) + _varint(line.step) + _bytes(5, summary)
-
-
-def _framed(record: bytes) -> bytes:
-    length = struct.pack("<Q", len(record))
-    return length + _masked_checksum(length) + record + _masked_checksum(record)
+    records = [_field(1, _FIXED64) + struct.pack("<d", started_s) + _bytes(3, _VERSION.encode())]
+    for line in lines:
+        # Floats not by struct, which refuses what is too large; array makes it infinite.
+        values = (
+            _bytes(1, name.encode()) + _field(2, _FIXED32) + array("f", [value]).tobytes()
+            for name, value in line.values.items()
+        )
+        summary = b"".join(_bytes(1, value) for value in values)
+        time = _field(1, _FIXED64) + struct.pack("<d", line.wall_time_s)
+        step = _field(2, _VARINT) + _varint(line.step)
+        records.append(time + step + _bytes(5, summary))
+    frames = []
+    for record in records:
+        length = struct.pack("<Q", len(record))
+        frames += [length, _masked_checksum(length), record, _masked_checksum(record)]
+    return b"".join(frames)
 
 
 def _masked_checksum(data: bytes) -> bytes:
@@ -51,21 +53,20 @@ def _masked_checksum(data: bytes) -> bytes:
 
 
 def crc32c(data: bytes) -> int:
+    """Castagnoli's CRC-32, of which the standard library has none."""
     value = 0xFFFFFFFF
     for byte in data:
         value = value >> 8 ^ _TABLE[(value ^ byte) & 0xFF]
     return value ^ 0xFFFFFFFF
 
 
-def _entries() -> Iterator[int]:
-    for byte in range(256):
-        value = byte
-        for _ in range(8):
-            value = value >> 1 ^ (_POLYNOMIAL if value & 1 else 0)
-        yield value
+def _crc_of_byte(value: int) -> int:
+    for _ in range(8):
+        value = value >> 1 ^ (_POLYNOMIAL if value & 1 else 0)
+    return value
 
 
-_TABLE = tuple(_entries())
+_TABLE = tuple(map(_crc_of_byte, range(256)))
 
 
 def _field(number: int, wire: int) -> bytes:
@@ -74,11 +75,6 @@ def _field(number: int, wire: int) -> bytes:
 
 def _bytes(number: int, value: bytes) -> bytes:
     return _field(number, _BYTES) + _varint(len(value)) + value
-
-
-def _float(number: int, value: float) -> bytes:
-    # Not struct, which refuses what is too large; this makes it infinite.
-    return _field(number, _FIXED32) + array("f", [value]).tobytes()
 
 
 def _varint(value: int) -> bytes:

@@ -10,7 +10,7 @@ import csv
 import importlib.util
 import io
 import zipfile
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime
 from pathlib import Path
@@ -24,17 +24,53 @@ from mlx_finetuning.jobs import runs
 from mlx_finetuning.jobs.runs import Run
 from mlx_finetuning.workspace import Workspace
 
+_EXPERIMENT = "mlx-finetuning"
+_LONGEST, _BATCH = 500, 1000
+"""What MLflow takes: characters of a parameter, metrics of a batch."""
 _ALSO_FORMULAS = ("=", "+", "-", "@", "\t", "\r")
 """What a spreadsheet may run if a cell begins with it."""
 
 
 @dataclass(frozen=True)
 class Content:
+    """What is handed on of a run."""
+
     run: Run
     settings: dict[str, Any]
     metrics: list[dict[str, Any]]
     samples: list[dict[str, Any]]
     note: Note
+
+    @property
+    def started_s(self) -> float:
+        """Seconds since 1970."""
+        return _started_s(self.run)
+
+    @property
+    def facts(self) -> dict[str, Any]:
+        """Where the run comes from, its settings and its note."""
+        return {
+            "run_id": self.run.run_id,
+            "created_at": self.run.created_at,
+            "dataset_sha256": self.run.dataset_sha256,
+            "model_fingerprint": self.run.model_fingerprint,
+            **{f"versions.{name}": version for name, version in self.run.versions.items()},
+            **self.settings,
+            "note": self.note.text,
+            "tags": " ".join(self.note.tags),
+        }
+
+    def scalars(self) -> Iterator[event_file.Scalars]:
+        """The metrics as numbers by name, each line at its time."""
+        for line in self.metrics:
+            values = {
+                name: float(value)
+                for name, value in line.items()
+                if isinstance(value, int | float)
+                and name not in ("update", "elapsed_s", "simulated")
+            }
+            time_s = self.started_s + float(line.get("elapsed_s") or 0.0)
+            yield event_file.Scalars(time_s, line["update"], values)
 
 
 def content(workspace: Workspace, run_id: str) -> Content:
@@ -50,32 +86,37 @@ def content(workspace: Workspace, run_id: str) -> Content:
     return Content(run, settings, metrics, samples, notes.read_or_empty(paths))
 
 
-def write(found: Content, form: str, folder: Path) -> list[Path]:
+def write(content: Content, format_name: str, folder: Path) -> list[Path]:
     """Write the files of a format into `folder`, which may exist; returns what was written.
 
     Raises MlflowNotInstalled, DiskFull.
     """
-    return FORMATS[form](found, files.make_folder(folder))
+    return FORMATS[format_name](content, files.make_folder(folder))
 
 
 # --- CSV ---------------------------------------------------------------------------------
 
 
-def tables(found: Content) -> dict[str, str]:
+def tables(content: Content) -> dict[str, str]:
     """The CSV files by name. Texts that a spreadsheet would run as formulas are neutralised."""
-    settings = [{"設定": name, "値": value} for name, value in _facts(found).items()]
+    # One row per update: a validation stands beside the update it follows.
+    by_update: dict[int, dict[str, Any]] = {}
+    for line in content.metrics:
+        by_update.setdefault(line["update"], {}).update(line)
     return {
-        "metrics.csv": _table(_by_update(found.metrics)),
-        "settings.csv": _table(settings),
-        "samples.csv": _table(found.samples),
+        "metrics.csv": _table(list(by_update.values())),
+        "settings.csv": _table(
+            [{"設定": name, "値": value} for name, value in content.facts.items()]
+        ),
+        "samples.csv": _table(content.samples),
     }
 
 
-def archive(found: Content) -> bytes:
+def archive(content: Content) -> bytes:
     """The CSV files as one ZIP file, as a browser saves it."""
     stream = io.BytesIO()
     with zipfile.ZipFile(stream, "w", zipfile.ZIP_DEFLATED) as target:
-        for name, text in tables(found).items():
+        for name, text in tables(content).items():
             target.writestr(name, text.encode("utf-8-sig"))
     return stream.getvalue()
 
@@ -99,84 +140,51 @@ def _table(rows: Sequence[Mapping[str, Any]]) -> str:
     return stream.getvalue()
 
 
-def _by_update(metrics: Iterable[Mapping[str, Any]]) -> list[dict[str, Any]]:
-    """One row per update: a validation stands beside the update it follows."""
-    rows: dict[Any, dict[str, Any]] = {}
-    for line in metrics:
-        rows.setdefault(line["update"], {}).update(line)
-    return list(rows.values())
-
-
-def _facts(found: Content) -> dict[str, Any]:
-    run = found.run
-    origins = {
-        "run_id": run.run_id,
-        "created_at": run.created_at,
-        "dataset_sha256": run.dataset_sha256,
-        "model_fingerprint": run.model_fingerprint,
-        **{f"versions.{name}": version for name, version in run.versions.items()},
-    }
-    return {**origins, **found.settings, "note": found.note.text, "tags": " ".join(found.note.tags)}
-
-
-def _write_csv(found: Content, folder: Path) -> list[Path]:
-    written = []
-    for name, text in tables(found).items():
+def _write_csv(content: Content, folder: Path) -> list[Path]:
+    paths = []
+    for name, text in tables(content).items():
         # The mark tells Excel that it is UTF-8.
         files.write_text(folder / name, f"\ufeff{text}")
-        written.append(folder / name)
-    return written
+        paths.append(folder / name)
+    return paths
 
 
 # --- TensorBoard -------------------------------------------------------------------------
 
 
-def events(found: Content) -> bytes:
+def events(content: Content) -> bytes:
     """The metrics as TensorBoard's event file."""
-    began_s = _began_s(found.run)
-    lines = (
-        event_file.Scalars(began_s + _elapsed_s(line), line["update"], _numbers(line))
-        for line in found.metrics
-    )
-    return event_file.content(began_s, lines)
+    return event_file.content(content.started_s, content.scalars())
 
 
 def event_file_name(run: Run) -> str:
-    return f"events.out.tfevents.{int(_began_s(run))}.{run.run_id}"
+    """As TensorBoard looks for it."""
+    return f"events.out.tfevents.{int(_started_s(run))}.{run.run_id}"
 
 
-def _write_events(found: Content, folder: Path) -> list[Path]:
-    path = folder / event_file_name(found.run)
-    with files.replacing(path) as stream:
-        stream.write(events(found))
-    return [path]
-
-
-def _numbers(line: Mapping[str, Any]) -> dict[str, float]:
-    known = ("update", "elapsed_s", "simulated")
-    numbers = {name: value for name, value in line.items() if isinstance(value, int | float)}
-    return {name: float(value) for name, value in numbers.items() if name not in known}
-
-
-def _elapsed_s(line: Mapping[str, Any]) -> float:
-    return float(line.get("elapsed_s") or 0.0)
-
-
-def _began_s(run: Run) -> float:
+def _started_s(run: Run) -> float:
     """Seconds since 1970; 0 where the record has no time."""
     with contextlib.suppress(ValueError):
         return datetime.fromisoformat(run.created_at).timestamp()
     return 0.0
 
 
+def _write_events(content: Content, folder: Path) -> list[Path]:
+    path = folder / event_file_name(content.run)
+    with files.replacing(path) as stream:
+        stream.write(events(content))
+    return [path]
+
+
 # --- MLflow ------------------------------------------------------------------------------
 
 
 def has_mlflow() -> bool:
+    """Whether it is installed."""
     return importlib.util.find_spec("mlflow") is not None
 
 
-def _write_mlflow(found: Content, folder: Path) -> list[Path]:
+def _write_mlflow(content: Content, folder: Path) -> list[Path]:
     """A local store, to be opened with `mlflow ui --backend-store-uri sqlite:///…/mlflow.db`."""
     if not has_mlflow():
         raise MlflowNotInstalled()
@@ -185,30 +193,26 @@ def _write_mlflow(found: Content, folder: Path) -> list[Path]:
 
     path = folder / "mlflow.db"
     client = MlflowClient(tracking_uri=f"sqlite:///{path.absolute()}")
-    known = client.get_experiment_by_name(_EXPERIMENT)
-    group = known.experiment_id if known else client.create_experiment(_EXPERIMENT)
-    began_s = _began_s(found.run)
-    run = client.create_run(group, _ms(began_s), run_name=found.run.run_id)
-    params = [Param(name, str(value)[:_LONGEST]) for name, value in _facts(found).items()]
-    client.log_batch(run.info.run_id, params=params, tags=[RunTag(t, "1") for t in found.note.tags])
-    points = [
-        Metric(name, value, _ms(began_s + _elapsed_s(line)), line["update"])
-        for line in found.metrics
-        for name, value in _numbers(line).items()
+    experiment = client.get_experiment_by_name(_EXPERIMENT)
+    experiment_id = (
+        experiment.experiment_id if experiment else client.create_experiment(_EXPERIMENT)
+    )
+    run = client.create_run(
+        experiment_id, int(content.started_s * 1000), run_name=content.run.run_id
+    )
+    params = [Param(name, str(value)[:_LONGEST]) for name, value in content.facts.items()]
+    tags = [RunTag(tag, "1") for tag in content.note.tags]
+    client.log_batch(run.info.run_id, params=params, tags=tags)
+    metrics = [
+        Metric(name, value, int(line.wall_time_s * 1000), line.step)
+        for line in content.scalars()
+        for name, value in line.values.items()
     ]
-    for start in range(0, len(points), _BATCH):
-        client.log_batch(run.info.run_id, metrics=points[start : start + _BATCH])
+    for start in range(0, len(metrics), _BATCH):
+        client.log_batch(run.info.run_id, metrics=metrics[start : start + _BATCH])
     client.set_terminated(run.info.run_id)
     return [path]
 
-
-def _ms(seconds: float) -> int:
-    return int(seconds * 1000)
-
-
-_EXPERIMENT = "mlx-finetuning"
-_LONGEST, _BATCH = 500, 1000
-"""What MLflow takes: characters of a parameter, metrics of a batch."""
 
 FORMATS: dict[str, Callable[[Content, Path], list[Path]]] = {
     "csv": _write_csv,

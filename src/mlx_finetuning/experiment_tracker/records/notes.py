@@ -17,6 +17,8 @@ _BETWEEN = re.compile(r"[\s,、，#＃]+")
 
 @dataclass(frozen=True)
 class Note:
+    """What the user wrote about a run."""
+
     text: str = ""
     tags: tuple[str, ...] = ()
 

@@ -50,6 +50,7 @@ class Reproduction:
 
     @property
     def is_exact(self) -> bool:
+        """Whether there were losses, and all came out again."""
         return 0 < self.compared == self.equal
 
 
