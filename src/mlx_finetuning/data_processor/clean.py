@@ -12,6 +12,7 @@ import unicodedata
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from functools import partial
+from itertools import chain
 
 import numpy as np
 
@@ -112,16 +113,12 @@ def clean(
             changed.append(at)
             cleaned[at] = replace(before, turns=turns)
             if len(samples) < MAX_SAMPLES:
-                samples.append((before.row, *_first_change(before, cleaned[at])))
+                pairs = zip(before.turns, turns, strict=True)
+                texts = (zip(old.texts, new.texts, strict=False) for old, new in pairs)
+                changes = (pair for pair in chain.from_iterable(texts) if pair[0] != pair[1])
+                samples.append((before.row, *next(changes)))
         flags[changed] = characters.flags_of_examples([cleaned[at] for at in changed], progress)
         report.append(CleaningStep(name, step.description, len(changed), tuple(samples)))
         if name == "zero_width":
             findings += findings_at("ZERO_WIDTH", (cleaned[at] for at in changed))
     return cleaned, tuple(report), findings
-
-
-def _first_change(before: Example, after: Example) -> tuple[str, str]:
-    """The first text that differs, before and after."""
-    turns = zip(before.turns, after.turns, strict=True)
-    texts = (pair for old, new in turns for pair in zip(old.texts, new.texts, strict=False))
-    return next((old, new) for old, new in texts if old != new)

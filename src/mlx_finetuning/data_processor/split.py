@@ -124,7 +124,15 @@ def _hold_out_groups(
         remaining, size = stratum, sum(map(len, stratum))
         for name, share in shares.items():
             progress.check_cancelled()
-            taken = _fitting(remaining, share * size, at_least_one=not config.stratify)
+            # The groups, in order, that bring the number of examples nearest to the target.
+            taken: list[list[int]] = []
+            taken_size, target = 0, share * size
+            for group in remaining:
+                if abs(taken_size + len(group) - target) < abs(taken_size - target):
+                    taken.append(group)
+                    taken_size += len(group)
+            if not taken and target > 0 and (not config.stratify or len(remaining) > 2):
+                taken = [min(remaining, key=len)]
             for group in taken:
                 _assign(assigned, group, name)
             held_out = {group[0] for group in taken}
@@ -153,20 +161,6 @@ def _strata(
         counts = Counter(examples[at].category for at in group)
         strata[max(counts, key=lambda name: (counts[name], name))].append(group)
     return [strata[name] for name in sorted(strata)]
-
-
-def _fitting(groups: Sequence[list[int]], target: float, *, at_least_one: bool) -> list[list[int]]:
-    """Groups, in order, that bring the number of examples nearest to `target`; one at least, if any
-    are wanted and that is asked."""
-    taken: list[list[int]] = []
-    size = 0
-    for group in groups:
-        if abs(size + len(group) - target) < abs(size - target):
-            taken.append(group)
-            size += len(group)
-    if not taken and target > 0 and (at_least_one or len(groups) > 2):
-        return [min(groups, key=len)]
-    return taken
 
 
 def _small_splits(assigned: Sequence[str], config: PrepareConfig) -> list[Finding]:

@@ -1,6 +1,6 @@
 """Deleting datasets with a way back: a dataset's folder moves to the trash in one rename.
 
-`<trash>/<when>/<name>/`, so that a name may be in the trash several times. Whether a dataset is in
+`<trash>/<time>/<name>/`, so that a name may be in the trash several times. Whether a dataset is in
 use is the caller's question; the trash is emptied elsewhere (`upkeep`).
 """
 

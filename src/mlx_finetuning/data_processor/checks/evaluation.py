@@ -1,6 +1,6 @@
 """Questions of evaluation sets among the examples: training on them makes the evaluation worthless.
 
-An evaluation question is known by its digest and by a few of its 5-grams, so that it is found
+An evaluation question is matched by its digest and by a few of its 5-grams, so that it is found
 inside a longer question too. Those of JMT-Bench and ELYZA-tasks-100 come with the package, as
 hashes; other sets are read from files.
 """
@@ -36,7 +36,7 @@ _BUNDLED = ASSETS / "evaluation_sets.json"
 
 @dataclass(frozen=True)
 class EvaluationSet:
-    """A set of questions, known by what identifies them."""
+    """A set of questions, as what identifies them."""
 
     name: str
     digests: frozenset[str]

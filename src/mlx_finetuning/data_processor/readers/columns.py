@@ -14,7 +14,7 @@ from typing import Literal
 
 from mlx_finetuning.errors import ColumnsNotFound, InvalidMapping
 
-RowKind = Literal["chat", "text", "preference"]
+ExampleKind = Literal["chat", "text", "preference"]
 
 # Role → names, best first. A column plays one role; a role takes one column.
 NAMES: dict[str, tuple[str, ...]] = {
@@ -67,7 +67,7 @@ ROLE_JA = {
 _PARTS = {"question": ("質問", "問い合わせ", "question"), "answer": ("回答", "返答", "answer")}
 _EXTRAS = ("category", "group")
 # Kind, roles it cannot do without, roles it can use; the first that fits is taken.
-_KINDS: tuple[tuple[RowKind, tuple[str, ...], tuple[str, ...]], ...] = (
+_KINDS: tuple[tuple[ExampleKind, tuple[str, ...], tuple[str, ...]], ...] = (
     ("chat", ("messages",), ("system", "tools", *_EXTRAS)),
     ("preference", ("question", "chosen", "rejected"), ("context", "system", *_EXTRAS)),
     ("chat", ("question", "answer"), ("context", "reasoning", "system", "tools", *_EXTRAS)),
@@ -91,7 +91,7 @@ class ColumnMap:
 
     choices: tuple[ColumnChoice, ...]
     unmapped: tuple[str, ...]
-    kind: RowKind | None
+    kind: ExampleKind | None
     """None if the columns suffice for no kind of example; `missing` says what is lacking."""
     missing: tuple[str, ...] = ()
 
