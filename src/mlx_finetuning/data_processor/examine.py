@@ -12,7 +12,7 @@ from pathlib import Path
 import numpy as np
 
 from mlx_finetuning.config import PrepareConfig
-from mlx_finetuning.data_processor.checks import duplicates, evaluation, near, row_checks
+from mlx_finetuning.data_processor.checks import duplicates, evaluation, example_checks, near
 from mlx_finetuning.data_processor.checks.groups import Labels
 from mlx_finetuning.data_processor.checks.keys import Keys, keys_of
 from mlx_finetuning.data_processor.clean import CleaningStep, clean
@@ -76,7 +76,7 @@ def examine(
     cleaned, cleaning, notes = clean(examples, steps, StageProgress(progress, "整形"))
     del examples
     findings += notes
-    usable, notes = row_checks.usable(cleaned, StageProgress(progress, "行の検査"))
+    usable, notes = example_checks.usable(cleaned, StageProgress(progress, "行の検査"))
     findings += notes
     keys = keys_of(usable, StageProgress(progress, "重複の検査"))
     first, repeated = duplicates.without_duplicates(keys)
@@ -185,7 +185,7 @@ def _check(
     indices of those examples by code."""
     stage = StageProgress(progress, "似た質問の検査")
     groups = near.near_groups(keys.questions, progress=stage)
-    findings, indices = row_checks.wording(examples, StageProgress(progress, "文面の検査"))
+    findings, indices = example_checks.wording(examples, StageProgress(progress, "文面の検査"))
     indices["CONFLICT"] = set(duplicates.conflicts(examples, keys))
     stage = StageProgress(progress, "似た行の検査")
     indices["NEAR_DUPLICATE"] = set(
@@ -201,5 +201,5 @@ def _check(
         hits = evaluation.matches(each, keys.questions, stage)
         indices["EVALUATION_SET"].update(hits)
         findings += findings_at("EVALUATION_SET", (examples[at] for at in hits), name=each.name)
-    findings += [*row_checks.imbalance(examples), *row_checks.reasoning(examples)]
+    findings += [*example_checks.imbalance(examples), *example_checks.reasoning(examples)]
     return groups.labels, findings, indices

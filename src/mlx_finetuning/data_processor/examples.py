@@ -189,8 +189,32 @@ def chat_turns(value: Any) -> tuple[Turn, ...] | None:
     value = _from_json(value)
     if not isinstance(value, list) or not value:
         return None
-    turns = tuple(turn for turn in map(_turn, value) if turn)
-    return turns if len(turns) == len(value) else None
+    turns = []
+    for message in value:
+        if not isinstance(message, dict):
+            return None
+        # OpenAI writes `role` and `content`, ShareGPT `from` and `value`.
+        role = _ROLES.get(str(message.get("role", message.get("from", ""))).lower())
+        content = message.get("content", message.get("value"))
+        used = ["role", "from", "content", "value"]
+        thought = ""
+        if role == "assistant":
+            thoughts = {key: message[key] for key in FIELDS if isinstance(message.get(key), str)}
+            thought = next((text for text in thoughts.values() if text.strip()), "")
+            used += thoughts
+        # Parquet fills keys that a message lacks with null.
+        extra = tuple(
+            (key, item) for key, item in message.items() if key not in used and item is not None
+        )
+        if content is None and (extra or thought):
+            content = ""  # a call of a tool has no text
+        if role is None or not isinstance(content, str):
+            return None
+        is_answer = role == "assistant"
+        turns.append(
+            answer_turn(content, thought, extra) if is_answer else Turn(role, content, extra)
+        )
+    return tuple(turns)
 
 
 def _from_json(value: Any) -> Any:
@@ -201,31 +225,6 @@ def _from_json(value: Any) -> Any:
         return json.loads(value)
     except (ValueError, RecursionError):
         return None
-
-
-def _turn(message: Any) -> Turn | None:
-    """A message as OpenAI (`role`, `content`) or ShareGPT (`from`, `value`) spell it."""
-    if not isinstance(message, dict):
-        return None
-    role = _ROLES.get(str(message.get("role", message.get("from", ""))).lower())
-    content = message.get("content", message.get("value"))
-    used = ["role", "from", "content", "value"]
-    thought = ""
-    if role == "assistant":
-        thoughts = {key: message[key] for key in FIELDS if isinstance(message.get(key), str)}
-        thought = next((text for text in thoughts.values() if text.strip()), "")
-        used += thoughts
-    # Parquet fills keys that a message lacks with null.
-    extra = tuple(
-        (key, item) for key, item in message.items() if key not in used and item is not None
-    )
-    if content is None and (extra or thought):
-        content = ""  # a call of a tool has no words
-    if role is None or not isinstance(content, str):
-        return None
-    if role == "assistant":
-        return answer_turn(content, thought, extra)
-    return Turn(role, content, extra)
 
 
 def answer_turn(content: str, thought: str = "", extra: tuple[tuple[str, Any], ...] = ()) -> Turn:

@@ -134,16 +134,14 @@ def inspect(
         cleaning=examined.cleaning,
         findings=examined.findings,
         preview=tuple(
-            dict(zip(table.columns, map(_preview_text, values), strict=True))
+            {
+                # Without halves of surrogate pairs, which no terminal and no JSON file takes.
+                name: cell_text(value)[:PREVIEW_CHARACTERS].encode("utf-8", "replace").decode()
+                for name, value in zip(table.columns, values, strict=True)
+            }
             for _, values in table.records
         ),
     )
-
-
-def _preview_text(value: Any) -> str:
-    """A cell's beginning, without halves of surrogate pairs, which no terminal and no JSON file
-    takes."""
-    return cell_text(value)[:PREVIEW_CHARACTERS].encode("utf-8", "replace").decode("utf-8")
 
 
 def prepare(

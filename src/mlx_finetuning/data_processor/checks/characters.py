@@ -95,6 +95,12 @@ def _flags_by_code_point() -> Flags:
 
 
 def _flags_of_character(character: str) -> int:
+    changes_under_nfc = (
+        unicodedata.combining(character) != 0  # joins the character before it
+        or unicodedata.category(character) in ("Mn", "Mc")
+        or "\u1160" <= character <= "\u11ff"  # so do the later parts of Hangul syllables
+        or not unicodedata.is_normalized("NFC", character)
+    )
     return sum(
         flag
         for flag, holds in (
@@ -108,15 +114,8 @@ def _flags_of_character(character: str) -> int:
             (KANA, "ぁ" <= character <= "ヺ" or "\uff66" <= character <= "\uff9d"),
             (SUSPECT, character in _SUSPECTS or "\ud800" <= character <= "\udfff"),
             (SUSPECT, "\uff61" <= character <= "\uff9f"),
-            (COMBINING, _is_changed_by_nfc(character)),
+            (COMBINING, changes_under_nfc),
             (RETURN, character == "\r"),
         )
         if holds
     )
-
-
-def _is_changed_by_nfc(character: str) -> bool:
-    """Whether NFC may change the character, or join it with the one before."""
-    joins = unicodedata.combining(character) or unicodedata.category(character) in ("Mn", "Mc")
-    is_jamo = "\u1160" <= character <= "\u11ff"
-    return bool(joins) or is_jamo or not unicodedata.is_normalized("NFC", character)

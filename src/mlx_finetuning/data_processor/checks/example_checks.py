@@ -108,13 +108,6 @@ def _any_turn(roles: tuple[str, ...], test: Callable[[Turn], bool]) -> Callable[
 # --- examples that cannot be trained on --------------------------------------------------
 
 
-def _has_bad_order(example: Example) -> bool:
-    return _is_bad_order(
-        tuple(turn.role for turn in example.turns),
-        any(turn.extra or turn.role == "tool" for turn in example.turns),
-    )
-
-
 @cache
 def _is_bad_order(roles: tuple[str, ...], has_calls: bool) -> bool:
     """system first or never; then user and assistant in turn, tools in between; assistant last."""
@@ -136,7 +129,13 @@ _ANSWERING = ("assistant", "chosen", "rejected")
 _ERRORS = (
     _Check("EMPTY_QUESTION", _any_turn(_ASKING, _is_empty), needs=characters.BLANK),
     _Check("EMPTY_ANSWER", _any_turn(_ANSWERING, _is_empty), needs=characters.BLANK),
-    _Check("ROLE_ORDER", _has_bad_order),
+    _Check(
+        "ROLE_ORDER",
+        lambda example: _is_bad_order(
+            tuple(turn.role for turn in example.turns),
+            any(turn.extra or turn.role == "tool" for turn in example.turns),
+        ),
+    ),
     _Check("MOJIBAKE", _any_text(is_mojibake), needs=characters.SUSPECT),
     _Check(
         "REASONING_UNCLOSED",  # closed reasoning was put apart when the record was read
