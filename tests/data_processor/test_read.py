@@ -23,17 +23,17 @@ def _parsed(text: str, name: str) -> Table:
 def test_csv_rows_carry_the_line_they_begin_at() -> None:
     table = _parsed('質問,回答\n"1行目\n2行目",答え\n\n次,答え2\n', "a.csv")
     assert table.columns == ("質問", "回答")
-    assert table.rows == [(2, ["1行目\n2行目", "答え"]), (5, ["次", "答え2"])]
+    assert table.records == [(2, ["1行目\n2行目", "答え"]), (5, ["次", "答え2"])]
 
 
 @pytest.mark.parametrize(("name", "sign"), [("a.tsv", "\t"), ("a.csv", "\t"), ("a.csv", ";")])
 def test_delimiter_is_found(name: str, sign: str) -> None:
-    assert _parsed(f"質問{sign}回答\nあ,い{sign}う\n", name).rows == [(2, ["あ,い", "う"])]
+    assert _parsed(f"質問{sign}回答\nあ,い{sign}う\n", name).records == [(2, ["あ,い", "う"])]
 
 
 def test_rows_with_other_column_counts_are_named_and_kept() -> None:
     table = _parsed("質問,回答\nあ\nい,う,え\nお,か\n,\n", "a.csv")
-    assert [values for _, values in table.rows] == [["あ", ""], ["い", "う"], ["お", "か"]]
+    assert [values for _, values in table.records] == [["あ", ""], ["い", "う"], ["お", "か"]]
     assert {found.code: found.rows for found in table.findings} == {
         "RAGGED_ROW": (2, 3),
         "BLANK_ROW": (5,),
@@ -42,7 +42,7 @@ def test_rows_with_other_column_counts_are_named_and_kept() -> None:
 
 def test_loose_quotes_are_read_with_a_warning() -> None:
     table = _parsed('質問,回答\n"あ"い,う\n', "a.csv")
-    assert table.rows == [(2, ["あい", "う"])]
+    assert table.records == [(2, ["あい", "う"])]
     assert table.findings[0].code == "LOOSE_QUOTES"
 
 
@@ -60,21 +60,21 @@ def test_json_elements_carry_their_lines() -> None:
     text = '[\n  {"質問": "あ", "回答": "い"},\n\n  {"質問": "う",\n   "分類": 3}\n]\n'
     table = _parsed(text, "a.json")
     assert table.columns == ("質問", "回答", "分類")
-    assert table.rows == [(2, ["あ", "い", None]), (4, ["う", None, 3])]
+    assert table.records == [(2, ["あ", "い", None]), (4, ["う", None, 3])]
 
 
 def test_json_on_one_line_counts_its_records() -> None:
-    assert [row for row, _ in _parsed('[{"a": 1}, {"a": 2}]', "a.json").rows] == [1, 2]
+    assert [row for row, _ in _parsed('[{"a": 1}, {"a": 2}]', "a.json").records] == [1, 2]
 
 
 def test_list_inside_an_object_and_lines_named_json_are_read() -> None:
-    assert len(_parsed('{"版": 1, "data": [{"a": 1}, {"a": 2}]}', "a.json").rows) == 2
-    assert [row for row, _ in _parsed('{"a": 1}\n\n{"a": 2}\n', "a.json").rows] == [1, 3]
+    assert len(_parsed('{"版": 1, "data": [{"a": 1}, {"a": 2}]}', "a.json").records) == 2
+    assert [row for row, _ in _parsed('{"a": 1}\n\n{"a": 2}\n', "a.json").records] == [1, 3]
 
 
 def test_jsonl_keeps_unusual_line_separators_inside_strings() -> None:
     table = _parsed(json.dumps({"text": "a\u2028b"}, ensure_ascii=False) + "\r\n", "a.jsonl")
-    assert table.rows == [(1, ["a\u2028b"])]
+    assert table.records == [(1, ["a\u2028b"])]
 
 
 @pytest.mark.parametrize(
@@ -105,12 +105,12 @@ def test_malformed_json_names_the_line(name: str, text: str, line: int) -> None:
 
 def test_long_blank_lines_take_no_long_time() -> None:
     table = _parsed(" " * 1_000_000 + "\n" + "\t" * 900_000 + "x\n\n" + " " * 1_000_000, "a.txt")
-    assert [line for line, _ in table.rows] == [2]
+    assert [line for line, _ in table.records] == [2]
 
 
 def test_text_is_read_by_paragraphs() -> None:
     table = _parsed("一段落目\n続き\r\n\r\n\n二段落目\n", "a.txt")
-    assert table.rows == [(1, ["一段落目\n続き"]), (5, ["二段落目"])]
+    assert table.records == [(1, ["一段落目\n続き"]), (5, ["二段落目"])]
 
 
 def _zip() -> bytes:

@@ -1,4 +1,18 @@
-"""Source files to datasets: read, columns, clean, check, split, write. Knows no model."""
+"""Source files to datasets: read, find columns, clean, check, split, write. Knows no model.
+
+source      a file that is handed in; it is only read
+row         a line of a source (the header is 1), and the line of a split's file made from it, which
+            carries that number as `row`
+record      what a reader gives for a row: its number and a value per column
+column map  which column plays which role (question, answer, …), and so the kind of example
+example     what is learned from a record: turns with their row, category and group
+keys        what examples are compared by: the folded question, digests of the answer and of all
+finding     a code with a Japanese text, and the rows it is about
+group       examples that say the same thing; a split takes it whole
+
+`readers/` give records, `examples` makes examples of them, `checks/` judge these and change nothing,
+`clean`, `split` and `store` are the steps that `examine` and `prepare` compose.
+"""
 
 from mlx_finetuning.data_processor.prepare import DatasetSummary, Inspection, inspect, prepare
 from mlx_finetuning.data_processor.reproduce import Recipe, read_recipe, reproduce

@@ -1,4 +1,4 @@
-"""Cleaning as named steps, each with the rows it changed and samples of before and after.
+"""Cleaning as named steps, each with how many rows it changed and samples of before and after.
 
 On by default is what no writer means and no reader sees. Width, signs and wording change only on
 request (NFKC would turn ① into 1). Works on copies: a dataset prepared without a step has the
@@ -11,27 +11,27 @@ import re
 import unicodedata
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
+from functools import partial
+from itertools import chain
 
 import numpy as np
 
 from mlx_finetuning.data_processor.checks import characters
-from mlx_finetuning.data_processor.examples import Example
-from mlx_finetuning.data_processor.findings import Finding, findings_at
-from mlx_finetuning.data_processor.watching import Tick, still, watched
-from mlx_finetuning.errors import InvalidSettings
+from mlx_finetuning.data_processor.examples import Example, findings_at
+from mlx_finetuning.data_processor.findings import Finding
+from mlx_finetuning.data_processor.stage_progress import SILENT, StageProgress
 from mlx_finetuning.utils.japanese_utils import to_fullwidth_kana, to_halfwidth_alnum
 from mlx_finetuning.utils.validators import is_control, mask_personal_data
 
 MAX_SAMPLES = 3
 
-# Zero-width space, non-joiner, word joiner, BOM. The joiner U+200D and variation selectors are
-# parts of emoji and of some kanji, and stay.
-_ZERO_WIDTH = re.compile("[\u200b\u200c\u2060\ufeff]")
 _EDGES = re.compile(r"\A(?:[ \t　]*\n)+|\s+\Z")
 
 
 @dataclass(frozen=True)
 class CleaningStep:
+    """What a step did."""
+
     name: str
     description: str
     """Japanese."""
@@ -42,14 +42,12 @@ class CleaningStep:
 
 
 def line_ends(text: str) -> str:
+    """Line feeds alone."""
     return text.replace("\r\n", "\n").replace("\r", "\n") if "\r" in text else text
 
 
-def zero_width(text: str) -> str:
-    return _ZERO_WIDTH.sub("", text)
-
-
 def nfc(text: str) -> str:
+    """Combining marks joined with their letters."""
     return text if text.isascii() else unicodedata.normalize("NFC", text)
 
 
@@ -59,10 +57,12 @@ def trim(text: str) -> str:
 
 
 def control(text: str) -> str:
+    """Without control characters."""
     return "".join(character for character in text if not is_control(character))
 
 
 def nfkc(text: str) -> str:
+    """Compatibility characters as ordinary ones."""
     return text if text.isascii() else unicodedata.normalize("NFKC", text)
 
 
@@ -71,12 +71,16 @@ class _Step:
     change: Callable[[str], str]
     description: str
     needs: int = 0
-    """Flags of `scan`: texts without any of them stay as they are; 0 stands for every text."""
+    """Flags of `characters`: texts without any of them stay as they are; 0 stands for every text."""
 
 
 STEPS: dict[str, _Step] = {
     "line_ends": _Step(line_ends, "改行をLFに統一", characters.RETURN),
-    "zero_width": _Step(zero_width, "BOMと幅のない文字を削除", characters.ZERO_WIDTH),
+    "zero_width": _Step(
+        partial(characters.ZERO_WIDTH_PATTERN.sub, ""),
+        "BOMと幅のない文字を削除",
+        characters.ZERO_WIDTH,
+    ),
     "nfc": _Step(nfc, "結合文字を1文字に（NFC）", characters.COMBINING),
     "trim": _Step(trim, "末尾の空白と先頭の空行を削除"),
     "control": _Step(control, "制御文字を削除", characters.CONTROL),
@@ -90,53 +94,31 @@ STEPS: dict[str, _Step] = {
 DEFAULT = ("line_ends", "zero_width", "nfc")
 
 
-def steps_named(names: str) -> tuple[str, ...]:
-    """Steps from a comma-separated setting. Raises InvalidSettings."""
-    wanted = tuple(name.strip() for name in names.split(",") if name.strip())
-    unknown = [name for name in wanted if name not in STEPS]
-    if unknown:
-        known = ", ".join(STEPS)
-        problems = [f"clean: 「{name}」という整え方はありません（{known}）。" for name in unknown]
-        raise InvalidSettings(problems=problems)
-    return wanted
-
-
 def clean(
-    examples: Sequence[Example], steps: Sequence[str] = DEFAULT, tick: Tick = still
+    examples: Sequence[Example], steps: Sequence[str] = DEFAULT, progress: StageProgress = SILENT
 ) -> tuple[list[Example], tuple[CleaningStep, ...], list[Finding]]:
     """`examples` after the named steps in turn, what each did, and rows that deserve a word."""
-    cleaned, report, found = list(examples), [], []
-    flags = characters.flags_of_examples(cleaned, tick)
+    cleaned, report, findings = list(examples), [], []
+    flags = characters.flags_of_examples(cleaned, progress)
     for name in steps:
         step = STEPS[name]
         candidates = np.flatnonzero(flags & step.needs) if step.needs else np.arange(len(flags))
-        changed, samples = _apply(step, cleaned, candidates.tolist(), tick)
-        flags[changed] = characters.flags_of_examples([cleaned[at] for at in changed], tick)
-        report.append(CleaningStep(name, step.description, len(changed), samples))
+        changed: list[int] = []
+        samples: list[tuple[int, str, str]] = []
+        for at in progress.over(candidates.tolist()):
+            before = cleaned[at]
+            turns = tuple(turn.changed(step.change) for turn in before.turns)
+            if turns == before.turns:
+                continue
+            changed.append(at)
+            cleaned[at] = replace(before, turns=turns)
+            if len(samples) < MAX_SAMPLES:
+                pairs = zip(before.turns, turns, strict=True)
+                texts = (zip(old.texts, new.texts, strict=False) for old, new in pairs)
+                changes = (pair for pair in chain.from_iterable(texts) if pair[0] != pair[1])
+                samples.append((before.row, *next(changes)))
+        flags[changed] = characters.flags_of_examples([cleaned[at] for at in changed], progress)
+        report.append(CleaningStep(name, step.description, len(changed), tuple(samples)))
         if name == "zero_width":
-            found += findings_at("ZERO_WIDTH", (cleaned[at] for at in changed))
-    return cleaned, tuple(report), found
-
-
-def _apply(
-    step: _Step, examples: list[Example], candidates: Sequence[int], tick: Tick
-) -> tuple[list[int], tuple[tuple[int, str, str], ...]]:
-    """Change the candidates in place; the indices of those that did change, and samples."""
-    changed: list[int] = []
-    samples: list[tuple[int, str, str]] = []
-    for at in watched(candidates, tick):
-        example = examples[at]
-        turns = tuple(turn.changed(step.change) for turn in example.turns)
-        if turns == example.turns:
-            continue
-        changed.append(at)
-        examples[at] = replace(example, turns=turns)
-        if len(samples) < MAX_SAMPLES:
-            samples.append((example.row, *_first_change(example, examples[at])))
-    return changed, tuple(samples)
-
-
-def _first_change(before: Example, after: Example) -> tuple[str, str]:
-    pairs = zip(before.turns, after.turns, strict=True)
-    texts = (both for old, new in pairs for both in zip(old.texts, new.texts, strict=False))
-    return next((before, after) for before, after in texts if before != after)
+            findings += findings_at("ZERO_WIDTH", (cleaned[at] for at in changed))
+    return cleaned, tuple(report), findings

@@ -1,17 +1,13 @@
-"""What the dataset stage found: a code, a severity, the rows, and Japanese words for each code.
+"""What the dataset stage finds: a code, a severity, the rows, and a Japanese text for each code.
 
 `error` rows are left out of the dataset, `warning` rows stay and deserve a look, `info` explains.
 """
 
 from __future__ import annotations
 
-from collections import defaultdict
-from collections.abc import Iterable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any, Literal
-
-if TYPE_CHECKING:
-    from mlx_finetuning.data_processor.examples import Example
+from typing import Any, Literal
 
 Severity = Literal["error", "warning", "info"]
 
@@ -218,20 +214,8 @@ class Finding:
 
 
 def finding(code: str, rows: Sequence[int] = (), **details: Any) -> Finding:
+    """A finding with the words of its kind; `details` fill the placeholders."""
     kind = KINDS[code]
     return Finding(
         code, kind.severity, kind.message.format(**details), kind.fix.format(**details), tuple(rows)
     )
-
-
-def findings_at(code: str, examples: Iterable[Example], **details: Any) -> list[Finding]:
-    """One finding per source file in which the examples stand; none without examples."""
-    rows: defaultdict[str, set[int]] = defaultdict(set)
-    for example in examples:
-        rows[example.source].add(example.row)
-    found = finding(code, **details) if rows else None
-    return [
-        Finding(code, found.severity, found.message, found.fix, tuple(sorted(numbers)), source)
-        for source, numbers in sorted(rows.items())
-        if found
-    ]

@@ -5,8 +5,7 @@ from __future__ import annotations
 
 import gc
 import hashlib
-from collections import Counter
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass
 from pathlib import Path
@@ -16,15 +15,15 @@ import mlx_finetuning
 from mlx_finetuning import files
 from mlx_finetuning.config import PrepareConfig, as_dict
 from mlx_finetuning.data_processor.clean import CleaningStep
-from mlx_finetuning.data_processor.examine import Examined, Source, examine
-from mlx_finetuning.data_processor.examples import Example, as_text
+from mlx_finetuning.data_processor.examine import Examined, examine
 from mlx_finetuning.data_processor.findings import Finding
 from mlx_finetuning.data_processor.readers.columns import ColumnChoice, missing_columns
-from mlx_finetuning.data_processor.readers.tables import Table
-from mlx_finetuning.data_processor.settings import weights, with_whole_paths
+from mlx_finetuning.data_processor.readers.encoding import AUTO
+from mlx_finetuning.data_processor.readers.tables import cell_text
+from mlx_finetuning.data_processor.settings import weights, with_absolute_paths
 from mlx_finetuning.data_processor.split import SPLITS, Leakage, Split, order, split
+from mlx_finetuning.data_processor.stage_progress import StageProgress
 from mlx_finetuning.data_processor.store import new_folder, write_rows
-from mlx_finetuning.data_processor.watching import Tick, ticker, watched
 from mlx_finetuning.errors import DatasetNotReproduced, NoUsableRows
 from mlx_finetuning.progress import Progress, Step, silent
 from mlx_finetuning.workspace import DatasetPaths
@@ -79,7 +78,7 @@ class SourceSummary:
 
 @dataclass(frozen=True)
 class DatasetSummary:
-    """What was written, and what was found on the way."""
+    """What was written, and the findings on the way."""
 
     name: str
     folder: str
@@ -104,7 +103,7 @@ class DatasetSummary:
 
 def inspect(
     source: Path,
-    encoding: str = "auto",
+    encoding: str = AUTO,
     mapping: Mapping[str, str] | None = None,
     config: PrepareConfig | None = None,
     progress: Progress = silent,
@@ -114,26 +113,34 @@ def inspect(
     Raises DataError for a file that cannot be read; columns that do not suffice are a finding.
     """
     settings = config or PrepareConfig(encoding=encoding)
-    with _uncollected():
-        found = examine([source], settings, mapping or {}, progress)
-    reading, columns = found.sources[0].reading, found.sources[0].columns
+    with _without_garbage_collector():
+        examined = examine([source], settings, mapping or {}, progress)
+    (file,) = examined.sources
+    reading, table, columns = file.reading, file.reading.table, file.columns
     return Inspection(
         path=str(reading.path),
-        format=reading.table.format,
+        format=table.format,
         size_bytes=reading.size_bytes,
         sha256=reading.sha256,
         encoding=reading.encoding,
         encoding_confidence=reading.confidence,
         encoding_reason=reading.reason,
         kind=columns.kind,
-        columns=reading.table.columns,
+        columns=table.columns,
         mapping=columns.choices,
         unmapped=columns.unmapped,
-        source_rows=found.sources[0].rows,
-        usable_rows=len(found.usable),
-        cleaning=found.cleaning,
-        findings=found.findings,
-        preview=_preview(reading.table),
+        source_rows=file.rows,
+        usable_rows=len(examined.usable),
+        cleaning=examined.cleaning,
+        findings=examined.findings,
+        preview=tuple(
+            {
+                # Without halves of surrogate pairs, which no terminal and no JSON file takes.
+                name: cell_text(value)[:PREVIEW_CHARACTERS].encode("utf-8", "replace").decode()
+                for name, value in zip(table.columns, values, strict=True)
+            }
+            for _, values in table.records
+        ),
     )
 
 
@@ -149,29 +156,37 @@ def prepare(
 ) -> DatasetSummary:
     """Write the dataset `name` from one source or several. The folder appears whole or not at all.
 
-    With `expected` (SHA-256 of each split), only if these are its bytes. Raises DataError, DatasetExists (unless `replace`), InvalidSettings, DiskFull, Interrupted.
+    With `expected` (SHA-256 of each split), only if these are its bytes. Raises DataError,
+    DatasetExists (unless `replace`), InvalidSettings, DiskFull, Interrupted.
     """
     sources = [source] if isinstance(source, Path) else list(source)
-    share = weights(config, len(sources))
+    source_weights = weights(config, len(sources))
     roles = {**(mapping or {}), **({"category": config.stratify} if config.stratify else {})}
-    with _uncollected():
-        found = examine(sources, config, roles, progress)
-        _refuse_useless(found)
-        parts = split(found.usable, found.keys, found.near, config, ticker(progress, "分割"))
-        times = _repetitions(found, parts, share, config)
-        summary = _summary(name, paths, found, parts, times, share)
+    with _without_garbage_collector():
+        examined = examine(sources, config, roles, progress)
+        _require_usable(examined)
+        parts = split(
+            examined.usable, examined.keys, examined.near, config, StageProgress(progress, "分割")
+        )
+        repetitions = _repetitions(examined, parts, source_weights, config)
+        summary = _summary(name, paths, examined, parts, repetitions, source_weights)
         with new_folder(paths, replace=replace) as new:
-            made = _write(new, found, parts, times, ticker(progress, "書き込み"))
-            _refuse_unexpected(name, made, expected or made)
-            files.write_json(new.manifest, _manifest(config, mapping or {}, summary, made))
-    progress(Step(STAGE, 1, 1, f"{len(found.usable)}行"))
+            stage = StageProgress(progress, "書き込み")
+            sha256 = _write_splits(new, examined, parts, repetitions, stage)
+            if expected:
+                differing = [each for each in SPLITS if sha256[each] != expected.get(each)]
+                if differing:
+                    raise DatasetNotReproduced(
+                        name=name, files=[f"{each}.jsonl" for each in differing]
+                    )
+            files.write_json(new.manifest, _manifest(config, mapping or {}, summary, sha256))
+    progress(Step(STAGE, 1, 1, f"{len(examined.usable)}行"))
     return summary
 
 
 @contextmanager
-def _uncollected() -> Iterator[None]:
-    """Without the collector of cycles: millions of small tuples make none, and it would walk them
-    again and again."""
+def _without_garbage_collector() -> Iterator[None]:
+    """Millions of small tuples make no cycles, and the collector would walk them again and again."""
     was_on = gc.isenabled()
     gc.disable()
     try:
@@ -181,72 +196,69 @@ def _uncollected() -> Iterator[None]:
             gc.enable()
 
 
-def _refuse_useless(found: Examined) -> None:
-    for source in found.sources:
+def _require_usable(examined: Examined) -> None:
+    """Raises ColumnsNotFound, NoUsableRows."""
+    for source in examined.sources:
         if source.columns.kind is None:
-            table = source.reading.table
-            raise missing_columns(source.reading.path, table.columns, source.columns)
-    if not found.usable:
-        reasons = [item.message for item in found.findings if item.severity == "error"]
-        raise NoUsableRows(path=str(found.sources[0].reading.path), reasons=reasons)
+            columns = source.reading.table.columns
+            raise missing_columns(source.reading.path, columns, source.columns)
+    if not examined.usable:
+        reasons = [item.message for item in examined.findings if item.severity == "error"]
+        raise NoUsableRows(path=str(examined.sources[0].reading.path), reasons=reasons)
 
 
 def _repetitions(
-    found: Examined, parts: Split, share: Sequence[float], config: PrepareConfig
+    examined: Examined, parts: Split, source_weights: Sequence[float], config: PrepareConfig
 ) -> list[int]:
-    """How many times each row is written: held-out rows once, training rows by their weight."""
-    if all(weight == 1 for weight in share):
-        return [1] * len(found.usable)
-    by_name = {source.name: weight for source, weight in zip(found.sources, share, strict=True)}
-    return [
-        _times(by_name[example.source], config.seed, found.keys.questions[at])
-        if parts.assigned[at] == "train"
-        else 1
-        for at, example in enumerate(found.usable)
-    ]
-
-
-def _times(weight: float, seed: int, question: str) -> int:
-    """The weight rounded up or down, by a number drawn for the question."""
-    drawn = int.from_bytes(order(seed, f"weight:{question}")[:4], "big") / 2**32
-    return int(weight) + (drawn < weight - int(weight))
-
-
-def _preview(table: Table) -> tuple[dict[str, str], ...]:
-    return tuple(
-        {
-            name: _printable(as_text(value)[:PREVIEW_CHARACTERS])
-            for name, value in zip(table.columns, values, strict=True)
-        }
-        for _, values in table.rows
-    )
-
-
-def _printable(text: str) -> str:
-    """Without halves of surrogate pairs, which no terminal and no JSON file takes."""
-    return text.encode("utf-8", "replace").decode("utf-8")
+    """How many times each example is written: held-out ones once, trained ones by their weight,
+    rounded up or down by a number drawn for the question."""
+    repetitions = [1] * len(examined.usable)
+    if all(weight == 1 for weight in source_weights):
+        return repetitions
+    names = [source.name for source in examined.sources]
+    weight_of = dict(zip(names, source_weights, strict=True))
+    for at, example in enumerate(examined.usable):
+        if parts.assigned[at] == "train":
+            weight = weight_of[example.source]
+            key = order(config.seed, f"weight:{examined.keys.questions[at]}")
+            drawn = int.from_bytes(key[:4], "big") / 2**32
+            repetitions[at] = int(weight) + (drawn < weight - int(weight))
+    return repetitions
 
 
 def _summary(
     name: str,
     paths: DatasetPaths,
-    found: Examined,
+    examined: Examined,
     parts: Split,
-    times: Sequence[int],
-    share: Sequence[float],
+    repetitions: Sequence[int],
+    source_weights: Sequence[float],
 ) -> DatasetSummary:
-    counts: Counter[str] = Counter()
-    for split_name, repeated in zip(parts.assigned, times, strict=True):
-        counts[split_name] += repeated
-    pairs = zip(found.sources, share, strict=True)
-    sources = tuple(_source_summary(source, weight) for source, weight in pairs)
+    counts = dict.fromkeys(SPLITS, 0)
+    for split_name, times in zip(parts.assigned, repetitions, strict=True):
+        counts[split_name] += times
+    sources = tuple(
+        SourceSummary(
+            path=str(source.reading.path.absolute()),
+            sha256=source.reading.sha256,
+            size_bytes=source.reading.size_bytes,
+            format=source.reading.table.format,
+            encoding=source.reading.encoding,
+            encoding_confidence=source.reading.confidence,
+            mapping=source.columns.columns,
+            unmapped=source.columns.unmapped,
+            rows=source.rows,
+            weight=weight,
+        )
+        for source, weight in zip(examined.sources, source_weights, strict=True)
+    )
     return DatasetSummary(
         name=name,
         folder=str(paths.folder),
-        kind=str(found.kind),
-        counts={split_name: counts[split_name] for split_name in SPLITS},
+        kind=str(examined.kind),
+        counts=counts,
         source_rows=sum(source.rows for source in sources),
-        usable_rows=len(found.usable),
+        usable_rows=len(examined.usable),
         groups=len(set(parts.groups)),
         leakage=parts.leakage,
         encoding=sources[0].encoding,
@@ -254,76 +266,53 @@ def _summary(
         mapping=sources[0].mapping,
         unmapped=sources[0].unmapped,
         sources=sources,
-        cleaning=found.cleaning,
-        dropped=found.dropped,
-        findings=(*found.findings, *parts.findings),
+        cleaning=examined.cleaning,
+        dropped=examined.dropped,
+        findings=(*examined.findings, *parts.findings),
     )
 
 
-def _source_summary(source: Source, weight: float) -> SourceSummary:
-    reading = source.reading
-    return SourceSummary(
-        path=str(reading.path.absolute()),
-        sha256=reading.sha256,
-        size_bytes=reading.size_bytes,
-        format=reading.table.format,
-        encoding=reading.encoding,
-        encoding_confidence=reading.confidence,
-        mapping=source.columns.columns,
-        unmapped=source.columns.unmapped,
-        rows=source.rows,
-        weight=weight,
-    )
-
-
-def _write(
-    paths: DatasetPaths, found: Examined, parts: Split, times: Sequence[int], tick: Tick
+def _write_splits(
+    paths: DatasetPaths,
+    examined: Examined,
+    parts: Split,
+    repetitions: Sequence[int],
+    progress: StageProgress,
 ) -> dict[str, str]:
     """Write the splits; the SHA-256 of each."""
-    made = {}
+    sha256 = {}
     for name in SPLITS:
-        chosen = [at for at, assigned in enumerate(parts.assigned) if assigned == name]
+        indices = [at for at, assigned in enumerate(parts.assigned) if assigned == name]
         rows = (
             row
-            for at in watched(chosen, tick)
-            for row in _rows(found.usable[at], parts.groups[at], times[at])
+            for at in progress.over(indices)
+            for row in [examined.usable[at].to_row(parts.groups[at])] * repetitions[at]
         )
         write_rows(paths.split(name), rows)
         with paths.split(name).open("rb") as stream:
-            made[name] = hashlib.file_digest(stream, "sha256").hexdigest()
-        tick(0, 0)
-    return made
-
-
-def _rows(example: Example, group: str, times: int) -> Iterable[dict[str, Any]]:
-    return [example.to_row(group)] * times
-
-
-def _refuse_unexpected(name: str, made: Mapping[str, str], expected: Mapping[str, str]) -> None:
-    different = [f"{split}.jsonl" for split in SPLITS if made[split] != expected.get(split)]
-    if different:
-        raise DatasetNotReproduced(name=name, files=different)
+            sha256[name] = hashlib.file_digest(stream, "sha256").hexdigest()
+        progress.check_cancelled()
+    return sha256
 
 
 def _manifest(
     config: PrepareConfig,
     mapping: Mapping[str, str],
     summary: DatasetSummary,
-    made: Mapping[str, str],
+    sha256: Mapping[str, str],
 ) -> dict[str, Any]:
     """Everything needed to make the same dataset again."""
     record = asdict(summary)
     del record["folder"]  # a dataset may be moved
+    findings = [
+        {**asdict(item), "rows": list(item.rows[:MAX_RECORDED_ROWS]), "count": len(item.rows)}
+        for item in summary.findings
+    ]
     return {
         **record,
-        "config": as_dict(with_whole_paths(config)),
+        "config": as_dict(with_absolute_paths(config)),
         "requested_mapping": dict(mapping),
-        "files": dict(made),
+        "files": dict(sha256),
         "made_by": mlx_finetuning.__version__,
-        "findings": [_recorded(item) for item in summary.findings],
+        "findings": findings,
     }
-
-
-def _recorded(item: Finding) -> dict[str, Any]:
-    rows = list(item.rows[:MAX_RECORDED_ROWS])
-    return {**asdict(item), "rows": rows, "count": len(item.rows)}

@@ -10,7 +10,7 @@ from pathlib import Path
 from mlx_finetuning import config, files
 from mlx_finetuning.config import PrepareConfig
 from mlx_finetuning.data_processor.prepare import DatasetSummary, prepare
-from mlx_finetuning.data_processor.readers.source import checked
+from mlx_finetuning.data_processor.readers.source import check_source
 from mlx_finetuning.errors import RecordDamaged, SourceChanged, SourceNotFound
 from mlx_finetuning.progress import Progress, silent
 from mlx_finetuning.workspace import DatasetPaths
@@ -65,13 +65,12 @@ def reproduce(
     if len(recipe.sources) != len(recipe.sha256):
         raise SourceChanged(path="、".join(map(str, recipe.sources)))
     for path, expected in zip(recipe.sources, recipe.sha256, strict=True):
-        checked(path)
+        check_source(path)
         with path.open("rb") as stream:
             if hashlib.file_digest(stream, "sha256").hexdigest() != expected:
                 raise SourceChanged(path=str(path))
-    sources = list(recipe.sources)
     return prepare(
-        sources,
+        recipe.sources,
         name,
         paths,
         recipe.settings,

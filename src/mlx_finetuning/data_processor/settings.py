@@ -1,4 +1,4 @@
-"""Comma-separated settings of `PrepareConfig` as what they mean. Raises InvalidSettings."""
+"""The comma-separated settings of `PrepareConfig` as what they mean. Parsed here and nowhere else."""
 
 from __future__ import annotations
 
@@ -6,6 +6,7 @@ from dataclasses import replace
 from pathlib import Path
 
 from mlx_finetuning.config import PrepareConfig
+from mlx_finetuning.data_processor.clean import STEPS
 from mlx_finetuning.errors import InvalidSettings
 
 DROPPABLE = (
@@ -24,45 +25,64 @@ DROPPABLE = (
 MAX_WEIGHT = 100.0
 
 
-def items(text: str) -> list[str]:
-    return [item.strip() for item in text.split(",") if item.strip()]
+def cleaning_steps(config: PrepareConfig) -> tuple[str, ...]:
+    """Names of the cleaning steps, in their order. Raises InvalidSettings."""
+    names = _items(config.clean)
+    known = ", ".join(STEPS)
+    problems = [
+        f"clean: 「{name}」という整え方はありません（{known}）。"
+        for name in names
+        if name not in STEPS
+    ]
+    if problems:
+        raise InvalidSettings(problems=problems)
+    return tuple(names)
 
 
 def codes_to_drop(config: PrepareConfig) -> list[str]:
-    """Codes of findings whose rows are to be left out."""
-    names = items(config.drop)
-    unknown = [name for name in names if name.lower() not in DROPPABLE]
-    if unknown:
-        known = ", ".join(DROPPABLE)
-        problems = [f"drop: 「{name}」は選べません（{known}）。" for name in unknown]
+    """Codes of findings whose rows are to be left out. Raises InvalidSettings."""
+    names = _items(config.drop)
+    known = ", ".join(DROPPABLE)
+    problems = [
+        f"drop: 「{name}」は選べません（{known}）。"
+        for name in names
+        if name.lower() not in DROPPABLE
+    ]
+    if problems:
         raise InvalidSettings(problems=problems)
     return [name.upper() for name in names]
 
 
 def weights(config: PrepareConfig, sources: int) -> list[float]:
-    """How many times the training rows of each source are written."""
-    if not items(config.weights):
+    """How many times the training rows of each source are written. Raises InvalidSettings."""
+    items = _items(config.weights)
+    if not items:
         return [1.0] * sources
     try:
-        found = [float(item) for item in items(config.weights)]
+        numbers = [float(item) for item in items]
     except ValueError as error:
         problem = f"weights: 「{config.weights}」は数の並び（例: 1,0.5）ではありません。"
         raise InvalidSettings(problems=[problem]) from error
-    if len(found) != sources:
+    if len(numbers) != sources:
         problem = (
-            f"weights: ファイルは{sources}個、重みは{len(found)}個です。同じ数にしてください。"
+            f"weights: ファイルは{sources}個、重みは{len(numbers)}個です。同じ数にしてください。"
         )
         raise InvalidSettings(problems=[problem])
-    if not all(0 <= weight <= MAX_WEIGHT for weight in found):
+    if not all(0 <= number <= MAX_WEIGHT for number in numbers):
         raise InvalidSettings(problems=[f"weights: 重みは0から{MAX_WEIGHT:g}までです。"])
-    return found
+    return numbers
 
 
-def with_whole_paths(config: PrepareConfig) -> PrepareConfig:
-    """The same settings for every current folder."""
-    paths = [str(path.absolute()) for path in paths_of(config.evaluation_sets)]
+def evaluation_files(config: PrepareConfig) -> list[Path]:
+    """The files of further evaluation sets."""
+    return [Path(item).expanduser() for item in _items(config.evaluation_sets)]
+
+
+def with_absolute_paths(config: PrepareConfig) -> PrepareConfig:
+    """The same settings, whatever the current folder is."""
+    paths = [str(path.absolute()) for path in evaluation_files(config)]
     return replace(config, evaluation_sets=",".join(paths))
 
 
-def paths_of(text: str) -> list[Path]:
-    return [Path(item).expanduser() for item in items(text)]
+def _items(text: str) -> list[str]:
+    return [item.strip() for item in text.split(",") if item.strip()]

@@ -19,6 +19,7 @@ from mlx_finetuning.workspace import DatasetPaths
 
 ASIDE = ".old-"
 """Begins the name of a dataset that waits aside while the new one takes its place."""
+_ABANDONED_S = 3600.0
 
 
 @contextlib.contextmanager
@@ -28,23 +29,26 @@ def new_folder(paths: DatasetPaths, *, replace: bool) -> Iterator[DatasetPaths]:
     On any exception the temporary folder goes and the old dataset stays. Raises DatasetExists
     (unless `replace`), DiskFull.
     """
-    name = paths.folder.name
-    parent = files.make_folder(paths.folder.parent)
+    folder = paths.folder
+    parent = files.make_folder(folder.parent)
     recover(parent)
-    _clear_up(parent)
-    if paths.folder.exists() and not replace:
-        raise DatasetExists(name=name)
-    with files.disk_errors(paths.folder):
+    for abandoned in parent.glob(f"{files.TEMPORARY_PREFIX}*"):  # a kill left it half-written
+        if abandoned.is_dir() and time.time() - abandoned.stat().st_mtime > _ABANDONED_S:
+            shutil.rmtree(abandoned, ignore_errors=True)
+    if folder.exists() and not replace:
+        raise DatasetExists(name=folder.name)
+    with files.disk_errors(folder):
         temporary = Path(tempfile.mkdtemp(prefix=files.TEMPORARY_PREFIX, dir=parent))
         try:
             yield DatasetPaths(temporary)
-            _take_place(temporary, paths.folder, replace=replace)
+            _take_place(temporary, folder, replace=replace)
         except BaseException:
             shutil.rmtree(temporary, ignore_errors=True)
             raise
 
 
 def _take_place(temporary: Path, folder: Path, *, replace: bool) -> None:
+    """Rename `temporary` to `folder`, which is without its old or new self for a moment only."""
     old = folder.with_name(f"{ASIDE}{folder.name}")
     with swapping(folder.parent):
         if replace and folder.exists():
@@ -83,13 +87,6 @@ def recover(parent: Path) -> None:
                 shutil.rmtree(old, ignore_errors=True)
             else:
                 old.rename(folder)
-
-
-def _clear_up(parent: Path, older_than_s: float = 3600) -> None:
-    """Remove folders that a kill left half-written."""
-    for left in parent.glob(f"{files.TEMPORARY_PREFIX}*"):
-        if left.is_dir() and time.time() - left.stat().st_mtime > older_than_s:
-            shutil.rmtree(left, ignore_errors=True)
 
 
 def write_rows(path: Path, rows: Iterator[dict[str, Any]]) -> None:

@@ -1,13 +1,11 @@
 """Deleting datasets with a way back: a dataset's folder moves to the trash in one rename.
 
-`<trash>/<when>/<name>/`, so that a name may be in the trash several times. Whether a dataset is in
+`<trash>/<time>/<name>/`, so that a name may be in the trash several times. Whether a dataset is in
 use is the caller's question; the trash is emptied elsewhere (`upkeep`).
 """
 
 from __future__ import annotations
 
-import contextlib
-from collections.abc import Iterator
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
@@ -15,9 +13,10 @@ from pathlib import Path
 from mlx_finetuning import files
 from mlx_finetuning.data_processor.store import swapping
 from mlx_finetuning.errors import DatasetInTheWay, DatasetNotInTrash
+from mlx_finetuning.utils.trash import move, possible_moves, remove_if_empty
 from mlx_finetuning.workspace import NAME, DatasetPaths
 
-_WHEN = "%Y%m%d-%H%M%S-%f"
+_TIME_FORMAT = "%Y%m%d-%H%M%S-%f"
 
 
 @dataclass(frozen=True)
@@ -32,9 +31,9 @@ class DeletedDataset:
 
 def delete(dataset: DatasetPaths, trash: Path) -> None:
     """Move a dataset that exists to the trash. Raises DiskFull."""
-    place = files.make_folder(trash / datetime.now(UTC).strftime(_WHEN))
-    with swapping(dataset.folder.parent), files.disk_errors(place):
-        dataset.folder.rename(place / dataset.folder.name)
+    folder = trash / datetime.now(UTC).strftime(_TIME_FORMAT)
+    with swapping(dataset.folder.parent):
+        move([(dataset.folder, folder / dataset.folder.name)])
 
 
 def restore(dataset: DatasetPaths, trash: Path, deleted_at: str = "") -> None:
@@ -42,27 +41,26 @@ def restore(dataset: DatasetPaths, trash: Path, deleted_at: str = "") -> None:
 
     Raises DatasetNotInTrash, DatasetInTheWay.
     """
-    name, there = dataset.folder.name, list_deleted(trash)
-    wanted = (one for one in there if one.name == name and deleted_at in ("", one.deleted_at))
-    found = next(wanted, None)
-    if found is None:
-        raise DatasetNotInTrash(name=name, available=[one.name for one in there])
+    name, deleted = dataset.folder.name, list_deleted(trash)
+    for candidate in deleted:
+        if candidate.name == name and deleted_at in ("", candidate.deleted_at):
+            break
+    else:
+        raise DatasetNotInTrash(name=name, available=[each.name for each in deleted])
     with swapping(files.make_folder(dataset.folder.parent)):
-        if dataset.folder.exists():
-            raise DatasetInTheWay(name=name)
-        found.folder.rename(dataset.folder)
-    with contextlib.suppress(OSError):  # something of somebody else's lies in it
-        found.folder.parent.rmdir()
+        back = [(candidate.folder, dataset.folder)]
+        move(possible_moves(back, lambda target: DatasetInTheWay(name=name)))
+    remove_if_empty(candidate.folder.parent)
 
 
 def list_deleted(trash: Path) -> list[DeletedDataset]:
     """What was deleted last first."""
-    return sorted(_deleted(trash), key=lambda one: (one.deleted_at, one.name), reverse=True)
-
-
-def _deleted(trash: Path) -> Iterator[DeletedDataset]:
+    deleted = []
     for folder in trash.glob("*/*/"):
-        with contextlib.suppress(ValueError):  # not a folder of ours
-            when = datetime.strptime(folder.parent.name, _WHEN).replace(tzinfo=UTC)
-            if NAME.fullmatch(folder.name):
-                yield DeletedDataset(folder.name, when.isoformat(), folder)
+        try:
+            time = datetime.strptime(folder.parent.name, _TIME_FORMAT).replace(tzinfo=UTC)
+        except ValueError:
+            continue  # not a folder of ours
+        if NAME.fullmatch(folder.name):
+            deleted.append(DeletedDataset(folder.name, time.isoformat(), folder))
+    return sorted(deleted, key=lambda each: (each.deleted_at, each.name), reverse=True)

@@ -11,8 +11,8 @@ from collections.abc import Iterable
 from pathlib import Path
 
 from mlx_finetuning import files
-from mlx_finetuning.data_processor.examples import as_text
 from mlx_finetuning.data_processor.readers.read import read
+from mlx_finetuning.data_processor.readers.tables import cell_text
 
 MAX_NAME = 200
 """Bytes: file systems allow 255, temporary names need some."""
@@ -35,10 +35,10 @@ def keep(name: str, content: bytes, folder: Path) -> Path:
 def safe_name(name: str) -> str:
     """`name` as a plain file name with its ending."""
     last = re.split(r"[/\\]", name)[-1]
-    kept = re.sub(r"[^\w.()（）・～ -]", "_", last).strip(". ")
-    stem, ending = Path(kept).stem, Path(kept).suffix[:_LONGEST_ENDING]
-    room = MAX_NAME - len(ending.encode())
-    shortened = stem.encode("utf-8", "replace")[:room].decode("utf-8", "ignore")
+    cleaned = Path(re.sub(r"[^\w.()（）・～ -]", "_", last).strip(". "))
+    ending = cleaned.suffix[:_LONGEST_ENDING]
+    limit = MAX_NAME - len(ending.encode())
+    shortened = cleaned.stem.encode("utf-8", "replace")[:limit].decode("utf-8", "ignore")
     return f"{shortened or 'data'}{ending}"
 
 
@@ -47,11 +47,7 @@ def rows_at(path: Path, encoding: str, numbers: Iterable[int]) -> list[dict[str,
     wanted = set(numbers)
     table = read(path, encoding).table
     return [
-        {"行": str(number), **_named(table.columns, values)}
-        for number, values in table.rows
-        if number in wanted
+        {"行": str(row), **dict(zip(table.columns, map(cell_text, values), strict=True))}
+        for row, values in table.records
+        if row in wanted
     ]
-
-
-def _named(columns: tuple[str, ...], values: Iterable[object]) -> dict[str, str]:
-    return {name: as_text(value) for name, value in zip(columns, values, strict=True)}

@@ -7,7 +7,6 @@ from __future__ import annotations
 
 import functools
 from dataclasses import dataclass
-from typing import Any
 
 from mlx_finetuning.config import read_yaml
 from mlx_finetuning.errors import RecordDamaged
@@ -56,23 +55,23 @@ class CatalogueEntry:
 @functools.cache
 def catalogue() -> tuple[CatalogueEntry, ...]:
     """All entries, recommended ones first. Raises ConfigFileUnreadable, RecordDamaged."""
+    entries = []
     try:
-        return tuple(_entry(item) for item in read_yaml(_FILE)["models"])
+        for item in read_yaml(_FILE)["models"]:
+            values = {"tokenizer": "", "gated": False, "built_in": False, **item}
+            values["mlx_4bit"] = Twin(**item["mlx_4bit"]) if "mlx_4bit" in item else None
+            values["tasks"] = tuple(item["tasks"])
+            entries.append(CatalogueEntry(**values))
     except (KeyError, TypeError, ValueError) as error:
         raise RecordDamaged(path=str(_FILE)) from error
+    return tuple(entries)
 
 
 def find(name: str) -> CatalogueEntry | None:
     """The entry called `name`, or whose 4-bit twin is; hub ids are compared without regard to case."""
-    return next((entry for entry in catalogue() if name.lower() in _names(entry)), None)
-
-
-def _names(entry: CatalogueEntry) -> list[str]:
-    twin = [entry.mlx_4bit.name] if entry.mlx_4bit else []
-    return [each.lower() for each in (entry.name, *twin)]
-
-
-def _entry(item: dict[str, Any]) -> CatalogueEntry:
-    values = {"tokenizer": "", "gated": False, "built_in": False, **item}
-    twin = Twin(**item["mlx_4bit"]) if "mlx_4bit" in item else None
-    return CatalogueEntry(**{**values, "tasks": tuple(values["tasks"]), "mlx_4bit": twin})
+    wanted = name.lower()
+    for entry in catalogue():
+        twin = entry.mlx_4bit.name if entry.mlx_4bit else entry.name
+        if wanted in (entry.name.lower(), twin.lower()):
+            return entry
+    return None

@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import json
 import os
-from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -50,8 +49,24 @@ def check_folder(path: Path) -> Path:
     Raises ModelIncomplete, ModelRunsCode, ModelUnsafeWeights, ModelLinksOutside, ModelDamaged.
     """
     _require(path, "config.json")
-    _refuse_links_outside(path)
-    _refuse_pickles(path)
+    entries = [
+        Path(folder) / name
+        for folder, subfolders, names in os.walk(path)
+        for name in (*subfolders, *names)
+    ]
+    root = path.resolve()
+    outside = [
+        str(entry.relative_to(path))
+        for entry in entries
+        if entry.is_symlink() and not entry.resolve().is_relative_to(root)
+    ]
+    if outside:
+        raise ModelLinksOutside(path=str(path), files=sorted(outside)[:5])
+    pickles = [
+        str(entry.relative_to(path)) for entry in entries if entry.suffix.lower() in PICKLE_SUFFIXES
+    ]
+    if pickles:
+        raise ModelUnsafeWeights(path=str(path), files=sorted(pickles)[:5])
     check_configuration(path)
     if not any((path / name).is_file() for name in TOKENIZERS):
         raise ModelIncomplete(path=str(path), missing=[" / ".join(TOKENIZERS)])
@@ -62,7 +77,20 @@ def check_folder(path: Path) -> Path:
 def check_configuration(path: Path) -> None:
     """Refuse a folder whose JSON files name code. Raises ModelRunsCode, ModelDamaged."""
     for file in sorted(path.glob("*config*.json")):
-        _refuse_code(path, file)
+        config = _read_object(file)
+        named = config.get("auto_map")
+        if (
+            file.name == TOKENIZER_CONFIG
+            and (path / TOKENIZERS[0]).is_file()
+            and isinstance(named, dict)
+            and set(named) <= {"AutoTokenizer"}
+        ):
+            # A class for the tokenizer alone is never asked for: `tokenization` reads
+            # tokenizer.json itself. llm-jp-4 names one that cuts texts by the same file.
+            del config["auto_map"]
+        key = _code_key(config)
+        if key:
+            raise ModelRunsCode(path=str(path), file=file.name, key=key)
     if not isinstance(_read_object(path / "config.json").get("model_type"), str):
         raise ModelDamaged(path=str(path), files=["config.json"])
 
@@ -73,8 +101,8 @@ def width(path: Path) -> int:
     """
     settings = _read_object(path / "config.json")
     text = settings.get("text_config") or settings
-    found = text.get("hidden_size") if isinstance(text, dict) else None
-    return found if isinstance(found, int) and found > 0 else 0
+    size = text.get("hidden_size") if isinstance(text, dict) else None
+    return size if isinstance(size, int) and size > 0 else 0
 
 
 def _require(path: Path, *names: str) -> None:
@@ -83,64 +111,18 @@ def _require(path: Path, *names: str) -> None:
         raise ModelIncomplete(path=str(path), missing=missing)
 
 
-def _refuse_links_outside(path: Path) -> None:
-    root = path.resolve()
-    outside = [
-        str(file.relative_to(path))
-        for file in _walk(path)
-        if file.is_symlink() and not file.resolve().is_relative_to(root)
-    ]
-    if outside:
-        raise ModelLinksOutside(path=str(path), files=sorted(outside)[:5])
-
-
-def _refuse_pickles(path: Path) -> None:
-    pickles = [
-        str(file.relative_to(path))
-        for file in _walk(path)
-        if file.suffix.lower() in PICKLE_SUFFIXES
-    ]
-    if pickles:
-        raise ModelUnsafeWeights(path=str(path), files=sorted(pickles)[:5])
-
-
-def _walk(path: Path) -> Iterator[Path]:
-    for folder, subfolders, files in os.walk(path):
-        for name in [*subfolders, *files]:
-            yield Path(folder) / name
-
-
-def _refuse_code(path: Path, file: Path) -> None:
-    config = _read_object(file)
-    if file.name == TOKENIZER_CONFIG and (path / TOKENIZERS[0]).is_file():
-        config = _without_tokenizer_class(config)
-    key = _code_key(config)
-    if key:
-        raise ModelRunsCode(path=str(path), file=file.name, key=key)
-
-
-def _without_tokenizer_class(config: dict[str, Any]) -> dict[str, Any]:
-    """A class for the tokenizer alone is never asked for: `tokenization` reads tokenizer.json itself.
-
-    llm-jp-4 names one that cuts texts by the same file.
-    """
-    named = config.get("auto_map")
-    is_harmless = isinstance(named, dict) and set(named) <= {"AutoTokenizer"}
-    return {key: value for key, value in config.items() if key != "auto_map" or not is_harmless}
-
-
 def _code_key(value: Any) -> str | None:
     """The first key, at any depth, that names code; an empty value names none."""
-    waiting = [value]
-    while waiting:
-        item = waiting.pop()
+    pending = [value]
+    while pending:
+        item = pending.pop()
         if isinstance(item, dict):
-            found = next((key for key in CODE_KEYS if item.get(key)), None)
-            if found:
-                return found
-            waiting += item.values()
+            code_key = next((key for key in CODE_KEYS if item.get(key)), None)
+            if code_key:
+                return code_key
+            pending += item.values()
         elif isinstance(item, list):
-            waiting += item
+            pending += item
     return None
 
 
@@ -164,19 +146,15 @@ def _check_weights(path: Path) -> None:
         raise ModelIncomplete(path=str(path), missing=["model.safetensors"])
     index = path / "model.safetensors.index.json"
     if index.exists():
-        _require(path, *_shards(index))
+        names = _read_object(index).get("weight_map")
+        if not isinstance(names, dict) or not all(
+            isinstance(name, str) and Path(name).name == name for name in names.values()
+        ):
+            raise ModelDamaged(path=str(path), files=[index.name])
+        _require(path, *sorted(set(names.values())))
     damaged = [file.name for file in weights if not is_whole(file)]
     if damaged:
         raise ModelDamaged(path=str(path), files=damaged)
-
-
-def _shards(index: Path) -> list[str]:
-    names = _read_object(index).get("weight_map")
-    if not isinstance(names, dict) or not all(
-        isinstance(name, str) and Path(name).name == name for name in names.values()
-    ):
-        raise ModelDamaged(path=str(index.parent), files=[index.name])
-    return sorted(set(names.values()))
 
 
 def is_whole(weights: Path) -> bool:

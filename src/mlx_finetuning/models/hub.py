@@ -46,6 +46,8 @@ _BLOCK = 1 << 20
 
 @dataclass(frozen=True)
 class RemoteFile:
+    """A file of a repository."""
+
     name: str
     size: int
     """Bytes."""
@@ -56,6 +58,8 @@ class RemoteFile:
 
 @dataclass(frozen=True)
 class RemoteModel:
+    """A repository at one commit."""
+
     repo_id: str
     commit: str
     files: tuple[RemoteFile, ...]
@@ -68,6 +72,7 @@ class RemoteModel:
 
 
 def endpoint() -> str:
+    """The hub's address: HF_ENDPOINT, else Hugging Face."""
     return os.environ.get("HF_ENDPOINT", "").strip().rstrip("/") or DEFAULT_ENDPOINT
 
 
@@ -79,18 +84,18 @@ def describe(repo_id: str) -> RemoteModel:
     with _connection_errors(), _refusals(repo_id):
         api = _library().HfApi(endpoint=endpoint(), token=_token())
         info = api.model_info(repo_id, files_metadata=True, timeout=TIMEOUT_S)
-        files = [_remote_file(item) for item in info.siblings if WANTED.fullmatch(item.rfilename)]
+        files = [
+            RemoteFile(
+                name=item.rfilename,
+                size=item.size or 0,
+                sha256=item.lfs.sha256 if item.lfs else None,
+                git_sha1=item.blob_id,
+            )
+            for item in info.siblings
+            if WANTED.fullmatch(item.rfilename)
+        ]
     return RemoteModel(
         repo_id, str(info.sha), tuple(sorted(files, key=lambda file: (file.size, file.name)))
-    )
-
-
-def _remote_file(item: Any) -> RemoteFile:
-    return RemoteFile(
-        name=item.rfilename,
-        size=item.size or 0,
-        sha256=item.lfs.sha256 if item.lfs else None,
-        git_sha1=item.blob_id,
     )
 
 
@@ -102,16 +107,22 @@ def fetch(
     A `.part` file stays when the transfer breaks off and is continued by the next call.
     Raises DownloadCut, DownloadDamaged, ModelGated, HubTokenRejected, HubUnreachable, DiskFull.
     """
+    import httpx2
+
     part = folder / f"{file.name}.part"
     tries = 0
     while (before := _size(part)) < file.size or not part.exists():
-        cause = _transfer_or_cut(model, file, part, received)
+        cause: Exception | None = None
+        try:
+            _transfer(model, file, part, received)
+        except httpx2.RequestError as error:
+            cause = error  # a connection that breaks is tried again
         tries = tries + 1 if _size(part) <= before else 0
         if tries >= ATTEMPTS:
             raise DownloadCut(repo_id=model.repo_id, file=file.name) from cause
         if cause:
             time.sleep(RETRY_PAUSE_S)
-    if not _matches(part, file):
+    if not _has_announced_hash(part, file):
         part.unlink()
         raise DownloadDamaged(repo_id=model.repo_id, file=file.name)
     part.replace(folder / file.name)
@@ -121,22 +132,10 @@ def _size(path: Path) -> int:
     return path.stat().st_size if path.exists() else 0
 
 
-def _transfer_or_cut(
-    model: RemoteModel, file: RemoteFile, part: Path, received: Callable[[int], None]
-) -> Exception | None:
-    """Receive what is missing; a connection that breaks is returned, to be tried again."""
-    import httpx2
-
-    try:
-        _transfer(model, file, part, received)
-    except httpx2.RequestError as error:
-        return error
-    return None
-
-
 def _transfer(
     model: RemoteModel, file: RemoteFile, part: Path, received: Callable[[int], None]
 ) -> None:
+    """Receive what is missing of `part` in one request."""
     hub = _library()
     url = hub.hf_hub_url(model.repo_id, file.name, revision=model.commit, endpoint=endpoint())
     start = _size(part)
@@ -150,26 +149,16 @@ def _transfer(
         # A server that ignores Range sends the whole file again.
         mode = "ab" if response.status_code == 206 else "wb"
         with disk_errors(part), part.open(mode) as stream:
-            _write(response.iter_bytes(), stream, file, model, received)
+            for chunk in response.iter_bytes():
+                if stream.tell() + len(chunk) > file.size:
+                    raise DownloadDamaged(repo_id=model.repo_id, file=file.name)
+                stream.write(chunk)
+                received(stream.tell())
+            stream.flush()
+            sync(stream.fileno())
 
 
-def _write(
-    chunks: Iterator[bytes],
-    stream: Any,
-    file: RemoteFile,
-    model: RemoteModel,
-    received: Callable[[int], None],
-) -> None:
-    for chunk in chunks:
-        if stream.tell() + len(chunk) > file.size:
-            raise DownloadDamaged(repo_id=model.repo_id, file=file.name)
-        stream.write(chunk)
-        received(stream.tell())
-    stream.flush()
-    sync(stream.fileno())
-
-
-def _matches(path: Path, file: RemoteFile) -> bool:
+def _has_announced_hash(path: Path, file: RemoteFile) -> bool:
     if file.sha256:
         digest, expected = hashlib.sha256(), file.sha256
     elif file.git_sha1:
@@ -223,24 +212,19 @@ def _refusals(repo_id: str) -> Iterator[None]:
     except (errors.RepositoryNotFoundError, errors.HFValidationError) as error:
         raise ModelNotFound(name=repo_id, near=[]) from error
     except errors.HfHubHTTPError as error:
-        raise _refused(repo_id, error.response.status_code) from error
+        status = error.response.status_code
+        if status == 401:
+            raise HubTokenRejected(endpoint=endpoint()) from error
+        if status == 403:
+            raise _gated(repo_id) from error
+        if status == 404:
+            raise ModelNotFound(name=repo_id, near=[]) from error
+        raise _unreachable(f"HTTP {status}") from error
 
 
 def _gated(repo_id: str) -> ModelGated:
     token_state = "設定済み" if _token() else "未設定"
     return ModelGated(repo_id=repo_id, page=f"{endpoint()}/{repo_id}", token_state=token_state)
-
-
-def _refused(
-    repo_id: str, status: int
-) -> HubTokenRejected | HubUnreachable | ModelGated | ModelNotFound:
-    if status == 401:
-        return HubTokenRejected(endpoint=endpoint())
-    if status == 403:
-        return _gated(repo_id)
-    if status == 404:
-        return ModelNotFound(name=repo_id, near=[])
-    return _unreachable(f"HTTP {status}")
 
 
 def _unreachable(reason: str) -> HubUnreachable:

@@ -12,7 +12,6 @@ import difflib
 import hashlib
 import re
 import shutil
-from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -60,7 +59,7 @@ def resolve(name: str, workspace: Workspace) -> Path:
 
     Raises ModelNotFound, ModelNotDownloaded and the refusals of `check_folder`.
     """
-    path = _located(name, workspace)
+    path = _find_folder(name, workspace)
     if path is not None:
         return check_folder(path)
     if hub.REPO_ID.fullmatch(name):
@@ -73,10 +72,10 @@ def resolve(name: str, workspace: Workspace) -> Path:
 
 def installed(workspace: Workspace) -> list[InstalledModel]:
     """All models that can be used now, by name; damaged folders are listed too."""
-    found = [_described(folder) for folder in _folders(workspace)]
-    if all(model.name != BUILT_IN for model in found) and _BUILT_IN_FOLDER.is_dir():
-        found.append(_described(_BUILT_IN_FOLDER))
-    return sorted(found, key=lambda model: (not model.built_in, model.name))
+    models = [_described(folder) for folder in _folders(workspace)]
+    if all(model.name != BUILT_IN for model in models) and _BUILT_IN_FOLDER.is_dir():
+        models.append(_described(_BUILT_IN_FOLDER))
+    return sorted(models, key=lambda model: (not model.built_in, model.name))
 
 
 def search(name: str, workspace: Workspace) -> tuple[CatalogueEntry | None, InstalledModel | None]:
@@ -84,7 +83,7 @@ def search(name: str, workspace: Workspace) -> tuple[CatalogueEntry | None, Inst
 
     Raises ModelNotFound if neither knows it, ModelIncomplete for a folder without a model.
     """
-    entry, path = find(name), _located(name, workspace)
+    entry, path = find(name), _find_folder(name, workspace)
     if entry is None and path is None:
         raise ModelNotFound(name=_printable(name), near=_near(name, workspace))
     if path is not None and not (path / "config.json").is_file():
@@ -119,83 +118,32 @@ def download(repo_id: str, workspace: Workspace, progress: Progress) -> Path:
     except ModelNotFound as error:
         raise ModelNotFound(name=repo_id, near=_near(repo_id, workspace)) from error
     target = workspace.base_model(_free_slug(repo_id, workspace))
-    with _only_download(repo_id, workspace.logs / f"download-{target.name}.lock"):
-        return _fetch_all(remote, target, progress)
-
-
-def _fetch_all(remote: hub.RemoteModel, target: Path, progress: Progress) -> Path:
-    growing = _growing_folder(target, remote.commit)
-    done = sum(_size_of(growing, file) for file in remote.files)
-    _require_space(growing, remote.size - done)
-    if not any(file.name.endswith(".safetensors") for file in remote.files):
-        raise ModelIncomplete(path=remote.repo_id, missing=["*.safetensors"])
-    try:
-        _fetch_missing(remote, growing, progress)
-        check_folder(growing)
-    except ModelRefused:
-        shutil.rmtree(growing)
-        raise
-    files.write_json(growing / SOURCE, _source(remote))
-    growing.rename(target)
-    return target
-
-
-def _fetch_missing(remote: hub.RemoteModel, growing: Path, progress: Progress) -> None:
-    done = 0
-    judged = False
-    for file in remote.files:
-        if file.name.endswith(".safetensors") and not judged:
-            check_configuration(growing)
-            judged = True
-        if not (growing / file.name).is_file():
-
-            def received(size: int, before: int = done, name: str = file.name) -> None:
-                progress(Step("ダウンロード", before + size, remote.size, name))
-
-            hub.fetch(remote, file, growing, received)
-        done += file.size
-        progress(Step("ダウンロード", done, remote.size, file.name))
-
-
-def _growing_folder(target: Path, commit: str) -> Path:
-    """The hidden folder of a download; parts of another commit are of no use and go."""
-    growing = target.with_name(f".download-{target.name}-{commit[:12]}")
-    for other in target.parent.glob(f".download-{target.name}-*"):
-        if other.is_dir() and other != growing:
-            shutil.rmtree(other)
-    return files.make_folder(growing)
-
-
-def _size_of(folder: Path, file: hub.RemoteFile) -> int:
-    for path in (folder / file.name, folder / f"{file.name}.part"):
-        if path.is_file():
-            return path.stat().st_size
-    return 0
-
-
-def _require_space(folder: Path, needed: int) -> None:
-    free = shutil.disk_usage(folder).free
-    if needed + _SPARE_BYTES > free:
-        raise NotEnoughSpace(
-            path=str(folder.parent),
-            needed_gb=round((needed + _SPARE_BYTES) / 1e9, 1),
-            available_gb=round(free / 1e9, 1),
-        )
-
-
-@contextlib.contextmanager
-def _only_download(repo_id: str, lock_file: Path) -> Iterator[None]:
-    lock = files.FileLock(lock_file)
+    lock = files.FileLock(workspace.logs / f"download-{target.name}.lock")
     if not lock.acquire():
         raise DownloadRunning(repo_id=repo_id)
     try:
-        yield
+        return _fetch_all(remote, target, progress)
     finally:
         lock.release()
 
 
-def _source(remote: hub.RemoteModel) -> dict[str, object]:
-    return {
+def _fetch_all(remote: hub.RemoteModel, target: Path, progress: Progress) -> Path:
+    """Fetch into a hidden folder that becomes `target` once it is whole and checked."""
+    partial = target.with_name(f".download-{target.name}-{remote.commit[:12]}")
+    for other in target.parent.glob(f".download-{target.name}-*"):
+        if other.is_dir() and other != partial:
+            shutil.rmtree(other)  # parts of another commit are of no use
+    files.make_folder(partial)
+    _require_space(remote, partial)
+    if not any(file.name.endswith(".safetensors") for file in remote.files):
+        raise ModelIncomplete(path=remote.repo_id, missing=["*.safetensors"])
+    try:
+        _fetch_missing(remote, partial, progress)
+        check_folder(partial)
+    except ModelRefused:
+        shutil.rmtree(partial)
+        raise
+    source = {
         "repo_id": remote.repo_id,
         "commit": remote.commit,
         "downloaded_at": datetime.datetime.now(datetime.UTC).isoformat(timespec="seconds"),
@@ -203,24 +151,58 @@ def _source(remote: hub.RemoteModel) -> dict[str, object]:
             {"name": file.name, "size": file.size, "sha256": file.sha256} for file in remote.files
         ],
     }
+    files.write_json(partial / SOURCE, source)
+    partial.rename(target)
+    return target
 
 
-def _located(name: str, workspace: Workspace) -> Path | None:
-    rebuilt = workspace.base_model(BUILT_IN)
+def _fetch_missing(remote: hub.RemoteModel, folder: Path, progress: Progress) -> None:
+    done = 0
+    is_judged = False
+    for file in remote.files:
+        if file.name.endswith(".safetensors") and not is_judged:
+            check_configuration(folder)
+            is_judged = True
+        if not (folder / file.name).is_file():
+
+            def received(size: int, before: int = done, name: str = file.name) -> None:
+                progress(Step("ダウンロード", before + size, remote.size, name))
+
+            hub.fetch(remote, file, folder, received)
+        done += file.size
+        progress(Step("ダウンロード", done, remote.size, file.name))
+
+
+def _require_space(remote: hub.RemoteModel, folder: Path) -> None:
+    """Raises NotEnoughSpace, unless what is missing in the folder fits on its disk."""
+    needed = remote.size + _SPARE_BYTES
+    for file in remote.files:
+        for path in (folder / file.name, folder / f"{file.name}.part"):
+            if path.is_file():
+                needed -= path.stat().st_size
+                break
+    free = shutil.disk_usage(folder).free
+    if needed > free:
+        raise NotEnoughSpace(
+            path=str(folder.parent),
+            needed_gb=round(needed / 1e9, 1),
+            available_gb=round(free / 1e9, 1),
+        )
+
+
+def _find_folder(name: str, workspace: Workspace) -> Path | None:
+    """The folder of the built-in model, of a path that looks like one or holds a model, or of a
+    downloaded model."""
     if name == BUILT_IN:
+        rebuilt = workspace.base_model(BUILT_IN)
         return rebuilt if rebuilt.is_dir() else _BUILT_IN_FOLDER
-    return _local_folder(name) or _downloaded(name, workspace)
-
-
-def _local_folder(name: str) -> Path | None:
-    """A folder meant by its path: written like one, or holding a model."""
     with contextlib.suppress(OSError, RuntimeError, ValueError):
         path = Path(name).expanduser()
         if name.startswith((".", "/", "~")) and path.is_dir():
             return path.resolve()
         if name and (path / "config.json").is_file():
             return path.resolve()
-    return None
+    return _downloaded(name, workspace)
 
 
 def _downloaded(name: str, workspace: Workspace) -> Path | None:
@@ -271,11 +253,11 @@ def _free_slug(repo_id: str, workspace: Workspace) -> str:
 def _near(name: str, workspace: Workspace) -> list[str]:
     """Names that may have been meant: similar ones first, else what is installed."""
     here = [model.name for model in installed(workspace)]
-    known = {item.lower(): item for item in [*here, *(entry.name for entry in catalogue())]}
-    for item in list(known.values()):
-        known.setdefault(item.rsplit("/", 1)[-1].lower(), item)
-    found = difflib.get_close_matches(name.lower()[:200], known, n=3, cutoff=0.5)
-    return list(dict.fromkeys(known[item] for item in found)) or here
+    names = {each.lower(): each for each in [*here, *(entry.name for entry in catalogue())]}
+    for each in list(names.values()):
+        names.setdefault(each.rsplit("/", 1)[-1].lower(), each)
+    matches = difflib.get_close_matches(name.lower()[:200], names, n=3, cutoff=0.5)
+    return list(dict.fromkeys(names[match] for match in matches)) or here
 
 
 def _printable(name: str) -> str:

@@ -16,6 +16,8 @@ SCHEME_PORTS = {"http": 80, "https": 443}
 
 @dataclass(frozen=True)
 class Address:
+    """Where a server can be called."""
+
     scheme: str
     host: str
     port: int
@@ -32,6 +34,7 @@ class Address:
 
     @property
     def url(self) -> str:
+        """What requests begin with."""
         return f"{self.scheme}://{self.place}{self.path}"
 
     @property
@@ -44,15 +47,22 @@ class Address:
 
 def read(text: str | None = None) -> Address:
     """The address in `text`, else in OLLAMA_HOST, else the default. Raises OllamaHostInvalid."""
-    given = (os.environ.get("OLLAMA_HOST", "") if text is None else text).strip()
+    host = (os.environ.get("OLLAMA_HOST", "") if text is None else text).strip()
     try:
-        return _parsed(given)
+        return _parsed(host)
     except ValueError as error:
-        raise OllamaHostInvalid(host=given) from error
+        raise OllamaHostInvalid(host=host) from error
 
 
 def _parsed(text: str) -> Address:
-    parts = urlsplit(text if "://" in text else f"http://{_bracketed(text)}")
+    """Raises ValueError."""
+    url = text
+    if "://" not in text:
+        with contextlib.suppress(ValueError):
+            if ipaddress.ip_address(text).version == 6:
+                url = f"[{text}]"  # URLs want IPv6 addresses in brackets
+        url = f"http://{url}"
+    parts = urlsplit(url)
     if parts.scheme not in SCHEME_PORTS:
         raise ValueError(text)
     default = SCHEME_PORTS[parts.scheme] if "://" in text else DEFAULT_PORT
@@ -62,11 +72,3 @@ def _parsed(text: str) -> Address:
     # A server listens to these addresses; nobody can be called by them.
     connectable = {"0.0.0.0": "127.0.0.1", "::": "::1"}.get(host, host)
     return Address(parts.scheme, connectable, port, path, is_exposed=connectable != host)
-
-
-def _bracketed(text: str) -> str:
-    """A bare IPv6 address in brackets, as URLs want it."""
-    with contextlib.suppress(ValueError):
-        if ipaddress.ip_address(text).version == 6:
-            return f"[{text}]"
-    return text

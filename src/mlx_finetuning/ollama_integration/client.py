@@ -22,8 +22,8 @@ from mlx_finetuning.errors import (
     OllamaRefused,
     OllamaUploadDamaged,
 )
-from mlx_finetuning.ollama_integration import complaints
 from mlx_finetuning.ollama_integration.address import Address
+from mlx_finetuning.ollama_integration.error_texts import error_for
 from mlx_finetuning.progress import Progress, Step, silent
 
 if TYPE_CHECKING:
@@ -93,8 +93,19 @@ class Client:
 
     def models(self) -> list[Model]:
         """All models, the newest first."""
-        listed = self._ask("GET", "/api/tags").get("models") or []
-        return [_model(entry) for entry in listed]
+        models = []
+        for entry in self._ask("GET", "/api/tags").get("models") or []:
+            details = entry.get("details") or {}
+            models.append(
+                Model(
+                    name=str(entry.get("name") or entry.get("model") or ""),
+                    size_bytes=int(entry.get("size") or 0),
+                    modified_at=str(entry.get("modified_at") or ""),
+                    architecture=str(details.get("family") or ""),
+                    quantization=str(details.get("quantization_level") or ""),
+                )
+            )
+        return models
 
     def show(self, name: str) -> dict[str, Any]:
         """What Ollama knows of a model. Raises OllamaModelNotFound."""
@@ -130,6 +141,7 @@ class Client:
     # --- blobs ---------------------------------------------------------------------------
 
     def has_blob(self, digest: str) -> bool:
+        """Whether the server has the file with this `sha256:…`."""
         with self._connection("確認"):
             response = self._http.head(f"/api/blobs/{digest}")
         if response.status_code not in (200, 404):
@@ -164,7 +176,7 @@ class Client:
         if response.status_code == 400:
             raise OllamaUploadDamaged(path=str(path))
         if response.status_code not in (200, 201):
-            raise complaints.understood(_error_text(response), response.status_code)
+            raise error_for(_error_text(response), response.status_code)
 
     # --- answers -------------------------------------------------------------------------
 
@@ -195,8 +207,8 @@ class Client:
         body = {"model": name, "messages": list(messages), "options": options, "stream": True}
         last: dict[str, Any] = {}
         for last in self._lines("/api/chat", body):
-            said = last.get("message") or {}
-            text, thought = str(said.get("content") or ""), str(said.get("thinking") or "")
+            message = last.get("message") or {}
+            text, thought = str(message.get("content") or ""), str(message.get("thinking") or "")
             if text or thought:
                 yield Piece(text, reasoning=thought)
         if not last.get("done"):
@@ -223,7 +235,7 @@ class Client:
         with self._connection("問い合わせ"):
             response = self._http.request(method, path, json=body, timeout=timeout)
         if response.status_code >= 300:
-            raise complaints.understood(_error_text(response), response.status_code)
+            raise error_for(_error_text(response), response.status_code)
         return _object(response.content) if response.content else {}
 
     def _lines(self, path: str, body: dict[str, Any]) -> Iterator[dict[str, Any]]:
@@ -237,12 +249,12 @@ class Client:
         ):
             if response.status_code >= 300:
                 response.read()
-                raise complaints.understood(_error_text(response), response.status_code)
+                raise error_for(_error_text(response), response.status_code)
             for text in response.iter_lines():
                 if text:
                     line = _object(text)
                     if "error" in line:
-                        raise complaints.understood(str(line["error"]))
+                        raise error_for(str(line["error"]))
                     yield line
 
     @contextlib.contextmanager
@@ -266,10 +278,10 @@ def words(pieces: Sequence[Piece], split: Callable[[str], tuple[str, str]]) -> t
 
 def digest_of(path: Path, progress: Progress = silent) -> str:
     """`sha256:…` of a file."""
-    found = hashlib.sha256()
+    digest = hashlib.sha256()
     for block in _blocks(path, "ファイルの確認", progress):
-        found.update(block)
-    return f"sha256:{found.hexdigest()}"
+        digest.update(block)
+    return f"sha256:{digest.hexdigest()}"
 
 
 def _blocks(path: Path, stage: str, progress: Progress) -> Iterator[bytes]:
@@ -297,14 +309,3 @@ def _error_text(response: httpx2.Response) -> str:
         if isinstance(value, dict) and value.get("error"):
             return str(value["error"])
     return f"HTTP {response.status_code}"
-
-
-def _model(entry: Mapping[str, Any]) -> Model:
-    details = entry.get("details") or {}
-    return Model(
-        name=str(entry.get("name") or entry.get("model") or ""),
-        size_bytes=int(entry.get("size") or 0),
-        modified_at=str(entry.get("modified_at") or ""),
-        architecture=str(details.get("family") or ""),
-        quantization=str(details.get("quantization_level") or ""),
-    )

@@ -40,10 +40,12 @@ class Recipe:
 
     @property
     def draft_name(self) -> str:
+        """Of the model until it is proven."""
         return _beside(self.name, "checking")
 
     @property
     def former_name(self) -> str:
+        """Of the model that had the name, while the name changes hands."""
         return _beside(self.name, "former")
 
 
@@ -67,7 +69,7 @@ def copy(client: Client, source: str, destination: str, *, replace: bool) -> Non
 def find(client: Client, name: str) -> str | None:
     """The model's name as Ollama lists it."""
     listed = (model.name for model in client.models())
-    return next((one for one in listed if names.same(one, name)), None)
+    return next((each for each in listed if names.same(each, name)), None)
 
 
 def create_draft(client: Client, recipe: Recipe, progress: Progress = silent) -> str:
@@ -107,7 +109,14 @@ def discard(client: Client, name: str) -> None:
 
 def _require_space(client: Client, path: Path, digest: str) -> None:
     """Raises OllamaOutOfSpace. What a server elsewhere has is not known until it complains."""
-    folder = _models_folder() if client.address.is_local else None
+    if not client.address.is_local:
+        return
+    # Where the server keeps its models, as far as can be told from here.
+    named = os.environ.get("OLLAMA_MODELS")
+    folders = [Path(named)] if named else [Path.home() / ".ollama" / "models", SERVICE_MODELS]
+    folder = None
+    with contextlib.suppress(OSError):
+        folder = next((folder for folder in folders if folder.is_dir()), None)
     if folder is None:
         return
     copies = COPIES - client.has_blob(digest)
@@ -115,12 +124,3 @@ def _require_space(client: Client, path: Path, digest: str) -> None:
     if free < needed:
         figures = f"必要なのは約 {needed:.1f} GB、空きは {free:.1f} GB です（{folder}）。"
         raise OllamaOutOfSpace(reason=figures)
-
-
-def _models_folder() -> Path | None:
-    """Where a server on this machine keeps its models, as far as can be told from here."""
-    given = os.environ.get("OLLAMA_MODELS")
-    places = [Path(given)] if given else [Path.home() / ".ollama" / "models", SERVICE_MODELS]
-    with contextlib.suppress(OSError):
-        return next((place for place in places if place.is_dir()), None)
-    return None

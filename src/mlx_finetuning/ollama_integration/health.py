@@ -48,6 +48,8 @@ EXPOSED_JA = (
 
 @dataclass(frozen=True)
 class Status:
+    """Whether Ollama can be used."""
+
     place: str
     """`127.0.0.1:11434`."""
     version: str = ""
@@ -68,11 +70,11 @@ def connect(host: str | None = None, transport: httpx2.BaseTransport | None = No
 
     Raises OllamaHostInvalid, OllamaNotInstalled, OllamaNotRunning, NotOllama, OllamaTooOld.
     """
-    place = address.read(host)
-    found = _status(place, transport)
-    if found.problem is not None:
-        raise found.problem
-    return Client(place, transport)
+    where = address.read(host)
+    problem = _status(where, transport).problem
+    if problem is not None:
+        raise problem
+    return Client(where, transport)
 
 
 def _status(where: Address, transport: httpx2.BaseTransport | None) -> Status:
@@ -80,17 +82,13 @@ def _status(where: Address, transport: httpx2.BaseTransport | None) -> Status:
         version = _version(where, transport)
     except OllamaError as problem:
         return Status(where.place, problem=problem)
-    numbers = _numbers(version)
+    numbers = tuple(int(part) for part in re.findall(r"\d+", version)[:3])
     if UNKNOWN < numbers < OLDEST:
         oldest = ".".join(map(str, OLDEST))
         return Status(where.place, version, OllamaTooOld(reason=f"{version} < {oldest}"))
     warnings = [HOLE_JA] if WITH_HOLE[0] <= numbers <= WITH_HOLE[1] else []
     warnings += [EXPOSED_JA] if where.is_exposed else []
     return Status(where.place, version, warnings=tuple(warnings))
-
-
-def _numbers(version: str) -> tuple[int, ...]:
-    return tuple(int(part) for part in re.findall(r"\d+", version)[:3])
 
 
 def _version(where: Address, transport: httpx2.BaseTransport | None) -> str:
@@ -103,7 +101,10 @@ def _version(where: Address, transport: httpx2.BaseTransport | None) -> str:
                 content = next(response.iter_bytes(MOST_BYTES), b"")
                 status_code = response.status_code
         except (httpx2.ConnectError, httpx2.ConnectTimeout) as error:
-            raise _nobody(where) from error
+            on_mac = sys.platform == "darwin" and MAC_APPLICATION.exists()
+            if not where.is_local or on_mac or shutil.which("ollama") is not None:
+                raise OllamaNotRunning(place=where.place) from error
+            raise OllamaNotInstalled(place=where.place) from error
         except httpx2.RequestError as error:
             # Somebody is there; silence or nonsense means it is not Ollama.
             raise NotOllama(reason=f"{where.place} の応答はOllamaのものではありません。") from error
@@ -113,14 +114,3 @@ def _version(where: Address, transport: httpx2.BaseTransport | None) -> str:
         if status_code == 200 and isinstance(version, str) and VERSION.fullmatch(version):
             return version
     raise NotOllama(reason=f"{where.place} の応答はOllamaのものではありません。")
-
-
-def _nobody(where: Address) -> OllamaError:
-    if where.is_local and not _is_installed():
-        return OllamaNotInstalled(place=where.place)
-    return OllamaNotRunning(place=where.place)
-
-
-def _is_installed() -> bool:
-    on_mac = sys.platform == "darwin" and MAC_APPLICATION.exists()
-    return on_mac or shutil.which("ollama") is not None

@@ -29,9 +29,8 @@ def text(
     """The content of a Modelfile. gguf, file: names in its folder; name: for the user to type."""
     lines = [ABOUT.format(name=name, file=file), f"FROM ./{gguf}"]
     for key, value in (parameters or {}).items():
-        values = value if isinstance(value, list) else [value]
-        texts = (quoted(one) if isinstance(one, str) else str(one) for one in values)
-        lines += [f"PARAMETER {key} {one}" for one in texts]
+        for item in value if isinstance(value, list) else [value]:
+            lines.append(f"PARAMETER {key} {quoted(item) if isinstance(item, str) else item}")
     lines += [f"SYSTEM {quoted(system)}"] if system else []
     lines += [f"LICENSE {quoted(license_text)}"] if license_text else []
     return "\n".join(lines) + "\n"

@@ -30,9 +30,9 @@ def default(model: str, run_id: str) -> str:
     return (slug[: LONGEST - len(ending)].strip("-") or "model") + ending
 
 
-def same(one: str, other: str) -> bool:
+def same(name: str, other: str) -> bool:
     """Whether Ollama takes both for the same model: case and `:latest` make no difference."""
-    return _full(one) == _full(other)
+    return _full(name) == _full(other)
 
 
 def _full(name: str) -> str:

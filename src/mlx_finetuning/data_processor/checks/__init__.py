@@ -1,1 +1,1 @@
-"""What is wrong with rows, and which say the same. Changes nothing."""
+"""What is wrong with examples, and which say the same. Changes nothing."""

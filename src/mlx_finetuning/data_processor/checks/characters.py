@@ -7,6 +7,7 @@ that it is not. Judges nothing.
 from __future__ import annotations
 
 import functools
+import re
 import unicodedata
 from collections.abc import Sequence
 from itertools import accumulate
@@ -15,7 +16,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from mlx_finetuning.data_processor.examples import Example
-from mlx_finetuning.data_processor.watching import Tick, still
+from mlx_finetuning.data_processor.stage_progress import SILENT, StageProgress
 from mlx_finetuning.utils.validators import is_control
 
 Flags = NDArray[np.uint16]
@@ -40,6 +41,9 @@ BLANK = 8192
 """The text, or one of an example's, has nothing visible."""
 _DIGIT = 16384
 
+# Space, non-joiner, word joiner, BOM. The joiner U+200D and variation selectors are parts of emoji
+# and of some kanji, and stay.
+ZERO_WIDTH_PATTERN = re.compile("[\u200b\u200c\u2060\ufeff]")
 _SUSPECTS = "�縺繧繝譁ÃÂâãäåæç‚ƒ"
 _CHUNK = 20_000
 """Texts looked up at once: a few megabytes of code points."""
@@ -47,44 +51,39 @@ _CHUNK = 20_000
 
 def flags_of(texts: Sequence[str]) -> Flags:
     """[texts] the kinds of characters in each."""
-    parts = [_looked_up(texts[at : at + _CHUNK]) for at in range(0, len(texts), _CHUNK)]
-    return np.concatenate(parts) if parts else np.zeros(0, np.uint16)
+    chunks = [np.zeros(0, np.uint16)]
+    for at in range(0, len(texts), _CHUNK):
+        chunk = texts[at : at + _CHUNK]
+        # A line end, which has no flag, keeps every segment from being empty.
+        joined = "\n".join(chunk) + "\n"
+        codes = np.frombuffer(joined.encode("utf-32-le", "surrogatepass"), np.uint32)
+        starts = list(accumulate((len(text) + 1 for text in chunk[:-1]), initial=0))
+        by_character = _flags_by_code_point()[codes]
+        # Personal data begins with three digits in a row; few texts have them.
+        digits = by_character & _DIGIT
+        by_character[2:] |= (digits[2:] & digits[1:-1] & digits[:-2]) // (_DIGIT // DIGITS)
+        flags: Flags = np.bitwise_or.reduceat(by_character, starts)
+        flags[flags & VISIBLE == 0] |= BLANK
+        flags[flags & KANA == 0] |= NO_KANA
+        chunks.append(flags)
+    return np.concatenate(chunks)
 
 
-def flags_of_examples(examples: Sequence[Example], tick: Tick = still) -> Flags:
+def flags_of_examples(examples: Sequence[Example], progress: StageProgress = SILENT) -> Flags:
     """[examples] the kinds of characters in the turns of each; BLANK if any turn is."""
-    parts = []
+    chunks = [np.zeros(0, np.uint16)]
     for at in range(0, len(examples), _CHUNK):
-        tick(at, len(examples))
-        parts.append(_of_chunk(examples[at : at + _CHUNK]))
-    return np.concatenate(parts) if parts else np.zeros(0, np.uint16)
-
-
-def _of_chunk(examples: Sequence[Example]) -> Flags:
-    texts = [[text for turn in example.turns for text in turn.texts] for example in examples]
-    flags = flags_of([text for of_one in texts for text in of_one])
-    starts = accumulate((len(of_one) for of_one in texts[:-1]), initial=0)
-    reduced: Flags = np.bitwise_or.reduceat(flags, list(starts))
-    return reduced
-
-
-def _looked_up(texts: Sequence[str]) -> Flags:
-    # A line end, which has no flag, keeps every segment from being empty.
-    joined = "\n".join(texts) + "\n"
-    codes = np.frombuffer(joined.encode("utf-32-le", "surrogatepass"), np.uint32)
-    starts = list(accumulate((len(text) + 1 for text in texts[:-1]), initial=0))
-    found = _table()[codes]
-    # Personal data begins with three digits in a row; few texts have them.
-    digits = found & _DIGIT
-    found[2:] |= (digits[2:] & digits[1:-1] & digits[:-2]) // (_DIGIT // DIGITS)
-    flags: Flags = np.bitwise_or.reduceat(found, starts)
-    flags[flags & VISIBLE == 0] |= BLANK
-    flags[flags & KANA == 0] |= NO_KANA
-    return flags
+        progress.update(at, len(examples))
+        chunk = examples[at : at + _CHUNK]
+        texts = [[text for turn in example.turns for text in turn.texts] for example in chunk]
+        flags = flags_of([text for of_example in texts for text in of_example])
+        starts = accumulate((len(of_example) for of_example in texts[:-1]), initial=0)
+        chunks.append(np.bitwise_or.reduceat(flags, list(starts)))
+    return np.concatenate(chunks)
 
 
 @functools.cache
-def _table() -> Flags:
+def _flags_by_code_point() -> Flags:
     """[code points] the flags of each character. Built once, in a few hundredths of a second."""
     table = np.zeros(0x110000, np.uint16)
     table[:0x10000] = [_flags_of_character(chr(code)) for code in range(0x10000)]
@@ -96,12 +95,18 @@ def _table() -> Flags:
 
 
 def _flags_of_character(character: str) -> int:
+    changes_under_nfc = (
+        unicodedata.combining(character) != 0  # joins the character before it
+        or unicodedata.category(character) in ("Mn", "Mc")
+        or "\u1160" <= character <= "\u11ff"  # so do the later parts of Hangul syllables
+        or not unicodedata.is_normalized("NFC", character)
+    )
     return sum(
         flag
         for flag, holds in (
             (VISIBLE, not character.isspace()),
             (CONTROL, is_control(character)),
-            (ZERO_WIDTH, character in "\u200b\u200c\u2060\ufeff"),
+            (ZERO_WIDTH, ZERO_WIDTH_PATTERN.match(character) is not None),
             (HALF_KANA, "\uff61" <= character <= "\uff9f"),
             (FULL_ALNUM, character.isalnum() and "０" <= character <= "ｚ"),
             (_DIGIT, "0" <= character <= "9" or "０" <= character <= "９"),
@@ -109,15 +114,8 @@ def _flags_of_character(character: str) -> int:
             (KANA, "ぁ" <= character <= "ヺ" or "\uff66" <= character <= "\uff9d"),
             (SUSPECT, character in _SUSPECTS or "\ud800" <= character <= "\udfff"),
             (SUSPECT, "\uff61" <= character <= "\uff9f"),
-            (COMBINING, _may_change(character)),
+            (COMBINING, changes_under_nfc),
             (RETURN, character == "\r"),
         )
         if holds
     )
-
-
-def _may_change(character: str) -> bool:
-    """Whether NFC changes the character, or joins it with the one before."""
-    joins = unicodedata.combining(character) or unicodedata.category(character) in ("Mn", "Mc")
-    is_jamo = "\u1160" <= character <= "\u11ff"
-    return bool(joins) or is_jamo or not unicodedata.is_normalized("NFC", character)

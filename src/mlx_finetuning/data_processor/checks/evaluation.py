@@ -1,6 +1,6 @@
-"""Questions of evaluation sets among the rows: training on them makes the evaluation worthless.
+"""Questions of evaluation sets among the examples: training on them makes the evaluation worthless.
 
-An evaluation question is known by its digest and by a few of its 5-grams, so that it is found
+An evaluation question is matched by its digest and by a few of its 5-grams, so that it is found
 inside a longer question too. Those of JMT-Bench and ELYZA-tasks-100 come with the package, as
 hashes; other sets are read from files.
 """
@@ -10,31 +10,34 @@ from __future__ import annotations
 import functools
 import hashlib
 import json
+import math
 from collections import Counter, defaultdict
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 
 import numpy as np
 from numpy.typing import NDArray
 
 from mlx_finetuning.data_processor.checks.grams import chunks, hashed
-from mlx_finetuning.data_processor.watching import Tick, still
+from mlx_finetuning.data_processor.stage_progress import SILENT, StageProgress
 from mlx_finetuning.files import ASSETS
 from mlx_finetuning.utils.japanese_utils import comparison_key
 
 SKETCH = 32
 """Grams kept of a question."""
 FOUND = 0.85
-"""Share of them that a row must have."""
+"""Share of them that a question must have."""
 _FEWEST = 8
 """Grams without which only the whole question counts."""
 _SHARED_BY = 20
 """Questions from which a gram is no mark of any of them."""
-_KNOWN = ASSETS / "evaluation_sets.json"
+_BUNDLED = ASSETS / "evaluation_sets.json"
 
 
 @dataclass(frozen=True)
 class EvaluationSet:
+    """A set of questions, as what identifies them."""
+
     name: str
     digests: frozenset[str]
     """Of whole questions."""
@@ -45,17 +48,19 @@ class EvaluationSet:
 def sketched(name: str, questions: Iterable[str]) -> EvaluationSet:
     """A set from its questions."""
     keys = sorted({key for text in questions if (key := comparison_key(text))})
-    grams = [set(hashed([key])[0].tolist()) for key in keys]
-    shared = Counter(gram for one in grams for gram in one)
-    marks = [sorted(g for g in one if shared[g] < _SHARED_BY)[:SKETCH] for one in grams]
-    sketches = tuple(tuple(one) for one in marks if len(one) >= _FEWEST)
+    gram_sets = [set(hashed([key])[0].tolist()) for key in keys]
+    questions_with = Counter(gram for grams in gram_sets for gram in grams)
+    rare = (
+        sorted(gram for gram in grams if questions_with[gram] < _SHARED_BY) for grams in gram_sets
+    )
+    sketches = tuple(tuple(grams[:SKETCH]) for grams in rare if len(grams) >= _FEWEST)
     return EvaluationSet(name, frozenset(map(_digest, keys)), sketches)
 
 
 @functools.cache
-def known() -> tuple[EvaluationSet, ...]:
+def bundled() -> tuple[EvaluationSet, ...]:
     """The sets that come with the package."""
-    records = json.loads(_KNOWN.read_text(encoding="utf-8"))
+    records = json.loads(_BUNDLED.read_text(encoding="utf-8"))
     return tuple(
         EvaluationSet(
             record["name"],
@@ -66,45 +71,33 @@ def known() -> tuple[EvaluationSet, ...]:
     )
 
 
-def rows_of(evaluation: EvaluationSet, questions: Sequence[str], tick: Tick = still) -> list[int]:
+def matches(
+    evaluation: EvaluationSet, questions: Sequence[str], progress: StageProgress = SILENT
+) -> list[int]:
     """Indices of the questions (comparison keys) that ask what the set asks."""
-    marks = _Marks(evaluation.sketches)
-    found: set[int] = set()
+    needed = [math.ceil(FOUND * len(sketch)) for sketch in evaluation.sketches]
+    sketches_with: defaultdict[int, list[int]] = defaultdict(list)
+    for number, sketch in enumerate(evaluation.sketches):
+        for gram in sketch:
+            sketches_with[gram].append(number)
+    grams: NDArray[np.uint32] = np.array(sorted(sketches_with), np.uint32)
+    matching: set[int] = set()
     for start, chunk in chunks(questions):
-        tick(start, len(questions))
-        found.update(start + at for at in marks.rows_in(chunk))
-        found.update(
+        progress.update(start, len(questions))
+        matching.update(
             start + at for at, key in enumerate(chunk) if _digest(key) in evaluation.digests
         )
-    return sorted(found)
+        if not len(grams):
+            continue
+        hashes, owners = hashed(chunk)
+        positions = np.searchsorted(grams, hashes)
+        positions[positions == len(grams)] = 0
+        is_hit = grams[positions] == hashes
+        hits = set(zip(owners[is_hit].tolist(), hashes[is_hit].tolist(), strict=True))
+        counts = Counter((at, number) for at, gram in hits for number in sketches_with[gram])
+        matching.update(start + at for (at, number), n in counts.items() if n >= needed[number])
+    return sorted(matching)
 
 
 def _digest(key: str) -> str:
     return hashlib.blake2b(key.encode("utf-8", "surrogatepass"), digest_size=8).hexdigest()
-
-
-class _Marks:
-    """All sketches of a set, to be looked up in many texts at once."""
-
-    def __init__(self, sketches: Sequence[Sequence[int]]) -> None:
-        self._needed = np.array([np.ceil(FOUND * len(one)) for one in sketches], np.int64)
-        of_gram: defaultdict[int, list[int]] = defaultdict(list)
-        for number, sketch in enumerate(sketches):
-            for gram in sketch:
-                of_gram[gram].append(number)
-        self._of_gram = of_gram
-        self._grams: NDArray[np.uint32] = np.array(sorted(of_gram), np.uint32)
-
-    def rows_in(self, texts: Sequence[str]) -> Iterator[int]:
-        """Indices of the texts that have enough marks of one question."""
-        if not len(self._grams):
-            return
-        hashes, owners = hashed(texts)
-        place = np.searchsorted(self._grams, hashes)
-        place[place == len(self._grams)] = 0
-        hit = self._grams[place] == hashes
-        seen = set(zip(owners[hit].tolist(), hashes[hit].tolist(), strict=True))
-        counts = Counter((row, number) for row, gram in seen for number in self._of_gram[gram])
-        for (row, number), count in counts.items():
-            if count >= self._needed[number]:
-                yield row

@@ -12,7 +12,7 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
-from mlx_finetuning.data_processor.watching import Tick, still
+from mlx_finetuning.data_processor.stage_progress import SILENT, StageProgress
 
 GRAM = 5
 
@@ -65,31 +65,25 @@ def chunks(texts: Sequence[str]) -> Iterator[tuple[int, Sequence[str]]]:
         yield start, texts[start:]
 
 
-def gram_sets(texts: Sequence[str], tick: Tick = still) -> GramSets:
+def gram_sets(texts: Sequence[str], progress: StageProgress = SILENT) -> GramSets:
     """The sets of all texts; a gram's rarity is its number of occurrences over all of them."""
-    rarity = np.zeros(_BUCKETS, np.int64)
+    occurrences = np.zeros(_BUCKETS, np.int64)
     for start, chunk in chunks(texts):
-        tick(start, 2 * len(texts))
-        rarity += np.bincount(_bucket(hashed(chunk)[0]), minlength=_BUCKETS)
-    parts, sizes = [], []
+        progress.update(start, 2 * len(texts))
+        occurrences += np.bincount(_bucket(hashed(chunk)[0]), minlength=_BUCKETS)
+    hashes_of_chunks, sizes_of_chunks = [], []
     for start, chunk in chunks(texts):
-        tick(len(texts) + start, 2 * len(texts))
-        found, counts = _sets_of(chunk, rarity)
-        parts.append(found)
-        sizes.append(counts)
-    all_sizes = np.concatenate(sizes)
-    return GramSets(np.concatenate(parts), np.cumsum(all_sizes) - all_sizes, all_sizes)
+        progress.update(len(texts) + start, 2 * len(texts))
+        hashes, owners = hashed(chunk)
+        rarity = np.minimum(occurrences[_bucket(hashes)], (1 << _RARITY_BITS) - 1)
+        # One number per gram sorts by text, then by rarity; a repeated gram counts once.
+        keys = np.sort((owners << _RARITY_BITS | rarity) << 32 | hashes)
+        keys = keys[np.diff(keys, prepend=-1) != 0]
+        hashes_of_chunks.append((keys & 0xFFFFFFFF).astype(np.uint32))
+        sizes_of_chunks.append(np.bincount(keys >> (32 + _RARITY_BITS), minlength=len(chunk)))
+    sizes = np.concatenate(sizes_of_chunks)
+    return GramSets(np.concatenate(hashes_of_chunks), np.cumsum(sizes) - sizes, sizes)
 
 
 def _bucket(hashes: Hashes) -> Integers:
     return (hashes >> np.uint32(10)).astype(np.int64)
-
-
-def _sets_of(chunk: Sequence[str], rarity: Integers) -> tuple[Hashes, Integers]:
-    hashes, owners = hashed(chunk)
-    rank = np.minimum(rarity[_bucket(hashes)], (1 << _RARITY_BITS) - 1)
-    # One number per gram sorts by text, then by rarity; a repeated gram counts once.
-    keys = np.sort((owners << _RARITY_BITS | rank) << 32 | hashes)
-    keys = keys[np.diff(keys, prepend=-1) != 0]
-    sizes = np.bincount(keys >> (32 + _RARITY_BITS), minlength=len(chunk))
-    return (keys & 0xFFFFFFFF).astype(np.uint32), sizes

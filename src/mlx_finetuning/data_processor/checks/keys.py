@@ -1,4 +1,4 @@
-"""What examples are compared by: questions as folded text, answers and whole rows as digests.
+"""What examples are compared by: questions as folded text, answers and whole examples as digests.
 
 Made once, after cleaning, and kept apart from the examples. Digests save memory: nothing but
 equality is asked of an answer.
@@ -11,7 +11,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 from mlx_finetuning.data_processor.examples import Example
-from mlx_finetuning.data_processor.watching import Tick, still, watched
+from mlx_finetuning.data_processor.stage_progress import SILENT, StageProgress
 from mlx_finetuning.utils.japanese_utils import comparison_key
 
 NONE = b""
@@ -30,6 +30,7 @@ class Keys:
     """Everything."""
 
     def at(self, indices: Sequence[int]) -> Keys:
+        """The keys of the examples at these indices."""
         return Keys(
             [self.questions[at] for at in indices],
             [self.answers[at] for at in indices],
@@ -37,9 +38,10 @@ class Keys:
         )
 
 
-def keys_of(examples: Sequence[Example], tick: Tick = still) -> Keys:
+def keys_of(examples: Sequence[Example], progress: StageProgress = SILENT) -> Keys:
+    """The keys of cleaned examples."""
     questions, answers, wholes = [], [], []
-    for example in watched(examples, tick):
+    for example in progress.over(examples):
         parts = [comparison_key(turn.content) for turn in example.turns]
         question, answer = question_and_answer(example, parts)
         questions.append(question)

@@ -8,7 +8,7 @@ MinHash bands instead, which find a pair at the threshold with all but one in 10
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -16,7 +16,7 @@ from numpy.typing import NDArray
 
 from mlx_finetuning.data_processor.checks.grams import GramSets, Integers, gram_sets
 from mlx_finetuning.data_processor.checks.groups import join
-from mlx_finetuning.data_processor.watching import Tick, still
+from mlx_finetuning.data_processor.stage_progress import SILENT, StageProgress
 
 NEAR = 0.7
 
@@ -43,17 +43,21 @@ class NearGroups:
 def near_groups(
     texts: Sequence[str],
     threshold: float = NEAR,
-    tick: Tick = still,
+    progress: StageProgress = SILENT,
     per_text: int = PAIRS_PER_TEXT,
 ) -> NearGroups:
     """Which texts are connected by near-duplicate pairs. Time grows with the number of texts."""
     if not texts:
         return NearGroups(np.zeros(0, np.int64), True)
-    join = _Join(gram_sets(texts, tick), threshold, tick)
-    common = join.by_rare_grams(per_text * len(texts) + 10_000)
+    grams = gram_sets(texts, progress)
+    least = np.ceil(threshold * grams.sizes - _EPSILON).astype(np.int64)
+    comparison = _Comparison(
+        grams, threshold, least, _sketches(grams, progress), np.arange(len(texts)), progress
+    )
+    common = comparison.by_rare_grams(per_text * len(texts) + 10_000)
     if len(common.starts):
-        join.by_bands(common)
-    return NearGroups(join.labels, not len(common.starts))
+        comparison.by_bands(common)
+    return NearGroups(comparison.labels, not len(common.starts))
 
 
 @dataclass(frozen=True)
@@ -68,28 +72,32 @@ class _Postings:
     """[grams] how many they are."""
 
     def of(self, grams: Integers) -> _Postings:
+        """Those of some of the grams."""
         _, positions = flat(self.starts[grams], self.counts[grams])
         counts = self.counts[grams]
         return _Postings(self.owners[positions], np.cumsum(counts) - counts, counts)
 
     def mixed(self, labels: Integers) -> _Postings:
         """Without grams whose texts are in one group already."""
-        found = labels[self.owners]
-        lowest = np.minimum.reduceat(found, self.starts)
-        highest = np.maximum.reduceat(found, self.starts)
+        groups = labels[self.owners]
+        lowest = np.minimum.reduceat(groups, self.starts)
+        highest = np.maximum.reduceat(groups, self.starts)
         return self.of(np.flatnonzero(lowest != highest))
 
 
-class _Join:
+@dataclass(frozen=True)
+class _Comparison:
     """Groups that grow as pairs are compared; a pair already in one group is passed over."""
 
-    def __init__(self, grams: GramSets, threshold: float, tick: Tick) -> None:
-        self._grams = grams
-        self._threshold = threshold
-        self._tick = tick
-        self._least = np.ceil(threshold * grams.sizes - _EPSILON).astype(np.int64)
-        self._sketch = _sketches(grams, tick)
-        self.labels = np.arange(len(grams.sizes))
+    grams: GramSets
+    threshold: float
+    least: Integers
+    """[texts] the fewest grams that a near-duplicate shares with the text."""
+    sketches: NDArray[np.uint64]
+    """[texts, words] see `_sketches`."""
+    labels: Integers
+    """[texts] changed in place."""
+    progress: StageProgress
 
     def by_rare_grams(self, budget: int) -> _Postings:
         """Compare the texts that share a rare gram, the rarest first, up to `budget` pairs. What is
@@ -98,15 +106,25 @@ class _Join:
         order = np.argsort(postings.counts, kind="stable")
         counts = postings.counts[order]
         affordable = np.cumsum(counts * (counts - 1) // 2) <= budget
-        for left, right in _pairs_within(postings.of(order[affordable]), self._tick):
-            self._compare(left, right)
+        rare = postings.of(order[affordable])
+        # Pairs by their distance in a gram's list; a pair may come again.
+        ends = np.repeat(rare.starts + rare.counts, rare.counts)
+        at, distance = np.arange(len(rare.owners)), 1
+        while len(at):
+            is_inside = at + distance < ends
+            at, ends = at[is_inside], ends[is_inside]
+            for start in range(0, len(at), _BLOCK):
+                self.progress.check_cancelled()
+                block = at[start : start + _BLOCK]
+                self._compare(rare.owners[block], rare.owners[block + distance])
+            distance += 1
         return postings.of(order[~affordable])
 
     def by_bands(self, postings: _Postings) -> None:
         """Compare texts that agree in a band of MinHashes: neighbours, and each with the first."""
         rng = np.random.default_rng(0)
         for band in range(BANDS):
-            self._tick(band, BANDS)
+            self.progress.update(band, BANDS)
             postings = postings.mixed(self.labels)
             if not len(postings.starts):
                 return
@@ -123,17 +141,17 @@ class _Join:
 
     def _postings(self) -> _Postings:
         """Texts by the rare grams that at least two of them have."""
-        grams = self._grams
-        lengths = grams.sizes - self._least + 1
+        grams = self.grams
+        lengths = grams.sizes - self.least + 1
         keys = np.empty(int(lengths.sum()), np.uint64)
         filled = 0
         for at in range(0, len(lengths), _CHUNK):
-            self._tick(at, len(lengths))
+            self.progress.update(at, len(lengths))
             owners, positions = flat(grams.starts[at : at + _CHUNK], lengths[at : at + _CHUNK])
             part = grams.hashes[positions].astype(np.uint64) << np.uint64(32)
             keys[filled : filled + len(part)] = part | (owners + at).astype(np.uint64)
             filled += len(part)
-        self._tick(0, 0)
+        self.progress.check_cancelled()
         keys.sort()
         hashes = (keys >> np.uint64(32)).astype(np.uint32)
         again = hashes[1:] == hashes[:-1]
@@ -144,76 +162,54 @@ class _Join:
 
     def _compare(self, left: Integers, right: Integers) -> None:
         """Join the pairs that are near enough."""
-        sizes, labels = self._grams.sizes, self.labels
+        sizes, labels = self.grams.sizes, self.labels
         apart = labels[left] != labels[right]
         left, right = left[apart], right[apart]
-        most = np.maximum(self._least[left], self._least[right])
+        most = np.maximum(self.least[left], self.least[right])
         alike = np.minimum(sizes[left], sizes[right]) >= most
         left, right = left[alike], right[alike]
         # What differs in the sketches differs in the sets.
         total = sizes[left] + sizes[right]
-        differing = np.bitwise_count(self._sketch[left] ^ self._sketch[right]).sum(1)
-        close = differing <= total * (1 - self._threshold) / (1 + self._threshold) + _EPSILON
+        differing = np.bitwise_count(self.sketches[left] ^ self.sketches[right]).sum(1)
+        close = differing <= total * (1 - self.threshold) / (1 + self.threshold) + _EPSILON
         left, right, total = left[close], right[close], total[close]
         for part in np.array_split(np.arange(len(left)), int(total.sum()) // _BLOCK + 1):
-            self._tick(0, 0)
-            shared = self._shared(left[part], right[part])
-            near = shared >= self._threshold * (total[part] - shared) - _EPSILON
+            self.progress.check_cancelled()
+            keys = []
+            for side in (left[part], right[part]):
+                pairs, positions = flat(self.grams.starts[side], self.grams.sizes[side])
+                keys.append(pairs << 32 | self.grams.hashes[positions])
+            both = np.sort(np.concatenate(keys))
+            twice = both[:-1][both[:-1] == both[1:]]
+            shared = np.bincount(twice >> 32, minlength=len(part))  # [pairs] grams of both texts
+            near = shared >= self.threshold * (total[part] - shared) - _EPSILON
             join(self.labels, left[part][near], right[part][near])
-
-    def _shared(self, left: Integers, right: Integers) -> Integers:
-        """[pairs] the number of grams that both texts have."""
-        keys = []
-        for side in (left, right):
-            pairs, positions = flat(self._grams.starts[side], self._grams.sizes[side])
-            keys.append(pairs << 32 | self._grams.hashes[positions])
-        both = np.sort(np.concatenate(keys))
-        twice = both[:-1][both[:-1] == both[1:]]
-        return np.bincount(twice >> 32, minlength=len(left))
 
     def _signature(self, texts: Integers, rng: np.random.Generator) -> NDArray[np.uint64]:
         """[texts] the smallest grams under a few random orders, as one number."""
         signature = np.zeros(len(texts), np.uint64)
+        minima = np.empty(len(texts), np.uint64)
         for factor, shift in rng.integers(0, 1 << 32, (ROWS, 2), np.uint32):
+            for at in range(0, len(texts), _CHUNK):
+                chunk = texts[at : at + _CHUNK]
+                sizes = self.grams.sizes[chunk]
+                _, positions = flat(self.grams.starts[chunk], sizes)
+                mixed = (self.grams.hashes[positions] ^ shift) * (factor | np.uint32(1))
+                mixed ^= mixed >> np.uint32(15)
+                mixed *= np.uint32(0x2C1B3C6D)
+                minima[at : at + len(chunk)] = np.minimum.reduceat(mixed, np.cumsum(sizes) - sizes)
             signature *= np.uint64(0x9E3779B97F4A7C15)
-            signature += self._minima(texts, factor | np.uint32(1), shift)
+            signature += minima
         return signature
 
-    def _minima(self, texts: Integers, factor: np.uint32, shift: np.uint32) -> NDArray[np.uint64]:
-        """[texts] the smallest of each text's grams under one random order."""
-        minima = np.empty(len(texts), np.uint64)
-        for at in range(0, len(texts), _CHUNK):
-            chunk = texts[at : at + _CHUNK]
-            sizes = self._grams.sizes[chunk]
-            _, positions = flat(self._grams.starts[chunk], sizes)
-            mixed = (self._grams.hashes[positions] ^ shift) * factor
-            mixed ^= mixed >> np.uint32(15)
-            mixed *= np.uint32(0x2C1B3C6D)
-            minima[at : at + len(chunk)] = np.minimum.reduceat(mixed, np.cumsum(sizes) - sizes)
-        return minima
 
-
-def _pairs_within(postings: _Postings, tick: Tick) -> Iterator[Pairs]:
-    """Blocks of pairs of texts that share a gram, by distance in its list; pairs may come again."""
-    ends = np.repeat(postings.starts + postings.counts, postings.counts)
-    at, distance = np.arange(len(postings.owners)), 1
-    while len(at):
-        inside = at + distance < ends
-        at, ends = at[inside], ends[inside]
-        for block in range(0, len(at), _BLOCK):
-            tick(0, 0)
-            here = at[block : block + _BLOCK]
-            yield postings.owners[here], postings.owners[here + distance]
-        distance += 1
-
-
-def _sketches(grams: GramSets, tick: Tick) -> NDArray[np.uint64]:
+def _sketches(grams: GramSets, progress: StageProgress) -> NDArray[np.uint64]:
     """[texts, words] a few bits per text, each flipped once for every gram that falls on it."""
     median = int(np.median(grams.sizes))
     words = 1 << max(1, min(4, (median * 4 // 64).bit_length()))
     sketches = np.empty((len(grams.sizes), words), np.uint64)
     for at in range(0, len(grams.sizes), _CHUNK):
-        tick(at, len(grams.sizes))
+        progress.update(at, len(grams.sizes))
         sizes = grams.sizes[at : at + _CHUNK]
         begin = int(grams.starts[at])
         hashes = grams.hashes[begin : begin + int(sizes.sum())]

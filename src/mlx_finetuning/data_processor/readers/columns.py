@@ -14,7 +14,7 @@ from typing import Literal
 
 from mlx_finetuning.errors import ColumnsNotFound, InvalidMapping
 
-RowKind = Literal["chat", "text", "preference"]
+ExampleKind = Literal["chat", "text", "preference"]
 
 # Role → names, best first. A column plays one role; a role takes one column.
 NAMES: dict[str, tuple[str, ...]] = {
@@ -67,7 +67,7 @@ ROLE_JA = {
 _PARTS = {"question": ("質問", "問い合わせ", "question"), "answer": ("回答", "返答", "answer")}
 _EXTRAS = ("category", "group")
 # Kind, roles it cannot do without, roles it can use; the first that fits is taken.
-_KINDS: tuple[tuple[RowKind, tuple[str, ...], tuple[str, ...]], ...] = (
+_KINDS: tuple[tuple[ExampleKind, tuple[str, ...], tuple[str, ...]], ...] = (
     ("chat", ("messages",), ("system", "tools", *_EXTRAS)),
     ("preference", ("question", "chosen", "rejected"), ("context", "system", *_EXTRAS)),
     ("chat", ("question", "answer"), ("context", "reasoning", "system", "tools", *_EXTRAS)),
@@ -77,6 +77,8 @@ _KINDS: tuple[tuple[RowKind, tuple[str, ...], tuple[str, ...]], ...] = (
 
 @dataclass(frozen=True)
 class ColumnChoice:
+    """The column that plays a role."""
+
     role: str
     column: str
     reason: str
@@ -85,41 +87,54 @@ class ColumnChoice:
 
 @dataclass(frozen=True)
 class ColumnMap:
-    """Which columns are used for what, and what the rows become."""
+    """Which columns are used for what, and which kind of example the records become."""
 
     choices: tuple[ColumnChoice, ...]
     unmapped: tuple[str, ...]
-    kind: RowKind | None
-    """None if the columns suffice for no kind of row; `missing` says what is lacking."""
+    kind: ExampleKind | None
+    """None if the columns suffice for no kind of example; `missing` says what is lacking."""
     missing: tuple[str, ...] = ()
 
     @property
     def columns(self) -> dict[str, str]:
+        """Role → column."""
         return {choice.role: choice.column for choice in self.choices}
 
 
 def choose(columns: Sequence[str], explicit: Mapping[str, str] | None = None) -> ColumnMap:
     """A role for each column that has one. `explicit` (role → column) wins; a role given an empty
     column is left out. Raises InvalidMapping."""
-    given = _checked(columns, explicit or {})
-    found = {role: ColumnChoice(role, column, "指定されました") for role, column in given.items()}
-    for choice in _by_name(columns, set(given.values())):
-        if choice.role not in found and not _overruled(choice.role, given):
-            found[choice.role] = choice
-    usable = {role: choice for role, choice in found.items() if choice.column}
-    _stand_in(usable)
-    return _settled(columns, usable)
+    requested = _checked_roles(columns, explicit or {})
+    choices = {
+        role: ColumnChoice(role, column, "指定されました") for role, column in requested.items()
+    }
+    # An explicit question or answer speaks against reading whole chats or plain text.
+    is_pair = "question" in requested or "answer" in requested
+    for choice in _choices_by_name(columns, set(requested.values())):
+        if choice.role not in choices and not (is_pair and choice.role in ("messages", "text")):
+            choices[choice.role] = choice
+    choices = {role: choice for role, choice in choices.items() if choice.column}
+    if "question" not in choices and {"answer", "chosen"} & choices.keys():
+        # An answer without a question: its input, or its text, is the question.
+        stand_in = next((role for role in ("context", "text") if role in choices), None)
+        if stand_in:
+            column = choices.pop(stand_in).column
+            reason = f"質問の列がなく、「{column}」が回答と対になっています"
+            choices["question"] = ColumnChoice("question", column, reason)
+    return _column_map(columns, choices)
 
 
 def missing_columns(path: Path, columns: Sequence[str], chosen: ColumnMap) -> ColumnsNotFound:
-    """The error for a file of which no kind of row can be made."""
+    """The error for a file of which no kind of example can be made."""
     return ColumnsNotFound(path=str(path), missing=list(chosen.missing), columns=list(columns))
 
 
-def _checked(columns: Sequence[str], explicit: Mapping[str, str]) -> dict[str, str]:
-    problems, given = [], {}
+def _checked_roles(columns: Sequence[str], explicit: Mapping[str, str]) -> dict[str, str]:
+    """`explicit` with the roles' own names. Raises InvalidMapping."""
+    problems, requested = [], {}
     for name, column in explicit.items():
-        role = _role_named(name)
+        key = _key(name)
+        role = next((role for role, names in NAMES.items() if key == role or key in names), None)
         if role is None:
             problems.append(
                 f"「{name}」という役割はありません。使えるのは {', '.join(NAMES)} です。"
@@ -127,15 +142,10 @@ def _checked(columns: Sequence[str], explicit: Mapping[str, str]) -> dict[str, s
         elif column and column not in columns:
             problems.append(f"「{column}」という列はありません。")
         else:
-            given[role] = column
+            requested[role] = column
     if problems:
         raise InvalidMapping(problems=problems, columns=list(columns))
-    return given
-
-
-def _role_named(name: str) -> str | None:
-    key = _key(name)
-    return next((role for role, names in NAMES.items() if key == role or key in names), None)
+    return requested
 
 
 def _key(name: str) -> str:
@@ -144,7 +154,7 @@ def _key(name: str) -> str:
     return re.sub(r"\(.*?\)|[\s_\-*:]", "", folded)
 
 
-def _by_name(columns: Sequence[str], taken: set[str]) -> list[ColumnChoice]:
+def _choices_by_name(columns: Sequence[str], taken: set[str]) -> list[ColumnChoice]:
     """Choices by exact names, best name first, then by names that contain the word."""
     keys = {_key(column): column for column in reversed(columns) if column not in taken}
     choices = []
@@ -165,30 +175,18 @@ def _by_name(columns: Sequence[str], taken: set[str]) -> list[ColumnChoice]:
     return choices
 
 
-def _overruled(role: str, given: Mapping[str, str]) -> bool:
-    """Whether an explicit question or answer speaks against reading whole chats or plain text."""
-    return role in ("messages", "text") and ("question" in given or "answer" in given)
-
-
-def _stand_in(found: dict[str, ColumnChoice]) -> None:
-    """An answer without a question: its input, or its text, is the question."""
-    if "question" in found or not {"answer", "chosen"} & found.keys():
-        return
-    for role in ("context", "text"):
-        if role in found:
-            column = found.pop(role).column
-            reason = f"質問の列がなく、「{column}」が回答と対になっています"
-            found["question"] = ColumnChoice("question", column, reason)
-            return
-
-
-def _settled(columns: Sequence[str], found: Mapping[str, ColumnChoice]) -> ColumnMap:
-    for kind, needed, useful in _KINDS:
-        if all(role in found for role in needed):
-            choices = tuple(found[role] for role in (*needed, *useful) if role in found)
-            used = {choice.column for choice in choices}
-            return ColumnMap(choices, tuple(c for c in columns if c not in used), kind)
-    choices = tuple(found[role] for role in NAMES if role in found)
-    used = {choice.column for choice in choices}
-    missing = tuple(ROLE_JA[role] for role in ("question", "answer") if role not in found)
-    return ColumnMap(choices, tuple(c for c in columns if c not in used), None, missing)
+def _column_map(columns: Sequence[str], choices: Mapping[str, ColumnChoice]) -> ColumnMap:
+    """The choices that the first fitting kind of example can use; all, where none fits."""
+    kind, roles = next(
+        (
+            (kind, (*needed, *useful))
+            for kind, needed, useful in _KINDS
+            if all(role in choices for role in needed)
+        ),
+        (None, tuple(NAMES)),
+    )
+    used = tuple(choices[role] for role in roles if role in choices)
+    used_columns = {choice.column for choice in used}
+    unmapped = tuple(column for column in columns if column not in used_columns)
+    lacking = [role for role in ("question", "answer") if role not in choices and kind is None]
+    return ColumnMap(used, unmapped, kind, tuple(ROLE_JA[role] for role in lacking))

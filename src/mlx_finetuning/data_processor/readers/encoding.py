@@ -74,22 +74,27 @@ class Decoded:
 
 def decode(raw: bytes, path: Path, encoding: str = AUTO) -> Decoded:
     """The text of `raw`. Raises EncodingUnsupported, EncodingMismatch, EncodingUnknown."""
-    if encoding.lower() == AUTO:
-        guess = _guess(raw)
-        if guess is None:
-            # The encoding that gets furthest is the one the file mostly is.
-            line = max(_first_bad_line(raw, name) for name in ("utf-8", "cp932", "euc-jp"))
-            raise EncodingUnknown(path=str(path), line=line)
-        return guess
-    return _read_as(raw, path, _canonical(encoding))
-
-
-def _canonical(encoding: str) -> str:
     name = encoding.lower().replace("_", "-")
     name = ALIASES.get(name, name)
-    if name not in CODECS:
+    if name not in (AUTO, *CODECS):
         raise EncodingUnsupported(encoding=encoding, supported=[AUTO, *CODECS])
-    return name
+    guess = _guess(raw)
+    if name == AUTO:
+        if guess is None:
+            # The encoding that gets furthest is the one the file mostly is.
+            line = max(_first_bad_line(raw, codec) for codec in ("utf-8", "cp932", "euc-jp"))
+            raise EncodingUnknown(path=str(path), line=line)
+        return guess
+    text = _strict(raw, name)
+    if text is None:
+        line = _first_bad_line(raw, name)
+    elif guess and guess.confidence >= CERTAIN and guess.text != text.lstrip("\ufeff"):
+        pairs = zip(text.split("\n"), guess.text.split("\n"), strict=False)
+        line = next((line for line, (ours, other) in enumerate(pairs, 1) if ours != other), 1)
+    else:
+        return Decoded(text, name, 1.0, "指定された文字コードで読みました")
+    likely = guess.encoding if guess else "判定できません"
+    raise EncodingMismatch(path=str(path), encoding=name, line=line, guess=likely)
 
 
 def _strict(raw: bytes, encoding: str) -> str | None:
@@ -120,19 +125,21 @@ def _guess(raw: bytes) -> Decoded | None:
 
 
 def _cp932_or_euc(raw: bytes) -> Decoded | None:
-    read = {name: _strict(raw, name) for name in ("cp932", "euc-jp")}
-    texts = {name: text for name, text in read.items() if text is not None}
+    decoded = {name: _strict(raw, name) for name in ("cp932", "euc-jp")}
+    texts = {name: text for name, text in decoded.items() if text is not None}
     if not texts:
         return None
     if not raw.translate(None, _ASCII_AND_HALF_KANA):
         return _half_kana_or_euc(texts)
     scores = {name: _SCORES[name](text) for name, text in texts.items()}
-    best, *rest = sorted(scores, key=lambda name: scores[name], reverse=True)
-    if not rest:
-        confidence, reason = _alone(scores[best]), f"{best}としてだけ読めました"
+    best, *others = sorted(scores, key=lambda name: scores[name], reverse=True)
+    if others:
+        confidence = min(0.99, 0.5 + (scores[best] - scores[others[0]]) / 2)
+        reason = f"日本語らしさが {others[0]} より高いためです"
     else:
-        confidence = min(0.99, 0.5 + (scores[best] - scores[rest[0]]) / 2)
-        reason = f"日本語らしさが {rest[0]} より高いためです"
+        # Only one could read the file, which is certain unless the text is strange.
+        confidence = 0.99 if scores[best] > 0.3 else 0.6
+        reason = f"{best}としてだけ読めました"
     if sum(character > "\x7f" for character in texts[best][:1000]) < FEW:
         confidence = min(confidence, 0.7)
     return Decoded(texts[best], best, round(confidence, 2), reason)
@@ -156,35 +163,27 @@ def _euc_score(text: str) -> float:
     return japanese_score(text, half_kana=0.9 if _HALF_KANA_RUN.search(text) else 0.5)
 
 
-def _alone(score: float) -> float:
-    """Confidence when only one encoding could read the file: high unless the text is strange."""
-    return 0.99 if score > 0.3 else 0.6
-
-
 def japanese_score(text: str, half_kana: float = -0.6) -> float:
     """How much the non-ASCII part of `text` looks like written Japanese: about -1 to 1.
 
     `half_kana` is the weight of half-width kana; EUC-JP read as CP932 is full of them.
     """
+    # How often each UTF-16 unit occurs; a hundred million characters take a second.
+    counts = np.zeros(1 << 16, np.int64)
+    for start in range(0, len(text), _BLOCK):
+        units = text[start : start + _BLOCK].encode("utf-16-le", "surrogatepass")
+        counts += np.bincount(np.frombuffer(units, np.uint16), minlength=1 << 16)
+    codes = np.flatnonzero(counts[0x80:]) + 0x80
     total = weight = 0.0
-    for code, count in _counts(text):
+    for code, count in zip(codes.tolist(), counts[codes].tolist(), strict=True):
         is_half = 0xFF61 <= code <= 0xFF9F
         total += (half_kana if is_half else _plausibility(chr(code))) * count
         weight += count
     return total / weight if weight else 0.0
 
 
-def _counts(text: str) -> list[tuple[int, int]]:
-    """How often each non-ASCII UTF-16 unit occurs; a hundred million characters take a second."""
-    counts = np.zeros(1 << 16, np.int64)
-    for at in range(0, len(text), _BLOCK):
-        units = text[at : at + _BLOCK].encode("utf-16-le", "surrogatepass")
-        counts += np.bincount(np.frombuffer(units, np.uint16), minlength=1 << 16)
-    codes = np.flatnonzero(counts[0x80:]) + 0x80
-    return list(zip(codes.tolist(), counts[codes].tolist(), strict=True))
-
-
 def _plausibility(character: str) -> float:
+    """How likely the character is in Japanese text: -1 to 1."""
     if "ぁ" <= character <= "ん" or character in "、。ー":
         return 1.0
     if "ァ" <= character <= "ヶ" or "０" <= character <= "ｚ" or character in "「」・（）！？　～":
@@ -192,31 +191,10 @@ def _plausibility(character: str) -> float:
     if "\ue000" <= character <= "\uf8ff" or character < "\xa0":
         return -1.0
     if "一" <= character <= "鿿":
-        return 0.6 if _is_common_kanji(character) else -0.5
+        # JIS level 1, the kanji in everyday use: first byte 0x88 to 0x98 under CP932.
+        first = character.encode("cp932", "replace")[0]
+        return 0.6 if 0x88 <= first <= 0x98 else -0.5
     return 0.0
-
-
-def _is_common_kanji(character: str) -> bool:
-    """JIS level 1: the kanji in everyday use, first byte 0x88 to 0x98 under CP932."""
-    try:
-        return 0x88 <= character.encode("cp932")[0] <= 0x98
-    except UnicodeEncodeError:
-        return False
-
-
-def _read_as(raw: bytes, path: Path, encoding: str) -> Decoded:
-    guess = _guess(raw)
-    text = _strict(raw, encoding)
-    if text is None:
-        raise _mismatch(path, encoding, _first_bad_line(raw, encoding), guess)
-    if guess and guess.confidence >= CERTAIN and guess.text != text.lstrip("\ufeff"):
-        raise _mismatch(path, encoding, _first_different_line(text, guess.text), guess)
-    return Decoded(text, encoding, 1.0, "指定された文字コードで読みました")
-
-
-def _mismatch(path: Path, encoding: str, line: int, guess: Decoded | None) -> EncodingMismatch:
-    name = guess.encoding if guess else "判定できません"
-    return EncodingMismatch(path=str(path), encoding=encoding, line=line, guess=name)
 
 
 def _first_bad_line(raw: bytes, encoding: str) -> int:
@@ -225,15 +203,6 @@ def _first_bad_line(raw: bytes, encoding: str) -> int:
         raw.decode(CODECS[encoding][-1])
     except UnicodeDecodeError as error:
         return raw.count(b"\n", 0, error.start) + 1
-    return 1
-
-
-def _first_different_line(text: str, other: str) -> int:
-    for line, (ours, theirs) in enumerate(
-        zip(text.split("\n"), other.split("\n"), strict=False), 1
-    ):
-        if ours != theirs:
-            return line
     return 1
 
 

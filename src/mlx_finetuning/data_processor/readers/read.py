@@ -3,15 +3,16 @@
 from __future__ import annotations
 
 import hashlib
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 from mlx_finetuning.data_processor.findings import Finding, finding
-from mlx_finetuning.data_processor.readers import parquet, trees
-from mlx_finetuning.data_processor.readers.encoding import CERTAIN, decode
-from mlx_finetuning.data_processor.readers.source import checked, read_source
+from mlx_finetuning.data_processor.readers import trees
+from mlx_finetuning.data_processor.readers.encoding import AUTO, CERTAIN, decode
+from mlx_finetuning.data_processor.readers.parquet import ENDINGS, read_parquet
+from mlx_finetuning.data_processor.readers.source import check_source, read_source
 from mlx_finetuning.data_processor.readers.tables import Table, parse
-from mlx_finetuning.data_processor.watching import Tick, still
+from mlx_finetuning.data_processor.stage_progress import SILENT, StageProgress
 from mlx_finetuning.errors import SourceEmpty, SourceHeaderOnly
 
 
@@ -30,51 +31,38 @@ class Reading:
     findings: tuple[Finding, ...]
 
 
-def read(path: Path, encoding: str = "auto", tick: Tick = still) -> Reading:
+def read(path: Path, encoding: str = AUTO, progress: StageProgress = SILENT) -> Reading:
     """Raises the Source… and Encoding… errors of `errors`, CellTooLong."""
-    checked(path)
-    is_parquet = path.suffix.lower() in parquet.ENDINGS
-    made = _binary(path) if is_parquet else _text(path, encoding, tick)
-    table = trees.unfold(made.table)
-    if not table.rows and not table.columns:
+    check_source(path)
+    if path.suffix.lower() in ENDINGS:
+        with path.open("rb") as stream:
+            sha256 = hashlib.file_digest(stream, "sha256").hexdigest()
+            size = stream.tell()
+        table = read_parquet(path)
+        reading = Reading(path, size, sha256, "parquet", 1.0, "Parquetの形式です", table, ())
+    else:
+        reading = _read_text(path, encoding, progress)
+    table = trees.unfold(reading.table)
+    if not table.records and not table.columns:
         raise SourceEmpty(path=str(path))
-    if not table.rows:
+    if not table.records:
         raise SourceHeaderOnly(path=str(path), columns=list(table.columns))
-    notes = [*made.findings, *table.findings]
-    if path.is_symlink():
-        notes.insert(0, finding("SYMLINK", target=str(path.resolve())))
-    return Reading(
-        path,
-        made.size_bytes,
-        made.sha256,
-        made.encoding,
-        made.confidence,
-        made.reason,
-        table,
-        tuple(notes),
-    )
+    link = [finding("SYMLINK", target=str(path.resolve()))] if path.is_symlink() else []
+    return replace(reading, table=table, findings=(*link, *reading.findings, *table.findings))
 
 
-def _binary(path: Path) -> Reading:
-    with path.open("rb") as stream:
-        digest = hashlib.file_digest(stream, "sha256").hexdigest()
-        size = stream.tell()
-    table = parquet.read(path)
-    return Reading(path, size, digest, "parquet", 1.0, "Parquetの形式です", table, ())
-
-
-def _text(path: Path, encoding: str, tick: Tick) -> Reading:
-    tick(0, 0)
+def _read_text(path: Path, encoding: str, progress: StageProgress) -> Reading:
+    progress.check_cancelled()
     raw = read_source(path, encoding)
-    tick(0, 0)
-    size, digest = len(raw), hashlib.sha256(raw).hexdigest()
-    tick(0, 0)
+    progress.check_cancelled()
+    size, sha256 = len(raw), hashlib.sha256(raw).hexdigest()
+    progress.check_cancelled()
     decoded = decode(raw, path, encoding)
     del raw  # a large file is not held twice
-    tick(0, 0)
-    unsure = decoded.confidence < CERTAIN
-    notes = (finding("LOW_CONFIDENCE", encoding=decoded.encoding),) if unsure else ()
-    table = parse(decoded.text, path, tick)
+    progress.check_cancelled()
+    is_unsure = decoded.confidence < CERTAIN
+    findings = (finding("LOW_CONFIDENCE", encoding=decoded.encoding),) if is_unsure else ()
+    table = parse(decoded.text, path, progress)
     return Reading(
-        path, size, digest, decoded.encoding, decoded.confidence, decoded.reason, table, notes
+        path, size, sha256, decoded.encoding, decoded.confidence, decoded.reason, table, findings
     )

@@ -34,7 +34,7 @@ _UTF16_BOMS = (b"\xff\xfe", b"\xfe\xff")
 _CONTROLS = bytes(set(range(0x20)) - set(b"\t\n\r\f\x1a\x1b")) + b"\x7f"
 
 
-def checked(path: Path) -> None:
+def check_source(path: Path) -> None:
     """Raises SourceIsFolder, SourceNotFound, SourceUnreadable, SourceTooLarge."""
     if path.is_dir():
         raise SourceIsFolder(path=str(path))
@@ -42,36 +42,28 @@ def checked(path: Path) -> None:
         raise SourceNotFound(path=str(path))
     if not path.is_file():
         raise SourceUnreadable(path=str(path), reason="通常のファイルではありません。")
-    _refuse_large(path)
-
-
-def read_source(path: Path, encoding: str = "auto") -> bytes:
-    """All bytes of a text file that `checked` has let pass. Raises SourceUnreadable, SourceBinary,
-    SourceEmpty."""
-    try:
-        raw = path.read_bytes()
-    except OSError as error:
-        raise SourceUnreadable(path=str(path), reason=error.strerror or str(error)) from error
-    _refuse_binary(path, raw, encoding)
-    if not raw or raw.isspace():
-        raise SourceEmpty(path=str(path))
-    return raw
-
-
-def _refuse_large(path: Path) -> None:
     size = path.stat().st_size
     if size > MAX_BYTES:
         raise SourceTooLarge(path=str(path), size_mb=size >> 20, limit_mb=MAX_BYTES >> 20)
 
 
-def _refuse_binary(path: Path, raw: bytes, encoding: str) -> None:
+def read_source(path: Path, encoding: str = "auto") -> bytes:
+    """All bytes of a text file that `check_source` lets pass. Raises SourceUnreadable,
+    SourceBinary, SourceEmpty."""
+    try:
+        raw = path.read_bytes()
+    except OSError as error:
+        raise SourceUnreadable(path=str(path), reason=error.strerror or str(error)) from error
     for signature, kind in _SIGNATURES:
         if raw.startswith(signature):
             raise SourceBinary(path=str(path), kind=kind)
-    if raw.startswith(_UTF16_BOMS) or encoding.lower().replace("_", "-").startswith("utf-16"):
-        return
-    if b"\0" in raw:
-        raise SourceBinary(path=str(path), kind="NUL文字（0のバイト）を含むデータ")
-    controls = len(raw) - len(raw.translate(None, _CONTROLS))
-    if controls * 100 > len(raw):
-        raise SourceBinary(path=str(path), kind="制御文字の多いデータ")
+    is_utf16 = encoding.lower().replace("_", "-").startswith("utf-16")
+    if not is_utf16 and not raw.startswith(_UTF16_BOMS):
+        if b"\0" in raw:
+            raise SourceBinary(path=str(path), kind="NUL文字（0のバイト）を含むデータ")
+        controls = len(raw) - len(raw.translate(None, _CONTROLS))
+        if controls * 100 > len(raw):
+            raise SourceBinary(path=str(path), kind="制御文字の多いデータ")
+    if not raw or raw.isspace():
+        raise SourceEmpty(path=str(path))
+    return raw

@@ -1,7 +1,7 @@
 """Text to a table of records, each with its row number. One reader per file ending.
 
-A row is a line of the source (the header is 1); of JSON on a single line, the record's ordinal.
-Knows nothing of what the columns mean.
+The row number is the line in the source at which the record begins (the header is 1); of JSON on a
+single line it is the record's ordinal. Knows nothing of what the columns mean.
 """
 
 from __future__ import annotations
@@ -15,7 +15,7 @@ from pathlib import Path
 from typing import Any
 
 from mlx_finetuning.data_processor.findings import Finding, finding
-from mlx_finetuning.data_processor.watching import Tick, still, watched
+from mlx_finetuning.data_processor.stage_progress import SILENT, StageProgress
 from mlx_finetuning.errors import CellTooLong, SourceMalformed, SourceUnsupported
 
 MAX_CELL = 1_000_000
@@ -25,68 +25,79 @@ MAX_CELLS = 50_000_000
 """Rows times columns: rows are filled up to the width, so a small file could fill the memory."""
 
 
+Record = tuple[int, list[Any]]
+"""Row number, and a value per column; a value that the source lacks is None."""
+
+
 @dataclass(frozen=True)
 class Table:
-    """What a file holds: columns in the order of first appearance, and rows aligned with them."""
+    """What a file holds: columns in the order of first appearance, and records aligned with them."""
 
     format: str
     columns: tuple[str, ...]
-    rows: list[tuple[int, list[Any]]]
-    """Row number and values; a value that the record lacks is None."""
+    records: list[Record]
     findings: tuple[Finding, ...] = ()
 
 
-def parse(text: str, path: Path, tick: Tick = still) -> Table:
+def parse(text: str, path: Path, progress: StageProgress = SILENT) -> Table:
     """The table in `text`. Raises SourceUnsupported, SourceMalformed, CellTooLong."""
     ending = path.suffix.lower()
     if ending not in READERS:
         supported = [*READERS, ".parquet"]
         raise SourceUnsupported(path=str(path), ending=ending or "なし", supported=supported)
-    return READERS[ending](text.removeprefix("\ufeff"), path, tick)
+    return READERS[ending](text.removeprefix("\ufeff"), path, progress)
+
+
+def cell_text(value: Any) -> str:
+    """A cell as text: JSON numbers as written, nothing for null, nested values as JSON."""
+    if isinstance(value, str):
+        return value
+    return "" if value is None else json.dumps(value, ensure_ascii=False)
 
 
 # --- CSV and TSV -------------------------------------------------------------------------
 
 
 _LINE = re.compile(r"[^\r\n]++(?:\r\n?|\n)?|\r\n?|\n")  # possessive: never steps back over a line
-_REPORTED = 5000
+_REPORT_EVERY = 5000
 """Lines between two reports."""
 
 
-def _read_csv(text: str, path: Path, tick: Tick) -> Table:
-    return _read_delimited(text, path, "csv", _delimiter(text), tick)
-
-
-def _read_tsv(text: str, path: Path, tick: Tick) -> Table:
-    return _read_delimited(text, path, "tsv", "\t", tick)
-
-
-def _delimiter(text: str) -> str:
-    """The sign among , ; tab that the header line has most of."""
+def _read_delimited(text: str, path: Path, progress: StageProgress) -> Table:
+    name = path.suffix.lower().removeprefix(".")
     header = text.lstrip("\r\n").split("\n", 1)[0]
-    return max(",\t;", key=header.count)
-
-
-def _read_delimited(text: str, path: Path, name: str, delimiter: str, tick: Tick) -> Table:
+    delimiter = "\t" if name == "tsv" else max(",\t;", key=header.count)
+    findings = []
     try:
-        lines = list(_csv_lines(text, path, delimiter, tick, strict=True))
-        findings: tuple[Finding, ...] = ()
+        lines = list(_csv_lines(text, path, delimiter, progress, strict=True))
     except _LooseQuotes as problem:
-        lines = list(_csv_lines(text, path, delimiter, tick, strict=False))
-        findings = (finding("LOOSE_QUOTES", [problem.line]),)
+        lines = list(_csv_lines(text, path, delimiter, progress, strict=False))
+        findings.append(finding("LOOSE_QUOTES", [problem.line]))
     if not lines:
-        return Table(name, (), [], findings)
-    _require_reasonable(len(lines[0][1]), len(lines), path)
-    columns = _column_names(lines[0][1])
-    rows, ragged, blank = _aligned(lines[1:], len(columns), tick)
+        return Table(name, (), [], tuple(findings))
+    width = len(lines[0][1])
+    _refuse_too_many_cells(width, len(lines), path)
+    columns: list[str] = []
+    for position, cell in enumerate(lines[0][1], 1):
+        column = cell.strip() or f"列{position}"
+        columns.append(f"{column}（{position}列目）" if column in columns else column)
+    records: list[Record] = []
+    ragged, blank = [], []
+    for row, cells in progress.over(lines[1:]):
+        if not any(cell.strip() for cell in cells):
+            blank.append(row)
+            continue
+        if len(cells) != width:
+            ragged.append(row)
+        records.append((row, (cells + [""] * width)[:width]))
     if ragged:
-        findings += (finding("RAGGED_ROW", ragged),)
+        findings.append(finding("RAGGED_ROW", ragged))
     if blank:
-        findings += (finding("BLANK_ROW", blank),)
-    return Table(name, columns, rows, findings)
+        findings.append(finding("BLANK_ROW", blank))
+    return Table(name, tuple(columns), records, tuple(findings))
 
 
-def _require_reasonable(columns: int, rows: int, path: Path) -> None:
+def _refuse_too_many_cells(columns: int, rows: int, path: Path) -> None:
     """Raises SourceMalformed for a table that nobody has written by hand."""
     if columns > MAX_COLUMNS or columns * rows > MAX_CELLS:
         reason = f"列が多すぎます（{columns:,}列 × {rows:,}行。列は{MAX_COLUMNS:,}まで）。"
@@ -94,26 +105,28 @@ def _require_reasonable(columns: int, rows: int, path: Path) -> None:
 
 
 class _LooseQuotes(Exception):
+    """A quotation mark stands where RFC 4180 allows none."""
+
     def __init__(self, line: int) -> None:
         self.line = line
 
 
 def _csv_lines(
-    text: str, path: Path, delimiter: str, tick: Tick, *, strict: bool
+    text: str, path: Path, delimiter: str, progress: StageProgress, *, strict: bool
 ) -> Iterator[tuple[int, list[str]]]:
-    """Each record with the line it begins at; lines without a character are passed over."""
+    """The cells of each row with the line it begins at; lines without a character are passed over."""
     csv.field_size_limit(MAX_CELL)
     # Lines one by one: io.StringIO would hold the text again, at four bytes a character.
     lines = (match.group() for match in _LINE.finditer(text))
     reader = csv.reader(lines, delimiter=delimiter, strict=strict)
     start = 1
     try:
-        for record in reader:
-            if record:
-                yield start, record
+        for cells in reader:
+            if cells:
+                yield start, cells
             start = reader.line_num + 1
-            if start % _REPORTED == 0:
-                tick(start, 0)
+            if start % _REPORT_EVERY == 0:
+                progress.update(start, 0)
     except csv.Error as error:
         if "field larger" in str(error):
             raise CellTooLong(path=str(path), line=start, limit=MAX_CELL) from error
@@ -123,31 +136,6 @@ def _csv_lines(
         raise _LooseQuotes(start) from error
 
 
-def _column_names(header: list[str]) -> tuple[str, ...]:
-    """Trimmed names; a nameless column is 列2, a repeated name gets its position."""
-    names: list[str] = []
-    for position, cell in enumerate(header, 1):
-        name = cell.strip() or f"列{position}"
-        names.append(f"{name}（{position}列目）" if name in names else name)
-    return tuple(names)
-
-
-def _aligned(
-    lines: list[tuple[int, list[str]]], width: int, tick: Tick
-) -> tuple[list[tuple[int, list[Any]]], list[int], list[int]]:
-    """Rows of exactly `width` values, and the numbers of ragged and of blank ones."""
-    rows: list[tuple[int, list[Any]]] = []
-    ragged, blank = [], []
-    for line, values in watched(lines, tick):
-        if not any(value.strip() for value in values):
-            blank.append(line)
-            continue
-        if len(values) != width:
-            ragged.append(line)
-        rows.append((line, (values + [""] * width)[:width]))
-    return rows, ragged, blank
-
-
 # --- JSON and JSONL ----------------------------------------------------------------------
 
 _SPACE = re.compile(r"[ \t\r\n]*")
@@ -155,92 +143,83 @@ _SPACE_OR_COMMA = re.compile(r"[ \t\r\n]*,?[ \t\r\n]*")
 _DECODER = json.JSONDecoder()
 
 
-def _read_jsonl(text: str, path: Path, tick: Tick) -> Table:
-    records = [
-        (number, _decode(line, 0, path, number)[0])
-        for number, line in enumerate(watched(text.split("\n"), tick), 1)
+def _read_jsonl(text: str, path: Path, progress: StageProgress) -> Table:
+    objects = [
+        (row, _decode(line, 0, path, row)[0])
+        for row, line in enumerate(progress.over(text.split("\n")), 1)
         if line.strip()
     ]
-    return _table_of_objects("jsonl", records, path)
+    return _table_of_objects("jsonl", objects, path)
 
 
-def _read_json(text: str, path: Path, tick: Tick) -> Table:
+def _read_json(text: str, path: Path, progress: StageProgress) -> Table:
     """A list of objects, or an object holding one such list (`{"data": […]}`)."""
-    start = _skip(text, 0)
+    start = _skip_space(text, 0)
     if text.startswith("[", start):
-        return _table_of_objects("json", _list_records(text, start, path, tick), path)
+        return _table_of_objects("json", _list_elements(text, start, path, progress), path)
     value, end = _decode(text, start, path)
-    if _skip(text, end) < len(text) and "\n" in text[end:]:
-        return _read_jsonl(text, path, tick)  # JSON Lines under the name .json, as many tools write
-    lists = (
-        [item for item in value.values() if _is_records(item)] if isinstance(value, dict) else []
-    )
-    if len(lists) == 1:
-        return _table_of_objects("json", list(enumerate(lists[0], 1)), path)
-    if isinstance(value, dict):
-        return _table_of_objects("json", [(1, value)], path)
-    raise SourceMalformed(
-        path=str(path), line=1, reason="オブジェクトの一覧（[{…}, …]）ではありません。"
-    )
+    if _skip_space(text, end) < len(text) and "\n" in text[end:]:
+        # JSON Lines under the name .json, as many tools write
+        return _read_jsonl(text, path, progress)
+    if not isinstance(value, dict):
+        reason = "オブジェクトの一覧（[{…}, …]）ではありません。"
+        raise SourceMalformed(path=str(path), line=1, reason=reason)
+    lists = [
+        items
+        for items in value.values()
+        if isinstance(items, list) and items and all(isinstance(item, dict) for item in items)
+    ]
+    objects = lists[0] if len(lists) == 1 else [value]
+    return _table_of_objects("json", list(enumerate(objects, 1)), path)
 
 
-def _list_records(text: str, start: int, path: Path, tick: Tick) -> list[tuple[int, Any]]:
+def _list_elements(
+    text: str, start: int, path: Path, progress: StageProgress
+) -> list[tuple[int, Any]]:
     """The elements of a JSON list one by one, so that each keeps its line."""
-    records = []
-    line, counted, at = 1, 0, _skip(text, start + 1)
+    elements = []
+    line, counted, at = 1, 0, _skip_space(text, start + 1)
     while not text.startswith("]", at):
         line += text.count("\n", counted, at)
         counted = at
         value, end = _decode(text, at, path)
-        records.append((line, value))
-        if len(records) % _REPORTED == 0:
-            tick(at, len(text))
-        at = _after_element(text, end, path)
-    if _skip(text, at + 1) < len(text):
+        elements.append((line, value))
+        if len(elements) % _REPORT_EVERY == 0:
+            progress.update(at, len(text))
+        match = _SPACE_OR_COMMA.match(text, end)
+        at = match.end() if match else end
+        has_comma = "," in text[end:at]
+        if at >= len(text):
+            raise _malformed(path, text, end, "途中で終わっています（] がありません）。")
+        if has_comma and text.startswith("]", at):
+            raise _malformed(path, text, at, "最後の項目の後に余分な , があります。")
+        if not has_comma and not text.startswith("]", at):
+            raise _malformed(path, text, at, "項目の間に , がありません。")
+    if _skip_space(text, at + 1) < len(text):
         raise _malformed(path, text, at + 1, "一覧の終わり（]）の後に余分な文字があります。")
-    lines = [number for number, _ in records]
-    if len(set(lines)) < len(lines):
-        return [(ordinal, value) for ordinal, (_, value) in enumerate(records, 1)]
-    return records
+    if len({line for line, _ in elements}) < len(elements):
+        return [(ordinal, value) for ordinal, (_, value) in enumerate(elements, 1)]
+    return elements
 
 
-def _after_element(text: str, end: int, path: Path) -> int:
-    """Where the next element or the closing bracket begins."""
-    match = _SPACE_OR_COMMA.match(text, end)
-    at = match.end() if match else end
-    has_comma = "," in text[end:at]
-    if at >= len(text):
-        raise _malformed(path, text, end, "途中で終わっています（] がありません）。")
-    if has_comma == text.startswith("]", at):
-        problem = (
-            "最後の項目の後に余分な , があります。" if has_comma else "項目の間に , がありません。"
-        )
-        raise _malformed(path, text, at, problem)
-    return at
-
-
-def _skip(text: str, at: int) -> int:
+def _skip_space(text: str, at: int) -> int:
     match = _SPACE.match(text, at)
     return match.end() if match else at
-
-
-def _is_records(value: Any) -> bool:
-    return isinstance(value, list) and bool(value) and all(isinstance(item, dict) for item in value)
 
 
 def _decode(text: str, at: int, path: Path, line: int = 0) -> tuple[Any, int]:
     """One JSON value from `at`, and where it ends; `line` numbers `text` if it is a single line."""
     try:
-        value, end = _DECODER.raw_decode(text, at if not line else _skip(text, at))
+        value, end = _DECODER.raw_decode(text, at if not line else _skip_space(text, at))
     except json.JSONDecodeError as error:
-        found = line or error.lineno
-        reason = f"JSONの書き方の誤り: {_reason_ja(error)}（{error.colno}文字目）"
-        raise SourceMalformed(path=str(path), line=found, reason=reason) from error
+        problem = next((ja for en, ja in _REASONS.items() if error.msg.startswith(en)), error.msg)
+        reason = f"JSONの書き方の誤り: {problem}（{error.colno}文字目）"
+        raise SourceMalformed(path=str(path), line=line or error.lineno, reason=reason) from error
     except (RecursionError, ValueError) as error:
         is_deep = isinstance(error, RecursionError)
         reason = "入れ子が深すぎます。" if is_deep else "桁の多すぎる数があります。"
         raise SourceMalformed(path=str(path), line=line or 1, reason=reason) from error
-    if line and _skip(text, end) < len(text):
+    if line and _skip_space(text, end) < len(text):
         raise SourceMalformed(path=str(path), line=line, reason="1行に1つのJSONではありません。")
     return value, end
 
@@ -261,25 +240,22 @@ _REASONS = {
 }
 
 
-def _reason_ja(error: json.JSONDecodeError) -> str:
-    return next((ja for en, ja in _REASONS.items() if error.msg.startswith(en)), error.msg)
-
-
-def _table_of_objects(name: str, records: list[tuple[int, Any]], path: Path) -> Table:
-    """Rows aligned with the union of all keys."""
+def _table_of_objects(name: str, objects: list[tuple[int, Any]], path: Path) -> Table:
+    """Records aligned with the union of all keys."""
     positions: dict[str, int] = {}
-    for line, record in records:
-        if not isinstance(record, dict):
+    for row, item in objects:
+        if not isinstance(item, dict):
             reason = "オブジェクト（{…}）ではない項目があります。"
-            raise SourceMalformed(path=str(path), line=line, reason=reason)
-        for key, value in record.items():
+            raise SourceMalformed(path=str(path), line=row, reason=reason)
+        for key, value in item.items():
             positions.setdefault(key, len(positions))
             if isinstance(value, str) and len(value) > MAX_CELL:
-                raise CellTooLong(path=str(path), line=line, limit=MAX_CELL)
-    _require_reasonable(len(positions), len(records), path)
+                raise CellTooLong(path=str(path), line=row, limit=MAX_CELL)
+    _refuse_too_many_cells(len(positions), len(objects), path)
     columns = tuple(positions)
-    rows = [(line, [record.get(key) for key in columns]) for line, record in records]
-    return Table(name, columns, rows)
+    return Table(
+        name, columns, [(row, [item.get(key) for key in columns]) for row, item in objects]
+    )
 
 
 # --- plain text --------------------------------------------------------------------------
@@ -288,23 +264,23 @@ def _table_of_objects(name: str, records: list[tuple[int, Any]], path: Path) -> 
 _PARAGRAPH = re.compile(r"(?m)^[^\S\n]*+\S[^\n]*+(?:\n[^\S\n]*+\S[^\n]*+)*+")
 
 
-def _read_text(text: str, path: Path, tick: Tick) -> Table:
-    """One row per paragraph: lines up to the next blank one."""
+def _read_text(text: str, path: Path, progress: StageProgress) -> Table:
+    """A record per paragraph: lines up to the next blank one."""
     text = text.replace("\r\n", "\n").replace("\r", "\n")
-    rows: list[tuple[int, list[Any]]] = []
+    records: list[Record] = []
     line, counted = 1, 0
     for match in _PARAGRAPH.finditer(text):
         line += text.count("\n", counted, match.start())
         counted = match.start()
         if len(match.group()) > MAX_CELL:
             raise CellTooLong(path=str(path), line=line, limit=MAX_CELL)
-        rows.append((line, [match.group()]))
-    return Table("text", ("text",), rows)
+        records.append((line, [match.group()]))
+    return Table("text", ("text",), records)
 
 
-READERS: dict[str, Callable[[str, Path, Tick], Table]] = {
-    ".csv": _read_csv,
-    ".tsv": _read_tsv,
+READERS: dict[str, Callable[[str, Path, StageProgress], Table]] = {
+    ".csv": _read_delimited,
+    ".tsv": _read_delimited,
     ".json": _read_json,
     ".jsonl": _read_jsonl,
     ".ndjson": _read_jsonl,

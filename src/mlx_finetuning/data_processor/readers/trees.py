@@ -9,12 +9,12 @@ from __future__ import annotations
 
 import sys
 from collections import defaultdict
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterator
 from dataclasses import replace
 from typing import Any, NamedTuple
 
 from mlx_finetuning.data_processor.findings import finding
-from mlx_finetuning.data_processor.readers.tables import Table
+from mlx_finetuning.data_processor.readers.tables import Record, Table
 
 ASSISTANT = ("assistant", "gpt", "bot")
 # The Japanese text of a translated set comes first.
@@ -22,6 +22,8 @@ _TEXTS = ("text_ja", "text", "content")
 
 
 class _Node(NamedTuple):
+    """A message of a tree."""
+
     row: int
     role: str
     text: str
@@ -31,48 +33,48 @@ class _Node(NamedTuple):
 
 
 def unfold(table: Table) -> Table:
-    """`table` itself, or one row per conversation if it holds message trees."""
+    """`table` itself, or one record per conversation if it holds message trees."""
     columns = set(table.columns)
     if {"message_id", "parent_id", "role"} <= columns and columns & set(_TEXTS):
         return _conversations(table, _flat_nodes(table))
-    if "prompt" in columns and any(_is_tree(value) for value in _column(table, "prompt")):
-        return _conversations(table, dict(_nested_nodes(table)))
+    if "prompt" in columns:
+        at = table.columns.index("prompt")
+        if any(_is_tree(values[at]) for _, values in table.records):
+            return _conversations(table, _nested_nodes(table, at))
     return table
 
 
-def _column(table: Table, name: str) -> Iterator[Any]:
-    at = table.columns.index(name)
-    return (values[at] for _, values in table.rows)
-
-
 def _flat_nodes(table: Table) -> dict[str, _Node]:
+    """Messages that name their parent, by their id."""
     nodes = {}
     text_name = next(name for name in _TEXTS if name in table.columns)
-    for row, values in table.rows:
-        record = dict(zip(table.columns, values, strict=True))
-        if record.get("deleted") in (True, "True", "true"):
+    for row, values in table.records:
+        message = dict(zip(table.columns, values, strict=True))
+        if message.get("deleted") in (True, "True", "true"):
             continue
-        nodes[str(record["message_id"])] = _Node(
+        nodes[str(message["message_id"])] = _Node(
             row,
-            str(record["role"]),
-            str(record[text_name] or ""),
-            _rank(record.get("rank")),
-            str(record["parent_id"] or ""),
-            str(record.get("message_tree_id") or ""),
+            str(message["role"]),
+            str(message[text_name] or ""),
+            _rank(message.get("rank")),
+            str(message["parent_id"] or ""),
+            str(message.get("message_tree_id") or ""),
         )
     return nodes
 
 
-def _nested_nodes(table: Table) -> Iterator[tuple[str, _Node]]:
-    for row, values in table.rows:
-        root = dict(zip(table.columns, values, strict=True))["prompt"]
-        waiting = [(root, "")] if _is_tree(root) else []
-        while waiting:
-            message, parent = waiting.pop()
+def _nested_nodes(table: Table, at: int) -> dict[str, _Node]:
+    """Messages with their replies inside, by a made-up id; `at` is the position of their column."""
+    nodes = {}
+    for row, values in table.records:
+        pending = [(values[at], "")] if _is_tree(values[at]) else []
+        while pending:
+            message, parent = pending.pop()
             name = f"{row}:{id(message)}"
             role, rank = str(message.get("role", "")), _rank(message.get("rank"))
-            yield name, _Node(row, role, str(message.get("text") or ""), rank, parent, str(row))
-            waiting += [(reply, name) for reply in message.get("replies") or ()]
+            nodes[name] = _Node(row, role, str(message.get("text") or ""), rank, parent, str(row))
+            pending += [(reply, name) for reply in message.get("replies") or ()]
+    return nodes
 
 
 def _is_tree(value: Any) -> bool:
@@ -89,51 +91,41 @@ def _rank(value: Any) -> float:
 
 
 def _conversations(table: Table, nodes: dict[str, _Node]) -> Table:
-    """A row per path from a root to a last answer, by the order of those answers' rows."""
+    """A record per path from a root to a last answer, by the order of those answers' rows."""
     replies: defaultdict[str, list[str]] = defaultdict(list)
     for name, node in nodes.items():
         replies[node.parent].append(name)
-    lost = [
-        node.row
-        for parent, names in replies.items()
-        if parent and parent not in nodes
-        for node in (nodes[name] for name in names)
+    records: list[Record] = []
+    for root in replies[""]:
+        for names in _paths(root, nodes, replies):
+            path = [nodes[name] for name in names]
+            messages = [{"role": node.role, "content": node.text} for node in path]
+            records.append((path[-1].row, [messages, path[0].tree or f"tree{path[0].row}"]))
+    records.sort(key=lambda record: record[0])
+    findings = [
+        *table.findings,
+        finding("TREES", messages=len(nodes), conversations=len(records)),
     ]
-    paths = [path for root in replies[""] for path in _paths(root, nodes, replies)]
-    rows = sorted(
-        (_row_of([nodes[name] for name in path]) for path in paths), key=lambda row: row[0]
-    )
-    notes = [finding("TREES", messages=len(nodes), conversations=len(rows))]
-    if lost:
-        notes.append(finding("BAD_TREE", sorted(lost)))
-    findings = (*table.findings, *notes)
-    return replace(table, columns=("messages", "group"), rows=rows, findings=findings)
+    orphans = [node.row for node in nodes.values() if node.parent and node.parent not in nodes]
+    if orphans:
+        findings.append(finding("BAD_TREE", sorted(orphans)))
+    columns = ("messages", "group")
+    return replace(table, columns=columns, records=records, findings=tuple(findings))
 
 
 def _paths(
     root: str, nodes: dict[str, _Node], replies: dict[str, list[str]]
 ) -> Iterator[list[str]]:
     """Paths that end with an answer, without recursion: a tree may be deep."""
-    waiting = [[root]]
-    while waiting:
-        path = waiting.pop()
-        following = _followed(replies.get(path[-1], ()), nodes)
-        going_on = [[*path, name] for name in following]
-        if nodes[path[-1]].role in ASSISTANT and not any(
-            replies.get(name) for name in following if nodes[name].role not in ASSISTANT
-        ):
+    pending = [[root]]
+    while pending:
+        path = pending.pop()
+        names = replies.get(path[-1], ())
+        answers = [name for name in names if nodes[name].role in ASSISTANT]
+        questions = [name for name in names if nodes[name].role not in ASSISTANT]
+        is_answer = nodes[path[-1]].role in ASSISTANT
+        if is_answer and not any(replies.get(name) for name in questions):
             yield path
         else:
-            waiting += going_on
-
-
-def _followed(names: Iterable[str], nodes: dict[str, _Node]) -> list[str]:
-    """The best answer, and every question."""
-    answers = [name for name in names if nodes[name].role in ASSISTANT]
-    questions = [name for name in names if nodes[name].role not in ASSISTANT]
-    return [*sorted(answers, key=lambda name: nodes[name].rank)[:1], *questions]
-
-
-def _row_of(path: list[_Node]) -> tuple[int, list[Any]]:
-    messages = [{"role": node.role, "content": node.text} for node in path]
-    return path[-1].row, [messages, path[0].tree or f"tree{path[0].row}"]
+            best = sorted(answers, key=lambda name: nodes[name].rank)[:1]
+            pending += [[*path, name] for name in (*best, *questions)]

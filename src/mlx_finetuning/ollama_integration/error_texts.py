@@ -25,7 +25,7 @@ MEANINGS: tuple[tuple[str, type[OllamaError]], ...] = (
 )
 
 
-def understood(text: str, status: int = 200) -> OllamaError:
+def error_for(text: str, status: int = 200) -> OllamaError:
     """The error for what Ollama said; `status` is HTTP's."""
     for pattern, kind in MEANINGS:
         if re.search(pattern, text, re.IGNORECASE | re.DOTALL):

@@ -1,0 +1,224 @@
+"""Checks of single examples: what cannot be trained on, and what deserves a look.
+
+Each is an exact test, made only where the flags of `characters` leave it open. Judges only:
+`usable` leaves out the examples with errors, nothing else is dropped or changed.
+"""
+
+from __future__ import annotations
+
+import re
+from collections import Counter
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from functools import cache
+from itertools import pairwise
+
+import numpy as np
+
+from mlx_finetuning.data_processor.checks import characters
+from mlx_finetuning.data_processor.checks.characters import Flags
+from mlx_finetuning.data_processor.examples import Example, Turn, findings_at
+from mlx_finetuning.data_processor.findings import Finding, finding
+from mlx_finetuning.data_processor.stage_progress import SILENT, StageProgress
+from mlx_finetuning.tokenization.reasoning import TAG
+from mlx_finetuning.utils.japanese_utils import foreign_language, has_mixed_width, is_mojibake
+from mlx_finetuning.utils.validators import KINDS_JA, is_control, personal_data
+
+IMBALANCE = 10
+"""Times that the largest category outnumbers one that is called small."""
+_SHOWN_CATEGORIES = 5
+
+
+def usable(
+    examples: Sequence[Example], progress: StageProgress = SILENT
+) -> tuple[list[Example], list[Finding]]:
+    """The examples that can be trained on, and findings about those that cannot."""
+    findings, unusable = [], set()
+    flags = characters.flags_of_examples(examples, progress)
+    for check in _ERRORS:
+        hits = [at for at in check.hits(examples, flags, progress) if at not in unusable]
+        unusable.update(hits)
+        findings += findings_at(check.code, (examples[at] for at in hits))
+    if not unusable:
+        return list(examples), findings
+    return [example for at, example in enumerate(examples) if at not in unusable], findings
+
+
+def wording(
+    examples: Sequence[Example], progress: StageProgress = SILENT
+) -> tuple[list[Finding], dict[str, set[int]]]:
+    """Findings about the wording of usable examples, and the indices of those examples by code."""
+    flags = characters.flags_of_examples(examples, progress)
+    hits = {check.code: check.hits(examples, flags, progress) for check in _WARNINGS}
+    findings = []
+    for check in _WARNINGS:
+        concerned = [examples[at] for at in hits[check.code]]
+        details = check.details(concerned) if check.details else {}
+        findings += findings_at(check.code, concerned, **details)
+    return findings, {code: set(indices) for code, indices in hits.items()}
+
+
+def imbalance(examples: Sequence[Example]) -> list[Finding]:
+    """Examples of categories that the largest one outnumbers tenfold."""
+    counts = Counter(example.category for example in examples if example.category)
+    if len(counts) < 2:
+        return []
+    [(largest, most)] = counts.most_common(1)
+    small = {name: count for name, count in counts.items() if count * IMBALANCE <= most}
+    shown = list(small.items())[:_SHOWN_CATEGORIES]
+    listed = "、".join(f"{name}（{count}行）" for name, count in shown)
+    concerned = (example for example in examples if example.category in small)
+    return findings_at("CATEGORY_IMBALANCE", concerned, largest=largest, count=most, small=listed)
+
+
+def reasoning(examples: Sequence[Example]) -> list[Finding]:
+    """What is learned where answers come with reasoning; the examples without it, where some are."""
+    answered = [example for example in examples if example.turns[-1].role == "assistant"]
+    without = [example for example in answered if not any(turn.reasoning for turn in example.turns)]
+    count = len(answered) - len(without)
+    if not count:
+        return []
+    if not without:
+        return [finding("REASONING", count=count)]
+    return findings_at("REASONING_MIXED", without, count=count, without=len(without))
+
+
+@dataclass(frozen=True)
+class _Check:
+    code: str
+    is_hit: Callable[[Example], bool]
+    needs: int = 0
+    """Flags of `characters` of which an example must have one; 0 stands for every example."""
+    details: Callable[[Sequence[Example]], dict[str, str]] | None = None
+
+    def hits(self, examples: Sequence[Example], flags: Flags, progress: StageProgress) -> list[int]:
+        """The indices of the examples that the check is about."""
+        candidates = np.flatnonzero(flags & self.needs) if self.needs else np.arange(len(flags))
+        return [at for at in progress.over(candidates.tolist()) if self.is_hit(examples[at])]
+
+
+def _any_text(test: Callable[[str], object]) -> Callable[[Example], bool]:
+    return lambda example: any(test(text) for turn in example.turns for text in turn.texts)
+
+
+def _any_turn(roles: tuple[str, ...], test: Callable[[Turn], bool]) -> Callable[[Example], bool]:
+    return lambda example: any(test(turn) for turn in example.turns if turn.role in roles)
+
+
+# --- examples that cannot be trained on --------------------------------------------------
+
+
+@cache
+def _is_bad_order(roles: tuple[str, ...], has_calls: bool) -> bool:
+    """system first or never; then user and assistant in turn, tools in between; assistant last."""
+    if roles[0] in ("text", "prompt"):
+        return False
+    speakers = [role for role in roles[roles[0] == "system" :] if role != "tool"]
+    if not speakers or speakers[0] != "user" or roles[-1] != "assistant" or "system" in speakers:
+        return True
+    # After a tool's result the assistant speaks again.
+    return not has_calls and any(a == b for a, b in pairwise(speakers))
+
+
+def _is_empty(turn: Turn) -> bool:
+    return not turn.content.strip() and not turn.extra
+
+
+_ASKING = ("user", "prompt", "text")
+_ANSWERING = ("assistant", "chosen", "rejected")
+_ERRORS = (
+    _Check("EMPTY_QUESTION", _any_turn(_ASKING, _is_empty), needs=characters.BLANK),
+    _Check("EMPTY_ANSWER", _any_turn(_ANSWERING, _is_empty), needs=characters.BLANK),
+    _Check(
+        "ROLE_ORDER",
+        lambda example: _is_bad_order(
+            tuple(turn.role for turn in example.turns),
+            any(turn.extra or turn.role == "tool" for turn in example.turns),
+        ),
+    ),
+    _Check("MOJIBAKE", _any_text(is_mojibake), needs=characters.SUSPECT),
+    _Check(
+        "REASONING_UNCLOSED",  # closed reasoning was put apart when the record was read
+        _any_turn(
+            _ANSWERING,
+            lambda turn: (
+                turn.content.lstrip().startswith(TAG.opening) and TAG.closing not in turn.content
+            ),
+        ),
+    ),
+)
+
+
+# --- examples that deserve a look --------------------------------------------------------
+
+
+def _repeats_question(example: Example) -> bool:
+    """Whether an answer says no more than what it answers."""
+    return any(
+        asked.role in ("user", "prompt")
+        and answer.role in ("assistant", "chosen")
+        and _says_the_same(asked.content, answer.content)
+        for asked, answer in pairwise(example.turns)
+    )
+
+
+def _says_the_same(asked: str, answer: str) -> bool:
+    # The cheap test first: comparing letters alone takes a hundred times as long.
+    if abs(len(asked) - len(answer)) > max(4, len(asked) // 4) or asked[:1] != answer[:1]:
+        return False
+    letters = ("".join(filter(str.isalnum, text)) for text in (asked, answer))
+    short, long = sorted(letters, key=len)
+    return short == long or (
+        len(short) >= 8 and long.startswith(short) and len(long) - len(short) <= 4
+    )
+
+
+def _foreign(text: str) -> str:
+    return "" if text.isascii() and len(text) < 15 else foreign_language(text)
+
+
+def _languages(examples: Sequence[Example]) -> dict[str, str]:
+    counts = Counter(
+        name for example in examples for turn in example.turns if (name := _foreign(turn.content))
+    )
+    return {"languages": "、".join(name for name, _ in counts.most_common())}
+
+
+def _kinds_of_personal_data(examples: Sequence[Example]) -> dict[str, str]:
+    counts = Counter(
+        item.kind
+        for example in examples
+        for turn in example.turns
+        for text in turn.texts
+        for item in personal_data(text)
+    )
+    listed = (f"{KINDS_JA[kind]} {count}件" for kind, count in counts.most_common())
+    return {"kinds": "、".join(listed)}
+
+
+_WARNINGS = (
+    _Check("ANSWER_REPEATS_QUESTION", _repeats_question),
+    _Check(
+        "REASONING_UNOPENED",
+        _any_turn(
+            _ANSWERING,
+            lambda turn: TAG.closing in turn.content and TAG.opening not in turn.content,
+        ),
+    ),
+    _Check(
+        "CONTROL_CHARACTER",
+        _any_text(lambda text: any(map(is_control, text))),
+        needs=characters.CONTROL,
+    ),
+    _Check("ZERO_WIDTH", _any_text(characters.ZERO_WIDTH_PATTERN.search), characters.ZERO_WIDTH),
+    _Check("HALF_WIDTH_KANA", _any_text(re.compile("[｡-ﾟ]").search), characters.HALF_KANA),
+    _Check("MIXED_WIDTH", _any_text(has_mixed_width), characters.FULL_ALNUM),
+    _Check("EDGE_SPACE", _any_text(lambda text: text[-1:].isspace())),
+    _Check("NOT_JAPANESE", _any_text(_foreign), characters.NO_KANA, _languages),
+    _Check(
+        "PERSONAL_DATA",
+        _any_text(personal_data),
+        characters.DIGITS | characters.AT_SIGN,
+        _kinds_of_personal_data,
+    ),
+)
