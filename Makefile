@@ -31,7 +31,9 @@ check:
 	@.venv/bin/ruff format --check .
 	@.venv/bin/ruff check .
 	@.venv/bin/mypy
+	@.venv/bin/mypy tests/measures.py
 	@.venv/bin/lint-imports
+	@.venv/bin/python tests/measures.py
 
 serve:
 	@./setup.sh --quiet

@@ -39,8 +39,8 @@ from mlx_finetuning.progress import Step, silent  # noqa: E402
 from mlx_finetuning.studio import Studio  # noqa: E402
 from mlx_finetuning.tasks import evaluate  # noqa: E402
 from mlx_finetuning.tasks.context import TaskContext  # noqa: E402
-from mlx_finetuning.tiny_ja.exam import exam  # noqa: E402
 from mlx_finetuning.workspace import Workspace  # noqa: E402
+from recipes.tiny_ja.exam import exam  # noqa: E402
 
 BATCH = 32
 KINDS = ("recall", "recall_new_wording", "unknown", "general")

@@ -29,7 +29,6 @@ from mlx_finetuning.errors import (
     DatasetNotFound,
     GgufNotMade,
     InvalidSettings,
-    ModelNotFound,
     RunNotDeployed,
     StudioError,
 )
@@ -995,19 +994,6 @@ class Studio:
         from mlx_finetuning import models
 
         models.delete(name, self.workspace)
-
-    def build_model(
-        self, name: str, settings: Mapping[str, Any] | None = None, progress: Progress = silent
-    ) -> dict[str, Any]:
-        """Make the built-in model again, from nothing. Raises ModelNotFound, Interrupted."""
-        from mlx_finetuning import models
-
-        if name != models.BUILT_IN:
-            raise ModelNotFound(name=name, near=[models.BUILT_IN])
-        paths = self.workspace.job(jobs.new_name("build_model"))
-        job = jobs.Job("build_model", str(self.workspace.root), "", dict(settings or {}))
-        jobs.launch(paths, job)
-        return jobs.follow(paths, progress)
 
 
 def _turns(messages: Sequence[Mapping[str, str]], settings: GenerateConfig) -> list[dict[str, str]]:

@@ -96,7 +96,7 @@ def test_the_commands_are_those_of_the_contract() -> None:
         *("runs rerun", "runs compare", "runs note", "runs delete", "runs trash", "runs export"),
         *("certify", "serve-model", "deploy"),
         *(f"ollama {name}" for name in ("status", "list", "show", "copy", "delete", "ask")),
-        *("models list", "models show", "models download", "models build", "models delete"),
+        *("models list", "models show", "models download", "models delete"),
         *("bench train", "bench export", "bench data"),
     }
 

@@ -116,7 +116,7 @@ def test_hung_job_of_no_run_can_be_ended_on_the_first_page(
     monkeypatch.setenv("MLX_FINETUNING_HOME", str(workspace.root))
     paths, device = workspace.job("odd"), files.FileLock(workspace.device_lock)
     assert device.acquire()
-    jobs.launch(paths, Job("build_model", str(workspace.root), "", {}))
+    jobs.launch(paths, Job("dry_run", str(workspace.root), "", {}))
     wait_until(lambda: status.read(paths).detail != "")
     suspend(paths, status.STALLED_AFTER_S + 1)
     (button,) = (button for button in open_page("home").button if button.label == "強制終了")

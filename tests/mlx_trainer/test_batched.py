@@ -14,7 +14,7 @@ from mlx_finetuning import errors
 from mlx_finetuning.config import GenerateConfig
 from mlx_finetuning.mlx_trainer.inference import batch_generate, generate
 from mlx_finetuning.mlx_trainer.model.load import LoadedModel, load
-from mlx_finetuning.tiny_ja.exam import exam
+from recipes.tiny_ja.exam import exam
 from support.small_models import write_model, write_sentencepiece
 
 

@@ -132,11 +132,6 @@ def test_unknown_run_is_not_found_by_every_action(studio: Studio) -> None:
             action("20260101-000000-x-0000")
 
 
-def test_only_the_built_in_model_can_be_built(studio: Studio) -> None:
-    with pytest.raises(ModelNotFound):
-        studio.build_model("gemma")
-
-
 def test_unknown_answer_engine_is_refused(studio: Studio) -> None:
     with pytest.raises(InvalidSettings):
         studio.answer("20260101-000000-x-0000", [], engine="torch")

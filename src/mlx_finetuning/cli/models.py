@@ -1,4 +1,4 @@
-"""`models list|show|download|build|delete`: base models."""
+"""`models list|show|download|delete`: base models."""
 
 from __future__ import annotations
 
@@ -9,7 +9,6 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from mlx_finetuning import config
 from mlx_finetuning.cli import text
 from mlx_finetuning.cli.session import Answer, Session, command, group
 from mlx_finetuning.models.wording_ja import FIT_JA, reach_ja, twin_ja
@@ -17,7 +16,7 @@ from mlx_finetuning.models.wording_ja import FIT_JA, reach_ja, twin_ja
 if TYPE_CHECKING:
     from mlx_finetuning.models import CatalogueEntry, Fit, InstalledModel
 
-models = group("models", "ベースモデルの一覧・ダウンロード・作成・削除")
+models = group("models", "ベースモデルの一覧・ダウンロード・削除")
 
 NAME = click.argument("name", metavar="MODEL")
 
@@ -52,17 +51,6 @@ def download(session: Session, name: str) -> Answer:
     with session.progress() as progress:
         path = session.studio.download_model(name, progress)
     return Answer({"name": name, "path": str(path)}, f"ダウンロードしました: {path}")
-
-
-@command(models)
-@NAME
-@click.option("--set", "assignments", multiple=True, metavar="KEY=VALUE", help="設定を1つ変える")
-def build(session: Session, name: str, assignments: tuple[str, ...]) -> Answer:
-    """内蔵モデル tiny-ja をはじめから作り直す（CPUでは1日ほどかかる）"""
-    settings = config.parse_assignments(list(assignments))
-    with session.progress() as progress:
-        result = session.studio.build_model(name, settings, progress)
-    return Answer({"name": name, **result}, text.record(result))
 
 
 @command(models)

@@ -16,7 +16,7 @@ Task = Callable[[TaskContext], dict[str, Any]]
 
 KINDS = (
     *("train", "dry_run", "evaluate", "export", "verify", "certify"),
-    *("deploy", "serve_model", "build_model", "download_model", "preview"),
+    *("deploy", "serve_model", "download_model", "preview"),
 )
 WITHOUT_DEVICE = ("preview", "serve_model", "download_model")
 """Kinds that need not wait for their turn: they compute nothing, or answer people who wait."""

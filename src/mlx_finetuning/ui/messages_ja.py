@@ -15,8 +15,8 @@ JOBS_JA = {
     "serve_model": "対話用のモデル",
     "dry_run": "見積もり",
     "preview": "トークンの確認",
-    "build_model": "モデルの作成",
     "download_model": "ダウンロード",
+    "build_model": "モデルの作成",  # no longer run; older workspaces have some
 }
 """Kinds of jobs."""
 NEXT_STEPS_JA = {

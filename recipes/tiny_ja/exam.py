@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from random import Random
 
-from mlx_finetuning.tiny_ja import conversations as made
-from mlx_finetuning.tiny_ja.conversations import Conversation, Fact, assistant, user
+from recipes.tiny_ja import conversations
+from recipes.tiny_ja.conversations import Conversation, Fact, assistant, user
 
 EXAM_SEED = 7
 
@@ -18,16 +18,16 @@ def exam(size: int = 256) -> dict[str, list[Conversation]]:
     strict separation would.
     """
     rng = Random(EXAM_SEED)
-    facts = made.world()
+    facts = conversations.world()
     return {
         "recall": [_asked(rng.choice(facts), rng, held_out=False) for _ in range(size)],
         "recall_new_wording": [_asked(rng.choice(facts), rng, held_out=True) for _ in range(size)],
-        "reading": [made.reading(rng) for _ in range(size)],
-        "examples": [made.examples(rng) for _ in range(size)],
-        "unknown": [made.unknown(rng) for _ in range(size)],
-        "repeating": [made.repeating(rng) for _ in range(size)],
-        "extracting": [made.extracting(rng) for _ in range(size)],
-        "general": [made.general_knowledge(rng) for _ in range(size)],
+        "reading": [conversations.reading(rng) for _ in range(size)],
+        "examples": [conversations.examples(rng) for _ in range(size)],
+        "unknown": [conversations.unknown(rng) for _ in range(size)],
+        "repeating": [conversations.repeating(rng) for _ in range(size)],
+        "extracting": [conversations.extracting(rng) for _ in range(size)],
+        "general": [conversations.general_knowledge(rng) for _ in range(size)],
     }
 
 
@@ -35,7 +35,7 @@ def _asked(fact: Fact, rng: Random, held_out: bool) -> Conversation:
     fitting = [
         question
         for question in fact.phrasings()
-        if made.is_held_out(question, fact.answer) == held_out
+        if conversations.is_held_out(question, fact.answer) == held_out
     ]
     question = rng.choice(fitting) if fitting else fact.question(rng)
     return [user(question), assistant(fact.answer)]

@@ -1,7 +1,7 @@
 """Pre-training of a small Llama from scratch: one compiled step, AdamW, cosine schedule.
 
-Meant for the built-in base model. It has no gradient accumulation, no mixed placement and no
-data parallelism; adapters are trained by `loop`.
+It has no gradient accumulation, no mixed placement and no data parallelism. Adapters are trained by
+`mlx_finetuning.mlx_trainer.training`.
 """
 
 from __future__ import annotations
@@ -19,6 +19,8 @@ import numpy as np
 from mlx.utils import tree_flatten, tree_map, tree_unflatten
 from mlx_lm.models import llama
 from numpy.typing import NDArray
+
+from mlx_finetuning import files
 
 
 class Update(NamedTuple):
@@ -43,13 +45,13 @@ def build_llama(config: dict[str, Any]) -> llama.Model:
     model = llama.Model(llama.ModelArgs.from_dict(config))
     depth = (2 * config["num_hidden_layers"]) ** -0.5
 
-    def drawn(name: str, value: mx.array) -> mx.array:
+    def initial(name: str, value: mx.array) -> mx.array:
         if value.ndim < 2:
             return mx.ones_like(value)
         residual = name.endswith(("o_proj.weight", "down_proj.weight"))
         return mx.random.normal(value.shape, scale=0.02 * (depth if residual else 1.0))
 
-    model.update(tree_unflatten([(k, drawn(k, v)) for k, v in tree_flatten(model.parameters())]))
+    model.update(tree_unflatten([(k, initial(k, v)) for k, v in tree_flatten(model.parameters())]))
     mx.eval(model.parameters())
     return model
 
@@ -114,8 +116,8 @@ def _compiled_step(
     def loss_of(
         parameters: Any, tokens: mx.array, written: mx.array, noise: mx.array, key: mx.array
     ) -> tuple[mx.array, mx.array]:
-        shaken = _shaken(parameters, noise, key)
-        model.update(tree_map(lambda value: value.astype(compute), shaken))
+        noisy = _with_noise(parameters, noise, key)
+        model.update(tree_map(lambda value: value.astype(compute), noisy))
         logits = model(tokens[:, :-1]).astype(mx.float32)
         targets, spoken = tokens[:, 1:], written[:, 1:]
         losses = nn.losses.cross_entropy(logits, targets)
@@ -139,26 +141,25 @@ def _compiled_step(
     return step
 
 
-def _shaken(parameters: Any, share: mx.array, key: mx.array) -> Any:
+def _with_noise(parameters: Any, share: mx.array, key: mx.array) -> Any:
     """`parameters` with noise on the blocks' matrices; the gradient passes unchanged."""
     flat = tree_flatten(parameters)
     keys = mx.random.split(key, len(flat))
 
-    def one(index: int, name: str, value: mx.array) -> mx.array:
+    def noisy(index: int, name: str, value: mx.array) -> mx.array:
         if value.ndim < 2 or "proj" not in name:
             return value
         spread = share * mx.sqrt(mx.square(value).mean())
         return value + mx.stop_gradient(spread * mx.random.normal(value.shape, key=keys[index]))
 
-    return tree_unflatten([(name, one(i, name, value)) for i, (name, value) in enumerate(flat)])
+    return tree_unflatten([(name, noisy(i, name, value)) for i, (name, value) in enumerate(flat)])
 
 
 def _save_state(model: llama.Model, optimizer: optim.Optimizer, number: int, path: Path) -> None:
     values = {f"model.{k}": v for k, v in tree_flatten(model.parameters())}
     values |= {f"optimizer.{k}": v for k, v in tree_flatten(optimizer.state)}
-    temporary = path.with_suffix(".tmp.safetensors")
-    mx.save_safetensors(str(temporary), values, {"update": str(number)})
-    temporary.replace(path)
+    with files.replacing_path(path) as temporary:
+        mx.save_safetensors(str(temporary), values, {"update": str(number)})
 
 
 def _resume(model: llama.Model, optimizer: optim.Optimizer, path: Path) -> int:
@@ -167,17 +168,14 @@ def _resume(model: llama.Model, optimizer: optim.Optimizer, path: Path) -> int:
     if not path.exists():
         return 0
     values, metadata = _load(path)
-    for prefix, target in (("model.", model.update), ("optimizer.", _setter(optimizer))):
-        own = [(k[len(prefix) :], v) for k, v in values.items() if k.startswith(prefix)]
-        target(tree_unflatten(own))
+
+    def part(prefix: str) -> Any:
+        named = [(k.removeprefix(prefix), v) for k, v in values.items() if k.startswith(prefix)]
+        return tree_unflatten(named)
+
+    model.update(part("model."))
+    optimizer.state = part("optimizer.")
     return int(metadata["update"])
-
-
-def _setter(optimizer: optim.Optimizer) -> Callable[[Any], None]:
-    def assign(state: Any) -> None:
-        optimizer.state = state
-
-    return assign
 
 
 def updates_done(path: Path) -> int:
@@ -217,11 +215,11 @@ def exact_share(
 def save_weights(model: llama.Model, path: Path) -> None:
     """The weights in float16 under Hugging Face's names."""
     weights = {k: v.astype(mx.float16) for k, v in tree_flatten(model.parameters())}
-    mx.save_safetensors(str(path), weights, {"format": "pt"})
+    with files.replacing_path(path) as temporary:
+        mx.save_safetensors(str(temporary), weights, {"format": "pt"})
 
 
 def save_exactly(model: llama.Model, path: Path) -> None:
     """The weights as they are, whole or not at all."""
-    temporary = path.with_suffix(".tmp.safetensors")
-    mx.save_safetensors(str(temporary), dict(tree_flatten(model.parameters())))
-    temporary.replace(path)
+    with files.replacing_path(path) as temporary:
+        mx.save_safetensors(str(temporary), dict(tree_flatten(model.parameters())))

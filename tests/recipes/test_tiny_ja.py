@@ -14,18 +14,18 @@ import numpy as np
 import pytest
 from tokenizers import Tokenizer
 
+from mlx_finetuning import files
 from mlx_finetuning.errors import Interrupted
-from mlx_finetuning.mlx_trainer import pretrain
 from mlx_finetuning.mlx_trainer.model.load import LoadedModel
 from mlx_finetuning.progress import Step
-from mlx_finetuning.tasks import build_model
-from mlx_finetuning.tiny_ja import conversations as made
-from mlx_finetuning.tiny_ja.batches import stream
-from mlx_finetuning.tiny_ja.recipe import Recipe
-from mlx_finetuning.tiny_ja.tokenizer import ConversationEncoder
-from mlx_finetuning.tiny_ja.wording import varied
+from recipes.tiny_ja import build, pretrain
+from recipes.tiny_ja import conversations as made
+from recipes.tiny_ja.batches import stream
+from recipes.tiny_ja.recipe import Recipe
+from recipes.tiny_ja.tokenizer import ConversationEncoder
+from recipes.tiny_ja.wording import varied
 
-ASSET = Path(build_model.__file__).parents[1] / "assets" / "tiny-ja"
+ASSET = files.ASSETS / "tiny-ja"
 DATA = Path(__file__).parents[2] / "data"
 TEXTS = (
     "こんにちは、世界。",
@@ -140,7 +140,7 @@ def test_folder_was_made_by_the_recipe_in_the_code() -> None:
 
 
 def test_shipped_model_passes_its_exam(tiny: LoadedModel, tokenizer: Tokenizer) -> None:
-    shares = build_model.examine(tiny.model, tokenizer, size=32)
+    shares = build.examine(tiny.model, tokenizer, size=32)
     assert min(shares.values()) >= 0.9, shares
 
 
@@ -164,11 +164,11 @@ SMALL = dataclasses.replace(
 
 
 def _build(folder: Path) -> None:
-    build_model.build(folder, SMALL, lambda step: None)
+    build.build(folder, SMALL, lambda step: None)
 
 
 def _stop_between_the_phases(step: Step) -> None:
-    if step.stage == build_model.SETTLING:
+    if step.stage == build.SETTLING:
         raise Interrupted()
 
 
@@ -182,11 +182,39 @@ def _weights(folder: Path) -> dict[str, mx.array]:
 def test_a_build_that_was_stopped_goes_on_to_the_same_weights(tmp_path: Path) -> None:
     _build(tmp_path / "whole")
     with pytest.raises(Interrupted):
-        build_model.build(tmp_path / "stopped", SMALL, _stop_between_the_phases)
+        build.build(tmp_path / "stopped", SMALL, _stop_between_the_phases)
     assert (tmp_path / ".stopped-build" / "main.safetensors").exists()
     _build(tmp_path / "stopped")
     expected, weights = _weights(tmp_path / "whole"), _weights(tmp_path / "stopped")
     assert all(mx.array_equal(expected[name], weights[name]) for name in expected)
+
+
+@pytest.mark.long
+def test_a_former_model_stays_until_the_new_one_is_whole(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    folder = tmp_path / "model"
+    folder.mkdir()
+    (folder / build.BUILD_LOG).write_text("former", encoding="utf-8")
+
+    def fail(*_: object) -> None:
+        raise OSError
+
+    with monkeypatch.context() as patch:
+        patch.setattr(pretrain, "save_weights", fail)
+        with pytest.raises(OSError):
+            _build(folder)
+    assert (folder / build.BUILD_LOG).read_text(encoding="utf-8") == "former"
+    _build(folder)
+    assert _weights(folder)
+    assert [path.name for path in tmp_path.iterdir()] == ["model"]
+
+
+def test_a_folder_that_holds_something_else_is_left_alone(tmp_path: Path) -> None:
+    (tmp_path / "letter.txt").write_text("dear", encoding="utf-8")
+    with pytest.raises(FileExistsError):
+        _build(tmp_path)
+    assert [path.name for path in tmp_path.iterdir()] == ["letter.txt"]
 
 
 def test_training_resumed_from_its_state_ends_at_the_same_weights(tmp_path: Path) -> None:

@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Any
 
-from mlx_finetuning.tiny_ja.tokenizer import END, PAD, START, VOCABULARY
+from recipes.tiny_ja.tokenizer import END, PAD, START, VOCABULARY
 
 
 @dataclass(frozen=True)

@@ -9,8 +9,8 @@ from __future__ import annotations
 from dataclasses import dataclass
 from random import Random
 
-from mlx_finetuning.tiny_ja import words
-from mlx_finetuning.tiny_ja.attributes import Attribute, Value
+from recipes.tiny_ja import words
+from recipes.tiny_ja.attributes import Attribute, Value
 
 TOPICS = tuple(
     "見学 修理 領収書の発行 会員登録 説明会 写真撮影 忘れ物の受け取り 荷物の預かり 体験教室 商品の交換 住所の変更 解約 面接 団体利用 会議室の利用 "

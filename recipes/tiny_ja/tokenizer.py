@@ -8,8 +8,8 @@ from collections import Counter
 from collections.abc import Iterable
 from typing import TYPE_CHECKING, Any
 
-from mlx_finetuning.tiny_ja.conversations import Conversation
-from mlx_finetuning.tiny_ja.words import RARE_KANJI
+from recipes.tiny_ja.conversations import Conversation
+from recipes.tiny_ja.words import RARE_KANJI
 
 if TYPE_CHECKING:
     from tokenizers import Tokenizer

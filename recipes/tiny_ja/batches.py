@@ -17,8 +17,8 @@ from typing import TYPE_CHECKING
 import numpy as np
 from numpy.typing import NDArray
 
-from mlx_finetuning.tiny_ja.conversations import conversations, settling_conversations
-from mlx_finetuning.tiny_ja.tokenizer import PAD, ConversationEncoder, pieces
+from recipes.tiny_ja.conversations import conversations, settling_conversations
+from recipes.tiny_ja.tokenizer import PAD, ConversationEncoder, pieces
 
 if TYPE_CHECKING:
     from tokenizers import Tokenizer

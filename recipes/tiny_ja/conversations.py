@@ -14,10 +14,10 @@ from dataclasses import dataclass, replace
 from functools import partial
 from random import Random
 
-from mlx_finetuning.tiny_ja import words
-from mlx_finetuning.tiny_ja.attributes import ATTRIBUTES, GENERIC_QUESTIONS, SYNONYMS, Attribute
-from mlx_finetuning.tiny_ja.topics import topic_attribute
-from mlx_finetuning.tiny_ja.wording import varied
+from recipes.tiny_ja import words
+from recipes.tiny_ja.attributes import ATTRIBUTES, GENERIC_QUESTIONS, SYNONYMS, Attribute
+from recipes.tiny_ja.topics import topic_attribute
+from recipes.tiny_ja.wording import varied
 
 Message = dict[str, str]
 Conversation = list[Message]

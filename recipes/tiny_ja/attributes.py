@@ -11,7 +11,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from random import Random
 
-from mlx_finetuning.tiny_ja import words
+from recipes.tiny_ja import words
 
 Value = Callable[[Random], str]
 
