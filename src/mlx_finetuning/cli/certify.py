@@ -23,7 +23,7 @@ def certify(session: Session, run_id: str, assignments: tuple[str, ...]) -> Answ
     """書き出したモデルが、学習したモデルと同じかを証明する"""
     settings = config.load(CertifyConfig, config.parse_assignments(list(assignments)))
     with session.progress() as progress:
-        found = session.studio.certify(run_id, settings, progress)
+        found = session.studio.evaluation.certify(run_id, settings).follow(progress)
     return Answer({"run_id": run_id, **found}, _shown(found), 0 if found["passed"] else 1)
 
 

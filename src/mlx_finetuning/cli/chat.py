@@ -18,7 +18,7 @@ from mlx_finetuning.config import GenerateConfig, as_dict
 from mlx_finetuning.runtime import Answer as Said
 from mlx_finetuning.runtime import Piece
 from mlx_finetuning.runtime.chats import Chat
-from mlx_finetuning.studio import ANSWER_ENGINES
+from mlx_finetuning.studio.chat import ANSWER_ENGINES
 
 END = ("/exit", "/bye", "終了")
 SIDES_JA = {"tuned": "学習後", "base": "元のモデル"}
@@ -50,7 +50,7 @@ def chat(
     given |= {} if temperature is None else {"temperature": temperature}
     settings = config.load(GenerateConfig, given)
     sides = ("tuned", "base") if side_by_side else ("base",) if base else ("tuned",)
-    session.studio.run(run_id)
+    session.studio.runs.show(run_id)
     talk = _Talk(session, run_id, settings, engine, sides)
     with _models_let_go(session, run_id):
         return talk.ask_once(prompt) if prompt is not None else talk.converse()
@@ -59,12 +59,12 @@ def chat(
 @contextlib.contextmanager
 def _models_let_go(session: Session, run_id: str) -> Iterator[None]:
     """Models loaded within the block are not kept; those that were loaded already are."""
-    was_loaded = bool(session.studio.model_servers(run_id))
+    was_loaded = bool(session.studio.chat.servers(run_id))
     try:
         yield
     finally:
         if not was_loaded:
-            session.studio.stop_model_servers(run_id)
+            session.studio.chat.stop_servers(run_id)
 
 
 def _show(pieces: Iterator[Piece]) -> None:
@@ -132,14 +132,14 @@ class _Talk:
             {side: answer.text for side, answer in said.items()},
             {side: answer.reasoning for side, answer in said.items()},
         )
-        self.session.studio.save_chat(self.run_id, self.chat)
+        self.session.studio.chat.save(self.run_id, self.chat)
 
     def _streamed(self, side: str, question: str) -> Said:
         """Show an answer as it comes; Ctrl-C ends it, and not the conversation."""
         if len(self.sides) > 1:
             click.echo(f"{SIDES_JA[side]}: ", nl=False)
         with self.session.progress() as progress:
-            stream = self.session.studio.stream_answer(
+            stream = self.session.studio.chat.stream(
                 self.run_id, self._asked(side, question), self.settings,
                 **self._who(side), progress=progress,
             )  # fmt: skip
@@ -154,7 +154,7 @@ class _Talk:
 
     def _whole(self, side: str, question: str) -> dict[str, Any]:
         with self.session.progress() as progress:
-            return self.session.studio.answer(
+            return self.session.studio.chat.answer(
                 self.run_id, self._asked(side, question), self.settings,
                 **self._who(side), progress=progress,
             )  # fmt: skip
@@ -169,7 +169,7 @@ class _Talk:
         return {"base": is_base, "engine": "mlx" if both and is_base else self.engine}
 
     def _warn_if_busy(self) -> None:
-        if self.engine != "ollama" and self.session.studio.is_device_busy():
+        if self.engine != "ollama" and self.session.studio.jobs.is_device_busy():
             click.echo(
                 "学習などの作業が実行中です。待たずに答えますが、いつもより遅くなります。", err=True
             )

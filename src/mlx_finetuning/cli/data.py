@@ -19,7 +19,7 @@ if TYPE_CHECKING:
     from mlx_finetuning.data_processor.clean import CleaningStep
     from mlx_finetuning.data_processor.findings import Finding
     from mlx_finetuning.data_processor.prepare import SourceSummary
-    from mlx_finetuning.studio import DatasetEntry
+    from mlx_finetuning.studio.data import DatasetEntry
 
 KINDS = {"chat": "質問と回答（会話）", "text": "文章", "preference": "好みの比較"}
 SEVERITIES = {"error": "使えない", "warning": "注意", "info": "参考"}
@@ -72,7 +72,7 @@ def inspect(
     columns = config.parse_assignments(list(mapping))
     settings = config.load(PrepareConfig, _given(encoding, clean, evaluation))
     with session.progress() as progress:
-        found = session.studio.inspect_data(
+        found = session.studio.data.inspect(
             file, mapping=columns or None, settings=settings, progress=progress
         )
     return Answer(dataclasses.asdict(found), _described(found))
@@ -130,7 +130,7 @@ def prepare(
     _require(files, name)
     columns = config.parse_assignments(list(mapping))
     with session.progress() as progress:
-        summary = session.studio.prepare_data(
+        summary = session.studio.data.prepare(
             files,
             str(name),
             config.load(PrepareConfig, values),
@@ -159,7 +159,7 @@ def _reproduced(
     if has_settings:
         raise click.UsageError("--from-manifest では、設定は dataset.json のものを使います。")
     with session.progress() as progress:
-        summary = session.studio.reproduce_data(
+        summary = session.studio.data.reproduce(
             manifest, name, files, replace=replace, progress=progress
         )
     return Answer(dataclasses.asdict(summary), _written(summary))
@@ -185,14 +185,16 @@ def preview(
 ) -> Answer:
     """学習で実際に使われる文章・トークン・学習の対象を表示する"""
     with session.progress() as progress:
-        shown = session.studio.preview_data(name, model, row, max_length, supervise, progress)
+        shown = session.studio.data.preview(name, model, row, max_length, supervise).follow(
+            progress
+        )
     return Answer(shown, _previewed(shown))
 
 
 @command(data, "list")
 def list_(session: Session) -> Answer:
     """データセットの一覧を表示する"""
-    found = session.studio.datasets()
+    found = session.studio.data.list()
     shown = text.table(["名前", "種類", "学習", "検証", "テスト"], map(_listed, found))
     nothing = "データセットはまだありません。mlx-finetuning data prepare で作れます。"
     return Answer(
@@ -215,9 +217,9 @@ def _listed(entry: DatasetEntry) -> list[str]:
 def delete(session: Session, name: str, restore: bool) -> Answer:
     """データセットをゴミ箱に移す（--restore で元に戻せる）"""
     if restore:
-        session.studio.restore_dataset(name)
+        session.studio.data.restore(name)
         return trashing.restored(name)
-    session.studio.delete_dataset(name)
+    session.studio.data.delete(name)
     return trashing.moved(name, "data")
 
 
@@ -226,8 +228,8 @@ def delete(session: Session, name: str, restore: bool) -> Answer:
 def trash(session: Session, empty: bool) -> Answer:
     """ゴミ箱の中のデータセットを表示する"""
     if empty:
-        return trashing.emptied(session.studio.clean("deleted_datasets"))
-    found = session.studio.deleted_datasets()
+        return trashing.emptied(session.studio.machine.clean("deleted_datasets"))
+    found = session.studio.data.deleted()
     rows = ([one.name, one.deleted_at[:16]] for one in found)
     return Answer(
         {"deleted": [dataclasses.asdict(one) for one in found]},

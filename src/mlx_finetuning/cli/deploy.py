@@ -37,8 +37,8 @@ def deploy(
     given = {key: value for key, value in named.items() if value is not None}
     settings = config.load(DeployConfig, {**config.parse_assignments(list(assignments)), **given})
     with session.progress() as progress:
-        result = session.studio.deploy(
-            run_id, name, settings, host, replace=replace, progress=progress
+        result = session.studio.ollama.deploy(run_id, name, settings, host, replace=replace).follow(
+            progress
         )
     return Answer({"run_id": run_id, **result}, _shown(result))
 

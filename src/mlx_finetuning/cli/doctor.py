@@ -17,7 +17,7 @@ _MARKS = {"ok": "○", "warn": "△", "missing": "×"}
 @command()
 def doctor(session: Session) -> Answer:
     """マシン・メモリー・BLAS・必要な部品を調べ、直し方を示す"""
-    report = session.studio.doctor()
+    report = session.studio.machine.doctor()
     record = {**dataclasses.asdict(report), "can_train": report.can_train}
     return Answer(record, _shown(report))
 

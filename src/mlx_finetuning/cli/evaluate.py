@@ -29,7 +29,7 @@ def evaluate(session: Session, run_id: str, assignments: tuple[str, ...]) -> Ans
     """
     settings = config.load(EvaluateConfig, config.parse_assignments(list(assignments)))
     with session.progress() as progress:
-        report = session.studio.evaluate(run_id, settings, progress)
+        report = session.studio.evaluation.start(run_id, settings).follow(progress)
     page = session.studio.workspace.run(run_id).report_html
     data = {"run_id": run_id, "report": report, "report_html": str(page)}
     return Answer(data, f"{_shown(report)}\n\n報告書: {page}")

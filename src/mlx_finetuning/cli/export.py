@@ -52,7 +52,9 @@ def export(
     given = {key: value for key, value in named.items() if value is not None}
     settings = config.load(ExportConfig, given)
     with session.progress() as progress:
-        result = session.studio.export(run_id, settings, quants, out, progress, advise=advise)
+        result = session.studio.exports.start(run_id, settings, quants, out, advise=advise).follow(
+            progress
+        )
     shown = _advice(result) if advise else _shown(result)
     return Answer({"run_id": run_id, **result}, shown)
 

@@ -25,7 +25,7 @@ NAME = click.argument("name", metavar="MODEL")
 @command(models, "list")
 def list_(session: Session) -> Answer:
     """使えるモデルと、おすすめのモデルを表示する"""
-    installed, catalogue = session.studio.models(), session.studio.catalogue()
+    installed, catalogue = session.studio.models.list(), session.studio.models.catalogue()
     data = {
         "installed": [dataclasses.asdict(model) for model in installed],
         "catalogue": [_facts(session, entry) for entry in catalogue],
@@ -37,7 +37,7 @@ def list_(session: Session) -> Answer:
 @NAME
 def show(session: Session, name: str) -> Answer:
     """モデルの大きさ、要るメモリー、書き出せる先、得意なこととライセンスを表示する"""
-    entry, here = session.studio.model(name)
+    entry, here = session.studio.models.show(name)
     data = {
         "installed": dataclasses.asdict(here) if here else None,
         "catalogue": _facts(session, entry) if entry else None,
@@ -50,7 +50,7 @@ def show(session: Session, name: str) -> Answer:
 def download(session: Session, name: str) -> Answer:
     """Hugging Faceからモデルをダウンロードする（途中からの再開もできる）"""
     with session.progress() as progress:
-        path = session.studio.download_model(name, progress)
+        path = session.studio.models.download(name).follow(progress)
     return Answer({"name": name, "path": str(path)}, f"ダウンロードしました: {path}")
 
 
@@ -61,7 +61,7 @@ def build(session: Session, name: str, assignments: tuple[str, ...]) -> Answer:
     """内蔵モデル tiny-ja をはじめから作り直す（CPUでは1日ほどかかる）"""
     settings = config.parse_assignments(list(assignments))
     with session.progress() as progress:
-        result = session.studio.build_model(name, settings, progress)
+        result = session.studio.models.build(name, settings).follow(progress)
     return Answer({"name": name, **result}, text.record(result))
 
 
@@ -69,7 +69,7 @@ def build(session: Session, name: str, assignments: tuple[str, ...]) -> Answer:
 @NAME
 def delete(session: Session, name: str) -> Answer:
     """ダウンロードしたモデルを消す（学習したアダプタは残る。元に戻せない）"""
-    session.studio.delete_model(name)
+    session.studio.models.delete(name)
     return Answer({"deleted": name}, f"{name} を消しました。もう一度ダウンロードできます。")
 
 
@@ -98,8 +98,8 @@ def _row(session: Session, entry: CatalogueEntry) -> list[str]:
         entry.name,
         f"{entry.size_gb:g} GB",
         f"{entry.memory_gb:g} GB",
-        FIT_JA[session.studio.fit(entry)],
-        reach_ja(session.studio.reach(entry)),
+        FIT_JA[session.studio.models.fit(entry)],
+        reach_ja(session.studio.models.reach(entry)),
         entry.licence,
         "申請が必要" if entry.gated else "",
     ]
@@ -108,8 +108,8 @@ def _row(session: Session, entry: CatalogueEntry) -> list[str]:
 def _facts(session: Session, entry: CatalogueEntry) -> dict[str, Any]:
     return {
         **dataclasses.asdict(entry),
-        "reach": session.studio.reach(entry),
-        "fit": session.studio.fit(entry),
+        "reach": session.studio.models.reach(entry),
+        "fit": session.studio.models.fit(entry),
     }
 
 
@@ -122,8 +122,8 @@ def _described(
         yield "パラメータ", entry.parameters
         yield "ダウンロード", "" if is_twin else f"{entry.size_gb:g} GB"
         yield "学習のメモリー", f"{_memory_gb(entry, is_twin):g} GB から（rank 16、1例ずつ）"
-        yield "このマシン", _fit_ja(session.studio.fit(entry), is_twin)
-        yield "書き出せる先", reach_ja(session.studio.reach(entry))
+        yield "このマシン", _fit_ja(session.studio.models.fit(entry), is_twin)
+        yield "書き出せる先", reach_ja(session.studio.models.reach(entry))
         yield "得意なこと", entry.strong
         yield "苦手なこと", entry.weak
         yield "ライセンス", f"{entry.licence}（配布元で確かめてください）"

@@ -26,7 +26,7 @@ RUN_ID = click.argument("run_id", metavar="ID")
 @command(runs, "list")
 def list_(session: Session) -> Answer:
     """実験の一覧を、新しい順に表示する"""
-    found = session.studio.runs()
+    found = session.studio.runs.list()
     rows = ([run.run_id, run.state_ja, run.model, run.dataset, run.engine] for run in found)
     shown = text.table(["実験ID", "状態", "モデル", "データセット", "エンジン"], rows)
     nothing = "実験はまだありません。mlx-finetuning demo で試せます。"
@@ -37,9 +37,9 @@ def list_(session: Session) -> Answer:
 @RUN_ID
 def show(session: Session, run_id: str) -> Answer:
     """1つの実験の状態・設定・損失を表示する"""
-    run = session.studio.run(run_id)
-    losses = latest_losses(session.studio.metrics(run_id))
-    later = session.studio.later_jobs(run_id)
+    run = session.studio.runs.show(run_id)
+    losses = latest_losses(session.studio.runs.metrics(run_id))
+    later = session.studio.jobs.list(run_id)
     data = {
         **as_json(run),
         "losses": losses,
@@ -53,8 +53,8 @@ def show(session: Session, run_id: str) -> Answer:
 def watch(session: Session, run_id: str) -> Answer:
     """実験が終わるまで進みを表示する（Ctrl-Cで表示だけをやめる）"""
     with session.progress() as progress:
-        result = session.studio.watch(run_id, progress)
-    run = session.studio.run(run_id)
+        result = session.studio.runs.follow(run_id, progress)
+    run = session.studio.runs.show(run_id)
     return Answer({**as_json(run), "result": result}, f"{run_id}: {run.state_ja}")
 
 
@@ -65,7 +65,7 @@ def watch(session: Session, run_id: str) -> Answer:
 )
 def stop(session: Session, run_id: str, force: bool) -> Answer:
     """実験を止める。それまでの途中保存は残る"""
-    run = session.studio.stop(run_id, force=force)
+    run = session.studio.runs.stop(run_id, force=force)
     return Answer(as_json(run), f"{run_id}: {run.state_ja}")
 
 
@@ -77,14 +77,14 @@ def rerun(session: Session, run_id: str, detach: bool) -> Answer:
 
     CPUでは、最後の桁まで同じになります。データかモデルが変わっているときは、始めずに知らせます。
     """
-    new_id = session.studio.rerun(run_id)
+    new_id = session.studio.training.rerun(run_id)
     data = {"run_id": new_id, "rerun_of": run_id}
     if detach:
         return Answer(data, f"学習し直しを始めました: {new_id}")
     click.echo(f"学習し直しを始めました: {new_id}", err=True)
     with session.progress() as progress:
-        session.studio.watch(new_id, progress, stops=True)
-    found = session.studio.compare_losses(run_id, new_id)
+        session.studio.runs.follow(new_id, progress, stops=True)
+    found = session.studio.runs.compare_losses(run_id, new_id)
     exit_code = 0 if found.is_exact else 1
     return Answer({**data, **dataclasses.asdict(found)}, _reproduced(new_id, found), exit_code)
 
@@ -103,7 +103,7 @@ def _reproduced(new_id: str, found: Reproduction) -> str:
 @click.argument("run_ids", metavar="ID...", nargs=-1, required=True)
 def compare(session: Session, run_ids: tuple[str, ...]) -> Answer:
     """実験を比べる。違う設定だけと、損失の最良値を表示する"""
-    found = session.studio.compare_runs(run_ids)
+    found = session.studio.runs.compare(run_ids)
     return Answer(dataclasses.asdict(found), _compared(found))
 
 
@@ -148,13 +148,13 @@ def note(
     session: Session, run_id: str, words: str | None, tags: tuple[str, ...], clear: bool
 ) -> Answer:
     """実験にメモとタグを付ける。何も付けなければ、今のものを表示する"""
-    session.studio.run(run_id)
-    kept = session.studio.note(run_id)
+    session.studio.runs.show(run_id)
+    kept = session.studio.runs.note(run_id)
     if clear:
-        kept = session.studio.save_note(run_id, "")
+        kept = session.studio.runs.save_note(run_id, "")
     elif words is not None or tags:
         text_now = kept.text if words is None else words
-        kept = session.studio.save_note(run_id, text_now, (*kept.tags, *tags))
+        kept = session.studio.runs.save_note(run_id, text_now, (*kept.tags, *tags))
     shown = text.pairs([("メモ", kept.text), ("タグ", " ".join(kept.tags))])
     return Answer({"run_id": run_id, **dataclasses.asdict(kept)}, shown or "メモはありません。")
 
@@ -165,9 +165,9 @@ def note(
 def delete(session: Session, run_id: str, restore: bool) -> Answer:
     """実験と、そこから作ったものをゴミ箱に移す（--restore で元に戻せる）"""
     if restore:
-        session.studio.restore_run(run_id)
+        session.studio.runs.restore(run_id)
         return trashing.restored(run_id)
-    session.studio.delete_run(run_id)
+    session.studio.runs.delete(run_id)
     return trashing.moved(run_id, "runs")
 
 
@@ -176,8 +176,8 @@ def delete(session: Session, run_id: str, restore: bool) -> Answer:
 def trash(session: Session, empty: bool) -> Answer:
     """ゴミ箱の中の実験を表示する"""
     if empty:
-        return trashing.emptied(session.studio.clean("trash"))
-    found = session.studio.deleted_runs()
+        return trashing.emptied(session.studio.machine.clean("trash"))
+    found = session.studio.runs.deleted()
     rows = ([one.run_id, one.model, one.dataset, one.deleted_at[:16]] for one in found)
     shown = text.table(["実験ID", "モデル", "データセット", "削除"], rows)
     return Answer(
@@ -203,7 +203,7 @@ def export(session: Session, run_id: str, form: str, out: Path) -> Answer:
 
     csvは表計算ソフト、tensorboardはTensorBoard、mlflowはMLflow（入っているとき）で開けます。
     """
-    written = [str(path) for path in session.studio.export_records(run_id, form, out)]
+    written = [str(path) for path in session.studio.records.write(run_id, form, out)]
     return Answer({"run_id": run_id, "files": written}, "\n".join(written))
 
 

@@ -71,20 +71,20 @@ def train(
         _require_alone(config_file, assignments, named)
         if dry_run:
             raise click.UsageError("--resume と --dry-run は、一緒に使えません。")
-        session.studio.resume_training(resume)
+        session.studio.training.resume(resume)
         run_id, what = resume, "学習の続き"
     else:
         chosen = settings(config_file, assignments, named)
         if dry_run:
             return _estimated(session, chosen)
-        run_id = session.studio.start_training(chosen)
+        run_id = session.studio.training.start(chosen)
         what = "シミュレーション" if chosen.engine == "simulation" else "学習"
     click.echo(f"{what}を始めました: {run_id}", err=True)
     if detach:
         return _started(session, run_id)
     with session.progress() as progress:
-        result = session.studio.watch(run_id, _telling(session, run_id, progress), stops=True)
-    run = session.studio.run(run_id)
+        result = session.studio.runs.follow(run_id, _telling(session, run_id, progress), stops=True)
+    run = session.studio.runs.show(run_id)
     return Answer({**as_json(run), "result": result}, finished(run_id, result))
 
 
@@ -97,7 +97,7 @@ def _telling(session: Session, run_id: str, progress: Progress) -> Progress:
     told: set[str] = set()
 
     def tell(step: Step) -> None:
-        for event in session.studio.events(run_id):
+        for event in session.studio.runs.events(run_id):
             text = str(event.get("text", ""))
             if event.get("event") in TOLD and text not in told:
                 told.add(text)
@@ -109,7 +109,7 @@ def _telling(session: Session, run_id: str, progress: Progress) -> Progress:
 
 def _estimated(session: Session, chosen: TrainConfig) -> Answer:
     with session.progress() as progress:
-        found = session.studio.estimate_training(chosen, progress)
+        found = session.studio.training.estimate(chosen).follow(progress)
     return Answer(found, shown_estimate(found), exit_code=0 if found["fits"] else 1)
 
 
@@ -152,7 +152,7 @@ def settings(
 
 
 def _started(session: Session, run_id: str) -> Answer:
-    run = session.studio.run(run_id)
+    run = session.studio.runs.show(run_id)
     return Answer(as_json(run), f"進みの表示: mlx-finetuning runs watch {run_id}")
 
 

@@ -60,8 +60,9 @@ class LivingJob:
     status: status.JobStatus
 
 
-def living_jobs(workspace: Workspace) -> Iterator[LivingJob]:
-    """The workspace's living jobs; what cannot be read is passed over."""
+def living_jobs(workspace: Workspace) -> list[LivingJob]:
+    """The workspace's living jobs, the oldest first; what cannot be read is passed over."""
+    living = []
     for paths in job_folders(workspace):
         # Looking at the lock first keeps this cheap with hundreds of finished jobs.
         if not files.is_locked(paths.lock):
@@ -71,7 +72,8 @@ def living_jobs(workspace: Workspace) -> Iterator[LivingJob]:
         except (StudioError, FileNotFoundError):
             continue
         if current.is_living:
-            yield LivingJob(paths, job.kind, job.run_id, current)
+            living.append(LivingJob(paths, job.kind, job.run_id, current))
+    return sorted(living, key=lambda job: job.status.created_at)
 
 
 def job_folders(workspace: Workspace) -> Iterator[JobPaths]:
