@@ -59,7 +59,7 @@ def watch(page: str) -> None:
 
 def _living() -> dict[str, LivingJob]:
     """By folder."""
-    found = (job for job in studio().living_jobs() if job.kind not in SILENT)
+    found = (job for job in studio().jobs.living() if job.kind not in SILENT)
     return {str(job.paths.folder): job for job in found}
 
 
@@ -82,9 +82,9 @@ def _outcome(job: LivingJob) -> tuple[JobStatus, str]:
     """How it ended, and of what it was. Raises StudioError, FileNotFoundError."""
     app, name = studio(), job.paths.folder.name
     if not job.run_id:
-        return app.job_status("", name), str(app.job_settings("", name).get("name", ""))
-    run = app.run(job.run_id)
-    status = run.status if job.kind == "train" else app.job_status(run.run_id, name)
+        return app.jobs.status("", name), str(app.jobs.settings("", name).get("name", ""))
+    run = app.runs.show(job.run_id)
+    status = run.status if job.kind == "train" else app.jobs.status(run.run_id, name)
     return status, f"{run.model} ← {run.dataset}"
 
 

@@ -18,7 +18,7 @@ from mlx_finetuning.ui.messages_ja import JOBS_JA
 
 def latest(run_id: str, kinds: Collection[str]) -> LaterJob | None:
     """The job of these kinds that was started last."""
-    found = [job for job in studio().later_jobs(run_id) if job.kind in kinds]
+    found = [job for job in studio().jobs.list(run_id) if job.kind in kinds]
     return max(found, key=lambda job: job.status.created_at, default=None)
 
 
@@ -36,7 +36,7 @@ def draw_job(run_id: str, job: LaterJob, subject: str = "") -> None:
     # An error has a frame of its own.
     with st.container(border=job.status.is_living):
         follow(
-            lambda: studio().job_status(run_id, job.name),
+            lambda: studio().jobs.status(run_id, job.name),
             lambda status: _draw(run_id, job, subject, status),
         )
 
@@ -48,7 +48,7 @@ def _draw(run_id: str, job: LaterJob, subject: str, status: JobStatus) -> None:
         state_badge(status.state)
         stops = status.is_living and status.state != "stopping"
         if stops and st.button("中止", icon=":material/stop:", key=f"stop-{job.name}"):
-            studio().stop_job(run_id, job.name)
+            studio().jobs.stop(run_id, job.name)
             st.rerun()
     if status.is_living:
         progress_bar(status)

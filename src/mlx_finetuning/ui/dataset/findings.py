@@ -103,4 +103,4 @@ def _draw_rows(path: Path, encoding: str, numbers: tuple[int, ...]) -> None:
 
 @st.cache_data(max_entries=16, show_spinner="行を読んでいます…")
 def _rows(path: str, encoding: str, numbers: tuple[int, ...]) -> list[dict[str, str]]:
-    return studio().source_rows(Path(path), encoding, numbers)
+    return studio().data.source_rows(Path(path), encoding, numbers)

@@ -8,7 +8,7 @@ from typing import Any
 
 import streamlit as st
 
-from mlx_finetuning.studio import DatasetEntry
+from mlx_finetuning.studio.data import DatasetEntry
 from mlx_finetuning.ui.components.datasets import PARAMETER, first_choice
 from mlx_finetuning.ui.components.text import plain
 from mlx_finetuning.ui.frame import studio
@@ -38,7 +38,7 @@ def draw_summary(manifest: Mapping[str, Any]) -> None:
 
 def draw_preview(name: str) -> None:
     """The exact text, tokens and loss mask, on request: the model's tokenizer has to be loaded."""
-    models = [model.name for model in studio().models()]
+    models = [model.name for model in studio().models.list()]
     first, second, third = st.columns([2, 1, 1], vertical_alignment="bottom")
     model = first.selectbox("モデル", models, key="preview-model", placeholder="選択")
     row = second.number_input(
@@ -64,7 +64,7 @@ def _stamp(name: str) -> int:
 
 @st.cache_data(max_entries=8, show_spinner="モデルのトークナイザーで調べています…")
 def _preview(root: str, name: str, model: str, row: int | None, stamp: int) -> dict[str, Any]:
-    return studio().preview_data(name, model, row)
+    return studio().data.preview(name, model, row).follow()
 
 
 def _draw_preview(shown: Mapping[str, Any]) -> None:

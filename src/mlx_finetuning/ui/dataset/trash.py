@@ -18,14 +18,14 @@ def draw_deletion(name: str, trash: str) -> None:
         st.markdown(f"**{name}** を移します。あとで元に戻せます。学習の結果は残ります。")
         if st.button("移す", type="primary", key=f"delete-{name}"):
             with errors_shown():
-                studio().delete_dataset(name)
+                studio().data.delete(name)
                 page = sitemap.page("dataset")
                 st.switch_page(page, query_params={views.PARAMETER: trash})
 
 
 def draw_trash(shown_in: str) -> None:
     """`shown_in` is the view that a restored dataset is shown in."""
-    deleted = studio().deleted_datasets()
+    deleted = studio().data.deleted()
     if not deleted:
         empty_state("ゴミ箱は空です。")
         return
@@ -36,6 +36,6 @@ def draw_trash(shown_in: str) -> None:
             key = f"restore-{one.name}-{one.deleted_at}"
             if st.button("元に戻す", icon=":material/undo:", key=key):
                 with errors_shown():
-                    studio().restore_dataset(one.name, one.deleted_at)
+                    studio().data.restore(one.name, one.deleted_at)
                     there = {views.PARAMETER: shown_in, PARAMETER: one.name}
                     st.switch_page(sitemap.page("dataset"), query_params=there)

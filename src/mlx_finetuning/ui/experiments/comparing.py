@@ -45,7 +45,7 @@ def draw_comparison(runs: Sequence[Run]) -> None:
 
 @st.cache_data(max_entries=8, show_spinner=False)
 def _compared(run_ids: tuple[str, ...], stamps: tuple[int, ...]) -> Comparison:
-    return studio().compare_runs(run_ids)
+    return studio().runs.compare(run_ids)
 
 
 def _stamp(run_id: str) -> int:

@@ -58,7 +58,7 @@ def _matches(row: dict[str, str], wanted: str) -> bool:
 
 
 def _row(run: Run) -> dict[str, str]:
-    best, note = _best(run.run_id), studio().note(run.run_id)
+    best, note = _best(run.run_id), studio().runs.note(run.run_id)
     return {
         "始めた時刻": local_time(run.created_at),
         "状態": run.state_ja,
@@ -82,4 +82,4 @@ def _best(run_id: str) -> float | None:
 @st.cache_data(max_entries=2000, show_spinner=False)
 def _best_of(run_id: str, path: str, changed_ns: int) -> float | None:
     """Read again only when the log has changed."""
-    return studio().best_loss(run_id)
+    return studio().runs.best_loss(run_id)

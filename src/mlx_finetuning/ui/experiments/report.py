@@ -45,7 +45,7 @@ def draw_report(run_id: str, report: Mapping[str, Any]) -> None:
 def draw_proof(run_id: str) -> None:
     """The certificate, where there is one."""
     with errors_shown():
-        found = studio().certificate(run_id)
+        found = studio().evaluation.certificate(run_id)
         if found is not None:
             draw_certificate(found)
 

@@ -15,7 +15,7 @@ from mlx_finetuning.utils.units_ja import local_time
 
 def draw_trash(detail: str) -> None:
     """`detail` is the view that a restored run is shown in."""
-    deleted = studio().deleted_runs()
+    deleted = studio().runs.deleted()
     if not deleted:
         empty_state("ゴミ箱は空です。")
         return
@@ -27,6 +27,6 @@ def draw_trash(detail: str) -> None:
             st.markdown(f"{told}　{plain(one.run_id)}　:gray[{when} に削除]")
             if st.button("元に戻す", icon=":material/undo:", key=f"restore-{one.run_id}"):
                 with errors_shown():
-                    studio().restore_run(one.run_id)
+                    studio().runs.restore(one.run_id)
                     there = {views.PARAMETER: detail, PARAMETER: one.run_id}
                     st.switch_page(sitemap.page("experiments"), query_params=there)

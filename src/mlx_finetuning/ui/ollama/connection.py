@@ -14,7 +14,7 @@ from mlx_finetuning.ui.frame import studio
 def draw_connection() -> bool:
     """Returns whether it can be used."""
     try:
-        found = studio().ollama_status()
+        found = studio().ollama.status()
     except OllamaHostInvalid as error:
         show_error(error)
         return False

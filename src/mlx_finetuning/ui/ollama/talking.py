@@ -47,7 +47,7 @@ class Manner:
 def draw_talk(run_id: str, can_connect: bool) -> None:
     chat = _choose_chat(run_id)
     manner = _choose_manner(run_id, chat, can_connect)
-    if manner.engine != "ollama" and studio().is_device_busy():
+    if manner.engine != "ollama" and studio().jobs.is_device_busy():
         st.caption("学習などの作業が動いています。待たずに答えますが、いつもより遅くなります。")
     _draw_turns(chat, manner.sides)
     here = st.container()
@@ -59,7 +59,7 @@ def draw_talk(run_id: str, can_connect: bool) -> None:
 
 def _choose_chat(run_id: str) -> Chat | None:
     """One of the saved conversations, or None for a new one; kept in the address."""
-    by_id = {chat.chat_id: chat for chat in studio().chats(run_id)}
+    by_id = {chat.chat_id: chat for chat in studio().chat.list(run_id)}
     asked = st.query_params.get(PARAMETER, NEW)
     names, shown = [NEW, *by_id], asked if asked in by_id else NEW
     with st.container(horizontal=True, vertical_alignment="bottom"):
@@ -72,7 +72,7 @@ def _choose_chat(run_id: str) -> Chat | None:
             placeholder="選択",
         )
         if shown and st.button("この会話を消す", icon=":material/delete:"):
-            studio().delete_chat(run_id, shown)
+            studio().chat.delete(run_id, shown)
             chosen = NEW
     if chosen != shown:
         st.query_params[PARAMETER] = chosen or NEW
@@ -112,9 +112,9 @@ def _choose_manner(run_id: str, chat: Chat | None, can_connect: bool) -> Manner:
 def _engines(run_id: str, can_connect: bool) -> list[str]:
     """Those that can answer now, the nearest to what is handed on first."""
     app = studio()
-    has_file = any(model.format == "gguf" for model in app.written_models(run_id))
+    has_file = any(model.format == "gguf" for model in app.exports.list(run_id))
     can = {
-        "ollama": can_connect and bool(app.deployments(run_id)),
+        "ollama": can_connect and bool(app.ollama.deployments(run_id)),
         "gguf": has_file,
         "mlx": True,
     }
@@ -173,7 +173,7 @@ def _answer(run_id: str, chat: Chat, manner: Manner, question: str) -> None:
             _stream(run_id, chat, manner, question, side, place, answers, thoughts)
     finally:
         if any((*answers.values(), *thoughts.values())):
-            studio().save_chat(run_id, chat.with_turn(question, answers, thoughts))
+            studio().chat.save(run_id, chat.with_turn(question, answers, thoughts))
     st.rerun()
 
 
@@ -193,7 +193,7 @@ def _stream(
         place.caption(plain(f"準備しています… {step.stage}"))
 
     is_base = side == "base"
-    stream = studio().stream_answer(
+    stream = studio().chat.stream(
         run_id,
         [*chat.talks.get(side, []), {"role": "user", "content": question}],
         manner.settings,

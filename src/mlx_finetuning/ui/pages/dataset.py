@@ -27,7 +27,7 @@ VIEWS = {NEW: "新しく作る", SAVED: "保存したもの", TRASH: "ゴミ箱"
 def inspected(
     path: str, settings: PrepareConfig, mapping: tuple[tuple[str, str], ...]
 ) -> Inspection:
-    return studio().inspect_data(Path(path), mapping=dict(mapping) or None, settings=settings)
+    return studio().data.inspect(Path(path), mapping=dict(mapping) or None, settings=settings)
 
 
 def draw_new() -> None:
@@ -71,7 +71,7 @@ def draw_found(
 
 
 def draw_saved() -> None:
-    entries = studio().datasets()
+    entries = studio().data.list()
     if not entries:
         empty_state(
             "保存したデータセットはまだありません。「新しく作る」でファイルを選んでください。"

@@ -15,7 +15,7 @@ VIEWS = {LIST: "一覧", DETAIL: "詳細", COMPARE: "比べる", TRASH: "ゴミ�
 
 
 def draw_runs(view: str) -> None:
-    runs = studio().runs()
+    runs = studio().runs.list()
     if not runs:
         empty_state("まだ実験がありません。学習を始めると、ここに残ります。", "training")
     elif view == LIST:

@@ -31,9 +31,9 @@ OPTIONAL = ":gray[:material/do_not_disturb_on:]"
 def steps(app: Studio, runs: list[Run]) -> list[Step]:
     trained = [run for run in runs if run.status.state == "done" and not run.simulated]
     written = any(any(app.workspace.gguf_folder(run.run_id).glob("*.gguf")) for run in trained)
-    talked = any(app.chats(run.run_id) for run in trained)
+    talked = any(app.chat.list(run.run_id) for run in trained)
     return [
-        Step("dataset", "データを作る", "CSVなどから作ります", bool(app.datasets())),
+        Step("dataset", "データを作る", "CSVなどから作ります", bool(app.data.list())),
         Step("training", "学習する", "モデルに覚えさせます", bool(trained)),
         Step("quantization", "軽くする", "1つのファイルにします", written),
         Step("ollama", "対話する", "学習した答えを確かめます", talked),
@@ -44,7 +44,7 @@ def steps(app: Studio, runs: list[Run]) -> list[Step]:
 def draw_living() -> None:
     """The jobs that work or wait, read from disk again every two seconds."""
     with errors_shown():
-        for job in studio().living_jobs():
+        for job in studio().jobs.living():
             draw_job(job)
 
 
@@ -56,7 +56,7 @@ def draw_job(job: LivingJob) -> None:
             )
             state_badge(job.status.state)
             if job.status.state == "stalled" and end_button(job):
-                studio().end_job(job)
+                studio().jobs.end(job)
                 st.rerun(scope="fragment")
         if job.kind == "serve_model":
             st.caption("読み込まれています。ふつうは、最後の質問から10分たつと終わります。")
@@ -86,7 +86,7 @@ def draw_start() -> None:
 
 @st.cache_data(ttl=600, show_spinner="マシンを調べています（2秒ほど）…")
 def diagnosis(root: str) -> Report:
-    return studio().doctor()
+    return studio().machine.doctor()
 
 
 def draw_check() -> None:
@@ -117,7 +117,7 @@ st.title("ホーム")
 st.caption(f"作業フォルダ: {plain(str(studio().workspace.root))}")
 draw_living()
 
-found = studio().runs()
+found = studio().runs.list()
 st.header("次にすること")
 draw_steps(steps(studio(), found))
 draw_start()

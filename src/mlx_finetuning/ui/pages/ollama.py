@@ -15,7 +15,7 @@ VIEWS = {TALK: "対話", REGISTER: "登録", MODELS: "モデルの一覧"}
 
 
 def draw_runs(view: str, can_connect: bool) -> None:
-    runs = studio().trained_runs()
+    runs = studio().runs.trained()
     if not runs:
         empty_state("対話できるモデルがまだありません。先に学習してください。", "training")
         return

@@ -20,7 +20,7 @@ def draw_run(run_id: str) -> None:
         choice.draw_choice(run_id, at_work)
         draw_advice(run_id)
     st.header("作ったもの")
-    models = studio().written_models(run_id)
+    models = studio().exports.list(run_id)
     if not models:
         empty_state("まだ何も作っていません。種類を選んで「量子化する」を押してください。")
         return
@@ -35,12 +35,12 @@ def draw_advice(run_id: str) -> None:
     job = latest(run_id, ("export",))
     if job is None or job.status.state != "done":
         return
-    if studio().job_settings(run_id, job.name).get("advise"):
-        choice.draw_advice(studio().job_result(run_id, job.name))
+    if studio().jobs.settings(run_id, job.name).get("advise"):
+        choice.draw_advice(studio().jobs.result(run_id, job.name))
 
 
 st.title("量子化")
-runs = studio().trained_runs()
+runs = studio().runs.trained()
 if runs:
     draw_run(choose_run(runs).run_id)
 else:

@@ -23,16 +23,16 @@ def draw_new() -> None:
     estimate.draw_estimate(settings)
     if st.button("学習を開始", type="primary", icon=":material/play_arrow:"):
         with errors_shown():
-            run_id = studio().start_training(settings)
+            run_id = studio().training.start(settings)
             st.switch_page(
                 sitemap.page("training"), query_params={views.PARAMETER: WATCH, PARAMETER: run_id}
             )
-    if studio().is_device_busy():
+    if studio().jobs.is_device_busy():
         st.caption("今、ほかの作業が動いています。始めた学習は、順番が来るまで待ちます。")
 
 
 def draw_watch() -> None:
-    runs = studio().runs()
+    runs = studio().runs.list()
     if not runs:
         empty_state("まだ学習を始めていません。「新しい学習」から始めてください。")
         return

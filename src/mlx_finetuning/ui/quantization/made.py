@@ -41,7 +41,7 @@ def _draw_model(run_id: str, model: WrittenModel, at_work: bool) -> None:
             disabled=at_work,
             key=f"verify-{model.path.name}",
         ):
-            studio().start_verification(model.path, run_id)
+            studio().exports.verify(model.path, run_id)
             st.rerun()
     if model.agreement is not None:
         st.markdown(f"学習したモデルと **{percent(model.agreement)}一致**")
@@ -63,7 +63,7 @@ def _draw_state(model: WrittenModel) -> None:
 
 
 def draw_proof(run_id: str, at_work: bool) -> None:
-    found = studio().certificate(run_id)
+    found = studio().evaluation.certificate(run_id)
     st.caption(
         "書き出した全てのモデルに同じ質問をして、学習したモデルと同じ答えを返すかを確かめます。"
     )
@@ -71,5 +71,5 @@ def draw_proof(run_id: str, at_work: bool) -> None:
         draw_certificate(found)
     label = "証明する" if found is None else "証明し直す"
     if st.button(label, icon=":material/verified:", disabled=at_work, key="certify"):
-        studio().start_certification(run_id)
+        studio().evaluation.certify(run_id)
         st.rerun()

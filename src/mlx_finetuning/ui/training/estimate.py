@@ -17,7 +17,7 @@ ASKED = "estimate-of"
 
 def draw_estimate(settings: TrainConfig) -> None:
     """On request: the measurement takes some seconds, and the device."""
-    busy = studio().is_device_busy()
+    busy = studio().jobs.is_device_busy()
     clicked = st.button(
         "必要なメモリと時間を測る",
         icon=":material/speed:",
@@ -33,7 +33,7 @@ def draw_estimate(settings: TrainConfig) -> None:
 
 @st.cache_data(max_entries=8, show_spinner="最初の数回を計算して測っています…")
 def _measured(root: str, settings: TrainConfig) -> dict[str, Any]:
-    return studio().estimate_training(settings)
+    return studio().training.estimate(settings).follow()
 
 
 def _draw(found: Mapping[str, Any]) -> None:

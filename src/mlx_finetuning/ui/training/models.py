@@ -18,7 +18,7 @@ UNFINISHED = ("failed", "cancelled", "interrupted")
 
 def draw_models() -> None:
     st.header("使えるモデル")
-    installed = studio().models()
+    installed = studio().models.list()
     for model in installed:
         _draw_installed(model)
     st.header("モデルを追加")
@@ -38,7 +38,7 @@ def _draw_installed(model: InstalledModel) -> None:
 
 def _draw_deletion(model: InstalledModel) -> None:
     with st.popover("消す", icon=":material/delete:"):
-        using = sum(run.model == model.name for run in studio().runs())
+        using = sum(run.model == model.name for run in studio().runs.list())
         st.markdown(f"{plain(model.name)} を消します。もう一度ダウンロードできます。")
         if using:
             st.caption(
@@ -47,7 +47,7 @@ def _draw_deletion(model: InstalledModel) -> None:
             )
         if st.button("消す", type="primary", key=f"delete-{model.name}"):
             with errors_shown():
-                studio().delete_model(model.name)
+                studio().models.delete(model.name)
                 st.toast(f"{plain(model.name)} を消しました。", icon=":material/check:")
                 st.rerun()
 
@@ -55,8 +55,8 @@ def _draw_deletion(model: InstalledModel) -> None:
 def _draw_downloads() -> set[str]:
     """Those that go on, and the last one where it failed or was stopped; returns what goes on."""
     app, last, on_the_way = studio(), latest("", (DOWNLOAD,)), set()
-    for job in (job for job in app.later_jobs("") if job.kind == DOWNLOAD):
-        name = str(app.job_settings("", job.name).get("name", ""))
+    for job in (job for job in app.jobs.list("") if job.kind == DOWNLOAD):
+        name = str(app.jobs.settings("", job.name).get("name", ""))
         is_last = last is not None and job.name == last.name
         if job.status.is_living or (is_last and job.status.state in UNFINISHED):
             draw_job("", job, name)
@@ -66,7 +66,9 @@ def _draw_downloads() -> set[str]:
 
 
 def _draw_choice(installed: set[str], on_the_way: set[str]) -> None:
-    offered = {entry.name: entry for entry in studio().catalogue() if entry.name not in installed}
+    offered = {
+        entry.name: entry for entry in studio().models.catalogue() if entry.name not in installed
+    }
     name = st.selectbox(
         "おすすめから選ぶか、Hugging FaceのIDを書いてください",
         list(offered),
@@ -82,7 +84,7 @@ def _draw_choice(installed: set[str], on_the_way: set[str]) -> None:
     )
     waits = not name or name in on_the_way
     if st.button("ダウンロード", type="primary", icon=":material/download:", disabled=waits):
-        studio().start_download(str(name))
+        studio().models.download(str(name))
         st.rerun()
 
 
@@ -101,7 +103,7 @@ def _draw_entry(entry: CatalogueEntry) -> None:
         for label, value in figures.items():
             st.metric(label, value, border=True)
     st.markdown(plain(f"○ {entry.strong}　△ {entry.weak}"))
-    st.caption(plain(f"使える先: {reach_ja(studio().reach(entry))}"))
+    st.caption(plain(f"使える先: {reach_ja(studio().models.reach(entry))}"))
     st.caption(plain(f"ライセンス: {entry.licence}（配布元で確かめてください）"))
     _draw_fit(entry)
     if entry.gated:
@@ -114,7 +116,7 @@ def _draw_entry(entry: CatalogueEntry) -> None:
 
 def _draw_fit(entry: CatalogueEntry) -> None:
     """What to take instead where memory is short."""
-    found, twin = studio().fit(entry), plain(twin_ja(entry))
+    found, twin = studio().models.fit(entry), plain(twin_ja(entry))
     if found == "fits":
         st.caption(twin)
         return

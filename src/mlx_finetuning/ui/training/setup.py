@@ -39,20 +39,20 @@ CHOSEN_ABOVE = ("model", "dataset")
 def draw_choice(more_models: str) -> TrainConfig | None:
     """The run to start; None while there is nothing to train on. `more_models` is the view in
     which models are fetched."""
-    names = [entry.name for entry in studio().datasets() if entry.manifest is not None]
+    names = [entry.name for entry in studio().data.list() if entry.manifest is not None]
     if not names:
         empty_state("学習に使うデータセットがまだありません。先に作ってください。", "dataset")
         return None
     base = _draw_subject(names)
     if st.button("ほかのモデルを用意する", icon=":material/download:", type="tertiary"):
         st.switch_page(sitemap.page("training"), query_params={views.PARAMETER: more_models})
-    chosen = _draw_presets(studio().presets(base))
+    chosen = _draw_presets(studio().training.presets(base))
     return dataclasses.replace(chosen.settings, **_draw_settings(chosen))
 
 
 def _draw_subject(names: list[str]) -> TrainConfig:
-    models = [model.name for model in studio().models()]
-    usual = studio().preferences()
+    models = [model.name for model in studio().models.list()]
+    usual = studio().preferences.read()
     left, right = st.columns(2)
     dataset = left.selectbox(
         "データセット",
