@@ -98,7 +98,6 @@ def test_the_commands_are_those_of_the_contract() -> None:
         *("certify", "serve-model", "deploy"),
         *(f"ollama {name}" for name in ("status", "list", "show", "copy", "delete", "ask")),
         *("models list", "models show", "models download", "models build", "models delete"),
-        *("bench train", "bench export", "bench data"),
     }
 
 
