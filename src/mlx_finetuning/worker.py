@@ -20,6 +20,7 @@ from mlx_finetuning import files, tasks
 from mlx_finetuning.errors import Interrupted, StudioError, UnexpectedError
 from mlx_finetuning.jobs import jobs, queue
 from mlx_finetuning.jobs.reporter import Reporter
+from mlx_finetuning.jobs.status import JobState
 from mlx_finetuning.tasks.context import TaskContext
 from mlx_finetuning.utils.redaction import without_secrets
 from mlx_finetuning.workspace import JobPaths, Workspace
@@ -39,17 +40,17 @@ def main(arguments: list[str] | None = None) -> int:
     try:
         _work(paths, reporter)
     except Interrupted:
-        reporter.finish("cancelled")
+        reporter.finish(JobState.CANCELLED)
     except StudioError as error:
         _log_traceback()
-        reporter.finish("failed", error)
+        reporter.finish(JobState.FAILED, error)
         return 1
     except Exception as error:
         _log_traceback()
-        reporter.finish("failed", _unexpected(error, paths))
+        reporter.finish(JobState.FAILED, _unexpected(error, paths))
         return 1
     else:
-        reporter.finish("done")
+        reporter.finish(JobState.DONE)
     return 0
 
 

@@ -11,7 +11,6 @@ import click
 from mlx_finetuning.cli import text, trashing
 from mlx_finetuning.cli.session import Answer, Session, command, group
 from mlx_finetuning.jobs.runs import LaterJob, Run
-from mlx_finetuning.jobs.status import STATES_JA
 
 if TYPE_CHECKING:
     from mlx_finetuning.experiment_tracker.records.differences import Comparison, Figures
@@ -245,7 +244,7 @@ def described(run: Run, losses: dict[str, Any], later: list[LaterJob]) -> str:
             ("版", "、".join(f"{name} {version}" for name, version in run.versions.items())),
         ]
     )
-    jobs = "\n".join(f"  {job.name}  {STATES_JA[job.status.state]}" for job in later)
+    jobs = "\n".join(f"  {job.name}  {job.status.state.label_ja}" for job in later)
     problem = _problem(run)
     return "\n".join(
         part for part in (shown, "その後の作業:\n" + jobs if jobs else "", problem) if part

@@ -18,6 +18,7 @@ from mlx_finetuning import files
 from mlx_finetuning.errors import Interrupted, NewerSchema, RecordDamaged
 from mlx_finetuning.jobs import jobs, runs, status
 from mlx_finetuning.jobs.jobs import Job
+from mlx_finetuning.jobs.status import JobState
 from mlx_finetuning.progress import Progress
 from mlx_finetuning.workspace import JobPaths, Workspace
 
@@ -160,7 +161,7 @@ def _until_ready(paths: JobPaths, progress: Progress) -> ModelServer | None:
                 return server
             current = status.read(paths)
             progress(jobs.as_step(current))
-            if current.state in ("done", "cancelled"):
+            if current.state in (JobState.DONE, JobState.CANCELLED):
                 return None
             if not current.is_living:
                 jobs.outcome(paths, current)

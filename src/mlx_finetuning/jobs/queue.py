@@ -13,6 +13,7 @@ from dataclasses import dataclass
 from mlx_finetuning import files
 from mlx_finetuning.errors import StudioError
 from mlx_finetuning.jobs import jobs, status
+from mlx_finetuning.jobs.status import JobState
 from mlx_finetuning.workspace import JobPaths, Workspace
 
 POLL_S = 0.2
@@ -45,7 +46,7 @@ def _is_behind(workspace: Workspace, mine: tuple[str, str]) -> bool:
 
 def _waiting(workspace: Workspace) -> Iterator[tuple[str, str]]:
     for job in living_jobs(workspace):
-        if job.status.state == "queued":
+        if job.status.state == JobState.QUEUED:
             yield _rank(job.paths, job.status)
 
 

@@ -33,13 +33,13 @@ from mlx_finetuning.errors import (
 )
 from mlx_finetuning.jobs import jobs, status
 from mlx_finetuning.jobs.jobs import Job
-from mlx_finetuning.jobs.status import STATES_JA, JobStatus
+from mlx_finetuning.jobs.status import JobState, JobStatus
 from mlx_finetuning.utils import fingerprint
 from mlx_finetuning.workspace import DatasetPaths, JobPaths, RunPaths, Workspace
 
 _SLUG_LENGTH = 40
 _RECENT = 5
-_STOPPED = ("interrupted", "cancelled", "failed")
+_STOPPED = (JobState.INTERRUPTED, JobState.CANCELLED, JobState.FAILED)
 _LEAVING_S = 5.0
 _MODEL_FILES = (".json", ".safetensors", ".model", ".jinja")
 
@@ -69,16 +69,16 @@ class Run:
         return self.engine == "simulation"
 
     @property
-    def shown_state(self) -> str:
-        """A key of `STATES_JA`: the job's state, as far as the records can be read."""
+    def shown_state(self) -> JobState:
+        """The job's state, as far as the records can be read."""
         if self.problems:
-            return "damaged"
-        is_paused = self.resumable and self.status.state == "cancelled"
-        return "paused" if is_paused else self.status.state
+            return JobState.DAMAGED
+        is_paused = self.resumable and self.status.state == JobState.CANCELLED
+        return JobState.PAUSED if is_paused else self.status.state
 
     @property
     def state_ja(self) -> str:
-        label = STATES_JA[self.shown_state]
+        label = self.shown_state.label_ja
         return f"{label}（シミュレーション）" if self.simulated else label
 
 
@@ -197,7 +197,7 @@ def deployments(workspace: Workspace, run_id: str) -> list[dict[str, Any]]:
     """What the run's deployments to Ollama came to, the newest first, one per place and name."""
     found: dict[tuple[str, str], dict[str, Any]] = {}
     for job in later_jobs(workspace, run_id):
-        if job.kind == "deploy" and job.status.state == "done":
+        if job.kind == "deploy" and job.status.state == JobState.DONE:
             result = jobs.result(workspace.run(run_id).later_job(job.name))
             found.setdefault((result["host"], result["name"]), result)
     return list(found.values())
@@ -262,7 +262,7 @@ def _read(paths: RunPaths) -> Run:
     except (FileNotFoundError, RecordDamaged):
         return Run(paths.folder.name, current, problems=(*problems, paths.experiment.name))
     except NewerSchema:
-        return Run(paths.folder.name, dataclasses.replace(current, state="newer"))
+        return Run(paths.folder.name, dataclasses.replace(current, state=JobState.NEWER))
     versions = record.get("versions")
     return Run(
         paths.folder.name,
@@ -291,9 +291,9 @@ def _status(paths: JobPaths) -> tuple[JobStatus, tuple[str, ...]]:
     try:
         return status.read(paths), ()
     except NewerSchema:
-        return JobStatus("newer"), ()
+        return JobStatus(JobState.NEWER), ()
     except (FileNotFoundError, RecordDamaged):
-        return JobStatus("damaged"), (paths.status.name,)
+        return JobStatus(JobState.DAMAGED), (paths.status.name,)
 
 
 def _jobs_in(parent: Path) -> Iterator[LaterJob]:
