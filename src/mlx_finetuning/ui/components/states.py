@@ -6,7 +6,7 @@ from typing import Literal
 
 import streamlit as st
 
-from mlx_finetuning.jobs.status import STATES_JA
+from mlx_finetuning.jobs.status import JobState
 
 Color = Literal["red", "orange", "blue", "green", "gray"]
 
@@ -29,6 +29,6 @@ def state_badge(state: str, simulated: bool = False) -> None:
     """`state` is a `JobStatus.state`."""
     color, icon = LOOKS[state]
     with st.container(horizontal=True, gap="small", width="content"):
-        st.badge(STATES_JA[state], icon=f":material/{icon}:", color=color)
+        st.badge(JobState(state).label_ja, icon=f":material/{icon}:", color=color)
         if simulated:
             st.badge("シミュレーション", icon=":material/theater_comedy:", color="violet")
