@@ -52,6 +52,8 @@ class Item:
 
 @dataclass(frozen=True)
 class Report:
+    """All findings, in the order of the checks."""
+
     items: tuple[Item, ...]
 
     @property
@@ -60,6 +62,7 @@ class Report:
         return all(item.state != "missing" for item in self.items if item.key in _REQUIRED)
 
     def item(self, key: str) -> Item:
+        """The finding with this key."""
         return next(item for item in self.items if item.key == key)
 
 
@@ -90,6 +93,7 @@ _REQUIRED = frozenset({"system", "python", "disk", "packages", "mlx"})
 
 
 def check_machine() -> Item:
+    """The processor, and whether MLX runs on it."""
     value = f"{_processor()}（{platform.machine()}、{os.cpu_count()}コア）"
     if sys.platform == "darwin" and platform.machine() != "arm64":
         advice = "Apple SiliconのMacと、arm64版のPythonを使ってください（Rosettaでは動きません）。"
@@ -111,6 +115,7 @@ def _processor() -> str:
 
 
 def check_system() -> Item:
+    """The operating system against the oldest that MLX supports."""
     if sys.platform == "darwin":
         version = platform.mac_ver()[0]
         if int(version.split(".")[0]) < 14:
@@ -127,6 +132,7 @@ def check_system() -> Item:
 
 
 def check_memory() -> Item:
+    """What is free now."""
     memory = memory_monitor.read_memory()
     available = memory.available / GB
     value = f"{memory.total / GB:.1f} GB（空き {available:.1f} GB）"
@@ -155,6 +161,7 @@ def check_disk(folder: Path) -> Item:
 
 
 def check_python() -> Item:
+    """The interpreter against the supported versions."""
     value = f"{platform.python_version()}（{sys.executable}）"
     if (3, 11) <= sys.version_info[:2] <= (3, 13):
         return Item("python", "Python", "ok", value)
@@ -200,6 +207,7 @@ def _pins() -> dict[str, str]:
 
 
 def check_mlx(measured: blas.Measurement | None) -> Item:
+    """Whether MLX computes, and on which device."""
     if measured is None:
         advice = "./setup.sh をもう一度実行してください。続くときは python -c 'import mlx.core' の出力を確認してください。"
         return Item("mlx", "MLXの装置", "missing", "MLXを動かせません", advice)
@@ -244,6 +252,7 @@ def check_compiler() -> Item:
 
 
 def check_llama_cpp() -> Item:
+    """Whether the runtime for GGUF files can be loaded."""
     version = _version("xllamacpp")
     if version is None:
         return Item("llama_cpp", "llama.cpp", "missing", "なし", "./setup.sh を実行してください。")

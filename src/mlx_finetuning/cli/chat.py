@@ -97,6 +97,7 @@ class _Talk:
         self.chat = Chat(self.engine, as_dict(self.settings))
 
     def ask_once(self, question: str) -> Answer:
+        """One question, whose answers are not kept."""
         self._warn_if_busy()
         answers = {side: self._whole(side, question) for side in self.sides}
         first = answers[self.sides[0]]
@@ -112,27 +113,26 @@ class _Talk:
         return Answer({"run_id": self.run_id, **first, **others}, "\n".join(lines))
 
     def converse(self) -> Answer:
+        """Questions from standard input until its end; every turn is saved."""
         click.echo(f"質問を入力してください（終わるには {END[0]}）。", err=True)
         self._warn_if_busy()
         for line in sys.stdin:
             question = line.strip()
             if question in END:
                 break
-            if question:
-                self._turn(question)
+            if not question:
+                continue
+            said = {side: self._streamed(side, question) for side in self.sides}
+            self.chat = self.chat.with_turn(
+                question,
+                {side: answer.text for side, answer in said.items()},
+                {side: answer.reasoning for side, answer in said.items()},
+            )
+            self.session.studio.chat.save(self.run_id, self.chat)
         data = {"run_id": self.run_id, "chat_id": self.chat.chat_id, "talks": self.chat.talks}
         return Answer(
             data, f"会話を保存しました（{self.chat.chat_id}）。" if self.chat.talks else ""
         )
-
-    def _turn(self, question: str) -> None:
-        said = {side: self._streamed(side, question) for side in self.sides}
-        self.chat = self.chat.with_turn(
-            question,
-            {side: answer.text for side, answer in said.items()},
-            {side: answer.reasoning for side, answer in said.items()},
-        )
-        self.session.studio.chat.save(self.run_id, self.chat)
 
     def _streamed(self, side: str, question: str) -> Said:
         """Show an answer as it comes; Ctrl-C ends it, and not the conversation."""

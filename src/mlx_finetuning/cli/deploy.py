@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-from typing import Any
-
 import click
 
 from mlx_finetuning import config
@@ -40,10 +38,6 @@ def deploy(
         result = session.studio.ollama.deploy(run_id, name, settings, host, replace=replace).follow(
             progress
         )
-    return Answer({"run_id": run_id, **result}, _shown(result))
-
-
-def _shown(result: dict[str, Any]) -> str:
     lines = text.pairs(
         [
             ("名前", result["name"]),
@@ -54,4 +48,5 @@ def _shown(result: dict[str, Any]) -> str:
             ("システム文", text.shorten(result["system"], 60)),
         ]
     )
-    return f"{result['verdict']}\n{lines}\n→ ollama run {result['name']}"
+    shown = f"{result['verdict']}\n{lines}\n→ ollama run {result['name']}"
+    return Answer({"run_id": run_id, **result}, shown)

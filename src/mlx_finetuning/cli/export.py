@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Any
 
 import click
 
@@ -55,22 +54,16 @@ def export(
         result = session.studio.exports.start(run_id, settings, quants, out, advise=advise).follow(
             progress
         )
-    shown = _advice(result) if advise else _shown(result)
-    return Answer({"run_id": run_id, **result}, shown)
-
-
-def _shown(result: dict[str, Any]) -> str:
-    return "\n".join(
-        f"{written['path']}（{text.size(written['size_bytes'])}）\n  {written['verdict']}"
-        for written in result["files"].values()
-    )
-
-
-def _advice(result: dict[str, Any]) -> str:
-    lines = [
-        f"{one['quant']:8}{text.size(one['size_bytes']):>10}"
-        f"  一致率 {one['top1_agreement']:.1%}  パープレキシティの変化 {one['perplexity_change']:+.2%}"
-        for one in result["candidates"]
-    ]
-    advised = f"お勧め: {result['recommended']}（{result['tokens']}トークンで比較）"
-    return "\n".join([*lines, advised])
+    if advise:
+        lines = [
+            f"{row['quant']:8}{text.size(row['size_bytes']):>10}  一致率 {row['top1_agreement']:.1%}"
+            f"  パープレキシティの変化 {row['perplexity_change']:+.2%}"
+            for row in result["candidates"]
+        ]
+        lines.append(f"お勧め: {result['recommended']}（{result['tokens']}トークンで比較）")
+    else:
+        lines = [
+            f"{file['path']}（{text.size(file['size_bytes'])}）\n  {file['verdict']}"
+            for file in result["files"].values()
+        ]
+    return Answer({"run_id": run_id, **result}, "\n".join(lines))

@@ -10,11 +10,11 @@ import click
 
 from mlx_finetuning.cli import text, trashing
 from mlx_finetuning.cli.session import Answer, Session, command, group
+from mlx_finetuning.errors import StudioError
 from mlx_finetuning.jobs.runs import LaterJob, Run
 
 if TYPE_CHECKING:
-    from mlx_finetuning.experiment_tracker.records.differences import Comparison, Figures
-    from mlx_finetuning.experiment_tracker.records.rerun import Reproduction
+    from mlx_finetuning.experiment_tracker.records.differences import Comparison
 
 runs = group("runs", "実験（学習の記録）の一覧・詳細・監視・停止・比較・メモ・削除・書き出し")
 RECORD_FORMATS = ("csv", "tensorboard", "mlflow")
@@ -84,18 +84,14 @@ def rerun(session: Session, run_id: str, detach: bool) -> Answer:
     with session.progress() as progress:
         session.studio.runs.follow(new_id, progress, stops=True)
     found = session.studio.runs.compare_losses(run_id, new_id)
-    exit_code = 0 if found.is_exact else 1
-    return Answer({**data, **dataclasses.asdict(found)}, _reproduced(new_id, found), exit_code)
-
-
-def _reproduced(new_id: str, found: Reproduction) -> str:
-    if found.is_exact:
-        return f"{new_id}: 損失{found.compared}個が、最後の桁まで同じになりました。"
-    return (
-        f"{new_id}: 損失{found.compared}個のうち、同じなのは{found.equal}個です"
-        f"（差は最大 {found.largest_difference:.2g}）。"
-        "MLXの版、計算に使う装置、プロセスの数が違うと、同じになりません。"
-    )
+    shown = f"{new_id}: 損失{found.compared}個が、最後の桁まで同じになりました。"
+    if not found.is_exact:
+        shown = (
+            f"{new_id}: 損失{found.compared}個のうち、同じなのは{found.equal}個です"
+            f"（差は最大 {found.largest_difference:.2g}）。"
+            "MLXの版、計算に使う装置、プロセスの数が違うと、同じになりません。"
+        )
+    return Answer({**data, **dataclasses.asdict(found)}, shown, 0 if found.is_exact else 1)
 
 
 @command(runs)
@@ -108,30 +104,27 @@ def compare(session: Session, run_ids: tuple[str, ...]) -> Answer:
 
 def _compared(found: Comparison) -> str:
     heading = ("実験ID", "状態", "更新", "学習の損失", "検証の損失（学習前 → 最良）", "経過")
-    figures = text.table(heading, map(_figures, found.runs))
+    rows = []
+    for run in found.runs:
+        best = "" if run.best_update is None else f"（更新 {run.best_update}）"
+        losses = f"{_loss(run.first_valid_loss)} → {_loss(run.best_valid_loss)}{best}"
+        elapsed = text.duration(run.elapsed_s)
+        rows.append(
+            [run.run_id, run.state, str(run.updates), _loss(run.last_loss), losses, elapsed]
+        )
+    figures = text.table(heading, rows)
     if not found.differences:
         nothing = "設定の違いはありません。" if len(found.runs) > 1 else ""
         return "\n\n".join(part for part in (figures, nothing) if part)
     names = [f"[{number}]" for number in range(1, len(found.runs) + 1)]
-    rows = (
-        [name, *("—" if value is None else text.shorten(str(value), 40) for value in values)]
-        for name, values in found.differences.items()
+    settings = text.table(
+        ["設定", *names],
+        (
+            [name, *("—" if value is None else text.shorten(str(value), 40) for value in values)]
+            for name, values in found.differences.items()
+        ),
     )
-    return f"{figures}\n\n違う設定（上から順に {' '.join(names)}）:\n" + text.table(
-        ["設定", *names], rows
-    )
-
-
-def _figures(run: Figures) -> tuple[str, ...]:
-    best = "" if run.best_update is None else f"（更新 {run.best_update}）"
-    return (
-        run.run_id,
-        run.state,
-        str(run.updates),
-        _loss(run.last_loss),
-        f"{_loss(run.first_valid_loss)} → {_loss(run.best_valid_loss)}{best}",
-        text.duration(run.elapsed_s),
-    )
+    return f"{figures}\n\n違う設定（上から順に {' '.join(names)}）:\n{settings}"
 
 
 def _loss(value: float | None) -> str:
@@ -176,12 +169,12 @@ def trash(session: Session, empty: bool) -> Answer:
     """ゴミ箱の中の実験を表示する"""
     if empty:
         return trashing.emptied(session.studio.machine.clean("trash"))
-    found = session.studio.runs.deleted()
-    rows = ([one.run_id, one.model, one.dataset, one.deleted_at[:16]] for one in found)
+    deleted = session.studio.runs.deleted()
+    rows = ([run.run_id, run.model, run.dataset, run.deleted_at[:16]] for run in deleted)
     shown = text.table(["実験ID", "モデル", "データセット", "削除"], rows)
     return Answer(
-        {"deleted": [dataclasses.asdict(one) for one in found]},
-        shown if found else "ゴミ箱は空です。",
+        {"deleted": [dataclasses.asdict(run) for run in deleted]},
+        shown if deleted else "ゴミ箱は空です。",
     )
 
 
@@ -225,6 +218,7 @@ def latest_losses(metrics: list[dict[str, Any]]) -> dict[str, Any]:
 
 
 def described(run: Run, losses: dict[str, Any], later: list[LaterJob]) -> str:
+    """A run for people: its record, its state, its losses and the jobs that came later."""
     status = run.status
     shown = text.pairs(
         [
@@ -245,13 +239,7 @@ def described(run: Run, losses: dict[str, Any], later: list[LaterJob]) -> str:
         ]
     )
     jobs = "\n".join(f"  {job.name}  {job.status.state.label_ja}" for job in later)
-    problem = _problem(run)
+    problem = text.error(StudioError.from_json(status.error)) if status.error else ""
     return "\n".join(
         part for part in (shown, "その後の作業:\n" + jobs if jobs else "", problem) if part
     )
-
-
-def _problem(run: Run) -> str:
-    from mlx_finetuning.errors import StudioError
-
-    return text.error(StudioError.from_json(run.status.error)) if run.status.error else ""

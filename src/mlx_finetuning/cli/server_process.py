@@ -33,6 +33,7 @@ class Place:
 
     @property
     def url(self) -> str:
+        """Where a browser on this machine finds it."""
         shown = {"0.0.0.0": "127.0.0.1", "::": "::1"}.get(self.address, self.address)
         return f"http://{f'[{shown}]' if ':' in shown else shown}:{self.port}"
 
@@ -75,7 +76,12 @@ def start_in_background(workspace: Workspace, place: Place) -> Running:
     log = log_of(workspace)
     with _only_one(workspace) as lock, log.open("ab") as stream:
         process = _start(workspace, place, lock, stream)
-        _wait_for_answer(process, place)
+        end_s = time.monotonic() + START_S
+        while not _answers(place):
+            if process.poll() is not None or time.monotonic() > end_s:
+                _end(process)
+                raise ServerFailed(exit_code=process.returncode, port=place.port)
+            time.sleep(POLL_S)
     return Running(process.pid, place.url)
 
 
@@ -107,6 +113,7 @@ def stop(workspace: Workspace) -> Running | None:
 
 
 def log_of(workspace: Workspace) -> Path:
+    """What a server in the background prints."""
     return workspace.logs / "serve.log"
 
 
@@ -151,15 +158,6 @@ def _start(
     )
     files.write_json(_record(workspace), {"pid": process.pid, "url": place.url})
     return process
-
-
-def _wait_for_answer(process: subprocess.Popen[bytes], place: Place) -> None:
-    end_s = time.monotonic() + START_S
-    while not _answers(place):
-        if process.poll() is not None or time.monotonic() > end_s:
-            _end(process)
-            raise ServerFailed(exit_code=process.returncode, port=place.port)
-        time.sleep(POLL_S)
 
 
 def _answers(place: Place) -> bool:

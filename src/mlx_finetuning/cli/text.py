@@ -21,6 +21,7 @@ def width(text: str) -> int:
 
 
 def pad(text: str, columns: int) -> str:
+    """`text` filled up with spaces to a width."""
     return text + " " * max(columns - width(text), 0)
 
 
@@ -35,6 +36,7 @@ def shorten(text: str, columns: int) -> str:
 
 
 def table(heading: Sequence[str], rows: Iterable[Sequence[str]]) -> str:
+    """Rows below a heading, in aligned columns."""
     lines = [list(heading), *(list(row) for row in rows)]
     columns = [max(width(line[index]) for line in lines) for index in range(len(heading))]
     shown = (
@@ -57,6 +59,7 @@ def with_reasoning(answer: str, reasoning: str) -> str:
 
 
 def error(problem: StudioError) -> str:
+    """Code, what happened, why, and what to do next."""
     message = describe(problem)
     return "\n".join(
         [

@@ -68,7 +68,8 @@ def train(
     止まらなかったときと同じ結果になるように続けられます。
     """
     if resume:
-        _require_alone(config_file, assignments, named)
+        if config_file or assignments or any(named.values()):
+            raise click.UsageError("--resume は、設定を変えるオプションと一緒に使えません。")
         if dry_run:
             raise click.UsageError("--resume と --dry-run は、一緒に使えません。")
         session.studio.training.resume(resume)
@@ -76,12 +77,15 @@ def train(
     else:
         chosen = settings(config_file, assignments, named)
         if dry_run:
-            return _estimated(session, chosen)
+            with session.progress() as progress:
+                estimate = session.studio.training.estimate(chosen).follow(progress)
+            return Answer(estimate, shown_estimate(estimate), 0 if estimate["fits"] else 1)
         run_id = session.studio.training.start(chosen)
         what = "シミュレーション" if chosen.engine == "simulation" else "学習"
     click.echo(f"{what}を始めました: {run_id}", err=True)
     if detach:
-        return _started(session, run_id)
+        run = session.studio.runs.show(run_id)
+        return Answer(as_json(run), f"進みの表示: mlx-finetuning runs watch {run_id}")
     with session.progress() as progress:
         result = session.studio.runs.follow(run_id, _telling(session, run_id, progress), stops=True)
     run = session.studio.runs.show(run_id)
@@ -107,13 +111,8 @@ def _telling(session: Session, run_id: str, progress: Progress) -> Progress:
     return tell
 
 
-def _estimated(session: Session, chosen: TrainConfig) -> Answer:
-    with session.progress() as progress:
-        found = session.studio.training.estimate(chosen).follow(progress)
-    return Answer(found, shown_estimate(found), exit_code=0 if found["fits"] else 1)
-
-
 def shown_estimate(found: dict[str, Any]) -> str:
+    """Memory, time and batch sizes of a run, or why it cannot be trained."""
     if not found["fits"]:
         return f"この設定では学習できません。\n{found['reason_ja']}"
     memory = f"約 {found['peak_memory_gb']:.2f} GB（使えるのは {found['available_gb']:.2f} GB）"
@@ -134,13 +133,6 @@ def shown_estimate(found: dict[str, Any]) -> str:
     return text.pairs(rows)
 
 
-def _require_alone(
-    config_file: Path | None, assignments: tuple[str, ...], named: dict[str, str | None]
-) -> None:
-    if config_file or assignments or any(named.values()):
-        raise click.UsageError("--resume は、設定を変えるオプションと一緒に使えません。")
-
-
 def settings(
     config_file: Path | None, assignments: tuple[str, ...], named: dict[str, str | None]
 ) -> TrainConfig:
@@ -151,21 +143,18 @@ def settings(
     return config.load(TrainConfig, values)
 
 
-def _started(session: Session, run_id: str) -> Answer:
-    run = session.studio.runs.show(run_id)
-    return Answer(as_json(run), f"進みの表示: mlx-finetuning runs watch {run_id}")
-
-
 def finished(run_id: str, result: dict[str, Any]) -> str:
+    """What a run came to, and the next step."""
     if result.get("simulated"):
         return (
             f"シミュレーションが終わりました: {run_id}\n"
             "学習は行われていません。損失は作りもので、アダプターもありません。"
         )
+    objective = OBJECTIVES.get(str(result.get("objective")))  # of answers and text none is named
     return "\n".join(
         [
             f"学習が終わりました: {run_id}",
-            *_objective(result),
+            *([f"学習の目的: {objective}"] if objective else []),
             f"検証の損失: {_loss(result, 'first_valid_loss')} → {_loss(result, 'last_valid_loss')}",
             f"アダプター: {result.get('adapter_path')}",
             *checks(result),
@@ -178,12 +167,6 @@ def checks(result: dict[str, Any]) -> list[str]:
     """What the run proved about itself, a line each."""
     made = result.get("checks") or []
     return [f"{'確認' if check['passed'] else '警告'}: {check['text_ja']}" for check in made]
-
-
-def _objective(result: dict[str, Any]) -> list[str]:
-    """What was learned, where it was not answers or text."""
-    name = OBJECTIVES.get(str(result.get("objective")))
-    return [f"学習の目的: {name}"] if name else []
 
 
 def _loss(result: dict[str, Any], key: str) -> str:

@@ -50,6 +50,7 @@ class Job:
 
 
 def now() -> str:
+    """The time of day in records: ISO 8601 in UTC."""
     return datetime.now(UTC).isoformat(timespec="microseconds")
 
 
@@ -128,6 +129,7 @@ def _keep_reserve(paths: JobPaths) -> None:
 
 
 def worker_command(folder: Path, lock_descriptor: int) -> list[str]:
+    """What runs the job in `folder`; the worker inherits the lock."""
     # -P: a file named like a module in the current folder must not be imported.
     module = "mlx_finetuning.worker"
     return [sys.executable, "-P", "-m", module, str(folder), "--lock-fd", str(lock_descriptor)]
@@ -150,6 +152,7 @@ def _start_worker(paths: JobPaths, lock_descriptor: int) -> None:
 
 
 def write_status(paths: JobPaths, value: JobStatus) -> None:
+    """Replace `status.json`. Raises DiskFull."""
     files.write_json(paths.status, dataclasses.asdict(value))
 
 

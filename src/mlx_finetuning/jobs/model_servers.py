@@ -41,6 +41,7 @@ class ModelServer:
 
     @property
     def engine(self) -> str:
+        """`mlx` or `gguf`."""
         return str(self.config["engine"])
 
     @property
@@ -55,8 +56,8 @@ def is_public(config: dict[str, Any]) -> bool:
 
 def living(workspace: Workspace, run_id: str) -> list[ModelServer]:
     """The run's servers that answer now."""
-    found = (_ready(paths, job) for paths, job in _jobs(workspace, run_id))
-    return [server for server in found if server is not None]
+    servers = (_ready(paths, job) for paths, job in _jobs(workspace, run_id))
+    return [server for server in servers if server is not None]
 
 
 def join_or_start(
@@ -69,9 +70,12 @@ def join_or_start(
     runs.require_trained(workspace, run_id)
     while True:
         with _alone(workspace, run_id):
-            paths = _suited(workspace, run_id, config)
-            if paths is None:
-                paths = _start(workspace, run_id, config)
+            suited = (
+                paths
+                for paths, job in _jobs(workspace, run_id)
+                if all(job.config.get(key) == config.get(key) for key in IDENTITY)
+            )
+            paths = next(suited, None) or _start(workspace, run_id, config)
         server = _until_ready(paths, progress)
         if server is not None:  # else it let its model go just now
             return server
@@ -122,13 +126,6 @@ def _end(*servers: JobPaths) -> None:
         jobs.request_stop(paths)
     while any(files.is_locked(paths.lock) for paths in servers):
         time.sleep(POLL_S)
-
-
-def _suited(workspace: Workspace, run_id: str, config: dict[str, Any]) -> JobPaths | None:
-    for paths, job in _jobs(workspace, run_id):
-        if all(job.config.get(key) == config.get(key) for key in IDENTITY):
-            return paths
-    return None
 
 
 def _jobs(workspace: Workspace, run_id: str) -> Iterator[tuple[JobPaths, Job]]:

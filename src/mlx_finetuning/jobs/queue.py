@@ -29,25 +29,18 @@ def wait_for_turn(
     mine = _rank(paths, status.on_disk(paths))
     lock = files.FileLock(workspace.device_lock)
     while True:
-        if not files.is_locked(lock.path) and not _is_behind(workspace, mine) and lock.acquire():
-            return lock
+        if not files.is_locked(lock.path):
+            queued = (job for job in living_jobs(workspace) if job.status.state == JobState.QUEUED)
+            is_behind = any(_rank(job.paths, job.status) < mine for job in queued)
+            if not is_behind and lock.acquire():
+                return lock
         while_waiting()
         time.sleep(POLL_S)
 
 
-def _rank(paths: JobPaths, of: status.JobStatus) -> tuple[str, str]:
+def _rank(paths: JobPaths, job: status.JobStatus) -> tuple[str, str]:
     # The folder settles ties, so that two jobs never wait for each other.
-    return of.created_at, str(paths.folder)
-
-
-def _is_behind(workspace: Workspace, mine: tuple[str, str]) -> bool:
-    return any(rank < mine for rank in _waiting(workspace))
-
-
-def _waiting(workspace: Workspace) -> Iterator[tuple[str, str]]:
-    for job in living_jobs(workspace):
-        if job.status.state == JobState.QUEUED:
-            yield _rank(job.paths, job.status)
+    return job.created_at, str(paths.folder)
 
 
 @dataclass(frozen=True)

@@ -18,7 +18,7 @@ from typing import Any
 from mlx_finetuning import files
 from mlx_finetuning.errors import Interrupted, StudioError
 from mlx_finetuning.jobs import jobs, status
-from mlx_finetuning.jobs.status import JobState, JobStatus
+from mlx_finetuning.jobs.status import JobState
 from mlx_finetuning.jobs.watchdog import Patience
 from mlx_finetuning.progress import Step
 from mlx_finetuning.utils.time_left import TimeLeft
@@ -85,6 +85,7 @@ class Reporter:
             self._write_if_possible()
 
     def event(self, name: str, **data: Any) -> None:
+        """Append a line to `events.jsonl`."""
         self._events.append({"time": jobs.now(), "event": name, **data})
 
     def finish(self, state: JobState, error: StudioError | None = None) -> None:
@@ -123,19 +124,16 @@ class Reporter:
         with self._writing:
             if only_while_working and self._ended.is_set():
                 return
+            self._written_s = time.monotonic()
+            started_s = self._written_s if self._started_s is None else self._started_s
+            elapsed_s = round(self._written_s - started_s, 3)
+            self._status = dataclasses.replace(
+                self._status, heartbeat_s=self._written_s, elapsed_s=elapsed_s
+            )
             try:
-                jobs.write_status(self._paths, self._stamped())
+                jobs.write_status(self._paths, self._status)
             except (StudioError, OSError) as problem:
                 self._complain(problem)
-
-    def _stamped(self) -> JobStatus:
-        self._written_s = time.monotonic()
-        started_s = self._written_s if self._started_s is None else self._started_s
-        elapsed_s = round(self._written_s - started_s, 3)
-        self._status = dataclasses.replace(
-            self._status, heartbeat_s=self._written_s, elapsed_s=elapsed_s
-        )
-        return self._status
 
     def _complain(self, problem: Exception) -> None:
         with contextlib.suppress(OSError):

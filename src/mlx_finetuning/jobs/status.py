@@ -75,6 +75,7 @@ class JobStatus:
 
     @property
     def is_living(self) -> bool:
+        """Whether a worker works on it, waits, or hangs."""
         return self.state in LIVING
 
 
@@ -92,46 +93,38 @@ def read(paths: JobPaths) -> JobStatus:
         return (
             dataclasses.replace(status, state=JobState.INTERRUPTED) if status.is_living else status
         )
-    if _is_stalled(status, time.monotonic()):
+    # Either nothing is heard of the process, or of its work although the process is there.
+    now_s = time.monotonic()
+    is_overdue = status.due_s is not None and now_s > status.due_s
+    if is_overdue or now_s - status.heartbeat_s > STALLED_AFTER_S:
         return dataclasses.replace(status, state=JobState.STALLED)
     if paths.stop_request.exists():
         return dataclasses.replace(status, state=JobState.STOPPING)
     return status
 
 
-def _is_stalled(status: JobStatus, now_s: float) -> bool:
-    """Whether the process is not heard of, or its work although the process is."""
-    is_overdue = status.due_s is not None and now_s > status.due_s
-    return is_overdue or now_s - status.heartbeat_s > STALLED_AFTER_S
-
-
 def on_disk(paths: JobPaths) -> JobStatus:
     """`status.json` as it was written. Raises FileNotFoundError, RecordDamaged, NewerSchema."""
     record = files.read_json(paths.status)
     try:
-        return _checked(record)
+        state, error = JobState(record["state"]), record["error"]
+        if state not in ON_DISK:
+            raise ValueError(state)
+        if error is not None and not isinstance(error, dict):
+            raise TypeError(error)
+        return JobStatus(
+            state=state,
+            done=int(record["done"]),
+            total=int(record["total"]),
+            elapsed_s=float(record["elapsed_s"]),
+            remaining_s=_seconds(record["remaining_s"]),
+            heartbeat_s=float(record["heartbeat_s"]),
+            due_s=_seconds(record.get("due_s")),  # records of before it existed have none
+            error=error,
+            **{key: str(record[key]) for key in _TEXTS},
+        )
     except (KeyError, TypeError, ValueError, OverflowError) as error:
         raise RecordDamaged(path=str(paths.status)) from error
-
-
-def _checked(record: dict[str, Any]) -> JobStatus:
-    state = JobState(record["state"])
-    if state not in ON_DISK:
-        raise ValueError(state)
-    error = record["error"]
-    if error is not None and not isinstance(error, dict):
-        raise TypeError(error)
-    return JobStatus(
-        state=state,
-        done=int(record["done"]),
-        total=int(record["total"]),
-        elapsed_s=float(record["elapsed_s"]),
-        remaining_s=_seconds(record["remaining_s"]),
-        heartbeat_s=float(record["heartbeat_s"]),
-        due_s=_seconds(record.get("due_s")),  # records of before it existed have none
-        error=error,
-        **{key: str(record[key]) for key in _TEXTS},
-    )
 
 
 def _seconds(value: Any) -> float | None:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import builtins
 import contextlib
 from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -27,12 +28,12 @@ BASE = "base"
 """The name by which a model server knows the untrained model."""
 
 
+@dataclass(frozen=True)
 class Chat:
     """`studio.chat`. Its imports of `runtime` stand in the methods, as commands import the names
     above for every call."""
 
-    def __init__(self, workspace: Workspace) -> None:
-        self.workspace = workspace
+    workspace: Workspace
 
     def stream(
         self,

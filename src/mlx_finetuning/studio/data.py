@@ -31,11 +31,11 @@ class DatasetEntry:
     """`dataset.json`; None where it cannot be read."""
 
 
+@dataclass(frozen=True)
 class Data:
     """`studio.data`. Its imports of `data_processor`, which loads NumPy, stand in the methods."""
 
-    def __init__(self, workspace: Workspace) -> None:
-        self.workspace = workspace
+    workspace: Workspace
 
     def inspect(
         self,

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+from dataclasses import dataclass
 from typing import Any
 
 from mlx_finetuning import config, files
@@ -12,11 +13,11 @@ from mlx_finetuning.studio.handle import JobHandle
 from mlx_finetuning.workspace import Workspace
 
 
+@dataclass(frozen=True)
 class Evaluation:
     """`studio.evaluation`."""
 
-    def __init__(self, workspace: Workspace) -> None:
-        self.workspace = workspace
+    workspace: Workspace
 
     def start(
         self, run_id: str, settings: EvaluateConfig | None = None

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import builtins
 from collections.abc import Sequence
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -16,11 +17,11 @@ from mlx_finetuning.studio.handle import JobHandle
 from mlx_finetuning.workspace import Workspace
 
 
+@dataclass(frozen=True)
 class Exports:
     """`studio.exports`."""
 
-    def __init__(self, workspace: Workspace) -> None:
-        self.workspace = workspace
+    workspace: Workspace
 
     def start(
         self,

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import builtins
+from dataclasses import dataclass
 from typing import Any
 
 from mlx_finetuning import files
@@ -13,11 +14,11 @@ from mlx_finetuning.jobs.status import JobStatus
 from mlx_finetuning.workspace import JobPaths, Workspace
 
 
+@dataclass(frozen=True)
 class Jobs:
     """`studio.jobs`. An empty `run_id` stands for the jobs that belong to no run."""
 
-    def __init__(self, workspace: Workspace) -> None:
-        self.workspace = workspace
+    workspace: Workspace
 
     def is_device_busy(self) -> bool:
         """Whether a training or another long job computes now, so that answers take longer."""

@@ -2,17 +2,19 @@
 
 from __future__ import annotations
 
+from dataclasses import dataclass
+
 from mlx_finetuning import diagnostics, doctor, upkeep
 from mlx_finetuning.doctor import Report
 from mlx_finetuning.upkeep import Usage, Waste
 from mlx_finetuning.workspace import Workspace
 
 
+@dataclass(frozen=True)
 class Machine:
     """`studio.machine`."""
 
-    def __init__(self, workspace: Workspace) -> None:
-        self.workspace = workspace
+    workspace: Workspace
 
     def doctor(self) -> Report:
         """What the machine has, what it lacks and what to do; takes about two seconds."""

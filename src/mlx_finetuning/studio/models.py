@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import builtins
 from collections.abc import Mapping
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -16,11 +17,11 @@ from mlx_finetuning.studio.handle import JobHandle
 from mlx_finetuning.workspace import Workspace
 
 
+@dataclass(frozen=True)
 class Models:
     """`studio.models`."""
 
-    def __init__(self, workspace: Workspace) -> None:
-        self.workspace = workspace
+    workspace: Workspace
 
     def list(self) -> builtins.list[InstalledModel]:
         """Base models that can be used now."""

@@ -5,6 +5,7 @@ from __future__ import annotations
 import builtins
 import contextlib
 from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -19,11 +20,11 @@ if TYPE_CHECKING:
     from mlx_finetuning.runtime import AnswerStream, Pieces
 
 
+@dataclass(frozen=True)
 class Ollama:
     """`studio.ollama`. `host` is OLLAMA_HOST's unless given."""
 
-    def __init__(self, workspace: Workspace) -> None:
-        self.workspace = workspace
+    workspace: Workspace
 
     def status(self, host: str | None = None) -> Status:
         """Who answers there; never takes longer than a few seconds. Raises OllamaHostInvalid."""

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from dataclasses import dataclass
 from typing import Any
 
 from mlx_finetuning import preferences
@@ -10,11 +11,11 @@ from mlx_finetuning.config import TrainConfig
 from mlx_finetuning.workspace import Workspace
 
 
+@dataclass(frozen=True)
 class Preferences:
     """`studio.preferences`."""
 
-    def __init__(self, workspace: Workspace) -> None:
-        self.workspace = workspace
+    workspace: Workspace
 
     def read(self) -> TrainConfig:
         """What a new run starts from. Raises RecordDamaged, NewerSchema, InvalidSettings."""

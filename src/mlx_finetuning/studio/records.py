@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import dataclass
 from pathlib import Path
 
 from mlx_finetuning.experiment_tracker.records import export
@@ -9,11 +10,11 @@ from mlx_finetuning.jobs import runs
 from mlx_finetuning.workspace import Workspace
 
 
+@dataclass(frozen=True)
 class Records:
     """`studio.records`."""
 
-    def __init__(self, workspace: Workspace) -> None:
-        self.workspace = workspace
+    workspace: Workspace
 
     def formats(self) -> tuple[str, ...]:
         """Those of csv, tensorboard and mlflow that can be written here."""

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import builtins
 from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
 from typing import Any
 
 from mlx_finetuning import config, files
@@ -19,11 +20,11 @@ from mlx_finetuning.progress import Progress
 from mlx_finetuning.workspace import Workspace
 
 
+@dataclass(frozen=True)
 class Runs:
     """`studio.runs`."""
 
-    def __init__(self, workspace: Workspace) -> None:
-        self.workspace = workspace
+    workspace: Workspace
 
     def list(self) -> builtins.list[Run]:
         """All runs, the newest first."""

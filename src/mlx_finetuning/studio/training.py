@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import dataclass
 from typing import Any
 
 from mlx_finetuning import config, models, presets
@@ -16,11 +17,11 @@ from mlx_finetuning.studio.handle import JobHandle
 from mlx_finetuning.workspace import Workspace
 
 
+@dataclass(frozen=True)
 class Training:
     """`studio.training`. A run is named by its id; `studio.runs.follow` waits for its end."""
 
-    def __init__(self, workspace: Workspace) -> None:
-        self.workspace = workspace
+    workspace: Workspace
 
     def start(self, settings: TrainConfig) -> str:
         """Start a run in the background and return its id; it queues if the device is busy.
