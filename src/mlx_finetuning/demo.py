@@ -70,8 +70,8 @@ def _settings(studio: Studio, model: str) -> dict[str, Any]:
     """Of other models the usual preset's: what suits the sheet's rows and the model's width."""
     if model == BUILT_IN:
         return SETTINGS
-    found = studio.training.presets(TrainConfig(model=model, dataset=DATASET))
-    [usual] = (preset.settings for preset in found if preset.key == "usual")
+    presets = studio.training.presets(TrainConfig(model=model, dataset=DATASET))
+    [usual] = (preset.settings for preset in presets if preset.key == "usual")
     return as_dict(usual)
 
 

@@ -108,9 +108,9 @@ def _processor() -> str:
             done = subprocess.run(command, capture_output=True, text=True, timeout=5, check=True)
             return done.stdout.strip()
         text = Path("/proc/cpuinfo").read_text(encoding="utf-8", errors="replace")
-        found = re.search(r"^model name\s*:\s*(.+)$", text, re.MULTILINE)
-        if found:
-            return found[1].strip()
+        match = re.search(r"^model name\s*:\s*(.+)$", text, re.MULTILINE)
+        if match:
+            return match[1].strip()
     return platform.processor() or "不明なCPU"
 
 
@@ -201,8 +201,8 @@ def _version(name: str) -> str | None:
 def _pins() -> dict[str, str]:
     with contextlib.suppress(importlib.metadata.PackageNotFoundError):
         lines = importlib.metadata.requires("mlx-finetuning") or []
-        found = (re.match(r"([\w.-]+)(?:\[\w+\])?==([\w.]+)", line) for line in lines)
-        return {match[1].lower(): match[2] for match in found if match}
+        matches = (re.match(r"([\w.-]+)(?:\[\w+\])?==([\w.]+)", line) for line in lines)
+        return {match[1].lower(): match[2] for match in matches if match}
     return {}
 
 
@@ -274,17 +274,17 @@ def check_llama_cpp() -> Item:
 def check_ollama() -> Item:
     """Who answers where Ollama should be; sends nothing but one GET."""
     try:
-        found = ollama_integration.status()
+        status = ollama_integration.status()
     except OllamaHostInvalid as problem:
         return Item("ollama", "Ollama", "warn", "OLLAMA_HOST を読めません", _advice(problem))
-    if isinstance(found.problem, OllamaNotRunning | OllamaNotInstalled):
-        value = f"動いていません（{found.place}）"
-        return Item("ollama", "Ollama", "missing", value, _advice(found.problem))
-    if found.problem is not None:
+    if isinstance(status.problem, OllamaNotRunning | OllamaNotInstalled):
+        value = f"動いていません（{status.place}）"
+        return Item("ollama", "Ollama", "missing", value, _advice(status.problem))
+    if status.problem is not None:
         return Item(
-            "ollama", "Ollama", "warn", describe(found.problem).what, _advice(found.problem)
+            "ollama", "Ollama", "warn", describe(status.problem).what, _advice(status.problem)
         )
-    value, advice = f"{found.version}（{found.place}）", "".join(found.warnings)
+    value, advice = f"{status.version}（{status.place}）", "".join(status.warnings)
     return Item("ollama", "Ollama", "warn" if advice else "ok", value, advice)
 
 

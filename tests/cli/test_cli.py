@@ -20,7 +20,7 @@ from mlx_finetuning import cli
 from mlx_finetuning.cli import text
 from mlx_finetuning.cli.app import build
 from mlx_finetuning.cli.progress_line import ProgressLine, line
-from mlx_finetuning.cli.server_process import Place, serve_command
+from mlx_finetuning.cli.server_process import ServerAddress, serve_command
 from mlx_finetuning.errors import DatasetNotFound
 from mlx_finetuning.progress import Step
 from mlx_finetuning.studio import Studio
@@ -460,6 +460,6 @@ def test_error_text_has_code_and_next_step() -> None:
 
 
 def test_web_server_is_bound_to_this_machine() -> None:
-    command = serve_command(Path("app.py"), Place("127.0.0.1", 8501))
+    command = serve_command(Path("app.py"), ServerAddress("127.0.0.1", 8501))
     assert "--server.address=127.0.0.1" in command
     assert "--browser.gatherUsageStats=false" in command

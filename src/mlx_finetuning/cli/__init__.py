@@ -98,8 +98,10 @@ def _unexpected(error: Exception, root: click.Context | None) -> UnexpectedError
         files.make_folder(log.parent)
         with log.open("a", encoding="utf-8") as stream:
             stream.write(trace)
-        place = str(log)
+        location = str(log)
     except (OSError, StudioError):
         click.echo(trace, err=True)
-        place = "標準エラー出力"
-    return UnexpectedError(kind=type(error).__name__, reason=without_secrets(str(error)), log=place)
+        location = "標準エラー出力"
+    return UnexpectedError(
+        kind=type(error).__name__, reason=without_secrets(str(error)), log=location
+    )

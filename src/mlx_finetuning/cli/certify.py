@@ -23,13 +23,15 @@ def certify(session: Session, run_id: str, assignments: tuple[str, ...]) -> Answ
     """書き出したモデルが、学習したモデルと同じかを証明する"""
     settings = config.load(CertifyConfig, config.parse_assignments(list(assignments)))
     with session.progress() as progress:
-        found = session.studio.evaluation.certify(run_id, settings).follow(progress)
-    return Answer({"run_id": run_id, **found}, _shown(found), 0 if found["passed"] else 1)
+        certificate = session.studio.evaluation.certify(run_id, settings).follow(progress)
+    return Answer(
+        {"run_id": run_id, **certificate}, _shown(certificate), 0 if certificate["passed"] else 1
+    )
 
 
-def _shown(found: Mapping[str, Any]) -> str:
+def _shown(certificate: Mapping[str, Any]) -> str:
     figures = []
-    for row in found["rows"]:
+    for row in certificate["rows"]:
         # Only of models that think; certificates of older versions say nothing about it.
         share = row.get("reasoning_equal")
         reasoning = "" if share is None else f"（考えた過程 {text.percent(share)}）"
@@ -44,9 +46,9 @@ def _shown(found: Mapping[str, Any]) -> str:
                 text.percent(row["ended"]),
             )
         )
-    mark = "○" if found["passed"] else "×"
-    lines = [f"{mark} {found['verdict']}", "", text.table(HEADING, figures)]
-    if found["problems"]:
-        lines += ["", "違い:", *(f"  - {problem}" for problem in found["problems"])]
-    lines += [f"注意: {note}" for note in found["notes"]]
+    mark = "○" if certificate["passed"] else "×"
+    lines = [f"{mark} {certificate['verdict']}", "", text.table(HEADING, figures)]
+    if certificate["problems"]:
+        lines += ["", "違い:", *(f"  - {problem}" for problem in certificate["problems"])]
+    lines += [f"注意: {note}" for note in certificate["notes"]]
     return "\n".join(lines)

@@ -45,10 +45,10 @@ def chat(
     assignments: tuple[str, ...],
 ) -> Answer:
     """学習したモデルと会話する（答えの途中の Ctrl-C は、その答えだけを止める）"""
-    given: dict[str, Any] = dict(config.parse_assignments(list(assignments)))
-    given |= {} if system is None else {"system": system}
-    given |= {} if temperature is None else {"temperature": temperature}
-    settings = config.load(GenerateConfig, given)
+    options: dict[str, Any] = dict(config.parse_assignments(list(assignments)))
+    options |= {} if system is None else {"system": system}
+    options |= {} if temperature is None else {"temperature": temperature}
+    settings = config.load(GenerateConfig, options)
     sides = ("tuned", "base") if side_by_side else ("base",) if base else ("tuned",)
     session.studio.runs.show(run_id)
     talk = _Talk(session, run_id, settings, engine, sides)

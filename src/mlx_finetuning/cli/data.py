@@ -70,10 +70,10 @@ def inspect(
     columns = config.parse_assignments(list(mapping))
     settings = config.load(PrepareConfig, _given(encoding, clean, evaluation))
     with session.progress() as progress:
-        found = session.studio.data.inspect(
+        inspection = session.studio.data.inspect(
             file, mapping=columns or None, settings=settings, progress=progress
         )
-    return Answer(dataclasses.asdict(found), _described(found))
+    return Answer(dataclasses.asdict(inspection), _described(inspection))
 
 
 def _given(
@@ -292,22 +292,25 @@ def _token_table(tokens: Iterable[Mapping[str, Any]]) -> str:
     return text.table(("ID", "対象", "文字"), rows)
 
 
-def _described(found: Inspection) -> str:
-    kind = KINDS.get(found.kind or "", "学習に使えない形")
+def _described(inspection: Inspection) -> str:
+    kind = KINDS.get(inspection.kind or "", "学習に使えない形")
     facts = text.pairs(
         [
-            ("ファイル", f"{found.path}（{found.format}、{text.size(found.size_bytes)}）"),
-            ("文字コード", f"{found.encoding}（{found.encoding_reason}）"),
+            (
+                "ファイル",
+                f"{inspection.path}（{inspection.format}、{text.size(inspection.size_bytes)}）",
+            ),
+            ("文字コード", f"{inspection.encoding}（{inspection.encoding_reason}）"),
             ("種類", kind),
-            ("行", f"{found.source_rows}（使える行 {found.usable_rows}）"),
-            ("列", "、".join(found.columns)),
+            ("行", f"{inspection.source_rows}（使える行 {inspection.usable_rows}）"),
+            ("列", "、".join(inspection.columns)),
             *(
                 (f"  {choice.role}", f"{choice.column}（{choice.reason}）")
-                for choice in found.mapping
+                for choice in inspection.mapping
             ),
         ]
     )
-    return "\n".join([facts, *_steps(found.cleaning), *_findings(found.findings)])
+    return "\n".join([facts, *_steps(inspection.cleaning), *_findings(inspection.findings)])
 
 
 def _steps(cleaning: Iterable[CleaningStep]) -> list[str]:
@@ -347,13 +350,13 @@ def _written(summary: DatasetSummary) -> str:
     return "\n".join([facts, *_steps(summary.cleaning), *_findings(summary.findings)])
 
 
-def _findings(found: Iterable[Finding]) -> list[str]:
+def _findings(findings: Iterable[Finding]) -> list[str]:
     lines: list[str] = []
-    for item in found:
-        rows = "、".join(str(row) for row in item.rows[:SHOWN_ROWS])
-        more = " ほか" if len(item.rows) > SHOWN_ROWS else ""
-        file = f"{item.source} " if item.source else ""
-        where = f"（{file}行 {rows}{more}）" if rows else f"（{item.source}）" if file else ""
-        lines.append(f"[{SEVERITIES[item.severity]}] {item.message}{where}")
-        lines += [f"    → {item.fix}"] if item.fix else []
+    for finding in findings:
+        rows = "、".join(str(row) for row in finding.rows[:SHOWN_ROWS])
+        more = " ほか" if len(finding.rows) > SHOWN_ROWS else ""
+        file = f"{finding.source} " if finding.source else ""
+        where = f"（{file}行 {rows}{more}）" if rows else f"（{finding.source}）" if file else ""
+        lines.append(f"[{SEVERITIES[finding.severity]}] {finding.message}{where}")
+        lines += [f"    → {finding.fix}"] if finding.fix else []
     return lines

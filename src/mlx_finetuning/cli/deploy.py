@@ -32,8 +32,8 @@ def deploy(
     **named: str | None,
 ) -> Answer:
     """学習したモデルをOllamaに登録し、学習したとおりに動くことを確かめる"""
-    given = {key: value for key, value in named.items() if value is not None}
-    settings = config.load(DeployConfig, {**config.parse_assignments(list(assignments)), **given})
+    options = {key: value for key, value in named.items() if value is not None}
+    settings = config.load(DeployConfig, {**config.parse_assignments(list(assignments)), **options})
     with session.progress() as progress:
         result = session.studio.ollama.deploy(run_id, name, settings, host, replace=replace).follow(
             progress

@@ -48,8 +48,8 @@ def export(
     **named: str | bool | None,
 ) -> Answer:
     """学習したモデルをファイルに書き出し、MLXのモデルと比べて確かめる"""
-    given = {key: value for key, value in named.items() if value is not None}
-    settings = config.load(ExportConfig, given)
+    options = {key: value for key, value in named.items() if value is not None}
+    settings = config.load(ExportConfig, options)
     with session.progress() as progress:
         result = session.studio.exports.start(run_id, settings, quants, out, advise=advise).follow(
             progress

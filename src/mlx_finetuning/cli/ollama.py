@@ -22,17 +22,17 @@ ollama = session.group("ollama", "Ollamaの状態と、登録されているモ�
 @HOST
 def status(session: Session, host: str | None) -> Answer:
     """Ollamaが動いているか、版に問題がないかを調べる"""
-    found = session.studio.ollama.status(host)
-    problem = None if found.problem is None else found.problem.to_json()
+    server = session.studio.ollama.status(host)
+    problem = None if server.problem is None else server.problem.to_json()
     data = {
-        "place": found.place,
-        "version": found.version,
+        "place": server.place,
+        "version": server.version,
         "problem": problem,
-        "warnings": list(found.warnings),
+        "warnings": list(server.warnings),
     }
-    if found.problem is not None:
-        return Answer(data, describe(found.problem).text, exit_code=1)
-    return Answer(data, "\n".join([f"Ollama {found.version}（{found.place}）", *found.warnings]))
+    if server.problem is not None:
+        return Answer(data, describe(server.problem).text, exit_code=1)
+    return Answer(data, "\n".join([f"Ollama {server.version}（{server.place}）", *server.warnings]))
 
 
 @command(ollama, "list")
@@ -55,10 +55,10 @@ def list_models(session: Session, host: str | None) -> Answer:
 @HOST
 def show(session: Session, name: str, host: str | None) -> Answer:
     """モデルの詳しい情報"""
-    found = session.studio.ollama.show(name, host)
-    shown = {"details": found.get("details", {}), "parameters": found.get("parameters", "")}
+    details = session.studio.ollama.show(name, host)
+    shown = {"details": details.get("details", {}), "parameters": details.get("parameters", "")}
     return Answer(
-        {"name": name, **found}, text.record({**shown, "system": found.get("system", "")})
+        {"name": name, **details}, text.record({**shown, "system": details.get("system", "")})
     )
 
 

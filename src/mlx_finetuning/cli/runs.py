@@ -25,11 +25,11 @@ RUN_ID = click.argument("run_id", metavar="ID")
 @command(runs, "list")
 def list_(session: Session) -> Answer:
     """実験の一覧を、新しい順に表示する"""
-    found = session.studio.runs.list()
-    rows = ([run.run_id, run.state_ja, run.model, run.dataset, run.engine] for run in found)
+    listed = session.studio.runs.list()
+    rows = ([run.run_id, run.state_ja, run.model, run.dataset, run.engine] for run in listed)
     shown = text.table(["実験ID", "状態", "モデル", "データセット", "エンジン"], rows)
     nothing = "実験はまだありません。mlx-finetuning demo で試せます。"
-    return Answer({"runs": [as_json(run) for run in found]}, shown if found else nothing)
+    return Answer({"runs": [as_json(run) for run in listed]}, shown if listed else nothing)
 
 
 @command(runs)
@@ -83,29 +83,31 @@ def rerun(session: Session, run_id: str, detach: bool) -> Answer:
     click.echo(f"学習し直しを始めました: {new_id}", err=True)
     with session.progress() as progress:
         session.studio.runs.follow(new_id, progress, stops=True)
-    found = session.studio.runs.compare_losses(run_id, new_id)
-    shown = f"{new_id}: 損失{found.compared}個が、最後の桁まで同じになりました。"
-    if not found.is_exact:
+    reproduction = session.studio.runs.compare_losses(run_id, new_id)
+    shown = f"{new_id}: 損失{reproduction.compared}個が、最後の桁まで同じになりました。"
+    if not reproduction.is_exact:
         shown = (
-            f"{new_id}: 損失{found.compared}個のうち、同じなのは{found.equal}個です"
-            f"（差は最大 {found.largest_difference:.2g}）。"
+            f"{new_id}: 損失{reproduction.compared}個のうち、同じなのは{reproduction.equal}個です"
+            f"（差は最大 {reproduction.largest_difference:.2g}）。"
             "MLXの版、計算に使う装置、プロセスの数が違うと、同じになりません。"
         )
-    return Answer({**data, **dataclasses.asdict(found)}, shown, 0 if found.is_exact else 1)
+    return Answer(
+        {**data, **dataclasses.asdict(reproduction)}, shown, 0 if reproduction.is_exact else 1
+    )
 
 
 @command(runs)
 @click.argument("run_ids", metavar="ID...", nargs=-1, required=True)
 def compare(session: Session, run_ids: tuple[str, ...]) -> Answer:
     """実験を比べる。違う設定だけと、損失の最良値を表示する"""
-    found = session.studio.runs.compare(run_ids)
-    return Answer(dataclasses.asdict(found), _compared(found))
+    comparison = session.studio.runs.compare(run_ids)
+    return Answer(dataclasses.asdict(comparison), _compared(comparison))
 
 
-def _compared(found: Comparison) -> str:
+def _compared(comparison: Comparison) -> str:
     heading = ("実験ID", "状態", "更新", "学習の損失", "検証の損失（学習前 → 最良）", "経過")
     rows = []
-    for run in found.runs:
+    for run in comparison.runs:
         best = "" if run.best_update is None else f"（更新 {run.best_update}）"
         losses = f"{_loss(run.first_valid_loss)} → {_loss(run.best_valid_loss)}{best}"
         elapsed = text.duration(run.elapsed_s)
@@ -113,15 +115,15 @@ def _compared(found: Comparison) -> str:
             [run.run_id, run.state, str(run.updates), _loss(run.last_loss), losses, elapsed]
         )
     figures = text.table(heading, rows)
-    if not found.differences:
-        nothing = "設定の違いはありません。" if len(found.runs) > 1 else ""
+    if not comparison.differences:
+        nothing = "設定の違いはありません。" if len(comparison.runs) > 1 else ""
         return "\n\n".join(part for part in (figures, nothing) if part)
-    names = [f"[{number}]" for number in range(1, len(found.runs) + 1)]
+    names = [f"[{number}]" for number in range(1, len(comparison.runs) + 1)]
     settings = text.table(
         ["設定", *names],
         (
             [name, *("—" if value is None else text.shorten(str(value), 40) for value in values)]
-            for name, values in found.differences.items()
+            for name, values in comparison.differences.items()
         ),
     )
     return f"{figures}\n\n違う設定（上から順に {' '.join(names)}）:\n{settings}"
@@ -141,14 +143,14 @@ def note(
 ) -> Answer:
     """実験にメモとタグを付ける。何も付けなければ、今のものを表示する"""
     session.studio.runs.show(run_id)
-    kept = session.studio.runs.note(run_id)
+    saved = session.studio.runs.note(run_id)
     if clear:
-        kept = session.studio.runs.save_note(run_id, "")
+        saved = session.studio.runs.save_note(run_id, "")
     elif words is not None or tags:
-        text_now = kept.text if words is None else words
-        kept = session.studio.runs.save_note(run_id, text_now, (*kept.tags, *tags))
-    shown = text.pairs([("メモ", kept.text), ("タグ", " ".join(kept.tags))])
-    return Answer({"run_id": run_id, **dataclasses.asdict(kept)}, shown or "メモはありません。")
+        text_now = saved.text if words is None else words
+        saved = session.studio.runs.save_note(run_id, text_now, (*saved.tags, *tags))
+    shown = text.pairs([("メモ", saved.text), ("タグ", " ".join(saved.tags))])
+    return Answer({"run_id": run_id, **dataclasses.asdict(saved)}, shown or "メモはありません。")
 
 
 @command(runs)

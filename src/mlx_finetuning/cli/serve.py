@@ -7,7 +7,7 @@ import ipaddress
 import click
 
 from mlx_finetuning.cli import server_process
-from mlx_finetuning.cli.server_process import Place
+from mlx_finetuning.cli.server_process import ServerAddress
 from mlx_finetuning.cli.session import Answer, Session, command
 
 LOOPBACK = "127.0.0.1"
@@ -50,14 +50,14 @@ def serve(
             return Answer({"running": False}, "動いていません。mlx-finetuning serve で開けます。")
         data = {"running": True, "url": running.url, "pid": running.pid}
         return Answer(data, f"動いています: {running.url}（プロセス {running.pid}）")
-    place = Place(_checked(address), port)
-    if not ipaddress.ip_address(place.address).is_loopback:
-        click.echo(EXPOSED.format(address=place.address), err=True)
+    listening = ServerAddress(_checked(address), port)
+    if not ipaddress.ip_address(listening.host).is_loopback:
+        click.echo(EXPOSED.format(address=listening.host), err=True)
     if not background:
-        click.echo(f"画面: {place.url}（終わるには Ctrl-C）", err=True)
-        server_process.run(workspace, place)
-        return Answer({"url": place.url}, "画面を閉じました。")
-    started = server_process.start_in_background(workspace, place)
+        click.echo(f"画面: {listening.url}（終わるには Ctrl-C）", err=True)
+        server_process.run(workspace, listening)
+        return Answer({"url": listening.url}, "画面を閉じました。")
+    started = server_process.start_in_background(workspace, listening)
     log = server_process.log_of(workspace)
     shown = f"画面: {started.url}\n記録: {log}\n終わるには mlx-finetuning serve --stop"
     return Answer({"url": started.url, "pid": started.pid, "log": str(log)}, shown)

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import contextlib
-from typing import Any
 
 import click
 
@@ -58,9 +57,10 @@ def serve_model(
             problems=["--no-api-key: ほかのマシンに開くときは、APIキーが必要です。"]
         )
     key = "" if no_api_key else api_key or None
-    place: dict[str, Any] = {"host": address, "port": port, "key": key}
     with contextlib.suppress(KeyboardInterrupt, Interrupted), session.progress() as progress:
-        offer = session.studio.chat.serve(run_id, engine=engine, **place, progress=progress)
+        offer = session.studio.chat.serve(
+            run_id, engine=engine, host=address, port=port, key=key, progress=progress
+        )
         with offer as server:
             progress.close()
             click.echo(_shown(run_id, server), err=True)

@@ -48,9 +48,9 @@ def table(heading: Sequence[str], rows: Iterable[Sequence[str]]) -> str:
 
 def pairs(rows: Iterable[tuple[str, object]]) -> str:
     """`名前  値` lines with aligned values; rows without a value are left out."""
-    known = [(name, str(value)) for name, value in rows if value not in (None, "")]
-    columns = max((width(name) for name, _ in known), default=0)
-    return "\n".join(f"{pad(name, columns)}  {value}" for name, value in known)
+    filled = [(name, str(value)) for name, value in rows if value not in (None, "")]
+    columns = max((width(name) for name, _ in filled), default=0)
+    return "\n".join(f"{pad(name, columns)}  {value}" for name, value in filled)
 
 
 def with_reasoning(answer: str, reasoning: str) -> str:

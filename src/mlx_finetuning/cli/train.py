@@ -98,37 +98,42 @@ TOLD = {"warning": "注意: ", "ends": ""}
 
 def _telling(session: Session, run_id: str, progress: Progress) -> Progress:
     """Progress that also says what the run warns of, once each, before and while it trains."""
-    told: set[str] = set()
+    warned: set[str] = set()
 
     def tell(step: Step) -> None:
         for event in session.studio.runs.events(run_id):
             text = str(event.get("text", ""))
-            if event.get("event") in TOLD and text not in told:
-                told.add(text)
+            if event.get("event") in TOLD and text not in warned:
+                warned.add(text)
                 click.echo(TOLD[event["event"]] + text, err=True)
         progress(step)
 
     return tell
 
 
-def shown_estimate(found: dict[str, Any]) -> str:
+def shown_estimate(estimate: dict[str, Any]) -> str:
     """Memory, time and batch sizes of a run, or why it cannot be trained."""
-    if not found["fits"]:
-        return f"この設定では学習できません。\n{found['reason_ja']}"
-    memory = f"約 {found['peak_memory_gb']:.2f} GB（使えるのは {found['available_gb']:.2f} GB）"
-    seconds = f"約 {found['seconds_per_update']:.2f} 秒 × {found['updates']} 回"
+    if not estimate["fits"]:
+        return f"この設定では学習できません。\n{estimate['reason_ja']}"
+    memory = (
+        f"約 {estimate['peak_memory_gb']:.2f} GB（使えるのは {estimate['available_gb']:.2f} GB）"
+    )
+    seconds = f"約 {estimate['seconds_per_update']:.2f} 秒 × {estimate['updates']} 回"
     rows = [
         ("メモリー", memory),
         ("1回の更新", seconds),
-        ("全体の時間", f"約 {text.duration(found['total_s'])}"),
+        ("全体の時間", f"約 {text.duration(estimate['total_s'])}"),
         (
             "batch_size",
-            f"{found['batch_size']}（一度に計算するのは {found['micro_batch_size']} 例）",
+            f"{estimate['batch_size']}（一度に計算するのは {estimate['micro_batch_size']} 例）",
         ),
-        ("一度に収まる数", f"{found['largest_batch_size']} 例（学習用の行は {found['rows']} 行）"),
-        ("おすすめの数", found["recommended_batch_size"]),
-        ("プロセス", found["processes"]),
-        ("理由", found["reason_ja"]),
+        (
+            "一度に収まる数",
+            f"{estimate['largest_batch_size']} 例（学習用の行は {estimate['rows']} 行）",
+        ),
+        ("おすすめの数", estimate["recommended_batch_size"]),
+        ("プロセス", estimate["processes"]),
+        ("理由", estimate["reason_ja"]),
     ]
     return text.pairs(rows)
 
@@ -165,8 +170,10 @@ def finished(run_id: str, result: dict[str, Any]) -> str:
 
 def checks(result: dict[str, Any]) -> list[str]:
     """What the run proved about itself, a line each."""
-    made = result.get("checks") or []
-    return [f"{'確認' if check['passed'] else '警告'}: {check['text_ja']}" for check in made]
+    return [
+        f"{'確認' if check['passed'] else '警告'}: {check['text_ja']}"
+        for check in result.get("checks") or []
+    ]
 
 
 def _loss(result: dict[str, Any], key: str) -> str:

@@ -61,8 +61,8 @@ class Chat:
         if engine == "ollama":
             return self._stream_ollama(run_id, messages, checked)
         turns = turns_to_send(messages, checked)
-        wanted = self._serving(run_id, engine)
-        server = model_servers.join_or_start(self.workspace, run_id, wanted, progress)
+        serving = self._serving(run_id, engine)
+        server = model_servers.join_or_start(self.workspace, run_id, serving, progress)
         client = Client(server.address, server.key)
         model = BASE if base else run_id
         return AnswerStream(client.stream(turns, checked.max_tokens, checked.temperature, model))
@@ -127,8 +127,8 @@ class Chat:
         runs.require_trained(self.workspace, run_id)
         chosen = engine or ("gguf" if self._newest_gguf(run_id) else "mlx")
         _require_engine(chosen, SERVED_ENGINES, base=False)
-        wanted = {**self._serving(run_id, chosen), "host": host, "port": port, "key": key}
-        with model_servers.offered(self.workspace, run_id, wanted, progress) as server:
+        serving = {**self._serving(run_id, chosen), "host": host, "port": port, "key": key}
+        with model_servers.offered(self.workspace, run_id, serving, progress) as server:
             yield server
 
     def follow_server(self, server: ModelServer, progress: Progress = silent) -> None:

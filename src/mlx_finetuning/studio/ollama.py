@@ -122,5 +122,5 @@ def turns_to_send(
 ) -> list[dict[str, str]]:
     """The system text first, and of earlier answers only what was said, not the reasoning."""
     system = [{"role": "system", "content": settings.system}] if settings.system else []
-    said = ({"role": turn["role"], "content": turn["content"]} for turn in messages)
-    return [*system, *said]
+    turns = ({"role": turn["role"], "content": turn["content"]} for turn in messages)
+    return [*system, *turns]
