@@ -80,8 +80,8 @@ def trained(workspace: Workspace, count: int) -> str:
         lines = (json.dumps({"messages": chat}, ensure_ascii=False) for chat in chats[place])
         dataset.split(split).write_text("".join(f"{line}\n" for line in lines), encoding="utf-8")
     studio = Studio(workspace)
-    run_id = studio.start_training(TrainConfig(dataset="questions", iterations=20, sample_every=0))
-    studio.watch(run_id, silent)
+    run_id = studio.training.start(TrainConfig(dataset="questions", iterations=20, sample_every=0))
+    studio.runs.follow(run_id, silent)
     return run_id
 
 

@@ -64,16 +64,16 @@ def fill(workspace: Workspace) -> None:
     are a file, a report and a conversation."""
     ui_workspaces.fill(workspace, RUNS - 1)
     studio = Studio(workspace)
-    for run in studio.runs():
+    for run in studio.runs.list():
         if run.status.state == "done":
             weights = workspace.adapter(run.run_id).weights
             files.make_folder(weights.parent)
             weights.touch()
     newest = finished_run.make(workspace)
-    studio.export(newest)
-    studio.evaluate(newest, EvaluateConfig(max_rows=2))
+    studio.exports.start(newest).follow()
+    studio.evaluation.start(newest, EvaluateConfig(max_rows=2)).follow()
     talk = [{"role": "user", "content": "こんにちは"}, {"role": "assistant", "content": "はい。"}]
-    studio.save_chat(newest, Chat("gguf", talks={"tuned": talk}))
+    studio.chat.save(newest, Chat("gguf", talks={"tuned": talk}))
 
 
 def first_page(browser: Browser, served: Served) -> float:

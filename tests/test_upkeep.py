@@ -65,8 +65,8 @@ def test_checkpoints_go_only_when_their_run_is_done(workspace: Workspace) -> Non
 def test_uploads_of_datasets_stay_and_young_ones_too(workspace: Workspace) -> None:
     studio = Studio(workspace)
     rows = "質問,回答\n" + "".join(f"質問{n}は？,答え{n}です。\n" for n in range(8))
-    used = studio.keep_upload("a.csv", rows.encode())
-    studio.prepare_data(used, "a")
+    used = studio.data.keep_upload("a.csv", rows.encode())
+    studio.data.prepare(used, "a")
     unused, young = (workspace.uploads / folder / "b.csv" for folder in ("1" * 16, "2" * 16))
     put(used, len(used.read_bytes()))
     put(unused)

@@ -40,16 +40,16 @@ def run_demo(
     seconds: dict[str, float] = {}
     with _timed(seconds, "prepare"):
         hold_out = PrepareConfig(hold_out="paraphrase")
-        studio.prepare_data(SAMPLE_DATA, DATASET, hold_out, replace=True, progress=progress)
+        studio.data.prepare(SAMPLE_DATA, DATASET, hold_out, replace=True, progress=progress)
         training = config.load(TrainConfig, {**_settings(studio, model), **settings})
     with _timed(seconds, "train"):
-        run_id = studio.start_training(training)
-        trained = studio.watch(run_id, progress, stops=True)
+        run_id = studio.training.start(training)
+        trained = studio.runs.follow(run_id, progress, stops=True)
     with _timed(seconds, "evaluate"):
-        report = studio.evaluate(run_id, EvaluateConfig(), progress)
+        report = studio.evaluation.start(run_id, EvaluateConfig()).follow(progress)
     with _timed(seconds, "export"):
         quants = QUANTS if model == BUILT_IN else (MAIN_QUANT,)
-        exported = studio.export(run_id, ExportConfig(), quants, progress=progress)
+        exported = studio.exports.start(run_id, ExportConfig(), quants).follow(progress)
     gguf = Path(exported["files"][MAIN_QUANT]["path"])
     with _timed(seconds, "ask"):
         asked = _ask(gguf, report["splits"]["train"]["answers"], progress)
@@ -70,8 +70,8 @@ def _settings(studio: Studio, model: str) -> dict[str, Any]:
     """Of other models the usual preset's: what suits the sheet's rows and the model's width."""
     if model == BUILT_IN:
         return SETTINGS
-    found = studio.presets(TrainConfig(model=model, dataset=DATASET))
-    [usual] = (preset.settings for preset in found if preset.key == "usual")
+    presets = studio.training.presets(TrainConfig(model=model, dataset=DATASET))
+    [usual] = (preset.settings for preset in presets if preset.key == "usual")
     return as_dict(usual)
 
 

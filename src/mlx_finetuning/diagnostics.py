@@ -23,7 +23,8 @@ def as_text(workspace: Workspace, report: Report) -> str:
     lines += ["", "## 使用量"]
     lines += [f"- {usage.name}: {size(usage.size)}" for usage in upkeep.disk_usage(workspace)]
     for log in sorted(workspace.logs.glob("*.log")):
-        lines += ["", f"## {log.name}（最後の{LOG_LINES}行）", *_tail(log)]
+        text = log.read_text(encoding="utf-8", errors="replace")
+        lines += ["", f"## {log.name}（最後の{LOG_LINES}行）", *text.splitlines()[-LOG_LINES:]]
     return masked("\n".join(lines))
 
 
@@ -32,7 +33,3 @@ def masked(text: str, environment: Mapping[str, str] | None = None) -> str:
     text = redaction.without_secrets(text, environment)
     home = str(Path.home())
     return text.replace(home, "~") if len(home) > 1 else text
-
-
-def _tail(log: Path) -> list[str]:
-    return log.read_text(encoding="utf-8", errors="replace").splitlines()[-LOG_LINES:]

@@ -52,6 +52,8 @@ class Item:
 
 @dataclass(frozen=True)
 class Report:
+    """All findings, in the order of the checks."""
+
     items: tuple[Item, ...]
 
     @property
@@ -60,6 +62,7 @@ class Report:
         return all(item.state != "missing" for item in self.items if item.key in _REQUIRED)
 
     def item(self, key: str) -> Item:
+        """The finding with this key."""
         return next(item for item in self.items if item.key == key)
 
 
@@ -90,6 +93,7 @@ _REQUIRED = frozenset({"system", "python", "disk", "packages", "mlx"})
 
 
 def check_machine() -> Item:
+    """The processor, and whether MLX runs on it."""
     value = f"{_processor()}（{platform.machine()}、{os.cpu_count()}コア）"
     if sys.platform == "darwin" and platform.machine() != "arm64":
         advice = "Apple SiliconのMacと、arm64版のPythonを使ってください（Rosettaでは動きません）。"
@@ -104,13 +108,14 @@ def _processor() -> str:
             done = subprocess.run(command, capture_output=True, text=True, timeout=5, check=True)
             return done.stdout.strip()
         text = Path("/proc/cpuinfo").read_text(encoding="utf-8", errors="replace")
-        found = re.search(r"^model name\s*:\s*(.+)$", text, re.MULTILINE)
-        if found:
-            return found[1].strip()
+        match = re.search(r"^model name\s*:\s*(.+)$", text, re.MULTILINE)
+        if match:
+            return match[1].strip()
     return platform.processor() or "不明なCPU"
 
 
 def check_system() -> Item:
+    """The operating system against the oldest that MLX supports."""
     if sys.platform == "darwin":
         version = platform.mac_ver()[0]
         if int(version.split(".")[0]) < 14:
@@ -127,6 +132,7 @@ def check_system() -> Item:
 
 
 def check_memory() -> Item:
+    """What is free now."""
     memory = memory_monitor.read_memory()
     available = memory.available / GB
     value = f"{memory.total / GB:.1f} GB（空き {available:.1f} GB）"
@@ -155,6 +161,7 @@ def check_disk(folder: Path) -> Item:
 
 
 def check_python() -> Item:
+    """The interpreter against the supported versions."""
     value = f"{platform.python_version()}（{sys.executable}）"
     if (3, 11) <= sys.version_info[:2] <= (3, 13):
         return Item("python", "Python", "ok", value)
@@ -194,12 +201,13 @@ def _version(name: str) -> str | None:
 def _pins() -> dict[str, str]:
     with contextlib.suppress(importlib.metadata.PackageNotFoundError):
         lines = importlib.metadata.requires("mlx-finetuning") or []
-        found = (re.match(r"([\w.-]+)(?:\[\w+\])?==([\w.]+)", line) for line in lines)
-        return {match[1].lower(): match[2] for match in found if match}
+        matches = (re.match(r"([\w.-]+)(?:\[\w+\])?==([\w.]+)", line) for line in lines)
+        return {match[1].lower(): match[2] for match in matches if match}
     return {}
 
 
 def check_mlx(measured: blas.Measurement | None) -> Item:
+    """Whether MLX computes, and on which device."""
     if measured is None:
         advice = "./setup.sh をもう一度実行してください。続くときは python -c 'import mlx.core' の出力を確認してください。"
         return Item("mlx", "MLXの装置", "missing", "MLXを動かせません", advice)
@@ -244,6 +252,7 @@ def check_compiler() -> Item:
 
 
 def check_llama_cpp() -> Item:
+    """Whether the runtime for GGUF files can be loaded."""
     version = _version("xllamacpp")
     if version is None:
         return Item("llama_cpp", "llama.cpp", "missing", "なし", "./setup.sh を実行してください。")
@@ -265,17 +274,17 @@ def check_llama_cpp() -> Item:
 def check_ollama() -> Item:
     """Who answers where Ollama should be; sends nothing but one GET."""
     try:
-        found = ollama_integration.status()
+        status = ollama_integration.status()
     except OllamaHostInvalid as problem:
         return Item("ollama", "Ollama", "warn", "OLLAMA_HOST を読めません", _advice(problem))
-    if isinstance(found.problem, OllamaNotRunning | OllamaNotInstalled):
-        value = f"動いていません（{found.place}）"
-        return Item("ollama", "Ollama", "missing", value, _advice(found.problem))
-    if found.problem is not None:
+    if isinstance(status.problem, OllamaNotRunning | OllamaNotInstalled):
+        value = f"動いていません（{status.place}）"
+        return Item("ollama", "Ollama", "missing", value, _advice(status.problem))
+    if status.problem is not None:
         return Item(
-            "ollama", "Ollama", "warn", describe(found.problem).what, _advice(found.problem)
+            "ollama", "Ollama", "warn", describe(status.problem).what, _advice(status.problem)
         )
-    value, advice = f"{found.version}（{found.place}）", "".join(found.warnings)
+    value, advice = f"{status.version}（{status.place}）", "".join(status.warnings)
     return Item("ollama", "Ollama", "warn" if advice else "ok", value, advice)
 
 

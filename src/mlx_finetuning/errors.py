@@ -648,12 +648,6 @@ class MlflowNotInstalled(SystemProblem):
     code = "MLFLOW_NOT_INSTALLED"
 
 
-class BenchmarksMissing(SystemProblem):
-    """Benchmarks are run from a source checkout only."""
-
-    code = "BENCHMARKS_MISSING"  # path
-
-
 class UnexpectedError(SystemProblem):
     code = "UNEXPECTED"  # kind, reason, log
 

@@ -625,11 +625,6 @@ CATALOGUE: dict[str, Message] = {
         "この環境に、Pythonパッケージ mlflow が入っていません。",
         "pip install mlflow で入れるか、csv か tensorboard の形式で書き出してください。",
     ),
-    "BENCHMARKS_MISSING": Message(
-        "測定のスクリプトが見つかりません。",
-        "{path} がありません。bench は、ソースコード一式（benchmarks フォルダ）がある場所でだけ使えます。",
-        "リポジトリを取得し、その中で ./setup.sh を実行してから、もう一度お試しください。",
-    ),
     "UNEXPECTED": Message(
         "予期しないエラーが起きました（{kind}）。",
         "{reason}",

@@ -21,11 +21,11 @@ def save(workspace: Workspace, changes: Mapping[str, Any]) -> TrainConfig:
 
     Raises InvalidSettings, DiskFull; then nothing has changed.
     """
-    wanted = config.load(TrainConfig, {**_stored(workspace), **changes})
-    usual = as_dict(TrainConfig())
-    own = {key: value for key, value in as_dict(wanted).items() if value != usual[key]}
+    settings = config.load(TrainConfig, {**_stored(workspace), **changes})
+    defaults = as_dict(TrainConfig())
+    own = {key: value for key, value in as_dict(settings).items() if value != defaults[key]}
     files.write_json(workspace.preferences, {"train": own})
-    return wanted
+    return settings
 
 
 def _stored(workspace: Workspace) -> dict[str, Any]:

@@ -23,6 +23,8 @@ HIGHEST_RATE = 1e-3
 
 @dataclass(frozen=True)
 class Preset:
+    """One way to train."""
+
     key: str
     title: str
     reason: str
@@ -83,10 +85,5 @@ def _timed(settings: TrainConfig, updates: int) -> TrainConfig:
 
 
 def _told(settings: TrainConfig, per_pass: int, aim: str) -> str:
-    passes = settings.iterations / per_pass
-    return f"{aim}。データを約{_short(passes)}周、更新{settings.iterations:,}回、ランク{settings.rank}。"
-
-
-def _short(passes: float) -> str:
-    """`25`, `0.5`."""
-    return f"{passes:,.1f}".removesuffix(".0")
+    passes = f"{settings.iterations / per_pass:,.1f}".removesuffix(".0")  # `25`, `0.5`
+    return f"{aim}。データを約{passes}周、更新{settings.iterations:,}回、ランク{settings.rank}。"

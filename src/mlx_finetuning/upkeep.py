@@ -62,12 +62,12 @@ def disk_usage(workspace: Workspace) -> list[Usage]:
 
 def find_waste(workspace: Workspace) -> list[Waste]:
     """What may go, by kind; kinds of which there is nothing are left out."""
-    found = []
+    waste = []
     for key, (name, explanation, find) in _KINDS.items():
         paths = tuple(sorted(find(workspace)))
         if paths:
-            found.append(Waste(key, name, explanation, paths, sum(map(size_of, paths))))
-    return found
+            waste.append(Waste(key, name, explanation, paths, sum(map(size_of, paths))))
+    return waste
 
 
 def clean(workspace: Workspace, key: str) -> int:

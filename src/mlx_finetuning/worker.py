@@ -14,12 +14,12 @@ import sys
 import traceback
 from pathlib import Path
 from types import FrameType
-from typing import Any
 
 from mlx_finetuning import files, tasks
 from mlx_finetuning.errors import Interrupted, StudioError, UnexpectedError
-from mlx_finetuning.jobs import jobs, queue, scheduling
+from mlx_finetuning.jobs import jobs, queue
 from mlx_finetuning.jobs.reporter import Reporter
+from mlx_finetuning.jobs.status import JobState
 from mlx_finetuning.tasks.context import TaskContext
 from mlx_finetuning.utils.redaction import without_secrets
 from mlx_finetuning.workspace import JobPaths, Workspace
@@ -27,7 +27,10 @@ from mlx_finetuning.workspace import JobPaths, Workspace
 
 def main(arguments: list[str] | None = None) -> int:
     """Exit status 0 for a finished or cancelled job, 1 for a failed one."""
-    options = _parse(arguments)
+    parser = argparse.ArgumentParser(prog="mlx_finetuning.worker")
+    parser.add_argument("folder", type=Path)
+    parser.add_argument("--lock-fd", type=int, required=True)
+    options = parser.parse_args(arguments)
     os.umask(0o077)
     paths = JobPaths(options.folder)
     # Kept for the life of the process: the lock is what says that this job's worker lives.
@@ -39,25 +42,20 @@ def main(arguments: list[str] | None = None) -> int:
     try:
         _work(paths, reporter)
     except Interrupted:
-        reporter.finish("cancelled")
+        reporter.finish(JobState.CANCELLED)
     except StudioError as error:
         _log_traceback()
-        reporter.finish("failed", error)
+        reporter.finish(JobState.FAILED, error)
         return 1
     except Exception as error:
         _log_traceback()
-        reporter.finish("failed", _unexpected(error, paths))
+        reason = without_secrets(str(error))
+        unexpected = UnexpectedError(kind=type(error).__name__, reason=reason, log=str(paths.log))
+        reporter.finish(JobState.FAILED, unexpected)
         return 1
     else:
-        reporter.finish("done")
+        reporter.finish(JobState.DONE)
     return 0
-
-
-def _parse(arguments: list[str] | None) -> argparse.Namespace:
-    parser = argparse.ArgumentParser(prog="mlx_finetuning.worker")
-    parser.add_argument("folder", type=Path)
-    parser.add_argument("--lock-fd", type=int, required=True)
-    return parser.parse_args(arguments)
 
 
 def _stop_on_signals(reporter: Reporter) -> None:
@@ -85,7 +83,10 @@ def _work(paths: JobPaths, reporter: Reporter) -> None:
 
 
 def _run(job: jobs.Job, workspace: Workspace, paths: JobPaths, reporter: Reporter) -> None:
-    _prepare_process()
+    from mlx_finetuning.utils import blas
+
+    blas.preload()
+    scheduling.as_batch_work()
     context = TaskContext(
         workspace, paths, job.run_id, job.config, reporter.progress, reporter.event
     )
@@ -93,22 +94,10 @@ def _run(job: jobs.Job, workspace: Workspace, paths: JobPaths, reporter: Reporte
         files.write_json(paths.result, tasks.load(job.kind)(context))
 
 
-def _prepare_process() -> None:
-    from mlx_finetuning.utils import blas
-
-    blas.preload()
-    scheduling.as_batch_work()
-
-
 def _log_traceback() -> None:
     # The log may be on the full disk that is the reason.
     with contextlib.suppress(OSError):
         print(without_secrets(traceback.format_exc()), file=sys.stderr)  # noqa: T201
-
-
-def _unexpected(error: Exception, paths: JobPaths) -> StudioError:
-    data: dict[str, Any] = {"kind": type(error).__name__, "reason": without_secrets(str(error))}
-    return UnexpectedError(**data, log=str(paths.log))
 
 
 if __name__ == "__main__":

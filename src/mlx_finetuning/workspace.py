@@ -90,7 +90,7 @@ class JobPaths:
 
 @dataclass(frozen=True)
 class RunPaths(JobPaths):
-    """`experiments/<experiment_id>/`: the training job's folder and what later jobs add to it."""
+    """`experiments/<run_id>/`: the training job's folder and what later jobs add to it."""
 
     @property
     def experiment(self) -> Path:
@@ -162,7 +162,7 @@ class AdapterPaths:
 
 @dataclass(frozen=True)
 class TrashPaths:
-    """`trash/<experiment_id>/`: a deleted run, whole, until it is restored or the trash emptied."""
+    """`trash/<run_id>/`: a deleted run, whole, until it is restored or the trash emptied."""
 
     folder: Path
 

@@ -16,7 +16,7 @@ def test_end_of_a_run_is_told_on_another_page_and_in_the_title(page: Page, serve
     ui_workspaces.add_dataset(served.workspace)
     settings = TrainConfig(dataset="faq", engine="simulation", iterations=800, warmup=0)
     expect(page).to_have_title("ホーム | mlx-finetuning")
-    Studio(served.workspace).start_training(settings)
+    Studio(served.workspace).training.start(settings)
     page.goto(f"{served.url}/settings")
     expect(page).to_have_title(re.compile(r"学習中 \| mlx-finetuning"))
     expect(page.get_by_test_id("stToast")).to_contain_text("学習が終わりました", timeout=60_000)

@@ -34,7 +34,7 @@ def long_run(served: Served) -> str:
     """A run that goes on while it is looked at."""
     ui_workspaces.add_dataset(served.workspace)
     settings = TrainConfig(dataset="faq", engine="simulation", iterations=LONG_UPDATES, warmup=0)
-    return Studio(served.workspace).start_training(settings)
+    return Studio(served.workspace).training.start(settings)
 
 
 class Clicks:
@@ -83,7 +83,7 @@ def test_cp932_sheet_becomes_a_model_that_answers_in_twelve_clicks(
     answer = page.get_by_test_id("stChatMessage").nth(1)
     expect(answer).to_contain_text("ミナモ精機", timeout=60_000)
     assert clicks.count <= 12
-    (entry,) = Studio(served.workspace).datasets()
+    (entry,) = Studio(served.workspace).data.list()
     assert entry.name == "my-data"
     assert entry.manifest is not None
     assert entry.manifest["encoding"] == "cp932"
@@ -124,8 +124,8 @@ def test_two_runs_are_compared(page: Page, served: Served) -> None:
         settings = TrainConfig(
             dataset="faq", engine="simulation", iterations=20, learning_rate=rate, warmup=0
         )
-        ids.append(studio.start_training(settings))
-        studio.watch(ids[-1], silent)
+        ids.append(studio.training.start(settings))
+        studio.runs.follow(ids[-1], silent)
     page.goto(f"{served.url}/experiments?view=compare&runs={','.join(ids)}")
     chart = page.get_by_test_id("stVegaLiteChart").first
     for run_id in ids:
@@ -161,18 +161,18 @@ def test_run_and_page_survive_a_restart_of_the_server(
     before = metric(page, "学習の損失").inner_text(timeout=RECONNECTED_MS)
     expect(metric(page, "学習の損失")).not_to_have_text(before, timeout=RECONNECTED_MS)
     expect(badge(page, "実行中")).to_be_visible()
-    assert Studio(served.workspace).run(long_run).status.state == "running"
+    assert Studio(served.workspace).runs.show(long_run).status.state == "running"
 
 
 def test_run_is_stopped_and_resumed(page: Page, served: Served) -> None:
     ui_workspaces.add_dataset(served.workspace)
     settings = TrainConfig(dataset="faq", iterations=400, checkpoint_every=10)
-    run_id = Studio(served.workspace).start_training(settings)
+    run_id = Studio(served.workspace).training.start(settings)
     page.goto(f"{served.url}/training?run={run_id}")
     expect(metric(page, "学習の損失")).not_to_contain_text("—", timeout=60_000)
     click(page, "一時停止")
     expect(page.get_by_role("button", name="再開")).to_be_visible(timeout=60_000)
-    stopped = Studio(served.workspace).run(run_id).status.done
+    stopped = Studio(served.workspace).runs.show(run_id).status.done
     click(page, "再開")
     expect(badge(page, "実行中")).to_be_visible(timeout=60_000)
     expect(page.get_by_role("button", name="一時停止")).to_be_visible()

@@ -30,7 +30,7 @@ WHOLE = 1_000
 
 def said(workspace: Workspace, run_id: str) -> str:
     """The last answer of the run's only conversation, as it was kept."""
-    (chat,) = Studio(workspace).chats(run_id)
+    (chat,) = Studio(workspace).chat.list(run_id)
     return chat.talks["tuned"][-1]["content"]
 
 
@@ -49,7 +49,7 @@ def test_answer_is_stopped_and_kept_as_far_as_it_came(page: Page, served: Served
     ask(page, "こんにちは")
     page.wait_for_function(STOP_AT_FIRST_WORDS, arg=1, timeout=LOADED_MS)
     expect(page.get_by_test_id("stChatInputSubmitButton")).to_be_visible()
-    wait_until(lambda: bool(Studio(served.workspace).chats(run_id)))
+    wait_until(lambda: bool(Studio(served.workspace).chat.list(run_id)))
     kept = said(served.workspace, run_id)
     assert 0 < len(kept) < WHOLE
     page.reload()

@@ -82,7 +82,7 @@ def test_pages_of_an_empty_workspace_speak_japanese(page: Page, served: Served) 
 def test_views_of_runs_in_every_state_speak_japanese(page: Page, served: Served) -> None:
     """The newest has all that can be made of a run; others have failed, or broke off."""
     ui_workspaces.fill(served.workspace, len(ui_workspaces.STATES))
-    others = [run.run_id for run in Studio(served.workspace).runs()]
+    others = [run.run_id for run in Studio(served.workspace).runs.list()]
     newest = finish(served.workspace)
     for name, views in VIEWS.items():
         for view in views:
@@ -94,12 +94,12 @@ def test_views_of_runs_in_every_state_speak_japanese(page: Page, served: Served)
 def finish(workspace: Workspace) -> str:
     """A run with a report, files, a certificate and a conversation."""
     run_id, studio = finished_run.make(workspace), Studio(workspace)
-    studio.evaluate(run_id)
-    studio.export(run_id, ExportConfig(quant="Q8_0"))
-    studio.export(run_id, ExportConfig(format="peft"))
-    studio.certify(run_id)
+    studio.evaluation.start(run_id).follow()
+    studio.exports.start(run_id, ExportConfig(quant="Q8_0")).follow()
+    studio.exports.start(run_id, ExportConfig(format="peft")).follow()
+    studio.evaluation.certify(run_id).follow()
     talk = [{"role": "user", "content": "こんにちは"}, {"role": "assistant", "content": "はい。"}]
-    studio.save_chat(run_id, Chat("mlx", talks={"tuned": talk, "base": talk}))
+    studio.chat.save(run_id, Chat("mlx", talks={"tuned": talk, "base": talk}))
     return run_id
 
 

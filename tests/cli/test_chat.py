@@ -27,9 +27,9 @@ def studio(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Studio]:
     workspace = Workspace(tmp_path_factory.mktemp("chat"))
     finished_run.make(workspace, scale=2.0)
     studio = Studio(workspace)
-    studio.answer(RUN, [{"role": "user", "content": "準備"}])  # loaded once for all tests
+    studio.chat.answer(RUN, [{"role": "user", "content": "準備"}])  # loaded once for all tests
     yield studio
-    studio.stop_model_servers(RUN)
+    studio.chat.stop_servers(RUN)
 
 
 def chat(studio: Studio, *words: str, said: str = "") -> subprocess.CompletedProcess[str]:
@@ -48,7 +48,7 @@ def answer(studio: Studio, *questions: str, base: bool = False) -> str:
     messages: list[dict[str, str]] = []
     for question in questions:
         messages.append({"role": "user", "content": question})
-        text: Any = studio.answer(RUN, messages, base=base)["text"]
+        text: Any = studio.chat.answer(RUN, messages, base=base)["text"]
         messages.append({"role": "assistant", "content": text})
     return messages[-1]["content"]
 
@@ -58,7 +58,7 @@ def test_conversation_is_shown_remembered_and_kept(studio: Studio) -> None:
     assert done.returncode == 0
     second = answer(studio, "こんにちは", "あなたは誰ですか？")
     assert second in done.stdout
-    (kept,) = studio.chats(RUN)
+    (kept,) = studio.chat.list(RUN)
     assert [turn["content"] for turn in kept.talks["tuned"]][::2] == [
         "こんにちは",
         "あなたは誰ですか？",
@@ -70,24 +70,24 @@ def test_conversation_is_shown_remembered_and_kept(studio: Studio) -> None:
 def test_tuned_and_base_side_by_side_each_keep_their_own_talk(studio: Studio) -> None:
     done = chat(studio, "--side-by-side", said="こんにちは\n元気ですか？\n")
     assert "学習後: " in done.stdout and "元のモデル: " in done.stdout
-    kept = studio.chats(RUN)[0]
+    kept = studio.chat.list(RUN)[0]
     for side in ("tuned", "base"):
         expected = answer(studio, "こんにちは", "元気ですか？", base=side == "base")
         assert kept.talks[side][-1]["content"] == expected
 
 
 def test_one_question_is_one_object_and_no_history(studio: Studio) -> None:
-    before = studio.chats(RUN)
+    before = studio.chat.list(RUN)
     done = chat(studio, "--prompt", "こんにちは", "--json")
     found = json.loads(done.stdout)
     assert found["text"] == answer(studio, "こんにちは")
     assert {"run_id", "tokens", "ended", "engine"} <= set(found)
-    assert studio.chats(RUN) == before
+    assert studio.chat.list(RUN) == before
 
 
 def test_system_text_and_temperature_are_settings_of_the_talk(studio: Studio) -> None:
     chat(studio, "--system", "短く。", "--temperature", "0.5", said="こんにちは\n")
-    settings = studio.chats(RUN)[0].settings
+    settings = studio.chat.list(RUN)[0].settings
     assert (settings["system"], settings["temperature"]) == ("短く。", 0.5)
     done = chat(studio, "--temperature", "高い", "--prompt", "こんにちは")
     assert done.returncode == 1
@@ -96,10 +96,10 @@ def test_system_text_and_temperature_are_settings_of_the_talk(studio: Studio) ->
 
 def test_models_that_were_loaded_stay_and_others_go(studio: Studio) -> None:
     chat(studio, "--prompt", "こんにちは")
-    assert len(studio.model_servers(RUN)) == 1
-    studio.stop_model_servers(RUN)
+    assert len(studio.chat.servers(RUN)) == 1
+    studio.chat.stop_servers(RUN)
     assert chat(studio, "--prompt", "こんにちは").returncode == 0
-    assert studio.model_servers(RUN) == []
+    assert studio.chat.servers(RUN) == []
 
 
 def test_model_in_ollama_is_talked_to_and_stopped(studio: Studio, tmp_path: Path) -> None:
@@ -108,13 +108,13 @@ def test_model_in_ollama_is_talked_to_and_stopped(studio: Studio, tmp_path: Path
     assert "RUN_NOT_DEPLOYED" in refused.stderr
     with running_ollama(tmp_path) as ollama:
         settings = DeployConfig(quant="F16", prompts=1)
-        studio.deploy(RUN, "shop", settings, ollama.url)
+        studio.ollama.deploy(RUN, "shop", settings, ollama.url).follow()
         once = chat(studio, "--engine", "ollama", "--prompt", "こんにちは", "--json")
         assert json.loads(once.stdout)["text"] == answer(studio, "こんにちは")
         talk = chat(studio, "--engine", "ollama", said="こんにちは\nあなたは誰ですか？\n")
         second = answer(studio, "こんにちは", "あなたは誰ですか？")
         assert second in talk.stdout
-        kept = studio.chats(RUN)[0]
+        kept = studio.chat.list(RUN)[0]
         assert (kept.engine, kept.talks["tuned"][-1]["content"]) == ("ollama", second)
         ollama.models.clear()
         gone = chat(studio, "--engine", "ollama", "--prompt", "こんにちは")
@@ -140,5 +140,5 @@ def test_ctrl_c_stops_the_answer_and_not_the_conversation(studio: Studio) -> Non
         rest, _ = talk.communicate("/exit\n", timeout=60)
     assert talk.returncode == 0
     assert "（止めました）" in rest
-    (_, answer) = studio.chats(RUN)[0].talks["tuned"]
+    (_, answer) = studio.chat.list(RUN)[0].talks["tuned"]
     assert answer["content"]

@@ -20,10 +20,11 @@ from mlx_finetuning import cli
 from mlx_finetuning.cli import text
 from mlx_finetuning.cli.app import build
 from mlx_finetuning.cli.progress_line import ProgressLine, line
-from mlx_finetuning.cli.server_process import Place, serve_command
+from mlx_finetuning.cli.server_process import ServerAddress, serve_command
 from mlx_finetuning.errors import DatasetNotFound
 from mlx_finetuning.progress import Step
 from mlx_finetuning.studio import Studio
+from mlx_finetuning.studio.runs import Runs
 from mlx_finetuning.workspace import Workspace
 from support.helpers import wait_until
 
@@ -97,7 +98,6 @@ def test_the_commands_are_those_of_the_contract() -> None:
         *("certify", "serve-model", "deploy"),
         *(f"ollama {name}" for name in ("status", "list", "show", "copy", "delete", "ask")),
         *("models list", "models show", "models download", "models delete"),
-        *("bench train", "bench export", "bench data"),
     }
 
 
@@ -210,7 +210,7 @@ def test_options_of_their_own_win_over_set_and_set_over_the_file(
     path.write_text("engine: simulation\niterations: 9\nrank: 2\nseed: 3\ndataset: none\n")
     words = ["--config", str(path), "--set", "iterations=4", "--set", "dataset=neither"]
     _, shown = terminal.json("train", *words, "--dataset", facts)
-    (run,) = Studio(workspace).runs()
+    (run,) = Studio(workspace).runs.list()
     assert run.run_id == shown["run_id"]
     saved = (workspace.run(run.run_id).config).read_text()
     assert "iterations: 4" in saved and "rank: 2" in saved and "dataset: facts" in saved
@@ -334,10 +334,10 @@ def test_model_is_described_with_its_4_bit_twin(terminal: Terminal) -> None:
 def test_unexpected_error_is_logged_with_its_traceback(
     terminal: Terminal, workspace: Workspace, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    def broken(self: Studio) -> None:
+    def broken(self: Runs) -> None:
         raise RuntimeError("壊れた")
 
-    monkeypatch.setattr(Studio, "runs", broken)
+    monkeypatch.setattr(Runs, "list", broken)
     code, shown = terminal.json("runs", "list")
     assert (code, shown["error"]["code"]) == (1, "UNEXPECTED")
     log = Path(shown["error"]["data"]["log"])
@@ -348,13 +348,13 @@ def test_unexpected_error_is_logged_with_its_traceback(
 def test_printing_libraries_do_not_spoil_the_json(
     terminal: Terminal, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    original = Studio.runs
+    original = Runs.list
 
-    def chatty(self: Studio) -> Any:
+    def chatty(self: Runs) -> Any:
         sys.stdout.write("downloading…")
         return original(self)
 
-    monkeypatch.setattr(Studio, "runs", chatty)
+    monkeypatch.setattr(Runs, "list", chatty)
     assert terminal.json("runs", "list") == (0, {"runs": []})
 
 
@@ -376,12 +376,12 @@ def test_ctrl_c_stops_the_followed_run_cleanly(workspace: Workspace, facts: str)
         text=True,
     )
     studio = Studio(workspace)
-    wait_until(lambda: any(run.status.done for run in studio.runs()))
+    wait_until(lambda: any(run.status.done for run in studio.runs.list()))
     process.send_signal(signal.SIGINT)
     out, _ = process.communicate(timeout=20)
     assert process.returncode == 130
     assert json.loads(out)["error"]["code"] == "INTERRUPTED"
-    assert [run.status.state for run in studio.runs()] == ["cancelled"]
+    assert [run.status.state for run in studio.runs.list()] == ["cancelled"]
 
 
 def test_plain_locale_and_closed_reader_are_no_problem(workspace: Workspace) -> None:
@@ -460,6 +460,6 @@ def test_error_text_has_code_and_next_step() -> None:
 
 
 def test_web_server_is_bound_to_this_machine() -> None:
-    command = serve_command(Path("app.py"), Place("127.0.0.1", 8501))
+    command = serve_command(Path("app.py"), ServerAddress("127.0.0.1", 8501))
     assert "--server.address=127.0.0.1" in command
     assert "--browser.gatherUsageStats=false" in command

@@ -57,9 +57,9 @@ def test_only_settings_that_differ_are_compared(workspace: Workspace, studio: St
     first, second = (ui_workspaces.add_run(workspace, number) for number in (0, 1))
     changed = config.as_dict(TrainConfig(dataset="faq", iterations=20, rank=8))
     files.write_text(second.config, json.dumps(changed))
-    found = studio.compare_runs([first.folder.name, second.folder.name])
+    found = studio.runs.compare([first.folder.name, second.folder.name])
     assert found.differences == {"rank": (16, 8)}
-    best = min(line["valid_loss"] for line in studio.metrics(first.folder.name) if "valid_loss" in line)  # fmt: skip
+    best = min(line["valid_loss"] for line in studio.runs.metrics(first.folder.name) if "valid_loss" in line)  # fmt: skip
     assert found.runs[0].best_valid_loss == best
     assert (found.runs[0].updates, found.runs[0].best_update) == (20, 20)
 
@@ -70,7 +70,7 @@ def test_data_that_changed_between_runs_is_a_difference(
     paths = [ui_workspaces.add_run(workspace, number) for number in (0, 1)]
     record = files.read_json(paths[1].experiment)
     files.write_json(paths[1].experiment, {**record, "dataset_sha256": "1" * 64})
-    found = studio.compare_runs([path.folder.name for path in paths])
+    found = studio.runs.compare([path.folder.name for path in paths])
     assert found.differences == {"dataset_sha256": ("0" * 12, "1" * 12)}
 
 
@@ -84,11 +84,11 @@ def test_damaged_runs_are_compared_as_far_as_they_can_be_read(
     workspace: Workspace, studio: Studio
 ) -> None:
     ui_workspaces.damage(workspace)
-    names = [run.run_id for run in studio.runs()]
-    found = studio.compare_runs(names)
+    names = [run.run_id for run in studio.runs.list()]
+    found = studio.runs.compare(names)
     assert len(found.runs) == len(names)
     with pytest.raises(RunNotFound):
-        studio.compare_runs(["20260101-000000-none-0000"])
+        studio.runs.compare(["20260101-000000-none-0000"])
 
 
 def test_best_loss_of_a_log_is_found_without_parsing_it_all(tmp_path: Path) -> None:
@@ -109,11 +109,11 @@ def test_best_loss_of_a_log_is_found_without_parsing_it_all(tmp_path: Path) -> N
 
 def test_note_and_tags_are_kept_and_replaced(studio: Studio, run: RunPaths) -> None:
     run_id = run.folder.name
-    assert studio.note(run_id) == notes.Note()
-    studio.save_note(run_id, " 料金の質問が\n弱い ", ["#本番 料金", "料金、夜間"])
-    assert studio.note(run_id) == notes.Note("料金の質問が\n弱い", ("本番", "料金", "夜間"))
-    studio.save_note(run_id, "")
-    assert studio.note(run_id) == notes.Note()
+    assert studio.runs.note(run_id) == notes.Note()
+    studio.runs.save_note(run_id, " 料金の質問が\n弱い ", ["#本番 料金", "料金、夜間"])
+    assert studio.runs.note(run_id) == notes.Note("料金の質問が\n弱い", ("本番", "料金", "夜間"))
+    studio.runs.save_note(run_id, "")
+    assert studio.runs.note(run_id) == notes.Note()
 
 
 def test_tags_are_words_without_repetition() -> None:
@@ -125,12 +125,12 @@ def test_damaged_note_is_replaced_and_one_of_a_newer_version_is_not(
 ) -> None:
     run_id = run.folder.name
     run.notes.write_text("{", encoding="utf-8")
-    assert studio.note(run_id) == notes.Note()
-    studio.save_note(run_id, "新しい")
-    assert studio.note(run_id).text == "新しい"
+    assert studio.runs.note(run_id) == notes.Note()
+    studio.runs.save_note(run_id, "新しい")
+    assert studio.runs.note(run_id).text == "新しい"
     run.notes.write_text('{"schema_version": 99}', encoding="utf-8")
     with pytest.raises(NewerSchema):
-        studio.save_note(run_id, "消してはいけない")
+        studio.runs.save_note(run_id, "消してはいけない")
     assert run.notes.read_text(encoding="utf-8") == '{"schema_version": 99}'
 
 
@@ -153,10 +153,10 @@ def test_numbers_and_plain_texts_stay_as_they_are() -> None:
 def test_csv_has_every_update_and_no_formula(studio: Studio, run: RunPaths, tmp_path: Path) -> None:
     with files.LineLog(run.samples) as samples:
         samples.append({"update": 10, "question": "=cmd|'/c calc'!A1", "answer": 'はい,\n「"」'})
-    written = studio.export_records(run.folder.name, "csv", tmp_path / "out")
+    written = studio.records.write(run.folder.name, "csv", tmp_path / "out")
     assert sorted(path.name for path in written) == ["metrics.csv", "samples.csv", "settings.csv"]
     tables = {path.name: read_csv(path.read_bytes()) for path in written}
-    lines = studio.metrics(run.folder.name)
+    lines = studio.runs.metrics(run.folder.name)
     losses = {str(line["update"]): line["loss"] for line in lines if "loss" in line}
     shown = {row["update"]: float(row["loss"]) for row in tables["metrics.csv"] if row["loss"]}
     assert shown == losses
@@ -166,8 +166,8 @@ def test_csv_has_every_update_and_no_formula(studio: Studio, run: RunPaths, tmp_
 
 
 def test_archive_holds_the_same_tables(studio: Studio, run: RunPaths, tmp_path: Path) -> None:
-    written = studio.export_records(run.folder.name, "csv", tmp_path / "out")
-    with zipfile.ZipFile(io.BytesIO(studio.records_as_csv(run.folder.name))) as archive:
+    written = studio.records.write(run.folder.name, "csv", tmp_path / "out")
+    with zipfile.ZipFile(io.BytesIO(studio.records.csv(run.folder.name))) as archive:
         assert {name: archive.read(name) for name in archive.namelist()} == {
             path.name: path.read_bytes() for path in written
         }
@@ -184,10 +184,10 @@ def test_checksum_is_castagnoli() -> None:
 
 
 def test_event_file_says_what_the_log_says(studio: Studio, run: RunPaths) -> None:
-    assert "tfevents" in studio.event_file_name(run.folder.name)
-    head, *events = parse_events(studio.records_as_events(run.folder.name))
+    assert "tfevents" in studio.records.event_file_name(run.folder.name)
+    head, *events = parse_events(studio.records.events(run.folder.name))
     assert head.file_version == "brain.Event:2"
-    lines = studio.metrics(run.folder.name)
+    lines = studio.runs.metrics(run.folder.name)
     assert [event.step for event in events] == [line["update"] for line in lines]
     for event, line in zip(events, lines, strict=True):
         shown = {value.tag: value.simple_value for value in event.summary.value}
@@ -267,21 +267,21 @@ def test_mlflow_that_is_absent_is_said_plainly(
     studio: Studio, run: RunPaths, tmp_path: Path
 ) -> None:
     with pytest.raises(MlflowNotInstalled, match="pip install mlflow"):
-        studio.export_records(run.folder.name, "mlflow", tmp_path)
+        studio.records.write(run.folder.name, "mlflow", tmp_path)
 
 
 @pytest.mark.skipif(not export.has_mlflow(), reason="needs MLflow")
 def test_mlflow_store_holds_the_run(studio: Studio, run: RunPaths, tmp_path: Path) -> None:
     from mlflow.tracking import MlflowClient
 
-    studio.save_note(run.folder.name, "", ["本番"])
-    (path,) = studio.export_records(run.folder.name, "mlflow", tmp_path / "store")
+    studio.runs.save_note(run.folder.name, "", ["本番"])
+    (path,) = studio.records.write(run.folder.name, "mlflow", tmp_path / "store")
     client = MlflowClient(tracking_uri=f"sqlite:///{path}")
     (group,) = client.search_experiments(filter_string="name = 'mlx-finetuning'")
     (kept,) = client.search_runs([group.experiment_id])
     assert kept.data.params["rank"] == "16"
     assert kept.data.tags["本番"] == "1"
-    lines = [line for line in studio.metrics(run.folder.name) if "loss" in line]
+    lines = [line for line in studio.runs.metrics(run.folder.name) if "loss" in line]
     history = client.get_metric_history(kept.info.run_id, "loss")
     assert [point.value for point in history] == [line["loss"] for line in lines]
 
@@ -310,25 +310,25 @@ def test_deleted_run_is_gone_and_comes_back_as_it_was(
     workspace: Workspace, studio: Studio, whole_run: str
 ) -> None:
     before = snapshot(workspace.root)
-    studio.delete_run(whole_run)
-    assert studio.runs() == []
+    studio.runs.delete(whole_run)
+    assert studio.runs.list() == []
     assert not workspace.adapter(whole_run).folder.exists()
-    (deleted,) = studio.deleted_runs()
+    (deleted,) = studio.runs.deleted()
     assert (deleted.run_id, deleted.model) == (whole_run, "tiny-ja")
-    studio.restore_run(whole_run)
+    studio.runs.restore(whole_run)
     assert snapshot(workspace.root) == before
-    assert studio.deleted_runs() == []
+    assert studio.runs.deleted() == []
     with pytest.raises(RunNotInTrash):
-        studio.restore_run(whole_run)
+        studio.runs.restore(whole_run)
 
 
 def test_run_at_work_is_not_deleted(workspace: Workspace, studio: Studio, run: RunPaths) -> None:
     lock = files.FileLock(run.lock)
     assert lock.acquire()
     with pytest.raises(RunBusy):
-        studio.delete_run(run.folder.name)
+        studio.runs.delete(run.folder.name)
     lock.release()
-    assert studio.run(run.folder.name)
+    assert studio.runs.show(run.folder.name)
 
 
 def test_run_with_a_later_job_at_work_is_not_deleted(studio: Studio, run: RunPaths) -> None:
@@ -338,19 +338,19 @@ def test_run_with_a_later_job_at_work_is_not_deleted(studio: Studio, run: RunPat
     lock = files.FileLock(job.lock)
     assert lock.acquire()
     with pytest.raises(RunBusy, match="export-"):
-        studio.delete_run(run.folder.name)
+        studio.runs.delete(run.folder.name)
     lock.release()
-    studio.delete_run(run.folder.name)
+    studio.runs.delete(run.folder.name)
 
 
 def test_nothing_is_overwritten_by_a_restored_run(
     workspace: Workspace, studio: Studio, whole_run: str
 ) -> None:
-    studio.delete_run(whole_run)
+    studio.runs.delete(whole_run)
     files.write_text(workspace.gguf_folder(whole_run) / "another", "別")
     before = snapshot(workspace.root)
     with pytest.raises(RunExists):
-        studio.restore_run(whole_run)
+        studio.runs.restore(whole_run)
     assert snapshot(workspace.root) == before
 
 
@@ -361,12 +361,12 @@ def test_killed_deletion_and_restoration_can_be_repeated(
     trash = workspace.trashed(whole_run)
     trash.folder.mkdir(parents=True)
     workspace.run(whole_run).folder.rename(trash.run)  # killed after the first step
-    assert [one.run_id for one in studio.deleted_runs()] == [whole_run]
-    studio.restore_run(whole_run)
+    assert [one.run_id for one in studio.runs.deleted()] == [whole_run]
+    studio.runs.restore(whole_run)
     assert snapshot(workspace.root) == before
     trash.folder.mkdir(parents=True)
     workspace.gguf_folder(whole_run).rename(trash.gguf)  # killed before the last one
-    studio.restore_run(whole_run)
+    studio.runs.restore(whole_run)
     assert snapshot(workspace.root) == before
 
 
@@ -374,12 +374,12 @@ def test_damaged_run_can_be_deleted_and_the_trash_emptied(
     workspace: Workspace, studio: Studio
 ) -> None:
     ui_workspaces.damage(workspace)
-    for run in studio.runs():
-        studio.delete_run(run.run_id)
-    assert len(studio.deleted_runs()) == 9
-    assert "trash" in [waste.key for waste in studio.waste()]
-    assert studio.clean("trash") > 0
-    assert studio.deleted_runs() == []
+    for run in studio.runs.list():
+        studio.runs.delete(run.run_id)
+    assert len(studio.runs.deleted()) == 9
+    assert "trash" in [waste.key for waste in studio.machine.waste()]
+    assert studio.machine.clean("trash") > 0
+    assert studio.runs.deleted() == []
 
 
 # --- commands ----------------------------------------------------------------------------

@@ -57,9 +57,9 @@ def full(workspace: Workspace) -> Workspace:
     jobs.write_status(later, JobStatus("done"))
     files.write_json(later.result, {"name": "faq", "host": "http://127.0.0.1:11434"})
     files.write_json(later.port, {"address": "http://127.0.0.1:9", "key": "k"})
-    Studio(workspace).save_chat(RUN, Chat("mlx").with_turn("問い", {"tuned": "答え"}))
-    Studio(workspace).save_preferences({"iterations": 30})
-    Studio(workspace).save_note(RUN, "良い結果", ["本番"])
+    Studio(workspace).chat.save(RUN, Chat("mlx").with_turn("問い", {"tuned": "答え"}))
+    Studio(workspace).preferences.save({"iterations": 30})
+    Studio(workspace).runs.save_note(RUN, "良い結果", ["本番"])
     gguf = files.make_folder(workspace.gguf_folder(RUN)) / "faq-Q8_0.gguf"
     gguf.write_bytes(b"GGUF")
     report = {"proven": True, "verdict": "同じ", "logits": {"top1_agreement": 0.99}}
@@ -96,33 +96,33 @@ def looks(workspace: Workspace) -> list[Callable[[], object]]:
     studio = Studio(workspace)
     dataset = workspace.dataset("faq")
     return [
-        studio.datasets,
-        studio.runs,
-        lambda: studio.run(RUN),
-        lambda: studio.metrics(RUN),
-        lambda: studio.metrics_reader(RUN).refresh(),
-        lambda: studio.samples(RUN),
-        lambda: studio.events(RUN),
-        lambda: studio.run_settings(RUN),
-        lambda: studio.later_jobs(RUN),
-        lambda: studio.report(RUN),
-        lambda: studio.certificate(RUN),
-        lambda: studio.chats(RUN),
-        lambda: studio.note(RUN),
-        lambda: studio.written_models(RUN),
-        studio.deleted_runs,
-        studio.deleted_datasets,
-        studio.living_jobs,
-        lambda: studio.records_as_csv(RUN),
-        lambda: studio.model_servers(RUN),
+        studio.data.list,
+        studio.runs.list,
+        lambda: studio.runs.show(RUN),
+        lambda: studio.runs.metrics(RUN),
+        lambda: studio.runs.metrics_reader(RUN).refresh(),
+        lambda: studio.runs.samples(RUN),
+        lambda: studio.runs.events(RUN),
+        lambda: studio.runs.settings(RUN),
+        lambda: studio.jobs.list(RUN),
+        lambda: studio.evaluation.report(RUN),
+        lambda: studio.evaluation.certificate(RUN),
+        lambda: studio.chat.list(RUN),
+        lambda: studio.runs.note(RUN),
+        lambda: studio.exports.list(RUN),
+        studio.runs.deleted,
+        studio.data.deleted,
+        studio.jobs.living,
+        lambda: studio.records.csv(RUN),
+        lambda: studio.chat.servers(RUN),
         lambda: runs.deployments(workspace, RUN),
         lambda: list(queue.living_jobs(workspace)),
         lambda: checkpoints.latest(workspace.adapter(RUN).checkpoints),
         lambda: read_recipe(dataset.manifest),
-        studio.preferences,
-        studio.disk_usage,
-        studio.waste,
-        studio.models,
+        studio.preferences.read,
+        studio.machine.disk_usage,
+        studio.machine.waste,
+        studio.models.list,
     ]
 
 
@@ -163,16 +163,16 @@ def test_cut_record_of_a_run_is_damaged_and_the_rest_is_shown(full: Workspace, n
     studio = Studio(full)
     for size in range(len(whole) - 2):  # the line end may go
         path.write_bytes(whole[:size])
-        run = studio.run(RUN)
+        run = studio.runs.show(RUN)
         assert run.state_ja == "破損" and run.problems == (name,)
-        assert [line["update"] for line in studio.metrics(RUN) if "loss" in line] == [1, 2, 3]
-        assert studio.report(RUN)
+        assert [line["update"] for line in studio.runs.metrics(RUN) if "loss" in line] == [1, 2, 3]
+        assert studio.evaluation.report(RUN)
 
 
 def test_cut_manifest_leaves_the_rows_usable(full: Workspace) -> None:
     manifest = full.dataset("faq").manifest
     manifest.write_bytes(manifest.read_bytes()[:-5])
-    entries = {entry.name: entry.manifest for entry in Studio(full).datasets()}
+    entries = {entry.name: entry.manifest for entry in Studio(full).data.list()}
     assert entries["faq"] is None and "questions" in entries
 
 
@@ -192,7 +192,7 @@ def test_pages_and_commands_show_damaged_records(
     assert run["status"]["state"] == "damaged"
     assert cli.main(["runs", "show", RUN, *place]) == 0
     assert json.loads(capsys.readouterr().out)["problems"]
-    assert Studio(full).diagnostics()
+    assert Studio(full).machine.diagnostics()
     monkeypatch.setenv("MLX_FINETUNING_HOME", str(full.root))
     for name in sitemap.ENTRIES if content == b"" else ("experiments",):
         app = AppTest.from_file(str(SCRIPT), default_timeout=30)
@@ -205,7 +205,7 @@ def test_pages_and_commands_show_damaged_records(
 @pytest.mark.parametrize("content", ["{", '{"schema_version": 99}', '{"repo_id": 3}'])
 def test_one_damaged_model_hides_no_other(full: Workspace, content: str) -> None:
     (full.base_model("other") / "source.json").write_text(content)
-    assert [model.name for model in Studio(full).models()] == ["tiny-ja", "other"]
+    assert [model.name for model in Studio(full).models.list()] == ["tiny-ja", "other"]
 
 
 @pytest.mark.parametrize(
@@ -260,7 +260,7 @@ def test_newer_records_are_never_rewritten(full: Workspace) -> None:
             files.write_json(path, {"state": "done"})
         assert path.read_bytes() == newer, path.name
         path.write_bytes(whole)
-    assert studio.run(RUN).status.state == "cancelled"
+    assert studio.runs.show(RUN).status.state == "cancelled"
 
 
 def test_run_of_a_newer_version_is_neither_resumed_nor_stopped(full: Workspace) -> None:
@@ -268,8 +268,8 @@ def test_run_of_a_newer_version_is_neither_resumed_nor_stopped(full: Workspace) 
     files.write_text(path, json.dumps({"schema_version": 99, "state": "running"}))
     newer = path.read_bytes()
     with pytest.raises(RunNotResumable):
-        studio.resume_training(RUN)
-    assert studio.stop(RUN).state_ja == "新しい版の記録"
+        studio.training.resume(RUN)
+    assert studio.runs.stop(RUN).state_ja == "新しい版の記録"
     assert path.read_bytes() == newer
     assert not full.run(RUN).stop_request.exists()
 
@@ -278,7 +278,7 @@ def test_settings_of_a_newer_version_are_not_written_over(full: Workspace) -> No
     files.write_text(full.preferences, json.dumps({"schema_version": 99, "train": {}}))
     before = full.preferences.read_bytes()
     with pytest.raises(NewerSchema):
-        Studio(full).save_preferences({"iterations": 7})
+        Studio(full).preferences.save({"iterations": 7})
     assert full.preferences.read_bytes() == before
 
 

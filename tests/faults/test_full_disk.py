@@ -78,15 +78,15 @@ def begun(workspace: Workspace, facts: str) -> str:
     settings = TrainConfig(
         dataset=facts, rank=4, iterations=UPDATES, checkpoint_every=2, validate_every=4, processes=1
     )
-    run_id = studio.start_training(settings)
+    run_id = studio.training.start(settings)
 
     def stop_half_way(step: Step) -> None:
         if step.stage == "学習" and step.done >= UPDATES // 2:
             raise Interrupted()
 
     with contextlib.suppress(Interrupted):
-        studio.watch(run_id, stop_half_way, stops=True)
-    assert studio.run(run_id).resumable
+        studio.runs.follow(run_id, stop_half_way, stops=True)
+    assert studio.runs.show(run_id).resumable
     return run_id
 
 
@@ -103,12 +103,12 @@ def test_training_fails_clearly_and_goes_on_from_the_earlier_checkpoint(
             break
         intact.require_whole(workspace)
         assert before.items() <= content(saved).items() or newer(saved, before), size
-        assert Studio(workspace).run(run_id).resumable, size
+        assert Studio(workspace).runs.show(run_id).resumable, size
     studio = Studio(workspace)
-    if studio.run(run_id).status.state != "done":
-        studio.resume_training(run_id)
-        studio.watch(run_id, silent)
-    updates = [line["update"] for line in studio.metrics(run_id) if "loss" in line]
+    if studio.runs.show(run_id).status.state != "done":
+        studio.training.resume(run_id)
+        studio.runs.follow(run_id, silent)
+    updates = [line["update"] for line in studio.runs.metrics(run_id) if "loss" in line]
     assert updates == list(range(1, UPDATES + 1))
     assert not list(workspace.root.rglob(f"{files.TEMPORARY_PREFIX}*"))
 
@@ -146,7 +146,7 @@ def test_export_fails_clearly_and_leaves_the_earlier_file(
 
 
 def exported(workspace: Workspace, run_id: str, quant: str) -> str:
-    return str(Studio(workspace).export(run_id, quants=[quant])["path"])
+    return str(Studio(workspace).exports.start(run_id, quants=[quant]).follow()["path"])
 
 
 @contextlib.contextmanager
@@ -191,8 +191,8 @@ def test_reason_is_told_however_little_is_left(
     for left in spread(range(PAGE, 1 << 16, PAGE), max(often(15), 5)):
         fill(tight, left)
         with pytest.raises(DiskFull):
-            studio.watch(studio.start_training(endless), silent)
-        assert {run.status.state for run in studio.runs()} <= {"failed"}, left
+            studio.runs.follow(studio.training.start(endless), silent)
+        assert {run.status.state for run in studio.runs.list()} <= {"failed"}, left
         assert not list(workspace.root.rglob(".reserve")), left
 
 

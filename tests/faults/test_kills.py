@@ -68,7 +68,7 @@ def test_killed_training_goes_on_and_ends_complete(
 ) -> None:
     studio = Studio(workspace)
     settings = TrainConfig(dataset=facts, rank=4, batch_size=4, processes=2, **CONFIG)
-    run_id = studio.start_training(settings)
+    run_id = studio.training.start(settings)
     for attack in range(rarely(40)):
         paths = workspace.run(run_id)
         draw = random.Random(attack)
@@ -78,7 +78,7 @@ def test_killed_training_goes_on_and_ends_complete(
         kill(paths)
         require_intact(workspace, mark)
         run_id = continued(studio, run_id, settings, attack)
-    studio.watch(run_id, silent)
+    studio.runs.follow(run_id, silent)
     require_intact(workspace, mark)
     intact.require_swept(workspace)
     assert trained(studio, run_id) == list(range(1, UPDATES + 1))
@@ -86,21 +86,21 @@ def test_killed_training_goes_on_and_ends_complete(
 
 def continued(studio: Studio, run_id: str, settings: TrainConfig, attack: int) -> str:
     """The run that goes on: this one, or a new one where it had ended before the kill."""
-    run = studio.run(run_id)
+    run = studio.runs.show(run_id)
     updates = trained(studio, run_id)
     assert updates == list(range(1, len(updates) + 1)), attack
     assert run.status.state in ("interrupted", "done"), attack
     if run.status.state == "done":
-        return studio.start_training(settings)
+        return studio.training.start(settings)
     # Updates are recorded before they are reported: at most the last line is lost.
     reported = run.status.done if run.status.stage == "学習" else 0
     assert len(updates) >= reported - 1, attack
-    studio.resume_training(run_id)
+    studio.training.resume(run_id)
     return run_id
 
 
 def trained(studio: Studio, run_id: str) -> list[int]:
-    return [line["update"] for line in studio.metrics(run_id) if "loss" in line]
+    return [line["update"] for line in studio.runs.metrics(run_id) if "loss" in line]
 
 
 def test_killed_simulation_is_interrupted_and_keeps_its_lines(
@@ -109,11 +109,11 @@ def test_killed_simulation_is_interrupted_and_keeps_its_lines(
     studio = Studio(workspace)
     settings = TrainConfig(dataset=facts, engine="simulation", iterations=100_000, validate_every=3)
     for attack in range(often(70)):
-        run_id = studio.start_training(settings)
+        run_id = studio.training.start(settings)
         paths = workspace.run(run_id)
         time.sleep(random.Random(attack).uniform(0.0, 0.6))
         kill(paths)
-        assert studio.run(run_id).status.state == "interrupted"
+        assert studio.runs.show(run_id).status.state == "interrupted"
         updates = trained(studio, run_id)
         assert updates == list(range(1, len(updates) + 1))
         with files.LineLog(paths.metrics):  # mends a torn last line
@@ -131,7 +131,7 @@ from mlx_finetuning.studio import Studio
 from mlx_finetuning.workspace import Workspace
 studio = Studio(Workspace(Path(sys.argv[1])))
 for source in itertools.cycle(sys.argv[2:]):
-    studio.prepare_data(Path(source), "faq", replace=True)
+    studio.data.prepare(Path(source), "faq", replace=True)
     print(source, flush=True)
 """
 
@@ -146,7 +146,7 @@ def test_killed_dataset_writing_leaves_the_old_or_the_new_one(
             assert writer.stdout is not None and writer.stdout.readline()
             time.sleep(random.Random(attack).uniform(0.0, 0.3))
             writer.send_signal(signal.SIGKILL)
-        (entry,) = Studio(workspace).datasets()
+        (entry,) = Studio(workspace).data.list()
         assert entry.name == "faq" and entry.manifest is not None, attack
         assert letters_of(workspace) in ({"A"}, {"B"}), attack
         require_intact(workspace, mark)
@@ -229,12 +229,12 @@ def test_killed_interface_harms_no_run_and_starts_again(
     for attack in range(often(10)):
         started = serve(workspace.root, "--background", "--port", str(port))
         assert started.returncode == 0, started.stderr
-        run_id = Studio(workspace).start_training(settings)
+        run_id = Studio(workspace).training.start(settings)
         time.sleep(random.Random(attack).uniform(0.0, 1.0))
         os.kill(json.loads(started.stdout)["pid"], signal.SIGKILL)
         wait_until(lambda: not answers(port))
         assert json.loads(serve(workspace.root, "--status").stdout) == {"running": False}
-        assert Studio(workspace).watch(run_id, silent)["updates"] == 400
+        assert Studio(workspace).runs.follow(run_id, silent)["updates"] == 400
         require_intact(workspace, mark)
 
 
@@ -248,7 +248,7 @@ def test_run_whose_launcher_is_killed_at_once_runs_on(
         "from mlx_finetuning.workspace import Workspace\n"
         "config = TrainConfig(dataset='facts', engine='simulation', iterations=5, warmup=0)\n"
         "print('ready', flush=True)\n"
-        "Studio(Workspace(Path(sys.argv[1]))).start_training(config)\n"
+        "Studio(Workspace(Path(sys.argv[1]))).training.start(config)\n"
     )
     command = [sys.executable, "-c", program, str(workspace.root)]
     for attack in range(often(20)):

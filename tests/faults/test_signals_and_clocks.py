@@ -31,7 +31,7 @@ COMMAND = str(Path(sys.executable).with_name("mlx-finetuning"))
 
 def start(workspace: Workspace, iterations: int = LONG) -> RunPaths:
     config = TrainConfig(dataset="facts", engine="simulation", iterations=iterations, warmup=0)
-    paths = workspace.run(Studio(workspace).start_training(config))
+    paths = workspace.run(Studio(workspace).training.start(config))
     wait_until(lambda: status.read(paths).started_at != "")
     return paths
 
@@ -63,11 +63,11 @@ def test_run_outlives_the_terminal_it_was_started_in(workspace: Workspace) -> No
     if child == 0:
         os.execv(COMMAND, [COMMAND, *words, "--workspace", str(workspace.root)])
     studio = Studio(workspace)
-    wait_until(lambda: any(run.status.state == "running" for run in studio.runs()))
+    wait_until(lambda: any(run.status.state == "running" for run in studio.runs.list()))
     os.close(terminal)  # the kernel sends SIGHUP to whoever sits there
     assert os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]) != 0
-    (run,) = studio.runs()
-    assert studio.watch(run.run_id, silent)["updates"] == 80
+    (run,) = studio.runs.list()
+    assert studio.runs.follow(run.run_id, silent)["updates"] == 80
 
 
 @pytest.mark.parametrize("asleep_s", [1, pytest.param(65, marks=pytest.mark.long)])
@@ -92,7 +92,7 @@ def test_hung_worker_is_shown_as_such_and_can_be_ended(
     if asked_before:
         assert cli.main(words) == 0
         assert json.loads(capsys.readouterr().out)["state"] == "stalled"
-    assert Studio(workspace).run(paths.folder.name).state_ja.startswith("応答なし")
+    assert Studio(workspace).runs.show(paths.folder.name).state_ja.startswith("応答なし")
     assert cli.main([*words, "--force"]) == 0
     assert json.loads(capsys.readouterr().out)["state"] == "interrupted"
     assert not files.is_locked(workspace.device_lock)
@@ -145,8 +145,8 @@ def test_hung_computation_is_shown_though_its_process_lives_and_can_be_ended(
     wait_until(lambda: status.read(paths).state == "stalled")
     before_s = status.read(paths).heartbeat_s
     wait_until(lambda: status.read(paths).heartbeat_s > before_s)
-    assert Studio(workspace).stop(paths.folder.name).state_ja.startswith("応答なし")
-    assert Studio(workspace).stop(paths.folder.name, force=True).status.state == "interrupted"
+    assert Studio(workspace).runs.stop(paths.folder.name).state_ja.startswith("応答なし")
+    assert Studio(workspace).runs.stop(paths.folder.name, force=True).status.state == "interrupted"
 
 
 class Clock:
@@ -240,7 +240,7 @@ def test_clock_that_jumps_a_day_changes_no_state_and_no_duration(
     assert all(0 <= line["elapsed_s"] < 30 for line in files.read_lines(paths.metrics))
     later = start(workspace, 5)  # by today's clock, beside records of another day
     assert jobs.follow(later, silent)["updates"] == 5
-    assert {run.status.state for run in Studio(workspace).runs()} == {"done"}
+    assert {run.status.state for run in Studio(workspace).runs.list()} == {"done"}
 
 
 def test_records_dated_tomorrow_are_drawn(

@@ -21,7 +21,7 @@ from mlx_finetuning.workspace import Workspace
 settings = TrainConfig(dataset="facts", engine="simulation", iterations=8, warmup=0)
 print("ready", flush=True)
 for _ in sys.stdin:
-    Studio(Workspace(Path(sys.argv[1]))).start_training(settings)
+    Studio(Workspace(Path(sys.argv[1]))).training.start(settings)
     print("started", flush=True)
 """
 AS_THE_COMMAND = """
@@ -68,16 +68,16 @@ def heard(one: subprocess.Popen[str]) -> None:
 
 def at_once(starters: list[subprocess.Popen[str]], studio: Studio) -> list[Run]:
     """The runs that were started together, once all have ended."""
-    before = {run.run_id for run in studio.runs()}
+    before = {run.run_id for run in studio.runs.list()}
     for one in starters:
         assert one.stdin is not None
         one.stdin.write("go\n")
     for one in starters:
         heard(one)
-    made = [run.run_id for run in studio.runs() if run.run_id not in before]
+    made = [run.run_id for run in studio.runs.list() if run.run_id not in before]
     for run_id in made:
-        studio.watch(run_id, silent)
-    return [studio.run(run_id) for run_id in made]
+        studio.runs.follow(run_id, silent)
+    return [studio.runs.show(run_id) for run_id in made]
 
 
 def require_one_after_another(found: list[Run], attempt: int) -> None:

@@ -52,6 +52,7 @@ def test_run_goes_from_queued_to_done_and_leaves_its_records(workspace: Workspac
     shown = status.read(paths)
     assert (shown.state, shown.done, shown.total) == ("done", SHORT, SHORT)
     assert shown.created_at <= shown.started_at <= shown.ended_at
+    wait_until(lambda: sum(1 for _ in files.read_lines(paths.events)) == 4)  # the last after "done"
     events = [line["event"] for line in files.read_lines(paths.events)]
     assert events == ["state", "warning", "stage", "state"]
     run = runs.show(workspace, paths.folder.name)
@@ -164,7 +165,7 @@ def test_stopped_run_is_cancelled(workspace: Workspace, how: str) -> None:
     with pytest.raises(Interrupted):
         jobs.follow(paths, silent)
     assert state(paths) == "cancelled"
-    assert not files.is_locked(paths.lock)
+    wait_until(lambda: not files.is_locked(paths.lock))
 
 
 def test_run_stopped_in_the_queue_never_runs(workspace: Workspace) -> None:
@@ -302,6 +303,7 @@ def test_really_full_disk_still_says_why_the_run_failed(tmp_path: Path) -> None:
         with pytest.raises(DiskFull):
             jobs.follow(paths, silent)
         assert state(paths) == "failed"
+        wait_until(lambda: not files.is_locked(paths.lock))
     finally:
         subprocess.run(["umount", str(disk)], check=True)
 

@@ -145,7 +145,7 @@ def test_memory_of_a_gradient_is_what_the_trainer_measures(
 def test_where_a_model_can_be_used_is_what_the_quantizer_can_write(tmp_path: Path) -> None:
     studio = Studio(Workspace(tmp_path))
     for entry in models.catalogue():
-        reach = studio.reach(entry)
+        reach = studio.models.reach(entry)
         try:
             registry.of({"architectures": [entry.architecture]})
         except ArchitectureUnsupported:
@@ -153,9 +153,9 @@ def test_where_a_model_can_be_used_is_what_the_quantizer_can_write(tmp_path: Pat
         else:
             assert reach[:2] == ("mlx", "gguf")
             assert (reach[2] == "ollama") == (entry.tokenizer != "unigram")
-    assert studio.reach(named(LEADING[0])) == ("mlx", "gguf", "ollama")
+    assert studio.models.reach(named(LEADING[0])) == ("mlx", "gguf", "ollama")
     assert reach_ja(("mlx",)) == "MLXだけ"
-    assert "語彙" in reach_ja(studio.reach(named("llm-jp/llm-jp-3.1-1.8b-instruct4")))
+    assert "語彙" in reach_ja(studio.models.reach(named("llm-jp/llm-jp-3.1-1.8b-instruct4")))
 
 
 @pytest.mark.parametrize(

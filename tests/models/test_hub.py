@@ -413,8 +413,8 @@ def test_quantized_community_repository_is_fetched_by_name_and_trained_with_qlor
     write_facts(workspace)
     studio = Studio(workspace)
     settings = TrainConfig(model=TWIN, dataset="facts", iterations=12, batch_size=4, rank=8)
-    run_id = studio.start_training(settings)
-    result = studio.watch(run_id, silent)
+    run_id = studio.training.start(settings)
+    result = studio.runs.follow(run_id, silent)
     assert result["last_valid_loss"] < result["first_valid_loss"]
     adapter = load_file(workspace.adapter(run_id).folder / "adapters.safetensors")
     assert adapter and all(name.endswith((".lora_a", ".lora_b")) for name in adapter)

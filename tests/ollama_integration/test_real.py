@@ -84,18 +84,18 @@ def test_run_is_deployed_and_answers_as_it_was_trained(
 ) -> None:
     run_id = finished_run.make(workspace)
     studio = Studio(workspace)
-    result = studio.deploy(run_id, NAME, DeployConfig(quant=quant))
+    result = studio.ollama.deploy(run_id, NAME, DeployConfig(quant=quant)).follow()
     assert result["compared"] == 8
     assert result["equal_answers"] >= (8 if quant == "F16" else 6)
     with pytest.raises(OllamaNameTaken):
-        studio.deploy(run_id, NAME)
-    stream = studio.stream_ollama_answer(NAME, QUESTION)
+        studio.ollama.deploy(run_id, NAME).follow()
+    stream = studio.ollama.stream(NAME, QUESTION)
     assert "".join(stream)
     assert stream.answer.ended
-    assert studio.show_ollama_model(NAME)["details"]["format"] == "gguf"
-    studio.copy_ollama_model(NAME, f"{NAME}:copy")
-    studio.delete_ollama_model(NAME)
-    assert f"{NAME}:copy" in [model.name for model in studio.ollama_models()]
+    assert studio.ollama.show(NAME)["details"]["format"] == "gguf"
+    studio.ollama.copy(NAME, f"{NAME}:copy")
+    studio.ollama.delete(NAME)
+    assert f"{NAME}:copy" in [model.name for model in studio.ollama.list()]
 
 
 def test_deployed_run_is_certified_talked_to_and_replaced(
@@ -110,7 +110,7 @@ def test_deployed_run_is_certified_talked_to_and_replaced(
         return found
 
     for quant in ("F16", "Q8_0"):
-        studio.deploy(run_id, NAME, DeployConfig(quant=quant), replace=True)
+        studio.ollama.deploy(run_id, NAME, DeployConfig(quant=quant), replace=True).follow()
         assert [one.name for one in talk.models() if one.name.startswith(NAME)] == [
             f"{NAME}:latest"
         ]

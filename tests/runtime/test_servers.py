@@ -43,7 +43,7 @@ def studio(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Studio]:
     base, adapter = finished_run.base(workspace), workspace.adapter(RUN).folder
     export_gguf(base, adapter, {"F16": folder / "tiny-ja-F16.gguf"})
     yield Studio(workspace)
-    Studio(workspace).stop_model_servers(RUN)
+    Studio(workspace).chat.stop_servers(RUN)
     assert processes_of(workspace) == []
 
 
@@ -54,63 +54,63 @@ def processes_of(workspace: Workspace) -> list[list[str]]:
 
 
 def test_model_stays_loaded_between_questions(studio: Studio) -> None:
-    first = studio.answer(RUN, HELLO)
-    (server,) = studio.model_servers(RUN)
-    second = studio.answer(RUN, HELLO)
+    first = studio.chat.answer(RUN, HELLO)
+    (server,) = studio.chat.servers(RUN)
+    second = studio.chat.answer(RUN, HELLO)
     assert first == second
-    assert [one.paths for one in studio.model_servers(RUN)] == [server.paths]
+    assert [one.paths for one in studio.chat.servers(RUN)] == [server.paths]
     assert stat.S_IMODE(server.paths.port.stat().st_mode) == 0o600
     assert server.address.startswith("http://127.0.0.1:")
 
 
 def test_base_and_tuned_answer_from_one_process(studio: Studio) -> None:
-    tuned = studio.answer(RUN, HELLO)["text"]
-    base = studio.answer(RUN, HELLO, base=True)["text"]
+    tuned = studio.chat.answer(RUN, HELLO)["text"]
+    base = studio.chat.answer(RUN, HELLO, base=True)["text"]
     assert base != tuned
-    assert studio.answer(RUN, HELLO)["text"] == tuned
-    assert len(studio.model_servers(RUN)) == 1
+    assert studio.chat.answer(RUN, HELLO)["text"] == tuned
+    assert len(studio.chat.servers(RUN)) == 1
 
 
 def test_llama_cpp_gives_the_tuned_models_answer(studio: Studio) -> None:
-    by_mlx = studio.answer(RUN, HELLO)
-    by_llama = studio.answer(RUN, HELLO, engine="gguf")
+    by_mlx = studio.chat.answer(RUN, HELLO)
+    by_llama = studio.chat.answer(RUN, HELLO, engine="gguf")
     assert by_llama["text"] == by_mlx["text"]
     assert by_llama["prompt_tokens"] == by_mlx["prompt_tokens"]
-    assert {server.engine for server in studio.model_servers(RUN)} == {"mlx", "gguf"}
+    assert {server.engine for server in studio.chat.servers(RUN)} == {"mlx", "gguf"}
 
 
 def test_system_text_and_temperature_change_the_answer(studio: Studio) -> None:
     from mlx_finetuning.config import GenerateConfig
 
-    plain = studio.answer(RUN, HELLO)
-    told = studio.answer(RUN, HELLO, GenerateConfig(system="あなたは魚屋です。"))
+    plain = studio.chat.answer(RUN, HELLO)
+    told = studio.chat.answer(RUN, HELLO, GenerateConfig(system="あなたは魚屋です。"))
     assert told["prompt_tokens"] > plain["prompt_tokens"]
     hot = GenerateConfig(temperature=2.0)
-    assert len({studio.answer(RUN, HELLO, hot)["text"] for _ in range(4)}) > 1
+    assert len({studio.chat.answer(RUN, HELLO, hot)["text"] for _ in range(4)}) > 1
 
 
 def test_changed_weights_are_loaded_anew(studio: Studio) -> None:
-    studio.answer(RUN, HELLO)
-    (before,) = [one for one in studio.model_servers(RUN) if one.engine == "mlx"]
+    studio.chat.answer(RUN, HELLO)
+    (before,) = [one for one in studio.chat.servers(RUN) if one.engine == "mlx"]
     studio.workspace.adapter(RUN).weights.touch()
-    studio.answer(RUN, HELLO)
+    studio.chat.answer(RUN, HELLO)
     wait_until(lambda: not files.is_locked(before.paths.lock))
-    (after,) = [one for one in studio.model_servers(RUN) if one.engine == "mlx"]
+    (after,) = [one for one in studio.chat.servers(RUN) if one.engine == "mlx"]
     assert after.paths != before.paths
 
 
 def test_killed_server_is_replaced_at_the_next_question(studio: Studio) -> None:
-    answer = studio.answer(RUN, HELLO)
-    (server,) = [one for one in studio.model_servers(RUN) if one.engine == "mlx"]
+    answer = studio.chat.answer(RUN, HELLO)
+    (server,) = [one for one in studio.chat.servers(RUN) if one.engine == "mlx"]
     worker_process(server.paths).send_signal(signal.SIGKILL)
     wait_until(lambda: not files.is_locked(server.paths.lock))
-    assert studio.answer(RUN, HELLO) == answer
+    assert studio.chat.answer(RUN, HELLO) == answer
 
 
 def test_stopping_leaves_no_process(studio: Studio) -> None:
-    studio.answer(RUN, HELLO, engine="gguf")
-    studio.stop_model_servers(RUN)
-    assert studio.model_servers(RUN) == []
+    studio.chat.answer(RUN, HELLO, engine="gguf")
+    studio.chat.stop_servers(RUN)
+    assert studio.chat.servers(RUN) == []
     wait_until(lambda: processes_of(studio.workspace) == [], 5)
 
 
@@ -118,11 +118,11 @@ def test_chat_does_not_wait_for_a_training(studio: Studio) -> None:
     device = files.FileLock(studio.workspace.device_lock)
     assert device.acquire()
     try:
-        assert studio.is_device_busy()
-        assert studio.answer(RUN, HELLO)["text"]
+        assert studio.jobs.is_device_busy()
+        assert studio.chat.answer(RUN, HELLO)["text"]
     finally:
         device.release()
-    assert not studio.is_device_busy()
+    assert not studio.jobs.is_device_busy()
 
 
 def test_model_that_does_not_fit_is_refused(
@@ -138,19 +138,19 @@ def test_model_that_does_not_fit_is_refused(
 
 def test_what_cannot_answer_says_why(studio: Studio, tmp_path: Path) -> None:
     with pytest.raises(InvalidSettings, match="元のモデル"):
-        studio.answer(RUN, HELLO, engine="gguf", base=True)
+        studio.chat.answer(RUN, HELLO, engine="gguf", base=True)
     with pytest.raises(RunNotDeployed, match="deploy"):
-        studio.answer(RUN, HELLO, engine="ollama")
+        studio.chat.answer(RUN, HELLO, engine="ollama")
     empty = Workspace(tmp_path)
     finished_run.make(empty)
     with pytest.raises(GgufNotMade):
-        Studio(empty).answer(RUN, HELLO, engine="gguf")
+        Studio(empty).chat.answer(RUN, HELLO, engine="gguf")
 
 
 def test_taken_port_is_an_error(studio: Studio) -> None:
-    studio.answer(RUN, HELLO)
-    port = int(studio.model_servers(RUN)[0].address.rsplit(":", 1)[1])
-    with pytest.raises(PortTaken, match=str(port)), studio.serve_model(RUN, port=port):
+    studio.chat.answer(RUN, HELLO)
+    port = int(studio.chat.servers(RUN)[0].address.rsplit(":", 1)[1])
+    with pytest.raises(PortTaken, match=str(port)), studio.chat.serve(RUN, port=port):
         pass
 
 
@@ -169,7 +169,7 @@ def post(url: str, key: str, body: dict[str, object]) -> dict[str, object]:
 
 
 def test_served_model_answers_other_programs_and_ends_with_its_command(studio: Studio) -> None:
-    expected = studio.answer(RUN, HELLO)["text"]
+    expected = studio.chat.answer(RUN, HELLO)["text"]
     command = [str(Path(sys.executable).with_name("mlx-finetuning")), "serve-model", RUN]
     key = "ひみつ".encode().hex()
     words = ["--port", "0", "--api-key", key, "--workspace", str(studio.workspace.root)]
@@ -181,7 +181,7 @@ def test_served_model_answers_other_programs_and_ends_with_its_command(studio: S
         assert answer["choices"][0]["message"]["content"] == expected  # type: ignore[index]
         program.send_signal(signal.SIGKILL)
     # Killed, the command can end nothing itself: the server sees that its owner has gone.
-    wait_until(lambda: not any(one.is_public for one in studio.model_servers(RUN)), 10)
+    wait_until(lambda: not any(one.is_public for one in studio.chat.servers(RUN)), 10)
 
 
 # --- history -----------------------------------------------------------------------------
@@ -189,12 +189,12 @@ def test_served_model_answers_other_programs_and_ends_with_its_command(studio: S
 
 def test_conversations_are_kept_with_the_run_newest_first(studio: Studio) -> None:
     first = Chat("mlx").with_turn("こんにちは", {"tuned": "やあ", "base": "はい"})
-    studio.save_chat(RUN, first)
+    studio.chat.save(RUN, first)
     second = Chat("gguf").with_turn("元気？", {"tuned": "ええ"})
-    studio.save_chat(RUN, second)
+    studio.chat.save(RUN, second)
     longer = first.with_turn("名前は？", {"tuned": "tiny", "base": "?"})
-    studio.save_chat(RUN, longer)
-    assert studio.chats(RUN) == [second, longer]
+    studio.chat.save(RUN, longer)
+    assert studio.chat.list(RUN) == [second, longer]
     assert longer.title == "こんにちは"
     assert [turn["content"] for turn in longer.talks["base"]] == [
         "こんにちは",
@@ -207,12 +207,12 @@ def test_conversations_are_kept_with_the_run_newest_first(studio: Studio) -> Non
 def test_damaged_conversations_are_passed_over_and_left_alone(studio: Studio) -> None:
     folder = studio.workspace.run(RUN).chats
     good = Chat("mlx").with_turn("質問", {"tuned": "答え"})
-    studio.save_chat(RUN, good)
+    studio.chat.save(RUN, good)
     wrong = {"a": "{", "b": "{}", "c": '{"schema_version": 99}', "d": '{"talks": {"tuned": [1]}}'}
     for name, content in wrong.items():
         (folder / f"{name}.json").write_text(content, encoding="utf-8")
-    assert good in studio.chats(RUN)
-    assert all(chat.chat_id not in wrong for chat in studio.chats(RUN))
+    assert good in studio.chat.list(RUN)
+    assert all(chat.chat_id not in wrong for chat in studio.chat.list(RUN))
     assert (folder / "a.json").read_text(encoding="utf-8") == "{"
-    studio.delete_chat(RUN, good.chat_id)
-    assert good not in studio.chats(RUN)
+    studio.chat.delete(RUN, good.chat_id)
+    assert good not in studio.chat.list(RUN)

@@ -171,9 +171,10 @@ def test_token_in_an_unforeseen_error_is_masked_in_page_and_log(
 
 
 PROGRAMS = {
-    "command": "from mlx_finetuning import cli, studio\n"
+    "command": "from mlx_finetuning import cli\n"
+    "from mlx_finetuning.studio.runs import Runs\n"
     "def fail(self): raise RuntimeError('Bearer ' + os.environ['HF_TOKEN'])\n"
-    "studio.Studio.runs = fail\n"
+    "Runs.list = fail\n"
     "sys.exit(cli.main(['runs', 'list', '--json']))\n",
     "worker": "from pathlib import Path\n"
     "from mlx_finetuning import tasks, worker\n"

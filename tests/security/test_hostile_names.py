@@ -46,11 +46,11 @@ Attack = Callable[[Studio, Path, str], object]
 
 
 def prepare(studio: Studio, source: Path, name: str) -> object:
-    return studio.prepare_data(source, name)
+    return studio.data.prepare(source, name)
 
 
 def upload(studio: Studio, source: Path, name: str) -> object:
-    kept = studio.keep_upload(name, source.read_bytes())
+    kept = studio.data.keep_upload(name, source.read_bytes())
     assert kept.parent.parent == studio.workspace.uploads
     assert kept.resolve().is_relative_to(studio.workspace.uploads.resolve())
     return uploads.safe_name(name)
@@ -71,30 +71,41 @@ def write_modelfile(studio: Studio, source: Path, name: str) -> object:
 
 
 def on_runs(studio: Studio, source: Path, name: str) -> object:
-    for look in (studio.run, studio.stop, studio.resume_training, studio.events, studio.log_tail):
+    for look in (
+        studio.runs.show,
+        studio.runs.stop,
+        studio.training.resume,
+        studio.runs.events,
+        studio.runs.log_tail,
+    ):
         with contextlib.suppress(StudioError):
             look(name)
     with contextlib.suppress(StudioError):
-        studio.delete_run(name)
-    return studio.export(name)
+        studio.runs.delete(name)
+    return studio.exports.start(name).follow()
 
 
 def on_trash(studio: Studio, source: Path, name: str) -> object:
     with contextlib.suppress(StudioError):
-        studio.delete_dataset(name)
+        studio.data.delete(name)
     with contextlib.suppress(StudioError):
-        studio.restore_dataset("faq", name)
+        studio.data.restore("faq", name)
     with contextlib.suppress(StudioError):
-        studio.restore_run(name)
-    return studio.restore_dataset(name)
+        studio.runs.restore(name)
+    return studio.data.restore(name)
 
 
 def on_parts_of_runs(studio: Studio, source: Path, name: str) -> object:
     for run_id in ("", "20260101-000000-tiny-ja-0000"):
-        for look in (studio.stop_job, studio.job_status, studio.job_settings, studio.delete_chat):
+        for look in (
+            studio.jobs.stop,
+            studio.jobs.status,
+            studio.jobs.settings,
+            studio.chat.delete,
+        ):
             with contextlib.suppress(StudioError, FileNotFoundError):
                 look(run_id, name)
-    return studio.clean(name)
+    return studio.machine.clean(name)
 
 
 ATTACKS: tuple[Attack, ...] = (

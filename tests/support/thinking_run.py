@@ -48,7 +48,7 @@ def train(studio: Studio, folder: Path, name: str, *, thinks: bool, updates: int
     lines = (json.dumps({key: row[key] for key in kept}, ensure_ascii=False) for row in rows)
     source = folder / f"{name}.jsonl"
     source.write_text("\n".join(lines), encoding="utf-8")
-    studio.prepare_data(source, name, PrepareConfig(valid_share=0.0, test_share=0.0))
+    studio.data.prepare(source, name, PrepareConfig(valid_share=0.0, test_share=0.0))
     settings = TrainConfig(
         dataset=name,
         iterations=updates,
@@ -58,6 +58,6 @@ def train(studio: Studio, folder: Path, name: str, *, thinks: bool, updates: int
         validate_every=1000,
         sample_every=max(updates, 1),
     )
-    run_id = studio.start_training(settings)
-    studio.watch(run_id, silent)
+    run_id = studio.training.start(settings)
+    studio.runs.follow(run_id, silent)
     return run_id

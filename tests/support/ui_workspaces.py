@@ -23,7 +23,7 @@ TABLE = "質問,回答,カテゴリ\n" + "".join(
 
 def add_dataset(workspace: Workspace, name: str = "faq") -> None:
     studio = Studio(workspace)
-    studio.prepare_data(studio.keep_upload("質問と回答.csv", TABLE.encode("cp932")), name)
+    studio.data.prepare(studio.data.keep_upload("質問と回答.csv", TABLE.encode("cp932")), name)
 
 
 def add_run(workspace: Workspace, number: int, updates: int = 20) -> RunPaths:
@@ -126,6 +126,6 @@ def simulate(workspace: Workspace) -> str:
     """A run of the simulation, through its real worker."""
     studio = Studio(workspace)
     settings = TrainConfig(dataset="faq", engine="simulation", iterations=3, warmup=0)
-    run_id = studio.start_training(settings)
-    studio.watch(run_id, silent)
+    run_id = studio.training.start(settings)
+    studio.runs.follow(run_id, silent)
     return run_id

@@ -196,7 +196,7 @@ def deployed(
     studio = Studio(workspace)
     with running_ollama(folder / "blobs") as ollama:
         settings = DeployConfig(quant="F16", prompts=1)
-        job = studio.start_deployment(finished_run.RUN, "Shop", settings, ollama.url)
+        job = studio.ollama.deploy(finished_run.RUN, "Shop", settings, ollama.url).paths
         jobs.follow(job, silent)
         shutil.rmtree(workspace.gguf_folder(finished_run.RUN))
         yield workspace, ollama, job

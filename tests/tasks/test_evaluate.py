@@ -28,7 +28,7 @@ QUICK = {"max_rows": 8, "max_tokens": 12}
 def studio(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Studio]:
     studio = Studio(Workspace(tmp_path_factory.mktemp("evaluate")))
     for name in ("facts", "shuffled"):
-        studio.prepare_data(SAMPLE_DATA, name, PrepareConfig(hold_out="paraphrase"))
+        studio.data.prepare(SAMPLE_DATA, name, PrepareConfig(hold_out="paraphrase"))
     _shuffle(studio.workspace.dataset("shuffled").train)
     yield studio
 
@@ -50,8 +50,8 @@ def write_rows(path: Path, rows: list[dict[str, Any]]) -> None:
 
 def trained(studio: Studio, dataset: str, **settings: Any) -> str:
     settings = {"iterations": 8, "validate_every": 1000, "sample_every": 0, **settings}
-    run_id = studio.start_training(TrainConfig(dataset=dataset, **settings))
-    studio.watch(run_id, silent)
+    run_id = studio.training.start(TrainConfig(dataset=dataset, **settings))
+    studio.runs.follow(run_id, silent)
     return run_id
 
 
@@ -81,7 +81,7 @@ def right(studio: Studio) -> str:
 
 @pytest.fixture(scope="module")
 def report(studio: Studio, right: str) -> dict[str, Any]:
-    return studio.evaluate(right, EvaluateConfig(**QUICK))
+    return studio.evaluation.start(right, EvaluateConfig(**QUICK)).follow()
 
 
 @pytest.fixture(scope="module")
@@ -103,12 +103,12 @@ def test_report_has_what_is_needed_to_make_it_again(
     studio: Studio, right: str, report: dict[str, Any]
 ) -> None:
     origin = report["origin"]
-    assert origin["dataset_sha256"] == studio.run(right).dataset_sha256
+    assert origin["dataset_sha256"] == studio.runs.show(right).dataset_sha256
     assert not origin["dataset_changed"]
     assert origin["training"]["iterations"] == 8
     assert origin["seed"] == 42
     assert {"mlx", "mlx-finetuning", "python"} <= origin["versions"].keys()
-    assert studio.report(right)["verdict"] == report["verdict"]  # type: ignore[index]
+    assert studio.evaluation.report(right)["verdict"] == report["verdict"]  # type: ignore[index]
     page = studio.workspace.run(right).report_html.read_text(encoding="utf-8")
     assert report["verdict"]["text"] in page
 
@@ -116,7 +116,7 @@ def test_report_has_what_is_needed_to_make_it_again(
 @pytest.mark.usefixtures("few_general")
 def test_losses_are_those_of_the_training_loop(studio: Studio, short: str) -> None:
     report = evaluated(studio, short, max_rows=500, max_tokens=1)
-    valid = [line["valid_loss"] for line in studio.metrics(short) if "valid_loss" in line]
+    valid = [line["valid_loss"] for line in studio.runs.metrics(short) if "valid_loss" in line]
     split = report["splits"]["valid"]
     assert split["base"]["loss"] == pytest.approx(valid[0], rel=1e-4)
     assert split["tuned"]["loss"] == pytest.approx(valid[-1], rel=1e-4)
@@ -195,7 +195,7 @@ def test_a_run_on_pairs_is_judged_by_what_it_trains(
     report = evaluated(studio, run_id)
     assert report["verdict"]["state"] == "learned", report["verdict"]
     assert "よい答えとの差" in report["verdict"]["text"]
-    found, line = report["splits"]["valid"]["preference"], studio.metrics(run_id)[-1]
+    found, line = report["splits"]["valid"]["preference"], studio.runs.metrics(run_id)[-1]
     # The training loop's own marks; DPO measures from the base on.
     shown = {
         "dpo": (found["widened"], found["change"]["value"]),
@@ -227,17 +227,17 @@ def test_a_run_on_text_is_judged_by_its_loss(studio: Studio) -> None:
 
 
 def test_a_rerun_gives_the_same_losses_to_the_last_bit(studio: Studio, short: str) -> None:
-    again = studio.rerun(short)
-    studio.watch(again, silent)
-    found = studio.compare_losses(short, again)
+    again = studio.training.rerun(short)
+    studio.runs.follow(again, silent)
+    found = studio.runs.compare_losses(short, again)
     assert found.is_exact, found
     assert found.compared >= 6
 
 
 def test_a_rerun_says_what_has_changed_since(studio: Studio) -> None:
-    studio.prepare_data(SAMPLE_DATA, "moving")
+    studio.data.prepare(SAMPLE_DATA, "moving")
     run_id = trained(studio, "moving", engine="simulation", iterations=1)
-    studio.prepare_data(SAMPLE_DATA, "moving", PrepareConfig(seed=7), replace=True)
+    studio.data.prepare(SAMPLE_DATA, "moving", PrepareConfig(seed=7), replace=True)
     with pytest.raises(errors.RerunSourceChanged) as caught:
-        studio.rerun(run_id)
+        studio.training.rerun(run_id)
     assert caught.value.data["changed"] == ["データセット「moving」"]

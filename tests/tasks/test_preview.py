@@ -141,7 +141,7 @@ def test_totals_are_over_all_rows_and_nobody_is_waited_for(
 ) -> None:
     device = files.FileLock(studio.workspace.device_lock)
     assert device.acquire()
-    result = studio.preview_data("mixed", "tiny-ja", row=4, max_length=LIMIT)
+    result = studio.data.preview("mixed", "tiny-ja", row=4, max_length=LIMIT).follow()
     assert result["ends"] == ["MLX", "内蔵ランタイム", "Ollama"]
     assert result["warnings"] == []
     device.release()
@@ -166,10 +166,10 @@ def test_totals_are_over_all_rows_and_nobody_is_waited_for(
 
 def test_unknown_row_and_dataset_are_named(studio: Studio) -> None:
     with pytest.raises(errors.RowNotFound) as caught:
-        studio.preview_data("mixed", "tiny-ja", row=99)
+        studio.data.preview("mixed", "tiny-ja", row=99).follow()
     assert caught.value.data["nearest"] == [2, 3, 4]
     with pytest.raises(errors.DatasetNotFound):
-        studio.preview_data("nothing", "tiny-ja")
+        studio.data.preview("nothing", "tiny-ja").follow()
 
 
 def test_both_answers_of_a_preference_row_are_shown(studio: Studio) -> None:
@@ -178,7 +178,7 @@ def test_both_answers_of_a_preference_row_are_shown(studio: Studio) -> None:
         for n in range(2, 5)
     ]
     _write(studio, "pairs", rows)
-    result = studio.preview_data("pairs", "tiny-ja", row=3)
+    result = studio.data.preview("pairs", "tiny-ja", row=3).follow()
     assert _learned(result["row"]) == "4です。<|im_end|>"
     assert _learned(result["rejected"]) == "知らない。<|im_end|>"
     assert result["row"]["text"].startswith(result["rejected"]["text"].split("知らない")[0])
@@ -190,11 +190,11 @@ def test_both_answers_of_a_preference_row_are_shown(studio: Studio) -> None:
 def test_plain_text_is_shown_as_learned_whole(studio: Studio) -> None:
     rows = [{"text": "むかしむかし。", "row": 2}, {"text": "ある所に。" * 9, "row": 3}]
     _write(studio, "texts", rows)
-    result = studio.preview_data("texts", "tiny-ja")
+    result = studio.data.preview("texts", "tiny-ja").follow()
     tokens = result["row"]["tokens"]
     assert [token["supervised"] for token in tokens] == [False] + [True] * (len(tokens) - 1)
     assert result["row"]["text"] == "むかしむかし。"
-    short = studio.preview_data("texts", "tiny-ja", max_length=8)
+    short = studio.data.preview("texts", "tiny-ja", max_length=8).follow()
     assert not short["row"]["cut"]
     assert short["totals"]["tokens"] == result["totals"]["tokens"]
     assert result["rejected"] is None
@@ -202,19 +202,20 @@ def test_plain_text_is_shown_as_learned_whole(studio: Studio) -> None:
 
 def test_template_without_a_place_for_tools_is_named(studio: Studio) -> None:
     _write(studio, "tools", [{**ROWS[0], "tools": [WEATHER]}, ROWS[1]])
-    assert studio.preview_data("tools", "tiny-ja", row=2)["tools_ignored"]
-    assert not studio.preview_data("tools", "tiny-ja", row=3)["tools_ignored"]
+    assert studio.data.preview("tools", "tiny-ja", row=2).follow()["tools_ignored"]
+    assert not studio.data.preview("tools", "tiny-ja", row=3).follow()["tools_ignored"]
 
 
 def test_preview_follows_what_is_supervised(studio: Studio, tiny: LoadedModel) -> None:
     answers, whole = (
-        studio.preview_data("mixed", "tiny-ja", supervise=choice) for choice in ("answers", "all")
+        studio.data.preview("mixed", "tiny-ja", supervise=choice).follow()
+        for choice in ("answers", "all")
     )
     assert answers["row"]["supervised_tokens"] < whole["row"]["supervised_tokens"]
     encoded = encode_rows(tiny, ROWS[:3], whole["max_length"], "all")
     assert whole["totals"]["supervised_tokens"] == sum(example.targets for example in encoded)
     with pytest.raises(errors.InvalidSettings):
-        studio.preview_data("mixed", "tiny-ja", supervise="questions")
+        studio.data.preview("mixed", "tiny-ja", supervise="questions").follow()
 
 
 def _write(studio: Studio, name: str, rows: list[dict[str, Any]]) -> None:

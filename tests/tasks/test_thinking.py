@@ -42,15 +42,15 @@ def studio(tmp_path_factory: pytest.TempPathFactory) -> Studio:
 def thinking(studio: Studio) -> Iterator[str]:
     """A run that was trained with reasoning until it knows its rows, and its file."""
     run_id = thinking_run.train(studio, studio.workspace.root, "with", thinks=True, updates=40)
-    studio.export(run_id, ExportConfig(quant="F16"))
+    studio.exports.start(run_id, ExportConfig(quant="F16")).follow()
     yield run_id
-    studio.stop_model_servers(run_id)
+    studio.chat.stop_servers(run_id)
 
 
 @pytest.fixture(scope="module")
 def plain(studio: Studio) -> str:
     run_id = thinking_run.train(studio, studio.workspace.root, "without", thinks=False, updates=25)
-    studio.export(run_id, ExportConfig(quant="F16"))
+    studio.exports.start(run_id, ExportConfig(quant="F16")).follow()
     return run_id
 
 
@@ -72,12 +72,12 @@ def gguf_of(studio: Studio, run_id: str) -> Path:
 def test_engines_give_reasoning_and_answer_apart(
     studio: Studio, thinking: str, engine: str
 ) -> None:
-    found = studio.answer(thinking, ASKED, engine=engine)
+    found = studio.chat.answer(thinking, ASKED, engine=engine)
     assert (found["reasoning"], found["text"], found["ended"]) == (REASONING, ANSWER, True)
 
 
 def test_pieces_of_a_stream_are_one_or_the_other(studio: Studio, thinking: str) -> None:
-    parts = list(studio.stream_answer(thinking, ASKED).parts())
+    parts = list(studio.chat.stream(thinking, ASKED).parts())
     assert "".join(part.reasoning for part in parts) == REASONING
     assert "".join(part.text for part in parts) == ANSWER
     assert sum(bool(part.reasoning) for part in parts) > 1  # as it comes, not all at the end
@@ -108,18 +108,18 @@ def test_conversation_marks_reasoning_keeps_it_and_never_sends_it_back(
 ) -> None:
     done = chat(studio, thinking, said=f"{QUESTION}\n{ROWS[1][0]}\n")
     assert f"（考えた過程）\n{REASONING}\n（答え）\n{ANSWER}\n" in done.stdout
-    talk = studio.chats(thinking)[0].talks["tuned"]
+    talk = studio.chat.list(thinking)[0].talks["tuned"]
     assert talk[1] == {"role": "assistant", "content": ANSWER, "reasoning_content": REASONING}
     spoken = [{key: turn[key] for key in ("role", "content")} for turn in talk[:3]]
-    again = studio.answer(thinking, spoken)
-    kept = studio.answer(thinking, talk[:3])
+    again = studio.chat.answer(thinking, spoken)
+    kept = studio.chat.answer(thinking, talk[:3])
     assert kept["prompt_tokens"] == again["prompt_tokens"]
     assert again["text"] == talk[3]["content"]
 
 
 def test_endpoint_has_reasoning_beside_content(studio: Studio, thinking: str) -> None:
-    studio.answer(thinking, ASKED)
-    server = next(one for one in studio.model_servers(thinking) if one.engine == "mlx")
+    studio.chat.answer(thinking, ASKED)
+    server = next(one for one in studio.chat.servers(thinking) if one.engine == "mlx")
 
     def post(**body: Any) -> str:
         headers = {"Authorization": f"Bearer {server.key}", "Content-Type": "application/json"}
@@ -155,11 +155,11 @@ def test_ollama_is_not_told_to_think_and_gives_the_same_split(
 ) -> None:
     with running_ollama(tmp_path) as ollama:
         ollama.splits_thinking = splits
-        deployed = studio.deploy(
+        deployed = studio.ollama.deploy(
             thinking, "shop", DeployConfig(quant="F16", prompts=2), ollama.url, replace=True
-        )
+        ).follow()
         assert deployed["equal_answers"] == 2
-        found = studio.answer(thinking, ASKED, engine="ollama")
+        found = studio.chat.answer(thinking, ASKED, engine="ollama")
     assert (found["reasoning"], found["text"]) == (REASONING, ANSWER)
 
 
@@ -247,16 +247,16 @@ def test_report_of_a_model_that_learned_to_answer_at_once(studio: Studio, plain:
 
 
 def test_preview_shows_that_reasoning_is_learned(studio: Studio, thinking: str, plain: str) -> None:
-    shown = studio.preview_data("with", "tiny-ja")
+    shown = studio.data.preview("with", "tiny-ja").follow()
     learned = "".join(one["piece"] for one in shown["row"]["tokens"] if one["supervised"])
     assert shown["thinks"]
     assert learned.startswith(f"<think>\n{REASONING[:6]}")  # a rare letter is shown as bytes
     assert learned.endswith(f"{REASONING[-3:]}\n</think>\n\n{ANSWER}<|im_end|>")
-    assert not studio.preview_data("without", "tiny-ja")["thinks"]
+    assert not studio.data.preview("without", "tiny-ja").follow()["thinks"]
 
 
 def test_samples_during_training_show_the_answer(studio: Studio, thinking: str) -> None:
-    line = studio.samples(thinking)[-3]
+    line = studio.runs.samples(thinking)[-3]
     assert (line["answer"], line["reasoning"]) == (ANSWER, REASONING)
 
 

@@ -40,24 +40,24 @@ def trained(tmp_path_factory: pytest.TempPathFactory) -> Trained:
     """A run that nothing disturbed, in a workspace of its own."""
     studio = Studio(Workspace(tmp_path_factory.mktemp("trained")))
     write_facts(studio.workspace)
-    run_id = studio.start_training(SMALL)
-    return Trained(studio, run_id, studio.watch(run_id, silent))
+    run_id = studio.training.start(SMALL)
+    return Trained(studio, run_id, studio.runs.follow(run_id, silent))
 
 
 def test_estimate_is_a_job_that_leaves_no_run_and_no_adapter(studio: Studio) -> None:
     steps: list[Step] = []
-    found = studio.estimate_training(SMALL, steps.append)
+    found = studio.training.estimate(SMALL).follow(steps.append)
     assert found["fits"] is True
     assert 0.1 < found["peak_memory_gb"] < found["available_gb"]
     assert (found["updates"], found["rows"], found["batch_size"]) == (20, 12, 4)
     assert found["largest_batch_size"] == 12
     assert any("ぁ" <= letter <= "ん" for letter in found["reason_ja"])
     assert any("見積もり" in step.stage for step in steps)
-    assert studio.runs() == [] and not (studio.workspace.root / "models").exists()
+    assert studio.runs.list() == [] and not (studio.workspace.root / "models").exists()
 
 
 def test_estimate_of_what_cannot_fit_says_so_with_figures(studio: Studio) -> None:
-    found = studio.estimate_training(TrainConfig(dataset="facts", memory_limit_gb=0.01))
+    found = studio.training.estimate(TrainConfig(dataset="facts", memory_limit_gb=0.01)).follow()
     assert found["fits"] is False
     assert found["peak_memory_gb"] > found["available_gb"] == 0.01
     assert "0.01 GB" in found["reason_ja"]
@@ -65,27 +65,27 @@ def test_estimate_of_what_cannot_fit_says_so_with_figures(studio: Studio) -> Non
 
 def test_other_engines_have_no_estimate(studio: Studio) -> None:
     with pytest.raises(InvalidSettings):
-        studio.estimate_training(TrainConfig(dataset="facts", engine="simulation"))
+        studio.training.estimate(TrainConfig(dataset="facts", engine="simulation")).follow()
 
 
 def test_terminated_worker_pauses_the_run_which_then_goes_on_to_the_same_end(
     studio: Studio, trained: Trained
 ) -> None:
-    paused = studio.start_training(SMALL)
-    wait_until(lambda: len(studio.metrics(paused)) > 2, limit_s=60)
+    paused = studio.training.start(SMALL)
+    wait_until(lambda: len(studio.runs.metrics(paused)) > 2, limit_s=60)
     worker_process(studio.workspace.run(paused)).send_signal(signal.SIGTERM)
     with pytest.raises(Interrupted):
-        studio.watch(paused, silent)
-    run = studio.run(paused)
+        studio.runs.follow(paused, silent)
+    run = studio.runs.show(paused)
     assert (run.status.state, run.resumable, run.state_ja) == ("cancelled", True, "一時停止")
-    done = studio.metrics(paused)[-1]["update"]
-    studio.resume_training(paused)
-    result = studio.watch(paused, silent)
+    done = studio.runs.metrics(paused)[-1]["update"]
+    studio.training.resume(paused)
+    result = studio.runs.follow(paused, silent)
     assert result["resumed_from"] == done
-    assert studio.run(paused).resumable is False
+    assert studio.runs.show(paused).resumable is False
     both = ((trained.studio, trained.run_id), (studio, paused))
     losses = [
-        [line.get("loss", line.get("valid_loss")) for line in where.metrics(run_id)]
+        [line.get("loss", line.get("valid_loss")) for line in where.runs.metrics(run_id)]
         for where, run_id in both
     ]
     assert losses[0] == losses[1]

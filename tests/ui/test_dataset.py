@@ -18,11 +18,11 @@ def chosen_workspace(workspace: Workspace, monkeypatch: pytest.MonkeyPatch) -> N
 
 def test_deleted_dataset_is_found_in_the_trash_and_brought_back(workspace: Workspace) -> None:
     click(open_page("dataset", view="saved"), "移す")
-    assert Studio(workspace).datasets() == []
+    assert Studio(workspace).data.list() == []
     trash = open_page("dataset", view="trash")
     assert "**faq**" in texts(trash)
     click(trash, "元に戻す")
-    assert [entry.name for entry in Studio(workspace).datasets()] == ["faq"]
+    assert [entry.name for entry in Studio(workspace).data.list()] == ["faq"]
     assert "ゴミ箱は空です" in texts(open_page("dataset", view="trash"))
 
 
@@ -31,7 +31,7 @@ def test_damaged_dataset_can_be_thrown_away(workspace: Workspace) -> None:
     page = open_page("dataset", view="saved")
     assert "壊れて" in shown_errors(page)[0]
     click(page, "移す")
-    assert Studio(workspace).datasets() == []
+    assert Studio(workspace).data.list() == []
 
 
 def test_what_was_made_last_is_offered_first() -> None:

@@ -53,8 +53,8 @@ def test_empty_page_leads_to_training() -> None:
 
 def test_list_shows_state_loss_time_tags_and_note(workspace: Workspace) -> None:
     ui_workspaces.fill(workspace, 200)
-    run_id = Studio(workspace).runs()[0].run_id
-    Studio(workspace).save_note(run_id, "料金が弱い", ["本番"])
+    run_id = Studio(workspace).runs.list()[0].run_id
+    Studio(workspace).runs.save_note(run_id, "料金が弱い", ["本番"])
     begun_s = time.monotonic()
     page = open_page("experiments")
     assert time.monotonic() - begun_s < 20
@@ -127,17 +127,17 @@ def test_note_is_saved_from_the_page(workspace: Workspace) -> None:
     page.text_area[0].input("夜の質問に弱い")
     page.text_input[0].input("#本番、夜")
     click(page, "メモを保存")
-    assert Studio(workspace).note(run_id) == notes.Note("夜の質問に弱い", ("本番", "夜"))
+    assert Studio(workspace).runs.note(run_id) == notes.Note("夜の質問に弱い", ("本番", "夜"))
 
 
 def test_run_is_deleted_and_restored_from_the_page(workspace: Workspace) -> None:
     run_id = ui_workspaces.add_run(workspace, 0).folder.name
     click(open_page("experiments", run=run_id), "移す")
-    assert Studio(workspace).runs() == []
+    assert Studio(workspace).runs.list() == []
     page = open_page("experiments", view="trash")
     assert run_id in texts(page).replace("\\", "")
     click(page, "元に戻す")
-    assert [run.run_id for run in Studio(workspace).runs()] == [run_id]
+    assert [run.run_id for run in Studio(workspace).runs.list()] == [run_id]
 
 
 def test_rerun_that_cannot_be_the_same_is_refused_in_words(workspace: Workspace) -> None:
@@ -152,7 +152,7 @@ def test_simulated_run_is_run_again_from_the_page(workspace: Workspace) -> None:
     ui_workspaces.add_dataset(workspace)
     run_id = ui_workspaces.simulate(workspace)
     click(open_page("experiments", run=run_id), "同じ設定で再実行")
-    assert len(Studio(workspace).runs()) == 2
+    assert len(Studio(workspace).runs.list()) == 2
 
 
 @pytest.mark.parametrize("view", ["list", "detail", "compare", "trash"])

@@ -61,7 +61,7 @@ def test_question_is_answered_without_ollama_by_base_and_tuned_and_kept(
     page.chat_input[0].set_value("こんにちは").run(timeout=60)
     assert not page.exception
     assert not shown_errors(page)
-    (chat,) = Studio(workspace).chats(run_id)
+    (chat,) = Studio(workspace).chat.list(run_id)
     assert chat.title == "こんにちは"
     assert set(chat.talks) == {"tuned", "base"}
     for talk in chat.talks.values():
@@ -77,7 +77,7 @@ def test_reasoning_is_folded_in_before_its_answer(workspace: Workspace) -> None:
     chat = Chat("mlx").with_turn("質問", {"tuned": "答え**太字**"}, {"tuned": "思い出す**こと**"})
     chat = chat.with_turn("次の質問", {"tuned": ""}, {"tuned": "まだ考えて"})
     chat = chat.with_turn("最後の質問", {"tuned": "すぐ答え"}, {"tuned": ""})
-    Studio(workspace).save_chat(run_id, chat)
+    Studio(workspace).chat.save(run_id, chat)
     page = open_page("ollama", run=run_id, chat=chat.chat_id)
     assert not page.exception
     folded = [one for one in page.expander if one.label == "考えた過程"]
@@ -92,11 +92,11 @@ def test_reasoning_is_folded_in_before_its_answer(workspace: Workspace) -> None:
 def test_conversation_is_forgotten_on_request(workspace: Workspace) -> None:
     run_id = finished_run.make(workspace)
     chat = Chat("mlx").with_turn("質問**太字**", {"tuned": "答え"})
-    Studio(workspace).save_chat(run_id, chat)
+    Studio(workspace).chat.save(run_id, chat)
     page = open_page("ollama", run=run_id, chat=chat.chat_id)
     assert r"質問\*\*太字\*\*" in texts(page)
     click(page, "この会話を消す")
-    assert Studio(workspace).chats(run_id) == []
+    assert Studio(workspace).chat.list(run_id) == []
 
 
 def test_nothing_is_registered_while_ollama_is_away(workspace: Workspace) -> None:
@@ -113,8 +113,8 @@ def test_run_is_registered_and_its_proof_shown(workspace: Workspace, ollama: Oll
     page.text_input(key="register-name").input("my-faq")
     click(page, "登録する")
     app = Studio(workspace)
-    (job,) = app.later_jobs(run_id)
-    wait_until(lambda: not app.job_status(run_id, job.name).is_living, 90)
+    (job,) = app.jobs.list(run_id)
+    wait_until(lambda: not app.jobs.status(run_id, job.name).is_living, 90)
     page = open_page("ollama", run=run_id, view="register")
     assert not shown_errors(page)
     assert "同じプロンプトで動きます" in told(page)
@@ -123,4 +123,4 @@ def test_run_is_registered_and_its_proof_shown(workspace: Workspace, ollama: Oll
     (table,) = models.dataframe
     assert [row["名前"] for row in table.value.to_dict("records")] == ["my-faq:latest"]
     click(models, "消す")
-    assert app.ollama_models() == []
+    assert app.ollama.list() == []

@@ -14,7 +14,7 @@ import pytest
 from mlx_finetuning.config import TrainConfig
 from mlx_finetuning.errors import StudioError
 from mlx_finetuning.jobs.metrics import Metrics
-from mlx_finetuning.jobs.status import STATES_JA
+from mlx_finetuning.jobs.status import JobState
 from mlx_finetuning.messages_ja import CATALOGUE
 from mlx_finetuning.presets import presets
 from mlx_finetuning.ui.components.charts import smoothed, thinned_indices
@@ -141,7 +141,7 @@ def test_markdown_of_users_stays_text() -> None:
 
 
 def test_every_state_has_its_look() -> None:
-    assert LOOKS.keys() == STATES_JA.keys()
+    assert LOOKS.keys() == set(JobState)
 
 
 COMMANDS = re.compile(r"mlx-finetuning \w|--[a-z]|data prepare|\b(train|chat|export) --")

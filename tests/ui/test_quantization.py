@@ -33,9 +33,9 @@ def test_every_format_and_type_has_words() -> None:
 
 def test_predicted_sizes_are_those_of_the_files(workspace: Workspace) -> None:
     run_id = finished_run.make(workspace)
-    predicted = Studio(workspace).predicted_sizes(run_id)
+    predicted = Studio(workspace).exports.predicted_sizes(run_id)
     assert set(predicted) == set(QUANTIZATIONS)
-    result = Studio(workspace).export(run_id, quants=("Q8_0", "Q4_K_M"))
+    result = Studio(workspace).exports.start(run_id, quants=("Q8_0", "Q4_K_M")).follow()
     for quant, made in result["files"].items():
         assert predicted[quant] == pytest.approx(made["size_bytes"], rel=0.03)
 
@@ -50,10 +50,10 @@ def test_run_is_quantized_from_the_page_and_the_result_said_in_plain_words(
     assert "まだ何も作っていません" in texts(page)
     click(page, "量子化する")
     app = Studio(workspace)
-    (job,) = app.later_jobs(run_id)
-    wait_until(lambda: not app.job_status(run_id, job.name).is_living, 60)
+    (job,) = app.jobs.list(run_id)
+    wait_until(lambda: not app.jobs.status(run_id, job.name).is_living, 60)
     page = open_page("quantization")  # as a reload finds it
-    (made,) = app.written_models(run_id)
+    (made,) = app.exports.list(run_id)
     assert made.proven
     assert made.agreement is not None
     assert f"学習したモデルと **{made.agreement * 100:.1f}%一致**" in texts(page)
@@ -92,7 +92,7 @@ def test_written_models_are_told_apart_by_their_names(workspace: Workspace) -> N
     files.write_text(folder / "m-peft" / "adapter.safetensors", "xyz")
     report = {"proven": True, "verdict": "差はわずか。", "logits": {"top1_agreement": 0.987}}
     files.write_json(written.report_path(folder / "m-Q4_K_M.gguf"), report)
-    found = {model.path.name: model for model in Studio(workspace).written_models(run_id)}
+    found = {model.path.name: model for model in Studio(workspace).exports.list(run_id)}
     assert {name: model.format for name, model in found.items()} == {
         "m-Q4_K_M.gguf": "gguf",
         "m-adapter.gguf": "gguf-lora",

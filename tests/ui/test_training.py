@@ -47,7 +47,7 @@ def download(name: str) -> None:
 
 def wait_for_downloads(workspace: Workspace) -> None:
     app = Studio(workspace)
-    wait_until(lambda: not any(job.status.is_living for job in app.later_jobs("")))
+    wait_until(lambda: not any(job.status.is_living for job in app.jobs.list("")))
 
 
 def test_downloaded_model_can_be_trained_and_is_deleted_again(
@@ -60,7 +60,7 @@ def test_downloaded_model_can_be_trained_and_is_deleted_again(
     page = open_page("training", view="models")
     assert not shown_errors(page)
     page.button(key=f"delete-{MODEL}").click().run()
-    assert [model.name for model in Studio(workspace).models()] == [models.BUILT_IN]
+    assert [model.name for model in Studio(workspace).models.list()] == [models.BUILT_IN]
 
 
 def test_failed_download_says_why_until_another_succeeds(workspace: Workspace, hub: Hub) -> None:
@@ -74,7 +74,7 @@ def test_failed_download_says_why_until_another_succeeds(workspace: Workspace, h
 
 
 def test_entry_of_the_catalogue_is_described_before_it_is_fetched(workspace: Workspace) -> None:
-    gated = next(entry for entry in Studio(workspace).catalogue() if entry.gated)
+    gated = next(entry for entry in Studio(workspace).models.catalogue() if entry.gated)
     page = open_page("training", view="models")
     page.selectbox(key="download-name").set_value(gated.name).run()
     figures = {metric.label: metric.value for metric in page.metric}
@@ -86,7 +86,7 @@ def test_entry_of_the_catalogue_is_described_before_it_is_fetched(workspace: Wor
 def test_models_are_offered_in_the_order_of_the_catalogue(workspace: Workspace) -> None:
     page = open_page("training", view="models")
     offered = page.selectbox(key="download-name").options
-    expected = [entry for entry in Studio(workspace).catalogue() if not entry.built_in]
+    expected = [entry for entry in Studio(workspace).models.catalogue() if not entry.built_in]
     assert len(offered) == len(expected)
     for shown, entry in zip(offered, expected, strict=True):
         assert entry.group in shown and entry.title in shown
@@ -96,7 +96,7 @@ def test_models_are_offered_in_the_order_of_the_catalogue(workspace: Workspace) 
 def test_4_bit_twin_is_offered_where_memory_is_short(
     workspace: Workspace, monkeypatch: pytest.MonkeyPatch, gib: int, is_short: bool
 ) -> None:
-    entry = Studio(workspace).catalogue()[0]
+    entry = Studio(workspace).models.catalogue()[0]
     assert entry.mlx_4bit
     memory = Memory(gib << 30, gib << 30)
     monkeypatch.setattr(fitting, "read_memory", lambda: memory)

@@ -45,11 +45,20 @@ def _run(arguments: list[str], speaks_json: bool, out: TextIO) -> int:
     root: click.Context | None = None
     try:
         with build().make_context("mlx-finetuning", list(arguments)) as root:
-            return _show(root.command.invoke(root), speaks_json, out)
+            answer = root.command.invoke(root)
+            if not isinstance(answer, Answer):
+                return DONE
+            print(_json(answer.data) if speaks_json else answer.text, file=out, flush=True)
+            return answer.exit_code
     except click.exceptions.Exit as ended:
         return ended.exit_code
     except click.ClickException as wrong:
-        return _wrong_usage(wrong, speaks_json, out)
+        if speaks_json:
+            _print_error(
+                "USAGE", wrong.format_message(), "", "--help で使い方を表示します。", {}, out
+            )
+        wrong.show(sys.stderr)
+        return WRONG_USAGE
     except (KeyboardInterrupt, click.Abort):
         return _failed(Interrupted(), speaks_json, out)
     except StudioError as error:
@@ -60,39 +69,18 @@ def _run(arguments: list[str], speaks_json: bool, out: TextIO) -> int:
         return _failed(_unexpected(error, root), speaks_json, out)
 
 
-def _show(answer: object, speaks_json: bool, out: TextIO) -> int:
-    if not isinstance(answer, Answer):
-        return DONE
-    shown = _json(answer.data) if speaks_json else answer.text
-    print(shown, file=out, flush=True)
-    return answer.exit_code
-
-
 def _failed(error: StudioError, speaks_json: bool, out: TextIO) -> int:
     message = describe(error)
     if speaks_json:
-        shown = {"what": message.what, "why": message.why, "next": message.next_step}
-        _print_error(error.code, shown, error.data, out)
+        _print_error(error.code, message.what, message.why, message.next_step, error.data, out)
     click.echo(text.error(error), err=True)
     return INTERRUPTED if isinstance(error, Interrupted) else FAILED
 
 
-def _wrong_usage(wrong: click.ClickException, speaks_json: bool, out: TextIO) -> int:
-    if speaks_json:
-        shown = {"what": wrong.format_message(), "why": "", "next": "--help で使い方を表示します。"}
-        _print_error("USAGE", shown, {}, out)
-    wrong.show(sys.stderr)
-    return WRONG_USAGE
-
-
-def _print_error(code: str, shown: dict[str, str], data: dict[str, Any], out: TextIO) -> None:
-    record = {
-        "code": code,
-        "message": shown["what"],
-        "why": shown["why"],
-        "next": shown["next"],
-        "data": data,
-    }
+def _print_error(
+    code: str, what: str, why: str, next_step: str, data: dict[str, Any], out: TextIO
+) -> None:
+    record = {"code": code, "message": what, "why": why, "next": next_step, "data": data}
     print(_json({"error": record}), file=out, flush=True)
 
 
@@ -110,8 +98,10 @@ def _unexpected(error: Exception, root: click.Context | None) -> UnexpectedError
         files.make_folder(log.parent)
         with log.open("a", encoding="utf-8") as stream:
             stream.write(trace)
-        place = str(log)
+        location = str(log)
     except (OSError, StudioError):
         click.echo(trace, err=True)
-        place = "標準エラー出力"
-    return UnexpectedError(kind=type(error).__name__, reason=without_secrets(str(error)), log=place)
+        location = "標準エラー出力"
+    return UnexpectedError(
+        kind=type(error).__name__, reason=without_secrets(str(error)), log=location
+    )

@@ -25,7 +25,6 @@ COMMANDS = {
     "models": "models",
     "serve": "serve",
     "serve-model": "serve_model",
-    "bench": "bench",
 }
 """Command → module of this package, in the order of the work; the module's object has the name."""
 

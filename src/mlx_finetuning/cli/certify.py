@@ -23,32 +23,32 @@ def certify(session: Session, run_id: str, assignments: tuple[str, ...]) -> Answ
     """書き出したモデルが、学習したモデルと同じかを証明する"""
     settings = config.load(CertifyConfig, config.parse_assignments(list(assignments)))
     with session.progress() as progress:
-        found = session.studio.certify(run_id, settings, progress)
-    return Answer({"run_id": run_id, **found}, _shown(found), 0 if found["passed"] else 1)
-
-
-def _shown(found: Mapping[str, Any]) -> str:
-    mark = "○" if found["passed"] else "×"
-    lines = [f"{mark} {found['verdict']}", "", text.table(HEADING, map(_figures, found["rows"]))]
-    if found["problems"]:
-        lines += ["", "違い:", *(f"  - {problem}" for problem in found["problems"])]
-    lines += [f"注意: {note}" for note in found["notes"]]
-    return "\n".join(lines)
-
-
-def _figures(row: Mapping[str, Any]) -> tuple[str, ...]:
-    return (
-        row["label"],
-        str(row["prompts"]),
-        text.percent(row["prompt_ids_equal"]),
-        "―" if row["top1"] is None else text.percent(row["top1"]),
-        "―" if row["kl"] is None else f"{row['kl']:.2g}",
-        text.percent(row["answers_equal"]) + _reasoning(row),
-        text.percent(row["ended"]),
+        certificate = session.studio.evaluation.certify(run_id, settings).follow(progress)
+    return Answer(
+        {"run_id": run_id, **certificate}, _shown(certificate), 0 if certificate["passed"] else 1
     )
 
 
-def _reasoning(row: Mapping[str, Any]) -> str:
-    """Of models that think; certificates of older versions say nothing about it."""
-    share = row.get("reasoning_equal")
-    return "" if share is None else f"（考えた過程 {text.percent(share)}）"
+def _shown(certificate: Mapping[str, Any]) -> str:
+    figures = []
+    for row in certificate["rows"]:
+        # Only of models that think; certificates of older versions say nothing about it.
+        share = row.get("reasoning_equal")
+        reasoning = "" if share is None else f"（考えた過程 {text.percent(share)}）"
+        figures.append(
+            (
+                row["label"],
+                str(row["prompts"]),
+                text.percent(row["prompt_ids_equal"]),
+                "―" if row["top1"] is None else text.percent(row["top1"]),
+                "―" if row["kl"] is None else f"{row['kl']:.2g}",
+                text.percent(row["answers_equal"]) + reasoning,
+                text.percent(row["ended"]),
+            )
+        )
+    mark = "○" if certificate["passed"] else "×"
+    lines = [f"{mark} {certificate['verdict']}", "", text.table(HEADING, figures)]
+    if certificate["problems"]:
+        lines += ["", "違い:", *(f"  - {problem}" for problem in certificate["problems"])]
+    lines += [f"注意: {note}" for note in certificate["notes"]]
+    return "\n".join(lines)

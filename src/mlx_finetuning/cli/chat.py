@@ -18,7 +18,7 @@ from mlx_finetuning.config import GenerateConfig, as_dict
 from mlx_finetuning.runtime import Answer as Said
 from mlx_finetuning.runtime import Piece
 from mlx_finetuning.runtime.chats import Chat
-from mlx_finetuning.studio import ANSWER_ENGINES
+from mlx_finetuning.studio.chat import ANSWER_ENGINES
 
 END = ("/exit", "/bye", "終了")
 SIDES_JA = {"tuned": "学習後", "base": "元のモデル"}
@@ -45,12 +45,12 @@ def chat(
     assignments: tuple[str, ...],
 ) -> Answer:
     """学習したモデルと会話する（答えの途中の Ctrl-C は、その答えだけを止める）"""
-    given: dict[str, Any] = dict(config.parse_assignments(list(assignments)))
-    given |= {} if system is None else {"system": system}
-    given |= {} if temperature is None else {"temperature": temperature}
-    settings = config.load(GenerateConfig, given)
+    options: dict[str, Any] = dict(config.parse_assignments(list(assignments)))
+    options |= {} if system is None else {"system": system}
+    options |= {} if temperature is None else {"temperature": temperature}
+    settings = config.load(GenerateConfig, options)
     sides = ("tuned", "base") if side_by_side else ("base",) if base else ("tuned",)
-    session.studio.run(run_id)
+    session.studio.runs.show(run_id)
     talk = _Talk(session, run_id, settings, engine, sides)
     with _models_let_go(session, run_id):
         return talk.ask_once(prompt) if prompt is not None else talk.converse()
@@ -59,12 +59,12 @@ def chat(
 @contextlib.contextmanager
 def _models_let_go(session: Session, run_id: str) -> Iterator[None]:
     """Models loaded within the block are not kept; those that were loaded already are."""
-    was_loaded = bool(session.studio.model_servers(run_id))
+    was_loaded = bool(session.studio.chat.servers(run_id))
     try:
         yield
     finally:
         if not was_loaded:
-            session.studio.stop_model_servers(run_id)
+            session.studio.chat.stop_servers(run_id)
 
 
 def _show(pieces: Iterator[Piece]) -> None:
@@ -97,6 +97,7 @@ class _Talk:
         self.chat = Chat(self.engine, as_dict(self.settings))
 
     def ask_once(self, question: str) -> Answer:
+        """One question, whose answers are not kept."""
         self._warn_if_busy()
         answers = {side: self._whole(side, question) for side in self.sides}
         first = answers[self.sides[0]]
@@ -112,34 +113,33 @@ class _Talk:
         return Answer({"run_id": self.run_id, **first, **others}, "\n".join(lines))
 
     def converse(self) -> Answer:
+        """Questions from standard input until its end; every turn is saved."""
         click.echo(f"質問を入力してください（終わるには {END[0]}）。", err=True)
         self._warn_if_busy()
         for line in sys.stdin:
             question = line.strip()
             if question in END:
                 break
-            if question:
-                self._turn(question)
+            if not question:
+                continue
+            said = {side: self._streamed(side, question) for side in self.sides}
+            self.chat = self.chat.with_turn(
+                question,
+                {side: answer.text for side, answer in said.items()},
+                {side: answer.reasoning for side, answer in said.items()},
+            )
+            self.session.studio.chat.save(self.run_id, self.chat)
         data = {"run_id": self.run_id, "chat_id": self.chat.chat_id, "talks": self.chat.talks}
         return Answer(
             data, f"会話を保存しました（{self.chat.chat_id}）。" if self.chat.talks else ""
         )
-
-    def _turn(self, question: str) -> None:
-        said = {side: self._streamed(side, question) for side in self.sides}
-        self.chat = self.chat.with_turn(
-            question,
-            {side: answer.text for side, answer in said.items()},
-            {side: answer.reasoning for side, answer in said.items()},
-        )
-        self.session.studio.save_chat(self.run_id, self.chat)
 
     def _streamed(self, side: str, question: str) -> Said:
         """Show an answer as it comes; Ctrl-C ends it, and not the conversation."""
         if len(self.sides) > 1:
             click.echo(f"{SIDES_JA[side]}: ", nl=False)
         with self.session.progress() as progress:
-            stream = self.session.studio.stream_answer(
+            stream = self.session.studio.chat.stream(
                 self.run_id, self._asked(side, question), self.settings,
                 **self._who(side), progress=progress,
             )  # fmt: skip
@@ -154,7 +154,7 @@ class _Talk:
 
     def _whole(self, side: str, question: str) -> dict[str, Any]:
         with self.session.progress() as progress:
-            return self.session.studio.answer(
+            return self.session.studio.chat.answer(
                 self.run_id, self._asked(side, question), self.settings,
                 **self._who(side), progress=progress,
             )  # fmt: skip
@@ -169,7 +169,7 @@ class _Talk:
         return {"base": is_base, "engine": "mlx" if both and is_base else self.engine}
 
     def _warn_if_busy(self) -> None:
-        if self.engine != "ollama" and self.session.studio.is_device_busy():
+        if self.engine != "ollama" and self.session.studio.jobs.is_device_busy():
             click.echo(
                 "学習などの作業が実行中です。待たずに答えますが、いつもより遅くなります。", err=True
             )

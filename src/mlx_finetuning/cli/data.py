@@ -18,8 +18,6 @@ if TYPE_CHECKING:
     from mlx_finetuning.data_processor import DatasetSummary, Inspection
     from mlx_finetuning.data_processor.clean import CleaningStep
     from mlx_finetuning.data_processor.findings import Finding
-    from mlx_finetuning.data_processor.prepare import SourceSummary
-    from mlx_finetuning.studio import DatasetEntry
 
 KINDS = {"chat": "質問と回答（会話）", "text": "文章", "preference": "好みの比較"}
 SEVERITIES = {"error": "使えない", "warning": "注意", "info": "参考"}
@@ -72,10 +70,10 @@ def inspect(
     columns = config.parse_assignments(list(mapping))
     settings = config.load(PrepareConfig, _given(encoding, clean, evaluation))
     with session.progress() as progress:
-        found = session.studio.inspect_data(
+        inspection = session.studio.data.inspect(
             file, mapping=columns or None, settings=settings, progress=progress
         )
-    return Answer(dataclasses.asdict(found), _described(found))
+    return Answer(dataclasses.asdict(inspection), _described(inspection))
 
 
 def _given(
@@ -126,41 +124,26 @@ def prepare(
     values = config.parse_assignments(list(assignments))
     values |= _given(**named, weights=",".join(weights) or None)
     if manifest is not None:
-        return _reproduced(session, manifest, name, files, replace, bool(values or mapping))
-    _require(files, name)
-    columns = config.parse_assignments(list(mapping))
-    with session.progress() as progress:
-        summary = session.studio.prepare_data(
-            files,
-            str(name),
-            config.load(PrepareConfig, values),
-            columns or None,
-            replace=replace,
-            progress=progress,
-        )
-    return Answer(dataclasses.asdict(summary), _written(summary))
-
-
-def _require(files: tuple[Path, ...], name: str | None) -> None:
+        if values or mapping:
+            raise click.UsageError("--from-manifest では、設定は dataset.json のものを使います。")
+        with session.progress() as progress:
+            summary = session.studio.data.reproduce(
+                manifest, name, files, replace=replace, progress=progress
+            )
+        return Answer(dataclasses.asdict(summary), _written(summary))
     if not files:
         raise click.UsageError("FILE（元のファイル）を1つ以上書いてください。")
     if not name:
         raise click.UsageError("--name でデータセットの名前を指定してください。")
-
-
-def _reproduced(
-    session: Session,
-    manifest: Path,
-    name: str | None,
-    files: tuple[Path, ...],
-    replace: bool,
-    has_settings: bool,
-) -> Answer:
-    if has_settings:
-        raise click.UsageError("--from-manifest では、設定は dataset.json のものを使います。")
+    columns = config.parse_assignments(list(mapping))
     with session.progress() as progress:
-        summary = session.studio.reproduce_data(
-            manifest, name, files, replace=replace, progress=progress
+        summary = session.studio.data.prepare(
+            files,
+            name,
+            config.load(PrepareConfig, values),
+            columns or None,
+            replace=replace,
+            progress=progress,
         )
     return Answer(dataclasses.asdict(summary), _written(summary))
 
@@ -185,28 +168,41 @@ def preview(
 ) -> Answer:
     """学習で実際に使われる文章・トークン・学習の対象を表示する"""
     with session.progress() as progress:
-        shown = session.studio.preview_data(name, model, row, max_length, supervise, progress)
-    return Answer(shown, _previewed(shown))
+        shown = session.studio.data.preview(name, model, row, max_length, supervise).follow(
+            progress
+        )
+    sequences = [("選ばれた回答", shown["row"]), ("選ばれなかった回答", shown["rejected"])]
+    if shown["rejected"] is None:
+        others = enumerate(shown["more"], 2)
+        sequences = [("", shown["row"])]
+        sequences += [(f"{at}つ目の回答（別に学習します）", other) for at, other in others]
+    parts = [_facts(shown)]
+    if shown["tools_ignored"]:
+        parts.append(TOOLS_IGNORED)
+    if shown["warnings"]:
+        parts.append("\n".join(f"注意: {warning}" for warning in shown["warnings"]))
+    for title, sequence in sequences:
+        tokens = sequence["tokens"]
+        heading = f"■ {title}\n" if title else ""
+        parts.append(f"{heading}{_marked(tokens)}\n\n{_token_table(tokens)}")
+    return Answer(shown, "\n\n".join(parts))
 
 
 @command(data, "list")
 def list_(session: Session) -> Answer:
     """データセットの一覧を表示する"""
-    found = session.studio.datasets()
-    shown = text.table(["名前", "種類", "学習", "検証", "テスト"], map(_listed, found))
+    entries, rows = session.studio.data.list(), []
+    for entry in entries:
+        if entry.manifest is None:
+            rows.append([entry.name, "記録が読めません", "", "", ""])
+            continue
+        kind, counts = str(entry.manifest.get("kind")), entry.manifest.get("counts", {})
+        splits = (str(counts.get(split, 0)) for split in ("train", "valid", "test"))
+        rows.append([entry.name, KINDS.get(kind, kind), *splits])
+    shown = text.table(["名前", "種類", "学習", "検証", "テスト"], rows)
     nothing = "データセットはまだありません。mlx-finetuning data prepare で作れます。"
-    return Answer(
-        {"datasets": [dataclasses.asdict(entry) for entry in found]}, shown if found else nothing
-    )
-
-
-def _listed(entry: DatasetEntry) -> list[str]:
-    if entry.manifest is None:
-        return [entry.name, "記録が読めません", "", "", ""]
-    counts = entry.manifest.get("counts", {})
-    kind = str(entry.manifest.get("kind"))
-    splits = (str(counts.get(split, 0)) for split in ("train", "valid", "test"))
-    return [entry.name, KINDS.get(kind, kind), *splits]
+    data = {"datasets": [dataclasses.asdict(entry) for entry in entries]}
+    return Answer(data, shown if entries else nothing)
 
 
 @command(data)
@@ -215,9 +211,9 @@ def _listed(entry: DatasetEntry) -> list[str]:
 def delete(session: Session, name: str, restore: bool) -> Answer:
     """データセットをゴミ箱に移す（--restore で元に戻せる）"""
     if restore:
-        session.studio.restore_dataset(name)
+        session.studio.data.restore(name)
         return trashing.restored(name)
-    session.studio.delete_dataset(name)
+    session.studio.data.delete(name)
     return trashing.moved(name, "data")
 
 
@@ -226,40 +222,29 @@ def delete(session: Session, name: str, restore: bool) -> Answer:
 def trash(session: Session, empty: bool) -> Answer:
     """ゴミ箱の中のデータセットを表示する"""
     if empty:
-        return trashing.emptied(session.studio.clean("deleted_datasets"))
-    found = session.studio.deleted_datasets()
-    rows = ([one.name, one.deleted_at[:16]] for one in found)
+        return trashing.emptied(session.studio.machine.clean("deleted_datasets"))
+    deleted = session.studio.data.deleted()
+    rows = ([dataset.name, dataset.deleted_at[:16]] for dataset in deleted)
     return Answer(
-        {"deleted": [dataclasses.asdict(one) for one in found]},
-        text.table(["データセット", "削除"], rows) if found else "ゴミ箱は空です。",
+        {"deleted": [dataclasses.asdict(dataset) for dataset in deleted]},
+        text.table(["データセット", "削除"], rows) if deleted else "ゴミ箱は空です。",
     )
-
-
-def _previewed(shown: Mapping[str, Any]) -> str:
-    row = shown["row"]
-    sequences = [("選ばれた回答", row), ("選ばれなかった回答", shown["rejected"])]
-    if shown["rejected"] is None:
-        more = [
-            (f"{at}つ目の回答（別に学習します）", one) for at, one in enumerate(shown["more"], 2)
-        ]
-        sequences = [("", row), *more]
-    facts = [_facts(shown)]
-    if shown["tools_ignored"]:
-        facts.append(TOOLS_IGNORED)
-    if shown["warnings"]:
-        facts.append("\n".join(f"注意: {warning}" for warning in shown["warnings"]))
-    parts = [*facts, *(_sequence(name, one) for name, one in sequences)]
-    return "\n\n".join(parts)
 
 
 def _facts(shown: Mapping[str, Any]) -> str:
     row, totals = shown["row"], shown["totals"]
+    lost = "。回答の終わりが切れます" if row["answer_end_lost"] else ""
+    too_long = [
+        f"{item['source']} {item['row']}（{item['cut']} 超過）".strip()
+        for item in totals["too_long"][:SHOWN_ROWS]
+    ]
+    more = " ほか" if totals["cut_rows"] > SHOWN_ROWS else ""
     return text.pairs(
         [
             ("行", f"{row['row']} 行目（{row['split']}）"),
             ("トークン", f"{row['token_count']}（1文字あたり {row['tokens_per_character']}）"),
             ("学習の対象", f"{row['supervised_tokens']} トークン（下の【】の中）"),
-            ("切り捨て", _cut(row)),
+            ("切り捨て", f"{row['cut']} トークン{lost}" if row["cut"] else "なし"),
             (
                 "考えた過程",
                 "学習します（考えてから答えるモデルになります）" if shown["thinks"] else "",
@@ -273,31 +258,10 @@ def _facts(shown: Mapping[str, Any]) -> str:
                 f"{totals['cut_rows']}（うち回答の終わりが切れる行 {totals['answer_end_lost_rows']}、"
                 f"学習に使えない行 {totals['unused_rows']}）",
             ),
-            ("その行番号", _too_long(totals)),
+            ("その行番号", "、".join(too_long) + more),
             ("学習後に使える場所", "、".join(shown["ends"])),
         ]
     )
-
-
-def _sequence(name: str, one: Mapping[str, Any]) -> str:
-    title = [f"■ {name}"] if name else []
-    return "\n".join([*title, _marked(one["tokens"]), "", _token_table(one["tokens"])])
-
-
-def _too_long(totals: Mapping[str, Any]) -> str:
-    rows = [
-        f"{item['source']} {item['row']}（{item['cut']} 超過）".strip()
-        for item in totals["too_long"][:SHOWN_ROWS]
-    ]
-    more = " ほか" if totals["cut_rows"] > SHOWN_ROWS else ""
-    return "、".join(rows) + more
-
-
-def _cut(row: Mapping[str, Any]) -> str:
-    if not row["cut"]:
-        return "なし"
-    lost = "。回答の終わりが切れます" if row["answer_end_lost"] else ""
-    return f"{row['cut']} トークン{lost}"
 
 
 def _marked(tokens: Iterable[Mapping[str, Any]]) -> str:
@@ -328,22 +292,25 @@ def _token_table(tokens: Iterable[Mapping[str, Any]]) -> str:
     return text.table(("ID", "対象", "文字"), rows)
 
 
-def _described(found: Inspection) -> str:
-    kind = KINDS.get(found.kind or "", "学習に使えない形")
+def _described(inspection: Inspection) -> str:
+    kind = KINDS.get(inspection.kind or "", "学習に使えない形")
     facts = text.pairs(
         [
-            ("ファイル", f"{found.path}（{found.format}、{text.size(found.size_bytes)}）"),
-            ("文字コード", f"{found.encoding}（{found.encoding_reason}）"),
+            (
+                "ファイル",
+                f"{inspection.path}（{inspection.format}、{text.size(inspection.size_bytes)}）",
+            ),
+            ("文字コード", f"{inspection.encoding}（{inspection.encoding_reason}）"),
             ("種類", kind),
-            ("行", f"{found.source_rows}（使える行 {found.usable_rows}）"),
-            ("列", "、".join(found.columns)),
+            ("行", f"{inspection.source_rows}（使える行 {inspection.usable_rows}）"),
+            ("列", "、".join(inspection.columns)),
             *(
                 (f"  {choice.role}", f"{choice.column}（{choice.reason}）")
-                for choice in found.mapping
+                for choice in inspection.mapping
             ),
         ]
     )
-    return "\n".join([facts, *_steps(found.cleaning), *_findings(found.findings)])
+    return "\n".join([facts, *_steps(inspection.cleaning), *_findings(inspection.findings)])
 
 
 def _steps(cleaning: Iterable[CleaningStep]) -> list[str]:
@@ -358,21 +325,22 @@ def _steps(cleaning: Iterable[CleaningStep]) -> list[str]:
 
 
 def _quoted(value: str) -> str:
-    return text.shorten(_visible(value), 40)
-
-
-def _visible(value: str) -> str:
-    """Invisible characters as escapes, so that a change can be seen."""
-    return "".join(sign if sign.isprintable() else f"\\u{ord(sign):04x}" for sign in value)
+    """Short, with invisible characters as escapes, so that a change can be seen."""
+    visible = (sign if sign.isprintable() else f"\\u{ord(sign):04x}" for sign in value)
+    return text.shorten("".join(visible), 40)
 
 
 def _written(summary: DatasetSummary) -> str:
     counts = summary.counts
+    sources = []
+    for source in summary.sources:
+        weight = f"、重み {source.weight:g}" if source.weight != 1 else ""
+        sources.append(f"{source.path}（{source.encoding}、{source.rows} 行{weight}）")
     facts = text.pairs(
         [
             ("データセット", f"{summary.name}（{summary.folder}）"),
             ("種類", KINDS.get(summary.kind, summary.kind)),
-            *(("元のファイル", _source(item)) for item in summary.sources),
+            *(("元のファイル", source) for source in sources),
             ("行", f"{summary.source_rows} 行のうち {summary.usable_rows} 行を使用"),
             ("学習・検証・テスト", f"{counts['train']}・{counts['valid']}・{counts['test']} 行"),
             ("列の役割", "、".join(f"{role}={name}" for role, name in summary.mapping.items())),
@@ -382,18 +350,13 @@ def _written(summary: DatasetSummary) -> str:
     return "\n".join([facts, *_steps(summary.cleaning), *_findings(summary.findings)])
 
 
-def _source(source: SourceSummary) -> str:
-    weight = f"、重み {source.weight:g}" if source.weight != 1 else ""
-    return f"{source.path}（{source.encoding}、{source.rows} 行{weight}）"
-
-
-def _findings(found: Iterable[Finding]) -> list[str]:
+def _findings(findings: Iterable[Finding]) -> list[str]:
     lines: list[str] = []
-    for item in found:
-        rows = "、".join(str(row) for row in item.rows[:SHOWN_ROWS])
-        more = " ほか" if len(item.rows) > SHOWN_ROWS else ""
-        file = f"{item.source} " if item.source else ""
-        where = f"（{file}行 {rows}{more}）" if rows else f"（{item.source}）" if file else ""
-        lines.append(f"[{SEVERITIES[item.severity]}] {item.message}{where}")
-        lines += [f"    → {item.fix}"] if item.fix else []
+    for finding in findings:
+        rows = "、".join(str(row) for row in finding.rows[:SHOWN_ROWS])
+        more = " ほか" if len(finding.rows) > SHOWN_ROWS else ""
+        file = f"{finding.source} " if finding.source else ""
+        where = f"（{file}行 {rows}{more}）" if rows else f"（{finding.source}）" if file else ""
+        lines.append(f"[{SEVERITIES[finding.severity]}] {finding.message}{where}")
+        lines += [f"    → {finding.fix}"] if finding.fix else []
     return lines

@@ -42,15 +42,23 @@ def demo(session: Session, model: str, assignments: tuple[str, ...]) -> Answer:
 
 
 def _shown(result: Mapping[str, Any]) -> str:
+    parities = {quant: result[f"{quant.lower()}_parity"] for quant in result["gguf_paths"]}
+    files = [
+        (quant, text.percent(parity["top1_agreement"]), f"{parity['mean_kl']:.2e}")
+        for quant, parity in parities.items()
+    ]
     parts = [
         "■ 学習の前と後",
         text.table(("", "元のモデル", "学習後"), _learning(result)),
         "",
         "■ 学習していない聞き方への答え",
-        *(_exchange(item) for item in result["examples"]),
+        *(
+            f"質問: {item['question']}\n  元のモデル: {item['base']}\n  学習後:     {item['tuned']}"
+            for item in result["examples"]
+        ),
         "",
         "■ 書き出したファイル（GGUF）",
-        text.table(("形式", "MLXのモデルとの一致", "平均のずれ(KL)"), _files(result)),
+        text.table(("形式", "MLXのモデルとの一致", "平均のずれ(KL)"), files),
         f"学習した質問への正答率（Q4_K_M、llama.cpp）: {text.percent(result['q4_k_m_accuracy'])}",
         "",
         "■ llama.cpp に聞いてみました",
@@ -91,16 +99,4 @@ def _learning(result: Mapping[str, Any]) -> list[tuple[str, str, str]]:
             f"{result['valid_loss_before']:.3f}",
             f"{result['valid_loss_after']:.3f}",
         ),
-    ]
-
-
-def _exchange(item: Mapping[str, Any]) -> str:
-    return f"質問: {item['question']}\n  元のモデル: {item['base']}\n  学習後:     {item['tuned']}"
-
-
-def _files(result: Mapping[str, Any]) -> list[tuple[str, str, str]]:
-    parities = {quant: result[f"{quant.lower()}_parity"] for quant in result["gguf_paths"]}
-    return [
-        (quant, text.percent(parity["top1_agreement"]), f"{parity['mean_kl']:.2e}")
-        for quant, parity in parities.items()
     ]

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-from typing import Any
-
 import click
 
 from mlx_finetuning import config
@@ -34,16 +32,12 @@ def deploy(
     **named: str | None,
 ) -> Answer:
     """学習したモデルをOllamaに登録し、学習したとおりに動くことを確かめる"""
-    given = {key: value for key, value in named.items() if value is not None}
-    settings = config.load(DeployConfig, {**config.parse_assignments(list(assignments)), **given})
+    options = {key: value for key, value in named.items() if value is not None}
+    settings = config.load(DeployConfig, {**config.parse_assignments(list(assignments)), **options})
     with session.progress() as progress:
-        result = session.studio.deploy(
-            run_id, name, settings, host, replace=replace, progress=progress
+        result = session.studio.ollama.deploy(run_id, name, settings, host, replace=replace).follow(
+            progress
         )
-    return Answer({"run_id": run_id, **result}, _shown(result))
-
-
-def _shown(result: dict[str, Any]) -> str:
     lines = text.pairs(
         [
             ("名前", result["name"]),
@@ -54,4 +48,5 @@ def _shown(result: dict[str, Any]) -> str:
             ("システム文", text.shorten(result["system"], 60)),
         ]
     )
-    return f"{result['verdict']}\n{lines}\n→ ollama run {result['name']}"
+    shown = f"{result['verdict']}\n{lines}\n→ ollama run {result['name']}"
+    return Answer({"run_id": run_id, **result}, shown)

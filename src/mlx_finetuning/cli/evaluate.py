@@ -29,16 +29,38 @@ def evaluate(session: Session, run_id: str, assignments: tuple[str, ...]) -> Ans
     """
     settings = config.load(EvaluateConfig, config.parse_assignments(list(assignments)))
     with session.progress() as progress:
-        report = session.studio.evaluate(run_id, settings, progress)
+        report = session.studio.evaluation.start(run_id, settings).follow(progress)
     page = session.studio.workspace.run(run_id).report_html
     data = {"run_id": run_id, "report": report, "report_html": str(page)}
     return Answer(data, f"{_shown(report)}\n\n報告書: {page}")
 
 
 def _shown(report: Mapping[str, Any]) -> str:
-    splits = report["splits"]
-    lines = [*_verdicts(report), "", text.table(HEADING, _figures(splits))]
-    if pairs := list(_preferences(splits)):
+    splits, figures, pairs = report["splits"], [], []
+    for name, split in splits.items():
+        base, tuned = split["base"], split["tuned"]
+        figures.append(
+            (
+                SPLITS[name],
+                str(split["rows"]),
+                _change(base["loss"], tuned["loss"], _number),
+                _change(base["exact"], tuned["exact"], text.percent),
+                "" if tuned["ended"] is None else text.percent(tuned["ended"]),
+            )
+        )
+        if preference := split["preference"]:
+            pairs.append(
+                (
+                    SPLITS[name],
+                    str(preference["pairs"]),
+                    _change(
+                        preference["base_accuracy"], preference["tuned_accuracy"], text.percent
+                    ),
+                    _change(preference["base_margin"], preference["tuned_margin"], _number),
+                )
+            )
+    lines = [*_verdicts(report), "", text.table(HEADING, figures)]
+    if pairs:
         lines += ["", text.table(PAIRS_HEADING, pairs)]
     for exchange in _answers(splits):
         lines += ["", exchange]
@@ -55,29 +77,6 @@ def _verdicts(report: Mapping[str, Any]) -> Iterator[str]:
             yield from (f"  {line}" for line in judged["evidence"])
         if judged["advice"]:
             yield f"  → {judged['advice']}"
-
-
-def _figures(splits: Mapping[str, Any]) -> Iterator[tuple[str, ...]]:
-    for name, split in splits.items():
-        base, tuned = split["base"], split["tuned"]
-        yield (
-            SPLITS[name],
-            str(split["rows"]),
-            _change(base["loss"], tuned["loss"], _number),
-            _change(base["exact"], tuned["exact"], text.percent),
-            "" if tuned["ended"] is None else text.percent(tuned["ended"]),
-        )
-
-
-def _preferences(splits: Mapping[str, Any]) -> Iterator[tuple[str, ...]]:
-    for name, split in splits.items():
-        if found := split["preference"]:
-            yield (
-                SPLITS[name],
-                str(found["pairs"]),
-                _change(found["base_accuracy"], found["tuned_accuracy"], text.percent),
-                _change(found["base_margin"], found["tuned_margin"], _number),
-            )
 
 
 def _change(before: float | None, after: float | None, form: Any) -> str:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Any
 
 import click
 
@@ -49,26 +48,22 @@ def export(
     **named: str | bool | None,
 ) -> Answer:
     """学習したモデルをファイルに書き出し、MLXのモデルと比べて確かめる"""
-    given = {key: value for key, value in named.items() if value is not None}
-    settings = config.load(ExportConfig, given)
+    options = {key: value for key, value in named.items() if value is not None}
+    settings = config.load(ExportConfig, options)
     with session.progress() as progress:
-        result = session.studio.export(run_id, settings, quants, out, progress, advise=advise)
-    shown = _advice(result) if advise else _shown(result)
-    return Answer({"run_id": run_id, **result}, shown)
-
-
-def _shown(result: dict[str, Any]) -> str:
-    return "\n".join(
-        f"{written['path']}（{text.size(written['size_bytes'])}）\n  {written['verdict']}"
-        for written in result["files"].values()
-    )
-
-
-def _advice(result: dict[str, Any]) -> str:
-    lines = [
-        f"{one['quant']:8}{text.size(one['size_bytes']):>10}"
-        f"  一致率 {one['top1_agreement']:.1%}  パープレキシティの変化 {one['perplexity_change']:+.2%}"
-        for one in result["candidates"]
-    ]
-    advised = f"お勧め: {result['recommended']}（{result['tokens']}トークンで比較）"
-    return "\n".join([*lines, advised])
+        result = session.studio.exports.start(run_id, settings, quants, out, advise=advise).follow(
+            progress
+        )
+    if advise:
+        lines = [
+            f"{row['quant']:8}{text.size(row['size_bytes']):>10}  一致率 {row['top1_agreement']:.1%}"
+            f"  パープレキシティの変化 {row['perplexity_change']:+.2%}"
+            for row in result["candidates"]
+        ]
+        lines.append(f"お勧め: {result['recommended']}（{result['tokens']}トークンで比較）")
+    else:
+        lines = [
+            f"{file['path']}（{text.size(file['size_bytes'])}）\n  {file['verdict']}"
+            for file in result["files"].values()
+        ]
+    return Answer({"run_id": run_id, **result}, "\n".join(lines))

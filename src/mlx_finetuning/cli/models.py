@@ -14,7 +14,7 @@ from mlx_finetuning.cli.session import Answer, Session, command, group
 from mlx_finetuning.models.wording_ja import FIT_JA, reach_ja, twin_ja
 
 if TYPE_CHECKING:
-    from mlx_finetuning.models import CatalogueEntry, Fit, InstalledModel
+    from mlx_finetuning.models import CatalogueEntry, InstalledModel
 
 models = group("models", "ベースモデルの一覧・ダウンロード・削除")
 
@@ -24,19 +24,24 @@ NAME = click.argument("name", metavar="MODEL")
 @command(models, "list")
 def list_(session: Session) -> Answer:
     """使えるモデルと、おすすめのモデルを表示する"""
-    installed, catalogue = session.studio.models(), session.studio.catalogue()
+    installed, catalogue = session.studio.models.list(), session.studio.models.catalogue()
     data = {
         "installed": [dataclasses.asdict(model) for model in installed],
         "catalogue": [_facts(session, entry) for entry in catalogue],
     }
-    return Answer(data, f"{_installed(installed)}\n\n{_recommended(session, catalogue)}")
+    rows = (
+        [model.name, text.size(model.size), "内蔵" if model.built_in else str(model.path)]
+        for model in installed
+    )
+    usable = text.table(["使えるモデル", "大きさ", "場所"], rows)
+    return Answer(data, f"{usable}\n\n{_recommended(session, catalogue)}")
 
 
 @command(models)
 @NAME
 def show(session: Session, name: str) -> Answer:
     """モデルの大きさ、要るメモリー、書き出せる先、得意なこととライセンスを表示する"""
-    entry, here = session.studio.model(name)
+    entry, here = session.studio.models.show(name)
     data = {
         "installed": dataclasses.asdict(here) if here else None,
         "catalogue": _facts(session, entry) if entry else None,
@@ -49,7 +54,7 @@ def show(session: Session, name: str) -> Answer:
 def download(session: Session, name: str) -> Answer:
     """Hugging Faceからモデルをダウンロードする（途中からの再開もできる）"""
     with session.progress() as progress:
-        path = session.studio.download_model(name, progress)
+        path = session.studio.models.download(name).follow(progress)
     return Answer({"name": name, "path": str(path)}, f"ダウンロードしました: {path}")
 
 
@@ -57,47 +62,36 @@ def download(session: Session, name: str) -> Answer:
 @NAME
 def delete(session: Session, name: str) -> Answer:
     """ダウンロードしたモデルを消す（学習したアダプタは残る。元に戻せない）"""
-    session.studio.delete_model(name)
+    session.studio.models.delete(name)
     return Answer({"deleted": name}, f"{name} を消しました。もう一度ダウンロードできます。")
-
-
-def _installed(found: list[InstalledModel]) -> str:
-    rows = (
-        [model.name, text.size(model.size), "内蔵" if model.built_in else str(model.path)]
-        for model in found
-    )
-    return text.table(["使えるモデル", "大きさ", "場所"], rows)
 
 
 def _recommended(session: Session, entries: tuple[CatalogueEntry, ...]) -> str:
     heading = ["大きさ", "学習のメモリー", "このマシン", "書き出せる先", "ライセンス", ""]
-    groups = itertools.groupby(entries, lambda entry: entry.group)
-    rows = [
-        row
-        for group, members in groups
-        for row in ([f"【{group}】", *heading], *(_row(session, entry) for entry in members))
-    ]
+    rows = []
+    for title, members in itertools.groupby(entries, lambda entry: entry.group):
+        rows.append([f"【{title}】", *heading])
+        rows += [
+            [
+                entry.name,
+                f"{entry.size_gb:g} GB",
+                f"{entry.memory_gb:g} GB",
+                FIT_JA[session.studio.models.fit(entry)],
+                reach_ja(session.studio.models.reach(entry)),
+                entry.licence,
+                "申請が必要" if entry.gated else "",
+            ]
+            for entry in members
+        ]
     ending = "詳しくは: mlx-finetuning models show モデル"
     return f"{text.table(['おすすめのモデル', *[''] * len(heading)], rows)}\n\n{ending}"
-
-
-def _row(session: Session, entry: CatalogueEntry) -> list[str]:
-    return [
-        entry.name,
-        f"{entry.size_gb:g} GB",
-        f"{entry.memory_gb:g} GB",
-        FIT_JA[session.studio.fit(entry)],
-        reach_ja(session.studio.reach(entry)),
-        entry.licence,
-        "申請が必要" if entry.gated else "",
-    ]
 
 
 def _facts(session: Session, entry: CatalogueEntry) -> dict[str, Any]:
     return {
         **dataclasses.asdict(entry),
-        "reach": session.studio.reach(entry),
-        "fit": session.studio.fit(entry),
+        "reach": session.studio.models.reach(entry),
+        "fit": session.studio.models.fit(entry),
     }
 
 
@@ -106,30 +100,21 @@ def _described(
 ) -> Iterator[tuple[str, object]]:
     if entry:
         is_twin = name.lower() != entry.name.lower()
+        fit = session.studio.models.fit(entry)
+        memory_gb = entry.mlx_4bit.memory_gb if is_twin and entry.mlx_4bit else entry.memory_gb
+        consent = f"huggingface.co/{entry.name} で同意し、環境変数 HF_TOKEN を設定してください"
         yield "モデル", f"{name}（{entry.title} の4ビット版）" if is_twin else name
         yield "パラメータ", entry.parameters
         yield "ダウンロード", "" if is_twin else f"{entry.size_gb:g} GB"
-        yield "学習のメモリー", f"{_memory_gb(entry, is_twin):g} GB から（rank 16、1例ずつ）"
-        yield "このマシン", _fit_ja(session.studio.fit(entry), is_twin)
-        yield "書き出せる先", reach_ja(session.studio.reach(entry))
+        yield "学習のメモリー", f"{memory_gb:g} GB から（rank 16、1例ずつ）"
+        yield "このマシン", FIT_JA["fits" if is_twin and fit == "fits_4bit" else fit]
+        yield "書き出せる先", reach_ja(session.studio.models.reach(entry))
         yield "得意なこと", entry.strong
         yield "苦手なこと", entry.weak
         yield "ライセンス", f"{entry.licence}（配布元で確かめてください）"
-        yield "配布元の同意", _consent(entry.name) if entry.gated and not is_twin else ""
+        yield "配布元の同意", consent if entry.gated and not is_twin else ""
         yield "4ビット版", "" if is_twin else twin_ja(entry)
     else:
         yield "モデル", name
     yield "場所", here.path if here else ""
     yield "ディスク上の大きさ", text.size(here.size) if here else ""
-
-
-def _memory_gb(entry: CatalogueEntry, is_twin: bool) -> float:
-    return entry.mlx_4bit.memory_gb if is_twin and entry.mlx_4bit else entry.memory_gb
-
-
-def _fit_ja(found: Fit, is_twin: bool) -> str:
-    return FIT_JA["fits" if is_twin and found == "fits_4bit" else found]
-
-
-def _consent(name: str) -> str:
-    return f"huggingface.co/{name} で同意し、環境変数 HF_TOKEN を設定してください"

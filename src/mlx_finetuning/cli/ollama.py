@@ -22,24 +22,24 @@ ollama = session.group("ollama", "Ollamaの状態と、登録されているモ�
 @HOST
 def status(session: Session, host: str | None) -> Answer:
     """Ollamaが動いているか、版に問題がないかを調べる"""
-    found = session.studio.ollama_status(host)
-    problem = None if found.problem is None else found.problem.to_json()
+    server = session.studio.ollama.status(host)
+    problem = None if server.problem is None else server.problem.to_json()
     data = {
-        "place": found.place,
-        "version": found.version,
+        "place": server.place,
+        "version": server.version,
         "problem": problem,
-        "warnings": list(found.warnings),
+        "warnings": list(server.warnings),
     }
-    if found.problem is not None:
-        return Answer(data, describe(found.problem).text, exit_code=1)
-    return Answer(data, "\n".join([f"Ollama {found.version}（{found.place}）", *found.warnings]))
+    if server.problem is not None:
+        return Answer(data, describe(server.problem).text, exit_code=1)
+    return Answer(data, "\n".join([f"Ollama {server.version}（{server.place}）", *server.warnings]))
 
 
 @command(ollama, "list")
 @HOST
 def list_models(session: Session, host: str | None) -> Answer:
     """登録されているモデルの一覧"""
-    models = session.studio.ollama_models(host)
+    models = session.studio.ollama.list(host)
     rows = [
         (model.name, text.size(model.size_bytes), model.quantization, model.modified_at[:16])
         for model in models
@@ -55,10 +55,10 @@ def list_models(session: Session, host: str | None) -> Answer:
 @HOST
 def show(session: Session, name: str, host: str | None) -> Answer:
     """モデルの詳しい情報"""
-    found = session.studio.show_ollama_model(name, host)
-    shown = {"details": found.get("details", {}), "parameters": found.get("parameters", "")}
+    details = session.studio.ollama.show(name, host)
+    shown = {"details": details.get("details", {}), "parameters": details.get("parameters", "")}
     return Answer(
-        {"name": name, **found}, text.record({**shown, "system": found.get("system", "")})
+        {"name": name, **details}, text.record({**shown, "system": details.get("system", "")})
     )
 
 
@@ -71,7 +71,7 @@ def copy(
     session: Session, source: str, destination: str, replace: bool, host: str | None
 ) -> Answer:
     """モデルに、もう1つ名前を付ける"""
-    session.studio.copy_ollama_model(source, destination, host, replace=replace)
+    session.studio.ollama.copy(source, destination, host, replace=replace)
     data = {"source": source, "destination": destination}
     return Answer(data, f"{source} を {destination} としても使えるようにしました。")
 
@@ -81,7 +81,7 @@ def copy(
 @HOST
 def delete(session: Session, name: str, host: str | None) -> Answer:
     """モデルをOllamaから消す"""
-    session.studio.delete_ollama_model(name, host)
+    session.studio.ollama.delete(name, host)
     return Answer({"deleted": name}, f"{name} を消しました。")
 
 
@@ -96,7 +96,7 @@ def ask(
     """登録されているモデルに1つ質問する"""
     settings = config.load(GenerateConfig, config.parse_assignments(list(assignments)))
     question = [{"role": "user", "content": prompt}]
-    stream = session.studio.stream_ollama_answer(name, question, settings, host)
+    stream = session.studio.ollama.stream(name, question, settings, host)
     for _ in stream:
         pass
     data = {"name": name, **config.as_dict(stream.answer)}

@@ -42,9 +42,7 @@ class ProgressLine:
         if step.stage == self._stage and now_s - self._drawn_s < interval_s:
             return
         self._stage, self._drawn_s = step.stage, now_s
-        self._draw(line(step, remaining_s))
-
-    def _draw(self, shown: str) -> None:
+        shown = line(step, remaining_s)
         if self._is_terminal:
             columns = shutil.get_terminal_size().columns - 1
             self._stream.write(_CLEAR + text.shorten(shown, columns))

@@ -10,12 +10,11 @@ import click
 
 from mlx_finetuning.cli import text, trashing
 from mlx_finetuning.cli.session import Answer, Session, command, group
+from mlx_finetuning.errors import StudioError
 from mlx_finetuning.jobs.runs import LaterJob, Run
-from mlx_finetuning.jobs.status import STATES_JA
 
 if TYPE_CHECKING:
-    from mlx_finetuning.experiment_tracker.records.differences import Comparison, Figures
-    from mlx_finetuning.experiment_tracker.records.rerun import Reproduction
+    from mlx_finetuning.experiment_tracker.records.differences import Comparison
 
 runs = group("runs", "実験（学習の記録）の一覧・詳細・監視・停止・比較・メモ・削除・書き出し")
 RECORD_FORMATS = ("csv", "tensorboard", "mlflow")
@@ -26,20 +25,20 @@ RUN_ID = click.argument("run_id", metavar="ID")
 @command(runs, "list")
 def list_(session: Session) -> Answer:
     """実験の一覧を、新しい順に表示する"""
-    found = session.studio.runs()
-    rows = ([run.run_id, run.state_ja, run.model, run.dataset, run.engine] for run in found)
+    listed = session.studio.runs.list()
+    rows = ([run.run_id, run.state_ja, run.model, run.dataset, run.engine] for run in listed)
     shown = text.table(["実験ID", "状態", "モデル", "データセット", "エンジン"], rows)
     nothing = "実験はまだありません。mlx-finetuning demo で試せます。"
-    return Answer({"runs": [as_json(run) for run in found]}, shown if found else nothing)
+    return Answer({"runs": [as_json(run) for run in listed]}, shown if listed else nothing)
 
 
 @command(runs)
 @RUN_ID
 def show(session: Session, run_id: str) -> Answer:
     """1つの実験の状態・設定・損失を表示する"""
-    run = session.studio.run(run_id)
-    losses = latest_losses(session.studio.metrics(run_id))
-    later = session.studio.later_jobs(run_id)
+    run = session.studio.runs.show(run_id)
+    losses = latest_losses(session.studio.runs.metrics(run_id))
+    later = session.studio.jobs.list(run_id)
     data = {
         **as_json(run),
         "losses": losses,
@@ -53,8 +52,8 @@ def show(session: Session, run_id: str) -> Answer:
 def watch(session: Session, run_id: str) -> Answer:
     """実験が終わるまで進みを表示する（Ctrl-Cで表示だけをやめる）"""
     with session.progress() as progress:
-        result = session.studio.watch(run_id, progress)
-    run = session.studio.run(run_id)
+        result = session.studio.runs.follow(run_id, progress)
+    run = session.studio.runs.show(run_id)
     return Answer({**as_json(run), "result": result}, f"{run_id}: {run.state_ja}")
 
 
@@ -65,7 +64,7 @@ def watch(session: Session, run_id: str) -> Answer:
 )
 def stop(session: Session, run_id: str, force: bool) -> Answer:
     """実験を止める。それまでの途中保存は残る"""
-    run = session.studio.stop(run_id, force=force)
+    run = session.studio.runs.stop(run_id, force=force)
     return Answer(as_json(run), f"{run_id}: {run.state_ja}")
 
 
@@ -77,25 +76,23 @@ def rerun(session: Session, run_id: str, detach: bool) -> Answer:
 
     CPUでは、最後の桁まで同じになります。データかモデルが変わっているときは、始めずに知らせます。
     """
-    new_id = session.studio.rerun(run_id)
+    new_id = session.studio.training.rerun(run_id)
     data = {"run_id": new_id, "rerun_of": run_id}
     if detach:
         return Answer(data, f"学習し直しを始めました: {new_id}")
     click.echo(f"学習し直しを始めました: {new_id}", err=True)
     with session.progress() as progress:
-        session.studio.watch(new_id, progress, stops=True)
-    found = session.studio.compare_losses(run_id, new_id)
-    exit_code = 0 if found.is_exact else 1
-    return Answer({**data, **dataclasses.asdict(found)}, _reproduced(new_id, found), exit_code)
-
-
-def _reproduced(new_id: str, found: Reproduction) -> str:
-    if found.is_exact:
-        return f"{new_id}: 損失{found.compared}個が、最後の桁まで同じになりました。"
-    return (
-        f"{new_id}: 損失{found.compared}個のうち、同じなのは{found.equal}個です"
-        f"（差は最大 {found.largest_difference:.2g}）。"
-        "MLXの版、計算に使う装置、プロセスの数が違うと、同じになりません。"
+        session.studio.runs.follow(new_id, progress, stops=True)
+    reproduction = session.studio.runs.compare_losses(run_id, new_id)
+    shown = f"{new_id}: 損失{reproduction.compared}個が、最後の桁まで同じになりました。"
+    if not reproduction.is_exact:
+        shown = (
+            f"{new_id}: 損失{reproduction.compared}個のうち、同じなのは{reproduction.equal}個です"
+            f"（差は最大 {reproduction.largest_difference:.2g}）。"
+            "MLXの版、計算に使う装置、プロセスの数が違うと、同じになりません。"
+        )
+    return Answer(
+        {**data, **dataclasses.asdict(reproduction)}, shown, 0 if reproduction.is_exact else 1
     )
 
 
@@ -103,36 +100,33 @@ def _reproduced(new_id: str, found: Reproduction) -> str:
 @click.argument("run_ids", metavar="ID...", nargs=-1, required=True)
 def compare(session: Session, run_ids: tuple[str, ...]) -> Answer:
     """実験を比べる。違う設定だけと、損失の最良値を表示する"""
-    found = session.studio.compare_runs(run_ids)
-    return Answer(dataclasses.asdict(found), _compared(found))
+    comparison = session.studio.runs.compare(run_ids)
+    return Answer(dataclasses.asdict(comparison), _compared(comparison))
 
 
-def _compared(found: Comparison) -> str:
+def _compared(comparison: Comparison) -> str:
     heading = ("実験ID", "状態", "更新", "学習の損失", "検証の損失（学習前 → 最良）", "経過")
-    figures = text.table(heading, map(_figures, found.runs))
-    if not found.differences:
-        nothing = "設定の違いはありません。" if len(found.runs) > 1 else ""
+    rows = []
+    for run in comparison.runs:
+        best = "" if run.best_update is None else f"（更新 {run.best_update}）"
+        losses = f"{_loss(run.first_valid_loss)} → {_loss(run.best_valid_loss)}{best}"
+        elapsed = text.duration(run.elapsed_s)
+        rows.append(
+            [run.run_id, run.state, str(run.updates), _loss(run.last_loss), losses, elapsed]
+        )
+    figures = text.table(heading, rows)
+    if not comparison.differences:
+        nothing = "設定の違いはありません。" if len(comparison.runs) > 1 else ""
         return "\n\n".join(part for part in (figures, nothing) if part)
-    names = [f"[{number}]" for number in range(1, len(found.runs) + 1)]
-    rows = (
-        [name, *("—" if value is None else text.shorten(str(value), 40) for value in values)]
-        for name, values in found.differences.items()
+    names = [f"[{number}]" for number in range(1, len(comparison.runs) + 1)]
+    settings = text.table(
+        ["設定", *names],
+        (
+            [name, *("—" if value is None else text.shorten(str(value), 40) for value in values)]
+            for name, values in comparison.differences.items()
+        ),
     )
-    return f"{figures}\n\n違う設定（上から順に {' '.join(names)}）:\n" + text.table(
-        ["設定", *names], rows
-    )
-
-
-def _figures(run: Figures) -> tuple[str, ...]:
-    best = "" if run.best_update is None else f"（更新 {run.best_update}）"
-    return (
-        run.run_id,
-        run.state,
-        str(run.updates),
-        _loss(run.last_loss),
-        f"{_loss(run.first_valid_loss)} → {_loss(run.best_valid_loss)}{best}",
-        text.duration(run.elapsed_s),
-    )
+    return f"{figures}\n\n違う設定（上から順に {' '.join(names)}）:\n{settings}"
 
 
 def _loss(value: float | None) -> str:
@@ -148,15 +142,15 @@ def note(
     session: Session, run_id: str, words: str | None, tags: tuple[str, ...], clear: bool
 ) -> Answer:
     """実験にメモとタグを付ける。何も付けなければ、今のものを表示する"""
-    session.studio.run(run_id)
-    kept = session.studio.note(run_id)
+    session.studio.runs.show(run_id)
+    saved = session.studio.runs.note(run_id)
     if clear:
-        kept = session.studio.save_note(run_id, "")
+        saved = session.studio.runs.save_note(run_id, "")
     elif words is not None or tags:
-        text_now = kept.text if words is None else words
-        kept = session.studio.save_note(run_id, text_now, (*kept.tags, *tags))
-    shown = text.pairs([("メモ", kept.text), ("タグ", " ".join(kept.tags))])
-    return Answer({"run_id": run_id, **dataclasses.asdict(kept)}, shown or "メモはありません。")
+        text_now = saved.text if words is None else words
+        saved = session.studio.runs.save_note(run_id, text_now, (*saved.tags, *tags))
+    shown = text.pairs([("メモ", saved.text), ("タグ", " ".join(saved.tags))])
+    return Answer({"run_id": run_id, **dataclasses.asdict(saved)}, shown or "メモはありません。")
 
 
 @command(runs)
@@ -165,9 +159,9 @@ def note(
 def delete(session: Session, run_id: str, restore: bool) -> Answer:
     """実験と、そこから作ったものをゴミ箱に移す（--restore で元に戻せる）"""
     if restore:
-        session.studio.restore_run(run_id)
+        session.studio.runs.restore(run_id)
         return trashing.restored(run_id)
-    session.studio.delete_run(run_id)
+    session.studio.runs.delete(run_id)
     return trashing.moved(run_id, "runs")
 
 
@@ -176,13 +170,13 @@ def delete(session: Session, run_id: str, restore: bool) -> Answer:
 def trash(session: Session, empty: bool) -> Answer:
     """ゴミ箱の中の実験を表示する"""
     if empty:
-        return trashing.emptied(session.studio.clean("trash"))
-    found = session.studio.deleted_runs()
-    rows = ([one.run_id, one.model, one.dataset, one.deleted_at[:16]] for one in found)
+        return trashing.emptied(session.studio.machine.clean("trash"))
+    deleted = session.studio.runs.deleted()
+    rows = ([run.run_id, run.model, run.dataset, run.deleted_at[:16]] for run in deleted)
     shown = text.table(["実験ID", "モデル", "データセット", "削除"], rows)
     return Answer(
-        {"deleted": [dataclasses.asdict(one) for one in found]},
-        shown if found else "ゴミ箱は空です。",
+        {"deleted": [dataclasses.asdict(run) for run in deleted]},
+        shown if deleted else "ゴミ箱は空です。",
     )
 
 
@@ -203,7 +197,7 @@ def export(session: Session, run_id: str, form: str, out: Path) -> Answer:
 
     csvは表計算ソフト、tensorboardはTensorBoard、mlflowはMLflow（入っているとき）で開けます。
     """
-    written = [str(path) for path in session.studio.export_records(run_id, form, out)]
+    written = [str(path) for path in session.studio.records.write(run_id, form, out)]
     return Answer({"run_id": run_id, "files": written}, "\n".join(written))
 
 
@@ -226,6 +220,7 @@ def latest_losses(metrics: list[dict[str, Any]]) -> dict[str, Any]:
 
 
 def described(run: Run, losses: dict[str, Any], later: list[LaterJob]) -> str:
+    """A run for people: its record, its state, its losses and the jobs that came later."""
     status = run.status
     shown = text.pairs(
         [
@@ -245,14 +240,8 @@ def described(run: Run, losses: dict[str, Any], later: list[LaterJob]) -> str:
             ("版", "、".join(f"{name} {version}" for name, version in run.versions.items())),
         ]
     )
-    jobs = "\n".join(f"  {job.name}  {STATES_JA[job.status.state]}" for job in later)
-    problem = _problem(run)
+    jobs = "\n".join(f"  {job.name}  {job.status.state.label_ja}" for job in later)
+    problem = text.error(StudioError.from_json(status.error)) if status.error else ""
     return "\n".join(
         part for part in (shown, "その後の作業:\n" + jobs if jobs else "", problem) if part
     )
-
-
-def _problem(run: Run) -> str:
-    from mlx_finetuning.errors import StudioError
-
-    return text.error(StudioError.from_json(run.status.error)) if run.status.error else ""

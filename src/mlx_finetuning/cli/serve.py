@@ -7,7 +7,7 @@ import ipaddress
 import click
 
 from mlx_finetuning.cli import server_process
-from mlx_finetuning.cli.server_process import Place
+from mlx_finetuning.cli.server_process import ServerAddress
 from mlx_finetuning.cli.session import Answer, Session, command
 
 LOOPBACK = "127.0.0.1"
@@ -36,40 +36,31 @@ def serve(
     """Webの画面をこのマシンで開く（Ctrl-Cで終わる）"""
     if background + stops + asks > 1:
         raise click.UsageError("--background、--stop、--status は、どれか1つだけ書いてください。")
-    if stops:
-        return _stopped(session)
-    if asks:
-        return _status(session)
-    return _served(session, Place(_checked(address), port), background)
-
-
-def _served(session: Session, place: Place, background: bool) -> Answer:
     workspace = session.studio.workspace
-    if not ipaddress.ip_address(place.address).is_loopback:
-        click.echo(EXPOSED.format(address=place.address), err=True)
+    if stops:
+        ended = server_process.stop(workspace)
+        if ended is None:
+            return Answer({"running": False}, "動いている画面はありません。")
+        return Answer(
+            {"running": False, "url": ended.url}, f"画面を終わらせました（{ended.url}）。"
+        )
+    if asks:
+        running = server_process.running(workspace)
+        if running is None:
+            return Answer({"running": False}, "動いていません。mlx-finetuning serve で開けます。")
+        data = {"running": True, "url": running.url, "pid": running.pid}
+        return Answer(data, f"動いています: {running.url}（プロセス {running.pid}）")
+    listening = ServerAddress(_checked(address), port)
+    if not ipaddress.ip_address(listening.host).is_loopback:
+        click.echo(EXPOSED.format(address=listening.host), err=True)
     if not background:
-        click.echo(f"画面: {place.url}（終わるには Ctrl-C）", err=True)
-        server_process.run(workspace, place)
-        return Answer({"url": place.url}, "画面を閉じました。")
-    made = server_process.start_in_background(workspace, place)
+        click.echo(f"画面: {listening.url}（終わるには Ctrl-C）", err=True)
+        server_process.run(workspace, listening)
+        return Answer({"url": listening.url}, "画面を閉じました。")
+    started = server_process.start_in_background(workspace, listening)
     log = server_process.log_of(workspace)
-    shown = f"画面: {made.url}\n記録: {log}\n終わるには mlx-finetuning serve --stop"
-    return Answer({"url": made.url, "pid": made.pid, "log": str(log)}, shown)
-
-
-def _stopped(session: Session) -> Answer:
-    found = server_process.stop(session.studio.workspace)
-    if found is None:
-        return Answer({"running": False}, "動いている画面はありません。")
-    return Answer({"running": False, "url": found.url}, f"画面を終わらせました（{found.url}）。")
-
-
-def _status(session: Session) -> Answer:
-    found = server_process.running(session.studio.workspace)
-    if found is None:
-        return Answer({"running": False}, "動いていません。mlx-finetuning serve で開けます。")
-    data = {"running": True, "url": found.url, "pid": found.pid}
-    return Answer(data, f"動いています: {found.url}（プロセス {found.pid}）")
+    shown = f"画面: {started.url}\n記録: {log}\n終わるには mlx-finetuning serve --stop"
+    return Answer({"url": started.url, "pid": started.pid, "log": str(log)}, shown)
 
 
 def _checked(address: str) -> str:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import contextlib
-from typing import Any
 
 import click
 
@@ -11,7 +10,7 @@ from mlx_finetuning.cli.runs import RUN_ID
 from mlx_finetuning.cli.session import Answer, Session, command
 from mlx_finetuning.errors import Interrupted, InvalidSettings
 from mlx_finetuning.jobs.model_servers import ModelServer
-from mlx_finetuning.studio import SERVED_ENGINES
+from mlx_finetuning.studio.chat import SERVED_ENGINES
 
 LOOPBACK = "127.0.0.1"
 
@@ -58,13 +57,14 @@ def serve_model(
             problems=["--no-api-key: ほかのマシンに開くときは、APIキーが必要です。"]
         )
     key = "" if no_api_key else api_key or None
-    place: dict[str, Any] = {"host": address, "port": port, "key": key}
     with contextlib.suppress(KeyboardInterrupt, Interrupted), session.progress() as progress:
-        offer = session.studio.serve_model(run_id, engine=engine, **place, progress=progress)
+        offer = session.studio.chat.serve(
+            run_id, engine=engine, host=address, port=port, key=key, progress=progress
+        )
         with offer as server:
             progress.close()
             click.echo(_shown(run_id, server), err=True)
-            session.studio.watch_server(server)
+            session.studio.chat.follow_server(server)
     return Answer({"run_id": run_id}, "モデルの提供を終えました。")
 
 

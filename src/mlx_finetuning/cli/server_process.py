@@ -25,15 +25,16 @@ START_S, STOP_S, POLL_S = 60.0, 20.0, 0.1
 
 
 @dataclass(frozen=True)
-class Place:
+class ServerAddress:
     """Where the server listens."""
 
-    address: str
+    host: str
     port: int
 
     @property
     def url(self) -> str:
-        shown = {"0.0.0.0": "127.0.0.1", "::": "::1"}.get(self.address, self.address)
+        """Where a browser on this machine finds it."""
+        shown = {"0.0.0.0": "127.0.0.1", "::": "::1"}.get(self.host, self.host)
         return f"http://{f'[{shown}]' if ':' in shown else shown}:{self.port}"
 
 
@@ -45,38 +46,43 @@ class Running:
     url: str
 
 
-def serve_command(app: Path, place: Place) -> list[str]:
+def serve_command(app: Path, address: ServerAddress) -> list[str]:
     """Streamlit; what is not named here is in the configuration beside `app`."""
     return [
         *(sys.executable, "-m", "streamlit", "run", str(app)),
-        f"--server.address={place.address}",
-        f"--server.port={place.port}",
+        f"--server.address={address.host}",
+        f"--server.port={address.port}",
         "--server.headless=true",
         "--browser.gatherUsageStats=false",
     ]
 
 
-def run(workspace: Workspace, place: Place) -> None:
+def run(workspace: Workspace, address: ServerAddress) -> None:
     """Serve until Ctrl-C. Raises ServerRunning, ServerFailed."""
     with _only_one(workspace) as lock, contextlib.suppress(KeyboardInterrupt):
         # Standard output is for the command's answer.
-        process = _start(workspace, place, lock, sys.__stderr__)
+        process = _start(workspace, address, lock, sys.__stderr__)
         try:
             exit_code = process.wait()
         except KeyboardInterrupt:
             _end(process)
             raise
         if exit_code > 0:
-            raise ServerFailed(exit_code=exit_code, port=place.port)
+            raise ServerFailed(exit_code=exit_code, port=address.port)
 
 
-def start_in_background(workspace: Workspace, place: Place) -> Running:
+def start_in_background(workspace: Workspace, address: ServerAddress) -> Running:
     """Returns once the server answers. Raises ServerRunning, ServerFailed."""
     log = log_of(workspace)
     with _only_one(workspace) as lock, log.open("ab") as stream:
-        process = _start(workspace, place, lock, stream)
-        _wait_for_answer(process, place)
-    return Running(process.pid, place.url)
+        process = _start(workspace, address, lock, stream)
+        end_s = time.monotonic() + START_S
+        while not _answers(address):
+            if process.poll() is not None or time.monotonic() > end_s:
+                _end(process)
+                raise ServerFailed(exit_code=process.returncode, port=address.port)
+            time.sleep(POLL_S)
+    return Running(process.pid, address.url)
 
 
 def running(workspace: Workspace) -> Running | None:
@@ -92,21 +98,22 @@ def running(workspace: Workspace) -> Running | None:
 
 def stop(workspace: Workspace) -> Running | None:
     """End the workspace's server; returns what ran, or None."""
-    found = running(workspace)
-    if found is None:
+    server = running(workspace)
+    if server is None:
         return None
     # The lock says that the writer of the record lives, so the number is still its own.
-    os.kill(found.pid, signal.SIGTERM)
+    os.kill(server.pid, signal.SIGTERM)
     end_s = time.monotonic() + STOP_S
     while files.is_locked(_lock(workspace)):
         if time.monotonic() > end_s:
-            os.kill(found.pid, signal.SIGKILL)
+            os.kill(server.pid, signal.SIGKILL)
         time.sleep(POLL_S)
     _record(workspace).unlink(missing_ok=True)
-    return found
+    return server
 
 
 def log_of(workspace: Workspace) -> Path:
+    """What a server in the background prints."""
     return workspace.logs / "serve.log"
 
 
@@ -136,12 +143,12 @@ def _only_one(workspace: Workspace) -> Iterator[files.FileLock]:
 
 
 def _start(
-    workspace: Workspace, place: Place, lock: files.FileLock, output: IO[Any] | None
+    workspace: Workspace, address: ServerAddress, lock: files.FileLock, output: IO[Any] | None
 ) -> subprocess.Popen[bytes]:
     assert lock.descriptor is not None
     is_background = output is not sys.__stderr__
     process = subprocess.Popen(
-        serve_command(APP, place),
+        serve_command(APP, address),
         env={**os.environ, "MLX_FINETUNING_HOME": str(workspace.root)},
         stdin=subprocess.DEVNULL,
         stdout=output,
@@ -149,22 +156,13 @@ def _start(
         start_new_session=is_background,
         pass_fds=[lock.descriptor],
     )
-    files.write_json(_record(workspace), {"pid": process.pid, "url": place.url})
+    files.write_json(_record(workspace), {"pid": process.pid, "url": address.url})
     return process
 
 
-def _wait_for_answer(process: subprocess.Popen[bytes], place: Place) -> None:
-    end_s = time.monotonic() + START_S
-    while not _answers(place):
-        if process.poll() is not None or time.monotonic() > end_s:
-            _end(process)
-            raise ServerFailed(exit_code=process.returncode, port=place.port)
-        time.sleep(POLL_S)
-
-
-def _answers(place: Place) -> bool:
+def _answers(address: ServerAddress) -> bool:
     try:
-        with urllib.request.urlopen(f"{place.url}/_stcore/health", timeout=2) as response:
+        with urllib.request.urlopen(f"{address.url}/_stcore/health", timeout=2) as response:
             return bool(response.status == 200)
     except OSError:
         return False

@@ -63,7 +63,16 @@ def command(group: click.Group | None = None, name: str | None = None) -> Callab
 
         make = click.command if group is None else group.command
         decorated = make(name or body.__name__, options_metavar="[オプション]")(run)
-        decorated.params += [_workspace_option(), _json_option()]
+        workspace_option = click.Option(
+            ["--workspace"],
+            type=click.Path(file_okay=False, path_type=Path),
+            metavar="DIR",
+            help="作業フォルダ。省略時は環境変数 MLX_FINETUNING_HOME、なければ今のフォルダ",
+        )
+        json_option = click.Option(
+            ["--json", "speaks_json"], is_flag=True, help="結果を1つのJSONで標準出力に書く"
+        )
+        decorated.params += [workspace_option, json_option]
         return decorated
 
     return decorate
@@ -77,19 +86,4 @@ def group(name: str, help_ja: str) -> click.Group:
         options_metavar="[オプション]",
         subcommand_metavar="コマンド [引数]...",
         no_args_is_help=True,
-    )
-
-
-def _workspace_option() -> click.Option:
-    return click.Option(
-        ["--workspace"],
-        type=click.Path(file_okay=False, path_type=Path),
-        metavar="DIR",
-        help="作業フォルダ。省略時は環境変数 MLX_FINETUNING_HOME、なければ今のフォルダ",
-    )
-
-
-def _json_option() -> click.Option:
-    return click.Option(
-        ["--json", "speaks_json"], is_flag=True, help="結果を1つのJSONで標準出力に書く"
     )

@@ -21,6 +21,7 @@ def width(text: str) -> int:
 
 
 def pad(text: str, columns: int) -> str:
+    """`text` filled up with spaces to a width."""
     return text + " " * max(columns - width(text), 0)
 
 
@@ -35,6 +36,7 @@ def shorten(text: str, columns: int) -> str:
 
 
 def table(heading: Sequence[str], rows: Iterable[Sequence[str]]) -> str:
+    """Rows below a heading, in aligned columns."""
     lines = [list(heading), *(list(row) for row in rows)]
     columns = [max(width(line[index]) for line in lines) for index in range(len(heading))]
     shown = (
@@ -46,9 +48,9 @@ def table(heading: Sequence[str], rows: Iterable[Sequence[str]]) -> str:
 
 def pairs(rows: Iterable[tuple[str, object]]) -> str:
     """`名前  値` lines with aligned values; rows without a value are left out."""
-    known = [(name, str(value)) for name, value in rows if value not in (None, "")]
-    columns = max((width(name) for name, _ in known), default=0)
-    return "\n".join(f"{pad(name, columns)}  {value}" for name, value in known)
+    filled = [(name, str(value)) for name, value in rows if value not in (None, "")]
+    columns = max((width(name) for name, _ in filled), default=0)
+    return "\n".join(f"{pad(name, columns)}  {value}" for name, value in filled)
 
 
 def with_reasoning(answer: str, reasoning: str) -> str:
@@ -57,6 +59,7 @@ def with_reasoning(answer: str, reasoning: str) -> str:
 
 
 def error(problem: StudioError) -> str:
+    """Code, what happened, why, and what to do next."""
     message = describe(problem)
     return "\n".join(
         [

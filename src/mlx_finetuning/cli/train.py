@@ -68,23 +68,27 @@ def train(
     止まらなかったときと同じ結果になるように続けられます。
     """
     if resume:
-        _require_alone(config_file, assignments, named)
+        if config_file or assignments or any(named.values()):
+            raise click.UsageError("--resume は、設定を変えるオプションと一緒に使えません。")
         if dry_run:
             raise click.UsageError("--resume と --dry-run は、一緒に使えません。")
-        session.studio.resume_training(resume)
+        session.studio.training.resume(resume)
         run_id, what = resume, "学習の続き"
     else:
         chosen = settings(config_file, assignments, named)
         if dry_run:
-            return _estimated(session, chosen)
-        run_id = session.studio.start_training(chosen)
+            with session.progress() as progress:
+                estimate = session.studio.training.estimate(chosen).follow(progress)
+            return Answer(estimate, shown_estimate(estimate), 0 if estimate["fits"] else 1)
+        run_id = session.studio.training.start(chosen)
         what = "シミュレーション" if chosen.engine == "simulation" else "学習"
     click.echo(f"{what}を始めました: {run_id}", err=True)
     if detach:
-        return _started(session, run_id)
+        run = session.studio.runs.show(run_id)
+        return Answer(as_json(run), f"進みの表示: mlx-finetuning runs watch {run_id}")
     with session.progress() as progress:
-        result = session.studio.watch(run_id, _telling(session, run_id, progress), stops=True)
-    run = session.studio.run(run_id)
+        result = session.studio.runs.follow(run_id, _telling(session, run_id, progress), stops=True)
+    run = session.studio.runs.show(run_id)
     return Answer({**as_json(run), "result": result}, finished(run_id, result))
 
 
@@ -94,51 +98,44 @@ TOLD = {"warning": "注意: ", "ends": ""}
 
 def _telling(session: Session, run_id: str, progress: Progress) -> Progress:
     """Progress that also says what the run warns of, once each, before and while it trains."""
-    told: set[str] = set()
+    warned: set[str] = set()
 
     def tell(step: Step) -> None:
-        for event in session.studio.events(run_id):
+        for event in session.studio.runs.events(run_id):
             text = str(event.get("text", ""))
-            if event.get("event") in TOLD and text not in told:
-                told.add(text)
+            if event.get("event") in TOLD and text not in warned:
+                warned.add(text)
                 click.echo(TOLD[event["event"]] + text, err=True)
         progress(step)
 
     return tell
 
 
-def _estimated(session: Session, chosen: TrainConfig) -> Answer:
-    with session.progress() as progress:
-        found = session.studio.estimate_training(chosen, progress)
-    return Answer(found, shown_estimate(found), exit_code=0 if found["fits"] else 1)
-
-
-def shown_estimate(found: dict[str, Any]) -> str:
-    if not found["fits"]:
-        return f"この設定では学習できません。\n{found['reason_ja']}"
-    memory = f"約 {found['peak_memory_gb']:.2f} GB（使えるのは {found['available_gb']:.2f} GB）"
-    seconds = f"約 {found['seconds_per_update']:.2f} 秒 × {found['updates']} 回"
+def shown_estimate(estimate: dict[str, Any]) -> str:
+    """Memory, time and batch sizes of a run, or why it cannot be trained."""
+    if not estimate["fits"]:
+        return f"この設定では学習できません。\n{estimate['reason_ja']}"
+    memory = (
+        f"約 {estimate['peak_memory_gb']:.2f} GB（使えるのは {estimate['available_gb']:.2f} GB）"
+    )
+    seconds = f"約 {estimate['seconds_per_update']:.2f} 秒 × {estimate['updates']} 回"
     rows = [
         ("メモリー", memory),
         ("1回の更新", seconds),
-        ("全体の時間", f"約 {text.duration(found['total_s'])}"),
+        ("全体の時間", f"約 {text.duration(estimate['total_s'])}"),
         (
             "batch_size",
-            f"{found['batch_size']}（一度に計算するのは {found['micro_batch_size']} 例）",
+            f"{estimate['batch_size']}（一度に計算するのは {estimate['micro_batch_size']} 例）",
         ),
-        ("一度に収まる数", f"{found['largest_batch_size']} 例（学習用の行は {found['rows']} 行）"),
-        ("おすすめの数", found["recommended_batch_size"]),
-        ("プロセス", found["processes"]),
-        ("理由", found["reason_ja"]),
+        (
+            "一度に収まる数",
+            f"{estimate['largest_batch_size']} 例（学習用の行は {estimate['rows']} 行）",
+        ),
+        ("おすすめの数", estimate["recommended_batch_size"]),
+        ("プロセス", estimate["processes"]),
+        ("理由", estimate["reason_ja"]),
     ]
     return text.pairs(rows)
-
-
-def _require_alone(
-    config_file: Path | None, assignments: tuple[str, ...], named: dict[str, str | None]
-) -> None:
-    if config_file or assignments or any(named.values()):
-        raise click.UsageError("--resume は、設定を変えるオプションと一緒に使えません。")
 
 
 def settings(
@@ -151,21 +148,18 @@ def settings(
     return config.load(TrainConfig, values)
 
 
-def _started(session: Session, run_id: str) -> Answer:
-    run = session.studio.run(run_id)
-    return Answer(as_json(run), f"進みの表示: mlx-finetuning runs watch {run_id}")
-
-
 def finished(run_id: str, result: dict[str, Any]) -> str:
+    """What a run came to, and the next step."""
     if result.get("simulated"):
         return (
             f"シミュレーションが終わりました: {run_id}\n"
             "学習は行われていません。損失は作りもので、アダプターもありません。"
         )
+    objective = OBJECTIVES.get(str(result.get("objective")))  # of answers and text none is named
     return "\n".join(
         [
             f"学習が終わりました: {run_id}",
-            *_objective(result),
+            *([f"学習の目的: {objective}"] if objective else []),
             f"検証の損失: {_loss(result, 'first_valid_loss')} → {_loss(result, 'last_valid_loss')}",
             f"アダプター: {result.get('adapter_path')}",
             *checks(result),
@@ -176,14 +170,10 @@ def finished(run_id: str, result: dict[str, Any]) -> str:
 
 def checks(result: dict[str, Any]) -> list[str]:
     """What the run proved about itself, a line each."""
-    made = result.get("checks") or []
-    return [f"{'確認' if check['passed'] else '警告'}: {check['text_ja']}" for check in made]
-
-
-def _objective(result: dict[str, Any]) -> list[str]:
-    """What was learned, where it was not answers or text."""
-    name = OBJECTIVES.get(str(result.get("objective")))
-    return [f"学習の目的: {name}"] if name else []
+    return [
+        f"{'確認' if check['passed'] else '警告'}: {check['text_ja']}"
+        for check in result.get("checks") or []
+    ]
 
 
 def _loss(result: dict[str, Any], key: str) -> str:

@@ -14,6 +14,7 @@ def moved(name: str, group: str) -> Answer:
 
 
 def restored(name: str) -> Answer:
+    """`name` is back."""
     return Answer({"restored": name}, f"{name} を元に戻しました。")
 
 

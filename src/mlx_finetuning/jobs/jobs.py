@@ -27,7 +27,7 @@ from typing import Any
 from mlx_finetuning import files
 from mlx_finetuning.errors import Interrupted, JobInterrupted, RecordDamaged, StudioError
 from mlx_finetuning.jobs import status
-from mlx_finetuning.jobs.status import JobStatus
+from mlx_finetuning.jobs.status import JobState, JobStatus
 from mlx_finetuning.progress import Progress, Step
 from mlx_finetuning.workspace import JobPaths
 
@@ -50,6 +50,7 @@ class Job:
 
 
 def now() -> str:
+    """The time of day in records: ISO 8601 in UTC."""
     return datetime.now(UTC).isoformat(timespec="microseconds")
 
 
@@ -71,7 +72,9 @@ def launch(paths: JobPaths, job: Job, add_files: Callable[[Path], None] = lambda
         lock.acquire()
         _keep_reserve(draft)
         files.write_json(draft.job, dataclasses.asdict(job))
-        write_status(draft, JobStatus("queued", created_at=now(), heartbeat_s=time.monotonic()))
+        write_status(
+            draft, JobStatus(JobState.QUEUED, created_at=now(), heartbeat_s=time.monotonic())
+        )
         add_files(folder)
     try:
         assert lock.descriptor is not None
@@ -91,7 +94,9 @@ def relaunch(paths: JobPaths) -> bool:
     try:
         _keep_reserve(paths)
         paths.stop_request.unlink(missing_ok=True)
-        write_status(paths, JobStatus("queued", created_at=now(), heartbeat_s=time.monotonic()))
+        write_status(
+            paths, JobStatus(JobState.QUEUED, created_at=now(), heartbeat_s=time.monotonic())
+        )
         assert lock.descriptor is not None
         _start_worker(paths, lock.descriptor)
     finally:
@@ -124,6 +129,7 @@ def _keep_reserve(paths: JobPaths) -> None:
 
 
 def worker_command(folder: Path, lock_descriptor: int) -> list[str]:
+    """What runs the job in `folder`; the worker inherits the lock."""
     # -P: a file named like a module in the current folder must not be imported.
     module = "mlx_finetuning.worker"
     return [sys.executable, "-P", "-m", module, str(folder), "--lock-fd", str(lock_descriptor)]
@@ -146,6 +152,7 @@ def _start_worker(paths: JobPaths, lock_descriptor: int) -> None:
 
 
 def write_status(paths: JobPaths, value: JobStatus) -> None:
+    """Replace `status.json`. Raises DiskFull."""
     files.write_json(paths.status, dataclasses.asdict(value))
 
 
@@ -225,17 +232,17 @@ def _until_end(paths: JobPaths, progress: Progress) -> JobStatus:
 
 def as_step(current: JobStatus) -> Step:
     """The job's state as a listener of its progress hears it."""
-    stage = current.stage or status.STATES_JA[current.state]
-    if current.state in ("stopping", "stalled"):
-        stage = f"{stage}（{status.STATES_JA[current.state]}）"
+    stage = current.stage or current.state.label_ja
+    if current.state in (JobState.STOPPING, JobState.STALLED):
+        stage = f"{stage}（{current.state.label_ja}）"
     return Step(stage, current.done, current.total, current.detail, current.remaining_s)
 
 
 def outcome(paths: JobPaths, ended: JobStatus) -> dict[str, Any]:
     """An ended job's result. Raises the error it ended with."""
-    if ended.state == "done":
+    if ended.state == JobState.DONE:
         return result(paths)
-    if ended.state == "cancelled":
+    if ended.state == JobState.CANCELLED:
         raise Interrupted()
     if ended.error is not None:
         raise StudioError.from_json(ended.error)

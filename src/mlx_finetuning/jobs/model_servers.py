@@ -18,6 +18,7 @@ from mlx_finetuning import files
 from mlx_finetuning.errors import Interrupted, NewerSchema, RecordDamaged
 from mlx_finetuning.jobs import jobs, runs, status
 from mlx_finetuning.jobs.jobs import Job
+from mlx_finetuning.jobs.status import JobState
 from mlx_finetuning.progress import Progress
 from mlx_finetuning.workspace import JobPaths, Workspace
 
@@ -40,6 +41,7 @@ class ModelServer:
 
     @property
     def engine(self) -> str:
+        """`mlx` or `gguf`."""
         return str(self.config["engine"])
 
     @property
@@ -54,8 +56,8 @@ def is_public(config: dict[str, Any]) -> bool:
 
 def living(workspace: Workspace, run_id: str) -> list[ModelServer]:
     """The run's servers that answer now."""
-    found = (_ready(paths, job) for paths, job in _jobs(workspace, run_id))
-    return [server for server in found if server is not None]
+    servers = (_ready(paths, job) for paths, job in _jobs(workspace, run_id))
+    return [server for server in servers if server is not None]
 
 
 def join_or_start(
@@ -68,9 +70,12 @@ def join_or_start(
     runs.require_trained(workspace, run_id)
     while True:
         with _alone(workspace, run_id):
-            paths = _suited(workspace, run_id, config)
-            if paths is None:
-                paths = _start(workspace, run_id, config)
+            suited = (
+                paths
+                for paths, job in _jobs(workspace, run_id)
+                if all(job.config.get(key) == config.get(key) for key in IDENTITY)
+            )
+            paths = next(suited, None) or _start(workspace, run_id, config)
         server = _until_ready(paths, progress)
         if server is not None:  # else it let its model go just now
             return server
@@ -123,13 +128,6 @@ def _end(*servers: JobPaths) -> None:
         time.sleep(POLL_S)
 
 
-def _suited(workspace: Workspace, run_id: str, config: dict[str, Any]) -> JobPaths | None:
-    for paths, job in _jobs(workspace, run_id):
-        if all(job.config.get(key) == config.get(key) for key in IDENTITY):
-            return paths
-    return None
-
-
 def _jobs(workspace: Workspace, run_id: str) -> Iterator[tuple[JobPaths, Job]]:
     """Servers that live and were not asked to stop."""
     for folder in workspace.run(run_id).jobs.glob("serve-model-*/"):
@@ -160,7 +158,7 @@ def _until_ready(paths: JobPaths, progress: Progress) -> ModelServer | None:
                 return server
             current = status.read(paths)
             progress(jobs.as_step(current))
-            if current.state in ("done", "cancelled"):
+            if current.state in (JobState.DONE, JobState.CANCELLED):
                 return None
             if not current.is_living:
                 jobs.outcome(paths, current)

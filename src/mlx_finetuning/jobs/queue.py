@@ -13,6 +13,7 @@ from dataclasses import dataclass
 from mlx_finetuning import files
 from mlx_finetuning.errors import StudioError
 from mlx_finetuning.jobs import jobs, status
+from mlx_finetuning.jobs.status import JobState
 from mlx_finetuning.workspace import JobPaths, Workspace
 
 POLL_S = 0.2
@@ -28,25 +29,18 @@ def wait_for_turn(
     mine = _rank(paths, status.on_disk(paths))
     lock = files.FileLock(workspace.device_lock)
     while True:
-        if not files.is_locked(lock.path) and not _is_behind(workspace, mine) and lock.acquire():
-            return lock
+        if not files.is_locked(lock.path):
+            queued = (job for job in living_jobs(workspace) if job.status.state == JobState.QUEUED)
+            is_behind = any(_rank(job.paths, job.status) < mine for job in queued)
+            if not is_behind and lock.acquire():
+                return lock
         while_waiting()
         time.sleep(POLL_S)
 
 
-def _rank(paths: JobPaths, of: status.JobStatus) -> tuple[str, str]:
+def _rank(paths: JobPaths, job: status.JobStatus) -> tuple[str, str]:
     # The folder settles ties, so that two jobs never wait for each other.
-    return of.created_at, str(paths.folder)
-
-
-def _is_behind(workspace: Workspace, mine: tuple[str, str]) -> bool:
-    return any(rank < mine for rank in _waiting(workspace))
-
-
-def _waiting(workspace: Workspace) -> Iterator[tuple[str, str]]:
-    for job in living_jobs(workspace):
-        if job.status.state == "queued":
-            yield _rank(job.paths, job.status)
+    return job.created_at, str(paths.folder)
 
 
 @dataclass(frozen=True)
@@ -60,8 +54,9 @@ class LivingJob:
     status: status.JobStatus
 
 
-def living_jobs(workspace: Workspace) -> Iterator[LivingJob]:
-    """The workspace's living jobs; what cannot be read is passed over."""
+def living_jobs(workspace: Workspace) -> list[LivingJob]:
+    """The workspace's living jobs, the oldest first; what cannot be read is passed over."""
+    living = []
     for paths in job_folders(workspace):
         # Looking at the lock first keeps this cheap with hundreds of finished jobs.
         if not files.is_locked(paths.lock):
@@ -71,7 +66,8 @@ def living_jobs(workspace: Workspace) -> Iterator[LivingJob]:
         except (StudioError, FileNotFoundError):
             continue
         if current.is_living:
-            yield LivingJob(paths, job.kind, job.run_id, current)
+            living.append(LivingJob(paths, job.kind, job.run_id, current))
+    return sorted(living, key=lambda job: job.status.created_at)
 
 
 def job_folders(workspace: Workspace) -> Iterator[JobPaths]:

@@ -18,7 +18,7 @@ from typing import Any
 from mlx_finetuning import files
 from mlx_finetuning.errors import Interrupted, StudioError
 from mlx_finetuning.jobs import jobs, status
-from mlx_finetuning.jobs.status import JobStatus
+from mlx_finetuning.jobs.status import JobState
 from mlx_finetuning.jobs.watchdog import Patience
 from mlx_finetuning.progress import Step
 from mlx_finetuning.utils.time_left import TimeLeft
@@ -56,13 +56,13 @@ class Reporter:
         self._started_s = time.monotonic()
         first = Step("準備", 0, 0)
         self._change(
-            state="running",
+            state=JobState.RUNNING,
             started_at=jobs.now(),
             stage=first.stage,
             detail="",
             due_s=self._patience.after(first),
         )
-        self.event("state", state="running")
+        self.event("state", state=JobState.RUNNING)
 
     def progress(self, step: Step) -> None:
         """A `Progress` callback. Raises Interrupted when a stop was asked for."""
@@ -85,9 +85,10 @@ class Reporter:
             self._write_if_possible()
 
     def event(self, name: str, **data: Any) -> None:
+        """Append a line to `events.jsonl`."""
         self._events.append({"time": jobs.now(), "event": name, **data})
 
-    def finish(self, state: str, error: StudioError | None = None) -> None:
+    def finish(self, state: JobState, error: StudioError | None = None) -> None:
         """Write the last status. A full disk is reported to the log and hides nothing."""
         self._ended.set()
         self._paths.reserve.unlink(missing_ok=True)
@@ -105,8 +106,8 @@ class Reporter:
 
     def _raise_if_stopped(self) -> None:
         if self.stop_asked or self._paths.stop_request.exists():
-            if self._status.state == "running":
-                self._change(state="stopping")
+            if self._status.state == JobState.RUNNING:
+                self._change(state=JobState.STOPPING)
             raise Interrupted()
 
     def _change(self, **changes: Any) -> None:
@@ -123,19 +124,16 @@ class Reporter:
         with self._writing:
             if only_while_working and self._ended.is_set():
                 return
+            self._written_s = time.monotonic()
+            started_s = self._written_s if self._started_s is None else self._started_s
+            elapsed_s = round(self._written_s - started_s, 3)
+            self._status = dataclasses.replace(
+                self._status, heartbeat_s=self._written_s, elapsed_s=elapsed_s
+            )
             try:
-                jobs.write_status(self._paths, self._stamped())
+                jobs.write_status(self._paths, self._status)
             except (StudioError, OSError) as problem:
                 self._complain(problem)
-
-    def _stamped(self) -> JobStatus:
-        self._written_s = time.monotonic()
-        started_s = self._written_s if self._started_s is None else self._started_s
-        elapsed_s = round(self._written_s - started_s, 3)
-        self._status = dataclasses.replace(
-            self._status, heartbeat_s=self._written_s, elapsed_s=elapsed_s
-        )
-        return self._status
 
     def _complain(self, problem: Exception) -> None:
         with contextlib.suppress(OSError):

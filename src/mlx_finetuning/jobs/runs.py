@@ -14,7 +14,6 @@ import platform
 import re
 import secrets
 import time
-from collections.abc import Iterator
 from dataclasses import dataclass, field
 from datetime import datetime
 from pathlib import Path
@@ -33,13 +32,13 @@ from mlx_finetuning.errors import (
 )
 from mlx_finetuning.jobs import jobs, status
 from mlx_finetuning.jobs.jobs import Job
-from mlx_finetuning.jobs.status import STATES_JA, JobStatus
+from mlx_finetuning.jobs.status import JobState, JobStatus
 from mlx_finetuning.utils import fingerprint
 from mlx_finetuning.workspace import DatasetPaths, JobPaths, RunPaths, Workspace
 
 _SLUG_LENGTH = 40
 _RECENT = 5
-_STOPPED = ("interrupted", "cancelled", "failed")
+_STOPPED = (JobState.INTERRUPTED, JobState.CANCELLED, JobState.FAILED)
 _LEAVING_S = 5.0
 _MODEL_FILES = (".json", ".safetensors", ".model", ".jinja")
 
@@ -66,19 +65,21 @@ class Run:
 
     @property
     def simulated(self) -> bool:
+        """Whether nothing was trained: a rehearsal."""
         return self.engine == "simulation"
 
     @property
-    def shown_state(self) -> str:
-        """A key of `STATES_JA`: the job's state, as far as the records can be read."""
+    def shown_state(self) -> JobState:
+        """The job's state, as far as the records can be read."""
         if self.problems:
-            return "damaged"
-        is_paused = self.resumable and self.status.state == "cancelled"
-        return "paused" if is_paused else self.status.state
+            return JobState.DAMAGED
+        is_paused = self.resumable and self.status.state == JobState.CANCELLED
+        return JobState.PAUSED if is_paused else self.status.state
 
     @property
     def state_ja(self) -> str:
-        label = STATES_JA[self.shown_state]
+        """The shown state for people; simulations say that they are."""
+        label = self.shown_state.label_ja
         return f"{label}（シミュレーション）" if self.simulated else label
 
 
@@ -104,13 +105,27 @@ def start(workspace: Workspace, config: TrainConfig, model_folder: Path | None) 
 
     Model, dataset and settings are checked by the caller; a simulated run has no model folder.
     """
+    import yaml
+
     run_id = new_id(config.model)
-    record = _record(workspace, run_id, config, model_folder)
+    record = {
+        "run_id": run_id,
+        "model": config.model,
+        "model_folder": "" if model_folder is None else str(model_folder),
+        "dataset": config.dataset,
+        "engine": config.engine,
+        "simulated": config.engine == "simulation",
+        "created_at": jobs.now(),
+        "dataset_sha256": dataset_hash(workspace.dataset(config.dataset)),
+        "model_fingerprint": "" if model_folder is None else model_fingerprint(model_folder),
+        "versions": _versions(),
+    }
 
     def add_files(folder: Path) -> None:
         draft = RunPaths(folder)
         files.write_json(draft.experiment, record)
-        files.write_text(draft.config, _as_yaml(config))
+        text = yaml.safe_dump(as_dict(config), allow_unicode=True, sort_keys=False)
+        files.write_text(draft.config, text)
 
     job = Job("train", str(workspace.root), run_id, as_dict(config))
     jobs.launch(workspace.run(run_id), job, add_files)
@@ -163,8 +178,15 @@ def metrics(workspace: Workspace, run_id: str) -> list[dict[str, Any]]:
 def later_jobs(workspace: Workspace, run_id: str) -> list[LaterJob]:
     """The run's evaluations, exports and conversations, the newest first; with an empty `run_id`
     the jobs that belong to no run."""
-    folder = workspace.run(run_id).jobs if run_id else workspace.jobs
-    return sorted(_jobs_in(folder), key=lambda job: job.name, reverse=True)
+    parent, later = workspace.run(run_id).jobs if run_id else workspace.jobs, []
+    for folder in parent.glob("[!.]*/") if parent.is_dir() else ():
+        paths = JobPaths(folder)
+        try:
+            kind = jobs.read_job(paths).kind
+        except (FileNotFoundError, RecordDamaged, NewerSchema):
+            kind = ""
+        later.append(LaterJob(folder.name, kind, _status(paths)[0]))
+    return sorted(later, key=lambda job: job.name, reverse=True)
 
 
 def start_later_job(
@@ -195,12 +217,12 @@ def is_trained(workspace: Workspace, run: Run) -> bool:
 
 def deployments(workspace: Workspace, run_id: str) -> list[dict[str, Any]]:
     """What the run's deployments to Ollama came to, the newest first, one per place and name."""
-    found: dict[tuple[str, str], dict[str, Any]] = {}
+    newest: dict[tuple[str, str], dict[str, Any]] = {}
     for job in later_jobs(workspace, run_id):
-        if job.kind == "deploy" and job.status.state == "done":
+        if job.kind == "deploy" and job.status.state == JobState.DONE:
             result = jobs.result(workspace.run(run_id).later_job(job.name))
-            found.setdefault((result["host"], result["name"]), result)
-    return list(found.values())
+            newest.setdefault((result["host"], result["name"]), result)
+    return list(newest.values())
 
 
 def dataset_hash(dataset: DatasetPaths) -> str:
@@ -222,37 +244,14 @@ def model_fingerprint(folder: Path) -> str:
     return digest.hexdigest()
 
 
-def _record(
-    workspace: Workspace, run_id: str, config: TrainConfig, model_folder: Path | None
-) -> dict[str, Any]:
-    return {
-        "run_id": run_id,
-        "model": config.model,
-        "model_folder": "" if model_folder is None else str(model_folder),
-        "dataset": config.dataset,
-        "engine": config.engine,
-        "simulated": config.engine == "simulation",
-        "created_at": jobs.now(),
-        "dataset_sha256": dataset_hash(workspace.dataset(config.dataset)),
-        "model_fingerprint": "" if model_folder is None else model_fingerprint(model_folder),
-        "versions": _versions(),
-    }
-
-
 def _versions() -> dict[str, str]:
-    found = {"mlx-finetuning": __version__, "python": platform.python_version()}
+    versions = {"mlx-finetuning": __version__, "python": platform.python_version()}
     for package in ("mlx", "mlx-lm", "transformers"):
         try:
-            found[package] = importlib.metadata.version(package)
+            versions[package] = importlib.metadata.version(package)
         except importlib.metadata.PackageNotFoundError:
             continue
-    return {**found, "platform": f"{platform.system()} {platform.machine()}"}
-
-
-def _as_yaml(config: TrainConfig) -> str:
-    import yaml
-
-    return yaml.safe_dump(as_dict(config), allow_unicode=True, sort_keys=False)
+    return {**versions, "platform": f"{platform.system()} {platform.machine()}"}
 
 
 def _read(paths: RunPaths) -> Run:
@@ -262,7 +261,7 @@ def _read(paths: RunPaths) -> Run:
     except (FileNotFoundError, RecordDamaged):
         return Run(paths.folder.name, current, problems=(*problems, paths.experiment.name))
     except NewerSchema:
-        return Run(paths.folder.name, dataclasses.replace(current, state="newer"))
+        return Run(paths.folder.name, dataclasses.replace(current, state=JobState.NEWER))
     versions = record.get("versions")
     return Run(
         paths.folder.name,
@@ -291,18 +290,6 @@ def _status(paths: JobPaths) -> tuple[JobStatus, tuple[str, ...]]:
     try:
         return status.read(paths), ()
     except NewerSchema:
-        return JobStatus("newer"), ()
+        return JobStatus(JobState.NEWER), ()
     except (FileNotFoundError, RecordDamaged):
-        return JobStatus("damaged"), (paths.status.name,)
-
-
-def _jobs_in(parent: Path) -> Iterator[LaterJob]:
-    for folder in parent.glob("*/") if parent.is_dir() else ():
-        paths = JobPaths(folder)
-        if folder.name.startswith("."):
-            continue
-        try:
-            kind = jobs.read_job(paths).kind
-        except (FileNotFoundError, RecordDamaged, NewerSchema):
-            kind = ""
-        yield LaterJob(folder.name, kind, _status(paths)[0])
+        return JobStatus(JobState.DAMAGED), (paths.status.name,)

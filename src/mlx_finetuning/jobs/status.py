@@ -9,7 +9,8 @@ from __future__ import annotations
 import dataclasses
 import time
 from dataclasses import dataclass
-from typing import Any
+from enum import StrEnum
+from typing import Any, Self
 
 from mlx_finetuning import files
 from mlx_finetuning.errors import RecordDamaged
@@ -17,28 +18,44 @@ from mlx_finetuning.workspace import JobPaths
 
 STALLED_AFTER_S = 60.0
 
-STATES_JA = {
-    "queued": "順番待ち",
-    "running": "実行中",
-    "stopping": "停止処理中",
-    "done": "完了",
-    "failed": "失敗",
-    "cancelled": "停止",
-    "paused": "一時停止",
-    "interrupted": "中断",
-    "stalled": "応答なし",
-    "damaged": "破損",
-    "newer": "新しい版の記録",
-}
-ON_DISK = ("queued", "running", "stopping", "done", "failed", "cancelled")
-LIVING = ("queued", "running", "stopping", "stalled")
+
+class JobState(StrEnum):
+    """What a job is doing, or what became of it."""
+
+    label_ja: str
+
+    def __new__(cls, value: str, label_ja: str = "") -> Self:
+        member = str.__new__(cls, value)
+        member._value_ = value
+        member.label_ja = label_ja
+        return member
+
+    QUEUED = "queued", "順番待ち"
+    RUNNING = "running", "実行中"
+    STOPPING = "stopping", "停止処理中"
+    DONE = "done", "完了"
+    FAILED = "failed", "失敗"
+    CANCELLED = "cancelled", "停止"
+    # The following are derived, and never on disk.
+    PAUSED = "paused", "一時停止"
+    INTERRUPTED = "interrupted", "中断"
+    STALLED = "stalled", "応答なし"
+    DAMAGED = "damaged", "破損"
+    NEWER = "newer", "新しい版の記録"
+
+
+ON_DISK = (
+    *(JobState.QUEUED, JobState.RUNNING, JobState.STOPPING),
+    *(JobState.DONE, JobState.FAILED, JobState.CANCELLED),
+)
+LIVING = (JobState.QUEUED, JobState.RUNNING, JobState.STOPPING, JobState.STALLED)
 
 
 @dataclass(frozen=True)
 class JobStatus:
     """`status.json`, or what is derived from it. Times of day are ISO 8601 in UTC."""
 
-    state: str
+    state: JobState
     stage: str = ""
     done: int = 0
     total: int = 0
@@ -58,6 +75,7 @@ class JobStatus:
 
     @property
     def is_living(self) -> bool:
+        """Whether a worker works on it, waits, or hangs."""
         return self.state in LIVING
 
 
@@ -72,46 +90,41 @@ def read(paths: JobPaths) -> JobStatus:
     if not files.is_locked(paths.lock):
         # The worker may have ended well between the two looks: the file is final only now.
         status = on_disk(paths)
-        return dataclasses.replace(status, state="interrupted") if status.is_living else status
-    if _is_stalled(status, time.monotonic()):
-        return dataclasses.replace(status, state="stalled")
-    if paths.stop_request.exists():
-        return dataclasses.replace(status, state="stopping")
-    return status
-
-
-def _is_stalled(status: JobStatus, now_s: float) -> bool:
-    """Whether the process is not heard of, or its work although the process is."""
+        return (
+            dataclasses.replace(status, state=JobState.INTERRUPTED) if status.is_living else status
+        )
+    # Either nothing is heard of the process, or of its work although the process is there.
+    now_s = time.monotonic()
     is_overdue = status.due_s is not None and now_s > status.due_s
-    return is_overdue or now_s - status.heartbeat_s > STALLED_AFTER_S
+    if is_overdue or now_s - status.heartbeat_s > STALLED_AFTER_S:
+        return dataclasses.replace(status, state=JobState.STALLED)
+    if paths.stop_request.exists():
+        return dataclasses.replace(status, state=JobState.STOPPING)
+    return status
 
 
 def on_disk(paths: JobPaths) -> JobStatus:
     """`status.json` as it was written. Raises FileNotFoundError, RecordDamaged, NewerSchema."""
     record = files.read_json(paths.status)
     try:
-        return _checked(record)
+        state, error = JobState(record["state"]), record["error"]
+        if state not in ON_DISK:
+            raise ValueError(state)
+        if error is not None and not isinstance(error, dict):
+            raise TypeError(error)
+        return JobStatus(
+            state=state,
+            done=int(record["done"]),
+            total=int(record["total"]),
+            elapsed_s=float(record["elapsed_s"]),
+            remaining_s=_seconds(record["remaining_s"]),
+            heartbeat_s=float(record["heartbeat_s"]),
+            due_s=_seconds(record.get("due_s")),  # records of before it existed have none
+            error=error,
+            **{key: str(record[key]) for key in _TEXTS},
+        )
     except (KeyError, TypeError, ValueError, OverflowError) as error:
         raise RecordDamaged(path=str(paths.status)) from error
-
-
-def _checked(record: dict[str, Any]) -> JobStatus:
-    if record["state"] not in ON_DISK:
-        raise ValueError(record["state"])
-    error = record["error"]
-    if error is not None and not isinstance(error, dict):
-        raise TypeError(error)
-    return JobStatus(
-        state=record["state"],
-        done=int(record["done"]),
-        total=int(record["total"]),
-        elapsed_s=float(record["elapsed_s"]),
-        remaining_s=_seconds(record["remaining_s"]),
-        heartbeat_s=float(record["heartbeat_s"]),
-        due_s=_seconds(record.get("due_s")),  # records of before it existed have none
-        error=error,
-        **{key: str(record[key]) for key in _TEXTS},
-    )
 
 
 def _seconds(value: Any) -> float | None:

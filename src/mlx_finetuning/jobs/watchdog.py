@@ -37,9 +37,6 @@ class Patience:
             self._slowest_s[step.stage] = max(slowest_s, now_s - self._moved_s)
             self._moved_s = now_s
         self._last = step
-        return now_s + self._allowed_s(step.stage)
-
-    def _allowed_s(self, stage: str) -> float:
-        if stage not in self._slowest_s:
-            return UNKNOWN_S
-        return max(LEAST_S, TIMES * self._slowest_s[stage])
+        if step.stage not in self._slowest_s:
+            return now_s + UNKNOWN_S
+        return now_s + max(LEAST_S, TIMES * self._slowest_s[step.stage])

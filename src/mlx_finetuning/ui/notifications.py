@@ -65,7 +65,7 @@ def watch(page: str) -> None:
 
 def _living_jobs() -> dict[str, LivingJob]:
     """By folder."""
-    jobs = (job for job in studio().living_jobs() if job.kind not in SILENT)
+    jobs = (job for job in studio().jobs.living() if job.kind not in SILENT)
     return {str(job.paths.folder): job for job in jobs}
 
 
@@ -74,12 +74,12 @@ def _tell(job: LivingJob, page: str) -> None:
     app, name = studio(), job.paths.folder.name
     with contextlib.suppress(StudioError, FileNotFoundError):  # deleted meanwhile
         if job.run_id:
-            run = app.run(job.run_id)
-            status = run.status if job.kind == "train" else app.job_status(run.run_id, name)
+            run = app.runs.show(job.run_id)
+            status = run.status if job.kind == "train" else app.jobs.status(run.run_id, name)
             subject = f"{run.model} ← {run.dataset}"
         else:
-            status = app.job_status("", name)
-            subject = str(app.job_settings("", name).get("name", ""))
+            status = app.jobs.status("", name)
+            subject = str(app.jobs.settings("", name).get("name", ""))
         ending = ENDINGS.get(status.state)
         if ending is not None:
             text = f"{JOBS_JA[job.kind]}{ending.text}"

@@ -11,5 +11,5 @@ from mlx_finetuning.studio import Studio
 def start(studio: Studio) -> str:
     """Prepare the dataset and start the run; returns its id. Raises whatever a stage raises."""
     settings = PrepareConfig(hold_out="paraphrase")
-    studio.prepare_data(SAMPLE_DATA, demo.DATASET, settings, replace=True)
-    return studio.start_training(config.load(TrainConfig, demo.SETTINGS))
+    studio.data.prepare(SAMPLE_DATA, demo.DATASET, settings, replace=True)
+    return studio.training.start(config.load(TrainConfig, demo.SETTINGS))

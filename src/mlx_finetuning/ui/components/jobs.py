@@ -13,7 +13,7 @@ import streamlit as st
 
 from mlx_finetuning.errors import StudioError
 from mlx_finetuning.jobs.runs import LaterJob
-from mlx_finetuning.jobs.status import STATES_JA, JobStatus
+from mlx_finetuning.jobs.status import JobState, JobStatus
 from mlx_finetuning.ui.components.errors import show_error
 from mlx_finetuning.ui.components.text import plain
 from mlx_finetuning.ui.frame import errors_shown, studio
@@ -42,7 +42,7 @@ def state_badge(state: str, simulated: bool = False) -> None:
     """The badge of a `JobStatus.state`, and another one on a run that was only simulated."""
     color, icon = LOOKS[state]
     with st.container(horizontal=True, gap="small", width="content"):
-        st.badge(STATES_JA[state], icon=f":material/{icon}:", color=color)
+        st.badge(JobState(state).label_ja, icon=f":material/{icon}:", color=color)
         if simulated:
             st.badge("シミュレーション", icon=":material/theater_comedy:", color="violet")
 
@@ -96,7 +96,7 @@ def show_end(status: JobStatus, log_tail: str = "") -> None:
 
 def latest(run_id: str, kinds: Collection[str]) -> LaterJob | None:
     """The job of these kinds that was started last."""
-    jobs = [job for job in studio().later_jobs(run_id) if job.kind in kinds]
+    jobs = [job for job in studio().jobs.list(run_id) if job.kind in kinds]
     return max(jobs, key=lambda job: job.status.created_at, default=None)
 
 
@@ -119,7 +119,7 @@ def draw_job(run_id: str, job: LaterJob, subject: str = "") -> None:
             state_badge(status.state)
             can_stop = status.is_living and status.state != "stopping"
             if can_stop and st.button("中止", icon=":material/stop:", key=f"stop-{job.name}"):
-                studio().stop_job(run_id, job.name)
+                studio().jobs.stop(run_id, job.name)
                 st.rerun()
         if status.is_living:
             progress_bar(status)
@@ -128,4 +128,4 @@ def draw_job(run_id: str, job: LaterJob, subject: str = "") -> None:
 
     # An error has a frame of its own.
     with st.container(border=job.status.is_living):
-        follow(lambda: studio().job_status(run_id, job.name), draw)
+        follow(lambda: studio().jobs.status(run_id, job.name), draw)

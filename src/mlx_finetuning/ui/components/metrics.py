@@ -17,4 +17,4 @@ def metrics_of(run_id: str) -> Metrics:
 
 @st.cache_resource(max_entries=16, show_spinner=False)
 def _cached_reader(root: str, run_id: str) -> Metrics:
-    return studio().metrics_reader(run_id)
+    return studio().runs.metrics_reader(run_id)

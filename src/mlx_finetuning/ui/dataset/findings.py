@@ -93,4 +93,4 @@ def _draw_finding(choices: Choices, path: Path, encoding: str, finding: Finding)
 
 @st.cache_data(max_entries=16, show_spinner="行を読んでいます…")
 def _cached_rows(path: str, encoding: str, numbers: tuple[int, ...]) -> list[dict[str, str]]:
-    return studio().source_rows(Path(path), encoding, numbers)
+    return studio().data.source_rows(Path(path), encoding, numbers)

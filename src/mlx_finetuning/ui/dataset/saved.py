@@ -8,7 +8,7 @@ from typing import Any
 
 import streamlit as st
 
-from mlx_finetuning.studio import DatasetEntry
+from mlx_finetuning.studio.data import DatasetEntry
 from mlx_finetuning.ui import sitemap
 from mlx_finetuning.ui.components import views
 from mlx_finetuning.ui.components.datasets import PARAMETER, first_choice
@@ -54,7 +54,7 @@ def draw_summary(manifest: Mapping[str, Any]) -> None:
 
 def draw_preview(name: str) -> None:
     """The exact text, tokens and loss mask, on request: the model's tokenizer has to be loaded."""
-    models = [model.name for model in studio().models()]
+    models = [model.name for model in studio().models.list()]
     first, second, third = st.columns([2, 1, 1], vertical_alignment="bottom")
     model = first.selectbox("モデル", models, key="preview-model", placeholder="選択")
     row = second.number_input(
@@ -79,7 +79,7 @@ def _cached_preview(
     root: str, name: str, model: str, row: int | None, changed_ns: int
 ) -> dict[str, Any]:
     """Made anew when the dataset is."""
-    return studio().preview_data(name, model, row)
+    return studio().data.preview(name, model, row).follow()
 
 
 def _draw_preview(preview: Mapping[str, Any]) -> None:
@@ -138,14 +138,14 @@ def draw_deletion(name: str, trash: str) -> None:
         st.markdown(f"**{name}** を移します。あとで元に戻せます。学習の結果は残ります。")
         if st.button("移す", type="primary", key=f"delete-{name}"):
             with errors_shown():
-                studio().delete_dataset(name)
+                studio().data.delete(name)
                 page = sitemap.page("dataset")
                 st.switch_page(page, query_params={views.PARAMETER: trash})
 
 
 def draw_trash(shown_in: str) -> None:
     """`shown_in` is the view that a restored dataset is shown in."""
-    deleted = studio().deleted_datasets()
+    deleted = studio().data.deleted()
     if not deleted:
         empty_state("ゴミ箱は空です。")
         return
@@ -156,6 +156,6 @@ def draw_trash(shown_in: str) -> None:
             key = f"restore-{one.name}-{one.deleted_at}"
             if st.button("元に戻す", icon=":material/undo:", key=key):
                 with errors_shown():
-                    studio().restore_dataset(one.name, one.deleted_at)
+                    studio().data.restore(one.name, one.deleted_at)
                     query = {views.PARAMETER: shown_in, PARAMETER: one.name}
                     st.switch_page(sitemap.page("dataset"), query_params=query)

@@ -55,7 +55,7 @@ def draw_saving(
         key=choices.key("name"),
         help="英小文字・数字・ハイフンだけの64文字以内",
     )
-    exists = any(entry.name == name for entry in studio().datasets())
+    exists = any(entry.name == name for entry in studio().data.list())
     replace = exists and st.checkbox(
         "同じ名前のデータセットを置き換える", key=choices.key("replace")
     )
@@ -63,7 +63,7 @@ def draw_saving(
     if not right.button(label, type="primary", icon=":material/save:", width="stretch"):
         return None
     with st.spinner("データセットを作っています…"):
-        studio().prepare_data(path, name, settings, mapping or None, replace=replace)
+        studio().data.prepare(path, name, settings, mapping or None, replace=replace)
     return name
 
 

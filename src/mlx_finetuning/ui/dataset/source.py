@@ -52,9 +52,9 @@ def choose_source() -> Path | None:
         "ファイル", type=ENDINGS, max_upload_size=MAX_UPLOAD_MB, label_visibility="collapsed"
     )
     if handed is not None:
-        _go_on_with(studio().keep_upload(handed.name, handed.getvalue()))
+        _go_on_with(studio().data.keep_upload(handed.name, handed.getvalue()))
     if st.button("サンプルのデータを使う", icon=":material/lightbulb:"):
-        _go_on_with(studio().keep_upload(SAMPLE_DATA.name, SAMPLE_DATA.read_bytes()))
+        _go_on_with(studio().data.keep_upload(SAMPLE_DATA.name, SAMPLE_DATA.read_bytes()))
     return None
 
 

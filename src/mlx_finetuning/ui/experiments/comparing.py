@@ -58,7 +58,7 @@ def draw_comparison(runs: Sequence[Run]) -> None:
 @st.cache_data(max_entries=8, show_spinner=False)
 def _cached_comparison(run_ids: tuple[str, ...], stamps: tuple[int, ...]) -> Comparison:
     """Made anew when one of the runs goes on, which changes its stamp."""
-    return studio().compare_runs(run_ids)
+    return studio().runs.compare(run_ids)
 
 
 def _choose(runs: Sequence[Run]) -> list[Run]:

@@ -34,14 +34,14 @@ def draw_run(run: Run, trash: str) -> None:
         tip = "設定、データ、元のモデルが学習したときと同じかを確かめてから始めます。"
         if st.button("同じ設定で再実行", icon=":material/replay:", help=tip, key="rerun"):
             with errors_shown():
-                again = studio().rerun(run.run_id)
+                again = studio().training.rerun(run.run_id)
                 st.switch_page(training, query_params={PARAMETER: again})
     st.subheader("学習の成果")
     with errors_shown():
         _draw_outcome(run)
     st.subheader("メモとタグ")
     with errors_shown():
-        note = studio().note(run_id)
+        note = studio().runs.note(run_id)
         with st.form(f"note-{run_id}", border=False):
             text = st.text_area(
                 "メモ", note.text, height=90, placeholder="気付いたこと、次に試すこと"
@@ -50,7 +50,7 @@ def draw_run(run: Run, trash: str) -> None:
                 "タグ（空白で区切る）", " ".join(note.tags), placeholder="例: 本番 料金"
             )
             if st.form_submit_button("メモを保存", icon=":material/save:"):
-                studio().save_note(run_id, text, [tags])
+                studio().runs.save_note(run_id, text, [tags])
                 st.toast("メモを保存しました。", icon=":material/check:")
     st.subheader("書き出しと削除")
     with errors_shown():
@@ -59,7 +59,7 @@ def draw_run(run: Run, trash: str) -> None:
             st.markdown("記録、学習したアダプタ、書き出したモデルを移します。あとで元に戻せます。")
             if st.button("移す", type="primary", key="delete-run"):
                 with errors_shown():
-                    studio().delete_run(run_id)
+                    studio().runs.delete(run_id)
                     page = sitemap.page("experiments")
                     st.switch_page(page, query_params={views.PARAMETER: trash})
 
@@ -68,14 +68,14 @@ def _draw_outcome(run: Run) -> None:
     """Report and certificate, where there are any, and the button that makes the report."""
     run_id = run.run_id
     at_work = draw_latest(run_id, ("evaluate",))
-    report = studio().report(run.run_id)
+    report = studio().evaluation.report(run.run_id)
     if report is not None:
         draw_report(run_id, report)
     with errors_shown():
-        certificate = studio().certificate(run_id)
+        certificate = studio().evaluation.certificate(run_id)
         if certificate is not None:
             draw_certificate(certificate)
-    if not studio().is_trained(run):
+    if not studio().runs.is_trained(run):
         st.caption("この実験には、調べられる学習の結果がありません。")
         return
     label = "学習の成果を調べる" if report is None else "もう一度調べる"
@@ -87,7 +87,7 @@ def _draw_outcome(run: Run) -> None:
         type="primary" if report is None else "secondary",
         disabled=at_work,
     ):
-        studio().start_evaluation(run.run_id)
+        studio().evaluation.start(run.run_id)
         st.rerun()
 
 
@@ -97,7 +97,7 @@ def _draw_exports(run_id: str) -> None:
     with st.container(horizontal=True):
         st.download_button(
             "表計算ソフト用（CSV）",
-            lambda: app.records_as_csv(run_id),
+            lambda: app.records.csv(run_id),
             file_name=f"{run_id}.zip",
             mime="application/zip",
             icon=":material/table_view:",
@@ -105,12 +105,12 @@ def _draw_exports(run_id: str) -> None:
         )
         st.download_button(
             "TensorBoard用",
-            lambda: app.records_as_events(run_id),
-            file_name=app.event_file_name(run_id),
+            lambda: app.records.events(run_id),
+            file_name=app.records.event_file_name(run_id),
             mime="application/octet-stream",
             icon=":material/monitoring:",
             on_click="ignore",
         )
-        if "mlflow" in app.record_formats() and st.button("MLflowへ", icon=":material/upload:"):
-            written = app.export_records(run_id, "mlflow", app.workspace.exports)
+        if "mlflow" in app.records.formats() and st.button("MLflowへ", icon=":material/upload:"):
+            written = app.records.write(run_id, "mlflow", app.workspace.exports)
             st.success(f"書き出しました: {plain(str(written[0]))}")

@@ -56,7 +56,7 @@ def draw_list(runs: Sequence[Run], detail: str, compare: str) -> None:
 
 def _row(run: Run) -> dict[str, str]:
     run_id, best = run.run_id, None
-    note = studio().note(run.run_id)
+    note = studio().runs.note(run.run_id)
     metrics = studio().workspace.run(run_id).metrics
     if metrics.is_file():
         # Runs of other workspaces may have the same id.
@@ -77,4 +77,4 @@ def _row(run: Run) -> dict[str, str]:
 @st.cache_data(max_entries=2000, show_spinner=False)
 def _cached_best_loss(path: str, run_id: str, changed_ns: int) -> float | None:
     """Read again only when the log has changed."""
-    return studio().best_loss(run_id)
+    return studio().runs.best_loss(run_id)

@@ -12,7 +12,7 @@ from mlx_finetuning.utils.units_ja import local_time, size
 
 def draw_models() -> None:
     """All models as a table, and what can be done with one of them."""
-    models = studio().ollama_models()
+    models = studio().ollama.list()
     if not models:
         empty_state("Ollamaにモデルはありません。「登録」で、学習したモデルを登録できます。")
         return
@@ -32,12 +32,12 @@ def draw_models() -> None:
         with st.popover("別の名前でも使う", icon=":material/content_copy:"):
             copied = st.text_input("新しい名前", key=f"copy-{name}", placeholder="例: my-faq")
             if st.button("名前を付ける", type="primary", disabled=not copied.strip()):
-                studio().copy_ollama_model(name, copied.strip())
+                studio().ollama.copy(name, copied.strip())
                 st.toast("名前を付けました。", icon=":material/check:")
                 st.rerun()
         with st.popover("Ollamaから消す", icon=":material/delete:"):
             st.markdown(f"**{plain(name)}** を消します。学習の結果とGGUFファイルは残ります。")
             if st.button("消す", type="primary", key="delete-model"):
-                studio().delete_ollama_model(name)
+                studio().ollama.delete(name)
                 st.toast("消しました。", icon=":material/check:")
                 st.rerun()

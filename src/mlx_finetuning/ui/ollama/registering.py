@@ -46,9 +46,9 @@ def draw_registration(run_id: str, can_connect: bool) -> None:
             disabled=at_work or not can_connect,
         ):
             settings = config.load(DeployConfig, {**defaults, **chosen, "system": system.strip()})
-            studio().start_deployment(run_id, name.strip(), settings, replace=replace)
+            studio().ollama.deploy(run_id, name.strip(), settings, replace=replace)
             st.rerun()
-    for deployed in studio().deployments(run_id):
+    for deployed in studio().ollama.deployments(run_id):
         with st.container(border=True):
             st.markdown(f"**{plain(str(deployed['name']))}**　{plain(str(deployed['host']))}")
             st.success(plain(str(deployed["verdict"])), icon=":material/verified:")

@@ -49,7 +49,7 @@ def draw_talk(run_id: str, can_connect: bool) -> None:
     """The conversation so far, how to answer, and the input for the next question."""
     chat = _choose_chat(run_id)
     manner = _choose_manner(run_id, chat, can_connect)
-    if manner.engine != "ollama" and studio().is_device_busy():
+    if manner.engine != "ollama" and studio().jobs.is_device_busy():
         st.caption("学習などの作業が動いています。待たずに答えますが、いつもより遅くなります。")
     talks = {side: chat.talks.get(side, []) if chat else [] for side in manner.sides}
     for start in range(0, max(map(len, talks.values())), 2):
@@ -68,7 +68,7 @@ def draw_talk(run_id: str, can_connect: bool) -> None:
 
 def _choose_chat(run_id: str) -> Chat | None:
     """One of the saved conversations, or None for a new one; kept in the address."""
-    by_id = {chat.chat_id: chat for chat in studio().chats(run_id)}
+    by_id = {chat.chat_id: chat for chat in studio().chat.list(run_id)}
     titles = {
         chat_id: f"{local_time(chat.created_at)}　{chat.title[:30]}"
         for chat_id, chat in by_id.items()
@@ -86,7 +86,7 @@ def _choose_chat(run_id: str) -> Chat | None:
             placeholder="選択",
         )
         if shown and st.button("この会話を消す", icon=":material/delete:"):
-            studio().delete_chat(run_id, shown)
+            studio().chat.delete(run_id, shown)
             chosen = NEW
     if chosen != shown:
         st.query_params[PARAMETER] = chosen or NEW
@@ -98,8 +98,8 @@ def _choose_manner(run_id: str, chat: Chat | None, can_connect: bool) -> Manner:
     """Which of the engines that can answer now does, for whom, and how."""
     app = studio()
     can_answer = {
-        "ollama": can_connect and bool(app.deployments(run_id)),
-        "gguf": any(model.format == "gguf" for model in app.written_models(run_id)),
+        "ollama": can_connect and bool(app.ollama.deployments(run_id)),
+        "gguf": any(model.format == "gguf" for model in app.exports.list(run_id)),
         "mlx": True,
     }
     engines = [engine for engine in ENGINES_JA if can_answer[engine]]
@@ -168,7 +168,7 @@ def _answer(run_id: str, chat: Chat, manner: Manner, question: str) -> None:
                 area.caption(plain(f"準備しています… {step.stage}"))
 
             is_base = side == "base"
-            stream = studio().stream_answer(
+            stream = studio().chat.stream(
                 run_id,
                 [*chat.talks.get(side, []), {"role": "user", "content": question}],
                 manner.settings,
@@ -185,5 +185,5 @@ def _answer(run_id: str, chat: Chat, manner: Manner, question: str) -> None:
                     _draw_answer(area, answers[side], thoughts[side], is_open=is_open)
     finally:
         if any((*answers.values(), *thoughts.values())):
-            studio().save_chat(run_id, chat.with_turn(question, answers, thoughts))
+            studio().chat.save(run_id, chat.with_turn(question, answers, thoughts))
     st.rerun()

@@ -28,7 +28,7 @@ def cached_inspection(
     path: str, settings: PrepareConfig, mapping: tuple[tuple[str, str], ...]
 ) -> Inspection:
     """What reading and checking the file gave, with these choices."""
-    return studio().inspect_data(Path(path), mapping=dict(mapping) or None, settings=settings)
+    return studio().data.inspect(Path(path), mapping=dict(mapping) or None, settings=settings)
 
 
 def draw_new() -> None:
@@ -64,7 +64,7 @@ def draw_new() -> None:
 
 def draw_saved() -> None:
     """What is in a saved dataset, and what can be done with it."""
-    entries = studio().datasets()
+    entries = studio().data.list()
     if not entries:
         empty_state(
             "保存したデータセットはまだありません。「新しく作る」でファイルを選んでください。"

@@ -20,7 +20,7 @@ VIEWS = {LIST: "一覧", DETAIL: "詳細", COMPARE: "比べる", TRASH: "ゴミ�
 
 def draw_trash() -> None:
     """Deleted runs, and the way back."""
-    deleted = studio().deleted_runs()
+    deleted = studio().runs.deleted()
     if not deleted:
         empty_state("ゴミ箱は空です。")
         return
@@ -32,7 +32,7 @@ def draw_trash() -> None:
             st.markdown(f"{title}　{plain(one.run_id)}　:gray[{deleted_at} に削除]")
             if st.button("元に戻す", icon=":material/undo:", key=f"restore-{one.run_id}"):
                 with errors_shown():
-                    studio().restore_run(one.run_id)
+                    studio().runs.restore(one.run_id)
                     query = {views.PARAMETER: DETAIL, PARAMETER: one.run_id}
                     st.switch_page(sitemap.page("experiments"), query_params=query)
 
@@ -41,7 +41,7 @@ st.title("実験")
 view = choose_view(VIEWS, DETAIL if PARAMETER in st.query_params else LIST)
 if view == TRASH:
     draw_trash()
-elif not (runs := studio().runs()):
+elif not (runs := studio().runs.list()):
     empty_state("まだ実験がありません。学習を始めると、ここに残ります。", "training")
 elif view == LIST:
     listing.draw_list(runs, DETAIL, COMPARE)

@@ -35,7 +35,7 @@ OPTIONAL = ":gray[:material/do_not_disturb_on:]"
 def draw_living_jobs() -> None:
     """The jobs that work or wait, read from disk again every two seconds."""
     with errors_shown():
-        for job in studio().living_jobs():
+        for job in studio().jobs.living():
             with st.container(border=True):
                 with st.container(horizontal=True, vertical_alignment="center"):
                     st.markdown(
@@ -48,7 +48,7 @@ def draw_living_jobs() -> None:
                         help="応答しないプロセスを、待たずに終わらせます。待っているほかの作業が始められます。",
                         key=f"end-{job.paths.folder.name}",
                     ):
-                        studio().end_job(job)
+                        studio().jobs.end(job)
                         st.rerun(scope="fragment")
                 if job.kind == "serve_model":
                     st.caption("読み込まれています。ふつうは、最後の質問から10分たつと終わります。")
@@ -64,12 +64,12 @@ def draw_steps(runs: list[Run]) -> None:
     app = studio()
     trained = [run for run in runs if run.status.state == "done" and not run.simulated]
     done = {
-        "dataset": bool(app.datasets()),
+        "dataset": bool(app.data.list()),
         "training": bool(trained),
         "quantization": any(
             any(app.workspace.gguf_folder(run.run_id).glob("*.gguf")) for run in trained
         ),
-        "ollama": any(app.chats(run.run_id) for run in trained),
+        "ollama": any(app.chat.list(run.run_id) for run in trained),
     }
     upcoming = next((page for page, _, _ in STEPS if not done[page]), None)
     columns = st.columns(len(STEPS))
@@ -106,7 +106,7 @@ def draw_recent(runs: list[Run]) -> None:
 @st.cache_data(ttl=600, show_spinner="マシンを調べています（2秒ほど）…")
 def cached_diagnosis(root: str) -> Report:
     """What is kept for ten minutes, or until it is asked for again."""
-    return studio().doctor()
+    return studio().machine.doctor()
 
 
 def draw_diagnosis() -> None:
@@ -138,7 +138,7 @@ st.title("ホーム")
 st.caption(f"作業フォルダ: {plain(str(studio().workspace.root))}")
 draw_living_jobs()
 
-runs = studio().runs()
+runs = studio().runs.list()
 st.header("次にすること")
 draw_steps(runs)
 with st.container(horizontal=True, vertical_alignment="center"):

@@ -20,7 +20,7 @@ VIEWS = {TALK: "対話", REGISTER: "登録", MODELS: "モデルの一覧"}
 def draw_connection() -> bool:
     """Whether Ollama can be used now, in plain words; returns it."""
     try:
-        status = studio().ollama_status()
+        status = studio().ollama.status()
     except OllamaHostInvalid as error:
         show_error(error)
         return False
@@ -46,7 +46,7 @@ can_connect = draw_connection()
 if view == MODELS:
     if can_connect:
         models.draw_models()
-elif runs := studio().trained_runs():
+elif runs := studio().runs.trained():
     run_id = choose_run(runs).run_id
     if view == REGISTER:
         registering.draw_registration(run_id, can_connect)

@@ -22,10 +22,10 @@ def draw_run(run_id: str) -> None:
         job = latest(run_id, ("export",))
         is_done = job is not None and job.status.state == "done"
         # Where the last export was a measurement, what it came to.
-        if job and is_done and studio().job_settings(run_id, job.name).get("advise"):
-            choice.draw_advice(studio().job_result(run_id, job.name))
+        if job and is_done and studio().jobs.settings(run_id, job.name).get("advise"):
+            choice.draw_advice(studio().jobs.result(run_id, job.name))
     st.header("作ったもの")
-    models = studio().written_models(run_id)
+    models = studio().exports.list(run_id)
     if not models:
         empty_state("まだ何も作っていません。種類を選んで「量子化する」を押してください。")
         return
@@ -36,7 +36,7 @@ def draw_run(run_id: str) -> None:
 
 
 st.title("量子化")
-runs = studio().trained_runs()
+runs = studio().runs.trained()
 if runs:
     draw_run(choose_run(runs).run_id)
 else:

@@ -29,17 +29,17 @@ def draw_defaults() -> None:
     st.caption(
         f"新しい学習の初期値です。このマシンのメモリは {size(memory.total)}、空きは {size(memory.available)} です。"
     )
-    values = as_dict(studio().preferences())
+    values = as_dict(studio().preferences.read())
     with st.form("defaults", border=True):
         chosen = settings_form(TrainConfig, DEFAULTS, values, "default", columns=3)
         if st.form_submit_button("初期値を保存", icon=":material/save:"):
-            studio().save_preferences(chosen)
+            studio().preferences.save(chosen)
             st.toast("初期値を保存しました。", icon=":material/check:")
 
 
 def draw_disk() -> None:
     """What takes how much, and what of it can go."""
-    usage = studio().disk_usage()
+    usage = studio().machine.disk_usage()
     total = sum(part.size for part in usage)
     st.metric("使っている容量", size(total), border=True, width=260)
     st.dataframe(
@@ -50,7 +50,7 @@ def draw_disk() -> None:
         hide_index=True,
         placeholder="—",
     )
-    waste = studio().waste()
+    waste = studio().machine.waste()
     if not waste:
         st.success("片付けるものはありません。", icon=":material/check_circle:")
     for kind in waste:
@@ -61,7 +61,7 @@ def draw_disk() -> None:
             with st.popover("片付ける", icon=":material/delete_sweep:"):
                 st.markdown(f"{size(kind.size)} を削除します。元に戻せません。")
                 if st.button("削除する", key=f"clean-{kind.key}", type="primary"):
-                    freed = studio().clean(kind.key)
+                    freed = studio().machine.clean(kind.key)
                     st.toast(f"{size(freed)} を片付けました。", icon=":material/check:")
                     st.rerun()
 
@@ -93,4 +93,4 @@ with errors_shown():
     )
     if st.button("診断情報を作る", icon=":material/troubleshoot:"):
         with st.spinner("調べています（2秒ほど）…"):
-            st.code(studio().diagnostics(), language=None, wrap_lines=True, height=360)
+            st.code(studio().machine.diagnostics(), language=None, wrap_lines=True, height=360)

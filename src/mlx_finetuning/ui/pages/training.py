@@ -24,11 +24,11 @@ def draw_new() -> None:
     setup.draw_estimate(settings)
     if st.button("学習を開始", type="primary", icon=":material/play_arrow:"):
         with errors_shown():
-            run_id = studio().start_training(settings)
+            run_id = studio().training.start(settings)
             st.switch_page(
                 sitemap.page("training"), query_params={views.PARAMETER: WATCH, PARAMETER: run_id}
             )
-    if studio().is_device_busy():
+    if studio().jobs.is_device_busy():
         st.caption("今、ほかの作業が動いています。始めた学習は、順番が来るまで待ちます。")
 
 
@@ -38,7 +38,7 @@ if view == NEW:
     draw_new()
 elif view == MODELS:
     models.draw_models()
-elif runs := studio().runs():
+elif runs := studio().runs.list():
     live.draw_run(choose_run(runs).run_id)
 else:
     empty_state("まだ学習を始めていません。「新しい学習」から始めてください。")

@@ -54,7 +54,7 @@ def draw_choice(run_id: str, at_work: bool) -> None:
     elif st.button(
         "書き出す", type="primary", icon=":material/compress:", disabled=at_work, key="export-other"
     ):
-        studio().start_export(run_id, ExportConfig(format=form or GGUF))
+        studio().exports.start(run_id, ExportConfig(format=form or GGUF))
         st.rerun()
 
 
@@ -101,13 +101,13 @@ def _draw_gguf(run_id: str, at_work: bool) -> None:
         asked = st.button("おすすめを測る", icon=":material/balance:", help=tip, disabled=at_work)
     if started or asked:
         settings = ExportConfig(importance=bool(importance))
-        studio().start_export(run_id, settings, () if asked else quants, advise=asked)
+        studio().exports.start(run_id, settings, () if asked else quants, advise=asked)
         st.rerun()
 
 
 @st.cache_data(max_entries=32, show_spinner="大きさを見積もっています…")
 def _cached_sizes(root: str, run_id: str) -> dict[str, int]:
-    return studio().predicted_sizes(run_id)
+    return studio().exports.predicted_sizes(run_id)
 
 
 def draw_advice(result: Mapping[str, Any]) -> None:

@@ -50,7 +50,7 @@ def _draw_model(run_id: str, model: WrittenModel, at_work: bool) -> None:
             disabled=at_work,
             key=f"verify-{model.path.name}",
         ):
-            studio().start_verification(model.path, run_id)
+            studio().exports.verify(model.path, run_id)
             st.rerun()
     if model.agreement is not None:
         st.markdown(f"学習したモデルと **{percent(model.agreement)}一致**")
@@ -61,7 +61,7 @@ def _draw_model(run_id: str, model: WrittenModel, at_work: bool) -> None:
 
 def draw_proof(run_id: str, at_work: bool) -> None:
     """The certificate over all written models, and the button that makes it."""
-    certificate = studio().certificate(run_id)
+    certificate = studio().evaluation.certificate(run_id)
     st.caption(
         "書き出した全てのモデルに同じ質問をして、学習したモデルと同じ答えを返すかを確かめます。"
     )
@@ -69,5 +69,5 @@ def draw_proof(run_id: str, at_work: bool) -> None:
         draw_certificate(certificate)
     label = "証明する" if certificate is None else "証明し直す"
     if st.button(label, icon=":material/verified:", disabled=at_work, key="certify"):
-        studio().start_certification(run_id)
+        studio().evaluation.certify(run_id)
         st.rerun()

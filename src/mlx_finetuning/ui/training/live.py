@@ -36,7 +36,7 @@ def draw_run(run_id: str) -> None:
     """The run, anew every two seconds while it lives."""
 
     def draw(status: JobStatus) -> None:
-        run = studio().run(run_id)
+        run = studio().runs.show(run_id)
         metrics = metrics_of(run.run_id)
         with st.container(horizontal=True, vertical_alignment="center"):
             state_badge(run.shown_state, run.simulated)
@@ -47,14 +47,14 @@ def draw_run(run_id: str) -> None:
         if run.status.is_living:
             progress_bar(run.status)
         else:
-            show_end(run.status, studio().log_tail(run.run_id))
+            show_end(run.status, studio().runs.log_tail(run.run_id))
         _draw_figures(run.status, metrics)
         _draw_chart(metrics)
         _draw_events(run.run_id)
         _draw_samples(run.run_id)
         with st.expander("この実験の設定", icon=":material/tune:"):
             try:
-                settings = studio().run_settings(run_id)
+                settings = studio().runs.settings(run_id)
             except StudioError:
                 st.caption("設定の記録は読めません。")
             else:
@@ -62,10 +62,12 @@ def draw_run(run_id: str) -> None:
                 st.dataframe(rows, hide_index=True, placeholder="—")
         with st.expander("ログの最後", icon=":material/terminal:"):
             st.code(
-                studio().log_tail(run_id) or "（まだありません）", language=None, wrap_lines=True
+                studio().runs.log_tail(run_id) or "（まだありません）",
+                language=None,
+                wrap_lines=True,
             )
 
-    follow(lambda: studio().run(run_id).status, draw)
+    follow(lambda: studio().runs.show(run_id).status, draw)
 
 
 def _draw_buttons(run: Run) -> None:
@@ -74,12 +76,12 @@ def _draw_buttons(run: Run) -> None:
         label = "順番待ちをやめる" if state == "queued" else "一時停止"
         tip = "途中まで保存して止めます。あとで「再開」できます。"
         if st.button(label, icon=":material/pause:", help=tip, key=f"stop-{run.run_id}"):
-            studio().stop(run.run_id)
+            studio().runs.stop(run.run_id)
             st.rerun()
     if state in ("stalled", "stopping"):
         tip = "応答しないプロセスを、待たずに終わらせます。最後の途中保存は残ります。"
         if st.button("強制終了", icon=":material/block:", help=tip, key=f"end-{run.run_id}"):
-            studio().stop(run.run_id, force=True)
+            studio().runs.stop(run.run_id, force=True)
             st.rerun()
     if run.resumable:
         tip = "最後の途中保存から、止めなかったときと同じように続けます。"
@@ -87,7 +89,7 @@ def _draw_buttons(run: Run) -> None:
             "再開", icon=":material/play_arrow:", help=tip, type="primary", key=f"go-{run.run_id}"
         )
         if clicked:
-            studio().resume_training(run.run_id)
+            studio().training.resume(run.run_id)
             st.rerun()
     if state == "done" and not run.simulated:
         for page, label, icon in NEXT_PAGES:
@@ -144,7 +146,7 @@ def _draw_chart(metrics: Metrics) -> None:
 
 def _draw_events(run_id: str) -> None:
     """Warnings of the run, and what was found when it was fitted into memory."""
-    events = studio().events(run_id)
+    events = studio().runs.events(run_id)
     for event in events:
         if event.get("event") == "warning":
             st.warning(plain(str(event.get("text", ""))), icon=":material/warning:")
@@ -163,7 +165,7 @@ def _draw_events(run_id: str) -> None:
 
 def _draw_samples(run_id: str) -> None:
     """The answers of the model to some questions, at the last update that asked them."""
-    samples = studio().samples(run_id)
+    samples = studio().runs.samples(run_id)
     if not samples:
         return
     update = samples[-1].get("update")

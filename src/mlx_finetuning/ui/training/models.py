@@ -19,7 +19,7 @@ UNFINISHED = ("failed", "cancelled", "interrupted")
 def draw_models() -> None:
     """The models that are here, downloads that go on, and the choice of another one."""
     st.header("使えるモデル")
-    installed = studio().models()
+    installed = studio().models.list()
     for model in installed:
         with st.container(border=True, horizontal=True, vertical_alignment="center"):
             with st.container():
@@ -35,7 +35,7 @@ def draw_models() -> None:
 
 def _draw_deletion(model: InstalledModel) -> None:
     with st.popover("消す", icon=":material/delete:"):
-        using = sum(run.model == model.name for run in studio().runs())
+        using = sum(run.model == model.name for run in studio().runs.list())
         st.markdown(f"{plain(model.name)} を消します。もう一度ダウンロードできます。")
         if using:
             st.caption(
@@ -44,7 +44,7 @@ def _draw_deletion(model: InstalledModel) -> None:
             )
         if st.button("消す", type="primary", key=f"delete-{model.name}"):
             with errors_shown():
-                studio().delete_model(model.name)
+                studio().models.delete(model.name)
                 st.toast(f"{plain(model.name)} を消しました。", icon=":material/check:")
                 st.rerun()
 
@@ -52,8 +52,8 @@ def _draw_deletion(model: InstalledModel) -> None:
 def _draw_downloads() -> set[str]:
     """Those that go on, and the last one where it failed or was stopped; returns what goes on."""
     app, last, downloading = studio(), latest("", (DOWNLOAD,)), set()
-    for job in (job for job in app.later_jobs("") if job.kind == DOWNLOAD):
-        name = str(app.job_settings("", job.name).get("name", ""))
+    for job in (job for job in app.jobs.list("") if job.kind == DOWNLOAD):
+        name = str(app.jobs.settings("", job.name).get("name", ""))
         is_last = last is not None and job.name == last.name
         if job.status.is_living or (is_last and job.status.state in UNFINISHED):
             draw_job("", job, name)
@@ -63,7 +63,9 @@ def _draw_downloads() -> set[str]:
 
 
 def _draw_choice(installed: set[str], downloading: set[str]) -> None:
-    offered = {entry.name: entry for entry in studio().catalogue() if entry.name not in installed}
+    offered = {
+        entry.name: entry for entry in studio().models.catalogue() if entry.name not in installed
+    }
     titles = {
         name: f"{entry.group}｜{entry.title}（{entry.size_gb:g} GB）"
         for name, entry in offered.items()
@@ -83,7 +85,7 @@ def _draw_choice(installed: set[str], downloading: set[str]) -> None:
     )
     waits = not name or name in downloading
     if st.button("ダウンロード", type="primary", icon=":material/download:", disabled=waits):
-        studio().start_download(str(name))
+        studio().models.download(str(name))
         st.rerun()
 
 
@@ -99,9 +101,9 @@ def _draw_entry(entry: CatalogueEntry) -> None:
         for label, value in figures.items():
             st.metric(label, value, border=True)
     st.markdown(plain(f"○ {entry.strong}　△ {entry.weak}"))
-    st.caption(plain(f"使える先: {reach_ja(studio().reach(entry))}"))
+    st.caption(plain(f"使える先: {reach_ja(studio().models.reach(entry))}"))
     st.caption(plain(f"ライセンス: {entry.licence}（配布元で確かめてください）"))
-    fit, twin = studio().fit(entry), plain(twin_ja(entry))
+    fit, twin = studio().models.fit(entry), plain(twin_ja(entry))
     if fit == "fits":
         st.caption(twin)
     else:

@@ -46,14 +46,14 @@ GROUPS = {
 def draw_choice(more_models: str) -> TrainConfig | None:
     """The run to start; None while there is nothing to train on. `more_models` is the view in
     which models are fetched."""
-    names = [entry.name for entry in studio().datasets() if entry.manifest is not None]
+    names = [entry.name for entry in studio().data.list() if entry.manifest is not None]
     if not names:
         empty_state("学習に使うデータセットがまだありません。先に作ってください。", "dataset")
         return None
     base = _choose_data_and_model(names)
     if st.button("ほかのモデルを用意する", icon=":material/download:", type="tertiary"):
         st.switch_page(sitemap.page("training"), query_params={views.PARAMETER: more_models})
-    presets = {preset.key: preset for preset in studio().presets(base)}
+    presets = {preset.key: preset for preset in studio().training.presets(base)}
     key = st.segmented_control(
         "学習のしかた",
         list(presets),
@@ -77,8 +77,8 @@ def draw_choice(more_models: str) -> TrainConfig | None:
 
 def _choose_data_and_model(names: list[str]) -> TrainConfig:
     """The user's own defaults with the chosen dataset and model in them."""
-    models = [model.name for model in studio().models()]
-    defaults = studio().preferences()
+    models = [model.name for model in studio().models.list()]
+    defaults = studio().preferences.read()
     left, right = st.columns(2)
     dataset = left.selectbox(
         "データセット",
@@ -100,7 +100,7 @@ def _choose_data_and_model(names: list[str]) -> TrainConfig:
 
 def draw_estimate(settings: TrainConfig) -> None:
     """On request: the measurement takes some seconds, and the device."""
-    busy = studio().is_device_busy()
+    busy = studio().jobs.is_device_busy()
     clicked = st.button(
         "必要なメモリと時間を測る",
         icon=":material/speed:",
@@ -133,4 +133,4 @@ def draw_estimate(settings: TrainConfig) -> None:
 
 @st.cache_data(max_entries=8, show_spinner="最初の数回を計算して測っています…")
 def _cached_estimate(root: str, settings: TrainConfig) -> dict[str, Any]:
-    return studio().estimate_training(settings)
+    return studio().training.estimate(settings).follow()

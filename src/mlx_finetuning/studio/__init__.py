@@ -1,0 +1,119 @@
+"""The application as CLI and UI see it: every action on a workspace, and no presentation.
+
+`Studio` has one object per noun, each in a module of its own that is imported when it is first
+asked for. What loads MLX or takes long becomes a job in a worker process: the method that starts
+it returns a `JobHandle`, and `handle.follow(progress)` waits for its result. Importing this
+package loads nothing heavy.
+"""
+
+from __future__ import annotations
+
+from functools import cached_property
+from typing import TYPE_CHECKING
+
+from mlx_finetuning.workspace import Workspace
+
+if TYPE_CHECKING:
+    from mlx_finetuning.studio.chat import Chat
+    from mlx_finetuning.studio.data import Data
+    from mlx_finetuning.studio.evaluation import Evaluation
+    from mlx_finetuning.studio.exports import Exports
+    from mlx_finetuning.studio.jobs import Jobs
+    from mlx_finetuning.studio.machine import Machine
+    from mlx_finetuning.studio.models import Models
+    from mlx_finetuning.studio.ollama import Ollama
+    from mlx_finetuning.studio.preferences import Preferences
+    from mlx_finetuning.studio.records import Records
+    from mlx_finetuning.studio.runs import Runs
+    from mlx_finetuning.studio.training import Training
+
+
+class Studio:
+    """All actions on one workspace. Holds no state of its own: everything is on disk."""
+
+    def __init__(self, workspace: Workspace) -> None:
+        self.workspace = workspace
+
+    @cached_property
+    def data(self) -> Data:
+        """Source files and the datasets made of them."""
+        from mlx_finetuning.studio.data import Data
+
+        return Data(self.workspace)
+
+    @cached_property
+    def models(self) -> Models:
+        """Base models: the catalogue, and those that are here."""
+        from mlx_finetuning.studio.models import Models
+
+        return Models(self.workspace)
+
+    @cached_property
+    def training(self) -> Training:
+        """Starting runs, and estimating what they would take."""
+        from mlx_finetuning.studio.training import Training
+
+        return Training(self.workspace)
+
+    @cached_property
+    def runs(self) -> Runs:
+        """The runs: their state, metrics and notes, and the trash."""
+        from mlx_finetuning.studio.runs import Runs
+
+        return Runs(self.workspace)
+
+    @cached_property
+    def records(self) -> Records:
+        """A run's settings and metrics in the formats of other programs."""
+        from mlx_finetuning.studio.records import Records
+
+        return Records(self.workspace)
+
+    @cached_property
+    def evaluation(self) -> Evaluation:
+        """Tuned against base model, and written models against the trained one."""
+        from mlx_finetuning.studio.evaluation import Evaluation
+
+        return Evaluation(self.workspace)
+
+    @cached_property
+    def exports(self) -> Exports:
+        """Writing tuned models for other programs, and verifying them."""
+        from mlx_finetuning.studio.exports import Exports
+
+        return Exports(self.workspace)
+
+    @cached_property
+    def ollama(self) -> Ollama:
+        """Models in Ollama, and bringing tuned ones there."""
+        from mlx_finetuning.studio.ollama import Ollama
+
+        return Ollama(self.workspace)
+
+    @cached_property
+    def chat(self) -> Chat:
+        """Answers of tuned models, the servers they come from, and saved conversations."""
+        from mlx_finetuning.studio.chat import Chat
+
+        return Chat(self.workspace)
+
+    @cached_property
+    def jobs(self) -> Jobs:
+        """What works or waits now, and what became of earlier jobs."""
+        from mlx_finetuning.studio.jobs import Jobs
+
+        return Jobs(self.workspace)
+
+    @cached_property
+    def preferences(self) -> Preferences:
+        """What a new run starts from."""
+        from mlx_finetuning.studio.preferences import Preferences
+
+        return Preferences(self.workspace)
+
+    @cached_property
+    def machine(self) -> Machine:
+        """The machine's state, and the disk space that the workspace takes."""
+        from mlx_finetuning.studio.machine import Machine
+
+        return Machine(self.workspace)

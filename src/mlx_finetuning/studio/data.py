@@ -1,0 +1,199 @@
+"""Source files and the datasets made of them."""
+
+from __future__ import annotations
+
+import builtins
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from mlx_finetuning import config, files, models
+from mlx_finetuning.config import PrepareConfig, TrainConfig, as_dict
+from mlx_finetuning.errors import DatasetInUse, DatasetNotFound, InvalidSettings, StudioError
+from mlx_finetuning.jobs import jobs, queue, runs
+from mlx_finetuning.progress import Progress, silent
+from mlx_finetuning.studio import handle
+from mlx_finetuning.studio.handle import JobHandle
+from mlx_finetuning.workspace import DatasetPaths, Workspace
+
+if TYPE_CHECKING:
+    from mlx_finetuning.data_processor import DatasetSummary, Inspection
+    from mlx_finetuning.data_processor.trash import DeletedDataset
+
+
+@dataclass(frozen=True)
+class DatasetEntry:
+    """A dataset of the workspace."""
+
+    name: str
+    manifest: dict[str, Any] | None
+    """`dataset.json`; None where it cannot be read."""
+
+
+@dataclass(frozen=True)
+class Data:
+    """`studio.data`. Its imports of `data_processor`, which loads NumPy, stand in the methods."""
+
+    workspace: Workspace
+
+    def inspect(
+        self,
+        source: Path,
+        encoding: str = "auto",
+        mapping: Mapping[str, str] | None = None,
+        settings: PrepareConfig | None = None,
+        progress: Progress = silent,
+    ) -> Inspection:
+        """What a source file holds, without writing anything; `settings`, where given, include the
+        encoding and preview other cleaning steps. Raises DataError, InvalidSettings."""
+        from mlx_finetuning import data_processor
+
+        checked = config.load(PrepareConfig, as_dict(settings)) if settings else None
+        return data_processor.inspect(source, encoding, mapping, checked, progress)
+
+    def prepare(
+        self,
+        source: Path | Sequence[Path],
+        name: str,
+        settings: PrepareConfig | None = None,
+        mapping: Mapping[str, str] | None = None,
+        *,
+        replace: bool = False,
+        progress: Progress = silent,
+    ) -> DatasetSummary:
+        """Write the dataset `name` from a source file or several.
+
+        Raises DataError, InvalidName, InvalidSettings, DiskFull.
+        """
+        from mlx_finetuning import data_processor
+
+        paths = self.workspace.dataset(name)
+        checked = config.load(PrepareConfig, as_dict(settings or PrepareConfig()))
+        return data_processor.prepare(
+            source, name, paths, checked, mapping, progress, replace=replace
+        )
+
+    def reproduce(
+        self,
+        manifest: Path,
+        name: str | None = None,
+        sources: Sequence[Path] = (),
+        *,
+        replace: bool = False,
+        progress: Progress = silent,
+    ) -> DatasetSummary:
+        """Make a dataset again from its `dataset.json`, the same bytes or nothing.
+
+        `name` is the recorded one unless given; `sources` stand in for files that have moved.
+        Raises DataError, UsageProblem, DiskFull.
+        """
+        from mlx_finetuning import data_processor
+
+        recipe = data_processor.read_recipe(manifest, sources)
+        paths = self.workspace.dataset(name or recipe.name)
+        return data_processor.reproduce(recipe, paths.folder.name, paths, progress, replace)
+
+    def preview(
+        self,
+        name: str,
+        model: str,
+        row: int | None = None,
+        max_length: int | None = None,
+        supervise: str | None = None,
+    ) -> JobHandle[dict[str, Any]]:
+        """What training will see: one source row (the first unless given) token by token with its
+        loss mask, and figures over the whole dataset; of a preference row both answers.
+
+        Raises DataError, ModelError, InvalidSettings, DiskFull.
+        """
+        self.require(name)
+        models.resolve(model, self.workspace)
+        options = {"max_length": max_length, "supervise": supervise}
+        chosen = {key: value for key, value in options.items() if value is not None}
+        config.load(TrainConfig, chosen)
+        details = {"model": model, "dataset": name, "row": row, **chosen}
+        return JobHandle(handle.start(self.workspace, "preview", details), dict)
+
+    def keep_upload(self, name: str, content: bytes) -> Path:
+        """A copy in the workspace of a file that the browser handed in. Raises DiskFull."""
+        from mlx_finetuning.data_processor import uploads
+
+        return uploads.keep(name, content, self.workspace.uploads)
+
+    def source_rows(
+        self, source: Path, encoding: str, numbers: Iterable[int]
+    ) -> builtins.list[dict[str, str]]:
+        """The rows of a source file with these numbers, as they are read. Raises DataError."""
+        from mlx_finetuning.data_processor import uploads
+
+        return uploads.rows_at(source, encoding, numbers)
+
+    def list(self) -> builtins.list[DatasetEntry]:
+        """All datasets by name; one with a damaged manifest is listed too."""
+        self._recover()
+        folder = self.workspace.datasets
+        paths = folder.iterdir() if folder.is_dir() else ()
+        names = (path.name for path in paths if path.is_dir() and not path.name.startswith("."))
+        return [self._entry(name) for name in sorted(names)]
+
+    def _entry(self, name: str) -> DatasetEntry:
+        paths = DatasetPaths(self.workspace.datasets / name)
+        try:
+            return DatasetEntry(name, files.read_json(paths.manifest))
+        except (StudioError, FileNotFoundError):
+            return DatasetEntry(name, None)
+
+    def require(self, name: str) -> None:
+        """Raises InvalidSettings without a name, DatasetNotFound."""
+        if not name:
+            raise InvalidSettings(problems=["dataset: データセットの名前を指定してください。"])
+        self._recover()
+        if not self.workspace.dataset(name).train.is_file():
+            raise DatasetNotFound(name=name, available=[entry.name for entry in self.list()])
+
+    def delete(self, name: str) -> None:
+        """Move a dataset to the trash. Raises DatasetNotFound, DatasetInUse, DiskFull."""
+        from mlx_finetuning.data_processor import trash
+
+        paths, available = self.workspace.dataset(name), [entry.name for entry in self.list()]
+        if name not in available:
+            raise DatasetNotFound(name=name, available=available)
+        using = [
+            job.paths.folder.name
+            for job in queue.living_jobs(self.workspace)
+            if self._uses(job, name)
+        ]
+        if using:
+            raise DatasetInUse(name=name, jobs=using)
+        trash.delete(paths, self.workspace.deleted_datasets)
+
+    def _uses(self, job: queue.LivingJob, dataset: str) -> bool:
+        if job.kind == "serve_model":
+            return False
+        if job.run_id:
+            return runs.show(self.workspace, job.run_id).dataset == dataset
+        return jobs.read_job(job.paths).config.get("dataset") == dataset
+
+    def restore(self, name: str, deleted_at: str = "") -> None:
+        """Bring back the dataset of this name that was deleted last, or then.
+
+        Raises DatasetNotInTrash, DatasetInTheWay.
+        """
+        from mlx_finetuning.data_processor import trash
+
+        trash.restore(self.workspace.dataset(name), self.workspace.deleted_datasets, deleted_at)
+
+    def deleted(self) -> builtins.list[DeletedDataset]:
+        """Those in the trash, what was deleted last first; `machine.clean("deleted_datasets")`
+        empties it."""
+        from mlx_finetuning.data_processor import trash
+
+        return trash.list_deleted(self.workspace.deleted_datasets)
+
+    def _recover(self) -> None:
+        """Put back what a kill between two renames left aside."""
+        if any(self.workspace.datasets.glob(".old-*")):
+            from mlx_finetuning import data_processor
+
+            data_processor.recover(self.workspace.datasets)

@@ -1,0 +1,37 @@
+"""The machine's state, and the disk space that the workspace takes."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from mlx_finetuning import diagnostics, doctor, upkeep
+from mlx_finetuning.doctor import Report
+from mlx_finetuning.upkeep import Usage, Waste
+from mlx_finetuning.workspace import Workspace
+
+
+@dataclass(frozen=True)
+class Machine:
+    """`studio.machine`."""
+
+    workspace: Workspace
+
+    def doctor(self) -> Report:
+        """What the machine has, what it lacks and what to do; takes about two seconds."""
+        return doctor.diagnose(self.workspace)
+
+    def diagnostics(self) -> str:
+        """The machine's and the workspace's state as text to hand on; no secret is in it."""
+        return diagnostics.as_text(self.workspace, self.doctor())
+
+    def disk_usage(self) -> list[Usage]:
+        """How much each part of the workspace takes."""
+        return upkeep.disk_usage(self.workspace)
+
+    def waste(self) -> list[Waste]:
+        """What can be removed without losing a dataset, a run or a model, by kind."""
+        return upkeep.find_waste(self.workspace)
+
+    def clean(self, kind: str) -> int:
+        """Remove one kind of waste; returns the bytes given back."""
+        return upkeep.clean(self.workspace, kind)

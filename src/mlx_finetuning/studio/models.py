@@ -1,0 +1,68 @@
+"""Base models: the catalogue, and those that are here."""
+
+from __future__ import annotations
+
+import builtins
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from mlx_finetuning import models
+from mlx_finetuning.errors import ModelNotFound
+from mlx_finetuning.models import CatalogueEntry, Fit, InstalledModel
+from mlx_finetuning.quantizer.families import registry
+from mlx_finetuning.studio import handle
+from mlx_finetuning.studio.handle import JobHandle
+from mlx_finetuning.workspace import Workspace
+
+
+@dataclass(frozen=True)
+class Models:
+    """`studio.models`."""
+
+    workspace: Workspace
+
+    def list(self) -> builtins.list[InstalledModel]:
+        """Base models that can be used now."""
+        return models.installed(self.workspace)
+
+    def catalogue(self) -> tuple[CatalogueEntry, ...]:
+        """Recommended base models, installed or not."""
+        return models.catalogue()
+
+    def show(self, name: str) -> tuple[CatalogueEntry | None, InstalledModel | None]:
+        """What the catalogue says of a model, and what is here. Raises ModelNotFound."""
+        return models.search(name, self.workspace)
+
+    def reach(self, entry: CatalogueEntry) -> tuple[str, ...]:
+        """Where a model can be used after training: `mlx`, `gguf` (the runtime within), `ollama`,
+        or `ollama_vocabulary` where Ollama reads only what is in its vocabulary as trained."""
+        if not registry.is_known(entry.architecture):
+            return ("mlx",)
+        is_unigram = entry.tokenizer == "unigram"
+        return ("mlx", "gguf", "ollama_vocabulary" if is_unigram else "ollama")
+
+    def fit(self, entry: CatalogueEntry) -> Fit:
+        """Whether a model of the catalogue can be trained here, judged by its figures."""
+        return models.fit(entry)
+
+    def download(self, name: str) -> JobHandle[Path]:
+        """Fetch a model from the hub, or go on with a cut download; the result is its folder.
+
+        Following it raises ModelError, Interrupted. Raises DiskFull.
+        """
+        paths = handle.start(self.workspace, "download_model", {"name": name})
+        return JobHandle(paths, lambda result: Path(result["path"]))
+
+    def build(
+        self, name: str, settings: Mapping[str, Any] | None = None
+    ) -> JobHandle[dict[str, Any]]:
+        """Make the built-in model again, from nothing. Raises ModelNotFound, DiskFull."""
+        if name != models.BUILT_IN:
+            raise ModelNotFound(name=name, near=[models.BUILT_IN])
+        return JobHandle(handle.start(self.workspace, "build_model", settings or {}), dict)
+
+    def delete(self, name: str) -> None:
+        """Remove a downloaded or built model for good. Raises ModelNotFound, ModelBuiltIn."""
+        models.delete(name, self.workspace)

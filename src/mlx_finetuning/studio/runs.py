@@ -1,0 +1,132 @@
+"""The runs: their state, metrics and notes, and the trash."""
+
+from __future__ import annotations
+
+import builtins
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from mlx_finetuning import config, files
+from mlx_finetuning.experiment_tracker.records import differences, notes, rerun, trash
+from mlx_finetuning.experiment_tracker.records.differences import Comparison
+from mlx_finetuning.experiment_tracker.records.notes import Note
+from mlx_finetuning.experiment_tracker.records.rerun import Reproduction
+from mlx_finetuning.experiment_tracker.records.trash import Deleted
+from mlx_finetuning.jobs import jobs, metrics, queue, runs
+from mlx_finetuning.jobs.metrics import Metrics
+from mlx_finetuning.jobs.runs import Run
+from mlx_finetuning.progress import Progress
+from mlx_finetuning.workspace import Workspace
+
+
+@dataclass(frozen=True)
+class Runs:
+    """`studio.runs`."""
+
+    workspace: Workspace
+
+    def list(self) -> builtins.list[Run]:
+        """All runs, the newest first."""
+        return runs.list_runs(self.workspace)
+
+    def trained(self) -> builtins.list[Run]:
+        """Those that left something to export or to talk to, the newest first."""
+        return [run for run in self.list() if self.is_trained(run)]
+
+    def is_trained(self, run: Run) -> bool:
+        """Whether the run has ended and left something to export or to talk to."""
+        return runs.is_trained(self.workspace, run)
+
+    def show(self, run_id: str) -> Run:
+        """Raises RunNotFound, InvalidName."""
+        return runs.show(self.workspace, run_id)
+
+    def follow(self, run_id: str, progress: Progress, *, stops: bool = False) -> dict[str, Any]:
+        """Report a run's steps until it ends; returns its result or raises the error it ended with.
+
+        With `stops`, Ctrl-C (or Interrupted from `progress`) stops the run cleanly; without, it
+        only ends the following.
+        """
+        self.show(run_id)
+        return jobs.follow(self.workspace.run(run_id), progress, stops=stops)
+
+    def stop(self, run_id: str, *, force: bool = False) -> Run:
+        """Ask a run to stop and return at once; a run that has ended stays as it is.
+
+        With `force`, the run's worker and those of its later jobs are ended, whether they answer
+        or not; what was saved up to then remains.
+        """
+        run = self.show(run_id)
+        if force:
+            for job in queue.living_jobs(self.workspace):
+                if job.run_id == run_id:
+                    jobs.end(job.paths)
+        elif run.status.is_living:
+            jobs.request_stop(self.workspace.run(run_id))
+        return self.show(run_id)
+
+    def metrics(self, run_id: str) -> builtins.list[dict[str, Any]]:
+        """The run's metrics so far, one dictionary per line. Raises RunNotFound."""
+        return runs.metrics(self.workspace, run_id)
+
+    def metrics_reader(self, run_id: str) -> Metrics:
+        """The run's metrics for repeated looks, which read only what is new. Raises RunNotFound."""
+        self.show(run_id)
+        return Metrics(self.workspace.run(run_id).metrics)
+
+    def best_loss(self, run_id: str) -> float | None:
+        """The lowest validation loss so far, or None."""
+        return metrics.best_valid(self.workspace.run(run_id).metrics)
+
+    def samples(self, run_id: str) -> builtins.list[dict[str, Any]]:
+        """Sample answers during training: update, row, question, expected, answer."""
+        return list(files.read_lines(self.workspace.run(run_id).samples))
+
+    def events(self, run_id: str) -> builtins.list[dict[str, Any]]:
+        """What happened to the run: states, stages, checkpoints, warnings."""
+        return list(files.read_lines(self.workspace.run(run_id).events))
+
+    def log_tail(self, run_id: str, size: int = 8000) -> str:
+        """The end of the worker's log, whole lines, at most `size` bytes; empty without a log."""
+        return files.read_tail(self.workspace.run(run_id).log, size)
+
+    def settings(self, run_id: str) -> dict[str, Any]:
+        """The settings the run was started with. Raises ConfigFileUnreadable."""
+        return config.read_yaml(self.workspace.run(run_id).config)
+
+    def compare(self, run_ids: Sequence[str]) -> Comparison:
+        """Settings that differ, and what the curves came to. Raises RunNotFound."""
+        return differences.compare(self.workspace, run_ids)
+
+    def compare_losses(self, run_id: str, other_id: str) -> Reproduction:
+        """How far the losses of two runs are the same. Raises RunNotFound."""
+        return rerun.compare(
+            runs.metrics(self.workspace, run_id), runs.metrics(self.workspace, other_id)
+        )
+
+    def note(self, run_id: str) -> Note:
+        """What was noted of a run; empty where that cannot be read."""
+        return notes.read_or_empty(self.workspace.run(run_id))
+
+    def save_note(self, run_id: str, text: str, tags: Iterable[str] = ()) -> Note:
+        """Replace a run's note and tags. Raises RunNotFound, NewerSchema, DiskFull."""
+        self.show(run_id)
+        note = Note(text.strip(), notes.tags_of(tags))
+        notes.write(self.workspace.run(run_id), note)
+        return note
+
+    def delete(self, run_id: str) -> None:
+        """Move a run and all that was made of it to the trash.
+
+        Raises RunNotFound, RunBusy, RunExists, DiskFull.
+        """
+        trash.delete(self.workspace, run_id)
+
+    def restore(self, run_id: str) -> None:
+        """Raises RunNotInTrash, RunExists."""
+        trash.restore(self.workspace, run_id)
+
+    def deleted(self) -> builtins.list[Deleted]:
+        """The trash, what was deleted last first; `machine.clean("trash")` empties it."""
+        return trash.list_deleted(self.workspace)

@@ -1,0 +1,80 @@
+"""Starting runs, and estimating what they would take."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any
+
+from mlx_finetuning import config, models, presets
+from mlx_finetuning.config import TrainConfig, as_dict
+from mlx_finetuning.errors import InvalidSettings, ModelError
+from mlx_finetuning.experiment_tracker.records import rerun
+from mlx_finetuning.jobs import runs
+from mlx_finetuning.presets import Preset
+from mlx_finetuning.studio import handle
+from mlx_finetuning.studio.data import Data
+from mlx_finetuning.studio.handle import JobHandle
+from mlx_finetuning.workspace import Workspace
+
+
+@dataclass(frozen=True)
+class Training:
+    """`studio.training`. A run is named by its id; `studio.runs.follow` waits for its end."""
+
+    workspace: Workspace
+
+    def start(self, settings: TrainConfig) -> str:
+        """Start a run in the background and return its id; it queues if the device is busy.
+
+        Everything is checked before anything is written. Raises InvalidSettings,
+        DatasetNotFound, ModelError, DiskFull.
+        """
+        checked = config.load(TrainConfig, as_dict(settings))
+        Data(self.workspace).require(checked.dataset)
+        is_simulation = checked.engine == "simulation"
+        folder = None if is_simulation else models.resolve(checked.model, self.workspace)
+        return runs.start(self.workspace, checked, folder)
+
+    def estimate(self, settings: TrainConfig) -> JobHandle[dict[str, Any]]:
+        """What a run would take: memory, time, and the batch sizes that fit and that are advised.
+
+        Does the first few updates in a worker, so it waits for the device. Keys are those of
+        `mlx_trainer.training.estimate.Estimate`. Raises InvalidSettings, DatasetNotFound,
+        ModelError, DiskFull; following it, RunError and Interrupted.
+        """
+        checked = config.load(TrainConfig, as_dict(settings))
+        Data(self.workspace).require(checked.dataset)
+        if checked.engine != "mlx":
+            problem = f"engine: 見積もりができるのは mlx だけです（今の設定: {checked.engine}）。"
+            raise InvalidSettings(problems=[problem])
+        models.resolve(checked.model, self.workspace)
+        return JobHandle(handle.start(self.workspace, "dry_run", as_dict(checked)), dict)
+
+    def rerun(self, run_id: str) -> str:
+        """Start a run with another one's settings, data and base, and return its id.
+
+        On the CPU the same losses come out, to the last bit. Raises RunNotFound,
+        RerunSourceChanged, ModelError, DiskFull.
+        """
+        run = runs.show(self.workspace, run_id)
+        Data(self.workspace).require(run.dataset)
+        folder = None if run.simulated else models.resolve(run.model, self.workspace)
+        return self.start(rerun.settings(self.workspace, run_id, folder))
+
+    def resume(self, run_id: str) -> None:
+        """Let a stopped run go on exactly where its last checkpoint was made.
+
+        Raises RunNotFound, RunNotResumable, DiskFull.
+        """
+        runs.resume(self.workspace, run_id)
+
+    def presets(self, base: TrainConfig) -> list[Preset]:
+        """Three ways to train `base`'s model on its dataset. Raises DatasetNotFound."""
+        Data(self.workspace).require(base.dataset)
+        with self.workspace.dataset(base.dataset).train.open("rb") as stream:
+            rows = sum(1 for _ in stream)
+        try:
+            width = models.width(models.resolve(base.model, self.workspace))
+        except ModelError:
+            width = 0  # unknown
+        return presets.presets(base, rows, width)
