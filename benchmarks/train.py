@@ -198,7 +198,8 @@ def run_mlx_lm(folder: Path, options: argparse.Namespace, *, repaired: bool) -> 
 
 
 def child(options: argparse.Namespace) -> None:
-    from mlx_finetuning.utils import blas, scheduling
+    from mlx_finetuning.jobs import scheduling
+    from mlx_finetuning.utils import blas
 
     blas.preload()
     if options.child == "ours":  # as the worker does

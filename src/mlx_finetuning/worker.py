@@ -17,7 +17,7 @@ from types import FrameType
 
 from mlx_finetuning import files, tasks
 from mlx_finetuning.errors import Interrupted, StudioError, UnexpectedError
-from mlx_finetuning.jobs import jobs, queue
+from mlx_finetuning.jobs import jobs, queue, scheduling
 from mlx_finetuning.jobs.reporter import Reporter
 from mlx_finetuning.jobs.status import JobState
 from mlx_finetuning.tasks.context import TaskContext
