@@ -96,6 +96,10 @@ find_uv() {
     echo .venv/bin/uv
 }
 
+# Where Python may not keep what it compiles, as in many containers, every job would compile
+# transformers anew: 1.5 s at each start. pip always compiles.
+[ -z "${PYTHONDONTWRITEBYTECODE:-}" ] || export UV_COMPILE_BYTECODE=1
+
 install_packages() {
     local uv
     say "パッケージを入れています（${pins}、数分かかることがあります）…"

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import os
 import signal
+import sys
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -18,6 +20,10 @@ from support.helpers import wait_until, write_facts
 if TYPE_CHECKING:
     from mlx_finetuning.mlx_trainer.model.load import LoadedModel
 
+# Tests start hundreds of processes. Where Python may not keep what it compiled, as in many containers,
+# each of them would spend more time on compiling transformers than on its work.
+os.environ.pop("PYTHONDONTWRITEBYTECODE", None)
+sys.dont_write_bytecode = False
 blas.preload()  # before any test module imports MLX
 # A shell's background job ignores Ctrl+C, and so would every program that a test interrupts.
 signal.signal(signal.SIGINT, signal.default_int_handler)

@@ -16,6 +16,7 @@ from gguf import GGUFReader
 
 from mlx_finetuning import models
 from mlx_finetuning.data_processor import SAMPLE_DATA
+from mlx_finetuning.jobs import status
 from mlx_finetuning.workspace import Workspace
 from support.helpers import wait_until, worker_process
 
@@ -153,6 +154,13 @@ def start(workspace: Path, *settings: str) -> str:
     return str(run["run_id"])
 
 
+def wait_for(workspace: Path, run_id: str, state: str, limit_s: float) -> None:
+    """Reads the run's files: a command at a time would take the processor from the training."""
+    paths = Workspace(workspace).run(run_id)
+    wait_until(lambda: status.read(paths).state == state, limit_s)
+    assert cli(workspace, "runs", "show", run_id)["state"] == state
+
+
 def test_a_killed_run_is_interrupted_and_keeps_what_it_had(tmp_path: Path) -> None:
     prepared(tmp_path)
     run_id = start(tmp_path, "iterations=5000", "checkpoint_every=5", "validate_every=1000")
@@ -160,22 +168,22 @@ def test_a_killed_run_is_interrupted_and_keeps_what_it_had(tmp_path: Path) -> No
     checkpoints = workspace.adapter(run_id).checkpoints
     wait_until(lambda: checkpoints.is_dir() and len(list(checkpoints.glob("[0-9]*"))) >= 2, 90)
     worker_process(workspace.run(run_id)).send_signal(signal.SIGKILL)
-    wait_until(lambda: cli(tmp_path, "runs", "show", run_id)["state"] == "interrupted", 3)
+    wait_for(tmp_path, run_id, "interrupted", 3)
     for line in workspace.run(run_id).metrics.read_text().splitlines()[:-1]:
         assert json.loads(line)
     whole = min(checkpoints.glob("[0-9]*"))
     assert mx.load(str(whole / "adapters.safetensors"))
     second = start(tmp_path, "iterations=2")
-    wait_until(lambda: cli(tmp_path, "runs", "show", second)["state"] == "done", 60)
+    wait_for(tmp_path, second, "done", 60)
 
 
 def test_a_second_training_queues_while_one_runs(tmp_path: Path) -> None:
     prepared(tmp_path)
     first = start(tmp_path, "iterations=5000")
-    wait_until(lambda: cli(tmp_path, "runs", "show", first)["state"] == "running", 30)
+    wait_for(tmp_path, first, "running", 30)
     second = start(tmp_path, "iterations=1")
     time.sleep(1)
     assert cli(tmp_path, "runs", "show", second)["state"] == "queued"
     cli(tmp_path, "runs", "stop", first)
-    wait_until(lambda: cli(tmp_path, "runs", "show", second)["state"] == "done", 60)
+    wait_for(tmp_path, second, "done", 60)
     assert cli(tmp_path, "runs", "show", first)["state"] == "cancelled"
