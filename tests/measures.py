@@ -22,10 +22,10 @@ LONG_LINES = 50
 
 LIMITS = {
     "functions over 50 lines, %": 3.0,
-    "private functions used once, % of functions": 32.6,  # to come down to 15
-    "public names without docstring, %": 25.2,  # to come down to 10
+    "private functions used once, % of functions": 18.0,  # to come down to 15
+    "public names without docstring, %": 10.0,
     "import circles": 0,
-    "dict[str, Any]": 349,  # to come down to 80
+    "dict[str, Any]": 250,  # to come down to 80
 }
 """The most that each sign may be."""
 
