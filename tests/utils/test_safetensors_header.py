@@ -14,7 +14,7 @@ from mlx_finetuning.utils.safetensors_header import HeaderDamaged
 
 
 def test_ranges_hold_the_values_of_safetensors_own_writer(tmp_path: Path) -> None:
-    values = {
+    values: dict[str, np.ndarray] = {
         "a": np.arange(6, dtype=np.float32).reshape(2, 3),
         "b": np.arange(5, dtype=np.float16),
         "empty": np.zeros((0, 4), np.int64),
