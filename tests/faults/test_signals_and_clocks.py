@@ -161,7 +161,7 @@ class Clock:
 def allowed_s(reports: list[tuple[float, str, int]]) -> float:
     """How long the work may be silent after `reports`: seconds before each, its stage, units."""
     clock = Clock()
-    watch = watchdog.Patience(clock)
+    watch = watchdog.Watchdog(clock)
     for passed_s, stage, done in reports:
         clock.now_s += passed_s
         due_s = watch.after(Step(stage, done, 100))

@@ -19,7 +19,7 @@ from mlx_finetuning import files
 from mlx_finetuning.errors import Interrupted, StudioError
 from mlx_finetuning.jobs import jobs, status
 from mlx_finetuning.jobs.status import JobState
-from mlx_finetuning.jobs.watchdog import Patience
+from mlx_finetuning.jobs.watchdog import Watchdog
 from mlx_finetuning.progress import Step
 from mlx_finetuning.utils.time_left import TimeLeft
 from mlx_finetuning.workspace import JobPaths
@@ -40,7 +40,7 @@ class Reporter:
         self._started_s: float | None = None
         self._written_s = 0.0
         self._time_left = TimeLeft()
-        self._patience = Patience()
+        self._watchdog = Watchdog()
         self._writing = threading.Lock()
         self._ended = threading.Event()
         threading.Thread(target=self._beat, daemon=True).start()
@@ -60,14 +60,14 @@ class Reporter:
             started_at=jobs.now(),
             stage=first.stage,
             detail="",
-            due_s=self._patience.after(first),
+            due_s=self._watchdog.after(first),
         )
         self.event("state", state=JobState.RUNNING)
 
     def progress(self, step: Step) -> None:
         """A `Progress` callback. Raises Interrupted when a stop was asked for."""
         self._raise_if_stopped()
-        remaining_s, due_s = self._time_left.after(step), self._patience.after(step)
+        remaining_s, due_s = self._time_left.after(step), self._watchdog.after(step)
         is_new_stage = step.stage != self._status.stage
         with self._writing:
             self._status = dataclasses.replace(

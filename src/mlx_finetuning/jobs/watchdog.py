@@ -18,7 +18,7 @@ TIMES = 20
 """How many times as long as its slowest unit so far a stage may be silent."""
 
 
-class Patience:
+class Watchdog:
     """Watches the steps of one piece of work; each stage has a pace of its own."""
 
     def __init__(self, clock: Callable[[], float] = time.monotonic) -> None:

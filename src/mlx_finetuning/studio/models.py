@@ -3,13 +3,10 @@
 from __future__ import annotations
 
 import builtins
-from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
 from mlx_finetuning import models
-from mlx_finetuning.errors import ModelNotFound
 from mlx_finetuning.models import CatalogueEntry, Fit, InstalledModel
 from mlx_finetuning.quantizer.families import registry
 from mlx_finetuning.studio import handle
@@ -55,14 +52,6 @@ class Models:
         paths = handle.start(self.workspace, "download_model", {"name": name})
         return JobHandle(paths, lambda result: Path(result["path"]))
 
-    def build(
-        self, name: str, settings: Mapping[str, Any] | None = None
-    ) -> JobHandle[dict[str, Any]]:
-        """Make the built-in model again, from nothing. Raises ModelNotFound, DiskFull."""
-        if name != models.BUILT_IN:
-            raise ModelNotFound(name=name, near=[models.BUILT_IN])
-        return JobHandle(handle.start(self.workspace, "build_model", settings or {}), dict)
-
     def delete(self, name: str) -> None:
-        """Remove a downloaded or built model for good. Raises ModelNotFound, ModelBuiltIn."""
+        """Remove a downloaded model for good. Raises ModelNotFound, ModelBuiltIn."""
         models.delete(name, self.workspace)

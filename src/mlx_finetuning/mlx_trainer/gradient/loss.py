@@ -1,4 +1,4 @@
-"""Cross-entropy over supervised targets: sums per share, normalised per token over the update.
+"""Cross-entropy over supervised targets, as sums; `training.loop` divides by an update's targets.
 
 Logits are computed at supervised positions only, a chunk of them at a time. Where nothing behind
 the last block is trained, a chunk's gradient is computed together with its loss, so that neither
