@@ -319,7 +319,7 @@ CATALOGUE: dict[str, Message] = {
     "JOB_INTERRUPTED": Message(
         "作業プロセスが途中で終わりました。",
         "外から止められたか、メモリー不足か、マシンの再起動が考えられます。それまでの記録と途中保存は残っています。",
-        "もう一度実行してください。メモリーが足りないときは batch_size か max_length を小さくします。ログ: {log}",
+        "もう一度実行してください。学習は、途中保存があれば train --resume で続きから始められます。メモリーが足りないときは batch_size か max_length を小さくします。ログ: {log}",
     ),
     "RUN_NOT_READY": Message(
         "実験「{run_id}」は、まだ使えません。",
@@ -369,12 +369,12 @@ CATALOGUE: dict[str, Message] = {
     "HELPER_LOST": Message(
         "計算を分担していたプロセスが終了しました（終了コード {exit_code}）。",
         "メモリ不足で止められたか、外から終了されました。",
-        "途中保存は残っています。train --resume で続けられます。processes=1 なら分担しません。",
+        "途中保存があれば train --resume で続けられます。なければ、もう一度学習を始めてください。processes=1 なら分担しません。",
     ),
     "PEER_LOST": Message(
         "学習を分担していた{host}のプロセス（番号 {rank}）とつながらなくなりました。",
         "プロセスが終了したか（終了コード {exit_code}）、機械やネットワークが止まりました。",
-        "途中保存は残っています。原因を除いてから train --resume で続けられます。",
+        "原因を除いてから、途中保存があれば train --resume で続けられます。なければ、もう一度学習を始めてください。",
     ),
     "MODELS_DIFFER": Message(
         "{host}のプロセス（番号 {rank}）のモデルの重みが、この機械のものと違います。",

@@ -133,10 +133,10 @@ def test_lost_worker_ends_the_run_with_a_checkpoint_it_goes_on_from(tmp_path: Pa
                 p for p in psutil.Process().children() if "worker_main" in p.cmdline()[-1]
             )
             worker.kill()
-            worker.wait()
 
-    with pytest.raises(GradientWorkerLost):
+    with pytest.raises(GradientWorkerLost) as lost:
         train(tmp_path / "cut", config, kill_worker)
+    assert lost.value.data["exit_code"] == -signal.SIGKILL
     assert train(tmp_path / "cut", config).resumed_from == 5
     same(tmp_path / "cut", tmp_path / "whole")
 

@@ -155,6 +155,7 @@ class RankProcess(WorkerProcess):
 
     def lost(self) -> GradientWorkerLost:
         """The error that says so."""
+        self.has_ended()
         return RankLost(rank=self.rank.number, host=self.host, exit_code=self._process.poll())
 
 

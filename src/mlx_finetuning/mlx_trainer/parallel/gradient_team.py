@@ -138,7 +138,8 @@ class WorkerProcess:
         return self._process.poll() is not None
 
     def lost(self) -> GradientWorkerLost:
-        """The error that says so."""
+        """The error that says so, with the exit code once there is one."""
+        self.has_ended()
         return GradientWorkerLost(exit_code=self._process.poll())
 
     def _send(self, message: Any) -> None:
