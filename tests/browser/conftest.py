@@ -5,7 +5,6 @@ Every request that is not to the server is aborted, and a test fails that made o
 
 from __future__ import annotations
 
-import socket
 from collections.abc import Iterator
 
 import pytest
@@ -13,6 +12,7 @@ from playwright.sync_api import Browser, BrowserContext, Page, Route, expect, sy
 
 from mlx_finetuning.workspace import Workspace
 from support.served import Served, find_chromium
+from support.ui_server import free_port
 
 PATIENCE_MS = 20_000
 expect.set_options(timeout=PATIENCE_MS)
@@ -31,9 +31,7 @@ def browser() -> Iterator[Browser]:
 
 @pytest.fixture
 def served(workspace: Workspace) -> Iterator[Served]:
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        served = Served(workspace, int(probe.getsockname()[1]))
+    served = Served(workspace, free_port())
     served.start()
     yield served
     served.stop()
@@ -63,9 +61,14 @@ def context(browser: Browser, served: Served) -> Iterator[BrowserContext]:
 
 
 @pytest.fixture
-def page(context: BrowserContext, served: Served) -> Page:
-    """The home page, drawn."""
+def page(
+    request: pytest.FixtureRequest, context: BrowserContext, served: Served
+) -> Iterator[Page]:
+    """The home page, drawn. A test that fails prints what its page showed."""
     page = context.new_page()
+    failed_before = request.session.testsfailed
     page.goto(served.url)
     page.get_by_role("heading", name="ホーム").wait_for()
-    return page
+    yield page
+    if request.session.testsfailed > failed_before:
+        print(f"{page.url}\n{page.locator('body').inner_text()}\n{served.log()}")

@@ -18,7 +18,7 @@ from support.served import Served
 LONG_UPDATES = 20_000
 """Of a simulated run: minutes, longer than any test looks at it; it is stopped at the test's end."""
 RECONNECTED_MS = 60_000
-"""Streamlit's page asks ever more rarely while the server is away."""
+"""Streamlit's page asks every four seconds while the server is away, and up to 15 for an answer."""
 
 
 @pytest.fixture

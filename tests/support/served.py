@@ -39,6 +39,10 @@ class Served:
     def stop(self) -> None:
         self._serve("--stop")
 
+    def log(self) -> str:
+        """What the server printed."""
+        return (self.workspace.logs / "serve.log").read_text(encoding="utf-8")
+
     def _serve(self, *options: str) -> None:
         command = [str(Path(sys.executable).with_name("mlx-finetuning")), "serve", *options]
         command += ["--workspace", str(self.workspace.root)]

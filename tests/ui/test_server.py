@@ -157,6 +157,15 @@ def test_taken_port_is_an_error_with_the_next_step(tmp_path: Path) -> None:
     assert "--port" in done.stderr
 
 
+def test_other_program_s_answer_on_the_port_is_not_taken_for_the_server_s(
+    tmp_path: Path, port: int
+) -> None:
+    done = serve(tmp_path, "--background", "--port", str(port))
+    assert done.returncode == 1
+    assert json.loads(done.stdout)["error"]["code"] == "SERVER_FAILED"
+    assert json.loads(serve(tmp_path, "--status").stdout) == {"running": False}
+
+
 def test_address_that_is_none_is_wrong_usage(capsys: pytest.CaptureFixture[str]) -> None:
     assert cli.main(["serve", "--address", "example.com"]) == 2
     assert "アドレスではありません" in capsys.readouterr().err

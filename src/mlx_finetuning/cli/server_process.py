@@ -16,6 +16,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import IO, Any
 
+import psutil
+
 from mlx_finetuning import files
 from mlx_finetuning.errors import RecordDamaged, ServerFailed, ServerRunning
 from mlx_finetuning.workspace import Workspace
@@ -77,7 +79,7 @@ def start_in_background(workspace: Workspace, address: ServerAddress) -> Running
     with _only_one(workspace) as lock, log.open("ab") as stream:
         process = _start(workspace, address, lock, stream)
         end_s = time.monotonic() + START_S
-        while not _answers(address):
+        while not (_listens(process.pid, address.port) and _answers(address)):
             if process.poll() is not None or time.monotonic() > end_s:
                 _end(process)
                 raise ServerFailed(exit_code=process.returncode, port=address.port)
@@ -158,6 +160,15 @@ def _start(
     )
     files.write_json(_record(workspace), {"pid": process.pid, "url": address.url})
     return process
+
+
+def _listens(pid: int, port: int) -> bool:
+    """Whether it is this process that has the port: another program's server answers as well."""
+    try:
+        sockets = psutil.Process(pid).net_connections("tcp")
+    except psutil.NoSuchProcess:
+        return False
+    return any(it.status == psutil.CONN_LISTEN and it.laddr.port == port for it in sockets)
 
 
 def _answers(address: ServerAddress) -> bool:
