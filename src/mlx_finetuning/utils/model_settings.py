@@ -46,10 +46,7 @@ DEFAULTS: dict[str, Settings] = {
 TEXT_PARTS = {"gemma3": "gemma3_text"}
 """The kind of a text part that does not say it."""
 OLDER_ROPE = frozenset(
-    {
-        *("llama", "mistral", "qwen2", "gemma2", "gemma3_text", "phi3", "granite", "smollm3"),
-        *("qwen3_moe", "gpt_oss"),
-    }
+    "llama mistral qwen2 gemma2 gemma3_text phi3 granite smollm3 qwen3_moe gpt_oss".split()
 )
 """Kinds whose class in mlx-lm reads `rope_theta` and `rope_scaling`, not `rope_parameters`."""
 TIED_ALWAYS = frozenset({"gemma2", "lfm2"})
@@ -62,13 +59,8 @@ OUTSIDE_TEXT = tuple(
     f"{start}{part}"
     for start in ("model.", "")
     for part in (
-        "vision_",
-        "visual.",
-        "audio_",
-        "embed_vision.",
-        "embed_audio.",
-        "multi_modal_projector.",
-        "mtp.",
+        *("vision_", "visual.", "audio_", "embed_vision.", "embed_audio."),
+        *("multi_modal_projector.", "mtp."),
     )
 )
 """Beginnings of the names of weights that are not the text part's: mlx-lm does not load them."""

@@ -33,15 +33,8 @@ from mlx_finetuning.utils import model_settings
 
 SHARD_BYTES = 5_000_000_000
 COMPANIONS = (
-    "generation_config.json",
-    "tokenizer*",
-    "special_tokens_map.json",
-    "added_tokens.json",
-    "vocab.json",
-    "merges.txt",
-    "chat_template*",
-    "LICENSE*",
-    "NOTICE*",
+    *("generation_config.json", "tokenizer*", "special_tokens_map.json", "added_tokens.json"),
+    *("vocab.json", "merges.txt", "chat_template*", "LICENSE*", "NOTICE*"),
 )
 """Beside `config.json`; a tokenizer's files come from the base, where they are complete."""
 
