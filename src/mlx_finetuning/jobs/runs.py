@@ -40,6 +40,10 @@ _SLUG_LENGTH = 40
 _RECENT = 5
 _STOPPED = (JobState.INTERRUPTED, JobState.CANCELLED, JobState.FAILED)
 _LEAVING_S = 5.0
+_TEXTS = (
+    *("model", "model_folder", "dataset", "engine"),
+    *("created_at", "dataset_sha256", "model_fingerprint"),
+)
 _MODEL_FILES = (".json", ".safetensors", ".model", ".jinja")
 
 
@@ -139,18 +143,12 @@ def resume(workspace: Workspace, run_id: str) -> None:
     """
     run = show(workspace, run_id)
     can_go_on = run.status.state in _STOPPED and run.engine == "mlx"
-    if not (can_go_on and _relaunched(workspace.run(run_id))):
-        raise RunNotResumable(run_id=run_id, state=run.state_ja)
-
-
-def _relaunched(paths: RunPaths) -> bool:
-    """A worker that has written its last status still takes a moment to leave."""
+    # A worker that has written its last status still takes a moment to leave.
     end_s = time.monotonic() + _LEAVING_S
-    while not jobs.relaunch(paths):
-        if time.monotonic() > end_s:
-            return False
+    while not (can_go_on and jobs.relaunch(workspace.run(run_id))):
+        if not can_go_on or time.monotonic() > end_s:
+            raise RunNotResumable(run_id=run_id, state=run.state_ja)
         time.sleep(0.05)
-    return True
 
 
 def list_runs(workspace: Workspace) -> list[Run]:
@@ -266,13 +264,7 @@ def _read(paths: RunPaths) -> Run:
     return Run(
         paths.folder.name,
         current,
-        model=str(record.get("model", "")),
-        model_folder=str(record.get("model_folder", "")),
-        dataset=str(record.get("dataset", "")),
-        engine=str(record.get("engine", "")),
-        created_at=str(record.get("created_at", "")),
-        dataset_sha256=str(record.get("dataset_sha256", "")),
-        model_fingerprint=str(record.get("model_fingerprint", "")),
+        **{key: str(record.get(key, "")) for key in _TEXTS},
         versions=versions if isinstance(versions, dict) else {},
         resumable=current.state in _STOPPED and _has_checkpoint(paths),
         problems=problems,
