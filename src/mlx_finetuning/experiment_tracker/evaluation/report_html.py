@@ -40,15 +40,14 @@ def page(report: Record, certificate: Record | None = None) -> str:
         lstrip_blocks=True,
     )
     environment.filters["number"] = format
+    found = report["splits"]
     splits = [
-        (SPLITS_JA[name], report["splits"][name])
-        for name in ("test", "valid", "train")
-        if name in report["splits"]
+        (SPLITS_JA[name], found[name]) for name in ("test", "valid", "train") if name in found
     ]
     losses = [
         (title, split)
         for title, split in splits
-        if split["base"]["loss"] is not None and split["tuned"]["loss"] is not None
+        if None not in (split["base"]["loss"], split["tuned"]["loss"])
     ]
     intervals = [
         (f"{title}・{model}", who, split[who]["loss"], *split[who]["loss_interval"])

@@ -305,7 +305,10 @@ class _Run:
             if self._is_due(config.validate_every, state.validated) and self._held_out:
                 self._validate()
             if self._is_due(config.sample_every, state.sampled) and self._hooks.sample:
-                self._sample(self._hooks.sample)
+                self._model.eval()
+                for line in samples.answers(self._loaded, self._questions, state.update):
+                    self._hooks.sample(line)
+                state.sampled = state.update
             if self._ends_early() or state.update >= config.iterations:
                 return
             if self._checkpoint_is_due():
@@ -457,12 +460,6 @@ class _Run:
         if state.best_valid is None or value < state.best_valid:
             state.best_valid, state.best_update, state.without_gain = value, state.update, 0
             self._save(self._files.paths.best)
-
-    def _sample(self, sample: Callable[[dict[str, Any]], None]) -> None:
-        self._model.eval()
-        for line in samples.answers(self._loaded, self._questions, self._state.update):
-            sample(line)
-        self._state.sampled = self._state.update
 
     def _ends_early(self) -> bool:
         state, patience = self._state, self._config.patience
