@@ -154,24 +154,18 @@ def _ended_jobs(workspace: Workspace) -> Iterator[Path]:
             yield folder
 
 
-def _deleted_runs(workspace: Workspace) -> Iterator[Path]:
-    yield from (path for path in workspace.trash.glob("*/") if path != workspace.deleted_datasets)
-
-
-def _deleted_datasets(workspace: Workspace) -> Iterator[Path]:
-    yield from workspace.deleted_datasets.glob("*/")
-
-
 _KINDS: dict[str, tuple[str, str, Callable[[Workspace], Iterator[Path]]]] = {
     "trash": (
         "ゴミ箱の実験",
         "削除した実験の、記録・学習したアダプタ・書き出したモデルです。",
-        _deleted_runs,
+        lambda workspace: (
+            path for path in workspace.trash.glob("*/") if path != workspace.deleted_datasets
+        ),
     ),
     "deleted_datasets": (
         "ゴミ箱のデータセット",
         "削除したデータセットです。元のファイルはそのままです。",
-        _deleted_datasets,
+        lambda workspace: iter(workspace.deleted_datasets.glob("*/")),
     ),
     "checkpoints": (
         "完了した学習の途中保存",

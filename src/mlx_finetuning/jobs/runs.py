@@ -112,6 +112,11 @@ def start(workspace: Workspace, config: TrainConfig, model_folder: Path | None) 
     import yaml
 
     run_id = new_id(config.model)
+    versions = {"mlx-finetuning": __version__, "python": platform.python_version()}
+    for package in ("mlx", "mlx-lm", "transformers"):
+        with contextlib.suppress(importlib.metadata.PackageNotFoundError):
+            versions[package] = importlib.metadata.version(package)
+    versions["platform"] = f"{platform.system()} {platform.machine()}"
     record = {
         "run_id": run_id,
         "model": config.model,
@@ -122,7 +127,7 @@ def start(workspace: Workspace, config: TrainConfig, model_folder: Path | None) 
         "created_at": jobs.now(),
         "dataset_sha256": dataset_hash(workspace.dataset(config.dataset)),
         "model_fingerprint": "" if model_folder is None else model_fingerprint(model_folder),
-        "versions": _versions(),
+        "versions": versions,
     }
 
     def add_files(folder: Path) -> None:
@@ -240,16 +245,6 @@ def model_fingerprint(folder: Path) -> str:
         for chunk in fingerprint.chunks(path):
             digest.update(chunk)
     return digest.hexdigest()
-
-
-def _versions() -> dict[str, str]:
-    versions = {"mlx-finetuning": __version__, "python": platform.python_version()}
-    for package in ("mlx", "mlx-lm", "transformers"):
-        try:
-            versions[package] = importlib.metadata.version(package)
-        except importlib.metadata.PackageNotFoundError:
-            continue
-    return {**versions, "platform": f"{platform.system()} {platform.machine()}"}
 
 
 def _read(paths: RunPaths) -> Run:

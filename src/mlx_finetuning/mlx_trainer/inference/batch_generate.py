@@ -84,12 +84,18 @@ Outcome = tuple[int | None, list[int]]
 
 def _decode(loaded: LoadedModel, prompts: list[list[int]], limits: list[int]) -> Iterator[Outcome]:
     """Pairs of a prompt's index and its answer's tokens, as they end; (None, []) between steps."""
-    if len(prompts) == 1:
-        yield from _alone(loaded, prompts[0], limits[0])
-        return
     ends = set(loaded.tokenizer.eos_token_ids)
-    rows = _Rows(loaded.model, prompts)
     written: list[list[int]] = [[] for _ in prompts]
+    if len(prompts) == 1:
+        alone = generate_step(mx.array(prompts[0]), loaded.model, max_tokens=limits[0])
+        for token, _ in alone:
+            written[0].append(token)
+            if token in ends:
+                break
+            yield None, []
+        yield 0, written[0]
+        return
+    rows = _Rows(loaded.model, prompts)
     while rows.unfinished:
         ended = []
         for index, token in rows.step():
@@ -99,17 +105,6 @@ def _decode(loaded: LoadedModel, prompts: list[list[int]], limits: list[int]) ->
                 yield index, written[index]
         rows.drop(ended)
         yield None, []
-
-
-def _alone(loaded: LoadedModel, prompt: list[int], limit: int) -> Iterator[Outcome]:
-    ends = set(loaded.tokenizer.eos_token_ids)
-    written: list[int] = []
-    for token, _ in generate_step(mx.array(prompt), loaded.model, max_tokens=limit):
-        written.append(token)
-        if token in ends:
-            break
-        yield None, []
-    yield 0, written
 
 
 class _Rows:

@@ -42,6 +42,10 @@ class LlamaLike(Family):
         rows = np.arange(count * family.head_size(config)).reshape(count, 2, -1)
         return Form(rows.swapaxes(1, 2).reshape(-1))
 
+    def computed_tensors(self, config: Config) -> Tensors:
+        """Llama 3 scales its frequencies by a tensor, and others may."""
+        return family.rope_tensors(config)
+
 
 class Llama(LlamaLike):
     """Llama and Mistral."""
@@ -51,10 +55,6 @@ class Llama(LlamaLike):
     def metadata(self, config: Config) -> Metadata:
         """As most families state it."""
         return llama_metadata(config)
-
-    def computed_tensors(self, config: Config) -> Tensors:
-        """Llama 3 scales its frequencies by a tensor."""
-        return family.rope_tensors(config)
 
     def is_70b(self, config: Config) -> bool:
         """By layers and grouped heads, as llama.cpp does."""
@@ -95,10 +95,6 @@ class Mistral3(Ministral3):
             return super().metadata(config)
         family.require(config, "model_type", ("mistral",))
         return llama_metadata(config)
-
-    def computed_tensors(self, config: Config) -> Tensors:
-        """As Llama's."""
-        return family.rope_tensors(config)
 
 
 class Granite(LlamaLike):
@@ -161,10 +157,6 @@ class SmolLM3(LlamaLike):
                 supported="4層ごとに1層が回転しない並び",
             )
         return llama_metadata(config)
-
-    def computed_tensors(self, config: Config) -> Tensors:
-        """As Llama's."""
-        return family.rope_tensors(config)
 
     def fewest_layers(self, config: Config) -> int:
         """Up to the first that rotates nothing."""
