@@ -591,6 +591,10 @@ class MlflowNotInstalled(SystemProblem):
     """No data."""
 
 
+class TensorboardNotInstalled(SystemProblem):
+    """No data."""
+
+
 class UnexpectedError(SystemProblem, code="UNEXPECTED"):
     """An exception that nothing foresaw. Data: kind, reason, log."""
 
