@@ -89,7 +89,13 @@ def completed(config: Mapping[str, Any], folder: Path) -> Settings:
     if kind in OLDER_ROPE:
         text |= _older_rope(text)
     stated = {part.get("tie_word_embeddings") for part in (text, config)} - {None}
-    tied = is_tied(kind, stated, _weights(folder))
+    weights: dict[str, TensorEntry] = {}
+    try:
+        for file in sorted(folder.glob("model*.safetensors")):
+            weights |= safetensors_header.read(file).tensors
+    except (OSError, HeaderDamaged):
+        weights = {}  # the file's own reader will say so
+    tied = is_tied(kind, stated, weights)
     if tied is not None:
         text["tie_word_embeddings"] = tied
     if not isinstance(inner, dict):
@@ -163,14 +169,3 @@ def repeats_embedding(weights: Mapping[str, TensorEntry]) -> bool:
 
 def _ending(weights: Mapping[str, TensorEntry], ending: str) -> TensorEntry | None:
     return next((weight for name, weight in weights.items() if name.endswith(ending)), None)
-
-
-def _weights(folder: Path) -> dict[str, TensorEntry]:
-    """Every weight by its name; none where a file cannot be read, which its reader will say."""
-    weights: dict[str, TensorEntry] = {}
-    try:
-        for file in sorted(folder.glob("model*.safetensors")):
-            weights |= safetensors_header.read(file).tensors
-    except (OSError, HeaderDamaged):
-        return {}
-    return weights

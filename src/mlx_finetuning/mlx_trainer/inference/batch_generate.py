@@ -44,7 +44,14 @@ def answers(
             limits = [min(max_tokens, loaded.context_length - len(prompts[at])) for at in batch]
             for index, tokens in _decode(loaded, [prompts[at] for at in batch], limits):
                 if index is not None:
-                    by_prompt[batch[index]] = _answer(loaded, tokens)
+                    ended = tokens[-1] in loaded.tokenizer.eos_token_ids
+                    detokenizer = loaded.tokenizer.detokenizer
+                    detokenizer.reset()
+                    for token in tokens[:-1] if ended else tokens:
+                        detokenizer.add_token(token)
+                    detokenizer.finalize()
+                    reasoning, text = loaded.chat.split(detokenizer.text)
+                    by_prompt[batch[index]] = Answer(text, len(tokens), ended, reasoning)
                 finished(len(by_prompt))
     return [by_prompt[at] for at in range(len(prompts))]
 
@@ -164,14 +171,3 @@ class _Rows:
             cache.filter(rows)
         self._next = self._next[mx.array(rows)]
         self._rows = list(self.unfinished)
-
-
-def _answer(loaded: LoadedModel, tokens: list[int]) -> Answer:
-    ended = tokens[-1] in loaded.tokenizer.eos_token_ids
-    detokenizer = loaded.tokenizer.detokenizer
-    detokenizer.reset()
-    for token in tokens[:-1] if ended else tokens:
-        detokenizer.add_token(token)
-    detokenizer.finalize()
-    reasoning, text = loaded.chat.split(detokenizer.text)
-    return Answer(text, len(tokens), ended, reasoning)
