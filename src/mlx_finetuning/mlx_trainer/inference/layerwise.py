@@ -95,10 +95,11 @@ def _pass(
     if squares is not None:
         for number in range(len(body.layers[:layers])):
             _watch(body.layers[number], f"model.layers.{number}", real, squares)
-    blocks = body.layers[:layers]
+    count = len(body.layers[:layers])
+    # No name here may hold the blocks: each is freed once it has computed.
     body.layers = [
-        _computed_once(block, functools.partial(progress, Step(STAGE, done, len(blocks))))
-        for done, block in enumerate(blocks, 1)
+        _computed_once(block, functools.partial(progress, Step(STAGE, done, count)))
+        for done, block in enumerate(body.layers[:layers], 1)
     ]
     name = split_head.norm_name(body)
     norm = getattr(body, name)
