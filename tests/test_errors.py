@@ -14,7 +14,7 @@ import pytest
 import mlx_finetuning
 from mlx_finetuning import errors
 from mlx_finetuning.errors import DatasetNotFound, StudioError, UnexpectedError
-from mlx_finetuning.messages_ja import CATALOGUE, Message, describe
+from mlx_finetuning.messages_ja import Message, catalogue, describe
 
 SOURCE = Path(mlx_finetuning.__file__).parent
 LEAVES = {kind.__name__: kind for kind in StudioError.registry.values()}
@@ -38,7 +38,7 @@ def raised() -> Iterator[tuple[str, type[StudioError], ast.Call]]:
 
 
 def test_every_code_has_words_and_every_entry_a_code() -> None:
-    assert set(CATALOGUE) == set(StudioError.registry)
+    assert set(catalogue()) == set(StudioError.registry)
 
 
 def test_no_two_errors_share_a_code() -> None:
@@ -47,9 +47,9 @@ def test_no_two_errors_share_a_code() -> None:
     assert len(codes) == len(set(codes))
 
 
-@pytest.mark.parametrize("code", sorted(CATALOGUE))
+@pytest.mark.parametrize("code", sorted(catalogue()))
 def test_words_are_japanese_and_say_what_to_do(code: str) -> None:
-    message = CATALOGUE[code]
+    message = catalogue()[code]
     assert JAPANESE.search(message.what) and JAPANESE.search(message.next_step)
     assert message.why
 
@@ -60,7 +60,7 @@ def test_raised_errors_bring_the_data_their_words_need() -> None:
         place: sorted(wanted)
         for place, kind, call in calls
         if all(keyword.arg for keyword in call.keywords)
-        and (wanted := placeholders(CATALOGUE[kind.code]) - {item.arg for item in call.keywords})
+        and (wanted := placeholders(catalogue()[kind.code]) - {item.arg for item in call.keywords})
     }
     assert missing == {}
     assert len(calls) > 20

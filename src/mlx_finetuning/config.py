@@ -19,7 +19,7 @@ from typing import TYPE_CHECKING, Any, TypeVar
 from mlx_finetuning.errors import ConfigFileUnreadable, InvalidSettings
 
 if TYPE_CHECKING:
-    import yaml
+    pass
 
 
 def setting(
@@ -281,7 +281,9 @@ def load(kind: type[C], values: Mapping[str, Any]) -> C:
     accepted: dict[str, Any] = {}
     for key, value in values.items():
         if key not in fields:
-            problems.append(_unknown(key, fields))
+            near = difflib.get_close_matches(key, fields, n=1)
+            hint = f"もしかして {near[0]}?" if near else f"使えるのは {', '.join(fields)}"
+            problems.append(f"設定に未知のキーがあります: {key}（{hint}）")
             continue
         try:
             accepted[key] = _converted(value, hints[key])
@@ -317,8 +319,16 @@ def read_yaml(path: Path) -> dict[str, Any]:
     """A YAML file's mapping. Raises ConfigFileUnreadable."""
     import yaml
 
+    class Plain(yaml.SafeLoader):
+        """Without aliases, of which a few lines stand for gigabytes, and settings need none."""
+
+        def compose_node(self, parent: Any, index: Any) -> Any:
+            if self.check_event(yaml.AliasEvent):
+                raise yaml.YAMLError("エイリアス（*名前）は使えません。")
+            return super().compose_node(parent, index)
+
     try:
-        value = yaml.load(path.read_text(encoding="utf-8"), _plain_loader())
+        value = yaml.load(path.read_text(encoding="utf-8"), Plain)
     except (OSError, ValueError, yaml.YAMLError, RecursionError) as error:  # 2026-99-99 is no date
         raise ConfigFileUnreadable(path=str(path), reason=str(error)) from error
     if value is None:
@@ -326,19 +336,6 @@ def read_yaml(path: Path) -> dict[str, Any]:
     if not isinstance(value, dict) or not all(isinstance(key, str) for key in value):
         raise ConfigFileUnreadable(path=str(path), reason="「キー: 値」の形になっていません。")
     return value
-
-
-def _plain_loader() -> type[yaml.SafeLoader]:
-    """YAML without aliases, of which a few lines stand for gigabytes, and settings need none."""
-    import yaml
-
-    class Plain(yaml.SafeLoader):
-        def compose_node(self, parent: Any, index: Any) -> Any:
-            if self.check_event(yaml.AliasEvent):
-                raise yaml.YAMLError("エイリアス（*名前）は使えません。")
-            return super().compose_node(parent, index)
-
-    return Plain
 
 
 def as_dict(config: Any) -> dict[str, Any]:
@@ -355,7 +352,8 @@ def default_yaml() -> str:
         parts.append(f"\n{name}:")
         for item in dataclasses.fields(kind):
             parts.append(f"  # {item.metadata['help']}{_bounds_ja(item.metadata)}")
-            parts.append(f"  {item.name}: {_yaml_scalar(item.default)}")
+            default = '""' if item.default == "" else item.default
+            parts.append(f"  {item.name}: {default}")
     return "\n".join(parts) + "\n"
 
 
@@ -395,12 +393,6 @@ def _converted(value: Any, hint: Any) -> Any:
     return str(value)
 
 
-def _unknown(key: str, fields: Mapping[str, Any]) -> str:
-    near = difflib.get_close_matches(key, fields, n=1)
-    hint = f"もしかして {near[0]}?" if near else f"使えるのは {', '.join(fields)}"
-    return f"設定に未知のキーがあります: {key}（{hint}）"
-
-
 def _out_of_bounds(key: str, value: Any, metadata: Mapping[str, Any]) -> list[str]:
     if metadata["choices"] and value not in metadata["choices"]:
         return [
@@ -422,7 +414,3 @@ def _bounds_ja(metadata: Mapping[str, Any]) -> str:
     if metadata["maximum"] is not None:
         bounds.append(f"{metadata['maximum']:g}以下")
     return f"（{'、'.join(bounds)}）" if bounds else ""
-
-
-def _yaml_scalar(value: Any) -> str:
-    return '""' if value == "" else str(value)

@@ -53,15 +53,27 @@ def run_demo(
     gguf = Path(exported["files"][MAIN_QUANT]["path"])
     with _timed(seconds, "ask"):
         asked = _ask(gguf, report["splits"]["train"]["answers"], progress)
+    train, test = report["splits"]["train"], report["splits"]["test"]
+    figures = ("tokens", "mean_kl", "max_kl", "top1_agreement")
     return {
         "run_id": run_id,
         "settings": as_dict(training),
         "seconds": {**seconds, "total": round(sum(seconds.values()), 2)},
-        **_learning(trained, report),
+        "base_accuracy": train["base"]["exact"],
+        "tuned_accuracy": train["tuned"]["exact"],
+        "base_paraphrase_accuracy": test["base"]["exact"],
+        "paraphrase_accuracy": test["tuned"]["exact"],
+        "valid_loss_before": trained["first_valid_loss"],
+        "valid_loss_after": trained["last_valid_loss"],
+        "examples": test["answers"][:3],
+        "verdict": report["verdict"],
         "adapter_path": trained["adapter_path"],
         "gguf_path": str(gguf),
         "gguf_paths": {quant: item["path"] for quant, item in exported["files"].items()},
-        **{f"{quant.lower()}_parity": _parity(exported, quant) for quant in quants},
+        **{
+            f"{quant.lower()}_parity": {key: item["parity"][key] for key in figures}
+            for quant, item in exported["files"].items()
+        },
         **asked,
     }
 
@@ -80,25 +92,6 @@ def _timed(seconds: dict[str, float], stage: str) -> Iterator[None]:
     began_s = time.monotonic()
     yield
     seconds[stage] = round(time.monotonic() - began_s, 2)
-
-
-def _learning(trained: Mapping[str, Any], report: Mapping[str, Any]) -> dict[str, Any]:
-    train, test = report["splits"]["train"], report["splits"]["test"]
-    return {
-        "base_accuracy": train["base"]["exact"],
-        "tuned_accuracy": train["tuned"]["exact"],
-        "base_paraphrase_accuracy": test["base"]["exact"],
-        "paraphrase_accuracy": test["tuned"]["exact"],
-        "valid_loss_before": trained["first_valid_loss"],
-        "valid_loss_after": trained["last_valid_loss"],
-        "examples": test["answers"][:3],
-        "verdict": report["verdict"],
-    }
-
-
-def _parity(exported: Mapping[str, Any], quant: str) -> dict[str, Any]:
-    parity = exported["files"][quant]["parity"]
-    return {key: parity[key] for key in ("tokens", "mean_kl", "max_kl", "top1_agreement")}
 
 
 def _ask(gguf: Path, answers: Sequence[Mapping[str, Any]], progress: Progress) -> dict[str, Any]:

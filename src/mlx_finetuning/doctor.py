@@ -173,7 +173,11 @@ def check_python() -> Item:
 def check_packages() -> Item:
     """Installed versions against this project's pins."""
     installed = {name: _version(name) for name in _PACKAGES}
-    pins = _pins()
+    pins = {}
+    with contextlib.suppress(importlib.metadata.PackageNotFoundError):
+        for line in importlib.metadata.requires("mlx-finetuning") or []:
+            if match := re.match(r"([\w.-]+)(?:\[\w+\])?==([\w.]+)", line):
+                pins[match[1].lower()] = match[2]
     absent = [name for name, version in installed.items() if version is None]
     other = [
         f"{name} {version}（想定は {pins[name]}）"
@@ -196,14 +200,6 @@ def _version(name: str) -> str | None:
     with contextlib.suppress(importlib.metadata.PackageNotFoundError):
         return importlib.metadata.version(name)
     return None
-
-
-def _pins() -> dict[str, str]:
-    with contextlib.suppress(importlib.metadata.PackageNotFoundError):
-        lines = importlib.metadata.requires("mlx-finetuning") or []
-        matches = (re.match(r"([\w.-]+)(?:\[\w+\])?==([\w.]+)", line) for line in lines)
-        return {match[1].lower(): match[2] for match in matches if match}
-    return {}
 
 
 def check_mlx(measured: blas.Measurement | None) -> Item:

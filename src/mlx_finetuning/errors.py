@@ -1,4 +1,4 @@
-"""The tree of errors. Codes and data live here, the Japanese wording in `messages_ja`.
+"""The tree of errors. Codes and data live here, the Japanese wording in `assets/messages_ja.yaml`.
 
     StudioError
     ├── UsageProblem       the request itself: names, settings
@@ -9,13 +9,17 @@
     ├── OllamaError        Ollama and the models in it
     └── SystemProblem      disk, memory, missing parts, the unexpected
 
-Every leaf has one `code` and one catalogue entry (a test compares them). `data` holds plain
-JSON values only: an error crosses process boundaries through `to_json` and `from_json`.
+Every leaf has one `code`, its name in capitals, and one catalogue entry (a test compares them).
+`data` holds plain JSON values only: an error crosses process boundaries through `to_json` and
+`from_json`.
 """
 
 from __future__ import annotations
 
+import re
 from typing import Any, ClassVar
+
+_WORD_STARTS = re.compile(r"(?<=[a-z0-9])(?=[A-Z])")
 
 
 class StudioError(Exception):
@@ -24,8 +28,10 @@ class StudioError(Exception):
     code: ClassVar[str] = ""
     registry: ClassVar[dict[str, type[StudioError]]] = {}
 
-    def __init_subclass__(cls) -> None:
-        if "code" in cls.__dict__:
+    def __init_subclass__(cls, code: str | None = None) -> None:
+        """`code` is made of the class's name where none is given; a group of errors has ""."""
+        cls.code = _WORD_STARTS.sub("_", cls.__name__).upper() if code is None else code
+        if cls.code:
             StudioError.registry[cls.code] = cls
 
     def __init__(self, **data: Any) -> None:
@@ -52,607 +58,546 @@ class StudioError(Exception):
 # --- the request itself ------------------------------------------------------------------
 
 
-class UsageProblem(StudioError):
+class UsageProblem(StudioError, code=""):
     """The request cannot be carried out as it was made."""
 
 
 class InvalidName(UsageProblem):
-    code = "INVALID_NAME"  # kind, name
+    """Data: kind, name."""
 
 
 class InvalidSettings(UsageProblem):
-    """All problems of a configuration at once; `problems` is a list of Japanese lines."""
-
-    code = "INVALID_SETTINGS"  # problems
+    """All problems of a configuration at once, as Japanese lines. Data: problems."""
 
 
 class ConfigFileUnreadable(UsageProblem):
-    code = "CONFIG_FILE_UNREADABLE"  # path, reason
+    """Data: path, reason."""
 
 
 class NewerSchema(UsageProblem):
-    code = "NEWER_SCHEMA"  # path, found, supported
+    """Data: path, found, supported."""
 
 
 class RecordDamaged(UsageProblem):
-    code = "RECORD_DAMAGED"  # path
+    """Data: path."""
 
 
 # --- data --------------------------------------------------------------------------------
 
 
-class DataError(StudioError):
+class DataError(StudioError, code=""):
     """A source file or a dataset cannot be used."""
 
 
 class DatasetNotFound(DataError):
-    code = "DATASET_NOT_FOUND"  # name, available
+    """Data: name, available."""
 
 
 class DatasetExists(DataError):
-    code = "DATASET_EXISTS"  # name
+    """Data: name."""
 
 
 class DatasetInUse(DataError):
-    """A job that lives works with it."""
-
-    code = "DATASET_IN_USE"  # name, jobs
+    """A job that lives works with it. Data: name, jobs."""
 
 
 class DatasetNotInTrash(DataError):
-    code = "DATASET_NOT_IN_TRASH"  # name, available
+    """Data: name, available."""
 
 
 class DatasetInTheWay(DataError):
-    """A dataset cannot come back from the trash: another one has its name."""
-
-    code = "DATASET_IN_THE_WAY"  # name
+    """A dataset cannot come back from the trash: another one has its name. Data: name."""
 
 
 class DatasetDamaged(DataError):
-    code = "DATASET_DAMAGED"  # path, line
+    """Data: path, line."""
 
 
 class SourceNotFound(DataError):
-    code = "SOURCE_NOT_FOUND"  # path
+    """Data: path."""
 
 
 class SourceIsFolder(DataError):
-    code = "SOURCE_IS_FOLDER"  # path
+    """Data: path."""
 
 
 class SourceUnreadable(DataError):
-    code = "SOURCE_UNREADABLE"  # path, reason
+    """Data: path, reason."""
 
 
 class SourceEmpty(DataError):
-    code = "SOURCE_EMPTY"  # path
+    """Data: path."""
 
 
 class SourceHeaderOnly(DataError):
-    code = "SOURCE_HEADER_ONLY"  # path, columns
+    """Data: path, columns."""
 
 
 class SourceTooLarge(DataError):
-    code = "SOURCE_TOO_LARGE"  # path, size_mb, limit_mb
+    """Data: path, size_mb, limit_mb."""
 
 
 class SourceBinary(DataError):
-    code = "SOURCE_BINARY"  # path, kind
+    """Data: path, kind."""
 
 
 class SourceUnsupported(DataError):
-    code = "SOURCE_UNSUPPORTED"  # path, ending, supported
+    """Data: path, ending, supported."""
 
 
 class SourceMalformed(DataError):
-    code = "SOURCE_MALFORMED"  # path, line, reason
+    """Data: path, line, reason."""
 
 
 class CellTooLong(DataError):
-    code = "CELL_TOO_LONG"  # path, line, limit
+    """Data: path, line, limit."""
 
 
 class EncodingUnsupported(DataError):
-    code = "ENCODING_UNSUPPORTED"  # encoding, supported
+    """Data: encoding, supported."""
 
 
 class EncodingMismatch(DataError):
-    code = "ENCODING_MISMATCH"  # path, encoding, line, guess
+    """Data: path, encoding, line, guess."""
 
 
 class EncodingUnknown(DataError):
-    code = "ENCODING_UNKNOWN"  # path, line
+    """Data: path, line."""
 
 
 class ColumnsNotFound(DataError):
-    code = "COLUMNS_NOT_FOUND"  # path, missing, columns
+    """Data: path, missing, columns."""
 
 
 class InvalidMapping(DataError):
-    """All problems of a column mapping at once; `problems` is a list of Japanese lines."""
-
-    code = "INVALID_MAPPING"  # problems, columns
+    """All problems of a column mapping at once, as Japanese lines. Data: problems, columns."""
 
 
 class NoUsableRows(DataError):
-    code = "NO_USABLE_ROWS"  # path, reasons
+    """Data: path, reasons."""
 
 
 class SourceKindsDiffer(DataError):
-    """Several files to be merged hold different kinds of rows."""
-
-    code = "SOURCE_KINDS_DIFFER"  # kinds
+    """Several files to be merged hold different kinds of rows. Data: kinds."""
 
 
 class SourceChanged(DataError):
-    """A file is not the one that a manifest speaks of."""
-
-    code = "SOURCE_CHANGED"  # path
+    """A file is not the one that a manifest speaks of. Data: path."""
 
 
 class DatasetNotReproduced(DataError):
-    code = "DATASET_NOT_REPRODUCED"  # name, files
+    """Data: name, files."""
 
 
 class RowNotFound(DataError):
-    code = "ROW_NOT_FOUND"  # name, row, nearest
+    """Data: name, row, nearest."""
 
 
 # --- models ------------------------------------------------------------------------------
 
 
-class ModelError(StudioError):
+class ModelError(StudioError, code=""):
     """A base model cannot be found, fetched or used."""
 
 
 class ModelNotFound(ModelError):
-    code = "MODEL_NOT_FOUND"  # name, near
+    """Data: name, near."""
 
 
 class ModelNotDownloaded(ModelError):
-    code = "MODEL_NOT_DOWNLOADED"  # repo_id, size
+    """Data: repo_id, size."""
 
 
 class ModelBuiltIn(ModelError):
-    code = "MODEL_BUILT_IN"  # name
+    """Data: name."""
 
 
-class ModelRefused(ModelError):
+class ModelRefused(ModelError, code=""):
     """A model folder that must not, or cannot, be loaded."""
 
 
 class ModelIncomplete(ModelRefused):
-    code = "MODEL_INCOMPLETE"  # path, missing
+    """Data: path, missing."""
 
 
 class ModelDamaged(ModelRefused):
-    code = "MODEL_DAMAGED"  # path, files
+    """Data: path, files."""
 
 
 class ModelRunsCode(ModelRefused):
-    code = "MODEL_RUNS_CODE"  # path, file, key
+    """Data: path, file, key."""
 
 
 class ModelUnsafeWeights(ModelRefused):
-    code = "MODEL_UNSAFE_WEIGHTS"  # path, files
+    """Data: path, files."""
 
 
 class ModelLinksOutside(ModelRefused):
-    code = "MODEL_LINKS_OUTSIDE"  # path, files
+    """Data: path, files."""
 
 
 class TemplateHostile(ModelRefused):
-    """The chat template does what no template needs to."""
-
-    code = "TEMPLATE_HOSTILE"  # folder, reason
+    """The chat template does what no template needs to. Data: folder, reason."""
 
 
 class ModelGated(ModelError):
-    code = "MODEL_GATED"  # repo_id, page, token_state
+    """Data: repo_id, page, token_state."""
 
 
 class HubTokenRejected(ModelError):
-    code = "HUB_TOKEN_REJECTED"  # endpoint
+    """Data: endpoint."""
 
 
 class HubUnreachable(ModelError):
-    code = "HUB_UNREACHABLE"  # endpoint, reason
+    """Data: endpoint, reason."""
 
 
 class DownloadCut(ModelError):
-    code = "DOWNLOAD_CUT"  # repo_id, file
+    """Data: repo_id, file."""
 
 
 class DownloadDamaged(ModelError):
-    code = "DOWNLOAD_DAMAGED"  # repo_id, file
+    """Data: repo_id, file."""
 
 
 class DownloadRunning(ModelError):
-    code = "DOWNLOAD_RUNNING"  # repo_id
+    """Data: repo_id."""
 
 
 class ModelUnloadable(ModelError):
-    """The folder looked right, but the library could not load it."""
-
-    code = "MODEL_UNLOADABLE"  # folder, reason
+    """The folder looked right, but the library could not load it. Data: folder, reason."""
 
 
 class TokenizerUnreadable(ModelError):
-    """The tokenizer's files are missing, damaged, or contradict each other."""
+    """The tokenizer's files are missing, damaged, or contradict each other.
 
-    code = "TOKENIZER_UNREADABLE"  # folder, reason
+    Data: folder, reason.
+    """
 
 
 class TokensDiffer(ModelError):
-    """What would be trained on is not what the model's own file makes of the same text."""
+    """What would be trained on is not what the model's own file makes of the same text.
 
-    code = "TOKENS_DIFFER"  # folder, file, texts, differing, example, expected, found
+    Data: folder, file, texts, differing, example, expected, found.
+    """
 
 
 class ChatTemplateUnusable(ModelError):
-    """The chat template fails, or leaves out what it is given."""
-
-    code = "CHAT_TEMPLATE_UNUSABLE"  # reason
+    """The chat template fails, or leaves out what it is given. Data: reason."""
 
 
 class ChatTemplateMissing(ModelError):
-    code = "CHAT_TEMPLATE_MISSING"
+    """No data."""
 
 
 class TargetsNotFound(ModelError):
-    """No layer has the names that the adapter's settings ask for."""
-
-    code = "TARGETS_NOT_FOUND"  # targets, available
+    """No layer has the names that the adapter's settings ask for. Data: targets, available."""
 
 
 class PromptTooLong(ModelError):
-    code = "PROMPT_TOO_LONG"  # tokens, limit
+    """Data: tokens, limit."""
 
 
 class ConversationRefused(ModelError):
-    """The model's chat template does not take these messages in this order."""
-
-    code = "CONVERSATION_REFUSED"  # reason
+    """The model's chat template does not take these messages in this order. Data: reason."""
 
 
 # --- runs --------------------------------------------------------------------------------
 
 
-class RunError(StudioError):
+class RunError(StudioError, code=""):
     """A run or one of its jobs cannot go on."""
 
 
 class RunNotFound(RunError):
-    code = "RUN_NOT_FOUND"  # run_id, recent
+    """Data: run_id, recent."""
 
 
 class JobInterrupted(RunError):
-    """The worker died without a word: killed, out of memory, a restart."""
-
-    code = "JOB_INTERRUPTED"  # log
+    """The worker died without a word: killed, out of memory, a restart. Data: log."""
 
 
 class RunNotReady(RunError):
-    """Something needs a finished training run."""
-
-    code = "RUN_NOT_READY"  # run_id, state
+    """Something needs a finished training run. Data: run_id, state."""
 
 
 class RunIsSimulated(RunError):
-    """A simulated run has no weights to evaluate, export or talk to."""
-
-    code = "RUN_IS_SIMULATED"  # run_id
+    """A simulated run has no weights to evaluate, export or talk to. Data: run_id."""
 
 
 class BatchTooLarge(RunError):
-    code = "BATCH_TOO_LARGE"  # batch_size, rows
+    """Data: batch_size, rows."""
 
 
 class NoTrainingRows(RunError):
-    code = "NO_TRAINING_ROWS"
+    """No data."""
 
 
 class NothingToLearn(RunError):
-    """Every row's answer was empty or cut away."""
-
-    code = "NOTHING_TO_LEARN"  # rows, max_length
+    """Every row's answer was empty or cut away. Data: rows, max_length."""
 
 
 class LossNotFinite(RunError):
-    code = "LOSS_NOT_FINITE"  # update, rows
+    """Data: update, rows."""
 
 
 class LossExploded(RunError):
-    """The model became far worse than guessing."""
-
-    code = "LOSS_EXPLODED"  # update, rows, loss, first_loss
+    """The model became far worse than guessing. Data: update, rows, loss, first_loss."""
 
 
 class DoraOfExperts(RunError):
-    """DoRA was asked for where experts' weights are stacked."""
-
-    code = "DORA_OF_EXPERTS"  # layer
+    """DoRA was asked for where experts' weights are stacked. Data: layer."""
 
 
 class FullNeedsPlainWeights(RunError):
     """Quantized weights cannot be trained themselves."""
 
-    code = "FULL_NEEDS_PLAIN_WEIGHTS"
 
-
-class GradientWorkerLost(RunError):
-    """A local process that shared the work has ended."""
-
-    code = "HELPER_LOST"  # exit_code; records of earlier versions have this code
+class GradientWorkerLost(RunError, code="HELPER_LOST"):  # as in records of earlier versions
+    """A local process that shared the work has ended. Data: exit_code."""
 
 
 class RunDoesNotFit(RunError):
-    """Found before the first update: memory is too small, whatever is done to save some."""
+    """Found before the first update: memory is too small, whatever is done to save some.
 
-    code = "RUN_DOES_NOT_FIT"  # needed_gb, available_gb, batch_size, largest
+    Data: needed_gb, available_gb, batch_size, largest.
+    """
 
 
-class RankLost(GradientWorkerLost):
-    """Another rank of a distributed run has ended, or cannot be reached."""
+class RankLost(GradientWorkerLost, code="PEER_LOST"):  # likewise
+    """Another rank of a distributed run has ended, or cannot be reached.
 
-    code = "PEER_LOST"  # rank, host, exit_code; likewise
+    Data: rank, host, exit_code.
+    """
 
 
 class ModelsDiffer(RunError):
-    """A rank's base model has other weights."""
-
-    code = "MODELS_DIFFER"  # rank, host, folder
+    """A rank's base model has other weights. Data: rank, host, folder."""
 
 
 class MemoryRunsOut(RunError):
-    code = "MEMORY_RUNS_OUT"  # used_gb, limit_gb, update
+    """Data: used_gb, limit_gb, update."""
 
 
 class CheckpointForeign(RunError):
-    """Data, model or settings are not those of the checkpoint."""
-
-    code = "CHECKPOINT_FOREIGN"  # path
+    """Data, model or settings are not those of the checkpoint. Data: path."""
 
 
 class RunNotResumable(RunError):
-    code = "RUN_NOT_RESUMABLE"  # run_id, state
+    """Data: run_id, state."""
 
 
 class RunBusy(RunError):
-    """The run, or one of its later jobs, is at work, and the run must stay where it is."""
+    """The run, or one of its later jobs, is at work, and the run must stay where it is.
 
-    code = "RUN_BUSY"  # run_id, jobs
+    Data: run_id, jobs.
+    """
 
 
 class RunNotInTrash(RunError):
-    code = "RUN_NOT_IN_TRASH"  # run_id, available
+    """Data: run_id, available."""
 
 
 class RunExists(RunError):
-    """A run cannot be restored, or deleted, over another of the same name."""
-
-    code = "RUN_EXISTS"  # run_id, path
+    """A run cannot be restored, or deleted, over another of the same name. Data: run_id, path."""
 
 
 class RerunSourceChanged(RunError):
-    """Data or base are not what the run was made of."""
-
-    code = "RERUN_SOURCE_CHANGED"  # run_id, changed
+    """Data or base are not what the run was made of. Data: run_id, changed."""
 
 
 class MlxLmFailed(RunError):
-    """The `mlx-lm` engine's process ended with an error."""
-
-    code = "MLX_LM_FAILED"  # exit_code, tail, log
+    """The `mlx-lm` engine's process ended with an error. Data: exit_code, tail, log."""
 
 
 # --- export ------------------------------------------------------------------------------
 
 
-class ExportError(StudioError):
+class ExportError(StudioError, code=""):
     """A model cannot be written, verified or served."""
 
 
 class ArchitectureUnsupported(ExportError):
-    code = "ARCHITECTURE_UNSUPPORTED"  # architecture, supported
+    """Data: architecture, supported."""
 
 
 class ModelSettingUnsupported(ExportError):
-    """A value of `config.json` that the file could only express wrongly."""
+    """A value of `config.json` that the file could only express wrongly.
 
-    code = "MODEL_SETTING_UNSUPPORTED"  # setting, value, supported
+    Data: setting, value, supported.
+    """
 
 
 class TokenizerUnsupported(ExportError):
-    code = "TOKENIZER_UNSUPPORTED"  # reason
+    """Data: reason."""
 
 
 class WeightsUnreadable(ExportError):
-    code = "WEIGHTS_UNREADABLE"  # path, reason
+    """Data: path, reason."""
 
 
 class WeightsIncomplete(ExportError):
-    """Weights that are needed and absent, or present and of no known use."""
+    """Weights that are needed and absent, or present and of no known use.
 
-    code = "WEIGHTS_INCOMPLETE"  # missing, unknown
+    Data: missing, unknown.
+    """
 
 
 class NonFiniteWeights(ExportError):
-    code = "NON_FINITE_WEIGHTS"  # tensor
+    """Data: tensor."""
 
 
 class AdapterUnusable(ExportError):
-    code = "ADAPTER_UNUSABLE"  # path, reason
+    """Data: path, reason."""
 
 
 class AdapterMustBeFused(ExportError):
-    """What was trained is not a LoRA of linear layers, and makes no adapter file."""
+    """What was trained is not a LoRA of linear layers, and makes no adapter file.
 
-    code = "ADAPTER_MUST_BE_FUSED"  # kind, format
+    Data: kind, format.
+    """
 
 
 class ExpertsNotInPeft(ExportError):
-    """Experts or routers were trained, which a peft folder is not written for."""
-
-    code = "EXPERTS_NOT_IN_PEFT"  # layer
+    """Experts or routers were trained, which a peft folder is not written for. Data: layer."""
 
 
 class QuantizerUnusable(ExportError):
-    """The library with ggml and llama.cpp is absent, or is not what we know."""
-
-    code = "QUANTIZER_UNUSABLE"  # reason
+    """The library with ggml and llama.cpp is absent, or is not what we know. Data: reason."""
 
 
 class GgufNotMade(ExportError):
-    """The run has not been exported yet."""
-
-    code = "GGUF_NOT_MADE"  # run_id
+    """The run has not been exported yet. Data: run_id."""
 
 
 class GgufUnreadable(ExportError):
-    code = "GGUF_UNREADABLE"  # path, reason
+    """Data: path, reason."""
 
 
 class ExportNotProven(ExportError):
-    """The written model differs from the trained one, and was not handed over."""
+    """The written model differs from the trained one, and was not handed over.
 
-    code = "EXPORT_NOT_PROVEN"  # path, problems
+    Data: path, problems.
+    """
 
 
 class RunNotDeployed(ExportError):
-    """The run's model was not brought into Ollama yet."""
-
-    code = "RUN_NOT_DEPLOYED"  # run_id
+    """The run's model was not brought into Ollama yet. Data: run_id."""
 
 
 class RuntimeNotStarted(ExportError):
-    code = "RUNTIME_NOT_STARTED"  # path, reason
+    """Data: path, reason."""
 
 
 class RuntimeNotAnswering(ExportError):
-    code = "RUNTIME_NOT_ANSWERING"  # reason
+    """Data: reason."""
 
 
 class PortTaken(ExportError):
-    """A model server cannot listen where it was asked to."""
-
-    code = "PORT_TAKEN"  # address, port, reason
+    """A model server cannot listen where it was asked to. Data: address, port, reason."""
 
 
 # --- Ollama ------------------------------------------------------------------------------
 
 
-class OllamaError(StudioError):
+class OllamaError(StudioError, code=""):
     """Ollama cannot be used, or does not do what it was asked for."""
 
 
 class OllamaHostInvalid(OllamaError):
-    code = "OLLAMA_HOST_INVALID"  # host
+    """Data: host."""
 
 
 class OllamaNameInvalid(OllamaError):
-    code = "OLLAMA_NAME_INVALID"  # name
+    """Data: name."""
 
 
 class OllamaNotInstalled(OllamaError):
-    code = "OLLAMA_NOT_INSTALLED"  # place
+    """Data: place."""
 
 
 class OllamaNotRunning(OllamaError):
-    code = "OLLAMA_NOT_RUNNING"  # place
+    """Data: place."""
 
 
 class NotOllama(OllamaError):
-    """Somebody else listens where Ollama should be."""
-
-    code = "NOT_OLLAMA"  # reason
+    """Somebody else listens where Ollama should be. Data: reason."""
 
 
 class OllamaTooOld(OllamaError):
-    code = "OLLAMA_TOO_OLD"  # reason
+    """Data: reason."""
 
 
 class OllamaConnectionLost(OllamaError):
-    """The server stopped, or the network broke, half-way."""
-
-    code = "OLLAMA_CONNECTION_LOST"  # place, stage
+    """The server stopped, or the network broke, half-way. Data: place, stage."""
 
 
 class OllamaUploadDamaged(OllamaError):
-    code = "OLLAMA_UPLOAD_DAMAGED"  # path
+    """Data: path."""
 
 
 class OllamaOutOfSpace(OllamaError):
-    code = "OLLAMA_OUT_OF_SPACE"  # reason
+    """Data: reason."""
 
 
 class OllamaArchitectureUnknown(OllamaError):
-    code = "OLLAMA_ARCHITECTURE_UNKNOWN"  # reason
+    """Data: reason."""
 
 
 class OllamaModelNotFound(OllamaError):
-    code = "OLLAMA_MODEL_NOT_FOUND"  # reason
+    """Data: reason."""
 
 
 class OllamaNameTaken(OllamaError):
-    code = "OLLAMA_NAME_TAKEN"  # name
+    """Data: name."""
 
 
 class OllamaRefused(OllamaError):
-    """An error of Ollama's that we have no words for."""
-
-    code = "OLLAMA_REFUSED"  # reason
+    """An error of Ollama's that we have no words for. Data: reason."""
 
 
 class OllamaDiffers(OllamaError):
-    """What Ollama runs is not what was trained; it was removed again."""
-
-    code = "OLLAMA_DIFFERS"  # name, problems
+    """What Ollama runs is not what was trained; it was removed again. Data: name, problems."""
 
 
 # --- system ------------------------------------------------------------------------------
 
 
-class SystemProblem(StudioError):
+class SystemProblem(StudioError, code=""):
     """The machine lacks something."""
 
 
 class DiskFull(SystemProblem):
-    code = "DISK_FULL"  # path
+    """Data: path."""
 
 
 class NotEnoughSpace(SystemProblem):
-    code = "NOT_ENOUGH_SPACE"  # path, needed_gb, available_gb
+    """Data: path, needed_gb, available_gb."""
 
 
 class NotEnoughMemory(SystemProblem):
-    """A model does not fit beside what the machine is doing."""
-
-    code = "NOT_ENOUGH_MEMORY"  # needed_gb, available_gb
+    """A model does not fit beside what the machine is doing. Data: needed_gb, available_gb."""
 
 
 class ServerRunning(SystemProblem):
-    """The workspace has a server for the web interface already."""
-
-    code = "SERVER_RUNNING"  # url
+    """The workspace has a server for the web interface already. Data: url."""
 
 
 class ServerFailed(SystemProblem):
-    """The web interface's server ended with an error."""
-
-    code = "SERVER_FAILED"  # exit_code, port
+    """The web interface's server ended with an error. Data: exit_code, port."""
 
 
 class MlflowNotInstalled(SystemProblem):
-    code = "MLFLOW_NOT_INSTALLED"
+    """No data."""
 
 
-class UnexpectedError(SystemProblem):
-    code = "UNEXPECTED"  # kind, reason, log
+class TensorboardNotInstalled(SystemProblem):
+    """No data."""
+
+
+class UnexpectedError(SystemProblem, code="UNEXPECTED"):
+    """An exception that nothing foresaw. Data: kind, reason, log."""
 
 
 class Interrupted(SystemProblem):
     """The user pressed Ctrl-C or asked a job to stop."""
-
-    code = "INTERRUPTED"

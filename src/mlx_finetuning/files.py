@@ -181,14 +181,11 @@ class LineLog:
         make_folder(path.parent)
         with disk_errors(path):
             self._descriptor = os.open(path, os.O_RDWR | os.O_APPEND | os.O_CREAT, 0o600)
-            self._repair_tail()
-
-    def _repair_tail(self) -> None:
-        # A killed writer may have left half a line; the next one must not be glued to it.
-        size = os.fstat(self._descriptor).st_size
-        if size and os.pread(self._descriptor, 1, size - 1) != b"\n":
-            text = os.pread(self._descriptor, size, 0)
-            os.ftruncate(self._descriptor, text.rfind(b"\n") + 1)
+            # A killed writer may have left half a line; the next one must not be glued to it.
+            size = os.fstat(self._descriptor).st_size
+            if size and os.pread(self._descriptor, 1, size - 1) != b"\n":
+                text = os.pread(self._descriptor, size, 0)
+                os.ftruncate(self._descriptor, text.rfind(b"\n") + 1)
 
     def append(self, value: dict[str, Any]) -> None:
         line = json.dumps(value, ensure_ascii=False).encode("utf-8") + b"\n"

@@ -73,10 +73,15 @@ def find_waste(workspace: Workspace) -> list[Waste]:
 def clean(workspace: Workspace, key: str) -> int:
     """Remove one kind of waste as it is found now; returns the bytes given back."""
     removed = 0
-    for waste in find_waste(workspace):
-        if waste.key == key:
-            for path in waste.paths:
-                removed += _remove(path)
+    for path in (
+        path for waste in find_waste(workspace) if waste.key == key for path in waste.paths
+    ):
+        size = size_of(path)
+        if path.is_dir() and not path.is_symlink():
+            shutil.rmtree(path, ignore_errors=True)
+        else:
+            path.unlink(missing_ok=True)
+        removed += size - (size_of(path) if path.exists() else 0)
     return removed
 
 
@@ -94,15 +99,6 @@ def _file_size(path: Path) -> int:
         entry = path.lstat()
         return 0 if path.is_symlink() else entry.st_blocks * 512
     return 0
-
-
-def _remove(path: Path) -> int:
-    size = size_of(path)
-    if path.is_dir() and not path.is_symlink():
-        shutil.rmtree(path, ignore_errors=True)
-    else:
-        path.unlink(missing_ok=True)
-    return size - (size_of(path) if path.exists() else 0)
 
 
 def _is_older(path: Path, age_s: float) -> bool:
@@ -128,32 +124,27 @@ def _broken_downloads(workspace: Workspace) -> Iterator[Path]:
 def _checkpoints(workspace: Workspace) -> Iterator[Path]:
     """Of runs that are done: their adapter is written, and they are not resumed."""
     for folder in (workspace.root / "models" / "finetuned").glob("*/checkpoints"):
-        if _is_done(workspace.experiments / folder.parent.name / "status.json"):
-            yield folder
-
-
-def _is_done(status: Path) -> bool:
-    with contextlib.suppress(StudioError, OSError):
-        return files.read_json(status).get("state") == "done"
-    return False
+        with contextlib.suppress(StudioError, OSError):
+            status = workspace.experiments / folder.parent.name / "status.json"
+            if files.read_json(status).get("state") == "done":
+                yield folder
 
 
 def _unused_uploads(workspace: Workspace) -> Iterator[Path]:
+    # Those in the trash count too: they may come back.
+    deleted = workspace.deleted_datasets.glob("*/*/dataset.json")
+    manifests = (*workspace.datasets.glob("*/dataset.json"), *deleted)
     try:
-        used = {Path(source) for source in _sources(workspace)}
+        used = {
+            Path(str(source["path"]))
+            for manifest in manifests
+            for source in files.read_json(manifest).get("sources", ())
+        }
     except (StudioError, OSError, KeyError, TypeError):
         return  # a dataset that cannot be read may need any of them
     for path in workspace.uploads.glob("*/*"):
         if path not in used and _is_older(path, _DAY_S):
             yield path
-
-
-def _sources(workspace: Workspace) -> Iterator[str]:
-    """Files that datasets were made from, those in the trash too: they may come back."""
-    deleted = workspace.deleted_datasets.glob("*/*/dataset.json")
-    for manifest in (*workspace.datasets.glob("*/dataset.json"), *deleted):
-        for source in files.read_json(manifest).get("sources", ()):
-            yield str(source["path"])
 
 
 def _ended_jobs(workspace: Workspace) -> Iterator[Path]:
@@ -163,24 +154,18 @@ def _ended_jobs(workspace: Workspace) -> Iterator[Path]:
             yield folder
 
 
-def _deleted_runs(workspace: Workspace) -> Iterator[Path]:
-    yield from (path for path in workspace.trash.glob("*/") if path != workspace.deleted_datasets)
-
-
-def _deleted_datasets(workspace: Workspace) -> Iterator[Path]:
-    yield from workspace.deleted_datasets.glob("*/")
-
-
 _KINDS: dict[str, tuple[str, str, Callable[[Workspace], Iterator[Path]]]] = {
     "trash": (
         "ゴミ箱の実験",
         "削除した実験の、記録・学習したアダプタ・書き出したモデルです。",
-        _deleted_runs,
+        lambda workspace: (
+            path for path in workspace.trash.glob("*/") if path != workspace.deleted_datasets
+        ),
     ),
     "deleted_datasets": (
         "ゴミ箱のデータセット",
         "削除したデータセットです。元のファイルはそのままです。",
-        _deleted_datasets,
+        lambda workspace: iter(workspace.deleted_datasets.glob("*/")),
     ),
     "checkpoints": (
         "完了した学習の途中保存",

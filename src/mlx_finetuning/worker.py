@@ -38,7 +38,12 @@ def main(arguments: list[str] | None = None) -> int:
     lock.adopt(options.lock_fd)
     jobs.sign(options.lock_fd)
     reporter = Reporter(paths)
-    _stop_on_signals(reporter)
+
+    def ask_to_stop(number: int, frame: FrameType | None) -> None:
+        reporter.stop_asked = True
+
+    for number in (signal.SIGTERM, signal.SIGINT, signal.SIGHUP):
+        signal.signal(number, ask_to_stop)
     try:
         _work(paths, reporter)
     except Interrupted:
@@ -56,14 +61,6 @@ def main(arguments: list[str] | None = None) -> int:
     else:
         reporter.finish(JobState.DONE)
     return 0
-
-
-def _stop_on_signals(reporter: Reporter) -> None:
-    def ask(number: int, frame: FrameType | None) -> None:
-        reporter.stop_asked = True
-
-    for number in (signal.SIGTERM, signal.SIGINT, signal.SIGHUP):
-        signal.signal(number, ask)
 
 
 def _work(paths: JobPaths, reporter: Reporter) -> None:

@@ -6,6 +6,7 @@ import os
 import re
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Protocol
 
 from mlx_finetuning.errors import InvalidName
 
@@ -19,25 +20,29 @@ def checked_name(kind: str, name: str) -> str:
     return name
 
 
+class _Folder(Protocol):
+    @property
+    def folder(self) -> Path: ...
+
+
+class _Entry:
+    """A property: the path of a file or folder in its owner's `folder`."""
+
+    def __init__(self, path: str) -> None:
+        self._path = path
+
+    def __get__(self, owner: _Folder, kind: type) -> Path:
+        return owner.folder / self._path
+
+
 @dataclass(frozen=True)
 class DatasetPaths:
     folder: Path
 
-    @property
-    def train(self) -> Path:
-        return self.folder / "train.jsonl"
-
-    @property
-    def valid(self) -> Path:
-        return self.folder / "valid.jsonl"
-
-    @property
-    def test(self) -> Path:
-        return self.folder / "test.jsonl"
-
-    @property
-    def manifest(self) -> Path:
-        return self.folder / "dataset.json"
+    train = _Entry("train.jsonl")
+    valid = _Entry("valid.jsonl")
+    test = _Entry("test.jsonl")
+    manifest = _Entry("dataset.json")
 
     def split(self, name: str) -> Path:
         return self.folder / f"{name}.jsonl"
@@ -49,90 +54,35 @@ class JobPaths:
 
     folder: Path
 
-    @property
-    def job(self) -> Path:
-        return self.folder / "job.json"
-
-    @property
-    def status(self) -> Path:
-        return self.folder / "status.json"
-
-    @property
-    def result(self) -> Path:
-        return self.folder / "result.json"
-
-    @property
-    def events(self) -> Path:
-        return self.folder / "events.jsonl"
-
-    @property
-    def log(self) -> Path:
-        return self.folder / "worker.log"
-
-    @property
-    def lock(self) -> Path:
-        return self.folder / "worker.lock"
-
-    @property
-    def stop_request(self) -> Path:
-        return self.folder / "stop.request"
-
-    @property
-    def port(self) -> Path:
-        """Address and key of a model server, while it answers."""
-        return self.folder / "port.json"
-
-    @property
-    def reserve(self) -> Path:
-        """Space kept while the worker lives, so that its last words fit on a full disk."""
-        return self.folder / ".reserve"
+    job = _Entry("job.json")
+    status = _Entry("status.json")
+    result = _Entry("result.json")
+    events = _Entry("events.jsonl")
+    log = _Entry("worker.log")
+    lock = _Entry("worker.lock")
+    stop_request = _Entry("stop.request")
+    port = _Entry("port.json")
+    """Address and key of a model server, while it answers."""
+    reserve = _Entry(".reserve")
+    """Space kept while the worker lives, so that its last words fit on a full disk."""
 
 
 @dataclass(frozen=True)
 class RunPaths(JobPaths):
     """`experiments/<run_id>/`: the training job's folder and what later jobs add to it."""
 
-    @property
-    def experiment(self) -> Path:
-        return self.folder / "experiment.json"
-
-    @property
-    def config(self) -> Path:
-        return self.folder / "config.yaml"
-
-    @property
-    def metrics(self) -> Path:
-        return self.folder / "metrics.jsonl"
-
-    @property
-    def samples(self) -> Path:
-        """Sample answers during training, a line each."""
-        return self.folder / "samples.jsonl"
-
-    @property
-    def report(self) -> Path:
-        return self.folder / "report.json"
-
-    @property
-    def report_html(self) -> Path:
-        return self.folder / "report.html"
-
-    @property
-    def certificate(self) -> Path:
-        return self.folder / "certificate.json"
-
-    @property
-    def notes(self) -> Path:
-        """What the user wrote about the run, and its tags."""
-        return self.folder / "notes.json"
-
-    @property
-    def chats(self) -> Path:
-        return self.folder / "chats"
-
-    @property
-    def jobs(self) -> Path:
-        return self.folder / "jobs"
+    experiment = _Entry("experiment.json")
+    config = _Entry("config.yaml")
+    metrics = _Entry("metrics.jsonl")
+    samples = _Entry("samples.jsonl")
+    """Sample answers during training, a line each."""
+    report = _Entry("report.json")
+    report_html = _Entry("report.html")
+    certificate = _Entry("certificate.json")
+    notes = _Entry("notes.json")
+    """What the user wrote about the run, and its tags."""
+    chats = _Entry("chats")
+    jobs = _Entry("jobs")
 
     def later_job(self, name: str) -> JobPaths:
         """The folder of an evaluation, export or conversation of this run."""
@@ -143,21 +93,10 @@ class RunPaths(JobPaths):
 class AdapterPaths:
     folder: Path
 
-    @property
-    def weights(self) -> Path:
-        return self.folder / "adapters.safetensors"
-
-    @property
-    def config(self) -> Path:
-        return self.folder / "adapter_config.json"
-
-    @property
-    def best(self) -> Path:
-        return self.folder / "best"
-
-    @property
-    def checkpoints(self) -> Path:
-        return self.folder / "checkpoints"
+    weights = _Entry("adapters.safetensors")
+    config = _Entry("adapter_config.json")
+    best = _Entry("best")
+    checkpoints = _Entry("checkpoints")
 
 
 @dataclass(frozen=True)
@@ -166,21 +105,10 @@ class TrashPaths:
 
     folder: Path
 
-    @property
-    def record(self) -> Path:
-        return self.folder / "trash.json"
-
-    @property
-    def run(self) -> Path:
-        return self.folder / "run"
-
-    @property
-    def adapter(self) -> Path:
-        return self.folder / "finetuned"
-
-    @property
-    def gguf(self) -> Path:
-        return self.folder / "gguf"
+    record = _Entry("trash.json")
+    run = _Entry("run")
+    adapter = _Entry("finetuned")
+    gguf = _Entry("gguf")
 
 
 @dataclass(frozen=True)
@@ -196,59 +124,31 @@ class Workspace:
         return Workspace(Path(chosen).expanduser().resolve())
 
     @property
-    def datasets(self) -> Path:
-        return self.root / "datasets"
+    def folder(self) -> Path:
+        return self.root
 
-    @property
-    def experiments(self) -> Path:
-        return self.root / "experiments"
-
-    @property
-    def base_models(self) -> Path:
-        return self.root / "models" / "base"
-
-    @property
-    def logs(self) -> Path:
-        return self.root / "logs"
-
-    @property
-    def uploads(self) -> Path:
-        """Files handed in through the browser."""
-        return self.root / "uploads"
-
-    @property
-    def trash(self) -> Path:
-        return self.root / "trash"
-
-    @property
-    def exports(self) -> Path:
-        """Records written for other programs."""
-        return self.root / "exports"
-
-    @property
-    def deleted_datasets(self) -> Path:
-        """Datasets in the trash, each in a folder named by when it was deleted."""
-        return self.trash / "datasets"
-
-    def trashed(self, run_id: str) -> TrashPaths:
-        return TrashPaths(self.trash / checked_name("実験", run_id))
-
-    @property
-    def preferences(self) -> Path:
-        return self.root / "preferences.json"
-
-    @property
-    def jobs(self) -> Path:
-        """Jobs that belong to no run."""
-        return self.logs / "jobs"
+    datasets = _Entry("datasets")
+    experiments = _Entry("experiments")
+    base_models = _Entry("models/base")
+    uploads = _Entry("uploads")
+    """Files handed in through the browser."""
+    exports = _Entry("exports")
+    """Records written for other programs."""
+    trash = _Entry("trash")
+    deleted_datasets = _Entry("trash/datasets")
+    """Datasets in the trash, each in a folder named by when it was deleted."""
+    preferences = _Entry("preferences.json")
+    logs = _Entry("logs")
+    jobs = _Entry("logs/jobs")
+    """Jobs that belong to no run."""
+    device_lock = _Entry("logs/device.lock")
 
     def job(self, name: str) -> JobPaths:
         """The folder of a job that belongs to no run."""
         return JobPaths(self.jobs / checked_name("ジョブ", name))
 
-    @property
-    def device_lock(self) -> Path:
-        return self.logs / "device.lock"
+    def trashed(self, run_id: str) -> TrashPaths:
+        return TrashPaths(self.trash / checked_name("実験", run_id))
 
     def dataset(self, name: str) -> DatasetPaths:
         return DatasetPaths(self.datasets / checked_name("データセット", name))

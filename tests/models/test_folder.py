@@ -25,7 +25,7 @@ from mlx_finetuning.errors import (
     ModelUnsafeWeights,
     TokenizerUnreadable,
 )
-from mlx_finetuning.messages_ja import CATALOGUE
+from mlx_finetuning.messages_ja import catalogue
 from mlx_finetuning.models.folder import is_whole
 from mlx_finetuning.tokenization import chat, foreign
 from mlx_finetuning.workspace import Workspace
@@ -130,7 +130,7 @@ def test_folder_is_refused(folder: Path, case: str) -> None:
     change(folder)
     with pytest.raises(expected) as caught:
         models.check_folder(folder)
-    assert caught.value.code in CATALOGUE
+    assert caught.value.code in catalogue()
     assert str(folder) in str(caught.value)
     assert "不明" not in str(caught.value)
 

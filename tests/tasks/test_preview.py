@@ -14,8 +14,7 @@ from mlx_finetuning.config import EvaluateConfig
 from mlx_finetuning.mlx_trainer.batches.batches import padded
 from mlx_finetuning.mlx_trainer.batches.examples import Example, encode_rows
 from mlx_finetuning.mlx_trainer.inference import grade
-from mlx_finetuning.mlx_trainer.model.load import LoadedModel
-from mlx_finetuning.mlx_trainer.model.tokenizer import load_tokenizer
+from mlx_finetuning.mlx_trainer.model.load import LoadedModel, load_tokenizer
 from mlx_finetuning.progress import silent
 from mlx_finetuning.studio import Studio
 from mlx_finetuning.tasks import ends, template_reading

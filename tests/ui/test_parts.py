@@ -15,7 +15,7 @@ from mlx_finetuning.config import TrainConfig
 from mlx_finetuning.errors import StudioError
 from mlx_finetuning.jobs.metrics import Metrics
 from mlx_finetuning.jobs.status import JobState
-from mlx_finetuning.messages_ja import CATALOGUE
+from mlx_finetuning.messages_ja import catalogue
 from mlx_finetuning.presets import presets
 from mlx_finetuning.ui.components.charts import smoothed, thinned_indices
 from mlx_finetuning.ui.components.errors import described
@@ -152,10 +152,10 @@ OF_THE_TERMINAL = {
 """Errors that no page can meet."""
 
 
-@pytest.mark.parametrize("code", sorted(CATALOGUE.keys() - OF_THE_TERMINAL))
+@pytest.mark.parametrize("code", sorted(catalogue().keys() - OF_THE_TERMINAL))
 def test_next_step_after_an_error_is_on_the_pages(code: str) -> None:
     assert not COMMANDS.search(described(StudioError.registry[code]()).next_step)
 
 
 def test_every_next_step_of_the_pages_belongs_to_an_error() -> None:
-    assert NEXT_STEPS_JA.keys() <= CATALOGUE.keys()
+    assert NEXT_STEPS_JA.keys() <= catalogue().keys()

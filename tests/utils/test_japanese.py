@@ -8,7 +8,6 @@ import pytest
 
 from mlx_finetuning.data_processor import SAMPLE_DATA
 from mlx_finetuning.utils.japanese_utils import (
-    character_classes,
     chrf,
     comparison_key,
     contains,
@@ -81,16 +80,6 @@ def test_sample_questions_read_in_a_wrong_encoding_are_mojibake(right: str, wron
 )
 def test_honest_text_is_not_mojibake(text: str) -> None:
     assert not is_mojibake(text)
-
-
-def test_character_classes_count_every_character_once() -> None:
-    text = "ﾐﾅﾓ精機のハヤセは、Ａ４サイズ USB 12個。🎉"
-    counts = character_classes(text)
-    assert sum(counts.values()) == len(text)
-    assert counts["halfwidth_kana"] == 3
-    assert counts["kanji"] == 3
-    assert counts["fullwidth_alnum"] == 2
-    assert counts["other"] == 1
 
 
 @pytest.mark.parametrize(

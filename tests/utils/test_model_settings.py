@@ -13,8 +13,7 @@ from mlx_lm.utils import load_model
 from transformers import AutoConfig, Gemma3TextConfig, Ministral3Config
 
 from mlx_finetuning.errors import ModelUnloadable
-from mlx_finetuning.mlx_trainer.model.load import load
-from mlx_finetuning.mlx_trainer.model.tokenizer import load_tokenizer
+from mlx_finetuning.mlx_trainer.model.load import load, load_tokenizer
 from mlx_finetuning.quantizer.families import registry
 from mlx_finetuning.trainer import mlx_lm
 from mlx_finetuning.utils import model_settings

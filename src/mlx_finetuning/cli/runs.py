@@ -195,7 +195,7 @@ def trash(session: Session, empty: bool) -> Answer:
 def export(session: Session, run_id: str, form: str, out: Path) -> Answer:
     """実験の設定と損失を、ほかの道具で読める形で書き出す
 
-    csvは表計算ソフト、tensorboardはTensorBoard、mlflowはMLflow（入っているとき）で開けます。
+    csvは表計算ソフト、tensorboardはTensorBoard、mlflowはMLflowで開けます。後の2つは、そのパッケージが入っているときに使えます。
     """
     written = [str(path) for path in session.studio.records.write(run_id, form, out)]
     return Answer({"run_id": run_id, "files": written}, "\n".join(written))

@@ -18,7 +18,7 @@ import sys
 import tempfile
 import threading
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
@@ -65,8 +65,10 @@ def launch(paths: JobPaths, job: Job, add_files: Callable[[Path], None] = lambda
 
     `add_files` writes what else belongs in the folder. Raises DiskFull; then nothing is left.
     """
-    with _new_folder(paths.folder) as folder:
-        draft = JobPaths(folder)
+    files.make_folder(paths.folder.parent)
+    prefix = files.TEMPORARY_PREFIX
+    draft = JobPaths(Path(tempfile.mkdtemp(prefix=prefix, dir=paths.folder.parent)))
+    try:
         # The lock belongs to the file, not to its path: it is still held after the renaming.
         lock = files.FileLock(draft.lock)
         lock.acquire()
@@ -75,7 +77,11 @@ def launch(paths: JobPaths, job: Job, add_files: Callable[[Path], None] = lambda
         write_status(
             draft, JobStatus(JobState.QUEUED, created_at=now(), heartbeat_s=time.monotonic())
         )
-        add_files(folder)
+        add_files(draft.folder)
+        draft.folder.rename(paths.folder)
+    except BaseException:
+        shutil.rmtree(draft.folder, ignore_errors=True)
+        raise
     try:
         assert lock.descriptor is not None
         _start_worker(paths, lock.descriptor)
@@ -102,18 +108,6 @@ def relaunch(paths: JobPaths) -> bool:
     finally:
         lock.release()
     return True
-
-
-@contextlib.contextmanager
-def _new_folder(final: Path) -> Iterator[Path]:
-    files.make_folder(final.parent)
-    draft = Path(tempfile.mkdtemp(prefix=files.TEMPORARY_PREFIX, dir=final.parent))
-    try:
-        yield draft
-        draft.rename(final)
-    except BaseException:
-        shutil.rmtree(draft, ignore_errors=True)
-        raise
 
 
 def _keep_reserve(paths: JobPaths) -> None:

@@ -55,13 +55,9 @@ class Reporter:
         """The job has the device."""
         self._started_s = time.monotonic()
         first = Step("準備", 0, 0)
-        self._change(
-            state=JobState.RUNNING,
-            started_at=jobs.now(),
-            stage=first.stage,
-            detail="",
-            due_s=self._watchdog.after(first),
-        )
+        due_s = self._watchdog.after(first)
+        running = {"state": JobState.RUNNING, "started_at": jobs.now(), "due_s": due_s}
+        self._change(**running, stage=first.stage, detail="")
         self.event("state", state=JobState.RUNNING)
 
     def progress(self, step: Step) -> None:

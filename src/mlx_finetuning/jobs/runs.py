@@ -40,6 +40,10 @@ _SLUG_LENGTH = 40
 _RECENT = 5
 _STOPPED = (JobState.INTERRUPTED, JobState.CANCELLED, JobState.FAILED)
 _LEAVING_S = 5.0
+_TEXTS = (
+    *("model", "model_folder", "dataset", "engine"),
+    *("created_at", "dataset_sha256", "model_fingerprint"),
+)
 _MODEL_FILES = (".json", ".safetensors", ".model", ".jinja")
 
 
@@ -108,6 +112,11 @@ def start(workspace: Workspace, config: TrainConfig, model_folder: Path | None) 
     import yaml
 
     run_id = new_id(config.model)
+    versions = {"mlx-finetuning": __version__, "python": platform.python_version()}
+    for package in ("mlx", "mlx-lm", "transformers"):
+        with contextlib.suppress(importlib.metadata.PackageNotFoundError):
+            versions[package] = importlib.metadata.version(package)
+    versions["platform"] = f"{platform.system()} {platform.machine()}"
     record = {
         "run_id": run_id,
         "model": config.model,
@@ -118,7 +127,7 @@ def start(workspace: Workspace, config: TrainConfig, model_folder: Path | None) 
         "created_at": jobs.now(),
         "dataset_sha256": dataset_hash(workspace.dataset(config.dataset)),
         "model_fingerprint": "" if model_folder is None else model_fingerprint(model_folder),
-        "versions": _versions(),
+        "versions": versions,
     }
 
     def add_files(folder: Path) -> None:
@@ -139,18 +148,12 @@ def resume(workspace: Workspace, run_id: str) -> None:
     """
     run = show(workspace, run_id)
     can_go_on = run.status.state in _STOPPED and run.engine == "mlx"
-    if not (can_go_on and _relaunched(workspace.run(run_id))):
-        raise RunNotResumable(run_id=run_id, state=run.state_ja)
-
-
-def _relaunched(paths: RunPaths) -> bool:
-    """A worker that has written its last status still takes a moment to leave."""
+    # A worker that has written its last status still takes a moment to leave.
     end_s = time.monotonic() + _LEAVING_S
-    while not jobs.relaunch(paths):
-        if time.monotonic() > end_s:
-            return False
+    while not (can_go_on and jobs.relaunch(workspace.run(run_id))):
+        if not can_go_on or time.monotonic() > end_s:
+            raise RunNotResumable(run_id=run_id, state=run.state_ja)
         time.sleep(0.05)
-    return True
 
 
 def list_runs(workspace: Workspace) -> list[Run]:
@@ -244,16 +247,6 @@ def model_fingerprint(folder: Path) -> str:
     return digest.hexdigest()
 
 
-def _versions() -> dict[str, str]:
-    versions = {"mlx-finetuning": __version__, "python": platform.python_version()}
-    for package in ("mlx", "mlx-lm", "transformers"):
-        try:
-            versions[package] = importlib.metadata.version(package)
-        except importlib.metadata.PackageNotFoundError:
-            continue
-    return {**versions, "platform": f"{platform.system()} {platform.machine()}"}
-
-
 def _read(paths: RunPaths) -> Run:
     current, problems = _status(paths)
     try:
@@ -266,13 +259,7 @@ def _read(paths: RunPaths) -> Run:
     return Run(
         paths.folder.name,
         current,
-        model=str(record.get("model", "")),
-        model_folder=str(record.get("model_folder", "")),
-        dataset=str(record.get("dataset", "")),
-        engine=str(record.get("engine", "")),
-        created_at=str(record.get("created_at", "")),
-        dataset_sha256=str(record.get("dataset_sha256", "")),
-        model_fingerprint=str(record.get("model_fingerprint", "")),
+        **{key: str(record.get(key, "")) for key in _TEXTS},
         versions=versions if isinstance(versions, dict) else {},
         resumable=current.state in _STOPPED and _has_checkpoint(paths),
         problems=problems,

@@ -24,19 +24,7 @@ from mlx_finetuning.utils.safetensors_header import HeaderDamaged
 CODE_KEYS = ("model_file", "auto_map", "custom_generate", "custom_pipelines")
 """Keys by which a configuration names Python files for a loader to run."""
 PICKLE_SUFFIXES = frozenset(
-    {
-        ".bin",
-        ".pt",
-        ".pth",
-        ".ckpt",
-        ".pkl",
-        ".pickle",
-        ".joblib",
-        ".npy",
-        ".npz",
-        ".h5",
-        ".msgpack",
-    }
+    ".bin .pt .pth .ckpt .pkl .pickle .joblib .npy .npz .h5 .msgpack".split()
 )
 TOKENIZERS = ("tokenizer.json", "tokenizer.model")
 TOKENIZER_CONFIG = "tokenizer_config.json"

@@ -41,7 +41,6 @@ TIMEOUT_S = 20.0
 ATTEMPTS = 3
 """Tries in a row without a new byte before a transfer is given up."""
 RETRY_PAUSE_S = 1.0
-_BLOCK = 1 << 20
 
 
 @dataclass(frozen=True)
@@ -81,19 +80,28 @@ def describe(repo_id: str) -> RemoteModel:
 
     Raises HubUnreachable, HubTokenRejected, ModelGated, ModelNotFound.
     """
-    with _connection_errors(), _refusals(repo_id):
-        api = _library().HfApi(endpoint=endpoint(), token=_token())
-        info = api.model_info(repo_id, files_metadata=True, timeout=TIMEOUT_S)
-        files = [
-            RemoteFile(
-                name=item.rfilename,
-                size=item.size or 0,
-                sha256=item.lfs.sha256 if item.lfs else None,
-                git_sha1=item.blob_id,
-            )
-            for item in info.siblings
-            if WANTED.fullmatch(item.rfilename)
-        ]
+    import httpx2
+
+    hub = _library()
+    try:
+        with _refusals(repo_id):
+            api = hub.HfApi(endpoint=endpoint(), token=_token())
+            info = api.model_info(repo_id, files_metadata=True, timeout=TIMEOUT_S)
+            files = [
+                RemoteFile(
+                    name=item.rfilename,
+                    size=item.size or 0,
+                    sha256=item.lfs.sha256 if item.lfs else None,
+                    git_sha1=item.blob_id,
+                )
+                for item in info.siblings
+                if WANTED.fullmatch(item.rfilename)
+            ]
+    except (httpx2.RequestError, httpx2.InvalidURL, hub.errors.OfflineModeIsEnabled) as error:
+        raise _unreachable(type(error).__name__) from error
+    except (ValueError, TypeError, KeyError) as error:
+        # Not the hub's JSON: a proxy's sign-in page, for one.
+        raise _unreachable("Hugging Faceのものではない応答が返りました") from error
     return RemoteModel(
         repo_id, str(info.sha), tuple(sorted(files, key=lambda file: (file.size, file.name)))
     )
@@ -167,9 +175,7 @@ def _has_announced_hash(path: Path, file: RemoteFile) -> bool:
     else:
         return path.stat().st_size == file.size
     with path.open("rb") as stream:
-        while block := stream.read(_BLOCK):
-            digest.update(block)
-    return digest.hexdigest() == expected
+        return hashlib.file_digest(stream, lambda: digest).hexdigest() == expected
 
 
 def _token() -> str | bool:
@@ -185,20 +191,6 @@ def _library() -> Any:
     import huggingface_hub.utils
 
     return huggingface_hub
-
-
-@contextlib.contextmanager
-def _connection_errors() -> Iterator[None]:
-    import httpx2
-
-    offline = _library().errors.OfflineModeIsEnabled
-    try:
-        yield
-    except (httpx2.RequestError, httpx2.InvalidURL, offline) as error:
-        raise _unreachable(type(error).__name__) from error
-    except (ValueError, TypeError, KeyError) as error:
-        # Not the hub's JSON: a proxy's sign-in page, for one.
-        raise _unreachable("Hugging Faceのものではない応答が返りました") from error
 
 
 @contextlib.contextmanager

@@ -117,7 +117,11 @@ def download(repo_id: str, workspace: Workspace, progress: Progress) -> Path:
         remote = hub.describe(repo_id)
     except ModelNotFound as error:
         raise ModelNotFound(name=repo_id, near=_near(repo_id, workspace)) from error
-    target = workspace.base_model(_free_slug(repo_id, workspace))
+    slug = re.sub(r"[^a-z0-9]+", "-", repo_id.lower()).strip("-")
+    if len(slug) > 64 or workspace.base_model(slug).exists():
+        # A hash tells apart ids that would share a name.
+        slug = f"{slug[:55]}-{hashlib.sha256(repo_id.encode()).hexdigest()[:8]}"
+    target = workspace.base_model(slug)
     lock = files.FileLock(workspace.logs / f"download-{target.name}.lock")
     if not lock.acquire():
         raise DownloadRunning(repo_id=repo_id)
@@ -240,14 +244,6 @@ def _described(folder: Path) -> InstalledModel:
         repo_id=repo_id,
         built_in=folder.name == BUILT_IN,
     )
-
-
-def _free_slug(repo_id: str, workspace: Workspace) -> str:
-    """A folder name for `repo_id`; a hash tells apart ids that would share one."""
-    slug = re.sub(r"[^a-z0-9]+", "-", repo_id.lower()).strip("-")
-    if len(slug) <= 64 and not workspace.base_model(slug).exists():
-        return slug
-    return f"{slug[:55]}-{hashlib.sha256(repo_id.encode()).hexdigest()[:8]}"
 
 
 def _near(name: str, workspace: Workspace) -> list[str]:

@@ -47,27 +47,20 @@ class Address:
 
 def read(text: str | None = None) -> Address:
     """The address in `text`, else in OLLAMA_HOST, else the default. Raises OllamaHostInvalid."""
-    host = (os.environ.get("OLLAMA_HOST", "") if text is None else text).strip()
-    try:
-        return _parsed(host)
-    except ValueError as error:
-        raise OllamaHostInvalid(host=host) from error
-
-
-def _parsed(text: str) -> Address:
-    """Raises ValueError."""
+    text = (os.environ.get("OLLAMA_HOST", "") if text is None else text).strip()
     url = text
     if "://" not in text:
         with contextlib.suppress(ValueError):
             if ipaddress.ip_address(text).version == 6:
                 url = f"[{text}]"  # URLs want IPv6 addresses in brackets
         url = f"http://{url}"
-    parts = urlsplit(url)
-    if parts.scheme not in SCHEME_PORTS:
-        raise ValueError(text)
-    default = SCHEME_PORTS[parts.scheme] if "://" in text else DEFAULT_PORT
+    try:
+        parts = urlsplit(url)
+        default = SCHEME_PORTS[parts.scheme] if "://" in text else DEFAULT_PORT
+        port = default if parts.port is None else parts.port
+    except (KeyError, ValueError) as error:
+        raise OllamaHostInvalid(host=text) from error
     host = parts.hostname or "127.0.0.1"
-    port = default if parts.port is None else parts.port
     path = parts.path.rstrip("/")
     # A server listens to these addresses; nobody can be called by them.
     connectable = {"0.0.0.0": "127.0.0.1", "::": "::1"}.get(host, host)

@@ -127,14 +127,8 @@ class Client:
         status = ""
         for line in self._lines("/api/create", {**request, "stream": True}):
             status = str(line.get("status", ""))
-            progress(
-                Step(
-                    "Ollamaへの登録",
-                    int(line.get("completed") or 0),
-                    int(line.get("total") or 0),
-                    status,
-                )
-            )
+            done, total = int(line.get("completed") or 0), int(line.get("total") or 0)
+            progress(Step("Ollamaへの登録", done, total, status))
         if status != "success":
             raise OllamaConnectionLost(place=self.address.place, stage="登録")
 

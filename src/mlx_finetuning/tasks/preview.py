@@ -17,8 +17,7 @@ from mlx_finetuning.data_processor import read_rows
 from mlx_finetuning.errors import DatasetNotFound, RowNotFound
 from mlx_finetuning.mlx_trainer.batches.examples import Example, conversations, pair, sequences
 from mlx_finetuning.mlx_trainer.batches.token_text import token_texts
-from mlx_finetuning.mlx_trainer.model.load import LoadedModel
-from mlx_finetuning.mlx_trainer.model.tokenizer import load_tokenizer
+from mlx_finetuning.mlx_trainer.model.load import LoadedModel, load_tokenizer
 from mlx_finetuning.progress import Step
 from mlx_finetuning.tasks import ends
 from mlx_finetuning.tasks.context import TaskContext

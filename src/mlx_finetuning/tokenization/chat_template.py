@@ -8,6 +8,7 @@ renders it. Found by rendering sentences that no template contains.
 
 from __future__ import annotations
 
+import contextlib
 import json
 import re
 from collections.abc import Mapping, Sequence
@@ -105,7 +106,15 @@ def settled(original: str, named: Mapping[str, str], *, thinks: bool = False) ->
         text = NO_TOOLS + text
         render(text, [_USER], named, ask=True)
     text = _switched(text, named, thinks)
-    text, takes_system = _with_system(text, named)
+    # A system text is folded where it would not come through otherwise.
+    takes_system = False
+    for candidate in (text, FOLDED + text):
+        with contextlib.suppress(ConversationRefused):
+            asked = [{"role": "system", "content": _SYSTEM}, _USER]
+            prompt = render(candidate, asked, named, ask=True)
+            if _SYSTEM in prompt and _QUESTION in prompt:
+                text, takes_system = candidate, True
+                break
     style = reasoning.style(original)
     lead, end = _around_answer(text, named)
     prompt = render(text, [_USER], named, ask=True)
@@ -175,21 +184,6 @@ def _switched(template: str, named: Mapping[str, str], thinks: bool) -> str:
         if len(prompts) > 1 or len(wholes) > 1:
             return statement + template
     return template
-
-
-# --- system texts ------------------------------------------------------------------------
-
-
-def _with_system(template: str, named: Mapping[str, str]) -> tuple[str, bool]:
-    """The template, folding a system text if it must, and whether one then comes through."""
-    for text in (template, FOLDED + template):
-        try:
-            prompt = render(text, [{"role": "system", "content": _SYSTEM}, _USER], named, ask=True)
-        except ConversationRefused:
-            continue
-        if _SYSTEM in prompt and _QUESTION in prompt:
-            return text, True
-    return template, False
 
 
 # --- answers -----------------------------------------------------------------------------

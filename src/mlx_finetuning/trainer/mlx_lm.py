@@ -101,7 +101,10 @@ def lora_settings(
     }
     if config.targets != "all-linear":
         targets = _ATTENTION if config.targets == "attention" else config.targets.split(",")
-        lora["keys"] = [_module_path(name.strip()) for name in targets]
+        # mlx-lm names modules by their path inside a block: `self_attn.q_proj`.
+        paths = {name: f"self_attn.{name}" for name in _ATTENTION}
+        paths |= {name: f"mlp.{name}" for name in _MLP}
+        lora["keys"] = [paths.get(name.strip(), name.strip()) for name in targets]
     return {
         "model": str(model),
         "train": True,
@@ -124,13 +127,6 @@ def lora_settings(
         "save_every": config.checkpoint_every,
         "seed": config.seed,
     }
-
-
-def _module_path(name: str) -> str:
-    """mlx-lm names modules by their path inside a block: `self_attn.q_proj`."""
-    if name in _ATTENTION:
-        return f"self_attn.{name}"
-    return f"mlp.{name}" if name in _MLP else name
 
 
 def offered_data(dataset: DatasetPaths, config: TrainConfig, folder: Path) -> Path:

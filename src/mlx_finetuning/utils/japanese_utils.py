@@ -1,5 +1,5 @@
-"""Small pure functions on Japanese text: keys for comparison, similarity of answers, character
-classes and width, mojibake, other languages.
+"""Small pure functions on Japanese text: keys for comparison, similarity of answers, width of
+characters, mojibake, other languages.
 
 Comparison keys are for comparing only; training text is never rewritten with them (NFKC turns
 ① into 1 and ㈱ into (株)). Does not tokenise and needs no dictionary.
@@ -54,18 +54,6 @@ _SCRIPTS = (
 _CHINESE = re.compile(
     "[这们吗么说没还对时为个过问让给谁东车书长门见马鸟语话请谢难电发经现应该样从关开进动实产业"
     "這們嗎麼說沒還對來會讓應樣從點您你她它呢吧啊]"
-)
-
-_CLASSES = (
-    ("hiragana", re.compile("[ぁ-ゟ]")),
-    ("katakana", re.compile("[゠-ヿㇰ-ㇿ]")),
-    ("halfwidth_kana", re.compile("[\uff61-\uff9f]")),
-    ("kanji", re.compile("[々〆〇㐀-䶿一-鿿豈-\ufaff\U00020000-\U0003ffff]")),
-    ("fullwidth_alnum", re.compile("[０-９Ａ-Ｚａ-ｚ]")),
-    ("digit", re.compile("[0-9]")),
-    ("latin", re.compile("[A-Za-z]")),
-    ("space", re.compile(r"\s")),
-    ("punctuation", re.compile("[、。・「」『』（）！？…ー～〜,.!?\"'():;-]")),
 )
 
 
@@ -193,12 +181,3 @@ def foreign_language(text: str) -> str:
     letters = sum(map(len, words := _LATIN_WORD.findall(text)))
     is_prose = len(words) >= 4 and letters >= 15 and code * 20 < len(text)
     return "英語など" if is_prose else ""
-
-
-def character_classes(text: str) -> dict[str, int]:
-    """How many characters of each class `text` has; the rest is `other`."""
-    counts: dict[str, int] = {name: 0 for name, _ in _CLASSES} | {"other": 0}
-    for character, count in Counter(text).items():
-        names = (name for name, pattern in _CLASSES if pattern.match(character))
-        counts[next(names, "other")] += count
-    return counts

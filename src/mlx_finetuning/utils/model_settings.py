@@ -46,10 +46,7 @@ DEFAULTS: dict[str, Settings] = {
 TEXT_PARTS = {"gemma3": "gemma3_text"}
 """The kind of a text part that does not say it."""
 OLDER_ROPE = frozenset(
-    {
-        *("llama", "mistral", "qwen2", "gemma2", "gemma3_text", "phi3", "granite", "smollm3"),
-        *("qwen3_moe", "gpt_oss"),
-    }
+    "llama mistral qwen2 gemma2 gemma3_text phi3 granite smollm3 qwen3_moe gpt_oss".split()
 )
 """Kinds whose class in mlx-lm reads `rope_theta` and `rope_scaling`, not `rope_parameters`."""
 TIED_ALWAYS = frozenset({"gemma2", "lfm2"})
@@ -62,13 +59,8 @@ OUTSIDE_TEXT = tuple(
     f"{start}{part}"
     for start in ("model.", "")
     for part in (
-        "vision_",
-        "visual.",
-        "audio_",
-        "embed_vision.",
-        "embed_audio.",
-        "multi_modal_projector.",
-        "mtp.",
+        *("vision_", "visual.", "audio_", "embed_vision.", "embed_audio."),
+        *("multi_modal_projector.", "mtp."),
     )
 )
 """Beginnings of the names of weights that are not the text part's: mlx-lm does not load them."""
@@ -97,7 +89,13 @@ def completed(config: Mapping[str, Any], folder: Path) -> Settings:
     if kind in OLDER_ROPE:
         text |= _older_rope(text)
     stated = {part.get("tie_word_embeddings") for part in (text, config)} - {None}
-    tied = is_tied(kind, stated, _weights(folder))
+    weights: dict[str, TensorEntry] = {}
+    try:
+        for file in sorted(folder.glob("model*.safetensors")):
+            weights |= safetensors_header.read(file).tensors
+    except (OSError, HeaderDamaged):
+        weights = {}  # the file's own reader will say so
+    tied = is_tied(kind, stated, weights)
     if tied is not None:
         text["tie_word_embeddings"] = tied
     if not isinstance(inner, dict):
@@ -171,14 +169,3 @@ def repeats_embedding(weights: Mapping[str, TensorEntry]) -> bool:
 
 def _ending(weights: Mapping[str, TensorEntry], ending: str) -> TensorEntry | None:
     return next((weight for name, weight in weights.items() if name.endswith(ending)), None)
-
-
-def _weights(folder: Path) -> dict[str, TensorEntry]:
-    """Every weight by its name; none where a file cannot be read, which its reader will say."""
-    weights: dict[str, TensorEntry] = {}
-    try:
-        for file in sorted(folder.glob("model*.safetensors")):
-            weights |= safetensors_header.read(file).tensors
-    except (OSError, HeaderDamaged):
-        return {}
-    return weights

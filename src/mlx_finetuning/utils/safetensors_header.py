@@ -10,7 +10,6 @@ from __future__ import annotations
 import json
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
 LONGEST_HEADER = 100_000_000
 """Bytes; the limit of the format's own implementation."""
@@ -56,21 +55,16 @@ def read(file: Path) -> Header:
         raise HeaderDamaged("ヘッダーが壊れています。") from error
     if not isinstance(entries, dict):
         raise HeaderDamaged("ヘッダーが壊れています。")
-    tensors = {
-        name: _entry(file, name, entry, 8 + length)
-        for name, entry in entries.items()
-        if name != "__metadata__"
-    }
-    return Header(tensors, 8 + length)
-
-
-def _entry(file: Path, name: str, entry: Any, values_start: int) -> TensorEntry:
-    try:
-        dtype, shape = entry["dtype"], tuple(entry["shape"])
-        start, stop = entry["data_offsets"]
-    except (KeyError, TypeError, ValueError) as error:
-        raise HeaderDamaged(f"{name} の記述が不正です。") from error
-    numbers = (*shape, start, stop)
-    if not (isinstance(dtype, str) and all(isinstance(n, int) and n >= 0 for n in numbers)):
-        raise HeaderDamaged(f"{name} の記述が不正です。")
-    return TensorEntry(file, name, dtype, shape, values_start + start, values_start + stop)
+    entries.pop("__metadata__", None)
+    tensors, first = {}, 8 + length
+    for name, entry in entries.items():
+        try:
+            dtype, shape = entry["dtype"], tuple(entry["shape"])
+            start, stop = entry["data_offsets"]
+        except (KeyError, TypeError, ValueError) as error:
+            raise HeaderDamaged(f"{name} の記述が不正です。") from error
+        numbers = (*shape, start, stop)
+        if not (isinstance(dtype, str) and all(isinstance(n, int) and n >= 0 for n in numbers)):
+            raise HeaderDamaged(f"{name} の記述が不正です。")
+        tensors[name] = TensorEntry(file, name, dtype, shape, first + start, first + stop)
+    return Header(tensors, first)

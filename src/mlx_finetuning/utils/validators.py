@@ -115,14 +115,9 @@ def mask_personal_data(text: str) -> str:
     return text
 
 
-def control_characters(text: str) -> list[str]:
-    """Characters nobody types: C0 and C1 controls but tab and line ends, bidirectional marks, line
-    and paragraph separators, noncharacters."""
-    return [character for character in text if is_control(character)]
-
-
 def is_control(character: str) -> bool:
-    """Whether nobody types it: see `control_characters`."""
+    """Whether nobody types it: C0 and C1 controls but tab and line ends, bidirectional marks, line and
+    paragraph separators, noncharacters."""
     if character in "\t\n\r":
         return False
     code = ord(character)

@@ -36,14 +36,10 @@ def curves(series: Sequence[tuple[str, Points]], x_label: str, y_label: str) -> 
         parts.append(
             f'<line class="grid" x1="{x:.1f}" x2="{WIDTH - RIGHT}" y1="{y:.1f}" y2="{y:.1f}"/>'
         )
-        parts.append(
-            f'<text class="axis" x="{x - 6:.1f}" y="{y + 4:.1f}" text-anchor="end">{mark:g}</text>'
-        )
+        parts.append(_text("axis", x - 6, y + 4, f"{mark:g}", "end"))
     for mark in xs:
         x, y = to_pixels(mark, ys[0])
-        parts.append(
-            f'<text class="axis" x="{x:.1f}" y="{y + 16:.1f}" text-anchor="middle">{mark:g}</text>'
-        )
+        parts.append(_text("axis", x, y + 16, f"{mark:g}", "middle"))
     for kind, points in lines:
         pixels = [to_pixels(*point) for point in points]
         path = " ".join(f"{x:.1f},{y:.1f}" for x, y in pixels)
@@ -52,9 +48,7 @@ def curves(series: Sequence[tuple[str, Points]], x_label: str, y_label: str) -> 
             parts += [
                 f'<circle class="{kind}" cx="{x:.1f}" cy="{y:.1f}" r="3"/>' for x, y in pixels
             ]
-    parts.append(
-        f'<text class="axis" x="{WIDTH - RIGHT}" y="{HEIGHT - 4}" text-anchor="end">{escape(x_label)}</text>'
-    )
+    parts.append(_text("axis", WIDTH - RIGHT, HEIGHT - 4, x_label, "end"))
     return _svg(WIDTH, HEIGHT, f"{y_label}の推移", "".join(parts))
 
 
@@ -82,20 +76,16 @@ def intervals(rows: Sequence[tuple[str, str, float, float, float]]) -> str:
     for mark in marks:
         x = label + (mark - marks[0]) * scale
         parts.append(f'<line class="grid" x1="{x:.1f}" x2="{x:.1f}" y1="4" y2="{height - 20}"/>')
-        parts.append(
-            f'<text class="axis" x="{x:.1f}" y="{height - 4}" text-anchor="middle">{mark:g}</text>'
-        )
+        parts.append(_text("axis", x, height - 4, f"{mark:g}", "middle"))
     for at, (name, kind, value, low, high) in enumerate(rows):
         y = 18 + at * line
         left, middle, right = (label + (end - marks[0]) * scale for end in (low, value, high))
-        parts.append(
-            f'<text class="label" x="{label - 10}" y="{y + 4}" text-anchor="end">{escape(name)}</text>'
-        )
+        parts.append(_text("label", label - 10, y + 4, name, "end"))
         parts.append(
             f'<line class="whisker {kind}" x1="{left:.1f}" x2="{right:.1f}" y1="{y}" y2="{y}"/>'
         )
         parts.append(f'<circle class="{kind}" cx="{middle:.1f}" cy="{y}" r="5"/>')
-        parts.append(f'<text class="value" x="{right + 8:.1f}" y="{y + 4}">{value:.3f}</text>')
+        parts.append(_text("value", right + 8, y + 4, f"{value:.3f}"))
     return _svg(WIDTH, height, "損失と95%信頼区間", "".join(parts))
 
 
@@ -110,16 +100,18 @@ def bars(rows: Sequence[tuple[str, float, str]], title: str) -> str:
     for at, (name, value, shown) in enumerate(rows):
         y = 4 + at * line
         width = (WIDTH - label - 130) * value / largest
-        parts.append(
-            f'<text class="label" x="{label - 10}" y="{y + 15}" text-anchor="end">{escape(name)}</text>'
-        )
+        parts.append(_text("label", label - 10, y + 15, name, "end"))
         parts.append(
             f'<rect class="bar" x="{label}" y="{y + 3}" width="{max(width, 1):.1f}" height="15" rx="3"/>'
         )
-        parts.append(
-            f'<text class="value" x="{label + width + 8:.1f}" y="{y + 15}">{escape(shown)}</text>'
-        )
+        parts.append(_text("value", label + width + 8, y + 15, shown))
     return _svg(WIDTH, height, title, "".join(parts))
+
+
+def _text(kind: str, x: float, y: float, text: str, anchor: str = "start") -> str:
+    """kind: a CSS class; anchor: which end of the text is at `x`."""
+    place = f'x="{x:.1f}" y="{y:.1f}" text-anchor="{anchor}"'
+    return f'<text class="{kind}" {place}>{escape(text)}</text>'
 
 
 def _svg(width: int, height: int, title: str, content: str) -> str:

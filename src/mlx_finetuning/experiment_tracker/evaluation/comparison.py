@@ -8,9 +8,9 @@ from dataclasses import dataclass
 from typing import Protocol
 
 from mlx_finetuning.experiment_tracker.evaluation.questions import Row
-from mlx_finetuning.experiment_tracker.evaluation.scores import NAMES, Scores, score
 from mlx_finetuning.experiment_tracker.evaluation.statistics import Interval, ratio
 from mlx_finetuning.tokenization.reasoning import answer_of
+from mlx_finetuning.utils import japanese_utils
 
 
 class Grade(Protocol):
@@ -37,6 +37,32 @@ class Measured:
     tuned: Sequence[Grade]
     of_rows: int
     """Rows there were to choose from."""
+
+
+@dataclass(frozen=True)
+class Scores:
+    """How near an answer is to the expected one; all from 0 to 1."""
+
+    exact: float
+    """Equal after NFKC and whitespace folding."""
+    contains: float
+    """The expected text occurs in the answer."""
+    chrf: float
+    rouge_l: float
+    """Over characters."""
+
+
+SCORES = tuple(Scores.__annotations__)
+
+
+def score(answer: str, expected: str) -> Scores:
+    """All scores of one answer."""
+    return Scores(
+        float(japanese_utils.exact_match(answer, expected)),
+        float(japanese_utils.contains(answer, expected)),
+        japanese_utils.chrf(answer, expected),
+        japanese_utils.rouge_l(answer, expected),
+    )
 
 
 @dataclass(frozen=True)
@@ -142,10 +168,10 @@ def loss_figures(grades: Sequence[Grade], seed: int) -> LossFigures:
 def answer_figures(exchanges: Sequence[Exchange], who: str) -> dict[str, float | None]:
     """Means of the scores, and the share of answers that ended by themselves; who: base or tuned."""
     if not exchanges:
-        return dict.fromkeys((*NAMES, "ended"))
+        return dict.fromkeys((*SCORES, "ended"))
     scores = [getattr(exchange, f"{who}_scores") for exchange in exchanges]
     ended = [getattr(exchange, f"{who}_ended") for exchange in exchanges]
-    means = {name: sum(getattr(one, name) for one in scores) / len(scores) for name in NAMES}
+    means = {name: sum(getattr(one, name) for one in scores) / len(scores) for name in SCORES}
     return {**means, "ended": sum(ended) / len(ended)}
 
 
@@ -156,5 +182,5 @@ def score_changes(exchanges: Sequence[Exchange], seed: int) -> dict[str, Interva
             [getattr(one.tuned_scores, name) - getattr(one.base_scores, name) for one in exchanges],
             seed=seed,
         )
-        for name in NAMES
+        for name in SCORES
     }

@@ -40,15 +40,14 @@ def page(report: Record, certificate: Record | None = None) -> str:
         lstrip_blocks=True,
     )
     environment.filters["number"] = format
+    found = report["splits"]
     splits = [
-        (SPLITS_JA[name], report["splits"][name])
-        for name in ("test", "valid", "train")
-        if name in report["splits"]
+        (SPLITS_JA[name], found[name]) for name in ("test", "valid", "train") if name in found
     ]
     losses = [
         (title, split)
         for title, split in splits
-        if split["base"]["loss"] is not None and split["tuned"]["loss"] is not None
+        if None not in (split["base"]["loss"], split["tuned"]["loss"])
     ]
     intervals = [
         (f"{title}・{model}", who, split[who]["loss"], *split[who]["loss_interval"])
@@ -56,6 +55,12 @@ def page(report: Record, certificate: Record | None = None) -> str:
         for who, model in (("base", "元のモデル"), ("tuned", "学習後"))
     ]
     curves = [("base", report["curves"]["train"]), ("tuned", report["curves"]["valid"])]
+    # Wrong answers first, because they are what is to be looked at.
+    answers = [item for split in report["splits"].values() for item in split["answers"]]
+    exchanges = []
+    for name, kind in report["questions"].items():
+        of_kind = kind["answers"] or [item for item in answers if item["kind"] == name]
+        exchanges.append((kind["title"], sorted(of_kind, key=lambda item: item["tuned_exact"])))
     layers = []
     for layer in report["adapter"]["layers"]:
         share = "" if layer["relative"] is None else f"（{layer['relative']:.1%}）"
@@ -68,20 +73,10 @@ def page(report: Record, certificate: Record | None = None) -> str:
         preferences=[
             (title, split["preference"]) for title, split in splits if split.get("preference")
         ],
-        exchanges=_exchanges(report),
+        exchanges=exchanges,
         shown=SHOWN,
         scores_ja=SCORES_JA,
         loss_chart=charts.intervals(intervals),
         curve_chart=charts.curves(curves, "更新の回数", "損失"),
         layer_chart=charts.bars(layers, "層ごとの重みの変化"),
     )
-
-
-def _exchanges(report: Record) -> list[tuple[str, list[Record]]]:
-    """By kind of question; wrong answers first, because they are what is to be looked at."""
-    answers = [item for split in report["splits"].values() for item in split["answers"]]
-    exchanges = []
-    for name, kind in report["questions"].items():
-        of_kind = kind["answers"] or [item for item in answers if item["kind"] == name]
-        exchanges.append((kind["title"], sorted(of_kind, key=lambda item: item["tuned_exact"])))
-    return exchanges

@@ -45,10 +45,18 @@ class Comparison:
 def compare(workspace: Workspace, run_ids: Sequence[str]) -> Comparison:
     """Raises RunNotFound."""
     compared = [runs.show(workspace, run_id) for run_id in dict.fromkeys(run_ids)]
-    return Comparison(
-        tuple(_figures(workspace, run) for run in compared),
-        differing([_settings_and_origins(workspace, run) for run in compared]),
-    )
+    records = []
+    for run in compared:
+        settings: dict[str, Any] = {}
+        with contextlib.suppress(ConfigFileUnreadable):
+            settings = config.read_yaml(workspace.run(run.run_id).config)
+        origins = {
+            "dataset_sha256": run.dataset_sha256[:_DIGITS],
+            "model_fingerprint": run.model_fingerprint[:_DIGITS],
+            **{f"versions.{name}": version for name, version in run.versions.items()},
+        }
+        records.append({**settings, **{name: value for name, value in origins.items() if value}})
+    return Comparison(tuple(_figures(workspace, run) for run in compared), differing(records))
 
 
 def differing(records: Sequence[Mapping[str, Any]]) -> dict[str, tuple[Any, ...]]:
@@ -56,18 +64,6 @@ def differing(records: Sequence[Mapping[str, Any]]) -> dict[str, tuple[Any, ...]
     names = dict.fromkeys(name for record in records for name in record)
     values = {name: tuple(record.get(name) for record in records) for name in names}
     return {name: row for name, row in values.items() if any(value != row[0] for value in row)}
-
-
-def _settings_and_origins(workspace: Workspace, run: runs.Run) -> dict[str, Any]:
-    settings: dict[str, Any] = {}
-    with contextlib.suppress(ConfigFileUnreadable):
-        settings = config.read_yaml(workspace.run(run.run_id).config)
-    origins = {
-        "dataset_sha256": run.dataset_sha256[:_DIGITS],
-        "model_fingerprint": run.model_fingerprint[:_DIGITS],
-        **{f"versions.{name}": version for name, version in run.versions.items()},
-    }
-    return {**settings, **{name: value for name, value in origins.items() if value}}
 
 
 def _figures(workspace: Workspace, run: runs.Run) -> Figures:

@@ -17,8 +17,8 @@ from pathlib import Path
 from typing import Any
 
 from mlx_finetuning import config, files
-from mlx_finetuning.errors import ConfigFileUnreadable, MlflowNotInstalled
-from mlx_finetuning.experiment_tracker.records import event_file, notes
+from mlx_finetuning.errors import ConfigFileUnreadable, MlflowNotInstalled, TensorboardNotInstalled
+from mlx_finetuning.experiment_tracker.records import notes
 from mlx_finetuning.experiment_tracker.records.notes import Note
 from mlx_finetuning.jobs import runs
 from mlx_finetuning.jobs.runs import Run
@@ -29,6 +29,16 @@ _LONGEST, _BATCH = 500, 1000
 """What MLflow takes: characters of a parameter, metrics of a batch."""
 _ALSO_FORMULAS = ("=", "+", "-", "@", "\t", "\r")
 """What a spreadsheet may run if a cell begins with it."""
+
+
+@dataclass(frozen=True)
+class Scalars:
+    """What was measured at one step."""
+
+    wall_time_s: float
+    """Since 1970."""
+    step: int
+    values: Mapping[str, float]
 
 
 @dataclass(frozen=True)
@@ -43,8 +53,10 @@ class Content:
 
     @property
     def started_s(self) -> float:
-        """Seconds since 1970."""
-        return _started_s(self.run)
+        """Seconds since 1970; 0 where the record has no time."""
+        with contextlib.suppress(ValueError):
+            return datetime.fromisoformat(self.run.created_at).timestamp()
+        return 0.0
 
     @property
     def facts(self) -> dict[str, Any]:
@@ -60,7 +72,7 @@ class Content:
             "tags": " ".join(self.note.tags),
         }
 
-    def scalars(self) -> Iterator[event_file.Scalars]:
+    def scalars(self) -> Iterator[Scalars]:
         """The metrics as numbers by name, each line at its time."""
         for line in self.metrics:
             values = {
@@ -70,7 +82,7 @@ class Content:
                 and name not in ("update", "elapsed_s", "simulated")
             }
             time_s = self.started_s + float(line.get("elapsed_s") or 0.0)
-            yield event_file.Scalars(time_s, line["update"], values)
+            yield Scalars(time_s, line["update"], values)
 
 
 def content(workspace: Workspace, run_id: str) -> Content:
@@ -86,10 +98,15 @@ def content(workspace: Workspace, run_id: str) -> Content:
     return Content(run, settings, metrics, samples, notes.read_or_empty(paths))
 
 
+def is_installed(form: str) -> bool:
+    """Whether the package that writes a format is here; CSV needs none."""
+    return form == "csv" or importlib.util.find_spec(form) is not None
+
+
 def write(content: Content, format_name: str, folder: Path) -> list[Path]:
     """Write the files of a format into `folder`, which may exist; returns what was written.
 
-    Raises MlflowNotInstalled, DiskFull.
+    Raises TensorboardNotInstalled, MlflowNotInstalled, DiskFull.
     """
     return FORMATS[format_name](content, files.make_folder(folder))
 
@@ -152,41 +169,34 @@ def _write_csv(content: Content, folder: Path) -> list[Path]:
 # --- TensorBoard -------------------------------------------------------------------------
 
 
-def events(content: Content) -> bytes:
-    """The metrics as TensorBoard's event file."""
-    return event_file.content(content.started_s, content.scalars())
+def _write_tensorboard(content: Content, folder: Path) -> list[Path]:
+    """An event file, to be looked at with `tensorboard --logdir`."""
+    if not is_installed("tensorboard"):
+        raise TensorboardNotInstalled()
+    from tensorboard.compat.proto.event_pb2 import Event
+    from tensorboard.compat.proto.summary_pb2 import Summary
+    from tensorboard.summary.writer.record_writer import RecordWriter
 
-
-def event_file_name(run: Run) -> str:
-    """As TensorBoard looks for it."""
-    return f"events.out.tfevents.{int(_started_s(run))}.{run.run_id}"
-
-
-def _started_s(run: Run) -> float:
-    """Seconds since 1970; 0 where the record has no time."""
-    with contextlib.suppress(ValueError):
-        return datetime.fromisoformat(run.created_at).timestamp()
-    return 0.0
-
-
-def _write_events(content: Content, folder: Path) -> list[Path]:
-    path = folder / event_file_name(content.run)
+    # TensorBoard knows its files by their names.
+    path = folder / f"events.out.tfevents.{int(content.started_s)}.{content.run.run_id}"
+    events = [Event(wall_time=content.started_s, file_version="brain.Event:2")]
+    for line in content.scalars():
+        values = [Summary.Value(tag=name, simple_value=item) for name, item in line.values.items()]
+        summary = Summary(value=values)
+        events.append(Event(wall_time=line.wall_time_s, step=line.step, summary=summary))
     with files.replacing(path) as stream:
-        stream.write(events(content))
+        writer = RecordWriter(stream)
+        for event in events:
+            writer.write(event.SerializeToString())
     return [path]
 
 
 # --- MLflow ------------------------------------------------------------------------------
 
 
-def has_mlflow() -> bool:
-    """Whether it is installed."""
-    return importlib.util.find_spec("mlflow") is not None
-
-
 def _write_mlflow(content: Content, folder: Path) -> list[Path]:
     """A local store, to be opened with `mlflow ui --backend-store-uri sqlite:///…/mlflow.db`."""
-    if not has_mlflow():
+    if not is_installed("mlflow"):
         raise MlflowNotInstalled()
     from mlflow.entities import Metric, Param, RunTag
     from mlflow.tracking import MlflowClient
@@ -216,6 +226,6 @@ def _write_mlflow(content: Content, folder: Path) -> list[Path]:
 
 FORMATS: dict[str, Callable[[Content, Path], list[Path]]] = {
     "csv": _write_csv,
-    "tensorboard": _write_events,
+    "tensorboard": _write_tensorboard,
     "mlflow": _write_mlflow,
 }

@@ -6,7 +6,7 @@ The trash is emptied elsewhere (`upkeep`).
 from __future__ import annotations
 
 import contextlib
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -35,13 +35,21 @@ def delete(workspace: Workspace, run_id: str) -> None:
     """
     run = runs.show(workspace, run_id)
     model_servers.stop(workspace, run_id)
-    with _not_running(workspace, run_id):
+    lock = files.FileLock(workspace.run(run_id).lock)  # so that it is not resumed meanwhile
+    if not lock.acquire():
+        raise RunBusy(run_id=run_id, jobs=["学習"])
+    try:
+        living = [job for job in runs.later_jobs(workspace, run_id) if job.status.is_living]
+        if living:
+            raise RunBusy(run_id=run_id, jobs=[job.name for job in living])
         trash = workspace.trashed(run_id)
         # The run's own folder first: what is listed must never lack its files.
         moves = possible_moves(_parts(workspace, trash), _already_there(run_id))
         record = {"model": run.model, "dataset": run.dataset, "deleted_at": jobs.now()}
         files.write_json(trash.record, record)
         move(moves)
+    finally:
+        lock.release()
 
 
 def restore(workspace: Workspace, run_id: str) -> None:
@@ -83,18 +91,3 @@ def _parts(workspace: Workspace, trash: TrashPaths) -> Moves:
 
 def _already_there(run_id: str) -> Callable[[Path], RunExists]:
     return lambda target: RunExists(run_id=run_id, path=str(target))
-
-
-@contextlib.contextmanager
-def _not_running(workspace: Workspace, run_id: str) -> Iterator[None]:
-    """Hold the run's lock, so that it is not resumed meanwhile. Raises RunBusy."""
-    lock = files.FileLock(workspace.run(run_id).lock)
-    if not lock.acquire():
-        raise RunBusy(run_id=run_id, jobs=["学習"])
-    try:
-        living = [job for job in runs.later_jobs(workspace, run_id) if job.status.is_living]
-        if living:
-            raise RunBusy(run_id=run_id, jobs=[job.name for job in living])
-        yield
-    finally:
-        lock.release()

@@ -150,7 +150,8 @@ class RowLayout:
         capacity = max(self.row_tokens, len(ordered[0].tokens))
         filled: list[list[E]] = []
         for example in ordered:
-            fits = (row for row in filled if _length(row) + len(example.tokens) <= capacity)
+            left = capacity - len(example.tokens)
+            fits = (row for row in filled if sum(len(item.tokens) for item in row) <= left)
             row = next(fits, None)
             if row is None:
                 filled.append([example])
@@ -164,10 +165,6 @@ CONCATENATED = RowLayout(concatenated, CONCATENATED_ROW)
 """For the CPU."""
 PACKED = RowLayout(packed, PACKED_ROW)
 """For a GPU."""
-
-
-def _length(examples: Sequence[Sized]) -> int:
-    return sum(len(example.tokens) for example in examples)
 
 
 def _rounded(count: int, step: int) -> int:
@@ -191,11 +188,7 @@ def endless(count: int, batch_size: int, seed: int, start: int = 0) -> Iterator[
         epoch, skipped = epoch + 1, 0
 
 
-def once(
-    examples: Sequence[Any],
-    batch_size: int,
-    layout: RowLayout = PADDED,
-) -> Iterator[Any]:
+def once(examples: Sequence[Any], batch_size: int, layout: RowLayout = PADDED) -> Iterator[Any]:
     """Every example once, the shortest first, so that little is padded."""
     ordered = sorted(examples, key=lambda example: len(example.tokens))
     for start in range(0, len(ordered), batch_size):

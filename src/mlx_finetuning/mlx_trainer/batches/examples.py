@@ -50,10 +50,7 @@ class Example:
 
 
 def encode_rows(
-    loaded: LoadedModel,
-    rows: Sequence[dict[str, Any]],
-    max_length: int,
-    supervise: str = "answers",
+    loaded: LoadedModel, rows: Sequence[dict[str, Any]], max_length: int, supervise: str = "answers"
 ) -> list[Example]:
     """All rows, cut to `max_length` tokens; plain text is divided instead, and nothing of it is lost.
     Rows whose answers are cut away entirely are left out.

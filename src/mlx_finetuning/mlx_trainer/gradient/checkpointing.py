@@ -10,6 +10,7 @@ treated; the others keep nothing anyway.
 
 from __future__ import annotations
 
+import itertools
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import AbstractContextManager, ExitStack, contextmanager, nullcontext
 from dataclasses import dataclass
@@ -118,22 +119,17 @@ def parts(model: nn.Module) -> tuple[Part, ...]:
     x = mx.random.normal((1, 4, norm.size), key=mx.random.key(0)).astype(norm.dtype)
     tried: dict[tuple[type, tuple[str, ...]], bool] = {}
     found = []
-    for layer, block in enumerate(split_head.blocks(model)):
-        for owner, names in _candidates(block):
-            part = getattr(block, owner)
+    blocks = enumerate(split_head.blocks(model))
+    ways = [("mlp", names) for names in _MLP] + [("self_attn", names) for names in _ATTENTION]
+    for (layer, block), (owner, names) in itertools.product(blocks, ways):
+        part = getattr(block, owner, None)
+        if isinstance(part, nn.Module) and all(name in part for name in names):
             kind = type(part), names
             if kind not in tried:
                 tried[kind] = _is_exact(part, names, x, () if owner == "mlp" else (None, None))
             if tried[kind] and _is_trained(block):
                 found.append(Part(layer, owner, names))
     return tuple(found)
-
-
-def _candidates(block: Any) -> Iterator[tuple[str, tuple[str, ...]]]:
-    for owner, ways in (("mlp", _MLP), ("self_attn", _ATTENTION)):
-        part = getattr(block, owner, None)
-        if isinstance(part, nn.Module):
-            yield from ((owner, names) for names in ways if all(name in part for name in names))
 
 
 def _is_exact(part: nn.Module, names: tuple[str, ...], x: mx.array, rest: tuple[Any, ...]) -> bool:

@@ -14,7 +14,7 @@ import functools
 import itertools
 import sys
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import ExitStack, contextmanager
+from contextlib import AbstractContextManager, ExitStack, contextmanager
 from dataclasses import dataclass
 from typing import Any, cast
 
@@ -85,7 +85,7 @@ def _attending(spans: Sequence[slice]) -> Callable[..., mx.array]:
         sinks: mx.array | None = None,
     ) -> mx.array:
         def one(q: mx.array, k: mx.array, v: mx.array) -> mx.array:
-            if _is_plain(q) and sinks is None:
+            if mx.default_device() == mx.cpu and q.dtype == mx.float32 and sinks is None:
                 return cpu.attention(q, k, v, scale, mask.window)
             shape = mask.cheapest(q.shape[2])
             return mx.fast.scaled_dot_product_attention(
@@ -99,10 +99,6 @@ def _attending(spans: Sequence[slice]) -> Callable[..., mx.array]:
         return mx.concatenate([one(*parts) for parts in zip(*cut, strict=True)], axis=2)
 
     return attend
-
-
-def _is_plain(values: mx.array) -> bool:
-    return bool(mx.default_device() == mx.cpu and values.dtype == mx.float32)
 
 
 def _swiglu(gate: mx.array, up: mx.array) -> mx.array:
@@ -130,26 +126,20 @@ def separated(model: nn.Module, lengths: Sequence[int]) -> Iterator[None]:
         if mx.default_device() == mx.cpu:
             changes.enter_context(replaced(mx.fast, ROPE, cpu.rope))
             changes.enter_context(replaced(switch_layers, SWIGLU, _swiglu))
-        for module in {
-            sys.modules[type(split_head.body(model)).__module__],
-            *_attention_modules(model),
-        }:
+        attending = _attending_layers(model)
+        owners = (split_head.body(model), *(layer.self_attn for layer in attending))
+        for module in {sys.modules[type(owner).__module__] for owner in owners}:
             changes.enter_context(replaced(module, MASK, _mask))
             changes.enter_context(replaced(module, ATTENTION, _attending(spans)))
             changes.enter_context(replaced(module, POSITION_SCALE, scale))
             if mx.default_device() == mx.cpu:
                 changes.enter_context(replaced(module, SWIGLU, _swiglu))
-        for layer in _attending_layers(model):
+        for layer in attending:
             if not hasattr(sys.modules[type(layer.self_attn).__module__], ATTENTION):
                 apart = functools.partial(_attend_apart, layer.self_attn, spans)
                 proxy = Proxy(layer.self_attn, apart, is_parent=True)
                 changes.enter_context(replaced(layer, "self_attn", proxy))
         yield
-
-
-def _attention_modules(model: nn.Module) -> set[Any]:
-    layers = _attending_layers(model)
-    return {sys.modules[type(layer.self_attn).__module__] for layer in layers}
 
 
 def _attending_layers(model: nn.Module) -> list[Any]:
@@ -164,12 +154,17 @@ def is_exact(model: nn.Module, vocabulary: int) -> bool:
     )
     if not split_head.is_separable(model) or not all(known):
         return False
-    tokens = mx.arange(12)[None] % vocabulary
     try:
-        with separated(model, (7, 5)):
-            together = model(tokens)
-        alone = mx.concatenate([model(tokens[:, :7]), model(tokens[:, 7:])], axis=1)
-        tolerance = 1e-4 if together.dtype == mx.float32 else 5e-2
-        return bool(mx.abs(together - alone).max() <= tolerance * mx.abs(alone).max())
+        return gives_the_same(model, vocabulary, separated(model, (7, 5)))
     except (AttributeError, TypeError, ValueError, KeyError):
         return False
+
+
+def gives_the_same(model: nn.Module, vocabulary: int, apart: AbstractContextManager[None]) -> bool:
+    """Whether, with `apart` around it, a row of 7 and 5 tokens gives what the two give alone."""
+    tokens = mx.arange(12)[None] % vocabulary
+    with apart:
+        together = model(tokens)
+    alone = mx.concatenate([model(tokens[:, :7]), model(tokens[:, 7:])], axis=1)
+    tolerance = 1e-4 if together.dtype == mx.float32 else 5e-2
+    return bool(mx.abs(together - alone).max() <= tolerance * mx.abs(alone).max())

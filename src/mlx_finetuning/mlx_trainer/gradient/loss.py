@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import contextlib
 import functools
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any, cast
 
@@ -66,25 +66,27 @@ def summed(model: nn.Module, batch: Batch, options: LossOptions = PLAIN) -> mx.a
 
 def each(model: nn.Module, batch: Batch, options: LossOptions = PLAIN) -> mx.array:
     """[positions] float32: nats of each target, of those that rounding added too."""
-    with _prepared(model, batch, options):
+    arrangement = functools.partial(_arranged, model, batch)
+    if options.recompute:
+        keeping = checkpointing.recomputed(model, arrangement)
+    else:
+        keeping = checkpointing.selective(model, options.selective, arrangement)
+    with neftune.noise(model, batch, options.noise), arrangement(), keeping:
         if not split_head.is_separable(model):
             logits = split_head.logits_at(model, batch.tokens, batch.positions)
             return _cross_entropy(logits, batch.targets)
         unique = batch.lengths is not None
+        # [positions, d_model]: the last block's output
         hidden = split_head.hidden_at(model, batch.tokens, batch.positions, unique=unique)
-    return _of_hidden(model, hidden, batch.targets)
-
-
-@contextlib.contextmanager
-def _prepared(model: nn.Module, batch: Batch, options: LossOptions) -> Iterator[None]:
-    arrangement = functools.partial(_arranged, model, batch)
-    with neftune.noise(model, batch, options.noise), arrangement():
-        if options.recompute:
-            keeping = checkpointing.recomputed(model, arrangement)
-        else:
-            keeping = checkpointing.selective(model, options.selective, arrangement)
-        with keeping:
-            yield
+    limit = LOGITS_AT_ONCE if mx.default_device() == mx.cpu else LOGITS_AT_ONCE_GPU
+    embedding = split_head.body(model).embed_tokens
+    vocabulary = int(getattr(embedding, "embedding", embedding).weight.shape[0])
+    size = max(8, limit // vocabulary)
+    chunks = [slice(start, start + size) for start in range(0, hidden.shape[0], size)]
+    trained = dict(tree_flatten(model.trainable_parameters()))
+    head_is_frozen = all(".layers." in f".{name}" for name in trained)
+    losses = _frozen_head_losses(model) if head_is_frozen else _head_losses(model)
+    return mx.concatenate([losses(hidden[chunk], batch.targets[chunk]) for chunk in chunks])
 
 
 def _arranged(model: nn.Module, batch: Batch) -> contextlib.AbstractContextManager[Any]:
@@ -96,19 +98,6 @@ def _arranged(model: nn.Module, batch: Batch) -> contextlib.AbstractContextManag
     stack.enter_context(concatenated_attention.separated(model, batch.lengths))
     stack.enter_context(skipped_work.only_supervised(model, batch.positions, batch.tokens.size))
     return stack
-
-
-def _of_hidden(model: nn.Module, hidden: mx.array, targets: mx.array) -> mx.array:
-    """[positions] nats of `targets` from the last block's output [positions, d_model]."""
-    limit = LOGITS_AT_ONCE if mx.default_device() == mx.cpu else LOGITS_AT_ONCE_GPU
-    embedding = split_head.body(model).embed_tokens
-    vocabulary = int(getattr(embedding, "embedding", embedding).weight.shape[0])
-    size = max(8, limit // vocabulary)
-    chunks = [slice(start, start + size) for start in range(0, hidden.shape[0], size)]
-    trained = dict(tree_flatten(model.trainable_parameters()))
-    head_is_frozen = all(".layers." in f".{name}" for name in trained)
-    losses = _frozen_head_losses(model) if head_is_frozen else _head_losses(model)
-    return mx.concatenate([losses(hidden[chunk], targets[chunk]) for chunk in chunks])
 
 
 Losses = Callable[[mx.array, mx.array], mx.array]

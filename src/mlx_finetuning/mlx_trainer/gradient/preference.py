@@ -172,10 +172,7 @@ def log_probabilities(
 
 
 def summed(
-    model: nn.Module,
-    pairs: PairBatch,
-    config: TrainConfig,
-    options: loss.LossOptions = loss.PLAIN,
+    model: nn.Module, pairs: PairBatch, config: TrainConfig, options: loss.LossOptions = loss.PLAIN
 ) -> mx.array:
     """[1 + MARKS] sums over all pairs: the loss, then the marks."""
     nats = log_probabilities(model, pairs, options)
@@ -231,11 +228,7 @@ def gradient_of(
 
 
 def with_reference(
-    model: nn.Module,
-    pairs: Sequence[Pair],
-    batch_size: int,
-    layout: RowLayout,
-    progress: Progress,
+    model: nn.Module, pairs: Sequence[Pair], batch_size: int, layout: RowLayout, progress: Progress
 ) -> list[Pair]:
     """The pairs with the log-probabilities that the untrained model gives them."""
     model.eval()

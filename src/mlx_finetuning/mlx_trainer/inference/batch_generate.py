@@ -44,7 +44,14 @@ def answers(
             limits = [min(max_tokens, loaded.context_length - len(prompts[at])) for at in batch]
             for index, tokens in _decode(loaded, [prompts[at] for at in batch], limits):
                 if index is not None:
-                    by_prompt[batch[index]] = _answer(loaded, tokens)
+                    ended = tokens[-1] in loaded.tokenizer.eos_token_ids
+                    detokenizer = loaded.tokenizer.detokenizer
+                    detokenizer.reset()
+                    for token in tokens[:-1] if ended else tokens:
+                        detokenizer.add_token(token)
+                    detokenizer.finalize()
+                    reasoning, text = loaded.chat.split(detokenizer.text)
+                    by_prompt[batch[index]] = Answer(text, len(tokens), ended, reasoning)
                 finished(len(by_prompt))
     return [by_prompt[at] for at in range(len(prompts))]
 
@@ -84,12 +91,18 @@ Outcome = tuple[int | None, list[int]]
 
 def _decode(loaded: LoadedModel, prompts: list[list[int]], limits: list[int]) -> Iterator[Outcome]:
     """Pairs of a prompt's index and its answer's tokens, as they end; (None, []) between steps."""
-    if len(prompts) == 1:
-        yield from _alone(loaded, prompts[0], limits[0])
-        return
     ends = set(loaded.tokenizer.eos_token_ids)
-    rows = _Rows(loaded.model, prompts)
     written: list[list[int]] = [[] for _ in prompts]
+    if len(prompts) == 1:
+        alone = generate_step(mx.array(prompts[0]), loaded.model, max_tokens=limits[0])
+        for token, _ in alone:
+            written[0].append(token)
+            if token in ends:
+                break
+            yield None, []
+        yield 0, written[0]
+        return
+    rows = _Rows(loaded.model, prompts)
     while rows.unfinished:
         ended = []
         for index, token in rows.step():
@@ -99,17 +112,6 @@ def _decode(loaded: LoadedModel, prompts: list[list[int]], limits: list[int]) ->
                 yield index, written[index]
         rows.drop(ended)
         yield None, []
-
-
-def _alone(loaded: LoadedModel, prompt: list[int], limit: int) -> Iterator[Outcome]:
-    ends = set(loaded.tokenizer.eos_token_ids)
-    written: list[int] = []
-    for token, _ in generate_step(mx.array(prompt), loaded.model, max_tokens=limit):
-        written.append(token)
-        if token in ends:
-            break
-        yield None, []
-    yield 0, written
 
 
 class _Rows:
@@ -169,14 +171,3 @@ class _Rows:
             cache.filter(rows)
         self._next = self._next[mx.array(rows)]
         self._rows = list(self.unfinished)
-
-
-def _answer(loaded: LoadedModel, tokens: list[int]) -> Answer:
-    ended = tokens[-1] in loaded.tokenizer.eos_token_ids
-    detokenizer = loaded.tokenizer.detokenizer
-    detokenizer.reset()
-    for token in tokens[:-1] if ended else tokens:
-        detokenizer.add_token(token)
-    detokenizer.finalize()
-    reasoning, text = loaded.chat.split(detokenizer.text)
-    return Answer(text, len(tokens), ended, reasoning)

@@ -84,7 +84,11 @@ def grade(
 def _losses(
     loaded: LoadedModel, rows: Sequence[Row], layout: RowLayout, measured: Callable[[int], None]
 ) -> list[Grade]:
-    parts = [part for at, row in enumerate(rows) for part in _encoded(loaded, row, at)]
+    parts: list[Example] = []
+    for at, row in enumerate(rows):
+        with contextlib.suppress(NothingToLearn):  # nothing of it fits
+            encoded = encode_rows(loaded, [row], loaded.context_length)
+            parts += [replace(part, row=at) for part in encoded]
     nats, targets, done = [0.0] * len(rows), [0] * len(rows), 0
     # Without shared rows, each is computed alone: padding would save little.
     rows_of_parts = layout.rows(parts) if parts and layout.shares_rows else [[one] for one in parts]
@@ -96,13 +100,6 @@ def _losses(
             targets[part.row] += part.targets
         done += len(together)
     return [Grade(*figures) for figures in zip(nats, targets, strict=True)]
-
-
-def _encoded(loaded: LoadedModel, row: Row, at: int) -> list[Example]:
-    """What of a row is measured, each part with the row's index; nothing where nothing fits."""
-    with contextlib.suppress(NothingToLearn):
-        return [replace(part, row=at) for part in encode_rows(loaded, [row], loaded.context_length)]
-    return []
 
 
 def is_question(row: Mapping[str, Any]) -> bool:

@@ -95,20 +95,23 @@ def _pass(
     if squares is not None:
         for number in range(len(body.layers[:layers])):
             _watch(body.layers[number], f"model.layers.{number}", real, squares)
-    _compute_one_by_one(body, progress, layers)
-    _leave_out_padding(body, real)
+    count = len(body.layers[:layers])
+    # No name here may hold the blocks: each is freed once it has computed.
+    body.layers = [
+        _computed_once(block, functools.partial(progress, Step(STAGE, done, count)))
+        for done, block in enumerate(body.layers[:layers], 1)
+    ]
+    name = split_head.norm_name(body)
+    norm = getattr(body, name)
+
+    def of_real(hidden: mx.array) -> mx.array:
+        """The last norm, and so the head, sees real positions only."""
+        return norm(hidden.reshape(-1, hidden.shape[-1])[real])[None]  # type: ignore[no-any-return]
+
+    setattr(body, name, Proxy(norm, of_real))
     padded = [tokens + [0] * (length - len(tokens)) for tokens in sequences]
     values = loaded.model(mx.array(padded))[0].astype(mx.float32)  # [real positions, vocabulary]
     return np.split(np.array(values, copy=False), np.cumsum([len(one) for one in sequences])[:-1])
-
-
-def _compute_one_by_one(body: Any, progress: Progress, count: int | None) -> None:
-    """Let `body` have `count` blocks, each of which is freed once it has computed."""
-    blocks = body.layers[:count]
-    body.layers = [
-        _computed_once(block, functools.partial(progress, Step(STAGE, done, len(blocks))))
-        for done, block in enumerate(blocks, 1)
-    ]
 
 
 def _computed_once(block: nn.Module, done: Callable[[], None]) -> Proxy:
@@ -126,35 +129,21 @@ def _computed_once(block: nn.Module, done: Callable[[], None]) -> Proxy:
     return proxy
 
 
-def _leave_out_padding(body: Any, real: mx.array) -> None:
-    """Let the last norm, and so the head, see real positions only."""
-    name = split_head.norm_name(body)
-    norm = getattr(body, name)
-
-    def call(hidden: mx.array) -> mx.array:
-        return norm(hidden.reshape(-1, hidden.shape[-1])[real])[None]  # type: ignore[no-any-return]
-
-    setattr(body, name, Proxy(norm, call))
-
-
 def _watch(module: nn.Module, path: str, real: mx.array, squares: dict[str, mx.array]) -> None:
     """Let every linear layer in `module` add the squares of its inputs, [columns], to `squares`."""
     for name, child in module.children().items():
         inner = f"{path}.{name}"
         if isinstance(child, LINEAR):
-            weight = f"{inner}.weight"
-            setattr(module, name, Proxy(child, _adding(child, weight, real, squares)))
+            call = functools.partial(_add_squares, child, f"{inner}.weight", real, squares)
+            setattr(module, name, Proxy(child, call))
         elif isinstance(child, nn.Module):
             _watch(child, inner, real, squares)
 
 
-def _adding(
-    linear: nn.Module, name: str, real: mx.array, squares: dict[str, mx.array]
-) -> Callable[[mx.array], Any]:
-    def call(values: mx.array) -> Any:
-        rows = values.reshape(-1, values.shape[-1])[real]
-        squares[name] = mx.square(rows).sum(axis=0) + squares.get(name, 0)
-        mx.eval(squares[name])
-        return linear(values)
-
-    return call
+def _add_squares(
+    linear: nn.Module, name: str, real: mx.array, squares: dict[str, mx.array], values: mx.array
+) -> Any:
+    rows = values.reshape(-1, values.shape[-1])[real]
+    squares[name] = mx.square(rows).sum(axis=0) + squares.get(name, 0)
+    mx.eval(squares[name])
+    return linear(values)

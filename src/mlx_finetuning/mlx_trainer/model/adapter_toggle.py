@@ -24,7 +24,11 @@ def can_toggle(loaded: LoadedModel) -> bool:
 def without_adapter(loaded: LoadedModel) -> Iterator[None]:
     """Within the block the model is its base."""
     adapted = _adapted(loaded.model)
-    _put(loaded.model, {name: _inner(layer) for name, layer in adapted.items()})
+    inner = {
+        name: layer["linear" if "linear" in layer else "embedding"]
+        for name, layer in adapted.items()
+    }
+    _put(loaded.model, inner)
     try:
         yield
     finally:
@@ -39,11 +43,6 @@ def fuse(loaded: LoadedModel) -> None:
 
 def _adapted(model: nn.Module) -> dict[str, nn.Module]:
     return {name: layer for name, layer in model.named_modules() if "lora_a" in layer}
-
-
-def _inner(layer: nn.Module) -> nn.Module:
-    inner: nn.Module = layer["linear"] if "linear" in layer else layer["embedding"]
-    return inner
 
 
 def _put(model: nn.Module, layers: dict[str, nn.Module]) -> None:

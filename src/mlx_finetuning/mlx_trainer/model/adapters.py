@@ -63,8 +63,12 @@ def target_keys(layers: list[nn.Module], targets: str) -> list[str]:
     """
     linear = _modules(layers, _LINEAR)
     if targets == "all-linear":
-        # A few rows would unbalance what was balanced over trillions of tokens.
-        chosen = linear - _routers(layers)
+        # Not routers, linear layers beside a stack of experts: a few rows would unbalance what was
+        # balanced over trillions of tokens.
+        stacks = {name.rpartition(".")[0] for name in _modules(layers, _EXPERTS)}
+        owners = {stack.rpartition(".")[0] for stack in stacks}
+        plain = _modules(layers, (nn.Linear, nn.QuantizedLinear))
+        chosen = linear - {name for name in plain if name.rpartition(".")[0] in owners}
     elif targets == "attention":
         chosen = {name for name in linear if "attn" in name or "attention" in name}
     else:
@@ -82,14 +86,6 @@ def _modules(layers: list[nn.Module], kinds: tuple[type, ...]) -> set[str]:
         for name, module in layer.named_modules()
         if isinstance(module, kinds)
     }
-
-
-def _routers(layers: list[nn.Module]) -> set[str]:
-    """Linear layers beside a stack of experts."""
-    stacks = {name.rpartition(".")[0] for name in _modules(layers, _EXPERTS)}
-    owners = {stack.rpartition(".")[0] for stack in stacks}
-    linear = _modules(layers, (nn.Linear, nn.QuantizedLinear))
-    return {name for name in linear if name.rpartition(".")[0] in owners}
 
 
 def save(model: nn.Module, adapter_config: dict[str, Any], folder: Path, chat: Chat) -> None:

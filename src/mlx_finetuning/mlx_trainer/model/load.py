@@ -98,6 +98,19 @@ def load(
     return LoadedModel(model, wrapped(chat, settings), chat, settings, folder)
 
 
+def load_tokenizer(folder: Path, *, thinks: bool = False) -> LoadedModel:
+    """What `load` gives, but for the weights: enough to encode, too little to compute.
+
+    Raises ModelUnloadable, TokenizerUnreadable, TemplateHostile, ChatTemplateUnusable.
+    """
+    chat = chats.load(folder, thinks=thinks)
+    try:
+        config = text_settings(model_settings.completed(utils.load_config(folder), folder))
+    except (OSError, ValueError, KeyError, TypeError) as error:
+        raise ModelUnloadable(folder=str(folder), reason=str(error)) from error
+    return LoadedModel(nn.Module(), wrapped(chat, config), chat, config, folder)
+
+
 def load_weights(folder: Path, *, lazy: bool = False) -> tuple[nn.Module, dict[str, Any]]:
     """mlx-lm's model and settings, completed as for the writer of files; raises what mlx-lm does."""
     stored = utils.load_config(folder)

@@ -20,7 +20,7 @@ from mlx_finetuning.mlx_trainer.model.flat_arrays import Layout
 _NAME = "_trained_arrays"
 
 
-class Trained:
+class TrainedArrays:
     """By name, to be read and replaced; on request as parts of one vector."""
 
     def __init__(self, model: nn.Module) -> None:
@@ -68,11 +68,11 @@ class Trained:
         return list(map(id, arrays.values())) == list(map(id, self._parts))
 
 
-def of(model: nn.Module) -> Trained:
+def of(model: nn.Module) -> TrainedArrays:
     """Of `model`, which keeps it until `forget`."""
-    trained: Trained | None = getattr(model, _NAME, None)
+    trained: TrainedArrays | None = getattr(model, _NAME, None)
     if trained is None:
-        trained = Trained(model)
+        trained = TrainedArrays(model)
         setattr(model, _NAME, trained)
     return trained
 

@@ -6,7 +6,6 @@ have no place for an output head that repeats the embedding. Changes no values.
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from typing import Any
 
 import mlx.core as mx
@@ -20,14 +19,14 @@ def classes(config: dict[str, Any], *, is_tied: bool) -> tuple[Any, Any]:
     """The classes of model and settings for a `config.json`; raises ValueError as mlx-lm does."""
     model, settings = utils._get_classes(config)
     if config.get("model_type") == "gemma3":
-        model = _renaming(model, _gemma3_name)
+        model = _renaming(model)
     return (_without_head(model) if is_tied else model), settings
 
 
-def _renaming(model: Any, new_name: Callable[[str], str]) -> Any:
+def _renaming(model: Any) -> Any:
     class Renaming(model):  # type: ignore[misc]
         def sanitize(self, weights: Weights) -> Weights:
-            renamed = {new_name(name): value for name, value in weights.items()}
+            renamed = {_gemma3_name(name): value for name, value in weights.items()}
             return super().sanitize(renamed)  # type: ignore[no-any-return]
 
     return Renaming

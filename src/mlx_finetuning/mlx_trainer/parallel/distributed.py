@@ -33,11 +33,7 @@ from mlx_finetuning.mlx_trainer.gradient.preference import Item
 from mlx_finetuning.mlx_trainer.kernels import cpu
 from mlx_finetuning.mlx_trainer.model import trainable
 from mlx_finetuning.mlx_trainer.model.flat_arrays import Layout
-from mlx_finetuning.mlx_trainer.parallel.gradient_team import (
-    GradientTeam,
-    WorkerProcess,
-    divide,
-)
+from mlx_finetuning.mlx_trainer.parallel.gradient_team import GradientTeam, WorkerProcess, divide
 from mlx_finetuning.utils import cores
 
 HERE = "この機械"
@@ -163,12 +159,7 @@ class DistributedTeam:
     """This process with its team, and the other ranks. A context manager: they end with the block."""
 
     def __init__(
-        self,
-        team: GradientTeam,
-        model: nn.Module,
-        home: Path,
-        config: TrainConfig,
-        folder: Path,
+        self, team: GradientTeam, model: nn.Module, home: Path, config: TrainConfig, folder: Path
     ) -> None:
         self._team = team
         self._model = model
@@ -182,7 +173,11 @@ class DistributedTeam:
         try:
             for process in self._others:
                 process.join(home, config)
-            self._require_same_weights(home)
+            own = trainable.frozen_fingerprint(model)
+            for process in self._others:
+                if process.fingerprint() != own:
+                    number, host = process.rank.number, process.host
+                    raise ModelsDiffer(rank=number, host=host, folder=str(home))
             self._ring = RingGroup(Rank(0, listening), folder)
         except RuntimeError as error:
             self.__exit__()
@@ -232,12 +227,6 @@ class DistributedTeam:
             raise self._lost() from error
         held = {process.digest() for process in self._others}
         return held == {trainable.digest(self._model)}
-
-    def _require_same_weights(self, home: Path) -> None:
-        own = trainable.frozen_fingerprint(self._model)
-        for process in self._others:
-            if process.fingerprint() != own:
-                raise ModelsDiffer(rank=process.rank.number, host=process.host, folder=str(home))
 
     def _lost(self) -> GradientWorkerLost:
         """The rank that has ended, or the first one if it is the network that is gone."""

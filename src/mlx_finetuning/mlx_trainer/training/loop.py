@@ -227,7 +227,13 @@ class _Run:
             workload.start_team(self._work, Path(scratch)) as team,
         ):
             self._state.processes = team.processes
-            self._rehearse(team)
+            # The longest update first, for nothing but its memory: what does not fit fails now, and
+            # later updates find all the memory they need in place.
+            self._hooks.progress(Step(REHEARSAL, 0, 0))
+            self._model.train()
+            self._sums(team, self._work.longest(self._work.update_size), 0)
+            peak_gb = round(team.peak_memory() / 1e9, 3)
+            self._hooks.event("rehearsed", peak_memory_gb=peak_gb)
             self._began_s = self._saved_s = time.monotonic() - self._state.elapsed_s
             try:
                 self._updates(team)
@@ -275,14 +281,6 @@ class _Run:
         self._work = dataclasses.replace(self._work, config=self._config)
         memory_fit.hold_to(memory_fit.allowed(self._config))
 
-    def _rehearse(self, team: workload.Team) -> None:
-        """The longest update first, for nothing but its memory: what does not fit fails now, and
-        later updates find all the memory they need in place."""
-        self._hooks.progress(Step(REHEARSAL, 0, 0))
-        self._model.train()
-        self._sums(team, self._work.longest(self._work.update_size), 0)
-        self._hooks.event("rehearsed", peak_memory_gb=round(team.peak_memory() / 1e9, 3))
-
     def _sums(self, team: workload.Team, examples: list[Item], number: int) -> backward.Sums:
         """Over all examples of an update, computed in as many parts as memory asks for."""
         first, *rest = memory_fit.parts(examples, self._config.micro_batch_size)
@@ -305,10 +303,16 @@ class _Run:
             if self._is_due(config.validate_every, state.validated) and self._held_out:
                 self._validate()
             if self._is_due(config.sample_every, state.sampled) and self._hooks.sample:
-                self._sample(self._hooks.sample)
+                self._model.eval()
+                for line in samples.answers(self._loaded, self._questions, state.update):
+                    self._hooks.sample(line)
+                state.sampled = state.update
             if self._ends_early() or state.update >= config.iterations:
                 return
-            if self._checkpoint_is_due():
+            waited_s, minutes = time.monotonic() - self._saved_s, config.checkpoint_minutes
+            is_due = state.update % config.checkpoint_every == 0
+            is_due = is_due or bool(minutes and waited_s >= 60 * minutes)
+            if is_due and state.update not in (0, self._resumed_from):
                 self._checkpoint()
             indices = next(order)
             examples = [self._work.with_slot(index, index in self._cached) for index in indices]
@@ -458,12 +462,6 @@ class _Run:
             state.best_valid, state.best_update, state.without_gain = value, state.update, 0
             self._save(self._files.paths.best)
 
-    def _sample(self, sample: Callable[[dict[str, Any]], None]) -> None:
-        self._model.eval()
-        for line in samples.answers(self._loaded, self._questions, self._state.update):
-            sample(line)
-        self._state.sampled = self._state.update
-
     def _ends_early(self) -> bool:
         state, patience = self._state, self._config.patience
         self._stopped_early = bool(
@@ -472,15 +470,6 @@ class _Run:
         if self._stopped_early:
             self._hooks.event("stopped_early", update=state.update, best=state.best_update)
         return self._stopped_early
-
-    def _checkpoint_is_due(self) -> bool:
-        update, minutes = self._state.update, self._config.checkpoint_minutes
-        if not update or update == self._resumed_from:
-            return False
-        waited_s = time.monotonic() - self._saved_s
-        return update % self._config.checkpoint_every == 0 or bool(
-            minutes and waited_s >= 60 * minutes
-        )
 
     def _checkpoint(self) -> None:
         self._state.elapsed_s = self._elapsed_s

@@ -130,7 +130,13 @@ def reloaded(loaded: LoadedModel, folder: Path, tokens: Sequence[int]) -> Check 
     if loaded.folder is None:
         return None
     try:
-        plain = _with_mlx_lm(loaded, folder)
+        plain, _ = load_weights(loaded.folder, lazy=True)
+        plain = utils.load_adapters(plain, str(folder))
+        written = mx.load(str(folder / "adapters.safetensors"))
+        base = tree_flatten(loaded.model.parameters())
+        shared = [(name, value) for name, value in base if name not in written]
+        plain.update(tree_unflatten(shared))
+        plain.eval()
     except (OSError, ValueError, KeyError, TypeError) as error:
         text = f"保存したアダプターを mlx-lm で読み込めません: {error}"
         return Check("adapter_reloaded", False, text)
@@ -145,18 +151,6 @@ def reloaded(loaded: LoadedModel, folder: Path, tokens: Sequence[int]) -> Check 
         f"保存したアダプターを mlx-lm で読み込み直すと、{word}（ロジットの差 {difference:.1e}）。"
     )
     return Check("adapter_reloaded", passed, text)
-
-
-def _with_mlx_lm(loaded: LoadedModel, folder: Path) -> nn.Module:
-    """The base with mlx-lm's own adapter layers from `folder`, on the base arrays of `loaded`."""
-    assert loaded.folder is not None
-    plain, _ = load_weights(loaded.folder, lazy=True)
-    plain = utils.load_adapters(plain, str(folder))
-    written = mx.load(str(folder / "adapters.safetensors"))
-    base = tree_flatten(loaded.model.parameters())
-    plain.update(tree_unflatten([(name, value) for name, value in base if name not in written]))
-    plain.eval()
-    return plain
 
 
 def _logits(model: nn.Module, prompt: mx.array) -> NDArray[np.float32]:

@@ -4,25 +4,8 @@ from __future__ import annotations
 
 from gguf import MODEL_ARCH
 
-from mlx_finetuning.quantizer.families.family import (
-    AS_IT_IS,
-    ATTENTION,
-    GELU,
-    MLP,
-    NORMS,
-    Config,
-    Family,
-    Form,
-    Metadata,
-    common_metadata,
-    head_metadata,
-    head_size,
-    plus_one,
-    require,
-    require_layer_types,
-    rope,
-    rope_metadata,
-)
+from mlx_finetuning.quantizer.families import family
+from mlx_finetuning.quantizer.families.family import Config, Family, Form, Metadata
 from mlx_finetuning.utils.model_settings import OUTSIDE_TEXT
 
 GEMMA3_PATTERN = 6
@@ -34,9 +17,9 @@ class Gemma2(Family):
 
     arch = MODEL_ARCH.GEMMA2
     block = (
-        *ATTENTION,
-        *MLP,
-        *NORMS,
+        *family.ATTENTION,
+        *family.MLP,
+        *family.NORMS,
         "pre_feedforward_layernorm.weight",
         "post_feedforward_layernorm.weight",
     )
@@ -46,12 +29,12 @@ class Gemma2(Family):
     def metadata(self, config: Config) -> Metadata:
         """llama.cpp knows no other base of rotation, and no head of its own."""
         self.require_inferred_scale(config)
-        require(config, "tie_word_embeddings", (True,))
-        require(rope(config), "rope_theta", (10000, 10000.0))
-        require(rope(config), "rope_type", ("default",))
+        family.require(config, "tie_word_embeddings", (True,))
+        family.require(family.rope(config), "rope_theta", (10000, 10000.0))
+        family.require(family.rope(config), "rope_type", ("default",))
         return {
-            **common_metadata(config),
-            **head_metadata({"head_dim": head_size(config)}),
+            **family.common_metadata(config),
+            **family.head_metadata({"head_dim": family.head_size(config)}),
             "attn_logit_softcapping": float(config["attn_logit_softcapping"]),
             "final_logit_softcapping": float(config["final_logit_softcapping"]),
             "attention.sliding_window": config["sliding_window"],
@@ -59,15 +42,15 @@ class Gemma2(Family):
 
     def form(self, config: Config, source: str) -> Form:
         """Norms are stored less one."""
-        return Form(formula=plus_one) if source.endswith("norm.weight") else AS_IT_IS
+        return Form(formula=family.plus_one) if source.endswith("norm.weight") else family.AS_IT_IS
 
     def require_inferred_scale(self, config: Config) -> None:
         """That llama.cpp scales attention as the model does. Raises ModelSettingUnsupported."""
-        require(config, "hidden_activation", GELU)
-        scale = head_size(config)
+        family.require(config, "hidden_activation", family.GELU)
+        scale = family.head_size(config)
         if config["num_hidden_layers"] == self.layers_of_27b:
             scale = config["hidden_size"] // config["num_attention_heads"]
-        require(config, "query_pre_attn_scalar", (scale,))
+        family.require(config, "query_pre_attn_scalar", (scale,))
 
 
 class Gemma3(Gemma2):
@@ -82,22 +65,22 @@ class Gemma3(Gemma2):
         """Layers that attend to everything have a rotation of their own."""
         self.require_inferred_scale(config)
         for setting in ("attn_logit_softcapping", "final_logit_softcapping"):
-            require(config, setting, ())
-        require(config, "sliding_window_pattern", (GEMMA3_PATTERN,))
-        require(config, "use_bidirectional_attention", (False,))
+            family.require(config, setting, ())
+        family.require(config, "sliding_window_pattern", (GEMMA3_PATTERN,))
+        family.require(config, "use_bidirectional_attention", (False,))
         pattern = [
             "sliding_attention" if (layer + 1) % GEMMA3_PATTERN else "full_attention"
             for layer in range(config["num_hidden_layers"])
         ]
-        require_layer_types(config, pattern, "6層ごとに1層が全体を見る並び")
+        family.require_layer_types(config, pattern, "6層ごとに1層が全体を見る並び")
         both = config.get("rope_parameters") or {}
         full = {**config, "rope_parameters": both.get("full_attention", both)}
-        require(rope(full), "rope_type", ("default", "linear", "yarn"))
+        family.require(family.rope(full), "rope_type", ("default", "linear", "yarn"))
         local_base = both.get("sliding_attention", {}).get("rope_theta")
         return {
-            **common_metadata(config),
-            **head_metadata({"head_dim": head_size(config)}),
-            **rope_metadata(full),
+            **family.common_metadata(config),
+            **family.head_metadata({"head_dim": family.head_size(config)}),
+            **family.rope_metadata(full),
             "rope.freq_base_swa": float(local_base or config.get("rope_local_base_freq", 10000.0)),
             "attention.sliding_window": config["sliding_window"],
         }

@@ -14,19 +14,8 @@ import numpy as np
 from gguf import MODEL_ARCH
 
 from mlx_finetuning.errors import ModelSettingUnsupported
-from mlx_finetuning.quantizer.families.family import (
-    GELU,
-    MLP,
-    NORMS,
-    ROPE_FREQUENCIES,
-    Config,
-    Family,
-    Metadata,
-    Tensors,
-    common_metadata,
-    require,
-    required_weights,
-)
+from mlx_finetuning.quantizer.families import family
+from mlx_finetuning.quantizer.families.family import Config, Family, Metadata, Tensors
 
 NEVER = np.float32(1e30)
 """Divides the frequency of what is not rotated."""
@@ -49,8 +38,8 @@ class Gemma4(Family):
 
     arch = MODEL_ARCH.GEMMA4
     block = (
-        *MLP,
-        *NORMS,
+        *family.MLP,
+        *family.NORMS,
         "pre_feedforward_layernorm.weight",
         "post_feedforward_layernorm.weight",
         "self_attn.q_proj.weight",
@@ -73,7 +62,7 @@ class Gemma4(Family):
         full, sliding = _rope(config, "full_attention"), _rope(config, "sliding_attention")
         full_size, size = _full_head_size(config), config["head_dim"]
         return {
-            **common_metadata(config),
+            **family.common_metadata(config),
             **self.layer_metadata(config, config["num_hidden_layers"]),
             "embedding_length_per_layer_input": config["hidden_size_per_layer_input"] or 0,
             "attention.key_length": full_size,
@@ -112,7 +101,7 @@ class Gemma4(Family):
         """Layers with shared keys need none, and not every model gives layers an input."""
         has_inputs = bool(config["hidden_size_per_layer_input"])
         block = (*self.block, *(_BLOCK_INPUT if has_inputs else ()))
-        names = required_weights(config, block, self.is_tied(config))
+        names = family.required_weights(config, block, self.is_tied(config))
         if has_inputs:
             names |= {*_INPUTS}
         for layer in range(_layers_with_keys(config)):
@@ -128,7 +117,7 @@ class Gemma4(Family):
         share = _rope(config, "full_attention").get("partial_rotary_factor", 1.0)
         rotated = int(_full_head_size(config) * share / 2)
         factors = np.where(np.arange(half) < rotated, np.float32(1), NEVER)
-        return {ROPE_FREQUENCIES: factors.astype(np.float32)}
+        return {family.ROPE_FREQUENCIES: factors.astype(np.float32)}
 
     def fewest_layers(self, config: Config) -> int:
         """Up to the first that attends to everything, for the computed factors are its."""
@@ -137,16 +126,16 @@ class Gemma4(Family):
 
 def _require_what_llama_cpp_assumes(config: Config) -> None:
     """Raises ModelSettingUnsupported."""
-    require(config, "hidden_activation", GELU)
-    require(config, "enable_moe_block", (False,))
-    require(config, "use_bidirectional_attention", ("vision",))
-    require(config, "rope_traditional", (False,))
+    family.require(config, "hidden_activation", family.GELU)
+    family.require(config, "enable_moe_block", (False,))
+    family.require(config, "use_bidirectional_attention", ("vision",))
+    family.require(config, "rope_traditional", (False,))
     if config["hidden_size_per_layer_input"]:
-        require(config, "vocab_size_per_layer_input", (config["vocab_size"],))
-    require(_rope(config, "full_attention"), "rope_type", ("proportional",))
-    require(_rope(config, "full_attention"), "factor", (1.0,))
-    require(_rope(config, "sliding_attention"), "rope_type", ("default",))
-    require(_rope(config, "sliding_attention"), "partial_rotary_factor", (1.0,))
+        family.require(config, "vocab_size_per_layer_input", (config["vocab_size"],))
+    family.require(_rope(config, "full_attention"), "rope_type", ("proportional",))
+    family.require(_rope(config, "full_attention"), "factor", (1.0,))
+    family.require(_rope(config, "sliding_attention"), "rope_type", ("default",))
+    family.require(_rope(config, "sliding_attention"), "partial_rotary_factor", (1.0,))
     own = _layers_with_keys(config)
     last = config["layer_types"][max(0, own - 2) : own]
     if own < len(config["layer_types"]) and last != ["sliding_attention", "full_attention"]:

@@ -11,18 +11,8 @@ from typing import ClassVar
 
 from gguf import MODEL_ARCH
 
-from mlx_finetuning.quantizer.families.family import (
-    NORMS,
-    Config,
-    Family,
-    Metadata,
-    common_metadata,
-    head_metadata,
-    require,
-    require_layer_types,
-    rope,
-    rope_metadata,
-)
+from mlx_finetuning.quantizer.families import family
+from mlx_finetuning.quantizer.families.family import Config, Family, Metadata
 
 PATTERN = ("sliding_attention", "full_attention")
 
@@ -32,7 +22,7 @@ class GptOss(Family):
 
     arch = MODEL_ARCH.GPT_OSS
     block = (
-        *NORMS,
+        *family.NORMS,
         *(f"self_attn.{part}_proj.{kind}" for part in "qkvo" for kind in ("weight", "bias")),
         "self_attn.sinks",
         "mlp.router.weight",
@@ -47,17 +37,17 @@ class GptOss(Family):
 
     def metadata(self, config: Config) -> Metadata:
         """Raises ModelSettingUnsupported for another order of blocks or bound of the activation."""
-        require(config, "hidden_act", ("silu",))
-        require(config, "attention_bias", (True,))
-        require(config, "tie_word_embeddings", (False,))
-        require(config, "swiglu_limit", (7.0,))
-        require(rope(config), "rope_type", ("default", "yarn"))
+        family.require(config, "hidden_act", ("silu",))
+        family.require(config, "attention_bias", (True,))
+        family.require(config, "tie_word_embeddings", (False,))
+        family.require(config, "swiglu_limit", (7.0,))
+        family.require(family.rope(config), "rope_type", ("default", "yarn"))
         pattern = [PATTERN[layer % 2] for layer in range(config["num_hidden_layers"])]
-        require_layer_types(config, pattern, "1層おきに窓のある並び")
+        family.require_layer_types(config, pattern, "1層おきに窓のある並び")
         return {
-            **common_metadata(config),
-            **head_metadata(config),
-            **rope_metadata(config),
+            **family.common_metadata(config),
+            **family.head_metadata(config),
+            **family.rope_metadata(config),
             "attention.sliding_window": config["sliding_window"],
             "expert_count": config["num_local_experts"],
             "expert_used_count": config["num_experts_per_tok"],

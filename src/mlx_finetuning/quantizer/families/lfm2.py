@@ -10,16 +10,8 @@ from typing import ClassVar
 
 from gguf import MODEL_ARCH
 
-from mlx_finetuning.quantizer.families.family import (
-    Config,
-    Family,
-    Metadata,
-    common_metadata,
-    key_heads,
-    require,
-    rope,
-    rope_metadata,
-)
+from mlx_finetuning.quantizer.families import family
+from mlx_finetuning.quantizer.families.family import Config, Family, Metadata
 
 _SHARED = ("operator_norm", "ffn_norm", *(f"feed_forward.w{number}" for number in (1, 2, 3)))
 _ATTENTION = tuple(
@@ -38,26 +30,28 @@ class Lfm2(Family):
 
     def metadata(self, config: Config) -> Metadata:
         """Its own words for the usual settings are translated."""
-        require(config, "conv_bias", (False,))
-        require(config, "head_dim", (config["hidden_size"] // config["num_attention_heads"],))
-        require(config, "block_dim", (config["hidden_size"],))
-        require(rope(config), "rope_type", ("default",))
+        family.require(config, "conv_bias", (False,))
+        family.require(
+            config, "head_dim", (config["hidden_size"] // config["num_attention_heads"],)
+        )
+        family.require(config, "block_dim", (config["hidden_size"],))
+        family.require(family.rope(config), "rope_type", ("default",))
         usual_names = {
             **config,
             "intermediate_size": feed_forward_size(config),
             "rms_norm_eps": config["norm_eps"],
         }
         return {
-            **common_metadata(usual_names),
+            **family.common_metadata(usual_names),
             **self.layer_metadata(config, config["num_hidden_layers"]),
-            **rope_metadata(config),
+            **family.rope_metadata(config),
             "vocab_size": config["vocab_size"],
             "shortconv.l_cache": config["conv_L_cache"],
         }
 
     def layer_metadata(self, config: Config, layers: int) -> Metadata:
         """A convolution has no key heads."""
-        heads, attending = key_heads(config), attention_layers(config)
+        heads, attending = family.key_heads(config), attention_layers(config)
         counts = [heads if layer in attending else 0 for layer in range(layers)]
         return {"attention.head_count_kv": counts}
 

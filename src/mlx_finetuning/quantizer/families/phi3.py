@@ -9,16 +9,8 @@ from typing import ClassVar
 import numpy as np
 from gguf import MODEL_ARCH
 
-from mlx_finetuning.quantizer.families.family import (
-    NORMS,
-    Config,
-    Family,
-    Metadata,
-    Tensors,
-    common_metadata,
-    require,
-    rope,
-)
+from mlx_finetuning.quantizer.families import family
+from mlx_finetuning.quantizer.families.family import Config, Family, Metadata, Tensors
 
 LONGROPE = ("longrope", "su")
 """https://arxiv.org/abs/2402.13753, by its two names."""
@@ -33,20 +25,20 @@ class Phi3(Family):
         "self_attn.o_proj.weight",
         "mlp.gate_up_proj.weight",
         "mlp.down_proj.weight",
-        *NORMS,
+        *family.NORMS,
     )
     pre_tokenizers: ClassVar[Mapping[str, str]] = {"smaug-bpe": "dbrx"}
 
     def metadata(self, config: Config) -> Metadata:
         """Heads may be rotated in part; factors for long texts go with a factor of attention."""
-        require(config, "hidden_act", ("silu",))
-        settings = rope(config)
-        require(settings, "rope_type", ("default", *LONGROPE))
+        family.require(config, "hidden_act", ("silu",))
+        settings = family.rope(config)
+        family.require(settings, "rope_type", ("default", *LONGROPE))
         share = config.get("partial_rotary_factor") or settings.get("partial_rotary_factor", 1.0)
         heads = int(config["num_attention_heads"])
         original = original_context(config)
         metadata: Metadata = {
-            **common_metadata(config),
+            **family.common_metadata(config),
             "rope.scaling.original_context_length": original,
             "rope.dimension_count": int(share * config["hidden_size"]) // heads,
             "rope.freq_base": float(settings["rope_theta"]),
@@ -61,7 +53,7 @@ class Phi3(Family):
 
     def computed_tensors(self, config: Config) -> Tensors:
         """The factors for long and short texts, [rotated columns / 2] each."""
-        settings = rope(config)
+        settings = family.rope(config)
         if settings["rope_type"] not in LONGROPE:
             return {}
         return {
@@ -71,7 +63,7 @@ class Phi3(Family):
 
     def context_for(self, config: Config, longest: int) -> int:
         """mlx-lm always rotates by the factors for long texts; llama.cpp chooses by the context."""
-        if rope(config)["rope_type"] not in LONGROPE:
+        if family.rope(config)["rope_type"] not in LONGROPE:
             return longest
         return max(longest, original_context(config) + 1)
 
@@ -79,4 +71,4 @@ class Phi3(Family):
 def original_context(config: Config) -> int:
     """Tokens of context before it was extended."""
     stated = config.get("original_max_position_embeddings")
-    return int(stated or rope(config).get("original_max_position_embeddings", 4096))
+    return int(stated or family.rope(config).get("original_max_position_embeddings", 4096))

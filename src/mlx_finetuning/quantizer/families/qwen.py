@@ -4,19 +4,8 @@ from __future__ import annotations
 
 from gguf import MODEL_ARCH
 
-from mlx_finetuning.quantizer.families.family import (
-    ATTENTION,
-    LLAMA_BLOCK,
-    NORMS,
-    Config,
-    Family,
-    Metadata,
-    common_metadata,
-    head_metadata,
-    require,
-    rope,
-    rope_metadata,
-)
+from mlx_finetuning.quantizer.families import family
+from mlx_finetuning.quantizer.families.family import Config, Family, Metadata
 from mlx_finetuning.quantizer.formats.experts import STACK
 
 HEAD_NORMS = ("self_attn.q_norm.weight", "self_attn.k_norm.weight")
@@ -26,14 +15,18 @@ class Qwen2(Family):
     """Llama's blocks, with biases of queries, keys and values."""
 
     arch = MODEL_ARCH.QWEN2
-    block = (*LLAMA_BLOCK, *(f"self_attn.{part}_proj.bias" for part in "qkv"))
+    block = (*family.LLAMA_BLOCK, *(f"self_attn.{part}_proj.bias" for part in "qkv"))
 
     def metadata(self, config: Config) -> Metadata:
         """Raises ModelSettingUnsupported where a window slides."""
-        require(config, "hidden_act", ("silu",))
-        require(config, "use_sliding_window", (False,))
-        require(rope(config), "rope_type", ("default", "linear", "yarn"))
-        return {**common_metadata(config), **head_metadata(config), **rope_metadata(config)}
+        family.require(config, "hidden_act", ("silu",))
+        family.require(config, "use_sliding_window", (False,))
+        family.require(family.rope(config), "rope_type", ("default", "linear", "yarn"))
+        return {
+            **family.common_metadata(config),
+            **family.head_metadata(config),
+            **family.rope_metadata(config),
+        }
 
     def is_70b(self, config: Config) -> bool:
         """By layers alone, as llama.cpp does."""
@@ -44,7 +37,7 @@ class Qwen3(Qwen2):
     """Norms of queries and keys instead of biases."""
 
     arch = MODEL_ARCH.QWEN3
-    block = (*LLAMA_BLOCK, *HEAD_NORMS)
+    block = (*family.LLAMA_BLOCK, *HEAD_NORMS)
 
     def is_70b(self, config: Config) -> bool:
         """llama.cpp looks at Qwen2 only."""
@@ -60,8 +53,8 @@ class Qwen3Moe(Family):
 
     arch = MODEL_ARCH.QWEN3MOE
     block = (
-        *ATTENTION,
-        *NORMS,
+        *family.ATTENTION,
+        *family.NORMS,
         *HEAD_NORMS,
         "mlp.gate.weight",
         *(f"mlp.{STACK}.{part}_proj.weight" for part in ("gate", "up", "down")),
@@ -69,18 +62,18 @@ class Qwen3Moe(Family):
 
     def metadata(self, config: Config) -> Metadata:
         """Raises ModelSettingUnsupported for dense blocks and for weights that are not normalised."""
-        require(config, "hidden_act", ("silu",))
-        require(config, "attention_bias", (False,))
-        require(config, "use_sliding_window", (False,))
-        require(config, "norm_topk_prob", (True,))
-        require(config, "decoder_sparse_step", (1,))
-        require(config, "mlp_only_layers", ([],))
+        family.require(config, "hidden_act", ("silu",))
+        family.require(config, "attention_bias", (False,))
+        family.require(config, "use_sliding_window", (False,))
+        family.require(config, "norm_topk_prob", (True,))
+        family.require(config, "decoder_sparse_step", (1,))
+        family.require(config, "mlp_only_layers", ([],))
         # mlx-lm turns by the base alone, so that is what was trained.
-        require(rope(config), "rope_type", ("default",))
+        family.require(family.rope(config), "rope_type", ("default",))
         return {
-            **common_metadata(config),
-            **head_metadata(config),
-            **rope_metadata(config),
+            **family.common_metadata(config),
+            **family.head_metadata(config),
+            **family.rope_metadata(config),
             "expert_count": config["num_experts"],
             "expert_used_count": config["num_experts_per_tok"],
             "expert_feed_forward_length": config["moe_intermediate_size"],

@@ -13,31 +13,14 @@ import numpy as np
 from gguf import MODEL_ARCH
 from numpy.typing import NDArray
 
-from mlx_finetuning.quantizer.families.family import (
-    AS_IT_IS,
-    ATTENTION,
-    MLP,
-    NORMS,
-    Config,
-    Family,
-    Form,
-    Metadata,
-    Order,
-    common_metadata,
-    head_metadata,
-    head_size,
-    plus_one,
-    require,
-    require_layer_types,
-    required_weights,
-    rope,
-)
+from mlx_finetuning.quantizer.families import family
+from mlx_finetuning.quantizer.families.family import Config, Family, Form, Metadata, Order
 
 INTERVAL = 4
 """Every fourth layer has attention."""
 SECTIONS = [11, 11, 10]
 """Pairs of a head that turn with time, height and width: all alike in a text."""
-_FULL = (*ATTENTION, "self_attn.q_norm.weight", "self_attn.k_norm.weight")
+_FULL = (*family.ATTENTION, "self_attn.q_norm.weight", "self_attn.k_norm.weight")
 _LINEAR = tuple(
     f"linear_attn.{part}"
     for part in (
@@ -60,25 +43,25 @@ class Qwen35(Family):
 
     def metadata(self, config: Config) -> Metadata:
         """Of attention and of gated delta nets, which llama.cpp counts among state space models."""
-        require(config, "hidden_act", ("silu",))
-        require(config, "attention_bias", (False,))
-        require(config, "num_experts", (0,))
-        require(config, "full_attention_interval", (INTERVAL,))
-        require(config, "linear_value_head_dim", (config["linear_key_head_dim"],))
-        require(rope(config), "rope_type", ("default",))
+        family.require(config, "hidden_act", ("silu",))
+        family.require(config, "attention_bias", (False,))
+        family.require(config, "num_experts", (0,))
+        family.require(config, "full_attention_interval", (INTERVAL,))
+        family.require(config, "linear_value_head_dim", (config["linear_key_head_dim"],))
+        family.require(family.rope(config), "rope_type", ("default",))
         pattern = [
             "full_attention" if has_attention(layer) else "linear_attention"
             for layer in range(config["num_hidden_layers"])
         ]
-        require_layer_types(config, pattern, "4層ごとに1層が注意機構の並び")
+        family.require_layer_types(config, pattern, "4層ごとに1層が注意機構の並び")
         rotation = {**config["rope_parameters"]}
         share = rotation.get("partial_rotary_factor", 0.25)
         values = config["linear_num_value_heads"]
         return {
-            **common_metadata(config),
-            **head_metadata({"head_dim": head_size(config)}),
+            **family.common_metadata(config),
+            **family.head_metadata({"head_dim": family.head_size(config)}),
             "rope.freq_base": float(rotation["rope_theta"]),
-            "rope.dimension_count": int(head_size(config) * share),
+            "rope.dimension_count": int(family.head_size(config) * share),
             "rope.dimension_sections": [*rotation.get("mrope_section", SECTIONS), 0, 0][:4],
             "full_attention_interval": INTERVAL,
             "ssm.conv_kernel": config["linear_conv_kernel_dim"],
@@ -90,7 +73,7 @@ class Qwen35(Family):
 
     def required(self, config: Config) -> set[str]:
         """Attention or a gated delta net in every layer."""
-        shared = required_weights(config, (*MLP, *NORMS), self.is_tied(config))
+        shared = family.required_weights(config, (*family.MLP, *family.NORMS), self.is_tied(config))
         return shared | {
             f"model.layers.{layer}.{part}"
             for layer in range(config["num_hidden_layers"])
@@ -104,7 +87,7 @@ class Qwen35(Family):
             # Hugging Face stores norms less one; what mlx-lm wrote, which its names tell, has them whole.
             is_mlx = source.startswith("language_model.")
             is_norm = source.endswith("norm.weight")
-            return Form(formula=plus_one) if is_norm and not is_mlx else AS_IT_IS
+            return Form(formula=family.plus_one) if is_norm and not is_mlx else family.AS_IT_IS
         size = config["linear_value_head_dim"]
         # Queries and keys lie before the values, and stay in their order.
         before = 2 * config["linear_num_key_heads"] * config["linear_key_head_dim"]
@@ -120,7 +103,7 @@ class Qwen35(Family):
                 return Form(value_head_order(config, 1), formula=decay)
             case "out_proj":
                 return Form(columns=value_head_order(config, size))
-        return AS_IT_IS
+        return family.AS_IT_IS
 
     def fewest_layers(self, config: Config) -> int:
         """Up to the first with attention."""

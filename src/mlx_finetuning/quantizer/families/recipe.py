@@ -5,29 +5,18 @@ Covers the types of `config.QUANTIZATIONS`, for dense models and mixtures of exp
 
 from __future__ import annotations
 
+import re
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass, replace
 
 from gguf import GGMLQuantizationType as Type
 from gguf import LlamaFileType
 
+from mlx_finetuning.config import QUANTIZATIONS
 from mlx_finetuning.quantizer.llama_cpp import ggml
 
-BASE = {
-    "F32": Type.F32,
-    "F16": Type.F16,
-    "BF16": Type.BF16,
-    "Q8_0": Type.Q8_0,
-    "Q6_K": Type.Q6_K,
-    "Q5_K_M": Type.Q5_K,
-    "Q5_K_S": Type.Q5_K,
-    "Q4_K_M": Type.Q4_K,
-    "Q4_K_S": Type.Q4_K,
-    "IQ4_XS": Type.IQ4_XS,
-    "Q3_K_L": Type.Q3_K,
-    "Q3_K_M": Type.Q3_K,
-    "Q2_K": Type.Q2_K,
-}
+BASE = {name: Type[re.sub("_[SML]$", "", name)] for name in QUANTIZATIONS}
+"""The type of most tensors of a file: Q4_K of Q4_K_M."""
 FILE_TYPE = {
     "F32": LlamaFileType.ALL_F32,
     **{name: LlamaFileType[f"MOSTLY_{name}"] for name in BASE if name != "F32"},
@@ -100,57 +89,46 @@ def _shared(kind: Type, rest: Type) -> Rule:
 RULES: dict[str, dict[str, Rule]] = {
     "Q5_K_M": {
         "attn_v": _more(Type.Q6_K, Type.Q5_K),
-        "attn_qkv": _more(Type.Q6_K, Type.Q5_K),
         "ffn_down": _more(Type.Q6_K, Type.Q5_K),
     },
     "Q4_K_M": {
         "attn_v": _more(Type.Q6_K, Type.Q4_K),
-        "attn_qkv": _more(Type.Q6_K, Type.Q4_K),
         "ffn_down": _more(Type.Q6_K, Type.Q4_K),
     },
     "Q4_K_S": {
         "attn_v": _first(lambda model: 4, Type.Q5_K, Type.Q4_K),
-        "attn_qkv": _first(lambda model: 4, Type.Q5_K, Type.Q4_K),
         "ffn_down": _first(lambda model: model.layers // 8, Type.Q5_K, Type.Q4_K),
     },
     "IQ4_XS": {
         "attn_v": _shared(Type.Q5_K, Type.IQ4_XS),
-        "attn_qkv": _shared(Type.Q5_K, Type.IQ4_XS),
         "ffn_down": _first(
             lambda model: 0 if model.has_importance else model.layers // 8, Type.Q5_K, Type.IQ4_XS
         ),
     },
     "Q3_K_L": {
         "attn_v": _always(Type.Q5_K),
-        "attn_qkv": _always(Type.Q5_K),
         "attn_output": _always(Type.Q5_K),
         "ffn_down": _always(Type.Q5_K),
     },
     "Q3_K_M": {
         "attn_v": _first(lambda model: 2, Type.Q5_K, Type.Q4_K),
-        "attn_qkv": _first(lambda model: 2, Type.Q5_K, Type.Q4_K),
         "attn_output": _always(Type.Q4_K),
         "ffn_down": _first(lambda model: model.layers // 16, Type.Q5_K, Type.Q4_K),
     },
     "Q2_K": {
         "attn_v": _shared(Type.Q4_K, Type.Q3_K),
-        "attn_qkv": _shared(Type.Q4_K, Type.Q3_K),
         "attn_output": _always(Type.Q3_K),
         "ffn_down": _always(Type.Q3_K),
     },
 }
-"""Where a type is a mixture: the role of a tensor → its rule. All others take the base type."""
+"""Where a type is a mixture: the role of a tensor → its rule. All others take the base type; attn_qkv
+follows attn_v's rule."""
 
 
 VALUES = ("attn_v", "attn_qkv")
 EMBEDDINGS = ("token_embd.weight", "per_layer_token_embd.weight")
 NEVER_QUANTIZED = ("per_layer_model_proj.weight",)
-ALWAYS_F32 = (
-    "_norm.weight",
-    "ssm_conv1d.weight",
-    "shortconv.conv.weight",
-    "ffn_gate_inp.weight",
-)
+ALWAYS_F32 = ("_norm.weight", "ssm_conv1d.weight", "shortconv.conv.weight", "ffn_gate_inp.weight")
 MIXTRAL = 8
 """So many experts llama.cpp takes for Mixtral's, whose attention is small beside them."""
 MIXTRAL_OUTPUT = ("IQ4_XS", "Q4_K_M", "Q4_K_S", "Q3_K_M", "Q2_K")
@@ -187,7 +165,7 @@ def _preferred(name: str, columns: int, base: Type, quant: str, model: Outline) 
     if model.experts == MIXTRAL and role == "attn_output":
         return Type.Q5_K if quant in MIXTRAL_OUTPUT else base
     kind = base
-    if rule := RULES.get(quant, {}).get(role):
+    if rule := RULES.get(quant, {}).get("attn_v" if is_value else role):
         # llama.cpp counts value tensors, not layers.
         layers = model.value_layers if is_value and model.value_layers else range(model.layers)
         kind = rule(layers.index(int(layer)), replace(model, layers=len(layers)))

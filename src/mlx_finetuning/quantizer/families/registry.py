@@ -143,11 +143,11 @@ def mapping(
                 continue
             form = replace(family.form(config, source), share=share, shares=len(names))
             mapped.append(MappedTensor(name, source, form, stored_names, mlx_name))
-    return sorted(mapped, key=_file_order), unknown
 
+    def file_order(tensor: MappedTensor) -> tuple[int, int, str]:
+        part, _, rest = tensor.name.partition(".")
+        if part == "blk":
+            return 1, int(rest.split(".")[0]), tensor.name
+        return (0 if part == "token_embd" else 2), 0, tensor.name
 
-def _file_order(mapped: MappedTensor) -> tuple[int, int, str]:
-    part, _, rest = mapped.name.partition(".")
-    if part == "blk":
-        return 1, int(rest.split(".")[0]), mapped.name
-    return (0 if part == "token_embd" else 2), 0, mapped.name
+    return sorted(mapped, key=file_order), unknown

@@ -60,10 +60,26 @@ def open_files(paths: Iterable[Path]) -> dict[str, Tensor]:
     """Every tensor of the files, by name. Raises WeightsUnreadable."""
     tensors: dict[str, Tensor] = {}
     for path in paths:
-        for tensor in _open(path):
-            if tensor.name in tensors:
-                raise WeightsUnreadable(path=str(path), reason=f"{tensor.name} が重複しています。")
-            tensors[tensor.name] = tensor
+        try:
+            data = np.memmap(path, np.uint8, "r")
+            header = safetensors_header.read(path)
+        except HeaderDamaged as error:
+            raise WeightsUnreadable(path=str(path), reason=str(error)) from error
+        except (OSError, ValueError) as error:
+            raise WeightsUnreadable(path=str(path), reason=f"開けません: {error}") from error
+        for name, entry in header.tensors.items():
+            if entry.dtype not in STORED:
+                supported = "、".join(STORED)
+                reason = f"{name} の型 {entry.dtype} は扱えません（扱えるのは {supported}）。"
+                raise WeightsUnreadable(path=str(path), reason=reason)
+            dtype = STORED[entry.dtype]
+            size = math.prod(entry.shape) * dtype.itemsize  # NumPy's product would wrap around
+            if not entry.start <= entry.stop <= data.size or entry.stop - entry.start != size:
+                raise WeightsUnreadable(path=str(path), reason=f"{name} の値が途中で切れています。")
+            if name in tensors:
+                raise WeightsUnreadable(path=str(path), reason=f"{name} が重複しています。")
+            values = data[entry.start : entry.stop].view(dtype).reshape(entry.shape)
+            tensors[name] = Tensor(name, entry.dtype, values)
     return tensors
 
 
@@ -116,27 +132,3 @@ def write(
     stream.write(struct.pack("<Q", len(text)) + text)
     for block in blocks:
         stream.write(np.ascontiguousarray(block).data)
-
-
-def _open(path: Path) -> list[Tensor]:
-    try:
-        data = np.memmap(path, np.uint8, "r")
-        header = safetensors_header.read(path)
-    except HeaderDamaged as error:
-        raise WeightsUnreadable(path=str(path), reason=str(error)) from error
-    except (OSError, ValueError) as error:
-        raise WeightsUnreadable(path=str(path), reason=f"開けません: {error}") from error
-    tensors = []
-    for entry in header.tensors.values():
-        if entry.dtype not in STORED:
-            supported = "、".join(STORED)
-            reason = f"{entry.name} の型 {entry.dtype} は扱えません（扱えるのは {supported}）。"
-            raise WeightsUnreadable(path=str(path), reason=reason)
-        dtype = STORED[entry.dtype]
-        size = math.prod(entry.shape) * dtype.itemsize  # NumPy's product would wrap around
-        if not entry.start <= entry.stop <= data.size or entry.stop - entry.start != size:
-            reason = f"{entry.name} の値が途中で切れています。"
-            raise WeightsUnreadable(path=str(path), reason=reason)
-        values = data[entry.start : entry.stop].view(dtype).reshape(entry.shape)
-        tensors.append(Tensor(entry.name, entry.dtype, values))
-    return tensors

@@ -91,22 +91,13 @@ def _quantize(
     return result
 
 
+_KIND, _POINTER, _COUNT, _SIZE = ctypes.c_int, ctypes.c_void_p, ctypes.c_int64, ctypes.c_size_t
 _SIGNATURES: library.Signatures = {
-    "ggml_type_name": (ctypes.c_char_p, [ctypes.c_int]),
-    "ggml_row_size": (ctypes.c_size_t, [ctypes.c_int, ctypes.c_int64]),
-    "ggml_quantize_chunk": (
-        ctypes.c_size_t,
-        [
-            ctypes.c_int,  # type
-            ctypes.c_void_p,  # source, float32
-            ctypes.c_void_p,  # target
-            ctypes.c_int64,  # first value
-            ctypes.c_int64,  # rows
-            ctypes.c_int64,  # columns
-            ctypes.c_void_p,  # importance, float32, or NULL
-        ],
-    ),
-    "ggml_validate_row_data": (ctypes.c_bool, [ctypes.c_int, ctypes.c_void_p, ctypes.c_size_t]),
+    "ggml_type_name": (ctypes.c_char_p, [_KIND]),
+    "ggml_row_size": (_SIZE, [_KIND, _COUNT]),
+    # source (float32) and target; first value, rows, columns; importance (float32) or NULL
+    "ggml_quantize_chunk": (_SIZE, [_KIND, *[_POINTER] * 2, *[_COUNT] * 3, _POINTER]),
+    "ggml_validate_row_data": (ctypes.c_bool, [_KIND, _POINTER, _SIZE]),
 }
 
 
@@ -115,18 +106,14 @@ def _kernels() -> ctypes.CDLL:
     """The library with its signatures declared, after the self-test. Raises QuantizerUnusable."""
     kernels = library.load()
     library.declare(kernels, _SIGNATURES)
-    for kind, bound in SELF_TEST_ERROR.items():
-        _check(kernels, kind, bound)
-    return kernels
-
-
-def _check(kernels: ctypes.CDLL, kind: Type, bound: float) -> None:
-    """Name, size and numbers of one type, against gguf's own NumPy dequantization."""
-    name = kernels.ggml_type_name(kind).decode().upper()
-    if name != kind.name.upper() or kernels.ggml_row_size(kind, 256) != row_bytes(kind, 256):
-        raise QuantizerUnusable(reason=f"{kind.name} の番号か大きさが合いません。")
     sample = np.sin(np.arange(1024, dtype=np.float32) ** 1.5).reshape(4, 256)
-    restored = dequantize(_quantize(kernels, sample, kind), kind).reshape(sample.shape)
-    error = float(np.sqrt(np.mean((restored - sample) ** 2) / np.mean(sample**2)))
-    if not error <= bound:
-        raise QuantizerUnusable(reason=f"{kind.name} の自己診断の誤差が {error:.3g} です。")
+    # Name, size and numbers of each type, against gguf's own NumPy dequantization.
+    for kind, bound in SELF_TEST_ERROR.items():
+        name = kernels.ggml_type_name(kind).decode().upper()
+        if name != kind.name.upper() or kernels.ggml_row_size(kind, 256) != row_bytes(kind, 256):
+            raise QuantizerUnusable(reason=f"{kind.name} の番号か大きさが合いません。")
+        restored = dequantize(_quantize(kernels, sample, kind), kind).reshape(sample.shape)
+        error = float(np.sqrt(np.mean((restored - sample) ** 2) / np.mean(sample**2)))
+        if not error <= bound:
+            raise QuantizerUnusable(reason=f"{kind.name} の自己診断の誤差が {error:.3g} です。")
+    return kernels

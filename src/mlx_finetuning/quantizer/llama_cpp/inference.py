@@ -76,61 +76,44 @@ class _Batch(ctypes.Structure):
 
 
 _Log = ctypes.CFUNCTYPE(None, ctypes.c_int, ctypes.c_char_p, ctypes.c_void_p)
+_POINTER, _INT, _FLAG, _TEXT = ctypes.c_void_p, ctypes.c_int32, ctypes.c_bool, ctypes.c_char_p
 _SIGNATURES: library.Signatures = {
-    "llama_log_set": (None, [_Log, ctypes.c_void_p]),
+    "llama_log_set": (None, [_Log, _POINTER]),
     "llama_backend_init": (None, []),
     "llama_model_default_params": (_ModelParams, []),
     "llama_context_default_params": (_ContextParams, []),
-    "llama_model_load_from_file": (ctypes.c_void_p, [ctypes.c_char_p, _ModelParams]),
-    "llama_adapter_lora_init": (ctypes.c_void_p, [ctypes.c_void_p, ctypes.c_char_p]),
+    "llama_model_load_from_file": (_POINTER, [_TEXT, _ModelParams]),
+    "llama_adapter_lora_init": (_POINTER, [_POINTER, _TEXT]),
     "llama_set_adapters_lora": (
-        ctypes.c_int32,
-        [
-            ctypes.c_void_p,
-            ctypes.POINTER(ctypes.c_void_p),
-            ctypes.c_size_t,
-            ctypes.POINTER(ctypes.c_float),
-        ],
+        _INT,
+        [_POINTER, ctypes.POINTER(_POINTER), ctypes.c_size_t, ctypes.POINTER(ctypes.c_float)],
     ),
-    "llama_model_free": (None, [ctypes.c_void_p]),
-    "llama_init_from_model": (ctypes.c_void_p, [ctypes.c_void_p, _ContextParams]),
-    "llama_free": (None, [ctypes.c_void_p]),
-    "llama_set_n_threads": (None, [ctypes.c_void_p, ctypes.c_int32, ctypes.c_int32]),
-    "llama_get_memory": (ctypes.c_void_p, [ctypes.c_void_p]),
-    "llama_memory_clear": (None, [ctypes.c_void_p, ctypes.c_bool]),
-    "llama_decode": (ctypes.c_int32, [ctypes.c_void_p, _Batch]),
-    "llama_get_logits": (ctypes.POINTER(ctypes.c_float), [ctypes.c_void_p]),
-    "llama_model_get_vocab": (ctypes.c_void_p, [ctypes.c_void_p]),
-    "llama_vocab_n_tokens": (ctypes.c_int32, [ctypes.c_void_p]),
-    "llama_vocab_is_eog": (ctypes.c_bool, [ctypes.c_void_p, Token]),
-    "llama_vocab_bos": (Token, [ctypes.c_void_p]),
-    "llama_token_to_piece": (
-        ctypes.c_int32,
-        [ctypes.c_void_p, Token, ctypes.c_char_p, ctypes.c_int32, ctypes.c_int32, ctypes.c_bool],
-    ),
+    "llama_model_free": (None, [_POINTER]),
+    "llama_init_from_model": (_POINTER, [_POINTER, _ContextParams]),
+    "llama_free": (None, [_POINTER]),
+    "llama_set_n_threads": (None, [_POINTER, _INT, _INT]),
+    "llama_get_memory": (_POINTER, [_POINTER]),
+    "llama_memory_clear": (None, [_POINTER, _FLAG]),
+    "llama_decode": (_INT, [_POINTER, _Batch]),
+    "llama_get_logits": (ctypes.POINTER(ctypes.c_float), [_POINTER]),
+    "llama_model_get_vocab": (_POINTER, [_POINTER]),
+    "llama_vocab_n_tokens": (_INT, [_POINTER]),
+    "llama_vocab_is_eog": (_FLAG, [_POINTER, Token]),
+    "llama_vocab_bos": (Token, [_POINTER]),
+    "llama_token_to_piece": (_INT, [_POINTER, Token, _TEXT, _INT, _INT, _FLAG]),
     "llama_tokenize": (
-        ctypes.c_int32,
-        [
-            ctypes.c_void_p,
-            ctypes.c_char_p,
-            ctypes.c_int32,
-            ctypes.POINTER(Token),
-            ctypes.c_int32,
-            ctypes.c_bool,
-            ctypes.c_bool,
-        ],
+        _INT,
+        [_POINTER, _TEXT, _INT, ctypes.POINTER(Token), _INT, _FLAG, _FLAG],
     ),
 }
 
 _complaints: deque[str] = deque(maxlen=20)
 
 
+@_Log  # type: ignore[untyped-decorator]  # and kept, as long as the library uses it
 def _remember(level: int, text: bytes, _: object) -> None:
     if level in ERROR_LEVELS:
         _complaints.append(text.decode("utf-8", "replace").strip())
-
-
-_remember_for_c = _Log(_remember)  # must outlive the library's use of it
 
 
 @functools.cache
@@ -145,17 +128,9 @@ def _api() -> ctypes.CDLL:
     flags = tuple(api.llama_model_default_params().flags[: len(MODEL_FLAGS)])
     if flags != MODEL_FLAGS:
         raise QuantizerUnusable(reason=f"llama.cppの設定の並びが既知のものと違います: {flags}")
-    api.llama_log_set(_remember_for_c, None)
+    api.llama_log_set(_remember, None)
     api.llama_backend_init()
     return api
-
-
-def _compute_in_float32(params: _ContextParams) -> None:
-    """Nothing where the settings lie otherwise than known: then half precision has to do."""
-    settings = (ctypes.c_int32 * (2 * len(params.opaque))).from_buffer(params.opaque)
-    if all(settings[index] == value for index, value in _AS_KNOWN.items()):
-        for index, value in _IN_FLOAT32.items():
-            settings[index] = value
 
 
 class LlamaVocabulary:
@@ -227,7 +202,11 @@ class LlamaModel(LlamaVocabulary):
         self._context: int | None = None
         params = self._api.llama_context_default_params()
         params.n_ctx, params.n_batch, params.n_ubatch = context, BATCH, BATCH
-        _compute_in_float32(params)
+        settings = (_INT * (2 * len(params.opaque))).from_buffer(params.opaque)
+        # Where they lie otherwise than known, half precision has to do.
+        if all(settings[index] == value for index, value in _AS_KNOWN.items()):
+            for index, value in _IN_FLOAT32.items():
+                settings[index] = value
         self._context = self._api.llama_init_from_model(self._model, params)
         if not self._context:
             self.close()

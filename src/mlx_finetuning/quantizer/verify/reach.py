@@ -29,7 +29,7 @@ INSTEAD = "「MLX（学習したまま）」か「内蔵ランタイム」での
 
 
 @dataclass(frozen=True)
-class Rows:
+class NotableRows:
     """Rows of the user's data with something to say about them; numbers from 0, as given."""
 
     unsayable: tuple[int, ...] = ()
@@ -56,7 +56,7 @@ class Reach:
     """In Japanese, why an end cannot be reached and what to use instead."""
     warnings: tuple[str, ...]
     """In Japanese, what will be different for some rows or texts."""
-    rows: Rows = Rows()
+    rows: NotableRows = NotableRows()
     tokens: TokenParity | None = None
     elapsed_s: float = 0.0
 
@@ -190,7 +190,7 @@ _TEMPLATE_PROBLEMS = {
 
 def _notable_rows(
     rows: Sequence[Sequence[str]], cuts: dict[str, Cut], original: TokenizerMetadata
-) -> Rows:
+) -> NotableRows:
     def numbers(applies: Callable[[str], bool]) -> tuple[int, ...]:
         """Of the rows with a text to which something applies."""
         return tuple(number for number, row in enumerate(rows) if any(map(applies, row)))
@@ -198,7 +198,7 @@ def _notable_rows(
     def is_not_composed(text: str) -> bool:
         return original.makes_nfc and not unicodedata.is_normalized("NFC", text)
 
-    return Rows(
+    return NotableRows(
         unsayable=numbers(lambda text: cuts[text] == Cut.UNSAYABLE),
         named=numbers(lambda text: bool(original.named_controls(text))),
         not_composed=numbers(is_not_composed),
@@ -208,7 +208,7 @@ def _notable_rows(
 
 
 def _warnings(
-    rows: Rows, original: TokenizerMetadata, texts: Sequence[str], builtin: TokenParity
+    rows: NotableRows, original: TokenizerMetadata, texts: Sequence[str], builtin: TokenParity
 ) -> Iterator[str]:
     if rows.unsayable:
         yield (

@@ -10,15 +10,7 @@ ASCII = "ascii"
 SYMBOLS = "symbols"
 EVERYWHERE = frozenset((ASCII, JAPANESE))
 """Scripts that a Japanese user writes sooner or later, code and whitespace included."""
-_JAPANESE = (
-    "HIRAGANA",
-    "KATAKANA",
-    "KATAKANA-HIRAGANA",
-    "CJK",
-    "IDEOGRAPHIC",
-    "HALFWIDTH",
-    "FULLWIDTH",
-)
+_JAPANESE = "HIRAGANA KATAKANA KATAKANA-HIRAGANA CJK IDEOGRAPHIC HALFWIDTH FULLWIDTH".split()
 
 
 def of(text: str) -> frozenset[str]:

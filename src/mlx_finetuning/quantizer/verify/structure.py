@@ -23,18 +23,9 @@ from mlx_finetuning.quantizer.vocabulary.tokenizer import TokenizerMetadata
 from mlx_finetuning.quantizer.write import export
 
 SETTLED = (
-    "attention.",
-    "rope.",
-    "ssm.",
-    "shortconv.",
-    "expert_",
-    "full_attention_",
-    "embedding_length_",
-    "embedding_scale",
-    "residual_scale",
-    "logit_scale",
-    "attn_logit_",
-    "final_logit_",
+    *("attention.", "rope.", "ssm.", "shortconv.", "expert_", "full_attention_"),
+    *("embedding_length_", "embedding_scale", "residual_scale", "logit_scale"),
+    *("attn_logit_", "final_logit_"),
 )
 """Keys that change what is computed: one that the model's settings do not give is an error."""
 HEAD_SIZE_KEYS = ("attention.key_length", "attention.value_length", "rope.dimension_count")

@@ -113,13 +113,8 @@ def _from_merges(definition: Definition) -> list[Piece]:
 
 
 VISIBLE = (
-    "<|channel>",
-    "<channel|>",
-    "<|tool_call>",
-    "<tool_call|>",
-    "<|tool_response>",
-    "<tool_response|>",
-    '<|"|>',
+    *("<|channel>", "<channel|>", "<|tool_call>", "<tool_call|>"),
+    *("<|tool_response>", "<tool_response|>", '<|"|>'),
 )
 """Special tokens of Gemma 4 that llama.cpp writes out, for its reader of calls needs them."""
 

@@ -86,11 +86,10 @@ def pieces(definition: Definition, vocabulary: int, model: str) -> list[Piece]:
     if model == "t5":
         return table
     scale = PLAMO2_UNKNOWN / (UNKNOWN_PENALTY - worst)
-    return [_for_plamo2(piece, scale) for piece in table]
-
-
-def _for_plamo2(piece: Piece, scale: float) -> Piece:
-    """`plamo2` has spaces for marks, scores of its own scale, and finds nothing but text and bytes."""
-    if piece.type == TokenType.NORMAL:
-        return Piece(piece.text.replace(MARK, " "), piece.score * scale, piece.type)
-    return piece._replace(score=0.0 if piece.type == TokenType.BYTE else NEVER_FOUND)
+    # `plamo2` has spaces for marks, scores of its own scale, and finds nothing but text and bytes.
+    return [
+        Piece(piece.text.replace(MARK, " "), piece.score * scale, piece.type)
+        if piece.type == TokenType.NORMAL
+        else piece._replace(score=0.0 if piece.type == TokenType.BYTE else NEVER_FOUND)
+        for piece in table
+    ]

@@ -33,15 +33,8 @@ from mlx_finetuning.utils import model_settings
 
 SHARD_BYTES = 5_000_000_000
 COMPANIONS = (
-    "generation_config.json",
-    "tokenizer*",
-    "special_tokens_map.json",
-    "added_tokens.json",
-    "vocab.json",
-    "merges.txt",
-    "chat_template*",
-    "LICENSE*",
-    "NOTICE*",
+    *("generation_config.json", "tokenizer*", "special_tokens_map.json", "added_tokens.json"),
+    *("vocab.json", "merges.txt", "chat_template*", "LICENSE*", "NOTICE*"),
 )
 """Beside `config.json`; a tokenizer's files come from the base, where they are complete."""
 
@@ -111,7 +104,14 @@ def _with_stated_head(config: dict[str, Any], settings: dict[str, Any]) -> dict[
 
 
 def _write_shards(folder: Path, tensors: list[_Tensor], made_for: str, progress: Progress) -> None:
-    shards = list(_shards(tensors))
+    shards: list[list[_Tensor]] = [[]]
+    size = 0
+    for tensor in tensors:
+        if shards[-1] and size + tensor.spec.nbytes > SHARD_BYTES:
+            shards.append([])
+            size = 0
+        shards[-1].append(tensor)
+        size += tensor.spec.nbytes
     total = sum(tensor.spec.nbytes for tensor in tensors)
     done = 0
     placement: dict[str, str] = {}
@@ -126,18 +126,6 @@ def _write_shards(folder: Path, tensors: list[_Tensor], made_for: str, progress:
     if len(shards) > 1:
         index = {"metadata": {"total_size": total}, "weight_map": placement}
         files.write_text(folder / "model.safetensors.index.json", json.dumps(index, indent=2))
-
-
-def _shards(tensors: list[_Tensor]) -> Iterator[list[_Tensor]]:
-    shard: list[_Tensor] = []
-    size = 0
-    for tensor in tensors:
-        if shard and size + tensor.spec.nbytes > SHARD_BYTES:
-            yield shard
-            shard, size = [], 0
-        shard.append(tensor)
-        size += tensor.spec.nbytes
-    yield shard
 
 
 def _reported(

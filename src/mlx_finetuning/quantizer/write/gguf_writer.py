@@ -5,9 +5,10 @@ Sizes are known before the first byte is written. Does not choose types or compu
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
-from typing import IO
+from typing import IO, Any
 
 import numpy as np
 from gguf import GGML_QUANT_VERSION, GGUF_DEFAULT_ALIGNMENT, GGMLQuantizationType, GGUFWriter
@@ -64,8 +65,16 @@ def create(
     writer.add_quantization_version(GGML_QUANT_VERSION)
     if metadata.importance_entries:
         writer.add_uint32("quantize.imatrix.entries_count", metadata.importance_entries)
+    # By the exact type: a bool is an int, too.
+    add: dict[type, Callable[[str, Any], None]] = {
+        bool: writer.add_bool,
+        int: writer.add_uint32,
+        float: writer.add_float32,
+        str: writer.add_string,
+        list: writer.add_array,
+    }
     for key, value in metadata.values.items():
-        _add_value(writer, f"{metadata.arch}.{key}", value)
+        add[type(value)](f"{metadata.arch}.{key}", value)
     _add_tokenizer(writer, metadata.tokenizer)
     for tensor in tensors:
         writer.add_tensor_info(
@@ -112,20 +121,6 @@ class GgufFile:
 
 def _padded(size: int) -> int:
     return -(-size // GGUF_DEFAULT_ALIGNMENT) * GGUF_DEFAULT_ALIGNMENT
-
-
-def _add_value(writer: GGUFWriter, key: str, value: Value) -> None:
-    match value:
-        case bool():
-            writer.add_bool(key, value)
-        case int():
-            writer.add_uint32(key, value)
-        case float():
-            writer.add_float32(key, value)
-        case str():
-            writer.add_string(key, value)
-        case list():
-            writer.add_array(key, value)
 
 
 def _add_tokenizer(writer: GGUFWriter, tokenizer: TokenizerMetadata) -> None:

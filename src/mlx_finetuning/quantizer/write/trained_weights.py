@@ -257,7 +257,11 @@ def fitted(folder: Path, adapter: Adapter, shapes: Shapes) -> Adapter:
     """
     changes: dict[str, Change] = {}
     for stored_name, change in adapter.changes.items():
-        name = _base_name(shapes, stored_name)
+        # mlx-lm names the text part of models that also see unlike their folders do.
+        rest = stored_name.removeprefix("language_model.model.")
+        head = stored_name.removeprefix("language_model.")
+        names = (stored_name, f"model.language_model.{rest}", f"model.{rest}", head)
+        name = next((name for name in names if name in shapes), stored_name)
         own: dict[str, Change] = {}
         if name not in shapes and isinstance(change, ExpertDelta | Replacement):
             # mlx-lm stacks experts; many folders hold one weight for each.
@@ -275,14 +279,6 @@ def fitted(folder: Path, adapter: Adapter, shapes: Shapes) -> Adapter:
             reason = f"{name} がベースモデルに合いません（{change.shape} と {shape}）。"
             raise AdapterUnusable(path=str(folder), reason=reason)
     return Adapter(adapter.kind, changes)
-
-
-def _base_name(shapes: Shapes, name: str) -> str:
-    """mlx-lm names the text part of models that also see unlike their folders do."""
-    rest = name.removeprefix("language_model.model.")
-    head = name.removeprefix("language_model.")
-    candidates = (name, f"model.language_model.{rest}", f"model.{rest}", head)
-    return next((candidate for candidate in candidates if candidate in shapes), name)
 
 
 def _side_by_side(changes: Mapping[str, Change], shapes: Shapes) -> dict[str, Change]:

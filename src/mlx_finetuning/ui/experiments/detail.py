@@ -103,14 +103,7 @@ def _draw_exports(run_id: str) -> None:
             icon=":material/table_view:",
             on_click="ignore",
         )
-        st.download_button(
-            "TensorBoard用",
-            lambda: app.records.events(run_id),
-            file_name=app.records.event_file_name(run_id),
-            mime="application/octet-stream",
-            icon=":material/monitoring:",
-            on_click="ignore",
-        )
-        if "mlflow" in app.records.formats() and st.button("MLflowへ", icon=":material/upload:"):
-            written = app.records.write(run_id, "mlflow", app.workspace.exports)
-            st.success(f"書き出しました: {plain(str(written[0]))}")
+        for form, name in (("tensorboard", "TensorBoard"), ("mlflow", "MLflow")):
+            if form in app.records.formats() and st.button(f"{name}へ", icon=":material/upload:"):
+                written = app.records.write(run_id, form, app.workspace.exports)
+                st.success(f"書き出しました: {plain(str(written[0]))}")
