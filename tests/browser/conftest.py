@@ -61,9 +61,7 @@ def context(browser: Browser, served: Served) -> Iterator[BrowserContext]:
 
 
 @pytest.fixture
-def page(
-    request: pytest.FixtureRequest, context: BrowserContext, served: Served
-) -> Iterator[Page]:
+def page(request: pytest.FixtureRequest, context: BrowserContext, served: Served) -> Iterator[Page]:
     """The home page, drawn. A test that fails prints what its page showed."""
     page = context.new_page()
     failed_before = request.session.testsfailed
