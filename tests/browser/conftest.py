@@ -69,4 +69,4 @@ def page(request: pytest.FixtureRequest, context: BrowserContext, served: Served
     page.get_by_role("heading", name="ホーム").wait_for()
     yield page
     if request.session.testsfailed > failed_before:
-        print(f"{page.url}\n{page.locator('body').inner_text()}\n{served.log()}")
+        print(f"{page.url}\n{page.locator('body').inner_text()}\n{served.log()}")  # noqa: T201
