@@ -15,6 +15,7 @@ from typing import Any
 
 import click
 import pytest
+from rich.cells import cell_len
 
 from mlx_finetuning import cli
 from mlx_finetuning.cli import text
@@ -437,11 +438,13 @@ def test_long_counts_are_shown_as_a_share() -> None:
 
 def test_columns_line_up_for_wide_characters() -> None:
     shown = text.table(["名前", "b"], [["a", "x"], ["長い名前", "y"]]).splitlines()
-    assert [text.width(row[: row.index(mark)]) for row, mark in zip(shown, "bxy", strict=True)] == [
+    assert [cell_len(row[: row.index(mark)]) for row, mark in zip(shown, "bxy", strict=True)] == [
         10,
         10,
         10,
     ]
+    # The voiced mark stands on the kana before it, in the same two columns.
+    assert text.pairs([("か\u3099", 1), ("山", 2)]) == "か\u3099  1\n山  2"
 
 
 def test_durations_read_naturally() -> None:
@@ -450,7 +453,7 @@ def test_durations_read_naturally() -> None:
 
 
 def test_long_lines_are_cut_to_the_terminal() -> None:
-    assert text.width(text.shorten("あ" * 50, 20)) <= 20
+    assert cell_len(text.shorten("あ" * 50, 20)) <= 20
     assert text.shorten("a\nb", 20) == "a b"
 
 

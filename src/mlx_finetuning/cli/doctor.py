@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import dataclasses
 
-from mlx_finetuning.cli import text
+from rich.cells import cell_len, set_cell_size
+
 from mlx_finetuning.cli.session import Answer, Session, command
 
 _MARKS = {"ok": "○", "warn": "△", "missing": "×"}
@@ -14,10 +15,10 @@ _MARKS = {"ok": "○", "warn": "△", "missing": "×"}
 def doctor(session: Session) -> Answer:
     """マシン・メモリー・BLAS・必要な部品を調べ、直し方を示す"""
     report = session.studio.machine.doctor()
-    columns = max(text.width(item.name) for item in report.items)
+    columns = max(cell_len(item.name) for item in report.items)
     lines: list[str] = []
     for item in report.items:
-        lines.append(f"{_MARKS[item.state]} {text.pad(item.name, columns)}  {item.value}")
+        lines.append(f"{_MARKS[item.state]} {set_cell_size(item.name, columns)}  {item.value}")
         lines += [f"    → {line}" for line in item.advice.splitlines()]
     verdict = "学習できます。" if report.can_train else "足りない部品があり、学習できません。"
     record = {**dataclasses.asdict(report), "can_train": report.can_train}

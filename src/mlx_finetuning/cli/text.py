@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
-import unicodedata
 from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
+
+from rich.cells import cell_len, set_cell_size
 
 from mlx_finetuning.errors import StudioError
 from mlx_finetuning.messages_ja import describe
@@ -15,32 +16,20 @@ from mlx_finetuning.utils.units_ja import size as size
 THINKING, ANSWERING = "（考えた過程）", "（答え）"
 
 
-def width(text: str) -> int:
-    """Columns that `text` takes in a terminal."""
-    return sum(2 if unicodedata.east_asian_width(letter) in "WF" else 1 for letter in text)
-
-
-def pad(text: str, columns: int) -> str:
-    """`text` filled up with spaces to a width."""
-    return text + " " * max(columns - width(text), 0)
-
-
 def shorten(text: str, columns: int) -> str:
     """`text` cut to `columns`, on one line."""
     text = " ".join(text.split())
-    if width(text) <= columns:
+    if cell_len(text) <= columns:
         return text
-    while width(text) > columns - 1:
-        text = text[:-1]
-    return text + "…"
+    return set_cell_size(text, columns - 1).rstrip() + "…"
 
 
 def table(heading: Sequence[str], rows: Iterable[Sequence[str]]) -> str:
     """Rows below a heading, in aligned columns."""
     lines = [list(heading), *(list(row) for row in rows)]
-    columns = [max(width(line[index]) for line in lines) for index in range(len(heading))]
+    columns = [max(cell_len(line[index]) for line in lines) for index in range(len(heading))]
     shown = (
-        "  ".join(pad(cell, size) for cell, size in zip(line, columns, strict=True))
+        "  ".join(set_cell_size(cell, size) for cell, size in zip(line, columns, strict=True))
         for line in lines
     )
     return "\n".join(line.rstrip() for line in shown)
@@ -49,8 +38,8 @@ def table(heading: Sequence[str], rows: Iterable[Sequence[str]]) -> str:
 def pairs(rows: Iterable[tuple[str, object]]) -> str:
     """`名前  値` lines with aligned values; rows without a value are left out."""
     filled = [(name, str(value)) for name, value in rows if value not in (None, "")]
-    columns = max((width(name) for name, _ in filled), default=0)
-    return "\n".join(f"{pad(name, columns)}  {value}" for name, value in filled)
+    columns = max((cell_len(name) for name, _ in filled), default=0)
+    return "\n".join(f"{set_cell_size(name, columns)}  {value}" for name, value in filled)
 
 
 def with_reasoning(answer: str, reasoning: str) -> str:
