@@ -20,6 +20,7 @@ import psutil
 
 from mlx_finetuning import files
 from mlx_finetuning.errors import RecordDamaged, ServerFailed, ServerRunning
+from mlx_finetuning.utils import processes
 from mlx_finetuning.workspace import Workspace
 
 APP = Path(__file__).resolve().parents[1] / "ui" / "entry" / "app.py"
@@ -181,8 +182,4 @@ def _answers(address: ServerAddress) -> bool:
 
 def _end(process: subprocess.Popen[bytes]) -> None:
     process.terminate()
-    try:
-        process.wait(STOP_S)
-    except subprocess.TimeoutExpired:
-        process.kill()
-        process.wait()
+    processes.end(process, STOP_S)

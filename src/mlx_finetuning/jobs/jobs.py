@@ -74,9 +74,7 @@ def launch(paths: JobPaths, job: Job, add_files: Callable[[Path], None] = lambda
         lock.acquire()
         _keep_reserve(draft)
         files.write_json(draft.job, dataclasses.asdict(job))
-        write_status(
-            draft, JobStatus(JobState.QUEUED, created_at=now(), heartbeat_s=time.monotonic())
-        )
+        write_status(draft, _queued())
         add_files(draft.folder)
         draft.folder.rename(paths.folder)
     except BaseException:
@@ -100,14 +98,16 @@ def relaunch(paths: JobPaths) -> bool:
     try:
         _keep_reserve(paths)
         paths.stop_request.unlink(missing_ok=True)
-        write_status(
-            paths, JobStatus(JobState.QUEUED, created_at=now(), heartbeat_s=time.monotonic())
-        )
+        write_status(paths, _queued())
         assert lock.descriptor is not None
         _start_worker(paths, lock.descriptor)
     finally:
         lock.release()
     return True
+
+
+def _queued() -> JobStatus:
+    return JobStatus(JobState.QUEUED, created_at=now(), heartbeat_s=time.monotonic())
 
 
 def _keep_reserve(paths: JobPaths) -> None:

@@ -16,7 +16,7 @@ from pathlib import Path
 from mlx_finetuning import files
 from mlx_finetuning.errors import RuntimeNotStarted
 from mlx_finetuning.runtime.client import Client
-from mlx_finetuning.utils import cores
+from mlx_finetuning.utils import cores, processes
 
 CONTEXT = 4096
 ONE_THREAD_BYTES = 64 << 20
@@ -73,11 +73,7 @@ def _stop(process: subprocess.Popen[bytes]) -> None:
         # The server ends when its standard input does.
         with contextlib.suppress(BrokenPipeError):
             process.stdin.close()
-    try:
-        process.wait(STOP_S)
-    except subprocess.TimeoutExpired:
-        process.kill()
-        process.wait()
+    processes.end(process, STOP_S)
 
 
 def _complaint(log_file: Path) -> str:

@@ -30,7 +30,7 @@ from mlx_finetuning.errors import BatchTooLarge, InvalidSettings, MlxLmFailed
 from mlx_finetuning.jobs.context import TaskContext
 from mlx_finetuning.progress import Step
 from mlx_finetuning.tokenization import foreign, gate
-from mlx_finetuning.utils import model_settings
+from mlx_finetuning.utils import model_settings, processes
 from mlx_finetuning.workspace import DatasetPaths
 
 STAGE = "学習（mlx-lm）"
@@ -231,11 +231,7 @@ def _process(arguments: list[str]) -> Iterator[subprocess.Popen[str]]:
     finally:
         assert process.stdin is not None
         process.stdin.close()
-        try:
-            process.wait(_END_S)
-        except subprocess.TimeoutExpired:
-            process.kill()
-            process.wait()
+        processes.end(process, _END_S)
 
 
 def _lines(process: subprocess.Popen[str]) -> Iterator[str | None]:

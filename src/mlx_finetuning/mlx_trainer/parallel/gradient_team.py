@@ -31,6 +31,7 @@ from mlx_finetuning.mlx_trainer.gradient.preference import Item
 from mlx_finetuning.mlx_trainer.gradient.skipped_work import ActivationCache, ActivationCacheFile
 from mlx_finetuning.mlx_trainer.kernels import cpu
 from mlx_finetuning.mlx_trainer.model import trainable
+from mlx_finetuning.utils import processes
 from mlx_finetuning.utils.memory_monitor import peak_memory
 
 
@@ -160,11 +161,7 @@ class WorkerProcess:
         for pipe in (self._input, self._output):
             with contextlib.suppress(OSError):
                 pipe.close()
-        try:
-            self._process.wait(5)
-        except subprocess.TimeoutExpired:
-            self._process.kill()
-            self._process.wait()
+        processes.end(self._process, 5)
 
 
 class GradientWorker(WorkerProcess):
