@@ -16,15 +16,15 @@ from mlx_finetuning.utils import blas
 
 def main() -> None:
     """Run mlx-lm's command line on this process's arguments."""
-    threading.Thread(target=_end_with_parent, daemon=True).start()
+
+    def end_with_parent() -> None:
+        while os.read(sys.__stdin__.fileno() if sys.__stdin__ else 0, 1024):
+            pass
+        os._exit(1)
+
+    threading.Thread(target=end_with_parent, daemon=True).start()
     blas.preload()
     runpy.run_module("mlx_lm", run_name="__main__", alter_sys=True)
-
-
-def _end_with_parent() -> None:
-    while os.read(sys.__stdin__.fileno() if sys.__stdin__ else 0, 1024):
-        pass
-    os._exit(1)
 
 
 if __name__ == "__main__":

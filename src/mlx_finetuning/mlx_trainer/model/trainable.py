@@ -25,7 +25,14 @@ class TrainedArrays:
 
     def __init__(self, model: nn.Module) -> None:
         arrays = dict(tree_flatten(model.trainable_parameters()))
-        self._owners = {name: _owner(model, name) for name in arrays}
+        self._owners: dict[str, tuple[Any, Any]] = {}
+        """By name: the module that has the array, and its key there."""
+        for name in arrays:
+            *path, key = name.split(".")
+            owner: Any = model
+            for part in path:
+                owner = owner[int(part)] if isinstance(owner, list) else owner[part]
+            self._owners[name] = owner, key
         self._layout = Layout(arrays)
         self._vector: mx.array | None = None
         self._parts: list[mx.array] = []
@@ -95,12 +102,3 @@ def frozen_fingerprint(model: nn.Module) -> float:
     trained = of(model).arrays()
     frozen = [value for name, value in tree_flatten(model.parameters()) if name not in trained]
     return float(sum(float(value.astype(mx.float32).sum().item()) for value in frozen))
-
-
-def _owner(model: nn.Module, name: str) -> tuple[Any, Any]:
-    """The module that has the array `name`, and its key there."""
-    *path, key = name.split(".")
-    owner: Any = model
-    for part in path:
-        owner = owner[int(part)] if isinstance(owner, list) else owner[part]
-    return owner, key

@@ -307,7 +307,11 @@ class _Run:
                 for line in samples.answers(self._loaded, self._questions, state.update):
                     self._hooks.sample(line)
                 state.sampled = state.update
-            if self._ends_early() or state.update >= config.iterations:
+            if state.update >= config.iterations:
+                return
+            if config.patience and state.without_gain >= config.patience:
+                self._stopped_early = True
+                self._hooks.event("stopped_early", update=state.update, best=state.best_update)
                 return
             waited_s, minutes = time.monotonic() - self._saved_s, config.checkpoint_minutes
             is_due = state.update % config.checkpoint_every == 0
@@ -461,15 +465,6 @@ class _Run:
         if state.best_valid is None or value < state.best_valid:
             state.best_valid, state.best_update, state.without_gain = value, state.update, 0
             self._save(self._files.paths.best)
-
-    def _ends_early(self) -> bool:
-        state, patience = self._state, self._config.patience
-        self._stopped_early = bool(
-            patience and state.without_gain >= patience and state.update < self._config.iterations
-        )
-        if self._stopped_early:
-            self._hooks.event("stopped_early", update=state.update, best=state.best_update)
-        return self._stopped_early
 
     def _checkpoint(self) -> None:
         self._state.elapsed_s = self._elapsed_s

@@ -214,20 +214,15 @@ class LlamaModel(LlamaVocabulary):
         # Its threads wait by spinning: with little to compute, a busy machine makes that slow.
         threads = 1 if path.stat().st_size < ONE_THREAD_BYTES else cores.usable()
         self._api.llama_set_n_threads(self._context, threads, threads)
-        if adapter is not None:
-            self._apply(adapter)
-
-    def _apply(self, path: Path) -> None:
-        """The adapter is freed with the model."""
-        adapter = self._api.llama_adapter_lora_init(self._model, str(path).encode())
-        adapters, scales = (ctypes.c_void_p * 1)(adapter), (ctypes.c_float * 1)(1.0)
-        failed = not adapter or self._api.llama_set_adapters_lora(
-            self._context, adapters, 1, scales
-        )
-        if failed:
+        if adapter is None:
+            return
+        # It is freed with the model.
+        loaded = self._api.llama_adapter_lora_init(self._model, str(adapter).encode())
+        adapters, scales = (_POINTER * 1)(loaded), (ctypes.c_float * 1)(1.0)
+        if not loaded or self._api.llama_set_adapters_lora(self._context, adapters, 1, scales):
             self.close()
             reason = " ".join(_complaints) or "アダプターを適用できません。"
-            raise GgufUnreadable(path=str(path), reason=reason)
+            raise GgufUnreadable(path=str(adapter), reason=reason)
 
     def logits(self, tokens: Sequence[int]) -> NDArray[np.float32]:
         """Teacher-forced logits after every token, [tokens, vocabulary], float32."""
