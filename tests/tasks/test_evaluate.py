@@ -14,7 +14,6 @@ from mlx_finetuning import errors, files
 from mlx_finetuning.cli.evaluate import _shown
 from mlx_finetuning.config import EvaluateConfig, PrepareConfig, TrainConfig
 from mlx_finetuning.data_processor import SAMPLE_DATA, read_rows
-from mlx_finetuning.experiment_tracker.evaluation import general_questions
 from mlx_finetuning.progress import Progress, Step, silent
 from mlx_finetuning.studio import Studio
 from mlx_finetuning.tasks import evaluate
@@ -65,13 +64,6 @@ def evaluated(
     return evaluate.run(
         TaskContext(workspace, paths, run_id, given, progress, lambda *_, **__: None)
     )
-
-
-@pytest.fixture
-def few_general(monkeypatch: pytest.MonkeyPatch) -> None:
-    """A sixth of the general questions: enough to judge by."""
-    some = general_questions.questions()[::6]
-    monkeypatch.setattr(general_questions, "questions", lambda: some)
 
 
 @pytest.fixture(scope="module")

@@ -212,6 +212,7 @@ def test_marks_that_are_control_tokens_are_shown_where_they_are_asked_for(
 # --- evaluated ---------------------------------------------------------------------------
 
 
+@pytest.mark.usefixtures("few_general")
 def test_report_judges_answers_without_reasoning_and_counts_who_thinks(
     studio: Studio, thinking: str
 ) -> None:
@@ -231,6 +232,7 @@ def test_report_judges_answers_without_reasoning_and_counts_who_thinks(
     assert "考えた過程のある答え" in _shown(found)
 
 
+@pytest.mark.usefixtures("few_general")
 def test_report_says_how_many_answers_never_ended_their_thinking(
     studio: Studio, thinking: str
 ) -> None:
@@ -241,6 +243,7 @@ def test_report_says_how_many_answers_never_ended_their_thinking(
     assert "max_tokens" in said["advice"]
 
 
+@pytest.mark.usefixtures("few_general")
 def test_report_of_a_model_that_learned_to_answer_at_once(studio: Studio, plain: str) -> None:
     said = evaluate.run(context(studio, plain, EvaluateConfig(max_tokens=12)))["thinking"]
     assert (said["trained"], said["tuned"], said["level"]) == (False, 0.0, "good")

@@ -11,7 +11,7 @@ import runpy
 import sys
 import threading
 
-from mlx_finetuning.utils import blas
+from mlx_finetuning.utils import blas, transformers_import
 
 
 def main() -> None:
@@ -24,6 +24,7 @@ def main() -> None:
 
     threading.Thread(target=end_with_parent, daemon=True).start()
     blas.preload()
+    transformers_import.hasten()
     runpy.run_module("mlx_lm", run_name="__main__", alter_sys=True)
 
 
