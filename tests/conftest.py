@@ -15,6 +15,7 @@ from mlx_finetuning import files
 from mlx_finetuning.jobs import jobs, queue
 from mlx_finetuning.utils import blas
 from mlx_finetuning.workspace import Workspace
+from support import kernel_header
 from support.helpers import wait_until, write_facts
 
 if TYPE_CHECKING:
@@ -29,6 +30,11 @@ os.environ.setdefault("OPENBLAS_NUM_THREADS", "1")
 blas.preload()  # before any test module imports MLX
 # A shell's background job ignores Ctrl+C, and so would every program that a test interrupts.
 signal.signal(signal.SIGINT, signal.default_int_handler)
+
+
+def pytest_configure(config: pytest.Config) -> None:
+    if not hasattr(config, "workerinput"):  # once, before xdist's workers start
+        kernel_header.compile_once()
 
 
 @pytest.fixture
