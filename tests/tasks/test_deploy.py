@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import shutil
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -38,8 +39,28 @@ def ollama(tmp_path: Path) -> Iterator[Ollama]:
 
 
 @pytest.fixture
-def run_id(workspace: Workspace) -> str:
+def unexported(workspace: Workspace) -> str:
     return finished_run.make(workspace)
+
+
+@pytest.fixture(scope="module")
+def exported(tmp_path_factory: pytest.TempPathFactory) -> Workspace:
+    """A workspace with a run and its file, to be copied."""
+    made = Workspace(tmp_path_factory.mktemp("exported"))
+    finished_run.make(made)
+    export.run(finished_run.context(made, quant="F16"))
+    return made
+
+
+@pytest.fixture
+def run_id(workspace: Workspace, exported: Workspace) -> str:
+    """A run whose F16 file is there."""
+    shutil.copytree(exported.root, workspace.root, dirs_exist_ok=True)
+    return finished_run.RUN
+
+
+def file_of(workspace: Workspace) -> Path:
+    return workspace.gguf_folder(finished_run.RUN) / "tiny-ja-F16.gguf"
 
 
 def deployed(workspace: Workspace, ollama: Ollama, **config: object) -> dict[str, object]:
@@ -48,10 +69,10 @@ def deployed(workspace: Workspace, ollama: Ollama, **config: object) -> dict[str
 
 
 def test_run_is_exported_registered_and_proven(
-    workspace: Workspace, run_id: str, ollama: Ollama
+    workspace: Workspace, unexported: str, ollama: Ollama
 ) -> None:
     result = deployed(workspace, ollama)
-    name = f"tiny-ja-finetuned-{run_id}"
+    name = f"tiny-ja-finetuned-{unexported}"
     assert (result["name"], result["compared"], result["equal_answers"]) == (name, 3, 3)
     assert list(ollama.models) == [f"{name}:latest"]
     made = ollama.models[f"{name}:latest"]
@@ -64,7 +85,7 @@ def test_run_is_exported_registered_and_proven(
 
 
 def test_file_that_is_there_is_used(workspace: Workspace, run_id: str, ollama: Ollama) -> None:
-    made = Path(export.run(finished_run.context(workspace, quant="F16"))["path"])
+    made = file_of(workspace)
     before = made.stat().st_mtime_ns
     assert deployed(workspace, ollama)["path"] == str(made)
     assert made.stat().st_mtime_ns == before
@@ -73,7 +94,7 @@ def test_file_that_is_there_is_used(workspace: Workspace, run_id: str, ollama: O
 def test_file_that_ollama_would_change_is_made_again(
     workspace: Workspace, run_id: str, ollama: Ollama, tmp_path: Path
 ) -> None:
-    made = Path(export.run(finished_run.context(workspace, quant="F16"))["path"])
+    made = file_of(workspace)
 
     def unprotect(values: dict[str, str]) -> None:
         template = values["tokenizer.chat_template"]
@@ -86,7 +107,7 @@ def test_file_that_ollama_would_change_is_made_again(
 def test_file_from_before_the_run_went_on_is_made_again(
     workspace: Workspace, run_id: str, ollama: Ollama
 ) -> None:
-    made = Path(export.run(finished_run.context(workspace, quant="F16"))["path"])
+    made = file_of(workspace)
     before = made.stat().st_mtime_ns
     finished_run.set_scale(workspace.adapter(run_id).folder, 0.4)
     os.utime(workspace.adapter(run_id).weights, ns=(before + 1, before + 1))
@@ -136,7 +157,7 @@ def test_other_template_is_noticed(
 
 
 def test_wrong_requests_are_refused_before_anything_is_made(
-    workspace: Workspace, run_id: str, ollama: Ollama
+    workspace: Workspace, unexported: str, ollama: Ollama
 ) -> None:
     ollama.models["taken:latest"] = {"files": {"model.gguf": "sha256:0"}}
     ollama.blob("sha256:0").touch()
@@ -144,7 +165,7 @@ def test_wrong_requests_are_refused_before_anything_is_made(
         deployed(workspace, ollama, name="taken")
     with pytest.raises(OllamaNameInvalid):
         deployed(workspace, ollama, name="a b")
-    assert not workspace.gguf_folder(run_id).exists()
+    assert not workspace.gguf_folder(unexported).exists()
 
 
 @pytest.mark.parametrize("form", ["gemma", "mistral"])
@@ -176,16 +197,16 @@ def test_licence_travels_with_the_model(tmp_path: Path) -> None:
 
 
 def test_commands_deploy_and_look_after_models(
-    workspace: Workspace, run_id: str, ollama: Ollama, capsys: pytest.CaptureFixture[str]
+    workspace: Workspace, unexported: str, ollama: Ollama, capsys: pytest.CaptureFixture[str]
 ) -> None:
     def run(*arguments: str) -> tuple[int, dict[str, object]]:
         place = ("--host", ollama.url, "--workspace", str(workspace.root), "--json")
         code = cli.main([*arguments, *place])
         return code, json.loads(capsys.readouterr().out)
 
-    code, result = run("deploy", run_id, "--name", "shop", "--quant", "Q8_0", "--set", "prompts=2")
+    code, result = run("deploy", unexported, "--name", "shop", "--quant", "Q8_0", "--set", "prompts=2")
     assert (code, result["name"], result["compared"]) == (0, "shop", 2)
-    assert run("deploy", run_id, "--name", "shop")[1]["error"]["code"] == "OLLAMA_NAME_TAKEN"  # type: ignore[index]
+    assert run("deploy", unexported, "--name", "shop")[1]["error"]["code"] == "OLLAMA_NAME_TAKEN"  # type: ignore[index]
     assert run("ollama", "status")[1]["version"] == ollama.version
     assert run("ollama", "copy", "shop", "second")[0] == 0
     assert {model["name"] for model in run("ollama", "list")[1]["models"]} == {  # type: ignore[union-attr]
@@ -216,12 +237,12 @@ def test_run_on_preferences_is_proven_with_their_questions(
 
 
 def test_model_without_a_chat_template_is_refused_before_anything_is_made(
-    workspace: Workspace, run_id: str, ollama: Ollama
+    workspace: Workspace, unexported: str, ollama: Ollama
 ) -> None:
     finished_run.forget_template(workspace)
     with pytest.raises(ChatTemplateMissing):
         deployed(workspace, ollama)
-    assert not workspace.gguf_folder(run_id).exists()
+    assert not workspace.gguf_folder(unexported).exists()
     assert ollama.received == 0
 
 

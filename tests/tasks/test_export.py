@@ -188,20 +188,24 @@ def test_other_formats_are_written_and_proven(finished: Workspace, kind: str) ->
     assert [one for one in names(finished.gguf_folder(RUN)) if one.startswith(".tmp")] == []
 
 
-@pytest.mark.parametrize(
-    "family",
-    [
-        "qwen3.5",
-        "gemma4",
-        "gemma4 unified",
-        "gemma3 with eyes",
-        "ministral3",
-        "granite4",
-        "smollm3",
-        "lfm2",
-    ],
+OTHER_FAMILIES = (
+    *("qwen3.5", "gemma4", "gemma4 unified", "gemma3 with eyes"),
+    *("ministral3", "granite4", "smollm3", "lfm2"),
 )
-@pytest.mark.parametrize("kind", ["gguf", "gguf-lora", "peft", "mlx", "safetensors"])
+OTHER_KINDS = ("gguf-lora", "peft", "mlx", "safetensors")
+BUILT_OTHERWISE = [
+    *((family, "gguf") for family in OTHER_FAMILIES),
+    # One with other layers than attention, one with several sizes of it; then all the others.
+    *((family, kind) for family in ("qwen3.5", "gemma4") for kind in OTHER_KINDS),
+    *(
+        pytest.param(family, kind, marks=pytest.mark.long)
+        for family in OTHER_FAMILIES[2:]
+        for kind in OTHER_KINDS
+    ),
+]
+
+
+@pytest.mark.parametrize(("family", "kind"), BUILT_OTHERWISE)
 def test_families_built_otherwise_are_exported_and_proven(
     finished: Workspace, family: str, kind: str
 ) -> None:
