@@ -161,7 +161,7 @@ def test_adapter_on_a_four_bit_base_answers_in_llama_cpp_as_in_mlx(finished: Wor
     convert(str(models.resolve("tiny-ja", finished)), str(base), quantize=True)
     assert (base / "model.safetensors").stat().st_size < 6_000_000
     rows = read_rows(finished.dataset("facts").train)[:3]
-    settings = TrainConfig(iterations=20, batch_size=3, learning_rate=5e-3, sample_every=0)
+    settings = TrainConfig(iterations=14, batch_size=3, learning_rate=6e-3, sample_every=0)
     hooks = loop.Hooks(lambda line: None, lambda name, **data: None, silent)
     loop.train(load(base), rows, [], settings, finished.adapter(RUN), hooks)
     questions = [row["messages"][:1] for row in rows]
