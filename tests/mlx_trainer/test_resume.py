@@ -114,7 +114,12 @@ def test_run_killed_ten_times_ends_bit_identical(tmp_path: Path) -> None:
 
 def test_noise_and_eight_bit_state_resume_bit_identical(tmp_path: Path) -> None:
     config = dataclasses.replace(
-        CONFIG, neftune_alpha=5.0, optimizer="adamw8bit", micro_batch_size=2, recompute="on"
+        CONFIG,
+        neftune_alpha=5.0,
+        optimizer="adamw8bit",
+        micro_batch_size=2,
+        recompute="on",
+        sample_every=4,
     )
     train(tmp_path / "whole", config)
     with pytest.raises(Interrupted):

@@ -10,7 +10,14 @@ from mlx_finetuning.mlx_trainer.training import loop
 from mlx_finetuning.progress import silent
 
 CONFIG = TrainConfig(
-    iterations=6, batch_size=3, rank=4, alpha=8.0, warmup=2, validate_every=3, checkpoint_every=2
+    iterations=6,
+    batch_size=3,
+    rank=4,
+    alpha=8.0,
+    warmup=2,
+    validate_every=3,
+    checkpoint_every=2,
+    sample_every=0,
 )
 
 

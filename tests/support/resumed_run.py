@@ -26,6 +26,7 @@ CONFIG = TrainConfig(
     validate_every=4,
     checkpoint_every=3,
     num_layers=2,
+    sample_every=0,
 )
 
 
