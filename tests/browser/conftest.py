@@ -61,11 +61,16 @@ def context(browser: Browser, served: Served) -> Iterator[BrowserContext]:
 
 @pytest.fixture
 def page(request: pytest.FixtureRequest, context: BrowserContext, served: Served) -> Iterator[Page]:
-    """The home page, drawn. A test that fails prints what its page showed."""
+    """A tab with nothing in it yet. A test that fails prints what its page showed."""
     page = context.new_page()
     failed_before = request.session.testsfailed
-    page.goto(served.url)
-    page.get_by_role("heading", name="ホーム").wait_for()
     yield page
     if request.session.testsfailed > failed_before:
         print(f"{page.url}\n{page.locator('body').inner_text()}\n{served.log()}")  # noqa: T201
+
+
+@pytest.fixture
+def home(page: Page, served: Served) -> None:
+    """The tab shows the home page, drawn."""
+    page.goto(served.url)
+    page.get_by_role("heading", name="ホーム").wait_for()

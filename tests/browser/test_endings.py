@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import re
 
+import pytest
 from playwright.sync_api import Page, expect
 
 from mlx_finetuning.config import TrainConfig
@@ -12,6 +13,7 @@ from support import ui_workspaces
 from support.served import Served
 
 
+@pytest.mark.usefixtures("home")
 def test_end_of_a_run_is_told_on_another_page_and_in_the_title(page: Page, served: Served) -> None:
     ui_workspaces.add_dataset(served.workspace)
     settings = TrainConfig(dataset="faq", engine="simulation", iterations=800, warmup=0)

@@ -55,6 +55,7 @@ class Clicks:
         self.count += 1
 
 
+@pytest.mark.usefixtures("home")
 def test_cp932_sheet_becomes_a_model_that_answers_in_twelve_clicks(
     page: Page, served: Served, sheet: Path
 ) -> None:
@@ -134,6 +135,7 @@ def test_two_runs_are_compared(page: Page, served: Served) -> None:
     expect(page.get_by_test_id("stDataFrame")).to_have_count(2)
 
 
+@pytest.mark.usefixtures("home")
 def test_reload_and_second_tab_show_the_same_run(
     page: Page, context: BrowserContext, long_run: str
 ) -> None:
@@ -179,6 +181,7 @@ def test_run_is_stopped_and_resumed(page: Page, served: Served) -> None:
     assert 0 < stopped < 400
 
 
+@pytest.mark.usefixtures("home")
 def test_wrong_file_is_refused_with_the_next_step(page: Page, tmp_path: Path) -> None:
     book = tmp_path / "book.csv"
     book.write_bytes(b"PK\x03\x04" + bytes(200))
@@ -191,6 +194,7 @@ def test_wrong_file_is_refused_with_the_next_step(page: Page, tmp_path: Path) ->
     expect(page.get_by_test_id("stFileUploader")).to_be_visible()
 
 
+@pytest.mark.usefixtures("home")
 def test_findings_lead_to_their_rows_and_are_mended(page: Page, tmp_path: Path) -> None:
     rows = "".join(f"商品{n}は？,商品{n}は{n}円です。\n" for n in range(12))
     sheet = tmp_path / "kana.csv"
@@ -204,6 +208,7 @@ def test_findings_lead_to_their_rows_and_are_mended(page: Page, tmp_path: Path) 
     expect(page.get_by_role("checkbox", name="半角カナを全角に")).to_be_checked()
 
 
+@pytest.mark.usefixtures("home")
 def test_damaged_run_can_be_looked_at(page: Page, served: Served) -> None:
     ui_workspaces.damage(served.workspace)
     visit(page, "training")

@@ -23,9 +23,7 @@ from mlx_finetuning.workspace import AdapterPaths
 from support.recorded_run import Recorder, rows, tiny_folder
 from support.small_models import write_model
 
-CONFIG = TrainConfig(
-    iterations=4, batch_size=4, rank=4, warmup=1, validate_every=2, sample_every=0
-)
+CONFIG = TrainConfig(iterations=4, batch_size=4, rank=4, warmup=1, validate_every=2, sample_every=0)
 
 
 def trained(

@@ -197,6 +197,7 @@ RUN = TrainConfig(
     validate_every=5,
     checkpoint_every=3,
     max_length=64,
+    sample_every=0,
 )
 
 

@@ -412,7 +412,15 @@ def test_quantized_community_repository_is_fetched_by_name_and_trained_with_qlor
     ]
     write_facts(workspace)
     studio = Studio(workspace)
-    settings = TrainConfig(model=TWIN, dataset="facts", iterations=4, batch_size=4, rank=8, warmup=0)
+    settings = TrainConfig(
+        model=TWIN,
+        dataset="facts",
+        iterations=4,
+        batch_size=4,
+        rank=8,
+        warmup=0,
+        sample_every=0,
+    )
     run_id = studio.training.start(settings)
     result = studio.runs.follow(run_id, silent)
     assert result["last_valid_loss"] < result["first_valid_loss"]

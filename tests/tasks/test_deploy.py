@@ -204,7 +204,9 @@ def test_commands_deploy_and_look_after_models(
         code = cli.main([*arguments, *place])
         return code, json.loads(capsys.readouterr().out)
 
-    code, result = run("deploy", unexported, "--name", "shop", "--quant", "Q8_0", "--set", "prompts=2")
+    code, result = run(
+        "deploy", unexported, "--name", "shop", "--quant", "Q8_0", "--set", "prompts=2"
+    )
     assert (code, result["name"], result["compared"]) == (0, "shop", 2)
     assert run("deploy", unexported, "--name", "shop")[1]["error"]["code"] == "OLLAMA_NAME_TAKEN"  # type: ignore[index]
     assert run("ollama", "status")[1]["version"] == ollama.version
