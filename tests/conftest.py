@@ -77,3 +77,12 @@ def workspace(tmp_path: Path) -> Iterator[Workspace]:
 def facts(workspace: Workspace) -> str:
     """The name of a small dataset of the workspace: prices of six goods."""
     return write_facts(workspace)
+
+
+@pytest.fixture
+def few_general(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A sixth of the general questions, in this process: enough to judge by."""
+    from mlx_finetuning.experiment_tracker.evaluation import general_questions
+
+    some = general_questions.questions()[::6]
+    monkeypatch.setattr(general_questions, "questions", lambda: some)

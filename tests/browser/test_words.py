@@ -5,12 +5,14 @@ from __future__ import annotations
 import dataclasses
 import re
 
+import pytest
 from playwright.sync_api import Page
 
 from mlx_finetuning import models
 from mlx_finetuning.config import CertifyConfig, ExportConfig, TrainConfig
 from mlx_finetuning.runtime.chats import Chat
 from mlx_finetuning.studio import Studio
+from mlx_finetuning.tasks import evaluate
 from mlx_finetuning.workspace import Workspace
 from support import finished_run, ui_workspaces
 from support.browser_actions import open_page
@@ -79,6 +81,7 @@ def test_pages_of_an_empty_workspace_speak_japanese(page: Page, served: Served) 
         assert_japanese(page, f"{served.url}/{name}")
 
 
+@pytest.mark.usefixtures("few_general")
 def test_views_of_runs_in_every_state_speak_japanese(page: Page, served: Served) -> None:
     """The newest has all that can be made of a run; others have failed, or broke off."""
     ui_workspaces.fill(served.workspace, len(ui_workspaces.STATES))
@@ -94,7 +97,7 @@ def test_views_of_runs_in_every_state_speak_japanese(page: Page, served: Served)
 def finish(workspace: Workspace) -> str:
     """A run with a report, files, a certificate and a conversation."""
     run_id, studio = finished_run.make(workspace), Studio(workspace)
-    studio.evaluation.start(run_id).follow()
+    evaluate.run(finished_run.context(workspace))
     studio.exports.start(run_id, ExportConfig(quant="Q8_0")).follow()
     studio.exports.start(run_id, ExportConfig(format="peft")).follow()
     studio.evaluation.certify(run_id, CertifyConfig(prompts=4)).follow()
