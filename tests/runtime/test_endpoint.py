@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+import contextlib
 import http.client
 import json
+import socket
 import threading
 import time
 from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from typing import Any
 
@@ -14,7 +17,9 @@ import httpx2
 import pytest
 
 from mlx_finetuning.errors import Interrupted, PromptTooLong, RuntimeNotAnswering
-from mlx_finetuning.runtime import AnswerStream, Client, Endpoint, Piece, Pieces, Question
+from mlx_finetuning.runtime import AnswerStream, Client, Piece, Pieces, Question
+from mlx_finetuning.runtime import endpoint as endpoint_module
+from mlx_finetuning.runtime.endpoint import Endpoint, EngineEnded
 from support.helpers import wait_until
 
 KEY = "かぎ".encode().hex()
@@ -35,6 +40,12 @@ def counting(question: Question) -> Pieces:
                 raise RuntimeNotAnswering(reason="故障")
             if text == "終わらない":
                 time.sleep(0.01)
+                yield Piece("あ" * 10_000, number)
+                continue
+            if text == "予期しない":
+                raise TypeError("hf_" + "0" * 20)
+            if text == "動かなくなる":
+                raise EngineEnded
             yield Piece(letter, number, number == len(letters), 7)
     finally:
         closed.append(text)
@@ -164,7 +175,7 @@ def test_no_page_learns_that_it_may_ask(endpoint: Endpoint) -> None:
     connection = http.client.HTTPConnection(endpoint.address.removeprefix("http://"), timeout=10)
     connection.request("OPTIONS", "/v1/chat/completions", headers={"Origin": "https://x.example"})
     answer = connection.getresponse()
-    assert answer.status == 501
+    assert answer.status == 403
     assert answer.getheader("Access-Control-Allow-Origin") is None
     connection.close()
 
@@ -209,11 +220,90 @@ def test_fault_in_the_middle_of_an_answer_reaches_the_reader(endpoint: Endpoint)
     assert stream.answer.text == "こわ"
 
 
+def test_unforeseen_fault_is_told_and_logged_and_ends_no_other_answer(
+    endpoint: Endpoint, capfd: pytest.CaptureFixture[str]
+) -> None:
+    unforeseen = [{"role": "user", "content": "予期しない"}]
+    status, text = ask(endpoint, {"messages": unforeseen})
+    assert status == 500
+    assert json.loads(text)["error"]["code"] == "UNEXPECTED"
+    assert "予期しないエラー" in json.loads(text)["error"]["message"]
+    log = capfd.readouterr().err
+    assert "TypeError" in log and "hf_0" not in log + text
+    with pytest.raises(RuntimeNotAnswering, match="予期しない"):
+        Client(endpoint.address, KEY).chat(unforeseen)
+    assert ask(endpoint, {"messages": HELLO})[0] == 200
+
+
+def test_fault_outside_the_engine_is_told_in_japanese_too(
+    endpoint: Endpoint, monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str]
+) -> None:
+    def broken(question: Question) -> None:
+        raise TypeError("no exchange")
+
+    monkeypatch.setattr(endpoint, "ask", broken)
+    status, text = ask(endpoint, {"messages": HELLO})
+    assert (status, json.loads(text)["error"]["code"]) == (500, "UNEXPECTED")
+    assert "no exchange" in capfd.readouterr().err
+
+
+def test_engine_that_ended_is_told_and_ends_the_endpoint() -> None:
+    with Endpoint({"tuned": ""}, KEY) as endpoint, ThreadPoolExecutor() as pool:
+        ended = [{"role": "user", "content": "動かなくなる"}]
+        asked = pool.submit(Client(endpoint.address, KEY).chat, ended)
+        with pytest.raises(EngineEnded):
+            endpoint.serve(counting, lambda: None, idle_s=20)
+        with pytest.raises(RuntimeNotAnswering, match="終了"):
+            asked.result(10)
+
+
+def test_body_of_no_announced_length_is_read_and_limited(endpoint: Endpoint) -> None:
+    def status(blocks: Iterator[bytes]) -> int:
+        headers = {"Authorization": f"Bearer {KEY}", "Content-Type": "application/json"}
+        with httpx2.Client(base_url=endpoint.address, headers=headers, trust_env=False) as client:
+            return client.post("/v1/chat/completions", content=blocks).status_code
+
+    assert status(iter([json.dumps({"messages": HELLO}).encode()])) == 200
+    assert status(b" " * 1_000_000 for _ in range(9)) == 413
+
+
+@pytest.mark.parametrize(
+    "sent",
+    [
+        b"",
+        b"POST /v1/chat/completions HTTP/1.1\r\nHost: 127.0.0.1\r\n",
+        b"POST /v1/chat/completions HTTP/1.1\r\nHost: 127.0.0.1\r\nContent-Length: 5\r\n"
+        b"Content-Type: application/json\r\nAuthorization: Bearer %b\r\n\r\n{" % KEY.encode(),
+    ],
+    ids=["nothing", "half a head", "half a body"],
+)
+def test_slow_sender_is_given_up(monkeypatch: pytest.MonkeyPatch, sent: bytes) -> None:
+    monkeypatch.setattr(endpoint_module, "SLOW_S", 0.3)
+    with running() as endpoint:
+        with socket.create_connection((endpoint.host, endpoint.port), timeout=10) as connection:
+            connection.sendall(sent)
+            with contextlib.suppress(ConnectionResetError):
+                assert connection.recv(100) == b""
+        assert ask(endpoint, {"messages": HELLO})[0] == 200
+
+
+def test_reader_who_reads_nothing_is_given_up(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(endpoint_module, "SLOW_S", 0.3)
+    closed.clear()
+    endless = [{"role": "user", "content": "終わらない"}]
+    with running() as endpoint:
+        pieces = Client(endpoint.address, KEY).stream(endless, max_tokens=1_000_000)
+        next(pieces)
+        wait_until(lambda: closed == ["終わらない"], 20)
+        assert ask(endpoint, {"messages": HELLO})[0] == 200
+        pieces.close()
+
+
 def test_reader_who_leaves_cancels_his_answer(endpoint: Endpoint) -> None:
     closed.clear()
     endless = [{"role": "user", "content": "終わらない"}]
     stream = AnswerStream(Client(endpoint.address, KEY).stream(endless, max_tokens=1_000_000))
-    assert [next(stream) for _ in range(3)] == ["あ"] * 3
+    assert [next(stream)[0] for _ in range(3)] == ["あ"] * 3
     stream.close()
     wait_until(lambda: closed == ["終わらない"], 5)
     assert Client(endpoint.address, KEY).chat(HELLO).text == "こんにちは"

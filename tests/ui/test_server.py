@@ -15,7 +15,7 @@ from pathlib import Path
 import pytest
 
 from mlx_finetuning import cli, files
-from mlx_finetuning.ui.gate import is_loopback, is_own_host, refusal
+from mlx_finetuning.utils.host_guard import is_loopback, is_own_host, refusal
 from mlx_finetuning.workspace import Workspace
 from support.helpers import wait_until
 from support.ui_server import ROOT, answers, free_port, get, serve

@@ -27,8 +27,8 @@ from mlx_finetuning.errors import (
 from mlx_finetuning.jobs import runs
 from mlx_finetuning.progress import Step
 from mlx_finetuning.quantizer.formats import gguf_reader
-from mlx_finetuning.runtime import Client, Endpoint, Piece, Pieces, Question, apart, serve
-from mlx_finetuning.runtime.endpoint import Engine
+from mlx_finetuning.runtime import Client, Piece, Pieces, Question, apart, serve
+from mlx_finetuning.runtime.endpoint import Endpoint, Engine, EngineEnded
 from mlx_finetuning.tasks.context import TaskContext
 from mlx_finetuning.tokenization import chat as tokenization
 from mlx_finetuning.tokenization.chat import Chat
@@ -205,7 +205,7 @@ def _llama_cpp_engine(client: Client, chat: Chat | None, form: Format) -> Engine
         except RuntimeNotAnswering as error:
             if not client.is_healthy():
                 # Without its child this server is of no use; the next question gets a new one.
-                raise ConnectionError("llama.cpp's server has ended") from error
+                raise EngineEnded from error
             raise
 
     return answer
