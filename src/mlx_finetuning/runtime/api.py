@@ -26,9 +26,10 @@ from mlx_finetuning.errors import (
     UsageProblem,
 )
 from mlx_finetuning.messages_ja import describe
-from mlx_finetuning.runtime.answers import Piece, Question
+from mlx_finetuning.runtime.answers import Message, Piece, Question
 from mlx_finetuning.tokenization.reasoning import answer_of
 from mlx_finetuning.utils.host_guard import HostGuard
+from mlx_finetuning.utils.plain_text import require_text
 from mlx_finetuning.utils.redaction import recorded
 
 if TYPE_CHECKING:
@@ -37,6 +38,11 @@ if TYPE_CHECKING:
 MOST_BYTES = 8_000_000
 DEFAULT_MAX_TOKENS = 1024
 ASSISTANT = "assistant"
+ROLES = {
+    **{role: role for role in ("system", "user", ASSISTANT, "tool", "function")},
+    "developer": "system",
+}
+"""Who may speak, and as whom templates know him. Others could bring control tokens along."""
 LOG = "worker.log"
 """Where the job that serves writes."""
 
@@ -129,6 +135,7 @@ async def _body(request: Request) -> dict[str, Any]:
             if len(data) > MOST_BYTES:
                 raise too_large
         body = json.loads(data)
+        require_text(body, "要求")
     except (ValueError, RecursionError, ClientDisconnect) as error:
         raise Refused(400, "invalid_json", "JSONとして読めません。") from error
     if not isinstance(body, dict):
@@ -139,8 +146,9 @@ async def _body(request: Request) -> dict[str, Any]:
 # --- what goes wrong ---------------------------------------------------------------------
 
 
-def _error(status: int, code: str, message: str) -> JSONResponse:
-    return JSONResponse({"error": {"message": message, "type": code.lower(), "code": code}}, status)
+def _error(status: int, code: str, message: str, **data: Any) -> JSONResponse:
+    error = {"message": message, "type": code.lower(), "code": code, **data}
+    return JSONResponse({"error": error}, status)
 
 
 async def _show_error(request: Request, error: Exception) -> Response:
@@ -152,41 +160,54 @@ async def _show_error(request: Request, error: Exception) -> Response:
     if not isinstance(error, StudioError):
         error = recorded(error, LOG)
     status = 400 if isinstance(error, UsageProblem | ModelError) else 500
-    return _error(status, error.code, describe(error).text)
+    return _error(status, error.code, describe(error).text, data=error.data)
 
 
 # --- what is asked and answered ----------------------------------------------------------
 
 
 def _question(body: dict[str, Any], models: list[str]) -> Question:
-    model = body.get("model") or models[0]
+    given = {key: value for key, value in body.items() if value is not None}  # null: the default
+    model = given.get("model") or models[0]
     if model not in models:
         available = "、".join(models)
         raise Refused(
             404, "model_not_found", f"モデル「{model}」はありません。あるのは: {available}"
         )
-    if body.get("n", 1) != 1:
+    if given.get("n", 1) != 1:
         raise Refused(400, "unsupported", "n は 1 だけです。")
-    limit = body.get("max_completion_tokens") or body.get("max_tokens") or DEFAULT_MAX_TOKENS
-    temperature = body.get("temperature")
-    settings = config.load(GenerateConfig, {"max_tokens": limit, "temperature": temperature or 0.0})
-    return Question(tuple(_messages(body.get("messages"))), settings, str(model))
+    limit = given.get("max_completion_tokens", given.get("max_tokens", DEFAULT_MAX_TOKENS))
+    chosen = {"max_tokens": limit, "temperature": given.get("temperature", 0.0)}
+    settings = config.load(GenerateConfig, chosen)
+    stops = given.get("stop", [])
+    stops = [stops] if isinstance(stops, str) else stops
+    if not isinstance(stops, list) or not all(isinstance(stop, str) and stop for stop in stops):
+        raise InvalidSettings(problems=["stop: 空でない文字か、その一覧にしてください。"])
+    messages = tuple(_messages(given.get("messages")))
+    return Question(messages, settings, str(model), tuple(stops))
 
 
-def _messages(value: Any) -> Iterator[dict[str, str]]:
+def _messages(value: Any) -> Iterator[Message]:
     if not isinstance(value, list) or not value:
         raise InvalidSettings(problems=["messages: 1つ以上の発言が必要です。"])
     for number, message in enumerate(value, 1):
-        role = message.get("role") if isinstance(message, dict) else None
-        text = _text(message.get("content")) if isinstance(message, dict) else None
-        if text is None and role == ASSISTANT and message.get("reasoning_content"):
-            text = ""  # it was cut while it was thinking
-        if not isinstance(role, str) or text is None:
+        given = message if isinstance(message, dict) else {}
+        role, text = given.get("role"), _text(given.get("content"))
+        if role not in ROLES:
             raise InvalidSettings(
-                problems=[f"messages: {number}番目に、文字の role と content がありません。"]
+                problems=[f"messages: {number}番目の role は、{'・'.join(ROLES)}のどれかです。"]
+            )
+        calls = given.get("tool_calls") if role == ASSISTANT else None
+        if text is None and (calls or (role == ASSISTANT and given.get("reasoning_content"))):
+            text = ""  # it called a tool, or was cut while it was thinking
+        if text is None or not isinstance(calls or [], list):
+            raise InvalidSettings(
+                problems=[f"messages: {number}番目に、文字の content がありません。"]
             )
         # Thinking is no part of what was said: no engine is shown it again.
-        yield {"role": role, "content": answer_of({"content": text}) if role == ASSISTANT else text}
+        said = answer_of({"content": text}) if role == ASSISTANT else text
+        turn = {"role": ROLES[role], "content": said}
+        yield {**turn, "tool_calls": calls} if calls else turn
 
 
 def _text(content: Any) -> str | None:
@@ -233,7 +254,7 @@ async def _events(
         if wants_usage:
             yield event({**head, "choices": [], "usage": _usage(last)})
     except StudioError as error:
-        yield event({"error": {"message": describe(error).text, "code": error.code}})
+        yield event({"error": {"message": describe(error).text, **error.to_json()}})
     yield "data: [DONE]\n\n"
 
 

@@ -4,7 +4,7 @@ The thread that calls `serve` generates, one answer at a time and in order, beca
 belong to a thread; another one speaks HTTP (`api`). A reader who leaves cancels his answer. No web
 page may ask: requests that name an origin or a foreign host are refused, and nothing is shared
 across origins. Of the protocol: models and chat completions, with `model`, `messages`,
-`max_tokens`, `temperature`, `stream` and `stream_options`; other settings have no effect.
+`max_tokens`, `temperature`, `stop`, `stream` and `stream_options`; other settings have no effect.
 """
 
 from __future__ import annotations
@@ -23,7 +23,7 @@ import uvicorn
 from uvicorn.protocols.http.h11_impl import H11Protocol
 
 from mlx_finetuning.errors import Interrupted, RuntimeNotAnswering, StudioError
-from mlx_finetuning.runtime.answers import Piece, Pieces, Question
+from mlx_finetuning.runtime.answers import Piece, Pieces, Question, until
 from mlx_finetuning.runtime.api import LOG, application
 from mlx_finetuning.utils.redaction import recorded
 
@@ -57,7 +57,8 @@ class Exchange:
         from `tick`."""
         end: StudioError | None = None
         try:
-            with contextlib.closing(engine(self.question)) as pieces:
+            answer = until(engine(self.question), self.question.stops)
+            with contextlib.closing(answer) as pieces:
                 for piece in pieces:
                     tick()
                     if self.cancelled:

@@ -121,12 +121,11 @@ class _MlxEngine:
     def __call__(self, question: Question) -> Pieces:
         from mlx_finetuning.mlx_trainer.inference import generate
 
-        messages = [dict(message) for message in question.messages]
         with self._as_asked(question) as loaded:
-            prompt_tokens = len(loaded.render(messages, ask=True))
-            generated = generate.stream(loaded, messages, question.settings)
-            written = (Piece(*piece, prompt_tokens) for piece in generated)
-            yield from apart(written, loaded.chat.form)
+            asked = loaded.chat.asked(question.messages)
+            generated = generate.stream(loaded, asked.tokens, question.settings)
+            written = (Piece(*piece, len(asked.tokens)) for piece in generated)
+            yield from apart(written, asked.form)
 
     @contextlib.contextmanager
     def _as_asked(self, question: Question) -> Iterator[Any]:
@@ -166,8 +165,8 @@ def _by_llama_cpp(context: TaskContext) -> Iterator[Served]:
     _require_memory(gguf.stat().st_size)
     with serve(gguf) as client:
         chat = _trained_chat(context)
-        form = chat.form if chat else _answer_format(context, gguf, client)
-        yield Served(_llama_cpp_engine(client, chat, form), {context.run_id: gguf.name})
+        how = chat or _answer_format(context, gguf, client)
+        yield Served(_llama_cpp_engine(client, how), {context.run_id: gguf.name})
 
 
 def _answer_format(context: TaskContext, gguf: Path, client: Client) -> Format:
@@ -191,17 +190,20 @@ def _trained_chat(context: TaskContext) -> Chat | None:
     return chat if chat.template else None
 
 
-def _llama_cpp_engine(client: Client, chat: Chat | None, form: Format) -> Engine:
+def _llama_cpp_engine(client: Client, how: Chat | Format) -> Engine:
+    """how: the tokenizer to ask with; without it llama.cpp asks, and answers are read by a format."""
+
     def answer(question: Question) -> Pieces:
         settings = question.settings
         limits = settings.max_tokens, settings.temperature
         try:
-            if chat is None:
-                yield from apart(client.stream(question.messages, *limits), form)
+            if isinstance(how, Format):
+                yield from apart(client.stream(question.messages, *limits), how)
             else:
                 # llama.cpp cuts some texts otherwise: emoji of a Unigram model, for one.
-                prompt = chat.render(question.messages, ask=True)
-                yield from apart(client.stream_ids(prompt, *limits, form.signs), form)
+                asked = how.asked(question.messages)
+                pieces = client.stream_ids(asked.tokens, *limits, asked.form.signs)
+                yield from apart(pieces, asked.form)
         except RuntimeNotAnswering as error:
             if not client.is_healthy():
                 # Without its child this server is of no use; the next question gets a new one.
