@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import shutil
 import signal
 import stat
 import subprocess
@@ -183,6 +184,23 @@ def test_last_answer_is_gone_on_with(studio: Studio, engine: str) -> None:
     rest = studio.chat.answer(RUN, [*HELLO, {"role": "assistant", "content": begun}], engine=engine)
     assert begun + rest["text"] == whole["text"]
     assert rest["prompt_tokens"] > whole["prompt_tokens"]
+
+
+def test_file_whose_base_is_gone_is_asked_in_the_same_way(studio: Studio, tmp_path: Path) -> None:
+    shutil.copytree(studio.workspace.root, tmp_path / "copy")
+    orphaned = Studio(Workspace(tmp_path / "copy"))
+    experiment = orphaned.workspace.run(RUN).experiment
+    record = json.loads(experiment.read_text(encoding="utf-8"))
+    experiment.write_text(json.dumps({**record, "model": "gone"}), encoding="utf-8")
+    begun = [*HELLO, {"role": "assistant", "content": "1つ"}]
+    try:
+        for messages in (HELLO, begun, [{"role": "user", "content": FORGED}]):
+            expected = studio.chat.answer(RUN, messages, engine="gguf")
+            assert orphaned.chat.answer(RUN, messages, engine="gguf") == expected
+        with pytest.raises(PromptTooLong):
+            orphaned.chat.answer(RUN, [{"role": "user", "content": "長い" * 9000}], engine="gguf")
+    finally:
+        orphaned.chat.stop_servers(RUN)
 
 
 @ENGINES

@@ -70,21 +70,19 @@ class Client:
             "temperature": temperature,
             "stream": True,
             "stream_options": {"include_usage": True},
-            "timings_per_token": True,  # llama.cpp's counts, for those who leave before the end
             **({"model": model} if model else {}),
         }
         reason = ""
         usage: dict[str, int] = {}
         with self._open("/v1/chat/completions", body) as response:
             for event in _events(response):
-                usage, timings = event.get("usage") or usage, event.get("timings") or {}
+                usage = event.get("usage") or usage
                 for choice in event.get("choices", []):
                     reason = choice.get("finish_reason") or reason
                     delta = choice["delta"]
                     text, thought = delta.get("content"), delta.get("reasoning_content")
                     if text or thought:
-                        counts = timings.get("predicted_n", 0), timings.get("prompt_n", 0)
-                        yield Piece(text or "", counts[0], False, counts[1], thought or "")
+                        yield Piece(text or "", reasoning=thought or "")
         if not reason:
             raise RuntimeNotAnswering(reason="答えの途中で、サーバーとの接続が切れました。")
         yield Piece(
@@ -131,9 +129,11 @@ class Client:
                     return
         raise RuntimeNotAnswering(reason="答えの途中で、サーバーとの接続が切れました。")
 
-    def tokenize(self, text: str, add_special: bool = False) -> list[int]:
-        """Token ids; special tokens in the text count as such. llama.cpp's server only."""
-        body = {"content": text, "add_special": add_special, "parse_special": True}
+    def tokenize(
+        self, text: str, add_special: bool = False, parse_special: bool = True
+    ) -> list[int]:
+        """Token ids; special tokens in the text count as such, or as letters. llama.cpp's server only."""
+        body = {"content": text, "add_special": add_special, "parse_special": parse_special}
         return list(self._read("/tokenize", body)["tokens"])
 
     def apply_template(self, messages: Sequence[Message]) -> str:

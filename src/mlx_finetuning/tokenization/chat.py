@@ -114,11 +114,13 @@ class Chat:
         ConversationRefused, TokenizerUnreadable.
         """
         turns = [plain.marked(dict(message), self.control_texts) for message in messages]
-        begun = ""
-        if turns and turns[-1]["role"] == "assistant" and not turns[-1].get("tool_calls"):
-            begun = reasoning.answer_of(turns.pop())
+        begun = begun_answer(turns)
         text, form = self.render_text(turns, ask=True), self.form
         if begun:
+            # Some templates write a space before an answer, which belongs to its first token.
+            said = {"role": "assistant", "content": begun}
+            written = self._answer_text([*turns, said], text, None)
+            begun = written[: max(0, written.find(begun.strip()))] + begun
             text += reasoning.closing(text)
             form = replace(form, opened=False)
         own = self.tokenizer.backend_tokenizer
@@ -264,6 +266,14 @@ class Chat:
 
         with loading.asking_library(self.files.folder):
             return Tokenizer.from_str(json.dumps(loading.continuing(self.files.definition)))
+
+
+def begun_answer(turns: list[Message]) -> str:
+    """Take an assistant's last message, which is to be gone on with, from the end of a conversation;
+    empty where there is none."""
+    if turns and turns[-1]["role"] == "assistant" and not turns[-1].get("tool_calls"):
+        return reasoning.answer_of(turns.pop())
+    return ""
 
 
 def load(folder: Path, adapter: Path | None = None, *, thinks: bool = False) -> Chat:

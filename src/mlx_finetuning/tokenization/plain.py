@@ -35,6 +35,17 @@ def marked(value: Any, controls: Sequence[str]) -> Any:
     )
 
 
+def unmarked(text: str, controls: Sequence[str]) -> list[tuple[str, bool]]:
+    """The parts of a marked text, with the control tokens in it: which of them somebody has typed."""
+    last = MARKS + len(controls)
+    parts = re.split(f"([{chr(MARKS)}-{chr(last)}])", text)
+    return [
+        (controls[ord(part) - MARKS], True) if number % 2 else (part, False)
+        for number, part in enumerate(parts)
+        if part
+    ]
+
+
 def ids(own: Any, definition: Definition, text: str, controls: Sequence[str]) -> list[int]:
     """What a `tokenizers.Tokenizer` makes of a marked text, without bos and eos.
 
