@@ -99,6 +99,10 @@ class DatasetNotFound(DataError):
     """Data: name, available."""
 
 
+class DatasetInTrash(DatasetNotFound):
+    code = "DATASET_IN_TRASH"  # name
+
+
 class DatasetExists(DataError):
     """Data: name."""
 
