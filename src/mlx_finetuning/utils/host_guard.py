@@ -13,6 +13,8 @@ from collections.abc import Callable, Mapping
 from typing import TYPE_CHECKING
 from urllib.parse import urlsplit
 
+from starlette.datastructures import Headers
+
 if TYPE_CHECKING:
     from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
@@ -46,7 +48,8 @@ class HostGuard:
                 message = {**message, "headers": [*message.get("headers", ()), *self._headers]}
             await send(message)
 
-        hosts, origins = _header_values(scope, b"host"), _header_values(scope, b"origin")
+        sent = Headers(scope=scope)
+        hosts, origins = sent.getlist("host"), sent.getlist("origin")
         status = refusal(hosts, origins, self._address(), has_pages=self._has_pages)
         if status is None:
             await self._app(scope, receive, send_guarded)
@@ -102,7 +105,3 @@ def _is_address(name: str) -> bool:
     except ValueError:
         return False
     return True
-
-
-def _header_values(scope: Scope, name: bytes) -> list[str]:
-    return [value.decode("latin-1") for key, value in scope["headers"] if key == name]
