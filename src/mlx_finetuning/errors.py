@@ -70,6 +70,12 @@ class InvalidSettings(UsageProblem):
     """All problems of a configuration at once, as Japanese lines. Data: problems."""
 
 
+class TextUndecodable(UsageProblem):
+    """A text that has no form in UTF-8: bytes of another encoding, or half an emoji."""
+
+    code = "TEXT_UNDECODABLE"  # place
+
+
 class ConfigFileUnreadable(UsageProblem):
     """Data: path, reason."""
 
@@ -91,6 +97,10 @@ class DataError(StudioError, code=""):
 
 class DatasetNotFound(DataError):
     """Data: name, available."""
+
+
+class DatasetInTrash(DatasetNotFound):
+    code = "DATASET_IN_TRASH"  # name
 
 
 class DatasetExists(DataError):

@@ -7,21 +7,19 @@ the result and the last status. The one broad `except` of this process is here.
 from __future__ import annotations
 
 import argparse
-import contextlib
 import os
 import signal
 import sys
-import traceback
 from pathlib import Path
 from types import FrameType
 
 from mlx_finetuning import files, tasks
-from mlx_finetuning.errors import Interrupted, StudioError, UnexpectedError
+from mlx_finetuning.errors import Interrupted, StudioError
 from mlx_finetuning.jobs import jobs, queue, scheduling
 from mlx_finetuning.jobs.reporter import Reporter
 from mlx_finetuning.jobs.status import JobState
 from mlx_finetuning.tasks.context import TaskContext
-from mlx_finetuning.utils.redaction import without_secrets
+from mlx_finetuning.utils.redaction import log_traceback, recorded
 from mlx_finetuning.workspace import JobPaths, Workspace
 
 
@@ -49,14 +47,11 @@ def main(arguments: list[str] | None = None) -> int:
     except Interrupted:
         reporter.finish(JobState.CANCELLED)
     except StudioError as error:
-        _log_traceback()
+        log_traceback(error)
         reporter.finish(JobState.FAILED, error)
         return 1
     except Exception as error:
-        _log_traceback()
-        reason = without_secrets(str(error))
-        unexpected = UnexpectedError(kind=type(error).__name__, reason=reason, log=str(paths.log))
-        reporter.finish(JobState.FAILED, unexpected)
+        reporter.finish(JobState.FAILED, recorded(error, str(paths.log)))
         return 1
     else:
         reporter.finish(JobState.DONE)
@@ -89,12 +84,6 @@ def _run(job: jobs.Job, workspace: Workspace, paths: JobPaths, reporter: Reporte
     )
     with files.disk_errors(paths.folder):  # of libraries, too, and of files in memory
         files.write_json(paths.result, tasks.load(job.kind)(context))
-
-
-def _log_traceback() -> None:
-    # The log may be on the full disk that is the reason.
-    with contextlib.suppress(OSError):
-        print(without_secrets(traceback.format_exc()), file=sys.stderr)  # noqa: T201
 
 
 if __name__ == "__main__":

@@ -38,6 +38,7 @@ def chat(studio: Studio, *words: str, said: str = "") -> subprocess.CompletedPro
         input=said,
         capture_output=True,
         text=True,
+        errors="surrogateescape",
         timeout=60,
         check=False,
     )
@@ -142,3 +143,20 @@ def test_ctrl_c_stops_the_answer_and_not_the_conversation(studio: Studio) -> Non
     assert "（止めました）" in rest
     (_, answer) = studio.chat.list(RUN)[0].talks["tuned"]
     assert answer["content"]
+
+
+@pytest.mark.parametrize("engine", ["mlx", "gguf", "ollama"])
+def test_question_that_is_no_text_is_an_error_with_its_reason(studio: Studio, engine: str) -> None:
+    broken = "\udc93\udc8f"  # as Python hands on bytes of CP932
+    for words in (("--prompt", broken), ("--prompt", "a", "--system", broken)):
+        done = chat(studio, *words, "--engine", engine, "--json")
+        assert done.returncode == 1
+        assert json.loads(done.stdout)["error"]["code"] == "TEXT_UNDECODABLE"
+    done = chat(studio, "--engine", engine, said=f"{broken}\n")
+    assert (done.returncode, "TEXT_UNDECODABLE" in done.stderr) == (1, True)
+
+
+def test_note_that_is_no_text_is_an_error_with_its_reason(studio: Studio) -> None:
+    words = ["runs", "note", RUN, "\udc93\udc8f", "--workspace", str(studio.workspace.root)]
+    done = subprocess.run([COMMAND, *words], capture_output=True, text=True, check=False)
+    assert (done.returncode, "TEXT_UNDECODABLE" in done.stderr) == (1, True)

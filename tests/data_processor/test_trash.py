@@ -9,14 +9,21 @@ from pathlib import Path
 
 import pytest
 
-from mlx_finetuning import files, upkeep
+from mlx_finetuning import cli, files, upkeep
 from mlx_finetuning.config import TrainConfig
-from mlx_finetuning.errors import DatasetInTheWay, DatasetInUse, DatasetNotFound, DatasetNotInTrash
+from mlx_finetuning.errors import (
+    DatasetInTheWay,
+    DatasetInTrash,
+    DatasetInUse,
+    DatasetNotFound,
+    DatasetNotInTrash,
+    RunNotResumable,
+)
 from mlx_finetuning.jobs import jobs
 from mlx_finetuning.jobs.status import JobStatus
 from mlx_finetuning.studio import Studio
 from mlx_finetuning.workspace import Workspace
-from support import ui_workspaces
+from support import finished_run, ui_workspaces
 
 
 @pytest.fixture
@@ -42,6 +49,31 @@ def test_deleted_dataset_comes_back_to_the_byte(studio: Studio) -> None:
     studio.data.restore("faq")
     assert content(folder) == before
     assert studio.data.deleted() == []
+
+
+def test_stopped_run_whose_dataset_was_deleted_says_how_to_get_it_back(
+    studio: Studio, capsys: pytest.CaptureFixture[str]
+) -> None:
+    run_id = finished_run.make(studio.workspace)
+    jobs.write_status(studio.workspace.run(run_id), JobStatus("cancelled"))
+    studio.data.delete(finished_run.DATASET)
+    root = ["--workspace", str(studio.workspace.root)]
+    assert cli.main(["train", "--resume", run_id, *root]) == 1
+    told = capsys.readouterr().err
+    back = f"data delete {finished_run.DATASET} --restore"
+    assert "DATASET_IN_TRASH" in told and back in told
+    assert studio.runs.show(run_id).status.state == "cancelled"
+    with pytest.raises(DatasetInTrash):
+        studio.training.start(TrainConfig(dataset=finished_run.DATASET, engine="simulation"))
+    assert cli.main([*back.split(), *root]) == 0
+    studio.data.require(finished_run.DATASET)
+
+
+def test_ended_run_is_not_resumed_whatever_became_of_its_dataset(studio: Studio) -> None:
+    run_id = finished_run.make(studio.workspace)
+    studio.data.delete(finished_run.DATASET)
+    with pytest.raises(RunNotResumable):
+        studio.training.resume(run_id)
 
 
 def test_of_two_deleted_under_one_name_the_last_comes_back_unless_another_is_asked_for(

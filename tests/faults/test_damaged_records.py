@@ -240,11 +240,11 @@ def test_damaged_checkpoint_is_named(
 ) -> None:
     rule = optim.SGD(0.1)
     made = checkpoints.save(
-        tmp_path, tiny.model, {}, tiny.chat, rule, checkpoints.TrainingState(1), "run"
+        tmp_path, tiny.model, {}, tiny.chat, rule, checkpoints.TrainingState(1), {"identity": "run"}
     )
     (made / name).write_text(content)
     with pytest.raises(RecordDamaged) as caught:
-        checkpoints.restore(made, tiny.model, rule, "run")
+        checkpoints.restore(made, tiny.model, rule, {"identity": "run"})
     assert name in str(caught.value)
 
 

@@ -204,11 +204,11 @@ def test_checkpoint_fails_clearly_at_every_page_it_is_short_of(
     rule = optimizer.build(TrainConfig())
     rule.init(tiny.model.trainable_parameters())
     with small_disk(tmp_path / "disk", "2m") as disk:
-        folder = disk / "checkpoints"
+        folder, made_for = disk / "checkpoints", {"identity": "run"}
 
         def save(update: int) -> Path:
             return checkpoints.save(
-                folder, tiny.model, config, tiny.chat, rule, TrainingState(update), "run"
+                folder, tiny.model, config, tiny.chat, rule, TrainingState(update), made_for
             )
 
         earlier = save(1)
@@ -221,7 +221,7 @@ def test_checkpoint_fails_clearly_at_every_page_it_is_short_of(
             assert content(folder) == before, left
         fill(disk, size + 8 * PAGE)
         assert save(2) == checkpoints.latest(folder)
-        checkpoints.restore(earlier, tiny.model, rule, "run")
+        checkpoints.restore(earlier, tiny.model, rule, made_for)
 
 
 @needs_root

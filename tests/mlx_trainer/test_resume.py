@@ -165,6 +165,25 @@ def test_other_base_weights_do_not_go_on_from_a_checkpoint(tmp_path: Path) -> No
         train(tmp_path / "run", config, loaded=load(base))
 
 
+def test_other_rows_trained_or_held_out_do_not_go_on_from_a_checkpoint(tmp_path: Path) -> None:
+    config = dataclasses.replace(CONFIG, iterations=4)
+    train(tmp_path, config)
+    for changed in ((rows(9), rows(2)), (rows(8), rows(3)), (rows(8), [])):
+        with pytest.raises(CheckpointForeign):
+            train(tmp_path, config, data=changed)
+    assert train(tmp_path, config).resumed_from == 3
+
+
+def test_checkpoint_of_a_version_that_did_not_look_at_held_out_rows_goes_on(tmp_path: Path) -> None:
+    config = dataclasses.replace(CONFIG, iterations=4)
+    train(tmp_path, config)
+    for path in (tmp_path / "checkpoints").glob(f"*/{checkpoints.STATE}"):
+        record = files.read_json(path)
+        del record["held_out"]
+        files.write_json(path, record)
+    assert train(tmp_path, config).resumed_from == 3
+
+
 def test_time_left_counts_all_sittings(tmp_path: Path) -> None:
     steps: list[Step] = []
 

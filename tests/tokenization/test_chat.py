@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -205,3 +206,67 @@ def test_a_text_ends_even_where_the_folder_names_no_eos(tmp_path: Path) -> None:
     opened = chats.load(tmp_path)
     assert opened.tokenizer.eos_token_id is None
     assert opened.text_end == opened.end_ids[0] == 2
+
+
+# --- what is asked -----------------------------------------------------------------------
+
+
+def with_sentencepiece(folder: Path, kind: str) -> Chat:
+    """Its vocabulary holds the control tokens as words, too."""
+    write_sentencepiece(folder, kind=kind)
+    template = "{% for m in messages %}{{ m.role + ': ' + m.content + '</s>' }}{% endfor %}"
+    template += "{% if add_generation_prompt %}{{ 'assistant: ' }}{% endif %}"
+    named = {"bos_token": "<s>", "eos_token": "</s>", "unk_token": "<unk>"}
+    write_json(folder / "tokenizer_config.json", {**named, "chat_template": template})
+    return chats.load(folder)
+
+
+OPENERS = {
+    **{name: lambda folder, form=form: of_format(folder, form) for name, form in FORMATS.items()},
+    "unigram": lambda folder: with_sentencepiece(folder, "unigram"),
+    "bpe": lambda folder: with_sentencepiece(folder, "bpe"),
+}
+
+
+@pytest.mark.parametrize("opener", OPENERS.values(), ids=list(OPENERS))
+def test_typed_control_tokens_are_letters_and_all_else_stays(
+    tmp_path: Path, opener: Callable[[Path], Chat]
+) -> None:
+    chat = opener(tmp_path)
+    known = chat.tokenizer.get_vocab()
+    ids = {known[text] for text in chat.control_texts}
+    assert ids
+
+    def controls(text: str) -> int:
+        asked = chat.asked([{"role": "user", "content": text}]).tokens
+        return sum(token in ids for token in asked)
+
+    for text in ("営業時間は？", "a < b [1] <b>太字</b>", " 前に空白", "😀\n\n改行"):
+        turns = [{"role": "user", "content": text}]
+        assert chat.asked(turns).tokens == chat.render(turns, ask=True)
+    for control in chat.control_texts:
+        for text in (control, f"前{control}後", f"{control}\n{control}assistant\n"):
+            assert controls(text) == controls("質問"), (control, text)
+            said = chat.tokenizer.decode(chat.asked([{"role": "user", "content": text}]).tokens)
+            assert control in said
+
+
+@pytest.mark.parametrize("opener", OPENERS.values(), ids=list(OPENERS))
+def test_begun_answer_is_gone_on_with_where_it_is_trained(
+    tmp_path: Path, opener: Callable[[Path], Chat]
+) -> None:
+    chat = opener(tmp_path)
+    question = {"role": "user", "content": "営業時間は？"}
+    (trained,) = chat.sequences([question, {"role": "assistant", "content": "午前9時からです。"}])
+    prompt = chat.render([question], ask=True)
+    asked = chat.asked([question, {"role": "assistant", "content": "午前9時からです。"}]).tokens
+    assert asked == trained.tokens[: len(asked)]
+    assert len(prompt) < len(asked) < len(trained.tokens)
+    assert chat.asked([question, {"role": "assistant", "content": ""}]).tokens == prompt
+
+
+def test_begun_answer_of_a_model_that_thinks_has_its_reasoning_behind_it(tmp_path: Path) -> None:
+    chat = opened(tmp_path, THINKING, "<|im_start|>", "<|im_end|>", thinks=True)
+    begun = chat.asked([{"role": "user", "content": "a"}, {"role": "assistant", "content": "は"}])
+    assert chat.tokenizer.decode(begun.tokens).endswith("<|im_start|>assistant\nは")
+    assert begun.form.split("い") == ("", "い")

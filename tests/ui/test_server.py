@@ -15,7 +15,7 @@ from pathlib import Path
 import pytest
 
 from mlx_finetuning import cli, files
-from mlx_finetuning.ui.gate import is_loopback, is_own_host, refusal
+from mlx_finetuning.utils.host_guard import is_loopback, is_own_host, refusal
 from mlx_finetuning.workspace import Workspace
 from support.helpers import wait_until
 from support.ui_server import ROOT, answers, free_port, get, serve
@@ -183,6 +183,7 @@ def test_address_that_is_none_is_wrong_usage(capsys: pytest.CaptureFixture[str])
         ("localhost.evil.example", "127.0.0.1", False),
         ("user@localhost", "127.0.0.1", True),
         ("[::1", "127.0.0.1", False),
+        ("127.0.0.2:8501", "127.0.0.2", True),
         ("192.168.1.5:8501", "0.0.0.0", True),
         ("[fe80::1]:8501", "::", True),
         (f"{socket.gethostname()}:8501", "0.0.0.0", True),
@@ -197,3 +198,12 @@ def test_two_hosts_or_none_are_refused() -> None:
     assert refusal([], [], "127.0.0.1") == 400
     assert refusal(["localhost", "evil.example"], [], "127.0.0.1") == 400
     assert refusal(["localhost"], [], "127.0.0.1") is None
+
+
+def test_server_without_pages_answers_none_and_knows_its_names_on_this_machine_alone() -> None:
+    for address in ("127.0.0.1", "0.0.0.0"):
+        own = "http://localhost:8080"
+        assert refusal(["localhost:8080"], [own], address, has_pages=False) == 403
+        assert refusal(["localhost:8080"], [], address, has_pages=False) is None
+    assert refusal(["host.docker.internal"], [], "0.0.0.0", has_pages=False) is None
+    assert refusal(["host.docker.internal"], [], "127.0.0.1", has_pages=False) == 400

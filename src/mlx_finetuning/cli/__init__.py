@@ -18,7 +18,7 @@ from mlx_finetuning import files
 from mlx_finetuning.cli import text
 from mlx_finetuning.cli.app import build
 from mlx_finetuning.cli.session import Answer, Session
-from mlx_finetuning.errors import Interrupted, StudioError, UnexpectedError
+from mlx_finetuning.errors import Interrupted, StudioError, TextUndecodable, UnexpectedError
 from mlx_finetuning.messages_ja import describe
 from mlx_finetuning.utils.redaction import without_secrets
 from mlx_finetuning.workspace import Workspace
@@ -66,6 +66,9 @@ def _run(arguments: list[str], speaks_json: bool, out: TextIO) -> int:
     except BrokenPipeError:
         raise
     except Exception as error:
+        # Only what was no text has no form in UTF-8.
+        if isinstance(error, UnicodeEncodeError) and error.encoding == "utf-8":
+            return _failed(TextUndecodable(place="入力"), speaks_json, out)
         return _failed(_unexpected(error, root), speaks_json, out)
 
 

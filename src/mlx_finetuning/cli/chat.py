@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import io
 import sys
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
@@ -116,6 +117,8 @@ class _Talk:
         """Questions from standard input until its end; every turn is saved."""
         click.echo(f"質問を入力してください（終わるには {END[0]}）。", err=True)
         self._warn_if_busy()
+        if isinstance(sys.stdin, io.TextIOWrapper):
+            sys.stdin.reconfigure(errors="surrogateescape")  # refused as a question, not as a file
         for line in sys.stdin:
             question = line.strip()
             if question in END:

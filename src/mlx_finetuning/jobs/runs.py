@@ -81,6 +81,11 @@ class Run:
         return JobState.PAUSED if is_paused else self.status.state
 
     @property
+    def can_go_on(self) -> bool:
+        """Whether it stopped before its end, and its engine can take it up again."""
+        return self.status.state in _STOPPED and self.engine == "mlx"
+
+    @property
     def state_ja(self) -> str:
         """The shown state for people; simulations say that they are."""
         label = self.shown_state.label_ja
@@ -147,11 +152,10 @@ def resume(workspace: Workspace, run_id: str) -> None:
     Raises RunNotFound, RunNotResumable, DiskFull.
     """
     run = show(workspace, run_id)
-    can_go_on = run.status.state in _STOPPED and run.engine == "mlx"
     # A worker that has written its last status still takes a moment to leave.
     end_s = time.monotonic() + _LEAVING_S
-    while not (can_go_on and jobs.relaunch(workspace.run(run_id))):
-        if not can_go_on or time.monotonic() > end_s:
+    while not (run.can_go_on and jobs.relaunch(workspace.run(run_id))):
+        if not run.can_go_on or time.monotonic() > end_s:
             raise RunNotResumable(run_id=run_id, state=run.state_ja)
         time.sleep(0.05)
 

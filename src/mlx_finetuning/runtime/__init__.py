@@ -1,5 +1,6 @@
 """Answers by a model that stays loaded: llama.cpp's server, embedded, and an OpenAI-compatible
-endpoint over any engine. Where models come from, and in which process they run, is not known here.
+endpoint over any engine (`endpoint`, not imported here: clients need no web server). Where models
+come from, and in which process they run, is not known here.
 """
 
 from mlx_finetuning.runtime.answers import (
@@ -13,14 +14,12 @@ from mlx_finetuning.runtime.answers import (
     collect,
 )
 from mlx_finetuning.runtime.client import Client
-from mlx_finetuning.runtime.endpoint import Endpoint
 from mlx_finetuning.runtime.process import serve
 
 __all__ = [
     "Answer",
     "AnswerStream",
     "Client",
-    "Endpoint",
     "Message",
     "Piece",
     "Pieces",

@@ -5,24 +5,27 @@ from __future__ import annotations
 import contextlib
 from collections.abc import Generator, Iterator, Mapping
 from dataclasses import dataclass, replace
+from typing import Any
 
 from mlx_finetuning.config import GenerateConfig
 from mlx_finetuning.tokenization.reasoning import Format
 
-Message = Mapping[str, str]
-"""`role` and `content`."""
+Message = Mapping[str, Any]
+"""`role` and `content`, and of a model's calls of tools `tool_calls`."""
 
 
 @dataclass(frozen=True)
 class Question:
     """One request, checked."""
 
-    messages: tuple[dict[str, str], ...]
-    """With the system text, if there is one."""
+    messages: tuple[Message, ...]
+    """With the system text, if there is one. An assistant's last message is to be gone on with."""
     settings: GenerateConfig
     """Without a system text."""
     model: str
     """One of the names that the endpoint goes by."""
+    stops: tuple[str, ...] = ()
+    """Texts before which an answer ends."""
 
 
 @dataclass(frozen=True)
@@ -111,6 +114,28 @@ def apart(pieces: Pieces, form: Format) -> Pieces:
         thought, text = splitter.feed("", last=True)
         if thought or text:
             yield replace(last, text=text, reasoning=thought)
+
+
+def until(pieces: Pieces, stops: tuple[str, ...]) -> Pieces:
+    """The same answer up to the first of `stops`, at which the model is taken to have ended."""
+    held = ""
+    last = Piece("")
+    with contextlib.closing(pieces):
+        for last in pieces:
+            held += last.text
+            found = [held.index(stop) for stop in stops if stop in held]
+            if found:
+                yield replace(last, text=held[: min(found)], ended=True)
+                return
+            # An end that may be the beginning of a stop is held back.
+            keep = max(
+                (size for stop in stops for size in range(len(stop)) if held.endswith(stop[:size])),
+                default=0,
+            )
+            text, held = held[: len(held) - keep], held[len(held) - keep :]
+            yield replace(last, text=text)
+    if held:
+        yield replace(last, text=held, reasoning="")
 
 
 def collect(pieces: Pieces) -> Answer:

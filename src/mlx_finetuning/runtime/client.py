@@ -8,7 +8,7 @@ import ssl
 from collections.abc import Iterator, Sequence
 from typing import TYPE_CHECKING, Any
 
-from mlx_finetuning.errors import RuntimeNotAnswering
+from mlx_finetuning.errors import PromptTooLong, RuntimeNotAnswering, StudioError
 from mlx_finetuning.runtime.answers import Answer, Message, Piece, Pieces, collect
 
 if TYPE_CHECKING:
@@ -16,7 +16,7 @@ if TYPE_CHECKING:
 
 
 class Client:
-    """A running server. All methods raise RuntimeNotAnswering."""
+    """A running server. All methods raise RuntimeNotAnswering, and what an endpoint of ours raised."""
 
     def __init__(
         self,
@@ -120,18 +120,20 @@ class Client:
         }
         with self._open("/completion", body) as response:
             for event in _events(response):
+                count = event.get("tokens_predicted", 0)
+                asked = event.get("tokens_evaluated", 0)
                 if text := event.get("content"):
-                    yield Piece(text)
+                    yield Piece(text, count, False, asked)
                 if event.get("stop"):
-                    ended = event.get("stop_type") != "limit"
-                    counts = event.get("tokens_predicted", 0), event.get("tokens_evaluated", 0)
-                    yield Piece("", counts[0], ended, counts[1])
+                    yield Piece("", count, event.get("stop_type") != "limit", asked)
                     return
         raise RuntimeNotAnswering(reason="答えの途中で、サーバーとの接続が切れました。")
 
-    def tokenize(self, text: str, add_special: bool = False) -> list[int]:
-        """Token ids; special tokens in the text count as such. llama.cpp's server only."""
-        body = {"content": text, "add_special": add_special, "parse_special": True}
+    def tokenize(
+        self, text: str, add_special: bool = False, parse_special: bool = True
+    ) -> list[int]:
+        """Token ids; special tokens in the text count as such, or as letters. llama.cpp's server only."""
+        body = {"content": text, "add_special": add_special, "parse_special": parse_special}
         return list(self._read("/tokenize", body)["tokens"])
 
     def apply_template(self, messages: Sequence[Message]) -> str:
@@ -160,7 +162,7 @@ class Client:
             with self._http.stream(method, path, content=data) as response:
                 if response.is_error:
                     response.read()
-                    raise RuntimeNotAnswering(reason=_complaint(response))
+                    raise _error(response)
                 yield response
         except (httpx2.HTTPError, ValueError) as error:
             raise RuntimeNotAnswering(reason=str(error)) from error
@@ -177,7 +179,7 @@ def _events(response: httpx2.Response) -> Iterator[dict[str, Any]]:
         if name in ("data", "error") and value:
             event = json.loads(value)
             if "error" in event:
-                raise RuntimeNotAnswering(reason=str(event["error"].get("message", "")))
+                raise _raised(event["error"])
             yield event
 
 
@@ -190,8 +192,17 @@ def _lines(response: httpx2.Response) -> Iterator[bytes]:
     yield rest
 
 
-def _complaint(response: httpx2.Response) -> str:
+def _error(response: httpx2.Response) -> StudioError:
     try:
-        return str(response.json()["error"]["message"])
-    except (ValueError, KeyError, TypeError):
-        return f"HTTP {response.status_code}"
+        return _raised(response.json()["error"])
+    except (ValueError, KeyError, TypeError, AttributeError):
+        return RuntimeNotAnswering(reason=f"HTTP {response.status_code}")
+
+
+def _raised(error: dict[str, Any]) -> StudioError:
+    """The error that a server tells of: one of ours as it was raised there."""
+    if error.get("code") in StudioError.registry:
+        return StudioError.from_json(error)
+    if error.get("type") == "exceed_context_size_error":  # of llama.cpp
+        return PromptTooLong(tokens=error["n_prompt_tokens"], limit=error["n_ctx"])
+    return RuntimeNotAnswering(reason=str(error["message"]))

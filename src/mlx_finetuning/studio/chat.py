@@ -15,6 +15,7 @@ from mlx_finetuning.errors import GgufNotMade, InvalidSettings, RunNotDeployed
 from mlx_finetuning.jobs import jobs, model_servers, runs
 from mlx_finetuning.jobs.model_servers import ModelServer
 from mlx_finetuning.progress import Progress, silent
+from mlx_finetuning.utils.plain_text import require_text
 from mlx_finetuning.workspace import Workspace
 
 if TYPE_CHECKING:
@@ -58,6 +59,7 @@ class Chat:
 
         checked = config.load(GenerateConfig, as_dict(settings or GenerateConfig()))
         _require_engine(engine, ANSWER_ENGINES, base)
+        require_text([list(messages), checked.system], "質問かシステム文")
         if engine == "ollama":
             return self._stream_ollama(run_id, messages, checked)
         turns = turns_to_send(messages, checked)

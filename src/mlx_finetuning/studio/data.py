@@ -10,7 +10,13 @@ from typing import TYPE_CHECKING, Any
 
 from mlx_finetuning import config, files, models
 from mlx_finetuning.config import PrepareConfig, TrainConfig, as_dict
-from mlx_finetuning.errors import DatasetInUse, DatasetNotFound, InvalidSettings, StudioError
+from mlx_finetuning.errors import (
+    DatasetInTrash,
+    DatasetInUse,
+    DatasetNotFound,
+    InvalidSettings,
+    StudioError,
+)
 from mlx_finetuning.jobs import jobs, queue, runs
 from mlx_finetuning.progress import Progress, silent
 from mlx_finetuning.studio import handle
@@ -145,11 +151,13 @@ class Data:
             return DatasetEntry(name, None)
 
     def require(self, name: str) -> None:
-        """Raises InvalidSettings without a name, DatasetNotFound."""
+        """Raises InvalidSettings without a name, DatasetNotFound, DatasetInTrash."""
         if not name:
             raise InvalidSettings(problems=["dataset: データセットの名前を指定してください。"])
         self._recover()
         if not self.workspace.dataset(name).train.is_file():
+            if any(dataset.name == name for dataset in self.deleted()):
+                raise DatasetInTrash(name=name)
             raise DatasetNotFound(name=name, available=[entry.name for entry in self.list()])
 
     def delete(self, name: str) -> None:

@@ -64,8 +64,11 @@ class Training:
     def resume(self, run_id: str) -> None:
         """Let a stopped run go on exactly where its last checkpoint was made.
 
-        Raises RunNotFound, RunNotResumable, DiskFull.
+        Raises RunNotFound, RunNotResumable, DatasetNotFound, DatasetInTrash, DiskFull.
         """
+        run = runs.show(self.workspace, run_id)
+        if run.can_go_on:
+            Data(self.workspace).require(run.dataset)
         runs.resume(self.workspace, run_id)
 
     def presets(self, base: TrainConfig) -> list[Preset]:

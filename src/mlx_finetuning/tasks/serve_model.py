@@ -10,10 +10,12 @@ from __future__ import annotations
 import contextlib
 import json
 import secrets
-from collections.abc import Callable, Iterator
-from dataclasses import dataclass
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
+
+from gguf import TokenType
 
 from mlx_finetuning import files, models
 from mlx_finetuning.errors import (
@@ -27,12 +29,13 @@ from mlx_finetuning.errors import (
 from mlx_finetuning.jobs import runs
 from mlx_finetuning.progress import Step
 from mlx_finetuning.quantizer.formats import gguf_reader
-from mlx_finetuning.runtime import Client, Endpoint, Piece, Pieces, Question, apart, serve
-from mlx_finetuning.runtime.endpoint import Engine
+from mlx_finetuning.runtime import Client, Message, Piece, Pieces, Question, apart, serve
+from mlx_finetuning.runtime.endpoint import Endpoint, Engine, EngineEnded
 from mlx_finetuning.tasks.context import TaskContext
 from mlx_finetuning.tokenization import chat as tokenization
-from mlx_finetuning.tokenization.chat import Chat
-from mlx_finetuning.tokenization.reasoning import Format, form_of
+from mlx_finetuning.tokenization import plain
+from mlx_finetuning.tokenization.chat import Asked, Chat
+from mlx_finetuning.tokenization.reasoning import Format, closing, form_of
 from mlx_finetuning.utils import memory_monitor
 
 LOADING = Step("モデルの読み込み", 0, 0)
@@ -41,6 +44,7 @@ IDLE_S = 600.0
 """Seconds without a question after which the model is let go."""
 BASE = "base"
 LOOPBACK = "127.0.0.1"
+Asking = Callable[[Sequence[Message]], Asked]
 OTHER_BYTES = 300_000_000
 """Bytes beside the weights: libraries, and what a short conversation needs."""
 
@@ -121,12 +125,11 @@ class _MlxEngine:
     def __call__(self, question: Question) -> Pieces:
         from mlx_finetuning.mlx_trainer.inference import generate
 
-        messages = [dict(message) for message in question.messages]
         with self._as_asked(question) as loaded:
-            prompt_tokens = len(loaded.render(messages, ask=True))
-            generated = generate.stream(loaded, messages, question.settings)
-            written = (Piece(*piece, prompt_tokens) for piece in generated)
-            yield from apart(written, loaded.chat.form)
+            asked = loaded.chat.asked(question.messages)
+            generated = generate.stream(loaded, asked.tokens, question.settings)
+            written = (Piece(*piece, len(asked.tokens)) for piece in generated)
+            yield from apart(written, asked.form)
 
     @contextlib.contextmanager
     def _as_asked(self, question: Question) -> Iterator[Any]:
@@ -166,18 +169,37 @@ def _by_llama_cpp(context: TaskContext) -> Iterator[Served]:
     _require_memory(gguf.stat().st_size)
     with serve(gguf) as client:
         chat = _trained_chat(context)
-        form = chat.form if chat else _answer_format(context, gguf, client)
-        yield Served(_llama_cpp_engine(client, chat, form), {context.run_id: gguf.name})
+        asked = chat.asked if chat else _asked_by_file(context, gguf, client)
+        yield Served(_llama_cpp_engine(client, asked), {context.run_id: gguf.name})
 
 
-def _answer_format(context: TaskContext, gguf: Path, client: Client) -> Format:
-    """How the file's answers are read, by its own template: the server hands on what is generated."""
-    template = gguf_reader.read(gguf).metadata.get("tokenizer.chat_template")
-    if not template:
-        return Format(None)
-    prompt = client.apply_template([{"role": "user", "content": "?"}])
-    thinks = tokenization.kept_thinks(context.workspace.adapter(context.run_id).folder)
-    return form_of(str(template), prompt, thinks=thinks)
+def _asked_by_file(context: TaskContext, gguf: Path, client: Client) -> Asking:
+    """As `Chat.asked`, by the template and the tokens of the file, as llama.cpp reads them."""
+    metadata = gguf_reader.read(gguf).metadata
+    tokens = zip(
+        metadata["tokenizer.ggml.tokens"], metadata["tokenizer.ggml.token_type"], strict=True
+    )
+    controls = [str(text) for text, kind in tokens if kind == TokenType.CONTROL]
+    form = Format(None)
+    if template := metadata.get("tokenizer.chat_template"):
+        prompt = client.apply_template([{"role": "user", "content": "?"}])
+        thinks = tokenization.kept_thinks(context.workspace.adapter(context.run_id).folder)
+        form = form_of(str(template), prompt, thinks=thinks)
+
+    def asked(messages: Sequence[Message]) -> Asked:
+        turns = [plain.marked(dict(message), controls) for message in messages]
+        begun = tokenization.begun_answer(turns)
+        text = client.apply_template(turns)
+        if begun:
+            text += closing(text) + begun
+        ids = [
+            token
+            for number, (part, typed) in enumerate(plain.unmarked(text, controls))
+            for token in client.tokenize(part, add_special=number == 0, parse_special=not typed)
+        ]
+        return Asked(ids, replace(form, opened=form.opened and not begun))
+
+    return asked
 
 
 def _trained_chat(context: TaskContext) -> Chat | None:
@@ -191,21 +213,20 @@ def _trained_chat(context: TaskContext) -> Chat | None:
     return chat if chat.template else None
 
 
-def _llama_cpp_engine(client: Client, chat: Chat | None, form: Format) -> Engine:
+def _llama_cpp_engine(client: Client, asking: Asking) -> Engine:
     def answer(question: Question) -> Pieces:
         settings = question.settings
-        limits = settings.max_tokens, settings.temperature
         try:
-            if chat is None:
-                yield from apart(client.stream(question.messages, *limits), form)
-            else:
-                # llama.cpp cuts some texts otherwise: emoji of a Unigram model, for one.
-                prompt = chat.render(question.messages, ask=True)
-                yield from apart(client.stream_ids(prompt, *limits, form.signs), form)
+            # llama.cpp cuts some texts otherwise: emoji of a Unigram model, for one.
+            asked = asking(question.messages)
+            pieces = client.stream_ids(
+                asked.tokens, settings.max_tokens, settings.temperature, asked.form.signs
+            )
+            yield from apart(pieces, asked.form)
         except RuntimeNotAnswering as error:
             if not client.is_healthy():
                 # Without its child this server is of no use; the next question gets a new one.
-                raise ConnectionError("llama.cpp's server has ended") from error
+                raise EngineEnded from error
             raise
 
     return answer

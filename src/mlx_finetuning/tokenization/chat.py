@@ -10,8 +10,8 @@ from __future__ import annotations
 
 import functools
 import json
-from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -22,7 +22,14 @@ from mlx_finetuning.errors import (
     TokenizerUnreadable,
 )
 from mlx_finetuning.files import write_text
-from mlx_finetuning.tokenization import chat_template, files, loading, reasoning, template_trial
+from mlx_finetuning.tokenization import (
+    chat_template,
+    files,
+    loading,
+    plain,
+    reasoning,
+    template_trial,
+)
 from mlx_finetuning.tokenization.chat_template import ChatTemplate, Message, Tools
 from mlx_finetuning.tokenization.files import TokenizerFiles
 
@@ -40,6 +47,15 @@ class Encoded:
     supervised: list[bool]
     """Per token: whether it is part of an answer or its end of turn."""
     text: str
+
+
+@dataclass(frozen=True)
+class Asked:
+    """What a model is asked with."""
+
+    tokens: list[int]
+    form: reasoning.Format
+    """How its answer is read."""
 
 
 @dataclass(frozen=True)
@@ -90,6 +106,43 @@ class Chat:
     ) -> list[int]:
         """The ids of `render_text`, which raises the same."""
         return self.encode(self.render_text(messages, ask=ask, tools=tools))
+
+    def asked(self, messages: Sequence[Mapping[str, Any]]) -> Asked:
+        """A conversation of users, ready for the assistant to answer, or to go on with its last message.
+
+        Control tokens that somebody has typed are plain text. Raises ChatTemplateMissing,
+        ConversationRefused, TokenizerUnreadable.
+        """
+        turns = [plain.marked(dict(message), self.control_texts) for message in messages]
+        begun = begun_answer(turns)
+        text, form = self.render_text(turns, ask=True), self.form
+        if begun:
+            # Some templates write a space before an answer, which belongs to its first token.
+            said = {"role": "assistant", "content": begun}
+            written = self._answer_text([*turns, said], text, None)
+            begun = written[: max(0, written.find(begun.strip()))] + begun
+            text += reasoning.closing(text)
+            form = replace(form, opened=False)
+        own = self.tokenizer.backend_tokenizer
+        tokens, whole = (self._unmarked_ids(own, part) for part in (text, text + begun))
+        if whole[: len(tokens)] != tokens:  # as in `sequences`
+            whole = [*tokens, *self._unmarked_ids(self._continuing, begun)]
+        return Asked(whole, form)
+
+    def _unmarked_ids(self, own: Any, text: str) -> list[int]:
+        with loading.asking_library(self.files.folder):
+            return plain.ids(own, self.files.definition, text, self.control_texts)
+
+    @functools.cached_property
+    def control_texts(self) -> list[str]:
+        """Tokens that structure a conversation: the special ones, and the template's own."""
+        template = self.template.text if self.template else ""
+        return [
+            token["content"]
+            for token in files.added(self.files.definition)
+            if token.get("special")
+            or (token["content"][:1] in ("<", "[") and token["content"] in template)
+        ]
 
     def sequences(self, messages: Sequence[Message], tools: Tools | None = None) -> list[Encoded]:
         """What is trained of a conversation: its answers, each in the context in which it is asked for.
@@ -213,6 +266,14 @@ class Chat:
 
         with loading.asking_library(self.files.folder):
             return Tokenizer.from_str(json.dumps(loading.continuing(self.files.definition)))
+
+
+def begun_answer(turns: list[Message]) -> str:
+    """Take an assistant's last message, which is to be gone on with, from the end of a conversation;
+    empty where there is none."""
+    if turns and turns[-1]["role"] == "assistant" and not turns[-1].get("tool_calls"):
+        return reasoning.answer_of(turns.pop())
+    return ""
 
 
 def load(folder: Path, adapter: Path | None = None, *, thinks: bool = False) -> Chat:

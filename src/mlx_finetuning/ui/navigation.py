@@ -6,8 +6,9 @@ from pathlib import Path
 
 import streamlit as st
 
-from mlx_finetuning.ui import gate, notifications, sitemap
+from mlx_finetuning.ui import notifications, server, sitemap
 from mlx_finetuning.ui.frame import errors_shown
+from mlx_finetuning.utils.host_guard import is_loopback
 
 # Streamlit's frame speaks English only: the link that keyboards reach first, and what it says while
 # a page is drawn for long or the server is away. Its words are covered by these.
@@ -28,8 +29,8 @@ def run() -> None:
     st.set_page_config(page_icon=str(ICON), layout="wide")
     chosen = st.navigation([sitemap.page(name) for name in sitemap.ENTRIES], expanded=True)
     st.html(_FRAME_IN_JAPANESE)
-    address = gate.bound_address()
-    if not gate.is_loopback(address):
+    address = server.bound_address()
+    if not is_loopback(address):
         st.warning(
             f"この画面は、ほかの機器からも開けます（待ち受け先: {address}）。"
             "同じネットワークの誰でも、データを見たり学習を止めたりできます。"

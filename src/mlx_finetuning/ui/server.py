@@ -1,16 +1,62 @@
-"""How the interface is served: the script that draws it, behind the gate."""
+"""How the interface is served: the script that draws it, behind a guard that lets only the pages in
+that this server itself has filled.
+
+Streamlit's own checks let any origin on localhost in, and look up the machine's public address on
+the internet before they refuse one.
+"""
 
 from __future__ import annotations
 
 from pathlib import Path
 
 from starlette.middleware import Middleware
+from starlette.responses import PlainTextResponse
 
-from mlx_finetuning.ui.gate import Gate
 from mlx_finetuning.ui.language import InJapanese
+from mlx_finetuning.utils.host_guard import HostGuard
 
 SCRIPT = Path(__file__).parent / "entry" / "main.py"
-MIDDLEWARE = (Middleware(Gate), Middleware(InJapanese))
+POLICY = "; ".join(
+    (
+        "default-src 'self'",
+        # Streamlit's page starts inline; charts compile their expressions.
+        "script-src 'self' 'unsafe-inline' 'unsafe-eval'",
+        "style-src 'self' 'unsafe-inline'",
+        "img-src 'self' data: blob:",
+        "font-src 'self' data:",
+        "worker-src 'self' blob:",
+        "object-src 'none'",
+        "base-uri 'self'",
+        "form-action 'self'",
+        "frame-ancestors 'none'",
+    )
+)
+HEADERS = {
+    "content-security-policy": POLICY,
+    "x-frame-options": "DENY",
+    "x-content-type-options": "nosniff",
+    "referrer-policy": "no-referrer",
+    "cross-origin-opener-policy": "same-origin",
+    "cross-origin-resource-policy": "same-origin",
+}
+
+
+def bound_address() -> str:
+    """Where the server listens; without the setting Streamlit would listen everywhere."""
+    from streamlit import config
+
+    return config.get_option("server.address") or "0.0.0.0"
+
+
+def refused(status: int) -> PlainTextResponse:
+    """The answer to foreign pages."""
+    return PlainTextResponse("このアドレスからは使えません。", status)
+
+
+MIDDLEWARE = (
+    Middleware(HostGuard, bound_address, refused, HEADERS),
+    Middleware(InJapanese),
+)
 
 
 def show_uncaught(error: Exception) -> bool:

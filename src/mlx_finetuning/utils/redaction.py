@@ -5,9 +5,14 @@ Values of environment variables that look secret, and tokens by their form, wher
 
 from __future__ import annotations
 
+import contextlib
 import os
 import re
+import sys
+import traceback
 from collections.abc import Mapping
+
+from mlx_finetuning.errors import UnexpectedError
 
 MASK = "***"
 _SECRET_NAME = re.compile(r"TOKEN|SECRET|PASSWORD|PASSWD|CREDENTIAL|_KEY$|^KEY$|APIKEY")
@@ -27,3 +32,17 @@ def without_secrets(text: str, environment: Mapping[str, str] | None = None) -> 
     for secret in sorted(secrets, key=len, reverse=True):
         text = text.replace(secret, MASK)
     return _TOKEN.sub(MASK, text)
+
+
+def log_traceback(error: BaseException) -> None:
+    """Print how it came about to standard error, which is the log of a worker."""
+    # The log may be on the full disk that is the reason.
+    with contextlib.suppress(OSError):
+        print(without_secrets("".join(traceback.format_exception(error))), file=sys.stderr)  # noqa: T201
+
+
+def recorded(error: Exception, log: str) -> UnexpectedError:
+    """What is shown of an error that nobody foresaw; its traceback goes to standard error, `log`."""
+    log_traceback(error)
+    reason = without_secrets(str(error))
+    return UnexpectedError(kind=type(error).__name__, reason=reason, log=log)

@@ -37,26 +37,21 @@ def answer(
     tools: Tools | None = None,
 ) -> Answer:
     """One answer to a conversation. Raises PromptTooLong, ChatTemplateMissing."""
-    pieces = list(stream(loaded, messages, config, tools))
+    turns = list(messages)
+    if config.system:
+        turns.insert(0, {"role": "system", "content": config.system})
+    pieces = list(stream(loaded, loaded.render(turns, ask=True, tools=tools), config))
     _, tokens, ended = pieces[-1]
     reasoning, said = loaded.chat.split("".join(text for text, _, _ in pieces))
     return Answer(said, tokens, ended, reasoning)
 
 
 def stream(
-    loaded: LoadedModel,
-    messages: list[dict[str, str]],
-    config: GenerateConfig,
-    tools: Tools | None = None,
+    loaded: LoadedModel, prompt: list[int], config: GenerateConfig
 ) -> Iterator[tuple[str, int, bool]]:
-    """Pieces of what is generated, with the tokens so far and whether the model has ended.
-
-    Reasoning and answer are in it as the model writes them.
+    """Pieces of what is generated after token ids, with the tokens so far and whether the model has
+    ended. Reasoning and answer are in it as the model writes them. Raises PromptTooLong.
     """
-    turns = list(messages)
-    if config.system:
-        turns.insert(0, {"role": "system", "content": config.system})
-    prompt = loaded.render(turns, ask=True, tools=tools)
     if len(prompt) >= loaded.context_length:
         raise PromptTooLong(tokens=len(prompt), limit=loaded.context_length)
     room = min(config.max_tokens, loaded.context_length - len(prompt))

@@ -58,15 +58,20 @@ class TrainingState:
     """Of all sittings up to the last checkpoint."""
 
 
-def identity(config: TrainConfig, examples: Sequence[Any], base: Path | None) -> str:
-    """Of what may not change between two sittings of one run: settings, examples, base weights."""
-    digest = hashlib.sha256(repr(sorted(dataclasses.asdict(config).items())).encode())
-    for example in examples:
-        digest.update(repr((example.tokens, example.supervised)).encode())
+def identity(
+    config: TrainConfig, examples: Sequence[Any], held_out: Sequence[Any], base: Path | None
+) -> dict[str, str]:
+    """Of what may not change between two sittings of one run: settings, examples and base weights,
+    and beside them the held-out examples, which former versions did not look at."""
+    settings = repr(sorted(dataclasses.asdict(config).items()))
+    digest, held = hashlib.sha256(settings.encode()), hashlib.sha256()
+    for rows, into in ((examples, digest), (held_out, held)):
+        for example in rows:
+            into.update(repr((example.tokens, example.supervised)).encode())
     for path in sorted(base.glob("*.safetensors")) if base is not None else ():
         for chunk in fingerprint.chunks(path):
             digest.update(chunk)
-    return digest.hexdigest()
+    return {"identity": digest.hexdigest(), "held_out": held.hexdigest()}
 
 
 def save(
@@ -76,14 +81,14 @@ def save(
     chat: Chat,
     optimizer: optim.Optimizer,
     state: TrainingState,
-    identity: str,
+    identity: dict[str, str],
 ) -> Path:
     """Write `folder/<update>`; the oldest go beyond the last three. Raises DiskFull."""
     final = folder / f"{state.update:07d}"
     with files.replacing_folder(final) as draft:
         adapters.save(model, adapter_config, draft, chat)
         adapters.write_arrays(draft / "optimizer.safetensors", dict(tree_flatten(optimizer.state)))
-        record = {"identity": identity, "course": dataclasses.asdict(state)}
+        record = {**identity, "course": dataclasses.asdict(state)}
         files.write_json(draft / STATE, record)
     for old in whole(folder)[:-LAST_KEPT]:
         files.remove_folder(old)
@@ -106,11 +111,12 @@ def latest(folder: Path) -> Path | None:
 
 
 def restore(
-    path: Path, model: nn.Module, optimizer: optim.Optimizer, identity: str
+    path: Path, model: nn.Module, optimizer: optim.Optimizer, identity: dict[str, str]
 ) -> TrainingState:
     """Set adapter and optimizer to the checkpoint's. Raises CheckpointForeign, RecordDamaged."""
     record = files.read_json(path / STATE)
-    if record.get("identity") != identity:
+    kept = {**identity, "identity": "", **record}
+    if any(kept[part] != value for part, value in identity.items()):
         raise CheckpointForeign(path=str(path))
     try:
         state = TrainingState(**record["course"])

@@ -134,7 +134,7 @@ def train(
         config = dataclasses.replace(config, iterations=math.ceil(updates))
     mx.random.seed(config.seed)
     adapter_config = adapters.attach(loaded.model, config)
-    identity = checkpoints.identity(config, examples, loaded.folder)
+    identity = checkpoints.identity(config, examples, held_out, loaded.folder)
     layout = workload.row_layout(loaded.model, len(loaded.tokenizer.vocab), config)
     if config.objective == "dpo":
         # Asked of the untrained model, so before a checkpoint is restored.
@@ -170,7 +170,7 @@ class _Files:
 
     paths: AdapterPaths
     adapter_config: dict[str, Any]
-    identity: str
+    identity: dict[str, str]
     """Of settings, examples and base weights: a checkpoint of another run is refused."""
 
 
