@@ -9,13 +9,15 @@ from __future__ import annotations
 import time
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
+from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
 from mlx_finetuning import config
 from mlx_finetuning.config import EvaluateConfig, ExportConfig, PrepareConfig, TrainConfig, as_dict
+from mlx_finetuning.experiment_tracker.evaluation.results import Answered, Learned
 from mlx_finetuning.models import BUILT_IN
 from mlx_finetuning.progress import Progress, Step
+from mlx_finetuning.quantizer.verify.results import LogitParity
 from mlx_finetuning.studio import Studio
 
 DATASET = "demo"
@@ -23,17 +25,48 @@ MAIN_QUANT = "Q4_K_M"
 QUANTS = (MAIN_QUANT, "Q8_0", "F16")
 """Of the built-in model; of others the first, for each takes gigabytes."""
 # Enough for every fact of the sample to be learned on two cores within half a minute.
-SETTINGS: dict[str, Any] = {
-    "model": BUILT_IN,
-    "dataset": DATASET,
-    "iterations": 150,
-    "validate_every": 50,
-}
+SETTINGS = TrainConfig(model=BUILT_IN, dataset=DATASET, iterations=150, validate_every=50)
+
+
+@dataclass(frozen=True)
+class RuntimeAnswer:
+    """What llama.cpp said to a trained question."""
+
+    question: str
+    expected: str
+    answer: str
+
+
+@dataclass(frozen=True)
+class Demonstration:
+    """What the chain came to; accuracies are shares."""
+
+    run_id: str
+    settings: TrainConfig
+    seconds: Mapping[str, float]
+    """By stage, and `total`."""
+    base_accuracy: float | None
+    """On trained questions."""
+    tuned_accuracy: float | None
+    base_paraphrase_accuracy: float | None
+    """On trained questions in other words."""
+    paraphrase_accuracy: float | None
+    valid_loss_before: float | None
+    valid_loss_after: float | None
+    examples: tuple[Answered, ...]
+    verdict: Learned
+    adapter_path: str | None
+    gguf_path: str
+    gguf_paths: Mapping[str, str]
+    """By type, as `parities`."""
+    parities: Mapping[str, LogitParity | None]
+    q4_k_m_accuracy: float
+    runtime_answer: RuntimeAnswer
 
 
 def run_demo(
     studio: Studio, model: str, settings: Mapping[str, str], progress: Progress
-) -> dict[str, Any]:
+) -> Demonstration:
     """Run the chain; `settings` change the training's. Raises whatever a stage raises."""
     from mlx_finetuning.data_processor import SAMPLE_DATA
 
@@ -41,7 +74,7 @@ def run_demo(
     with _timed(seconds, "prepare"):
         hold_out = PrepareConfig(hold_out="paraphrase")
         studio.data.prepare(SAMPLE_DATA, DATASET, hold_out, replace=True, progress=progress)
-        training = config.load(TrainConfig, {**_settings(studio, model), **settings})
+        training = config.load(TrainConfig, {**as_dict(_settings(studio, model)), **settings})
     with _timed(seconds, "train"):
         run_id = studio.training.start(training)
         trained = studio.runs.follow(run_id, progress, stops=True)
@@ -50,41 +83,38 @@ def run_demo(
     with _timed(seconds, "export"):
         quants = QUANTS if model == BUILT_IN else (MAIN_QUANT,)
         exported = studio.exports.start(run_id, ExportConfig(), quants).follow(progress)
-    gguf = Path(exported["files"][MAIN_QUANT]["path"])
+    gguf = Path(exported.files[MAIN_QUANT].path)
+    train, test = report.splits["train"], report.splits["test"]
     with _timed(seconds, "ask"):
-        asked = _ask(gguf, report["splits"]["train"]["answers"], progress)
-    train, test = report["splits"]["train"], report["splits"]["test"]
-    figures = ("tokens", "mean_kl", "max_kl", "top1_agreement")
-    return {
-        "run_id": run_id,
-        "settings": as_dict(training),
-        "seconds": {**seconds, "total": round(sum(seconds.values()), 2)},
-        "base_accuracy": train["base"]["exact"],
-        "tuned_accuracy": train["tuned"]["exact"],
-        "base_paraphrase_accuracy": test["base"]["exact"],
-        "paraphrase_accuracy": test["tuned"]["exact"],
-        "valid_loss_before": trained["first_valid_loss"],
-        "valid_loss_after": trained["last_valid_loss"],
-        "examples": test["answers"][:3],
-        "verdict": report["verdict"],
-        "adapter_path": trained["adapter_path"],
-        "gguf_path": str(gguf),
-        "gguf_paths": {quant: item["path"] for quant, item in exported["files"].items()},
-        **{
-            f"{quant.lower()}_parity": {key: item["parity"][key] for key in figures}
-            for quant, item in exported["files"].items()
-        },
-        **asked,
-    }
+        accuracy, asked = _ask(gguf, train.answers, progress)
+    return Demonstration(
+        run_id=run_id,
+        settings=training,
+        seconds={**seconds, "total": round(sum(seconds.values()), 2)},
+        base_accuracy=train.base.exact,
+        tuned_accuracy=train.tuned.exact,
+        base_paraphrase_accuracy=test.base.exact,
+        paraphrase_accuracy=test.tuned.exact,
+        valid_loss_before=trained.first_valid_loss,
+        valid_loss_after=trained.last_valid_loss,
+        examples=test.answers[:3],
+        verdict=report.verdict,
+        adapter_path=trained.adapter_path,
+        gguf_path=str(gguf),
+        gguf_paths={quant: file.path for quant, file in exported.files.items()},
+        parities={quant: exported.files[quant].parity for quant in quants},
+        q4_k_m_accuracy=accuracy,
+        runtime_answer=asked,
+    )
 
 
-def _settings(studio: Studio, model: str) -> dict[str, Any]:
+def _settings(studio: Studio, model: str) -> TrainConfig:
     """Of other models the usual preset's: what suits the sheet's rows and the model's width."""
     if model == BUILT_IN:
         return SETTINGS
     presets = studio.training.presets(TrainConfig(model=model, dataset=DATASET))
     [usual] = (preset.settings for preset in presets if preset.key == "usual")
-    return as_dict(usual)
+    return usual
 
 
 @contextmanager
@@ -94,24 +124,19 @@ def _timed(seconds: dict[str, float], stage: str) -> Iterator[None]:
     seconds[stage] = round(time.monotonic() - began_s, 2)
 
 
-def _ask(gguf: Path, answers: Sequence[Mapping[str, Any]], progress: Progress) -> dict[str, Any]:
-    """Ask llama.cpp every trained question; the first one and its answer are shown."""
+def _ask(
+    gguf: Path, answers: Sequence[Answered], progress: Progress
+) -> tuple[float, RuntimeAnswer]:
+    """Ask llama.cpp every trained question: the share of right answers, and the first one."""
     from mlx_finetuning.runtime import serve
     from mlx_finetuning.utils.japanese_utils import exact_match
 
     right, first = 0, ""
     with serve(gguf) as client:
         for number, item in enumerate(answers, 1):
-            question = {"role": "user", "content": item["question"]}
+            question = {"role": "user", "content": item.question}
             text = client.chat([question], max_tokens=EvaluateConfig().max_tokens).text
-            right += exact_match(text, item["expected"])
+            right += exact_match(text, item.expected)
             first = first or text
             progress(Step("llama.cpp での確認", number, len(answers)))
-    return {
-        "q4_k_m_accuracy": right / len(answers),
-        "runtime_answer": {
-            "question": answers[0]["question"],
-            "expected": answers[0]["expected"],
-            "answer": first,
-        },
-    }
+    return right / len(answers), RuntimeAnswer(answers[0].question, answers[0].expected, first)

@@ -9,17 +9,25 @@ from __future__ import annotations
 import contextlib
 import errno
 import fcntl
+import functools
 import json
 import os
 import shutil
 import sys
 import tempfile
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
-from typing import IO, Any
+from typing import IO, TYPE_CHECKING, Any, TypeVar
 
 from mlx_finetuning.errors import DiskFull, NewerSchema, RecordDamaged
+
+if TYPE_CHECKING:
+    from pydantic import TypeAdapter
+
+JsonObject = dict[str, Any]
+"""A JSON object with others' keys (`config.json` of a model, an answer of Ollama), or not decoded yet."""
+Record = TypeVar("Record")
 
 ASSETS = Path(__file__).resolve().parent / "assets"
 """What ships with the package."""
@@ -146,7 +154,7 @@ def write_text(path: Path, text: str) -> None:
         stream.write(text.encode("utf-8"))
 
 
-def write_json(path: Path, value: dict[str, Any]) -> None:
+def write_json(path: Path, value: Mapping[str, object]) -> None:
     """Replace `path` by `value` with `schema_version`; keys keep their order.
 
     Raises NewerSchema rather than replace a record that a newer version wrote.
@@ -157,7 +165,7 @@ def write_json(path: Path, value: dict[str, Any]) -> None:
     write_text(path, json.dumps(record, ensure_ascii=False, indent=2) + "\n")
 
 
-def read_json(path: Path) -> dict[str, Any]:
+def read_json(path: Path) -> JsonObject:
     """A record written by `write_json`. Raises FileNotFoundError, RecordDamaged, NewerSchema."""
     try:
         value = json.loads(path.read_text(encoding="utf-8"))
@@ -171,6 +179,30 @@ def read_json(path: Path) -> dict[str, Any]:
     if found > SCHEMA_VERSION:
         raise NewerSchema(path=str(path), found=found, supported=SCHEMA_VERSION)
     return value
+
+
+def read_record(path: Path, kind: type[Record]) -> Record:
+    """`read_json` as the dataclass `kind`. Raises FileNotFoundError, RecordDamaged, NewerSchema."""
+    return decode(read_json(path), kind, path)
+
+
+def decode(value: object, kind: type[Record], path: Path) -> Record:
+    """JSON read from `path` as the dataclass `kind`, nested ones and all: a missing key takes its
+    field's default, unknown ones are passed over. Raises RecordDamaged."""
+    from pydantic import ValidationError
+
+    try:
+        record: Record = _adapter(kind).validate_python(value)  # type: ignore[arg-type] # hashable
+    except ValidationError as error:
+        raise RecordDamaged(path=str(path)) from error
+    return record
+
+
+@functools.cache
+def _adapter(kind: type[Record]) -> TypeAdapter[Record]:
+    from pydantic import TypeAdapter  # loads in 60 ms, which most commands need not wait for
+
+    return TypeAdapter(kind)
 
 
 class LineLog:
@@ -187,7 +219,7 @@ class LineLog:
                 text = os.pread(self._descriptor, size, 0)
                 os.ftruncate(self._descriptor, text.rfind(b"\n") + 1)
 
-    def append(self, value: dict[str, Any]) -> None:
+    def append(self, value: Mapping[str, object]) -> None:
         line = json.dumps(value, ensure_ascii=False).encode("utf-8") + b"\n"
         with disk_errors(self._path):
             written = os.write(self._descriptor, line)
@@ -206,7 +238,7 @@ class LineLog:
         self.close()
 
 
-def read_lines(path: Path) -> Iterator[dict[str, Any]]:
+def read_lines(path: Path) -> Iterator[JsonObject]:
     """The whole JSON lines of a log; damaged lines and half a last line are passed over."""
     if not path.exists():
         return
@@ -220,6 +252,13 @@ def read_lines(path: Path) -> Iterator[dict[str, Any]]:
                 continue
             if isinstance(value, dict):
                 yield value
+
+
+def read_records(path: Path, kind: type[Record]) -> Iterator[Record]:
+    """The lines of a log that can be read as `kind`, by `decode`; the others are passed over."""
+    for line in read_lines(path):
+        with contextlib.suppress(RecordDamaged):
+            yield decode(line, kind, path)
 
 
 def read_tail(path: Path, size: int) -> str:
@@ -236,7 +275,7 @@ def read_tail(path: Path, size: int) -> str:
     return text.decode("utf-8", errors="replace")
 
 
-def cut_lines(path: Path, belongs: Callable[[dict[str, Any]], bool]) -> None:
+def cut_lines(path: Path, belongs: Callable[[JsonObject], bool]) -> None:
     """Shorten a log to its leading lines that belong; nothing happens where there is none."""
     if not path.exists():
         return

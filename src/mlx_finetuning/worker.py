@@ -7,6 +7,7 @@ the result and the last status. The one broad `except` of this process is here.
 from __future__ import annotations
 
 import argparse
+import dataclasses
 import os
 import signal
 import sys
@@ -83,7 +84,7 @@ def _run(job: jobs.Job, workspace: Workspace, paths: JobPaths, reporter: Reporte
         workspace, paths, job.run_id, job.config, reporter.progress, reporter.event
     )
     with files.disk_errors(paths.folder):  # of libraries, too, and of files in memory
-        files.write_json(paths.result, tasks.load(job.kind)(context))
+        files.write_json(paths.result, dataclasses.asdict(tasks.load(job.kind)(context)))
 
 
 if __name__ == "__main__":

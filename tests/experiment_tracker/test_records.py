@@ -57,7 +57,11 @@ def test_only_settings_that_differ_are_compared(workspace: Workspace, studio: St
     files.write_text(second.config, json.dumps(changed))
     found = studio.runs.compare([first.folder.name, second.folder.name])
     assert found.differences == {"rank": (16, 8)}
-    best = min(line["valid_loss"] for line in studio.runs.metrics(first.folder.name) if "valid_loss" in line)  # fmt: skip
+    best = min(
+        line.valid_loss
+        for line in studio.runs.metrics(first.folder.name)
+        if line.valid_loss is not None
+    )
     assert found.runs[0].best_valid_loss == best
     assert (found.runs[0].updates, found.runs[0].best_update) == (20, 20)
 
@@ -155,7 +159,7 @@ def test_csv_has_every_update_and_no_formula(studio: Studio, run: RunPaths, tmp_
     assert sorted(path.name for path in written) == ["metrics.csv", "samples.csv", "settings.csv"]
     tables = {path.name: read_csv(path.read_bytes()) for path in written}
     lines = studio.runs.metrics(run.folder.name)
-    losses = {str(line["update"]): line["loss"] for line in lines if "loss" in line}
+    losses = {str(line.update): line.loss for line in lines if line.loss is not None}
     shown = {row["update"]: float(row["loss"]) for row in tables["metrics.csv"] if row["loss"]}
     assert shown == losses
     (sample,) = tables["samples.csv"]
@@ -197,14 +201,18 @@ def test_event_file_says_what_the_log_says(studio: Studio, run: RunPaths, tmp_pa
     head, *events = LegacyEventFileLoader(str(path)).Load()
     assert head.file_version == "brain.Event:2"
     lines = studio.runs.metrics(run.folder.name)
-    assert [event.step for event in events] == [line["update"] for line in lines]
+    assert [event.step for event in events] == [line.update for line in lines]
     for event, line in zip(events, lines, strict=True):
         shown = {value.tag: value.simple_value for value in event.summary.value}
-        known = ("update", "elapsed_s")
-        wanted = {key: as_float32(value) for key, value in line.items() if key not in known}
+        known = ("update", "elapsed_s", "simulated")
+        wanted = {
+            key: as_float32(value)
+            for key, value in vars(line).items()
+            if value is not None and key not in known
+        }
         assert shown == pytest.approx(wanted, nan_ok=True)
         assert event.wall_time == pytest.approx(
-            ui_workspaces.START.timestamp() + line["elapsed_s"], abs=1e-6
+            ui_workspaces.START.timestamp() + line.elapsed_s, abs=1e-6
         )
 
 
@@ -231,9 +239,9 @@ def test_mlflow_store_holds_the_run(studio: Studio, run: RunPaths, tmp_path: Pat
     (kept,) = client.search_runs([group.experiment_id])
     assert kept.data.params["rank"] == "16"
     assert kept.data.tags["本番"] == "1"
-    lines = [line for line in studio.runs.metrics(run.folder.name) if "loss" in line]
+    lines = [line for line in studio.runs.metrics(run.folder.name) if line.loss is not None]
     history = client.get_metric_history(kept.info.run_id, "loss")
-    assert [point.value for point in history] == [line["loss"] for line in lines]
+    assert [point.value for point in history] == [line.loss for line in lines]
 
 
 # --- the trash ---------------------------------------------------------------------------

@@ -21,10 +21,18 @@ from mlx_finetuning.experiment_tracker.evaluation import (
     verdict,
 )
 from mlx_finetuning.experiment_tracker.evaluation.comparison import Measured
-from mlx_finetuning.experiment_tracker.evaluation.measured import Findings, LayerChange, Origin
-from mlx_finetuning.experiment_tracker.evaluation.statistics import Interval, ratio
+from mlx_finetuning.experiment_tracker.evaluation.measured import Findings, Origin
+from mlx_finetuning.experiment_tracker.evaluation.results import (
+    Interval,
+    LayerChange,
+    Report,
+    Verdict,
+)
+from mlx_finetuning.experiment_tracker.evaluation.statistics import ratio
 from mlx_finetuning.experiment_tracker.evaluation.verdict import Learning, Link
 from mlx_finetuning.experiment_tracker.records import rerun
+from mlx_finetuning.jobs.logs import MetricsLine
+from mlx_finetuning.jobs.results import Certificate, EngineRow
 
 
 def row(question: str, answer: str, number: int = 2, group: str = "") -> dict[str, Any]:
@@ -141,7 +149,7 @@ def test_learning_is_judged_by_its_evidence(
 
 
 def test_a_margin_is_judged_the_other_way_round() -> None:
-    def judged(change: Interval, trained: Interval) -> verdict.Verdict:
+    def judged(change: Interval, trained: Interval) -> Verdict:
         found = Learning("学習していない行", 1.0, 2.0, change, trained, measure="差", falls=False)
         return verdict.learned(found)
 
@@ -178,13 +186,13 @@ ORIGIN = Origin(
     training={"seed": 42, "model": "<script>alert(1)</script>"},
     versions={"mlx": "0.32.4"},
     evaluated_at="2026-11-23T01:00:00+00:00",
-    metrics=[{"update": n, "loss": 3.0 / n} for n in range(1, 2000)]
-    + [{"update": 0, "valid_loss": 3.0}, {"update": 1000, "valid_loss": 1.0}],
+    metrics=[MetricsLine(n, loss=3.0 / n) for n in range(1, 2000)]
+    + [MetricsLine(0, valid_loss=3.0), MetricsLine(1000, valid_loss=1.0)],
 )
 EVIL = "<img src=x onerror=alert(1)>&\"'"
 
 
-def built() -> dict[str, Any]:
+def built() -> Report:
     train = [row(f"質問{n}は？{EVIL}", f"答えは{n}番です。", n + 2, f"g{n}") for n in range(10)]
     test = [row(f"質問{n}って？", f"答えは{n}番です。", n + 50, f"g{n * 5}") for n in range(4)]
     splits = {
@@ -230,20 +238,21 @@ def test_margins_of_pairs_follow_the_objective() -> None:
 
 def test_report_holds_paired_figures_and_kinds_of_questions() -> None:
     made = built()
-    change = made["splits"]["train"]["change"]
-    assert change["value"] == change["low"] == change["high"] == pytest.approx(-1.5)
-    assert made["splits"]["train"]["base"]["loss"] == pytest.approx(2.45)
-    assert made["splits"]["train"]["base"]["perplexity"] == pytest.approx(np.exp(2.45))
-    assert made["splits"]["train"]["tuned"]["exact"] == 1.0
+    train = made.splits["train"]
+    assert train.change is not None
+    assert train.change.value == train.change.low == train.change.high == pytest.approx(-1.5)
+    assert train.base.loss == pytest.approx(2.45)
+    assert train.base.perplexity == pytest.approx(np.exp(2.45))
+    assert train.tuned.exact == 1.0
     # Groups g0 and g5 were trained, g10 and g15 were not.
-    assert {name: one["rows"] for name, one in made["questions"].items()} == {
+    assert {name: one.rows for name, one in made.questions.items()} == {
         "new": 2,
         "paraphrase": 2,
         "trained": 10,
     }
-    assert made["adapter"]["norm"] == pytest.approx(2.5)
-    assert len(made["curves"]["train"]) == report.CURVE_POINTS
-    assert made["curves"]["train"][-1][0] == 1999
+    assert made.adapter.norm == pytest.approx(2.5)
+    assert len(made.curves["train"]) == report.CURVE_POINTS
+    assert made.curves["train"][-1][0] == 1999
 
 
 class Page(HTMLParser):
@@ -265,20 +274,8 @@ class Page(HTMLParser):
 
 
 def test_page_asks_nobody_for_anything_and_escapes_every_text() -> None:
-    certificate = {
-        "verdict": "同じです。",
-        "problems": [EVIL],
-        "rows": [
-            {
-                **dict.fromkeys(("prompt_ids_equal", "answers_equal", "ended"), 1.0),
-                "engine": EVIL,
-                "prompts": 8,
-                "top1": None,
-                "kl": None,
-                "verdict": EVIL,
-            }
-        ],
-    }
+    row = EngineRow(EVIL, 8, 1.0, None, None, 1.0, 1.0, EVIL)
+    certificate = Certificate(False, "同じです。", 8, 8, (row,), (EVIL,))
     text = report_html.page(built(), certificate)
     page = Page()
     page.feed(text)
@@ -300,8 +297,8 @@ def test_axis_marks_are_round_and_hold_all_values() -> None:
 
 
 def test_losses_are_compared_to_the_last_bit() -> None:
-    first = [{"update": 1, "loss": 0.1}, {"update": 1, "valid_loss": 0.5}]
+    first = [MetricsLine(1, loss=0.1), MetricsLine(1, valid_loss=0.5)]
     assert rerun.compare(first, first).is_exact
-    found = rerun.compare(first, [{"update": 1, "loss": 0.1 + 1e-12}])
+    found = rerun.compare(first, [MetricsLine(1, loss=0.1 + 1e-12)])
     assert (found.compared, found.equal, found.is_exact) == (2, 0, False)
     assert not rerun.compare([], []).is_exact

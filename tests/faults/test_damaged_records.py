@@ -5,6 +5,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Callable
+from dataclasses import asdict
 from pathlib import Path
 
 import mlx.optimizers as optim
@@ -29,7 +30,7 @@ from mlx_finetuning.runtime.chats import Chat
 from mlx_finetuning.studio import Studio
 from mlx_finetuning.ui import sitemap
 from mlx_finetuning.workspace import Workspace
-from support import finished_run, ui_workspaces
+from support import finished_run, reports, ui_workspaces
 from support.ui_pages import PAGES, SCRIPT
 
 LATER = "export-20260101-000000-0000"
@@ -50,8 +51,8 @@ def full(workspace: Workspace) -> Workspace:
     samples = {"update": 1, "row": 2, "question": "問い", "expected": "答え", "answer": "え"}
     paths.samples.write_text(json.dumps(samples, ensure_ascii=False) + "\n", encoding="utf-8")
     paths.events.write_text('{"time": "2026", "event": "state", "state": "done"}\n')
-    files.write_json(paths.report, {"rows": 3, "verdict": "学習しました", "problems": []})
-    files.write_json(paths.certificate, {"passed": True, "verdict": "同じ", "problems": []})
+    files.write_json(paths.report, asdict(reports.REPORT))
+    files.write_json(paths.certificate, asdict(reports.CERTIFICATE))
     files.make_folder(later.folder)
     files.write_json(later.job, {**job, "kind": "serve_model"})
     jobs.write_status(later, JobStatus("done"))
@@ -62,8 +63,7 @@ def full(workspace: Workspace) -> Workspace:
     Studio(workspace).runs.save_note(RUN, "良い結果", ["本番"])
     gguf = files.make_folder(workspace.gguf_folder(RUN)) / "faq-Q8_0.gguf"
     gguf.write_bytes(b"GGUF")
-    report = {"proven": True, "verdict": "同じ", "logits": {"top1_agreement": 0.99}}
-    files.write_json(gguf.with_suffix(".export_report.json"), report)
+    files.write_json(gguf.with_suffix(".export_report.json"), asdict(reports.EXPORT_REPORT))
     trash = workspace.trashed("20260101-000000-tiny-ja-0000")
     files.make_folder(trash.run)
     files.write_json(trash.record, {"model": "tiny-ja", "dataset": "faq", "deleted_at": "2026"})
@@ -165,7 +165,11 @@ def test_cut_record_of_a_run_is_damaged_and_the_rest_is_shown(full: Workspace, n
         path.write_bytes(whole[:size])
         run = studio.runs.show(RUN)
         assert run.state_ja == "破損" and run.problems == (name,)
-        assert [line["update"] for line in studio.runs.metrics(RUN) if "loss" in line] == [1, 2, 3]
+        assert [line.update for line in studio.runs.metrics(RUN) if line.loss is not None] == [
+            1,
+            2,
+            3,
+        ]
         assert studio.evaluation.report(RUN)
 
 

@@ -108,7 +108,7 @@ def test_training_fails_clearly_and_goes_on_from_the_earlier_checkpoint(
     if studio.runs.show(run_id).status.state != "done":
         studio.training.resume(run_id)
         studio.runs.follow(run_id, silent)
-    updates = [line["update"] for line in studio.runs.metrics(run_id) if "loss" in line]
+    updates = [line.update for line in studio.runs.metrics(run_id) if line.loss is not None]
     assert updates == list(range(1, UPDATES + 1))
     assert not list(workspace.root.rglob(f"{files.TEMPORARY_PREFIX}*"))
 
@@ -146,7 +146,7 @@ def test_export_fails_clearly_and_leaves_the_earlier_file(
 
 
 def exported(workspace: Workspace, run_id: str, quant: str) -> str:
-    return str(Studio(workspace).exports.start(run_id, quants=[quant]).follow()["path"])
+    return str(Studio(workspace).exports.start(run_id, quants=[quant]).follow().path)
 
 
 @contextlib.contextmanager

@@ -22,8 +22,11 @@ import pytest
 from mlx_finetuning import files
 from mlx_finetuning.config import TrainConfig
 from mlx_finetuning.jobs import runs, status
+from mlx_finetuning.jobs.results import Deployment
 from mlx_finetuning.progress import silent
+from mlx_finetuning.quantizer.verify.results import Exported
 from mlx_finetuning.studio import Studio
+from mlx_finetuning.studio.handle import JobHandle
 from mlx_finetuning.workspace import JobPaths, RunPaths, Workspace
 from support import finished_run, intact
 from support.helpers import wait_until, worker_process
@@ -100,7 +103,7 @@ def continued(studio: Studio, run_id: str, settings: TrainConfig, attack: int) -
 
 
 def trained(studio: Studio, run_id: str) -> list[int]:
-    return [line["update"] for line in studio.runs.metrics(run_id) if "loss" in line]
+    return [line.update for line in studio.runs.metrics(run_id) if line.loss is not None]
 
 
 def test_killed_simulation_is_interrupted_and_keeps_its_lines(
@@ -191,14 +194,7 @@ def test_killed_export_leaves_the_earlier_files_whole(
 
 def exported(studio: Studio, run_id: str, form: dict[str, str]) -> str:
     paths = runs.start_later_job(studio.workspace, run_id, "export", form)
-    result = studio_result(paths)
-    return str(result["path"])
-
-
-def studio_result(paths: JobPaths) -> dict[str, object]:
-    from mlx_finetuning.jobs import jobs
-
-    return jobs.follow(paths, silent)
+    return JobHandle(paths, Exported).follow().path
 
 
 @pytest.mark.long
@@ -216,7 +212,7 @@ def test_killed_deployment_leaves_the_name_free_and_can_be_repeated(
             assert status.read(paths).state in ("interrupted", "done"), attack
             require_intact(workspace, mark)
         paths = runs.start_later_job(workspace, run_id, "deploy", form)
-        assert studio_result(paths)["name"] == "faq"
+        assert JobHandle(paths, Deployment).follow().name == "faq"
         assert list(ollama.models) == ["faq:latest"]
 
 
@@ -234,7 +230,7 @@ def test_killed_interface_harms_no_run_and_starts_again(
         os.kill(json.loads(started.stdout)["pid"], signal.SIGKILL)
         wait_until(lambda: not answers(port))
         assert json.loads(serve(workspace.root, "--status").stdout) == {"running": False}
-        assert Studio(workspace).runs.follow(run_id, silent)["updates"] == 400
+        assert Studio(workspace).runs.follow(run_id, silent).updates == 400
         require_intact(workspace, mark)
 
 

@@ -16,8 +16,10 @@ from mlx_finetuning import cli, files
 from mlx_finetuning.config import TrainConfig
 from mlx_finetuning.jobs import jobs, status, watchdog
 from mlx_finetuning.jobs.jobs import Job
+from mlx_finetuning.jobs.results import TrainResult
 from mlx_finetuning.progress import Step, silent
 from mlx_finetuning.studio import Studio
+from mlx_finetuning.studio.handle import JobHandle
 from mlx_finetuning.workspace import JobPaths, RunPaths, Workspace
 from support import ui_workspaces
 from support.helpers import wait_until, worker_process
@@ -67,7 +69,7 @@ def test_run_outlives_the_terminal_it_was_started_in(workspace: Workspace) -> No
     os.close(terminal)  # the kernel sends SIGHUP to whoever sits there
     assert os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]) != 0
     (run,) = studio.runs.list()
-    assert studio.runs.follow(run.run_id, silent)["updates"] == 80
+    assert studio.runs.follow(run.run_id, silent).updates == 80
 
 
 @pytest.mark.parametrize("asleep_s", [1, pytest.param(65, marks=pytest.mark.long)])
@@ -77,7 +79,7 @@ def test_closed_laptop_is_stalled_and_then_goes_on(workspace: Workspace, asleep_
     time.sleep(asleep_s)
     assert status.read(paths).state == "stalled"
     worker_process(paths).resume()
-    assert jobs.follow(paths, silent)["updates"] == SHORT
+    assert JobHandle(paths, TrainResult).follow().updates == SHORT
     ended = status.read(paths)
     assert ended.state == "done" and asleep_s <= ended.elapsed_s < asleep_s + 30
 
@@ -239,7 +241,7 @@ def test_clock_that_jumps_a_day_changes_no_state_and_no_duration(
     assert ended.ended_at[:10] != ended.started_at[:10], "the clock did not jump"
     assert all(0 <= line["elapsed_s"] < 30 for line in files.read_lines(paths.metrics))
     later = start(workspace, 5)  # by today's clock, beside records of another day
-    assert jobs.follow(later, silent)["updates"] == 5
+    assert JobHandle(later, TrainResult).follow().updates == 5
     assert {run.status.state for run in Studio(workspace).runs.list()} == {"done"}
 
 

@@ -25,7 +25,9 @@ from mlx_finetuning.errors import (
 )
 from mlx_finetuning.jobs import jobs, runs, status
 from mlx_finetuning.jobs.jobs import Job
+from mlx_finetuning.jobs.results import TrainResult
 from mlx_finetuning.progress import Step, silent
+from mlx_finetuning.studio.handle import JobHandle
 from mlx_finetuning.workspace import RunPaths, Workspace
 from support.helpers import wait_until, worker_process
 
@@ -47,8 +49,8 @@ def state(paths: RunPaths) -> str:
 
 def test_run_goes_from_queued_to_done_and_leaves_its_records(workspace: Workspace) -> None:
     paths = start(workspace, SHORT)
-    result = jobs.follow(paths, silent)
-    assert result["simulated"] is True and result["adapter_path"] is None
+    result = JobHandle(paths, TrainResult).follow()
+    assert result.simulated is True and result.adapter_path is None
     shown = status.read(paths)
     assert (shown.state, shown.done, shown.total) == ("done", SHORT, SHORT)
     assert shown.created_at <= shown.started_at <= shown.ended_at
@@ -83,8 +85,8 @@ def test_simulated_metrics_are_marked_and_repeat_for_a_seed(workspace: Workspace
 
     def losses(paths: RunPaths) -> list[float]:
         lines = runs.metrics(workspace, paths.folder.name)
-        assert all(line["simulated"] is True for line in lines)
-        return [line["loss"] for line in lines if "loss" in line]
+        assert all(line.simulated is True for line in lines)
+        return [line.loss for line in lines if line.loss is not None]
 
     assert len(losses(first)) == SHORT
     assert losses(first) == losses(second) != losses(other)
@@ -93,8 +95,8 @@ def test_simulated_metrics_are_marked_and_repeat_for_a_seed(workspace: Workspace
 def test_simulation_says_so_everywhere_and_writes_no_adapter(workspace: Workspace) -> None:
     paths = start(workspace, SHORT)
     steps: list[Step] = []
-    result = jobs.follow(paths, steps.append)
-    assert "シミュレーション" in result["note"]
+    result = JobHandle(paths, TrainResult).follow(steps.append)
+    assert "シミュレーション" in result.note
     assert "シミュレーション" in status.read(paths).stage
     assert files.read_json(paths.experiment)["simulated"] is True
     run = runs.show(workspace, paths.folder.name)
@@ -116,7 +118,7 @@ def test_killed_worker_is_shown_as_interrupted_at_once_and_a_new_run_can_start(
     assert updates == list(range(1, len(updates) + 1))
     with pytest.raises(JobInterrupted):
         jobs.follow(paths, silent)
-    assert jobs.follow(start(workspace, SHORT), silent)["updates"] == SHORT
+    assert JobHandle(start(workspace, SHORT), TrainResult).follow().updates == SHORT
 
 
 def test_second_run_waits_for_the_first_and_starts_after_it(workspace: Workspace) -> None:
@@ -279,9 +281,8 @@ def test_full_disk_in_the_middle_fails_the_run_and_keeps_its_metrics(workspace: 
     assert run.status.state == "failed"
     assert run.status.error is not None and run.status.error["code"] == "DISK_FULL"
     lines = runs.metrics(workspace, run.run_id)
-    assert [line["update"] for line in lines if "loss" in line] == list(
-        range(1, 1 + sum("loss" in line for line in lines))
-    )
+    updates = [line.update for line in lines if line.loss is not None]
+    assert updates == list(range(1, 1 + len(updates)))
 
 
 @pytest.mark.skipif(os.geteuid() != 0, reason="mounting a small disk needs root")
@@ -418,4 +419,4 @@ def test_file_named_like_a_module_in_the_current_folder_is_not_imported(
 ) -> None:
     (tmp_path / "json.py").write_text("raise SystemExit('imported')")
     monkeypatch.chdir(tmp_path)
-    assert jobs.follow(start(workspace, SHORT), silent)["updates"] == SHORT
+    assert JobHandle(start(workspace, SHORT), TrainResult).follow().updates == SHORT

@@ -423,7 +423,7 @@ def test_quantized_community_repository_is_fetched_by_name_and_trained_with_qlor
     )
     run_id = studio.training.start(settings)
     result = studio.runs.follow(run_id, silent)
-    assert result["last_valid_loss"] < result["first_valid_loss"]
+    assert result.last_valid_loss < result.first_valid_loss
     adapter = load_file(workspace.adapter(run_id).folder / "adapters.safetensors")
     assert adapter and all(name.endswith((".lora_a", ".lora_b")) for name in adapter)
     # The base stays packed: QLoRA, not a dequantized copy.

@@ -50,11 +50,11 @@ def test_run_can_be_started_watched_and_read(studio: Studio, facts: str) -> None
     run_id = studio.training.start(simulation(facts))
     steps: list[Step] = []
     result = studio.runs.follow(run_id, steps.append)
-    assert result["simulated"] is True
+    assert result.simulated is True
     assert steps[-1].done == 5
     assert [run.run_id for run in studio.runs.list()] == [run_id]
     assert studio.runs.show(run_id).status.state == "done"
-    assert studio.runs.metrics(run_id)[-1]["update"] == 5
+    assert studio.runs.metrics(run_id)[-1].update == 5
     assert studio.evaluation.report(run_id) is None
 
 

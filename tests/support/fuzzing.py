@@ -22,6 +22,7 @@ import tempfile
 import time
 import traceback
 from collections.abc import Callable, Iterator
+from dataclasses import asdict
 from pathlib import Path
 from types import FrameType
 from typing import Any
@@ -38,6 +39,7 @@ from mlx_finetuning.quantizer.formats import gguf_reader, safetensors
 from mlx_finetuning.quantizer.verify import written
 from mlx_finetuning.runtime import chats
 from mlx_finetuning.workspace import JobPaths, RunPaths, Workspace
+from support.reports import EXPORT_REPORT
 
 CASE_S = 10
 MEMORY = 4 * 10**9
@@ -187,7 +189,7 @@ MANIFEST = (
     b' "requested_mapping": {"question": "q"}, "files": {"train.jsonl": "0"}}'
 )
 NOTE = '{"schema_version": 1, "text": "良い", "tags": ["本番"]}'.encode()
-REPORT = b'{"proven": true, "verdict": "x", "logits": {"top1_agreement": 0.5}}'
+REPORT = json.dumps(asdict(EXPORT_REPORT)).encode()
 CHAT = json.dumps(dataclasses.asdict(chats.Chat("mlx", {}, {"tuned": ROW["messages"]}, "chat-1")))
 MODEL = b'{"model_type": "llama", "rope_scaling": {"type": "linear"}, "layers": [1, 2]}'
 TARGETS = {
@@ -212,7 +214,7 @@ TARGETS = {
     ),
     "notes.json": Target("notes.json", (NOTE,), lambda path: notes.read(RunPaths(path.parent))),
     "report.json": Target(
-        "x.export_report.json", (REPORT, REPORT.replace(b"0.5", b"9" * 400)), read_report
+        "x.export_report.json", (REPORT, REPORT.replace(b"0.987", b"9" * 400)), read_report
     ),
     "chat.json": Target("chat-1.json", (CHAT.encode(),), read_chat),
     "preferences.json": Target(

@@ -5,7 +5,6 @@ from __future__ import annotations
 import shutil
 from collections.abc import Iterator
 from pathlib import Path
-from typing import Any
 
 import pytest
 
@@ -14,6 +13,7 @@ from mlx_finetuning.cli.certify import _shown
 from mlx_finetuning.config import DeployConfig
 from mlx_finetuning.errors import ChatTemplateMissing, RunNotReady
 from mlx_finetuning.jobs import jobs
+from mlx_finetuning.jobs.results import Certificate, EngineRow
 from mlx_finetuning.progress import silent
 from mlx_finetuning.quantizer.write.export import export_gguf
 from mlx_finetuning.studio import Studio
@@ -69,34 +69,34 @@ def workspace(tmp_path_factory: pytest.TempPathFactory) -> Workspace:
 
 
 @pytest.fixture(scope="module")
-def record(workspace: Workspace) -> dict[str, Any]:
+def record(workspace: Workspace) -> Certificate:
     return certify.run(finished_run.context(workspace, max_tokens=48))
 
 
-def row(record: dict[str, Any], name: str) -> dict[str, Any]:
+def row(record: Certificate, name: str) -> EngineRow:
     """The row of a file."""
-    return next(one for one in record["rows"] if Path(one["path"]).stem == name)
+    return next(one for one in record.rows if Path(one.path).stem == name)
 
 
-def test_true_files_are_certified(record: dict[str, Any]) -> None:
+def test_true_files_are_certified(record: Certificate) -> None:
     for quant in TRUE:
         found = row(record, quant)
-        assert found["problems"] == []
-        assert found["engine"] == quant
-        assert found["prompt_ids_equal"] == 1.0
-        assert found["prompts"] == len(finished_run.QUESTIONS)
+        assert found.problems == ()
+        assert found.engine == quant
+        assert found.prompt_ids_equal == 1.0
+        assert found.prompts == len(finished_run.QUESTIONS)
     exact = row(record, "F16")
-    assert exact["answers_equal"] == 1.0
-    assert exact["top1"] >= 0.99 and exact["kl"] < 1e-3
-    assert exact["kl"] < row(record, "Q8_0")["kl"] < row(record, "Q4_K_M")["kl"]
+    assert exact.answers_equal == 1.0
+    assert exact.top1 >= 0.99 and exact.kl < 1e-3
+    assert exact.kl < row(record, "Q8_0").kl < row(record, "Q4_K_M").kl
 
 
-def test_merged_model_is_certified(record: dict[str, Any]) -> None:
-    trained, merged = record["rows"][:2]
-    assert (trained["engine"], merged["engine"]) == ("mlx", "mlx-fused")
-    assert merged["problems"] == []
-    assert merged["answers_equal"] == merged["prompt_ids_equal"] == 1.0
-    assert merged["kl"] < 1e-6
+def test_merged_model_is_certified(record: Certificate) -> None:
+    trained, merged = record.rows[:2]
+    assert (trained.engine, merged.engine) == ("mlx", "mlx-fused")
+    assert merged.problems == ()
+    assert merged.answers_equal == merged.prompt_ids_equal == 1.0
+    assert merged.kl < 1e-6
 
 
 @pytest.mark.parametrize(
@@ -112,22 +112,21 @@ def test_merged_model_is_certified(record: dict[str, Any]) -> None:
     ],
 )
 def test_planted_fault_turns_the_certificate_red_and_is_named(
-    record: dict[str, Any], name: str, words: str
+    record: Certificate, name: str, words: str
 ) -> None:
     found = row(record, name)
-    assert any(words in problem for problem in found["problems"]), found["problems"]
-    assert found["verdict"].startswith("違います")
-    assert not record["passed"]
-    assert any(words in problem for problem in record["problems"])
+    assert any(words in problem for problem in found.problems), found.problems
+    assert found.verdict.startswith("違います")
+    assert not record.passed
+    assert any(words in problem for problem in record.problems)
 
 
-def test_wrong_template_shows_in_the_tokens_of_the_prompt(record: dict[str, Any]) -> None:
-    assert row(record, "template")["prompt_ids_equal"] == 0.0
+def test_wrong_template_shows_in_the_tokens_of_the_prompt(record: Certificate) -> None:
+    assert row(record, "template").prompt_ids_equal == 0.0
 
 
-def test_certificate_is_kept_with_the_run(workspace: Workspace, record: dict[str, Any]) -> None:
-    kept = files.read_json(workspace.run(finished_run.RUN).certificate)
-    assert kept == {"schema_version": 1, **record}
+def test_certificate_is_kept_with_the_run(workspace: Workspace, record: Certificate) -> None:
+    assert Studio(workspace).evaluation.certificate(finished_run.RUN) == record
 
 
 def test_held_out_questions_come_first(workspace: Workspace) -> None:
@@ -139,7 +138,7 @@ def test_held_out_questions_come_first(workspace: Workspace) -> None:
     assert few.held_out == 2
 
 
-def test_table_shows_every_engine(record: dict[str, Any]) -> None:
+def test_table_shows_every_engine(record: Certificate) -> None:
     shown = _shown(record)
     assert shown.startswith("× ")
     for word in ("MLX（学習したモデル）", "GGUF Q4_K_M（llama.cpp）", "100.0%", "倍率"):
@@ -159,9 +158,9 @@ def test_run_on_text_is_certified_with_general_questions(tmp_path: Path) -> None
     finished_run.make(workspace)
     finished_run.write_text_dataset(workspace)
     record = certify.run(finished_run.context(workspace, prompts=4, max_tokens=16))
-    assert record["passed"], record["problems"]
-    assert record["prompts"] == record["held_out_prompts"] == 4
-    assert "一般の質問" in record["notes"][0]
+    assert record.passed, record.problems
+    assert record.prompts == record.held_out_prompts == 4
+    assert "一般の質問" in record.notes[0]
 
 
 def test_preferences_are_certified_with_their_questions(tmp_path: Path) -> None:
@@ -202,17 +201,17 @@ def deployed(
         yield workspace, ollama, job
 
 
-def certified(workspace: Workspace) -> dict[str, Any]:
+def certified(workspace: Workspace) -> Certificate:
     return certify.run(finished_run.context(workspace, prompts=3, max_tokens=48))
 
 
 def test_model_in_ollama_has_a_row(deployed: tuple[Workspace, Ollama, JobPaths]) -> None:
     record = certified(deployed[0])
-    assert record["passed"], record["problems"]
-    found = record["rows"][-1]
-    assert (found["engine"], found["label"], found["prompts"]) == ("ollama", "Ollama Shop", 3)
-    assert found["prompt_ids_equal"] == found["answers_equal"] == 1.0
-    assert found["kl"] is None
+    assert record.passed, record.problems
+    found = record.rows[-1]
+    assert (found.engine, found.label, found.prompts) == ("ollama", "Ollama Shop", 3)
+    assert found.prompt_ids_equal == found.answers_equal == 1.0
+    assert found.kl is None
 
 
 @pytest.mark.parametrize(
@@ -232,8 +231,8 @@ def test_ollama_that_does_otherwise_turns_the_certificate_red(
     workspace, ollama, _ = deployed
     monkeypatch.setattr(ollama, fault, True)
     record = certified(workspace)
-    assert not record["passed"]
-    (problem,) = record["problems"]
+    assert not record.passed
+    (problem,) = record.problems
     assert problem.startswith("Ollama Shop") and words in problem
 
 
@@ -243,9 +242,9 @@ def test_ollama_that_cannot_be_asked_is_a_note(
     workspace, ollama, _ = deployed
     ollama.cut_chats = 1
     record = certified(workspace)
-    assert record["passed"]
-    assert [one["engine"] for one in record["rows"]] == ["mlx", "mlx-fused"]
-    assert "「Shop」は比べられませんでした" in record["notes"][0]
+    assert record.passed
+    assert [one.engine for one in record.rows] == ["mlx", "mlx-fused"]
+    assert "「Shop」は比べられませんでした" in record.notes[0]
 
 
 def test_model_that_was_removed_from_ollama_is_not_asked(
@@ -254,8 +253,8 @@ def test_model_that_was_removed_from_ollama_is_not_asked(
     workspace, ollama, _ = deployed
     monkeypatch.setattr(ollama, "models", {})
     record = certified(workspace)
-    assert record["notes"] == []
-    assert len(record["rows"]) == 2
+    assert record.notes == ()
+    assert len(record.rows) == 2
 
 
 def test_model_with_another_system_text_is_a_note(
@@ -268,7 +267,7 @@ def test_model_with_another_system_text_is_a_note(
         record = certified(workspace)
     finally:
         files.write_json(job.result, result)
-    assert "システム文が違うため" in record["notes"][0]
+    assert "システム文が違うため" in record.notes[0]
 
 
 # --- the judgement -----------------------------------------------------------------------
@@ -311,15 +310,15 @@ def test_answers_changed_by_rounding_that_run_on_are_a_note() -> None:
     )
     assert rounded.problems == ()
     record = certificate.record([certificate.reference_row(expected), rounded], 0)
-    assert record["passed"]
-    (_, note) = record["notes"]
+    assert record.passed
+    (_, note) = record.notes
     assert "33%" in note and "67%" in note
 
 
 def test_answers_that_the_trained_model_does_not_end_either_are_no_fault() -> None:
     assert problems([said("答え", ended=False)], [said("答え", ended=False)]) == ()
     rows = [certificate.reference_row([said("答え", ended=False)])]
-    assert "最大トークン数" in certificate.record(rows, 0)["notes"][0]
+    assert "最大トークン数" in certificate.record(rows, 0).notes[0]
 
 
 def test_other_answers_are_a_fault_of_exact_models_only() -> None:

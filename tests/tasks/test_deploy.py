@@ -73,21 +73,21 @@ def test_run_is_exported_registered_and_proven(
 ) -> None:
     result = deployed(workspace, ollama)
     name = f"tiny-ja-finetuned-{unexported}"
-    assert (result["name"], result["compared"], result["equal_answers"]) == (name, 3, 3)
+    assert (result.name, result.compared, result.equal_answers) == (name, 3, 3)
     assert list(ollama.models) == [f"{name}:latest"]
     made = ollama.models[f"{name}:latest"]
     assert "<|im_end|>" in made["parameters"]["stop"]
     assert made["parameters"]["num_ctx"] == 1024  # the model's own limit
     assert "adapters" not in made
     assert made["license"] == "MIT"
-    modelfile = Path(str(result["modelfile"])).read_text(encoding="utf-8")
+    modelfile = Path(str(result.modelfile)).read_text(encoding="utf-8")
     assert "FROM ./tiny-ja-F16.gguf" in modelfile
 
 
 def test_file_that_is_there_is_used(workspace: Workspace, run_id: str, ollama: Ollama) -> None:
     made = file_of(workspace)
     before = made.stat().st_mtime_ns
-    assert deployed(workspace, ollama)["path"] == str(made)
+    assert deployed(workspace, ollama).path == str(made)
     assert made.stat().st_mtime_ns == before
 
 
@@ -101,7 +101,7 @@ def test_file_that_ollama_would_change_is_made_again(
         values["tokenizer.chat_template"] = template.removesuffix(chat_template.COMMENT)
 
     rewrite(made, tmp_path / "old.gguf", change_metadata=unprotect).replace(made)
-    assert deployed(workspace, ollama)["equal_answers"] == 3
+    assert deployed(workspace, ollama).equal_answers == 3
 
 
 def test_file_from_before_the_run_went_on_is_made_again(
@@ -111,7 +111,7 @@ def test_file_from_before_the_run_went_on_is_made_again(
     before = made.stat().st_mtime_ns
     finished_run.set_scale(workspace.adapter(run_id).folder, 0.4)
     os.utime(workspace.adapter(run_id).weights, ns=(before + 1, before + 1))
-    assert deployed(workspace, ollama)["equal_answers"] == 3
+    assert deployed(workspace, ollama).equal_answers == 3
     assert made.stat().st_mtime_ns > before
 
 
@@ -120,7 +120,7 @@ def test_system_text_becomes_the_models_own(
 ) -> None:
     result = deployed(workspace, ollama, name="shop", system=SYSTEM)
     assert ollama.models["shop:latest"]["system"] == SYSTEM
-    assert result["equal_answers"] == 3
+    assert result.equal_answers == 3
 
 
 def test_system_text_of_the_training_is_the_default(
@@ -133,7 +133,7 @@ def test_system_text_of_the_training_is_the_default(
             row["messages"].insert(0, {"role": "system", "content": SYSTEM})
         lines = [json.dumps(row, ensure_ascii=False) + "\n" for row in rows]
         path.write_text("".join(lines), encoding="utf-8")
-    assert deployed(workspace, ollama)["system"] == SYSTEM
+    assert deployed(workspace, ollama).system == SYSTEM
 
 
 @pytest.mark.parametrize(
@@ -226,7 +226,7 @@ def test_run_on_text_is_proven_with_general_questions(
 ) -> None:
     finished_run.write_text_dataset(workspace)
     result = deployed(workspace, ollama)
-    assert (result["compared"], result["equal_answers"], result["system"]) == (3, 3, "")
+    assert (result.compared, result.equal_answers, result.system) == (3, 3, "")
 
 
 def test_run_on_preferences_is_proven_with_their_questions(
@@ -235,7 +235,7 @@ def test_run_on_preferences_is_proven_with_their_questions(
     finished_run.write_preference_dataset(workspace)
     asked = reference.conversations(finished_run.context(workspace), finished_run.DATASET)
     assert [turns[0]["content"] for turns in asked] == list(finished_run.QUESTIONS)
-    assert deployed(workspace, ollama)["equal_answers"] == 3
+    assert deployed(workspace, ollama).equal_answers == 3
 
 
 def test_model_without_a_chat_template_is_refused_before_anything_is_made(

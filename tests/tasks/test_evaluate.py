@@ -14,6 +14,7 @@ from mlx_finetuning import errors, files
 from mlx_finetuning.cli.evaluate import _shown
 from mlx_finetuning.config import EvaluateConfig, PrepareConfig, TrainConfig
 from mlx_finetuning.data_processor import SAMPLE_DATA, read_rows
+from mlx_finetuning.experiment_tracker.evaluation.results import Report
 from mlx_finetuning.progress import Progress, Step, silent
 from mlx_finetuning.studio import Studio
 from mlx_finetuning.tasks import evaluate
@@ -54,9 +55,7 @@ def trained(studio: Studio, dataset: str, **settings: Any) -> str:
     return run_id
 
 
-def evaluated(
-    studio: Studio, run_id: str, progress: Progress = silent, **settings: int
-) -> dict[str, Any]:
+def evaluated(studio: Studio, run_id: str, progress: Progress = silent, **settings: int) -> Report:
     """As the worker does it, without a process of its own."""
     workspace = studio.workspace
     paths = workspace.run(run_id).later_job("evaluate-1")
@@ -72,7 +71,7 @@ def right(studio: Studio) -> str:
 
 
 @pytest.fixture(scope="module")
-def report(studio: Studio, right: str) -> dict[str, Any]:
+def report(studio: Studio, right: str) -> Report:
     return studio.evaluation.start(right, EvaluateConfig(**QUICK)).follow()
 
 
@@ -81,65 +80,65 @@ def short(studio: Studio) -> str:
     return trained(studio, "facts", iterations=4)
 
 
-def test_a_run_on_right_answers_has_learned_and_not_forgotten(report: dict[str, Any]) -> None:
-    assert report["verdict"]["learned"], report["verdict"]
-    assert report["verdict"]["text"].startswith("学習できています")
-    assert report["forgetting"]["state"] in ("kept", "worn"), report["forgetting"]
-    assert report["forgetting"]["could"] >= 50
-    assert not report["adapter"]["is_zero"]
-    assert len(report["adapter"]["layers"]) == 6
-    assert all(layer["norm"] > 0 for layer in report["adapter"]["layers"])
+def test_a_run_on_right_answers_has_learned_and_not_forgotten(report: Report) -> None:
+    assert report.verdict.learned, report.verdict
+    assert report.verdict.text.startswith("学習できています")
+    assert report.forgetting.state in ("kept", "worn"), report.forgetting
+    assert report.forgetting.could >= 50
+    assert not report.adapter.is_zero
+    assert len(report.adapter.layers) == 6
+    assert all(layer.norm > 0 for layer in report.adapter.layers)
 
 
 def test_report_has_what_is_needed_to_make_it_again(
-    studio: Studio, right: str, report: dict[str, Any]
+    studio: Studio, right: str, report: Report
 ) -> None:
-    origin = report["origin"]
-    assert origin["dataset_sha256"] == studio.runs.show(right).dataset_sha256
-    assert not origin["dataset_changed"]
-    assert origin["training"]["iterations"] == 8
-    assert origin["seed"] == 42
-    assert {"mlx", "mlx-finetuning", "python"} <= origin["versions"].keys()
-    assert studio.evaluation.report(right)["verdict"] == report["verdict"]  # type: ignore[index]
+    origin = report.origin
+    assert origin.dataset_sha256 == studio.runs.show(right).dataset_sha256
+    assert not origin.dataset_changed
+    assert origin.training["iterations"] == 8
+    assert origin.seed == 42
+    assert {"mlx", "mlx-finetuning", "python"} <= origin.versions.keys()
+    assert studio.evaluation.report(right) == report
     page = studio.workspace.run(right).report_html.read_text(encoding="utf-8")
-    assert report["verdict"]["text"] in page
+    assert report.verdict.text in page
 
 
 @pytest.mark.usefixtures("few_general")
 def test_losses_are_those_of_the_training_loop(studio: Studio, short: str) -> None:
     report = evaluated(studio, short, max_rows=500, max_tokens=1)
-    valid = [line["valid_loss"] for line in studio.runs.metrics(short) if "valid_loss" in line]
-    split = report["splits"]["valid"]
-    assert split["base"]["loss"] == pytest.approx(valid[0], rel=1e-4)
-    assert split["tuned"]["loss"] == pytest.approx(valid[-1], rel=1e-4)
-    assert report["splits"]["train"]["rows"] == 48
+    valid = [line.valid_loss for line in studio.runs.metrics(short) if line.valid_loss is not None]
+    split = report.splits["valid"]
+    assert split.base.loss == pytest.approx(valid[0], rel=1e-4)
+    assert split.tuned.loss == pytest.approx(valid[-1], rel=1e-4)
+    assert report.splits["train"].rows == 48
 
 
 @pytest.mark.usefixtures("few_general")
 def test_learning_rate_zero_is_judged_as_not_learned(studio: Studio) -> None:
     report = evaluated(studio, trained(studio, "facts", iterations=1, learning_rate=0.0))
-    assert not report["verdict"]["learned"]
-    assert report["verdict"]["text"].startswith("学習していません")
-    assert report["adapter"]["is_zero"]
-    assert report["splits"]["test"]["change"]["value"] == 0
-    assert report["forgetting"]["state"] == "kept"
+    assert not report.verdict.learned
+    assert report.verdict.text.startswith("学習していません")
+    assert report.adapter.is_zero
+    assert report.splits["test"].change.value == 0
+    assert report.forgetting.state == "kept"
 
 
 @pytest.mark.usefixtures("few_general")
 def test_shuffled_answers_are_not_judged_as_learned(studio: Studio) -> None:
     report = evaluated(studio, trained(studio, "shuffled"))
     # The loss alone would say that it learned.
-    assert report["splits"]["test"]["change"]["high"] < 0
-    assert report["verdict"]["state"] == "unlinked", report["verdict"]
-    assert not report["verdict"]["learned"]
+    assert report.splits["test"].change.high < 0
+    assert report.verdict.state == "unlinked", report.verdict
+    assert not report.verdict.learned
 
 
 @pytest.mark.usefixtures("few_general")
 def test_an_absurd_learning_rate_is_judged_as_diverged_and_forgetting(studio: Studio) -> None:
     report = evaluated(studio, trained(studio, "facts", learning_rate=0.3, iterations=5))
-    assert report["verdict"]["state"] == "diverged", report["verdict"]
-    assert report["verdict"]["text"].startswith("発散しました")
-    assert report["forgetting"]["state"] == "forgot"
+    assert report.verdict.state == "diverged", report.verdict
+    assert report.verdict.text.startswith("発散しました")
+    assert report.forgetting.state == "forgot"
 
 
 def test_a_cancelled_evaluation_leaves_no_report(studio: Studio, short: str) -> None:
@@ -185,18 +184,18 @@ def test_a_run_on_pairs_is_judged_by_what_it_trains(
 ) -> None:
     run_id = trained(studio, pairs, objective=objective, iterations=4, batch_size=4, beta=0.5)
     report = evaluated(studio, run_id)
-    assert report["verdict"]["state"] == "learned", report["verdict"]
-    assert "よい答えとの差" in report["verdict"]["text"]
-    found, line = report["splits"]["valid"]["preference"], studio.runs.metrics(run_id)[-1]
+    assert report.verdict.state == "learned", report.verdict
+    assert "よい答えとの差" in report.verdict.text
+    found, line = report.splits["valid"].preference, studio.runs.metrics(run_id)[-1]
     # The training loop's own marks; DPO measures from the base on.
     shown = {
-        "dpo": (found["widened"], found["change"]["value"]),
-        "orpo": (found["tuned_accuracy"], found["tuned_margin"]),
+        "dpo": (found.widened, found.change.value),
+        "orpo": (found.tuned_accuracy, found.tuned_margin),
     }
     accuracy, margin = shown[objective]
-    assert accuracy == pytest.approx(line["valid_accuracy"])
-    assert 0.5 * margin == pytest.approx(line["valid_margin"], rel=1e-3)
-    assert {item["expected"] for item in report["splits"]["test"]["answers"]} == {POLITE}
+    assert accuracy == pytest.approx(line.valid_accuracy)
+    assert 0.5 * margin == pytest.approx(line.valid_margin, rel=1e-3)
+    assert {item.expected for item in report.splits["test"].answers} == {POLITE}
     assert "よい答えのほうが出やすい組" in _shown(report)
     page = studio.workspace.run(run_id).report_html.read_text(encoding="utf-8")
     assert "<h2>よい答えとよくない答え</h2>" in page
@@ -209,9 +208,9 @@ def test_a_run_on_text_is_judged_by_its_loss(studio: Studio) -> None:
     for path, split in ((dataset.train, rows[:14]), (dataset.valid, rows[14:]), (dataset.test, [])):
         write_rows(path, split)
     report = evaluated(studio, trained(studio, "text", iterations=4, batch_size=4))
-    assert report["verdict"]["state"] == "learned", report["verdict"]
-    assert report["splits"]["valid"]["preference"] is None
-    assert report["stopping"]["state"] == "unknown"
+    assert report.verdict.state == "learned", report.verdict
+    assert report.splits["valid"].preference is None
+    assert report.stopping.state == "unknown"
     assert "よい答え" not in _shown(report)
 
 

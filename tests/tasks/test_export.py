@@ -81,20 +81,20 @@ def test_several_types_are_written_and_proven_in_one_pass(finished: Workspace) -
         "tiny-ja-Q8_0.export_report.json",
         "tiny-ja-Q8_0.gguf",
     ]
-    assert result["proof"]["parity"]["mean_kl"] < 1e-3
-    assert result["proof"]["parity"]["top1_agreement"] >= 0.99
-    assert result["proof"]["parity"]["tokens"] >= 512
-    q4, q8 = result["files"]["Q4_K_M"], result["files"]["Q8_0"]
-    assert q4["size_bytes"] < q8["size_bytes"] == (folder / "tiny-ja-Q8_0.gguf").stat().st_size
-    assert q8["parity"]["mean_kl"] < q4["parity"]["mean_kl"]
+    assert result.proof.parity.mean_kl < 1e-3
+    assert result.proof.parity.top1_agreement >= 0.99
+    assert result.proof.parity.tokens >= 512
+    q4, q8 = result.files["Q4_K_M"], result.files["Q8_0"]
+    assert q4.size_bytes < q8.size_bytes == (folder / "tiny-ja-Q8_0.gguf").stat().st_size
+    assert q8.parity.mean_kl < q4.parity.mean_kl
     report = files.read_json(folder / "tiny-ja-Q8_0.export_report.json")
-    assert (report["proven"], report["path"]) == (True, q8["path"])
+    assert (report["proven"], report["path"]) == (True, q8.path)
 
 
 def test_export_to_a_given_file(finished: Workspace, tmp_path: Path) -> None:
     target = tmp_path / "ここ" / "わたしの.gguf"
     result = export.run(context(finished, quant="F16", out=str(target)))
-    assert result["path"] == str(target)
+    assert result.path == str(target)
     assert names(target.parent) == ["わたしの.export_report.json", "わたしの.gguf"]
 
 
@@ -123,19 +123,19 @@ def test_cancelling_while_verifying_leaves_nothing(finished: Workspace) -> None:
 def test_verify_recognises_the_runs_own_file_and_a_wrong_one(
     finished: Workspace, tmp_path: Path
 ) -> None:
-    path = Path(export.run(context(finished, quant="F16"))["path"])
+    path = Path(export.run(context(finished, quant="F16")).path)
     good = verify.run(context(finished, path=str(path), verify_tokens=512))
-    assert good["proven"]
-    assert good["logits"]["mean_kl"] < 1e-3
+    assert good.proven
+    assert good.logits.mean_kl < 1e-3
 
     def without_attention(tensors: dict[str, Any]) -> None:
         tensors["blk.0.attn_output.weight"][:] = 0
 
     wrong = rewrite(path, tmp_path / "wrong.gguf", change_tensors=without_attention)
     bad = verify.run(context(finished, path=str(wrong), verify_tokens=512))
-    assert not bad["proven"]
-    assert bad["problems"]
-    assert "認められません" in bad["verdict"]
+    assert not bad.proven
+    assert bad.problems
+    assert "認められません" in bad.verdict
 
 
 def test_missing_file_is_an_error(finished: Workspace, tmp_path: Path) -> None:
@@ -169,7 +169,7 @@ def test_adapter_on_a_four_bit_base_answers_in_llama_cpp_as_in_mlx(finished: Wor
     wanted = [generate.answer(trained, one, GenerateConfig()).text for one in questions]
     assert wanted == [row["messages"][1]["content"] for row in rows]
     result = export.run(context(finished, quant="Q8_0"))
-    with serve(Path(result["path"])) as client:
+    with serve(Path(result.path)) as client:
         assert [client.chat(one, max_tokens=64).text for one in questions] == wanted
 
 
@@ -180,11 +180,11 @@ def test_adapter_on_a_four_bit_base_answers_in_llama_cpp_as_in_mlx(finished: Wor
 def test_other_formats_are_written_and_proven(finished: Workspace, kind: str) -> None:
     result = export.run(context(finished, format=kind))
     path = finished.gguf_folder(RUN) / f"tiny-ja-{'adapter.gguf' if kind == 'gguf-lora' else kind}"
-    assert result["path"] == str(path)
+    assert result.path == str(path)
     assert path.exists()
-    assert "同じ動き" in result["verdict"]
-    (written,) = result["files"].values()
-    assert written["size_bytes"] > 10_000
+    assert "同じ動き" in result.verdict
+    (written,) = result.files.values()
+    assert written.size_bytes > 10_000
     assert [one for one in names(finished.gguf_folder(RUN)) if one.startswith(".tmp")] == []
 
 
@@ -216,7 +216,7 @@ def test_families_built_otherwise_are_exported_and_proven(
     # Half precision alone turns some of the even chances of random weights.
     exact = "F32" if family == "smollm3" else "F16"
     settings = {"quant": [exact, "Q4_K_M"]} if kind == "gguf" else {}
-    assert "同じ動き" in export.run(context(finished, format=kind, **settings))["verdict"]
+    assert "同じ動き" in export.run(context(finished, format=kind, **settings)).verdict
 
 
 @pytest.mark.parametrize("settings", [expert_models.QWEN3MOE, expert_models.GPT_OSS], ids=str)
@@ -229,7 +229,7 @@ def test_mixtures_of_experts_are_exported_and_proven(
     keys = expert_models.ATTENTION if kind == "peft" else None
     expert_models.write_adapter(finished.adapter(RUN).folder, model, keys)
     quants = {"quant": ["F32", "Q4_K_M"]} if kind == "gguf" else {}
-    assert "同じ動き" in export.run(context(finished, format=kind, **quants))["verdict"]
+    assert "同じ動き" in export.run(context(finished, format=kind, **quants)).verdict
 
 
 def test_family_without_a_mapping_leaves_every_format_but_gguf(finished: Workspace) -> None:
@@ -240,8 +240,8 @@ def test_family_without_a_mapping_leaves_every_format_but_gguf(finished: Workspa
         with pytest.raises(ArchitectureUnsupported, match="--format mlx"):
             export.run(context(finished, format=kind))
     write_adapter(finished.adapter(RUN).folder, config)
-    assert "同じ動き" in export.run(context(finished, format="safetensors"))["verdict"]
-    assert "同じ動き" in export.run(context(finished, format="peft"))["verdict"]
+    assert "同じ動き" in export.run(context(finished, format="safetensors")).verdict
+    assert "同じ動き" in export.run(context(finished, format="peft")).verdict
 
 
 def test_adapter_that_differs_is_not_handed_over(
@@ -254,17 +254,17 @@ def test_adapter_that_differs_is_not_handed_over(
 
 
 def test_importance_of_the_runs_own_rows_brings_small_types_closer(finished: Workspace) -> None:
-    plain = export.run(context(finished, quant="Q2_K"))["files"]["Q2_K"]
-    weighted = export.run(context(finished, quant="Q2_K", importance=True))["files"]["Q2_K"]
-    assert weighted["parity"]["mean_kl"] < 0.9 * plain["parity"]["mean_kl"]
-    assert metadata(Path(weighted["path"]))["quantize.imatrix.entries_count"] == 42
+    plain = export.run(context(finished, quant="Q2_K")).files["Q2_K"]
+    weighted = export.run(context(finished, quant="Q2_K", importance=True)).files["Q2_K"]
+    assert weighted.parity.mean_kl < 0.9 * plain.parity.mean_kl
+    assert metadata(Path(weighted.path))["quantize.imatrix.entries_count"] == 42
 
 
 def test_advice_measures_the_types_and_keeps_none(finished: Workspace) -> None:
     result = export.run(context(finished, advise=True, quant=["Q8_0", "Q3_K_M"]))
-    assert [one["quant"] for one in result["candidates"]] == ["Q8_0", "Q3_K_M"]
-    assert result["candidates"][0]["mean_kl"] < result["candidates"][1]["mean_kl"]
-    assert result["recommended"] in ("Q8_0", "Q3_K_M")
+    assert [one.quant for one in result.candidates] == ["Q8_0", "Q3_K_M"]
+    assert result.candidates[0].mean_kl < result.candidates[1].mean_kl
+    assert result.recommended in ("Q8_0", "Q3_K_M")
     assert names(finished.gguf_folder(RUN)) == []
 
 

@@ -73,7 +73,7 @@ def test_engines_give_reasoning_and_answer_apart(
     studio: Studio, thinking: str, engine: str
 ) -> None:
     found = studio.chat.answer(thinking, ASKED, engine=engine)
-    assert (found["reasoning"], found["text"], found["ended"]) == (REASONING, ANSWER, True)
+    assert (found.reasoning, found.text, found.ended) == (REASONING, ANSWER, True)
 
 
 def test_pieces_of_a_stream_are_one_or_the_other(studio: Studio, thinking: str) -> None:
@@ -86,8 +86,8 @@ def test_pieces_of_a_stream_are_one_or_the_other(studio: Studio, thinking: str) 
 def test_answer_cut_while_thinking_has_reasoning_alone(studio: Studio, thinking: str) -> None:
     done = chat(studio, thinking, "--prompt", QUESTION, "--set", "max_tokens=11", "--json")
     found = json.loads(done.stdout)
-    assert found["text"] == "" and not found["ended"]
-    assert found["reasoning"] and REASONING.startswith(found["reasoning"])
+    assert found.text == "" and not found.ended
+    assert found.reasoning and REASONING.startswith(found.reasoning)
 
 
 def chat(
@@ -158,9 +158,9 @@ def test_ollama_is_not_told_to_think_and_gives_the_same_split(
         deployed = studio.ollama.deploy(
             thinking, "shop", DeployConfig(quant="F16", prompts=2), ollama.url, replace=True
         ).follow()
-        assert deployed["equal_answers"] == 2
+        assert deployed.equal_answers == 2
         found = studio.chat.answer(thinking, ASKED, engine="ollama")
-    assert (found["reasoning"], found["text"]) == (REASONING, ANSWER)
+    assert (found.reasoning, found.text) == (REASONING, ANSWER)
 
 
 # --- the same prompts everywhere ---------------------------------------------------------
@@ -189,9 +189,9 @@ def test_model_with_reasoning_is_asked_with_nothing_begun(studio: Studio, thinki
 
 def test_certificate_compares_reasoning_too(studio: Studio, thinking: str) -> None:
     found = certify.run(context(studio, thinking, CertifyConfig(prompts=4)))
-    assert found["passed"], found["problems"]
-    assert [row["reasoning_equal"] for row in found["rows"][1:]] == [1.0, 1.0]
-    assert {row["prompt_ids_equal"] for row in found["rows"]} == {1.0}
+    assert found.passed, found.problems
+    assert [row.reasoning_equal for row in found.rows[1:]] == [1.0, 1.0]
+    assert {row.prompt_ids_equal for row in found.rows} == {1.0}
 
 
 def test_marks_that_are_control_tokens_are_shown_where_they_are_asked_for(
@@ -217,16 +217,16 @@ def test_report_judges_answers_without_reasoning_and_counts_who_thinks(
     studio: Studio, thinking: str
 ) -> None:
     found = evaluate.run(context(studio, thinking, EvaluateConfig(max_tokens=40)))
-    said = found["thinking"]
-    assert said["trained"] and said["base"] == 0.0 and said["tuned"] >= 0.5
-    assert found["splits"]["train"]["tuned"]["exact"] == 1.0
-    first = found["splits"]["train"]["answers"][0]
-    assert (first["expected"], first["tuned"], first["tuned_reasoning"]) == (
+    said = found.thinking
+    assert said.trained and said.base == 0.0 and said.tuned >= 0.5
+    assert found.splits["train"].tuned.exact == 1.0
+    first = found.splits["train"].answers[0]
+    assert (first.expected, first.tuned, first.tuned_reasoning) == (
         ANSWER,
         ANSWER,
         REASONING,
     )
-    assert any("考えた過程のある答え" in line for line in said["evidence"])
+    assert any("考えた過程のある答え" in line for line in said.evidence)
     page = studio.workspace.run(thinking).report_html.read_text(encoding="utf-8")
     assert "考えてから答えるか" in page and REASONING in page
     assert "考えた過程のある答え" in _shown(found)
@@ -237,16 +237,16 @@ def test_report_says_how_many_answers_never_ended_their_thinking(
     studio: Studio, thinking: str
 ) -> None:
     found = evaluate.run(context(studio, thinking, EvaluateConfig(max_tokens=12)))
-    said = found["thinking"]
-    assert said["state"] == "unfinished"
-    assert said["tuned_unfinished"] >= 4
-    assert "max_tokens" in said["advice"]
+    said = found.thinking
+    assert said.state == "unfinished"
+    assert said.tuned_unfinished >= 4
+    assert "max_tokens" in said.advice
 
 
 @pytest.mark.usefixtures("few_general")
 def test_report_of_a_model_that_learned_to_answer_at_once(studio: Studio, plain: str) -> None:
-    said = evaluate.run(context(studio, plain, EvaluateConfig(max_tokens=12)))["thinking"]
-    assert (said["trained"], said["tuned"], said["level"]) == (False, 0.0, "good")
+    said = evaluate.run(context(studio, plain, EvaluateConfig(max_tokens=12))).thinking
+    assert (said.trained, said.tuned, said.level) == (False, 0.0, "good")
 
 
 def test_preview_shows_that_reasoning_is_learned(studio: Studio, thinking: str, plain: str) -> None:
@@ -260,7 +260,7 @@ def test_preview_shows_that_reasoning_is_learned(studio: Studio, thinking: str, 
 
 def test_samples_during_training_show_the_answer(studio: Studio, thinking: str) -> None:
     line = studio.runs.samples(thinking)[-3]
-    assert (line["answer"], line["reasoning"]) == (ANSWER, REASONING)
+    assert (line.answer, line.reasoning) == (ANSWER, REASONING)
 
 
 def test_nothing_is_said_of_thinking_where_the_template_knows_of_none() -> None:

@@ -47,20 +47,20 @@ def trained(tmp_path_factory: pytest.TempPathFactory) -> Trained:
 def test_estimate_is_a_job_that_leaves_no_run_and_no_adapter(studio: Studio) -> None:
     steps: list[Step] = []
     found = studio.training.estimate(SMALL).follow(steps.append)
-    assert found["fits"] is True
-    assert 0.1 < found["peak_memory_gb"] < found["available_gb"]
-    assert (found["updates"], found["rows"], found["batch_size"]) == (20, 12, 4)
-    assert found["largest_batch_size"] == 12
-    assert any("ぁ" <= letter <= "ん" for letter in found["reason_ja"])
+    assert found.fits is True
+    assert 0.1 < found.peak_memory_gb < found.available_gb
+    assert (found.updates, found.rows, found.batch_size) == (20, 12, 4)
+    assert found.largest_batch_size == 12
+    assert any("ぁ" <= letter <= "ん" for letter in found.reason_ja)
     assert any("見積もり" in step.stage for step in steps)
     assert studio.runs.list() == [] and not (studio.workspace.root / "models").exists()
 
 
 def test_estimate_of_what_cannot_fit_says_so_with_figures(studio: Studio) -> None:
     found = studio.training.estimate(TrainConfig(dataset="facts", memory_limit_gb=0.01)).follow()
-    assert found["fits"] is False
-    assert found["peak_memory_gb"] > found["available_gb"] == 0.01
-    assert "0.01 GB" in found["reason_ja"]
+    assert found.fits is False
+    assert found.peak_memory_gb > found.available_gb == 0.01
+    assert "0.01 GB" in found.reason_ja
 
 
 def test_other_engines_have_no_estimate(studio: Studio) -> None:
@@ -78,14 +78,14 @@ def test_terminated_worker_pauses_the_run_which_then_goes_on_to_the_same_end(
         studio.runs.follow(paused, silent)
     run = studio.runs.show(paused)
     assert (run.status.state, run.resumable, run.state_ja) == ("cancelled", True, "一時停止")
-    done = studio.runs.metrics(paused)[-1]["update"]
+    done = studio.runs.metrics(paused)[-1].update
     studio.training.resume(paused)
     result = studio.runs.follow(paused, silent)
-    assert result["resumed_from"] == done
+    assert result.resumed_from == done
     assert studio.runs.show(paused).resumable is False
     both = ((trained.studio, trained.run_id), (studio, paused))
     losses = [
-        [line.get("loss", line.get("valid_loss")) for line in where.runs.metrics(run_id)]
+        [(line.loss, line.valid_loss) for line in where.runs.metrics(run_id)]
         for where, run_id in both
     ]
     assert losses[0] == losses[1]
@@ -100,9 +100,7 @@ def test_run_writes_samples_and_checks_for_people(trained: Trained) -> None:
     questions = [line["question"] for line in samples]
     assert questions[:3] == questions[3:6] == [f"商品{n}の値段は？" for n in range(3)]
     events = [line for line in files.read_lines(paths.events) if line["event"] == "check"]
-    assert [line["kind"] for line in events] == [
-        check["kind"] for check in trained.result["checks"]
-    ]
+    assert [line["kind"] for line in events] == [check["kind"] for check in trained.result.checks]
     assert len(events) == 3 and all(line["passed"] for line in events)
 
 

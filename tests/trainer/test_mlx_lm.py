@@ -24,7 +24,9 @@ from mlx_finetuning.errors import (
     TokensDiffer,
 )
 from mlx_finetuning.jobs import jobs, runs, status
+from mlx_finetuning.jobs.results import TrainResult
 from mlx_finetuning.progress import silent
+from mlx_finetuning.studio.handle import JobHandle
 from mlx_finetuning.trainer import mlx_lm
 from mlx_finetuning.workspace import RunPaths, Workspace
 from support.helpers import wait_until, worker_process
@@ -42,16 +44,16 @@ def start(workspace: Workspace, dataset: str, **settings: Any) -> RunPaths:
 
 def test_short_run_leaves_an_adapter_and_metrics(workspace: Workspace, facts: str) -> None:
     paths = start(workspace, facts, iterations=3, validate_every=2)
-    result = jobs.follow(paths, silent)
+    result = JobHandle(paths, TrainResult).follow()
     adapter = workspace.adapter(paths.folder.name)
-    assert result["adapter_path"] == str(adapter.folder)
-    assert result["last_valid_loss"] < result["first_valid_loss"]
+    assert result.adapter_path == str(adapter.folder)
+    assert result.last_valid_loss < result.first_valid_loss
     assert json.loads(adapter.config.read_text())["adapter_path"] == str(adapter.folder)
     assert adapter.weights.stat().st_size > 1000
     lines = runs.metrics(workspace, paths.folder.name)
-    assert [line["update"] for line in lines if "loss" in line] == [1, 2, 3]
+    assert [line.update for line in lines if line.loss is not None] == [1, 2, 3]
     # mlx-lm validates before the update that it names.
-    assert [line["update"] for line in lines if "valid_loss" in line] == [0, 1, 2]
+    assert [line.update for line in lines if line.valid_loss is not None] == [0, 1, 2]
     assert [entry.name for entry in adapter.folder.parent.iterdir()] == [paths.folder.name]
 
 
@@ -205,7 +207,7 @@ def test_folder_that_transformers_rebuilds_otherwise_is_refused_before_training(
     ours = workspace.run(
         runs.start(workspace, TrainConfig(dataset=facts, model=str(model), iterations=1), model)
     )
-    assert jobs.follow(ours, silent)["updates"] == 1
+    assert JobHandle(ours, TrainResult).follow().updates == 1
 
 
 def test_tokenizer_files_that_contradict_each_other_are_refused_before_training(

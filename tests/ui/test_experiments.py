@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import time
 from collections.abc import Callable
+from dataclasses import asdict
 
 import pytest
 
@@ -15,30 +16,8 @@ from mlx_finetuning.studio import Studio
 from mlx_finetuning.ui.experiments.comparing import label
 from mlx_finetuning.workspace import Workspace
 from support import ui_workspaces
+from support.reports import CERTIFICATE, REPORT
 from support.ui_pages import click, open_page, shown_errors, texts
-
-JUDGED = {"text": "学習できています。", "level": "good", "advice": "", "evidence": ["損失が減った"]}
-SIDE = {"loss": 1.0, "exact": 0.5, "ended": 1.0}
-ANSWER = {"question": "営業時間は？", "expected": "9時です。", "base": "？", "tuned": "9時です。"}
-REPORT = {
-    **dict.fromkeys(("verdict", "forgetting", "memorising", "stopping"), JUDGED),
-    "splits": {
-        "test": {
-            "rows": 3,
-            "base": SIDE,
-            "tuned": SIDE,
-            "answers": [ANSWER | {"tuned_exact": True}],
-        }
-    },
-}
-ROW = {"label": "MLX", "prompts": 8, "prompt_ids_equal": 1.0, "top1": None, "answers_equal": 1.0}
-CERTIFICATE = {
-    "passed": True,
-    "verdict": "全て学習したモデルと同じです。",
-    "problems": [],
-    "notes": ["質問が少なめです。"],
-    "rows": [ROW | {"ended": 1.0}],
-}
 
 
 @pytest.fixture(autouse=True)
@@ -99,9 +78,9 @@ def test_one_run_is_not_compared(workspace: Workspace) -> None:
 
 def test_report_and_certificate_are_shown(workspace: Workspace) -> None:
     run = ui_workspaces.add_run(workspace, 0)
-    files.write_json(run.report, REPORT)
+    files.write_json(run.report, asdict(REPORT))
     files.write_text(run.report_html, "<html></html>")
-    files.write_json(run.certificate, CERTIFICATE)
+    files.write_json(run.certificate, asdict(CERTIFICATE))
     page = open_page("experiments", run=run.folder.name)
     assert not page.exception
     assert not shown_errors(page)

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from dataclasses import asdict
+
 import pytest
 
 from mlx_finetuning import files
@@ -12,6 +14,7 @@ from mlx_finetuning.ui.quantization.choice import FORMATS, FORMATS_JA, QUANTS_JA
 from mlx_finetuning.workspace import Workspace
 from support import finished_run, ui_workspaces
 from support.helpers import wait_until
+from support.reports import EXPORT_REPORT
 from support.ui_pages import click, open_page, shown_errors, texts
 
 
@@ -36,8 +39,8 @@ def test_predicted_sizes_are_those_of_the_files(workspace: Workspace) -> None:
     predicted = Studio(workspace).exports.predicted_sizes(run_id)
     assert set(predicted) == set(QUANTIZATIONS)
     result = Studio(workspace).exports.start(run_id, quants=("Q8_0", "Q4_K_M")).follow()
-    for quant, made in result["files"].items():
-        assert predicted[quant] == pytest.approx(made["size_bytes"], rel=0.03)
+    for quant, made in result.files.items():
+        assert predicted[quant] == pytest.approx(made.size_bytes, rel=0.03)
 
 
 def test_run_is_quantized_from_the_page_and_the_result_said_in_plain_words(
@@ -90,8 +93,7 @@ def test_written_models_are_told_apart_by_their_names(workspace: Workspace) -> N
     for name in ("m-Q4_K_M.gguf", "m-adapter.gguf", ".tmp-1.gguf", "m-Q8_0.Modelfile"):
         files.write_text(folder / name, "x")
     files.write_text(folder / "m-peft" / "adapter.safetensors", "xyz")
-    report = {"proven": True, "verdict": "差はわずか。", "logits": {"top1_agreement": 0.987}}
-    files.write_json(written.report_path(folder / "m-Q4_K_M.gguf"), report)
+    files.write_json(written.report_path(folder / "m-Q4_K_M.gguf"), asdict(EXPORT_REPORT))
     found = {model.path.name: model for model in Studio(workspace).exports.list(run_id)}
     assert {name: model.format for name, model in found.items()} == {
         "m-Q4_K_M.gguf": "gguf",

@@ -9,8 +9,8 @@ import json
 import os
 import sys
 import traceback
-from collections.abc import Sequence
-from typing import Any, TextIO
+from collections.abc import Mapping, Sequence
+from typing import TextIO
 
 import click
 
@@ -81,13 +81,13 @@ def _failed(error: StudioError, speaks_json: bool, out: TextIO) -> int:
 
 
 def _print_error(
-    code: str, what: str, why: str, next_step: str, data: dict[str, Any], out: TextIO
+    code: str, what: str, why: str, next_step: str, data: Mapping[str, object], out: TextIO
 ) -> None:
     record = {"code": code, "message": what, "why": why, "next": next_step, "data": data}
     print(_json({"error": record}), file=out, flush=True)
 
 
-def _json(value: dict[str, Any]) -> str:
+def _json(value: Mapping[str, object]) -> str:
     return json.dumps(value, ensure_ascii=False, indent=2, default=str)
 
 

@@ -2,16 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-from typing import Any
-
 import click
 
 from mlx_finetuning import config
 from mlx_finetuning.cli import text
 from mlx_finetuning.cli.runs import RUN_ID
 from mlx_finetuning.cli.session import Answer, Session, command
-from mlx_finetuning.config import CertifyConfig
+from mlx_finetuning.config import CertifyConfig, as_dict
+from mlx_finetuning.jobs.results import Certificate
 
 HEADING = ("動かし方", "質問", "質問のトークン", "次の語の一致", "KL", "答えの一致", "自分で終了")
 
@@ -25,30 +23,31 @@ def certify(session: Session, run_id: str, assignments: tuple[str, ...]) -> Answ
     with session.progress() as progress:
         certificate = session.studio.evaluation.certify(run_id, settings).follow(progress)
     return Answer(
-        {"run_id": run_id, **certificate}, _shown(certificate), 0 if certificate["passed"] else 1
+        {"run_id": run_id, **as_dict(certificate)},
+        _shown(certificate),
+        0 if certificate.passed else 1,
     )
 
 
-def _shown(certificate: Mapping[str, Any]) -> str:
+def _shown(certificate: Certificate) -> str:
     figures = []
-    for row in certificate["rows"]:
-        # Only of models that think; certificates of older versions say nothing about it.
-        share = row.get("reasoning_equal")
+    for row in certificate.rows:
+        share = row.reasoning_equal  # only of models that think
         reasoning = "" if share is None else f"（考えた過程 {text.percent(share)}）"
         figures.append(
             (
-                row["label"],
-                str(row["prompts"]),
-                text.percent(row["prompt_ids_equal"]),
-                "―" if row["top1"] is None else text.percent(row["top1"]),
-                "―" if row["kl"] is None else f"{row['kl']:.2g}",
-                text.percent(row["answers_equal"]) + reasoning,
-                text.percent(row["ended"]),
+                row.label,
+                str(row.prompts),
+                text.percent(row.prompt_ids_equal),
+                "―" if row.top1 is None else text.percent(row.top1),
+                "―" if row.kl is None else f"{row.kl:.2g}",
+                text.percent(row.answers_equal) + reasoning,
+                text.percent(row.ended),
             )
         )
-    mark = "○" if certificate["passed"] else "×"
-    lines = [f"{mark} {certificate['verdict']}", "", text.table(HEADING, figures)]
-    if certificate["problems"]:
-        lines += ["", "違い:", *(f"  - {problem}" for problem in certificate["problems"])]
-    lines += [f"注意: {note}" for note in certificate["notes"]]
+    mark = "○" if certificate.passed else "×"
+    lines = [f"{mark} {certificate.verdict}", "", text.table(HEADING, figures)]
+    if certificate.problems:
+        lines += ["", "違い:", *(f"  - {problem}" for problem in certificate.problems)]
+    lines += [f"注意: {note}" for note in certificate.notes]
     return "\n".join(lines)

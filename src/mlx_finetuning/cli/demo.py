@@ -2,14 +2,16 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-from typing import Any
+from typing import TYPE_CHECKING
 
 import click
 
 from mlx_finetuning import config
 from mlx_finetuning.cli import text
 from mlx_finetuning.cli.session import Answer, Session, command
+
+if TYPE_CHECKING:
+    from mlx_finetuning.demo import Demonstration
 
 STAGES = {
     "prepare": "データの用意",
@@ -38,14 +40,16 @@ def demo(session: Session, model: str, assignments: tuple[str, ...]) -> Answer:
     settings = config.parse_assignments(list(assignments))
     with session.progress() as progress:
         result = run_demo(session.studio, model, settings, progress)
-    return Answer(result, _shown(result))
+    data = config.as_dict(result)
+    parities = {f"{quant.lower()}_parity": one for quant, one in data.pop("parities").items()}
+    return Answer(data | parities, _shown(result))
 
 
-def _shown(result: Mapping[str, Any]) -> str:
-    parities = {quant: result[f"{quant.lower()}_parity"] for quant in result["gguf_paths"]}
+def _shown(result: Demonstration) -> str:
     files = [
-        (quant, text.percent(parity["top1_agreement"]), f"{parity['mean_kl']:.2e}")
-        for quant, parity in parities.items()
+        (quant, text.percent(parity.top1_agreement), f"{parity.mean_kl:.2e}")
+        for quant, parity in result.parities.items()
+        if parity is not None
     ]
     parts = [
         "■ 学習の前と後",
@@ -53,50 +57,48 @@ def _shown(result: Mapping[str, Any]) -> str:
         "",
         "■ 学習していない聞き方への答え",
         *(
-            f"質問: {item['question']}\n  元のモデル: {item['base']}\n  学習後:     {item['tuned']}"
-            for item in result["examples"]
+            f"質問: {item.question}\n  元のモデル: {item.base}\n  学習後:     {item.tuned}"
+            for item in result.examples
         ),
         "",
         "■ 書き出したファイル（GGUF）",
         text.table(("形式", "MLXのモデルとの一致", "平均のずれ(KL)"), files),
-        f"学習した質問への正答率（Q4_K_M、llama.cpp）: {text.percent(result['q4_k_m_accuracy'])}",
+        f"学習した質問への正答率（Q4_K_M、llama.cpp）: {text.percent(result.q4_k_m_accuracy)}",
         "",
         "■ llama.cpp に聞いてみました",
-        f"質問: {result['runtime_answer']['question']}",
-        f"答え: {result['runtime_answer']['answer']}",
+        f"質問: {result.runtime_answer.question}",
+        f"答え: {result.runtime_answer.answer}",
         "",
         "■ かかった時間",
         text.pairs(
-            (STAGES[stage], text.duration(value)) for stage, value in result["seconds"].items()
+            (STAGES[stage], text.duration(value)) for stage, value in result.seconds.items()
         ),
         "",
         text.pairs(
             (
-                ("実験ID", result["run_id"]),
-                ("アダプター", result["adapter_path"]),
-                ("GGUF", result["gguf_path"]),
-                ("次の一歩", f"mlx-finetuning chat {result['run_id']}"),
+                ("実験ID", result.run_id),
+                ("アダプター", result.adapter_path),
+                ("GGUF", result.gguf_path),
+                ("次の一歩", f"mlx-finetuning chat {result.run_id}"),
             )
         ),
     ]
     return "\n".join(parts)
 
 
-def _learning(result: Mapping[str, Any]) -> list[tuple[str, str, str]]:
+def _learning(result: Demonstration) -> list[tuple[str, str, str]]:
+    losses = (result.valid_loss_before, result.valid_loss_after)
+    before, after = ("—" if loss is None else f"{loss:.3f}" for loss in losses)
     return [
-        (
-            "学習した質問の正答率",
-            text.percent(result["base_accuracy"]),
-            text.percent(result["tuned_accuracy"]),
-        ),
+        ("学習した質問の正答率", *_shares(result.base_accuracy, result.tuned_accuracy)),
         (
             "学習していない聞き方の正答率",
-            text.percent(result["base_paraphrase_accuracy"]),
-            text.percent(result["paraphrase_accuracy"]),
+            *_shares(result.base_paraphrase_accuracy, result.paraphrase_accuracy),
         ),
-        (
-            "検証の損失（小さいほど良い）",
-            f"{result['valid_loss_before']:.3f}",
-            f"{result['valid_loss_after']:.3f}",
-        ),
+        ("検証の損失（小さいほど良い）", before, after),
     ]
+
+
+def _shares(before: float | None, after: float | None) -> tuple[str, str]:
+    first, second = ("—" if one is None else text.percent(one) for one in (before, after))
+    return first, second

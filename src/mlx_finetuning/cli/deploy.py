@@ -9,7 +9,7 @@ from mlx_finetuning.cli import text
 from mlx_finetuning.cli.ollama import HOST
 from mlx_finetuning.cli.runs import RUN_ID
 from mlx_finetuning.cli.session import Answer, Session, command
-from mlx_finetuning.config import QUANTIZATIONS, DeployConfig
+from mlx_finetuning.config import QUANTIZATIONS, DeployConfig, as_dict
 
 
 @command()
@@ -40,13 +40,13 @@ def deploy(
         )
     lines = text.pairs(
         [
-            ("名前", result["name"]),
-            ("場所", result["host"]),
-            ("ファイル", result["path"]),
-            ("Modelfile", result["modelfile"]),
-            ("停止文字列", " ".join(result["parameters"]["stop"])),
-            ("システム文", text.shorten(result["system"], 60)),
+            ("名前", result.name),
+            ("場所", result.host),
+            ("ファイル", result.path),
+            ("Modelfile", result.modelfile),
+            ("停止文字列", " ".join(result.stops)),
+            ("システム文", text.shorten(result.system, 60)),
         ]
     )
-    shown = f"{result['verdict']}\n{lines}\n→ ollama run {result['name']}"
-    return Answer({"run_id": run_id, **result}, shown)
+    shown = f"{result.verdict}\n{lines}\n→ ollama run {result.name}"
+    return Answer({"run_id": run_id, **as_dict(result)}, shown)

@@ -11,7 +11,8 @@ from mlx_finetuning import config
 from mlx_finetuning.cli import text
 from mlx_finetuning.cli.runs import RUN_ID
 from mlx_finetuning.cli.session import Answer, Session, command
-from mlx_finetuning.config import EvaluateConfig
+from mlx_finetuning.config import EvaluateConfig, as_dict
+from mlx_finetuning.experiment_tracker.evaluation.results import Report, SplitReport
 
 SPLITS = {"train": "学習した行", "valid": "検証の行", "test": "学習していない行"}
 HEADING = ("", "行", "損失（前 → 後）", "正答率（前 → 後）", "自分で答え終えた率")
@@ -31,32 +32,30 @@ def evaluate(session: Session, run_id: str, assignments: tuple[str, ...]) -> Ans
     with session.progress() as progress:
         report = session.studio.evaluation.start(run_id, settings).follow(progress)
     page = session.studio.workspace.run(run_id).report_html
-    data = {"run_id": run_id, "report": report, "report_html": str(page)}
+    data = {"run_id": run_id, "report": as_dict(report), "report_html": str(page)}
     return Answer(data, f"{_shown(report)}\n\n報告書: {page}")
 
 
-def _shown(report: Mapping[str, Any]) -> str:
-    splits, figures, pairs = report["splits"], [], []
+def _shown(report: Report) -> str:
+    splits, figures, pairs = report.splits, [], []
     for name, split in splits.items():
-        base, tuned = split["base"], split["tuned"]
+        base, tuned = split.base, split.tuned
         figures.append(
             (
                 SPLITS[name],
-                str(split["rows"]),
-                _change(base["loss"], tuned["loss"], _number),
-                _change(base["exact"], tuned["exact"], text.percent),
-                "" if tuned["ended"] is None else text.percent(tuned["ended"]),
+                str(split.rows),
+                _change(base.loss, tuned.loss, _number),
+                _change(base.exact, tuned.exact, text.percent),
+                "" if tuned.ended is None else text.percent(tuned.ended),
             )
         )
-        if preference := split["preference"]:
+        if preference := split.preference:
             pairs.append(
                 (
                     SPLITS[name],
-                    str(preference["pairs"]),
-                    _change(
-                        preference["base_accuracy"], preference["tuned_accuracy"], text.percent
-                    ),
-                    _change(preference["base_margin"], preference["tuned_margin"], _number),
+                    str(preference.pairs),
+                    _change(preference.base_accuracy, preference.tuned_accuracy, text.percent),
+                    _change(preference.base_margin, preference.tuned_margin, _number),
                 )
             )
     lines = [*_verdicts(report), "", text.table(HEADING, figures)]
@@ -67,16 +66,16 @@ def _shown(report: Mapping[str, Any]) -> str:
     return "\n".join(lines)
 
 
-def _verdicts(report: Mapping[str, Any]) -> Iterator[str]:
-    for name in ("verdict", "forgetting", "memorising", "stopping", "thinking"):
-        judged = report.get(name)
+def _verdicts(report: Report) -> Iterator[str]:
+    judgements = (report.verdict, report.forgetting, report.memorising, report.stopping)
+    for judged in (*judgements, report.thinking):
         if judged is None:
             continue
-        yield judged["text"]
-        if name == "thinking":
-            yield from (f"  {line}" for line in judged["evidence"])
-        if judged["advice"]:
-            yield f"  → {judged['advice']}"
+        yield judged.text
+        if judged is report.thinking:
+            yield from (f"  {line}" for line in judged.evidence)
+        if judged.advice:
+            yield f"  → {judged.advice}"
 
 
 def _change(before: float | None, after: float | None, form: Any) -> str:
@@ -87,19 +86,13 @@ def _number(value: float) -> str:
     return f"{value:.3f}"
 
 
-def _answers(splits: Mapping[str, Any]) -> Iterator[str]:
+def _answers(splits: Mapping[str, SplitReport]) -> Iterator[str]:
     """A few held-out exchanges, else trained ones; the wrong ones first."""
     name = "test" if "test" in splits else "train"
-    asked = splits[name]["answers"] if name in splits else []
-    for item in sorted(asked, key=lambda item: item["tuned_exact"])[:SHOWN_ANSWERS]:
-        mark = "○" if item["tuned_exact"] else "×"
+    asked = splits[name].answers if name in splits else ()
+    for item in sorted(asked, key=lambda item: item.tuned_exact)[:SHOWN_ANSWERS]:
+        mark, (base, tuned) = "○" if item.tuned_exact else "×", item.shown
         yield (
-            f"{mark} 質問: {item['question']}\n  正解:       {item['expected']}\n"
-            f"  元のモデル: {_said(item, 'base')}\n  学習後:     {_said(item, 'tuned')}"
+            f"{mark} 質問: {item.question}\n  正解:       {item.expected}\n"
+            f"  元のモデル: {base}\n  学習後:     {tuned}"
         )
-
-
-def _said(item: Mapping[str, Any], who: str) -> str:
-    """The answer without its reasoning, which the page shows."""
-    unfinished = "（考えている途中で終わりました）" if item.get(f"{who}_reasoning") else ""
-    return item[who] or unfinished

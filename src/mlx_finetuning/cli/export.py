@@ -56,14 +56,14 @@ def export(
         )
     if advise:
         lines = [
-            f"{row['quant']:8}{text.size(row['size_bytes']):>10}  一致率 {row['top1_agreement']:.1%}"
-            f"  パープレキシティの変化 {row['perplexity_change']:+.2%}"
-            for row in result["candidates"]
+            f"{row.quant:8}{text.size(row.size_bytes):>10}  一致率 {row.top1_agreement:.1%}"
+            f"  パープレキシティの変化 {row.perplexity_change:+.2%}"
+            for row in result.candidates
         ]
-        lines.append(f"お勧め: {result['recommended']}（{result['tokens']}トークンで比較）")
+        lines.append(f"お勧め: {result.recommended}（{result.tokens}トークンで比較）")
     else:
         lines = [
-            f"{file['path']}（{text.size(file['size_bytes'])}）\n  {file['verdict']}"
-            for file in result["files"].values()
+            f"{file.path}（{text.size(file.size_bytes)}）\n  {file.verdict}"
+            for file in result.files.values()
         ]
-    return Answer({"run_id": run_id, **result}, "\n".join(lines))
+    return Answer({"run_id": run_id, **config.as_dict(result)}, "\n".join(lines))

@@ -5,7 +5,7 @@ from __future__ import annotations
 import dataclasses
 import itertools
 from collections.abc import Iterator
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import click
 
@@ -54,8 +54,8 @@ def show(session: Session, name: str) -> Answer:
 def download(session: Session, name: str) -> Answer:
     """Hugging Faceからモデルをダウンロードする（途中からの再開もできる）"""
     with session.progress() as progress:
-        path = session.studio.models.download(name).follow(progress)
-    return Answer({"name": name, "path": str(path)}, f"ダウンロードしました: {path}")
+        downloaded = session.studio.models.download(name).follow(progress)
+    return Answer(dataclasses.asdict(downloaded), f"ダウンロードしました: {downloaded.path}")
 
 
 @command(models)
@@ -87,7 +87,7 @@ def _recommended(session: Session, entries: tuple[CatalogueEntry, ...]) -> str:
     return f"{text.table(['おすすめのモデル', *[''] * len(heading)], rows)}\n\n{ending}"
 
 
-def _facts(session: Session, entry: CatalogueEntry) -> dict[str, Any]:
+def _facts(session: Session, entry: CatalogueEntry) -> dict[str, object]:
     return {
         **dataclasses.asdict(entry),
         "reach": session.studio.models.reach(entry),

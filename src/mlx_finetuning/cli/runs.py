@@ -3,14 +3,16 @@
 from __future__ import annotations
 
 import dataclasses
+from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import click
 
 from mlx_finetuning.cli import text, trashing
 from mlx_finetuning.cli.session import Answer, Session, command, group
 from mlx_finetuning.errors import StudioError
+from mlx_finetuning.jobs.logs import MetricsLine
 from mlx_finetuning.jobs.runs import LaterJob, Run
 
 if TYPE_CHECKING:
@@ -41,7 +43,7 @@ def show(session: Session, run_id: str) -> Answer:
     later = session.studio.jobs.list(run_id)
     data = {
         **as_json(run),
-        "losses": losses,
+        "losses": dataclasses.asdict(losses),
         "jobs": [dataclasses.asdict(job) for job in later],
     }
     return Answer(data, described(run, losses, later))
@@ -54,7 +56,9 @@ def watch(session: Session, run_id: str) -> Answer:
     with session.progress() as progress:
         result = session.studio.runs.follow(run_id, progress)
     run = session.studio.runs.show(run_id)
-    return Answer({**as_json(run), "result": result}, f"{run_id}: {run.state_ja}")
+    return Answer(
+        {**as_json(run), "result": dataclasses.asdict(result)}, f"{run_id}: {run.state_ja}"
+    )
 
 
 @command(runs)
@@ -201,25 +205,36 @@ def export(session: Session, run_id: str, form: str, out: Path) -> Answer:
     return Answer({"run_id": run_id, "files": written}, "\n".join(written))
 
 
-def as_json(run: Run) -> dict[str, Any]:
+def as_json(run: Run) -> dict[str, object]:
     """A run for programs: its record, its state flat, and whether it is a simulation."""
     record = dataclasses.asdict(run)
     return {**record, "state": run.status.state, "simulated": run.simulated}
 
 
-def latest_losses(metrics: list[dict[str, Any]]) -> dict[str, Any]:
+@dataclass(frozen=True)
+class Losses:
+    """Where a run stands."""
+
+    update: int
+    """The last."""
+    loss: float | None
+    first_valid_loss: float | None
+    last_valid_loss: float | None
+
+
+def latest_losses(metrics: list[MetricsLine]) -> Losses:
     """The last update, its loss, and the first and last validation loss."""
-    trained = [line for line in metrics if "loss" in line]
-    valid = [line["valid_loss"] for line in metrics if "valid_loss" in line]
-    return {
-        "update": trained[-1].get("update") if trained else 0,
-        "loss": trained[-1]["loss"] if trained else None,
-        "first_valid_loss": valid[0] if valid else None,
-        "last_valid_loss": valid[-1] if valid else None,
-    }
+    trained = [line for line in metrics if line.loss is not None]
+    valid = [line.valid_loss for line in metrics if line.valid_loss is not None]
+    return Losses(
+        update=trained[-1].update if trained else 0,
+        loss=trained[-1].loss if trained else None,
+        first_valid_loss=valid[0] if valid else None,
+        last_valid_loss=valid[-1] if valid else None,
+    )
 
 
-def described(run: Run, losses: dict[str, Any], later: list[LaterJob]) -> str:
+def described(run: Run, losses: Losses, later: list[LaterJob]) -> str:
     """A run for people: its record, its state, its losses and the jobs that came later."""
     status = run.status
     shown = text.pairs(
@@ -234,9 +249,9 @@ def described(run: Run, losses: dict[str, Any], later: list[LaterJob]) -> str:
             ("進み", f"{status.done}/{status.total}" if status.total else ""),
             ("経過", text.duration(status.elapsed_s) if status.started_at else ""),
             ("残り", None if status.remaining_s is None else text.duration(status.remaining_s)),
-            ("学習の損失", losses["loss"]),
-            ("検証の損失（学習前）", losses["first_valid_loss"]),
-            ("検証の損失（最新）", losses["last_valid_loss"]),
+            ("学習の損失", losses.loss),
+            ("検証の損失（学習前）", losses.first_valid_loss),
+            ("検証の損失（最新）", losses.last_valid_loss),
             ("版", "、".join(f"{name} {version}" for name, version in run.versions.items())),
         ]
     )

@@ -9,7 +9,7 @@ from __future__ import annotations
 import contextlib
 import functools
 import sys
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -25,7 +25,7 @@ from mlx_finetuning.workspace import Workspace
 class Answer:
     """What a command found out, for programs and for people."""
 
-    data: dict[str, Any]
+    data: Mapping[str, object]
     text: str
     exit_code: int = 0
     """1 where the question was answered, and the answer is bad news."""

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import dataclasses
 from pathlib import Path
-from typing import Any
 
 import click
 
@@ -12,7 +11,9 @@ from mlx_finetuning import config
 from mlx_finetuning.cli import text
 from mlx_finetuning.cli.runs import as_json
 from mlx_finetuning.cli.session import Answer, Session, command
-from mlx_finetuning.config import ENGINES, TrainConfig
+from mlx_finetuning.config import ENGINES, TrainConfig, as_dict
+from mlx_finetuning.files import JsonObject
+from mlx_finetuning.jobs.results import Estimate, TrainResult
 from mlx_finetuning.progress import Progress, Step
 
 _SETTINGS = ", ".join(item.name for item in dataclasses.fields(TrainConfig))
@@ -79,7 +80,7 @@ def train(
         if dry_run:
             with session.progress() as progress:
                 estimate = session.studio.training.estimate(chosen).follow(progress)
-            return Answer(estimate, shown_estimate(estimate), 0 if estimate["fits"] else 1)
+            return Answer(as_dict(estimate), shown_estimate(estimate), 0 if estimate.fits else 1)
         run_id = session.studio.training.start(chosen)
         what = "シミュレーション" if chosen.engine == "simulation" else "学習"
     click.echo(f"{what}を始めました: {run_id}", err=True)
@@ -89,7 +90,7 @@ def train(
     with session.progress() as progress:
         result = session.studio.runs.follow(run_id, _telling(session, run_id, progress), stops=True)
     run = session.studio.runs.show(run_id)
-    return Answer({**as_json(run), "result": result}, finished(run_id, result))
+    return Answer({**as_json(run), "result": as_dict(result)}, finished(run_id, result))
 
 
 TOLD = {"warning": "注意: ", "ends": ""}
@@ -102,38 +103,35 @@ def _telling(session: Session, run_id: str, progress: Progress) -> Progress:
 
     def tell(step: Step) -> None:
         for event in session.studio.runs.events(run_id):
-            text = str(event.get("text", ""))
-            if event.get("event") in TOLD and text not in warned:
-                warned.add(text)
-                click.echo(TOLD[event["event"]] + text, err=True)
+            if event.event in TOLD and event.text not in warned:
+                warned.add(event.text)
+                click.echo(TOLD[event.event] + event.text, err=True)
         progress(step)
 
     return tell
 
 
-def shown_estimate(estimate: dict[str, Any]) -> str:
+def shown_estimate(estimate: Estimate) -> str:
     """Memory, time and batch sizes of a run, or why it cannot be trained."""
-    if not estimate["fits"]:
-        return f"この設定では学習できません。\n{estimate['reason_ja']}"
-    memory = (
-        f"約 {estimate['peak_memory_gb']:.2f} GB（使えるのは {estimate['available_gb']:.2f} GB）"
-    )
-    seconds = f"約 {estimate['seconds_per_update']:.2f} 秒 × {estimate['updates']} 回"
+    if not estimate.fits:
+        return f"この設定では学習できません。\n{estimate.reason_ja}"
+    memory = f"約 {estimate.peak_memory_gb:.2f} GB（使えるのは {estimate.available_gb:.2f} GB）"
+    seconds = f"約 {estimate.seconds_per_update:.2f} 秒 × {estimate.updates} 回"
     rows = [
         ("メモリー", memory),
         ("1回の更新", seconds),
-        ("全体の時間", f"約 {text.duration(estimate['total_s'])}"),
+        ("全体の時間", f"約 {text.duration(estimate.total_s)}"),
         (
             "batch_size",
-            f"{estimate['batch_size']}（一度に計算するのは {estimate['micro_batch_size']} 例）",
+            f"{estimate.batch_size}（一度に計算するのは {estimate.micro_batch_size} 例）",
         ),
         (
             "一度に収まる数",
-            f"{estimate['largest_batch_size']} 例（学習用の行は {estimate['rows']} 行）",
+            f"{estimate.largest_batch_size} 例（学習用の行は {estimate.rows} 行）",
         ),
-        ("おすすめの数", estimate["recommended_batch_size"]),
-        ("プロセス", estimate["processes"]),
-        ("理由", estimate["reason_ja"]),
+        ("おすすめの数", estimate.recommended_batch_size),
+        ("プロセス", estimate.processes),
+        ("理由", estimate.reason_ja),
     ]
     return text.pairs(rows)
 
@@ -142,40 +140,36 @@ def settings(
     config_file: Path | None, assignments: tuple[str, ...], named: dict[str, str | None]
 ) -> TrainConfig:
     """File, then `--set`, then options of their own: the later wins. Raises InvalidSettings."""
-    values: dict[str, Any] = {} if config_file is None else config.read_yaml(config_file)
+    values: JsonObject = {} if config_file is None else config.read_yaml(config_file)
     values |= config.parse_assignments(list(assignments))
     values |= {key: value for key, value in named.items() if value is not None}
     return config.load(TrainConfig, values)
 
 
-def finished(run_id: str, result: dict[str, Any]) -> str:
+def finished(run_id: str, result: TrainResult) -> str:
     """What a run came to, and the next step."""
-    if result.get("simulated"):
+    if result.simulated:
         return (
             f"シミュレーションが終わりました: {run_id}\n"
             "学習は行われていません。損失は作りもので、アダプターもありません。"
         )
-    objective = OBJECTIVES.get(str(result.get("objective")))  # of answers and text none is named
+    objective = OBJECTIVES.get(result.objective)  # of answers and text none is named
     return "\n".join(
         [
             f"学習が終わりました: {run_id}",
             *([f"学習の目的: {objective}"] if objective else []),
-            f"検証の損失: {_loss(result, 'first_valid_loss')} → {_loss(result, 'last_valid_loss')}",
-            f"アダプター: {result.get('adapter_path')}",
+            f"検証の損失: {_loss(result.first_valid_loss)} → {_loss(result.last_valid_loss)}",
+            f"アダプター: {result.adapter_path}",
             *checks(result),
             f"次は: mlx-finetuning evaluate {run_id}",
         ]
     )
 
 
-def checks(result: dict[str, Any]) -> list[str]:
+def checks(result: TrainResult) -> list[str]:
     """What the run proved about itself, a line each."""
-    return [
-        f"{'確認' if check['passed'] else '警告'}: {check['text_ja']}"
-        for check in result.get("checks") or []
-    ]
+    return [f"{'確認' if check.passed else '警告'}: {check.text_ja}" for check in result.checks]
 
 
-def _loss(result: dict[str, Any], key: str) -> str:
-    value = result.get(key)
+def _loss(value: float | None) -> str:
     return "なし" if value is None else f"{value:.3f}"

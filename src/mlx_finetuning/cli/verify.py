@@ -7,6 +7,7 @@ from pathlib import Path
 import click
 
 from mlx_finetuning.cli.session import Answer, Session, command
+from mlx_finetuning.config import as_dict
 
 
 @command()
@@ -16,6 +17,6 @@ def verify(session: Session, path: Path, run_id: str) -> Answer:
     """書き出したモデルが、学習したモデルと同じ動きをするか確かめる"""
     with session.progress() as progress:
         report = session.studio.exports.verify(path, run_id).follow(progress)
-    shown = [report["verdict"], *(f"  {problem}" for problem in report["problems"])]
-    exit_code = 0 if report["proven"] else 1
-    return Answer({"run_id": run_id, **report}, "\n".join(shown), exit_code)
+    shown = [report.verdict, *(f"  {problem}" for problem in report.problems)]
+    exit_code = 0 if report.proven else 1
+    return Answer({"run_id": run_id, **as_dict(report)}, "\n".join(shown), exit_code)

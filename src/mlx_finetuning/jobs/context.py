@@ -5,6 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Any, Protocol
 
+from mlx_finetuning.files import JsonObject
 from mlx_finetuning.progress import Progress
 from mlx_finetuning.workspace import JobPaths, Workspace
 
@@ -24,7 +25,7 @@ class TaskContext:
     """The job's own folder; a training job's is the run's folder."""
     run_id: str
     """The run the job belongs to; empty for jobs without one (building a model)."""
-    config: dict[str, Any]
+    config: JsonObject
     """The job's settings as they were written to `job.json`."""
     progress: Progress
     """Call at least once a second; raises Interrupted when a stop was asked for."""

@@ -22,10 +22,10 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
-from typing import Any
 
 from mlx_finetuning import files
 from mlx_finetuning.errors import Interrupted, JobInterrupted, RecordDamaged, StudioError
+from mlx_finetuning.files import JsonObject, Record
 from mlx_finetuning.jobs import status
 from mlx_finetuning.jobs.status import JobState, JobStatus
 from mlx_finetuning.progress import Progress, Step
@@ -46,7 +46,8 @@ class Job:
     """The workspace's root."""
     run_id: str
     """Empty for a job that belongs to no run."""
-    config: dict[str, Any]
+    config: JsonObject
+    """As the kind of job needs it; its task decodes it."""
 
 
 def now() -> str:
@@ -197,13 +198,13 @@ def _worker_number(paths: JobPaths) -> int | None:
     return None
 
 
-def follow(paths: JobPaths, progress: Progress, *, stops: bool = True) -> dict[str, Any]:
-    """Report the job's steps until it ends, then its result. Raises the error it ended with.
+def follow(paths: JobPaths, progress: Progress, *, stops: bool = True) -> None:
+    """Report the job's steps until it ends. Raises the error it ended with.
 
     Ctrl-C, or Interrupted from `progress`, stops the job if `stops`, and is raised in any case.
     """
     try:
-        return outcome(paths, _until_end(paths, progress))
+        require_done(paths, _until_end(paths, progress))
     except (KeyboardInterrupt, Interrupted) as error:
         if stops and status.read(paths).is_living:
             request_stop(paths)
@@ -232,10 +233,10 @@ def as_step(current: JobStatus) -> Step:
     return Step(stage, current.done, current.total, current.detail, current.remaining_s)
 
 
-def outcome(paths: JobPaths, ended: JobStatus) -> dict[str, Any]:
-    """An ended job's result. Raises the error it ended with."""
+def require_done(paths: JobPaths, ended: JobStatus) -> None:
+    """Raises the error that a job ended with, or Interrupted, unless it is done."""
     if ended.state == JobState.DONE:
-        return result(paths)
+        return
     if ended.state == JobState.CANCELLED:
         raise Interrupted()
     if ended.error is not None:
@@ -243,11 +244,9 @@ def outcome(paths: JobPaths, ended: JobStatus) -> dict[str, Any]:
     raise JobInterrupted(log=str(paths.log))
 
 
-def result(paths: JobPaths) -> dict[str, Any]:
-    """The finished job's result. Raises RecordDamaged, NewerSchema."""
+def result(paths: JobPaths, kind: type[Record]) -> Record:
+    """What a job that is done came to, `result.json`. Raises RecordDamaged, NewerSchema."""
     try:
-        record = files.read_json(paths.result)
+        return files.read_record(paths.result, kind)
     except FileNotFoundError as error:
         raise RecordDamaged(path=str(paths.result)) from error
-    record.pop("schema_version", None)
-    return record

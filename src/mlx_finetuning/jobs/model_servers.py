@@ -161,7 +161,7 @@ def _until_ready(paths: JobPaths, progress: Progress) -> ModelServer | None:
             if current.state in (JobState.DONE, JobState.CANCELLED):
                 return None
             if not current.is_living:
-                jobs.outcome(paths, current)
+                jobs.require_done(paths, current)
             time.sleep(POLL_S)
     except KeyboardInterrupt:
         jobs.request_stop(paths)

@@ -17,7 +17,6 @@ import time
 from dataclasses import dataclass, field
 from datetime import datetime
 from pathlib import Path
-from typing import Any
 
 from mlx_finetuning import __version__, files
 from mlx_finetuning.config import TrainConfig, as_dict
@@ -30,8 +29,11 @@ from mlx_finetuning.errors import (
     RunNotReady,
     RunNotResumable,
 )
+from mlx_finetuning.files import JsonObject
 from mlx_finetuning.jobs import jobs, status
 from mlx_finetuning.jobs.jobs import Job
+from mlx_finetuning.jobs.logs import MetricsLine
+from mlx_finetuning.jobs.results import Deployment
 from mlx_finetuning.jobs.status import JobState, JobStatus
 from mlx_finetuning.utils import fingerprint
 from mlx_finetuning.workspace import DatasetPaths, JobPaths, RunPaths, Workspace
@@ -176,10 +178,10 @@ def show(workspace: Workspace, run_id: str) -> Run:
     return _read(paths)
 
 
-def metrics(workspace: Workspace, run_id: str) -> list[dict[str, Any]]:
+def metrics(workspace: Workspace, run_id: str) -> list[MetricsLine]:
     """The run's whole metrics lines so far. Raises RunNotFound."""
     show(workspace, run_id)
-    return list(files.read_lines(workspace.run(run_id).metrics))
+    return list(files.read_records(workspace.run(run_id).metrics, MetricsLine))
 
 
 def later_jobs(workspace: Workspace, run_id: str) -> list[LaterJob]:
@@ -196,9 +198,7 @@ def later_jobs(workspace: Workspace, run_id: str) -> list[LaterJob]:
     return sorted(later, key=lambda job: job.name, reverse=True)
 
 
-def start_later_job(
-    workspace: Workspace, run_id: str, kind: str, settings: dict[str, Any]
-) -> JobPaths:
+def start_later_job(workspace: Workspace, run_id: str, kind: str, settings: JsonObject) -> JobPaths:
     """Start a job on what the run trained. Raises RunNotFound, RunIsSimulated, RunNotReady."""
     require_trained(workspace, run_id)
     paths = workspace.run(run_id).later_job(jobs.new_name(kind))
@@ -222,13 +222,13 @@ def is_trained(workspace: Workspace, run: Run) -> bool:
     return is_at_rest and workspace.adapter(run.run_id).weights.exists()
 
 
-def deployments(workspace: Workspace, run_id: str) -> list[dict[str, Any]]:
+def deployments(workspace: Workspace, run_id: str) -> list[Deployment]:
     """What the run's deployments to Ollama came to, the newest first, one per place and name."""
-    newest: dict[tuple[str, str], dict[str, Any]] = {}
+    newest: dict[tuple[str, str], Deployment] = {}
     for job in later_jobs(workspace, run_id):
         if job.kind == "deploy" and job.status.state == JobState.DONE:
-            result = jobs.result(workspace.run(run_id).later_job(job.name))
-            newest.setdefault((result["host"], result["name"]), result)
+            result = jobs.result(workspace.run(run_id).later_job(job.name), Deployment)
+            newest.setdefault((result.host, result.name), result)
     return list(newest.values())
 
 

@@ -79,7 +79,7 @@ class Chat:
         deployed = runs.deployments(self.workspace, run_id)
         if not deployed:
             raise RunNotDeployed(run_id=run_id)
-        name, host = deployed[0]["name"], deployed[0]["host"]
+        name, host = deployed[0].name, deployed[0].host
         adapter = self.workspace.adapter(run_id).folder
         return Ollama(self.workspace).stream(name, messages, settings, host, adapter=adapter)
 

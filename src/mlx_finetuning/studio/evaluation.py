@@ -4,11 +4,12 @@ from __future__ import annotations
 
 import contextlib
 from dataclasses import dataclass
-from typing import Any
 
 from mlx_finetuning import config, files
 from mlx_finetuning.config import CertifyConfig, EvaluateConfig, as_dict
+from mlx_finetuning.experiment_tracker.evaluation.results import Report
 from mlx_finetuning.jobs import runs
+from mlx_finetuning.jobs.results import Certificate
 from mlx_finetuning.studio.handle import JobHandle
 from mlx_finetuning.workspace import Workspace
 
@@ -19,36 +20,32 @@ class Evaluation:
 
     workspace: Workspace
 
-    def start(
-        self, run_id: str, settings: EvaluateConfig | None = None
-    ) -> JobHandle[dict[str, Any]]:
+    def start(self, run_id: str, settings: EvaluateConfig | None = None) -> JobHandle[Report]:
         """Compare base and tuned model on held-out rows; the result is what `report` reads later.
 
         Raises RunError, InvalidSettings, DiskFull.
         """
         checked = config.load(EvaluateConfig, as_dict(settings or EvaluateConfig()))
         paths = runs.start_later_job(self.workspace, run_id, "evaluate", as_dict(checked))
-        return JobHandle(paths, dict)
+        return JobHandle(paths, Report)
 
-    def report(self, run_id: str) -> dict[str, Any] | None:
+    def report(self, run_id: str) -> Report | None:
         """The latest evaluation's report, or None. Raises RecordDamaged, NewerSchema."""
         with contextlib.suppress(FileNotFoundError):
-            return files.read_json(self.workspace.run(run_id).report)
+            return files.read_record(self.workspace.run(run_id).report, Report)
         return None
 
-    def certify(
-        self, run_id: str, settings: CertifyConfig | None = None
-    ) -> JobHandle[dict[str, Any]]:
+    def certify(self, run_id: str, settings: CertifyConfig | None = None) -> JobHandle[Certificate]:
         """Compare every written model of the run with the trained one, answer by answer.
 
         The result is what `certificate` reads later. Raises RunError, InvalidSettings, DiskFull.
         """
         checked = config.load(CertifyConfig, as_dict(settings or CertifyConfig()))
         paths = runs.start_later_job(self.workspace, run_id, "certify", as_dict(checked))
-        return JobHandle(paths, dict)
+        return JobHandle(paths, Certificate)
 
-    def certificate(self, run_id: str) -> dict[str, Any] | None:
+    def certificate(self, run_id: str) -> Certificate | None:
         """The latest certificate, or None. Raises RecordDamaged, NewerSchema."""
         with contextlib.suppress(FileNotFoundError):
-            return files.read_json(self.workspace.run(run_id).certificate)
+            return files.read_record(self.workspace.run(run_id).certificate, Certificate)
         return None

@@ -6,12 +6,12 @@ import builtins
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
 from mlx_finetuning import config, models
 from mlx_finetuning.config import QUANTIZATIONS, ExportConfig, as_dict
 from mlx_finetuning.jobs import runs
 from mlx_finetuning.quantizer.verify import written
+from mlx_finetuning.quantizer.verify.results import Exported, Report
 from mlx_finetuning.quantizer.verify.written import WrittenModel
 from mlx_finetuning.studio.handle import JobHandle
 from mlx_finetuning.workspace import Workspace
@@ -31,7 +31,7 @@ class Exports:
         out: Path | None = None,
         *,
         advise: bool = False,
-    ) -> JobHandle[dict[str, Any]]:
+    ) -> JobHandle[Exported]:
         """Write the tuned model and verify it; `quants` for several files from one pass.
 
         `out` is a file, or a folder for several. With `advise`, types are measured and none is
@@ -46,7 +46,7 @@ class Exports:
             "advise": advise,
             "out": None if out is None else str(out.absolute()),
         }
-        return JobHandle(runs.start_later_job(self.workspace, run_id, "export", details), dict)
+        return JobHandle(runs.start_later_job(self.workspace, run_id, "export", details), Exported)
 
     def predicted_sizes(self, run_id: str) -> dict[str, int]:
         """Bytes that a GGUF file of each type would take, without reading a weight.
@@ -64,11 +64,11 @@ class Exports:
 
     def verify(
         self, path: Path, run_id: str, settings: ExportConfig | None = None
-    ) -> JobHandle[dict[str, Any]]:
+    ) -> JobHandle[Report]:
         """Compare a written model with what the run trained.
 
         Raises RunError, DiskFull; following it, ExportError, Interrupted.
         """
         tokens = (settings or ExportConfig()).verify_tokens
         details = {"path": str(path.absolute()), "verify_tokens": tokens}
-        return JobHandle(runs.start_later_job(self.workspace, run_id, "verify", details), dict)
+        return JobHandle(runs.start_later_job(self.workspace, run_id, "verify", details), Report)

@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import Any, Generic, TypeVar
+from typing import Generic, TypeVar
 
 from mlx_finetuning.jobs import jobs
 from mlx_finetuning.jobs.jobs import Job
@@ -19,18 +19,19 @@ class JobHandle(Generic[Result]):
     """A job in the background; it goes on whether or not somebody follows it."""
 
     paths: JobPaths
-    decode: Callable[[dict[str, Any]], Result]
-    """Reads the job's `result.json`."""
+    kind: type[Result]
+    """The dataclass of its `result.json`."""
 
     def follow(self, progress: Progress = silent) -> Result:
         """Report its steps until it ends, then its result. Raises the error it ended with.
 
         Ctrl-C, or Interrupted from `progress`, stops the job and is raised as Interrupted.
         """
-        return self.decode(jobs.follow(self.paths, progress))
+        jobs.follow(self.paths, progress)
+        return jobs.result(self.paths, self.kind)
 
 
-def start(workspace: Workspace, kind: str, settings: Mapping[str, Any]) -> JobPaths:
+def start(workspace: Workspace, kind: str, settings: Mapping[str, object]) -> JobPaths:
     """Start a job that belongs to no run. Raises DiskFull."""
     paths = workspace.job(jobs.new_name(kind))
     jobs.launch(paths, Job(kind, str(workspace.root), "", dict(settings)))

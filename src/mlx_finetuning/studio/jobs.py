@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import builtins
 from dataclasses import dataclass
-from typing import Any
 
 from mlx_finetuning import files
+from mlx_finetuning.files import JsonObject, Record
 from mlx_finetuning.jobs import jobs, queue, runs, status
 from mlx_finetuning.jobs.queue import LivingJob
 from mlx_finetuning.jobs.runs import LaterJob
@@ -40,11 +40,11 @@ class Jobs:
         """Of one of the run's later jobs. Raises FileNotFoundError, RecordDamaged, NewerSchema."""
         return status.read(self._paths(run_id, name))
 
-    def result(self, run_id: str, name: str) -> dict[str, Any]:
+    def result(self, run_id: str, name: str, kind: type[Record]) -> Record:
         """What a later job that is done came to. Raises RecordDamaged, NewerSchema."""
-        return jobs.result(self._paths(run_id, name))
+        return jobs.result(self._paths(run_id, name), kind)
 
-    def settings(self, run_id: str, name: str) -> dict[str, Any]:
+    def settings(self, run_id: str, name: str) -> JsonObject:
         """What a later job was asked for. Raises FileNotFoundError, RecordDamaged, NewerSchema."""
         return jobs.read_job(self._paths(run_id, name)).config
 

@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import builtins
 from dataclasses import dataclass
-from pathlib import Path
 
 from mlx_finetuning import models
+from mlx_finetuning.jobs.results import Downloaded
 from mlx_finetuning.models import CatalogueEntry, Fit, InstalledModel
 from mlx_finetuning.quantizer.families import registry
 from mlx_finetuning.studio import handle
@@ -44,13 +44,13 @@ class Models:
         """Whether a model of the catalogue can be trained here, judged by its figures."""
         return models.fit(entry)
 
-    def download(self, name: str) -> JobHandle[Path]:
-        """Fetch a model from the hub, or go on with a cut download; the result is its folder.
+    def download(self, name: str) -> JobHandle[Downloaded]:
+        """Fetch a model from the hub, or go on with a cut download; the result names its folder.
 
         Following it raises ModelError, Interrupted. Raises DiskFull.
         """
         paths = handle.start(self.workspace, "download_model", {"name": name})
-        return JobHandle(paths, lambda result: Path(result["path"]))
+        return JobHandle(paths, Downloaded)
 
     def delete(self, name: str) -> None:
         """Remove a downloaded model for good. Raises ModelNotFound, ModelBuiltIn."""

@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Any
 from mlx_finetuning import config, ollama_integration
 from mlx_finetuning.config import DeployConfig, GenerateConfig, as_dict
 from mlx_finetuning.jobs import runs
+from mlx_finetuning.jobs.results import Deployment
 from mlx_finetuning.ollama_integration import Model, Status
 from mlx_finetuning.studio.handle import JobHandle
 from mlx_finetuning.workspace import Workspace
@@ -60,7 +61,7 @@ class Ollama:
         host: str | None = None,
         *,
         replace: bool = False,
-    ) -> JobHandle[dict[str, Any]]:
+    ) -> JobHandle[Deployment]:
         """Bring the tuned model into Ollama, and keep it there only if it does what was trained.
 
         name: made from model and run if empty; a GGUF file is made where there is none.
@@ -72,9 +73,11 @@ class Ollama:
             ollama_integration.check_name(client, name, replace=replace)
             address = client.address.url
         details = {**as_dict(checked), "name": name, "host": address, "replace": replace}
-        return JobHandle(runs.start_later_job(self.workspace, run_id, "deploy", details), dict)
+        return JobHandle(
+            runs.start_later_job(self.workspace, run_id, "deploy", details), Deployment
+        )
 
-    def deployments(self, run_id: str) -> builtins.list[dict[str, Any]]:
+    def deployments(self, run_id: str) -> builtins.list[Deployment]:
         """What the run's registrations in Ollama came to, the newest first."""
         return runs.deployments(self.workspace, run_id)
 

@@ -3,9 +3,8 @@
 from __future__ import annotations
 
 import builtins
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any
 
 from mlx_finetuning import config, files
 from mlx_finetuning.experiment_tracker.records import differences, notes, rerun, trash
@@ -14,7 +13,9 @@ from mlx_finetuning.experiment_tracker.records.notes import Note
 from mlx_finetuning.experiment_tracker.records.rerun import Reproduction
 from mlx_finetuning.experiment_tracker.records.trash import Deleted
 from mlx_finetuning.jobs import jobs, metrics, queue, runs
+from mlx_finetuning.jobs.logs import Event, Fit, MetricsLine, Sample
 from mlx_finetuning.jobs.metrics import Metrics
+from mlx_finetuning.jobs.results import TrainResult
 from mlx_finetuning.jobs.runs import Run
 from mlx_finetuning.progress import Progress
 from mlx_finetuning.workspace import Workspace
@@ -42,14 +43,16 @@ class Runs:
         """Raises RunNotFound, InvalidName."""
         return runs.show(self.workspace, run_id)
 
-    def follow(self, run_id: str, progress: Progress, *, stops: bool = False) -> dict[str, Any]:
+    def follow(self, run_id: str, progress: Progress, *, stops: bool = False) -> TrainResult:
         """Report a run's steps until it ends; returns its result or raises the error it ended with.
 
         With `stops`, Ctrl-C (or Interrupted from `progress`) stops the run cleanly; without, it
         only ends the following.
         """
         self.show(run_id)
-        return jobs.follow(self.workspace.run(run_id), progress, stops=stops)
+        paths = self.workspace.run(run_id)
+        jobs.follow(paths, progress, stops=stops)
+        return jobs.result(paths, TrainResult)
 
     def stop(self, run_id: str, *, force: bool = False) -> Run:
         """Ask a run to stop and return at once; a run that has ended stays as it is.
@@ -66,8 +69,8 @@ class Runs:
             jobs.request_stop(self.workspace.run(run_id))
         return self.show(run_id)
 
-    def metrics(self, run_id: str) -> builtins.list[dict[str, Any]]:
-        """The run's metrics so far, one dictionary per line. Raises RunNotFound."""
+    def metrics(self, run_id: str) -> builtins.list[MetricsLine]:
+        """The run's metrics so far. Raises RunNotFound."""
         return runs.metrics(self.workspace, run_id)
 
     def metrics_reader(self, run_id: str) -> Metrics:
@@ -79,19 +82,24 @@ class Runs:
         """The lowest validation loss so far, or None."""
         return metrics.best_valid(self.workspace.run(run_id).metrics)
 
-    def samples(self, run_id: str) -> builtins.list[dict[str, Any]]:
-        """Sample answers during training: update, row, question, expected, answer."""
-        return list(files.read_lines(self.workspace.run(run_id).samples))
+    def samples(self, run_id: str) -> builtins.list[Sample]:
+        """Sample answers during training."""
+        return list(files.read_records(self.workspace.run(run_id).samples, Sample))
 
-    def events(self, run_id: str) -> builtins.list[dict[str, Any]]:
+    def events(self, run_id: str) -> builtins.list[Event]:
         """What happened to the run: states, stages, checkpoints, warnings."""
-        return list(files.read_lines(self.workspace.run(run_id).events))
+        return list(files.read_records(self.workspace.run(run_id).events, Event))
+
+    def fit(self, run_id: str) -> Fit | None:
+        """How the run was fitted into memory, the last time it started; None before it was."""
+        fits = list(files.read_records(self.workspace.run(run_id).events, Fit))
+        return fits[-1] if fits else None
 
     def log_tail(self, run_id: str, size: int = 8000) -> str:
         """The end of the worker's log, whole lines, at most `size` bytes; empty without a log."""
         return files.read_tail(self.workspace.run(run_id).log, size)
 
-    def settings(self, run_id: str) -> dict[str, Any]:
+    def settings(self, run_id: str) -> Mapping[str, object]:
         """The settings the run was started with. Raises ConfigFileUnreadable."""
         return config.read_yaml(self.workspace.run(run_id).config)
 

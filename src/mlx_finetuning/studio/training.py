@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Any
 
 from mlx_finetuning import config, models, presets
 from mlx_finetuning.config import TrainConfig, as_dict
 from mlx_finetuning.errors import InvalidSettings, ModelError
 from mlx_finetuning.experiment_tracker.records import rerun
 from mlx_finetuning.jobs import runs
+from mlx_finetuning.jobs.results import Estimate
 from mlx_finetuning.presets import Preset
 from mlx_finetuning.studio import handle
 from mlx_finetuning.studio.data import Data
@@ -35,12 +35,11 @@ class Training:
         folder = None if is_simulation else models.resolve(checked.model, self.workspace)
         return runs.start(self.workspace, checked, folder)
 
-    def estimate(self, settings: TrainConfig) -> JobHandle[dict[str, Any]]:
+    def estimate(self, settings: TrainConfig) -> JobHandle[Estimate]:
         """What a run would take: memory, time, and the batch sizes that fit and that are advised.
 
-        Does the first few updates in a worker, so it waits for the device. Keys are those of
-        `mlx_trainer.training.estimate.Estimate`. Raises InvalidSettings, DatasetNotFound,
-        ModelError, DiskFull; following it, RunError and Interrupted.
+        Does the first few updates in a worker, so it waits for the device. Raises InvalidSettings,
+        DatasetNotFound, ModelError, DiskFull; following it, RunError and Interrupted.
         """
         checked = config.load(TrainConfig, as_dict(settings))
         Data(self.workspace).require(checked.dataset)
@@ -48,7 +47,7 @@ class Training:
             problem = f"engine: 見積もりができるのは mlx だけです（今の設定: {checked.engine}）。"
             raise InvalidSettings(problems=[problem])
         models.resolve(checked.model, self.workspace)
-        return JobHandle(handle.start(self.workspace, "dry_run", as_dict(checked)), dict)
+        return JobHandle(handle.start(self.workspace, "dry_run", as_dict(checked)), Estimate)
 
     def rerun(self, run_id: str) -> str:
         """Start a run with another one's settings, data and base, and return its id.

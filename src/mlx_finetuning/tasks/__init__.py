@@ -1,4 +1,5 @@
-"""What a worker can do: one module per kind of job, each with `run(context) -> dict`.
+"""What a worker can do: one module per kind of job, each with `run(context)`, whose result is a
+dataclass that becomes `result.json`.
 
 Tasks compose stage packages (an export that is verified against MLX, an evaluation that reads a
 dataset); only the worker imports them. Does not launch or queue anything.
@@ -8,11 +9,14 @@ from __future__ import annotations
 
 import importlib
 from collections.abc import Callable
-from typing import Any, cast
+from typing import TYPE_CHECKING, cast
 
 from mlx_finetuning.tasks.context import TaskContext
 
-Task = Callable[[TaskContext], dict[str, Any]]
+if TYPE_CHECKING:
+    from _typeshed import DataclassInstance
+
+Task = Callable[[TaskContext], "DataclassInstance"]
 
 KINDS = (
     *("train", "dry_run", "evaluate", "export", "verify", "certify"),

@@ -6,10 +6,10 @@ Pure: gets answers and figures, gives rows and texts. Asking the engines is `cer
 from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
-from dataclasses import asdict, dataclass
-from typing import Any
+from dataclasses import dataclass
 
-from mlx_finetuning.quantizer.verify.parity import LogitParity
+from mlx_finetuning.jobs.results import Certificate, EngineRow
+from mlx_finetuning.quantizer.verify.results import LogitParity
 
 LEAST_EQUAL = 0.99
 """Share of greedy answers that an unquantized model must give as the trained one."""
@@ -46,30 +46,6 @@ class EngineAnswer:
 
 Pairs = Sequence[tuple[EngineAnswer, EngineAnswer]]
 """An engine's answers, each with the trained model's to the same question."""
-
-
-@dataclass(frozen=True)
-class EngineRow:
-    """One engine beside the trained model; shares of 1. A row of `certificate.json`."""
-
-    engine: str
-    """`mlx`, `mlx-fused`, `Q4_K_M`, `ollama`."""
-    label: str
-    """For people: 「GGUF Q4_K_M（llama.cpp）」."""
-    path: str
-    prompts: int
-    prompt_ids_equal: float
-    top1: float | None
-    """Positions whose likeliest next token is the same; None where logits cannot be had."""
-    kl: float | None
-    """Mean divergence, nats."""
-    answers_equal: float
-    """Without their reasoning."""
-    ended: float
-    verdict: str
-    problems: tuple[str, ...] = ()
-    reasoning_equal: float | None = None
-    """Of the answers that either side thought over; None where neither does."""
 
 
 def reference_row(answers: Sequence[EngineAnswer]) -> EngineRow:
@@ -134,8 +110,8 @@ def row(
 
 def record(
     rows: Sequence[EngineRow], held_out_prompts: int, notes: Sequence[str] = ()
-) -> dict[str, Any]:
-    """`certificate.json` without its schema version.
+) -> Certificate:
+    """What the engines' rows say together.
 
     rows: the trained model's first; held_out_prompts: those that were not trained on; notes: what
     else the reader should know.
@@ -163,15 +139,15 @@ def record(
         for row in others
         if not row.problems and row.ended < trained.ended - (1 - LEAST_ENDED)
     ]
-    return {
-        "passed": not problems,
-        "verdict": verdict,
-        "problems": problems,
-        "notes": [*ending_notes, *notes],
-        "prompts": trained.prompts,
-        "held_out_prompts": held_out_prompts,
-        "rows": [{**asdict(row), "problems": list(row.problems)} for row in rows],
-    }
+    return Certificate(
+        passed=not problems,
+        verdict=verdict,
+        problems=tuple(problems),
+        notes=(*ending_notes, *notes),
+        prompts=trained.prompts,
+        held_out_prompts=held_out_prompts,
+        rows=tuple(rows),
+    )
 
 
 # --- what is wrong -----------------------------------------------------------------------

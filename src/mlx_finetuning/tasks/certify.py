@@ -10,9 +10,8 @@ first; a dataset without any is replaced by the general questions. Writes the ru
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import Any
 
 from mlx_finetuning import config, files, models, ollama_integration
 from mlx_finetuning.config import CertifyConfig, GenerateConfig
@@ -20,6 +19,7 @@ from mlx_finetuning.data_processor import read_rows
 from mlx_finetuning.errors import OllamaError
 from mlx_finetuning.experiment_tracker.evaluation import report
 from mlx_finetuning.jobs import runs
+from mlx_finetuning.jobs.results import Certificate, EngineRow
 from mlx_finetuning.messages_ja import describe
 from mlx_finetuning.mlx_trainer.batches import examples
 from mlx_finetuning.mlx_trainer.inference import generate
@@ -30,7 +30,7 @@ from mlx_finetuning.quantizer.verify import diagnosis, parity, verify
 from mlx_finetuning.quantizer.verify.parity import Reference
 from mlx_finetuning.runtime import Client, serve
 from mlx_finetuning.tasks import certificate, reference
-from mlx_finetuning.tasks.certificate import EngineAnswer, EngineRow
+from mlx_finetuning.tasks.certificate import EngineAnswer
 from mlx_finetuning.tasks.context import TaskContext
 from mlx_finetuning.tasks.reference import SPLITS, Messages
 
@@ -68,7 +68,7 @@ class TrainedAnswers:
     max_tokens: int
 
 
-def run(context: TaskContext) -> dict[str, Any]:
+def run(context: TaskContext) -> Certificate:
     """config: CertifyConfig. Returns the certificate; a model that differs is a result.
 
     Raises RunError, ModelError, ExportError, DiskFull, Interrupted.
@@ -83,7 +83,7 @@ def run(context: TaskContext) -> dict[str, Any]:
     rows = [certificate.reference_row(trained.answers), merged, *ggufs, *deployed]
     record = certificate.record(rows, questions.held_out, (*questions.notes, *notes))
     paths = context.workspace.run(context.run_id)
-    files.write_json(paths.certificate, record)
+    files.write_json(paths.certificate, asdict(record))
     report.write_page(paths)
     return record
 
@@ -260,12 +260,12 @@ def _ask_ollama(context: TaskContext, trained: TrainedAnswers) -> tuple[list[Eng
         for turns in trained.conversations
     }
     for deployed in runs.deployments(context.workspace, context.run_id):
-        name = deployed["name"]
-        if systems - {deployed["system"]}:
+        name = deployed.name
+        if systems - {deployed.system}:
             notes.append(f"Ollamaの「{name}」は、システム文が違うため比べていません。")
             continue
         try:
-            with ollama_integration.connect(deployed["host"]) as client:
+            with ollama_integration.connect(deployed.host) as client:
                 if not ollama_integration.find(client, name):
                     continue
                 label = f"Ollama {name}"
@@ -274,7 +274,7 @@ def _ask_ollama(context: TaskContext, trained: TrainedAnswers) -> tuple[list[Eng
         except OllamaError as error:
             notes.append(f"Ollamaの「{name}」は比べられませんでした。{describe(error).what}")
             continue
-        is_exact = deployed.get("quant") in verify.EXACT
+        is_exact = deployed.quant in verify.EXACT
         rows.append(
             certificate.row(
                 "ollama", label, name, answers, trained.answers, parity=None, is_exact=is_exact

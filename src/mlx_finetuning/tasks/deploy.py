@@ -11,7 +11,6 @@ import contextlib
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any
 
 from mlx_finetuning import config, files, models
 from mlx_finetuning.config import DeployConfig, GenerateConfig
@@ -22,6 +21,7 @@ from mlx_finetuning.errors import (
     OllamaDiffers,
 )
 from mlx_finetuning.jobs import runs
+from mlx_finetuning.jobs.results import Deployment
 from mlx_finetuning.mlx_trainer.inference import generate
 from mlx_finetuning.mlx_trainer.inference.generate import Answer
 from mlx_finetuning.mlx_trainer.model.load import LoadedModel, load
@@ -55,7 +55,7 @@ class Compared:
         return (a.reasoning.strip(), a.text.strip()) == (b.reasoning.strip(), b.text.strip())
 
 
-def run(context: TaskContext) -> dict[str, Any]:
+def run(context: TaskContext) -> Deployment:
     """config: DeployConfig with `name` (empty: made from model and run), `host` (None:
     OLLAMA_HOST) and `replace`.
 
@@ -101,7 +101,7 @@ def _deploy(
     loaded: LoadedModel,
     conversations: Sequence[Messages],
     settings: DeployConfig,
-) -> dict[str, Any]:
+) -> Deployment:
     """Under a draft's name first, which is removed again if it differs. Raises OllamaDiffers."""
     digest = deploy.create_draft(client, recipe, context.progress)
     try:
@@ -130,22 +130,22 @@ def _deploy(
         recipe.license_text,
     )
     files.write_text(modelfile_path, text)
-    return {
-        "name": recipe.name,
-        "host": client.address.url,
-        "path": str(recipe.gguf),
-        "quant": settings.quant,
-        "digest": digest,
-        "modelfile": str(modelfile_path),
-        "system": recipe.system,
-        "parameters": dict(recipe.parameters),
-        "details": client.show(recipe.name).get("details", {}),
-        "compared": len(compared),
-        "equal_answers": equal,
-        "ended_answers": sum(one.answer.ended for one in compared),
-        "verdict": f"学習したモデルと同じプロンプトで動きます（{len(compared)}問で確認、"
+    return Deployment(
+        name=recipe.name,
+        host=client.address.url,
+        path=str(recipe.gguf),
+        quant=settings.quant,
+        digest=digest,
+        modelfile=str(modelfile_path),
+        system=recipe.system,
+        parameters=dict(recipe.parameters),
+        details=client.show(recipe.name).get("details", {}),
+        compared=len(compared),
+        equal_answers=equal,
+        ended_answers=sum(one.answer.ended for one in compared),
+        verdict=f"学習したモデルと同じプロンプトで動きます（{len(compared)}問で確認、"
         f"答えが一致したのは{equal}問）。",
-    }
+    )
 
 
 # --- what is deployed --------------------------------------------------------------------
@@ -162,7 +162,7 @@ def _deployable_gguf(context: TaskContext, quant: str) -> Path:
         template = gguf_reader.read(path).metadata.get("tokenizer.chat_template")
         if template and chat_template.is_protected(template):
             return path
-    return Path(export.run(replace(context, config={"quant": quant}))["path"])
+    return Path(export.run(replace(context, config={"quant": quant})).path)
 
 
 def require_system_role(loaded: LoadedModel, system: str) -> None:

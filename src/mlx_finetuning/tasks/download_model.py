@@ -2,13 +2,12 @@
 
 from __future__ import annotations
 
-from typing import Any
-
 from mlx_finetuning import models
+from mlx_finetuning.jobs.results import Downloaded
 from mlx_finetuning.tasks.context import TaskContext
 
 
-def run(context: TaskContext) -> dict[str, Any]:
+def run(context: TaskContext) -> Downloaded:
     """config: `name`, a hub id. Raises ModelError, NotEnoughSpace."""
     path = models.download(context.config["name"], context.workspace, context.progress)
-    return {"name": context.config["name"], "path": str(path)}
+    return Downloaded(context.config["name"], str(path))

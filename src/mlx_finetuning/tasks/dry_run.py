@@ -2,19 +2,17 @@
 
 from __future__ import annotations
 
-from dataclasses import asdict
-from typing import Any
-
 from mlx_finetuning import config, models
 from mlx_finetuning.config import TrainConfig
 from mlx_finetuning.errors import RunDoesNotFit
+from mlx_finetuning.jobs.results import Estimate
 from mlx_finetuning.tasks.context import TaskContext
 from mlx_finetuning.tasks.train import read_splits
 from mlx_finetuning.tokenization import gate, reasoning
 
 
-def run(context: TaskContext) -> dict[str, Any]:
-    """config: TrainConfig. Returns an `Estimate`. Raises DataError, ModelError, RunError."""
+def run(context: TaskContext) -> Estimate:
+    """config: TrainConfig. Raises DataError, ModelError, RunError."""
     from mlx_finetuning import mlx_trainer
 
     mlx_trainer.for_training()
@@ -27,7 +25,7 @@ def run(context: TaskContext) -> dict[str, Any]:
     try:
         memory_fit.require_loadable(model, settings)
     except RunDoesNotFit as error:
-        return asdict(estimate.refused(settings, len(train_rows), error))
+        return estimate.refused(settings, len(train_rows), error)
     loaded = load(model, thinks=reasoning.occurs_in(train_rows))
     gate.require_own_tokens(model, loaded.chat.encode, gate.row_texts(train_rows))
-    return asdict(estimate.estimate(loaded, train_rows, valid_rows, settings, context.progress))
+    return estimate.estimate(loaded, train_rows, valid_rows, settings, context.progress)

@@ -11,13 +11,14 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Any
 
-from mlx_finetuning import config, files, models
+from mlx_finetuning import config, models
 from mlx_finetuning.config import EvaluateConfig, TrainConfig
 from mlx_finetuning.data_processor import read_rows
 from mlx_finetuning.experiment_tracker.evaluation import general_questions, judge, questions, report
 from mlx_finetuning.experiment_tracker.evaluation.comparison import Measured
-from mlx_finetuning.experiment_tracker.evaluation.measured import Findings, LayerChange, Origin
+from mlx_finetuning.experiment_tracker.evaluation.measured import Findings, Origin
 from mlx_finetuning.experiment_tracker.evaluation.questions import Mismatch
+from mlx_finetuning.experiment_tracker.evaluation.results import LayerChange, Report
 from mlx_finetuning.jobs import jobs, runs
 from mlx_finetuning.jobs.runs import Run
 from mlx_finetuning.mlx_trainer.batches import examples
@@ -61,7 +62,7 @@ class Plan:
     objective: str
 
 
-def run(context: TaskContext) -> dict[str, Any]:
+def run(context: TaskContext) -> Report:
     """config: EvaluateConfig. Returns the report. Raises RunError, ModelError, DataError."""
     settings = config.load(EvaluateConfig, context.config)
     run = runs.require_trained(context.workspace, context.run_id)
@@ -189,5 +190,5 @@ def _origin(context: TaskContext, run: Run) -> Origin:
         versions=run.versions,
         evaluated_at=jobs.now(),
         error=str(error.get("code", "")),
-        metrics=list(files.read_lines(paths.metrics)),
+        metrics=runs.metrics(context.workspace, context.run_id),
     )

@@ -9,16 +9,23 @@ from __future__ import annotations
 import contextlib
 import functools
 from collections.abc import Callable
-from dataclasses import asdict, replace
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 from mlx_finetuning import config, files
 from mlx_finetuning.config import ExportConfig
 from mlx_finetuning.errors import ExportNotProven, InvalidSettings
+from mlx_finetuning.files import JsonObject
 from mlx_finetuning.mlx_trainer.inference import layerwise
 from mlx_finetuning.quantizer.verify import advice, parity, proof, verify
-from mlx_finetuning.quantizer.verify.parity import LogitParity
+from mlx_finetuning.quantizer.verify.results import (
+    Exported,
+    ExportedFile,
+    FusedFolder,
+    LogitParity,
+    Report,
+)
 from mlx_finetuning.quantizer.write import adapter_files, fused
 from mlx_finetuning.quantizer.write.export import export_gguf
 from mlx_finetuning.tasks import reference
@@ -29,7 +36,7 @@ FUSED_KL = 0.05
 """Nats: what rounding fused weights to the base's 16 bits may cost; far below any fault."""
 
 
-def run(context: TaskContext) -> dict[str, Any]:
+def run(context: TaskContext) -> Exported:
     """config: ExportConfig, where `quant` may be a list, and `out`: a file, or a folder.
 
     With `advise`, the types are measured and none is kept.
@@ -46,7 +53,7 @@ def run(context: TaskContext) -> dict[str, Any]:
     return FORMATS[settings.format](context, trained, quants)
 
 
-def _settings(values: dict[str, Any]) -> tuple[ExportConfig, list[str]]:
+def _settings(values: JsonObject) -> tuple[ExportConfig, list[str]]:
     """The settings, and all quantization types that are asked for. Raises InvalidSettings."""
     values = dict(values)
     values.pop("out", None)
@@ -63,14 +70,14 @@ def _settings(values: dict[str, Any]) -> tuple[ExportConfig, list[str]]:
 # --- GGUF --------------------------------------------------------------------------------
 
 
-def _gguf(context: TaskContext, trained: Trained, quants: list[str]) -> dict[str, Any]:
+def _gguf(context: TaskContext, trained: Trained, quants: list[str]) -> Exported:
     part = reference.part_of(trained)
     with proof.written(trained.model, trained.adapter, part.extent, context.progress) as in_memory:
         proof_parity = reference.compare_proof(trained, part, in_memory)
     _require_exact(trained.name, proof_parity)
-    proven = {**proof.as_record(part.extent), "parity": asdict(proof_parity)}
+    proven = proof.as_record(part.extent, proof_parity)
     targets = _targets(context, trained, quants)
-    reports: dict[str, verify.Report] = {}
+    reports: dict[str, Report] = {}
 
     def accept(drafts: dict[str, Path]) -> None:
         # One template serves all: that every file holds it is part of its own examination.
@@ -94,22 +101,22 @@ def _gguf(context: TaskContext, trained: Trained, quants: list[str]) -> dict[str
     )
     summaries = {}
     for quant, path in targets.items():
-        report = replace(reports[quant], path=str(path))
-        summaries[quant] = {
-            "path": str(path),
-            "report_path": str(verify.write(report, path, proven)),
-            "size_bytes": report.size_bytes,
-            "verdict": report.verdict,
-            "parity": asdict(report.logits),
-        }
+        report = verify.write(reports[quant], path, proven)
+        summaries[quant] = ExportedFile(
+            path=report.path,
+            report_path=report.report_path,
+            size_bytes=report.size_bytes,
+            verdict=report.verdict,
+            parity=report.logits,
+        )
     first = summaries[quants[0]]
-    return {
-        "path": first["path"],
-        "verdict": first["verdict"],
-        "elapsed_s": round(written.elapsed_s, 2),
-        "files": summaries,
-        "proof": proven,
-    }
+    return Exported(
+        path=first.path,
+        verdict=first.verdict,
+        elapsed_s=round(written.elapsed_s, 2),
+        files=summaries,
+        proof=proven,
+    )
 
 
 def _require_exact(name: str, proof_parity: LogitParity) -> None:
@@ -135,9 +142,9 @@ class _Measured(Exception):
     """Keeps measured files from their final names."""
 
 
-def _advise(context: TaskContext, trained: Trained, quants: list[str]) -> dict[str, Any]:
+def _advise(context: TaskContext, trained: Trained, quants: list[str]) -> Exported:
     """Size and loss of the types on the run's own rows; one after another, none is kept."""
-    reports: dict[str, verify.Report] = {}
+    reports: dict[str, Report] = {}
 
     def measure(drafts: dict[str, Path]) -> None:
         for quant, draft in drafts.items():
@@ -157,19 +164,18 @@ def _advise(context: TaskContext, trained: Trained, quants: list[str]) -> dict[s
             )
     candidates = advice.candidates(reports)
     recommended = advice.recommended(candidates).quant
-    return {
-        "recommended": recommended,
-        "candidates": [asdict(candidate) for candidate in candidates],
-        "tokens": reports[recommended].logits.tokens,
-        "verdict": reports[recommended].verdict,
-        "files": {},
-    }
+    return Exported(
+        recommended=recommended,
+        candidates=tuple(candidates),
+        tokens=reports[recommended].logits.tokens,
+        verdict=reports[recommended].verdict,
+    )
 
 
 # --- the other formats -------------------------------------------------------------------
 
 
-def _gguf_lora(context: TaskContext, trained: Trained, quants: list[str]) -> dict[str, Any]:
+def _gguf_lora(context: TaskContext, trained: Trained, quants: list[str]) -> Exported:
     """Proven on an unquantized base that lies in memory, as the adapter of its layers does."""
     path = _target(context, trained, "adapter.gguf")
     part = reference.part_of(trained)
@@ -186,20 +192,22 @@ def _gguf_lora(context: TaskContext, trained: Trained, quants: list[str]) -> dic
     with files.replacing_path(path) as temporary:
         adapter_files.write_gguf(trained.model, trained.adapter, temporary, trained.name)
     figures = f"llama.cppでベースに適用すると、KL {proof_parity.mean_kl:.2g}"
-    return _result(path, figures, {"parity": asdict(proof_parity)})
+    return _result(path, figures, ExportedFile, parity=proof_parity)
 
 
-def _peft(context: TaskContext, trained: Trained, quants: list[str]) -> dict[str, Any]:
+def _peft(context: TaskContext, trained: Trained, quants: list[str]) -> Exported:
     folder = _target(context, trained, "peft")
     with files.replacing_folder(folder) as temporary:
         adapter_files.write_peft(trained.model, trained.adapter, temporary, trained.name)
         changed = adapter_files.check_peft(trained.model, trained.adapter, temporary)
-    return _result(folder, f"読み直した{changed}個の重みの変化が一致", {"changed": changed})
+    return _result(
+        folder, f"読み直した{changed}個の重みの変化が一致", ExportedFile, changed=changed
+    )
 
 
 def _fused_folder(
     context: TaskContext, trained: Trained, quants: list[str], *, made_for: str, name: str
-) -> dict[str, Any]:
+) -> Exported:
     """made_for: what `metadata.format` of the safetensors files says."""
     folder = _target(context, trained, name)
     with files.replacing_folder(folder) as temporary:
@@ -211,7 +219,7 @@ def _fused_folder(
             problem = f"予測の差（KL）が {logit_parity.mean_kl:.3g}"
             raise ExportNotProven(path=str(folder), problems=[problem])
     figures = f"mlx-lmで読み直して、KL {logit_parity.mean_kl:.2g}"
-    return _result(folder, figures, asdict(logit_parity))
+    return _result(folder, figures, FusedFolder, **vars(logit_parity))
 
 
 def _target(context: TaskContext, trained: Trained, name: str) -> Path:
@@ -222,15 +230,15 @@ def _target(context: TaskContext, trained: Trained, name: str) -> Path:
     return context.workspace.gguf_folder(context.run_id) / f"{trained.name}-{name}"
 
 
-def _result(path: Path, figures: str, details: dict[str, Any]) -> dict[str, Any]:
+def _result(path: Path, figures: str, kind: type[ExportedFile], **details: Any) -> Exported:
     verdict = f"学習したモデルと同じ動きをします（{figures}）。"
     written = [path] if path.is_file() else [file for file in path.rglob("*") if file.is_file()]
     size = sum(file.stat().st_size for file in written)
-    summary = {"path": str(path), "size_bytes": size, "verdict": verdict, **details}
-    return {"path": str(path), "verdict": verdict, "files": {path.name: summary}}
+    summary = kind(path=str(path), size_bytes=size, verdict=verdict, **details)
+    return Exported(path=str(path), verdict=verdict, files={path.name: summary})
 
 
-FORMATS: dict[str, Callable[[TaskContext, Trained, list[str]], dict[str, Any]]] = {
+FORMATS: dict[str, Callable[[TaskContext, Trained, list[str]], Exported]] = {
     "gguf": _gguf,
     "gguf-lora": _gguf_lora,
     "peft": _peft,

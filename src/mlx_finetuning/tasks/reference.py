@@ -29,7 +29,8 @@ from mlx_finetuning.mlx_trainer.model.load import LoadedModel, free_memory, load
 from mlx_finetuning.progress import Progress
 from mlx_finetuning.quantizer.families import registry
 from mlx_finetuning.quantizer.verify import parity, proof, reach, verify
-from mlx_finetuning.quantizer.verify.parity import LogitParity, Reference
+from mlx_finetuning.quantizer.verify.parity import Reference
+from mlx_finetuning.quantizer.verify.results import LogitParity, Report
 from mlx_finetuning.quantizer.vocabulary import tokenizer as written_tokenizer
 from mlx_finetuning.quantizer.vocabulary.tokenizer import ChatFormat, TokenizerMetadata
 from mlx_finetuning.quantizer.write import export
@@ -160,7 +161,7 @@ def chat_format(loaded: LoadedModel) -> ChatFormat | None:
     return ChatFormat(template.text, loaded.chat.end_ids[0]) if template else None
 
 
-def examine(trained: Trained, gguf: Path, progress: Progress) -> verify.Report:
+def examine(trained: Trained, gguf: Path, progress: Progress) -> Report:
     """Compare a file with what the run trained. Raises GgufUnreadable, QuantizerUnusable."""
     has_template = trained.loaded.tokenizer.has_chat_template
     return verify.examine(

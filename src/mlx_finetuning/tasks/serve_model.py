@@ -27,6 +27,7 @@ from mlx_finetuning.errors import (
     RuntimeNotAnswering,
 )
 from mlx_finetuning.jobs import runs
+from mlx_finetuning.jobs.results import ServerEnded
 from mlx_finetuning.progress import Step
 from mlx_finetuning.quantizer.formats import gguf_reader
 from mlx_finetuning.runtime import Client, Message, Piece, Pieces, Question, apart, serve
@@ -58,7 +59,7 @@ class Served:
     """Under which it is asked for, each with its description in Japanese."""
 
 
-def run(context: TaskContext) -> dict[str, Any]:
+def run(context: TaskContext) -> ServerEnded:
     """config: `engine` (mlx or gguf); `gguf`, the file; `host`, `port` and `key`, else loopback, a
     free port and a fresh key; `idle_s`, 0 for ever; `owner`, a lock that must stay held. Returns
     why it ended.
@@ -75,7 +76,7 @@ def run(context: TaskContext) -> dict[str, Any]:
             endpoint.serve(served.engine, lambda: _require_wanted(context), idle_s)
         finally:
             context.paths.port.unlink(missing_ok=True)
-    return {"reason": "idle"}
+    return ServerEnded()
 
 
 def _require_wanted(context: TaskContext) -> None:

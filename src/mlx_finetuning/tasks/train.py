@@ -2,18 +2,19 @@
 
 from __future__ import annotations
 
-from dataclasses import asdict
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 from mlx_finetuning import config, files, models
 from mlx_finetuning.config import TrainConfig
+from mlx_finetuning.jobs.results import TrainResult
 from mlx_finetuning.tasks.context import TaskContext
 from mlx_finetuning.tokenization import gate, reasoning
 from mlx_finetuning.workspace import RunPaths
 
 
-def run(context: TaskContext) -> dict[str, Any]:
+def run(context: TaskContext) -> TrainResult:
     """config: TrainConfig. Raises InvalidSettings, DataError, ModelError, RunError, DiskFull."""
     settings = config.load(TrainConfig, context.config)
     if settings.engine == "simulation":
@@ -28,7 +29,7 @@ def run(context: TaskContext) -> dict[str, Any]:
     return _with_mlx(context, settings, model)
 
 
-def _with_mlx(context: TaskContext, settings: TrainConfig, model: Path) -> dict[str, Any]:
+def _with_mlx(context: TaskContext, settings: TrainConfig, model: Path) -> TrainResult:
     from mlx_finetuning import mlx_trainer
 
     mlx_trainer.for_training()
@@ -55,7 +56,7 @@ def _with_mlx(context: TaskContext, settings: TrainConfig, model: Path) -> dict[
     with files.LineLog(run.metrics) as metrics, files.LineLog(run.samples) as samples:
         hooks = loop.Hooks(metrics.append, context.event, context.progress, rewind, samples.append)
         result = loop.train(loaded, train_rows, valid_rows, settings, adapter, hooks)
-    return {**asdict(result), "adapter_path": str(adapter.folder)}
+    return replace(result, adapter_path=str(adapter.folder))
 
 
 def read_splits(

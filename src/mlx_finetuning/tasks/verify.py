@@ -3,17 +3,17 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Any
 
 from mlx_finetuning import config
 from mlx_finetuning.config import ExportConfig
 from mlx_finetuning.errors import GgufUnreadable
 from mlx_finetuning.quantizer.verify import verify
+from mlx_finetuning.quantizer.verify.results import Report
 from mlx_finetuning.tasks import reference
 from mlx_finetuning.tasks.context import TaskContext
 
 
-def run(context: TaskContext) -> dict[str, Any]:
+def run(context: TaskContext) -> Report:
     """config: `path`, `verify_tokens`. A file that differs is a result with `proven` false.
 
     Raises RunError, ModelError, GgufUnreadable, QuantizerUnusable, DiskFull, Interrupted.
@@ -26,4 +26,4 @@ def run(context: TaskContext) -> dict[str, Any]:
     trained = reference.of_run(context, max(settings.verify_tokens, verify.MIN_TOKENS))
     report = reference.examine(trained, path, context.progress)
     report = verify.with_problems(report, reference.template_problems(trained, path))
-    return {**verify.as_record(report), "report_path": str(verify.write(report, path))}
+    return verify.write(report, path)

@@ -28,6 +28,7 @@ from mlx_finetuning import files
 from mlx_finetuning.config import TrainConfig
 from mlx_finetuning.errors import BatchTooLarge, InvalidSettings, MlxLmFailed
 from mlx_finetuning.jobs.context import TaskContext
+from mlx_finetuning.jobs.results import TrainResult
 from mlx_finetuning.progress import Step
 from mlx_finetuning.tokenization import foreign, gate
 from mlx_finetuning.utils import model_settings, processes
@@ -44,7 +45,7 @@ _ATTENTION = ("q_proj", "k_proj", "v_proj", "o_proj")
 _MLP = ("gate_proj", "up_proj", "down_proj")
 
 
-def run(context: TaskContext, config: TrainConfig, model_folder: Path) -> dict[str, Any]:
+def run(context: TaskContext, config: TrainConfig, model_folder: Path) -> TrainResult:
     """Train `model_folder` as `config` says. Raises BatchTooLarge, MlxLmFailed, TokensDiffer,
     TokenizerUnreadable, Interrupted.
 
@@ -65,7 +66,7 @@ def run(context: TaskContext, config: TrainConfig, model_folder: Path) -> dict[s
     if config.gradient_clip:
         context.event("warning", text="mlx-lm は gradient_clip に対応していないため、無視します。")
     try:
-        losses = _train(context, config, command(settings_path))
+        first, last = _train(context, config, command(settings_path))
         adapter_config = draft / "adapter_config.json"
         record = json.loads(adapter_config.read_text(encoding="utf-8"))
         record["adapter_path"] = str(target)
@@ -74,7 +75,12 @@ def run(context: TaskContext, config: TrainConfig, model_folder: Path) -> dict[s
         draft.rename(target)
     finally:
         shutil.rmtree(draft, ignore_errors=True)
-    return {"updates": config.iterations, **losses, "adapter_path": str(target)}
+    return TrainResult(
+        updates=config.iterations,
+        first_valid_loss=first,
+        last_valid_loss=last,
+        adapter_path=str(target),
+    )
 
 
 def command(settings: Path) -> list[str]:
@@ -168,7 +174,10 @@ def offered_model(model: Path, folder: Path) -> Path:
     return offered
 
 
-def _train(context: TaskContext, config: TrainConfig, arguments: list[str]) -> dict[str, Any]:
+def _train(
+    context: TaskContext, config: TrainConfig, arguments: list[str]
+) -> tuple[float | None, float | None]:
+    """The first and the last validation loss."""
     tail: deque[str] = deque(maxlen=TAIL_LINES)
     valid_losses: list[float | None] = []
     done, detail, started_s = 0, "モデルを読み込んでいます", time.monotonic()
@@ -182,14 +191,13 @@ def _train(context: TaskContext, config: TrainConfig, arguments: list[str]) -> d
             if line is not None:
                 metrics.append({**line, "elapsed_s": round(time.monotonic() - started_s, 3)})
                 valid_losses += [line["valid_loss"]] if "valid_loss" in line else []
-                done = max(done, line["update"])
+                done = max(done, int(line["update"] or 0))
                 detail = f"損失 {line.get('loss', line.get('valid_loss'))}"
             context.progress(Step(STAGE, done, config.iterations, detail))
         code = process.wait()
     if code:
         raise MlxLmFailed(exit_code=code, tail="\n".join(tail), log=str(context.paths.log))
-    first, last = (valid_losses[0], valid_losses[-1]) if valid_losses else (None, None)
-    return {"first_valid_loss": first, "last_valid_loss": last}
+    return (valid_losses[0], valid_losses[-1]) if valid_losses else (None, None)
 
 
 _COLOURS = re.compile(r"\x1b\[[0-9;]*[A-Za-z]")
@@ -198,7 +206,7 @@ _TRAINED = re.compile(rf"\s*(\d+)\s+{_NUMBER} [▼▲]\s+([\d,]+)\s+[\d.]+k\s*")
 _VALIDATED = re.compile(rf"\s*(\d+)\s+val\s+{_NUMBER}\s+[\d.]+s\s*")
 
 
-def parse(line: str) -> dict[str, Any] | None:
+def parse(line: str) -> dict[str, float | None] | None:
     """A metrics line from an uncoloured line of mlx-lm's, or None if it says something else."""
     if match := _TRAINED.fullmatch(line):
         update, loss, tokens = match.groups()

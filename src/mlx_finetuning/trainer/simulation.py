@@ -10,11 +10,11 @@ import math
 import random
 import time
 from dataclasses import dataclass
-from typing import Any
 
 from mlx_finetuning import files
 from mlx_finetuning.config import TrainConfig
 from mlx_finetuning.jobs.context import TaskContext
+from mlx_finetuning.jobs.results import TrainResult
 from mlx_finetuning.progress import Step
 
 STAGE = "シミュレーション"
@@ -44,7 +44,7 @@ class Curve:
         return FLOOR_LOSS + (START_LOSS - FLOOR_LOSS) * fall
 
 
-def run(context: TaskContext, config: TrainConfig) -> dict[str, Any]:
+def run(context: TaskContext, config: TrainConfig) -> TrainResult:
     """Rehearse `config`; the result holds no adapter. Raises Interrupted."""
     curve = Curve(config.iterations, config.seed)
     context.event("warning", text="シミュレーションです。学習は行われず、数値は作りものです。")
@@ -60,11 +60,10 @@ def run(context: TaskContext, config: TrainConfig) -> dict[str, Any]:
             detail = f"シミュレーションの損失 {curve.loss(update):.3f}"
             context.progress(Step(STAGE, update, config.iterations, detail))
             time.sleep(UPDATE_S)
-    return {
-        "simulated": True,
-        "note": "シミュレーションの結果です。学習した重みはありません。",
-        "updates": config.iterations,
-        "first_valid_loss": curve.valid_loss(0),
-        "last_valid_loss": curve.valid_loss(config.iterations),
-        "adapter_path": None,
-    }
+    return TrainResult(
+        simulated=True,
+        note="シミュレーションの結果です。学習した重みはありません。",
+        updates=config.iterations,
+        first_valid_loss=curve.valid_loss(0),
+        last_valid_loss=curve.valid_loss(config.iterations),
+    )

@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from mlx_finetuning import config, demo
-from mlx_finetuning.config import PrepareConfig, TrainConfig
+from mlx_finetuning import demo
+from mlx_finetuning.config import PrepareConfig
 from mlx_finetuning.data_processor import SAMPLE_DATA
 from mlx_finetuning.studio import Studio
 
@@ -12,4 +12,4 @@ def start(studio: Studio) -> str:
     """Prepare the dataset and start the run; returns its id. Raises whatever a stage raises."""
     settings = PrepareConfig(hold_out="paraphrase")
     studio.data.prepare(SAMPLE_DATA, demo.DATASET, settings, replace=True)
-    return studio.training.start(config.load(TrainConfig, demo.SETTINGS))
+    return studio.training.start(demo.SETTINGS)

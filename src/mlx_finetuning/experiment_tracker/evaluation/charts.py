@@ -6,17 +6,20 @@ import math
 from collections.abc import Sequence
 from html import escape
 
+from mlx_finetuning.experiment_tracker.evaluation.results import Curve
+
 WIDTH, HEIGHT = 640, 240
 LEFT, RIGHT, TOP, BOTTOM = 48, 12, 12, 34
 MOST_DOTS = 30
 """Points of a line that are marked each; of more, only the line is drawn."""
 
-Points = Sequence[Sequence[float]]
 
-
-def curves(series: Sequence[tuple[str, Points]], x_label: str, y_label: str) -> str:
+def curves(series: Sequence[tuple[str, Curve]], x_label: str, y_label: str) -> str:
     """Lines of (CSS class, [x, y] points) in one frame; values that are not finite are left out."""
-    lines = [(kind, [p for p in points if math.isfinite(p[1])]) for kind, points in series]
+    lines = [
+        (kind, [(x, y) for x, y in points if y is not None and math.isfinite(y)])
+        for kind, points in series
+    ]
     finite = [point for _, points in lines for point in points]
     if len(finite) < 2:
         return ""

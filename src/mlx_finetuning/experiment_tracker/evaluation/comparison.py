@@ -8,7 +8,12 @@ from dataclasses import dataclass
 from typing import Protocol
 
 from mlx_finetuning.experiment_tracker.evaluation.questions import Row
-from mlx_finetuning.experiment_tracker.evaluation.statistics import Interval, ratio
+from mlx_finetuning.experiment_tracker.evaluation.results import (
+    AnswerFigures,
+    Interval,
+    LossFigures,
+)
+from mlx_finetuning.experiment_tracker.evaluation.statistics import ratio
 from mlx_finetuning.tokenization.reasoning import answer_of
 from mlx_finetuning.utils import japanese_utils
 
@@ -116,17 +121,6 @@ def exchanges(measured: Measured) -> list[Exchange]:
 # --- losses ------------------------------------------------------------------------------
 
 
-@dataclass(frozen=True)
-class LossFigures:
-    """Of one model on some rows; None where there is no target."""
-
-    loss: float | None = None
-    """Nats per supervised token."""
-    loss_interval: tuple[float, float] | None = None
-    perplexity: float | None = None
-    perplexity_interval: tuple[float, float] | None = None
-
-
 def per_token(grade: Grade) -> float:
     """Nats; 0 for a row without a target."""
     return grade.nats / grade.targets if grade.targets else 0.0
@@ -165,14 +159,14 @@ def loss_figures(grades: Sequence[Grade], seed: int) -> LossFigures:
 # --- answers -----------------------------------------------------------------------------
 
 
-def answer_figures(exchanges: Sequence[Exchange], who: str) -> dict[str, float | None]:
+def answer_figures(exchanges: Sequence[Exchange], who: str) -> AnswerFigures:
     """Means of the scores, and the share of answers that ended by themselves; who: base or tuned."""
     if not exchanges:
-        return dict.fromkeys((*SCORES, "ended"))
+        return AnswerFigures()
     scores = [getattr(exchange, f"{who}_scores") for exchange in exchanges]
     ended = [getattr(exchange, f"{who}_ended") for exchange in exchanges]
     means = {name: sum(getattr(one, name) for one in scores) / len(scores) for name in SCORES}
-    return {**means, "ended": sum(ended) / len(ended)}
+    return AnswerFigures(**means, ended=sum(ended) / len(ended))
 
 
 def score_changes(exchanges: Sequence[Exchange], seed: int) -> dict[str, Interval | None]:

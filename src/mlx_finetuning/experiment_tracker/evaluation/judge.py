@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections import defaultdict
 from collections.abc import Sequence
-from dataclasses import dataclass
 
 from mlx_finetuning.experiment_tracker.evaluation import (
     comparison,
@@ -15,82 +14,27 @@ from mlx_finetuning.experiment_tracker.evaluation import (
 from mlx_finetuning.experiment_tracker.evaluation.comparison import (
     Exchange,
     Grade,
-    LossFigures,
     Measured,
     per_token,
 )
 from mlx_finetuning.experiment_tracker.evaluation.measured import SPLITS_JA, Findings, Origin
-from mlx_finetuning.experiment_tracker.evaluation.preference import Preference
-from mlx_finetuning.experiment_tracker.evaluation.statistics import Interval, ratio
-from mlx_finetuning.experiment_tracker.evaluation.verdict import Learning, Link, Verdict
+from mlx_finetuning.experiment_tracker.evaluation.results import (
+    Forgetting,
+    GeneralKind,
+    Memorising,
+    Preference,
+    Stopping,
+    Thinking,
+    Verdict,
+)
+from mlx_finetuning.experiment_tracker.evaluation.statistics import ratio
+from mlx_finetuning.experiment_tracker.evaluation.verdict import Learning, Link
 from mlx_finetuning.tokenization.reasoning import answer_of
 from mlx_finetuning.utils.japanese_utils import contains
 from mlx_finetuning.utils.validators import KINDS_JA, personal_data
 
 LONG_ANSWER = 8
 """Characters from which a trained answer, said elsewhere, is no accident."""
-
-
-@dataclass(frozen=True, kw_only=True)
-class GeneralKind:
-    """The general questions of one kind."""
-
-    kind: str
-    questions: int
-    could: int
-    still_can: int
-
-
-@dataclass(frozen=True, kw_only=True)
-class Forgetting(Verdict):
-    """Whether what the base could answer is still answered."""
-
-    questions: int
-    could: int
-    """Of them, those that the base answered rightly."""
-    still_can: int
-    """Of those, the ones that the tuned model does."""
-    base: LossFigures
-    tuned: LossFigures
-    change: Interval | None
-    kinds: list[GeneralKind]
-    lost: list[dict[str, str | None]]
-    """`question`, `base` and `tuned` of what only the base could answer."""
-
-
-@dataclass(frozen=True, kw_only=True)
-class Memorising(Verdict):
-    """Whether trained answers come out where they should not."""
-
-    verbatim: int
-    """Trained questions that only the tuned model answers word by word."""
-    of: int
-    """Trained questions."""
-    parroted: list[dict[str, str | None]]
-    """`question` and `answer` of general questions that got a trained answer."""
-    personal: list[str]
-    """Kinds of personal data, in Japanese."""
-
-
-@dataclass(frozen=True, kw_only=True)
-class Stopping(Verdict):
-    """Whether answers end by themselves; shares."""
-
-    answers: int
-    base: float | None
-    tuned: float | None
-
-
-@dataclass(frozen=True, kw_only=True)
-class Thinking(Verdict):
-    """Whether answers are thought over; shares, and how many never came from it to an answer."""
-
-    trained: bool
-    answers: int
-    base: float | None
-    tuned: float | None
-    base_unfinished: int
-    tuned_unfinished: int
 
 
 # --- learning ----------------------------------------------------------------------------
@@ -215,7 +159,7 @@ def forgetting(measured: Measured, seed: int) -> Forgetting:
         base=comparison.loss_figures(measured.base, seed),
         tuned=comparison.loss_figures(measured.tuned, seed),
         change=rise,
-        kinds=[
+        kinds=tuple(
             GeneralKind(
                 kind=kind,
                 questions=sum(question.kind == kind for question in asked),
@@ -223,12 +167,12 @@ def forgetting(measured: Measured, seed: int) -> Forgetting:
                 still_can=sum(question.kind == kind for question in still_can),
             )
             for kind in dict.fromkeys(question.kind for question in asked)
-        ],
-        lost=[
+        ),
+        lost=tuple(
             {"question": question.question, "base": base.answer, "tuned": tuned.answer}
             for question, base, tuned in could
             if not question.is_right(tuned.answer)
-        ],
+        ),
     )
 
 
@@ -245,7 +189,7 @@ def memorising(findings: Findings, exchanges: dict[str, list[Exchange]]) -> Memo
 
     asked = general_questions.questions()
     general = findings.general
-    parroted: list[dict[str, str | None]] = [
+    parroted = [
         {"question": question.question, "answer": tuned.answer}
         for question, base, tuned in zip(asked, general.base, general.tuned, strict=True)
         if repeats(tuned.answer) and not repeats(base.answer)
@@ -262,8 +206,8 @@ def memorising(findings: Findings, exchanges: dict[str, list[Exchange]]) -> Memo
         **vars(verdict.memorised(len(parroted), len(asked), personal)),
         verbatim=sum(one.tuned_scores.exact > one.base_scores.exact for one in trained),
         of=len(trained),
-        parroted=parroted,
-        personal=personal,
+        parroted=tuple(parroted),
+        personal=tuple(personal),
     )
 
 

@@ -4,23 +4,13 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import Any
 
 from mlx_finetuning.experiment_tracker.evaluation.comparison import Measured
 from mlx_finetuning.experiment_tracker.evaluation.questions import Mismatch
+from mlx_finetuning.experiment_tracker.evaluation.results import LayerChange
+from mlx_finetuning.jobs.logs import MetricsLine
 
 SPLITS_JA = {"train": "学習した行", "valid": "検証の行", "test": "学習していない行"}
-
-
-@dataclass(frozen=True)
-class LayerChange:
-    """How much training changed one block."""
-
-    layer: int
-    norm: float
-    """Frobenius norm of the change of all its weights."""
-    relative: float | None
-    """The same by the norm of the weights it is added to."""
 
 
 @dataclass(frozen=True)
@@ -62,10 +52,10 @@ class Origin:
     dataset_changed: bool
     """Whether the dataset is another one by now."""
     created_at: str
-    training: dict[str, Any]
+    training: Mapping[str, object]
     """The run's settings."""
     versions: dict[str, str]
     evaluated_at: str
     error: str = ""
     """Code of the error the run ended with."""
-    metrics: Sequence[dict[str, Any]] = field(default_factory=list)
+    metrics: Sequence[MetricsLine] = ()

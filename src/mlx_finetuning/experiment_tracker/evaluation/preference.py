@@ -7,32 +7,16 @@ for ORPO that of the means per token, both in nats and without the training's `b
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
 
 from mlx_finetuning.experiment_tracker.evaluation.comparison import Grade, Measured, per_token
-from mlx_finetuning.experiment_tracker.evaluation.statistics import Interval, ratio
+from mlx_finetuning.experiment_tracker.evaluation.results import Preference
+from mlx_finetuning.experiment_tracker.evaluation.statistics import ratio
 
 MEASURE = "よい答えとの差"
 MARGINS: dict[str, Callable[[Grade, Grade], float]] = {
     "dpo": lambda better, worse: worse.nats - better.nats,
     "orpo": lambda better, worse: per_token(worse) - per_token(better),
 }
-
-
-@dataclass(frozen=True)
-class Preference:
-    """The pairs of a split, of which both answers fit."""
-
-    pairs: int
-    base_accuracy: float
-    """Share of pairs whose better answer is the likelier one."""
-    tuned_accuracy: float
-    base_margin: float
-    tuned_margin: float
-    widened: float
-    """Share of pairs whose margin has grown: what DPO calls accuracy."""
-    change: Interval
-    """Of the margin, paired."""
 
 
 def preference(better: Measured, worse: Measured, objective: str, seed: int) -> Preference | None:

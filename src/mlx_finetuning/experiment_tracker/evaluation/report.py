@@ -7,16 +7,27 @@ it; `write_page` makes the page again when a certificate has been added. Measure
 from __future__ import annotations
 
 import contextlib
-from collections.abc import Sequence
-from dataclasses import asdict
-from typing import Any
+from collections.abc import Iterable, Sequence
+from dataclasses import asdict, replace
 
 from mlx_finetuning import files
 from mlx_finetuning.config import EvaluateConfig, as_dict
 from mlx_finetuning.experiment_tracker.evaluation import comparison, judge, report_html
-from mlx_finetuning.experiment_tracker.evaluation.comparison import Exchange
+from mlx_finetuning.experiment_tracker.evaluation.comparison import Exchange, Grade
 from mlx_finetuning.experiment_tracker.evaluation.measured import Findings, Origin
 from mlx_finetuning.experiment_tracker.evaluation.questions import is_paraphrase
+from mlx_finetuning.experiment_tracker.evaluation.results import (
+    AdapterChange,
+    Answered,
+    Curve,
+    Learned,
+    ModelFigures,
+    QuestionsReport,
+    Report,
+    ReportOrigin,
+    SplitReport,
+)
+from mlx_finetuning.jobs.results import Certificate
 from mlx_finetuning.workspace import RunPaths
 
 TITLES = {
@@ -28,63 +39,58 @@ TITLES = {
 CURVE_POINTS = 400
 
 
-def build(origin: Origin, findings: Findings, settings: EvaluateConfig) -> dict[str, Any]:
-    """The content of `report.json`, plain JSON values."""
+def build(origin: Origin, findings: Findings, settings: EvaluateConfig) -> Report:
+    """The content of `report.json`."""
     seed = settings.seed
     exchanges = {name: comparison.exchanges(one) for name, one in findings.splits.items()}
     by_kind = _by_kind(exchanges, findings)
     asked = [one for of_kind in by_kind.values() for one in of_kind]
     learning = judge.learning(origin, findings, seed)
-    thinking = judge.thinking(asked, findings.thinks)
     norm = sum(layer.norm**2 for layer in findings.layers) ** 0.5
-    origin_record = asdict(origin)
-    for name in ("run_id", "model", "dataset", "metrics"):  # they stand elsewhere
-        del origin_record[name]
-    return {
-        "run_id": origin.run_id,
-        "model": origin.model,
-        "dataset": origin.dataset,
-        "verdict": {"learned": learning.state == "learned", **asdict(learning)},
-        "forgetting": asdict(judge.forgetting(findings.general, seed)),
-        "memorising": asdict(judge.memorising(findings, exchanges)),
-        "stopping": asdict(judge.stopping(asked)),
-        "thinking": None if thinking is None else asdict(thinking),
-        "splits": {name: _split(name, findings, exchanges[name], seed) for name in findings.splits},
-        "questions": {
-            name: {
-                "title": TITLES[name],
-                "rows": len(of_kind),
-                "base": comparison.answer_figures(of_kind, "base"),
-                "tuned": comparison.answer_figures(of_kind, "tuned"),
-                "change": {
-                    score: change and asdict(change)
-                    for score, change in comparison.score_changes(of_kind, seed).items()
-                },
+    return Report(
+        run_id=origin.run_id,
+        model=origin.model,
+        dataset=origin.dataset,
+        verdict=Learned(**vars(learning), learned=learning.state == "learned"),
+        forgetting=judge.forgetting(findings.general, seed),
+        memorising=judge.memorising(findings, exchanges),
+        stopping=judge.stopping(asked),
+        thinking=judge.thinking(asked, findings.thinks),
+        splits={name: _split(name, findings, exchanges[name], seed) for name in findings.splits},
+        questions={
+            name: QuestionsReport(
+                title=TITLES[name],
+                rows=len(of_kind),
+                base=comparison.answer_figures(of_kind, "base"),
+                tuned=comparison.answer_figures(of_kind, "tuned"),
+                change=comparison.score_changes(of_kind, seed),
                 # The others stand in their splits.
-                "answers": [_answer(one) for one in of_kind] if name == "reworded" else [],
-            }
+                answers=tuple(map(_answer, of_kind)) if name == "reworded" else (),
+            )
             for name, of_kind in by_kind.items()
         },
-        "adapter": {
-            "norm": norm,
-            "is_zero": not norm,
-            "layers": [asdict(layer) for layer in findings.layers],
+        adapter=AdapterChange(norm, is_zero=not norm, layers=tuple(findings.layers)),
+        curves={
+            "train": _curve((line.update, line.loss) for line in origin.metrics),
+            "valid": _curve((line.update, line.valid_loss) for line in origin.metrics),
         },
-        "curves": {
-            name: _curve(origin.metrics, key)
-            for name, key in (("train", "loss"), ("valid", "valid_loss"))
-        },
-        "origin": {
-            **origin_record,
-            "seed": origin.training.get("seed"),
-            "evaluation": as_dict(settings),
-        },
-    }
+        origin=ReportOrigin(
+            dataset_sha256=origin.dataset_sha256,
+            dataset_changed=origin.dataset_changed,
+            created_at=origin.created_at,
+            training=origin.training,
+            versions=origin.versions,
+            evaluated_at=origin.evaluated_at,
+            error=origin.error,
+            seed=origin.training.get("seed"),
+            evaluation=as_dict(settings),
+        ),
+    )
 
 
-def write(paths: RunPaths, report: dict[str, Any]) -> None:
+def write(paths: RunPaths, report: Report) -> None:
     """`report.json` and `report.html`. Raises DiskFull."""
-    files.write_json(paths.report, report)
+    files.write_json(paths.report, asdict(report))
     write_page(paths)
 
 
@@ -95,55 +101,51 @@ def write_page(paths: RunPaths) -> None:
     """
     certificate = None
     with contextlib.suppress(FileNotFoundError):
-        certificate = files.read_json(paths.certificate)
+        certificate = files.read_record(paths.certificate, Certificate)
     with contextlib.suppress(FileNotFoundError):
-        files.write_text(
-            paths.report_html, report_html.page(files.read_json(paths.report), certificate)
-        )
+        report = files.read_record(paths.report, Report)
+        files.write_text(paths.report_html, report_html.page(report, certificate))
 
 
-def _split(
-    name: str, findings: Findings, exchanges: Sequence[Exchange], seed: int
-) -> dict[str, Any]:
+def _split(name: str, findings: Findings, exchanges: Sequence[Exchange], seed: int) -> SplitReport:
     measured = findings.splits[name]
-    change = comparison.loss_change(measured, seed)
-    preferred = judge.preferred(findings, name, seed)
-    figures = {
-        who: {
-            **asdict(comparison.loss_figures(grades, seed)),
-            **comparison.answer_figures(exchanges, who),
-        }
-        for who, grades in (("base", measured.base), ("tuned", measured.tuned))
-    }
-    return {
-        "rows": len(measured.rows),
-        "of_rows": measured.of_rows,
-        **figures,
-        "change": None if change is None else asdict(change),
-        "preference": None if preferred is None else asdict(preferred),
-        "answers": [_answer(one) | {"kind": _kind_of(one, name, findings)} for one in exchanges],
-    }
+
+    def figures(who: str, grades: Sequence[Grade]) -> ModelFigures:
+        answers = comparison.answer_figures(exchanges, who)
+        return ModelFigures(**vars(comparison.loss_figures(grades, seed)), **vars(answers))
+
+    return SplitReport(
+        rows=len(measured.rows),
+        of_rows=measured.of_rows,
+        base=figures("base", measured.base),
+        tuned=figures("tuned", measured.tuned),
+        change=comparison.loss_change(measured, seed),
+        preference=judge.preferred(findings, name, seed),
+        answers=tuple(
+            replace(_answer(one), kind=_kind_of(one, name, findings)) for one in exchanges
+        ),
+    )
 
 
-def _answer(exchange: Exchange) -> dict[str, Any]:
+def _answer(exchange: Exchange) -> Answered:
     base, tuned = exchange.base_scores, exchange.tuned_scores
-    return {
-        "row": int(exchange.row.get("row", 0)),
-        "question": exchange.question,
-        "expected": exchange.expected,
-        "base": exchange.base,
-        "tuned": exchange.tuned,
-        "base_exact": bool(base.exact),
-        "tuned_exact": bool(tuned.exact),
-        "tuned_contains": bool(tuned.contains),
-        "base_chrf": base.chrf,
-        "tuned_chrf": tuned.chrf,
-        "base_rouge_l": base.rouge_l,
-        "tuned_rouge_l": tuned.rouge_l,
-        "ended": exchange.tuned_ended,
-        "base_reasoning": exchange.base_reasoning,
-        "tuned_reasoning": exchange.tuned_reasoning,
-    }
+    return Answered(
+        row=int(exchange.row.get("row", 0)),
+        question=exchange.question,
+        expected=exchange.expected,
+        base=exchange.base,
+        tuned=exchange.tuned,
+        base_exact=bool(base.exact),
+        tuned_exact=bool(tuned.exact),
+        tuned_contains=bool(tuned.contains),
+        base_chrf=base.chrf,
+        tuned_chrf=tuned.chrf,
+        base_rouge_l=base.rouge_l,
+        tuned_rouge_l=tuned.rouge_l,
+        ended=exchange.tuned_ended,
+        base_reasoning=exchange.base_reasoning,
+        tuned_reasoning=exchange.tuned_reasoning,
+    )
 
 
 def _by_kind(exchanges: dict[str, list[Exchange]], findings: Findings) -> dict[str, list[Exchange]]:
@@ -163,10 +165,10 @@ def _kind_of(exchange: Exchange, split: str, findings: Findings) -> str:
     return "paraphrase" if is_paraphrase(exchange.row, findings.trained_groups) else "new"
 
 
-def _curve(metrics: Sequence[dict[str, Any]], key: str) -> list[list[float]]:
-    """[update, value], thinned evenly to `CURVE_POINTS`; the last one stays."""
-    points = [[line["update"], line[key]] for line in metrics if key in line]
+def _curve(losses: Iterable[tuple[int, float | None]]) -> Curve:
+    """Thinned evenly to `CURVE_POINTS`; the last point stays."""
+    points = tuple((update, loss) for update, loss in losses if loss is not None)
     if len(points) <= CURVE_POINTS:
         return points
     last = len(points) - 1
-    return [points[at * last // (CURVE_POINTS - 1)] for at in range(CURVE_POINTS)]
+    return tuple(points[at * last // (CURVE_POINTS - 1)] for at in range(CURVE_POINTS))

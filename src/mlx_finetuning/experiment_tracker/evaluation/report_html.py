@@ -1,19 +1,18 @@
 """The report as one page: no request leaves it, every text is escaped, light, dark and on paper.
 
-Gets `report.json` and, where there is one, `certificate.json`; computes nothing new. The page itself is
+Gets a report and, where there is one, a certificate; computes nothing new. The page itself is
 `assets/report.html.j2`; here is what it is filled with.
 """
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-from typing import Any
-
 from jinja2 import Environment, FileSystemLoader, StrictUndefined
 
 from mlx_finetuning.experiment_tracker.evaluation import charts
 from mlx_finetuning.experiment_tracker.evaluation.measured import SPLITS_JA
+from mlx_finetuning.experiment_tracker.evaluation.results import Report
 from mlx_finetuning.files import ASSETS
+from mlx_finetuning.jobs.results import Certificate
 
 TEMPLATE = "report.html.j2"
 STYLE = ASSETS / "report.css"
@@ -27,10 +26,8 @@ SCORES_JA = {
     "ended": "自分で終了",
 }
 
-Record = Mapping[str, Any]
 
-
-def page(report: Record, certificate: Record | None = None) -> str:
+def page(report: Report, certificate: Certificate | None = None) -> str:
     """The whole document."""
     environment = Environment(
         loader=FileSystemLoader(ASSETS),
@@ -40,39 +37,42 @@ def page(report: Record, certificate: Record | None = None) -> str:
         lstrip_blocks=True,
     )
     environment.filters["number"] = format
-    found = report["splits"]
     splits = [
-        (SPLITS_JA[name], found[name]) for name in ("test", "valid", "train") if name in found
+        (SPLITS_JA[name], report.splits[name])
+        for name in ("test", "valid", "train")
+        if name in report.splits
     ]
     losses = [
         (title, split)
         for title, split in splits
-        if None not in (split["base"]["loss"], split["tuned"]["loss"])
+        if split.base.loss is not None and split.tuned.loss is not None
     ]
     intervals = [
-        (f"{title}・{model}", who, split[who]["loss"], *split[who]["loss_interval"])
+        (f"{title}・{model}", who, figures.loss, *figures.loss_interval)
         for title, split in losses
-        for who, model in (("base", "元のモデル"), ("tuned", "学習後"))
+        for who, model, figures in (
+            ("base", "元のモデル", split.base),
+            ("tuned", "学習後", split.tuned),
+        )
+        if figures.loss is not None and figures.loss_interval is not None
     ]
-    curves = [("base", report["curves"]["train"]), ("tuned", report["curves"]["valid"])]
+    curves = [("base", report.curves["train"]), ("tuned", report.curves["valid"])]
     # Wrong answers first, because they are what is to be looked at.
-    answers = [item for split in report["splits"].values() for item in split["answers"]]
+    answers = [item for split in report.splits.values() for item in split.answers]
     exchanges = []
-    for name, kind in report["questions"].items():
-        of_kind = kind["answers"] or [item for item in answers if item["kind"] == name]
-        exchanges.append((kind["title"], sorted(of_kind, key=lambda item: item["tuned_exact"])))
+    for name, kind in report.questions.items():
+        of_kind = kind.answers or tuple(item for item in answers if item.kind == name)
+        exchanges.append((kind.title, sorted(of_kind, key=lambda item: item.tuned_exact)))
     layers = []
-    for layer in report["adapter"]["layers"]:
-        share = "" if layer["relative"] is None else f"（{layer['relative']:.1%}）"
-        layers.append((f"層 {layer['layer']}", layer["norm"], f"{layer['norm']:.3g}{share}"))
+    for layer in report.adapter.layers:
+        share = "" if layer.relative is None else f"（{layer.relative:.1%}）"
+        layers.append((f"層 {layer.layer}", layer.norm, f"{layer.norm:.3g}{share}"))
     return environment.get_template(TEMPLATE).render(
         report=report,
         certificate=certificate,
         style=STYLE.read_text(encoding="utf-8"),
         losses=losses,
-        preferences=[
-            (title, split["preference"]) for title, split in splits if split.get("preference")
-        ],
+        preferences=[(title, split.preference) for title, split in splits if split.preference],
         exchanges=exchanges,
         shown=SHOWN,
         scores_ja=SCORES_JA,

@@ -3,31 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
 
 import numpy as np
 
+from mlx_finetuning.experiment_tracker.evaluation.results import Interval
+
 CONFIDENCE = 0.95
 RESAMPLES = 2000
-
-
-@dataclass(frozen=True)
-class Interval:
-    """An estimate with its 95% interval."""
-
-    value: float
-    low: float
-    high: float
-
-    @property
-    def is_above_zero(self) -> bool:
-        """Surely: the whole interval is."""
-        return self.low > 0
-
-    @property
-    def is_below_zero(self) -> bool:
-        """Surely: the whole interval is."""
-        return self.high < 0
 
 
 def ratio(

@@ -8,7 +8,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-from mlx_finetuning.experiment_tracker.evaluation.statistics import Interval
+from mlx_finetuning.experiment_tracker.evaluation.results import Interval, Verdict
 
 ENOUGH_ROWS = 8
 """Rows below which a split proves little and a larger one is judged instead."""
@@ -25,18 +25,6 @@ WORN = 0.9
 LOSS_FORGOTTEN, LOSS_WORN = 0.5, 0.15
 """Nats per token by which the general loss surely rose."""
 BROKEN_ERRORS = ("LOSS_NOT_FINITE", "LOSS_EXPLODED")
-
-
-@dataclass(frozen=True)
-class Verdict:
-    """A judgement, for programs and for people."""
-
-    state: str
-    level: str
-    """good, warning or bad: how it is coloured."""
-    text: str
-    evidence: tuple[str, ...] = ()
-    advice: str = ""
 
 
 @dataclass(frozen=True)

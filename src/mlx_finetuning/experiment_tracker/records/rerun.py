@@ -4,15 +4,16 @@ from __future__ import annotations
 
 import contextlib
 import dataclasses
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
 from mlx_finetuning import config
 from mlx_finetuning.config import TrainConfig
 from mlx_finetuning.errors import RecordDamaged, RerunSourceChanged
 from mlx_finetuning.jobs import jobs, runs
+from mlx_finetuning.jobs.logs import MetricsLine
+from mlx_finetuning.jobs.results import TrainResult
 from mlx_finetuning.workspace import Workspace
 
 
@@ -33,8 +34,8 @@ def settings(workspace: Workspace, run_id: str, model_folder: Path | None) -> Tr
     if changed:
         raise RerunSourceChanged(run_id=run_id, changed=changed)
     with contextlib.suppress(RecordDamaged):
-        processes = int(jobs.result(paths).get("processes") or used.processes)
-        used = dataclasses.replace(used, processes=processes)
+        result = jobs.result(paths, TrainResult)
+        used = dataclasses.replace(used, processes=result.processes or used.processes)
     return used
 
 
@@ -54,9 +55,7 @@ class Reproduction:
         return 0 < self.compared == self.equal
 
 
-def compare(
-    first: Iterable[Mapping[str, Any]], second: Iterable[Mapping[str, Any]]
-) -> Reproduction:
+def compare(first: Iterable[MetricsLine], second: Iterable[MetricsLine]) -> Reproduction:
     """first, second: metrics of both runs."""
     before, after = _losses(first), _losses(second)
     shared = before.keys() & after.keys()
@@ -65,8 +64,10 @@ def compare(
     return Reproduction(len(before.keys() | after.keys()), equal, max(differences, default=0.0))
 
 
-def _losses(metrics: Iterable[Mapping[str, Any]]) -> dict[tuple[str, int], float]:
-    kinds = ("loss", "valid_loss")
+def _losses(metrics: Iterable[MetricsLine]) -> dict[tuple[str, int], float]:
     return {
-        (kind, line["update"]): line[kind] for line in metrics for kind in kinds if kind in line
+        (kind, line.update): loss
+        for line in metrics
+        for kind, loss in (("loss", line.loss), ("valid_loss", line.valid_loss))
+        if loss is not None
     }

@@ -8,13 +8,13 @@ from __future__ import annotations
 
 import tempfile
 import time
-from collections.abc import Sequence
-from dataclasses import dataclass
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 from mlx_finetuning.config import TrainConfig
 from mlx_finetuning.errors import Interrupted, RunDoesNotFit
+from mlx_finetuning.jobs.results import Estimate
 from mlx_finetuning.mlx_trainer.model.load import LoadedModel
 from mlx_finetuning.mlx_trainer.training import loop
 from mlx_finetuning.progress import Progress, Step
@@ -29,32 +29,6 @@ STEADY = 16
 """Examples an update beyond which its gradient hardly gets steadier."""
 AN_EPOCH = 10
 """Updates that an epoch should have."""
-
-
-@dataclass(frozen=True)
-class Estimate:
-    """What a run will take, for people and for the form of settings."""
-
-    fits: bool
-    peak_memory_gb: float
-    """10**9 bytes, over all processes."""
-    available_gb: float
-    """What the run may take."""
-    seconds_per_update: float
-    updates: int
-    total_s: float
-    """Of the whole run, validation included."""
-    rows: int
-    longest_tokens: int
-    batch_size: int
-    micro_batch_size: int
-    """Examples computed at once; smaller than `batch_size` where memory asks for parts."""
-    largest_batch_size: int
-    """Examples that could be computed at once, at most all rows."""
-    recommended_batch_size: int
-    processes: int
-    recompute: bool
-    reason_ja: str
 
 
 class _Enough(Interrupted):
@@ -73,7 +47,7 @@ class _Watcher:
         self._took_s = 0.0
         """All updates so far."""
         self._done = 0
-        self._tokens = 0
+        self._tokens = 0.0
         self.valid_s = 0.0
         self.peak_memory_gb = 0.0
 
@@ -85,7 +59,7 @@ class _Watcher:
         if name == "rehearsed":
             self._last_s = time.monotonic()
 
-    def record(self, line: dict[str, Any]) -> None:
+    def record(self, line: Mapping[str, float]) -> None:
         since_s, self._last_s = time.monotonic() - self._last_s, time.monotonic()
         if "valid_loss" in line:
             self.valid_s = since_s

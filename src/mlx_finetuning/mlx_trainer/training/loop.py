@@ -28,6 +28,7 @@ from mlx_finetuning.errors import (
     NoTrainingRows,
     StudioError,
 )
+from mlx_finetuning.jobs.results import Check, TrainResult
 from mlx_finetuning.mlx_trainer.batches import batches
 from mlx_finetuning.mlx_trainer.batches.examples import encode_rows
 from mlx_finetuning.mlx_trainer.gradient import backward, preference
@@ -44,7 +45,6 @@ from mlx_finetuning.mlx_trainer.training import (
     selfcheck,
 )
 from mlx_finetuning.mlx_trainer.training.checkpoints import TrainingState
-from mlx_finetuning.mlx_trainer.training.selfcheck import Check
 from mlx_finetuning.progress import Progress, Step
 from mlx_finetuning.utils.memory_monitor import LEFT_TO_OTHERS, read_memory
 from mlx_finetuning.workspace import AdapterPaths
@@ -64,48 +64,14 @@ class Event(Protocol):
 class Hooks:
     """Who hears of a run: its log, its events, its progress."""
 
-    record: Callable[[dict[str, Any]], None]
+    record: Callable[[Mapping[str, float]], None]
     """Takes each line of `metrics.jsonl`."""
     event: Event
     progress: Progress
     rewind: Callable[[int], None] = lambda update: None
     """Told, before a resumed run goes on, that metrics and samples after this update are void."""
-    sample: Callable[[dict[str, Any]], None] | None = None
+    sample: Callable[[Mapping[str, object]], None] | None = None
     """Takes each line of `samples.jsonl`; None if nobody wants sample answers."""
-
-
-@dataclass(frozen=True)
-class TrainResult:
-    """What became of a run; `result.json` has these fields."""
-
-    updates: int
-    train_rows: int
-    valid_rows: int
-    cut_rows: int
-    """Rows longer than the limit."""
-    supervised_tokens: int
-    first_valid_loss: float | None
-    last_valid_loss: float | None
-    best_valid_loss: float | None
-    best_update: int
-    last_loss: float | None
-    peak_memory_gb: float
-    """10**9 bytes: what each process held at most, added up; on a GPU, what its arrays took."""
-    elapsed_s: float
-    processes: int
-    padded: bool
-    """Whether examples had rows of their own, because the model class needs it."""
-    micro_batch_size: int
-    """Examples computed at once."""
-    recompute: bool
-    """Whether blocks were computed again for their gradients, to save memory."""
-    checks: tuple[Check, ...]
-    """What the run proved about itself."""
-    resumed_from: int | None
-    """The update of the checkpoint the last sitting began with."""
-    stopped_early: bool
-    objective: str
-    """`sft`, `dpo` or `orpo`."""
 
 
 def train(

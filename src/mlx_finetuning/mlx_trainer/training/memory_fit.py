@@ -62,7 +62,7 @@ class Fit:
     allowed: int
     """Bytes that the run may take."""
 
-    def figures(self, work: Workload) -> dict[str, Any]:
+    def figures(self, work: Workload) -> dict[str, float]:
         """For the event `fit`."""
         return {
             "rows": len(work.examples),

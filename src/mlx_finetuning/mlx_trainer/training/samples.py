@@ -29,7 +29,7 @@ def questions(train_rows: Rows, valid_rows: Rows) -> list[Mapping[str, Any]]:
     return list(itertools.islice(asked, QUESTIONS))
 
 
-def answers(loaded: LoadedModel, rows: Rows, update: int) -> Iterator[dict[str, Any]]:
+def answers(loaded: LoadedModel, rows: Rows, update: int) -> Iterator[dict[str, object]]:
     """A line of `samples.jsonl` for each row; rows that are too long to be asked are left out."""
     settings = GenerateConfig(max_tokens=THINKING_TOKENS if loaded.chat.thinks else TOKENS)
     for row in rows:

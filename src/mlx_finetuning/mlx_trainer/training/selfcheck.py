@@ -6,7 +6,6 @@ Each check gives a `Check`, never an error: a run's result is shown with what is
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -17,6 +16,7 @@ from mlx.utils import tree_flatten, tree_unflatten
 from mlx_lm import utils
 from numpy.typing import NDArray
 
+from mlx_finetuning.jobs.results import Check
 from mlx_finetuning.mlx_trainer.batches.examples import Example
 from mlx_finetuning.mlx_trainer.model import split_head
 from mlx_finetuning.mlx_trainer.model.load import LoadedModel, load_weights
@@ -30,16 +30,6 @@ LOOKED_AT = 1000
 """Rows whose supervised text is read."""
 NAMED = 5
 """Layers or rows that a text names."""
-
-
-@dataclass(frozen=True)
-class Check:
-    """One proof, with its outcome in words."""
-
-    kind: str
-    """`supervision`, `adapter_changed`, `adapter_reloaded` or `ranks_agree`."""
-    passed: bool
-    text_ja: str
 
 
 def ranks(agree: bool | None) -> Check | None:

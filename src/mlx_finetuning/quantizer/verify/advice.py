@@ -3,9 +3,8 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass
 
-from mlx_finetuning.quantizer.verify.verify import Report
+from mlx_finetuning.quantizer.verify.results import Candidate, Report
 
 CANDIDATES = ("Q8_0", "Q6_K", "Q5_K_M", "Q4_K_M", "IQ4_XS", "Q3_K_M")
 MOST_KL = 0.1
@@ -13,18 +12,6 @@ MOST_KL = 0.1
 MOST_PERPLEXITY_CHANGE = 0.05
 LEAST_TOP1 = 0.95
 """One other word in twenty; averages alone let Q2_K pass with one in ten."""
-
-
-@dataclass(frozen=True)
-class Candidate:
-    """A file of one quantization type, measured."""
-
-    quant: str
-    size_bytes: int
-    mean_kl: float
-    top1_agreement: float
-    perplexity_change: float
-    """Relative: 0.02 is two percent worse than the tuned model."""
 
 
 def candidates(reports: Mapping[str, Report]) -> list[Candidate]:
@@ -35,7 +22,7 @@ def candidates(reports: Mapping[str, Report]) -> list[Candidate]:
             report.size_bytes,
             report.logits.mean_kl,
             report.logits.top1_agreement,
-            report.logits.perplexity_gguf / report.logits.perplexity_reference - 1,
+            report.logits.perplexity_change,
         )
         for quant, report in reports.items()
     ]

@@ -19,6 +19,7 @@ from numpy.typing import NDArray
 from mlx_finetuning.progress import Progress, Step, silent
 from mlx_finetuning.quantizer.llama_cpp.inference import LlamaModel, LlamaVocabulary
 from mlx_finetuning.quantizer.verify import scripts
+from mlx_finetuning.quantizer.verify.results import LogitParity, TokenParity
 from mlx_finetuning.quantizer.vocabulary.tokenizer import TokenizerMetadata
 
 STAGE = "検証"
@@ -36,36 +37,6 @@ class Reference:
     tokens: list[int]
     logits: NDArray[np.float32]
     """[tokens, vocabulary]: after each token."""
-
-
-@dataclass(frozen=True)
-class LogitParity:
-    """Averages over all positions; divergences in nats, reference against file."""
-
-    tokens: int
-    mean_kl: float
-    max_kl: float
-    top1_agreement: float
-    """Share of positions whose likeliest next token is the same."""
-    perplexity_reference: float
-    perplexity_gguf: float
-
-
-@dataclass(frozen=True)
-class TokenParity:
-    """How alike texts are cut."""
-
-    texts: int
-    differing: tuple[str, ...]
-    """The texts that are cut differently, for no reason that is counted below."""
-    foreign: tuple[str, ...] = ()
-    """Built-in texts likewise, but in scripts that do not occur in the user's texts."""
-    unsayable: int = 0
-    """Texts with characters outside the vocabulary that the file can have."""
-    named: int = 0
-    """Texts with the name of an ordinary token that llama.cpp takes for a control token; left out."""
-    reordered: int = 0
-    """Texts of which the same pieces come in another order, as likely as the original's."""
 
 
 class Cut(StrEnum):

@@ -14,7 +14,6 @@ import tempfile
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -22,6 +21,7 @@ from numpy.typing import NDArray
 from mlx_finetuning.progress import Progress, silent
 from mlx_finetuning.quantizer.families import registry
 from mlx_finetuning.quantizer.formats.safetensors import Rows
+from mlx_finetuning.quantizer.verify.results import LogitParity, Proof
 from mlx_finetuning.quantizer.vocabulary.tokenizer import TokenizerMetadata
 from mlx_finetuning.quantizer.write import export
 from mlx_finetuning.quantizer.write.export import Source
@@ -119,14 +119,9 @@ def covers(chosen: Extent, name: str) -> bool:
     return layer is None or layer < chosen.layers
 
 
-def as_record(chosen: Extent) -> dict[str, Any]:
+def as_record(chosen: Extent, compared: LogitParity) -> Proof:
     """For the report of an export."""
-    return {
-        "quant": QUANT,
-        "layers": chosen.layers,
-        "of_layers": chosen.of_layers,
-        "vocabulary": len(chosen.tokens),
-    }
+    return Proof(QUANT, chosen.layers, chosen.of_layers, len(chosen.tokens), compared)
 
 
 def _part(source: Source, chosen: Extent) -> Source:

@@ -18,7 +18,8 @@ from mlx_finetuning.errors import ExportError, ExportNotProven, ModelError
 from mlx_finetuning.messages_ja import describe
 from mlx_finetuning.quantizer.llama_cpp.inference import LlamaVocabulary
 from mlx_finetuning.quantizer.verify import parity, proof
-from mlx_finetuning.quantizer.verify.parity import Cut, Encode, TokenParity
+from mlx_finetuning.quantizer.verify.parity import Cut, Encode
+from mlx_finetuning.quantizer.verify.results import TokenParity
 from mlx_finetuning.quantizer.vocabulary.tokenizer import ChatFormat, TokenizerMetadata
 from mlx_finetuning.quantizer.write import export, gguf_writer
 from mlx_finetuning.tokenization import battery, files, loading

@@ -9,7 +9,6 @@ from __future__ import annotations
 import math
 from collections import Counter
 from collections.abc import Iterator
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -19,6 +18,7 @@ from mlx_finetuning.quantizer.families import recipe, registry
 from mlx_finetuning.quantizer.families.family import Config, head_size
 from mlx_finetuning.quantizer.formats.gguf_reader import Gguf
 from mlx_finetuning.quantizer.llama_cpp import ggml
+from mlx_finetuning.quantizer.verify.results import Structure
 from mlx_finetuning.quantizer.vocabulary.tokenizer import TokenizerMetadata
 from mlx_finetuning.quantizer.write import export
 
@@ -31,18 +31,6 @@ SETTLED = (
 HEAD_SIZE_KEYS = ("attention.key_length", "attention.value_length", "rope.dimension_count")
 """Keys that a converter may state or leave to llama.cpp, which infers the same."""
 TOKEN_KEYS = {"pad": "padding", "unk": "unknown"}
-
-
-@dataclass(frozen=True)
-class Structure:
-    """A file's own description, and in Japanese what is wrong with it."""
-
-    quant: str
-    """The file type's name: Q4_K_M; 「不明」 where it says nothing."""
-    tensors: int
-    types: dict[str, int]
-    """Tensors per type."""
-    problems: tuple[str, ...]
 
 
 def inspect(gguf: Gguf, model: Path, config: Config, expected: TokenizerMetadata) -> Structure:

@@ -9,9 +9,8 @@ compared by the caller, with the runtime.
 from __future__ import annotations
 
 from collections.abc import Collection, Iterable, Sequence
-from dataclasses import asdict, dataclass, replace
+from dataclasses import asdict, replace
 from pathlib import Path
-from typing import Any
 
 from mlx_finetuning import files
 from mlx_finetuning.errors import ExportNotProven
@@ -22,13 +21,11 @@ from mlx_finetuning.quantizer.llama_cpp.inference import LlamaVocabulary
 from mlx_finetuning.quantizer.verify import parity, proof, structure, tensor_error
 from mlx_finetuning.quantizer.verify.parity import (
     Encode,
-    LogitParity,
     Reference,
-    TokenParity,
     compare_logits,
     compare_tokens,
 )
-from mlx_finetuning.quantizer.verify.structure import Structure
+from mlx_finetuning.quantizer.verify.results import LogitParity, Proof, Report
 from mlx_finetuning.quantizer.verify.written import report_path as report_path
 from mlx_finetuning.quantizer.vocabulary import tokenizer
 from mlx_finetuning.quantizer.vocabulary.tokenizer import ChatFormat
@@ -53,30 +50,6 @@ BANDS = (
     (float("inf"), "学習したモデルと大きく違います。大きめの型（Q8_0など）を使ってください"),
 )
 """Mean KL up to which a quantized file is called so."""
-
-
-@dataclass(frozen=True)
-class Report:
-    """One file, examined."""
-
-    path: str
-    size_bytes: int
-    structure: Structure
-    tokens: TokenParity
-    logits: LogitParity
-    errors: dict[str, float]
-    """Per type, the largest error of a tensor relative to the original weights."""
-    problems: tuple[str, ...]
-    """In Japanese; none: the file is proven."""
-    warnings: tuple[str, ...]
-    """In Japanese: what is different without speaking against the file."""
-    verdict: str
-    """One Japanese line for people."""
-
-    @property
-    def proven(self) -> bool:
-        """Whether nothing speaks against the file."""
-        return not self.problems
 
 
 def examine(
@@ -127,6 +100,7 @@ def examine(
         problems=tuple(problems),
         warnings=tuple(parity.warnings(tokens)),
         verdict=_verdict(described.quant, logits, problems),
+        proven=not problems,
     )
 
 
@@ -139,7 +113,7 @@ def with_problems(report: Report, more: Sequence[str]) -> Report:
     """The report with problems that were found elsewhere, and the verdict they call for."""
     problems = (*report.problems, *more)
     verdict = _verdict(report.structure.quant, report.logits, problems)
-    return replace(report, problems=problems, verdict=verdict)
+    return replace(report, problems=problems, verdict=verdict, proven=not problems)
 
 
 def require_proven(report: Report, path: Path) -> None:
@@ -148,19 +122,12 @@ def require_proven(report: Report, path: Path) -> None:
         raise ExportNotProven(path=str(path), problems=list(report.problems[:5]))
 
 
-def as_record(report: Report) -> dict[str, Any]:
-    """The report as plain JSON."""
-    return {**asdict(report), "problems": list(report.problems), "proven": report.proven}
-
-
-def write(report: Report, gguf: Path, proof_record: dict[str, Any] | None = None) -> Path:
-    """Keep a report beside its file, with that of the proof. Raises DiskFull."""
+def write(report: Report, gguf: Path, proven: Proof | None = None) -> Report:
+    """Keep a report beside its file, with the proof; returns what was kept. Raises DiskFull."""
     path = report_path(gguf)
-    record = as_record(report)
-    if proof_record is not None:
-        record["proof"] = proof_record
-    files.write_json(path, record)
-    return path
+    kept = replace(report, path=str(gguf), report_path=str(path), proof=proven)
+    files.write_json(path, asdict(kept))
+    return kept
 
 
 def _logit_problems(quant: str, logits: LogitParity) -> list[str]:
@@ -178,10 +145,9 @@ def _logit_problems(quant: str, logits: LogitParity) -> list[str]:
 def _verdict(quant: str, logits: LogitParity, problems: Sequence[str]) -> str:
     if problems:
         return f"学習したモデルと同じとは認められません: {problems[0]}"
-    change = logits.perplexity_gguf / logits.perplexity_reference - 1
     figures = (
         f"次のトークンの一致率 {logits.top1_agreement:.1%}、"
-        f"パープレキシティの変化 {change:+.2%}、{logits.tokens}トークンで比較"
+        f"パープレキシティの変化 {logits.perplexity_change:+.2%}、{logits.tokens}トークンで比較"
     )
     if quant in EXACT:
         return f"学習したモデルと同じ動きをします（{figures}）。"

@@ -6,12 +6,12 @@ Reads names, sizes and reports only, and loads nothing; damaged reports count as
 from __future__ import annotations
 
 import contextlib
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any
 
 from mlx_finetuning import files
 from mlx_finetuning.errors import NewerSchema, RecordDamaged
+from mlx_finetuning.quantizer.verify.results import Report
 
 FOLDERS = ("peft", "mlx", "safetensors")
 """Formats that are folders, whose names end so."""
@@ -62,19 +62,9 @@ def _read(path: Path) -> WrittenModel | None:
     file = path.stat()
     if path.stem.endswith(_ADAPTER):
         return WrittenModel(path, "gguf-lora", "", file.st_size, file.st_mtime)
-    report: dict[str, Any] = {}
+    model = WrittenModel(path, "gguf", path.stem.rpartition("-")[2], file.st_size, file.st_mtime)
     with contextlib.suppress(FileNotFoundError, RecordDamaged, NewerSchema):
-        report = files.read_json(report_path(path))
-    logits = report.get("logits")
-    share = logits.get("top1_agreement") if isinstance(logits, dict) else None
-    agreement = float(share) if isinstance(share, int | float) and 0 <= share <= 1 else None
-    return WrittenModel(
-        path,
-        "gguf",
-        path.stem.rpartition("-")[2],
-        file.st_size,
-        file.st_mtime,
-        agreement,
-        bool(report["proven"]) if "proven" in report else None,
-        str(report.get("verdict", "")),
-    )
+        report = files.read_record(report_path(path), Report)
+        agreement = report.logits.top1_agreement
+        return replace(model, agreement=agreement, proven=report.proven, verdict=report.verdict)
+    return model

@@ -2,34 +2,32 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-from typing import Any
-
 import streamlit as st
 
+from mlx_finetuning.jobs.results import Certificate
 from mlx_finetuning.ui.components.text import plain
 from mlx_finetuning.utils.units_ja import percent
 
 
-def draw_certificate(certificate: Mapping[str, Any]) -> None:
-    """Draw the content of a run's `certificate.json`."""
-    show = st.success if certificate["passed"] else st.error
-    show(plain(str(certificate["verdict"])), icon=":material/verified:")
+def draw_certificate(certificate: Certificate) -> None:
+    """Draw a run's certificate."""
+    show = st.success if certificate.passed else st.error
+    show(plain(certificate.verdict), icon=":material/verified:")
     table = []
-    for row in certificate["rows"]:
+    for row in certificate.rows:
         cells = {
-            "動かし方": str(row["label"]),
-            "質問": f"{row['prompts']:,}",
-            "質問のトークンの一致": percent(row["prompt_ids_equal"]),
-            "次の語の一致": "—" if row["top1"] is None else percent(row["top1"]),
-            "答えの一致": percent(row["answers_equal"]),
-            "自分で終えた答え": percent(row["ended"]),
+            "動かし方": row.label,
+            "質問": f"{row.prompts:,}",
+            "質問のトークンの一致": percent(row.prompt_ids_equal),
+            "次の語の一致": "—" if row.top1 is None else percent(row.top1),
+            "答えの一致": percent(row.answers_equal),
+            "自分で終えた答え": percent(row.ended),
         }
-        if row.get("reasoning_equal") is not None:
-            cells["考えた過程の一致"] = percent(row["reasoning_equal"])
+        if row.reasoning_equal is not None:
+            cells["考えた過程の一致"] = percent(row.reasoning_equal)
         table.append(cells)
     st.dataframe(table, hide_index=True, placeholder="—")
-    for problem in certificate["problems"]:
-        st.warning(plain(str(problem)), icon=":material/warning:")
-    for note in certificate["notes"]:
-        st.caption(plain(str(note)))
+    for problem in certificate.problems:
+        st.warning(plain(problem), icon=":material/warning:")
+    for note in certificate.notes:
+        st.caption(plain(note))

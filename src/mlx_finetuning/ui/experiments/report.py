@@ -3,42 +3,39 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import Any
 
 import streamlit as st
 
+from mlx_finetuning.experiment_tracker.evaluation.results import Report, SplitReport, Verdict
 from mlx_finetuning.ui.components.text import plain
 from mlx_finetuning.ui.frame import studio
 from mlx_finetuning.utils.units_ja import percent
 
-JUDGED = {
-    "verdict": "学習したか",
-    "forgetting": "ほかのことを忘れたか",
-    "memorising": "丸暗記していないか",
-    "stopping": "答えを終えられるか",
-    "thinking": "考えてから答えるか",
-}
 SPLITS = {"train": "学習した行", "valid": "検証の行", "test": "学習していない行"}
 LOOKS = {"good": st.success, "warning": st.warning, "bad": st.error}
 ANSWERS = 50
-UNFINISHED = "（考えている途中で終わりました）"
 
 
-def draw_report(run_id: str, report: Mapping[str, Any]) -> None:
-    """Draw the content of a run's `report.json`: judgements, their evidence, figures, answers."""
-    # Only of models that can think it is said whether they do.
-    judged = {name: title for name, title in JUDGED.items() if report.get(name) is not None}
-    for name, title in judged.items():
-        judgement = report[name]
-        show = LOOKS.get(str(judgement["level"]), st.info)
-        show(f"**{title}**　{plain(str(judgement['text']))}")
-        if judgement["advice"]:
-            st.caption(plain(str(judgement["advice"])))
+def draw_report(run_id: str, report: Report) -> None:
+    """Draw a run's report: judgements, their evidence, figures, answers."""
+    judged: list[tuple[str, Verdict]] = [
+        ("学習したか", report.verdict),
+        ("ほかのことを忘れたか", report.forgetting),
+        ("丸暗記していないか", report.memorising),
+        ("答えを終えられるか", report.stopping),
+    ]
+    if report.thinking is not None:  # only of models that can think it is said whether they do
+        judged.append(("考えてから答えるか", report.thinking))
+    for title, judgement in judged:
+        show = LOOKS.get(judgement.level, st.info)
+        show(f"**{title}**　{plain(judgement.text)}")
+        if judgement.advice:
+            st.caption(plain(judgement.advice))
     with st.expander("判定の根拠", icon=":material/fact_check:"):
-        for name, title in judged.items():
-            lines = [f"- {plain(str(line))}" for line in report[name]["evidence"]]
+        for title, judgement in judged:
+            lines = [f"- {plain(line)}" for line in judgement.evidence]
             st.markdown("\n".join([f"**{title}**", "", *lines]))
-    splits = report["splits"]
+    splits = report.splits
     figures = [_figures(name, splits[name]) for name in SPLITS if name in splits]
     st.dataframe(figures, hide_index=True, placeholder="—")
     _draw_answers(splits)
@@ -54,42 +51,37 @@ def draw_report(run_id: str, report: Mapping[str, Any]) -> None:
         )
 
 
-def _figures(name: str, split: Mapping[str, Any]) -> dict[str, str]:
-    def loss(side: str) -> str:
-        value = split[side]["loss"]
+def _figures(name: str, split: SplitReport) -> dict[str, str]:
+    def loss(value: float | None) -> str:
         return "—" if value is None else f"{value:.3f}"
 
-    def share(side: str, figure: str) -> str:
-        value = split[side][figure]
+    def share(value: float | None) -> str:
         return "—" if value is None else percent(value)
 
     return {
         "行の種類": SPLITS[name],
-        "行": f"{split['rows']:,}",
-        "損失（元のモデル）": loss("base"),
-        "損失（学習後）": loss("tuned"),
-        "正答率（元のモデル）": share("base", "exact"),
-        "正答率（学習後）": share("tuned", "exact"),
-        "自分で終えた答え": share("tuned", "ended"),
+        "行": f"{split.rows:,}",
+        "損失（元のモデル）": loss(split.base.loss),
+        "損失（学習後）": loss(split.tuned.loss),
+        "正答率（元のモデル）": share(split.base.exact),
+        "正答率（学習後）": share(split.tuned.exact),
+        "自分で終えた答え": share(split.tuned.ended),
     }
 
 
-def _draw_answers(splits: Mapping[str, Any]) -> None:
+def _draw_answers(splits: Mapping[str, SplitReport]) -> None:
     """Held-out questions first, and among them the wrong answers."""
-    name = next((name for name in ("test", "valid", "train") if splits.get(name)), None)
-    if name is None or not splits[name]["answers"]:
+    name = next((name for name in ("test", "valid", "train") if name in splits), None)
+    if name is None or not splits[name].answers:
         return
     rows = []
-    for row in sorted(splits[name]["answers"], key=lambda row: row["tuned_exact"])[:ANSWERS]:
-        base, tuned = (
-            str(row[side]) or (UNFINISHED if row.get(f"{side}_reasoning") else "")
-            for side in ("base", "tuned")
-        )
+    for row in sorted(splits[name].answers, key=lambda row: row.tuned_exact)[:ANSWERS]:
+        base, tuned = row.shown
         rows.append(
             {
-                "": "○" if row["tuned_exact"] else "×",
-                "質問": str(row["question"]),
-                "正解": str(row["expected"]),
+                "": "○" if row.tuned_exact else "×",
+                "質問": row.question,
+                "正解": row.expected,
                 "元のモデル": base,
                 "学習後": tuned,
             }

@@ -50,10 +50,10 @@ def draw_registration(run_id: str, can_connect: bool) -> None:
             st.rerun()
     for deployed in studio().ollama.deployments(run_id):
         with st.container(border=True):
-            st.markdown(f"**{plain(str(deployed['name']))}**　{plain(str(deployed['host']))}")
-            st.success(plain(str(deployed["verdict"])), icon=":material/verified:")
-            stops = "　".join(f"`{stop}`" for stop in deployed["parameters"]["stop"])
+            st.markdown(f"**{plain(deployed.name)}**　{plain(deployed.host)}")
+            st.success(plain(deployed.verdict), icon=":material/verified:")
+            stops = "　".join(f"`{stop}`" for stop in deployed.stops)
             st.markdown(f"停止文字列: {stops}")
-            if deployed["system"]:
-                st.markdown(f"システム文: {plain(str(deployed['system']))}")
-            st.code(f"ollama run {deployed['name']}", language=None)
+            if deployed.system:
+                st.markdown(f"システム文: {plain(deployed.system)}")
+            st.code(f"ollama run {deployed.name}", language=None)

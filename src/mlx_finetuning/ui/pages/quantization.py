@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import streamlit as st
 
+from mlx_finetuning.quantizer.verify.results import Exported
 from mlx_finetuning.ui.components.empty import empty_state
 from mlx_finetuning.ui.components.jobs import draw_latest, latest
 from mlx_finetuning.ui.components.runs import choose_run
@@ -20,10 +21,10 @@ def draw_run(run_id: str) -> None:
     with errors_shown():
         choice.draw_choice(run_id, at_work)
         job = latest(run_id, ("export",))
-        is_done = job is not None and job.status.state == "done"
-        # Where the last export was a measurement, what it came to.
-        if job and is_done and studio().jobs.settings(run_id, job.name).get("advise"):
-            choice.draw_advice(studio().jobs.result(run_id, job.name))
+        if job and job.status.state == "done":
+            result = studio().jobs.result(run_id, job.name, Exported)
+            if result.candidates:  # the last export was a measurement
+                choice.draw_advice(result)
     st.header("作ったもの")
     models = studio().exports.list(run_id)
     if not models:

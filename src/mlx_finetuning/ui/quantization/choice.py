@@ -3,13 +3,12 @@
 from __future__ import annotations
 
 import shutil
-from collections.abc import Mapping
-from typing import Any
 
 import streamlit as st
 
 from mlx_finetuning.config import FORMATS, QUANTIZATIONS, ExportConfig
 from mlx_finetuning.errors import ExportError
+from mlx_finetuning.quantizer.verify.results import Exported
 from mlx_finetuning.ui.components.errors import show_error
 from mlx_finetuning.ui.components.form import setting_input
 from mlx_finetuning.ui.frame import studio
@@ -110,19 +109,19 @@ def _cached_sizes(root: str, run_id: str) -> dict[str, int]:
     return studio().exports.predicted_sizes(run_id)
 
 
-def draw_advice(result: Mapping[str, Any]) -> None:
+def draw_advice(result: Exported) -> None:
     """What a measurement of the types came to."""
     st.success(
-        f"おすすめは **{result['recommended']}** です（{result['tokens']:,}トークンで比較）。",
+        f"おすすめは **{result.recommended}** です（{result.tokens:,}トークンで比較）。",
         icon=":material/balance:",
     )
     rows = [
         {
-            "種類": candidate["quant"],
-            "大きさ": size(candidate["size_bytes"]),
-            "学習したモデルとの一致": percent(candidate["top1_agreement"]),
-            "予測の難しさの変化": f"{candidate['perplexity_change']:+.2%}",
+            "種類": candidate.quant,
+            "大きさ": size(candidate.size_bytes),
+            "学習したモデルとの一致": percent(candidate.top1_agreement),
+            "予測の難しさの変化": f"{candidate.perplexity_change:+.2%}",
         }
-        for candidate in result["candidates"]
+        for candidate in result.candidates
     ]
     st.dataframe(rows, hide_index=True)

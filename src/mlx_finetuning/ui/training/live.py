@@ -5,6 +5,7 @@ from __future__ import annotations
 import streamlit as st
 
 from mlx_finetuning.errors import StudioError
+from mlx_finetuning.experiment_tracker.evaluation.results import UNFINISHED
 from mlx_finetuning.jobs.metrics import Metrics
 from mlx_finetuning.jobs.runs import Run
 from mlx_finetuning.jobs.status import JobStatus
@@ -22,7 +23,6 @@ NEXT_PAGES = (
     ("experiments", "成果を調べる", ":material/grading:"),
     ("quantization", "次へ: 量子化", ":material/arrow_forward:"),
 )
-UNFINISHED = "（考えている途中で終わりました）"
 CHARTS = {
     "学習率": "learning_rate",
     "勾配の大きさ": "gradient_norm",
@@ -146,19 +146,17 @@ def _draw_chart(metrics: Metrics) -> None:
 
 def _draw_events(run_id: str) -> None:
     """Warnings of the run, and what was found when it was fitted into memory."""
-    events = studio().runs.events(run_id)
-    for event in events:
-        if event.get("event") == "warning":
-            st.warning(plain(str(event.get("text", ""))), icon=":material/warning:")
-    fits = [event for event in events if event.get("event") == "fit"]
-    if fits:
-        fit = fits[-1]
+    for event in studio().runs.events(run_id):
+        if event.event == "warning":
+            st.warning(plain(event.text), icon=":material/warning:")
+    fit = studio().runs.fit(run_id)
+    if fit is not None:
         st.caption(
             plain(
-                f"必要なメモリの見積もり {fit.get('needed_gb', '—')} GB"
-                f"（使えるのは {fit.get('available_gb', '—')} GB）、"
-                f"一度に計算できる例は {fit.get('largest_batch_size', '—')} まで、"
-                f"最も長い例は {fit.get('longest_tokens', '—')} トークン。"
+                f"必要なメモリの見積もり {fit.needed_gb} GB"
+                f"（使えるのは {fit.available_gb} GB）、"
+                f"一度に計算できる例は {fit.largest_batch_size} まで、"
+                f"最も長い例は {fit.longest_tokens} トークン。"
             )
         )
 
@@ -168,15 +166,15 @@ def _draw_samples(run_id: str) -> None:
     samples = studio().runs.samples(run_id)
     if not samples:
         return
-    update = samples[-1].get("update")
+    update = samples[-1].update
     with st.expander(f"見本の回答（更新 {update} のとき）", icon=":material/chat:", expanded=True):
         rows = [
             {
-                "質問": sample.get("question"),
-                "今の答え": sample.get("answer") or (UNFINISHED if sample.get("reasoning") else ""),
-                "正解": sample.get("expected"),
+                "質問": sample.question,
+                "今の答え": sample.answer or UNFINISHED * bool(sample.reasoning),
+                "正解": sample.expected,
             }
             for sample in samples
-            if sample.get("update") == update
+            if sample.update == update
         ]
         st.dataframe(rows, hide_index=True, placeholder="—")

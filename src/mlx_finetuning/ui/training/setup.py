@@ -8,6 +8,7 @@ from typing import Any
 import streamlit as st
 
 from mlx_finetuning.config import TrainConfig, as_dict
+from mlx_finetuning.jobs.results import Estimate
 from mlx_finetuning.ui import sitemap
 from mlx_finetuning.ui.components import views
 from mlx_finetuning.ui.components.datasets import first_choice
@@ -113,24 +114,24 @@ def draw_estimate(settings: TrainConfig) -> None:
         return
     with errors_shown():
         estimate = _cached_estimate(str(studio().workspace.root), settings)
-        reason = plain(str(estimate["reason_ja"]))
-        if not estimate["fits"]:
+        reason = plain(estimate.reason_ja)
+        if not estimate.fits:
             st.error(f"この設定では学習できません。{reason}", icon=":material/memory:")
             return
         figures = {
-            "必要なメモリ": f"{estimate['peak_memory_gb']:.2f} GB",
-            "使えるメモリ": f"{estimate['available_gb']:.2f} GB",
-            "予想時間": f"約{duration(estimate['total_s'])}",
-            "おすすめの例の数": f"{estimate['recommended_batch_size']}",
+            "必要なメモリ": f"{estimate.peak_memory_gb:.2f} GB",
+            "使えるメモリ": f"{estimate.available_gb:.2f} GB",
+            "予想時間": f"約{duration(estimate.total_s)}",
+            "おすすめの例の数": f"{estimate.recommended_batch_size}",
         }
         with st.container(horizontal=True):
             for label, value in figures.items():
                 st.metric(label, value, border=True, width=200)
         st.caption(
-            f"{reason} 例の数は「1回の更新に使う例の数」（今は {estimate['batch_size']}）です。"
+            f"{reason} 例の数は「1回の更新に使う例の数」（今は {estimate.batch_size}）です。"
         )
 
 
 @st.cache_data(max_entries=8, show_spinner="最初の数回を計算して測っています…")
-def _cached_estimate(root: str, settings: TrainConfig) -> dict[str, Any]:
+def _cached_estimate(root: str, settings: TrainConfig) -> Estimate:
     return studio().training.estimate(settings).follow()

@@ -1,0 +1,292 @@
+"""What `report.json` holds: figures of both models, judgements, answers. Plain data; loads no NumPy.
+
+`report` makes it. Fields with a default were added later.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+
+UNFINISHED = "（考えている途中で終わりました）"
+
+
+# --- figures -----------------------------------------------------------------------------
+
+
+@dataclass(frozen=True)
+class Interval:
+    """An estimate with its 95% interval."""
+
+    value: float
+    low: float
+    high: float
+
+    @property
+    def is_above_zero(self) -> bool:
+        """Surely: the whole interval is."""
+        return self.low > 0
+
+    @property
+    def is_below_zero(self) -> bool:
+        """Surely: the whole interval is."""
+        return self.high < 0
+
+
+@dataclass(frozen=True)
+class LossFigures:
+    """Of one model on some rows; None where there is no target."""
+
+    loss: float | None = None
+    """Nats per supervised token."""
+    loss_interval: tuple[float, float] | None = None
+    perplexity: float | None = None
+    perplexity_interval: tuple[float, float] | None = None
+
+
+@dataclass(frozen=True)
+class AnswerFigures:
+    """Means of the scores of one model's answers, and the share that ended by itself; None without
+    an answer."""
+
+    exact: float | None = None
+    contains: float | None = None
+    chrf: float | None = None
+    rouge_l: float | None = None
+    ended: float | None = None
+
+
+@dataclass(frozen=True)
+class ModelFigures(AnswerFigures, LossFigures):
+    """Of one model on a split."""
+
+
+@dataclass(frozen=True)
+class Preference:
+    """The pairs of a split, of which both answers fit."""
+
+    pairs: int
+    base_accuracy: float
+    """Share of pairs whose better answer is the likelier one."""
+    tuned_accuracy: float
+    base_margin: float
+    tuned_margin: float
+    widened: float
+    """Share of pairs whose margin has grown: what DPO calls accuracy."""
+    change: Interval
+    """Of the margin, paired."""
+
+
+@dataclass(frozen=True)
+class LayerChange:
+    """How much training changed one block."""
+
+    layer: int
+    norm: float
+    """Frobenius norm of the change of all its weights."""
+    relative: float | None
+    """The same by the norm of the weights it is added to."""
+
+
+@dataclass(frozen=True)
+class AdapterChange:
+    """How much training changed the weights."""
+
+    norm: float
+    is_zero: bool
+    layers: tuple[LayerChange, ...]
+
+
+# --- judgements --------------------------------------------------------------------------
+
+
+@dataclass(frozen=True)
+class Verdict:
+    """A judgement, for programs and for people."""
+
+    state: str
+    level: str
+    """good, warning or bad: how it is coloured."""
+    text: str
+    evidence: tuple[str, ...] = ()
+    advice: str = ""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Learned(Verdict):
+    """Whether the run learned what it was meant to."""
+
+    learned: bool
+
+
+@dataclass(frozen=True, kw_only=True)
+class GeneralKind:
+    """The general questions of one kind."""
+
+    kind: str
+    questions: int
+    could: int
+    still_can: int
+
+
+@dataclass(frozen=True, kw_only=True)
+class Forgetting(Verdict):
+    """Whether what the base could answer is still answered."""
+
+    questions: int
+    could: int
+    """Of them, those that the base answered rightly."""
+    still_can: int
+    """Of those, the ones that the tuned model does."""
+    base: LossFigures
+    tuned: LossFigures
+    change: Interval | None
+    kinds: tuple[GeneralKind, ...]
+    lost: tuple[Mapping[str, str | None], ...]
+    """`question`, `base` and `tuned` of what only the base could answer."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Memorising(Verdict):
+    """Whether trained answers come out where they should not."""
+
+    verbatim: int
+    """Trained questions that only the tuned model answers word by word."""
+    of: int
+    """Trained questions."""
+    parroted: tuple[Mapping[str, str | None], ...]
+    """`question` and `answer` of general questions that got a trained answer."""
+    personal: tuple[str, ...]
+    """Kinds of personal data, in Japanese."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Stopping(Verdict):
+    """Whether answers end by themselves; shares."""
+
+    answers: int
+    base: float | None
+    tuned: float | None
+
+
+@dataclass(frozen=True, kw_only=True)
+class Thinking(Verdict):
+    """Whether answers are thought over; shares, and how many never came from it to an answer."""
+
+    trained: bool
+    answers: int
+    base: float | None
+    tuned: float | None
+    base_unfinished: int
+    tuned_unfinished: int
+
+
+# --- the report --------------------------------------------------------------------------
+
+
+@dataclass(frozen=True)
+class Answered:
+    """One question with the answers of both models, and their scores from 0 to 1."""
+
+    row: int
+    question: str
+    expected: str
+    base: str
+    tuned: str
+    base_exact: bool
+    tuned_exact: bool
+    tuned_contains: bool
+    base_chrf: float
+    tuned_chrf: float
+    base_rouge_l: float
+    tuned_rouge_l: float
+    ended: bool
+    """The tuned model's answer, by itself."""
+    base_reasoning: str = ""
+    tuned_reasoning: str = ""
+    kind: str = ""
+    """How near the question is to what was trained; of a split's answers."""
+
+    @property
+    def shown(self) -> tuple[str, str]:
+        """The answers for people, base first; an answer that was never reached is named so."""
+        return (
+            self.base or UNFINISHED * bool(self.base_reasoning),
+            self.tuned or UNFINISHED * bool(self.tuned_reasoning),
+        )
+
+
+@dataclass(frozen=True)
+class SplitReport:
+    """Both models on the rows of a split."""
+
+    rows: int
+    of_rows: int
+    """Rows there were to choose from."""
+    base: ModelFigures
+    tuned: ModelFigures
+    change: Interval | None
+    """Of the loss, paired."""
+    answers: tuple[Answered, ...]
+    preference: Preference | None = None
+
+
+@dataclass(frozen=True)
+class QuestionsReport:
+    """Both models' answers to one kind of questions."""
+
+    title: str
+    rows: int
+    base: AnswerFigures
+    tuned: AnswerFigures
+    change: Mapping[str, Interval | None]
+    """By score."""
+    answers: tuple[Answered, ...]
+    """Of reworded questions; the others stand in their splits."""
+
+
+@dataclass(frozen=True)
+class ReportOrigin:
+    """All that is needed to make the run and its report again."""
+
+    dataset_sha256: str
+    """At the start of the run."""
+    dataset_changed: bool
+    """Whether the dataset is another one by now."""
+    created_at: str
+    training: Mapping[str, object]
+    """The run's settings."""
+    versions: Mapping[str, str]
+    evaluated_at: str
+    evaluation: Mapping[str, object]
+    """The evaluation's settings."""
+    seed: object = None
+    """The run's."""
+    error: str = ""
+    """Code of the error the run ended with."""
+
+
+Curve = tuple[tuple[int, float | None], ...]
+"""Updates with losses; None, in reports of older versions, for what is no finite number."""
+
+
+@dataclass(frozen=True)
+class Report:
+    """A run's `report.json`."""
+
+    run_id: str
+    model: str
+    dataset: str
+    verdict: Learned
+    forgetting: Forgetting
+    memorising: Memorising
+    stopping: Stopping
+    splits: Mapping[str, SplitReport]
+    questions: Mapping[str, QuestionsReport]
+    """By how near they are to what was trained."""
+    adapter: AdapterChange
+    curves: Mapping[str, Curve]
+    """Losses of `train` and `valid`."""
+    origin: ReportOrigin
+    thinking: Thinking | None = None
+    """None where the model's template knows of no reasoning."""
