@@ -11,6 +11,7 @@ import pytest
 
 from mlx_finetuning import errors, files
 from mlx_finetuning.config import EvaluateConfig
+from mlx_finetuning.jobs.preview import LongRow, PreviewSequence
 from mlx_finetuning.mlx_trainer.batches.batches import padded
 from mlx_finetuning.mlx_trainer.batches.examples import Example, encode_rows
 from mlx_finetuning.mlx_trainer.inference import grade
@@ -67,9 +68,9 @@ def test_preview_is_what_the_training_batch_holds(
     pad = tiny.tokenizer.pad_token_id
     for example, one in zip(encode_rows(tiny, [row], LIMIT), shown(tiny, row, LIMIT), strict=True):
         tokens, learned = _in_batch(example)
-        preview = [token for token in one["tokens"] if not token["cut"]]
-        assert [token["id"] for token in preview] == tokens
-        assert {at for at, token in enumerate(preview) if token["supervised"]} == learned
+        preview = [token for token in one.tokens if not token.cut]
+        assert [token.id for token in preview] == tokens
+        assert {at for at, token in enumerate(preview) if token.supervised} == learned
         assert pad == tiny.tokenizer.eos_token_id or pad not in tokens
 
 
@@ -80,12 +81,12 @@ def test_every_assistant_turn_is_supervised_and_nothing_else(
     tiny = with_template(tiny, TEMPLATES[template])
     [preview] = shown(tiny, ROWS[1], 1000)
     spans, before = [""], False
-    for token in preview["tokens"]:
-        if token["supervised"]:
-            spans[-1] += token["piece"]
+    for token in preview.tokens:
+        if token.supervised:
+            spans[-1] += token.piece
         elif before:
             spans.append("")
-        before = token["supervised"]
+        before = token.supervised
     assert [span.strip() for span in spans if span] == [
         "9時です。<|im_end|>",
         "水曜日です。<|im_end|>",
@@ -94,17 +95,13 @@ def test_every_assistant_turn_is_supervised_and_nothing_else(
 
 def test_cut_answer_is_shown_with_what_is_lost(tiny: LoadedModel) -> None:
     [preview] = shown(tiny, ROWS[2], LIMIT)
-    assert (
-        preview["cut"]
-        == preview["token_count"] - LIMIT
-        == sum(token["cut"] for token in preview["tokens"])
-    )
-    assert preview["answer_end_lost"]
-    assert not shown(tiny, ROWS[0], LIMIT)[0]["answer_end_lost"]
+    assert preview.cut == preview.token_count - LIMIT == sum(token.cut for token in preview.tokens)
+    assert preview.answer_end_lost
+    assert not shown(tiny, ROWS[0], LIMIT)[0].answer_end_lost
 
 
 def test_pieces_are_the_text_or_the_bytes_inside_a_character(tiny: LoadedModel) -> None:
-    pieces = [token["piece"] for token in shown(tiny, ROWS[1], LIMIT)[0]["tokens"]]
+    pieces = [token.piece for token in shown(tiny, ROWS[1], LIMIT)[0].tokens]
     in_bytes = "".join(piece for piece in pieces if piece.startswith("⟨"))
     assert bytes.fromhex(in_bytes.replace("⟨", " ").replace("⟩", " ")).decode().endswith("😀")
     assert "�" not in "".join(pieces)
@@ -116,9 +113,7 @@ def test_bytes_of_sentencepiece_are_shown(tmp_path: Path, workspace: Workspace) 
         json.dumps({"model_type": "llama", "max_position_embeddings": 256}), encoding="utf-8"
     )
     loaded = load_tokenizer(tmp_path)
-    pieces = [
-        token["piece"] for token in shown(loaded, {"text": "鬱😀", "row": 2}, 64)[0]["tokens"]
-    ]
+    pieces = [token.piece for token in shown(loaded, {"text": "鬱😀", "row": 2}, 64)[0].tokens]
     assert "⟨F0⟩⟨9F⟩⟨98⟩⟨80⟩" in "".join(pieces)
 
 
@@ -141,26 +136,18 @@ def test_totals_are_over_all_rows_and_nobody_is_waited_for(
     device = files.FileLock(studio.workspace.device_lock)
     assert device.acquire()
     result = studio.data.preview("mixed", "tiny-ja", row=4, max_length=LIMIT).follow()
-    assert result["ends"] == ["MLX", "内蔵ランタイム", "Ollama"]
-    assert result["warnings"] == []
+    assert result.ends == ("MLX", "内蔵ランタイム", "Ollama")
+    assert result.warnings == ()
     device.release()
-    assert (result["row"]["split"], result["row"]["row"]) == ("test", 4)
+    assert (result.row.split, result.row.row) == ("test", 4)
     encoded = encode_rows(tiny, ROWS[:3], LIMIT)
-    totals = result["totals"]
-    assert totals["rows"] == 3
-    assert totals["tokens"] == sum(len(example.tokens) for example in encoded)
-    assert totals["supervised_tokens"] == sum(example.targets for example in encoded)
-    assert (totals["cut_rows"], totals["answer_end_lost_rows"]) == (1, 1)
-    assert totals["longest_row"] == 4
-    assert totals["too_long"] == [
-        {
-            "row": 4,
-            "source": "",
-            "tokens": totals["longest_tokens"],
-            "cut": encoded[2].cut,
-            "answer_end_lost": True,
-        }
-    ]
+    totals = result.totals
+    assert totals.rows == 3
+    assert totals.tokens == sum(len(example.tokens) for example in encoded)
+    assert totals.supervised_tokens == sum(example.targets for example in encoded)
+    assert (totals.cut_rows, totals.answer_end_lost_rows) == (1, 1)
+    assert totals.longest_row == 4
+    assert totals.too_long == [LongRow(4, "", totals.longest_tokens, encoded[2].cut, True)]
 
 
 def test_unknown_row_and_dataset_are_named(studio: Studio) -> None:
@@ -178,31 +165,31 @@ def test_both_answers_of_a_preference_row_are_shown(studio: Studio) -> None:
     ]
     _write(studio, "pairs", rows)
     result = studio.data.preview("pairs", "tiny-ja", row=3).follow()
-    assert _learned(result["row"]) == "4です。<|im_end|>"
-    assert _learned(result["rejected"]) == "知らない。<|im_end|>"
-    assert result["row"]["text"].startswith(result["rejected"]["text"].split("知らない")[0])
-    totals = result["totals"]
-    assert totals["rows"] == 3
-    assert totals["tokens"] > 3 * result["row"]["token_count"]
+    assert _learned(result.row) == "4です。<|im_end|>"
+    assert _learned(result.rejected) == "知らない。<|im_end|>"
+    assert result.row.text.startswith(result.rejected.text.split("知らない")[0])
+    totals = result.totals
+    assert totals.rows == 3
+    assert totals.tokens > 3 * result.row.token_count
 
 
 def test_plain_text_is_shown_as_learned_whole(studio: Studio) -> None:
     rows = [{"text": "むかしむかし。", "row": 2}, {"text": "ある所に。" * 9, "row": 3}]
     _write(studio, "texts", rows)
     result = studio.data.preview("texts", "tiny-ja").follow()
-    tokens = result["row"]["tokens"]
-    assert [token["supervised"] for token in tokens] == [False] + [True] * (len(tokens) - 1)
-    assert result["row"]["text"] == "むかしむかし。"
+    tokens = result.row.tokens
+    assert [token.supervised for token in tokens] == [False] + [True] * (len(tokens) - 1)
+    assert result.row.text == "むかしむかし。"
     short = studio.data.preview("texts", "tiny-ja", max_length=8).follow()
-    assert not short["row"]["cut"]
-    assert short["totals"]["tokens"] == result["totals"]["tokens"]
-    assert result["rejected"] is None
+    assert not short.row.cut
+    assert short.totals.tokens == result.totals.tokens
+    assert result.rejected is None
 
 
 def test_template_without_a_place_for_tools_is_named(studio: Studio) -> None:
     _write(studio, "tools", [{**ROWS[0], "tools": [WEATHER]}, ROWS[1]])
-    assert studio.data.preview("tools", "tiny-ja", row=2).follow()["tools_ignored"]
-    assert not studio.data.preview("tools", "tiny-ja", row=3).follow()["tools_ignored"]
+    assert studio.data.preview("tools", "tiny-ja", row=2).follow().tools_ignored
+    assert not studio.data.preview("tools", "tiny-ja", row=3).follow().tools_ignored
 
 
 def test_preview_follows_what_is_supervised(studio: Studio, tiny: LoadedModel) -> None:
@@ -210,9 +197,9 @@ def test_preview_follows_what_is_supervised(studio: Studio, tiny: LoadedModel) -
         studio.data.preview("mixed", "tiny-ja", supervise=choice).follow()
         for choice in ("answers", "all")
     )
-    assert answers["row"]["supervised_tokens"] < whole["row"]["supervised_tokens"]
-    encoded = encode_rows(tiny, ROWS[:3], whole["max_length"], "all")
-    assert whole["totals"]["supervised_tokens"] == sum(example.targets for example in encoded)
+    assert answers.row.supervised_tokens < whole.row.supervised_tokens
+    encoded = encode_rows(tiny, ROWS[:3], whole.max_length, "all")
+    assert whole.totals.supervised_tokens == sum(example.targets for example in encoded)
     with pytest.raises(errors.InvalidSettings):
         studio.data.preview("mixed", "tiny-ja", supervise="questions").follow()
 
@@ -224,8 +211,8 @@ def _write(studio: Studio, name: str, rows: list[dict[str, Any]]) -> None:
     paths.train.write_text("\n".join(lines) + "\n", encoding="utf-8")
 
 
-def _learned(preview: dict[str, Any]) -> str:
-    return "".join(token["piece"] for token in preview["tokens"] if token["supervised"])
+def _learned(preview: PreviewSequence) -> str:
+    return "".join(token.piece for token in preview.tokens if token.supervised)
 
 
 # --- tools -------------------------------------------------------------------------------
@@ -247,8 +234,8 @@ def test_tools_of_a_row_are_in_what_is_shown_trained_and_asked(tiny: LoadedModel
     loaded = Listening(tiny.model, tiny.tokenizer, tiny.chat, tiny.config, tiny.folder)
     row = {**ROWS[0], "tools": [WEATHER]}
     [preview] = shown(loaded, row, 200)
-    assert preview["text"].startswith("[道具]天気予報\n<|im_start|>user")
-    assert preview["supervised_tokens"] == shown(tiny, ROWS[0], 200)[0]["supervised_tokens"]
+    assert preview.text.startswith("[道具]天気予報\n<|im_start|>user")
+    assert preview.supervised_tokens == shown(tiny, ROWS[0], 200)[0].supervised_tokens
     [example] = encode_rows(loaded, [row], 200)
     assert tiny.tokenizer.decode(example.tokens).startswith("[道具]天気予報")
     asked.clear()

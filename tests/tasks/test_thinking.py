@@ -251,11 +251,11 @@ def test_report_of_a_model_that_learned_to_answer_at_once(studio: Studio, plain:
 
 def test_preview_shows_that_reasoning_is_learned(studio: Studio, thinking: str, plain: str) -> None:
     shown = studio.data.preview("with", "tiny-ja").follow()
-    learned = "".join(one["piece"] for one in shown["row"]["tokens"] if one["supervised"])
-    assert shown["thinks"]
+    learned = "".join(one.piece for one in shown.row.tokens if one.supervised)
+    assert shown.thinks
     assert learned.startswith(f"<think>\n{REASONING[:6]}")  # a rare letter is shown as bytes
     assert learned.endswith(f"{REASONING[-3:]}\n</think>\n\n{ANSWER}<|im_end|>")
-    assert not studio.data.preview("without", "tiny-ja").follow()["thinks"]
+    assert not studio.data.preview("without", "tiny-ja").follow().thinks
 
 
 def test_samples_during_training_show_the_answer(studio: Studio, thinking: str) -> None:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -13,6 +13,7 @@ from mlx_finetuning import config
 from mlx_finetuning.cli import text, trashing
 from mlx_finetuning.cli.session import Answer, Session, command, group
 from mlx_finetuning.config import HOLD_OUT, SUPERVISE, PrepareConfig
+from mlx_finetuning.jobs.preview import Preview, PreviewSequence, PreviewToken
 
 if TYPE_CHECKING:
     from mlx_finetuning.data_processor import DatasetSummary, Inspection
@@ -171,21 +172,21 @@ def preview(
         shown = session.studio.data.preview(name, model, row, max_length, supervise).follow(
             progress
         )
-    sequences = [("選ばれた回答", shown["row"]), ("選ばれなかった回答", shown["rejected"])]
-    if shown["rejected"] is None:
-        others = enumerate(shown["more"], 2)
-        sequences = [("", shown["row"])]
-        sequences += [(f"{at}つ目の回答（別に学習します）", other) for at, other in others]
+    sequences: list[tuple[str, PreviewSequence]] = [("", shown.row)]
+    others = enumerate(shown.more, 2)
+    sequences += [(f"{at}つ目の回答（別に学習します）", other) for at, other in others]
+    if shown.rejected is not None:
+        sequences = [("選ばれた回答", shown.row), ("選ばれなかった回答", shown.rejected)]
     parts = [_facts(shown)]
-    if shown["tools_ignored"]:
+    if shown.tools_ignored:
         parts.append(TOOLS_IGNORED)
-    if shown["warnings"]:
-        parts.append("\n".join(f"注意: {warning}" for warning in shown["warnings"]))
+    if shown.warnings:
+        parts.append("\n".join(f"注意: {warning}" for warning in shown.warnings))
     for title, sequence in sequences:
-        tokens = sequence["tokens"]
+        tokens = sequence.tokens
         heading = f"■ {title}\n" if title else ""
         parts.append(f"{heading}{_marked(tokens)}\n\n{_token_table(tokens)}")
-    return Answer(shown, "\n\n".join(parts))
+    return Answer(dataclasses.asdict(shown), "\n\n".join(parts))
 
 
 @command(data, "list")
@@ -231,61 +232,61 @@ def trash(session: Session, empty: bool) -> Answer:
     )
 
 
-def _facts(shown: Mapping[str, Any]) -> str:
-    row, totals = shown["row"], shown["totals"]
-    lost = "。回答の終わりが切れます" if row["answer_end_lost"] else ""
+def _facts(shown: Preview) -> str:
+    row, totals = shown.row, shown.totals
+    lost = "。回答の終わりが切れます" if row.answer_end_lost else ""
     too_long = [
-        f"{item['source']} {item['row']}（{item['cut']} 超過）".strip()
-        for item in totals["too_long"][:SHOWN_ROWS]
+        f"{item.source} {item.row}（{item.cut} 超過）".strip()
+        for item in totals.too_long[:SHOWN_ROWS]
     ]
-    more = " ほか" if totals["cut_rows"] > SHOWN_ROWS else ""
+    more = " ほか" if totals.cut_rows > SHOWN_ROWS else ""
     return text.pairs(
         [
-            ("行", f"{row['row']} 行目（{row['split']}）"),
-            ("トークン", f"{row['token_count']}（1文字あたり {row['tokens_per_character']}）"),
-            ("学習の対象", f"{row['supervised_tokens']} トークン（下の【】の中）"),
-            ("切り捨て", f"{row['cut']} トークン{lost}" if row["cut"] else "なし"),
+            ("行", f"{row.row} 行目（{row.split}）"),
+            ("トークン", f"{row.token_count}（1文字あたり {row.tokens_per_character}）"),
+            ("学習の対象", f"{row.supervised_tokens} トークン（下の【】の中）"),
+            ("切り捨て", f"{row.cut} トークン{lost}" if row.cut else "なし"),
             (
                 "考えた過程",
-                "学習します（考えてから答えるモデルになります）" if shown["thinks"] else "",
+                "学習します（考えてから答えるモデルになります）" if shown.thinks else "",
             ),
             ("", ""),
-            ("全体", f"{totals['rows']} 行、{totals['tokens']} トークン"),
-            ("学習の対象の割合", f"{totals['supervised_share']:.1%}"),
-            ("最も長い行", f"{totals['longest_row']} 行目（{totals['longest_tokens']} トークン）"),
+            ("全体", f"{totals.rows} 行、{totals.tokens} トークン"),
+            ("学習の対象の割合", f"{totals.supervised_share:.1%}"),
+            ("最も長い行", f"{totals.longest_row} 行目（{totals.longest_tokens} トークン）"),
             (
                 "上限を超える行",
-                f"{totals['cut_rows']}（うち回答の終わりが切れる行 {totals['answer_end_lost_rows']}、"
-                f"学習に使えない行 {totals['unused_rows']}）",
+                f"{totals.cut_rows}（うち回答の終わりが切れる行 {totals.answer_end_lost_rows}、"
+                f"学習に使えない行 {totals.unused_rows}）",
             ),
             ("その行番号", "、".join(too_long) + more),
-            ("学習後に使える場所", "、".join(shown["ends"])),
+            ("学習後に使える場所", "、".join(shown.ends)),
         ]
     )
 
 
-def _marked(tokens: Iterable[Mapping[str, Any]]) -> str:
+def _marked(tokens: Iterable[PreviewToken]) -> str:
     """The pieces in a row, what is learned in brackets, what is cut after a bar."""
     parts: list[str] = []
-    before: Mapping[str, Any] = {"supervised": False, "cut": False}
-    for token in [*tokens, {"supervised": False, "cut": before["cut"], "piece": ""}]:
-        if before["supervised"] and not token["supervised"]:
+    before = end = PreviewToken(0, "", supervised=False, cut=False)
+    for token in [*tokens, end]:
+        if before.supervised and not token.supervised:
             parts.append("】")
-        if token["cut"] and not before["cut"]:
+        if token.cut and not before.cut:
             parts.append("〔ここから切り捨て〕")
-        if token["supervised"] and not before["supervised"]:
+        if token.supervised and not before.supervised:
             parts.append("【")
-        parts.append(token["piece"])
+        parts.append(token.piece)
         before = token
     return "".join(parts)
 
 
-def _token_table(tokens: Iterable[Mapping[str, Any]]) -> str:
+def _token_table(tokens: Iterable[PreviewToken]) -> str:
     rows = (
         (
-            str(token["id"]),
-            "切り捨て" if token["cut"] else "学習" if token["supervised"] else "",
-            repr(token["piece"])[1:-1],
+            str(token.id),
+            "切り捨て" if token.cut else "学習" if token.supervised else "",
+            repr(token.piece)[1:-1],
         )
         for token in tokens
     )

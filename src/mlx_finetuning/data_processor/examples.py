@@ -46,9 +46,9 @@ class Turn(NamedTuple):
         """All that is written for people to read."""
         return (self.content, self.reasoning) if self.reasoning else (self.content,)
 
-    def to_message(self) -> dict[str, Any]:
+    def to_message(self) -> dict[str, object]:
         """As chat templates take it."""
-        message: dict[str, Any] = {"role": self.role, "content": self.content}
+        message: dict[str, object] = {"role": self.role, "content": self.content}
         if self.reasoning:
             message[FIELDS[0]] = self.reasoning
         message.update(self.extra)
@@ -74,10 +74,10 @@ class Example:
     tools: tuple[Any, ...] = ()
     """What the assistant may call, as JSON schemas; handed to the chat template."""
 
-    def to_row(self, group: str) -> dict[str, Any]:
+    def to_row(self, group: str) -> dict[str, object]:
         """The row of a split's file."""
         if self.turns[0].role in ("text", "prompt"):
-            fields: dict[str, Any] = {turn.role: turn.content for turn in self.turns}
+            fields: dict[str, object] = {turn.role: turn.content for turn in self.turns}
         else:
             fields = {"messages": [turn.to_message() for turn in self.turns]}
         if self.tools:

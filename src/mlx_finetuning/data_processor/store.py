@@ -9,12 +9,13 @@ import os
 import shutil
 import tempfile
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from pathlib import Path
-from typing import Any
+from typing import cast
 
 from mlx_finetuning import files
 from mlx_finetuning.errors import DatasetDamaged, DatasetExists
+from mlx_finetuning.tokenization.rows import Row
 from mlx_finetuning.workspace import DatasetPaths
 
 ASIDE = ".old-"
@@ -89,7 +90,7 @@ def recover(parent: Path) -> None:
                 old.rename(folder)
 
 
-def write_rows(path: Path, rows: Iterator[dict[str, Any]]) -> None:
+def write_rows(path: Path, rows: Iterator[Mapping[str, object]]) -> None:
     """One JSON object per line, flushed to the drive."""
     with path.open("w", encoding="utf-8", newline="\n") as stream:
         for row in rows:
@@ -98,11 +99,11 @@ def write_rows(path: Path, rows: Iterator[dict[str, Any]]) -> None:
         files.sync(stream.fileno())
 
 
-def read_rows(path: Path) -> list[dict[str, Any]]:
+def read_rows(path: Path) -> list[Row]:
     """The rows of a split; none if the file is absent. Raises DatasetDamaged."""
     if not path.exists():
         return []
-    rows = []
+    rows: list[Row] = []
     with path.open("rb") as stream:
         for line, raw in enumerate(stream, 1):
             try:
@@ -111,5 +112,5 @@ def read_rows(path: Path) -> list[dict[str, Any]]:
                 raise DatasetDamaged(path=str(path), line=line) from error
             if not isinstance(row, dict):
                 raise DatasetDamaged(path=str(path), line=line)
-            rows.append(row)
+            rows.append(cast(Row, row))
     return rows

@@ -18,6 +18,7 @@ from mlx_finetuning.errors import (
     StudioError,
 )
 from mlx_finetuning.jobs import jobs, queue, runs
+from mlx_finetuning.jobs.preview import Preview
 from mlx_finetuning.progress import Progress, silent
 from mlx_finetuning.studio import handle
 from mlx_finetuning.studio.handle import JobHandle
@@ -107,7 +108,7 @@ class Data:
         row: int | None = None,
         max_length: int | None = None,
         supervise: str | None = None,
-    ) -> JobHandle[dict[str, Any]]:
+    ) -> JobHandle[Preview]:
         """What training will see: one source row (the first unless given) token by token with its
         loss mask, and figures over the whole dataset; of a preference row both answers.
 
@@ -119,7 +120,7 @@ class Data:
         chosen = {key: value for key, value in options.items() if value is not None}
         config.load(TrainConfig, chosen)
         details = {"model": model, "dataset": name, "row": row, **chosen}
-        return JobHandle(handle.start(self.workspace, "preview", details), dict)
+        return JobHandle(handle.start(self.workspace, "preview", details), Preview)
 
     def keep_upload(self, name: str, content: bytes) -> Path:
         """A copy in the workspace of a file that the browser handed in. Raises DiskFull."""

@@ -5,7 +5,6 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
 from mlx_finetuning.errors import QuantizerUnusable, RuntimeNotStarted
 from mlx_finetuning.messages_ja import describe
@@ -14,6 +13,7 @@ from mlx_finetuning.quantizer.verify.reach import reach
 from mlx_finetuning.tasks import template_reading
 from mlx_finetuning.tasks.reference import chat_format, encode_with
 from mlx_finetuning.tokenization import gate
+from mlx_finetuning.tokenization.rows import Row
 
 MOST_ROWS = 20_000
 """Rows that are looked at, evenly taken from more."""
@@ -36,9 +36,7 @@ class Usability:
     """What a user should know of the others, and of single rows."""
 
 
-def usability_of(
-    folder: Path, loaded: LoadedModel, rows: Sequence[dict[str, Any]], tiny: Path
-) -> Usability:
+def usability_of(folder: Path, loaded: LoadedModel, rows: Sequence[Row], tiny: Path) -> Usability:
     """For the model in `folder` and a dataset's rows.
 
     tiny: the built-in model's folder, on which the template is tried.
@@ -65,7 +63,7 @@ def usability_of(
     return Usability(tuple(reached.ends), (*reached.reasons, *reached.warnings))
 
 
-def _texts_by_line(rows: Sequence[dict[str, Any]]) -> list[list[str]]:
+def _texts_by_line(rows: Sequence[Row]) -> list[list[str]]:
     """The texts of each line of the source, so that what is named are its lines."""
     sample = rows[:: max(1, len(rows) // MOST_ROWS)]
     last = max((int(row.get("row", 0)) for row in sample), default=0)

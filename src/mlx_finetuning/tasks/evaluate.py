@@ -9,7 +9,6 @@ one; a run that trained on pairs is judged by how far it tells both answers apar
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Any
 
 from mlx_finetuning import config, models
 from mlx_finetuning.config import EvaluateConfig, TrainConfig
@@ -29,6 +28,7 @@ from mlx_finetuning.mlx_trainer.kernels import cpu
 from mlx_finetuning.mlx_trainer.model.load import LoadedModel, free_memory, load
 from mlx_finetuning.progress import Step
 from mlx_finetuning.tasks.context import TaskContext
+from mlx_finetuning.tokenization.rows import Row
 
 STAGES = {
     "train": "学習した質問",
@@ -45,7 +45,7 @@ ASKED = ("train", "test", "reworded", "general")
 SPLITS = ("train", "test", "valid")
 BETTER, WORSE = 0, 1
 
-Rows = dict[str, list[dict[str, Any]]]
+Rows = dict[str, list[Row]]
 
 
 @dataclass(frozen=True)
@@ -145,7 +145,7 @@ def _plan(context: TaskContext, run: Run, settings: EvaluateConfig) -> Plan:
     )
 
 
-def _with_answer(rows: list[dict[str, Any]], which: int) -> list[dict[str, Any]]:
+def _with_answer(rows: list[Row], which: int) -> list[Row]:
     """Preference rows as conversations with the better or the worse answer; others as they are."""
     return [
         {**row, "messages": examples.conversations(row)[which]} if "chosen" in row else row

@@ -8,13 +8,19 @@ the tokenizer only, so it needs no device and waits for nobody.
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import asdict, dataclass, field
-from typing import Any
 
 from mlx_finetuning import models
 from mlx_finetuning.config import TrainConfig, load
 from mlx_finetuning.data_processor import read_rows
 from mlx_finetuning.errors import DatasetNotFound, RowNotFound
+from mlx_finetuning.jobs.preview import (
+    LongRow,
+    Preview,
+    PreviewRow,
+    PreviewSequence,
+    PreviewToken,
+    Totals,
+)
 from mlx_finetuning.mlx_trainer.batches.examples import Example, conversations, pair, sequences
 from mlx_finetuning.mlx_trainer.batches.token_text import token_texts
 from mlx_finetuning.mlx_trainer.model.load import LoadedModel, load_tokenizer
@@ -23,43 +29,19 @@ from mlx_finetuning.tasks import ends
 from mlx_finetuning.tasks.context import TaskContext
 from mlx_finetuning.tokenization import gate, reasoning
 from mlx_finetuning.tokenization.reasoning import FIELDS
+from mlx_finetuning.tokenization.rows import Row
 
 SPLITS = ("train", "valid", "test")
 STAGE = "トークンの確認"
 MAX_LISTED = 1000
 """Rows named in `too_long`; `cut_rows` says how many there are."""
 
-Rows = list[tuple[str, dict[str, Any]]]
+Rows = list[tuple[str, Row]]
 
 
-@dataclass
-class Totals:
-    """Figures over all rows of all splits; filled while they are counted."""
-
-    rows: int = 0
-    tokens: int = 0
-    """As trained on: what is cut does not count."""
-    supervised_tokens: int = 0
-    characters: int = 0
-    cut_rows: int = 0
-    answer_end_lost_rows: int = 0
-    """Rows whose last answer has lost its end: the model learns not to stop there."""
-    unused_rows: int = 0
-    """Rows of which nothing supervised is left: training leaves them out."""
-    longest_row: int = 0
-    longest_tokens: int = 0
-    tokens_per_character: float = 0.0
-    supervised_share: float = 0.0
-    too_long: list[dict[str, Any]] = field(default_factory=list)
-
-
-def run(context: TaskContext) -> dict[str, Any]:
+def run(context: TaskContext) -> Preview:
     """config: `dataset`, `model`, `max_length`, `supervise`, and `row`, a source row, or None for
-    the first. The result's `rejected` is the second answer of a preference row, else None; `more` holds
-    the further sequences of a conversation whose answers are learned apart;
-    `thinks` says whether answers are learned with their reasoning; `tools_ignored` says that the row has
-    tools, and the model's template no place for them; `warnings` says in Japanese where the model will
-    not be usable, or not for all rows, once it is trained.
+    the first.
 
     Raises DatasetNotFound, RowNotFound, ModelError, InvalidSettings.
     """
@@ -85,23 +67,23 @@ def run(context: TaskContext) -> dict[str, Any]:
     ignores_tools = bool(row.get("tools")) and (
         _texts(loaded, row) == _texts(loaded, {**row, "tools": None})
     )
-    return {
-        "dataset": settings.dataset,
-        "model": settings.model,
-        "max_length": limit,
-        "supervise": settings.supervise,
-        "thinks": thinks,
-        "row": {"split": split, **first},
-        "rejected": others[0] if others and is_preference else None,
-        "more": [] if is_preference else others,
-        "tools_ignored": ignores_tools,
-        "ends": list(usability.engines_ja),
-        "warnings": list(usability.warnings_ja),
-        "totals": asdict(totals),
-    }
+    return Preview(
+        dataset=settings.dataset,
+        model=settings.model,
+        max_length=limit,
+        supervise=settings.supervise,
+        thinks=thinks,
+        row=PreviewRow(**vars(first), split=split),
+        rejected=others[0] if others and is_preference else None,
+        more=() if is_preference else tuple(others),
+        tools_ignored=ignores_tools,
+        ends=usability.engines_ja,
+        warnings=usability.warnings_ja,
+        totals=totals,
+    )
 
 
-def _choose(rows: Rows, number: int | None, dataset: str) -> tuple[str, dict[str, Any]]:
+def _choose(rows: Rows, number: int | None, dataset: str) -> tuple[str, Row]:
     """The first row, or the one of a line of the source. Raises RowNotFound."""
     if number is None:
         return rows[0]
@@ -114,10 +96,9 @@ def _choose(rows: Rows, number: int | None, dataset: str) -> tuple[str, dict[str
 
 
 def shown(
-    loaded: LoadedModel, row: dict[str, Any], limit: int, supervise: str = "answers"
-) -> list[dict[str, Any]]:
-    """Each sequence of one row: its text and each token with its text, whether it is a target,
-    whether it is cut off."""
+    loaded: LoadedModel, row: Row, limit: int, supervise: str = "answers"
+) -> list[PreviewSequence]:
+    """Each sequence of one row."""
     listed = []
     for whole, text in zip(_sequences(loaded, row, supervise), _texts(loaded, row), strict=True):
         length = len(whole.tokens)
@@ -127,36 +108,31 @@ def shown(
         targets = [at > 0 and flag for at, flag in enumerate(whole.supervised)]
         named = zip(whole.tokens, token_texts(loaded, whole.tokens), targets, strict=True)
         listed.append(
-            {
-                "row": whole.row,
-                "source": str(row.get("source", "")),
-                "group": str(row.get("group", "")),
-                "text": text,
-                "tokens": [
-                    {
-                        "id": token,
-                        "piece": text_of_token,
-                        "supervised": target,
-                        "cut": at >= trained_length,
-                    }
+            PreviewSequence(
+                row=whole.row,
+                source=str(row.get("source", "")),
+                group=str(row.get("group", "")),
+                text=text,
+                tokens=tuple(
+                    PreviewToken(token, text_of_token, target, cut=at >= trained_length)
                     for at, (token, text_of_token, target) in enumerate(named)
-                ],
-                "token_count": length,
-                "supervised_tokens": sum(targets[:trained_length]),
-                "cut": length - trained_length,
-                "answer_end_lost": any(targets[trained_length:]),
-                "characters": len(text),
-                "tokens_per_character": round(length / max(len(text), 1), 3),
-            }
+                ),
+                token_count=length,
+                supervised_tokens=sum(targets[:trained_length]),
+                cut=length - trained_length,
+                answer_end_lost=any(targets[trained_length:]),
+                characters=len(text),
+                tokens_per_character=round(length / max(len(text), 1), 3),
+            )
         )
     return listed
 
 
-def _sequences(loaded: LoadedModel, row: dict[str, Any], supervise: str) -> tuple[Example, ...]:
+def _sequences(loaded: LoadedModel, row: Row, supervise: str) -> tuple[Example, ...]:
     return pair(loaded, row) if "chosen" in row else sequences(loaded, row, supervise)
 
 
-def _texts(loaded: LoadedModel, row: dict[str, Any]) -> list[str]:
+def _texts(loaded: LoadedModel, row: Row) -> list[str]:
     if "text" in row:
         return [str(row["text"])]
     tools = row.get("tools")
@@ -170,7 +146,7 @@ def _texts(loaded: LoadedModel, row: dict[str, Any]) -> list[str]:
 def _count(
     context: TaskContext,
     loaded: LoadedModel,
-    rows: Sequence[dict[str, Any]],
+    rows: Sequence[Row],
     max_length: int,
     supervise: str,
 ) -> Totals:
@@ -194,13 +170,13 @@ def _count(
         totals.answer_end_lost_rows += answer_end_lost
         if len(totals.too_long) < MAX_LISTED:
             totals.too_long.append(
-                {
-                    "row": int(row.get("row", 0)),
-                    "source": str(row.get("source", "")),
-                    "tokens": longest,
-                    "cut": longest - limit,
-                    "answer_end_lost": answer_end_lost,
-                }
+                LongRow(
+                    row=int(row.get("row", 0)),
+                    source=str(row.get("source", "")),
+                    tokens=longest,
+                    cut=longest - limit,
+                    answer_end_lost=answer_end_lost,
+                )
             )
     context.progress(Step(STAGE, len(rows), len(rows)))
     totals.supervised_share = round(totals.supervised_tokens / max(totals.tokens, 1), 4)
@@ -208,7 +184,7 @@ def _count(
     return totals
 
 
-def _characters(row: dict[str, Any]) -> int:
+def _characters(row: Row) -> int:
     if "text" in row:
         return len(row["text"])
     turns = (turn for chat in conversations(row) for turn in chat)

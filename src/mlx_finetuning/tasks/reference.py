@@ -13,7 +13,6 @@ import itertools
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -38,6 +37,7 @@ from mlx_finetuning.runtime import serve
 from mlx_finetuning.tasks import template_reading
 from mlx_finetuning.tasks.context import TaskContext
 from mlx_finetuning.tokenization import battery
+from mlx_finetuning.tokenization.rows import Row
 
 LONGEST = 512
 """Tokens of one compared sequence."""
@@ -236,14 +236,14 @@ def template_problems(trained: Trained, gguf: Path) -> list[str]:
     return []
 
 
-def _dataset_rows(context: TaskContext, dataset: str) -> Iterator[dict[str, Any]]:
+def _dataset_rows(context: TaskContext, dataset: str) -> Iterator[Row]:
     paths = context.workspace.dataset(dataset)
     for split in SPLITS:
         if paths.split(split).exists():
             yield from read_rows(paths.split(split))
 
 
-def _conversations(rows: Iterable[dict[str, Any]]) -> tuple[Messages, ...]:
+def _conversations(rows: Iterable[Row]) -> tuple[Messages, ...]:
     of_rows = (turns for row in rows for turns in examples.conversations(row)[:1])
     return tuple(itertools.islice(of_rows, TEXTS)) or general_conversations()
 
@@ -264,7 +264,7 @@ def _at_least(token_lists: Iterable[list[int]], tokens: int, longest: int) -> li
     return sequences
 
 
-def _row_tokens(loaded: LoadedModel, rows: Iterable[dict[str, Any]]) -> Iterator[list[int]]:
+def _row_tokens(loaded: LoadedModel, rows: Iterable[Row]) -> Iterator[list[int]]:
     """Plain text whole, of a conversation what training sees of its last answer."""
     for row in rows:
         if "text" in row:

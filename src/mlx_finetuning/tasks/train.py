@@ -4,13 +4,13 @@ from __future__ import annotations
 
 from dataclasses import replace
 from pathlib import Path
-from typing import Any
 
 from mlx_finetuning import config, files, models
 from mlx_finetuning.config import TrainConfig
 from mlx_finetuning.jobs.results import TrainResult
 from mlx_finetuning.tasks.context import TaskContext
 from mlx_finetuning.tokenization import gate, reasoning
+from mlx_finetuning.tokenization.rows import Row
 from mlx_finetuning.workspace import RunPaths
 
 
@@ -59,9 +59,7 @@ def _with_mlx(context: TaskContext, settings: TrainConfig, model: Path) -> Train
     return replace(result, adapter_path=str(adapter.folder))
 
 
-def read_splits(
-    context: TaskContext, name: str
-) -> tuple[list[dict[str, Any]], list[dict[str, Any]]]:
+def read_splits(context: TaskContext, name: str) -> tuple[list[Row], list[Row]]:
     """The rows that are trained on, and those that are held out. Raises DataError."""
     from mlx_finetuning.data_processor import read_rows
 

@@ -9,13 +9,13 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
 from mlx_finetuning.errors import TokenizerUnreadable, TokensDiffer
 from mlx_finetuning.tokenization import battery, loading, spm_model
 from mlx_finetuning.tokenization import files as tokenizer_files
 from mlx_finetuning.tokenization.files import SENTENCEPIECE, TOKENIZER, TokenizerFiles
 from mlx_finetuning.tokenization.reasoning import FIELDS
+from mlx_finetuning.tokenization.rows import Row
 
 Encode = Callable[[str], list[int]]
 """A text → its ids, without bos and eos."""
@@ -31,13 +31,13 @@ class Difference:
     actual: list[int]
 
 
-def row_texts(rows: Sequence[dict[str, Any]], most: int = 500) -> list[str]:
+def row_texts(rows: Sequence[Row], most: int = 500) -> list[str]:
     """Texts of dataset rows, evenly taken."""
     step = max(1, len(rows) // most)
     return [text for row in rows[::step] for text in texts_of(row)]
 
 
-def texts_of(row: dict[str, Any]) -> list[str]:
+def texts_of(row: Row) -> list[str]:
     """What a user wrote in a row, without any template."""
     turns, fields = row.get("messages", ()), ("content", FIELDS[0])
     texts = [turn.get(field) for turn in turns for field in fields]

@@ -6,7 +6,7 @@ Tags (`<think>` and its like), and the channels of gpt-oss. Knows text only.
 from __future__ import annotations
 
 import re
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -167,7 +167,7 @@ def closing(prompt: str) -> str:
     return ""
 
 
-def from_message(message: dict[str, Any]) -> tuple[str, str]:
+def from_message(message: Mapping[str, object]) -> tuple[str, str]:
     """Reasoning and answer of an assistant's message: from a field of its own, or in `<think>`.
 
     A tag that is never closed is part of the answer: of data, nothing may get lost in silence.
@@ -181,12 +181,12 @@ def from_message(message: dict[str, Any]) -> tuple[str, str]:
     return next(stated, inside), answer
 
 
-def answer_of(message: dict[str, Any]) -> str:
+def answer_of(message: Mapping[str, object]) -> str:
     """What an assistant's message says when its reasoning is left out."""
     return from_message(message)[1]
 
 
-def occurs_in(rows: Sequence[dict[str, Any]]) -> bool:
+def occurs_in(rows: Sequence[Mapping[str, Any]]) -> bool:
     """Whether any answer of these rows, of preference rows too, shows its reasoning."""
     return any(
         from_message(message)[0]

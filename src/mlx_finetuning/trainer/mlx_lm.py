@@ -31,6 +31,7 @@ from mlx_finetuning.jobs.context import TaskContext
 from mlx_finetuning.jobs.results import TrainResult
 from mlx_finetuning.progress import Step
 from mlx_finetuning.tokenization import foreign, gate
+from mlx_finetuning.tokenization.rows import Row
 from mlx_finetuning.utils import model_settings, processes
 from mlx_finetuning.workspace import DatasetPaths
 
@@ -150,7 +151,7 @@ def offered_data(dataset: DatasetPaths, config: TrainConfig, folder: Path) -> Pa
     return data
 
 
-def _read_rows(path: Path) -> list[dict[str, Any]]:
+def _read_rows(path: Path) -> list[Row]:
     # The data processor's reader is out of reach here: stage packages don't import each other.
     if not path.exists():
         return []

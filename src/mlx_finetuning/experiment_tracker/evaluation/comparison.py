@@ -7,7 +7,6 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Protocol
 
-from mlx_finetuning.experiment_tracker.evaluation.questions import Row
 from mlx_finetuning.experiment_tracker.evaluation.results import (
     AnswerFigures,
     Interval,
@@ -15,6 +14,7 @@ from mlx_finetuning.experiment_tracker.evaluation.results import (
 )
 from mlx_finetuning.experiment_tracker.evaluation.statistics import ratio
 from mlx_finetuning.tokenization.reasoning import answer_of
+from mlx_finetuning.tokenization.rows import Row
 from mlx_finetuning.utils import japanese_utils
 
 

@@ -9,9 +9,9 @@ from __future__ import annotations
 import functools
 import json
 from dataclasses import dataclass
-from typing import Any
 
 from mlx_finetuning.files import ASSETS
+from mlx_finetuning.tokenization.rows import Row
 from mlx_finetuning.utils.japanese_utils import contains
 
 QUESTIONS = ASSETS / "general_ja.jsonl"
@@ -29,13 +29,13 @@ class GeneralQuestion:
     """What a right answer contains, however it is worded."""
 
     @property
-    def row(self) -> dict[str, Any]:
+    def row(self) -> Row:
         """As a row of a dataset."""
         turns = (("user", self.question), ("assistant", self.answer))
         return {"messages": [{"role": role, "content": content} for role, content in turns]}
 
     @property
-    def text_row(self) -> dict[str, Any]:
+    def text_row(self) -> Row:
         """For models without a chat template."""
         return {"text": f"{self.question}\n{self.answer}"}
 

@@ -7,9 +7,10 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Any, TypeVar
+from typing import TypeVar
 
-Row = dict[str, Any]
+from mlx_finetuning.tokenization.rows import Row
+
 T = TypeVar("T")
 
 PARTNERS = 4
@@ -44,7 +45,7 @@ def groups(rows: Sequence[Row]) -> frozenset[str]:
 def reworded(rows: Sequence[Row]) -> list[Row]:
     """Some trained questions in a wording that is not in the data, made mechanically."""
     trained = {row["messages"][-2]["content"] for row in rows}
-    changed = []
+    changed: list[Row] = []
     for at, row in enumerate(evenly(rows, PAIRED)):
         *turns, question, answer = row["messages"]
         content = _REWORDINGS[at % len(_REWORDINGS)].format(question["content"])

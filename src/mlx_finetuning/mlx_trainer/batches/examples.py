@@ -5,11 +5,11 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Any
 
 from mlx_finetuning.errors import ConversationRefused, NothingToLearn
 from mlx_finetuning.mlx_trainer.model.load import LoadedModel
 from mlx_finetuning.tokenization.chat import Encoded
+from mlx_finetuning.tokenization.rows import Row
 
 Messages = list[dict[str, str]]
 
@@ -50,7 +50,7 @@ class Example:
 
 
 def encode_rows(
-    loaded: LoadedModel, rows: Sequence[dict[str, Any]], max_length: int, supervise: str = "answers"
+    loaded: LoadedModel, rows: Sequence[Row], max_length: int, supervise: str = "answers"
 ) -> list[Example]:
     """All rows, cut to `max_length` tokens; plain text is divided instead, and nothing of it is lost.
     Rows whose answers are cut away entirely are left out.
@@ -72,9 +72,7 @@ def encode_rows(
     return usable
 
 
-def sequences(
-    loaded: LoadedModel, row: dict[str, Any], supervise: str = "answers"
-) -> tuple[Example, ...]:
+def sequences(loaded: LoadedModel, row: Row, supervise: str = "answers") -> tuple[Example, ...]:
     """What is trained of a row, uncut. Of a conversation usually one sequence, with all its answers; of
     a preference row the one with the chosen answer.
 
@@ -100,14 +98,14 @@ def sequences(
     )
 
 
-def pair(loaded: LoadedModel, row: dict[str, Any]) -> tuple[Example, Example]:
+def pair(loaded: LoadedModel, row: Row) -> tuple[Example, Example]:
     """A preference row with its chosen and with its rejected answer, uncut."""
-    answers = ({**row, "messages": messages} for messages in conversations(row))
+    answers: list[Row] = [{**row, "messages": messages} for messages in conversations(row)]
     (chosen,), (rejected,) = (sequences(loaded, answer) for answer in answers)
     return chosen, rejected
 
 
-def conversations(row: dict[str, Any]) -> list[Messages]:
+def conversations(row: Row) -> list[Messages]:
     """The row's conversation; of a preference row one per answer, of plain text none."""
     if "messages" in row:
         return [row["messages"]]

@@ -24,6 +24,7 @@ from mlx_finetuning.mlx_trainer.batches.examples import CacheSlot, Example, pair
 from mlx_finetuning.mlx_trainer.gradient import loss
 from mlx_finetuning.mlx_trainer.model.load import LoadedModel
 from mlx_finetuning.progress import Progress, Step
+from mlx_finetuning.tokenization.rows import Row
 
 STAGE = "学習前のモデルの確率"
 KINDS = ("dpo", "orpo")
@@ -97,7 +98,7 @@ class PairBatch:
         return self.batch.rows
 
 
-def objective_for(config: TrainConfig, rows: Sequence[dict[str, Any]]) -> str:
+def objective_for(config: TrainConfig, rows: Sequence[Row]) -> str:
     """`sft`, `dpo` or `orpo`; `auto` follows the rows. Raises InvalidSettings."""
     compares = bool(rows) and "chosen" in rows[0]
     if config.objective == "auto":
@@ -111,9 +112,7 @@ def objective_for(config: TrainConfig, rows: Sequence[dict[str, Any]]) -> str:
     return config.objective
 
 
-def encode_pairs(
-    loaded: LoadedModel, rows: Sequence[dict[str, Any]], max_length: int
-) -> list[Pair]:
+def encode_pairs(loaded: LoadedModel, rows: Sequence[Row], max_length: int) -> list[Pair]:
     """Both answers of each row, cut to `max_length` tokens with their question. Rows of which an
     answer is cut away entirely are left out. Raises NothingToLearn if none is left."""
     limit = min(max_length, loaded.context_length)

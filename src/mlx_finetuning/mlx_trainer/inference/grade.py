@@ -20,8 +20,7 @@ from mlx_finetuning.mlx_trainer.inference import batch_generate
 from mlx_finetuning.mlx_trainer.model.load import LoadedModel
 from mlx_finetuning.mlx_trainer.parallel import workload
 from mlx_finetuning.progress import Progress, Step
-
-Row = dict[str, Any]
+from mlx_finetuning.tokenization.rows import Row
 
 
 @dataclass(frozen=True)

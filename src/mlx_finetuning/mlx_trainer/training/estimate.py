@@ -18,6 +18,7 @@ from mlx_finetuning.jobs.results import Estimate
 from mlx_finetuning.mlx_trainer.model.load import LoadedModel
 from mlx_finetuning.mlx_trainer.training import loop
 from mlx_finetuning.progress import Progress, Step
+from mlx_finetuning.tokenization.rows import Row
 from mlx_finetuning.workspace import AdapterPaths
 
 STAGE = "学習の見積もり"
@@ -82,8 +83,8 @@ class _Watcher:
 
 def estimate(
     loaded: LoadedModel,
-    train_rows: Sequence[dict[str, Any]],
-    valid_rows: Sequence[dict[str, Any]],
+    train_rows: Sequence[Row],
+    valid_rows: Sequence[Row],
     config: TrainConfig,
     progress: Progress,
 ) -> Estimate:

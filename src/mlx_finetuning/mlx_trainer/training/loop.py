@@ -46,6 +46,7 @@ from mlx_finetuning.mlx_trainer.training import (
 )
 from mlx_finetuning.mlx_trainer.training.checkpoints import TrainingState
 from mlx_finetuning.progress import Progress, Step
+from mlx_finetuning.tokenization.rows import Row
 from mlx_finetuning.utils.memory_monitor import LEFT_TO_OTHERS, read_memory
 from mlx_finetuning.workspace import AdapterPaths
 
@@ -76,8 +77,8 @@ class Hooks:
 
 def train(
     loaded: LoadedModel,
-    train_rows: Sequence[dict[str, Any]],
-    valid_rows: Sequence[dict[str, Any]],
+    train_rows: Sequence[Row],
+    valid_rows: Sequence[Row],
     config: TrainConfig,
     paths: AdapterPaths,
     hooks: Hooks,
@@ -122,9 +123,7 @@ def train(
     return run.go()
 
 
-def _encoded(
-    loaded: LoadedModel, rows: Sequence[dict[str, Any]], config: TrainConfig
-) -> Sequence[Item]:
+def _encoded(loaded: LoadedModel, rows: Sequence[Row], config: TrainConfig) -> Sequence[Item]:
     if config.objective in preference.KINDS:
         return preference.encode_pairs(loaded, rows, config.max_length)
     return encode_rows(loaded, rows, config.max_length, config.supervise)

@@ -8,6 +8,7 @@ from typing import Any
 
 import streamlit as st
 
+from mlx_finetuning.jobs.preview import Preview, PreviewToken
 from mlx_finetuning.studio.data import DatasetEntry
 from mlx_finetuning.ui import sitemap
 from mlx_finetuning.ui.components import views
@@ -75,60 +76,58 @@ def draw_preview(name: str) -> None:
 
 
 @st.cache_data(max_entries=8, show_spinner="モデルのトークナイザーで調べています…")
-def _cached_preview(
-    root: str, name: str, model: str, row: int | None, changed_ns: int
-) -> dict[str, Any]:
+def _cached_preview(root: str, name: str, model: str, row: int | None, changed_ns: int) -> Preview:
     """Made anew when the dataset is."""
     return studio().data.preview(name, model, row).follow()
 
 
-def _draw_preview(preview: Mapping[str, Any]) -> None:
-    row, totals = preview["row"], preview["totals"]
-    if totals["cut_rows"]:
+def _draw_preview(preview: Preview) -> None:
+    row, totals = preview.row, preview.totals
+    if totals.cut_rows:
         st.error(
-            f"長すぎて切り捨てられる行が {totals['cut_rows']:,} 行あります"
-            f"（{totals['cut_rows'] / totals['rows']:.1%}、上限 {preview['max_length']:,} トークン）。"
-            f"回答の終わりが切れる行は {totals['answer_end_lost_rows']:,} 行で、モデルは答え終わることを学べません。",
+            f"長すぎて切り捨てられる行が {totals.cut_rows:,} 行あります"
+            f"（{totals.cut_rows / totals.rows:.1%}、上限 {preview.max_length:,} トークン）。"
+            f"回答の終わりが切れる行は {totals.answer_end_lost_rows:,} 行で、モデルは答え終わることを学べません。",
             icon=":material/content_cut:",
         )
-    if totals["unused_rows"]:
+    if totals.unused_rows:
         st.warning(
-            f"学習の対象が残らない行が {totals['unused_rows']:,} 行あります。学習では使われません。",
+            f"学習の対象が残らない行が {totals.unused_rows:,} 行あります。学習では使われません。",
             icon=":material/block:",
         )
-    for text in preview["warnings"]:
+    for text in preview.warnings:
         st.warning(text, icon=":material/warning:")
-    if preview["tools_ignored"]:
+    if preview.tools_ignored:
         st.warning("このモデルの文面には、ツールの定義が入りません。", icon=":material/build:")
-    split = SPLITS_JA.get(row["split"], row["split"])
+    split = SPLITS_JA.get(row.split, row.split)
     st.markdown(
-        f"**{row['row']}行目**（{split}）　{row['token_count']:,} トークン、"
-        f"うち学習の対象 {row['supervised_tokens']:,}"
+        f"**{row.row}行目**（{split}）　{row.token_count:,} トークン、"
+        f"うち学習の対象 {row.supervised_tokens:,}"
     )
-    if preview["thinks"]:
+    if preview.thinks:
         st.caption("考えた過程も学習します（考えてから答えるモデルになります）。")
-    _draw_tokens(row["tokens"])
-    if preview["rejected"] is not None:
+    _draw_tokens(row.tokens)
+    if preview.rejected is not None:
         st.markdown("**選ばれなかった回答**")
-        _draw_tokens(preview["rejected"]["tokens"])
-    for number, sequence in enumerate(preview["more"], 2):
+        _draw_tokens(preview.rejected.tokens)
+    for number, sequence in enumerate(preview.more, 2):
         st.markdown(f"**{number}つ目の回答**（このモデルの書式では、回答ごとに別に学習します）")
-        _draw_tokens(sequence["tokens"])
+        _draw_tokens(sequence.tokens)
     st.caption(
-        f"全体: {totals['rows']:,} 行、{totals['tokens']:,} トークン、"
-        f"学習の対象 {totals['supervised_share']:.1%}、最も長い行 {totals['longest_tokens']:,} トークン"
-        f"（{totals['longest_row']}行目）、1文字あたり {totals['tokens_per_character']} トークン。"
-        f"学習後に使える場所: {'、'.join(preview['ends'])}"
+        f"全体: {totals.rows:,} 行、{totals.tokens:,} トークン、"
+        f"学習の対象 {totals.supervised_share:.1%}、最も長い行 {totals.longest_tokens:,} トークン"
+        f"（{totals.longest_row}行目）、1文字あたり {totals.tokens_per_character} トークン。"
+        f"学習後に使える場所: {'、'.join(preview.ends)}"
     )
 
 
-def _draw_tokens(tokens: Sequence[Mapping[str, Any]]) -> None:
+def _draw_tokens(tokens: Sequence[PreviewToken]) -> None:
     """Every token as a box; what the loss counts is coloured."""
     boxes = []
     for token in tokens:
-        classes = "t" + " s" * token["supervised"] + " c" * token["cut"]
-        text = html.escape(token["piece"]).replace("\n", "⏎<br>")
-        boxes.append(f'<span class="{classes}" title="{token["id"]}">{text}</span>')
+        classes = "t" + " s" * token.supervised + " c" * token.cut
+        text = html.escape(token.piece).replace("\n", "⏎<br>")
+        boxes.append(f'<span class="{classes}" title="{token.id}">{text}</span>')
     st.html(f'{STYLE}<div class="tokens"><p>{LEGEND}</p>{"".join(boxes)}</div>')
 
 
