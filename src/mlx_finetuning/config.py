@@ -315,7 +315,7 @@ def parse_assignments(assignments: list[str]) -> dict[str, str]:
     return dict(item.split("=", 1) for item in assignments)
 
 
-def read_yaml(path: Path) -> dict[str, Any]:
+def read_yaml(path: Path) -> dict[str, object]:
     """A YAML file's mapping. Raises ConfigFileUnreadable."""
     import yaml
 

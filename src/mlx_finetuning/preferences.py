@@ -8,6 +8,7 @@ from typing import Any
 
 from mlx_finetuning import config, files
 from mlx_finetuning.config import TrainConfig, as_dict
+from mlx_finetuning.files import JsonObject
 from mlx_finetuning.workspace import Workspace
 
 
@@ -28,7 +29,7 @@ def save(workspace: Workspace, changes: Mapping[str, Any]) -> TrainConfig:
     return settings
 
 
-def _stored(workspace: Workspace) -> dict[str, Any]:
+def _stored(workspace: Workspace) -> JsonObject:
     with contextlib.suppress(FileNotFoundError):
         stored = files.read_json(workspace.preferences).get("train")
         return stored if isinstance(stored, dict) else {}

@@ -49,7 +49,7 @@ def answer(studio: Studio, *questions: str, base: bool = False) -> str:
     messages: list[dict[str, str]] = []
     for question in questions:
         messages.append({"role": "user", "content": question})
-        text: Any = studio.chat.answer(RUN, messages, base=base)["text"]
+        text: Any = studio.chat.answer(RUN, messages, base=base).text
         messages.append({"role": "assistant", "content": text})
     return messages[-1]["content"]
 

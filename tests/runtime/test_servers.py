@@ -70,27 +70,27 @@ def test_model_stays_loaded_between_questions(studio: Studio) -> None:
 
 
 def test_base_and_tuned_answer_from_one_process(studio: Studio) -> None:
-    tuned = studio.chat.answer(RUN, HELLO)["text"]
-    base = studio.chat.answer(RUN, HELLO, base=True)["text"]
+    tuned = studio.chat.answer(RUN, HELLO).text
+    base = studio.chat.answer(RUN, HELLO, base=True).text
     assert base != tuned
-    assert studio.chat.answer(RUN, HELLO)["text"] == tuned
+    assert studio.chat.answer(RUN, HELLO).text == tuned
     assert len(studio.chat.servers(RUN)) == 1
 
 
 def test_llama_cpp_gives_the_tuned_models_answer(studio: Studio) -> None:
     by_mlx = studio.chat.answer(RUN, HELLO)
     by_llama = studio.chat.answer(RUN, HELLO, engine="gguf")
-    assert by_llama["text"] == by_mlx["text"]
-    assert by_llama["prompt_tokens"] == by_mlx["prompt_tokens"]
+    assert by_llama.text == by_mlx.text
+    assert by_llama.prompt_tokens == by_mlx.prompt_tokens
     assert {server.engine for server in studio.chat.servers(RUN)} == {"mlx", "gguf"}
 
 
 def test_system_text_and_temperature_change_the_answer(studio: Studio) -> None:
     plain = studio.chat.answer(RUN, HELLO)
     told = studio.chat.answer(RUN, HELLO, GenerateConfig(system="あなたは魚屋です。"))
-    assert told["prompt_tokens"] > plain["prompt_tokens"]
+    assert told.prompt_tokens > plain.prompt_tokens
     hot = GenerateConfig(temperature=2.0)
-    assert len({studio.chat.answer(RUN, HELLO, hot)["text"] for _ in range(4)}) > 1
+    assert len({studio.chat.answer(RUN, HELLO, hot).text for _ in range(4)}) > 1
 
 
 def test_changed_weights_are_loaded_anew(studio: Studio) -> None:
@@ -123,7 +123,7 @@ def test_chat_does_not_wait_for_a_training(studio: Studio) -> None:
     assert device.acquire()
     try:
         assert studio.jobs.is_device_busy()
-        assert studio.chat.answer(RUN, HELLO)["text"]
+        assert studio.chat.answer(RUN, HELLO).text
     finally:
         device.release()
     assert not studio.jobs.is_device_busy()
@@ -253,7 +253,7 @@ def post(url: str, key: str, body: dict[str, object]) -> dict[str, object]:
 
 
 def test_served_model_answers_other_programs_and_ends_with_its_command(studio: Studio) -> None:
-    expected = studio.chat.answer(RUN, HELLO)["text"]
+    expected = studio.chat.answer(RUN, HELLO).text
     command = [str(Path(sys.executable).with_name("mlx-finetuning")), "serve-model", RUN]
     key = "ひみつ".encode().hex()
     words = ["--port", "0", "--api-key", key, "--workspace", str(studio.workspace.root)]
@@ -265,7 +265,7 @@ def test_served_model_answers_other_programs_and_ends_with_its_command(studio: S
         assert answer["choices"][0]["message"]["content"] == expected  # type: ignore[index]
         program.send_signal(signal.SIGKILL)
     # Killed, the command can end nothing itself: the server sees that its owner has gone.
-    wait_until(lambda: not any(one.is_public for one in studio.chat.servers(RUN)), 10)
+    wait_until(lambda: not any(one.serving.is_public for one in studio.chat.servers(RUN)), 10)
 
 
 # --- history -----------------------------------------------------------------------------

@@ -113,8 +113,8 @@ def test_conversation_marks_reasoning_keeps_it_and_never_sends_it_back(
     spoken = [{key: turn[key] for key in ("role", "content")} for turn in talk[:3]]
     again = studio.chat.answer(thinking, spoken)
     kept = studio.chat.answer(thinking, talk[:3])
-    assert kept["prompt_tokens"] == again["prompt_tokens"]
-    assert again["text"] == talk[3]["content"]
+    assert kept.prompt_tokens == again.prompt_tokens
+    assert again.text == talk[3]["content"]
 
 
 def test_endpoint_has_reasoning_beside_content(studio: Studio, thinking: str) -> None:

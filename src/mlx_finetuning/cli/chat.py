@@ -7,7 +7,6 @@ import io
 import sys
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import Any
 
 import click
 
@@ -46,7 +45,7 @@ def chat(
     assignments: tuple[str, ...],
 ) -> Answer:
     """学習したモデルと会話する（答えの途中の Ctrl-C は、その答えだけを止める）"""
-    options: dict[str, Any] = dict(config.parse_assignments(list(assignments)))
+    options: dict[str, object] = dict(config.parse_assignments(list(assignments)))
     options |= {} if system is None else {"system": system}
     options |= {} if temperature is None else {"temperature": temperature}
     settings = config.load(GenerateConfig, options)
@@ -100,18 +99,20 @@ class _Talk:
     def ask_once(self, question: str) -> Answer:
         """One question, whose answers are not kept."""
         self._warn_if_busy()
-        answers = {side: self._whole(side, question) for side in self.sides}
-        first = answers[self.sides[0]]
-        others = {side: answer for side, answer in answers.items() if side != self.sides[0]}
+        said = {side: self._whole(side, question) for side in self.sides}
+        answers = {
+            side: {**as_dict(answer), "engine": self._engine(side)} for side, answer in said.items()
+        }
+        first = answers.pop(self.sides[0])
         shown = {
-            side: text.with_reasoning(answer["text"], answer["reasoning"])
-            for side, answer in answers.items()
+            side: text.with_reasoning(answer.text, answer.reasoning)
+            for side, answer in said.items()
         }
         lines = (
-            said if len(answers) == 1 else f"{SIDES_JA[side]}: {said}"
-            for side, said in shown.items()
+            words if len(shown) == 1 else f"{SIDES_JA[side]}: {words}"
+            for side, words in shown.items()
         )
-        return Answer({"run_id": self.run_id, **first, **others}, "\n".join(lines))
+        return Answer({"run_id": self.run_id, **first, **answers}, "\n".join(lines))
 
     def converse(self) -> Answer:
         """Questions from standard input until its end; every turn is saved."""
@@ -144,7 +145,7 @@ class _Talk:
         with self.session.progress() as progress:
             stream = self.session.studio.chat.stream(
                 self.run_id, self._asked(side, question), self.settings,
-                **self._who(side), progress=progress,
+                base=side == "base", engine=self._engine(side), progress=progress,
             )  # fmt: skip
         with contextlib.closing(stream):
             try:
@@ -155,21 +156,19 @@ class _Talk:
         click.echo(cut)
         return stream.answer
 
-    def _whole(self, side: str, question: str) -> dict[str, Any]:
+    def _whole(self, side: str, question: str) -> Said:
         with self.session.progress() as progress:
             return self.session.studio.chat.answer(
                 self.run_id, self._asked(side, question), self.settings,
-                **self._who(side), progress=progress,
+                base=side == "base", engine=self._engine(side), progress=progress,
             )  # fmt: skip
 
     def _asked(self, side: str, question: str) -> list[Mapping[str, str]]:
         return [*self.chat.talks.get(side, []), {"role": "user", "content": question}]
 
-    def _who(self, side: str) -> dict[str, Any]:
+    def _engine(self, side: str) -> str:
         # Beside a written file, the base still comes from MLX.
-        both = len(self.sides) > 1
-        is_base = side == "base"
-        return {"base": is_base, "engine": "mlx" if both and is_base else self.engine}
+        return "mlx" if len(self.sides) > 1 and side == "base" else self.engine
 
     def _warn_if_busy(self) -> None:
         if self.engine != "ollama" and self.session.studio.jobs.is_device_busy():

@@ -12,7 +12,6 @@ from mlx_finetuning.cli import text
 from mlx_finetuning.cli.runs import as_json
 from mlx_finetuning.cli.session import Answer, Session, command
 from mlx_finetuning.config import ENGINES, TrainConfig, as_dict
-from mlx_finetuning.files import JsonObject
 from mlx_finetuning.jobs.results import Estimate, TrainResult
 from mlx_finetuning.progress import Progress, Step
 
@@ -140,7 +139,7 @@ def settings(
     config_file: Path | None, assignments: tuple[str, ...], named: dict[str, str | None]
 ) -> TrainConfig:
     """File, then `--set`, then options of their own: the later wins. Raises InvalidSettings."""
-    values: JsonObject = {} if config_file is None else config.read_yaml(config_file)
+    values: dict[str, object] = {} if config_file is None else config.read_yaml(config_file)
     values |= config.parse_assignments(list(assignments))
     values |= {key: value for key, value in named.items() if value is not None}
     return config.load(TrainConfig, values)

@@ -9,7 +9,6 @@ from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import Any
 
 import mlx_finetuning
 from mlx_finetuning import files
@@ -300,7 +299,7 @@ def _manifest(
     mapping: Mapping[str, str],
     summary: DatasetSummary,
     sha256: Mapping[str, str],
-) -> dict[str, Any]:
+) -> dict[str, object]:
     """Everything needed to make the same dataset again."""
     record = asdict(summary)
     del record["folder"]  # a dataset may be moved

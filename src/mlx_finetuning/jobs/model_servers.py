@@ -11,21 +11,48 @@ import contextlib
 import secrets
 import time
 from collections.abc import Iterator
-from dataclasses import dataclass
-from typing import Any
+from dataclasses import asdict, dataclass, replace
 
 from mlx_finetuning import files
 from mlx_finetuning.errors import Interrupted, NewerSchema, RecordDamaged
 from mlx_finetuning.jobs import jobs, runs, status
-from mlx_finetuning.jobs.jobs import Job
 from mlx_finetuning.jobs.status import JobState
 from mlx_finetuning.progress import Progress
 from mlx_finetuning.workspace import JobPaths, Workspace
 
 KIND = "serve_model"
 POLL_S = 0.05
-IDENTITY = ("engine", "gguf", "made")
-"""Settings that say what is loaded; servers that agree in them are interchangeable."""
+
+
+@dataclass(frozen=True)
+class Serving:
+    """What a server's job is asked for."""
+
+    engine: str
+    """`mlx` or `gguf`."""
+    gguf: str = ""
+    """The file."""
+    made: int = 0
+    """When the weights or the file were written, nanoseconds."""
+    host: str = "127.0.0.1"
+    port: int = 0
+    """0 takes a free one."""
+    key: str | None = None
+    """None for a fresh one, empty for none."""
+    idle_s: float = 600.0
+    """Seconds without a question after which the model is let go; 0 for never."""
+    owner: str = ""
+    """A lock of whoever started it for other programs; it ends once that is free."""
+
+    @property
+    def loaded(self) -> tuple[str, str, int]:
+        """What is loaded; servers that agree in it are interchangeable."""
+        return self.engine, self.gguf, self.made
+
+    @property
+    def is_public(self) -> bool:
+        """Started for other programs, and only stopped by whoever started it."""
+        return bool(self.owner)
 
 
 @dataclass(frozen=True)
@@ -33,8 +60,7 @@ class ModelServer:
     """A server that is ready, or was a moment ago."""
 
     paths: JobPaths
-    config: dict[str, Any]
-    """Its job's settings."""
+    serving: Serving
     address: str
     """`http://127.0.0.1:50123`."""
     key: str
@@ -42,28 +68,19 @@ class ModelServer:
     @property
     def engine(self) -> str:
         """`mlx` or `gguf`."""
-        return str(self.config["engine"])
-
-    @property
-    def is_public(self) -> bool:
-        """Started for other programs, and only stopped by whoever started it."""
-        return is_public(self.config)
-
-
-def is_public(config: dict[str, Any]) -> bool:
-    return bool(config.get("owner"))
+        return self.serving.engine
 
 
 def living(workspace: Workspace, run_id: str) -> list[ModelServer]:
     """The run's servers that answer now."""
-    servers = (_ready(paths, job) for paths, job in _jobs(workspace, run_id))
+    servers = (_ready(paths, serving) for paths, serving in _jobs(workspace, run_id))
     return [server for server in servers if server is not None]
 
 
 def join_or_start(
-    workspace: Workspace, run_id: str, config: dict[str, Any], progress: Progress
+    workspace: Workspace, run_id: str, serving: Serving, progress: Progress
 ) -> ModelServer:
-    """A server for `config`, ready to answer; `progress` hears while the model loads.
+    """A server for `serving`, ready to answer; `progress` hears while the model loads.
 
     Raises RunNotFound, RunNotReady, RunIsSimulated, and what the server's start raises.
     """
@@ -72,10 +89,10 @@ def join_or_start(
         with _alone(workspace, run_id):
             suited = (
                 paths
-                for paths, job in _jobs(workspace, run_id)
-                if all(job.config.get(key) == config.get(key) for key in IDENTITY)
+                for paths, living in _jobs(workspace, run_id)
+                if living.loaded == serving.loaded
             )
-            paths = next(suited, None) or _start(workspace, run_id, config)
+            paths = next(suited, None) or _start(workspace, run_id, serving)
         server = _until_ready(paths, progress)
         if server is not None:  # else it let its model go just now
             return server
@@ -83,7 +100,7 @@ def join_or_start(
 
 @contextlib.contextmanager
 def offered(
-    workspace: Workspace, run_id: str, config: dict[str, Any], progress: Progress
+    workspace: Workspace, run_id: str, serving: Serving, progress: Progress
 ) -> Iterator[ModelServer]:
     """A server of its own for other programs, ready to answer; conversations join it.
 
@@ -94,7 +111,7 @@ def offered(
     owner.acquire()
     try:
         with _alone(workspace, run_id):
-            paths = _start(workspace, run_id, {**config, "owner": str(owner.path), "idle_s": 0})
+            paths = _start(workspace, run_id, replace(serving, owner=str(owner.path), idle_s=0))
         try:
             server = _until_ready(paths, progress)
             if server is None:
@@ -107,17 +124,17 @@ def offered(
         owner.release()
 
 
-def _start(workspace: Workspace, run_id: str, config: dict[str, Any]) -> JobPaths:
+def _start(workspace: Workspace, run_id: str, serving: Serving) -> JobPaths:
     """Start a server's job; those with the same engine make way for it."""
-    for paths, job in _jobs(workspace, run_id):
-        if job.config.get("engine") == config["engine"] and not is_public(job.config):
+    for paths, living in _jobs(workspace, run_id):
+        if living.engine == serving.engine and not living.is_public:
             jobs.request_stop(paths)
-    return runs.start_later_job(workspace, run_id, KIND, config)
+    return runs.start_later_job(workspace, run_id, KIND, asdict(serving))
 
 
 def stop(workspace: Workspace, run_id: str) -> None:
     """Ask the run's servers to end, but for public ones, and wait until they have."""
-    asked = [paths for paths, job in _jobs(workspace, run_id) if not is_public(job.config)]
+    asked = [paths for paths, serving in _jobs(workspace, run_id) if not serving.is_public]
     _end(*asked)
 
 
@@ -128,20 +145,24 @@ def _end(*servers: JobPaths) -> None:
         time.sleep(POLL_S)
 
 
-def _jobs(workspace: Workspace, run_id: str) -> Iterator[tuple[JobPaths, Job]]:
+def _jobs(workspace: Workspace, run_id: str) -> Iterator[tuple[JobPaths, Serving]]:
     """Servers that live and were not asked to stop."""
     for folder in workspace.run(run_id).jobs.glob("serve-model-*/"):
         paths = JobPaths(folder)
         if paths.stop_request.exists() or not files.is_locked(paths.lock):
             continue
         with contextlib.suppress(FileNotFoundError, RecordDamaged, NewerSchema):
-            yield paths, jobs.read_job(paths)
+            yield paths, _serving(paths)
 
 
-def _ready(paths: JobPaths, job: Job) -> ModelServer | None:
+def _serving(paths: JobPaths) -> Serving:
+    return files.decode(jobs.read_job(paths).config, Serving, paths.job)
+
+
+def _ready(paths: JobPaths, serving: Serving) -> ModelServer | None:
     try:
         record = files.read_json(paths.port)
-        return ModelServer(paths, job.config, record["address"], record["key"])
+        return ModelServer(paths, serving, record["address"], record["key"])
     except (FileNotFoundError, RecordDamaged, NewerSchema, KeyError):
         return None
 
@@ -153,7 +174,7 @@ def _until_ready(paths: JobPaths, progress: Progress) -> ModelServer | None:
     """
     try:
         while True:
-            server = _ready(paths, jobs.read_job(paths))
+            server = _ready(paths, _serving(paths))
             if server is not None:
                 return server
             current = status.read(paths)

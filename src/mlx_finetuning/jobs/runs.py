@@ -14,6 +14,7 @@ import platform
 import re
 import secrets
 import time
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 from datetime import datetime
 from pathlib import Path
@@ -29,7 +30,6 @@ from mlx_finetuning.errors import (
     RunNotReady,
     RunNotResumable,
 )
-from mlx_finetuning.files import JsonObject
 from mlx_finetuning.jobs import jobs, status
 from mlx_finetuning.jobs.jobs import Job
 from mlx_finetuning.jobs.logs import MetricsLine
@@ -198,11 +198,13 @@ def later_jobs(workspace: Workspace, run_id: str) -> list[LaterJob]:
     return sorted(later, key=lambda job: job.name, reverse=True)
 
 
-def start_later_job(workspace: Workspace, run_id: str, kind: str, settings: JsonObject) -> JobPaths:
+def start_later_job(
+    workspace: Workspace, run_id: str, kind: str, settings: Mapping[str, object]
+) -> JobPaths:
     """Start a job on what the run trained. Raises RunNotFound, RunIsSimulated, RunNotReady."""
     require_trained(workspace, run_id)
     paths = workspace.run(run_id).later_job(jobs.new_name(kind))
-    jobs.launch(paths, Job(kind, str(workspace.root), run_id, settings))
+    jobs.launch(paths, Job(kind, str(workspace.root), run_id, dict(settings)))
     return paths
 
 

@@ -7,10 +7,11 @@ from __future__ import annotations
 
 import functools
 from dataclasses import dataclass
+from typing import cast
 
 from mlx_finetuning.config import read_yaml
 from mlx_finetuning.errors import RecordDamaged
-from mlx_finetuning.files import ASSETS
+from mlx_finetuning.files import ASSETS, JsonObject
 
 # A link to config/models.yaml, so that a built wheel carries the file.
 _FILE = ASSETS / "models.yaml"
@@ -57,7 +58,7 @@ def catalogue() -> tuple[CatalogueEntry, ...]:
     """All entries, recommended ones first. Raises ConfigFileUnreadable, RecordDamaged."""
     entries = []
     try:
-        for item in read_yaml(_FILE)["models"]:
+        for item in cast(list[JsonObject], read_yaml(_FILE)["models"]):
             values = {"tokenizer": "", "gated": False, "built_in": False, **item}
             values["mlx_4bit"] = Twin(**item["mlx_4bit"]) if "mlx_4bit" in item else None
             values["tasks"] = tuple(item["tasks"])

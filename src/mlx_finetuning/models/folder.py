@@ -18,6 +18,7 @@ from mlx_finetuning.errors import (
     ModelRunsCode,
     ModelUnsafeWeights,
 )
+from mlx_finetuning.files import JsonObject
 from mlx_finetuning.utils import safetensors_header
 from mlx_finetuning.utils.safetensors_header import HeaderDamaged
 
@@ -114,7 +115,7 @@ def _code_key(value: Any) -> str | None:
     return None
 
 
-def _read_object(file: Path) -> dict[str, Any]:
+def _read_object(file: Path) -> JsonObject:
     try:
         if not file.is_file():  # reading a pipe would wait for ever
             raise ValueError("no file")

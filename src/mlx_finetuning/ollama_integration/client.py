@@ -22,6 +22,7 @@ from mlx_finetuning.errors import (
     OllamaRefused,
     OllamaUploadDamaged,
 )
+from mlx_finetuning.files import JsonObject
 from mlx_finetuning.ollama_integration.address import Address
 from mlx_finetuning.ollama_integration.error_texts import error_for
 from mlx_finetuning.progress import Progress, Step, silent
@@ -107,7 +108,7 @@ class Client:
             )
         return models
 
-    def show(self, name: str) -> dict[str, Any]:
+    def show(self, name: str) -> JsonObject:
         """What Ollama knows of a model. Raises OllamaModelNotFound."""
         return self._ask("POST", "/api/show", {"model": name})
 
@@ -195,11 +196,11 @@ class Client:
         temperature: None for the model's own setting. `think` is not sent: the template of a tuned
         model says itself whether it thinks.
         """
-        options: dict[str, Any] = {"num_predict": max_tokens}
+        options: dict[str, object] = {"num_predict": max_tokens}
         if temperature is not None:
             options["temperature"] = temperature
         body = {"model": name, "messages": list(messages), "options": options, "stream": True}
-        last: dict[str, Any] = {}
+        last: JsonObject = {}
         for last in self._lines("/api/chat", body):
             message = last.get("message") or {}
             text, thought = str(message.get("content") or ""), str(message.get("thinking") or "")
@@ -221,8 +222,12 @@ class Client:
     # --- the wire ------------------------------------------------------------------------
 
     def _ask(
-        self, method: str, path: str, body: dict[str, Any] | None = None, wait_s: float = ANSWER_S
-    ) -> dict[str, Any]:
+        self,
+        method: str,
+        path: str,
+        body: Mapping[str, object] | None = None,
+        wait_s: float = ANSWER_S,
+    ) -> JsonObject:
         import httpx2
 
         timeout = httpx2.Timeout(wait_s, connect=CONNECT_S)
@@ -232,7 +237,7 @@ class Client:
             raise error_for(_error_text(response), response.status_code)
         return _object(response.content) if response.content else {}
 
-    def _lines(self, path: str, body: dict[str, Any]) -> Iterator[dict[str, Any]]:
+    def _lines(self, path: str, body: Mapping[str, object]) -> Iterator[JsonObject]:
         """The lines of a streamed answer. Raises what the first `error` among them says."""
         import httpx2
 
@@ -287,7 +292,7 @@ def _blocks(path: Path, stage: str, progress: Progress) -> Iterator[bytes]:
             progress(Step(stage, done, size))
 
 
-def _object(content: bytes | str) -> dict[str, Any]:
+def _object(content: bytes | str) -> JsonObject:
     try:
         value = json.loads(content)
     except (ValueError, RecursionError) as error:

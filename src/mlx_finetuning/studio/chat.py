@@ -5,21 +5,21 @@ from __future__ import annotations
 import builtins
 import contextlib
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 from mlx_finetuning import config
 from mlx_finetuning.config import GenerateConfig, as_dict
 from mlx_finetuning.errors import GgufNotMade, InvalidSettings, RunNotDeployed
 from mlx_finetuning.jobs import jobs, model_servers, runs
-from mlx_finetuning.jobs.model_servers import ModelServer
+from mlx_finetuning.jobs.model_servers import ModelServer, Serving
 from mlx_finetuning.progress import Progress, silent
 from mlx_finetuning.utils.plain_text import require_text
 from mlx_finetuning.workspace import Workspace
 
 if TYPE_CHECKING:
-    from mlx_finetuning.runtime import AnswerStream
+    from mlx_finetuning.runtime import Answer, AnswerStream
     from mlx_finetuning.runtime.chats import Chat as Conversation
 
 ANSWER_ENGINES = ("mlx", "gguf", "ollama")
@@ -92,14 +92,14 @@ class Chat:
         base: bool = False,
         engine: str = "mlx",
         progress: Progress = silent,
-    ) -> dict[str, Any]:
-        """One whole answer, like `stream`: `text`, `reasoning`, `tokens`, `ended`, `engine`."""
+    ) -> Answer:
+        """One whole answer, like `stream`."""
         stream = self.stream(
             run_id, messages, settings, engine=engine, base=base, progress=progress
         )
         for _ in stream:
             pass
-        return {**as_dict(stream.answer), "engine": engine}
+        return stream.answer
 
     def servers(self, run_id: str) -> builtins.list[ModelServer]:
         """The run's models that are loaded and answer now."""
@@ -129,7 +129,7 @@ class Chat:
         runs.require_trained(self.workspace, run_id)
         chosen = engine or ("gguf" if self._newest_gguf(run_id) else "mlx")
         _require_engine(chosen, SERVED_ENGINES, base=False)
-        serving = {**self._serving(run_id, chosen), "host": host, "port": port, "key": key}
+        serving = replace(self._serving(run_id, chosen), host=host, port=port, key=key)
         with model_servers.offered(self.workspace, run_id, serving, progress) as server:
             yield server
 
@@ -137,16 +137,16 @@ class Chat:
         """Follow an offered model until it ends; Ctrl-C ends it. Raises what it ended with."""
         jobs.follow(server.paths, progress)
 
-    def _serving(self, run_id: str, engine: str) -> dict[str, Any]:
+    def _serving(self, run_id: str, engine: str) -> Serving:
         """What a model server is to load. Raises GgufNotMade, RunError."""
         runs.require_trained(self.workspace, run_id)
         if engine == "mlx":
             weights = self.workspace.adapter(run_id).weights
-            return {"engine": engine, "gguf": "", "made": weights.stat().st_mtime_ns}
+            return Serving(engine, made=weights.stat().st_mtime_ns)
         path = self._newest_gguf(run_id)
         if path is None:
             raise GgufNotMade(run_id=run_id)
-        return {"engine": engine, "gguf": str(path), "made": path.stat().st_mtime_ns}
+        return Serving(engine, str(path), path.stat().st_mtime_ns)
 
     def _newest_gguf(self, run_id: str) -> Path | None:
         paths = self.workspace.gguf_folder(run_id).glob("[!.]*.gguf")

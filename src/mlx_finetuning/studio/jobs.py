@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 import builtins
+from collections.abc import Mapping
 from dataclasses import dataclass
 
 from mlx_finetuning import files
-from mlx_finetuning.files import JsonObject, Record
+from mlx_finetuning.files import Record
 from mlx_finetuning.jobs import jobs, queue, runs, status
 from mlx_finetuning.jobs.queue import LivingJob
 from mlx_finetuning.jobs.runs import LaterJob
@@ -44,7 +45,7 @@ class Jobs:
         """What a later job that is done came to. Raises RecordDamaged, NewerSchema."""
         return jobs.result(self._paths(run_id, name), kind)
 
-    def settings(self, run_id: str, name: str) -> JsonObject:
+    def settings(self, run_id: str, name: str) -> Mapping[str, object]:
         """What a later job was asked for. Raises FileNotFoundError, RecordDamaged, NewerSchema."""
         return jobs.read_job(self._paths(run_id, name)).config
 

@@ -7,10 +7,11 @@ import contextlib
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 from mlx_finetuning import config, ollama_integration
 from mlx_finetuning.config import DeployConfig, GenerateConfig, as_dict
+from mlx_finetuning.files import JsonObject
 from mlx_finetuning.jobs import runs
 from mlx_finetuning.jobs.results import Deployment
 from mlx_finetuning.ollama_integration import Model, Status
@@ -36,7 +37,7 @@ class Ollama:
         with ollama_integration.connect(host) as client:
             return client.models()
 
-    def show(self, name: str, host: str | None = None) -> dict[str, Any]:
+    def show(self, name: str, host: str | None = None) -> JsonObject:
         """What Ollama knows of a model. Raises OllamaError."""
         with ollama_integration.connect(host) as client:
             return client.show(name)

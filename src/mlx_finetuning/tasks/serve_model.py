@@ -8,6 +8,7 @@ is memory, and that is looked at before anything is loaded.
 from __future__ import annotations
 
 import contextlib
+import functools
 import json
 import secrets
 from collections.abc import Callable, Iterator, Sequence
@@ -27,6 +28,7 @@ from mlx_finetuning.errors import (
     RuntimeNotAnswering,
 )
 from mlx_finetuning.jobs import runs
+from mlx_finetuning.jobs.model_servers import Serving
 from mlx_finetuning.jobs.results import ServerEnded
 from mlx_finetuning.progress import Step
 from mlx_finetuning.quantizer.formats import gguf_reader
@@ -41,10 +43,7 @@ from mlx_finetuning.utils import memory_monitor
 
 LOADING = Step("モデルの読み込み", 0, 0)
 READY = Step("待ち受け中", 0, 0)
-IDLE_S = 600.0
-"""Seconds without a question after which the model is let go."""
 BASE = "base"
-LOOPBACK = "127.0.0.1"
 Asking = Callable[[Sequence[Message]], Asked]
 OTHER_BYTES = 300_000_000
 """Bytes beside the weights: libraries, and what a short conversation needs."""
@@ -66,31 +65,32 @@ def run(context: TaskContext) -> ServerEnded:
 
     Raises RunError, ModelError, ExportError, NotEnoughMemory, PortTaken, Interrupted.
     """
-    values = context.config
+    serving = files.decode(context.config, Serving, context.paths.job)
     context.progress(LOADING)
-    with ENGINES[values["engine"]](context) as served, _listen(context, served) as endpoint:
+    with (
+        ENGINES[serving.engine](context) as served,
+        _listen(served, serving) as endpoint,
+    ):
         record = {"address": endpoint.address, "key": endpoint.key}
         files.write_json(context.paths.port, record)
         try:
-            idle_s = float(values.get("idle_s", IDLE_S))
-            endpoint.serve(served.engine, lambda: _require_wanted(context), idle_s)
+            tick = functools.partial(_require_wanted, context, serving.owner)
+            endpoint.serve(served.engine, tick, serving.idle_s)
         finally:
             context.paths.port.unlink(missing_ok=True)
     return ServerEnded()
 
 
-def _require_wanted(context: TaskContext) -> None:
+def _require_wanted(context: TaskContext, owner: str) -> None:
     """Raises Interrupted when a stop was asked for, the process that offers this has ended, or the
     run was deleted."""
-    owner = context.config.get("owner")
     if (owner and not files.is_locked(Path(owner))) or not context.paths.lock.exists():
         raise Interrupted()
     context.progress(READY)
 
 
-def _listen(context: TaskContext, served: Served) -> Endpoint:
-    values = context.config
-    host, port, key = values.get("host", LOOPBACK), values.get("port", 0), values.get("key")
+def _listen(served: Served, serving: Serving) -> Endpoint:
+    host, port, key = serving.host, serving.port, serving.key
     try:
         key = secrets.token_urlsafe(24) if key is None else key
         return Endpoint(served.names, key, host, port)

@@ -16,6 +16,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from mlx_finetuning.errors import ChatTemplateUnusable, ConversationRefused
+from mlx_finetuning.files import JsonObject
 from mlx_finetuning.tokenization import reasoning
 from mlx_finetuning.tokenization.reasoning import Reasoning
 from mlx_finetuning.utils.chat_template import appended
@@ -34,8 +35,8 @@ FOLDED = (
 NO_TOOLS = "{% set tools = tools or [] %}\n"
 """For templates that are made for tools alone."""
 
-Message = dict[str, Any]
-Tools = Sequence[dict[str, Any]]
+Message = JsonObject
+Tools = Sequence[JsonObject]
 _QUESTION, _ANSWER, _SYSTEM = "Zqu3stion", "Zansw3r", "Zsyst3m"
 _USER = {"role": "user", "content": _QUESTION}
 _ASSISTANT = {"role": "assistant", "content": _ANSWER}

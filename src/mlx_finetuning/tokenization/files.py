@@ -13,6 +13,7 @@ from pathlib import Path
 from typing import Any
 
 from mlx_finetuning.errors import TokenizerUnreadable
+from mlx_finetuning.files import JsonObject
 from mlx_finetuning.tokenization import spm_model
 from mlx_finetuning.tokenization.spm_model import Definition
 
@@ -71,7 +72,7 @@ def token_ids(definition: Definition) -> dict[str, int]:
     return {**vocabulary, **{entry["content"]: entry["id"] for entry in added(definition)}}
 
 
-def added(definition: Definition) -> list[dict[str, Any]]:
+def added(definition: Definition) -> list[JsonObject]:
     """The tokens that are cut out of a text before anything else."""
     return definition.get("added_tokens") or []
 
@@ -107,7 +108,7 @@ def _is_id(value: Any) -> bool:
     return isinstance(value, int) and not isinstance(value, bool) and 0 <= value < 1 << 31
 
 
-def _object(folder: Path, name: str, optional: bool = False) -> dict[str, Any]:
+def _object(folder: Path, name: str, optional: bool = False) -> JsonObject:
     path = folder / name
     if optional and not path.is_file():
         return {}
@@ -120,7 +121,7 @@ def _object(folder: Path, name: str, optional: bool = False) -> dict[str, Any]:
     return value
 
 
-def _special_tokens(folder: Path, config: dict[str, Any], definition: Definition) -> dict[str, str]:
+def _special_tokens(folder: Path, config: JsonObject, definition: Definition) -> dict[str, str]:
     """From the tokenizer's settings, then its special tokens' file, then the model's ids.
 
     A text that the vocabulary lacks is left out: a token for it would be one that the model never
@@ -149,7 +150,7 @@ def _text(entry: Any) -> str | None:
     return entry if isinstance(entry, str) else None
 
 
-def _chat_template(folder: Path, config: dict[str, Any]) -> str | None:
+def _chat_template(folder: Path, config: JsonObject) -> str | None:
     """The template that transformers would use: the file before the setting."""
     file = folder / "chat_template.jinja"
     if file.is_file():

@@ -9,10 +9,9 @@ from __future__ import annotations
 
 import json
 from pathlib import Path
-from typing import Any
 
 from mlx_finetuning.errors import TokenizerUnreadable
-from mlx_finetuning.files import write_text
+from mlx_finetuning.files import JsonObject, write_text
 from mlx_finetuning.tokenization import battery, files, gate, loading
 from mlx_finetuning.tokenization.gate import Encode
 
@@ -51,7 +50,7 @@ def settle(folder: Path) -> None:
         text = json.dumps(model_files.definition, ensure_ascii=False)
         write_text(folder / files.TOKENIZER, text)
     path = folder / CONFIG
-    config: dict[str, Any] = json.loads(path.read_text(encoding="utf-8")) if path.is_file() else {}
+    config: JsonObject = json.loads(path.read_text(encoding="utf-8")) if path.is_file() else {}
     config = {key: value for key, value in config.items() if key not in REBUILDING}
     config |= {f"{name}_token": text for name, text in model_files.named.items()}
     config["tokenizer_class"] = "PreTrainedTokenizerFast"

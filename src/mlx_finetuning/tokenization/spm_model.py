@@ -12,8 +12,9 @@ from pathlib import Path
 from typing import Any
 
 from mlx_finetuning.errors import TokenizerUnreadable
+from mlx_finetuning.files import JsonObject
 
-Definition = dict[str, Any]
+Definition = JsonObject
 """The content of a `tokenizer.json`, or an object in it."""
 UNIGRAM, BPE = 1, 2
 NORMAL, UNKNOWN, CONTROL, USER_DEFINED, UNUSED, BYTE = range(1, 7)
@@ -41,7 +42,7 @@ def read(path: Path) -> Any:
     return proto
 
 
-def definition(path: Path, config: dict[str, Any]) -> Definition:
+def definition(path: Path, config: JsonObject) -> Definition:
     """The definition, as in a `tokenizer.json`. config: the folder's `tokenizer_config.json`, for
     added tokens, bos and eos, and where spaces are put. Raises TokenizerUnreadable."""
     proto = read(path)
@@ -100,7 +101,7 @@ def _bpe(proto: Any, byte_fallback: bool) -> Definition:
     }
 
 
-def _added_tokens(proto: Any, config: dict[str, Any]) -> list[Definition]:
+def _added_tokens(proto: Any, config: JsonObject) -> list[Definition]:
     """Control and user-defined pieces, and what the folder's settings add to the vocabulary."""
 
     def entry(number: int, text: str, flags: Mapping[str, bool]) -> Definition:
@@ -122,7 +123,7 @@ def _added_tokens(proto: Any, config: dict[str, Any]) -> list[Definition]:
     return [entries[number] for number in sorted(entries)]
 
 
-def _spaces(proto: Any, config: dict[str, Any]) -> tuple[Definition, Definition | None]:
+def _spaces(proto: Any, config: JsonObject) -> tuple[Definition, Definition | None]:
     """Normalizer and pre-tokenizer: the file's own rewriting, then spaces as marks."""
     spec = proto.normalizer_spec
     steps: list[Definition] = []
@@ -148,7 +149,7 @@ def _spaces(proto: Any, config: dict[str, Any]) -> tuple[Definition, Definition 
     return {"type": "Sequence", "normalizers": steps}, splits
 
 
-def _bos_and_eos(proto: Any, config: dict[str, Any]) -> Definition:
+def _bos_and_eos(proto: Any, config: JsonObject) -> Definition:
     """bos before and eos after a text, where the settings or the family's custom ask for them."""
     spec, pieces = proto.trainer_spec, proto.pieces
     single: list[Definition] = [{"Sequence": {"id": "A", "type_id": 0}}]

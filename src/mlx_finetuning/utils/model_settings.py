@@ -13,10 +13,11 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
+from mlx_finetuning.files import JsonObject
 from mlx_finetuning.utils import safetensors_header
 from mlx_finetuning.utils.safetensors_header import HeaderDamaged, TensorEntry
 
-Settings = dict[str, Any]
+Settings = JsonObject
 
 DEFAULTS: dict[str, Settings] = {
     "gemma3_text": {

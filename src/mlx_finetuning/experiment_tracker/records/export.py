@@ -14,12 +14,12 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime
 from pathlib import Path
-from typing import Any
 
 from mlx_finetuning import config, files
 from mlx_finetuning.errors import ConfigFileUnreadable, MlflowNotInstalled, TensorboardNotInstalled
 from mlx_finetuning.experiment_tracker.records import notes
 from mlx_finetuning.experiment_tracker.records.notes import Note
+from mlx_finetuning.files import JsonObject
 from mlx_finetuning.jobs import runs
 from mlx_finetuning.jobs.runs import Run
 from mlx_finetuning.workspace import Workspace
@@ -46,9 +46,10 @@ class Content:
     """What is handed on of a run."""
 
     run: Run
-    settings: dict[str, Any]
-    metrics: list[dict[str, Any]]
-    samples: list[dict[str, Any]]
+    settings: Mapping[str, object]
+    metrics: list[JsonObject]
+    """Whole lines, whatever columns they have; `samples` too."""
+    samples: list[JsonObject]
     note: Note
 
     @property
@@ -59,7 +60,7 @@ class Content:
         return 0.0
 
     @property
-    def facts(self) -> dict[str, Any]:
+    def facts(self) -> dict[str, object]:
         """Where the run comes from, its settings and its note."""
         return {
             "run_id": self.run.run_id,
@@ -89,7 +90,7 @@ def content(workspace: Workspace, run_id: str) -> Content:
     """What is handed on of a run; what cannot be read is left out. Raises RunNotFound."""
     paths = workspace.run(run_id)
     run = runs.show(workspace, run_id)
-    settings: dict[str, Any] = {}
+    settings: Mapping[str, object] = {}
     with contextlib.suppress(ConfigFileUnreadable):
         settings = config.read_yaml(paths.config)
     lines = files.read_lines(paths.metrics)
@@ -117,7 +118,7 @@ def write(content: Content, format_name: str, folder: Path) -> list[Path]:
 def tables(content: Content) -> dict[str, str]:
     """The CSV files by name. Texts that a spreadsheet would run as formulas are neutralised."""
     # One row per update: a validation stands beside the update it follows.
-    by_update: dict[int, dict[str, Any]] = {}
+    by_update: dict[int, JsonObject] = {}
     for line in content.metrics:
         by_update.setdefault(line["update"], {}).update(line)
     return {
@@ -138,7 +139,7 @@ def archive(content: Content) -> bytes:
     return stream.getvalue()
 
 
-def cell(value: Any) -> Any:
+def cell(value: object) -> str | float:
     """A value as it stands in a table; a text that begins like a formula gets an apostrophe."""
     if value is None:
         return ""
@@ -148,7 +149,7 @@ def cell(value: Any) -> Any:
     return f"'{text}" if text.startswith(_ALSO_FORMULAS) else text
 
 
-def _table(rows: Sequence[Mapping[str, Any]]) -> str:
+def _table(rows: Sequence[Mapping[str, object]]) -> str:
     names = list(dict.fromkeys(name for row in rows for name in row))
     stream = io.StringIO()
     writer = csv.writer(stream)

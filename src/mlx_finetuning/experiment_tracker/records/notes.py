@@ -25,16 +25,9 @@ class Note:
 
 def read(paths: RunPaths) -> Note:
     """The note, empty where there is none. Raises RecordDamaged, NewerSchema."""
-    try:
-        record = files.read_json(paths.notes)
-        text, tags = record["text"], record["tags"]
-    except FileNotFoundError:
-        return Note()
-    except KeyError as error:
-        raise RecordDamaged(path=str(paths.notes)) from error
-    if not isinstance(text, str) or not isinstance(tags, list):
-        raise RecordDamaged(path=str(paths.notes))
-    return Note(text, tuple(str(tag) for tag in tags))
+    with contextlib.suppress(FileNotFoundError):
+        return files.read_record(paths.notes, Note)
+    return Note()
 
 
 def read_or_empty(paths: RunPaths) -> Note:

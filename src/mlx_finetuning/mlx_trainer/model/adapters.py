@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import math
 from pathlib import Path
-from typing import Any, BinaryIO, cast
+from typing import BinaryIO, cast
 
 import mlx.core as mx
 import mlx.nn as nn
@@ -15,6 +15,7 @@ from mlx_lm.tuner.utils import linear_to_lora_layers
 from mlx_finetuning import files
 from mlx_finetuning.config import TrainConfig
 from mlx_finetuning.errors import DoraOfExperts, FullNeedsPlainWeights, TargetsNotFound
+from mlx_finetuning.files import JsonObject
 from mlx_finetuning.mlx_trainer.model import trainable
 from mlx_finetuning.mlx_trainer.model.lora import make_cheap
 from mlx_finetuning.tokenization.chat import THINKS, Chat
@@ -23,7 +24,7 @@ _EXPERTS = (SwitchLinear, QuantizedSwitchLinear)
 _LINEAR = (nn.Linear, nn.QuantizedLinear, *_EXPERTS)
 
 
-def attach(model: nn.Module, config: TrainConfig) -> dict[str, Any]:
+def attach(model: nn.Module, config: TrainConfig) -> JsonObject:
     """Freeze `model` but for what `config` trains, and return its `adapter_config.json`.
 
     The factors' product is scaled by alpha / rank, or alpha / sqrt(rank) for rsLoRA. Raises
@@ -88,7 +89,7 @@ def _modules(layers: list[nn.Module], kinds: tuple[type, ...]) -> set[str]:
     }
 
 
-def save(model: nn.Module, adapter_config: dict[str, Any], folder: Path, chat: Chat) -> None:
+def save(model: nn.Module, adapter_config: JsonObject, folder: Path, chat: Chat) -> None:
     """Write `adapters.safetensors`, `adapter_config.json` and the chat template, each whole or not at
     all.
 

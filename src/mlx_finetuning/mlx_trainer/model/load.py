@@ -15,6 +15,7 @@ from mlx_lm import tokenizer_utils, utils
 from mlx_lm.tokenizer_utils import TokenizerWrapper
 
 from mlx_finetuning.errors import AdapterUnusable, ModelUnloadable
+from mlx_finetuning.files import JsonObject
 from mlx_finetuning.mlx_trainer.model import weight_names
 from mlx_finetuning.tokenization import chat as chats
 from mlx_finetuning.tokenization.chat import Chat
@@ -30,7 +31,7 @@ class LoadedModel:
     tokenizer: TokenizerWrapper
     """For mlx-lm's generator; ids and texts come from `chat`."""
     chat: Chat
-    config: dict[str, Any]
+    config: JsonObject
     """The folder's `config.json`; of a model that sees too, its text part's settings with it."""
     folder: Path | None = None
     """Where it was loaded from."""
@@ -111,7 +112,7 @@ def load_tokenizer(folder: Path, *, thinks: bool = False) -> LoadedModel:
     return LoadedModel(nn.Module(), wrapped(chat, config), chat, config, folder)
 
 
-def load_weights(folder: Path, *, lazy: bool = False) -> tuple[nn.Module, dict[str, Any]]:
+def load_weights(folder: Path, *, lazy: bool = False) -> tuple[nn.Module, JsonObject]:
     """mlx-lm's model and settings, completed as for the writer of files; raises what mlx-lm does."""
     stored = utils.load_config(folder)
     _refuse_eight_bit_floats(stored)
@@ -119,7 +120,7 @@ def load_weights(folder: Path, *, lazy: bool = False) -> tuple[nn.Module, dict[s
     _refuse_rotation_that_is_ignored(settings)
     changed = {key: value for key, value in settings.items() if stored.get(key) != value}
 
-    def classes(config: dict[str, Any]) -> tuple[Any, Any]:
+    def classes(config: JsonObject) -> tuple[Any, Any]:
         return weight_names.classes(
             config, is_tied=text_settings(config).get("tie_word_embeddings") is True
         )
@@ -134,7 +135,7 @@ def load_weights(folder: Path, *, lazy: bool = False) -> tuple[nn.Module, dict[s
     return model, config
 
 
-def _refuse_eight_bit_floats(config: dict[str, Any]) -> None:
+def _refuse_eight_bit_floats(config: JsonObject) -> None:
     """mlx-lm's Ministral 3 multiplies the bytes of such weights as if they were whole numbers."""
     method = (config.get("quantization_config") or {}).get("quant_method")
     if method == "fp8" and text_settings(config).get("model_type") == "ministral3":
@@ -144,7 +145,7 @@ def _refuse_eight_bit_floats(config: dict[str, Any]) -> None:
         )
 
 
-def _refuse_rotation_that_is_ignored(config: dict[str, Any]) -> None:
+def _refuse_rotation_that_is_ignored(config: JsonObject) -> None:
     """mlx-lm's Qwen3-MoE reads no `rope_scaling`: it would train another model than files hold."""
     scaling = config.get("rope_scaling") or {}
     kind = scaling.get("rope_type", scaling.get("type", "default"))
@@ -155,12 +156,12 @@ def _refuse_rotation_that_is_ignored(config: dict[str, Any]) -> None:
         )
 
 
-def text_settings(config: dict[str, Any]) -> dict[str, Any]:
+def text_settings(config: JsonObject) -> JsonObject:
     """The settings; of a model that sees too, its text part's settings with them."""
     return {**config, **(config.get("text_config") or {})}
 
 
-def wrapped(chat: Chat, config: dict[str, Any]) -> TokenizerWrapper:
+def wrapped(chat: Chat, config: JsonObject) -> TokenizerWrapper:
     """The tokenizer as mlx-lm's generator takes it, with its own choice of a detokenizer."""
     decoder = chat.files.definition.get("decoder")
     kinds: tuple[tuple[Any, Any], ...] = (

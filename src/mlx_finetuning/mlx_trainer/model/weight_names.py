@@ -11,11 +11,13 @@ from typing import Any
 import mlx.core as mx
 from mlx_lm import utils
 
+from mlx_finetuning.files import JsonObject
+
 Weights = dict[str, mx.array]
 HEAD = "lm_head."
 
 
-def classes(config: dict[str, Any], *, is_tied: bool) -> tuple[Any, Any]:
+def classes(config: JsonObject, *, is_tied: bool) -> tuple[Any, Any]:
     """The classes of model and settings for a `config.json`; raises ValueError as mlx-lm does."""
     model, settings = utils._get_classes(config)
     if config.get("model_type") == "gemma3":

@@ -22,6 +22,7 @@ from mlx.utils import tree_flatten, tree_unflatten
 from mlx_finetuning import files
 from mlx_finetuning.config import TrainConfig
 from mlx_finetuning.errors import CheckpointForeign, RecordDamaged
+from mlx_finetuning.files import JsonObject
 from mlx_finetuning.mlx_trainer.model import adapters
 from mlx_finetuning.tokenization.chat import Chat
 from mlx_finetuning.utils import fingerprint
@@ -77,7 +78,7 @@ def identity(
 def save(
     folder: Path,
     model: nn.Module,
-    adapter_config: dict[str, Any],
+    adapter_config: JsonObject,
     chat: Chat,
     optimizer: optim.Optimizer,
     state: TrainingState,

@@ -28,6 +28,7 @@ from mlx_finetuning.errors import (
     NoTrainingRows,
     StudioError,
 )
+from mlx_finetuning.files import JsonObject
 from mlx_finetuning.jobs.results import Check, TrainResult
 from mlx_finetuning.mlx_trainer.batches import batches
 from mlx_finetuning.mlx_trainer.batches.examples import encode_rows
@@ -134,7 +135,7 @@ class _Files:
     """Where a run writes, and what its files say of it."""
 
     paths: AdapterPaths
-    adapter_config: dict[str, Any]
+    adapter_config: JsonObject
     identity: dict[str, str]
     """Of settings, examples and base weights: a checkpoint of another run is refused."""
 

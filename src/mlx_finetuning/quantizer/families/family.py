@@ -16,6 +16,7 @@ from gguf import MODEL_ARCH, MODEL_ARCH_NAMES, RopeScalingType
 from numpy.typing import NDArray
 
 from mlx_finetuning.errors import ModelSettingUnsupported
+from mlx_finetuning.files import JsonObject
 
 Config = Mapping[str, Any]
 Value = int | float | str | bool | list[int] | list[bool]
@@ -204,7 +205,7 @@ def require(config: Config, setting: str, allowed: tuple[object, ...]) -> None:
 # --- rope --------------------------------------------------------------------------------
 
 
-def rope(config: Config) -> dict[str, Any]:
+def rope(config: Config) -> JsonObject:
     """Rope settings, from the older keys or from `rope_parameters`."""
     settings = dict(config.get("rope_parameters") or config.get("rope_scaling") or {})
     settings.setdefault("rope_theta", config.get("rope_theta") or 10000.0)

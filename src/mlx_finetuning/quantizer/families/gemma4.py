@@ -8,12 +8,13 @@ last two layers that have their own, which is checked here.
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import Any, ClassVar
+from typing import ClassVar
 
 import numpy as np
 from gguf import MODEL_ARCH
 
 from mlx_finetuning.errors import ModelSettingUnsupported
+from mlx_finetuning.files import JsonObject
 from mlx_finetuning.quantizer.families import family
 from mlx_finetuning.quantizer.families.family import Config, Family, Metadata, Tensors
 
@@ -166,5 +167,5 @@ def _values_are_keys(config: Config) -> bool:
     return bool(config.get("attention_k_eq_v"))
 
 
-def _rope(config: Config, kind: str) -> dict[str, Any]:
+def _rope(config: Config, kind: str) -> JsonObject:
     return {"rope_type": "default", "factor": 1.0, **config["rope_parameters"][kind]}

@@ -8,11 +8,11 @@ it differs. Reads no weights.
 from __future__ import annotations
 
 from dataclasses import dataclass, replace
-from typing import Any
 
 from gguf import get_tensor_name_map
 
 from mlx_finetuning.errors import ArchitectureUnsupported, ModelSettingUnsupported
+from mlx_finetuning.files import JsonObject
 from mlx_finetuning.quantizer.families.family import (
     Config,
     Family,
@@ -72,7 +72,7 @@ class MappedTensor:
     """Its name in mlx-lm's class, without what a text part is within."""
 
 
-def text_part(config: Config) -> dict[str, Any]:
+def text_part(config: Config) -> JsonObject:
     """The settings of a model's text part, on one level, as those of a model that only reads."""
     return {**config, **(config.get("text_config") or {}), "architectures": _architectures(config)}
 

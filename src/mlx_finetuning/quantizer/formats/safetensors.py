@@ -121,7 +121,7 @@ def write(
 
     made_for: the `format` in its metadata, `pt` or `mlx`.
     """
-    header: dict[str, Any] = {"__metadata__": {"format": made_for}}
+    header: dict[str, object] = {"__metadata__": {"format": made_for}}
     start = 0
     for spec in specs:
         offsets = [start, start + spec.nbytes]

@@ -63,7 +63,7 @@ def _metadata_problems(gguf: Gguf, config: Config) -> list[str]:
         for key, value in gguf.metadata.items()
         if key.startswith(prefix)
     }
-    expected: dict[str, Any] = {key: None for key in stated if key.startswith(SETTLED)}
+    expected: dict[str, object] = {key: None for key in stated if key.startswith(SETTLED)}
     expected |= {key: head_size(config) for key in HEAD_SIZE_KEYS if key in stated}
     expected |= family.metadata(config)
     return [

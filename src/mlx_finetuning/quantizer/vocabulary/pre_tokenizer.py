@@ -8,9 +8,9 @@ from __future__ import annotations
 
 import json
 from dataclasses import dataclass
-from typing import Any
 
 from mlx_finetuning.errors import TokenizerUnsupported
+from mlx_finetuning.files import JsonObject
 from mlx_finetuning.quantizer.vocabulary import spaces
 from mlx_finetuning.quantizer.vocabulary.spaces import Definition
 
@@ -108,7 +108,7 @@ def makes_nfc(definition: Definition) -> bool:
     return _NFC in spaces.flat(definition.get("normalizer"), "normalizers")
 
 
-def _described(step: dict[str, Any]) -> str:
+def _described(step: JsonObject) -> str:
     """A step in words; anything not understood in full stays as its own JSON, and matches nothing."""
     match step:
         case {"type": "Split", "pattern": {"Regex": str(pattern)}, "behavior": behavior}:

@@ -12,8 +12,9 @@ from dataclasses import dataclass
 from typing import Any
 
 from mlx_finetuning.errors import TokenizerUnsupported
+from mlx_finetuning.files import JsonObject
 
-Definition = dict[str, Any]
+Definition = JsonObject
 """The content of a `tokenizer.json`."""
 
 MARK = "▁"
@@ -80,7 +81,7 @@ def of(definition: Definition) -> Spaces:
     return Spaces(prefix, merged, charsmap)
 
 
-def flat(step: Any, parts: str) -> list[dict[str, Any]]:
+def flat(step: Any, parts: str) -> list[JsonObject]:
     """The steps of a normalizer or pre-tokenizer, however deep its sequences are."""
     if not isinstance(step, dict):
         return []
@@ -89,7 +90,7 @@ def flat(step: Any, parts: str) -> list[dict[str, Any]]:
     return [inner for part in step.get(parts, []) for inner in flat(part, parts)]
 
 
-def _metaspace_prefix(cutting: list[dict[str, Any]], definition: Definition) -> str:
+def _metaspace_prefix(cutting: list[JsonObject], definition: Definition) -> str:
     """`Spaces.prefix` where the pre-tokenizer writes the marks."""
     match cutting:
         case [{"type": "Metaspace", "replacement": "▁", **settings}]:

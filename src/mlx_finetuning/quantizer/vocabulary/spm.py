@@ -8,11 +8,12 @@ Unigram models are in `unigram`.
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 from gguf import TokenType
 
 from mlx_finetuning.errors import TokenizerUnsupported
+from mlx_finetuning.files import JsonObject
 from mlx_finetuning.quantizer.vocabulary import spaces
 from mlx_finetuning.quantizer.vocabulary.spaces import Definition
 from mlx_finetuning.tokenization import spm_model
@@ -132,7 +133,7 @@ def merged_pieces(definition: Definition, vocabulary: int) -> list[Piece]:
     ]
 
 
-def _merged_type(text: str, added: dict[str, Any] | None) -> TokenType:
+def _merged_type(text: str, added: JsonObject | None) -> TokenType:
     if is_byte(text):
         return TokenType.BYTE
     if added is None:

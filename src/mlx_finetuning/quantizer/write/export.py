@@ -18,7 +18,6 @@ from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import ExitStack
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 from gguf import GGMLQuantizationType as Type
@@ -31,6 +30,7 @@ from mlx_finetuning.errors import (
     NotEnoughSpace,
     WeightsIncomplete,
 )
+from mlx_finetuning.files import JsonObject
 from mlx_finetuning.progress import Progress, Step, silent
 from mlx_finetuning.quantizer.families import recipe, registry
 from mlx_finetuning.quantizer.families.family import Config
@@ -150,12 +150,12 @@ def require_space(folder: Path, needed: int) -> None:
         )
 
 
-def read_config(model: Path) -> dict[str, Any]:
+def read_config(model: Path) -> JsonObject:
     """The settings of a model's text part. Raises ModelSettingUnsupported."""
     return registry.text_part(model_settings.completed(stored_config(model), model))
 
 
-def stored_config(model: Path) -> dict[str, Any]:
+def stored_config(model: Path) -> JsonObject:
     """A model folder's `config.json` as it is. Raises ModelSettingUnsupported."""
     try:
         config = json.loads((model / "config.json").read_text(encoding="utf-8"))

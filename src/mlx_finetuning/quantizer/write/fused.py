@@ -11,7 +11,6 @@ import shutil
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 from gguf import GGMLQuantizationType as Type
@@ -19,6 +18,7 @@ from numpy.typing import NDArray
 
 from mlx_finetuning import files
 from mlx_finetuning.errors import ModelSettingUnsupported
+from mlx_finetuning.files import JsonObject
 from mlx_finetuning.progress import Progress, Step, silent
 from mlx_finetuning.quantizer.families import registry
 from mlx_finetuning.quantizer.families.family import text_part_name
@@ -92,7 +92,7 @@ def write(
     return total
 
 
-def _with_stated_head(config: dict[str, Any], settings: dict[str, Any]) -> dict[str, Any]:
+def _with_stated_head(config: JsonObject, settings: JsonObject) -> JsonObject:
     """`config`, saying of the output head what is so: readers' defaults differ."""
     tied = registry.text_part(settings).get("tie_word_embeddings")
     if tied is None:
