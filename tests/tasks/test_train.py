@@ -100,7 +100,7 @@ def test_run_writes_samples_and_checks_for_people(trained: Trained) -> None:
     questions = [line["question"] for line in samples]
     assert questions[:3] == questions[3:6] == [f"商品{n}の値段は？" for n in range(3)]
     events = [line for line in files.read_lines(paths.events) if line["event"] == "check"]
-    assert [line["kind"] for line in events] == [check["kind"] for check in trained.result.checks]
+    assert [line["kind"] for line in events] == [check.kind for check in trained.result.checks]
     assert len(events) == 3 and all(line["passed"] for line in events)
 
 
