@@ -25,7 +25,8 @@ LIMITS = {
     "private functions used once, % of functions": 16.2,  # to come down to 15
     "public names without docstring, %": 3.0,
     "import circles": 0,
-    "dict[str, Any]": 250,  # to come down to 80
+    "dict[str, Any]": 36,
+    "JsonObject, JSON with others' keys": 60,
 }
 """The most that each sign may be."""
 
@@ -91,6 +92,7 @@ def measure(modules: list[Module]) -> dict[str, Sign]:
         ),
         "import circles": Sign(import_circles(modules)),
         "dict[str, Any]": Sign(_of_all(_untyped_dicts, modules)),
+        "JsonObject, JSON with others' keys": Sign(_of_all(_foreign_objects, modules)),
     }
 
 
@@ -133,6 +135,13 @@ def _public(module: Module) -> Iterator[tuple[str, bool]]:
 def _untyped_dicts(module: Module) -> Iterator[str]:
     for node in module.nodes():
         if isinstance(node, ast.Subscript) and ast.unparse(node) == "dict[str, Any]":
+            yield f"{module.file}:{node.lineno}"
+
+
+def _foreign_objects(module: Module) -> Iterator[str]:
+    """Uses of `files.JsonObject`, the one alias of such a dictionary that is not typed."""
+    for node in module.nodes():
+        if isinstance(node, ast.Name) and node.id == "JsonObject":
             yield f"{module.file}:{node.lineno}"
 
 

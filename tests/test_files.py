@@ -9,7 +9,8 @@ import signal
 import subprocess
 import sys
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
+from dataclasses import asdict, dataclass, field
 from functools import partial
 from pathlib import Path
 
@@ -54,6 +55,44 @@ def test_newer_schema_is_refused_and_left_alone(tmp_path: Path) -> None:
         files.read_json(path)
     assert caught.value.data["found"] == 2
     assert path.read_text() == '{"schema_version": 2}'
+
+
+@dataclass(frozen=True)
+class Part:
+    name: str
+    share: float | None = None
+
+
+@dataclass(frozen=True)
+class Whole:
+    count: int
+    parts: tuple[Part, ...] = ()
+    by_name: Mapping[str, Part] = field(default_factory=dict)
+
+
+def test_record_becomes_nested_dataclasses(tmp_path: Path) -> None:
+    path = tmp_path / "record.json"
+    whole = Whole(2, (Part("a", 0.5), Part("b")), {"c": Part("c", 1.0)})
+    files.write_json(path, asdict(whole))
+    assert files.read_record(path, Whole) == whole
+
+
+def test_record_of_another_version_gets_defaults_and_may_say_more(tmp_path: Path) -> None:
+    path = tmp_path / "record.json"
+    files.write_json(path, {"count": 1, "parts": [{"name": "a", "later": 3}], "later": {}})
+    assert files.read_record(path, Whole) == Whole(1, (Part("a"),))
+
+
+@pytest.mark.parametrize("value", [{}, {"count": "many"}, {"count": 1, "parts": [{}]}, [], None])
+def test_record_of_another_shape_is_damaged(tmp_path: Path, value: object) -> None:
+    with pytest.raises(RecordDamaged):
+        files.decode(value, Whole, tmp_path / "record.json")
+
+
+def test_lines_of_another_shape_are_passed_over(tmp_path: Path) -> None:
+    path = tmp_path / "log.jsonl"
+    path.write_text('{"name": "a"}\n{"name": 3}\n[]\n{"name": "b"}\n{"name": "half', "utf-8")
+    assert list(files.read_records(path, Part)) == [Part("a"), Part("b")]
 
 
 def test_failed_write_keeps_the_old_file_and_leaves_no_other(tmp_path: Path) -> None:

@@ -24,7 +24,10 @@ from mlx_finetuning.progress import Step, silent
 from mlx_finetuning.studio import Studio
 from mlx_finetuning.workspace import Workspace
 
-HEAVY = ("mlx", "mlx_lm", "transformers", "tokenizers", "streamlit", "numpy", "pandas", "torch")
+HEAVY = (
+    *("mlx", "mlx_lm", "transformers", "tokenizers", "streamlit"),
+    *("numpy", "pandas", "torch", "pydantic"),
+)
 
 
 @pytest.fixture

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 from mlx_finetuning.experiment_tracker.evaluation.results import (
     AdapterChange,
     Answered,
@@ -22,14 +24,19 @@ from mlx_finetuning.experiment_tracker.evaluation.results import (
 from mlx_finetuning.jobs.results import Certificate, EngineRow
 from mlx_finetuning.quantizer.verify import results
 
-JUDGED = {
+JUDGED: dict[str, Any] = {
     "state": "learned",
     "level": "good",
     "text": "学習できています。",
     "evidence": ("減った",),
 }
-LOSS = {"loss": 1.0, "loss_interval": (0.9, 1.1), "perplexity": 2.7, "perplexity_interval": (2, 3)}
-SCORES = {"exact": 0.5, "contains": 0.5, "chrf": 0.6, "rouge_l": 0.6, "ended": 1.0}
+LOSS: dict[str, Any] = {
+    "loss": 1.0,
+    "loss_interval": (0.9, 1.1),
+    "perplexity": 2.7,
+    "perplexity_interval": (2, 3),
+}
+SCORES: dict[str, Any] = {"exact": 0.5, "contains": 0.5, "chrf": 0.6, "rouge_l": 0.6, "ended": 1.0}
 FIGURES, ANSWERS = ModelFigures(**LOSS, **SCORES), AnswerFigures(**SCORES)
 CHANGE = Interval(-1.0, -1.2, -0.8)
 ANSWER = Answered(
