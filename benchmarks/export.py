@@ -108,19 +108,19 @@ def measure_task(shape: str, quant: str, folder: Path) -> None:
         result = task.run(context)
     elapsed, used = time.monotonic() - began, cpu_s() - before
     size = (base / "model.safetensors").stat().st_size
-    (written,) = result["files"].values()
+    (written,) = result.files.values()
     print("| base, bf16 | type | file | time, verified | processor time | private memory ", end="")
     print(
         "| other files | layers proven | KL of the proof |\n|---|---|---|---|---|---|---|---|---|"
     )
     print(
-        f"| {shape}, {size / 1e9:.2f} GB | {quant} | {written['size_bytes'] / 1e9:.2f} GB "
+        f"| {shape}, {size / 1e9:.2f} GB | {quant} | {written.size_bytes / 1e9:.2f} GB "
         f"| {elapsed:.1f} s | {used:.1f} s | {watch.private / 1e9:.2f} GB "
         f"| {watch.others / 1e6:.1f} MB "
-        f"| {result['proof']['layers']} of {result['proof']['of_layers']} "
-        f"| {result['proof']['parity']['mean_kl']:.1g} |"
+        f"| {result.proof.layers} of {result.proof.of_layers} "
+        f"| {result.proof.parity.mean_kl:.1g} |"
     )
-    print(f"most memory: {watch.highest_at}; without verification {result['elapsed_s']} s")
+    print(f"most memory: {watch.highest_at}; without verification {result.elapsed_s} s")
 
 
 def write_run(shape: str, quant: str, workspace: Workspace) -> TaskContext:

@@ -85,8 +85,8 @@ def test_run_is_deployed_and_answers_as_it_was_trained(
     run_id = finished_run.make(workspace)
     studio = Studio(workspace)
     result = studio.ollama.deploy(run_id, NAME, DeployConfig(quant=quant)).follow()
-    assert result["compared"] == 8
-    assert result["equal_answers"] >= (8 if quant == "F16" else 6)
+    assert result.compared == 8
+    assert result.equal_answers >= (8 if quant == "F16" else 6)
     with pytest.raises(OllamaNameTaken):
         studio.ollama.deploy(run_id, NAME).follow()
     stream = studio.ollama.stream(NAME, QUESTION)
