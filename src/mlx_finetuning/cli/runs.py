@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import math
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -12,7 +13,7 @@ import click
 from mlx_finetuning.cli import text, trashing
 from mlx_finetuning.cli.session import Answer, Session, command, group
 from mlx_finetuning.errors import StudioError
-from mlx_finetuning.jobs.logs import MetricsLine
+from mlx_finetuning.jobs.metrics import Metrics
 from mlx_finetuning.jobs.runs import LaterJob, Run
 
 if TYPE_CHECKING:
@@ -39,7 +40,9 @@ def list_(session: Session) -> Answer:
 def show(session: Session, run_id: str) -> Answer:
     """1つの実験の状態・設定・損失を表示する"""
     run = session.studio.runs.show(run_id)
-    losses = latest_losses(session.studio.runs.metrics(run_id))
+    metrics = session.studio.runs.metrics_reader(run_id)
+    metrics.refresh()
+    losses = latest_losses(metrics)
     later = session.studio.jobs.list(run_id)
     data = {
         **as_json(run),
@@ -222,15 +225,15 @@ class Losses:
     last_valid_loss: float | None
 
 
-def latest_losses(metrics: list[MetricsLine]) -> Losses:
+def latest_losses(metrics: Metrics) -> Losses:
     """The last update, its loss, and the first and last validation loss."""
-    trained = [line for line in metrics if line.loss is not None]
-    valid = [line.valid_loss for line in metrics if line.valid_loss is not None]
+    updates, (_, valid) = metrics.trained["update"], metrics.validated
+    first, last = (valid[0], valid[-1]) if valid else (math.nan, math.nan)
     return Losses(
-        update=trained[-1].update if trained else 0,
-        loss=trained[-1].loss if trained else None,
-        first_valid_loss=valid[0] if valid else None,
-        last_valid_loss=valid[-1] if valid else None,
+        update=int(updates[-1]) if updates else 0,
+        loss=metrics.latest("loss"),
+        first_valid_loss=None if math.isnan(first) else first,
+        last_valid_loss=None if math.isnan(last) else last,
     )
 
 
