@@ -22,7 +22,6 @@ import tempfile
 import time
 import traceback
 from collections.abc import Callable, Iterator
-from dataclasses import asdict
 from pathlib import Path
 from types import FrameType
 from typing import Any
@@ -39,7 +38,6 @@ from mlx_finetuning.quantizer.formats import gguf_reader, safetensors
 from mlx_finetuning.quantizer.verify import written
 from mlx_finetuning.runtime import chats
 from mlx_finetuning.workspace import JobPaths, RunPaths, Workspace
-from support.reports import EXPORT_REPORT
 
 CASE_S = 10
 MEMORY = 4 * 10**9
@@ -189,7 +187,13 @@ MANIFEST = (
     b' "requested_mapping": {"question": "q"}, "files": {"train.jsonl": "0"}}'
 )
 NOTE = '{"schema_version": 1, "text": "良い", "tags": ["本番"]}'.encode()
-REPORT = json.dumps(asdict(EXPORT_REPORT)).encode()
+REPORT = (
+    b'{"path": "x", "size_bytes": 4, "tokens": {"texts": 1, "differing": []}, "errors": {"F16": 0.1},'
+    b' "structure": {"quant": "F16", "tensors": 1, "types": {"F16": 1}, "problems": []},'
+    b' "logits": {"tokens": 512, "mean_kl": 0.01, "max_kl": 0.5, "top1_agreement": 0.987,'
+    b' "perplexity_reference": 2.0, "perplexity_gguf": 2.1},'
+    b' "problems": [], "verdict": "x", "proven": true}'
+)
 CHAT = json.dumps(dataclasses.asdict(chats.Chat("mlx", {}, {"tuned": ROW["messages"]}, "chat-1")))
 MODEL = b'{"model_type": "llama", "rope_scaling": {"type": "linear"}, "layers": [1, 2]}'
 TARGETS = {

@@ -86,8 +86,8 @@ def test_pieces_of_a_stream_are_one_or_the_other(studio: Studio, thinking: str) 
 def test_answer_cut_while_thinking_has_reasoning_alone(studio: Studio, thinking: str) -> None:
     done = chat(studio, thinking, "--prompt", QUESTION, "--set", "max_tokens=11", "--json")
     found = json.loads(done.stdout)
-    assert found.text == "" and not found.ended
-    assert found.reasoning and REASONING.startswith(found.reasoning)
+    assert found["text"] == "" and not found["ended"]
+    assert found["reasoning"] and REASONING.startswith(found["reasoning"])
 
 
 def chat(
