@@ -174,16 +174,16 @@ def test_typed_control_tokens_are_plain_text(studio: Studio, engine: str) -> Non
     assert real.count(end) == tokens.count(end) + 1
     assert chat.tokenizer.decode(tokens) == chat.tokenizer.decode(real)
     asked = studio.chat.answer(RUN, messages, engine=engine)
-    assert asked["prompt_tokens"] == len(tokens) > len(real)
+    assert asked.prompt_tokens == len(tokens) > len(real)
 
 
 @ENGINES
 def test_last_answer_is_gone_on_with(studio: Studio, engine: str) -> None:
     whole = studio.chat.answer(RUN, HELLO, engine=engine)
-    begun = studio.chat.answer(RUN, HELLO, GenerateConfig(max_tokens=2), engine=engine)["text"]
+    begun = studio.chat.answer(RUN, HELLO, GenerateConfig(max_tokens=2), engine=engine).text
     rest = studio.chat.answer(RUN, [*HELLO, {"role": "assistant", "content": begun}], engine=engine)
-    assert begun + rest["text"] == whole["text"]
-    assert rest["prompt_tokens"] > whole["prompt_tokens"]
+    assert begun + rest.text == whole.text
+    assert rest.prompt_tokens > whole.prompt_tokens
 
 
 def test_file_whose_base_is_gone_is_asked_in_the_same_way(studio: Studio, tmp_path: Path) -> None:
@@ -214,13 +214,13 @@ def test_question_beyond_the_context_says_how_long_it_is(studio: Studio, engine:
 def test_stop_text_is_not_said_and_its_tokens_are_counted(studio: Studio, engine: str) -> None:
     whole = studio.chat.answer(RUN, HELLO, engine=engine)
     server = next(one for one in studio.chat.servers(RUN) if one.engine == engine)
-    stop = whole["text"][3:6]
+    stop = whole.text[3:6]
     answer = post(server.address, server.key, {"messages": HELLO, "stop": [stop]})
     (choice,) = answer["choices"]  # type: ignore[misc]
-    assert choice["message"]["content"] == whole["text"].partition(stop)[0]
+    assert choice["message"]["content"] == whole.text.partition(stop)[0]
     assert choice["finish_reason"] == "stop"
-    assert 0 < answer["usage"]["completion_tokens"] < whole["tokens"]  # type: ignore[index]
-    assert answer["usage"]["prompt_tokens"] == whole["prompt_tokens"]  # type: ignore[index]
+    assert 0 < answer["usage"]["completion_tokens"] < whole.tokens  # type: ignore[index]
+    assert answer["usage"]["prompt_tokens"] == whole.prompt_tokens  # type: ignore[index]
 
 
 @ENGINES
