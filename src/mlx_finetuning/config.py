@@ -77,6 +77,11 @@ class PrepareConfig:
         "", "学習に混ざっていないか確かめる、評価用のファイル（コンマ区切り）"
     )
     system: str = setting("", "全ての行の先頭に付けるシステム文。空なら付けない")
+    several: str = setting(
+        "first",
+        "1つの質問に回答がいくつもあるとき。firstは最初の空でないものを使い、allは1つずつ別の行にする",
+        choices=("first", "all"),
+    )
     seed: int = setting(42, "分割の乱数の種", minimum=0)
 
 

@@ -18,7 +18,12 @@ from mlx_finetuning.data_processor.checks.keys import Keys, keys_of
 from mlx_finetuning.data_processor.clean import CleaningStep, clean
 from mlx_finetuning.data_processor.examples import Example, build, findings_at
 from mlx_finetuning.data_processor.findings import Finding, finding
-from mlx_finetuning.data_processor.readers.columns import ColumnMap, choose, missing_columns
+from mlx_finetuning.data_processor.readers.columns import (
+    ROLE_JA,
+    ColumnMap,
+    choose,
+    missing_columns,
+)
 from mlx_finetuning.data_processor.readers.read import Reading, read
 from mlx_finetuning.data_processor.settings import (
     cleaning_steps,
@@ -116,15 +121,11 @@ def _read_all(
         others = set(mapping.values()) - {"", *table.columns} if len(paths) > 1 else set()
         absent.append(others)
         requested = {role: column for role, column in mapping.items() if column not in others}
-        columns = choose(table.columns, requested)
-        notes = list(reading.findings)
-        if columns.kind is None:
-            notes.append(finding("COLUMNS_NOT_FOUND", missing="、".join(columns.missing)))
-        else:
-            if columns.unmapped:
-                notes.append(finding("UNMAPPED_COLUMN", columns="、".join(columns.unmapped)))
+        columns = choose(table.columns, requested, table.records)
+        notes = [*reading.findings, *_column_notes(columns)]
+        if columns.kind is not None:
             stage = StageProgress(progress, "行の組み立て")
-            built, unusable = build(table, columns, config.system, name, stage)
+            built, unusable = build(table, columns, config.system, name, stage, config.several)
             examples += built
             notes += unusable
         findings += [replace(note, source=name) for note in notes]
@@ -140,6 +141,27 @@ def _read_all(
         kinds = [f"{source.reading.path.name}: {source.columns.kind}" for source in sources]
         raise SourceKindsDiffer(kinds=kinds)
     return tuple(sources), examples, findings
+
+
+def _column_notes(columns: ColumnMap) -> list[Finding]:
+    """What is to be said of the choice of columns."""
+    notes = []
+    if columns.kind is None:
+        notes.append(finding("COLUMNS_NOT_FOUND", missing="、".join(columns.missing)))
+    elif columns.unmapped:
+        notes.append(finding("UNMAPPED_COLUMN", columns="、".join(columns.unmapped)))
+    doubtful = [choice for choice in columns.choices if choice.is_doubtful and columns.kind]
+    if doubtful:
+        listed = "、".join(f"{ROLE_JA[choice.role]}＝「{choice.column}」" for choice in doubtful)
+        reasons = "。".join(choice.reason for choice in doubtful)
+        notes.append(finding("COLUMN_DOUBTFUL", columns=listed, reasons=reasons))
+    for choice in columns.choices:
+        if choice.role == "answer" and choice.more:
+            notes.append(finding("ANSWER_COLUMNS", columns="、".join(choice.columns)))
+    if columns.title:
+        text = columns.columns["text"]
+        notes.append(finding("ARTICLES", title=columns.title, text=text))
+    return notes
 
 
 def _source_names(paths: Sequence[Path]) -> list[str]:
@@ -161,7 +183,7 @@ def _evaluation_sets(
     sets = list(evaluation.bundled())
     for path in evaluation_files(config):
         table = read(path, progress=stage).table
-        columns = choose(table.columns)
+        columns = choose(table.columns, None, table.records)
         if columns.kind is None:
             raise missing_columns(path, table.columns, columns)
         examples, _ = build(table, columns, "")

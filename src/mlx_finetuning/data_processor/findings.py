@@ -47,6 +47,61 @@ KINDS: dict[str, Kind] = {
     "UNMAPPED_COLUMN": Kind(
         "info", "使わない列があります: {columns}", "使うときは --map 役割=列名 で指定してください。"
     ),
+    "COLUMN_DOUBTFUL": Kind(
+        "warning",
+        "列の役割に自信がありません: {columns}。{reasons}。",
+        "違うときは --map question=列名 --map answer=列名 で指定してください。",
+    ),
+    "ANSWER_COLUMNS": Kind(
+        "info",
+        "回答の列が複数あります: {columns}。",
+        "1つだけ使うときは --map answer=列名、全てを別々の行にするときは --set several=all を付けてください。",
+    ),
+    "SEVERAL_QUESTIONS": Kind(
+        "info",
+        "同じことを聞く質問の列が複数あります: {columns}。1つずつ別の行にし、同じまとまりとして分けます。",
+        "1つだけ使うときは --map question=列名 で指定してください。",
+    ),
+    "ARTICLES": Kind(
+        "warning",
+        "記事（「{title}」と「{text}」）のようです。このままでは「{text}」の文章だけを学び、質問に答えることは学びません。",
+        "「{title}」を質問、「{text}」を回答にするなら --map question={title} --map answer={text} を付けてください。",
+    ),
+    "DRAFT": Kind(
+        "warning",
+        "下書きや非公開の印の付いた行があります。このままでは学習に使います。",
+        "使わないなら、元のファイルから除いてください。",
+    ),
+    "SEVERAL_ANSWERS": Kind(
+        "warning",
+        "1つの質問に、回答がいくつも付いている行があります。最初の空でない回答を使います（several=all では全て）。",
+        "全ての回答を別々の行にするときは --set several=all を付けてください。",
+    ),
+    "JSON_TEXT": Kind(
+        "warning",
+        "JSONの書き方（{{…}} や […]）のままの行があります。記号もそのまま文章として学習します。",
+        "意図したものでなければ、学習させたい文章だけの列にしてください。",
+    ),
+    "PYTHON_TEXT": Kind(
+        "warning",
+        "JSONではなく、Pythonの表記（'…' で囲んだ一覧など）の行があります。読めるものは読みました。",
+        "pandas の to_csv ではなく、to_json(orient='records', lines=True) で書き出すと確実です。",
+    ),
+    "UNDESIRABLE": Kind(
+        "warning",
+        "悪い回答の印（label が false など）の付いた行があります。使いません。",
+        "良し悪しの印ではないときは、--map desirable= で使わないことにしてください。",
+    ),
+    "UNTRAINED_TURN": Kind(
+        "info",
+        "学習しない印（weight: 0 や train: false）の付いた回答があります。文脈として残し、学習の対象にはしません。",
+        "",
+    ),
+    "UNTRAINED_ROW": Kind(
+        "error",
+        "全ての回答に、学習しない印（weight: 0 や train: false）の付いた行があります。",
+        "学習させる回答の印を外すか、行を消してください。",
+    ),
     # rows that cannot be used
     "BLANK_ROW": Kind("info", "空の行を読み飛ばしました。", ""),
     "EMPTY_QUESTION": Kind(
@@ -68,7 +123,7 @@ KINDS: dict[str, Kind] = {
     ),
     "BAD_CHAT": Kind(
         "error",
-        "会話として読めない行があります（roleとcontentの一覧ではありません）。",
+        "会話として読めない行があります（{reason}）。",
         'messagesは [{{"role": "user", "content": "…"}}, …] の形にしてください。',
     ),
     "ROLE_ORDER": Kind(

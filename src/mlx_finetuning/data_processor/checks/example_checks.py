@@ -17,7 +17,8 @@ import numpy as np
 
 from mlx_finetuning.data_processor.checks import characters
 from mlx_finetuning.data_processor.checks.characters import Flags
-from mlx_finetuning.data_processor.examples import Example, Turn, findings_at
+from mlx_finetuning.data_processor.chats import Turn
+from mlx_finetuning.data_processor.examples import Example, findings_at
 from mlx_finetuning.data_processor.findings import Finding, finding
 from mlx_finetuning.data_processor.stage_progress import SILENT, StageProgress
 from mlx_finetuning.tokenization.reasoning import TAG
@@ -121,7 +122,7 @@ def _is_bad_order(roles: tuple[str, ...], has_calls: bool) -> bool:
 
 
 def _is_empty(turn: Turn) -> bool:
-    return not turn.content.strip() and not turn.extra
+    return not turn.content.strip() and not turn.has_calls
 
 
 _ASKING = ("user", "prompt", "text")
@@ -133,7 +134,7 @@ _ERRORS = (
         "ROLE_ORDER",
         lambda example: _is_bad_order(
             tuple(turn.role for turn in example.turns),
-            any(turn.extra or turn.role == "tool" for turn in example.turns),
+            any(turn.has_calls or turn.role == "tool" for turn in example.turns),
         ),
     ),
     _Check("MOJIBAKE", _any_text(is_mojibake), needs=characters.SUSPECT),

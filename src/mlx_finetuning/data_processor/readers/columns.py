@@ -1,76 +1,52 @@
-"""Which column plays which role, by Japanese and English names, with a reason for each choice.
+"""Which column plays which role, by its name and by what it holds, with a reason for each choice.
 
-Looks at names only. An unmapped column is listed, never dropped in silence.
+A whole name counts more than part of one, and neither makes a column of dates, marks or staff names an
+answer. What was taken for want of better is marked as doubtful. An unmapped column is listed, never
+dropped in silence.
 """
 
 from __future__ import annotations
 
-import re
-import unicodedata
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Literal
+from typing import Any, Literal
 
+from mlx_finetuning.data_processor.readers import column_names
+from mlx_finetuning.data_processor.readers.column_content import (
+    SAMPLE,
+    Content,
+    content_of,
+    is_verdict,
+)
+from mlx_finetuning.data_processor.readers.column_names import (
+    NAMES,
+    ROLE_JA,
+    STATUSES,
+    TITLES,
+    Fit,
+    fit,
+    key,
+    numbered,
+)
 from mlx_finetuning.errors import ColumnsNotFound, InvalidMapping
 
 ExampleKind = Literal["chat", "text", "preference"]
+Records = Sequence[tuple[int, Sequence[Any]]]
 
-# Role → names, best first. A column plays one role; a role takes one column.
-NAMES: dict[str, tuple[str, ...]] = {
-    "messages": ("messages", "conversations", "conversation", "会話", "対話"),
-    "question": (
-        *("質問", "question", "指示", "instruction", "問い", "問題", "prompt", "プロンプト"),
-        *(
-            "質問文",
-            "質問内容",
-            "問い合わせ",
-            "お問い合わせ",
-            "問い合わせ内容",
-            "query",
-            "q",
-            "user",
-        ),
-        *("ユーザー", "設問", "発話"),
-    ),
-    "context": ("入力", "input", "文脈", "context", "補足", "参考"),
-    "answer": (
-        *("回答", "answer", "出力", "output", "答え", "解答", "completion", "response", "応答"),
-        *("返答", "回答文", "回答内容", "返信", "answers", "a", "assistant", "アシスタント"),
-    ),
-    "reasoning": (
-        *("reasoning", "reasoningcontent", "thinking", "思考", "思考過程", "思考の過程"),
-        *("推論", "推論過程", "考えた過程", "chainofthought", "cot"),
-    ),
-    "system": ("system", "システム", "システム文", "システムプロンプト", "systemprompt"),
-    "chosen": ("chosen", "良い回答", "好ましい回答", "採用"),
-    "rejected": ("rejected", "悪い回答", "好ましくない回答", "不採用"),
-    "text": ("text", "本文", "テキスト", "文章", "content", "内容"),
-    "tools": ("tools", "functions", "ツール", "道具"),
-    "category": ("カテゴリ", "カテゴリー", "分類", "種別", "category", "ジャンル", "label"),
-    "group": ("グループ", "group", "groupid", "グループid", "話題id", "話題", "topic", "topicid"),
-}
-ROLE_JA = {
-    "messages": "会話",
-    "question": "質問",
-    "context": "入力（補足）",
-    "answer": "回答",
-    "reasoning": "考えた過程",
-    "system": "システム文",
-    "chosen": "良い回答",
-    "rejected": "悪い回答",
-    "text": "本文",
-    "tools": "ツール",
-    "category": "カテゴリ",
-    "group": "グループ",
-}
-_PARTS = {"question": ("質問", "問い合わせ", "question"), "answer": ("回答", "返答", "answer")}
+__all__ = ["NAMES", "ROLE_JA", "ColumnChoice", "ColumnMap", "choose", "missing_columns"]
+
 _EXTRAS = ("category", "group")
+_JUDGED = ("question", "answer")
 # Kind, roles it cannot do without, roles it can use; the first that fits is taken.
 _KINDS: tuple[tuple[ExampleKind, tuple[str, ...], tuple[str, ...]], ...] = (
-    ("chat", ("messages",), ("system", "tools", *_EXTRAS)),
+    ("chat", ("messages",), ("system", "tools", "desirable", *_EXTRAS)),
     ("preference", ("question", "chosen", "rejected"), ("context", "system", *_EXTRAS)),
-    ("chat", ("question", "answer"), ("context", "reasoning", "system", "tools", *_EXTRAS)),
+    (
+        "chat",
+        ("question", "answer"),
+        ("context", "reasoning", "system", "tools", "history", "desirable", *_EXTRAS),
+    ),
     ("text", ("text",), _EXTRAS),
 )
 
@@ -83,6 +59,15 @@ class ColumnChoice:
     column: str
     reason: str
     """Japanese: why this column was taken."""
+    more: tuple[str, ...] = ()
+    """Further columns of the same role (回答2, 回答3), in order."""
+    is_doubtful: bool = False
+    """Whether a person had better look."""
+
+    @property
+    def columns(self) -> tuple[str, ...]:
+        """All columns of the role."""
+        return (self.column, *self.more)
 
 
 @dataclass(frozen=True)
@@ -94,6 +79,10 @@ class ColumnMap:
     kind: ExampleKind | None
     """None if the columns suffice for no kind of example; `missing` says what is lacking."""
     missing: tuple[str, ...] = ()
+    title: str = ""
+    """Of plain text: the column that stands above it, where the records look like articles."""
+    status: str = ""
+    """The column that may call a record a draft."""
 
     @property
     def columns(self) -> dict[str, str]:
@@ -101,27 +90,24 @@ class ColumnMap:
         return {choice.role: choice.column for choice in self.choices}
 
 
-def choose(columns: Sequence[str], explicit: Mapping[str, str] | None = None) -> ColumnMap:
+def choose(
+    columns: Sequence[str], explicit: Mapping[str, str] | None = None, records: Records = ()
+) -> ColumnMap:
     """A role for each column that has one. `explicit` (role → column) wins; a role given an empty
-    column is left out. Raises InvalidMapping."""
+    column is left out; `records` are looked at where names leave it open. Raises InvalidMapping."""
     requested = _checked_roles(columns, explicit or {})
+    table = _Columns(columns, records)
     choices = {
         role: ColumnChoice(role, column, "指定されました") for role, column in requested.items()
     }
     # An explicit question or answer speaks against reading whole chats or plain text.
     is_pair = "question" in requested or "answer" in requested
-    for choice in _choices_by_name(columns, set(requested.values())):
+    for choice in _by_name(table, set(requested.values())):
         if choice.role not in choices and not (is_pair and choice.role in ("messages", "text")):
             choices[choice.role] = choice
     choices = {role: choice for role, choice in choices.items() if choice.column}
-    if "question" not in choices and {"answer", "chosen"} & choices.keys():
-        # An answer without a question: its input, or its text, is the question.
-        stand_in = next((role for role in ("context", "text") if role in choices), None)
-        if stand_in:
-            column = choices.pop(stand_in).column
-            reason = f"質問の列がなく、「{column}」が回答と対になっています"
-            choices["question"] = ColumnChoice("question", column, reason)
-    return _column_map(columns, choices)
+    _stand_in(choices, table, is_pair=is_pair)
+    return _column_map(table, choices)
 
 
 def missing_columns(path: Path, columns: Sequence[str], chosen: ColumnMap) -> ColumnsNotFound:
@@ -129,12 +115,35 @@ def missing_columns(path: Path, columns: Sequence[str], chosen: ColumnMap) -> Co
     return ColumnsNotFound(path=str(path), missing=list(chosen.missing), columns=list(columns))
 
 
+class _Columns:
+    """The columns of a table, with what is in them; looked at once, and only where it matters."""
+
+    def __init__(self, names: Sequence[str], records: Records) -> None:
+        self.names = list(names)
+        # A sample of the rows: a hundred thousand would be walked for each column.
+        self._records = records[:: max(1, len(records) // SAMPLE)]
+        self._contents: dict[str, Content] = {}
+
+    def values(self, name: str) -> list[Any]:
+        """Some of its cells."""
+        at = self.names.index(name)
+        return [values[at] for _, values in self._records]
+
+    def content(self, name: str) -> Content:
+        """What it holds."""
+        if name not in self._contents:
+            self._contents[name] = content_of(self.values(name))
+        return self._contents[name]
+
+
 def _checked_roles(columns: Sequence[str], explicit: Mapping[str, str]) -> dict[str, str]:
     """`explicit` with the roles' own names. Raises InvalidMapping."""
     problems, requested = [], {}
     for name, column in explicit.items():
-        key = _key(name)
-        role = next((role for role, names in NAMES.items() if key == role or key in names), None)
+        asked = key(name)
+        role = next(
+            (role for role, names in NAMES.items() if asked == role or asked in names), None
+        )
         if role is None:
             problems.append(
                 f"「{name}」という役割はありません。使えるのは {', '.join(NAMES)} です。"
@@ -148,34 +157,142 @@ def _checked_roles(columns: Sequence[str], explicit: Mapping[str, str]) -> dict[
     return requested
 
 
-def _key(name: str) -> str:
-    """A header without case, width, spaces, underscores and remarks in brackets."""
-    folded = unicodedata.normalize("NFKC", name).casefold()
-    return re.sub(r"\(.*?\)|[\s_\-*:]", "", folded)
-
-
-def _choices_by_name(columns: Sequence[str], taken: set[str]) -> list[ColumnChoice]:
-    """Choices by exact names, best name first, then by names that contain the word."""
-    keys = {_key(column): column for column in reversed(columns) if column not in taken}
+def _by_name(table: _Columns, taken: set[str]) -> list[ColumnChoice]:
+    """Choices for all roles: those with one name of their own first, then question and answer."""
+    free = [column for column in table.names if column not in taken]
+    keys = {key(column): column for column in reversed(free)}
     choices = []
     for role, names in NAMES.items():
+        if role in _JUDGED:
+            continue
         for name in names:
-            if name in keys:
-                column = keys.pop(name)
-                reason = f"列名「{column}」から{ROLE_JA[role]}と判断しました"
-                choices.append(ColumnChoice(role, column, reason))
-                break
-    chosen = {choice.role for choice in choices}
-    for role in _PARTS.keys() - chosen:
-        key = next((key for key in keys if any(part in key for part in _PARTS[role])), None)
-        if key is not None:
-            column = keys.pop(key)
-            reason = f"列名「{column}」に{ROLE_JA[role]}を表す語が含まれます"
-            choices.append(ColumnChoice(role, column, reason))
+            if name not in keys or not _may_play(table, role, keys[name]):
+                continue
+            column = keys.pop(name)
+            choices.append(
+                ColumnChoice(role, column, f"列名「{column}」から{ROLE_JA[role]}と判断しました")
+            )
+            free.remove(column)
+            break
+    for role in _JUDGED:
+        other = _JUDGED[1 - _JUDGED.index(role)]
+        choice = _judged(table, [c for c in free if fit(c, role) >= fit(c, other)], role)
+        if choice is not None:
+            choices.append(choice)
+            free = [column for column in free if column not in choice.columns]
     return choices
 
 
-def _column_map(columns: Sequence[str], choices: Mapping[str, ColumnChoice]) -> ColumnMap:
+def _may_play(table: _Columns, role: str, column: str) -> bool:
+    """Whether what is in a column of the right name speaks against the role."""
+    if role == "desirable":
+        return bool(table.values(column)) and is_verdict(table.values(column))
+    if role in ("messages", "history"):
+        content = table.content(column)
+        return not table.values(column) or content.structured > 0 or content.filled == 0
+    return True
+
+
+def _judged(table: _Columns, columns: Sequence[str], role: str) -> ColumnChoice | None:
+    """The column that fits a question or an answer best, with its further ones (回答2, 回答3)."""
+    best: tuple[tuple[int, ...], str] | None = None
+    rivals: list[str] = []
+    for at, column in enumerate(columns):
+        level, content = fit(column, role), table.content(column)
+        if level <= Fit.NONE:
+            continue
+        # The same question may be asked of many texts; the same answer to all teaches nothing.
+        is_idle = content.is_nothing or (role == "answer" and content.is_constant)
+        if level < Fit.EXACT and is_idle:
+            continue
+        if level in (Fit.PART, Fit.WEAK) and not content.is_prose:
+            continue
+        # A whole name with nothing to learn in it gives way to any with prose.
+        rank = (
+            not is_idle,
+            level if not is_idle else 0,
+            -_name_rank(column, role),
+            content.is_prose,
+            -at,
+        )
+        rivals.append(column)
+        if best is None or rank > best[0]:
+            best = (rank, column)
+    if best is None:
+        return None
+    column = best[1]
+    level, base = fit(column, role), numbered(column).base
+    series = [column]
+    if level >= Fit.HEAD:
+        series = sorted(
+            (
+                each
+                for each in columns
+                if each == column
+                or (numbered(each).base == base and _is_numbered(each, column))
+                or (role == "question" and column_names.is_variant(each))
+            ),
+            key=lambda each: (column_names.is_variant(each), numbered(each).number or 0),
+        )
+    others = [each for each in rivals if each not in series and fit(each, role) >= Fit.HEAD]
+    exact = level is Fit.EXACT
+    reason = (
+        f"列名「{series[0]}」から{ROLE_JA[role]}と判断しました"
+        if exact
+        else f"列名「{series[0]}」に{ROLE_JA[role]}を表す語が含まれます"
+    )
+    if level is Fit.WEAK:
+        reason = f"列名「{series[0]}」と中の文章から{ROLE_JA[role]}と推測しました"
+    content = table.content(column)
+    better = any(table.content(each).is_prose for each in rivals if each not in series)
+    doubtful = (
+        not exact
+        or content.is_nothing
+        or (role == "answer" and content.is_constant)
+        or (better and not content.is_prose)
+        or any(fit(each, role) is level for each in others)
+    )
+    if others and doubtful:
+        reason += f"（ほかの候補: {'、'.join(others)}）"
+    return ColumnChoice(role, series[0], reason, tuple(series[1:]), doubtful)
+
+
+def _name_rank(column: str, role: str) -> int:
+    """The place among the role's names, the best first; behind all of them for others."""
+    names = NAMES[role]
+    found = key(column)
+    return names.index(found) if found in names else len(names)
+
+
+def _is_numbered(column: str, first: str) -> bool:
+    """Whether a number tells it from `first`; a remark in brackets (英語) makes it something else."""
+    return numbered(column).number is not None or numbered(first).number is not None
+
+
+def _stand_in(choices: dict[str, ColumnChoice], table: _Columns, *, is_pair: bool) -> None:
+    """Where one half of a pair is there alone: an input or text that is the other half."""
+    if "question" not in choices and {"answer", "chosen"} & choices.keys():
+        # An answer without a question: its input, or its text, is the question.
+        role = next((role for role in ("context", "text") if role in choices), None)
+        column = choices.pop(role).column if role else _text_column(table, choices, is_pair)
+        if column:
+            reason = f"質問の列がなく、「{column}」が回答と対になっています"
+            choices["question"] = ColumnChoice("question", column, reason)
+    elif "answer" not in choices and "question" in choices and is_pair and "chosen" not in choices:
+        column = _text_column(table, choices, is_pair)
+        if column:
+            reason = f"回答の列がなく、「{column}」が質問と対になっています"
+            choices["answer"] = ColumnChoice("answer", column, reason)
+
+
+def _text_column(table: _Columns, choices: Mapping[str, ColumnChoice], is_pair: bool) -> str | None:
+    """A column named like plain text, where a pair was asked for by name."""
+    used = {choice.column for choice in choices.values()}
+    keys = {key(column): column for column in reversed(table.names) if column not in used}
+    return next((keys[name] for name in NAMES["text"] if is_pair and name in keys), None)
+
+
+def _column_map(table: _Columns, choices: Mapping[str, ColumnChoice]) -> ColumnMap:
     """The choices that the first fitting kind of example can use; all, where none fits."""
     kind, roles = next(
         (
@@ -185,8 +302,18 @@ def _column_map(columns: Sequence[str], choices: Mapping[str, ColumnChoice]) -> 
         ),
         (None, tuple(NAMES)),
     )
-    used = tuple(choices[role] for role in roles if role in choices)
-    used_columns = {choice.column for choice in used}
-    unmapped = tuple(column for column in columns if column not in used_columns)
-    lacking = [role for role in ("question", "answer") if role not in choices and kind is None]
-    return ColumnMap(used, unmapped, kind, tuple(ROLE_JA[role] for role in lacking))
+    used = [choices[role] for role in roles if role in choices]
+    used_columns = {column for choice in used for column in choice.columns}
+    unmapped = tuple(column for column in table.names if column not in used_columns)
+    lacking = [role for role in _JUDGED if role not in choices and kind is None]
+    title = status = ""
+    for column in unmapped:
+        if kind == "text" and not title and key(column) in TITLES:
+            title = column
+        if not status and key(column) in STATUSES:
+            status = column
+    if kind == "text" and "question" in choices:
+        used = [replace(choice, is_doubtful=True) for choice in used]
+    return ColumnMap(
+        tuple(used), unmapped, kind, tuple(ROLE_JA[role] for role in lacking), title, status
+    )

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import csv
 import json
+import math
 import re
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
@@ -49,10 +50,12 @@ def parse(text: str, path: Path, progress: StageProgress = SILENT) -> Table:
 
 
 def cell_text(value: Any) -> str:
-    """A cell as text: JSON numbers as written, nothing for null, nested values as JSON."""
+    """A cell as text: JSON numbers as written, nothing for null and NaN, nested values as JSON."""
     if isinstance(value, str):
         return value
-    return "" if value is None else json.dumps(value, ensure_ascii=False)
+    if value is None or (isinstance(value, float) and not math.isfinite(value)):
+        return ""
+    return json.dumps(value, ensure_ascii=False)
 
 
 # --- CSV and TSV -------------------------------------------------------------------------
@@ -140,7 +143,8 @@ def _csv_lines(
 
 _SPACE = re.compile(r"[ \t\r\n]*")
 _SPACE_OR_COMMA = re.compile(r"[ \t\r\n]*,?[ \t\r\n]*")
-_DECODER = json.JSONDecoder()
+_DECODER = json.JSONDecoder(parse_constant=lambda _: None)
+"""NaN and Infinity, which JSON does not have, are no value."""
 
 
 def _read_jsonl(text: str, path: Path, progress: StageProgress) -> Table:
