@@ -180,13 +180,18 @@ class _Builder:
             conversations = [chat_turns(value)]
         else:
             conversations = self._pairs(values, notes)
-        for turns in conversations:
-            answers = [turn for turn in turns if turn.role == "assistant"]
-            if not all(turn.is_trained for turn in answers):
-                is_any_trained = any(turn.is_trained for turn in answers)
-                notes.add("UNTRAINED_TURN" if is_any_trained else "UNTRAINED_ROW")
-        if "UNTRAINED_ROW" in notes:
-            return []
+        for at, turns in enumerate(conversations):
+            answers = [turn.is_trained for turn in turns if turn.role == "assistant"]
+            if not all(answers):
+                notes.add("UNTRAINED_TURN" if any(answers) else "UNTRAINED_ROW")
+                # What follows the last answer that is learned leads to nothing.
+                ends = [
+                    end
+                    for end, turn in enumerate(turns, 1)
+                    if turn.role == "assistant" and turn.is_trained
+                ]
+                conversations[at] = turns[: max(ends, default=0)]
+        conversations = [turns for turns in conversations if turns]
         system = self.text(values, "system") or self._system
         if not system.strip():
             return conversations

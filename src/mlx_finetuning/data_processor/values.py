@@ -78,18 +78,16 @@ def parts_text(content: Any) -> str | None:
         content = content.get("parts", [content])
     if not isinstance(content, list):
         return None
-    texts = []
-    for part in content:
-        if isinstance(part, dict) and part.get("type", "text") in (
-            "text",
-            "input_text",
-            "output_text",
-        ):
-            part = part.get("text", part.get("content"))
-        if not isinstance(part, str):
-            return None
-        texts.append(part)
-    return "".join(texts)
+    texts = [
+        part.get("text", part.get("content"))
+        if isinstance(part, dict) and part.get("type", "text") in _TEXT_PARTS
+        else part
+        for part in content
+    ]
+    return "".join(texts) if all(isinstance(text, str) for text in texts) else None
+
+
+_TEXT_PARTS = ("text", "input_text", "output_text")
 
 
 def _is_wrapped(value: Any) -> bool:

@@ -15,6 +15,7 @@ from mlx_finetuning import models
 from mlx_finetuning.config import TrainConfig, load
 from mlx_finetuning.data_processor import read_rows
 from mlx_finetuning.errors import DatasetNotFound, RowNotFound
+from mlx_finetuning.mlx_trainer.batches import row_warnings
 from mlx_finetuning.mlx_trainer.batches.examples import Example, conversations, pair, sequences
 from mlx_finetuning.mlx_trainer.batches.token_text import token_texts
 from mlx_finetuning.mlx_trainer.model.load import LoadedModel, load_tokenizer
@@ -96,7 +97,10 @@ def run(context: TaskContext) -> dict[str, Any]:
         "more": [] if is_preference else others,
         "tools_ignored": ignores_tools,
         "ends": list(usability.engines_ja),
-        "warnings": list(usability.warnings_ja),
+        "warnings": [
+            *usability.warnings_ja,
+            *row_warnings.of_texts(loaded, all_rows),
+        ],
         "totals": asdict(totals),
     }
 

@@ -15,9 +15,9 @@ from itertools import pairwise
 
 import numpy as np
 
+from mlx_finetuning.data_processor.chats import Turn
 from mlx_finetuning.data_processor.checks import characters
 from mlx_finetuning.data_processor.checks.characters import Flags
-from mlx_finetuning.data_processor.chats import Turn
 from mlx_finetuning.data_processor.examples import Example, findings_at
 from mlx_finetuning.data_processor.findings import Finding, finding
 from mlx_finetuning.data_processor.stage_progress import SILENT, StageProgress
