@@ -116,6 +116,11 @@ KINDS: dict[str, Kind] = {
         "回答の候補が複数あるときは、順位の最も高いものを使います。",
         "",
     ),
+    "FLAT_MESSAGES": Kind(
+        "info",
+        "1行に1つの発言（{messages}件）を、{conversations}件の会話に組み立てました。",
+        "会話がいくつもあるときは、会話IDの列（conversation_id など）を入れてください。",
+    ),
     "BAD_TREE": Kind(
         "warning",
         "返信先の見つからない発言があります。使いません。",

@@ -7,7 +7,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 
 from mlx_finetuning.data_processor.findings import Finding, finding
-from mlx_finetuning.data_processor.readers import trees
+from mlx_finetuning.data_processor.readers import flat_messages, trees
 from mlx_finetuning.data_processor.readers.encoding import AUTO, CERTAIN, decode
 from mlx_finetuning.data_processor.readers.parquet import ENDINGS, read_parquet
 from mlx_finetuning.data_processor.readers.source import check_source, read_source
@@ -42,7 +42,7 @@ def read(path: Path, encoding: str = AUTO, progress: StageProgress = SILENT) -> 
         reading = Reading(path, size, sha256, "parquet", 1.0, "Parquetの形式です", table, ())
     else:
         reading = _read_text(path, encoding, progress)
-    table = trees.unfold(reading.table)
+    table = flat_messages.unfold(trees.unfold(reading.table))
     if not table.records and not table.columns:
         raise SourceEmpty(path=str(path))
     if not table.records:

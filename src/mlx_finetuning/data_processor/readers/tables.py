@@ -16,6 +16,7 @@ from pathlib import Path
 from typing import Any
 
 from mlx_finetuning.data_processor.findings import Finding, finding
+from mlx_finetuning.data_processor.readers import json_shapes
 from mlx_finetuning.data_processor.stage_progress import SILENT, StageProgress
 from mlx_finetuning.errors import CellTooLong, SourceMalformed, SourceUnsupported
 
@@ -157,7 +158,7 @@ def _read_jsonl(text: str, path: Path, progress: StageProgress) -> Table:
 
 
 def _read_json(text: str, path: Path, progress: StageProgress) -> Table:
-    """A list of objects, or an object holding one such list (`{"data": […]}`)."""
+    """A list of objects, or an object of a shape that `json_shapes` knows."""
     start = _skip_space(text, 0)
     if text.startswith("[", start):
         return _table_of_objects("json", _list_elements(text, start, path, progress), path)
@@ -168,13 +169,7 @@ def _read_json(text: str, path: Path, progress: StageProgress) -> Table:
     if not isinstance(value, dict):
         reason = "オブジェクトの一覧（[{…}, …]）ではありません。"
         raise SourceMalformed(path=str(path), line=1, reason=reason)
-    lists = [
-        items
-        for items in value.values()
-        if isinstance(items, list) and items and all(isinstance(item, dict) for item in items)
-    ]
-    objects = lists[0] if len(lists) == 1 else [value]
-    return _table_of_objects("json", list(enumerate(objects, 1)), path)
+    return _table_of_objects("json", list(enumerate(json_shapes.records(value), 1)), path)
 
 
 def _list_elements(
@@ -246,6 +241,10 @@ _REASONS = {
 
 def _table_of_objects(name: str, objects: list[tuple[int, Any]], path: Path) -> Table:
     """Records aligned with the union of all keys."""
+    items = [item for _, item in objects]
+    shaped = json_shapes.table(items)
+    if shaped is not items:  # a record no longer is what stands on its line
+        objects = list(enumerate(shaped, 1))
     positions: dict[str, int] = {}
     for row, item in objects:
         if not isinstance(item, dict):
