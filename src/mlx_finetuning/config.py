@@ -61,8 +61,8 @@ class PrepareConfig:
     )
     clean: str = setting(
         "line_ends,zero_width,nfc",
-        "文章の整え方（コンマ区切り、順に行う）。ほかに trim, control, halfwidth_kana, "
-        "fullwidth_alnum, nfkc, mask_personal",
+        "文章の整え方（コンマ区切り、順に行う）。ほかに trim, html, excel, control_tokens, "
+        "control, halfwidth_kana, fullwidth_alnum, nfkc, mask_personal",
     )
     drop: str = setting(
         "",
@@ -77,6 +77,11 @@ class PrepareConfig:
         "", "学習に混ざっていないか確かめる、評価用のファイル（コンマ区切り）"
     )
     system: str = setting("", "全ての行の先頭に付けるシステム文。空なら付けない")
+    assistant_speaker: str = setting(
+        "",
+        "会話の記録（LINE、Slack、Teams など）で、AIの役にする話し手の名前。"
+        "空なら会話に組み立てず、発言を文章として読む",
+    )
     several: str = setting(
         "first",
         "1つの質問に回答がいくつもあるとき。firstは最初の空でないものを使い、allは1つずつ別の行にする",

@@ -115,7 +115,8 @@ def _read_all(
     findings: list[Finding] = []
     absent: list[set[str]] = []
     for path, name in zip(paths, _source_names(paths), strict=True):
-        reading = read(path, config.encoding, StageProgress(progress, "読み込み"))
+        stage = StageProgress(progress, "読み込み")
+        reading = read(path, config.encoding, stage, config.assistant_speaker)
         table = reading.table
         # Of several files each may have some of the mapped columns only.
         others = set(mapping.values()) - {"", *table.columns} if len(paths) > 1 else set()

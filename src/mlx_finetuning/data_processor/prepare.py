@@ -56,6 +56,8 @@ class Inspection:
     findings: tuple[Finding, ...]
     preview: tuple[dict[str, str], ...]
     """The first rows as read, by column, cut to 200 characters a cell."""
+    speakers: tuple[str, ...] = ()
+    """Of a log of people's chat: who speaks."""
 
 
 @dataclass(frozen=True)
@@ -141,6 +143,7 @@ def inspect(
             }
             for _, values in table.records
         ),
+        speakers=reading.speakers,
     )
 
 

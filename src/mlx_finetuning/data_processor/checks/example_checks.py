@@ -16,7 +16,7 @@ from itertools import pairwise
 import numpy as np
 
 from mlx_finetuning.data_processor.chats import Turn
-from mlx_finetuning.data_processor.checks import characters
+from mlx_finetuning.data_processor.checks import characters, leftovers
 from mlx_finetuning.data_processor.checks.characters import Flags
 from mlx_finetuning.data_processor.examples import Example, findings_at
 from mlx_finetuning.data_processor.findings import Finding, finding
@@ -127,6 +127,17 @@ def _is_empty(turn: Turn) -> bool:
 
 _ASKING = ("user", "prompt", "text")
 _ANSWERING = ("assistant", "chosen", "rejected")
+_SAID = (*_ASKING, *_ANSWERING)
+
+
+def _compares_nothing(example: Example) -> bool:
+    """Whether both answers of a comparison are the same."""
+    answers = [
+        turn.content.split() for turn in example.turns if turn.role in ("chosen", "rejected")
+    ]
+    return len(answers) == 2 and answers[0] == answers[1]
+
+
 _ERRORS = (
     _Check("EMPTY_QUESTION", _any_turn(_ASKING, _is_empty), needs=characters.BLANK),
     _Check("EMPTY_ANSWER", _any_turn(_ANSWERING, _is_empty), needs=characters.BLANK),
@@ -138,6 +149,11 @@ _ERRORS = (
         ),
     ),
     _Check("MOJIBAKE", _any_text(is_mojibake), needs=characters.SUSPECT),
+    _Check(
+        "SPREADSHEET_ERROR",
+        _any_turn(_SAID, lambda turn: leftovers.is_spreadsheet_error(turn.content)),
+    ),
+    _Check("SAME_ANSWERS", _compares_nothing),
     _Check(
         "REASONING_UNCLOSED",  # closed reasoning was put apart when the record was read
         _any_turn(
@@ -211,7 +227,16 @@ _WARNINGS = (
         _any_text(lambda text: any(map(is_control, text))),
         needs=characters.CONTROL,
     ),
-    _Check("ZERO_WIDTH", _any_text(characters.ZERO_WIDTH_PATTERN.search), characters.ZERO_WIDTH),
+    _Check("ZERO_WIDTH", _any_text(characters.has_invisible), characters.ZERO_WIDTH),
+    _Check("HIDDEN_TEXT", characters.hides_text, characters.ZERO_WIDTH),
+    _Check(
+        "PLACEHOLDER",
+        _any_turn(_SAID, lambda turn: leftovers.stands_for_nothing(turn.content)),
+    ),
+    _Check("SEE_OTHER", _any_turn(_SAID, lambda turn: leftovers.points_elsewhere(turn.content))),
+    _Check("HTML", _any_text(leftovers.has_markup), characters.MARK),
+    _Check("EXCEL_ESCAPE", _any_text(leftovers.has_spreadsheet_escape), characters.MARK),
+    _Check("CONTROL_TOKEN", _any_text(leftovers.CONTROL_TOKEN.search), characters.MARK),
     _Check("HALF_WIDTH_KANA", _any_text(re.compile("[｡-ﾟ]").search), characters.HALF_KANA),
     _Check("MIXED_WIDTH", _any_text(has_mixed_width), characters.FULL_ALNUM),
     _Check("EDGE_SPACE", _any_text(lambda text: text[-1:].isspace())),

@@ -8,7 +8,7 @@ from itertools import zip_longest
 from typing import Any
 
 from mlx_finetuning.data_processor.readers.column_names import NAMES, Fit, fit, key
-from mlx_finetuning.data_processor.readers.roles import ROLE_KEYS, TEXT_KEYS
+from mlx_finetuning.data_processor.readers.roles import ROLE_KEYS, TEXT_KEYS, role_of
 
 _DEEPEST = 3
 _NAMED = frozenset(key(name) for names in NAMES.values() for name in names)
@@ -57,8 +57,9 @@ def _are_messages(value: Any) -> bool:
         isinstance(value, list)
         and bool(value)
         and all(isinstance(message, dict) for message in value)
-        and bool({*value[0]} & {*ROLE_KEYS})
         and bool({*value[0]} & {*TEXT_KEYS})
+        # People's names are those of a log, not of a conversation with a model.
+        and ("role" in value[0] or any(role_of(value[0].get(name)) for name in ROLE_KEYS))
     )
 
 

@@ -7,7 +7,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 
 from mlx_finetuning.data_processor.findings import Finding, finding
-from mlx_finetuning.data_processor.readers import flat_messages, trees
+from mlx_finetuning.data_processor.readers import chat_logs, flat_messages, trees
 from mlx_finetuning.data_processor.readers.encoding import AUTO, CERTAIN, decode
 from mlx_finetuning.data_processor.readers.parquet import ENDINGS, read_parquet
 from mlx_finetuning.data_processor.readers.source import check_source, read_source
@@ -29,10 +29,17 @@ class Reading:
     """Japanese: how the encoding was found."""
     table: Table
     findings: tuple[Finding, ...]
+    speakers: tuple[str, ...] = ()
+    """Of a log of people's chat: who speaks, the most frequent first."""
 
 
-def read(path: Path, encoding: str = AUTO, progress: StageProgress = SILENT) -> Reading:
-    """Raises the Source… and Encoding… errors of `errors`, CellTooLong."""
+def read(
+    path: Path, encoding: str = AUTO, progress: StageProgress = SILENT, assistant: str = ""
+) -> Reading:
+    """assistant: of a log of people's chat, whose words are the answers.
+
+    Raises the Source… and Encoding… errors of `errors`, CellTooLong, InvalidSettings.
+    """
     check_source(path)
     if path.suffix.lower() in ENDINGS:
         with path.open("rb") as stream:
@@ -41,17 +48,21 @@ def read(path: Path, encoding: str = AUTO, progress: StageProgress = SILENT) -> 
         table = read_parquet(path)
         reading = Reading(path, size, sha256, "parquet", 1.0, "Parquetの形式です", table, ())
     else:
-        reading = _read_text(path, encoding, progress)
-    table = flat_messages.unfold(trees.unfold(reading.table))
+        reading = _read_text(path, encoding, progress, assistant)
+    table, speakers = reading.table, reading.speakers
+    if not speakers:
+        table, speakers = chat_logs.unfold(table, assistant)
+    table = flat_messages.unfold(trees.unfold(table))
     if not table.records and not table.columns:
         raise SourceEmpty(path=str(path))
     if not table.records:
         raise SourceHeaderOnly(path=str(path), columns=list(table.columns))
     link = [finding("SYMLINK", target=str(path.resolve()))] if path.is_symlink() else []
-    return replace(reading, table=table, findings=(*link, *reading.findings, *table.findings))
+    findings = (*link, *reading.findings, *table.findings)
+    return replace(reading, table=table, findings=findings, speakers=speakers)
 
 
-def _read_text(path: Path, encoding: str, progress: StageProgress) -> Reading:
+def _read_text(path: Path, encoding: str, progress: StageProgress, assistant: str) -> Reading:
     progress.check_cancelled()
     raw = read_source(path, encoding)
     progress.check_cancelled()
@@ -62,7 +73,10 @@ def _read_text(path: Path, encoding: str, progress: StageProgress) -> Reading:
     progress.check_cancelled()
     is_unsure = decoded.confidence < CERTAIN
     findings = (finding("LOW_CONFIDENCE", encoding=decoded.encoding),) if is_unsure else ()
-    table = parse(decoded.text, path, progress)
-    return Reading(
-        path, size, sha256, decoded.encoding, decoded.confidence, decoded.reason, table, findings
-    )
+    log = chat_logs.in_text(decoded.text) if path.suffix.lower() in _LOG_ENDINGS else None
+    table = log.table(assistant) if log else parse(decoded.text, path, progress)
+    how = (decoded.encoding, decoded.confidence, decoded.reason)
+    return Reading(path, size, sha256, *how, table, findings, log.speakers if log else ())
+
+
+_LOG_ENDINGS = (".txt", ".md")

@@ -26,6 +26,9 @@ REMEDIES = {
     "MIXED_WIDTH": "fullwidth_alnum",
     "EDGE_SPACE": "trim",
     "PERSONAL_DATA": "mask_personal",
+    "HTML": "html",
+    "EXCEL_ESCAPE": "excel",
+    "CONTROL_TOKEN": "control_tokens",
 }
 """Finding → cleaning step that mends it."""
 
