@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
@@ -169,7 +170,7 @@ def finished(run_id: str, result: dict[str, Any]) -> str:
     )
 
 
-def cut_answers(result: dict[str, Any]) -> list[str]:
+def cut_answers(result: Mapping[str, Any]) -> list[str]:
     """How many answers were learned without their end; nothing where all were whole."""
     cut = int(result.get("cut_answers") or 0)
     if not cut:
@@ -180,7 +181,7 @@ def cut_answers(result: dict[str, Any]) -> list[str]:
     ]
 
 
-def checks(result: dict[str, Any]) -> list[str]:
+def checks(result: Mapping[str, Any]) -> list[str]:
     """What the run proved about itself, a line each."""
     return [
         f"{'確認' if check['passed'] else '警告'}: {check['text_ja']}"

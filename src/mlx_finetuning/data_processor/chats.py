@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import itertools
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from typing import Any, NamedTuple
 
 from mlx_finetuning.data_processor import values
@@ -13,6 +13,7 @@ from mlx_finetuning.tokenization.turns import UNTRAINED
 
 _MARKS = ("weight", "train", "training", "trainable", "loss", "loss_weight", "supervise")
 """Keys of other programs that keep a turn out of the loss, where they are 0 or false."""
+_OFF = ("0", "0.0", "false")
 _CALLS = "tool_calls"
 
 
@@ -150,7 +151,7 @@ def _turns_of(message: Any) -> list[Turn]:
 
 
 def _extra(
-    message: dict[str, Any], used: set[str], *, is_answer: bool
+    message: Mapping[str, Any], used: set[str], *, is_answer: bool
 ) -> tuple[tuple[str, Any], ...]:
     """What else a message has, its calls and its mark in one form each."""
     # Parquet fills keys that a message lacks with null.
@@ -159,12 +160,6 @@ def _extra(
     call = message.get("function_call")
     if isinstance(call, dict) and call and not message.get(_CALLS):
         extra.append((_CALLS, [{"type": "function", "function": call}]))
-    if is_answer and any(_is_off(message.get(key)) for key in _MARKS):
+    if is_answer and any(str(message.get(key)).strip().lower() in _OFF for key in _MARKS):
         extra.append(UNTRAINED)
     return tuple(extra)
-
-
-def _is_off(value: Any) -> bool:
-    return value is False or (
-        value is not None and str(value).strip().lower() in ("0", "0.0", "false")
-    )

@@ -19,7 +19,6 @@ from mlx_finetuning.data_processor.clean import CleaningStep, clean
 from mlx_finetuning.data_processor.examples import Example, build, findings_at
 from mlx_finetuning.data_processor.findings import Finding, finding
 from mlx_finetuning.data_processor.readers.columns import (
-    ROLE_JA,
     ColumnMap,
     choose,
     missing_columns,
@@ -123,7 +122,7 @@ def _read_all(
         absent.append(others)
         requested = {role: column for role, column in mapping.items() if column not in others}
         columns = choose(table.columns, requested, table.records)
-        notes = [*reading.findings, *_column_notes(columns)]
+        notes = [*reading.findings, *columns.findings]
         if columns.kind is not None:
             stage = StageProgress(progress, "行の組み立て")
             built, unusable = build(table, columns, config.system, name, stage, config.several)
@@ -142,27 +141,6 @@ def _read_all(
         kinds = [f"{source.reading.path.name}: {source.columns.kind}" for source in sources]
         raise SourceKindsDiffer(kinds=kinds)
     return tuple(sources), examples, findings
-
-
-def _column_notes(columns: ColumnMap) -> list[Finding]:
-    """What is to be said of the choice of columns."""
-    notes = []
-    if columns.kind is None:
-        notes.append(finding("COLUMNS_NOT_FOUND", missing="、".join(columns.missing)))
-    elif columns.unmapped:
-        notes.append(finding("UNMAPPED_COLUMN", columns="、".join(columns.unmapped)))
-    doubtful = [choice for choice in columns.choices if choice.is_doubtful and columns.kind]
-    if doubtful:
-        listed = "、".join(f"{ROLE_JA[choice.role]}＝「{choice.column}」" for choice in doubtful)
-        reasons = "。".join(choice.reason for choice in doubtful)
-        notes.append(finding("COLUMN_DOUBTFUL", columns=listed, reasons=reasons))
-    for choice in columns.choices:
-        if choice.role == "answer" and choice.more:
-            notes.append(finding("ANSWER_COLUMNS", columns="、".join(choice.columns)))
-    if columns.title:
-        text = columns.columns["text"]
-        notes.append(finding("ARTICLES", title=columns.title, text=text))
-    return notes
 
 
 def _source_names(paths: Sequence[Path]) -> list[str]:

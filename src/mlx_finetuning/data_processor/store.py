@@ -9,7 +9,7 @@ import os
 import shutil
 import tempfile
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -89,7 +89,7 @@ def recover(parent: Path) -> None:
                 old.rename(folder)
 
 
-def write_rows(path: Path, rows: Iterator[dict[str, Any]]) -> None:
+def write_rows(path: Path, rows: Iterator[Mapping[str, Any]]) -> None:
     """One JSON object per line, flushed to the drive."""
     with path.open("w", encoding="utf-8", newline="\n") as stream:
         for row in rows:

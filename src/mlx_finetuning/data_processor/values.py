@@ -84,7 +84,8 @@ def parts_text(content: Any) -> str | None:
         else part
         for part in content
     ]
-    return "".join(texts) if all(isinstance(text, str) for text in texts) else None
+    written = [text for text in texts if isinstance(text, str)]
+    return "".join(written) if len(written) == len(texts) else None
 
 
 _TEXT_PARTS = ("text", "input_text", "output_text")
@@ -110,7 +111,7 @@ def _texts(value: Any) -> list[str] | None:
         if not {*value} <= known:
             return None
         if isinstance(inner, list):
-            return [text for item in inner for text in _texts_of_item(item)]
+            return _texts(inner) or []
         return [inner] if isinstance(inner, str) else [] if inner is None else None
     if not isinstance(value, list):
         return None
@@ -126,12 +127,6 @@ def _texts(value: Any) -> list[str] | None:
                 return None
             texts += inner_texts
     return [text for text in texts if text.strip()]
-
-
-def _texts_of_item(item: Any) -> list[str]:
-    if isinstance(item, str):
-        return [item] if item.strip() else []
-    return _texts(item) or []
 
 
 _BESIDE_TEXT = frozenset(

@@ -53,7 +53,7 @@ _QUOTED = re.compile(r"(?:=[0-9A-F]{2}){6,}")  # a mail's quoted-printable
 _QUESTION_MARKS = re.compile(r"\?{2,}")
 
 
-def _kept_byte(error: UnicodeError) -> tuple[bytes, int]:
+def kept_byte(error: UnicodeError) -> tuple[bytes, int]:
     """Of a letter that a code page lacks, the byte that browsers and Latin-1 take it for."""
     if isinstance(error, UnicodeEncodeError) and all(
         ord(sign) < 256 for sign in error.object[error.start : error.end]
@@ -63,7 +63,7 @@ def _kept_byte(error: UnicodeError) -> tuple[bytes, int]:
 
 
 _KEEP_BYTE = "mlx_finetuning.kept_byte"
-codecs.register_error(_KEEP_BYTE, _kept_byte)
+codecs.register_error(_KEEP_BYTE, kept_byte)
 
 MIN_FOREIGN_LETTERS = 5
 

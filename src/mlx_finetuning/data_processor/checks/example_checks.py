@@ -130,14 +130,6 @@ _ANSWERING = ("assistant", "chosen", "rejected")
 _SAID = (*_ASKING, *_ANSWERING)
 
 
-def _compares_nothing(example: Example) -> bool:
-    """Whether both answers of a comparison are the same."""
-    answers = [
-        turn.content.split() for turn in example.turns if turn.role in ("chosen", "rejected")
-    ]
-    return len(answers) == 2 and answers[0] == answers[1]
-
-
 _ERRORS = (
     _Check("EMPTY_QUESTION", _any_turn(_ASKING, _is_empty), needs=characters.BLANK),
     _Check("EMPTY_ANSWER", _any_turn(_ANSWERING, _is_empty), needs=characters.BLANK),
@@ -153,7 +145,13 @@ _ERRORS = (
         "SPREADSHEET_ERROR",
         _any_turn(_SAID, lambda turn: leftovers.is_spreadsheet_error(turn.content)),
     ),
-    _Check("SAME_ANSWERS", _compares_nothing),
+    _Check(
+        "SAME_ANSWERS",
+        lambda example: (
+            example.turns[-1].role == "rejected"
+            and example.turns[-1].content.split() == example.turns[-2].content.split()
+        ),
+    ),
     _Check(
         "REASONING_UNCLOSED",  # closed reasoning was put apart when the record was read
         _any_turn(

@@ -169,12 +169,11 @@ def without_escapes(text: str) -> str:
     if formula:
         text = formula[1].replace('""', '"')
     text = re.sub(r"_x000[dD]_(?:\r?\n)?", "\n", text)
-    return ESCAPE.sub(lambda escape: _character(int(escape[1], 16)), text)
-
-
-def _character(code: int) -> str:
-    """A sign; nothing for what nobody types."""
-    return chr(code) if code in (9, 10) or (code >= 32 and not 0xD800 <= code <= 0xDFFF) else ""
+    # Nothing for what nobody types: other control characters, halves of pairs.
+    return ESCAPE.sub(
+        lambda escape: re.sub("[\\x00-\\x08\\x0b-\\x1f\ud800-\udfff]", "", chr(int(escape[1], 16))),
+        text,
+    )
 
 
 def without_control_tokens(text: str) -> str:

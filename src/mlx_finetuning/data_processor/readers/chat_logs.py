@@ -237,7 +237,10 @@ def in_table(table: Table) -> Log | None:
         is_said = isinstance(text, str) and not _NOISE.match(text.strip())
         if speaker and is_said and subtype not in ("channel_join", "channel_leave"):
             time = str(values[when] or "")
-            messages.append(_Message(row, str(thread or _day(time)), time, speaker, str(text)))
+            # Slack counts seconds; elsewhere the day stands before the clock.
+            is_seconds = re.fullmatch(r"\d{9,}(?:\.\d+)?", time)
+            day = str(int(float(time)) // _DAY_S) if is_seconds else re.split("[T ]", time)[0]
+            messages.append(_Message(row, str(thread or day), time, speaker, str(text)))
     log = Log("Slack" if "ts" in columns else "チャット", tuple(messages))
     many = max(2, min(_MOST_SPEAKERS, len(messages) // 2))
     return log if len(messages) >= _FEWEST and 2 <= len(log.speakers) <= many else None
@@ -252,13 +255,6 @@ def _name(value: Any) -> str:
                 return inner
         return ""
     return value.strip() if isinstance(value, str) else ""
-
-
-def _day(time: str) -> str:
-    """The day of a time: Slack's seconds, or what stands before the clock."""
-    if re.fullmatch(r"\d{9,}(?:\.\d+)?", time):
-        return str(int(float(time)) // _DAY_S)
-    return re.split(r"[T ]", time, maxsplit=1)[0]
 
 
 def unfold(table: Table, assistant: str) -> tuple[Table, tuple[str, ...]]:

@@ -29,7 +29,7 @@ NAMES: dict[str, tuple[str, ...]] = {
             "q",
             "user",
         ),
-        *("ユーザー", "設問", "発話", "问题", "questiontext", "질문", "pregunta", "frage"),
+        *("ユーザー", "設問", "発話", "问题", "questiontext", "질문", "pregunta", "frage", "問"),
     ),
     "context": ("入力", "input", "文脈", "context", "補足", "参考"),
     "answer": (
@@ -46,6 +46,7 @@ NAMES: dict[str, tuple[str, ...]] = {
             "reply",
         ),
         *("アンサー", "outputs", "responses", "答案", "답변", "respuesta", "antwort", "réponse"),
+        *("返事", "返信文", "答", "正解"),
     ),
     "reasoning": (
         *("reasoning", "reasoningcontent", "thinking", "思考", "思考過程", "思考の過程"),
@@ -249,13 +250,17 @@ def fit(column: str, role: str) -> Fit:
     if role == "question" and any(base.startswith(word) for word in _VARIANTS):
         return Fit.EXACT
     best = Fit.NONE
-    tokens = _tokens(column)
+    words = re.sub(r"\(.*?\)", " ", unicodedata.normalize("NFKC", column))
+    tokens = re.findall("[a-z]+", _CAMEL.sub(" ", words).casefold())
     for word in _WORDS[role]:
         found = _english(tokens, word) if word.isascii() else _japanese(base, word)
         if found is Fit.RULED_OUT:
             return found
         best = max(best, found)
-    if best is Fit.NONE and (base in _WEAK[role] or (_weak_tail(base, role) and len(base) > 2)):
+    # Of weak words the Japanese ones may end a longer name.
+    weak = _WEAK[role]
+    ends = tuple(word for word in weak if len(word) > 1 and not word.isascii())
+    if best is Fit.NONE and (base in weak or base.endswith(ends)):
         best = Fit.WEAK
     return best
 
@@ -263,10 +268,6 @@ def fit(column: str, role: str) -> Fit:
 def is_variant(column: str) -> bool:
     """Whether the column says a question in other words (言い換え1)."""
     return any(key(column).startswith(word) for word in _VARIANTS)
-
-
-def _weak_tail(base: str, role: str) -> bool:
-    return any(base.endswith(word) for word in _WEAK[role] if len(word) > 1 and not word.isascii())
 
 
 def _polished(column: str) -> str:
@@ -286,13 +287,6 @@ def _japanese(base: str, word: str) -> Fit:
     if _HARMLESS_TAIL.fullmatch(behind):
         return Fit.HEAD if before else Fit.EXACT
     return Fit.PART
-
-
-def _tokens(column: str) -> list[str]:
-    """Its Latin words, in lower case."""
-    words = _CAMEL.sub(" ", unicodedata.normalize("NFKC", column))
-    words = re.sub(r"\(.*?\)", " ", words)
-    return re.findall(r"[a-z]+", words.casefold())
 
 
 def _english(tokens: list[str], word: str) -> Fit:

@@ -12,6 +12,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, Literal
 
+from mlx_finetuning.data_processor.findings import Finding, finding
 from mlx_finetuning.data_processor.readers import column_names
 from mlx_finetuning.data_processor.readers.column_content import (
     SAMPLE,
@@ -88,6 +89,26 @@ class ColumnMap:
     def columns(self) -> dict[str, str]:
         """Role → column."""
         return {choice.role: choice.column for choice in self.choices}
+
+    @property
+    def findings(self) -> tuple[Finding, ...]:
+        """What is to be said of the choice."""
+        notes = []
+        if self.kind is None:
+            notes.append(finding("COLUMNS_NOT_FOUND", missing="、".join(self.missing)))
+        elif self.unmapped:
+            notes.append(finding("UNMAPPED_COLUMN", columns="、".join(self.unmapped)))
+        doubtful = [choice for choice in self.choices if choice.is_doubtful and self.kind]
+        if doubtful:
+            named = (f"{ROLE_JA[choice.role]}＝「{choice.column}」" for choice in doubtful)
+            reasons = "。".join(choice.reason for choice in doubtful)
+            notes.append(finding("COLUMN_DOUBTFUL", columns="、".join(named), reasons=reasons))
+        for choice in self.choices:
+            if choice.role == "answer" and choice.more:
+                notes.append(finding("ANSWER_COLUMNS", columns="、".join(choice.columns)))
+        if self.title:
+            notes.append(finding("ARTICLES", title=self.title, text=self.columns["text"]))
+        return tuple(notes)
 
 
 def choose(
@@ -197,6 +218,7 @@ def _judged(table: _Columns, columns: Sequence[str], role: str) -> ColumnChoice 
     """The column that fits a question or an answer best, with its further ones (回答2, 回答3)."""
     best: tuple[tuple[int, ...], str] | None = None
     rivals: list[str] = []
+    names = NAMES[role]
     for at, column in enumerate(columns):
         level, content = fit(column, role), table.content(column)
         if level <= Fit.NONE:
@@ -211,7 +233,7 @@ def _judged(table: _Columns, columns: Sequence[str], role: str) -> ColumnChoice 
         rank = (
             not is_idle,
             level if not is_idle else 0,
-            -_name_rank(column, role),
+            -names.index(key(column)) if key(column) in names else -len(names),
             content.is_prose,
             -at,
         )
@@ -221,7 +243,7 @@ def _judged(table: _Columns, columns: Sequence[str], role: str) -> ColumnChoice 
     if best is None:
         return None
     column = best[1]
-    level, base = fit(column, role), numbered(column).base
+    level, name = fit(column, role), numbered(column)
     series = [column]
     if level >= Fit.HEAD:
         series = sorted(
@@ -229,7 +251,11 @@ def _judged(table: _Columns, columns: Sequence[str], role: str) -> ColumnChoice 
                 each
                 for each in columns
                 if each == column
-                or (numbered(each).base == base and _is_numbered(each, column))
+                # Without a number, a remark in brackets (英語) makes it something else.
+                or (
+                    numbered(each).base == name.base
+                    and (numbered(each).number or name.number) is not None
+                )
                 or (role == "question" and column_names.is_variant(each))
             ),
             key=lambda each: (column_names.is_variant(each), numbered(each).number or 0),
@@ -255,18 +281,6 @@ def _judged(table: _Columns, columns: Sequence[str], role: str) -> ColumnChoice 
     if others and doubtful:
         reason += f"（ほかの候補: {'、'.join(others)}）"
     return ColumnChoice(role, series[0], reason, tuple(series[1:]), doubtful)
-
-
-def _name_rank(column: str, role: str) -> int:
-    """The place among the role's names, the best first; behind all of them for others."""
-    names = NAMES[role]
-    found = key(column)
-    return names.index(found) if found in names else len(names)
-
-
-def _is_numbered(column: str, first: str) -> bool:
-    """Whether a number tells it from `first`; a remark in brackets (英語) makes it something else."""
-    return numbered(column).number is not None or numbered(first).number is not None
 
 
 def _stand_in(choices: dict[str, ColumnChoice], table: _Columns, *, is_pair: bool) -> None:

@@ -5,7 +5,6 @@ from __future__ import annotations
 
 from collections import defaultdict
 from dataclasses import replace
-from typing import Any
 
 from mlx_finetuning.data_processor.findings import finding
 from mlx_finetuning.data_processor.readers.column_names import key
@@ -48,9 +47,7 @@ def unfold(table: Table) -> Table:
         rows["" if id_at is None else str(record[1][id_at])].append(record)
     records: list[Record] = []
     for messages in rows.values():
-        turns: list[dict[str, Any]] = [
-            {"role": values[role_at], "content": values[text_at]} for _, values in messages
-        ]
+        turns = [{"role": values[role_at], "content": values[text_at]} for _, values in messages]
         records.append((messages[0][0], [turns]))
     note = finding("FLAT_MESSAGES", messages=len(table.records), conversations=len(records))
     return replace(table, columns=("messages",), records=records, findings=(*table.findings, note))

@@ -10,13 +10,15 @@ from typing import Any
 from mlx_finetuning.data_processor.readers.column_names import NAMES, Fit, fit, key
 from mlx_finetuning.data_processor.readers.roles import ROLE_KEYS, TEXT_KEYS, role_of
 
+Object = dict[str, Any]
+"""An object of JSON."""
 _DEEPEST = 3
 _NAMED = frozenset(key(name) for names in NAMES.values() for name in names)
 
 
-def records(value: dict[str, Any]) -> list[Any]:
+def records(value: Object) -> list[Any]:
     """The records that an object holds; itself, where it holds none."""
-    if _is_conversation(value):
+    if any(_are_messages(item) and key(name) in NAMES["messages"] for name, item in value.items()):
         return [value]
     split_rows = _split(value)
     if split_rows is not None:
@@ -28,7 +30,8 @@ def records(value: dict[str, Any]) -> list[Any]:
     if len(columns) > 1 or (columns and isinstance(columns[0], dict) and len(columns[0]) > 1):
         if all(isinstance(column, dict) for column in columns):
             return _of_objects(value)
-        if all(isinstance(column, list) for column in columns) and _are_columns(value):
+        are_lists = all(isinstance(column, list) for column in columns)
+        if are_lists and len({*map(len, columns)}) == 1 and columns[0] and _tells_names(value):
             return [dict(zip(value, cells, strict=True)) for cells in zip(*columns, strict=True)]
     return [value]
 
@@ -45,13 +48,6 @@ def table(items: list[Any]) -> list[Any]:
     return items
 
 
-def _is_conversation(value: dict[str, Any]) -> bool:
-    """Whether it has a list of messages."""
-    return any(
-        _are_messages(item) and key(name) in NAMES["messages"] for name, item in value.items()
-    )
-
-
 def _are_messages(value: Any) -> bool:
     return (
         isinstance(value, list)
@@ -63,7 +59,7 @@ def _are_messages(value: Any) -> bool:
     )
 
 
-def _split(value: dict[str, Any]) -> list[Any] | None:
+def _split(value: Object) -> list[Any] | None:
     """pandas' `split`: names and rows apart. None for anything else."""
     names, rows = value.get("columns"), value.get("data", value.get("rows"))
     is_split = (
@@ -76,7 +72,7 @@ def _split(value: dict[str, Any]) -> list[Any] | None:
     return [dict(zip(map(str, names), row, strict=True)) for row in rows]
 
 
-def _lists(value: dict[str, Any], depth: int) -> list[list[Any]]:
+def _lists(value: Object, depth: int) -> list[list[Any]]:
     """The lists of records inside, the outermost ones."""
     found = [
         item
@@ -98,7 +94,7 @@ def _lists(value: dict[str, Any], depth: int) -> list[list[Any]]:
     ]
 
 
-def _of_objects(value: dict[str, dict[str, Any]]) -> list[Any]:
+def _of_objects(value: dict[str, Object]) -> list[Any]:
     """pandas' `columns` (name → index → cell) or `index` (index → name → cell)."""
     inner = list(dict.fromkeys(name for item in value.values() for name in item))
     inside = _tells_names(inner)
@@ -120,11 +116,6 @@ def _tells_names(names: Iterable[str]) -> int:
     )
 
 
-def _are_columns(value: dict[str, list[Any]]) -> bool:
-    lengths = {len(column) for column in value.values()}
-    return len(lengths) == 1 and lengths != {0} and _tells_names(value) > 0
-
-
 def _under_header(rows: list[list[Any]]) -> list[Any]:
     """Rows of cells (pandas' `values`, Google Sheets) with the names of the first, if it has names."""
     first = rows[0]
@@ -135,14 +126,14 @@ def _under_header(rows: list[list[Any]]) -> list[Any]:
     return [dict(zip_longest(names, row)) for row in (rows[1:] if has_header else rows)]
 
 
-def _is_article(item: dict[str, Any]) -> bool:
+def _is_article(item: Object) -> bool:
     paragraphs = item.get("paragraphs")
     return isinstance(paragraphs, list) and any(
         isinstance(paragraph, dict) and "qas" in paragraph for paragraph in paragraphs
     )
 
 
-def _questions(item: Any) -> list[dict[str, Any]]:
+def _questions(item: Any) -> list[Object]:
     """SQuAD's and JSQuAD's questions, each with its paragraph."""
     if not isinstance(item, dict) or not _is_article(item):
         return [item]

@@ -11,6 +11,8 @@ from mlx_finetuning.errors import ConversationRefused
 from mlx_finetuning.mlx_trainer.model.load import LoadedModel
 from mlx_finetuning.tokenization import files, gate, reasoning
 
+Rows = Sequence[dict[str, Any]]
+
 SHOWN = 8
 """Row numbers named in a warning."""
 _CALLS_TRIED = 50
@@ -26,12 +28,12 @@ def lost_ends(cut_answers: int, rows: int, limit: int) -> list[str]:
     ]
 
 
-def of_texts(loaded: LoadedModel, rows: Sequence[dict[str, Any]]) -> list[str]:
+def of_texts(loaded: LoadedModel, rows: Rows) -> list[str]:
     """Warnings of what is written in the rows."""
-    return [*_control_tokens(loaded, rows), *_swallowed_calls(loaded, rows)]
+    return [*control_tokens(loaded, rows), *swallowed_calls(loaded, rows)]
 
 
-def _control_tokens(loaded: LoadedModel, rows: Sequence[dict[str, Any]]) -> list[str]:
+def control_tokens(loaded: LoadedModel, rows: Rows) -> list[str]:
     """Texts that hold a special token of the tokenizer, which becomes the token itself."""
     definition = loaded.chat.files.definition
     # Reasoning is written with tokens of its own, and has its place.
@@ -45,12 +47,12 @@ def _control_tokens(loaded: LoadedModel, rows: Sequence[dict[str, Any]]) -> list
     pattern = re.compile("|".join(map(re.escape, sorted(named, key=len, reverse=True))))
     found: dict[int, set[str]] = {}
     for row in rows:
-        tokens = {token for text in gate.texts_of(row) for token in pattern.findall(text)}
-        if tokens:
-            found.setdefault(int(row.get("row", 0)), set()).update(tokens)
+        of_row = {token for text in gate.texts_of(row) for token in pattern.findall(text)}
+        if of_row:
+            found.setdefault(int(row.get("row", 0)), set()).update(of_row)
     if not found:
         return []
-    tokens = sorted(set().union(*found.values()))
+    tokens = sorted({token for of_row in found.values() for token in of_row})
     return [
         f"文章の中に、このモデルの制御用の記号（{'、'.join(tokens[:SHOWN])}）がある行があります"
         f"（{_listed(list(found))}）。文字ではなく、発言の区切りなどとして学習されます。"
@@ -58,7 +60,7 @@ def _control_tokens(loaded: LoadedModel, rows: Sequence[dict[str, Any]]) -> list
     ]
 
 
-def _swallowed_calls(loaded: LoadedModel, rows: Sequence[dict[str, Any]]) -> list[str]:
+def swallowed_calls(loaded: LoadedModel, rows: Rows) -> list[str]:
     """Calls of tools that the model's template has no words for."""
     calling = [
         row for row in rows if any(turn.get("tool_calls") for turn in row.get("messages", ()))

@@ -174,7 +174,7 @@ def _encoded(
     return encode_rows(loaded, rows, config.max_length, config.supervise)
 
 
-def _cut_answers(rows: Sequence[dict[str, Any]], examples: Sequence[Item]) -> int:
+def _cut_answers(rows: Sequence[Mapping[str, Any]], examples: Sequence[Item]) -> int:
     """Rows of which an answer's end does not fit, or of which nothing is left."""
     left = {example.row for example in examples}
     cut = {example.row for example in examples if example.loses_end}

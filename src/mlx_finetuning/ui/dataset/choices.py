@@ -55,4 +55,6 @@ class Choices:
             encoding=self.value("encoding", "auto"),
             clean=",".join(self.cleaning),
             drop=",".join(self.dropped),
+            assistant_speaker=self.value("speaker", "") or "",
+            several=self.value("several", "first"),
         )
