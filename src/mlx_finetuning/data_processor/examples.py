@@ -139,6 +139,7 @@ class _Builder:
         self._kind = columns.kind
         self._system = system
         self._status = names.index(columns.status) if columns.status else None
+        self._is_marked = self._status is not None or "desirable" in self._positions
         self._takes_all = several == "all"
         questions = {c.role: c.columns for c in columns.choices}.get("question", ())
         answers = self._positions.get("answer", ())
@@ -167,7 +168,7 @@ class _Builder:
         Raises NotAChat where the record is not of the kind that its columns promise. Nothing for a record
         that is marked as bad, or not to be learned.
         """
-        if self._note(values, notes):
+        if self._is_marked and self._note(values, notes):
             return []
         if self._kind == "text":
             return [(Turn("text", self._texts([self._value(values, "text")], notes)[0]),)]
@@ -181,6 +182,8 @@ class _Builder:
         else:
             conversations = self._pairs(values, notes)
         for at, turns in enumerate(conversations):
+            if not any(turn.extra for turn in turns):
+                continue
             answers = [turn.is_trained for turn in turns if turn.role == "assistant"]
             if not all(answers):
                 notes.add("UNTRAINED_TURN" if any(answers) else "UNTRAINED_ROW")

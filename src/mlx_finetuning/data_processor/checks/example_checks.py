@@ -144,6 +144,7 @@ _ERRORS = (
     _Check(
         "SPREADSHEET_ERROR",
         _any_turn(_SAID, lambda turn: leftovers.is_spreadsheet_error(turn.content)),
+        characters.NO_KANA,
     ),
     _Check(
         "SAME_ANSWERS",
@@ -230,6 +231,7 @@ _WARNINGS = (
     _Check(
         "PLACEHOLDER",
         _any_turn(_SAID, lambda turn: leftovers.stands_for_nothing(turn.content)),
+        characters.NO_KANA,
     ),
     _Check("SEE_OTHER", _any_turn(_SAID, lambda turn: leftovers.points_elsewhere(turn.content))),
     _Check("HTML", _any_text(leftovers.has_markup), characters.MARK),

@@ -13,7 +13,6 @@ from pathlib import Path
 from typing import Any, Literal
 
 from mlx_finetuning.data_processor.findings import Finding, finding
-from mlx_finetuning.data_processor.readers import column_names
 from mlx_finetuning.data_processor.readers.column_content import (
     SAMPLE,
     Content,
@@ -27,6 +26,7 @@ from mlx_finetuning.data_processor.readers.column_names import (
     TITLES,
     Fit,
     fit,
+    is_variant,
     key,
     numbered,
 )
@@ -216,71 +216,73 @@ def _may_play(table: _Columns, role: str, column: str) -> bool:
 
 def _judged(table: _Columns, columns: Sequence[str], role: str) -> ColumnChoice | None:
     """The column that fits a question or an answer best, with its further ones (回答2, 回答3)."""
-    best: tuple[tuple[int, ...], str] | None = None
-    rivals: list[str] = []
-    names = NAMES[role]
-    for at, column in enumerate(columns):
-        level, content = fit(column, role), table.content(column)
-        if level <= Fit.NONE:
-            continue
-        # The same question may be asked of many texts; the same answer to all teaches nothing.
-        is_idle = content.is_nothing or (role == "answer" and content.is_constant)
-        if level < Fit.EXACT and is_idle:
-            continue
-        if level in (Fit.PART, Fit.WEAK) and not content.is_prose:
-            continue
-        # A whole name with nothing to learn in it gives way to any with prose.
-        rank = (
-            not is_idle,
-            level if not is_idle else 0,
-            -names.index(key(column)) if key(column) in names else -len(names),
-            content.is_prose,
-            -at,
-        )
-        rivals.append(column)
-        if best is None or rank > best[0]:
-            best = (rank, column)
-    if best is None:
-        return None
-    column = best[1]
-    level, name = fit(column, role), numbered(column)
-    series = [column]
-    if level >= Fit.HEAD:
-        series = sorted(
-            (
-                each
-                for each in columns
-                if each == column
-                # Without a number, a remark in brackets (英語) makes it something else.
-                or (
-                    numbered(each).base == name.base
-                    and (numbered(each).number or name.number) is not None
-                )
-                or (role == "question" and column_names.is_variant(each))
-            ),
-            key=lambda each: (column_names.is_variant(each), numbered(each).number or 0),
-        )
-    others = [each for each in rivals if each not in series and fit(each, role) >= Fit.HEAD]
-    exact = level is Fit.EXACT
-    reason = (
-        f"列名「{series[0]}」から{ROLE_JA[role]}と判断しました"
-        if exact
-        else f"列名「{series[0]}」に{ROLE_JA[role]}を表す語が含まれます"
+    rivals = sorted(
+        (column for column in columns if _is_possible(table, column, role)),
+        key=lambda column: _rank(table, column, role),
+        reverse=True,
     )
-    if level is Fit.WEAK:
-        reason = f"列名「{series[0]}」と中の文章から{ROLE_JA[role]}と推測しました"
+    if not rivals:
+        return None
+    column = rivals[0]
+    level, name = fit(column, role), numbered(column)
+    series = [
+        each
+        for each in columns
+        if each == column
+        # Without a number, a remark in brackets (英語) makes it something else.
+        or (
+            level >= Fit.HEAD
+            and numbered(each).base == name.base
+            and (numbered(each).number or name.number) is not None
+        )
+        or (level >= Fit.HEAD and role == "question" and is_variant(each))
+    ]
+    series.sort(key=lambda each: (is_variant(each), numbered(each).number or 0))
+    others = [each for each in rivals if each not in series]
+    named = [each for each in others if fit(each, role) >= Fit.HEAD]
     content = table.content(column)
-    better = any(table.content(each).is_prose for each in rivals if each not in series)
     doubtful = (
-        not exact
+        level is not Fit.EXACT
         or content.is_nothing
         or (role == "answer" and content.is_constant)
-        or (better and not content.is_prose)
-        or any(fit(each, role) is level for each in others)
+        or (not content.is_prose and any(table.content(each).is_prose for each in others))
+        or any(fit(each, role) is level for each in named)
     )
-    if others and doubtful:
-        reason += f"（ほかの候補: {'、'.join(others)}）"
+    reason = _REASONS[level].format(column=series[0], role=ROLE_JA[role])
+    if named and doubtful:
+        reason += f"（ほかの候補: {'、'.join(named)}）"
     return ColumnChoice(role, series[0], reason, tuple(series[1:]), doubtful)
+
+
+_REASONS = {
+    Fit.EXACT: "列名「{column}」から{role}と判断しました",
+    Fit.HEAD: "列名「{column}」に{role}を表す語が含まれます",
+    Fit.PART: "列名「{column}」に{role}を表す語が含まれます",
+    Fit.WEAK: "列名「{column}」と中の文章から{role}と推測しました",
+}
+
+
+def _is_possible(table: _Columns, column: str, role: str) -> bool:
+    """Whether the column may play the role: the less its name says, the more its cells must."""
+    level = fit(column, role)
+    if level in (Fit.PART, Fit.WEAK):
+        return table.content(column).is_prose
+    return level is Fit.EXACT or (level is Fit.HEAD and not _is_idle(table, column, role))
+
+
+def _is_idle(table: _Columns, column: str, role: str) -> bool:
+    """Whether its cells teach nothing. The same question may be asked of many texts."""
+    content = table.content(column)
+    return content.is_nothing or (role == "answer" and content.is_constant)
+
+
+def _rank(table: _Columns, column: str, role: str) -> tuple[int, ...]:
+    """The higher the better; a whole name with nothing to learn in it gives way to any with prose."""
+    is_idle, names = _is_idle(table, column, role), NAMES[role]
+    place = names.index(key(column)) if key(column) in names else len(names)
+    level = 0 if is_idle else fit(column, role)
+    is_prose = table.content(column).is_prose
+    return (not is_idle, level, -place, is_prose, -table.names.index(column))
 
 
 def _stand_in(choices: dict[str, ColumnChoice], table: _Columns, *, is_pair: bool) -> None:
