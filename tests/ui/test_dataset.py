@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import pytest
 
+from mlx_finetuning.data_processor import uploads
 from mlx_finetuning.studio import Studio
 from mlx_finetuning.workspace import Workspace
 from support import ui_workspaces
@@ -38,3 +39,27 @@ def test_what_was_made_last_is_offered_first() -> None:
     ui_workspaces.add_dataset(Workspace.locate(), "a-later-one")
     assert open_page("training").selectbox(key="train-dataset").value == "a-later-one"
     assert open_page("training", dataset="faq").selectbox(key="train-dataset").value == "faq"
+
+
+def _uploaded(workspace: Workspace, name: str, text: str) -> str:
+    """The digest of a file handed in."""
+    return uploads.keep(name, text.encode(), workspace.uploads).parent.name
+
+
+def test_doubtful_column_is_confirmed_before_saving(workspace: Workspace) -> None:
+    rows = "".join(f"質問{n}は何ですか,答えは{n}番です。\n" for n in range(6))
+    digest = _uploaded(workspace, "a.csv", "質問,担当からの回答\n" + rows)
+    page = open_page("dataset", file=digest)
+    assert "データセットを保存" not in [one.label for one in page.button]
+    next(one for one in page.checkbox if "回答の列で合っています" in one.label).check().run()
+    assert "データセットを保存" in [one.label for one in page.button]
+
+
+def test_speaker_of_a_chat_log_is_chosen_on_the_page(workspace: Workspace) -> None:
+    log = "".join(f"10:0{n}\t田端\t問い{n}\n10:0{n}\tわたし\t答え{n}です\n" for n in range(6))
+    digest = _uploaded(workspace, "a.txt", "[LINE] 田端とのトーク履歴\n\n2024/05/01(水)\n" + log)
+    page = open_page("dataset", file=digest)
+    chosen = next(one for one in page.selectbox if one.label == "AIの役にする話し手")
+    assert "会話の記録" in texts(page)
+    chosen.select("わたし").run()
+    assert "会話に組み立てました" in texts(page)
