@@ -110,8 +110,8 @@ _NOTHING = frozenset(
 _LONGEST_NOTHING = max(map(len, _NOTHING))
 _POINTER = re.compile(
     r"""(?xi) [(（※→\s]* (?:
-    同\s?上 | 同左 | 同右 | 同前 | 同じ | 同様 | 同一 | 以下同文 | 〃+ | [″"]{1,2} | 々 | 仝
-    | (?:上|左|右|下|前)(?:と|に|の(?:通り|とおり|回答)?(?:と|に)?)(?:同じ|同様|同一)
+    同\s?上 | 同左 | 同右 | 同前 | 同じ | 同様 | 同一 | 以下同文 | 〃+ | ↑+ | [″"]{1,2} | 々 | 仝
+    | (?:上|左|右|下|前|↑)(?:と|に|の(?:通り|とおり|回答)?(?:と|に)?)(?:同じ|同様|同一)
     | (?:上記|前述|上述|前記|左記|右記|下記|前項|前問|前行|前回|既述|先述|上の(?:行|欄|回答|質問)|前の(?:行|欄|回答|質問))
       (?:の?(?:回答|内容))?(?:(?:に|と|を|の)?(?:同じ|同様|同一|参照|ご参照|ご覧|通り|とおり|通りです))?
     | (?:(?:no\.?|q|質問|問|番号|項番|項|行|row|\#)\s*)?[0-9０-９]{1,5}\s*(?:番|行目|項|件目)?
@@ -125,7 +125,7 @@ _LONGEST_POINTER = 30
 CONTROL_TOKEN = re.compile(
     r"<\|[A-Za-z_][A-Za-z0-9_:/]{0,40}\|>|<[｜|][^<>\s]{1,40}[｜|]>|</?(?:start|end)_of_(?:turn|image|audio)>"
     r"|\[/?INST\]|<</?SYS>>|\[/?(?:TOOL_CALLS|TOOL_RESULTS|AVAILABLE_TOOLS|SYSTEM_PROMPT|IMG)\]"
-    r"|<(?:bos|eos|pad|unk|mask)>|\A<s>|</s>\s*\Z|<\|?eot_id\|?>"
+    r"|<(?:bos|eos|pad|unk|mask|extra_id_[0-9]+)>|\[(?:BOS|EOS|SEP|CLS|PAD|UNK|MASK)\]|\A<s>|</s>\s*\Z|<\|?eot_id\|?>"
 )
 """Well-known ones; the model's own are looked for when it is known."""
 

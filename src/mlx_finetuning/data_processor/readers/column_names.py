@@ -29,9 +29,30 @@ NAMES: dict[str, tuple[str, ...]] = {
             "q",
             "user",
         ),
-        *("ユーザー", "設問", "発話", "问题", "questiontext", "질문", "pregunta", "frage", "問"),
+        *(
+            "ユーザー",
+            "設問",
+            "発話",
+            "问题",
+            "questiontext",
+            "질문",
+            "pregunta",
+            "frage",
+            "問",
+            "userinput",
+            "userprompt",
+        ),
+        *(
+            "usermessage",
+            "ユーザー入力",
+            "ユーザーの入力",
+            "ユーザー発話",
+            "human",
+            "utterance",
+            "inputtext",
+        ),
     ),
-    "context": ("入力", "input", "文脈", "context", "補足", "参考"),
+    "context": ("入力", "input", "症状", "文脈", "context", "補足", "参考"),
     "answer": (
         *("回答", "answer", "出力", "output", "答え", "解答", "completion", "response", "応答"),
         *(
@@ -46,19 +67,66 @@ NAMES: dict[str, tuple[str, ...]] = {
             "reply",
         ),
         *("アンサー", "outputs", "responses", "答案", "답변", "respuesta", "antwort", "réponse"),
-        *("返事", "返信文", "答", "正解"),
+        *(
+            "返事",
+            "返信文",
+            "答",
+            "正解",
+            "ai",
+            "bot",
+            "botresponse",
+            "assistantresponse",
+            "ai回答",
+        ),
+        *(
+            "modelresponse",
+            "modeloutput",
+            "aiの回答",
+            "aiの出力",
+            "targettext",
+            "ベストアンサー",
+            "最良の回答",
+        ),
     ),
     "reasoning": (
         *("reasoning", "reasoningcontent", "thinking", "思考", "思考過程", "思考の過程"),
         *("推論", "推論過程", "考えた過程", "chainofthought", "cot"),
     ),
     "system": ("system", "システム", "システム文", "システムプロンプト", "systemprompt"),
-    "chosen": ("chosen", "良い回答", "好ましい回答", "採用"),
-    "rejected": ("rejected", "悪い回答", "好ましくない回答", "不採用"),
+    "chosen": (
+        "chosen",
+        "良い回答",
+        "好ましい回答",
+        "採用",
+        "chosenresponse",
+        "preferred",
+        "良い例",
+    ),
+    "rejected": (
+        "rejected",
+        "悪い回答",
+        "好ましくない回答",
+        "不採用",
+        "rejectedresponse",
+        "dispreferred",
+        "悪い例",
+    ),
     "text": ("text", "本文", "テキスト", "文章", "content", "内容", "body"),
     "tools": ("tools", "functions", "ツール", "道具"),
     "history": ("history", "履歴", "会話履歴", "対話履歴", "chathistory", "これまでの会話"),
-    "desirable": ("label", "thumbs", "thumbsup", "desirable", "isgood", "いいね", "評価"),
+    "desirable": (
+        "label",
+        "thumbs",
+        "thumbsup",
+        "desirable",
+        "isgood",
+        "いいね",
+        "評価",
+        "feedback",
+        "良否",
+        "判定",
+        "verdict",
+    ),
     "category": ("カテゴリ", "カテゴリー", "分類", "種別", "category", "ジャンル", "label"),
     "group": ("グループ", "group", "groupid", "グループid", "話題id", "話題", "topic", "topicid"),
 }
@@ -175,7 +243,7 @@ _FOREIGN_TAIL = re.compile(
     "|部署|部門|氏名|名|メール|アドレス|電話|リンク|件数|数|率|評価|満足度|点|スコア|種別|種類|区分|分類"
     "|カテゴリ|ジャンル|タイプ|方法|手段|経路|媒体|言語|文字数|長さ|権限|公開|承認|確認|対象|範囲|順|優先"
     "|重要度|難易度|根拠|理由|ソース|出典|参照|ファイル|画像|添付|コード|キー|タグ|履歴|なし|無し|不要|中$"
-    "|待ち|完了|no$|id$"
+    "|待ち|完了|no$|id$|url|link|flag|date"
 )
 _FOREIGN_TOKENS = frozenset(
     "id ids uid at date datetime day time timestamp ts flag status state by from to user username author "
@@ -183,7 +251,10 @@ _FOREIGN_TOKENS = frozenset(
     "length len score rating rank start end is has tokens hash created updated index idx position source "
     "public visible agent owner staff team channel method due deadline done closed open required".split()
 )
-_BEFORE_JA = re.compile("(?:未|無|非|不|要|既|済)(?:み|の)?$")
+_BEFORE_JA = re.compile(
+    "(?:(?:未|無|非|不|要|既|済)(?:み|の)?|誤|誤った|間違った|悪い|不適切な|不正|避けたい)$"
+)
+_BAD = ("incorrect", "wrong", "bad", "rejected", "negative", "false", "distractor")
 _REQUEST_TAIL = re.compile(
     "(?:を|は|について|に関して)(?:お|ご|御)?(?:書|記入|記載|入力|教|選|聞|述|どうぞ|詳|具体|自由|こちら|できるだけ).*$"
 )
@@ -297,7 +368,9 @@ def _english(tokens: list[str], word: str) -> Fit:
         return Fit.RULED_OUT if is_derived else Fit.NONE
     at = named[-1]
     before, behind = tokens[:at], tokens[at + 1 :]
-    is_count = {"is", "has", "no", "num", "number", "date", "time", "id", "count", "un"} & {*before}
+    is_count = {"is", "has", "no", "num", "number", "date", "time", "id", "count", "un", *_BAD} & {
+        *before
+    }
     if is_count or _FOREIGN_TOKENS & {*behind}:
         return Fit.RULED_OUT
     if all(_HARMLESS_TAIL.fullmatch(token) for token in behind):

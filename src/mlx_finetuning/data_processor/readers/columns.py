@@ -7,6 +7,7 @@ dropped in silence.
 
 from __future__ import annotations
 
+import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -37,6 +38,7 @@ Records = Sequence[tuple[int, Sequence[Any]]]
 
 __all__ = ["NAMES", "ROLE_JA", "ColumnChoice", "ColumnMap", "choose", "missing_columns"]
 
+_LANGUAGE = re.compile("(?<=[a-z])(?:ja|jp|japanese)$")
 _EXTRAS = ("category", "group")
 _JUDGED = ("question", "answer")
 # Kind, roles it cannot do without, roles it can use; the first that fits is taken.
@@ -182,6 +184,8 @@ def _by_name(table: _Columns, taken: set[str]) -> list[ColumnChoice]:
     """Choices for all roles: those with one name of their own first, then question and answer."""
     free = [column for column in table.names if column not in taken]
     keys = {key(column): column for column in reversed(free)}
+    for column in free:  # input_ja stands for input where there is none
+        keys.setdefault(_LANGUAGE.sub("", key(column)), column)
     choices = []
     for role, names in NAMES.items():
         if role in _JUDGED:
@@ -282,7 +286,7 @@ def _rank(table: _Columns, column: str, role: str) -> tuple[int, ...]:
     place = names.index(key(column)) if key(column) in names else len(names)
     level = 0 if is_idle else fit(column, role)
     is_prose = table.content(column).is_prose
-    return (not is_idle, level, -place, is_prose, -table.names.index(column))
+    return (not is_idle, level, is_prose, -place, -table.names.index(column))
 
 
 def _stand_in(choices: dict[str, ColumnChoice], table: _Columns, *, is_pair: bool) -> None:

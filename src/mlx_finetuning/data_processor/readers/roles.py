@@ -8,9 +8,9 @@ ROLES = {
     word: role
     for role, words in {
         "system": "system developer システム システムプロンプト 指示 context",
-        "user": "user human prompter customer client you question instruction usr ユーザー ユーザ 利用者 人間 質問者 顧客"
+        "user": "user human prompter customer client you question instruction input prompt usr ユーザー ユーザ 利用者 人間 質問者 顧客"
         " お客様 客 相談者 質問 用户 사용자",
-        "assistant": "assistant gpt chatgpt bot model ai agent claude gemini llm chatbot answer response output"
+        "assistant": "assistant gpt chatgpt bot model ai agent claude gemini llm chatbot answer response output completion"
         " asst assistantmessage operator support アシスタント ボット モデル 回答者 オペレーター 担当者 担当 人工知能"
         " 回答 応答 助手 어시스턴트",
         "tool": "tool function observation toolresponse toolresult ipython functionresponse ツール 関数",
