@@ -139,7 +139,7 @@ class _Builder:
         self._kind = columns.kind
         self._system = system
         self._status = names.index(columns.status) if columns.status else None
-        self._is_marked = self._status is not None or "desirable" in self._positions
+        self._is_judged = "desirable" in self._positions
         self._takes_all = several == "all"
         questions = {c.role: c.columns for c in columns.choices}.get("question", ())
         answers = self._positions.get("answer", ())
@@ -168,7 +168,10 @@ class _Builder:
         Raises NotAChat where the record is not of the kind that its columns promise. Nothing for a record
         that is marked as bad, or not to be learned.
         """
-        if self._is_marked and self._note(values, notes):
+        if self._status is not None and str(values[self._status]).strip().casefold() in _DRAFTS:
+            notes.add("DRAFT")
+        if self._is_judged and str(self._value(values, "desirable")).strip().casefold() in BAD:
+            notes.add("UNDESIRABLE")
             return []
         if self._kind == "text":
             return [(Turn("text", self._texts([self._value(values, "text")], notes)[0]),)]
@@ -205,16 +208,6 @@ class _Builder:
 
     def _value(self, values: Sequence[Any], role: str) -> Any:
         return values[self._positions[role][0]] if role in self._positions else ""
-
-    def _note(self, values: Sequence[Any], notes: set[str]) -> bool:
-        """Whether the record is left out for what its marks say; drafts are only noted."""
-        if self._status is not None and str(values[self._status]).strip().casefold() in _DRAFTS:
-            notes.add("DRAFT")
-        verdict = self._value(values, "desirable")
-        is_bad = "desirable" in self._positions and str(verdict).strip().casefold() in BAD
-        if is_bad:
-            notes.add("UNDESIRABLE")
-        return is_bad
 
     def _texts(self, cells: Iterable[Any], notes: set[str]) -> list[str]:
         """What the cells say, without blank texts; one blank text where they say nothing."""

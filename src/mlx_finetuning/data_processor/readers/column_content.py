@@ -65,7 +65,7 @@ class Content:
         )
 
 
-UNKNOWN = Content(1, 0, 0, 1, 20, 0)
+UNKNOWN = Content(1, 0, 0, 1, 20, 1)
 """Of a table without records."""
 
 

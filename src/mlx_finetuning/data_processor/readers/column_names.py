@@ -52,7 +52,7 @@ NAMES: dict[str, tuple[str, ...]] = {
             "inputtext",
         ),
     ),
-    "context": ("入力", "input", "症状", "文脈", "context", "補足", "参考"),
+    "context": ("入力", "input", "入力文", "文脈", "context", "補足", "参考"),
     "answer": (
         *("回答", "answer", "出力", "output", "答え", "解答", "completion", "response", "応答"),
         *(
@@ -189,7 +189,10 @@ _WEAK = {
             "依頼内容",
             "困りごと",
             "リクエスト",
-            "入力文",
+            "症状",
+            "お客様の声",
+            "ご意見",
+            "意見",
         ),
         *(
             "原文",
@@ -331,7 +334,7 @@ def fit(column: str, role: str) -> Fit:
     # Of weak words the Japanese ones may end a longer name.
     weak = _WEAK[role]
     ends = tuple(word for word in weak if len(word) > 1 and not word.isascii())
-    if best is Fit.NONE and (base in weak or base.endswith(ends)):
+    if best is Fit.NONE and (base in weak or key(column) in weak or base.endswith(ends)):
         best = Fit.WEAK
     return best
 

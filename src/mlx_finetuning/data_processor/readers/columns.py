@@ -191,9 +191,13 @@ def _by_name(table: _Columns, taken: set[str]) -> list[ColumnChoice]:
         if role in _JUDGED:
             continue
         for name in names:
-            if name not in keys or not _may_play(table, role, keys[name]):
+            column = keys.get(name, "")
+            if column not in free or (role == "desirable" and not is_verdict(table.values(column))):
                 continue
-            column = keys.pop(name)
+            # Of conversations the cells say more than the name.
+            content = table.content(column)
+            if role in ("messages", "history") and content.filled and not content.structured:
+                continue
             choices.append(
                 ColumnChoice(role, column, f"列名「{column}」から{ROLE_JA[role]}と判断しました")
             )
@@ -208,23 +212,18 @@ def _by_name(table: _Columns, taken: set[str]) -> list[ColumnChoice]:
     return choices
 
 
-def _may_play(table: _Columns, role: str, column: str) -> bool:
-    """Whether what is in a column of the right name speaks against the role."""
-    if role == "desirable":
-        return bool(table.values(column)) and is_verdict(table.values(column))
-    if role in ("messages", "history"):
-        content = table.content(column)
-        return not table.values(column) or content.structured > 0 or content.filled == 0
-    return True
-
-
 def _judged(table: _Columns, columns: Sequence[str], role: str) -> ColumnChoice | None:
     """The column that fits a question or an answer best, with its further ones (回答2, 回答3)."""
-    rivals = sorted(
-        (column for column in columns if _is_possible(table, column, role)),
-        key=lambda column: _rank(table, column, role),
-        reverse=True,
-    )
+    # The less a column's name says, the more its cells must.
+    needed = {Fit.PART: "prose", Fit.WEAK: "prose", Fit.HEAD: "something", Fit.EXACT: ""}
+    rivals = [
+        column
+        for column in columns
+        if (needs := needed.get(fit(column, role))) is not None
+        and (needs != "prose" or table.content(column).is_prose)
+        and (needs != "something" or not _is_idle(table, column, role))
+    ]
+    rivals.sort(key=lambda column: _rank(table, column, role), reverse=True)
     if not rivals:
         return None
     column = rivals[0]
@@ -264,14 +263,6 @@ _REASONS = {
     Fit.PART: "列名「{column}」に{role}を表す語が含まれます",
     Fit.WEAK: "列名「{column}」と中の文章から{role}と推測しました",
 }
-
-
-def _is_possible(table: _Columns, column: str, role: str) -> bool:
-    """Whether the column may play the role: the less its name says, the more its cells must."""
-    level = fit(column, role)
-    if level in (Fit.PART, Fit.WEAK):
-        return table.content(column).is_prose
-    return level is Fit.EXACT or (level is Fit.HEAD and not _is_idle(table, column, role))
 
 
 def _is_idle(table: _Columns, column: str, role: str) -> bool:

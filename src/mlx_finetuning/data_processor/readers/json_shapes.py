@@ -20,9 +20,14 @@ def records(value: Object) -> list[Any]:
     """The records that an object holds; itself, where it holds none."""
     if any(_are_messages(item) and key(name) in NAMES["messages"] for name, item in value.items()):
         return [value]
-    split_rows = _split(value)
-    if split_rows is not None:
-        return split_rows
+    names, rows = value.get("columns"), value.get("data", value.get("rows"))
+    if (
+        isinstance(names, list)
+        and isinstance(rows, list)
+        and (names and rows)
+        and all(isinstance(row, list) and len(row) == len(names) for row in rows)
+    ):  # pandas' `split`
+        return [dict(zip(map(str, names), row, strict=True)) for row in rows]
     inner = _lists(value, 0)
     if len(inner) == 1:
         return table(inner[0])
@@ -57,19 +62,6 @@ def _are_messages(value: Any) -> bool:
         # People's names are those of a log, not of a conversation with a model.
         and ("role" in value[0] or any(role_of(value[0].get(name)) for name in ROLE_KEYS))
     )
-
-
-def _split(value: Object) -> list[Any] | None:
-    """pandas' `split`: names and rows apart. None for anything else."""
-    names, rows = value.get("columns"), value.get("data", value.get("rows"))
-    is_split = (
-        isinstance(names, list)
-        and isinstance(rows, list)
-        and all(isinstance(row, list) and len(row) == len(names) for row in rows)
-    )
-    if not is_split or not names or not rows:
-        return None
-    return [dict(zip(map(str, names), row, strict=True)) for row in rows]
 
 
 def _lists(value: Object, depth: int) -> list[list[Any]]:
