@@ -7,7 +7,7 @@ from __future__ import annotations
 import re
 
 _TAGS = (
-    "p|br|div|span|a|ul|ol|li|b|i|u|s|strong|em|h[1-6]|table|tr|td|th|tbody|thead|tfoot|img|font|pre|code"
+    "p|br|div|span|a|ul|ol|li|b|i|u|strong|em|h[1-6]|table|tr|td|th|tbody|thead|tfoot|img|font|pre|code"
     "|blockquote|hr|sup|sub|small|big|center|dl|dt|dd|label|input|button|form|iframe|script|style|html|body"
     "|head|section|article|header|footer|main|nav|figure|figcaption|video|audio|source|mark|del|ins|ruby|rt|rp"
 )
