@@ -6,6 +6,7 @@ from __future__ import annotations
 import csv
 import io
 import json
+import time
 from pathlib import Path
 from typing import Any
 
@@ -501,3 +502,30 @@ def test_clean_steps_keep_what_is_meant(tmp_path: Path, step: str, before: str, 
     text = as_jsonl([{"質問": Q, "回答": before}])
     (row,) = rows_of(tmp_path, "a.jsonl", text, clean=step)
     assert row["messages"][-1]["content"] == after
+
+
+LONG = 300_000
+HOSTILE = (
+    *(
+        "<script" * (LONG // 7),
+        "<a " * (LONG // 3),
+        "<p>" + "\n" * LONG + "<p>x",
+        "$B" * (LONG // 2),
+    ),
+    *("あ" + "a" * LONG, "あ" + " " * LONG + "x", "[" * LONG, "[" + "-" * (LONG // 2), "(" * LONG),
+    *("éa" * (LONG // 2), "</s> " * (LONG // 5), "10:00 From " + "a に " * (LONG // 4)),
+)
+
+
+@pytest.mark.parametrize("text", HOSTILE, ids=range(len(HOSTILE)))
+def test_no_text_takes_long_to_look_at(tmp_path: Path, text: str) -> None:
+    """Expressions that step back over what they have seen would take hours here."""
+    clean = "line_ends,zero_width,nfc,html,excel,control_tokens"
+    began_s = time.process_time()
+    for name, content in (
+        ("a.csv", as_csv([["質問", "回答"], ["何", text], ["どれ", "あれです。"]])),
+        ("b.csv", as_csv([["質問", text], ["何", "あれです。"]])),
+        ("c.txt", f"{text}\n10:01\t田端\tはい\n"),
+    ):
+        looked_at(tmp_path, name, content, clean=clean)
+    assert time.process_time() - began_s < 20

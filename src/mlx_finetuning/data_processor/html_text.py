@@ -11,7 +11,7 @@ import re
 
 from mlx_finetuning.data_processor.checks.leftovers import CODE, ENTITY, TAG
 
-_UNSEEN = re.compile(r"<(script|style)\b[^>]*>.*?</\1\s*>|<!--.*?-->", re.IGNORECASE | re.DOTALL)
+_UNSEEN = re.compile(r"<(script|style)\b[^<>]*>|<!--", re.IGNORECASE)
 _HREF = re.compile(r"""\bhref\s*=\s*(?:"([^"]*)"|'([^']*)'|([^\s>]+))""", re.IGNORECASE)
 _ALT = re.compile(r"""\balt\s*=\s*(?:"([^"]*)"|'([^']*)')""", re.IGNORECASE)
 _BLOCKS = frozenset(
@@ -36,7 +36,7 @@ def seen(text: str) -> str:
 def _shown(text: str) -> str:
     if not TAG.search(text):
         return ENTITY.sub(_sign, _TWICE.sub("&", text))
-    text = _UNSEEN.sub("", text)
+    text = without_unseen(text)
     shown: list[str] = []
     lists: list[int] = []  # of each open list the items so far; -1 for one without numbers
     links: list[tuple[str, int]] = []
@@ -75,8 +75,26 @@ def _shown(text: str) -> str:
             shown.append("\n")
     shown.append(text[at:])
     joined = ENTITY.sub(_sign, _TWICE.sub("&", "".join(shown)))
-    joined = re.sub(r"[ \t]*(?:\| )?[ \t]*\n[ \t]*(?![ ]*(?:-|\d+\.) )", "\n", joined)
-    return re.sub(r"\n{3,}", "\n\n", re.sub(r"\n{2,}(?=\s*(?:- |\d+\. ))", "\n", joined))
+    joined = re.sub(r"(?<![ \t])[ \t]*+(?:\| )?\n(?:[ \t]+(?![ ]*(?:- |\d+\. )))?", "\n", joined)
+    joined = re.sub(r"\n{3,}", "\n\n", joined)
+    return re.sub(r"\n\n(?=[ ]{0,9}(?:- |\d{1,4}\. ))", "\n", joined)
+
+
+def without_unseen(text: str) -> str:
+    """Without scripts, styles and comments that are closed."""
+    folded, parts, at = text.casefold(), [], 0
+    if len(folded) != len(text):
+        folded = text
+    for opening in _UNSEEN.finditer(text):
+        if opening.start() < at:
+            continue
+        closing = f"</{opening[1].lower()}" if opening[1] else "-->"
+        end = folded.find(closing, opening.end())
+        if end < 0:
+            break
+        parts.append(text[at : opening.start()])
+        at = folded.find(">", end) + 1 or len(text)
+    return "".join([*parts, text[at:]])
 
 
 def _value(pattern: re.Pattern[str], attributes: str) -> str:

@@ -29,10 +29,7 @@ _MARKS = (
     re.compile("[偺偼偱偡傪偟偨傞]"),
 )
 # Runs of what Western code pages make of bytes, with the ASCII between.
-_WESTERN = re.compile(
-    "[\x00-\xffŒœŠšŽžŸƒˆ˜–—‘’‚“”„†‡•…‰‹›€™√≈Ω∆∞≠≤≥∂∑∏π∫ªºΩ◊ﬁﬂıˇ˘˙˝˛¸]*[\x80-\xffŒœŠšŽžŸƒ‚„†‡‰‹›]"
-    "[\x00-\xffŒœŠšŽžŸƒˆ˜–—‘’‚“”„†‡•…‰‹›€™√≈Ω∆∞≠≤≥∂∑∏π∫ªºΩ◊ﬁﬂıˇ˘˙˝˛¸]*"
-)
+_WESTERN = re.compile("[\x00-\xffŒœŠšŽžŸƒˆ˜–—‘’‚“”„†‡•…‰‹›€™√≈Ω∆∞≠≤≥∂∑∏π∫◊ﬁﬂıˇ˘˙˝˛¸]+")
 _HIGH = re.compile("[^\x00-\x7f]")
 _KANA_READ = re.compile("[ぁ-ヶ]")
 _C1 = re.compile("[\x80-\x9f]")
@@ -48,7 +45,9 @@ _WESTERN_MISREADINGS = (
     ("mac_roman", "cp932", _KANA_READ),
     ("cp1252", "euc_jp", _KANA_READ),
 )
-_JIS = re.compile(r"\x1b?\$[B@](?:[!-~]{2}){2,}\x1b?\([BJ]")  # ISO-2022-JP whose escapes were lost
+_JIS = re.compile(
+    r"\x1b?\$[B@](?:[!-~]{2}){2,40}\x1b?\([BJ]"
+)  # ISO-2022-JP whose escapes were lost
 _QUOTED = re.compile(r"(?:=[0-9A-F]{2}){6,}")  # a mail's quoted-printable
 _QUESTION_MARKS = re.compile(r"\?{2,}")
 

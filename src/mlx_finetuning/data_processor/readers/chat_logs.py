@@ -39,7 +39,7 @@ _STYLES = {
         rf"^\[?(?P<time>{_DATE},?\s+{_CLOCK})\]?(?:\s+-)?\s+(?P<who>[^:：\t]{{1,40}})[:：]\s*(?P<what>.*)$"
     ),
     "Zoom": re.compile(
-        rf"^(?P<time>{_CLOCK})\s+(?:開始|From)\s+(?P<who>.+?)\s+(?:に|[Tt]o)\s+[^:：]*[:：]\s*(?P<what>.*)$"
+        rf"^(?P<time>{_CLOCK})\s+(?:開始|From)\s+(?P<who>.{1, 60}?)\s+(?:に|[Tt]o)\s+[^:：]{0, 80}[:：]\s*(?P<what>.*)$"
     ),
     "Teams": re.compile(
         rf"^\[(?P<time>(?:{_DATE}\s+)?{_CLOCK})\]\s*(?P<who>[^:：\t]{{1,40}}?)(?:[:：]\s*(?P<what>.*))?$"

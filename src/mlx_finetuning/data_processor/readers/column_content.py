@@ -8,6 +8,8 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
+_LONGEST = 300
+"""Letters of a cell that are looked at."""
 SAMPLE = 200
 """Cells looked at, spread over the file."""
 
@@ -75,7 +77,8 @@ def content_of(values: Sequence[Any]) -> Content:
         return UNKNOWN
     step = max(1, len(values) // SAMPLE)
     cells = values[::step][:SAMPLE]
-    texts = [str(cell).strip() for cell in cells if cell is not None and str(cell).strip()]
+    begun = (str(cell)[:_LONGEST].strip() for cell in cells if cell is not None)
+    texts = [text for text in begun if text]
     if not texts:
         return Content(0, 0, 0, 0, 0, 0)
     count = len(texts)

@@ -269,6 +269,8 @@ _NUMBER_BEFORE = re.compile(
 )
 _LETTER_BEHIND = re.compile(r"^(?P<base>.*[^a-z\s_\-(])[\s_\-]*[(]?(?P<number>[a-e])[)]?$")
 _REPEATED = re.compile(r"^(?P<base>.*)（(?P<number>\d+)列目）$")
+_LONGEST = 200
+"""Letters of a name that are looked at: a header may be a whole text."""
 _CAMEL = re.compile(r"(?<=[a-z])(?=[A-Z])")
 
 
@@ -297,12 +299,13 @@ class Numbered:
 
 def key(name: str) -> str:
     """A header without case, width, spaces, underscores and remarks in brackets."""
-    folded = unicodedata.normalize("NFKC", name).casefold()
+    folded = unicodedata.normalize("NFKC", name[:_LONGEST]).casefold()
     return re.sub(r"\(.*?\)|\[.*?\]|[\s_\-*:★※◆■●]", "", folded)
 
 
 def numbered(column: str) -> Numbered:
     """The name in `key`'s form and its number; None where it has none."""
+    column = column[:_LONGEST]
     repeated = _REPEATED.match(column)
     if repeated:
         return Numbered(key(repeated["base"]), int(repeated["number"]))
@@ -318,6 +321,7 @@ def numbered(column: str) -> Numbered:
 
 def fit(column: str, role: str) -> Fit:
     """How well the name fits `question` or `answer`."""
+    column = column[:_LONGEST]
     base = _polished(column)
     if base in NAMES[role] or key(column) in NAMES[role] or numbered(column).base in NAMES[role]:
         return Fit.EXACT
