@@ -151,8 +151,8 @@ class Chat:
         """What is trained of a conversation: its answers, each in the context in which it is asked for.
 
         With `everything`, what leads to them is learned as well. An answer that is marked
-        (`turns.UNTRAINED`), or calls a tool for which the template has no words, is context alone. Empty where no assistant speaks.
-        Raises ChatTemplateMissing, ConversationRefused.
+        (`turns.UNTRAINED`), or calls a tool for which the template has no words, is context alone.
+        Empty where no assistant speaks. Raises ChatTemplateMissing, ConversationRefused.
         """
         sequences: list[Encoded] = []
         for index, message in enumerate(messages):

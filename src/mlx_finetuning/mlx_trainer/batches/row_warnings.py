@@ -9,7 +9,7 @@ from typing import Any
 
 from mlx_finetuning.errors import ConversationRefused
 from mlx_finetuning.mlx_trainer.model.load import LoadedModel
-from mlx_finetuning.tokenization import files, gate, reasoning
+from mlx_finetuning.tokenization import gate, reasoning
 
 Rows = Sequence[dict[str, Any]]
 
@@ -35,13 +35,8 @@ def of_texts(loaded: LoadedModel, rows: Rows) -> list[str]:
 
 def control_tokens(loaded: LoadedModel, rows: Rows) -> list[str]:
     """Texts that hold a special token of the tokenizer, which becomes the token itself."""
-    definition = loaded.chat.files.definition
     # Reasoning is written with tokens of its own, and has its place.
-    named = [
-        str(entry["content"])
-        for entry in files.added(definition)
-        if entry.get("special") and str(entry["content"]).strip() not in reasoning.TAG.marks
-    ]
+    named = [text for text in loaded.chat.control_texts if text.strip() not in reasoning.TAG.marks]
     if not named:
         return []
     pattern = re.compile("|".join(map(re.escape, sorted(named, key=len, reverse=True))))
