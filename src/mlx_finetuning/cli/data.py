@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -40,6 +40,26 @@ MAPPING = click.option(
 )
 
 
+TABLE = (
+    click.option("--sheet", metavar="NAME", help="表計算のブックの、読むシート"),
+    click.option(
+        "--header-row", metavar="ROW", help="見出しの行の番号（0なら見出しなし）。省略時は自動判定"
+    ),
+    click.option(
+        "--delimiter",
+        metavar="SIGN",
+        help="CSVなどの区切り文字（comma, tab, semicolon, pipe か1文字）。省略時は自動判定",
+    ),
+)
+
+
+def table_options(function: Callable[..., Answer]) -> Callable[..., Answer]:
+    """The options that say where the table lies in a file."""
+    for option in reversed(TABLE):
+        function = option(function)
+    return function
+
+
 CLEAN = click.option(
     "--clean", metavar="STEPS", help="文章の整え方（コンマ区切り）。設定の一覧の clean を参照"
 )
@@ -56,19 +76,13 @@ EVALUATION = click.option(
 @FILE
 @ENCODING
 @MAPPING
+@table_options
 @CLEAN
 @EVALUATION
-def inspect(
-    session: Session,
-    file: Path,
-    encoding: str | None,
-    mapping: tuple[str, ...],
-    clean: str | None,
-    evaluation: tuple[str, ...],
-) -> Answer:
+def inspect(session: Session, file: Path, mapping: tuple[str, ...], **named: Any) -> Answer:
     """ファイルの文字コード・形式・列・気になる行を調べる（何も書かない）"""
     columns = config.parse_assignments(list(mapping))
-    settings = config.load(PrepareConfig, _given(encoding, clean, evaluation))
+    settings = config.load(PrepareConfig, _given(**named))
     with session.progress() as progress:
         inspection = session.studio.data.inspect(
             file, mapping=columns or None, settings=settings, progress=progress
@@ -76,12 +90,10 @@ def inspect(
     return Answer(dataclasses.asdict(inspection), _described(inspection))
 
 
-def _given(
-    encoding: str | None, clean: str | None, evaluation: tuple[str, ...], **named: str | None
-) -> dict[str, str]:
+def _given(evaluation: tuple[str, ...], **named: str | None) -> dict[str, str]:
     """The settings that were named on the command line."""
     sets = ",".join(str(Path(item).absolute()) for item in evaluation) or None
-    values = {"encoding": encoding, "clean": clean, "evaluation_sets": sets, **named}
+    values = {"evaluation_sets": sets, **named}
     return {key: value for key, value in values.items() if value is not None}
 
 
@@ -90,6 +102,7 @@ def _given(
 @click.option("--name", metavar="NAME", help="データセットの名前")
 @ENCODING
 @MAPPING
+@table_options
 @click.option("--hold-out", type=click.Choice(HOLD_OUT), help="検証・テスト行の選び方")
 @click.option("--stratify", metavar="COLUMN", help="分割の割合をそろえる列（カテゴリなど）")
 @CLEAN

@@ -24,6 +24,7 @@ from mlx_finetuning.data_processor.settings import (
     cleaning_steps,
     codes_to_drop,
     evaluation_files,
+    table_options,
 )
 from mlx_finetuning.data_processor.stage_progress import StageProgress
 from mlx_finetuning.errors import InvalidMapping, SourceKindsDiffer
@@ -110,7 +111,8 @@ def _read_all(
     findings: list[Finding] = []
     absent: list[set[str]] = []
     for path, name in zip(paths, _source_names(paths), strict=True):
-        reading = read(path, config.encoding, StageProgress(progress, "読み込み"))
+        stage = StageProgress(progress, "読み込み")
+        reading = read(path, config.encoding, stage, table_options(config))
         table = reading.table
         # Of several files each may have some of the mapped columns only.
         others = set(mapping.values()) - {"", *table.columns} if len(paths) > 1 else set()

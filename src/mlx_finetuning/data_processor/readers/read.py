@@ -9,6 +9,7 @@ from pathlib import Path
 from mlx_finetuning.data_processor.findings import Finding, finding
 from mlx_finetuning.data_processor.readers import trees
 from mlx_finetuning.data_processor.readers.encoding import AUTO, CERTAIN, decode
+from mlx_finetuning.data_processor.readers.limits import ANY, TableOptions
 from mlx_finetuning.data_processor.readers.parquet import ENDINGS, read_parquet
 from mlx_finetuning.data_processor.readers.source import check_source, read_source
 from mlx_finetuning.data_processor.readers.tables import Table, parse
@@ -31,7 +32,12 @@ class Reading:
     findings: tuple[Finding, ...]
 
 
-def read(path: Path, encoding: str = AUTO, progress: StageProgress = SILENT) -> Reading:
+def read(
+    path: Path,
+    encoding: str = AUTO,
+    progress: StageProgress = SILENT,
+    options: TableOptions = ANY,
+) -> Reading:
     """Raises the Source… and Encoding… errors of `errors`, CellTooLong."""
     check_source(path)
     if path.suffix.lower() in ENDINGS:
@@ -41,7 +47,7 @@ def read(path: Path, encoding: str = AUTO, progress: StageProgress = SILENT) -> 
         table = read_parquet(path)
         reading = Reading(path, size, sha256, "parquet", 1.0, "Parquetの形式です", table, ())
     else:
-        reading = _read_text(path, encoding, progress)
+        reading = _read_text(path, encoding, progress, options)
     table = trees.unfold(reading.table)
     if not table.records and not table.columns:
         raise SourceEmpty(path=str(path))
@@ -51,7 +57,9 @@ def read(path: Path, encoding: str = AUTO, progress: StageProgress = SILENT) -> 
     return replace(reading, table=table, findings=(*link, *reading.findings, *table.findings))
 
 
-def _read_text(path: Path, encoding: str, progress: StageProgress) -> Reading:
+def _read_text(
+    path: Path, encoding: str, progress: StageProgress, options: TableOptions
+) -> Reading:
     progress.check_cancelled()
     raw = read_source(path, encoding)
     progress.check_cancelled()
@@ -62,7 +70,7 @@ def _read_text(path: Path, encoding: str, progress: StageProgress) -> Reading:
     progress.check_cancelled()
     is_unsure = decoded.confidence < CERTAIN
     findings = (finding("LOW_CONFIDENCE", encoding=decoded.encoding),) if is_unsure else ()
-    table = parse(decoded.text, path, progress)
+    table = parse(decoded.text, path, progress, options)
     return Reading(
         path, size, sha256, decoded.encoding, decoded.confidence, decoded.reason, table, findings
     )

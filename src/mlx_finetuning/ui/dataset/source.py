@@ -11,13 +11,13 @@ from pathlib import Path
 import streamlit as st
 
 from mlx_finetuning.data_processor import SAMPLE_DATA
-from mlx_finetuning.data_processor.readers.tables import READERS
+from mlx_finetuning.data_processor.readers.tables import DELIMITED, READERS
 from mlx_finetuning.ui.frame import studio
 from mlx_finetuning.utils.units_ja import size
 
 PARAMETER = "file"
 MAX_UPLOAD_MB = 200
-ENDINGS = [ending.removeprefix(".") for ending in (*READERS, ".parquet")]
+ENDINGS = [ending.removeprefix(".") for ending in (*DELIMITED, *READERS, ".parquet")]
 
 # Streamlit's uploader speaks English only; its words are covered by these.
 _UPLOADER_IN_JAPANESE = """<style>
