@@ -40,6 +40,32 @@ KINDS: dict[str, Kind] = {
         "項目の中の引用符は2つ重ねて書いてください。",
     ),
     # finding the table
+    "SHEET": Kind(
+        "info",
+        "シート「{sheet}」を読みました。ほかのシート: {others}",
+        "別のシートを読むときは --sheet シート名 で指定してください。",
+    ),
+    "SHEETS_ALIKE": Kind(
+        "warning",
+        "同じように質問や回答の列があるシートが、ほかにもあります: {sheets}。読んでいません。",
+        "使うときは --sheet シート名 で、シートごとにデータセットを作るか、1つのシートにまとめてください。",
+    ),
+    "MERGED_CELLS": Kind("info", "結合されたセルの内容を、範囲の全てのセルに入れました。", ""),
+    "HIDDEN_ROWS": Kind(
+        "warning",
+        "隠れている行（非表示かフィルター）があります。{done}。",
+        "--set hidden=read で読み、--set hidden=skip で読み飛ばします。",
+    ),
+    "HIDDEN_COLUMNS": Kind(
+        "warning",
+        "隠れている列（{columns}）があります。{done}。",
+        "--set hidden=read で読み、--set hidden=skip で読み飛ばします。",
+    ),
+    "FORMULA_WITHOUT_RESULT": Kind(
+        "warning",
+        "計算結果の保存されていない数式があります。空のセルとして読みました。",
+        "Excelなどで開いて保存し直すと、結果が入ります。",
+    ),
     "DELIMITER": Kind(
         "info",
         "{sign}で区切られた表として読みました。",

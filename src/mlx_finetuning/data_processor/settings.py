@@ -53,7 +53,8 @@ def table_options(config: PrepareConfig) -> TableOptions:
         )
     if problems:
         raise InvalidSettings(problems=problems)
-    return TableOptions(config.sheet, (first, last) if rows else None, delimiter)
+    header = (first, last) if rows else None
+    return TableOptions(config.sheet, header, delimiter, config.hidden == "skip")
 
 
 def cleaning_steps(config: PrepareConfig) -> tuple[str, ...]:

@@ -24,6 +24,8 @@ class TableOptions:
     """First and last row of the header, as numbered in the source; (0, 0): there is none."""
     delimiter: str = ""
     """One character; empty: judged over the records."""
+    skips_hidden: bool = False
+    """Whether rows and columns that a workbook hides are left out."""
 
 
 ANY = TableOptions()

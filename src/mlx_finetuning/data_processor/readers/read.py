@@ -7,10 +7,10 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 
 from mlx_finetuning.data_processor.findings import Finding, finding
-from mlx_finetuning.data_processor.readers import trees
+from mlx_finetuning.data_processor.readers import parquet, trees, workbook
 from mlx_finetuning.data_processor.readers.encoding import AUTO, CERTAIN, decode
+from mlx_finetuning.data_processor.readers.html_tables import open_html
 from mlx_finetuning.data_processor.readers.limits import ANY, TableOptions
-from mlx_finetuning.data_processor.readers.parquet import ENDINGS, read_parquet
 from mlx_finetuning.data_processor.readers.source import check_source, read_source
 from mlx_finetuning.data_processor.readers.tables import Table, parse
 from mlx_finetuning.data_processor.stage_progress import SILENT, StageProgress
@@ -40,12 +40,15 @@ def read(
 ) -> Reading:
     """Raises the Source… and Encoding… errors of `errors`, CellTooLong."""
     check_source(path)
-    if path.suffix.lower() in ENDINGS:
+    ending = path.suffix.lower()
+    if ending in parquet.ENDINGS:
         with path.open("rb") as stream:
             sha256 = hashlib.file_digest(stream, "sha256").hexdigest()
             size = stream.tell()
-        table = read_parquet(path)
+        table = parquet.read_parquet(path)
         reading = Reading(path, size, sha256, "parquet", 1.0, "Parquetの形式です", table, ())
+    elif ending in workbook.ENDINGS:
+        reading = _read_workbook(path, encoding, progress, options)
     else:
         reading = _read_text(path, encoding, progress, options)
     table = trees.unfold(reading.table)
@@ -55,6 +58,22 @@ def read(
         raise SourceHeaderOnly(path=str(path), columns=list(table.columns))
     link = [finding("SYMLINK", target=str(path.resolve()))] if path.is_symlink() else []
     return replace(reading, table=table, findings=(*link, *reading.findings, *table.findings))
+
+
+def _read_workbook(
+    path: Path, encoding: str, progress: StageProgress, options: TableOptions
+) -> Reading:
+    """A workbook, or the text that hides under its name."""
+    with path.open("rb") as stream:
+        start = stream.read(8)
+        if not workbook.is_packed(start):
+            return _read_text(path, encoding, progress, options)
+        raw = start + stream.read()
+    size, sha256 = len(raw), hashlib.sha256(raw).hexdigest()
+    progress.check_cancelled()
+    name, sheets = workbook.open_packed(path, raw, progress)
+    table = workbook.table_of(name, sheets, path, progress, options)
+    return Reading(path, size, sha256, name, 1.0, "表計算のブックです", table, ())
 
 
 def _read_text(
@@ -68,9 +87,14 @@ def _read_text(
     decoded = decode(raw, path, encoding)
     del raw  # a large file is not held twice
     progress.check_cancelled()
-    is_unsure = decoded.confidence < CERTAIN
-    findings = (finding("LOW_CONFIDENCE", encoding=decoded.encoding),) if is_unsure else ()
-    table = parse(decoded.text, path, progress, options)
+    findings: tuple[Finding, ...] = ()
+    if decoded.confidence < CERTAIN:
+        findings = (finding("LOW_CONFIDENCE", encoding=decoded.encoding),)
+    if path.suffix.lower() in workbook.ENDINGS and workbook.is_html(decoded.text):
+        sheets = open_html(decoded.text, path, progress)
+        table = workbook.table_of("html", sheets, path, progress, options)
+    else:
+        table = parse(decoded.text, path, progress, options)
     return Reading(
         path, size, sha256, decoded.encoding, decoded.confidence, decoded.reason, table, findings
     )

@@ -44,10 +44,10 @@ def parse(
     HeaderRowNotFound."""
     ending = path.suffix.lower()
     text = text.removeprefix("\ufeff")
-    if ending in DELIMITED:
+    if ending in (*DELIMITED, ".xls"):  # many systems export text under that name
         return _read_delimited(text, path, progress, options)
     if ending not in READERS:
-        supported = [*DELIMITED, *READERS, ".parquet"]
+        supported = [*DELIMITED, ".xlsx", ".xls", ".ods", *READERS, ".parquet"]
         raise SourceUnsupported(path=str(path), ending=ending or "なし", supported=supported)
     if ending == ".txt" and (options.delimiter or is_table(text)):
         table = _read_delimited(text, path, progress, options)

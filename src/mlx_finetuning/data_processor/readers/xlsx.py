@@ -1,0 +1,155 @@
+"""Sheets of .xlsx and .xlsm, by openpyxl's parser, cell by cell as they are shown.
+
+Reads the results of formulas as they were saved. Macros, external links, charts and pivot caches
+are not opened.
+"""
+
+from __future__ import annotations
+
+import functools
+import warnings
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from mlx_finetuning.data_processor.readers.number_formats import BUILT_IN, GENERAL, shown
+from mlx_finetuning.data_processor.readers.sheets import (
+    DAMAGE,
+    MAX_EMPTY,
+    SheetContent,
+    SheetSource,
+    unreadable,
+)
+from mlx_finetuning.data_processor.readers.zipped import open_zip, require_countable
+from mlx_finetuning.data_processor.stage_progress import StageProgress
+from mlx_finetuning.errors import WorkbookUnreadable
+
+if TYPE_CHECKING:
+    from openpyxl.workbook import Workbook
+
+_PARTS = (
+    *("[Content_Types]", "_rels/", "docProps/", "xl/workbook", "xl/worksheets/", "xl/_rels/"),
+    *("xl/sharedStrings", "xl/styles", "xl/theme/", "xl/chartsheets/"),
+)
+_REPORT_EVERY = 2000
+
+
+def open_xlsx(path: Path, progress: StageProgress) -> list[SheetSource]:
+    """The sheets of a workbook, charts aside. Raises WorkbookUnreadable."""
+    import openpyxl
+    from openpyxl.worksheet._read_only import ReadOnlyWorksheet
+
+    try:
+        archive = open_zip(path, _PARTS)
+        names = {info.filename: info.file_size for info in archive.infolist()}
+        for name in names:
+            if name.startswith("xl/sharedStrings"):
+                require_countable(archive, name, path)
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")  # of styles and extensions that are not read
+            book = openpyxl.load_workbook(path, read_only=True, data_only=True, keep_links=False)
+        return [
+            SheetSource(
+                str(sheet.title),
+                sheet.sheet_state != "visible",
+                names.get(sheet._worksheet_path, 0),
+                functools.partial(_read_sheet, book, sheet, path, progress),
+            )
+            for sheet in book.worksheets
+            if isinstance(sheet, ReadOnlyWorksheet)
+        ]
+    except DAMAGE as error:
+        raise unreadable(path, error) from error
+
+
+def _read_sheet(
+    book: Workbook, sheet: Any, path: Path, progress: StageProgress, limit: int | None
+) -> SheetContent:
+    from openpyxl.utils.datetime import CALENDAR_MAC_1904
+    from openpyxl.worksheet._reader import FORMULA_TAG, VALUE_TAG, WorkSheetParser
+
+    content = SheetContent()
+    formulas = []
+
+    class Parser(WorkSheetParser):  # type: ignore[misc]
+        """Keeps numbers as they are, and notes formulas without a saved result."""
+
+        def parse_cell(self, element: Any) -> dict[str, Any]:
+            cell: dict[str, Any] = super().parse_cell(element)
+            if cell["value"] is None and len(element) and element.find(FORMULA_TAG) is not None:
+                has_result = element.find(VALUE_TAG) is not None and element.get("t") in (
+                    "str",
+                    "e",
+                )
+                formulas.extend([] if has_result else [cell["row"]])
+            return cell
+
+        def parse_formatting(self, element: Any) -> None:
+            """Conditional formats change how cells look, not what they say."""
+
+    codes = _format_codes(book)
+    is_1904 = book.epoch == CALENDAR_MAC_1904
+    strings = sheet._shared_strings
+    empty = filled = 0
+    try:
+        require_countable(book._archive, sheet._worksheet_path, path)
+        with book._archive.open(sheet._worksheet_path) as stream, warnings.catch_warnings():
+            warnings.simplefilter("ignore")
+            parser = Parser(stream, strings, data_only=True)
+            for number, parsed in parser.parse():
+                cells: list[str] = []
+                for cell in parsed:
+                    value, at = cell["value"], cell["column"] - 1
+                    if value is None or at < 0 or at >= 16_384:
+                        empty += 1
+                        continue
+                    filled += 1
+                    cells += [""] * (at + 1 - len(cells))
+                    cells[at] = _text(value, cell, codes, is_1904=is_1904)
+                content.add(path, number, cells)
+                if parser.row_dimensions.pop(str(number), {}).get("hidden") in ("1", "true"):
+                    content.hidden_rows.append(number)
+                if empty > MAX_EMPTY and empty > 10 * filled:
+                    reason = (
+                        "書式だけの空のセルが多すぎます。空の行と列を削除して保存し直してください。"
+                    )
+                    raise WorkbookUnreadable(path=str(path), reason=reason)
+                if number % _REPORT_EVERY == 0:
+                    progress.update(number, 0)
+                if limit is not None and len(content.rows) >= limit:
+                    break
+        for column in parser.column_dimensions.values():
+            if column.get("hidden") in ("1", "true"):
+                last = min(int(column["max"]), 16_384)
+                content.hidden_columns.update(range(int(column["min"]) - 1, last))
+        for merged in parser.merged_cells.mergeCell if parser.merged_cells else ():
+            content.merged.append(
+                (merged.min_row, merged.max_row, merged.min_col - 1, merged.max_col - 1)
+            )
+    except DAMAGE as error:
+        raise unreadable(path, error) from error
+    content.uncached = sorted(set(formulas))
+    return content
+
+
+def _format_codes(book: Any) -> list[str]:
+    """The number format of each cell style."""
+    own = book._number_formats
+    return [
+        own[style.numFmtId - 164]
+        if 0 <= style.numFmtId - 164 < len(own)
+        else BUILT_IN.get(style.numFmtId, GENERAL)
+        for style in book._cell_styles
+    ]
+
+
+def _text(value: Any, cell: dict[str, Any], codes: list[str], *, is_1904: bool) -> str:
+    """A cell as it is shown."""
+    if isinstance(value, str):
+        return value
+    if isinstance(value, bool):
+        return "TRUE" if value else "FALSE"
+    if isinstance(value, int | float):
+        style = cell["style_id"]
+        code = codes[style] if style < len(codes) else GENERAL
+        return shown(value, code, is_1904=is_1904)
+    return str(value)
