@@ -21,8 +21,24 @@ import xlwt
 QUESTIONS = ("質問", "問い合わせ内容", "お困りごと", "質問（必須）", "Question", "ご相談", "質問文")
 ANSWERS = ("回答", "回答内容", "ご案内", "回答例", "Answer", "お返事", "回答文")
 EXTRAS = ("番号", "カテゴリ", "備考", "担当者", "更新日", "単価", "公開", "達成率", "受付時刻")
-TITLES = ("よくある質問一覧", "青葉館 FAQ 2024年度版", "お問い合わせ対応表（社外秘）", "ヘルプデスク台帳")
-SUBJECTS = ("開館時間", "休館日", "駐車場", "会議室", "貸し出し", "予約", "返却", "コピー機", "団体利用", "展示")
+TITLES = (
+    "よくある質問一覧",
+    "青葉館 FAQ 2024年度版",
+    "お問い合わせ対応表（社外秘）",
+    "ヘルプデスク台帳",
+)
+SUBJECTS = (
+    "開館時間",
+    "休館日",
+    "駐車場",
+    "会議室",
+    "貸し出し",
+    "予約",
+    "返却",
+    "コピー機",
+    "団体利用",
+    "展示",
+)
 
 
 @dataclass(frozen=True)
@@ -90,7 +106,9 @@ def draw(seed: int, largest: int = 20_000) -> Book:
                 if column not in span:
                     sheet.merged.append((header_at, header_at + 1, column, column))
             sheet.rows += [upper, lower]
-            columns = [f"管理情報 {name}" if at in span else name for at, name in enumerate(columns)]
+            columns = [
+                f"管理情報 {name}" if at in span else name for at, name in enumerate(columns)
+            ]
         else:
             is_double = False
     if not is_double:
@@ -174,18 +192,35 @@ def _cell(rng: random.Random, name: str, number: int) -> Cell:
             return text(f"{subject}について教えてください" + rng.choice(("。", "", "？")))
         case _:
             ending = rng.choice(("", "\n詳しくは受付までお尋ねください。"))
-            return text(f"{subject}は{number % 12}時から{number % 7 + 1}号室でご案内しています。{ending}")
+            return text(
+                f"{subject}は{number % 12}時から{number % 7 + 1}号室でご案内しています。{ending}"
+            )
 
 
 def _with_others(rng: random.Random, sheet: Sheet) -> list[Sheet]:
     """The sheet among a cover, a list of choices, figures, or a hidden one."""
     sheets = [sheet]
     if rng.random() < 0.25:
-        rows = [[text("青葉館 問い合わせ台帳")], [], [text("版"), text("1.2")], [text("この文書は社外秘です。")]]
+        rows = [
+            [text("青葉館 問い合わせ台帳")],
+            [],
+            [text("版"), text("1.2")],
+            [text("この文書は社外秘です。")],
+        ]
         sheets.insert(0, Sheet("表紙", [*rows]))
     if rng.random() < 0.2:
-        sheets.append(Sheet("集計", [[text("月"), text("件数")], *[
-            [text(f"{month}月"), Cell(month * 3, str(month * 3))] for month in range(1, 13)]]))
+        sheets.append(
+            Sheet(
+                "集計",
+                [
+                    [text("月"), text("件数")],
+                    *[
+                        [text(f"{month}月"), Cell(month * 3, str(month * 3))]
+                        for month in range(1, 13)
+                    ],
+                ],
+            )
+        )
     if rng.random() < 0.15:
         lists = [[text(name)] for name in ("施設", "料金", "予約")]
         sheets.insert(0, Sheet("選択肢", [[text("カテゴリ")], *lists], is_hidden=True))
@@ -193,7 +228,9 @@ def _with_others(rng: random.Random, sheet: Sheet) -> list[Sheet]:
 
 
 def write_xlsx(book: Book, path: Path) -> None:
-    out = xlsxwriter.Workbook(str(path), {"strings_to_formulas": False, "strings_to_numbers": False})
+    out = xlsxwriter.Workbook(
+        str(path), {"strings_to_formulas": False, "strings_to_numbers": False}
+    )
     formats: dict[str, Any] = {"": None}
     for sheet in book.sheets:
         page = out.add_worksheet(sheet.name)
@@ -268,7 +305,9 @@ def write_ods(book: Book, path: Path) -> None:
             parts.append("<table:table-row>")
             for column, cell in enumerate(cells):
                 parts.append(_ods_cell(cell, spans.get((row, column))))
-            parts.append('<table:table-cell table:number-columns-repeated="1000"/></table:table-row>')
+            parts.append(
+                '<table:table-cell table:number-columns-repeated="1000"/></table:table-row>'
+            )
         parts.append('<table:table-row table:number-rows-repeated="1000000"><table:table-cell '
                      'table:number-columns-repeated="1024"/></table:table-row></table:table>')  # fmt: skip
     parts.append("</office:spreadsheet></office:body></office:document-content>")

@@ -98,8 +98,7 @@ def is_table(text: str) -> bool:
     """Whether a text that is not named as a table is one: nearly all its lines are divided alike by
     tabs, or by another sign below well-known names, and the first of them names the columns."""
     sign = find_delimiter(text, "\t")
-    share, cells = _consistency(text, sign)
-    if cells < 2 or share < 0.9:
+    if not is_divided(text, sign):
         return False
     rows = list(itertools.islice(_sampled(text, sign), 30))
     table = locate(rows, Path(), ANY, SILENT)
@@ -108,6 +107,12 @@ def is_table(text: str) -> bool:
     is_named = name_like(table.columns) and not any(map(sentence_like, table.columns))
     known = known_words(table.columns)
     return is_named and (known >= 2 or (sign == "\t" and (known > 0 or len(rows) > 2)))
+
+
+def is_divided(text: str, sign: str) -> bool:
+    """Whether nearly all lines are divided alike by `sign`."""
+    share, cells = _consistency(text, sign)
+    return cells > 1 and share >= 0.9
 
 
 def _consistency(text: str, sign: str) -> tuple[float, int]:

@@ -7,6 +7,7 @@ Knows nothing of files; what the columns mean is for `columns` to say.
 
 from __future__ import annotations
 
+import itertools
 import re
 import statistics
 import unicodedata
@@ -33,7 +34,7 @@ _SHOWN = 6
 
 # Words that name columns, whatever role the columns play later.
 _WORDS = frozenset(
-    "質問 回答 問い 答え 問 答 問題 解答 正解 指示 入力 出力 応答 返答 返信 質問文 回答文 質問内容 回答内容 "
+    "質問 回答 問い 答え 問 答 問題 解答 正解 指示 入力 出力 応答 返答 返信 質問文 回答文 質問内容 回答内容 質問例 回答例 質問事項 返事 ご質問 ご回答 お問合せ お問い合わせ文 返信内容 返信文 対応内容 想定質問 想定回答 模範解答 "
     "問い合わせ お問い合わせ 問い合わせ内容 お問い合わせ内容 本文 テキスト 文章 内容 会話 対話 プロンプト "
     "question answer questions answers instruction input output prompt completion response query q a text "
     "content messages conversations chosen rejected system user assistant reasoning context".split()
@@ -92,6 +93,8 @@ class _Candidate:
     """A row that may be the header: its place among the rows, and what speaks for it."""
 
     at: int
+    last: int
+    """The same, or the row below if that goes on naming."""
     score: float
     known: int
     """Cells that are words for columns of questions and answers."""
@@ -195,14 +198,27 @@ def find_header(rows: Sequence[Row], notes: list[Finding]) -> tuple[int, int]:
     if (best is None or not best.known) and _is_data(rows, filled_rows, typical):
         notes.append(finding("NO_HEADER", [rows[top][0]]))
         return 0, -1
-    first = last = best.at if best is not None else top
+    first, last = (best.at, best.last) if best is not None else (top, top)
     number, cells = rows[first]
-    if best is None and any(map(sentence_like, cells)):
+    below = [rows[at][1] for at in filled_rows if at > last][:50]
+    if best is None:
+        is_doubtful = any(map(sentence_like, cells)) and not _contrast(cells, below)
+    else:
+        # The row below may be the header, and this one a note.
+        is_doubtful = (
+            not best.known
+            and len(below) > 3
+            and name_like(below[0])
+            and _contrast(below[0], below[1:]) >= max(2, _filled(below[0]))
+        )
+    if is_doubtful:
         notes.append(finding("HEADER_DOUBTFUL", [number]))
     skipped = [at for at in filled_rows if at < first]
-    if last + 1 < len(rows) and _is_continued(cells, rows[last + 1][1], typical):
-        last += 1
-    elif skipped and len(set(filled := [cell for cell in cells if cell.strip()])) < len(filled):
+    if (
+        first == last
+        and skipped
+        and len(set(filled := [cell for cell in cells if cell.strip()])) < len(filled)
+    ):
         # Names that repeat are told apart by the row of groups above them.
         first -= 1
         skipped = [at for at in skipped if at < first]
@@ -229,11 +245,16 @@ def _candidates(
     """Rows that could name the columns of the rows below them."""
     only_notes, full_rows = True, 0
     for order, at in enumerate(filled_rows[:DEEPEST]):
-        cells = rows[at][1]
-        filled, known = _filled(cells), known_words(cells)
+        cells, last = rows[at][1], at
+        names = cells
+        if at + 1 < len(rows) and _is_continued(cells, rows[at + 1][1]):
+            pairs = itertools.zip_longest(cells, rows[at + 1][1], fillvalue="")
+            names = _joined([cells, rows[at + 1][1]])
+            cells, last = [below or above for above, below in pairs], at + 1
+        filled, known = _filled(names), known_words(cells)
         is_wide = filled >= max(min(2, typical), 0.6 * typical)
         is_reachable = only_notes or (known >= min(2, typical) and full_rows < 3 and order <= 12)
-        if is_wide and name_like(cells) and is_reachable and filled_rows[-1] > at:
+        if is_wide and name_like(names) and is_reachable and filled_rows[-1] > at:
             others = sum(_key(cell) in _OTHER_WORDS for cell in cells)
             below = [rows[other][1] for other in filled_rows[order + 1 : order + 51]]
             # Blank lines of a text are no rows; they leave a gap in the numbers.
@@ -243,8 +264,10 @@ def _candidates(
             contrast = 0.5 * _contrast(cells, below)
             fill = 2 * min(1.0, filled / max(1.0, typical))
             score = 3 * known + 2 * others + after_blank + contrast + fill
-            yield _Candidate(at, score, known)
-        only_notes = only_notes and _is_note(cells, typical)
+            yield _Candidate(at, last, score, known)
+            if known > 1:
+                return  # further down another table begins
+        only_notes = only_notes and _is_note(rows[at][1], typical)
         full_rows += filled >= max(2, 0.8 * typical) and any(map(sentence_like, cells))
 
 
@@ -292,17 +315,22 @@ def _is_data(rows: Sequence[Row], filled_rows: Sequence[int], typical: float) ->
     return not is_short and not all(any(part in word for part in _PARTS) for word in words if word)
 
 
-def _is_continued(upper: Sequence[str], lower: Sequence[str], typical: float) -> bool:
+def _is_continued(upper: Sequence[str], lower: Sequence[str]) -> bool:
     """Whether `lower` names what `upper` leaves blank or spans, as headers of two rows do."""
     width = max(len(upper), len(lower))
     above = [cell.strip() for cell in [*upper, *[""] * width][:width]]
     below = [cell.strip() for cell in [*lower, *[""] * width][:width]]
     named = [at for at in range(width) if below[at] and below[at] != above[at]]
-    if not named or not name_like([below[at] for at in named]):
+    is_named = bool(named) and all(name_like([below[at]]) for at in named)
+    if _filled(upper) < 2 or not is_named:  # a single cell above is a title
+        return False
+    is_repeated = 2 * len({below[at] for at in named}) <= len(named)
+    if not is_repeated and not name_like([below[at] for at in named]):
         return False
     is_merged = any(below[at] and below[at] == above[at] for at in range(width))
-    # A row without a gap is data unless cells above it were merged downwards.
-    if not is_merged and (all(below) or any(sentence_like(below[at]) for at in named)):
+    # A row without a gap is data, unless cells above it were merged downwards or names repeat.
+    is_full = all(below) and not is_repeated
+    if not is_merged and (is_full or any(sentence_like(below[at]) for at in named)):
         return False
     spans = [
         not above[at] or (at > 0 and above[at] == above[at - 1]) or above.count(above[at]) > 1
@@ -338,31 +366,41 @@ def _records(
     """The rows that hold data, as wide as the table; the others become findings."""
     records: list[tuple[int, list[Any]]] = []
     found: dict[str, list[int]] = {}
+    words = [{_key(cell) for cell in cells} & _WORDS for cells in headers[-1:]]
+    names = words[0] if words and len(words[0]) > 1 else None
     starts = {cells[0] for cells in headers}
-    after_blank = False
+    end, ended = 0, 0
     for row, read in progress.over(body):
         cells = read
         if not any(cell.strip() for cell in cells):
             found.setdefault("BLANK_ROW", []).append(row)
-            after_blank = True
             continue
+        after_gap, end = 0 < end < row - 1, row
         if cells[0].startswith("\ufeff"):
             cells = [cells[0].lstrip("\ufeff"), *cells[1:]]
-        is_start = cells[0].strip() in starts
-        if is_start and [cell.strip() for cell in cells] in headers:
+        start = cells[0].strip()
+        if start in starts and [cell.strip() for cell in cells] in headers:
             found.setdefault("REPEATED_HEADER", []).append(row)
             continue
+        if (names and (start in _WORDS or start in starts)) or after_gap:
+            here = {_key(cell) for cell in cells if len(cell) <= _LONGEST_NAME} & _WORDS
+            if names and here >= names:
+                ended = row
+                break  # the same names in another order or among others: another table
+            if len(here) > 1 and name_like(cells):
+                found.setdefault("SECOND_TABLE", []).append(row)
         if _is_total(cells):
             found.setdefault("TOTAL_ROW", []).append(row)
             continue
-        if after_blank and headers and known_words(cells) >= 2 and name_like(cells):
-            found.setdefault("SECOND_TABLE", []).append(row)
-        after_blank = False
+        if "\n" in "".join(cells):
+            end += sum(cell.count("\n") for cell in cells)
         if len(cells) != width:
             if len(cells) < width or any(cell.strip() for cell in cells[width:]):
                 found.setdefault("RAGGED_ROW", []).append(row)
             cells = (cells + [""] * width)[:width]
         records.append((row, cells))
+    if ended:
+        found["TABLE_ENDS"] = [row for row, _ in body if row >= ended]
     return records, [finding(code, rows) for code, rows in found.items()]
 
 

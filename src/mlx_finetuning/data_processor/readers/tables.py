@@ -14,7 +14,7 @@ from pathlib import Path
 from typing import Any
 
 from mlx_finetuning.data_processor.findings import Finding, finding
-from mlx_finetuning.data_processor.readers.delimited import is_table, read_rows
+from mlx_finetuning.data_processor.readers.delimited import is_divided, is_table, read_rows
 from mlx_finetuning.data_processor.readers.header import locate
 from mlx_finetuning.data_processor.readers.limits import ANY, MAX_CELL, TableOptions, require_size
 from mlx_finetuning.data_processor.stage_progress import SILENT, StageProgress
@@ -52,7 +52,10 @@ def parse(
     if ending == ".txt" and (options.delimiter or is_table(text)):
         table = _read_delimited(text, path, progress, options)
         return replace(table, findings=(finding("TABLE_IN_TEXT"), *table.findings))
-    return READERS[ending](text, path, progress)
+    table = READERS[ending](text, path, progress)
+    if ending == ".txt" and is_divided(text, "\t"):
+        return replace(table, findings=(finding("TABS_IN_TEXT"), *table.findings))
+    return table
 
 
 def cell_text(value: Any) -> str:
