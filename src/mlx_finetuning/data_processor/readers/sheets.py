@@ -27,7 +27,7 @@ DAMAGE = (
 xlrd's errors are named beside them."""
 MAX_ROWS = 1_048_576
 """Of one sheet, as in Excel."""
-MAX_EMPTY = 500_000
+MAX_EMPTY = 300_000
 """Cells without content that are read before a sheet counts as made to exhaust."""
 
 Range = tuple[int, int, int, int]
@@ -76,6 +76,10 @@ class SheetSource:
 
 def unreadable(path: Path, error: BaseException) -> WorkbookUnreadable:
     """The error for what a library could not read, with its words."""
-    detail = f"{type(error).__name__}: {str(error).partition(chr(10))[0][:160]}"
-    reason = f"壊れているか、途中で切れています（{detail}）。"
+    cause = error.__cause__ or error  # openpyxl wraps what happened
+    if type(cause).__name__ in ("EntitiesForbidden", "DTDForbidden", "ExternalReferenceForbidden"):
+        reason = "中のXMLに、表計算ソフトが使わない定義（ENTITYなど）があります。"
+    else:
+        detail = f"{type(cause).__name__}: {str(cause).partition(chr(10))[0][:160]}"
+        reason = f"壊れているか、途中で切れています（{detail}）。"
     return WorkbookUnreadable(path=str(path), reason=reason)

@@ -79,13 +79,13 @@ def table_of(
     """
     notes: list[Finding] = []
     if options.sheet:
-        chosen = [source for source in sources if source.name == options.sheet]
-        if not chosen:
+        chosen = next((source for source in sources if source.name == options.sheet), None)
+        if chosen is None:
             names = [source.name for source in sources]
             raise SheetNotFound(path=str(path), sheet=options.sheet, sheets=names)
+        content = chosen.read(None)
     else:
-        chosen, notes = _chosen(sources, path)
-    content = chosen[0].read(None)
+        content = _chosen(sources, path, notes)
     notes += _settled(content, path, options)
     if not content.rows:
         raise SourceEmpty(path=str(path))
@@ -96,33 +96,37 @@ def table_of(
     return Table(name, found.columns, found.records, (*notes, *found.findings))
 
 
-def _chosen(sources: Sequence[SheetSource], path: Path) -> tuple[list[SheetSource], list[Finding]]:
+def _chosen(sources: Sequence[SheetSource], path: Path, notes: list[Finding]) -> SheetContent:
     """The sheet to read, first by known column names, then by size; visible ones before hidden
-    ones. Says which, and which others hold tables of the same kind."""
+    ones. Says which, and which others hold tables of the same kind. Raises SourceEmpty."""
+    heads: dict[int, SheetContent] = {}
     ranked = []
     for order, source in enumerate(sources[:MOST_SHEETS]):
         head = source.read(LOOKED_AT)
         if not head.rows:
             continue
-        fill_merged(head, path)
-        table = locate(head.rows, path, ANY, SILENT)
+        heads[order] = head
+        # Merged cells are filled in a copy: the rest of the sheet is not there yet.
+        sample = SheetContent([(number, list(cells)) for number, cells in head.rows], head.merged)
+        fill_merged(sample, path)
+        table = locate(sample.rows, path, ANY, SILENT)
         known = min(2, known_words(table.columns)) if table.records else -1
         ranked.append((not source.is_hidden, known, len(table.columns) > 1, source.size, -order))
     if not ranked:
         raise SourceEmpty(path=str(path))
     best = max(ranked)
-    chosen = sources[-best[-1]]
-    if len(ranked) == 1:
-        return [chosen], []
-    others = [sources[-rank[-1]] for rank in ranked if rank != best]
-    names = "、".join(f"「{source.name}」" for source in others[:10])
-    notes = [finding("SHEET", sheet=chosen.name, others=names)]
+    at = -best[-1]
+    if len(ranked) > 1:
+        names = [sources[-rank[-1]].name for rank in ranked if rank != best]
+        shown = "、".join(f"「{name}」" for name in names[:10])
+        notes.append(finding("SHEET", sheet=sources[at].name, others=shown))
     alike = [sources[-rank[-1]].name for rank in ranked if rank != best and rank[1] >= best[1] > 0]
     if alike:
         notes.append(
             finding("SHEETS_ALIKE", sheets="、".join(f"「{name}」" for name in alike[:10]))
         )
-    return [chosen], notes
+    is_whole = len(heads[at].rows) < LOOKED_AT
+    return heads[at] if is_whole else sources[at].read(None)
 
 
 def _settled(content: SheetContent, path: Path, options: TableOptions) -> list[Finding]:

@@ -9,7 +9,7 @@ from __future__ import annotations
 import functools
 import warnings
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from mlx_finetuning.data_processor.readers.number_formats import BUILT_IN, GENERAL, shown
 from mlx_finetuning.data_processor.readers.sheets import (
@@ -23,46 +23,49 @@ from mlx_finetuning.data_processor.readers.zipped import open_zip, require_count
 from mlx_finetuning.data_processor.stage_progress import StageProgress
 from mlx_finetuning.errors import WorkbookUnreadable
 
-if TYPE_CHECKING:
-    from openpyxl.workbook import Workbook
-
 _PARTS = (
     *("[Content_Types]", "_rels/", "docProps/", "xl/workbook", "xl/worksheets/", "xl/_rels/"),
     *("xl/sharedStrings", "xl/styles", "xl/theme/", "xl/chartsheets/"),
 )
 _REPORT_EVERY = 2000
+_EMPTY = {"value": None, "column": 0}
 
 
 def open_xlsx(path: Path, progress: StageProgress) -> list[SheetSource]:
     """The sheets of a workbook, charts aside. Raises WorkbookUnreadable."""
-    import openpyxl
-    from openpyxl.worksheet._read_only import ReadOnlyWorksheet
+    from openpyxl.reader.excel import ExcelReader
+    from openpyxl.styles.stylesheet import apply_stylesheet
 
     try:
         archive = open_zip(path, _PARTS)
-        names = {info.filename: info.file_size for info in archive.infolist()}
-        for name in names:
-            if name.startswith("xl/sharedStrings"):
+        sizes = {info.filename: info.file_size for info in archive.infolist()}
+        for name in sizes:
+            if name.startswith(("xl/sharedStrings", "xl/worksheets/sheet")):
                 require_countable(archive, name, path)
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")  # of styles and extensions that are not read
-            book = openpyxl.load_workbook(path, read_only=True, data_only=True, keep_links=False)
+            reader = ExcelReader(path, read_only=True, data_only=True, keep_links=False)
+            # Not `load_workbook`: it parses every sheet once to learn its size.
+            reader.read_manifest()
+            reader.read_strings()
+            reader.read_workbook()
+            apply_stylesheet(reader.archive, reader.wb)
         return [
             SheetSource(
-                str(sheet.title),
-                sheet.sheet_state != "visible",
-                names.get(sheet._worksheet_path, 0),
-                functools.partial(_read_sheet, book, sheet, path, progress),
+                str(sheet.name),
+                sheet.state != "visible",
+                sizes[link.target],
+                functools.partial(_read_sheet, reader, link.target, path, progress),
             )
-            for sheet in book.worksheets
-            if isinstance(sheet, ReadOnlyWorksheet)
+            for sheet, link in reader.parser.find_sheets()
+            if link.target in sizes and "chartsheet" not in link.Type
         ]
     except DAMAGE as error:
         raise unreadable(path, error) from error
 
 
 def _read_sheet(
-    book: Workbook, sheet: Any, path: Path, progress: StageProgress, limit: int | None
+    reader: Any, part: str, path: Path, progress: StageProgress, limit: int | None
 ) -> SheetContent:
     from openpyxl.utils.datetime import CALENDAR_MAC_1904
     from openpyxl.worksheet._reader import FORMULA_TAG, VALUE_TAG, WorkSheetParser
@@ -74,6 +77,8 @@ def _read_sheet(
         """Keeps numbers as they are, and notes formulas without a saved result."""
 
         def parse_cell(self, element: Any) -> dict[str, Any]:
+            if not len(element):
+                return _EMPTY
             cell: dict[str, Any] = super().parse_cell(element)
             if cell["value"] is None and len(element) and element.find(FORMULA_TAG) is not None:
                 has_result = element.find(VALUE_TAG) is not None and element.get("t") in (
@@ -86,15 +91,13 @@ def _read_sheet(
         def parse_formatting(self, element: Any) -> None:
             """Conditional formats change how cells look, not what they say."""
 
-    codes = _format_codes(book)
-    is_1904 = book.epoch == CALENDAR_MAC_1904
-    strings = sheet._shared_strings
+    codes = _format_codes(reader.wb)
+    is_1904 = reader.wb.epoch == CALENDAR_MAC_1904
     empty = filled = 0
     try:
-        require_countable(book._archive, sheet._worksheet_path, path)
-        with book._archive.open(sheet._worksheet_path) as stream, warnings.catch_warnings():
+        with reader.archive.open(part) as stream, warnings.catch_warnings():
             warnings.simplefilter("ignore")
-            parser = Parser(stream, strings, data_only=True)
+            parser = Parser(stream, reader.shared_strings, data_only=True)
             for number, parsed in parser.parse():
                 cells: list[str] = []
                 for cell in parsed:
