@@ -112,7 +112,7 @@ def _read_all(
     absent: list[set[str]] = []
     for path, name in zip(paths, _source_names(paths), strict=True):
         stage = StageProgress(progress, "読み込み")
-        reading = read(path, config.encoding, stage, table_options(config))
+        reading = read(path, config.encoding, stage, options=table_options(config))
         table = reading.table
         # Of several files each may have some of the mapped columns only.
         others = set(mapping.values()) - {"", *table.columns} if len(paths) > 1 else set()

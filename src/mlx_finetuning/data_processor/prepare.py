@@ -56,6 +56,10 @@ class Inspection:
     findings: tuple[Finding, ...]
     preview: tuple[dict[str, str], ...]
     """The first rows as read, by column, cut to 200 characters a cell."""
+    sheet: str = ""
+    """Of a workbook: the one that was read."""
+    sheets: tuple[str, ...] = ()
+    """Of a workbook: all there are."""
 
 
 @dataclass(frozen=True)
@@ -141,6 +145,8 @@ def inspect(
             }
             for _, values in table.records
         ),
+        sheet=table.sheet,
+        sheets=table.sheets,
     )
 
 

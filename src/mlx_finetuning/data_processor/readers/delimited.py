@@ -10,14 +10,10 @@ from collections.abc import Iterator
 from pathlib import Path
 
 from mlx_finetuning.data_processor.findings import Finding, finding
-from mlx_finetuning.data_processor.readers.header import (
-    Row,
-    known_words,
-    locate,
-    name_like,
-    sentence_like,
-)
+from mlx_finetuning.data_processor.readers.cells import known_words, name_like, sentence_like
+from mlx_finetuning.data_processor.readers.header import Row
 from mlx_finetuning.data_processor.readers.limits import ANY, MAX_CELL, TableOptions
+from mlx_finetuning.data_processor.readers.locate import locate
 from mlx_finetuning.data_processor.stage_progress import SILENT, StageProgress
 from mlx_finetuning.errors import CellTooLong, SourceMalformed
 

@@ -6,7 +6,6 @@ that are never closed.
 
 from __future__ import annotations
 
-import functools
 import html
 import re
 from pathlib import Path
@@ -26,8 +25,13 @@ def open_html(text: str, path: Path, progress: StageProgress) -> list[SheetSourc
     """The tables of a page as sheets. Raises SourceMalformed, CellTooLong."""
     tables: list[_Rows] = []
     opened: list[_Rows] = []
-    for start, end in _HIDDEN:
-        text = _without(text, start, end)
+    for start, end in _HIDDEN:  # what is never closed goes to the end
+        parts, begin, lowered = [], 0, text.lower()
+        while (found := lowered.find(start, begin)) >= 0:
+            parts.append(text[begin:found])
+            stop = lowered.find(end, found)
+            begin = len(text) if stop < 0 else stop + len(end)
+        text = "".join((*parts, text[begin:]))
     at = 0
     for number, match in enumerate(_TAG.finditer(text)):
         if opened:
@@ -49,24 +53,9 @@ def open_html(text: str, path: Path, progress: StageProgress) -> list[SheetSourc
         rows.end_row()
     filled = (rows.content for rows in tables if rows.content.rows)
     return [
-        SheetSource(f"表{number}", False, len(content.rows), functools.partial(_part, content))
+        SheetSource(f"表{number}", False, len(content.rows), content.first)
         for number, content in enumerate(filled, 1)
     ]
-
-
-def _without(text: str, start: str, end: str) -> str:
-    """Without what lies between the signs; what is never closed goes to the end."""
-    parts, at = [], 0
-    lowered = text.lower()
-    while (begin := lowered.find(start, at)) >= 0:
-        parts.append(text[at:begin])
-        stop = lowered.find(end, begin)
-        at = len(text) if stop < 0 else stop + len(end)
-    return "".join((*parts, text[at:])) if parts else text
-
-
-def _part(content: SheetContent, limit: int | None) -> SheetContent:
-    return content if limit is None else SheetContent(content.rows[:limit])
 
 
 class _Rows:

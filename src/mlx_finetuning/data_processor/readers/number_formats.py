@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import datetime
 import functools
+import operator
 import re
 from decimal import ROUND_HALF_UP, Decimal
 
@@ -58,6 +59,14 @@ _TOKEN = re.compile(
     re.DOTALL,
 )
 _SECTION = re.compile(r'(?:"[^"]*"|\\.|\[[^\]]*\]|[^;])*')
+_COMPARE = {
+    "<": operator.lt,
+    "<=": operator.le,
+    ">": operator.gt,
+    ">=": operator.ge,
+    "=": operator.eq,
+    "<>": operator.ne,
+}
 _ELAPSED = re.compile(r"h+|m+|s+", re.IGNORECASE)
 _CONDITION = re.compile(r"\[(<=|>=|<>|<|>|=)(-?[\d.]+)\]")
 # First days of the eras, the latest first.
@@ -78,8 +87,20 @@ def shown(number: float, code: str, *, is_1904: bool = False) -> str:
     """`number` in the number format `code`; dates are days since 1900, or 1904."""
     if code in (GENERAL, "@", ""):
         return plain(number)
-    section, value = _section(number, code)
-    tokens = _tokens(section)
+    sections = split(code)
+    value = number
+    conditions = [_CONDITION.search(part) for part in sections[:2]]
+    if any(conditions):
+        section = sections[min(2, len(sections) - 1)]
+        for part, condition in zip(sections, conditions, strict=False):
+            if condition and _COMPARE[condition[1]](number, float(condition[2])):
+                section = part
+                break
+    elif number < 0 and len(sections) > 1:
+        section, value = sections[1], -number  # which writes its own sign
+    else:
+        section = sections[2] if number == 0 and len(sections) > 2 else sections[0]
+    tokens = tokens_of(section)
     kinds = {kind for kind, _ in tokens}
     try:
         if "date" in kinds or "elapsed" in kinds:
@@ -100,31 +121,9 @@ def plain(number: float) -> str:
     return format(Decimal(text), "f") if "e" in text and abs(number) > 1e-9 else text
 
 
-def _section(number: float, code: str) -> tuple[str, float]:
-    """The part of the format for such a number, and what it shows: negatives lose their sign."""
-    sections = _split(code)
-    for part in sections[:2]:
-        condition = _CONDITION.search(part)
-        if condition:
-            limit = float(condition[2])
-            sign = condition[1]
-            if (
-                ("<" in sign and number < limit)
-                or (">" in sign and number > limit)
-                or ("=" in sign and number == limit)
-            ):
-                return part, number
-    if any(_CONDITION.search(part) for part in sections[:2]):
-        return sections[-1] if len(sections) < 4 else sections[2], number
-    if number < 0 and len(sections) > 1:
-        return sections[1], -number
-    if number == 0 and len(sections) > 2:
-        return sections[2], number
-    return sections[0], number
-
-
 @functools.lru_cache(256)
-def _split(code: str) -> list[str]:
+def split(code: str) -> list[str]:
+    """The sections of a format: for positive numbers, negative ones, zero and text."""
     sections, at = [], 0
     while at <= len(code):
         match = _SECTION.match(code, at)
@@ -135,7 +134,7 @@ def _split(code: str) -> list[str]:
 
 
 @functools.lru_cache(256)
-def _tokens(section: str) -> list[Token]:
+def tokens_of(section: str) -> list[Token]:
     """Kind and text; literals of every spelling are `text`."""
     tokens: list[Token] = []
     for match in _TOKEN.finditer(section):

@@ -2,14 +2,16 @@
 
 from __future__ import annotations
 
-import functools
 from pathlib import Path
 from typing import Any
+
+from defusedxml.ElementTree import iterparse
 
 from mlx_finetuning.data_processor.readers.limits import MAX_COLUMNS
 from mlx_finetuning.data_processor.readers.sheets import (
     DAMAGE,
     MAX_ROWS,
+    MAX_WIDTH,
     SheetContent,
     SheetSource,
     unreadable,
@@ -32,8 +34,6 @@ _REPORT_EVERY = 2000
 def open_ods(path: Path, progress: StageProgress) -> list[SheetSource]:
     """The sheets of a workbook, read at once: they lie in one part. Raises WorkbookUnreadable,
     WorkbookEncrypted, SourceMalformed, CellTooLong."""
-    from defusedxml.ElementTree import iterparse
-
     sources: list[SheetSource] = []
     content, row, repeated = SheetContent(), 0, 0
     hidden_styles: set[str] = set()
@@ -58,7 +58,9 @@ def open_ods(path: Path, progress: StageProgress) -> list[SheetSource]:
                             next(v for k, v in element.attrib.items() if k.endswith("}name"))
                         )
                 elif tag == f"{_TABLE}table-column" and depth == 1:
-                    times = min(int(element.get(f"{_TABLE}number-columns-repeated", "1")), 16_384)
+                    times = min(
+                        int(element.get(f"{_TABLE}number-columns-repeated", "1")), MAX_WIDTH
+                    )
                     if element.get(f"{_TABLE}visibility", "visible") != "visible":
                         content.hidden_columns.update(range(column, column + times))
                     column += times
@@ -83,18 +85,12 @@ def open_ods(path: Path, progress: StageProgress) -> list[SheetSource]:
                     if depth == 0:
                         name = element.get(f"{_TABLE}name", "")
                         size = sum(len(cells) for _, cells in content.rows)
-                        read = functools.partial(_limited, content)
+                        read = content.first
                         sources.append(SheetSource(name, is_hidden, size, read))
                         element.clear()
     except DAMAGE as error:
         raise unreadable(path, error) from error
     return sources
-
-
-def _limited(content: SheetContent, limit: int | None) -> SheetContent:
-    if limit is None:
-        return content
-    return SheetContent(content.rows[:limit], content.merged)
 
 
 def _cells(row: Any, number: int, content: SheetContent) -> list[str]:
@@ -104,8 +100,9 @@ def _cells(row: Any, number: int, content: SheetContent) -> list[str]:
     for cell in row:
         if cell.tag not in (f"{_TABLE}table-cell", f"{_TABLE}covered-table-cell"):
             continue
-        times = min(int(cell.get(f"{_TABLE}number-columns-repeated", "1")), 16_384)
-        text = _text(cell)
+        times = min(int(cell.get(f"{_TABLE}number-columns-repeated", "1")), MAX_WIDTH)
+        # Without the comments that hang on a cell.
+        text = "\n".join(_paragraph(part) for part in cell if part.tag == f"{_TEXT}p")
         if not text:
             has_value = cell.get(f"{_OFFICE}value-type") is not None
             if cell.get(f"{_TABLE}formula") is not None and not has_value:
@@ -123,11 +120,6 @@ def _cells(row: Any, number: int, content: SheetContent) -> list[str]:
         if len(cells) > 2 * MAX_COLUMNS:
             break  # too wide, as `add` says
     return cells
-
-
-def _text(cell: Any) -> str:
-    """The paragraphs of a cell, without the comments that hang on it."""
-    return "\n".join(_paragraph(part) for part in cell if part.tag == f"{_TEXT}p")
 
 
 def _paragraph(element: Any) -> str:

@@ -36,6 +36,7 @@ def read(
     path: Path,
     encoding: str = AUTO,
     progress: StageProgress = SILENT,
+    *,
     options: TableOptions = ANY,
 ) -> Reading:
     """Raises the Source… and Encoding… errors of `errors`, CellTooLong."""

@@ -27,6 +27,8 @@ DAMAGE = (
 xlrd's errors are named beside them."""
 MAX_ROWS = 1_048_576
 """Of one sheet, as in Excel."""
+MAX_WIDTH = 16_384
+"""Columns of one sheet, as in Excel."""
 MAX_EMPTY = 300_000
 """Cells without content that are read before a sheet counts as made to exhaust."""
 
@@ -60,6 +62,10 @@ class SheetContent:
             raise CellTooLong(path=str(path), line=number, limit=MAX_CELL)
         if cells:
             self.rows.append((number, cells))
+
+    def first(self, limit: int | None) -> SheetContent:
+        """The content, or a part with the first so many rows."""
+        return self if limit is None else SheetContent(self.rows[:limit], self.merged)
 
 
 @dataclass(frozen=True)

@@ -15,8 +15,8 @@ from typing import Any
 
 from mlx_finetuning.data_processor.findings import Finding, finding
 from mlx_finetuning.data_processor.readers.delimited import is_divided, is_table, read_rows
-from mlx_finetuning.data_processor.readers.header import locate
 from mlx_finetuning.data_processor.readers.limits import ANY, MAX_CELL, TableOptions, require_size
+from mlx_finetuning.data_processor.readers.locate import locate
 from mlx_finetuning.data_processor.stage_progress import SILENT, StageProgress
 from mlx_finetuning.errors import CellTooLong, SourceMalformed, SourceUnsupported
 
@@ -32,6 +32,10 @@ class Table:
     columns: tuple[str, ...]
     records: list[Record]
     findings: tuple[Finding, ...] = ()
+    sheet: str = ""
+    """Of a workbook: the one that was read."""
+    sheets: tuple[str, ...] = ()
+    """Of a workbook: all there are."""
 
 
 def parse(

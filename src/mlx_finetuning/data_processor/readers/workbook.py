@@ -11,18 +11,17 @@ from pathlib import Path
 from zipfile import ZipFile
 
 from mlx_finetuning.data_processor.findings import Finding, finding
-from mlx_finetuning.data_processor.readers.header import known_words, locate
+from mlx_finetuning.data_processor.readers.cells import known_words
 from mlx_finetuning.data_processor.readers.limits import ANY, TableOptions, require_size
-from mlx_finetuning.data_processor.readers.ods import open_ods
+from mlx_finetuning.data_processor.readers.locate import locate
 from mlx_finetuning.data_processor.readers.sheets import (
     DAMAGE,
+    MAX_WIDTH,
     SheetContent,
     SheetSource,
     unreadable,
 )
 from mlx_finetuning.data_processor.readers.tables import Table
-from mlx_finetuning.data_processor.readers.xls import open_xls
-from mlx_finetuning.data_processor.readers.xlsx import open_xlsx
 from mlx_finetuning.data_processor.stage_progress import SILENT, StageProgress
 from mlx_finetuning.errors import SheetNotFound, SourceBinary, SourceEmpty, WorkbookUnreadable
 
@@ -49,7 +48,10 @@ def is_html(text: str) -> bool:
 def open_packed(path: Path, raw: bytes, progress: StageProgress) -> tuple[str, list[SheetSource]]:
     """The format and the sheets of a workbook in bytes. Raises WorkbookUnreadable,
     WorkbookEncrypted, SourceBinary (a ZIP of something else)."""
+    # The libraries are loaded for files that need them.
     if raw.startswith(_OLE):
+        from mlx_finetuning.data_processor.readers.xls import open_xls
+
         return "xls", open_xls(path, raw, progress)
     try:
         with ZipFile(path) as archive:
@@ -57,11 +59,15 @@ def open_packed(path: Path, raw: bytes, progress: StageProgress) -> tuple[str, l
     except DAMAGE as error:
         raise unreadable(path, error) from error
     if "content.xml" in names:
+        from mlx_finetuning.data_processor.readers.ods import open_ods
+
         return "ods", open_ods(path, progress)
     if "xl/workbook.bin" in names:
         reason = "バイナリ形式のブック（.xlsb）には対応していません。"
         raise WorkbookUnreadable(path=str(path), reason=reason)
     if "[Content_Types].xml" in names and any(name.startswith("xl/") for name in names):
+        from mlx_finetuning.data_processor.readers.xlsx import open_xlsx
+
         return "xlsx", open_xlsx(path, progress)
     raise SourceBinary(path=str(path), kind="ZIP形式のファイル（表計算のブックではないもの）")
 
@@ -84,8 +90,9 @@ def table_of(
             names = [source.name for source in sources]
             raise SheetNotFound(path=str(path), sheet=options.sheet, sheets=names)
         content = chosen.read(None)
+        name_read = options.sheet
     else:
-        content = _chosen(sources, path, notes)
+        name_read, content = _chosen(sources, path, notes)
     notes += _settled(content, path, options)
     if not content.rows:
         raise SourceEmpty(path=str(path))
@@ -93,10 +100,13 @@ def table_of(
     require_size(width, len(content.rows), path)
     rows = [(number, cells + [""] * (width - len(cells))) for number, cells in content.rows]
     found = locate(rows, path, options, progress)
-    return Table(name, found.columns, found.records, (*notes, *found.findings))
+    every = tuple(source.name for source in sources)
+    return Table(name, found.columns, found.records, (*notes, *found.findings), name_read, every)
 
 
-def _chosen(sources: Sequence[SheetSource], path: Path, notes: list[Finding]) -> SheetContent:
+def _chosen(
+    sources: Sequence[SheetSource], path: Path, notes: list[Finding]
+) -> tuple[str, SheetContent]:
     """The sheet to read, first by known column names, then by size; visible ones before hidden
     ones. Says which, and which others hold tables of the same kind. Raises SourceEmpty."""
     heads: dict[int, SheetContent] = {}
@@ -126,7 +136,7 @@ def _chosen(sources: Sequence[SheetSource], path: Path, notes: list[Finding]) ->
             finding("SHEETS_ALIKE", sheets="、".join(f"「{name}」" for name in alike[:10]))
         )
     is_whole = len(heads[at].rows) < LOOKED_AT
-    return heads[at] if is_whole else sources[at].read(None)
+    return sources[at].name, heads[at] if is_whole else sources[at].read(None)
 
 
 def _settled(content: SheetContent, path: Path, options: TableOptions) -> list[Finding]:
@@ -143,7 +153,9 @@ def _settled(content: SheetContent, path: Path, options: TableOptions) -> list[F
     if hidden_rows:
         notes.append(finding("HIDDEN_ROWS", hidden_rows, done=done))
     if hidden:
-        letters = "、".join(_letters(at) for at in hidden[:20])
+        from openpyxl.utils import get_column_letter
+
+        letters = "、".join(get_column_letter(at + 1) for at in hidden[:20])
         notes.append(finding("HIDDEN_COLUMNS", columns=letters, done=done))
     if options.skips_hidden:
         skipped, columns = set(hidden_rows), set(hidden)
@@ -169,7 +181,7 @@ def fill_merged(content: SheetContent, path: Path) -> list[int]:
         # A range may reach far beyond what the sheet holds.
         inside = [n for n in range(top, min(bottom, top + len(places) * 2) + 1) if n in places]
         filled += len(inside) * (right - left + 1)
-        if filled > _MAX_FILLED or right >= 16_384:
+        if filled > _MAX_FILLED or right >= MAX_WIDTH:
             reason = "結合されたセルの範囲が大きすぎます。"
             raise WorkbookUnreadable(path=str(path), reason=reason)
         for number in inside if text else ():
@@ -180,13 +192,3 @@ def fill_merged(content: SheetContent, path: Path) -> list[int]:
                     cells[at] = text
                     touched.add(number)
     return sorted(touched)
-
-
-def _letters(at: int) -> str:
-    """The name of a column: A, B, …, Z, AA, …"""
-    letters = ""
-    at += 1
-    while at:
-        at, rest = divmod(at - 1, 26)
-        letters = chr(65 + rest) + letters
-    return letters

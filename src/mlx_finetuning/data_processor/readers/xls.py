@@ -7,6 +7,9 @@ import io
 from pathlib import Path
 from typing import Any
 
+import xlrd
+from xlrd.compdoc import CompDocError
+
 from mlx_finetuning.data_processor.readers.number_formats import BUILT_IN, GENERAL, shown
 from mlx_finetuning.data_processor.readers.sheets import (
     DAMAGE,
@@ -23,9 +26,6 @@ _MAX_BYTES = 200 << 20
 
 def open_xls(path: Path, raw: bytes, progress: StageProgress) -> list[SheetSource]:
     """The sheets of a workbook. Raises WorkbookUnreadable, WorkbookEncrypted."""
-    import xlrd
-    from xlrd.compdoc import CompDocError
-
     if "EncryptedPackage".encode("utf-16-le") in raw:
         raise WorkbookEncrypted(path=str(path))
     if len(raw) > _MAX_BYTES:
@@ -56,12 +56,23 @@ def open_xls(path: Path, raw: bytes, progress: StageProgress) -> list[SheetSourc
 def _read_sheet(
     book: Any, sheet: Any, path: Path, progress: StageProgress, limit: int | None
 ) -> SheetContent:
-    import xlrd
-
     content = SheetContent()
     try:
         for row in range(sheet.nrows):
-            cells = [_text(book, sheet, row, column, xlrd) for column in range(sheet.row_len(row))]
+            cells = []
+            kinds, styles = sheet.row_types(row), sheet._cell_xf_indexes[row]
+            for kind, value, style in zip(kinds, sheet.row_values(row), styles, strict=True):
+                text = str(value)
+                if kind in (xlrd.XL_CELL_NUMBER, xlrd.XL_CELL_DATE):
+                    key = book.xf_list[style].format_key
+                    named = book.format_map[key].format_str if key in book.format_map else GENERAL
+                    code = BUILT_IN.get(key, named) if key < 164 else named
+                    text = shown(value, code, is_1904=bool(book.datemode))
+                elif kind == xlrd.XL_CELL_BOOLEAN:
+                    text = "TRUE" if value else "FALSE"
+                elif kind == xlrd.XL_CELL_ERROR:
+                    text = xlrd.error_text_from_code.get(value, "#VALUE!")
+                cells.append(text)
             content.add(path, row + 1, cells)
             if row in sheet.rowinfo_map and sheet.rowinfo_map[row].hidden:
                 content.hidden_rows.append(row + 1)
@@ -76,20 +87,3 @@ def _read_sheet(
     except (xlrd.XLRDError, *DAMAGE) as error:
         raise unreadable(path, error) from error
     return content
-
-
-def _text(book: Any, sheet: Any, row: int, column: int, xlrd: Any) -> str:
-    """A cell as it is shown."""
-    kind, value = sheet.cell_type(row, column), sheet.cell_value(row, column)
-    if kind == xlrd.XL_CELL_TEXT:
-        return str(value)
-    if kind == xlrd.XL_CELL_BOOLEAN:
-        return "TRUE" if value else "FALSE"
-    if kind == xlrd.XL_CELL_ERROR:
-        return str(xlrd.error_text_from_code.get(value, "#VALUE!"))
-    if kind in (xlrd.XL_CELL_NUMBER, xlrd.XL_CELL_DATE):
-        key = book.xf_list[sheet.cell_xf_index(row, column)].format_key
-        named = book.format_map[key].format_str if key in book.format_map else GENERAL
-        code = BUILT_IN.get(key, named) if key < 164 else named
-        return shown(value, code, is_1904=bool(book.datemode))
-    return ""

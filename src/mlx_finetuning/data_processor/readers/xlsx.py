@@ -11,10 +11,16 @@ import warnings
 from pathlib import Path
 from typing import Any
 
+from openpyxl.reader.excel import ExcelReader
+from openpyxl.styles.stylesheet import apply_stylesheet
+from openpyxl.utils.datetime import CALENDAR_MAC_1904
+from openpyxl.worksheet._reader import FORMULA_TAG, VALUE_TAG, WorkSheetParser
+
 from mlx_finetuning.data_processor.readers.number_formats import BUILT_IN, GENERAL, shown
 from mlx_finetuning.data_processor.readers.sheets import (
     DAMAGE,
     MAX_EMPTY,
+    MAX_WIDTH,
     SheetContent,
     SheetSource,
     unreadable,
@@ -29,13 +35,31 @@ _PARTS = (
 )
 _REPORT_EVERY = 2000
 _EMPTY = {"value": None, "column": 0}
+_TRUE = ("1", "true")
+
+
+class _Parser(WorkSheetParser):  # type: ignore[misc]
+    """Keeps numbers as they are stored, and notes formulas without a saved result."""
+
+    def __init__(self, stream: Any, shared_strings: list[str]) -> None:
+        super().__init__(stream, shared_strings, data_only=True)
+        self.uncached: set[int] = set()
+
+    def parse_cell(self, element: Any) -> Any:
+        if not len(element):
+            return _EMPTY
+        cell = super().parse_cell(element)
+        if cell["value"] is None and element.find(FORMULA_TAG) is not None:
+            has_result = element.find(VALUE_TAG) is not None and element.get("t") in ("str", "e")
+            self.uncached.update(() if has_result else (cell["row"],))
+        return cell
+
+    def parse_formatting(self, element: Any) -> None:
+        """Conditional formats change how cells look, not what they say."""
 
 
 def open_xlsx(path: Path, progress: StageProgress) -> list[SheetSource]:
     """The sheets of a workbook, charts aside. Raises WorkbookUnreadable."""
-    from openpyxl.reader.excel import ExcelReader
-    from openpyxl.styles.stylesheet import apply_stylesheet
-
     try:
         archive = open_zip(path, _PARTS)
         sizes = {info.filename: info.file_size for info in archive.infolist()}
@@ -50,12 +74,15 @@ def open_xlsx(path: Path, progress: StageProgress) -> list[SheetSource]:
             reader.read_strings()
             reader.read_workbook()
             apply_stylesheet(reader.archive, reader.wb)
+        ids = [style.numFmtId for style in reader.wb._cell_styles]
+        own = dict(enumerate(reader.wb._number_formats, 164))
+        codes = [own.get(number) or BUILT_IN.get(number, GENERAL) for number in ids]
         return [
             SheetSource(
                 str(sheet.name),
                 sheet.state != "visible",
                 sizes[link.target],
-                functools.partial(_read_sheet, reader, link.target, path, progress),
+                functools.partial(_read_sheet, reader, codes, link.target, path, progress),
             )
             for sheet, link in reader.parser.find_sheets()
             if link.target in sizes and "chartsheet" not in link.Type
@@ -65,51 +92,38 @@ def open_xlsx(path: Path, progress: StageProgress) -> list[SheetSource]:
 
 
 def _read_sheet(
-    reader: Any, part: str, path: Path, progress: StageProgress, limit: int | None
+    reader: Any,
+    codes: list[str],
+    part: str,
+    path: Path,
+    progress: StageProgress,
+    limit: int | None,
 ) -> SheetContent:
-    from openpyxl.utils.datetime import CALENDAR_MAC_1904
-    from openpyxl.worksheet._reader import FORMULA_TAG, VALUE_TAG, WorkSheetParser
-
+    """`codes`: the number format of each cell style."""
     content = SheetContent()
-    formulas = []
-
-    class Parser(WorkSheetParser):  # type: ignore[misc]
-        """Keeps numbers as they are, and notes formulas without a saved result."""
-
-        def parse_cell(self, element: Any) -> dict[str, Any]:
-            if not len(element):
-                return _EMPTY
-            cell: dict[str, Any] = super().parse_cell(element)
-            if cell["value"] is None and len(element) and element.find(FORMULA_TAG) is not None:
-                has_result = element.find(VALUE_TAG) is not None and element.get("t") in (
-                    "str",
-                    "e",
-                )
-                formulas.extend([] if has_result else [cell["row"]])
-            return cell
-
-        def parse_formatting(self, element: Any) -> None:
-            """Conditional formats change how cells look, not what they say."""
-
-    codes = _format_codes(reader.wb)
-    is_1904 = reader.wb.epoch == CALENDAR_MAC_1904
+    show = functools.partial(shown, is_1904=reader.wb.epoch == CALENDAR_MAC_1904)
     empty = filled = 0
     try:
         with reader.archive.open(part) as stream, warnings.catch_warnings():
             warnings.simplefilter("ignore")
-            parser = Parser(stream, reader.shared_strings, data_only=True)
+            parser = _Parser(stream, reader.shared_strings)
             for number, parsed in parser.parse():
                 cells: list[str] = []
                 for cell in parsed:
                     value, at = cell["value"], cell["column"] - 1
-                    if value is None or at < 0 or at >= 16_384:
+                    if value is None or not 0 <= at < MAX_WIDTH:
                         empty += 1
                         continue
                     filled += 1
+                    if isinstance(value, bool):
+                        value = "TRUE" if value else "FALSE"
+                    elif isinstance(value, int | float):
+                        style = cell["style_id"]
+                        value = show(value, codes[style] if style < len(codes) else GENERAL)
                     cells += [""] * (at + 1 - len(cells))
-                    cells[at] = _text(value, cell, codes, is_1904=is_1904)
+                    cells[at] = str(value)
                 content.add(path, number, cells)
-                if parser.row_dimensions.pop(str(number), {}).get("hidden") in ("1", "true"):
+                if parser.row_dimensions.pop(str(number), {}).get("hidden") in _TRUE:
                     content.hidden_rows.append(number)
                 if empty > MAX_EMPTY and empty > 10 * filled:
                     reason = (
@@ -121,38 +135,13 @@ def _read_sheet(
                 if limit is not None and len(content.rows) >= limit:
                     break
         for column in parser.column_dimensions.values():
-            if column.get("hidden") in ("1", "true"):
-                last = min(int(column["max"]), 16_384)
-                content.hidden_columns.update(range(int(column["min"]) - 1, last))
+            if column.get("hidden") in _TRUE:
+                first, last = int(column["min"]) - 1, min(int(column["max"]), MAX_WIDTH)
+                content.hidden_columns.update(range(first, last))
         for merged in parser.merged_cells.mergeCell if parser.merged_cells else ():
-            content.merged.append(
-                (merged.min_row, merged.max_row, merged.min_col - 1, merged.max_col - 1)
-            )
+            rows = (merged.min_row, merged.max_row)
+            content.merged.append((*rows, merged.min_col - 1, merged.max_col - 1))
     except DAMAGE as error:
         raise unreadable(path, error) from error
-    content.uncached = sorted(set(formulas))
+    content.uncached = sorted(parser.uncached)
     return content
-
-
-def _format_codes(book: Any) -> list[str]:
-    """The number format of each cell style."""
-    own = book._number_formats
-    return [
-        own[style.numFmtId - 164]
-        if 0 <= style.numFmtId - 164 < len(own)
-        else BUILT_IN.get(style.numFmtId, GENERAL)
-        for style in book._cell_styles
-    ]
-
-
-def _text(value: Any, cell: dict[str, Any], codes: list[str], *, is_1904: bool) -> str:
-    """A cell as it is shown."""
-    if isinstance(value, str):
-        return value
-    if isinstance(value, bool):
-        return "TRUE" if value else "FALSE"
-    if isinstance(value, int | float):
-        style = cell["style_id"]
-        code = codes[style] if style < len(codes) else GENERAL
-        return shown(value, code, is_1904=is_1904)
-    return str(value)
