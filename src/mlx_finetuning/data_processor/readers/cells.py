@@ -11,13 +11,25 @@ from collections.abc import Sequence
 
 LONGEST_NAME = 60
 
-# Words that name columns, whatever role the columns play later.
-WORDS = frozenset(
-    "質問 回答 問い 答え 問 答 問題 解答 正解 指示 入力 出力 応答 返答 返信 質問文 回答文 質問内容 回答内容 質問例 回答例 質問事項 返事 ご質問 ご回答 お問合せ お問い合わせ文 返信内容 返信文 対応内容 想定質問 想定回答 模範解答 "
-    "問い合わせ お問い合わせ 問い合わせ内容 お問い合わせ内容 本文 テキスト 文章 内容 会話 対話 プロンプト "
-    "question answer questions answers instruction input output prompt completion response query q a text "
-    "content messages conversations chosen rejected system user assistant reasoning context".split()
+# Words that name columns, by what the columns play; where the role is the word, it stands alone.
+_QUESTIONS = (
+    "質問 問い 問 問題 質問文 質問内容 質問例 質問事項 ご質問 想定質問 指示 プロンプト 問い合わせ 問合せ お問い合わせ お問合せ "
+    "問い合わせ内容 お問い合わせ内容 お問い合わせ文 question questions instruction prompt query q user"
 )
+_ANSWERS = (
+    "回答 答え 答 解答 応答 返答 返信 返事 回答文 回答内容 回答例 ご回答 想定回答 模範解答 返信内容 返信文 対応内容 出力 "
+    "answer answers output completion response a assistant"
+)
+_TEXTS = (
+    "入力 本文 テキスト 文章 内容 会話 対話 input text content messages conversations chosen rejected system "
+    "reasoning context"
+)
+ROLES = {
+    **dict.fromkeys(_QUESTIONS.split(), "question"),
+    **dict.fromkeys(_ANSWERS.split(), "answer"),
+    **{word: word for word in _TEXTS.split()},
+}
+WORDS = frozenset(ROLES)
 OTHER_WORDS = frozenset(
     "番号 no no. # id 項番 連番 通番 管理番号 受付番号 日付 日時 更新日 作成日 登録日 受付日 回答日 年月日 時刻 "
     "タイムスタンプ 氏名 名前 担当 担当者 回答者 質問者 部署 部門 部署名 状態 ステータス 対応 対応状況 備考 メモ "
@@ -28,16 +40,6 @@ OTHER_WORDS = frozenset(
 _NOTE_WORDS = frozenset(
     "作成者 作成日 作成 更新日 更新者 更新 出力日 出力日時 発行日 対象 期間 対象期間 版 バージョン 部署 部署名 "
     "ファイル名 資料名 文書番号 担当 担当者 件数 提出先 提出日 承認 宛先 from to date version author".split()
-)
-_PARTS = (
-    "質問",
-    "回答",
-    "問い合わせ",
-    "教えてください",
-    "記入",
-    "入力してください",
-    "question",
-    "answer",
 )
 _TOTALS = frozenset(
     ("合計", "総計", "小計", "計", "総合計", "累計", "平均", "total", "grandtotal", "subtotal")
@@ -76,8 +78,8 @@ def name_like(cells: Sequence[str]) -> bool:
 
 
 def known_words(cells: Sequence[str]) -> int:
-    """How many cells are words for columns of questions, answers or texts."""
-    return sum(key_of(cell) in WORDS for cell in cells)
+    """How many roles of columns the cells are words for: question and 質問 are one."""
+    return len({ROLES[key] for key in map(key_of, cells) if key in ROLES})
 
 
 def key_of(cell: str) -> str:

@@ -18,6 +18,7 @@ from mlx_finetuning.data_processor.readers.cells import (
     WORDS,
     is_total,
     key_of,
+    known_words,
     name_like,
 )
 from mlx_finetuning.data_processor.readers.header import SAMPLE, Row, find_header, joined
@@ -94,7 +95,7 @@ def _records(
     records: list[tuple[int, list[Any]]] = []
     found: dict[str, list[int]] = {}
     words = [{key_of(cell) for cell in cells} & WORDS for cells in headers[-1:]]
-    names = words[0] if words and len(words[0]) > 1 else None
+    names = words[0] if words and known_words([*words[0]]) > 1 else None
     starts = {cells[0] for cells in headers}
     end, ended = 0, 0
     for row, read in progress.over(body):
@@ -114,7 +115,7 @@ def _records(
             if names and here >= names:
                 ended = row
                 break  # the same names in another order or among others: another table
-            if len(here) > 1 and name_like(cells):
+            if after_gap and known_words(cells) > 1 and name_like(cells):
                 found.setdefault("SECOND_TABLE", []).append(row)
         if is_total(cells):
             found.setdefault("TOTAL_ROW", []).append(row)

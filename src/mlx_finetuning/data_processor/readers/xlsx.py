@@ -68,7 +68,9 @@ def open_xlsx(path: Path, progress: StageProgress) -> list[SheetSource]:
                 require_countable(archive, name, path)
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")  # of styles and extensions that are not read
-            reader = ExcelReader(path, read_only=True, data_only=True, keep_links=False)
+            # Opened here: openpyxl goes by the name's ending, which may be wrong.
+            stream = path.open("rb")
+            reader = ExcelReader(stream, read_only=True, data_only=True, keep_links=False)
             # Not `load_workbook`: it parses every sheet once to learn its size.
             reader.read_manifest()
             reader.read_strings()
