@@ -76,6 +76,7 @@ def open_xlsx(path: Path, progress: StageProgress) -> list[SheetSource]:
             reader.read_strings()
             reader.read_workbook()
             apply_stylesheet(reader.archive, reader.wb)
+            sheets = list(reader.parser.find_sheets())
         ids = [style.numFmtId for style in reader.wb._cell_styles]
         own = dict(enumerate(reader.wb._number_formats, 164))
         codes = [own.get(number) or BUILT_IN.get(number, GENERAL) for number in ids]
@@ -86,7 +87,7 @@ def open_xlsx(path: Path, progress: StageProgress) -> list[SheetSource]:
                 sizes[link.target],
                 functools.partial(_read_sheet, reader, codes, link.target, path, progress),
             )
-            for sheet, link in reader.parser.find_sheets()
+            for sheet, link in sheets
             if link.target in sizes and "chartsheet" not in link.Type
         ]
     except DAMAGE as error:
