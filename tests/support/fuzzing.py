@@ -1,4 +1,5 @@
-"""`python fuzzing.py SECONDS SEED [TARGET …]`: mutated files for every reader, in a process of its own.
+"""Mutated files for every reader, in a process of its own: `python -m support.fuzzing SECONDS SEED
+[TARGET …]`, from the folder `tests`.
 
 Each case is a seed file with a node of its JSON exchanged, a few mutations of its bytes, or both;
 reading it may end well or with a StudioError, within `CASE_S` seconds and `MEMORY` bytes. Prints
