@@ -45,7 +45,7 @@ def locate(
     if not rows:
         return Located((), [], ())
     if options.header_rows is not None:
-        first, last = _requested(rows, path, options.header_rows)
+        first, last = requested_header(rows, path, options.header_rows)
     else:
         first, last = find_header(rows, notes)
     names = joined([cells for _, cells in rows[first : last + 1]])
@@ -73,7 +73,7 @@ def locate(
     return Located(tuple(columns), records, (*notes, *more), last >= 0)
 
 
-def _requested(rows: Sequence[Row], path: Path, wanted: tuple[int, int]) -> tuple[int, int]:
+def requested_header(rows: Sequence[Row], path: Path, wanted: tuple[int, int]) -> tuple[int, int]:
     """Positions of the rows with these numbers; (0, -1) for no header."""
     if wanted == (0, 0):
         return 0, -1

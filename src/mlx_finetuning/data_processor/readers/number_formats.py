@@ -104,11 +104,11 @@ def shown(number: float, code: str, *, is_1904: bool = False) -> str:
     kinds = {kind for kind, _ in tokens}
     try:
         if "date" in kinds or "elapsed" in kinds:
-            return _date(number, tokens, is_1904=is_1904)
+            return date_text(number, tokens, is_1904=is_1904)
         if "digits" not in kinds:
             texts = (plain(value) if kind == "general" else text for kind, text in tokens)
             return "".join(texts).strip() if tokens and "/" not in section else plain(number)
-        return _digits(value, tokens) if "/" not in section else plain(number)
+        return number_text(value, tokens) if "/" not in section else plain(number)
     except (ArithmeticError, ValueError):
         return plain(number)
 
@@ -156,7 +156,7 @@ def tokens_of(section: str) -> list[Token]:
     return tokens
 
 
-def _digits(number: float, tokens: list[Token]) -> str:
+def number_text(number: float, tokens: list[Token]) -> str:
     """A number by its placeholders: leading zeros, decimals, thousands, percent, exponent."""
     pattern = next(text for kind, text in tokens if kind == "digits")
     exponent = next((text for kind, text in tokens if kind == "exponent"), "")
@@ -206,7 +206,7 @@ def _digits(number: float, tokens: list[Token]) -> str:
     return "".join(parts).strip()
 
 
-def _date(number: float, tokens: list[Token], *, is_1904: bool) -> str:
+def date_text(number: float, tokens: list[Token], *, is_1904: bool) -> str:
     """A date or time by its letters. Raises ValueError, OverflowError where there is no such date."""
     days = number + (_DAYS_OF_1904 if is_1904 else 0)
     if days < 0 or days >= 2958466:
