@@ -72,6 +72,12 @@ def test_prose_with_commas_is_one_column() -> None:
     assert "ONE_COLUMN" in _codes(table)
 
 
+def test_table_of_bars_is_read_without_its_rule() -> None:
+    table = _parsed("| 質問 | 回答 |\n|---|:---|\n| 営業は | 9時です |\n| 休みは | 火曜です |\n")
+    assert table.columns == ("質問", "回答")
+    assert _values(table) == [["営業は", "9時です"], ["休みは", "火曜です"]]
+
+
 def test_fixed_width_is_named() -> None:
     text = "質問          回答\n営業時間は    9時です\n休みは        火曜です\n"
     assert "FIXED_WIDTH" in _codes(_parsed(text))
@@ -126,6 +132,14 @@ def test_header_of_two_rows_names_each_column() -> None:
         "お客様,,当館,\n番号,質問,回答,備考\n1,営業は,9時です。,\n2,休みは,火曜です。,\n"
     )
     assert ignored.columns == ("番号", "質問", "回答", "備考")
+
+
+@pytest.mark.parametrize("header", ["質問,回答,,質問,回答", "質問,回答,2023,2024,備考"])
+def test_names_that_repeat_or_are_years_are_a_header(header: str) -> None:
+    body = "営業は,9時です。,1,休みは,火曜です。\n駅は,北駅です。,2,道は,国道です。\n"
+    table = _parsed(f"よくある質問\n{header}\n{body}")
+    assert table.columns[:2] == ("質問", "回答")
+    assert [row for row, _ in table.records] == [3, 4]
 
 
 def test_file_without_a_header_loses_no_row() -> None:

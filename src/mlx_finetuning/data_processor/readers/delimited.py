@@ -32,6 +32,7 @@ _SAMPLE_CHARACTERS = 200_000
 _SAMPLE_RECORDS = 200
 _LINE = re.compile(r"[^\r\n]++(?:\r\n?|\n)?|\r\n?|\n")  # possessive: never steps back over a line
 _SEP = re.compile(r'[\r\n]*"?sep=(.)"?[^\S\r\n]*[,;\t]*(?:\r\n?|\n|$)', re.IGNORECASE)
+_RULE = re.compile(r"[-:]{3,}")
 _ALIGNED = re.compile(r"\S(?: {2,}|\u3000+)\S")
 _REPORT_EVERY = 5000
 """Lines between two reports."""
@@ -68,6 +69,11 @@ def read_rows(
     if declared:
         line = 1 + len(re.findall(r"\r\n?|\n", declared[0].rstrip("\r\n")))
         rows = [(number, cells) for number, cells in rows if number > line]
+    if delimiter == "|":  # which people write with spaces around, and with a rule below the header
+        stripped = [(number, [cell.strip() for cell in cells]) for number, cells in rows]
+        rows = [
+            (number, cells) for number, cells in stripped if not _RULE.fullmatch("".join(cells))
+        ]
     if rows and all(len(cells) == 1 for _, cells in rows[:_SAMPLE_RECORDS]):
         lines = [cells[0] for _, cells in rows[:_SAMPLE_RECORDS]]
         aligned = sum(_ALIGNED.search(line) is not None for line in lines)

@@ -123,10 +123,13 @@ def _candidates(
             pairs = itertools.zip_longest(cells, rows[at + 1][1], fillvalue="")
             names = joined([cells, rows[at + 1][1]])
             cells, last = [below or above for above, below in pairs], at + 1
-        filled, known = filled_in(names), known_words(cells)
+        known = known_words(cells)
+        filled = filled_in(names) if known < 2 else sum(map(bool, map(str.strip, names)))
         is_wide = filled >= max(min(2, typical), 0.6 * typical)
         is_reachable = only_notes or (known >= min(2, typical) and full_rows < 3 and order <= 12)
-        if is_wide and name_like(names) and is_reachable and filled_rows[-1] > at:
+        # Known words make up for names that repeat, or are years.
+        is_named = name_like(names) or (known > 1 and not any(map(sentence_like, names)))
+        if is_wide and is_named and is_reachable and filled_rows[-1] > at:
             others = sum(key_of(cell) in OTHER_WORDS for cell in cells)
             below = [rows[other][1] for other in filled_rows[order + 1 : order + 51]]
             # Blank lines of a text are no rows; they leave a gap in the numbers.
