@@ -86,14 +86,6 @@ def find_header(rows: Sequence[Row], notes: list[Finding]) -> tuple[int, int]:
     if is_doubtful:
         notes.append(finding("HEADER_DOUBTFUL", [number]))
     skipped = [at for at in filled_rows if at < first]
-    if (
-        first == last
-        and skipped
-        and len(set(filled := [cell for cell in cells if cell.strip()])) < len(filled)
-    ):
-        # Names that repeat are told apart by the row of groups above them.
-        first -= 1
-        skipped = [at for at in skipped if at < first]
     shown = [name for name in joined([cells for _, cells in rows[first : last + 1]]) if name]
     names = "、".join(shown[:_SHOWN]) + ("、…" if len(shown) > _SHOWN else "")
     if first != last:
