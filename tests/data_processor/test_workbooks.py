@@ -155,6 +155,21 @@ def test_furigana_is_no_part_of_a_text(tmp_path: Path) -> None:
     assert [values for _, values in read(path).table.records] == ROWS
 
 
+def test_styles_that_only_excel_takes_do_not_matter(tmp_path: Path) -> None:
+    path, *_ = _formatted(tmp_path)
+    with zipfile.ZipFile(path) as archive:
+        parts = {name: archive.read(name) for name in archive.namelist()}
+    styles = parts["xl/styles.xml"].decode()
+    parts["xl/styles.xml"] = styles.replace(
+        "<fills ", "<fills x='?'><fill/></fills><fills "
+    ).encode()
+    sheet = parts["xl/worksheets/sheet1.xml"].decode()
+    strange = '<dataValidations><dataValidation type="odd"/></dataValidations></worksheet>'
+    parts["xl/worksheets/sheet1.xml"] = sheet.replace("</worksheet>", strange).encode()
+    _zipped(path, parts)
+    assert read(path).table.records[0][1][2:4] == ["00123", "2024年1月5日"]
+
+
 # --- what a sheet holds ------------------------------------------------------------------
 
 

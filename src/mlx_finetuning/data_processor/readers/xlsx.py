@@ -8,13 +8,24 @@ from __future__ import annotations
 
 import functools
 import warnings
+import zipfile
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
+from defusedxml.ElementTree import iterparse
 from openpyxl.reader.excel import ExcelReader
-from openpyxl.styles.stylesheet import apply_stylesheet
 from openpyxl.utils.datetime import CALENDAR_MAC_1904
-from openpyxl.worksheet._reader import FORMULA_TAG, VALUE_TAG, WorkSheetParser
+from openpyxl.worksheet._reader import (
+    COL_TAG,
+    DATA_TAG,
+    FORMULA_TAG,
+    MERGE_TAG,
+    ROW_TAG,
+    VALUE_TAG,
+    MergeCells,
+    WorkSheetParser,
+)
 
 from mlx_finetuning.data_processor.readers.number_formats import BUILT_IN, GENERAL, shown
 from mlx_finetuning.data_processor.readers.sheets import (
@@ -54,8 +65,23 @@ class _Parser(WorkSheetParser):  # type: ignore[misc]
             self.uncached.update(() if has_result else (cell["row"],))
         return cell
 
-    def parse_formatting(self, element: Any) -> None:
-        """Conditional formats change how cells look, not what they say."""
+    def parse(self) -> Iterator[tuple[int, list[dict[str, Any]]]]:
+        """The rows. Filters, conditional formats, links and the like change nothing that is said,
+        and openpyxl refuses some that Excel takes: they are passed over."""
+        is_data = True
+        for _, element in iterparse(self.source):
+            if element.tag == ROW_TAG:
+                yield self.parse_row(element)
+                element.clear()
+            elif element.tag == COL_TAG:
+                self.parse_column_dimensions(element)
+            elif element.tag == MERGE_TAG:
+                self.merged_cells = MergeCells.from_tree(element)
+            elif element.tag == DATA_TAG:
+                is_data = False
+                element.clear()
+            elif not is_data and element.tag.rpartition("}")[2] != "mergeCell":
+                element.clear()
 
 
 def open_xlsx(path: Path, progress: StageProgress) -> list[SheetSource]:
@@ -75,11 +101,8 @@ def open_xlsx(path: Path, progress: StageProgress) -> list[SheetSource]:
             reader.read_manifest()
             reader.read_strings()
             reader.read_workbook()
-            apply_stylesheet(reader.archive, reader.wb)
             sheets = list(reader.parser.find_sheets())
-        ids = [style.numFmtId for style in reader.wb._cell_styles]
-        own = dict(enumerate(reader.wb._number_formats, 164))
-        codes = [own.get(number) or BUILT_IN.get(number, GENERAL) for number in ids]
+        codes = format_codes(archive)
         return [
             SheetSource(
                 str(sheet.name),
@@ -92,6 +115,27 @@ def open_xlsx(path: Path, progress: StageProgress) -> list[SheetSource]:
         ]
     except DAMAGE as error:
         raise unreadable(path, error) from error
+
+
+def format_codes(archive: zipfile.ZipFile) -> list[str]:
+    """The number format of each cell style. Of all styles only these are read: openpyxl refuses
+    workbooks for colours and borders that Excel takes."""
+    own: dict[int, str] = {}
+    ids: list[int] = []
+    part = next((name for name in archive.namelist() if name.startswith("xl/styles")), None)
+    if part is None:
+        return []
+    is_cells = False
+    with archive.open(part) as stream:
+        for event, element in iterparse(stream, events=("start", "end")):
+            tag = element.tag.rpartition("}")[2]
+            if tag == "cellXfs":
+                is_cells = event == "start"
+            elif event == "end" and tag == "numFmt":  # the first counts: later ones are conditional
+                own.setdefault(int(element.get("numFmtId", "0")), element.get("formatCode", ""))
+            elif event == "end" and tag == "xf" and is_cells:
+                ids.append(int(element.get("numFmtId", "0")))
+    return [own.get(number) or BUILT_IN.get(number, GENERAL) for number in ids]
 
 
 def _read_sheet(
