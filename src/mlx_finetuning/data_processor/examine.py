@@ -28,6 +28,7 @@ from mlx_finetuning.data_processor.settings import (
     cleaning_steps,
     codes_to_drop,
     evaluation_files,
+    table_options,
 )
 from mlx_finetuning.data_processor.stage_progress import StageProgress
 from mlx_finetuning.errors import InvalidMapping, SourceKindsDiffer
@@ -115,7 +116,8 @@ def _read_all(
     absent: list[set[str]] = []
     for path, name in zip(paths, _source_names(paths), strict=True):
         stage = StageProgress(progress, "読み込み")
-        reading = read(path, config.encoding, stage, config.assistant_speaker)
+        options, speaker = table_options(config), config.assistant_speaker
+        reading = read(path, config.encoding, stage, options=options, assistant=speaker)
         table = reading.table
         # Of several files each may have some of the mapped columns only.
         others = set(mapping.values()) - {"", *table.columns} if len(paths) > 1 else set()

@@ -58,6 +58,10 @@ class Inspection:
     """The first rows as read, by column, cut to 200 characters a cell."""
     speakers: tuple[str, ...] = ()
     """Of a log of people's chat: who speaks."""
+    sheet: str = ""
+    """Of a workbook: the one that was read."""
+    sheets: tuple[str, ...] = ()
+    """Of a workbook: all there are."""
 
 
 @dataclass(frozen=True)
@@ -144,6 +148,8 @@ def inspect(
             for _, values in table.records
         ),
         speakers=reading.speakers,
+        sheet=table.sheet,
+        sheets=table.sheets,
     )
 
 

@@ -14,6 +14,16 @@ from mlx_finetuning.ui.dataset.choices import Choices
 
 MAIN_ROLES = ("question", "answer")
 UNUSED = ""
+DELIMITERS_JA = {
+    "auto": "自動判定",
+    "comma": "コンマ",
+    "tab": "タブ",
+    "semicolon": "セミコロン",
+    "pipe": "縦棒（|）",
+    "，": "全角コンマ（，）",
+    "、": "読点（、）",
+}
+HIDDEN_JA = {"read": "読む", "skip": "読み飛ばす"}
 
 
 def draw_encoding(choices: Choices, inspection: Inspection | None) -> None:
@@ -34,6 +44,39 @@ def draw_encoding(choices: Choices, inspection: Inspection | None) -> None:
         )
     else:
         right.caption(f"{inspection.encoding}　{plain(inspection.encoding_reason)}")
+
+
+def draw_table(choices: Choices, inspection: Inspection | None) -> None:
+    """Where the table lies: sheet, header and delimiter, found unless they are chosen."""
+    sheets = inspection.sheets if inspection else ()
+    chosen = choices.value("sheet", "")
+    if chosen and chosen not in sheets:
+        sheets = (*sheets, chosen)
+    with st.expander("表の場所（シート、見出し、区切り）", icon=":material/table_view:"):
+        for cell, (name, label, options) in zip(
+            st.columns(3),
+            (
+                ("sheet", "シート", {"": "自動で選ぶ", **{name: name for name in sheets}}),
+                ("delimiter", "区切り", DELIMITERS_JA),
+                ("hidden", "隠れた行と列", HIDDEN_JA),
+            ),
+            strict=True,
+        ):
+            cell.selectbox(
+                label,
+                list(options),
+                format_func=options.__getitem__,
+                key=choices.key(name),
+                placeholder="選択",
+            )
+        st.text_input(
+            "見出しの行",
+            placeholder="自動で見つける",
+            key=choices.key("header-row"),
+            help="行の番号。0なら見出しなし、2-3 なら2行を合わせて見出しにします",
+        )
+    if inspection is not None and inspection.sheet and len(inspection.sheets) > 1:
+        st.caption(f"シート「{plain(inspection.sheet)}」を読みました。")
 
 
 def draw_preview(inspection: Inspection) -> None:

@@ -43,9 +43,11 @@ def draw_new() -> None:
         inspection = cached_inspection(str(path), settings, mapping)
     except StudioError as error:
         reading.draw_encoding(choices, None)
+        reading.draw_table(choices, None)
         show_error(error)
         return
     reading.draw_encoding(choices, inspection)
+    reading.draw_table(choices, inspection)
     reading.draw_preview(inspection)
     reading.draw_speaker(choices, inspection)
     st.header("2. 列の対応")
