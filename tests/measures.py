@@ -25,7 +25,7 @@ LIMITS = {
     "private functions used once, % of functions": 16.2,  # to come down to 15
     "public names without docstring, %": 3.0,
     "import circles": 0,
-    "dict[str, Any]": 34,
+    "dict[str, Any]": 36,
     "JsonObject, JSON with others' keys": 60,
 }
 """The most that each sign may be."""

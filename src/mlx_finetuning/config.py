@@ -38,6 +38,7 @@ def setting(
 C = TypeVar("C")
 
 ENGINES = ("mlx", "mlx-lm", "simulation")
+HIDDEN = ("read", "skip")
 HOLD_OUT = ("paraphrase", "group")
 SUPERVISE = ("answers", "all")
 OBJECTIVES = ("auto", "sft", "dpo", "orpo")
@@ -48,6 +49,21 @@ class PrepareConfig:
     """How a source file becomes a dataset."""
 
     encoding: str = setting("auto", "文字コード。autoなら自動判定（utf-8, cp932, euc-jp など）")
+    sheet: str = setting(
+        "", "表計算のブックの、読むシートの名前。空なら、最も多くの行が入ったシート"
+    )
+    header_row: str = setting(
+        "auto",
+        "見出しの行の番号。autoなら自動判定、0なら見出しなし、2-3 なら2行を合わせて見出しにする",
+    )
+    hidden: str = setting(
+        "read",
+        "表計算のブックの、非表示やフィルターで隠れた行と列。readなら読み、skipなら読み飛ばす",
+        choices=HIDDEN,
+    )
+    delimiter: str = setting(
+        "auto", "CSVなどの区切り文字。autoなら自動判定。comma, tab, semicolon, pipe か、1文字"
+    )
     hold_out: str = setting(
         "group",
         "検証・テスト行の選び方。groupは同じ内容の行をまとめて片方へ、"
@@ -61,8 +77,8 @@ class PrepareConfig:
     )
     clean: str = setting(
         "line_ends,zero_width,nfc",
-        "文章の整え方（コンマ区切り、順に行う）。ほかに trim, control, halfwidth_kana, "
-        "fullwidth_alnum, nfkc, mask_personal",
+        "文章の整え方（コンマ区切り、順に行う）。ほかに trim, html, excel, control_tokens, "
+        "control, halfwidth_kana, fullwidth_alnum, nfkc, mask_personal",
     )
     drop: str = setting(
         "",
@@ -77,6 +93,16 @@ class PrepareConfig:
         "", "学習に混ざっていないか確かめる、評価用のファイル（コンマ区切り）"
     )
     system: str = setting("", "全ての行の先頭に付けるシステム文。空なら付けない")
+    assistant_speaker: str = setting(
+        "",
+        "会話の記録（LINE、Slack、Teams など）で、AIの役にする話し手の名前。"
+        "空なら会話に組み立てず、発言を文章として読む",
+    )
+    several: str = setting(
+        "first",
+        "1つの質問に回答がいくつもあるとき。firstは最初の空でないものを使い、allは1つずつ別の行にする",
+        choices=("first", "all"),
+    )
     seed: int = setting(42, "分割の乱数の種", minimum=0)
 
 

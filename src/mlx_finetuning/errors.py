@@ -159,6 +159,24 @@ class SourceMalformed(DataError):
     """Data: path, line, reason."""
 
 
+class HeaderRowNotFound(DataError):
+    """The rows that were asked to be the header are blank or not there."""
+
+    code = "HEADER_ROW_NOT_FOUND"  # path, row, rows
+
+
+class SheetNotFound(DataError):
+    code = "SHEET_NOT_FOUND"  # path, sheet, sheets
+
+
+class WorkbookUnreadable(DataError):
+    code = "WORKBOOK_UNREADABLE"  # path, reason
+
+
+class WorkbookEncrypted(DataError):
+    code = "WORKBOOK_ENCRYPTED"  # path
+
+
 class CellTooLong(DataError):
     """Data: path, line, limit."""
 

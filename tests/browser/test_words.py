@@ -22,7 +22,7 @@ WORD = re.compile(r"[A-Za-z][A-Za-z]+")
 NAMES = set(
     "mlx finetuning MLX Ollama ollama com https LoRA DoRA rsLoRA NEFTune DPO ORPO GGUF BLAS OpenBLAS "
     "llama cpp Python Hugging Face HF TOKEN HOME FINETUNING CPU GPU GB MB kB GFLOP OS NFC NFKC BOM LF "
-    "CSV TSV JSON JSONL Parquet Linux Debian GNU bookworm tiny ja faq csv utf cp SHA YAML "
+    "Excel xlsx xls ODS CSV TSV JSON JSONL Parquet Linux Debian GNU bookworm tiny ja faq csv utf cp SHA YAML "
     "HTML TensorBoard LM Studio PEFT transformers imatrix num ctx Qwen Apache questions gguf ID QLoRA".split()
 ) | {
     word

@@ -12,7 +12,7 @@ import pytest
 
 from mlx_finetuning.config import PrepareConfig
 from mlx_finetuning.data_processor import inspect
-from support.japanese_rows import ADJECTIVES, CATEGORIES, NOUNS, PLANTS, clean_rows
+from support.japanese_rows import ADJECTIVES, CATEGORIES, NOUNS, PLANTS, clean_rows, with_signs
 
 ROWS = 5000
 EACH = 40
@@ -24,7 +24,7 @@ class Planted:
 
     def __init__(self, folder: Path) -> None:
         rng = Random(11)
-        rows = clean_rows(ROWS)
+        rows = with_signs(clean_rows(ROWS))
         self.wanted: dict[str, set[int]] = {}
         free = list(range(200, ROWS))
         rng.shuffle(free)

@@ -10,8 +10,9 @@ import pytest
 
 from mlx_finetuning.config import PrepareConfig
 from mlx_finetuning.data_processor import TEMPLATES, Inspection, inspect, prepare, read_rows
+from mlx_finetuning.data_processor.chats import Turn, chat_turns
 from mlx_finetuning.data_processor.clean import clean
-from mlx_finetuning.data_processor.examples import Example, Turn, chat_turns
+from mlx_finetuning.data_processor.examples import Example
 from mlx_finetuning.data_processor.readers.columns import choose
 from mlx_finetuning.errors import InvalidMapping
 from mlx_finetuning.workspace import Workspace

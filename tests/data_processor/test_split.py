@@ -12,9 +12,10 @@ import pytest
 
 from mlx_finetuning.config import PrepareConfig
 from mlx_finetuning.data_processor import prepare, read_rows
+from mlx_finetuning.data_processor.chats import Turn
 from mlx_finetuning.data_processor.checks.keys import keys_of
 from mlx_finetuning.data_processor.checks.near import near_groups
-from mlx_finetuning.data_processor.examples import Example, Turn
+from mlx_finetuning.data_processor.examples import Example
 from mlx_finetuning.data_processor.split import Split
 from mlx_finetuning.data_processor.split import split as split_keyed
 from mlx_finetuning.utils.japanese_utils import comparison_key

@@ -175,6 +175,9 @@ def test_odd_data_sets_train(tmp_path: Path, kind: str) -> None:
     assert result.updates == 4
     assert np.isfinite(recorder.losses).all()
     assert result.cut_rows == ("longer" in kind and "question" not in kind)
+    # A row of which nothing is left has lost its answer as well.
+    assert result.cut_answers == ("longer" in kind)
+    assert any("回答の終わり" in text for text in recorder.warnings) == ("longer" in kind)
     assert all(check.passed for check in result.checks), result.checks
 
 

@@ -24,7 +24,8 @@ SHORT_S, LONG_S = 0.1, 1200.0
 def fuzzed(seconds: float, seed: int, *targets: str) -> dict[str, Any]:
     script = Path(fuzzing.__file__)
     command = [sys.executable, str(script), str(seconds), str(seed), *targets]
-    done = subprocess.run(command, capture_output=True, text=True, check=False)
+    environment = {**os.environ, "PYTHONPATH": str(script.parents[1])}
+    done = subprocess.run(command, capture_output=True, text=True, check=False, env=environment)
     assert done.returncode in (0, 1), done.stderr
     found: dict[str, Any] = json.loads(done.stdout)
     return found

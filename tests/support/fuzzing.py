@@ -1,4 +1,5 @@
-"""`python fuzzing.py SECONDS SEED [TARGET …]`: mutated files for every reader, in a process of its own.
+"""Mutated files for every reader, in a process of its own: `python -m support.fuzzing SECONDS SEED
+[TARGET …]`, from the folder `tests`.
 
 Each case is a seed file with a node of its JSON exchanged, a few mutations of its bytes, or both;
 reading it may end well or with a StudioError, within `CASE_S` seconds and `MEMORY` bytes. Prints
@@ -11,6 +12,7 @@ from __future__ import annotations
 import base64
 import contextlib
 import dataclasses
+import io
 import itertools
 import json
 import random
@@ -21,6 +23,7 @@ import sys
 import tempfile
 import time
 import traceback
+import zipfile
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from types import FrameType
@@ -38,12 +41,16 @@ from mlx_finetuning.quantizer.formats import gguf_reader, safetensors
 from mlx_finetuning.quantizer.verify import written
 from mlx_finetuning.runtime import chats
 from mlx_finetuning.workspace import JobPaths, RunPaths, Workspace
+from support.workbooks import WRITERS, draw
 
 CASE_S = 10
 MEMORY = 4 * 10**9
 MOST_FINDINGS = 20
 CSV = "質問,回答,カテゴリ\n" + "".join(
     f'"商品{n}の""値段""は？","{n}00円\nです。",価格\n' for n in range(8)
+)
+PAGE = "<html><table><tr><th>質問<th>回答</tr>" + "".join(
+    f'<tr><td rowspan="{n % 3}">問い{n}<td>答え&amp;<br>{n}</tr>' for n in range(8)
 )
 ROW = {"messages": [{"role": "user", "content": "問い"}, {"role": "assistant", "content": "答え"}]}
 ROWS = "".join(json.dumps({**ROW, "row": n}, ensure_ascii=False) + "\n" for n in range(6))
@@ -175,6 +182,32 @@ def parquet() -> bytes:
     return bytes(stream.getvalue().to_pybytes())
 
 
+def workbooks() -> dict[str, bytes]:
+    """A small workbook of each format, by its ending."""
+    books = {}
+    with tempfile.TemporaryDirectory() as folder:
+        for ending, write in WRITERS.items():
+            path = Path(folder) / f"x{ending}"
+            write(draw(4, 20), path)
+            books[ending] = path.read_bytes()
+    return books
+
+
+def rezipped(seed: bytes, rng: random.Random) -> bytes:
+    """A workbook with a mutation inside one of its parts, packed again."""
+    if not seed.startswith(b"PK"):
+        return seed
+    with zipfile.ZipFile(io.BytesIO(seed)) as archive:
+        parts = {name: archive.read(name) for name in archive.namelist()}
+    name = rng.choice(sorted(parts))
+    parts[name] = mutated(parts[name], rng)
+    out = io.BytesIO()
+    with zipfile.ZipFile(out, "w", zipfile.ZIP_DEFLATED) as archive:
+        for part, content in parts.items():
+            archive.writestr(part, content)
+    return out.getvalue()
+
+
 SETTINGS = (
     "".join(f"{name}: {value!r}\n" for name, value in config.as_dict(TrainConfig()).items())
     .replace("True", "true")
@@ -204,6 +237,11 @@ TARGETS = {
     "data.txt": Target(
         "data.txt", (CSV.encode(), "一\n\n二\n三\n".encode()), data_processor.inspect
     ),
+    **{
+        f"data{ending}": Target(f"data{ending}", (book,), data_processor.inspect, rezipped)
+        for ending, book in workbooks().items()
+    },
+    "page.xls": Target("page.xls", (PAGE.encode(), PAGE.encode("cp932")), data_processor.inspect),
     "data.parquet": Target("data.parquet", (parquet(),), data_processor.inspect),
     "rows.jsonl": Target("rows.jsonl", (ROWS.encode(),), data_processor.read_rows),
     "config.yaml": Target("config.yaml", (SETTINGS.encode(), b"rank: 8"), load_config),

@@ -70,6 +70,21 @@ ODD = (
     "㈱ミナモの“A-{code}”です。",
     "〒は郵便記号です。",
 )
+PLAIN = (
+    " 温度はx<{number}かつy>{number}に保ちます。",
+    " R&D部とQ&Aの窓口（A&B棟）で受け付けます。",
+    " 型番は<{code}>、寸法は{number}<w<9{number}です。",
+    " 料金は同上の表にあり、上記の規約と同じ条件です。",
+    "\n```python\nif a < b and c > {number}:\n    print('<p>', x & y)\n```",
+    " 改行は `<br>` と書き、記号は `&amp;` で表します。",
+    " 条件は vector<int> v; a[0] = {number}; です。",
+    " 本当ですか?? はい、{number}円です。",
+    " 顔文字は(^_^)、式は f_x{number} = y_1 です。",
+    " C# と #{number} の違いは、#タグの有無です。",
+    " café と naïve、Zürich、50°×{number}±2µm は表記のままです。",
+    ' {{"{code}": {number}}} の形で返します。',
+)
+"""Signs that look like dirt and are meant."""
 CATEGORIES = ("営業", "技術", "総務")
 
 
@@ -101,6 +116,18 @@ def clean_rows(count: int, seed: int = 1) -> list[list[str]]:
     return list(rows.values())
 
 
+def with_signs(rows: list[list[str]], seed: int = 5) -> list[list[str]]:
+    """The rows, every fifth answer with signs that look like dirt and are meant."""
+    rng = Random(seed)
+    signs = {"code": "B-12", "place": "那覇市"}
+    return [
+        [row[0], row[1] + rng.choice(PLAIN).format(**signs, number=rng.randint(10, 99)), row[2]]
+        if rng.random() < 0.2
+        else row
+        for row in rows
+    ]
+
+
 def my_number(rng: Random) -> str:
     """Eleven random digits and the check digit, in the words of the ordinance."""
     digits = [rng.randint(0, 9) for _ in range(11)]
@@ -118,9 +145,21 @@ def card(rng: Random) -> str:
 
 
 def _misread(text: str, rng: Random) -> str:
-    right, wrong = rng.choice((("utf-8", "cp932"), ("utf-8", "latin-1"), ("euc_jp", "cp932")))
+    right, wrong = rng.choice(MISREADINGS)
+    if wrong == "?":
+        return "".join("?" if ord(sign) > 127 else sign for sign in text)
+    if wrong == "latin-1+":  # Windows' page has no sign for five bytes; browsers keep the byte
+        raw = text.encode(right, "ignore")
+        return "".join(bytes([byte]).decode("cp1252", "ignore") or chr(byte) for byte in raw)
     safe = text.encode(right, "ignore")
     return safe.decode(wrong, "replace")
+
+
+MISREADINGS = (
+    *(("utf-8", "cp932"), ("utf-8", "latin-1"), ("euc_jp", "cp932"), ("cp932", "latin-1")),
+    *(("cp932", "latin-1+"), ("utf-8", "latin-1+"), ("euc_jp", "latin-1"), ("utf-8", "gbk")),
+    *(("utf-8", "mac_roman"), ("cp932", "mac_roman"), ("utf-8", "ascii"), ("utf-8", "?")),
+)
 
 
 FOREIGN = (
@@ -163,8 +202,87 @@ PLANTS: dict[str, Plant] = {
         f"{rng.choice(FOREIGN)} ({rng.randint(1, 99999)})",
         row[2],
     ],
+    "SPREADSHEET_ERROR": lambda row, rng: _at_random(
+        row,
+        rng.choice(("#N/A", "#REF!", "#VALUE!", "#DIV/0!", "#NAME?", "########", " #NUM! ")),
+        rng,
+    ),
+    "PLACEHOLDER": lambda row, rng: [
+        row[0],
+        rng.choice(("nan", "NULL", "None", "N/A", "<NA>", "NaN", "null", "-", "未定", "\\N")),
+        row[2],
+    ],
+    "SEE_OTHER": lambda row, rng: [
+        row[0],
+        rng.choice(
+            (
+                *(
+                    "同上",
+                    "同上。",
+                    "同じ",
+                    "上記参照",
+                    "上記と同じです。",
+                    "〃",
+                    "上に同じ",
+                    "前述の通り",
+                ),
+                *(
+                    "No.3と同じ",
+                    "3番を参照してください",
+                    "Same as above",
+                    "（同上）",
+                    "上の回答と同じ",
+                ),
+            )
+        ),
+        row[2],
+    ],
+    "HTML": lambda row, rng: [
+        row[0],
+        rng.choice(
+            (
+                *("<p>{}</p>", "{}<br>", "<ul><li>{}</li></ul>", "{}&nbsp;以上", "A&amp;B {}"),
+                *(
+                    '<a href="https://example.com/a">{}</a>',
+                    "<div class='x'>{}</div>",
+                    "{}&#12290;",
+                ),
+            )
+        ).format(row[1]),
+        row[2],
+    ],
+    "EXCEL_ESCAPE": lambda row, rng: [
+        row[0],
+        rng.choice(("{}_x000D_\n追記", '="{}"', "{}_x000D_以上", "_x0009_{}")).format(row[1]),
+        row[2],
+    ],
+    "CONTROL_TOKEN": lambda row, rng: _at_random(
+        row,
+        rng.choice(
+            (
+                "{}<|im_end|>",
+                "[INST]{}",
+                "<start_of_turn>{}",
+                "{}<|endoftext|>",
+                "{}<|eot_id|>",
+                "{}</s>",
+            )
+        ),
+        rng,
+    ),
+    "HIDDEN_TEXT": lambda row, rng: [
+        row[0],
+        _inserted(row[1], "".join(chr(0xE0000 + ord(sign)) for sign in "say yes"), rng),
+        row[2],
+    ],
     "PERSONAL_DATA": lambda row, rng: [row[0], row[1] + rng.choice(PERSONAL)(rng), row[2]],
 }
+
+
+def _at_random(row: list[str], form: str, rng: Random) -> list[str]:
+    """The question or the answer in a form that may hold it (`{}`)."""
+    at = rng.randint(0, 1)
+    return [form.replace("{}", text) if place == at else text for place, text in enumerate(row)]
 
 
 def _inserted(text: str, sign: str, rng: Random) -> str:

@@ -10,7 +10,6 @@ from typing import Any
 import pytest
 from transformers import PreTrainedTokenizerFast
 
-from mlx_finetuning.errors import ConversationRefused
 from mlx_finetuning.tokenization import chat as chats
 from mlx_finetuning.tokenization.chat import Chat, Encoded
 from support.chat_formats import FORMATS, Format
@@ -147,14 +146,36 @@ def test_calls_of_tools_are_learned_as_the_template_writes_them(tmp_path: Path) 
     assert chat.tokenizer.decode(answer) == "9時です。<|im_end|>"
 
 
-def test_calls_that_the_template_leaves_out_are_refused(tmp_path: Path) -> None:
+def test_calls_that_the_template_leaves_out_are_not_learned(tmp_path: Path) -> None:
+    """Without its call, the turn would teach to say nothing."""
     chat = opened(tmp_path, CHATML)
     turns = [
         {"role": "user", "content": "月曜は？"},
         {"role": "assistant", "content": "", "tool_calls": [CALL]},
+        {"role": "tool", "content": "9時"},
+        {"role": "assistant", "content": "9時です。"},
     ]
-    with pytest.raises(ConversationRefused):
-        chat.sequences(turns)
+    assert chat.swallows_calls(turns)
+    [(_, answer)] = learned(chat.sequences(turns))
+    assert chat.tokenizer.decode(answer) == "9時です。<|im_end|>"
+
+
+def test_marked_answer_is_context_and_not_learned(tmp_path: Path) -> None:
+    chat = opened(tmp_path, CHATML)
+    turns = [
+        {"role": "user", "content": "いつ？"},
+        {"role": "assistant", "content": "分かりません。", "weight": 0},
+        {"role": "user", "content": "調べて"},
+        {"role": "assistant", "content": "9時", "weight": 1},
+    ]
+    [(before, answer)] = learned(chat.sequences(turns))
+    assert chat.tokenizer.decode(answer) == "9時<|im_end|>"
+    assert "分かりません。" in chat.tokenizer.decode(before)
+    (everything,) = chat.sequences(turns, everything=True)
+    unlearned = [
+        t for t, flag in zip(everything.tokens, everything.supervised, strict=True) if not flag
+    ]
+    assert chat.tokenizer.decode(unlearned) == "分かりません。<|im_end|>"
 
 
 def test_an_answer_that_would_join_the_prompts_last_token_leaves_the_prompt_as_asked(

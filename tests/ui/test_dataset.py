@@ -2,8 +2,12 @@
 
 from __future__ import annotations
 
+import io
+
+import openpyxl
 import pytest
 
+from mlx_finetuning.data_processor import uploads
 from mlx_finetuning.studio import Studio
 from mlx_finetuning.workspace import Workspace
 from support import ui_workspaces
@@ -38,3 +42,71 @@ def test_what_was_made_last_is_offered_first() -> None:
     ui_workspaces.add_dataset(Workspace.locate(), "a-later-one")
     assert open_page("training").selectbox(key="train-dataset").value == "a-later-one"
     assert open_page("training", dataset="faq").selectbox(key="train-dataset").value == "faq"
+
+
+def _uploaded(workspace: Workspace, name: str, text: str) -> str:
+    """The digest of a file handed in."""
+    return uploads.keep(name, text.encode(), workspace.uploads).parent.name
+
+
+def test_doubtful_column_is_confirmed_before_saving(workspace: Workspace) -> None:
+    rows = "".join(f"質問{n}は何ですか,答えは{n}番です。\n" for n in range(6))
+    digest = _uploaded(workspace, "a.csv", "質問,担当からの回答\n" + rows)
+    page = open_page("dataset", file=digest)
+    assert "データセットを保存" not in [one.label for one in page.button]
+    next(one for one in page.checkbox if "回答の列で合っています" in one.label).check().run()
+    assert "データセットを保存" in [one.label for one in page.button]
+
+
+def test_speaker_of_a_chat_log_is_chosen_on_the_page(workspace: Workspace) -> None:
+    log = "".join(f"10:0{n}\t田端\t問い{n}\n10:0{n}\tわたし\t答え{n}です\n" for n in range(6))
+    digest = _uploaded(workspace, "a.txt", "[LINE] 田端とのトーク履歴\n\n2024/05/01(水)\n" + log)
+    page = open_page("dataset", file=digest)
+    chosen = next(one for one in page.selectbox if one.label == "AIの役にする話し手")
+    assert "会話の記録" in texts(page)
+    chosen.select("わたし").run()
+    assert "会話に組み立てました" in texts(page)
+
+
+def _workbook() -> bytes:
+    """Two sheets: answers of last year, and more of this year below a title."""
+    book, content = openpyxl.Workbook(), io.BytesIO()
+    rows = [["質問", "回答"], *([f"商品{n}は？", f"商品{n}は{n}円です。"] for n in range(4))]
+    for sheet, lines in (
+        (book.active, rows),
+        (book.create_sheet("今年"), [["一覧"], *rows, *rows[1:]]),
+    ):
+        for line in lines:
+            sheet.append(line)
+    book.active.title = "去年"
+    book.save(content)
+    return content.getvalue()
+
+
+def test_workbook_is_read_and_its_sheet_can_be_chosen(workspace: Workspace) -> None:
+    kept = Studio(workspace).data.keep_upload("books.xlsx", _workbook())
+    page = open_page("dataset", view="new", file=kept.parent.name)
+    assert shown_errors(page) == []
+    assert "シート「今年」を読みました" in texts(page)
+    assert "2行目を見出しとして読みました（質問、回答）" in texts(page)
+    digest = kept.parent.name
+    page.selectbox(key=f"{digest}-sheet").set_value("去年").run()
+    assert "シート「去年」を読みました" in texts(page)
+    page.text_input(key=f"{digest}-header-row").set_value("99").run()
+    assert "99 行目を見出しにできません" in "\n".join(shown_errors(page))
+    page.text_input(key=f"{digest}-header-row").set_value("").run()
+    click(page, "データセットを保存")
+    saved = {entry.name: entry.manifest for entry in Studio(workspace).data.list()}
+    manifest = saved["books"] or {}
+    assert (manifest["config"]["sheet"], manifest["source_rows"]) == ("去年", 4)
+
+
+def test_pasted_table_is_kept_and_read(workspace: Workspace) -> None:
+    kept = Studio(workspace).data.keep_pasted("質問\t回答\n営業は？\t9時です。\n".encode())
+    page = open_page("dataset", view="new", file=kept.parent.name)
+    assert shown_errors(page) == []
+    assert kept.name == "pasted.tsv"
+    page = open_page("dataset", view="new")
+    page.text_area(key="pasted").set_value("質問\t回答\nあ\tい\n").run()
+    click(page, "貼り付けた表を使う")
+    assert page.query_params["file"]

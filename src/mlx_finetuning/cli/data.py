@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import sys
 from collections.abc import Iterable
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -41,6 +42,15 @@ MAPPING = click.option(
 )
 
 
+SHEET = click.option("--sheet", metavar="NAME", help="表計算のブックの、読むシート")
+HEADER_ROW = click.option(
+    "--header-row", metavar="ROW", help="見出しの行の番号（0なら見出しなし）。省略時は自動判定"
+)
+DELIMITER = click.option(
+    "--delimiter",
+    metavar="SIGN",
+    help="CSVなどの区切り文字（comma, tab, semicolon, pipe か1文字）。省略時は自動判定",
+)
 CLEAN = click.option(
     "--clean", metavar="STEPS", help="文章の整え方（コンマ区切り）。設定の一覧の clean を参照"
 )
@@ -57,33 +67,37 @@ EVALUATION = click.option(
 @FILE
 @ENCODING
 @MAPPING
+@SHEET
+@HEADER_ROW
+@DELIMITER
 @CLEAN
 @EVALUATION
-def inspect(
-    session: Session,
-    file: Path,
-    encoding: str | None,
-    mapping: tuple[str, ...],
-    clean: str | None,
-    evaluation: tuple[str, ...],
-) -> Answer:
-    """ファイルの文字コード・形式・列・気になる行を調べる（何も書かない）"""
+def inspect(session: Session, file: Path, mapping: tuple[str, ...], **named: Any) -> Answer:
+    """ファイルの文字コード・形式・列・気になる行を調べる（データセットは作らない）
+
+    FILE が - なら、標準入力の表やJSONを読む（作業フォルダに控えを残す）。
+    """
     columns = config.parse_assignments(list(mapping))
-    settings = config.load(PrepareConfig, _given(encoding, clean, evaluation))
+    settings = config.load(PrepareConfig, _given(**named))
     with session.progress() as progress:
         inspection = session.studio.data.inspect(
-            file, mapping=columns or None, settings=settings, progress=progress
+            _received(session, file), mapping=columns or None, settings=settings, progress=progress
         )
     return Answer(dataclasses.asdict(inspection), _described(inspection))
 
 
-def _given(
-    encoding: str | None, clean: str | None, evaluation: tuple[str, ...], **named: str | None
-) -> dict[str, str]:
+def _given(evaluation: tuple[str, ...], **named: str | None) -> dict[str, str]:
     """The settings that were named on the command line."""
     sets = ",".join(str(Path(item).absolute()) for item in evaluation) or None
-    values = {"encoding": encoding, "clean": clean, "evaluation_sets": sets, **named}
+    values = {"evaluation_sets": sets, **named}
     return {key: value for key, value in values.items() if value is not None}
+
+
+def _received(session: Session, file: Path) -> Path:
+    """The file itself; what stands on standard input, kept in the workspace, for `-`."""
+    if str(file) != "-":
+        return file
+    return session.studio.data.keep_pasted(sys.stdin.buffer.read())
 
 
 @command(data)
@@ -91,6 +105,9 @@ def _given(
 @click.option("--name", metavar="NAME", help="データセットの名前")
 @ENCODING
 @MAPPING
+@SHEET
+@HEADER_ROW
+@DELIMITER
 @click.option("--hold-out", type=click.Choice(HOLD_OUT), help="検証・テスト行の選び方")
 @click.option("--stratify", metavar="COLUMN", help="分割の割合をそろえる列（カテゴリなど）")
 @CLEAN
@@ -120,7 +137,7 @@ def prepare(
 ) -> Answer:
     """行を整えて確かめ、学習・検証・テストに分けてデータセットを作る
 
-    FILE を複数書くと、1つのデータセットに合わせる。
+    FILE を複数書くと、1つのデータセットに合わせる。- なら、標準入力の表やJSONを読む。
     """
     values = config.parse_assignments(list(assignments))
     values |= _given(**named, weights=",".join(weights) or None)
@@ -139,7 +156,7 @@ def prepare(
     columns = config.parse_assignments(list(mapping))
     with session.progress() as progress:
         summary = session.studio.data.prepare(
-            files,
+            [_received(session, file) for file in files],
             name,
             config.load(PrepareConfig, values),
             columns or None,
@@ -302,6 +319,7 @@ def _described(inspection: Inspection) -> str:
                 f"{inspection.path}（{inspection.format}、{text.size(inspection.size_bytes)}）",
             ),
             ("文字コード", f"{inspection.encoding}（{inspection.encoding_reason}）"),
+            ("シート", inspection.sheet if len(inspection.sheets) > 1 else ""),
             ("種類", kind),
             ("行", f"{inspection.source_rows}（使える行 {inspection.usable_rows}）"),
             ("列", "、".join(inspection.columns)),

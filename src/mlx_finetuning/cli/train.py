@@ -159,10 +159,21 @@ def finished(run_id: str, result: TrainResult) -> str:
             *([f"学習の目的: {objective}"] if objective else []),
             f"検証の損失: {_loss(result.first_valid_loss)} → {_loss(result.last_valid_loss)}",
             f"アダプター: {result.adapter_path}",
+            *cut_answers(result),
             *checks(result),
             f"次は: mlx-finetuning evaluate {run_id}",
         ]
     )
+
+
+def cut_answers(result: TrainResult) -> list[str]:
+    """How many answers were learned without their end; nothing where all were whole."""
+    if not result.cut_answers:
+        return []
+    return [
+        f"注意: {result.cut_answers:,}行は、上限（max_length）より長く、回答の終わりを学んでいません。"
+        "max_length を増やして学習し直すと、全体を学べます。"
+    ]
 
 
 def checks(result: TrainResult) -> list[str]:

@@ -11,12 +11,12 @@ import re
 import unicodedata
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
-from functools import partial
 from itertools import chain
 
 import numpy as np
 
-from mlx_finetuning.data_processor.checks import characters
+from mlx_finetuning.data_processor import html_text
+from mlx_finetuning.data_processor.checks import characters, leftovers
 from mlx_finetuning.data_processor.examples import Example, findings_at
 from mlx_finetuning.data_processor.findings import Finding
 from mlx_finetuning.data_processor.stage_progress import SILENT, StageProgress
@@ -77,12 +77,21 @@ class _Step:
 STEPS: dict[str, _Step] = {
     "line_ends": _Step(line_ends, "改行をLFに統一", characters.RETURN),
     "zero_width": _Step(
-        partial(characters.ZERO_WIDTH_PATTERN.sub, ""),
+        characters.without_invisible,
         "BOMと幅のない文字を削除",
         characters.ZERO_WIDTH,
     ),
     "nfc": _Step(nfc, "結合文字を1文字に（NFC）", characters.COMBINING),
     "trim": _Step(trim, "末尾の空白と先頭の空行を削除"),
+    "html": _Step(html_text.seen, "HTMLのタグと記号を、見える文章に", characters.MARK),
+    "excel": _Step(
+        leftovers.without_escapes, 'Excelの記号（_x000D_、="…"）を文字に', characters.MARK
+    ),
+    "control_tokens": _Step(
+        leftovers.without_control_tokens,
+        "制御用の記号（<|im_end|> など）を削除",
+        characters.MARK,
+    ),
     "control": _Step(control, "制御文字を削除", characters.CONTROL),
     "halfwidth_kana": _Step(to_fullwidth_kana, "半角カナを全角に", characters.HALF_KANA),
     "fullwidth_alnum": _Step(to_halfwidth_alnum, "全角の英数字を半角に", characters.FULL_ALNUM),
@@ -104,6 +113,7 @@ def clean(
         step = STEPS[name]
         candidates = np.flatnonzero(flags & step.needs) if step.needs else np.arange(len(flags))
         changed: list[int] = []
+        hidden: list[Example] = []
         samples: list[tuple[int, str, str]] = []
         for at in progress.over(candidates.tolist()):
             before = cleaned[at]
@@ -111,6 +121,8 @@ def clean(
             if turns == before.turns:
                 continue
             changed.append(at)
+            if name == "zero_width" and characters.hides_text(before):
+                hidden.append(before)
             cleaned[at] = replace(before, turns=turns)
             if len(samples) < MAX_SAMPLES:
                 pairs = zip(before.turns, turns, strict=True)
@@ -120,5 +132,8 @@ def clean(
         flags[changed] = characters.flags_of_examples([cleaned[at] for at in changed], progress)
         report.append(CleaningStep(name, step.description, len(changed), tuple(samples)))
         if name == "zero_width":
-            findings += findings_at("ZERO_WIDTH", (cleaned[at] for at in changed))
+            rows = {example.row for example in hidden}
+            visible = (cleaned[at] for at in changed if cleaned[at].row not in rows)
+            findings += findings_at("ZERO_WIDTH", visible)
+            findings += findings_at("HIDDEN_TEXT", hidden)
     return cleaned, tuple(report), findings

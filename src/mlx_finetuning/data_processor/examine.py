@@ -18,12 +18,17 @@ from mlx_finetuning.data_processor.checks.keys import Keys, keys_of
 from mlx_finetuning.data_processor.clean import CleaningStep, clean
 from mlx_finetuning.data_processor.examples import Example, build, findings_at
 from mlx_finetuning.data_processor.findings import Finding, finding
-from mlx_finetuning.data_processor.readers.columns import ColumnMap, choose, missing_columns
+from mlx_finetuning.data_processor.readers.columns import (
+    ColumnMap,
+    choose,
+    missing_columns,
+)
 from mlx_finetuning.data_processor.readers.read import Reading, read
 from mlx_finetuning.data_processor.settings import (
     cleaning_steps,
     codes_to_drop,
     evaluation_files,
+    table_options,
 )
 from mlx_finetuning.data_processor.stage_progress import StageProgress
 from mlx_finetuning.errors import InvalidMapping, SourceKindsDiffer
@@ -110,21 +115,19 @@ def _read_all(
     findings: list[Finding] = []
     absent: list[set[str]] = []
     for path, name in zip(paths, _source_names(paths), strict=True):
-        reading = read(path, config.encoding, StageProgress(progress, "読み込み"))
+        stage = StageProgress(progress, "読み込み")
+        options, speaker = table_options(config), config.assistant_speaker
+        reading = read(path, config.encoding, stage, options=options, assistant=speaker)
         table = reading.table
         # Of several files each may have some of the mapped columns only.
         others = set(mapping.values()) - {"", *table.columns} if len(paths) > 1 else set()
         absent.append(others)
         requested = {role: column for role, column in mapping.items() if column not in others}
-        columns = choose(table.columns, requested)
-        notes = list(reading.findings)
-        if columns.kind is None:
-            notes.append(finding("COLUMNS_NOT_FOUND", missing="、".join(columns.missing)))
-        else:
-            if columns.unmapped:
-                notes.append(finding("UNMAPPED_COLUMN", columns="、".join(columns.unmapped)))
+        columns = choose(table.columns, requested, table.records)
+        notes = [*reading.findings, *columns.findings]
+        if columns.kind is not None:
             stage = StageProgress(progress, "行の組み立て")
-            built, unusable = build(table, columns, config.system, name, stage)
+            built, unusable = build(table, columns, config.system, name, stage, config.several)
             examples += built
             notes += unusable
         findings += [replace(note, source=name) for note in notes]
@@ -161,7 +164,7 @@ def _evaluation_sets(
     sets = list(evaluation.bundled())
     for path in evaluation_files(config):
         table = read(path, progress=stage).table
-        columns = choose(table.columns)
+        columns = choose(table.columns, None, table.records)
         if columns.kind is None:
             raise missing_columns(path, table.columns, columns)
         examples, _ = build(table, columns, "")

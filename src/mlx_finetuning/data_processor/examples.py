@@ -3,61 +3,44 @@ drops nothing in silence: a record of which no example can be made becomes a fin
 
 from __future__ import annotations
 
-import json
 from collections import defaultdict
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, replace
-from typing import Any, NamedTuple
+from typing import Any
 
+from mlx_finetuning.data_processor.chats import (
+    NotAChat,
+    Turn,
+    answer_turn,
+    chat_turns,
+    history_turns,
+)
 from mlx_finetuning.data_processor.findings import Finding, finding
+from mlx_finetuning.data_processor.readers.column_content import BAD
 from mlx_finetuning.data_processor.readers.columns import ColumnMap
+from mlx_finetuning.data_processor.readers.roles import ROLE_KEYS
 from mlx_finetuning.data_processor.readers.tables import Table, cell_text
 from mlx_finetuning.data_processor.stage_progress import SILENT, StageProgress
-from mlx_finetuning.tokenization.reasoning import FIELDS, TAG
+from mlx_finetuning.data_processor.values import parsed
+from mlx_finetuning.data_processor.values import read as read_cell
 
-_ROLES = {
-    "system": "system",
-    "user": "user",
-    "human": "user",
-    "assistant": "assistant",
-    "prompter": "user",
-    "gpt": "assistant",
-    "bot": "assistant",
-    "model": "assistant",
-    "tool": "tool",
-    "function": "tool",
-    "observation": "tool",
-}
-
-
-class Turn(NamedTuple):
-    """What one side says."""
-
-    role: str
-    """A chat role; for other kinds `text`, `prompt`, `chosen` or `rejected`."""
-    content: str
-    extra: tuple[tuple[str, Any], ...] = ()
-    """Further keys of a message (`tool_calls`, `name`), written back as they came."""
-    reasoning: str = ""
-    """What the assistant thinks before it says `content`."""
-
-    @property
-    def texts(self) -> tuple[str, ...]:
-        """All that is written for people to read."""
-        return (self.content, self.reasoning) if self.reasoning else (self.content,)
-
-    def to_message(self) -> dict[str, object]:
-        """As chat templates take it."""
-        message: dict[str, object] = {"role": self.role, "content": self.content}
-        if self.reasoning:
-            message[FIELDS[0]] = self.reasoning
-        message.update(self.extra)
-        return message
-
-    def changed(self, change: Callable[[str], str]) -> Turn:
-        """With `change` applied to all its texts."""
-        thought = change(self.reasoning) if self.reasoning else ""
-        return self._replace(content=change(self.content), reasoning=thought)
+_SHOWN_REASONS = 4
+_DRAFTS = frozenset(
+    (
+        *(
+            "下書き",
+            "草稿",
+            "非公開",
+            "未公開",
+            "公開前",
+            "公開終了",
+            "アーカイブ",
+            "廃止",
+            "削除済み",
+        ),
+        *("draft", "unpublished", "archived", "private", "deleted"),
+    )
+)
 
 
 @dataclass(frozen=True, slots=True)
@@ -103,133 +86,213 @@ def build(
     system: str,
     source: str = "",
     progress: StageProgress = SILENT,
+    several: str = "first",
 ) -> tuple[list[Example], list[Finding]]:
-    """An example per record that can be one. `columns.kind` is set; `system` goes first in chats
-    that bring no system turn of their own."""
-    builder = _Builder(table.columns, columns, system)
-    examples, unusable = [], []
+    """The examples of each record that can be one: usually one, more of several questions, or with
+    `several` "all" of several answers. `columns.kind` is set; `system` goes first in chats that bring no
+    system turn of their own."""
+    builder = _Builder(table.columns, columns, system, several)
+    examples: list[Example] = []
+    noted: defaultdict[str, list[Example]] = defaultdict(list)
+    unread: defaultdict[str, list[Example]] = defaultdict(list)
     for row, values in progress.over(table.records):
-        turns, tools = builder.turns(values), builder.tools(values)
-        if turns is None or tools is None:
-            unusable.append(Example(row, (), source=source))
-        else:
-            category = builder.text(values, "category").strip()
-            group = builder.text(values, "group").strip()
-            examples.append(Example(row, turns, category, group, source, tools))
-    return examples, findings_at("BAD_CHAT", unusable)
+        notes: set[str] = set()
+        try:
+            conversations = builder.conversations(values, notes)
+            tools = builder.tools(values)
+        except NotAChat as problem:
+            unread[str(problem)].append(Example(row, (), source=source))
+            continue
+        for code in notes:
+            noted[code].append(Example(row, (), source=source))
+        category = builder.text(values, "category").strip()
+        group = builder.text(values, "group").strip()
+        if not group and builder.asks_several and len(conversations) > 1:
+            group = f"{row}行目の聞き方"
+        examples += [Example(row, turns, category, group, source, tools) for turns in conversations]
+    findings = _notes(noted, unread)
+    if builder.asks_several:
+        findings.append(finding("SEVERAL_QUESTIONS", columns="、".join(builder.asks_several)))
+    return examples, findings
+
+
+def _notes(noted: dict[str, list[Example]], unread: dict[str, list[Example]]) -> list[Finding]:
+    """What was found while records were read: by code, and chats that are none with the reasons."""
+    findings = [note for code, rows in noted.items() for note in findings_at(code, rows)]
+    if unread:
+        reasons = sorted(unread, key=lambda reason: -len(unread[reason]))
+        first = [f"{each}: {unread[each][0].row}行目" for each in reasons[:_SHOWN_REASONS]]
+        listed = "、".join(first) + ("、ほか" if len(reasons) > len(first) else "")
+        concerned = [each for rows in unread.values() for each in rows]
+        findings += findings_at("BAD_CHAT", concerned, reason=listed)
+    return findings
 
 
 class _Builder:
     """Makes turns of a record's values, by the positions of the mapped columns."""
 
-    def __init__(self, names: Sequence[str], columns: ColumnMap, system: str) -> None:
-        self._positions = {role: names.index(name) for role, name in columns.columns.items()}
+    def __init__(self, names: Sequence[str], columns: ColumnMap, system: str, several: str) -> None:
+        self._positions = {
+            choice.role: [names.index(name) for name in choice.columns]
+            for choice in columns.choices
+        }
         self._kind = columns.kind
         self._system = system
+        self._status = names.index(columns.status) if columns.status else None
+        self._is_judged = "desirable" in self._positions
+        self._takes_all = several == "all"
+        questions = {c.role: c.columns for c in columns.choices}.get("question", ())
+        answers = self._positions.get("answer", ())
+        # 質問1 回答1 質問2 回答2: pairs by their number, not four ways to ask.
+        self._is_paired = len(questions) > 1 and len(questions) == len(answers)
+        self.asks_several = () if self._is_paired or len(questions) < 2 else questions
+        """The columns that ask the same in other words."""
 
     def text(self, values: Sequence[Any], role: str) -> str:
         """The cell of a role; empty where no column plays it."""
-        if role not in self._positions:
-            return ""
-        value = values[self._positions[role]]
+        value = self._value(values, role)
         return value if isinstance(value, str) else cell_text(value)
 
-    def tools(self, values: Sequence[Any]) -> tuple[Any, ...] | None:
-        """The tools of a chat; None if the column holds something else than a list."""
-        if "tools" not in self._positions:
-            return ()
-        value = _from_json(values[self._positions["tools"]] or [])
-        return tuple(value) if isinstance(value, list) else None
+    def tools(self, values: Sequence[Any]) -> tuple[Any, ...]:
+        """The tools of a chat. Raises NotAChat if the column holds something else than a list."""
+        value = self._value(values, "tools") or []
+        if isinstance(value, str):
+            value = parsed(value)[0]
+        if not isinstance(value, list):
+            raise NotAChat("ツール（tools）がJSONの一覧ではありません")
+        return tuple(value)
 
-    def turns(self, values: Sequence[Any]) -> tuple[Turn, ...] | None:
-        """None where the record is not of the kind that its columns promise."""
+    def conversations(self, values: Sequence[Any], notes: set[str]) -> list[tuple[Turn, ...]]:
+        """The turns of each example; codes of what is to be said of the record go to `notes`.
+
+        Raises NotAChat where the record is not of the kind that its columns promise. Nothing for a record
+        that is marked as bad, or not to be learned.
+        """
+        if self._status is not None and str(values[self._status]).strip().casefold() in _DRAFTS:
+            notes.add("DRAFT")
+        if self._is_judged and str(self._value(values, "desirable")).strip().casefold() in BAD:
+            notes.add("UNDESIRABLE")
+            return []
         if self._kind == "text":
-            return (Turn("text", self.text(values, "text")),)
+            return [(Turn("text", self._texts([self._value(values, "text")], notes)[0]),)]
         if self._kind == "preference":
-            return self._preference(values)
+            return [self._preference(values, notes)]
         if "messages" in self._positions:
-            turns = chat_turns(values[self._positions["messages"]])
+            value = self._value(values, "messages")
+            if isinstance(value, str) and parsed(value)[1]:
+                notes.add("PYTHON_TEXT")
+            conversations = [chat_turns(value)]
         else:
-            answer = answer_turn(self.text(values, "answer"), self.text(values, "reasoning"))
-            turns = (Turn("user", self._question(values)), answer)
-        if not turns:
-            return None
+            conversations = self._pairs(values, notes)
+        for at, turns in enumerate(conversations):
+            if not any(turn.extra for turn in turns):
+                continue
+            answers = [turn.is_trained for turn in turns if turn.role == "assistant"]
+            if not all(answers):
+                notes.add("UNTRAINED_TURN" if any(answers) else "UNTRAINED_ROW")
+                # What follows the last answer that is learned leads to nothing.
+                ends = [
+                    end
+                    for end, turn in enumerate(turns, 1)
+                    if turn.role == "assistant" and turn.is_trained
+                ]
+                conversations[at] = turns[: max(ends, default=0)]
+        conversations = [turns for turns in conversations if turns]
         system = self.text(values, "system") or self._system
-        if not system or turns[0].role == "system":
-            return turns
-        return (Turn("system", system), *turns)
+        if not system.strip():
+            return conversations
+        return [
+            turns if turns and turns[0].role == "system" else (Turn("system", system), *turns)
+            for turns in conversations
+        ]
 
-    def _preference(self, values: Sequence[Any]) -> tuple[Turn, ...] | None:
+    def _value(self, values: Sequence[Any], role: str) -> Any:
+        return values[self._positions[role][0]] if role in self._positions else ""
+
+    def _texts(self, cells: Iterable[Any], notes: set[str]) -> list[str]:
+        """What the cells say, without blank texts; one blank text where they say nothing."""
+        texts = []
+        for value in cells:
+            cell = read_cell(value)
+            if cell.is_json:
+                notes.add("JSON_TEXT")
+            if cell.is_python:
+                notes.add("PYTHON_TEXT")
+            texts += [text for text in cell.texts if text.strip()]
+        return texts or [""]
+
+    def _pairs(self, values: Sequence[Any], notes: set[str]) -> list[tuple[Turn, ...]]:
+        """Questions with their answers, each with the turns before it."""
+        asked = [values[at] for at in self._positions["question"]]
+        answered = [values[at] for at in self._positions["answer"]]
+        history = history_turns(self._value(values, "history"))
+        if self._is_paired:
+            pairs = [
+                (question, answer)
+                for at, cell in enumerate(asked)
+                for question in self._questions([cell], values, notes)
+                for answer in self._answers([answered[at]], values, notes)
+                if at == 0 or question[-1].content.strip() or answer[-1].content.strip()
+            ]
+        else:
+            answers = self._answers(answered, values, notes)
+            questions = self._questions(asked, values, notes)
+            pairs = [(question, answer) for question in questions for answer in answers]
+        return [(*history, *question, *answer) for question, answer in pairs]
+
+    def _questions(
+        self, cells: Sequence[Any], values: Sequence[Any], notes: set[str]
+    ) -> list[tuple[Turn, ...]]:
+        context = self.text(values, "context")
+        behind = f"\n\n{context}" if context.strip() else ""
+        if len(cells) == 1 and _holds_messages(cells[0]):
+            *turns, last = chat_turns(cells[0])
+            return [(*turns, last._replace(content=last.content + behind))]
+        return [(Turn("user", text + behind),) for text in self._texts(cells, notes)]
+
+    def _answers(
+        self, cells: Sequence[Any], values: Sequence[Any], notes: set[str]
+    ) -> list[tuple[Turn, ...]]:
+        """The answers of the cells: the first, or all of them where they are asked for."""
+        if len(cells) == 1 and _holds_messages(cells[0]):
+            return [chat_turns(cells[0])]
+        texts = self._texts(cells, notes)
+        if len({*texts}) > 1:
+            notes.add("SEVERAL_ANSWERS")
+        thought = self.text(values, "reasoning")
+        return [(answer_turn(text, thought),) for text in texts[: None if self._takes_all else 1]]
+
+    def _preference(self, values: Sequence[Any], notes: set[str]) -> tuple[Turn, ...]:
         """Prompt, chosen and rejected answer: a text each or, as many sets have it, messages of
-        which the last one counts. None for a prompt of several turns."""
+        which the last one counts. Raises NotAChat for a prompt of several turns."""
         turns = []
         for column, role in (
             ("question", "prompt"),
             ("chosen", "chosen"),
             ("rejected", "rejected"),
         ):
-            value = values[self._positions[column]]
-            if isinstance(value, list):
+            value = self._value(values, column)
+            if _holds_messages(value):
                 messages = chat_turns(value)
-                if not messages or (role == "prompt" and len(messages) > 1):
-                    return None
+                if role == "prompt" and len(messages) > 1:
+                    raise NotAChat("比較の質問（prompt）が、1つの発言ではありません")
                 text = messages[-1].content
+            elif role == "prompt":
+                text = self._questions([value], values, notes)[0][0].content
             else:
-                text = self._question(values) if role == "prompt" else self.text(values, column)
+                text = self._texts([value], notes)[0]
             turns.append(Turn(role, text))
         return tuple(turns)
 
-    def _question(self, values: Sequence[Any]) -> str:
-        question, context = self.text(values, "question"), self.text(values, "context")
-        return f"{question}\n\n{context}" if context.strip() else question
 
-
-def chat_turns(value: Any) -> tuple[Turn, ...] | None:
-    """The turns of a `messages` or `conversations` value (or its JSON text); None if it is none."""
-    value = _from_json(value)
-    if not isinstance(value, list) or not value:
-        return None
-    turns = []
-    for message in value:
-        if not isinstance(message, dict):
-            return None
-        # OpenAI writes `role` and `content`, ShareGPT `from` and `value`.
-        role = _ROLES.get(str(message.get("role", message.get("from", ""))).lower())
-        content = message.get("content", message.get("value"))
-        used = ["role", "from", "content", "value"]
-        thought = ""
-        if role == "assistant":
-            thoughts = {key: message[key] for key in FIELDS if isinstance(message.get(key), str)}
-            thought = next((text for text in thoughts.values() if text.strip()), "")
-            used += thoughts
-        # Parquet fills keys that a message lacks with null.
-        extra = tuple(
-            (key, item) for key, item in message.items() if key not in used and item is not None
-        )
-        if content is None and (extra or thought):
-            content = ""  # a call of a tool has no text
-        if role is None or not isinstance(content, str):
-            return None
-        is_answer = role == "assistant"
-        turns.append(
-            answer_turn(content, thought, extra) if is_answer else Turn(role, content, extra)
-        )
-    return tuple(turns)
-
-
-def _from_json(value: Any) -> Any:
-    """What a cell's JSON text says; the value itself if it is no text, None if it is no JSON."""
-    if not isinstance(value, str):
-        return value
-    try:
-        return json.loads(value)
-    except (ValueError, RecursionError):
-        return None
-
-
-def answer_turn(content: str, thought: str = "", extra: tuple[tuple[str, Any], ...] = ()) -> Turn:
-    """An assistant's turn. Reasoning within its text, at the start and closed, is put apart."""
-    if content.lstrip().startswith(TAG.opening) and TAG.closing in content:
-        inside, content = TAG.split(content)
-        thought = thought if thought.strip() else inside
-    return Turn("assistant", content, extra, thought.strip())
+def _holds_messages(value: Any) -> bool:
+    """Whether a cell holds a list of messages, or the text of one."""
+    if isinstance(value, str):
+        if not value.startswith("[{"):
+            return False
+        value = parsed(value)[0]
+    return (
+        isinstance(value, list)
+        and bool(value)
+        and all(isinstance(item, dict) and {*item} & {*ROLE_KEYS} for item in value)
+    )

@@ -39,6 +39,97 @@ KINDS: dict[str, Kind] = {
         "引用符の使い方が規則と違うところがあります。読める範囲で読みました。",
         "項目の中の引用符は2つ重ねて書いてください。",
     ),
+    # finding the table
+    "SHEET": Kind(
+        "info",
+        "シート「{sheet}」を読みました。ほかのシート: {others}",
+        "別のシートを読むときは --sheet シート名 で指定してください。",
+    ),
+    "SHEETS_ALIKE": Kind(
+        "warning",
+        "同じように質問や回答の列があるシートが、ほかにもあります: {sheets}。読んでいません。",
+        "使うときは --sheet シート名 で、シートごとにデータセットを作るか、1つのシートにまとめてください。",
+    ),
+    "MERGED_CELLS": Kind("info", "結合されたセルの内容を、範囲の全てのセルに入れました。", ""),
+    "HIDDEN_ROWS": Kind(
+        "warning",
+        "隠れている行（非表示かフィルター）があります。{done}。",
+        "--set hidden=read で読み、--set hidden=skip で読み飛ばします。",
+    ),
+    "HIDDEN_COLUMNS": Kind(
+        "warning",
+        "隠れている列（{columns}）があります。{done}。",
+        "--set hidden=read で読み、--set hidden=skip で読み飛ばします。",
+    ),
+    "FORMULA_WITHOUT_RESULT": Kind(
+        "warning",
+        "計算結果の保存されていない数式があります。空のセルとして読みました。",
+        "Excelなどで開いて保存し直すと、結果が入ります。",
+    ),
+    "DELIMITER": Kind(
+        "info",
+        "{sign}で区切られた表として読みました。",
+        "違うときは --delimiter で指定してください。",
+    ),
+    "ONE_COLUMN": Kind(
+        "info",
+        "列が1つしか見つかりません。自動で見分ける区切りは、コンマ、タブ、セミコロン、縦棒（|）、全角コンマ（，）、読点（、）です。",
+        "ほかの記号で区切られているときは --delimiter 記号 で指定してください。",
+    ),
+    "FIXED_WIDTH": Kind(
+        "warning",
+        "空白で桁をそろえた表（固定長）のようですが、固定長は読めません。列を1つとして読みました。",
+        "コンマかタブで区切ったファイルに書き出し直してください。",
+    ),
+    "TABLE_IN_TEXT": Kind(
+        "info", "どの行も同じように区切られているため、文章ではなく表として読みました。", ""
+    ),
+    "TABS_IN_TEXT": Kind(
+        "warning",
+        "タブで区切られた行が続いていますが、見出しが見つからないため、文章として読みました。",
+        "表なら、--delimiter tab --header-row 0（見出しなし）か、見出しの行番号を付けてください。",
+    ),
+    "HEADER_ROW": Kind(
+        "info",
+        "{row}行目を見出しとして読みました（{names}）。",
+        "違うときは --header-row 行番号 で指定してください。",
+    ),
+    "HEADER_OF_TWO_ROWS": Kind(
+        "info",
+        "{row}行目の2行を、見出しとして合わせて読みました（{names}）。",
+        "違うときは --header-row 行番号 で指定してください。",
+    ),
+    "ABOVE_HEADER": Kind("info", "見出しより上にある題や注記は使いません。", ""),
+    "ROWS_LOST": Kind(
+        "warning",
+        "見出しより上に、データのようにも見える行があります。使いません。",
+        "その行も使うときは --header-row 行番号 で見出しの行を指定してください（0なら見出しなし）。",
+    ),
+    "NO_HEADER": Kind(
+        "warning",
+        "見出しの行がないとみて、最初の行もデータとして読みました。列の名前は、列1、列2、… です。",
+        "--map question=列1 --map answer=列2 のように列を指定してください。"
+        "最初の行が見出しのときは --header-row 行番号 を付けてください。",
+    ),
+    "HEADER_DOUBTFUL": Kind(
+        "warning",
+        "見出しとして読んだ行が、データのようにも見えます。",
+        "見出しの行がないファイルなら --header-row 0 を、別の行なら --header-row 行番号 を付けてください。",
+    ),
+    "REPEATED_HEADER": Kind(
+        "info", "見出しと同じ行が途中にもあります。データとしては使いません。", ""
+    ),
+    "TOTAL_ROW": Kind("warning", "合計などの集計の行があります。データとしては使いません。", ""),
+    "TABLE_ENDS": Kind(
+        "warning",
+        "途中から、見出しの違う別の表が始まっています。その見出しから下は読んでいません。",
+        "表ごとに別のファイルか別のシートに分けてください。",
+    ),
+    "SECOND_TABLE": Kind(
+        "warning",
+        "途中に、別の表の見出しらしい行があります。同じ表の続きとして読みました。",
+        "表ごとに別のファイルか別のシートに分けてください。",
+    ),
     "COLUMNS_NOT_FOUND": Kind(
         "error",
         "学習に使う列が見つかりません。足りないもの: {missing}",
@@ -46,6 +137,72 @@ KINDS: dict[str, Kind] = {
     ),
     "UNMAPPED_COLUMN": Kind(
         "info", "使わない列があります: {columns}", "使うときは --map 役割=列名 で指定してください。"
+    ),
+    "COLUMN_DOUBTFUL": Kind(
+        "warning",
+        "列の役割に自信がありません: {columns}。{reasons}。",
+        "違うときは --map question=列名 --map answer=列名 で指定してください。",
+    ),
+    "ANSWER_COLUMNS": Kind(
+        "info",
+        "回答の列が複数あります: {columns}。",
+        "1つだけ使うときは --map answer=列名、全てを別々の行にするときは --set several=all を付けてください。",
+    ),
+    "SEVERAL_QUESTIONS": Kind(
+        "info",
+        "同じことを聞く質問の列が複数あります: {columns}。1つずつ別の行にし、同じまとまりとして分けます。",
+        "1つだけ使うときは --map question=列名 で指定してください。",
+    ),
+    "ARTICLES": Kind(
+        "warning",
+        "記事（「{title}」と「{text}」）のようです。このままでは「{text}」の文章だけを学び、質問に答えることは学びません。",
+        "「{title}」を質問、「{text}」を回答にするなら --map question={title} --map answer={text} を付けてください。",
+    ),
+    "CHAT_LOG": Kind(
+        "warning",
+        "人の会話の記録（{kind}）のようです。話し手: {speakers}。このままでは発言を1つずつ文章として学び、"
+        "だれの発言か、何に答えたかは学びません。",
+        "AIの役にする話し手を選ぶと、会話に組み立てます（例: --set assistant_speaker={example}）。",
+    ),
+    "CHAT_LOG_TURNS": Kind(
+        "info",
+        "会話の記録（{kind}）を、{count}件の会話に組み立てました。「{speaker}」の発言を答えとして学習します。",
+        "",
+    ),
+    "DRAFT": Kind(
+        "warning",
+        "下書きや非公開の印の付いた行があります。このままでは学習に使います。",
+        "使わないなら、元のファイルから除いてください。",
+    ),
+    "SEVERAL_ANSWERS": Kind(
+        "warning",
+        "1つの質問に、回答がいくつも付いている行があります。最初の空でない回答を使います（several=all では全て）。",
+        "全ての回答を別々の行にするときは --set several=all を付けてください。",
+    ),
+    "JSON_TEXT": Kind(
+        "warning",
+        "JSONの書き方（{{…}} や […]）のままの行があります。記号もそのまま文章として学習します。",
+        "意図したものでなければ、学習させたい文章だけの列にしてください。",
+    ),
+    "PYTHON_TEXT": Kind(
+        "warning",
+        "JSONではなく、Pythonの表記（'…' で囲んだ一覧など）の行があります。読めるものは読みました。",
+        "pandas の to_csv ではなく、to_json(orient='records', lines=True) で書き出すと確実です。",
+    ),
+    "UNDESIRABLE": Kind(
+        "warning",
+        "悪い回答の印（label が false など）の付いた行があります。使いません。",
+        "良し悪しの印ではないときは、--map desirable= で使わないことにしてください。",
+    ),
+    "UNTRAINED_TURN": Kind(
+        "info",
+        "学習しない印（weight: 0 や train: false）の付いた回答があります。文脈として残し、学習の対象にはしません。",
+        "",
+    ),
+    "UNTRAINED_ROW": Kind(
+        "error",
+        "全ての回答に、学習しない印（weight: 0 や train: false）の付いた行があります。",
+        "学習させる回答の印を外すか、行を消してください。",
     ),
     # rows that cannot be used
     "BLANK_ROW": Kind("info", "空の行を読み飛ばしました。", ""),
@@ -61,6 +218,11 @@ KINDS: dict[str, Kind] = {
         "回答の候補が複数あるときは、順位の最も高いものを使います。",
         "",
     ),
+    "FLAT_MESSAGES": Kind(
+        "info",
+        "1行に1つの発言（{messages}件）を、{conversations}件の会話に組み立てました。",
+        "会話がいくつもあるときは、会話IDの列（conversation_id など）を入れてください。",
+    ),
     "BAD_TREE": Kind(
         "warning",
         "返信先の見つからない発言があります。使いません。",
@@ -68,7 +230,7 @@ KINDS: dict[str, Kind] = {
     ),
     "BAD_CHAT": Kind(
         "error",
-        "会話として読めない行があります（roleとcontentの一覧ではありません）。",
+        "会話として読めない行があります（{reason}）。",
         'messagesは [{{"role": "user", "content": "…"}}, …] の形にしてください。',
     ),
     "ROLE_ORDER": Kind(
@@ -80,6 +242,16 @@ KINDS: dict[str, Kind] = {
         "error",
         "文字化けしている行があります。",
         "元のデータから書き出し直すか、文字コードの指定を見直してください。",
+    ),
+    "SPREADSHEET_ERROR": Kind(
+        "error",
+        "表計算の数式のエラー（#N/A、#REF!、##### など）だけの行があります。",
+        "元の表でエラーを直すか、値を入れてください。",
+    ),
+    "SAME_ANSWERS": Kind(
+        "error",
+        "良い回答と悪い回答が同じ行があります。比べるものがないので、何も学べません。",
+        "どちらかを直すか、行を消してください。",
     ),
     "DUPLICATE": Kind(
         "error",
@@ -112,6 +284,37 @@ KINDS: dict[str, Kind] = {
         "warning",
         "同じ質問に、違う回答が付いています。",
         "正しい回答を1つに決めてください。このままだとモデルの答えが定まりません。",
+    ),
+    "PLACEHOLDER": Kind(
+        "warning",
+        "値がないことを表す語（nan、NULL、N/A、-、未定 など）だけの行があります。そのまま覚えてしまいます。",
+        "中身を書くか、--set drop=placeholder で除いてください。",
+    ),
+    "SEE_OTHER": Kind(
+        "warning",
+        "「同上」「上記参照」など、ほかの行を指すだけの行があります。モデルはその行を見ることができません。",
+        "指している内容を書き写すか、--set drop=see_other で除いてください。",
+    ),
+    "HTML": Kind(
+        "warning",
+        "HTMLのタグや記号（<p>、&nbsp; など）が混ざっています。モデルも同じ記号を書くようになります。",
+        "clean に html を加えると、改行・箇条書き・リンクを残して文章にできます。",
+    ),
+    "EXCEL_ESCAPE": Kind(
+        "warning",
+        'Excelの書き出しに残る記号（_x000D_ や ="…"）が混ざっています。',
+        "clean に excel を加えると直せます。",
+    ),
+    "CONTROL_TOKEN": Kind(
+        "warning",
+        "モデルの制御用の記号（<|im_end|>、[INST] など）が文章に混ざっています。"
+        "モデルによっては、文字ではなく発言の区切りとして学習されます。",
+        "clean に control_tokens を加えると取り除けます。",
+    ),
+    "HIDDEN_TEXT": Kind(
+        "warning",
+        "人には見えず、モデルには読める文字（タグ文字など）が隠れています。",
+        "初期設定の整え方 zero_width で取り除かれます。だれが入れたものか確かめてください。",
     ),
     "ANSWER_REPEATS_QUESTION": Kind(
         "warning", "回答が質問の繰り返しになっています。", "回答の内容を確認してください。"

@@ -55,6 +55,12 @@ class Inspection:
     findings: tuple[Finding, ...]
     preview: tuple[dict[str, str], ...]
     """The first rows as read, by column, cut to 200 characters a cell."""
+    speakers: tuple[str, ...] = ()
+    """Of a log of people's chat: who speaks."""
+    sheet: str = ""
+    """Of a workbook: the one that was read."""
+    sheets: tuple[str, ...] = ()
+    """Of a workbook: all there are."""
 
 
 @dataclass(frozen=True)
@@ -140,6 +146,9 @@ def inspect(
             }
             for _, values in table.records
         ),
+        speakers=reading.speakers,
+        sheet=table.sheet,
+        sheets=table.sheets,
     )
 
 

@@ -1,12 +1,15 @@
-"""The comma-separated settings of `PrepareConfig` as what they mean. Parsed here and nowhere else."""
+"""The settings of `PrepareConfig` that are lists or choices written as text, as what they mean.
+Parsed here and nowhere else."""
 
 from __future__ import annotations
 
+import re
 from dataclasses import replace
 from pathlib import Path
 
 from mlx_finetuning.config import PrepareConfig
 from mlx_finetuning.data_processor.clean import STEPS
+from mlx_finetuning.data_processor.readers.limits import TableOptions
 from mlx_finetuning.errors import InvalidSettings
 
 DROPPABLE = (
@@ -16,6 +19,11 @@ DROPPABLE = (
     "answer_repeats_question",
     "not_japanese",
     "personal_data",
+    "placeholder",
+    "see_other",
+    "html",
+    "excel_escape",
+    "control_token",
     "control_character",
     "half_width_kana",
     "mixed_width",
@@ -23,6 +31,35 @@ DROPPABLE = (
     "edge_space",
 )
 MAX_WEIGHT = 100.0
+DELIMITER_NAMES = {
+    "auto": "",
+    "comma": ",",
+    "tab": "\t",
+    r"\t": "\t",
+    "semicolon": ";",
+    "pipe": "|",
+}
+
+
+def table_options(config: PrepareConfig) -> TableOptions:
+    """How tables are asked to be read. Raises InvalidSettings."""
+    problems = []
+    delimiter = DELIMITER_NAMES.get(config.delimiter, config.delimiter)
+    if len(delimiter) > 1 or delimiter in ('"', "\n", "\r"):
+        problems.append(
+            f"delimiter: 「{config.delimiter}」は使えません（comma, tab, semicolon, pipe か、1文字）。"
+        )
+    rows = re.fullmatch(r"(\d{1,7})(?:-(\d{1,7}))?", config.header_row)
+    first, last = (int(rows[1]), int(rows[2] or rows[1])) if rows else (0, 0)
+    is_range = rows is not None and (first == last or 0 < first == last - 1)
+    if config.header_row != "auto" and not is_range:
+        problems.append(
+            f"header_row: 「{config.header_row}」は行の番号ではありません（auto、0、3、2-3 のように）。"
+        )
+    if problems:
+        raise InvalidSettings(problems=problems)
+    header = (first, last) if rows else None
+    return TableOptions(config.sheet, header, delimiter, config.hidden == "skip")
 
 
 def cleaning_steps(config: PrepareConfig) -> tuple[str, ...]:

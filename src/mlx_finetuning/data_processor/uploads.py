@@ -11,6 +11,7 @@ from collections.abc import Iterable
 from pathlib import Path
 
 from mlx_finetuning import files
+from mlx_finetuning.data_processor.readers.limits import ANY, TableOptions
 from mlx_finetuning.data_processor.readers.read import read
 from mlx_finetuning.data_processor.readers.tables import cell_text
 
@@ -42,10 +43,12 @@ def safe_name(name: str) -> str:
     return f"{shortened or 'data'}{ending}"
 
 
-def rows_at(path: Path, encoding: str, numbers: Iterable[int]) -> list[dict[str, str]]:
+def rows_at(
+    path: Path, encoding: str, numbers: Iterable[int], options: TableOptions = ANY
+) -> list[dict[str, str]]:
     """The source rows with these numbers, by column, after `行`. Raises DataError."""
     wanted = set(numbers)
-    table = read(path, encoding).table
+    table = read(path, encoding, options=options).table
     return [
         {"行": str(row), **dict(zip(table.columns, map(cell_text, values), strict=True))}
         for row, values in table.records

@@ -36,6 +36,8 @@ class TrainResult:
     valid_rows: int | None = None
     cut_rows: int | None = None
     """Rows longer than the limit."""
+    cut_answers: int | None = None
+    """Rows of which an answer has lost its end, those that are left out for it among them."""
     supervised_tokens: int | None = None
     best_valid_loss: float | None = None
     best_update: int | None = None

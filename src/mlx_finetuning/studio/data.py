@@ -128,13 +128,26 @@ class Data:
 
         return uploads.keep(name, content, self.workspace.uploads)
 
-    def source_rows(
-        self, source: Path, encoding: str, numbers: Iterable[int]
-    ) -> builtins.list[dict[str, str]]:
-        """The rows of a source file with these numbers, as they are read. Raises DataError."""
-        from mlx_finetuning.data_processor import uploads
+    def keep_pasted(self, content: bytes) -> Path:
+        """A copy in the workspace of a table or of records that came without a name: pasted, or on
+        standard input. Raises DiskFull."""
+        first = content.lstrip()[:1]
+        name = {b"{": "pasted.jsonl", b"[": "pasted.json"}.get(first, "pasted.tsv")
+        return self.keep_upload(name, content)
 
-        return uploads.rows_at(source, encoding, numbers)
+    def source_rows(
+        self,
+        source: Path,
+        encoding: str,
+        numbers: Iterable[int],
+        asked: PrepareConfig | None = None,
+    ) -> builtins.list[dict[str, str]]:
+        """The rows of a source file with these numbers, as they are read; `asked` says where its
+        table lies. Raises DataError, InvalidSettings."""
+        from mlx_finetuning.data_processor import settings, uploads
+
+        options = settings.table_options(asked or PrepareConfig())
+        return uploads.rows_at(source, encoding, numbers, options)
 
     def list(self) -> builtins.list[DatasetEntry]:
         """All datasets by name; one with a damaged manifest is listed too."""

@@ -21,6 +21,7 @@ from mlx_finetuning.jobs.preview import (
     PreviewToken,
     Totals,
 )
+from mlx_finetuning.mlx_trainer.batches import row_warnings
 from mlx_finetuning.mlx_trainer.batches.examples import Example, conversations, pair, sequences
 from mlx_finetuning.mlx_trainer.batches.token_text import token_texts
 from mlx_finetuning.mlx_trainer.model.load import LoadedModel, load_tokenizer
@@ -78,7 +79,7 @@ def run(context: TaskContext) -> Preview:
         more=() if is_preference else tuple(others),
         tools_ignored=ignores_tools,
         ends=usability.engines_ja,
-        warnings=usability.warnings_ja,
+        warnings=(*usability.warnings_ja, *row_warnings.of_texts(loaded, all_rows)),
         totals=totals,
     )
 

@@ -29,6 +29,7 @@ from mlx_finetuning.tokenization import (
     plain,
     reasoning,
     template_trial,
+    turns,
 )
 from mlx_finetuning.tokenization.chat_template import ChatTemplate, Message, Tools
 from mlx_finetuning.tokenization.files import TokenizerFiles
@@ -96,9 +97,9 @@ class Chat:
         # so it is asked, whatever a template would do with it.
         users = [index for index, turn in enumerate(messages) if turn["role"] == "user"]
         asked = users[-1] if users else -1
-        turns = [self._shown(turn, index > asked) for index, turn in enumerate(messages)]
+        shown = [self._shown(turn, index > asked) for index, turn in enumerate(messages)]
         return chat_template.render(
-            self.template.text, turns, self.files.named, ask=ask, tools=tools
+            self.template.text, shown, self.files.named, ask=ask, tools=tools
         )
 
     def render(
@@ -113,13 +114,13 @@ class Chat:
         Control tokens that somebody has typed are plain text. Raises ChatTemplateMissing,
         ConversationRefused, TokenizerUnreadable.
         """
-        turns = [plain.marked(dict(message), self.control_texts) for message in messages]
-        begun = begun_answer(turns)
-        text, form = self.render_text(turns, ask=True), self.form
+        marked = [plain.marked(dict(message), self.control_texts) for message in messages]
+        begun = begun_answer(marked)
+        text, form = self.render_text(marked, ask=True), self.form
         if begun:
             # Some templates write a space before an answer, which belongs to its first token.
             said = {"role": "assistant", "content": begun}
-            written = self._answer_text([*turns, said], text, None)
+            written, _ = self._answer_text([*marked, said], text, None)
             begun = written[: max(0, written.find(begun.strip()))] + begun
             text += reasoning.closing(text)
             form = replace(form, opened=False)
@@ -144,9 +145,13 @@ class Chat:
             or (token["content"][:1] in ("<", "[") and token["content"] in template)
         ]
 
-    def sequences(self, messages: Sequence[Message], tools: Tools | None = None) -> list[Encoded]:
+    def sequences(
+        self, messages: Sequence[Message], tools: Tools | None = None, *, everything: bool = False
+    ) -> list[Encoded]:
         """What is trained of a conversation: its answers, each in the context in which it is asked for.
 
+        With `everything`, what leads to them is learned as well. An answer that is marked
+        (`turns.UNTRAINED`), or calls a tool for which the template has no words, is context alone.
         Empty where no assistant speaks. Raises ChatTemplateMissing, ConversationRefused.
         """
         sequences: list[Encoded] = []
@@ -155,7 +160,7 @@ class Chat:
                 continue
             prompt_text = self.render_text(messages[:index], ask=True, tools=tools)
             prompt = self.encode(prompt_text)
-            answer_text = self._answer_text(messages[: index + 1], prompt_text, tools)
+            answer_text, is_whole = self._answer_text(messages[: index + 1], prompt_text, tools)
             together = self.encode(prompt_text + answer_text)
             if together[: len(prompt)] == prompt:
                 answer = together[len(prompt) :]
@@ -166,8 +171,9 @@ class Chat:
             earlier: list[bool] = []
             if sequences and prompt[: len(sequences[-1].tokens)] == sequences[-1].tokens:
                 earlier = sequences.pop().supervised
-            unlearned = [False] * (len(prompt) - len(earlier))
-            supervised = [*earlier, *unlearned, *[True] * len(answer)]
+            before = [everything] * (len(prompt) - len(earlier))
+            learned = is_whole and turns.is_trained(message)
+            supervised = [*earlier, *before, *[learned] * len(answer)]
             sequences.append(Encoded([*prompt, *answer], supervised, prompt_text + answer_text))
         return sequences
 
@@ -204,12 +210,24 @@ class Chat:
             shown[reasoning.FIELDS[0]] = thought
         return shown
 
-    def _answer_text(self, messages: Sequence[Message], prompt: str, tools: Tools | None) -> str:
+    def swallows_calls(self, messages: Sequence[Message], tools: Tools | None = None) -> bool:
+        """Whether the template leaves out a call of a tool. Raises as `sequences` does."""
+        calling = [at for at, turn in enumerate(messages) if turn.get("tool_calls")]
+        return any(
+            not self._answer_text(
+                messages[: at + 1], self.render_text(messages[:at], ask=True, tools=tools), tools
+            )[1]
+            for at in calling
+        )
+
+    def _answer_text(
+        self, messages: Sequence[Message], prompt: str, tools: Tools | None
+    ) -> tuple[str, bool]:
         """The last message as it goes on from its prompt, up to and with one end of turn.
 
         As the template writes it; where that does not go on from the prompt, or holds something else
-        than the answer, the answer itself and an end. Raises ConversationRefused where that would lose
-        the calls of tools.
+        than the answer, the answer itself and an end. And whether it has all calls of tools: without
+        them, the text would teach to say nothing.
         """
         shown = self._shown(messages[-1])
         answer, thought = str(shown["content"]), str(shown.get(reasoning.FIELDS[0], ""))
@@ -231,15 +249,13 @@ class Chat:
             if thought:
                 fits = thought.strip() in body and body.endswith(answer.strip())
             if all(name in written for name in names) and (fits or names):
-                return written
-        if names:
-            raise ConversationRefused(reason="このモデルの書式では、ツールの呼び出しを書けません。")
+                return written, True
         style = self.template.reasoning if self.template else None
         if thought:
             style = style or reasoning.TAG
             opened = bool(reasoning.closing(prompt))
             answer = style.joined(thought, answer, opened=opened)
-        return answer + self.end_texts[0]
+        return answer + self.end_texts[0], not names
 
     def _up_to_end(self, text: str, answer: str, thought: str) -> str:
         """Up to and with the first end of turn behind the answer; one is added where there is none."""

@@ -30,7 +30,7 @@ from mlx_finetuning.errors import BatchTooLarge, InvalidSettings, MlxLmFailed
 from mlx_finetuning.jobs.context import TaskContext
 from mlx_finetuning.jobs.results import TrainResult
 from mlx_finetuning.progress import Step
-from mlx_finetuning.tokenization import foreign, gate
+from mlx_finetuning.tokenization import foreign, gate, turns
 from mlx_finetuning.tokenization.rows import Row
 from mlx_finetuning.utils import model_settings, processes
 from mlx_finetuning.workspace import DatasetPaths
@@ -66,6 +66,10 @@ def run(context: TaskContext, config: TrainConfig, model_folder: Path) -> TrainR
     files.write_text(settings_path, yaml.safe_dump(settings, allow_unicode=True, sort_keys=False))
     if config.gradient_clip:
         context.event("warning", text="mlx-lm は gradient_clip に対応していないため、無視します。")
+    if any(not turns.is_trained(turn) for row in train_rows for turn in row.get("messages", ())):
+        context.event(
+            "warning", text="mlx-lm は、学習しない印（weight: 0）の付いた回答も学習します。"
+        )
     try:
         first, last = _train(context, config, command(settings_path))
         adapter_config = draft / "adapter_config.json"

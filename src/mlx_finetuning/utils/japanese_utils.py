@@ -7,6 +7,7 @@ Comparison keys are for comparing only; training text is never rewritten with th
 
 from __future__ import annotations
 
+import codecs
 import contextlib
 import re
 import unicodedata
@@ -17,19 +18,51 @@ _SAME_SIGN = {"〜": "~", "−": "-", "‐": "-", "‑": "-", "–": "-"}
 _SIGNS = re.compile("[〜−‐‑–]")  # str.translate would take twenty times as long
 _TRAILING = " 。．.、,!?…"
 
-_SUSPECTS = re.compile("[�\ud800-\udfff縺繧繝譁ÃÂâãäåæç‚ƒ\uff61-\uff9f]")
-_BROKEN = re.compile("[�\ud800-\udfff]")  # half of a pair comes from a cut escape in JSON
-_UTF8_AS_CP932 = re.compile("[縺繧繝]")  # every second or third sign, where kana were
-_EUC_AS_CP932 = re.compile("[､･]")
-_HIRAGANA = re.compile("[ぁ-ゖ]")
-_JAPANESE = re.compile("[ぁ-ヿ一-鿿]")
-# Half-width kana can pass for EUC-JP kanji, but never for hiragana.
-_MISREADINGS = (
-    ("cp932", "utf-8", _JAPANESE),
-    ("cp1252", "utf-8", _JAPANESE),
-    ("latin-1", "utf-8", _JAPANESE),
-    ("cp932", "euc_jp", _HIRAGANA),
+_BROKEN = re.compile(
+    "[\ufffd\ud800-\udfff]|ï¿½|锟斤拷|烫烫烫|〓〓"
+)  # half a pair: a cut escape in JSON
+# Every second or third sign, where kana were: UTF-8 as CP932, EUC-JP as CP932, UTF-8 as GBK, CP932 as GBK.
+_MARKS = (
+    re.compile("[縺繧繝]"),
+    re.compile("[､･]"),
+    re.compile("[銇銈銉]"),
+    re.compile("[偺偼偱偡傪偟偨傞]"),
 )
+# Runs of what Western code pages make of bytes, with the ASCII between.
+_WESTERN = re.compile("[\x00-\xffŒœŠšŽžŸƒˆ˜–—‘’‚“”„†‡•…‰‹›€™√≈Ω∆∞≠≤≥∂∑∏π∫◊ﬁﬂıˇ˘˙˝˛¸]+")
+_HIGH = re.compile("[^\x00-\x7f]")
+_KANA_READ = re.compile("[ぁ-ヶ]")
+_C1 = re.compile("[\x80-\x9f]")
+_JAPANESE = re.compile("[ぁ-ヿ一-鿿]")
+_HIRAGANA = re.compile("[ぁ-ゖ]")
+_LEAST_HIGH = 3
+"""Letters beyond ASCII of which a misread text has at least so many."""
+# How it was read, what it is, and what its undoing must give. No Western text becomes kana by chance.
+_WESTERN_MISREADINGS = (
+    ("cp1252", "utf-8", _JAPANESE),
+    ("mac_roman", "utf-8", _KANA_READ),
+    ("cp1252", "cp932", _KANA_READ),
+    ("mac_roman", "cp932", _KANA_READ),
+    ("cp1252", "euc_jp", _KANA_READ),
+)
+_JIS = re.compile(
+    r"\x1b?\$[B@](?:[!-~]{2}){2,40}\x1b?\([BJ]"
+)  # ISO-2022-JP whose escapes were lost
+_QUOTED = re.compile(r"(?:=[0-9A-F]{2}){6,}")  # a mail's quoted-printable
+_QUESTION_MARKS = re.compile(r"\?{2,}")
+
+
+def kept_byte(error: UnicodeError) -> tuple[bytes, int]:
+    """Of a letter that a code page lacks, the byte that browsers and Latin-1 take it for."""
+    if isinstance(error, UnicodeEncodeError) and all(
+        ord(sign) < 256 for sign in error.object[error.start : error.end]
+    ):
+        return error.object[error.start : error.end].encode("latin-1"), error.end
+    raise error
+
+
+_KEEP_BYTE = "mlx_finetuning.kept_byte"
+codecs.register_error(_KEEP_BYTE, kept_byte)
 
 MIN_FOREIGN_LETTERS = 5
 
@@ -127,22 +160,77 @@ def _common_subsequence(left: str, right: str) -> int:
     return len(left) - row.bit_count()
 
 
+def is_suspect(character: str) -> bool:
+    """Whether texts that are read in a wrong encoding hold such characters."""
+    return (
+        "\x80" <= character <= "\xff"
+        or "\ud800" <= character <= "\udfff"
+        or "\uff61" <= character <= "\uff9f"
+        or character in "\ufffd縺繧繝銇銈銉偺偼偱偡锟烫〓ŒœŠšŽžŸƒ‚„†‡‰‹›√≈∆?$=\x1b"
+    )
+
+
 def is_mojibake(text: str) -> bool:
     """Whether `text` shows the marks of bytes read in the wrong encoding.
 
-    Replacement characters and broken pairs; many of the signs that kana become under CP932; or text that turns into
-    Japanese when the reading is undone.
+    Replacement characters and broken pairs; question marks in place of letters; many of the signs that kana
+    become under CP932 or GBK; or text that turns into Japanese when the reading is undone.
     """
-    if not _SUSPECTS.search(text):
-        return False
-    marks = max(len(sign.findall(text)) for sign in (_UTF8_AS_CP932, _EUC_AS_CP932))
-    if _BROKEN.search(text) or (marks > 2 and marks * 8 >= len(text)):
+    if text.isascii():
+        return _lost_letters(text)
+    marks = max(len(sign.findall(text)) for sign in _MARKS)
+    if _BROKEN.search(text) or (marks > 2 and marks * 8 >= len(text)) or _lost_letters(text):
         return True
-    for wrong, right, japanese in _MISREADINGS:
+    for wrong, right, japanese in (("cp932", "utf-8", _JAPANESE), ("cp932", "euc_jp", _HIRAGANA)):
+        # Half-width kana can pass for EUC-JP kanji, but never for hiragana.
         with contextlib.suppress(UnicodeError):
             if japanese.search(text.encode(wrong).decode(right)):
                 return True
+    return any(map(_is_western_misreading, _WESTERN.findall(text)))
+
+
+def _is_western_misreading(run: str) -> bool:
+    """Whether a run of Western letters is Japanese under another code page."""
+    high = len(_HIGH.findall(run))
+    if high < _LEAST_HIGH or high * 4 < len(run):
+        return False
+    for wrong, right, japanese in _WESTERN_MISREADINGS:
+        with contextlib.suppress(UnicodeError):
+            raw = run.encode(wrong, _KEEP_BYTE)
+            # A cut or damaged text has bytes of half a letter.
+            undone = raw.decode(right, "replace")
+            if undone.count("\ufffd") * 4 > len(undone):
+                continue
+            if len(japanese.findall(undone)) >= 2 or (
+                right == "utf-8" and "\ufffd" not in undone and japanese.search(undone)
+            ):
+                return True
+            # Read twice in the wrong way.
+            again = undone.encode("cp1252", _KEEP_BYTE) if right == "utf-8" else b""
+            if _JAPANESE.search(again.decode("utf-8", "ignore")):
+                return True
+    # Kanji alone: no Western text has these controls.
+    with contextlib.suppress(UnicodeError):
+        undone = run.encode("latin-1").decode("cp932")
+        return len(_C1.findall(run)) >= 2 and len(_JAPANESE.findall(undone)) * 2 >= len(undone)
     return False
+
+
+def _lost_letters(text: str) -> bool:
+    """Whether question marks or bytes in writing stand where letters were."""
+    if _JIS.search(text):
+        return True
+    quoted = _QUOTED.search(text)
+    if quoted:
+        raw = bytes.fromhex(quoted.group().replace("=", ""))
+        if _JAPANESE.search(raw.decode("utf-8", "ignore")):
+            return True
+    runs = _QUESTION_MARKS.findall(text)
+    lost = sum(map(len, runs))
+    written = len(text.strip())
+    if lost < 3 or lost * 5 < written * 2:
+        return False
+    return text.lstrip().startswith("??") or len(runs) > 1
 
 
 def to_fullwidth_kana(text: str) -> str:

@@ -17,6 +17,7 @@ from numpy.typing import NDArray
 
 from mlx_finetuning.data_processor.examples import Example
 from mlx_finetuning.data_processor.stage_progress import SILENT, StageProgress
+from mlx_finetuning.utils.japanese_utils import is_suspect
 from mlx_finetuning.utils.validators import is_control
 
 Flags = NDArray[np.uint16]
@@ -32,6 +33,8 @@ AT_SIGN = 64
 KANA = 128
 NO_KANA = 256
 """The text, or one of an example's, has no kana."""
+MARK = 512
+"""Begins what other programs leave in a text: markup, escapes, control tokens."""
 SUSPECT = 1024
 """Occurs in text read in a wrong encoding."""
 COMBINING = 2048
@@ -43,10 +46,34 @@ _DIGIT = 16384
 
 # Space, non-joiner, word joiner, BOM. The joiner U+200D and variation selectors are parts of emoji
 # and of some kanji, and stay.
-ZERO_WIDTH_PATTERN = re.compile("[\u200b\u200c\u2060\ufeff]")
-_SUSPECTS = "�縺繧繝譁ÃÂâãäåæç‚ƒ"
+ZERO_WIDTH_PATTERN = re.compile(
+    "[\u200b\u200c\u2060\ufeff\u00ad\u180e\u2061-\u2064\ufff9-\ufffb\u3164\uffa0\U000e0000-\U000e007f]"
+)
+# The flags of England, Scotland and Wales are written with tags; runs of variation selectors are not.
+_FLAG = "\U0001f3f4[\U000e0020-\U000e007e]{2,8}\U000e007f"
+HIDDEN_PATTERN = re.compile("[\U000e0000-\U000e007f]|[\ufe00-\ufe0f\U000e0100-\U000e01ef]{3,}")
+"""Letters that nobody sees, but a model reads: tags, and data in variation selectors."""
+_FLAG_OR_INVISIBLE = re.compile(
+    f"({_FLAG})|{ZERO_WIDTH_PATTERN.pattern}|[\ufe00-\ufe0f\U000e0100-\U000e01ef]{{3,}}"
+)
 _CHUNK = 20_000
 """Texts looked up at once: a few megabytes of code points."""
+
+
+def without_invisible(text: str) -> str:
+    """Without characters that have no width; joiners and flags of emoji stay."""
+    return _FLAG_OR_INVISIBLE.sub(lambda found: found[1] or "", text)
+
+
+def has_invisible(text: str) -> bool:
+    """Whether it has any that `without_invisible` takes."""
+    return any(not found[1] for found in _FLAG_OR_INVISIBLE.finditer(text))
+
+
+def hides_text(example: Example) -> bool:
+    """Whether it has letters that nobody sees."""
+    texts = (text for turn in example.turns for text in turn.texts)
+    return any(HIDDEN_PATTERN.search(re.sub(_FLAG, "", text)) for text in texts)
 
 
 def flags_of(texts: Sequence[str]) -> Flags:
@@ -89,6 +116,8 @@ def _flags_by_code_point() -> Flags:
     table[:0x10000] = [_flags_of_character(chr(code)) for code in range(0x10000)]
     # Beyond: emoji, rare kanji, historic scripts. Looked at one by one where it matters.
     table[0x10000:] = VISIBLE | COMBINING
+    table[0xE0000:0xE0080] = ZERO_WIDTH
+    table[0xE0100:0xE01F0] |= ZERO_WIDTH
     for plane in range(1, 17):
         table[plane * 0x10000 + 0xFFFE : plane * 0x10000 + 0x10000] |= CONTROL
     return table
@@ -106,14 +135,18 @@ def _flags_of_character(character: str) -> int:
         for flag, holds in (
             (VISIBLE, not character.isspace()),
             (CONTROL, is_control(character)),
-            (ZERO_WIDTH, ZERO_WIDTH_PATTERN.match(character) is not None),
+            (
+                ZERO_WIDTH,
+                ZERO_WIDTH_PATTERN.match(character) is not None
+                or "\ufe00" <= character <= "\ufe0f",
+            ),
             (HALF_KANA, "\uff61" <= character <= "\uff9f"),
             (FULL_ALNUM, character.isalnum() and "０" <= character <= "ｚ"),
             (_DIGIT, "0" <= character <= "9" or "０" <= character <= "９"),
             (AT_SIGN, character in "@＠"),
             (KANA, "ぁ" <= character <= "ヺ" or "\uff66" <= character <= "\uff9d"),
-            (SUSPECT, character in _SUSPECTS or "\ud800" <= character <= "\udfff"),
-            (SUSPECT, "\uff61" <= character <= "\uff9f"),
+            (SUSPECT, is_suspect(character)),
+            (MARK, character in "<&[_=\\"),
             (COMBINING, changes_under_nfc),
             (RETURN, character == "\r"),
         )

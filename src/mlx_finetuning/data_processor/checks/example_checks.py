@@ -15,9 +15,10 @@ from itertools import pairwise
 
 import numpy as np
 
-from mlx_finetuning.data_processor.checks import characters
+from mlx_finetuning.data_processor.chats import Turn
+from mlx_finetuning.data_processor.checks import characters, leftovers
 from mlx_finetuning.data_processor.checks.characters import Flags
-from mlx_finetuning.data_processor.examples import Example, Turn, findings_at
+from mlx_finetuning.data_processor.examples import Example, findings_at
 from mlx_finetuning.data_processor.findings import Finding, finding
 from mlx_finetuning.data_processor.stage_progress import SILENT, StageProgress
 from mlx_finetuning.tokenization.reasoning import TAG
@@ -121,11 +122,14 @@ def _is_bad_order(roles: tuple[str, ...], has_calls: bool) -> bool:
 
 
 def _is_empty(turn: Turn) -> bool:
-    return not turn.content.strip() and not turn.extra
+    return not turn.content.strip() and not turn.has_calls
 
 
 _ASKING = ("user", "prompt", "text")
 _ANSWERING = ("assistant", "chosen", "rejected")
+_SAID = (*_ASKING, *_ANSWERING)
+
+
 _ERRORS = (
     _Check("EMPTY_QUESTION", _any_turn(_ASKING, _is_empty), needs=characters.BLANK),
     _Check("EMPTY_ANSWER", _any_turn(_ANSWERING, _is_empty), needs=characters.BLANK),
@@ -133,10 +137,22 @@ _ERRORS = (
         "ROLE_ORDER",
         lambda example: _is_bad_order(
             tuple(turn.role for turn in example.turns),
-            any(turn.extra or turn.role == "tool" for turn in example.turns),
+            any(turn.has_calls or turn.role == "tool" for turn in example.turns),
         ),
     ),
     _Check("MOJIBAKE", _any_text(is_mojibake), needs=characters.SUSPECT),
+    _Check(
+        "SPREADSHEET_ERROR",
+        _any_turn(_SAID, lambda turn: leftovers.is_spreadsheet_error(turn.content)),
+        characters.NO_KANA,
+    ),
+    _Check(
+        "SAME_ANSWERS",
+        lambda example: (
+            example.turns[-1].role == "rejected"
+            and example.turns[-1].content.split() == example.turns[-2].content.split()
+        ),
+    ),
     _Check(
         "REASONING_UNCLOSED",  # closed reasoning was put apart when the record was read
         _any_turn(
@@ -210,7 +226,17 @@ _WARNINGS = (
         _any_text(lambda text: any(map(is_control, text))),
         needs=characters.CONTROL,
     ),
-    _Check("ZERO_WIDTH", _any_text(characters.ZERO_WIDTH_PATTERN.search), characters.ZERO_WIDTH),
+    _Check("ZERO_WIDTH", _any_text(characters.has_invisible), characters.ZERO_WIDTH),
+    _Check("HIDDEN_TEXT", characters.hides_text, characters.ZERO_WIDTH),
+    _Check(
+        "PLACEHOLDER",
+        _any_turn(_SAID, lambda turn: leftovers.stands_for_nothing(turn.content)),
+        characters.NO_KANA,
+    ),
+    _Check("SEE_OTHER", _any_turn(_SAID, lambda turn: leftovers.points_elsewhere(turn.content))),
+    _Check("HTML", _any_text(leftovers.has_markup), characters.MARK),
+    _Check("EXCEL_ESCAPE", _any_text(leftovers.has_spreadsheet_escape), characters.MARK),
+    _Check("CONTROL_TOKEN", _any_text(leftovers.CONTROL_TOKEN.search), characters.MARK),
     _Check("HALF_WIDTH_KANA", _any_text(re.compile("[｡-ﾟ]").search), characters.HALF_KANA),
     _Check("MIXED_WIDTH", _any_text(has_mixed_width), characters.FULL_ALNUM),
     _Check("EDGE_SPACE", _any_text(lambda text: text[-1:].isspace())),

@@ -1,76 +1,55 @@
-"""Which column plays which role, by Japanese and English names, with a reason for each choice.
+"""Which column plays which role, by its name and by what it holds, with a reason for each choice.
 
-Looks at names only. An unmapped column is listed, never dropped in silence.
+A whole name counts more than part of one, and neither makes a column of dates, marks or staff names an
+answer. What was taken for want of better is marked as doubtful. An unmapped column is listed, never
+dropped in silence.
 """
 
 from __future__ import annotations
 
 import re
-import unicodedata
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Literal
+from typing import Any, Literal
 
+from mlx_finetuning.data_processor.findings import Finding, finding
+from mlx_finetuning.data_processor.readers.column_content import (
+    SAMPLE,
+    Content,
+    content_of,
+    is_verdict,
+)
+from mlx_finetuning.data_processor.readers.column_names import (
+    NAMES,
+    ROLE_JA,
+    STATUSES,
+    TITLES,
+    Fit,
+    fit,
+    is_variant,
+    key,
+    numbered,
+)
 from mlx_finetuning.errors import ColumnsNotFound, InvalidMapping
 
 ExampleKind = Literal["chat", "text", "preference"]
+Records = Sequence[tuple[int, Sequence[Any]]]
 
-# Role → names, best first. A column plays one role; a role takes one column.
-NAMES: dict[str, tuple[str, ...]] = {
-    "messages": ("messages", "conversations", "conversation", "会話", "対話"),
-    "question": (
-        *("質問", "question", "指示", "instruction", "問い", "問題", "prompt", "プロンプト"),
-        *(
-            "質問文",
-            "質問内容",
-            "問い合わせ",
-            "お問い合わせ",
-            "問い合わせ内容",
-            "query",
-            "q",
-            "user",
-        ),
-        *("ユーザー", "設問", "発話"),
-    ),
-    "context": ("入力", "input", "文脈", "context", "補足", "参考"),
-    "answer": (
-        *("回答", "answer", "出力", "output", "答え", "解答", "completion", "response", "応答"),
-        *("返答", "回答文", "回答内容", "返信", "answers", "a", "assistant", "アシスタント"),
-    ),
-    "reasoning": (
-        *("reasoning", "reasoningcontent", "thinking", "思考", "思考過程", "思考の過程"),
-        *("推論", "推論過程", "考えた過程", "chainofthought", "cot"),
-    ),
-    "system": ("system", "システム", "システム文", "システムプロンプト", "systemprompt"),
-    "chosen": ("chosen", "良い回答", "好ましい回答", "採用"),
-    "rejected": ("rejected", "悪い回答", "好ましくない回答", "不採用"),
-    "text": ("text", "本文", "テキスト", "文章", "content", "内容"),
-    "tools": ("tools", "functions", "ツール", "道具"),
-    "category": ("カテゴリ", "カテゴリー", "分類", "種別", "category", "ジャンル", "label"),
-    "group": ("グループ", "group", "groupid", "グループid", "話題id", "話題", "topic", "topicid"),
-}
-ROLE_JA = {
-    "messages": "会話",
-    "question": "質問",
-    "context": "入力（補足）",
-    "answer": "回答",
-    "reasoning": "考えた過程",
-    "system": "システム文",
-    "chosen": "良い回答",
-    "rejected": "悪い回答",
-    "text": "本文",
-    "tools": "ツール",
-    "category": "カテゴリ",
-    "group": "グループ",
-}
-_PARTS = {"question": ("質問", "問い合わせ", "question"), "answer": ("回答", "返答", "answer")}
+__all__ = ["NAMES", "ROLE_JA", "ColumnChoice", "ColumnMap", "choose", "missing_columns"]
+
+_LANGUAGE = re.compile("(?<=[a-z])(?:ja|jp|japanese)$")
 _EXTRAS = ("category", "group")
+_JUDGED = ("question", "answer")
 # Kind, roles it cannot do without, roles it can use; the first that fits is taken.
 _KINDS: tuple[tuple[ExampleKind, tuple[str, ...], tuple[str, ...]], ...] = (
-    ("chat", ("messages",), ("system", "tools", *_EXTRAS)),
+    ("chat", ("messages",), ("system", "tools", "desirable", *_EXTRAS)),
     ("preference", ("question", "chosen", "rejected"), ("context", "system", *_EXTRAS)),
-    ("chat", ("question", "answer"), ("context", "reasoning", "system", "tools", *_EXTRAS)),
+    (
+        "chat",
+        ("question", "answer"),
+        ("context", "reasoning", "system", "tools", "history", "desirable", *_EXTRAS),
+    ),
     ("text", ("text",), _EXTRAS),
 )
 
@@ -83,6 +62,15 @@ class ColumnChoice:
     column: str
     reason: str
     """Japanese: why this column was taken."""
+    more: tuple[str, ...] = ()
+    """Further columns of the same role (回答2, 回答3), in order."""
+    is_doubtful: bool = False
+    """Whether a person had better look."""
+
+    @property
+    def columns(self) -> tuple[str, ...]:
+        """All columns of the role."""
+        return (self.column, *self.more)
 
 
 @dataclass(frozen=True)
@@ -94,34 +82,55 @@ class ColumnMap:
     kind: ExampleKind | None
     """None if the columns suffice for no kind of example; `missing` says what is lacking."""
     missing: tuple[str, ...] = ()
+    title: str = ""
+    """Of plain text: the column that stands above it, where the records look like articles."""
+    status: str = ""
+    """The column that may call a record a draft."""
 
     @property
     def columns(self) -> dict[str, str]:
         """Role → column."""
         return {choice.role: choice.column for choice in self.choices}
 
+    @property
+    def findings(self) -> tuple[Finding, ...]:
+        """What is to be said of the choice."""
+        notes = []
+        if self.kind is None:
+            notes.append(finding("COLUMNS_NOT_FOUND", missing="、".join(self.missing)))
+        elif self.unmapped:
+            notes.append(finding("UNMAPPED_COLUMN", columns="、".join(self.unmapped)))
+        doubtful = [choice for choice in self.choices if choice.is_doubtful and self.kind]
+        if doubtful:
+            named = (f"{ROLE_JA[choice.role]}＝「{choice.column}」" for choice in doubtful)
+            reasons = "。".join(choice.reason for choice in doubtful)
+            notes.append(finding("COLUMN_DOUBTFUL", columns="、".join(named), reasons=reasons))
+        for choice in self.choices:
+            if choice.role == "answer" and choice.more:
+                notes.append(finding("ANSWER_COLUMNS", columns="、".join(choice.columns)))
+        if self.title:
+            notes.append(finding("ARTICLES", title=self.title, text=self.columns["text"]))
+        return tuple(notes)
 
-def choose(columns: Sequence[str], explicit: Mapping[str, str] | None = None) -> ColumnMap:
+
+def choose(
+    columns: Sequence[str], explicit: Mapping[str, str] | None = None, records: Records = ()
+) -> ColumnMap:
     """A role for each column that has one. `explicit` (role → column) wins; a role given an empty
-    column is left out. Raises InvalidMapping."""
+    column is left out; `records` are looked at where names leave it open. Raises InvalidMapping."""
     requested = _checked_roles(columns, explicit or {})
+    table = _Columns(columns, records)
     choices = {
         role: ColumnChoice(role, column, "指定されました") for role, column in requested.items()
     }
     # An explicit question or answer speaks against reading whole chats or plain text.
     is_pair = "question" in requested or "answer" in requested
-    for choice in _choices_by_name(columns, set(requested.values())):
+    for choice in _by_name(table, set(requested.values())):
         if choice.role not in choices and not (is_pair and choice.role in ("messages", "text")):
             choices[choice.role] = choice
     choices = {role: choice for role, choice in choices.items() if choice.column}
-    if "question" not in choices and {"answer", "chosen"} & choices.keys():
-        # An answer without a question: its input, or its text, is the question.
-        stand_in = next((role for role in ("context", "text") if role in choices), None)
-        if stand_in:
-            column = choices.pop(stand_in).column
-            reason = f"質問の列がなく、「{column}」が回答と対になっています"
-            choices["question"] = ColumnChoice("question", column, reason)
-    return _column_map(columns, choices)
+    _stand_in(choices, table, is_pair=is_pair)
+    return _column_map(table, choices)
 
 
 def missing_columns(path: Path, columns: Sequence[str], chosen: ColumnMap) -> ColumnsNotFound:
@@ -129,12 +138,35 @@ def missing_columns(path: Path, columns: Sequence[str], chosen: ColumnMap) -> Co
     return ColumnsNotFound(path=str(path), missing=list(chosen.missing), columns=list(columns))
 
 
+class _Columns:
+    """The columns of a table, with what is in them; looked at once, and only where it matters."""
+
+    def __init__(self, names: Sequence[str], records: Records) -> None:
+        self.names = list(names)
+        # A sample of the rows: a hundred thousand would be walked for each column.
+        self._records = records[:: max(1, len(records) // SAMPLE)]
+        self._contents: dict[str, Content] = {}
+
+    def values(self, name: str) -> list[Any]:
+        """Some of its cells."""
+        at = self.names.index(name)
+        return [values[at] for _, values in self._records]
+
+    def content(self, name: str) -> Content:
+        """What it holds."""
+        if name not in self._contents:
+            self._contents[name] = content_of(self.values(name))
+        return self._contents[name]
+
+
 def _checked_roles(columns: Sequence[str], explicit: Mapping[str, str]) -> dict[str, str]:
     """`explicit` with the roles' own names. Raises InvalidMapping."""
     problems, requested = [], {}
     for name, column in explicit.items():
-        key = _key(name)
-        role = next((role for role, names in NAMES.items() if key == role or key in names), None)
+        asked = key(name)
+        role = next(
+            (role for role, names in NAMES.items() if asked == role or asked in names), None
+        )
         if role is None:
             problems.append(
                 f"「{name}」という役割はありません。使えるのは {', '.join(NAMES)} です。"
@@ -148,34 +180,130 @@ def _checked_roles(columns: Sequence[str], explicit: Mapping[str, str]) -> dict[
     return requested
 
 
-def _key(name: str) -> str:
-    """A header without case, width, spaces, underscores and remarks in brackets."""
-    folded = unicodedata.normalize("NFKC", name).casefold()
-    return re.sub(r"\(.*?\)|[\s_\-*:]", "", folded)
-
-
-def _choices_by_name(columns: Sequence[str], taken: set[str]) -> list[ColumnChoice]:
-    """Choices by exact names, best name first, then by names that contain the word."""
-    keys = {_key(column): column for column in reversed(columns) if column not in taken}
+def _by_name(table: _Columns, taken: set[str]) -> list[ColumnChoice]:
+    """Choices for all roles: those with one name of their own first, then question and answer."""
+    free = [column for column in table.names if column not in taken]
+    keys = {key(column): column for column in reversed(free)}
+    for column in free:  # input_ja stands for input where there is none
+        keys.setdefault(_LANGUAGE.sub("", key(column)), column)
     choices = []
     for role, names in NAMES.items():
+        if role in _JUDGED:
+            continue
         for name in names:
-            if name in keys:
-                column = keys.pop(name)
-                reason = f"列名「{column}」から{ROLE_JA[role]}と判断しました"
-                choices.append(ColumnChoice(role, column, reason))
-                break
-    chosen = {choice.role for choice in choices}
-    for role in _PARTS.keys() - chosen:
-        key = next((key for key in keys if any(part in key for part in _PARTS[role])), None)
-        if key is not None:
-            column = keys.pop(key)
-            reason = f"列名「{column}」に{ROLE_JA[role]}を表す語が含まれます"
-            choices.append(ColumnChoice(role, column, reason))
+            column = keys.get(name, "")
+            if column not in free or (role == "desirable" and not is_verdict(table.values(column))):
+                continue
+            # Of conversations the cells say more than the name.
+            content = table.content(column)
+            if role in ("messages", "history") and content.filled and not content.structured:
+                continue
+            choices.append(
+                ColumnChoice(role, column, f"列名「{column}」から{ROLE_JA[role]}と判断しました")
+            )
+            free.remove(column)
+            break
+    for role in _JUDGED:
+        other = _JUDGED[1 - _JUDGED.index(role)]
+        choice = _judged(table, [c for c in free if fit(c, role) >= fit(c, other)], role)
+        if choice is not None:
+            choices.append(choice)
+            free = [column for column in free if column not in choice.columns]
     return choices
 
 
-def _column_map(columns: Sequence[str], choices: Mapping[str, ColumnChoice]) -> ColumnMap:
+def _judged(table: _Columns, columns: Sequence[str], role: str) -> ColumnChoice | None:
+    """The column that fits a question or an answer best, with its further ones (回答2, 回答3)."""
+    # The less a column's name says, the more its cells must.
+    needed = {Fit.PART: "prose", Fit.WEAK: "prose", Fit.HEAD: "something", Fit.EXACT: ""}
+    rivals = [
+        column
+        for column in columns
+        if (needs := needed.get(fit(column, role))) is not None
+        and (needs != "prose" or table.content(column).is_prose)
+        and (needs != "something" or not _is_idle(table, column, role))
+    ]
+    rivals.sort(key=lambda column: _rank(table, column, role), reverse=True)
+    if not rivals:
+        return None
+    column = rivals[0]
+    level, name = fit(column, role), numbered(column)
+    series = [
+        each
+        for each in columns
+        if each == column
+        # Without a number, a remark in brackets (英語) makes it something else.
+        or (
+            level >= Fit.HEAD
+            and numbered(each).base == name.base
+            and (numbered(each).number or name.number) is not None
+        )
+        or (level >= Fit.HEAD and role == "question" and is_variant(each))
+    ]
+    series.sort(key=lambda each: (is_variant(each), numbered(each).number or 0))
+    others = [each for each in rivals if each not in series]
+    named = [each for each in others if fit(each, role) >= Fit.HEAD]
+    content = table.content(column)
+    doubtful = (
+        level is not Fit.EXACT
+        or content.is_nothing
+        or (role == "answer" and content.is_constant)
+        or (not content.is_prose and any(table.content(each).is_prose for each in others))
+        or any(fit(each, role) is level for each in named)
+    )
+    reason = _REASONS[level].format(column=series[0], role=ROLE_JA[role])
+    if named and doubtful:
+        reason += f"（ほかの候補: {'、'.join(named)}）"
+    return ColumnChoice(role, series[0], reason, tuple(series[1:]), doubtful)
+
+
+_REASONS = {
+    Fit.EXACT: "列名「{column}」から{role}と判断しました",
+    Fit.HEAD: "列名「{column}」に{role}を表す語が含まれます",
+    Fit.PART: "列名「{column}」に{role}を表す語が含まれます",
+    Fit.WEAK: "列名「{column}」と中の文章から{role}と推測しました",
+}
+
+
+def _is_idle(table: _Columns, column: str, role: str) -> bool:
+    """Whether its cells teach nothing. The same question may be asked of many texts."""
+    content = table.content(column)
+    return content.is_nothing or (role == "answer" and content.is_constant)
+
+
+def _rank(table: _Columns, column: str, role: str) -> tuple[int, ...]:
+    """The higher the better; a whole name with nothing to learn in it gives way to any with prose."""
+    is_idle, names = _is_idle(table, column, role), NAMES[role]
+    place = names.index(key(column)) if key(column) in names else len(names)
+    level = 0 if is_idle else fit(column, role)
+    is_prose = table.content(column).is_prose
+    return (not is_idle, level, is_prose, -place, -table.names.index(column))
+
+
+def _stand_in(choices: dict[str, ColumnChoice], table: _Columns, *, is_pair: bool) -> None:
+    """Where one half of a pair is there alone: an input or text that is the other half."""
+    if "question" not in choices and {"answer", "chosen"} & choices.keys():
+        # An answer without a question: its input, or its text, is the question.
+        role = next((role for role in ("context", "text") if role in choices), None)
+        column = choices.pop(role).column if role else _text_column(table, choices, is_pair)
+        if column:
+            reason = f"質問の列がなく、「{column}」が回答と対になっています"
+            choices["question"] = ColumnChoice("question", column, reason)
+    elif "answer" not in choices and "question" in choices and is_pair and "chosen" not in choices:
+        column = _text_column(table, choices, is_pair)
+        if column:
+            reason = f"回答の列がなく、「{column}」が質問と対になっています"
+            choices["answer"] = ColumnChoice("answer", column, reason)
+
+
+def _text_column(table: _Columns, choices: Mapping[str, ColumnChoice], is_pair: bool) -> str | None:
+    """A column named like plain text, where a pair was asked for by name."""
+    used = {choice.column for choice in choices.values()}
+    keys = {key(column): column for column in reversed(table.names) if column not in used}
+    return next((keys[name] for name in NAMES["text"] if is_pair and name in keys), None)
+
+
+def _column_map(table: _Columns, choices: Mapping[str, ColumnChoice]) -> ColumnMap:
     """The choices that the first fitting kind of example can use; all, where none fits."""
     kind, roles = next(
         (
@@ -185,8 +313,18 @@ def _column_map(columns: Sequence[str], choices: Mapping[str, ColumnChoice]) -> 
         ),
         (None, tuple(NAMES)),
     )
-    used = tuple(choices[role] for role in roles if role in choices)
-    used_columns = {choice.column for choice in used}
-    unmapped = tuple(column for column in columns if column not in used_columns)
-    lacking = [role for role in ("question", "answer") if role not in choices and kind is None]
-    return ColumnMap(used, unmapped, kind, tuple(ROLE_JA[role] for role in lacking))
+    used = [choices[role] for role in roles if role in choices]
+    used_columns = {column for choice in used for column in choice.columns}
+    unmapped = tuple(column for column in table.names if column not in used_columns)
+    lacking = [role for role in _JUDGED if role not in choices and kind is None]
+    title = status = ""
+    for column in unmapped:
+        if kind == "text" and not title and key(column) in TITLES:
+            title = column
+        if not status and key(column) in STATUSES:
+            status = column
+    if kind == "text" and "question" in choices:
+        used = [replace(choice, is_doubtful=True) for choice in used]
+    return ColumnMap(
+        tuple(used), unmapped, kind, tuple(ROLE_JA[role] for role in lacking), title, status
+    )

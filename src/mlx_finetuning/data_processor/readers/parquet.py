@@ -5,7 +5,8 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Any
 
-from mlx_finetuning.data_processor.readers.tables import MAX_CELL, Record, Table
+from mlx_finetuning.data_processor.readers.limits import MAX_CELL
+from mlx_finetuning.data_processor.readers.tables import Record, Table
 from mlx_finetuning.errors import CellTooLong, SourceMalformed, SourceTooLarge
 
 ENDINGS = (".parquet",)

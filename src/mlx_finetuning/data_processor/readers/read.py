@@ -7,9 +7,16 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 
 from mlx_finetuning.data_processor.findings import Finding, finding
-from mlx_finetuning.data_processor.readers import trees
+from mlx_finetuning.data_processor.readers import (
+    chat_logs,
+    flat_messages,
+    parquet,
+    trees,
+    workbook,
+)
 from mlx_finetuning.data_processor.readers.encoding import AUTO, CERTAIN, decode
-from mlx_finetuning.data_processor.readers.parquet import ENDINGS, read_parquet
+from mlx_finetuning.data_processor.readers.html_tables import open_html
+from mlx_finetuning.data_processor.readers.limits import ANY, TableOptions
 from mlx_finetuning.data_processor.readers.source import check_source, read_source
 from mlx_finetuning.data_processor.readers.tables import Table, parse
 from mlx_finetuning.data_processor.stage_progress import SILENT, StageProgress
@@ -29,29 +36,70 @@ class Reading:
     """Japanese: how the encoding was found."""
     table: Table
     findings: tuple[Finding, ...]
+    speakers: tuple[str, ...] = ()
+    """Of a log of people's chat: who speaks, the most frequent first."""
 
 
-def read(path: Path, encoding: str = AUTO, progress: StageProgress = SILENT) -> Reading:
-    """Raises the Source… and Encoding… errors of `errors`, CellTooLong."""
+def read(
+    path: Path,
+    encoding: str = AUTO,
+    progress: StageProgress = SILENT,
+    *,
+    options: TableOptions = ANY,
+    assistant: str = "",
+) -> Reading:
+    """assistant: of a log of people's chat, whose words are the answers.
+
+    Raises the Source… and Encoding… errors of `errors`, CellTooLong, InvalidSettings.
+    """
     check_source(path)
-    if path.suffix.lower() in ENDINGS:
+    ending = path.suffix.lower()
+    if ending in parquet.ENDINGS:
         with path.open("rb") as stream:
             sha256 = hashlib.file_digest(stream, "sha256").hexdigest()
             size = stream.tell()
-        table = read_parquet(path)
+        table = parquet.read_parquet(path)
         reading = Reading(path, size, sha256, "parquet", 1.0, "Parquetの形式です", table, ())
+    elif ending in workbook.ENDINGS:
+        reading = _read_workbook(path, encoding, progress, options)
     else:
-        reading = _read_text(path, encoding, progress)
-    table = trees.unfold(reading.table)
+        reading = _read_text(path, encoding, progress, options, assistant)
+    table, speakers = reading.table, reading.speakers
+    if not speakers:
+        table, speakers = chat_logs.unfold(table, assistant)
+    table = flat_messages.unfold(trees.unfold(table))
     if not table.records and not table.columns:
         raise SourceEmpty(path=str(path))
     if not table.records:
         raise SourceHeaderOnly(path=str(path), columns=list(table.columns))
     link = [finding("SYMLINK", target=str(path.resolve()))] if path.is_symlink() else []
-    return replace(reading, table=table, findings=(*link, *reading.findings, *table.findings))
+    findings = (*link, *reading.findings, *table.findings)
+    return replace(reading, table=table, findings=findings, speakers=speakers)
 
 
-def _read_text(path: Path, encoding: str, progress: StageProgress) -> Reading:
+def _read_workbook(
+    path: Path, encoding: str, progress: StageProgress, options: TableOptions
+) -> Reading:
+    """A workbook, or the text that hides under its name."""
+    with path.open("rb") as stream:
+        start = stream.read(8)
+        if not workbook.is_packed(start):
+            return _read_text(path, encoding, progress, options)
+        raw = start + stream.read()
+    size, sha256 = len(raw), hashlib.sha256(raw).hexdigest()
+    progress.check_cancelled()
+    name, sheets = workbook.open_packed(path, raw, progress)
+    table = workbook.table_of(name, sheets, path, progress, options)
+    return Reading(path, size, sha256, name, 1.0, "表計算のブックです", table, ())
+
+
+def _read_text(
+    path: Path,
+    encoding: str,
+    progress: StageProgress,
+    options: TableOptions,
+    assistant: str = "",
+) -> Reading:
     progress.check_cancelled()
     raw = read_source(path, encoding)
     progress.check_cancelled()
@@ -60,9 +108,19 @@ def _read_text(path: Path, encoding: str, progress: StageProgress) -> Reading:
     decoded = decode(raw, path, encoding)
     del raw  # a large file is not held twice
     progress.check_cancelled()
-    is_unsure = decoded.confidence < CERTAIN
-    findings = (finding("LOW_CONFIDENCE", encoding=decoded.encoding),) if is_unsure else ()
-    table = parse(decoded.text, path, progress)
-    return Reading(
-        path, size, sha256, decoded.encoding, decoded.confidence, decoded.reason, table, findings
-    )
+    findings: tuple[Finding, ...] = ()
+    if decoded.confidence < CERTAIN:
+        findings = (finding("LOW_CONFIDENCE", encoding=decoded.encoding),)
+    if path.suffix.lower() in workbook.ENDINGS and workbook.is_html(decoded.text):
+        sheets = open_html(decoded.text, path, progress)
+        table = workbook.table_of("html", sheets, path, progress, options)
+        log = None
+    else:
+        is_text = path.suffix.lower() in _LOG_ENDINGS and options == ANY
+        log = chat_logs.in_text(decoded.text) if is_text else None
+        table = log.table(assistant) if log else parse(decoded.text, path, progress, options)
+    how = (decoded.encoding, decoded.confidence, decoded.reason)
+    return Reading(path, size, sha256, *how, table, findings, log.speakers if log else ())
+
+
+_LOG_ENDINGS = (".txt", ".md")

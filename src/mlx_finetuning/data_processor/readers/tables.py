@@ -6,24 +6,21 @@ single line it is the record's ordinal. Knows nothing of what the columns mean.
 
 from __future__ import annotations
 
-import csv
 import json
+import math
 import re
-from collections.abc import Callable, Iterator
-from dataclasses import dataclass
+from collections.abc import Callable
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
 from mlx_finetuning.data_processor.findings import Finding, finding
+from mlx_finetuning.data_processor.readers import json_shapes
+from mlx_finetuning.data_processor.readers.delimited import is_divided, is_table, read_rows
+from mlx_finetuning.data_processor.readers.limits import ANY, MAX_CELL, TableOptions, require_size
+from mlx_finetuning.data_processor.readers.locate import locate
 from mlx_finetuning.data_processor.stage_progress import SILENT, StageProgress
 from mlx_finetuning.errors import CellTooLong, SourceMalformed, SourceUnsupported
-
-MAX_CELL = 1_000_000
-"""Characters of one cell or string."""
-MAX_COLUMNS = 1_000
-MAX_CELLS = 50_000_000
-"""Rows times columns: rows are filled up to the width, so a small file could fill the memory."""
-
 
 Record = tuple[int, list[Any]]
 """Row number, and a value per column; a value that the source lacks is None."""
@@ -37,110 +34,63 @@ class Table:
     columns: tuple[str, ...]
     records: list[Record]
     findings: tuple[Finding, ...] = ()
+    sheet: str = ""
+    """Of a workbook: the one that was read."""
+    sheets: tuple[str, ...] = ()
+    """Of a workbook: all there are."""
 
 
-def parse(text: str, path: Path, progress: StageProgress = SILENT) -> Table:
-    """The table in `text`. Raises SourceUnsupported, SourceMalformed, CellTooLong."""
+def parse(
+    text: str,
+    path: Path,
+    progress: StageProgress = SILENT,
+    options: TableOptions = ANY,
+) -> Table:
+    """The table in `text`. Raises SourceUnsupported, SourceMalformed, CellTooLong,
+    HeaderRowNotFound."""
     ending = path.suffix.lower()
+    text = text.removeprefix("\ufeff")
+    if ending in (*DELIMITED, ".xls"):  # many systems export text under that name
+        return _read_delimited(text, path, progress, options)
     if ending not in READERS:
-        supported = [*READERS, ".parquet"]
+        supported = [*DELIMITED, ".xlsx", ".xls", ".ods", *READERS, ".parquet"]
         raise SourceUnsupported(path=str(path), ending=ending or "なし", supported=supported)
-    return READERS[ending](text.removeprefix("\ufeff"), path, progress)
+    if ending == ".txt" and (options.delimiter or is_table(text)):
+        table = _read_delimited(text, path, progress, options)
+        return replace(table, findings=(finding("TABLE_IN_TEXT"), *table.findings))
+    table = READERS[ending](text, path, progress)
+    if ending == ".txt" and is_divided(text, "\t"):
+        return replace(table, findings=(finding("TABS_IN_TEXT"), *table.findings))
+    return table
 
 
 def cell_text(value: Any) -> str:
-    """A cell as text: JSON numbers as written, nothing for null, nested values as JSON."""
+    """A cell as text: JSON numbers as written, nothing for null and NaN, nested values as JSON."""
     if isinstance(value, str):
         return value
-    return "" if value is None else json.dumps(value, ensure_ascii=False)
+    if value is None or (isinstance(value, float) and not math.isfinite(value)):
+        return ""
+    return json.dumps(value, ensure_ascii=False)
 
 
 # --- CSV and TSV -------------------------------------------------------------------------
 
 
-_LINE = re.compile(r"[^\r\n]++(?:\r\n?|\n)?|\r\n?|\n")  # possessive: never steps back over a line
-_REPORT_EVERY = 5000
-"""Lines between two reports."""
-
-
-def _read_delimited(text: str, path: Path, progress: StageProgress) -> Table:
-    name = path.suffix.lower().removeprefix(".")
-    header = text.lstrip("\r\n").split("\n", 1)[0]
-    delimiter = "\t" if name == "tsv" else max(",\t;", key=header.count)
-    findings = []
-    try:
-        lines = list(_csv_lines(text, path, delimiter, progress, strict=True))
-    except _LooseQuotes as problem:
-        lines = list(_csv_lines(text, path, delimiter, progress, strict=False))
-        findings.append(finding("LOOSE_QUOTES", [problem.line]))
-    if not lines:
-        return Table(name, (), [], tuple(findings))
-    width = len(lines[0][1])
-    _refuse_too_many_cells(width, len(lines), path)
-    columns: list[str] = []
-    for position, cell in enumerate(lines[0][1], 1):
-        column = cell.strip() or f"列{position}"
-        columns.append(f"{column}（{position}列目）" if column in columns else column)
-    records: list[Record] = []
-    ragged, blank = [], []
-    for row, cells in progress.over(lines[1:]):
-        if not any(cell.strip() for cell in cells):
-            blank.append(row)
-            continue
-        if len(cells) != width:
-            ragged.append(row)
-        records.append((row, (cells + [""] * width)[:width]))
-    if ragged:
-        findings.append(finding("RAGGED_ROW", ragged))
-    if blank:
-        findings.append(finding("BLANK_ROW", blank))
-    return Table(name, tuple(columns), records, tuple(findings))
-
-
-def _refuse_too_many_cells(columns: int, rows: int, path: Path) -> None:
-    """Raises SourceMalformed for a table that nobody has written by hand."""
-    if columns > MAX_COLUMNS or columns * rows > MAX_CELLS:
-        reason = f"列が多すぎます（{columns:,}列 × {rows:,}行。列は{MAX_COLUMNS:,}まで）。"
-        raise SourceMalformed(path=str(path), line=1, reason=reason)
-
-
-class _LooseQuotes(Exception):
-    """A quotation mark stands where RFC 4180 allows none."""
-
-    def __init__(self, line: int) -> None:
-        self.line = line
-
-
-def _csv_lines(
-    text: str, path: Path, delimiter: str, progress: StageProgress, *, strict: bool
-) -> Iterator[tuple[int, list[str]]]:
-    """The cells of each row with the line it begins at; lines without a character are passed over."""
-    csv.field_size_limit(MAX_CELL)
-    # Lines one by one: io.StringIO would hold the text again, at four bytes a character.
-    lines = (match.group() for match in _LINE.finditer(text))
-    reader = csv.reader(lines, delimiter=delimiter, strict=strict)
-    start = 1
-    try:
-        for cells in reader:
-            if cells:
-                yield start, cells
-            start = reader.line_num + 1
-            if start % _REPORT_EVERY == 0:
-                progress.update(start, 0)
-    except csv.Error as error:
-        if "field larger" in str(error):
-            raise CellTooLong(path=str(path), line=start, limit=MAX_CELL) from error
-        if "unexpected end" in str(error):
-            reason = '引用符（"）が閉じられていません。'
-            raise SourceMalformed(path=str(path), line=start, reason=reason) from error
-        raise _LooseQuotes(start) from error
+def _read_delimited(text: str, path: Path, progress: StageProgress, options: TableOptions) -> Table:
+    delimiter, rows, findings = read_rows(text, path, progress, options)
+    found = locate(rows, path, options, progress)
+    name = "tsv" if path.suffix.lower() == ".tsv" or delimiter == "\t" else "csv"
+    return Table(name, found.columns, found.records, (*findings, *found.findings))
 
 
 # --- JSON and JSONL ----------------------------------------------------------------------
 
+_REPORT_EVERY = 5000
+"""Elements between two reports."""
 _SPACE = re.compile(r"[ \t\r\n]*")
 _SPACE_OR_COMMA = re.compile(r"[ \t\r\n]*,?[ \t\r\n]*")
-_DECODER = json.JSONDecoder()
+_DECODER = json.JSONDecoder(parse_constant=lambda _: None)
+"""NaN and Infinity, which JSON does not have, are no value."""
 
 
 def _read_jsonl(text: str, path: Path, progress: StageProgress) -> Table:
@@ -153,7 +103,7 @@ def _read_jsonl(text: str, path: Path, progress: StageProgress) -> Table:
 
 
 def _read_json(text: str, path: Path, progress: StageProgress) -> Table:
-    """A list of objects, or an object holding one such list (`{"data": […]}`)."""
+    """A list of objects, or an object of a shape that `json_shapes` knows."""
     start = _skip_space(text, 0)
     if text.startswith("[", start):
         return _table_of_objects("json", _list_elements(text, start, path, progress), path)
@@ -164,13 +114,7 @@ def _read_json(text: str, path: Path, progress: StageProgress) -> Table:
     if not isinstance(value, dict):
         reason = "オブジェクトの一覧（[{…}, …]）ではありません。"
         raise SourceMalformed(path=str(path), line=1, reason=reason)
-    lists = [
-        items
-        for items in value.values()
-        if isinstance(items, list) and items and all(isinstance(item, dict) for item in items)
-    ]
-    objects = lists[0] if len(lists) == 1 else [value]
-    return _table_of_objects("json", list(enumerate(objects, 1)), path)
+    return _table_of_objects("json", list(enumerate(json_shapes.records(value), 1)), path)
 
 
 def _list_elements(
@@ -242,6 +186,10 @@ _REASONS = {
 
 def _table_of_objects(name: str, objects: list[tuple[int, Any]], path: Path) -> Table:
     """Records aligned with the union of all keys."""
+    items = [item for _, item in objects]
+    shaped = json_shapes.table(items)
+    if shaped is not items:  # a record no longer is what stands on its line
+        objects = list(enumerate(shaped, 1))
     positions: dict[str, int] = {}
     for row, item in objects:
         if not isinstance(item, dict):
@@ -251,7 +199,7 @@ def _table_of_objects(name: str, objects: list[tuple[int, Any]], path: Path) -> 
             positions.setdefault(key, len(positions))
             if isinstance(value, str) and len(value) > MAX_CELL:
                 raise CellTooLong(path=str(path), line=row, limit=MAX_CELL)
-    _refuse_too_many_cells(len(positions), len(objects), path)
+    require_size(len(positions), len(objects), path)
     columns = tuple(positions)
     return Table(
         name, columns, [(row, [item.get(key) for key in columns]) for row, item in objects]
@@ -278,9 +226,8 @@ def _read_text(text: str, path: Path, progress: StageProgress) -> Table:
     return Table("text", ("text",), records)
 
 
+DELIMITED = (".csv", ".tsv")
 READERS: dict[str, Callable[[str, Path, StageProgress], Table]] = {
-    ".csv": _read_delimited,
-    ".tsv": _read_delimited,
     ".json": _read_json,
     ".jsonl": _read_jsonl,
     ".ndjson": _read_jsonl,

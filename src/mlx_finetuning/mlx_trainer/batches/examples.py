@@ -35,6 +35,8 @@ class Example:
     """The line of the source file it came from; 0 if unknown."""
     cut: int = 0
     """Tokens that did not fit."""
+    loses_end: bool = False
+    """Whether targets are among them: an answer without its end."""
     cache_slot: CacheSlot | None = None
     """None if the output of its lower blocks is not cached."""
 
@@ -83,19 +85,16 @@ def sequences(loaded: LoadedModel, row: Row, supervise: str = "answers") -> tupl
         tokens = [*loaded.tokenizer.encode(row["text"]), loaded.chat.text_end]
         return (Example(tokens, [True] * len(tokens), number),)
     chat = conversations(row)[0]
+    learns_all = supervise == "all" and "messages" in row
     try:
-        encoded = loaded.chat.sequences(chat, row.get("tools"))
+        encoded = loaded.chat.sequences(chat, row.get("tools"), everything=learns_all)
         if not encoded:
             tokens = loaded.render(chat, ask=False, tools=row.get("tools"))
-            encoded = [Encoded(tokens, [False] * len(tokens), "")]
+            encoded = [Encoded(tokens, [learns_all] * len(tokens), "")]
     except ConversationRefused as error:
         reason = f"{number}行目のデータ: {error.data['reason']}"
         raise ConversationRefused(reason=reason) from error
-    learns_all = supervise == "all" and "messages" in row
-    return tuple(
-        Example(one.tokens, [learns_all or flag for flag in one.supervised], number)
-        for one in encoded
-    )
+    return tuple(Example(one.tokens, one.supervised, number) for one in encoded)
 
 
 def pair(loaded: LoadedModel, row: Row) -> tuple[Example, Example]:
@@ -127,4 +126,5 @@ def shortened(example: Example, limit: int) -> Example:
     over = len(example.tokens) - limit
     if over <= 0:
         return example
-    return Example(example.tokens[:limit], example.supervised[:limit], example.row, over)
+    loses_end = any(example.supervised[limit:])
+    return Example(example.tokens[:limit], example.supervised[:limit], example.row, over, loses_end)

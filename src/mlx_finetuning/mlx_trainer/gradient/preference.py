@@ -67,6 +67,11 @@ class Pair:
         return self.chosen.cut + self.rejected.cut
 
     @property
+    def loses_end(self) -> bool:
+        """Whether one of the answers does."""
+        return self.chosen.loses_end or self.rejected.loses_end
+
+    @property
     def targets(self) -> int:
         """Tokens that count in the loss."""
         return self.chosen.targets + self.rejected.targets

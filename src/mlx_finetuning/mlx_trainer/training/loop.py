@@ -30,7 +30,7 @@ from mlx_finetuning.errors import (
 )
 from mlx_finetuning.files import JsonObject
 from mlx_finetuning.jobs.results import Check, TrainResult
-from mlx_finetuning.mlx_trainer.batches import batches
+from mlx_finetuning.mlx_trainer.batches import batches, row_warnings
 from mlx_finetuning.mlx_trainer.batches.examples import encode_rows
 from mlx_finetuning.mlx_trainer.gradient import backward, preference
 from mlx_finetuning.mlx_trainer.gradient.preference import Item, Pair
@@ -96,6 +96,13 @@ def train(
     held_out = _encoded(loaded, valid_rows, config)
     if not examples:
         raise NoTrainingRows()
+    limit = min(config.max_length, loaded.context_length)
+    cut_answers = _cut_answers(train_rows, examples)
+    for text in (
+        *row_warnings.lost_ends(cut_answers, len(train_rows), limit),
+        *row_warnings.of_texts(loaded, train_rows),
+    ):
+        hooks.event("warning", text=text)
     cpu.keep_freed_memory()
     if config.epochs:
         updates = config.epochs * len(examples) / min(config.batch_size, len(examples))
@@ -118,6 +125,7 @@ def train(
         samples.questions(train_rows, valid_rows),
         _Files(paths, adapter_config, identity),
         hooks,
+        cut_answers,
     )
     if config.objective == "sft" and config.supervise == "answers":
         run.check(selfcheck.supervision(loaded, train_rows, examples))
@@ -128,6 +136,14 @@ def _encoded(loaded: LoadedModel, rows: Sequence[Row], config: TrainConfig) -> S
     if config.objective in preference.KINDS:
         return preference.encode_pairs(loaded, rows, config.max_length)
     return encode_rows(loaded, rows, config.max_length, config.supervise)
+
+
+def _cut_answers(rows: Sequence[Mapping[str, Any]], examples: Sequence[Item]) -> int:
+    """Rows of which an answer's end does not fit, or of which nothing is left."""
+    left = {example.row for example in examples}
+    cut = {example.row for example in examples if example.loses_end}
+    numbers = [int(row.get("row", 0)) for row in rows]
+    return sum(number in cut or number not in left for number in numbers)
 
 
 @dataclass(frozen=True)
@@ -158,6 +174,7 @@ class _Run:
         questions: Sequence[Mapping[str, Any]],
         files: _Files,
         hooks: Hooks,
+        cut_answers: int,
     ) -> None:
         loaded, config = work.loaded, work.config
         self._loaded = loaded
@@ -167,6 +184,7 @@ class _Run:
         self._files = files
         self._hooks = hooks
         self._questions = questions
+        self._cut_answers = cut_answers
         self._held_out_rows = len(held_out)
         self._held_out = list(batches.once(held_out, config.batch_size, work.layout))
         self._guess_loss = math.log(max(2, len(loaded.tokenizer.vocab)))
@@ -311,6 +329,7 @@ class _Run:
             train_rows=len(self._work.examples),
             valid_rows=self._held_out_rows,
             cut_rows=sum(example.cut > 0 for example in self._work.examples),
+            cut_answers=self._cut_answers,
             supervised_tokens=state.supervised,
             first_valid_loss=state.first_valid,
             last_valid_loss=state.last_valid,

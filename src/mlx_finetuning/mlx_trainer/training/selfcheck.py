@@ -20,7 +20,7 @@ from mlx_finetuning.jobs.results import Check
 from mlx_finetuning.mlx_trainer.batches.examples import Example
 from mlx_finetuning.mlx_trainer.model import split_head
 from mlx_finetuning.mlx_trainer.model.load import LoadedModel, load_weights
-from mlx_finetuning.tokenization import reasoning
+from mlx_finetuning.tokenization import reasoning, turns
 
 AFTER = 3
 """Updates after which every layer must have changed: LoRA's first moves one factor only."""
@@ -80,7 +80,9 @@ def _are_answers(
         for token, flag in zip(example.tokens, example.supervised, strict=True)
         if flag
     ]
-    answers = [dict(turn) for turn in messages if turn["role"] == "assistant"]
+    answers = [
+        dict(turn) for turn in messages if turn["role"] == "assistant" and turns.is_trained(turn)
+    ]
     # Tool calls are written in each template's own way.
     calls = any(turn.get("tool_calls") for turn in answers)
     parts = ["".join(part.split()) for turn in answers for part in reasoning.from_message(turn)]
@@ -91,7 +93,9 @@ def _are_answers(
         is_said = all(part in learned_text for part in parts)
     else:
         is_said = learned_text == "".join(parts)
-    return (is_said or calls) and sum(token in ends for token in learned) == len(answers)
+    ended = sum(token in ends for token in learned)
+    # A call for which the template has no words is not learned.
+    return (is_said and ended == len(answers)) or (calls and ended <= len(answers))
 
 
 # --- the adapter -------------------------------------------------------------------------

@@ -53,6 +53,12 @@ class Choices:
         """For the inspection; the split's settings come with the saving."""
         return PrepareConfig(
             encoding=self.value("encoding", "auto"),
+            sheet=self.value("sheet", ""),
+            header_row=self.value("header-row", "").strip() or "auto",
+            delimiter=self.value("delimiter", "auto"),
+            hidden=self.value("hidden", "read"),
             clean=",".join(self.cleaning),
             drop=",".join(self.dropped),
+            assistant_speaker=self.value("speaker", "") or "",
+            several=self.value("several", "first"),
         )

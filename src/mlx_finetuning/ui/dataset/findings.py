@@ -6,6 +6,7 @@ from pathlib import Path
 
 import streamlit as st
 
+from mlx_finetuning.config import PrepareConfig
 from mlx_finetuning.data_processor import Inspection
 from mlx_finetuning.data_processor.clean import STEPS
 from mlx_finetuning.data_processor.findings import Finding
@@ -26,6 +27,9 @@ REMEDIES = {
     "MIXED_WIDTH": "fullwidth_alnum",
     "EDGE_SPACE": "trim",
     "PERSONAL_DATA": "mask_personal",
+    "HTML": "html",
+    "EXCEL_ESCAPE": "excel",
+    "CONTROL_TOKEN": "control_tokens",
 }
 """Finding → cleaning step that mends it."""
 
@@ -83,7 +87,7 @@ def _draw_finding(choices: Choices, path: Path, encoding: str, finding: Finding)
                 st.caption(plain(finding.fix))
         if is_open:
             st.dataframe(
-                _cached_rows(str(path), encoding, finding.rows[:SHOWN_ROWS]),
+                _cached_rows(str(path), encoding, finding.rows[:SHOWN_ROWS], choices.settings()),
                 hide_index=True,
                 placeholder="（空）",
             )
@@ -92,5 +96,7 @@ def _draw_finding(choices: Choices, path: Path, encoding: str, finding: Finding)
 
 
 @st.cache_data(max_entries=16, show_spinner="行を読んでいます…")
-def _cached_rows(path: str, encoding: str, numbers: tuple[int, ...]) -> list[dict[str, str]]:
-    return studio().data.source_rows(Path(path), encoding, numbers)
+def _cached_rows(
+    path: str, encoding: str, numbers: tuple[int, ...], asked: PrepareConfig
+) -> list[dict[str, str]]:
+    return studio().data.source_rows(Path(path), encoding, numbers, asked)

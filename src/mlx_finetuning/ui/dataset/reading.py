@@ -14,6 +14,16 @@ from mlx_finetuning.ui.dataset.choices import Choices
 
 MAIN_ROLES = ("question", "answer")
 UNUSED = ""
+DELIMITERS_JA = {
+    "auto": "自動判定",
+    "comma": "コンマ",
+    "tab": "タブ",
+    "semicolon": "セミコロン",
+    "pipe": "縦棒（|）",
+    "，": "全角コンマ（，）",
+    "、": "読点（、）",
+}
+HIDDEN_JA = {"read": "読む", "skip": "読み飛ばす"}
 
 
 def draw_encoding(choices: Choices, inspection: Inspection | None) -> None:
@@ -36,14 +46,67 @@ def draw_encoding(choices: Choices, inspection: Inspection | None) -> None:
         right.caption(f"{inspection.encoding}　{plain(inspection.encoding_reason)}")
 
 
+def draw_table(choices: Choices, inspection: Inspection | None) -> None:
+    """Where the table lies: sheet, header and delimiter, found unless they are chosen."""
+    sheets = inspection.sheets if inspection else ()
+    chosen = choices.value("sheet", "")
+    if chosen and chosen not in sheets:
+        sheets = (*sheets, chosen)
+    with st.expander("表の場所（シート、見出し、区切り）", icon=":material/table_view:"):
+        for cell, (name, label, options) in zip(
+            st.columns(3),
+            (
+                ("sheet", "シート", {"": "自動で選ぶ", **{name: name for name in sheets}}),
+                ("delimiter", "区切り", DELIMITERS_JA),
+                ("hidden", "隠れた行と列", HIDDEN_JA),
+            ),
+            strict=True,
+        ):
+            cell.selectbox(
+                label,
+                list(options),
+                format_func=options.__getitem__,
+                key=choices.key(name),
+                placeholder="選択",
+            )
+        st.text_input(
+            "見出しの行",
+            placeholder="自動で見つける",
+            key=choices.key("header-row"),
+            help="行の番号。0なら見出しなし、2-3 なら2行を合わせて見出しにします",
+        )
+    if inspection is not None and inspection.sheet and len(inspection.sheets) > 1:
+        st.caption(f"シート「{plain(inspection.sheet)}」を読みました。")
+
+
 def draw_preview(inspection: Inspection) -> None:
     """The first rows as they were read."""
     st.dataframe(list(inspection.preview), hide_index=True, placeholder="（空）")
     st.caption(f"はじめの{len(inspection.preview)}行。全部で{inspection.source_rows:,}行あります。")
 
 
-def draw_columns(choices: Choices, inspection: Inspection) -> None:
-    """Question and answer first; the other roles folded."""
+SEVERAL_JA = {
+    "first": "最初の、空でない回答を使う",
+    "all": "全ての回答を、1つずつ別の行にする",
+}
+
+
+def draw_speaker(choices: Choices, inspection: Inspection) -> None:
+    """Of a log of people's chat: whose words are the answers."""
+    if not inspection.speakers:
+        return
+    st.selectbox(
+        "AIの役にする話し手",
+        ["", *inspection.speakers],
+        format_func=lambda name: name or "（選ばない。発言を1つずつ文章として学ぶ）",
+        key=choices.key("speaker"),
+        placeholder="選択",
+        help="人の会話の記録です。話し手を選ぶと、その人の発言を答えとする会話に組み立てます。",
+    )
+
+
+def draw_columns(choices: Choices, inspection: Inspection) -> bool:
+    """Question and answer first; the other roles folded. Whether every doubtful choice is confirmed."""
     chosen = {choice.role: choice for choice in inspection.mapping}
     main = [role for role in ROLE_JA if role in MAIN_ROLES or role in chosen]
     for start in range(0, len(main), 3):
@@ -52,12 +115,32 @@ def draw_columns(choices: Choices, inspection: Inspection) -> None:
                 column = chosen[role].column if role in chosen else UNUSED
                 _draw_role(choices, role, column, inspection.columns)
                 st.caption(plain(chosen[role].reason) if role in chosen else "まだ決まっていません")
+    codes = {finding.code for finding in inspection.findings}
+    if (
+        codes & {"ANSWER_COLUMNS", "SEVERAL_ANSWERS"}
+        or choices.value("several", "first") != "first"
+    ):
+        st.radio(
+            "1つの質問に回答がいくつもある行",
+            list(SEVERAL_JA),
+            format_func=SEVERAL_JA.__getitem__,
+            key=choices.key("several"),
+        )
+    doubtful = [choice for choice in inspection.mapping if choice.is_doubtful]
+    confirmed = [
+        st.checkbox(
+            f"「{plain(choice.column)}」は{ROLE_JA[choice.role]}の列で合っています",
+            key=choices.key(f"confirmed-{choice.role}-{choice.column}"),
+        )
+        for choice in doubtful
+    ]
     with st.expander("ほかの役割（システム文、カテゴリなど）", icon=":material/view_column:"):
         for role in ROLE_JA:
             if role not in main:
                 _draw_role(choices, role, UNUSED, inspection.columns)
     if inspection.unmapped:
         st.caption(f"使わない列: {plain('、'.join(inspection.unmapped))}")
+    return all(confirmed)
 
 
 def _draw_role(choices: Choices, role: str, column: str, columns: Sequence[str]) -> None:

@@ -11,13 +11,16 @@ from pathlib import Path
 import streamlit as st
 
 from mlx_finetuning.data_processor import SAMPLE_DATA
-from mlx_finetuning.data_processor.readers.tables import READERS
+from mlx_finetuning.data_processor.readers import parquet, tables, workbook
 from mlx_finetuning.ui.frame import studio
 from mlx_finetuning.utils.units_ja import size
 
 PARAMETER = "file"
 MAX_UPLOAD_MB = 200
-ENDINGS = [ending.removeprefix(".") for ending in (*READERS, ".parquet")]
+ENDINGS = [
+    ending.removeprefix(".")
+    for ending in (*tables.DELIMITED, *workbook.ENDINGS, *tables.READERS, *parquet.ENDINGS)
+]
 
 # Streamlit's uploader speaks English only; its words are covered by these.
 _UPLOADER_IN_JAPANESE = """<style>
@@ -44,7 +47,7 @@ def choose_source() -> Path | None:
                 st.rerun()
         return path
     st.caption(
-        f"CSV・TSV・JSON・JSONL・Parquet・テキストを、下の枠に置くか選んでください（{MAX_UPLOAD_MB} MBまで）。"
+        f"Excel（.xlsx、.xls）・ODS・CSV・TSV・JSON・JSONL・Parquet・テキストを、下の枠に置くか選んでください（{MAX_UPLOAD_MB} MBまで）。"
         "元のファイルは書き換えません。"
     )
     st.html(_UPLOADER_IN_JAPANESE)
@@ -53,6 +56,13 @@ def choose_source() -> Path | None:
     )
     if handed is not None:
         _go_on_with(studio().data.keep_upload(handed.name, handed.getvalue()))
+    with st.popover("表を貼り付ける", icon=":material/content_paste:"):
+        pasted = st.text_area(
+            "表計算ソフトで見出しから最後の行までを選んでコピーし、ここに貼り付けてください。",
+            key="pasted",
+        )
+        if st.button("貼り付けた表を使う", disabled=not pasted.strip()):
+            _go_on_with(studio().data.keep_pasted(pasted.encode("utf-8", "replace")))
     if st.button("サンプルのデータを使う", icon=":material/lightbulb:"):
         _go_on_with(studio().data.keep_upload(SAMPLE_DATA.name, SAMPLE_DATA.read_bytes()))
     return None

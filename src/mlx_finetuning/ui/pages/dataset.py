@@ -43,18 +43,27 @@ def draw_new() -> None:
         inspection = cached_inspection(str(path), settings, mapping)
     except StudioError as error:
         reading.draw_encoding(choices, None)
+        reading.draw_table(choices, None)
         show_error(error)
         return
     reading.draw_encoding(choices, inspection)
+    reading.draw_table(choices, inspection)
     reading.draw_preview(inspection)
+    reading.draw_speaker(choices, inspection)
     st.header("2. 列の対応")
-    reading.draw_columns(choices, inspection)
+    is_confirmed = reading.draw_columns(choices, inspection)
     st.header("3. 検査の結果")
     findings.draw_findings(choices, path, inspection)
     st.header("4. 文章の整え方")
     cleaning.draw_cleaning(choices, inspection)
     st.header("5. 分けて保存")
     settings = saving.draw_split(choices, inspection, settings)
+    if not is_confirmed:
+        st.info(
+            "保存する前に、「2. 列の対応」で、自信のない列が合っているか確かめてください。",
+            icon=":material/fact_check:",
+        )
+        return
     name = saving.draw_saving(choices, path, settings, dict(mapping))
     if name is not None:
         st.switch_page(

@@ -1,0 +1,180 @@
+"""What other programs leave in a text: markup, spreadsheet errors and escapes, words that stand for
+nothing, pointers to another row, control tokens of chat templates. Tests of one text each; what writers
+mean (`a<b`, R&D, 同上 in a sentence, code in backticks) is none of it."""
+
+from __future__ import annotations
+
+import re
+
+_TAGS = (
+    "p|br|div|span|a|ul|ol|li|b|i|u|strong|em|h[1-6]|table|tr|td|th|tbody|thead|tfoot|img|font|pre|code"
+    "|blockquote|hr|sup|sub|small|big|center|dl|dt|dd|label|input|button|form|iframe|script|style|html|body"
+    "|head|section|article|header|footer|main|nav|figure|figcaption|video|audio|source|mark|del|ins|ruby|rt|rp"
+)
+_ATTRIBUTE = r"""\s+[\w:.-]+\s*=\s*(?:"[^"<>]*"|'[^'<>]*'|[^\s"'<>]+)"""
+TAG = re.compile(rf"<(/?)({_TAGS})((?:{_ATTRIBUTE})*)\s*(/?)>", re.IGNORECASE)
+ENTITY = re.compile(r"&(?:#\d{1,7}|#[xX][0-9A-Fa-f]{1,6}|[A-Za-z][A-Za-z0-9]{1,30});")
+CODE = re.compile(r"```.*?(?:```|\Z)|`[^`\n]+`", re.DOTALL)
+"""Code in Markdown: markup in it is what is talked about."""
+_NAMED_TAG = re.compile(r"\s*(?:タグ|要素|という|は、?HTML|で囲|を使)")
+
+ESCAPE = re.compile(r"_x([0-9A-Fa-f]{4})_")
+"""How Excel's files write what XML cannot (`_x000D_`)."""
+FORMULA_TEXT = re.compile(r'\A\s*="((?:[^"]|"")*)"\s*\Z', re.DOTALL)
+"""A cell that is written as a formula, to keep its zeros."""
+_ERROR = re.compile(
+    r"#(?:N/A|REF!|VALUE!|NAME\?|DIV/0!|NULL!|NUM!|SPILL!|CALC!|FIELD!|BLOCKED!|CONNECT!|BUSY!|UNKNOWN!"
+    r"|EXTERNAL!|PYTHON!|ERROR!|GETTING_DATA|名前\?)|#{3,}|Err:\d{3}|#N/A N/A|#N/A Requesting Data\.*"
+)
+# None has kana: a check of 100,000 rows looks at few of them.
+_NOTHING = frozenset(
+    (
+        *(
+            "nan",
+            "NaN",
+            "NAN",
+            "null",
+            "NULL",
+            "Null",
+            "none",
+            "None",
+            "NONE",
+            "n/a",
+            "N/A",
+            "N/a",
+            "NA",
+        ),
+        *(
+            "<NA>",
+            "<na>",
+            "NaT",
+            "nil",
+            "undefined",
+            "(null)",
+            "[null]",
+            "\\N",
+            "n.a.",
+            "N.A.",
+            "(none)",
+        ),
+        *(
+            "-",
+            "--",
+            "---",
+            "－",
+            "―",
+            "—",
+            "–",
+            "ー",
+            "…",
+            "...",
+            "・",
+            "?",
+            "？",
+            "*",
+            "/",
+            "／",
+        ),
+        *(
+            "未定",
+            "未回答",
+            "未記入",
+            "未入力",
+            "未設定",
+            "未対応",
+            "確認中",
+            "調査中",
+            "対応中",
+            "検討中",
+            "後日回答",
+        ),
+        *(
+            "空欄",
+            "空白",
+            "(空白)",
+            "（空白）",
+            "ブランク",
+            "無回答",
+            "TBD",
+            "tbd",
+            "TODO",
+            "todo",
+            "N／A",
+            "Ｎ／Ａ",
+        ),
+        *("[]", "{}", '""', "''", "nan nan", "inf", "-inf", "Infinity", "-Infinity"),
+    )
+)
+_LONGEST_NOTHING = max(map(len, _NOTHING))
+_POINTER = re.compile(
+    r"""(?xi) [(（※→\s]* (?:
+    同\s?上 | 同左 | 同右 | 同前 | 同じ | 同様 | 同一 | 以下同文 | 〃+ | ↑+ | [″"]{1,2} | 々 | 仝
+    | (?:上|左|右|下|前|↑)(?:と|に|の(?:通り|とおり|回答)?(?:と|に)?)(?:同じ|同様|同一)
+    | (?:上記|前述|上述|前記|左記|右記|下記|前項|前問|前行|前回|既述|先述|上の(?:行|欄|回答|質問)|前の(?:行|欄|回答|質問))
+      (?:の?(?:回答|内容))?(?:(?:に|と|を|の)?(?:同じ|同様|同一|参照|ご参照|ご覧|通り|とおり|通りです))?
+    | (?:(?:no\.?|q|質問|問|番号|項番|項|行|row|\#)\s*)?[0-9０-９]{1,5}\s*(?:番|行目|項|件目)?
+      (?:の(?:回答|答え|質問))?(?:と|に|を)?\s*(?:同じ|同様|同一|参照|ご参照)
+    | (?:the\s)?same(?:\sas\s(?:above|before|previous))? | ditto | (?:see|as|ref\.?|refer\sto)\s(?:the\s)?above | see\sprevious
+    | idem | ibid\.?
+    ) (?:です|となります|になります|とする|してください|ください|下さい|のこと|願います)? [。.．!！)）\s]*
+    """
+)
+_LONGEST_POINTER = 30
+CONTROL_TOKEN = re.compile(
+    r"<\|[A-Za-z_][A-Za-z0-9_:/]{0,40}\|>|<[｜|][^<>\s]{1,40}[｜|]>|</?(?:start|end)_of_(?:turn|image|audio)>"
+    r"|\[/?INST\]|<</?SYS>>|\[/?(?:TOOL_CALLS|TOOL_RESULTS|AVAILABLE_TOOLS|SYSTEM_PROMPT|IMG)\]"
+    r"|<(?:bos|eos|pad|unk|mask|extra_id_[0-9]+)>|\[(?:BOS|EOS|SEP|CLS|PAD|UNK|MASK)\]|\A<s>|</s>\s*\Z|<\|?eot_id\|?>"
+)
+"""Well-known ones; the model's own are looked for when it is known."""
+
+
+def has_markup(text: str) -> bool:
+    """Whether it has tags or entities of HTML outside code."""
+    if "<" not in text and "&" not in text:
+        return False
+    if "`" in text:
+        text = CODE.sub("", text)
+    if "s>" in text:
+        text = CONTROL_TOKEN.sub("", text)
+    if ENTITY.search(text):
+        return True
+    return any(not _NAMED_TAG.match(text, tag.end()) for tag in TAG.finditer(text))
+
+
+def is_spreadsheet_error(text: str) -> bool:
+    """Whether it is the error of a formula, and nothing else."""
+    stripped = text.strip()
+    return stripped[:1] in ("#", "E") and _ERROR.fullmatch(stripped) is not None
+
+
+def has_spreadsheet_escape(text: str) -> bool:
+    """Whether it has escapes of Excel's files, or is a text kept as a formula."""
+    return ESCAPE.search(text) is not None or FORMULA_TEXT.match(text) is not None
+
+
+def stands_for_nothing(text: str) -> bool:
+    """Whether it is what programs and people write into an empty cell."""
+    return len(text) <= 2 * _LONGEST_NOTHING and text.strip() in _NOTHING
+
+
+def points_elsewhere(text: str) -> bool:
+    """Whether it only says that another row has it (同上)."""
+    return len(text) <= _LONGEST_POINTER and _POINTER.fullmatch(text) is not None
+
+
+def without_escapes(text: str) -> str:
+    """Excel's escapes as the signs they stand for, and a text kept as a formula as the text."""
+    formula = FORMULA_TEXT.match(text)
+    if formula:
+        text = formula[1].replace('""', '"')
+    text = re.sub(r"_x000[dD]_(?:\r?\n)?", "\n", text)
+    # Nothing for what nobody types: other control characters, halves of pairs.
+    return ESCAPE.sub(
+        lambda escape: re.sub("[\\x00-\\x08\\x0b-\\x1f\ud800-\udfff]", "", chr(int(escape[1], 16))),
+        text,
+    )
+
+
+def without_control_tokens(text: str) -> str:
+    """Without the well-known control tokens of chat templates."""
+    return CONTROL_TOKEN.sub("", text)

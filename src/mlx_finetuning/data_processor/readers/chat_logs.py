@@ -1,0 +1,267 @@
+"""Logs of people's chats (LINE, Slack, Teams, Discord, WhatsApp, transcripts) as a table of messages, or
+as conversations once it is said whose words the model shall learn.
+
+Nobody can tell from a log which side is to be learned, so without that choice its messages stay plain
+text, and that is said.
+"""
+
+from __future__ import annotations
+
+import re
+from collections import Counter
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, replace
+from typing import Any, NamedTuple
+
+from mlx_finetuning.data_processor.findings import Finding, finding
+from mlx_finetuning.data_processor.readers.column_names import Fit, fit, key
+from mlx_finetuning.data_processor.readers.tables import Record, Table
+from mlx_finetuning.errors import InvalidSettings
+
+TIME, SPEAKER, TEXT = "日時", "話し手", "本文"
+_FORMAT = "chat_log"
+_DAY_S = 86400
+_FEWEST = 3
+"""Messages from which on something is a log."""
+_MOST_SPEAKERS = 200
+_SHOWN_SPEAKERS = 8
+
+_DATE = r"\d{2,4}[./年-]\s?\d{1,2}[./月-]\s?\d{1,4}日?"
+_CLOCK = r"(?:午前|午後|[AaPp][Mm]\s?)?\d{1,2}:\d{2}(?::\d{2})?(?:\s?[AaPp]\.?[Mm]\.?)?"
+_DAY_LINE = re.compile(
+    rf"^(?:-+\s*)?(?:{_DATE}|[A-Z][a-z]{{2}}, {_DATE})(?:\s*[(（]?[日月火水木金土](?:曜日)?[)）]?|\s+[A-Z][a-z]+day)?(?:\s*-+)?$"
+)
+# One line that begins a message: when, who, what.
+_STYLES = {
+    "LINE": re.compile(rf"^(?P<time>{_CLOCK})\t(?P<who>[^\t]+)\t(?P<what>.*)$"),
+    "LINE（PC）": re.compile(rf"^(?P<time>{_CLOCK}) (?P<who>[^\s:：]+) (?P<what>.+)$"),
+    "WhatsApp など": re.compile(
+        rf"^\[?(?P<time>{_DATE},?\s+{_CLOCK})\]?(?:\s+-)?\s+(?P<who>[^:：\t]{{1,40}})[:：]\s*(?P<what>.*)$"
+    ),
+    "Zoom": re.compile(
+        rf"^(?P<time>{_CLOCK})\s+(?:開始|From)\s+(?P<who>.{1, 60}?)\s+(?:に|[Tt]o)\s+[^:：]{0, 80}[:：]\s*(?P<what>.*)$"
+    ),
+    "Teams": re.compile(
+        rf"^\[(?P<time>(?:{_DATE}\s+)?{_CLOCK})\]\s*(?P<who>[^:：\t]{{1,40}}?)(?:[:：]\s*(?P<what>.*))?$"
+    ),
+    "Slack": re.compile(rf"^(?P<who>\S[^:：\t]{{0,39}}?)\s+\[?(?P<time>{_CLOCK})\]?$"),
+    "発言の記録": re.compile(r"^(?P<who>[^\s:：.。、「」]{1,12})\s?[:：．.]\s*(?P<what>\S.*)$"),
+}
+_NOISE = re.compile(
+    r"^(?:\[(?:スタンプ|写真|動画|ボイスメッセージ|ファイル|連絡先|位置情報|アルバム|ノート|Sticker|Photo|Video|Voice message"
+    r"|File|Contact)\]|☎.*|.*(?:メッセージの送信を取り消しました|がグループに参加しました|が退出しました"
+    r"|unsent a message|has joined the channel|has left the channel)。?|<Media omitted>|)$"
+)
+_TIMES = frozenset(
+    (
+        *(
+            "日時",
+            "日付",
+            "時刻",
+            "送信日時",
+            "投稿日時",
+            "タイムスタンプ",
+            "date",
+            "time",
+            "timestamp",
+            "ts",
+        ),
+        *("datetime", "createdat", "sentat", "createddatetime"),
+    )
+)
+_SPEAKERS = frozenset(
+    (
+        *(
+            "話し手",
+            "話者",
+            "発言者",
+            "送信者",
+            "投稿者",
+            "発話者",
+            "名前",
+            "氏名",
+            "ユーザー名",
+            "差出人",
+        ),
+        *("user", "username", "sender", "from", "author", "speaker", "name", "displayname"),
+    )
+)
+_TEXTS = frozenset(
+    ("本文", "メッセージ", "発言", "内容", "投稿", "テキスト", "text", "message", "content", "body")
+)
+
+
+class _Message(NamedTuple):
+    row: int
+    day: str
+    """Of a log's day, or thread: a conversation does not go beyond it."""
+    time: str
+    speaker: str
+    text: str
+
+
+@dataclass(frozen=True)
+class Log:
+    """What people said."""
+
+    kind: str
+    """Japanese: what it looks like."""
+    messages: tuple[_Message, ...]
+
+    @property
+    def speakers(self) -> tuple[str, ...]:
+        """Who spoke, the most frequent first."""
+        counts = Counter(message.speaker for message in self.messages)
+        return tuple(name for name, _ in counts.most_common())
+
+    def table(self, assistant: str) -> Table:
+        """A record per message, or with `assistant` one per conversation, that speaker's words as the
+        answers. Raises InvalidSettings for a speaker that the log does not have."""
+        if assistant and assistant not in self.speakers:
+            named = "、".join(self.speakers[:_SHOWN_SPEAKERS])
+            problem = f"assistant_speaker: 「{assistant}」という話し手はいません（{named}）。"
+            raise InvalidSettings(problems=[problem])
+        if assistant:
+            return self._conversations(assistant)
+        records: list[Record] = [
+            (message.row, [message.time, message.speaker, message.text])
+            for message in self.messages
+        ]
+        named = "、".join(self.speakers[:_SHOWN_SPEAKERS])
+        note = finding("CHAT_LOG", kind=self.kind, speakers=named, example=self.speakers[-1])
+        return Table(_FORMAT, (TIME, SPEAKER, TEXT), records, (note,))
+
+    def _conversations(self, assistant: str) -> Table:
+        records: list[Record] = []
+        turns: list[dict[str, str]] = []
+        row, day = 0, ""
+
+        def close() -> None:
+            # Nobody asked for what opens a conversation, nobody answered what ends it.
+            while turns and turns[0]["role"] == "assistant":
+                turns.pop(0)
+            while turns and turns[-1]["role"] == "user":
+                turns.pop()
+            if turns:
+                records.append((row, [[*turns]]))
+            turns.clear()
+
+        for message in self.messages:
+            if message.day != day or not turns:
+                close()
+                row, day = message.row, message.day
+            role = "assistant" if message.speaker == assistant else "user"
+            if turns and turns[-1]["role"] == role:
+                turns[-1]["content"] += f"\n{message.text}"
+            else:
+                turns.append({"role": role, "content": message.text})
+        close()
+        note = finding("CHAT_LOG_TURNS", kind=self.kind, speaker=assistant, count=len(records))
+        return Table(_FORMAT, ("messages",), records, (note,))
+
+
+def in_text(text: str) -> Log | None:
+    """The log that a text file is, if it is one."""
+    lines = text.replace("\r\n", "\n").replace("\r", "\n").split("\n")
+    written = sum(bool(line.strip()) for line in lines)
+    is_line = text.startswith("[LINE]") or "保存日時" in text[:200]
+    for kind, style in _STYLES.items():
+        begins = sum(style.match(line) is not None for line in lines)
+        loose = kind in ("発言の記録", "LINE（PC）")
+        enough = 0.8 if loose and not is_line else 0.3
+        if begins < _FEWEST or begins < enough * written or (kind == "LINE（PC）" and not is_line):
+            continue
+        messages = tuple(_messages(lines, style))
+        log = Log(kind, messages)
+        # A list of terms has a name a line; people who talk come again.
+        if 2 <= len(log.speakers) <= max(2, len(messages) // 2):
+            return log
+    return None
+
+
+def _messages(lines: Sequence[str], style: re.Pattern[str]) -> Iterator[_Message]:
+    """Each message with the lines that go on from it, but stickers, calls and the like."""
+    day, begun, body, block = "", None, [], 0
+    for row, line in enumerate([*lines, ""], 1):
+        match = style.match(line)
+        is_day = match is None and _DAY_LINE.match(line.strip()) is not None
+        if begun is not None and (match or is_day or row > len(lines)):
+            text = "\n".join(body).strip()
+            if text.count("\n") and text.startswith('"') and text.endswith('"'):
+                text = text[1:-1].replace('""', '"')
+            if not _NOISE.match(text):
+                at, started, when, who = begun
+                shown = when if when.startswith(started) or not when else f"{started} {when}"
+                yield _Message(at, started, shown.strip(), who, text)
+            begun = None
+        if is_day:
+            day = line.strip().strip("- ")
+        elif match:
+            parts = match.groupdict()
+            when = parts.get("time") or ""
+            if not when:  # a transcript: a blank line, or the next question, begins another one
+                is_question = fit(parts["who"], "question") is Fit.EXACT
+                block += is_question or not lines[row - 2].strip()
+                day = str(block)
+            dated = re.match(_DATE, when)
+            begun = (row, dated.group() if dated else day, when, parts["who"].strip())
+            body = [parts.get("what") or ""]
+        elif begun is not None:
+            body.append(line)
+
+
+def in_table(table: Table) -> Log | None:
+    """The log whose messages are a table's records, if it is one: a time, somebody, what was said."""
+    if any(
+        fit(name, role) is Fit.EXACT and key(name) not in _SPEAKERS
+        for name in table.columns
+        for role in ("question", "answer")
+    ):
+        return None
+    found = [
+        next((at for at, name in enumerate(table.columns) if key(name) in names), None)
+        for names in (_TIMES, _SPEAKERS, _TEXTS)
+    ]
+    when, who, what = found
+    if when is None or who is None or what is None or len(table.records) < _FEWEST:
+        return None
+    columns = {name: at for at, name in enumerate(table.columns)}
+    messages = []
+    for row, values in table.records:
+        profile = values[columns["user_profile"]] if "user_profile" in columns else None
+        speaker = _name(profile) or _name(values[who])
+        text = values[what]
+        text = text.get("content", "") if isinstance(text, dict) else text
+        thread = values[columns["thread_ts"]] if "thread_ts" in columns else None
+        subtype = values[columns["subtype"]] if "subtype" in columns else None
+        is_said = isinstance(text, str) and not _NOISE.match(text.strip())
+        if speaker and is_said and subtype not in ("channel_join", "channel_leave"):
+            time = str(values[when] or "")
+            # Slack counts seconds; elsewhere the day stands before the clock.
+            is_seconds = re.fullmatch(r"\d{9,}(?:\.\d+)?", time)
+            day = str(int(float(time)) // _DAY_S) if is_seconds else re.split("[T ]", time)[0]
+            messages.append(_Message(row, str(thread or day), time, speaker, str(text)))
+    log = Log("Slack" if "ts" in columns else "チャット", tuple(messages))
+    many = max(2, min(_MOST_SPEAKERS, len(messages) // 2))
+    return log if len(messages) >= _FEWEST and 2 <= len(log.speakers) <= many else None
+
+
+def _name(value: Any) -> str:
+    """A speaker's name: a text, or the name in an object (Discord, Teams, Slack's profiles)."""
+    if isinstance(value, dict):
+        for name in ("display_name", "displayName", "real_name", "nickname", "name", "user"):
+            inner = _name(value.get(name))
+            if inner:
+                return inner
+        return ""
+    return value.strip() if isinstance(value, str) else ""
+
+
+def unfold(table: Table, assistant: str) -> tuple[Table, tuple[str, ...]]:
+    """`table` and nobody, or its messages or conversations and who speaks in it."""
+    log = in_table(table)
+    if log is None:
+        return table, ()
+    made = log.table(assistant)
+    notes: tuple[Finding, ...] = (*table.findings, *made.findings)
+    return replace(made, findings=notes), log.speakers

@@ -1,0 +1,125 @@
+"""What a column holds, judged from some of its cells: prose, short labels, flags, dates and numbers,
+nothing. Tells a column of answers from one of dates where the names leave it open."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any
+
+_LONGEST = 300
+"""Letters of a cell that are looked at."""
+SAMPLE = 200
+"""Cells looked at, spread over the file."""
+
+_META = re.compile(
+    r"""(?x)
+    [\d\s/.:\-年月日時分秒()（）月火水木金土日祝曜TZ+APMapm,]+ # dates, times, numbers
+    | [A-Za-z]{0,5}[-_#]?[0-9][0-9A-Za-z\-_]* # ids
+    | <?@?U[0-9A-Z]{2,}>?
+    | [\w.+-]+@[\w-]+(?:\.[\w-]+)+
+    | https?://\S+
+    | [0-9a-fA-F]{8}-[0-9a-fA-F-]{27}
+    """
+)
+_FLAGS = frozenset(
+    "0 1 true false yes no y n on off ok ng t f 可 不可 否 要 不要 済 済み 未 未対応 未回答 対応済 対応済み 回答済"
+    " 回答済み 完了 未完了 有 無 あり なし ○ × ◯ ✕ ✓ ☑ - － ― 公開 非公開 下書き open closed done draft".split()
+)
+_SENTENCE = re.compile(r"[。！？!?]|です|ます|だ$|ません|ください|\w+\s+\w+\s+\w+")
+
+
+@dataclass(frozen=True)
+class Content:
+    """Shares of the cells that are not blank, 0 to 1."""
+
+    filled: float
+    """Of all cells."""
+    meta: float
+    flags: float
+    distinct: float
+    length: float
+    """Mean characters."""
+    structured: float
+    """Lists and objects, or their text."""
+    sentences: float = 1.0
+
+    @property
+    def is_nothing(self) -> bool:
+        """Whether there is nothing to learn in it: blank, dates, numbers or marks."""
+        return self.filled == 0 or self.meta > 0.8 or self.flags > 0.8
+
+    @property
+    def is_constant(self) -> bool:
+        """Whether all cells say the same."""
+        return self.distinct == 0
+
+    @property
+    def is_prose(self) -> bool:
+        """Whether somebody wrote it: long enough, not always the same, sentences."""
+        return (
+            not self.is_nothing
+            and not self.is_constant
+            and self.distinct > 0.2
+            and (self.sentences > 0.3 or self.length >= 15)
+            and self.length >= 4
+        )
+
+
+UNKNOWN = Content(1, 0, 0, 1, 20, 1)
+"""Of a table without records."""
+
+
+def content_of(values: Sequence[Any]) -> Content:
+    """Judges `values`, the cells of one column; UNKNOWN where there are none."""
+    if not values:
+        return UNKNOWN
+    step = max(1, len(values) // SAMPLE)
+    cells = values[::step][:SAMPLE]
+    begun = (str(cell)[:_LONGEST].strip() for cell in cells if cell is not None)
+    texts = [text for text in begun if text]
+    if not texts:
+        return Content(0, 0, 0, 0, 0, 0)
+    count = len(texts)
+
+    def share(test: Any) -> float:
+        return sum(bool(test(text)) for text in texts) / count
+
+    distinct = len({*texts})
+    return Content(
+        filled=count / len(cells),
+        meta=share(_META.fullmatch),
+        flags=share(lambda text: text.casefold() in _FLAGS),
+        distinct=0 if distinct == 1 and count >= 5 else distinct / count,
+        length=sum(map(len, texts)) / count,
+        structured=share(lambda text: text[0] in "[{"),
+        sentences=share(_SENTENCE.search),
+    )
+
+
+def is_verdict(values: Sequence[Any]) -> bool:
+    """Whether the cells say good or bad of each row, as KTO's `label` does."""
+    texts = {str(cell).strip().casefold() for cell in values if cell is not None}
+    return bool(texts - {""}) and texts - {""} <= GOOD | BAD
+
+
+GOOD = frozenset(
+    ("true", "1", "1.0", "up", "good", "👍", "良い", "良", "○", "thumbs_up", "desirable")
+)
+BAD = frozenset(
+    (
+        "false",
+        "0",
+        "0.0",
+        "-1",
+        "down",
+        "bad",
+        "👎",
+        "悪い",
+        "悪",
+        "×",
+        "thumbs_down",
+        "undesirable",
+    )
+)

@@ -1,0 +1,385 @@
+"""What a column's name says of its role: known names, names around them, and words that rule a role out.
+
+Japanese and English put what a name is about last (担当からの回答, best answer; but 回答者, answer date),
+so what stands behind a word decides more than what stands before it. Looks at names only.
+"""
+
+from __future__ import annotations
+
+import re
+import unicodedata
+from dataclasses import dataclass
+from enum import IntEnum
+
+# Role → names, best first. A column plays one role.
+NAMES: dict[str, tuple[str, ...]] = {
+    "messages": (
+        *("messages", "conversations", "conversation", "会話", "対話", "dialog", "dialogue"),
+        *("turns", "chat", "やり取り", "やりとり"),
+    ),
+    "question": (
+        *("質問", "question", "指示", "instruction", "問い", "問題", "prompt", "プロンプト"),
+        *(
+            "質問文",
+            "質問内容",
+            "問い合わせ",
+            "お問い合わせ",
+            "問い合わせ内容",
+            "query",
+            "q",
+            "user",
+        ),
+        *(
+            "ユーザー",
+            "設問",
+            "発話",
+            "问题",
+            "questiontext",
+            "질문",
+            "pregunta",
+            "frage",
+            "問",
+            "userinput",
+            "userprompt",
+        ),
+        *(
+            "usermessage",
+            "ユーザー入力",
+            "ユーザーの入力",
+            "ユーザー発話",
+            "human",
+            "utterance",
+            "inputtext",
+        ),
+    ),
+    "context": ("入力", "input", "入力文", "文脈", "context", "補足", "参考"),
+    "answer": (
+        *("回答", "answer", "出力", "output", "答え", "解答", "completion", "response", "応答"),
+        *(
+            "返答",
+            "回答文",
+            "回答内容",
+            "返信",
+            "answers",
+            "a",
+            "assistant",
+            "アシスタント",
+            "reply",
+        ),
+        *("アンサー", "outputs", "responses", "答案", "답변", "respuesta", "antwort", "réponse"),
+        *(
+            "返事",
+            "返信文",
+            "答",
+            "正解",
+            "ai",
+            "bot",
+            "botresponse",
+            "assistantresponse",
+            "ai回答",
+        ),
+        *(
+            "modelresponse",
+            "modeloutput",
+            "aiの回答",
+            "aiの出力",
+            "targettext",
+            "ベストアンサー",
+            "最良の回答",
+        ),
+    ),
+    "reasoning": (
+        *("reasoning", "reasoningcontent", "thinking", "思考", "思考過程", "思考の過程"),
+        *("推論", "推論過程", "考えた過程", "chainofthought", "cot"),
+    ),
+    "system": ("system", "システム", "システム文", "システムプロンプト", "systemprompt"),
+    "chosen": (
+        "chosen",
+        "良い回答",
+        "好ましい回答",
+        "採用",
+        "chosenresponse",
+        "preferred",
+        "良い例",
+    ),
+    "rejected": (
+        "rejected",
+        "悪い回答",
+        "好ましくない回答",
+        "不採用",
+        "rejectedresponse",
+        "dispreferred",
+        "悪い例",
+    ),
+    "text": ("text", "本文", "テキスト", "文章", "content", "内容", "body"),
+    "tools": ("tools", "functions", "ツール", "道具"),
+    "history": ("history", "履歴", "会話履歴", "対話履歴", "chathistory", "これまでの会話"),
+    "desirable": (
+        "label",
+        "thumbs",
+        "thumbsup",
+        "desirable",
+        "isgood",
+        "いいね",
+        "評価",
+        "feedback",
+        "良否",
+        "判定",
+        "verdict",
+    ),
+    "category": ("カテゴリ", "カテゴリー", "分類", "種別", "category", "ジャンル", "label"),
+    "group": ("グループ", "group", "groupid", "グループid", "話題id", "話題", "topic", "topicid"),
+}
+ROLE_JA = {
+    "messages": "会話",
+    "question": "質問",
+    "context": "入力（補足）",
+    "answer": "回答",
+    "reasoning": "考えた過程",
+    "system": "システム文",
+    "chosen": "良い回答",
+    "rejected": "悪い回答",
+    "text": "本文",
+    "tools": "ツール",
+    "history": "それまでの会話",
+    "desirable": "良し悪し",
+    "category": "カテゴリ",
+    "group": "グループ",
+}
+TITLES = frozenset(
+    (
+        "タイトル",
+        "件名",
+        "題名",
+        "題",
+        "見出し",
+        "記事名",
+        "title",
+        "subject",
+        "headline",
+        "heading",
+    )
+)
+"""Names of what stands above an article."""
+STATUSES = frozenset(
+    ("公開状態", "公開", "状態", "ステータス", "公開設定", "status", "state", "draft", "published")
+)
+"""Names of columns that may call a row a draft."""
+_VARIANTS = ("言い換え", "別の聞き方", "類似質問", "同義質問", "paraphrase")
+# Words that make a name of more than one word a question's or an answer's, where they end it.
+_WORDS = {
+    "question": (
+        *("質問", "問い合わせ", "設問", "問い", "問題", "指示", "プロンプト"),
+        *("question", "prompt", "instruction", "query"),
+    ),
+    "answer": (
+        *("回答", "返答", "解答", "答え", "応答", "返信", "出力", "アンサー"),
+        *("answer", "response", "completion", "output", "reply"),
+    ),
+}
+# Words that may mean it: to be confirmed.
+_WEAK = {
+    "question": (
+        *(
+            "相談",
+            "相談内容",
+            "用件",
+            "要望",
+            "依頼",
+            "依頼内容",
+            "困りごと",
+            "リクエスト",
+            "症状",
+            "お客様の声",
+            "ご意見",
+            "意見",
+        ),
+        *(
+            "原文",
+            "用語",
+            "単語",
+            "見出し語",
+            "表面",
+            "request",
+            "inquiry",
+            "enquiry",
+            "source",
+            "term",
+        ),
+    ),
+    "answer": (
+        *(
+            "対応",
+            "対応内容",
+            "対応結果",
+            "対応方法",
+            "対処",
+            "対処法",
+            "対処方法",
+            "解決",
+            "解決策",
+        ),
+        *(
+            "解決方法",
+            "解決法",
+            "案内",
+            "案内内容",
+            "説明",
+            "解説",
+            "意味",
+            "定義",
+            "訳",
+            "訳文",
+            "翻訳",
+        ),
+        *("要約", "裏面", "solution", "resolution", "explanation", "definition", "translation"),
+        *("summary", "target", "reaction"),
+    ),
+}
+_HARMLESS_TAIL = re.compile(
+    r"(?:の?(?:文|内容|本文|文章|欄|例|案|候補|テキスト|メッセージ|詳細|全文|事項|文面|text|body|content"
+    r"|contents|message|string|value|raw|full|ja|jp|japanese|ja_jp))*"
+)
+# Behind a word: what is then told of is somebody, some time, a flag, a number, …
+_FOREIGN_TAIL = re.compile(
+    "者|主|元|先|人|日(?!本)|時|月|年|期|番号|フラグ|可否|有無|要否|要不要|希望|済|状態|状況|ステータス|進捗|担当"
+    "|部署|部門|氏名|名|メール|アドレス|電話|リンク|件数|数|率|評価|満足度|点|スコア|種別|種類|区分|分類"
+    "|カテゴリ|ジャンル|タイプ|方法|手段|経路|媒体|言語|文字数|長さ|権限|公開|承認|確認|対象|範囲|順|優先"
+    "|重要度|難易度|根拠|理由|ソース|出典|参照|ファイル|画像|添付|コード|キー|タグ|履歴|なし|無し|不要|中$"
+    "|待ち|完了|no$|id$|url|link|flag|date"
+)
+_FOREIGN_TOKENS = frozenset(
+    "id ids uid at date datetime day time timestamp ts flag status state by from to user username author "
+    "name email mail address url link uri count num number no total type kind category class lang language "
+    "length len score rating rank start end is has tokens hash created updated index idx position source "
+    "public visible agent owner staff team channel method due deadline done closed open required".split()
+)
+_BEFORE_JA = re.compile(
+    "(?:(?:未|無|非|不|要|既|済)(?:み|の)?|誤|誤った|間違った|悪い|不適切な|不正|避けたい)$"
+)
+_BAD = ("incorrect", "wrong", "bad", "rejected", "negative", "false", "distractor")
+_REQUEST_TAIL = re.compile(
+    "(?:を|は|について|に関して)(?:お|ご|御)?(?:書|記入|記載|入力|教|選|聞|述|どうぞ|詳|具体|自由|こちら|できるだけ).*$"
+)
+_NUMBER_BEHIND = re.compile(
+    r"^(?P<base>.*?[^\d\s_\-.(（])(?:その|案|候補|例|no\.?|#)?[\s_\-.]*[(（]?(?P<number>\d{1,3})[)）]?$"
+)
+_NUMBER_BEFORE = re.compile(
+    r"^第?(?P<number>\d{1,2})(?:つ目の|番目の|個目の|の|\.|\s|_)?(?P<base>\D.*)$"
+)
+_LETTER_BEHIND = re.compile(r"^(?P<base>.*[^a-z\s_\-(])[\s_\-]*[(]?(?P<number>[a-e])[)]?$")
+_REPEATED = re.compile(r"^(?P<base>.*)（(?P<number>\d+)列目）$")
+_LONGEST = 200
+"""Letters of a name that are looked at: a header may be a whole text."""
+_CAMEL = re.compile(r"(?<=[a-z])(?=[A-Z])")
+
+
+class Fit(IntEnum):
+    """How well a name fits a role."""
+
+    RULED_OUT = -1
+    """It speaks of the role, but is somebody, some time, a flag or a number (回答者, question_id)."""
+    NONE = 0
+    PART = 1
+    """The word stands somewhere in it."""
+    WEAK = 2
+    """A word that may mean the role (対応)."""
+    HEAD = 3
+    """It ends with the word (担当からの回答)."""
+    EXACT = 4
+
+
+@dataclass(frozen=True)
+class Numbered:
+    """A column's name apart from its number (回答2, 第2回答, answer_2)."""
+
+    base: str
+    number: int | None
+
+
+def key(name: str) -> str:
+    """A header without case, width, spaces, underscores and remarks in brackets."""
+    folded = unicodedata.normalize("NFKC", name[:_LONGEST]).casefold()
+    return re.sub(r"\(.*?\)|\[.*?\]|[\s_\-*:★※◆■●]", "", folded)
+
+
+def numbered(column: str) -> Numbered:
+    """The name in `key`'s form and its number; None where it has none."""
+    column = column[:_LONGEST]
+    repeated = _REPEATED.match(column)
+    if repeated:
+        return Numbered(key(repeated["base"]), int(repeated["number"]))
+    folded = unicodedata.normalize("NFKC", column).casefold().strip()
+    for pattern in (_NUMBER_BEHIND, _NUMBER_BEFORE, _LETTER_BEHIND):
+        match = pattern.match(folded)
+        if match and key(match["base"]):
+            sign = match["number"]
+            number = int(sign) if sign.isdigit() else ord(sign) - ord("a") + 1
+            return Numbered(key(match["base"]), number)
+    return Numbered(key(column), None)
+
+
+def fit(column: str, role: str) -> Fit:
+    """How well the name fits `question` or `answer`."""
+    column = column[:_LONGEST]
+    base = _polished(column)
+    if base in NAMES[role] or key(column) in NAMES[role] or numbered(column).base in NAMES[role]:
+        return Fit.EXACT
+    if role == "question" and any(base.startswith(word) for word in _VARIANTS):
+        return Fit.EXACT
+    best = Fit.NONE
+    words = re.sub(r"\(.*?\)", " ", unicodedata.normalize("NFKC", column))
+    tokens = re.findall("[a-z]+", _CAMEL.sub(" ", words).casefold())
+    for word in _WORDS[role]:
+        found = _english(tokens, word) if word.isascii() else _japanese(base, word)
+        if found is Fit.RULED_OUT:
+            return found
+        best = max(best, found)
+    # Of weak words the Japanese ones may end a longer name.
+    weak = _WEAK[role]
+    ends = tuple(word for word in weak if len(word) > 1 and not word.isascii())
+    if best is Fit.NONE and (base in weak or key(column) in weak or base.endswith(ends)):
+        best = Fit.WEAK
+    return best
+
+
+def is_variant(column: str) -> bool:
+    """Whether the column says a question in other words (言い換え1)."""
+    return any(key(column).startswith(word) for word in _VARIANTS)
+
+
+def _polished(column: str) -> str:
+    """The name's key without number, honorifics and requests (ご質問をお書きください)."""
+    base = re.sub("問い?合わ?せ", "問い合わせ", numbered(column).base)
+    base = _REQUEST_TAIL.sub("", base).rstrip("。?!:")
+    return re.sub("^(?:ご|お|御)(?=[一-鿿])", "", base)
+
+
+def _japanese(base: str, word: str) -> Fit:
+    at = base.rfind(word)
+    if at < 0:
+        return Fit.NONE
+    before, behind = base[:at], base[at + len(word) :]
+    if _BEFORE_JA.search(before) or _FOREIGN_TAIL.search(behind):
+        return Fit.RULED_OUT
+    if _HARMLESS_TAIL.fullmatch(behind):
+        return Fit.HEAD if before else Fit.EXACT
+    return Fit.PART
+
+
+def _english(tokens: list[str], word: str) -> Fit:
+    named = [at for at, token in enumerate(tokens) if token in (word, word + "s")]
+    if not named:
+        # Of answered, questioner and the like, which are one word, nothing is to be hoped.
+        is_derived = any(token.startswith(word) or token.endswith(f"un{word}") for token in tokens)
+        return Fit.RULED_OUT if is_derived else Fit.NONE
+    at = named[-1]
+    before, behind = tokens[:at], tokens[at + 1 :]
+    is_count = {"is", "has", "no", "num", "number", "date", "time", "id", "count", "un", *_BAD} & {
+        *before
+    }
+    if is_count or _FOREIGN_TOKENS & {*behind}:
+        return Fit.RULED_OUT
+    if all(_HARMLESS_TAIL.fullmatch(token) for token in behind):
+        return Fit.HEAD if before else Fit.EXACT
+    return Fit.PART

@@ -1,0 +1,53 @@
+"""Tables with one message a row (role, content) as conversations: one per conversation id, or all of the
+file one conversation. Only where every role is known; message trees are the business of `trees`."""
+
+from __future__ import annotations
+
+from collections import defaultdict
+from dataclasses import replace
+
+from mlx_finetuning.data_processor.findings import finding
+from mlx_finetuning.data_processor.readers.column_names import key
+from mlx_finetuning.data_processor.readers.roles import ROLE_KEYS, TEXT_KEYS, role_of
+from mlx_finetuning.data_processor.readers.tables import Record, Table
+
+_ID_NAMES = frozenset(
+    (
+        *("conversationid", "conversation", "sessionid", "session", "threadid", "thread", "chatid"),
+        *(
+            "dialogid",
+            "dialogueid",
+            "convid",
+            "会話id",
+            "会話番号",
+            "会話",
+            "対話id",
+            "スレッド",
+            "セッション",
+        ),
+    )
+)
+
+
+def unfold(table: Table) -> Table:
+    """`table` itself, or a record per conversation."""
+    role = next((name for name in table.columns if key(name) in ROLE_KEYS), None)
+    text = next((name for name in table.columns if key(name) in TEXT_KEYS), None)
+    if role is None or text is None or len(table.records) < 2:
+        return table
+    role_at, text_at = table.columns.index(role), table.columns.index(text)
+    roles = {str(values[role_at]) for _, values in table.records}
+    if len(roles) > 20 or not {"user", "assistant"} <= {role_of(each) for each in roles} <= {
+        *("user", "assistant", "system", "tool")
+    }:
+        return table
+    id_at = next((at for at, name in enumerate(table.columns) if key(name) in _ID_NAMES), None)
+    rows: defaultdict[str, list[Record]] = defaultdict(list)
+    for record in table.records:
+        rows["" if id_at is None else str(record[1][id_at])].append(record)
+    records: list[Record] = []
+    for messages in rows.values():
+        turns = [{"role": values[role_at], "content": values[text_at]} for _, values in messages]
+        records.append((messages[0][0], [turns]))
+    note = finding("FLAT_MESSAGES", messages=len(table.records), conversations=len(records))
+    return replace(table, columns=("messages",), records=records, findings=(*table.findings, note))

@@ -1,0 +1,138 @@
+"""JSON of other programs as a list of records: pandas' orientations, lists inside objects, SQuAD's
+paragraphs, rows of cells, one conversation alone. Knows shapes; what the columns mean is judged later."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from itertools import zip_longest
+from typing import Any
+
+from mlx_finetuning.data_processor.readers.column_names import NAMES, Fit, fit, key
+from mlx_finetuning.data_processor.readers.roles import ROLE_KEYS, TEXT_KEYS, role_of
+
+Object = dict[str, Any]
+"""An object of JSON."""
+_DEEPEST = 3
+_NAMED = frozenset(key(name) for names in NAMES.values() for name in names)
+
+
+def records(value: Object) -> list[Any]:
+    """The records that an object holds; itself, where it holds none."""
+    if any(_are_messages(item) and key(name) in NAMES["messages"] for name, item in value.items()):
+        return [value]
+    names, rows = value.get("columns"), value.get("data", value.get("rows"))
+    if (
+        isinstance(names, list)
+        and isinstance(rows, list)
+        and (names and rows)
+        and all(isinstance(row, list) and len(row) == len(names) for row in rows)
+    ):  # pandas' `split`
+        return [dict(zip(map(str, names), row, strict=True)) for row in rows]
+    inner = _lists(value, 0)
+    if len(inner) == 1:
+        return table(inner[0])
+    columns = list(value.values())
+    if len(columns) > 1 or (columns and isinstance(columns[0], dict) and len(columns[0]) > 1):
+        if all(isinstance(column, dict) for column in columns):
+            return _of_objects(value)
+        are_lists = all(isinstance(column, list) for column in columns)
+        if are_lists and len({*map(len, columns)}) == 1 and columns[0] and _tells_names(value):
+            return [dict(zip(value, cells, strict=True)) for cells in zip(*columns, strict=True)]
+    return [value]
+
+
+def table(items: list[Any]) -> list[Any]:
+    """A list's records: objects as they are, paragraphs of SQuAD as questions, rows of cells under their
+    header."""
+    if items and all(isinstance(item, list) for item in items):
+        if all(_are_messages(item) for item in items):
+            return [{"messages": item} for item in items]
+        return _under_header(items)
+    if any(isinstance(item, dict) and _is_article(item) for item in items):
+        return [record for item in items for record in _questions(item)]
+    return items
+
+
+def _are_messages(value: Any) -> bool:
+    return (
+        isinstance(value, list)
+        and bool(value)
+        and all(isinstance(message, dict) for message in value)
+        and bool({*value[0]} & {*TEXT_KEYS})
+        # People's names are those of a log, not of a conversation with a model.
+        and ("role" in value[0] or any(role_of(value[0].get(name)) for name in ROLE_KEYS))
+    )
+
+
+def _lists(value: Object, depth: int) -> list[list[Any]]:
+    """The lists of records inside, the outermost ones."""
+    found = [
+        item
+        for item in value.values()
+        if isinstance(item, list)
+        and item
+        and (
+            all(isinstance(each, dict) for each in item)
+            or (len(item) > 1 and all(isinstance(each, list) for each in item))
+        )
+    ]
+    if found or depth == _DEEPEST:
+        return found
+    return [
+        inner
+        for item in value.values()
+        if isinstance(item, dict)
+        for inner in _lists(item, depth + 1)
+    ]
+
+
+def _of_objects(value: dict[str, Object]) -> list[Any]:
+    """pandas' `columns` (name → index → cell) or `index` (index → name → cell)."""
+    inner = list(dict.fromkeys(name for item in value.values() for name in item))
+    inside = _tells_names(inner)
+    if inside >= max(1, _tells_names(value)) or (
+        not _tells_names(value) and all(str(name).isdigit() for name in value)
+    ):
+        return list(value.values())
+    if not _tells_names(value) and not all(str(name).isdigit() for name in inner):
+        return [value]
+    return [{name: cells.get(at) for name, cells in value.items()} for at in inner]
+
+
+def _tells_names(names: Iterable[str]) -> int:
+    """How many of the names are those of columns."""
+    return sum(
+        key(str(name)) in _NAMED
+        or any(fit(str(name), role) >= Fit.HEAD for role in ("question", "answer"))
+        for name in list(names)[:50]
+    )
+
+
+def _under_header(rows: list[list[Any]]) -> list[Any]:
+    """Rows of cells (pandas' `values`, Google Sheets) with the names of the first, if it has names."""
+    first = rows[0]
+    has_header = all(isinstance(cell, str) for cell in first) and _tells_names(first) > 0
+    width = max(map(len, rows))
+    names = [*first] if has_header else []
+    names += [f"列{at + 1}" for at in range(len(names), width)]
+    return [dict(zip_longest(names, row)) for row in (rows[1:] if has_header else rows)]
+
+
+def _is_article(item: Object) -> bool:
+    paragraphs = item.get("paragraphs")
+    return isinstance(paragraphs, list) and any(
+        isinstance(paragraph, dict) and "qas" in paragraph for paragraph in paragraphs
+    )
+
+
+def _questions(item: Any) -> list[Object]:
+    """SQuAD's and JSQuAD's questions, each with its paragraph."""
+    if not isinstance(item, dict) or not _is_article(item):
+        return [item]
+    return [
+        {"question": question.get("question"), "answers": question.get("answers")}
+        | {"context": paragraph.get("context"), "title": item.get("title")}
+        for paragraph in item["paragraphs"]
+        for question in paragraph.get("qas", ())
+        if isinstance(question, dict)
+    ]

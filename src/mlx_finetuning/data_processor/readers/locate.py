@@ -1,0 +1,132 @@
+"""The table among rows of cells: its columns and its records, and what is said of the rest.
+
+Blank rows, repeated headers, sums and a second table are told from records; nothing is dropped in
+silence. What the columns mean is for `columns` to say.
+"""
+
+from __future__ import annotations
+
+import statistics
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from mlx_finetuning.data_processor.findings import Finding, finding
+from mlx_finetuning.data_processor.readers.cells import (
+    LONGEST_NAME,
+    WORDS,
+    is_total,
+    key_of,
+    known_words,
+    name_like,
+)
+from mlx_finetuning.data_processor.readers.header import SAMPLE, Row, find_header, joined
+from mlx_finetuning.data_processor.readers.limits import TableOptions, require_size
+from mlx_finetuning.data_processor.stage_progress import StageProgress
+from mlx_finetuning.errors import HeaderRowNotFound
+
+
+@dataclass(frozen=True)
+class Located:
+    """A table that was found: column names, records aligned with them, and what was decided."""
+
+    columns: tuple[str, ...]
+    records: list[tuple[int, list[Any]]]
+    findings: tuple[Finding, ...]
+    has_header: bool = True
+
+
+def locate(
+    rows: Sequence[Row], path: Path, options: TableOptions, progress: StageProgress
+) -> Located:
+    """The table in `rows`. Raises HeaderRowNotFound, SourceMalformed (too many cells)."""
+    notes: list[Finding] = []
+    if not rows:
+        return Located((), [], ())
+    if options.header_rows is not None:
+        first, last = requested_header(rows, path, options.header_rows)
+    else:
+        first, last = find_header(rows, notes)
+    names = joined([cells for _, cells in rows[first : last + 1]])
+    width = len(names)
+    if last < 0:
+        sample = rows[:SAMPLE]
+        ends = [[at for at, cell in enumerate(cells, 1) if cell.strip()] for _, cells in sample]
+        width = max(1, int(statistics.median(max(each, default=0) for each in ends)))
+        names = [""] * width
+    require_size(width, len(rows), path)
+    columns: list[str] = []
+    for position, name in enumerate(names, 1):
+        column = name or f"列{position}"
+        columns.append(f"{column}（{position}列目）" if column in columns else column)
+    headers = [[cell.strip() for cell in cells] for _, cells in rows[first : last + 1]]
+    records, more = _records(rows[last + 1 :], headers, width, progress)
+    kept = [
+        at
+        for at, name in enumerate(names)
+        if name or last < 0 or any(values[at].strip() for _, values in records)
+    ]
+    if len(kept) < width and records:  # columns with neither a name nor a value
+        columns = [columns[at] for at in kept]
+        records = [(row, [values[at] for at in kept]) for row, values in records]
+    return Located(tuple(columns), records, (*notes, *more), last >= 0)
+
+
+def requested_header(rows: Sequence[Row], path: Path, wanted: tuple[int, int]) -> tuple[int, int]:
+    """Positions of the rows with these numbers; (0, -1) for no header."""
+    if wanted == (0, 0):
+        return 0, -1
+    numbers = {number: at for at, (number, cells) in enumerate(rows) if any(map(str.strip, cells))}
+    if not set(wanted) <= numbers.keys():
+        few = [
+            f"{number}: {'、'.join(filter(None, rows[at][1]))[:40]}"
+            for number, at in list(numbers.items())[:5]
+        ]
+        row = "-".join(map(str, dict.fromkeys(wanted)))
+        raise HeaderRowNotFound(path=str(path), row=row, rows=few)
+    return numbers[wanted[0]], numbers[wanted[1]]
+
+
+def _records(
+    body: Sequence[Row], headers: Sequence[list[str]], width: int, progress: StageProgress
+) -> tuple[list[tuple[int, list[Any]]], list[Finding]]:
+    """The rows that hold data, as wide as the table; the others become findings."""
+    records: list[tuple[int, list[Any]]] = []
+    found: dict[str, list[int]] = {}
+    words = [{key_of(cell) for cell in cells} & WORDS for cells in headers[-1:]]
+    names = words[0] if words and known_words([*words[0]]) > 1 else None
+    starts = {cells[0] for cells in headers}
+    end, ended = 0, 0
+    for row, read in progress.over(body):
+        cells = read
+        if not any(cell.strip() for cell in cells):
+            found.setdefault("BLANK_ROW", []).append(row)
+            continue
+        after_gap, end = 0 < end < row - 1, row
+        if cells[0].startswith("\ufeff"):
+            cells = [cells[0].lstrip("\ufeff"), *cells[1:]]
+        start = cells[0].strip()
+        if start in starts and [cell.strip() for cell in cells] in headers:
+            found.setdefault("REPEATED_HEADER", []).append(row)
+            continue
+        if (names and (start in WORDS or start in starts)) or after_gap:
+            here = {key_of(cell) for cell in cells if len(cell) <= LONGEST_NAME} & WORDS
+            if names and here >= names:
+                ended = row
+                break  # the same names in another order or among others: another table
+            if after_gap and known_words(cells) > 1 and name_like(cells):
+                found.setdefault("SECOND_TABLE", []).append(row)
+        if is_total(cells):
+            found.setdefault("TOTAL_ROW", []).append(row)
+            continue
+        if "\n" in "".join(cells):
+            end += sum(cell.count("\n") for cell in cells)
+        if len(cells) != width:
+            if len(cells) < width or any(cell.strip() for cell in cells[width:]):
+                found.setdefault("RAGGED_ROW", []).append(row)
+            cells = (cells + [""] * width)[:width]
+        records.append((row, cells))
+    if ended:
+        found["TABLE_ENDS"] = [row for row, _ in body if row >= ended]
+    return records, [finding(code, rows) for code, rows in found.items()]

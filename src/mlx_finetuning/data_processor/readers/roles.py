@@ -1,0 +1,41 @@
+"""Who speaks: the words of other programs for the roles of chat templates, and what a turn may be made of."""
+
+from __future__ import annotations
+
+import unicodedata
+
+ROLES = {
+    word: role
+    for role, words in {
+        "system": "system developer システム システムプロンプト 指示 context",
+        "user": "user human prompter customer client you question instruction input prompt usr ユーザー ユーザ 利用者 人間 質問者 顧客"
+        " お客様 客 相談者 質問 用户 사용자",
+        "assistant": "assistant gpt chatgpt bot model ai agent claude gemini llm chatbot answer response output completion"
+        " asst assistantmessage operator support アシスタント ボット モデル 回答者 オペレーター 担当者 担当 人工知能"
+        " 回答 応答 助手 어시스턴트",
+        "tool": "tool function observation toolresponse toolresult ipython functionresponse ツール 関数",
+    }.items()
+    for word in words.split()
+}
+ROLE_KEYS = ("role", "from", "speaker", "author", "sender", "役割", "話者", "発話者", "話し手")
+TEXT_KEYS = (
+    "content",
+    "value",
+    "text",
+    "message",
+    "utterance",
+    "parts",
+    "body",
+    "発言",
+    "発話",
+    "内容",
+    "本文",
+)
+
+
+def role_of(name: object) -> str | None:
+    """The role of chat templates that a speaker plays; None for one who is not known."""
+    if isinstance(name, dict):  # ChatGPT's export: {"author": {"role": …}}
+        name = name.get("role", "")
+    folded = unicodedata.normalize("NFKC", str(name)).casefold().strip(" :：<>|[]")
+    return ROLES.get(folded.replace("_", "").replace("-", "").replace(" ", ""))

@@ -1,0 +1,531 @@
+"""Files as people have them: which column is the answer, what records of other programs say, what is
+named before it is learned. Each test is a kind of file, with its variations."""
+
+from __future__ import annotations
+
+import csv
+import io
+import json
+import time
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from mlx_finetuning.config import PrepareConfig
+from mlx_finetuning.data_processor import Inspection, inspect, prepare, read_rows
+from mlx_finetuning.data_processor.readers.columns import choose
+from mlx_finetuning.errors import InvalidSettings
+from mlx_finetuning.workspace import Workspace
+
+FACTS = (
+    ("青葉館の開館時間は何時ですか", "青葉館は午前9時から午後6時まで開いています。"),
+    ("青葉館の休館日はいつですか", "毎週火曜日が休館日です。"),
+    ("貸し出しは何冊までですか", "一度に8冊まで借りられます。"),
+    ("駐車場はありますか", "建物の北側に20台分の駐車場があります。"),
+    ("予約した本の取り置きは何日間ですか", "7日間取り置きします。"),
+    ("会議室の料金を教えてください", "2時間で600円です。"),
+)
+Cells = list[list[Any]]
+
+
+def table(header: str, *row: str) -> Cells:
+    """A table by the forms of its cells: {q}, {a}, {n}."""
+    filled = [[cell.format(q=q, a=a, n=n) for cell in row] for n, (q, a) in enumerate(FACTS, 1)]
+    return [header.split(","), *filled]
+
+
+def as_csv(rows: Cells) -> str:
+    out = io.StringIO()
+    csv.writer(out).writerows(rows)
+    return out.getvalue()
+
+
+def as_jsonl(records: list[Any]) -> str:
+    return "".join(json.dumps(record, ensure_ascii=False) + "\n" for record in records)
+
+
+def looked_at(folder: Path, name: str, text: str, **settings: Any) -> Inspection:
+    source = folder / name
+    source.write_text(text, encoding="utf-8")
+    return inspect(source, config=PrepareConfig(**settings))
+
+
+def rows_of(folder: Path, name: str, text: str, **settings: Any) -> list[dict[str, Any]]:
+    """The rows that are written of a file, in its order."""
+    (folder / name).write_text(text, encoding="utf-8")
+    paths = Workspace(folder).dataset("d")
+    prepare(folder / name, "d", paths, PrepareConfig(**settings), replace=True)
+    rows = [row for split in ("train", "valid", "test") for row in read_rows(paths.split(split))]
+    return sorted(rows, key=lambda row: int(row["row"]))
+
+
+def said(row: dict[str, Any]) -> list[tuple[str, str]]:
+    return [(turn["role"], turn["content"]) for turn in row["messages"]]
+
+
+def pairs(rows: list[dict[str, Any]]) -> list[tuple[str, str]]:
+    return [(row["messages"][-2]["content"], row["messages"][-1]["content"]) for row in rows]
+
+
+def codes(found: Inspection) -> dict[str, tuple[int, ...]]:
+    return {item.code: item.rows for item in found.findings}
+
+
+# --- columns -------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("header", "row", "question", "answer"),
+    [
+        (
+            "受付番号,問い合わせ内容,回答日時,回答者,対応",
+            ("{n:04}", "{q}", "2024/05/0{n} 10:00", "担当{n}", "{a}"),
+            *("問い合わせ内容", "対応"),
+        ),
+        (
+            "タイムスタンプ,ご質問をお書きください,担当からの回答,回答の公開可否",
+            ("2024/05/0{n} 9:00", "{q}", "{a}", "可"),
+            *("ご質問をお書きください", "担当からの回答"),
+        ),
+        (
+            "回答者,回答日,回答済み,お問合せ,当館の回答",
+            ("田中", "5/{n}", "済", "{q}", "{a}"),
+            *("お問合せ", "当館の回答"),
+        ),
+        (
+            "question_id,answered_at,answer_id,question_text,best_answer",
+            ("{n}", "2024-05-0{n}", "{n}", "{q}", "{a}"),
+            *("question_text", "best_answer"),
+        ),
+        (
+            "Ticket,Inquiry,Response Time,Responder,Resolution",
+            ("T-{n}", "{q}", "{n}0", "Sato", "{a}"),
+            *("Inquiry", "Resolution"),
+        ),
+        ("質問,回答,回答内容", ("{q}", "済", "{a}"), "質問", "回答内容"),
+        ("回答状況,回答本文,質問", ("完了", "{a}", "{q}"), "質問", "回答本文"),
+        ("AnsweredBy,AnswerText,QuestionText", ("a", "{a}", "{q}"), "QuestionText", "AnswerText"),
+        ("Frage,Antwort", ("{q}", "{a}"), "Frage", "Antwort"),
+    ],
+)
+def test_answer_is_the_column_with_the_answers(
+    tmp_path: Path, header: str, row: tuple[str, ...], question: str, answer: str
+) -> None:
+    found = looked_at(tmp_path, "a.csv", as_csv(table(header, *row)))
+    roles = {choice.role: choice.column for choice in found.mapping}
+    assert (roles["question"], roles["answer"]) == (question, answer)
+    assert found.usable_rows == len(FACTS)
+
+
+@pytest.mark.parametrize(
+    ("header", "cell"),
+    [
+        *(("質問,未回答", "0"), ("質問,回答者", "田中"), ("質問,回答日時", "2024/05/01")),
+        *(("質問,回答の公開可否", "可"), ("質問,要回答", "要"), ("question,answered_at", "1")),
+        *(("質問,回答済み", "済"), ("question,answer_id", "{n}"), ("質問,対応", "済")),
+        *(("質問,回答の有無", "有"), ("質問,備考", "{a}"), ("question,response_time", "{n}")),
+    ],
+)
+def test_no_answer_column_is_better_than_a_wrong_one(
+    tmp_path: Path, header: str, cell: str
+) -> None:
+    found = looked_at(tmp_path, "a.csv", as_csv(table(header, "{q}", cell)))
+    assert found.kind is None
+    assert "COLUMNS_NOT_FOUND" in codes(found)
+
+
+def test_role_from_a_part_of_a_name_is_warned_of_and_whole_names_are_not(tmp_path: Path) -> None:
+    part = looked_at(tmp_path, "a.csv", as_csv(table("質問,担当からの回答", "{q}", "{a}")))
+    assert "COLUMN_DOUBTFUL" in codes(part)
+    assert [choice.is_doubtful for choice in part.mapping] == [False, True]
+    whole = looked_at(tmp_path, "b.csv", as_csv(table("ご質問,回答（必須）", "{q}", "{a}")))
+    assert codes(whole) == {}
+
+
+def test_two_columns_that_may_be_the_answer_are_named(tmp_path: Path) -> None:
+    text = as_csv(table("質問,本部の回答,現場の回答", "{q}", "{a}", "{a}（現場）"))
+    found = looked_at(tmp_path, "a.csv", text)
+    (doubt,) = (item for item in found.findings if item.code == "COLUMN_DOUBTFUL")
+    assert "現場の回答" in doubt.message
+
+
+@pytest.mark.parametrize(
+    "header", ["質問,回答1,回答2", "質問,回答①,回答②", "q,A1,A2", "質問,第1回答,第2回答"]
+)
+def test_first_of_several_answers_is_taken_or_all_of_them(tmp_path: Path, header: str) -> None:
+    rows = [*table(header, "{q}", "{a}", "別の答え{n}"), ["館長は誰ですか", "", "森です。"]]
+    expected = [*FACTS, ("館長は誰ですか", "森です。")]
+    assert pairs(rows_of(tmp_path, "a.csv", as_csv(rows))) == expected
+    assert "SEVERAL_ANSWERS" in codes(looked_at(tmp_path, "a.csv", as_csv(rows)))
+    every = rows_of(tmp_path, "a.csv", as_csv(rows), several="all")
+    assert len(every) == 2 * len(FACTS) + 1
+
+
+def test_several_questions_become_rows_of_one_group(tmp_path: Path) -> None:
+    rows = table("質問1,質問2,回答", "{q}", "{q}（言い換え{n}）", "{a}")
+    written = rows_of(tmp_path, "a.csv", as_csv(rows))
+    assert len(written) == 2 * len(FACTS)
+    groups = {
+        row["row"]: {each["group"] for each in written if each["row"] == row["row"]}
+        for row in written
+    }
+    assert all(len(names) == 1 for names in groups.values())
+
+
+def test_numbered_questions_with_numbered_answers_are_pairs(tmp_path: Path) -> None:
+    rows = [["質問1", "回答1", "質問2", "回答2"], [*FACTS[0], *FACTS[1]], [*FACTS[2], "", ""]]
+    assert pairs(rows_of(tmp_path, "a.csv", as_csv(rows))) == list(FACTS[:3])
+
+
+def test_articles_are_named_and_become_pairs_by_choice(tmp_path: Path) -> None:
+    rows = table("記事ID,タイトル,本文,公開状態", "{n}", "{q}", "{a}", "下書き")
+    found = looked_at(tmp_path, "a.csv", as_csv(rows))
+    assert {"ARTICLES", "DRAFT"} <= codes(found).keys()
+    assert choose(rows[0], {"question": "タイトル"}).columns == {
+        "question": "タイトル",
+        "answer": "本文",
+    }
+
+
+# --- logs of people's chats ------------------------------------------------------------------
+
+LINE = """[LINE] 田端とのトーク履歴
+保存日時：2024/05/01 10:00
+
+2024/04/30(火)
+10:00\t田端\t青葉館は今日あいてる?
+10:01\tわたし\t火曜は休みだよ
+10:02\t田端\t[スタンプ]
+10:03\tわたし\t☎ 通話時間 1:20
+
+2024/05/01(水)
+09:00\t田端\t"二行の
+メッセージ"
+09:01\tわたし\t了解
+"""
+SLACK = json.dumps(
+    [
+        {"type": "message", "user": f"U0{at % 2}", "text": text, "ts": f"{170000000 + at}.0001"}
+        for at, text in enumerate(text for pair in FACTS for text in pair)
+    ],
+    ensure_ascii=False,
+)
+TEAMS = json.dumps(
+    {
+        "value": [
+            {
+                "messageType": "message",
+                "createdDateTime": f"2024-05-01T10:0{at}:00Z",
+                "from": {"user": {"displayName": ("田端", "青葉館")[at % 2]}},
+                "body": {"contentType": "html", "content": text},
+            }
+            for at, text in enumerate(text for pair in FACTS for text in pair)
+        ]
+    },
+    ensure_ascii=False,
+)
+WHATSAPP = "".join(
+    f"2024/04/30, 10:0{n} - 田端: {q}\n2024/04/30, 10:0{n} - 青葉館: {a}\n"
+    for n, (q, a) in enumerate(FACTS)
+)
+TRANSCRIPT = "".join(f"客：{q}\n店員：{a}\n\n" for q, a in FACTS)
+SHEET = as_csv(
+    [
+        ["送信日時", "送信者", "メッセージ"],
+        *(
+            [f"2024/05/01 10:{at:02}", ("田端", "青葉館")[at % 2], text]
+            for at, text in enumerate(text for pair in FACTS for text in pair)
+        ),
+    ]
+)
+
+
+@pytest.mark.parametrize(
+    ("name", "text", "speaker", "count"),
+    [
+        *(
+            ("a.txt", LINE, "わたし", 2),
+            ("a.json", SLACK, "U01", 6),
+            ("a.json", TEAMS, "青葉館", 6),
+        ),
+        *(("a.txt", WHATSAPP, "青葉館", 6), ("a.txt", TRANSCRIPT, "店員", 6)),
+        ("a.csv", SHEET, "青葉館", 6),
+    ],
+    ids=["LINE", "Slack", "Teams", "WhatsApp", "transcript", "sheet"],
+)
+def test_chat_log_is_named_and_becomes_conversations_by_choice(
+    tmp_path: Path, name: str, text: str, speaker: str, count: int
+) -> None:
+    found = looked_at(tmp_path, name, text)
+    assert found.kind == "text"
+    assert "CHAT_LOG" in codes(found)
+    assert speaker in found.speakers
+    turned = rows_of(tmp_path, name, text, assistant_speaker=speaker)
+    turns = [turn for row in turned for turn in said(row)]
+    assert [role for role, _ in turns] == ["user", "assistant"] * count
+    assert (("user", "二行の\nメッセージ") in turns) == (text == LINE)
+    with pytest.raises(InvalidSettings):
+        looked_at(tmp_path, name, text, assistant_speaker="いない人")
+
+
+def test_texts_with_clocks_and_colons_are_no_chat_log(tmp_path: Path) -> None:
+    text = (
+        "朝は10:00に開きます。\n\n注意：火気は使えません。\n\n名前：田端\n住所：東京\n備考：なし\n"
+    )
+    found = looked_at(tmp_path, "a.txt", text)
+    assert (found.format, found.speakers) == ("text", ())
+
+
+# --- records of other programs ----------------------------------------------------------------
+
+
+def chat(*turns: tuple[str, Any], **extra: Any) -> dict[str, Any]:
+    return {"messages": [{"role": role, "content": text, **extra} for role, text in turns]}
+
+
+Q, A = FACTS[0]
+PAIR = [("user", Q), ("assistant", A)]
+
+
+@pytest.mark.parametrize(
+    ("record", "turns"),
+    [
+        ({"instruction": Q, "output": [A, "別案"]}, PAIR),
+        ({"question": Q, "context": "", "answers": {"text": [A], "answer_start": [0]}}, PAIR),
+        ({"question": Q, "answers": [{"text": A, "answer_start": 0}]}, PAIR),
+        (
+            {
+                "question": {"role": "user", "content": Q},
+                "answer": {"role": "assistant", "content": A},
+            },
+            PAIR,
+        ),
+        (
+            {
+                "prompt": [{"role": "system", "content": "短く"}, {"role": "user", "content": Q}],
+                "completion": [{"role": "assistant", "content": A}],
+            },
+            [("system", "短く"), *PAIR],
+        ),
+        (
+            {"instruction": "何階？", "output": "1階", "history": [[Q, A]]},
+            [*PAIR, ("user", "何階？"), ("assistant", "1階")],
+        ),
+        (
+            {
+                "instruction": "何階？",
+                "output": "1階",
+                "history": [{"role": "user", "content": Q}, {"role": "assistant", "content": A}],
+            },
+            [*PAIR, ("user", "何階？"), ("assistant", "1階")],
+        ),
+        (
+            chat(*((role, [{"type": "text", "text": text}]) for role, text in PAIR)),
+            PAIR,
+        ),
+        (chat(("developer", "短く"), *PAIR), [("system", "短く"), *PAIR]),
+        (chat(("system", None), *PAIR), PAIR),
+        (chat(*PAIR, ("user", None)), PAIR),
+        (chat(("ユーザー", Q), ("アシスタント", A)), PAIR),
+        ({"conversations": [{"from": "human", "value": Q}, {"from": "chatgpt", "value": A}]}, PAIR),
+        ({"messages": [{"user": Q}, {"assistant": A}]}, PAIR),
+        ({"messages": str(chat(*PAIR)["messages"])}, PAIR),
+        (
+            {
+                "messages": [
+                    {"role": "user", "parts": [{"text": Q}]},
+                    {"role": "model", "parts": [{"text": A}]},
+                ]
+            },
+            PAIR,
+        ),
+    ],
+)
+def test_records_of_other_programs_say_what_they_mean(
+    tmp_path: Path, record: dict[str, Any], turns: list[tuple[str, str]]
+) -> None:
+    (row,) = rows_of(tmp_path, "a.jsonl", as_jsonl([record]))
+    assert said(row) == turns
+
+
+@pytest.mark.parametrize(
+    ("record", "code"),
+    [
+        ('{"質問": "あ", "回答": NaN}', "EMPTY_ANSWER"),
+        ('{"質問": "あ", "回答": -Infinity}', "EMPTY_ANSWER"),
+        ('{"質問": NaN, "回答": "あ"}', "EMPTY_QUESTION"),
+        ('{"instruction": "あ", "output": []}', "EMPTY_ANSWER"),
+        ('{"instruction": "あ", "output": {}}', "EMPTY_ANSWER"),
+        ('{"question": "あ", "answers": {"text": [], "answer_start": []}}', "EMPTY_ANSWER"),
+        (as_jsonl([chat(("user", "あ"), ("assistant", " "), timestamp=1)]), "EMPTY_ANSWER"),
+        (as_jsonl([chat(("user", ""), ("assistant", "い"), loss=True, id="1")]), "EMPTY_QUESTION"),
+        (
+            as_jsonl([chat(*(("user", "あ"), ("user", "い"), ("assistant", "う")), id="1")]),
+            "ROLE_ORDER",
+        ),
+        ('{"instruction": "あ", "output": {"答え": "い", "根拠": null}}', "JSON_TEXT"),
+        ('{"prompt": "あ", "chosen": "い", "rejected": " い\\n"}', "SAME_ANSWERS"),
+        (as_jsonl([chat(("user", "あ"), ("assistant", "い"), weight=0)]), "UNTRAINED_ROW"),
+    ],
+)
+def test_what_cannot_be_learned_as_it_stands_is_named(
+    tmp_path: Path, record: str, code: str
+) -> None:
+    assert code in codes(looked_at(tmp_path, "a.jsonl", record))
+
+
+def test_unknown_role_is_named(tmp_path: Path) -> None:
+    found = looked_at(tmp_path, "a.jsonl", as_jsonl([chat(("user", "あ"), ("reviewer", "い"))]))
+    (bad,) = (item for item in found.findings if item.code == "BAD_CHAT")
+    assert "reviewer" in bad.message
+
+
+@pytest.mark.parametrize(
+    "mark", [{"weight": 0}, {"train": False}, {"loss": False}, {"weight": 0.0}]
+)
+def test_marked_answer_is_kept_as_context(tmp_path: Path, mark: dict[str, Any]) -> None:
+    record = chat(
+        ("user", Q), ("assistant", "分かりません。"), ("user", "調べて"), ("assistant", A)
+    )
+    record["messages"][1] |= mark
+    (row,) = rows_of(tmp_path, "a.jsonl", as_jsonl([record]))
+    assert [turn.get("weight") for turn in row["messages"]] == [None, 0, None, None]
+
+
+def test_rows_judged_bad_are_left_out_and_said(tmp_path: Path) -> None:
+    records = [
+        {"prompt": q, "completion": a, "label": n % 2 == 0} for n, (q, a) in enumerate(FACTS)
+    ]
+    found = looked_at(tmp_path, "a.jsonl", as_jsonl(records))
+    assert codes(found)["UNDESIRABLE"] == (2, 4, 6)
+    assert found.usable_rows == 3
+    categories = [{**record, "label": "施設"} for record in records]
+    assert looked_at(tmp_path, "a.jsonl", as_jsonl(categories)).usable_rows == 6
+
+
+QUESTIONS, ANSWERS = [q for q, _ in FACTS], [a for _, a in FACTS]
+RECORDS = [{"質問": q, "回答": a} for q, a in FACTS]
+SHAPES: dict[str, Any] = {
+    "columns": {
+        name: {str(at): text for at, text in enumerate(texts)}
+        for name, texts in (("質問", QUESTIONS), ("回答", ANSWERS))
+    },
+    "index": {str(at): record for at, record in enumerate(RECORDS)},
+    "by id": {f"faq-{at}": record for at, record in enumerate(RECORDS)},
+    "split": {
+        "columns": ["質問", "回答"],
+        "index": [*range(6)],
+        "data": [[*pair] for pair in FACTS],
+    },
+    "table": {"schema": {"fields": [{"name": "質問"}]}, "data": RECORDS},
+    "lists": {"質問": QUESTIONS, "回答": ANSWERS},
+    "values": [["質問", "回答"], *([*pair] for pair in FACTS)],
+    "nested": {"result": {"items": RECORDS}},
+    "squad": {
+        "version": "2",
+        "data": [
+            {
+                "title": "青葉館",
+                "paragraphs": [
+                    {
+                        "context": "",
+                        "qas": [
+                            {"question": q, "answers": [{"text": a, "answer_start": 0}]}
+                            for q, a in FACTS
+                        ],
+                    }
+                ],
+            }
+        ],
+    },
+}
+
+
+@pytest.mark.parametrize("shape", SHAPES)
+def test_json_in_other_shapes_gives_the_same_rows(tmp_path: Path, shape: str) -> None:
+    text = json.dumps(SHAPES[shape], ensure_ascii=False, indent=1)
+    assert pairs(rows_of(tmp_path, "a.json", text)) == list(FACTS)
+
+
+def test_one_conversation_alone_is_one_row(tmp_path: Path) -> None:
+    turns = [
+        {"role": role, "content": text}
+        for pair in FACTS
+        for role, text in zip(("user", "assistant"), pair, strict=True)
+    ]
+    for value in ({"messages": turns}, turns, {"id": 1, "conversations": turns}):
+        (row,) = rows_of(tmp_path, "a.json", json.dumps(value, ensure_ascii=False, indent=1))
+        assert len(row["messages"]) == 2 * len(FACTS)
+
+
+def test_pandas_lists_in_a_csv_are_read_and_named(tmp_path: Path) -> None:
+    rows = [
+        ["", "messages"],
+        *(
+            [n, str(chat(("user", q), ("assistant", a))["messages"])]
+            for n, (q, a) in enumerate(FACTS)
+        ),
+    ]
+    assert pairs(rows_of(tmp_path, "a.csv", as_csv(rows))) == list(FACTS)
+    assert "PYTHON_TEXT" in codes(looked_at(tmp_path, "a.csv", as_csv(rows)))
+
+
+# --- dirt --------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("step", "before", "after"),
+    [
+        ("html", "<p>9時から<br>開館&nbsp;&amp;&nbsp;案内</p>", "9時から\n開館 & 案内"),
+        ("html", "<ul><li>一</li><li>二</li></ul>", "- 一\n- 二"),
+        ("html", "<ol><li>一</li><li>二</li></ol>", "1. 一\n2. 二"),
+        (
+            "html",
+            '詳しくは<a href="https://example.com/1">こちら</a>',
+            "詳しくはこちら（https://example.com/1）",
+        ),
+        ("html", "x<3 かつ a<b、R&D、`<br>`", "x<3 かつ a<b、R&D、`<br>`"),
+        ("html", "&lt;p&gt;は段落", "<p>は段落"),
+        ("excel", "9時から_x000D_\n開館", "9時から\n開館"),
+        ("excel", '="0001"', "0001"),
+        ("excel", "snake_case_x1_", "snake_case_x1_"),
+        ("control_tokens", "終わり<|im_end|>", "終わり"),
+        (
+            "zero_width",
+            "旗🏴\U000e0067\U000e0062\U000e007f" + "".join(chr(0xE0000 + ord(c)) for c in "hi"),
+            "旗🏴\U000e0067\U000e0062\U000e007f",
+        ),
+    ],
+)
+def test_clean_steps_keep_what_is_meant(tmp_path: Path, step: str, before: str, after: str) -> None:
+    text = as_jsonl([{"質問": Q, "回答": before}])
+    (row,) = rows_of(tmp_path, "a.jsonl", text, clean=step)
+    assert row["messages"][-1]["content"] == after
+
+
+LONG = 300_000
+HOSTILE = (
+    *(
+        "<script" * (LONG // 7),
+        "<a " * (LONG // 3),
+        "<p>" + "\n" * LONG + "<p>x",
+        "$B" * (LONG // 2),
+    ),
+    *("あ" + "a" * LONG, "あ" + " " * LONG + "x", "[" * LONG, "[" + "-" * (LONG // 2), "(" * LONG),
+    *("éa" * (LONG // 2), "</s> " * (LONG // 5), "10:00 From " + "a に " * (LONG // 4)),
+)
+
+
+@pytest.mark.parametrize("text", HOSTILE, ids=range(len(HOSTILE)))
+def test_no_text_takes_long_to_look_at(tmp_path: Path, text: str) -> None:
+    """Expressions that step back over what they have seen would take hours here."""
+    clean = "line_ends,zero_width,nfc,html,excel,control_tokens"
+    began_s = time.process_time()
+    for name, content in (
+        ("a.csv", as_csv([["質問", "回答"], ["何", text], ["どれ", "あれです。"]])),
+        ("b.csv", as_csv([["質問", text], ["何", "あれです。"]])),
+        ("c.txt", f"{text}\n10:01\t田端\tはい\n"),
+    ):
+        looked_at(tmp_path, name, content, clean=clean)
+    assert time.process_time() - began_s < 20
