@@ -334,6 +334,7 @@ def test_gguf_adapter_on_its_base_is_the_tuned_model(
     found = compare_logits(written, [tuned], 512, adapter=tmp_path / "a.gguf")
     assert found.mean_kl < 1e-3
     assert compare_logits(written, [tuned], 512).mean_kl > 0.02
+    assert adapter_files.check_gguf(folder, trained, tmp_path / "a.gguf") > 0
 
 
 def test_peft_folder_holds_attention_and_refuses_experts(tmp_path: Path, folder: Path) -> None:

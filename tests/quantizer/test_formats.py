@@ -62,6 +62,23 @@ def test_gguf_adapter_on_its_base_is_the_tuned_model(tmp_path: Path, family: str
     assert found.top1_agreement >= 0.99
     assert compare_logits(base, [tuned], 512).mean_kl > 0.02
     assert metadata(path)["adapter.lora.alpha"] == pytest.approx(8.0)
+    assert adapter_files.check_gguf(model, adapter, path) > 0
+
+
+def test_changed_gguf_adapter_is_not_proven(tmp_path: Path) -> None:
+    adapter = write_adapter(tmp_path / "adapter", write_model(tmp_path / "m"))
+    path = tmp_path / "adapter.gguf"
+    adapter_files.write_gguf(tmp_path / "m", adapter, path, "")
+    assert adapter_files.check_gguf(tmp_path / "m", adapter, path) == 21
+    content = bytearray(path.read_bytes())
+    content[-5] ^= 1  # in the last factor
+    path.write_bytes(content)
+    with pytest.raises(ExportNotProven, match="lora_b"):
+        adapter_files.check_gguf(tmp_path / "m", adapter, path)
+    louder = write_adapter(tmp_path / "louder", write_model(tmp_path / "m2"))
+    edit_json(louder / "adapter_config.json", lora_parameters={"rank": 4, "scale": 4.0})
+    with pytest.raises(ExportNotProven, match="alpha"):
+        adapter_files.check_gguf(tmp_path / "m", louder, path)
 
 
 @pytest.mark.parametrize("family", FAMILIES)

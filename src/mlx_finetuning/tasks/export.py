@@ -191,7 +191,11 @@ def _gguf_lora(context: TaskContext, trained: Trained, quants: list[str]) -> Exp
     _require_exact(str(path), proof_parity)
     with files.replacing_path(path) as temporary:
         adapter_files.write_gguf(trained.model, trained.adapter, temporary, trained.name)
-    figures = f"llama.cppでベースに適用すると、KL {proof_parity.mean_kl:.2g}"
+        changed = adapter_files.check_gguf(trained.model, trained.adapter, temporary)
+    figures = (
+        f"llama.cppでベースに適用すると、KL {proof_parity.mean_kl:.2g}、"
+        f"読み直した{changed}個の重みの変化が一致"
+    )
     return _result(path, figures, ExportedFile, parity=proof_parity)
 
 

@@ -6,7 +6,7 @@ Only LoRA of linear layers can be written; everything else changes whole weights
 from __future__ import annotations
 
 import json
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
 
 import numpy as np
@@ -16,8 +16,8 @@ from numpy.typing import NDArray
 from mlx_finetuning import files
 from mlx_finetuning.errors import AdapterMustBeFused, ExpertsNotInPeft, ExportNotProven
 from mlx_finetuning.quantizer.families import registry
-from mlx_finetuning.quantizer.families.family import AS_IT_IS, Form
-from mlx_finetuning.quantizer.formats import experts, packed, safetensors
+from mlx_finetuning.quantizer.families.family import AS_IT_IS, Family, Form
+from mlx_finetuning.quantizer.formats import experts, gguf_reader, packed, safetensors
 from mlx_finetuning.quantizer.formats.safetensors import Spec
 from mlx_finetuning.quantizer.write import export, trained_weights
 from mlx_finetuning.quantizer.write.trained_weights import Delta, ExpertDelta
@@ -40,37 +40,74 @@ def write_gguf(
 
     Raises AdapterMustBeFused, AdapterUnusable, and what reading the model raises.
     """
-    config = export.read_config(model)
-    family = registry.of(config)
-    deltas = _deltas(model, adapter, "gguf-lora")
-    mapped, _ = registry.mapping(family, config, list(deltas))
+    family, deltas, tensors = _for_gguf(model, adapter)
     writer = GGUFWriter(path, family.name)
     writer.add_type("adapter")
     writer.add_name(name)
     writer.add_string("adapter.type", "lora")
     writer.add_float32("adapter.lora.alpha", _alpha(deltas))
-    for tensor in mapped:
-        if not covers(tensor.name):
-            continue
-        # Of experts that the folder holds one by one, all are written as one.
-        factors = [_factors(deltas[name], tensor.form) for name in tensor.stored_names]
-        if factors[0][0].size == 0:
-            continue
-        down, up = (
-            halves[0] if len(halves) == 1 else np.stack(halves)
-            for halves in zip(*factors, strict=True)
-        )
-        # B has the weight's rows, A its columns.
-        if tensor.form.columns is not None:
-            down = np.ascontiguousarray(down[:, tensor.form.columns])
-        if tensor.form.rows is not None:
-            up = up[tensor.form.rows]
-        writer.add_tensor(f"{tensor.name}.lora_a", down)
-        writer.add_tensor(f"{tensor.name}.lora_b", up)
+    for tensor, down, up in tensors:
+        if covers(tensor):
+            writer.add_tensor(f"{tensor}.lora_a", down)
+            writer.add_tensor(f"{tensor}.lora_b", up)
     writer.write_header_to_file()
     writer.write_kv_data_to_file()
     writer.write_tensors_to_file()
     writer.close()
+
+
+def check_gguf(model: Path, adapter: Path, path: Path) -> int:
+    """Re-read a GGUF adapter and compare its scale and factors with the trained ones, bit by bit.
+
+    Returns the number of changed tensors. Raises ExportNotProven, GgufUnreadable.
+    """
+    _, deltas, tensors = _for_gguf(model, adapter)
+    stored = gguf_reader.read(path)
+    expected = {
+        f"{tensor}.lora_{half}": factor
+        for tensor, down, up in tensors
+        for half, factor in (("a", down), ("b", up))
+    }
+    wrong = sorted(expected.keys() ^ stored.tensors.keys())
+    if stored.metadata["adapter.lora.alpha"] != np.float32(_alpha(deltas)):
+        wrong.append("adapter.lora.alpha")
+    for name in expected.keys() & stored.tensors.keys():
+        found = stored.tensors[name]
+        if found.shape != expected[name].shape or not np.array_equal(
+            found.values().reshape(found.shape), expected[name]
+        ):
+            wrong.append(name)
+    if wrong:
+        raise ExportNotProven(path=str(path), problems=[f"{name} が違います。" for name in wrong])
+    return len(expected) // 2
+
+
+def _for_gguf(
+    model: Path, adapter: Path
+) -> tuple[Family, Deltas, Iterator[tuple[str, NDArray[np.float32], NDArray[np.float32]]]]:
+    """What GGUF holds of the adapter: tensor name, A [rank, columns] and B [rows, rank]."""
+    config = export.read_config(model)
+    family = registry.of(config)
+    deltas = _deltas(model, adapter, "gguf-lora")
+    mapped, _ = registry.mapping(family, config, list(deltas))
+
+    def factors() -> Iterator[tuple[str, NDArray[np.float32], NDArray[np.float32]]]:
+        for tensor in mapped:
+            # Of experts that the folder holds one by one, all are written as one.
+            halves = [_factors(deltas[name], tensor.form) for name in tensor.stored_names]
+            if halves[0][0].size == 0:
+                continue
+            down, up = (
+                one[0] if len(one) == 1 else np.stack(one) for one in zip(*halves, strict=True)
+            )
+            # B has the weight's rows, A its columns.
+            if tensor.form.columns is not None:
+                down = np.ascontiguousarray(down[:, tensor.form.columns])
+            if tensor.form.rows is not None:
+                up = up[tensor.form.rows]
+            yield tensor.name, down, up
+
+    return family, deltas, factors()
 
 
 def write_peft(model: Path, adapter: Path, folder: Path, base_name: str) -> None:
