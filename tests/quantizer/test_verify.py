@@ -94,8 +94,9 @@ def test_quantized_file_gets_figures_and_no_gate(
 def test_report_is_kept_beside_the_file(
     model: Path, written: dict[str, Path], references: list[Reference]
 ) -> None:
-    path = verify.write(examined(written["F16"], model, references), written["F16"])
-    assert path == written["F16"].with_name("F16.export_report.json")
+    kept = verify.write(examined(written["F16"], model, references), written["F16"])
+    path = written["F16"].with_name("F16.export_report.json")
+    assert kept.report_path == str(path)
     record = files.read_json(path)
     assert record["proven"] is True
     assert record["logits"]["tokens"] == 448

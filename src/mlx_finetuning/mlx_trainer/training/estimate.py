@@ -32,7 +32,7 @@ AN_EPOCH = 10
 """Updates that an epoch should have."""
 
 
-class _Enough(Interrupted):
+class _Enough(Interrupted, code=""):
     """The run has shown what it takes."""
 
 
