@@ -9,7 +9,7 @@
     ├── OllamaError        Ollama and the models in it
     └── SystemProblem      disk, memory, missing parts, the unexpected
 
-Every leaf has one `code`, its name in capitals, and one catalogue entry (a test compares them).
+Every leaf has one `code`, its name in capitals unless older records have another, and one catalogue entry (a test compares them).
 `data` holds plain JSON values only: an error crosses process boundaries through `to_json` and
 `from_json`.
 """
@@ -71,9 +71,7 @@ class InvalidSettings(UsageProblem):
 
 
 class TextUndecodable(UsageProblem):
-    """A text that has no form in UTF-8: bytes of another encoding, or half an emoji."""
-
-    code = "TEXT_UNDECODABLE"  # place
+    """A text that has no form in UTF-8: bytes of another encoding, or half an emoji. Data: place."""
 
 
 class ConfigFileUnreadable(UsageProblem):
@@ -100,7 +98,7 @@ class DatasetNotFound(DataError):
 
 
 class DatasetInTrash(DatasetNotFound):
-    code = "DATASET_IN_TRASH"  # name
+    """Data: name."""
 
 
 class DatasetExists(DataError):
@@ -160,21 +158,19 @@ class SourceMalformed(DataError):
 
 
 class HeaderRowNotFound(DataError):
-    """The rows that were asked to be the header are blank or not there."""
-
-    code = "HEADER_ROW_NOT_FOUND"  # path, row, rows
+    """The rows that were asked to be the header are blank or not there. Data: path, row, rows."""
 
 
 class SheetNotFound(DataError):
-    code = "SHEET_NOT_FOUND"  # path, sheet, sheets
+    """Data: path, sheet, sheets."""
 
 
 class WorkbookUnreadable(DataError):
-    code = "WORKBOOK_UNREADABLE"  # path, reason
+    """Data: path, reason."""
 
 
 class WorkbookEncrypted(DataError):
-    code = "WORKBOOK_ENCRYPTED"  # path
+    """Data: path."""
 
 
 class CellTooLong(DataError):

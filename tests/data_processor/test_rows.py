@@ -99,6 +99,13 @@ def _rows(found: Inspection) -> dict[str, tuple[int, ...]]:
     return {item.code: item.rows for item in found.findings}
 
 
+def test_columns_are_judged_by_the_whole_file() -> None:
+    """Twice the sample less one: a step rounded down would look at the first half only."""
+    answers = ["可"] * 200 + [f"窓口{n}で申し込んでください。" for n in range(199)]
+    rows = [(n + 2, [f"質問{n}は？", answer]) for n, answer in enumerate(answers)]
+    assert not any(choice.is_doubtful for choice in choose(["質問", "回答"], None, rows).choices)
+
+
 def test_planted_problems_are_found_at_their_rows(tmp_path: Path) -> None:
     plain = [{"質問": f"品番{n}の値段は？", "回答": f"{n}円です。"} for n in range(10)]
     planted = [

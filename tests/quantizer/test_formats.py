@@ -12,6 +12,7 @@ import pytest
 from mlx.utils import tree_flatten
 from mlx_lm.utils import load_adapters, load_model
 
+from mlx_finetuning import files
 from mlx_finetuning.errors import AdapterMustBeFused, ExportNotProven, Interrupted
 from mlx_finetuning.mlx_trainer.model import split_head
 from mlx_finetuning.progress import Step
@@ -124,10 +125,29 @@ def test_peft_folder_names_every_changed_module(tmp_path: Path) -> None:
 def test_changed_peft_folder_is_not_proven(tmp_path: Path) -> None:
     model = tmp_path / "m"
     adapter = write_adapter(tmp_path / "adapter", write_model(model))
-    adapter_files.write_peft(model, adapter, tmp_path, "base")
+
+    def refused() -> None:
+        with pytest.raises(ExportNotProven):
+            adapter_files.check_peft(model, adapter, tmp_path)
+
+    def written() -> None:
+        adapter_files.write_peft(model, adapter, tmp_path, "base")
+
+    written()
     edit_json(tmp_path / "adapter_config.json", lora_alpha=4.0)
-    with pytest.raises(ExportNotProven):
-        adapter_files.check_peft(model, adapter, tmp_path)
+    refused()
+    written()
+    settings = files.read_json(tmp_path / "adapter_config.json")
+    edit_json(tmp_path / "adapter_config.json", target_modules=settings["target_modules"][1:])
+    refused()
+    written()
+    edit_json(tmp_path / "adapter_config.json", alpha_pattern={settings["target_modules"][0]: 1.0})
+    refused()
+    written()
+    content = bytearray((tmp_path / "adapter_model.safetensors").read_bytes())
+    content[-1] ^= 1  # the last factor's last row
+    (tmp_path / "adapter_model.safetensors").write_bytes(content)
+    refused()
 
 
 def test_dora_makes_no_adapter_file(tmp_path: Path) -> None:

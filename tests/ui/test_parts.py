@@ -12,6 +12,8 @@ import numpy as np
 import pytest
 
 from mlx_finetuning.config import TrainConfig
+from mlx_finetuning.data_processor.findings import KINDS
+from mlx_finetuning.data_processor.settings import DROPPABLE
 from mlx_finetuning.errors import StudioError
 from mlx_finetuning.jobs.metrics import Metrics
 from mlx_finetuning.jobs.status import JobState
@@ -21,7 +23,8 @@ from mlx_finetuning.ui.components.charts import smoothed, thinned_indices
 from mlx_finetuning.ui.components.errors import described
 from mlx_finetuning.ui.components.jobs import LOOKS
 from mlx_finetuning.ui.components.text import plain
-from mlx_finetuning.ui.messages_ja import NEXT_STEPS_JA
+from mlx_finetuning.ui.dataset.findings import REMEDIES
+from mlx_finetuning.ui.messages_ja import FIXES_JA, NEXT_STEPS_JA
 from mlx_finetuning.ui.training.setup import CHOSEN_ABOVE, GROUPS
 from support import ui_workspaces
 
@@ -159,3 +162,10 @@ def test_next_step_after_an_error_is_on_the_pages(code: str) -> None:
 
 def test_every_next_step_of_the_pages_belongs_to_an_error() -> None:
     assert NEXT_STEPS_JA.keys() <= catalogue().keys()
+
+
+def test_what_to_do_about_a_finding_is_on_the_pages() -> None:
+    """Those with a button of their own show it instead of words."""
+    for code in KINDS.keys() - {item.upper() for item in DROPPABLE} - REMEDIES.keys():
+        assert not COMMANDS.search(FIXES_JA.get(code, KINDS[code].fix)), code
+    assert FIXES_JA.keys() <= KINDS.keys()

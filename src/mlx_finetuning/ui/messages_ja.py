@@ -71,3 +71,34 @@ NEXT_STEPS_JA = {
     "NOT_ENOUGH_MEMORY": "学習が終わるのを待つか、ほかのアプリを閉じてください。「量子化」で小さな型（Q4_K_Mなど）にし、「内蔵ランタイム」で使う方法もあります。",
 }
 """By error code, where the catalogue speaks of commands of the terminal."""
+_HIDDEN = "「表の場所」の「隠れた行と列」で、読むか読み飛ばすかを選べます。"
+_HEADER = "違うときは「表の場所」の「見出しの行」に行の番号を入れてください（見出しがなければ 0）。"
+_ROLE = "違うときは「列の対応」で選び直してください。"
+_SEVERAL = (
+    "「列の対応」の「1つの質問に回答がいくつもある行」で、全てを別々の行にすることもできます。"
+)
+FIXES_JA = {
+    "SHEET": "別のシートを読むときは「表の場所」の「シート」で選んでください。",
+    "SHEETS_ALIKE": "「表の場所」の「シート」で選び、シートごとにデータセットを作るか、1つのシートにまとめてください。",
+    "HIDDEN_ROWS": _HIDDEN,
+    "HIDDEN_COLUMNS": _HIDDEN,
+    "DELIMITER": "違うときは「表の場所」の「区切り」で選んでください。",
+    "ONE_COLUMN": "ほかの記号で区切られているときは、コンマかタブで区切って保存し直してください。",
+    "TABS_IN_TEXT": "表なら「表の場所」の「区切り」でタブを選び、「見出しの行」に行の番号を入れてください（見出しがなければ 0）。",
+    "HEADER_ROW": _HEADER,
+    "HEADER_OF_TWO_ROWS": _HEADER,
+    "ROWS_LOST": _HEADER,
+    "NO_HEADER": "「列の対応」で列を選んでください。最初の行が見出しなら、「表の場所」の「見出しの行」に 1 を入れてください。",
+    "HEADER_DOUBTFUL": _HEADER,
+    "COLUMNS_NOT_FOUND": "「列の対応」で、質問と回答の列を選んでください。",
+    "UNMAPPED_COLUMN": "使うときは「列の対応」で役割に選んでください。",
+    "COLUMN_DOUBTFUL": _ROLE,
+    "ANSWER_COLUMNS": f"1つだけ使うときは「列の対応」で選んでください。{_SEVERAL}",
+    "SEVERAL_QUESTIONS": "1つだけ使うときは「列の対応」で選んでください。",
+    "ARTICLES": "題を質問、本文を回答として学ぶなら、「列の対応」でそう選んでください。",
+    "CHAT_LOG": "「列の対応」の「AIの役にする話し手」を選ぶと、会話に組み立てます。",
+    "SEVERAL_ANSWERS": _SEVERAL,
+    "UNDESIRABLE": "良し悪しの印ではないときは、「列の対応」でその列を「（使わない）」にしてください。",
+    "CATEGORY_IMBALANCE": "少ないカテゴリの行を足してください。",
+}
+"""What to do about a finding, where `data_processor`'s own words name the command line."""

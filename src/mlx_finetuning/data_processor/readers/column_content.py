@@ -11,7 +11,7 @@ from typing import Any
 _LONGEST = 300
 """Letters of a cell that are looked at."""
 SAMPLE = 200
-"""Cells looked at, spread over the file."""
+"""Cells looked at at most, spread over the file."""
 
 _META = re.compile(
     r"""(?x)
@@ -75,9 +75,7 @@ def content_of(values: Sequence[Any]) -> Content:
     """Judges `values`, the cells of one column; UNKNOWN where there are none."""
     if not values:
         return UNKNOWN
-    step = max(1, len(values) // SAMPLE)
-    cells = values[::step][:SAMPLE]
-    begun = (str(cell)[:_LONGEST].strip() for cell in cells if cell is not None)
+    begun = (str(cell)[:_LONGEST].strip() for cell in values if cell is not None)
     texts = [text for text in begun if text]
     if not texts:
         return Content(0, 0, 0, 0, 0, 0)
@@ -88,7 +86,7 @@ def content_of(values: Sequence[Any]) -> Content:
 
     distinct = len({*texts})
     return Content(
-        filled=count / len(cells),
+        filled=count / len(values),
         meta=share(_META.fullmatch),
         flags=share(lambda text: text.casefold() in _FLAGS),
         distinct=0 if distinct == 1 and count >= 5 else distinct / count,

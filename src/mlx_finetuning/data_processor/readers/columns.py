@@ -7,6 +7,7 @@ dropped in silence.
 
 from __future__ import annotations
 
+import math
 import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
@@ -144,7 +145,7 @@ class _Columns:
     def __init__(self, names: Sequence[str], records: Records) -> None:
         self.names = list(names)
         # A sample of the rows: a hundred thousand would be walked for each column.
-        self._records = records[:: max(1, len(records) // SAMPLE)]
+        self._records = records[:: max(1, math.ceil(len(records) / SAMPLE))]
         self._contents: dict[str, Content] = {}
 
     def values(self, name: str) -> list[Any]:

@@ -25,6 +25,8 @@ from mlx_finetuning.quantizer.write.trained_weights import Delta, ExpertDelta
 PEFT_WEIGHTS = "adapter_model.safetensors"
 PEFT_CONFIG = "adapter_config.json"
 PEFT_PREFIX = "base_model.model."
+BLOCK = 256
+"""Rows of a weight compared at once."""
 
 Deltas = dict[str, Delta | ExpertDelta]
 
@@ -150,27 +152,32 @@ def write_peft(model: Path, adapter: Path, folder: Path, base_name: str) -> None
 
 
 def check_peft(model: Path, adapter: Path, folder: Path) -> int:
-    """Re-read a peft folder and compare what its formula adds: alpha / r * (B @ A).
+    """Re-read a peft folder and compare what its formula adds to each weight: alpha / r * (B @ A),
+    both of them the module's own where the settings name it.
 
     Returns the number of changed weights. Raises ExportNotProven.
     """
     settings = json.loads((folder / PEFT_CONFIG).read_text(encoding="utf-8"))
-    scale = settings["lora_alpha"] / settings["r"]
     tensors = safetensors.open_files([folder / PEFT_WEIGHTS])
     deltas = _of_modules(_deltas(model, adapter, "peft"))
+    modules = {name: name.removesuffix(".weight") for name in deltas}
     expected = {
-        f"{PEFT_PREFIX}{name.removesuffix('.weight')}.lora_{half}.weight"
-        for name in deltas
-        for half in "AB"
+        f"{PEFT_PREFIX}{module}.lora_{half}.weight" for module in modules.values() for half in "AB"
     }
     wrong = sorted(expected ^ set(tensors))
-    for name, delta in deltas.items():
-        module = PEFT_PREFIX + name.removesuffix(".weight")
-        down = tensors[f"{module}.lora_A.weight"].rows(trained_weights.EVERYTHING)
-        up = tensors[f"{module}.lora_B.weight"].rows(slice(0, 64))
-        trained = delta.apply(np.zeros((len(up), delta.shape[1]), np.float32), slice(0, 64))
-        if not np.allclose(scale * (up @ down), trained, rtol=1e-4, atol=1e-6 * abs(trained).max()):
-            wrong.append(name)
+    wrong += sorted(set(settings["target_modules"]) ^ set(modules.values()))
+    for name, delta in deltas.items() if not wrong else ():
+        module = modules[name]
+        rank = settings["rank_pattern"].get(module, settings["r"])
+        scale = settings["alpha_pattern"].get(module, settings["lora_alpha"]) / rank
+        down = tensors[f"{PEFT_PREFIX}{module}.lora_A.weight"].rows(trained_weights.EVERYTHING)
+        up = tensors[f"{PEFT_PREFIX}{module}.lora_B.weight"]
+        for block in (slice(top, top + BLOCK) for top in range(0, delta.shape[0], BLOCK)):
+            added = scale * (up.rows(block) @ down)
+            trained = delta.apply(np.zeros_like(added), block)
+            if not np.allclose(added, trained, rtol=1e-4, atol=1e-6 * abs(trained).max()):
+                wrong.append(name)
+                break
     if wrong:
         raise ExportNotProven(path=str(folder), problems=[f"{name} が違います。" for name in wrong])
     return len(deltas)

@@ -14,6 +14,7 @@ from mlx_finetuning.data_processor.settings import DROPPABLE
 from mlx_finetuning.ui.components.text import plain
 from mlx_finetuning.ui.dataset.choices import Choices
 from mlx_finetuning.ui.frame import studio
+from mlx_finetuning.ui.messages_ja import FIXES_JA
 
 SHOWN_ROWS = 100
 LOOKS = {
@@ -83,8 +84,8 @@ def _draw_finding(choices: Choices, path: Path, encoding: str, finding: Finding)
                     on_click=choices.set,
                     args=(f"drop-{finding.code.lower()}", True),
                 )
-            elif step is None and finding.fix:
-                st.caption(plain(finding.fix))
+            elif step is None and (fix := FIXES_JA.get(finding.code, finding.fix)):
+                st.caption(plain(fix))
         if is_open:
             st.dataframe(
                 _cached_rows(str(path), encoding, finding.rows[:SHOWN_ROWS], choices.settings()),
