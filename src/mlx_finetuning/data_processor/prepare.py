@@ -211,7 +211,12 @@ def _require_usable(examined: Examined) -> None:
             columns = source.reading.table.columns
             raise missing_columns(source.reading.path, columns, source.columns)
     if not examined.usable:
-        reasons = [item.message for item in examined.findings if item.severity == "error"]
+        by_severity = {
+            severity: [item.message for item in examined.findings if item.severity == severity]
+            for severity in ("error", "warning")
+        }
+        # Rows that were marked as bad are left out with a warning.
+        reasons = by_severity["error"] or by_severity["warning"]
         raise NoUsableRows(path=str(examined.sources[0].reading.path), reasons=reasons)
 
 

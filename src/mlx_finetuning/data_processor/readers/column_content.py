@@ -96,28 +96,22 @@ def content_of(values: Sequence[Any]) -> Content:
     )
 
 
-def is_verdict(values: Sequence[Any]) -> bool:
-    """Whether the cells say good or bad of each row, as KTO's `label` does."""
-    texts = {str(cell).strip().casefold() for cell in values if cell is not None}
-    return bool(texts - {""}) and texts - {""} <= GOOD | BAD
+def is_verdict(values: Sequence[Any], *, is_counted: bool = False, is_weight: bool = False) -> bool:
+    """Whether the cells say good or bad of each row, as KTO's `label` does. Numbers say neither where
+    something is counted; as weights of rows they lie between 0 and 1."""
+    texts = {str(cell).strip().casefold() for cell in values if cell is not None} - {""}
+    if is_weight:
+        return bool(texts) and all(re.fullmatch(r"0|1|0?\.\d+|1\.0+", text) for text in texts)
+    if is_counted and any(text.lstrip("-").replace(".", "", 1).isdigit() for text in texts):
+        return False
+    return bool(texts) and texts <= GOOD | BAD
 
 
 GOOD = frozenset(
-    ("true", "1", "1.0", "up", "good", "👍", "良い", "良", "○", "thumbs_up", "desirable")
+    "true 1 1.0 up good 👍 良い 良 ○ 〇 ◯ ◎ thumbs_up thumbsup desirable positive 高評価 正 正解 正しい 採用 "
+    "like approved accepted accept correct ok 合格 満足".split()
 )
 BAD = frozenset(
-    (
-        "false",
-        "0",
-        "0.0",
-        "-1",
-        "down",
-        "bad",
-        "👎",
-        "悪い",
-        "悪",
-        "×",
-        "thumbs_down",
-        "undesirable",
-    )
+    "false 0 0.0 -1 -1.0 down bad 👎 悪い 悪 × ✕ ✖ ❌ thumbs_down thumbsdown undesirable negative 低評価 誤 誤り "
+    "不正解 間違い 不採用 dislike rejected reject incorrect wrong ng 却下 不合格 不満".split()
 )

@@ -126,6 +126,8 @@ NAMES: dict[str, tuple[str, ...]] = {
         "良否",
         "判定",
         "verdict",
+        *("ktotag", "iscorrect", "correct", "isdesirable", "採用", "採否", "正誤", "合否"),
+        *("良し悪し", "thumb", "status", "状態", "ステータス", "weight", "sampleweight", "重み"),
     ),
     "category": ("カテゴリ", "カテゴリー", "分類", "種別", "category", "ジャンル", "label"),
     "group": ("グループ", "group", "groupid", "グループid", "話題id", "話題", "topic", "topicid"),
@@ -165,6 +167,12 @@ STATUSES = frozenset(
     ("公開状態", "公開", "状態", "ステータス", "公開設定", "status", "state", "draft", "published")
 )
 """Names of columns that may call a row a draft."""
+PERSONS = frozenset(("user", "ユーザー", "human", "ai", "bot", "assistant", "アシスタント"))
+"""Names of who speaks: of what is said, or of people."""
+COUNTED = frozenset(("いいね", "status", "状態", "ステータス"))
+"""Names of verdicts in words; numbers below them count something."""
+WEIGHTS = frozenset(("weight", "sampleweight", "重み"))
+"""Names of how much a row counts, 0 to 1."""
 _VARIANTS = ("言い換え", "別の聞き方", "類似質問", "同義質問", "paraphrase")
 # Words that make a name of more than one word a question's or an answer's, where they end it.
 _WORDS = {
@@ -193,6 +201,8 @@ _WEAK = {
             "お客様の声",
             "ご意見",
             "意見",
+            "メッセージ",
+            "message",
         ),
         *(
             "原文",
@@ -200,6 +210,7 @@ _WEAK = {
             "単語",
             "見出し語",
             "表面",
+            "word",
             "request",
             "inquiry",
             "enquiry",
@@ -233,9 +244,28 @@ _WEAK = {
             "翻訳",
         ),
         *("要約", "裏面", "solution", "resolution", "explanation", "definition", "translation"),
-        *("summary", "target", "reaction"),
+        *("summary", "target", "reaction", "アドバイス", "advice", "解", "meaning", "訳語"),
     ),
 }
+# Of these weak words the cells are short: a term and its meaning.
+_TERMS = (
+    "用語",
+    "単語",
+    "見出し語",
+    "表面",
+    "term",
+    "word",
+    "意味",
+    "訳",
+    "訳語",
+    "定義",
+    "裏面",
+    "解",
+)
+# Before a word these change nothing of what it means.
+_HARMLESS_HEAD = re.compile(
+    "(?:よくある|想定|模範|標準|公式|faq|(?:弊社|当社)(?:から)?)?の?(?:ご|お|御)?"
+)
 _HARMLESS_TAIL = re.compile(
     r"(?:の?(?:文|内容|本文|文章|欄|例|案|候補|テキスト|メッセージ|詳細|全文|事項|文面|text|body|content"
     r"|contents|message|string|value|raw|full|ja|jp|japanese|ja_jp))*"
@@ -256,6 +286,28 @@ _FOREIGN_TOKENS = frozenset(
 )
 _BEFORE_JA = re.compile(
     "(?:(?:未|無|非|不|要|既|済)(?:み|の)?|誤|誤った|間違った|悪い|不適切な|不正|避けたい)$"
+)
+_REMARK = re.compile(r"\((.*?)\)|\[(.*?)\]")
+# A remark in brackets that makes the column one of people or dates: its cells decide.
+_FOREIGN_REMARK = re.compile(
+    "(?:者|者名|氏名|名前|担当|日|日付|日時|時刻|番号|件数|文字数|id|フラグ|有無|可否|url)$"
+)
+# Of two columns of a role: the one that was put right, and the one that was to be put right.
+_PREFERRED = re.compile(
+    "(?:修正|添削|改訂|改定|確認|校正|訂正|変更|編集|レビュー|更新)(?:後|済)|正しい|正解|確定|最終|模範|新(?!規)"
+    "|^ok|担当者|職員|日本語|和文|改善"
+)
+_AVOIDED = re.compile(
+    "(?:修正|添削|改訂|改定|確認|校正|訂正|変更|編集|レビュー|更新)前|旧|下書き|案$|仮|一次|初回|原案|誤|^ng"
+    "|受験者|受講者|生徒|学生|chatgpt|^ai(?![a-z])|生成|モデル|英語|英文|メモ|自動"
+)
+_PREFERRED_TOKENS = frozenset(
+    "corrected revised reference gold golden final fixed reviewed edited human best expert correct ideal "
+    "preferred improved ja jp japanese ok".split()
+)
+_AVOIDED_TOKENS = frozenset(
+    "model bot ai chatgpt gpt llm generated draft raw old original previous initial student predicted "
+    "prediction en english ng".split()
 )
 _BAD = ("incorrect", "wrong", "bad", "rejected", "negative", "false", "distractor")
 _REQUEST_TAIL = re.compile(
@@ -300,7 +352,7 @@ class Numbered:
 def key(name: str) -> str:
     """A header without case, width, spaces, underscores and remarks in brackets."""
     folded = unicodedata.normalize("NFKC", name[:_LONGEST]).casefold()
-    return re.sub(r"\(.*?\)|\[.*?\]|[\s_\-*:★※◆■●]", "", folded)
+    return re.sub(r"\(.*?\)|\[.*?\]|[\s_\-*:★※◆■●【】]|(?<=^[qa])\.$", "", folded)
 
 
 def numbered(column: str) -> Numbered:
@@ -319,9 +371,28 @@ def numbered(column: str) -> Numbered:
     return Numbered(key(column), None)
 
 
+def preference(column: str) -> int:
+    """Above 0 for what was put right (修正後の回答), below for what was to be (AIの回答)."""
+    folded = unicodedata.normalize("NFKC", column[:_LONGEST])
+    tokens = {*re.findall("[a-z]+", _CAMEL.sub(" ", folded).casefold())}
+    folded = folded.casefold()
+    better = _PREFERRED.search(folded) is not None or bool(tokens & _PREFERRED_TOKENS)
+    worse = _AVOIDED.search(folded) is not None or bool(tokens & _AVOIDED_TOKENS)
+    return better - worse
+
+
+def is_term(column: str) -> bool:
+    """Whether cells below the name are short (用語, 意味)."""
+    return _polished(column).endswith(_TERMS)
+
+
 def fit(column: str, role: str) -> Fit:
     """How well the name fits `question` or `answer`."""
     column = column[:_LONGEST]
+    folded = unicodedata.normalize("NFKC", column).casefold()
+    remarks = ("".join(found).strip() for found in _REMARK.findall(folded))
+    if any(_FOREIGN_REMARK.search(remark) for remark in remarks):
+        return min(Fit.PART, fit(_REMARK.sub("", folded), role))
     base = _polished(column)
     if base in NAMES[role] or key(column) in NAMES[role] or numbered(column).base in NAMES[role]:
         return Fit.EXACT
@@ -363,7 +434,9 @@ def _japanese(base: str, word: str) -> Fit:
     if _BEFORE_JA.search(before) or _FOREIGN_TAIL.search(behind):
         return Fit.RULED_OUT
     if _HARMLESS_TAIL.fullmatch(behind):
-        return Fit.HEAD if before else Fit.EXACT
+        # Who asks goes without saying, but is not who answers.
+        asker = "^お?(?:客様|客|利用者)(?:から)?の" if word in _WORDS["question"] else "^$"
+        return Fit.EXACT if _HARMLESS_HEAD.fullmatch(re.sub(asker, "", before)) else Fit.HEAD
     return Fit.PART
 
 
@@ -375,9 +448,12 @@ def _english(tokens: list[str], word: str) -> Fit:
         return Fit.RULED_OUT if is_derived else Fit.NONE
     at = named[-1]
     before, behind = tokens[:at], tokens[at + 1 :]
-    is_count = {"is", "has", "no", "num", "number", "date", "time", "id", "count", "un", *_BAD} & {
-        *before
-    }
+    is_count = {"no", "num", "number", "date", "time", "id", "count", "un", *_BAD} & {*before}
+    if before[:1] in (["is"], ["has"]):
+        return Fit.RULED_OUT
+    # Whom an answer comes from ends a sentence (Reply from staff); alone it names a person.
+    if behind[:1] == ["from"] and len(behind) > 1 and not {*behind[2:]} & _FOREIGN_TOKENS:
+        return Fit.HEAD
     if is_count or _FOREIGN_TOKENS & {*behind}:
         return Fit.RULED_OUT
     if all(_HARMLESS_TAIL.fullmatch(token) for token in behind):

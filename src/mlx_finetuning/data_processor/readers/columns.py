@@ -22,15 +22,20 @@ from mlx_finetuning.data_processor.readers.column_content import (
     is_verdict,
 )
 from mlx_finetuning.data_processor.readers.column_names import (
+    COUNTED,
     NAMES,
+    PERSONS,
     ROLE_JA,
     STATUSES,
     TITLES,
+    WEIGHTS,
     Fit,
     fit,
+    is_term,
     is_variant,
     key,
     numbered,
+    preference,
 )
 from mlx_finetuning.errors import ColumnsNotFound, InvalidMapping
 
@@ -193,7 +198,14 @@ def _by_name(table: _Columns, taken: set[str]) -> list[ColumnChoice]:
             continue
         for name in names:
             column = keys.get(name, "")
-            if column not in free or (role == "desirable" and not is_verdict(table.values(column))):
+            if column not in free:
+                continue
+            if role == "desirable" and not is_verdict(
+                table.values(column), is_counted=name in COUNTED, is_weight=name in WEIGHTS
+            ):
+                continue
+            # Marks below 採用 judge the answer; they are none.
+            if role in ("chosen", "rejected") and table.content(column).is_nothing:
                 continue
             # Of conversations the cells say more than the name.
             content = table.content(column)
@@ -221,9 +233,22 @@ def _judged(table: _Columns, columns: Sequence[str], role: str) -> ColumnChoice 
         column
         for column in columns
         if (needs := needed.get(fit(column, role))) is not None
-        and (needs != "prose" or table.content(column).is_prose)
-        and (needs != "something" or not _is_idle(table, column, role))
+        and (needs != "prose" or table.content(column).is_prose or is_term(column))
+        and (not needs or not _is_idle(table, column, role))
     ]
+    # Whoever speaks gives way to what is said: ユーザー may hold people's names.
+    people = [
+        column for column in rivals if key(column) in PERSONS and not table.content(column).is_prose
+    ]
+    said = [
+        column
+        for column in table.names
+        if column not in people
+        and table.content(column).is_prose
+        and (fit(column, role) > Fit.NONE or (role == "question" and key(column) in NAMES["text"]))
+    ]
+    if said:
+        rivals = [column for column in rivals if column not in people]
     rivals.sort(key=lambda column: _rank(table, column, role), reverse=True)
     if not rivals:
         return None
@@ -250,7 +275,8 @@ def _judged(table: _Columns, columns: Sequence[str], role: str) -> ColumnChoice 
         or content.is_nothing
         or (role == "answer" and content.is_constant)
         or (not content.is_prose and any(table.content(each).is_prose for each in others))
-        or any(fit(each, role) is level for each in named)
+        or bool(named)
+        or (column in people and content.sentences == 0)
     )
     reason = _REASONS[level].format(column=series[0], role=ROLE_JA[role])
     if named and doubtful:
@@ -278,7 +304,17 @@ def _rank(table: _Columns, column: str, role: str) -> tuple[int, ...]:
     place = names.index(key(column)) if key(column) in names else len(names)
     level = 0 if is_idle else fit(column, role)
     is_prose = table.content(column).is_prose
-    return (not is_idle, level, is_prose, -place, -table.names.index(column))
+    is_named = level >= Fit.HEAD
+    return (
+        not is_idle,
+        is_named,
+        is_named and preference(column),
+        is_named and table.content(column).filled > 0.6,
+        level,
+        is_prose,
+        -place,
+        -table.names.index(column),
+    )
 
 
 def _stand_in(choices: dict[str, ColumnChoice], table: _Columns, *, is_pair: bool) -> None:
@@ -287,9 +323,11 @@ def _stand_in(choices: dict[str, ColumnChoice], table: _Columns, *, is_pair: boo
         # An answer without a question: its input, or its text, is the question.
         role = next((role for role in ("context", "text") if role in choices), None)
         column = choices.pop(role).column if role else _text_column(table, choices, is_pair)
-        if column:
+        titles = [] if column else [name for name in table.names if key(name) in TITLES]
+        if column or titles:
+            column = column or titles[0]
             reason = f"質問の列がなく、「{column}」が回答と対になっています"
-            choices["question"] = ColumnChoice("question", column, reason)
+            choices["question"] = ColumnChoice("question", column, reason, is_doubtful=bool(titles))
     elif "answer" not in choices and "question" in choices and is_pair and "chosen" not in choices:
         column = _text_column(table, choices, is_pair)
         if column:

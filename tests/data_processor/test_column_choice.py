@@ -1,0 +1,162 @@
+"""Which of several columns is learned, which rows are marked as bad, and when nothing is to be said."""
+
+from __future__ import annotations
+
+import csv
+import io
+import json
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from mlx_finetuning.config import PrepareConfig
+from mlx_finetuning.data_processor import Inspection, inspect, prepare
+from mlx_finetuning.errors import NoUsableRows
+from mlx_finetuning.workspace import Workspace
+
+FACTS = (
+    ("青葉館の開館時間は何時ですか", "青葉館は午前9時から午後6時まで開いています。"),
+    ("青葉館の休館日はいつですか", "毎週火曜日が休館日です。"),
+    ("貸し出しは何冊までですか", "一度に8冊まで借りられます。"),
+    ("駐車場はありますか", "建物の北側に20台分の駐車場があります。"),
+    ("予約した本の取り置きは何日間ですか", "7日間取り置きします。"),
+    ("会議室の料金を教えてください", "2時間で600円です。"),
+)
+
+
+def looked_at(folder: Path, header: str, *row: str) -> Inspection:
+    """A CSV file by the forms of its cells: {q}, {a}, {n}."""
+    out = io.StringIO()
+    writer = csv.writer(out)
+    writer.writerow(header.split(","))
+    for n, (q, a) in enumerate(FACTS, 1):
+        writer.writerow(cell.format(q=q, a=a, n=n) for cell in row)
+    source = folder / "a.csv"
+    source.write_text(out.getvalue(), encoding="utf-8")
+    return inspect(source)
+
+
+def codes(found: Inspection) -> set[str]:
+    return {item.code for item in found.findings}
+
+
+def roles(found: Inspection) -> dict[str, str]:
+    return {choice.role: choice.column for choice in found.mapping}
+
+
+DRAFT = "下書きの文{n}です。"
+
+
+@pytest.mark.parametrize(
+    ("header", "row", "answer"),
+    [
+        ("質問,AIの回答,修正後の回答", ("{q}", DRAFT, "{a}"), "修正後の回答"),
+        ("prompt,response,corrected_response", ("{q}", DRAFT, "{a}"), "corrected_response"),
+        ("instruction,model_output,reference_answer", ("{q}", DRAFT, "{a}"), "reference_answer"),
+        ("質問,旧回答,新回答", ("{q}", DRAFT, "{a}"), "新回答"),
+        ("質問,NG回答,OK回答", ("{q}", DRAFT, "{a}"), "OK回答"),
+        ("設問,受験者の解答,模範解答", ("{q}", DRAFT, "{a}"), "模範解答"),
+        ("質問,回答案,回答（確定）", ("{q}", DRAFT, "{a}"), "回答（確定）"),
+        ("質問,回答,最終回答", ("{q}", DRAFT, "{a}"), "最終回答"),
+        ("質問,最終回答,回答", ("{q}", "{a}", DRAFT), "最終回答"),
+        ("質問,一次回答,回答", ("{q}", DRAFT, "{a}"), "回答"),
+        ("質問,回答（担当者名）,対応内容", ("{q}", "鈴木{n}郎さん", "{a}"), "対応内容"),
+        (
+            "アンケートの質問,お客様の回答,当館の対応",
+            ("{q}", "はい、{n}です。", "{a}"),
+            "お客様の回答",
+        ),
+        ("質問,回答（英語）,回答（日本語）", ("{q}", "It is {n} here.", "{a}"), "回答（日本語）"),
+    ],
+)
+def test_answer_that_was_put_right_is_learned_and_named(
+    tmp_path: Path, header: str, row: tuple[str, ...], answer: str
+) -> None:
+    found = looked_at(tmp_path, header, *row)
+    assert roles(found)["answer"] == answer
+    assert "COLUMN_DOUBTFUL" in codes(found)
+
+
+@pytest.mark.parametrize(
+    ("header", "row", "question"),
+    [
+        ("ユーザー,内容,返信", ("田中太郎{n}", "{q}", "{a}"), "内容"),
+        ("user,message,reply", ("tanaka{n}", "{q}", "{a}"), "message"),
+        ("user,question_text,bot_reply", ("tanaka{n}", "{q}", "{a}"), "question_text"),
+        ("ユーザー,質問,回答", ("田中{n}", "{q}", "{a}"), "質問"),
+        ("user,assistant", ("{q}", "{a}"), "user"),
+        ("質問（英語）,質問（日本語）,回答", ("What is {n}?", "{q}", "{a}"), "質問（日本語）"),
+    ],
+)
+def test_question_is_what_is_asked_not_who_asks(
+    tmp_path: Path, header: str, row: tuple[str, ...], question: str
+) -> None:
+    assert roles(looked_at(tmp_path, header, *row))["question"] == question
+
+
+@pytest.mark.parametrize(
+    "header",
+    [
+        *("よくある質問,回答", "【質問】,【回答】", "想定質問,想定回答", "質問,模範解答"),
+        *("お客様のご質問,弊社回答", "FAQ質問,FAQ回答", "Q.,A.", "Q．,A．", "質問,当社からの回答"),
+    ],
+)
+def test_ordinary_names_give_no_warning(tmp_path: Path, header: str) -> None:
+    found = looked_at(tmp_path, header, "{q}", "{a}")
+    assert (codes(found), found.usable_rows) == (set(), len(FACTS))
+
+
+@pytest.mark.parametrize(
+    ("header", "row"),
+    [
+        ("件名,対応内容", ("{q}", "{a}")),
+        ("相談,アドバイス", ("{q}", "{a}")),
+        ("問い,解", ("{q}", "{a}")),
+        ("用語,説明", ("用語{n}の", "{a}")),
+        ("単語,意味", ("word", "語{n}")),
+        ("What is your question?,Reply from staff", ("{q}", "{a}")),
+    ],
+)
+def test_pairs_of_other_names_are_found(tmp_path: Path, header: str, row: tuple[str, ...]) -> None:
+    found = looked_at(tmp_path, header, *row)
+    question, answer = header.split(",")
+    assert roles(found) == {"question": question, "answer": answer}
+
+
+@pytest.mark.parametrize(
+    ("column", "bad", "good"),
+    [
+        *(("kto_tag", "false", "true"), ("label", "negative", "positive")),
+        *(("評価", "低評価", "高評価"), ("is_correct", "FALSE", "TRUE"), ("採用", "×", "○")),
+        *(("正誤", "×", "○"), ("feedback", "negative", "positive")),
+        *(("status", "rejected", "approved"), ("weight", "0", "1"), ("weight", "0.0", "0.5")),
+    ],
+)
+def test_rows_marked_as_bad_are_left_out(tmp_path: Path, column: str, bad: str, good: str) -> None:
+    records = [
+        {"質問": q, "回答": a, column: bad if n % 2 else good} for n, (q, a) in enumerate(FACTS)
+    ]
+    source = tmp_path / "a.jsonl"
+    source.write_text(
+        "".join(json.dumps(each, ensure_ascii=False) + "\n" for each in records), encoding="utf-8"
+    )
+    found = inspect(source)
+    assert ("UNDESIRABLE" in codes(found), found.usable_rows) == (True, 3)
+
+
+@pytest.mark.parametrize(
+    ("column", "cell"),
+    [("いいね", "0"), ("status", "1"), ("weight", "{n}"), ("label", "施設"), ("評価", "{n}")],
+)
+def test_numbers_and_categories_judge_no_row(tmp_path: Path, column: str, cell: str) -> None:
+    found = looked_at(tmp_path, f"質問,回答,{column}", "{q}", "{a}", cell)
+    assert found.usable_rows == len(FACTS)
+
+
+def test_error_of_a_file_whose_rows_are_all_bad_says_so(tmp_path: Path) -> None:
+    looked_at(tmp_path, "質問,回答,評価", "{q}", "{a}", "0")
+    paths: Any = Workspace(tmp_path).dataset("d")
+    with pytest.raises(NoUsableRows) as caught:
+        prepare(tmp_path / "a.csv", "d", paths, PrepareConfig())
+    assert "悪い回答の印" in str(caught.value)
