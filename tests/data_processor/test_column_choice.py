@@ -160,3 +160,58 @@ def test_error_of_a_file_whose_rows_are_all_bad_says_so(tmp_path: Path) -> None:
     with pytest.raises(NoUsableRows) as caught:
         prepare(tmp_path / "a.csv", "d", paths, PrepareConfig())
     assert "悪い回答の印" in str(caught.value)
+
+
+@pytest.mark.parametrize(
+    ("column", "cell"),
+    [
+        *(("公開フラグ", "非公開"), ("公開フラグ", "0"), ("published", "false"), ("掲載", "×")),
+        *(("削除フラグ", "1"), ("deleted", "TRUE"), ("非表示", "○")),
+    ],
+)
+def test_withdrawn_rows_are_named(tmp_path: Path, column: str, cell: str) -> None:
+    assert "DRAFT" in codes(looked_at(tmp_path, f"質問,回答,{column}", "{q}", "{a}", cell))
+
+
+@pytest.mark.parametrize(
+    ("column", "cell"),
+    [("公開フラグ", "1"), ("削除フラグ", "0"), ("公開", "公開"), ("deleted", "")],
+)
+def test_rows_in_use_are_no_drafts(tmp_path: Path, column: str, cell: str) -> None:
+    assert "DRAFT" not in codes(looked_at(tmp_path, f"質問,回答,{column}", "{q}", "{a}", cell))
+
+
+@pytest.mark.parametrize("header", ["text,label", "本文,分類"])
+def test_labels_of_texts_that_are_not_learned_are_named(tmp_path: Path, header: str) -> None:
+    assert "LABELED_TEXT" in codes(looked_at(tmp_path, header, "{q}", "種類{n}"))
+
+
+def test_second_table_of_other_names_is_named(tmp_path: Path) -> None:
+    looked_at(tmp_path, "質問,回答", "{q}", "{a}")
+    source = tmp_path / "a.csv"
+    text = source.read_text(encoding="utf-8")
+    source.write_text(f"{text}\n用語,説明\nOPAC,蔵書を調べる仕組みです。\n", encoding="utf-8")
+    assert "SECOND_TABLE" in codes(inspect(source))
+
+
+@pytest.mark.parametrize(
+    ("name", "text", "answer"),
+    [
+        (
+            "a.csv",
+            '"質問","回答"\n' + '"何、ですか","\\"9時\\", と答える C:\\n"\n' * 3,
+            '"9時", と答える C:\\n',
+        ),
+        ("a.csv", '"質問","回答"\n' + '"何、ですか","\\"9,時\\""\n' * 3, '"9,時"'),
+        ("a.tsv", '質問\t回答\n何ですか\t"9時から\n' + '休みは\t"火曜"\n' * 3, '"9時から'),
+    ],
+)
+def test_quotes_of_other_customs_are_read_as_meant(
+    tmp_path: Path, name: str, text: str, answer: str
+) -> None:
+    source = tmp_path / name
+    source.write_text(text, encoding="utf-8")
+    found = inspect(source)
+    assert found.preview[0]["回答"] == answer
+    assert "LOOSE_QUOTES" in codes(found)
+    assert "RAGGED_ROW" not in codes(found)

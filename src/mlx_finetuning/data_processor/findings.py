@@ -158,6 +158,11 @@ KINDS: dict[str, Kind] = {
         "記事（「{title}」と「{text}」）のようです。このままでは「{text}」の文章だけを学び、質問に答えることは学びません。",
         "「{title}」を質問、「{text}」を回答にするなら --map question={title} --map answer={text} を付けてください。",
     ),
+    "LABELED_TEXT": Kind(
+        "warning",
+        "文章の分類（「{text}」に「{label}」）のようです。このままでは「{text}」の文章だけを学び、分類することは学びません。",
+        "分類を学ぶなら --map question={text} --map answer={label} を付けてください。",
+    ),
     "CHAT_LOG": Kind(
         "warning",
         "人の会話の記録（{kind}）のようです。話し手: {speakers}。このままでは発言を1つずつ文章として学び、"
@@ -171,7 +176,7 @@ KINDS: dict[str, Kind] = {
     ),
     "DRAFT": Kind(
         "warning",
-        "下書きや非公開の印の付いた行があります。このままでは学習に使います。",
+        "下書き・非公開・削除の印の付いた行があります。このままでは学習に使います。",
         "使わないなら、元のファイルから除いてください。",
     ),
     "SEVERAL_ANSWERS": Kind(

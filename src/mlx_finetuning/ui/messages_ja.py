@@ -95,6 +95,7 @@ FIXES_JA = {
     "COLUMN_DOUBTFUL": _ROLE,
     "ANSWER_COLUMNS": f"1つだけ使うときは「列の対応」で選んでください。{_SEVERAL}",
     "SEVERAL_QUESTIONS": "1つだけ使うときは「列の対応」で選んでください。",
+    "LABELED_TEXT": "分類を学ぶなら、「列の対応」で文章を質問、分類を回答に選んでください。",
     "ARTICLES": "題を質問、本文を回答として学ぶなら、「列の対応」でそう選んでください。",
     "CHAT_LOG": "「列の対応」の「AIの役にする話し手」を選ぶと、会話に組み立てます。",
     "SEVERAL_ANSWERS": _SEVERAL,

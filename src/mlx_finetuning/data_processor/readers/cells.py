@@ -34,6 +34,7 @@ OTHER_WORDS = frozenset(
     "番号 no no. # id 項番 連番 通番 管理番号 受付番号 日付 日時 更新日 作成日 登録日 受付日 回答日 年月日 時刻 "
     "タイムスタンプ 氏名 名前 担当 担当者 回答者 質問者 部署 部門 部署名 状態 ステータス 対応 対応状況 備考 メモ "
     "分類 区分 種別 種類 カテゴリ カテゴリー 大分類 中分類 小分類 グループ タグ キーワード 件名 タイトル 題名 見出し "
+    "用語 単語 説明 意味 定義 訳 対応内容 内容 term word meaning definition "
     "url リンク 出典 根拠 優先度 重要度 商品名 価格 金額 数量 合計 公開 公開可否 言語 category label group title name "
     "date time timestamp status tag tags note notes remarks source url owner type".split()
 )
@@ -80,6 +81,12 @@ def name_like(cells: Sequence[str]) -> bool:
 def known_words(cells: Sequence[str]) -> int:
     """How many roles of columns the cells are words for: question and 質問 are one."""
     return len({ROLES[key] for key in map(key_of, cells) if key in ROLES})
+
+
+def names_columns(cells: Sequence[str]) -> bool:
+    """Whether all cells, two or more, are words that name columns."""
+    filled = [key_of(cell) for cell in cells if cell.strip()]
+    return len({*filled}) > 1 and all(word in WORDS or word in OTHER_WORDS for word in filled)
 
 
 def key_of(cell: str) -> str:

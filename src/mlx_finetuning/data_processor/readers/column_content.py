@@ -107,6 +107,17 @@ def is_verdict(values: Sequence[Any], *, is_counted: bool = False, is_weight: bo
     return bool(texts) and texts <= GOOD | BAD
 
 
+def hidden(
+    records: Sequence[tuple[int, Sequence[Any]]], at: int, *, means_hidden: bool
+) -> list[int]:
+    """Row numbers of records that the column at `at` withdraws: by its mark where that `means_hidden`
+    (削除フラグ), by the lack of it otherwise (公開フラグ)."""
+    signs = _YES if means_hidden else _NO
+    return [row for row, values in records if str(values[at]).strip().casefold() in signs]
+
+
+_YES = frozenset("1 1.0 true yes y ○ ◯ 〇 ✓ ✔ 済 削除 削除済 非表示 非公開 下書き 無効".split())
+_NO = frozenset("0 0.0 false no n × ✕ ✖ 否 不可 非公開 未公開 非表示 下書き 無効".split())
 GOOD = frozenset(
     "true 1 1.0 up good 👍 良い 良 ○ 〇 ◯ ◎ thumbs_up thumbsup desirable positive 高評価 正 正解 正しい 採用 "
     "like approved accepted accept correct ok 合格 満足".split()

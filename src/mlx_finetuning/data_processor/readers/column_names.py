@@ -167,6 +167,16 @@ STATUSES = frozenset(
     ("公開状態", "公開", "状態", "ステータス", "公開設定", "status", "state", "draft", "published")
 )
 """Names of columns that may call a row a draft."""
+HIDING = frozenset(
+    "削除フラグ 削除 削除済み 非公開フラグ 非表示 非表示フラグ 下書きフラグ deleted isdeleted deleteflag hidden "
+    "ishidden isdraft archived isarchived".split()
+)
+"""Names of flags that withdraw a row."""
+SHOWING = frozenset(
+    "公開フラグ 公開可否 公開 掲載 掲載フラグ 表示フラグ 有効 有効フラグ published ispublished ispublic visible "
+    "active isactive enabled".split()
+)
+"""Names of flags without which a row is withdrawn."""
 PERSONS = frozenset(("user", "ユーザー", "human", "ai", "bot", "assistant", "アシスタント"))
 """Names of who speaks: of what is said, or of people."""
 COUNTED = frozenset(("いいね", "status", "状態", "ステータス"))

@@ -19,13 +19,16 @@ from mlx_finetuning.data_processor.readers.column_content import (
     SAMPLE,
     Content,
     content_of,
+    hidden,
     is_verdict,
 )
 from mlx_finetuning.data_processor.readers.column_names import (
     COUNTED,
+    HIDING,
     NAMES,
     PERSONS,
     ROLE_JA,
+    SHOWING,
     STATUSES,
     TITLES,
     WEIGHTS,
@@ -92,6 +95,8 @@ class ColumnMap:
     """Of plain text: the column that stands above it, where the records look like articles."""
     status: str = ""
     """The column that may call a record a draft."""
+    withdrawn: tuple[int, ...] = ()
+    """Rows that a flag calls deleted or not to be shown."""
 
     @property
     def columns(self) -> dict[str, str]:
@@ -114,6 +119,12 @@ class ColumnMap:
         for choice in self.choices:
             if choice.role == "answer" and choice.more:
                 notes.append(finding("ANSWER_COLUMNS", columns="、".join(choice.columns)))
+        if self.withdrawn:
+            notes.append(finding("DRAFT", self.withdrawn))
+        labels = [choice.column for choice in self.choices if choice.role == "category"]
+        if self.kind == "text" and labels:
+            text = self.columns["text"]
+            notes.append(finding("LABELED_TEXT", text=text, label=labels[0]))
         if self.title:
             notes.append(finding("ARTICLES", title=self.title, text=self.columns["text"]))
         return tuple(notes)
@@ -136,7 +147,13 @@ def choose(
             choices[choice.role] = choice
     choices = {role: choice for role, choice in choices.items() if choice.column}
     _stand_in(choices, table, is_pair=is_pair)
-    return _column_map(table, choices)
+    withdrawn = {
+        row
+        for at, name in enumerate(columns)
+        if key(name) in HIDING | SHOWING
+        for row in hidden(records, at, means_hidden=key(name) in HIDING)
+    }
+    return replace(_column_map(table, choices), withdrawn=tuple(sorted(withdrawn)))
 
 
 def missing_columns(path: Path, columns: Sequence[str], chosen: ColumnMap) -> ColumnsNotFound:

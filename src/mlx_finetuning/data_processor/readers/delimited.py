@@ -32,6 +32,7 @@ _SAMPLE_CHARACTERS = 200_000
 _SAMPLE_RECORDS = 200
 _LINE = re.compile(r"[^\r\n]++(?:\r\n?|\n)?|\r\n?|\n")  # possessive: never steps back over a line
 _SEP = re.compile(r'[\r\n]*"?sep=(.)"?[^\S\r\n]*[,;\t]*(?:\r\n?|\n|$)', re.IGNORECASE)
+_WHOLE = re.compile(r'^"([^"]*)"$')
 _RULE = re.compile(r"[-:]{3,}")
 _ALIGNED = re.compile(r"\S(?: {2,}|\u3000+)\S")
 _REPORT_EVERY = 5000
@@ -63,9 +64,13 @@ def read_rows(
         findings.append(finding("DELIMITER", sign=sign))
     try:
         rows = list(_lines(text, path, delimiter, progress, strict=True))
-    except _LooseQuotes as problem:
-        rows = list(_lines(text, path, delimiter, progress, strict=False))
-        findings.append(finding("LOOSE_QUOTES", [problem.line]))
+    except (_LooseQuotes, SourceMalformed) as problem:
+        line = problem.line if isinstance(problem, _LooseQuotes) else problem.data["line"]
+        found = _of_other_quotes(text, path, delimiter, progress)
+        if found is None and isinstance(problem, SourceMalformed):
+            raise
+        rows = found or list(_lines(text, path, delimiter, progress, strict=False))
+        findings.append(finding("LOOSE_QUOTES", [line]))
     if declared:
         line = 1 + len(re.findall(r"\r\n?|\n", declared[0].rstrip("\r\n")))
         rows = [(number, cells) for number, cells in rows if number > line]
@@ -80,6 +85,28 @@ def read_rows(
         is_fixed = len(lines) > 2 and aligned > 0.8 * len(lines)
         findings.append(finding("FIXED_WIDTH" if is_fixed else "ONE_COLUMN"))
     return delimiter, rows, findings
+
+
+def _of_other_quotes(
+    text: str, path: Path, delimiter: str, progress: StageProgress
+) -> list[Row] | None:
+    """The rows of a file that writes quotes in cells as \\", or, between tabs, uses none; None for
+    others."""
+    ways = []
+    if '\\"' in text:
+        ways.append((text.replace('\\"', '""'), True))
+    if delimiter == "\t" and '""' not in text:
+        ways.append((text, False))
+    for each, is_quoted in ways:
+        try:
+            rows = list(_lines(each, path, delimiter, progress, strict=True, is_quoted=is_quoted))
+        except (_LooseQuotes, SourceMalformed):
+            continue
+        if len({len(cells) for _, cells in rows}) == 1 < len(rows[0][1]):
+            if is_quoted:
+                return rows
+            return [(line, [_WHOLE.sub(r"\1", cell) for cell in cells]) for line, cells in rows]
+    return None
 
 
 def find_delimiter(text: str, usual: str = ",") -> str:
@@ -156,13 +183,24 @@ def _sampled(text: str, sign: str, *, strict: bool = False) -> Iterator[Row]:
 
 
 def _lines(
-    text: str, path: Path, delimiter: str, progress: StageProgress, *, strict: bool
+    text: str,
+    path: Path,
+    delimiter: str,
+    progress: StageProgress,
+    *,
+    strict: bool,
+    is_quoted: bool = True,
 ) -> Iterator[Row]:
     """The cells of each row with the line it begins at; lines without a character are passed over."""
     csv.field_size_limit(MAX_CELL)
     # Lines one by one: io.StringIO would hold the text again, at four bytes a character.
     lines = (match.group() for match in _LINE.finditer(text))
-    reader = csv.reader(lines, delimiter=delimiter, strict=strict)
+    reader = csv.reader(
+        lines,
+        delimiter=delimiter,
+        strict=strict,
+        quoting=csv.QUOTE_MINIMAL if is_quoted else csv.QUOTE_NONE,
+    )
     start = 1
     try:
         for cells in reader:

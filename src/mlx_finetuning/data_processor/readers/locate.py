@@ -20,6 +20,7 @@ from mlx_finetuning.data_processor.readers.cells import (
     key_of,
     known_words,
     name_like,
+    names_columns,
 )
 from mlx_finetuning.data_processor.readers.header import SAMPLE, Row, find_header, joined
 from mlx_finetuning.data_processor.readers.limits import TableOptions, require_size
@@ -115,7 +116,8 @@ def _records(
             if names and here >= names:
                 ended = row
                 break  # the same names in another order or among others: another table
-            if after_gap and known_words(cells) > 1 and name_like(cells):
+            is_header = known_words(cells) > 1 and name_like(cells)
+            if after_gap and (is_header or names_columns(cells)):
                 found.setdefault("SECOND_TABLE", []).append(row)
         if is_total(cells):
             found.setdefault("TOTAL_ROW", []).append(row)
