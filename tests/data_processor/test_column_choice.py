@@ -67,6 +67,7 @@ DRAFT = "下書きの文{n}です。"
             ("{q}", "はい、{n}です。", "{a}"),
             "お客様の回答",
         ),
+        ("質問,回答（担当者）,対応内容", ("{q}", "鈴木{n}", "{a}"), "対応内容"),
         ("質問,回答（英語）,回答（日本語）", ("{q}", "It is {n} here.", "{a}"), "回答（日本語）"),
     ],
 )
@@ -99,7 +100,14 @@ def test_question_is_what_is_asked_not_who_asks(
     "header",
     [
         *("よくある質問,回答", "【質問】,【回答】", "想定質問,想定回答", "質問,模範解答"),
-        *("お客様のご質問,弊社回答", "FAQ質問,FAQ回答", "Q.,A.", "Q．,A．", "質問,当社からの回答"),
+        *(
+            "お客様のご質問,弊社回答",
+            "FAQ質問,FAQ回答",
+            "質問（利用者）,回答（担当者）",
+            "Q.,A.",
+            "Q．,A．",
+            "質問,当社からの回答",
+        ),
     ],
 )
 def test_ordinary_names_give_no_warning(tmp_path: Path, header: str) -> None:
@@ -143,6 +151,18 @@ def test_rows_marked_as_bad_are_left_out(tmp_path: Path, column: str, bad: str, 
     )
     found = inspect(source)
     assert ("UNDESIRABLE" in codes(found), found.usable_rows) == (True, 3)
+
+
+def test_rejected_rows_among_undecided_ones_are_left_out(tmp_path: Path) -> None:
+    looked_at(tmp_path, "質問,回答,status", "{q}", "{a}", "state{n}")
+    source = tmp_path / "a.csv"
+    text = source.read_text(encoding="utf-8")
+    for n, state in enumerate(
+        ("approved", "pending", "rejected", "approved", "approved", "rejected")
+    ):
+        text = text.replace(f"state{n + 1}", state)
+    source.write_text(text, encoding="utf-8")
+    assert inspect(source).usable_rows == 4
 
 
 @pytest.mark.parametrize(

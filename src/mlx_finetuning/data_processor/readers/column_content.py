@@ -104,6 +104,7 @@ def is_verdict(values: Sequence[Any], *, is_counted: bool = False, is_weight: bo
         return bool(texts) and all(re.fullmatch(r"0|1|0?\.\d+|1\.0+", text) for text in texts)
     if is_counted and any(text.lstrip("-").replace(".", "", 1).isdigit() for text in texts):
         return False
+    texts -= _UNDECIDED if is_counted else set()
     return bool(texts) and texts <= GOOD | BAD
 
 
@@ -116,6 +117,10 @@ def hidden(
     return [row for row, values in records if str(values[at]).strip().casefold() in signs]
 
 
+_UNDECIDED = frozenset(
+    "pending review reviewing new open 保留 未確認 確認中 レビュー中 未判定".split()
+)
+"""States that are no verdict yet."""
 _YES = frozenset("1 1.0 true yes y ○ ◯ 〇 ✓ ✔ 済 削除 削除済 非表示 非公開 下書き 無効".split())
 _NO = frozenset("0 0.0 false no n × ✕ ✖ 否 不可 非公開 未公開 非表示 下書き 無効".split())
 GOOD = frozenset(

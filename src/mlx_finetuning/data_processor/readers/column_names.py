@@ -177,8 +177,7 @@ SHOWING = frozenset(
     "active isactive enabled".split()
 )
 """Names of flags without which a row is withdrawn."""
-PERSONS = frozenset(("user", "ユーザー", "human", "ai", "bot", "assistant", "アシスタント"))
-"""Names of who speaks: of what is said, or of people."""
+_PERSONS = frozenset(("user", "ユーザー", "human", "ai", "bot", "assistant", "アシスタント"))
 COUNTED = frozenset(("いいね", "status", "状態", "ステータス"))
 """Names of verdicts in words; numbers below them count something."""
 WEIGHTS = frozenset(("weight", "sampleweight", "重み"))
@@ -300,7 +299,7 @@ _BEFORE_JA = re.compile(
 _REMARK = re.compile(r"\((.*?)\)|\[(.*?)\]")
 # A remark in brackets that makes the column one of people or dates: its cells decide.
 _FOREIGN_REMARK = re.compile(
-    "(?:者|者名|氏名|名前|担当|日|日付|日時|時刻|番号|件数|文字数|id|フラグ|有無|可否|url)$"
+    "(?:者名|氏名|名前|日|日付|日時|時刻|番号|件数|文字数|id|フラグ|有無|可否|url)$"
 )
 # Of two columns of a role: the one that was put right, and the one that was to be put right.
 _PREFERRED = re.compile(
@@ -389,6 +388,13 @@ def preference(column: str) -> int:
     better = _PREFERRED.search(folded) is not None or bool(tokens & _PREFERRED_TOKENS)
     worse = _AVOIDED.search(folded) is not None or bool(tokens & _AVOIDED_TOKENS)
     return better - worse
+
+
+def is_person(column: str) -> bool:
+    """Whether the name is of who speaks, and cells below it may be people's names (回答（担当者）)."""
+    folded = unicodedata.normalize("NFKC", column[:_LONGEST])
+    remarks = ("".join(found).strip() for found in _REMARK.findall(folded))
+    return key(column) in _PERSONS or any(remark.endswith(("者", "担当")) for remark in remarks)
 
 
 def is_term(column: str) -> bool:

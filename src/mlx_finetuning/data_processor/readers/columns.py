@@ -26,7 +26,6 @@ from mlx_finetuning.data_processor.readers.column_names import (
     COUNTED,
     HIDING,
     NAMES,
-    PERSONS,
     ROLE_JA,
     SHOWING,
     STATUSES,
@@ -34,6 +33,7 @@ from mlx_finetuning.data_processor.readers.column_names import (
     WEIGHTS,
     Fit,
     fit,
+    is_person,
     is_term,
     is_variant,
     key,
@@ -255,7 +255,7 @@ def _judged(table: _Columns, columns: Sequence[str], role: str) -> ColumnChoice 
     ]
     # Whoever speaks gives way to what is said: ユーザー may hold people's names.
     people = [
-        column for column in rivals if key(column) in PERSONS and not table.content(column).is_prose
+        column for column in rivals if is_person(column) and not table.content(column).is_prose
     ]
     said = [
         column
