@@ -87,6 +87,7 @@ NAMES: dict[str, tuple[str, ...]] = {
             "ベストアンサー",
             "最良の回答",
         ),
+        *("groundtruth", "gold", "golden", "ideal", "gpt", "chatgpt"),
     ),
     "reasoning": (
         *("reasoning", "reasoningcontent", "thinking", "思考", "思考過程", "思考の過程"),
@@ -253,7 +254,17 @@ _WEAK = {
             "翻訳",
         ),
         *("要約", "裏面", "solution", "resolution", "explanation", "definition", "translation"),
-        *("summary", "target", "reaction", "アドバイス", "advice", "解", "meaning", "訳語"),
+        *(
+            "summary",
+            "target",
+            "reaction",
+            "reference",
+            "アドバイス",
+            "advice",
+            "解",
+            "meaning",
+            "訳語",
+        ),
     ),
 }
 # Of these weak words the cells are short: a term and its meaning.
@@ -303,7 +314,7 @@ _FOREIGN_REMARK = re.compile(
 )
 # Of two columns of a role: the one that was put right, and the one that was to be put right.
 _PREFERRED = re.compile(
-    "(?:修正|添削|改訂|改定|確認|校正|訂正|変更|編集|レビュー|更新)(?:後|済)|正しい|正解|確定|最終|模範|新(?!規)"
+    "(?:修正|添削|改訂|改定|確認|校正|訂正|変更|編集|レビュー|更新)(?:後|済|版)|修正(?:回答|文)|正しい|正解|確定|最終|模範|新(?!規)"
     "|^ok|担当者|職員|日本語|和文|改善"
 )
 _AVOIDED = re.compile(
@@ -312,7 +323,8 @@ _AVOIDED = re.compile(
 )
 _PREFERRED_TOKENS = frozenset(
     "corrected revised reference gold golden final fixed reviewed edited human best expert correct ideal "
-    "preferred improved ja jp japanese ok".split()
+    "preferred improved ja jp japanese ok "
+    "truth".split()
 )
 _AVOIDED_TOKENS = frozenset(
     "model bot ai chatgpt gpt llm generated draft raw old original previous initial student predicted "

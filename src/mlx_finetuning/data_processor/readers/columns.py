@@ -286,6 +286,9 @@ def _judged(table: _Columns, columns: Sequence[str], role: str) -> ColumnChoice 
     series.sort(key=lambda each: (is_variant(each), numbered(each).number or 0))
     others = [each for each in rivals if each not in series]
     named = [each for each in others if fit(each, role) >= Fit.HEAD]
+    named += [
+        each for each in others if each not in named and preference(each) > preference(column)
+    ]
     content = table.content(column)
     doubtful = (
         level is not Fit.EXACT
