@@ -153,15 +153,15 @@ KINDS: dict[str, Kind] = {
         "同じことを聞く質問の列が複数あります: {columns}。1つずつ別の行にし、同じまとまりとして分けます。",
         "1つだけ使うときは --map question=列名 で指定してください。",
     ),
-    "ARTICLES": Kind(
-        "warning",
-        "記事（「{title}」と「{text}」）のようです。このままでは「{text}」の文章だけを学び、質問に答えることは学びません。",
-        "「{title}」を質問、「{text}」を回答にするなら --map question={title} --map answer={text} を付けてください。",
-    ),
     "LABELED_TEXT": Kind(
         "warning",
         "文章の分類（「{text}」に「{label}」）のようです。このままでは「{text}」の文章だけを学び、分類することは学びません。",
         "分類を学ぶなら --map question={text} --map answer={label} を付けてください。",
+    ),
+    "ARTICLES": Kind(
+        "warning",
+        "記事（「{title}」と「{text}」）のようです。このままでは「{text}」の文章だけを学び、質問に答えることは学びません。",
+        "「{title}」を質問、「{text}」を回答にするなら --map question={title} --map answer={text} を付けてください。",
     ),
     "CHAT_LOG": Kind(
         "warning",
