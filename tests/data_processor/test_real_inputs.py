@@ -269,6 +269,59 @@ def test_chat_log_is_named_and_becomes_conversations_by_choice(
         looked_at(tmp_path, name, text, assistant_speaker="いない人")
 
 
+ZOOM = "".join(
+    f"10:0{n}:01 From 田端 to Everyone:\n\t{q}\n10:0{n}:30 From 青葉館 to Everyone: {a}\n"
+    for n, (q, a) in enumerate(FACTS)
+)
+TEAMS_PASTE = "".join(
+    f"[11/{n} 10:00] 田端 太郎\n{q}\n[11/{n} 10:01] 青葉館\n{a}\n"
+    for n, (q, a) in enumerate(FACTS, 1)
+)
+CAPTIONS = "WEBVTT\n\n" + "".join(
+    f"{n}\n00:0{n}:01.000 --> 00:0{n}:04.000\n<v 田端>{q}</v>\n\n"
+    f"00:0{n}:05.000 --> 00:0{n}:09.000\n<v 青葉館>{a}</v>\n\n"
+    for n, (q, a) in enumerate(FACTS)
+)
+LINE_PC = "2025.11.01 土曜日\n" + "".join(
+    f"10:0{n} 田端 {q}\n10:0{n} 青葉館 {a}\n" for n, (q, a) in enumerate(FACTS)
+)
+COUNTED = "".join(f"Q{n}. {q}\nA{n}. {a}\n\n" for n, (q, a) in enumerate(FACTS, 1))
+TELEGRAM = json.dumps(
+    {
+        "name": "相談",
+        "messages": [
+            {"id": at, "date": f"2025-11-01T10:{at:02}:00", "from": who, "text": text}
+            for at, (who, text) in enumerate(
+                each
+                for q, a in FACTS
+                for each in (("田端", q), ("青葉館", [{"type": "bold", "text": a[:3]}, a[3:]]))
+            )
+        ],
+    },
+    ensure_ascii=False,
+)
+
+
+@pytest.mark.parametrize(
+    ("name", "text", "speaker"),
+    [
+        *(("a.txt", ZOOM, "青葉館"), ("a.txt", TEAMS_PASTE, "青葉館")),
+        *(("a.txt", CAPTIONS, "青葉館"), ("a.txt", LINE_PC, "青葉館")),
+        *(("a.txt", COUNTED, "A"), ("a.json", TELEGRAM, "青葉館")),
+    ],
+    ids=["Zoom", "Teams, copied", "WebVTT", "LINE, copied", "Q1. A1.", "Telegram"],
+)
+def test_whole_messages_of_a_log_are_kept(
+    tmp_path: Path, name: str, text: str, speaker: str
+) -> None:
+    found = looked_at(tmp_path, name, text)
+    assert len(found.speakers) == 2
+    assert speaker in found.speakers
+    turned = rows_of(tmp_path, name, text, assistant_speaker=speaker)
+    turns = [text for row in turned for _, text in said(row)]
+    assert turns == [text for pair in FACTS for text in pair]
+
+
 def test_texts_with_clocks_and_colons_are_no_chat_log(tmp_path: Path) -> None:
     text = (
         "朝は10:00に開きます。\n\n注意：火気は使えません。\n\n名前：田端\n住所：東京\n備考：なし\n"
@@ -333,6 +386,26 @@ PAIR = [("user", Q), ("assistant", A)]
         ({"messages": str(chat(*PAIR)["messages"])}, PAIR),
         (
             {
+                "messages": f"[{{'content': '{Q}', 'role': 'user'}}\n"
+                f" {{'content': '{A}', 'role': 'assistant'}}]"
+            },
+            PAIR,
+        ),
+        (
+            {
+                "question": Q,
+                "answers": f"{{'text': array(['{A}'], dtype=object), 'answer_start': array([0])}}",
+            },
+            PAIR,
+        ),
+        ({"question": Q, "answer": [A[:3], {"type": "link", "text": A[3:]}]}, PAIR),
+        ({"question": Q, "answer": [{"type": "text", "text": t} for t in (A[:3], A[3:])]}, PAIR),
+        ({"system": [{"text": "短く"}], **chat(*PAIR)}, [("system", "短く"), *PAIR]),
+        ({"system": ["短く"], "question": Q, "answer": A}, [("system", "短く"), *PAIR]),
+        ({"instruction": Q, "input": "<noinput>", "output": A}, PAIR),
+        ({"instruction": Q, "input": "nan", "system": "NULL", "output": A}, PAIR),
+        (
+            {
                 "messages": [
                     {"role": "user", "parts": [{"text": Q}]},
                     {"role": "model", "parts": [{"text": A}]},
@@ -367,6 +440,9 @@ def test_records_of_other_programs_say_what_they_mean(
         ('{"instruction": "あ", "output": {"答え": "い", "根拠": null}}', "JSON_TEXT"),
         ('{"prompt": "あ", "chosen": "い", "rejected": " い\\n"}', "SAME_ANSWERS"),
         (as_jsonl([chat(("user", "あ"), ("assistant", "い"), weight=0)]), "UNTRAINED_ROW"),
+        ('{"question": "あ", "context": {"見出し": "い"}, "answer": "う"}', "JSON_TEXT"),
+        ('{"instruction": "あ", "input": "#N/A", "output": "い"}', "NOTHING_BESIDE"),
+        ('{"instruction": "あ", "input": "同上", "output": "い"}', "SEE_OTHER_BESIDE"),
     ],
 )
 def test_what_cannot_be_learned_as_it_stands_is_named(
@@ -382,7 +458,11 @@ def test_unknown_role_is_named(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize(
-    "mark", [{"weight": 0}, {"train": False}, {"loss": False}, {"weight": 0.0}]
+    "mark",
+    [
+        *({"weight": 0}, {"train": False}, {"loss": False}, {"weight": 0.0}),
+        *({"mask": True}, {"trained": False}, {"loss_mask": 0}),
+    ],
 )
 def test_marked_answer_is_kept_as_context(tmp_path: Path, mark: dict[str, Any]) -> None:
     record = chat(
@@ -502,6 +582,63 @@ def test_clean_steps_keep_what_is_meant(tmp_path: Path, step: str, before: str, 
     text = as_jsonl([{"質問": Q, "回答": before}])
     (row,) = rows_of(tmp_path, "a.jsonl", text, clean=step)
     assert row["messages"][-1]["content"] == after
+
+
+@pytest.mark.parametrize(
+    ("answer", "code"),
+    [
+        *(
+            (text, "SPREADSHEET_ERROR")
+            for text in ("＃N/A", "#n/a", "#REF", "#DIV/0", "#スピル!", "#value!")
+        ),
+        *(
+            (text, "PLACEHOLDER")
+            for text in ("ＮＡ", "準備中", "作成中", "未", "回答待ち", "（回答なし）")
+        ),
+        *(
+            (text, "SEE_OTHER")
+            for text in ("別紙参照", "同じく", "3番目と同じです。", "別紙をご覧ください")
+        ),
+        *((A + text, "HTML") for text in ("&nbsp", "<!-- 注 -->", "<![CDATA[x]]>", "[b]x[/b]")),
+        (A + '<svg><path d="M0"/></svg>', "HTML"),
+        *(
+            (text, "CONTROL_TOKEN")
+            for text in ("</s><s>はい", "はい</s>\n次", "<s>はい", "はい</s>")
+        ),
+        *(
+            (text, "ESCAPED_TEXT")
+            for text in (f"{A}\\n詳しくは受付へ。", "\\u5348\\u524d9時", "%E5%8D%88")
+        ),
+    ],
+)
+def test_what_other_programs_leave_is_named(tmp_path: Path, answer: str, code: str) -> None:
+    assert code in codes(looked_at(tmp_path, "a.jsonl", as_jsonl([{"質問": Q, "回答": answer}])))
+
+
+@pytest.mark.parametrize(
+    "answer",
+    [
+        *(
+            "#python",
+            "#value は見出しです。",
+            "定価<s>500円</s>400円です。",
+            "未来館です。",
+            "R&D;部です。",
+        ),
+        *(
+            "AT&T社です。",
+            "a[b]です。",
+            "x&nbspace=1",
+            'print("こんにちは\\n")と書きます。',
+            "C:\\new です。",
+        ),
+        "https://example.com/%E5%8D%88%E5%89%8D を見てください。",
+        *("`<!-- 注 -->`が注釈です。", "3番目の棚です。", "準備中の札を出します。"),
+    ],
+)
+def test_what_is_meant_is_not_taken_for_dirt(tmp_path: Path, answer: str) -> None:
+    found = codes(looked_at(tmp_path, "a.jsonl", as_jsonl([{"質問": Q, "回答": answer}])))
+    assert found.keys() <= {"NOT_JAPANESE"}
 
 
 LONG = 300_000

@@ -11,9 +11,15 @@ from mlx_finetuning.data_processor.readers.roles import ROLE_KEYS, TEXT_KEYS, ro
 from mlx_finetuning.tokenization.reasoning import FIELDS, TAG
 from mlx_finetuning.tokenization.turns import UNTRAINED
 
-_MARKS = ("weight", "train", "training", "trainable", "loss", "loss_weight", "supervise")
+_MARKS = (
+    *("weight", "train", "training", "trainable", "trained", "loss", "loss_weight", "loss_mask"),
+    *("supervise", "supervised"),
+)
 """Keys of other programs that keep a turn out of the loss, where they are 0 or false."""
+_MASKS = ("mask", "masked")
+"""Keys that keep it out where they are true."""
 _OFF = ("0", "0.0", "false")
+_ON = ("1", "1.0", "true")
 _CALLS = "tool_calls"
 
 
@@ -130,11 +136,13 @@ def _turns_of(message: Any) -> list[Turn]:
         raise NotAChat(f"「{str(message[role_key])[:30]}」という話し手（{role_key}）は分かりません")
     text_key = next((key for key in TEXT_KEYS if message.get(key) is not None), None)
     content = message.get(text_key) if text_key else None
-    used = {role_key, text_key or "content", "content", "function_call", *_MARKS}
+    used = {role_key, text_key or "content", "content", "function_call", *_MARKS, *_MASKS}
     thought = ""
     if role == "assistant":
         thoughts = {key: message[key] for key in FIELDS if isinstance(message.get(key), str)}
-        thought = next((text for text in thoughts.values() if text.strip()), "")
+        thought = next(
+            (text for text in thoughts.values() if text.strip()), values.thought_in(content)
+        )
         used |= {*thoughts}
     extra = _extra(message, used, is_answer=role == "assistant")
     has_calls = any(key == _CALLS for key, _ in extra)
@@ -160,6 +168,10 @@ def _extra(
     call = message.get("function_call")
     if isinstance(call, dict) and call and not message.get(_CALLS):
         extra.append((_CALLS, [{"type": "function", "function": call}]))
-    if is_answer and any(str(message.get(key)).strip().lower() in _OFF for key in _MARKS):
+    if is_answer and any(
+        str(message.get(key)).strip().lower() in signs
+        for keys, signs in ((_MARKS, _OFF), (_MASKS, _ON))
+        for key in keys
+    ):
         extra.append(UNTRAINED)
     return tuple(extra)

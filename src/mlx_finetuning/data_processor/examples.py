@@ -8,6 +8,7 @@ from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, replace
 from typing import Any
 
+from mlx_finetuning.data_processor import leftovers
 from mlx_finetuning.data_processor.chats import (
     NotAChat,
     Turn,
@@ -198,7 +199,7 @@ class _Builder:
                 ]
                 conversations[at] = turns[: max(ends, default=0)]
         conversations = [turns for turns in conversations if turns]
-        system = self.text(values, "system") or self._system
+        system = self._beside(values, "system", notes) or self._system
         if not system.strip():
             return conversations
         return [
@@ -220,6 +221,18 @@ class _Builder:
                 notes.add("PYTHON_TEXT")
             texts += [text for text in cell.texts if text.strip()]
         return texts or [""]
+
+    def _beside(self, values: Sequence[Any], role: str, notes: set[str]) -> str:
+        """What stands beside question and answer; nothing for words that stand for nothing."""
+        text = "\n".join(self._texts([self._value(values, role)], notes))
+        if not text.strip():
+            return ""
+        if leftovers.stands_for_nothing(text) or leftovers.is_spreadsheet_error(text):
+            notes.add("NOTHING_BESIDE")
+            return ""
+        if leftovers.points_elsewhere(text):
+            notes.add("SEE_OTHER_BESIDE")
+        return text
 
     def _pairs(self, values: Sequence[Any], notes: set[str]) -> list[tuple[Turn, ...]]:
         """Questions with their answers, each with the turns before it."""
@@ -243,8 +256,8 @@ class _Builder:
     def _questions(
         self, cells: Sequence[Any], values: Sequence[Any], notes: set[str]
     ) -> list[tuple[Turn, ...]]:
-        context = self.text(values, "context")
-        behind = f"\n\n{context}" if context.strip() else ""
+        context = self._beside(values, "context", notes)
+        behind = f"\n\n{context}" if context else ""
         if len(cells) == 1 and _holds_messages(cells[0]):
             *turns, last = chat_turns(cells[0])
             return [(*turns, last._replace(content=last.content + behind))]

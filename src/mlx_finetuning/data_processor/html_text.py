@@ -9,7 +9,7 @@ from __future__ import annotations
 import html
 import re
 
-from mlx_finetuning.data_processor.checks.leftovers import CODE, ENTITY, TAG
+from mlx_finetuning.data_processor.leftovers import CODE, ENTITY, TAG
 
 _UNSEEN = re.compile(r"<(script|style)\b[^<>]*>|<!--", re.IGNORECASE)
 _HREF = re.compile(r"""\bhref\s*=\s*(?:"([^"]*)"|'([^']*)'|([^\s>]+))""", re.IGNORECASE)

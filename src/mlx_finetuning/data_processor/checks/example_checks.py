@@ -15,8 +15,9 @@ from itertools import pairwise
 
 import numpy as np
 
+from mlx_finetuning.data_processor import leftovers
 from mlx_finetuning.data_processor.chats import Turn
-from mlx_finetuning.data_processor.checks import characters, leftovers
+from mlx_finetuning.data_processor.checks import characters
 from mlx_finetuning.data_processor.checks.characters import Flags
 from mlx_finetuning.data_processor.examples import Example, findings_at
 from mlx_finetuning.data_processor.findings import Finding, finding

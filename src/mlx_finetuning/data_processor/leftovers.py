@@ -56,6 +56,7 @@ _NOTHING = frozenset(
             "n.a.",
             "N.A.",
             "(none)",
+            "<noinput>",
         ),
         *(
             "-",
