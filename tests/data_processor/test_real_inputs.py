@@ -567,6 +567,7 @@ def test_pandas_lists_in_a_csv_are_read_and_named(tmp_path: Path) -> None:
         ),
         ("html", "x<3 かつ a<b、R&D、`<br>`", "x<3 かつ a<b、R&D、`<br>`"),
         ("html", "&lt;p&gt;は段落", "<p>は段落"),
+        ("html", "9時から<!-- 注 -->[b]開館[/b]、<![CDATA[案内]]>&nbspへ", "9時から開館、案内 へ"),
         ("excel", "9時から_x000D_\n開館", "9時から\n開館"),
         ("excel", '="0001"', "0001"),
         ("excel", "snake_case_x1_", "snake_case_x1_"),

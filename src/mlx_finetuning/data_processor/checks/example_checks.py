@@ -145,7 +145,6 @@ _ERRORS = (
     _Check(
         "SPREADSHEET_ERROR",
         _any_turn(_SAID, lambda turn: leftovers.is_spreadsheet_error(turn.content)),
-        characters.NO_KANA,
     ),
     _Check(
         "SAME_ANSWERS",
@@ -232,9 +231,9 @@ _WARNINGS = (
     _Check(
         "PLACEHOLDER",
         _any_turn(_SAID, lambda turn: leftovers.stands_for_nothing(turn.content)),
-        characters.NO_KANA,
     ),
     _Check("SEE_OTHER", _any_turn(_SAID, lambda turn: leftovers.points_elsewhere(turn.content))),
+    _Check("ESCAPED_TEXT", _any_text(leftovers.has_escaped_text), characters.MARK),
     _Check("HTML", _any_text(leftovers.has_markup), characters.MARK),
     _Check("EXCEL_ESCAPE", _any_text(leftovers.has_spreadsheet_escape), characters.MARK),
     _Check("CONTROL_TOKEN", _any_text(leftovers.CONTROL_TOKEN.search), characters.MARK),
