@@ -403,6 +403,71 @@ PAIR = [("user", Q), ("assistant", A)]
         ({"system": [{"text": "短く"}], **chat(*PAIR)}, [("system", "短く"), *PAIR]),
         ({"system": ["短く"], "question": Q, "answer": A}, [("system", "短く"), *PAIR]),
         ({"instruction": Q, "input": "<noinput>", "output": A}, PAIR),
+        (
+            {
+                "systemInstruction": {"parts": [{"text": "短く"}]},
+                "contents": [
+                    {"role": "user", "parts": [{"text": Q}]},
+                    {"role": "model", "parts": [{"text": A}]},
+                ],
+            },
+            [("system", "短く"), *PAIR],
+        ),
+        (
+            {
+                "name": "会話",
+                "chat_messages": [
+                    {"sender": "human", "text": Q, "content": [{"type": "text", "text": Q}]},
+                    {"sender": "assistant", "text": A, "content": [{"type": "text", "text": A}]},
+                ],
+            },
+            PAIR,
+        ),
+        (
+            {
+                "mapping": {
+                    "r": {"message": None, "parent": None, "children": ["u"]},
+                    **{
+                        name: {
+                            "parent": parent,
+                            "children": children,
+                            "message": {
+                                "author": {"role": role},
+                                "content": {"content_type": "text", "parts": [text]},
+                            },
+                        }
+                        for name, parent, children, role, text in (
+                            ("u", "r", ["v", "w"], "user", Q),
+                            ("w", "u", [], "assistant", A),
+                            ("v", "u", [], "assistant", "書き直す前の答え"),
+                        )
+                    },
+                },
+                "current_node": "w",
+            },
+            PAIR,
+        ),
+        ({"data": chat(*PAIR)}, PAIR),
+        (
+            {
+                "request": chat(PAIR[0]),
+                "response": {"choices": [{"message": {"role": "assistant", "content": A}}]},
+            },
+            PAIR,
+        ),
+        ({"input": chat(PAIR[0])["messages"], "ideal": A}, PAIR),
+        ({"messages": [{"Role": "User", "Content": Q}, {"Role": "Assistant", "Content": A}]}, PAIR),
+        (
+            {
+                "conversations": [
+                    {"from": "human", "value": Q},
+                    {"from": "function_call", "value": '{"name": "f", "arguments": {}}'},
+                    {"from": "observation", "value": "9時"},
+                    {"from": "gpt", "value": A},
+                ]
+            },
+            [PAIR[0], ("assistant", ""), ("tool", "9時"), PAIR[1]],
+        ),
         ({"instruction": Q, "input": "nan", "system": "NULL", "output": A}, PAIR),
         (
             {
@@ -449,6 +514,36 @@ def test_what_cannot_be_learned_as_it_stands_is_named(
     tmp_path: Path, record: str, code: str
 ) -> None:
     assert code in codes(looked_at(tmp_path, "a.jsonl", record))
+
+
+SPOKEN = {"role": "assistant", "content": A}
+
+
+@pytest.mark.parametrize(
+    "record",
+    [
+        {
+            "conversations": [{"from": "human", "value": Q}],
+            "chosen": {"from": "gpt", "value": A},
+            "rejected": {"from": "gpt", "value": "さあ"},
+        },
+        {
+            "input": {"messages": [{"role": "user", "content": Q}], "tools": []},
+            "preferred_output": [SPOKEN],
+            "non_preferred_output": [{**SPOKEN, "content": "さあ"}],
+        },
+    ],
+)
+def test_preferences_of_other_programs_are_compared(tmp_path: Path, record: dict[str, Any]) -> None:
+    (row,) = rows_of(tmp_path, "a.jsonl", as_jsonl([record]))
+    assert [row[name] for name in ("prompt", "chosen", "rejected")] == [Q, A, "さあ"]
+
+
+def test_thinking_parts_are_reasoning(tmp_path: Path) -> None:
+    parts = [{"type": "thinking", "thinking": "考え"}, {"type": "text", "text": A}]
+    (row,) = rows_of(tmp_path, "a.jsonl", as_jsonl([chat(("user", Q), ("assistant", parts))]))
+    assert said(row) == PAIR
+    assert row["messages"][-1]["reasoning_content"] == "考え"
 
 
 def test_unknown_role_is_named(tmp_path: Path) -> None:
@@ -502,6 +597,8 @@ SHAPES: dict[str, Any] = {
     "lists": {"質問": QUESTIONS, "回答": ANSWERS},
     "values": [["質問", "回答"], *([*pair] for pair in FACTS)],
     "nested": {"result": {"items": RECORDS}},
+    "map": dict(FACTS),
+    "beside tags": {"faq": RECORDS, "tags": [{"id": 1, "name": "館内"}]},
     "squad": {
         "version": "2",
         "data": [
@@ -526,6 +623,36 @@ SHAPES: dict[str, Any] = {
 def test_json_in_other_shapes_gives_the_same_rows(tmp_path: Path, shape: str) -> None:
     text = json.dumps(SHAPES[shape], ensure_ascii=False, indent=1)
     assert pairs(rows_of(tmp_path, "a.json", text)) == list(FACTS)
+
+
+@pytest.mark.parametrize(
+    "rows",
+    [
+        [
+            ["区分", "内容"],
+            *([side, text] for pair in FACTS for side, text in zip("QA", pair, strict=True)),
+        ],
+        [
+            ["通話ID", "話者", "発話"],
+            *(
+                [n, side, text]
+                for n, pair in enumerate(FACTS)
+                for side, text in zip(("顧客", "オペレータ"), pair, strict=True)
+            ),
+        ],
+        [
+            ["会話ID", "ターン番号", "発言者", "発言内容"],
+            *(
+                [n, turn, side, pair[turn]]
+                for turn, side in ((1, "回答者"), (0, "質問者"))
+                for n, pair in enumerate(FACTS)
+            ),
+        ],
+    ],
+    ids=["Q and A", "call centre", "turn numbers"],
+)
+def test_a_message_a_row_becomes_pairs(tmp_path: Path, rows: Cells) -> None:
+    assert sorted(pairs(rows_of(tmp_path, "a.csv", as_csv(rows)))) == sorted(FACTS)
 
 
 def test_one_conversation_alone_is_one_row(tmp_path: Path) -> None:

@@ -121,6 +121,11 @@ def _turns_of(message: Any) -> list[Turn]:
         return [Turn("user", question), answer_turn(answer)]
     if not isinstance(message, dict):
         raise NotAChat("roleとcontentの一覧ではありません")
+    if not {*message} & {*ROLE_KEYS}:  # Role, Content
+        message = {
+            key.casefold() if key.casefold() in (*ROLE_KEYS, *TEXT_KEYS) else key: item
+            for key, item in message.items()
+        }
     role_key = next((key for key in ROLE_KEYS if message.get(key) is not None), None)
     if role_key is None:
         # {"user": "…", "assistant": "…"}: the key says who speaks.
@@ -132,6 +137,8 @@ def _turns_of(message: Any) -> list[Turn]:
             for role, item in spoken
         ]
     role = role_of(message[role_key])
+    if role is None and str(message[role_key]) in _CALL_ROLES:
+        return [_call_turn(message)]
     if role is None:
         raise NotAChat(f"「{str(message[role_key])[:30]}」という話し手（{role_key}）は分かりません")
     text_key = next((key for key in TEXT_KEYS if message.get(key) is not None), None)
@@ -156,6 +163,21 @@ def _turns_of(message: Any) -> list[Turn]:
     if text is None:
         raise NotAChat("発言（content）が文章ではありません（画像や入れ子の値は学習に使えません）")
     return [answer_turn(text, thought, extra) if role == "assistant" else Turn(role, text, extra)]
+
+
+_CALL_ROLES = ("function_call", "tool_call", "tool_calls")
+"""Of ShareGPT: the assistant, whose words are a call."""
+
+
+def _call_turn(message: Mapping[str, Any]) -> Turn:
+    """The call that a message's text is. Raises NotAChat."""
+    written = next((message[key] for key in TEXT_KEYS if message.get(key) is not None), None)
+    value = values.parsed(written)[0] if isinstance(written, str) else written
+    calls = value if isinstance(value, list) else [value]
+    if not all(isinstance(call, dict) and "name" in call for call in calls):
+        raise NotAChat("ツールの呼び出し（function_call）が、nameのあるJSONではありません")
+    functions = [{"type": "function", "function": call} for call in calls]
+    return Turn("assistant", "", ((_CALLS, functions),))
 
 
 def _extra(
