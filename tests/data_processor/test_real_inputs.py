@@ -16,6 +16,7 @@ from mlx_finetuning.config import PrepareConfig
 from mlx_finetuning.data_processor import Inspection, inspect, prepare, read_rows
 from mlx_finetuning.data_processor.readers.columns import choose
 from mlx_finetuning.errors import InvalidSettings
+from mlx_finetuning.mlx_trainer.batches.examples import conversations
 from mlx_finetuning.workspace import Workspace
 
 FACTS = (
@@ -317,6 +318,7 @@ def test_whole_messages_of_a_log_are_kept(
     found = looked_at(tmp_path, name, text)
     assert len(found.speakers) == 2
     assert speaker in found.speakers
+    assert ("CHAT_LOG" in codes(found)) == (text != COUNTED)
     turned = rows_of(tmp_path, name, text, assistant_speaker=speaker)
     turns = [text for row in turned for _, text in said(row)]
     assert turns == [text for pair in FACTS for text in pair]
@@ -379,6 +381,10 @@ PAIR = [("user", Q), ("assistant", A)]
         ),
         (chat(("developer", "短く"), *PAIR), [("system", "短く"), *PAIR]),
         (chat(("system", None), *PAIR), PAIR),
+        (
+            chat(("system", "短く"), ("assistant", "青葉館です。"), *PAIR),
+            [("system", "短く"), *PAIR],
+        ),
         (chat(*PAIR, ("user", None)), PAIR),
         (chat(("ユーザー", Q), ("アシスタント", A)), PAIR),
         ({"conversations": [{"from": "human", "value": Q}, {"from": "chatgpt", "value": A}]}, PAIR),
@@ -504,6 +510,7 @@ def test_records_of_other_programs_say_what_they_mean(
         ),
         ('{"instruction": "あ", "output": {"答え": "い", "根拠": null}}', "JSON_TEXT"),
         ('{"prompt": "あ", "chosen": "い", "rejected": " い\\n"}', "SAME_ANSWERS"),
+        ('{"prompt": "あ", "chosen": "い", "rejected": "い", "system": "う"}', "SAME_ANSWERS"),
         (as_jsonl([chat(("user", "あ"), ("assistant", "い"), weight=0)]), "UNTRAINED_ROW"),
         ('{"question": "あ", "context": {"見出し": "い"}, "answer": "う"}', "JSON_TEXT"),
         ('{"instruction": "あ", "input": "#N/A", "output": "い"}', "NOTHING_BESIDE"),
@@ -514,6 +521,19 @@ def test_what_cannot_be_learned_as_it_stands_is_named(
     tmp_path: Path, record: str, code: str
 ) -> None:
     assert code in codes(looked_at(tmp_path, "a.jsonl", record))
+
+
+@pytest.mark.parametrize(
+    ("name", "text"),
+    [
+        ("a.md", "".join(f"## Q{n}. {q}\n\nA. {a}\n\n" for n, (q, a) in enumerate(FACTS))),
+        ("a.md", "| 質問 | 回答 |\n|---|:--|\n" + "".join(f"| {q} | {a} |\n" for q, a in FACTS)),
+        ("a.jsonl", as_jsonl([{"text": f"### Instruction:\n{Q}\n\n### Response:\n{A}"}])),
+    ],
+)
+def test_pairs_written_as_text_are_named(tmp_path: Path, name: str, text: str) -> None:
+    found = looked_at(tmp_path, name, text)
+    assert found.kind == "chat" or "PAIRS_IN_TEXT" in codes(found)
 
 
 SPOKEN = {"role": "assistant", "content": A}
@@ -537,6 +557,20 @@ SPOKEN = {"role": "assistant", "content": A}
 def test_preferences_of_other_programs_are_compared(tmp_path: Path, record: dict[str, Any]) -> None:
     (row,) = rows_of(tmp_path, "a.jsonl", as_jsonl([record]))
     assert [row[name] for name in ("prompt", "chosen", "rejected")] == [Q, A, "さあ"]
+
+
+@pytest.mark.parametrize(
+    "record",
+    [
+        {"prompt": [{"role": "system", "content": "短く"}, {"role": "user", "content": Q}]},
+        {"prompt": Q, "system": "短く"},
+    ],
+)
+def test_preference_keeps_its_system_text(tmp_path: Path, record: dict[str, Any]) -> None:
+    answers = {"chosen": [SPOKEN], "rejected": [{**SPOKEN, "content": "さあ"}]}
+    (row,) = rows_of(tmp_path, "a.jsonl", as_jsonl([{**record, **answers}]))
+    assert [row[name] for name in ("system", "prompt", "chosen")] == ["短く", Q, A]
+    assert [turn["role"] for turn in conversations(row)[1]] == ["system", "user", "assistant"]
 
 
 def test_thinking_parts_are_reasoning(tmp_path: Path) -> None:
@@ -648,8 +682,16 @@ def test_json_in_other_shapes_gives_the_same_rows(tmp_path: Path, shape: str) ->
                 for n, pair in enumerate(FACTS)
             ),
         ],
+        [
+            ["session_id", "speaker", "utterance"],
+            *(
+                [n, side, text]
+                for n, pair in enumerate(FACTS)
+                for side, text in zip(("user", "system"), pair, strict=True)
+            ),
+        ],
     ],
-    ids=["Q and A", "call centre", "turn numbers"],
+    ids=["Q and A", "call centre", "turn numbers", "a system that answers"],
 )
 def test_a_message_a_row_becomes_pairs(tmp_path: Path, rows: Cells) -> None:
     assert sorted(pairs(rows_of(tmp_path, "a.csv", as_csv(rows)))) == sorted(FACTS)

@@ -186,6 +186,10 @@ def _extra(
     """What else a message has, its calls and its mark in one form each."""
     # Parquet fills keys that a message lacks with null.
     extra = [(key, item) for key, item in message.items() if key not in used and item is not None]
+    calls = message.get(_CALLS)
+    if isinstance(calls, str):  # a table's cell
+        extra = [(key, item) for key, item in extra if key != _CALLS]
+        extra.append((_CALLS, values.parsed(calls)[0]))
     extra = [(key, item) for key, item in extra if key != _CALLS or item]
     call = message.get("function_call")
     if isinstance(call, dict) and call and not message.get(_CALLS):

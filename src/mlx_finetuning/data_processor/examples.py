@@ -3,6 +3,7 @@ drops nothing in silence: a record of which no example can be made becomes a fin
 
 from __future__ import annotations
 
+import re
 from collections import defaultdict
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, replace
@@ -26,6 +27,14 @@ from mlx_finetuning.data_processor.values import parsed
 from mlx_finetuning.data_processor.values import read as read_cell
 
 _SHOWN_REASONS = 4
+_PAIR_IN_TEXT = re.compile(
+    r"""(?mx)
+    \A[\#>*\s-]{0,9} (?:[QAＱＡ]|質問|回答|問|答) [ ]?[0-9０-９]{0,4}\*{0,2} [.．:：)）] # Q1. …
+    | ^\#{2,3}[ ](?:Instruction|Input|Response|指示|応答|質問|回答)\b | <\|im_start\|> | \[INST\]
+    | \A\|[^\n]*\|[ ]*\n\|[ :|-]+\|[ ]*$ # a table of Markdown
+    """
+)
+"""Questions and answers that are written out as text."""
 _DRAFTS = frozenset(
     (
         *(
@@ -112,6 +121,10 @@ def build(
             group = f"{row}行目の聞き方"
         examples += [Example(row, turns, category, group, source, tools) for turns in conversations]
     findings = _notes(noted, unread)
+    if columns.kind == "text":
+        pairs = [example for example in examples if _PAIR_IN_TEXT.search(example.turns[0].content)]
+        if len(pairs) * 3 >= len(examples):
+            findings += findings_at("PAIRS_IN_TEXT", pairs)
     if builder.asks_several:
         findings.append(finding("SEVERAL_QUESTIONS", columns="、".join(builder.asks_several)))
     return examples, findings
@@ -185,6 +198,13 @@ class _Builder:
             conversations = [chat_turns(value)]
         else:
             conversations = self._pairs(values, notes)
+        for at, whole in enumerate(conversations):
+            begins = next((place for place, turn in enumerate(whole) if turn.role == "user"), 0)
+            if any(turn.role == "assistant" for turn in whole[:begins]):
+                # Most templates refuse a greeting before the first question.
+                notes.add("GREETING")
+                opening = whole[:1] if whole[0].role == "system" else ()
+                conversations[at] = (*opening, *whole[begins:])
         for at, turns in enumerate(conversations):
             if not any(turn.extra for turn in turns):
                 continue
@@ -279,6 +299,7 @@ class _Builder:
         """Prompt, chosen and rejected answer: a text each or, as many sets have it, messages of
         which the last one counts. Raises NotAChat for a prompt of several turns."""
         turns = []
+        system = self._beside(values, "system", notes)
         for column, role in (
             ("question", "prompt"),
             ("chosen", "chosen"),
@@ -287,7 +308,9 @@ class _Builder:
             value = self._value(values, column)
             if _holds_messages(value):
                 messages = chat_turns(value)
-                if role == "prompt" and len(messages) > 1:
+                if role == "prompt" and messages[0].role == "system":
+                    system, messages = messages[0].content, messages[1:]
+                if role == "prompt" and len(messages) != 1:
                     raise NotAChat("比較の質問（prompt）が、1つの発言ではありません")
                 text = messages[-1].content
             elif role == "prompt":
@@ -295,7 +318,8 @@ class _Builder:
             else:
                 text = self._texts([value], notes)[0]
             turns.append(Turn(role, text))
-        return tuple(turns)
+        # Behind the prompt, which tells such rows from chats.
+        return (*turns, Turn("system", system)) if system.strip() else tuple(turns)
 
 
 def _holds_messages(value: Any) -> bool:

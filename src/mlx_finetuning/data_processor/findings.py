@@ -158,6 +158,16 @@ KINDS: dict[str, Kind] = {
         "記事（「{title}」と「{text}」）のようです。このままでは「{text}」の文章だけを学び、質問に答えることは学びません。",
         "「{title}」を質問、「{text}」を回答にするなら --map question={title} --map answer={text} を付けてください。",
     ),
+    "PAIRS_IN_TEXT": Kind(
+        "warning",
+        "質問と回答の組を、文章の形に書いたもののようです。このままでは続きの文章として学び、質問に答えることは学びません。",
+        "質問と回答の2つの列がある表（CSVなど）か、messagesのJSONLに直してください。",
+    ),
+    "GREETING": Kind(
+        "info",
+        "質問より前に答え手の発言（挨拶など）がある会話があります。その発言は使いません。",
+        "",
+    ),
     "CHAT_LOG": Kind(
         "warning",
         "人の会話の記録（{kind}）のようです。話し手: {speakers}。このままでは発言を1つずつ文章として学び、"

@@ -149,8 +149,8 @@ _ERRORS = (
     _Check(
         "SAME_ANSWERS",
         lambda example: (
-            example.turns[-1].role == "rejected"
-            and example.turns[-1].content.split() == example.turns[-2].content.split()
+            example.turns[0].role == "prompt"
+            and example.turns[1].content.split() == example.turns[2].content.split()
         ),
     ),
     _Check(

@@ -50,9 +50,12 @@ def unfold(table: Table) -> Table:
         return table
     role_at, text_at = table.columns.index(role), table.columns.index(text)
     roles = {str(values[role_at]) for _, values in table.records}
-    if len(roles) > 20 or not {"user", "assistant"} <= {role_of(each) for each in roles} <= {
-        *("user", "assistant", "system", "tool")
-    }:
+    found = {role_of(each) for each in roles}
+    # Of dialogue systems, which answer under that name.
+    answers_as = "assistant" if found == {"user", "system"} else ""
+    if len(roles) > 20 or not (
+        answers_as or {"user", "assistant"} <= found <= {"user", "assistant", "system", "tool"}
+    ):
         return table
     id_at = next((at for at, name in enumerate(table.columns) if key(name) in _ID_NAMES), None)
     order_at = next((at for at, name in enumerate(table.columns) if key(name) in _ORDERS), None)
@@ -71,6 +74,13 @@ def unfold(table: Table) -> Table:
     records: list[Record] = []
     for messages in rows.values():
         turns = [{"role": values[role_at], "content": values[text_at]} for _, values in messages]
+        if answers_as:
+            turns = [
+                {**turn, "role": answers_as} if role_of(turn["role"]) == "system" else turn
+                for turn in turns
+            ]
         records.append((messages[0][0], [turns]))
     note = finding("FLAT_MESSAGES", messages=len(table.records), conversations=len(records))
-    return replace(table, columns=("messages",), records=records, findings=(*table.findings, note))
+    # What was said of a log whose speakers nobody knows is no longer true.
+    before = [item for item in table.findings if item.code != "CHAT_LOG"]
+    return replace(table, columns=("messages",), records=records, findings=(*before, note))

@@ -6,9 +6,9 @@ from __future__ import annotations
 from typing import Any
 
 from mlx_finetuning.data_processor.readers.column_names import NAMES
+from mlx_finetuning.data_processor.readers.json_shapes import Object
 from mlx_finetuning.data_processor.readers.roles import ROLE_KEYS, role_of
 
-Object = dict[str, Any]
 _LISTS = {"contents": "messages", "chat_messages": "messages", "chatMessages": "messages"}
 _SYSTEM = {"systemInstruction": "system", "system_instruction": "system"}
 _SAID = ("text", "multimodal_text")
@@ -82,7 +82,7 @@ def _shown_path(item: Object) -> list[Object]:
     has no replies, to the root."""
     nodes = {name: node for name, node in item["mapping"].items() if isinstance(node, dict)}
     ends = [name for name, node in nodes.items() if not node.get("children")]
-    at = item.get("current_node") or (ends[-1] if ends else None)
+    at: Any = item.get("current_node") or (ends[-1] if ends else None)
     messages: list[Object] = []
     seen: set[str] = set()
     while at in nodes and at not in seen:
