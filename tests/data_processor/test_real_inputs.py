@@ -405,6 +405,8 @@ PAIR = [("user", Q), ("assistant", A)]
             PAIR,
         ),
         ({"question": Q, "answer": [A[:3], {"type": "link", "text": A[3:]}]}, PAIR),
+        ({"question": Q, "answer": {"text": A, "score": 0.9, "lang": "ja"}}, PAIR),
+        ({"question": Q, "answer": json.dumps({"text": A, "score": 0.9})}, PAIR),
         ({"question": Q, "answer": [{"type": "text", "text": t} for t in (A[:3], A[3:])]}, PAIR),
         ({"system": [{"text": "短く"}], **chat(*PAIR)}, [("system", "短く"), *PAIR]),
         ({"system": ["短く"], "question": Q, "answer": A}, [("system", "短く"), *PAIR]),
@@ -796,6 +798,8 @@ def test_what_other_programs_leave_is_named(tmp_path: Path, answer: str, code: s
             "R&D;部です。",
         ),
         *(
+            "値段は\n<s>100円</s>\n80円です。",
+            "改行は\\nです。",
             "AT&T社です。",
             "a[b]です。",
             "x&nbspace=1",

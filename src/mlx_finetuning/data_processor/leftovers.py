@@ -150,9 +150,12 @@ CONTROL_TOKEN = re.compile(
 )
 """Well-known ones; the model's own are looked for when it is known. Between other words `<s>…</s>` strikes
 out."""
+_STRUCK = r"(?!\A)(?<!</s>)<s>[^<>\n]{1,200}</s>(?!\s*\Z)"
+_STRUCK_OR_TOKEN = re.compile(f"({_STRUCK})|{CONTROL_TOKEN.pattern}")
 _ESCAPED = re.compile(
     r"(?:\\u[0-9A-Fa-f]{4}){2}|(?:%[89A-Fa-f][0-9A-Fa-f]){3}"
-    r"|[ぁ-ヿ一-鿿。！？」）](?:\\r)?\\n(?![\"'`A-Za-z])"
+    r"|[。！？」）](?:\\r)?\\n(?![\"'`A-Za-z])"
+    r"|[ぁ-ヿ一-鿿](?:\\r)?\\n(?![\"'`A-Za-zをはがでともや])"  # 改行は\nです
 )
 _URL = re.compile(r"https?://[!-~]+")
 
@@ -220,4 +223,9 @@ def without_escapes(text: str) -> str:
 
 def without_control_tokens(text: str) -> str:
     """Without the well-known control tokens of chat templates."""
-    return CONTROL_TOKEN.sub("", text)
+    return _STRUCK_OR_TOKEN.sub(lambda found: found[1] or "", text)
+
+
+def has_control_token(text: str) -> bool:
+    """Whether it has any that `without_control_tokens` takes."""
+    return any(not found[1] for found in _STRUCK_OR_TOKEN.finditer(text))

@@ -156,6 +156,7 @@ def _is_wrapped(value: Any) -> bool:
     return isinstance(item, dict) and (
         bool({*item} & {*ROLE_KEYS} and {*item} & {*TEXT_KEYS})
         or ("text" in item and "answer_start" in item)
+        or ("text" in item and bool({*item} & _MEASURES) and {*item} <= {"text"} | _BESIDE_TEXT)
     )
 
 
@@ -191,8 +192,11 @@ def _texts(value: Any) -> list[str] | None:
     return [text for text in texts if text.strip()]
 
 
-_BESIDE_TEXT = frozenset(
+_MEASURES = frozenset(("score", "confidence", "probability", "logprob"))
+_BESIDE_TEXT = _MEASURES | frozenset(
     (
+        "lang",
+        "language",
         "role",
         "from",
         "type",

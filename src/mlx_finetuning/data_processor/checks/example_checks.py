@@ -236,7 +236,7 @@ _WARNINGS = (
     _Check("ESCAPED_TEXT", _any_text(leftovers.has_escaped_text), characters.MARK),
     _Check("HTML", _any_text(leftovers.has_markup), characters.MARK),
     _Check("EXCEL_ESCAPE", _any_text(leftovers.has_spreadsheet_escape), characters.MARK),
-    _Check("CONTROL_TOKEN", _any_text(leftovers.CONTROL_TOKEN.search), characters.MARK),
+    _Check("CONTROL_TOKEN", _any_text(leftovers.has_control_token), characters.MARK),
     _Check("HALF_WIDTH_KANA", _any_text(re.compile("[｡-ﾟ]").search), characters.HALF_KANA),
     _Check("MIXED_WIDTH", _any_text(has_mixed_width), characters.FULL_ALNUM),
     _Check("EDGE_SPACE", _any_text(lambda text: text[-1:].isspace())),
