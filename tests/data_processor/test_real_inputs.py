@@ -16,6 +16,7 @@ from mlx_finetuning.config import PrepareConfig
 from mlx_finetuning.data_processor import Inspection, inspect, prepare, read_rows
 from mlx_finetuning.data_processor.readers.columns import choose
 from mlx_finetuning.errors import InvalidSettings
+from mlx_finetuning.mlx_trainer.batches.examples import conversations
 from mlx_finetuning.workspace import Workspace
 
 FACTS = (
@@ -269,6 +270,60 @@ def test_chat_log_is_named_and_becomes_conversations_by_choice(
         looked_at(tmp_path, name, text, assistant_speaker="いない人")
 
 
+ZOOM = "".join(
+    f"10:0{n}:01 From 田端 to Everyone:\n\t{q}\n10:0{n}:30 From 青葉館 to Everyone: {a}\n"
+    for n, (q, a) in enumerate(FACTS)
+)
+TEAMS_PASTE = "".join(
+    f"[11/{n} 10:00] 田端 太郎\n{q}\n[11/{n} 10:01] 青葉館\n{a}\n"
+    for n, (q, a) in enumerate(FACTS, 1)
+)
+CAPTIONS = "WEBVTT\n\n" + "".join(
+    f"{n}\n00:0{n}:01.000 --> 00:0{n}:04.000\n<v 田端>{q}</v>\n\n"
+    f"00:0{n}:05.000 --> 00:0{n}:09.000\n<v 青葉館>{a}</v>\n\n"
+    for n, (q, a) in enumerate(FACTS)
+)
+LINE_PC = "2025.11.01 土曜日\n" + "".join(
+    f"10:0{n} 田端 {q}\n10:0{n} 青葉館 {a}\n" for n, (q, a) in enumerate(FACTS)
+)
+COUNTED = "".join(f"Q{n}. {q}\nA{n}. {a}\n\n" for n, (q, a) in enumerate(FACTS, 1))
+TELEGRAM = json.dumps(
+    {
+        "name": "相談",
+        "messages": [
+            {"id": at, "date": f"2025-11-01T10:{at:02}:00", "from": who, "text": text}
+            for at, (who, text) in enumerate(
+                each
+                for q, a in FACTS
+                for each in (("田端", q), ("青葉館", [{"type": "bold", "text": a[:3]}, a[3:]]))
+            )
+        ],
+    },
+    ensure_ascii=False,
+)
+
+
+@pytest.mark.parametrize(
+    ("name", "text", "speaker"),
+    [
+        *(("a.txt", ZOOM, "青葉館"), ("a.txt", TEAMS_PASTE, "青葉館")),
+        *(("a.txt", CAPTIONS, "青葉館"), ("a.txt", LINE_PC, "青葉館")),
+        *(("a.txt", COUNTED, "A"), ("a.json", TELEGRAM, "青葉館")),
+    ],
+    ids=["Zoom", "Teams, copied", "WebVTT", "LINE, copied", "Q1. A1.", "Telegram"],
+)
+def test_whole_messages_of_a_log_are_kept(
+    tmp_path: Path, name: str, text: str, speaker: str
+) -> None:
+    found = looked_at(tmp_path, name, text)
+    assert len(found.speakers) == 2
+    assert speaker in found.speakers
+    assert ("CHAT_LOG" in codes(found)) == (text != COUNTED)
+    turned = rows_of(tmp_path, name, text, assistant_speaker=speaker)
+    turns = [text for row in turned for _, text in said(row)]
+    assert turns == [text for pair in FACTS for text in pair]
+
+
 def test_texts_with_clocks_and_colons_are_no_chat_log(tmp_path: Path) -> None:
     text = (
         "朝は10:00に開きます。\n\n注意：火気は使えません。\n\n名前：田端\n住所：東京\n備考：なし\n"
@@ -326,11 +381,102 @@ PAIR = [("user", Q), ("assistant", A)]
         ),
         (chat(("developer", "短く"), *PAIR), [("system", "短く"), *PAIR]),
         (chat(("system", None), *PAIR), PAIR),
+        (
+            chat(("system", "短く"), ("assistant", "青葉館です。"), *PAIR),
+            [("system", "短く"), *PAIR],
+        ),
         (chat(*PAIR, ("user", None)), PAIR),
         (chat(("ユーザー", Q), ("アシスタント", A)), PAIR),
         ({"conversations": [{"from": "human", "value": Q}, {"from": "chatgpt", "value": A}]}, PAIR),
         ({"messages": [{"user": Q}, {"assistant": A}]}, PAIR),
         ({"messages": str(chat(*PAIR)["messages"])}, PAIR),
+        (
+            {
+                "messages": f"[{{'content': '{Q}', 'role': 'user'}}\n"
+                f" {{'content': '{A}', 'role': 'assistant'}}]"
+            },
+            PAIR,
+        ),
+        (
+            {
+                "question": Q,
+                "answers": f"{{'text': array(['{A}'], dtype=object), 'answer_start': array([0])}}",
+            },
+            PAIR,
+        ),
+        ({"question": Q, "answer": [A[:3], {"type": "link", "text": A[3:]}]}, PAIR),
+        ({"question": Q, "answer": {"text": A, "score": 0.9, "lang": "ja"}}, PAIR),
+        ({"question": Q, "answer": json.dumps({"text": A, "score": 0.9})}, PAIR),
+        ({"question": Q, "answer": [{"type": "text", "text": t} for t in (A[:3], A[3:])]}, PAIR),
+        ({"system": [{"text": "短く"}], **chat(*PAIR)}, [("system", "短く"), *PAIR]),
+        ({"system": ["短く"], "question": Q, "answer": A}, [("system", "短く"), *PAIR]),
+        ({"instruction": Q, "input": "<noinput>", "output": A}, PAIR),
+        (
+            {
+                "systemInstruction": {"parts": [{"text": "短く"}]},
+                "contents": [
+                    {"role": "user", "parts": [{"text": Q}]},
+                    {"role": "model", "parts": [{"text": A}]},
+                ],
+            },
+            [("system", "短く"), *PAIR],
+        ),
+        (
+            {
+                "name": "会話",
+                "chat_messages": [
+                    {"sender": "human", "text": Q, "content": [{"type": "text", "text": Q}]},
+                    {"sender": "assistant", "text": A, "content": [{"type": "text", "text": A}]},
+                ],
+            },
+            PAIR,
+        ),
+        (
+            {
+                "mapping": {
+                    "r": {"message": None, "parent": None, "children": ["u"]},
+                    **{
+                        name: {
+                            "parent": parent,
+                            "children": children,
+                            "message": {
+                                "author": {"role": role},
+                                "content": {"content_type": "text", "parts": [text]},
+                            },
+                        }
+                        for name, parent, children, role, text in (
+                            ("u", "r", ["v", "w"], "user", Q),
+                            ("w", "u", [], "assistant", A),
+                            ("v", "u", [], "assistant", "書き直す前の答え"),
+                        )
+                    },
+                },
+                "current_node": "w",
+            },
+            PAIR,
+        ),
+        ({"data": chat(*PAIR)}, PAIR),
+        (
+            {
+                "request": chat(PAIR[0]),
+                "response": {"choices": [{"message": {"role": "assistant", "content": A}}]},
+            },
+            PAIR,
+        ),
+        ({"input": chat(PAIR[0])["messages"], "ideal": A}, PAIR),
+        ({"messages": [{"Role": "User", "Content": Q}, {"Role": "Assistant", "Content": A}]}, PAIR),
+        (
+            {
+                "conversations": [
+                    {"from": "human", "value": Q},
+                    {"from": "function_call", "value": '{"name": "f", "arguments": {}}'},
+                    {"from": "observation", "value": "9時"},
+                    {"from": "gpt", "value": A},
+                ]
+            },
+            [PAIR[0], ("assistant", ""), ("tool", "9時"), PAIR[1]],
+        ),
+        ({"instruction": Q, "input": "nan", "system": "NULL", "output": A}, PAIR),
         (
             {
                 "messages": [
@@ -366,13 +512,74 @@ def test_records_of_other_programs_say_what_they_mean(
         ),
         ('{"instruction": "あ", "output": {"答え": "い", "根拠": null}}', "JSON_TEXT"),
         ('{"prompt": "あ", "chosen": "い", "rejected": " い\\n"}', "SAME_ANSWERS"),
+        ('{"prompt": "あ", "chosen": "い", "rejected": "い", "system": "う"}', "SAME_ANSWERS"),
         (as_jsonl([chat(("user", "あ"), ("assistant", "い"), weight=0)]), "UNTRAINED_ROW"),
+        ('{"question": "あ", "context": {"見出し": "い"}, "answer": "う"}', "JSON_TEXT"),
+        ('{"instruction": "あ", "input": "#N/A", "output": "い"}', "NOTHING_BESIDE"),
+        ('{"instruction": "あ", "input": "同上", "output": "い"}', "SEE_OTHER_BESIDE"),
     ],
 )
 def test_what_cannot_be_learned_as_it_stands_is_named(
     tmp_path: Path, record: str, code: str
 ) -> None:
     assert code in codes(looked_at(tmp_path, "a.jsonl", record))
+
+
+@pytest.mark.parametrize(
+    ("name", "text"),
+    [
+        ("a.md", "".join(f"## Q{n}. {q}\n\nA. {a}\n\n" for n, (q, a) in enumerate(FACTS))),
+        ("a.md", "| 質問 | 回答 |\n|---|:--|\n" + "".join(f"| {q} | {a} |\n" for q, a in FACTS)),
+        ("a.jsonl", as_jsonl([{"text": f"### Instruction:\n{Q}\n\n### Response:\n{A}"}])),
+    ],
+)
+def test_pairs_written_as_text_are_named(tmp_path: Path, name: str, text: str) -> None:
+    found = looked_at(tmp_path, name, text)
+    assert found.kind == "chat" or "PAIRS_IN_TEXT" in codes(found)
+
+
+SPOKEN = {"role": "assistant", "content": A}
+
+
+@pytest.mark.parametrize(
+    "record",
+    [
+        {
+            "conversations": [{"from": "human", "value": Q}],
+            "chosen": {"from": "gpt", "value": A},
+            "rejected": {"from": "gpt", "value": "さあ"},
+        },
+        {
+            "input": {"messages": [{"role": "user", "content": Q}], "tools": []},
+            "preferred_output": [SPOKEN],
+            "non_preferred_output": [{**SPOKEN, "content": "さあ"}],
+        },
+    ],
+)
+def test_preferences_of_other_programs_are_compared(tmp_path: Path, record: dict[str, Any]) -> None:
+    (row,) = rows_of(tmp_path, "a.jsonl", as_jsonl([record]))
+    assert [row[name] for name in ("prompt", "chosen", "rejected")] == [Q, A, "さあ"]
+
+
+@pytest.mark.parametrize(
+    "record",
+    [
+        {"prompt": [{"role": "system", "content": "短く"}, {"role": "user", "content": Q}]},
+        {"prompt": Q, "system": "短く"},
+    ],
+)
+def test_preference_keeps_its_system_text(tmp_path: Path, record: dict[str, Any]) -> None:
+    answers = {"chosen": [SPOKEN], "rejected": [{**SPOKEN, "content": "さあ"}]}
+    (row,) = rows_of(tmp_path, "a.jsonl", as_jsonl([{**record, **answers}]))
+    assert [row[name] for name in ("system", "prompt", "chosen")] == ["短く", Q, A]
+    assert [turn["role"] for turn in conversations(row)[1]] == ["system", "user", "assistant"]
+
+
+def test_thinking_parts_are_reasoning(tmp_path: Path) -> None:
+    parts = [{"type": "thinking", "thinking": "考え"}, {"type": "text", "text": A}]
+    (row,) = rows_of(tmp_path, "a.jsonl", as_jsonl([chat(("user", Q), ("assistant", parts))]))
+    assert said(row) == PAIR
+    assert row["messages"][-1]["reasoning_content"] == "考え"
 
 
 def test_unknown_role_is_named(tmp_path: Path) -> None:
@@ -382,7 +589,11 @@ def test_unknown_role_is_named(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize(
-    "mark", [{"weight": 0}, {"train": False}, {"loss": False}, {"weight": 0.0}]
+    "mark",
+    [
+        *({"weight": 0}, {"train": False}, {"loss": False}, {"weight": 0.0}),
+        *({"mask": True}, {"trained": False}, {"loss_mask": 0}),
+    ],
 )
 def test_marked_answer_is_kept_as_context(tmp_path: Path, mark: dict[str, Any]) -> None:
     record = chat(
@@ -422,6 +633,8 @@ SHAPES: dict[str, Any] = {
     "lists": {"質問": QUESTIONS, "回答": ANSWERS},
     "values": [["質問", "回答"], *([*pair] for pair in FACTS)],
     "nested": {"result": {"items": RECORDS}},
+    "map": dict(FACTS),
+    "beside tags": {"faq": RECORDS, "tags": [{"id": 1, "name": "館内"}]},
     "squad": {
         "version": "2",
         "data": [
@@ -446,6 +659,44 @@ SHAPES: dict[str, Any] = {
 def test_json_in_other_shapes_gives_the_same_rows(tmp_path: Path, shape: str) -> None:
     text = json.dumps(SHAPES[shape], ensure_ascii=False, indent=1)
     assert pairs(rows_of(tmp_path, "a.json", text)) == list(FACTS)
+
+
+@pytest.mark.parametrize(
+    "rows",
+    [
+        [
+            ["区分", "内容"],
+            *([side, text] for pair in FACTS for side, text in zip("QA", pair, strict=True)),
+        ],
+        [
+            ["通話ID", "話者", "発話"],
+            *(
+                [n, side, text]
+                for n, pair in enumerate(FACTS)
+                for side, text in zip(("顧客", "オペレータ"), pair, strict=True)
+            ),
+        ],
+        [
+            ["会話ID", "ターン番号", "発言者", "発言内容"],
+            *(
+                [n, turn, side, pair[turn]]
+                for turn, side in ((1, "回答者"), (0, "質問者"))
+                for n, pair in enumerate(FACTS)
+            ),
+        ],
+        [
+            ["session_id", "speaker", "utterance"],
+            *(
+                [n, side, text]
+                for n, pair in enumerate(FACTS)
+                for side, text in zip(("user", "system"), pair, strict=True)
+            ),
+        ],
+    ],
+    ids=["Q and A", "call centre", "turn numbers", "a system that answers"],
+)
+def test_a_message_a_row_becomes_pairs(tmp_path: Path, rows: Cells) -> None:
+    assert sorted(pairs(rows_of(tmp_path, "a.csv", as_csv(rows)))) == sorted(FACTS)
 
 
 def test_one_conversation_alone_is_one_row(tmp_path: Path) -> None:
@@ -487,6 +738,7 @@ def test_pandas_lists_in_a_csv_are_read_and_named(tmp_path: Path) -> None:
         ),
         ("html", "x<3 かつ a<b、R&D、`<br>`", "x<3 かつ a<b、R&D、`<br>`"),
         ("html", "&lt;p&gt;は段落", "<p>は段落"),
+        ("html", "9時から<!-- 注 -->[b]開館[/b]、<![CDATA[案内]]>&nbspへ", "9時から開館、案内 へ"),
         ("excel", "9時から_x000D_\n開館", "9時から\n開館"),
         ("excel", '="0001"', "0001"),
         ("excel", "snake_case_x1_", "snake_case_x1_"),
@@ -502,6 +754,65 @@ def test_clean_steps_keep_what_is_meant(tmp_path: Path, step: str, before: str, 
     text = as_jsonl([{"質問": Q, "回答": before}])
     (row,) = rows_of(tmp_path, "a.jsonl", text, clean=step)
     assert row["messages"][-1]["content"] == after
+
+
+@pytest.mark.parametrize(
+    ("answer", "code"),
+    [
+        *(
+            (text, "SPREADSHEET_ERROR")
+            for text in ("＃N/A", "#n/a", "#REF", "#DIV/0", "#スピル!", "#value!")
+        ),
+        *(
+            (text, "PLACEHOLDER")
+            for text in ("ＮＡ", "準備中", "作成中", "未", "回答待ち", "（回答なし）")
+        ),
+        *(
+            (text, "SEE_OTHER")
+            for text in ("別紙参照", "同じく", "3番目と同じです。", "別紙をご覧ください")
+        ),
+        *((A + text, "HTML") for text in ("&nbsp", "<!-- 注 -->", "<![CDATA[x]]>", "[b]x[/b]")),
+        (A + '<svg><path d="M0"/></svg>', "HTML"),
+        *(
+            (text, "CONTROL_TOKEN")
+            for text in ("</s><s>はい", "はい</s>\n次", "<s>はい", "はい</s>")
+        ),
+        *(
+            (text, "ESCAPED_TEXT")
+            for text in (f"{A}\\n詳しくは受付へ。", "\\u5348\\u524d9時", "%E5%8D%88")
+        ),
+    ],
+)
+def test_what_other_programs_leave_is_named(tmp_path: Path, answer: str, code: str) -> None:
+    assert code in codes(looked_at(tmp_path, "a.jsonl", as_jsonl([{"質問": Q, "回答": answer}])))
+
+
+@pytest.mark.parametrize(
+    "answer",
+    [
+        *(
+            "#python",
+            "#value は見出しです。",
+            "定価<s>500円</s>400円です。",
+            "未来館です。",
+            "R&D;部です。",
+        ),
+        *(
+            "値段は\n<s>100円</s>\n80円です。",
+            "改行は\\nです。",
+            "AT&T社です。",
+            "a[b]です。",
+            "x&nbspace=1",
+            'print("こんにちは\\n")と書きます。',
+            "C:\\new です。",
+        ),
+        "https://example.com/%E5%8D%88%E5%89%8D を見てください。",
+        *("`<!-- 注 -->`が注釈です。", "3番目の棚です。", "準備中の札を出します。"),
+    ],
+)
+def test_what_is_meant_is_not_taken_for_dirt(tmp_path: Path, answer: str) -> None:
+    found = codes(looked_at(tmp_path, "a.jsonl", as_jsonl([{"質問": Q, "回答": answer}])))
+    assert found.keys() <= {"NOT_JAPANESE"}
 
 
 LONG = 300_000

@@ -11,9 +11,15 @@ from mlx_finetuning.data_processor.readers.roles import ROLE_KEYS, TEXT_KEYS, ro
 from mlx_finetuning.tokenization.reasoning import FIELDS, TAG
 from mlx_finetuning.tokenization.turns import UNTRAINED
 
-_MARKS = ("weight", "train", "training", "trainable", "loss", "loss_weight", "supervise")
+_MARKS = (
+    *("weight", "train", "training", "trainable", "trained", "loss", "loss_weight", "loss_mask"),
+    *("supervise", "supervised"),
+)
 """Keys of other programs that keep a turn out of the loss, where they are 0 or false."""
+_MASKS = ("mask", "masked")
+"""Keys that keep it out where they are true."""
 _OFF = ("0", "0.0", "false")
+_ON = ("1", "1.0", "true")
 _CALLS = "tool_calls"
 
 
@@ -115,6 +121,11 @@ def _turns_of(message: Any) -> list[Turn]:
         return [Turn("user", question), answer_turn(answer)]
     if not isinstance(message, dict):
         raise NotAChat("roleとcontentの一覧ではありません")
+    if not {*message} & {*ROLE_KEYS}:  # Role, Content
+        message = {
+            key.casefold() if key.casefold() in (*ROLE_KEYS, *TEXT_KEYS) else key: item
+            for key, item in message.items()
+        }
     role_key = next((key for key in ROLE_KEYS if message.get(key) is not None), None)
     if role_key is None:
         # {"user": "…", "assistant": "…"}: the key says who speaks.
@@ -126,15 +137,19 @@ def _turns_of(message: Any) -> list[Turn]:
             for role, item in spoken
         ]
     role = role_of(message[role_key])
+    if role is None and str(message[role_key]) in _CALL_ROLES:
+        return [_call_turn(message)]
     if role is None:
         raise NotAChat(f"「{str(message[role_key])[:30]}」という話し手（{role_key}）は分かりません")
     text_key = next((key for key in TEXT_KEYS if message.get(key) is not None), None)
     content = message.get(text_key) if text_key else None
-    used = {role_key, text_key or "content", "content", "function_call", *_MARKS}
+    used = {role_key, text_key or "content", "content", "function_call", *_MARKS, *_MASKS}
     thought = ""
     if role == "assistant":
         thoughts = {key: message[key] for key in FIELDS if isinstance(message.get(key), str)}
-        thought = next((text for text in thoughts.values() if text.strip()), "")
+        thought = next(
+            (text for text in thoughts.values() if text.strip()), values.thought_in(content)
+        )
         used |= {*thoughts}
     extra = _extra(message, used, is_answer=role == "assistant")
     has_calls = any(key == _CALLS for key, _ in extra)
@@ -150,16 +165,39 @@ def _turns_of(message: Any) -> list[Turn]:
     return [answer_turn(text, thought, extra) if role == "assistant" else Turn(role, text, extra)]
 
 
+_CALL_ROLES = ("function_call", "tool_call", "tool_calls")
+"""Of ShareGPT: the assistant, whose words are a call."""
+
+
+def _call_turn(message: Mapping[str, Any]) -> Turn:
+    """The call that a message's text is. Raises NotAChat."""
+    written = next((message[key] for key in TEXT_KEYS if message.get(key) is not None), None)
+    value = values.parsed(written)[0] if isinstance(written, str) else written
+    calls = value if isinstance(value, list) else [value]
+    if not all(isinstance(call, dict) and "name" in call for call in calls):
+        raise NotAChat("ツールの呼び出し（function_call）が、nameのあるJSONではありません")
+    functions = [{"type": "function", "function": call} for call in calls]
+    return Turn("assistant", "", ((_CALLS, functions),))
+
+
 def _extra(
     message: Mapping[str, Any], used: set[str], *, is_answer: bool
 ) -> tuple[tuple[str, Any], ...]:
     """What else a message has, its calls and its mark in one form each."""
     # Parquet fills keys that a message lacks with null.
     extra = [(key, item) for key, item in message.items() if key not in used and item is not None]
+    calls = message.get(_CALLS)
+    if isinstance(calls, str):  # a table's cell
+        extra = [(key, item) for key, item in extra if key != _CALLS]
+        extra.append((_CALLS, values.parsed(calls)[0]))
     extra = [(key, item) for key, item in extra if key != _CALLS or item]
     call = message.get("function_call")
     if isinstance(call, dict) and call and not message.get(_CALLS):
         extra.append((_CALLS, [{"type": "function", "function": call}]))
-    if is_answer and any(str(message.get(key)).strip().lower() in _OFF for key in _MARKS):
+    if is_answer and any(
+        str(message.get(key)).strip().lower() in signs
+        for keys, signs in ((_MARKS, _OFF), (_MASKS, _ON))
+        for key in keys
+    ):
         extra.append(UNTRAINED)
     return tuple(extra)

@@ -15,8 +15,8 @@ from itertools import chain
 
 import numpy as np
 
-from mlx_finetuning.data_processor import html_text
-from mlx_finetuning.data_processor.checks import characters, leftovers
+from mlx_finetuning.data_processor import html_text, leftovers
+from mlx_finetuning.data_processor.checks import characters
 from mlx_finetuning.data_processor.examples import Example, findings_at
 from mlx_finetuning.data_processor.findings import Finding
 from mlx_finetuning.data_processor.stage_progress import SILENT, StageProgress

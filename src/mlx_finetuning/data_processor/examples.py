@@ -3,11 +3,13 @@ drops nothing in silence: a record of which no example can be made becomes a fin
 
 from __future__ import annotations
 
+import re
 from collections import defaultdict
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, replace
 from typing import Any
 
+from mlx_finetuning.data_processor import leftovers
 from mlx_finetuning.data_processor.chats import (
     NotAChat,
     Turn,
@@ -25,6 +27,14 @@ from mlx_finetuning.data_processor.values import parsed
 from mlx_finetuning.data_processor.values import read as read_cell
 
 _SHOWN_REASONS = 4
+_PAIR_IN_TEXT = re.compile(
+    r"""(?mx)
+    \A[\#>*\s-]{0,9} (?:[QAＱＡ]|質問|回答|問|答) [ ]?[0-9０-９]{0,4}\*{0,2} [.．:：)）] # Q1. …
+    | ^\#{2,3}[ ](?:Instruction|Input|Response|指示|応答|質問|回答)\b | <\|im_start\|> | \[INST\]
+    | \A\|[^\n]*\|[ ]*\n\|[ :|-]+\|[ ]*$ # a table of Markdown
+    """
+)
+"""Questions and answers that are written out as text."""
 _DRAFTS = frozenset(
     (
         *(
@@ -111,6 +121,10 @@ def build(
             group = f"{row}行目の聞き方"
         examples += [Example(row, turns, category, group, source, tools) for turns in conversations]
     findings = _notes(noted, unread)
+    if columns.kind == "text":
+        pairs = [example for example in examples if _PAIR_IN_TEXT.search(example.turns[0].content)]
+        if len(pairs) * 3 >= len(examples):
+            findings += findings_at("PAIRS_IN_TEXT", pairs)
     if builder.asks_several:
         findings.append(finding("SEVERAL_QUESTIONS", columns="、".join(builder.asks_several)))
     return examples, findings
@@ -184,6 +198,13 @@ class _Builder:
             conversations = [chat_turns(value)]
         else:
             conversations = self._pairs(values, notes)
+        for at, whole in enumerate(conversations):
+            begins = next((place for place, turn in enumerate(whole) if turn.role == "user"), 0)
+            if any(turn.role == "assistant" for turn in whole[:begins]):
+                # Most templates refuse a greeting before the first question.
+                notes.add("GREETING")
+                opening = whole[:1] if whole[0].role == "system" else ()
+                conversations[at] = (*opening, *whole[begins:])
         for at, turns in enumerate(conversations):
             if not any(turn.extra for turn in turns):
                 continue
@@ -198,7 +219,7 @@ class _Builder:
                 ]
                 conversations[at] = turns[: max(ends, default=0)]
         conversations = [turns for turns in conversations if turns]
-        system = self.text(values, "system") or self._system
+        system = self._beside(values, "system", notes) or self._system
         if not system.strip():
             return conversations
         return [
@@ -220,6 +241,18 @@ class _Builder:
                 notes.add("PYTHON_TEXT")
             texts += [text for text in cell.texts if text.strip()]
         return texts or [""]
+
+    def _beside(self, values: Sequence[Any], role: str, notes: set[str]) -> str:
+        """What stands beside question and answer; nothing for words that stand for nothing."""
+        text = "\n".join(self._texts([self._value(values, role)], notes))
+        if not text.strip():
+            return ""
+        if leftovers.stands_for_nothing(text) or leftovers.is_spreadsheet_error(text):
+            notes.add("NOTHING_BESIDE")
+            return ""
+        if leftovers.points_elsewhere(text):
+            notes.add("SEE_OTHER_BESIDE")
+        return text
 
     def _pairs(self, values: Sequence[Any], notes: set[str]) -> list[tuple[Turn, ...]]:
         """Questions with their answers, each with the turns before it."""
@@ -243,8 +276,8 @@ class _Builder:
     def _questions(
         self, cells: Sequence[Any], values: Sequence[Any], notes: set[str]
     ) -> list[tuple[Turn, ...]]:
-        context = self.text(values, "context")
-        behind = f"\n\n{context}" if context.strip() else ""
+        context = self._beside(values, "context", notes)
+        behind = f"\n\n{context}" if context else ""
         if len(cells) == 1 and _holds_messages(cells[0]):
             *turns, last = chat_turns(cells[0])
             return [(*turns, last._replace(content=last.content + behind))]
@@ -266,6 +299,7 @@ class _Builder:
         """Prompt, chosen and rejected answer: a text each or, as many sets have it, messages of
         which the last one counts. Raises NotAChat for a prompt of several turns."""
         turns = []
+        system = self._beside(values, "system", notes)
         for column, role in (
             ("question", "prompt"),
             ("chosen", "chosen"),
@@ -274,7 +308,9 @@ class _Builder:
             value = self._value(values, column)
             if _holds_messages(value):
                 messages = chat_turns(value)
-                if role == "prompt" and len(messages) > 1:
+                if role == "prompt" and messages[0].role == "system":
+                    system, messages = messages[0].content, messages[1:]
+                if role == "prompt" and len(messages) != 1:
                     raise NotAChat("比較の質問（prompt）が、1つの発言ではありません")
                 text = messages[-1].content
             elif role == "prompt":
@@ -282,7 +318,8 @@ class _Builder:
             else:
                 text = self._texts([value], notes)[0]
             turns.append(Turn(role, text))
-        return tuple(turns)
+        # Behind the prompt, which tells such rows from chats.
+        return (*turns, Turn("system", system)) if system.strip() else tuple(turns)
 
 
 def _holds_messages(value: Any) -> bool:

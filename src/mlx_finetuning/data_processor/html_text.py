@@ -9,7 +9,7 @@ from __future__ import annotations
 import html
 import re
 
-from mlx_finetuning.data_processor.checks.leftovers import CODE, ENTITY, TAG
+from mlx_finetuning.data_processor.leftovers import CODE, ENTITY, QUOTED, TAG
 
 _UNSEEN = re.compile(r"<(script|style)\b[^<>]*>|<!--", re.IGNORECASE)
 _HREF = re.compile(r"""\bhref\s*=\s*(?:"([^"]*)"|'([^']*)'|([^\s>]+))""", re.IGNORECASE)
@@ -23,7 +23,7 @@ _TWICE = re.compile(r"&amp;(?=(?:nbsp|lt|gt|quot|amp|#\d{1,7});)")
 
 def seen(text: str) -> str:
     """`text` as a browser would show it, roughly."""
-    if "<" not in text and "&" not in text:
+    if not any(sign in text for sign in "<&["):
         return text
     parts, at = [], 0
     for code in CODE.finditer(text):
@@ -34,6 +34,9 @@ def seen(text: str) -> str:
 
 
 def _shown(text: str) -> str:
+    text = QUOTED.sub(lambda part: part["raw"] or part["said"] or "", text)
+    if "<!--" in text:
+        text = without_unseen(text)
     if not TAG.search(text):
         return ENTITY.sub(_sign, _TWICE.sub("&", text))
     text = without_unseen(text)

@@ -7,8 +7,11 @@ tell apart stays as JSON text, and is said.
 from __future__ import annotations
 
 import ast
+import io
 import json
 import math
+import re
+import tokenize
 from typing import Any, NamedTuple
 
 from mlx_finetuning.data_processor.readers.roles import ROLE_KEYS, TEXT_KEYS
@@ -29,6 +32,7 @@ class Cell(NamedTuple):
     """Whether it was written as Python shows it, not as JSON."""
 
 
+_UNREADABLE = (ValueError, SyntaxError, TypeError, tokenize.TokenError)
 NOTHING = Cell(("",))
 
 
@@ -64,10 +68,44 @@ def parsed(text: str) -> tuple[Any, bool]:
     if len(text) > _MAX_LITERAL:
         return None, False
     try:
-        value = ast.literal_eval(text.strip())
-    except (ValueError, SyntaxError, MemoryError, RecursionError, TypeError):
+        value = _literal(text.strip())
+    except (*_UNREADABLE, MemoryError, RecursionError):
         return None, False
     return (value, True) if isinstance(value, list | dict) else (None, False)
+
+
+def _literal(text: str) -> Any:
+    """A Python literal, with what NumPy shows in between: `array([…], dtype=object)`, `nan`, and lists
+    without commas. Raises what `ast` and `tokenize` raise."""
+    if _NUMPY.search(text):
+        written: list[tuple[int, str]] = []
+        before = ""
+        for token in tokenize.generate_tokens(io.StringIO(f"({text})").readline):
+            is_value = token.type == tokenize.STRING
+            if (before, token.string) in _NEXT_TO or (is_value and before == "string"):
+                written.append((tokenize.OP, ","))
+            written.append((token.type, token.string))
+            if token.type not in (tokenize.NL, tokenize.COMMENT):
+                before = "string" if is_value else token.string
+        text = tokenize.untokenize(written).strip()
+    tree = _WithoutNumpy().visit(ast.parse(text, mode="eval"))
+    return ast.literal_eval(tree)
+
+
+_NUMPY = re.compile(r"""\barray\(|\bnan\b|["'}\]]\s+["'{\[]""")
+_NEXT_TO = {(closing, opening) for closing in "}])" for opening in "{["} | {(")", "array")}
+
+
+class _WithoutNumpy(ast.NodeTransformer):
+    """Arrays as their lists, nan as None."""
+
+    def visit_Call(self, node: ast.Call) -> ast.AST:
+        self.generic_visit(node)
+        is_array = isinstance(node.func, ast.Name) and node.func.id == "array"
+        return node.args[0] if is_array and node.args else node
+
+    def visit_Name(self, node: ast.Name) -> ast.AST:
+        return ast.copy_location(ast.Constant(None), node) if node.id == "nan" else node
 
 
 def parts_text(content: Any) -> str | None:
@@ -78,6 +116,10 @@ def parts_text(content: Any) -> str | None:
         content = content.get("parts", [content])
     if not isinstance(content, list):
         return None
+    # Reasoning of Anthropic's and OpenAI's parts is no part of what is said.
+    content = [
+        part for part in content if not (isinstance(part, dict) and part.get("type") in THOUGHTS)
+    ]
     texts = [
         part.get("text", part.get("content"))
         if isinstance(part, dict) and part.get("type", "text") in _TEXT_PARTS
@@ -88,7 +130,24 @@ def parts_text(content: Any) -> str | None:
     return "".join(written) if len(written) == len(texts) else None
 
 
-_TEXT_PARTS = ("text", "input_text", "output_text")
+_TEXT_PARTS = frozenset(
+    # Of chat APIs, and of Telegram, which takes a text apart where its look changes.
+    "text input_text output_text plain bold italic underline strikethrough spoiler blockquote code pre link"
+    " text_link mention mention_name hashtag email phone bot_command custom_emoji".split()
+)
+THOUGHTS = ("thinking", "reasoning", "redacted_thinking")
+"""Types of parts that are the assistant's reasoning."""
+
+
+def thought_in(content: Any) -> str:
+    """The reasoning among a message's parts."""
+    parts = content if isinstance(content, list) else ()
+    thoughts = (
+        part.get("thinking", part.get("text"))
+        for part in parts
+        if isinstance(part, dict) and part.get("type") in THOUGHTS
+    )
+    return "\n".join(thought for thought in thoughts if isinstance(thought, str))
 
 
 def _is_wrapped(value: Any) -> bool:
@@ -97,6 +156,7 @@ def _is_wrapped(value: Any) -> bool:
     return isinstance(item, dict) and (
         bool({*item} & {*ROLE_KEYS} and {*item} & {*TEXT_KEYS})
         or ("text" in item and "answer_start" in item)
+        or ("text" in item and bool({*item} & _MEASURES) and {*item} <= {"text"} | _BESIDE_TEXT)
     )
 
 
@@ -115,6 +175,9 @@ def _texts(value: Any) -> list[str] | None:
         return [inner] if isinstance(inner, str) else [] if inner is None else None
     if not isinstance(value, list):
         return None
+    if any(isinstance(item, dict) and item.get("type") in _TEXT_PARTS for item in value):
+        joined = parts_text(value)  # the parts of one text, not texts to choose from
+        return None if joined is None else [joined] if joined.strip() else []
     texts = []
     for item in value:
         if isinstance(item, str):
@@ -129,8 +192,11 @@ def _texts(value: Any) -> list[str] | None:
     return [text for text in texts if text.strip()]
 
 
-_BESIDE_TEXT = frozenset(
+_MEASURES = frozenset(("score", "confidence", "probability", "logprob"))
+_BESIDE_TEXT = _MEASURES | frozenset(
     (
+        "lang",
+        "language",
         "role",
         "from",
         "type",

@@ -41,7 +41,7 @@ def texts_of(row: Row) -> list[str]:
     """What a user wrote in a row, without any template."""
     turns, fields = row.get("messages", ()), ("content", FIELDS[0])
     texts = [turn.get(field) for turn in turns for field in fields]
-    texts += [row.get(name) for name in ("text", "prompt", "chosen", "rejected")]
+    texts += [row.get(name) for name in ("text", "system", "prompt", "chosen", "rejected")]
     return [text for text in texts if isinstance(text, str) and text]
 
 

@@ -14,6 +14,8 @@ class Row(TypedDict, total=False):
     messages: list[Message]
     text: str
     prompt: str
+    system: str
+    """Of a preference row, where it has one; a chat has it among its messages."""
     chosen: str
     """The better answer to `prompt`."""
     rejected: str

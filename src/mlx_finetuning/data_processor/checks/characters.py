@@ -146,7 +146,7 @@ def _flags_of_character(character: str) -> int:
             (AT_SIGN, character in "@＠"),
             (KANA, "ぁ" <= character <= "ヺ" or "\uff66" <= character <= "\uff9d"),
             (SUSPECT, is_suspect(character)),
-            (MARK, character in "<&[_=\\"),
+            (MARK, character in "<&[_=\\%"),
             (COMBINING, changes_under_nfc),
             (RETURN, character == "\r"),
         )

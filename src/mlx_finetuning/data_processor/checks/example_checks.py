@@ -15,8 +15,9 @@ from itertools import pairwise
 
 import numpy as np
 
+from mlx_finetuning.data_processor import leftovers
 from mlx_finetuning.data_processor.chats import Turn
-from mlx_finetuning.data_processor.checks import characters, leftovers
+from mlx_finetuning.data_processor.checks import characters
 from mlx_finetuning.data_processor.checks.characters import Flags
 from mlx_finetuning.data_processor.examples import Example, findings_at
 from mlx_finetuning.data_processor.findings import Finding, finding
@@ -144,13 +145,12 @@ _ERRORS = (
     _Check(
         "SPREADSHEET_ERROR",
         _any_turn(_SAID, lambda turn: leftovers.is_spreadsheet_error(turn.content)),
-        characters.NO_KANA,
     ),
     _Check(
         "SAME_ANSWERS",
         lambda example: (
-            example.turns[-1].role == "rejected"
-            and example.turns[-1].content.split() == example.turns[-2].content.split()
+            example.turns[0].role == "prompt"
+            and example.turns[1].content.split() == example.turns[2].content.split()
         ),
     ),
     _Check(
@@ -231,12 +231,12 @@ _WARNINGS = (
     _Check(
         "PLACEHOLDER",
         _any_turn(_SAID, lambda turn: leftovers.stands_for_nothing(turn.content)),
-        characters.NO_KANA,
     ),
     _Check("SEE_OTHER", _any_turn(_SAID, lambda turn: leftovers.points_elsewhere(turn.content))),
+    _Check("ESCAPED_TEXT", _any_text(leftovers.has_escaped_text), characters.MARK),
     _Check("HTML", _any_text(leftovers.has_markup), characters.MARK),
     _Check("EXCEL_ESCAPE", _any_text(leftovers.has_spreadsheet_escape), characters.MARK),
-    _Check("CONTROL_TOKEN", _any_text(leftovers.CONTROL_TOKEN.search), characters.MARK),
+    _Check("CONTROL_TOKEN", _any_text(leftovers.has_control_token), characters.MARK),
     _Check("HALF_WIDTH_KANA", _any_text(re.compile("[｡-ﾟ]").search), characters.HALF_KANA),
     _Check("MIXED_WIDTH", _any_text(has_mixed_width), characters.FULL_ALNUM),
     _Check("EDGE_SPACE", _any_text(lambda text: text[-1:].isspace())),

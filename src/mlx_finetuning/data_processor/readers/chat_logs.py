@@ -16,6 +16,7 @@ from typing import Any, NamedTuple
 from mlx_finetuning.data_processor.findings import Finding, finding
 from mlx_finetuning.data_processor.readers.column_names import Fit, fit, key
 from mlx_finetuning.data_processor.readers.tables import Record, Table
+from mlx_finetuning.data_processor.values import parts_text
 from mlx_finetuning.errors import InvalidSettings
 
 TIME, SPEAKER, TEXT = "日時", "話し手", "本文"
@@ -27,6 +28,8 @@ _MOST_SPEAKERS = 200
 _SHOWN_SPEAKERS = 8
 
 _DATE = r"\d{2,4}[./年-]\s?\d{1,2}[./月-]\s?\d{1,4}日?"
+_DAY = rf"(?:{_DATE}|\d{{1,2}}/\d{{1,2}})"
+"""Teams leaves the year out."""
 _CLOCK = r"(?:午前|午後|[AaPp][Mm]\s?)?\d{1,2}:\d{2}(?::\d{2})?(?:\s?[AaPp]\.?[Mm]\.?)?"
 _DAY_LINE = re.compile(
     rf"^(?:-+\s*)?(?:{_DATE}|[A-Z][a-z]{{2}}, {_DATE})(?:\s*[(（]?[日月火水木金土](?:曜日)?[)）]?|\s+[A-Z][a-z]+day)?(?:\s*-+)?$"
@@ -39,14 +42,21 @@ _STYLES = {
         rf"^\[?(?P<time>{_DATE},?\s+{_CLOCK})\]?(?:\s+-)?\s+(?P<who>[^:：\t]{{1,40}})[:：]\s*(?P<what>.*)$"
     ),
     "Zoom": re.compile(
-        rf"^(?P<time>{_CLOCK})\s+(?:開始|From)\s+(?P<who>.{1, 60}?)\s+(?:に|[Tt]o)\s+[^:：]{0, 80}[:：]\s*(?P<what>.*)$"
+        rf"^(?P<time>{_CLOCK})\s+(?:開始|From)\s+(?P<who>.{{1,60}}?)\s+(?:に|から|[Tt]o)\s+[^:：]{{0,80}}[:：]\s*(?P<what>.*)$"
     ),
     "Teams": re.compile(
-        rf"^\[(?P<time>(?:{_DATE}\s+)?{_CLOCK})\]\s*(?P<who>[^:：\t]{{1,40}}?)(?:[:：]\s*(?P<what>.*))?$"
+        rf"^\[(?P<time>(?:{_DAY}\s+)?{_CLOCK})\]\s*(?P<who>[^:：\t]{{1,40}}?)(?:[:：]\s*(?P<what>.*))?$"
     ),
     "Slack": re.compile(rf"^(?P<who>\S[^:：\t]{{0,39}}?)\s+\[?(?P<time>{_CLOCK})\]?$"),
-    "発言の記録": re.compile(r"^(?P<who>[^\s:：.。、「」]{1,12})\s?[:：．.]\s*(?P<what>\S.*)$"),
+    "発言の記録": re.compile(
+        r"^(?!\d+\s?[:：．.])(?P<who>[^\s:：.。、「」]{1,12})\s?[:：．.]\s*(?P<what>\S.*)$"
+    ),
 }
+_CUE = re.compile(r"(?P<time>(?:\d+:)?\d{1,2}:\d{2})[.,]\d{3}\s+-->\s.*")
+_VOICE = re.compile(r"<v(?:\.\S+)?\s+(?P<who>[^<>]{1,60})>(?P<what>.*)")
+"""What stands above a caption of WebVTT, and who says it."""
+_NUMBERED = re.compile("^([QqAaＱＡ問答])[0-9０-９]{1,4}$")
+"""The sides of a list of questions, which count on (Q1, A1, Q2)."""
 _NOISE = re.compile(
     r"^(?:\[(?:スタンプ|写真|動画|ボイスメッセージ|ファイル|連絡先|位置情報|アルバム|ノート|Sticker|Photo|Video|Voice message"
     r"|File|Contact)\]|☎.*|.*(?:メッセージの送信を取り消しました|がグループに参加しました|が退出しました"
@@ -163,13 +173,21 @@ class Log:
 def in_text(text: str) -> Log | None:
     """The log that a text file is, if it is one."""
     lines = text.replace("\r\n", "\n").replace("\r", "\n").split("\n")
+    if text.startswith("WEBVTT"):
+        lines = _captions(lines)
     written = sum(bool(line.strip()) for line in lines)
+    # LINE on a PC leaves its first lines out where a part is copied, but not the days.
     is_line = text.startswith("[LINE]") or "保存日時" in text[:200]
+    has_days = any(_DAY_LINE.match(line.strip()) for line in lines)
     for kind, style in _STYLES.items():
         begins = sum(style.match(line) is not None for line in lines)
         loose = kind in ("発言の記録", "LINE（PC）")
         enough = 0.8 if loose and not is_line else 0.3
-        if begins < _FEWEST or begins < enough * written or (kind == "LINE（PC）" and not is_line):
+        if (
+            begins < _FEWEST
+            or begins < enough * written
+            or (kind == "LINE（PC）" and not (is_line or has_days))
+        ):
             continue
         messages = tuple(_messages(lines, style))
         log = Log(kind, messages)
@@ -177,6 +195,23 @@ def in_text(text: str) -> Log | None:
         if 2 <= len(log.speakers) <= max(2, len(messages) // 2):
             return log
     return None
+
+
+def _captions(lines: Sequence[str]) -> list[str]:
+    """The captions of WebVTT in Teams' form, line by line; what stands around them becomes blank."""
+    written, time = [], ""
+    for line in lines:
+        cue = _CUE.match(line.strip())
+        voice = _VOICE.match(line.strip()) if time else None
+        if cue:
+            time = cue["time"]
+        who, colon, what = (voice["who"], ":", voice["what"]) if voice else line.partition(": ")
+        is_named = bool(time and colon and not cue)
+        said = re.sub("</?[a-z][^<>]*>", "", what if is_named else line)
+        written.append(f"[{time}] {who}: {said}" if is_named else said if time and not cue else "")
+        if not line.strip():
+            time = ""
+    return written
 
 
 def _messages(lines: Sequence[str], style: re.Pattern[str]) -> Iterator[_Message]:
@@ -203,8 +238,9 @@ def _messages(lines: Sequence[str], style: re.Pattern[str]) -> Iterator[_Message
                 is_question = fit(parts["who"], "question") is Fit.EXACT
                 block += is_question or not lines[row - 2].strip()
                 day = str(block)
-            dated = re.match(_DATE, when)
-            begun = (row, dated.group() if dated else day, when, parts["who"].strip())
+            dated = re.match(_DAY, when)
+            who = _NUMBERED.sub(r"\1", parts["who"].strip())
+            begun = (row, dated.group() if dated else day, when, who)
             body = [parts.get("what") or ""]
         elif begun is not None:
             body.append(line)
@@ -231,7 +267,7 @@ def in_table(table: Table) -> Log | None:
         profile = values[columns["user_profile"]] if "user_profile" in columns else None
         speaker = _name(profile) or _name(values[who])
         text = values[what]
-        text = text.get("content", "") if isinstance(text, dict) else text
+        text = parts_text(text) if isinstance(text, dict | list) else text
         thread = values[columns["thread_ts"]] if "thread_ts" in columns else None
         subtype = values[columns["subtype"]] if "subtype" in columns else None
         is_said = isinstance(text, str) and not _NOISE.match(text.strip())

@@ -20,6 +20,8 @@ _ID_NAMES = frozenset(
             "convid",
             "会話id",
             "会話番号",
+            "通話id",
+            "callid",
             "会話",
             "対話id",
             "スレッド",
@@ -29,25 +31,56 @@ _ID_NAMES = frozenset(
 )
 
 
+_SIDES = ("区分", "種別", "種類", "qa", "q/a", "type", "kind")
+"""Columns that may tell questions and answers apart, where that is all they say."""
+_PAIR_WORDS = frozenset(("q", "a", "質問", "回答", "問", "答", "question", "answer"))
+_ORDERS = frozenset(
+    ("turn", "turnid", "turnno", "turnnumber", "ターン", "ターン番号", "発話番号", "発言番号")
+)
+
+
 def unfold(table: Table) -> Table:
     """`table` itself, or a record per conversation."""
-    role = next((name for name in table.columns if key(name) in ROLE_KEYS), None)
+    role = next(
+        (name for names in (ROLE_KEYS, _SIDES) for name in table.columns if key(name) in names),
+        None,
+    )
     text = next((name for name in table.columns if key(name) in TEXT_KEYS), None)
     if role is None or text is None or len(table.records) < 2:
         return table
     role_at, text_at = table.columns.index(role), table.columns.index(text)
     roles = {str(values[role_at]) for _, values in table.records}
-    if len(roles) > 20 or not {"user", "assistant"} <= {role_of(each) for each in roles} <= {
-        *("user", "assistant", "system", "tool")
-    }:
+    found = {role_of(each) for each in roles}
+    # Of dialogue systems, which answer under that name.
+    answers_as = "assistant" if found == {"user", "system"} else ""
+    if len(roles) > 20 or not (
+        answers_as or {"user", "assistant"} <= found <= {"user", "assistant", "system", "tool"}
+    ):
         return table
     id_at = next((at for at, name in enumerate(table.columns) if key(name) in _ID_NAMES), None)
+    order_at = next((at for at, name in enumerate(table.columns) if key(name) in _ORDERS), None)
+    # Q and A in turn are pairs; who speaks by name goes on speaking.
+    are_pairs = id_at is None and {str(each).strip().casefold() for each in roles} <= _PAIR_WORDS
     rows: defaultdict[str, list[Record]] = defaultdict(list)
+    pair = 0
     for record in table.records:
-        rows["" if id_at is None else str(record[1][id_at])].append(record)
+        pair += are_pairs and role_of(record[1][role_at]) == "user"
+        rows[str(pair) if id_at is None else str(record[1][id_at])].append(record)
+    if order_at is not None and all(
+        str(values[order_at]).strip().isdecimal() for _, values in table.records
+    ):
+        for messages in rows.values():
+            messages.sort(key=lambda record: int(str(record[1][order_at])))
     records: list[Record] = []
     for messages in rows.values():
         turns = [{"role": values[role_at], "content": values[text_at]} for _, values in messages]
+        if answers_as:
+            turns = [
+                {**turn, "role": answers_as} if role_of(turn["role"]) == "system" else turn
+                for turn in turns
+            ]
         records.append((messages[0][0], [turns]))
     note = finding("FLAT_MESSAGES", messages=len(table.records), conversations=len(records))
-    return replace(table, columns=("messages",), records=records, findings=(*table.findings, note))
+    # What was said of a log whose speakers nobody knows is no longer true.
+    before = [item for item in table.findings if item.code != "CHAT_LOG"]
+    return replace(table, columns=("messages",), records=records, findings=(*before, note))

@@ -7,6 +7,7 @@ from collections.abc import Iterable
 from itertools import zip_longest
 from typing import Any
 
+from mlx_finetuning.data_processor.readers.cells import sentence_like
 from mlx_finetuning.data_processor.readers.column_names import NAMES, Fit, fit, key
 from mlx_finetuning.data_processor.readers.roles import ROLE_KEYS, TEXT_KEYS, role_of
 
@@ -29,8 +30,13 @@ def records(value: Object) -> list[Any]:
     ):  # pandas' `split`
         return [dict(zip(map(str, names), row, strict=True)) for row in rows]
     inner = _lists(value, 0)
+    if len(inner) > 1:  # beside the questions, tags and the like
+        inner = [each for each in inner if isinstance(each[0], dict) and _tells_names(each[0]) > 1]
     if len(inner) == 1:
         return table(inner[0])
+    texts = [text for text in value.values() if isinstance(text, str)]
+    if len(texts) == len(value) > 1 and sum(map(sentence_like, value)) * 2 >= len(value):
+        return [{"質問": question, "回答": answer} for question, answer in value.items()]
     columns = list(value.values())
     if len(columns) > 1 or (columns and isinstance(columns[0], dict) and len(columns[0]) > 1):
         if all(isinstance(column, dict) for column in columns):

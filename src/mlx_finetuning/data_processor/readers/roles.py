@@ -8,16 +8,27 @@ ROLES = {
     word: role
     for role, words in {
         "system": "system developer システム システムプロンプト 指示 context",
-        "user": "user human prompter customer client you question instruction input prompt usr ユーザー ユーザ 利用者 人間 質問者 顧客"
-        " お客様 客 相談者 質問 用户 사용자",
-        "assistant": "assistant gpt chatgpt bot model ai agent claude gemini llm chatbot answer response output completion"
-        " asst assistantmessage operator support アシスタント ボット モデル 回答者 オペレーター 担当者 担当 人工知能"
-        " 回答 応答 助手 어시스턴트",
+        "user": "user human prompter q customer client you question instruction input prompt usr ユーザー ユーザ 利用者 人間 質問者 顧客"
+        " お客様 お客さま 客 相談者 発信者 質問 問 用户 사용자",
+        "assistant": "assistant gpt chatgpt a bot model ai agent claude gemini llm chatbot answer response output completion"
+        " asst assistantmessage operator support アシスタント ボット モデル 回答者 オペレーター オペレータ 担当者 担当 人工知能"
+        " 回答 答 応答 助手 어시스턴트",
         "tool": "tool function observation toolresponse toolresult ipython functionresponse ツール 関数",
     }.items()
     for word in words.split()
 }
-ROLE_KEYS = ("role", "from", "speaker", "author", "sender", "役割", "話者", "発話者", "話し手")
+ROLE_KEYS = (
+    "role",
+    "from",
+    "speaker",
+    "author",
+    "sender",
+    "役割",
+    "話者",
+    "発話者",
+    "発言者",
+    "話し手",
+)
 TEXT_KEYS = (
     "content",
     "value",
@@ -28,6 +39,8 @@ TEXT_KEYS = (
     "body",
     "発言",
     "発話",
+    "発言内容",
+    "発話内容",
     "内容",
     "本文",
 )

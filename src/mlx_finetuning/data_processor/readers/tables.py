@@ -15,7 +15,7 @@ from pathlib import Path
 from typing import Any
 
 from mlx_finetuning.data_processor.findings import Finding, finding
-from mlx_finetuning.data_processor.readers import json_shapes
+from mlx_finetuning.data_processor.readers import json_records, json_shapes
 from mlx_finetuning.data_processor.readers.delimited import is_divided, is_table, read_rows
 from mlx_finetuning.data_processor.readers.limits import ANY, MAX_CELL, TableOptions, require_size
 from mlx_finetuning.data_processor.readers.locate import locate
@@ -190,6 +190,7 @@ def _table_of_objects(name: str, objects: list[tuple[int, Any]], path: Path) -> 
     shaped = json_shapes.table(items)
     if shaped is not items:  # a record no longer is what stands on its line
         objects = list(enumerate(shaped, 1))
+    objects = [(row, json_records.record(item)) for row, item in objects]
     positions: dict[str, int] = {}
     for row, item in objects:
         if not isinstance(item, dict):

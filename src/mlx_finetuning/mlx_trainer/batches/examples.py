@@ -109,8 +109,10 @@ def conversations(row: Row) -> list[Messages]:
     if "messages" in row:
         return [row["messages"]]
     answers = [row[name] for name in ("chosen", "rejected") if name in row]
-    question = {"role": "user", "content": row.get("prompt", "")}
-    return [[question, {"role": "assistant", "content": answer}] for answer in answers]
+    asked = [{"role": "user", "content": row.get("prompt", "")}]
+    if row.get("system"):
+        asked.insert(0, {"role": "system", "content": row["system"]})
+    return [[*asked, {"role": "assistant", "content": answer}] for answer in answers]
 
 
 def divided(example: Example, limit: int) -> list[Example]:

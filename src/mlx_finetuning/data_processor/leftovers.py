@@ -5,15 +5,27 @@ mean (`a<b`, R&D, 同上 in a sentence, code in backticks) is none of it."""
 from __future__ import annotations
 
 import re
+import unicodedata
 
 _TAGS = (
     "p|br|div|span|a|ul|ol|li|b|i|u|strong|em|h[1-6]|table|tr|td|th|tbody|thead|tfoot|img|font|pre|code"
     "|blockquote|hr|sup|sub|small|big|center|dl|dt|dd|label|input|button|form|iframe|script|style|html|body"
     "|head|section|article|header|footer|main|nav|figure|figcaption|video|audio|source|mark|del|ins|ruby|rt|rp"
+    "|svg|path"
 )
 _ATTRIBUTE = r"""\s+[\w:.-]+\s*=\s*(?:"[^"<>]*"|'[^'<>]*'|[^\s"'<>]+)"""
 TAG = re.compile(rf"<(/?)({_TAGS})((?:{_ATTRIBUTE})*)\s*(/?)>", re.IGNORECASE)
-ENTITY = re.compile(r"&(?:#\d{1,7}|#[xX][0-9A-Fa-f]{1,6}|[A-Za-z][A-Za-z0-9]{1,30});")
+ENTITY = re.compile(
+    r"&(?:#\d{1,7}|#[xX][0-9A-Fa-f]{1,6}|[A-Za-z][A-Za-z0-9]{1,30});"
+    # Browsers read the oldest ones without their end.
+    "|&(?:nbsp|lt|gt|amp|quot)(?![A-Za-z0-9;=])"
+)
+QUOTED = re.compile(
+    r"<!\[CDATA\[(?P<raw>.{0,2000}?)\]\]>"
+    r"|\[(b|i|u|s|url|img|quote|code|size|color)(?:=[^\[\]\n]{1,200})?\](?P<said>[^\[\]]{0,2000})\[/\2\]",
+    re.IGNORECASE | re.DOTALL,
+)
+"""Raw parts of XML, and BBCode."""
 CODE = re.compile(r"```.*?(?:```|\Z)|`[^`\n]+`", re.DOTALL)
 """Code in Markdown: markup in it is what is talked about."""
 _NAMED_TAG = re.compile(r"\s*(?:タグ|要素|という|は、?HTML|で囲|を使)")
@@ -23,10 +35,11 @@ ESCAPE = re.compile(r"_x([0-9A-Fa-f]{4})_")
 FORMULA_TEXT = re.compile(r'\A\s*="((?:[^"]|"")*)"\s*\Z', re.DOTALL)
 """A cell that is written as a formula, to keep its zeros."""
 _ERROR = re.compile(
-    r"#(?:N/A|REF!|VALUE!|NAME\?|DIV/0!|NULL!|NUM!|SPILL!|CALC!|FIELD!|BLOCKED!|CONNECT!|BUSY!|UNKNOWN!"
-    r"|EXTERNAL!|PYTHON!|ERROR!|GETTING_DATA|名前\?)|#{3,}|Err:\d{3}|#N/A N/A|#N/A Requesting Data\.*"
+    r"(?i:#(?:N/A!?|DIV/0!?|REF!|VALUE!|NAME\?|NULL!|NUM!|SPILL!|CALC!|FIELD!|BLOCKED!|CONNECT!|BUSY!"
+    r"|UNKNOWN!|EXTERNAL!|PYTHON!|ERROR!|GETTING_DATA|N/A N/A|N/A Requesting Data\.*))"
+    # Small letters without the sign at the end are a hashtag.
+    r"|#(?:REF|VALUE|NULL|NUM)|#(?:名前\?|スピル!|計算!|フィールド!|値!|ブロック!)|#{3,}|Err:\d{3}"
 )
-# None has kana: a check of 100,000 rows looks at few of them.
 _NOTHING = frozenset(
     (
         *(
@@ -56,6 +69,7 @@ _NOTHING = frozenset(
             "n.a.",
             "N.A.",
             "(none)",
+            "<noinput>",
         ),
         *(
             "-",
@@ -87,6 +101,12 @@ _NOTHING = frozenset(
             "対応中",
             "検討中",
             "後日回答",
+            "準備中",
+            "作成中",
+            "未",
+            "回答待ち",
+            "回答なし",
+            "回答無し",
         ),
         *(
             "空欄",
@@ -105,15 +125,18 @@ _NOTHING = frozenset(
         *("[]", "{}", '""', "''", "nan nan", "inf", "-inf", "Infinity", "-Infinity"),
     )
 )
+_LONGEST_ERROR = 300
+"""###### fills a cell."""
 _LONGEST_NOTHING = max(map(len, _NOTHING))
 _POINTER = re.compile(
     r"""(?xi) [(（※→\s]* (?:
-    同\s?上 | 同左 | 同右 | 同前 | 同じ | 同様 | 同一 | 以下同文 | 〃+ | ↑+ | [″"]{1,2} | 々 | 仝
+    同\s?上 | 同左 | 同右 | 同前 | 同じく? | 同様 | 同一 | 以下同文 | 〃+ | ↑+ | [″"]{1,2} | 々 | 仝
     | (?:上|左|右|下|前|↑)(?:と|に|の(?:通り|とおり|回答)?(?:と|に)?)(?:同じ|同様|同一)
     | (?:上記|前述|上述|前記|左記|右記|下記|前項|前問|前行|前回|既述|先述|上の(?:行|欄|回答|質問)|前の(?:行|欄|回答|質問))
       (?:の?(?:回答|内容))?(?:(?:に|と|を|の)?(?:同じ|同様|同一|参照|ご参照|ご覧|通り|とおり|通りです))?
     | (?:(?:no\.?|q|質問|問|番号|項番|項|行|row|\#)\s*)?[0-9０-９]{1,5}\s*(?:番|行目|項|件目)?
-      (?:の(?:回答|答え|質問))?(?:と|に|を)?\s*(?:同じ|同様|同一|参照|ご参照)
+目?(?:の(?:回答|答え|質問))?(?:と|に|を)?\s*(?:同じ|同様|同一|参照|ご参照)
+    | (?:別紙|別表|別添|別途資料|添付(?:資料|ファイル)?)[0-9０-９]{0,3}(?:を|に)?\s*(?:ご?参照|ご覧|記載)
     | (?:the\s)?same(?:\sas\s(?:above|before|previous))? | ditto | (?:see|as|ref\.?|refer\sto)\s(?:the\s)?above | see\sprevious
     | idem | ibid\.?
     ) (?:です|となります|になります|とする|してください|ください|下さい|のこと|願います)? [。.．!！)）\s]*
@@ -123,20 +146,29 @@ _LONGEST_POINTER = 30
 CONTROL_TOKEN = re.compile(
     r"<\|[A-Za-z_][A-Za-z0-9_:/]{0,40}\|>|<[｜|][^<>\s]{1,40}[｜|]>|</?(?:start|end)_of_(?:turn|image|audio)>"
     r"|\[/?INST\]|<</?SYS>>|\[/?(?:TOOL_CALLS|TOOL_RESULTS|AVAILABLE_TOOLS|SYSTEM_PROMPT|IMG)\]"
-    r"|<(?:bos|eos|pad|unk|mask|extra_id_[0-9]+)>|\[(?:BOS|EOS|SEP|CLS|PAD|UNK|MASK)\]|\A<s>|</s>\s*\Z|<\|?eot_id\|?>"
+    r"|<(?:bos|eos|pad|unk|mask|extra_id_[0-9]+)>|\[(?:BOS|EOS|SEP|CLS|PAD|UNK|MASK)\]|\A<s>|</s>(?=\s*(?:\Z|\n|<s>))|(?<=</s>)<s>|<\|?eot_id\|?>"
 )
-"""Well-known ones; the model's own are looked for when it is known."""
+"""Well-known ones; the model's own are looked for when it is known. Between other words `<s>…</s>` strikes
+out."""
+_STRUCK = r"(?!\A)(?<!</s>)<s>[^<>\n]{1,200}</s>(?!\s*\Z)"
+_STRUCK_OR_TOKEN = re.compile(f"({_STRUCK})|{CONTROL_TOKEN.pattern}")
+_ESCAPED = re.compile(
+    r"(?:\\u[0-9A-Fa-f]{4}){2}|(?:%[89A-Fa-f][0-9A-Fa-f]){3}"
+    r"|[。！？」）](?:\\r)?\\n(?![\"'`A-Za-z])"
+    r"|[ぁ-ヿ一-鿿](?:\\r)?\\n(?![\"'`A-Za-zをはがでともや])"  # 改行は\nです
+)
+_URL = re.compile(r"https?://[!-~]+")
 
 
 def has_markup(text: str) -> bool:
     """Whether it has tags or entities of HTML outside code."""
-    if "<" not in text and "&" not in text:
+    if not any(sign in text for sign in "<&["):
         return False
     if "`" in text:
         text = CODE.sub("", text)
     if "s>" in text:
         text = CONTROL_TOKEN.sub("", text)
-    if ENTITY.search(text):
+    if ENTITY.search(text) or QUOTED.search(text) or "<!--" in text:
         return True
     return any(not _NAMED_TAG.match(text, tag.end()) for tag in TAG.finditer(text))
 
@@ -144,7 +176,9 @@ def has_markup(text: str) -> bool:
 def is_spreadsheet_error(text: str) -> bool:
     """Whether it is the error of a formula, and nothing else."""
     stripped = text.strip()
-    return stripped[:1] in ("#", "E") and _ERROR.fullmatch(stripped) is not None
+    if stripped[:1] not in ("#", "＃", "E") or len(stripped) > _LONGEST_ERROR:
+        return False
+    return _ERROR.fullmatch(unicodedata.normalize("NFKC", stripped)) is not None
 
 
 def has_spreadsheet_escape(text: str) -> bool:
@@ -152,9 +186,21 @@ def has_spreadsheet_escape(text: str) -> bool:
     return ESCAPE.search(text) is not None or FORMULA_TEXT.match(text) is not None
 
 
+def has_escaped_text(text: str) -> bool:
+    """Whether signs stand in it as programs write them (`\\n`, `\\u5348`, `%E5%8D%88`), outside code and
+    addresses."""
+    if "\\" not in text and "%" not in text:
+        return False
+    return _ESCAPED.search(_URL.sub("", CODE.sub("", text))) is not None
+
+
 def stands_for_nothing(text: str) -> bool:
     """Whether it is what programs and people write into an empty cell."""
-    return len(text) <= 2 * _LONGEST_NOTHING and text.strip() in _NOTHING
+    if len(text) > 2 * _LONGEST_NOTHING:
+        return False
+    stripped = text.strip()
+    folded = unicodedata.normalize("NFKC", stripped)
+    return stripped in _NOTHING or folded in _NOTHING or folded.strip("()") in _NOTHING
 
 
 def points_elsewhere(text: str) -> bool:
@@ -177,4 +223,9 @@ def without_escapes(text: str) -> str:
 
 def without_control_tokens(text: str) -> str:
     """Without the well-known control tokens of chat templates."""
-    return CONTROL_TOKEN.sub("", text)
+    return _STRUCK_OR_TOKEN.sub(lambda found: found[1] or "", text)
+
+
+def has_control_token(text: str) -> bool:
+    """Whether it has any that `without_control_tokens` takes."""
+    return any(not found[1] for found in _STRUCK_OR_TOKEN.finditer(text))

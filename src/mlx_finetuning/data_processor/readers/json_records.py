@@ -1,0 +1,96 @@
+"""Records in which other programs keep a conversation (Gemini, Claude's and ChatGPT's exports, requests to
+chat APIs, preferences of OpenAI and LLaMA-Factory), with the keys that columns are chosen by."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from mlx_finetuning.data_processor.readers.column_names import NAMES
+from mlx_finetuning.data_processor.readers.json_shapes import Object
+from mlx_finetuning.data_processor.readers.roles import ROLE_KEYS, role_of
+
+_LISTS = {"contents": "messages", "chat_messages": "messages", "chatMessages": "messages"}
+_SYSTEM = {"systemInstruction": "system", "system_instruction": "system"}
+_SAID = ("text", "multimodal_text")
+
+
+def record(item: Any) -> Any:
+    """`item` itself, or with its conversation under the keys `messages`, `prompt`, `chosen`, `rejected`."""
+    if not isinstance(item, dict):
+        return item
+    if {"preferred_output", "non_preferred_output"} <= item.keys():
+        names = {
+            "input": "prompt",
+            "preferred_output": "chosen",
+            "non_preferred_output": "rejected",
+        }
+        asked = item.get("input")
+        prompt = asked.get("messages") if isinstance(asked, dict) else asked
+        return _renamed({**item, "input": prompt}, names)
+    if isinstance(item.get("mapping"), dict):
+        return {**{k: v for k, v in item.items() if k != "mapping"}, "messages": _shown_path(item)}
+    if any(are_messages(item.get(name)) for name in _LISTS):
+        return _renamed(item, {**_LISTS, **_SYSTEM})
+    if {"input", "ideal"} <= item.keys() and are_messages(item["input"]):
+        return _renamed(item, {"input": "question", "ideal": "answer"})
+    named = next((name for name in NAMES["messages"] if are_messages(item.get(name))), None)
+    if named is None:
+        return _unwrapped(item)
+    is_asked = role_of(_speaker(item[named][-1])) == "user"
+    if is_asked and {"chosen", "rejected"} <= item.keys() and "prompt" not in item:
+        return _renamed(item, {named: "prompt"})
+    return item
+
+
+def are_messages(value: Any) -> bool:
+    """Whether it is a list of objects of which all say who speaks, known ones."""
+    return (
+        isinstance(value, list)
+        and bool(value)
+        and all(isinstance(each, dict) and role_of(_speaker(each)) for each in value)
+    )
+
+
+def _speaker(message: Object) -> Any:
+    return next((message[name] for name in ROLE_KEYS if message.get(name) is not None), None)
+
+
+def _renamed(item: Object, names: dict[str, str]) -> Object:
+    return {names.get(name, name): value for name, value in item.items()}
+
+
+def _unwrapped(item: Object) -> Object:
+    """A conversation one object deeper (`data`, `body`), with the answer where it stands apart, as in logs
+    of requests to a chat API."""
+    inner = [
+        value
+        for value in item.values()
+        if isinstance(value, dict) and are_messages(value.get("messages"))
+    ]
+    if len(inner) != 1:
+        return item
+    wrapped = inner[0]
+    rest = {name: value for name, value in item.items() if value is not wrapped}
+    response = rest.pop("response", None)
+    choices = response.get("choices") if isinstance(response, dict) else None
+    answers = [each.get("message") for each in choices or () if isinstance(each, dict)][:1]
+    return {**rest, **wrapped, "messages": [*wrapped["messages"], *answers]}
+
+
+def _shown_path(item: Object) -> list[Object]:
+    """The messages of ChatGPT's export that the user saw last: from `current_node`, or the last node that
+    has no replies, to the root."""
+    nodes = {name: node for name, node in item["mapping"].items() if isinstance(node, dict)}
+    ends = [name for name, node in nodes.items() if not node.get("children")]
+    at: Any = item.get("current_node") or (ends[-1] if ends else None)
+    messages: list[Object] = []
+    seen: set[str] = set()
+    while at in nodes and at not in seen:
+        seen.add(at)
+        message = nodes[at].get("message") or {}
+        content, author = message.get("content") or {}, message.get("author") or {}
+        is_said = content.get("content_type") in _SAID and content.get("parts") not in (None, [""])
+        if is_said and message.get("recipient", "all") == "all" and author.get("role") != "tool":
+            messages.append({"role": author.get("role"), "content": content})
+        at = nodes[at].get("parent")
+    return messages[::-1]
