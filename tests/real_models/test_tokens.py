@@ -163,6 +163,7 @@ def test_the_converted_files_are_sentencepieces_own(name: str, lines: list[str])
     differing = [
         line
         for line in plain
-        if engine.encode(line, add_special_tokens=False).ids != original.encode(line)
+        if (ids := engine.encode(line, add_special_tokens=False).ids) != original.encode(line)
+        and not (name == "unigram" and _is_tie(ids, original.encode(line)))
     ]
     assert not differing, (len(differing), differing[:5])
