@@ -211,7 +211,7 @@ def japanese_lines() -> list[str]:
     """Text to make a vocabulary of: what this project ships in Japanese, and the corpus."""
     root = Path(__file__).resolve().parents[2]
     paths = [*sorted((root / "data").glob("*.csv")), *sorted((root / "docs").glob("*.ja.md"))]
-    paths += [root / "README.md", *sorted((root / "src").rglob("messages_ja.*"))]
+    paths += [root / "README.md", root / "src/mlx_finetuning/assets/messages_ja.yaml"]
     paths += sorted((root / "src" / "mlx_finetuning" / "assets").glob("*.jsonl"))
     texts = [path.read_text(encoding="utf-8") for path in paths]
     lines = [line for text in texts for line in text.splitlines() if line.strip()]
