@@ -20,6 +20,7 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
+sys.path.insert(0, str(Path(__file__).parents[1]))  # for recipes
 sys.path.insert(0, str(Path(__file__).parent))
 
 from mlx_finetuning.utils import blas

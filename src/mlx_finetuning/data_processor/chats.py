@@ -46,7 +46,7 @@ class Turn(NamedTuple):
     @property
     def has_calls(self) -> bool:
         """Whether it calls a tool, which may stand without a word."""
-        return any(key == _CALLS and value for key, value in self.extra)
+        return bool(self.extra) and any(key == _CALLS and value for key, value in self.extra)
 
     @property
     def is_trained(self) -> bool:

@@ -23,7 +23,7 @@ from mlx_finetuning.data_processor.readers.columns import ColumnMap
 from mlx_finetuning.data_processor.readers.roles import ROLE_KEYS
 from mlx_finetuning.data_processor.readers.tables import Table, cell_text
 from mlx_finetuning.data_processor.stage_progress import SILENT, StageProgress
-from mlx_finetuning.data_processor.values import parsed
+from mlx_finetuning.data_processor.values import is_plain, parsed
 from mlx_finetuning.data_processor.values import read as read_cell
 
 _SHOWN_REASONS = 4
@@ -200,7 +200,7 @@ class _Builder:
             conversations = self._pairs(values, notes)
         for at, whole in enumerate(conversations):
             begins = next((place for place, turn in enumerate(whole) if turn.role == "user"), 0)
-            if any(turn.role == "assistant" for turn in whole[:begins]):
+            if begins and any(turn.role == "assistant" for turn in whole[:begins]):
                 # Most templates refuse a greeting before the first question.
                 notes.add("GREETING")
                 opening = whole[:1] if whole[0].role == "system" else ()
@@ -234,6 +234,10 @@ class _Builder:
         """What the cells say, without blank texts; one blank text where they say nothing."""
         texts = []
         for value in cells:
+            if is_plain(value):
+                if value.strip():
+                    texts.append(value)
+                continue
             cell = read_cell(value)
             if cell.is_json:
                 notes.add("JSON_TEXT")
@@ -244,6 +248,8 @@ class _Builder:
 
     def _beside(self, values: Sequence[Any], role: str, notes: set[str]) -> str:
         """What stands beside question and answer; nothing for words that stand for nothing."""
+        if role not in self._positions:
+            return ""
         text = "\n".join(self._texts([self._value(values, role)], notes))
         if not text.strip():
             return ""

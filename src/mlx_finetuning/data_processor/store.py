@@ -92,9 +92,10 @@ def recover(parent: Path) -> None:
 
 def write_rows(path: Path, rows: Iterator[Mapping[str, object]]) -> None:
     """One JSON object per line, flushed to the drive."""
+    encode = json.JSONEncoder(ensure_ascii=False).encode
     with path.open("w", encoding="utf-8", newline="\n") as stream:
         for row in rows:
-            stream.write(json.dumps(row, ensure_ascii=False) + "\n")
+            stream.write(encode(row) + "\n")
         stream.flush()
         files.sync(stream.fileno())
 

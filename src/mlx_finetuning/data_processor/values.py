@@ -36,12 +36,17 @@ _UNREADABLE = (ValueError, SyntaxError, TypeError, tokenize.TokenError)
 NOTHING = Cell(("",))
 
 
+def is_plain(value: Any) -> bool:
+    """Whether a cell is a text without anything written out in it, as nearly all are."""
+    return isinstance(value, str) and value[:1] not in ("[", "{")
+
+
 def read(value: Any) -> Cell:
     """The texts of a cell: strings as they are, without a look inside unless they begin like a list or
     an object."""
+    if is_plain(value):
+        return Cell((value,))
     if isinstance(value, str):
-        if value[:1] not in ("[", "{"):
-            return Cell((value,))
         written, is_python = parsed(value)
         if _is_wrapped(written):
             return Cell(tuple(_texts(written) or ("",)), is_python=is_python)

@@ -43,6 +43,9 @@ RETURN = 4096
 BLANK = 8192
 """The text, or one of an example's, has nothing visible."""
 _DIGIT = 16384
+SHORT = 32768
+"""The text, or one of an example's, has at most 30 characters: it may stand for no answer at all."""
+_SHORT_CHARACTERS = 30
 
 # Space, non-joiner, word joiner, BOM. The joiner U+200D and variation selectors are parts of emoji
 # and of some kanji, and stay.
@@ -90,6 +93,8 @@ def flags_of(texts: Sequence[str]) -> Flags:
         digits = by_character & _DIGIT
         by_character[2:] |= (digits[2:] & digits[1:-1] & digits[:-2]) // (_DIGIT // DIGITS)
         flags: Flags = np.bitwise_or.reduceat(by_character, starts)
+        lengths = np.diff(starts, append=len(codes)) - 1
+        flags[lengths <= _SHORT_CHARACTERS] |= SHORT
         flags[flags & VISIBLE == 0] |= BLANK
         flags[flags & KANA == 0] |= NO_KANA
         chunks.append(flags)
@@ -146,7 +151,7 @@ def _flags_of_character(character: str) -> int:
             (AT_SIGN, character in "@＠"),
             (KANA, "ぁ" <= character <= "ヺ" or "\uff66" <= character <= "\uff9d"),
             (SUSPECT, is_suspect(character)),
-            (MARK, character in "<&[_=\\%"),
+            (MARK, character in "<&[_=\\%#＃"),
             (COMBINING, changes_under_nfc),
             (RETURN, character == "\r"),
         )

@@ -145,6 +145,7 @@ _ERRORS = (
     _Check(
         "SPREADSHEET_ERROR",
         _any_turn(_SAID, lambda turn: leftovers.is_spreadsheet_error(turn.content)),
+        characters.MARK | characters.SHORT,
     ),
     _Check(
         "SAME_ANSWERS",
@@ -161,6 +162,7 @@ _ERRORS = (
                 turn.content.lstrip().startswith(TAG.opening) and TAG.closing not in turn.content
             ),
         ),
+        characters.MARK,
     ),
 )
 
@@ -220,6 +222,7 @@ _WARNINGS = (
             _ANSWERING,
             lambda turn: TAG.closing in turn.content and TAG.opening not in turn.content,
         ),
+        characters.MARK,
     ),
     _Check(
         "CONTROL_CHARACTER",
@@ -231,8 +234,13 @@ _WARNINGS = (
     _Check(
         "PLACEHOLDER",
         _any_turn(_SAID, lambda turn: leftovers.stands_for_nothing(turn.content)),
+        characters.SHORT,
     ),
-    _Check("SEE_OTHER", _any_turn(_SAID, lambda turn: leftovers.points_elsewhere(turn.content))),
+    _Check(
+        "SEE_OTHER",
+        _any_turn(_SAID, lambda turn: leftovers.points_elsewhere(turn.content)),
+        characters.SHORT,
+    ),
     _Check("ESCAPED_TEXT", _any_text(leftovers.has_escaped_text), characters.MARK),
     _Check("HTML", _any_text(leftovers.has_markup), characters.MARK),
     _Check("EXCEL_ESCAPE", _any_text(leftovers.has_spreadsheet_escape), characters.MARK),
