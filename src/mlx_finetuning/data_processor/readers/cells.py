@@ -1,43 +1,23 @@
 """What cells and rows of a table look like: a name, a sentence, a value; a note, a sum.
 
-Judges by form and by words that name columns whatever role they play later; knows nothing of files.
+Judges by form and by the names of `column_names`; knows nothing of files.
 """
 
 from __future__ import annotations
 
 import re
-import unicodedata
 from collections.abc import Sequence
+
+from mlx_finetuning.data_processor.readers.column_names import (
+    OTHER_NAMES,
+    ROLES,
+    base_name,
+    key,
+    role_named,
+)
 
 LONGEST_NAME = 60
 
-# Words that name columns, by what the columns play; where the role is the word, it stands alone.
-_QUESTIONS = (
-    "質問 問い 問 問題 質問文 質問内容 質問例 質問事項 ご質問 想定質問 指示 プロンプト 問い合わせ 問合せ お問い合わせ お問合せ "
-    "問い合わせ内容 お問い合わせ内容 お問い合わせ文 question questions instruction prompt query q user"
-)
-_ANSWERS = (
-    "回答 答え 答 解答 応答 返答 返信 返事 回答文 回答内容 回答例 ご回答 想定回答 模範解答 返信内容 返信文 対応内容 出力 "
-    "answer answers output completion response a assistant"
-)
-_TEXTS = (
-    "入力 本文 テキスト 文章 内容 会話 対話 input text content messages conversations chosen rejected system "
-    "reasoning context"
-)
-ROLES = {
-    **dict.fromkeys(_QUESTIONS.split(), "question"),
-    **dict.fromkeys(_ANSWERS.split(), "answer"),
-    **{word: word for word in _TEXTS.split()},
-}
-WORDS = frozenset(ROLES)
-OTHER_WORDS = frozenset(
-    "番号 no no. # id 項番 連番 通番 管理番号 受付番号 日付 日時 更新日 作成日 登録日 受付日 回答日 年月日 時刻 "
-    "タイムスタンプ 氏名 名前 担当 担当者 回答者 質問者 部署 部門 部署名 状態 ステータス 対応 対応状況 備考 メモ "
-    "分類 区分 種別 種類 カテゴリ カテゴリー 大分類 中分類 小分類 グループ タグ キーワード 件名 タイトル 題名 見出し "
-    "用語 単語 説明 意味 定義 訳 対応内容 内容 term word meaning definition "
-    "url リンク 出典 根拠 優先度 重要度 商品名 価格 金額 数量 合計 公開 公開可否 言語 category label group title name "
-    "date time timestamp status tag tags note notes remarks source url owner type".split()
-)
 _NOTE_WORDS = frozenset(
     "作成者 作成日 作成 更新日 更新者 更新 出力日 出力日時 発行日 対象 期間 対象期間 版 バージョン 部署 部署名 "
     "ファイル名 資料名 文書番号 担当 担当者 件数 提出先 提出日 承認 宛先 from to date version author".split()
@@ -79,21 +59,14 @@ def name_like(cells: Sequence[str]) -> bool:
 
 
 def known_words(cells: Sequence[str]) -> int:
-    """How many roles of columns the cells are words for: question and 質問 are one."""
-    return len({ROLES[key] for key in map(key_of, cells) if key in ROLES})
+    """How many roles of columns the cells are names of: question and 質問 are one."""
+    return len({role_named(cell) for cell in cells} - {None})
 
 
 def names_columns(cells: Sequence[str]) -> bool:
     """Whether all cells, two or more, are words that name columns."""
-    filled = [key_of(cell) for cell in cells if cell.strip()]
-    return len({*filled}) > 1 and all(word in WORDS or word in OTHER_WORDS for word in filled)
-
-
-def key_of(cell: str) -> str:
-    """A name without case, width, spaces, numbers at its end and remarks in brackets."""
-    # A cell may hold a million signs, and brackets that are never closed take quadratic time.
-    folded = unicodedata.normalize("NFKC", cell[:200]).casefold()
-    return re.sub(r"\(.*?\)|\[.*?\]|【.*?】|[\s_\-*:]|(?<=\D)\d{1,2}$", "", folded)
+    names = {base_name(cell) for cell in cells if cell.strip()}
+    return len(names) > 1 and all(name in ROLES or name in OTHER_NAMES for name in names)
 
 
 def filled_in(cells: Sequence[str]) -> int:
@@ -107,7 +80,7 @@ def is_note(cells: Sequence[str], typical: float) -> bool:
     return (
         filled_in(cells) < min(typical, max(2, 0.6 * typical))
         or any(VALUE.fullmatch(cell) for cell in filled)
-        or key_of(filled[0]) in _NOTE_WORDS
+        or base_name(filled[0]) in _NOTE_WORDS
         or _NOTE.match(filled[0]) is not None
     )
 
@@ -130,7 +103,7 @@ def contrast(cells: Sequence[str], below: Sequence[Sequence[str]]) -> int:
 def is_total(cells: Sequence[str]) -> bool:
     """A sum of the rows above: its word first, and otherwise numbers only."""
     label = next(cell for cell in cells if cell.strip())
-    if len(label) > 12 or key_of(label) not in _TOTALS:
+    if len(label) > 12 or key(label).rstrip("0123456789") not in _TOTALS:
         return False
     others = [cell.strip() for cell in cells if cell.strip() and cell is not label]
     return bool(others) and all(VALUE.fullmatch(cell) for cell in others)

@@ -29,28 +29,11 @@ NAMES: dict[str, tuple[str, ...]] = {
             "q",
             "user",
         ),
-        *(
-            "ユーザー",
-            "設問",
-            "発話",
-            "问题",
-            "questiontext",
-            "질문",
-            "pregunta",
-            "frage",
-            "問",
-            "userinput",
-            "userprompt",
-        ),
-        *(
-            "usermessage",
-            "ユーザー入力",
-            "ユーザーの入力",
-            "ユーザー発話",
-            "human",
-            "utterance",
-            "inputtext",
-        ),
+        *("ユーザー", "設問", "発話", "问题", "questiontext", "질문", "pregunta", "frage", "問"),
+        *("userinput", "userprompt", "usermessage", "ユーザー入力", "ユーザーの入力"),
+        *("ユーザー発話", "human", "utterance", "inputtext"),
+        *("ご質問", "想定質問", "質問例", "質問事項", "問合せ", "お問合せ", "お問い合わせ内容"),
+        *("お問い合わせ文", "questions"),
     ),
     "context": ("入力", "input", "入力文", "文脈", "context", "補足", "参考"),
     "answer": (
@@ -78,16 +61,18 @@ NAMES: dict[str, tuple[str, ...]] = {
             "assistantresponse",
             "ai回答",
         ),
+        *("modelresponse", "modeloutput", "aiの回答", "aiの出力", "targettext"),
         *(
-            "modelresponse",
-            "modeloutput",
-            "aiの回答",
-            "aiの出力",
-            "targettext",
             "ベストアンサー",
             "最良の回答",
+            "groundtruth",
+            "gold",
+            "golden",
+            "ideal",
+            "gpt",
+            "chatgpt",
         ),
-        *("groundtruth", "gold", "golden", "ideal", "gpt", "chatgpt"),
+        *("ご回答", "想定回答", "模範解答", "回答例", "返信内容"),
     ),
     "reasoning": (
         *("reasoning", "reasoningcontent", "thinking", "思考", "思考過程", "思考の過程"),
@@ -198,35 +183,19 @@ _WORDS = {
 # Words that may mean it: to be confirmed.
 _WEAK = {
     "question": (
+        *("相談", "相談内容", "用件", "要望", "依頼", "依頼内容", "困りごと", "リクエスト", "症状"),
         *(
-            "相談",
-            "相談内容",
-            "用件",
-            "要望",
-            "依頼",
-            "依頼内容",
-            "困りごと",
-            "リクエスト",
-            "症状",
             "お客様の声",
             "ご意見",
             "意見",
             "メッセージ",
             "message",
-        ),
-        *(
             "原文",
             "用語",
             "単語",
             "見出し語",
-            "表面",
-            "word",
-            "request",
-            "inquiry",
-            "enquiry",
-            "source",
-            "term",
         ),
+        *("表面", "word", "request", "inquiry", "enquiry", "source", "term"),
     ),
     "answer": (
         *(
@@ -269,19 +238,33 @@ _WEAK = {
 }
 # Of these weak words the cells are short: a term and its meaning.
 _TERMS = (
-    "用語",
-    "単語",
-    "見出し語",
-    "表面",
-    "term",
-    "word",
-    "意味",
-    "訳",
-    "訳語",
-    "定義",
-    "裏面",
-    "解",
+    *("用語", "単語", "見出し語", "表面", "term", "word"),
+    *("意味", "訳", "訳語", "定義", "裏面", "解"),
 )
+_NAMED_ROLES = ("messages", "question", "context", "answer", "text")
+_NAMED_ROLES += ("reasoning", "system", "chosen", "rejected")
+# Cells hold these as values, too (a speaker, a verdict, a remark): they alone tell no header.
+_ALSO_VALUES = frozenset(
+    "ユーザー アシスタント システム human ai bot gpt chatgpt gold golden ideal 正解 採用 不採用 補足 参考 body "
+    "turns chat dialog dialogue utterance 発話 推論 思考 thinking preferred".split()
+)
+ROLES = {
+    **{name: role for role in _NAMED_ROLES for name in NAMES[role] if name not in _ALSO_VALUES},
+    # A weak word that ends so (対応内容) is a doubtful role, and a name beyond doubt.
+    **{name: role for role, names in _WEAK.items() for name in names if name.endswith("内容")},
+}
+"""Names by which a row of cells shows itself a header, with what their columns play."""
+OTHER_NAMES = frozenset(
+    (
+        *(*TITLES, *_TERMS, *NAMES["category"], *NAMES["group"]),
+        *"番号 no no. # id 項番 連番 通番 管理番号 受付番号 日付 日時 更新日 作成日 登録日 受付日 回答日".split(),
+        *"年月日 時刻 タイムスタンプ 氏名 名前 担当 担当者 回答者 質問者 部署 部門 部署名 状態 ステータス".split(),
+        *"対応 対応状況 備考 メモ 区分 種類 大分類 中分類 小分類 タグ キーワード 説明 meaning definition".split(),
+        *"url リンク 出典 根拠 優先度 重要度 商品名 価格 金額 数量 合計 公開 公開可否 言語 name date time".split(),
+        *"timestamp status tag tags note notes remarks source url owner type".split(),
+    )
+)
+"""Names of columns that are neither, but stand in headers beside them."""
 # Before a word these change nothing of what it means.
 _HARMLESS_HEAD = re.compile(
     "(?:よくある|想定|模範|標準|公式|faq|(?:弊社|当社)(?:から)?)?の?(?:ご|お|御)?"
@@ -372,8 +355,19 @@ class Numbered:
 
 def key(name: str) -> str:
     """A header without case, width, spaces, underscores and remarks in brackets."""
+    # A cell may hold a million signs, and brackets that are never closed take quadratic time.
     folded = unicodedata.normalize("NFKC", name[:_LONGEST]).casefold()
-    return re.sub(r"\(.*?\)|\[.*?\]|[\s_\-*:★※◆■●【】]|(?<=^[qa])\.$", "", folded)
+    return re.sub(r"\(.*?\)|\[.*?\]|【(?:必須|任意)】|[\s_\-*:★※◆■●【】]|(?<=^[qa])\.$", "", folded)
+
+
+def base_name(cell: str) -> str:
+    """A cell as `key` writes it, without a number: what it would name as a column."""
+    return numbered(cell).base
+
+
+def role_named(cell: str) -> str | None:
+    """The role that a cell names, by itself and beyond doubt (質問, 回答2)."""
+    return ROLES.get(base_name(cell))
 
 
 def numbered(column: str) -> Numbered:

@@ -12,17 +12,15 @@ from dataclasses import dataclass
 
 from mlx_finetuning.data_processor.findings import Finding, finding
 from mlx_finetuning.data_processor.readers.cells import (
-    OTHER_WORDS,
     VALUE,
-    WORDS,
     contrast,
     filled_in,
     is_note,
-    key_of,
     known_words,
     name_like,
     sentence_like,
 )
+from mlx_finetuning.data_processor.readers.column_names import OTHER_NAMES, ROLES, base_name
 
 Row = tuple[int, list[str]]
 """Row number in the source, and its cells."""
@@ -122,7 +120,7 @@ def _candidates(
         # Known words make up for names that repeat, or are years.
         is_named = name_like(names) or (known > 1 and not any(map(sentence_like, names)))
         if is_wide and is_named and is_reachable and filled_rows[-1] > at:
-            others = sum(key_of(cell) in OTHER_WORDS for cell in cells)
+            others = sum(base_name(cell) in OTHER_NAMES for cell in cells)
             below = [rows[other][1] for other in filled_rows[order + 1 : order + 51]]
             # Blank lines of a text are no rows; they leave a gap in the numbers.
             before = rows[at - 1] if order else (rows[at][0] - 1, ["-"])
@@ -143,8 +141,8 @@ def _is_data(rows: Sequence[Row], filled_rows: Sequence[int], typical: float) ->
     cells = [cell.strip() for cell in rows[top][1]]
     if not others or typical < 2 or filled_in(cells) < max(2, 0.6 * typical):
         return False
-    words = [key_of(cell) for cell in cells]
-    if any(word in WORDS or word in OTHER_WORDS for word in words):
+    words = [base_name(cell) for cell in cells]
+    if any(word in ROLES or word in OTHER_NAMES for word in words):
         return False
     if not any(map(sentence_like, cells)) and not (VALUE.fullmatch(cells[0]) and len(cells) > 2):
         return False

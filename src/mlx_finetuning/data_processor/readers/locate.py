@@ -15,13 +15,12 @@ from typing import Any
 from mlx_finetuning.data_processor.findings import Finding, finding
 from mlx_finetuning.data_processor.readers.cells import (
     LONGEST_NAME,
-    WORDS,
     is_total,
-    key_of,
     known_words,
     name_like,
     names_columns,
 )
+from mlx_finetuning.data_processor.readers.column_names import ROLES, base_name
 from mlx_finetuning.data_processor.readers.header import SAMPLE, Row, find_header, joined
 from mlx_finetuning.data_processor.readers.limits import TableOptions, require_size
 from mlx_finetuning.data_processor.stage_progress import StageProgress
@@ -95,7 +94,7 @@ def _records(
     """The rows that hold data, as wide as the table; the others become findings."""
     records: list[tuple[int, list[Any]]] = []
     found: dict[str, list[int]] = {}
-    words = [{key_of(cell) for cell in cells} & WORDS for cells in headers[-1:]]
+    words = [{base_name(cell) for cell in cells} & ROLES.keys() for cells in headers[-1:]]
     names = words[0] if words and known_words([*words[0]]) > 1 else None
     starts = {cells[0] for cells in headers}
     end, ended = 0, 0
@@ -111,8 +110,8 @@ def _records(
         if start in starts and [cell.strip() for cell in cells] in headers:
             found.setdefault("REPEATED_HEADER", []).append(row)
             continue
-        if (names and (start in WORDS or start in starts)) or after_gap:
-            here = {key_of(cell) for cell in cells if len(cell) <= LONGEST_NAME} & WORDS
+        if (names and (start in ROLES or start in starts)) or after_gap:
+            here = {base_name(cell) for cell in cells if len(cell) <= LONGEST_NAME} & ROLES.keys()
             if names and here >= names:
                 ended = row
                 break  # the same names in another order or among others: another table
