@@ -34,6 +34,32 @@ def test_every_setting_is_explained(kind: type) -> None:
     assert all(item.metadata["help"] for item in dataclasses.fields(kind))
 
 
+@pytest.mark.parametrize(
+    ("key", "value", "expected"),
+    [
+        ("clean", "nfc, trim,", ("nfc", "trim")),
+        ("clean", ["nfc", "trim"], ("nfc", "trim")),
+        ("clean", "", ()),
+        ("weights", "1, 0.5", (1.0, 0.5)),
+        ("weights", [2, "0.5"], (2.0, 0.5)),
+        ("weights", 2, (2.0,)),
+        ("evaluation_sets", ["a,b.csv"], ("a,b.csv",)),
+    ],
+)
+def test_several_values_are_a_list_or_a_text_with_commas(
+    key: str, value: object, expected: tuple[object, ...]
+) -> None:
+    loaded = config.load(PrepareConfig, {key: value})
+    assert getattr(loaded, key) == expected
+    assert config.load(PrepareConfig, config.as_dict(loaded)) == loaded
+
+
+def test_files_keep_several_values_as_a_text() -> None:
+    settings = PrepareConfig(clean=("nfc", "trim"), weights=(2.0, 0.5))
+    kept = config.as_dict(settings)
+    assert (kept["clean"], kept["weights"], kept["drop"]) == ("nfc,trim", "2,0.5", "")
+
+
 def test_all_problems_are_reported_at_once() -> None:
     problems = problems_of({"learning_rate": -1, "iters": 3, "rank": "x", "engine": "torch"})
     assert len(problems) == 4
@@ -58,6 +84,9 @@ def test_misspelt_setting_gets_a_suggestion() -> None:
         ("dropout", 0.95),
         ("schedule", "cosinus"),
         ("model", {"a": 1}),
+        ("targets", {"a": 1}),
+        ("targets", [["q_proj"]]),
+        ("targets", True),
     ],
 )
 def test_unusable_value_is_refused(key: str, value: object) -> None:

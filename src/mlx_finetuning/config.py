@@ -14,12 +14,9 @@ import typing
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, TypeVar
+from typing import Any, TypeVar
 
 from mlx_finetuning.errors import ConfigFileUnreadable, InvalidSettings
-
-if TYPE_CHECKING:
-    pass
 
 
 def setting(
@@ -75,22 +72,22 @@ class PrepareConfig:
     stratify: str = setting(
         "", "分割で割合をそろえる列の名前（カテゴリなど）。空ならそろえない。hold_out=group のとき"
     )
-    clean: str = setting(
-        "line_ends,zero_width,nfc",
+    clean: tuple[str, ...] = setting(
+        ("line_ends", "zero_width", "nfc"),
         "文章の整え方（コンマ区切り、順に行う）。ほかに trim, html, excel, control_tokens, "
         "control, halfwidth_kana, fullwidth_alnum, nfkc, mask_personal",
     )
-    drop: str = setting(
-        "",
+    drop: tuple[str, ...] = setting(
+        (),
         "気になる行のうち、除くもの（コンマ区切り）。"
         "near_duplicate, conflict, evaluation_set, not_japanese, personal_data など",
     )
-    weights: str = setting(
-        "",
+    weights: tuple[float, ...] = setting(
+        (),
         "複数のファイルを合わせるときの、学習行の重み（コンマ区切り。2なら2回ずつ、0.5なら半分）",
     )
-    evaluation_sets: str = setting(
-        "", "学習に混ざっていないか確かめる、評価用のファイル（コンマ区切り）"
+    evaluation_sets: tuple[str, ...] = setting(
+        (), "学習に混ざっていないか確かめる、評価用のファイル（コンマ区切り）"
     )
     system: str = setting("", "全ての行の先頭に付けるシステム文。空なら付けない")
     assistant_speaker: str = setting(
@@ -169,8 +166,8 @@ class TrainConfig:
     alpha: float = setting(32.0, "LoRAのアルファ。倍率は alpha / rank", minimum=0.0)
     rslora: bool = setting(False, "rsLoRA。倍率を alpha / √rank にする")
     dropout: float = setting(0.0, "LoRAのドロップアウト率", minimum=0.0, maximum=0.9)
-    targets: str = setting(
-        "all-linear",
+    targets: tuple[str, ...] = setting(
+        ("all-linear",),
         "LoRAを付ける層。all-linear、attention、または層の名前（コンマ区切り）",
     )
     num_layers: int = setting(-1, "LoRAを付ける層の数（上から）。-1なら全て", minimum=-1)
@@ -219,8 +216,8 @@ class TrainConfig:
         maximum=64,
     )
     """Of which each computes its share of every update's examples."""
-    hosts: str = setting(
-        "",
+    hosts: tuple[str, ...] = setting(
+        (),
         "学習を分ける機械（コンマ区切り。この機械を最初に）。sshで始める。"
         "同じ場所に同じ環境とモデルが要る（docs/multi-machine.ja.md）",
     )
@@ -299,7 +296,8 @@ _LONGEST_QUOTE = 100
 def load(kind: type[C], values: Mapping[str, Any]) -> C:
     """A `kind` from loose values (YAML, form, `--set`). Raises InvalidSettings with all problems.
 
-    Strings are read as the field's type, so that YAML's `1e-5` (a string to PyYAML) is a float.
+    Strings are read as the field's type, so that YAML's `1e-5` (a string to PyYAML) is a float. A
+    setting of several values is a list, or one text with commas.
     """
     problems: list[str] = []
     fields = {item.name: item for item in dataclasses.fields(kind)}  # type: ignore[arg-type]
@@ -364,8 +362,20 @@ def read_yaml(path: Path) -> dict[str, object]:
     return value
 
 
-def as_dict(config: Any) -> dict[str, Any]:
-    return dataclasses.asdict(config)
+def as_dict(config: Any, separator: str = ",") -> dict[str, Any]:
+    """The values as files keep them: of a setting with several ones a single text, with commas."""
+    values = dataclasses.asdict(config)
+    for item in dataclasses.fields(config):
+        if isinstance(values[item.name], tuple) and item.metadata.get("help"):
+            texts = [_plain(value) for value in values[item.name]]
+            # A file's name may have a comma.
+            is_text = not any("," in text for text in texts)
+            values[item.name] = separator.join(texts) if is_text else texts
+    return values
+
+
+def _plain(value: str | float) -> str:
+    return value if isinstance(value, str) else repr(value).removesuffix(".0")
 
 
 def default_yaml() -> str:
@@ -376,10 +386,11 @@ def default_yaml() -> str:
     ]
     for name, kind in SECTIONS.items():
         parts.append(f"\n{name}:")
+        defaults = as_dict(kind())
         for item in dataclasses.fields(kind):
             parts.append(f"  # {item.metadata['help']}{_bounds_ja(item.metadata)}")
-            default = '""' if item.default == "" else item.default
-            parts.append(f"  {item.name}: {default}")
+            default = defaults[item.name]
+            parts.append(f"  {item.name}: " + ('""' if default == "" else str(default)))
     return "\n".join(parts) + "\n"
 
 
@@ -393,13 +404,24 @@ SECTIONS: dict[str, type] = {
     "deploy": DeployConfig,
 }
 
-_KIND_JA: dict[Any, str] = {int: "整数", float: "数", str: "文字列", bool: "true/false"}
+_KIND_JA: dict[Any, str] = {
+    int: "整数",
+    float: "数",
+    str: "文字列",
+    bool: "true/false",
+    tuple[str, ...]: "文字列の並び（例: a,b）",
+    tuple[float, ...]: "数の並び（例: 1,0.5）",
+}
 _BOOLEANS = {"true": True, "false": False}
 
 
 def _converted(value: Any, hint: Any) -> Any:
     if isinstance(hint, types.UnionType):
         raise TypeError("union settings are not used")
+    if typing.get_origin(hint) is tuple:
+        items = value if isinstance(value, list | tuple) else str(_converted(value, str)).split(",")
+        given = [item.strip() if isinstance(item, str) else item for item in items]
+        return tuple(_converted(item, typing.get_args(hint)[0]) for item in given if item != "")
     if hint is bool:
         return value if isinstance(value, bool) else _BOOLEANS[str(value).strip().lower()]
     if isinstance(value, bool) or value is None:

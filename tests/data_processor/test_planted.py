@@ -64,7 +64,7 @@ class Planted:
         self.found = self._findings()
 
     def _findings(self) -> dict[str, set[int]]:
-        settings = PrepareConfig(evaluation_sets=str(self.evaluation))
+        settings = PrepareConfig(evaluation_sets=(str(self.evaluation),))
         found: defaultdict[str, set[int]] = defaultdict(set)
         for item in inspect(self.source, config=settings).findings:
             found[item.code].update(self.lines[row] for row in item.rows)

@@ -12,7 +12,7 @@ from pathlib import Path
 import pytest
 
 from mlx_finetuning import errors, files
-from mlx_finetuning.config import PrepareConfig
+from mlx_finetuning.config import PrepareConfig, load
 from mlx_finetuning.data_processor import (
     SAMPLE_DATA,
     TEMPLATES,
@@ -38,7 +38,7 @@ def paths(tmp_path: Path) -> DatasetPaths:
 def _prepare(paths: DatasetPaths, source: Path = SAMPLE_DATA, **options: object) -> DatasetSummary:
     settings = {key: value for key, value in options.items() if key not in ("replace", "progress")}
     rest = {key: value for key, value in options.items() if key in ("replace", "progress")}
-    return prepare(source, "shop", paths, PrepareConfig(**settings), **rest)  # type: ignore[arg-type]
+    return prepare(source, "shop", paths, load(PrepareConfig, settings), **rest)  # type: ignore[arg-type]
 
 
 def _contents(paths: DatasetPaths) -> dict[str, bytes]:
@@ -220,7 +220,7 @@ def test_absent_split_has_no_rows(paths: DatasetPaths) -> None:
 def test_manifest_makes_the_same_bytes_again(paths: DatasetPaths, tmp_path: Path) -> None:
     source = tmp_path / "a.csv"
     source.write_bytes(SAMPLE_DATA.read_bytes())
-    settings = PrepareConfig(seed=3, clean="nfc,trim", stratify="カテゴリ", hold_out="group")
+    settings = PrepareConfig(seed=3, clean=("nfc", "trim"), stratify="カテゴリ", hold_out="group")
     prepare(source, "shop", paths, settings, {"group": ""})
     before = _contents(paths)
     recipe = read_recipe(paths.manifest)
@@ -238,7 +238,7 @@ def test_manifest_finds_an_evaluation_set_from_another_folder(
     asked = SAMPLE_DATA.read_text(encoding="utf-8").splitlines()[:4]
     (tmp_path / "asked.csv").write_text("\n".join(asked) + "\n", encoding="utf-8")
     monkeypatch.chdir(tmp_path)
-    settings = PrepareConfig(evaluation_sets="asked.csv", drop="evaluation_set")
+    settings = PrepareConfig(evaluation_sets=("asked.csv",), drop=("evaluation_set",))
     summary = prepare(Path("source.csv"), "shop", paths, settings)
     assert summary.dropped == {"EVALUATION_SET": 3}
     before = _contents(paths)
@@ -386,5 +386,5 @@ def test_long_work_is_reported_and_can_be_stopped_in_every_stage(tmp_path: Path)
 
 
 def test_inspection_previews_a_cleaning_step(tmp_path: Path) -> None:
-    found = inspect(_dirty(tmp_path), config=PrepareConfig(clean="mask_personal"))
+    found = inspect(_dirty(tmp_path), config=PrepareConfig(clean=("mask_personal",)))
     assert [(step.name, step.rows) for step in found.cleaning] == [("mask_personal", 1)]

@@ -12,7 +12,7 @@ from typing import Any
 
 import pytest
 
-from mlx_finetuning.config import PrepareConfig
+from mlx_finetuning.config import PrepareConfig, load
 from mlx_finetuning.data_processor import Inspection, inspect, prepare, read_rows
 from mlx_finetuning.data_processor.readers.columns import choose
 from mlx_finetuning.errors import InvalidSettings
@@ -49,14 +49,14 @@ def as_jsonl(records: list[Any]) -> str:
 def looked_at(folder: Path, name: str, text: str, **settings: Any) -> Inspection:
     source = folder / name
     source.write_text(text, encoding="utf-8")
-    return inspect(source, config=PrepareConfig(**settings))
+    return inspect(source, config=load(PrepareConfig, settings))
 
 
 def rows_of(folder: Path, name: str, text: str, **settings: Any) -> list[dict[str, Any]]:
     """The rows that are written of a file, in its order."""
     (folder / name).write_text(text, encoding="utf-8")
     paths = Workspace(folder).dataset("d")
-    prepare(folder / name, "d", paths, PrepareConfig(**settings), replace=True)
+    prepare(folder / name, "d", paths, load(PrepareConfig, settings), replace=True)
     rows = [row for split in ("train", "valid", "test") for row in read_rows(paths.split(split))]
     return sorted(rows, key=lambda row: int(row["row"]))
 

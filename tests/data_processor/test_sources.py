@@ -16,7 +16,7 @@ import pyarrow.parquet
 import pytest
 
 from mlx_finetuning import errors
-from mlx_finetuning.config import PrepareConfig
+from mlx_finetuning.config import PrepareConfig, load
 from mlx_finetuning.data_processor import DatasetSummary, inspect, prepare, read_rows
 from mlx_finetuning.data_processor.findings import Finding
 from mlx_finetuning.workspace import DatasetPaths
@@ -31,7 +31,7 @@ def paths(tmp_path: Path) -> DatasetPaths:
 
 
 def _prepare(paths: DatasetPaths, *sources: Path, **settings: object) -> DatasetSummary:
-    config = PrepareConfig(**{"valid_share": 0.0, "test_share": 0.0, **settings})  # type: ignore[arg-type]
+    config = load(PrepareConfig, {"valid_share": 0.0, "test_share": 0.0, **settings})
     return prepare(sources, "new", paths, config)
 
 
@@ -235,7 +235,7 @@ def test_weight_below_one_takes_a_share_and_leaves_held_out_rows_alone(
     tmp_path: Path, paths: DatasetPaths
 ) -> None:
     source = _csv(tmp_path / "a.csv", [["質問", "回答", "分類"], *clean_rows(1000)])
-    summary = prepare(source, "new", paths, PrepareConfig(weights="0.5"))
+    summary = prepare(source, "new", paths, PrepareConfig(weights=(0.5,)))
     assert 330 <= summary.counts["train"] <= 470
     assert summary.counts["valid"] == summary.counts["test"] == 100
 

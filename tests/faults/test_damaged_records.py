@@ -244,11 +244,17 @@ def test_damaged_checkpoint_is_named(
 ) -> None:
     rule = optim.SGD(0.1)
     made = checkpoints.save(
-        tmp_path, tiny.model, {}, tiny.chat, rule, checkpoints.TrainingState(1), {"identity": "run"}
+        tmp_path,
+        tiny.model,
+        {},
+        tiny.chat,
+        rule,
+        checkpoints.TrainingState(1),
+        checkpoints.Identity("run"),
     )
     (made / name).write_text(content)
     with pytest.raises(RecordDamaged) as caught:
-        checkpoints.restore(made, tiny.model, rule, {"identity": "run"})
+        checkpoints.restore(made, tiny.model, rule, checkpoints.Identity("run"))
     assert name in str(caught.value)
 
 

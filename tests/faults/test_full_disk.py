@@ -204,7 +204,7 @@ def test_checkpoint_fails_clearly_at_every_page_it_is_short_of(
     rule = optimizer.build(TrainConfig())
     rule.init(tiny.model.trainable_parameters())
     with small_disk(tmp_path / "disk", "2m") as disk:
-        folder, made_for = disk / "checkpoints", {"identity": "run"}
+        folder, made_for = disk / "checkpoints", checkpoints.Identity("run")
 
         def save(update: int) -> Path:
             return checkpoints.save(

@@ -14,7 +14,7 @@ from typing import Any
 import psutil
 import pytest
 
-from mlx_finetuning.config import TrainConfig
+from mlx_finetuning.config import TrainConfig, as_dict
 from mlx_finetuning.errors import InvalidSettings
 from mlx_finetuning.mlx_trainer.parallel import distributed
 from mlx_finetuning.mlx_trainer.training import checkpoints
@@ -28,11 +28,11 @@ import json, sys
 from pathlib import Path
 from mlx_finetuning.utils import blas
 blas.preload()
-from mlx_finetuning.config import TrainConfig
+from mlx_finetuning.config import TrainConfig, load
 from mlx_finetuning.errors import StudioError
 from support.resumed_run import marked, train
 try:
-    result = train(Path(sys.argv[1]), TrainConfig(**json.loads(sys.argv[2])), marked)
+    result = train(Path(sys.argv[1]), load(TrainConfig, json.loads(sys.argv[2])), marked)
     checks = [[check.kind, check.passed] for check in result.checks]
     print(json.dumps({"checks": checks, "resumed_from": result.resumed_from}))
 except StudioError as error:
@@ -41,7 +41,7 @@ except StudioError as error:
 
 
 def started(folder: Path, config: TrainConfig) -> subprocess.Popen[str]:
-    words = [sys.executable, "-c", CHILD, str(folder), json.dumps(dataclasses.asdict(config))]
+    words = [sys.executable, "-c", CHILD, str(folder), json.dumps(as_dict(config))]
     environment = {**os.environ, "PYTHONPATH": str(Path(__file__).parents[1])}
     return subprocess.Popen(words, stdout=subprocess.PIPE, text=True, env=environment)
 
@@ -107,7 +107,7 @@ def test_killed_first_rank_takes_its_peer_along(tmp_path: Path) -> None:
 
 
 def test_machines_are_named_by_hosts() -> None:
-    config = TrainConfig(hosts="mac1.local, taro@mac2.local")
+    config = TrainConfig(hosts=("mac1.local", "taro@mac2.local"))
     assert distributed.rank_count(config) == 2
     assert distributed.addresses(config) == ("mac1.local:32323", "mac2.local:32324")
     assert distributed.rank_command("taro@mac2.local")[:4] == [
@@ -115,7 +115,9 @@ def test_machines_are_named_by_hosts() -> None:
     ]
 
 
-@pytest.mark.parametrize("changes", [{"hosts": "-oProxyCommand=x,b"}, {"hosts": "a,b", "ranks": 2}])
+@pytest.mark.parametrize(
+    "changes", [{"hosts": ("-oProxyCommand=x", "b")}, {"hosts": ("a", "b"), "ranks": 2}]
+)
 def test_unusable_hosts_are_refused(changes: dict[str, Any]) -> None:
     with pytest.raises(InvalidSettings):
         distributed.rank_count(TrainConfig(**changes))

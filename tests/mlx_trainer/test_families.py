@@ -304,18 +304,18 @@ def test_routers_are_trained_only_if_they_are_named(kind: str) -> None:
     router = {"qwen3_moe": "mlp.gate", "gpt_oss": "mlp.router"}[kind]
     module = importlib.import_module(f"mlx_lm.models.{kind}")
     layers = module.Model(module.ModelArgs.from_dict({**CLASSES[kind], "model_type": kind})).layers
-    everything = adapters.target_keys(layers, "all-linear")
+    everything = adapters.target_keys(layers, ("all-linear",))
     assert len(everything) == 7
     assert router not in everything
-    assert adapters.target_keys(layers, router) == [router]
-    assert len(adapters.target_keys(layers, "attention")) == 4
+    assert adapters.target_keys(layers, (router,)) == [router]
+    assert len(adapters.target_keys(layers, ("attention",))) == 4
 
 
 @pytest.mark.parametrize("kind", EXPERTS)
 def test_dora_of_experts_is_refused_before_training(kind: str) -> None:
     with pytest.raises(DoraOfExperts, match="attention"):
         model_of(kind, method="dora")
-    assert model_of(kind, method="dora", targets="attention")
+    assert model_of(kind, method="dora", targets=("attention",))
 
 
 @dataclass(frozen=True)

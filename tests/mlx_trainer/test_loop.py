@@ -232,18 +232,20 @@ def test_cancelling_leaves_a_checkpoint_of_the_last_update(
 @pytest.mark.parametrize(
     ("targets", "expected"),
     [
-        ("attention", {"self_attn.q_proj", "self_attn.k_proj", "self_attn.v_proj", "self_attn.o_proj"}),
-        ("q_proj, v_proj", {"self_attn.q_proj", "self_attn.v_proj"}),
-        ("mlp.down_proj", {"mlp.down_proj"}),
+        (("attention",), {"self_attn.q_proj", "self_attn.k_proj", "self_attn.v_proj", "self_attn.o_proj"}),
+        (("q_proj", "v_proj"), {"self_attn.q_proj", "self_attn.v_proj"}),
+        (("mlp.down_proj",), {"mlp.down_proj"}),
     ],
 )  # fmt: skip
-def test_targets_choose_layers(tiny: LoadedModel, targets: str, expected: set[str]) -> None:
+def test_targets_choose_layers(
+    tiny: LoadedModel, targets: tuple[str, ...], expected: set[str]
+) -> None:
     assert set(adapters.target_keys(list(tiny.model.layers), targets)) == expected
 
 
 def test_unknown_targets_name_what_there_is(tiny: LoadedModel) -> None:
     with pytest.raises(TargetsNotFound) as caught:
-        adapters.attach(tiny.model, dataclasses.replace(CONFIG, targets="w_q"))
+        adapters.attach(tiny.model, dataclasses.replace(CONFIG, targets=("w_q",)))
     assert "self_attn.q_proj" in caught.value.data["available"]
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import hashlib
 import json
 import os
 import random
@@ -19,7 +20,8 @@ import psutil
 import pytest
 
 from mlx_finetuning import files
-from mlx_finetuning.config import TrainConfig
+from mlx_finetuning.config import TrainConfig, as_dict
+from mlx_finetuning.config import load as load_settings
 from mlx_finetuning.errors import (
     CheckpointForeign,
     GradientWorkerLost,
@@ -29,20 +31,23 @@ from mlx_finetuning.errors import (
     MemoryRunsOut,
     RunDoesNotFit,
 )
+from mlx_finetuning.mlx_trainer.batches.examples import encode_rows
 from mlx_finetuning.mlx_trainer.model.load import load
 from mlx_finetuning.mlx_trainer.training import checkpoints, loop
 from mlx_finetuning.progress import Step
+from mlx_finetuning.utils import fingerprint
 from mlx_finetuning.utils.memory_monitor import Memory
 from support.resumed_run import CONFIG, lines, rows, stop_at, tiny_folder, train
 
 CHILD = """
 import json, sys, time
 from pathlib import Path
+from mlx_finetuning.config import TrainConfig, load
 from mlx_finetuning.utils import blas
 blas.preload()
 from support import resumed_run as test
 config = json.loads(sys.argv[2])
-test.train(Path(sys.argv[1]), test.TrainConfig(**config), test.marked)
+test.train(Path(sys.argv[1]), load(TrainConfig, config), test.marked)
 """
 
 
@@ -61,7 +66,7 @@ def same(left: Path, right: Path) -> None:
 
 
 def started(folder: Path, config: TrainConfig) -> subprocess.Popen[str]:
-    words = [sys.executable, "-c", CHILD, str(folder), json.dumps(dataclasses.asdict(config))]
+    words = [sys.executable, "-c", CHILD, str(folder), json.dumps(as_dict(config))]
     environment = {**os.environ, "PYTHONPATH": str(Path(__file__).parents[1])}
     return subprocess.Popen(words, stdout=subprocess.PIPE, text=True, env=environment)
 
@@ -91,6 +96,26 @@ def test_run_killed_at_random_updates_ends_bit_identical(whole: Path, tmp_path: 
     result = train(tmp_path)
     assert result.resumed_from
     same(tmp_path, whole)
+
+
+@pytest.mark.parametrize("targets", ["q_proj,v_proj", "q_proj, v_proj"])
+def test_run_stopped_by_a_former_version_goes_on(tmp_path: Path, targets: str) -> None:
+    """Version 0.1.0 kept lists as the text that was typed, and its checkpoints the hash of that."""
+    config = load_settings(TrainConfig, {**as_dict(CONFIG), "targets": targets})
+    with pytest.raises(Interrupted):
+        train(tmp_path, config, stop_at(4))
+    settings = {**dataclasses.asdict(config), "targets": targets, "hosts": "", "objective": "sft"}
+    digest = hashlib.sha256(repr(sorted(settings.items())).encode())
+    base = load(tiny_folder())
+    for example in encode_rows(base, rows(8), config.max_length, config.supervise):
+        digest.update(repr((example.tokens, example.supervised)).encode())
+    for chunk in fingerprint.chunks(tiny_folder() / "model.safetensors"):
+        digest.update(chunk)
+    newest = checkpoints.latest(tmp_path / "checkpoints")
+    assert newest is not None
+    state = files.read_json(newest / "state.json")
+    files.write_json(newest / "state.json", {**state, "identity": digest.hexdigest()})
+    assert train(tmp_path, config).resumed_from == 4
 
 
 def test_run_with_a_worker_process_resumes_bit_identical(tmp_path: Path) -> None:

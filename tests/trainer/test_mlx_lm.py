@@ -36,7 +36,7 @@ PLACES = (Path("/m"), Path("/d"), Path("/a"))
 
 
 def start(workspace: Workspace, dataset: str, **settings: Any) -> RunPaths:
-    small = {"batch_size": 2, "num_layers": 1, "rank": 2, "warmup": 0, "targets": "attention"}
+    small = {"batch_size": 2, "num_layers": 1, "rank": 2, "warmup": 0, "targets": ("attention",)}
     config = TrainConfig(dataset=dataset, engine="mlx-lm", **{**small, **settings})
     model = models.resolve(config.model, workspace)
     return workspace.run(runs.start(workspace, config, model))
@@ -151,13 +151,13 @@ def test_scale_is_alpha_over_rank() -> None:
 
 
 def test_targets_are_named_as_mlx_lm_names_them() -> None:
-    def keys(targets: str) -> list[str]:
+    def keys(*targets: str) -> list[str]:
         settings = mlx_lm.lora_settings(TrainConfig(targets=targets), *PLACES)
         names: list[str] = settings["lora_parameters"]["keys"]
         return names
 
     assert keys("attention")[0] == "self_attn.q_proj"
-    assert keys("q_proj, down_proj") == ["self_attn.q_proj", "mlp.down_proj"]
+    assert keys("q_proj", "down_proj") == ["self_attn.q_proj", "mlp.down_proj"]
     assert keys("linear_attn.out_proj") == ["linear_attn.out_proj"]
 
 

@@ -86,9 +86,9 @@ def inspect(session: Session, file: Path, mapping: tuple[str, ...], **named: Any
     return Answer(dataclasses.asdict(inspection), _described(inspection))
 
 
-def _given(evaluation: tuple[str, ...], **named: str | None) -> dict[str, str]:
+def _given(evaluation: tuple[str, ...], **named: object) -> dict[str, object]:
     """The settings that were named on the command line."""
-    sets = ",".join(str(Path(item).absolute()) for item in evaluation) or None
+    sets = tuple(str(Path(item).absolute()) for item in evaluation) or None
     values = {"evaluation_sets": sets, **named}
     return {key: value for key, value in values.items() if value is not None}
 
@@ -139,8 +139,8 @@ def prepare(
 
     FILE を複数書くと、1つのデータセットに合わせる。- なら、標準入力の表やJSONを読む。
     """
-    values = config.parse_assignments(list(assignments))
-    values |= _given(**named, weights=",".join(weights) or None)
+    values: dict[str, object] = {**config.parse_assignments(list(assignments))}
+    values |= _given(**named, weights=weights or None)
     if manifest is not None:
         if values or mapping:
             raise click.UsageError("--from-manifest では、設定は dataset.json のものを使います。")

@@ -1,9 +1,9 @@
-"""The settings of `PrepareConfig` that are lists or choices written as text, as what they mean.
-Parsed here and nowhere else."""
+"""What the settings of `PrepareConfig` mean: names that must be known, numbers that must fit."""
 
 from __future__ import annotations
 
 import re
+from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
 
@@ -64,42 +64,35 @@ def table_options(config: PrepareConfig) -> TableOptions:
 
 def cleaning_steps(config: PrepareConfig) -> tuple[str, ...]:
     """Names of the cleaning steps, in their order. Raises InvalidSettings."""
-    names = _items(config.clean)
     known = ", ".join(STEPS)
     problems = [
         f"clean: 「{name}」という整え方はありません（{known}）。"
-        for name in names
+        for name in config.clean
         if name not in STEPS
     ]
     if problems:
         raise InvalidSettings(problems=problems)
-    return tuple(names)
+    return config.clean
 
 
 def codes_to_drop(config: PrepareConfig) -> list[str]:
     """Codes of findings whose rows are to be left out. Raises InvalidSettings."""
-    names = _items(config.drop)
     known = ", ".join(DROPPABLE)
     problems = [
         f"drop: 「{name}」は選べません（{known}）。"
-        for name in names
+        for name in config.drop
         if name.lower() not in DROPPABLE
     ]
     if problems:
         raise InvalidSettings(problems=problems)
-    return [name.upper() for name in names]
+    return [name.upper() for name in config.drop]
 
 
-def weights(config: PrepareConfig, sources: int) -> list[float]:
+def weights(config: PrepareConfig, sources: int) -> Sequence[float]:
     """How many times the training rows of each source are written. Raises InvalidSettings."""
-    items = _items(config.weights)
-    if not items:
+    numbers = config.weights
+    if not numbers:
         return [1.0] * sources
-    try:
-        numbers = [float(item) for item in items]
-    except ValueError as error:
-        problem = f"weights: 「{config.weights}」は数の並び（例: 1,0.5）ではありません。"
-        raise InvalidSettings(problems=[problem]) from error
     if len(numbers) != sources:
         problem = (
             f"weights: ファイルは{sources}個、重みは{len(numbers)}個です。同じ数にしてください。"
@@ -112,14 +105,10 @@ def weights(config: PrepareConfig, sources: int) -> list[float]:
 
 def evaluation_files(config: PrepareConfig) -> list[Path]:
     """The files of further evaluation sets."""
-    return [Path(item).expanduser() for item in _items(config.evaluation_sets)]
+    return [Path(item).expanduser() for item in config.evaluation_sets]
 
 
 def with_absolute_paths(config: PrepareConfig) -> PrepareConfig:
     """The same settings, whatever the current folder is."""
-    paths = [str(path.absolute()) for path in evaluation_files(config)]
-    return replace(config, evaluation_sets=",".join(paths))
-
-
-def _items(text: str) -> list[str]:
-    return [item.strip() for item in text.split(",") if item.strip()]
+    paths = tuple(str(path.absolute()) for path in evaluation_files(config))
+    return replace(config, evaluation_sets=paths)

@@ -110,12 +110,12 @@ def lora_settings(
         "scale": config.alpha / config.rank,
         "dropout": config.dropout,
     }
-    if config.targets != "all-linear":
-        targets = _ATTENTION if config.targets == "attention" else config.targets.split(",")
+    if config.targets != ("all-linear",):
+        targets = _ATTENTION if config.targets == ("attention",) else config.targets
         # mlx-lm names modules by their path inside a block: `self_attn.q_proj`.
         paths = {name: f"self_attn.{name}" for name in _ATTENTION}
         paths |= {name: f"mlp.{name}" for name in _MLP}
-        lora["keys"] = [paths.get(name.strip(), name.strip()) for name in targets]
+        lora["keys"] = [paths.get(name, name) for name in targets]
     return {
         "model": str(model),
         "train": True,

@@ -241,8 +241,10 @@ _TERMS = (
     *("用語", "単語", "見出し語", "表面", "term", "word"),
     *("意味", "訳", "訳語", "定義", "裏面", "解"),
 )
-_NAMED_ROLES = ("messages", "question", "context", "answer", "text")
-_NAMED_ROLES += ("reasoning", "system", "chosen", "rejected")
+_NAMED_ROLES = (
+    *("messages", "question", "context", "answer", "text"),
+    *("reasoning", "system", "chosen", "rejected"),
+)
 # Cells hold these as values, too (a speaker, a verdict, a remark): they alone tell no header.
 _ALSO_VALUES = frozenset(
     "ユーザー アシスタント システム human ai bot gpt chatgpt gold golden ideal 正解 採用 不採用 補足 参考 body "

@@ -57,26 +57,25 @@ def attach(model: nn.Module, config: TrainConfig) -> JsonObject:
     return {**kind, "lora_parameters": parameters}
 
 
-def target_keys(layers: list[nn.Module], targets: str) -> list[str]:
+def target_keys(layers: list[nn.Module], targets: tuple[str, ...]) -> list[str]:
     """Names, within a block, of the linear layers that `targets` asks for, sorted.
 
     Routers, which choose among experts, are trained only if they are named.
     """
     linear = _modules(layers, _LINEAR)
-    if targets == "all-linear":
+    if targets == ("all-linear",):
         # Not routers, linear layers beside a stack of experts: a few rows would unbalance what was
         # balanced over trillions of tokens.
         stacks = {name.rpartition(".")[0] for name in _modules(layers, _EXPERTS)}
         owners = {stack.rpartition(".")[0] for stack in stacks}
         plain = _modules(layers, (nn.Linear, nn.QuantizedLinear))
         chosen = linear - {name for name in plain if name.rpartition(".")[0] in owners}
-    elif targets == "attention":
+    elif targets == ("attention",):
         chosen = {name for name in linear if "attn" in name or "attention" in name}
     else:
-        wanted = {name.strip() for name in targets.split(",")}
-        chosen = {name for name in linear if name in wanted or name.split(".")[-1] in wanted}
+        chosen = {name for name in linear if name in targets or name.split(".")[-1] in targets}
     if not chosen:
-        raise TargetsNotFound(targets=targets, available=sorted(linear))
+        raise TargetsNotFound(targets=",".join(targets), available=sorted(linear))
     return sorted(chosen)
 
 

@@ -50,17 +50,18 @@ class Rank:
     """`host:port` of every rank."""
 
 
-def hosts(config: TrainConfig) -> list[str]:
+def hosts(config: TrainConfig) -> tuple[str, ...]:
     """The machines of a run; empty if it stays on this one. Raises InvalidSettings."""
-    named = [name.strip() for name in config.hosts.split(",") if name.strip()]
     problems = [
-        f"hosts: 「{name}」は機械の名前ではありません。" for name in named if name.startswith("-")
+        f"hosts: 「{name}」は機械の名前ではありません。"
+        for name in config.hosts
+        if name.startswith("-")
     ]
-    if named and config.ranks > 1:
+    if config.hosts and config.ranks > 1:
         problems.append("ranks と hosts は、どちらか1つにしてください。")
     if problems:
         raise InvalidSettings(problems=problems)
-    return named
+    return config.hosts
 
 
 def rank_count(config: TrainConfig) -> int:

@@ -20,7 +20,7 @@ import mlx.optimizers as optim
 from mlx.utils import tree_flatten, tree_unflatten
 
 from mlx_finetuning import files
-from mlx_finetuning.config import TrainConfig
+from mlx_finetuning.config import TrainConfig, as_dict
 from mlx_finetuning.errors import CheckpointForeign, RecordDamaged
 from mlx_finetuning.files import JsonObject
 from mlx_finetuning.mlx_trainer.model import adapters
@@ -59,20 +59,36 @@ class TrainingState:
     """Of all sittings up to the last checkpoint."""
 
 
+@dataclass(frozen=True)
+class Identity:
+    """SHA-256 of what may not change between two sittings of one run."""
+
+    trained: str
+    """Settings, examples and base weights."""
+    held_out: str = ""
+    """Held-out examples, which former versions did not look at."""
+    spaced: str = ""
+    """`trained` with spaces behind the commas of settings: former versions kept them as typed."""
+
+
 def identity(
     config: TrainConfig, examples: Sequence[Any], held_out: Sequence[Any], base: Path | None
-) -> dict[str, str]:
-    """Of what may not change between two sittings of one run: settings, examples and base weights,
-    and beside them the held-out examples, which former versions did not look at."""
-    settings = repr(sorted(dataclasses.asdict(config).items()))
-    digest, held = hashlib.sha256(settings.encode()), hashlib.sha256()
-    for rows, into in ((examples, digest), (held_out, held)):
+) -> Identity:
+    """Of a run's settings, examples, held-out examples, and the weights in its base's folder."""
+    settings = [repr(sorted(as_dict(config, comma).items())) for comma in (",", ", ")]
+    trained, spaced = (hashlib.sha256(text.encode()) for text in settings)
+    held = hashlib.sha256()
+    for rows, digests in ((examples, (trained, spaced)), (held_out, (held,))):
         for example in rows:
-            into.update(repr((example.tokens, example.supervised)).encode())
+            content = repr((example.tokens, example.supervised)).encode()
+            for digest in digests:
+                digest.update(content)
     for path in sorted(base.glob("*.safetensors")) if base is not None else ():
         for chunk in fingerprint.chunks(path):
-            digest.update(chunk)
-    return {"identity": digest.hexdigest(), "held_out": held.hexdigest()}
+            trained.update(chunk)
+            if settings[0] != settings[1]:
+                spaced.update(chunk)
+    return Identity(trained.hexdigest(), held.hexdigest(), spaced.hexdigest())
 
 
 def save(
@@ -82,15 +98,15 @@ def save(
     chat: Chat,
     optimizer: optim.Optimizer,
     state: TrainingState,
-    identity: dict[str, str],
+    identity: Identity,
 ) -> Path:
     """Write `folder/<update>`; the oldest go beyond the last three. Raises DiskFull."""
     final = folder / f"{state.update:07d}"
     with files.replacing_folder(final) as draft:
         adapters.save(model, adapter_config, draft, chat)
         adapters.write_arrays(draft / "optimizer.safetensors", dict(tree_flatten(optimizer.state)))
-        record = {**identity, "course": dataclasses.asdict(state)}
-        files.write_json(draft / STATE, record)
+        made_of = {"identity": identity.trained, "held_out": identity.held_out}
+        files.write_json(draft / STATE, {**made_of, "course": dataclasses.asdict(state)})
     for old in whole(folder)[:-LAST_KEPT]:
         files.remove_folder(old)
     return final
@@ -112,12 +128,12 @@ def latest(folder: Path) -> Path | None:
 
 
 def restore(
-    path: Path, model: nn.Module, optimizer: optim.Optimizer, identity: dict[str, str]
+    path: Path, model: nn.Module, optimizer: optim.Optimizer, identity: Identity
 ) -> TrainingState:
     """Set adapter and optimizer to the checkpoint's. Raises CheckpointForeign, RecordDamaged."""
     record = files.read_json(path / STATE)
-    kept = {**identity, "identity": "", **record}
-    if any(kept[part] != value for part, value in identity.items()):
+    is_same = record.get("identity") in (identity.trained, identity.spaced)
+    if not is_same or record.get("held_out", identity.held_out) != identity.held_out:
         raise CheckpointForeign(path=str(path))
     try:
         state = TrainingState(**record["course"])

@@ -152,7 +152,7 @@ class _Files:
 
     paths: AdapterPaths
     adapter_config: JsonObject
-    identity: dict[str, str]
+    identity: checkpoints.Identity
     """Of settings, examples and base weights: a checkpoint of another run is refused."""
 
 

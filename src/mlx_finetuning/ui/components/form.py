@@ -33,7 +33,7 @@ def setting_input(kind: type, name: str, value: Any, key: str) -> Any:
         return st.selectbox(label, choices, index=index, placeholder="選択", **shared)
     if hint is bool:
         return st.toggle(label, value, **shared)
-    if hint is str:
+    if hint is str or typing.get_origin(hint) is tuple:
         return st.text_input(label, value, **shared)
     low, high = metadata["minimum"], metadata["maximum"]
     typed = st.number_input(

@@ -57,8 +57,8 @@ class Choices:
             header_row=self.value("header-row", "").strip() or "auto",
             delimiter=self.value("delimiter", "auto"),
             hidden=self.value("hidden", "read"),
-            clean=",".join(self.cleaning),
-            drop=",".join(self.dropped),
+            clean=self.cleaning,
+            drop=self.dropped,
             assistant_speaker=self.value("speaker", "") or "",
             several=self.value("several", "first"),
         )
