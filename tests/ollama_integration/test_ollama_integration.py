@@ -449,18 +449,18 @@ def test_slow_disk_is_waited_for(
 
 def test_answer_streams_and_says_how_it_ended(ollama: Ollama, talk: Client, gguf: Path) -> None:
     bring(talk, recipe(gguf))
-    *pieces, last = talk.chat("tiny", QUESTION, temperature=0.0)
-    assert len(pieces) > 3
-    assert (last.ended, last.tokens, last.text) == (True, len(pieces) + 1, "")
+    *chunks, last = talk.chat("tiny", QUESTION, temperature=0.0)
+    assert len(chunks) > 3
+    assert (last.ended, last.tokens, last.text) == (True, len(chunks) + 1, "")
     *_, cut = talk.chat("tiny", QUESTION, max_tokens=2, temperature=0.0)
     assert not cut.ended
 
 
 def test_closed_conversation_ends_the_request(ollama: Ollama, talk: Client, gguf: Path) -> None:
     bring(talk, recipe(gguf))
-    pieces = talk.chat("tiny", QUESTION, temperature=0.0)
-    next(pieces)
-    pieces.close()
+    chunks = talk.chat("tiny", QUESTION, temperature=0.0)
+    next(chunks)
+    chunks.close()
     assert list(itertools.islice(talk.chat("tiny", QUESTION), 1))
 
 

@@ -17,9 +17,10 @@ import httpx2
 import pytest
 
 from mlx_finetuning.errors import Interrupted, PromptTooLong, RuntimeNotAnswering, UnexpectedError
-from mlx_finetuning.runtime import AnswerStream, Client, Piece, Pieces, Question
+from mlx_finetuning.runtime import AnswerStream, Client, Question
 from mlx_finetuning.runtime import endpoint as endpoint_module
 from mlx_finetuning.runtime.endpoint import Endpoint, Engine, EngineEnded
+from mlx_finetuning.tokenization.answer import AnswerChunk, AnswerChunks
 from support.helpers import wait_until
 
 KEY = "かぎ".encode().hex()
@@ -28,7 +29,7 @@ closed: list[str] = []
 """Questions whose answers were not generated to their end, or were."""
 
 
-def counting(question: Question) -> Pieces:
+def counting(question: Question) -> AnswerChunks:
     """Answers with the question's letters, one at a time; some questions have effects."""
     text = question.messages[-1]["content"]
     if text == "長すぎる":
@@ -40,13 +41,13 @@ def counting(question: Question) -> Pieces:
                 raise RuntimeNotAnswering(reason="故障")
             if text == "終わらない":
                 time.sleep(0.01)
-                yield Piece("あ" * 10_000, number)
+                yield AnswerChunk("あ" * 10_000, number)
                 continue
             if text == "予期しない":
                 raise TypeError("hf_" + "0" * 20)
             if text == "動かなくなる":
                 raise EngineEnded
-            yield Piece(letter, number, number == len(letters), 7)
+            yield AnswerChunk(letter, number, number == len(letters), 7)
     finally:
         closed.append(text)
 
@@ -188,7 +189,7 @@ def test_call_of_a_tool_needs_no_text() -> None:
     call = {"id": "1", "type": "function", "function": {"name": "x", "arguments": "{}"}}
     asked: list[Question] = []
 
-    def remembering(question: Question) -> Pieces:
+    def remembering(question: Question) -> AnswerChunks:
         asked.append(question)
         yield from counting(question)
 
@@ -382,11 +383,11 @@ def test_reader_who_reads_nothing_is_given_up(monkeypatch: pytest.MonkeyPatch) -
     closed.clear()
     endless = [{"role": "user", "content": "終わらない"}]
     with running() as endpoint:
-        pieces = Client(endpoint.address, KEY).stream(endless, max_tokens=1_000_000)
-        next(pieces)
+        chunks = Client(endpoint.address, KEY).stream(endless, max_tokens=1_000_000)
+        next(chunks)
         wait_until(lambda: closed == ["終わらない"], 20)
         assert ask(endpoint, {"messages": HELLO})[0] == 200
-        pieces.close()
+        chunks.close()
 
 
 def test_reader_who_leaves_cancels_his_answer(endpoint: Endpoint) -> None:

@@ -44,10 +44,10 @@ def test_greedy_answers_are_always_the_same(client: Client) -> None:
     assert answers == [answers[0]] * 3
 
 
-def test_streamed_pieces_make_the_same_answer(client: Client) -> None:
-    pieces = list(client.stream(QUESTION))
-    assert len(pieces) > 1
-    assert "".join(piece.text for piece in pieces) == client.chat(QUESTION).text
+def test_streamed_chunks_make_the_same_answer(client: Client) -> None:
+    chunks = list(client.stream(QUESTION))
+    assert len(chunks) > 1
+    assert "".join(chunk.text for chunk in chunks) == client.chat(QUESTION).text
 
 
 def test_answer_that_is_cut_says_so(client: Client) -> None:

@@ -232,12 +232,12 @@ class _Handler(BaseHTTPRequestHandler):
             return
         self._start_stream()
         options = body.get("options", {})
-        pieces = ollama.runtime(name).stream(
+        chunks = ollama.runtime(name).stream(
             messages, options.get("num_predict", 128), options.get("temperature", 0.8)
         )
         splitter = Format(TAG if ollama.splits_thinking else None).splitter()
-        for piece in pieces:
-            thought, text = splitter.feed(piece.text)
+        for chunk in chunks:
+            thought, text = splitter.feed(chunk.text)
             if text or thought:
                 message = {"role": "assistant", "content": text}
                 message |= {"thinking": thought} if thought else {}
@@ -247,9 +247,9 @@ class _Handler(BaseHTTPRequestHandler):
                     return
         if ollama.changes_answers:
             self._line({"message": {"role": "assistant", "content": "！"}, "done": False})
-        reason = "stop" if piece.ended and not ollama.never_ends else "length"
-        last = {"done": True, "done_reason": reason, "eval_count": piece.tokens}
-        self._line({**last, "prompt_eval_count": piece.prompt_tokens + ollama.doubles_bos})
+        reason = "stop" if chunk.ended and not ollama.never_ends else "length"
+        last = {"done": True, "done_reason": reason, "eval_count": chunk.tokens}
+        self._line({**last, "prompt_eval_count": chunk.prompt_tokens + ollama.doubles_bos})
 
     # --- the wire ------------------------------------------------------------------------
 

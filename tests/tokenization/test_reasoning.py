@@ -7,8 +7,9 @@ from typing import Any
 
 import pytest
 
-from mlx_finetuning.runtime import Piece, Pieces, apart, collect
+from mlx_finetuning.runtime import apart, collect
 from mlx_finetuning.tokenization import reasoning
+from mlx_finetuning.tokenization.answer import AnswerChunk, AnswerChunks
 from mlx_finetuning.tokenization.reasoning import STYLES, TAG, Format
 
 GPT_OSS = STYLES[0]
@@ -67,24 +68,24 @@ def test_pieces_of_any_size_come_to_the_same(style: Any, opened: bool) -> None:
             assert (thought + new[0], answer + new[1]) == form.split(text), text
 
 
-def pieces(*texts: str, **last: Any) -> Pieces:
+def chunks(*texts: str, **last: Any) -> AnswerChunks:
     for text in texts:
-        yield Piece(text)
-    yield Piece("", **last)
+        yield AnswerChunk(text)
+    yield AnswerChunk("", **last)
 
 
 def test_counts_and_end_of_an_answer_are_kept() -> None:
-    written = pieces("<thi", "nk>考え</", "think>答", "え<", tokens=9, ended=True, prompt_tokens=3)
+    written = chunks("<thi", "nk>考え</", "think>答", "え<", tokens=9, ended=True, prompt_tokens=3)
     found = collect(apart(written, Format(TAG)))
     assert (found.reasoning, found.text) == ("考え", "答え<")
     assert (found.tokens, found.ended, found.prompt_tokens) == (9, True, 3)
 
 
 def test_engine_that_splits_by_itself_is_left_alone() -> None:
-    def split() -> Pieces:
-        yield Piece("", reasoning="考え")
-        yield Piece("答え")
-        yield Piece("", 5, True)
+    def split() -> AnswerChunks:
+        yield AnswerChunk("", reasoning="考え")
+        yield AnswerChunk("答え")
+        yield AnswerChunk("", 5, True)
 
     found = collect(apart(split(), Format(TAG, opened=True)))
     assert (found.reasoning, found.text) == ("考え", "答え")
@@ -93,10 +94,10 @@ def test_engine_that_splits_by_itself_is_left_alone() -> None:
 def test_closing_an_answer_closes_the_engine() -> None:
     closed = []
 
-    def endless() -> Pieces:
+    def endless() -> AnswerChunks:
         try:
             while True:
-                yield Piece("あ")
+                yield AnswerChunk("あ")
         finally:
             closed.append(True)
 

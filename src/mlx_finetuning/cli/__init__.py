@@ -17,7 +17,7 @@ import click
 from mlx_finetuning import files
 from mlx_finetuning.cli import text
 from mlx_finetuning.cli.app import build
-from mlx_finetuning.cli.session import Answer, Session
+from mlx_finetuning.cli.session import CommandResult, Session
 from mlx_finetuning.errors import Interrupted, StudioError, TextUndecodable, UnexpectedError
 from mlx_finetuning.messages_ja import describe
 from mlx_finetuning.utils.redaction import without_secrets
@@ -46,7 +46,7 @@ def _run(arguments: list[str], speaks_json: bool, out: TextIO) -> int:
     try:
         with build().make_context("mlx-finetuning", list(arguments)) as root:
             answer = root.command.invoke(root)
-            if not isinstance(answer, Answer):
+            if not isinstance(answer, CommandResult):
                 return DONE
             print(_json(answer.data) if speaks_json else answer.text, file=out, flush=True)
             return answer.exit_code

@@ -7,7 +7,7 @@ import click
 from mlx_finetuning import config
 from mlx_finetuning.cli import text
 from mlx_finetuning.cli.runs import RUN_ID
-from mlx_finetuning.cli.session import Answer, Session, command
+from mlx_finetuning.cli.session import CommandResult, Session, command
 from mlx_finetuning.config import CertifyConfig, as_dict
 from mlx_finetuning.jobs.results import Certificate
 
@@ -17,12 +17,12 @@ HEADING = ("動かし方", "質問", "質問のトークン", "次の語の一�
 @command()
 @RUN_ID
 @click.option("--set", "assignments", multiple=True, metavar="KEY=VALUE", help="設定を1つ変える")
-def certify(session: Session, run_id: str, assignments: tuple[str, ...]) -> Answer:
+def certify(session: Session, run_id: str, assignments: tuple[str, ...]) -> CommandResult:
     """書き出したモデルが、学習したモデルと同じかを証明する"""
     settings = config.load(CertifyConfig, config.parse_assignments(list(assignments)))
     with session.progress() as progress:
         certificate = session.studio.evaluation.certify(run_id, settings).follow(progress)
-    return Answer(
+    return CommandResult(
         {"run_id": run_id, **as_dict(certificate)},
         _shown(certificate),
         0 if certificate.passed else 1,

@@ -13,12 +13,11 @@ import click
 from mlx_finetuning import config
 from mlx_finetuning.cli import text
 from mlx_finetuning.cli.runs import RUN_ID
-from mlx_finetuning.cli.session import Answer, Session, command
+from mlx_finetuning.cli.session import CommandResult, Session, command
 from mlx_finetuning.config import GenerateConfig, as_dict
-from mlx_finetuning.runtime import Answer as Said
-from mlx_finetuning.runtime import Piece
 from mlx_finetuning.runtime.chats import Chat
 from mlx_finetuning.studio.chat import ANSWER_ENGINES
+from mlx_finetuning.tokenization.answer import Answer, AnswerChunk
 
 END = ("/exit", "/bye", "終了")
 SIDES_JA = {"tuned": "学習後", "base": "元のモデル"}
@@ -43,7 +42,7 @@ def chat(
     system: str | None,
     temperature: str | None,
     assignments: tuple[str, ...],
-) -> Answer:
+) -> CommandResult:
     """学習したモデルと会話する（答えの途中の Ctrl-C は、その答えだけを止める）"""
     options: dict[str, object] = dict(config.parse_assignments(list(assignments)))
     options |= {} if system is None else {"system": system}
@@ -67,19 +66,19 @@ def _models_let_go(session: Session, run_id: str) -> Iterator[None]:
             session.studio.chat.stop_servers(run_id)
 
 
-def _show(pieces: Iterator[Piece]) -> None:
+def _show(chunks: Iterator[AnswerChunk]) -> None:
     """An answer as it comes; reasoning before it is marked, and dim where the terminal can."""
     is_thinking = False
-    for piece in pieces:
-        if piece.reasoning:
+    for chunk in chunks:
+        if chunk.reasoning:
             if not is_thinking:
                 click.echo(text.THINKING)
-            click.secho(piece.reasoning, nl=False, dim=True)
-        if piece.text:
-            if is_thinking or piece.reasoning:
+            click.secho(chunk.reasoning, nl=False, dim=True)
+        if chunk.text:
+            if is_thinking or chunk.reasoning:
                 click.echo(f"\n{text.ANSWERING}")
-            click.echo(piece.text, nl=False)
-        is_thinking = bool(piece.reasoning or is_thinking) and not piece.text
+            click.echo(chunk.text, nl=False)
+        is_thinking = bool(chunk.reasoning or is_thinking) and not chunk.text
 
 
 @dataclass
@@ -96,7 +95,7 @@ class _Talk:
     def __post_init__(self) -> None:
         self.chat = Chat(self.engine, as_dict(self.settings))
 
-    def ask_once(self, question: str) -> Answer:
+    def ask_once(self, question: str) -> CommandResult:
         """One question, whose answers are not kept."""
         self._warn_if_busy()
         said = {side: self._whole(side, question) for side in self.sides}
@@ -112,9 +111,9 @@ class _Talk:
             words if len(shown) == 1 else f"{SIDES_JA[side]}: {words}"
             for side, words in shown.items()
         )
-        return Answer({"run_id": self.run_id, **first, **answers}, "\n".join(lines))
+        return CommandResult({"run_id": self.run_id, **first, **answers}, "\n".join(lines))
 
-    def converse(self) -> Answer:
+    def converse(self) -> CommandResult:
         """Questions from standard input until its end; every turn is saved."""
         click.echo(f"質問を入力してください（終わるには {END[0]}）。", err=True)
         self._warn_if_busy()
@@ -134,11 +133,11 @@ class _Talk:
             )
             self.session.studio.chat.save(self.run_id, self.chat)
         data = {"run_id": self.run_id, "chat_id": self.chat.chat_id, "talks": self.chat.talks}
-        return Answer(
+        return CommandResult(
             data, f"会話を保存しました（{self.chat.chat_id}）。" if self.chat.talks else ""
         )
 
-    def _streamed(self, side: str, question: str) -> Said:
+    def _streamed(self, side: str, question: str) -> Answer:
         """Show an answer as it comes; Ctrl-C ends it, and not the conversation."""
         if len(self.sides) > 1:
             click.echo(f"{SIDES_JA[side]}: ", nl=False)
@@ -156,7 +155,7 @@ class _Talk:
         click.echo(cut)
         return stream.answer
 
-    def _whole(self, side: str, question: str) -> Said:
+    def _whole(self, side: str, question: str) -> Answer:
         with self.session.progress() as progress:
             return self.session.studio.chat.answer(
                 self.run_id, self._asked(side, question), self.settings,

@@ -12,7 +12,7 @@ import click
 
 from mlx_finetuning import config
 from mlx_finetuning.cli import text, trashing
-from mlx_finetuning.cli.session import Answer, Session, command, group
+from mlx_finetuning.cli.session import CommandResult, Session, command, group
 from mlx_finetuning.config import HOLD_OUT, SUPERVISE, PrepareConfig
 from mlx_finetuning.jobs.preview import Preview, PreviewSequence, PreviewToken
 
@@ -72,7 +72,7 @@ EVALUATION = click.option(
 @DELIMITER
 @CLEAN
 @EVALUATION
-def inspect(session: Session, file: Path, mapping: tuple[str, ...], **named: Any) -> Answer:
+def inspect(session: Session, file: Path, mapping: tuple[str, ...], **named: Any) -> CommandResult:
     """ファイルの文字コード・形式・列・気になる行を調べる（データセットは作らない）
 
     FILE が - なら、標準入力の表やJSONを読む（作業フォルダに控えを残す）。
@@ -83,7 +83,7 @@ def inspect(session: Session, file: Path, mapping: tuple[str, ...], **named: Any
         inspection = session.studio.data.inspect(
             _received(session, file), mapping=columns or None, settings=settings, progress=progress
         )
-    return Answer(dataclasses.asdict(inspection), _described(inspection))
+    return CommandResult(dataclasses.asdict(inspection), _described(inspection))
 
 
 def _given(evaluation: tuple[str, ...], **named: object) -> dict[str, object]:
@@ -134,7 +134,7 @@ def prepare(
     manifest: Path | None,
     replace: bool,
     **named: Any,
-) -> Answer:
+) -> CommandResult:
     """行を整えて確かめ、学習・検証・テストに分けてデータセットを作る
 
     FILE を複数書くと、1つのデータセットに合わせる。- なら、標準入力の表やJSONを読む。
@@ -148,7 +148,7 @@ def prepare(
             summary = session.studio.data.reproduce(
                 manifest, name, files, replace=replace, progress=progress
             )
-        return Answer(dataclasses.asdict(summary), _written(summary))
+        return CommandResult(dataclasses.asdict(summary), _written(summary))
     if not files:
         raise click.UsageError("FILE（元のファイル）を1つ以上書いてください。")
     if not name:
@@ -163,7 +163,7 @@ def prepare(
             replace=replace,
             progress=progress,
         )
-    return Answer(dataclasses.asdict(summary), _written(summary))
+    return CommandResult(dataclasses.asdict(summary), _written(summary))
 
 
 @command(data)
@@ -183,7 +183,7 @@ def preview(
     row: int | None,
     max_length: int | None,
     supervise: str | None,
-) -> Answer:
+) -> CommandResult:
     """学習で実際に使われる文章・トークン・学習の対象を表示する"""
     with session.progress() as progress:
         shown = session.studio.data.preview(name, model, row, max_length, supervise).follow(
@@ -203,11 +203,11 @@ def preview(
         tokens = sequence.tokens
         heading = f"■ {title}\n" if title else ""
         parts.append(f"{heading}{_marked(tokens)}\n\n{_token_table(tokens)}")
-    return Answer(dataclasses.asdict(shown), "\n\n".join(parts))
+    return CommandResult(dataclasses.asdict(shown), "\n\n".join(parts))
 
 
 @command(data, "list")
-def list_(session: Session) -> Answer:
+def list_(session: Session) -> CommandResult:
     """データセットの一覧を表示する"""
     entries, rows = session.studio.data.list(), []
     for entry in entries:
@@ -220,13 +220,13 @@ def list_(session: Session) -> Answer:
     shown = text.table(["名前", "種類", "学習", "検証", "テスト"], rows)
     nothing = "データセットはまだありません。mlx-finetuning data prepare で作れます。"
     data = {"datasets": [dataclasses.asdict(entry) for entry in entries]}
-    return Answer(data, shown if entries else nothing)
+    return CommandResult(data, shown if entries else nothing)
 
 
 @command(data)
 @click.argument("name", metavar="NAME")
 @click.option("--restore", is_flag=True, help="ゴミ箱から元に戻す")
-def delete(session: Session, name: str, restore: bool) -> Answer:
+def delete(session: Session, name: str, restore: bool) -> CommandResult:
     """データセットをゴミ箱に移す（--restore で元に戻せる）"""
     if restore:
         session.studio.data.restore(name)
@@ -237,13 +237,13 @@ def delete(session: Session, name: str, restore: bool) -> Answer:
 
 @command(data)
 @click.option("--empty", is_flag=True, help="ゴミ箱を空にする（元に戻せない）")
-def trash(session: Session, empty: bool) -> Answer:
+def trash(session: Session, empty: bool) -> CommandResult:
     """ゴミ箱の中のデータセットを表示する"""
     if empty:
         return trashing.emptied(session.studio.machine.clean("deleted_datasets"))
     deleted = session.studio.data.deleted()
     rows = ([dataset.name, dataset.deleted_at[:16]] for dataset in deleted)
-    return Answer(
+    return CommandResult(
         {"deleted": [dataclasses.asdict(dataset) for dataset in deleted]},
         text.table(["データセット", "削除"], rows) if deleted else "ゴミ箱は空です。",
     )

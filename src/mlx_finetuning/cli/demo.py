@@ -8,7 +8,7 @@ import click
 
 from mlx_finetuning import config
 from mlx_finetuning.cli import text
-from mlx_finetuning.cli.session import Answer, Session, command
+from mlx_finetuning.cli.session import CommandResult, Session, command
 
 if TYPE_CHECKING:
     from mlx_finetuning.demo import Demonstration
@@ -33,7 +33,7 @@ STAGES = {
 @click.option(
     "--set", "assignments", multiple=True, metavar="KEY=VALUE", help="学習の設定を1つ変える"
 )
-def demo(session: Session, model: str, assignments: tuple[str, ...]) -> Answer:
+def demo(session: Session, model: str, assignments: tuple[str, ...]) -> CommandResult:
     """付属のデータで、学習から書き出しまでをひと通り試す（内蔵のモデルなら約2分）"""
     from mlx_finetuning.demo import run_demo
 
@@ -42,7 +42,7 @@ def demo(session: Session, model: str, assignments: tuple[str, ...]) -> Answer:
         result = run_demo(session.studio, model, settings, progress)
     data = config.as_dict(result)
     parities = {f"{quant.lower()}_parity": one for quant, one in data.pop("parities").items()}
-    return Answer(data | parities, _shown(result))
+    return CommandResult(data | parities, _shown(result))
 
 
 def _shown(result: Demonstration) -> str:

@@ -8,7 +8,7 @@ from mlx_finetuning import config
 from mlx_finetuning.cli import text
 from mlx_finetuning.cli.ollama import HOST
 from mlx_finetuning.cli.runs import RUN_ID
-from mlx_finetuning.cli.session import Answer, Session, command
+from mlx_finetuning.cli.session import CommandResult, Session, command
 from mlx_finetuning.config import QUANTIZATIONS, DeployConfig, as_dict
 
 
@@ -30,7 +30,7 @@ def deploy(
     replace: bool,
     assignments: tuple[str, ...],
     **named: str | None,
-) -> Answer:
+) -> CommandResult:
     """学習したモデルをOllamaに登録し、学習したとおりに動くことを確かめる"""
     options = {key: value for key, value in named.items() if value is not None}
     settings = config.load(DeployConfig, {**config.parse_assignments(list(assignments)), **options})
@@ -49,4 +49,4 @@ def deploy(
         ]
     )
     shown = f"{result.verdict}\n{lines}\n→ ollama run {result.name}"
-    return Answer({"run_id": run_id, **as_dict(result)}, shown)
+    return CommandResult({"run_id": run_id, **as_dict(result)}, shown)

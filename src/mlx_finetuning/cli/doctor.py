@@ -6,13 +6,13 @@ import dataclasses
 
 from rich.cells import cell_len, set_cell_size
 
-from mlx_finetuning.cli.session import Answer, Session, command
+from mlx_finetuning.cli.session import CommandResult, Session, command
 
 _MARKS = {"ok": "○", "warn": "△", "missing": "×"}
 
 
 @command()
-def doctor(session: Session) -> Answer:
+def doctor(session: Session) -> CommandResult:
     """マシン・メモリー・BLAS・必要な部品を調べ、直し方を示す"""
     report = session.studio.machine.doctor()
     columns = max(cell_len(item.name) for item in report.items)
@@ -22,4 +22,4 @@ def doctor(session: Session) -> Answer:
         lines += [f"    → {line}" for line in item.advice.splitlines()]
     verdict = "学習できます。" if report.can_train else "足りない部品があり、学習できません。"
     record = {**dataclasses.asdict(report), "can_train": report.can_train}
-    return Answer(record, "\n".join([*lines, "", verdict]))
+    return CommandResult(record, "\n".join([*lines, "", verdict]))

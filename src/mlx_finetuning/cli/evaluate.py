@@ -10,7 +10,7 @@ import click
 from mlx_finetuning import config
 from mlx_finetuning.cli import text
 from mlx_finetuning.cli.runs import RUN_ID
-from mlx_finetuning.cli.session import Answer, Session, command
+from mlx_finetuning.cli.session import CommandResult, Session, command
 from mlx_finetuning.config import EvaluateConfig, as_dict
 from mlx_finetuning.experiment_tracker.evaluation.results import Report, SplitReport
 
@@ -23,7 +23,7 @@ SHOWN_ANSWERS = 5
 @command()
 @RUN_ID
 @click.option("--set", "assignments", multiple=True, metavar="KEY=VALUE", help="設定を1つ変える")
-def evaluate(session: Session, run_id: str, assignments: tuple[str, ...]) -> Answer:
+def evaluate(session: Session, run_id: str, assignments: tuple[str, ...]) -> CommandResult:
     """学習の前後で正答率と損失を比べ、報告書（HTML）を作る
 
     学習できたか、ほかのことを忘れていないか、丸暗記していないか、答えを自分で終えるかを判定します。
@@ -33,7 +33,7 @@ def evaluate(session: Session, run_id: str, assignments: tuple[str, ...]) -> Ans
         report = session.studio.evaluation.start(run_id, settings).follow(progress)
     page = session.studio.workspace.run(run_id).report_html
     data = {"run_id": run_id, "report": as_dict(report), "report_html": str(page)}
-    return Answer(data, f"{_shown(report)}\n\n報告書: {page}")
+    return CommandResult(data, f"{_shown(report)}\n\n報告書: {page}")
 
 
 def _shown(report: Report) -> str:

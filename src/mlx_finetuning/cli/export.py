@@ -9,7 +9,7 @@ import click
 from mlx_finetuning import config
 from mlx_finetuning.cli import text
 from mlx_finetuning.cli.runs import RUN_ID
-from mlx_finetuning.cli.session import Answer, Session, command
+from mlx_finetuning.cli.session import CommandResult, Session, command
 from mlx_finetuning.config import FORMATS, QUANTIZATIONS, ExportConfig
 
 
@@ -46,7 +46,7 @@ def export(
     out: Path | None,
     advise: bool,
     **named: str | bool | None,
-) -> Answer:
+) -> CommandResult:
     """学習したモデルをファイルに書き出し、MLXのモデルと比べて確かめる"""
     options = {key: value for key, value in named.items() if value is not None}
     settings = config.load(ExportConfig, options)
@@ -66,4 +66,4 @@ def export(
             f"{file.path}（{text.size(file.size_bytes)}）\n  {file.verdict}"
             for file in result.files.values()
         ]
-    return Answer({"run_id": run_id, **config.as_dict(result)}, "\n".join(lines))
+    return CommandResult({"run_id": run_id, **config.as_dict(result)}, "\n".join(lines))

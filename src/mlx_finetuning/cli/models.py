@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING
 import click
 
 from mlx_finetuning.cli import text
-from mlx_finetuning.cli.session import Answer, Session, command, group
+from mlx_finetuning.cli.session import CommandResult, Session, command, group
 from mlx_finetuning.models.wording_ja import FIT_JA, reach_ja, twin_ja
 
 if TYPE_CHECKING:
@@ -22,7 +22,7 @@ NAME = click.argument("name", metavar="MODEL")
 
 
 @command(models, "list")
-def list_(session: Session) -> Answer:
+def list_(session: Session) -> CommandResult:
     """使えるモデルと、おすすめのモデルを表示する"""
     installed, catalogue = session.studio.models.list(), session.studio.models.catalogue()
     data = {
@@ -34,36 +34,36 @@ def list_(session: Session) -> Answer:
         for model in installed
     )
     usable = text.table(["使えるモデル", "大きさ", "場所"], rows)
-    return Answer(data, f"{usable}\n\n{_recommended(session, catalogue)}")
+    return CommandResult(data, f"{usable}\n\n{_recommended(session, catalogue)}")
 
 
 @command(models)
 @NAME
-def show(session: Session, name: str) -> Answer:
+def show(session: Session, name: str) -> CommandResult:
     """モデルの大きさ、要るメモリー、書き出せる先、得意なこととライセンスを表示する"""
     entry, here = session.studio.models.show(name)
     data = {
         "installed": dataclasses.asdict(here) if here else None,
         "catalogue": _facts(session, entry) if entry else None,
     }
-    return Answer(data, text.pairs(_described(session, name, entry, here)))
+    return CommandResult(data, text.pairs(_described(session, name, entry, here)))
 
 
 @command(models)
 @NAME
-def download(session: Session, name: str) -> Answer:
+def download(session: Session, name: str) -> CommandResult:
     """Hugging Faceからモデルをダウンロードする（途中からの再開もできる）"""
     with session.progress() as progress:
         downloaded = session.studio.models.download(name).follow(progress)
-    return Answer(dataclasses.asdict(downloaded), f"ダウンロードしました: {downloaded.path}")
+    return CommandResult(dataclasses.asdict(downloaded), f"ダウンロードしました: {downloaded.path}")
 
 
 @command(models)
 @NAME
-def delete(session: Session, name: str) -> Answer:
+def delete(session: Session, name: str) -> CommandResult:
     """ダウンロードしたモデルを消す（学習したアダプタは残る。元に戻せない）"""
     session.studio.models.delete(name)
-    return Answer({"deleted": name}, f"{name} を消しました。もう一度ダウンロードできます。")
+    return CommandResult({"deleted": name}, f"{name} を消しました。もう一度ダウンロードできます。")
 
 
 def _recommended(session: Session, entries: tuple[CatalogueEntry, ...]) -> str:

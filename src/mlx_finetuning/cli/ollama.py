@@ -6,7 +6,7 @@ import click
 
 from mlx_finetuning import config
 from mlx_finetuning.cli import session, text
-from mlx_finetuning.cli.session import Answer, Session, command
+from mlx_finetuning.cli.session import CommandResult, Session, command
 from mlx_finetuning.config import GenerateConfig
 from mlx_finetuning.messages_ja import describe
 
@@ -20,7 +20,7 @@ ollama = session.group("ollama", "Ollamaの状態と、登録されているモ�
 
 @command(ollama)
 @HOST
-def status(session: Session, host: str | None) -> Answer:
+def status(session: Session, host: str | None) -> CommandResult:
     """Ollamaが動いているか、版に問題がないかを調べる"""
     server = session.studio.ollama.status(host)
     problem = None if server.problem is None else server.problem.to_json()
@@ -31,13 +31,15 @@ def status(session: Session, host: str | None) -> Answer:
         "warnings": list(server.warnings),
     }
     if server.problem is not None:
-        return Answer(data, describe(server.problem).text, exit_code=1)
-    return Answer(data, "\n".join([f"Ollama {server.version}（{server.place}）", *server.warnings]))
+        return CommandResult(data, describe(server.problem).text, exit_code=1)
+    return CommandResult(
+        data, "\n".join([f"Ollama {server.version}（{server.place}）", *server.warnings])
+    )
 
 
 @command(ollama, "list")
 @HOST
-def list_models(session: Session, host: str | None) -> Answer:
+def list_models(session: Session, host: str | None) -> CommandResult:
     """登録されているモデルの一覧"""
     models = session.studio.ollama.list(host)
     rows = [
@@ -47,17 +49,17 @@ def list_models(session: Session, host: str | None) -> Answer:
     shown = (
         text.table(("名前", "大きさ", "量子化", "更新"), rows) if rows else "モデルはありません。"
     )
-    return Answer({"models": [config.as_dict(model) for model in models]}, shown)
+    return CommandResult({"models": [config.as_dict(model) for model in models]}, shown)
 
 
 @command(ollama)
 @NAME
 @HOST
-def show(session: Session, name: str, host: str | None) -> Answer:
+def show(session: Session, name: str, host: str | None) -> CommandResult:
     """モデルの詳しい情報"""
     details = session.studio.ollama.show(name, host)
     shown = {"details": details.get("details", {}), "parameters": details.get("parameters", "")}
-    return Answer(
+    return CommandResult(
         {"name": name, **details}, text.record({**shown, "system": details.get("system", "")})
     )
 
@@ -69,20 +71,20 @@ def show(session: Session, name: str, host: str | None) -> Answer:
 @HOST
 def copy(
     session: Session, source: str, destination: str, replace: bool, host: str | None
-) -> Answer:
+) -> CommandResult:
     """モデルに、もう1つ名前を付ける"""
     session.studio.ollama.copy(source, destination, host, replace=replace)
     data = {"source": source, "destination": destination}
-    return Answer(data, f"{source} を {destination} としても使えるようにしました。")
+    return CommandResult(data, f"{source} を {destination} としても使えるようにしました。")
 
 
 @command(ollama)
 @NAME
 @HOST
-def delete(session: Session, name: str, host: str | None) -> Answer:
+def delete(session: Session, name: str, host: str | None) -> CommandResult:
     """モデルをOllamaから消す"""
     session.studio.ollama.delete(name, host)
-    return Answer({"deleted": name}, f"{name} を消しました。")
+    return CommandResult({"deleted": name}, f"{name} を消しました。")
 
 
 @command(ollama)
@@ -92,7 +94,7 @@ def delete(session: Session, name: str, host: str | None) -> Answer:
 @HOST
 def ask(
     session: Session, name: str, prompt: str, assignments: tuple[str, ...], host: str | None
-) -> Answer:
+) -> CommandResult:
     """登録されているモデルに1つ質問する"""
     settings = config.load(GenerateConfig, config.parse_assignments(list(assignments)))
     question = [{"role": "user", "content": prompt}]
@@ -100,4 +102,4 @@ def ask(
     for _ in stream:
         pass
     data = {"name": name, **config.as_dict(stream.answer)}
-    return Answer(data, text.with_reasoning(stream.answer.text, stream.answer.reasoning))
+    return CommandResult(data, text.with_reasoning(stream.answer.text, stream.answer.reasoning))

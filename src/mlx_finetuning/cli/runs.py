@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING
 import click
 
 from mlx_finetuning.cli import text, trashing
-from mlx_finetuning.cli.session import Answer, Session, command, group
+from mlx_finetuning.cli.session import CommandResult, Session, command, group
 from mlx_finetuning.errors import StudioError
 from mlx_finetuning.jobs.metrics import Metrics
 from mlx_finetuning.jobs.runs import LaterJob, Run
@@ -26,18 +26,18 @@ RUN_ID = click.argument("run_id", metavar="ID")
 
 
 @command(runs, "list")
-def list_(session: Session) -> Answer:
+def list_(session: Session) -> CommandResult:
     """実験の一覧を、新しい順に表示する"""
     listed = session.studio.runs.list()
     rows = ([run.run_id, run.state_ja, run.model, run.dataset, run.engine] for run in listed)
     shown = text.table(["実験ID", "状態", "モデル", "データセット", "エンジン"], rows)
     nothing = "実験はまだありません。mlx-finetuning demo で試せます。"
-    return Answer({"runs": [as_json(run) for run in listed]}, shown if listed else nothing)
+    return CommandResult({"runs": [as_json(run) for run in listed]}, shown if listed else nothing)
 
 
 @command(runs)
 @RUN_ID
-def show(session: Session, run_id: str) -> Answer:
+def show(session: Session, run_id: str) -> CommandResult:
     """1つの実験の状態・設定・損失を表示する"""
     run = session.studio.runs.show(run_id)
     metrics = session.studio.runs.metrics_reader(run_id)
@@ -49,17 +49,17 @@ def show(session: Session, run_id: str) -> Answer:
         "losses": dataclasses.asdict(losses),
         "jobs": [dataclasses.asdict(job) for job in later],
     }
-    return Answer(data, described(run, losses, later))
+    return CommandResult(data, described(run, losses, later))
 
 
 @command(runs)
 @RUN_ID
-def watch(session: Session, run_id: str) -> Answer:
+def watch(session: Session, run_id: str) -> CommandResult:
     """実験が終わるまで進みを表示する（Ctrl-Cで表示だけをやめる）"""
     with session.progress() as progress:
         result = session.studio.runs.follow(run_id, progress)
     run = session.studio.runs.show(run_id)
-    return Answer(
+    return CommandResult(
         {**as_json(run), "result": dataclasses.asdict(result)}, f"{run_id}: {run.state_ja}"
     )
 
@@ -69,16 +69,16 @@ def watch(session: Session, run_id: str) -> Answer:
 @click.option(
     "--force", is_flag=True, help="応答しないときに、待たずに終わらせる（評価や書き出しも終わる）"
 )
-def stop(session: Session, run_id: str, force: bool) -> Answer:
+def stop(session: Session, run_id: str, force: bool) -> CommandResult:
     """実験を止める。それまでの途中保存は残る"""
     run = session.studio.runs.stop(run_id, force=force)
-    return Answer(as_json(run), f"{run_id}: {run.state_ja}")
+    return CommandResult(as_json(run), f"{run_id}: {run.state_ja}")
 
 
 @command(runs)
 @RUN_ID
 @click.option("--detach", is_flag=True, help="始めたら、終わりを待たずに戻る")
-def rerun(session: Session, run_id: str, detach: bool) -> Answer:
+def rerun(session: Session, run_id: str, detach: bool) -> CommandResult:
     """同じ設定・データ・モデルで学習し直し、損失が同じになるかを確かめる
 
     CPUでは、最後の桁まで同じになります。データかモデルが変わっているときは、始めずに知らせます。
@@ -86,7 +86,7 @@ def rerun(session: Session, run_id: str, detach: bool) -> Answer:
     new_id = session.studio.training.rerun(run_id)
     data = {"run_id": new_id, "rerun_of": run_id}
     if detach:
-        return Answer(data, f"学習し直しを始めました: {new_id}")
+        return CommandResult(data, f"学習し直しを始めました: {new_id}")
     click.echo(f"学習し直しを始めました: {new_id}", err=True)
     with session.progress() as progress:
         session.studio.runs.follow(new_id, progress, stops=True)
@@ -98,17 +98,17 @@ def rerun(session: Session, run_id: str, detach: bool) -> Answer:
             f"（差は最大 {reproduction.largest_difference:.2g}）。"
             "MLXの版、計算に使う装置、プロセスの数が違うと、同じになりません。"
         )
-    return Answer(
+    return CommandResult(
         {**data, **dataclasses.asdict(reproduction)}, shown, 0 if reproduction.is_exact else 1
     )
 
 
 @command(runs)
 @click.argument("run_ids", metavar="ID...", nargs=-1, required=True)
-def compare(session: Session, run_ids: tuple[str, ...]) -> Answer:
+def compare(session: Session, run_ids: tuple[str, ...]) -> CommandResult:
     """実験を比べる。違う設定だけと、損失の最良値を表示する"""
     comparison = session.studio.runs.compare(run_ids)
-    return Answer(dataclasses.asdict(comparison), _compared(comparison))
+    return CommandResult(dataclasses.asdict(comparison), _compared(comparison))
 
 
 def _compared(comparison: Comparison) -> str:
@@ -147,7 +147,7 @@ def _loss(value: float | None) -> str:
 @click.option("--clear", is_flag=True, help="メモとタグを消す")
 def note(
     session: Session, run_id: str, words: str | None, tags: tuple[str, ...], clear: bool
-) -> Answer:
+) -> CommandResult:
     """実験にメモとタグを付ける。何も付けなければ、今のものを表示する"""
     session.studio.runs.show(run_id)
     saved = session.studio.runs.note(run_id)
@@ -157,13 +157,15 @@ def note(
         text_now = saved.text if words is None else words
         saved = session.studio.runs.save_note(run_id, text_now, (*saved.tags, *tags))
     shown = text.pairs([("メモ", saved.text), ("タグ", " ".join(saved.tags))])
-    return Answer({"run_id": run_id, **dataclasses.asdict(saved)}, shown or "メモはありません。")
+    return CommandResult(
+        {"run_id": run_id, **dataclasses.asdict(saved)}, shown or "メモはありません。"
+    )
 
 
 @command(runs)
 @RUN_ID
 @click.option("--restore", is_flag=True, help="ゴミ箱から元に戻す")
-def delete(session: Session, run_id: str, restore: bool) -> Answer:
+def delete(session: Session, run_id: str, restore: bool) -> CommandResult:
     """実験と、そこから作ったものをゴミ箱に移す（--restore で元に戻せる）"""
     if restore:
         session.studio.runs.restore(run_id)
@@ -174,14 +176,14 @@ def delete(session: Session, run_id: str, restore: bool) -> Answer:
 
 @command(runs)
 @click.option("--empty", is_flag=True, help="ゴミ箱を空にする（元に戻せない）")
-def trash(session: Session, empty: bool) -> Answer:
+def trash(session: Session, empty: bool) -> CommandResult:
     """ゴミ箱の中の実験を表示する"""
     if empty:
         return trashing.emptied(session.studio.machine.clean("trash"))
     deleted = session.studio.runs.deleted()
     rows = ([run.run_id, run.model, run.dataset, run.deleted_at[:16]] for run in deleted)
     shown = text.table(["実験ID", "モデル", "データセット", "削除"], rows)
-    return Answer(
+    return CommandResult(
         {"deleted": [dataclasses.asdict(run) for run in deleted]},
         shown if deleted else "ゴミ箱は空です。",
     )
@@ -199,13 +201,13 @@ def trash(session: Session, empty: bool) -> Answer:
     required=True,
     help="書き出し先のフォルダ",
 )
-def export(session: Session, run_id: str, form: str, out: Path) -> Answer:
+def export(session: Session, run_id: str, form: str, out: Path) -> CommandResult:
     """実験の設定と損失を、ほかの道具で読める形で書き出す
 
     csvは表計算ソフト、tensorboardはTensorBoard、mlflowはMLflowで開けます。後の2つは、そのパッケージが入っているときに使えます。
     """
     written = [str(path) for path in session.studio.records.write(run_id, form, out)]
-    return Answer({"run_id": run_id, "files": written}, "\n".join(written))
+    return CommandResult({"run_id": run_id, "files": written}, "\n".join(written))
 
 
 def as_json(run: Run) -> dict[str, object]:

@@ -8,7 +8,7 @@ import click
 
 from mlx_finetuning.cli import server_process
 from mlx_finetuning.cli.server_process import ServerAddress
-from mlx_finetuning.cli.session import Answer, Session, command
+from mlx_finetuning.cli.session import CommandResult, Session, command
 
 LOOPBACK = "127.0.0.1"
 EXPOSED = (
@@ -32,7 +32,7 @@ EXPOSED = (
 @click.option("--status", "asks", is_flag=True, help="動いているかどうかを表示する")
 def serve(
     session: Session, port: int, address: str, background: bool, stops: bool, asks: bool
-) -> Answer:
+) -> CommandResult:
     """Webの画面をこのマシンで開く（Ctrl-Cで終わる）"""
     if background + stops + asks > 1:
         raise click.UsageError("--background、--stop、--status は、どれか1つだけ書いてください。")
@@ -40,27 +40,29 @@ def serve(
     if stops:
         ended = server_process.stop(workspace)
         if ended is None:
-            return Answer({"running": False}, "動いている画面はありません。")
-        return Answer(
+            return CommandResult({"running": False}, "動いている画面はありません。")
+        return CommandResult(
             {"running": False, "url": ended.url}, f"画面を終わらせました（{ended.url}）。"
         )
     if asks:
         running = server_process.running(workspace)
         if running is None:
-            return Answer({"running": False}, "動いていません。mlx-finetuning serve で開けます。")
+            return CommandResult(
+                {"running": False}, "動いていません。mlx-finetuning serve で開けます。"
+            )
         data = {"running": True, "url": running.url, "pid": running.pid}
-        return Answer(data, f"動いています: {running.url}（プロセス {running.pid}）")
+        return CommandResult(data, f"動いています: {running.url}（プロセス {running.pid}）")
     listening = ServerAddress(_checked(address), port)
     if not ipaddress.ip_address(listening.host).is_loopback:
         click.echo(EXPOSED.format(address=listening.host), err=True)
     if not background:
         click.echo(f"画面: {listening.url}（終わるには Ctrl-C）", err=True)
         server_process.run(workspace, listening)
-        return Answer({"url": listening.url}, "画面を閉じました。")
+        return CommandResult({"url": listening.url}, "画面を閉じました。")
     started = server_process.start_in_background(workspace, listening)
     log = server_process.log_of(workspace)
     shown = f"画面: {started.url}\n記録: {log}\n終わるには mlx-finetuning serve --stop"
-    return Answer({"url": started.url, "pid": started.pid, "log": str(log)}, shown)
+    return CommandResult({"url": started.url, "pid": started.pid, "log": str(log)}, shown)
 
 
 def _checked(address: str) -> str:

@@ -7,7 +7,7 @@ import contextlib
 import click
 
 from mlx_finetuning.cli.runs import RUN_ID
-from mlx_finetuning.cli.session import Answer, Session, command
+from mlx_finetuning.cli.session import CommandResult, Session, command
 from mlx_finetuning.errors import Interrupted, InvalidSettings
 from mlx_finetuning.jobs.model_servers import ModelServer
 from mlx_finetuning.studio.chat import SERVED_ENGINES
@@ -50,7 +50,7 @@ def serve_model(
     engine: str | None,
     api_key: str | None,
     no_api_key: bool,
-) -> Answer:
+) -> CommandResult:
     """学習したモデルを、OpenAI互換のAPIでほかのプログラムに使わせる（Ctrl-Cで終わる）"""
     if no_api_key and address != LOOPBACK:
         raise InvalidSettings(
@@ -65,7 +65,7 @@ def serve_model(
             progress.close()
             click.echo(_shown(run_id, server), err=True)
             session.studio.chat.follow_server(server)
-    return Answer({"run_id": run_id}, "モデルの提供を終えました。")
+    return CommandResult({"run_id": run_id}, "モデルの提供を終えました。")
 
 
 def _shown(run_id: str, server: ModelServer) -> str:

@@ -1,6 +1,6 @@
 """What every command shares: its options, its way to the Studio, its answer.
 
-A command is a function `(session, …) -> Answer`. It prints nothing itself; `cli.main` shows the
+A command is a function `(session, …) -> CommandResult`. It prints nothing itself; `cli.main` shows the
 answer's text, or with `--json` its data as the one object on standard output.
 """
 
@@ -22,7 +22,7 @@ from mlx_finetuning.workspace import Workspace
 
 
 @dataclass(frozen=True)
-class Answer:
+class CommandResult:
     """What a command found out, for programs and for people."""
 
     data: Mapping[str, object]
@@ -48,7 +48,7 @@ class Session:
             line.close()
 
 
-Body = Callable[..., Answer]
+Body = Callable[..., CommandResult]
 
 
 def command(group: click.Group | None = None, name: str | None = None) -> Callable[[Body], Any]:
@@ -56,7 +56,7 @@ def command(group: click.Group | None = None, name: str | None = None) -> Callab
 
     def decorate(body: Body) -> click.Command:
         @functools.wraps(body)
-        def run(workspace: Path | None, speaks_json: bool, **options: Any) -> Answer:
+        def run(workspace: Path | None, speaks_json: bool, **options: Any) -> CommandResult:
             session = Session(Studio(Workspace.locate(workspace)), speaks_json)
             click.get_current_context().find_root().obj = session
             return body(session, **options)

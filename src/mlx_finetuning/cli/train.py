@@ -10,7 +10,7 @@ import click
 from mlx_finetuning import config
 from mlx_finetuning.cli import text
 from mlx_finetuning.cli.runs import as_json
-from mlx_finetuning.cli.session import Answer, Session, command
+from mlx_finetuning.cli.session import CommandResult, Session, command
 from mlx_finetuning.config import ENGINES, TrainConfig, as_dict
 from mlx_finetuning.jobs.results import Estimate, TrainResult
 from mlx_finetuning.progress import Progress, Step
@@ -61,7 +61,7 @@ def train(
     detach: bool,
     dry_run: bool,
     **named: str | None,
-) -> Answer:
+) -> CommandResult:
     """モデルを学習する。Ctrl-Cで、途中保存を残して止まる
 
     ほかの学習が動いているときは、順番を待ってから始まります。止まった学習は --resume で、
@@ -79,17 +79,19 @@ def train(
         if dry_run:
             with session.progress() as progress:
                 estimate = session.studio.training.estimate(chosen).follow(progress)
-            return Answer(as_dict(estimate), shown_estimate(estimate), 0 if estimate.fits else 1)
+            return CommandResult(
+                as_dict(estimate), shown_estimate(estimate), 0 if estimate.fits else 1
+            )
         run_id = session.studio.training.start(chosen)
         what = "シミュレーション" if chosen.engine == "simulation" else "学習"
     click.echo(f"{what}を始めました: {run_id}", err=True)
     if detach:
         run = session.studio.runs.show(run_id)
-        return Answer(as_json(run), f"進みの表示: mlx-finetuning runs watch {run_id}")
+        return CommandResult(as_json(run), f"進みの表示: mlx-finetuning runs watch {run_id}")
     with session.progress() as progress:
         result = session.studio.runs.follow(run_id, _telling(session, run_id, progress), stops=True)
     run = session.studio.runs.show(run_id)
-    return Answer({**as_json(run), "result": as_dict(result)}, finished(run_id, result))
+    return CommandResult({**as_json(run), "result": as_dict(result)}, finished(run_id, result))
 
 
 TOLD = {"warning": "注意: ", "ends": ""}

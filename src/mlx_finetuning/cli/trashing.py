@@ -3,21 +3,21 @@
 from __future__ import annotations
 
 from mlx_finetuning.cli import text
-from mlx_finetuning.cli.session import Answer
+from mlx_finetuning.cli.session import CommandResult
 
 
-def moved(name: str, group: str) -> Answer:
+def moved(name: str, group: str) -> CommandResult:
     """`group` is the command that brings it back: `runs` or `data`."""
     back = f"mlx-finetuning {group} delete {name} --restore"
     shown = f"{name} をゴミ箱に移しました。\n→ 元に戻すには {back}"
-    return Answer({"deleted": name}, shown)
+    return CommandResult({"deleted": name}, shown)
 
 
-def restored(name: str) -> Answer:
+def restored(name: str) -> CommandResult:
     """`name` is back."""
-    return Answer({"restored": name}, f"{name} を元に戻しました。")
+    return CommandResult({"restored": name}, f"{name} を元に戻しました。")
 
 
-def emptied(freed: int) -> Answer:
+def emptied(freed: int) -> CommandResult:
     """`freed`: bytes."""
-    return Answer({"freed_bytes": freed}, f"{text.size(freed)} を片付けました。")
+    return CommandResult({"freed_bytes": freed}, f"{text.size(freed)} を片付けました。")

@@ -6,17 +6,17 @@ from pathlib import Path
 
 import click
 
-from mlx_finetuning.cli.session import Answer, Session, command
+from mlx_finetuning.cli.session import CommandResult, Session, command
 from mlx_finetuning.config import as_dict
 
 
 @command()
 @click.argument("path", metavar="PATH", type=click.Path(path_type=Path))
 @click.option("--run", "run_id", required=True, metavar="ID", help="比べる相手の実験ID")
-def verify(session: Session, path: Path, run_id: str) -> Answer:
+def verify(session: Session, path: Path, run_id: str) -> CommandResult:
     """書き出したモデルが、学習したモデルと同じ動きをするか確かめる"""
     with session.progress() as progress:
         report = session.studio.exports.verify(path, run_id).follow(progress)
     shown = [report.verdict, *(f"  {problem}" for problem in report.problems)]
     exit_code = 0 if report.proven else 1
-    return Answer({"run_id": run_id, **as_dict(report)}, "\n".join(shown), exit_code)
+    return CommandResult({"run_id": run_id, **as_dict(report)}, "\n".join(shown), exit_code)

@@ -5,7 +5,7 @@ deployed, and what a right answer is, is decided elsewhere (`tasks/deploy.py`).
 """
 
 from mlx_finetuning.ollama_integration.address import Address
-from mlx_finetuning.ollama_integration.client import Client, Model, Piece, words
+from mlx_finetuning.ollama_integration.client import Client, Model, words
 from mlx_finetuning.ollama_integration.deploy import check_name, copy, find
 from mlx_finetuning.ollama_integration.health import Status, connect, status
 
@@ -13,7 +13,6 @@ __all__ = [
     "Address",
     "Client",
     "Model",
-    "Piece",
     "Status",
     "check_name",
     "connect",

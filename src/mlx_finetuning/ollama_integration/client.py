@@ -10,7 +10,7 @@ import contextlib
 import hashlib
 import json
 import time
-from collections.abc import Callable, Generator, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -26,6 +26,7 @@ from mlx_finetuning.files import JsonObject
 from mlx_finetuning.ollama_integration.address import Address
 from mlx_finetuning.ollama_integration.error_texts import error_for
 from mlx_finetuning.progress import Progress, Step, silent
+from mlx_finetuning.tokenization.answer import AnswerChunk, AnswerChunks
 
 if TYPE_CHECKING:
     import httpx2
@@ -52,21 +53,6 @@ class Model:
     modified_at: str
     architecture: str
     quantization: str
-
-
-@dataclass(frozen=True)
-class Piece:
-    """A part of an answer."""
-
-    text: str
-    tokens: int = 0
-    """Generated; told in the last piece."""
-    ended: bool = False
-    """The model has ended by itself; False in the last piece: it was cut."""
-    prompt_tokens: int = 0
-    """Of the whole conversation; told in the last piece."""
-    reasoning: str = ""
-    """What the model thinks, where Ollama itself tells it from the answer."""
 
 
 class Client:
@@ -190,7 +176,7 @@ class Client:
         messages: Sequence[Message],
         max_tokens: int = 128,
         temperature: float | None = None,
-    ) -> Generator[Piece, None, None]:
+    ) -> AnswerChunks:
         """The answer as it is generated; closing the generator stops the server's work.
 
         temperature: None for the model's own setting. `think` is not sent: the template of a tuned
@@ -205,10 +191,10 @@ class Client:
             message = last.get("message") or {}
             text, thought = str(message.get("content") or ""), str(message.get("thinking") or "")
             if text or thought:
-                yield Piece(text, reasoning=thought)
+                yield AnswerChunk(text, reasoning=thought)
         if not last.get("done"):
             raise OllamaConnectionLost(place=self.address.place, stage="会話")
-        yield Piece(
+        yield AnswerChunk(
             "",
             int(last.get("eval_count") or 0),
             last.get("done_reason") == "stop",
@@ -268,10 +254,12 @@ class Client:
             raise OllamaConnectionLost(place=self.address.place, stage=stage) from error
 
 
-def words(pieces: Sequence[Piece], split: Callable[[str], tuple[str, str]]) -> tuple[str, str]:
-    """Reasoning and answer of all pieces; `split` tells them apart where Ollama has not."""
-    thought = "".join(piece.reasoning for piece in pieces)
-    text = "".join(piece.text for piece in pieces)
+def words(
+    chunks: Sequence[AnswerChunk], split: Callable[[str], tuple[str, str]]
+) -> tuple[str, str]:
+    """Reasoning and answer of all chunks; `split` tells them apart where Ollama has not."""
+    thought = "".join(chunk.reasoning for chunk in chunks)
+    text = "".join(chunk.text for chunk in chunks)
     return (thought, text.lstrip()) if thought else split(text)
 
 

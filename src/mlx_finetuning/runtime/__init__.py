@@ -4,11 +4,8 @@ come from, and in which process they run, is not known here.
 """
 
 from mlx_finetuning.runtime.answers import (
-    Answer,
     AnswerStream,
     Message,
-    Piece,
-    Pieces,
     Question,
     apart,
     collect,
@@ -17,12 +14,9 @@ from mlx_finetuning.runtime.client import Client
 from mlx_finetuning.runtime.process import serve
 
 __all__ = [
-    "Answer",
     "AnswerStream",
     "Client",
     "Message",
-    "Piece",
-    "Pieces",
     "Question",
     "apart",
     "collect",

@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 import contextlib
-from collections.abc import Generator, Iterator, Mapping
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, replace
 from typing import Any
 
 from mlx_finetuning.config import GenerateConfig
+from mlx_finetuning.tokenization.answer import Answer, AnswerChunk, AnswerChunks
 from mlx_finetuning.tokenization.reasoning import Format
 
 Message = Mapping[str, Any]
@@ -28,59 +29,26 @@ class Question:
     """Texts before which an answer ends."""
 
 
-@dataclass(frozen=True)
-class Piece:
-    """A part of an answer."""
-
-    text: str
-    tokens: int = 0
-    """Generated so far, with the one that ended the answer; an engine may tell only at the end."""
-    ended: bool = False
-    """The model has ended by itself; False in the last piece: it was cut."""
-    prompt_tokens: int = 0
-    """Of the whole conversation; an engine may tell only at the end."""
-    reasoning: str = ""
-    """A part of what the model thinks before it answers."""
-
-
-Pieces = Generator[Piece, None, None]
-"""An answer as it is generated; closing it cancels the rest."""
-
-
-@dataclass(frozen=True)
-class Answer:
-    """A whole answer, or what came of it."""
-
-    text: str
-    tokens: int
-    """Generated, with the one that ended the answer."""
-    ended: bool
-    """The model ended by itself; False: it was cut at `max_tokens`, or cancelled."""
-    prompt_tokens: int = 0
-    reasoning: str = ""
-    """What the model thought before; `text` is without it."""
-
-
 class AnswerStream(Iterator[str]):
-    """An answer's text, piece by piece; `close` cancels. Raises what the engine raises."""
+    """An answer's text, chunk by chunk; `close` cancels. Raises what the engine raises."""
 
-    def __init__(self, pieces: Pieces) -> None:
-        self._pieces = pieces
+    def __init__(self, chunks: AnswerChunks) -> None:
+        self._chunks = chunks
         self._texts: list[str] = []
         self._thoughts: list[str] = []
-        self._last = Piece("")
+        self._last = AnswerChunk("")
 
     def __next__(self) -> str:
-        return next(piece.text for piece in self.parts() if piece.text)
+        return next(chunk.text for chunk in self.parts() if chunk.text)
 
-    def parts(self) -> Iterator[Piece]:
-        """The pieces that say something, be it reasoning or answer."""
-        for piece in self._pieces:
-            self._last = piece
-            self._texts.append(piece.text)
-            self._thoughts.append(piece.reasoning)
-            if piece.text or piece.reasoning:
-                yield piece
+    def parts(self) -> Iterator[AnswerChunk]:
+        """The chunks that say something, be it reasoning or answer."""
+        for chunk in self._chunks:
+            self._last = chunk
+            self._texts.append(chunk.text)
+            self._thoughts.append(chunk.reasoning)
+            if chunk.text or chunk.reasoning:
+                yield chunk
 
     @property
     def answer(self) -> Answer:
@@ -91,19 +59,19 @@ class AnswerStream(Iterator[str]):
 
     def close(self) -> None:
         """Cancel the rest."""
-        self._pieces.close()
+        self._chunks.close()
 
 
-def apart(pieces: Pieces, form: Format) -> Pieces:
+def apart(chunks: AnswerChunks, form: Format) -> AnswerChunks:
     """The same answer with its reasoning in its own place.
 
     An engine that tells them apart by itself is left alone.
     """
     splitter = form.splitter()
-    last = Piece("")
+    last = AnswerChunk("")
     is_apart = False
-    with contextlib.closing(pieces):
-        for last in pieces:
+    with contextlib.closing(chunks):
+        for last in chunks:
             is_apart = is_apart or bool(last.reasoning)
             if is_apart:
                 yield last
@@ -116,12 +84,12 @@ def apart(pieces: Pieces, form: Format) -> Pieces:
             yield replace(last, text=text, reasoning=thought)
 
 
-def until(pieces: Pieces, stops: tuple[str, ...]) -> Pieces:
+def until(chunks: AnswerChunks, stops: tuple[str, ...]) -> AnswerChunks:
     """The same answer up to the first of `stops`, at which the model is taken to have ended."""
     held = ""
-    last = Piece("")
-    with contextlib.closing(pieces):
-        for last in pieces:
+    last = AnswerChunk("")
+    with contextlib.closing(chunks):
+        for last in chunks:
             held += last.text
             found = [held.index(stop) for stop in stops if stop in held]
             if found:
@@ -138,9 +106,9 @@ def until(pieces: Pieces, stops: tuple[str, ...]) -> Pieces:
         yield replace(last, text=held, reasoning="")
 
 
-def collect(pieces: Pieces) -> Answer:
+def collect(chunks: AnswerChunks) -> Answer:
     """The whole answer."""
-    stream = AnswerStream(pieces)
+    stream = AnswerStream(chunks)
     for _ in stream:
         pass
     return stream.answer

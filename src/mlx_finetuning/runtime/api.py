@@ -26,7 +26,8 @@ from mlx_finetuning.errors import (
     UsageProblem,
 )
 from mlx_finetuning.messages_ja import describe
-from mlx_finetuning.runtime.answers import Message, Piece, Question
+from mlx_finetuning.runtime.answers import Message, Question
+from mlx_finetuning.tokenization.answer import AnswerChunk
 from mlx_finetuning.tokenization.reasoning import answer_of
 from mlx_finetuning.utils.host_guard import HostGuard
 from mlx_finetuning.utils.plain_text import require_text
@@ -99,14 +100,16 @@ async def _complete(request: Request) -> Response:
     async def is_over() -> bool:
         return endpoint.closed or await request.is_disconnected()
 
-    pieces = endpoint.ask(question).pieces(is_over)
+    chunks = endpoint.ask(question).chunks(is_over)
     if not body.get("stream"):
-        return JSONResponse(_completion(question, [piece async for piece in pieces]))
-    first = await anext(pieces, Piece(""))  # an error before it still gets a status of its own
+        return JSONResponse(_completion(question, [chunk async for chunk in chunks]))
+    first = await anext(
+        chunks, AnswerChunk("")
+    )  # an error before it still gets a status of its own
     options = body.get("stream_options")
     wants_usage = isinstance(options, dict) and bool(options.get("include_usage"))
     return StreamingResponse(
-        _events(question, first, pieces, wants_usage),
+        _events(question, first, chunks, wants_usage),
         media_type="text/event-stream",
         headers={"Cache-Control": "no-store"},
     )
@@ -222,17 +225,17 @@ def _text(content: Any) -> str | None:
     return "".join(str(text) for text in texts)
 
 
-def _completion(question: Question, pieces: list[Piece]) -> dict[str, Any]:
-    last = pieces[-1] if pieces else Piece("")
-    message = {"role": ASSISTANT, "content": "".join(piece.text for piece in pieces)}
-    if thought := "".join(piece.reasoning for piece in pieces):
+def _completion(question: Question, chunks: list[AnswerChunk]) -> dict[str, Any]:
+    last = chunks[-1] if chunks else AnswerChunk("")
+    message = {"role": ASSISTANT, "content": "".join(chunk.text for chunk in chunks)}
+    if thought := "".join(chunk.reasoning for chunk in chunks):
         message["reasoning_content"] = thought
     choice = {"index": 0, "message": message, "finish_reason": _reason(last)}
     return {**_head("chat.completion", question), "choices": [choice], "usage": _usage(last)}
 
 
 async def _events(
-    question: Question, first: Piece, rest: AsyncIterator[Piece], wants_usage: bool
+    question: Question, first: AnswerChunk, rest: AsyncIterator[AnswerChunk], wants_usage: bool
 ) -> AsyncIterator[str]:
     head = _head("chat.completion.chunk", question)
 
@@ -258,8 +261,8 @@ async def _events(
     yield "data: [DONE]\n\n"
 
 
-def _thought(piece: Piece) -> dict[str, str]:
-    return {"reasoning_content": piece.reasoning} if piece.reasoning else {}
+def _thought(chunk: AnswerChunk) -> dict[str, str]:
+    return {"reasoning_content": chunk.reasoning} if chunk.reasoning else {}
 
 
 def _head(kind: str, question: Question) -> dict[str, Any]:
@@ -267,11 +270,11 @@ def _head(kind: str, question: Question) -> dict[str, Any]:
     return {"id": number, "object": kind, "created": int(time.time()), "model": question.model}
 
 
-def _reason(last: Piece) -> str:
+def _reason(last: AnswerChunk) -> str:
     return "stop" if last.ended else "length"
 
 
-def _usage(last: Piece) -> dict[str, int]:
+def _usage(last: AnswerChunk) -> dict[str, int]:
     return {
         "prompt_tokens": last.prompt_tokens,
         "completion_tokens": last.tokens,

@@ -9,7 +9,8 @@ from collections.abc import Iterator, Sequence
 from typing import TYPE_CHECKING, Any
 
 from mlx_finetuning.errors import PromptTooLong, RuntimeNotAnswering, StudioError
-from mlx_finetuning.runtime.answers import Answer, Message, Piece, Pieces, collect
+from mlx_finetuning.runtime.answers import Message, collect
+from mlx_finetuning.tokenization.answer import Answer, AnswerChunk, AnswerChunks
 
 if TYPE_CHECKING:
     import httpx2
@@ -59,8 +60,8 @@ class Client:
         max_tokens: int = 128,
         temperature: float = 0.0,
         model: str | None = None,
-    ) -> Pieces:
-        """The answer's pieces as they are generated; the last one, without text, has the counts.
+    ) -> AnswerChunks:
+        """The answer's chunks as they are generated; the last one, without text, has the counts.
 
         Closing the generator closes the connection, and with it the server's work.
         """
@@ -82,10 +83,10 @@ class Client:
                     delta = choice["delta"]
                     text, thought = delta.get("content"), delta.get("reasoning_content")
                     if text or thought:
-                        yield Piece(text or "", reasoning=thought or "")
+                        yield AnswerChunk(text or "", reasoning=thought or "")
         if not reason:
             raise RuntimeNotAnswering(reason="答えの途中で、サーバーとの接続が切れました。")
-        yield Piece(
+        yield AnswerChunk(
             "", usage.get("completion_tokens", 0), reason == "stop", usage.get("prompt_tokens", 0)
         )
 
@@ -105,7 +106,7 @@ class Client:
         max_tokens: int = 128,
         temperature: float = 0.0,
         signs: Sequence[str] = (),
-    ) -> Pieces:
+    ) -> AnswerChunks:
         """`stream` for a prompt that is rendered and cut already; llama.cpp's server only.
 
         The server adds no token to it, so a model is asked as it was trained even where llama.cpp
@@ -123,9 +124,9 @@ class Client:
                 count = event.get("tokens_predicted", 0)
                 asked = event.get("tokens_evaluated", 0)
                 if text := event.get("content"):
-                    yield Piece(text, count, False, asked)
+                    yield AnswerChunk(text, count, False, asked)
                 if event.get("stop"):
-                    yield Piece("", count, event.get("stop_type") != "limit", asked)
+                    yield AnswerChunk("", count, event.get("stop_type") != "limit", asked)
                     return
         raise RuntimeNotAnswering(reason="答えの途中で、サーバーとの接続が切れました。")
 

@@ -22,8 +22,9 @@ import uvicorn
 from uvicorn.protocols.http.h11_impl import H11Protocol
 
 from mlx_finetuning.errors import Interrupted, RuntimeNotAnswering, StudioError
-from mlx_finetuning.runtime.answers import Piece, Pieces, Question, until
+from mlx_finetuning.runtime.answers import Question, until
 from mlx_finetuning.runtime.api import LOG, application
+from mlx_finetuning.tokenization.answer import AnswerChunk, AnswerChunks
 from mlx_finetuning.utils.redaction import recorded
 
 TICK_S = 0.5
@@ -33,7 +34,7 @@ FAREWELL_S = 2
 """For answers under way when the endpoint closes."""
 CLOSED = "モデルのサーバーが終了しました。"
 
-Engine = Callable[[Question], Pieces]
+Engine = Callable[[Question], AnswerChunks]
 """Answers one question; closing its generator cancels the answer."""
 
 
@@ -42,14 +43,14 @@ class EngineEnded(Exception):
 
 
 class Exchange:
-    """A question on its way to the engine's thread, and the pieces on their way back."""
+    """A question on its way to the engine's thread, and the chunks on their way back."""
 
     def __init__(self, question: Question) -> None:
         self.question = question
         self.cancelled = False
         """Set by the reader's side, looked at by the engine's thread."""
         self._loop = asyncio.get_running_loop()
-        self._generated: asyncio.Queue[Piece | StudioError | None] = asyncio.Queue()
+        self._generated: asyncio.Queue[AnswerChunk | StudioError | None] = asyncio.Queue()
 
     def run(self, engine: Engine, tick: Callable[[], None]) -> None:
         """Generate until the end, an error, or nobody listens. Raises EngineEnded, and Interrupted
@@ -57,12 +58,12 @@ class Exchange:
         end: StudioError | None = None
         try:
             answer = until(engine(self.question), self.question.stops)
-            with contextlib.closing(answer) as pieces:
-                for piece in pieces:
+            with contextlib.closing(answer) as chunks:
+                for chunk in chunks:
                     tick()
                     if self.cancelled:
                         return
-                    self._put(piece)
+                    self._put(chunk)
         except (Interrupted, EngineEnded):
             end = RuntimeNotAnswering(reason=CLOSED)
             raise
@@ -73,10 +74,10 @@ class Exchange:
         finally:
             self._put(end)
 
-    def _put(self, item: Piece | StudioError | None) -> None:
+    def _put(self, item: AnswerChunk | StudioError | None) -> None:
         self._loop.call_soon_threadsafe(self._generated.put_nowait, item)
 
-    async def pieces(self, is_over: Callable[[], Awaitable[bool]]) -> AsyncIterator[Piece]:
+    async def chunks(self, is_over: Callable[[], Awaitable[bool]]) -> AsyncIterator[AnswerChunk]:
         """What was generated, as it comes. is_over: nothing more will come. Raises StudioError."""
         try:
             while not await is_over():
@@ -139,7 +140,7 @@ class Endpoint:
     def serve(self, engine: Engine, tick: Callable[[], None], idle_s: float = 0.0) -> None:
         """Answer until nobody asked for `idle_s` seconds (0: for ever), or `tick` raises.
 
-        `tick` is called twice a second, and for every piece. Raises EngineEnded.
+        `tick` is called twice a second, and for every chunk. Raises EngineEnded.
         """
         asked_s = time.monotonic()
         while not idle_s or time.monotonic() - asked_s < idle_s:

@@ -19,8 +19,9 @@ from mlx_finetuning.utils.plain_text import require_text
 from mlx_finetuning.workspace import Workspace
 
 if TYPE_CHECKING:
-    from mlx_finetuning.runtime import Answer, AnswerStream
+    from mlx_finetuning.runtime import AnswerStream
     from mlx_finetuning.runtime.chats import Chat as Conversation
+    from mlx_finetuning.tokenization.answer import Answer
 
 ANSWER_ENGINES = ("mlx", "gguf", "ollama")
 SERVED_ENGINES = ("mlx", "gguf")

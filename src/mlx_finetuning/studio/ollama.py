@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import builtins
-import contextlib
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -19,7 +18,8 @@ from mlx_finetuning.studio.handle import JobHandle
 from mlx_finetuning.workspace import Workspace
 
 if TYPE_CHECKING:
-    from mlx_finetuning.runtime import AnswerStream, Pieces
+    from mlx_finetuning.runtime import AnswerStream
+    from mlx_finetuning.tokenization.answer import AnswerChunks
 
 
 @dataclass(frozen=True)
@@ -95,7 +95,7 @@ class Ollama:
 
         adapter: what the model was made of, if that is known.
         """
-        from mlx_finetuning.runtime import AnswerStream, Piece, apart
+        from mlx_finetuning.runtime import AnswerStream, apart
         from mlx_finetuning.tokenization.chat import kept_form
         from mlx_finetuning.tokenization.reasoning import TAG, Format
 
@@ -103,20 +103,13 @@ class Ollama:
         client = ollama_integration.connect(host)
         turns = turns_to_send(messages, checked)
 
-        def answered() -> Pieces:
-            parts = client.chat(name, turns, checked.max_tokens, checked.temperature)
-            with contextlib.closing(parts):
-                for part in parts:
-                    yield Piece(
-                        part.text, part.tokens, part.ended, part.prompt_tokens, part.reasoning
-                    )
-
-        def separated() -> Pieces:
+        def separated() -> AnswerChunks:
             with client:
                 form = Format(TAG)
                 if adapter is not None:
                     form = kept_form(adapter, lambda: client.render(name, turns))
-                yield from apart(answered(), form)
+                answered = client.chat(name, turns, checked.max_tokens, checked.temperature)
+                yield from apart(answered, form)
 
         return AnswerStream(separated())
 

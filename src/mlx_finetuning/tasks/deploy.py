@@ -23,7 +23,6 @@ from mlx_finetuning.errors import (
 from mlx_finetuning.jobs import runs
 from mlx_finetuning.jobs.results import Deployment
 from mlx_finetuning.mlx_trainer.inference import generate
-from mlx_finetuning.mlx_trainer.inference.generate import Answer
 from mlx_finetuning.mlx_trainer.model.load import LoadedModel, load
 from mlx_finetuning.ollama_integration import Client, connect, deploy, modelfile, names, words
 from mlx_finetuning.ollama_integration.deploy import Recipe
@@ -32,6 +31,7 @@ from mlx_finetuning.quantizer.formats import gguf_reader
 from mlx_finetuning.tasks import export, reference
 from mlx_finetuning.tasks.context import TaskContext
 from mlx_finetuning.tasks.reference import Messages
+from mlx_finetuning.tokenization.answer import Answer
 from mlx_finetuning.utils import chat_template
 
 NEARLY_EXACT = ("F32", "F16", "BF16", "Q8_0")
@@ -199,10 +199,10 @@ def _compare(
     system = [{"role": "system", "content": recipe.system}] if recipe.system else []
     trained_messages = [*system, *messages]
     expected = generate.answer(loaded, trained_messages, GenerateConfig(max_tokens=max_tokens))
-    pieces = list(client.chat(recipe.draft_name, messages, max_tokens, temperature=0.0))
-    last = pieces[-1]
-    reasoning, text = words(pieces, loaded.chat.split)
-    answer = Answer(text, last.tokens, last.ended, reasoning)
+    chunks = list(client.chat(recipe.draft_name, messages, max_tokens, temperature=0.0))
+    last = chunks[-1]
+    reasoning, text = words(chunks, loaded.chat.split)
+    answer = Answer(text, last.tokens, last.ended, last.prompt_tokens, reasoning)
     # llama.cpp takes the bos away from the text and adds it again when it cuts the text.
     bos = loaded.tokenizer.bos_token or ""
     prompt = client.render(recipe.draft_name, messages).removeprefix(bos)

@@ -32,11 +32,12 @@ from mlx_finetuning.jobs.model_servers import Serving
 from mlx_finetuning.jobs.results import ServerEnded
 from mlx_finetuning.progress import Step
 from mlx_finetuning.quantizer.formats import gguf_reader
-from mlx_finetuning.runtime import Client, Message, Piece, Pieces, Question, apart, serve
+from mlx_finetuning.runtime import Client, Message, Question, apart, serve
 from mlx_finetuning.runtime.endpoint import Endpoint, Engine, EngineEnded
 from mlx_finetuning.tasks.context import TaskContext
 from mlx_finetuning.tokenization import chat as tokenization
 from mlx_finetuning.tokenization import plain
+from mlx_finetuning.tokenization.answer import AnswerChunks
 from mlx_finetuning.tokenization.chat import Asked, Chat
 from mlx_finetuning.tokenization.reasoning import Format, closing, form_of
 from mlx_finetuning.utils import memory_monitor
@@ -123,14 +124,12 @@ class _MlxEngine:
         self._tuned = tuned
         self._base: Any = None
 
-    def __call__(self, question: Question) -> Pieces:
+    def __call__(self, question: Question) -> AnswerChunks:
         from mlx_finetuning.mlx_trainer.inference import generate
 
         with self._as_asked(question) as loaded:
             asked = loaded.chat.asked(question.messages)
-            generated = generate.stream(loaded, asked.tokens, question.settings)
-            written = (Piece(*piece, len(asked.tokens)) for piece in generated)
-            yield from apart(written, asked.form)
+            yield from apart(generate.stream(loaded, asked.tokens, question.settings), asked.form)
 
     @contextlib.contextmanager
     def _as_asked(self, question: Question) -> Iterator[Any]:
@@ -215,15 +214,15 @@ def _trained_chat(context: TaskContext) -> Chat | None:
 
 
 def _llama_cpp_engine(client: Client, asking: Asking) -> Engine:
-    def answer(question: Question) -> Pieces:
+    def answer(question: Question) -> AnswerChunks:
         settings = question.settings
         try:
             # llama.cpp cuts some texts otherwise: emoji of a Unigram model, for one.
             asked = asking(question.messages)
-            pieces = client.stream_ids(
+            chunks = client.stream_ids(
                 asked.tokens, settings.max_tokens, settings.temperature, asked.form.signs
             )
-            yield from apart(pieces, asked.form)
+            yield from apart(chunks, asked.form)
         except RuntimeNotAnswering as error:
             if not client.is_healthy():
                 # Without its child this server is of no use; the next question gets a new one.

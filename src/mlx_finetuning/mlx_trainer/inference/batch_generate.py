@@ -16,8 +16,8 @@ import mlx.core as mx
 from mlx_lm.generate import generate_step, wired_limit
 from mlx_lm.models.cache import make_prompt_cache
 
-from mlx_finetuning.mlx_trainer.inference.generate import Answer
 from mlx_finetuning.mlx_trainer.model.load import LoadedModel
+from mlx_finetuning.tokenization.answer import Answer
 
 POSITIONS = 8192
 """Most positions of one batch, padding and the longest answers included: bounds caches and scores."""
@@ -51,7 +51,8 @@ def answers(
                         detokenizer.add_token(token)
                     detokenizer.finalize()
                     reasoning, text = loaded.chat.split(detokenizer.text)
-                    by_prompt[batch[index]] = Answer(text, len(tokens), ended, reasoning)
+                    at = batch[index]
+                    by_prompt[at] = Answer(text, len(tokens), ended, len(prompts[at]), reasoning)
                 finished(len(by_prompt))
     return [by_prompt[at] for at in range(len(prompts))]
 
