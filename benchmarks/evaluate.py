@@ -32,6 +32,7 @@ from train import write_model  # noqa: E402
 
 from mlx_finetuning import files, models  # noqa: E402
 from mlx_finetuning.config import TrainConfig  # noqa: E402
+from mlx_finetuning.jobs.context import TaskContext  # noqa: E402
 from mlx_finetuning.mlx_trainer.batches import batches  # noqa: E402
 from mlx_finetuning.mlx_trainer.inference import batch_generate, grade  # noqa: E402
 from mlx_finetuning.mlx_trainer.kernels import cpu  # noqa: E402
@@ -39,7 +40,6 @@ from mlx_finetuning.mlx_trainer.model.load import LoadedModel, load  # noqa: E40
 from mlx_finetuning.progress import Step, silent  # noqa: E402
 from mlx_finetuning.studio import Studio  # noqa: E402
 from mlx_finetuning.tasks import evaluate  # noqa: E402
-from mlx_finetuning.tasks.context import TaskContext  # noqa: E402
 from mlx_finetuning.workspace import Workspace  # noqa: E402
 from recipes.tiny_ja.exam import exam  # noqa: E402
 

@@ -76,7 +76,7 @@ def run_ours(updates: int) -> dict[str, Any]:
     class Tokenizer:
         vocab = range(SHAPE["vocab_size"])
 
-    class Chat:
+    class ChatTokenizer:
         thinks = False
 
         def save(self, folder: Path) -> None:
@@ -94,7 +94,7 @@ def run_ours(updates: int) -> dict[str, Any]:
     lines: list[dict[str, Any]] = []
     hooks = loop.Hooks(lines.append, lambda name, **_: None, lambda step: None)
     with tempfile.TemporaryDirectory() as out:
-        loaded = LoadedModel(model, Tokenizer(), Chat(), SHAPE)
+        loaded = LoadedModel(model, Tokenizer(), ChatTokenizer(), SHAPE)
         loop.train(loaded, given, [], config, AdapterPaths(Path(out)), hooks)
     seconds = [line["supervised_tokens"] / line["tokens_per_second"] for line in lines]
     return {

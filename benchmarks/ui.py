@@ -31,7 +31,7 @@ from mlx_finetuning import files
 from mlx_finetuning.cli import server_process
 from mlx_finetuning.config import EvaluateConfig
 from mlx_finetuning.studio import Studio
-from mlx_finetuning.runtime.chats import Chat
+from mlx_finetuning.runtime.chats import Conversation
 from mlx_finetuning.jobs import jobs
 from mlx_finetuning.jobs.status import JobStatus
 from mlx_finetuning.ui import sitemap
@@ -73,7 +73,7 @@ def fill(workspace: Workspace) -> None:
     studio.exports.start(newest).follow()
     studio.evaluation.start(newest, EvaluateConfig(max_rows=2)).follow()
     talk = [{"role": "user", "content": "こんにちは"}, {"role": "assistant", "content": "はい。"}]
-    studio.chat.save(newest, Chat("gguf", talks={"tuned": talk}))
+    studio.chat.save(newest, Conversation("gguf", talks={"tuned": talk}))
 
 
 def first_page(browser: Browser, served: Served) -> float:

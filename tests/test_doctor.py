@@ -61,17 +61,17 @@ def service(monkeypatch: pytest.MonkeyPatch) -> Iterator[Service]:
 
 
 @pytest.fixture(scope="module")
-def report(tmp_path_factory: pytest.TempPathFactory) -> doctor.Report:
+def report(tmp_path_factory: pytest.TempPathFactory) -> doctor.Diagnosis:
     return doctor.diagnose(Workspace(tmp_path_factory.mktemp("doctor") / "not-yet-there"))
 
 
-def test_this_machine_can_train(report: doctor.Report) -> None:
+def test_this_machine_can_train(report: doctor.Diagnosis) -> None:
     assert report.can_train
     assert {item.state for item in report.items} <= {"ok", "warn", "missing"}
     assert len({item.key for item in report.items}) == len(report.items)
 
 
-def test_everything_that_is_not_well_says_what_to_do(report: doctor.Report) -> None:
+def test_everything_that_is_not_well_says_what_to_do(report: doctor.Diagnosis) -> None:
     for item in report.items:
         assert item.value
         assert (item.state == "ok") == (not item.advice), item

@@ -10,7 +10,7 @@ import pytest
 
 from mlx_finetuning import diagnostics, files, preferences, upkeep
 from mlx_finetuning.config import TrainConfig
-from mlx_finetuning.doctor import Item, Report
+from mlx_finetuning.doctor import Diagnosis, DiagnosisItem
 from mlx_finetuning.errors import InvalidSettings
 from mlx_finetuning.studio import Studio
 from mlx_finetuning.workspace import Workspace
@@ -115,7 +115,9 @@ def test_diagnosis_holds_no_secret_and_not_the_user_s_name(
     hub = "hf_" + "a" * 30
     put(workspace.logs / "ui.log")
     (workspace.logs / "ui.log").write_text(f"{canary} {key} {hub} {Path.home()}/x\n", "utf-8")
-    text = diagnostics.as_text(workspace, Report((Item("memory", "メモリ", "ok", "8 GB"),)))
+    text = diagnostics.as_text(
+        workspace, Diagnosis((DiagnosisItem("memory", "メモリ", "ok", "8 GB"),))
+    )
     assert "メモリ: 8 GB" in text
     assert "~/x" in text
     assert not any(secret in text for secret in (canary, key, hub, str(Path.home()) + "/"))

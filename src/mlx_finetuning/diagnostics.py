@@ -9,7 +9,7 @@ from collections.abc import Mapping
 from pathlib import Path
 
 from mlx_finetuning import upkeep
-from mlx_finetuning.doctor import Report
+from mlx_finetuning.doctor import Diagnosis
 from mlx_finetuning.utils import redaction
 from mlx_finetuning.utils.units_ja import size
 from mlx_finetuning.workspace import Workspace
@@ -17,7 +17,7 @@ from mlx_finetuning.workspace import Workspace
 LOG_LINES = 20
 
 
-def as_text(workspace: Workspace, report: Report) -> str:
+def as_text(workspace: Workspace, report: Diagnosis) -> str:
     """The diagnosis as lines of text."""
     lines = ["## 環境", *(f"- {item.name}: {item.value} [{item.state}]" for item in report.items)]
     lines += ["", "## 使用量"]

@@ -1,6 +1,6 @@
 """Looks at the machine and says, in Japanese, what is there, what is missing and what to do.
 
-Every check is one small function that returns an `Item`; native libraries are tried in processes
+Every check is one small function that returns an `DiagnosisItem`; native libraries are tried in processes
 of their own. Talks to no host but Ollama's. Repairs nothing, and never shows a token.
 """
 
@@ -40,7 +40,7 @@ _PACKAGES = ("mlx", "mlx-lm", "transformers", "huggingface-hub", "gguf", "xllama
 
 
 @dataclass(frozen=True)
-class Item:
+class DiagnosisItem:
     """One finding. `key` is stable; the other texts are Japanese and for people."""
 
     key: str
@@ -51,25 +51,25 @@ class Item:
 
 
 @dataclass(frozen=True)
-class Report:
+class Diagnosis:
     """All findings, in the order of the checks."""
 
-    items: tuple[Item, ...]
+    items: tuple[DiagnosisItem, ...]
 
     @property
     def can_train(self) -> bool:
         """Whether nothing is missing that training needs."""
         return all(item.state != "missing" for item in self.items if item.key in _REQUIRED)
 
-    def item(self, key: str) -> Item:
+    def item(self, key: str) -> DiagnosisItem:
         """The finding with this key."""
         return next(item for item in self.items if item.key == key)
 
 
-def diagnose(workspace: Workspace) -> Report:
+def diagnose(workspace: Workspace) -> Diagnosis:
     """Check everything once; takes about two seconds."""
     measured = blas.measure()
-    checks: list[Callable[[], Item]] = [
+    checks: list[Callable[[], DiagnosisItem]] = [
         check_machine,
         check_system,
         check_memory,
@@ -83,7 +83,7 @@ def diagnose(workspace: Workspace) -> Report:
         check_ollama,
         check_token,
     ]
-    return Report(tuple(check() for check in checks))
+    return Diagnosis(tuple(check() for check in checks))
 
 
 _REQUIRED = frozenset({"system", "python", "disk", "packages", "mlx"})
@@ -92,13 +92,13 @@ _REQUIRED = frozenset({"system", "python", "disk", "packages", "mlx"})
 # --- the machine -------------------------------------------------------------------------
 
 
-def check_machine() -> Item:
+def check_machine() -> DiagnosisItem:
     """The processor, and whether MLX runs on it."""
     value = f"{_processor()}（{platform.machine()}、{os.cpu_count()}コア）"
     if sys.platform == "darwin" and platform.machine() != "arm64":
         advice = "Apple SiliconのMacと、arm64版のPythonを使ってください（Rosettaでは動きません）。"
-        return Item("machine", "機種", "warn", value, advice)
-    return Item("machine", "機種", "ok", value)
+        return DiagnosisItem("machine", "機種", "warn", value, advice)
+    return DiagnosisItem("machine", "機種", "ok", value)
 
 
 def _processor() -> str:
@@ -114,63 +114,65 @@ def _processor() -> str:
     return platform.processor() or "不明なCPU"
 
 
-def check_system() -> Item:
+def check_system() -> DiagnosisItem:
     """The operating system against the oldest that MLX supports."""
     if sys.platform == "darwin":
         version = platform.mac_ver()[0]
         if int(version.split(".")[0]) < 14:
-            return Item(
+            return DiagnosisItem(
                 "system", "OS", "missing", f"macOS {version}", "macOS 14以降に更新してください。"
             )
-        return Item("system", "OS", "ok", f"macOS {version}")
+        return DiagnosisItem("system", "OS", "ok", f"macOS {version}")
     if sys.platform == "linux":
         value = f"Linux {platform.release()}"
         with contextlib.suppress(OSError):
             value = f"{platform.freedesktop_os_release()['PRETTY_NAME']}（{value}）"
-        return Item("system", "OS", "ok", value)
-    return Item("system", "OS", "missing", sys.platform, "macOSかLinux（WSL 2を含む）が必要です。")
+        return DiagnosisItem("system", "OS", "ok", value)
+    return DiagnosisItem(
+        "system", "OS", "missing", sys.platform, "macOSかLinux（WSL 2を含む）が必要です。"
+    )
 
 
-def check_memory() -> Item:
+def check_memory() -> DiagnosisItem:
     """What is free now."""
     memory = memory_monitor.read_memory()
     available = memory.available / GB
     value = f"{memory.total / GB:.1f} GB（空き {available:.1f} GB）"
     if available < _LEAST_AVAILABLE_GB:
-        return Item(
+        return DiagnosisItem(
             "memory", "メモリ", "warn", value, "ほかのアプリを終了して空きを増やしてください。"
         )
-    return Item("memory", "メモリ", "ok", value)
+    return DiagnosisItem("memory", "メモリ", "ok", value)
 
 
-def check_disk(folder: Path) -> Item:
+def check_disk(folder: Path) -> DiagnosisItem:
     """Free space where the workspace is, or will be."""
     existing = next(path for path in (folder, *folder.parents) if path.exists())
     free = shutil.disk_usage(existing).free / GB
     value = f"空き {free:.1f} GB（{folder}）"
     if not os.access(existing, os.W_OK):
         advice = "--workspace か MLX_FINETUNING_HOME で、書き込めるフォルダを指定してください。"
-        return Item("disk", "ディスク", "missing", f"書き込めません（{folder}）", advice)
+        return DiagnosisItem("disk", "ディスク", "missing", f"書き込めません（{folder}）", advice)
     if free < _LEAST_DISK_GB:
         advice = "不要なファイルを消すか、--workspace で空きのあるディスクを指定してください。"
-        return Item("disk", "ディスク", "warn", value, advice)
-    return Item("disk", "ディスク", "ok", value)
+        return DiagnosisItem("disk", "ディスク", "warn", value, advice)
+    return DiagnosisItem("disk", "ディスク", "ok", value)
 
 
 # --- the software ------------------------------------------------------------------------
 
 
-def check_python() -> Item:
+def check_python() -> DiagnosisItem:
     """The interpreter against the supported versions."""
     value = f"{platform.python_version()}（{sys.executable}）"
     if (3, 11) <= sys.version_info[:2] <= (3, 13):
-        return Item("python", "Python", "ok", value)
-    return Item(
+        return DiagnosisItem("python", "Python", "ok", value)
+    return DiagnosisItem(
         "python", "Python", "missing", value, "Python 3.11〜3.13で ./setup.sh を実行してください。"
     )
 
 
-def check_packages() -> Item:
+def check_packages() -> DiagnosisItem:
     """Installed versions against this project's pins."""
     installed = {name: _version(name) for name in _PACKAGES}
     pins = {}
@@ -189,11 +191,11 @@ def check_packages() -> Item:
     )
     if absent:
         advice = f"{'、'.join(absent)} がありません。./setup.sh を実行してください。"
-        return Item("packages", "パッケージ", "missing", value, advice)
+        return DiagnosisItem("packages", "パッケージ", "missing", value, advice)
     if other:
         advice = f"版が想定と違います: {'、'.join(other)}。./setup.sh で揃えられます。"
-        return Item("packages", "パッケージ", "warn", value, advice)
-    return Item("packages", "パッケージ", "ok", value)
+        return DiagnosisItem("packages", "パッケージ", "warn", value, advice)
+    return DiagnosisItem("packages", "パッケージ", "ok", value)
 
 
 def _version(name: str) -> str | None:
@@ -202,26 +204,30 @@ def _version(name: str) -> str | None:
     return None
 
 
-def check_mlx(measured: blas.Measurement | None) -> Item:
+def check_mlx(measured: blas.Measurement | None) -> DiagnosisItem:
     """Whether MLX computes, and on which device."""
     if measured is None:
         advice = "./setup.sh をもう一度実行してください。続くときは python -c 'import mlx.core' の出力を確認してください。"
-        return Item("mlx", "MLXの装置", "missing", "MLXを動かせません", advice)
+        return DiagnosisItem("mlx", "MLXの装置", "missing", "MLXを動かせません", advice)
     value = "GPU" if measured.device == "gpu" else "CPU"
-    return Item("mlx", "MLXの装置", "ok", f"{value}（行列積 {measured.gflops:,.0f} GFLOP/s）")
+    return DiagnosisItem(
+        "mlx", "MLXの装置", "ok", f"{value}（行列積 {measured.gflops:,.0f} GFLOP/s）"
+    )
 
 
-def check_blas(measured: blas.Measurement | None) -> Item:
+def check_blas(measured: blas.Measurement | None) -> DiagnosisItem:
     """The matrix library that MLX uses on the CPU, judged by its measured speed."""
     if measured is None:
-        return Item("blas", "行列計算", "missing", "測定できません")
+        return DiagnosisItem("blas", "行列計算", "missing", "測定できません")
     speed = f"{measured.gflops:,.0f} GFLOP/s"
     if measured.blas.state == "not_needed" or measured.device == "gpu":
-        return Item("blas", "行列計算", "ok", f"MLX内蔵、{speed}")
+        return DiagnosisItem("blas", "行列計算", "ok", f"MLX内蔵、{speed}")
     if measured.blas.state == "loaded" and measured.gflops >= _SLOW_GFLOPS:
-        return Item("blas", "行列計算", "ok", f"{measured.blas.description}、{speed}")
+        return DiagnosisItem("blas", "行列計算", "ok", f"{measured.blas.description}、{speed}")
     name = measured.blas.description if measured.blas.state == "loaded" else "MLX付属の参照BLAS"
-    return Item("blas", "行列計算", "warn", f"{name}、{speed}（低速）", _blas_advice(measured.blas))
+    return DiagnosisItem(
+        "blas", "行列計算", "warn", f"{name}、{speed}（低速）", _blas_advice(measured.blas)
+    )
 
 
 def _blas_advice(info: blas.BlasInfo) -> str:
@@ -238,28 +244,30 @@ def _blas_advice(info: blas.BlasInfo) -> str:
     )
 
 
-def check_compiler() -> Item:
+def check_compiler() -> DiagnosisItem:
     """MLX fuses element-wise operations on the CPU with g++ at run time."""
     path = shutil.which("g++")
     if path:
-        return Item("compiler", "C++コンパイラ", "ok", path)
+        return DiagnosisItem("compiler", "C++コンパイラ", "ok", path)
     advice = "なくても動きますが、入れると速くなることがあります。Debian・Ubuntu: sudo apt-get install g++"
-    return Item("compiler", "C++コンパイラ", "warn", "g++ がありません", advice)
+    return DiagnosisItem("compiler", "C++コンパイラ", "warn", "g++ がありません", advice)
 
 
-def check_llama_cpp() -> Item:
+def check_llama_cpp() -> DiagnosisItem:
     """Whether the runtime for GGUF files can be loaded."""
     version = _version("xllamacpp")
     if version is None:
-        return Item("llama_cpp", "llama.cpp", "missing", "なし", "./setup.sh を実行してください。")
+        return DiagnosisItem(
+            "llama_cpp", "llama.cpp", "missing", "なし", "./setup.sh を実行してください。"
+        )
     with contextlib.suppress(OSError, subprocess.SubprocessError):
         command = [sys.executable, "-c", "import xllamacpp"]
         subprocess.run(command, capture_output=True, timeout=60, check=True)
-        return Item("llama_cpp", "llama.cpp", "ok", f"内蔵（xllamacpp {version}）")
+        return DiagnosisItem("llama_cpp", "llama.cpp", "ok", f"内蔵（xllamacpp {version}）")
     advice = (
         "学習はできますが、GGUFの検証と対話ができません。./setup.sh をもう一度実行してください。"
     )
-    return Item(
+    return DiagnosisItem(
         "llama_cpp", "llama.cpp", "missing", f"xllamacpp {version} を読み込めません", advice
     )
 
@@ -267,31 +275,33 @@ def check_llama_cpp() -> Item:
 # --- services ----------------------------------------------------------------------------
 
 
-def check_ollama() -> Item:
+def check_ollama() -> DiagnosisItem:
     """Who answers where Ollama should be; sends nothing but one GET."""
     try:
         status = ollama_integration.status()
     except OllamaHostInvalid as problem:
-        return Item("ollama", "Ollama", "warn", "OLLAMA_HOST を読めません", _advice(problem))
+        return DiagnosisItem(
+            "ollama", "Ollama", "warn", "OLLAMA_HOST を読めません", _advice(problem)
+        )
     if isinstance(status.problem, OllamaNotRunning | OllamaNotInstalled):
         value = f"動いていません（{status.place}）"
-        return Item("ollama", "Ollama", "missing", value, _advice(status.problem))
+        return DiagnosisItem("ollama", "Ollama", "missing", value, _advice(status.problem))
     if status.problem is not None:
-        return Item(
+        return DiagnosisItem(
             "ollama", "Ollama", "warn", describe(status.problem).what, _advice(status.problem)
         )
     value, advice = f"{status.version}（{status.place}）", "".join(status.warnings)
-    return Item("ollama", "Ollama", "warn" if advice else "ok", value, advice)
+    return DiagnosisItem("ollama", "Ollama", "warn" if advice else "ok", value, advice)
 
 
 def _advice(problem: StudioError) -> str:
     return describe(problem).next_step
 
 
-def check_token() -> Item:
+def check_token() -> DiagnosisItem:
     """Whether a Hugging Face token is set; its value is not looked at."""
     is_set = bool(os.environ.get("HF_TOKEN", "").strip())
     value = (
         "設定済み（値は表示しません）" if is_set else "未設定（公開モデルと内蔵モデルには不要です）"
     )
-    return Item("hf_token", "HF_TOKEN", "ok", value)
+    return DiagnosisItem("hf_token", "HF_TOKEN", "ok", value)

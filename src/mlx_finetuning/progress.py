@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass
+from typing import Any, Protocol
 
 
 @dataclass(frozen=True)
@@ -23,6 +24,12 @@ class Step:
 
 Progress = Callable[[Step], None]
 """Called often; must be cheap. Raises `errors.Interrupted` when the user asked to stop."""
+
+
+class WriteEvent(Protocol):
+    """Appends one line to a job's `events.jsonl`; `data` holds plain JSON values."""
+
+    def __call__(self, name: str, **data: Any) -> None: ...
 
 
 def silent(step: Step) -> None:

@@ -17,9 +17,9 @@ from types import FrameType
 from mlx_finetuning import files, tasks
 from mlx_finetuning.errors import Interrupted, StudioError
 from mlx_finetuning.jobs import jobs, queue, scheduling
+from mlx_finetuning.jobs.context import TaskContext
 from mlx_finetuning.jobs.reporter import Reporter
 from mlx_finetuning.jobs.status import JobState
-from mlx_finetuning.tasks.context import TaskContext
 from mlx_finetuning.utils.redaction import log_traceback, recorded
 from mlx_finetuning.workspace import JobPaths, Workspace
 

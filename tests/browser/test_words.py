@@ -10,7 +10,7 @@ from playwright.sync_api import Page
 
 from mlx_finetuning import models
 from mlx_finetuning.config import CertifyConfig, ExportConfig, TrainConfig
-from mlx_finetuning.runtime.chats import Chat
+from mlx_finetuning.runtime.chats import Conversation
 from mlx_finetuning.studio import Studio
 from mlx_finetuning.tasks import evaluate
 from mlx_finetuning.workspace import Workspace
@@ -102,7 +102,7 @@ def finish(workspace: Workspace) -> str:
     studio.exports.start(run_id, ExportConfig(format="peft")).follow()
     studio.evaluation.certify(run_id, CertifyConfig(prompts=4)).follow()
     talk = [{"role": "user", "content": "こんにちは"}, {"role": "assistant", "content": "はい。"}]
-    studio.chat.save(run_id, Chat("mlx", talks={"tuned": talk, "base": talk}))
+    studio.chat.save(run_id, Conversation("mlx", talks={"tuned": talk, "base": talk}))
     return run_id
 
 

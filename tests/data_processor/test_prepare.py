@@ -19,7 +19,7 @@ from mlx_finetuning.data_processor import (
     DatasetSummary,
     inspect,
     prepare,
-    read_recipe,
+    read_manifest,
     read_rows,
     recover,
     reproduce,
@@ -223,11 +223,11 @@ def test_manifest_makes_the_same_bytes_again(paths: DatasetPaths, tmp_path: Path
     settings = PrepareConfig(seed=3, clean=("nfc", "trim"), stratify="カテゴリ", hold_out="group")
     prepare(source, "shop", paths, settings, {"group": ""})
     before = _contents(paths)
-    recipe = read_recipe(paths.manifest)
-    reproduce(recipe, "shop", paths, replace=True)
+    recorded = read_manifest(paths.manifest)
+    reproduce(recorded, "shop", paths, replace=True)
     assert _contents(paths) == before
     other = DatasetPaths(paths.folder.with_name("other"))
-    reproduce(recipe, "other", other)
+    reproduce(recorded, "other", other)
     assert all(_contents(other)[name] == before[name] for name in before if name != "dataset.json")
 
 
@@ -243,7 +243,7 @@ def test_manifest_finds_an_evaluation_set_from_another_folder(
     assert summary.dropped == {"EVALUATION_SET": 3}
     before = _contents(paths)
     monkeypatch.chdir("/")
-    reproduce(read_recipe(paths.manifest), "shop", paths, replace=True)
+    reproduce(read_manifest(paths.manifest), "shop", paths, replace=True)
     assert _contents(paths) == before
 
 
@@ -254,8 +254,8 @@ def test_moved_source_can_be_named(paths: DatasetPaths, tmp_path: Path) -> None:
     before = _contents(paths)
     source = source.rename(tmp_path / "b.csv")
     with pytest.raises(errors.SourceNotFound):
-        reproduce(read_recipe(paths.manifest), "shop", paths, replace=True)
-    reproduce(read_recipe(paths.manifest, [source]), "shop", paths, replace=True)
+        reproduce(read_manifest(paths.manifest), "shop", paths, replace=True)
+    reproduce(read_manifest(paths.manifest, [source]), "shop", paths, replace=True)
     assert _contents(paths)["train.jsonl"] == before["train.jsonl"]
 
 
@@ -266,7 +266,7 @@ def test_changed_source_is_refused(paths: DatasetPaths, tmp_path: Path) -> None:
     before = _contents(paths)
     source.write_bytes(SAMPLE_DATA.read_bytes() + "質問,回答,,\n".encode())
     with pytest.raises(errors.SourceChanged):
-        reproduce(read_recipe(paths.manifest), "shop", paths, replace=True)
+        reproduce(read_manifest(paths.manifest), "shop", paths, replace=True)
     assert _contents(paths) == before
 
 
@@ -277,7 +277,7 @@ def test_other_result_than_recorded_is_refused(paths: DatasetPaths) -> None:
     files.write_json(paths.manifest, record)
     before = _contents(paths)
     with pytest.raises(errors.DatasetNotReproduced) as caught:
-        reproduce(read_recipe(paths.manifest), "shop", paths, replace=True)
+        reproduce(read_manifest(paths.manifest), "shop", paths, replace=True)
     assert caught.value.data["files"] == ["test.jsonl"]
     assert _contents(paths) == before
 
@@ -286,7 +286,7 @@ def test_damaged_manifest_is_named(paths: DatasetPaths) -> None:
     _prepare(paths)
     files.write_json(paths.manifest, {"name": "shop"})
     with pytest.raises(errors.RecordDamaged):
-        read_recipe(paths.manifest)
+        read_manifest(paths.manifest)
 
 
 # --- cleaning and dropping on request ----------------------------------------------------

@@ -8,7 +8,7 @@ import pytest
 
 from mlx_finetuning import errors
 from mlx_finetuning.config import PrepareConfig
-from mlx_finetuning.data_processor import inspect, prepare, read_recipe, reproduce
+from mlx_finetuning.data_processor import inspect, prepare, read_manifest, reproduce
 from mlx_finetuning.data_processor.readers.tables import Table, parse
 from mlx_finetuning.data_processor.settings import table_options
 from mlx_finetuning.workspace import DatasetPaths
@@ -229,6 +229,6 @@ def test_choices_are_kept_for_the_same_dataset_again(tmp_path: Path) -> None:
     config = PrepareConfig(delimiter="^", header_row="2", valid_share=0.0, test_share=0.0)
     first, again = (DatasetPaths(tmp_path / "datasets" / name) for name in ("first", "again"))
     prepare(source, "first", first, config)
-    reproduce(read_recipe(first.manifest), "again", again)
+    reproduce(read_manifest(first.manifest), "again", again)
     assert first.train.read_bytes() == again.train.read_bytes()
     assert len(first.train.read_text("utf-8").splitlines()) == 4

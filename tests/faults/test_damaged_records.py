@@ -13,7 +13,7 @@ import pytest
 from streamlit.testing.v1 import AppTest
 
 from mlx_finetuning import cli, files
-from mlx_finetuning.data_processor import read_recipe
+from mlx_finetuning.data_processor import read_manifest
 from mlx_finetuning.errors import (
     AdapterUnusable,
     NewerSchema,
@@ -26,7 +26,7 @@ from mlx_finetuning.jobs.jobs import Job
 from mlx_finetuning.jobs.status import JobStatus
 from mlx_finetuning.mlx_trainer.model.load import LoadedModel, load
 from mlx_finetuning.mlx_trainer.training import checkpoints
-from mlx_finetuning.runtime.chats import Chat
+from mlx_finetuning.runtime.chats import Conversation
 from mlx_finetuning.studio import Studio
 from mlx_finetuning.ui import sitemap
 from mlx_finetuning.workspace import Workspace
@@ -58,7 +58,7 @@ def full(workspace: Workspace) -> Workspace:
     jobs.write_status(later, JobStatus("done"))
     files.write_json(later.result, {"name": "faq", "host": "http://127.0.0.1:11434"})
     files.write_json(later.port, {"address": "http://127.0.0.1:9", "key": "k"})
-    Studio(workspace).chat.save(RUN, Chat("mlx").with_turn("問い", {"tuned": "答え"}))
+    Studio(workspace).chat.save(RUN, Conversation("mlx").with_turn("問い", {"tuned": "答え"}))
     Studio(workspace).preferences.save({"iterations": 30})
     Studio(workspace).runs.save_note(RUN, "良い結果", ["本番"])
     gguf = files.make_folder(workspace.gguf_folder(RUN)) / "faq-Q8_0.gguf"
@@ -118,7 +118,7 @@ def looks(workspace: Workspace) -> list[Callable[[], object]]:
         lambda: runs.deployments(workspace, RUN),
         lambda: list(queue.living_jobs(workspace)),
         lambda: checkpoints.latest(workspace.adapter(RUN).checkpoints),
-        lambda: read_recipe(dataset.manifest),
+        lambda: read_manifest(dataset.manifest),
         studio.preferences.read,
         studio.machine.disk_usage,
         studio.machine.waste,

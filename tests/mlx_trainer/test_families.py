@@ -319,7 +319,7 @@ def test_dora_of_experts_is_refused_before_training(kind: str) -> None:
 
 
 @dataclass(frozen=True)
-class Trained:
+class TrainedRun:
     base: Path
     adapter: Path
     loaded: LoadedModel
@@ -328,7 +328,7 @@ class Trained:
 
 
 @pytest.fixture(scope="module", params=NEW)
-def trained(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> Trained:
+def trained(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> TrainedRun:
     folder = tmp_path_factory.mktemp(request.param)
     if request.param == "lfm2":
         write_model(folder / "m", "lfm2")
@@ -339,10 +339,10 @@ def trained(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFac
     config = TrainConfig(iterations=3, batch_size=3, rank=4, warmup=0, neftune_alpha=2.0)
     paths = AdapterPaths(folder / "adapter")
     result = loop.train(loaded, rows(5), rows(2), config, paths, recorder.hooks())
-    return Trained(folder / "m", paths.folder, loaded, result, recorder)
+    return TrainedRun(folder / "m", paths.folder, loaded, result, recorder)
 
 
-def test_three_updates_end_well_and_mlx_lm_reads_the_adapter(trained: Trained) -> None:
+def test_three_updates_end_well_and_mlx_lm_reads_the_adapter(trained: TrainedRun) -> None:
     assert [check.text_ja for check in trained.result.checks if not check.passed] == []
     assert {check.kind for check in trained.result.checks} >= {
         "adapter_changed",
@@ -354,7 +354,7 @@ def test_three_updates_end_well_and_mlx_lm_reads_the_adapter(trained: Trained) -
     assert trained.result.last_valid_loss != first["valid_loss"]
 
 
-def test_change_of_each_block_is_that_of_its_weights(trained: Trained) -> None:
+def test_change_of_each_block_is_that_of_its_weights(trained: TrainedRun) -> None:
     base, tuned = load(trained.base), load(trained.base, trained.adapter)
     found = weight_change.norms(base, trained.adapter)
     adapter_toggle.fuse(tuned)
@@ -368,7 +368,7 @@ def test_change_of_each_block_is_that_of_its_weights(trained: Trained) -> None:
         assert norm > 0
 
 
-def test_answers_to_many_prompts_are_those_to_each(trained: Trained) -> None:
+def test_answers_to_many_prompts_are_those_to_each(trained: TrainedRun) -> None:
     loaded = load(trained.base, trained.adapter)
     random = np.random.default_rng(3)
     prompts = [random.integers(3, 500, length).tolist() for length in (4, 9, 6)]

@@ -45,7 +45,7 @@ from mlx_finetuning.ollama_integration import (
     names,
     status,
 )
-from mlx_finetuning.ollama_integration.deploy import Recipe
+from mlx_finetuning.ollama_integration.deploy import ModelDefinition
 from mlx_finetuning.progress import Step
 from mlx_finetuning.quantizer.write.export import export_gguf
 from support.ollama_server import Ollama, running_ollama
@@ -78,11 +78,11 @@ def gguf(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return path
 
 
-def recipe(gguf: Path, name: str = "tiny", system: str = "") -> Recipe:
-    return Recipe(name, gguf, system, {"num_ctx": 512, "stop": ["<|im_end|>"]})
+def definition(gguf: Path, name: str = "tiny", system: str = "") -> ModelDefinition:
+    return ModelDefinition(name, gguf, system, {"num_ctx": 512, "stop": ["<|im_end|>"]})
 
 
-def bring(talk: Client, one: Recipe) -> None:
+def bring(talk: Client, one: ModelDefinition) -> None:
     deploy.create_draft(talk, one)
     deploy.publish(talk, one)
 
@@ -301,7 +301,7 @@ def test_upload_can_be_cancelled(ollama: Ollama, talk: Client, gguf: Path) -> No
 def test_model_is_made_listed_shown_copied_and_deleted(
     ollama: Ollama, talk: Client, gguf: Path
 ) -> None:
-    bring(talk, recipe(gguf, system="短く答えてください。"))
+    bring(talk, definition(gguf, system="短く答えてください。"))
     assert listed(talk) == ["tiny:latest"]
     (model,) = talk.models()
     assert (model.size_bytes, model.architecture) == (gguf.stat().st_size, "llama")
@@ -313,7 +313,7 @@ def test_model_is_made_listed_shown_copied_and_deleted(
 
 
 def test_only_a_finished_file_with_stops_is_sent(ollama: Ollama, talk: Client, gguf: Path) -> None:
-    digest = deploy.create_draft(talk, recipe(gguf))
+    digest = deploy.create_draft(talk, definition(gguf))
     assert ollama.models["tiny:checking"] == {
         "model": "tiny:checking",
         "files": {"model.gguf": digest},
@@ -323,14 +323,14 @@ def test_only_a_finished_file_with_stops_is_sent(ollama: Ollama, talk: Client, g
 
 
 def test_taken_name_is_only_replaced_when_asked(ollama: Ollama, talk: Client, gguf: Path) -> None:
-    bring(talk, recipe(gguf, system="古い"))
+    bring(talk, definition(gguf, system="古い"))
     with pytest.raises(OllamaNameTaken):
         deploy.check_name(talk, "TINY:latest", replace=False)
     with pytest.raises(OllamaNameTaken):
         copy(talk, "tiny", "tiny", replace=False)
-    deploy.create_draft(talk, recipe(gguf, system="新しい"))
+    deploy.create_draft(talk, definition(gguf, system="新しい"))
     assert talk.show("tiny")["system"] == "古い"
-    deploy.publish(talk, recipe(gguf))
+    deploy.publish(talk, definition(gguf))
     assert talk.show("tiny")["system"] == "新しい"
     assert listed(talk) == ["tiny:latest"]
 
@@ -339,8 +339,8 @@ def test_taken_name_is_only_replaced_when_asked(ollama: Ollama, talk: Client, gg
 def test_replaced_model_survives_an_end_at_any_request(
     ollama: Ollama, talk: Client, gguf: Path, answers_left: int
 ) -> None:
-    bring(talk, recipe(gguf, system="古い"))
-    new = recipe(gguf, system="新しい")
+    bring(talk, definition(gguf, system="古い"))
+    new = definition(gguf, system="新しい")
     deploy.create_draft(talk, new)
     ollama.answers_left = answers_left
     with contextlib.suppress(OllamaConnectionLost):
@@ -355,17 +355,17 @@ def test_replaced_model_survives_an_end_at_any_request(
 def test_replaced_model_survives_a_server_that_ends_while_writing(
     ollama: Ollama, talk: Client, gguf: Path
 ) -> None:
-    bring(talk, recipe(gguf, system="古い"))
-    deploy.create_draft(talk, recipe(gguf, system="新しい"))
+    bring(talk, definition(gguf, system="古い"))
+    deploy.create_draft(talk, definition(gguf, system="新しい"))
     ollama.breaks_copies = True
     with pytest.raises(OllamaConnectionLost):
-        deploy.publish(talk, recipe(gguf))
-    assert talk.show(recipe(gguf).former_name)["system"] == "古い"
+        deploy.publish(talk, definition(gguf))
+    assert talk.show(definition(gguf).former_name)["system"] == "古い"
 
 
 @pytest.mark.parametrize("name", ["tiny", "me/tiny:v2", f"tiny:{'v' * names.LONGEST}"])
 def test_names_beside_a_model_are_names_of_their_own(gguf: Path, name: str) -> None:
-    made = recipe(gguf, name)
+    made = definition(gguf, name)
     beside = {names.checked(made.draft_name), names.checked(made.former_name)}
     assert len({name, *beside}) == 3
 
@@ -395,7 +395,7 @@ def test_error_inside_a_good_answer_is_read(
 ) -> None:
     ollama.create_error = said
     with pytest.raises(kind) as caught:
-        deploy.create_draft(talk, recipe(gguf))
+        deploy.create_draft(talk, definition(gguf))
     assert caught.value.data["reason"] == said
     assert listed(talk) == []
 
@@ -406,7 +406,7 @@ def test_full_disk_of_the_server_is_named(
 ) -> None:
     ollama.disk_full = moment
     with pytest.raises(OllamaOutOfSpace):
-        deploy.create_draft(talk, recipe(gguf))
+        deploy.create_draft(talk, definition(gguf))
 
 
 def test_space_for_two_copies_is_asked_for_before_anything_is_sent(
@@ -417,10 +417,10 @@ def test_space_for_two_copies_is_asked_for_before_anything_is_sent(
     usage = shutil.disk_usage(tmp_path)._replace(free=free)
     monkeypatch.setattr(shutil, "disk_usage", lambda path: usage)
     with pytest.raises(OllamaOutOfSpace):
-        deploy.create_draft(talk, recipe(gguf))
+        deploy.create_draft(talk, definition(gguf))
     assert ollama.received == 0
     talk.upload(gguf, client.digest_of(gguf))
-    deploy.create_draft(talk, recipe(gguf))  # one copy is there already
+    deploy.create_draft(talk, definition(gguf))  # one copy is there already
 
 
 def test_server_that_stops_half_way_is_noticed_and_a_retry_goes_on(
@@ -428,9 +428,9 @@ def test_server_that_stops_half_way_is_noticed_and_a_retry_goes_on(
 ) -> None:
     ollama.cut_creates = 1
     with pytest.raises(OllamaConnectionLost):
-        deploy.create_draft(talk, recipe(gguf))
+        deploy.create_draft(talk, definition(gguf))
     assert listed(talk) == []
-    deploy.create_draft(talk, recipe(gguf))
+    deploy.create_draft(talk, definition(gguf))
     assert ollama.received == gguf.stat().st_size
 
 
@@ -440,7 +440,7 @@ def test_slow_disk_is_waited_for(
     monkeypatch.setattr(client, "ANSWER_S", 0.1)
     ollama.slow_s = 0.3
     steps: list[Step] = []
-    deploy.create_draft(talk, recipe(gguf), steps.append)
+    deploy.create_draft(talk, definition(gguf), steps.append)
     assert [step.detail for step in steps][-2:] == ["writing manifest", "success"]
 
 
@@ -448,7 +448,7 @@ def test_slow_disk_is_waited_for(
 
 
 def test_answer_streams_and_says_how_it_ended(ollama: Ollama, talk: Client, gguf: Path) -> None:
-    bring(talk, recipe(gguf))
+    bring(talk, definition(gguf))
     *chunks, last = talk.chat("tiny", QUESTION, temperature=0.0)
     assert len(chunks) > 3
     assert (last.ended, last.tokens, last.text) == (True, len(chunks) + 1, "")
@@ -457,7 +457,7 @@ def test_answer_streams_and_says_how_it_ended(ollama: Ollama, talk: Client, gguf
 
 
 def test_closed_conversation_ends_the_request(ollama: Ollama, talk: Client, gguf: Path) -> None:
-    bring(talk, recipe(gguf))
+    bring(talk, definition(gguf))
     chunks = talk.chat("tiny", QUESTION, temperature=0.0)
     next(chunks)
     chunks.close()
@@ -467,7 +467,7 @@ def test_closed_conversation_ends_the_request(ollama: Ollama, talk: Client, gguf
 def test_answer_that_breaks_off_is_not_taken_for_whole(
     ollama: Ollama, talk: Client, gguf: Path
 ) -> None:
-    bring(talk, recipe(gguf))
+    bring(talk, definition(gguf))
     ollama.cut_chats = 1
     with pytest.raises(OllamaConnectionLost):
         list(talk.chat("tiny", QUESTION))

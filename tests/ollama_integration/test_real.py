@@ -20,7 +20,7 @@ from mlx_finetuning.errors import (
     OllamaRefused,
 )
 from mlx_finetuning.ollama_integration import Client, deploy
-from mlx_finetuning.ollama_integration.deploy import Recipe
+from mlx_finetuning.ollama_integration.deploy import ModelDefinition
 from mlx_finetuning.quantizer.write.export import export_gguf
 from mlx_finetuning.studio import Studio
 from mlx_finetuning.utils import chat_template
@@ -69,11 +69,13 @@ def remove_ours(talk: Client) -> None:
             talk.delete(model.name)
 
 
-def recipe(gguf: Path, system: str = "") -> Recipe:
-    return Recipe(NAME, gguf, system, {"num_ctx": 512, "stop": ["<|im_end|>"], "temperature": 0})
+def definition(gguf: Path, system: str = "") -> ModelDefinition:
+    return ModelDefinition(
+        NAME, gguf, system, {"num_ctx": 512, "stop": ["<|im_end|>"], "temperature": 0}
+    )
 
 
-def bring(talk: Client, one: Recipe) -> None:
+def bring(talk: Client, one: ModelDefinition) -> None:
     deploy.create_draft(talk, one)
     deploy.publish(talk, one)
 
@@ -126,7 +128,7 @@ def test_deployed_run_is_certified_talked_to_and_replaced(
 
 
 def test_settings_are_the_models_own(gguf: Path, talk: Client) -> None:
-    bring(talk, recipe(gguf, system="短く答えてください。"))
+    bring(talk, definition(gguf, system="短く答えてください。"))
     shown = talk.show(NAME)
     assert shown["system"] == "短く答えてください。"
     settings = dict(line.split(None, 1) for line in shown["parameters"].splitlines())
@@ -144,7 +146,7 @@ def test_protected_template_is_kept_and_a_bare_one_is_not(
         def change(values: dict[str, str]) -> None:
             values["tokenizer.chat_template"] = template
 
-        bring(talk, recipe(rewrite(gguf, tmp_path / "changed.gguf", change_metadata=change)))
+        bring(talk, definition(rewrite(gguf, tmp_path / "changed.gguf", change_metadata=change)))
         return talk.render(NAME, QUESTION)
 
     assert renders(chat_template.protected(PLAIN)).startswith("user: あなたは誰ですか？")
@@ -154,7 +156,7 @@ def test_protected_template_is_kept_and_a_bare_one_is_not(
 def test_prompt_has_one_token_per_token(gguf: Path, talk: Client) -> None:
     from transformers import AutoTokenizer
 
-    bring(talk, recipe(gguf))
+    bring(talk, definition(gguf))
     tokenizer = AutoTokenizer.from_pretrained(SHIPPED)
     expected = tokenizer.apply_chat_template(
         QUESTION, add_generation_prompt=True, return_dict=False
@@ -169,14 +171,14 @@ def test_unknown_architecture_is_named(gguf: Path, talk: Client, tmp_path: Path)
 
     changed = rewrite(gguf, tmp_path / "changed.gguf", change_metadata=change)
     with pytest.raises(OllamaArchitectureUnknown):
-        bring(talk, recipe(changed))
+        bring(talk, definition(changed))
 
 
 def test_file_that_is_no_model_is_refused(talk: Client, tmp_path: Path) -> None:
     path = tmp_path / "x.gguf"
     path.write_text("これはモデルではありません", encoding="utf-8")
     with pytest.raises(OllamaRefused):
-        bring(talk, recipe(path))
+        bring(talk, definition(path))
 
 
 def test_missing_model_is_named(talk: Client) -> None:
@@ -186,7 +188,7 @@ def test_missing_model_is_named(talk: Client) -> None:
 
 
 def test_stopped_answer_frees_the_server(gguf: Path, talk: Client) -> None:
-    bring(talk, recipe(gguf))
+    bring(talk, definition(gguf))
     endless = talk.chat(NAME, QUESTION, max_tokens=400)
     next(endless)
     endless.close()

@@ -23,7 +23,7 @@ from mlx_finetuning.errors import (
 from mlx_finetuning.mlx_trainer.inference import layerwise
 from mlx_finetuning.mlx_trainer.model import split_head
 from mlx_finetuning.mlx_trainer.model.load import load
-from mlx_finetuning.quantizer.families import recipe, registry
+from mlx_finetuning.quantizer.families import registry, tensor_types
 from mlx_finetuning.quantizer.formats import gguf_reader
 from mlx_finetuning.quantizer.llama_cpp import ggml, inference
 from mlx_finetuning.quantizer.verify import (
@@ -251,8 +251,8 @@ def test_factor_of_an_adapter_is_seen_where_attention_was_trained(
     assert diagnosis.adapter_scale(file, base, tuned) == pytest.approx(found, abs=0.1)
 
 
-def outline(experts: int) -> recipe.Outline:
-    return recipe.Outline(layers=32, tied=False, sharing=4, experts=experts)
+def outline(experts: int) -> tensor_types.Outline:
+    return tensor_types.Outline(layers=32, tied=False, sharing=4, experts=experts)
 
 
 @pytest.mark.parametrize(
@@ -277,8 +277,8 @@ def test_types_follow_llama_cpps_recipe(
     quant: str, role: str, layer: int, of_eight: Type, of_many: Type
 ) -> None:
     name, shape = f"blk.{layer}.{role}.weight", (8, 512, 256)
-    assert recipe.tensor_type(name, shape, quant, outline(8)) == of_eight
-    assert recipe.tensor_type(name, shape, quant, outline(128)) == of_many
+    assert tensor_types.tensor_type(name, shape, quant, outline(8)) == of_eight
+    assert tensor_types.tensor_type(name, shape, quant, outline(128)) == of_many
 
 
 def test_quantized_experts_are_the_kernels_output_for_each(folder: Path, tmp_path: Path) -> None:

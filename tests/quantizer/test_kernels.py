@@ -1,4 +1,4 @@
-"""ggml's kernels, the recipe, and reading of weights and adapters, against other routes."""
+"""ggml's kernels, tensors' types, and reading of weights and adapters, against other routes."""
 
 from __future__ import annotations
 
@@ -22,7 +22,12 @@ from mlx_finetuning.errors import (
     QuantizerUnusable,
     WeightsUnreadable,
 )
-from mlx_finetuning.quantizer.families.recipe import Outline, more_bits, tensor_type, value_layers
+from mlx_finetuning.quantizer.families.tensor_types import (
+    Outline,
+    more_bits,
+    tensor_type,
+    value_layers,
+)
 from mlx_finetuning.quantizer.formats import packed, safetensors
 from mlx_finetuning.quantizer.llama_cpp import ggml, library
 from mlx_finetuning.quantizer.write import trained_weights
@@ -116,7 +121,7 @@ def test_missing_library_is_named(untested: None, monkeypatch: pytest.MonkeyPatc
         ggml.quantize(ROWS, Type.Q8_0)
 
 
-# --- recipe ------------------------------------------------------------------------------
+# --- types of tensors --------------------------------------------------------------------
 
 LAYERS_32 = Outline(layers=32, tied=False, sharing=4)
 

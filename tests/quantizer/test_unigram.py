@@ -42,7 +42,7 @@ def unigram(folder: Path, kind: str) -> Path:
     return folder
 
 
-def encode_of(folder: Path) -> parity.Encode:
+def encode_of(folder: Path) -> parity.Tokenize:
     engine = loading.engine(files.read(folder))
     return lambda text, added: engine.encode(text, add_special_tokens=added).ids
 

@@ -17,6 +17,7 @@ from mlx_finetuning.quantizer.families import registry
 from mlx_finetuning.quantizer.formats import gguf_reader
 from mlx_finetuning.quantizer.verify import structure, verify
 from mlx_finetuning.quantizer.verify.parity import Reference, compare_logits
+from mlx_finetuning.quantizer.verify.results import Verification
 from mlx_finetuning.quantizer.vocabulary import tokenizer
 from mlx_finetuning.quantizer.write.export import export_gguf
 from support.gguf_files import Tensors, Values, rewrite
@@ -54,7 +55,7 @@ def written(model: Path) -> dict[str, Path]:
     return paths
 
 
-def examined(gguf: Path, model: Path, references: list[Reference]) -> verify.Report:
+def examined(gguf: Path, model: Path, references: list[Reference]) -> Verification:
     original = Tokenizer.from_file(str(model / "tokenizer.json"))
     return verify.examine(
         gguf,

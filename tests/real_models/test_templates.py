@@ -17,7 +17,7 @@ import pytest
 from mlx_finetuning.errors import StudioError
 from mlx_finetuning.tokenization import chat as chats
 from mlx_finetuning.tokenization import chat_template, reasoning
-from mlx_finetuning.tokenization.chat import Chat, Encoded
+from mlx_finetuning.tokenization.chat import ChatTokenizer, Encoded
 from support.real_models import RealTemplate, templates
 from support.small_models import write_json, write_tokenizer
 
@@ -73,7 +73,7 @@ def folder(found: list[RealTemplate], tmp_path_factory: pytest.TempPathFactory) 
     return folder
 
 
-def opened(folder: Path, template: RealTemplate, *, thinks: bool = False) -> Chat:
+def opened(folder: Path, template: RealTemplate, *, thinks: bool = False) -> ChatTokenizer:
     named = {"bos_token": template.bos or None, "eos_token": template.eos or "</s>"}
     write_json(folder / "tokenizer_config.json", named)
     (folder / "chat_template.jinja").write_text(template.text, encoding="utf-8")
@@ -92,7 +92,7 @@ def runs(sequences: list[Encoded]) -> list[tuple[list[int], list[int]]]:
     return found
 
 
-def problems(chat: Chat, conversation: list[dict[str, Any]]) -> list[str]:
+def problems(chat: ChatTokenizer, conversation: list[dict[str, Any]]) -> list[str]:
     """What is wrong with what would be learned of a conversation."""
     answers = [at for at, turn in enumerate(conversation) if turn["role"] == "assistant"]
     learned = runs(chat.sequences(conversation))

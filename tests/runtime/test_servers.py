@@ -28,7 +28,7 @@ from mlx_finetuning.errors import (
     TextUndecodable,
 )
 from mlx_finetuning.quantizer.write.export import export_gguf
-from mlx_finetuning.runtime.chats import Chat
+from mlx_finetuning.runtime.chats import Conversation
 from mlx_finetuning.studio import Studio
 from mlx_finetuning.tasks import serve_model
 from mlx_finetuning.tokenization import chat as tokenization
@@ -272,9 +272,9 @@ def test_served_model_answers_other_programs_and_ends_with_its_command(studio: S
 
 
 def test_conversations_are_kept_with_the_run_newest_first(studio: Studio) -> None:
-    first = Chat("mlx").with_turn("こんにちは", {"tuned": "やあ", "base": "はい"})
+    first = Conversation("mlx").with_turn("こんにちは", {"tuned": "やあ", "base": "はい"})
     studio.chat.save(RUN, first)
-    second = Chat("gguf").with_turn("元気？", {"tuned": "ええ"})
+    second = Conversation("gguf").with_turn("元気？", {"tuned": "ええ"})
     studio.chat.save(RUN, second)
     longer = first.with_turn("名前は？", {"tuned": "tiny", "base": "?"})
     studio.chat.save(RUN, longer)
@@ -290,7 +290,7 @@ def test_conversations_are_kept_with_the_run_newest_first(studio: Studio) -> Non
 
 def test_damaged_conversations_are_passed_over_and_left_alone(studio: Studio) -> None:
     folder = studio.workspace.run(RUN).chats
-    good = Chat("mlx").with_turn("質問", {"tuned": "答え"})
+    good = Conversation("mlx").with_turn("質問", {"tuned": "答え"})
     studio.chat.save(RUN, good)
     wrong = {"a": "{", "b": "{}", "c": '{"schema_version": 99}', "d": '{"talks": {"tuned": [1]}}'}
     for name, content in wrong.items():

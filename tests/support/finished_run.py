@@ -11,10 +11,10 @@ from typing import Any
 from mlx_finetuning import files, models
 from mlx_finetuning.config import TrainConfig, as_dict
 from mlx_finetuning.jobs import jobs
+from mlx_finetuning.jobs.context import TaskContext
 from mlx_finetuning.jobs.jobs import Job
 from mlx_finetuning.jobs.status import JobStatus
 from mlx_finetuning.progress import silent
-from mlx_finetuning.tasks.context import TaskContext
 from mlx_finetuning.workspace import Workspace
 from support.small_models import write_adapter
 

@@ -227,7 +227,9 @@ REPORT = (
     b' "perplexity_reference": 2.0, "perplexity_gguf": 2.1},'
     b' "problems": [], "verdict": "x", "proven": true}'
 )
-CHAT = json.dumps(dataclasses.asdict(chats.Chat("mlx", {}, {"tuned": ROW["messages"]}, "chat-1")))
+CHAT = json.dumps(
+    dataclasses.asdict(chats.Conversation("mlx", {}, {"tuned": ROW["messages"]}, "chat-1"))
+)
 MODEL = b'{"model_type": "llama", "rope_scaling": {"type": "linear"}, "layers": [1, 2]}'
 TARGETS = {
     "data.csv": Target("data.csv", (CSV.encode(), CSV.encode("cp932")), data_processor.inspect),
@@ -252,7 +254,7 @@ TARGETS = {
     "dataset.json": Target(
         "dataset.json",
         (MANIFEST, MANIFEST.replace(b'{"train.jsonl": "0"}', b'["abc"]')),
-        data_processor.read_recipe,
+        data_processor.read_manifest,
     ),
     "notes.json": Target("notes.json", (NOTE,), lambda path: notes.read(RunPaths(path.parent))),
     "report.json": Target(

@@ -91,7 +91,7 @@ CERTIFICATE = Certificate(
     rows=(EngineRow("mlx", 8, 1.0, None, None, 1.0, 1.0, "比べる基準です", label="MLX"),),
     notes=("質問が少なめです。",),
 )
-EXPORT_REPORT = results.Report(
+EXPORT_REPORT = results.Verification(
     path="faq-Q8_0.gguf",
     size_bytes=4,
     structure=results.Structure("Q8_0", 2, {"F32": 1, "Q8_0": 1}, ()),

@@ -15,10 +15,10 @@ from mlx_finetuning.cli.evaluate import _shown
 from mlx_finetuning.config import EvaluateConfig, PrepareConfig, TrainConfig
 from mlx_finetuning.data_processor import SAMPLE_DATA, read_rows
 from mlx_finetuning.experiment_tracker.evaluation.results import Report
+from mlx_finetuning.jobs.context import TaskContext
 from mlx_finetuning.progress import Progress, Step, silent
 from mlx_finetuning.studio import Studio
 from mlx_finetuning.tasks import evaluate
-from mlx_finetuning.tasks.context import TaskContext
 from mlx_finetuning.workspace import Workspace
 
 QUICK = {"max_rows": 8, "max_tokens": 12}

@@ -21,6 +21,7 @@ from mlx_finetuning.errors import (
     RunNotReady,
 )
 from mlx_finetuning.jobs import jobs
+from mlx_finetuning.jobs.context import TaskContext
 from mlx_finetuning.jobs.status import JobStatus
 from mlx_finetuning.mlx_trainer.inference import generate
 from mlx_finetuning.mlx_trainer.model.load import load
@@ -30,8 +31,7 @@ from mlx_finetuning.quantizer.write import adapter_files
 from mlx_finetuning.quantizer.write.export import export_gguf
 from mlx_finetuning.runtime import serve
 from mlx_finetuning.tasks import export, reference, verify
-from mlx_finetuning.tasks.context import TaskContext
-from mlx_finetuning.tasks.reference import Trained
+from mlx_finetuning.tasks.reference import TrainedModel
 from mlx_finetuning.workspace import JobPaths, Workspace
 from support import expert_models
 from support.gguf_files import metadata, rewrite
@@ -283,14 +283,14 @@ def test_command_line_shows_measured_types_and_a_recommendation(
 # --- conversations -----------------------------------------------------------------------
 
 
-def spoken(model: Path) -> Trained:
+def spoken(model: Path) -> TrainedModel:
     """As much of a trained model as rendering needs."""
     loaded = load(model)
     conversation = [
         {"role": "user", "content": "質問  です\n"},
         {"role": "assistant", "content": "答え"},
     ]
-    return Trained(model, model, "m", loaded.without_weights(), (conversation,), ())
+    return TrainedModel(model, model, "m", loaded.without_weights(), (conversation,), ())
 
 
 def test_conversations_of_a_model_with_bos_start_with_one(tmp_path: Path) -> None:

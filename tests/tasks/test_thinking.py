@@ -15,11 +15,11 @@ import pytest
 from mlx_finetuning.cli.evaluate import _shown
 from mlx_finetuning.config import CertifyConfig, DeployConfig, EvaluateConfig, ExportConfig
 from mlx_finetuning.experiment_tracker.evaluation import judge
+from mlx_finetuning.jobs.context import TaskContext
 from mlx_finetuning.progress import silent
 from mlx_finetuning.runtime import Client, serve
 from mlx_finetuning.studio import Studio
 from mlx_finetuning.tasks import certify, evaluate
-from mlx_finetuning.tasks.context import TaskContext
 from mlx_finetuning.tokenization import chat as chats
 from mlx_finetuning.workspace import Workspace
 from support import thinking_run

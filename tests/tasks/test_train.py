@@ -29,19 +29,19 @@ def studio(workspace: Workspace, facts: str) -> Studio:
 
 
 @dataclass(frozen=True)
-class Trained:
+class TrainedRun:
     studio: Studio
     run_id: str
     result: dict[str, Any]
 
 
 @pytest.fixture(scope="module")
-def trained(tmp_path_factory: pytest.TempPathFactory) -> Trained:
+def trained(tmp_path_factory: pytest.TempPathFactory) -> TrainedRun:
     """A run that nothing disturbed, in a workspace of its own."""
     studio = Studio(Workspace(tmp_path_factory.mktemp("trained")))
     write_facts(studio.workspace)
     run_id = studio.training.start(SMALL)
-    return Trained(studio, run_id, studio.runs.follow(run_id, silent))
+    return TrainedRun(studio, run_id, studio.runs.follow(run_id, silent))
 
 
 def test_estimate_is_a_job_that_leaves_no_run_and_no_adapter(studio: Studio) -> None:
@@ -69,7 +69,7 @@ def test_other_engines_have_no_estimate(studio: Studio) -> None:
 
 
 def test_terminated_worker_pauses_the_run_which_then_goes_on_to_the_same_end(
-    studio: Studio, trained: Trained
+    studio: Studio, trained: TrainedRun
 ) -> None:
     paused = studio.training.start(SMALL)
     wait_until(lambda: len(studio.runs.metrics(paused)) > 2, limit_s=60)
@@ -93,7 +93,7 @@ def test_terminated_worker_pauses_the_run_which_then_goes_on_to_the_same_end(
     assert weights[0] == weights[1]
 
 
-def test_run_writes_samples_and_checks_for_people(trained: Trained) -> None:
+def test_run_writes_samples_and_checks_for_people(trained: TrainedRun) -> None:
     paths = trained.studio.workspace.run(trained.run_id)
     samples = list(files.read_lines(paths.samples))
     assert [line["update"] for line in samples] == [0, 0, 0, 10, 10, 10, 20, 20, 20]

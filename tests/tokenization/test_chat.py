@@ -11,7 +11,7 @@ import pytest
 from transformers import PreTrainedTokenizerFast
 
 from mlx_finetuning.tokenization import chat as chats
-from mlx_finetuning.tokenization.chat import Chat, Encoded
+from mlx_finetuning.tokenization.chat import ChatTokenizer, Encoded
 from support.chat_formats import FORMATS, Format
 from support.small_models import CHATML, edit_json, write_json, write_sentencepiece, write_tokenizer
 
@@ -50,7 +50,7 @@ CALL = {"type": "function", "function": {"name": "opening_hours", "arguments": {
 
 def opened(
     folder: Path, template: str, *special: str, eos: str = "<|im_end|>", bos: str = "", **given: Any
-) -> Chat:
+) -> ChatTokenizer:
     """A chat with this template, whose tokenizer knows these special tokens."""
     write_tokenizer(folder)
     tokenizer = PreTrainedTokenizerFast(tokenizer_file=str(folder / "tokenizer.json"))
@@ -61,7 +61,7 @@ def opened(
     return chats.load(folder, **given)
 
 
-def of_format(folder: Path, form: Format) -> Chat:
+def of_format(folder: Path, form: Format) -> ChatTokenizer:
     special = [text for text in (form.bos, form.eos, *form.special) if text]
     return opened(folder, form.template, *special, eos=form.eos, bos=form.bos)
 
@@ -232,7 +232,7 @@ def test_a_text_ends_even_where_the_folder_names_no_eos(tmp_path: Path) -> None:
 # --- what is asked -----------------------------------------------------------------------
 
 
-def with_sentencepiece(folder: Path, kind: str) -> Chat:
+def with_sentencepiece(folder: Path, kind: str) -> ChatTokenizer:
     """Its vocabulary holds the control tokens as words, too."""
     write_sentencepiece(folder, kind=kind)
     template = "{% for m in messages %}{{ m.role + ': ' + m.content + '</s>' }}{% endfor %}"
@@ -251,7 +251,7 @@ OPENERS = {
 
 @pytest.mark.parametrize("opener", OPENERS.values(), ids=list(OPENERS))
 def test_typed_control_tokens_are_letters_and_all_else_stays(
-    tmp_path: Path, opener: Callable[[Path], Chat]
+    tmp_path: Path, opener: Callable[[Path], ChatTokenizer]
 ) -> None:
     chat = opener(tmp_path)
     known = chat.tokenizer.get_vocab()
@@ -274,7 +274,7 @@ def test_typed_control_tokens_are_letters_and_all_else_stays(
 
 @pytest.mark.parametrize("opener", OPENERS.values(), ids=list(OPENERS))
 def test_begun_answer_is_gone_on_with_where_it_is_trained(
-    tmp_path: Path, opener: Callable[[Path], Chat]
+    tmp_path: Path, opener: Callable[[Path], ChatTokenizer]
 ) -> None:
     chat = opener(tmp_path)
     question = {"role": "user", "content": "営業時間は？"}

@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 from streamlit.testing.v1 import AppTest
 
-from mlx_finetuning.runtime.chats import Chat
+from mlx_finetuning.runtime.chats import Conversation
 from mlx_finetuning.studio import Studio
 from mlx_finetuning.workspace import Workspace
 from support import finished_run
@@ -74,7 +74,9 @@ def test_question_is_answered_without_ollama_by_base_and_tuned_and_kept(
 
 def test_reasoning_is_folded_in_before_its_answer(workspace: Workspace) -> None:
     run_id = finished_run.make(workspace)
-    chat = Chat("mlx").with_turn("質問", {"tuned": "答え**太字**"}, {"tuned": "思い出す**こと**"})
+    chat = Conversation("mlx").with_turn(
+        "質問", {"tuned": "答え**太字**"}, {"tuned": "思い出す**こと**"}
+    )
     chat = chat.with_turn("次の質問", {"tuned": ""}, {"tuned": "まだ考えて"})
     chat = chat.with_turn("最後の質問", {"tuned": "すぐ答え"}, {"tuned": ""})
     Studio(workspace).chat.save(run_id, chat)
@@ -91,7 +93,7 @@ def test_reasoning_is_folded_in_before_its_answer(workspace: Workspace) -> None:
 
 def test_conversation_is_forgotten_on_request(workspace: Workspace) -> None:
     run_id = finished_run.make(workspace)
-    chat = Chat("mlx").with_turn("質問**太字**", {"tuned": "答え"})
+    chat = Conversation("mlx").with_turn("質問**太字**", {"tuned": "答え"})
     Studio(workspace).chat.save(run_id, chat)
     page = open_page("ollama", run=run_id, chat=chat.chat_id)
     assert r"質問\*\*太字\*\*" in texts(page)

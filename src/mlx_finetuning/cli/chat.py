@@ -15,7 +15,7 @@ from mlx_finetuning.cli import text
 from mlx_finetuning.cli.runs import RUN_ID
 from mlx_finetuning.cli.session import CommandResult, Session, command
 from mlx_finetuning.config import GenerateConfig, as_dict
-from mlx_finetuning.runtime.chats import Chat
+from mlx_finetuning.runtime.chats import Conversation
 from mlx_finetuning.studio.chat import ANSWER_ENGINES
 from mlx_finetuning.tokenization.answer import Answer, AnswerChunk
 
@@ -90,10 +90,10 @@ class _Talk:
     settings: GenerateConfig
     engine: str
     sides: Sequence[str]
-    chat: Chat = field(init=False)
+    chat: Conversation = field(init=False)
 
     def __post_init__(self) -> None:
-        self.chat = Chat(self.engine, as_dict(self.settings))
+        self.chat = Conversation(self.engine, as_dict(self.settings))
 
     def ask_once(self, question: str) -> CommandResult:
         """One question, whose answers are not kept."""

@@ -15,7 +15,7 @@ group       examples that say the same thing; a split takes it whole
 """
 
 from mlx_finetuning.data_processor.prepare import DatasetSummary, Inspection, inspect, prepare
-from mlx_finetuning.data_processor.reproduce import Recipe, read_recipe, reproduce
+from mlx_finetuning.data_processor.reproduce import Manifest, read_manifest, reproduce
 from mlx_finetuning.data_processor.samples import SAMPLE_DATA, TEMPLATES
 from mlx_finetuning.data_processor.store import read_rows, recover
 
@@ -24,10 +24,10 @@ __all__ = [
     "TEMPLATES",
     "DatasetSummary",
     "Inspection",
-    "Recipe",
+    "Manifest",
     "inspect",
     "prepare",
-    "read_recipe",
+    "read_manifest",
     "read_rows",
     "recover",
     "reproduce",

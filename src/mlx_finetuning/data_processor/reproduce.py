@@ -17,7 +17,7 @@ from mlx_finetuning.workspace import DatasetPaths
 
 
 @dataclass(frozen=True)
-class Recipe:
+class Manifest:
     """What a manifest says about how its dataset was made."""
 
     name: str
@@ -30,7 +30,7 @@ class Recipe:
     """SHA-256 of each split."""
 
 
-def read_recipe(manifest: Path, sources: Sequence[Path] = ()) -> Recipe:
+def read_manifest(manifest: Path, sources: Sequence[Path] = ()) -> Manifest:
     """`sources` stand in for the recorded paths, in the same order, where the files have moved.
 
     Raises SourceNotFound, RecordDamaged, NewerSchema, InvalidSettings.
@@ -41,7 +41,7 @@ def read_recipe(manifest: Path, sources: Sequence[Path] = ()) -> Recipe:
         raise SourceNotFound(path=str(manifest)) from error
     try:
         recorded = record["sources"]
-        return Recipe(
+        return Manifest(
             name=str(record["name"]),
             sources=tuple(sources) or tuple(Path(source["path"]) for source in recorded),
             sha256=tuple(str(source["sha256"]) for source in recorded),
@@ -54,7 +54,7 @@ def read_recipe(manifest: Path, sources: Sequence[Path] = ()) -> Recipe:
 
 
 def reproduce(
-    recipe: Recipe,
+    recorded: Manifest,
     name: str,
     paths: DatasetPaths,
     progress: Progress = silent,
@@ -62,20 +62,20 @@ def reproduce(
 ) -> DatasetSummary:
     """Make the dataset again, or nothing. Raises SourceChanged, DatasetNotReproduced if another
     version of the program makes something else of the same files, and what `prepare` raises."""
-    if len(recipe.sources) != len(recipe.sha256):
-        raise SourceChanged(path="、".join(map(str, recipe.sources)))
-    for path, expected in zip(recipe.sources, recipe.sha256, strict=True):
+    if len(recorded.sources) != len(recorded.sha256):
+        raise SourceChanged(path="、".join(map(str, recorded.sources)))
+    for path, expected in zip(recorded.sources, recorded.sha256, strict=True):
         check_source(path)
         with path.open("rb") as stream:
             if hashlib.file_digest(stream, "sha256").hexdigest() != expected:
                 raise SourceChanged(path=str(path))
     return prepare(
-        recipe.sources,
+        recorded.sources,
         name,
         paths,
-        recipe.settings,
-        recipe.mapping,
+        recorded.settings,
+        recorded.mapping,
         progress,
         replace,
-        expected=recipe.files,
+        expected=recorded.files,
     )

@@ -3,17 +3,10 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Any, Protocol
 
 from mlx_finetuning.files import JsonObject
-from mlx_finetuning.progress import Progress
+from mlx_finetuning.progress import Progress, WriteEvent
 from mlx_finetuning.workspace import JobPaths, Workspace
-
-
-class Event(Protocol):
-    """Appends one line to the job's `events.jsonl`; `data` holds plain JSON values."""
-
-    def __call__(self, name: str, **data: Any) -> None: ...
 
 
 @dataclass(frozen=True)
@@ -29,4 +22,4 @@ class TaskContext:
     """The job's settings as they were written to `job.json`."""
     progress: Progress
     """Call at least once a second; raises Interrupted when a stop was asked for."""
-    event: Event
+    event: WriteEvent

@@ -54,7 +54,7 @@ class Event:
 
 
 @dataclass(frozen=True)
-class Fit:
+class FitEvent:
     """The event that tells how a run was fitted into memory; 10**9 bytes."""
 
     event: Literal["fit"]

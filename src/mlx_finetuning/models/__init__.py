@@ -5,7 +5,7 @@ here loads one; `check_folder` decides whether the rest of the application may.
 """
 
 from mlx_finetuning.models.entries import CatalogueEntry, Twin, catalogue, find
-from mlx_finetuning.models.fitting import Fit, fit
+from mlx_finetuning.models.fitting import MachineFit, fit
 from mlx_finetuning.models.folder import check_folder, width
 from mlx_finetuning.models.store import (
     BUILT_IN,
@@ -20,8 +20,8 @@ from mlx_finetuning.models.store import (
 __all__ = [
     "BUILT_IN",
     "CatalogueEntry",
-    "Fit",
     "InstalledModel",
+    "MachineFit",
     "Twin",
     "catalogue",
     "check_folder",

@@ -11,11 +11,13 @@ from typing import Literal
 from mlx_finetuning.models.entries import CatalogueEntry
 from mlx_finetuning.utils.memory_monitor import LEFT_TO_OTHERS, read_memory
 
-Fit = Literal["fits", "fits_4bit", "too_large"]
+MachineFit = Literal["fits", "fits_4bit", "too_large"]
 _GIB = 1 << 30
 
 
-def fit(entry: CatalogueEntry, memory: int | None = None, platform: str = sys.platform) -> Fit:
+def fit(
+    entry: CatalogueEntry, memory: int | None = None, platform: str = sys.platform
+) -> MachineFit:
     """Whether it can be trained, only its 4-bit twin, or neither.
 
     memory: bytes of the machine, by default this one's.

@@ -5,9 +5,9 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 from mlx_finetuning.models.entries import CatalogueEntry
-from mlx_finetuning.models.fitting import Fit
+from mlx_finetuning.models.fitting import MachineFit
 
-FIT_JA: dict[Fit, str] = {
+FIT_JA: dict[MachineFit, str] = {
     "fits": "学習できる",
     "fits_4bit": "4ビット版なら",
     "too_large": "足りない",

@@ -28,7 +28,7 @@ SERVICE_MODELS = Path("/usr/share/ollama/.ollama/models")
 
 
 @dataclass(frozen=True)
-class Recipe:
+class ModelDefinition:
     """What a model in Ollama is made of."""
 
     name: str
@@ -72,33 +72,33 @@ def find(client: Client, name: str) -> str | None:
     return next((each for each in listed if names.same(each, name)), None)
 
 
-def create_draft(client: Client, recipe: Recipe, progress: Progress = silent) -> str:
+def create_draft(client: Client, definition: ModelDefinition, progress: Progress = silent) -> str:
     """Send the file and make the model under its draft name; returns the file's digest.
 
     Raises OllamaError.
     """
-    digest = digest_of(recipe.gguf, progress)
-    _require_space(client, recipe.gguf, digest)
-    client.upload(recipe.gguf, digest, progress)
+    digest = digest_of(definition.gguf, progress)
+    _require_space(client, definition.gguf, digest)
+    client.upload(definition.gguf, digest, progress)
     request = {
-        "model": recipe.draft_name,
+        "model": definition.draft_name,
         "files": {"model.gguf": digest},
-        "system": recipe.system,
-        "parameters": dict(recipe.parameters),
-        "license": recipe.license_text,
+        "system": definition.system,
+        "parameters": dict(definition.parameters),
+        "license": definition.license_text,
     }
     client.create({key: value for key, value in request.items() if value}, progress)
     return digest
 
 
-def publish(client: Client, recipe: Recipe) -> None:
+def publish(client: Client, definition: ModelDefinition) -> None:
     """Give the draft the wanted name, in place of any other that has it."""
-    if taken := find(client, recipe.name):
+    if taken := find(client, definition.name):
         # Ollama writes over the old record: a server that ends meanwhile would leave neither.
-        client.copy(taken, recipe.former_name)
-    client.copy(recipe.draft_name, recipe.name)
-    discard(client, recipe.former_name)
-    discard(client, recipe.draft_name)
+        client.copy(taken, definition.former_name)
+    client.copy(definition.draft_name, definition.name)
+    discard(client, definition.former_name)
+    discard(client, definition.draft_name)
 
 
 def discard(client: Client, name: str) -> None:

@@ -22,7 +22,7 @@ SIDES = ("tuned", "base")
 
 
 @dataclass(frozen=True)
-class Chat:
+class Conversation:
     """A conversation with the tuned model, its base, or both side by side."""
 
     engine: str
@@ -46,7 +46,7 @@ class Chat:
 
     def with_turn(
         self, question: str, answers: Mapping[str, str], thoughts: Mapping[str, str] | None = None
-    ) -> Chat:
+    ) -> Conversation:
         """The conversation with one more question and each side's answer to it, and reasoning."""
         talks = {side: list(talk) for side, talk in self.talks.items()}
         for side, answer in answers.items():
@@ -54,15 +54,15 @@ class Chat:
             if reasoning := (thoughts or {}).get(side):
                 answered[FIELDS[0]] = reasoning
             talks.setdefault(side, []).extend([{"role": "user", "content": question}, answered])
-        return Chat(self.engine, self.settings, talks, self.chat_id, self.created_at)
+        return Conversation(self.engine, self.settings, talks, self.chat_id, self.created_at)
 
 
-def save(folder: Path, chat: Chat) -> None:
+def save(folder: Path, chat: Conversation) -> None:
     """Write or replace a conversation. Raises InvalidName, DiskFull."""
     files.write_json(folder / f"{checked_name('会話', chat.chat_id)}.json", asdict(chat))
 
 
-def read_all(folder: Path) -> list[Chat]:
+def read_all(folder: Path) -> list[Conversation]:
     """The conversations that can be read, the newest first."""
     paths = sorted(folder.glob("[!.]*.json"), reverse=True) if folder.is_dir() else []
     return [chat for path in paths if (chat := _read(path)) is not None]
@@ -73,16 +73,16 @@ def delete(folder: Path, chat_id: str) -> None:
     (folder / f"{checked_name('会話', chat_id)}.json").unlink(missing_ok=True)
 
 
-def _read(path: Path) -> Chat | None:
+def _read(path: Path) -> Conversation | None:
     try:
         record = files.read_json(path)
-        chat = Chat(**{item.name: record[item.name] for item in fields(Chat)})
+        chat = Conversation(**{item.name: record[item.name] for item in fields(Conversation)})
         return chat if _is_sound(chat) and chat.chat_id == path.stem else None
     except (FileNotFoundError, RecordDamaged, NewerSchema, KeyError):
         return None
 
 
-def _is_sound(chat: Chat) -> bool:
+def _is_sound(chat: Conversation) -> bool:
     """Whether the file held what `talks` promises."""
     if not isinstance(chat.talks, dict) or not set(chat.talks) <= set(SIDES):
         return False

@@ -20,7 +20,7 @@ from mlx_finetuning.workspace import Workspace
 
 if TYPE_CHECKING:
     from mlx_finetuning.runtime import AnswerStream
-    from mlx_finetuning.runtime.chats import Chat as Conversation
+    from mlx_finetuning.runtime.chats import Conversation
     from mlx_finetuning.tokenization.answer import Answer
 
 ANSWER_ENGINES = ("mlx", "gguf", "ollama")

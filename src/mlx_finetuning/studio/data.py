@@ -97,9 +97,9 @@ class Data:
         """
         from mlx_finetuning import data_processor
 
-        recipe = data_processor.read_recipe(manifest, sources)
-        paths = self.workspace.dataset(name or recipe.name)
-        return data_processor.reproduce(recipe, paths.folder.name, paths, progress, replace)
+        recorded = data_processor.read_manifest(manifest, sources)
+        paths = self.workspace.dataset(name or recorded.name)
+        return data_processor.reproduce(recorded, paths.folder.name, paths, progress, replace)
 
     def preview(
         self,

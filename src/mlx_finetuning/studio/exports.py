@@ -11,7 +11,7 @@ from mlx_finetuning import config, models
 from mlx_finetuning.config import QUANTIZATIONS, ExportConfig, as_dict
 from mlx_finetuning.jobs import runs
 from mlx_finetuning.quantizer.verify import written
-from mlx_finetuning.quantizer.verify.results import Exported, Report
+from mlx_finetuning.quantizer.verify.results import Exported, Verification
 from mlx_finetuning.quantizer.verify.written import WrittenModel
 from mlx_finetuning.studio.handle import JobHandle
 from mlx_finetuning.workspace import Workspace
@@ -64,11 +64,13 @@ class Exports:
 
     def verify(
         self, path: Path, run_id: str, settings: ExportConfig | None = None
-    ) -> JobHandle[Report]:
+    ) -> JobHandle[Verification]:
         """Compare a written model with what the run trained.
 
         Raises RunError, DiskFull; following it, ExportError, Interrupted.
         """
         tokens = (settings or ExportConfig()).verify_tokens
         details = {"path": str(path.absolute()), "verify_tokens": tokens}
-        return JobHandle(runs.start_later_job(self.workspace, run_id, "verify", details), Report)
+        return JobHandle(
+            runs.start_later_job(self.workspace, run_id, "verify", details), Verification
+        )

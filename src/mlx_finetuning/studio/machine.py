@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 from mlx_finetuning import diagnostics, doctor, upkeep
-from mlx_finetuning.doctor import Report
+from mlx_finetuning.doctor import Diagnosis
 from mlx_finetuning.upkeep import Usage, Waste
 from mlx_finetuning.workspace import Workspace
 
@@ -16,7 +16,7 @@ class Machine:
 
     workspace: Workspace
 
-    def doctor(self) -> Report:
+    def doctor(self) -> Diagnosis:
         """What the machine has, what it lacks and what to do; takes about two seconds."""
         return doctor.diagnose(self.workspace)
 

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 
 from mlx_finetuning import models
 from mlx_finetuning.jobs.results import Downloaded
-from mlx_finetuning.models import CatalogueEntry, Fit, InstalledModel
+from mlx_finetuning.models import CatalogueEntry, InstalledModel, MachineFit
 from mlx_finetuning.quantizer.families import registry
 from mlx_finetuning.studio import handle
 from mlx_finetuning.studio.handle import JobHandle
@@ -40,7 +40,7 @@ class Models:
         is_unigram = entry.tokenizer == "unigram"
         return ("mlx", "gguf", "ollama_vocabulary" if is_unigram else "ollama")
 
-    def fit(self, entry: CatalogueEntry) -> Fit:
+    def fit(self, entry: CatalogueEntry) -> MachineFit:
         """Whether a model of the catalogue can be trained here, judged by its figures."""
         return models.fit(entry)
 

@@ -13,7 +13,7 @@ from mlx_finetuning.experiment_tracker.records.notes import Note
 from mlx_finetuning.experiment_tracker.records.rerun import Reproduction
 from mlx_finetuning.experiment_tracker.records.trash import Deleted
 from mlx_finetuning.jobs import jobs, metrics, queue, runs
-from mlx_finetuning.jobs.logs import Event, Fit, MetricsLine, Sample
+from mlx_finetuning.jobs.logs import Event, FitEvent, MetricsLine, Sample
 from mlx_finetuning.jobs.metrics import Metrics
 from mlx_finetuning.jobs.results import TrainResult
 from mlx_finetuning.jobs.runs import Run
@@ -90,9 +90,9 @@ class Runs:
         """What happened to the run: states, stages, checkpoints, warnings."""
         return list(files.read_records(self.workspace.run(run_id).events, Event))
 
-    def fit(self, run_id: str) -> Fit | None:
+    def fit(self, run_id: str) -> FitEvent | None:
         """How the run was fitted into memory, the last time it started; None before it was."""
-        fits = list(files.read_records(self.workspace.run(run_id).events, Fit))
+        fits = list(files.read_records(self.workspace.run(run_id).events, FitEvent))
         return fits[-1] if fits else None
 
     def log_tail(self, run_id: str, size: int = 8000) -> str:

@@ -11,7 +11,7 @@ import importlib
 from collections.abc import Callable
 from typing import TYPE_CHECKING, cast
 
-from mlx_finetuning.tasks.context import TaskContext
+from mlx_finetuning.jobs.context import TaskContext
 
 if TYPE_CHECKING:
     from _typeshed import DataclassInstance

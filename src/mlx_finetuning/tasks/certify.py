@@ -19,6 +19,7 @@ from mlx_finetuning.data_processor import read_rows
 from mlx_finetuning.errors import OllamaError
 from mlx_finetuning.experiment_tracker.evaluation import report
 from mlx_finetuning.jobs import runs
+from mlx_finetuning.jobs.context import TaskContext
 from mlx_finetuning.jobs.results import Certificate, EngineRow
 from mlx_finetuning.messages_ja import describe
 from mlx_finetuning.mlx_trainer.batches import examples
@@ -31,7 +32,6 @@ from mlx_finetuning.quantizer.verify.parity import Reference
 from mlx_finetuning.runtime import Client, serve
 from mlx_finetuning.tasks import certificate, reference
 from mlx_finetuning.tasks.certificate import EngineAnswer
-from mlx_finetuning.tasks.context import TaskContext
 from mlx_finetuning.tasks.reference import SPLITS, Messages
 
 HELD_OUT = ("test", "valid")
@@ -220,7 +220,7 @@ def _ask_ggufs(context: TaskContext, trained: TrainedAnswers) -> list[EngineRow]
     return rows
 
 
-def _llama_cpp_engine(client: Client, trained: reference.Trained, max_tokens: int) -> Engine:
+def _llama_cpp_engine(client: Client, trained: reference.TrainedModel, max_tokens: int) -> Engine:
     chat = trained.loaded.chat
     signs = chat.form.signs
 

@@ -21,15 +21,15 @@ from mlx_finetuning.errors import (
     OllamaDiffers,
 )
 from mlx_finetuning.jobs import runs
+from mlx_finetuning.jobs.context import TaskContext
 from mlx_finetuning.jobs.results import Deployment
 from mlx_finetuning.mlx_trainer.inference import generate
 from mlx_finetuning.mlx_trainer.model.load import LoadedModel, load
 from mlx_finetuning.ollama_integration import Client, connect, deploy, modelfile, names, words
-from mlx_finetuning.ollama_integration.deploy import Recipe
+from mlx_finetuning.ollama_integration.deploy import ModelDefinition
 from mlx_finetuning.progress import Step
 from mlx_finetuning.quantizer.formats import gguf_reader
 from mlx_finetuning.tasks import export, reference
-from mlx_finetuning.tasks.context import TaskContext
 from mlx_finetuning.tasks.reference import Messages
 from mlx_finetuning.tokenization.answer import Answer
 from mlx_finetuning.utils import chat_template
@@ -90,56 +90,56 @@ def run(context: TaskContext) -> Deployment:
             # Older versions punish repetition, which the training never saw.
             "repeat_penalty": 1.0,
         }
-        recipe = Recipe(name, gguf, system, parameters, licence_of(run.model, folder))
-        return _deploy(context, client, recipe, loaded, conversations, settings)
+        definition = ModelDefinition(name, gguf, system, parameters, licence_of(run.model, folder))
+        return _deploy(context, client, definition, loaded, conversations, settings)
 
 
 def _deploy(
     context: TaskContext,
     client: Client,
-    recipe: Recipe,
+    definition: ModelDefinition,
     loaded: LoadedModel,
     conversations: Sequence[Messages],
     settings: DeployConfig,
 ) -> Deployment:
     """Under a draft's name first, which is removed again if it differs. Raises OllamaDiffers."""
-    digest = deploy.create_draft(client, recipe, context.progress)
+    digest = deploy.create_draft(client, definition, context.progress)
     try:
         compared = []
         chosen = [turns for turns in conversations if len(turns) > 1][: settings.prompts]
         for done, turns in enumerate(chosen):
             context.progress(Step("Ollamaの答えの確認", done, len(chosen)))
-            compared.append(_compare(client, recipe, loaded, turns, settings.max_tokens))
+            compared.append(_compare(client, definition, loaded, turns, settings.max_tokens))
         equal = sum(one.is_equal for one in compared)
         problems = list(dict.fromkeys(one.problem for one in compared if one.problem))
         if settings.quant in NEARLY_EXACT and equal < LEAST_EQUAL * len(compared):
             problems.append(f"{len(compared)}問のうち、答えが一致したのは{equal}問だけです。")
         if problems:
-            raise OllamaDiffers(name=recipe.name, problems=problems)
+            raise OllamaDiffers(name=definition.name, problems=problems)
     except BaseException:
-        deploy.discard(client, recipe.draft_name)
+        deploy.discard(client, definition.draft_name)
         raise
-    deploy.publish(client, recipe)
-    modelfile_path = recipe.gguf.with_suffix(".Modelfile")
+    deploy.publish(client, definition)
+    modelfile_path = definition.gguf.with_suffix(".Modelfile")
     text = modelfile.text(
-        recipe.name,
-        recipe.gguf.name,
+        definition.name,
+        definition.gguf.name,
         modelfile_path.name,
-        recipe.system,
-        recipe.parameters,
-        recipe.license_text,
+        definition.system,
+        definition.parameters,
+        definition.license_text,
     )
     files.write_text(modelfile_path, text)
     return Deployment(
-        name=recipe.name,
+        name=definition.name,
         host=client.address.url,
-        path=str(recipe.gguf),
+        path=str(definition.gguf),
         quant=settings.quant,
         digest=digest,
         modelfile=str(modelfile_path),
-        system=recipe.system,
-        parameters=dict(recipe.parameters),
-        details=client.show(recipe.name).get("details", {}),
+        system=definition.system,
+        parameters=dict(definition.parameters),
+        details=client.show(definition.name).get("details", {}),
         compared=len(compared),
         equal_answers=equal,
         ended_answers=sum(one.answer.ended for one in compared),
@@ -191,21 +191,25 @@ def licence_of(model: str, folder: Path) -> str:
 
 
 def _compare(
-    client: Client, recipe: Recipe, loaded: LoadedModel, turns: Messages, max_tokens: int
+    client: Client,
+    definition: ModelDefinition,
+    loaded: LoadedModel,
+    turns: Messages,
+    max_tokens: int,
 ) -> Compared:
     """turns: a conversation with its last answer, which is asked for again."""
     # Without its system text: the model in Ollama brings its own.
     messages = [turn for turn in turns[:-1] if turn["role"] != "system"]
-    system = [{"role": "system", "content": recipe.system}] if recipe.system else []
+    system = [{"role": "system", "content": definition.system}] if definition.system else []
     trained_messages = [*system, *messages]
     expected = generate.answer(loaded, trained_messages, GenerateConfig(max_tokens=max_tokens))
-    chunks = list(client.chat(recipe.draft_name, messages, max_tokens, temperature=0.0))
+    chunks = list(client.chat(definition.draft_name, messages, max_tokens, temperature=0.0))
     last = chunks[-1]
     reasoning, text = words(chunks, loaded.chat.split)
     answer = Answer(text, last.tokens, last.ended, last.prompt_tokens, reasoning)
     # llama.cpp takes the bos away from the text and adds it again when it cuts the text.
     bos = loaded.tokenizer.bos_token or ""
-    prompt = client.render(recipe.draft_name, messages).removeprefix(bos)
+    prompt = client.render(definition.draft_name, messages).removeprefix(bos)
     trained_prompt = loaded.render_text(trained_messages, ask=True).removeprefix(bos)
     problem = ""
     if prompt != trained_prompt:

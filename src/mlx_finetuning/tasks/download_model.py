@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 from mlx_finetuning import models
+from mlx_finetuning.jobs.context import TaskContext
 from mlx_finetuning.jobs.results import Downloaded
-from mlx_finetuning.tasks.context import TaskContext
 
 
 def run(context: TaskContext) -> Downloaded:

@@ -5,8 +5,8 @@ from __future__ import annotations
 from mlx_finetuning import config, models
 from mlx_finetuning.config import TrainConfig
 from mlx_finetuning.errors import RunDoesNotFit
+from mlx_finetuning.jobs.context import TaskContext
 from mlx_finetuning.jobs.results import Estimate
-from mlx_finetuning.tasks.context import TaskContext
 from mlx_finetuning.tasks.train import read_splits
 from mlx_finetuning.tokenization import gate, reasoning
 

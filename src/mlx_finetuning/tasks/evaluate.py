@@ -19,6 +19,7 @@ from mlx_finetuning.experiment_tracker.evaluation.measured import Findings, Orig
 from mlx_finetuning.experiment_tracker.evaluation.questions import Mismatch
 from mlx_finetuning.experiment_tracker.evaluation.results import LayerChange, Report
 from mlx_finetuning.jobs import jobs, runs
+from mlx_finetuning.jobs.context import TaskContext
 from mlx_finetuning.jobs.runs import Run
 from mlx_finetuning.mlx_trainer.batches import examples
 from mlx_finetuning.mlx_trainer.gradient import preference
@@ -27,7 +28,6 @@ from mlx_finetuning.mlx_trainer.inference.grade import Grade
 from mlx_finetuning.mlx_trainer.kernels import cpu
 from mlx_finetuning.mlx_trainer.model.load import LoadedModel, free_memory, load
 from mlx_finetuning.progress import Step
-from mlx_finetuning.tasks.context import TaskContext
 from mlx_finetuning.tokenization.rows import Row
 
 STAGES = {

@@ -17,6 +17,7 @@ from mlx_finetuning import config, files
 from mlx_finetuning.config import ExportConfig
 from mlx_finetuning.errors import ExportNotProven, InvalidSettings
 from mlx_finetuning.files import JsonObject
+from mlx_finetuning.jobs.context import TaskContext
 from mlx_finetuning.mlx_trainer.inference import layerwise
 from mlx_finetuning.quantizer.verify import advice, parity, proof, verify
 from mlx_finetuning.quantizer.verify.results import (
@@ -24,13 +25,12 @@ from mlx_finetuning.quantizer.verify.results import (
     ExportedFile,
     FusedFolder,
     LogitParity,
-    Report,
+    Verification,
 )
 from mlx_finetuning.quantizer.write import adapter_files, fused
 from mlx_finetuning.quantizer.write.export import export_gguf
 from mlx_finetuning.tasks import reference
-from mlx_finetuning.tasks.context import TaskContext
-from mlx_finetuning.tasks.reference import Trained
+from mlx_finetuning.tasks.reference import TrainedModel
 
 FUSED_KL = 0.05
 """Nats: what rounding fused weights to the base's 16 bits may cost; far below any fault."""
@@ -70,14 +70,14 @@ def _settings(values: JsonObject) -> tuple[ExportConfig, list[str]]:
 # --- GGUF --------------------------------------------------------------------------------
 
 
-def _gguf(context: TaskContext, trained: Trained, quants: list[str]) -> Exported:
+def _gguf(context: TaskContext, trained: TrainedModel, quants: list[str]) -> Exported:
     part = reference.part_of(trained)
     with proof.written(trained.model, trained.adapter, part.extent, context.progress) as in_memory:
         proof_parity = reference.compare_proof(trained, part, in_memory)
     _require_exact(trained.name, proof_parity)
     proven = proof.as_record(part.extent, proof_parity)
     targets = _targets(context, trained, quants)
-    reports: dict[str, Report] = {}
+    reports: dict[str, Verification] = {}
 
     def accept(drafts: dict[str, Path]) -> None:
         # One template serves all: that every file holds it is part of its own examination.
@@ -126,7 +126,7 @@ def _require_exact(name: str, proof_parity: LogitParity) -> None:
         raise ExportNotProven(path=name, problems=problems)
 
 
-def _targets(context: TaskContext, trained: Trained, quants: list[str]) -> dict[str, Path]:
+def _targets(context: TaskContext, trained: TrainedModel, quants: list[str]) -> dict[str, Path]:
     """The file of each quantization type."""
     out = context.config.get("out")
     if out and len(quants) == 1 and Path(out).suffix == ".gguf":
@@ -142,9 +142,9 @@ class _Measured(Exception):
     """Keeps measured files from their final names."""
 
 
-def _advise(context: TaskContext, trained: Trained, quants: list[str]) -> Exported:
+def _advise(context: TaskContext, trained: TrainedModel, quants: list[str]) -> Exported:
     """Size and loss of the types on the run's own rows; one after another, none is kept."""
-    reports: dict[str, Report] = {}
+    reports: dict[str, Verification] = {}
 
     def measure(drafts: dict[str, Path]) -> None:
         for quant, draft in drafts.items():
@@ -175,7 +175,7 @@ def _advise(context: TaskContext, trained: Trained, quants: list[str]) -> Export
 # --- the other formats -------------------------------------------------------------------
 
 
-def _gguf_lora(context: TaskContext, trained: Trained, quants: list[str]) -> Exported:
+def _gguf_lora(context: TaskContext, trained: TrainedModel, quants: list[str]) -> Exported:
     """Proven on an unquantized base that lies in memory, as the adapter of its layers does."""
     path = _target(context, trained, "adapter.gguf")
     part = reference.part_of(trained)
@@ -199,7 +199,7 @@ def _gguf_lora(context: TaskContext, trained: Trained, quants: list[str]) -> Exp
     return _result(path, figures, ExportedFile, parity=proof_parity)
 
 
-def _peft(context: TaskContext, trained: Trained, quants: list[str]) -> Exported:
+def _peft(context: TaskContext, trained: TrainedModel, quants: list[str]) -> Exported:
     folder = _target(context, trained, "peft")
     with files.replacing_folder(folder) as temporary:
         adapter_files.write_peft(trained.model, trained.adapter, temporary, trained.name)
@@ -210,7 +210,7 @@ def _peft(context: TaskContext, trained: Trained, quants: list[str]) -> Exported
 
 
 def _fused_folder(
-    context: TaskContext, trained: Trained, quants: list[str], *, made_for: str, name: str
+    context: TaskContext, trained: TrainedModel, quants: list[str], *, made_for: str, name: str
 ) -> Exported:
     """made_for: what `metadata.format` of the safetensors files says."""
     folder = _target(context, trained, name)
@@ -226,7 +226,7 @@ def _fused_folder(
     return _result(folder, figures, FusedFolder, **vars(logit_parity))
 
 
-def _target(context: TaskContext, trained: Trained, name: str) -> Path:
+def _target(context: TaskContext, trained: TrainedModel, name: str) -> Path:
     """The one file or folder of a format."""
     out = context.config.get("out")
     if out:
@@ -242,7 +242,7 @@ def _result(path: Path, figures: str, kind: type[ExportedFile], **details: Any) 
     return Exported(path=str(path), verdict=verdict, files={path.name: summary})
 
 
-FORMATS: dict[str, Callable[[TaskContext, Trained, list[str]], Exported]] = {
+FORMATS: dict[str, Callable[[TaskContext, TrainedModel, list[str]], Exported]] = {
     "gguf": _gguf,
     "gguf-lora": _gguf_lora,
     "peft": _peft,

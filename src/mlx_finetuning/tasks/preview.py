@@ -13,6 +13,7 @@ from mlx_finetuning import models
 from mlx_finetuning.config import TrainConfig, load
 from mlx_finetuning.data_processor import read_rows
 from mlx_finetuning.errors import DatasetNotFound, RowNotFound
+from mlx_finetuning.jobs.context import TaskContext
 from mlx_finetuning.jobs.preview import (
     LongRow,
     Preview,
@@ -27,7 +28,6 @@ from mlx_finetuning.mlx_trainer.batches.token_text import token_texts
 from mlx_finetuning.mlx_trainer.model.load import LoadedModel, load_tokenizer
 from mlx_finetuning.progress import Step
 from mlx_finetuning.tasks import ends
-from mlx_finetuning.tasks.context import TaskContext
 from mlx_finetuning.tokenization import gate, reasoning
 from mlx_finetuning.tokenization.reasoning import FIELDS
 from mlx_finetuning.tokenization.rows import Row

@@ -22,6 +22,7 @@ from mlx_finetuning.data_processor import read_rows
 from mlx_finetuning.errors import ExportNotProven
 from mlx_finetuning.experiment_tracker.evaluation import general_questions
 from mlx_finetuning.jobs import runs
+from mlx_finetuning.jobs.context import TaskContext
 from mlx_finetuning.mlx_trainer.batches import examples
 from mlx_finetuning.mlx_trainer.inference import layerwise
 from mlx_finetuning.mlx_trainer.model.load import LoadedModel, free_memory, load
@@ -29,13 +30,12 @@ from mlx_finetuning.progress import Progress
 from mlx_finetuning.quantizer.families import registry
 from mlx_finetuning.quantizer.verify import parity, proof, reach, verify
 from mlx_finetuning.quantizer.verify.parity import Reference
-from mlx_finetuning.quantizer.verify.results import LogitParity, Report
+from mlx_finetuning.quantizer.verify.results import LogitParity, Verification
 from mlx_finetuning.quantizer.vocabulary import tokenizer as written_tokenizer
 from mlx_finetuning.quantizer.vocabulary.tokenizer import ChatFormat, TokenizerMetadata
 from mlx_finetuning.quantizer.write import export
 from mlx_finetuning.runtime import serve
 from mlx_finetuning.tasks import template_reading
-from mlx_finetuning.tasks.context import TaskContext
 from mlx_finetuning.tokenization import battery
 from mlx_finetuning.tokenization.rows import Row
 
@@ -51,7 +51,7 @@ Messages = list[dict[str, str]]
 
 
 @dataclass(frozen=True)
-class Trained:
+class TrainedModel:
     """What a run trained, ready to be compared with."""
 
     model: Path
@@ -95,7 +95,7 @@ class Part:
     """What it says."""
 
 
-def of_run(context: TaskContext, tokens: int, *, for_gguf: bool = True) -> Trained:
+def of_run(context: TaskContext, tokens: int, *, for_gguf: bool = True) -> TrainedModel:
     """The run's model and at least `tokens` tokens to compare.
 
     What takes minutes is in vain where llama.cpp cannot read the chat template or cuts texts into
@@ -126,7 +126,7 @@ def of_run(context: TaskContext, tokens: int, *, for_gguf: bool = True) -> Train
     token_lists = itertools.chain(_row_tokens(loaded, rows), built_in)
     sequences = _at_least(token_lists, tokens, min(LONGEST, loaded.context_length))
     logits = layerwise.logits(model, adapter, sequences, context.progress)
-    trained = Trained(
+    trained = TrainedModel(
         model=model,
         adapter=adapter,
         name=model.name,
@@ -148,7 +148,7 @@ def general_conversations() -> tuple[Messages, ...]:
     return tuple(question.row["messages"] for question in general_questions.questions())
 
 
-def encode_with(loaded: LoadedModel) -> parity.Encode:
+def encode_with(loaded: LoadedModel) -> parity.Tokenize:
     """The tokens that the run was trained with, of any text."""
     return lambda text, add_special: list(
         loaded.tokenizer.encode(text, add_special_tokens=add_special)
@@ -161,7 +161,7 @@ def chat_format(loaded: LoadedModel) -> ChatFormat | None:
     return ChatFormat(template.text, loaded.chat.end_ids[0]) if template else None
 
 
-def examine(trained: Trained, gguf: Path, progress: Progress) -> Report:
+def examine(trained: TrainedModel, gguf: Path, progress: Progress) -> Verification:
     """Compare a file with what the run trained. Raises GgufUnreadable, QuantizerUnusable."""
     has_template = trained.loaded.tokenizer.has_chat_template
     return verify.examine(
@@ -179,7 +179,7 @@ def examine(trained: Trained, gguf: Path, progress: Progress) -> Report:
     )
 
 
-def part_of(trained: Trained) -> Part:
+def part_of(trained: TrainedModel) -> Part:
     """What fits into a proof, and what it says. Raises what reading the model raises."""
     sequences = [reference.tokens for reference in trained.references]
     extent = proof.extent(trained.model, sequences)
@@ -194,7 +194,7 @@ def part_of(trained: Trained) -> Part:
     return Part(extent, references)
 
 
-def importance(context: TaskContext, trained: Trained) -> dict[str, NDArray[np.float32]]:
+def importance(context: TaskContext, trained: TrainedModel) -> dict[str, NDArray[np.float32]]:
     """How much each column of the weights is used on training rows. Raises ModelUnloadable."""
     dataset = runs.require_trained(context.workspace, context.run_id).dataset
     rows = read_rows(context.workspace.dataset(dataset).train)
@@ -206,7 +206,7 @@ def importance(context: TaskContext, trained: Trained) -> dict[str, NDArray[np.f
 
 
 def compare_proof(
-    trained: Trained, part: Part, gguf: Path, adapter: Path | None = None
+    trained: TrainedModel, part: Part, gguf: Path, adapter: Path | None = None
 ) -> LogitParity:
     """How far the proof is from the trained model. adapter: a GGUF adapter applied to it."""
     config = export.read_config(trained.model)
@@ -214,7 +214,7 @@ def compare_proof(
     return parity.compare_logits(gguf, part.references, context, adapter=adapter)
 
 
-def template_problems(trained: Trained, gguf: Path) -> list[str]:
+def template_problems(trained: TrainedModel, gguf: Path) -> list[str]:
     """In Japanese, where llama.cpp feeds a conversation to the model unlike it was trained.
 
     Compared as tokens: that is where a second bos or a lost one shows.

@@ -28,17 +28,17 @@ from mlx_finetuning.errors import (
     RuntimeNotAnswering,
 )
 from mlx_finetuning.jobs import runs
+from mlx_finetuning.jobs.context import TaskContext
 from mlx_finetuning.jobs.model_servers import Serving
 from mlx_finetuning.jobs.results import ServerEnded
 from mlx_finetuning.progress import Step
 from mlx_finetuning.quantizer.formats import gguf_reader
 from mlx_finetuning.runtime import Client, Message, Question, apart, serve
 from mlx_finetuning.runtime.endpoint import Endpoint, Engine, EngineEnded
-from mlx_finetuning.tasks.context import TaskContext
 from mlx_finetuning.tokenization import chat as tokenization
 from mlx_finetuning.tokenization import plain
 from mlx_finetuning.tokenization.answer import AnswerChunks
-from mlx_finetuning.tokenization.chat import Asked, Chat
+from mlx_finetuning.tokenization.chat import Asked, ChatTokenizer
 from mlx_finetuning.tokenization.reasoning import Format, closing, form_of
 from mlx_finetuning.utils import memory_monitor
 
@@ -174,7 +174,7 @@ def _by_llama_cpp(context: TaskContext) -> Iterator[Served]:
 
 
 def _asked_by_file(context: TaskContext, gguf: Path, client: Client) -> Asking:
-    """As `Chat.asked`, by the template and the tokens of the file, as llama.cpp reads them."""
+    """As `ChatTokenizer.asked`, by the template and the tokens of the file, as llama.cpp reads them."""
     metadata = gguf_reader.read(gguf).metadata
     tokens = zip(
         metadata["tokenizer.ggml.tokens"], metadata["tokenizer.ggml.token_type"], strict=True
@@ -202,7 +202,7 @@ def _asked_by_file(context: TaskContext, gguf: Path, client: Client) -> Asking:
     return asked
 
 
-def _trained_chat(context: TaskContext) -> Chat | None:
+def _trained_chat(context: TaskContext) -> ChatTokenizer | None:
     """The tokenizer that the run was trained with, where its base is still there."""
     try:
         trained = runs.require_trained(context.workspace, context.run_id)

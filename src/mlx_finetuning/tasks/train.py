@@ -7,8 +7,8 @@ from pathlib import Path
 
 from mlx_finetuning import config, files, models
 from mlx_finetuning.config import TrainConfig
+from mlx_finetuning.jobs.context import TaskContext
 from mlx_finetuning.jobs.results import TrainResult
-from mlx_finetuning.tasks.context import TaskContext
 from mlx_finetuning.tokenization import gate, reasoning
 from mlx_finetuning.tokenization.rows import Row
 from mlx_finetuning.workspace import RunPaths

@@ -7,13 +7,13 @@ from pathlib import Path
 from mlx_finetuning import config
 from mlx_finetuning.config import ExportConfig
 from mlx_finetuning.errors import GgufUnreadable
+from mlx_finetuning.jobs.context import TaskContext
 from mlx_finetuning.quantizer.verify import verify
-from mlx_finetuning.quantizer.verify.results import Report
+from mlx_finetuning.quantizer.verify.results import Verification
 from mlx_finetuning.tasks import reference
-from mlx_finetuning.tasks.context import TaskContext
 
 
-def run(context: TaskContext) -> Report:
+def run(context: TaskContext) -> Verification:
     """config: `path`, `verify_tokens`. A file that differs is a result with `proven` false.
 
     Raises RunError, ModelError, GgufUnreadable, QuantizerUnusable, DiskFull, Interrupted.

@@ -60,7 +60,7 @@ class Asked:
 
 
 @dataclass(frozen=True)
-class Chat:
+class ChatTokenizer:
     """A folder's tokenizer with the settled template, if it has one."""
 
     tokenizer: Any
@@ -292,7 +292,7 @@ def begun_answer(turns: list[Message]) -> str:
     return ""
 
 
-def load(folder: Path, adapter: Path | None = None, *, thinks: bool = False) -> Chat:
+def load(folder: Path, adapter: Path | None = None, *, thinks: bool = False) -> ChatTokenizer:
     """The tokenizer of a model folder with its settled template.
 
     adapter: its template, and whether it thinks, count instead of the folder's and of `thinks`.
@@ -312,7 +312,7 @@ def load(folder: Path, adapter: Path | None = None, *, thinks: bool = False) -> 
             raise ChatTemplateUnusable(reason=error.data["reason"]) from error
     tokenizer = loading.load(model_files, template.text if template else None)
     end_ids = _end_ids(model_files, template, tokenizer.get_vocab())
-    return Chat(tokenizer, model_files, template, end_ids)
+    return ChatTokenizer(tokenizer, model_files, template, end_ids)
 
 
 def kept_thinks(adapter: Path) -> bool:

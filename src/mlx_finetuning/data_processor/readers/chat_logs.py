@@ -14,7 +14,7 @@ from dataclasses import dataclass, replace
 from typing import Any, NamedTuple
 
 from mlx_finetuning.data_processor.findings import Finding, finding
-from mlx_finetuning.data_processor.readers.column_names import Fit, fit, key
+from mlx_finetuning.data_processor.readers.column_names import NameMatch, key, name_match
 from mlx_finetuning.data_processor.readers.tables import Record, Table
 from mlx_finetuning.data_processor.values import parts_text
 from mlx_finetuning.errors import InvalidSettings
@@ -235,7 +235,7 @@ def _messages(lines: Sequence[str], style: re.Pattern[str]) -> Iterator[_Message
             parts = match.groupdict()
             when = parts.get("time") or ""
             if not when:  # a transcript: a blank line, or the next question, begins another one
-                is_question = fit(parts["who"], "question") is Fit.EXACT
+                is_question = name_match(parts["who"], "question") is NameMatch.EXACT
                 block += is_question or not lines[row - 2].strip()
                 day = str(block)
             dated = re.match(_DAY, when)
@@ -249,7 +249,7 @@ def _messages(lines: Sequence[str], style: re.Pattern[str]) -> Iterator[_Message
 def in_table(table: Table) -> Log | None:
     """The log whose messages are a table's records, if it is one: a time, somebody, what was said."""
     if any(
-        fit(name, role) is Fit.EXACT and key(name) not in _SPEAKERS
+        name_match(name, role) is NameMatch.EXACT and key(name) not in _SPEAKERS
         for name in table.columns
         for role in ("question", "answer")
     ):

@@ -332,7 +332,7 @@ _LONGEST = 200
 _CAMEL = re.compile(r"(?<=[a-z])(?=[A-Z])")
 
 
-class Fit(IntEnum):
+class NameMatch(IntEnum):
     """How well a name fits a role."""
 
     RULED_OUT = -1
@@ -410,31 +410,31 @@ def is_term(column: str) -> bool:
     return _polished(column).endswith(_TERMS)
 
 
-def fit(column: str, role: str) -> Fit:
+def name_match(column: str, role: str) -> NameMatch:
     """How well the name fits `question` or `answer`."""
     column = column[:_LONGEST]
     folded = unicodedata.normalize("NFKC", column).casefold()
     remarks = ("".join(found).strip() for found in _REMARK.findall(folded))
     if any(_FOREIGN_REMARK.search(remark) for remark in remarks):
-        return min(Fit.PART, fit(_REMARK.sub("", folded), role))
+        return min(NameMatch.PART, name_match(_REMARK.sub("", folded), role))
     base = _polished(column)
     if base in NAMES[role] or key(column) in NAMES[role] or numbered(column).base in NAMES[role]:
-        return Fit.EXACT
+        return NameMatch.EXACT
     if role == "question" and any(base.startswith(word) for word in _VARIANTS):
-        return Fit.EXACT
-    best = Fit.NONE
+        return NameMatch.EXACT
+    best = NameMatch.NONE
     words = re.sub(r"\(.*?\)", " ", unicodedata.normalize("NFKC", column))
     tokens = re.findall("[a-z]+", _CAMEL.sub(" ", words).casefold())
     for word in _WORDS[role]:
         found = _english(tokens, word) if word.isascii() else _japanese(base, word)
-        if found is Fit.RULED_OUT:
+        if found is NameMatch.RULED_OUT:
             return found
         best = max(best, found)
     # Of weak words the Japanese ones may end a longer name.
     weak = _WEAK[role]
     ends = tuple(word for word in weak if len(word) > 1 and not word.isascii())
-    if best is Fit.NONE and (base in weak or key(column) in weak or base.endswith(ends)):
-        best = Fit.WEAK
+    if best is NameMatch.NONE and (base in weak or key(column) in weak or base.endswith(ends)):
+        best = NameMatch.WEAK
     return best
 
 
@@ -450,36 +450,40 @@ def _polished(column: str) -> str:
     return re.sub("^(?:ご|お|御)(?=[一-鿿])", "", base)
 
 
-def _japanese(base: str, word: str) -> Fit:
+def _japanese(base: str, word: str) -> NameMatch:
     at = base.rfind(word)
     if at < 0:
-        return Fit.NONE
+        return NameMatch.NONE
     before, behind = base[:at], base[at + len(word) :]
     if _BEFORE_JA.search(before) or _FOREIGN_TAIL.search(behind):
-        return Fit.RULED_OUT
+        return NameMatch.RULED_OUT
     if _HARMLESS_TAIL.fullmatch(behind):
         # Who asks goes without saying, but is not who answers.
         asker = "^お?(?:客様|客|利用者)(?:から)?の" if word in _WORDS["question"] else "^$"
-        return Fit.EXACT if _HARMLESS_HEAD.fullmatch(re.sub(asker, "", before)) else Fit.HEAD
-    return Fit.PART
+        return (
+            NameMatch.EXACT
+            if _HARMLESS_HEAD.fullmatch(re.sub(asker, "", before))
+            else NameMatch.HEAD
+        )
+    return NameMatch.PART
 
 
-def _english(tokens: list[str], word: str) -> Fit:
+def _english(tokens: list[str], word: str) -> NameMatch:
     named = [at for at, token in enumerate(tokens) if token in (word, word + "s")]
     if not named:
         # Of answered, questioner and the like, which are one word, nothing is to be hoped.
         is_derived = any(token.startswith(word) or token.endswith(f"un{word}") for token in tokens)
-        return Fit.RULED_OUT if is_derived else Fit.NONE
+        return NameMatch.RULED_OUT if is_derived else NameMatch.NONE
     at = named[-1]
     before, behind = tokens[:at], tokens[at + 1 :]
     is_count = {"no", "num", "number", "date", "time", "id", "count", "un", *_BAD} & {*before}
     if before[:1] in (["is"], ["has"]):
-        return Fit.RULED_OUT
+        return NameMatch.RULED_OUT
     # Whom an answer comes from ends a sentence (Reply from staff); alone it names a person.
     if behind[:1] == ["from"] and len(behind) > 1 and not {*behind[2:]} & _FOREIGN_TOKENS:
-        return Fit.HEAD
+        return NameMatch.HEAD
     if is_count or _FOREIGN_TOKENS & {*behind}:
-        return Fit.RULED_OUT
+        return NameMatch.RULED_OUT
     if all(_HARMLESS_TAIL.fullmatch(token) for token in behind):
-        return Fit.HEAD if before else Fit.EXACT
-    return Fit.PART
+        return NameMatch.HEAD if before else NameMatch.EXACT
+    return NameMatch.PART

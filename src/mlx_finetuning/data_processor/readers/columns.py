@@ -31,12 +31,12 @@ from mlx_finetuning.data_processor.readers.column_names import (
     STATUSES,
     TITLES,
     WEIGHTS,
-    Fit,
-    fit,
+    NameMatch,
     is_person,
     is_term,
     is_variant,
     key,
+    name_match,
     numbered,
     preference,
 )
@@ -235,7 +235,9 @@ def _by_name(table: _Columns, taken: set[str]) -> list[ColumnChoice]:
             break
     for role in _JUDGED:
         other = _JUDGED[1 - _JUDGED.index(role)]
-        choice = _judged(table, [c for c in free if fit(c, role) >= fit(c, other)], role)
+        choice = _judged(
+            table, [c for c in free if name_match(c, role) >= name_match(c, other)], role
+        )
         if choice is not None:
             choices.append(choice)
             free = [column for column in free if column not in choice.columns]
@@ -245,11 +247,16 @@ def _by_name(table: _Columns, taken: set[str]) -> list[ColumnChoice]:
 def _judged(table: _Columns, columns: Sequence[str], role: str) -> ColumnChoice | None:
     """The column that fits a question or an answer best, with its further ones (回答2, 回答3)."""
     # The less a column's name says, the more its cells must.
-    needed = {Fit.PART: "prose", Fit.WEAK: "prose", Fit.HEAD: "something", Fit.EXACT: ""}
+    needed = {
+        NameMatch.PART: "prose",
+        NameMatch.WEAK: "prose",
+        NameMatch.HEAD: "something",
+        NameMatch.EXACT: "",
+    }
     rivals = [
         column
         for column in columns
-        if (needs := needed.get(fit(column, role))) is not None
+        if (needs := needed.get(name_match(column, role))) is not None
         and (needs != "prose" or table.content(column).is_prose or is_term(column))
         and (not needs or not _is_idle(table, column, role))
     ]
@@ -262,7 +269,10 @@ def _judged(table: _Columns, columns: Sequence[str], role: str) -> ColumnChoice 
         for column in table.names
         if column not in people
         and table.content(column).is_prose
-        and (fit(column, role) > Fit.NONE or (role == "question" and key(column) in NAMES["text"]))
+        and (
+            name_match(column, role) > NameMatch.NONE
+            or (role == "question" and key(column) in NAMES["text"])
+        )
     ]
     if said:
         rivals = [column for column in rivals if column not in people]
@@ -270,28 +280,28 @@ def _judged(table: _Columns, columns: Sequence[str], role: str) -> ColumnChoice 
     if not rivals:
         return None
     column = rivals[0]
-    level, name = fit(column, role), numbered(column)
+    level, name = name_match(column, role), numbered(column)
     series = [
         each
         for each in columns
         if each == column
         # Without a number, a remark in brackets (英語) makes it something else.
         or (
-            level >= Fit.HEAD
+            level >= NameMatch.HEAD
             and numbered(each).base == name.base
             and (numbered(each).number or name.number) is not None
         )
-        or (level >= Fit.HEAD and role == "question" and is_variant(each))
+        or (level >= NameMatch.HEAD and role == "question" and is_variant(each))
     ]
     series.sort(key=lambda each: (is_variant(each), numbered(each).number or 0))
     others = [each for each in rivals if each not in series]
-    named = [each for each in others if fit(each, role) >= Fit.HEAD]
+    named = [each for each in others if name_match(each, role) >= NameMatch.HEAD]
     named += [
         each for each in others if each not in named and preference(each) > preference(column)
     ]
     content = table.content(column)
     doubtful = (
-        level is not Fit.EXACT
+        level is not NameMatch.EXACT
         or content.is_nothing
         or (role == "answer" and content.is_constant)
         or (not content.is_prose and any(table.content(each).is_prose for each in others))
@@ -305,10 +315,10 @@ def _judged(table: _Columns, columns: Sequence[str], role: str) -> ColumnChoice 
 
 
 _REASONS = {
-    Fit.EXACT: "列名「{column}」から{role}と判断しました",
-    Fit.HEAD: "列名「{column}」に{role}を表す語が含まれます",
-    Fit.PART: "列名「{column}」に{role}を表す語が含まれます",
-    Fit.WEAK: "列名「{column}」と中の文章から{role}と推測しました",
+    NameMatch.EXACT: "列名「{column}」から{role}と判断しました",
+    NameMatch.HEAD: "列名「{column}」に{role}を表す語が含まれます",
+    NameMatch.PART: "列名「{column}」に{role}を表す語が含まれます",
+    NameMatch.WEAK: "列名「{column}」と中の文章から{role}と推測しました",
 }
 
 
@@ -322,9 +332,9 @@ def _rank(table: _Columns, column: str, role: str) -> tuple[int, ...]:
     """The higher the better; a whole name with nothing to learn in it gives way to any with prose."""
     is_idle, names = _is_idle(table, column, role), NAMES[role]
     place = names.index(key(column)) if key(column) in names else len(names)
-    level = 0 if is_idle else fit(column, role)
+    level = 0 if is_idle else name_match(column, role)
     is_prose = table.content(column).is_prose
-    is_named = level >= Fit.HEAD
+    is_named = level >= NameMatch.HEAD
     return (
         not is_idle,
         is_named,

@@ -11,7 +11,7 @@ from pathlib import Path
 
 from mlx_finetuning.data_processor.findings import Finding, finding
 from mlx_finetuning.data_processor.readers.cells import known_words, name_like, sentence_like
-from mlx_finetuning.data_processor.readers.header import Row
+from mlx_finetuning.data_processor.readers.header import SourceRow
 from mlx_finetuning.data_processor.readers.limits import ANY, MAX_CELL, TableOptions
 from mlx_finetuning.data_processor.readers.locate import locate
 from mlx_finetuning.data_processor.stage_progress import SILENT, StageProgress
@@ -48,7 +48,7 @@ class _LooseQuotes(Exception):
 
 def read_rows(
     text: str, path: Path, progress: StageProgress, options: TableOptions
-) -> tuple[str, list[Row], list[Finding]]:
+) -> tuple[str, list[SourceRow], list[Finding]]:
     """The delimiter, all rows (blank lines are none), and what was decided on the way.
 
     Raises SourceMalformed, CellTooLong.
@@ -89,7 +89,7 @@ def read_rows(
 
 def _of_other_quotes(
     text: str, path: Path, delimiter: str, progress: StageProgress
-) -> list[Row] | None:
+) -> list[SourceRow] | None:
     """The rows of a file that writes quotes in cells as \\", or, between tabs, uses none; None for
     others."""
     ways = []
@@ -164,7 +164,7 @@ def _consistency(text: str, sign: str) -> tuple[float, int]:
     return penalty * number / counts.total(), cells
 
 
-def _sampled(text: str, sign: str, *, strict: bool = False) -> Iterator[Row]:
+def _sampled(text: str, sign: str, *, strict: bool = False) -> Iterator[SourceRow]:
     """The first records that hold anything."""
     csv.field_size_limit(MAX_CELL)
     head = text[:_SAMPLE_CHARACTERS]
@@ -190,7 +190,7 @@ def _lines(
     *,
     strict: bool,
     is_quoted: bool = True,
-) -> Iterator[Row]:
+) -> Iterator[SourceRow]:
     """The cells of each row with the line it begins at; lines without a character are passed over."""
     csv.field_size_limit(MAX_CELL)
     # Lines one by one: io.StringIO would hold the text again, at four bytes a character.

@@ -22,8 +22,8 @@ from mlx_finetuning.data_processor.readers.cells import (
 )
 from mlx_finetuning.data_processor.readers.column_names import OTHER_NAMES, ROLES, base_name
 
-Row = tuple[int, list[str]]
-"""Row number in the source, and its cells."""
+SourceRow = tuple[int, list[str]]
+"""SourceRow number in the source, and its cells."""
 
 SAMPLE = 200
 """Rows that are looked at to find the header."""
@@ -55,7 +55,7 @@ class _Candidate:
     """Cells that are words for columns of questions and answers."""
 
 
-def find_header(rows: Sequence[Row], notes: list[Finding]) -> tuple[int, int]:
+def find_header(rows: Sequence[SourceRow], notes: list[Finding]) -> tuple[int, int]:
     """Positions of the header's first and last row, (0, -1) for none; adds what was decided."""
     filled_rows = [at for at, (_, cells) in enumerate(rows[:SAMPLE]) if any(map(str.strip, cells))]
     if not filled_rows:
@@ -102,7 +102,7 @@ def find_header(rows: Sequence[Row], notes: list[Finding]) -> tuple[int, int]:
 
 
 def _candidates(
-    rows: Sequence[Row], filled_rows: Sequence[int], typical: float
+    rows: Sequence[SourceRow], filled_rows: Sequence[int], typical: float
 ) -> Iterator[_Candidate]:
     """Rows that could name the columns of the rows below them."""
     only_notes, full_rows = True, 0
@@ -135,7 +135,7 @@ def _candidates(
         full_rows += filled >= max(2, 0.8 * typical) and any(map(sentence_like, cells))
 
 
-def _is_data(rows: Sequence[Row], filled_rows: Sequence[int], typical: float) -> bool:
+def _is_data(rows: Sequence[SourceRow], filled_rows: Sequence[int], typical: float) -> bool:
     """Whether the first row is like those below it, and names nothing."""
     top, others = filled_rows[0], filled_rows[1:51]
     cells = [cell.strip() for cell in rows[top][1]]

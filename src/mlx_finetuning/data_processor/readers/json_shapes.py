@@ -8,7 +8,7 @@ from itertools import zip_longest
 from typing import Any
 
 from mlx_finetuning.data_processor.readers.cells import sentence_like
-from mlx_finetuning.data_processor.readers.column_names import NAMES, Fit, fit, key
+from mlx_finetuning.data_processor.readers.column_names import NAMES, NameMatch, key, name_match
 from mlx_finetuning.data_processor.readers.roles import ROLE_KEYS, TEXT_KEYS, role_of
 
 Object = dict[str, Any]
@@ -109,7 +109,7 @@ def _tells_names(names: Iterable[str]) -> int:
     """How many of the names are those of columns."""
     return sum(
         key(str(name)) in _NAMED
-        or any(fit(str(name), role) >= Fit.HEAD for role in ("question", "answer"))
+        or any(name_match(str(name), role) >= NameMatch.HEAD for role in ("question", "answer"))
         for name in list(names)[:50]
     )
 

@@ -21,7 +21,7 @@ from mlx_finetuning.data_processor.readers.cells import (
     names_columns,
 )
 from mlx_finetuning.data_processor.readers.column_names import ROLES, base_name
-from mlx_finetuning.data_processor.readers.header import SAMPLE, Row, find_header, joined
+from mlx_finetuning.data_processor.readers.header import SAMPLE, SourceRow, find_header, joined
 from mlx_finetuning.data_processor.readers.limits import TableOptions, require_size
 from mlx_finetuning.data_processor.stage_progress import StageProgress
 from mlx_finetuning.errors import HeaderRowNotFound
@@ -38,7 +38,7 @@ class Located:
 
 
 def locate(
-    rows: Sequence[Row], path: Path, options: TableOptions, progress: StageProgress
+    rows: Sequence[SourceRow], path: Path, options: TableOptions, progress: StageProgress
 ) -> Located:
     """The table in `rows`. Raises HeaderRowNotFound, SourceMalformed (too many cells)."""
     notes: list[Finding] = []
@@ -73,7 +73,9 @@ def locate(
     return Located(tuple(columns), records, (*notes, *more), last >= 0)
 
 
-def requested_header(rows: Sequence[Row], path: Path, wanted: tuple[int, int]) -> tuple[int, int]:
+def requested_header(
+    rows: Sequence[SourceRow], path: Path, wanted: tuple[int, int]
+) -> tuple[int, int]:
     """Positions of the rows with these numbers; (0, -1) for no header."""
     if wanted == (0, 0):
         return 0, -1
@@ -89,7 +91,7 @@ def requested_header(rows: Sequence[Row], path: Path, wanted: tuple[int, int]) -
 
 
 def _records(
-    body: Sequence[Row], headers: Sequence[list[str]], width: int, progress: StageProgress
+    body: Sequence[SourceRow], headers: Sequence[list[str]], width: int, progress: StageProgress
 ) -> tuple[list[tuple[int, list[Any]]], list[Finding]]:
     """The rows that hold data, as wide as the table; the others become findings."""
     records: list[tuple[int, list[Any]]] = []

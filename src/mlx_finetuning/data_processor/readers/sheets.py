@@ -14,7 +14,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from zipfile import BadZipFile
 
-from mlx_finetuning.data_processor.readers.header import Row
+from mlx_finetuning.data_processor.readers.header import SourceRow
 from mlx_finetuning.data_processor.readers.limits import MAX_CELL, MAX_COLUMNS
 from mlx_finetuning.errors import CellTooLong, SourceMalformed, WorkbookUnreadable
 
@@ -40,7 +40,7 @@ Range = tuple[int, int, int, int]
 class SheetContent:
     """The filled cells of a sheet, and what a person would know of them by looking."""
 
-    rows: list[Row] = field(default_factory=list)
+    rows: list[SourceRow] = field(default_factory=list)
     """Without blank ones, each up to its last filled cell."""
     merged: list[Range] = field(default_factory=list)
     hidden_rows: list[int] = field(default_factory=list)

@@ -18,7 +18,7 @@ from mlx_finetuning.errors import DoraOfExperts, FullNeedsPlainWeights, TargetsN
 from mlx_finetuning.files import JsonObject
 from mlx_finetuning.mlx_trainer.model import trainable
 from mlx_finetuning.mlx_trainer.model.lora import make_cheap
-from mlx_finetuning.tokenization.chat import THINKS, Chat
+from mlx_finetuning.tokenization.chat import THINKS, ChatTokenizer
 
 _EXPERTS = (SwitchLinear, QuantizedSwitchLinear)
 _LINEAR = (nn.Linear, nn.QuantizedLinear, *_EXPERTS)
@@ -88,7 +88,7 @@ def _modules(layers: list[nn.Module], kinds: tuple[type, ...]) -> set[str]:
     }
 
 
-def save(model: nn.Module, adapter_config: JsonObject, folder: Path, chat: Chat) -> None:
+def save(model: nn.Module, adapter_config: JsonObject, folder: Path, chat: ChatTokenizer) -> None:
     """Write `adapters.safetensors`, `adapter_config.json` and the chat template, each whole or not at
     all.
 

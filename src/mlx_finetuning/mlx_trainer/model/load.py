@@ -18,7 +18,7 @@ from mlx_finetuning.errors import AdapterUnusable, ModelUnloadable
 from mlx_finetuning.files import JsonObject
 from mlx_finetuning.mlx_trainer.model import weight_names
 from mlx_finetuning.tokenization import chat as chats
-from mlx_finetuning.tokenization.chat import Chat
+from mlx_finetuning.tokenization.chat import ChatTokenizer
 from mlx_finetuning.tokenization.chat_template import Message, Tools
 from mlx_finetuning.utils import model_settings
 
@@ -30,7 +30,7 @@ class LoadedModel:
     model: nn.Module
     tokenizer: TokenizerWrapper
     """For mlx-lm's generator; ids and texts come from `chat`."""
-    chat: Chat
+    chat: ChatTokenizer
     config: JsonObject
     """The folder's `config.json`; of a model that sees too, its text part's settings with it."""
     folder: Path | None = None
@@ -161,7 +161,7 @@ def text_settings(config: JsonObject) -> JsonObject:
     return {**config, **(config.get("text_config") or {})}
 
 
-def wrapped(chat: Chat, config: JsonObject) -> TokenizerWrapper:
+def wrapped(chat: ChatTokenizer, config: JsonObject) -> TokenizerWrapper:
     """The tokenizer as mlx-lm's generator takes it, with its own choice of a detokenizer."""
     decoder = chat.files.definition.get("decoder")
     kinds: tuple[tuple[Any, Any], ...] = (

@@ -24,7 +24,7 @@ from mlx_finetuning.config import TrainConfig, as_dict
 from mlx_finetuning.errors import CheckpointForeign, RecordDamaged
 from mlx_finetuning.files import JsonObject
 from mlx_finetuning.mlx_trainer.model import adapters
-from mlx_finetuning.tokenization.chat import Chat
+from mlx_finetuning.tokenization.chat import ChatTokenizer
 from mlx_finetuning.utils import fingerprint
 
 LAST_KEPT = 3
@@ -95,7 +95,7 @@ def save(
     folder: Path,
     model: nn.Module,
     adapter_config: JsonObject,
-    chat: Chat,
+    chat: ChatTokenizer,
     optimizer: optim.Optimizer,
     state: TrainingState,
     identity: Identity,

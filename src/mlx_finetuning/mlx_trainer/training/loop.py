@@ -13,7 +13,7 @@ import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Protocol, cast
+from typing import Any, cast
 
 import mlx.core as mx
 import numpy as np
@@ -46,7 +46,7 @@ from mlx_finetuning.mlx_trainer.training import (
     selfcheck,
 )
 from mlx_finetuning.mlx_trainer.training.checkpoints import TrainingState
-from mlx_finetuning.progress import Progress, Step
+from mlx_finetuning.progress import Progress, Step, WriteEvent
 from mlx_finetuning.tokenization.rows import Row
 from mlx_finetuning.utils.memory_monitor import LEFT_TO_OTHERS, read_memory
 from mlx_finetuning.workspace import AdapterPaths
@@ -56,19 +56,13 @@ VALIDATION = "検証"
 REHEARSAL = "メモリーの確認"
 
 
-class Event(Protocol):
-    """Takes a line of `events.jsonl`."""
-
-    def __call__(self, name: str, **data: Any) -> None: ...
-
-
 @dataclass(frozen=True)
 class Hooks:
     """Who hears of a run: its log, its events, its progress."""
 
     record: Callable[[Mapping[str, float]], None]
     """Takes each line of `metrics.jsonl`."""
-    event: Event
+    event: WriteEvent
     progress: Progress
     rewind: Callable[[int], None] = lambda update: None
     """Told, before a resumed run goes on, that metrics and samples after this update are void."""
@@ -466,7 +460,7 @@ class _Run:
         self._hooks.event("checkpoint", update=self._state.update)
 
 
-def _warnings(work: workload.Workload, fit: memory_fit.Fit) -> Iterator[str]:
+def _warnings(work: workload.Workload, fit: memory_fit.MemoryFit) -> Iterator[str]:
     """How updates are computed otherwise than asked for, and what that costs."""
     if not work.layout.shares_rows and work.config.objective == "sft":
         yield (

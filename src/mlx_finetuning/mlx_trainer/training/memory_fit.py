@@ -50,7 +50,7 @@ class Need:
 
 
 @dataclass(frozen=True)
-class Fit:
+class MemoryFit:
     """How a run's updates are computed, and what that needs."""
 
     config: TrainConfig
@@ -79,7 +79,7 @@ class Fit:
         }
 
 
-def fitted(work: Workload) -> Fit:
+def fitted(work: Workload) -> MemoryFit:
     """Decide what the settings leave open. Raises RunDoesNotFit."""
     config, limit = work.config, allowed(work.config)
     wanted = min(config.micro_batch_size or work.update_size, work.update_size)
@@ -99,7 +99,7 @@ def fitted(work: Workload) -> Fit:
         )
     count = min(wanted, largest)
     decided = _replaced(tried, micro_batch_size=count, processes=workload.processes(work)).config
-    return Fit(decided, largest, need.of(tried, count), limit)
+    return MemoryFit(decided, largest, need.of(tried, count), limit)
 
 
 def _replaced(work: Workload, **changes: Any) -> Workload:

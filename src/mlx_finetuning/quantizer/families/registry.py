@@ -29,7 +29,7 @@ from mlx_finetuning.quantizer.families.llama import Granite, Llama, Ministral3, 
 from mlx_finetuning.quantizer.families.phi3 import Phi3
 from mlx_finetuning.quantizer.families.qwen import Qwen2, Qwen3, Qwen3Moe
 from mlx_finetuning.quantizer.families.qwen35 import Qwen35
-from mlx_finetuning.quantizer.families.recipe import Outline
+from mlx_finetuning.quantizer.families.tensor_types import Outline
 from mlx_finetuning.quantizer.formats import experts
 
 FAMILIES: dict[str, Family] = {
@@ -105,7 +105,7 @@ def metadata(config: Config) -> Metadata:
 
 
 def outline(config: Config) -> Outline:
-    """What the quantization recipe needs to know of the model. Raises as `metadata`."""
+    """What the choice of tensors' types needs to know of the model. Raises as `metadata`."""
     family, stated = of(config), metadata(config)
     key_heads = stated["attention.head_count_kv"]
     # llama.cpp looks at the first layer alone, which may have no attention.

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 
-from mlx_finetuning.quantizer.verify.results import Candidate, Report
+from mlx_finetuning.quantizer.verify.results import Candidate, Verification
 
 CANDIDATES = ("Q8_0", "Q6_K", "Q5_K_M", "Q4_K_M", "IQ4_XS", "Q3_K_M")
 MOST_KL = 0.1
@@ -14,7 +14,7 @@ LEAST_TOP1 = 0.95
 """One other word in twenty; averages alone let Q2_K pass with one in ten."""
 
 
-def candidates(reports: Mapping[str, Report]) -> list[Candidate]:
+def candidates(reports: Mapping[str, Verification]) -> list[Candidate]:
     """The measured types, the largest first."""
     measured = [
         Candidate(

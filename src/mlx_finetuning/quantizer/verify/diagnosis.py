@@ -12,7 +12,7 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
-from mlx_finetuning.quantizer.families import recipe
+from mlx_finetuning.quantizer.families import tensor_types
 from mlx_finetuning.quantizer.formats import gguf_reader
 from mlx_finetuning.quantizer.formats.gguf_reader import Gguf
 from mlx_finetuning.quantizer.verify import tensor_error
@@ -65,7 +65,7 @@ def adapter_scale(file: Gguf, base: Sequence[Source], tuned: Sequence[Source]) -
             continue
         # Many weights that had four bits in the base lie just on a step of another coarse type,
         # and a small change is rounded away there.
-        if before.four_bit is not None and stored.kind not in recipe.UNQUANTIZED:
+        if before.four_bit is not None and stored.kind not in tensor_types.UNQUANTIZED:
             continue
         rows = tensor_error.sampled_rows(stored)
         untuned = _values(before, rows)

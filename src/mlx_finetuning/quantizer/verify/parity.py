@@ -26,7 +26,7 @@ STAGE = "検証"
 ROWS = 16
 """Positions compared at once; bounds the memory of float64 log-probabilities."""
 
-Encode = Callable[[str, bool], list[int]]
+Tokenize = Callable[[str, bool], list[int]]
 """The original tokenizer: text, whether to add bos and eos → ids."""
 
 
@@ -115,7 +115,7 @@ def _perplexity(losses: NDArray[np.float64]) -> float:
 
 def compare_tokens(
     model: LlamaVocabulary,
-    encode: Encode,
+    encode: Tokenize,
     texts: Sequence[str],
     original: TokenizerMetadata | None = None,
     builtin: Sequence[str] = (),
@@ -152,7 +152,7 @@ def compare_tokens(
 
 def cut(
     model: LlamaVocabulary,
-    encode: Encode,
+    encode: Tokenize,
     text: str,
     original: TokenizerMetadata | None,
     *,

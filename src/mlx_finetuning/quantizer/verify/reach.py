@@ -18,7 +18,7 @@ from mlx_finetuning.errors import ExportError, ExportNotProven, ModelError
 from mlx_finetuning.messages_ja import describe
 from mlx_finetuning.quantizer.llama_cpp.inference import LlamaVocabulary
 from mlx_finetuning.quantizer.verify import parity, proof
-from mlx_finetuning.quantizer.verify.parity import Cut, Encode
+from mlx_finetuning.quantizer.verify.parity import Cut, Tokenize
 from mlx_finetuning.quantizer.verify.results import TokenParity
 from mlx_finetuning.quantizer.vocabulary.tokenizer import ChatFormat, TokenizerMetadata
 from mlx_finetuning.quantizer.write import export, gguf_writer
@@ -76,7 +76,7 @@ def reach(
     rows: Sequence[Sequence[str]] = (),
     prompts: Sequence[str] = (),
     *,
-    encode: Encode | None = None,
+    encode: Tokenize | None = None,
     chat: ChatFormat | None = None,
 ) -> Reach:
     """Examine the model in `folder` for the user's data.
@@ -98,7 +98,7 @@ def reach(
 
 def require(
     folder: Path,
-    encode: Encode,
+    encode: Tokenize,
     texts: Sequence[str],
     prompts: Sequence[str] = (),
     chat: ChatFormat | None = None,
@@ -129,7 +129,7 @@ def vocabulary_file(
         yield path, metadata.tokenizer
 
 
-def own_tokenizer(folder: Path) -> Encode:
+def own_tokenizer(folder: Path) -> Tokenize:
     """The folder's tokenizer by its own engine. What it gives raises TokenizerUnreadable."""
     engine = loading.engine(files.read(folder))
 
@@ -145,7 +145,7 @@ def _compared(
     original: TokenizerMetadata,
     rows: Sequence[Sequence[str]],
     prompts: Sequence[str],
-    encode: Encode,
+    encode: Tokenize,
 ) -> Reach:
     texts = [text for row in rows for text in row]
     with LlamaVocabulary(path) as vocabulary:

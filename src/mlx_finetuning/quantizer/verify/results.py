@@ -66,7 +66,7 @@ class Proof:
 
 
 @dataclass(frozen=True)
-class Report:
+class Verification:
     """One file, examined."""
 
     path: str

@@ -14,7 +14,7 @@ from typing import Any
 
 from gguf import LlamaFileType
 
-from mlx_finetuning.quantizer.families import recipe, registry
+from mlx_finetuning.quantizer.families import registry, tensor_types
 from mlx_finetuning.quantizer.families.family import Config, head_size
 from mlx_finetuning.quantizer.formats.gguf_reader import Gguf
 from mlx_finetuning.quantizer.llama_cpp import ggml
@@ -48,7 +48,7 @@ def quant_of(gguf: Gguf) -> str:
     """The file type's name: Q4_K_M; 「不明」 where the file says nothing."""
     number = gguf.metadata.get("general.file_type", -1)
     others = {kind.value: kind.name.removeprefix("MOSTLY_") for kind in LlamaFileType}
-    own = {kind.value: name for name, kind in recipe.FILE_TYPE.items()}
+    own = {kind.value: name for name, kind in tensor_types.FILE_TYPE.items()}
     return {**others, **own}.get(number, "不明")
 
 

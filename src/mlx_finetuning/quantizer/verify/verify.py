@@ -20,12 +20,12 @@ from mlx_finetuning.quantizer.formats import gguf_reader
 from mlx_finetuning.quantizer.llama_cpp.inference import LlamaVocabulary
 from mlx_finetuning.quantizer.verify import parity, proof, structure, tensor_error
 from mlx_finetuning.quantizer.verify.parity import (
-    Encode,
     Reference,
+    Tokenize,
     compare_logits,
     compare_tokens,
 )
-from mlx_finetuning.quantizer.verify.results import LogitParity, Proof, Report
+from mlx_finetuning.quantizer.verify.results import LogitParity, Proof, Verification
 from mlx_finetuning.quantizer.verify.written import report_path as report_path
 from mlx_finetuning.quantizer.vocabulary import tokenizer
 from mlx_finetuning.quantizer.vocabulary.tokenizer import ChatFormat
@@ -57,7 +57,7 @@ def examine(
     model: Path,
     adapter: Path | None,
     references: Iterable[Reference],
-    encode: Encode,
+    encode: Tokenize,
     *,
     context: int,
     texts: Sequence[str] = (),
@@ -65,7 +65,7 @@ def examine(
     end_tokens: Collection[int] = (),
     chat: ChatFormat | None = None,
     progress: Progress = silent,
-) -> Report:
+) -> Verification:
     """Examine `gguf`, made from the folder `model` and perhaps an adapter.
 
     references: what the trained model says; context: its longest sequence, tokens; texts: cut by
@@ -90,7 +90,7 @@ def examine(
     if not ends:
         problems.append("発言の終わりのトークンで、生成が止まりません。")
     problems += _logit_problems(described.quant, logits)
-    return Report(
+    return Verification(
         path=str(gguf),
         size_bytes=gguf.stat().st_size,
         structure=described,
@@ -109,20 +109,20 @@ def proof_problems(logits: LogitParity) -> list[str]:
     return _logit_problems(proof.QUANT, logits)
 
 
-def with_problems(report: Report, more: Sequence[str]) -> Report:
+def with_problems(report: Verification, more: Sequence[str]) -> Verification:
     """The report with problems that were found elsewhere, and the verdict they call for."""
     problems = (*report.problems, *more)
     verdict = _verdict(report.structure.quant, report.logits, problems)
     return replace(report, problems=problems, verdict=verdict, proven=not problems)
 
 
-def require_proven(report: Report, path: Path) -> None:
+def require_proven(report: Verification, path: Path) -> None:
     """`path`: the name to show. Raises ExportNotProven."""
     if report.problems:
         raise ExportNotProven(path=str(path), problems=list(report.problems[:5]))
 
 
-def write(report: Report, gguf: Path, proven: Proof | None = None) -> Report:
+def write(report: Verification, gguf: Path, proven: Proof | None = None) -> Verification:
     """Keep a report beside its file, with the proof; returns what was kept. Raises DiskFull."""
     path = report_path(gguf)
     kept = replace(report, path=str(gguf), report_path=str(path), proof=proven)

@@ -11,7 +11,7 @@ from pathlib import Path
 
 from mlx_finetuning import files
 from mlx_finetuning.errors import NewerSchema, RecordDamaged
-from mlx_finetuning.quantizer.verify.results import Report
+from mlx_finetuning.quantizer.verify.results import Verification
 
 FOLDERS = ("peft", "mlx", "safetensors")
 """Formats that are folders, whose names end so."""
@@ -64,7 +64,7 @@ def _read(path: Path) -> WrittenModel | None:
         return WrittenModel(path, "gguf-lora", "", file.st_size, file.st_mtime)
     model = WrittenModel(path, "gguf", path.stem.rpartition("-")[2], file.st_size, file.st_mtime)
     with contextlib.suppress(FileNotFoundError, RecordDamaged, NewerSchema):
-        report = files.read_record(report_path(path), Report)
+        report = files.read_record(report_path(path), Verification)
         agreement = report.logits.top1_agreement
         return replace(model, agreement=agreement, proven=report.proven, verdict=report.verdict)
     return model

@@ -32,7 +32,7 @@ from mlx_finetuning.errors import (
 )
 from mlx_finetuning.files import JsonObject
 from mlx_finetuning.progress import Progress, Step, silent
-from mlx_finetuning.quantizer.families import recipe, registry
+from mlx_finetuning.quantizer.families import registry, tensor_types
 from mlx_finetuning.quantizer.families.family import Config
 from mlx_finetuning.quantizer.formats import experts, packed
 from mlx_finetuning.quantizer.formats.experts import MxFp4
@@ -248,13 +248,13 @@ def plan(tensors: list[Source], quant: str, config: Config) -> list[PlannedTenso
         registry.outline(config),
         tied=not any(source.name == "output.weight" for source in tensors),
         has_importance=any(source.importance is not None for source in tensors),
-        value_layers=recipe.value_layers(source.name for source in tensors),
+        value_layers=tensor_types.value_layers(source.name for source in tensors),
     )
     planned = []
     for source in tensors:
-        kind = recipe.tensor_type(source.name, source.shape, quant, outline)
+        kind = tensor_types.tensor_type(source.name, source.shape, quant, outline)
         # Quantizing four bits again would lose something and gain nothing.
-        if source.four_bit is not None and kind not in recipe.UNQUANTIZED:
+        if source.four_bit is not None and kind not in tensor_types.UNQUANTIZED:
             kind = Type.MXFP4
         planned.append(PlannedTensor(source.name, source.shape, kind))
     return planned

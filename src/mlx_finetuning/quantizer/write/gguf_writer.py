@@ -15,7 +15,7 @@ from gguf import GGML_QUANT_VERSION, GGUF_DEFAULT_ALIGNMENT, GGMLQuantizationTyp
 from numpy.typing import NDArray
 
 from mlx_finetuning.quantizer.families.family import Value
-from mlx_finetuning.quantizer.families.recipe import FILE_TYPE
+from mlx_finetuning.quantizer.families.tensor_types import FILE_TYPE
 from mlx_finetuning.quantizer.llama_cpp import ggml
 from mlx_finetuning.quantizer.vocabulary.tokenizer import TokenizerMetadata
 

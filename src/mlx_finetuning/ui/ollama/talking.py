@@ -15,7 +15,7 @@ from streamlit.delta_generator import DeltaGenerator
 
 from mlx_finetuning.config import GenerateConfig, as_dict
 from mlx_finetuning.progress import Step
-from mlx_finetuning.runtime.chats import Chat
+from mlx_finetuning.runtime.chats import Conversation
 from mlx_finetuning.ui.components.form import settings_form
 from mlx_finetuning.ui.components.text import plain
 from mlx_finetuning.ui.frame import studio
@@ -62,11 +62,11 @@ def draw_talk(run_id: str, can_connect: bool) -> None:
     question = st.chat_input("質問を書いて、送信してください", submit_mode="stop", key="question")
     if question and question.strip():
         with new_turn:
-            chat = chat or Chat(manner.engine, as_dict(manner.settings))
+            chat = chat or Conversation(manner.engine, as_dict(manner.settings))
             _answer(run_id, chat, manner, question)
 
 
-def _choose_chat(run_id: str) -> Chat | None:
+def _choose_chat(run_id: str) -> Conversation | None:
     """One of the saved conversations, or None for a new one; kept in the address."""
     by_id = {chat.chat_id: chat for chat in studio().chat.list(run_id)}
     titles = {
@@ -94,7 +94,7 @@ def _choose_chat(run_id: str) -> Chat | None:
     return by_id.get(shown)
 
 
-def _choose_manner(run_id: str, chat: Chat | None, can_connect: bool) -> Manner:
+def _choose_manner(run_id: str, chat: Conversation | None, can_connect: bool) -> Manner:
     """Which of the engines that can answer now does, for whom, and how."""
     app = studio()
     can_answer = {
@@ -155,7 +155,7 @@ def _draw_answer(
         st.markdown(plain(answer) if answer or is_open else UNFINISHED)
 
 
-def _answer(run_id: str, chat: Chat, manner: Manner, question: str) -> None:
+def _answer(run_id: str, chat: Conversation, manner: Manner, question: str) -> None:
     """Ask each side in turn, draw what it says as it comes, and keep it, even if it is stopped."""
     st.query_params[PARAMETER] = chat.chat_id
     _draw_question(question)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import streamlit as st
 
-from mlx_finetuning.doctor import Item, Report
+from mlx_finetuning.doctor import Diagnosis, DiagnosisItem
 from mlx_finetuning.jobs.runs import Run
 from mlx_finetuning.ui import sample, sitemap
 from mlx_finetuning.ui.components.empty import empty_state
@@ -104,7 +104,7 @@ def draw_recent(runs: list[Run]) -> None:
 
 
 @st.cache_data(ttl=600, show_spinner="マシンを調べています（2秒ほど）…")
-def cached_diagnosis(root: str) -> Report:
+def cached_diagnosis(root: str) -> Diagnosis:
     """What is kept for ten minutes, or until it is asked for again."""
     return studio().machine.doctor()
 
@@ -126,7 +126,7 @@ def draw_diagnosis() -> None:
             st.rerun()
 
 
-def draw_item(item: Item, can_train: bool) -> None:
+def draw_item(item: DiagnosisItem, can_train: bool) -> None:
     """What is missing is no alarm where one can train without it."""
     mark = OPTIONAL if can_train and item.state == "missing" else MARKS[item.state]
     st.markdown(f"{mark}　**{item.name}**　{plain(item.value)}")

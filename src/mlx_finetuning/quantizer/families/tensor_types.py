@@ -1,4 +1,4 @@
-"""Which type each tensor gets: llama.cpp's recipes as pure functions.
+"""Which type each tensor gets: llama.cpp's choices as pure functions.
 
 Covers the types of `config.QUANTIZATIONS`, for dense models and mixtures of experts.
 """
