@@ -8,19 +8,17 @@ import contextlib
 import json
 import os
 import sys
-import traceback
 from collections.abc import Mapping, Sequence
 from typing import TextIO
 
 import click
 
-from mlx_finetuning import files
 from mlx_finetuning.cli import text
 from mlx_finetuning.cli.app import build
 from mlx_finetuning.cli.session import CommandResult, Session
-from mlx_finetuning.errors import Interrupted, StudioError, TextUndecodable, UnexpectedError
+from mlx_finetuning.errors import Interrupted, StudioError, TextUndecodable
 from mlx_finetuning.messages_ja import describe
-from mlx_finetuning.utils.redaction import without_secrets
+from mlx_finetuning.utils.redaction import appended
 from mlx_finetuning.workspace import Workspace
 
 DONE, FAILED, WRONG_USAGE, INTERRUPTED = 0, 1, 2, 130
@@ -45,11 +43,11 @@ def _run(arguments: list[str], speaks_json: bool, out: TextIO) -> int:
     root: click.Context | None = None
     try:
         with build().make_context("mlx-finetuning", list(arguments)) as root:
-            answer = root.command.invoke(root)
-            if not isinstance(answer, CommandResult):
+            result = root.command.invoke(root)
+            if not isinstance(result, CommandResult):
                 return DONE
-            print(_json(answer.data) if speaks_json else answer.text, file=out, flush=True)
-            return answer.exit_code
+            print(_json(result.data) if speaks_json else result.text, file=out, flush=True)
+            return result.exit_code
     except click.exceptions.Exit as ended:
         return ended.exit_code
     except click.ClickException as wrong:
@@ -69,7 +67,10 @@ def _run(arguments: list[str], speaks_json: bool, out: TextIO) -> int:
         # Only what was no text has no form in UTF-8.
         if isinstance(error, UnicodeEncodeError) and error.encoding == "utf-8":
             return _failed(TextUndecodable(place="入力"), speaks_json, out)
-        return _failed(_unexpected(error, root), speaks_json, out)
+        session = root.obj if root is not None else None
+        workspace = session.studio.workspace if isinstance(session, Session) else Workspace.locate()
+        unexpected = appended(error, workspace.logs / "cli.log")
+        return _failed(unexpected, speaks_json, out)
 
 
 def _failed(error: StudioError, speaks_json: bool, out: TextIO) -> int:
@@ -89,22 +90,3 @@ def _print_error(
 
 def _json(value: Mapping[str, object]) -> str:
     return json.dumps(value, ensure_ascii=False, indent=2, default=str)
-
-
-def _unexpected(error: Exception, root: click.Context | None) -> UnexpectedError:
-    """Put the traceback into the workspace's log, and say where."""
-    session = root.obj if root is not None else None
-    workspace = session.studio.workspace if isinstance(session, Session) else Workspace.locate()
-    log = workspace.logs / "cli.log"
-    trace = without_secrets("".join(traceback.format_exception(error)))
-    try:
-        files.make_folder(log.parent)
-        with log.open("a", encoding="utf-8") as stream:
-            stream.write(trace)
-        location = str(log)
-    except (OSError, StudioError):
-        click.echo(trace, err=True)
-        location = "標準エラー出力"
-    return UnexpectedError(
-        kind=type(error).__name__, reason=without_secrets(str(error)), log=location
-    )

@@ -7,8 +7,7 @@ from mlx_finetuning.config import TrainConfig
 from mlx_finetuning.errors import RunDoesNotFit
 from mlx_finetuning.jobs.context import TaskContext
 from mlx_finetuning.jobs.results import Estimate
-from mlx_finetuning.tasks.train import read_splits
-from mlx_finetuning.tokenization import gate, reasoning
+from mlx_finetuning.tasks.train import load_for, read_splits
 
 
 def run(context: TaskContext) -> Estimate:
@@ -16,16 +15,13 @@ def run(context: TaskContext) -> Estimate:
     from mlx_finetuning import mlx_trainer
 
     mlx_trainer.for_training()
-    from mlx_finetuning.mlx_trainer.model.load import load
-    from mlx_finetuning.mlx_trainer.training import estimate, memory_fit
+    from mlx_finetuning.mlx_trainer.training import estimate
 
     settings = config.load(TrainConfig, context.config)
     model = models.resolve(settings.model, context.workspace)
     train_rows, valid_rows = read_splits(context, settings.dataset)
     try:
-        memory_fit.require_loadable(model, settings)
+        loaded = load_for(train_rows, model, settings)
     except RunDoesNotFit as error:
         return estimate.refused(settings, len(train_rows), error)
-    loaded = load(model, thinks=reasoning.occurs_in(train_rows))
-    gate.require_own_tokens(model, loaded.chat.encode, gate.row_texts(train_rows))
     return estimate.estimate(loaded, train_rows, valid_rows, settings, context.progress)

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from mlx_finetuning import config, files, models
 from mlx_finetuning.config import TrainConfig
@@ -12,6 +14,9 @@ from mlx_finetuning.jobs.results import TrainResult
 from mlx_finetuning.tokenization import gate, reasoning
 from mlx_finetuning.tokenization.rows import Row
 from mlx_finetuning.workspace import RunPaths
+
+if TYPE_CHECKING:
+    from mlx_finetuning.mlx_trainer.model.load import LoadedModel
 
 
 def run(context: TaskContext) -> TrainResult:
@@ -33,8 +38,7 @@ def _with_mlx(context: TaskContext, settings: TrainConfig, model: Path) -> Train
     from mlx_finetuning import mlx_trainer
 
     mlx_trainer.for_training()
-    from mlx_finetuning.mlx_trainer.model.load import load
-    from mlx_finetuning.mlx_trainer.training import loop, memory_fit
+    from mlx_finetuning.mlx_trainer.training import loop
     from mlx_finetuning.tasks import ends
 
     train_rows, valid_rows = read_splits(context, settings.dataset)
@@ -45,9 +49,7 @@ def _with_mlx(context: TaskContext, settings: TrainConfig, model: Path) -> Train
         for log in (run.metrics, run.samples):
             files.cut_lines(log, lambda line: line.get("update", 0) <= update)
 
-    memory_fit.require_loadable(model, settings)
-    loaded = load(model, thinks=reasoning.occurs_in(train_rows))
-    gate.require_own_tokens(model, loaded.chat.encode, gate.row_texts(train_rows))
+    loaded = load_for(train_rows, model, settings)
     tiny = models.resolve(models.BUILT_IN, context.workspace)
     usability = ends.usability_of(model, loaded, [*train_rows, *valid_rows], tiny)
     context.event("ends", text=f"学習したモデルを使える場所: {'、'.join(usability.engines_ja)}")
@@ -57,6 +59,20 @@ def _with_mlx(context: TaskContext, settings: TrainConfig, model: Path) -> Train
         hooks = loop.Hooks(metrics.append, context.event, context.progress, rewind, samples.append)
         result = loop.train(loaded, train_rows, valid_rows, settings, adapter, hooks)
     return replace(result, adapter_path=str(adapter.folder))
+
+
+def load_for(rows: Sequence[Row], model: Path, settings: TrainConfig) -> LoadedModel:
+    """The base model as a run on `rows` trains it, once its tokens are known to be its file's own.
+
+    Raises RunDoesNotFit, TokensDiffer, and what `load` raises.
+    """
+    from mlx_finetuning.mlx_trainer.model.load import load
+    from mlx_finetuning.mlx_trainer.training import memory_fit
+
+    memory_fit.require_loadable(model, settings)
+    loaded = load(model, thinks=reasoning.occurs_in(rows))
+    gate.require_own_tokens(model, loaded.chat.encode, gate.row_texts(rows))
+    return loaded
 
 
 def read_splits(context: TaskContext, name: str) -> tuple[list[Row], list[Row]]:

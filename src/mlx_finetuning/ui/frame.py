@@ -7,15 +7,12 @@ runs them on their own.
 from __future__ import annotations
 
 import contextlib
-import traceback
 from collections.abc import Iterator
-from datetime import datetime
 
-from mlx_finetuning import files
-from mlx_finetuning.errors import StudioError, UnexpectedError
+from mlx_finetuning.errors import StudioError
 from mlx_finetuning.studio import Studio
 from mlx_finetuning.ui.components.errors import show_error
-from mlx_finetuning.utils.redaction import without_secrets
+from mlx_finetuning.utils.redaction import appended, traceback_of
 from mlx_finetuning.workspace import Workspace
 
 
@@ -37,13 +34,5 @@ def errors_shown() -> Iterator[None]:
 
 def show_unexpected(error: Exception) -> None:
     """Show an error nobody foresaw, and keep its traceback in `logs/ui.log`."""
-    trace = without_secrets("".join(traceback.format_exception(error)))
-    log = Workspace.locate().logs / "ui.log"
-    with contextlib.suppress(OSError):
-        files.make_folder(log.parent)
-        with log.open("a", encoding="utf-8") as stream:
-            stream.write(f"--- {datetime.now().isoformat(timespec='seconds')}\n{trace}\n")
-    unexpected = UnexpectedError(
-        kind=type(error).__name__, reason=without_secrets(str(error)), log=str(log)
-    )
-    show_error(unexpected, detail=trace)
+    unexpected = appended(error, Workspace.locate().logs / "ui.log")
+    show_error(unexpected, detail=traceback_of(error))

@@ -34,6 +34,8 @@ from mlx_finetuning.mlx_trainer.model import trainable
 from mlx_finetuning.utils import processes
 from mlx_finetuning.utils.memory_monitor import peak_memory
 
+SQUARE = 4000
+
 
 def divide(examples: Sequence[Item], count: int) -> list[list[Item]]:
     """At most `count` shares of nearly equal work, none empty: the longest first, each to the
@@ -43,9 +45,14 @@ def divide(examples: Sequence[Item], count: int) -> list[list[Item]]:
     for example in sorted(examples, key=lambda item: (-len(item.tokens), item.row)):
         least = work.index(min(work))
         shares[least].append(example)
-        # Attention's share grows with the square; it is half of the rest at about 2,000 tokens.
-        work[least] += len(example.tokens) * (1 + len(example.tokens) / 4000)
+        work[least] += cost(len(example.tokens))
     return shares
+
+
+def cost(tokens: int) -> float:
+    """What an example takes of time and of memory, in tokens of a short one: attention's share grows
+    with the square, and equals all the rest at `SQUARE` tokens."""
+    return tokens * (1 + tokens / SQUARE)
 
 
 class GradientTeam:

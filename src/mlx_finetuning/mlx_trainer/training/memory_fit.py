@@ -20,7 +20,7 @@ from mlx_finetuning.config import TrainConfig
 from mlx_finetuning.errors import RunDoesNotFit
 from mlx_finetuning.mlx_trainer.gradient import backward
 from mlx_finetuning.mlx_trainer.parallel import workload
-from mlx_finetuning.mlx_trainer.parallel.gradient_team import GradientTeam, divide
+from mlx_finetuning.mlx_trainer.parallel.gradient_team import GradientTeam, cost, divide
 from mlx_finetuning.mlx_trainer.parallel.workload import Workload
 from mlx_finetuning.utils import safetensors_header
 from mlx_finetuning.utils.memory_monitor import read_memory, used_memory
@@ -28,8 +28,6 @@ from mlx_finetuning.utils.model_settings import OUTSIDE_TEXT
 
 SPARE = 1.15
 """What a process holds for each byte in use: allocators leave gaps."""
-SQUARE = 4000
-"""Tokens at which attention's share of an example's memory equals all the rest."""
 
 
 @dataclass(frozen=True)
@@ -191,11 +189,8 @@ def parts(examples: Sequence[Any], at_once: int) -> list[list[Any]]:
 
 
 def _cost_at_once(work: Workload, examples: Sequence[Any]) -> float:
-    """Of the most expensive row; attention's share grows with the square of a length."""
-    return max(
-        sum(len(item.tokens) * (1 + len(item.tokens) / SQUARE) for item in row)
-        for row in work.layout.rows(examples)
-    )
+    """Of the most expensive row."""
+    return max(sum(cost(len(item.tokens)) for item in row) for row in work.layout.rows(examples))
 
 
 def _gb(size: float) -> float:
