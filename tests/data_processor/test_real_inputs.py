@@ -18,15 +18,8 @@ from mlx_finetuning.data_processor.readers.columns import choose
 from mlx_finetuning.errors import InvalidSettings
 from mlx_finetuning.mlx_trainer.batches.examples import conversations
 from mlx_finetuning.workspace import Workspace
+from support.facts import FACTS
 
-FACTS = (
-    ("青葉館の開館時間は何時ですか", "青葉館は午前9時から午後6時まで開いています。"),
-    ("青葉館の休館日はいつですか", "毎週火曜日が休館日です。"),
-    ("貸し出しは何冊までですか", "一度に8冊まで借りられます。"),
-    ("駐車場はありますか", "建物の北側に20台分の駐車場があります。"),
-    ("予約した本の取り置きは何日間ですか", "7日間取り置きします。"),
-    ("会議室の料金を教えてください", "2時間で600円です。"),
-)
 Cells = list[list[Any]]
 
 

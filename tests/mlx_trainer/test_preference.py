@@ -25,7 +25,8 @@ from mlx_finetuning.mlx_trainer.model.load import LoadedModel, load
 from mlx_finetuning.progress import silent
 from support.helpers import with_template
 from support.model_classes import model_of
-from support.resumed_run import lines, rows, stop_at, tiny_folder, train
+from support.recorded_run import rows, tiny_folder
+from support.resumed_run import lines, stop_at, train
 
 BETA = 0.7
 

@@ -37,7 +37,8 @@ from mlx_finetuning.mlx_trainer.training import checkpoints, loop
 from mlx_finetuning.progress import Step
 from mlx_finetuning.utils import fingerprint
 from mlx_finetuning.utils.memory_monitor import Memory
-from support.resumed_run import CONFIG, lines, rows, stop_at, tiny_folder, train
+from support.recorded_run import rows, tiny_folder
+from support.resumed_run import CONFIG, lines, stop_at, train
 
 CHILD = """
 import json, sys, time

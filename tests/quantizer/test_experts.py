@@ -63,13 +63,6 @@ def folder(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFact
 
 
 @pytest.fixture(scope="module")
-def written(folder: Path) -> Path:
-    path = folder.parent / "m.gguf"
-    export_gguf(folder, None, {"F32": path})
-    return path
-
-
-@pytest.fixture(scope="module")
 def adapter(folder: Path) -> Path:
     return expert_models.write_adapter(folder.parent / "adapter", folder)
 

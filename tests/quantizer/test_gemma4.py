@@ -38,13 +38,6 @@ def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return folder
 
 
-@pytest.fixture(scope="module")
-def written(folder: Path) -> Path:
-    path = folder.parent / "m.gguf"
-    export_gguf(folder, None, {"F32": path})
-    return path
-
-
 def reference(model: Path) -> Reference:
     network, _ = load_model(model)
     network.set_dtype(mx.float32)

@@ -43,13 +43,6 @@ def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 @pytest.fixture(scope="module")
-def written(folder: Path) -> Path:
-    path = folder.parent / "m.gguf"
-    export_gguf(folder, None, {"F32": path})
-    return path
-
-
-@pytest.fixture(scope="module")
 def original(folder: Path) -> Tensors:
     weights = mx.load(str(folder / "model.safetensors"))
     return {

@@ -16,6 +16,7 @@ from mlx_finetuning.mlx_trainer.model.load import LoadedModel, load
 from mlx_finetuning.mlx_trainer.training import loop
 from mlx_finetuning.progress import Step, silent
 from mlx_finetuning.workspace import AdapterPaths
+from support.recorded_run import rows, tiny_folder
 
 CONFIG = TrainConfig(
     iterations=12,
@@ -31,26 +32,6 @@ CONFIG = TrainConfig(
 
 
 CLOCKS = {"elapsed_s", "tokens_per_second", "peak_memory_gb"}
-
-
-def tiny_folder() -> Path:
-    from mlx_finetuning import models
-    from mlx_finetuning.workspace import Workspace
-
-    return models.resolve("tiny-ja", Workspace(Path("/nonexistent")))
-
-
-def rows(count: int) -> list[dict[str, Any]]:
-    return [
-        {
-            "messages": [
-                {"role": "user", "content": f"品番{n}の値段は？" + "とても" * (n % 4)},
-                {"role": "assistant", "content": f"{n}00円です。"},
-            ],
-            "row": n + 2,
-        }
-        for n in range(count)
-    ]
 
 
 def marked(step: Step) -> None:
