@@ -65,7 +65,7 @@ def test_preview_is_what_the_training_batch_holds(
     tiny: LoadedModel, template: str, row: dict[str, Any]
 ) -> None:
     tiny = with_template(tiny, TEMPLATES[template])
-    pad = tiny.tokenizer.pad_token_id
+    pad = tiny.chat.files.ids().get("pad")
     for example, one in zip(encode_rows(tiny, [row], LIMIT), shown(tiny, row, LIMIT), strict=True):
         tokens, learned = _in_batch(example)
         preview = [token for token in one.tokens if not token.cut]

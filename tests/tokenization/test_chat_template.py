@@ -7,11 +7,11 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from transformers.utils import chat_template_utils
 
 from mlx_finetuning.errors import ChatTemplateUnusable, ConversationRefused, StudioError
 from mlx_finetuning.quantizer.write.export import export_gguf
 from mlx_finetuning.runtime import serve
+from mlx_finetuning.tokenization import rendering
 from mlx_finetuning.tokenization.chat_template import render, settled
 from support.chat_formats import FORMATS, Format, conversations
 from support.small_models import edit_json, write_model
@@ -58,7 +58,7 @@ def test_another_day_changes_no_letter(template: str, monkeypatch: pytest.Monkey
     text = settled(template, NAMED).text
     today = render(text, QUESTION, NAMED, ask=True)
     assert "Today: " in today
-    monkeypatch.setattr(chat_template_utils, "datetime", NextYear)
+    monkeypatch.setattr(rendering, "datetime", NextYear)
     told = {"date_string": "08 Jul 2031"}
     assert render(text, QUESTION, NAMED, ask=True, variables=told) == today
     if template != DATED:  # the clock does reach the original

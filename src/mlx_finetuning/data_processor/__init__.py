@@ -17,7 +17,8 @@ group       examples that say the same thing; a split takes it whole
 from mlx_finetuning.data_processor.prepare import DatasetSummary, Inspection, inspect, prepare
 from mlx_finetuning.data_processor.reproduce import Manifest, read_manifest, reproduce
 from mlx_finetuning.data_processor.samples import SAMPLE_DATA, TEMPLATES
-from mlx_finetuning.data_processor.store import read_rows, recover
+from mlx_finetuning.data_processor.store import recover
+from mlx_finetuning.tokenization.rows import read_rows
 
 __all__ = [
     "SAMPLE_DATA",

@@ -1,4 +1,4 @@
-"""A dataset's folder: written whole or not at all, replaced without a moment of loss, read back."""
+"""A dataset's folder: written whole or not at all, replaced without a moment of loss."""
 
 from __future__ import annotations
 
@@ -11,11 +11,9 @@ import tempfile
 import time
 from collections.abc import Iterator, Mapping
 from pathlib import Path
-from typing import cast
 
 from mlx_finetuning import files
-from mlx_finetuning.errors import DatasetDamaged, DatasetExists
-from mlx_finetuning.tokenization.rows import Row
+from mlx_finetuning.errors import DatasetExists
 from mlx_finetuning.workspace import DatasetPaths
 
 ASIDE = ".old-"
@@ -98,20 +96,3 @@ def write_rows(path: Path, rows: Iterator[Mapping[str, object]]) -> None:
             stream.write(encode(row) + "\n")
         stream.flush()
         files.sync(stream.fileno())
-
-
-def read_rows(path: Path) -> list[Row]:
-    """The rows of a split; none if the file is absent. Raises DatasetDamaged."""
-    if not path.exists():
-        return []
-    rows: list[Row] = []
-    with path.open("rb") as stream:
-        for line, raw in enumerate(stream, 1):
-            try:
-                row = json.loads(raw)
-            except (ValueError, RecursionError) as error:
-                raise DatasetDamaged(path=str(path), line=line) from error
-            if not isinstance(row, dict):
-                raise DatasetDamaged(path=str(path), line=line)
-            rows.append(cast(Row, row))
-    return rows

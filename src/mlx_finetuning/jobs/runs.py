@@ -9,7 +9,6 @@ from __future__ import annotations
 import contextlib
 import dataclasses
 import hashlib
-import importlib.metadata
 import platform
 import re
 import secrets
@@ -116,6 +115,8 @@ def start(workspace: Workspace, config: TrainConfig, model_folder: Path | None) 
 
     Model, dataset and settings are checked by the caller; a simulated run has no model folder.
     """
+    import importlib.metadata
+
     import yaml
 
     run_id = new_id(config.model)

@@ -6,9 +6,9 @@ The only importer of mlx and mlx_lm. Knows nothing of workspaces' jobs, queues o
 import os
 import sys
 
-from mlx_finetuning.utils import transformers_import
+from mlx_finetuning.utils import mlx_lm_import
 
-transformers_import.hasten()  # mlx-lm imports it
+mlx_lm_import.spare()
 # MLX keeps one CUDA graph per part of a pass and shape of a batch, 400 of them, and raises an
 # error after 800 misses.
 os.environ.setdefault("MLX_CUDA_GRAPH_CACHE_SIZE", "8192")

@@ -15,7 +15,6 @@ from pathlib import Path
 
 from mlx_finetuning import config, files, models, ollama_integration
 from mlx_finetuning.config import CertifyConfig, GenerateConfig
-from mlx_finetuning.data_processor import read_rows
 from mlx_finetuning.errors import OllamaError
 from mlx_finetuning.experiment_tracker.evaluation import report
 from mlx_finetuning.jobs import runs
@@ -33,6 +32,7 @@ from mlx_finetuning.runtime import Client, serve
 from mlx_finetuning.tasks import certificate, reference
 from mlx_finetuning.tasks.certificate import EngineAnswer
 from mlx_finetuning.tasks.reference import SPLITS, Messages
+from mlx_finetuning.tokenization.rows import read_rows
 
 HELD_OUT = ("test", "valid")
 LOGIT_BYTES = 1 << 29

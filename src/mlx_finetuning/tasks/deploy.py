@@ -73,7 +73,7 @@ def run(context: TaskContext) -> Deployment:
         adapter = context.workspace.adapter(context.run_id).folder
         # Lazily: the export, which comes before the first answer, needs the memory.
         loaded = load(folder, adapter, lazy=True)
-        if not loaded.tokenizer.has_chat_template:
+        if loaded.chat.template is None:
             raise ChatTemplateMissing()
         gguf = _deployable_gguf(context, settings.quant)
         conversations = reference.conversations(context, run.dataset)

@@ -9,9 +9,10 @@ from pathlib import Path
 from mlx_finetuning.errors import QuantizerUnusable, RuntimeNotStarted
 from mlx_finetuning.messages_ja import describe
 from mlx_finetuning.mlx_trainer.model.load import LoadedModel
+from mlx_finetuning.quantizer.verify.parity import Tokenize
 from mlx_finetuning.quantizer.verify.reach import reach
+from mlx_finetuning.quantizer.vocabulary.tokenizer import ChatFormat
 from mlx_finetuning.tasks import template_reading
-from mlx_finetuning.tasks.reference import chat_format, encode_with
 from mlx_finetuning.tokenization import gate
 from mlx_finetuning.tokenization.rows import Row
 
@@ -61,6 +62,19 @@ def usability_of(folder: Path, loaded: LoadedModel, rows: Sequence[Row], tiny: P
     except (QuantizerUnusable, RuntimeNotStarted) as error:
         return Usability(("MLX",), (describe(error).what,))
     return Usability(tuple(reached.ends), (*reached.reasons, *reached.warnings))
+
+
+def encode_with(loaded: LoadedModel) -> Tokenize:
+    """The tokens that the run was trained with, of any text."""
+    return lambda text, add_special: list(
+        loaded.tokenizer.encode(text, add_special_tokens=add_special)
+    )
+
+
+def chat_format(loaded: LoadedModel) -> ChatFormat | None:
+    """How the model converses, for a file; None for one without a chat template."""
+    template = loaded.chat.template
+    return ChatFormat(template.text, loaded.chat.end_ids[0]) if template else None
 
 
 def _texts_by_line(rows: Sequence[Row]) -> list[list[str]]:

@@ -12,7 +12,6 @@ from dataclasses import dataclass
 
 from mlx_finetuning import config, models
 from mlx_finetuning.config import EvaluateConfig, TrainConfig
-from mlx_finetuning.data_processor import read_rows
 from mlx_finetuning.experiment_tracker.evaluation import general_questions, judge, questions, report
 from mlx_finetuning.experiment_tracker.evaluation.comparison import Measured
 from mlx_finetuning.experiment_tracker.evaluation.measured import Findings, Origin
@@ -28,7 +27,7 @@ from mlx_finetuning.mlx_trainer.inference.grade import Grade
 from mlx_finetuning.mlx_trainer.kernels import cpu
 from mlx_finetuning.mlx_trainer.model.load import LoadedModel, free_memory, load
 from mlx_finetuning.progress import Step
-from mlx_finetuning.tokenization.rows import Row
+from mlx_finetuning.tokenization.rows import Row, read_rows
 
 STAGES = {
     "train": "学習した質問",
@@ -158,7 +157,7 @@ def _grade(
 ) -> dict[str, list[Grade]]:
     """What one model makes of the rows, by the names of `STAGES`."""
     rows = dict(plan.rows)
-    if not loaded.tokenizer.has_chat_template:
+    if loaded.chat.template is None:
         rows["general"] = [question.text_row for question in general_questions.questions()]
     layout = grade.row_layout(loaded)
     return {

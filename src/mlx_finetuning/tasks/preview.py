@@ -11,7 +11,6 @@ from collections.abc import Sequence
 
 from mlx_finetuning import models
 from mlx_finetuning.config import TrainConfig, load
-from mlx_finetuning.data_processor import read_rows
 from mlx_finetuning.errors import DatasetNotFound, RowNotFound
 from mlx_finetuning.jobs.context import TaskContext
 from mlx_finetuning.jobs.preview import (
@@ -30,7 +29,7 @@ from mlx_finetuning.progress import Step
 from mlx_finetuning.tasks import ends
 from mlx_finetuning.tokenization import gate, reasoning
 from mlx_finetuning.tokenization.reasoning import FIELDS
-from mlx_finetuning.tokenization.rows import Row
+from mlx_finetuning.tokenization.rows import Row, read_rows
 
 SPLITS = ("train", "valid", "test")
 STAGE = "トークンの確認"

@@ -18,7 +18,6 @@ import numpy as np
 from numpy.typing import NDArray
 
 from mlx_finetuning import models
-from mlx_finetuning.data_processor import read_rows
 from mlx_finetuning.errors import ExportNotProven
 from mlx_finetuning.experiment_tracker.evaluation import general_questions
 from mlx_finetuning.jobs import runs
@@ -36,8 +35,9 @@ from mlx_finetuning.quantizer.vocabulary.tokenizer import ChatFormat, TokenizerM
 from mlx_finetuning.quantizer.write import export
 from mlx_finetuning.runtime import serve
 from mlx_finetuning.tasks import template_reading
+from mlx_finetuning.tasks.ends import chat_format, encode_with
 from mlx_finetuning.tokenization import battery
-from mlx_finetuning.tokenization.rows import Row
+from mlx_finetuning.tokenization.rows import Row, read_rows
 
 LONGEST = 512
 """Tokens of one compared sequence."""
@@ -148,22 +148,9 @@ def general_conversations() -> tuple[Messages, ...]:
     return tuple(question.row["messages"] for question in general_questions.questions())
 
 
-def encode_with(loaded: LoadedModel) -> parity.Tokenize:
-    """The tokens that the run was trained with, of any text."""
-    return lambda text, add_special: list(
-        loaded.tokenizer.encode(text, add_special_tokens=add_special)
-    )
-
-
-def chat_format(loaded: LoadedModel) -> ChatFormat | None:
-    """How the model converses, for a file; None for one without a chat template."""
-    template = loaded.chat.template
-    return ChatFormat(template.text, loaded.chat.end_ids[0]) if template else None
-
-
 def examine(trained: TrainedModel, gguf: Path, progress: Progress) -> Verification:
     """Compare a file with what the run trained. Raises GgufUnreadable, QuantizerUnusable."""
-    has_template = trained.loaded.tokenizer.has_chat_template
+    has_template = trained.loaded.chat.template is not None
     return verify.examine(
         gguf,
         trained.model,
@@ -219,7 +206,7 @@ def template_problems(trained: TrainedModel, gguf: Path) -> list[str]:
 
     Compared as tokens: that is where a second bos or a lost one shows.
     """
-    if not trained.loaded.tokenizer.has_chat_template:
+    if trained.loaded.chat.template is None:
         return []
     with serve(gguf) as client:
         for messages in _questions(trained.loaded, trained.conversations):

@@ -12,7 +12,7 @@ from mlx_finetuning.config import TrainConfig
 from mlx_finetuning.jobs.context import TaskContext
 from mlx_finetuning.jobs.results import TrainResult
 from mlx_finetuning.tokenization import gate, reasoning
-from mlx_finetuning.tokenization.rows import Row
+from mlx_finetuning.tokenization.rows import Row, read_rows
 from mlx_finetuning.workspace import RunPaths
 
 if TYPE_CHECKING:
@@ -77,7 +77,6 @@ def load_for(rows: Sequence[Row], model: Path, settings: TrainConfig) -> LoadedM
 
 def read_splits(context: TaskContext, name: str) -> tuple[list[Row], list[Row]]:
     """The rows that are trained on, and those that are held out. Raises DataError."""
-    from mlx_finetuning.data_processor import read_rows
 
     dataset = context.workspace.dataset(name)
     return read_rows(dataset.train), read_rows(dataset.valid) if dataset.valid.exists() else []

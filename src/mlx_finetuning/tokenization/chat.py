@@ -33,6 +33,7 @@ from mlx_finetuning.tokenization import (
 )
 from mlx_finetuning.tokenization.chat_template import ChatTemplate, Message, Tools
 from mlx_finetuning.tokenization.files import TokenizerFiles
+from mlx_finetuning.tokenization.loading import FolderTokenizer
 
 TEMPLATE = "chat_template.jinja"
 """The settled template beside an adapter."""
@@ -63,8 +64,8 @@ class Asked:
 class ChatTokenizer:
     """A folder's tokenizer with the settled template, if it has one."""
 
-    tokenizer: Any
-    """A `PreTrainedTokenizerFast`, with the settled template in it."""
+    tokenizer: FolderTokenizer
+    """With the settled template in it."""
     files: TokenizerFiles
     template: ChatTemplate | None
     end_ids: tuple[int, ...]
@@ -78,7 +79,7 @@ class ChatTokenizer:
     def text_end(self) -> int:
         """What ends a text that is no conversation: eos, or where there is none, an answer's end."""
         eos = self.tokenizer.eos_token_id
-        return self.end_ids[0] if eos is None else int(eos)
+        return self.end_ids[0] if eos is None else eos
 
     def render_text(
         self, messages: Sequence[Message], *, ask: bool, tools: Tools | None = None

@@ -72,26 +72,20 @@ def render(
     named: bos, eos, unk, pad → text; variables: what else the template is told. Raises ConversationRefused with the template's own reason.
     """
     from jinja2.exceptions import TemplateError
-    from transformers.utils.chat_template_utils import render_jinja_template
+
+    from mlx_finetuning.tokenization import rendering
 
     special = {f"{name}_token": text for name, text in named.items()}
     present = [{key: item for key, item in turn.items() if item is not None} for turn in messages]
     try:
-        rendered, _ = render_jinja_template(
-            [present],
-            tools=list(tools) if tools else None,
-            chat_template=template,
-            add_generation_prompt=ask,
-            **special,
-            **(variables or {}),
-        )
+        told = {"tools": list(tools) if tools else None, "add_generation_prompt": ask, **special}
+        return rendering.render(template, present, {**told, **(variables or {})})
     except (
         *(TemplateError, ArithmeticError, LookupError, TypeError, ValueError, AttributeError),
         # Compilers give up on code that is nested too deep with these.
         *(RuntimeError, AssertionError, SyntaxError, MemoryError),
     ) as error:
         raise ConversationRefused(reason=f"{type(error).__name__}: {error}") from error
-    return str(rendered[0])
 
 
 def settled(original: str, named: Mapping[str, str], *, thinks: bool = False) -> ChatTemplate:

@@ -1,4 +1,4 @@
-"""A tokenizer that cuts texts as the folder's own file says, with transformers' face.
+"""A tokenizer that cuts texts as the folder's own file says, with the face that mlx-lm asks for.
 
 Only what the file says goes in: settings that make transformers rewrite the file's rules (the class,
 `add_bos_token`, `legacy`) stay out, and so do special tokens that the vocabulary lacks.
@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import contextlib
 import json
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -53,25 +53,60 @@ def ids(own: Any, folder: Path, text: str) -> list[int]:
         return list(own.encode(text, add_special_tokens=False).ids)
 
 
-def load(files: TokenizerFiles, chat_template: str | None = None) -> Any:
-    """The folder's tokenizer as a `PreTrainedTokenizerFast`; `chat_template` replaces the folder's.
+class FolderTokenizer:
+    """A folder's tokenizer with the names that transformers gives to its parts, for mlx-lm.
 
-    Raises TokenizerUnreadable.
+    `PreTrainedTokenizerFast` does the same with the same engine, and cannot be had without importing
+    transformers and huggingface-hub, half of a job's start.
     """
-    from transformers import PreTrainedTokenizerFast
 
-    special = {f"{name}_token": text for name, text in files.named.items()}
-    own = engine(files)
+    clean_up_tokenization_spaces = False
+    """Text is what the tokens say; llama.cpp tidies nothing up either."""
+    apply_chat_template = None
+    """mlx-lm looks for it; conversations are rendered by `Chat`."""
+
+    def __init__(self, own: Any, named: Mapping[str, str], chat_template: str | None) -> None:
+        from tokenizers import AddedToken
+
+        known = {token.content for token in own.get_added_tokens_decoder().values()}
+        missing = [text for text in named.values() if text not in known]
+        own.add_tokens([AddedToken(text, special=True) for text in missing])
+        self.backend_tokenizer = own
+        self.chat_template = chat_template
+        self.vocab: dict[str, int] = own.get_vocab()
+        self.bos_token, self.eos_token = named.get("bos"), named.get("eos")
+
+    def __len__(self) -> int:
+        return int(self.backend_tokenizer.get_vocab_size())
+
+    def get_vocab(self) -> dict[str, int]:
+        """Tokens, the added ones too, → ids."""
+        return self.vocab
+
+    @property
+    def eos_token_id(self) -> int | None:
+        """What ends a text, if the folder says."""
+        return None if self.eos_token is None else self.vocab[self.eos_token]
+
+    def encode(self, text: str, *, add_special_tokens: bool = True) -> list[int]:
+        """Ids; with what the file puts around a text, or without."""
+        return list(self.backend_tokenizer.encode(text, add_special_tokens=add_special_tokens).ids)
+
+    def decode(self, ids: int | Sequence[int]) -> str:
+        """Text, special tokens too."""
+        listed = [ids] if isinstance(ids, int) else list(ids)
+        return str(self.backend_tokenizer.decode(listed, skip_special_tokens=False))
+
+    def convert_ids_to_tokens(self, ids: Sequence[int]) -> list[str | None]:
+        """As the vocabulary writes them; None for an id beyond it."""
+        return [self.backend_tokenizer.id_to_token(int(number)) for number in ids]
+
+
+def load(files: TokenizerFiles, chat_template: str | None = None) -> FolderTokenizer:
+    """The folder's tokenizer; `chat_template` replaces the folder's. Raises TokenizerUnreadable."""
     with asking_library(files.folder):
-        loaded = PreTrainedTokenizerFast(
-            tokenizer_object=own,
-            chat_template=chat_template if chat_template is not None else files.chat_template,
-            # Text is what the tokens say; llama.cpp tidies nothing up either.
-            clean_up_tokenization_spaces=False,
-            **special,
-        )
-    loaded.name_or_path = str(files.folder)
-    return loaded
+        template = files.chat_template if chat_template is None else chat_template
+        return FolderTokenizer(engine(files), files.named, template)
 
 
 def continuing(definition: Definition) -> Definition:

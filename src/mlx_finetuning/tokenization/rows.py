@@ -1,9 +1,12 @@
-"""The form of a dataset's rows, which every stage reads."""
+"""The form of a dataset's rows, which every stage reads, and how they are read."""
 
 from __future__ import annotations
 
-from typing import TypedDict
+import json
+from pathlib import Path
+from typing import TypedDict, cast
 
+from mlx_finetuning.errors import DatasetDamaged
 from mlx_finetuning.files import JsonObject
 from mlx_finetuning.tokenization.chat_template import Message
 
@@ -27,3 +30,20 @@ class Row(TypedDict, total=False):
     """The paraphrase group that it was split by."""
     source: str
     """The file's name, where a dataset has several."""
+
+
+def read_rows(path: Path) -> list[Row]:
+    """The rows of a split; none if the file is absent. Raises DatasetDamaged."""
+    if not path.exists():
+        return []
+    rows: list[Row] = []
+    with path.open("rb") as stream:
+        for line, raw in enumerate(stream, 1):
+            try:
+                row = json.loads(raw)
+            except (ValueError, RecursionError) as error:
+                raise DatasetDamaged(path=str(path), line=line) from error
+            if not isinstance(row, dict):
+                raise DatasetDamaged(path=str(path), line=line)
+            rows.append(cast(Row, row))
+    return rows

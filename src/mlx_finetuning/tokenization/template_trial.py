@@ -10,7 +10,6 @@ from __future__ import annotations
 import contextlib
 import functools
 import json
-import re
 import resource
 import subprocess
 import sys
@@ -26,8 +25,6 @@ REASONS = {
     FORBIDDEN: "テンプレートが、許されない操作をしようとしました。",
     TOO_LARGE: "テンプレートが、大きすぎる文章を作ろうとしました。",
 }
-_GENERATION = re.compile(r"\{%[-+]?\s*(?:end)?generation\s*[-+]?%\}")
-"""A mark of transformers' own, which Jinja does not know."""
 CONVERSATION = [
     {"role": "user", "content": "こんにちは"},
     {"role": "assistant", "content": "はい。"},
@@ -61,24 +58,13 @@ def main() -> int:
     with contextlib.suppress(ValueError, OSError):  # a lower limit may be set already
         resource.setrlimit(resource.RLIMIT_AS, (MEMORY, MEMORY))
     from jinja2.exceptions import SecurityError, TemplateError
-    from jinja2.sandbox import ImmutableSandboxedEnvironment
 
-    def raise_exception(message: str) -> None:
-        raise TemplateError(message)
+    from mlx_finetuning.tokenization import rendering
 
     try:
-        template = _GENERATION.sub("", json.loads(sys.stdin.buffer.read()))
-        environment = ImmutableSandboxedEnvironment(
-            trim_blocks=True, lstrip_blocks=True, extensions=["jinja2.ext.loopcontrols"]
-        )
-        environment.globals |= {"raise_exception": raise_exception, "strftime_now": str}
-        environment.from_string(template).render(
-            messages=CONVERSATION,
-            tools=None,
-            add_generation_prompt=True,
-            bos_token="",
-            eos_token="",
-        )
+        template = json.loads(sys.stdin.buffer.read())
+        told = {"add_generation_prompt": True, "bos_token": "", "eos_token": ""}
+        rendering.render(template, CONVERSATION, told)
     except SecurityError:
         return FORBIDDEN
     except (MemoryError, OverflowError, RecursionError):
