@@ -14,6 +14,7 @@ from mlx.utils import tree_flatten
 from mlx_finetuning.config import TrainConfig
 from mlx_finetuning.errors import NothingToLearn, NoTrainingRows
 from mlx_finetuning.mlx_trainer.batches.examples import encode_rows
+from mlx_finetuning.mlx_trainer.model import adapters
 from mlx_finetuning.mlx_trainer.model.load import LoadedModel, load
 from mlx_finetuning.mlx_trainer.parallel import workload
 from mlx_finetuning.mlx_trainer.training import estimate, loop, memory_fit
@@ -76,7 +77,7 @@ def test_update_that_does_not_fit_is_computed_in_parts_with_a_warning_and_the_sa
     need = memory_fit.Need(
         0, 100 / memory_fit._cost_at_once(work(tiny, CONFIG), work(tiny, CONFIG).longest(1))
     )
-    monkeypatch.setattr(memory_fit, "measured", lambda work: need)
+    monkeypatch.setattr(memory_fit, "measured", lambda *_: need)
     monkeypatch.setattr(memory_fit, "SPARE", 1.0)
     parts, noted = trained(tmp_path / "parts", CONFIG, rows(12))
     assert parts.micro_batch_size == 3
@@ -90,7 +91,7 @@ def test_fixed_number_at_once_is_recomputed_with_a_warning_or_refused_with_figur
     config = dataclasses.replace(CONFIG, micro_batch_size=4)
     cost = memory_fit._cost_at_once(work(tiny, config), work(tiny, config).longest(1))
 
-    def need(work: workload.Workload) -> memory_fit.Need:
+    def need(work: workload.Workload, _: Any) -> memory_fit.Need:
         return memory_fit.Need(0, (40 if work.config.recompute == "on" else 100) / cost)
 
     monkeypatch.setattr(memory_fit, "measured", need)
@@ -120,6 +121,60 @@ def test_parts_and_recomputing_change_no_loss_and_no_adapter(
     for name, value in theirs.items():
         # Adam divides by a gradient's size: where one is next to nothing, rounding moves a whole step.
         np.testing.assert_allclose(np.array(ours[name]), np.array(value), atol=5e-4)
+
+
+def test_a_run_far_from_its_limit_begins_at_once_and_one_near_it_with_the_longest_update(
+    tmp_path: Path, tiny: LoadedModel, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    config = dataclasses.replace(CONFIG, iterations=1)
+    data = [*rows(9), *(chat("話は？", "とても長い答え。" * n, 90 + n) for n in (30, 60))]
+    asked: list[int] = []
+    measured = memory_fit.measured
+
+    def noted(work: workload.Workload, examples: list[Any]) -> memory_fit.Need:
+        asked.append(len(examples[0].tokens))
+        return measured(work, examples)
+
+    monkeypatch.setattr(memory_fit, "measured", noted)
+    _, far = trained(tmp_path / "far", config, data)
+    assert "rehearsed" not in far.events
+    (short,) = asked
+    assert short >= memory_fit.SHORT
+    monkeypatch.setattr(memory_fit, "NEAR", 0.0)
+    _, near = trained(tmp_path / "near", config, data)
+    assert "rehearsed" in near.events and asked[1] == short < asked[2]
+    assert near.losses == far.losses
+
+
+def test_prediction_from_a_short_example_is_not_below_what_the_longest_takes(
+    tiny: LoadedModel,
+) -> None:
+    """Twice as much is what a prediction may be wrong by."""
+    data = [chat(f"{n}番の話は？", "とても長い答え。" * n, n) for n in (20, 30, 60, 120)]
+    examples = encode_rows(tiny, data, CONFIG.max_length)
+    adapters.attach(tiny.model, CONFIG)
+    layout = workload.row_layout(tiny.model, len(tiny.tokenizer.vocab), CONFIG)
+    examined = workload.Workload(tiny, examples, layout, CONFIG)
+    short = memory_fit.measured(examined, memory_fit._short(examined))
+    exact = memory_fit.measured(examined, examined.longest(1))
+    assert len(memory_fit._short(examined)[0].tokens) < len(examined.longest(1)[0].tokens) / 2
+    assert exact.per_cost * memory_fit.NEAR < short.per_cost < 4 * exact.per_cost
+
+
+def test_updates_that_take_more_than_predicted_are_computed_in_smaller_parts(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    _, plain = trained(tmp_path / "plain", CONFIG, rows(12))
+    # Nothing at all is predicted, so that what the process holds comes as a surprise.
+    monkeypatch.setattr(memory_fit, "measured", lambda *_: memory_fit.Need(0, 0.0))
+    monkeypatch.setattr(memory_fit, "allowed", lambda config: 1000)
+    result, noted = trained(tmp_path / "less", CONFIG, rows(12))
+    assert result.micro_batch_size == 2
+    assert any("2 例ずつ" in text for text in noted.warnings)
+    assert noted.losses == pytest.approx(plain.losses, rel=1e-5)
+    fixed = dataclasses.replace(CONFIG, micro_batch_size=4)
+    asked, noted = trained(tmp_path / "fixed", fixed, rows(12))
+    assert asked.micro_batch_size == 4 and not noted.warnings
 
 
 def test_memory_grows_with_examples_and_the_largest_batch_is_the_last_that_fits(

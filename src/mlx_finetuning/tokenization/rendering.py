@@ -21,8 +21,6 @@ from jinja2.parser import Parser
 from jinja2.sandbox import ImmutableSandboxedEnvironment
 from jinja2.utils import Namespace
 
-from mlx_finetuning.files import JsonObject
-
 REASONING = ("reasoning_content", "thinking", "reasoning")
 """Names under which messages carry reasoning; templates read the first, gpt-oss's the second."""
 
@@ -43,13 +41,15 @@ def compiled(template: str) -> jinja2.Template:
     return environment.from_string(template)
 
 
-def render(template: str, messages: Sequence[JsonObject], variables: Mapping[str, Any]) -> str:
+def render(
+    template: str, messages: Sequence[Mapping[str, object]], variables: Mapping[str, Any]
+) -> str:
     """A conversation as text. Raises what the template does: jinja2's errors and Python's own."""
     told = {"tools": None, "documents": None, **variables}
     return compiled(template).render(messages=[_with_reasoning(turn) for turn in messages], **told)
 
 
-def _with_reasoning(message: JsonObject) -> JsonObject:
+def _with_reasoning(message: Mapping[str, object]) -> Mapping[str, object]:
     said = [message[name] for name in REASONING if message.get(name) is not None]
     return {"thinking": said[0], **message, REASONING[0]: said[0]} if said else message
 

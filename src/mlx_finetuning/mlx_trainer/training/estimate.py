@@ -1,6 +1,6 @@
 """What a run will take, before it starts: its first few updates, done in a folder that is thrown away.
 
-Memory is what these processes held after the longest update, the same as the run will do first. Time
+Memory is what these processes held after the longest update, which is done first. Time
 is that of the updates done, so a run that keeps the outputs of lower layers ends sooner than said.
 """
 
@@ -94,7 +94,8 @@ def estimate(
     try:
         with tempfile.TemporaryDirectory() as folder:
             paths = AdapterPaths(Path(folder))
-            loop.train(loaded, train_rows, valid_rows[:VALID_ROWS], config, paths, hooks)
+            some = valid_rows[:VALID_ROWS]
+            loop.train(loaded, train_rows, some, config, paths, hooks, rehearsed=True)
     except _Enough:
         pass
     except RunDoesNotFit as error:

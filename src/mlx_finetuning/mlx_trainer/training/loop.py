@@ -77,9 +77,13 @@ def train(
     config: TrainConfig,
     paths: AdapterPaths,
     hooks: Hooks,
+    *,
+    rehearsed: bool = False,
 ) -> TrainResult:
     """Train an adapter on `train_rows` and leave it in `paths.folder` (the last one) and
     `paths.best` (the one with the lowest validation loss).
+
+    rehearsed: the longest update is computed first, however much memory there is.
 
     Goes on from the newest checkpoint in `paths.checkpoints`. Raises NoTrainingRows,
     NothingToLearn, TargetsNotFound, FullNeedsPlainWeights, CheckpointForeign, LossNotFinite,
@@ -123,7 +127,7 @@ def train(
     )
     if config.objective == "sft" and config.supervise == "answers":
         run.check(selfcheck.supervision(loaded, train_rows, examples))
-    return run.go()
+    return run.go(rehearsed=rehearsed)
 
 
 def _encoded(loaded: LoadedModel, rows: Sequence[Row], config: TrainConfig) -> Sequence[Item]:
@@ -193,25 +197,24 @@ class _Run:
         self._sound: _Sound | None = None
         self._checks: list[Check] = []
         self._stopped_early = False
+        self._is_near = True
+        """Whether the longest update is tried before the first one."""
+        self._splits_beyond: int | None = None
+        """Bytes beyond which updates are computed in smaller parts, where none was tried."""
         self._began_s = self._saved_s = time.monotonic()
 
     # --- the whole -----------------------------------------------------------------------
 
-    def go(self) -> TrainResult:
+    def go(self, *, rehearsed: bool) -> TrainResult:
         self._resume()
-        self._fit()
+        self._fit(exactly=rehearsed)
         with (
             tempfile.TemporaryDirectory() as scratch,
             workload.start_team(self._work, Path(scratch)) as team,
         ):
             self._state.processes = team.processes
-            # The longest update first, for nothing but its memory: what does not fit fails now, and
-            # later updates find all the memory they need in place.
-            self._hooks.progress(Step(REHEARSAL, 0, 0))
-            self._model.train()
-            self._sums(team, self._work.longest(self._work.update_size), 0)
-            peak_gb = round(team.peak_memory() / 1e9, 3)
-            self._hooks.event("rehearsed", peak_memory_gb=peak_gb)
+            if rehearsed or self._is_near:
+                self._rehearse(team)
             self._began_s = self._saved_s = time.monotonic() - self._state.elapsed_s
             try:
                 self._updates(team)
@@ -238,12 +241,15 @@ class _Run:
         self._hooks.rewind(self._state.update)
         self._hooks.event("resumed", update=self._state.update)
 
-    def _fit(self) -> None:
+    def _fit(self, *, exactly: bool) -> None:
         """Decide how updates are computed; a run that goes on computes them as it did."""
-        state = self._state
+        state, limit = self._state, memory_fit.allowed(self._config)
         if self._resumed_from is None:
             self._hooks.progress(Step(REHEARSAL, 0, 0))
-            fit = memory_fit.fitted(self._work)
+            fit = memory_fit.fitted(self._work, limit, exactly=exactly)
+            self._is_near = fit.is_near
+            if not (fit.is_near or self._config.micro_batch_size):
+                self._splits_beyond = round(memory_fit.TOO_NEAR * limit)
             state.micro_batch_size = fit.config.micro_batch_size
             state.recompute = fit.config.recompute
             state.processes = fit.config.processes
@@ -257,7 +263,16 @@ class _Run:
             recompute=state.recompute,
         )
         self._work = dataclasses.replace(self._work, config=self._config)
-        memory_fit.hold_to(memory_fit.allowed(self._config))
+        memory_fit.hold_to(limit)
+
+    def _rehearse(self, team: workload.Team) -> None:
+        """The longest update, for nothing but its memory: what does not fit fails now, and later
+        updates find all the memory they need in place."""
+        self._hooks.progress(Step(REHEARSAL, 0, 0))
+        self._model.train()
+        self._sums(team, self._work.longest(self._work.update_size), 0)
+        peak_gb = round(team.peak_memory() / 1e9, 3)
+        self._hooks.event("rehearsed", peak_memory_gb=peak_gb)
 
     def _sums(self, team: workload.Team, examples: list[Item], number: int) -> backward.Sums:
         """Over all examples of an update, computed in as many parts as memory asks for."""
@@ -410,7 +425,10 @@ class _Run:
     def _require_memory(self, team: workload.Team) -> None:
         memory, limit_gb = read_memory(), self._config.memory_limit_gb
         # What was held at most is held still: freed memory stays with the processes.
-        used_gb = team.peak_memory() / 1e9
+        used = team.peak_memory()
+        if self._splits_beyond is not None and used > self._splits_beyond:
+            self._split(used, team.processes)
+        used_gb = used / 1e9
         if limit_gb and used_gb > limit_gb:
             raise MemoryRunsOut(
                 used_gb=round(used_gb, 2), limit_gb=limit_gb, update=self._state.update
@@ -421,6 +439,23 @@ class _Run:
                 limit_gb=round((1 - LEFT_TO_OTHERS) * memory.total / 1e9, 2),
                 update=self._state.update,
             )
+
+    def _split(self, used: int, least: int) -> None:
+        """Compute the updates to come in parts half as large: more was taken than was predicted."""
+        count = max(least, self._config.micro_batch_size // 2)
+        # What is held stays held, so only what comes on top of it counts from now on.
+        self._splits_beyond = None if count == least else max(used, self._splits_beyond or 0)
+        if count >= self._config.micro_batch_size:
+            return
+        self._state.micro_batch_size = count
+        self._config = dataclasses.replace(self._config, micro_batch_size=count)
+        self._hooks.event(
+            "warning",
+            text=(
+                f"更新 {self._state.update} までに {used / 1e9:.2f} GB を使い、見積もりより多かったため、"
+                f"この先は {count} 例ずつに分けて計算します。結果は変わりません。"
+            ),
+        )
 
     # --- validation and checkpoints ------------------------------------------------------
 

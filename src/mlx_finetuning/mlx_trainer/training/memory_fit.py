@@ -1,7 +1,8 @@
-"""Whether a run fits into memory, and how it is made to fit: measured on its longest example.
+"""Whether a run fits into memory, and how it is made to fit: measured on an example.
 
-One process computes the gradient of the longest example; from what that takes, the memory of any
-number of examples follows. An update that does not fit at once is computed in parts, and where not
+One process computes the gradient of a short example; from what that takes, the memory of any number
+of examples follows. Where this comes near what the run may take, the longest example is measured
+instead. An update that does not fit at once is computed in parts, and where not
 even one example per process fits, blocks are computed again for their gradients. What cannot be
 made to fit is refused with figures.
 """
@@ -19,6 +20,7 @@ import mlx.core as mx
 from mlx_finetuning.config import TrainConfig
 from mlx_finetuning.errors import RunDoesNotFit
 from mlx_finetuning.mlx_trainer.gradient import backward
+from mlx_finetuning.mlx_trainer.gradient.preference import Item
 from mlx_finetuning.mlx_trainer.parallel import workload
 from mlx_finetuning.mlx_trainer.parallel.gradient_team import GradientTeam, cost, divide
 from mlx_finetuning.mlx_trainer.parallel.workload import Workload
@@ -28,6 +30,12 @@ from mlx_finetuning.utils.model_settings import OUTSIDE_TEXT
 
 SPARE = 1.15
 """What a process holds for each byte in use: allocators leave gaps."""
+NEAR = 0.5
+"""Share of what a run may take beyond which a prediction is made of the longest example."""
+TOO_NEAR = 0.8
+"""Share of what a run may take beyond which its updates are computed in smaller parts."""
+SHORT = 128
+"""Tokens that an example needs for a prediction: with less, what does not grow with them counts."""
 
 
 @dataclass(frozen=True)
@@ -60,6 +68,11 @@ class MemoryFit:
     allowed: int
     """Bytes that the run may take."""
 
+    @property
+    def is_near(self) -> bool:
+        """Whether it could be wrong by so little that the longest update has to be tried first."""
+        return self.needed > NEAR * self.allowed
+
     def figures(self, work: Workload) -> dict[str, float]:
         """For the event `fit`."""
         return {
@@ -77,14 +90,19 @@ class MemoryFit:
         }
 
 
-def fitted(work: Workload) -> MemoryFit:
-    """Decide what the settings leave open. Raises RunDoesNotFit."""
-    config, limit = work.config, allowed(work.config)
+def fitted(work: Workload, limit: int, *, exactly: bool = False) -> MemoryFit:
+    """Decide what the settings leave open, within `limit` bytes. Raises RunDoesNotFit.
+
+    exactly: measured on the longest example, however far the limit is.
+    """
+    config = work.config
     wanted = min(config.micro_batch_size or work.update_size, work.update_size)
     least = wanted if config.micro_batch_size else min(workload.processes(work), work.update_size)
     for recompute in ("off", "on") if config.recompute == "auto" else (config.recompute,):
         tried = _replaced(work, recompute=recompute)
-        need = measured(tried)
+        need = measured(tried, tried.longest(1) if exactly else _short(tried))
+        if not exactly and need.of(tried, wanted) > NEAR * limit:
+            need = measured(tried, tried.longest(1))
         largest = largest_of(tried, need, limit)
         if largest >= least:
             break
@@ -98,6 +116,13 @@ def fitted(work: Workload) -> MemoryFit:
     count = min(wanted, largest)
     decided = _replaced(tried, micro_batch_size=count, processes=workload.processes(work)).config
     return MemoryFit(decided, largest, need.of(tried, count), limit)
+
+
+def _short(work: Workload) -> list[Item]:
+    """The shortest example of `SHORT` tokens, or the longest one."""
+    ordered = work.longest(len(work.examples))
+    enough = [example for example in ordered if len(example.tokens) >= SHORT]
+    return (enough or ordered[:1])[-1:]
 
 
 def _replaced(work: Workload, **changes: Any) -> Workload:
@@ -156,18 +181,17 @@ def weights_bytes(folder: Path) -> int:
     return total
 
 
-def measured(work: Workload) -> Need:
-    """What the gradient of the longest example takes in this process."""
-    longest = work.longest(1)
+def measured(work: Workload, examples: list[Item]) -> Need:
+    """What the gradient of these examples takes in this process."""
     fixed = used_memory() if mx.default_device() == mx.cpu else mx.get_active_memory()
     gradient = backward.gradient_for(work.loaded.model, work.config)
     team = GradientTeam(work.loaded.model, work.layout, gradient)
     mx.reset_peak_memory()
     before = mx.get_active_memory()
     work.loaded.model.train()
-    team.sums(longest, (work.config.seed, 0))
+    team.sums(examples, (work.config.seed, 0))
     taken = mx.get_peak_memory() - before
-    return Need(fixed, taken / _cost_at_once(work, longest))
+    return Need(fixed, taken / _cost_at_once(work, examples))
 
 
 def largest_of(work: Workload, need: Need, limit: int) -> int:
