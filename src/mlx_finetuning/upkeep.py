@@ -54,6 +54,7 @@ def disk_usage(workspace: Workspace) -> list[Usage]:
         "ベースモデル": workspace.base_models,
         "学習したアダプタ": root / "models" / "finetuned",
         "書き出したモデル": root / "models" / "gguf",
+        "元のモデルの答え": workspace.base_grades,
         "ゴミ箱": workspace.trash,
         "ログ": workspace.logs,
     }
@@ -186,6 +187,11 @@ _KINDS: dict[str, tuple[str, str, Callable[[Workspace], Iterator[Path]]]] = {
         "終わった確認作業の記録",
         "1日以上前の、トークンの確認やダウンロードなどの記録です。",
         _ended_jobs,
+    ),
+    "base_grades": (
+        "元のモデルの答え",
+        "学習の成果を調べたときの記録です。次に調べるとき、元のモデルにもう一度質問します。",
+        lambda workspace: iter(workspace.base_grades.glob("*.json")),
     ),
     "temporaries": (
         "書きかけのファイル",

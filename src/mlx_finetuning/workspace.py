@@ -137,6 +137,8 @@ class Workspace:
     trash = _Entry("trash")
     deleted_datasets = _Entry("trash/datasets")
     """Datasets in the trash, each in a folder named by when it was deleted."""
+    base_grades = _Entry("cache/base_grades")
+    """What base models made of questions; made again when it is needed."""
     preferences = _Entry("preferences.json")
     logs = _Entry("logs")
     jobs = _Entry("logs/jobs")

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import random
+import shutil
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -16,10 +17,17 @@ from mlx_finetuning.config import EvaluateConfig, PrepareConfig, TrainConfig
 from mlx_finetuning.data_processor import SAMPLE_DATA, read_rows
 from mlx_finetuning.experiment_tracker.evaluation.results import Report
 from mlx_finetuning.jobs.context import TaskContext
+from mlx_finetuning.mlx_trainer.inference.grade import Grade
+from mlx_finetuning.mlx_trainer.model.load import LoadedModel
 from mlx_finetuning.progress import Progress, Step, silent
 from mlx_finetuning.studio import Studio
 from mlx_finetuning.tasks import evaluate
+from mlx_finetuning.tasks.base_grades import BaseGrades
+from mlx_finetuning.tasks.evaluation_progress import EvaluationProgress
 from mlx_finetuning.workspace import Workspace
+from support.helpers import with_template
+from support.recorded_run import rows, tiny_folder
+from support.small_models import edit_json
 
 QUICK = {"max_rows": 8, "max_tokens": 12}
 
@@ -102,6 +110,79 @@ def test_report_has_what_is_needed_to_make_it_again(
     assert studio.evaluation.report(right) == report
     page = studio.workspace.run(right).report_html.read_text(encoding="utf-8")
     assert report.verdict.text in page
+
+
+@pytest.mark.usefixtures("few_general")
+def test_base_is_asked_once_for_all_its_runs(
+    studio: Studio, short: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    shutil.rmtree(studio.workspace.base_grades, ignore_errors=True)
+    first = evaluated(studio, short)
+    asked: list[str] = []
+    given = evaluate.grade.grade
+
+    def noted(loaded: Any, rows: Any, config: Any, progress: Any, stage: str, **how: Any) -> Any:
+        asked.append(stage)
+        return given(loaded, rows, config, progress, stage, **how)
+
+    monkeypatch.setattr(evaluate.grade, "grade", noted)
+    again = evaluated(studio, short)
+    assert asked and all(stage.startswith("学習後のモデル") for stage in asked)
+    assert (again.splits, again.forgetting) == (first.splits, first.forgetting)
+
+
+def test_kept_grades_are_those_of_the_same_model_rows_template_and_settings(
+    tmp_path: Path, tiny: LoadedModel
+) -> None:
+    folder = shutil.copytree(tiny_folder(), tmp_path / "base")
+    workspace, two = Workspace(tmp_path), rows(2)
+    grades = [Grade(1.5, 3, "はい。", True, "考え"), Grade(0.25, 2)]
+    computed: list[int] = []
+
+    def compute() -> list[Grade]:
+        computed.append(1)
+        return grades
+
+    def is_kept(shown: Any = two, base: Any = tiny, ask: bool = True, **settings: int) -> bool:
+        before = len(computed)
+        kept = BaseGrades(workspace, folder, base, EvaluateConfig(**settings))
+        assert kept.of(shown, compute, ask=ask) == grades
+        return len(computed) == before
+
+    assert not is_kept() and is_kept()
+    assert not is_kept(ask=False)
+    assert not is_kept(max_tokens=7)
+    assert not is_kept(two[::-1])
+    assert not is_kept(base=with_template(tiny, "{% for m in messages %}{{ m.content }}\n{% endfor %}"))
+    for path in workspace.base_grades.iterdir():
+        path.write_bytes(path.read_bytes()[:40])
+    assert not is_kept() and is_kept()
+    edit_json(folder / "generation_config.json", eos_token_id=3)
+    assert not is_kept()
+
+
+def test_time_left_is_told_from_the_first_rows_and_kept_grades_take_none() -> None:
+    now, told = [0.0], []
+    watched = EvaluationProgress(
+        lambda step: told.append(step.remaining_s),
+        {True: 20, False: 10},
+        EvaluateConfig(max_tokens=64, batch_size=32),
+        lambda: now[0],
+    )
+
+    def step(stage: str, done: int, seconds: float) -> float | None:
+        now[0] += seconds
+        watched(Step(stage, done, 10))
+        return told[-1]
+
+    assert step("元の質問：損失", 0, 5.0) is None
+    # A loss takes a second, and an answer is taken to be worth two: 29 losses and 20 answers.
+    assert step("元の質問：損失", 1, 1.0) == 29 + 20 * 2
+    assert step("元の質問：答え", 0, 9.0) == 30 + 20 * 2
+    assert step("元の質問：答え", 2, 1.0) == 30 + 18 * 0.5
+    watched.finish(10, ask=True)
+    watched.finish(10, ask=False)
+    assert step("次の質問：損失", 0, 7.0) == 10 + 10 * 0.5
 
 
 @pytest.mark.usefixtures("few_general")

@@ -27,6 +27,8 @@ from mlx_finetuning.mlx_trainer.inference.grade import Grade
 from mlx_finetuning.mlx_trainer.kernels import cpu
 from mlx_finetuning.mlx_trainer.model.load import LoadedModel, free_memory, load
 from mlx_finetuning.progress import Step
+from mlx_finetuning.tasks.base_grades import BaseGrades
+from mlx_finetuning.tasks.evaluation_progress import EvaluationProgress
 from mlx_finetuning.tokenization.rows import Row, read_rows
 
 STAGES = {
@@ -60,6 +62,13 @@ class Plan:
     mismatches: list[Mismatch]
     objective: str
 
+    @property
+    def gradings(self) -> dict[bool, int]:
+        """How many rows both models are shown in all, by whether they are asked."""
+        sizes = {name: 2 * len(split) for name, split in self.rows.items()}
+        asked = sum(size for name, size in sizes.items() if name in ASKED)
+        return {True: asked, False: sum(sizes.values()) - asked}
+
 
 def run(context: TaskContext) -> Report:
     """config: EvaluateConfig. Returns the report. Raises RunError, ModelError, DataError."""
@@ -69,14 +78,16 @@ def run(context: TaskContext) -> Report:
     adapter = context.workspace.adapter(context.run_id).folder
     plan = _plan(context, run, settings)
     cpu.keep_freed_memory()
+    progress = EvaluationProgress(context.progress, plan.gradings, settings)
     context.progress(Step("モデルの読み込み", 0, 0))
     base_model = load(folder, asked_like=adapter)
     changes = weight_change.norms(base_model, adapter)
-    base = _grade(context, base_model, plan, settings, "元のモデル")
+    kept = BaseGrades(context.workspace, folder, base_model, settings)
+    base = _grade(progress, base_model, plan, settings, "元のモデル", kept)
     del base_model
     free_memory()
     tuned_model = load(folder, adapter)
-    tuned = _grade(context, tuned_model, plan, settings, "学習後のモデル")
+    tuned = _grade(progress, tuned_model, plan, settings, "学習後のモデル")
     chat = tuned_model.chat
     context.progress(Step("報告書の作成", 0, 0))
     measured = {
@@ -153,25 +164,28 @@ def _with_answer(rows: list[Row], which: int) -> list[Row]:
 
 
 def _grade(
-    context: TaskContext, loaded: LoadedModel, plan: Plan, settings: EvaluateConfig, model_ja: str
+    progress: EvaluationProgress,
+    loaded: LoadedModel,
+    plan: Plan,
+    settings: EvaluateConfig,
+    model_ja: str,
+    kept: BaseGrades | None = None,
 ) -> dict[str, list[Grade]]:
-    """What one model makes of the rows, by the names of `STAGES`."""
+    """What one model makes of the rows, by the names of `STAGES`; kept: from earlier evaluations."""
     rows = dict(plan.rows)
     if loaded.chat.template is None:
         rows["general"] = [question.text_row for question in general_questions.questions()]
     layout = grade.row_layout(loaded)
-    return {
-        name: grade.grade(
-            loaded,
-            split,
-            settings,
-            context.progress,
-            f"{model_ja}（{number}/{len(rows)} {STAGES[name]}）",
-            layout=layout,
-            ask=name in ASKED,
-        )
-        for number, (name, split) in enumerate(rows.items(), 1)
-    }
+    grades = {}
+    for number, (name, split) in enumerate(rows.items(), 1):
+        stage, ask = f"{model_ja}（{number}/{len(rows)} {STAGES[name]}）", name in ASKED
+
+        def compute(split: list[Row] = split, stage: str = stage, ask: bool = ask) -> list[Grade]:
+            return grade.grade(loaded, split, settings, progress, stage, layout=layout, ask=ask)
+
+        grades[name] = compute() if kept is None else kept.of(split, compute, ask=ask)
+        progress.finish(len(split), ask=ask)
+    return grades
 
 
 def _origin(context: TaskContext, run: Run) -> Origin:

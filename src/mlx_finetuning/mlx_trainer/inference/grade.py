@@ -22,6 +22,9 @@ from mlx_finetuning.mlx_trainer.parallel import workload
 from mlx_finetuning.progress import Progress, Step
 from mlx_finetuning.tokenization.rows import Row
 
+LOSSES, ANSWERS = "：損失", "：答え"
+"""How the stages end in which losses are taken, and questions are asked."""
+
 
 @dataclass(frozen=True)
 class Grade:
@@ -60,7 +63,7 @@ def grade(
     """
 
     def measured(count: int) -> None:
-        progress(Step(f"{stage}：損失", count, len(rows)))
+        progress(Step(stage + LOSSES, count, len(rows)))
 
     grades = _losses(loaded, rows, layout, measured)
     asked = [at for at, row in enumerate(rows) if ask and is_question(row)]
@@ -68,7 +71,7 @@ def grade(
     fitting = [at for at in asked if len(prompts[at]) < loaded.context_length]
 
     def answered(count: int) -> None:
-        progress(Step(f"{stage}：答え", count, len(fitting)))
+        progress(Step(stage + ANSWERS, count, len(fitting)))
 
     given = batch_generate.answers(
         loaded, [prompts[at] for at in fitting], config.max_tokens, config.batch_size, answered

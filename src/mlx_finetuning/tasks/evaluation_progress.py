@@ -1,0 +1,61 @@
+"""How long a whole evaluation takes yet, from its first rows on.
+
+Losses and answers are timed apart: an answer takes as long as many losses. Before the first answer is
+there, it is taken to be as long as the settings allow.
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Mapping
+from dataclasses import replace
+
+from mlx_finetuning.config import EvaluateConfig
+from mlx_finetuning.mlx_trainer.inference import grade
+from mlx_finetuning.progress import Progress, Step
+
+
+class EvaluationProgress:
+    """A `Progress` that passes steps on with the seconds left of all that both models are shown."""
+
+    def __init__(
+        self,
+        progress: Progress,
+        rows: Mapping[bool, int],
+        settings: EvaluateConfig,
+        clock: Callable[[], float] = time.monotonic,
+    ) -> None:
+        """rows: how many both models are shown in all, by whether they are asked."""
+        self._progress = progress
+        self._clock = clock
+        self._left = {grade.LOSSES: sum(rows.values()), grade.ANSWERS: rows[True]}
+        self._spent_s = dict.fromkeys(self._left, 0.0)
+        self._done = dict.fromkeys(self._left, 0)
+        self._losses_an_answer = max(1.0, settings.max_tokens / settings.batch_size)
+        self._last = Step("", 0, 0)
+        self._last_s = clock()
+
+    def __call__(self, step: Step) -> None:
+        now_s = self._clock()
+        kind = grade.ANSWERS if step.stage.endswith(grade.ANSWERS) else grade.LOSSES
+        if step.stage == self._last.stage:
+            self._spent_s[kind] += now_s - self._last_s
+            self._done[kind] += step.done - self._last.done
+        self._last, self._last_s = step, now_s
+        self._progress(replace(step, remaining_s=self._remaining_s(kind, step.done)))
+
+    def finish(self, rows: int, *, ask: bool) -> None:
+        """A set of rows is graded, or was kept from an earlier evaluation."""
+        self._left[grade.LOSSES] -= rows
+        self._left[grade.ANSWERS] -= rows if ask else 0
+
+    def _remaining_s(self, kind: str, done: int) -> float | None:
+        if not self._done[grade.LOSSES]:
+            return None
+        loss_s = self._spent_s[grade.LOSSES] / self._done[grade.LOSSES]
+        answer_s = self._losses_an_answer * loss_s
+        if self._done[grade.ANSWERS]:
+            answer_s = self._spent_s[grade.ANSWERS] / self._done[grade.ANSWERS]
+        of_this = loss_s if kind == grade.LOSSES else answer_s
+        left_s = self._left[grade.LOSSES] * loss_s + self._left[grade.ANSWERS] * answer_s
+        return round(max(0.0, left_s - done * of_this), 1)
