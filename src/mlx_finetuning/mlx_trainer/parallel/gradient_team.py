@@ -70,6 +70,8 @@ class GradientTeam:
         self._layout = layout
         self._gradient = gradient
         self._workers = tuple(workers)
+        self._is_admitted = not workers
+        """Whether the workers have loaded their copies, and these are ours."""
         self._cache = cache
 
     def __enter__(self) -> GradientTeam:
@@ -79,16 +81,17 @@ class GradientTeam:
         for worker in self._workers:
             worker.close()
 
-    def holds_weights(self, fingerprint: float) -> bool:
-        """Waits until every worker has loaded its copy, and compares. If not, all are closed."""
-        is_same = all(worker.fingerprint() == fingerprint for worker in self._workers)
-        if not is_same:
+    def _admit_workers(self) -> None:
+        """Waits until every worker has loaded its copy; if one is not ours, all are closed."""
+        ours = trainable.frozen_fingerprint(self._model)
+        if not all(worker.fingerprint() == ours for worker in self._workers):
             self.__exit__()
-        return is_same
+            self._workers = ()
+        self._is_admitted = True
 
     @property
     def processes(self) -> int:
-        """This one included."""
+        """This one included; one alone, once a worker's weights turned out not to be ours."""
         return 1 + len(self._workers)
 
     def peak_memory(self) -> int:
@@ -103,6 +106,8 @@ class GradientTeam:
 
     def sums(self, examples: Sequence[Item], seed: Sequence[int]) -> Sums:
         """Sums over all `examples`, always added in the same order. Raises GradientWorkerLost."""
+        if not self._is_admitted:
+            self._admit_workers()
         own, *others = divide(examples, self.processes)
         busy = self._workers[: len(others)]
         if busy:

@@ -30,7 +30,7 @@ from mlx_finetuning.mlx_trainer.gradient import (
 )
 from mlx_finetuning.mlx_trainer.gradient.preference import Item
 from mlx_finetuning.mlx_trainer.gradient.skipped_work import ActivationCache, ActivationCacheFile
-from mlx_finetuning.mlx_trainer.model import split_head, trainable
+from mlx_finetuning.mlx_trainer.model import split_head
 from mlx_finetuning.mlx_trainer.model.load import LoadedModel
 from mlx_finetuning.mlx_trainer.parallel import distributed
 from mlx_finetuning.mlx_trainer.parallel.distributed import DistributedTeam
@@ -126,7 +126,7 @@ def start_team(work: Workload, folder: Path) -> Team:
 
 
 def _local_team(work: Workload, folder: Path) -> GradientTeam:
-    """Less than `processes(work)`, if a worker's weights are not ours."""
+    """Its workers load their copies while this process goes on."""
     model, home = work.loaded.model, work.loaded.folder
     file = None
     if cache_bytes(work):
@@ -138,10 +138,7 @@ def _local_team(work: Workload, folder: Path) -> GradientTeam:
     gradient = backward.gradient_for(model, work.config)
     count = 0 if home is None else processes(work) - 1
     workers = [GradientWorker(home, work.config, file) for _ in range(count) if home is not None]
-    team = GradientTeam(model, work.layout, gradient, workers, cache)
-    if workers and not team.holds_weights(trainable.frozen_fingerprint(model)):
-        return GradientTeam(model, work.layout, gradient, cache=cache)
-    return team
+    return GradientTeam(model, work.layout, gradient, workers, cache)
 
 
 def cache_bytes(work: Workload) -> int:

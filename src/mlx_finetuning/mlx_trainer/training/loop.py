@@ -212,7 +212,6 @@ class _Run:
             tempfile.TemporaryDirectory() as scratch,
             workload.start_team(self._work, Path(scratch)) as team,
         ):
-            self._state.processes = team.processes
             if rehearsed or self._is_near:
                 self._rehearse(team)
             self._began_s = self._saved_s = time.monotonic() - self._state.elapsed_s
@@ -372,6 +371,7 @@ class _Run:
         if not self._model.training:  # a walk over all modules, that most updates need not take
             self._model.train()
         sums = self._sums(team, examples, number)
+        state.processes = team.processes
         weight = sum(example.weight for example in examples)
         value, *marks = (total / weight for total in backward.numbers(sums.loss))
         gradients, norm = optimizer.clipped(sums.gradients, weight, config.gradient_clip)
