@@ -11,12 +11,10 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from mlx_finetuning import files
-from mlx_finetuning.jobs import jobs, queue
 from mlx_finetuning.utils import blas
 from mlx_finetuning.workspace import Workspace
 from support import kernel_header
-from support.helpers import wait_until, write_facts
+from support.helpers import stop_jobs, write_facts
 
 if TYPE_CHECKING:
     from mlx_finetuning.mlx_trainer.model.load import LoadedModel
@@ -67,10 +65,7 @@ def workspace(tmp_path: Path) -> Iterator[Workspace]:
     """An empty workspace; whatever still works in it when the test ends is stopped."""
     workspace = Workspace(tmp_path / "workspace")
     yield workspace
-    living = [paths for paths in queue.job_folders(workspace) if files.is_locked(paths.lock)]
-    for paths in living:
-        jobs.request_stop(paths)
-    wait_until(lambda: not any(files.is_locked(paths.lock) for paths in living))
+    stop_jobs(workspace)
 
 
 @pytest.fixture

@@ -6,12 +6,14 @@ through the test: that would take a processor's second a page, and switch the br
 
 from __future__ import annotations
 
+import shutil
 from collections.abc import Iterator
 
 import pytest
 from playwright.sync_api import Browser, BrowserContext, Page, Request, expect, sync_playwright
 
 from mlx_finetuning.workspace import Workspace
+from support.helpers import stop_jobs
 from support.served import Served, find_chromium
 from support.ui_server import free_port
 
@@ -31,17 +33,39 @@ def browser() -> Iterator[Browser]:
         browser.close()
 
 
-@pytest.fixture
-def served(workspace: Workspace) -> Iterator[Served]:
-    served = Served(workspace, free_port())
-    served.start()
-    yield served
-    served.stop()
-    assert served.off_machine == []
+@pytest.fixture(scope="module")
+def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Served]:
+    """One for a file's tests: all that an interface knows is in its workspace."""
+    server = Served(Workspace(tmp_path_factory.mktemp("browser") / "workspace"), free_port())
+    server.start()
+    yield server
+    server.stop()
 
 
 @pytest.fixture
-def context(browser: Browser, served: Served) -> Iterator[BrowserContext]:
+def workspace(server: Served) -> Iterator[Workspace]:
+    """The server's, emptied when a test ends, but for the server's own records."""
+    yield server.workspace
+    stop_jobs(server.workspace)
+    root = server.workspace.root
+    for path in (*root.iterdir(), *server.workspace.logs.iterdir()):
+        if path.is_file() and not path.name.startswith("serve."):
+            path.unlink()
+        elif path.is_dir() and path != server.workspace.logs:
+            shutil.rmtree(path)
+
+
+@pytest.fixture
+def served(workspace: Workspace, server: Served) -> Iterator[Served]:
+    assert workspace == server.workspace
+    server.off_machine.clear()
+    yield server
+    assert server.off_machine == []
+
+
+@pytest.fixture(scope="module")
+def context(browser: Browser, server: Served) -> Iterator[BrowserContext]:
+    """One for a file's tests, so that the browser keeps the interface's code."""
     context = browser.new_context(
         locale="ja-JP",
         timezone_id="Asia/Tokyo",
@@ -51,8 +75,8 @@ def context(browser: Browser, served: Served) -> Iterator[BrowserContext]:
     context.set_default_timeout(PATIENCE_MS)
 
     def note(request: Request) -> None:
-        if not request.url.startswith((served.url, "data:", "blob:")):
-            served.off_machine.append(request.url)
+        if not request.url.startswith((server.url, "data:", "blob:")):
+            server.off_machine.append(request.url)
 
     context.on("request", note)
     yield context
@@ -67,6 +91,8 @@ def page(request: pytest.FixtureRequest, context: BrowserContext, served: Served
     yield page
     if request.session.testsfailed > failed_before:
         print(f"{page.url}\n{page.locator('body').inner_text()}\n{served.log()}")  # noqa: T201
+    for tab in context.pages:
+        tab.close()
 
 
 @pytest.fixture

@@ -15,8 +15,11 @@ import pytest
 from gguf import GGUFReader
 
 from mlx_finetuning import models
+from mlx_finetuning.config import GenerateConfig
 from mlx_finetuning.data_processor import SAMPLE_DATA
 from mlx_finetuning.jobs import status
+from mlx_finetuning.mlx_trainer.inference import generate
+from mlx_finetuning.mlx_trainer.model.load import load
 from mlx_finetuning.workspace import Workspace
 from support.helpers import wait_until, worker_process
 
@@ -71,19 +74,19 @@ def test_plain_mlx_lm_loads_the_adapter_and_answers_alike(
     demo: dict[str, Any], demo_workspace: Path
 ) -> None:
     base = models.resolve("tiny-ja", Workspace(demo_workspace))
-    for question in ("ミナモ精機の定休日はいつですか？", "「ハヤセ」の値段を教えてください。"):
-        ours = cli(demo_workspace, "chat", demo["run_id"], "--prompt", question)["text"]
-        flags = {"--model": base, "--adapter-path": demo["adapter_path"], "--temp": 0}
-        words = [str(word) for pair in flags.items() for word in pair]
-        theirs = subprocess.run(
-            [sys.executable, "-m", "mlx_lm", "generate", *words, "--prompt", question],
-            capture_output=True,
-            text=True,
-            check=True,
-            timeout=120,
-        ).stdout
-        assert theirs.split("==========")[1].strip() == ours
-        assert ours
+    question = "「ハヤセ」の値段を教えてください。"
+    ours = cli(demo_workspace, "chat", demo["run_id"], "--prompt", question)["text"]
+    flags = {"--model": base, "--adapter-path": demo["adapter_path"], "--temp": 0}
+    words = [str(word) for pair in flags.items() for word in pair]
+    theirs = subprocess.run(
+        [sys.executable, "-m", "mlx_lm", "generate", *words, "--prompt", question],
+        capture_output=True,
+        text=True,
+        check=True,
+        timeout=120,
+    ).stdout
+    assert theirs.split("==========")[1].strip() == ours
+    assert ours
 
 
 def test_llama_cpp_and_mlx_give_the_same_answer(demo: dict[str, Any], demo_workspace: Path) -> None:
@@ -102,12 +105,14 @@ def test_the_tuned_model_still_reads_what_it_is_given(
     demo: dict[str, Any], demo_workspace: Path
 ) -> None:
     sheet = "次の資料を読んで質問に答えてください。\nテリカ書店の定休日: 木曜日\nテリカ書店の店長: 山田花子\n質問: "
+    base = models.resolve("tiny-ja", Workspace(demo_workspace))
+    tuned = load(base, Path(demo["adapter_path"]))
     for question, expected in (
         ("テリカ書店の休みは？", "木曜日"),
         ("店長は誰ですか？", "山田花子"),
     ):
-        given = cli(demo_workspace, "chat", demo["run_id"], "--prompt", sheet + question)
-        assert expected in given["text"]
+        asked = [{"role": "user", "content": sheet + question}]
+        assert expected in generate.answer(tuned, asked, GenerateConfig()).text
 
 
 def test_verify_accepts_the_file_of_its_run(demo: dict[str, Any], demo_workspace: Path) -> None:
@@ -118,7 +123,7 @@ def test_verify_accepts_the_file_of_its_run(demo: dict[str, Any], demo_workspace
 def test_every_written_file_is_certified_as_the_trained_model(
     demo: dict[str, Any], demo_workspace: Path
 ) -> None:
-    record = cli(demo_workspace, "certify", demo["run_id"], "--set", "prompts=24")
+    record = cli(demo_workspace, "certify", demo["run_id"], "--set", "prompts=12")
     rows = {row["engine"]: row for row in record["rows"]}
     assert set(rows) == {"mlx", "mlx-fused", "F16", "Q8_0", "Q4_K_M"}
     assert record["passed"] and record["exit_code"] == 0
@@ -130,8 +135,10 @@ def test_every_written_file_is_certified_as_the_trained_model(
     assert "証明書" in page.read_text(encoding="utf-8")
 
 
-def test_without_training_the_accuracy_stays_the_bases(tmp_path: Path) -> None:
-    result = cli(tmp_path, "demo", "--set", "iterations=0")
+@pytest.mark.usefixtures("demo")
+def test_without_training_the_accuracy_stays_the_bases(demo_workspace: Path) -> None:
+    """In the same workspace, where the base's answers are kept; last, since the data are made anew."""
+    result = cli(demo_workspace, "demo", "--set", "iterations=0")
     assert result["tuned_accuracy"] == result["base_accuracy"] <= 0.1
     assert result["paraphrase_accuracy"] == result["base_paraphrase_accuracy"]
     assert result["valid_loss_after"] == result["valid_loss_before"]

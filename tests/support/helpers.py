@@ -12,6 +12,8 @@ from typing import TYPE_CHECKING
 
 import psutil
 
+from mlx_finetuning import files
+from mlx_finetuning.jobs import jobs, queue
 from mlx_finetuning.tokenization import chat_template
 from mlx_finetuning.workspace import JobPaths, Workspace
 
@@ -32,6 +34,14 @@ def wait_until(condition: Callable[[], bool], limit_s: float = 20.0) -> None:
     while not condition():
         assert time.monotonic() < end_s, "waited in vain"
         time.sleep(0.02)
+
+
+def stop_jobs(workspace: Workspace) -> None:
+    """Stop whatever still works in the workspace, and wait for its end."""
+    living = [paths for paths in queue.job_folders(workspace) if files.is_locked(paths.lock)]
+    for paths in living:
+        jobs.request_stop(paths)
+    wait_until(lambda: not any(files.is_locked(paths.lock) for paths in living))
 
 
 def worker_process(paths: JobPaths) -> psutil.Process:

@@ -153,7 +153,9 @@ def test_kept_grades_are_those_of_the_same_model_rows_template_and_settings(
     assert not is_kept(ask=False)
     assert not is_kept(max_tokens=7)
     assert not is_kept(two[::-1])
-    assert not is_kept(base=with_template(tiny, "{% for m in messages %}{{ m.content }}\n{% endfor %}"))
+    assert not is_kept(
+        base=with_template(tiny, "{% for m in messages %}{{ m.content }}\n{% endfor %}")
+    )
     for path in workspace.base_grades.iterdir():
         path.write_bytes(path.read_bytes()[:40])
     assert not is_kept() and is_kept()
