@@ -63,7 +63,7 @@ class FolderTokenizer:
     clean_up_tokenization_spaces = False
     """Text is what the tokens say; llama.cpp tidies nothing up either."""
     apply_chat_template = None
-    """mlx-lm looks for it; conversations are rendered by `Chat`."""
+    """mlx-lm looks for it; conversations are rendered by `ChatTokenizer`."""
 
     def __init__(self, own: Any, named: Mapping[str, str], chat_template: str | None) -> None:
         from tokenizers import AddedToken
