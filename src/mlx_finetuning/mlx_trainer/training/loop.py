@@ -443,8 +443,8 @@ class _Run:
     def _split(self, used: int, least: int) -> None:
         """Compute the updates to come in parts half as large: more was taken than was predicted."""
         count = max(least, self._config.micro_batch_size // 2)
-        # What is held stays held, so only what comes on top of it counts from now on.
-        self._splits_beyond = None if count == least else max(used, self._splits_beyond or 0)
+        # What is held stays held: only what comes on top of it, by more than stray pages, counts.
+        self._splits_beyond = None if count == least else used + used // 20
         if count >= self._config.micro_batch_size:
             return
         self._state.micro_batch_size = count
