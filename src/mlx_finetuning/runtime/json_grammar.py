@@ -37,9 +37,21 @@ KEYWORDS = {
 }
 NOTES = {
     *("title", "description", "default", "examples", "example", "deprecated", "readOnly"),
-    *("writeOnly", "$schema", "$id", "$comment"),
+    *("writeOnly", "$schema", "$id", "$comment", "discriminator"),
 }
 """Keywords that say nothing about what fits."""
+
+ALONE = {
+    **dict.fromkeys(("$ref", "anyOf", "oneOf", "allOf"), ()),
+    **dict.fromkeys(("enum", "const"), ("type",)),
+}
+"""Keywords that say all by themselves, and what may stand beside them."""
+IMPLIED = {
+    **dict.fromkeys(("properties", "required", "additionalProperties"), "object"),
+    **dict.fromkeys(("items", "minItems", "maxItems"), "array"),
+    **dict.fromkeys(("minLength", "maxLength"), "string"),
+}
+"""The type of a schema that names none."""
 
 Schema = Mapping[str, Any]
 
@@ -47,7 +59,10 @@ Schema = Mapping[str, Any]
 def grammar(schema: Schema) -> str:
     """The grammar whose texts are JSON that fits `schema`: not all such texts, since objects with
     named properties have no others, in their order. Raises RequestRefused."""
-    return _Grammar(schema).text()
+    try:
+        return _Grammar(schema).text()
+    except RecursionError as error:
+        raise _refused("入れ子が深すぎます。") from error
 
 
 class _Grammar:
@@ -80,22 +95,26 @@ class _Grammar:
         for keyword in schema:
             if keyword not in KEYWORDS and keyword not in NOTES:
                 raise _refused(f"「{keyword[:80]}」には対応していません。")
-        if "$ref" in schema:
-            return self._reference(str(schema["$ref"]))
-        if "enum" in schema or "const" in schema:
-            return self._alternatives(schema.get("enum", [schema.get("const")]), _literal)
-        for keyword in ("anyOf", "oneOf"):
-            if keyword in schema:
-                return self._alternatives(schema[keyword], self._rule)
-        if "allOf" in schema:
-            parts = schema["allOf"]
-            if not isinstance(parts, list) or len(parts) != 1:
-                raise _refused("allOf は、1つだけのときに使えます。")
-            return self._rule(parts[0])
-        return self._typed(schema)
+        stated = [keyword for keyword in ALONE if keyword in schema]
+        if not stated:
+            return self._typed(schema)
+        (keyword, *more) = stated
+        beside = set(schema) & KEYWORDS - {keyword, "$defs", "definitions", *ALONE[keyword]}
+        if more or beside:
+            raise _refused(f"「{keyword}」は、ほかの条件と一緒には使えません。")
+        return self._alone(keyword, schema[keyword])
+
+    def _alone(self, keyword: str, value: Any) -> str:
+        if keyword == "$ref":
+            return self._reference(str(value))
+        if keyword in ("enum", "const"):
+            return self._alternatives(value if keyword == "enum" else [value], _literal)
+        if keyword == "allOf" and (not isinstance(value, list) or len(value) != 1):
+            raise _refused("allOf は、1つだけのときに使えます。")
+        return self._alternatives(value, self._rule)
 
     def _typed(self, schema: Schema) -> str:
-        implied = "object" if "properties" in schema else "array" if "items" in schema else None
+        implied = next((kind for keyword, kind in IMPLIED.items() if keyword in schema), None)
         kind = schema.get("type", implied)
         if kind is None:
             return "value"
