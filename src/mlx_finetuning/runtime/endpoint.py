@@ -53,12 +53,12 @@ class Exchange:
 
     def begin(self, engine: Engine) -> None:
         """Have the engine ready; nothing is generated yet."""
-        self._pieces = until(engine(self.question), self.question.stops)
+        self._answer = until(engine(self.question), self.question.stops)
 
     def advance(self) -> bool:
         """Generate one more chunk; whether there may be more. Raises EngineEnded."""
         try:
-            chunk = None if self.cancelled else next(self._pieces, None)
+            chunk = None if self.cancelled else next(self._answer, None)
         except StudioError as error:
             self.end(error)
             return False
@@ -77,7 +77,7 @@ class Exchange:
     def end(self, error: StudioError | None) -> None:
         """Generate no more; the reader is told why, where there is a reason."""
         self._put(error)
-        self._pieces.close()
+        self._answer.close()
 
     def _put(self, item: AnswerChunk | StudioError | None) -> None:
         self._loop.call_soon_threadsafe(self._generated.put_nowait, item)
