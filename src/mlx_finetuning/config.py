@@ -238,6 +238,24 @@ class GenerateConfig:
 
 
 @dataclass(frozen=True)
+class SamplingConfig:
+    """How tokens are drawn, in both engines: penalties, then cuts, then the temperature.
+
+    Penalties look at the last 64 tokens, of the prompt too, as llama.cpp's do.
+    """
+
+    top_p: float = setting(1.0, "この確率までの上位から選ぶ", minimum=0.0, maximum=1.0)
+    top_k: int = setting(0, "この数までの上位から選ぶ。0なら全て", minimum=0)
+    min_p: float = setting(0.0, "1位のこの割合に満たないものを除く", minimum=0.0, maximum=1.0)
+    seed: int = setting(-1, "乱数の種。-1なら毎回違う", minimum=-1, maximum=2**63 - 1)
+    presence_penalty: float = setting(0.0, "既出のトークンを減点", minimum=-2.0, maximum=2.0)
+    frequency_penalty: float = setting(0.0, "既出の回数だけ減点", minimum=-2.0, maximum=2.0)
+    repetition_penalty: float = setting(
+        1.0, "既出のトークンの点を割る数", minimum=0.01, maximum=10.0
+    )
+
+
+@dataclass(frozen=True)
 class EvaluateConfig:
     """How base and tuned model are compared."""
 

@@ -70,6 +70,11 @@ class InvalidSettings(UsageProblem):
     """All problems of a configuration at once, as Japanese lines. Data: problems."""
 
 
+class RequestRefused(UsageProblem):
+    """What another program sent cannot be answered as it was meant. Data: problems, Japanese lines
+    that each name a field."""
+
+
 class TextUndecodable(UsageProblem):
     """A text that has no form in UTF-8: bytes of another encoding, or half an emoji. Data: place."""
 

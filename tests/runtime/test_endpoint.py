@@ -11,17 +11,22 @@ import time
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
+from dataclasses import replace
 from typing import Any
 
 import httpx2
 import pytest
 
+from mlx_finetuning.config import SamplingConfig
 from mlx_finetuning.errors import Interrupted, PromptTooLong, RuntimeNotAnswering, UnexpectedError
-from mlx_finetuning.runtime import AnswerStream, Client, Question
+from mlx_finetuning.runtime import AnswerStream, Client, Question, calling
 from mlx_finetuning.runtime import endpoint as endpoint_module
 from mlx_finetuning.runtime.endpoint import Endpoint, Engine, EngineEnded
 from mlx_finetuning.tokenization.answer import AnswerChunk, AnswerChunks
+from mlx_finetuning.tokenization.likelihood import Likelihood
+from mlx_finetuning.tokenization.tool_calls import ToolFormat
 from support.helpers import wait_until
+from support.request_fuzzing import fuzz
 
 KEY = "かぎ".encode().hex()
 HELLO = [{"role": "user", "content": "こんにちは"}]
@@ -31,7 +36,7 @@ closed: list[str] = []
 
 def counting(question: Question) -> AnswerChunks:
     """Answers with the question's letters, one at a time; some questions have effects."""
-    text = question.messages[-1]["content"]
+    text = question.prompt or question.messages[-1]["content"]
     if text == "長すぎる":
         raise PromptTooLong(tokens=9, limit=8)
     letters = "あ" * 1_000_000 if text == "終わらない" else text
@@ -53,7 +58,7 @@ def counting(question: Question) -> AnswerChunks:
 
 
 @contextmanager
-def running(engine: Engine = counting, **options: Any) -> Iterator[Endpoint]:
+def running(engine: Engine = counting, at_once: int = 1, **options: Any) -> Iterator[Endpoint]:
     """An endpoint whose engine runs in a thread of its own, for the block."""
     over = threading.Event()
 
@@ -63,7 +68,7 @@ def running(engine: Engine = counting, **options: Any) -> Iterator[Endpoint]:
 
     def serve() -> None:
         with pytest.raises(Interrupted):
-            endpoint.serve(engine, tick)
+            endpoint.serve(engine, tick, at_once=at_once)
 
     with Endpoint({"tuned": "学習後", "base": "元"}, **{"key": KEY, **options}) as endpoint:
         thread = threading.Thread(target=serve)
@@ -113,6 +118,7 @@ def test_answer_has_the_form_of_the_protocol(endpoint: Endpoint) -> None:
         {
             "index": 0,
             "message": {"role": "assistant", "content": "こんにちは"},
+            "logprobs": None,
             "finish_reason": "stop",
         }
     ]
@@ -186,7 +192,8 @@ def test_null_is_the_default(endpoint: Endpoint) -> None:
 
 
 def test_call_of_a_tool_needs_no_text() -> None:
-    call = {"id": "1", "type": "function", "function": {"name": "x", "arguments": "{}"}}
+    call = {"id": "1", "type": "function", "function": {"name": "x", "arguments": '{"日": 1}'}}
+    shown = {"id": "1", "type": "function", "function": {"name": "x", "arguments": {"日": 1}}}
     asked: list[Question] = []
 
     def remembering(question: Question) -> AnswerChunks:
@@ -201,8 +208,8 @@ def test_call_of_a_tool_needs_no_text() -> None:
         ]
         assert ask(endpoint, {"messages": messages})[0] == 200
     assert asked[0].messages[1:] == (
-        {"role": "assistant", "content": "", "tool_calls": [call]},
-        {"role": "tool", "content": "火曜"},
+        {"role": "assistant", "content": "", "tool_calls": [shown]},
+        {"role": "tool", "content": "火曜", "tool_call_id": "1"},
     )
 
 
@@ -210,6 +217,9 @@ def test_models_are_listed_and_unknown_ones_refused(endpoint: Endpoint) -> None:
     status, text = ask(endpoint, None, "/v1/models")
     assert status == 200
     assert [model["id"] for model in json.loads(text)["data"]] == ["tuned", "base"]
+    _, text = ask(endpoint, None, "/v1/models/base")
+    assert json.loads(text)["id"] == "base"
+    assert ask(endpoint, None, "/v1/models/gpt")[0] == 404
     status, text = ask(endpoint, {"model": "gpt", "messages": HELLO})
     assert status == 404
     assert json.loads(text)["error"]["code"] == "model_not_found"
@@ -261,7 +271,23 @@ def test_no_page_learns_that_it_may_ask(endpoint: Endpoint) -> None:
         {"messages": HELLO, "max_tokens": -1},
         {"messages": HELLO, "max_tokens": "many"},
         {"messages": HELLO, "temperature": 9},
-        {"messages": HELLO, "n": 2},
+        {"messages": HELLO, "n": 17},
+        {"messages": HELLO, "n": True},
+        {"messages": HELLO, "stream": "yes"},
+        {"messages": HELLO, "stream_options": []},
+        {"messages": HELLO, "top_logprobs": 3},
+        {"messages": HELLO, "logprobs": True, "top_logprobs": 21},
+        {"messages": HELLO, "top_p": 1.5},
+        {"messages": HELLO, "seed": "x"},
+        {"messages": HELLO, "tools": [{"type": "function"}]},
+        {"messages": HELLO, "tool_choice": "required"},
+        {"messages": HELLO, "response_format": {"type": "yaml"}},
+        {
+            "messages": [*HELLO, {"role": "assistant", "content": "{"}],
+            "response_format": {"type": "json_object"},
+        },
+        {"messages": HELLO, "response_format": {"type": "json_schema", "json_schema": {}}},
+        b'{"messages": %b1%b}' % (b"[" * 200, b"]" * 200),
         {"messages": HELLO, "max_tokens": 0},
         {"messages": HELLO, "stop": 1},
         {"messages": HELLO, "stop": ""},
@@ -274,6 +300,8 @@ def test_no_page_learns_that_it_may_ask(endpoint: Endpoint) -> None:
         {"messages": [{"role": "user", "content": [{"type": "text", "text": "\udc00"}]}]},
         {"messages": HELLO, "stop": ["\ud83d"]},
         {"messages": HELLO, "model": "\ud83d"},
+        {"messages": [{"role": [], "content": "a"}]},
+        {"messages": [{"role": "assistant", "tool_calls": [{"function": {"name": 1}}]}]},
         {"messages": HELLO, "tools": [{"\ud83d": 1}]},
         {"messages": HELLO, "user": "\udfff"},
         b'{"messages": [{"role": "user", "content": "\xff\xfe"}]}',
@@ -289,6 +317,202 @@ def test_wrong_requests_are_refused_in_japanese(endpoint: Endpoint, body: Any) -
     assert status == 400
     assert any("ぁ" <= letter <= "ん" for letter in json.loads(text)["error"]["message"])
     assert ask(endpoint, {"messages": HELLO})[0] == 200
+
+
+@pytest.mark.parametrize(
+    "setting",
+    [
+        {"logit_bias": {"5": 100}},
+        {"modalities": ["audio"]},
+        {"function_call": "auto"},
+        {"chat_template_kwargs": {"enable_thinking": True}},
+        {"reasoning_effort": "high"},
+        {"prompt": "chat has none"},
+    ],
+    ids=str,
+)
+def test_what_would_change_the_answer_and_is_not_known_is_refused_by_name(
+    endpoint: Endpoint, setting: dict[str, Any]
+) -> None:
+    status, text = ask(endpoint, {"messages": HELLO, **setting})
+    assert status == 400
+    assert next(iter(setting)) in json.loads(text)["error"]["message"]
+
+
+def test_what_changes_no_answer_is_accepted(endpoint: Endpoint) -> None:
+    harmless = {"user": "u", "metadata": {"a": "b"}, "store": True, "service_tier": "auto"}
+    neutral = {"logit_bias": {}, "modalities": ["text"], "response_format": {"type": "text"}}
+    status, text = ask(endpoint, {"messages": HELLO, **harmless, **neutral})
+    assert status == 200
+    assert json.loads(text)["choices"][0]["message"]["content"] == "こんにちは"
+
+
+def test_settings_reach_the_engine_and_each_choice_draws_otherwise() -> None:
+    asked: list[Question] = []
+
+    def remembering(question: Question) -> AnswerChunks:
+        asked.append(question)
+        yield from counting(question)
+
+    drawn = {"top_p": 0.5, "top_k": 3, "min_p": 0.1, "presence_penalty": -1, "seed": 7}
+    with running(engine=remembering) as endpoint:
+        _, text = ask(endpoint, {"messages": HELLO, "n": 2, "temperature": 1, **drawn})
+    found = json.loads(text)
+    assert [choice["index"] for choice in found["choices"]] == [0, 1]
+    assert found["usage"] == {"prompt_tokens": 7, "completion_tokens": 10, "total_tokens": 17}
+    expected = SamplingConfig(0.5, 3, 0.1, 7, -1.0)
+    assert [question.sampling for question in asked] == [expected, replace(expected, seed=8)]
+
+
+def test_several_choices_are_streamed_with_an_end_each(endpoint: Endpoint) -> None:
+    options = {"stream": True, "stream_options": {"include_usage": True}, "n": 3}
+    _, text = ask(endpoint, {"messages": HELLO, **options})
+    events = [json.loads(line[6:]) for line in text.splitlines() if line and line[6:] != "[DONE]"]
+    choices = [choice for event in events for choice in event["choices"]]
+    for index in range(3):
+        own = [choice for choice in choices if choice["index"] == index]
+        assert "".join(choice["delta"].get("content", "") for choice in own) == "こんにちは"
+        assert [choice["finish_reason"] for choice in own].count("stop") == 1
+    assert events[-1]["usage"]["completion_tokens"] == 15
+
+
+def test_answers_are_generated_in_turns_and_only_so_many_at_once() -> None:
+    spoken: list[str] = []
+
+    def speaking(question: Question) -> AnswerChunks:
+        for chunk in counting(question):
+            spoken.append(chunk.text)
+            yield chunk
+
+    asked = [[{"role": "user", "content": letter * 3}] for letter in "あいう"]
+    with Endpoint({"tuned": ""}, KEY) as endpoint, ThreadPoolExecutor() as pool:
+        client = Client(endpoint.address, KEY)
+        answers = [pool.submit(client.chat, question) for question in asked]
+        wait_until(lambda: endpoint._waiting.qsize() == 3, 10)
+        endpoint.serve(speaking, lambda: None, idle_s=0.1, at_once=2)
+        assert [answer.result(10).text for answer in answers] == ["あああ", "いいい", "ううう"]
+    assert spoken[:2] == spoken[2:4] == spoken[4:6]
+    assert len(set(spoken[:2])) == 2 and len(set(spoken[6:])) == 1
+
+
+def test_who_never_reads_and_what_fails_hold_up_nobody() -> None:
+    endless, broken = ([{"role": "user", "content": text}] for text in ("終わらない", "予期しない"))
+    with running(at_once=3) as endpoint:
+        unread = Client(endpoint.address, KEY).stream(endless, max_tokens=1_000_000)
+        next(unread)
+        assert ask(endpoint, {"messages": broken})[0] == 500
+        assert ask(endpoint, {"messages": HELLO})[0] == 200
+        assert next(unread).text
+        unread.close()
+
+
+# --- tools, likelihoods, completions -----------------------------------------------------
+
+
+def scripted(*chunks: AnswerChunk) -> Engine:
+    """Says the same to everybody, whatever it is asked."""
+
+    def answer(question: Question) -> AnswerChunks:
+        form = ToolFormat("<call>", "</call>", json.loads)
+        yield from calling((chunk for chunk in chunks), form, once=question.one_call)
+
+    return answer
+
+
+def letters(text: str) -> list[AnswerChunk]:
+    return [AnswerChunk(letter, at, at == len(text)) for at, letter in enumerate(text, 1)]
+
+
+CALL = '<call>{"name": "天気", "arguments": {"市": "津"}}</call>'
+
+
+@pytest.mark.parametrize("streams", [False, True])
+@pytest.mark.parametrize(
+    ("text", "content", "names", "reason"),
+    [
+        (f"調べます。{CALL}", "調べます。", ["天気"], "tool_calls"),
+        (f"{CALL}\n{CALL}", "", ["天気", "天気"], "tool_calls"),
+        (f"{CALL} 以上", "以上", ["天気"], "tool_calls"),
+        ("<call>{</call>です", "<call>{</call>です", [], "stop"),
+        ("<call>{", "<call>{", [], "stop"),
+        ("2 <ca", "2 <ca", [], "stop"),
+    ],
+)
+def test_calls_of_tools_are_apart_from_what_is_said(
+    text: str, content: str, names: list[str], reason: str, streams: bool
+) -> None:
+    with running(engine=scripted(*letters(text))) as endpoint:
+        _, answer = ask(endpoint, {"messages": HELLO, "stream": streams})
+    if streams:
+        events = [json.loads(line[6:]) for line in answer.splitlines()[:-2] if line]
+        choices = [event["choices"][0] for event in events]
+        said = "".join(choice["delta"].get("content", "") for choice in choices)
+        calls = [call for choice in choices for call in choice["delta"].get("tool_calls", [])]
+        assert [call["index"] for call in calls] == list(range(len(names)))
+    else:
+        choices = json.loads(answer)["choices"]
+        said = choices[0]["message"]["content"] or ""
+        calls = choices[0]["message"].get("tool_calls", [])
+    assert (said, choices[-1]["finish_reason"]) == (content, reason)
+    assert [call["function"]["name"] for call in calls] == names
+    assert all(json.loads(call["function"]["arguments"]) == {"市": "津"} for call in calls)
+    assert len({call["id"] for call in calls}) == len(names)
+
+
+def test_one_call_alone_ends_the_answer_where_more_are_not_wanted() -> None:
+    with running(engine=scripted(*letters(CALL + CALL))) as endpoint:
+        _, text = ask(endpoint, {"messages": HELLO, "parallel_tool_calls": False})
+    found = json.loads(text)
+    assert len(found["choices"][0]["message"]["tool_calls"]) == 1
+    assert found["usage"]["completion_tokens"] == len(CALL)
+
+
+HALVES = "津".encode()[:2], "津".encode()[2:]
+TOKENS = (
+    Likelihood("\ufffd", HALVES[0], -0.5, (Likelihood("a", b"a", float("-inf")),)),
+    Likelihood("\ufffd", HALVES[1], -0.25, (Likelihood("\ufffd", HALVES[1], -0.25),)),
+)
+LIKELY = (
+    AnswerChunk("", 1, likelihoods=TOKENS[:1]),
+    AnswerChunk("津", 2, True, likelihoods=TOKENS[1:]),
+)
+
+
+def test_likelihoods_of_tokens_are_told_with_their_bytes() -> None:
+    with running(engine=scripted(*LIKELY)) as endpoint:
+        asked = {"messages": HELLO, "logprobs": True, "top_logprobs": 1}
+        _, text = ask(endpoint, asked)
+        (choice,) = json.loads(text)["choices"]
+        content = choice["logprobs"]["content"]
+        assert bytes(byte for token in content for byte in token["bytes"]).decode() == "津"
+        assert [token["logprob"] for token in content] == [-0.5, -0.25]
+        assert content[0]["top_logprobs"] == [{"token": "a", "logprob": -9999, "bytes": [97]}]
+        _, text = ask(endpoint, {**asked, "stream": True})
+        events = [json.loads(line[6:]) for line in text.splitlines()[:-2] if line]
+        streamed = [(event["choices"][0].get("logprobs") or {}) for event in events]
+        assert [token for told in streamed for token in told.get("content", [])] == content
+
+
+def test_completion_goes_on_with_each_text() -> None:
+    asked: list[Question] = []
+
+    def remembering(question: Question) -> AnswerChunks:
+        asked.append(question)
+        yield from LIKELY
+
+    with running(engine=remembering) as endpoint:
+        body = {"prompt": ["むかし", "いま"], "logprobs": 1}
+        status, text = ask(endpoint, body, "/v1/completions")
+        assert ask(endpoint, {"prompt": "a", "messages": HELLO}, "/v1/completions")[0] == 400
+        assert ask(endpoint, {"prompt": [1, 2]}, "/v1/completions")[0] == 400
+        assert ask(endpoint, {"prompt": "a", "echo": True}, "/v1/completions")[0] == 400
+    assert [question.prompt for question in asked] == ["むかし", "いま"]
+    assert asked[0].settings.max_tokens == 16
+    found = json.loads(text)
+    assert (status, found["object"]) == (200, "text_completion")
+    assert [choice["text"] for choice in found["choices"]] == ["津", "津"]
+    assert found["choices"][0]["logprobs"]["token_logprobs"] == [-0.5, -0.25]
+    assert found["choices"][0]["logprobs"]["text_offset"] == [0, 1]
 
 
 def test_unknown_place_and_missing_length_are_refused(endpoint: Endpoint) -> None:
@@ -435,6 +659,14 @@ def test_endpoint_ends_when_nobody_asks() -> None:
         started = time.monotonic()
         endpoint.serve(counting, lambda: None, idle_s=0.2)
         assert time.monotonic() - started < 2
+
+
+def test_whatever_is_sent_the_answer_is_well_formed_and_the_server_lives() -> None:
+    with running(at_once=4) as endpoint:
+        answers, findings = fuzz(f"{endpoint.host}:{endpoint.port}", KEY, count=400, seed=1)
+        assert findings == []
+        assert ask(endpoint, {"messages": HELLO})[0] == 200
+    assert min(answers[kind] for kind in ("200", "400", "half", "leaves")) > 20
 
 
 # --- the client --------------------------------------------------------------------------

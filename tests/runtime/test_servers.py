@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import json
 import shutil
 import signal
@@ -11,8 +12,12 @@ import sys
 import urllib.error
 import urllib.request
 from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
+from typing import Any
 
+import jsonschema
+import openai
 import psutil
 import pytest
 
@@ -266,6 +271,170 @@ def test_served_model_answers_other_programs_and_ends_with_its_command(studio: S
         program.send_signal(signal.SIGKILL)
     # Killed, the command can end nothing itself: the server sees that its owner has gone.
     wait_until(lambda: not any(one.serving.is_public for one in studio.chat.servers(RUN)), 10)
+
+
+# --- the official client -----------------------------------------------------------------
+
+
+@pytest.fixture
+def client(studio: Studio, engine: str) -> openai.OpenAI:
+    studio.chat.answer(RUN, HELLO, engine=engine)
+    server = next(one for one in studio.chat.servers(RUN) if one.engine == engine)
+    return openai.OpenAI(base_url=f"{server.address}/v1", api_key=server.key, max_retries=0)
+
+
+@ENGINES
+def test_client_gets_the_same_answer_at_once_and_as_it_comes(
+    studio: Studio, client: openai.OpenAI, engine: str
+) -> None:
+    expected = studio.chat.answer(RUN, HELLO, engine=engine)
+    assert RUN in [model.id for model in client.models.list()]
+    whole = client.chat.completions.create(model=RUN, messages=HELLO, user="u")
+    assert whole.choices[0].message.content == expected.text
+    options = {"stream": True, "stream_options": {"include_usage": True}}
+    chunks = list(client.chat.completions.create(model=RUN, messages=HELLO, **options))
+    said = [choice.delta.content or "" for chunk in chunks for choice in chunk.choices]
+    assert "".join(said) == expected.text
+    assert chunks[-1].usage == whole.usage
+    assert whole.usage.completion_tokens == expected.tokens
+
+
+@ENGINES
+def test_client_learns_what_is_not_known_by_its_name(client: openai.OpenAI, engine: str) -> None:
+    ask = functools.partial(client.chat.completions.create, model=RUN, messages=HELLO)
+    tool = {"type": "function", "function": {"name": "天気", "parameters": {}}}
+    for setting in ({"logit_bias": {"5": 1}}, {"tools": [tool]}):
+        with pytest.raises(openai.BadRequestError, match=next(iter(setting))):
+            ask(**setting)
+    with pytest.raises(openai.NotFoundError, match="gpt-4"):
+        client.chat.completions.create(model="gpt-4", messages=HELLO)
+
+
+@ENGINES
+def test_same_seed_draws_the_same_and_choices_differ(client: openai.OpenAI, engine: str) -> None:
+    def drawn(**setting: Any) -> list[str]:
+        asked = client.chat.completions.create(
+            model=RUN, messages=HELLO, max_tokens=12, temperature=2, **setting
+        )
+        return [choice.message.content for choice in asked.choices]
+
+    assert drawn(seed=3) == drawn(seed=3)
+    assert len(set(drawn(seed=3, n=3))) > 1
+    # Of a nucleus of nothing, the likeliest token is left.
+    greedy = client.chat.completions.create(model=RUN, messages=HELLO, max_tokens=12)
+    assert drawn(top_p=0) == [greedy.choices[0].message.content]
+
+
+def test_both_engines_take_penalties_and_tell_likelihoods_alike(studio: Studio) -> None:
+    asked = {"messages": HELLO, "max_tokens": 12, "logprobs": True, "top_logprobs": 3}
+    penalties = (
+        {},
+        {"presence_penalty": -2.0},
+        {"frequency_penalty": -2.0},
+        {"repetition_penalty": 3.0},
+    )
+    said: dict[str, list[str]] = {}
+    likely: dict[str, list[float]] = {}
+    for engine in ("mlx", "gguf"):
+        studio.chat.answer(RUN, HELLO, engine=engine)
+        server = next(one for one in studio.chat.servers(RUN) if one.engine == engine)
+        answers = [post(server.address, server.key, {**asked, **one}) for one in penalties]
+        choices = [answer["choices"][0] for answer in answers]  # type: ignore[index]
+        said[engine] = [choice["message"]["content"] for choice in choices]
+        content = choices[0]["logprobs"]["content"]
+        data = bytes(byte for token in content for byte in token["bytes"])
+        assert data.decode() == said[engine][0]
+        likely[engine] = [token["logprob"] for token in content]
+        assert [len(token["top_logprobs"]) for token in content] == [3] * len(content)
+        best = [token["top_logprobs"][0]["logprob"] for token in content]
+        assert best == likely[engine]
+    # The file's weights have half the digits.
+    assert likely["gguf"] == pytest.approx(likely["mlx"], abs=0.05)
+    assert said["mlx"] == said["gguf"]
+    assert len(set(said["mlx"])) == len(penalties)
+
+
+@ENGINES
+def test_text_is_gone_on_with_as_it_was_trained(client: openai.OpenAI, engine: str) -> None:
+    found = client.completions.create(model=RUN, prompt="日本の", max_tokens=4, logprobs=2)
+    (choice,) = found.choices
+    assert choice.text == "".join(choice.logprobs.tokens)
+    assert [len(top) for top in choice.logprobs.top_logprobs] == [2] * 4
+    assert found.usage.completion_tokens == 4
+    longer = client.completions.create(model=RUN, prompt="日本の" + choice.text, max_tokens=1)
+    assert longer.usage.prompt_tokens > found.usage.prompt_tokens
+
+
+PERSON = {
+    "type": "object",
+    "properties": {
+        "名前": {"type": "string", "maxLength": 8},
+        "年齢": {"type": "integer"},
+        "種類": {"enum": ["会社", "人"]},
+        "友達": {"type": "array", "items": {"$ref": "#/$defs/友"}, "maxItems": 2},
+    },
+    "required": ["名前", "年齢", "種類"],
+    "additionalProperties": False,
+    "$defs": {"友": {"anyOf": [{"type": "null"}, {"type": "boolean"}]}},
+}
+
+
+SCHEMAS = (
+    PERSON,
+    {"type": "object", "properties": {"a": {"type": "null"}, "b": {"type": "boolean"}}},
+    {"enum": ['二重"引用\\', "改行\n", 1.5, None, ["x", {"y": True}]]},
+    {"type": ["integer", "boolean"]},
+    {"type": "array", "items": {"const": "い"}, "minItems": 2, "maxItems": 3},
+    {"type": "array", "items": True, "maxItems": 0},
+    {"type": "object", "additionalProperties": {"allOf": [{"type": "null"}]}},
+    {
+        "$ref": "#/$defs/木",
+        "$defs": {
+            "木": {
+                "type": "object",
+                "properties": {"枝": {"type": "array", "items": {"$ref": "#/$defs/木"}}},
+                "required": ["枝"],
+            }
+        },
+    },
+)
+
+
+@pytest.mark.parametrize("engine", ["gguf"])
+def test_answer_fits_the_schema_that_is_asked_for(client: openai.OpenAI, engine: str) -> None:
+    for number, schema in enumerate((*SCHEMAS, PERSON)):
+        form = {"type": "json_schema", "json_schema": {"name": "x", "schema": schema}}
+        asked = client.chat.completions.create(
+            model=RUN, messages=HELLO, seed=number, temperature=1.5, response_format=form
+        )
+        if asked.choices[0].finish_reason == "stop":
+            jsonschema.validate(json.loads(asked.choices[0].message.content), schema)
+        else:  # nothing ends an object of any names, or a tree of any depth
+            assert number % len(SCHEMAS) >= 6
+
+
+@ENGINES
+def test_form_that_cannot_be_kept_is_refused(client: openai.OpenAI, engine: str) -> None:
+    for schema in ({"type": "string", "pattern": "a"}, {"$ref": "#"}):
+        form = {"type": "json_schema", "json_schema": {"name": "x", "schema": schema}}
+        with pytest.raises(openai.BadRequestError, match="response_format"):
+            client.chat.completions.create(model=RUN, messages=HELLO, response_format=form)
+
+
+def test_questions_at_once_get_the_answers_that_each_gets_alone(studio: Studio) -> None:
+    questions = [[{"role": "user", "content": text}] for text in finished_run.QUESTIONS]
+    models = [RUN, "base"] * 4
+    studio.chat.answer(RUN, HELLO)
+    server = next(one for one in studio.chat.servers(RUN) if one.engine == "mlx")
+    client = openai.OpenAI(base_url=f"{server.address}/v1", api_key=server.key, max_retries=0)
+
+    def answer(question: Any, model: str) -> str | None:
+        asked = client.chat.completions.create(model=model, messages=question, max_tokens=24)
+        return asked.choices[0].message.content
+
+    alone = list(map(answer, questions, models))
+    with ThreadPoolExecutor(8) as pool:
+        assert list(pool.map(answer, questions, models)) == alone
 
 
 # --- history -----------------------------------------------------------------------------

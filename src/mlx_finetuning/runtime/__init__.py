@@ -8,6 +8,7 @@ from mlx_finetuning.runtime.answers import (
     Message,
     Question,
     apart,
+    calling,
     collect,
 )
 from mlx_finetuning.runtime.client import Client
@@ -19,6 +20,7 @@ __all__ = [
     "Message",
     "Question",
     "apart",
+    "calling",
     "collect",
     "serve",
 ]

@@ -4,12 +4,13 @@ from __future__ import annotations
 
 import contextlib
 from collections.abc import Iterator, Mapping
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from typing import Any
 
-from mlx_finetuning.config import GenerateConfig
+from mlx_finetuning.config import GenerateConfig, SamplingConfig
 from mlx_finetuning.tokenization.answer import Answer, AnswerChunk, AnswerChunks
 from mlx_finetuning.tokenization.reasoning import Format
+from mlx_finetuning.tokenization.tool_calls import ToolFormat, possible_start
 
 Message = Mapping[str, Any]
 """`role` and `content`, and of a model's calls of tools `tool_calls`."""
@@ -27,6 +28,17 @@ class Question:
     """One of the names that the endpoint goes by."""
     stops: tuple[str, ...] = ()
     """Texts before which an answer ends."""
+    sampling: SamplingConfig = field(default_factory=SamplingConfig)
+    prompt: str | None = None
+    """A text to be gone on with as it is, in place of the messages."""
+    tools: tuple[Mapping[str, Any], ...] = ()
+    """What the model may call, as JSON schemas."""
+    one_call: bool = False
+    """End the answer behind the first call."""
+    schema: Mapping[str, Any] | None = None
+    """The JSON schema that the answer has to fit."""
+    likelihoods: int | None = None
+    """How many of the likeliest tokens to tell of at each place; None: nothing of the kind."""
 
 
 class AnswerStream(Iterator[str]):
@@ -81,7 +93,33 @@ def apart(chunks: AnswerChunks, form: Format) -> AnswerChunks:
     if not is_apart:
         thought, text = splitter.feed("", last=True)
         if thought or text:
-            yield replace(last, text=text, reasoning=thought)
+            yield replace(last, text=text, reasoning=thought, likelihoods=())
+
+
+def calling(chunks: AnswerChunks, form: ToolFormat, *, once: bool = False) -> AnswerChunks:
+    """The same answer with its calls of tools in their own place; `once`: it ends behind the first."""
+    rest = ""
+    is_behind_call = False
+    last = AnswerChunk("")
+
+    def read(text: str, is_last: bool) -> AnswerChunk:
+        nonlocal rest, is_behind_call
+        said, calls, rest = form.read(text, last=is_last)
+        # Space around calls is nothing that was said.
+        said = said.lstrip() if is_behind_call or (calls and not said.strip()) else said
+        is_behind_call = bool(calls) or (is_behind_call and not said)
+        return replace(last, text=said, calls=tuple(calls))
+
+    with contextlib.closing(chunks):
+        for last in chunks:
+            chunk = read(rest + last.text, False)
+            if once and chunk.calls:
+                yield replace(chunk, calls=chunk.calls[:1], ended=True)
+                return
+            yield chunk
+    chunk = replace(read(rest, True), reasoning="", likelihoods=())
+    if chunk.text or chunk.calls:
+        yield replace(chunk, calls=chunk.calls[:1] if once else chunk.calls)
 
 
 def until(chunks: AnswerChunks, stops: tuple[str, ...]) -> AnswerChunks:
@@ -96,14 +134,11 @@ def until(chunks: AnswerChunks, stops: tuple[str, ...]) -> AnswerChunks:
                 yield replace(last, text=held[: min(found)], ended=True)
                 return
             # An end that may be the beginning of a stop is held back.
-            keep = max(
-                (size for stop in stops for size in range(len(stop)) if held.endswith(stop[:size])),
-                default=0,
-            )
+            keep = possible_start(held, stops)
             text, held = held[: len(held) - keep], held[len(held) - keep :]
             yield replace(last, text=text)
     if held:
-        yield replace(last, text=held, reasoning="")
+        yield replace(last, text=held, reasoning="", calls=(), likelihoods=())
 
 
 def collect(chunks: AnswerChunks) -> Answer:

@@ -1,13 +1,11 @@
-"""The HTTP side of `endpoint`, as a starlette application: who may ask, what a request means, how an
-answer is written."""
+"""The HTTP side of `endpoint`, as a starlette application: who may ask, and what goes wrong. What a
+request means is read by `requests`, how an answer is written is in `replies`."""
 
 from __future__ import annotations
 
 import hmac
 import json
-import secrets
-import time
-from collections.abc import AsyncIterator, Iterator
+from collections.abc import AsyncIterator, Awaitable, Callable
 from typing import TYPE_CHECKING, Any
 
 from starlette.applications import Starlette
@@ -17,18 +15,11 @@ from starlette.requests import ClientDisconnect, Request
 from starlette.responses import JSONResponse, Response, StreamingResponse
 from starlette.routing import Route
 
-from mlx_finetuning import config
-from mlx_finetuning.config import GenerateConfig
-from mlx_finetuning.errors import (
-    InvalidSettings,
-    ModelError,
-    StudioError,
-    UsageProblem,
-)
+from mlx_finetuning.errors import ModelError, StudioError, UsageProblem
 from mlx_finetuning.messages_ja import describe
-from mlx_finetuning.runtime.answers import Message, Question
+from mlx_finetuning.runtime import requests
+from mlx_finetuning.runtime.replies import ChatForm, Form, Reply, TextForm
 from mlx_finetuning.tokenization.answer import AnswerChunk
-from mlx_finetuning.tokenization.reasoning import answer_of
 from mlx_finetuning.utils.host_guard import HostGuard
 from mlx_finetuning.utils.plain_text import require_text
 from mlx_finetuning.utils.redaction import recorded
@@ -37,13 +28,6 @@ if TYPE_CHECKING:
     from mlx_finetuning.runtime.endpoint import Endpoint
 
 MOST_BYTES = 8_000_000
-DEFAULT_MAX_TOKENS = 1024
-ASSISTANT = "assistant"
-ROLES = {
-    **{role: role for role in ("system", "user", ASSISTANT, "tool", "function")},
-    "developer": "system",
-}
-"""Who may speak, and as whom templates know him. Others could bring control tokens along."""
 LOG = "worker.log"
 """Where the job that serves writes."""
 
@@ -66,11 +50,13 @@ def application(endpoint: Endpoint) -> Starlette:
         routes=[
             Route("/health", _health),
             Route("/v1/models", _models),
-            Route("/v1/chat/completions", _complete, methods=["POST"]),
+            Route("/v1/models/{name:path}", _model),
+            Route("/v1/chat/completions", _answering(requests.chat, ChatForm()), methods=["POST"]),
+            Route("/v1/completions", _answering(requests.completion, TextForm()), methods=["POST"]),
         ],
         middleware=[Middleware(HostGuard, lambda: endpoint.host, forbidden, has_pages=False)],
         exception_handlers=dict.fromkeys(
-            (HTTPException, Refused, StudioError, Exception), _show_error
+            (HTTPException, Refused, requests.UnknownModel, StudioError, Exception), _show_error
         ),
     )
     app.router.redirect_slashes = False
@@ -84,35 +70,59 @@ async def _health(request: Request) -> Response:
 
 async def _models(request: Request) -> Response:
     _require_key(request)
-    listed = [
-        {"id": name, "object": "model", "created": 0, "owned_by": "mlx-finetuning"}
-        for name in request.app.state.endpoint.models
-    ]
+    listed = [_shown(name) for name in request.app.state.endpoint.models]
     return JSONResponse({"object": "list", "data": listed})
 
 
-async def _complete(request: Request) -> Response:
+async def _model(request: Request) -> Response:
     _require_key(request)
-    endpoint: Endpoint = request.app.state.endpoint
-    body = await _body(request)
-    question = _question(body, list(endpoint.models))
+    name = request.path_params["name"]
+    if name not in request.app.state.endpoint.models:
+        raise requests.UnknownModel(name)
+    return JSONResponse(_shown(name))
 
-    async def is_over() -> bool:
-        return endpoint.closed or await request.is_disconnected()
 
-    chunks = endpoint.ask(question).chunks(is_over)
-    if not body.get("stream"):
-        return JSONResponse(_completion(question, [chunk async for chunk in chunks]))
-    first = await anext(
-        chunks, AnswerChunk("")
-    )  # an error before it still gets a status of its own
-    options = body.get("stream_options")
-    wants_usage = isinstance(options, dict) and bool(options.get("include_usage"))
-    return StreamingResponse(
-        _events(question, first, chunks, wants_usage),
-        media_type="text/event-stream",
-        headers={"Cache-Control": "no-store"},
-    )
+def _shown(model: str) -> dict[str, object]:
+    return {"id": model, "object": "model", "created": 0, "owned_by": "mlx-finetuning"}
+
+
+Read = Callable[[requests.Given, list[str]], requests.Request]
+
+
+def _answering(read: Read, form: Form) -> Callable[[Request], Awaitable[Response]]:
+    """The handler of one kind of requests."""
+
+    async def answer(request: Request) -> Response:
+        _require_key(request)
+        endpoint: Endpoint = request.app.state.endpoint
+        asked = read(await _body(request), list(endpoint.models))
+        exchanges = [endpoint.ask(question) for question in asked.questions]
+        reply = Reply(form, asked.questions[0])
+
+        async def is_over() -> bool:
+            return endpoint.closed or await request.is_disconnected()
+
+        async def chunks() -> AsyncIterator[tuple[int, AnswerChunk]]:
+            """Of all answers, one after the other; meanwhile the others are generated as well."""
+            try:
+                for index, exchange in enumerate(exchanges):
+                    async for chunk in exchange.chunks(is_over):
+                        yield index, chunk
+            finally:
+                for exchange in exchanges:
+                    exchange.cancelled = True
+
+        coming = chunks()
+        if not asked.streams:
+            return JSONResponse(reply.whole([item async for item in coming]))
+        first = await anext(coming, (0, AnswerChunk("")))  # an error before it still gets a status
+        return StreamingResponse(
+            reply.events(first, coming, asked.wants_usage),
+            media_type="text/event-stream",
+            headers={"Cache-Control": "no-store"},
+        )
+
+    return answer
 
 
 def _require_key(request: Request) -> None:
@@ -157,6 +167,10 @@ def _error(status: int, code: str, message: str, **data: Any) -> JSONResponse:
 async def _show_error(request: Request, error: Exception) -> Response:
     if isinstance(error, Refused):
         return _error(error.status, error.code, error.message)
+    if isinstance(error, requests.UnknownModel):
+        available = "、".join(request.app.state.endpoint.models)
+        message = f"モデル「{error.args[0]}」はありません。あるのは: {available}"
+        return _error(404, "model_not_found", message)
     if isinstance(error, HTTPException):
         message = f"{request.method} {request.url.path} はありません。"
         return _error(error.status_code, "not_found", message)
@@ -164,119 +178,3 @@ async def _show_error(request: Request, error: Exception) -> Response:
         error = recorded(error, LOG)
     status = 400 if isinstance(error, UsageProblem | ModelError) else 500
     return _error(status, error.code, describe(error).text, data=error.data)
-
-
-# --- what is asked and answered ----------------------------------------------------------
-
-
-def _question(body: dict[str, Any], models: list[str]) -> Question:
-    given = {key: value for key, value in body.items() if value is not None}  # null: the default
-    model = given.get("model") or models[0]
-    if model not in models:
-        available = "、".join(models)
-        raise Refused(
-            404, "model_not_found", f"モデル「{model}」はありません。あるのは: {available}"
-        )
-    if given.get("n", 1) != 1:
-        raise Refused(400, "unsupported", "n は 1 だけです。")
-    limit = given.get("max_completion_tokens", given.get("max_tokens", DEFAULT_MAX_TOKENS))
-    chosen = {"max_tokens": limit, "temperature": given.get("temperature", 0.0)}
-    settings = config.load(GenerateConfig, chosen)
-    stops = given.get("stop", [])
-    stops = [stops] if isinstance(stops, str) else stops
-    if not isinstance(stops, list) or not all(isinstance(stop, str) and stop for stop in stops):
-        raise InvalidSettings(problems=["stop: 空でない文字か、その一覧にしてください。"])
-    messages = tuple(_messages(given.get("messages")))
-    return Question(messages, settings, str(model), tuple(stops))
-
-
-def _messages(value: Any) -> Iterator[Message]:
-    if not isinstance(value, list) or not value:
-        raise InvalidSettings(problems=["messages: 1つ以上の発言が必要です。"])
-    for number, message in enumerate(value, 1):
-        given = message if isinstance(message, dict) else {}
-        role, text = given.get("role"), _text(given.get("content"))
-        if role not in ROLES:
-            raise InvalidSettings(
-                problems=[f"messages: {number}番目の role は、{'・'.join(ROLES)}のどれかです。"]
-            )
-        calls = given.get("tool_calls") if role == ASSISTANT else None
-        if text is None and (calls or (role == ASSISTANT and given.get("reasoning_content"))):
-            text = ""  # it called a tool, or was cut while it was thinking
-        if text is None or not isinstance(calls or [], list):
-            raise InvalidSettings(
-                problems=[f"messages: {number}番目に、文字の content がありません。"]
-            )
-        # Thinking is no part of what was said: no engine is shown it again.
-        said = answer_of({"content": text}) if role == ASSISTANT else text
-        turn = {"role": ROLES[role], "content": said}
-        yield {**turn, "tool_calls": calls} if calls else turn
-
-
-def _text(content: Any) -> str | None:
-    """The text of a message; of several parts, joined. None where it is not all text."""
-    if isinstance(content, str):
-        return content
-    if not isinstance(content, list):
-        return None
-    texts = [part.get("text") for part in content if isinstance(part, dict)]
-    if len(texts) != len(content) or not all(isinstance(text, str) for text in texts):
-        return None
-    return "".join(str(text) for text in texts)
-
-
-def _completion(question: Question, chunks: list[AnswerChunk]) -> dict[str, Any]:
-    last = chunks[-1] if chunks else AnswerChunk("")
-    message = {"role": ASSISTANT, "content": "".join(chunk.text for chunk in chunks)}
-    if thought := "".join(chunk.reasoning for chunk in chunks):
-        message["reasoning_content"] = thought
-    choice = {"index": 0, "message": message, "finish_reason": _reason(last)}
-    return {**_head("chat.completion", question), "choices": [choice], "usage": _usage(last)}
-
-
-async def _events(
-    question: Question, first: AnswerChunk, rest: AsyncIterator[AnswerChunk], wants_usage: bool
-) -> AsyncIterator[str]:
-    head = _head("chat.completion.chunk", question)
-
-    def event(value: dict[str, Any]) -> str:
-        return f"data: {json.dumps(value, ensure_ascii=False)}\n\n"
-
-    def chunk(delta: dict[str, str], reason: str | None = None) -> str:
-        choice = {"index": 0, "delta": delta, "finish_reason": reason}
-        return event({**head, "choices": [choice]})
-
-    yield chunk({"role": ASSISTANT, "content": first.text} | _thought(first))
-    last = first
-    try:
-        async for last in rest:
-            delta = ({"content": last.text} if last.text else {}) | _thought(last)
-            if delta:
-                yield chunk(delta)
-        yield chunk({}, _reason(last))
-        if wants_usage:
-            yield event({**head, "choices": [], "usage": _usage(last)})
-    except StudioError as error:
-        yield event({"error": {"message": describe(error).text, **error.to_json()}})
-    yield "data: [DONE]\n\n"
-
-
-def _thought(chunk: AnswerChunk) -> dict[str, str]:
-    return {"reasoning_content": chunk.reasoning} if chunk.reasoning else {}
-
-
-def _head(kind: str, question: Question) -> dict[str, Any]:
-    number = f"chatcmpl-{secrets.token_hex(12)}"
-    return {"id": number, "object": kind, "created": int(time.time()), "model": question.model}
-
-
-def _reason(last: AnswerChunk) -> str:
-    return "stop" if last.ended else "length"
-
-
-def _usage(last: AnswerChunk) -> dict[str, int]:
-    return {
-        "prompt_tokens": last.prompt_tokens,
-        "completion_tokens": last.tokens,
-        "total_tokens": last.prompt_tokens + last.tokens,
-    }

@@ -5,15 +5,20 @@ from __future__ import annotations
 import contextlib
 import json
 import ssl
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
+from mlx_finetuning.config import SamplingConfig
 from mlx_finetuning.errors import PromptTooLong, RuntimeNotAnswering, StudioError
 from mlx_finetuning.runtime.answers import Message, collect
 from mlx_finetuning.tokenization.answer import Answer, AnswerChunk, AnswerChunks
+from mlx_finetuning.tokenization.likelihood import Likelihood
 
 if TYPE_CHECKING:
     import httpx2
+
+LARGEST = 2**31 - 1
+"""llama.cpp's numbers have 32 bits."""
 
 
 class Client:
@@ -106,25 +111,40 @@ class Client:
         max_tokens: int = 128,
         temperature: float = 0.0,
         signs: Sequence[str] = (),
+        sampling: SamplingConfig | None = None,
+        grammar: str = "",
+        others: int | None = None,
     ) -> AnswerChunks:
         """`stream` for a prompt that is rendered and cut already; llama.cpp's server only.
 
         The server adds no token to it, so a model is asked as it was trained even where llama.cpp
-        cuts texts otherwise than its tokenizer. signs: control tokens that the text has to show.
+        cuts texts otherwise than its tokenizer. signs: control tokens that the text has to show;
+        grammar: of the texts that may be generated, in GBNF; others: of how many tokens to tell the
+        likelihood beside the chosen one's, None: of none at all.
         """
         body = {
             "prompt": list(tokens),
-            "n_predict": max_tokens,
+            "n_predict": min(max_tokens, LARGEST),
             "preserved_tokens": list(signs),
             "temperature": temperature,
             "stream": True,
+            **_sampling(sampling or SamplingConfig()),
+            **({"grammar": grammar} if grammar else {}),
+            # Without one, it tells of the chosen token neither.
+            **({} if others is None else {"n_probs": max(1, others)}),
         }
         with self._open("/completion", body) as response:
             for event in _events(response):
                 count = event.get("tokens_predicted", 0)
                 asked = event.get("tokens_evaluated", 0)
-                if text := event.get("content"):
-                    yield AnswerChunk(text, count, False, asked)
+                likely = tuple(
+                    _likelihood(told, others or 0)
+                    for told in event.get("completion_probabilities", ())
+                    if told["bytes"]  # none: of the end
+                )
+                text = event.get("content") or ""
+                if text or likely:
+                    yield AnswerChunk(text, count, False, asked, likelihoods=likely)
                 if event.get("stop"):
                     yield AnswerChunk("", count, event.get("stop_type") != "limit", asked)
                     return
@@ -167,6 +187,26 @@ class Client:
                 yield response
         except (httpx2.HTTPError, ValueError) as error:
             raise RuntimeNotAnswering(reason=str(error)) from error
+
+
+def _sampling(config: SamplingConfig) -> Mapping[str, object]:
+    """llama.cpp's words for it; all of them, since it has defaults of its own."""
+    return {
+        "samplers": ["penalties", "top_p", "min_p", "top_k", "temperature"],
+        "top_p": config.top_p,
+        "min_p": config.min_p,
+        "top_k": min(config.top_k, LARGEST),
+        "seed": config.seed if config.seed < 0 else config.seed % LARGEST,
+        "presence_penalty": config.presence_penalty,
+        "frequency_penalty": config.frequency_penalty,
+        "repeat_penalty": config.repetition_penalty,
+    }
+
+
+def _likelihood(told: Mapping[str, Any], others: int) -> Likelihood:
+    """As llama.cpp tells of a token, with at most so many others."""
+    rest = tuple(_likelihood(other, 0) for other in told.get("top_logprobs", ())[:others])
+    return Likelihood(told["token"], bytes(told["bytes"]), float(told["logprob"]), rest)
 
 
 def _events(response: httpx2.Response) -> Iterator[dict[str, Any]]:

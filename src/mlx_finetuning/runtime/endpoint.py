@@ -1,10 +1,9 @@
 """An OpenAI-compatible HTTP server over any engine, for this app and for other programs.
 
-The thread that calls `serve` generates, one answer at a time and in order, because MLX's arrays
-belong to a thread; another one speaks HTTP (`api`). A reader who leaves cancels his answer. No web
-page may ask: requests that name an origin or a foreign host are refused, and nothing is shared
-across origins. Of the protocol: models and chat completions, with `model`, `messages`,
-`max_tokens`, `temperature`, `stop`, `stream` and `stream_options`; other settings have no effect.
+The thread that calls `serve` generates, because MLX's arrays belong to a thread: a chunk of each
+answer in turn. Another one speaks HTTP (`api`), so that no reader holds up an answer. One who leaves
+cancels his. No web page may ask: requests that name an origin or a foreign host are refused, and
+nothing is shared across origins.
 """
 
 from __future__ import annotations
@@ -21,7 +20,7 @@ from queue import Empty, SimpleQueue
 import uvicorn
 from uvicorn.protocols.http.h11_impl import H11Protocol
 
-from mlx_finetuning.errors import Interrupted, RuntimeNotAnswering, StudioError
+from mlx_finetuning.errors import RuntimeNotAnswering, StudioError
 from mlx_finetuning.runtime.answers import Question, until
 from mlx_finetuning.runtime.api import LOG, application
 from mlx_finetuning.tokenization.answer import AnswerChunk, AnswerChunks
@@ -52,27 +51,33 @@ class Exchange:
         self._loop = asyncio.get_running_loop()
         self._generated: asyncio.Queue[AnswerChunk | StudioError | None] = asyncio.Queue()
 
-    def run(self, engine: Engine, tick: Callable[[], None]) -> None:
-        """Generate until the end, an error, or nobody listens. Raises EngineEnded, and Interrupted
-        from `tick`."""
-        end: StudioError | None = None
+    def begin(self, engine: Engine) -> None:
+        """Have the engine ready; nothing is generated yet."""
+        self._answer = until(engine(self.question), self.question.stops)
+
+    def advance(self) -> bool:
+        """Generate one more chunk; whether there may be more. Raises EngineEnded."""
         try:
-            answer = until(engine(self.question), self.question.stops)
-            with contextlib.closing(answer) as chunks:
-                for chunk in chunks:
-                    tick()
-                    if self.cancelled:
-                        return
-                    self._put(chunk)
-        except (Interrupted, EngineEnded):
-            end = RuntimeNotAnswering(reason=CLOSED)
-            raise
+            chunk = None if self.cancelled else next(self._answer, None)
         except StudioError as error:
-            end = error
+            self.end(error)
+            return False
+        except EngineEnded:
+            self.end(RuntimeNotAnswering(reason=CLOSED))
+            raise
         except Exception as error:  # one question must not end the answers to others
-            end = recorded(error, LOG)
-        finally:
-            self._put(end)
+            self.end(recorded(error, LOG))
+            return False
+        if chunk is None:
+            self.end(None)
+            return False
+        self._put(chunk)
+        return True
+
+    def end(self, error: StudioError | None) -> None:
+        """Generate no more; the reader is told why, where there is a reason."""
+        self._put(error)
+        self._answer.close()
 
     def _put(self, item: AnswerChunk | StudioError | None) -> None:
         self._loop.call_soon_threadsafe(self._generated.put_nowait, item)
@@ -137,18 +142,36 @@ class Endpoint:
         self._waiting.put(exchange)
         return exchange
 
-    def serve(self, engine: Engine, tick: Callable[[], None], idle_s: float = 0.0) -> None:
+    def serve(
+        self, engine: Engine, tick: Callable[[], None], idle_s: float = 0.0, at_once: int = 1
+    ) -> None:
         """Answer until nobody asked for `idle_s` seconds (0: for ever), or `tick` raises.
 
-        `tick` is called twice a second, and for every chunk. Raises EngineEnded.
+        `at_once` answers are generated in turns, a chunk of each; further questions wait. `tick` is
+        called before every turn, and at least twice a second. Raises EngineEnded.
         """
+        running: list[Exchange] = []
         asked_s = time.monotonic()
-        while not idle_s or time.monotonic() - asked_s < idle_s:
-            tick()
-            with contextlib.suppress(Empty):
-                exchange = self._waiting.get(timeout=TICK_S)
-                exchange.run(engine, tick)
-                asked_s = time.monotonic()
+        try:
+            while not idle_s or time.monotonic() - asked_s < idle_s:
+                tick()
+                running += self._begun(engine, at_once - len(running), wait=not running)
+                if running:
+                    running = [exchange for exchange in running if exchange.advance()]
+                    asked_s = time.monotonic()
+        finally:
+            for exchange in running:
+                exchange.end(RuntimeNotAnswering(reason=CLOSED))
+
+    def _begun(self, engine: Engine, most: int, *, wait: bool) -> list[Exchange]:
+        """Questions that have come in, in their order; wait: for half a second, for the first."""
+        begun: list[Exchange] = []
+        with contextlib.suppress(Empty):
+            while len(begun) < most:
+                exchange = self._waiting.get(wait and not begun, TICK_S)
+                exchange.begin(engine)
+                begun.append(exchange)
+        return begun
 
     def __enter__(self) -> Endpoint:
         self._listener.start()

@@ -11,10 +11,10 @@ import contextlib
 import functools
 import json
 import secrets
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING
 
 from gguf import TokenType
 
@@ -24,6 +24,7 @@ from mlx_finetuning.errors import (
     ModelError,
     NotEnoughMemory,
     PortTaken,
+    RequestRefused,
     RunError,
     RuntimeNotAnswering,
 )
@@ -33,19 +34,25 @@ from mlx_finetuning.jobs.model_servers import Serving
 from mlx_finetuning.jobs.results import ServerEnded
 from mlx_finetuning.progress import Step
 from mlx_finetuning.quantizer.formats import gguf_reader
-from mlx_finetuning.runtime import Client, Message, Question, apart, serve
+from mlx_finetuning.runtime import Client, Question, apart, calling, serve
 from mlx_finetuning.runtime.endpoint import Endpoint, Engine, EngineEnded
+from mlx_finetuning.runtime.json_grammar import grammar
 from mlx_finetuning.tokenization import chat as tokenization
 from mlx_finetuning.tokenization import plain
 from mlx_finetuning.tokenization.answer import AnswerChunks
 from mlx_finetuning.tokenization.chat import Asked, ChatTokenizer
 from mlx_finetuning.tokenization.reasoning import Format, closing, form_of
+from mlx_finetuning.tokenization.tool_calls import ToolFormat
 from mlx_finetuning.utils import memory_monitor
+
+if TYPE_CHECKING:
+    from mlx_finetuning.mlx_trainer.inference.continuous import ContinuousBatch
+    from mlx_finetuning.mlx_trainer.model.load import LoadedModel
 
 LOADING = Step("モデルの読み込み", 0, 0)
 READY = Step("待ち受け中", 0, 0)
 BASE = "base"
-Asking = Callable[[Sequence[Message]], Asked]
+Asking = Callable[[Question], Asked]
 OTHER_BYTES = 300_000_000
 """Bytes beside the weights: libraries, and what a short conversation needs."""
 
@@ -57,6 +64,8 @@ class Served:
     engine: Engine
     names: dict[str, str]
     """Under which it is asked for, each with its description in Japanese."""
+    at_once: int = 1
+    """How many answers it generates together."""
 
 
 def run(context: TaskContext) -> ServerEnded:
@@ -76,7 +85,7 @@ def run(context: TaskContext) -> ServerEnded:
         files.write_json(context.paths.port, record)
         try:
             tick = functools.partial(_require_wanted, context, serving.owner)
-            endpoint.serve(served.engine, tick, serving.idle_s)
+            endpoint.serve(served.engine, tick, serving.idle_s, served.at_once)
         finally:
             context.paths.port.unlink(missing_ok=True)
     return ServerEnded()
@@ -112,27 +121,54 @@ def _by_mlx(context: TaskContext) -> Iterator[Served]:
     _require_memory(_computed_bytes(folder) + adapter.weights.stat().st_size)
     tuned = load(folder, adapter.folder)
     engine = _MlxEngine(folder, adapter.folder, tuned)
-    yield Served(engine, {context.run_id: "学習したモデル", BASE: "元のモデル"})
+    names = {context.run_id: "学習したモデル", BASE: "元のモデル"}
+    yield Served(engine, names, engine.at_once)
 
 
 class _MlxEngine:
     """The tuned model, and its base: with the adapter put aside, or loaded when it is asked for."""
 
-    def __init__(self, folder: Path, adapter: Path, tuned: Any) -> None:
+    def __init__(self, folder: Path, adapter: Path, tuned: LoadedModel) -> None:
+        from mlx_finetuning.mlx_trainer.inference import batch_generate, continuous
+
         self._folder = folder
         self._adapter = adapter
         self._tuned = tuned
-        self._base: Any = None
+        self._base: LoadedModel | None = None
+        self._batches: dict[str, ContinuousBatch] = {}
+        self._is_batchable = batch_generate.is_batchable(tuned.model)
+        self.at_once = continuous.AT_ONCE if self._is_batchable else 1
 
     def __call__(self, question: Question) -> AnswerChunks:
-        from mlx_finetuning.mlx_trainer.inference import generate
-
+        if question.schema is not None:
+            raise _refused("response_format", "MLXのエンジンでは使えません。gguf では使えます。")
         with self._as_asked(question) as loaded:
-            asked = loaded.chat.asked(question.messages)
-            yield from apart(generate.stream(loaded, asked.tokens, question.settings), asked.form)
+            asked, form = _asked(loaded.chat, question), _tool_format(loaded.chat, question)
+            chunks = self._chunks(loaded, question, asked.tokens)
+        yield from _read(self._in_turns(question, chunks), question, asked, form)
+
+    def _chunks(self, loaded: LoadedModel, question: Question, prompt: list[int]) -> AnswerChunks:
+        from mlx_finetuning.mlx_trainer.inference import continuous, generate
+
+        how = (prompt, question.settings, question.sampling, question.likelihoods)
+        if not self._is_batchable:
+            return generate.stream(loaded, *how)
+        if question.model not in self._batches:
+            self._batches[question.model] = continuous.ContinuousBatch(loaded)
+        return self._batches[question.model].stream(*how)
+
+    def _in_turns(self, question: Question, chunks: AnswerChunks) -> AnswerChunks:
+        """The chunks, each computed by the model that is asked, whatever others are between them."""
+        with contextlib.closing(chunks):
+            while True:
+                with self._as_asked(question):
+                    chunk = next(chunks, None)
+                if chunk is None:
+                    return
+                yield chunk
 
     @contextlib.contextmanager
-    def _as_asked(self, question: Question) -> Iterator[Any]:
+    def _as_asked(self, question: Question) -> Iterator[LoadedModel]:
         from mlx_finetuning.mlx_trainer.model import adapter_toggle
         from mlx_finetuning.mlx_trainer.model.load import load
 
@@ -146,6 +182,43 @@ class _MlxEngine:
                 _require_memory(_computed_bytes(self._folder))
                 self._base = load(self._folder, asked_like=self._adapter)
             yield self._base
+
+
+def _asked(chat: ChatTokenizer, question: Question) -> Asked:
+    """What a model is asked with, by the run's own tokenizer. Raises RequestRefused, and what
+    `ChatTokenizer.asked` raises."""
+    if question.prompt is not None:
+        tokens = list(chat.tokenizer.encode(question.prompt))  # as texts are trained
+        if not tokens:
+            raise _refused("prompt", "文字が1つもトークンになりません。")
+        return Asked(tokens, Format(None))
+    if question.tools and not chat.shows_tools:
+        raise _refused("tools", "このモデルの書式は、ツールを知りません。")
+    return chat.asked(question.messages, question.tools)
+
+
+def _read(
+    written: AnswerChunks, question: Question, asked: Asked, form: ToolFormat | None
+) -> AnswerChunks:
+    """An answer with its reasoning and its calls in their own places."""
+    said = apart(written, asked.form)
+    return calling(said, form, once=question.one_call) if form else said
+
+
+def _tool_format(chat: ChatTokenizer, question: Question) -> ToolFormat | None:
+    """How calls are read, where tools are there to be called. Raises RequestRefused."""
+    from mlx_finetuning.mlx_trainer.inference.tool_calls import tool_format
+
+    if not question.tools:
+        return None
+    form = tool_format(chat, question.tools)
+    if form is None:
+        raise _refused("tools", "このモデルの呼び出しの書き方は、読み取れません。")
+    return form
+
+
+def _refused(name: str, reason: str) -> RequestRefused:
+    return RequestRefused(problems=[f"{name}: {reason}"])
 
 
 def _computed_bytes(folder: Path) -> int:
@@ -169,12 +242,12 @@ def _by_llama_cpp(context: TaskContext) -> Iterator[Served]:
     _require_memory(gguf.stat().st_size)
     with serve(gguf) as client:
         chat = _trained_chat(context)
-        asked = chat.asked if chat else _asked_by_file(context, gguf, client)
-        yield Served(_llama_cpp_engine(client, asked), {context.run_id: gguf.name})
+        asking = functools.partial(_asked, chat) if chat else _asked_by_file(context, gguf, client)
+        yield Served(_llama_cpp_engine(client, chat, asking), {context.run_id: gguf.name})
 
 
 def _asked_by_file(context: TaskContext, gguf: Path, client: Client) -> Asking:
-    """As `ChatTokenizer.asked`, by the template and the tokens of the file, as llama.cpp reads them."""
+    """As `_asked`, by the template and the tokens of the file, as llama.cpp reads them."""
     metadata = gguf_reader.read(gguf).metadata
     tokens = zip(
         metadata["tokenizer.ggml.tokens"], metadata["tokenizer.ggml.token_type"], strict=True
@@ -186,8 +259,12 @@ def _asked_by_file(context: TaskContext, gguf: Path, client: Client) -> Asking:
         thinks = tokenization.kept_thinks(context.workspace.adapter(context.run_id).folder)
         form = form_of(str(template), prompt, thinks=thinks)
 
-    def asked(messages: Sequence[Message]) -> Asked:
-        turns = [plain.marked(dict(message), controls) for message in messages]
+    def asked(question: Question) -> Asked:
+        if question.prompt is not None:
+            return Asked(client.tokenize(question.prompt, add_special=True), Format(None))
+        if question.tools:
+            raise _refused("tools", "元のモデルのフォルダーがないので使えません。")
+        turns = [plain.marked(dict(message), controls) for message in question.messages]
         begun = tokenization.begun_answer(turns)
         text = client.apply_template(turns)
         if begun:
@@ -213,23 +290,39 @@ def _trained_chat(context: TaskContext) -> ChatTokenizer | None:
     return chat if chat.template else None
 
 
-def _llama_cpp_engine(client: Client, asking: Asking) -> Engine:
+def _llama_cpp_engine(client: Client, chat: ChatTokenizer | None, asking: Asking) -> Engine:
     def answer(question: Question) -> AnswerChunks:
-        settings = question.settings
+        # llama.cpp cuts some texts otherwise: emoji of a Unigram model, for one.
+        asked = asking(question)
+        form = _tool_format(chat, question) if chat else None
+        if question.schema is not None and asked.form.opened:
+            raise _refused("response_format", "答えの前に考えるモデルでは使えません。")
+        chunks = client.stream_ids(
+            asked.tokens,
+            question.settings.max_tokens,
+            question.settings.temperature,
+            (*asked.form.signs, *(form.signs if form else ())),
+            question.sampling,
+            "" if question.schema is None else grammar(question.schema),
+            question.likelihoods,
+        )
+        yield from _read(chunks, question, asked, form)
+
+    def answer_while_it_lives(question: Question) -> AnswerChunks:
+        is_answering = False
         try:
-            # llama.cpp cuts some texts otherwise: emoji of a Unigram model, for one.
-            asked = asking(question.messages)
-            chunks = client.stream_ids(
-                asked.tokens, settings.max_tokens, settings.temperature, asked.form.signs
-            )
-            yield from apart(chunks, asked.form)
+            for chunk in answer(question):
+                is_answering = True
+                yield chunk
         except RuntimeNotAnswering as error:
             if not client.is_healthy():
                 # Without its child this server is of no use; the next question gets a new one.
                 raise EngineEnded from error
+            if question.schema is not None and not is_answering:
+                raise _refused("response_format", str(error.data["reason"])) from error
             raise
 
-    return answer
+    return answer_while_it_lives
 
 
 ENGINES: dict[str, Callable[[TaskContext], contextlib.AbstractContextManager[Served]]] = {

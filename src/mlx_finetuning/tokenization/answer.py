@@ -5,6 +5,9 @@ from __future__ import annotations
 from collections.abc import Generator
 from dataclasses import dataclass
 
+from mlx_finetuning.tokenization.likelihood import Likelihood
+from mlx_finetuning.tokenization.tool_calls import Call
+
 
 @dataclass(frozen=True)
 class AnswerChunk:
@@ -19,6 +22,11 @@ class AnswerChunk:
     """Of the whole conversation; an engine may tell only at the end."""
     reasoning: str = ""
     """A part of what the model thinks before it answers."""
+    calls: tuple[Call, ...] = ()
+    """Of tools."""
+    likelihoods: tuple[Likelihood, ...] = ()
+    """Of the tokens generated since the last chunk, without the one that ended the answer; empty
+    where they were not asked for."""
 
 
 AnswerChunks = Generator[AnswerChunk, None, None]

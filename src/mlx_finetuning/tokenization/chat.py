@@ -109,19 +109,22 @@ class ChatTokenizer:
         """The ids of `render_text`, which raises the same."""
         return self.encode(self.render_text(messages, ask=ask, tools=tools))
 
-    def asked(self, messages: Sequence[Mapping[str, Any]]) -> Asked:
+    def asked(
+        self, messages: Sequence[Mapping[str, Any]], tools: Sequence[Mapping[str, Any]] = ()
+    ) -> Asked:
         """A conversation of users, ready for the assistant to answer, or to go on with its last message.
 
         Control tokens that somebody has typed are plain text. Raises ChatTemplateMissing,
         ConversationRefused, TokenizerUnreadable.
         """
         marked = [plain.marked(dict(message), self.control_texts) for message in messages]
+        shown = [plain.marked(dict(tool), self.control_texts) for tool in tools] or None
         begun = begun_answer(marked)
-        text, form = self.render_text(marked, ask=True), self.form
+        text, form = self.render_text(marked, ask=True, tools=shown), self.form
         if begun:
             # Some templates write a space before an answer, which belongs to its first token.
             said = {"role": "assistant", "content": begun}
-            written, _ = self._answer_text([*marked, said], text, None)
+            written, _ = self._answer_text([*marked, said], text, shown)
             begun = written[: max(0, written.find(begun.strip()))] + begun
             text += reasoning.closing(text)
             form = replace(form, opened=False)
@@ -130,6 +133,18 @@ class ChatTokenizer:
         if whole[: len(tokens)] != tokens:  # as in `sequences`
             whole = [*tokens, *self._unmarked_ids(self._continuing, begun)]
         return Asked(whole, form)
+
+    @functools.cached_property
+    def shows_tools(self) -> bool:
+        """Whether the template tells the model which tools there are."""
+        tool = {"name": "zt00l", "description": "", "parameters": {"type": "object"}}
+        tools = [{"type": "function", "function": tool}]
+        try:
+            return "zt00l" in self.render_text(
+                [{"role": "user", "content": "?"}], ask=True, tools=tools
+            )
+        except ConversationRefused:
+            return False
 
     def _unmarked_ids(self, own: Any, text: str) -> list[int]:
         with loading.asking_library(self.files.folder):

@@ -10,6 +10,8 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
+from mlx_finetuning.tokenization.tool_calls import possible_start
+
 FIELDS = ("reasoning_content", "reasoning", "thinking")
 """Keys of a message under which data sets and APIs keep reasoning; the first is the standard one."""
 
@@ -129,12 +131,7 @@ class Splitter:
         certain = self._text
         if self._form.style is not None and not last:
             # An end that may be the beginning of a mark is held back, and so is space alone.
-            held = max(
-                size
-                for mark in self._form.style.marks
-                for size in range(len(mark))
-                if self._text.endswith(mark[:size])
-            )
+            held = possible_start(self._text, self._form.style.marks)
             certain = self._text[: len(self._text) - held]
             certain = certain if certain.strip() else ""
         thought, answer = self._form.split(certain)

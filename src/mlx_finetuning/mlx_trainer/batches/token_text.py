@@ -6,7 +6,10 @@ import functools
 import re
 from collections.abc import Sequence
 
+from mlx_lm import tokenizer_utils
+
 from mlx_finetuning.mlx_trainer.model.load import LoadedModel
+from mlx_finetuning.tokenization import files
 
 _BYTE = re.compile("<0x([0-9A-F]{2})>")
 
@@ -18,6 +21,24 @@ def token_texts(loaded: LoadedModel, tokens: Sequence[int]) -> list[str]:
         _as_bytes(name) if "\ufffd" in text else text or str(name)
         for name, text in zip(names, (loaded.tokenizer.decode([t]) for t in tokens), strict=True)
     ]
+
+
+def token_bytes(loaded: LoadedModel, tokens: Sequence[int]) -> list[bytes]:
+    """For each token the bytes that it adds to a text; none for ids that stand for nothing."""
+    decoder = loaded.chat.files.definition.get("decoder")
+    # As in `load.wrapped`.
+    signs = _gpt2_bytes() if tokenizer_utils._is_bpe_decoder(decoder) else None
+    added = {token["content"] for token in files.added(loaded.chat.files.definition)}
+
+    def of(name: str | None) -> bytes:
+        fallback = _BYTE.fullmatch(name or "")
+        if fallback:
+            return bytes.fromhex(fallback.group(1))
+        if name is None or name in added or signs is None:
+            return (name or "").replace("\u2581", " ").encode()
+        return bytes(signs.get(sign, 0x3F) for sign in name)
+
+    return [of(name) for name in loaded.tokenizer.convert_ids_to_tokens(list(tokens))]
 
 
 def _as_bytes(name: str) -> str:

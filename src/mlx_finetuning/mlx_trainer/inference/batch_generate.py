@@ -61,7 +61,7 @@ def _batches(
     loaded: LoadedModel, prompts: Sequence[list[int]], max_tokens: int, batch_size: int
 ) -> Iterator[list[int]]:
     """Indices of prompts, the shortest first."""
-    if not _is_batchable(loaded.model):
+    if not is_batchable(loaded.model):
         batch_size = 1
     batch: list[int] = []
     for at in sorted(range(len(prompts)), key=lambda at: len(prompts[at])):
@@ -74,7 +74,7 @@ def _batches(
         yield batch
 
 
-def _is_batchable(model: Any) -> bool:
+def is_batchable(model: Any) -> bool:
     """Whether the model class takes batches with padding, tried on a few tokens.
 
     Gemma 2, for one, cannot broadcast the mask that mlx-lm's batched caches make, unless there are
