@@ -117,6 +117,8 @@ def codes(found: Inspection) -> dict[str, tuple[int, ...]]:
         ("日本語,英語", ("{q}", "{a}"), "日本語", "英語"),
         ("校正前,校正後", ("{q}", "{a}"), "校正前", "校正後"),
         ("pitanje,odgovor", ("{q}", "{a}"), "pitanje", "odgovor"),
+        ("質問,当店より", ("{q}", "{a}"), "質問", "当店より"),
+        ("うかがい,回答", ("{q}", "{a}"), "うかがい", "回答"),
     ],
 )
 def test_answer_is_the_column_with_the_answers(
@@ -560,6 +562,7 @@ PAIR = [("user", Q), ("assistant", A)]
         ),
         ({"@type": "Question", "name": Q, "acceptedAnswer": {"@type": "Answer", "text": A}}, PAIR),
         ({"id": "1", "data": [Q, A]}, PAIR),
+        ({"turns": [Q, "続けて"], "reference": [A]}, PAIR),
         ({"dialogue": [{"speaker": "USER", "text": Q}, {"speaker": "SYSTEM", "text": A}]}, PAIR),
         (
             {

@@ -30,10 +30,11 @@ from mlx_finetuning.data_processor.values import read as read_cell
 _SHOWN_REASONS = 4
 _PAIR_IN_TEXT = re.compile(
     r"""(?mx)
-    \A[\#>*\s-]{0,9} (?:[QAＱＡ]|質問|回答|問|答|User|Human) [ ]?[0-9０-９]{0,4}\*{0,2} [.．:：)）] # Q1. …
+    \A[\#>*\s-]{0,9} (?:[QAＱＡ]|質問|回答|問|答|User|Human|[Qq]uestion|[Ii]nstruction) [ ]?[0-9０-９]{0,4}\*{0,2} [.．:：)）] # Q1. …
     | \A[【［\[<＜] (?:[QAＱＡ]|質問|回答|問|答) [0-9０-９]{0,4} [】］\]>＞] # 【質問】
     | \A[■□●○◆◇▼★*]?(?:質問|回答|問|答) [0-9０-９]{0,4} [ \u3000\n]
     | \A[^\n]{4,80} (?:[?？]|か) \n\S | \A[^\n]{4,80}\n\s*(?:→|⇒) # the answer below
+    | \A[-*+・][ ]?[^\n]{4,80}\n\s+[-*+・][ ]
     | \A[^\n→⇒]{4,80} (?:→|⇒) [^\n→⇒]{4,}$ # question → answer
     | <summary>
     | ^\#{2,3}[ ](?:Instruction|Input|Response|指示|応答|質問|回答)\b | <\|im_start\|> | \[INST\]

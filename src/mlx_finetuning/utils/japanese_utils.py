@@ -52,7 +52,7 @@ _OTHER_RUN = re.compile(_WESTERN.pattern.replace("]+", f"{_OTHER_LETTERS}]+"))
 _OTHER_MISREADINGS = tuple(
     (wrong, right, japanese)
     for right, japanese, pages in (
-        ("utf-8", _KANA_READ, "cp437 cp850 cp852 cp866 cp1251 koi8_r iso8859_5 mac_cyrillic"),
+        ("utf-8", _KANA_READ, "cp437 cp850 cp852 cp855 cp866 cp1251 koi8_r iso8859_5 mac_cyrillic"),
         ("cp932", _KANA_READ, "cp437 cp850 cp1251"),
         ("euc_jp", _HIRAGANA, "cp437 cp850 cp1251"),  # katakana begin as Ґ does
     )

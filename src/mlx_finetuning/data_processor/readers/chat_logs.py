@@ -45,6 +45,9 @@ _STYLES = {
     "Zoom": re.compile(
         rf"^(?P<time>{_CLOCK})\s+(?:開始|From)\s+(?P<who>.{{1,60}}?)\s+(?:に|から|[Tt]o)\s+[^:：]{{0,80}}[:：]\s*(?P<what>.*)$"
     ),
+    "Discord": re.compile(
+        rf"^(?P<who>\S[^:：\t]{{0,39}}?)\s+—\s+(?P<time>(?:{_DAY}\s+)?{_CLOCK})$"
+    ),
     "IRC": re.compile(rf"^\[?(?P<time>{_CLOCK})\]?\s+<(?P<who>[^<>\s]{{1,40}})>\s*(?P<what>.*)$"),
     "Teams": re.compile(
         rf"^\[(?P<time>(?:{_DAY}\s+)?{_CLOCK})\]\s*(?P<who>[^:：\t]{{1,40}}?)(?:[:：]\s*(?P<what>.*))?$"

@@ -17,7 +17,7 @@ from mlx_finetuning.data_processor.readers.roles import role_of
 NAMES: dict[str, tuple[str, ...]] = {
     "messages": (
         *("messages", "conversations", "conversation", "会話", "対話", "dialog", "dialogue"),
-        *("turns", "chat", "やり取り", "やりとり"),
+        *("turns", "chat", "やり取り", "やりとり", "conv", "convs"),
     ),
     "question": (
         *("質問", "question", "指示", "instruction", "問い", "問題", "prompt", "プロンプト"),
@@ -38,7 +38,7 @@ NAMES: dict[str, tuple[str, ...]] = {
         *("お問い合わせ文", "questions", "シツモン", "クエリ", "patterns", "utterances"),
         *("pergunta", "domanda", "вопрос", "câuhỏi", "pertanyaan", "คําถาม", "提问", "提問"),
         *("vraag", "pytanie", "soru", "السؤال", "سؤال", "प्रश्न", "fråga", "spørgsmål", "kysymys"),
-        *("faq", "kundenfrage"),
+        *("faq", "kundenfrage", "spørsmål", "ask", "問いかけ"),
     ),
     "context": (
         *("入力", "input", "入力文", "文脈", "context", "補足", "参考"),
@@ -84,7 +84,7 @@ NAMES: dict[str, tuple[str, ...]] = {
         *("targets", "targetspretokenized", "answerkey"),
         *("resposta", "risposta", "ответ", "câutrảlời", "jawaban", "คําตอบ", "回复", "回覆"),
         *("antwoord", "odpowiedź", "cevap", "الجواب", "جواب", "उत्तर", "svar", "vastaus"),
-        *("antworttext", "bestanswer"),
+        *("antworttext", "bestanswer", "応え", "generation"),
     ),
     "reasoning": (
         *("reasoning", "reasoningcontent", "thinking", "思考", "思考過程", "思考の過程"),
@@ -99,7 +99,7 @@ NAMES: dict[str, tuple[str, ...]] = {
         "chosenresponse",
         "preferred",
         "良い例",
-        *("positive", "win", "better"),
+        *("positive", "win", "better", "良い応答", "良い返答", "好ましい応答", "chosenanswer"),
     ),
     "rejected": (
         "rejected",
@@ -109,7 +109,15 @@ NAMES: dict[str, tuple[str, ...]] = {
         "rejectedresponse",
         "dispreferred",
         "悪い例",
-        *("negative", "lose", "worse"),
+        *(
+            "negative",
+            "lose",
+            "worse",
+            "悪い応答",
+            "悪い返答",
+            "好ましくない応答",
+            "rejectedanswer",
+        ),
     ),
     "text": ("text", "本文", "テキスト", "文章", "content", "内容", "body"),
     "tools": ("tools", "functions", "ツール", "道具"),

@@ -29,6 +29,7 @@ from mlx_finetuning.data_processor.readers.column_names import (
     HIDING,
     LANGUAGES,
     NAMES,
+    OTHER_NAMES,
     RATINGS,
     ROLE_JA,
     SHOWING,
@@ -36,6 +37,7 @@ from mlx_finetuning.data_processor.readers.column_names import (
     TITLES,
     WEIGHTS,
     NameMatch,
+    base_name,
     is_person,
     is_term,
     is_variant,
@@ -158,7 +160,7 @@ def choose(
             choices[choice.role] = choice
     choices = {role: choice for role, choice in choices.items() if choice.column}
     _stand_in(choices, table, is_pair=is_pair)
-    if not choices.keys() & {"messages", "question", "answer", "chosen", "text"}:
+    if not choices.keys() & {"messages", "chosen", "text"} and not choices.keys() >= {*_JUDGED}:
         _two_sides(choices, table)
     withdrawn = {
         row
@@ -316,7 +318,11 @@ def _judged(table: _Columns, columns: Sequence[str], role: str) -> ColumnChoice 
     ]
     series.sort(key=lambda each: (is_variant(each), numbered(each).number or 0))
     others = [each for each in rivals if each not in series]
-    named = [each for each in others if name_match(each, role) >= NameMatch.HEAD]
+    named = [
+        each
+        for each in others
+        if name_match(each, role) >= NameMatch.HEAD and not _FURTHER.match(key(each))
+    ]
     named += [
         each for each in others if each not in named and preference(each) > preference(column)
     ]
@@ -405,16 +411,20 @@ def _two_sides(choices: dict[str, ColumnChoice], table: _Columns) -> None:
             for column in table.names
             if table.content(column).is_prose
             and min(name_match(column, role) for role in _JUDGED) >= NameMatch.NONE
+            and base_name(column) not in OTHER_NAMES
         ]
         bases = {numbered(side).base for side in sides} - {"列"}
         is_pair = [asks(table.values(side)) for side in sides] == [True, False]
         sides = sides if is_pair and len(bases) != 1 else []  # sentence1, sentence2
-    if len(sides) == 2:
+    known = [(role, choices[role].column) for role in _JUDGED if role in choices]
+    if len(sides) == 2 and {*known} <= {*zip(_JUDGED, sides, strict=True)}:
         reason = "「{}」と「{}」が対になっています（前を質問、後を回答とみました）".format(*sides)
         for role, column in zip(_JUDGED, sides, strict=True):
             choices[role] = ColumnChoice(role, column, reason, is_doubtful=True)
 
 
+_FURTHER = re.compile("その他|他の|ほかの|別の|other")
+"""Names of what stands beside the one that was taken (その他の回答)."""
 _TURNS = (("前", "後"), ("before", "after"), ("元", "後"))
 
 

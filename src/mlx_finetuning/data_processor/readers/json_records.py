@@ -39,10 +39,14 @@ def record(item: Any) -> Any:
         return _renamed(item, {**_LISTS, **_SYSTEM})
     if {"input", "ideal"} <= item.keys() and are_messages(item["input"]):
         return _renamed(item, {"input": "question", "ideal": "answer"})
+    asked, given = item.get("turns"), item.get("reference")
+    if _are_texts(asked) and _are_texts(given):  # MT-Bench
+        turns = zip(asked, given, strict=False)
+        return {**item, "turns": [each for pair in turns for each in pair]}
     if item.get("@type") == "Question":  # schema.org
         return _renamed(item, {"name": "question", "acceptedAnswer": "answer"})
     said = item.get("data")
-    if isinstance(said, list) and len(said) > 1 and all(isinstance(each, str) for each in said):
+    if _are_texts(said) and len(said) > 1:
         return _renamed(item, {"data": "messages"})
     named = next((name for name in NAMES["messages"] if are_messages(item.get(name))), None)
     if named is None:
@@ -54,6 +58,10 @@ def record(item: Any) -> Any:
     if is_asked and {"chosen", "rejected"} <= item.keys() and "prompt" not in item:
         return _renamed(item, {named: "prompt"})
     return item
+
+
+def _are_texts(value: Any) -> bool:
+    return isinstance(value, list) and bool(value) and all(isinstance(each, str) for each in value)
 
 
 def are_messages(value: Any) -> bool:
