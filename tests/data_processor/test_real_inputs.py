@@ -613,6 +613,7 @@ def test_records_of_other_programs_say_what_they_mean(
         ('{"prompt": "あ", "chosen": "い", "rejected": "い", "system": "う"}', "SAME_ANSWERS"),
         (as_jsonl([chat(("user", "あ"), ("assistant", "い"), weight=0)]), "UNTRAINED_ROW"),
         ('{"question": "あ", "context": {"見出し": "い"}, "answer": "う"}', "JSON_TEXT"),
+        ('{"question": "あ", "answer": [{"type": ["text"], "text": "い", "k": 1}]}', "JSON_TEXT"),
         ('{"instruction": "あ", "input": "#N/A", "output": "い"}', "NOTHING_BESIDE"),
         ('{"instruction": "あ", "input": "同上", "output": "い"}', "SEE_OTHER_BESIDE"),
     ],

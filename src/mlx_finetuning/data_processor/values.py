@@ -127,7 +127,7 @@ def parts_text(content: Any) -> str | None:
     ]
     texts = [
         part.get("text", part.get("content"))
-        if isinstance(part, dict) and part.get("type", "text") in _TEXT_PARTS
+        if isinstance(part, dict) and str(part.get("type", "text")) in _TEXT_PARTS
         else part
         for part in content
     ]
@@ -182,7 +182,7 @@ def _texts(value: Any) -> list[str] | None:
         return [inner] if isinstance(inner, str) else [] if inner is None else None
     if not isinstance(value, list):
         return None
-    if any(isinstance(item, dict) and item.get("type") in _TEXT_PARTS for item in value):
+    if any(isinstance(item, dict) and str(item.get("type")) in _TEXT_PARTS for item in value):
         joined = parts_text(value)  # the parts of one text, not texts to choose from
         return None if joined is None else [joined] if joined.strip() else []
     ranked = _ranked(value)

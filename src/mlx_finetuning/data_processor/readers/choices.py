@@ -116,7 +116,7 @@ def _places(table: Table) -> _Places | None:
         if not numbered and len(run) > _FEWEST and letters.startswith("".join(run)):
             numbered = {keys.index(letter): letter for letter in run}
     numbered.pop(answer, None)
-    if len(numbered) >= _FEWEST:
+    if _FEWEST <= len(numbered) <= len(_SHOWN):
         return _Places(question, answer, [*numbered], [*numbered.values()])
     whole = next((at for at, name in enumerate(keys) if name in _LISTS), None)
     return None if whole is None else _Places(question, answer, [whole], [])
@@ -136,7 +136,8 @@ def _choices(values: list[Any], places: _Places) -> tuple[list[str], list[str]]:
     labels: list[str] = []
     if isinstance(value, dict):  # ARC: {"text": […], "label": […]}, or {"A": …, "B": …}
         if isinstance(value.get("text"), list):
-            labels = [_folded(label) for label in value.get("label") or ()]
+            named = value.get("label")
+            labels = [_folded(label) for label in named] if isinstance(named, list) else []
             value = value["text"]
         else:
             labels, value = [_folded(label) for label in value], [*value.values()]

@@ -5,7 +5,7 @@ from __future__ import annotations
 
 import contextlib
 import json
-from typing import Any
+from typing import Any, TypeGuard
 
 from mlx_finetuning.data_processor.readers.column_names import NAMES
 from mlx_finetuning.data_processor.readers.json_shapes import Object, opened
@@ -60,7 +60,7 @@ def record(item: Any) -> Any:
     return item
 
 
-def _are_texts(value: Any) -> bool:
+def _are_texts(value: Any) -> TypeGuard[list[str]]:
     return isinstance(value, list) and bool(value) and all(isinstance(each, str) for each in value)
 
 
