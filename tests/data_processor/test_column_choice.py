@@ -110,6 +110,12 @@ def test_ordinary_names_give_no_warning(tmp_path: Path, header: str) -> None:
     assert (codes(found), found.usable_rows) == (set(), len(FACTS))
 
 
+def test_other_answers_put_the_best_one_in_no_doubt(tmp_path: Path) -> None:
+    found = looked_at(tmp_path, "質問,ベストアンサー,その他の回答", "{q}", "{a}", DRAFT)
+    assert roles(found)["answer"] == "ベストアンサー"
+    assert "COLUMN_DOUBTFUL" not in codes(found)
+
+
 @pytest.mark.parametrize(
     ("header", "row"),
     [

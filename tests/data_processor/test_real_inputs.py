@@ -20,6 +20,8 @@ from mlx_finetuning.mlx_trainer.batches.examples import conversations
 from mlx_finetuning.workspace import Workspace
 from support.facts import FACTS
 
+QUESTIONS, ANSWERS = [q for q, _ in FACTS], [a for _, a in FACTS]
+RECORDS = [{"質問": q, "回答": a} for q, a in FACTS]
 Cells = list[list[Any]]
 
 
@@ -101,6 +103,22 @@ def codes(found: Inspection) -> dict[str, tuple[int, ...]]:
         ("回答状況,回答本文,質問", ("完了", "{a}", "{q}"), "質問", "回答本文"),
         ("AnsweredBy,AnswerText,QuestionText", ("a", "{a}", "{q}"), "QuestionText", "AnswerText"),
         ("Frage,Antwort", ("{q}", "{a}"), "Frage", "Antwort"),
+        ("シツモン,カイトウ", ("{q}", "{a}"), "シツモン", "カイトウ"),
+        ("Вопрос,Ответ", ("{q}", "{a}"), "Вопрос", "Ответ"),
+        ("คำถาม,คำตอบ", ("{q}", "{a}"), "คำถาม", "คำตอบ"),
+        ("お客様,オペレーター", ("{q}", "{a}"), "お客様", "オペレーター"),
+        ("質問者の発言,回答者の発言", ("{q}", "{a}"), "質問者の発言", "回答者の発言"),
+        (
+            "customer_message,agent_name,agent_reply",
+            ("{q}", "Mori", "{a}"),
+            "customer_message",
+            "agent_reply",
+        ),
+        ("日本語,英語", ("{q}", "{a}"), "日本語", "英語"),
+        ("校正前,校正後", ("{q}", "{a}"), "校正前", "校正後"),
+        ("pitanje,odgovor", ("{q}", "{a}"), "pitanje", "odgovor"),
+        ("質問,当店より", ("{q}", "{a}"), "質問", "当店より"),
+        ("うかがい,回答", ("{q}", "{a}"), "うかがい", "回答"),
     ],
 )
 def test_answer_is_the_column_with_the_answers(
@@ -119,6 +137,11 @@ def test_answer_is_the_column_with_the_answers(
         *(("質問,回答の公開可否", "可"), ("質問,要回答", "要"), ("question,answered_at", "1")),
         *(("質問,回答済み", "済"), ("question,answer_id", "{n}"), ("質問,対応", "済")),
         *(("質問,回答の有無", "有"), ("質問,備考", "{a}"), ("question,response_time", "{n}")),
+        *(
+            ("質問,オペレーター", "森{n}郎"),
+            ("sentence1,sentence2", "{a}"),
+            ("日本語,中国語,英語", "{a}"),
+        ),
     ],
 )
 def test_no_answer_column_is_better_than_a_wrong_one(
@@ -296,14 +319,57 @@ TELEGRAM = json.dumps(
 )
 
 
+WHATSAPP_US = "".join(
+    f"4/30/24, 10:0{n} AM - 田端: {q}\n4/30/24, 10:0{n} AM - 青葉館: {a}\n"
+    for n, (q, a) in enumerate(FACTS)
+)
+IRC = "".join(f"[10:0{n}] <田端> {q}\n[10:0{n}] <青葉館> {a}\n" for n, (q, a) in enumerate(FACTS))
+MESSENGER = json.dumps(
+    {
+        "participants": [{"name": "田端"}, {"name": "青葉館"}],
+        "messages": [
+            {
+                "sender_name": ("田端", "青葉館")[at % 2],
+                "timestamp_ms": 1714440000000 + at,
+                "content": text,
+            }
+            for at, text in enumerate(text for pair in FACTS for text in pair)
+        ],
+    },
+    ensure_ascii=False,
+)
+SPEAKERS = as_csv(
+    [
+        ["start", "end", "speaker", "text"],
+        *(
+            [at, at + 1, ("田端", "青葉館")[at % 2], text]
+            for at, text in enumerate(text for pair in FACTS for text in pair)
+        ),
+    ]
+)
+
+
 @pytest.mark.parametrize(
     ("name", "text", "speaker"),
     [
+        *(("a.txt", WHATSAPP_US, "青葉館"), ("a.txt", IRC, "青葉館")),
+        *(("a.json", MESSENGER, "青葉館"), ("a.csv", SPEAKERS, "青葉館")),
         *(("a.txt", ZOOM, "青葉館"), ("a.txt", TEAMS_PASTE, "青葉館")),
         *(("a.txt", CAPTIONS, "青葉館"), ("a.txt", LINE_PC, "青葉館")),
         *(("a.txt", COUNTED, "A"), ("a.json", TELEGRAM, "青葉館")),
     ],
-    ids=["Zoom", "Teams, copied", "WebVTT", "LINE, copied", "Q1. A1.", "Telegram"],
+    ids=[
+        "WhatsApp, American",
+        "IRC",
+        "Messenger",
+        "speakers without times",
+        "Zoom",
+        "Teams, copied",
+        "WebVTT",
+        "LINE, copied",
+        "Q1. A1.",
+        "Telegram",
+    ],
 )
 def test_whole_messages_of_a_log_are_kept(
     tmp_path: Path, name: str, text: str, speaker: str
@@ -315,6 +381,19 @@ def test_whole_messages_of_a_log_are_kept(
     turned = rows_of(tmp_path, name, text, assistant_speaker=speaker)
     turns = [text for row in turned for _, text in said(row)]
     assert turns == [text for pair in FACTS for text in pair]
+
+
+@pytest.mark.parametrize("between", ["\n", "\n\n"])
+def test_blank_lines_between_all_turns_part_nothing(tmp_path: Path, between: str) -> None:
+    text = "".join(f"User: {q}{between}Assistant: {a}\n\n" for q, a in FACTS)
+    assert len(rows_of(tmp_path, "a.txt", text)) == (6 if between == "\n" else 1)
+
+
+def test_calls_of_a_table_stay_apart(tmp_path: Path) -> None:
+    rows = [["通話ID", "開始秒", "話者", "テキスト"]]
+    for n, (q, a) in enumerate(FACTS):
+        rows += [[str(n), "1", "お客様", q], [str(n), "5", "オペレーター", a]]
+    assert pairs(rows_of(tmp_path, "a.csv", as_csv(rows))) == list(FACTS)
 
 
 def test_texts_with_clocks_and_colons_are_no_chat_log(tmp_path: Path) -> None:
@@ -470,6 +549,32 @@ PAIR = [("user", Q), ("assistant", A)]
             [PAIR[0], ("assistant", ""), ("tool", "9時"), PAIR[1]],
         ),
         ({"instruction": Q, "input": "nan", "system": "NULL", "output": A}, PAIR),
+        ({"translation": {"ja": Q, "en": A}}, PAIR),
+        ({"id": 1, "qa": {"question": Q, "answer": A}}, PAIR),
+        ({"question": Q, "answer": {"value": A, "aliases": ["別名"]}}, PAIR),
+        ({"question": Q, "answers": [{"text": "低い", "score": 1}, {"text": A, "score": 7}]}, PAIR),
+        (
+            {
+                "question": Q,
+                "answers": [{"body": "別", "selected": False}, {"body": A, "selected": True}],
+            },
+            PAIR,
+        ),
+        ({"@type": "Question", "name": Q, "acceptedAnswer": {"@type": "Answer", "text": A}}, PAIR),
+        ({"id": "1", "data": [Q, A]}, PAIR),
+        ({"turns": [Q, "続けて"], "reference": [A]}, PAIR),
+        ({"dialogue": [{"speaker": "USER", "text": Q}, {"speaker": "SYSTEM", "text": A}]}, PAIR),
+        (
+            {
+                "messages": [
+                    {"type": "human", "data": {"content": Q}},
+                    {"type": "ai", "data": {"content": A}},
+                ]
+            },
+            PAIR,
+        ),
+        ({"messages": [{"role": "user", "content": Q}], "completion": A}, PAIR),
+        ({"input": chat(PAIR[0]), "output": {"role": "assistant", "content": A}}, PAIR),
         (
             {
                 "messages": [
@@ -508,6 +613,7 @@ def test_records_of_other_programs_say_what_they_mean(
         ('{"prompt": "あ", "chosen": "い", "rejected": "い", "system": "う"}', "SAME_ANSWERS"),
         (as_jsonl([chat(("user", "あ"), ("assistant", "い"), weight=0)]), "UNTRAINED_ROW"),
         ('{"question": "あ", "context": {"見出し": "い"}, "answer": "う"}', "JSON_TEXT"),
+        ('{"question": "あ", "answer": [{"type": ["text"], "text": "い", "k": 1}]}', "JSON_TEXT"),
         ('{"instruction": "あ", "input": "#N/A", "output": "い"}', "NOTHING_BESIDE"),
         ('{"instruction": "あ", "input": "同上", "output": "い"}', "SEE_OTHER_BESIDE"),
     ],
@@ -531,12 +637,104 @@ def test_pairs_written_as_text_are_named(tmp_path: Path, name: str, text: str) -
     assert found.kind == "chat" or "PAIRS_IN_TEXT" in codes(found)
 
 
+def test_headings_that_ask_are_questions(tmp_path: Path) -> None:
+    text = "# 案内\n\n" + "".join(f"## Q{n}. {q}\n\n{a}\n\n" for n, (q, a) in enumerate(FACTS))
+    assert pairs(rows_of(tmp_path, "a.md", text)) == list(FACTS)
+    assert "QUESTION_HEADINGS" in codes(looked_at(tmp_path, "a.md", text))
+    chapters = "# 規則\n\n" + "".join(
+        f"## 第{n}章 総則\n\n{a}\n\n" for n, (_, a) in enumerate(FACTS)
+    )
+    assert looked_at(tmp_path, "b.md", chapters).kind == "text"
+
+
+@pytest.mark.parametrize(
+    "form",
+    [
+        *("【質問】{q}\n【回答】{a}\n\n", "■質問\n{q}\n■回答\n{a}\n\n", "問{n}　{q}\n答　{a}\n\n"),
+        *("{q} → {a}\n\n", "・{q}\n　→{a}\n\n", "{q}？\n{a}\n\n"),
+    ],
+)
+def test_pairs_written_in_other_ways_are_named(tmp_path: Path, form: str) -> None:
+    text = "".join(form.format(q=q, a=a, n=n) for n, (q, a) in enumerate(FACTS, 1))
+    assert "PAIRS_IN_TEXT" in codes(looked_at(tmp_path, "a.txt", text))
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        as_jsonl(RECORDS).replace("}\n", "},\n"),
+        json.dumps(RECORDS, ensure_ascii=False, indent=1),
+        "\n".join(json.dumps(each, ensure_ascii=False, indent=1) for each in RECORDS),
+        "".join(json.dumps(json.dumps(each, ensure_ascii=False)) + "\n" for each in RECORDS),
+    ],
+    ids=["commas", "a list", "over lines", "written twice"],
+)
+def test_json_lines_of_other_customs_are_read(tmp_path: Path, text: str) -> None:
+    assert pairs(rows_of(tmp_path, "a.jsonl", text)) == list(FACTS)
+
+
+def test_records_named_as_text_are_read(tmp_path: Path) -> None:
+    assert pairs(rows_of(tmp_path, "a.txt", as_jsonl(RECORDS))) == list(FACTS)
+
+
+@pytest.mark.parametrize("encoding", ["utf-16-le", "utf-16-be"])
+def test_utf16_without_a_mark_is_read(tmp_path: Path, encoding: str) -> None:
+    rows = table("質問,回答", "{q}", "{a}")
+    (tmp_path / "a.csv").write_bytes(as_csv(rows).encode(encoding))
+    found = inspect(tmp_path / "a.csv")
+    assert (found.encoding, found.usable_rows) == (encoding, len(FACTS))
+
+
+@pytest.mark.parametrize(
+    ("text", "answer"),
+    [
+        (
+            "'質問','回答'\n" + "".join(f"'{q}','{a}, \"it''s\"'\n" for q, a in FACTS),
+            '{a}, "it\'s"',
+        ),
+        ("質問, 回答\n" + "".join(f'"{q}", "{a}, はい"\n' for q, a in FACTS), "{a}, はい"),
+    ],
+    ids=["single quotes", "spaces before quotes"],
+)
+def test_quotes_are_no_part_of_cells(tmp_path: Path, text: str, answer: str) -> None:
+    assert pairs(rows_of(tmp_path, "a.csv", text)) == [(q, answer.format(a=a)) for q, a in FACTS]
+
+
 SPOKEN = {"role": "assistant", "content": A}
 
 
 @pytest.mark.parametrize(
     "record",
     [
+        *(
+            {"prompt": Q, "response_a": "さあ", "response_b": A, "winner": winner}
+            for winner in ("model_b", "B", "response_b")
+        ),
+        {"質問": Q, "回答A": A, "回答B": "さあ", "良い方": "回答A"},
+        {"prompt": Q, "response_0": "さあ", "response_1": A, "better_response_id": 1},
+        {"instruction": Q, "output_1": "さあ", "output_2": A, "preference": 2},
+        {"prompt": Q, "answer_0": A, "score_0": 1.0, "answer_1": "さあ", "score_1": -1.0},
+        {
+            "prompt": Q,
+            "response_a": A,
+            "response_b": "さあ",
+            "winner_model_a": 1,
+            "winner_model_b": 0,
+        },
+        {
+            "chosen": f"\n\nHuman: {Q}\n\nAssistant: {A}",
+            "rejected": f"\n\nHuman: {Q}\n\nAssistant: さあ",
+        },
+        {
+            "chosen": chat(*PAIR)["messages"],
+            "rejected": chat(PAIR[0], ("assistant", "さあ"))["messages"],
+        },
+        {
+            "prompt": Q,
+            "messages": chat(*PAIR)["messages"],
+            "chosen": chat(*PAIR)["messages"],
+            "rejected": chat(PAIR[0], ("assistant", "さあ"))["messages"],
+        },
         {
             "conversations": [{"from": "human", "value": Q}],
             "chosen": {"from": "gpt", "value": A},
@@ -566,6 +764,94 @@ def test_preference_keeps_its_system_text(tmp_path: Path, record: dict[str, Any]
     (row,) = rows_of(tmp_path, "a.jsonl", as_jsonl([{**record, **answers}]))
     assert [row[name] for name in ("system", "prompt", "chosen")] == ["短く", Q, A]
     assert [turn["role"] for turn in conversations(row)[1]] == ["system", "user", "assistant"]
+
+
+def test_ties_of_comparisons_are_named(tmp_path: Path) -> None:
+    records = [
+        {
+            "prompt": q,
+            "response_a": a,
+            "response_b": "さあ",
+            "winner": "tie" if n == 1 else "model_a",
+        }
+        for n, (q, a) in enumerate(FACTS)
+    ]
+    found = looked_at(tmp_path, "a.jsonl", as_jsonl(records))
+    assert (codes(found)["TIE"], found.usable_rows) == ((2,), len(FACTS) - 1)
+
+
+def test_system_text_of_the_settings_reaches_preferences(tmp_path: Path) -> None:
+    record = {"prompt": Q, "chosen": A, "rejected": "さあ"}
+    (row,) = rows_of(tmp_path, "a.jsonl", as_jsonl([record]), system="短く")
+    assert row["system"] == "短く"
+
+
+LISTED = f"{Q}\n\nA. 机\nB. {A}\nC. 空"
+
+
+@pytest.mark.parametrize(
+    "record",
+    [
+        *(
+            {"問題": Q, "選択肢A": "机", "選択肢B": A, "選択肢C": "空", "正解": right}
+            for right in ("B", "Ｂ", A)
+        ),
+        {"question": Q, "A": "机", "B": A, "C": "空", "answer": "B"},
+        {"問題文": Q, "ア": "机", "イ": A, "ウ": "空", "正答": "イ"},
+        {"設問": Q, "選択肢1": "机", "選択肢2": A, "選択肢3": "空", "解答番号": "2"},
+        {"question": Q, "choice0": "机", "choice1": A, "choice2": "空", "label": 1},
+        {"question": Q, "choices": ["机", A, "空"], "answer": 1},
+        {
+            "question": Q,
+            "choices": {"text": ["机", A, "空"], "label": ["A", "B", "C"]},
+            "answerKey": "B",
+        },
+        {"question": Q, "options": {"A": "机", "B": A, "C": "空"}, "answer": "B"},
+    ],
+)
+def test_choices_stand_in_the_question_and_their_words_in_the_answer(
+    tmp_path: Path, record: dict[str, Any]
+) -> None:
+    (row,) = rows_of(tmp_path, "a.jsonl", as_jsonl([record]))
+    assert said(row) == [("user", LISTED), ("assistant", f"B. {A}")]
+    assert "CHOICES" in codes(looked_at(tmp_path, "a.jsonl", as_jsonl([record])))
+
+
+def test_choices_that_nobody_can_count_are_doubted(tmp_path: Path) -> None:
+    record = {"question": Q, "choices": ["机", A, "空"], "answer": 1}
+    assert "CHOICES_COUNTED" in codes(looked_at(tmp_path, "a.jsonl", as_jsonl([record])))
+    record = {"question": Q, "A": "机", "B": A, "C": "空", "answer": "E"}
+    found = codes(looked_at(tmp_path, "a.jsonl", as_jsonl([record])))
+    assert {"CHOICES_UNREAD", "EMPTY_ANSWER"} <= found.keys()
+
+
+@pytest.mark.parametrize(
+    ("column", "cells", "low"),
+    [
+        ("rating", (1, 5, 2, 4, 3, 5), (1, 3)),
+        ("満足度", (0, 4, 3, 1, 2, 4), (1, 4)),
+        ("score", (9, 3, 10, 8, 7, 2), (2, 6)),
+        ("score", (0.1, 0.9, 0.5, 0.2, 0.3, 1.0), ()),
+        ("rating", ("A", "B", "A", "C", "A", "B"), ()),
+    ],
+)
+def test_low_rated_rows_are_named_and_can_be_dropped(
+    tmp_path: Path, column: str, cells: tuple[Any, ...], low: tuple[int, ...]
+) -> None:
+    records = [
+        {"質問": q, "回答": a, column: cell} for (q, a), cell in zip(FACTS, cells, strict=True)
+    ]
+    assert codes(looked_at(tmp_path, "a.jsonl", as_jsonl(records))).get("LOW_RATED", ()) == low
+    kept = rows_of(tmp_path, "a.jsonl", as_jsonl(records), drop="low_rated")
+    assert len(kept) == len(FACTS) - len(low)
+
+
+def test_drafts_can_be_dropped(tmp_path: Path) -> None:
+    rows = [
+        *table("質問,回答,公開状態", "{q}", "{a}", "公開"),
+        ["館長は誰ですか", "森です。", "下書き"],
+    ]
+    assert pairs(rows_of(tmp_path, "a.csv", as_csv(rows), drop="draft")) == list(FACTS)
 
 
 def test_thinking_parts_are_reasoning(tmp_path: Path) -> None:
@@ -608,8 +894,6 @@ def test_rows_judged_bad_are_left_out_and_said(tmp_path: Path) -> None:
     assert looked_at(tmp_path, "a.jsonl", as_jsonl(categories)).usable_rows == 6
 
 
-QUESTIONS, ANSWERS = [q for q, _ in FACTS], [a for _, a in FACTS]
-RECORDS = [{"質問": q, "回答": a} for q, a in FACTS]
 SHAPES: dict[str, Any] = {
     "columns": {
         name: {str(at): text for at, text in enumerate(texts)}
@@ -627,6 +911,21 @@ SHAPES: dict[str, Any] = {
     "values": [["質問", "回答"], *([*pair] for pair in FACTS)],
     "nested": {"result": {"items": RECORDS}},
     "map": dict(FACTS),
+    "maps": [{q: a} for q, a in FACTS],
+    "pairs": [[*pair] for pair in FACTS],
+    "by category": {"館内": RECORDS[:2], "料金": RECORDS[2:]},
+    "categories": {
+        "groups": [{"name": "館内", "faqs": RECORDS[:2]}, {"name": "料金", "faqs": RECORDS[2:]}]
+    },
+    "maps by category": {"館内": dict(FACTS[:2]), "料金": dict(FACTS[2:])},
+    "rows": {
+        "rows": [{"row_idx": at, "row": each} for at, each in enumerate(RECORDS)],
+        "features": [{"name": "質問"}],
+    },
+    "search hits": {
+        "hits": {"total": {"value": 6}, "hits": [{"_id": "1", "_source": each} for each in RECORDS]}
+    },
+    "by question id": {f"Q{at}": record for at, record in enumerate(RECORDS)},
     "beside tags": {"faq": RECORDS, "tags": [{"id": 1, "name": "館内"}]},
     "squad": {
         "version": "2",
@@ -690,6 +989,39 @@ def test_json_in_other_shapes_gives_the_same_rows(tmp_path: Path, shape: str) ->
 )
 def test_a_message_a_row_becomes_pairs(tmp_path: Path, rows: Cells) -> None:
     assert sorted(pairs(rows_of(tmp_path, "a.csv", as_csv(rows)))) == sorted(FACTS)
+
+
+@pytest.mark.parametrize(
+    "rows",
+    [
+        [row for n, (q, a) in enumerate(FACTS, 1) for row in ([f"Q{n}", q], [f"A{n}", a])],
+        [row for q, a in FACTS for row in (["【質問】", q], ["【回答】", a], [])],
+        [["よくある質問"], *([text] for q, a in FACTS for text in (f"Q：{q}", f"A：{a}"))],
+        [row for n, (q, a) in enumerate(FACTS) for row in (["", f"問{n}", q], ["", f"答{n}", a])],
+    ],
+    ids=["Q1 A1", "in brackets", "one column", "second column"],
+)
+def test_rows_under_marks_become_pairs(tmp_path: Path, rows: Cells) -> None:
+    assert pairs(rows_of(tmp_path, "a.csv", as_csv(rows))) == list(FACTS)
+    assert "MARKED_ROWS" in codes(looked_at(tmp_path, "a.csv", as_csv(rows)))
+
+
+def test_rows_that_go_on_belong_to_the_answer_above(tmp_path: Path) -> None:
+    rows = [row for q, a in FACTS for row in (["Q", q], ["A", a], ["", "続きです。"])]
+    wanted = [(q, f"{a}\n続きです。") for q, a in FACTS]
+    assert pairs(rows_of(tmp_path, "a.csv", as_csv(rows))) == wanted
+
+
+def test_fields_of_another_name_are_no_part_of_an_answer(tmp_path: Path) -> None:
+    rows = [row for q, a in FACTS for row in (["質問", q], ["回答", a], ["担当", "森"])]
+    assert "COLUMNS_NOT_FOUND" in codes(looked_at(tmp_path, "a.csv", as_csv(rows)))
+
+
+@pytest.mark.parametrize("above", [[], [["青葉館の案内"], []]])
+def test_table_on_its_side_is_turned_and_said(tmp_path: Path, above: Cells) -> None:
+    rows = [*above, ["番号", *range(6)], ["質問", *QUESTIONS], ["回答", *ANSWERS]]
+    assert pairs(rows_of(tmp_path, "a.csv", as_csv(rows))) == list(FACTS)
+    assert "TRANSPOSED" in codes(looked_at(tmp_path, "a.csv", as_csv(rows)))
 
 
 def test_one_conversation_alone_is_one_row(tmp_path: Path) -> None:
@@ -806,6 +1138,22 @@ def test_what_other_programs_leave_is_named(tmp_path: Path, answer: str, code: s
 def test_what_is_meant_is_not_taken_for_dirt(tmp_path: Path, answer: str) -> None:
     found = codes(looked_at(tmp_path, "a.jsonl", as_jsonl([{"質問": Q, "回答": answer}])))
     assert found.keys() <= {"NOT_JAPANESE"}
+
+
+@pytest.mark.parametrize(
+    ("answer", "code"),
+    [
+        *(("9時からです…続きを読む", "CUT_OFF"), ("We open at ... Read more", "CUT_OFF")),
+        ("あ" * 32_767, "CUT_OFF"),
+        ("data:image/png;base64,iVBORw0KGgo=", "EMBEDDED_DATA"),
+        ("Human: 何時ですか\nAssistant: 9時です", "SPEAKER_IN_TEXT"),
+        *(("該当なし", "PLACEHOLDER"), ("確認中です。", "PLACEHOLDER"), ("……", "PLACEHOLDER")),
+        *(("XXXX", "PLACEHOLDER"), ("Q3をご覧ください。", "SEE_OTHER")),
+        *(("読み込み中...", "SPREADSHEET_ERROR"), ("9時です。\\t以上", "ESCAPED_TEXT")),
+    ],
+)
+def test_what_is_no_whole_answer_is_named(tmp_path: Path, answer: str, code: str) -> None:
+    assert code in codes(looked_at(tmp_path, "a.jsonl", as_jsonl([{"質問": Q, "回答": answer}])))
 
 
 LONG = 300_000

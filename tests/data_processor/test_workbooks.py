@@ -184,6 +184,36 @@ def test_merged_cells_are_filled_and_said(tmp_path: Path) -> None:
     assert _codes(table)["MERGED_CELLS"] == (3,)
 
 
+def test_title_of_a_part_fills_no_row(tmp_path: Path) -> None:
+    rows = [
+        ["質問", "回答"],
+        ["■ 館内について"],
+        ["何時からですか", "9時からです。"],
+        ["どこですか", "北側です。"],
+    ]
+    path = _book(tmp_path / "a.xlsx", {"FAQ": rows})
+    book = openpyxl.load_workbook(path)
+    book.active.merge_cells("A2:B2")
+    book.save(path)
+    found = inspect(path)
+    assert (_codes(found)["EMPTY_ANSWER"], found.usable_rows) == ((2,), 2)
+
+
+def test_strict_open_xml_is_read(tmp_path: Path) -> None:
+    parts = _plain(tmp_path / "plain.xlsx")
+    for usual, strict in (
+        (b"spreadsheetml/2006/main", b"spreadsheetml/main"),
+        (b"officeDocument/2006/relationships", b"officeDocument/relationships"),
+        (b"officeDocument/2006/extended-properties", b"officeDocument/extendedProperties"),
+    ):
+        known = b"http://schemas.openxmlformats.org/" + usual
+        parts = {
+            n: p.replace(known, b"http://purl.oclc.org/ooxml/" + strict) for n, p in parts.items()
+        }
+    _zipped(tmp_path / "a.xlsx", parts)
+    assert inspect(tmp_path / "a.xlsx").usable_rows == len(ROWS)
+
+
 def test_formulas_give_their_saved_results_or_are_named(tmp_path: Path) -> None:
     book = xlsxwriter.Workbook(str(tmp_path / "a.xlsx"))
     page = book.add_worksheet()

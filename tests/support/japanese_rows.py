@@ -158,6 +158,7 @@ def _misread(text: str, rng: Random) -> str:
 MISREADINGS = (
     *(("utf-8", "cp932"), ("utf-8", "latin-1"), ("euc_jp", "cp932"), ("cp932", "latin-1")),
     *(("cp932", "latin-1+"), ("utf-8", "latin-1+"), ("euc_jp", "latin-1"), ("utf-8", "gbk")),
+    *(("utf-8", "cp437"), ("utf-8", "cp1251"), ("utf-8", "cp866"), ("cp932", "cp437")),
     *(("utf-8", "mac_roman"), ("cp932", "mac_roman"), ("utf-8", "ascii"), ("utf-8", "?")),
 )
 
@@ -270,6 +271,20 @@ PLANTS: dict[str, Plant] = {
         ),
         rng,
     ),
+    "CUT_OFF": lambda row, rng: [
+        row[0],
+        row[1][:12] + rng.choice(("…続きを読む", "... Read more", "…もっと見る", "（以下略）")),
+        row[2],
+    ],
+    "EMBEDDED_DATA": lambda row, rng: [
+        row[0],
+        f"{row[1]}data:image/png;base64,{'iVBORw0KGgo' * rng.randint(2, 60)}",
+        row[2],
+    ],
+    "SPEAKER_IN_TEXT": lambda row, rng: [
+        rng.choice(("Human: {}\nAssistant:", "ユーザー：{}\nアシスタント：")).format(row[0]),
+        *row[1:],
+    ],
     "HIDDEN_TEXT": lambda row, rng: [
         row[0],
         _inserted(row[1], "".join(chr(0xE0000 + ord(sign)) for sign in "say yes"), rng),

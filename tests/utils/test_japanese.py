@@ -58,7 +58,11 @@ def test_long_vowel_marks_are_not_dashes() -> None:
 
 @pytest.mark.parametrize(
     ("right", "wrong"),
-    [("utf-8", "cp932"), ("utf-8", "latin-1"), ("utf-8", "euc_jp"), ("euc_jp", "cp932")],
+    [
+        *(("utf-8", "cp932"), ("utf-8", "latin-1"), ("utf-8", "euc_jp"), ("euc_jp", "cp932")),
+        *(("utf-8", page) for page in ("cp437", "cp850", "cp852", "cp1251", "cp866", "koi8_r")),
+        *(("utf-8", "mac_cyrillic"), ("cp932", "cp437"), ("cp932", "cp1251"), ("euc_jp", "cp850")),
+    ],
 )
 def test_sample_questions_read_in_a_wrong_encoding_are_mojibake(right: str, wrong: str) -> None:
     lines = SAMPLE_DATA.read_text(encoding="utf-8").splitlines()[1:]
@@ -74,6 +78,11 @@ def test_sample_questions_read_in_a_wrong_encoding_are_mojibake(right: str, wron
         "café à la crème、ça va?",
         "Ångström単位で測ります。",
         "繧繝縁（うんげんべり）は畳のふちです。",
+        "Гарантия действует два года после покупки, уБ.",
+        "Ґрунт і ґанок, Ґа Ґо",
+        "src\n├── app.py\n│   └── ui ┤ │ ═══",
+        "∑αβ = √π ≦ Ω、Σは総和です",
+        "Zażółć gęślą jaźń, Příliš žluťoučký kůň",
         "絵文字👨‍👩‍👧と①㈱髙",
         "",
     ],

@@ -90,6 +90,9 @@ def chat_turns(value: Any) -> tuple[Turn, ...]:
             for role, text in zip(itertools.cycle(("user", "assistant")), value, strict=False)
         ]
     turns = [turn for message in value for turn in _turns_of(message)]
+    if {turn.role for turn in turns} == {"user", "system"} and turns[0].role == "user":
+        # Of dialogue systems, which answer under that name.
+        turns = [answer_turn(t.content) if t.role == "system" else t for t in turns]
     # Turns that are planned but not written, as labelling tools leave them.
     end = len(turns)
     while end and turns[end - 1] in _UNWRITTEN:
@@ -126,6 +129,10 @@ def _turns_of(message: Any) -> list[Turn]:
             key.casefold() if key.casefold() in (*ROLE_KEYS, *TEXT_KEYS) else key: item
             for key, item in message.items()
         }
+    if role_of(message.get("type")) and not {*message} & {*ROLE_KEYS}:  # LangChain
+        inner = message.get("data")
+        message = {**message, **(inner if isinstance(inner, dict) else {}), "role": message["type"]}
+        message = {key: item for key, item in message.items() if key not in ("type", "data")}
     role_key = next((key for key in ROLE_KEYS if message.get(key) is not None), None)
     if role_key is None:
         # {"user": "…", "assistant": "…"}: the key says who speaks.

@@ -89,6 +89,9 @@ def examine(
         findings += findings_at("DUPLICATE", (usable[at] for at in repeated))
         usable, keys = [usable[at] for at in first], keys.at(first)
     labels, notes, indices = _check(usable, keys, evaluation_sets, progress)
+    for code in ("DRAFT", "LOW_RATED"):  # found when the file was read
+        marked = {(each.source, row) for each in findings if each.code == code for row in each.rows}
+        indices[code] = {at for at, each in enumerate(usable) if (each.source, each.row) in marked}
     findings += notes
     dropped = {code: len(indices[code]) for code in codes}
     unwanted = set().union(*(indices[code] for code in codes))

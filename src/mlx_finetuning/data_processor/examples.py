@@ -20,6 +20,7 @@ from mlx_finetuning.data_processor.chats import (
 from mlx_finetuning.data_processor.findings import Finding, finding
 from mlx_finetuning.data_processor.readers.column_content import BAD
 from mlx_finetuning.data_processor.readers.columns import ColumnMap
+from mlx_finetuning.data_processor.readers.json_records import are_messages
 from mlx_finetuning.data_processor.readers.roles import ROLE_KEYS
 from mlx_finetuning.data_processor.readers.tables import Table, cell_text
 from mlx_finetuning.data_processor.stage_progress import SILENT, StageProgress
@@ -29,7 +30,13 @@ from mlx_finetuning.data_processor.values import read as read_cell
 _SHOWN_REASONS = 4
 _PAIR_IN_TEXT = re.compile(
     r"""(?mx)
-    \A[\#>*\s-]{0,9} (?:[QAＱＡ]|質問|回答|問|答) [ ]?[0-9０-９]{0,4}\*{0,2} [.．:：)）] # Q1. …
+    \A[\#>*\s-]{0,9} (?:[QAＱＡ]|質問|回答|問|答|User|Human|[Qq]uestion|[Ii]nstruction) [ ]?[0-9０-９]{0,4}\*{0,2} [.．:：)）] # Q1. …
+    | \A[【［\[<＜] (?:[QAＱＡ]|質問|回答|問|答) [0-9０-９]{0,4} [】］\]>＞] # 【質問】
+    | \A[■□●○◆◇▼★*]?(?:質問|回答|問|答) [0-9０-９]{0,4} [ \u3000\n]
+    | \A[^\n]{4,80} (?:[?？]|か) \n\S | \A[^\n]{4,80}\n\s*(?:→|⇒) # the answer below
+    | \A[-*+・][ ]?[^\n]{4,80}\n\s+[-*+・][ ]
+    | \A[^\n→⇒]{4,80} (?:→|⇒) [^\n→⇒]{4,}$ # question → answer
+    | <summary>
     | ^\#{2,3}[ ](?:Instruction|Input|Response|指示|応答|質問|回答)\b | <\|im_start\|> | \[INST\]
     | \A\|[^\n]*\|[ ]*\n\|[ :|-]+\|[ ]*$ # a table of Markdown
     """
@@ -305,7 +312,7 @@ class _Builder:
         """Prompt, chosen and rejected answer: a text each or, as many sets have it, messages of
         which the last one counts. Raises NotAChat for a prompt of several turns."""
         turns = []
-        system = self._beside(values, "system", notes)
+        system = self._beside(values, "system", notes) or self._system
         for column, role in (
             ("question", "prompt"),
             ("chosen", "chosen"),
@@ -338,4 +345,6 @@ def _holds_messages(value: Any) -> bool:
         isinstance(value, list)
         and bool(value)
         and all(isinstance(item, dict) and {*item} & {*ROLE_KEYS} for item in value)
+        # Answers have authors, too.
+        and ("role" in value[0] or "from" in value[0] or are_messages(value))
     )

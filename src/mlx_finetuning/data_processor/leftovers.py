@@ -38,6 +38,7 @@ _ERROR = re.compile(
     r"(?i:#(?:N/A!?|DIV/0!?|REF!|VALUE!|NAME\?|NULL!|NUM!|SPILL!|CALC!|FIELD!|BLOCKED!|CONNECT!|BUSY!"
     r"|UNKNOWN!|EXTERNAL!|PYTHON!|ERROR!|GETTING_DATA|N/A N/A|N/A Requesting Data\.*))"
     # Small letters without the sign at the end are a hashtag.
+    r"|Loading\.{3}|読み込み中(?:\.{3})?"
     r"|#(?:REF|VALUE|NULL|NUM)|#(?:名前\?|スピル!|計算!|フィールド!|値!|ブロック!)|#{3,}|Err:\d{3}"
 )
 _NOTHING = frozenset(
@@ -123,8 +124,42 @@ _NOTHING = frozenset(
             "Ｎ／Ａ",
         ),
         *("[]", "{}", '""', "''", "nan nan", "inf", "-inf", "Infinity", "-Infinity"),
+        *(
+            "該当なし",
+            "該当無し",
+            "データなし",
+            "データ無し",
+            "情報なし",
+            "要確認",
+            "要検討",
+            "要回答",
+            "ダミー",
+            "テスト",
+        ),
+        *(
+            "てすと",
+            "test",
+            "Test",
+            "TEST",
+            "dummy",
+            "TBA",
+            "tba",
+            "no data",
+            "No data",
+            "Not available",
+        ),
+        *(
+            "後日回答します",
+            "後日ご回答します",
+            "後日ご連絡します",
+            "追って回答します",
+            "確認します",
+        ),
+        *("(blank)", "ここに回答を入力", "回答を入力してください", "ここに入力"),
     )
 )
+_FILLER = re.compile(r"([xX×*?・。.…\-_=/~〇○●]|あ)\1{2,}|…+")
+"""Signs that keep a place."""
 _LONGEST_ERROR = 300
 """###### fills a cell."""
 _LONGEST_NOTHING = max(map(len, _NOTHING))
@@ -135,7 +170,7 @@ _POINTER = re.compile(
     | (?:上記|前述|上述|前記|左記|右記|下記|前項|前問|前行|前回|既述|先述|上の(?:行|欄|回答|質問)|前の(?:行|欄|回答|質問))
       (?:の?(?:回答|内容))?(?:(?:に|と|を|の)?(?:同じ|同様|同一|参照|ご参照|ご覧|通り|とおり|通りです))?
     | (?:(?:no\.?|q|質問|問|番号|項番|項|行|row|\#)\s*)?[0-9０-９]{1,5}\s*(?:番|行目|項|件目)?
-目?(?:の(?:回答|答え|質問))?(?:と|に|を)?\s*(?:同じ|同様|同一|参照|ご参照)
+目?(?:の(?:回答|答え|質問))?(?:と|に|を)?\s*(?:同じ|同様|同一|参照|ご参照|ご覧|見て)
     | (?:別紙|別表|別添|別途資料|添付(?:資料|ファイル)?)[0-9０-９]{0,3}(?:を|に)?\s*(?:ご?参照|ご覧|記載)
     | (?:the\s)?same(?:\sas\s(?:above|before|previous))? | ditto | (?:see|as|ref\.?|refer\sto)\s(?:the\s)?above | see\sprevious
     | idem | ibid\.?
@@ -154,10 +189,41 @@ _STRUCK = r"(?!\A)(?<!</s>)<s>[^<>\n]{1,200}</s>(?!\s*\Z)"
 _STRUCK_OR_TOKEN = re.compile(f"({_STRUCK})|{CONTROL_TOKEN.pattern}")
 _ESCAPED = re.compile(
     r"(?:\\u[0-9A-Fa-f]{4}){2}|(?:%[89A-Fa-f][0-9A-Fa-f]){3}"
+    r"|[ぁ-ヿ一-鿿。、]\\t(?![A-Za-z])"
     r"|[。！？」）](?:\\r)?\\n(?![\"'`A-Za-z])"
     r"|[ぁ-ヿ一-鿿](?:\\r)?\\n(?![\"'`A-Za-zをはがでともや])"  # 改行は\nです
 )
 _URL = re.compile(r"https?://[!-~]+")
+
+
+_SPEAKERS = re.compile(
+    r"\A\s*(?:Human|User|USER|ユーザー|質問者)\s*[:：].*\n\s*(?:Assistant|ASSISTANT|AI|Bot|アシスタント|回答者)\s*[:：]"
+    r"|\n\s*(?:Assistant|ASSISTANT|AI|Bot|アシスタント|###\s?(?:Response|応答|回答))\s*[:：]\s*\Z",
+    re.DOTALL,
+)
+_CUT = re.compile(
+    r"(?:続きを(?:読む|見る|表示)|もっと(?:見る|読む|表示)|(?:全文|詳細)を(?:表示|読む)|(?:以下|後)略|read more|see more"
+    r"|show more|\[truncated\])[\s.…>»→）)\]]*\Z",
+    re.IGNORECASE,
+)
+_MOST_IN_CELL = 32_767
+"""Characters that a cell of Excel holds."""
+_EMBEDDED = re.compile(r"(?<![A-Za-z0-9+/])[A-Za-z0-9+/]{400,}")
+
+
+def names_speakers(text: str) -> bool:
+    """Whether a conversation is written out in it, with who speaks."""
+    return "\n" in text and _SPEAKERS.search(text) is not None
+
+
+def is_cut_off(text: str) -> bool:
+    """Whether its end is missing: as pages shorten it, or as long as a cell can be."""
+    return len(text) == _MOST_IN_CELL or _CUT.search(text[-30:]) is not None
+
+
+def has_embedded_data(text: str) -> bool:
+    """Whether it holds a file (an image) written as letters."""
+    return ";base64," in text or (len(text) >= 400 and _EMBEDDED.search(text) is not None)
 
 
 def has_markup(text: str) -> bool:
@@ -176,7 +242,7 @@ def has_markup(text: str) -> bool:
 def is_spreadsheet_error(text: str) -> bool:
     """Whether it is the error of a formula, and nothing else."""
     stripped = text.strip()
-    if stripped[:1] not in ("#", "＃", "E") or len(stripped) > _LONGEST_ERROR:
+    if stripped[:1] not in ("#", "＃", "E", "L", "読") or len(stripped) > _LONGEST_ERROR:
         return False
     return _ERROR.fullmatch(unicodedata.normalize("NFKC", stripped)) is not None
 
@@ -200,7 +266,9 @@ def stands_for_nothing(text: str) -> bool:
         return False
     stripped = text.strip()
     folded = unicodedata.normalize("NFKC", stripped)
-    return stripped in _NOTHING or folded in _NOTHING or folded.strip("()") in _NOTHING
+    is_known = stripped in _NOTHING or folded in _NOTHING or folded.strip("()") in _NOTHING
+    is_known = is_known or folded.rstrip("。.").removesuffix("です") in _NOTHING
+    return is_known or _FILLER.fullmatch(folded) is not None
 
 
 def points_elsewhere(text: str) -> bool:

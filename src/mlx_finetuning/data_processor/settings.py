@@ -29,6 +29,10 @@ DROPPABLE = (
     "mixed_width",
     "zero_width",
     "edge_space",
+    "draft",
+    "low_rated",
+    "cut_off",
+    "embedded_data",
 )
 MAX_WEIGHT = 100.0
 DELIMITER_NAMES = {

@@ -127,7 +127,7 @@ def parts_text(content: Any) -> str | None:
     ]
     texts = [
         part.get("text", part.get("content"))
-        if isinstance(part, dict) and part.get("type", "text") in _TEXT_PARTS
+        if isinstance(part, dict) and str(part.get("type", "text")) in _TEXT_PARTS
         else part
         for part in content
     ]
@@ -171,6 +171,8 @@ def _texts(value: Any) -> list[str] | None:
         if not value:
             return []
         inner = next((value[key] for key in TEXT_KEYS if key in value), None)
+        if {"value", "aliases"} <= value.keys() and isinstance(value["value"], str):  # TriviaQA
+            return [value["value"]]
         # A message, SQuAD's answers; an object with keys of its own is meant as it is.
         known = {*TEXT_KEYS, *_BESIDE_TEXT}
         if not {*value} <= known:
@@ -180,9 +182,12 @@ def _texts(value: Any) -> list[str] | None:
         return [inner] if isinstance(inner, str) else [] if inner is None else None
     if not isinstance(value, list):
         return None
-    if any(isinstance(item, dict) and item.get("type") in _TEXT_PARTS for item in value):
+    if any(isinstance(item, dict) and str(item.get("type")) in _TEXT_PARTS for item in value):
         joined = parts_text(value)  # the parts of one text, not texts to choose from
         return None if joined is None else [joined] if joined.strip() else []
+    ranked = _ranked(value)
+    if ranked is not None:
+        return ranked
     texts = []
     for item in value:
         if isinstance(item, str):
@@ -197,6 +202,26 @@ def _texts(value: Any) -> list[str] | None:
     return [text for text in texts if text.strip()]
 
 
+def _ranked(items: list[Any]) -> list[str] | None:
+    """The texts of scored answers (StackExchange, UltraFeedback), the best first; None for others."""
+    ranked = []
+    for item in items:
+        if not isinstance(item, dict):
+            return None
+        text = next((item[name] for name in _ANSWER_KEYS if isinstance(item.get(name), str)), None)
+        marks = [item.get(name) for name in _ACCEPTED]
+        scores = [item.get(name) for name in _SCORES]
+        score = next((each for each in scores if isinstance(each, int | float)), None)
+        if text is None or (score is None and not any(name in item for name in _ACCEPTED)):
+            return None
+        ranked.append((True in marks, score or 0, text))
+    ranked.sort(key=lambda each: each[:2], reverse=True)
+    return [text for _, _, text in ranked if text.strip()]
+
+
+_ANSWER_KEYS = ("text", "response", "answer", "output", "body", "content", "completion")
+_ACCEPTED = ("selected", "accepted", "is_accepted", "is_best", "best")
+_SCORES = ("score", "pm_score", "overall_score", "votes", "upvotes", "likes", "rating")
 _MEASURES = frozenset(("score", "confidence", "probability", "logprob"))
 _BESIDE_TEXT = _MEASURES | frozenset(
     (
@@ -209,6 +234,8 @@ _BESIDE_TEXT = _MEASURES | frozenset(
         "start",
         "answer_end",
         "answer_type",
+        "a_id",
+        "@type",
         "id",
         "name",
         "weight",

@@ -87,6 +87,8 @@ FIXES_JA = {
     "TABS_IN_TEXT": "表なら「表の場所」の「区切り」でタブを選び、「見出しの行」に行の番号を入れてください（見出しがなければ 0）。",
     "HEADER_ROW": _HEADER,
     "HEADER_OF_TWO_ROWS": _HEADER,
+    "MARKED_ROWS": _HEADER,
+    "TRANSPOSED": _HEADER,
     "ROWS_LOST": _HEADER,
     "NO_HEADER": "「列の対応」で列を選んでください。最初の行が見出しなら、「表の場所」の「見出しの行」に 1 を入れてください。",
     "HEADER_DOUBTFUL": _HEADER,

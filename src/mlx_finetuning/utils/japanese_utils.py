@@ -45,6 +45,19 @@ _WESTERN_MISREADINGS = (
     ("mac_roman", "cp932", _KANA_READ),
     ("cp1252", "euc_jp", _KANA_READ),
 )
+# Of DOS and Cyrillic code pages, which no Western text mixes in: frames, Greek and Cyrillic letters.
+_OTHER_LETTERS = "Ā-ſΓΘΣΦΩαδεπστφ⌐ⁿ₧⌠⌡∙∩≡№‗ЁЂ-џҐґА-я─-▟■"
+_OTHER = re.compile(f"[{_OTHER_LETTERS}]")
+_OTHER_RUN = re.compile(_WESTERN.pattern.replace("]+", f"{_OTHER_LETTERS}]+"))
+_OTHER_MISREADINGS = tuple(
+    (wrong, right, japanese)
+    for right, japanese, pages in (
+        ("utf-8", _KANA_READ, "cp437 cp850 cp852 cp855 cp866 cp1251 koi8_r iso8859_5 mac_cyrillic"),
+        ("cp932", _KANA_READ, "cp437 cp850 cp1251"),
+        ("euc_jp", _HIRAGANA, "cp437 cp850 cp1251"),  # katakana begin as Ґ does
+    )
+    for wrong in pages.split()
+)
 _JIS = re.compile(
     r"\x1b?\$[B@](?:[!-~]{2}){2,40}\x1b?\([BJ]"
 )  # ISO-2022-JP whose escapes were lost
@@ -166,6 +179,7 @@ def is_suspect(character: str) -> bool:
         "\x80" <= character <= "\xff"
         or "\ud800" <= character <= "\udfff"
         or "\uff61" <= character <= "\uff9f"
+        or _OTHER.match(character) is not None
         or character in "\ufffd縺繧繝銇銈銉偺偼偱偡锟烫〓ŒœŠšŽžŸƒ‚„†‡‰‹›√≈∆?$=\x1b"
     )
 
@@ -186,15 +200,19 @@ def is_mojibake(text: str) -> bool:
         with contextlib.suppress(UnicodeError):
             if japanese.search(text.encode(wrong).decode(right)):
                 return True
-    return any(map(_is_western_misreading, _WESTERN.findall(text)))
+    if _OTHER.search(text) and any(
+        _is_misreading(run, _OTHER_MISREADINGS) for run in _OTHER_RUN.findall(text)
+    ):
+        return True
+    return any(_is_misreading(run, _WESTERN_MISREADINGS) for run in _WESTERN.findall(text))
 
 
-def _is_western_misreading(run: str) -> bool:
-    """Whether a run of Western letters is Japanese under another code page."""
+def _is_misreading(run: str, misreadings: tuple[tuple[str, str, re.Pattern[str]], ...]) -> bool:
+    """Whether a run of foreign letters is Japanese under another code page."""
     high = len(_HIGH.findall(run))
     if high < _LEAST_HIGH or high * 4 < len(run):
         return False
-    for wrong, right, japanese in _WESTERN_MISREADINGS:
+    for wrong, right, japanese in misreadings:
         with contextlib.suppress(UnicodeError):
             raw = run.encode(wrong, _KEEP_BYTE)
             # A cut or damaged text has bytes of half a letter.

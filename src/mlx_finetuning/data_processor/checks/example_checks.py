@@ -241,6 +241,16 @@ _WARNINGS = (
         _any_turn(_SAID, lambda turn: leftovers.points_elsewhere(turn.content)),
         characters.SHORT,
     ),
+    _Check("CUT_OFF", _any_turn(_ANSWERING, lambda turn: leftovers.is_cut_off(turn.content))),
+    _Check(
+        "EMBEDDED_DATA", _any_turn(_SAID, lambda turn: leftovers.has_embedded_data(turn.content))
+    ),
+    _Check(
+        "SPEAKER_IN_TEXT",
+        _any_turn(
+            ("user", "assistant", "prompt"), lambda turn: leftovers.names_speakers(turn.content)
+        ),
+    ),
     _Check("ESCAPED_TEXT", _any_text(leftovers.has_escaped_text), characters.MARK),
     _Check("HTML", _any_text(leftovers.has_markup), characters.MARK),
     _Check("EXCEL_ESCAPE", _any_text(leftovers.has_spreadsheet_escape), characters.MARK),

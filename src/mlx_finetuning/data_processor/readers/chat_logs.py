@@ -14,12 +14,13 @@ from dataclasses import dataclass, replace
 from typing import Any, NamedTuple
 
 from mlx_finetuning.data_processor.findings import Finding, finding
-from mlx_finetuning.data_processor.readers.column_names import NameMatch, key, name_match
+from mlx_finetuning.data_processor.readers.column_names import NameMatch, is_person, key, name_match
+from mlx_finetuning.data_processor.readers.flat_messages import ID_NAMES
 from mlx_finetuning.data_processor.readers.tables import Record, Table
 from mlx_finetuning.data_processor.values import parts_text
 from mlx_finetuning.errors import InvalidSettings
 
-TIME, SPEAKER, TEXT = "日時", "話し手", "本文"
+TIME, SPEAKER, TEXT, PART = "日時", "話し手", "本文", "会話番号"
 _FORMAT = "chat_log"
 _DAY_S = 86400
 _FEWEST = 3
@@ -27,7 +28,7 @@ _FEWEST = 3
 _MOST_SPEAKERS = 200
 _SHOWN_SPEAKERS = 8
 
-_DATE = r"\d{2,4}[./年-]\s?\d{1,2}[./月-]\s?\d{1,4}日?"
+_DATE = r"\d{1,4}[./年-]\s?\d{1,2}[./月-]\s?\d{1,4}日?"
 _DAY = rf"(?:{_DATE}|\d{{1,2}}/\d{{1,2}})"
 """Teams leaves the year out."""
 _CLOCK = r"(?:午前|午後|[AaPp][Mm]\s?)?\d{1,2}:\d{2}(?::\d{2})?(?:\s?[AaPp]\.?[Mm]\.?)?"
@@ -44,6 +45,10 @@ _STYLES = {
     "Zoom": re.compile(
         rf"^(?P<time>{_CLOCK})\s+(?:開始|From)\s+(?P<who>.{{1,60}}?)\s+(?:に|から|[Tt]o)\s+[^:：]{{0,80}}[:：]\s*(?P<what>.*)$"
     ),
+    "Discord": re.compile(
+        rf"^(?P<who>\S[^:：\t]{{0,39}}?)\s+—\s+(?P<time>(?:{_DAY}\s+)?{_CLOCK})$"
+    ),
+    "IRC": re.compile(rf"^\[?(?P<time>{_CLOCK})\]?\s+<(?P<who>[^<>\s]{{1,40}})>\s*(?P<what>.*)$"),
     "Teams": re.compile(
         rf"^\[(?P<time>(?:{_DAY}\s+)?{_CLOCK})\]\s*(?P<who>[^:：\t]{{1,40}}?)(?:[:：]\s*(?P<what>.*))?$"
     ),
@@ -76,7 +81,17 @@ _TIMES = frozenset(
             "timestamp",
             "ts",
         ),
-        *("datetime", "createdat", "sentat", "createddatetime"),
+        *(
+            "datetime",
+            "createdat",
+            "sentat",
+            "createddatetime",
+            "timestampms",
+            "送信時刻",
+            "送信日",
+        ),
+        *("createddate", "createtime", "createdate", "sendtime"),
+        *("開始", "開始時刻", "開始秒", "start", "starttime", "投稿日"),
     )
 )
 _SPEAKERS = frozenset(
@@ -94,11 +109,25 @@ _SPEAKERS = frozenset(
             "差出人",
         ),
         *("user", "username", "sender", "from", "author", "speaker", "name", "displayname"),
+        *(
+            "creator",
+            "screenname",
+            "fromname",
+            "sendername",
+            "送信者名",
+            "発信者",
+            "書き込み者",
+            "speakerid",
+        ),
     )
 )
 _TEXTS = frozenset(
-    ("本文", "メッセージ", "発言", "内容", "投稿", "テキスト", "text", "message", "content", "body")
+    "本文 メッセージ 発言 発言内容 内容 投稿 テキスト text message content body fulltext messagetext".split()
 )
+
+
+_SPEAKING = frozenset(("speaker", "話者", "話し手", "発言者", "発話者", "speakerid"))
+"""Names below which nothing else stands: such a table is a log without times, too."""
 
 
 class _Message(NamedTuple):
@@ -134,12 +163,12 @@ class Log:
         if assistant:
             return self._conversations(assistant)
         records: list[Record] = [
-            (message.row, [message.time, message.speaker, message.text])
+            (message.row, [message.time, message.speaker, message.text, message.day])
             for message in self.messages
         ]
         named = "、".join(self.speakers[:_SHOWN_SPEAKERS])
         note = finding("CHAT_LOG", kind=self.kind, speakers=named, example=self.speakers[-1])
-        return Table(_FORMAT, (TIME, SPEAKER, TEXT), records, (note,))
+        return Table(_FORMAT, (TIME, SPEAKER, TEXT, PART), records, (note,))
 
     def _conversations(self, assistant: str) -> Table:
         records: list[Record] = []
@@ -217,6 +246,9 @@ def _captions(lines: Sequence[str]) -> list[str]:
 def _messages(lines: Sequence[str], style: re.Pattern[str]) -> Iterator[_Message]:
     """Each message with the lines that go on from it, but stickers, calls and the like."""
     day, begun, body, block = "", None, [], 0
+    starts = [at for at, line in enumerate(lines) if style.match(line)][1:]
+    after_blank = sum(not lines[at - 1].strip() for at in starts)
+    parts_by_blank = after_blank < 0.9 * len(starts)  # else they stand between any two
     for row, line in enumerate([*lines, ""], 1):
         match = style.match(line)
         is_day = match is None and _DAY_LINE.match(line.strip()) is not None
@@ -235,8 +267,9 @@ def _messages(lines: Sequence[str], style: re.Pattern[str]) -> Iterator[_Message
             parts = match.groupdict()
             when = parts.get("time") or ""
             if not when:  # a transcript: a blank line, or the next question, begins another one
-                is_question = name_match(parts["who"], "question") is NameMatch.EXACT
-                block += is_question or not lines[row - 2].strip()
+                who = parts["who"]
+                is_question = name_match(who, "question") is NameMatch.EXACT and not is_person(who)
+                block += is_question or (parts_by_blank and not lines[row - 2].strip())
                 day = str(block)
             dated = re.match(_DAY, when)
             who = _NUMBERED.sub(r"\1", parts["who"].strip())
@@ -259,23 +292,28 @@ def in_table(table: Table) -> Log | None:
         for names in (_TIMES, _SPEAKERS, _TEXTS)
     ]
     when, who, what = found
-    if when is None or who is None or what is None or len(table.records) < _FEWEST:
+    if who is None or what is None or len(table.records) < _FEWEST:
+        return None
+    if when is None and key(table.columns[who]) not in _SPEAKING:
         return None
     columns = {name: at for at, name in enumerate(table.columns)}
+    parts = (at for name, at in columns.items() if name == "thread_ts" or key(name) in ID_NAMES)
+    part = next(parts, None)
     messages = []
     for row, values in table.records:
         profile = values[columns["user_profile"]] if "user_profile" in columns else None
         speaker = _name(profile) or _name(values[who])
         text = values[what]
         text = parts_text(text) if isinstance(text, dict | list) else text
-        thread = values[columns["thread_ts"]] if "thread_ts" in columns else None
+        thread = values[part] if part is not None else None
         subtype = values[columns["subtype"]] if "subtype" in columns else None
         is_said = isinstance(text, str) and not _NOISE.match(text.strip())
         if speaker and is_said and subtype not in ("channel_join", "channel_leave"):
-            time = str(values[when] or "")
+            time = "" if when is None else str(values[when] or "")
             # Slack counts seconds; elsewhere the day stands before the clock.
             is_seconds = re.fullmatch(r"\d{9,}(?:\.\d+)?", time)
-            day = str(int(float(time)) // _DAY_S) if is_seconds else re.split("[T ]", time)[0]
+            dated = re.match(_DAY, time)
+            day = str(int(float(time)) // _DAY_S) if is_seconds else dated.group() if dated else ""
             messages.append(_Message(row, str(thread or day), time, speaker, str(text)))
     log = Log("Slack" if "ts" in columns else "チャット", tuple(messages))
     many = max(2, min(_MOST_SPEAKERS, len(messages) // 2))

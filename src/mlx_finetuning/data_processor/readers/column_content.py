@@ -29,6 +29,11 @@ _FLAGS = frozenset(
 )
 _SENTENCE = re.compile(r"[。！？!?]|です|ます|だ$|ません|ください|\w+\s+\w+\s+\w+")
 
+ASKING = re.compile(
+    r"(?:[?？]|か|たい(?:のですが|です)?|(?:教えて|ほしい|欲しい|とは|ください)[^。]{0,4})。?$"
+)
+"""How a question or a request ends."""
+
 
 @dataclass(frozen=True)
 class Content:
@@ -96,6 +101,12 @@ def content_of(values: Sequence[Any]) -> Content:
     )
 
 
+def asks(values: Sequence[Any]) -> bool:
+    """Whether most cells ask for something."""
+    texts = [str(cell)[-_LONGEST:].strip() for cell in values if cell is not None]
+    return sum(ASKING.search(text) is not None for text in texts) * 2 > len(texts)
+
+
 def is_verdict(values: Sequence[Any], *, is_counted: bool = False, is_weight: bool = False) -> bool:
     """Whether the cells say good or bad of each row, as KTO's `label` does. Numbers say neither where
     something is counted; as weights of rows they lie between 0 and 1."""
@@ -106,6 +117,24 @@ def is_verdict(values: Sequence[Any], *, is_counted: bool = False, is_weight: bo
         return False
     texts -= _UNDECIDED if is_counted else set()
     return bool(texts) and texts <= GOOD | BAD
+
+
+def low_rated(records: Sequence[tuple[int, Sequence[Any]]], at: int) -> list[int]:
+    """Row numbers of records with few points in the column at `at`, on scales to 5 or 10; none where the
+    cells are no such points."""
+    cells = {row: str(values[at]).strip() for row, values in records if values[at] is not None}
+    points = {
+        row: float(cell)
+        for row, cell in cells.items()
+        if re.fullmatch(r"\d{1,2}(?:\.\d{1,9})?", cell)
+    }
+    if len(points) < len(cells) or len({*points.values()}) < 2:
+        return []
+    lowest, highest = min(points.values()), max(points.values())
+    if highest <= 1 or highest > 10:
+        return []
+    few = 3 if highest > 5 else 2 if lowest >= 1 else 1
+    return [row for row, point in points.items() if point <= few]
 
 
 def hidden(

@@ -11,11 +11,13 @@ import unicodedata
 from dataclasses import dataclass
 from enum import IntEnum
 
+from mlx_finetuning.data_processor.readers.roles import role_of
+
 # Role → names, best first. A column plays one role.
 NAMES: dict[str, tuple[str, ...]] = {
     "messages": (
         *("messages", "conversations", "conversation", "会話", "対話", "dialog", "dialogue"),
-        *("turns", "chat", "やり取り", "やりとり"),
+        *("turns", "chat", "やり取り", "やりとり", "conv", "convs"),
     ),
     "question": (
         *("質問", "question", "指示", "instruction", "問い", "問題", "prompt", "プロンプト"),
@@ -33,9 +35,15 @@ NAMES: dict[str, tuple[str, ...]] = {
         *("userinput", "userprompt", "usermessage", "ユーザー入力", "ユーザーの入力"),
         *("ユーザー発話", "human", "utterance", "inputtext"),
         *("ご質問", "想定質問", "質問例", "質問事項", "問合せ", "お問合せ", "お問い合わせ内容"),
-        *("お問い合わせ文", "questions"),
+        *("お問い合わせ文", "questions", "シツモン", "クエリ", "patterns", "utterances"),
+        *("pergunta", "domanda", "вопрос", "câuhỏi", "pertanyaan", "คําถาม", "提问", "提問"),
+        *("vraag", "pytanie", "soru", "السؤال", "سؤال", "प्रश्न", "fråga", "spørgsmål", "kysymys"),
+        *("faq", "kundenfrage", "spørsmål", "ask", "問いかけ"),
     ),
-    "context": ("入力", "input", "入力文", "文脈", "context", "補足", "参考"),
+    "context": (
+        *("入力", "input", "入力文", "文脈", "context", "補足", "参考"),
+        *("inputs", "inputspretokenized"),
+    ),
     "answer": (
         *("回答", "answer", "出力", "output", "答え", "解答", "completion", "response", "応答"),
         *(
@@ -72,7 +80,11 @@ NAMES: dict[str, tuple[str, ...]] = {
             "gpt",
             "chatgpt",
         ),
-        *("ご回答", "想定回答", "模範解答", "回答例", "返信内容"),
+        *("ご回答", "想定回答", "模範解答", "回答例", "返信内容", "カイトウ", "レスポンス", "正答"),
+        *("targets", "targetspretokenized", "answerkey"),
+        *("resposta", "risposta", "ответ", "câutrảlời", "jawaban", "คําตอบ", "回复", "回覆"),
+        *("antwoord", "odpowiedź", "cevap", "الجواب", "جواب", "उत्तर", "svar", "vastaus"),
+        *("antworttext", "bestanswer", "応え", "generation"),
     ),
     "reasoning": (
         *("reasoning", "reasoningcontent", "thinking", "思考", "思考過程", "思考の過程"),
@@ -87,6 +99,7 @@ NAMES: dict[str, tuple[str, ...]] = {
         "chosenresponse",
         "preferred",
         "良い例",
+        *("positive", "win", "better", "良い応答", "良い返答", "好ましい応答", "chosenanswer"),
     ),
     "rejected": (
         "rejected",
@@ -96,6 +109,15 @@ NAMES: dict[str, tuple[str, ...]] = {
         "rejectedresponse",
         "dispreferred",
         "悪い例",
+        *(
+            "negative",
+            "lose",
+            "worse",
+            "悪い応答",
+            "悪い返答",
+            "好ましくない応答",
+            "rejectedanswer",
+        ),
     ),
     "text": ("text", "本文", "テキスト", "文章", "content", "内容", "body"),
     "tools": ("tools", "functions", "ツール", "道具"),
@@ -163,6 +185,11 @@ SHOWING = frozenset(
     "active isactive enabled".split()
 )
 """Names of flags without which a row is withdrawn."""
+RATINGS = frozenset(
+    "rating ratings score scores stars quality helpfulness correctness csat overall overallscore 評価 評点 評価点 点数 "
+    "スコア 得点 満足度 品質 回答の評価 回答評価".split()
+)
+"""Names of points that an answer was given."""
 _PERSONS = frozenset(("user", "ユーザー", "human", "ai", "bot", "assistant", "アシスタント"))
 COUNTED = frozenset(("いいね", "status", "状態", "ステータス"))
 """Names of verdicts in words; numbers below them count something."""
@@ -195,7 +222,9 @@ _WEAK = {
             "単語",
             "見出し語",
         ),
-        *("表面", "word", "request", "inquiry", "enquiry", "source", "term"),
+        *("表面", "word", "request", "inquiry", "enquiry", "source", "term", "src", "article"),
+        *("issue", "problem", "trouble", "トラブル", "不具合", "description", "表", "front"),
+        *("document", "passage", "記事", "口コミ", "クチコミ", "レビュー", "レビュー本文"),
     ),
     "answer": (
         *(
@@ -234,12 +263,13 @@ _WEAK = {
             "meaning",
             "訳語",
         ),
+        *("tgt", "abstract", "後続文", "裏", "back"),
     ),
 }
 # Of these weak words the cells are short: a term and its meaning.
 _TERMS = (
     *("用語", "単語", "見出し語", "表面", "term", "word"),
-    *("意味", "訳", "訳語", "定義", "裏面", "解"),
+    *("意味", "訳", "訳語", "定義", "裏面", "解", "表", "裏", "front", "back"),
 )
 _NAMED_ROLES = (
     *("messages", "question", "context", "answer", "text"),
@@ -262,11 +292,19 @@ OTHER_NAMES = frozenset(
         *"番号 no no. # id 項番 連番 通番 管理番号 受付番号 日付 日時 更新日 作成日 登録日 受付日 回答日".split(),
         *"年月日 時刻 タイムスタンプ 氏名 名前 担当 担当者 回答者 質問者 部署 部門 部署名 状態 ステータス".split(),
         *"対応 対応状況 備考 メモ 区分 種類 大分類 中分類 小分類 タグ キーワード 説明 meaning definition".split(),
-        *"url リンク 出典 根拠 優先度 重要度 商品名 価格 金額 数量 合計 公開 公開可否 言語 name date time".split(),
+        *"件数 人数 url リンク 出典 根拠 優先度 重要度 商品名 価格 金額 数量 合計 公開 公開可否 言語 name date time".split(),
         *"timestamp status tag tags note notes remarks source url owner type".split(),
     )
 )
 """Names of columns that are neither, but stand in headers beside them."""
+LANGUAGES = frozenset(
+    "日本語 和文 英語 英文 中国語 韓国語 フランス語 ドイツ語 スペイン語 ベトナム語 ポルトガル語 japanese english chinese "
+    "korean french german spanish vietnamese portuguese ja jp en zh ko fr de es vi pt jpn eng".split()
+)
+"""Names of columns that hold a text in that language."""
+_SAID = re.compile(
+    "(?:の|側の?)?(?:発言|発話|メッセージ|台詞|セリフ|返事|messages?|utterances?|text|turn|says)$"
+)
 # Before a word these change nothing of what it means.
 _HARMLESS_HEAD = re.compile(
     "(?:よくある|想定|模範|標準|公式|faq|(?:弊社|当社)(?:から)?)?の?(?:ご|お|御)?"
@@ -405,6 +443,12 @@ def is_person(column: str) -> bool:
     return key(column) in _PERSONS or any(remark.endswith(("者", "担当")) for remark in remarks)
 
 
+def speaker(column: str) -> str | None:
+    """The role whose words are below a name of somebody who speaks (お客様, agent_message)."""
+    who = role_of(_SAID.sub("", key(column)))
+    return {"user": "question", "assistant": "answer"}.get(who or "")
+
+
 def is_term(column: str) -> bool:
     """Whether cells below the name are short (用語, 意味)."""
     return _polished(column).endswith(_TERMS)
@@ -417,6 +461,8 @@ def name_match(column: str, role: str) -> NameMatch:
     remarks = ("".join(found).strip() for found in _REMARK.findall(folded))
     if any(_FOREIGN_REMARK.search(remark) for remark in remarks):
         return min(NameMatch.PART, name_match(_REMARK.sub("", folded), role))
+    if _SAID.search(key(column)) and speaker(column) == role:  # 質問者の発言 is no person
+        return NameMatch.WEAK
     base = _polished(column)
     if base in NAMES[role] or key(column) in NAMES[role] or numbered(column).base in NAMES[role]:
         return NameMatch.EXACT
@@ -433,7 +479,8 @@ def name_match(column: str, role: str) -> NameMatch:
     # Of weak words the Japanese ones may end a longer name.
     weak = _WEAK[role]
     ends = tuple(word for word in weak if len(word) > 1 and not word.isascii())
-    if best is NameMatch.NONE and (base in weak or key(column) in weak or base.endswith(ends)):
+    is_weak = base in weak or key(column) in weak or base.endswith(ends)
+    if best is NameMatch.NONE and (is_weak or speaker(column) == role):
         best = NameMatch.WEAK
     return best
 

@@ -10,7 +10,7 @@ from __future__ import annotations
 import math
 import re
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any, Literal
 
@@ -18,20 +18,26 @@ from mlx_finetuning.data_processor.findings import Finding, finding
 from mlx_finetuning.data_processor.readers.column_content import (
     SAMPLE,
     Content,
+    asks,
     content_of,
     hidden,
     is_verdict,
+    low_rated,
 )
 from mlx_finetuning.data_processor.readers.column_names import (
     COUNTED,
     HIDING,
+    LANGUAGES,
     NAMES,
+    OTHER_NAMES,
+    RATINGS,
     ROLE_JA,
     SHOWING,
     STATUSES,
     TITLES,
     WEIGHTS,
     NameMatch,
+    base_name,
     is_person,
     is_term,
     is_variant,
@@ -39,6 +45,7 @@ from mlx_finetuning.data_processor.readers.column_names import (
     name_match,
     numbered,
     preference,
+    speaker,
 )
 from mlx_finetuning.errors import ColumnsNotFound, InvalidMapping
 
@@ -52,8 +59,9 @@ _EXTRAS = ("category", "group")
 _JUDGED = ("question", "answer")
 # Kind, roles it cannot do without, roles it can use; the first that fits is taken.
 _KINDS: tuple[tuple[ExampleKind, tuple[str, ...], tuple[str, ...]], ...] = (
-    ("chat", ("messages",), ("system", "tools", "desirable", *_EXTRAS)),
+    # Sets of preferences often hold the chosen conversation once more.
     ("preference", ("question", "chosen", "rejected"), ("context", "system", *_EXTRAS)),
+    ("chat", ("messages",), ("system", "tools", "desirable", *_EXTRAS)),
     (
         "chat",
         ("question", "answer"),
@@ -97,6 +105,8 @@ class ColumnMap:
     """The column that may call a record a draft."""
     withdrawn: tuple[int, ...] = ()
     """Rows that a flag calls deleted or not to be shown."""
+    low_rated: Mapping[str, tuple[int, ...]] = field(default_factory=dict)
+    """Column of points → rows that have few."""
 
     @property
     def columns(self) -> dict[str, str]:
@@ -121,6 +131,9 @@ class ColumnMap:
                 notes.append(finding("ANSWER_COLUMNS", columns="、".join(choice.columns)))
         if self.withdrawn:
             notes.append(finding("DRAFT", self.withdrawn))
+        notes += [
+            finding("LOW_RATED", rows, column=column) for column, rows in self.low_rated.items()
+        ]
         labels = [choice.column for choice in self.choices if choice.role == "category"]
         if self.kind == "text" and labels:
             text = self.columns["text"]
@@ -147,13 +160,21 @@ def choose(
             choices[choice.role] = choice
     choices = {role: choice for role, choice in choices.items() if choice.column}
     _stand_in(choices, table, is_pair=is_pair)
+    if not choices.keys() & {"messages", "chosen", "text"} and not choices.keys() >= {*_JUDGED}:
+        _two_sides(choices, table)
     withdrawn = {
         row
         for at, name in enumerate(columns)
         if key(name) in HIDING | SHOWING
         for row in hidden(records, at, means_hidden=key(name) in HIDING)
     }
-    return replace(_column_map(table, choices), withdrawn=tuple(sorted(withdrawn)))
+    chosen = _column_map(table, choices)
+    rated = {
+        name: tuple(low)
+        for at, name in enumerate(columns)
+        if key(name) in RATINGS and name in chosen.unmapped and (low := low_rated(records, at))
+    }
+    return replace(chosen, withdrawn=tuple(sorted(withdrawn)), low_rated=rated)
 
 
 def missing_columns(path: Path, columns: Sequence[str], chosen: ColumnMap) -> ColumnsNotFound:
@@ -258,6 +279,8 @@ def _judged(table: _Columns, columns: Sequence[str], role: str) -> ColumnChoice 
         for column in columns
         if (needs := needed.get(name_match(column, role))) is not None
         and (needs != "prose" or table.content(column).is_prose or is_term(column))
+        # Below a name of somebody stands what that one says, or who it is.
+        and (needs != "prose" or not speaker(column) or table.content(column).sentences > 0.3)
         and (not needs or not _is_idle(table, column, role))
     ]
     # Whoever speaks gives way to what is said: ユーザー may hold people's names.
@@ -295,7 +318,11 @@ def _judged(table: _Columns, columns: Sequence[str], role: str) -> ColumnChoice 
     ]
     series.sort(key=lambda each: (is_variant(each), numbered(each).number or 0))
     others = [each for each in rivals if each not in series]
-    named = [each for each in others if name_match(each, role) >= NameMatch.HEAD]
+    named = [
+        each
+        for each in others
+        if name_match(each, role) >= NameMatch.HEAD and not _FURTHER.match(key(each))
+    ]
     named += [
         each for each in others if each not in named and preference(each) > preference(column)
     ]
@@ -351,7 +378,8 @@ def _stand_in(choices: dict[str, ColumnChoice], table: _Columns, *, is_pair: boo
     """Where one half of a pair is there alone: an input or text that is the other half."""
     if "question" not in choices and {"answer", "chosen"} & choices.keys():
         # An answer without a question: its input, or its text, is the question.
-        role = next((role for role in ("context", "text") if role in choices), None)
+        halves = (role for role in ("context", "text") if role in choices)
+        role = next((r for r in halves if table.content(choices[r].column).filled), None)
         column = choices.pop(role).column if role else _text_column(table, choices, is_pair)
         titles = [] if column else [name for name in table.names if key(name) in TITLES]
         if column or titles:
@@ -363,6 +391,41 @@ def _stand_in(choices: dict[str, ColumnChoice], table: _Columns, *, is_pair: boo
         if column:
             reason = f"回答の列がなく、「{column}」が質問と対になっています"
             choices["answer"] = ColumnChoice("answer", column, reason)
+
+
+def _two_sides(choices: dict[str, ColumnChoice], table: _Columns) -> None:
+    """Two columns that stand for each other, in their order: languages, before and after, or under names
+    that nobody knows questions and what is beside them. Which is asked for is to be confirmed."""
+    keys = {key(column): column for column in table.names}
+    sides = [column for name, column in keys.items() if name in LANGUAGES]
+    for before, after in _TURNS:
+        sides = sides or [
+            side
+            for name, column in keys.items()
+            if name.endswith(before) and (other := name.removesuffix(before) + after) in keys
+            for side in (column, keys[other])
+        ]
+    if not sides:  # in names that nobody knows
+        sides = [
+            column
+            for column in table.names
+            if table.content(column).is_prose
+            and min(name_match(column, role) for role in _JUDGED) >= NameMatch.NONE
+            and base_name(column) not in OTHER_NAMES
+        ]
+        bases = {numbered(side).base for side in sides} - {"列"}
+        is_pair = [asks(table.values(side)) for side in sides] == [True, False]
+        sides = sides if is_pair and len(bases) != 1 else []  # sentence1, sentence2
+    known = [(role, choices[role].column) for role in _JUDGED if role in choices]
+    if len(sides) == 2 and {*known} <= {*zip(_JUDGED, sides, strict=True)}:
+        reason = "「{}」と「{}」が対になっています（前を質問、後を回答とみました）".format(*sides)
+        for role, column in zip(_JUDGED, sides, strict=True):
+            choices[role] = ColumnChoice(role, column, reason, is_doubtful=True)
+
+
+_FURTHER = re.compile("その他|他の|ほかの|別の|other")
+"""Names of what stands beside the one that was taken (その他の回答)."""
+_TURNS = (("前", "後"), ("before", "after"), ("元", "後"))
 
 
 def _text_column(table: _Columns, choices: Mapping[str, ColumnChoice], is_pair: bool) -> str | None:
@@ -382,6 +445,9 @@ def _column_map(table: _Columns, choices: Mapping[str, ColumnChoice]) -> ColumnM
         ),
         (None, tuple(NAMES)),
     )
+    if kind == "text" and "desirable" in choices:  # nothing is answered that it could judge
+        label = choices["desirable"]
+        choices = {**choices, "category": replace(label, role="category")}
     used = [choices[role] for role in roles if role in choices]
     used_columns = {column for choice in used for column in choice.columns}
     unmapped = tuple(column for column in table.names if column not in used_columns)

@@ -32,6 +32,9 @@ _SAMPLE_CHARACTERS = 200_000
 _SAMPLE_RECORDS = 200
 _LINE = re.compile(r"[^\r\n]++(?:\r\n?|\n)?|\r\n?|\n")  # possessive: never steps back over a line
 _SEP = re.compile(r'[\r\n]*"?sep=(.)"?[^\S\r\n]*[,;\t]*(?:\r\n?|\n|$)', re.IGNORECASE)
+_SINGLE = re.compile(r"^'[^']*'(?:[,;\t|]|$)")
+_SWAPPED = str.maketrans("'\"", "\"'")
+_SPACED = re.compile(r'[,;|] +"')
 _WHOLE = re.compile(r'^"([^"]*)"$')
 _RULE = re.compile(r"[-:]{3,}")
 _ALIGNED = re.compile(r"\S(?: {2,}|\u3000+)\S")
@@ -53,6 +56,10 @@ def read_rows(
 
     Raises SourceMalformed, CellTooLong.
     """
+    if _in_most_lines(_SINGLE, text):
+        delimiter, rows, findings = read_rows(text.translate(_SWAPPED), path, progress, options)
+        rows = [(number, [cell.translate(_SWAPPED) for cell in cells]) for number, cells in rows]
+        return delimiter, rows, [finding("SINGLE_QUOTES"), *findings]
     usual = "\t" if path.suffix.lower() == ".tsv" else ","
     declared = _SEP.match(text)
     delimiter = options.delimiter or (declared[1] if declared else "")
@@ -85,6 +92,13 @@ def read_rows(
         is_fixed = len(lines) > 2 and aligned > 0.8 * len(lines)
         findings.append(finding("FIXED_WIDTH" if is_fixed else "ONE_COLUMN"))
     return delimiter, rows, findings
+
+
+def _in_most_lines(pattern: re.Pattern[str], text: str) -> bool:
+    """Whether most of the first lines that are not blank have it."""
+    lines = text[:_SAMPLE_CHARACTERS].splitlines()[:_SAMPLE_RECORDS]
+    filled = [line for line in lines if line.strip()]
+    return sum(pattern.search(line) is not None for line in filled) > max(1, 0.8 * len(filled))
 
 
 def _of_other_quotes(
@@ -200,6 +214,7 @@ def _lines(
         delimiter=delimiter,
         strict=strict,
         quoting=csv.QUOTE_MINIMAL if is_quoted else csv.QUOTE_NONE,
+        skipinitialspace=_in_most_lines(_SPACED, text),
     )
     start = 1
     try:

@@ -23,8 +23,11 @@ FEW = 6
 """Non-ASCII characters below which a guess between CP932 and EUC-JP is never certain."""
 
 _BLOCK = 1 << 22
+_LOOKED_AT = 10_000
+"""Characters by which a text is judged where its bytes say much already."""
 _ASCII_AND_HALF_KANA = bytes([*range(0x80), *range(0xA1, 0xE0)])
 _BEYOND_ALPHABETS = re.compile("[\u0800-\U0010ffff]")
+_BINARY = re.compile("[\x00-\x08\x0e-\x1f\ufffe\uffff]")
 _HALF_PUNCTUATION = re.compile("[｡-･]")
 _HALF_KANA_RUN = re.compile("[\uff61-\uff9f]{4}")
 
@@ -111,6 +114,9 @@ def _guess(raw: bytes) -> Decoded | None:
         if raw.startswith(bom):
             text = _strict(raw, name)
             return None if text is None else Decoded(text, name, 1.0, "先頭のBOMから判定しました")
+    if name := unmarked_utf16(raw):
+        reason = "文字の並びから、BOMのないUTF-16と判定しました"
+        return Decoded(raw.decode(name), name, 0.95, reason)
     if _ESCAPE in raw and any(escape in raw for escape in _ESCAPES):
         text = _strict(raw, "iso-2022-jp")
         if text is not None:
@@ -122,6 +128,23 @@ def _guess(raw: bytes) -> Decoded | None:
         # A kanji or two of EUC-JP may be sound UTF-8 for accented letters.
         return Decoded(text, "utf-8", 0.7, "UTF-8として読めましたが、日本語の文字がありません")
     return Decoded(text, "utf-8", 1.0, "全体がUTF-8として正しく読めました")
+
+
+def unmarked_utf16(raw: bytes) -> str:
+    """Which UTF-16 bytes without a byte order mark are; nothing for other bytes. Line ends and commas have a
+    zero in one half each, always the same."""
+    if b"\0" not in raw or len(raw) % 2:
+        return ""
+    first, second = raw[::2].count(0), raw[1::2].count(0)
+    name = "utf-16-le" if second > first else "utf-16-be"
+    if max(first, second) < 3 * min(first, second):
+        return ""
+    text = _strict(raw, name)
+    if text is None or _BINARY.search(text):
+        return ""
+    start = text[:_LOOKED_AT]
+    is_ascii = sum(character < "\x80" for character in start) * 2 > len(start)
+    return name if is_ascii or japanese_score(start) > 0.3 else ""
 
 
 def _cp932_or_euc(raw: bytes) -> Decoded | None:

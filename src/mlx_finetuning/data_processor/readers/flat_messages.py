@@ -11,7 +11,7 @@ from mlx_finetuning.data_processor.readers.column_names import key
 from mlx_finetuning.data_processor.readers.roles import ROLE_KEYS, TEXT_KEYS, role_of
 from mlx_finetuning.data_processor.readers.tables import Record, Table
 
-_ID_NAMES = frozenset(
+ID_NAMES = frozenset(
     (
         *("conversationid", "conversation", "sessionid", "session", "threadid", "thread", "chatid"),
         *(
@@ -57,7 +57,7 @@ def unfold(table: Table) -> Table:
         answers_as or {"user", "assistant"} <= found <= {"user", "assistant", "system", "tool"}
     ):
         return table
-    id_at = next((at for at, name in enumerate(table.columns) if key(name) in _ID_NAMES), None)
+    id_at = next((at for at, name in enumerate(table.columns) if key(name) in ID_NAMES), None)
     order_at = next((at for at, name in enumerate(table.columns) if key(name) in _ORDERS), None)
     # Q and A in turn are pairs; who speaks by name goes on speaking.
     are_pairs = id_at is None and {str(each).strip().casefold() for each in roles} <= _PAIR_WORDS

@@ -3,19 +3,25 @@ chat APIs, preferences of OpenAI and LLaMA-Factory), with the keys that columns 
 
 from __future__ import annotations
 
-from typing import Any
+import contextlib
+import json
+from typing import Any, TypeGuard
 
 from mlx_finetuning.data_processor.readers.column_names import NAMES
-from mlx_finetuning.data_processor.readers.json_shapes import Object
+from mlx_finetuning.data_processor.readers.json_shapes import Object, opened
 from mlx_finetuning.data_processor.readers.roles import ROLE_KEYS, role_of
 
 _LISTS = {"contents": "messages", "chat_messages": "messages", "chatMessages": "messages"}
 _SYSTEM = {"systemInstruction": "system", "system_instruction": "system"}
+_ANSWERS = ("completion", "response", "output", "answer", "reply")
 _SAID = ("text", "multimodal_text")
 
 
 def record(item: Any) -> Any:
     """`item` itself, or with its conversation under the keys `messages`, `prompt`, `chosen`, `rejected`."""
+    if isinstance(item, str) and item[:1] == "{":  # written twice
+        with contextlib.suppress(ValueError, RecursionError):
+            item = json.loads(item)
     if not isinstance(item, dict):
         return item
     if {"preferred_output", "non_preferred_output"} <= item.keys():
@@ -33,13 +39,29 @@ def record(item: Any) -> Any:
         return _renamed(item, {**_LISTS, **_SYSTEM})
     if {"input", "ideal"} <= item.keys() and are_messages(item["input"]):
         return _renamed(item, {"input": "question", "ideal": "answer"})
+    asked, given = item.get("turns"), item.get("reference")
+    if _are_texts(asked) and _are_texts(given):  # MT-Bench
+        turns = zip(asked, given, strict=False)
+        return {**item, "turns": [each for pair in turns for each in pair]}
+    if item.get("@type") == "Question":  # schema.org
+        return _renamed(item, {"name": "question", "acceptedAnswer": "answer"})
+    said = item.get("data")
+    if _are_texts(said) and len(said) > 1:
+        return _renamed(item, {"data": "messages"})
     named = next((name for name in NAMES["messages"] if are_messages(item.get(name))), None)
     if named is None:
         return _unwrapped(item)
     is_asked = role_of(_speaker(item[named][-1])) == "user"
+    answer = next((item[name] for name in _ANSWERS if isinstance(item.get(name), str)), None)
+    if is_asked and answer is not None:
+        return {**item, named: [*item[named], {"role": "assistant", "content": answer}]}
     if is_asked and {"chosen", "rejected"} <= item.keys() and "prompt" not in item:
         return _renamed(item, {named: "prompt"})
     return item
+
+
+def _are_texts(value: Any) -> TypeGuard[list[str]]:
+    return isinstance(value, list) and bool(value) and all(isinstance(each, str) for each in value)
 
 
 def are_messages(value: Any) -> bool:
@@ -68,12 +90,13 @@ def _unwrapped(item: Object) -> Object:
         if isinstance(value, dict) and are_messages(value.get("messages"))
     ]
     if len(inner) != 1:
-        return item
+        return opened(item)
     wrapped = inner[0]
     rest = {name: value for name, value in item.items() if value is not wrapped}
-    response = rest.pop("response", None)
+    response = rest.pop("response", None) or rest.pop("output", None)
     choices = response.get("choices") if isinstance(response, dict) else None
     answers = [each.get("message") for each in choices or () if isinstance(each, dict)][:1]
+    answers = answers or ([response] if are_messages([response]) else [])
     return {**rest, **wrapped, "messages": [*wrapped["messages"], *answers]}
 
 

@@ -8,7 +8,13 @@ from itertools import zip_longest
 from typing import Any
 
 from mlx_finetuning.data_processor.readers.cells import sentence_like
-from mlx_finetuning.data_processor.readers.column_names import NAMES, NameMatch, key, name_match
+from mlx_finetuning.data_processor.readers.column_names import (
+    LANGUAGES,
+    NAMES,
+    NameMatch,
+    key,
+    name_match,
+)
 from mlx_finetuning.data_processor.readers.roles import ROLE_KEYS, TEXT_KEYS, role_of
 
 Object = dict[str, Any]
@@ -31,12 +37,21 @@ def records(value: Object) -> list[Any]:
         return [dict(zip(map(str, names), row, strict=True)) for row in rows]
     inner = _lists(value, 0)
     if len(inner) > 1:  # beside the questions, tags and the like
-        inner = [each for each in inner if isinstance(each[0], dict) and _tells_names(each[0]) > 1]
+        inner = [each for each in inner if isinstance(each[0], dict) and _is_record(each[0])]
     if len(inner) == 1:
         return table(inner[0])
-    texts = [text for text in value.values() if isinstance(text, str)]
-    if len(texts) == len(value) > 1 and sum(map(sentence_like, value)) * 2 >= len(value):
+    named = {name: item for name, item in value.items() if any(item is each for each in inner)}
+    if len(named) == len(value) and not {*map(key, named)} & _SPLITS:  # category → its questions
+        return [{"category": name, **opened(each)} for name, item in named.items() for each in item]
+    if len(value) > 1 and _is_map(value):
         return [{"質問": question, "回答": answer} for question, answer in value.items()]
+    by_category = [(name, item) for name, item in value.items() if _is_map(item)]
+    if len(by_category) == len(value) > 1:
+        return [
+            {"category": name, "質問": question, "回答": answer}
+            for name, item in by_category
+            for question, answer in item.items()
+        ]
     columns = list(value.values())
     if len(columns) > 1 or (columns and isinstance(columns[0], dict) and len(columns[0]) > 1):
         if all(isinstance(column, dict) for column in columns):
@@ -54,9 +69,53 @@ def table(items: list[Any]) -> list[Any]:
         if all(_are_messages(item) for item in items):
             return [{"messages": item} for item in items]
         return _under_header(items)
+    if len(items) > 1 and all(isinstance(item, dict) and len(item) == 1 for item in items):
+        merged = {q: a for item in items for q, a in item.items()}
+        if len(merged) == len(items) and _is_map(merged):
+            return [{"質問": question, "回答": answer} for question, answer in merged.items()]
     if any(isinstance(item, dict) and _is_article(item) for item in items):
         return [record for item in items for record in _questions(item)]
+    if items and all(isinstance(item, dict) and not _tells_names(item) for item in items):
+        parts = [_lists(item, _DEEPEST) for item in items]
+        if all(len(lists) == 1 and _is_record(lists[0][0]) for lists in parts):
+            return [  # categories with their questions
+                {name: text for name, text in item.items() if isinstance(text, str)} | opened(each)
+                for item, (inner,) in zip(items, parts, strict=True)
+                for each in inner
+            ]
     return items
+
+
+def opened(item: Object) -> Object:
+    """An object, with the one inside it that holds its columns (`fields`, `row`, `_source`) laid open."""
+    inner = [each for each in item.values() if isinstance(each, dict)]
+    if len(inner) == 1 and _holds_columns(inner[0]) and _tells_names(item) < 2:
+        return {name: each for name, each in item.items() if each is not inner[0]} | inner[0]
+    return item
+
+
+def _is_map(value: Any) -> bool:
+    """Whether an object's names are questions and its values their answers."""
+    return (
+        isinstance(value, dict)
+        and all(isinstance(text, str) for text in value.values())
+        and sum(map(sentence_like, value)) * 2 >= max(1, len(value))
+    )
+
+
+def _holds_columns(item: Object) -> bool:
+    return _tells_names(item) > 1 or sum(key(str(name)) in LANGUAGES for name in item) > 1
+
+
+def _is_record(item: Any) -> bool:
+    """Whether it is a question with its answer, or a message with its writer."""
+    return isinstance(item, dict) and (
+        _holds_columns(opened(item)) or (len(item) > 2 and bool({*item} & {*TEXT_KEYS[:4]}))
+    )
+
+
+_SPLITS = frozenset("train training valid validation val dev eval test".split())
+"""Names of parts that are not to be mixed."""
 
 
 def _are_messages(value: Any) -> bool:
@@ -94,6 +153,8 @@ def _lists(value: Object, depth: int) -> list[list[Any]]:
 
 def _of_objects(value: dict[str, Object]) -> list[Any]:
     """pandas' `columns` (name → index → cell) or `index` (index → name → cell)."""
+    if all(_holds_columns(item) for item in value.values()):
+        return list(value.values())
     inner = list(dict.fromkeys(name for item in value.values() for name in item))
     inside = _tells_names(inner)
     if inside >= max(1, _tells_names(value)) or (

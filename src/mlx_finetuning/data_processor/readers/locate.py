@@ -13,8 +13,10 @@ from pathlib import Path
 from typing import Any
 
 from mlx_finetuning.data_processor.findings import Finding, finding
+from mlx_finetuning.data_processor.readers.arrangements import as_table
 from mlx_finetuning.data_processor.readers.cells import (
     LONGEST_NAME,
+    filled_in,
     is_total,
     known_words,
     name_like,
@@ -44,6 +46,8 @@ def locate(
     notes: list[Finding] = []
     if not rows:
         return Located((), [], ())
+    if options.header_rows is None:
+        rows, notes = as_table(rows)
     if options.header_rows is not None:
         first, last = requested_header(rows, path, options.header_rows)
     else:
@@ -99,13 +103,15 @@ def _records(
     words = [{base_name(cell) for cell in cells} & ROLES.keys() for cells in headers[-1:]]
     names = words[0] if words and known_words([*words[0]]) > 1 else None
     starts = {cells[0] for cells in headers}
-    end, ended = 0, 0
+    end, ended, below_title = 0, 0, False
     for row, read in progress.over(body):
         cells = read
         if not any(cell.strip() for cell in cells):
             found.setdefault("BLANK_ROW", []).append(row)
             continue
-        after_gap, end = 0 < end < row - 1, row
+        is_below = 0 < end < row - 1
+        after_gap, below_title = is_below or below_title, is_below and filled_in(cells) == 1
+        end = row
         if cells[0].startswith("\ufeff"):
             cells = [cells[0].lstrip("\ufeff"), *cells[1:]]
         start = cells[0].strip()

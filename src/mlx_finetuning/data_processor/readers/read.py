@@ -9,6 +9,8 @@ from pathlib import Path
 from mlx_finetuning.data_processor.findings import Finding, finding
 from mlx_finetuning.data_processor.readers import (
     chat_logs,
+    choices,
+    comparisons,
     flat_messages,
     parquet,
     trees,
@@ -64,10 +66,13 @@ def read(
         reading = _read_workbook(path, encoding, progress, options)
     else:
         reading = _read_text(path, encoding, progress, options, assistant)
-    table, speakers = reading.table, reading.speakers
+    table, speakers = trees.unfold(reading.table), reading.speakers
+    if not assistant:  # where all roles are known nobody has to be chosen
+        table = flat_messages.unfold(table)
     if not speakers:
         table, speakers = chat_logs.unfold(table, assistant)
-    table = flat_messages.unfold(trees.unfold(table))
+    table = flat_messages.unfold(table)
+    table = choices.unfold(comparisons.unfold(table))
     if not table.records and not table.columns:
         raise SourceEmpty(path=str(path))
     if not table.records:

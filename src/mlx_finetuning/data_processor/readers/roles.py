@@ -10,7 +10,7 @@ ROLES = {
         "system": "system developer システム システムプロンプト 指示 context",
         "user": "user human prompter q customer client you question instruction input prompt usr ユーザー ユーザ 利用者 人間 質問者 顧客"
         " お客様 お客さま 客 相談者 発信者 質問 問 用户 사용자",
-        "assistant": "assistant gpt chatgpt a bot model ai agent claude gemini llm chatbot answer response output completion"
+        "assistant": "assistant gpt chatgpt a bot model ai agent claude gemini llm chatbot bing bard copilot answer response output completion"
         " asst assistantmessage operator support アシスタント ボット モデル 回答者 オペレーター オペレータ 担当者 担当 人工知能"
         " 回答 答 応答 助手 어시스턴트",
         "tool": "tool function observation toolresponse toolresult ipython functionresponse ツール 関数",
@@ -43,6 +43,12 @@ TEXT_KEYS = (
     "発話内容",
     "内容",
     "本文",
+    "テキスト",
+    "台詞",
+    "セリフ",
+    "メッセージ",
+    "transcript",
+    "full_text",
 )
 
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from pathlib import Path
 
+from mlx_finetuning.data_processor.readers.encoding import unmarked_utf16
 from mlx_finetuning.errors import (
     SourceBinary,
     SourceEmpty,
@@ -16,6 +17,7 @@ from mlx_finetuning.errors import (
 MAX_BYTES = 2 << 30
 
 _SIGNATURES = (
+    (b"\xff\xfe\0\0", "UTF-32の文章（UTF-8で保存し直すと読めます）"),
     (b"PK\x03\x04", "ZIP形式のファイル（Excelのブックなど）"),
     (b"PK\x05\x06", "空のZIPファイル"),
     (b"\xd0\xcf\x11\xe0", "古い形式のOffice文書"),
@@ -58,7 +60,8 @@ def read_source(path: Path, encoding: str = "auto") -> bytes:
         if raw.startswith(signature):
             raise SourceBinary(path=str(path), kind=kind)
     is_utf16 = encoding.lower().replace("_", "-").startswith("utf-16")
-    if not is_utf16 and not raw.startswith(_UTF16_BOMS):
+    is_marked = raw.startswith(_UTF16_BOMS)
+    if not is_utf16 and not is_marked and not unmarked_utf16(raw):
         if b"\0" in raw:
             raise SourceBinary(path=str(path), kind="NUL文字（0のバイト）を含むデータ")
         controls = len(raw) - len(raw.translate(None, _CONTROLS))

@@ -6,16 +6,19 @@ single line it is the record's ordinal. Knows nothing of what the columns mean.
 
 from __future__ import annotations
 
+import contextlib
 import json
 import math
 import re
 from collections.abc import Callable
 from dataclasses import dataclass, replace
+from itertools import zip_longest
 from pathlib import Path
 from typing import Any
 
 from mlx_finetuning.data_processor.findings import Finding, finding
 from mlx_finetuning.data_processor.readers import json_records, json_shapes
+from mlx_finetuning.data_processor.readers.column_content import asks
 from mlx_finetuning.data_processor.readers.delimited import is_divided, is_table, read_rows
 from mlx_finetuning.data_processor.readers.limits import ANY, MAX_CELL, TableOptions, require_size
 from mlx_finetuning.data_processor.readers.locate import locate
@@ -58,6 +61,10 @@ def parse(
     if ending == ".txt" and (options.delimiter or is_table(text)):
         table = _read_delimited(text, path, progress, options)
         return replace(table, findings=(finding("TABLE_IN_TEXT"), *table.findings))
+    if ending == ".txt" and text.lstrip()[:1] in ("{", "["):
+        with contextlib.suppress(SourceMalformed):
+            table = _read_jsonl(text, path, progress)
+            return replace(table, findings=(finding("TABLE_IN_TEXT"), *table.findings))
     table = READERS[ending](text, path, progress)
     if ending == ".txt" and is_divided(text, "\t"):
         return replace(table, findings=(finding("TABS_IN_TEXT"), *table.findings))
@@ -94,12 +101,40 @@ _DECODER = json.JSONDecoder(parse_constant=lambda _: None)
 
 
 def _read_jsonl(text: str, path: Path, progress: StageProgress) -> Table:
-    objects = [
-        (row, _decode(line, 0, path, row)[0])
-        for row, line in enumerate(progress.over(text.split("\n")), 1)
-        if line.strip()
-    ]
+    try:
+        objects = [
+            (row, _decode(line, 0, path, row)[0])
+            for row, line in enumerate(progress.over(text.split("\n")), 1)
+            if line.strip()
+        ]
+    except SourceMalformed:
+        if text.lstrip().startswith("["):
+            return _read_json(text, path, progress)
+        in_turn = _values_in_turn(text, path)
+        if in_turn is None:
+            raise
+        objects = in_turn
     return _table_of_objects("jsonl", objects, path)
+
+
+def _values_in_turn(text: str, path: Path) -> list[tuple[int, Any]] | None:
+    """JSON values that follow one another, over lines or with commas between, by the line each begins at;
+    None where one of them is none."""
+    values = []
+    line, counted, at = 1, 0, _skip_space(text, 0)
+    try:
+        while at < len(text):
+            line += text.count("\n", counted, at)
+            counted = at
+            value, end = _decode(text, at, path)
+            values.append((line, value))
+            match = _SPACE_OR_COMMA.match(text, end)
+            at = match.end() if match else end
+            if at < len(text) and "\n" not in text[end:at]:
+                return None  # two on a line are a slip
+    except SourceMalformed:
+        return None
+    return values
 
 
 def _read_json(text: str, path: Path, progress: StageProgress) -> Table:
@@ -227,11 +262,38 @@ def _read_text(text: str, path: Path, progress: StageProgress) -> Table:
     return Table("text", ("text",), records)
 
 
+_HEADING = re.compile(r"(?m)^(#{1,6})[ \t]+([^\n]*[^\s#])[ \t#]*$")
+_MARK = re.compile(
+    r"\A\W{0,4}(?:[QAＱＡ]|質問|回答|問|答)[ ]?[0-9０-９]{0,4}\*{0,2}[.．:：)）]\*{0,2}\s*"
+)
+_FEWEST_HEADINGS = 3
+
+
+def _read_markdown(text: str, path: Path, progress: StageProgress) -> Table:
+    """A record per paragraph, or where headings ask a record per question with what stands below it."""
+    text = text.replace("\r\n", "\n").replace("\r", "\n")
+    headings = [match for match in _HEADING.finditer(text) if "```" not in match[2]]
+    parts = [
+        (match, body)
+        for match, after in zip_longest(headings, headings[1:])
+        if (body := text[match.end() : after.start() if after else len(text)].strip())
+    ]
+    if len(parts) < _FEWEST_HEADINGS or not asks([match[2] for match, _ in parts]):
+        return _read_text(text, path, progress)
+    records: list[Record] = []
+    for match, body in parts:
+        if len(body) > MAX_CELL:
+            raise CellTooLong(path=str(path), line=1, limit=MAX_CELL)
+        line = text.count("\n", 0, match.start()) + 1
+        records.append((line, [_MARK.sub("", match[2]), _MARK.sub("", body)]))
+    return Table("markdown", ("質問", "回答"), records, (finding("QUESTION_HEADINGS"),))
+
+
 DELIMITED = (".csv", ".tsv")
 READERS: dict[str, Callable[[str, Path, StageProgress], Table]] = {
     ".json": _read_json,
     ".jsonl": _read_jsonl,
     ".ndjson": _read_jsonl,
     ".txt": _read_text,
-    ".md": _read_text,
+    ".md": _read_markdown,
 }

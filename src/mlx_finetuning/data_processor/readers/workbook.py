@@ -179,6 +179,9 @@ def fill_merged(content: SheetContent, path: Path) -> list[int]:
             continue
         text = content.rows[places[top]][1][left]
         # A range may reach far beyond what the sheet holds.
+        alone = top == bottom and sum(map(bool, content.rows[places[top]][1])) == 1
+        if alone:  # a title of the table, or of a part of it, is no value of every column
+            continue
         inside = [n for n in range(top, min(bottom, top + len(places) * 2) + 1) if n in places]
         filled += len(inside) * (right - left + 1)
         if filled > _MAX_FILLED or right >= MAX_WIDTH:

@@ -36,7 +36,11 @@ from mlx_finetuning.data_processor.readers.sheets import (
     SheetSource,
     unreadable,
 )
-from mlx_finetuning.data_processor.readers.zipped import open_zip, require_countable
+from mlx_finetuning.data_processor.readers.zipped import (
+    Transitional,
+    open_zip,
+    require_countable,
+)
 from mlx_finetuning.data_processor.stage_progress import StageProgress
 from mlx_finetuning.errors import WorkbookUnreadable
 
@@ -97,6 +101,8 @@ def open_xlsx(path: Path, progress: StageProgress) -> list[SheetSource]:
             # Opened here: openpyxl goes by the name's ending, which may be wrong.
             stream = path.open("rb")
             reader = ExcelReader(stream, read_only=True, data_only=True, keep_links=False)
+            if b"purl.oclc.org/ooxml" in archive.read("xl/workbook.xml")[:4096]:
+                reader.archive = Transitional(stream)
             # Not `load_workbook`: it parses every sheet once to learn its size.
             reader.read_manifest()
             reader.read_strings()

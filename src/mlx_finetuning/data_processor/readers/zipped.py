@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import io
 import zipfile
 from pathlib import Path
+from typing import IO, Any
 
 from mlx_finetuning.errors import WorkbookUnreadable
 
@@ -40,6 +42,47 @@ def open_zip(path: Path, parts: tuple[str, ...]) -> zipfile.ZipFile:
     if any(info.flag_bits & 1 for info in read):
         raise WorkbookUnreadable(path=str(path), reason="ZIPが暗号化されています。")
     return archive
+
+
+class Transitional(zipfile.ZipFile):
+    """An archive whose Strict Open XML parts are given with the namespaces that everybody else uses. They stand
+    at the head of a part."""
+
+    def open(self, name: Any, mode: Any = "r", *arguments: Any, **named: Any) -> IO[bytes]:
+        """The part, to be read."""
+        stream = super().open(name, mode, *arguments, **named)
+        head = stream.read(_BLOCK)
+        if _STRICT not in head:
+            return io.BufferedReader(_Joined(head, stream))
+        for strict, usual in _NAMESPACES:
+            head = head.replace(_STRICT + strict, b"http://schemas.openxmlformats.org/" + usual)
+        return io.BufferedReader(_Joined(head, stream))
+
+
+_STRICT = b"http://purl.oclc.org/ooxml/"
+_NAMESPACES = (
+    (b"spreadsheetml/main", b"spreadsheetml/2006/main"),
+    (b"officeDocument/relationships", b"officeDocument/2006/relationships"),
+    (b"officeDocument/extendedProperties", b"officeDocument/2006/extended-properties"),
+    (b"drawingml/main", b"drawingml/2006/main"),
+)
+
+
+class _Joined(io.RawIOBase):
+    """Bytes, and then what is left of a stream."""
+
+    def __init__(self, head: bytes, rest: IO[bytes]) -> None:
+        self._head, self._rest = io.BytesIO(head), rest
+
+    def readable(self) -> bool:
+        """Always."""
+        return True
+
+    def readinto(self, buffer: Any) -> int:
+        """The next bytes, as many as there are."""
+        block = self._head.read(len(buffer)) or self._rest.read(len(buffer))
+        buffer[: len(block)] = block
+        return len(block)
 
 
 def require_countable(archive: zipfile.ZipFile, part: str, path: Path) -> None:
