@@ -219,6 +219,11 @@ KINDS: dict[str, Kind] = {
         "全ての回答に、学習しない印（weight: 0 や train: false）の付いた行があります。",
         "学習させる回答の印を外すか、行を消してください。",
     ),
+    "EDITED": Kind(
+        "info",
+        "直したところがあります（{count}か所）。元のファイルはそのままです。",
+        "",
+    ),
     # rows that cannot be used
     "BLANK_ROW": Kind("info", "空の行を読み飛ばしました。", ""),
     "EMPTY_QUESTION": Kind(
