@@ -217,7 +217,9 @@ def preview(
     help="行の項目を書き換える（何度でも）。会話の発言は ROW.COLUMN[番号]=TEXT",
 )
 @click.option("--delete", "deleted", multiple=True, type=int, metavar="ROW", help="行を除く")
-@click.option("--undo", type=click.IntRange(1), metavar="N", help="前に直したところを、後からN個戻す")
+@click.option(
+    "--undo", type=click.IntRange(1), metavar="N", help="前に直したところを、後からN個戻す"
+)
 @click.option("--file", "file", metavar="FILE", help="複数のファイルから作ったときの、ファイル名")
 @click.option("--name", "new_name", metavar="NEW", help="別の名前で作る（元のものはそのまま）")
 def edit(
@@ -235,7 +237,9 @@ def edit(
     """
     parsed = [_CHANGE.fullmatch(change) for change in changes]
     if not (changes or deleted or undo) or not all(parsed):
-        raise click.UsageError('--set "行.列=文章"、--delete 行、--undo 数 のどれかを書いてください。')
+        raise click.UsageError(
+            '--set "行.列=文章"、--delete 行、--undo 数 のどれかを書いてください。'
+        )
     if undo and (changes or deleted):
         raise click.UsageError("--undo は、--set や --delete と一緒には使えません。")
     rows = session.studio.data.edited(name, file or "")

@@ -15,7 +15,7 @@ from typing import Any, Literal, TypeAlias
 
 from mlx_finetuning.data_processor.findings import Finding, finding
 from mlx_finetuning.data_processor.readers.limits import MAX_CELL
-from mlx_finetuning.data_processor.readers.roles import ROLE_KEYS, TEXT_KEYS
+from mlx_finetuning.data_processor.readers.roles import ROLE_KEYS, TEXT_KEYS, role_of
 from mlx_finetuning.data_processor.readers.tables import Table, cell_text
 from mlx_finetuning.data_processor.values import parsed
 from mlx_finetuning.errors import CellTooLong, EditMismatch
@@ -137,6 +137,15 @@ def turn_texts(messages: Sequence[Mapping[str, Any]]) -> list[tuple[str, str]]:
     ]
 
 
+def _message_like(messages: Sequence[Mapping[str, Any]], role: str, text: str) -> dict[str, Any]:
+    """A message of this role, in the words that the others use."""
+    for message in messages:
+        for key in ROLE_KEYS:
+            if key in message and role_of(message[key]) == role:
+                return {key: message[key], _text_key(message) or "content": text}
+    return {"role": role, "content": text}
+
+
 def apply(table: Table, edits: Sequence[Edit], source: str = "") -> Table:
     """The table after the steps that are about `source`; the given one stays as it is.
 
@@ -200,6 +209,24 @@ class EditedTable:
             old = self._turn(row, old, turn)[1]
         if cell_text(old) != value:
             self.take(SetCell(row, column, fingerprint(old), value, turn, self._source))
+
+    def set_turns(self, row: int, column: str, texts: Sequence[str]) -> None:
+        """A text for each turn of a conversation; one that is emptied goes, further ones are added,
+        the user's first. Raises EditMismatch, CellTooLong."""
+        messages = messages_in(self._existing(row)[self._position(row, column)]) or []
+        before = turn_texts(messages)
+        kept: list[dict[str, Any]] = []
+        for message, (_, old), text in zip(messages, before, texts, strict=False):
+            if text or not old:
+                kept.append({**message, _text_key(message) or "": text})
+        added = [text for text in texts[len(messages) :] if text]
+        if len(kept) == len(messages) and not added:
+            for turn, text in enumerate(texts, 1):
+                self.set(row, column, text, turn)
+            return
+        for at, text in enumerate(added):
+            kept.append(_message_like(messages, ("user", "assistant")[at % 2], text))
+        self.set(row, column, json.dumps(kept, ensure_ascii=False))
 
     def delete(self, row: int) -> None:
         """Raises EditMismatch."""
