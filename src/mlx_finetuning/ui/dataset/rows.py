@@ -108,15 +108,23 @@ def _shown(
     return shown
 
 
+# Its toolbar speaks English only; what it offers is offered below the table.
+_WITHOUT_TOOLBAR = """<style>
+[class*="st-key-edit-"] [data-testid="stElementToolbar"] { display: none; }
+</style>"""
+
+
 def _draw_table(editing: Editing, shown: Shown) -> None:
     import pandas as pd
+
+    st.html(_WITHOUT_TOOLBAR)
 
     key = editing.key(f"table-{shown.generation}")
     index = pd.Index(shown.rows, name="行")
     st.data_editor(
         pd.DataFrame(shown.cells, index=index, dtype="str"),
         key=key,
-        num_rows="dynamic",
+        num_rows="delete",
         disabled=["_index", *shown.locked],
         column_config={
             name: st.column_config.TextColumn(name, width="large") for name in shown.cells
@@ -149,13 +157,9 @@ def _take_over(editing: Editing, shown: Shown, key: str) -> None:
         for position in done["deleted_rows"]:
             if shown.rows[position] in table.values:
                 table.delete(shown.rows[position])
-        for cells in done["added_rows"]:
-            named = ((name, value) for name, value in cells.items() if name in shown.cells)
-            values = tuple((name, value) for name, value in named if value)
-            _remember(editing, table.add(shown.rows[-1], values))
 
     editing.change(change)
-    if done["deleted_rows"] or done["added_rows"]:
+    if done["deleted_rows"]:
         editing.renew()
 
 
