@@ -189,6 +189,10 @@ class DatasetOfSeveralSources(DataError):
     """Which file is meant is not said. Data: name, files."""
 
 
+class RowsUnfitForTable(DataError):
+    """Rows that would not come back from a table's cells as they are. Data: rows."""
+
+
 class TextTooLongForExcel(DataError):
     """Data: row, limit."""
 

@@ -19,7 +19,9 @@ from support.served import Served
 def book(tmp_path: Path) -> Path:
     """A title above the table, and no answer in row 5."""
     book = openpyxl.Workbook()
-    rows = [(f"商品{n}の値段は？", "" if n == 5 else f"商品{n}は{n}00円です。") for n in range(4, 16)]
+    rows = [
+        (f"商品{n}の値段は？", "" if n == 5 else f"商品{n}は{n}00円です。") for n in range(4, 16)
+    ]
     for row in [("よくある質問 2026年度",), (), ("質問", "回答"), *rows]:
         book.active.append(row)
     path = tmp_path / "faq.xlsx"

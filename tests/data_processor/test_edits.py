@@ -152,7 +152,7 @@ def test_edit_of_a_row_that_is_another_now_is_refused_and_writes_nothing(tmp_pat
     _fill(rows)
     changed = _sheet(tmp_path, "b.csv", [*ROWS[:3], "商品5は？,値上げしました。,価格\n", *ROWS[4:]])
     paths = DatasetPaths(tmp_path / "datasets" / "b")
-    with pytest.raises(EditMismatch, match="5行目.*\n.*「回答」の元の内容が違います"):
+    with pytest.raises(EditMismatch, match=r"5行目.*\n.*「回答」の元の内容が違います"):
         prepare(changed, "b", paths, PrepareConfig(), edits=rows.edits)
     assert not paths.folder.exists()
 

@@ -258,6 +258,24 @@ _CHANGE = re.compile(
 )
 
 
+@command(data)
+@click.argument("name", metavar="NAME")
+@click.option(
+    "--format",
+    "form",
+    type=click.Choice(("csv", "xlsx")),
+    default="xlsx",
+    help="ファイルの形式。csvは、Excelで開けるUTF-8（BOM付き）",
+)
+@click.option(
+    "--out", metavar="FILE", type=click.Path(path_type=Path), help="省略時は NAME.xlsx か NAME.csv"
+)
+def export(session: Session, name: str, form: str, out: Path | None) -> Answer:
+    """データセット全体を、表計算のファイルに書き出す（data prepare で読み戻せる）"""
+    written = session.studio.data.export(name, form, out or Path(f"{name}.{form}"))
+    return Answer({"path": str(written)}, f"書き出しました: {written}")
+
+
 @command(data, "list")
 def list_(session: Session) -> CommandResult:
     """データセットの一覧を表示する"""

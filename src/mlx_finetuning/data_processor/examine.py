@@ -12,6 +12,7 @@ from pathlib import Path
 import numpy as np
 
 from mlx_finetuning.config import PrepareConfig
+from mlx_finetuning.data_processor import downloads
 from mlx_finetuning.data_processor import edits as editing
 from mlx_finetuning.data_processor.checks import duplicates, evaluation, example_checks, near
 from mlx_finetuning.data_processor.checks.groups import Labels
@@ -77,7 +78,8 @@ def open_source(path: Path, config: PrepareConfig, progress: Progress) -> Readin
     """A file as these settings ask to read it. Raises DataError, InvalidSettings."""
     stage = StageProgress(progress, "読み込み")
     options, speaker = table_options(config), config.assistant_speaker
-    return read(path, config.encoding, stage, options=options, assistant=speaker)
+    reading = read(path, config.encoding, stage, options=options, assistant=speaker)
+    return replace(reading, table=downloads.restored(reading.table))
 
 
 def examine(
@@ -147,6 +149,9 @@ def _read_all(
         if columns.kind is not None:
             stage = StageProgress(progress, "行の組み立て")
             built, unusable = build(table, columns, config.system, name, stage, config.several)
+            if downloads.is_ours(table):
+                built, marks = downloads.with_marks(table, built)
+                notes += marks
             examples += built
             notes += unusable
         findings += [replace(note, source=name) for note in notes]

@@ -234,16 +234,19 @@ def _require_usable(examined: Examined) -> None:
 def _repetitions(
     examined: Examined, parts: Split, source_weights: Sequence[float], config: PrepareConfig
 ) -> list[int]:
-    """How many times each example is written: held-out ones once, trained ones by their weight,
-    rounded up or down by a number drawn for the question."""
-    repetitions = [1] * len(examined.usable)
+    """How many times each example is written: held-out ones once, trained ones as often as their
+    source says, by its weight, rounded up or down by a number drawn for the question."""
+    repetitions = [
+        example.times if split == "train" else 1
+        for example, split in zip(examined.usable, parts.assigned, strict=True)
+    ]
     if all(weight == 1 for weight in source_weights):
         return repetitions
     names = [source.name for source in examined.sources]
     weight_of = dict(zip(names, source_weights, strict=True))
     for at, example in enumerate(examined.usable):
         if parts.assigned[at] == "train":
-            weight = weight_of[example.source]
+            weight = weight_of[example.source] * example.times
             key = order(config.seed, f"weight:{examined.keys.questions[at]}")
             drawn = int.from_bytes(key[:4], "big") / 2**32
             repetitions[at] = int(weight) + (drawn < weight - int(weight))

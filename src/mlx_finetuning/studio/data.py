@@ -178,6 +178,26 @@ class Data:
             return self.workspace.dataset(of).draft
         return of.with_name(drafts.OF_UPLOAD)
 
+    def download(self, name: str, form: str) -> bytes:
+        """A whole dataset as a file for spreadsheets, `csv` or `xlsx`, that can be handed in again.
+
+        Raises DatasetNotFound, DatasetDamaged, RowsUnfitForTable, TextTooLongForExcel,
+        TooManyRowsForExcel.
+        """
+        from mlx_finetuning.data_processor import downloads, examine, read_rows
+
+        sources = examine.source_names(self.recipe(name).sources)
+        paths = self.workspace.dataset(name)
+        splits = {split: read_rows(paths.split(split)) for split in downloads.SPLITS_JA}
+        return downloads.WRITERS[form](downloads.sheet_of(splits, sources))
+
+    def export(self, name: str, form: str, out: Path) -> Path:
+        """`download` as a file. Raises DiskFull too."""
+        content = self.download(name, form)
+        with files.replacing(out) as stream:
+            stream.write(content)
+        return out
+
     def recipe(self, name: str) -> Recipe:
         """How a dataset was made. Raises DatasetNotFound, RecordDamaged, NewerSchema."""
         from mlx_finetuning import data_processor

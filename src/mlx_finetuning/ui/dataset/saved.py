@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import html
 from collections.abc import Mapping, Sequence
 from typing import Any
@@ -129,6 +130,22 @@ def _draw_tokens(tokens: Sequence[PreviewToken]) -> None:
         text = html.escape(token.piece).replace("\n", "⏎<br>")
         boxes.append(f'<span class="{classes}" title="{token.id}">{text}</span>')
     st.html(f'{STYLE}<div class="tokens"><p>{LEGEND}</p>{"".join(boxes)}</div>')
+
+
+def draw_downloads(name: str) -> None:
+    """The whole dataset as a file; made when it is asked for."""
+    with st.popover("ダウンロード", icon=":material/download:"):
+        st.markdown(
+            "質問と回答、分割、グループを1つの表にします。直したあと「新しく作る」で読み込むと、同じ分け方のデータセットになります。"
+        )
+        for form, label in (("xlsx", "Excel（.xlsx）"), ("csv", "CSV（.csv）")):
+            st.download_button(
+                label,
+                functools.partial(studio().data.download, name, form),
+                f"{name}.{form}",
+                key=f"download-{name}-{form}",
+                on_click="ignore",
+            )
 
 
 def draw_deletion(name: str, trash: str) -> None:

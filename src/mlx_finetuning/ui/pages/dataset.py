@@ -103,6 +103,7 @@ def draw_saved() -> None:
             icon=":material/edit:",
             query_params={views.PARAMETER: EDIT, datasets.PARAMETER: name},
         )
+        saved.draw_downloads(name)
         saved.draw_deletion(name, TRASH)
     st.header("学習で実際に使われる文面")
     saved.draw_preview(name)
