@@ -144,7 +144,10 @@ def to_xlsx(sheet: Sheet) -> bytes:
 
     if len(sheet.rows) > _EXCEL_ROWS:
         raise TooManyRowsForExcel(rows=len(sheet.rows), limit=_EXCEL_ROWS)
-    rows = [[_UNWRITABLE.sub(_escaped, text) for text in cells] for cells in sheet.rows]
+    rows = [
+        [_UNWRITABLE.sub(lambda sign: f"_x{ord(sign.group()):04X}_", text) for text in cells]
+        for cells in sheet.rows
+    ]
     for number, cells in enumerate(rows, 2):
         if max(map(len, cells)) > _EXCEL_CELL:
             raise TextTooLongForExcel(row=number, limit=_EXCEL_CELL)
@@ -161,10 +164,6 @@ def to_xlsx(sheet: Sheet) -> bytes:
     stream = io.BytesIO()
     book.save(stream)
     return stream.getvalue()
-
-
-def _escaped(match: re.Match[str]) -> str:
-    return f"_x{ord(match.group()):04X}_"
 
 
 WRITERS: dict[str, Callable[[Sheet], bytes]] = {"csv": to_csv, "xlsx": to_xlsx}
@@ -191,11 +190,11 @@ def _from_csv(text: str) -> str:
     return text[1:] if text.startswith("'") and _RUN.match(text) else text
 
 
-def _from_workbook(text: str) -> str:
-    return _ESCAPE.sub(lambda match: chr(int(match[1], 16)), text) if "_x" in text else text
-
-
-_RESTORES = {"csv": _from_csv, "tsv": _from_csv, "xlsx": _from_workbook}
+_RESTORES: dict[str, Callable[[str], str]] = {
+    "csv": _from_csv,
+    "tsv": _from_csv,
+    "xlsx": lambda text: _ESCAPE.sub(lambda sign: chr(int(sign[1], 16)), text),
+}
 
 
 def with_marks(table: Table, examples: Sequence[Example]) -> tuple[list[Example], list[Finding]]:

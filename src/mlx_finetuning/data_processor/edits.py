@@ -109,7 +109,7 @@ def _digest(text: str) -> str:
     return hashlib.sha256(text.encode("utf-8", "surrogatepass")).hexdigest()[:_FINGERPRINT]
 
 
-def messages_in(value: Any) -> list[dict[str, Any]] | None:
+def messages_in(value: Any) -> list[Mapping[str, Any]] | None:
     """The messages of a cell whose texts can be changed one by one; None for other cells."""
     if isinstance(value, str):
         if not value.startswith("[{"):
@@ -137,7 +137,7 @@ def turn_texts(messages: Sequence[Mapping[str, Any]]) -> list[tuple[str, str]]:
     ]
 
 
-def _message_like(messages: Sequence[Mapping[str, Any]], role: str, text: str) -> dict[str, Any]:
+def _message_like(messages: Sequence[Mapping[str, Any]], role: str, text: str) -> Mapping[str, Any]:
     """A message of this role, in the words that the others use."""
     for message in messages:
         for key in ROLE_KEYS:
@@ -215,7 +215,7 @@ class EditedTable:
         the user's first. Raises EditMismatch, CellTooLong."""
         messages = messages_in(self._existing(row)[self._position(row, column)]) or []
         before = turn_texts(messages)
-        kept: list[dict[str, Any]] = []
+        kept: list[Mapping[str, Any]] = []
         for message, (_, old), text in zip(messages, before, texts, strict=False):
             if text or not old:
                 kept.append({**message, _text_key(message) or "": text})

@@ -6,11 +6,11 @@ from __future__ import annotations
 import re
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import TypedDict
 
 import streamlit as st
 
-from mlx_finetuning.data_processor.edits import END, Cells, EditedTable, messages_in, turn_texts
+from mlx_finetuning.data_processor.edits import END, EditedTable, messages_in, turn_texts
 from mlx_finetuning.data_processor.readers.roles import role_of
 from mlx_finetuning.data_processor.readers.tables import cell_text
 from mlx_finetuning.ui.components.text import plain
@@ -21,6 +21,13 @@ PAGE = 50
 SPEAKERS_JA = {"user": "質問", "assistant": "回答", "system": "システム文", "tool": "ツール"}
 CUT = re.compile(r"(?m)^[ 　]*={3,}[ 　]*$\n?")
 """The line at which a text is to be divided."""
+
+
+class Done(TypedDict):
+    """What was done in the table since it was drawn anew, by positions."""
+
+    edited_rows: dict[int, dict[str, str | None]]
+    deleted_rows: list[int]
 
 
 @dataclass(frozen=True)
@@ -55,12 +62,13 @@ def draw_rows(
             _draw_form(editing, table, row)
     else:
         st.caption("行がありません。")
+    after = shown.rows[-1] if shown.rows else END
     st.button(
         "行を足す",
         key=editing.key(f"add-{what}"),
         icon=":material/add:",
-        on_click=_add,
-        args=(editing, shown.rows[-1] if shown.rows else END, ()),
+        on_click=_do,
+        args=(editing, lambda table: _remember(editing, table.add(after))),
     )
 
 
@@ -146,11 +154,11 @@ def _draw_table(editing: Editing, shown: Shown) -> None:
 
 def _take_over(editing: Editing, shown: Shown, key: str) -> None:
     """For the table's callback: what was done in it becomes steps."""
-    done: dict[str, Any] = st.session_state[key]
+    done: Done = st.session_state[key]
 
     def change(table: EditedTable) -> None:
         for position, cells in done["edited_rows"].items():
-            row = shown.rows[int(position)]
+            row = shown.rows[position]
             for column, value in cells.items():
                 if row in table.values:
                     table.set(row, column, value or "")
@@ -161,6 +169,12 @@ def _take_over(editing: Editing, shown: Shown, key: str) -> None:
     editing.change(change)
     if done["deleted_rows"]:
         editing.renew()
+
+
+def _do(editing: Editing, change: Callable[[EditedTable], None]) -> None:
+    """For callbacks: change something, and show what has come of it."""
+    editing.change(change)
+    editing.renew()
 
 
 def _remember(editing: Editing, row: int) -> None:
@@ -200,9 +214,14 @@ def _draw_form(editing: Editing, table: EditedTable, row: int) -> None:
         for field in fields:
             st.text_area(field.label, field.text, key=field.key, height="content")
         with st.container(horizontal=True, vertical_alignment="bottom"):
-            _action("直す", ":material/check:", _set, editing, row, fields, is_first=True)
-            _action("2つに分ける", ":material/call_split:", _split, editing, row, fields)
-            _action("消す", ":material/delete:", _delete, editing, row)
+            _action("直す", ":material/check:", editing, lambda table: _set(table, row, fields))
+            _action(
+                "2つに分ける",
+                ":material/call_split:",
+                editing,
+                lambda table: _remember(editing, _split(table, row, fields)),
+            )
+            _action("消す", ":material/delete:", editing, lambda table: table.delete(row))
         st.caption(
             "2つに分けるときは、分けたいところに === だけの行を入れてください。入れなければ、同じ行が2つになります。"
         )
@@ -217,23 +236,16 @@ def _draw_form(editing: Editing, table: EditedTable, row: int) -> None:
                     key=f"{stem}-other",
                     placeholder="選択",
                 )
-                _action("まとめる", ":material/merge:", _merge, editing, row, f"{stem}-other")
+                _action(
+                    "まとめる",
+                    ":material/merge:",
+                    editing,
+                    lambda table: table.merge(row, st.session_state[f"{stem}-other"]),
+                )
 
 
-def _action(
-    label: str,
-    icon: str,
-    callback: Callable[..., None],
-    *args: Any,
-    is_first: bool = False,
-) -> None:
-    st.form_submit_button(
-        label,
-        icon=icon,
-        on_click=callback,
-        args=args,
-        type="primary" if is_first else "secondary",
-    )
+def _action(label: str, icon: str, editing: Editing, change: Callable[[EditedTable], None]) -> None:
+    st.form_submit_button(label, icon=icon, on_click=_do, args=(editing, change))
 
 
 def _fields(table: EditedTable, row: int, stem: str) -> list[Field]:
@@ -252,41 +264,19 @@ def _fields(table: EditedTable, row: int, stem: str) -> list[Field]:
     return fields
 
 
-def _set(editing: Editing, row: int, fields: Sequence[Field]) -> None:
-    def change(table: EditedTable) -> None:
-        for column in dict.fromkeys(field.column for field in fields):
-            own = [field for field in fields if field.column == column]
-            if own[0].turn:
-                table.set_turns(row, column, [field.typed for field in own])
-            else:
-                table.set(row, column, own[0].typed)
-
-    editing.change(change)
-    editing.renew()
+def _set(table: EditedTable, row: int, fields: Sequence[Field]) -> None:
+    for column in dict.fromkeys(field.column for field in fields):
+        own = [field for field in fields if field.column == column]
+        if own[0].turn:
+            table.set_turns(row, column, [field.typed for field in own])
+        else:
+            table.set(row, column, own[0].typed)
 
 
-def _split(editing: Editing, row: int, fields: Sequence[Field]) -> None:
+def _split(table: EditedTable, row: int, fields: Sequence[Field]) -> int:
+    """The number of the second row. A text without a line to cut at goes to both."""
     parts = [
         (field.column, CUT.split(field.typed, maxsplit=1)) for field in fields if not field.turn
     ]
-    # A text without such a line goes to both.
     first = tuple((column, texts[0].removesuffix("\n")) for column, texts in parts)
-    second = tuple((column, texts[-1]) for column, texts in parts)
-    editing.change(lambda table: _remember(editing, table.split(row, first, second)))
-    editing.renew()
-
-
-def _delete(editing: Editing, row: int) -> None:
-    editing.change(lambda table: table.delete(row))
-    editing.renew()
-
-
-def _merge(editing: Editing, row: int, key: str) -> None:
-    other = st.session_state[key]
-    editing.change(lambda table: table.merge(row, other))
-    editing.renew()
-
-
-def _add(editing: Editing, after: int, values: Cells) -> None:
-    editing.change(lambda table: _remember(editing, table.add(after, values)))
-    editing.renew()
+    return table.split(row, first, tuple((column, texts[-1]) for column, texts in parts))
