@@ -54,7 +54,7 @@ FOLDED = ', [data-testid="stExpanderDetails"]'
 """What is folded away on most pages is data: the machine's parts, records, logs."""
 VIEWS = {
     "": ("",),
-    "dataset": ("new", "saved", "trash"),
+    "dataset": ("new", "saved", "edit", "trash"),
     "training": ("new", "watch", "models"),
     "quantization": ("",),
     "ollama": ("talk", "register", "models"),

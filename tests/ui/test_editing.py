@@ -8,6 +8,7 @@ from streamlit.testing.v1 import AppTest
 
 from mlx_finetuning.data_processor import read_rows
 from mlx_finetuning.studio import Studio
+from mlx_finetuning.ui.dataset import editing
 from mlx_finetuning.workspace import Workspace
 from support.ui_pages import click, open_page, shown_errors, texts
 
@@ -129,6 +130,36 @@ def test_saved_dataset_gets_a_new_version_and_the_old_one_is_in_the_trash(
     data.restore("faq", data.deleted()[1].deleted_at)
     assert _row(workspace, "faq", 2) == "商品2は2円です。"
     assert data.draft("faq") is None
+
+
+def test_dataset_is_handed_out_and_what_does_not_fit_is_said(
+    workspace: Workspace,
+) -> None:
+    data = Studio(workspace).data
+    long = f"質問,回答\n{ROWS}長い？,{'長' * 40_000}。\n"
+    data.prepare(data.keep_upload("long.csv", long.encode()), "long")
+    page = open_page("dataset", view="saved", dataset="long")
+    click(page, "ファイルを作る")
+    assert "長すぎて、Excelのファイルに入りません" in "\n".join(shown_errors(page))
+    next(one for one in page.radio if one.label == "形式").set_value("csv").run()
+    click(page, "ファイルを作る")
+    assert shown_errors(page) == []
+    (file,) = page.get("download_button")
+    assert file.proto.label == "long.csv を受け取る"  # type: ignore[attr-defined]
+
+
+def test_checks_of_many_rows_wait_until_they_are_asked_for(
+    digest: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(editing, "MANY", 10)
+    page = open_page("dataset", view="new", file=digest)
+    _see(page, EMPTY)
+    _open_row(page, 3)
+    _fill(page, "回答", "3円です。")
+    click(page, "直す")
+    assert _metric(page, "使わない行") == "1 行"
+    click(page, "検査し直す")
+    assert _metric(page, "使わない行") == "0 行"
 
 
 def test_edit_that_no_longer_fits_is_said_and_can_be_undone(digest: str) -> None:

@@ -213,8 +213,8 @@ def preview(
     "--set",
     "changes",
     multiple=True,
-    metavar="ROW.COLUMN=TEXT",
-    help="行の項目を書き換える（何度でも）。会話の発言は ROW.COLUMN[番号]=TEXT",
+    metavar="ROW.COLUMN=VALUE",
+    help="行の項目を書き換える（何度でも）。会話の発言は ROW.COLUMN[番号]=VALUE",
 )
 @click.option("--delete", "deleted", multiple=True, type=int, metavar="ROW", help="行を除く")
 @click.option(

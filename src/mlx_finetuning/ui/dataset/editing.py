@@ -30,6 +30,9 @@ from mlx_finetuning.ui.components.text import plain
 from mlx_finetuning.ui.frame import studio
 
 LISTED = 20
+"""Edits that are named, the last ones."""
+MANY = 20_000
+"""Rows beyond which a check takes seconds that nobody waits for after each edit."""
 
 
 @dataclass(frozen=True)
@@ -138,11 +141,21 @@ def _cached_reading(path: str, changed_ns: int, asked: PrepareConfig) -> Reading
 
 
 def inspected(editing: Editing, mapping: tuple[tuple[str, str], ...]) -> Inspection:
-    """What checking the file gave after the edits. Raises DataError."""
+    """What checking the file gave after the edits. Of many rows, after those that stood when the check
+    was asked for last; saving checks them all. Raises DataError."""
+    edits = editing.edits
+    if len(cached_reading(editing.path, editing.settings).table.records) > MANY:
+        checked = st.session_state.setdefault(editing.key("checked"), edits)
+        if checked != edits:
+            st.info(
+                f"{MANY:,}行より多いため、直した内容の検査は、押したときに行います。",
+                icon=":material/fact_check:",
+            )
+            if not st.button("検査し直す", icon=":material/refresh:"):
+                edits = checked
+            st.session_state[editing.key("checked")] = edits
     changed_ns = editing.path.stat().st_mtime_ns
-    return _cached_inspection(
-        str(editing.path), changed_ns, editing.settings, mapping, editing.edits
-    )
+    return _cached_inspection(str(editing.path), changed_ns, editing.settings, mapping, edits)
 
 
 @st.cache_data(max_entries=4, show_spinner="ファイルを調べています…")
