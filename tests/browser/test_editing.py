@@ -11,7 +11,7 @@ from playwright.sync_api import Page, expect
 from mlx_finetuning.data_processor import read_rows
 from mlx_finetuning.data_processor.split import SPLITS
 from mlx_finetuning.studio import Studio
-from support.browser_actions import badge, click, hand_in, metric, visit
+from support.browser_actions import badge, click, hand_in, metric, open_page, open_row, visit
 from support.served import Served
 
 
@@ -48,6 +48,8 @@ def test_empty_answer_of_a_workbook_is_filled_in_by_the_keyboard_and_trained(
     page.keyboard.insert_text("商品5は500円です。")
     page.keyboard.press("Enter")
     expect(metric(page, "使わない行")).to_contain_text("0 行")
+    expect(page.get_by_text("直りました")).to_be_visible()
+    expect(cells).to_be_focused()
     page.reload()
     expect(page.get_by_text("直したところ 1か所")).to_be_visible()
     click(page, "データセットを保存")
@@ -60,3 +62,18 @@ def test_empty_answer_of_a_workbook_is_filled_in_by_the_keyboard_and_trained(
     answers = {row["row"]: row["messages"][1]["content"] for row in rows}
     assert (len(answers), answers[5]) == (12, "商品5は500円です。")
     assert [run.dataset for run in Studio(served.workspace).runs.list()] == ["faq"]
+
+
+def test_row_is_edited_in_the_form_on_a_phone(page: Page, served: Served, book: Path) -> None:
+    kept = Studio(served.workspace).data.keep_upload("faq.xlsx", book.read_bytes())
+    page.set_viewport_size({"width": 390, "height": 844})
+    open_page(page, f"{served.url}/dataset?file={kept.parent.name}")
+    page.get_by_text("全ての行を見る・直す").click()
+    open_row(page, 5)
+    answer = page.get_by_label("回答", exact=True).last
+    answer.fill("商品5は500円です。")
+    click(page, "直す")
+    expect(metric(page, "使わない行")).to_contain_text("0 行")
+    page.get_by_text("直したところの一覧").click()
+    expect(page.get_by_text("5行目の「回答」を書き換え")).to_be_visible()
+    assert page.evaluate("document.scrollingElement.scrollWidth") <= 390

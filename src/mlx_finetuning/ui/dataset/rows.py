@@ -135,7 +135,7 @@ def _draw_table(editing: Editing, shown: Shown) -> None:
         num_rows="delete",
         disabled=["_index", *shown.locked],
         column_config={
-            name: st.column_config.TextColumn(name, width="large") for name in shown.cells
+            name: st.column_config.TextColumn(name, width="medium") for name in shown.cells
         },
         placeholder="（空）",
         on_change=_take_over,
@@ -147,7 +147,7 @@ def _draw_table(editing: Editing, shown: Shown) -> None:
         else ""
     )
     st.caption(
-        "セルをダブルクリックするか、選んで入力すると直せます。行は、左端の四角で選んで Delete キーで"
+        "セルをダブルクリックするか、選んで入力すると直せます。行は、左端の四角で選んで削除キーで"
         f"消せます。直した内容は、そのつど作業フォルダに残ります。{locked}"
     )
 
