@@ -70,8 +70,7 @@ def test_row_is_edited_in_the_form_on_a_phone(page: Page, served: Served, book: 
     open_page(page, f"{served.url}/dataset?file={kept.parent.name}")
     page.get_by_text("全ての行を見る・直す").click()
     open_row(page, 5)
-    answer = page.get_by_label("回答", exact=True).last
-    answer.fill("商品5は500円です。")
+    page.get_by_role("textbox", name="回答", exact=True).fill("商品5は500円です。")
     click(page, "直す")
     expect(metric(page, "使わない行")).to_contain_text("0 行")
     page.get_by_text("直したところの一覧").click()

@@ -41,7 +41,7 @@ def _prepare(workspace: Workspace, name: str, lines: list[object], **settings: o
         "".join(f"{json.dumps(line, ensure_ascii=False)}\n" for line in lines), "utf-8"
     )
     studio = Studio(workspace)
-    studio.data.prepare(source, name, PrepareConfig(clean="", **settings))  # type: ignore[arg-type]
+    studio.data.prepare(source, name, PrepareConfig(clean=(), **settings))  # type: ignore[arg-type]
     return studio
 
 
@@ -57,7 +57,7 @@ def _content(workspace: Workspace, name: str) -> list[tuple[str, str]]:
 def _assert_comes_back(studio: Studio, name: str, form: str, **settings: object) -> None:
     workspace = studio.workspace
     path = studio.data.export(name, form, workspace.root / f"back.{form}")
-    again = PrepareConfig(clean="", seed=7, **settings)  # type: ignore[arg-type]
+    again = PrepareConfig(clean=(), seed=7, **settings)  # type: ignore[arg-type]
     studio.data.prepare(path, "back", again)
     assert _content(workspace, "back") == _content(workspace, name)
 
@@ -126,7 +126,7 @@ def test_rows_that_are_trained_several_times_stand_once_and_come_back(workspace:
         _prepare(workspace, name, lines)
     studio = Studio(workspace)
     sources = [workspace.root / "a.jsonl", workspace.root / "b.jsonl"]
-    studio.data.prepare(sources, "both", PrepareConfig(weights="1,2.5"))
+    studio.data.prepare(sources, "both", PrepareConfig(weights=(1, 2.5)))
     path = studio.data.export("both", "xlsx", workspace.root / "both.xlsx")
     studio.data.prepare(path, "back")
     rows = {

@@ -13,7 +13,7 @@ from mlx_finetuning.data_processor import (
     drafts,
     inspect,
     prepare,
-    read_recipe,
+    read_manifest,
     read_rows,
     reproduce,
 )
@@ -137,14 +137,14 @@ def test_edited_dataset_is_reproduced_byte_for_byte(tmp_path: Path) -> None:
     assert [
         (f.code, f.message) for f in summary.findings if f.code in ("EDITED", "EMPTY_ANSWER")
     ] == [("EDITED", "直したところがあります（10か所）。元のファイルはそのままです。")]
-    recipe = read_recipe(paths.manifest)
-    assert recipe.edits == tuple(rows.edits)
-    reproduce(recipe, "again", again)
+    recorded = read_manifest(paths.manifest)
+    assert recorded.edits == tuple(rows.edits)
+    reproduce(recorded, "again", again)
     for split in SPLITS:
         assert again.split(split).read_bytes() == paths.split(split).read_bytes()
     source.write_text(HEAD + "".join(ROWS), encoding="utf-8")
     with pytest.raises(SourceChanged):
-        reproduce(recipe, "again", again, replace=True)
+        reproduce(recorded, "again", again, replace=True)
 
 
 def test_edit_of_a_row_that_is_another_now_is_refused_and_writes_nothing(tmp_path: Path) -> None:

@@ -230,7 +230,7 @@ def edit(
     undo: int | None,
     file: str | None,
     new_name: str | None,
-) -> Answer:
+) -> CommandResult:
     """データセットの行を直して、作り直す（前のものはゴミ箱に移る）
 
     直すのは元のファイルを読んだ行で、元のファイルは書き換えない。例: --set "5.回答=9時です。"
@@ -250,7 +250,7 @@ def edit(
     edits = rows.edits[: len(rows.edits) - undo] if undo else rows.edits
     with session.progress() as progress:
         summary = session.studio.data.edit(name, edits, new_name or "", progress=progress)
-    return Answer(dataclasses.asdict(summary), _written(summary))
+    return CommandResult(dataclasses.asdict(summary), _written(summary))
 
 
 _CHANGE = re.compile(
@@ -270,10 +270,10 @@ _CHANGE = re.compile(
 @click.option(
     "--out", metavar="FILE", type=click.Path(path_type=Path), help="省略時は NAME.xlsx か NAME.csv"
 )
-def export(session: Session, name: str, form: str, out: Path | None) -> Answer:
+def export(session: Session, name: str, form: str, out: Path | None) -> CommandResult:
     """データセット全体を、表計算のファイルに書き出す（data prepare で読み戻せる）"""
     written = session.studio.data.export(name, form, out or Path(f"{name}.{form}"))
-    return Answer({"path": str(written)}, f"書き出しました: {written}")
+    return CommandResult({"path": str(written)}, f"書き出しました: {written}")
 
 
 @command(data, "list")

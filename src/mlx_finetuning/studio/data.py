@@ -26,7 +26,7 @@ from mlx_finetuning.studio.handle import JobHandle
 from mlx_finetuning.workspace import DatasetPaths, Workspace
 
 if TYPE_CHECKING:
-    from mlx_finetuning.data_processor import DatasetSummary, Inspection, Recipe
+    from mlx_finetuning.data_processor import DatasetSummary, Inspection, Manifest
     from mlx_finetuning.data_processor.edits import Edit, EditedTable
     from mlx_finetuning.data_processor.readers.read import Reading
     from mlx_finetuning.data_processor.trash import DeletedDataset
@@ -186,7 +186,7 @@ class Data:
         """
         from mlx_finetuning.data_processor import downloads, examine, read_rows
 
-        sources = examine.source_names(self.recipe(name).sources)
+        sources = examine.source_names(self.manifest(name).sources)
         paths = self.workspace.dataset(name)
         splits = {split: read_rows(paths.split(split)) for split in downloads.SPLITS_JA}
         return downloads.WRITERS[form](downloads.sheet_of(splits, sources))
@@ -198,25 +198,25 @@ class Data:
             stream.write(content)
         return out
 
-    def recipe(self, name: str) -> Recipe:
+    def manifest(self, name: str) -> Manifest:
         """How a dataset was made. Raises DatasetNotFound, RecordDamaged, NewerSchema."""
         from mlx_finetuning import data_processor
 
         self.require(name)
-        return data_processor.read_recipe(self.workspace.dataset(name).manifest)
+        return data_processor.read_manifest(self.workspace.dataset(name).manifest)
 
     def edited(self, name: str, file: str = "") -> EditedTable:
         """The rows of a dataset's source after its edits, to be edited further; `file` names one of
         several. Raises DataError."""
         from mlx_finetuning.data_processor import edits, examine
 
-        recipe = self.recipe(name)
-        recipe.require_sources()
-        sources = dict(zip(examine.source_names(recipe.sources), recipe.sources, strict=True))
+        recorded = self.manifest(name)
+        recorded.require_sources()
+        sources = dict(zip(examine.source_names(recorded.sources), recorded.sources, strict=True))
         if file not in sources:
-            raise DatasetOfSeveralSources(name=name, files=[path.name for path in recipe.sources])
-        table = self.open(sources[file], recipe.settings).table
-        return edits.EditedTable(table, recipe.edits, file)
+            raise DatasetOfSeveralSources(name=name, files=[path.name for path in recorded.sources])
+        table = self.open(sources[file], recorded.settings).table
+        return edits.EditedTable(table, recorded.edits, file)
 
     def edit(
         self,
@@ -233,17 +233,17 @@ class Data:
         """
         from mlx_finetuning import data_processor
 
-        recipe = self.recipe(name)
-        recipe.require_sources()
+        recorded = self.manifest(name)
+        recorded.require_sources()
         is_new = new_name not in ("", name)
         if not is_new:
             self._require_unused(name)
         summary = data_processor.prepare(
-            recipe.sources,
+            recorded.sources,
             new_name or name,
             self.workspace.dataset(new_name or name),
-            recipe.settings,
-            recipe.mapping,
+            recorded.settings,
+            recorded.mapping,
             progress,
             replace=not is_new,
             edits=edits,

@@ -115,21 +115,21 @@ def draw_edit() -> None:
     name = choose_saved()
     if name is None:
         return
-    recipe = studio().data.recipe(name)
-    if len(recipe.sources) > 1:
-        raise DatasetOfSeveralSources(name=name, files=[path.name for path in recipe.sources])
-    recipe.require_sources()
-    work = editing.begin(name, recipe.sources[0], recipe.settings, recipe.edits)
+    recorded = studio().data.manifest(name)
+    if len(recorded.sources) > 1:
+        raise DatasetOfSeveralSources(name=name, files=[path.name for path in recorded.sources])
+    recorded.require_sources()
+    work = editing.begin(name, recorded.sources[0], recorded.settings, recorded.edits)
     st.header("検査の結果")
     try:
-        inspection = editing.inspected(work, tuple(recipe.mapping.items()))
+        inspection = editing.inspected(work, tuple(recorded.mapping.items()))
     except StudioError as error:
         show_error(error)
         editing.draw_undo(work)
         return
     findings.draw_findings(None, work, inspection)
     st.header("保存")
-    made = saving.draw_new_version(name, work.edits, is_changed=work.edits != recipe.edits)
+    made = saving.draw_new_version(name, work.edits, is_changed=work.edits != recorded.edits)
     if made is not None:
         show_saved(made)
 
