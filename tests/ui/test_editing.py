@@ -7,6 +7,7 @@ import pytest
 from streamlit.testing.v1 import AppTest
 
 from mlx_finetuning.data_processor import read_rows
+from mlx_finetuning.data_processor.edits import SplitRow
 from mlx_finetuning.studio import Studio
 from mlx_finetuning.ui.dataset import editing
 from mlx_finetuning.workspace import Workspace
@@ -172,6 +173,26 @@ def test_edit_that_no_longer_fits_is_said_and_can_be_undone(digest: str) -> None
     assert "3行目の直しを、元のファイルに当てはめられません" in "\n".join(shown_errors(page))
     click(page, "全て元に戻す")
     assert shown_errors(page) == []
+
+
+def test_split_names_only_the_cells_that_are_divided(workspace: Workspace) -> None:
+    line = '{"question": "値段は？", "answer": "前\\n===\\n後", "score": 5, "tags": ["a"]}\n'
+    kept = Studio(workspace).data.keep_upload("a.jsonl", line.encode())
+    page = open_page("dataset", view="new", file=kept.parent.name)
+    _see(page, "all")
+    _open_row(page, 1)
+    click(page, "2つに分ける")
+    (edit,) = Studio(workspace).data.draft(kept) or ()
+    assert isinstance(edit, SplitRow)
+    assert (edit.first, edit.second) == ((("answer", "前"),), (("answer", "後"),))
+
+
+def test_damaged_draft_does_not_bar_the_file(workspace: Workspace, digest: str) -> None:
+    workspace.uploads.joinpath(digest, ".draft.json").write_text('{"edits": [', "utf-8")
+    page = open_page("dataset", view="new", file=digest)
+    assert "壊れていて読めないため、捨てました" in texts(page)
+    assert _metric(page, "全体") == "12 行"
+    assert "捨てました" not in texts(open_page("dataset", view="new", file=digest))
 
 
 def test_turns_of_a_conversation_are_edited_added_and_removed(workspace: Workspace) -> None:

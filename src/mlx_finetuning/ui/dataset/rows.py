@@ -275,8 +275,12 @@ def _set(table: EditedTable, row: int, fields: Sequence[Field]) -> None:
 
 def _split(table: EditedTable, row: int, fields: Sequence[Field]) -> int:
     """The number of the second row. A text without a line to cut at goes to both."""
-    parts = [
-        (field.column, CUT.split(field.typed, maxsplit=1)) for field in fields if not field.turn
-    ]
-    first = tuple((column, texts[0].removesuffix("\n")) for column, texts in parts)
-    return table.split(row, first, tuple((column, texts[-1]) for column, texts in parts))
+    first: list[tuple[str, str]] = []
+    second: list[tuple[str, str]] = []
+    for field in fields:
+        parts = CUT.split(field.typed, maxsplit=1)
+        texts = (parts[0].removesuffix("\n"), parts[1]) if parts[1:] else (parts[0], parts[0])
+        for half, text in zip((first, second), texts, strict=True):
+            if text != field.text and not field.turn:
+                half.append((field.column, text))
+    return table.split(row, tuple(first), tuple(second))
