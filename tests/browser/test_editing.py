@@ -50,6 +50,11 @@ def test_empty_answer_of_a_workbook_is_filled_in_by_the_keyboard_and_trained(
     expect(metric(page, "使わない行")).to_contain_text("0 行")
     expect(page.get_by_text("直りました")).to_be_visible()
     expect(cells).to_be_focused()
+    for key in ("Shift+Space", "Delete"):
+        page.keyboard.press(key)
+    expect(metric(page, "全体")).to_contain_text("11 行")
+    click(page, "1つ戻す")
+    expect(metric(page, "全体")).to_contain_text("12 行")
     page.reload()
     expect(page.get_by_text("直したところ 1か所")).to_be_visible()
     click(page, "データセットを保存")

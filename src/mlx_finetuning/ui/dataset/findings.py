@@ -61,7 +61,9 @@ def draw_findings(choices: Choices | None, editing: Editing, inspection: Inspect
         st.success("気になる行はありませんでした。", icon=":material/check_circle:")
     opened = st.session_state.get(editing.key("open"), "")
     code, _, number = opened.rpartition("-")
-    if opened not in ("", ALL) and seen[code] < int(number):
+    looked_at = st.session_state.get(editing.key("rows"), {}).get(opened, ())
+    is_edited = any(edit.row in looked_at for edit in editing.edits)
+    if opened not in ("", ALL) and is_edited and seen[code] < int(number):
         _draw_solved(editing, opened)
     for code in choices.dropped if choices else ():
         st.button(

@@ -126,7 +126,6 @@ def _draw_table(editing: Editing, shown: Shown) -> None:
     import pandas as pd
 
     st.html(_WITHOUT_TOOLBAR)
-
     key = editing.key(f"table-{shown.generation}")
     index = pd.Index(shown.rows, name="行")
     st.data_editor(
