@@ -71,6 +71,9 @@ def test_uploads_of_datasets_stay_and_young_ones_too(workspace: Workspace) -> No
     put(used, len(used.read_bytes()))
     put(unused)
     put(young, age_s=60)
+    put(used.with_name(".draft.json"))
+    put(workspace.uploads / ("3" * 16) / "edited.csv")
+    put(workspace.uploads / ("3" * 16) / ".draft.json", age_s=60)
     assert kinds(workspace)["uploads"].paths == (unused,)
 
 

@@ -182,6 +182,30 @@ class CellTooLong(DataError):
     """Data: path, line, limit."""
 
 
+class EditMismatch(DataError):
+    """A step of editing is about something that is not there. Data: row, reason."""
+
+
+class DraftChanged(DataError):
+    """Somebody else has edited the same rows meanwhile. Data: none."""
+
+
+class DatasetOfSeveralSources(DataError):
+    """Which file is meant is not said. Data: name, files."""
+
+
+class RowsUnfitForTable(DataError):
+    """Rows that would not come back from a table's cells as they are. Data: rows."""
+
+
+class TextTooLongForExcel(DataError):
+    """Data: row, limit."""
+
+
+class TooManyRowsForExcel(DataError):
+    """Data: rows, limit."""
+
+
 class EncodingUnsupported(DataError):
     """Data: encoding, supported."""
 

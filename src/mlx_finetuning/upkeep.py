@@ -143,9 +143,10 @@ def _unused_uploads(workspace: Workspace) -> Iterator[Path]:
         }
     except (StudioError, OSError, KeyError, TypeError):
         return  # a dataset that cannot be read may need any of them
-    for path in workspace.uploads.glob("*/*"):
-        if path not in used and _is_older(path, _DAY_S):
-            yield path
+    for folder in workspace.uploads.glob("*/"):
+        kept = [*folder.iterdir()]  # a file with the edits of it, which may be younger
+        if not used & {*kept} and all(_is_older(path, _DAY_S) for path in kept):
+            yield from kept
 
 
 def _ended_jobs(workspace: Workspace) -> Iterator[Path]:

@@ -43,6 +43,8 @@ class DatasetPaths:
     valid = _Entry("valid.jsonl")
     test = _Entry("test.jsonl")
     manifest = _Entry("dataset.json")
+    draft = _Entry("draft.json")
+    """Edits that are not saved yet."""
 
     def split(self, name: str) -> Path:
         return self.folder / f"{name}.jsonl"

@@ -15,7 +15,7 @@ from mlx_finetuning.studio import Studio
 from mlx_finetuning.tasks import evaluate
 from mlx_finetuning.workspace import Workspace
 from support import finished_run, ui_workspaces
-from support.browser_actions import open_page
+from support.browser_actions import open_page, open_row
 from support.served import Served
 
 WORD = re.compile(r"[A-Za-z][A-Za-z]+")
@@ -54,7 +54,7 @@ FOLDED = ', [data-testid="stExpanderDetails"]'
 """What is folded away on most pages is data: the machine's parts, records, logs."""
 VIEWS = {
     "": ("",),
-    "dataset": ("new", "saved", "trash"),
+    "dataset": ("new", "saved", "edit", "trash"),
     "training": ("new", "watch", "models"),
     "quantization": ("",),
     "ollama": ("talk", "register", "models"),
@@ -112,4 +112,17 @@ def test_all_settings_are_explained_in_japanese(page: Page, served: Served) -> N
     page.get_by_text("詳細設定").click()
     page.get_by_text("最大トークン数").wait_for()
     unknown = words(page) - NAMES - SETTINGS - KEYS
+    assert not unknown, sorted(unknown)
+
+
+def test_rows_being_edited_speak_japanese(page: Page, served: Served) -> None:
+    ui_workspaces.add_dataset(served.workspace)
+    open_page(page, f"{served.url}/dataset?view=edit&dataset=faq")
+    page.get_by_text("全ての行を見る・直す").click()
+    open_row(page, 5)
+    page.get_by_role("button", name="消す").click()
+    page.get_by_text("直したところの一覧").click()
+    page.get_by_text("5行目を消去").wait_for()
+    # Streamlit's lists tell screen readers in English how many they hold.
+    unknown = words(page, ", [data-live-announcer]") - NAMES - SETTINGS
     assert not unknown, sorted(unknown)

@@ -87,6 +87,8 @@ def test_the_commands_are_those_of_the_contract() -> None:
             "data inspect",
             "data prepare",
             "data preview",
+            "data edit",
+            "data export",
             "data list",
             "data delete",
             "data trash",
@@ -269,6 +271,34 @@ def test_source_file_is_inspected_prepared_and_trained_on(
     assert terminal("data", "prepare", str(source), "--name", "faq", "--replace")[0] == 0
     words = ["train", "--dataset", "faq", "--engine", "simulation", "--set", "iterations=2"]
     assert terminal(*words)[0] == 0
+
+
+def test_rows_of_a_dataset_are_edited_undone_and_handed_out(
+    terminal: Terminal, workspace: Workspace, tmp_path: Path
+) -> None:
+    source = tmp_path / "faq.csv"
+    source.write_text(
+        "質問,回答\n" + "".join(f"商品{n}は？,{n}円です。\n" for n in range(2, 12)), "utf-8"
+    )
+    assert terminal("data", "prepare", str(source), "--name", "faq")[0] == 0
+    words = ("--set", "3.回答=a=b\n三円です。", "--delete", "4")
+    code, shown = terminal.json("data", "edit", "faq", *words)
+    assert (code, shown["usable_rows"]) == (0, 9)
+    assert [(edit["action"], edit["row"]) for edit in shown["edits"]] == [("set", 3), ("delete", 4)]
+    assert [row["name"] for row in terminal.json("data", "trash")[1]["deleted"]] == ["faq"]
+    code, shown = terminal.json("data", "edit", "faq", "--undo", "1", "--name", "faq-2")
+    assert (code, shown["usable_rows"], len(shown["edits"])) == (0, 10, 1)
+    code, shown = terminal.json("data", "edit", "faq", "--set", "4.回答=あ")
+    assert (code, shown["error"]["code"]) == (1, "EDIT_MISMATCH")
+    for wrong in ((), ("--set", "回答=あ"), ("--undo", "1", "--delete", "3")):
+        assert terminal("data", "edit", "faq", *wrong)[0] == 2
+    out = tmp_path / "faq-2.xlsx"
+    code, shown = terminal.json("data", "export", "faq-2", "--out", str(out))
+    assert (code, shown["path"]) == (0, str(out))
+    assert terminal("data", "prepare", str(out), "--name", "back")[0] == 0
+    back, before = (workspace.dataset(name).train.read_bytes() for name in ("back", "faq-2"))
+    assert back == before
+    assert "a=b\\n三円です。" in back.decode()
 
 
 @pytest.mark.parametrize(

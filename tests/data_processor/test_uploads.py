@@ -1,4 +1,4 @@
-"""Files from the browser: names that would leave the folder, and rows looked up by number."""
+"""Files from the browser: names that would leave the folder."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from mlx_finetuning.data_processor.uploads import keep, rows_at, safe_name
+from mlx_finetuning.data_processor.uploads import keep, safe_name
 
 
 @pytest.mark.parametrize(
@@ -36,11 +36,3 @@ def test_same_content_is_kept_once_and_unchanged(tmp_path: Path) -> None:
     assert first == again
     assert first.read_bytes() == b"\x83\x65"
     assert keep("a.csv", b"other", tmp_path) != first
-
-
-def test_rows_are_found_by_the_numbers_of_findings(tmp_path: Path) -> None:
-    path = keep("a.csv", "質問,回答\n一,1\n二,2\n三,3\n".encode("cp932"), tmp_path)
-    assert rows_at(path, "cp932", (2, 4)) == [
-        {"行": "2", "質問": "一", "回答": "1"},
-        {"行": "4", "質問": "三", "回答": "3"},
-    ]

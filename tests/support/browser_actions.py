@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
+import contextlib
 from pathlib import Path
 
-from playwright.sync_api import Locator, Page
+from playwright.sync_api import Locator, Page, TimeoutError
 
 from mlx_finetuning.ui import sitemap
 
@@ -23,6 +24,18 @@ def visit(page: Page, name: str) -> None:
     title = sitemap.ENTRIES[name].title
     page.get_by_test_id("stSidebarNav").get_by_role("link", name=title, exact=True).click()
     page.get_by_role("heading", name=title, exact=True, level=1).wait_for()
+
+
+def open_row(page: Page, row: int) -> None:
+    """Open one of the rows that are looked at, to be edited."""
+    option = page.get_by_role("option", name=f"{row}行目", exact=True)
+    # The list closes where the page moves under it, as it does while the table is laid out.
+    for _ in range(10):
+        page.get_by_role("combobox", name="1行を開いて直す").click()
+        with contextlib.suppress(TimeoutError):
+            option.click(timeout=2000)
+            return
+    raise AssertionError(f"row {row} is not offered")
 
 
 def hand_in(page: Page, file: Path) -> None:

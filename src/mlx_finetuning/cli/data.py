@@ -1,8 +1,9 @@
-"""`data inspect|prepare|preview|list|delete|trash`: source files and datasets."""
+"""`data inspect|prepare|preview|edit|export|list|delete|trash`: source files and datasets."""
 
 from __future__ import annotations
 
 import dataclasses
+import re
 import sys
 from collections.abc import Iterable
 from pathlib import Path
@@ -204,6 +205,75 @@ def preview(
         heading = f"■ {title}\n" if title else ""
         parts.append(f"{heading}{_marked(tokens)}\n\n{_token_table(tokens)}")
     return CommandResult(dataclasses.asdict(shown), "\n\n".join(parts))
+
+
+@command(data)
+@click.argument("name", metavar="NAME")
+@click.option(
+    "--set",
+    "changes",
+    multiple=True,
+    metavar="ROW.COLUMN=VALUE",
+    help="行の項目を書き換える（何度でも）。会話の発言は ROW.COLUMN[番号]=VALUE",
+)
+@click.option("--delete", "deleted", multiple=True, type=int, metavar="ROW", help="行を除く")
+@click.option(
+    "--undo", type=click.IntRange(1), metavar="N", help="前に直したところを、後からN個戻す"
+)
+@click.option("--file", "file", metavar="FILE", help="複数のファイルから作ったときの、ファイル名")
+@click.option("--name", "new_name", metavar="NEW", help="別の名前で作る（元のものはそのまま）")
+def edit(
+    session: Session,
+    name: str,
+    changes: tuple[str, ...],
+    deleted: tuple[int, ...],
+    undo: int | None,
+    file: str | None,
+    new_name: str | None,
+) -> CommandResult:
+    """データセットの行を直して、作り直す（前のものはゴミ箱に移る）
+
+    直すのは元のファイルを読んだ行で、元のファイルは書き換えない。例: --set "5.回答=9時です。"
+    """
+    parsed = [_CHANGE.fullmatch(change) for change in changes]
+    if not (changes or deleted or undo) or not all(parsed):
+        raise click.UsageError(
+            '--set "行.列=文章"、--delete 行、--undo 数 のどれかを書いてください。'
+        )
+    if undo and (changes or deleted):
+        raise click.UsageError("--undo は、--set や --delete と一緒には使えません。")
+    rows = session.studio.data.edited(name, file or "")
+    for change in filter(None, parsed):
+        rows.set(int(change["row"]), change["column"], change["text"], int(change["turn"] or 0))
+    for row in deleted:
+        rows.delete(row)
+    edits = rows.edits[: len(rows.edits) - undo] if undo else rows.edits
+    with session.progress() as progress:
+        summary = session.studio.data.edit(name, edits, new_name or "", progress=progress)
+    return CommandResult(dataclasses.asdict(summary), _written(summary))
+
+
+_CHANGE = re.compile(
+    r"(?P<row>[0-9]{1,9})\.(?P<column>[^=]+?)(?:\[(?P<turn>[0-9]{1,6})\])?=(?P<text>.*)", re.DOTALL
+)
+
+
+@command(data)
+@click.argument("name", metavar="NAME")
+@click.option(
+    "--format",
+    "form",
+    type=click.Choice(("csv", "xlsx")),
+    default="xlsx",
+    help="ファイルの形式。csvは、Excelで開けるUTF-8（BOM付き）",
+)
+@click.option(
+    "--out", metavar="FILE", type=click.Path(path_type=Path), help="省略時は NAME.xlsx か NAME.csv"
+)
+def export(session: Session, name: str, form: str, out: Path | None) -> CommandResult:
+    """データセット全体を、表計算のファイルに書き出す（data prepare で読み戻せる）"""
+    written = session.studio.data.export(name, form, out or Path(f"{name}.{form}"))
+    return CommandResult({"path": str(written)}, f"書き出しました: {written}")
 
 
 @command(data, "list")

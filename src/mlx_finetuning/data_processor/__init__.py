@@ -7,6 +7,7 @@ record      what a reader gives for a row: its number and a value per column
 column map  which column plays which role (question, answer, …), and so the kind of example
 example     what is learned from a record: turns with their row, category and group
 keys        what examples are compared by: the folded question, digests of the answer and of all
+edit        a step that changes a record by hand before anything is made of it
 finding     a code with a Japanese text, and the rows it is about
 group       examples that say the same thing; a split takes it whole
 

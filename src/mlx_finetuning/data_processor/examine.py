@@ -12,10 +12,13 @@ from pathlib import Path
 import numpy as np
 
 from mlx_finetuning.config import PrepareConfig
+from mlx_finetuning.data_processor import downloads
+from mlx_finetuning.data_processor import edits as editing
 from mlx_finetuning.data_processor.checks import duplicates, evaluation, example_checks, near
 from mlx_finetuning.data_processor.checks.groups import Labels
 from mlx_finetuning.data_processor.checks.keys import Keys, keys_of
 from mlx_finetuning.data_processor.clean import CleaningStep, clean
+from mlx_finetuning.data_processor.edits import Edit
 from mlx_finetuning.data_processor.examples import Example, build, findings_at
 from mlx_finetuning.data_processor.findings import Finding, finding
 from mlx_finetuning.data_processor.readers.columns import (
@@ -71,13 +74,28 @@ class Examined:
         return self.sources[0].columns.kind
 
 
+def open_source(path: Path, config: PrepareConfig, progress: Progress) -> Reading:
+    """A file as these settings ask to read it. Raises DataError, InvalidSettings."""
+    stage = StageProgress(progress, "読み込み")
+    options, speaker = table_options(config), config.assistant_speaker
+    reading = read(path, config.encoding, stage, options=options, assistant=speaker)
+    return replace(reading, table=downloads.restored(reading.table))
+
+
 def examine(
-    paths: Sequence[Path], config: PrepareConfig, mapping: Mapping[str, str], progress: Progress
+    opened: Sequence[Path | Reading],
+    config: PrepareConfig,
+    mapping: Mapping[str, str],
+    progress: Progress,
+    edits: Sequence[Edit] = (),
 ) -> Examined:
-    """Raises DataError, InvalidSettings, Interrupted."""
+    """`opened`: files, or what reading them with these settings gave.
+
+    Raises DataError, InvalidSettings, Interrupted.
+    """
     steps, codes = cleaning_steps(config), codes_to_drop(config)
     evaluation_sets = _evaluation_sets(config, progress)
-    sources, examples, findings = _read_all(paths, config, mapping, progress)
+    sources, examples, findings = _read_all(opened, config, mapping, progress, edits)
     cleaned, cleaning, notes = clean(examples, steps, StageProgress(progress, "整形"))
     del examples
     findings += notes
@@ -107,7 +125,11 @@ def examine(
 
 
 def _read_all(
-    paths: Sequence[Path], config: PrepareConfig, mapping: Mapping[str, str], progress: Progress
+    opened: Sequence[Path | Reading],
+    config: PrepareConfig,
+    mapping: Mapping[str, str],
+    progress: Progress,
+    edits: Sequence[Edit],
 ) -> tuple[tuple[Source, ...], list[Example], list[Finding]]:
     """The examples of all files, one file after the other, so that no two tables pile up.
 
@@ -117,20 +139,22 @@ def _read_all(
     examples: list[Example] = []
     findings: list[Finding] = []
     absent: list[set[str]] = []
-    for path, name in zip(paths, _source_names(paths), strict=True):
-        stage = StageProgress(progress, "読み込み")
-        options, speaker = table_options(config), config.assistant_speaker
-        reading = read(path, config.encoding, stage, options=options, assistant=speaker)
-        table = reading.table
+    paths = [each.path if isinstance(each, Reading) else each for each in opened]
+    for each, name in zip(opened, source_names(paths), strict=True):
+        reading = each if isinstance(each, Reading) else open_source(each, config, progress)
+        table = editing.apply(reading.table, edits, name)
         # Of several files each may have some of the mapped columns only.
         others = set(mapping.values()) - {"", *table.columns} if len(paths) > 1 else set()
         absent.append(others)
         requested = {role: column for role, column in mapping.items() if column not in others}
         columns = choose(table.columns, requested, table.records)
-        notes = [*reading.findings, *columns.findings]
+        notes = [*reading.findings, *editing.findings_of(edits, name), *columns.findings]
         if columns.kind is not None:
             stage = StageProgress(progress, "行の組み立て")
             built, unusable = build(table, columns, config.system, name, stage, config.several)
+            if downloads.is_ours(table):
+                built, marks = downloads.with_marks(table, built)
+                notes += marks
             examples += built
             notes += unusable
         findings += [replace(note, source=name) for note in notes]
@@ -148,7 +172,7 @@ def _read_all(
     return tuple(sources), examples, findings
 
 
-def _source_names(paths: Sequence[Path]) -> list[str]:
+def source_names(paths: Sequence[Path]) -> list[str]:
     """What tells the files of a dataset apart; nothing for a single one."""
     if len(paths) == 1:
         return [""]

@@ -73,6 +73,10 @@ class Example:
     """The file's name, where a dataset has several."""
     tools: tuple[Any, ...] = ()
     """What the assistant may call, as JSON schemas; handed to the chat template."""
+    split: str = ""
+    """`train`, `valid` or `test`, where the source says so."""
+    times: int = 1
+    """How often it is trained."""
 
     def to_row(self, group: str) -> dict[str, object]:
         """The row of a split's file."""

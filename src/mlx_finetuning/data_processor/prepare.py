@@ -3,6 +3,7 @@ read."""
 
 from __future__ import annotations
 
+import dataclasses
 import gc
 import hashlib
 from collections.abc import Iterator, Mapping, Sequence
@@ -14,10 +15,12 @@ import mlx_finetuning
 from mlx_finetuning import files
 from mlx_finetuning.config import PrepareConfig, as_dict
 from mlx_finetuning.data_processor.clean import CleaningStep
+from mlx_finetuning.data_processor.edits import Edit
 from mlx_finetuning.data_processor.examine import Examined, examine
 from mlx_finetuning.data_processor.findings import Finding
 from mlx_finetuning.data_processor.readers.columns import ColumnChoice, missing_columns
 from mlx_finetuning.data_processor.readers.encoding import AUTO
+from mlx_finetuning.data_processor.readers.read import Reading
 from mlx_finetuning.data_processor.readers.tables import cell_text
 from mlx_finetuning.data_processor.settings import weights, with_absolute_paths
 from mlx_finetuning.data_processor.split import SPLITS, Leakage, Split, order, split
@@ -104,22 +107,26 @@ class DatasetSummary:
     dropped: dict[str, int]
     """Rows left out on request, by the code of the finding."""
     findings: tuple[Finding, ...]
+    edits: tuple[Edit, ...] = ()
+    """What was changed in the sources' rows, in this order."""
 
 
 def inspect(
-    source: Path,
+    source: Path | Reading,
     encoding: str = AUTO,
     mapping: Mapping[str, str] | None = None,
     config: PrepareConfig | None = None,
     progress: Progress = silent,
+    edits: Sequence[Edit] = (),
 ) -> Inspection:
-    """What `source` holds, without writing anything; `config` previews other cleaning steps.
+    """What `source` holds after `edits`, without writing anything; `config` previews other cleaning
+    steps. A file that is looked at again and again is read once, by `open_source`.
 
     Raises DataError for a file that cannot be read; columns that do not suffice are a finding.
     """
     settings = config or PrepareConfig(encoding=encoding)
     with _without_garbage_collector():
-        examined = examine([source], settings, mapping or {}, progress)
+        examined = examine([source], settings, mapping or {}, progress, edits)
     (file,) = examined.sources
     reading, table, columns = file.reading, file.reading.table, file.columns
     return Inspection(
@@ -161,24 +168,28 @@ def prepare(
     progress: Progress = silent,
     replace: bool = False,
     expected: Mapping[str, str] | None = None,
+    edits: Sequence[Edit] = (),
+    trash: Path | None = None,
 ) -> DatasetSummary:
     """Write the dataset `name` from one source or several. The folder appears whole or not at all.
 
-    With `expected` (SHA-256 of each split), only if these are its bytes. Raises DataError,
-    DatasetExists (unless `replace`), InvalidSettings, DiskFull, Interrupted.
+    With `expected` (SHA-256 of each split), only if these are its bytes. What is replaced goes to
+    `trash`, where that is given. Raises DataError, DatasetExists (unless `replace`), InvalidSettings,
+    DiskFull, Interrupted.
     """
     sources = [source] if isinstance(source, Path) else list(source)
     source_weights = weights(config, len(sources))
     roles = {**(mapping or {}), **({"category": config.stratify} if config.stratify else {})}
     with _without_garbage_collector():
-        examined = examine(sources, config, roles, progress)
+        examined = examine(sources, config, roles, progress, edits)
         _require_usable(examined)
         parts = split(
             examined.usable, examined.keys, examined.near, config, StageProgress(progress, "分割")
         )
         repetitions = _repetitions(examined, parts, source_weights, config)
         summary = _summary(name, paths, examined, parts, repetitions, source_weights)
-        with new_folder(paths, replace=replace) as new:
+        summary = dataclasses.replace(summary, edits=tuple(edits))
+        with new_folder(paths, replace=replace, trash=trash) as new:
             stage = StageProgress(progress, "書き込み")
             sha256 = _write_splits(new, examined, parts, repetitions, stage)
             if expected:
@@ -223,16 +234,19 @@ def _require_usable(examined: Examined) -> None:
 def _repetitions(
     examined: Examined, parts: Split, source_weights: Sequence[float], config: PrepareConfig
 ) -> list[int]:
-    """How many times each example is written: held-out ones once, trained ones by their weight,
-    rounded up or down by a number drawn for the question."""
-    repetitions = [1] * len(examined.usable)
+    """How many times each example is written: held-out ones once, trained ones as often as their
+    source says, by its weight, rounded up or down by a number drawn for the question."""
+    repetitions = [
+        example.times if split == "train" else 1
+        for example, split in zip(examined.usable, parts.assigned, strict=True)
+    ]
     if all(weight == 1 for weight in source_weights):
         return repetitions
     names = [source.name for source in examined.sources]
     weight_of = dict(zip(names, source_weights, strict=True))
     for at, example in enumerate(examined.usable):
         if parts.assigned[at] == "train":
-            weight = weight_of[example.source]
+            weight = weight_of[example.source] * example.times
             key = order(config.seed, f"weight:{examined.keys.questions[at]}")
             drawn = int.from_bytes(key[:4], "big") / 2**32
             repetitions[at] = int(weight) + (drawn < weight - int(weight))

@@ -9,6 +9,7 @@ from pathlib import Path
 
 from mlx_finetuning import config, files
 from mlx_finetuning.config import PrepareConfig
+from mlx_finetuning.data_processor.edits import Edit
 from mlx_finetuning.data_processor.prepare import DatasetSummary, prepare
 from mlx_finetuning.data_processor.readers.source import check_source
 from mlx_finetuning.errors import RecordDamaged, SourceChanged, SourceNotFound
@@ -28,6 +29,17 @@ class Manifest:
     """Role → column, as it was requested."""
     files: dict[str, str]
     """SHA-256 of each split."""
+    edits: tuple[Edit, ...] = ()
+
+    def require_sources(self) -> None:
+        """Raises SourceChanged, or what `check_source` raises, unless all are there as recorded."""
+        if len(self.sources) != len(self.sha256):
+            raise SourceChanged(path="、".join(map(str, self.sources)))
+        for path, expected in zip(self.sources, self.sha256, strict=True):
+            check_source(path)
+            with path.open("rb") as stream:
+                if hashlib.file_digest(stream, "sha256").hexdigest() != expected:
+                    raise SourceChanged(path=str(path))
 
 
 def read_manifest(manifest: Path, sources: Sequence[Path] = ()) -> Manifest:
@@ -48,6 +60,7 @@ def read_manifest(manifest: Path, sources: Sequence[Path] = ()) -> Manifest:
             settings=config.load(PrepareConfig, record["config"]),
             mapping=dict(record["requested_mapping"]),
             files=dict(record["files"]),
+            edits=files.decode(record.get("edits", []), tuple[Edit, ...], manifest),
         )
     except (KeyError, TypeError, ValueError, AttributeError) as error:
         raise RecordDamaged(path=str(manifest)) from error
@@ -62,13 +75,7 @@ def reproduce(
 ) -> DatasetSummary:
     """Make the dataset again, or nothing. Raises SourceChanged, DatasetNotReproduced if another
     version of the program makes something else of the same files, and what `prepare` raises."""
-    if len(recorded.sources) != len(recorded.sha256):
-        raise SourceChanged(path="、".join(map(str, recorded.sources)))
-    for path, expected in zip(recorded.sources, recorded.sha256, strict=True):
-        check_source(path)
-        with path.open("rb") as stream:
-            if hashlib.file_digest(stream, "sha256").hexdigest() != expected:
-                raise SourceChanged(path=str(path))
+    recorded.require_sources()
     return prepare(
         recorded.sources,
         name,
@@ -78,4 +85,5 @@ def reproduce(
         progress,
         replace,
         expected=recorded.files,
+        edits=recorded.edits,
     )

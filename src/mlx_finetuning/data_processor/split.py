@@ -68,6 +68,8 @@ def split(
         join(merged, near, np.arange(len(merged)))
         groups = members(merged)
         assigned, notes = _hold_out_groups(examples, keys, groups, config, progress)
+    # What the source itself says goes before.
+    assigned = [own.split or name for own, name in zip(examples, assigned, strict=True)]
     progress.check_cancelled()
     leakage = _leakage(keys, near, assigned)
     progress.check_cancelled()

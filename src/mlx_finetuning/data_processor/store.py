@@ -10,6 +10,7 @@ import shutil
 import tempfile
 import time
 from collections.abc import Iterator, Mapping
+from datetime import UTC, datetime
 from pathlib import Path
 
 from mlx_finetuning import files
@@ -19,11 +20,15 @@ from mlx_finetuning.workspace import DatasetPaths
 ASIDE = ".old-"
 """Begins the name of a dataset that waits aside while the new one takes its place."""
 _ABANDONED_S = 3600.0
+TRASH_TIME = "%Y%m%d-%H%M%S-%f"
 
 
 @contextlib.contextmanager
-def new_folder(paths: DatasetPaths, *, replace: bool) -> Iterator[DatasetPaths]:
-    """Paths in a temporary folder that takes the dataset's place when the block ends well.
+def new_folder(
+    paths: DatasetPaths, *, replace: bool, trash: Path | None = None
+) -> Iterator[DatasetPaths]:
+    """Paths in a temporary folder that takes the dataset's place when the block ends well. The old
+    one goes to `trash`, or for good.
 
     On any exception the temporary folder goes and the old dataset stays. Raises DatasetExists
     (unless `replace`), DiskFull.
@@ -40,17 +45,20 @@ def new_folder(paths: DatasetPaths, *, replace: bool) -> Iterator[DatasetPaths]:
         temporary = Path(tempfile.mkdtemp(prefix=files.TEMPORARY_PREFIX, dir=parent))
         try:
             yield DatasetPaths(temporary)
-            _take_place(temporary, folder, replace=replace)
+            _take_place(temporary, folder, trash, replace=replace)
         except BaseException:
             shutil.rmtree(temporary, ignore_errors=True)
             raise
 
 
-def _take_place(temporary: Path, folder: Path, *, replace: bool) -> None:
+def _take_place(temporary: Path, folder: Path, trash: Path | None, *, replace: bool) -> None:
     """Rename `temporary` to `folder`, which is without its old or new self for a moment only."""
     old = folder.with_name(f"{ASIDE}{folder.name}")
     with swapping(folder.parent):
         if replace and folder.exists():
+            if trash is not None:
+                old = trash_place(trash, folder.name)
+                files.make_folder(old.parent)
             folder.rename(old)
         try:
             temporary.rename(folder)
@@ -60,7 +68,16 @@ def _take_place(temporary: Path, folder: Path, *, replace: bool) -> None:
             if folder.exists():  # somebody else made it meanwhile
                 raise DatasetExists(name=folder.name) from error
             raise
-        shutil.rmtree(old, ignore_errors=True)
+        if trash is None:
+            shutil.rmtree(old, ignore_errors=True)
+        else:  # what was unsaved in it is what has taken its place
+            DatasetPaths(old).draft.unlink(missing_ok=True)
+
+
+def trash_place(trash: Path, name: str) -> Path:
+    """Where a dataset that is deleted now lies: by the time, so that a name may be there several
+    times."""
+    return trash / datetime.now(UTC).strftime(TRASH_TIME) / name
 
 
 @contextlib.contextmanager

@@ -11,12 +11,10 @@ from datetime import UTC, datetime
 from pathlib import Path
 
 from mlx_finetuning import files
-from mlx_finetuning.data_processor.store import swapping
+from mlx_finetuning.data_processor.store import TRASH_TIME, swapping, trash_place
 from mlx_finetuning.errors import DatasetInTheWay, DatasetNotInTrash
 from mlx_finetuning.utils.trash import move, possible_moves, remove_if_empty
 from mlx_finetuning.workspace import NAME, DatasetPaths
-
-_TIME_FORMAT = "%Y%m%d-%H%M%S-%f"
 
 
 @dataclass(frozen=True)
@@ -31,9 +29,8 @@ class DeletedDataset:
 
 def delete(dataset: DatasetPaths, trash: Path) -> None:
     """Move a dataset that exists to the trash. Raises DiskFull."""
-    folder = trash / datetime.now(UTC).strftime(_TIME_FORMAT)
     with swapping(dataset.folder.parent):
-        move([(dataset.folder, folder / dataset.folder.name)])
+        move([(dataset.folder, trash_place(trash, dataset.folder.name))])
 
 
 def restore(dataset: DatasetPaths, trash: Path, deleted_at: str = "") -> None:
@@ -58,7 +55,7 @@ def list_deleted(trash: Path) -> list[DeletedDataset]:
     deleted = []
     for folder in trash.glob("*/*/"):
         try:
-            time = datetime.strptime(folder.parent.name, _TIME_FORMAT).replace(tzinfo=UTC)
+            time = datetime.strptime(folder.parent.name, TRASH_TIME).replace(tzinfo=UTC)
         except ValueError:
             continue  # not a folder of ours
         if NAME.fullmatch(folder.name):

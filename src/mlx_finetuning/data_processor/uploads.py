@@ -1,4 +1,4 @@
-"""Files handed in through the browser: kept as they came, by content, and looked up by row.
+"""Files handed in through the browser: kept as they came, by content.
 
 The original on the user's machine is never touched; the copy is what a dataset's manifest names.
 """
@@ -7,13 +7,9 @@ from __future__ import annotations
 
 import hashlib
 import re
-from collections.abc import Iterable
 from pathlib import Path
 
 from mlx_finetuning import files
-from mlx_finetuning.data_processor.readers.limits import ANY, TableOptions
-from mlx_finetuning.data_processor.readers.read import read
-from mlx_finetuning.data_processor.readers.tables import cell_text
 
 MAX_NAME = 200
 """Bytes: file systems allow 255, temporary names need some."""
@@ -41,16 +37,3 @@ def safe_name(name: str) -> str:
     limit = MAX_NAME - len(ending.encode())
     shortened = cleaned.stem.encode("utf-8", "replace")[:limit].decode("utf-8", "ignore")
     return f"{shortened or 'data'}{ending}"
-
-
-def rows_at(
-    path: Path, encoding: str, numbers: Iterable[int], options: TableOptions = ANY
-) -> list[dict[str, str]]:
-    """The source rows with these numbers, by column, after `行`. Raises DataError."""
-    wanted = set(numbers)
-    table = read(path, encoding, options=options).table
-    return [
-        {"行": str(row), **dict(zip(table.columns, map(cell_text, values), strict=True))}
-        for row, values in table.records
-        if row in wanted
-    ]

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import builtins
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -14,6 +14,7 @@ from mlx_finetuning.errors import (
     DatasetInTrash,
     DatasetInUse,
     DatasetNotFound,
+    DatasetOfSeveralSources,
     InvalidSettings,
     StudioError,
 )
@@ -25,7 +26,9 @@ from mlx_finetuning.studio.handle import JobHandle
 from mlx_finetuning.workspace import DatasetPaths, Workspace
 
 if TYPE_CHECKING:
-    from mlx_finetuning.data_processor import DatasetSummary, Inspection
+    from mlx_finetuning.data_processor import DatasetSummary, Inspection, Manifest
+    from mlx_finetuning.data_processor.edits import Edit, EditedTable
+    from mlx_finetuning.data_processor.readers.read import Reading
     from mlx_finetuning.data_processor.trash import DeletedDataset
 
 
@@ -46,18 +49,22 @@ class Data:
 
     def inspect(
         self,
-        source: Path,
+        source: Path | Reading,
         encoding: str = "auto",
         mapping: Mapping[str, str] | None = None,
         settings: PrepareConfig | None = None,
         progress: Progress = silent,
+        edits: Sequence[Edit] = (),
     ) -> Inspection:
-        """What a source file holds, without writing anything; `settings`, where given, include the
-        encoding and preview other cleaning steps. Raises DataError, InvalidSettings."""
+        """What a source file, or one that was opened, holds after `edits`, without writing anything;
+        `settings`, where given, include the encoding and preview other cleaning steps.
+
+        Raises DataError, InvalidSettings.
+        """
         from mlx_finetuning import data_processor
 
         checked = config.load(PrepareConfig, as_dict(settings)) if settings else None
-        return data_processor.inspect(source, encoding, mapping, checked, progress)
+        return data_processor.inspect(source, encoding, mapping, checked, progress, edits)
 
     def prepare(
         self,
@@ -68,8 +75,9 @@ class Data:
         *,
         replace: bool = False,
         progress: Progress = silent,
+        edits: Sequence[Edit] = (),
     ) -> DatasetSummary:
-        """Write the dataset `name` from a source file or several.
+        """Write the dataset `name` from a source file or several, after `edits` of their rows.
 
         Raises DataError, InvalidName, InvalidSettings, DiskFull.
         """
@@ -78,7 +86,7 @@ class Data:
         paths = self.workspace.dataset(name)
         checked = config.load(PrepareConfig, as_dict(settings or PrepareConfig()))
         return data_processor.prepare(
-            source, name, paths, checked, mapping, progress, replace=replace
+            source, name, paths, checked, mapping, progress, replace=replace, edits=edits
         )
 
     def reproduce(
@@ -135,19 +143,114 @@ class Data:
         name = {b"{": "pasted.jsonl", b"[": "pasted.json"}.get(first, "pasted.tsv")
         return self.keep_upload(name, content)
 
-    def source_rows(
-        self,
-        source: Path,
-        encoding: str,
-        numbers: Iterable[int],
-        asked: PrepareConfig | None = None,
-    ) -> builtins.list[dict[str, str]]:
-        """The rows of a source file with these numbers, as they are read; `asked` says where its
-        table lies. Raises DataError, InvalidSettings."""
-        from mlx_finetuning.data_processor import settings, uploads
+    def open(self, source: Path, settings: PrepareConfig, progress: Progress = silent) -> Reading:
+        """A source file, read as these settings ask for. Raises DataError, InvalidSettings."""
+        from mlx_finetuning.data_processor import examine
 
-        options = settings.table_options(asked or PrepareConfig())
-        return uploads.rows_at(source, encoding, numbers, options)
+        return examine.open_source(source, settings, progress)
+
+    def draft(self, of: Path | str) -> tuple[Edit, ...] | None:
+        """The unsaved edits of a file that was handed in, or of the dataset of this name; None
+        where there are none. Raises RecordDamaged, NewerSchema, InvalidName."""
+        from mlx_finetuning.data_processor import drafts
+
+        return drafts.read(self._draft(of))
+
+    def keep_draft(
+        self, of: Path | str, edits: Sequence[Edit], seen: tuple[Edit, ...] | None
+    ) -> None:
+        """Replace the unsaved edits that were `seen`. Raises DraftChanged if they are others by now,
+        DiskFull."""
+        from mlx_finetuning.data_processor import drafts
+
+        drafts.write(self._draft(of), edits, seen)
+
+    def discard_draft(self, of: Path | str) -> None:
+        """Forget the unsaved edits."""
+        from mlx_finetuning.data_processor import drafts
+
+        drafts.discard(self._draft(of))
+
+    def _draft(self, of: Path | str) -> Path:
+        from mlx_finetuning.data_processor import drafts
+
+        if isinstance(of, str):
+            return self.workspace.dataset(of).draft
+        return of.with_name(drafts.OF_UPLOAD)
+
+    def download(self, name: str, form: str) -> bytes:
+        """A whole dataset as a file for spreadsheets, `csv` or `xlsx`, that can be handed in again.
+
+        Raises DatasetNotFound, DatasetDamaged, RowsUnfitForTable, TextTooLongForExcel,
+        TooManyRowsForExcel.
+        """
+        from mlx_finetuning.data_processor import downloads, examine, read_rows
+
+        sources = examine.source_names(self.manifest(name).sources)
+        paths = self.workspace.dataset(name)
+        splits = {split: read_rows(paths.split(split)) for split in downloads.SPLITS_JA}
+        return downloads.WRITERS[form](downloads.sheet_of(splits, sources))
+
+    def export(self, name: str, form: str, out: Path) -> Path:
+        """`download` as a file. Raises DiskFull too."""
+        content = self.download(name, form)
+        with files.replacing(out) as stream:
+            stream.write(content)
+        return out
+
+    def manifest(self, name: str) -> Manifest:
+        """How a dataset was made. Raises DatasetNotFound, RecordDamaged, NewerSchema."""
+        from mlx_finetuning import data_processor
+
+        self.require(name)
+        return data_processor.read_manifest(self.workspace.dataset(name).manifest)
+
+    def edited(self, name: str, file: str = "") -> EditedTable:
+        """The rows of a dataset's source after its edits, to be edited further; `file` names one of
+        several. Raises DataError."""
+        from mlx_finetuning.data_processor import edits, examine
+
+        recorded = self.manifest(name)
+        recorded.require_sources()
+        sources = dict(zip(examine.source_names(recorded.sources), recorded.sources, strict=True))
+        if file not in sources:
+            raise DatasetOfSeveralSources(name=name, files=[path.name for path in recorded.sources])
+        table = self.open(sources[file], recorded.settings).table
+        return edits.EditedTable(table, recorded.edits, file)
+
+    def edit(
+        self,
+        name: str,
+        edits: Sequence[Edit],
+        new_name: str = "",
+        *,
+        progress: Progress = silent,
+    ) -> DatasetSummary:
+        """Make a dataset again from its source files with these edits, all that there are: in its
+        place, and the one before goes to the trash, or under a new name beside it.
+
+        Raises DataError (EditMismatch, SourceChanged, DatasetInUse, …), InvalidName, DiskFull.
+        """
+        from mlx_finetuning import data_processor
+
+        recorded = self.manifest(name)
+        recorded.require_sources()
+        is_new = new_name not in ("", name)
+        if not is_new:
+            self._require_unused(name)
+        summary = data_processor.prepare(
+            recorded.sources,
+            new_name or name,
+            self.workspace.dataset(new_name or name),
+            recorded.settings,
+            recorded.mapping,
+            progress,
+            replace=not is_new,
+            edits=edits,
+            trash=self.workspace.deleted_datasets,
+        )
+        self.discard_draft(name)
+        return summary
 
     def list(self) -> builtins.list[DatasetEntry]:
         """All datasets by name; one with a damaged manifest is listed too."""
@@ -181,6 +284,11 @@ class Data:
         paths, available = self.workspace.dataset(name), [entry.name for entry in self.list()]
         if name not in available:
             raise DatasetNotFound(name=name, available=available)
+        self._require_unused(name)
+        trash.delete(paths, self.workspace.deleted_datasets)
+
+    def _require_unused(self, name: str) -> None:
+        """Raises DatasetInUse."""
         using = [
             job.paths.folder.name
             for job in queue.living_jobs(self.workspace)
@@ -188,7 +296,6 @@ class Data:
         ]
         if using:
             raise DatasetInUse(name=name, jobs=using)
-        trash.delete(paths, self.workspace.deleted_datasets)
 
     def _uses(self, job: queue.LivingJob, dataset: str) -> bool:
         if job.kind == "serve_model":

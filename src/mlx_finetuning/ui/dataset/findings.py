@@ -2,21 +2,23 @@
 
 from __future__ import annotations
 
-from pathlib import Path
+from collections import Counter
 
 import streamlit as st
 
-from mlx_finetuning.config import PrepareConfig
 from mlx_finetuning.data_processor import Inspection
 from mlx_finetuning.data_processor.clean import STEPS
 from mlx_finetuning.data_processor.findings import Finding
 from mlx_finetuning.data_processor.settings import DROPPABLE
 from mlx_finetuning.ui.components.text import plain
 from mlx_finetuning.ui.dataset.choices import Choices
-from mlx_finetuning.ui.frame import studio
+from mlx_finetuning.ui.dataset.editing import Editing, draw_undo
+from mlx_finetuning.ui.dataset.rows import draw_all, draw_rows
 from mlx_finetuning.ui.messages_ja import FIXES_JA
 
 SHOWN_ROWS = 100
+ALL = "all"
+"""Stands for all rows, where otherwise a finding says which are looked at."""
 LOOKS = {
     "error": (":red[:material/block:]", "使えない"),
     "warning": (":orange[:material/warning:]", "注意"),
@@ -35,8 +37,9 @@ REMEDIES = {
 """Finding → cleaning step that mends it."""
 
 
-def draw_findings(choices: Choices, path: Path, inspection: Inspection) -> None:
-    """How many rows are used, what was found in them, the worst first, and what is left out."""
+def draw_findings(choices: Choices | None, editing: Editing, inspection: Inspection) -> None:
+    """How many rows are used, what was found in them, the worst first, with the rows to be edited,
+    and what is left out. Without `choices` the settings stay as they are."""
     totals = {
         "全体": inspection.source_rows,
         "使う行": inspection.usable_rows,
@@ -44,60 +47,91 @@ def draw_findings(choices: Choices, path: Path, inspection: Inspection) -> None:
     }
     for column, (label, rows) in zip(st.columns(3), totals.items(), strict=True):
         column.metric(label, f"{rows:,} 行", border=True)
+    draw_undo(editing)
+    seen: Counter[str] = Counter()
     severities = list(LOOKS)
     for finding in sorted(inspection.findings, key=lambda item: severities.index(item.severity)):
-        _draw_finding(choices, path, inspection.encoding, finding)
+        seen[finding.code] += 1
+        name = f"{finding.code}-{seen[finding.code]}"
+        # By its key it stays the same container, wherever it comes to stand: what is typed is kept.
+        with st.container(border=True, gap="small", key=editing.key(f"finding-{name}")):
+            _draw_finding(choices, editing, finding, name)
+        st.session_state.setdefault(editing.key("messages"), {})[name] = finding.message
     if not inspection.findings:
         st.success("気になる行はありませんでした。", icon=":material/check_circle:")
-    for code in choices.dropped:
+    opened = st.session_state.get(editing.key("open"), "")
+    code, _, number = opened.rpartition("-")
+    looked_at = st.session_state.get(editing.key("rows"), {}).get(opened, ())
+    is_edited = any(edit.row in looked_at for edit in editing.edits)
+    if opened not in ("", ALL) and is_edited and seen[code] < int(number):
+        _draw_solved(editing, opened)
+    for code in choices.dropped if choices else ():
         st.button(
             f"除いた行を戻す（{code}）",
-            key=choices.key(f"back-{code}"),
+            key=choices.key(f"back-{code}") if choices else None,
             icon=":material/undo:",
-            on_click=choices.set,
+            on_click=choices.set if choices else None,
             args=(f"drop-{code}", False),
         )
+    with st.container(border=True, gap="small", key=editing.key("finding-all")):
+        if _is_open(editing, ALL, "全ての行を見る・直す"):
+            draw_all(editing, editing.table())
 
 
-def _draw_finding(choices: Choices, path: Path, encoding: str, finding: Finding) -> None:
+def _is_open(editing: Editing, name: str, label: str) -> bool:
+    """A switch, of which one is on at a time."""
+    key = editing.key(f"see-{name}")
+    st.toggle(label, key=key, on_change=_open, args=(editing, name))
+    return bool(st.session_state[key])
+
+
+def _open(editing: Editing, name: str) -> None:
+    before = st.session_state.get(editing.key("open"), "")
+    if before not in ("", name):
+        st.session_state[editing.key(f"see-{before}")] = False
+    is_on = st.session_state[editing.key(f"see-{name}")]
+    st.session_state[editing.key("open")] = name if is_on else ""
+    editing.renew(forgets=True)
+
+
+def _draw_solved(editing: Editing, name: str) -> None:
+    """The rows of a finding that is gone since they were edited."""
+    with st.container(border=True, gap="small", key=editing.key(f"finding-{name}")):
+        message = st.session_state.get(editing.key("messages"), {}).get(name, "")
+        st.markdown(f":green[:material/check_circle:] **直りました**　{plain(message)}")
+        if _is_open(editing, name, "行を見る・直す"):
+            draw_rows(editing, editing.table(), name, tuple)
+
+
+def _draw_finding(choices: Choices | None, editing: Editing, finding: Finding, name: str) -> None:
     """With its rows, and buttons that mend or leave them out, or what to do in the file."""
     mark, label = LOOKS[finding.severity]
     count = f"（{len(finding.rows):,}行）" if finding.rows else ""
-    with st.container(border=True, gap="small"):
-        st.markdown(f"{mark} **{label}**　{plain(finding.message)}{count}")
-        with st.container(horizontal=True, vertical_alignment="center"):
-            is_open = finding.rows and st.toggle("行を見る", key=choices.key(f"see-{finding.code}"))
-            step = REMEDIES.get(finding.code)
-            if step is not None:
-                st.button(
-                    f"直す（{STEPS[step].description}）",
-                    key=choices.key(f"fix-{finding.code}"),
-                    icon=":material/healing:",
-                    on_click=choices.set,
-                    args=(f"clean-{step}", True),
-                )
-            if finding.code.lower() in DROPPABLE:
-                st.button(
-                    "この行を除く",
-                    key=choices.key(f"leave-{finding.code}"),
-                    icon=":material/playlist_remove:",
-                    on_click=choices.set,
-                    args=(f"drop-{finding.code.lower()}", True),
-                )
-            elif step is None and (fix := FIXES_JA.get(finding.code, finding.fix)):
-                st.caption(plain(fix))
-        if is_open:
-            st.dataframe(
-                _cached_rows(str(path), encoding, finding.rows[:SHOWN_ROWS], choices.settings()),
-                hide_index=True,
-                placeholder="（空）",
+    st.markdown(f"{mark} **{label}**　{plain(finding.message)}{count}")
+    is_open = False
+    with st.container(horizontal=True, vertical_alignment="center"):
+        if finding.rows:
+            is_open = _is_open(editing, name, "行を見る・直す")
+        step = REMEDIES.get(finding.code) if choices else None
+        if choices and step is not None:
+            st.button(
+                f"直す（{STEPS[step].description}）",
+                key=choices.key(f"fix-{finding.code}"),
+                icon=":material/healing:",
+                on_click=choices.set,
+                args=(f"clean-{step}", True),
             )
-            if len(finding.rows) > SHOWN_ROWS:
-                st.caption(f"はじめの{SHOWN_ROWS}行です。")
-
-
-@st.cache_data(max_entries=16, show_spinner="行を読んでいます…")
-def _cached_rows(
-    path: str, encoding: str, numbers: tuple[int, ...], asked: PrepareConfig
-) -> list[dict[str, str]]:
-    return studio().data.source_rows(Path(path), encoding, numbers, asked)
+        if choices and finding.code.lower() in DROPPABLE:
+            st.button(
+                "この行を除く",
+                key=choices.key(f"leave-{finding.code}"),
+                icon=":material/playlist_remove:",
+                on_click=choices.set,
+                args=(f"drop-{finding.code.lower()}", True),
+            )
+        elif step is None and (fix := FIXES_JA.get(finding.code, finding.fix)):
+            st.caption(plain(fix))
+    if is_open:
+        draw_rows(editing, editing.table(), name, lambda: finding.rows[:SHOWN_ROWS])
+        if len(finding.rows) > SHOWN_ROWS:
+            st.caption(f"はじめの{SHOWN_ROWS}行です。直してから開き直すと、続きの行が出ます。")

@@ -19,6 +19,7 @@ from mlx_finetuning.ui.frame import errors_shown, studio
 from mlx_finetuning.ui.messages_ja import KINDS_JA, SPLITS_JA
 from mlx_finetuning.utils.units_ja import local_time
 
+DOWNLOADS = {"xlsx": "Excel（.xlsx）", "csv": "CSV（.csv）"}
 LEGEND = (
     '<span class="t s">学習の対象</span> <span class="t">読むだけ</span> '
     '<span class="t c">切り捨て</span>'
@@ -129,6 +130,32 @@ def _draw_tokens(tokens: Sequence[PreviewToken]) -> None:
         text = html.escape(token.piece).replace("\n", "⏎<br>")
         boxes.append(f'<span class="{classes}" title="{token.id}">{text}</span>')
     st.html(f'{STYLE}<div class="tokens"><p>{LEGEND}</p>{"".join(boxes)}</div>')
+
+
+def draw_downloads(name: str) -> None:
+    """The whole dataset as a file, made on request: what cannot be written is said on the page."""
+    with st.popover("ダウンロード", icon=":material/download:"):
+        st.markdown(
+            "質問と回答、分割、グループを1つの表にします。直したあと「新しく作る」で読み込むと、"
+            "同じ分け方のデータセットになります。"
+        )
+        form = st.radio(
+            "形式",
+            list(DOWNLOADS),
+            format_func=DOWNLOADS.__getitem__,
+            key=f"download-form-{name}",
+            horizontal=True,
+        )
+        if st.button("ファイルを作る", key=f"download-make-{name}"):
+            with errors_shown(), st.spinner("ファイルを作っています…"):
+                content = studio().data.download(name, form)
+                st.download_button(
+                    f"{name}.{form} を受け取る",
+                    content,
+                    f"{name}.{form}",
+                    icon=":material/download:",
+                    on_click="ignore",
+                )
 
 
 def draw_deletion(name: str, trash: str) -> None:

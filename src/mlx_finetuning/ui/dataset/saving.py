@@ -4,12 +4,14 @@ from __future__ import annotations
 
 import dataclasses
 import re
+from collections.abc import Sequence
 from pathlib import Path
 
 import streamlit as st
 
 from mlx_finetuning.config import PrepareConfig
 from mlx_finetuning.data_processor import Inspection
+from mlx_finetuning.data_processor.edits import Edit
 from mlx_finetuning.ui.components.form import settings_form
 from mlx_finetuning.ui.dataset.choices import Choices
 from mlx_finetuning.ui.frame import studio
@@ -45,7 +47,11 @@ def draw_split(choices: Choices, inspection: Inspection, settings: PrepareConfig
 
 
 def draw_saving(
-    choices: Choices, path: Path, settings: PrepareConfig, mapping: dict[str, str]
+    choices: Choices,
+    path: Path,
+    settings: PrepareConfig,
+    mapping: dict[str, str],
+    edits: Sequence[Edit],
 ) -> str | None:
     """The name of the dataset that was just saved, or None."""
     left, right = st.columns([2, 1], vertical_alignment="bottom")
@@ -63,8 +69,29 @@ def draw_saving(
     if not right.button(label, type="primary", icon=":material/save:", width="stretch"):
         return None
     with st.spinner("データセットを作っています…"):
-        studio().data.prepare(path, name, settings, mapping or None, replace=replace)
+        studio().data.prepare(path, name, settings, mapping or None, replace=replace, edits=edits)
     return name
+
+
+def draw_new_version(name: str, edits: Sequence[Edit], *, is_changed: bool) -> str | None:
+    """The name under which the edited dataset was just saved, or None."""
+    left, right = st.columns([2, 1], vertical_alignment="bottom")
+    chosen = left.text_input(
+        "保存する名前",
+        name,
+        key=f"version-of-{name}",
+        help="同じ名前なら、今の版はゴミ箱に移り、あとで元に戻せます。別の名前なら、今の版も残ります。",
+    ).strip()
+    label = "新しい版を保存" if chosen in ("", name) else "別の名前で保存"
+    is_asked = right.button(
+        label, type="primary", icon=":material/save:", width="stretch", disabled=not is_changed
+    )
+    if not is_changed:
+        st.caption("まだ何も直していません。")
+    if not is_asked:
+        return None
+    with st.spinner("データセットを作っています…"):
+        return studio().data.edit(name, edits, chosen).name
 
 
 def suggested_name(path: Path) -> str:

@@ -2,33 +2,21 @@
 
 from __future__ import annotations
 
-from pathlib import Path
-
 import streamlit as st
 
-from mlx_finetuning.config import PrepareConfig
-from mlx_finetuning.data_processor import Inspection
 from mlx_finetuning.data_processor.readers.columns import ROLE_JA
-from mlx_finetuning.errors import StudioError
+from mlx_finetuning.errors import DatasetOfSeveralSources, StudioError
 from mlx_finetuning.ui import sitemap
 from mlx_finetuning.ui.components import datasets, views
 from mlx_finetuning.ui.components.empty import empty_state
 from mlx_finetuning.ui.components.errors import show_error
 from mlx_finetuning.ui.components.views import choose_view
-from mlx_finetuning.ui.dataset import cleaning, findings, reading, saved, saving, source
+from mlx_finetuning.ui.dataset import cleaning, editing, findings, reading, saved, saving, source
 from mlx_finetuning.ui.dataset.choices import Choices
 from mlx_finetuning.ui.frame import studio
 
-NEW, SAVED, TRASH = "new", "saved", "trash"
-VIEWS = {NEW: "新しく作る", SAVED: "保存したもの", TRASH: "ゴミ箱"}
-
-
-@st.cache_data(max_entries=4, show_spinner="ファイルを調べています…")
-def cached_inspection(
-    path: str, settings: PrepareConfig, mapping: tuple[tuple[str, str], ...]
-) -> Inspection:
-    """What reading and checking the file gave, with these choices."""
-    return studio().data.inspect(Path(path), mapping=dict(mapping) or None, settings=settings)
+NEW, SAVED, EDIT, TRASH = "new", "saved", "edit", "trash"
+VIEWS = {NEW: "新しく作る", SAVED: "保存したもの", EDIT: "保存したものを直す", TRASH: "ゴミ箱"}
 
 
 def draw_new() -> None:
@@ -39,12 +27,14 @@ def draw_new() -> None:
         return
     choices = Choices(path.parent.name)
     settings, mapping = choices.settings(), choices.mapping(tuple(ROLE_JA))
+    work = editing.begin(path, path, settings)
     try:
-        inspection = cached_inspection(str(path), settings, mapping)
+        inspection = editing.inspected(work, mapping)
     except StudioError as error:
         reading.draw_encoding(choices, None)
         reading.draw_table(choices, None)
         show_error(error)
+        editing.draw_undo(work)
         return
     reading.draw_encoding(choices, inspection)
     reading.draw_table(choices, inspection)
@@ -53,7 +43,7 @@ def draw_new() -> None:
     st.header("2. 列の対応")
     is_confirmed = reading.draw_columns(choices, inspection)
     st.header("3. 検査の結果")
-    findings.draw_findings(choices, path, inspection)
+    findings.draw_findings(choices, work, inspection)
     st.header("4. 文章の整え方")
     cleaning.draw_cleaning(choices, inspection)
     st.header("5. 分けて保存")
@@ -64,21 +54,25 @@ def draw_new() -> None:
             icon=":material/fact_check:",
         )
         return
-    name = saving.draw_saving(choices, path, settings, dict(mapping))
+    name = saving.draw_saving(choices, path, settings, dict(mapping), work.edits)
     if name is not None:
-        st.switch_page(
-            sitemap.page("dataset"), query_params={views.PARAMETER: SAVED, datasets.PARAMETER: name}
-        )
+        show_saved(name)
 
 
-def draw_saved() -> None:
-    """What is in a saved dataset, and what can be done with it."""
+def show_saved(name: str) -> None:
+    """Go on to the saved dataset."""
+    query = {views.PARAMETER: SAVED, datasets.PARAMETER: name}
+    st.switch_page(sitemap.page("dataset"), query_params=query)
+
+
+def choose_saved() -> str | None:
+    """The name of a dataset that can be read; None where there is none, which is said."""
     entries = studio().data.list()
     if not entries:
         empty_state(
             "保存したデータセットはまだありません。「新しく作る」でファイルを選んでください。"
         )
-        return
+        return None
     chosen = saved.choose_dataset(entries)
     if chosen.manifest is None:
         st.error(
@@ -86,24 +80,66 @@ def draw_saved() -> None:
             icon=":material/broken_image:",
         )
         saved.draw_deletion(chosen.name, TRASH)
-        return
+        return None
     saved.draw_summary(chosen.manifest)
+    return chosen.name
+
+
+def draw_saved() -> None:
+    """What is in a saved dataset, and what can be done with it."""
+    name = choose_saved()
+    if name is None:
+        return
     with st.container(horizontal=True, vertical_alignment="center"):
         st.page_link(
             sitemap.page("training"),
             label="このデータセットで学習する",
             icon=":material/model_training:",
-            query_params={datasets.PARAMETER: chosen.name},
+            query_params={datasets.PARAMETER: name},
         )
-        saved.draw_deletion(chosen.name, TRASH)
+        st.page_link(
+            sitemap.page("dataset"),
+            label="行を直す",
+            icon=":material/edit:",
+            query_params={views.PARAMETER: EDIT, datasets.PARAMETER: name},
+        )
+        saved.draw_downloads(name)
+        saved.draw_deletion(name, TRASH)
     st.header("学習で実際に使われる文面")
-    saved.draw_preview(chosen.name)
+    saved.draw_preview(name)
+
+
+def draw_edit() -> None:
+    """The rows of a saved dataset's source with what is found in them, and the saving of a new
+    version."""
+    name = choose_saved()
+    if name is None:
+        return
+    recorded = studio().data.manifest(name)
+    if len(recorded.sources) > 1:
+        raise DatasetOfSeveralSources(name=name, files=[path.name for path in recorded.sources])
+    recorded.require_sources()
+    work = editing.begin(name, recorded.sources[0], recorded.settings, recorded.edits)
+    st.header("検査の結果")
+    try:
+        inspection = editing.inspected(work, tuple(recorded.mapping.items()))
+    except StudioError as error:
+        show_error(error)
+        editing.draw_undo(work)
+        return
+    findings.draw_findings(None, work, inspection)
+    st.header("保存")
+    made = saving.draw_new_version(name, work.edits, is_changed=work.edits != recorded.edits)
+    if made is not None:
+        show_saved(made)
 
 
 st.title("データセット")
 view = choose_view(VIEWS, NEW)
 if view == SAVED:
     draw_saved()
+elif view == EDIT:
+    draw_edit()
 elif view == TRASH:
     saved.draw_trash(SAVED)
 else:
