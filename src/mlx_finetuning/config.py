@@ -142,6 +142,22 @@ class TrainConfig:
         maximum=10.0,
     )
 
+    replay: int = setting(
+        -1,
+        "忘れにくくするために、更新のたびに一緒に学習する例の数。ベースモデルが自分で作った質問への、"
+        "学習前の答え方を保つ。-1なら自動、0ならしない",
+        minimum=-1,
+        maximum=64,
+    )
+    """Replayed examples beside the `batch_size` of an update."""
+    replay_weight: float = setting(
+        1.0,
+        "忘れにくくする強さ。大きいほど、学習前の答え方から離れにくい",
+        minimum=0.0,
+        maximum=100.0,
+    )
+    """Of a replayed token's loss, in multiples of a row's token's."""
+
     method: str = setting(
         "lora", "学習の方法。fullは層の重みを全て学習する", choices=("lora", "dora", "full")
     )
@@ -336,6 +352,12 @@ def load(kind: type[C], values: Mapping[str, Any]) -> C:
     if problems:
         raise InvalidSettings(problems=problems)
     return kind(**accepted)
+
+
+def load_of_run(values: Mapping[str, Any]) -> TrainConfig:
+    """The settings that a run was started with, if by a version that had fewer of them: what those did
+    not know, they did not do. Raises InvalidSettings."""
+    return load(TrainConfig, {"replay": 0, **values})
 
 
 def _quoted(value: Any) -> str:

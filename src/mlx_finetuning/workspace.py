@@ -76,6 +76,8 @@ class RunPaths(JobPaths):
     experiment = _Entry("experiment.json")
     config = _Entry("config.yaml")
     metrics = _Entry("metrics.jsonl")
+    replay = _Entry("replay.jsonl")
+    """What the base says by itself, and the run replays."""
     samples = _Entry("samples.jsonl")
     """Sample answers during training, a line each."""
     report = _Entry("report.json")
@@ -132,6 +134,8 @@ class Workspace:
     datasets = _Entry("datasets")
     experiments = _Entry("experiments")
     base_models = _Entry("models/base")
+    self_answers = _Entry("models/replay")
+    """What base models have said by themselves, a file each; made again where it is missing."""
     uploads = _Entry("uploads")
     """Files handed in through the browser."""
     exports = _Entry("exports")

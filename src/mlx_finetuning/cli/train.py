@@ -162,6 +162,7 @@ def finished(run_id: str, result: TrainResult) -> str:
             f"検証の損失: {_loss(result.first_valid_loss)} → {_loss(result.last_valid_loss)}",
             f"アダプター: {result.adapter_path}",
             *cut_answers(result),
+            *replayed(result),
             *checks(result),
             f"次は: mlx-finetuning evaluate {run_id}",
         ]
@@ -175,6 +176,15 @@ def cut_answers(result: TrainResult) -> list[str]:
     return [
         f"注意: {result.cut_answers:,}行は、上限（max_length）より長く、回答の終わりを学んでいません。"
         "max_length を増やして学習し直すと、全体を学べます。"
+    ]
+
+
+def replayed(result: TrainResult) -> list[str]:
+    """How much of the base's own answers was learned again; nothing where it was not asked for."""
+    if not result.replayed:
+        return []
+    return [
+        f"忘れにくくするため、ベースモデル自身の答え{result.replayed:,}件を一緒に学習しました（replay）。"
     ]
 
 

@@ -59,6 +59,10 @@ class TrainResult:
     stopped_early: bool = False
     objective: str = ""
     """`sft`, `dpo` or `orpo`."""
+    replayed: int | None = None
+    """Of the base's own answers, those that were learned beside the rows."""
+    not_replayed: str = ""
+    """In Japanese, why there were none, where they were not turned off."""
 
 
 @dataclass(frozen=True)

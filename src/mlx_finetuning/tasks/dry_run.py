@@ -15,7 +15,7 @@ def run(context: TaskContext) -> Estimate:
     from mlx_finetuning import mlx_trainer
 
     mlx_trainer.for_training()
-    from mlx_finetuning.mlx_trainer.training import estimate
+    from mlx_finetuning.mlx_trainer.training import estimate, replay
 
     settings = config.load(TrainConfig, context.config)
     model = models.resolve(settings.model, context.workspace)
@@ -24,4 +24,8 @@ def run(context: TaskContext) -> Estimate:
         loaded = load_for(train_rows, model, settings)
     except RunDoesNotFit as error:
         return estimate.refused(settings, len(train_rows), error)
-    return estimate.estimate(loaded, train_rows, valid_rows, settings, context.progress)
+    cache = context.workspace.self_answers
+    said = replay.prepare(loaded, train_rows, settings, cache, None, context.progress)
+    return estimate.estimate(
+        loaded, train_rows, valid_rows, settings, context.progress, said.examples
+    )

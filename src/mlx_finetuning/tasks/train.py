@@ -21,7 +21,7 @@ if TYPE_CHECKING:
 
 def run(context: TaskContext) -> TrainResult:
     """config: TrainConfig. Raises InvalidSettings, DataError, ModelError, RunError, DiskFull."""
-    settings = config.load(TrainConfig, context.config)
+    settings = config.load_of_run(context.config)
     if settings.engine == "simulation":
         from mlx_finetuning.trainer import simulation
 
@@ -38,7 +38,7 @@ def _with_mlx(context: TaskContext, settings: TrainConfig, model: Path) -> Train
     from mlx_finetuning import mlx_trainer
 
     mlx_trainer.for_training()
-    from mlx_finetuning.mlx_trainer.training import loop
+    from mlx_finetuning.mlx_trainer.training import loop, replay
     from mlx_finetuning.tasks import ends
 
     train_rows, valid_rows = read_splits(context, settings.dataset)
@@ -55,10 +55,22 @@ def _with_mlx(context: TaskContext, settings: TrainConfig, model: Path) -> Train
     context.event("ends", text=f"学習したモデルを使える場所: {'、'.join(usability.engines_ja)}")
     for text in usability.warnings_ja:
         context.event("warning", text=text)
+    said = replay.prepare(
+        loaded,
+        train_rows,
+        settings,
+        context.workspace.self_answers,
+        run.replay,
+        context.progress,
+    )
+    if settings.replay:
+        context.event("replay", examples=len(said.examples), text=said.reason_ja)
+    if settings.replay > 0 and said.reason_ja:
+        context.event("warning", text=f"replay（忘れにくくする学習）はしません。{said.reason_ja}")
     with files.LineLog(run.metrics) as metrics, files.LineLog(run.samples) as samples:
         hooks = loop.Hooks(metrics.append, context.event, context.progress, rewind, samples.append)
-        result = loop.train(loaded, train_rows, valid_rows, settings, adapter, hooks)
-    return replace(result, adapter_path=str(adapter.folder))
+        result = loop.train(loaded, train_rows, valid_rows, settings, adapter, hooks, said.examples)
+    return replace(result, adapter_path=str(adapter.folder), not_replayed=said.reason_ja)
 
 
 def load_for(rows: Sequence[Row], model: Path, settings: TrainConfig) -> LoadedModel:

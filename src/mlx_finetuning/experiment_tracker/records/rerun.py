@@ -25,7 +25,7 @@ def settings(workspace: Workspace, run_id: str, model_folder: Path | None) -> Tr
     """
     run = runs.show(workspace, run_id)
     paths = workspace.run(run_id)
-    used = config.load(TrainConfig, jobs.read_job(paths).config)
+    used = config.load_of_run(jobs.read_job(paths).config)
     changed = []
     if runs.dataset_hash(workspace.dataset(run.dataset)) != run.dataset_sha256:
         changed.append(f"データセット「{run.dataset}」")

@@ -65,6 +65,8 @@ class Batch:
     """Lengths of the examples that share one row; None where each has a row of its own."""
     segments: mx.array | None = None
     """[tokens] int32: which example of a packed row a token belongs to; None if not packed."""
+    reference: mx.array | None = None
+    """[positions, d_model]: the base's hidden states, of examples that are learned from them."""
 
     @property
     def arrays(self) -> tuple[mx.array, mx.array, mx.array, mx.array]:
@@ -89,6 +91,7 @@ def padded(examples: Sequence[Example]) -> Batch:
         mx.array(np.pad(np.ones(len(positions), np.float32), (0, added))),
         len(positions),
         tuple(example.row for example in examples),
+        reference=_reference(examples, added),
     )
 
 
@@ -106,6 +109,7 @@ def concatenated(examples: Sequence[Example]) -> Batch:
         len(positions),
         tuple(example.row for example in examples),
         tuple(len(example.tokens) - 1 for example in examples),
+        reference=_reference(examples),
     )
 
 
@@ -124,7 +128,16 @@ def packed(examples: Sequence[Example]) -> Batch:
         exact.supervised,
         exact.rows,
         segments=mx.array(segments),
+        reference=_reference(examples, unused),
     )
+
+
+def _reference(examples: Sequence[Example], added: int = 0) -> mx.array | None:
+    """Of all targets in their order, with `added` rows of nothing behind them."""
+    if examples[0].reference is None:
+        return None
+    states = np.concatenate([example.reference for example in examples])
+    return mx.array(np.pad(states, ((0, added), (0, 0))))
 
 
 @dataclass(frozen=True)

@@ -4,7 +4,10 @@ end-of-turn token, and nothing else; of plain text, everything; of a preference 
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
+
+import numpy as np
+from numpy.typing import NDArray
 
 from mlx_finetuning.errors import ConversationRefused, NothingToLearn
 from mlx_finetuning.mlx_trainer.model.load import LoadedModel
@@ -39,6 +42,9 @@ class Example:
     """Whether targets are among them: an answer without its end."""
     cache_slot: CacheSlot | None = None
     """None if the output of its lower blocks is not cached."""
+    reference: NDArray[np.float32] | None = field(default=None, compare=False, repr=False)
+    """[targets, d_model]: the base's last hidden states before each target. What the head makes of
+    them is learned then, instead of the targets themselves; None for what is learned from a row."""
 
     @property
     def targets(self) -> int:

@@ -65,7 +65,7 @@ def gradient_of(model: nn.Module, options: loss.LossOptions = loss.PLAIN) -> Gra
     if mx.default_device() != mx.cpu:
         return compiled(model, value)
     gradient = nn.value_and_grad(model, value)
-    return lambda batch: gradient(*batch.arrays, batch.segments, batch.lengths)
+    return lambda batch: gradient(*batch.arrays, batch.segments, batch.reference, batch.lengths)
 
 
 def summed_over(
@@ -79,9 +79,10 @@ def summed_over(
         targets: mx.array,
         weights: mx.array,
         segments: mx.array | None = None,
+        reference: mx.array | None = None,
         lengths: tuple[int, ...] | None = None,
     ) -> mx.array:
-        batch = Batch(tokens, positions, targets, weights, 0, (), lengths, segments)
+        batch = Batch(tokens, positions, targets, weights, 0, (), lengths, segments, reference)
         return loss.summed(model, batch, options)
 
     return value
@@ -120,7 +121,10 @@ def compiled(model: nn.Module, value: Callable[..., mx.array]) -> Gradient:
         before = arrays.arrays()
         try:
             return compiled_step(
-                arrays.vector() if at_once else before, *batch.arrays, batch.segments
+                arrays.vector() if at_once else before,
+                *batch.arrays,
+                batch.segments,
+                batch.reference,
             )
         finally:
             arrays.put(before)  # tracing leaves its own arrays in the model
@@ -158,3 +162,11 @@ def added(left: Sums, right: Sums) -> Sums:
     """Both sums together; the order of adding decides the last digits."""
     gradients = {name: value + right.gradients[name] for name, value in left.gradients.items()}
     return Sums(left.loss + right.loss, gradients)
+
+
+def beside(main: Sums, other: Sums, weight: float) -> Sums:
+    """The loss of `main`, with the gradients of `other` added by a weight."""
+    gradients = {
+        name: value + weight * other.gradients[name] for name, value in main.gradients.items()
+    }
+    return Sums(main.loss, gradients)

@@ -64,6 +64,12 @@ def summed(model: nn.Module, batch: Batch, options: LossOptions = PLAIN) -> mx.a
     return (each(model, batch, options) * batch.weights).sum()
 
 
+def hidden(model: nn.Module, batch: Batch) -> mx.array:
+    """[positions, d_model]: the last block's outputs before each target, added ones too."""
+    with _arranged(model, batch):
+        return split_head.hidden_at(model, batch.tokens, batch.positions)
+
+
 def each(model: nn.Module, batch: Batch, options: LossOptions = PLAIN) -> mx.array:
     """[positions] float32: nats of each target, of those that rounding added too."""
     arrangement = functools.partial(_arranged, model, batch)
@@ -77,16 +83,22 @@ def each(model: nn.Module, batch: Batch, options: LossOptions = PLAIN) -> mx.arr
             return _cross_entropy(logits, batch.targets)
         unique = batch.lengths is not None
         # [positions, d_model]: the last block's output
-        hidden = split_head.hidden_at(model, batch.tokens, batch.positions, unique=unique)
+        states = split_head.hidden_at(model, batch.tokens, batch.positions, unique=unique)
     limit = LOGITS_AT_ONCE if mx.default_device() == mx.cpu else LOGITS_AT_ONCE_GPU
     embedding = split_head.body(model).embed_tokens
     vocabulary = int(getattr(embedding, "embedding", embedding).weight.shape[0])
     size = max(8, limit // vocabulary)
-    chunks = [slice(start, start + size) for start in range(0, hidden.shape[0], size)]
+    chunks = [slice(start, start + size) for start in range(0, states.shape[0], size)]
+    learned = batch.targets if batch.reference is None else batch.reference
+    plain = _head_losses(model) if batch.reference is None else _divergences(model)
+    losses = _frozen_head_losses(plain) if head_is_frozen(model) else plain
+    return mx.concatenate([losses(states[chunk], learned[chunk]) for chunk in chunks])
+
+
+def head_is_frozen(model: nn.Module) -> bool:
+    """Whether nothing behind the last block is trained."""
     trained = dict(tree_flatten(model.trainable_parameters()))
-    head_is_frozen = all(".layers." in f".{name}" for name in trained)
-    losses = _frozen_head_losses(model) if head_is_frozen else _head_losses(model)
-    return mx.concatenate([losses(hidden[chunk], batch.targets[chunk]) for chunk in chunks])
+    return all(".layers." in f".{name}" for name in trained)
 
 
 def _arranged(model: nn.Module, batch: Batch) -> contextlib.AbstractContextManager[Any]:
@@ -101,7 +113,7 @@ def _arranged(model: nn.Module, batch: Batch) -> contextlib.AbstractContextManag
 
 
 Losses = Callable[[mx.array, mx.array], mx.array]
-"""[chunk, d_model] hidden states and [chunk] targets to [chunk] nats."""
+"""[chunk, d_model] hidden states and [chunk] targets (or [chunk, d_model] of the base) to [chunk] nats."""
 
 
 def _head_losses(model: nn.Module) -> Losses:
@@ -111,14 +123,29 @@ def _head_losses(model: nn.Module) -> Losses:
     return of
 
 
-def _frozen_head_losses(model: nn.Module) -> Losses:
+def _divergences(model: nn.Module) -> Losses:
+    """Of the model from the base: Kullback and Leibler's, over the whole vocabulary."""
+
+    def of(hidden: mx.array, reference: mx.array) -> mx.array:
+        logits = split_head.head(model, hidden).astype(mx.float32)
+        states = mx.stop_gradient(reference.astype(hidden.dtype))
+        base = split_head.head(model, states).astype(mx.float32)
+        if mx.default_device() == mx.cpu:
+            return cpu.divergence(logits, base)
+        known = base - mx.logsumexp(base, axis=-1, keepdims=True)
+        said = logits - mx.logsumexp(logits, axis=-1, keepdims=True)
+        return (mx.exp(known) * (known - said)).sum(-1)
+
+    return of
+
+
+def _frozen_head_losses(plain: Losses) -> Losses:
     """The gradient comes with the loss, so that neither logits nor probabilities are kept."""
-    plain = _head_losses(model)
 
     @mx.custom_function
     def of(hidden: mx.array, targets: mx.array) -> tuple[mx.array, mx.array]:
         # A target's loss hangs on its own row of `hidden` only: one pass gives every row's gradient.
-        ones = mx.ones(targets.shape)
+        ones = mx.ones(targets.shape[:1])
         [losses], [gradients] = mx.vjp(lambda rows: plain(rows, targets), [hidden], [ones])
         return losses, gradients
 

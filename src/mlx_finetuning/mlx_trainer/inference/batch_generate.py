@@ -1,4 +1,4 @@
-"""Greedy answers to many prompts at once: the answers `generate.answer` gives one by one, sooner.
+"""Answers to many prompts at once: the greedy ones that `generate.answer` gives one by one, sooner.
 
 Prompts of similar length share a batch, padded for the prompt only; rows whose answer has ended
 leave it. Built on mlx-lm's batched caches. A model without them is asked one prompt at a time.
@@ -9,7 +9,7 @@ last digits, another one can win.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence, Set
 from typing import Any, cast
 
 import mlx.core as mx
@@ -25,6 +25,13 @@ SHRINK_AT = 0.75
 """A batch is cut down when this share of its rows is left: every cut copies the caches."""
 
 Finished = Callable[[int], None]
+Choose = Callable[[mx.array], mx.array]
+"""[rows, vocabulary] logits to the [rows] tokens that follow."""
+
+
+def likeliest(logits: mx.array) -> mx.array:
+    """The greedy choice."""
+    return mx.argmax(logits, axis=-1)
 
 
 def answers(
@@ -38,21 +45,40 @@ def answers(
 
     `finished` hears after every step how many answers are done, and may raise to cancel.
     """
-    by_prompt: dict[int, Answer] = {}
+    ends = set(loaded.tokenizer.eos_token_ids)
+    written = continuations(loaded, prompts, max_tokens, batch_size, ends, finished=finished)
+    given = []
+    for prompt, tokens in zip(prompts, written, strict=True):
+        ended = tokens[-1] in ends
+        detokenizer = loaded.tokenizer.detokenizer
+        detokenizer.reset()
+        for token in tokens[:-1] if ended else tokens:
+            detokenizer.add_token(token)
+        detokenizer.finalize()
+        reasoning, text = loaded.chat.split(detokenizer.text)
+        given.append(Answer(text, len(tokens), ended, len(prompt), reasoning))
+    return given
+
+
+def continuations(
+    loaded: LoadedModel,
+    prompts: Sequence[list[int]],
+    max_tokens: int,
+    batch_size: int,
+    ends: Set[int],
+    choose: Choose = likeliest,
+    finished: Finished = lambda count: None,
+) -> list[list[int]]:
+    """What follows each prompt, up to and with the first token of `ends`; prompts and `finished` as
+    for `answers`."""
+    by_prompt: dict[int, list[int]] = {}
     with wired_limit(loaded.model):
         for batch in _batches(loaded, prompts, max_tokens, batch_size):
             limits = [min(max_tokens, loaded.context_length - len(prompts[at])) for at in batch]
-            for index, tokens in _decode(loaded, [prompts[at] for at in batch], limits):
+            taken = [prompts[at] for at in batch]
+            for index, tokens in _decode(loaded, taken, limits, ends, choose):
                 if index is not None:
-                    ended = tokens[-1] in loaded.tokenizer.eos_token_ids
-                    detokenizer = loaded.tokenizer.detokenizer
-                    detokenizer.reset()
-                    for token in tokens[:-1] if ended else tokens:
-                        detokenizer.add_token(token)
-                    detokenizer.finalize()
-                    reasoning, text = loaded.chat.split(detokenizer.text)
-                    at = batch[index]
-                    by_prompt[at] = Answer(text, len(tokens), ended, len(prompts[at]), reasoning)
+                    by_prompt[batch[index]] = tokens
                 finished(len(by_prompt))
     return [by_prompt[at] for at in range(len(prompts))]
 
@@ -81,7 +107,7 @@ def is_batchable(model: Any) -> bool:
     as many rows as heads: hence seven.
     """
     try:
-        _Rows(model, [[0] * length for length in range(1, 8)]).step()
+        _Rows(model, [[0] * length for length in range(1, 8)], likeliest).step()
     except (AttributeError, TypeError, ValueError):
         return False
     return True
@@ -90,12 +116,19 @@ def is_batchable(model: Any) -> bool:
 Outcome = tuple[int | None, list[int]]
 
 
-def _decode(loaded: LoadedModel, prompts: list[list[int]], limits: list[int]) -> Iterator[Outcome]:
+def _decode(
+    loaded: LoadedModel,
+    prompts: list[list[int]],
+    limits: list[int],
+    ends: Set[int],
+    choose: Choose,
+) -> Iterator[Outcome]:
     """Pairs of a prompt's index and its answer's tokens, as they end; (None, []) between steps."""
-    ends = set(loaded.tokenizer.eos_token_ids)
     written: list[list[int]] = [[] for _ in prompts]
     if len(prompts) == 1:
-        alone = generate_step(mx.array(prompts[0]), loaded.model, max_tokens=limits[0])
+        alone = generate_step(
+            mx.array(prompts[0]), loaded.model, max_tokens=limits[0], sampler=choose
+        )
         for token, _ in alone:
             written[0].append(token)
             if token in ends:
@@ -103,7 +136,7 @@ def _decode(loaded: LoadedModel, prompts: list[list[int]], limits: list[int]) ->
             yield None, []
         yield 0, written[0]
         return
-    rows = _Rows(loaded.model, prompts)
+    rows = _Rows(loaded.model, prompts, choose)
     while rows.unfinished:
         ended = []
         for index, token in rows.step():
@@ -118,10 +151,11 @@ def _decode(loaded: LoadedModel, prompts: list[list[int]], limits: list[int]) ->
 class _Rows:
     """The prompts of one batch while they are answered."""
 
-    def __init__(self, model: Any, prompts: list[list[int]]) -> None:
+    def __init__(self, model: Any, prompts: list[list[int]], choose: Choose) -> None:
         self.unfinished = list(range(len(prompts)))
         """Indices of the prompts that are still answered."""
         self._model = model
+        self._choose = choose
         self._rows = list(self.unfinished)
         """The prompt of every row in the caches; some may have ended."""
         single = make_prompt_cache(model)
@@ -148,7 +182,7 @@ class _Rows:
 
     def _predict(self, tokens: mx.array) -> mx.array:
         logits = self._model(tokens[:, None], cache=self._caches)[:, -1]
-        following = mx.argmax(logits, axis=-1)
+        following = self._choose(logits)
         mx.async_eval(following)  # type: ignore[no-untyped-call]
         return following
 

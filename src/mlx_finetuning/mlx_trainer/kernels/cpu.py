@@ -148,6 +148,36 @@ def cross_entropy(logits: mx.array, targets: mx.array) -> mx.array:
     return losses
 
 
+@mx.custom_function
+def _divergences(logits: mx.array, base: mx.array) -> tuple[mx.array, mx.array]:
+    said = logits - logits.max(axis=-1, keepdims=True)
+    known = base - base.max(axis=-1, keepdims=True)
+    said_odds, known_odds = _exp_below(said, mx.array(0.0)), _exp_below(known, mx.array(0.0))
+    said_total = said_odds.sum(axis=-1, keepdims=True)
+    known_total = known_odds.sum(axis=-1, keepdims=True)
+    shares = known_odds / known_total
+    nats = (shares * (known - said)).sum(axis=-1) + mx.log(said_total / known_total)[:, 0]
+    return nats, said_odds / said_total - shares
+
+
+@_divergences.vjp
+def _divergences_vjp(
+    primals: tuple[mx.array, mx.array],
+    upstream: tuple[mx.array, ...],
+    outputs: tuple[mx.array, ...],
+) -> tuple[mx.array, mx.array]:
+    return outputs[1] * upstream[0][:, None], mx.zeros_like(primals[1])
+
+
+def divergence(logits: mx.array, base: mx.array) -> mx.array:
+    """Kullback and Leibler's, of the predictions of `logits` from those of `base`, which is held fixed.
+
+    logits, base: [positions, vocabulary]; nats per position.
+    """
+    nats, _ = cast(tuple[mx.array, ...], _divergences(logits, base))
+    return nats
+
+
 def rope(
     x: mx.array,
     dims: int,

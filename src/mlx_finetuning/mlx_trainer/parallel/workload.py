@@ -39,6 +39,8 @@ from mlx_finetuning.utils import cores
 
 WORTH_OPERATIONS = 5e11
 """Below this many floating-point operations a run ends before workers have paid for their start."""
+REPLAYED = 4
+"""Replayed examples of an update, where the settings leave it open."""
 LARGEST_MODEL = 4e9
 """Bytes of parameters above which a second copy of the model is not made by itself."""
 
@@ -54,36 +56,66 @@ class Workload:
     examples: Sequence[Item]
     layout: RowLayout
     config: TrainConfig
+    replayed: Sequence[Item] = ()
+    """What the base says by itself; in indices they come behind the examples."""
+
+    @functools.cached_property
+    def _all(self) -> list[Item]:
+        return [*self.examples, *self.replayed]
 
     @functools.cached_property
     def _starts(self) -> list[int]:
-        return [0, *itertools.accumulate(len(item.tokens) for item in self.examples)]
+        return [0, *itertools.accumulate(len(item.tokens) for item in self._all)]
 
     @property
     def tokens(self) -> int:
-        """Of all examples."""
+        """Of all examples, without what is replayed."""
+        return self._starts[len(self.examples)]
+
+    @property
+    def cached_tokens(self) -> int:
+        """Of all that the activation cache has slots for."""
         return self._starts[-1]
 
     def with_slot(self, index: int, is_filled: bool = False) -> Any:
         """An example with its slot in the activation cache."""
         slot = CacheSlot(self._starts[index], is_filled)
-        return dataclasses.replace(self.examples[index], cache_slot=slot)
+        return dataclasses.replace(self._all[index], cache_slot=slot)
 
     @functools.cached_property
-    def _by_length(self) -> list[Any]:
-        lengths = [-len(item.tokens) for item in self.examples]
-        return [
-            self.with_slot(index) for index in sorted(range(len(lengths)), key=lengths.__getitem__)
-        ]
+    def _by_length(self) -> list[int]:
+        lengths = [-len(item.tokens) for item in self._all]
+        return sorted(range(len(lengths)), key=lengths.__getitem__)
 
     def longest(self, count: int) -> list[Any]:
-        """The worst case of an update."""
-        return self._by_length[:count]
+        """The worst case of what is computed at once, replayed or not."""
+        return [self.with_slot(index) for index in self._by_length[:count]]
+
+    def worst_parts(self) -> list[list[Any]]:
+        """Of an update: the longest of its examples, and of those that it replays."""
+        own = [index for index in self._by_length if index < len(self.examples)]
+        replayed = [index for index in self._by_length if index >= len(self.examples)]
+        chosen = (own[: self.update_size], replayed[: self.replay_size])
+        return [[self.with_slot(index) for index in some] for some in chosen if some]
 
     @property
     def update_size(self) -> int:
         """Examples of an update."""
         return min(self.config.batch_size, len(self.examples))
+
+    @property
+    def replay_size(self) -> int:
+        """Replayed examples of an update."""
+        wanted = REPLAYED if self.config.replay < 0 else self.config.replay
+        return min(wanted, len(self.replayed))
+
+    def replay_indices(self, update: int) -> list[int]:
+        """Of what update `update` (the first is 0) replays beside its examples."""
+        if not self.replay_size:
+            return []
+        count, size = len(self.replayed), self.replay_size
+        order = batches.endless(count, size, self.config.seed, start=update)
+        return [len(self.examples) + index for index in next(order)]
 
 
 def row_layout(model: nn.Module, vocabulary: int, config: TrainConfig) -> RowLayout:
@@ -131,7 +163,7 @@ def _local_team(work: Workload, folder: Path) -> GradientTeam:
     file = None
     if cache_bytes(work):
         width = int(work.loaded.config["hidden_size"])
-        file = ActivationCacheFile(str(folder / "lower_outputs"), work.tokens, width)
+        file = ActivationCacheFile(str(folder / "lower_outputs"), work.cached_tokens, width)
         with Path(file.path).open("wb") as stream:
             stream.truncate(4 * file.tokens * file.width)
     cache = None if file is None else ActivationCache(model, file)
@@ -144,7 +176,7 @@ def _local_team(work: Workload, folder: Path) -> GradientTeam:
 def cache_bytes(work: Workload) -> int:
     """Size of the cached outputs of untrained lower blocks; 0 where they are not cached."""
     config, model = work.config, work.loaded.model
-    size = 4 * work.tokens * int(work.loaded.config.get("hidden_size", 0))
+    size = 4 * work.cached_tokens * int(work.loaded.config.get("hidden_size", 0))
     is_reused = config.iterations * config.batch_size > len(work.examples)
     # Noise on the embeddings makes every pass through the lower blocks another one.
     if not (config.keep_lower and is_reused) or config.neftune_alpha:

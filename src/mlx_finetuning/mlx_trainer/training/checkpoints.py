@@ -72,13 +72,19 @@ class Identity:
 
 
 def identity(
-    config: TrainConfig, examples: Sequence[Any], held_out: Sequence[Any], base: Path | None
+    config: TrainConfig,
+    examples: Sequence[Any],
+    held_out: Sequence[Any],
+    base: Path | None,
+    replayed: Sequence[Any] = (),
 ) -> Identity:
-    """Of a run's settings, examples, held-out examples, and the weights in its base's folder."""
-    settings = [repr(sorted(as_dict(config, comma).items())) for comma in (",", ", ")]
+    """Of a run's settings, examples, what it replays, held-out examples, and the weights in its base's
+    folder."""
+    settings = [repr(sorted(_settings(config, comma, replayed).items())) for comma in (",", ", ")]
     trained, spaced = (hashlib.sha256(text.encode()) for text in settings)
     held = hashlib.sha256()
-    for rows, digests in ((examples, (trained, spaced)), (held_out, (held,))):
+    learned = [*examples, *replayed]
+    for rows, digests in ((learned, (trained, spaced)), (held_out, (held,))):
         for example in rows:
             content = repr((example.tokens, example.supervised)).encode()
             for digest in digests:
@@ -89,6 +95,12 @@ def identity(
             if settings[0] != settings[1]:
                 spaced.update(chunk)
     return Identity(trained.hexdigest(), held.hexdigest(), spaced.hexdigest())
+
+
+def _settings(config: TrainConfig, comma: str, replayed: Sequence[Any]) -> dict[str, Any]:
+    """All of them; without replay, those of versions that knew nothing of it."""
+    values = as_dict(config, comma)
+    return {name: values[name] for name in values if replayed or not name.startswith("replay")}
 
 
 def save(

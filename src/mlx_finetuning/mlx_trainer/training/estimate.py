@@ -15,6 +15,7 @@ from typing import Any
 from mlx_finetuning.config import TrainConfig
 from mlx_finetuning.errors import Interrupted, RunDoesNotFit
 from mlx_finetuning.jobs.results import Estimate
+from mlx_finetuning.mlx_trainer.batches.examples import Example
 from mlx_finetuning.mlx_trainer.model.load import LoadedModel
 from mlx_finetuning.mlx_trainer.training import loop
 from mlx_finetuning.progress import Progress, Step
@@ -87,15 +88,18 @@ def estimate(
     valid_rows: Sequence[Row],
     config: TrainConfig,
     progress: Progress,
+    replayed: Sequence[Example] = (),
 ) -> Estimate:
-    """Raises what `loop.train` raises before its first update, but for RunDoesNotFit."""
+    """`replayed`: as for `loop.train`. Raises what `loop.train` raises before its first update, but for RunDoesNotFit."""
     watcher = _Watcher(progress)
     hooks = loop.Hooks(watcher.record, watcher.event, watcher.progress)
     try:
         with tempfile.TemporaryDirectory() as folder:
             paths = AdapterPaths(Path(folder))
             some = valid_rows[:VALID_ROWS]
-            loop.train(loaded, train_rows, some, config, paths, hooks, rehearsed=True)
+            loop.train(
+                loaded, train_rows, some, config, paths, hooks, replayed, rehearsed=True
+            )
     except _Enough:
         pass
     except RunDoesNotFit as error:

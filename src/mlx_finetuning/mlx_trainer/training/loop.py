@@ -31,7 +31,7 @@ from mlx_finetuning.errors import (
 from mlx_finetuning.files import JsonObject
 from mlx_finetuning.jobs.results import Check, TrainResult
 from mlx_finetuning.mlx_trainer.batches import batches, row_warnings
-from mlx_finetuning.mlx_trainer.batches.examples import encode_rows
+from mlx_finetuning.mlx_trainer.batches.examples import Example, encode_rows
 from mlx_finetuning.mlx_trainer.gradient import backward, preference
 from mlx_finetuning.mlx_trainer.gradient.preference import Item, Pair
 from mlx_finetuning.mlx_trainer.kernels import cpu
@@ -42,6 +42,7 @@ from mlx_finetuning.mlx_trainer.training import (
     checkpoints,
     memory_fit,
     optimizer,
+    replay,
     samples,
     selfcheck,
 )
@@ -54,6 +55,8 @@ from mlx_finetuning.workspace import AdapterPaths
 STAGE = "学習"
 VALIDATION = "検証"
 REHEARSAL = "メモリーの確認"
+REPLAYED = 1 << 16
+"""Tells the draws of what is replayed from those of an update's parts."""
 
 
 @dataclass(frozen=True)
@@ -77,11 +80,13 @@ def train(
     config: TrainConfig,
     paths: AdapterPaths,
     hooks: Hooks,
+    replayed: Sequence[Example] = (),
     *,
     rehearsed: bool = False,
 ) -> TrainResult:
     """Train an adapter on `train_rows` and leave it in `paths.folder` (the last one) and
-    `paths.best` (the one with the lowest validation loss).
+    `paths.best` (the one with the lowest validation loss). `replayed` are learned beside the rows, as
+    many an update as `config.replay` says.
 
     rehearsed: the longest update is computed first, however much memory there is.
 
@@ -107,18 +112,19 @@ def train(
         config = dataclasses.replace(config, iterations=math.ceil(updates))
     mx.random.seed(config.seed)
     adapter_config = adapters.attach(loaded.model, config)
-    identity = checkpoints.identity(config, examples, held_out, loaded.folder)
+    identity = checkpoints.identity(config, examples, held_out, loaded.folder, replayed)
     layout = workload.row_layout(loaded.model, len(loaded.tokenizer.vocab), config)
     if config.objective == "dpo":
-        # Asked of the untrained model, so before a checkpoint is restored.
+        # Asked of the untrained model, as what is replayed, so before a checkpoint is restored.
         examples, held_out = (
             preference.with_reference(
                 loaded.model, cast(Sequence[Pair], pairs), config.batch_size, layout, hooks.progress
             )
             for pairs in (examples, held_out)
         )
+    replayed = replay.with_reference(loaded, replayed, layout, hooks.progress)
     run = _Run(
-        workload.Workload(loaded, examples, layout, config),
+        workload.Workload(loaded, examples, layout, config, replayed),
         held_out,
         samples.questions(train_rows, valid_rows),
         _Files(paths, adapter_config, identity),
@@ -269,16 +275,19 @@ class _Run:
         updates find all the memory they need in place."""
         self._hooks.progress(Step(REHEARSAL, 0, 0))
         self._model.train()
-        self._sums(team, self._work.longest(self._work.update_size), 0)
+        for examples in self._work.worst_parts():
+            self._sums(team, examples, (self._config.seed, 0))
         peak_gb = round(team.peak_memory() / 1e9, 3)
         self._hooks.event("rehearsed", peak_memory_gb=peak_gb)
 
-    def _sums(self, team: workload.Team, examples: list[Item], number: int) -> backward.Sums:
+    def _sums(
+        self, team: workload.Team, examples: list[Item], seed: tuple[int, ...]
+    ) -> backward.Sums:
         """Over all examples of an update, computed in as many parts as memory asks for."""
         first, *rest = memory_fit.parts(examples, self._config.micro_batch_size)
-        total = team.sums(first, (self._config.seed, number))
+        total = team.sums(first, seed)
         for part, some in enumerate(rest, 1):
-            total = backward.added(total, team.sums(some, (self._config.seed, number, part)))
+            total = backward.added(total, team.sums(some, (*seed, part)))
         return total
 
     def check(self, check: Check | None) -> None:
@@ -312,8 +321,10 @@ class _Run:
                 self._checkpoint()
             indices = next(order)
             examples = [self._work.with_slot(index, index in self._cached) for index in indices]
-            self._update(team, examples)
-            self._cached.update(indices)
+            again = self._work.replay_indices(state.update)
+            replayed = [self._work.with_slot(index, index in self._cached) for index in again]
+            self._update(team, examples, replayed)
+            self._cached.update(indices, again)
             if state.update == min(selfcheck.AFTER, config.iterations):
                 self.check(selfcheck.changed(self._untrained, trainable.of(self._model).arrays()))
             # Of all sittings so far, with what they spent on validation and the like.
@@ -354,6 +365,7 @@ class _Run:
             objective=self._config.objective,
             resumed_from=self._resumed_from,
             stopped_early=self._stopped_early,
+            replayed=len(self._work.replayed),
         )
 
     @property
@@ -362,7 +374,7 @@ class _Run:
 
     # --- one update ----------------------------------------------------------------------
 
-    def _update(self, team: workload.Team, examples: list[Item]) -> None:
+    def _update(self, team: workload.Team, examples: list[Item], replayed: list[Item]) -> None:
         state, config = self._state, self._config
         number, began_s = state.update + 1, time.monotonic()
         arrays = trainable.of(self._model)
@@ -370,10 +382,16 @@ class _Run:
         supervised = sum(example.targets for example in examples)
         if not self._model.training:  # a walk over all modules, that most updates need not take
             self._model.train()
-        sums = self._sums(team, examples, number)
+        sums = self._sums(team, examples, (config.seed, number))
         state.processes = team.processes
         weight = sum(example.weight for example in examples)
         value, *marks = (total / weight for total in backward.numbers(sums.loss))
+        named = preference.named(marks)
+        if replayed:
+            again = self._sums(team, replayed, (config.seed, number, REPLAYED))
+            count = sum(example.weight for example in replayed)
+            named["replay_loss"] = backward.numbers(again.loss)[0] / count
+            sums = backward.beside(sums, again, config.replay_weight * weight / count)
         gradients, norm = optimizer.clipped(sums.gradients, weight, config.gradient_clip)
         self._require_sound(value, norm, number, examples)
         self._optimizer.learning_rate = optimizer.learning_rate(config, number)
@@ -394,7 +412,7 @@ class _Run:
                 "supervised_tokens": supervised,
                 "tokens_per_second": round(supervised / (time.monotonic() - began_s), 1),
                 "peak_memory_gb": round(team.peak_memory() / 1e9, 3),
-                **preference.named(marks),
+                **named,
                 "elapsed_s": round(self._elapsed_s, 3),
             }
         )

@@ -77,7 +77,7 @@ class MemoryFit:
         """For the event `fit`."""
         return {
             "rows": len(work.examples),
-            "longest_tokens": len(work.longest(1)[0].tokens),
+            "longest_tokens": max(len(item.tokens) for item in work.examples),
             "tokens_per_update": round(work.tokens / len(work.examples) * work.update_size),
             "updates": work.config.iterations,
             "kept_gb": _gb(self.config.processes * workload.cache_bytes(work)),

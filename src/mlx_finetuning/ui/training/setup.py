@@ -29,6 +29,7 @@ _NAMED_GROUPS = {
         *("weight_decay", "gradient_clip"),
     ),
     "アダプタ": ("method", "rank", "alpha", "dropout", "targets", "num_layers", "rslora"),
+    "忘れにくくする": ("replay", "replay_weight"),
     "検証と途中保存": (
         *("validate_every", "patience", "sample_every"),
         *("checkpoint_every", "checkpoint_minutes"),
