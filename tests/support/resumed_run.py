@@ -12,6 +12,7 @@ from mlx_finetuning.config import TrainConfig
 from mlx_finetuning.errors import (
     Interrupted,
 )
+from mlx_finetuning.mlx_trainer.batches.examples import Example
 from mlx_finetuning.mlx_trainer.model.load import LoadedModel, load
 from mlx_finetuning.mlx_trainer.training import loop
 from mlx_finetuning.progress import Step, silent
@@ -47,6 +48,7 @@ def train(
     progress: Callable[[Step], None] = silent,
     loaded: LoadedModel | None = None,
     data: tuple[Sequence[dict[str, Any]], Sequence[dict[str, Any]]] | None = None,
+    replayed: Sequence[Example] = (),
 ) -> loop.TrainResult:
     """A sitting of the run in `folder`: it goes on where the last one was saved."""
     learned, held_out = data or (rows(8), rows(2))
@@ -59,7 +61,13 @@ def train(
     with files.LineLog(log) as metrics, files.LineLog(folder / "samples.jsonl") as samples:
         hooks = loop.Hooks(metrics.append, lambda name, **_: None, progress, rewind, samples.append)
         return loop.train(
-            loaded or load(tiny_folder()), learned, held_out, config, AdapterPaths(folder), hooks
+            loaded or load(tiny_folder()),
+            learned,
+            held_out,
+            config,
+            AdapterPaths(folder),
+            hooks,
+            replayed,
         )
 
 
