@@ -81,10 +81,7 @@ def _expected(
     """Examples with their reference, and divergence and gradients by whole, plain predictions."""
     tuned = trainable.of(model).arrays()
     trainable.of(model).put(
-        {
-            name: mx.zeros_like(value) if "lora_b" in name else value
-            for name, value in tuned.items()
-        }
+        {name: mx.zeros_like(value) if "lora_b" in name else value for name, value in tuned.items()}
     )
     plain = model_classes.examples()
     examples = replay.with_reference(SimpleNamespace(model=model), plain, layout, silent)  # type: ignore[arg-type]

@@ -100,15 +100,15 @@ def english(tmp_path_factory: pytest.TempPathFactory, base: Path) -> Job:
 
 
 SETTINGS: tuple[str, ...] = ("iterations=100",)
-"""A third of the usual updates: CI has two cores. Measured: 98% of what was trained, 63% of unseen
-wordings word for word; with all 300, 85% of them by their key (docs/decisions.md)."""
+"""A third of the usual updates: CI has two cores. Measured with replay, on a GPU: 32 and 33 of 48 unseen
+wordings by their key; with all 300, 38 to 41 (docs/decisions.md)."""
 
 
 def test_it_learns_the_facts_in_wordings_that_it_never_saw(english: Job) -> None:
     test = english.report["splits"]["test"]
     assert test["base"]["contains"] <= 0.1
-    assert test["tuned"]["contains"] >= 0.5
-    assert english.report["splits"]["train"]["tuned"]["exact"] >= 0.9
+    assert test["tuned"]["contains"] >= 0.4
+    assert english.report["splits"]["train"]["tuned"]["exact"] >= 0.8
 
 
 def test_it_still_knows_what_it_knew(english: Job, base: Path) -> None:
@@ -126,8 +126,8 @@ def test_it_still_knows_what_it_knew(english: Job, base: Path) -> None:
     assert len(kept) >= KEPT * len(known), [answer for _, answer in known]
 
 
-KEPT = 0.5
-"""Measured: 20 or 21 of 32; a model of this size forgets. Guards against worse, praises nothing."""
+KEPT = 0.7
+"""Measured with replay, on a GPU: 31 and 28 of 35 after 100 updates; without it 20 or 21 of 32 were left."""
 
 
 def test_the_quantized_file_answers_as_trained(english: Job, base: Path) -> None:
@@ -160,8 +160,8 @@ def test_plain_mlx_lm_loads_the_adapter_and_answers_alike(english: Job, base: Pa
 
 
 def test_japanese_facts_are_learned_and_written_too(tmp_path: Path, base: Path) -> None:
-    # The loss is 0.002 by then.
-    job = main_job(tmp_path, base, SAMPLE_DATA, "iterations=60")
+    # The loss is 0.002 by then. There is no Japanese to be kept.
+    job = main_job(tmp_path, base, SAMPLE_DATA, "iterations=60", "replay=0")
     assert job.certificate["passed"], job.certificate["problems"]
     lines = (job.workspace / "datasets" / "facts" / "train.jsonl").read_text("utf-8").splitlines()
     turns = [json.loads(line)["messages"] for line in lines[:16]]

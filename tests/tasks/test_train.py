@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import json
 import signal
 from dataclasses import dataclass
@@ -9,10 +10,12 @@ from typing import Any
 
 import pytest
 
-from mlx_finetuning import files
+from mlx_finetuning import files, models
 from mlx_finetuning.cli import main
 from mlx_finetuning.config import TrainConfig
 from mlx_finetuning.errors import Interrupted, InvalidSettings
+from mlx_finetuning.mlx_trainer.model.load import load
+from mlx_finetuning.mlx_trainer.training import replay
 from mlx_finetuning.progress import Step, silent
 from mlx_finetuning.studio import Studio
 from mlx_finetuning.workspace import Workspace
@@ -113,3 +116,28 @@ def test_command_shows_the_estimate(studio: Studio, capsys: pytest.CaptureFixtur
         assert word in shown
     assert main([*words, *sets, "--json"]) == 0
     assert json.loads(capsys.readouterr().out)["fits"] is True
+
+
+def test_a_run_replays_what_its_base_has_said_and_keeps_it(trained: Trained) -> None:
+    studio, workspace = trained.studio, trained.studio.workspace
+    base = load(models.resolve("tiny-ja", workspace))
+    turns = [
+        {"role": "user", "content": "空は何色ですか？"},
+        {"role": "assistant", "content": "青です。"},
+    ]
+    prompt, [whole] = base.render(turns[:1], ask=True), base.chat.sequences(turns)
+    said = {"question": "空は何色ですか？", "answer": "青です。", "tokens": whole.tokens}
+    cache = workspace.self_answers / f"{replay.base_of(base)}.jsonl"
+    line = json.dumps({**said, "prompt": len(prompt)}, ensure_ascii=False)
+    files.write_text(cache, f"{line}\n" * replay.LEAST)
+
+    run_id = studio.training.start(dataclasses.replace(SMALL, iterations=4, replay=2))
+    result = studio.runs.follow(run_id, silent)
+    assert (result.replayed, result.not_replayed) == (replay.LEAST, "")
+    assert workspace.run(run_id).replay.read_bytes() == cache.read_bytes()
+    losses = [line for line in studio.runs.metrics(run_id) if line.loss is not None]
+    assert len(losses) == 4
+    # The same rows in the same order, whatever is replayed beside them.
+    plain = [line for line in studio.runs.metrics(trained.run_id) if line.loss is not None]
+    assert losses[0].loss == plain[0].loss
+    assert trained.result.replayed == 0 and "小さく" in trained.result.not_replayed

@@ -8,10 +8,12 @@ one; a run that trained on pairs is judged by how far it tells both answers apar
 
 from __future__ import annotations
 
+import contextlib
 from dataclasses import dataclass
 
 from mlx_finetuning import config, models
 from mlx_finetuning.config import EvaluateConfig, TrainConfig
+from mlx_finetuning.errors import NewerSchema, RecordDamaged
 from mlx_finetuning.experiment_tracker.evaluation import general_questions, judge, questions, report
 from mlx_finetuning.experiment_tracker.evaluation.comparison import Measured
 from mlx_finetuning.experiment_tracker.evaluation.measured import Findings, Origin
@@ -19,6 +21,7 @@ from mlx_finetuning.experiment_tracker.evaluation.questions import Mismatch
 from mlx_finetuning.experiment_tracker.evaluation.results import LayerChange, Report
 from mlx_finetuning.jobs import jobs, runs
 from mlx_finetuning.jobs.context import TaskContext
+from mlx_finetuning.jobs.results import TrainResult
 from mlx_finetuning.jobs.runs import Run
 from mlx_finetuning.mlx_trainer.batches import examples
 from mlx_finetuning.mlx_trainer.gradient import preference
@@ -192,6 +195,10 @@ def _origin(context: TaskContext, run: Run) -> Origin:
     paths = context.workspace.run(context.run_id)
     dataset_sha256 = runs.dataset_hash(context.workspace.dataset(run.dataset))
     error = run.status.error or {}
+    training = jobs.read_job(paths).config
+    with contextlib.suppress(RecordDamaged, NewerSchema):
+        if replayed := jobs.result(paths, TrainResult).replayed:
+            training = {**training, "replayed": replayed}
     return Origin(
         run_id=context.run_id,
         model=run.model,
@@ -199,7 +206,7 @@ def _origin(context: TaskContext, run: Run) -> Origin:
         dataset_sha256=run.dataset_sha256,
         dataset_changed=dataset_sha256 != run.dataset_sha256,
         created_at=run.created_at,
-        training=jobs.read_job(paths).config,
+        training=training,
         versions=run.versions,
         evaluated_at=jobs.now(),
         error=str(error.get("code", "")),

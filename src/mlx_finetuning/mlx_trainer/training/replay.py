@@ -45,6 +45,7 @@ LEAST = 16
 """Fewer than this are no picture of a base."""
 QUESTION_TOKENS = ANSWER_TOKENS = 48
 """Longer questions are left out; of answers the beginning is enough."""
+SHORTEST_CONTEXT = 512
 AT_ONCE = 96
 NARROWEST = 512
 """Width of the hidden states below which a model knows too little for what replay costs. SmolLM2-135M
@@ -103,7 +104,7 @@ def prepare(
     if reason := _hindrance(loaded, rows, config):
         return Replay(reason_ja=reason)
     if record is None or not record.is_file():
-        known = cache / f"{_base(loaded)}.jsonl"
+        known = cache / f"{base_of(loaded)}.jsonl"
         if not known.is_file():
             _write(known, _self_answers(loaded, progress))
         said = list(files.read_records(known, SelfAnswer))
@@ -126,13 +127,15 @@ def _hindrance(loaded: LoadedModel, rows: Sequence[Row], config: TrainConfig) ->
         return "文章の続きを学習するときは、しません。"
     if loaded.chat.template is None:
         return "ベースモデルに会話の書式がありません。"
+    if loaded.context_length < SHORTEST_CONTEXT:
+        return "ベースモデルが読める長さが短すぎます。"
     width = int(loaded.config.get("hidden_size") or 0)
     if config.replay < 0 and width < NARROWEST:
         return "ベースモデルが小さく、忘れて困る知識がほとんどありません。"
     return ""
 
 
-def _base(loaded: LoadedModel) -> str:
+def base_of(loaded: LoadedModel) -> str:
     """What tells a base and its template from others, and ways to ask it."""
     template = loaded.chat.template.text if loaded.chat.template else ""
     digest = hashlib.sha256(f"{VERSION} {mx.default_device()} {template}".encode())
