@@ -161,15 +161,15 @@ def test_without_replay_a_checkpoint_is_known_as_before(tiny: LoadedModel) -> No
     config = TrainConfig()
     former = {
         name: value
-        for name, value in dataclasses.asdict(config).items()
+        for name, value in settings.as_dict(config).items()
         if name not in ("replay", "replay_weight")
     }
     digest = hashlib.sha256(repr(sorted(former.items())).encode())
     for example in examples:
         digest.update(repr((example.tokens, example.supervised)).encode())
-    assert checkpoints.identity(config, examples, (), None)["identity"] == digest.hexdigest()
+    assert checkpoints.identity(config, examples, (), None).trained == digest.hexdigest()
     other = checkpoints.identity(config, examples, (), None, said(2))
-    assert other["identity"] != digest.hexdigest()
+    assert other.trained != digest.hexdigest()
 
 
 def test_a_run_of_a_version_without_replay_replays_nothing() -> None:

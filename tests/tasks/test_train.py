@@ -118,7 +118,7 @@ def test_command_shows_the_estimate(studio: Studio, capsys: pytest.CaptureFixtur
     assert json.loads(capsys.readouterr().out)["fits"] is True
 
 
-def test_a_run_replays_what_its_base_has_said_and_keeps_it(trained: Trained) -> None:
+def test_a_run_replays_what_its_base_has_said_and_keeps_it(trained: TrainedRun) -> None:
     studio, workspace = trained.studio, trained.studio.workspace
     base = load(models.resolve("tiny-ja", workspace))
     turns = [
