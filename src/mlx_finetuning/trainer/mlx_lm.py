@@ -66,6 +66,8 @@ def run(context: TaskContext, config: TrainConfig, model_folder: Path) -> TrainR
     files.write_text(settings_path, yaml.safe_dump(settings, allow_unicode=True, sort_keys=False))
     if config.gradient_clip:
         context.event("warning", text="mlx-lm は gradient_clip に対応していないため、無視します。")
+    if config.replay > 0:
+        context.event("warning", text="mlx-lm は replay に対応していないため、無視します。")
     if any(not turns.is_trained(turn) for row in train_rows for turn in row.get("messages", ())):
         context.event(
             "warning", text="mlx-lm は、学習しない印（weight: 0）の付いた回答も学習します。"
