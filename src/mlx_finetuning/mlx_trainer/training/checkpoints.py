@@ -80,7 +80,15 @@ def identity(
 ) -> Identity:
     """Of a run's settings, examples, what it replays, held-out examples, and the weights in its base's
     folder."""
-    settings = [repr(sorted(_settings(config, comma, replayed).items())) for comma in (",", ", ")]
+
+    def counts(name: str) -> bool:
+        # Versions that replayed nothing had no settings for it.
+        return bool(replayed) or not name.startswith("replay")
+
+    settings = [
+        repr([entry for entry in sorted(as_dict(config, comma).items()) if counts(entry[0])])
+        for comma in (",", ", ")
+    ]
     trained, spaced = (hashlib.sha256(text.encode()) for text in settings)
     held = hashlib.sha256()
     learned = [*examples, *replayed]
@@ -95,12 +103,6 @@ def identity(
             if settings[0] != settings[1]:
                 spaced.update(chunk)
     return Identity(trained.hexdigest(), held.hexdigest(), spaced.hexdigest())
-
-
-def _settings(config: TrainConfig, comma: str, replayed: Sequence[Any]) -> dict[str, Any]:
-    """All of them; without replay, those of versions that knew nothing of it."""
-    values = as_dict(config, comma)
-    return {name: values[name] for name in values if replayed or not name.startswith("replay")}
 
 
 def save(

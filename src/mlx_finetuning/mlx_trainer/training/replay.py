@@ -232,6 +232,6 @@ def with_reference(
     for number, example in enumerate(examples):
         progress(Step(preference.STAGE, number, len(examples)))
         states = loss.hidden(model, layout.build([example]))[: example.targets]
-        states = np.array(states.astype(mx.float32))
-        referenced.append(dataclasses.replace(example, reference=states))
+        reference = np.array(states.astype(mx.float32))
+        referenced.append(dataclasses.replace(example, reference=reference))
     return referenced
