@@ -46,10 +46,12 @@ LEAST = 16
 QUESTION_TOKENS = ANSWER_TOKENS = 48
 """Longer questions are left out; of answers the beginning is enough."""
 SHORTEST_CONTEXT = 512
+"""Tokens that template, question and answer have room in, whatever the template."""
 AT_ONCE = 96
+"""Prompts in a batch."""
 NARROWEST = 512
-"""Width of the hidden states below which a model knows too little for what replay costs. SmolLM2-135M
-has 576; of tiny-ja, with 256, measurements are in docs/decisions.md."""
+"""Width of the hidden states below which a model knows too little for what replay costs, unless it is
+asked for: tiny-ja has 256 and little to lose, SmolLM2-135M 576 (docs/decisions.md)."""
 OPENINGS = {
     "[A-Za-z]": ("What", "Who", "Where", "When", "Why", "How", "Which", "Is"),
     "[ぁ-ヿ]": ("日本の", "世界で", "なぜ", "どうして", "どうすれば", "一番", "人は", "昔"),
@@ -62,7 +64,7 @@ _PLACE = "MLXFT"
 
 @dataclass(frozen=True)
 class SelfAnswer:
-    """A question that the base made up, and the beginning of its answer: a line of `replay.jsonl`."""
+    """A question that the base made up and the beginning of its answer: a line of `replay.jsonl`."""
 
     question: str
     answer: str
