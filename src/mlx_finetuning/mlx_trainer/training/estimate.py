@@ -97,9 +97,7 @@ def estimate(
         with tempfile.TemporaryDirectory() as folder:
             paths = AdapterPaths(Path(folder))
             some = valid_rows[:VALID_ROWS]
-            loop.train(
-                loaded, train_rows, some, config, paths, hooks, replayed, rehearsed=True
-            )
+            loop.train(loaded, train_rows, some, config, paths, hooks, replayed, rehearsed=True)
     except _Enough:
         pass
     except RunDoesNotFit as error:
