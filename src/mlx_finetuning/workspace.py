@@ -132,6 +132,8 @@ class Workspace:
     datasets = _Entry("datasets")
     experiments = _Entry("experiments")
     base_models = _Entry("models/base")
+    gguf_bases = _Entry("models/from-gguf")
+    """Folders made of GGUF files, without their weights."""
     uploads = _Entry("uploads")
     """Files handed in through the browser."""
     exports = _Entry("exports")

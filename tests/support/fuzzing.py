@@ -37,9 +37,10 @@ from mlx_finetuning.jobs import jobs, runs, status
 from mlx_finetuning.jobs.metrics import Metrics
 from mlx_finetuning.jobs.status import JobStatus
 from mlx_finetuning.models.folder import check_configuration, is_whole
-from mlx_finetuning.quantizer.formats import gguf_reader, safetensors
+from mlx_finetuning.quantizer.formats import safetensors
 from mlx_finetuning.quantizer.verify import written
 from mlx_finetuning.runtime import chats
+from mlx_finetuning.utils import gguf_reader
 from mlx_finetuning.workspace import JobPaths, RunPaths, Workspace
 from support.workbooks import WRITERS, draw
 
