@@ -31,11 +31,11 @@ from mlx_finetuning.jobs import jobs
 from mlx_finetuning.jobs.context import TaskContext
 from mlx_finetuning.jobs.status import JobStatus
 from mlx_finetuning.progress import Step
-from mlx_finetuning.quantizer.formats import gguf_reader, safetensors
+from mlx_finetuning.quantizer.formats import safetensors
 from mlx_finetuning.quantizer.formats.safetensors import Spec
 from mlx_finetuning.quantizer.llama_cpp import ggml
 from mlx_finetuning.quantizer.write import export
-from mlx_finetuning.utils import blas, cores
+from mlx_finetuning.utils import blas, cores, gguf_reader
 from mlx_finetuning.workspace import Workspace
 
 SHAPES = {

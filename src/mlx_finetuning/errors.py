@@ -277,6 +277,14 @@ class ModelDamaged(ModelRefused):
     """Data: path, files."""
 
 
+class BaseFileChanged(ModelRefused):
+    """A GGUF base is not where, or not what, it was. Data: path, reason."""
+
+
+class BaseFileUnusable(ModelRefused):
+    """A GGUF file that cannot be trained. Data: path, reason."""
+
+
 class ModelRunsCode(ModelRefused):
     """Data: path, file, key."""
 

@@ -136,6 +136,8 @@ class Workspace:
     base_models = _Entry("models/base")
     self_answers = _Entry("models/replay")
     """What base models have said by themselves, a file each; made again where it is missing."""
+    gguf_bases = _Entry("models/from-gguf")
+    """Folders made of GGUF files, without their weights."""
     uploads = _Entry("uploads")
     """Files handed in through the browser."""
     exports = _Entry("exports")

@@ -30,9 +30,9 @@ from mlx_finetuning.mlx_trainer.model.load import LoadedModel
 from mlx_finetuning.mlx_trainer.training import checkpoints, optimizer
 from mlx_finetuning.mlx_trainer.training.checkpoints import TrainingState
 from mlx_finetuning.progress import Step, silent
-from mlx_finetuning.quantizer.formats import gguf_reader
 from mlx_finetuning.quantizer.write import export
 from mlx_finetuning.studio import Studio
+from mlx_finetuning.utils import gguf_reader
 from mlx_finetuning.workspace import Workspace
 from support import finished_run, intact, small_models
 from support.helpers import wait_until

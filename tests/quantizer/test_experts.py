@@ -24,7 +24,6 @@ from mlx_finetuning.mlx_trainer.inference import layerwise
 from mlx_finetuning.mlx_trainer.model import split_head
 from mlx_finetuning.mlx_trainer.model.load import load
 from mlx_finetuning.quantizer.families import registry, tensor_types
-from mlx_finetuning.quantizer.formats import gguf_reader
 from mlx_finetuning.quantizer.llama_cpp import ggml, inference
 from mlx_finetuning.quantizer.verify import (
     diagnosis,
@@ -37,6 +36,7 @@ from mlx_finetuning.quantizer.verify.parity import Reference, compare_logits
 from mlx_finetuning.quantizer.vocabulary import tokenizer
 from mlx_finetuning.quantizer.write import adapter_files, fused
 from mlx_finetuning.quantizer.write.export import export_gguf, read_config, sources
+from mlx_finetuning.utils import gguf_reader
 from support import expert_models
 from support.expert_models import ATTENTION, EXPERTS, GPT_OSS, QWEN3MOE, ROUTER, float32
 from support.gguf_files import Tensors, Values, metadata, rewrite, types, values

@@ -17,12 +17,12 @@ from mlx_finetuning.errors import AdapterMustBeFused, ExportNotProven, Interrupt
 from mlx_finetuning.mlx_trainer.model import split_head
 from mlx_finetuning.progress import Step
 from mlx_finetuning.quantizer.families.family import mlx_names
-from mlx_finetuning.quantizer.formats import gguf_reader
 from mlx_finetuning.quantizer.verify import advice, proof, tensor_error
 from mlx_finetuning.quantizer.verify.advice import Candidate
 from mlx_finetuning.quantizer.verify.parity import Reference, compare, compare_logits
 from mlx_finetuning.quantizer.write import adapter_files, fused
 from mlx_finetuning.quantizer.write.export import export_gguf, read_config, sources
+from mlx_finetuning.utils import gguf_reader
 from support.gguf_files import metadata, rewrite, values
 from support.small_models import (
     FAMILIES,

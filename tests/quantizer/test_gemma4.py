@@ -13,11 +13,11 @@ from mlx_lm.utils import load_model
 
 from mlx_finetuning.errors import ModelSettingUnsupported, WeightsIncomplete
 from mlx_finetuning.quantizer.families import registry
-from mlx_finetuning.quantizer.formats import gguf_reader
 from mlx_finetuning.quantizer.verify import proof, structure, verify
 from mlx_finetuning.quantizer.verify.parity import Reference, compare_logits
 from mlx_finetuning.quantizer.vocabulary import tokenizer
 from mlx_finetuning.quantizer.write.export import export_gguf, read_config, stored_config
+from mlx_finetuning.utils import gguf_reader
 from support.gguf_files import Tensors, Values, metadata, rewrite, types, values
 from support.small_models import (
     edit_json,

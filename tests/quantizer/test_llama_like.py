@@ -14,12 +14,12 @@ from mlx_finetuning.errors import AdapterUnusable, ModelSettingUnsupported, Weig
 from mlx_finetuning.mlx_trainer.inference import layerwise
 from mlx_finetuning.mlx_trainer.model.load import load
 from mlx_finetuning.quantizer.families import registry
-from mlx_finetuning.quantizer.formats import gguf_reader
 from mlx_finetuning.quantizer.verify import structure, verify
 from mlx_finetuning.quantizer.verify.parity import LogitParity, Reference, compare, compare_logits
 from mlx_finetuning.quantizer.vocabulary import tokenizer
 from mlx_finetuning.quantizer.write import fused, trained_weights
 from mlx_finetuning.quantizer.write.export import export_gguf, read_config, stored_config
+from mlx_finetuning.utils import gguf_reader
 from support.gguf_files import Tensors, metadata, rewrite, types, values
 from support.small_models import (
     edit_json,

@@ -15,11 +15,11 @@ from mlx_lm.utils import load_adapters, load_model
 
 from mlx_finetuning.errors import AdapterUnusable, ModelSettingUnsupported, WeightsIncomplete
 from mlx_finetuning.mlx_trainer.inference import layerwise
-from mlx_finetuning.quantizer.formats import gguf_reader
 from mlx_finetuning.quantizer.llama_cpp import ggml
 from mlx_finetuning.quantizer.verify import tensor_error, verify
 from mlx_finetuning.quantizer.verify.parity import Reference, compare_logits
 from mlx_finetuning.quantizer.write.export import export_gguf, read_config, sources
+from mlx_finetuning.utils import gguf_reader
 from support.gguf_files import Tensors, metadata, rewrite, types, values
 from support.small_models import (
     edit_json,

@@ -14,12 +14,12 @@ from tokenizers import Tokenizer
 from mlx_finetuning import files
 from mlx_finetuning.errors import ExportNotProven, GgufUnreadable
 from mlx_finetuning.quantizer.families import registry
-from mlx_finetuning.quantizer.formats import gguf_reader
 from mlx_finetuning.quantizer.verify import structure, verify
 from mlx_finetuning.quantizer.verify.parity import Reference, compare_logits
 from mlx_finetuning.quantizer.verify.results import Verification
 from mlx_finetuning.quantizer.vocabulary import tokenizer
 from mlx_finetuning.quantizer.write.export import export_gguf
+from mlx_finetuning.utils import gguf_reader
 from support.gguf_files import Tensors, Values, rewrite
 from support.small_models import write_model
 

@@ -21,6 +21,7 @@ from tokenizers import Tokenizer
 from mlx_finetuning.data_processor import SAMPLE_DATA
 from mlx_finetuning.mlx_trainer.inference.generate import logits
 from mlx_finetuning.mlx_trainer.model.load import load
+from mlx_finetuning.quantizer.base import folder as gguf_folder
 from mlx_finetuning.quantizer.llama_cpp.inference import LlamaModel
 from support import asking, command, smollm2
 
@@ -46,6 +47,19 @@ def test_the_folder_is_the_published_file(base: Path) -> None:
     # llama.cpp rounds activations to 8 bits before it multiplies by 4-bit weights.
     assert divergence.mean() < 0.02
     assert (ours.argmax(-1) == theirs.argmax(-1)).mean() > 0.9
+
+
+def test_the_file_itself_is_a_base(tmp_path: Path, base: Path) -> None:
+    """The same weights, but for the folder's rounding to 16 bits, and the same tokens."""
+    gguf_folder.write(smollm2.original(), tmp_path / "base")
+    question = [{"role": "user", "content": "What is the capital of France? 東京は？"}]
+    values = []
+    for folder in (base, tmp_path / "base"):
+        loaded = load(folder)
+        values.append(_log_softmax(logits(loaded, loaded.render(question, ask=True))))
+    theirs, ours = values
+    assert (np.exp(ours) * (ours - theirs)).sum(-1).mean() < 1e-3
+    assert (ours.argmax(-1) == theirs.argmax(-1)).mean() > 0.95
 
 
 def _log_softmax(values: np.ndarray) -> np.ndarray:

@@ -10,10 +10,9 @@ from tokenizers import AddedToken, Tokenizer
 from tokenizers.processors import TemplateProcessing
 from transformers import AutoTokenizer
 
-from mlx_finetuning.quantizer.formats import gguf_reader
 from mlx_finetuning.quantizer.write.export import export_gguf
 from mlx_finetuning.runtime import serve
-from mlx_finetuning.utils import chat_template
+from mlx_finetuning.utils import chat_template, gguf_reader
 from support.chat_formats import FORMATS, Format, conversations
 from support.small_models import edit_json, write_model
 

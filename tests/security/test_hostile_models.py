@@ -29,8 +29,9 @@ from mlx_finetuning.errors import (
 )
 from mlx_finetuning.mlx_trainer.model.load import load
 from mlx_finetuning.models.folder import is_whole
-from mlx_finetuning.quantizer.formats import gguf_reader, safetensors
+from mlx_finetuning.quantizer.formats import safetensors
 from mlx_finetuning.tokenization import template_trial
+from mlx_finetuning.utils import gguf_reader
 from mlx_finetuning.workspace import Workspace
 
 ESCAPES = (

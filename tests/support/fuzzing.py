@@ -36,10 +36,12 @@ from mlx_finetuning.experiment_tracker.records import notes
 from mlx_finetuning.jobs import jobs, runs, status
 from mlx_finetuning.jobs.metrics import Metrics
 from mlx_finetuning.jobs.status import JobStatus
+from mlx_finetuning.models import ollama_store
 from mlx_finetuning.models.folder import check_configuration, is_whole
-from mlx_finetuning.quantizer.formats import gguf_reader, safetensors
+from mlx_finetuning.quantizer.formats import safetensors
 from mlx_finetuning.quantizer.verify import written
 from mlx_finetuning.runtime import chats
+from mlx_finetuning.utils import gguf_base, gguf_reader
 from mlx_finetuning.workspace import JobPaths, RunPaths, Workspace
 from support.workbooks import WRITERS, draw
 
@@ -163,6 +165,16 @@ def read_chat(path: Path) -> object:
     return [chat.with_turn("問い", {"tuned": "答え"}) for chat in chats.read_all(path.parent)]
 
 
+GGUF_BASE = (
+    b'{"schema_version": 1, "path": "/m.gguf", "size": 5, "modified_ns": 7, "sha256": "ab",'
+    b' "orders": [[0, 2, 1]], "weights": {"w": {"tensor": "t", "order": 0, "added": 1.0}}}'
+)
+MANIFEST = (
+    b'{"schemaVersion": 2, "layers": [{"mediaType": "application/vnd.ollama.image.model",'
+    b' "digest": "sha256:%s", "size": 3}]}' % (b"0" * 64)
+)
+
+
 def read_gguf(path: Path) -> object:
     return [tensor.values() for tensor in gguf_reader.read(path).tensors.values()]
 
@@ -273,6 +285,12 @@ TARGETS = {
         reshaped_header,
     ),
     "model.gguf": Target("model.gguf", (gguf(),), read_gguf),
+    "gguf_base.json": Target(
+        "gguf_base.json", (GGUF_BASE,), lambda path: gguf_base.read(path.parent)
+    ),
+    "Ollama's manifest": Target(
+        "latest", (MANIFEST,), lambda path: ollama_store.model_file(path.parent, path)
+    ),
     "config.json": Target("config.json", (MODEL,), lambda path: check_configuration(path.parent)),
 }
 

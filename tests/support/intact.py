@@ -11,7 +11,7 @@ import psutil
 from mlx_finetuning import files
 from mlx_finetuning.jobs import queue, runs
 from mlx_finetuning.models.folder import is_whole
-from mlx_finetuning.quantizer.formats import gguf_reader
+from mlx_finetuning.utils import gguf_reader
 from mlx_finetuning.workspace import Workspace
 from support.helpers import wait_until
 

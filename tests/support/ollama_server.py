@@ -19,10 +19,9 @@ from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 from typing import Any
 
-from mlx_finetuning.quantizer.formats import gguf_reader
 from mlx_finetuning.runtime import Client, serve
 from mlx_finetuning.tokenization.reasoning import TAG, Format
-from mlx_finetuning.utils import chat_template
+from mlx_finetuning.utils import chat_template, gguf_reader
 
 Json = dict[str, Any]
 CREATE_STATES = (

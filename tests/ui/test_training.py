@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Iterator
+from pathlib import Path
 
 import pytest
 
@@ -17,6 +18,7 @@ from mlx_finetuning.workspace import Workspace
 from support import ui_workspaces
 from support.helpers import wait_until
 from support.hub_server import Hub, Repository, running_hub
+from support.ollama_store import put, write_gguf
 from support.ui_pages import click, open_page, shown_errors, texts
 
 MODEL, ABSENT = "Qwen/Qwen3-0.6B", "Qwen/Qwen3-1.7B"
@@ -134,3 +136,21 @@ def test_training_waits_only_for_what_needs_the_device(workspace: Workspace) -> 
     lock.acquire()
     assert "順番が来るまで" in texts(open_page("training"))
     lock.release()
+
+
+def test_model_that_ollama_keeps_is_used_where_it_lies(
+    workspace: Workspace, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    ui_workspaces.add_dataset(workspace)
+    store = tmp_path / "store"
+    monkeypatch.setenv("OLLAMA_MODELS", str(store))
+    own = "registry.ollama.ai/library"
+    put(store, f"{own}/small/latest", write_gguf(tmp_path / "a"))
+    put(store, f"{own}/foreign/latest", write_gguf(tmp_path / "b", "mamba"))
+    page = open_page("training", view="models")
+    assert "mamba" in texts(page)
+    assert not [one for one in page.button if one.key == "use-ollama:foreign:latest"]
+    page = open_page("training", model="ollama:small:latest")
+    [chosen] = [box for box in page.selectbox if box.label == "モデル"]
+    assert chosen.value == "ollama:small:latest"
+    assert "ollama:foreign:latest" not in chosen.options

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import itertools
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from typing import TYPE_CHECKING
 
 import click
@@ -14,7 +14,7 @@ from mlx_finetuning.cli.session import CommandResult, Session, command, group
 from mlx_finetuning.models.wording_ja import FIT_JA, reach_ja, twin_ja
 
 if TYPE_CHECKING:
-    from mlx_finetuning.models import CatalogueEntry, InstalledModel
+    from mlx_finetuning.models import CatalogueEntry, FoundFile, InstalledModel
 
 models = group("models", "ベースモデルの一覧・ダウンロード・削除")
 
@@ -25,8 +25,10 @@ NAME = click.argument("name", metavar="MODEL")
 def list_(session: Session) -> CommandResult:
     """使えるモデルと、おすすめのモデルを表示する"""
     installed, catalogue = session.studio.models.list(), session.studio.models.catalogue()
+    found = session.studio.models.found()
     data = {
         "installed": [dataclasses.asdict(model) for model in installed],
+        "found": [dataclasses.asdict(file) for file in found],
         "catalogue": [_facts(session, entry) for entry in catalogue],
     }
     rows = (
@@ -34,7 +36,8 @@ def list_(session: Session) -> CommandResult:
         for model in installed
     )
     usable = text.table(["使えるモデル", "大きさ", "場所"], rows)
-    return CommandResult(data, f"{usable}\n\n{_recommended(session, catalogue)}")
+    parts = [usable, *([_found(found)] if found else []), _recommended(session, catalogue)]
+    return CommandResult(data, "\n\n".join(parts))
 
 
 @command(models)
@@ -64,6 +67,24 @@ def delete(session: Session, name: str) -> CommandResult:
     """ダウンロードしたモデルを消す（学習したアダプタは残る。元に戻せない）"""
     session.studio.models.delete(name)
     return CommandResult({"deleted": name}, f"{name} を消しました。もう一度ダウンロードできます。")
+
+
+def _found(files: Sequence[FoundFile]) -> str:
+    heading = ["このマシンで見つかったGGUF", "置いているもの", "大きさ", "種類", "量子化", "学習"]
+    return text.table(
+        heading,
+        (
+            [
+                file.name,
+                file.source,
+                text.size(file.size) if file.size else "",
+                file.family,
+                file.quant,
+                file.refusal or "できる",
+            ]
+            for file in files
+        ),
+    )
 
 
 def _recommended(session: Session, entries: tuple[CatalogueEntry, ...]) -> str:

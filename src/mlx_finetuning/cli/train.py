@@ -21,7 +21,11 @@ OBJECTIVES = {"dpo": "好みの比較（DPO）", "orpo": "好みの比較（ORPO
 
 
 @command()
-@click.option("--model", metavar="MODEL", help="ベースモデルの名前・フォルダ・Hugging FaceのID")
+@click.option(
+    "--model",
+    metavar="MODEL",
+    help="ベースモデルの名前・フォルダ・GGUFファイル・ollama:名前・Hugging FaceのID",
+)
 @click.option("--dataset", metavar="NAME", help="データセットの名前")
 @click.option(
     "--config",

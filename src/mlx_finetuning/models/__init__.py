@@ -7,6 +7,7 @@ here loads one; `check_folder` decides whether the rest of the application may.
 from mlx_finetuning.models.entries import CatalogueEntry, Twin, catalogue, find
 from mlx_finetuning.models.fitting import MachineFit, fit
 from mlx_finetuning.models.folder import check_folder, width
+from mlx_finetuning.models.found_files import FoundFile, found, gguf_file
 from mlx_finetuning.models.store import (
     BUILT_IN,
     InstalledModel,
@@ -20,6 +21,7 @@ from mlx_finetuning.models.store import (
 __all__ = [
     "BUILT_IN",
     "CatalogueEntry",
+    "FoundFile",
     "InstalledModel",
     "MachineFit",
     "Twin",
@@ -29,6 +31,8 @@ __all__ = [
     "download",
     "find",
     "fit",
+    "found",
+    "gguf_file",
     "installed",
     "resolve",
     "search",

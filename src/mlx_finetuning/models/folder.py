@@ -19,7 +19,7 @@ from mlx_finetuning.errors import (
     ModelUnsafeWeights,
 )
 from mlx_finetuning.files import JsonObject
-from mlx_finetuning.utils import safetensors_header
+from mlx_finetuning.utils import gguf_base, safetensors_header
 from mlx_finetuning.utils.safetensors_header import HeaderDamaged
 
 CODE_KEYS = ("model_file", "auto_map", "custom_generate", "custom_pipelines")
@@ -35,7 +35,8 @@ _LARGEST_CONFIG = 10_000_000
 def check_folder(path: Path) -> Path:
     """`path` itself, if a loader may open it.
 
-    Raises ModelIncomplete, ModelRunsCode, ModelUnsafeWeights, ModelLinksOutside, ModelDamaged.
+    Raises ModelIncomplete, ModelRunsCode, ModelUnsafeWeights, ModelLinksOutside, ModelDamaged; of a
+    GGUF base BaseFileChanged.
     """
     _require(path, "config.json")
     entries = [
@@ -59,7 +60,11 @@ def check_folder(path: Path) -> Path:
     check_configuration(path)
     if not any((path / name).is_file() for name in TOKENIZERS):
         raise ModelIncomplete(path=str(path), missing=[" / ".join(TOKENIZERS)])
-    _check_weights(path)
+    base = gguf_base.read(path)
+    if base is None:
+        _check_weights(path)
+    else:
+        base.require_in_place()
     return path
 
 

@@ -26,7 +26,8 @@ def checked(name: str) -> str:
 def default(model: str, run_id: str) -> str:
     """`gemma-2-2b-finetuned-<run id>`; a long model name is cut."""
     ending = f"-finetuned-{run_id}"
-    slug = re.sub(r"[^a-z0-9]+", "-", model.rsplit("/", 1)[-1].lower()).strip("-")
+    last = model.rsplit("/", 1)[-1].removeprefix("ollama:").removesuffix(".gguf")
+    slug = re.sub(r"[^a-z0-9]+", "-", last.lower()).strip("-")
     return (slug[: LONGEST - len(ending)].strip("-") or "model") + ending
 
 

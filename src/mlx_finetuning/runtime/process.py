@@ -27,11 +27,16 @@ COMPLAINT = re.compile(r"[\d.]+ E (.*)")
 
 @contextlib.contextmanager
 def serve(
-    gguf: Path, *, context: int = CONTEXT, threads: int | None = None, timeout_s: float = 120.0
+    gguf: Path,
+    *,
+    adapter: Path | None = None,
+    context: int = CONTEXT,
+    threads: int | None = None,
+    timeout_s: float = 120.0,
 ) -> Iterator[Client]:
     """A llama.cpp server for `gguf`, ready to answer; it ends with the block or with this process.
 
-    context: tokens of question and answer together; timeout_s: until the model is loaded.
+    adapter: a GGUF adapter to apply; context: tokens of question and answer together; timeout_s: until the model is loaded.
     Raises RuntimeNotStarted.
     """
     if threads is None:
@@ -41,6 +46,7 @@ def serve(
     key = secrets.token_urlsafe(24)
     settings = {
         "gguf": str(gguf.absolute()),
+        "adapter": "" if adapter is None else str(adapter.absolute()),
         "context": context,
         "threads": threads,
         "key": key,

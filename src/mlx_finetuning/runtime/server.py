@@ -28,6 +28,8 @@ def main(port_file: Path) -> None:
 
     params = xllamacpp.CommonParams()
     params.model.path = settings["gguf"]
+    if settings["adapter"]:
+        params.lora_adapters = [xllamacpp.CommonAdapterLoraInfo(settings["adapter"], 1.0)]
     params.model_alias = {Path(settings["gguf"]).stem}
     params.n_ctx = settings["context"]
     params.cpuparams.n_threads = settings["threads"]

@@ -15,6 +15,7 @@ from mlx_finetuning.errors import GgufNotMade, InvalidSettings, RunNotDeployed
 from mlx_finetuning.jobs import jobs, model_servers, runs
 from mlx_finetuning.jobs.model_servers import ModelServer, Serving
 from mlx_finetuning.progress import Progress, silent
+from mlx_finetuning.utils import gguf_base
 from mlx_finetuning.utils.plain_text import require_text
 from mlx_finetuning.workspace import Workspace
 
@@ -151,7 +152,10 @@ class Chat:
 
     def _newest_gguf(self, run_id: str) -> Path | None:
         paths = self.workspace.gguf_folder(run_id).glob("[!.]*.gguf")
-        models = (path for path in paths if not path.stem.endswith("-adapter"))
+        # An adapter alone answers where its base is a GGUF file.
+        folder = runs.show(self.workspace, run_id).model_folder
+        is_from_gguf = bool(folder) and (Path(folder) / gguf_base.NAME).is_file()
+        models = (path for path in paths if is_from_gguf or not path.stem.endswith("-adapter"))
         return max(models, key=lambda path: path.stat().st_mtime_ns, default=None)
 
     def list(self, run_id: str) -> builtins.list[Conversation]:

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from mlx_finetuning import config, files, models
+from mlx_finetuning import bases, config, files
 from mlx_finetuning.config import PrepareConfig, TrainConfig, as_dict
 from mlx_finetuning.errors import (
     DatasetInTrash,
@@ -123,7 +123,7 @@ class Data:
         Raises DataError, ModelError, InvalidSettings, DiskFull.
         """
         self.require(name)
-        models.resolve(model, self.workspace)
+        bases.resolve(model, self.workspace)
         options = {"max_length": max_length, "supervise": supervise}
         chosen = {key: value for key, value in options.items() if value is not None}
         config.load(TrainConfig, chosen)

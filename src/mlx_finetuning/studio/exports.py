@@ -7,7 +7,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from mlx_finetuning import config, models
+from mlx_finetuning import bases, config
 from mlx_finetuning.config import QUANTIZATIONS, ExportConfig, as_dict
 from mlx_finetuning.jobs import runs
 from mlx_finetuning.quantizer.verify import written
@@ -56,7 +56,7 @@ class Exports:
         from mlx_finetuning.quantizer.write import export  # loads NumPy
 
         run = runs.require_trained(self.workspace, run_id)
-        return export.predicted_sizes(models.resolve(run.model, self.workspace), QUANTIZATIONS)
+        return export.predicted_sizes(bases.of_run(run, self.workspace), QUANTIZATIONS)
 
     def list(self, run_id: str) -> builtins.list[WrittenModel]:
         """The files and folders made of the run so far, the newest first."""

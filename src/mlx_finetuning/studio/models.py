@@ -7,7 +7,7 @@ from dataclasses import dataclass
 
 from mlx_finetuning import models
 from mlx_finetuning.jobs.results import Downloaded
-from mlx_finetuning.models import CatalogueEntry, InstalledModel, MachineFit
+from mlx_finetuning.models import CatalogueEntry, FoundFile, InstalledModel, MachineFit
 from mlx_finetuning.quantizer.families import registry
 from mlx_finetuning.studio import handle
 from mlx_finetuning.studio.handle import JobHandle
@@ -23,6 +23,10 @@ class Models:
     def list(self) -> builtins.list[InstalledModel]:
         """Base models that can be used now."""
         return models.installed(self.workspace)
+
+    def found(self) -> builtins.list[FoundFile]:
+        """GGUF files that other programs keep on this machine, and whether they can be trained."""
+        return models.found()
 
     def catalogue(self) -> tuple[CatalogueEntry, ...]:
         """Recommended base models, installed or not."""

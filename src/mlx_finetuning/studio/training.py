@@ -4,9 +4,9 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from mlx_finetuning import config, models, presets
+from mlx_finetuning import bases, config, presets
 from mlx_finetuning.config import TrainConfig, as_dict
-from mlx_finetuning.errors import InvalidSettings, ModelError
+from mlx_finetuning.errors import GgufUnreadable, InvalidSettings, ModelError
 from mlx_finetuning.experiment_tracker.records import rerun
 from mlx_finetuning.jobs import runs
 from mlx_finetuning.jobs.results import Estimate
@@ -29,10 +29,10 @@ class Training:
         Everything is checked before anything is written. Raises InvalidSettings,
         DatasetNotFound, ModelError, DiskFull.
         """
-        checked = config.load(TrainConfig, as_dict(settings))
+        checked = bases.settled(config.load(TrainConfig, as_dict(settings)))
         Data(self.workspace).require(checked.dataset)
         is_simulation = checked.engine == "simulation"
-        folder = None if is_simulation else models.resolve(checked.model, self.workspace)
+        folder = None if is_simulation else bases.resolve(checked.model, self.workspace)
         return runs.start(self.workspace, checked, folder)
 
     def estimate(self, settings: TrainConfig) -> JobHandle[Estimate]:
@@ -41,12 +41,12 @@ class Training:
         Does the first few updates in a worker, so it waits for the device. Raises InvalidSettings,
         DatasetNotFound, ModelError, DiskFull; following it, RunError and Interrupted.
         """
-        checked = config.load(TrainConfig, as_dict(settings))
+        checked = bases.settled(config.load(TrainConfig, as_dict(settings)))
         Data(self.workspace).require(checked.dataset)
         if checked.engine != "mlx":
             problem = f"engine: 見積もりができるのは mlx だけです（今の設定: {checked.engine}）。"
             raise InvalidSettings(problems=[problem])
-        models.resolve(checked.model, self.workspace)
+        bases.resolve(checked.model, self.workspace)
         return JobHandle(handle.start(self.workspace, "dry_run", as_dict(checked)), Estimate)
 
     def rerun(self, run_id: str) -> str:
@@ -57,7 +57,7 @@ class Training:
         """
         run = runs.show(self.workspace, run_id)
         Data(self.workspace).require(run.dataset)
-        folder = None if run.simulated else models.resolve(run.model, self.workspace)
+        folder = None if run.simulated else bases.of_run(run, self.workspace)
         return self.start(rerun.settings(self.workspace, run_id, folder))
 
     def resume(self, run_id: str) -> None:
@@ -76,7 +76,7 @@ class Training:
         with self.workspace.dataset(base.dataset).train.open("rb") as stream:
             rows = sum(1 for _ in stream)
         try:
-            width = models.width(models.resolve(base.model, self.workspace))
-        except ModelError:
+            width = bases.width(base.model, self.workspace)
+        except (ModelError, GgufUnreadable):
             width = 0  # unknown
         return presets.presets(base, rows, width)

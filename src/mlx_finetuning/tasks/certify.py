@@ -13,7 +13,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
 
-from mlx_finetuning import config, files, models, ollama_integration
+from mlx_finetuning import bases, config, files, ollama_integration
 from mlx_finetuning.config import CertifyConfig, GenerateConfig
 from mlx_finetuning.errors import OllamaError
 from mlx_finetuning.experiment_tracker.evaluation import report
@@ -28,11 +28,13 @@ from mlx_finetuning.mlx_trainer.model.load import LoadedModel, free_memory, load
 from mlx_finetuning.progress import Step
 from mlx_finetuning.quantizer.verify import diagnosis, parity, verify
 from mlx_finetuning.quantizer.verify.parity import Reference
+from mlx_finetuning.quantizer.verify.written import ADAPTER
 from mlx_finetuning.runtime import Client, serve
 from mlx_finetuning.tasks import certificate, reference
 from mlx_finetuning.tasks.certificate import EngineAnswer
 from mlx_finetuning.tasks.reference import SPLITS, Messages
 from mlx_finetuning.tokenization.rows import read_rows
+from mlx_finetuning.utils import gguf_base
 
 HELD_OUT = ("test", "valid")
 LOGIT_BYTES = 1 << 29
@@ -76,7 +78,7 @@ def run(context: TaskContext) -> Certificate:
     settings = config.load(CertifyConfig, context.config)
     run = runs.require_trained(context.workspace, context.run_id)
     questions = choose_questions(context, run.dataset, settings.prompts)
-    folder = models.resolve(run.model, context.workspace)
+    folder = bases.of_run(run, context.workspace)
     trained, merged = _ask_mlx(context, folder, questions.conversations, settings.max_tokens)
     ggufs = _ask_ggufs(context, trained)
     deployed, notes = _ask_ollama(context, trained)
@@ -187,12 +189,15 @@ def _mlx_engine(loaded: LoadedModel, max_tokens: int) -> Engine:
 
 def _ask_ggufs(context: TaskContext, trained: TrainedAnswers) -> list[EngineRow]:
     paths = context.workspace.gguf_folder(context.run_id).glob("[!.]*.gguf")
-    models_only = sorted(path for path in paths if not path.stem.endswith("-adapter"))
-    if not models_only:
+    made = sorted(paths)
+    if not made:
         return []
     reference_model = reference.of_run(context, verify.MIN_TOKENS)
     rows = []
-    for path in models_only:
+    for path in made:
+        if path.stem.endswith(ADAPTER):
+            rows += _ask_with_adapter(context, trained, reference_model, path)
+            continue
         examined = reference.examine(reference_model, path, context.progress)
         faults = diagnosis.problems(path, reference_model.model, reference_model.adapter)
         # A named fault of the weights says more than each tensor's figure.
@@ -218,6 +223,44 @@ def _ask_ggufs(context: TaskContext, trained: TrainedAnswers) -> list[EngineRow]
             )
         )
     return rows
+
+
+def _ask_with_adapter(
+    context: TaskContext,
+    trained: TrainedAnswers,
+    reference_model: reference.TrainedModel,
+    path: Path,
+) -> list[EngineRow]:
+    """The base's own GGUF file with the adapter put on; no row where the base is another folder."""
+    base = gguf_base.read(reference_model.model)
+    compared = reference.compare_on_base(reference_model, path, context.progress)
+    if base is None or compared is None:
+        return []
+    label = "元のGGUF＋アダプター（llama.cpp）"
+    chat = reference_model.loaded.chat
+    with serve(base.file, adapter=path) as client:
+
+        def engine(messages: Messages) -> EngineAnswer:
+            # The base's own template need not be the run's: as `chat` does, the trained ids are asked.
+            prompt_ids = reference_model.loaded.render(messages, ask=True)
+            answer = client.answer_ids(prompt_ids, trained.max_tokens, signs=chat.form.signs)
+            reasoning, text = chat.split(answer.text)
+            question = messages[-1]["content"]
+            return EngineAnswer(question, tuple(prompt_ids), text, answer.ended, reasoning)
+
+        answers = _ask(context, label, trained.conversations, engine)
+    return [
+        certificate.row(
+            "gguf-lora",
+            label,
+            str(path),
+            answers,
+            trained.answers,
+            parity=compared,
+            is_exact=False,
+            problems=verify.adapter_problems(compared),
+        )
+    ]
 
 
 def _llama_cpp_engine(client: Client, trained: reference.TrainedModel, max_tokens: int) -> Engine:

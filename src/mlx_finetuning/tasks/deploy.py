@@ -12,7 +12,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 
-from mlx_finetuning import config, files, models
+from mlx_finetuning import bases, config, files, models
 from mlx_finetuning.config import DeployConfig, GenerateConfig
 from mlx_finetuning.errors import (
     ChatTemplateMissing,
@@ -28,11 +28,10 @@ from mlx_finetuning.mlx_trainer.model.load import LoadedModel, load
 from mlx_finetuning.ollama_integration import Client, connect, deploy, modelfile, names, words
 from mlx_finetuning.ollama_integration.deploy import ModelDefinition
 from mlx_finetuning.progress import Step
-from mlx_finetuning.quantizer.formats import gguf_reader
 from mlx_finetuning.tasks import export, reference
 from mlx_finetuning.tasks.reference import Messages
 from mlx_finetuning.tokenization.answer import Answer
-from mlx_finetuning.utils import chat_template
+from mlx_finetuning.utils import chat_template, gguf_reader
 
 NEARLY_EXACT = ("F32", "F16", "BF16", "Q8_0")
 """Types whose answers must mostly be the trained model's; below, quantization changes some."""
@@ -69,7 +68,7 @@ def run(context: TaskContext) -> Deployment:
     with connect(host) as client:
         deploy.check_name(client, name, replace=replaces)
         context.progress(Step("モデルの読み込み", 0, 0))
-        folder = models.resolve(run.model, context.workspace)
+        folder = bases.of_run(run, context.workspace)
         adapter = context.workspace.adapter(context.run_id).folder
         # Lazily: the export, which comes before the first answer, needs the memory.
         loaded = load(folder, adapter, lazy=True)

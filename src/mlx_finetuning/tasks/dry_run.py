@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from mlx_finetuning import config, models
+from mlx_finetuning import bases, config
 from mlx_finetuning.config import TrainConfig
 from mlx_finetuning.errors import RunDoesNotFit
 from mlx_finetuning.jobs.context import TaskContext
@@ -18,7 +18,7 @@ def run(context: TaskContext) -> Estimate:
     from mlx_finetuning.mlx_trainer.training import estimate, replay
 
     settings = config.load(TrainConfig, context.config)
-    model = models.resolve(settings.model, context.workspace)
+    model = bases.resolve(settings.model, context.workspace)
     train_rows, valid_rows = read_splits(context, settings.dataset)
     try:
         loaded = load_for(train_rows, model, settings)

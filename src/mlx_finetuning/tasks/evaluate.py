@@ -11,7 +11,7 @@ from __future__ import annotations
 import contextlib
 from dataclasses import dataclass
 
-from mlx_finetuning import config, models
+from mlx_finetuning import bases, config
 from mlx_finetuning.config import EvaluateConfig, TrainConfig
 from mlx_finetuning.errors import NewerSchema, RecordDamaged
 from mlx_finetuning.experiment_tracker.evaluation import general_questions, judge, questions, report
@@ -77,7 +77,7 @@ def run(context: TaskContext) -> Report:
     """config: EvaluateConfig. Returns the report. Raises RunError, ModelError, DataError."""
     settings = config.load(EvaluateConfig, context.config)
     run = runs.require_trained(context.workspace, context.run_id)
-    folder = models.resolve(run.model, context.workspace)
+    folder = bases.of_run(run, context.workspace)
     adapter = context.workspace.adapter(context.run_id).folder
     plan = _plan(context, run, settings)
     cpu.keep_freed_memory()

@@ -192,11 +192,16 @@ def _gguf_lora(context: TaskContext, trained: TrainedModel, quants: list[str]) -
     with files.replacing_path(path) as temporary:
         adapter_files.write_gguf(trained.model, trained.adapter, temporary, trained.name)
         changed = adapter_files.check_gguf(trained.model, trained.adapter, temporary)
+        on_base = reference.compare_on_base(trained, temporary, context.progress)
+        if on_base is not None and (problems := verify.adapter_problems(on_base)):
+            raise ExportNotProven(path=str(path), problems=problems)
     figures = (
         f"llama.cppでベースに適用すると、KL {proof_parity.mean_kl:.2g}、"
         f"読み直した{changed}個の重みの変化が一致"
     )
-    return _result(path, figures, ExportedFile, parity=proof_parity)
+    if on_base is not None:
+        figures += f"、元のGGUFファイルに適用した予測の一致率 {on_base.top1_agreement:.1%}"
+    return _result(path, figures, ExportedFile, parity=on_base or proof_parity)
 
 
 def _peft(context: TaskContext, trained: TrainedModel, quants: list[str]) -> Exported:

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-from mlx_finetuning import models
+from mlx_finetuning import bases, models
 from mlx_finetuning.config import TrainConfig, load
 from mlx_finetuning.errors import DatasetNotFound, RowNotFound
 from mlx_finetuning.jobs.context import TaskContext
@@ -53,7 +53,7 @@ def run(context: TaskContext) -> Preview:
     if not rows:
         raise DatasetNotFound(name=settings.dataset, available=[])
     all_rows = [row for _, row in rows]
-    folder = models.resolve(settings.model, context.workspace)
+    folder = bases.resolve(settings.model, context.workspace)
     thinks = reasoning.occurs_in([row for split, row in rows if split == "train"])
     loaded = load_tokenizer(folder, thinks=thinks)
     gate.require_own_tokens(folder, loaded.chat.encode, gate.row_texts(all_rows))

@@ -17,7 +17,7 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
-from mlx_finetuning import models
+from mlx_finetuning import bases, models
 from mlx_finetuning.errors import ExportNotProven
 from mlx_finetuning.experiment_tracker.evaluation import general_questions
 from mlx_finetuning.jobs import runs
@@ -38,6 +38,7 @@ from mlx_finetuning.tasks import template_reading
 from mlx_finetuning.tasks.ends import chat_format, encode_with
 from mlx_finetuning.tokenization import battery
 from mlx_finetuning.tokenization.rows import Row, read_rows
+from mlx_finetuning.utils import gguf_base
 
 LONGEST = 512
 """Tokens of one compared sequence."""
@@ -103,7 +104,7 @@ def of_run(context: TaskContext, tokens: int, *, for_gguf: bool = True) -> Train
     ArchitectureUnsupported, before anything is read, and ExportNotProven.
     """
     run = runs.require_trained(context.workspace, context.run_id)
-    model = models.resolve(run.model, context.workspace)
+    model = bases.of_run(run, context.workspace)
     if for_gguf:
         registry.of(export.read_config(model))
     adapter = context.workspace.adapter(context.run_id).folder
@@ -199,6 +200,17 @@ def compare_proof(
     config = export.read_config(trained.model)
     context = registry.of(config).context_for(config, LONGEST)
     return parity.compare_logits(gguf, part.references, context, adapter=adapter)
+
+
+def compare_on_base(trained: TrainedModel, adapter: Path, progress: Progress) -> LogitParity | None:
+    """How far a GGUF adapter on its GGUF base is from the trained model; None where the base is no
+    GGUF file. Raises GgufUnreadable."""
+    base = gguf_base.read(trained.model)
+    if base is None:
+        return None
+    family = registry.of(config := export.read_config(trained.model))
+    context = family.context_for(config, LONGEST)
+    return parity.compare_logits(base.file, trained.references, context, progress, adapter=adapter)
 
 
 def template_problems(trained: TrainedModel, gguf: Path) -> list[str]:

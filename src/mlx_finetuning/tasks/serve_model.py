@@ -18,8 +18,9 @@ from typing import TYPE_CHECKING
 
 from gguf import TokenType
 
-from mlx_finetuning import files, models
+from mlx_finetuning import bases, files
 from mlx_finetuning.errors import (
+    GgufUnreadable,
     Interrupted,
     ModelError,
     NotEnoughMemory,
@@ -33,7 +34,7 @@ from mlx_finetuning.jobs.context import TaskContext
 from mlx_finetuning.jobs.model_servers import Serving
 from mlx_finetuning.jobs.results import ServerEnded
 from mlx_finetuning.progress import Step
-from mlx_finetuning.quantizer.formats import gguf_reader
+from mlx_finetuning.quantizer.verify.written import ADAPTER
 from mlx_finetuning.runtime import Client, Question, apart, calling, serve
 from mlx_finetuning.runtime.endpoint import Endpoint, Engine, EngineEnded
 from mlx_finetuning.runtime.json_grammar import grammar
@@ -43,7 +44,7 @@ from mlx_finetuning.tokenization.answer import AnswerChunks
 from mlx_finetuning.tokenization.chat import Asked, ChatTokenizer
 from mlx_finetuning.tokenization.reasoning import Format, closing, form_of
 from mlx_finetuning.tokenization.tool_calls import ToolFormat
-from mlx_finetuning.utils import memory_monitor
+from mlx_finetuning.utils import gguf_base, gguf_reader, memory_monitor
 
 if TYPE_CHECKING:
     from mlx_finetuning.mlx_trainer.inference.continuous import ContinuousBatch
@@ -116,7 +117,7 @@ def _by_mlx(context: TaskContext) -> Iterator[Served]:
     from mlx_finetuning.mlx_trainer.model.load import load
 
     trained = runs.require_trained(context.workspace, context.run_id)
-    folder = models.resolve(trained.model, context.workspace)
+    folder = bases.of_run(trained, context.workspace)
     adapter = context.workspace.adapter(context.run_id)
     _require_memory(_computed_bytes(folder) + adapter.weights.stat().st_size)
     tuned = load(folder, adapter.folder)
@@ -225,6 +226,11 @@ def _computed_bytes(folder: Path) -> int:
     """About as many bytes as a model's weights take once loaded."""
     import mlx.core as mx
 
+    base = gguf_base.read(folder)
+    if base is not None:
+        from mlx_finetuning.mlx_trainer.model import gguf_weights
+
+        return gguf_weights.loaded_bytes(base)
     config = json.loads((folder / "config.json").read_text(encoding="utf-8"))
     stored = sum(path.stat().st_size for path in folder.glob("*.safetensors"))
     is_half = (config.get("dtype") or config.get("torch_dtype")) in ("float16", "bfloat16")
@@ -239,11 +245,23 @@ def _computed_bytes(folder: Path) -> int:
 @contextlib.contextmanager
 def _by_llama_cpp(context: TaskContext) -> Iterator[Served]:
     gguf = Path(context.config["gguf"])
-    _require_memory(gguf.stat().st_size)
-    with serve(gguf) as client:
+    file, adapter = _model_and_adapter(context, gguf)
+    _require_memory(file.stat().st_size)
+    with serve(file, adapter=adapter) as client:
         chat = _trained_chat(context)
-        asking = functools.partial(_asked, chat) if chat else _asked_by_file(context, gguf, client)
+        asking = functools.partial(_asked, chat) if chat else _asked_by_file(context, file, client)
         yield Served(_llama_cpp_engine(client, chat, asking), {context.run_id: gguf.name})
+
+
+def _model_and_adapter(context: TaskContext, gguf: Path) -> tuple[Path, Path | None]:
+    """What llama.cpp loads for a file of the run: an adapter goes with the base it was trained on."""
+    if not gguf.stem.endswith(ADAPTER):
+        return gguf, None
+    trained = runs.require_trained(context.workspace, context.run_id)
+    base = gguf_base.read(bases.of_run(trained, context.workspace))
+    if base is None:
+        raise GgufUnreadable(path=str(gguf), reason="アダプターだけのファイルです。")
+    return base.file, gguf
 
 
 def _asked_by_file(context: TaskContext, gguf: Path, client: Client) -> Asking:
@@ -283,7 +301,7 @@ def _trained_chat(context: TaskContext) -> ChatTokenizer | None:
     """The tokenizer that the run was trained with, where its base is still there."""
     try:
         trained = runs.require_trained(context.workspace, context.run_id)
-        folder = models.resolve(trained.model, context.workspace)
+        folder = bases.of_run(trained, context.workspace)
         chat = tokenization.load(folder, context.workspace.adapter(context.run_id).folder)
     except (ModelError, RunError):
         return None

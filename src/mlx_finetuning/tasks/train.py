@@ -7,16 +7,20 @@ from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from mlx_finetuning import config, files, models
+from mlx_finetuning import bases, config, files, models
 from mlx_finetuning.config import TrainConfig
 from mlx_finetuning.jobs.context import TaskContext
 from mlx_finetuning.jobs.results import TrainResult
+from mlx_finetuning.progress import Step
 from mlx_finetuning.tokenization import gate, reasoning
 from mlx_finetuning.tokenization.rows import Row, read_rows
+from mlx_finetuning.utils import gguf_base
 from mlx_finetuning.workspace import RunPaths
 
 if TYPE_CHECKING:
     from mlx_finetuning.mlx_trainer.model.load import LoadedModel
+
+LOOKING_AT_BASE = Step("ベースのファイルの確認", 0, 0)
 
 
 def run(context: TaskContext) -> TrainResult:
@@ -26,7 +30,7 @@ def run(context: TaskContext) -> TrainResult:
         from mlx_finetuning.trainer import simulation
 
         return simulation.run(context, settings)
-    model = models.resolve(settings.model, context.workspace)
+    model = bases.resolve(settings.model, context.workspace)
     if settings.engine == "mlx-lm":
         from mlx_finetuning.trainer import mlx_lm
 
@@ -49,6 +53,10 @@ def _with_mlx(context: TaskContext, settings: TrainConfig, model: Path) -> Train
         for log in (run.metrics, run.samples):
             files.cut_lines(log, lambda line: line.get("update", 0) <= update)
 
+    base = gguf_base.read(model)
+    if base is not None:
+        context.progress(LOOKING_AT_BASE)
+        base.require_same_bytes()
     loaded = load_for(train_rows, model, settings)
     tiny = models.resolve(models.BUILT_IN, context.workspace)
     usability = ends.usability_of(model, loaded, [*train_rows, *valid_rows], tiny)
@@ -70,6 +78,9 @@ def _with_mlx(context: TaskContext, settings: TrainConfig, model: Path) -> Train
     with files.LineLog(run.metrics) as metrics, files.LineLog(run.samples) as samples:
         hooks = loop.Hooks(metrics.append, context.event, context.progress, rewind, samples.append)
         result = loop.train(loaded, train_rows, valid_rows, settings, adapter, hooks, said.examples)
+    if base is not None:
+        context.progress(LOOKING_AT_BASE)
+        base.require_same_bytes()
     return replace(result, adapter_path=str(adapter.folder), not_replayed=said.reason_ja)
 
 

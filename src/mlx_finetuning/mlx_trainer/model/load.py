@@ -16,11 +16,11 @@ from mlx_lm.tokenizer_utils import TokenizerWrapper
 
 from mlx_finetuning.errors import AdapterUnusable, ModelUnloadable
 from mlx_finetuning.files import JsonObject
-from mlx_finetuning.mlx_trainer.model import weight_names
+from mlx_finetuning.mlx_trainer.model import gguf_weights, weight_names
 from mlx_finetuning.tokenization import chat as chats
 from mlx_finetuning.tokenization.chat import ChatTokenizer
 from mlx_finetuning.tokenization.chat_template import Message, Tools
-from mlx_finetuning.utils import model_settings
+from mlx_finetuning.utils import gguf_base, model_settings
 
 
 @dataclass(frozen=True)
@@ -125,6 +125,9 @@ def load_weights(folder: Path, *, lazy: bool = False) -> tuple[nn.Module, JsonOb
             config, is_tied=text_settings(config).get("tie_word_embeddings") is True
         )
 
+    base = gguf_base.read(folder)
+    if base is not None:
+        return gguf_weights.load(base, settings, classes), settings
     model, config = utils.load_model(
         folder,
         lazy=lazy,

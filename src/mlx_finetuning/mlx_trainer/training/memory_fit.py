@@ -21,10 +21,11 @@ from mlx_finetuning.config import TrainConfig
 from mlx_finetuning.errors import RunDoesNotFit
 from mlx_finetuning.mlx_trainer.gradient import backward
 from mlx_finetuning.mlx_trainer.gradient.preference import Item
+from mlx_finetuning.mlx_trainer.model import gguf_weights
 from mlx_finetuning.mlx_trainer.parallel import workload
 from mlx_finetuning.mlx_trainer.parallel.gradient_team import GradientTeam, cost, divide
 from mlx_finetuning.mlx_trainer.parallel.workload import Workload
-from mlx_finetuning.utils import safetensors_header
+from mlx_finetuning.utils import gguf_base, safetensors_header
 from mlx_finetuning.utils.memory_monitor import read_memory, used_memory
 from mlx_finetuning.utils.model_settings import OUTSIDE_TEXT
 
@@ -169,6 +170,9 @@ def weights_bytes(folder: Path) -> int:
 
     Of a model that sees too, its text part's.
     """
+    base = gguf_base.read(folder)
+    if base is not None:
+        return gguf_weights.loaded_bytes(base)
     widths = {"F64": 8, "F32": 4, "BF16": 2, "F16": 2}
     total = 0
     for path in folder.glob("model*.safetensors"):

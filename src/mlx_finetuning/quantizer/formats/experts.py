@@ -12,6 +12,7 @@ from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 
 import numpy as np
+from gguf import GGMLQuantizationType as Type
 from numpy.typing import NDArray
 
 from mlx_finetuning.quantizer.formats.safetensors import Rows, Tensor
@@ -139,6 +140,11 @@ class MxFp4:
     def kind(self) -> str:
         """BF16, which holds every value exactly."""
         return "BF16"
+
+    @property
+    def stored_type(self) -> Type:
+        """The type of `blocks`."""
+        return Type.MXFP4
 
     def rows(self, which: Rows) -> NDArray[np.float32]:
         """The chosen rows, counted through all experts: [rows, columns]."""

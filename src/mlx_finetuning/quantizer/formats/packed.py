@@ -16,8 +16,9 @@ import numpy as np
 from numpy.typing import NDArray
 
 from mlx_finetuning.errors import ModelSettingUnsupported, WeightsUnreadable
-from mlx_finetuning.quantizer.formats import experts, safetensors
+from mlx_finetuning.quantizer.formats import experts, gguf_weights, safetensors
 from mlx_finetuning.quantizer.formats.safetensors import Rows, Tensor
+from mlx_finetuning.utils import gguf_base
 
 BITS = (2, 3, 4, 5, 6, 8)
 
@@ -84,10 +85,13 @@ def _levels(words: NDArray[Any], bits: int) -> NDArray[np.uint8]:
 
 
 def open_base(folder: Path, config: Mapping[str, Any]) -> dict[str, Weights]:
-    """A model's weights, quantized by MLX or not, each under the name of its `weight`.
+    """A model's weights, quantized by MLX, in a GGUF file or not, each under the name of its `weight`.
 
-    Raises WeightsUnreadable, ModelSettingUnsupported.
+    Raises WeightsUnreadable, ModelSettingUnsupported; of a GGUF base BaseFileChanged, GgufUnreadable.
     """
+    base = gguf_base.read(folder)
+    if base is not None:
+        return {**gguf_weights.open_base(base)}
     tensors = safetensors.open_model(folder)
     settings: Mapping[str, Any] = config.get("quantization") or {}
     if config.get("quantization") is None and config.get("quantization_config"):

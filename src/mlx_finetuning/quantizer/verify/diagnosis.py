@@ -13,11 +13,11 @@ import numpy as np
 from numpy.typing import NDArray
 
 from mlx_finetuning.quantizer.families import tensor_types
-from mlx_finetuning.quantizer.formats import gguf_reader
-from mlx_finetuning.quantizer.formats.gguf_reader import Gguf
 from mlx_finetuning.quantizer.verify import tensor_error
 from mlx_finetuning.quantizer.write import export
 from mlx_finetuning.quantizer.write.export import Source
+from mlx_finetuning.utils import gguf_reader
+from mlx_finetuning.utils.gguf_reader import Gguf
 
 MAX_SCALE_ERROR = 0.1
 """Quantization shrinks values by about 1%; a wrong alpha, rank or root is far from that."""
@@ -63,9 +63,9 @@ def adapter_scale(file: Gguf, base: Sequence[Source], tuned: Sequence[Source]) -
         stored = file.tensors.get(after.name)
         if stored is None or stored.shape != after.shape or len(after.shape) < 2:
             continue
-        # Many weights that had four bits in the base lie just on a step of another coarse type,
+        # Many weights that were quantized in the base lie just on a step of another coarse type,
         # and a small change is rounded away there.
-        if before.four_bit is not None and stored.kind not in tensor_types.UNQUANTIZED:
+        if before.stored is not None and stored.kind not in tensor_types.UNQUANTIZED:
             continue
         rows = tensor_error.sampled_rows(stored)
         untuned = _values(before, rows)

@@ -16,11 +16,11 @@ from gguf import LlamaFileType
 
 from mlx_finetuning.quantizer.families import registry, tensor_types
 from mlx_finetuning.quantizer.families.family import Config, head_size
-from mlx_finetuning.quantizer.formats.gguf_reader import Gguf
 from mlx_finetuning.quantizer.llama_cpp import ggml
 from mlx_finetuning.quantizer.verify.results import Structure
 from mlx_finetuning.quantizer.vocabulary.tokenizer import TokenizerMetadata
 from mlx_finetuning.quantizer.write import export
+from mlx_finetuning.utils.gguf_reader import Gguf
 
 SETTLED = (
     *("attention.", "rope.", "ssm.", "shortconv.", "expert_", "full_attention_"),

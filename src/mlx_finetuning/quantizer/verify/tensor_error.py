@@ -12,8 +12,8 @@ import numpy as np
 from gguf import GGMLQuantizationType as Type
 from numpy.typing import NDArray
 
-from mlx_finetuning.quantizer.formats.gguf_reader import Gguf, StoredTensor
 from mlx_finetuning.quantizer.write.export import Source
+from mlx_finetuning.utils.gguf_reader import Gguf, StoredTensor
 
 ROWS = 32
 """Compared per tensor."""

@@ -16,7 +16,6 @@ from mlx_finetuning import files
 from mlx_finetuning.errors import ExportNotProven
 from mlx_finetuning.progress import Progress, silent
 from mlx_finetuning.quantizer.families import registry
-from mlx_finetuning.quantizer.formats import gguf_reader
 from mlx_finetuning.quantizer.llama_cpp.inference import LlamaVocabulary
 from mlx_finetuning.quantizer.verify import parity, proof, structure, tensor_error
 from mlx_finetuning.quantizer.verify.parity import (
@@ -31,6 +30,7 @@ from mlx_finetuning.quantizer.vocabulary import tokenizer
 from mlx_finetuning.quantizer.vocabulary.tokenizer import ChatFormat
 from mlx_finetuning.quantizer.write import export
 from mlx_finetuning.tokenization import battery
+from mlx_finetuning.utils import gguf_reader
 
 EXACT = ("F32", "F16")
 """Types whose logits must be the original's."""
@@ -107,6 +107,11 @@ def examine(
 def proof_problems(logits: LogitParity) -> list[str]:
     """In Japanese, what speaks against an unquantized file's being the trained model."""
     return _logit_problems(proof.QUANT, logits)
+
+
+def adapter_problems(logits: LogitParity) -> list[str]:
+    """The same against an adapter on the quantized file it was trained on."""
+    return _logit_problems("", logits)
 
 
 def with_problems(report: Verification, more: Sequence[str]) -> Verification:

@@ -15,7 +15,7 @@ from mlx_finetuning.quantizer.verify.results import Verification
 
 FOLDERS = ("peft", "mlx", "safetensors")
 """Formats that are folders, whose names end so."""
-_ADAPTER = "-adapter"
+ADAPTER = "-adapter"
 
 
 @dataclass(frozen=True)
@@ -60,7 +60,7 @@ def _read(path: Path) -> WrittenModel | None:
     if path.suffix != ".gguf":
         return None
     file = path.stat()
-    if path.stem.endswith(_ADAPTER):
+    if path.stem.endswith(ADAPTER):
         return WrittenModel(path, "gguf-lora", "", file.st_size, file.st_mtime)
     model = WrittenModel(path, "gguf", path.stem.rpartition("-")[2], file.st_size, file.st_mtime)
     with contextlib.suppress(FileNotFoundError, RecordDamaged, NewerSchema):

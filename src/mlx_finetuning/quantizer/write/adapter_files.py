@@ -17,10 +17,11 @@ from mlx_finetuning import files
 from mlx_finetuning.errors import AdapterMustBeFused, ExpertsNotInPeft, ExportNotProven
 from mlx_finetuning.quantizer.families import registry
 from mlx_finetuning.quantizer.families.family import AS_IT_IS, Family, Form
-from mlx_finetuning.quantizer.formats import experts, gguf_reader, packed, safetensors
+from mlx_finetuning.quantizer.formats import experts, packed, safetensors
 from mlx_finetuning.quantizer.formats.safetensors import Spec
 from mlx_finetuning.quantizer.write import export, trained_weights
 from mlx_finetuning.quantizer.write.trained_weights import Delta, ExpertDelta
+from mlx_finetuning.utils import gguf_reader
 
 PEFT_WEIGHTS = "adapter_model.safetensors"
 PEFT_CONFIG = "adapter_config.json"

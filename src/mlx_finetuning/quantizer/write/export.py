@@ -36,6 +36,7 @@ from mlx_finetuning.quantizer.families import registry, tensor_types
 from mlx_finetuning.quantizer.families.family import Config
 from mlx_finetuning.quantizer.formats import experts, packed
 from mlx_finetuning.quantizer.formats.experts import MxFp4
+from mlx_finetuning.quantizer.formats.gguf_weights import GgufWeight
 from mlx_finetuning.quantizer.formats.packed import Weights
 from mlx_finetuning.quantizer.formats.safetensors import Rows
 from mlx_finetuning.quantizer.llama_cpp import ggml
@@ -83,8 +84,8 @@ class Source:
     read: Callable[[Rows], NDArray[np.float32]]
     order: NDArray[np.intp] | None = None
     importance: ggml.Importance | None = None
-    four_bit: MxFp4 | None = None
-    """Where these values lie in the base in the form that GGUF has too."""
+    stored: MxFp4 | GgufWeight | None = None
+    """Where these values lie in the base in a form that GGUF has too."""
 
     def blocks(self) -> Iterator[Rows]:
         """Choices of rows for `read`, of about `BLOCK_VALUES` values each."""
@@ -227,7 +228,7 @@ def _formed(
 
     if importance is not None and form.columns is not None:
         importance = np.ascontiguousarray(importance[form.columns])
-    return Source(tensor.name, shape, read, order, importance, first.four_bit)
+    return Source(tensor.name, shape, read, order, importance, first.stored)
 
 
 def changed(name: str, weight: Weights, tuned: trained_weights.Adapter) -> Source:
@@ -238,8 +239,8 @@ def changed(name: str, weight: Weights, tuned: trained_weights.Adapter) -> Sourc
         values = weight.rows(rows)
         return values if change is None else change.apply(values, rows)
 
-    unchanged = weight if isinstance(weight, MxFp4) and change is None else None
-    return Source(name, weight.shape, read, four_bit=unchanged)
+    unchanged = weight if isinstance(weight, MxFp4 | GgufWeight) and change is None else None
+    return Source(name, weight.shape, read, stored=unchanged)
 
 
 def plan(tensors: list[Source], quant: str, config: Config) -> list[PlannedTensor]:
@@ -253,9 +254,9 @@ def plan(tensors: list[Source], quant: str, config: Config) -> list[PlannedTenso
     planned = []
     for source in tensors:
         kind = tensor_types.tensor_type(source.name, source.shape, quant, outline)
-        # Quantizing four bits again would lose something and gain nothing.
-        if source.four_bit is not None and kind not in tensor_types.UNQUANTIZED:
-            kind = Type.MXFP4
+        # Quantizing again would lose something and gain nothing.
+        if source.stored is not None and kind not in tensor_types.UNQUANTIZED:
+            kind = source.stored.stored_type
         planned.append(PlannedTensor(source.name, source.shape, kind))
     return planned
 
@@ -324,13 +325,14 @@ def _quantized(
 def _quantize(source: Source, rows: Rows, kinds: dict[str, Type]) -> tuple[int, Block]:
     by_type: dict[Type, NDArray[np.uint8]] = {}
     types = set(kinds.values())
-    if source.four_bit is not None and Type.MXFP4 in types:
-        by_type[Type.MXFP4] = source.four_bit.blocks(rows)
-        types.remove(Type.MXFP4)
-    values = source.read(rows)
-    table = values.reshape(-1, source.shape[-1])
+    if source.stored is not None and source.stored.stored_type in types:
+        by_type[source.stored.stored_type] = source.stored.blocks(rows)
+        types.remove(source.stored.stored_type)
     try:
-        by_type |= {kind: ggml.quantize(table, kind, source.importance) for kind in types}
+        if types:
+            table = source.read(rows).reshape(-1, source.shape[-1])
+            by_type |= {kind: ggml.quantize(table, kind, source.importance) for kind in types}
     except NonFiniteWeights as error:
         raise NonFiniteWeights(tensor=source.name) from error
-    return values.size, {quant: by_type[kind] for quant, kind in kinds.items()}
+    block = {quant: by_type[kind] for quant, kind in kinds.items()}
+    return len(next(iter(block.values()))) * source.shape[-1], block

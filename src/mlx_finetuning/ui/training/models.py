@@ -2,10 +2,15 @@
 
 from __future__ import annotations
 
+from pathlib import Path
+
 import streamlit as st
 
-from mlx_finetuning.models import CatalogueEntry, InstalledModel
+from mlx_finetuning.models import CatalogueEntry, FoundFile, InstalledModel
+from mlx_finetuning.models.found_files import ENDING
 from mlx_finetuning.models.wording_ja import reach_ja, twin_ja
+from mlx_finetuning.ui import sitemap
+from mlx_finetuning.ui.components import views
 from mlx_finetuning.ui.components.jobs import draw_job, latest
 from mlx_finetuning.ui.components.text import plain
 from mlx_finetuning.ui.frame import errors_shown, studio
@@ -13,6 +18,8 @@ from mlx_finetuning.utils.memory_monitor import read_memory
 from mlx_finetuning.utils.units_ja import size
 
 DOWNLOAD = "download_model"
+MODEL = "model"
+"""The address's key for the model that was chosen here."""
 UNFINISHED = ("failed", "cancelled", "interrupted")
 
 
@@ -27,10 +34,42 @@ def draw_models() -> None:
                 st.caption("内蔵" if model.built_in else plain(str(model.path)))
             if not model.built_in:
                 _draw_deletion(model)
+    _draw_found()
     st.header("モデルを追加")
     downloading = _draw_downloads()
     with errors_shown():
         _draw_choice({model.name for model in installed}, downloading)
+
+
+def _draw_found() -> None:
+    """Files that other programs keep, to train on where they lie."""
+    found = found_files(str(studio().workspace.root))
+    if not found:
+        return
+    st.header("このマシンで見つかったモデル")
+    st.caption(
+        "Ollamaなどが置いているファイルから、コピーせずに学習できます。ファイルは変わりません。"
+    )
+    for file in found:
+        with st.container(border=True, horizontal=True, vertical_alignment="center"):
+            with st.container():
+                st.markdown(f"**{plain(shown_name(file.name))}**　{size(file.size)}")
+                facts = (file.source, file.family, file.quant, file.refusal)
+                st.caption(plain("　".join(fact for fact in facts if fact)))
+            if not file.refusal and st.button("これを使う", key=f"use-{file.name}"):
+                chosen = {views.PARAMETER: "new", MODEL: file.name}
+                st.switch_page(sitemap.page("training"), query_params=chosen)
+
+
+@st.cache_data(ttl=10, show_spinner=False)
+def found_files(root: str) -> list[FoundFile]:
+    """Those of this machine; of the workspace `root` only what is remembered depends on it."""
+    return studio().models.found()
+
+
+def shown_name(name: str) -> str:
+    """Of a file its name, without the folders."""
+    return Path(name).name if name.lower().endswith(ENDING) else name
 
 
 def _draw_deletion(model: InstalledModel) -> None:

@@ -16,6 +16,7 @@ from mlx_finetuning.ui.components.empty import empty_state
 from mlx_finetuning.ui.components.form import settings_form
 from mlx_finetuning.ui.components.text import plain
 from mlx_finetuning.ui.frame import errors_shown, studio
+from mlx_finetuning.ui.training.models import MODEL, found_files, shown_name
 from mlx_finetuning.utils.units_ja import duration
 
 DEFAULT_PRESET = "usual"
@@ -79,8 +80,14 @@ def draw_choice(more_models: str) -> TrainConfig | None:
 
 def _choose_data_and_model(names: list[str]) -> TrainConfig:
     """The user's own defaults with the chosen dataset and model in them."""
-    models = [model.name for model in studio().models.list()]
+    found = found_files(str(studio().workspace.root))
+    models = [
+        *(model.name for model in studio().models.list()),
+        *(file.name for file in found if not file.refusal),
+    ]
     defaults = studio().preferences.read()
+    asked = st.query_params.get(MODEL, "")
+    first = next((name for name in (asked, defaults.model) if name in models), models[0])
     left, right = st.columns(2)
     dataset = left.selectbox(
         "データセット",
@@ -92,10 +99,12 @@ def _choose_data_and_model(names: list[str]) -> TrainConfig:
     model = right.selectbox(
         "モデル",
         models,
-        index=models.index(defaults.model) if defaults.model in models else 0,
-        key="train-model",
+        index=models.index(first),
+        format_func=shown_name,
+        # A model chosen on another view has to win over what was chosen here before.
+        key=f"train-model-{asked}" if asked else "train-model",
         placeholder="選択",
-        help="内蔵のモデルと、ダウンロードしたモデルから選べます。",
+        help="内蔵のモデル、ダウンロードしたモデル、Ollamaなどが置いているGGUFファイルから選べます。",
     )
     return dataclasses.replace(defaults, dataset=dataset or names[-1], model=model or models[0])
 

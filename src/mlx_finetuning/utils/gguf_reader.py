@@ -6,25 +6,32 @@ NumPy view of every string, takes ten. Reads version 3, little-endian; writes no
 
 from __future__ import annotations
 
+import contextlib
 import math
 import struct
+from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import numpy as np
-from gguf import GGUF_DEFAULT_ALIGNMENT, GGMLQuantizationType, GGUFValueType, dequantize
+from gguf import (
+    GGML_QUANT_SIZES,
+    GGUF_DEFAULT_ALIGNMENT,
+    GGMLQuantizationType,
+    GGUFValueType,
+    dequantize,
+)
 from numpy.typing import NDArray
 
 from mlx_finetuning.errors import GgufUnreadable
-from mlx_finetuning.quantizer.formats.safetensors import Rows
-from mlx_finetuning.quantizer.llama_cpp import ggml
 
 EVERYTHING = slice(None)
 MAGIC = b"GGUF"
 VERSION = 3
 MOST = 1 << 32
 """Entries of any list; a larger number means a damaged file."""
+VOCABULARY = "tokenizer.ggml.tokens"
 
 SCALARS = {
     GGUFValueType.UINT8: "B",
@@ -41,6 +48,10 @@ SCALARS = {
 }
 
 
+Metadata = dict[str, Any]
+"""Key → value: a number, a text, or a list of them."""
+
+
 @dataclass(frozen=True)
 class StoredTensor:
     """One tensor of a file."""
@@ -52,7 +63,7 @@ class StoredTensor:
     data: NDArray[np.uint8]
     """[rows, bytes per row], memory-mapped."""
 
-    def values(self, rows: Rows = EVERYTHING) -> NDArray[np.float32]:
+    def values(self, rows: slice | NDArray[np.intp] = EVERYTHING) -> NDArray[np.float32]:
         """The chosen rows, dequantized: [rows, columns]. Raises GgufUnreadable."""
         chosen = self.data[rows]
         if self.kind == GGMLQuantizationType.F32:
@@ -69,15 +80,29 @@ class StoredTensor:
 class Gguf:
     """The content of a file."""
 
-    metadata: dict[str, Any]
+    metadata: Metadata
     tensors: dict[str, StoredTensor]
 
 
 def read(path: Path) -> Gguf:
     """The file's content. Raises GgufUnreadable."""
+    with _refusing_nonsense(path):
+        return _Cursor(np.memmap(path, np.uint8, "r")).read_file()
+
+
+def read_before_vocabulary(path: Path) -> Metadata:
+    """The metadata that stands before the tokens' texts: what the model is, without the tens of
+    milliseconds that a vocabulary takes. Raises GgufUnreadable."""
+    with _refusing_nonsense(path):
+        return _Cursor(np.memmap(path, np.uint8, "r")).read_fields(until=VOCABULARY)[0]
+
+
+@contextlib.contextmanager
+def _refusing_nonsense(path: Path) -> Iterator[None]:
     try:
-        data = np.memmap(path, np.uint8, "r")
-        return _Cursor(data).read_file()
+        if not path.is_file():  # opening a pipe would wait for ever
+            raise ValueError("ファイルではありません。")
+        yield
     except (OSError, ValueError, LookupError, OverflowError, RecursionError, struct.error) as error:
         reason = f"形式が違うか、壊れています: {error}"
         raise GgufUnreadable(path=str(path), reason=reason) from error
@@ -90,13 +115,23 @@ class _Cursor:
         self._data = data
         self._position = 0
 
-    def read_file(self) -> Gguf:
-        """The whole file, from its start."""
+    def read_fields(self, until: str = "") -> tuple[Metadata, int]:
+        """The metadata from the file's start, before the key `until`; and how many tensors follow."""
         magic, version = self._bytes(4), self._number("I")
         if magic != MAGIC or version != VERSION:
             raise ValueError(f"{magic!r} {version}")
         tensor_count, field_count = self._count(), self._count()
-        metadata = {self._text(): self._value(self._number("I")) for _ in range(field_count)}
+        metadata: Metadata = {}
+        for _ in range(field_count):
+            key = self._text()
+            if key == until:
+                break
+            metadata[key] = self._value(self._number("I"))
+        return metadata, tensor_count
+
+    def read_file(self) -> Gguf:
+        """The whole file, from its start."""
+        metadata, tensor_count = self.read_fields()
         infos = [self._tensor_info() for _ in range(tensor_count)]
         alignment = metadata.get("general.alignment", GGUF_DEFAULT_ALIGNMENT)
         if not isinstance(alignment, int) or alignment < 1:
@@ -104,9 +139,10 @@ class _Cursor:
         values_start = -(-self._position // alignment) * alignment
         tensors = {}
         for name, shape, kind, offset in infos:
-            width = ggml.row_bytes(kind, shape[-1])
-            if not width:
-                raise ValueError(f"{name}: 行が短すぎます")
+            block, block_bytes = GGML_QUANT_SIZES[kind]
+            if shape[-1] % block:
+                raise ValueError(f"{name}: 行の長さ {shape[-1]} が {block} の倍数でありません")
+            width = shape[-1] // block * block_bytes
             rows = math.prod(shape[:-1])  # NumPy's product would wrap around
             start, stop = values_start + offset, values_start + offset + rows * width
             if stop > self._data.size:

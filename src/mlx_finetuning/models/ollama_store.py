@@ -1,0 +1,102 @@
+"""The folder in which Ollama keeps its models: manifests with names, blobs with contents. Read only.
+
+`manifests/<registry>/<namespace>/<model>/<tag>` is JSON that names layers by their SHA-256; a layer
+lies in `blobs/sha256-<hex>`, in older stores `sha256:<hex>`.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import re
+import sys
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+
+PREFIX = "ollama:"
+"""What the name of a model in the store begins with."""
+REGISTRY, NAMESPACE = "registry.ollama.ai", "library"
+"""What Ollama takes for granted."""
+MODEL, ADAPTER = (f"application/vnd.ollama.image.{kind}" for kind in ("model", "adapter"))
+UNREADABLE = "読む権限がありません。"
+_DIGEST = re.compile(r"sha256[:-]([0-9a-f]{64})")
+_LARGEST_MANIFEST = 1 << 20
+
+
+@dataclass(frozen=True)
+class StoredModel:
+    """A model of a store, or a store that could not be looked into."""
+
+    name: str
+    path: Path
+    """Its GGUF file; where there is a refusal, what could not be used."""
+    refusal: str = ""
+    """In Japanese."""
+
+
+def stores() -> list[Path]:
+    """The folder that OLLAMA_MODELS names, or else the default ones: the user's and the service's."""
+    if named := os.environ.get("OLLAMA_MODELS"):
+        return [Path(named).expanduser()]
+    service = [Path("/usr/share/ollama/.ollama/models")] if sys.platform == "linux" else []
+    return [Path.home() / ".ollama" / "models", *service]
+
+
+def models() -> Iterator[StoredModel]:
+    """All models of all stores."""
+    for store in stores():
+        manifests = store / "manifests"
+        try:
+            if manifests.is_dir():
+                next(manifests.iterdir(), None)
+        except PermissionError:
+            yield StoredModel(str(store), store, UNREADABLE)
+            continue
+        for path in sorted(manifests.glob("*/*/*/*")):
+            if not path.name.startswith("."):
+                name = name_of(*path.relative_to(manifests).parts)
+                file, refusal = model_file(store, path)
+                yield StoredModel(name, file, refusal)
+
+
+def name_of(registry: str, namespace: str, model: str, tag: str) -> str:
+    """As Ollama writes it, without what it takes for granted."""
+    shown = f"{namespace}/{model}"
+    if registry != REGISTRY:
+        shown = f"{registry}/{shown}"
+    elif namespace == NAMESPACE:
+        shown = model
+    return f"{PREFIX}{shown}:{tag}"
+
+
+def model_file(store: Path, manifest: Path) -> tuple[Path, str]:
+    """The file that a manifest names, or the manifest with the reason why there is none."""
+    try:
+        layers = read_layers(manifest)
+        blobs = [store / "blobs" / f"sha256{sign}{layers.get(MODEL)}" for sign in "-:"]
+        blob = next((blob for blob in blobs if blob.is_file()), None)
+    except PermissionError:
+        return manifest, UNREADABLE
+    except (OSError, ValueError, KeyError, TypeError, RecursionError):
+        return manifest, "Ollamaの記録（manifest）が壊れています。"
+    if ADAPTER in layers:
+        return manifest, "アダプターを足したモデルです。元のモデルのほうを選んでください。"
+    if MODEL not in layers:
+        return manifest, "GGUF形式のモデルではありません。"
+    if blob is None:
+        return manifest, "モデルのファイル（blob）がありません。ollama pull で取り直してください。"
+    return blob, ""
+
+
+def read_layers(manifest: Path) -> dict[str, str]:
+    """Kinds of layers → SHA-256 of the first of each. Raises OSError, ValueError, KeyError, TypeError."""
+    if not manifest.is_file() or manifest.stat().st_size > _LARGEST_MANIFEST:
+        raise ValueError("no manifest")
+    layers: dict[str, str] = {}
+    for layer in json.loads(manifest.read_text(encoding="utf-8"))["layers"]:
+        digest = _DIGEST.fullmatch(layer["digest"])
+        if digest is None:
+            raise ValueError(layer["digest"])
+        layers.setdefault(layer["mediaType"], digest[1])
+    return layers

@@ -1,0 +1,292 @@
+"""GGUF files as base models: settings, tokenizers and weights back out of what the export writes."""
+
+from __future__ import annotations
+
+import ctypes
+import json
+from collections.abc import Callable
+from pathlib import Path
+
+import mlx.core as mx
+import numpy as np
+import pytest
+from gguf import GGML_QUANT_SIZES
+from gguf import GGMLQuantizationType as Type
+
+from mlx_finetuning.errors import BaseFileChanged, BaseFileUnusable
+from mlx_finetuning.mlx_trainer.model import gguf_blocks, gguf_weights
+from mlx_finetuning.mlx_trainer.model.gguf_blocks import PACKED
+from mlx_finetuning.mlx_trainer.model.load import load_weights
+from mlx_finetuning.quantizer.base import folder, process, settings
+from mlx_finetuning.quantizer.llama_cpp import ggml, library
+from mlx_finetuning.quantizer.write.export import export_gguf
+from mlx_finetuning.tokenization import files as tokenizer_files
+from mlx_finetuning.utils import gguf_base, gguf_reader
+from mlx_finetuning.utils.gguf_reader import StoredTensor
+from support.gguf_files import Values, rewrite
+from support.small_models import (
+    edit_json,
+    write_adapter,
+    write_model,
+    write_sentencepiece,
+    write_tokenizer,
+)
+
+TRAINABLE = (
+    *("llama 2", "llama 3", "linear rope", "mistral", "qwen2", "qwen3"),
+    *("gemma2", "gemma3", "phi3", "phi4"),
+)
+"""Families whose files can be trained."""
+TOKENS = mx.array([np.random.default_rng(2).integers(0, 600, 96).tolist()])
+QUANTIZED = [
+    kind
+    for kind in GGML_QUANT_SIZES
+    if kind.name.startswith(("Q", "IQ", "TQ", "MXFP4", "NVFP4"))
+    and kind not in (Type.Q8_1, Type.Q8_K, Type.Q1_0)
+]
+"""Q1_0 is refused: gguf does not dequantize it; the other two are of activations."""
+ROWS, COLUMNS = 24, 512
+
+
+def written(folder_: Path, quant: str = "F32") -> Path:
+    """The model's GGUF file, beside its folder."""
+    path = folder_.with_name(f"{folder_.name}-{quant}.gguf")
+    export_gguf(folder_, None, {quant: path})
+    return path
+
+
+def as_base(path: Path) -> Path:
+    made = path.with_name(f"{path.stem}-base")
+    folder.write(path, made)
+    return made
+
+
+# --- values ------------------------------------------------------------------------------
+
+
+class _Traits(ctypes.Structure):
+    _fields_ = (
+        ("name", ctypes.c_char_p),
+        ("block", ctypes.c_int64),
+        ("interleave", ctypes.c_int64),
+        ("size", ctypes.c_size_t),
+        ("is_quantized", ctypes.c_bool),
+        ("to_float", ctypes.CFUNCTYPE(None, ctypes.c_void_p, ctypes.c_void_p, ctypes.c_int64)),
+    )
+
+
+def by_ggml(data: np.ndarray, kind: Type, columns: int) -> np.ndarray:
+    """llama.cpp's own dequantization."""
+    functions = library.load()
+    functions.ggml_get_type_traits.restype = ctypes.POINTER(_Traits)
+    traits = functions.ggml_get_type_traits(int(kind)).contents
+    values = np.empty((len(data), columns), np.float32)
+    traits.to_float(data.ctypes.data, values.ctypes.data, values.size)
+    return values
+
+
+def stored(kind: Type) -> StoredTensor:
+    """Any bytes are blocks of some values, infinite ones and NaN among them."""
+    data = np.random.default_rng(0).integers(
+        0, 256, (ROWS, ggml.row_bytes(kind, COLUMNS)), np.uint8
+    )
+    return StoredTensor("w", (ROWS, COLUMNS), kind, data)
+
+
+@pytest.mark.filterwarnings("ignore::RuntimeWarning")
+@pytest.mark.parametrize("kind", QUANTIZED, ids=lambda kind: kind.name)
+def test_values_are_llama_cpps_to_the_last_bit(kind: Type) -> None:
+    tensor = stored(kind)
+    np.testing.assert_array_equal(tensor.values(), by_ggml(tensor.data, kind, COLUMNS))
+
+
+@pytest.mark.filterwarnings("ignore::RuntimeWarning")
+@pytest.mark.parametrize("kind", PACKED, ids=lambda kind: kind.name)
+def test_packed_weights_are_llama_cpps_values_to_the_last_bit(kind: Type) -> None:
+    tensor, bits = stored(kind), PACKED[kind][0]
+    order = np.random.default_rng(1).permutation(ROWS)
+    parts = map(mx.array, gguf_blocks.packed(tensor.data, kind, order))
+    values = np.array(mx.dequantize(*parts, group_size=32, bits=bits))
+    np.testing.assert_array_equal(values, by_ggml(tensor.data, kind, COLUMNS)[order])
+
+
+# --- folders -----------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("family", TRAINABLE)
+def test_file_gives_back_the_model_it_was_made_of(family: str, tmp_path: Path) -> None:
+    write_model(tmp_path / "m", family, dtype=mx.float32)
+    base = as_base(written(tmp_path / "m"))
+    original, _ = load_weights(tmp_path / "m")
+    model, _ = load_weights(base)
+    for name, value in gguf_weights.arrays(_record(base)).items():
+        expected = mx.load(str(tmp_path / "m" / "model.safetensors"))[name]
+        # Norms that the file holds plus one lose their last bits.
+        assert mx.allclose(value, expected, rtol=0, atol=2e-7), name
+    assert mx.allclose(model(TOKENS), original(TOKENS), rtol=1e-4, atol=1e-4)
+
+
+def _record(base: Path) -> gguf_base.GgufBase:
+    record = gguf_base.read(base)
+    assert record is not None
+    return record
+
+
+@pytest.mark.parametrize("quant", ["Q4_K_M", "Q8_0"])
+def test_packed_and_dequantized_bases_predict_alike(quant: str, tmp_path: Path) -> None:
+    write_model(tmp_path / "m", "qwen2")
+    base = _record(as_base(written(tmp_path / "m", quant)))
+    packed = gguf_weights.arrays(base, packed=True)
+    plain = gguf_weights.arrays(base, packed=False)
+    assert any(name.endswith(".scales") for name in packed)
+    for name, value in plain.items():
+        module = name.removesuffix(".weight")
+        if f"{module}.scales" in packed:
+            parts = (packed[f"{module}.{part}"] for part in ("weight", "scales", "biases"))
+            bits = 8 * packed[name].nbytes // value.size
+            same = mx.array_equal(mx.dequantize(*parts, group_size=32, bits=bits), value)
+        else:
+            same = mx.array_equal(packed[name], value)
+        assert same.item(), name
+
+
+@pytest.mark.parametrize("pre", ["llama-bpe", "smaug-bpe", "qwen2", "gpt-4o", "tekken", "smollm"])
+def test_byte_level_tokenizer_comes_back(pre: str, tmp_path: Path) -> None:
+    write_model(tmp_path / "m")
+    write_tokenizer(tmp_path / "m", pre)
+    edit_json(tmp_path / "m" / "tokenizer_config.json", bos_token="<|endoftext|>")
+    # Writing the folder compares its tokens with llama.cpp's on the whole battery.
+    found = tokenizer_files.read(as_base(written(tmp_path / "m")))
+    original = tokenizer_files.read(tmp_path / "m")
+    assert found.named["bos"] == "<|endoftext|>"
+    assert found.ids() == original.ids()
+    assert found.definition["model"]["merges"] == original.definition["model"]["merges"]
+
+
+@pytest.mark.parametrize("dummy_prefix", [True, False])
+def test_sentencepiece_tokenizer_comes_back(dummy_prefix: bool, tmp_path: Path) -> None:
+    write_model(tmp_path / "m", vocab_size=480)
+    write_sentencepiece(tmp_path / "m", dummy_prefix=dummy_prefix)
+    base = as_base(written(tmp_path / "m"))
+    # The vocabulary that is written again is the file's.
+    again = written(base, "Q8_0")
+    fields = [gguf_reader.read(path).metadata for path in (tmp_path / "m-F32.gguf", again)]
+    for key in ("tokens", "scores", "token_type", "add_space_prefix", "add_bos_token"):
+        assert fields[0][f"tokenizer.ggml.{key}"] == fields[1][f"tokenizer.ggml.{key}"], key
+
+
+# --- what is written of it ---------------------------------------------------------------
+
+
+def test_untouched_tensors_keep_the_base_files_bytes(tmp_path: Path) -> None:
+    config = write_model(tmp_path / "m", "llama 2", dtype=mx.float32)
+    path = written(tmp_path / "m", "Q4_K_M")
+    base = as_base(path)
+    write_adapter(tmp_path / "a", config)
+    arrays = mx.load(str(tmp_path / "a" / "adapters.safetensors"))
+    only = {name: value for name, value in arrays.items() if ".up_proj." in name}
+    mx.save_safetensors(str(tmp_path / "a" / "adapters.safetensors"), only)
+    export_gguf(base, tmp_path / "a", {"Q8_0": tmp_path / "tuned.gguf"})
+    before, after = (gguf_reader.read(one).tensors for one in (path, tmp_path / "tuned.gguf"))
+    assert before.keys() == after.keys()
+    touched = {name for name in after if "ffn_up" in name}
+    for name in before.keys() - touched:
+        assert after[name].data.tobytes() == before[name].data.tobytes(), name
+    assert touched
+    assert {after[name].kind for name in touched} == {Type.Q8_0}
+
+
+def test_base_file_is_never_written_to(tmp_path: Path) -> None:
+    write_model(tmp_path / "m")
+    path = written(tmp_path / "m", "Q8_0")
+    content, time_ns = path.read_bytes(), path.stat().st_mtime_ns
+    path.chmod(0o400)
+    written(as_base(path), "Q4_K_M")
+    assert (path.read_bytes(), path.stat().st_mtime_ns) == (content, time_ns)
+
+
+# --- refusals ----------------------------------------------------------------------------
+
+
+def test_base_that_changed_is_refused(tmp_path: Path) -> None:
+    write_model(tmp_path / "m")
+    path = written(tmp_path / "m", "Q8_0")
+    record = _record(as_base(path))
+    record.require_same_bytes()
+    path.touch()
+    with pytest.raises(BaseFileChanged):
+        record.require_in_place()
+    path.unlink()
+    with pytest.raises(BaseFileChanged):
+        record.require_in_place()
+
+
+def _without_epsilon(fields: Values) -> None:
+    del fields["llama.attention.layer_norm_rms_epsilon"]
+
+
+CHANGES: dict[str, tuple[Callable[[Values], None], str]] = {
+    "foreign architecture": (
+        lambda fields: fields.update({"general.architecture": "mamba"}),
+        "mamba",
+    ),
+    "unknown pre-tokenizer": (
+        lambda fields: fields.update({"tokenizer.ggml.pre": "chameleon"}),
+        "chameleon",
+    ),
+    "wrong pre-tokenizer": (
+        lambda fields: fields.update({"tokenizer.ggml.pre": "nothing-like-it"}),
+        "nothing-like-it",
+    ),
+    "missing setting": (_without_epsilon, "layer_norm_rms_epsilon"),
+    "another head size": (
+        lambda fields: fields.update({"llama.rope.dimension_count": 32}),
+        "rope.dimension_count",
+    ),
+}
+
+
+@pytest.mark.parametrize("case", CHANGES)
+def test_file_that_cannot_be_trained_says_why(case: str, tmp_path: Path) -> None:
+    change, word = CHANGES[case]
+    write_model(tmp_path / "m")
+    path = rewrite(written(tmp_path / "m"), tmp_path / "bad.gguf", change_metadata=change)
+    with pytest.raises(BaseFileUnusable) as raised:
+        folder.write(path, tmp_path / "base")
+    assert word in raised.value.data["reason"]
+    assert not (tmp_path / "base").exists()
+
+
+def test_tensor_that_is_not_known_is_refused(tmp_path: Path) -> None:
+    write_model(tmp_path / "m")
+
+    def add(tensors: dict[str, np.ndarray]) -> None:
+        tensors["blk.0.attn_sinks.weight"] = np.ones(4, np.float32)
+
+    path = rewrite(written(tmp_path / "m"), tmp_path / "bad.gguf", add)
+    with pytest.raises(BaseFileUnusable, match="attn_sinks"):
+        folder.write(path, tmp_path / "base")
+
+
+def test_record_holds_no_more_than_where_the_weights_are(tmp_path: Path) -> None:
+    write_model(tmp_path / "m", "llama 2")
+    base = as_base(written(tmp_path / "m", "Q8_0"))
+    assert sum(file.stat().st_size for file in base.iterdir()) < 100_000
+    config = json.loads((base / "config.json").read_text(encoding="utf-8"))
+    assert config["rms_norm_eps"] == 1e-5
+
+
+def test_list_and_loader_know_the_same_architectures() -> None:
+    assert sorted(settings.ARCHITECTURES) == list(gguf_base.TRAINABLE)
+
+
+def _twice_the_same(fields: Values) -> None:
+    fields["tokenizer.ggml.tokens"][5] = fields["tokenizer.ggml.tokens"][6]
+
+
+def test_file_over_which_llama_cpp_ends_its_process_is_refused(tmp_path: Path) -> None:
+    write_model(tmp_path / "m")
+    path = rewrite(written(tmp_path / "m"), tmp_path / "bad.gguf", change_metadata=_twice_the_same)
+    with pytest.raises(BaseFileUnusable):
+        process.write(path, tmp_path / "base")
+    assert not (tmp_path / "base").exists()

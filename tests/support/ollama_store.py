@@ -1,0 +1,40 @@
+"""A folder as Ollama keeps its models in, with files that have a head and no weights."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from pathlib import Path
+
+from gguf import GGUFWriter
+
+MODEL = "application/vnd.ollama.image.model"
+
+
+def write_gguf(path: Path, architecture: str = "llama", **texts: str) -> Path:
+    path.parent.mkdir(parents=True, exist_ok=True)
+    writer = GGUFWriter(path, architecture)
+    writer.add_file_type(15)
+    for key, text in texts.items():
+        writer.add_string(key.replace("__", "."), text)
+    writer.add_token_list([f"token{number}" for number in range(60_000)])
+    writer.write_header_to_file()
+    writer.write_kv_data_to_file()
+    writer.close()
+    return path
+
+
+def put(store: Path, name: str, blob: Path | None, kind: str = MODEL) -> Path:
+    """A manifest as Ollama writes it; the blob moves into the store."""
+    digest = hashlib.sha256(b"" if blob is None else blob.read_bytes()).hexdigest()
+    if blob is not None:
+        (store / "blobs").mkdir(parents=True, exist_ok=True)
+        blob.rename(store / "blobs" / f"sha256-{digest}")
+    manifest = store / "manifests" / name
+    manifest.parent.mkdir(parents=True, exist_ok=True)
+    layers = [
+        {"mediaType": "application/vnd.ollama.image.license", "digest": f"sha256:{'0' * 64}"},
+        {"mediaType": kind, "digest": f"sha256:{digest}", "size": 1},
+    ]
+    manifest.write_text(json.dumps({"schemaVersion": 2, "layers": layers}), encoding="utf-8")
+    return manifest
