@@ -407,7 +407,11 @@ class FullNeedsPlainWeights(RunError):
 
 
 class GradientWorkerLost(RunError, code="HELPER_LOST"):  # as in records of earlier versions
-    """A local process that shared the work has ended. Data: exit_code."""
+    """A local process that shared the work was ended from outside. Data: exit_code."""
+
+
+class GradientWorkerFailed(GradientWorkerLost):
+    """A local process that shared the work met an error that nothing foresaw. Data: kind, reason."""
 
 
 class RunDoesNotFit(RunError):
