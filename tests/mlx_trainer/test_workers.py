@@ -23,9 +23,9 @@ from support.resumed_run import CONFIG
 def ended(statement: str) -> StudioError:
     """What is said of a process that ends by `statement`."""
     code = f"import os, signal, sys; {statement}"
-    with contextlib.closing(WorkerProcess([sys.executable, "-c", code], threads=1)) as process:
-        with pytest.raises(StudioError) as error:
-            process.fingerprint()
+    process = WorkerProcess([sys.executable, "-c", code], threads=1)
+    with contextlib.closing(process), pytest.raises(StudioError) as error:
+        process.fingerprint()
     return error.value
 
 
