@@ -19,6 +19,8 @@ from __future__ import annotations
 import re
 from typing import Any, ClassVar
 
+from mlx_finetuning.messages_ja import describe
+
 _WORD_STARTS = re.compile(r"(?<=[a-z0-9])(?=[A-Z])")
 
 
@@ -47,8 +49,6 @@ class StudioError(Exception):
         return kind(**value.get("data", {}))
 
     def __str__(self) -> str:
-        from mlx_finetuning.messages_ja import describe
-
         return describe(self).text
 
     def __reduce__(self) -> tuple[Any, ...]:
