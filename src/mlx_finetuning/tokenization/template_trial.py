@@ -58,9 +58,9 @@ def require_harmless(template: str, folder: str) -> None:
     if done.returncode:
         written = done.stderr.decode(errors="replace").strip()
         last_line = written.rpartition("\n")[2]
-        error = RuntimeError(f"template_trial ({done.returncode}): {last_line}")
-        error.add_note(written)
-        raise error
+        failure = RuntimeError(f"template_trial ({done.returncode}): {last_line}")
+        failure.add_note(written)
+        raise failure
 
 
 def main() -> int:
