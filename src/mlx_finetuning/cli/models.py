@@ -34,7 +34,25 @@ def list_(session: Session) -> CommandResult:
         for model in installed
     )
     usable = text.table(["使えるモデル", "大きさ", "場所"], rows)
-    return CommandResult(data, f"{usable}\n\n{_recommended(session, catalogue)}")
+    heading = ["大きさ", "学習のメモリー", "このマシン", "書き出せる先", "ライセンス", ""]
+    recommended = []
+    for title, members in itertools.groupby(catalogue, lambda entry: entry.group):
+        recommended.append([f"【{title}】", *heading])
+        recommended += [
+            [
+                entry.name,
+                f"{entry.size_gb:g} GB",
+                f"{entry.memory_gb:g} GB",
+                FIT_JA[session.studio.models.fit(entry)],
+                reach_ja(session.studio.models.reach(entry)),
+                entry.licence,
+                "申請が必要" if entry.gated else "",
+            ]
+            for entry in members
+        ]
+    choice = text.table(["おすすめのモデル", *[""] * len(heading)], recommended)
+    ending = "詳しくは: mlx-finetuning models show モデル"
+    return CommandResult(data, f"{usable}\n\n{choice}\n\n{ending}")
 
 
 @command(models)
@@ -64,27 +82,6 @@ def delete(session: Session, name: str) -> CommandResult:
     """ダウンロードしたモデルを消す（学習したアダプタは残る。元に戻せない）"""
     session.studio.models.delete(name)
     return CommandResult({"deleted": name}, f"{name} を消しました。もう一度ダウンロードできます。")
-
-
-def _recommended(session: Session, entries: tuple[CatalogueEntry, ...]) -> str:
-    heading = ["大きさ", "学習のメモリー", "このマシン", "書き出せる先", "ライセンス", ""]
-    rows = []
-    for title, members in itertools.groupby(entries, lambda entry: entry.group):
-        rows.append([f"【{title}】", *heading])
-        rows += [
-            [
-                entry.name,
-                f"{entry.size_gb:g} GB",
-                f"{entry.memory_gb:g} GB",
-                FIT_JA[session.studio.models.fit(entry)],
-                reach_ja(session.studio.models.reach(entry)),
-                entry.licence,
-                "申請が必要" if entry.gated else "",
-            ]
-            for entry in members
-        ]
-    ending = "詳しくは: mlx-finetuning models show モデル"
-    return f"{text.table(['おすすめのモデル', *[''] * len(heading)], rows)}\n\n{ending}"
 
 
 def _facts(session: Session, entry: CatalogueEntry) -> dict[str, object]:
