@@ -21,23 +21,17 @@ def classes(config: JsonObject, *, is_tied: bool) -> tuple[Any, Any]:
     """The classes of model and settings for a `config.json`; raises ValueError as mlx-lm does."""
     model, settings = utils._get_classes(config)
     if config.get("model_type") == "gemma3":
+        model = _renaming(model)
+    return (_without_head(model) if is_tied else model), settings
 
-        class Renaming(model):  # type: ignore[misc]
-            def sanitize(self, weights: Weights) -> Weights:
-                renamed = {_gemma3_name(name): value for name, value in weights.items()}
-                return super().sanitize(renamed)  # type: ignore[no-any-return]
 
-        model = Renaming
-    if is_tied:
+def _renaming(model: Any) -> Any:
+    class Renaming(model):  # type: ignore[misc]
+        def sanitize(self, weights: Weights) -> Weights:
+            renamed = {_gemma3_name(name): value for name, value in weights.items()}
+            return super().sanitize(renamed)  # type: ignore[no-any-return]
 
-        class WithoutHead(model):  # type: ignore[misc]
-            def sanitize(self, weights: Weights) -> Weights:
-                tied = {name: value for name, value in weights.items() if HEAD not in name}
-                sanitize = getattr(super(), "sanitize", lambda same: same)
-                return sanitize(tied)  # type: ignore[no-any-return]
-
-        model = WithoutHead
-    return model, settings
+    return Renaming
 
 
 def _gemma3_name(name: str) -> str:
@@ -46,3 +40,13 @@ def _gemma3_name(name: str) -> str:
     name = name.replace("model.language_model.", "language_model.model.", 1)
     seeing = ("model.vision_tower.", "model.multi_modal_projector.")
     return name.removeprefix("model.") if name.startswith(seeing) else name
+
+
+def _without_head(model: Any) -> Any:
+    class WithoutHead(model):  # type: ignore[misc]
+        def sanitize(self, weights: Weights) -> Weights:
+            tied = {name: value for name, value in weights.items() if HEAD not in name}
+            sanitize = getattr(super(), "sanitize", lambda same: same)
+            return sanitize(tied)  # type: ignore[no-any-return]
+
+    return WithoutHead
