@@ -20,12 +20,13 @@ SOURCE = Path(__file__).parents[1] / "src"
 LONG_LINES = 50
 """A function of more lines counts as long."""
 
+UNTYPED = ("dict[str, Any]", "Mapping[str, Any]")
 LIMITS = {
     "functions over 50 lines, %": 3.0,
-    "private functions used once, % of functions": 16.2,  # to come down to 15
+    "private functions used once, % of functions": 15.3,  # to come down to 15
     "public names without docstring, %": 3.0,
-    "import circles": 0,
-    "dict[str, Any]": 36,
+    "import circles": 1,  # runtime.api names the type of runtime.endpoint, which serves it
+    "dict or Mapping[str, Any]": 80,
     "JsonObject, JSON with others' keys": 60,
 }
 """The most that each sign may be."""
@@ -91,7 +92,7 @@ def measure(modules: list[Module]) -> dict[str, Sign]:
             [example for example, is_explained in public if not is_explained], len(public)
         ),
         "import circles": Sign(import_circles(modules)),
-        "dict[str, Any]": Sign(_of_all(_untyped_dicts, modules)),
+        "dict or Mapping[str, Any]": Sign(_of_all(_untyped_dicts, modules)),
         "JsonObject, JSON with others' keys": Sign(_of_all(_foreign_objects, modules)),
     }
 
@@ -134,7 +135,7 @@ def _public(module: Module) -> Iterator[tuple[str, bool]]:
 
 def _untyped_dicts(module: Module) -> Iterator[str]:
     for node in module.nodes():
-        if isinstance(node, ast.Subscript) and ast.unparse(node) == "dict[str, Any]":
+        if isinstance(node, ast.Subscript) and ast.unparse(node) in UNTYPED:
             yield f"{module.file}:{node.lineno}"
 
 
@@ -146,12 +147,12 @@ def _foreign_objects(module: Module) -> Iterator[str]:
 
 
 def import_circles(modules: list[Module]) -> list[str]:
-    """Circles of modules that import each other while they load; imports in functions are none.
+    """Circles of modules that import each other, be it later, in functions, or for types alone.
 
     Each circle found is cut at one place before the next is looked for.
     """
     names = {module.name for module in modules}
-    graph = {module.name: set(_loaded(module, names)) for module in modules}
+    graph = {module.name: set(_imported(module, names)) for module in modules}
     circles = []
     while circle := _circle(graph):
         circles.append(" → ".join(circle))
@@ -169,11 +170,9 @@ def _circle(graph: dict[str, set[str]]) -> list[str]:
     return []
 
 
-def _loaded(module: Module, names: set[str]) -> Iterator[str]:
-    """The package's modules that `module` imports while it is itself loaded."""
-    statements: list[ast.stmt] = [*module.tree.body]
-    while statements:
-        node = statements.pop()
+def _imported(module: Module, names: set[str]) -> Iterator[str]:
+    """The package's modules that `module` imports, wherever it does."""
+    for node in module.nodes():
         match node:
             case ast.Import():
                 yield from (alias.name for alias in node.names if alias.name in names)
@@ -184,10 +183,6 @@ def _loaded(module: Module, names: set[str]) -> Iterator[str]:
                         yield imported
                     elif origin in names and origin != module.name:
                         yield origin
-            case ast.If(test=ast.Name(id="TYPE_CHECKING")):
-                statements += node.orelse
-            case ast.If() | ast.Try():
-                statements += [*node.body, *node.orelse]
 
 
 def main(arguments: list[str]) -> int:

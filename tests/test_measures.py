@@ -32,14 +32,18 @@ def test_methods_of_private_classes_need_no_docstring(tmp_path: Path) -> None:
     assert value(tmp_path, "public names without docstring, %", a=text) == 50
 
 
-def test_circle_is_found_but_not_by_way_of_type_checking_or_functions(tmp_path: Path) -> None:
+def test_circle_is_found_by_way_of_functions_and_types_too(tmp_path: Path) -> None:
     circle = {"a": "from pkg import b", "b": "from pkg.c import f", "c": "import pkg.a\nf = 1"}
     assert value(tmp_path / "1", "import circles", **circle) == 1
+    assert value(tmp_path / "2", "import circles", **{**circle, "c": "f = 1"}) == 0
     later = "from pkg.c import f\ndef g():\n    from pkg import a\n"
     typing = "if TYPE_CHECKING:\n    from pkg import a\nf = 1"
-    assert value(tmp_path / "2", "import circles", a="from pkg import b", b=later, c=typing) == 0
+    assert value(tmp_path / "3", "import circles", a="from pkg import b", b=later, c="f = 1") == 1
+    assert (
+        value(tmp_path / "4", "import circles", a="from pkg import b", b=circle["b"], c=typing) == 1
+    )
 
 
 def test_untyped_dicts_are_counted_in_code_alone(tmp_path: Path) -> None:
-    text = "def f(a: dict[str, Any]) -> list[dict[str, Any]]: ...  # dict[str, Any]\n"
-    assert value(tmp_path, "dict[str, Any]", a=text) == 2
+    text = "def f(a: Mapping[str, Any]) -> list[dict[str, Any]]: ...  # dict[str, Any]\n"
+    assert value(tmp_path, "dict or Mapping[str, Any]", a=text) == 2

@@ -407,15 +407,14 @@ def as_dict(config: Any, separator: str = ",") -> dict[str, Any]:
     values = dataclasses.asdict(config)
     for item in dataclasses.fields(config):
         if isinstance(values[item.name], tuple) and item.metadata.get("help"):
-            texts = [_plain(value) for value in values[item.name]]
+            texts = [
+                value if isinstance(value, str) else repr(value).removesuffix(".0")
+                for value in values[item.name]
+            ]
             # A file's name may have a comma.
             is_text = not any("," in text for text in texts)
             values[item.name] = separator.join(texts) if is_text else texts
     return values
-
-
-def _plain(value: str | float) -> str:
-    return value if isinstance(value, str) else repr(value).removesuffix(".0")
 
 
 def default_yaml() -> str:

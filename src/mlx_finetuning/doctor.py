@@ -36,6 +36,16 @@ _LEAST_AVAILABLE_GB = 2.0
 _LEAST_DISK_GB = 5.0
 _SLOW_GFLOPS = 20.0
 """The reference BLAS stays below this on every machine of the last ten years."""
+_BLAS_ADVICE_JA = {
+    "off": f"環境変数 {blas.OVERRIDE} の off を外すと、OpenBLASを使います。",
+    "unusable": f"環境変数 {blas.OVERRIDE} の {{library}} を読み込めません。場所を確認してください。",
+    "loaded": "CPUの割り当てが少ないか、ほかの処理が動いています。空いているときに測り直してください。",
+}
+_INSTALL_BLAS_JA = (
+    "OpenBLASを入れると10倍以上速くなります。"
+    "Debian・Ubuntu: sudo apt-get install libopenblas0-pthread / "
+    "Fedora: sudo dnf install openblas-threads / Arch: sudo pacman -S openblas"
+)
 _PACKAGES = ("mlx", "mlx-lm", "transformers", "huggingface-hub", "gguf", "xllamacpp", "streamlit")
 
 
@@ -225,23 +235,9 @@ def check_blas(measured: blas.Measurement | None) -> DiagnosisItem:
     if measured.blas.state == "loaded" and measured.gflops >= _SLOW_GFLOPS:
         return DiagnosisItem("blas", "行列計算", "ok", f"{measured.blas.description}、{speed}")
     name = measured.blas.description if measured.blas.state == "loaded" else "MLX付属の参照BLAS"
-    return DiagnosisItem(
-        "blas", "行列計算", "warn", f"{name}、{speed}（低速）", _blas_advice(measured.blas)
-    )
-
-
-def _blas_advice(info: blas.BlasInfo) -> str:
-    if info.state == "off":
-        return f"環境変数 {blas.OVERRIDE} の off を外すと、OpenBLASを使います。"
-    if info.state == "unusable":
-        return f"環境変数 {blas.OVERRIDE} の {info.description} を読み込めません。場所を確認してください。"
-    if info.state == "loaded":
-        return "CPUの割り当てが少ないか、ほかの処理が動いています。空いているときに測り直してください。"
-    return (
-        "OpenBLASを入れると10倍以上速くなります。"
-        "Debian・Ubuntu: sudo apt-get install libopenblas0-pthread / "
-        "Fedora: sudo dnf install openblas-threads / Arch: sudo pacman -S openblas"
-    )
+    advice = _BLAS_ADVICE_JA.get(measured.blas.state, _INSTALL_BLAS_JA)
+    advice = advice.format(library=measured.blas.description)
+    return DiagnosisItem("blas", "行列計算", "warn", f"{name}、{speed}（低速）", advice)
 
 
 def check_compiler() -> DiagnosisItem:

@@ -19,6 +19,8 @@ from __future__ import annotations
 import re
 from typing import Any, ClassVar
 
+from mlx_finetuning.messages_ja import describe
+
 _WORD_STARTS = re.compile(r"(?<=[a-z0-9])(?=[A-Z])")
 
 
@@ -47,8 +49,6 @@ class StudioError(Exception):
         return kind(**value.get("data", {}))
 
     def __str__(self) -> str:
-        from mlx_finetuning.messages_ja import describe
-
         return describe(self).text
 
     def __reduce__(self) -> tuple[Any, ...]:
@@ -415,7 +415,11 @@ class FullNeedsPlainWeights(RunError):
 
 
 class GradientWorkerLost(RunError, code="HELPER_LOST"):  # as in records of earlier versions
-    """A local process that shared the work has ended. Data: exit_code."""
+    """A local process that shared the work was ended from outside. Data: exit_code."""
+
+
+class GradientWorkerFailed(GradientWorkerLost):
+    """A local process that shared the work met an error that nothing foresaw. Data: kind, reason."""
 
 
 class RunDoesNotFit(RunError):

@@ -6,13 +6,21 @@ No logic beyond filling in the error's data.
 from __future__ import annotations
 
 import functools
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
-
-from mlx_finetuning.errors import StudioError
+from typing import Any, Protocol
 
 _FILE = Path(__file__).parent / "assets" / "messages_ja.yaml"
+
+
+class Coded(Protocol):
+    """What words are looked up for: every `errors.StudioError`."""
+
+    @property
+    def code(self) -> str: ...
+    @property
+    def data(self) -> Mapping[str, Any]: ...
 
 
 @dataclass(frozen=True)
@@ -41,18 +49,16 @@ class _Blank(dict[str, Any]):
         return "不明"
 
 
-def _shown(value: Any) -> Any:
-    if isinstance(value, list | tuple):
-        lines = [str(item) for item in value]
-        sentences = any(line.endswith(("。", "）")) for line in lines)
-        return ("\n" if sentences else "、").join(lines) or "なし"
-    return value
-
-
-def describe(error: StudioError) -> Message:
+def describe(error: Coded) -> Message:
     """The error's wording with its data filled in."""
     template = catalogue().get(error.code) or catalogue()["UNEXPECTED"]
-    data = _Blank({key: _shown(value) for key, value in error.data.items()})
+    data = _Blank()
+    for key, value in error.data.items():
+        data[key] = "不明" if value is None else value
+        if isinstance(value, list | tuple):
+            lines = [str(item) for item in value]
+            sentences = any(line.endswith(("。", "）")) for line in lines)
+            data[key] = ("\n" if sentences else "、").join(lines) or "なし"
     return Message(
         *(part.format_map(data) for part in (template.what, template.why, template.next_step))
     )

@@ -108,20 +108,6 @@ def _is_older(path: Path, age_s: float) -> bool:
     return False
 
 
-def _temporaries(workspace: Workspace) -> Iterator[Path]:
-    """Half-written files of killed processes; a living writer's are younger than an hour."""
-    for folder in (workspace.datasets, workspace.experiments, workspace.root / "models"):
-        for path in folder.rglob(f"{files.TEMPORARY_PREFIX}*"):
-            if _is_older(path, _HOUR_S):
-                yield path
-
-
-def _broken_downloads(workspace: Workspace) -> Iterator[Path]:
-    for path in workspace.base_models.glob(".download-*"):
-        if _is_older(path, _DAY_S):
-            yield path
-
-
 def _checkpoints(workspace: Workspace) -> Iterator[Path]:
     """Of runs that are done: their adapter is written, and they are not resumed."""
     for folder in (workspace.root / "models" / "finetuned").glob("*/checkpoints"):
@@ -147,13 +133,6 @@ def _unused_uploads(workspace: Workspace) -> Iterator[Path]:
         kept = [*folder.iterdir()]  # a file with the edits of it, which may be younger
         if not used & {*kept} and all(_is_older(path, _DAY_S) for path in kept):
             yield from kept
-
-
-def _ended_jobs(workspace: Workspace) -> Iterator[Path]:
-    """Jobs without a run: previews and builds, of which only the record is left."""
-    for folder in workspace.jobs.glob("*"):
-        if _is_older(folder, _DAY_S) and not files.is_locked(folder / "worker.lock"):
-            yield folder
 
 
 _KINDS: dict[str, tuple[str, str, Callable[[Workspace], Iterator[Path]]]] = {
@@ -182,12 +161,18 @@ _KINDS: dict[str, tuple[str, str, Callable[[Workspace], Iterator[Path]]]] = {
     "downloads": (
         "途中で止まったダウンロード",
         "1日以上進んでいないものです。もう一度ダウンロードすると、最初からになります。",
-        _broken_downloads,
+        lambda workspace: (
+            path for path in workspace.base_models.glob(".download-*") if _is_older(path, _DAY_S)
+        ),
     ),
     "jobs": (
         "終わった確認作業の記録",
         "1日以上前の、トークンの確認やダウンロードなどの記録です。",
-        _ended_jobs,
+        lambda workspace: (  # without a run: previews and builds, of which only the record is left
+            folder
+            for folder in workspace.jobs.glob("*")
+            if _is_older(folder, _DAY_S) and not files.is_locked(folder / "worker.lock")
+        ),
     ),
     "base_grades": (
         "元のモデルの答え",
@@ -197,6 +182,11 @@ _KINDS: dict[str, tuple[str, str, Callable[[Workspace], Iterator[Path]]]] = {
     "temporaries": (
         "書きかけのファイル",
         "強制終了などで残った、使われないファイルです。",
-        _temporaries,
+        lambda workspace: (  # of killed processes; a living writer's are younger than an hour
+            path
+            for folder in (workspace.datasets, workspace.experiments, workspace.root / "models")
+            for path in folder.rglob(f"{files.TEMPORARY_PREFIX}*")
+            if _is_older(path, _HOUR_S)
+        ),
     ),
 }

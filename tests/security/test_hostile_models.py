@@ -53,6 +53,8 @@ BOMBS = (
     "{{ '%1000000000000d' % 1 }}",
     "{{ 'x'.center(10**12) }}",
 )
+NESTED_TOO_DEEP = "{% for a in [1] %}" * 30 + "{% endfor %}" * 30
+"""For Python, of which Jinja makes loops within loops."""
 
 
 @pytest.fixture
@@ -94,8 +96,27 @@ def test_ordinary_template_passes_even_with_marks_and_mistakes() -> None:
         "{{ messages[9].content }}",
         "{% for message in messages %}{{ message.role }}{{ strftime_now('%Y') }}{% endfor %}",
         "{% not jinja",
+        NESTED_TOO_DEEP,
     ):
         template_trial.require_harmless(template, "x")
+
+
+def test_trial_that_fails_by_itself_blames_no_template(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("PYTHONHOME", "/nowhere")  # Python ends with 1 before it reads the template
+    with pytest.raises(RuntimeError, match="template_trial") as failed:
+        template_trial.require_harmless("{{ 'fine' }}", "x")
+    assert "encodings" in "".join(failed.value.__notes__)
+
+
+def test_template_whose_trial_is_killed_is_hostile(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    python = tmp_path / "python"
+    python.write_text("#!/bin/sh\nkill -KILL $$\n")  # as a system without memory does
+    python.chmod(0o700)
+    monkeypatch.setattr(sys, "executable", str(python))
+    with pytest.raises(TemplateHostile):
+        template_trial.require_harmless("{{ 'heavy' }}", "x")
 
 
 @pytest.mark.usefixtures("impatient")

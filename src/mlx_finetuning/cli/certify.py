@@ -9,7 +9,6 @@ from mlx_finetuning.cli import text
 from mlx_finetuning.cli.runs import RUN_ID
 from mlx_finetuning.cli.session import CommandResult, Session, command
 from mlx_finetuning.config import CertifyConfig, as_dict
-from mlx_finetuning.jobs.results import Certificate
 
 HEADING = ("動かし方", "質問", "質問のトークン", "次の語の一致", "KL", "答えの一致", "自分で終了")
 
@@ -22,14 +21,6 @@ def certify(session: Session, run_id: str, assignments: tuple[str, ...]) -> Comm
     settings = config.load(CertifyConfig, config.parse_assignments(list(assignments)))
     with session.progress() as progress:
         certificate = session.studio.evaluation.certify(run_id, settings).follow(progress)
-    return CommandResult(
-        {"run_id": run_id, **as_dict(certificate)},
-        _shown(certificate),
-        0 if certificate.passed else 1,
-    )
-
-
-def _shown(certificate: Certificate) -> str:
     figures = []
     for row in certificate.rows:
         share = row.reasoning_equal  # only of models that think
@@ -50,4 +41,5 @@ def _shown(certificate: Certificate) -> str:
     if certificate.problems:
         lines += ["", "違い:", *(f"  - {problem}" for problem in certificate.problems)]
     lines += [f"注意: {note}" for note in certificate.notes]
-    return "\n".join(lines)
+    data = {"run_id": run_id, **as_dict(certificate)}
+    return CommandResult(data, "\n".join(lines), 0 if certificate.passed else 1)

@@ -98,7 +98,13 @@ class _Talk:
     def ask_once(self, question: str) -> CommandResult:
         """One question, whose answers are not kept."""
         self._warn_if_busy()
-        said = {side: self._whole(side, question) for side in self.sides}
+        said = {}
+        for side in self.sides:
+            with self.session.progress() as progress:
+                said[side] = self.session.studio.chat.answer(
+                    self.run_id, self._asked(side, question), self.settings,
+                    base=side == "base", engine=self._engine(side), progress=progress,
+                )  # fmt: skip
         answers = {
             side: {**as_dict(answer), "engine": self._engine(side)} for side, answer in said.items()
         }
@@ -154,13 +160,6 @@ class _Talk:
                 cut = "（止めました）"
         click.echo(cut)
         return stream.answer
-
-    def _whole(self, side: str, question: str) -> Answer:
-        with self.session.progress() as progress:
-            return self.session.studio.chat.answer(
-                self.run_id, self._asked(side, question), self.settings,
-                base=side == "base", engine=self._engine(side), progress=progress,
-            )  # fmt: skip
 
     def _asked(self, side: str, question: str) -> list[Mapping[str, str]]:
         return [*self.chat.talks.get(side, []), {"role": "user", "content": question}]

@@ -203,7 +203,16 @@ def preview(
     for title, sequence in sequences:
         tokens = sequence.tokens
         heading = f"■ {title}\n" if title else ""
-        parts.append(f"{heading}{_marked(tokens)}\n\n{_token_table(tokens)}")
+        rows = (
+            (
+                str(token.id),
+                "切り捨て" if token.cut else "学習" if token.supervised else "",
+                repr(token.piece)[1:-1],
+            )
+            for token in tokens
+        )
+        table = text.table(("ID", "対象", "文字"), rows)
+        parts.append(f"{heading}{_marked(tokens)}\n\n{table}")
     return CommandResult(dataclasses.asdict(shown), "\n\n".join(parts))
 
 
@@ -366,18 +375,6 @@ def _marked(tokens: Iterable[PreviewToken]) -> str:
         parts.append(token.piece)
         before = token
     return "".join(parts)
-
-
-def _token_table(tokens: Iterable[PreviewToken]) -> str:
-    rows = (
-        (
-            str(token.id),
-            "切り捨て" if token.cut else "学習" if token.supervised else "",
-            repr(token.piece)[1:-1],
-        )
-        for token in tokens
-    )
-    return text.table(("ID", "対象", "文字"), rows)
 
 
 def _described(inspection: Inspection) -> str:

@@ -52,7 +52,14 @@ def serve(
             )
         data = {"running": True, "url": running.url, "pid": running.pid}
         return CommandResult(data, f"動いています: {running.url}（プロセス {running.pid}）")
-    listening = ServerAddress(_checked(address), port)
+    try:
+        host = str(ipaddress.ip_address(LOOPBACK if address == "localhost" else address))
+    except ValueError as error:
+        raise click.BadParameter(
+            f"「{address}」はアドレスではありません（例: 127.0.0.1、0.0.0.0）。",
+            param_hint="--address",
+        ) from error
+    listening = ServerAddress(host, port)
     if not ipaddress.ip_address(listening.host).is_loopback:
         click.echo(EXPOSED.format(address=listening.host), err=True)
     if not background:
@@ -63,15 +70,3 @@ def serve(
     log = server_process.log_of(workspace)
     shown = f"画面: {started.url}\n記録: {log}\n終わるには mlx-finetuning serve --stop"
     return CommandResult({"url": started.url, "pid": started.pid, "log": str(log)}, shown)
-
-
-def _checked(address: str) -> str:
-    """`address` as a number. Raises click.BadParameter."""
-    named = {"localhost": LOOPBACK}.get(address, address)
-    try:
-        return str(ipaddress.ip_address(named))
-    except ValueError as error:
-        raise click.BadParameter(
-            f"「{address}」はアドレスではありません（例: 127.0.0.1、0.0.0.0）。",
-            param_hint="--address",
-        ) from error

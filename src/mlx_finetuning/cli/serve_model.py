@@ -9,10 +9,16 @@ import click
 from mlx_finetuning.cli.runs import RUN_ID
 from mlx_finetuning.cli.session import CommandResult, Session, command
 from mlx_finetuning.errors import Interrupted, InvalidSettings
-from mlx_finetuning.jobs.model_servers import ModelServer
 from mlx_finetuning.studio.chat import SERVED_ENGINES
 
 LOOPBACK = "127.0.0.1"
+OFFERED = """学習したモデルを提供しています（終わるには Ctrl-C）。
+  URL:    {url}
+  APIキー: {shown_key}
+  モデル: {run_id}（エンジン: {engine}）
+ほかのプログラムには、OpenAI互換のAPIとして上の3つを設定してください。例:
+  curl {url}/chat/completions -H 'Authorization: Bearer {key}' \\
+    -H 'Content-Type: application/json' -d '{{"messages": [{{"role": "user", "content": "こんにちは"}}]}}'"""
 
 
 @command(name="serve-model")
@@ -63,17 +69,13 @@ def serve_model(
         )
         with offer as server:
             progress.close()
-            click.echo(_shown(run_id, server), err=True)
+            offered = OFFERED.format(
+                url=f"{server.address}/v1",
+                shown_key=server.key or "（なし）",
+                run_id=run_id,
+                engine=server.engine,
+                key=server.key,
+            )
+            click.echo(offered, err=True)
             session.studio.chat.follow_server(server)
     return CommandResult({"run_id": run_id}, "モデルの提供を終えました。")
-
-
-def _shown(run_id: str, server: ModelServer) -> str:
-    key = server.key or "（なし）"
-    return f"""学習したモデルを提供しています（終わるには Ctrl-C）。
-  URL:    {server.address}/v1
-  APIキー: {key}
-  モデル: {run_id}（エンジン: {server.engine}）
-ほかのプログラムには、OpenAI互換のAPIとして上の3つを設定してください。例:
-  curl {server.address}/v1/chat/completions -H 'Authorization: Bearer {server.key}' \\
-    -H 'Content-Type: application/json' -d '{{"messages": [{{"role": "user", "content": "こんにちは"}}]}}'"""

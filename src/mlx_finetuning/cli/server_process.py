@@ -80,7 +80,7 @@ def start_in_background(workspace: Workspace, address: ServerAddress) -> Running
     with _only_one(workspace) as lock, log.open("ab") as stream:
         process = _start(workspace, address, lock, stream)
         end_s = time.monotonic() + START_S
-        while not (_listens(process.pid, address.port) and _answers(address)):
+        while not _is_up(process.pid, address):
             if process.poll() is not None or time.monotonic() > end_s:
                 _end(process)
                 raise ServerFailed(exit_code=process.returncode, port=address.port)
@@ -163,20 +163,17 @@ def _start(
     return process
 
 
-def _listens(pid: int, port: int) -> bool:
-    """Whether it is this process that has the port: another program's server answers as well."""
+def _is_up(pid: int, address: ServerAddress) -> bool:
+    """Whether it is this process that answers: another program's server may have the port."""
     try:
         sockets = psutil.Process(pid).net_connections("tcp")
-    except psutil.NoSuchProcess:
-        return False
-    return any(it.status == psutil.CONN_LISTEN and it.laddr.port == port for it in sockets)
-
-
-def _answers(address: ServerAddress) -> bool:
-    try:
+        if not any(
+            it.status == psutil.CONN_LISTEN and it.laddr.port == address.port for it in sockets
+        ):
+            return False
         with urllib.request.urlopen(f"{address.url}/_stcore/health", timeout=2) as response:
             return bool(response.status == 200)
-    except OSError:
+    except (psutil.NoSuchProcess, OSError):
         return False
 
 

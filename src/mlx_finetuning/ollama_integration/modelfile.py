@@ -38,11 +38,8 @@ def text(
 
 def quoted(value: str) -> str:
     """`value` between quotation marks, so that nothing in it can end the text."""
-    plain = "".join(map(_readable, value.replace("\r\n", "\n").replace("\r", "\n")))
+    plain = "".join(
+        letter if letter.isprintable() or letter in "\n\t" else " " if letter.isspace() else ""
+        for letter in value.replace("\r\n", "\n").replace("\r", "\n")
+    )
     return f'"""{_THREE.sub(chr(34) * 2 + " ", plain)}"""'
-
-
-def _readable(letter: str) -> str:
-    if letter.isprintable() or letter in "\n\t":
-        return letter
-    return " " if letter.isspace() else ""

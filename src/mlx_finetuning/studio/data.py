@@ -258,14 +258,14 @@ class Data:
         folder = self.workspace.datasets
         paths = folder.iterdir() if folder.is_dir() else ()
         names = (path.name for path in paths if path.is_dir() and not path.name.startswith("."))
-        return [self._entry(name) for name in sorted(names)]
-
-    def _entry(self, name: str) -> DatasetEntry:
-        paths = DatasetPaths(self.workspace.datasets / name)
-        try:
-            return DatasetEntry(name, files.read_json(paths.manifest))
-        except (StudioError, FileNotFoundError):
-            return DatasetEntry(name, None)
+        entries = []
+        for name in sorted(names):
+            try:
+                manifest = files.read_json(DatasetPaths(folder / name).manifest)
+            except (StudioError, FileNotFoundError):
+                manifest = None
+            entries.append(DatasetEntry(name, manifest))
+        return entries
 
     def require(self, name: str) -> None:
         """Raises InvalidSettings without a name, DatasetNotFound, DatasetInTrash."""

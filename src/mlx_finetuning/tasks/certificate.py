@@ -130,7 +130,7 @@ def record(
     if trained.ended < LEAST_ENDED:
         ending_notes.append(
             f"学習したモデル自身が、答えの{1 - trained.ended:.0%}を最大トークン数までに終えていません。"
-            "max_tokens を増やすか、学習データの答えの長さを確認してください。"
+            "「1つの答えの最大トークン数」を増やして証明し直すか、学習データの答えの長さを確認してください。"
         )
     ending_notes += [
         f"{row.label}: 最大トークン数までに終わる答えは{row.ended:.0%}です"

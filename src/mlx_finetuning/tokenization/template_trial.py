@@ -34,43 +34,53 @@ CONVERSATION = [
 
 @functools.lru_cache(maxsize=16)
 def require_harmless(template: str, folder: str) -> None:
-    """Raises TemplateHostile; a template with ordinary mistakes passes, and is judged in use."""
+    """Raises TemplateHostile; a template with ordinary mistakes passes, and is judged in use.
+
+    Raises RuntimeError, with what the trial wrote, where it failed by no fault of the template.
+    """
     command = [sys.executable, "-P", "-m", "mlx_finetuning.tokenization.template_trial"]
     try:
         done = subprocess.run(
             command,
             input=json.dumps(template).encode(),
             stdout=subprocess.DEVNULL,
-            stderr=subprocess.DEVNULL,
+            stderr=subprocess.PIPE,
             timeout=TIME_S,
             check=False,
         )
     except subprocess.TimeoutExpired as error:
         reason = f"テンプレートの処理が{TIME_S:.0f}秒で終わりません。"
         raise TemplateHostile(folder=folder, reason=reason) from error
-    if done.returncode:
+    if done.returncode < 0 or done.returncode in REASONS:
+        # Killed for its memory, or the interpreter fell over what the template made it do.
         reason = REASONS.get(done.returncode, REASONS[TOO_LARGE])
         raise TemplateHostile(folder=folder, reason=reason)
+    if done.returncode:
+        written = done.stderr.decode(errors="replace").strip()
+        last_line = written.rpartition("\n")[2]
+        failure = RuntimeError(f"template_trial ({done.returncode}): {last_line}")
+        failure.add_note(written)
+        raise failure
 
 
 def main() -> int:
     """The trial itself; the template comes as JSON on standard input."""
     with contextlib.suppress(ValueError, OSError):  # a lower limit may be set already
         resource.setrlimit(resource.RLIMIT_AS, (MEMORY, MEMORY))
-    from jinja2.exceptions import SecurityError, TemplateError
+    from jinja2.exceptions import SecurityError
 
     from mlx_finetuning.tokenization import rendering
 
+    template = json.loads(sys.stdin.buffer.read())
+    told = {"add_generation_prompt": True, "bos_token": "", "eos_token": ""}
     try:
-        template = json.loads(sys.stdin.buffer.read())
-        told = {"add_generation_prompt": True, "bos_token": "", "eos_token": ""}
         rendering.render(template, CONVERSATION, told)
     except SecurityError:
         return FORBIDDEN
     except (MemoryError, OverflowError, RecursionError):
         return TOO_LARGE
-    except (TemplateError, ArithmeticError, LookupError, TypeError, ValueError, AttributeError):
-        return 0
+    except Exception:
+        return 0  # a mistake of the template's
     return 0
 
 

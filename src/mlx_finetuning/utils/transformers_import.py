@@ -50,12 +50,10 @@ def change(module: Any) -> None:
     """Replace the two functions in transformers' module, which looks them up at each call."""
     scan = module.create_import_structure_from_path.__wrapped__
     module.create_import_structure_from_path = functools.cache(scan)
-    module.fetch__all__ = _from_last(module.fetch__all__)
+    fetch: Callable[[str], list[str]] = module.fetch__all__
 
-
-def _from_last(fetch: Callable[[str], list[str]]) -> Callable[[str], list[str]]:
     @functools.wraps(fetch)
     def fetch_from_last(text: str) -> list[str]:
         return fetch(text[max(text.rfind("\n__all__"), 0) :])
 
-    return fetch_from_last
+    module.fetch__all__ = fetch_from_last

@@ -52,10 +52,6 @@ def is_my_number(digits: str) -> bool:
     return int(digits[-1]) == (0 if remainder <= 1 else 11 - remainder)
 
 
-def _is_card(digits: str) -> bool:
-    return 14 <= len(digits) <= 16 and digits[0] in "23456" and is_luhn_valid(digits)
-
-
 def _is_phone(digits: str) -> bool:
     """Ten digits, or eleven of a mobile, IP or toll-free number; the area code is not 00."""
     if digits.startswith("+81"):
@@ -80,7 +76,7 @@ _PATTERNS: tuple[tuple[str, re.Pattern[str], Callable[[str], bool]], ...] = (
     (
         "card",
         re.compile(rf"{_BEFORE}\d{{4}}([- ]?)\d{{4,6}}\1\d{{4,5}}(?:\1\d{{1,4}})?{_AFTER}"),
-        _is_card,
+        lambda digits: 14 <= len(digits) <= 16 and digits[0] in "23456" and is_luhn_valid(digits),
     ),
     (
         "my_number",

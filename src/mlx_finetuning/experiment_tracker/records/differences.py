@@ -45,7 +45,7 @@ class Comparison:
 def compare(workspace: Workspace, run_ids: Sequence[str]) -> Comparison:
     """Raises RunNotFound."""
     compared = [runs.show(workspace, run_id) for run_id in dict.fromkeys(run_ids)]
-    records = []
+    records, figures = [], []
     for run in compared:
         settings: dict[str, Any] = {}
         with contextlib.suppress(ConfigFileUnreadable):
@@ -56,7 +56,23 @@ def compare(workspace: Workspace, run_ids: Sequence[str]) -> Comparison:
             **{f"versions.{name}": version for name, version in run.versions.items()},
         }
         records.append({**settings, **{name: value for name, value in origins.items() if value}})
-    return Comparison(tuple(_figures(workspace, run) for run in compared), differing(records))
+        metrics = Metrics(workspace.run(run.run_id).metrics)
+        metrics.refresh()
+        updates, valid_losses = metrics.trained["update"], metrics.validated[1]
+        best_update, best_valid_loss = metrics.best_valid or (None, None)
+        figures.append(
+            Figures(
+                run_id=run.run_id,
+                state=run.state_ja,
+                updates=int(updates[-1]) if updates else 0,
+                last_loss=metrics.latest("loss"),
+                first_valid_loss=valid_losses[0] if valid_losses else None,
+                best_valid_loss=best_valid_loss,
+                best_update=best_update,
+                elapsed_s=run.status.elapsed_s,
+            )
+        )
+    return Comparison(tuple(figures), differing(records))
 
 
 def differing(records: Sequence[Mapping[str, Any]]) -> dict[str, tuple[Any, ...]]:
@@ -64,20 +80,3 @@ def differing(records: Sequence[Mapping[str, Any]]) -> dict[str, tuple[Any, ...]
     names = dict.fromkeys(name for record in records for name in record)
     values = {name: tuple(record.get(name) for record in records) for name in names}
     return {name: row for name, row in values.items() if any(value != row[0] for value in row)}
-
-
-def _figures(workspace: Workspace, run: runs.Run) -> Figures:
-    metrics = Metrics(workspace.run(run.run_id).metrics)
-    metrics.refresh()
-    updates, valid_losses = metrics.trained["update"], metrics.validated[1]
-    best_update, best_valid_loss = metrics.best_valid or (None, None)
-    return Figures(
-        run_id=run.run_id,
-        state=run.state_ja,
-        updates=int(updates[-1]) if updates else 0,
-        last_loss=metrics.latest("loss"),
-        first_valid_loss=valid_losses[0] if valid_losses else None,
-        best_valid_loss=best_valid_loss,
-        best_update=best_update,
-        elapsed_s=run.status.elapsed_s,
-    )

@@ -55,24 +55,18 @@ def _recomputed_block(block: nn.Module, arrangement: Arrangement) -> Proxy:
 
     def call(x: mx.array, *rest: Any, **named: Any) -> mx.array:
         def forward(x: mx.array, *arrays: mx.array) -> mx.array:
-            others, names = _with_arrays([rest, named], arrays)
+            following = iter(arrays)
+            others, names = tree_map(
+                lambda leaf: next(following) if _is_passed(leaf) else leaf, [rest, named]
+            )
             return cast(mx.array, block(x, *others, **names))
 
         compute = _again(block, arrangement, forward)
-        return compute(block.trainable_parameters(), x, *_arrays([rest, named]))
+        # Gradients pass through other inputs, too: Gemma 4's shared keys and values.
+        passed = [leaf for _, leaf in tree_flatten([rest, named]) if _is_passed(leaf)]
+        return compute(block.trainable_parameters(), x, *passed)
 
     return Proxy(block, call)
-
-
-def _arrays(given: Any) -> list[mx.array]:
-    """What gradients pass through of a block's other inputs: Gemma 4's shared keys and values."""
-    return [leaf for _, leaf in tree_flatten(given) if _is_passed(leaf)]
-
-
-def _with_arrays(given: Any, arrays: Sequence[mx.array]) -> Any:
-    """The same inputs with these arrays in the place of theirs."""
-    following = iter(arrays)
-    return tree_map(lambda leaf: next(following) if _is_passed(leaf) else leaf, given)
 
 
 def _is_passed(leaf: Any) -> bool:

@@ -126,7 +126,7 @@ def separated(model: nn.Module, lengths: Sequence[int]) -> Iterator[None]:
         if mx.default_device() == mx.cpu:
             changes.enter_context(replaced(mx.fast, ROPE, cpu.rope))
             changes.enter_context(replaced(switch_layers, SWIGLU, _swiglu))
-        attending = _attending_layers(model)
+        attending = [layer for layer in model.layers if hasattr(layer, "self_attn")]
         owners = (split_head.body(model), *(layer.self_attn for layer in attending))
         for module in {sys.modules[type(owner).__module__] for owner in owners}:
             changes.enter_context(replaced(module, MASK, _mask))
@@ -140,10 +140,6 @@ def separated(model: nn.Module, lengths: Sequence[int]) -> Iterator[None]:
                 proxy = Proxy(layer.self_attn, apart, is_parent=True)
                 changes.enter_context(replaced(layer, "self_attn", proxy))
         yield
-
-
-def _attending_layers(model: nn.Module) -> list[Any]:
-    return [layer for layer in model.layers if hasattr(layer, "self_attn")]
 
 
 def is_exact(model: nn.Module, vocabulary: int) -> bool:

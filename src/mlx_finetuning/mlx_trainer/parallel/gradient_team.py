@@ -11,6 +11,7 @@ from __future__ import annotations
 import contextlib
 import os
 import pickle
+import signal
 import subprocess
 import sys
 from collections.abc import Sequence
@@ -23,7 +24,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from mlx_finetuning.config import TrainConfig
-from mlx_finetuning.errors import GradientWorkerLost
+from mlx_finetuning.errors import GradientWorkerFailed, GradientWorkerLost, StudioError
 from mlx_finetuning.mlx_trainer.batches.batches import RowLayout
 from mlx_finetuning.mlx_trainer.gradient import backward
 from mlx_finetuning.mlx_trainer.gradient.backward import Gradient, Sums
@@ -35,6 +36,8 @@ from mlx_finetuning.utils import processes
 from mlx_finetuning.utils.memory_monitor import peak_memory
 
 SQUARE = 4000
+FROM_OUTSIDE = (signal.SIGKILL, signal.SIGTERM, signal.SIGINT, signal.SIGHUP)
+"""Signals that somebody sends; others come of what a process does."""
 
 
 def divide(examples: Sequence[Item], count: int) -> list[list[Item]]:
@@ -150,10 +153,19 @@ class WorkerProcess:
             self._process.wait(1)
         return self._process.poll() is not None
 
-    def lost(self) -> GradientWorkerLost:
-        """The error that says so, with the exit code once there is one."""
-        self.has_ended()
-        return GradientWorkerLost(exit_code=self._process.poll())
+    def lost(self) -> StudioError:
+        """Why it is gone: the error it sent last, or else what its exit code says."""
+        if not self.has_ended():
+            return GradientWorkerLost(exit_code=None)
+        with contextlib.suppress(EOFError, OSError, pickle.UnpicklingError):
+            message = pickle.load(self._output)
+            if isinstance(message, StudioError):
+                return message
+        code = self._process.returncode
+        if -code in FROM_OUTSIDE:
+            return GradientWorkerLost(exit_code=code)
+        reason = "何が起きたかは、実験のログの最後にあります。"
+        return GradientWorkerFailed(kind=f"終了コード {code}", reason=reason)
 
     def _send(self, message: Any) -> None:
         try:
@@ -163,10 +175,14 @@ class WorkerProcess:
             raise self.lost() from error
 
     def _receive(self) -> Any:
+        """The next answer. Raises the error that the process sent in its place, or `lost`."""
         try:
-            return pickle.load(self._output)
+            message = pickle.load(self._output)
         except (EOFError, OSError, pickle.UnpicklingError) as error:
             raise self.lost() from error
+        if isinstance(message, StudioError):
+            raise message
+        return message
 
     def close(self) -> None:
         """End it: at once if it reads its input, by force after 5 s."""
@@ -193,6 +209,6 @@ class GradientWorker(WorkerProcess):
         self._send((trained, list(examples), tuple(seed)))
 
     def answer(self) -> Sums:
-        """Those sums. Raises GradientWorkerLost."""
+        """Those sums. Raises GradientWorkerLost, or what the worker met."""
         value, gradients = self._receive()
         return Sums(mx.array(value), {name: mx.array(item) for name, item in gradients.items()})

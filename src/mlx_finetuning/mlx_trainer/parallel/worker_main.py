@@ -12,17 +12,35 @@ import sys
 from pathlib import Path
 from typing import IO, Any
 
+from mlx_finetuning.errors import GradientWorkerFailed, StudioError
 from mlx_finetuning.utils import blas
+from mlx_finetuning.utils.redaction import log_traceback, without_secrets
 
 
-def main() -> None:
-    """Read what to do from standard input, and do it until that ends."""
+def main() -> int:
+    """Read what to do from standard input, and do it until that ends.
+
+    An error is sent to the parent, and its traceback is in the log. Exit status 1 then.
+    """
     source = sys.stdin.buffer
     answers = answers_apart()
     # Before anything imports MLX, and reading a message may.
     blas.preload()
-    folder, config, cache_file = pickle.load(source)
-    serve(Path(folder), config, cache_file, source, answers)
+    try:
+        folder, config, cache_file = pickle.load(source)
+        serve(Path(folder), config, cache_file, source, answers)
+    except BrokenPipeError:  # the parent has gone on, or is gone
+        return 0
+    except StudioError as error:
+        log_traceback(error)
+        answer(answers, error)
+        return 1
+    except Exception as error:
+        log_traceback(error)
+        reason = without_secrets(str(error))
+        answer(answers, GradientWorkerFailed(kind=type(error).__name__, reason=reason))
+        return 1
+    return 0
 
 
 def serve(
@@ -72,4 +90,4 @@ def answer(answers: IO[bytes], value: Any) -> None:
 
 
 if __name__ == "__main__":
-    main()
+    sys.exit(main())

@@ -20,7 +20,32 @@ def draw_written(run_id: str, models: list[WrittenModel], at_work: bool) -> None
     """Each model with what was proven of it, and the way to a conversation with them."""
     for model in models:
         with st.container(border=True):
-            _draw_model(run_id, model, at_work)
+            with st.container(horizontal=True, vertical_alignment="center"):
+                title = model.quant or NAMES.get(model.format, FOLDER)
+                st.markdown(f"**{plain(title)}**　{size(model.size_bytes)}", width="content")
+                if model.proven:
+                    st.badge("検証済み", icon=":material/verified:", color="green")
+                elif model.proven is False:
+                    st.badge("違いあり", icon=":material/error:", color="red")
+                elif model.format == "gguf":
+                    st.badge("検証の記録なし", icon=":material/help:", color="gray")
+                else:
+                    # These are compared before they get their name, and leave no report.
+                    st.badge("書き出すときに検証済み", icon=":material/verified:", color="green")
+                if model.format == "gguf" and st.button(
+                    "検証し直す",
+                    icon=":material/fact_check:",
+                    help="今のファイルを、学習したモデルと比べ直します。",
+                    disabled=at_work,
+                    key=f"verify-{model.path.name}",
+                ):
+                    studio().exports.verify(model.path, run_id)
+                    st.rerun()
+            if model.agreement is not None:
+                st.markdown(f"学習したモデルと **{percent(model.agreement)}一致**")
+            if model.verdict:
+                st.caption(plain(model.verdict))
+            st.code(str(model.path), language=None, wrap_lines=True)
     with st.container(horizontal=True, vertical_alignment="center"):
         st.page_link(
             sitemap.page("ollama"),
@@ -28,35 +53,6 @@ def draw_written(run_id: str, models: list[WrittenModel], at_work: bool) -> None
             icon=":material/arrow_forward:",
             query_params={PARAMETER: run_id},
         )
-
-
-def _draw_model(run_id: str, model: WrittenModel, at_work: bool) -> None:
-    with st.container(horizontal=True, vertical_alignment="center"):
-        title = model.quant or NAMES.get(model.format, FOLDER)
-        st.markdown(f"**{plain(title)}**　{size(model.size_bytes)}", width="content")
-        if model.proven:
-            st.badge("検証済み", icon=":material/verified:", color="green")
-        elif model.proven is False:
-            st.badge("違いあり", icon=":material/error:", color="red")
-        elif model.format == "gguf":
-            st.badge("検証の記録なし", icon=":material/help:", color="gray")
-        else:
-            # These are compared before they get their name, and leave no report.
-            st.badge("書き出すときに検証済み", icon=":material/verified:", color="green")
-        if model.format == "gguf" and st.button(
-            "検証し直す",
-            icon=":material/fact_check:",
-            help="今のファイルを、学習したモデルと比べ直します。",
-            disabled=at_work,
-            key=f"verify-{model.path.name}",
-        ):
-            studio().exports.verify(model.path, run_id)
-            st.rerun()
-    if model.agreement is not None:
-        st.markdown(f"学習したモデルと **{percent(model.agreement)}一致**")
-    if model.verdict:
-        st.caption(plain(model.verdict))
-    st.code(str(model.path), language=None, wrap_lines=True)
 
 
 def draw_proof(run_id: str, at_work: bool) -> None:

@@ -36,7 +36,15 @@ def draw_models() -> None:
                 _draw_deletion(model)
     _draw_found()
     st.header("モデルを追加")
-    downloading = _draw_downloads()
+    # Downloads that go on, and the last one where it failed or was stopped.
+    app, last, downloading = studio(), latest("", (DOWNLOAD,)), set()
+    for job in (job for job in app.jobs.list("") if job.kind == DOWNLOAD):
+        name = str(app.jobs.settings("", job.name).get("name", ""))
+        is_last = last is not None and job.name == last.name
+        if job.status.is_living or (is_last and job.status.state in UNFINISHED):
+            draw_job("", job, name)
+        if job.status.is_living:
+            downloading.add(name)
     with errors_shown():
         _draw_choice({model.name for model in installed}, downloading)
 
@@ -86,19 +94,6 @@ def _draw_deletion(model: InstalledModel) -> None:
                 studio().models.delete(model.name)
                 st.toast(f"{plain(model.name)} を消しました。", icon=":material/check:")
                 st.rerun()
-
-
-def _draw_downloads() -> set[str]:
-    """Those that go on, and the last one where it failed or was stopped; returns what goes on."""
-    app, last, downloading = studio(), latest("", (DOWNLOAD,)), set()
-    for job in (job for job in app.jobs.list("") if job.kind == DOWNLOAD):
-        name = str(app.jobs.settings("", job.name).get("name", ""))
-        is_last = last is not None and job.name == last.name
-        if job.status.is_living or (is_last and job.status.state in UNFINISHED):
-            draw_job("", job, name)
-        if job.status.is_living:
-            downloading.add(name)
-    return downloading
 
 
 def _draw_choice(installed: set[str], downloading: set[str]) -> None:

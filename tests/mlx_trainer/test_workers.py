@@ -1,0 +1,63 @@
+"""A process that shares the work says what it met, and is not taken for one that was killed."""
+
+from __future__ import annotations
+
+import contextlib
+import signal
+import sys
+from pathlib import Path
+
+import pytest
+
+from mlx_finetuning.errors import (
+    GradientWorkerFailed,
+    GradientWorkerLost,
+    StudioError,
+    TokenizerUnreadable,
+)
+from mlx_finetuning.mlx_trainer.parallel.gradient_team import GradientWorker, WorkerProcess
+from support.recorded_run import tiny_folder
+from support.resumed_run import CONFIG
+
+
+def ended(statement: str) -> StudioError:
+    """What is said of a process that ends by `statement`."""
+    code = f"import os, signal, sys; {statement}"
+    process = WorkerProcess([sys.executable, "-c", code], threads=1)
+    with contextlib.closing(process), pytest.raises(StudioError) as error:
+        process.fingerprint()
+    return error.value
+
+
+def test_error_in_a_worker_is_raised_by_the_process_that_it_works_for() -> None:
+    with contextlib.closing(GradientWorker(tiny_folder(), CONFIG, None)) as worker:
+        worker.fingerprint()
+        worker.ask({}, [], (1,))
+        with pytest.raises(GradientWorkerFailed) as failed:
+            worker.answer()
+    assert failed.value.data["kind"] == "KeyError"
+    assert "lora" in failed.value.data["reason"]
+
+
+def test_error_that_came_before_the_question_is_told_and_logged(
+    tmp_path: Path, capfd: pytest.CaptureFixture[str]
+) -> None:
+    with contextlib.closing(GradientWorker(tmp_path, CONFIG, None)) as worker:
+        while not worker.has_ended():
+            pass
+        with pytest.raises(TokenizerUnreadable):
+            worker.ask({}, [], (1,))
+    assert "TokenizerUnreadable" in capfd.readouterr().err  # which is the run's log
+
+
+def test_killed_process_is_told_from_one_that_crashed() -> None:
+    killed = ended("os.kill(os.getpid(), signal.SIGKILL)")
+    assert type(killed) is GradientWorkerLost
+    assert killed.data["exit_code"] == -signal.SIGKILL
+    for crash, code in (
+        ("os.kill(os.getpid(), signal.SIGSEGV)", -signal.SIGSEGV),
+        ("sys.exit('no message')", 1),
+    ):
+        failed = ended(crash)
+        assert isinstance(failed, GradientWorkerFailed)
+        assert str(int(code)) in failed.data["kind"]
