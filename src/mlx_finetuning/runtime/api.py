@@ -6,7 +6,7 @@ from __future__ import annotations
 import hmac
 import json
 from collections.abc import AsyncIterator, Awaitable, Callable
-from typing import TYPE_CHECKING, Any
+from typing import Any, Protocol
 
 from starlette.applications import Starlette
 from starlette.exceptions import HTTPException
@@ -18,14 +18,12 @@ from starlette.routing import Route
 from mlx_finetuning.errors import ModelError, StudioError, UsageProblem
 from mlx_finetuning.messages_ja import describe
 from mlx_finetuning.runtime import requests
+from mlx_finetuning.runtime.answers import Question
 from mlx_finetuning.runtime.replies import ChatForm, Form, Reply, TextForm
 from mlx_finetuning.tokenization.answer import AnswerChunk
 from mlx_finetuning.utils.host_guard import HostGuard
 from mlx_finetuning.utils.plain_text import require_text
 from mlx_finetuning.utils.redaction import recorded
-
-if TYPE_CHECKING:
-    from mlx_finetuning.runtime.endpoint import Endpoint
 
 MOST_BYTES = 8_000_000
 LOG = "worker.log"
@@ -40,7 +38,26 @@ class Refused(Exception):
         self.status, self.code, self.message = status, code, message
 
 
-def application(endpoint: Endpoint) -> Starlette:
+class Exchange(Protocol):
+    """A question that is being answered."""
+
+    cancelled: bool
+
+    def chunks(self, is_over: Callable[[], Awaitable[bool]]) -> AsyncIterator[AnswerChunk]: ...
+
+
+class Answering(Protocol):
+    """What answers the requests: `endpoint.Endpoint`."""
+
+    models: dict[str, str]
+    key: str
+    host: str
+    closed: bool
+
+    def ask(self, question: Question) -> Exchange: ...
+
+
+def application(endpoint: Answering) -> Starlette:
     """What an endpoint's server runs."""
 
     def forbidden(status: int) -> Response:
@@ -94,7 +111,7 @@ def _answering(read: Read, form: Form) -> Callable[[Request], Awaitable[Response
 
     async def answer(request: Request) -> Response:
         _require_key(request)
-        endpoint: Endpoint = request.app.state.endpoint
+        endpoint: Answering = request.app.state.endpoint
         asked = read(await _body(request), list(endpoint.models))
         exchanges = [endpoint.ask(question) for question in asked.questions]
         reply = Reply(form, asked.questions[0])

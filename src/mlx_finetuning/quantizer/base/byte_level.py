@@ -7,13 +7,13 @@ done here either: the model is trained on what it will see.
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import Any
 
 from gguf import TokenType
 
 from mlx_finetuning.quantizer.base.refusal import Unusable
 from mlx_finetuning.quantizer.families.phi3 import Phi3
 from mlx_finetuning.quantizer.vocabulary.pre_tokenizer import LLAMA_CPP_NAMES, PreTokenizer
+from mlx_finetuning.utils.gguf_reader import Metadata
 
 Step = dict[str, object]
 
@@ -32,9 +32,7 @@ STEPS: dict[str, Step] = {
 """What `pre_tokenizer.name_of` describes so; any other step splits by a pattern."""
 
 
-def definition(
-    metadata: Mapping[str, Any], ids: Mapping[str, int], adds: Mapping[str, bool]
-) -> Step:
+def definition(metadata: Metadata, ids: Mapping[str, int], adds: Mapping[str, bool]) -> Step:
     """The content of the `tokenizer.json`.
 
     ids: bos, eos, … → id; adds: whether bos and eos are put around a text. Raises Unusable, KeyError.

@@ -9,7 +9,6 @@ from __future__ import annotations
 import json
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Any
 
 from gguf import TokenType
 
@@ -18,12 +17,13 @@ from mlx_finetuning.quantizer.base import byte_level
 from mlx_finetuning.quantizer.base.refusal import Unusable
 from mlx_finetuning.quantizer.llama_cpp.inference import LlamaVocabulary
 from mlx_finetuning.tokenization import spm_model
+from mlx_finetuning.utils.gguf_reader import Metadata
 
 SPECIAL_IDS = {"bos": "bos", "eos": "eos", "unk": "unknown", "pad": "padding"}
 """Names of special tokens in a folder → in the keys of a file."""
 
 
-def write(folder: Path, metadata: Mapping[str, Any], loaded: LlamaVocabulary) -> dict[str, int]:
+def write(folder: Path, metadata: Metadata, loaded: LlamaVocabulary) -> dict[str, int]:
     """The tokenizer's files; returns what `config.json` says of special tokens.
 
     loaded: the file's vocabulary, asked for what it puts around a text. Raises Unusable, KeyError.
@@ -64,7 +64,7 @@ def write(folder: Path, metadata: Mapping[str, Any], loaded: LlamaVocabulary) ->
     return {f"{name}_token_id": ids[name] for name in ("bos", "eos") if name in ids}
 
 
-def sentencepiece(metadata: Mapping[str, Any], ids: Mapping[str, int]) -> bytes:
+def sentencepiece(metadata: Metadata, ids: Mapping[str, int]) -> bytes:
     """A `tokenizer.model` of BPE with the file's pieces. Raises KeyError, TypeError, ValueError."""
     from sentencepiece import sentencepiece_model_pb2
 
