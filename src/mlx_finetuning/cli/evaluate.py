@@ -12,9 +12,8 @@ from mlx_finetuning.cli import text
 from mlx_finetuning.cli.runs import RUN_ID
 from mlx_finetuning.cli.session import CommandResult, Session, command
 from mlx_finetuning.config import EvaluateConfig, as_dict
-from mlx_finetuning.experiment_tracker.evaluation.results import Report, SplitReport
+from mlx_finetuning.experiment_tracker.evaluation.results import SPLITS_JA, Report, SplitReport
 
-SPLITS = {"train": "学習した行", "valid": "検証の行", "test": "学習していない行"}
 HEADING = ("", "行", "損失（前 → 後）", "正答率（前 → 後）", "自分で答え終えた率")
 PAIRS_HEADING = ("", "組", "よい答えのほうが出やすい組（前 → 後）", "差（前 → 後）")
 SHOWN_ANSWERS = 5
@@ -42,7 +41,7 @@ def _shown(report: Report) -> str:
         base, tuned = split.base, split.tuned
         figures.append(
             (
-                SPLITS[name],
+                SPLITS_JA[name],
                 str(split.rows),
                 _change(base.loss, tuned.loss, _number),
                 _change(base.exact, tuned.exact, text.percent),
@@ -52,7 +51,7 @@ def _shown(report: Report) -> str:
         if preference := split.preference:
             pairs.append(
                 (
-                    SPLITS[name],
+                    SPLITS_JA[name],
                     str(preference.pairs),
                     _change(preference.base_accuracy, preference.tuned_accuracy, text.percent),
                     _change(preference.base_margin, preference.tuned_margin, _number),

@@ -267,6 +267,11 @@ class Data:
             entries.append(DatasetEntry(name, manifest))
         return entries
 
+    def goal(self, name: str) -> str:
+        """What a dataset is for, a key of `utils.goals`; empty where its record does not say."""
+        manifest = self._entry(name).manifest or {}
+        return str(manifest.get("goal", ""))
+
     def require(self, name: str) -> None:
         """Raises InvalidSettings without a name, DatasetNotFound, DatasetInTrash."""
         if not name:

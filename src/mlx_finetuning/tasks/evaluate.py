@@ -35,14 +35,14 @@ from mlx_finetuning.tasks.evaluation_progress import EvaluationProgress
 from mlx_finetuning.tokenization.rows import Row, read_rows
 
 STAGES = {
-    "train": "学習した質問",
-    "test": "学習していない質問",
+    "train": "教えた質問",
+    "test": "教えていない質問",
     "valid": "検証の行",
     "reworded": "言い換えた質問",
     "mismatched": "質問と答えの対応",
     "general": "一般の質問",
-    "worse-train": "学習した質問のよくない答え",
-    "worse-test": "学習していない質問のよくない答え",
+    "worse-train": "教えた質問のよくない答え",
+    "worse-test": "教えていない質問のよくない答え",
     "worse-valid": "検証の行のよくない答え",
 }
 ASKED = ("train", "test", "reworded", "general")

@@ -2,7 +2,11 @@
 
 from __future__ import annotations
 
-SPLITS_JA = {"train": "学習", "valid": "検証", "test": "テスト"}
+SPLITS_JA = {
+    "train": "教える行（学習）",
+    "valid": "教えない行（検証）",
+    "test": "教えない行（テスト）",
+}
 KINDS_JA = {"chat": "質問と回答（会話）", "text": "文章", "preference": "好みの比較"}
 """Of dataset rows."""
 JOBS_JA = {
@@ -105,6 +109,7 @@ FIXES_JA = {
     "CHAT_LOG": "「列の対応」の「AIの役にする話し手」を選ぶと、会話に組み立てます。",
     "SEVERAL_ANSWERS": _SEVERAL,
     "UNDESIRABLE": "良し悪しの印ではないときは、「列の対応」でその列を「（使わない）」にしてください。",
+    "FACTS_NOT_TAUGHT": "全ての内容を教えるには、「分けて保存」で「目的に合わせる」を選び、「割合をそろえる列」を空にしてください。",
     "CATEGORY_IMBALANCE": "少ないカテゴリの行を足してください。",
 }
 """What to do about a finding, where `data_processor`'s own words name the command line."""

@@ -17,8 +17,9 @@ from mlx_finetuning.experiment_tracker.evaluation.comparison import (
     Measured,
     per_token,
 )
-from mlx_finetuning.experiment_tracker.evaluation.measured import SPLITS_JA, Findings, Origin
+from mlx_finetuning.experiment_tracker.evaluation.measured import Findings, Origin
 from mlx_finetuning.experiment_tracker.evaluation.results import (
+    SPLITS_JA,
     Forgetting,
     GeneralKind,
     Memorising,

@@ -10,8 +10,6 @@ from mlx_finetuning.experiment_tracker.evaluation.questions import Mismatch
 from mlx_finetuning.experiment_tracker.evaluation.results import LayerChange
 from mlx_finetuning.jobs.logs import MetricsLine
 
-SPLITS_JA = {"train": "学習した行", "valid": "検証の行", "test": "学習していない行"}
-
 
 @dataclass(frozen=True)
 class Findings:

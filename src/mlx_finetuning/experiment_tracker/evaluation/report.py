@@ -31,10 +31,10 @@ from mlx_finetuning.jobs.results import Certificate
 from mlx_finetuning.workspace import RunPaths
 
 TITLES = {
-    "new": "学習していない内容の質問",
-    "paraphrase": "学習した内容の、別の聞き方",
-    "reworded": "学習した質問の言い換え（機械的に作ったもの）",
-    "trained": "学習した質問",
+    "new": "教えていない内容の質問",
+    "paraphrase": "教えた内容の、別の聞き方",
+    "reworded": "教えた質問の言い換え（機械的に作ったもの）",
+    "trained": "教えた質問",
 }
 CURVE_POINTS = 400
 

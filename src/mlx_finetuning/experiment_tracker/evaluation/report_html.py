@@ -9,8 +9,7 @@ from __future__ import annotations
 from jinja2 import Environment, FileSystemLoader, StrictUndefined
 
 from mlx_finetuning.experiment_tracker.evaluation import charts
-from mlx_finetuning.experiment_tracker.evaluation.measured import SPLITS_JA
-from mlx_finetuning.experiment_tracker.evaluation.results import Report
+from mlx_finetuning.experiment_tracker.evaluation.results import SPLITS_JA, Report
 from mlx_finetuning.files import ASSETS
 from mlx_finetuning.jobs.results import Certificate
 

@@ -9,6 +9,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 
 UNFINISHED = "（考えている途中で終わりました）"
+SPLITS_JA = {"train": "教えた行", "valid": "教えていない行（検証）", "test": "教えていない行"}
 
 
 # --- figures -----------------------------------------------------------------------------

@@ -89,7 +89,7 @@ def learned(learning: Learning | None) -> Verdict:
     measure = f"{learning.name}の{learning.measure}"
     evidence = [f"{measure}の変化: {_change(learning.change)}"]
     if learning.trained_change is not None:
-        evidence.append(f"学習した行の{learning.measure}の変化: {_change(learning.trained_change)}")
+        evidence.append(f"教えた行の{learning.measure}の変化: {_change(learning.trained_change)}")
     if learning.link is not None:
         evidence.append(
             "正しい答えと、別の質問の答えとの、予測しやすさの差: "
@@ -124,14 +124,14 @@ def _learned(learning: Learning) -> tuple[str, str, str]:
     if learning.is_worse(learning.change):
         return (
             "worse",
-            "学習していません。学習していない行では、前より悪くなりました",
+            "学習していません。教えていない行では、前より悪くなりました",
             "更新の回数を減らすか、学習率を下げるか、データを増やしてください。",
         )
     if not learning.is_better(learning.change):
         if trained is not None and learning.is_better(trained):
             return (
                 "memorised",
-                "学習していません。学習した行だけを覚え、ほかの行には効いていません",
+                "学習していません。教えた行だけを覚え、ほかの行には効いていません",
                 "データを増やすか、同じ内容の別の聞き方を加えてください。",
             )
         return (

@@ -17,6 +17,7 @@ from mlx_finetuning.ui.components.empty import empty_state
 from mlx_finetuning.ui.components.text import plain
 from mlx_finetuning.ui.frame import errors_shown, studio
 from mlx_finetuning.ui.messages_ja import KINDS_JA, SPLITS_JA
+from mlx_finetuning.utils.goals import GOALS_JA
 from mlx_finetuning.utils.units_ja import local_time
 
 DOWNLOADS = {"xlsx": "Excel（.xlsx）", "csv": "CSV（.csv）"}
@@ -48,7 +49,8 @@ def draw_summary(manifest: Mapping[str, Any]) -> None:
         column.metric(label, f"{counts.get(split, 0):,} 行", border=True)
     kind = KINDS_JA.get(str(manifest.get("kind")), "")
     sources = "、".join(str(item.get("path", "")) for item in manifest.get("sources", ()))
-    st.caption(f"種類: {kind}　元のファイル: {plain(sources)}")
+    goal = GOALS_JA.get(str(manifest.get("goal")), "記録なし")
+    st.caption(f"目的: {goal}　種類: {kind}　元のファイル: {plain(sources)}")
     if manifest.get("dropped"):
         dropped = "、".join(f"{code} {rows}行" for code, rows in manifest["dropped"].items())
         st.caption(f"除いた行: {plain(dropped)}")

@@ -17,8 +17,9 @@ from mlx_finetuning.ui.dataset.choices import Choices
 from mlx_finetuning.ui.frame import studio
 
 HOLD_OUT_JA = {
-    "group": "内容ごとに分ける（学習していない内容に答えられるかを測る）",
-    "paraphrase": "言い換えで分ける（学習した内容を、別の聞き方で答えられるかを測る）",
+    "auto": "目的に合わせる（社内FAQは全ての内容を教え、別の聞き方だけで確かめる。ほかは内容ごとに分ける）",
+    "group": "内容ごとに分ける（教えていない内容に答えられるかを測る）",
+    "paraphrase": "言い換えで分ける（教えた内容を、別の聞き方で答えられるかを測る）",
 }
 SPLIT = ("valid_share", "test_share", "system", "seed")
 
@@ -40,9 +41,9 @@ def draw_split(choices: Choices, inspection: Inspection, settings: PrepareConfig
             format_func=lambda name: name or "（そろえない）",
             key=choices.key("stratify"),
             placeholder="選択",
-            disabled=hold_out != "group",
+            disabled=hold_out == "paraphrase",
         )
-    chosen |= {"hold_out": hold_out, "stratify": stratify if hold_out == "group" else ""}
+    chosen |= {"hold_out": hold_out, "stratify": "" if hold_out == "paraphrase" else stratify}
     return dataclasses.replace(settings, **chosen)
 
 

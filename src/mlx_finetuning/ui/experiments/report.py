@@ -6,12 +6,16 @@ from collections.abc import Mapping
 
 import streamlit as st
 
-from mlx_finetuning.experiment_tracker.evaluation.results import Report, SplitReport, Verdict
+from mlx_finetuning.experiment_tracker.evaluation.results import (
+    SPLITS_JA,
+    Report,
+    SplitReport,
+    Verdict,
+)
 from mlx_finetuning.ui.components.text import plain
 from mlx_finetuning.ui.frame import studio
 from mlx_finetuning.utils.units_ja import percent
 
-SPLITS = {"train": "学習した行", "valid": "検証の行", "test": "学習していない行"}
 LOOKS = {"good": st.success, "warning": st.warning, "bad": st.error}
 ANSWERS = 50
 
@@ -36,7 +40,7 @@ def draw_report(run_id: str, report: Report) -> None:
             lines = [f"- {plain(line)}" for line in judgement.evidence]
             st.markdown("\n".join([f"**{title}**", "", *lines]))
     splits = report.splits
-    figures = [_figures(name, splits[name]) for name in SPLITS if name in splits]
+    figures = [_figures(name, splits[name]) for name in SPLITS_JA if name in splits]
     st.dataframe(figures, hide_index=True, placeholder="—")
     _draw_answers(splits)
     page = studio().workspace.run(run_id).report_html
@@ -59,7 +63,7 @@ def _figures(name: str, split: SplitReport) -> dict[str, str]:
         return "—" if value is None else percent(value)
 
     return {
-        "行の種類": SPLITS[name],
+        "行の種類": SPLITS_JA[name],
         "行": f"{split.rows:,}",
         "損失（元のモデル）": loss(split.base.loss),
         "損失（学習後）": loss(split.tuned.loss),
@@ -86,5 +90,5 @@ def _draw_answers(splits: Mapping[str, SplitReport]) -> None:
                 "学習後": tuned,
             }
         )
-    with st.expander(f"答えの例（{SPLITS[name]}）", icon=":material/chat:", expanded=True):
+    with st.expander(f"答えの例（{SPLITS_JA[name]}）", icon=":material/chat:", expanded=True):
         st.dataframe(rows, hide_index=True, placeholder="—")
