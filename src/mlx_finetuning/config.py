@@ -283,6 +283,11 @@ class SamplingConfig:
 class EvaluateConfig:
     """How base and tuned model are compared."""
 
+    goal: str = setting(
+        "auto",
+        "何のために学習したか。何を数えて、どう判定するかが決まる。autoは、データセットの目的",
+        choices=("auto", *GOALS),
+    )
     max_rows: int = setting(500, "1つの分割で調べる行数の上限。多いときは等間隔に選ぶ", minimum=1)
     max_tokens: int = setting(96, "1つの答えの最大トークン数", minimum=1)
     batch_size: int = setting(32, "一度に答えさせる質問の数の上限", minimum=1, maximum=256)

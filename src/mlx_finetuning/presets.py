@@ -12,6 +12,7 @@ from dataclasses import dataclass
 from mlx_finetuning.config import TrainConfig
 from mlx_finetuning.models import BUILT_IN
 
+PRESETS = ("trial", "usual", "thorough")
 TRIAL_UPDATES = 30
 
 

@@ -74,7 +74,7 @@ def test_cp932_sheet_becomes_a_model_that_answers_in_twelve_clicks(
     expect(page.get_by_test_id("stVegaLiteChart").first).to_contain_text("検証")
     clicks.link("成果を調べる")
     clicks.button("学習の成果を調べる")
-    expect(page.get_by_text("学習したか").first).to_be_visible(timeout=90_000)
+    expect(page.get_by_text("学習できたか").first).to_be_visible(timeout=90_000)
     clicks.link("量子化")
     clicks.button("量子化する")
     expect(badge(page, "検証済み").first).to_be_visible(timeout=180_000)

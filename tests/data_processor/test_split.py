@@ -318,3 +318,19 @@ def test_split_that_was_asked_for_wins_over_the_goal_and_says_what_is_not_taught
     assert result.assigned == split(examples, PrepareConfig()).assigned
     assert "FACTS_NOT_TAUGHT" in _codes(result)
     assert "FACTS_NOT_TAUGHT" not in _codes(split(examples, PrepareConfig(goal="style")))
+
+
+def test_questions_that_differ_in_a_name_alone_are_other_facts() -> None:
+    forms = (
+        "{}の手続きは、どの部署に聞けばよいですか？",
+        "{}について相談したいので、窓口を教えてください。",
+    )
+    names = ("会議室", "社用車", "制服", "社員証", "名刺", "研修", "備品", "郵便", "倉庫", "駐車場")
+    examples = [
+        _example(2 * at + n, form.format(name), f"内線{at}番の、{name}の係です。")
+        for at, name in enumerate(names)
+        for n, form in enumerate(forms)
+    ]
+    result = split(examples, FAQ)
+    assert result.assigned.count("test") == result.assigned.count("valid") == 2
+    assert "LEAKAGE" not in _codes(result)

@@ -36,7 +36,7 @@ def certify(session: Session, run_id: str, assignments: tuple[str, ...]) -> Comm
                 text.percent(row.ended),
             )
         )
-    mark = "○" if certificate.passed else "×"
+    mark = {"good": "○", "warning": "△", "bad": "×"}[certificate.level]
     lines = [f"{mark} {certificate.verdict}", "", text.table(HEADING, figures)]
     if certificate.problems:
         lines += ["", "違い:", *(f"  - {problem}" for problem in certificate.problems)]

@@ -9,15 +9,14 @@ import click
 from mlx_finetuning import config
 from mlx_finetuning.cli import text
 from mlx_finetuning.cli.session import CommandResult, Session, command
+from mlx_finetuning.jobs.results import JOURNEY_JA
 
 if TYPE_CHECKING:
     from mlx_finetuning.demo import Demonstration
 
 STAGES = {
     "prepare": "データの用意",
-    "train": "学習",
-    "evaluate": "評価",
-    "export": "書き出しと検証",
+    **JOURNEY_JA,
     "ask": "llama.cpp での確認",
     "total": "合計",
 }
@@ -34,7 +33,7 @@ STAGES = {
     "--set", "assignments", multiple=True, metavar="KEY=VALUE", help="学習の設定を1つ変える"
 )
 def demo(session: Session, model: str, assignments: tuple[str, ...]) -> CommandResult:
-    """付属のデータで、学習から書き出しまでをひと通り試す（内蔵のモデルなら約2分）"""
+    """付属のデータで、学習から書き出しまでをひと通り試す（内蔵のモデルなら約3分）"""
     from mlx_finetuning.demo import run_demo
 
     settings = config.parse_assignments(list(assignments))
@@ -51,7 +50,9 @@ def _shown(result: Demonstration) -> str:
         for quant, parity in result.parities.items()
         if parity is not None
     ]
+    outcome = result.outcome
     parts = [
+        *([f"{outcome.light} {outcome.text}", ""] if outcome is not None else []),
         "■ 学習の前と後",
         text.table(("", "元のモデル", "学習後"), _learning(result)),
         "",

@@ -12,7 +12,12 @@ from mlx_finetuning.cli import text
 from mlx_finetuning.cli.runs import RUN_ID
 from mlx_finetuning.cli.session import CommandResult, Session, command
 from mlx_finetuning.config import EvaluateConfig, as_dict
-from mlx_finetuning.experiment_tracker.evaluation.results import SPLITS_JA, Report, SplitReport
+from mlx_finetuning.experiment_tracker.evaluation.results import (
+    SPLITS_JA,
+    Report,
+    SplitReport,
+    examples,
+)
 
 HEADING = ("", "行", "損失（前 → 後）", "正答率（前 → 後）", "自分で答え終えた率")
 PAIRS_HEADING = ("", "組", "よい答えのほうが出やすい組（前 → 後）", "差（前 → 後）")
@@ -66,11 +71,15 @@ def _shown(report: Report) -> str:
 
 
 def _verdicts(report: Report) -> Iterator[str]:
-    judgements = (report.verdict, report.forgetting, report.memorising, report.stopping)
-    for judged in (*judgements, report.thinking):
-        if judged is None:
-            continue
-        yield judged.text
+    """The first line, how the training ended, what to do next, and what else was judged."""
+    first, *others = report.judgements
+    outcome = report.outcome
+    for title, judged in (first, *others):
+        light = f"{judged.light} " if judged is first[1] else f"{title}: "
+        yield f"{light}{judged.text}"
+        if judged is first[1] and outcome is not None:
+            yield from (f"  {line}" for line in outcome.evidence)
+            yield from [f"  {outcome.ending}"] if outcome.ending else []
         if judged is report.thinking:
             yield from (f"  {line}" for line in judged.evidence)
         if judged.advice:
@@ -86,12 +95,12 @@ def _number(value: float) -> str:
 
 
 def _answers(splits: Mapping[str, SplitReport]) -> Iterator[str]:
-    """A few held-out exchanges, else trained ones; the wrong ones first."""
+    """A few held-out exchanges, else trained ones: good, borderline and wrong ones, in this order."""
     name = "test" if "test" in splits else "train"
     asked = splits[name].answers if name in splits else ()
-    for item in sorted(asked, key=lambda item: item.tuned_exact)[:SHOWN_ANSWERS]:
-        mark, (base, tuned) = "○" if item.tuned_exact else "×", item.shown
+    for item in examples(asked, SHOWN_ANSWERS):
+        base, tuned = item.shown
         yield (
-            f"{mark} 質問: {item.question}\n  正解:       {item.expected}\n"
-            f"  元のモデル: {base}\n  学習後:     {tuned}"
+            f"{item.mark} 質問（{item.taught_ja}）: {item.question}\n"
+            f"  正解:       {item.expected}\n  元のモデル: {base}\n  学習後:     {tuned}"
         )

@@ -29,6 +29,7 @@ from mlx_finetuning.data_processor.split import (
     Split,
     order,
     split,
+    with_one_answer,
     wordings_by_answer,
 )
 from mlx_finetuning.data_processor.stage_progress import StageProgress
@@ -177,7 +178,9 @@ def inspect(
         goal_reason=examined.goal.reason,
         reworded_facts=sum(
             len(wordings) > 1
-            for wordings in wordings_by_answer(examined.usable, examined.keys, examined.near)
+            for wordings in wordings_by_answer(
+                examined.usable, examined.keys, with_one_answer(examined.keys, examined.near)
+            )
         ),
     )
 

@@ -74,6 +74,7 @@ def split(
         assigned, notes = _hold_out_phrasings(keys, facts, near, config)
     elif config.hold_out == "auto" and config.goal == "faq" and not config.stratify:
         groups = members(facts)
+        near = with_one_answer(keys, near)
         assigned, notes = _hold_out_wordings(examples, keys, near, config)
     else:
         merged = facts.copy()
@@ -215,21 +216,33 @@ def _hold_out_phrasings(
     return assigned, _small_splits(assigned, config) if divisible else [finding("NO_PARAPHRASES")]
 
 
+def with_one_answer(keys: Keys, near: Labels) -> Labels:
+    """Groups of nearly equal questions, apart by their answers: 「Aの値段は？」 is no 「Bの値段は？」."""
+    labels = np.arange(len(near))
+    join_equal(labels, list(zip(near.tolist(), keys.answers, strict=True)))
+    return labels
+
+
 def wordings_by_answer(
     examples: Sequence[Example], keys: Keys, near: Labels
 ) -> list[list[list[int]]]:
-    """For each answer that says something, the ways to ask for it: groups of nearly equal questions.
+    """For each answer that says something, the ways to ask for it: groups of nearly equal questions
+    `with_one_answer`.
 
     A question that has several answers, and an answer that anything may have (「はい、できます。」, or one
     to very many questions), are left out.
     """
     limit = _most_of_one_fact(keys)
+    answers_to: defaultdict[str, set[bytes]] = defaultdict(set)
+    for question, answer in zip(keys.questions, keys.answers, strict=True):
+        answers_to[question].add(answer)
     by_answer: defaultdict[bytes, list[list[int]]] = defaultdict(list)
     for wording in members(near):
-        answers = {keys.answers[at] for at in wording}
+        answer = keys.answers[wording[0]]
         text = examples[wording[0]].turns[-1].content
-        if len(answers) == 1 and NONE not in answers and len(_SET_PHRASES.sub("", text)) > 1:
-            by_answer[answers.pop()].append(wording)
+        is_clear = all(len(answers_to[keys.questions[at]]) == 1 for at in wording)
+        if answer != NONE and is_clear and len(_SET_PHRASES.sub("", text)) > 1:
+            by_answer[answer].append(wording)
     return [wordings for wordings in by_answer.values() if len(wordings) <= limit]
 
 

@@ -84,3 +84,7 @@ class Training:
         except (ModelError, GgufUnreadable):
             width = 0  # unknown
         return presets.presets(base, rows, width, data.goal(base.dataset))
+
+    def preset(self, base: TrainConfig, key: str) -> TrainConfig:
+        """The settings of one of them: `trial`, `usual` or `thorough`. Raises DatasetNotFound."""
+        return next(one.settings for one in self.presets(base) if one.key == key)

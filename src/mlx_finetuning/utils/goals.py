@@ -39,13 +39,14 @@ MANY = 1000
 SHORT_LABEL, LEAST_PER_LABEL, FEW_LABELS = 12, 4, 3
 LONG_SOURCE, SHARED_BIGRAMS = 120, 0.6
 """Characters of a text to be worked on, and the share of the answer's bigrams that it holds."""
+BEGINNING = 2000
 _TASK = re.compile(
     r"(要約|翻訳|変換|校正|添削|箇条書きに)(して|せよ|し、|しなさい)|訳して|言い換えて|書き換えて|書き直して"
     r"|(敬語|丁寧語|英語|日本語|標準語)に(直|し)|短くして|まとめて(ください|下さい|。)"
     r"|\b(summari[sz]e|translate|rewrite|paraphrase)\b",
     re.IGNORECASE,
 )
-_MARKS = re.compile(r"[\s。．.!！?？、…♪〜～ー☆★」』）)]+$")
+_MARKS = " \t\r\n　。．.!！?？、…♪〜～ー☆★」』）)"
 _KANA_END = re.compile(r"[ぁ-ゖァ-ヺー]{2}$")
 _PLAIN_ENDS = frozenset(
     ("です", "ます", "した", "せん", "さい", "ょう", "ある", "いる", "する", "ない", "った", "れる")
@@ -130,7 +131,7 @@ def _style_reason(sample: Sequence[Exchange]) -> str:
     if 2 * sum(one.turns > 2 for one in sample) >= len(sample):
         return "やりとりの続く会話です"
     endings = Counter(
-        found[0] for one in sample if (found := _KANA_END.search(_MARKS.sub("", one.answer)))
+        found[0] for one in sample if (found := _KANA_END.search(one.answer.rstrip(_MARKS)[-2:]))
     )
     for ending, count in endings.most_common(1):
         if ending not in _PLAIN_ENDS and 2 * count >= len(sample):
@@ -139,7 +140,7 @@ def _style_reason(sample: Sequence[Exchange]) -> str:
 
 
 def _shared_bigrams(exchange: Exchange) -> float:
-    """The share of the answer's character bigrams that occur in the question."""
-    answer, question = exchange.answer, exchange.question
+    """The share of the answer's character bigrams that occur in the question, of their beginnings."""
+    answer, question = exchange.answer[:BEGINNING], exchange.question[:BEGINNING]
     bigrams = {answer[at : at + 2] for at in range(len(answer) - 1)}
     return sum(pair in question for pair in bigrams) / max(len(bigrams), 1)

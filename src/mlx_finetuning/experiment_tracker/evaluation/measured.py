@@ -4,11 +4,15 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
+from functools import cached_property
 
 from mlx_finetuning.experiment_tracker.evaluation.comparison import Measured
 from mlx_finetuning.experiment_tracker.evaluation.questions import Mismatch
 from mlx_finetuning.experiment_tracker.evaluation.results import LayerChange
+from mlx_finetuning.experiment_tracker.evaluation.rightness import common_words
+from mlx_finetuning.jobs.ending import WHOLE, Ending
 from mlx_finetuning.jobs.logs import MetricsLine
+from mlx_finetuning.tokenization.reasoning import answer_of
 
 
 @dataclass(frozen=True)
@@ -29,8 +33,20 @@ class Findings:
     """What the run trained: on pairs, `dpo` or `orpo`."""
     worse: Mapping[str, Measured] = field(default_factory=dict)
     """By split, the worse answer of every row, whose better one is in `splits`."""
+    goal: str = "faq"
+    """What the model is for, a key of `utils.goals`."""
     thinks: bool | None = None
     """Whether the run was trained with reasoning; None where the model's template knows of none."""
+
+    @cached_property
+    def common(self) -> frozenset[str]:
+        """Words that many expected answers have, so that saying them proves nothing."""
+        return common_words(
+            answer_of(row["messages"][-1])
+            for measured in self.splits.values()
+            for row in measured.rows
+            if row.get("messages")
+        )
 
     @property
     def adapter_is_zero(self) -> bool:
@@ -57,3 +73,4 @@ class Origin:
     error: str = ""
     """Code of the error the run ended with."""
     metrics: Sequence[MetricsLine] = ()
+    ending: Ending = WHOLE

@@ -160,12 +160,15 @@ def forgot(rise: Interval | None, could: int, still_can: int) -> Verdict:
     """
     if rise is None:
         return Verdict("unknown", "warning", "判定できません。")
-    share = still_can / could if could >= ENOUGH_ROWS else 1.0
     evidence = (
         f"一般の質問の損失の変化: {_change(rise)}",
         f"元のモデルが正しく答えた{could}問のうち、学習後も正しいのは{still_can}問",
         f"判定の基準: {FORGOTTEN:.0%}未満に減るか、損失が確実に{LOSS_FORGOTTEN}以上増えると「忘れています」",
     )
+    if could < ENOUGH_ROWS:
+        text = f"判定できません。元のモデルが正しく答えた一般の質問が、{could}問しかありません。"
+        return Verdict("unknown", "warning", text, evidence)
+    share = still_can / could
     advice = "学習率を下げるか、更新を減らすか、一般的な質問と答えをデータに混ぜてください。"
     if share < FORGOTTEN or rise.low > LOSS_FORGOTTEN:
         return Verdict("forgot", "bad", "忘れています。", evidence, advice)

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import dataclasses
-import re
 from collections.abc import Sequence
 from pathlib import Path
 
@@ -58,7 +57,7 @@ def draw_saving(
     left, right = st.columns([2, 1], vertical_alignment="bottom")
     name = left.text_input(
         "データセットの名前",
-        suggested_name(path),
+        studio().data.suggested_name(path),
         key=choices.key("name"),
         help="英小文字・数字・ハイフンだけの64文字以内",
     )
@@ -93,9 +92,3 @@ def draw_new_version(name: str, edits: Sequence[Edit], *, is_changed: bool) -> s
         return None
     with st.spinner("データセットを作っています…"):
         return studio().data.edit(name, edits, chosen).name
-
-
-def suggested_name(path: Path) -> str:
-    """A valid name from the file's; files with Japanese names get a plain one."""
-    slug = re.sub(r"[^a-z0-9]+", "-", path.stem.lower()).strip("-")[:40].strip("-")
-    return slug or "my-data"

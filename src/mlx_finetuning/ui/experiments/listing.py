@@ -40,7 +40,9 @@ def draw_list(runs: Sequence[Run], detail: str, compare: str) -> None:
         placeholder="—",
         on_select="rerun",
         selection_mode="multi-row",
-        column_config=dict.fromkeys(("タグ", "メモ"), st.column_config.Column(width="medium")),
+        column_config=dict.fromkeys(
+            ("結果", "タグ", "メモ"), st.column_config.Column(width="medium")
+        ),
         key=f"runs-table-{text}",
     )
     chosen = [matches[index] for index in event.selection.rows if index < len(matches)]
@@ -64,6 +66,7 @@ def _row(run: Run) -> dict[str, str]:
     return {
         "始めた時刻": local_time(run.created_at),
         "状態": run.state_ja,
+        "結果": _result(run_id),
         "モデル": run.model,
         "データセット": run.dataset,
         "最良の損失": "" if best is None else f"{best:.4f}",
@@ -72,6 +75,21 @@ def _row(run: Run) -> dict[str, str]:
         "メモ": note.text,
         "実験ID": run_id,
     }
+
+
+def _result(run_id: str) -> str:
+    """The first line of the run's report with its light; empty before there is one."""
+    report = studio().workspace.run(run_id).report
+    if not report.is_file():
+        return ""
+    return _cached_first_line(str(report), run_id, report.stat().st_mtime_ns)
+
+
+@st.cache_data(max_entries=2000, show_spinner=False)
+def _cached_first_line(path: str, run_id: str, changed_ns: int) -> str:
+    """Read again only when the report has changed."""
+    line = studio().evaluation.first_line(run_id)
+    return "" if line is None else f"{line.light} {line.text}"
 
 
 @st.cache_data(max_entries=2000, show_spinner=False)
