@@ -10,7 +10,7 @@ import click
 from mlx_finetuning import config
 from mlx_finetuning.cli import text
 from mlx_finetuning.cli.data import GOAL, MAPPING
-from mlx_finetuning.cli.session import Answer, Session, command
+from mlx_finetuning.cli.session import CommandResult, Session, command
 from mlx_finetuning.config import QUANTIZATIONS, ExportConfig, PrepareConfig, TrainConfig, as_dict
 from mlx_finetuning.jobs.results import JOURNEY_JA, Journey
 from mlx_finetuning.presets import PRESETS
@@ -59,7 +59,7 @@ def auto(
     assignments: tuple[str, ...],
     quants: tuple[str, ...],
     resume: str | None,
-) -> Answer:
+) -> CommandResult:
     """ファイルから、対話できるモデルまでを一度に作る（学習 → 確かめる → 軽くする → 同じか比べる）
 
     Ctrl-Cで、途中までを残して止まります。続きは --resume ID で、止まった段階から始まります。
@@ -97,7 +97,7 @@ def auto(
             f"おまかせを始めました: {run_id}（止めたあとの続きは auto --resume {run_id}）", err=True
         )
         journey = studio.auto.follow(run_id).follow(progress)
-    return Answer(
+    return CommandResult(
         {**dataclasses.asdict(journey), **_outcome(session, run_id)}, _shown(session, journey)
     )
 

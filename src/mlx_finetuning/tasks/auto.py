@@ -15,11 +15,11 @@ from mlx_finetuning.config import CertifyConfig, EvaluateConfig, ExportConfig
 from mlx_finetuning.errors import StudioError
 from mlx_finetuning.files import JsonObject
 from mlx_finetuning.jobs import jobs, runs, status
+from mlx_finetuning.jobs.context import TaskContext
 from mlx_finetuning.jobs.results import JOURNEY_JA, Journey
 from mlx_finetuning.jobs.status import JobState
 from mlx_finetuning.progress import Step
 from mlx_finetuning.quantizer.verify.results import Exported
-from mlx_finetuning.tasks.context import TaskContext
 from mlx_finetuning.utils.time_left import TimeLeft
 from mlx_finetuning.workspace import JobPaths
 
