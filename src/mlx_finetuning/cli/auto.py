@@ -97,18 +97,13 @@ def auto(
             f"おまかせを始めました: {run_id}（止めたあとの続きは auto --resume {run_id}）", err=True
         )
         journey = studio.auto.follow(run_id).follow(progress)
-    return CommandResult(
-        {**dataclasses.asdict(journey), **_outcome(session, run_id)}, _shown(session, journey)
-    )
-
-
-def _outcome(session: Session, run_id: str) -> dict[str, object]:
-    line = session.studio.evaluation.first_line(run_id)
-    certificate = session.studio.evaluation.certificate(run_id)
-    return {
-        "outcome": None if line is None else dataclasses.asdict(line),
-        "certificate": None if certificate is None else dataclasses.asdict(certificate),
+    line = studio.evaluation.first_line(run_id)
+    certificate = studio.evaluation.certificate(run_id)
+    found = {
+        "outcome": line and dataclasses.asdict(line),
+        "certificate": certificate and dataclasses.asdict(certificate),
     }
+    return CommandResult({**dataclasses.asdict(journey), **found}, _shown(session, journey))
 
 
 def _shown(session: Session, journey: Journey) -> str:
@@ -117,7 +112,7 @@ def _shown(session: Session, journey: Journey) -> str:
     line, certificate = evaluation.first_line(run_id), evaluation.certificate(run_id)
     lines = []
     if line is not None:
-        lines += [f"{line.light} {line.text}", *([f"  → {line.advice}"] if line.advice else [])]
+        lines += [line.line, *([f"  → {line.advice}"] if line.advice else [])]
     if ended := session.studio.runs.ending(session.studio.runs.show(run_id)).text:
         lines.append(f"  {ended}")
     if certificate is not None:

@@ -52,7 +52,7 @@ def _shown(result: Demonstration) -> str:
     ]
     outcome = result.outcome
     parts = [
-        *([f"{outcome.light} {outcome.text}", ""] if outcome is not None else []),
+        *([outcome.line, ""] if outcome is not None else []),
         "■ 学習の前と後",
         text.table(("", "元のモデル", "学習後"), _learning(result)),
         "",

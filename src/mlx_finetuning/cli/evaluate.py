@@ -72,12 +72,11 @@ def _shown(report: Report) -> str:
 
 def _verdicts(report: Report) -> Iterator[str]:
     """The first line, how the training ended, what to do next, and what else was judged."""
-    first, *others = report.judgements
     outcome = report.outcome
-    for title, judged in (first, *others):
-        light = f"{judged.light} " if judged is first[1] else f"{title}: "
-        yield f"{light}{judged.text}"
-        if judged is first[1] and outcome is not None:
+    for title, judged in report.judgements:
+        is_first = judged.text == report.first_line.text
+        yield judged.line if is_first else f"{title}: {judged.text}"
+        if is_first and outcome is not None:
             yield from (f"  {line}" for line in outcome.evidence)
             yield from [f"  {outcome.ending}"] if outcome.ending else []
         if judged is report.thinking:

@@ -17,7 +17,6 @@ from mlx_finetuning.jobs.metrics import Metrics
 from mlx_finetuning.jobs.runs import LaterJob, Run
 
 if TYPE_CHECKING:
-    from mlx_finetuning.experiment_tracker.evaluation.results import Verdict
     from mlx_finetuning.experiment_tracker.records.differences import Comparison
 
 runs = group("runs", "実験（学習の記録）の一覧・詳細・監視・停止・比較・メモ・削除・書き出し")
@@ -30,24 +29,19 @@ RUN_ID = click.argument("run_id", metavar="ID")
 def list_(session: Session) -> CommandResult:
     """実験の一覧を、新しい順に表示する"""
     listed = session.studio.runs.list()
-    lines = {run.run_id: session.studio.evaluation.first_line(run.run_id) for run in listed}
+    first = {run.run_id: session.studio.evaluation.first_line(run.run_id) for run in listed}
+    told = {run_id: "" if line is None else line.line for run_id, line in first.items()}
     rows = (
-        [run.run_id, run.state_ja, run.model, run.dataset, run.engine, _result(lines[run.run_id])]
+        [run.run_id, run.state_ja, run.model, run.dataset, run.engine, told[run.run_id]]
         for run in listed
     )
     shown = text.table(["実験ID", "状態", "モデル", "データセット", "エンジン", "結果"], rows)
     nothing = "実験はまだありません。mlx-finetuning demo で試せます。"
     data = [
         {**as_json(run), "outcome": line and dataclasses.asdict(line)}
-        for run in listed
-        for line in [lines[run.run_id]]
+        for run, line in zip(listed, first.values(), strict=True)
     ]
     return CommandResult({"runs": data}, shown if listed else nothing)
-
-
-def _result(line: Verdict | None) -> str:
-    """With its light; empty for a run that was not evaluated."""
-    return "" if line is None else f"{line.light} {line.text}"
 
 
 @command(runs)

@@ -13,7 +13,6 @@ from dataclasses import asdict, dataclass, replace
 
 from mlx_finetuning.config import CertifyConfig, EvaluateConfig, ExportConfig
 from mlx_finetuning.errors import StudioError
-from mlx_finetuning.files import JsonObject
 from mlx_finetuning.jobs import jobs, runs, status
 from mlx_finetuning.jobs.context import TaskContext
 from mlx_finetuning.jobs.results import JOURNEY_JA, Journey
@@ -29,7 +28,7 @@ class _Stage:
     """One job of the journey."""
 
     kind: str
-    settings: JsonObject
+    settings: Mapping[str, object]
     later_s: float
     """What the stages behind it took the last time, as far as is known."""
 
@@ -47,7 +46,7 @@ def run(context: TaskContext) -> Journey:
     """
     quants = [str(quant) for quant in context.config["quants"]]
     export = {**asdict(ExportConfig()), "quant": quants, "advise": False, "out": None}
-    settings: dict[str, JsonObject] = {
+    settings: dict[str, Mapping[str, object]] = {
         "train": {},
         "evaluate": asdict(EvaluateConfig()),
         "export": export,
@@ -68,7 +67,13 @@ def run(context: TaskContext) -> Journey:
 
 def _go_through(context: TaskContext, stage: _Stage) -> JobPaths:
     """Start the stage's job, or take up the one that there is, and follow it to its end."""
-    paths = _training(context) if stage.kind == "train" else _later(context, stage)
+    if stage.kind == "train":
+        paths: JobPaths = context.workspace.run(context.run_id)
+        current = status.read(paths)
+        if not current.is_living and current.state != JobState.DONE:
+            runs.resume(context.workspace, context.run_id)
+    else:
+        paths = _later(context, stage)
     if status.read(paths).state == JobState.DONE:
         return paths
     time_left = TimeLeft()
@@ -86,14 +91,6 @@ def _go_through(context: TaskContext, stage: _Stage) -> JobPaths:
     return paths
 
 
-def _training(context: TaskContext) -> JobPaths:
-    """The run's own job, which goes on if it was stopped."""
-    current = runs.show(context.workspace, context.run_id)
-    if not current.status.is_living and current.status.state != JobState.DONE:
-        runs.resume(context.workspace, context.run_id)
-    return context.workspace.run(context.run_id)
-
-
 def _later(context: TaskContext, stage: _Stage) -> JobPaths:
     """The job with these settings that works already or is done; a new one if there is none."""
     workspace, run_id = context.workspace, context.run_id
@@ -103,7 +100,7 @@ def _later(context: TaskContext, stage: _Stage) -> JobPaths:
         is_useful = job.status.is_living or job.status.state == JobState.DONE
         if job.kind == stage.kind and is_useful and job.status.created_at > trained_at:
             with contextlib.suppress(FileNotFoundError, StudioError):
-                if jobs.read_job(paths).config == stage.settings:
+                if jobs.read_job(paths).config == dict(stage.settings):
                     return paths
     return runs.start_later_job(workspace, run_id, stage.kind, stage.settings)
 

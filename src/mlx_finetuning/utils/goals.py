@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import re
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from statistics import median
 
@@ -80,19 +80,16 @@ def guess(kind: str, exchanges: Sequence[Exchange]) -> Guess:
         return Guess("text", "質問と答えではなく、文章です")
     count = min(len(exchanges), SAMPLE)
     sample = [exchanges[at * len(exchanges) // count] for at in range(count)]
-    if reason := _label_reason(sample):
-        return Guess("labels", reason)
-    if reason := _rewriting_reason(sample):
-        return Guess("rewrite", reason)
-    if reason := _style_reason(sample):
-        return Guess("style", reason)
+    for goal, reason_in in REASONS.items():
+        if reason := reason_in(sample):
+            return Guess(goal, reason)
     if len(exchanges) >= MANY:
         reason = f"{len(exchanges):,}件あり、一つずつの事実より、答え方を学ぶデータのようです"
         return Guess("style", reason)
     return Guess("faq", "質問と、それぞれの答えです")
 
 
-def _label_reason(sample: Sequence[Exchange]) -> str:
+def label_reason(sample: Sequence[Exchange]) -> str:
     """Few short answers again and again, or parts of what is asked; empty for others."""
     answers = {comparison_key(one.answer) for one in sample}
     is_short = median(len(one.answer) for one in sample) <= SHORT_LABEL
@@ -110,7 +107,7 @@ def _label_reason(sample: Sequence[Exchange]) -> str:
     return ""
 
 
-def _rewriting_reason(sample: Sequence[Exchange]) -> str:
+def rewriting_reason(sample: Sequence[Exchange]) -> str:
     """Told to work on a text, or long texts and their shorter tellings; empty for others."""
     if 2 * sum(bool(_TASK.search(one.question)) for one in sample) >= len(sample):
         return "要約や書き換えを頼む質問です"
@@ -120,13 +117,18 @@ def _rewriting_reason(sample: Sequence[Exchange]) -> str:
         if len(one.question) >= LONG_SOURCE and 2 * len(one.answer) <= len(one.question)
     ]
     if 2 * len(told) >= len(sample):
-        retold = sum(_shared_bigrams(one) >= SHARED_BIGRAMS for one in told)
+        retold = 0
+        for one in told:
+            answer, question = one.answer[:BEGINNING], one.question[:BEGINNING]
+            bigrams = {answer[at : at + 2] for at in range(len(answer) - 1)}
+            shared = sum(pair in question for pair in bigrams)
+            retold += shared >= SHARED_BIGRAMS * max(len(bigrams), 1)
         if 2 * retold >= len(sample):
             return "長い文章と、それを短くした答えです"
     return ""
 
 
-def _style_reason(sample: Sequence[Exchange]) -> str:
+def style_reason(sample: Sequence[Exchange]) -> str:
     """Talks that go on, or answers that end alike in no common way; empty for others."""
     if 2 * sum(one.turns > 2 for one in sample) >= len(sample):
         return "やりとりの続く会話です"
@@ -139,8 +141,9 @@ def _style_reason(sample: Sequence[Exchange]) -> str:
     return ""
 
 
-def _shared_bigrams(exchange: Exchange) -> float:
-    """The share of the answer's character bigrams that occur in the question, of their beginnings."""
-    answer, question = exchange.answer[:BEGINNING], exchange.question[:BEGINNING]
-    bigrams = {answer[at : at + 2] for at in range(len(answer) - 1)}
-    return sum(pair in question for pair in bigrams) / max(len(bigrams), 1)
+REASONS: dict[str, Callable[[Sequence[Exchange]], str]] = {
+    "labels": label_reason,
+    "rewrite": rewriting_reason,
+    "style": style_reason,
+}
+"""By goal, what finds its signs in exchanges; the first that finds any decides."""

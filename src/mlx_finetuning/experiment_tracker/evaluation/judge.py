@@ -168,6 +168,9 @@ def first_line(
     asked = by_kind.get(held_out, [])
     measure, moved = _measure(findings, asked, seed)
     labels = Counter(one.expected for one in asked)
+    validated = [
+        (line.valid_loss, line.update) for line in origin.metrics if line.valid_loss is not None
+    ]
     return outcome.judge(
         outcome.Evidence(
             goal=findings.goal,
@@ -181,12 +184,12 @@ def first_line(
             others=len(by_kind.get("new", [])) if findings.goal == "faq" else 0,
             ended=stopping.tuned,
             adapter_is_zero=findings.adapter_is_zero,
-            answers_changed=_has_changed(findings, by_kind),
+            answers_changed=findings.has_changed,
             forgot=forgetting.state == "forgot",
             parrots=memorising.state == "parrots",
             ending=origin.ending,
             updates=max((line.update for line in origin.metrics), default=0),
-            best_update=_best_update(origin),
+            best_update=min(validated, default=(0.0, 0))[1],
         )
     )
 
@@ -241,25 +244,6 @@ def _measure(findings: Findings, asked: Sequence[Exchange], seed: int) -> tuple[
     ]
     shown = [loss.value for loss in losses if loss is not None]
     return f"{name}の損失は {' → '.join(f'{loss:.3f}' for loss in shown)}。" * bool(shown), True
-
-
-def _has_changed(findings: Findings, by_kind: dict[str, list[Exchange]]) -> bool:
-    """Whether anything at all is otherwise than in the base."""
-    answers = (one.base != one.tuned for asked in by_kind.values() for one in asked)
-    losses = (
-        base.nats != tuned.nats
-        for measured in findings.splits.values()
-        for base, tuned in zip(measured.base, measured.tuned, strict=True)
-    )
-    return any(answers) or any(losses)
-
-
-def _best_update(origin: Origin) -> int:
-    """At which the validation loss was lowest; 0 where it was at the start, or is not known."""
-    losses = [
-        (line.valid_loss, line.update) for line in origin.metrics if line.valid_loss is not None
-    ]
-    return min(losses, default=(0.0, 0))[1]
 
 
 # --- forgetting, memorising --------------------------------------------------------------

@@ -49,6 +49,15 @@ class Findings:
         )
 
     @property
+    def has_changed(self) -> bool:
+        """Whether anything at all is otherwise than in the base: an answer, or a loss."""
+        return any(
+            (base.nats, base.answer) != (tuned.nats, tuned.answer)
+            for measured in self.splits.values()
+            for base, tuned in zip(measured.base, measured.tuned, strict=True)
+        )
+
+    @property
     def adapter_is_zero(self) -> bool:
         """Whether training changed no weight at all."""
         return bool(self.layers) and not any(layer.norm for layer in self.layers)

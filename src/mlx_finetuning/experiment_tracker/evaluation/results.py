@@ -10,6 +10,8 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 
 UNFINISHED = "（考えている途中で終わりました）"
+LIGHTS = {"good": "🟢", "warning": "🟡", "bad": "🔴"}
+"""By the level of a judgement."""
 MARKS = "○△×"
 """Good, borderline and wrong answers, in the order that they are shown."""
 SPLITS_JA = {"train": "教えた行", "valid": "教えていない行（検証）", "test": "教えていない行"}
@@ -116,9 +118,9 @@ class Verdict:
     advice: str = ""
 
     @property
-    def light(self) -> str:
-        """The level as a sign, for lists and terminals."""
-        return {"good": "🟢", "warning": "🟡", "bad": "🔴"}.get(self.level, "")
+    def line(self) -> str:
+        """The text behind its light, for lists and terminals."""
+        return f"{LIGHTS[self.level]} {self.text}"
 
 
 @dataclass(frozen=True, kw_only=True)

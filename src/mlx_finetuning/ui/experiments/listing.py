@@ -57,16 +57,19 @@ def draw_list(runs: Sequence[Run], detail: str, compare: str) -> None:
 
 
 def _row(run: Run) -> dict[str, str]:
-    run_id, best = run.run_id, None
+    run_id, best, result = run.run_id, None, ""
     note = studio().runs.note(run.run_id)
     metrics = studio().workspace.run(run_id).metrics
     if metrics.is_file():
         # Runs of other workspaces may have the same id.
         best = _cached_best_loss(str(metrics), run_id, metrics.stat().st_mtime_ns)
+    report = studio().workspace.run(run_id).report
+    if report.is_file():
+        result = _cached_first_line(str(report), run_id, report.stat().st_mtime_ns)
     return {
         "始めた時刻": local_time(run.created_at),
         "状態": run.state_ja,
-        "結果": _result(run_id),
+        "結果": result,
         "モデル": run.model,
         "データセット": run.dataset,
         "最良の損失": "" if best is None else f"{best:.4f}",
@@ -77,19 +80,11 @@ def _row(run: Run) -> dict[str, str]:
     }
 
 
-def _result(run_id: str) -> str:
-    """The first line of the run's report with its light; empty before there is one."""
-    report = studio().workspace.run(run_id).report
-    if not report.is_file():
-        return ""
-    return _cached_first_line(str(report), run_id, report.stat().st_mtime_ns)
-
-
 @st.cache_data(max_entries=2000, show_spinner=False)
 def _cached_first_line(path: str, run_id: str, changed_ns: int) -> str:
     """Read again only when the report has changed."""
     line = studio().evaluation.first_line(run_id)
-    return "" if line is None else f"{line.light} {line.text}"
+    return "" if line is None else line.line
 
 
 @st.cache_data(max_entries=2000, show_spinner=False)
