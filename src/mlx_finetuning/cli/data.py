@@ -16,7 +16,7 @@ from mlx_finetuning.cli import text, trashing
 from mlx_finetuning.cli.session import CommandResult, Session, command, group
 from mlx_finetuning.config import GOALS, HOLD_OUT, SUPERVISE, PrepareConfig
 from mlx_finetuning.jobs.preview import Preview, PreviewSequence, PreviewToken
-from mlx_finetuning.utils.goals import GOALS_JA
+from mlx_finetuning.utils.goals import GOALS_JA, SPLITS_JA
 
 if TYPE_CHECKING:
     from mlx_finetuning.data_processor import DatasetSummary, Inspection
@@ -347,7 +347,7 @@ def _facts(shown: Preview) -> str:
     more = " ほか" if totals.cut_rows > SHOWN_ROWS else ""
     return text.pairs(
         [
-            ("行", f"{row.row} 行目（{row.split}）"),
+            ("行", f"{row.row} 行目（{SPLITS_JA.get(row.split, row.split)}）"),
             ("トークン", f"{row.token_count}（1文字あたり {row.tokens_per_character}）"),
             ("学習の対象", f"{row.supervised_tokens} トークン（下の【】の中）"),
             ("切り捨て", f"{row.cut} トークン{lost}" if row.cut else "なし"),

@@ -73,10 +73,9 @@ def _shown(report: Report) -> str:
 def _verdicts(report: Report) -> Iterator[str]:
     """The first line, how the training ended, what to do next, and what else was judged."""
     outcome = report.outcome
-    for title, judged in report.judgements:
-        is_first = judged.text == report.first_line.text
-        yield judged.line if is_first else f"{title}: {judged.text}"
-        if is_first and outcome is not None:
+    for at, (title, judged) in enumerate(report.judgements):
+        yield f"{title}: {judged.text}" if at else judged.line
+        if at == 0 and outcome is not None:
             yield from (f"  {line}" for line in outcome.evidence)
             yield from [f"  {outcome.ending}"] if outcome.ending else []
         if judged is report.thinking:

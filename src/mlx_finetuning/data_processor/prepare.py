@@ -77,7 +77,7 @@ class Inspection:
     goal_reason: str = ""
     """In Japanese: why."""
     reworded_facts: int = 0
-    """Answers that are asked for in two wordings or more, so that one of them can be held out."""
+    """Of a FAQ, answers that are asked for in two wordings or more, so that one can be held out."""
 
 
 @dataclass(frozen=True)
@@ -147,6 +147,10 @@ def inspect(
         examined = examine([source], settings, mapping or {}, progress, edits)
     (file,) = examined.sources
     reading, table, columns = file.reading, file.reading.table, file.columns
+    facts: list[list[list[int]]] = []
+    if examined.goal.goal == "faq":
+        near = with_one_answer(examined.keys, examined.near)
+        facts = wordings_by_answer(examined.usable, examined.keys, near)
     return Inspection(
         path=str(reading.path),
         format=table.format,
@@ -176,12 +180,7 @@ def inspect(
         sheets=table.sheets,
         goal=examined.goal.goal,
         goal_reason=examined.goal.reason,
-        reworded_facts=sum(
-            len(wordings) > 1
-            for wordings in wordings_by_answer(
-                examined.usable, examined.keys, with_one_answer(examined.keys, examined.near)
-            )
-        ),
+        reworded_facts=sum(len(wordings) > 1 for wordings in facts),
     )
 
 

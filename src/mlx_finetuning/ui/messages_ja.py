@@ -2,11 +2,6 @@
 
 from __future__ import annotations
 
-SPLITS_JA = {
-    "train": "教える行（学習）",
-    "valid": "教えない行（検証）",
-    "test": "教えない行（テスト）",
-}
 KINDS_JA = {"chat": "質問と回答（会話）", "text": "文章", "preference": "好みの比較"}
 """Of dataset rows."""
 JOBS_JA = {

@@ -32,8 +32,15 @@ AIMS_JA = {
 }
 """What each goal means for the training, for people."""
 
-SAMPLE = 2000
-"""Exchanges that are looked at, spread over all."""
+SPLITS_JA = {
+    "train": "教える行（学習）",
+    "valid": "教えない行（検証）",
+    "test": "教えない行（テスト）",
+}
+"""Of a dataset that is yet to be trained on."""
+
+SAMPLE = 1000
+"""Exchanges that are enough to be looked at."""
 MANY = 1000
 """Exchanges from which nobody wrote facts down one by one."""
 SHORT_LABEL, LEAST_PER_LABEL, FEW_LABELS = 12, 4, 3
@@ -72,19 +79,21 @@ class Guess:
     """In Japanese, to be read by people."""
 
 
-def guess(kind: str, exchanges: Sequence[Exchange]) -> Guess:
-    """The goal that rows of this kind (`chat`, `text`, `preference`) look like."""
+def guess(kind: str, exchanges: Sequence[Exchange], total: int = 0) -> Guess:
+    """The goal that rows of this kind (`chat`, `text`, `preference`) look like.
+
+    total: how many exchanges there are, where these are a sample of them.
+    """
     if kind == "preference":
         return Guess("preference", "よい答えと、よくない答えの組です")
     if kind == "text" or not exchanges:
         return Guess("text", "質問と答えではなく、文章です")
-    count = min(len(exchanges), SAMPLE)
-    sample = [exchanges[at * len(exchanges) // count] for at in range(count)]
     for goal, reason_in in REASONS.items():
-        if reason := reason_in(sample):
+        if reason := reason_in(exchanges):
             return Guess(goal, reason)
-    if len(exchanges) >= MANY:
-        reason = f"{len(exchanges):,}件あり、一つずつの事実より、答え方を学ぶデータのようです"
+    count = total or len(exchanges)
+    if count >= MANY:
+        reason = f"{count:,}件あり、一つずつの事実より、答え方を学ぶデータのようです"
         return Guess("style", reason)
     return Guess("faq", "質問と、それぞれの答えです")
 

@@ -18,8 +18,8 @@ from mlx_finetuning.ui.components.empty import empty_state
 from mlx_finetuning.ui.components.runs import PARAMETER as RUN
 from mlx_finetuning.ui.components.text import plain
 from mlx_finetuning.ui.frame import errors_shown, studio
-from mlx_finetuning.ui.messages_ja import KINDS_JA, SPLITS_JA
-from mlx_finetuning.utils.goals import GOALS_JA
+from mlx_finetuning.ui.messages_ja import KINDS_JA
+from mlx_finetuning.utils.goals import GOALS_JA, SPLITS_JA
 from mlx_finetuning.utils.units_ja import local_time
 
 DOWNLOADS = {"xlsx": "Excel（.xlsx）", "csv": "CSV（.csv）"}
