@@ -22,7 +22,7 @@ FEW = 8
 """Questions below which a share is only a hint."""
 
 ACTIONS_JA = {
-    "go_on": "次は、1つのファイルに軽くして（量子化）、話してみてください。",
+    "go_on": "1つのファイルに軽くして（量子化）、話してみてください。",
     "lower_rate": "学習率（learning_rate）を10分の1にして、もう一度学習してください。",
     "more_updates": "更新の回数を{twice:,}回に増やして、もう一度学習してください。",
     "run_on": "早めに終わらせず（patience を 0 にして）、もう一度学習してください。",

@@ -10,8 +10,8 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 
 UNFINISHED = "（考えている途中で終わりました）"
-LIGHTS = {"good": "🟢", "warning": "🟡", "bad": "🔴"}
-"""By the level of a judgement."""
+LIGHTS = {"good": "○", "warning": "△", "bad": "×"}
+"""By the level of a judgement: what needs neither colour nor a font with emoji."""
 MARKS = "○△×"
 """Good, borderline and wrong answers, in the order that they are shown."""
 SPLITS_JA = {"train": "教えた行", "valid": "教えていない行（検証）", "test": "教えていない行"}
