@@ -195,7 +195,7 @@ def _measured(evidence: Evidence) -> str:
     if evidence.goal not in COUNTED or evidence.main is None:
         return evidence.measure
     parts = []
-    if evidence.taught is not None and (evidence.goal == "faq" or evidence.held_out is None):
+    if evidence.taught is not None:
         parts.append(f"教えた{_told(evidence.taught)}")
     if evidence.held_out is not None:
         parts.append(f"{evidence.held_out_ja}は{_told(evidence.held_out)}")
