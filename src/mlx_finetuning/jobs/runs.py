@@ -157,11 +157,13 @@ def resume(workspace: Workspace, run_id: str) -> None:
         raise RunNotResumable(run_id=run_id, state=run.state_ja)
 
 
-def list_runs(workspace: Workspace) -> list[Run]:
-    """All runs, the newest first."""
+def list_runs(workspace: Workspace, most: int | None = None) -> list[Run]:
+    """All runs, or so many at most, the newest first."""
     folders = workspace.experiments.glob("*/") if workspace.experiments.is_dir() else ()
     names = (folder.name for folder in folders if not folder.name.startswith("."))
-    return [_read(RunPaths(workspace.experiments / name)) for name in sorted(names, reverse=True)]
+    return [
+        _read(RunPaths(workspace.experiments / name)) for name in sorted(names, reverse=True)[:most]
+    ]
 
 
 def show(workspace: Workspace, run_id: str) -> Run:

@@ -31,9 +31,9 @@ class Runs:
 
     workspace: Workspace
 
-    def list(self) -> builtins.list[Run]:
-        """All runs, the newest first."""
-        return runs.list_runs(self.workspace)
+    def list(self, most: int | None = None) -> builtins.list[Run]:
+        """All runs, or so many at most, the newest first."""
+        return runs.list_runs(self.workspace, most)
 
     def trained(self) -> builtins.list[Run]:
         """Those that left something to export or to talk to, the newest first."""

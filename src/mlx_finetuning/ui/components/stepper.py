@@ -5,10 +5,12 @@ All is read from the files of the run that the address names, else of the newest
 
 from __future__ import annotations
 
+import contextlib
 from dataclasses import dataclass
 
 import streamlit as st
 
+from mlx_finetuning.errors import StudioError
 from mlx_finetuning.jobs.runs import LaterJob, Run
 from mlx_finetuning.jobs.status import JobStatus
 from mlx_finetuning.ui import sitemap
@@ -28,9 +30,10 @@ class Step:
 
 def draw_steps(page: str) -> None:
     """`page` is the name of the page that is shown."""
-    runs = studio().runs.list()
-    asked = st.query_params.get(PARAMETER, "")
-    run = next((one for one in runs if one.run_id == asked), runs[0] if runs else None)
+    run = next(iter(studio().runs.list(most=1)), None)
+    with contextlib.suppress(StudioError):
+        if asked := st.query_params.get(PARAMETER):
+            run = studio().runs.show(asked)
     steps = _steps(run)
     upcoming = next((step for step in steps if not step.is_done), None)
     query = {} if run is None else {PARAMETER: run.run_id}
