@@ -388,6 +388,11 @@ def _marked(tokens: Iterable[PreviewToken]) -> str:
 
 def _described(inspection: Inspection) -> str:
     kind = KINDS.get(inspection.kind or "", "学習に使えない形")
+    wordings = (
+        f"{inspection.reworded_facts}件の内容にあります（その一部を、教えずに確かめに使います）"
+        if inspection.reworded_facts
+        else "ありません（全ての行を教え、確かめには、機械的に作った言い換えを使います）"
+    )
     facts = text.pairs(
         [
             (
@@ -398,7 +403,7 @@ def _described(inspection: Inspection) -> str:
             ("シート", inspection.sheet if len(inspection.sheets) > 1 else ""),
             ("種類", kind),
             ("目的", _goal(inspection) if inspection.kind else ""),
-            ("別の聞き方", _wordings(inspection) if inspection.goal == "faq" else ""),
+            ("別の聞き方", wordings if inspection.goal == "faq" else ""),
             ("行", f"{inspection.source_rows}（使える行 {inspection.usable_rows}）"),
             ("列", "、".join(inspection.columns)),
             *(
@@ -413,17 +418,6 @@ def _described(inspection: Inspection) -> str:
 def _goal(judged: Inspection | DatasetSummary) -> str:
     """What the model is for, and why that is supposed."""
     return f"{GOALS_JA[judged.goal]}（{judged.goal_reason}。変えるには --goal）"
-
-
-def _wordings(inspection: Inspection) -> str:
-    """What of a FAQ can be held out."""
-    if inspection.reworded_facts:
-        return (
-            f"{inspection.reworded_facts}件の内容にあります（その一部を、教えずに確かめに使います）"
-        )
-    return (
-        "ありません（全ての行を教え、聞き方を変えて確かめるには、機械的に作った言い換えを使います）"
-    )
 
 
 def _steps(cleaning: Iterable[CleaningStep]) -> list[str]:

@@ -166,7 +166,7 @@ def first_line(
     kinds = ("paraphrase", "reworded") if findings.goal == "faq" else ("new", "paraphrase")
     held_out = next((name for name in kinds if name in by_kind), "")
     asked = by_kind.get(held_out, [])
-    measure, moved = _measure(findings, asked, seed)
+    measure, moved = measured_change(findings, asked, seed)
     labels = Counter(one.expected for one in asked)
     validated = [
         (line.valid_loss, line.update) for line in origin.metrics if line.valid_loss is not None
@@ -214,7 +214,7 @@ def how_right(answer: str, exchange: Exchange, findings: Findings) -> Rightness:
     return "wrong" if found == "contains" and findings.goal == "labels" else found
 
 
-def _measure(findings: Findings, asked: Sequence[Exchange], seed: int) -> tuple[str, bool]:
+def measured_change(findings: Findings, asked: Sequence[Exchange], seed: int) -> tuple[str, bool]:
     """In Japanese how the goal's measure moved on rows that were not taught, and whether it surely did."""
     nearness = NEARNESS.get(findings.goal)
     if nearness and asked:

@@ -80,10 +80,10 @@ class Evidence:
 
 def judge(evidence: Evidence) -> Outcome:
     """The first rule that holds, for this goal."""
-    level, head, action = _broken(evidence) or (
-        _counted(evidence) if evidence.goal in COUNTED and evidence.main else _moved(evidence)
+    level, head, action = broken(evidence) or (
+        counted(evidence) if evidence.goal in COUNTED and evidence.main else moved(evidence)
     )
-    if level == "good" and (side := _side_effect(evidence)):
+    if level == "good" and (side := side_effect(evidence)):
         level, added, action = side
         head += added
     numbers = {
@@ -93,8 +93,8 @@ def judge(evidence: Evidence) -> Outcome:
     return Outcome(
         state=action,
         level=level,
-        text=f"{_measured(evidence)}{head}",
-        evidence=tuple(_figures(evidence)),
+        text=f"{headline(evidence)}{head}",
+        evidence=tuple(figures(evidence)),
         advice=ACTIONS_JA[action].format(**numbers),
         action=action,
         goal=evidence.goal,
@@ -108,7 +108,7 @@ Judged = tuple[str, str, str]
 """Level, words behind the figures, and action."""
 
 
-def _broken(evidence: Evidence) -> Judged | None:
+def broken(evidence: Evidence) -> Judged | None:
     """What makes every further figure meaningless."""
     if evidence.learning == "diverged" or evidence.ending.state == "diverged":
         return "bad", "学習は発散しました。", "lower_rate"
@@ -128,7 +128,7 @@ def _broken(evidence: Evidence) -> Judged | None:
     return None
 
 
-def _counted(evidence: Evidence) -> Judged:
+def counted(evidence: Evidence) -> Judged:
     """By right answers."""
     taught, held_out = evidence.taught, evidence.held_out
     if taught is not None and taught.share < KNOWN:
@@ -154,7 +154,7 @@ def _level(share: float, least: float) -> str:
     return "bad" if share < least else "warning"
 
 
-def _moved(evidence: Evidence) -> Judged:
+def moved(evidence: Evidence) -> Judged:
     """By whether the goal's measure, or the loss, surely moved on rows that were not taught."""
     if evidence.learning == "unknown":
         return "warning", "判定できません。調べる行がありません。", "evaluate"
@@ -176,7 +176,7 @@ def _moved(evidence: Evidence) -> Judged:
     return "good", "学習できています。", "go_on"
 
 
-def _side_effect(evidence: Evidence) -> Judged | None:
+def side_effect(evidence: Evidence) -> Judged | None:
     """What spoils a run that does what it was trained for."""
     if evidence.ended is not None and evidence.ended < ENDS:
         return "warning", "ただし、終わらない答えがあります。", "longer_answers"
@@ -190,7 +190,7 @@ def _side_effect(evidence: Evidence) -> Judged | None:
 # --- words -------------------------------------------------------------------------------
 
 
-def _measured(evidence: Evidence) -> str:
+def headline(evidence: Evidence) -> str:
     """「教えた29問中11問に正解、別の聞き方は8問中2問に正解。」, or how the measure moved."""
     if evidence.goal not in COUNTED or evidence.main is None:
         return evidence.measure
@@ -206,7 +206,7 @@ def _told(tally: Tally) -> str:
     return f"{tally.asked}問中{tally.right}問に正解"
 
 
-def _figures(evidence: Evidence) -> list[str]:
+def figures(evidence: Evidence) -> list[str]:
     """Exact, contained and wrong are three things; and what the model could do before."""
     lines = []
     for name, tally in (("教えた質問", evidence.taught), (evidence.held_out_ja, evidence.held_out)):

@@ -103,7 +103,7 @@ def draw_saved() -> None:
     if name is None:
         return
     with st.container(horizontal=True, vertical_alignment="center"):
-        saved.draw_journey(chosen.name)
+        saved.draw_journey(name)
         st.page_link(
             sitemap.page("training"),
             label="このデータセットで学習する",
