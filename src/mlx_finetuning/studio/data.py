@@ -275,8 +275,8 @@ class Data:
 
     def goal(self, name: str) -> str:
         """What a dataset is for, a key of `utils.goals`; empty where its record does not say."""
-        manifest = self._entry(name).manifest or {}
-        return str(manifest.get("goal", ""))
+        manifest = next((one.manifest for one in self.list() if one.name == name), None)
+        return str((manifest or {}).get("goal", ""))
 
     def require(self, name: str) -> None:
         """Raises InvalidSettings without a name, DatasetNotFound, DatasetInTrash."""
