@@ -36,7 +36,9 @@ C = TypeVar("C")
 
 ENGINES = ("mlx", "mlx-lm", "simulation")
 HIDDEN = ("read", "skip")
-HOLD_OUT = ("paraphrase", "group")
+HOLD_OUT = ("auto", "paraphrase", "group")
+GOALS = ("faq", "style", "labels", "rewrite", "text", "preference")
+"""What a model is trained for; `utils.goals` has their names, and guesses one from the data."""
 SUPERVISE = ("answers", "all")
 OBJECTIVES = ("auto", "sft", "dpo", "orpo")
 
@@ -61,10 +63,16 @@ class PrepareConfig:
     delimiter: str = setting(
         "auto", "CSVなどの区切り文字。autoなら自動判定。comma, tab, semicolon, pipe か、1文字"
     )
+    goal: str = setting(
+        "auto",
+        "何のために学習するか。faqは社内FAQ（事実）、styleは口調・文体、labelsは分類・抽出、"
+        "rewriteは要約・変換、textは文章、preferenceは好み。autoは、データから推定する",
+        choices=("auto", *GOALS),
+    )
     hold_out: str = setting(
-        "group",
-        "検証・テスト行の選び方。groupは同じ内容の行をまとめて片方へ、"
-        "paraphraseは学習した内容の別の聞き方を検証に使う",
+        "auto",
+        "検証・テスト行の選び方。autoは目的に合わせる（faqは全ての内容を教え、別の聞き方だけを使う）。"
+        "groupは同じ内容の行をまとめて片方へ、paraphraseは3通り以上ある内容の聞き方を1つか2つ使う",
         choices=HOLD_OUT,
     )
     valid_share: float = setting(0.1, "検証に使う割合", minimum=0.0, maximum=0.5)
@@ -275,6 +283,11 @@ class SamplingConfig:
 class EvaluateConfig:
     """How base and tuned model are compared."""
 
+    goal: str = setting(
+        "auto",
+        "何のために学習したか。何を数えて、どう判定するかが決まる。autoは、データセットの目的",
+        choices=("auto", *GOALS),
+    )
     max_rows: int = setting(500, "1つの分割で調べる行数の上限。多いときは等間隔に選ぶ", minimum=1)
     max_tokens: int = setting(96, "1つの答えの最大トークン数", minimum=1)
     batch_size: int = setting(32, "一度に答えさせる質問の数の上限", minimum=1, maximum=256)

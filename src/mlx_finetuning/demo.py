@@ -1,7 +1,7 @@
-"""The main job end to end on the bundled data: prepare → train → evaluate → export → ask.
+"""The main job end to end on the bundled data: おまかせ as anybody starts it, then every trained
+question put to llama.cpp.
 
-A composition of `Studio` calls that measures each stage; every figure of its result comes from
-the stage that made it. Loads no MLX.
+Every figure of its result comes from the stage that made it. Loads no MLX.
 """
 
 from __future__ import annotations
@@ -13,17 +13,20 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from mlx_finetuning import config
-from mlx_finetuning.config import EvaluateConfig, ExportConfig, PrepareConfig, TrainConfig, as_dict
-from mlx_finetuning.experiment_tracker.evaluation.results import Answered, Learned
+from mlx_finetuning.config import EvaluateConfig, PrepareConfig, TrainConfig, as_dict
+from mlx_finetuning.experiment_tracker.evaluation.results import Answered, Learned, Outcome
 from mlx_finetuning.models import BUILT_IN
 from mlx_finetuning.progress import Progress, Step
-from mlx_finetuning.quantizer.verify.results import LogitParity
+from mlx_finetuning.quantizer.verify.results import Exported, LogitParity
 from mlx_finetuning.studio import Studio
 
 DATASET = "demo"
 MAIN_QUANT = "Q4_K_M"
 QUANTS = (MAIN_QUANT, "Q8_0", "F16")
 """Of the built-in model; of others the first, for each takes gigabytes."""
+PREPARE = PrepareConfig(goal="faq")
+COMPARED = 16
+"""Questions that the written files are compared with."""
 # Enough for every fact of the sample to be learned on two cores within half a minute.
 SETTINGS = TrainConfig(model=BUILT_IN, dataset=DATASET, iterations=150, validate_every=50)
 
@@ -55,6 +58,7 @@ class Demonstration:
     valid_loss_after: float | None
     examples: tuple[Answered, ...]
     verdict: Learned
+    outcome: Outcome | None
     adapter_path: str | None
     gguf_path: str
     gguf_paths: Mapping[str, str]
@@ -72,18 +76,17 @@ def run_demo(
 
     seconds: dict[str, float] = {}
     with _timed(seconds, "prepare"):
-        hold_out = PrepareConfig(hold_out="paraphrase")
-        studio.data.prepare(SAMPLE_DATA, DATASET, hold_out, replace=True, progress=progress)
+        studio.data.prepare(SAMPLE_DATA, DATASET, PREPARE, replace=True, progress=progress)
         training = config.load(TrainConfig, {**as_dict(_settings(studio, model)), **settings})
-    with _timed(seconds, "train"):
-        run_id = studio.training.start(training)
-        trained = studio.runs.follow(run_id, progress, stops=True)
-    with _timed(seconds, "evaluate"):
-        report = studio.evaluation.start(run_id, EvaluateConfig()).follow(progress)
-    with _timed(seconds, "export"):
-        quants = QUANTS if model == BUILT_IN else (MAIN_QUANT,)
-        exported = studio.exports.start(run_id, ExportConfig(), quants).follow(progress)
-    gguf = Path(exported.files[MAIN_QUANT].path)
+    quants = QUANTS if model == BUILT_IN else (MAIN_QUANT,)
+    run_id = studio.auto.start(training, quants, prompts=COMPARED)
+    journey = studio.auto.follow(run_id).follow(progress)
+    seconds |= journey.seconds
+    trained, report = studio.runs.follow(run_id, progress), studio.evaluation.report(run_id)
+    assert report is not None  # the journey made it
+    [export] = (job.name for job in studio.jobs.list(run_id) if job.kind == "export")
+    files = studio.jobs.result(run_id, export, Exported).files
+    gguf = Path(journey.gguf[MAIN_QUANT])
     train, test = report.splits["train"], report.splits["test"]
     with _timed(seconds, "ask"):
         accuracy, asked = _ask(gguf, train.answers, progress)
@@ -99,10 +102,11 @@ def run_demo(
         valid_loss_after=trained.last_valid_loss,
         examples=test.answers[:3],
         verdict=report.verdict,
+        outcome=report.outcome,
         adapter_path=trained.adapter_path,
         gguf_path=str(gguf),
-        gguf_paths={quant: file.path for quant, file in exported.files.items()},
-        parities={quant: exported.files[quant].parity for quant in quants},
+        gguf_paths=journey.gguf,
+        parities={quant: file.parity for quant, file in files.items()},
         q4_k_m_accuracy=accuracy,
         runtime_answer=asked,
     )
@@ -112,9 +116,7 @@ def _settings(studio: Studio, model: str) -> TrainConfig:
     """Of other models the usual preset's: what suits the sheet's rows and the model's width."""
     if model == BUILT_IN:
         return SETTINGS
-    presets = studio.training.presets(TrainConfig(model=model, dataset=DATASET))
-    [usual] = (preset.settings for preset in presets if preset.key == "usual")
-    return usual
+    return studio.training.preset(TrainConfig(model=model, dataset=DATASET), "usual")
 
 
 @contextmanager

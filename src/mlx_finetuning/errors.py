@@ -546,6 +546,10 @@ class ExportNotProven(ExportError):
     """
 
 
+class JourneyNotFound(RunError):
+    """The run was started by hand, so there is no おまかせ to go on with. Data: run_id."""
+
+
 class RunNotDeployed(ExportError):
     """The run's model was not brought into Ollama yet. Data: run_id."""
 

@@ -74,7 +74,7 @@ def test_cp932_sheet_becomes_a_model_that_answers_in_twelve_clicks(
     expect(page.get_by_test_id("stVegaLiteChart").first).to_contain_text("検証")
     clicks.link("成果を調べる")
     clicks.button("学習の成果を調べる")
-    expect(page.get_by_text("学習したか").first).to_be_visible(timeout=90_000)
+    expect(page.get_by_text("学習できたか").first).to_be_visible(timeout=90_000)
     clicks.link("量子化")
     clicks.button("量子化する")
     expect(badge(page, "検証済み").first).to_be_visible(timeout=180_000)
@@ -89,6 +89,29 @@ def test_cp932_sheet_becomes_a_model_that_answers_in_twelve_clicks(
     assert entry.manifest is not None
     assert entry.manifest["encoding"] == "cp932"
     assert sheet.read_bytes() == before
+
+
+@pytest.mark.usefixtures("home")
+def test_sheet_becomes_a_conversation_by_omakase_in_five_clicks(page: Page, tmp_path: Path) -> None:
+    facts = "".join(f"{n}番の窓口はどこですか？,{n}番の窓口は{n}階です。\n" for n in range(1, 7))
+    sheet = tmp_path / "faq.csv"
+    sheet.write_text(f"質問,回答\n{facts}", encoding="utf-8")
+    visit(page, "dataset")
+    hand_in(page, sheet)
+    expect(page.get_by_text("社内FAQ（事実）").first).to_be_visible()
+    expect(page.get_by_text("別の聞き方がありません").first).to_be_visible()
+    clicks = Clicks(page)
+    clicks.button("データセットを保存")
+    clicks.button("おまかせで作る")
+    expect(page.get_by_role("button", name="おまかせを止める")).to_be_visible(timeout=60_000)
+    expect(page.get_by_text("1/4 学習").first).to_be_visible(timeout=60_000)
+    following = page.get_by_role("link", name="次へ: 話す")
+    expect(following).to_be_visible(timeout=240_000)
+    expect(page.get_by_role("button", name="おまかせを止める")).to_be_hidden(timeout=240_000)
+    clicks.on(following)
+    ask(page, "3番の窓口はどこですか？")
+    expect(page.get_by_test_id("stChatMessage").nth(1)).to_contain_text("3階", timeout=60_000)
+    assert clicks.count <= 5
 
 
 def reach(page: Page, role: str, name: str) -> None:

@@ -84,6 +84,7 @@ def test_the_commands_are_those_of_the_contract() -> None:
         *(
             "doctor",
             "demo",
+            "auto",
             "data inspect",
             "data prepare",
             "data preview",

@@ -231,6 +231,29 @@ def test_manifest_makes_the_same_bytes_again(paths: DatasetPaths, tmp_path: Path
     assert all(_contents(other)[name] == before[name] for name in before if name != "dataset.json")
 
 
+def test_manifest_of_before_goals_makes_the_same_bytes(paths: DatasetPaths) -> None:
+    prepare(SAMPLE_DATA, "shop", paths, PrepareConfig(hold_out="group"))
+    before = _contents(paths)
+    manifest = json.loads(before["dataset.json"])
+    assert manifest.pop("goal") == manifest["config"].pop("goal") == "faq"
+    paths.manifest.write_text(json.dumps(manifest), encoding="utf-8")
+    reproduce(read_manifest(paths.manifest), "shop", paths, replace=True)
+    again = _contents(paths)
+    assert all(again[name] == before[name] for name in before if name != "dataset.json")
+
+
+def test_inspection_says_what_it_is_for_and_what_could_be_held_out(tmp_path: Path) -> None:
+    found = inspect(SAMPLE_DATA)
+    assert (found.goal, found.reworded_facts) == ("faq", 16)
+    sheet = tmp_path / "a.csv"
+    sheet.write_text(
+        "質問,回答\n" + "".join(f"問{n}は？,答え{n}番です\n" for n in range(9)), "utf-8"
+    )
+    assert (inspect(sheet).goal, inspect(sheet).reworded_facts) == ("faq", 0)
+    asked = inspect(sheet, config=PrepareConfig(goal="style"))
+    assert (asked.goal, asked.reworded_facts) == ("style", 0)
+
+
 def test_manifest_finds_an_evaluation_set_from_another_folder(
     paths: DatasetPaths, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

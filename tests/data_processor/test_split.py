@@ -265,3 +265,72 @@ def test_stratified_split_keeps_the_shares_of_every_category() -> None:
     for name in ("valid", "test"):
         counts = Counter(example.category for example in _by(result, examples, name))
         assert counts == {"多い": 20, "中": 6, "少ない": 2}
+
+
+# --- what the goal asks for --------------------------------------------------------------
+
+FAQ = PrepareConfig(goal="faq")
+
+
+def _sheet(facts: int, wordings: int) -> list[Example]:
+    """So many facts, of which every third is asked for in `wordings` ways."""
+    rng = Random(facts)
+    examples = []
+    for rank in range(facts):
+        word = _word(rng)
+        for form in FORMS[: wordings if rank % 3 == 0 else 1]:
+            examples.append(_example(len(examples) + 2, form.format(word), f"{rank}00円です。"))
+    return examples
+
+
+@pytest.mark.parametrize("facts", [3, 8, 20, 37, 60, 100, 150, 200, 250, 300])
+@pytest.mark.parametrize("wordings", [1, 2, 4])
+def test_every_fact_of_a_faq_is_taught(facts: int, wordings: int) -> None:
+    examples = _sheet(facts, wordings)
+    result = split(examples, FAQ)
+    taught = {example.turns[-1].content for example in _by(result, examples, "train")}
+    assert taught == {example.turns[-1].content for example in examples}
+    held_out = len(examples) - result.assigned.count("train")
+    assert result.leakage.same_answers == held_out
+    assert result.leakage.near_questions == 0
+    assert bool(held_out) == (wordings > 1)
+    assert ("NO_OTHER_WORDINGS" in _codes(result)) == (wordings == 1)
+
+
+def test_one_wording_of_two_is_held_out_only_up_to_the_share() -> None:
+    examples = _facts(40, phrasings=2)
+    result = split(examples, FAQ)
+    assert result.assigned.count("test") == 8  # a tenth
+    # What is left of those facts is one wording each: others give the rows of validation.
+    assert result.assigned.count("valid") == 8
+
+
+def test_set_phrases_are_no_fact_in_other_words() -> None:
+    rng = Random(6)
+    examples = [_example(at, _word(rng) + "はできますか？", "はい、できます。") for at in range(6)]
+    result = split(examples, FAQ)
+    assert set(result.assigned) == {"train"}
+
+
+def test_split_that_was_asked_for_wins_over_the_goal_and_says_what_is_not_taught() -> None:
+    examples = _facts(40)
+    result = split(examples, PrepareConfig(goal="faq", hold_out="group"))
+    assert result.assigned == split(examples, PrepareConfig()).assigned
+    assert "FACTS_NOT_TAUGHT" in _codes(result)
+    assert "FACTS_NOT_TAUGHT" not in _codes(split(examples, PrepareConfig(goal="style")))
+
+
+def test_questions_that_differ_in_a_name_alone_are_other_facts() -> None:
+    forms = (
+        "{}の手続きは、どの部署に聞けばよいですか？",
+        "{}について相談したいので、窓口を教えてください。",
+    )
+    names = ("会議室", "社用車", "制服", "社員証", "名刺", "研修", "備品", "郵便", "倉庫", "駐車場")
+    examples = [
+        _example(2 * at + n, form.format(name), f"内線{at}番の、{name}の係です。")
+        for at, name in enumerate(names)
+        for n, form in enumerate(forms)
+    ]
+    result = split(examples, FAQ)
+    assert result.assigned.count("test") == result.assigned.count("valid") == 2
+    assert "LEAKAGE" not in _codes(result)

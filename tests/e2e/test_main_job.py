@@ -31,7 +31,7 @@ def cli(workspace: Path, *arguments: str, check: bool = True) -> dict[str, Any]:
         [COMMAND, *arguments, "--workspace", str(workspace), "--json"],
         capture_output=True,
         text=True,
-        timeout=300,
+        timeout=600,
         check=False,
     )
     assert not check or done.returncode == 0, done.stderr[-2000:]
@@ -54,6 +54,8 @@ def test_the_base_knows_none_of_the_facts_and_the_tuned_model_all(demo: dict[str
     assert demo["tuned_accuracy"] >= 0.9
     assert demo["paraphrase_accuracy"] >= 0.5
     assert demo["valid_loss_after"] < 0.5 * demo["valid_loss_before"]
+    assert demo["outcome"]["level"] == "good", demo["outcome"]
+    assert "教えた64問中" in demo["outcome"]["text"]
 
 
 def test_the_written_files_are_the_trained_model(demo: dict[str, Any]) -> None:

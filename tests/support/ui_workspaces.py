@@ -9,7 +9,7 @@ from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
 from mlx_finetuning import config, files
-from mlx_finetuning.config import TrainConfig
+from mlx_finetuning.config import PrepareConfig, TrainConfig
 from mlx_finetuning.progress import silent
 from mlx_finetuning.studio import Studio
 from mlx_finetuning.workspace import RunPaths, Workspace
@@ -22,8 +22,10 @@ TABLE = "質問,回答,カテゴリ\n" + "".join(
 
 
 def add_dataset(workspace: Workspace, name: str = "faq") -> None:
+    """With rows of all splits."""
     studio = Studio(workspace)
-    studio.data.prepare(studio.data.keep_upload("質問と回答.csv", TABLE.encode("cp932")), name)
+    source = studio.data.keep_upload("質問と回答.csv", TABLE.encode("cp932"))
+    studio.data.prepare(source, name, PrepareConfig(hold_out="group"))
 
 
 def add_run(workspace: Workspace, number: int, updates: int = 20) -> RunPaths:

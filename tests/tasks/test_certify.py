@@ -337,3 +337,18 @@ def test_many_problems_are_shortened() -> None:
     )
     assert len(one.problems) == 6
     assert "4件" in one.problems[-1]
+
+
+@pytest.mark.parametrize(("equal", "level"), [(64, "good"), (40, "warning")])
+def test_the_headline_agrees_with_the_figures_row_by_row(equal: int, level: str) -> None:
+    expected = [said("答え")] * 64
+    found = [*expected[:equal], *([said("別の答え")] * (64 - equal))]
+    reference = certificate.reference_row(expected)
+    rounded = certificate.row(
+        "Q4_K_M", "GGUF Q4_K_M", "", found, expected, parity=None, is_exact=False
+    )
+    made = certificate.record([reference, rounded], 0)
+    assert (made.passed, made.level) == (True, level)
+    assert ("学習したモデルとして答えます" in made.verdict) == (level == "good")
+    assert ("GGUF Q4_K_Mは62%" in made.verdict) == (level == "warning")
+    assert ("64問中40問" in rounded.verdict) == (level == "warning")

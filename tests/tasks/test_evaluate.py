@@ -109,7 +109,7 @@ def test_report_has_what_is_needed_to_make_it_again(
     assert {"mlx", "mlx-finetuning", "python"} <= origin.versions.keys()
     assert studio.evaluation.report(right) == report
     page = studio.workspace.run(right).report_html.read_text(encoding="utf-8")
-    assert report.verdict.text in page
+    assert report.first_line.text in page
 
 
 @pytest.mark.usefixtures("few_general")

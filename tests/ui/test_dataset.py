@@ -110,3 +110,18 @@ def test_pasted_table_is_kept_and_read(workspace: Workspace) -> None:
     page.text_area(key="pasted").set_value("質問\t回答\nあ\tい\n").run()
     click(page, "貼り付けた表を使う")
     assert page.query_params["file"]
+
+
+def test_goal_is_guessed_and_can_be_changed_before_saving(workspace: Workspace) -> None:
+    rows = "".join(f"{n}番はどう？,{n}番はとてもよいのじゃ！\n" for n in range(12))
+    page = open_page("dataset", file=_uploaded(workspace, "manner.csv", "質問,回答\n" + rows))
+    assert "**口調・文体**" in texts(page)
+    asked = next(one for one in page.selectbox if one.label == "何のために学習しますか")
+    asked.select("faq").run()
+    assert "**社内FAQ（事実）**" in texts(page)
+    assert any("別の聞き方がありません" in str(item.value) for item in page.info)
+    click(page, "データセットを保存")
+    manifest = next(one.manifest for one in Studio(workspace).data.list() if one.name == "manner")
+    assert manifest is not None
+    assert (manifest["goal"], manifest["config"]["goal"]) == ("faq", "faq")
+    assert manifest["counts"] == {"train": 12, "valid": 0, "test": 0}

@@ -85,7 +85,7 @@ def test_report_and_certificate_are_shown(workspace: Workspace) -> None:
     assert not page.exception
     assert not shown_errors(page)
     told = [item.value for item in page.success]
-    assert any("学習したか" in text and "学習できています" in text for text in told)
+    assert any("学習できたか" in text and "学習できています" in text for text in told)
     assert "全て学習したモデルと同じです。" in told
     answers = next(table.value for table in page.dataframe if "学習後" in table.value)
     assert answers.to_dict("records")[0]["質問"] == "営業時間は？"

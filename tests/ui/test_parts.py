@@ -11,7 +11,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from mlx_finetuning.config import TrainConfig
+from mlx_finetuning.config import GOALS, TrainConfig
 from mlx_finetuning.data_processor.findings import KINDS
 from mlx_finetuning.data_processor.settings import DROPPABLE
 from mlx_finetuning.errors import StudioError
@@ -123,6 +123,13 @@ def test_presets_grow_in_length_and_fit_the_data(rows: int) -> None:
 def test_usual_preset_trains_the_sample_as_the_demo_does() -> None:
     _, usual, _ = presets(TrainConfig(), 48)
     assert (usual.settings.iterations, usual.settings.learning_rate) == (150, 1e-3)
+
+
+def test_presets_train_facts_longer_and_preferences_more_slowly() -> None:
+    usual = {goal: presets(TrainConfig(), 48, goal=goal)[1].settings for goal in ("", *GOALS)}
+    assert usual["faq"].iterations == 2 * usual[""].iterations
+    assert usual["preference"].iterations < usual[""].iterations
+    assert usual["preference"].learning_rate == pytest.approx(usual[""].learning_rate / 10)
 
 
 @pytest.mark.parametrize(

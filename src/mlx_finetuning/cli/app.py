@@ -12,6 +12,7 @@ from mlx_finetuning.cli import japanese
 COMMANDS = {
     "doctor": "doctor",
     "demo": "demo",
+    "auto": "auto",
     "data": "data",
     "train": "train",
     "runs": "runs",

@@ -9,6 +9,7 @@ from mlx_finetuning.cli import text
 from mlx_finetuning.cli.runs import RUN_ID
 from mlx_finetuning.cli.session import CommandResult, Session, command
 from mlx_finetuning.config import CertifyConfig, as_dict
+from mlx_finetuning.experiment_tracker.evaluation.results import LIGHTS
 
 HEADING = ("動かし方", "質問", "質問のトークン", "次の語の一致", "KL", "答えの一致", "自分で終了")
 
@@ -36,8 +37,7 @@ def certify(session: Session, run_id: str, assignments: tuple[str, ...]) -> Comm
                 text.percent(row.ended),
             )
         )
-    mark = "○" if certificate.passed else "×"
-    lines = [f"{mark} {certificate.verdict}", "", text.table(HEADING, figures)]
+    lines = [f"{LIGHTS[certificate.level]} {certificate.verdict}", "", text.table(HEADING, figures)]
     if certificate.problems:
         lines += ["", "違い:", *(f"  - {problem}" for problem in certificate.problems)]
     lines += [f"注意: {note}" for note in certificate.notes]

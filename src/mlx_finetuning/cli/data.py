@@ -14,8 +14,9 @@ import click
 from mlx_finetuning import config
 from mlx_finetuning.cli import text, trashing
 from mlx_finetuning.cli.session import CommandResult, Session, command, group
-from mlx_finetuning.config import HOLD_OUT, SUPERVISE, PrepareConfig
+from mlx_finetuning.config import GOALS, HOLD_OUT, SUPERVISE, PrepareConfig
 from mlx_finetuning.jobs.preview import Preview, PreviewSequence, PreviewToken
+from mlx_finetuning.utils.goals import GOALS_JA, SPLITS_JA
 
 if TYPE_CHECKING:
     from mlx_finetuning.data_processor import DatasetSummary, Inspection
@@ -55,6 +56,12 @@ DELIMITER = click.option(
 CLEAN = click.option(
     "--clean", metavar="STEPS", help="文章の整え方（コンマ区切り）。設定の一覧の clean を参照"
 )
+GOAL = click.option(
+    "--goal",
+    type=click.Choice(GOALS),
+    help="何のために学習するか。省略時はデータから推定"
+    f"（{'、'.join(f'{key}は{name}' for key, name in GOALS_JA.items())}）",
+)
 EVALUATION = click.option(
     "--evaluation",
     "evaluation",
@@ -73,6 +80,7 @@ EVALUATION = click.option(
 @DELIMITER
 @CLEAN
 @EVALUATION
+@GOAL
 def inspect(session: Session, file: Path, mapping: tuple[str, ...], **named: Any) -> CommandResult:
     """ファイルの文字コード・形式・列・気になる行を調べる（データセットは作らない）
 
@@ -109,6 +117,7 @@ def _received(session: Session, file: Path) -> Path:
 @SHEET
 @HEADER_ROW
 @DELIMITER
+@GOAL
 @click.option("--hold-out", type=click.Choice(HOLD_OUT), help="検証・テスト行の選び方")
 @click.option("--stratify", metavar="COLUMN", help="分割の割合をそろえる列（カテゴリなど）")
 @CLEAN
@@ -338,7 +347,7 @@ def _facts(shown: Preview) -> str:
     more = " ほか" if totals.cut_rows > SHOWN_ROWS else ""
     return text.pairs(
         [
-            ("行", f"{row.row} 行目（{row.split}）"),
+            ("行", f"{row.row} 行目（{SPLITS_JA.get(row.split, row.split)}）"),
             ("トークン", f"{row.token_count}（1文字あたり {row.tokens_per_character}）"),
             ("学習の対象", f"{row.supervised_tokens} トークン（下の【】の中）"),
             ("切り捨て", f"{row.cut} トークン{lost}" if row.cut else "なし"),
@@ -379,6 +388,11 @@ def _marked(tokens: Iterable[PreviewToken]) -> str:
 
 def _described(inspection: Inspection) -> str:
     kind = KINDS.get(inspection.kind or "", "学習に使えない形")
+    wordings = (
+        f"{inspection.reworded_facts}件の内容にあります（その一部を、教えずに確かめに使います）"
+        if inspection.reworded_facts
+        else "ありません（全ての行を教え、確かめには、機械的に作った言い換えを使います）"
+    )
     facts = text.pairs(
         [
             (
@@ -388,6 +402,8 @@ def _described(inspection: Inspection) -> str:
             ("文字コード", f"{inspection.encoding}（{inspection.encoding_reason}）"),
             ("シート", inspection.sheet if len(inspection.sheets) > 1 else ""),
             ("種類", kind),
+            ("目的", _goal(inspection) if inspection.kind else ""),
+            ("別の聞き方", wordings if inspection.goal == "faq" else ""),
             ("行", f"{inspection.source_rows}（使える行 {inspection.usable_rows}）"),
             ("列", "、".join(inspection.columns)),
             *(
@@ -397,6 +413,11 @@ def _described(inspection: Inspection) -> str:
         ]
     )
     return "\n".join([facts, *_steps(inspection.cleaning), *_findings(inspection.findings)])
+
+
+def _goal(judged: Inspection | DatasetSummary) -> str:
+    """What the model is for, and why that is supposed."""
+    return f"{GOALS_JA[judged.goal]}（{judged.goal_reason}。変えるには --goal）"
 
 
 def _steps(cleaning: Iterable[CleaningStep]) -> list[str]:
@@ -426,9 +447,11 @@ def _written(summary: DatasetSummary) -> str:
         [
             ("データセット", f"{summary.name}（{summary.folder}）"),
             ("種類", KINDS.get(summary.kind, summary.kind)),
+            ("目的", _goal(summary)),
             *(("元のファイル", source) for source in sources),
             ("行", f"{summary.source_rows} 行のうち {summary.usable_rows} 行を使用"),
-            ("学習・検証・テスト", f"{counts['train']}・{counts['valid']}・{counts['test']} 行"),
+            ("教える行", f"{counts['train']} 行"),
+            ("教えない行", f"検証 {counts['valid']} 行、テスト {counts['test']} 行"),
             ("列の役割", "、".join(f"{role}={name}" for role, name in summary.mapping.items())),
             ("除いた行", "、".join(f"{code} {rows}" for code, rows in summary.dropped.items())),
         ]

@@ -9,15 +9,14 @@ import click
 from mlx_finetuning import config
 from mlx_finetuning.cli import text
 from mlx_finetuning.cli.session import CommandResult, Session, command
+from mlx_finetuning.jobs.results import JOURNEY_JA
 
 if TYPE_CHECKING:
     from mlx_finetuning.demo import Demonstration
 
 STAGES = {
     "prepare": "データの用意",
-    "train": "学習",
-    "evaluate": "評価",
-    "export": "書き出しと検証",
+    **JOURNEY_JA,
     "ask": "llama.cpp での確認",
     "total": "合計",
 }
@@ -34,7 +33,7 @@ STAGES = {
     "--set", "assignments", multiple=True, metavar="KEY=VALUE", help="学習の設定を1つ変える"
 )
 def demo(session: Session, model: str, assignments: tuple[str, ...]) -> CommandResult:
-    """付属のデータで、学習から書き出しまでをひと通り試す（内蔵のモデルなら約2分）"""
+    """付属のデータで、学習から書き出しまでをひと通り試す（内蔵のモデルなら約3分）"""
     from mlx_finetuning.demo import run_demo
 
     settings = config.parse_assignments(list(assignments))
@@ -51,11 +50,13 @@ def _shown(result: Demonstration) -> str:
         for quant, parity in result.parities.items()
         if parity is not None
     ]
+    outcome = result.outcome
     parts = [
+        *([outcome.line, ""] if outcome is not None else []),
         "■ 学習の前と後",
         text.table(("", "元のモデル", "学習後"), _learning(result)),
         "",
-        "■ 学習していない聞き方への答え",
+        "■ 教えていない聞き方への答え",
         *(
             f"質問: {item.question}\n  元のモデル: {item.base}\n  学習後:     {item.tuned}"
             for item in result.examples
@@ -63,7 +64,7 @@ def _shown(result: Demonstration) -> str:
         "",
         "■ 書き出したファイル（GGUF）",
         text.table(("形式", "MLXのモデルとの一致", "平均のずれ(KL)"), files),
-        f"学習した質問への正答率（Q4_K_M、llama.cpp）: {text.percent(result.q4_k_m_accuracy)}",
+        f"教えた質問への正答率（Q4_K_M、llama.cpp）: {text.percent(result.q4_k_m_accuracy)}",
         "",
         "■ llama.cpp に聞いてみました",
         f"質問: {result.runtime_answer.question}",
@@ -90,9 +91,9 @@ def _learning(result: Demonstration) -> list[tuple[str, str, str]]:
     losses = (result.valid_loss_before, result.valid_loss_after)
     before, after = ("—" if loss is None else f"{loss:.3f}" for loss in losses)
     return [
-        ("学習した質問の正答率", *_shares(result.base_accuracy, result.tuned_accuracy)),
+        ("教えた質問の正答率", *_shares(result.base_accuracy, result.tuned_accuracy)),
         (
-            "学習していない聞き方の正答率",
+            "教えていない聞き方の正答率",
             *_shares(result.base_paraphrase_accuracy, result.paraphrase_accuracy),
         ),
         ("検証の損失（小さいほど良い）", before, after),

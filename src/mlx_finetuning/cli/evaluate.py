@@ -12,9 +12,13 @@ from mlx_finetuning.cli import text
 from mlx_finetuning.cli.runs import RUN_ID
 from mlx_finetuning.cli.session import CommandResult, Session, command
 from mlx_finetuning.config import EvaluateConfig, as_dict
-from mlx_finetuning.experiment_tracker.evaluation.results import Report, SplitReport
+from mlx_finetuning.experiment_tracker.evaluation.results import (
+    SPLITS_JA,
+    Report,
+    SplitReport,
+    examples,
+)
 
-SPLITS = {"train": "学習した行", "valid": "検証の行", "test": "学習していない行"}
 HEADING = ("", "行", "損失（前 → 後）", "正答率（前 → 後）", "自分で答え終えた率")
 PAIRS_HEADING = ("", "組", "よい答えのほうが出やすい組（前 → 後）", "差（前 → 後）")
 SHOWN_ANSWERS = 5
@@ -42,7 +46,7 @@ def _shown(report: Report) -> str:
         base, tuned = split.base, split.tuned
         figures.append(
             (
-                SPLITS[name],
+                SPLITS_JA[name],
                 str(split.rows),
                 _change(base.loss, tuned.loss, _number),
                 _change(base.exact, tuned.exact, text.percent),
@@ -52,7 +56,7 @@ def _shown(report: Report) -> str:
         if preference := split.preference:
             pairs.append(
                 (
-                    SPLITS[name],
+                    SPLITS_JA[name],
                     str(preference.pairs),
                     _change(preference.base_accuracy, preference.tuned_accuracy, text.percent),
                     _change(preference.base_margin, preference.tuned_margin, _number),
@@ -67,11 +71,13 @@ def _shown(report: Report) -> str:
 
 
 def _verdicts(report: Report) -> Iterator[str]:
-    judgements = (report.verdict, report.forgetting, report.memorising, report.stopping)
-    for judged in (*judgements, report.thinking):
-        if judged is None:
-            continue
-        yield judged.text
+    """The first line, how the training ended, what to do next, and what else was judged."""
+    outcome = report.outcome
+    for at, (title, judged) in enumerate(report.judgements):
+        yield f"{title}: {judged.text}" if at else judged.line
+        if at == 0 and outcome is not None:
+            yield from (f"  {line}" for line in outcome.evidence)
+            yield from [f"  {outcome.ending}"] if outcome.ending else []
         if judged is report.thinking:
             yield from (f"  {line}" for line in judged.evidence)
         if judged.advice:
@@ -87,12 +93,12 @@ def _number(value: float) -> str:
 
 
 def _answers(splits: Mapping[str, SplitReport]) -> Iterator[str]:
-    """A few held-out exchanges, else trained ones; the wrong ones first."""
+    """A few held-out exchanges, else trained ones: good, borderline and wrong ones, in this order."""
     name = "test" if "test" in splits else "train"
     asked = splits[name].answers if name in splits else ()
-    for item in sorted(asked, key=lambda item: item.tuned_exact)[:SHOWN_ANSWERS]:
-        mark, (base, tuned) = "○" if item.tuned_exact else "×", item.shown
+    for item in examples(asked, SHOWN_ANSWERS):
+        base, tuned = item.shown
         yield (
-            f"{mark} 質問: {item.question}\n  正解:       {item.expected}\n"
-            f"  元のモデル: {base}\n  学習後:     {tuned}"
+            f"{item.mark} 質問（{item.taught_ja}）: {item.question}\n"
+            f"  正解:       {item.expected}\n  元のモデル: {base}\n  学習後:     {tuned}"
         )

@@ -29,10 +29,19 @@ RUN_ID = click.argument("run_id", metavar="ID")
 def list_(session: Session) -> CommandResult:
     """実験の一覧を、新しい順に表示する"""
     listed = session.studio.runs.list()
-    rows = ([run.run_id, run.state_ja, run.model, run.dataset, run.engine] for run in listed)
-    shown = text.table(["実験ID", "状態", "モデル", "データセット", "エンジン"], rows)
+    first = {run.run_id: session.studio.evaluation.first_line(run.run_id) for run in listed}
+    told = {run_id: "" if line is None else line.line for run_id, line in first.items()}
+    rows = (
+        [run.run_id, run.state_ja, run.model, run.dataset, run.engine, told[run.run_id]]
+        for run in listed
+    )
+    shown = text.table(["実験ID", "状態", "モデル", "データセット", "エンジン", "結果"], rows)
     nothing = "実験はまだありません。mlx-finetuning demo で試せます。"
-    return CommandResult({"runs": [as_json(run) for run in listed]}, shown if listed else nothing)
+    data = [
+        {**as_json(run), "outcome": line and dataclasses.asdict(line)}
+        for run, line in zip(listed, first.values(), strict=True)
+    ]
+    return CommandResult({"runs": data}, shown if listed else nothing)
 
 
 @command(runs)

@@ -12,6 +12,7 @@ from mlx_finetuning.cli import text
 from mlx_finetuning.cli.runs import as_json
 from mlx_finetuning.cli.session import CommandResult, Session, command
 from mlx_finetuning.config import ENGINES, TrainConfig, as_dict
+from mlx_finetuning.jobs.ending import ending
 from mlx_finetuning.jobs.results import Estimate, TrainResult
 from mlx_finetuning.progress import Progress, Step
 
@@ -159,8 +160,10 @@ def finished(run_id: str, result: TrainResult) -> str:
             "学習は行われていません。損失は作りもので、アダプターもありません。"
         )
     objective = OBJECTIVES.get(result.objective)  # of answers and text none is named
+    told = ending(result).text
     return "\n".join(
         [
+            *([told] if told else []),
             f"学習が終わりました: {run_id}",
             *([f"学習の目的: {objective}"] if objective else []),
             f"検証の損失: {_loss(result.first_valid_loss)} → {_loss(result.last_valid_loss)}",

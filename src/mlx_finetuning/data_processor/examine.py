@@ -36,6 +36,7 @@ from mlx_finetuning.data_processor.settings import (
 from mlx_finetuning.data_processor.stage_progress import StageProgress
 from mlx_finetuning.errors import InvalidMapping, SourceKindsDiffer
 from mlx_finetuning.progress import Progress
+from mlx_finetuning.utils.goals import SAMPLE, Exchange, Guess, guess
 
 PREVIEW_RECORDS = 5
 """Records kept of each table, to be shown."""
@@ -67,6 +68,8 @@ class Examined:
     findings: tuple[Finding, ...]
     dropped: dict[str, int]
     """Rows left out on request, by code."""
+    goal: Guess
+    """What the model is for: as it was said, or as the examples look."""
 
     @property
     def kind(self) -> str | None:
@@ -121,7 +124,20 @@ def examine(
             labels[rest], return_index=True, return_inverse=True
         )
         labels = first_of_group[position]
-    return Examined(sources, usable, keys, labels, cleaning, tuple(findings), dropped)
+    goal = _goal(config, sources[0].columns.kind, usable)
+    return Examined(sources, usable, keys, labels, cleaning, tuple(findings), dropped, goal)
+
+
+def _goal(config: PrepareConfig, kind: str | None, examples: Sequence[Example]) -> Guess:
+    if config.goal != "auto":
+        return Guess(config.goal, "指定されたものです")
+    exchanges = []
+    if kind == "chat":
+        for example in examples[:: max(len(examples) // SAMPLE, 1)]:
+            *asked, answer = (turn for turn in example.turns if turn.role != "system")
+            question = asked[-1].content if asked else ""
+            exchanges.append(Exchange(question, answer.content, len(asked) + 1))
+    return guess(str(kind), exchanges, len(examples))
 
 
 def _read_all(

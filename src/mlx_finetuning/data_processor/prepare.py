@@ -23,7 +23,15 @@ from mlx_finetuning.data_processor.readers.encoding import AUTO
 from mlx_finetuning.data_processor.readers.read import Reading
 from mlx_finetuning.data_processor.readers.tables import cell_text
 from mlx_finetuning.data_processor.settings import weights, with_absolute_paths
-from mlx_finetuning.data_processor.split import SPLITS, Leakage, Split, order, split
+from mlx_finetuning.data_processor.split import (
+    SPLITS,
+    Leakage,
+    Split,
+    order,
+    split,
+    with_one_answer,
+    wordings_by_answer,
+)
 from mlx_finetuning.data_processor.stage_progress import StageProgress
 from mlx_finetuning.data_processor.store import new_folder, write_rows
 from mlx_finetuning.errors import DatasetNotReproduced, NoUsableRows
@@ -64,6 +72,12 @@ class Inspection:
     """Of a workbook: the one that was read."""
     sheets: tuple[str, ...] = ()
     """Of a workbook: all there are."""
+    goal: str = ""
+    """What a model would be trained on it for, a key of `utils.goals`."""
+    goal_reason: str = ""
+    """In Japanese: why."""
+    reworded_facts: int = 0
+    """Of a FAQ, answers that are asked for in two wordings or more, so that one can be held out."""
 
 
 @dataclass(frozen=True)
@@ -109,6 +123,10 @@ class DatasetSummary:
     findings: tuple[Finding, ...]
     edits: tuple[Edit, ...] = ()
     """What was changed in the sources' rows, in this order."""
+    goal: str = ""
+    """What a model is trained on it for, a key of `utils.goals`; it decided the split."""
+    goal_reason: str = ""
+    """In Japanese: why."""
 
 
 def inspect(
@@ -129,6 +147,10 @@ def inspect(
         examined = examine([source], settings, mapping or {}, progress, edits)
     (file,) = examined.sources
     reading, table, columns = file.reading, file.reading.table, file.columns
+    facts: list[list[list[int]]] = []
+    if examined.goal.goal == "faq":
+        near = with_one_answer(examined.keys, examined.near)
+        facts = wordings_by_answer(examined.usable, examined.keys, near)
     return Inspection(
         path=str(reading.path),
         format=table.format,
@@ -156,6 +178,9 @@ def inspect(
         speakers=reading.speakers,
         sheet=table.sheet,
         sheets=table.sheets,
+        goal=examined.goal.goal,
+        goal_reason=examined.goal.reason,
+        reworded_facts=sum(len(wordings) > 1 for wordings in facts),
     )
 
 
@@ -183,6 +208,8 @@ def prepare(
     with _without_garbage_collector():
         examined = examine(sources, config, roles, progress, edits)
         _require_usable(examined)
+        # The record says what was decided, so that another version makes the same of it.
+        config = dataclasses.replace(config, goal=examined.goal.goal)
         parts = split(
             examined.usable, examined.keys, examined.near, config, StageProgress(progress, "分割")
         )
@@ -296,6 +323,8 @@ def _summary(
         cleaning=examined.cleaning,
         dropped=examined.dropped,
         findings=(*examined.findings, *parts.findings),
+        goal=examined.goal.goal,
+        goal_reason=examined.goal.reason,
     )
 
 
@@ -331,6 +360,7 @@ def _manifest(
     """Everything needed to make the same dataset again."""
     record = asdict(summary)
     del record["folder"]  # a dataset may be moved
+    del record["goal_reason"]  # made again, the goal is no guess
     findings = [
         {**asdict(item), "rows": list(item.rows[:MAX_RECORDED_ROWS]), "count": len(item.rows)}
         for item in summary.findings

@@ -1,13 +1,15 @@
 """Examples into train, valid and test. Deterministic for a seed, over Python versions and machines.
 
 `group`: examples that say the same thing go to one split together. `paraphrase`: every fact is
-trained, and one or two of its phrasings are held out. Near-identical questions never straddle
-splits in either. Does not deduplicate.
+trained, and one or two of its phrasings are held out. For the goal `faq` every answer is trained, and
+what is held out are some other wordings of questions whose answer is. Near-identical questions never
+straddle splits in any. Does not deduplicate.
 """
 
 from __future__ import annotations
 
 import hashlib
+import re
 from collections import Counter, defaultdict
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -25,6 +27,13 @@ from mlx_finetuning.utils.japanese_utils import comparison_key
 SPLITS = ("train", "valid", "test")
 SMALL = 5
 """Held-out rows below which a result is only a hint."""
+ENOUGH = 8
+"""Held-out wordings that are worth a question of which two more are trained."""
+_SET_PHRASES = re.compile(
+    r"はい|いいえ|ええ|可能|不可|対応|その通り|(でき|あり|おり|ござい|して|い)?(ます|ません)|です"
+    r"|してください|ください|いる|ない|ある|\b(yes|no|it|is|not|possible|please)\b|[\s\W_]",
+    re.IGNORECASE,
+)
 
 
 @dataclass(frozen=True)
@@ -63,6 +72,10 @@ def split(
     if config.hold_out == "paraphrase":
         groups = members(facts)
         assigned, notes = _hold_out_phrasings(keys, facts, near, config)
+    elif config.hold_out == "auto" and config.goal == "faq" and not config.stratify:
+        groups = members(facts)
+        near = with_one_answer(keys, near)
+        assigned, notes = _hold_out_wordings(examples, keys, near, config)
     else:
         merged = facts.copy()
         join(merged, near, np.arange(len(merged)))
@@ -76,6 +89,9 @@ def split(
     findings = [*notes, *findings]
     if leakage.near_questions:
         findings.append(finding("LEAKAGE", count=leakage.near_questions))
+    untaught = len(examples) - assigned.count("train") - leakage.same_answers
+    if config.goal == "faq" and untaught:
+        findings.append(finding("FACTS_NOT_TAUGHT", count=untaught))
     names = [""] * len(examples)
     for number, group in enumerate(groups, 1):
         for at in group:
@@ -92,8 +108,7 @@ def _facts(
     examples: Sequence[Example], keys: Keys, progress: StageProgress
 ) -> tuple[Labels, list[Finding]]:
     """Labels of examples that state one fact: they have the same group cell, or the same answer."""
-    # Answers to so many questions are labels or set phrases, not one fact.
-    limit = max(8, min(20, len(keys.answers) // 4))
+    limit = _most_of_one_fact(keys)
     counts = Counter(keys.answers)
     stock = {answer for answer, count in counts.items() if answer and count > limit}
     facts = np.arange(len(examples))
@@ -106,6 +121,11 @@ def _facts(
     join_equal(facts, [NONE if answer in stock else answer for answer in keys.answers])
     labelled = (examples[at] for at, answer in enumerate(keys.answers) if answer in stock)
     return facts, findings_at("LABEL_ANSWER", labelled)
+
+
+def _most_of_one_fact(keys: Keys) -> int:
+    """An answer to more questions is a label or a set phrase, not one fact."""
+    return max(8, min(20, len(keys.answers) // 4))
 
 
 # --- whole groups ------------------------------------------------------------------------
@@ -194,6 +214,64 @@ def _hold_out_phrasings(
         if config.valid_share and len(phrasings) >= 4:
             _assign(assigned, ordered.pop(0), "valid")
     return assigned, _small_splits(assigned, config) if divisible else [finding("NO_PARAPHRASES")]
+
+
+def with_one_answer(keys: Keys, near: Labels) -> Labels:
+    """Groups of nearly equal questions, apart by their answers: 「Aの値段は？」 is no 「Bの値段は？」."""
+    labels = np.arange(len(near))
+    join_equal(labels, list(zip(near.tolist(), keys.answers, strict=True)))
+    return labels
+
+
+def wordings_by_answer(
+    examples: Sequence[Example], keys: Keys, near: Labels
+) -> list[list[list[int]]]:
+    """For each answer that says something, the ways to ask for it: groups of nearly equal questions
+    `with_one_answer`.
+
+    A question that has several answers, and an answer that anything may have (「はい、できます。」, or one
+    to very many questions), are left out.
+    """
+    limit = _most_of_one_fact(keys)
+    answers_to: defaultdict[str, set[bytes]] = defaultdict(set)
+    for question, answer in zip(keys.questions, keys.answers, strict=True):
+        answers_to[question].add(answer)
+    by_answer: defaultdict[bytes, list[list[int]]] = defaultdict(list)
+    for wording in members(near):
+        answer = keys.answers[wording[0]]
+        text = examples[wording[0]].turns[-1].content
+        is_clear = all(len(answers_to[keys.questions[at]]) == 1 for at in wording)
+        if answer != NONE and is_clear and len(_SET_PHRASES.sub("", text)) > 1:
+            by_answer[answer].append(wording)
+    return [wordings for wordings in by_answer.values() if len(wordings) <= limit]
+
+
+def _hold_out_wordings(
+    examples: Sequence[Example], keys: Keys, near: Labels, config: PrepareConfig
+) -> tuple[list[str], list[Finding]]:
+    """One wording of a fact at most for each split, and never its last one: those of the facts with
+    most wordings first, up to the share, and up to `ENOUGH` where a fact has wordings to spare."""
+    assigned = ["train"] * len(examples)
+    facts = wordings_by_answer(examples, keys, near)
+    if not any(len(wordings) > 1 for wordings in facts):
+        return assigned, [finding("NO_OTHER_WORDINGS")]
+
+    def drawn(wording: list[int]) -> bytes:
+        return order(config.seed, keys.questions[wording[0]])
+
+    spare = [sorted(wordings, key=drawn) for wordings in facts]
+    for name, share in (("test", config.test_share), ("valid", config.valid_share)):
+        taken = 0
+        for wordings in sorted(spare, key=lambda of_fact: (-len(of_fact), drawn(of_fact[0]))):
+            is_enough = taken >= share * len(examples)
+            if len(wordings) < 2 or not share or (is_enough and taken >= ENOUGH):
+                break
+            if is_enough and len(wordings) < 3:
+                break
+            wording = wordings.pop(0)
+            _assign(assigned, wording, name)
+            taken += len(wording)
+    return assigned, _small_splits(assigned, config)
 
 
 def _assign(assigned: list[str], group: Sequence[int], name: str) -> None:

@@ -94,8 +94,12 @@ def relaunch(paths: JobPaths) -> bool:
     Raises DiskFull; then the job's record stays as it was.
     """
     lock = files.FileLock(paths.lock)
-    if not lock.acquire():
-        return False
+    # A worker that has written its last status still takes a moment to leave.
+    end_s = time.monotonic() + END_S
+    while not lock.acquire():
+        if status.read(paths).is_living or time.monotonic() > end_s:
+            return False
+        time.sleep(0.05)
     try:
         _keep_reserve(paths)
         paths.stop_request.unlink(missing_ok=True)
@@ -198,13 +202,16 @@ def _worker_number(paths: JobPaths) -> int | None:
     return None
 
 
-def follow(paths: JobPaths, progress: Progress, *, stops: bool = True) -> None:
+def follow(
+    paths: JobPaths, progress: Progress, *, stops: bool = True, steadily: bool = False
+) -> None:
     """Report the job's steps until it ends. Raises the error it ended with.
 
     Ctrl-C, or Interrupted from `progress`, stops the job if `stops`, and is raised in any case.
+    `steadily`: report also when nothing has changed, for a listener that may want to stop.
     """
     try:
-        require_done(paths, _until_end(paths, progress))
+        require_done(paths, _until_end(paths, progress, steadily=steadily))
     except (KeyboardInterrupt, Interrupted) as error:
         if stops and status.read(paths).is_living:
             request_stop(paths)
@@ -212,12 +219,12 @@ def follow(paths: JobPaths, progress: Progress, *, stops: bool = True) -> None:
         raise Interrupted() from error
 
 
-def _until_end(paths: JobPaths, progress: Progress) -> JobStatus:
+def _until_end(paths: JobPaths, progress: Progress, *, steadily: bool = False) -> JobStatus:
     shown = None
     while True:
         current = status.read(paths)
         step = as_step(current)
-        if step != shown:
+        if steadily or step != shown:
             progress(step)
             shown = step
         if not current.is_living:

@@ -106,6 +106,26 @@ class ServerEnded:
     reason: str = "idle"
 
 
+JOURNEY_JA = {
+    "train": "学習",
+    "evaluate": "確かめる",
+    "export": "軽くする",
+    "certify": "同じか比べる",
+}
+"""The jobs of a journey, in the order of the work, with their names for people."""
+
+
+@dataclass(frozen=True)
+class Journey:
+    """What has been made of a run from its training to where one can talk to it."""
+
+    run_id: str
+    seconds: Mapping[str, float]
+    """What each stage's job took, by its kind, in the order of the work."""
+    gguf: Mapping[str, str]
+    """Paths of the written files, by type."""
+
+
 @dataclass(frozen=True)
 class EngineRow:
     """One engine beside the trained model; shares of 1. A row of `certificate.json`."""
@@ -130,6 +150,10 @@ class EngineRow:
     """Of the answers that either side thought over; None where neither does."""
 
 
+SAME_ANSWERS = 0.99
+"""Share of equal greedy answers from which two engines answer alike."""
+
+
 @dataclass(frozen=True)
 class Certificate:
     """`certificate.json`: whether everything made of a run is still the trained model."""
@@ -144,6 +168,15 @@ class Certificate:
     problems: tuple[str, ...] = ()
     notes: tuple[str, ...] = ()
     """In Japanese, what else the reader should know."""
+
+    @property
+    def level(self) -> str:
+        """good, warning or bad: how it is coloured. Rounding that changes answers is no fault, and is
+        not the trained model either."""
+        if not self.passed:
+            return "bad"
+        is_alike = all(row.answers_equal >= SAME_ANSWERS for row in self.rows)
+        return "good" if is_alike else "warning"
 
 
 @dataclass(frozen=True)

@@ -12,7 +12,6 @@ import hashlib
 import platform
 import re
 import secrets
-import time
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from datetime import datetime
@@ -40,7 +39,6 @@ from mlx_finetuning.workspace import DatasetPaths, JobPaths, RunPaths, Workspace
 _SLUG_LENGTH = 40
 _RECENT = 5
 _STOPPED = (JobState.INTERRUPTED, JobState.CANCELLED, JobState.FAILED)
-_LEAVING_S = 5.0
 _TEXTS = (
     *("model", "model_folder", "dataset", "engine"),
     *("created_at", "dataset_sha256", "model_fingerprint"),
@@ -155,19 +153,17 @@ def resume(workspace: Workspace, run_id: str) -> None:
     Raises RunNotFound, RunNotResumable, DiskFull.
     """
     run = show(workspace, run_id)
-    # A worker that has written its last status still takes a moment to leave.
-    end_s = time.monotonic() + _LEAVING_S
-    while not (run.can_go_on and jobs.relaunch(workspace.run(run_id))):
-        if not run.can_go_on or time.monotonic() > end_s:
-            raise RunNotResumable(run_id=run_id, state=run.state_ja)
-        time.sleep(0.05)
+    if not run.can_go_on or not jobs.relaunch(workspace.run(run_id)):
+        raise RunNotResumable(run_id=run_id, state=run.state_ja)
 
 
-def list_runs(workspace: Workspace) -> list[Run]:
-    """All runs, the newest first."""
+def list_runs(workspace: Workspace, most: int | None = None) -> list[Run]:
+    """All runs, or so many at most, the newest first."""
     folders = workspace.experiments.glob("*/") if workspace.experiments.is_dir() else ()
     names = (folder.name for folder in folders if not folder.name.startswith("."))
-    return [_read(RunPaths(workspace.experiments / name)) for name in sorted(names, reverse=True)]
+    return [
+        _read(RunPaths(workspace.experiments / name)) for name in sorted(names, reverse=True)[:most]
+    ]
 
 
 def show(workspace: Workspace, run_id: str) -> Run:

@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING
 from mlx_finetuning.workspace import Workspace
 
 if TYPE_CHECKING:
+    from mlx_finetuning.studio.auto import Auto
     from mlx_finetuning.studio.chat import Chat
     from mlx_finetuning.studio.data import Data
     from mlx_finetuning.studio.evaluation import Evaluation
@@ -54,6 +55,13 @@ class Studio:
         from mlx_finetuning.studio.training import Training
 
         return Training(self.workspace)
+
+    @cached_property
+    def auto(self) -> Auto:
+        """From a dataset to a conversation in one go."""
+        from mlx_finetuning.studio.auto import Auto
+
+        return Auto(self.workspace)
 
     @cached_property
     def runs(self) -> Runs:

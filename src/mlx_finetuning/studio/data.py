@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import builtins
+import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -266,6 +267,16 @@ class Data:
                 manifest = None
             entries.append(DatasetEntry(name, manifest))
         return entries
+
+    def suggested_name(self, source: Path) -> str:
+        """A valid name for a dataset, from the file's; files with Japanese names get a plain one."""
+        slug = re.sub(r"[^a-z0-9]+", "-", source.stem.lower()).strip("-")[:40].strip("-")
+        return slug or "my-data"
+
+    def goal(self, name: str) -> str:
+        """What a dataset is for, a key of `utils.goals`; empty where its record does not say."""
+        manifest = next((one.manifest for one in self.list() if one.name == name), None)
+        return str((manifest or {}).get("goal", ""))
 
     def require(self, name: str) -> None:
         """Raises InvalidSettings without a name, DatasetNotFound, DatasetInTrash."""

@@ -7,7 +7,8 @@ from dataclasses import dataclass
 
 from mlx_finetuning import config, files
 from mlx_finetuning.config import CertifyConfig, EvaluateConfig, as_dict
-from mlx_finetuning.experiment_tracker.evaluation.results import Report
+from mlx_finetuning.errors import StudioError
+from mlx_finetuning.experiment_tracker.evaluation.results import Report, Verdict
 from mlx_finetuning.jobs import runs
 from mlx_finetuning.jobs.results import Certificate
 from mlx_finetuning.studio.handle import JobHandle
@@ -33,6 +34,13 @@ class Evaluation:
         """The latest evaluation's report, or None. Raises RecordDamaged, NewerSchema."""
         with contextlib.suppress(FileNotFoundError):
             return files.read_record(self.workspace.run(run_id).report, Report)
+        return None
+
+    def first_line(self, run_id: str) -> Verdict | None:
+        """What the latest evaluation came to, in a line; None before one, or where it cannot be read."""
+        with contextlib.suppress(StudioError):
+            report = self.report(run_id)
+            return None if report is None else report.first_line
         return None
 
     def certify(self, run_id: str, settings: CertifyConfig | None = None) -> JobHandle[Certificate]:

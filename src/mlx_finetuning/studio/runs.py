@@ -3,20 +3,24 @@
 from __future__ import annotations
 
 import builtins
+import contextlib
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 
 from mlx_finetuning import config, files
+from mlx_finetuning.errors import StudioError
 from mlx_finetuning.experiment_tracker.records import differences, notes, rerun, trash
 from mlx_finetuning.experiment_tracker.records.differences import Comparison
 from mlx_finetuning.experiment_tracker.records.notes import Note
 from mlx_finetuning.experiment_tracker.records.rerun import Reproduction
 from mlx_finetuning.experiment_tracker.records.trash import Deleted
 from mlx_finetuning.jobs import jobs, metrics, queue, runs
+from mlx_finetuning.jobs.ending import WHOLE, Ending, ending
 from mlx_finetuning.jobs.logs import Event, FitEvent, MetricsLine, Sample
 from mlx_finetuning.jobs.metrics import Metrics
 from mlx_finetuning.jobs.results import TrainResult
 from mlx_finetuning.jobs.runs import Run
+from mlx_finetuning.jobs.status import JobState
 from mlx_finetuning.progress import Progress
 from mlx_finetuning.workspace import Workspace
 
@@ -27,9 +31,9 @@ class Runs:
 
     workspace: Workspace
 
-    def list(self) -> builtins.list[Run]:
-        """All runs, the newest first."""
-        return runs.list_runs(self.workspace)
+    def list(self, most: int | None = None) -> builtins.list[Run]:
+        """All runs, or so many at most, the newest first."""
+        return runs.list_runs(self.workspace, most)
 
     def trained(self) -> builtins.list[Run]:
         """Those that left something to export or to talk to, the newest first."""
@@ -53,6 +57,13 @@ class Runs:
         paths = self.workspace.run(run_id)
         jobs.follow(paths, progress, stops=stops)
         return jobs.result(paths, TrainResult)
+
+    def ending(self, run: Run) -> Ending:
+        """How the training ended, by its losses; of one that is not done, as if it were whole."""
+        if run.status.state == JobState.DONE and not run.simulated:
+            with contextlib.suppress(StudioError):
+                return ending(jobs.result(self.workspace.run(run.run_id), TrainResult))
+        return WHOLE
 
     def stop(self, run_id: str, *, force: bool = False) -> Run:
         """Ask a run to stop and return at once; a run that has ended stays as it is.

@@ -71,12 +71,20 @@ class Training:
         runs.resume(self.workspace, run_id)
 
     def presets(self, base: TrainConfig) -> list[Preset]:
-        """Three ways to train `base`'s model on its dataset. Raises DatasetNotFound."""
-        Data(self.workspace).require(base.dataset)
+        """Three ways to train `base`'s model on its dataset, by what that is for.
+
+        Raises DatasetNotFound.
+        """
+        data = Data(self.workspace)
+        data.require(base.dataset)
         with self.workspace.dataset(base.dataset).train.open("rb") as stream:
             rows = sum(1 for _ in stream)
         try:
             width = bases.width(base.model, self.workspace)
         except (ModelError, GgufUnreadable):
             width = 0  # unknown
-        return presets.presets(base, rows, width)
+        return presets.presets(base, rows, width, data.goal(base.dataset))
+
+    def preset(self, base: TrainConfig, key: str) -> TrainConfig:
+        """The settings of one of them: `trial`, `usual` or `thorough`. Raises DatasetNotFound."""
+        return next(one.settings for one in self.presets(base) if one.key == key)

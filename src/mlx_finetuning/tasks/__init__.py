@@ -2,7 +2,7 @@
 dataclass that becomes `result.json`.
 
 Tasks compose stage packages (an export that is verified against MLX, an evaluation that reads a
-dataset); only the worker imports them. Does not launch or queue anything.
+dataset); only the worker imports them. None but `auto` starts other jobs.
 """
 
 from __future__ import annotations
@@ -20,9 +20,9 @@ Task = Callable[[TaskContext], "DataclassInstance"]
 
 KINDS = (
     *("train", "dry_run", "evaluate", "export", "verify", "certify"),
-    *("deploy", "serve_model", "download_model", "preview"),
+    *("deploy", "serve_model", "download_model", "preview", "auto"),
 )
-WITHOUT_DEVICE = ("preview", "serve_model", "download_model")
+WITHOUT_DEVICE = ("preview", "serve_model", "download_model", "auto")
 """Kinds that need not wait for their turn: they compute nothing, or answer people who wait."""
 
 

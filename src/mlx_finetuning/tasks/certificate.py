@@ -8,11 +8,9 @@ from __future__ import annotations
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 
-from mlx_finetuning.jobs.results import Certificate, EngineRow
+from mlx_finetuning.jobs.results import SAME_ANSWERS, Certificate, EngineRow
 from mlx_finetuning.quantizer.verify.results import LogitParity
 
-LEAST_EQUAL = 0.99
-"""Share of greedy answers that an unquantized model must give as the trained one."""
 LEAST_ENDED = 0.99
 """Share of answers that should end by themselves."""
 MOST_RUNNING_ON = 0.5
@@ -74,12 +72,12 @@ def row(
     parity: LogitParity | None,
     is_exact: bool,
     problems: Sequence[str] = (),
-    verdict: str = "学習したモデルと同じです",
+    verdict: str = "",
 ) -> EngineRow:
     """One engine's answers beside the expected ones, to the same questions in the same order.
 
     is_exact: not quantized, so that answers must be equal; problems: found before anything was
-    asked; verdict: of a row without problems.
+    asked; verdict: of a row without problems, where it has words of its own.
     """
     pairs = list(zip(answers, expected, strict=True))
     checks = [_prompt_problem, _stop_problem, _cut_problem]
@@ -89,6 +87,10 @@ def row(
     reasoning = [(a.compared_text[0], b.compared_text[0]) for a, b in pairs]
     reasoned = [a == b for a, b in reasoning if a or b]
     unnamed = len(problems) - MOST_PROBLEMS
+    equal = sum(a.text == b.text for a, b in pairs)
+    if equal < SAME_ANSWERS * len(pairs):
+        same = f"{len(pairs)}問中{equal}問で、学習したモデルと同じ答えです"
+        verdict = f"{verdict.rstrip('。')}。{same}" if verdict else same
     return EngineRow(
         engine=engine,
         label=label,
@@ -99,7 +101,7 @@ def row(
         kl=None if parity is None else parity.mean_kl,
         answers_equal=_share(a.text == b.text for a, b in pairs),
         ended=_share(answer.ended for answer in answers),
-        verdict=f"違います: {problems[0]}" if problems else verdict,
+        verdict=f"違います: {problems[0]}" if problems else verdict or "学習したモデルと同じです",
         problems=(
             *problems[:MOST_PROBLEMS],
             *([f"ほかに{unnamed}件の違いがあります。"] if unnamed > 0 else []),
@@ -124,7 +126,7 @@ def record(
     else:
         verdict = (
             f"学習したモデルと、動かし方を変えた{len(others)}種類を{trained.prompts}問で比べました。"
-            "どれも同じ書式で質問を受け取り、学習したモデルとして答えます。"
+            f"{_how_alike(others)}"
         )
     ending_notes = []
     if trained.ended < LEAST_ENDED:
@@ -148,6 +150,19 @@ def record(
         held_out_prompts=held_out_prompts,
         rows=tuple(rows),
     )
+
+
+def _how_alike(rows: Sequence[EngineRow]) -> str:
+    """Of rows without problems, by their own figures."""
+    unlike = [
+        f"{row.label}は{row.answers_equal:.0%}" for row in rows if row.answers_equal < SAME_ANSWERS
+    ]
+    if unlike:
+        return (
+            "どれも同じ書式で質問を受け取りますが、丸め（量子化）で答えの変わるものがあります"
+            f"（同じ答えの割合: {'、'.join(unlike)}）。"
+        )
+    return "どれも同じ書式で質問を受け取り、学習したモデルとして答えます。"
 
 
 # --- what is wrong -----------------------------------------------------------------------
@@ -205,7 +220,7 @@ def _cut_problem(pairs: Pairs) -> str:
 
 def _answer_problem(pairs: Pairs) -> str:
     different = [(a, b) for a, b in pairs if a.compared_text != b.compared_text]
-    if len(different) <= (1 - LEAST_EQUAL) * len(pairs):
+    if len(different) <= (1 - SAME_ANSWERS) * len(pairs):
         return ""
     answer, expected = different[0]
     count = f"{len(pairs)}問中{len(different)}問"

@@ -11,9 +11,9 @@ from __future__ import annotations
 import contextlib
 from dataclasses import dataclass
 
-from mlx_finetuning import bases, config
+from mlx_finetuning import bases, config, files
 from mlx_finetuning.config import EvaluateConfig, TrainConfig
-from mlx_finetuning.errors import NewerSchema, RecordDamaged
+from mlx_finetuning.errors import StudioError
 from mlx_finetuning.experiment_tracker.evaluation import general_questions, judge, questions, report
 from mlx_finetuning.experiment_tracker.evaluation.comparison import Measured
 from mlx_finetuning.experiment_tracker.evaluation.measured import Findings, Origin
@@ -21,6 +21,7 @@ from mlx_finetuning.experiment_tracker.evaluation.questions import Mismatch
 from mlx_finetuning.experiment_tracker.evaluation.results import LayerChange, Report
 from mlx_finetuning.jobs import jobs, runs
 from mlx_finetuning.jobs.context import TaskContext
+from mlx_finetuning.jobs.ending import WHOLE, ending
 from mlx_finetuning.jobs.results import TrainResult
 from mlx_finetuning.jobs.runs import Run
 from mlx_finetuning.mlx_trainer.batches import examples
@@ -33,16 +34,17 @@ from mlx_finetuning.progress import Step
 from mlx_finetuning.tasks.base_grades import BaseGrades
 from mlx_finetuning.tasks.evaluation_progress import EvaluationProgress
 from mlx_finetuning.tokenization.rows import Row, read_rows
+from mlx_finetuning.utils import goals
 
 STAGES = {
-    "train": "学習した質問",
-    "test": "学習していない質問",
+    "train": "教えた質問",
+    "test": "教えていない質問",
     "valid": "検証の行",
     "reworded": "言い換えた質問",
     "mismatched": "質問と答えの対応",
     "general": "一般の質問",
-    "worse-train": "学習した質問のよくない答え",
-    "worse-test": "学習していない質問のよくない答え",
+    "worse-train": "教えた質問のよくない答え",
+    "worse-test": "教えていない質問のよくない答え",
     "worse-valid": "検証の行のよくない答え",
 }
 ASKED = ("train", "test", "reworded", "general")
@@ -109,6 +111,7 @@ def run(context: TaskContext) -> Report:
         objective=plan.objective,
         worse={name: measured[f"worse-{name}"] for name in SPLITS if f"worse-{name}" in measured},
         thinks=chat.thinks if chat.form.style else None,
+        goal=_goal(context, run, settings, plan),
     )
     content = report.build(_origin(context, run), findings, settings)
     report.write(context.workspace.run(context.run_id), content)
@@ -158,6 +161,26 @@ def _plan(context: TaskContext, run: Run, settings: EvaluateConfig) -> Plan:
     )
 
 
+def _goal(context: TaskContext, run: Run, settings: EvaluateConfig, plan: Plan) -> str:
+    """As it was asked for, else the dataset's; of one that was made before goals, a guess."""
+    if settings.goal != "auto":
+        return settings.goal
+    with contextlib.suppress(FileNotFoundError, StudioError):
+        manifest = files.read_json(context.workspace.dataset(run.dataset).manifest)
+        if goal := str(manifest.get("goal", "")):
+            return goal
+    rows = plan.rows.get("train", [])
+    if plan.objective in preference.KINDS:
+        return "preference"
+    talks = [row["messages"] for row in rows if row.get("messages")]
+    exchanges = [
+        goals.Exchange(str(talk[-2]["content"]), str(talk[-1]["content"]), len(talk))
+        for talk in talks
+        if len(talk) > 1
+    ]
+    return goals.guess("chat" if talks else "text", exchanges).goal
+
+
 def _with_answer(rows: list[Row], which: int) -> list[Row]:
     """Preference rows as conversations with the better or the worse answer; others as they are."""
     return [
@@ -194,11 +217,13 @@ def _grade(
 def _origin(context: TaskContext, run: Run) -> Origin:
     paths = context.workspace.run(context.run_id)
     dataset_sha256 = runs.dataset_hash(context.workspace.dataset(run.dataset))
-    error = run.status.error or {}
+    error, end = run.status.error or {}, WHOLE
     training = jobs.read_job(paths).config
-    with contextlib.suppress(RecordDamaged, NewerSchema):
-        if replayed := jobs.result(paths, TrainResult).replayed:
-            training = {**training, "replayed": replayed}
+    with contextlib.suppress(StudioError):  # of a run that did not come to its end
+        result = jobs.result(paths, TrainResult)
+        end = ending(result)
+        if result.replayed:
+            training = {**training, "replayed": result.replayed}
     return Origin(
         run_id=context.run_id,
         model=run.model,
@@ -211,4 +236,5 @@ def _origin(context: TaskContext, run: Run) -> Origin:
         evaluated_at=jobs.now(),
         error=str(error.get("code", "")),
         metrics=runs.metrics(context.workspace, context.run_id),
+        ending=end,
     )

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-SPLITS_JA = {"train": "学習", "valid": "検証", "test": "テスト"}
 KINDS_JA = {"chat": "質問と回答（会話）", "text": "文章", "preference": "好みの比較"}
 """Of dataset rows."""
 JOBS_JA = {
@@ -11,6 +10,7 @@ JOBS_JA = {
     "export": "書き出し",
     "verify": "検証",
     "certify": "学習の証明",
+    "auto": "おまかせ",
     "deploy": "Ollamaへの登録",
     "serve_model": "対話用のモデル",
     "dry_run": "見積もり",
@@ -61,6 +61,7 @@ NEXT_STEPS_JA = {
     "EXPERTS_NOT_IN_PEFT": "GGUF、アダプターだけのGGUF、MLXのどれかの形式を選んでください。PEFTが必要なら、詳細設定の「LoRAを付ける層」を attention にして学習してください。",
     "GGUF_NOT_MADE": "「量子化」のページで作ってから、もう一度試してください。",
     "EXPORT_NOT_PROVEN": "ファイルは渡していません。「設定」の診断情報を添えて報告してください。対話は「MLX（学習したまま）」でできます。",
+    "JOURNEY_NOT_FOUND": "止まった学習は「学習」の「再開」で続け、その先は各ページで進めてください。",
     "RUN_NOT_DEPLOYED": "「Ollama」の「登録」で登録してから、もう一度試してください。",
     "OLLAMA_HOST_INVALID": "環境変数 OLLAMA_HOST を直して、この画面を起動し直してください。",
     "OLLAMA_NAME_INVALID": "別の名前にしてください。例: my-model、my-model:v2",
@@ -105,6 +106,7 @@ FIXES_JA = {
     "CHAT_LOG": "「列の対応」の「AIの役にする話し手」を選ぶと、会話に組み立てます。",
     "SEVERAL_ANSWERS": _SEVERAL,
     "UNDESIRABLE": "良し悪しの印ではないときは、「列の対応」でその列を「（使わない）」にしてください。",
+    "FACTS_NOT_TAUGHT": "全ての内容を教えるには、「分けて保存」で「目的に合わせる」を選び、「割合をそろえる列」を空にしてください。",
     "CATEGORY_IMBALANCE": "少ないカテゴリの行を足してください。",
 }
 """What to do about a finding, where `data_processor`'s own words name the command line."""

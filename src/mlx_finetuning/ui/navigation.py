@@ -7,6 +7,7 @@ from pathlib import Path
 import streamlit as st
 
 from mlx_finetuning.ui import notifications, server, sitemap
+from mlx_finetuning.ui.components import stepper
 from mlx_finetuning.ui.frame import errors_shown
 from mlx_finetuning.utils.host_guard import is_loopback
 
@@ -39,5 +40,7 @@ def run() -> None:
         )
     with errors_shown():
         notifications.watch(chosen.title)
+    with errors_shown():
+        stepper.draw_steps(chosen.url_path or "home")
     with errors_shown():
         chosen.run()

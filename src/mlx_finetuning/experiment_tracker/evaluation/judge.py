@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
-from collections import defaultdict
+from collections import Counter, defaultdict
 from collections.abc import Sequence
 
 from mlx_finetuning.experiment_tracker.evaluation import (
     comparison,
     general_questions,
+    outcome,
     preference,
     verdict,
 )
@@ -17,22 +18,34 @@ from mlx_finetuning.experiment_tracker.evaluation.comparison import (
     Measured,
     per_token,
 )
-from mlx_finetuning.experiment_tracker.evaluation.measured import SPLITS_JA, Findings, Origin
+from mlx_finetuning.experiment_tracker.evaluation.measured import Findings, Origin
 from mlx_finetuning.experiment_tracker.evaluation.results import (
+    SPLITS_JA,
     Forgetting,
     GeneralKind,
     Memorising,
+    Outcome,
     Preference,
     Stopping,
+    Tally,
     Thinking,
     Verdict,
 )
+from mlx_finetuning.experiment_tracker.evaluation.rightness import RIGHT, Rightness, rightness
 from mlx_finetuning.experiment_tracker.evaluation.statistics import ratio
 from mlx_finetuning.experiment_tracker.evaluation.verdict import Learning, Link
 from mlx_finetuning.tokenization.reasoning import answer_of
 from mlx_finetuning.utils.japanese_utils import contains
 from mlx_finetuning.utils.validators import KINDS_JA, personal_data
 
+HELD_OUT_JA = {
+    "paraphrase": "別の聞き方",
+    "reworded": "機械的に作った言い換え",
+    "new": "教えていない質問",
+}
+"""Held-out questions, by how near they are to what was trained; for a FAQ the first that there are."""
+NEARNESS = {"style": "chrf", "rewrite": "rouge_l"}
+"""By goal, the score that says how near an answer is to its model."""
 LONG_ANSWER = 8
 """Characters from which a trained answer, said elsewhere, is no accident."""
 
@@ -135,6 +148,102 @@ def _link(findings: Findings, seed: int) -> Link | None:
         return None
     falls = [per_token(own.base[at]) - per_token(own.tuned[at]) for at in set(mismatches_of)]
     return Link(base, tuned, sum(falls) / len(falls))
+
+
+# --- the first line ----------------------------------------------------------------------
+
+
+def first_line(
+    origin: Origin,
+    findings: Findings,
+    by_kind: dict[str, list[Exchange]],
+    others: tuple[Verdict, Forgetting, Memorising, Stopping],
+    seed: int,
+) -> Outcome:
+    """What the run came to; by_kind: exchanges by how near they are to what was trained; others: the
+    judgements that have been made already."""
+    learning, forgetting, memorising, stopping = others
+    kinds = ("paraphrase", "reworded") if findings.goal == "faq" else ("new", "paraphrase")
+    held_out = next((name for name in kinds if name in by_kind), "")
+    asked = by_kind.get(held_out, [])
+    measure, moved = measured_change(findings, asked, seed)
+    labels = Counter(one.expected for one in asked)
+    validated = [
+        (line.valid_loss, line.update) for line in origin.metrics if line.valid_loss is not None
+    ]
+    return outcome.judge(
+        outcome.Evidence(
+            goal=findings.goal,
+            learning=learning.state,
+            measure=measure,
+            moved=moved,
+            taught=tally(by_kind.get("trained", []), findings),
+            held_out=tally(asked, findings),
+            held_out_ja=HELD_OUT_JA.get(held_out, ""),
+            commonest=max(labels.values(), default=0) / max(len(asked), 1),
+            others=len(by_kind.get("new", [])) if findings.goal == "faq" else 0,
+            ended=stopping.tuned,
+            adapter_is_zero=findings.adapter_is_zero,
+            answers_changed=findings.has_changed,
+            forgot=forgetting.state == "forgot",
+            parrots=memorising.state == "parrots",
+            ending=origin.ending,
+            updates=max((line.update for line in origin.metrics), default=0),
+            best_update=min(validated, default=(0.0, 0))[1],
+        )
+    )
+
+
+def tally(asked: Sequence[Exchange], findings: Findings) -> Tally | None:
+    """How right the tuned model's answers are; None of no questions."""
+    if not asked:
+        return None
+    tuned = Counter(how_right(one.tuned, one, findings) for one in asked)
+    return Tally(
+        asked=len(asked),
+        exact=tuned["exact"],
+        contains=tuned["contains"],
+        empty=tuned["empty"],
+        base_right=sum(how_right(one.base, one, findings) in RIGHT for one in asked),
+    )
+
+
+def how_right(answer: str, exchange: Exchange, findings: Findings) -> Rightness:
+    """Of either model's answer; a label is right word for word or not at all."""
+    found = rightness(answer, exchange.expected, exchange.question, findings.common)
+    return "wrong" if found == "contains" and findings.goal == "labels" else found
+
+
+def measured_change(findings: Findings, asked: Sequence[Exchange], seed: int) -> tuple[str, bool]:
+    """In Japanese how the goal's measure moved on rows that were not taught, and whether it surely did."""
+    nearness = NEARNESS.get(findings.goal)
+    if nearness and asked:
+        before, after = (
+            sum(getattr(scores, nearness) for scores in both) / len(asked)
+            for both in (
+                [one.base_scores for one in asked],
+                [one.tuned_scores for one in asked],
+            )
+        )
+        change = comparison.score_changes(asked, seed)[nearness]
+        text = f"教えていない{len(asked)}問の答えの、お手本への近さは {before:.0%} → {after:.0%}。"
+        return text, change is not None and change.is_above_zero
+    split = judged_split({name: len(one.rows) for name, one in findings.splits.items()})
+    name = SPLITS_JA.get(split, "")
+    pairs = preferred(findings, split, seed)
+    if pairs is not None:
+        before, after = (
+            round(pairs.pairs * share) for share in (pairs.base_accuracy, pairs.tuned_accuracy)
+        )
+        text = f"{name}{pairs.pairs}組中、よい答えを選ぶのは {before}組 → {after}組。"
+        return text, True
+    losses = [
+        comparison.loss(grades, seed)
+        for measured in ([findings.splits[split]] if split else [])
+        for grades in (measured.base, measured.tuned)
+    ]
+    shown = [loss.value for loss in losses if loss is not None]
+    return f"{name}の損失は {' → '.join(f'{loss:.3f}' for loss in shown)}。" * bool(shown), True
 
 
 # --- forgetting, memorising --------------------------------------------------------------

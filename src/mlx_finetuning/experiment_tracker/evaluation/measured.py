@@ -4,13 +4,15 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
+from functools import cached_property
 
 from mlx_finetuning.experiment_tracker.evaluation.comparison import Measured
 from mlx_finetuning.experiment_tracker.evaluation.questions import Mismatch
 from mlx_finetuning.experiment_tracker.evaluation.results import LayerChange
+from mlx_finetuning.experiment_tracker.evaluation.rightness import common_words
+from mlx_finetuning.jobs.ending import WHOLE, Ending
 from mlx_finetuning.jobs.logs import MetricsLine
-
-SPLITS_JA = {"train": "学習した行", "valid": "検証の行", "test": "学習していない行"}
+from mlx_finetuning.tokenization.reasoning import answer_of
 
 
 @dataclass(frozen=True)
@@ -31,8 +33,29 @@ class Findings:
     """What the run trained: on pairs, `dpo` or `orpo`."""
     worse: Mapping[str, Measured] = field(default_factory=dict)
     """By split, the worse answer of every row, whose better one is in `splits`."""
+    goal: str = "faq"
+    """What the model is for, a key of `utils.goals`."""
     thinks: bool | None = None
     """Whether the run was trained with reasoning; None where the model's template knows of none."""
+
+    @cached_property
+    def common(self) -> frozenset[str]:
+        """Words that many expected answers have, so that saying them proves nothing."""
+        return common_words(
+            answer_of(row["messages"][-1])
+            for measured in self.splits.values()
+            for row in measured.rows
+            if row.get("messages")
+        )
+
+    @property
+    def has_changed(self) -> bool:
+        """Whether anything at all is otherwise than in the base: an answer, or a loss."""
+        return any(
+            (base.nats, base.answer) != (tuned.nats, tuned.answer)
+            for measured in self.splits.values()
+            for base, tuned in zip(measured.base, measured.tuned, strict=True)
+        )
 
     @property
     def adapter_is_zero(self) -> bool:
@@ -59,3 +82,4 @@ class Origin:
     error: str = ""
     """Code of the error the run ended with."""
     metrics: Sequence[MetricsLine] = ()
+    ending: Ending = WHOLE

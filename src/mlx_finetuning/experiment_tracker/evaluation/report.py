@@ -31,10 +31,10 @@ from mlx_finetuning.jobs.results import Certificate
 from mlx_finetuning.workspace import RunPaths
 
 TITLES = {
-    "new": "学習していない内容の質問",
-    "paraphrase": "学習した内容の、別の聞き方",
-    "reworded": "学習した質問の言い換え（機械的に作ったもの）",
-    "trained": "学習した質問",
+    "new": "教えていない内容の質問",
+    "paraphrase": "教えた内容の、別の聞き方",
+    "reworded": "教えた質問の言い換え（機械的に作ったもの）",
+    "trained": "教えた質問",
 }
 CURVE_POINTS = 400
 
@@ -46,15 +46,20 @@ def build(origin: Origin, findings: Findings, settings: EvaluateConfig) -> Repor
     by_kind = _by_kind(exchanges, findings)
     asked = [one for of_kind in by_kind.values() for one in of_kind]
     learning = judge.learning(origin, findings, seed)
+    forgetting = judge.forgetting(findings.general, seed)
+    memorising = judge.memorising(findings, exchanges)
+    stopping = judge.stopping(asked)
+    judged = (learning, forgetting, memorising, stopping)
     norm = sum(layer.norm**2 for layer in findings.layers) ** 0.5
     return Report(
         run_id=origin.run_id,
         model=origin.model,
         dataset=origin.dataset,
         verdict=Learned(**vars(learning), learned=learning.state == "learned"),
-        forgetting=judge.forgetting(findings.general, seed),
-        memorising=judge.memorising(findings, exchanges),
-        stopping=judge.stopping(asked),
+        outcome=judge.first_line(origin, findings, by_kind, judged, seed),
+        forgetting=forgetting,
+        memorising=memorising,
+        stopping=stopping,
         thinking=judge.thinking(asked, findings.thinks),
         splits={name: _split(name, findings, exchanges[name], seed) for name in findings.splits},
         questions={
@@ -65,7 +70,9 @@ def build(origin: Origin, findings: Findings, settings: EvaluateConfig) -> Repor
                 tuned=comparison.answer_figures(of_kind, "tuned"),
                 change=comparison.score_changes(of_kind, seed),
                 # The others stand in their splits.
-                answers=tuple(map(_answer, of_kind)) if name == "reworded" else (),
+                answers=tuple(_answer(one, findings) for one in of_kind)
+                if name == "reworded"
+                else (),
             )
             for name, of_kind in by_kind.items()
         },
@@ -122,17 +129,18 @@ def _split(name: str, findings: Findings, exchanges: Sequence[Exchange], seed: i
         change=comparison.loss_change(measured, seed),
         preference=judge.preferred(findings, name, seed),
         answers=tuple(
-            replace(_answer(one), kind=_kind_of(one, name, findings)) for one in exchanges
+            replace(_answer(one, findings), kind=_kind_of(one, name, findings)) for one in exchanges
         ),
     )
 
 
-def _answer(exchange: Exchange) -> Answered:
+def _answer(exchange: Exchange, findings: Findings) -> Answered:
     base, tuned = exchange.base_scores, exchange.tuned_scores
     return Answered(
         row=int(exchange.row.get("row", 0)),
         question=exchange.question,
         expected=exchange.expected,
+        rightness=judge.how_right(exchange.tuned, exchange, findings),
         base=exchange.base,
         tuned=exchange.tuned,
         base_exact=bool(base.exact),

@@ -9,8 +9,7 @@ from __future__ import annotations
 from jinja2 import Environment, FileSystemLoader, StrictUndefined
 
 from mlx_finetuning.experiment_tracker.evaluation import charts
-from mlx_finetuning.experiment_tracker.evaluation.measured import SPLITS_JA
-from mlx_finetuning.experiment_tracker.evaluation.results import Report
+from mlx_finetuning.experiment_tracker.evaluation.results import MARKS, SPLITS_JA, Report
 from mlx_finetuning.files import ASSETS
 from mlx_finetuning.jobs.results import Certificate
 
@@ -57,12 +56,11 @@ def page(report: Report, certificate: Certificate | None = None) -> str:
         if figures.loss is not None and figures.loss_interval is not None
     ]
     curves = [("base", report.curves["train"]), ("tuned", report.curves["valid"])]
-    # Wrong answers first, because they are what is to be looked at.
     answers = [item for split in report.splits.values() for item in split.answers]
     exchanges = []
     for name, kind in report.questions.items():
         of_kind = kind.answers or tuple(item for item in answers if item.kind == name)
-        exchanges.append((kind.title, sorted(of_kind, key=lambda item: item.tuned_exact)))
+        exchanges.append((kind.title, sorted(of_kind, key=lambda item: MARKS.index(item.mark))))
     layers = []
     for layer in report.adapter.layers:
         share = "" if layer.relative is None else f"（{layer.relative:.1%}）"

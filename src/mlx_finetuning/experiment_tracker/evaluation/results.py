@@ -5,10 +5,16 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-from dataclasses import dataclass
+import itertools
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
 
 UNFINISHED = "（考えている途中で終わりました）"
+LIGHTS = {"good": "○", "warning": "△", "bad": "×"}
+"""By the level of a judgement: what needs neither colour nor a font with emoji."""
+MARKS = "○△×"
+"""Good, borderline and wrong answers, in the order that they are shown."""
+SPLITS_JA = {"train": "教えた行", "valid": "教えていない行（検証）", "test": "教えていない行"}
 
 
 # --- figures -----------------------------------------------------------------------------
@@ -111,6 +117,11 @@ class Verdict:
     evidence: tuple[str, ...] = ()
     advice: str = ""
 
+    @property
+    def line(self) -> str:
+        """The text behind its light, for lists and terminals."""
+        return f"{LIGHTS[self.level]} {self.text}"
+
 
 @dataclass(frozen=True, kw_only=True)
 class Learned(Verdict):
@@ -181,6 +192,45 @@ class Thinking(Verdict):
     tuned_unfinished: int
 
 
+@dataclass(frozen=True)
+class Tally:
+    """How right a model's answers to some questions are."""
+
+    asked: int
+    exact: int
+    """Word for word."""
+    contains: int
+    """In other words, or with more around it."""
+    empty: int
+    base_right: int
+    """That the model answered before, either way."""
+
+    @property
+    def right(self) -> int:
+        """Word for word or in other words."""
+        return self.exact + self.contains
+
+    @property
+    def share(self) -> float:
+        """Of right answers; 0 of none."""
+        return self.right / self.asked if self.asked else 0.0
+
+
+@dataclass(frozen=True, kw_only=True)
+class Outcome(Verdict):
+    """The first line: what the run came to, by its goal's own measure, and the one thing to do next."""
+
+    goal: str
+    """A key of `utils.goals`."""
+    action: str
+    """A key of `outcome.ACTIONS_JA`, in whose words `advice` is."""
+    ending: str = ""
+    """In Japanese: diverged, stopped early, past its best; empty for a run that ended whole."""
+    taught: Tally | None = None
+    held_out: Tally | None = None
+    """Other wordings for a FAQ, untaught questions for other goals."""
+
+
 # --- the report --------------------------------------------------------------------------
 
 
@@ -206,6 +256,21 @@ class Answered:
     tuned_reasoning: str = ""
     kind: str = ""
     """How near the question is to what was trained; of a split's answers."""
+    rightness: str = ""
+    """Of the tuned model's answer: `exact`, `contains`, `wrong` or `empty`."""
+
+    @property
+    def mark(self) -> str:
+        """○ word for word, △ in other words, × for the rest."""
+        if self.rightness:
+            return {"exact": "○", "contains": "△"}.get(self.rightness, "×")
+        return "○" if self.tuned_exact else "△" if self.tuned_contains else "×"
+
+    @property
+    def taught_ja(self) -> str:
+        """Whether the row was trained on, in Japanese."""
+        words = {"trained": "教えた", "paraphrase": "教えていない（別の聞き方）"}
+        return words.get(self.kind, "教えていない")
 
     @property
     def shown(self) -> tuple[str, str]:
@@ -214,6 +279,14 @@ class Answered:
             self.base or UNFINISHED * bool(self.base_reasoning),
             self.tuned or UNFINISHED * bool(self.tuned_reasoning),
         )
+
+
+def examples(answers: Sequence[Answered], count: int) -> list[Answered]:
+    """A few of them, good, borderline and wrong ones in this order, and of each as many as there are
+    of the others."""
+    by_mark = [[one for one in answers if one.mark == mark] for mark in MARKS]
+    chosen = [one for rank in itertools.zip_longest(*by_mark) for one in rank if one is not None]
+    return sorted(chosen[:count], key=lambda one: MARKS.index(one.mark))
 
 
 @dataclass(frozen=True)
@@ -290,3 +363,25 @@ class Report:
     origin: ReportOrigin
     thinking: Thinking | None = None
     """None where the model's template knows of no reasoning."""
+    outcome: Outcome | None = None
+    """The first line; None in reports of older versions, whose `verdict` goes by the loss alone."""
+
+    @property
+    def first_line(self) -> Verdict:
+        """What is to be said of the run where there is room for one thing."""
+        return self.outcome or self.verdict
+
+    @property
+    def judgements(self) -> tuple[tuple[str, Verdict], ...]:
+        """Every judgement with its title, as they are shown: one of them says what to do next."""
+        others = [
+            ("ほかのことを忘れていないか", self.forgetting),
+            ("丸暗記していないか", self.memorising),
+            ("答えを自分で終えるか", self.stopping),
+            *([("考えてから答えるか", self.thinking)] if self.thinking else []),
+        ]
+        first = self.first_line
+        if self.outcome is not None:
+            first = replace(first, evidence=(*self.outcome.evidence, *self.verdict.evidence))
+            others = [(title, replace(judged, advice="")) for title, judged in others]
+        return (("学習できたか", first), *others)

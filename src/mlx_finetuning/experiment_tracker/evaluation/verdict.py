@@ -89,7 +89,7 @@ def learned(learning: Learning | None) -> Verdict:
     measure = f"{learning.name}の{learning.measure}"
     evidence = [f"{measure}の変化: {_change(learning.change)}"]
     if learning.trained_change is not None:
-        evidence.append(f"学習した行の{learning.measure}の変化: {_change(learning.trained_change)}")
+        evidence.append(f"教えた行の{learning.measure}の変化: {_change(learning.trained_change)}")
     if learning.link is not None:
         evidence.append(
             "正しい答えと、別の質問の答えとの、予測しやすさの差: "
@@ -124,14 +124,14 @@ def _learned(learning: Learning) -> tuple[str, str, str]:
     if learning.is_worse(learning.change):
         return (
             "worse",
-            "学習していません。学習していない行では、前より悪くなりました",
+            "学習していません。教えていない行では、前より悪くなりました",
             "更新の回数を減らすか、学習率を下げるか、データを増やしてください。",
         )
     if not learning.is_better(learning.change):
         if trained is not None and learning.is_better(trained):
             return (
                 "memorised",
-                "学習していません。学習した行だけを覚え、ほかの行には効いていません",
+                "学習していません。教えた行だけを覚え、ほかの行には効いていません",
                 "データを増やすか、同じ内容の別の聞き方を加えてください。",
             )
         return (
@@ -160,12 +160,15 @@ def forgot(rise: Interval | None, could: int, still_can: int) -> Verdict:
     """
     if rise is None:
         return Verdict("unknown", "warning", "判定できません。")
-    share = still_can / could if could >= ENOUGH_ROWS else 1.0
     evidence = (
         f"一般の質問の損失の変化: {_change(rise)}",
         f"元のモデルが正しく答えた{could}問のうち、学習後も正しいのは{still_can}問",
         f"判定の基準: {FORGOTTEN:.0%}未満に減るか、損失が確実に{LOSS_FORGOTTEN}以上増えると「忘れています」",
     )
+    if could < ENOUGH_ROWS:
+        text = f"判定できません。元のモデルが正しく答えた一般の質問が、{could}問しかありません。"
+        return Verdict("unknown", "warning", text, evidence)
+    share = still_can / could
     advice = "学習率を下げるか、更新を減らすか、一般的な質問と答えをデータに混ぜてください。"
     if share < FORGOTTEN or rise.low > LOSS_FORGOTTEN:
         return Verdict("forgot", "bad", "忘れています。", evidence, advice)

@@ -8,10 +8,13 @@ from mlx_finetuning.jobs.results import Certificate
 from mlx_finetuning.ui.components.text import plain
 from mlx_finetuning.utils.units_ja import percent
 
+LOOKS = {"good": st.success, "warning": st.warning, "bad": st.error}
+"""By the level of a judgement."""
+
 
 def draw_certificate(certificate: Certificate) -> None:
     """Draw a run's certificate."""
-    show = st.success if certificate.passed else st.error
+    show = LOOKS[certificate.level]
     show(plain(certificate.verdict), icon=":material/verified:")
     table = []
     for row in certificate.rows:

@@ -52,6 +52,7 @@ class Choices:
     def settings(self) -> PrepareConfig:
         """For the inspection; the split's settings come with the saving."""
         return PrepareConfig(
+            goal=self.value("goal", "auto"),
             encoding=self.value("encoding", "auto"),
             sheet=self.value("sheet", ""),
             header_row=self.value("header-row", "").strip() or "auto",

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import html
 from collections.abc import Mapping, Sequence
 from typing import Any
@@ -14,9 +15,11 @@ from mlx_finetuning.ui import sitemap
 from mlx_finetuning.ui.components import views
 from mlx_finetuning.ui.components.datasets import PARAMETER, first_choice
 from mlx_finetuning.ui.components.empty import empty_state
+from mlx_finetuning.ui.components.runs import PARAMETER as RUN
 from mlx_finetuning.ui.components.text import plain
 from mlx_finetuning.ui.frame import errors_shown, studio
-from mlx_finetuning.ui.messages_ja import KINDS_JA, SPLITS_JA
+from mlx_finetuning.ui.messages_ja import KINDS_JA
+from mlx_finetuning.utils.goals import GOALS_JA, SPLITS_JA
 from mlx_finetuning.utils.units_ja import local_time
 
 DOWNLOADS = {"xlsx": "Excel（.xlsx）", "csv": "CSV（.csv）"}
@@ -48,10 +51,21 @@ def draw_summary(manifest: Mapping[str, Any]) -> None:
         column.metric(label, f"{counts.get(split, 0):,} 行", border=True)
     kind = KINDS_JA.get(str(manifest.get("kind")), "")
     sources = "、".join(str(item.get("path", "")) for item in manifest.get("sources", ()))
-    st.caption(f"種類: {kind}　元のファイル: {plain(sources)}")
+    goal = GOALS_JA.get(str(manifest.get("goal")), "記録なし")
+    st.caption(f"目的: {goal}　種類: {kind}　元のファイル: {plain(sources)}")
     if manifest.get("dropped"):
         dropped = "、".join(f"{code} {rows}行" for code, rows in manifest["dropped"].items())
         st.caption(f"除いた行: {plain(dropped)}")
+
+
+def draw_journey(name: str) -> None:
+    """The button from the dataset to a conversation, with the user's usual model."""
+    tip = "学習し、確かめ、軽くして、対話できるところまで進めます。画面を閉じても続き、いつでも止められます。"
+    if st.button("おまかせで作る", icon=":material/auto_awesome:", type="primary", help=tip):
+        with errors_shown():
+            own = dataclasses.replace(studio().preferences.read(), dataset=name, engine="mlx")
+            run_id = studio().auto.start(studio().training.preset(own, "usual"))
+            st.switch_page(sitemap.page("training"), query_params={RUN: run_id})
 
 
 def draw_preview(name: str) -> None:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import dataclasses
-import re
 from collections.abc import Sequence
 from pathlib import Path
 
@@ -17,8 +16,9 @@ from mlx_finetuning.ui.dataset.choices import Choices
 from mlx_finetuning.ui.frame import studio
 
 HOLD_OUT_JA = {
-    "group": "内容ごとに分ける（学習していない内容に答えられるかを測る）",
-    "paraphrase": "言い換えで分ける（学習した内容を、別の聞き方で答えられるかを測る）",
+    "auto": "目的に合わせる（社内FAQは全ての内容を教え、別の聞き方だけで確かめる。ほかは内容ごとに分ける）",
+    "group": "内容ごとに分ける（教えていない内容に答えられるかを測る）",
+    "paraphrase": "言い換えで分ける（教えた内容を、別の聞き方で答えられるかを測る）",
 }
 SPLIT = ("valid_share", "test_share", "system", "seed")
 
@@ -40,9 +40,9 @@ def draw_split(choices: Choices, inspection: Inspection, settings: PrepareConfig
             format_func=lambda name: name or "（そろえない）",
             key=choices.key("stratify"),
             placeholder="選択",
-            disabled=hold_out != "group",
+            disabled=hold_out == "paraphrase",
         )
-    chosen |= {"hold_out": hold_out, "stratify": stratify if hold_out == "group" else ""}
+    chosen |= {"hold_out": hold_out, "stratify": "" if hold_out == "paraphrase" else stratify}
     return dataclasses.replace(settings, **chosen)
 
 
@@ -57,7 +57,7 @@ def draw_saving(
     left, right = st.columns([2, 1], vertical_alignment="bottom")
     name = left.text_input(
         "データセットの名前",
-        suggested_name(path),
+        studio().data.suggested_name(path),
         key=choices.key("name"),
         help="英小文字・数字・ハイフンだけの64文字以内",
     )
@@ -92,9 +92,3 @@ def draw_new_version(name: str, edits: Sequence[Edit], *, is_changed: bool) -> s
         return None
     with st.spinner("データセットを作っています…"):
         return studio().data.edit(name, edits, chosen).name
-
-
-def suggested_name(path: Path) -> str:
-    """A valid name from the file's; files with Japanese names get a plain one."""
-    slug = re.sub(r"[^a-z0-9]+", "-", path.stem.lower()).strip("-")[:40].strip("-")
-    return slug or "my-data"

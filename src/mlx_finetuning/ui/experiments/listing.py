@@ -40,7 +40,9 @@ def draw_list(runs: Sequence[Run], detail: str, compare: str) -> None:
         placeholder="—",
         on_select="rerun",
         selection_mode="multi-row",
-        column_config=dict.fromkeys(("タグ", "メモ"), st.column_config.Column(width="medium")),
+        column_config=dict.fromkeys(
+            ("結果", "タグ", "メモ"), st.column_config.Column(width="medium")
+        ),
         key=f"runs-table-{text}",
     )
     chosen = [matches[index] for index in event.selection.rows if index < len(matches)]
@@ -55,15 +57,19 @@ def draw_list(runs: Sequence[Run], detail: str, compare: str) -> None:
 
 
 def _row(run: Run) -> dict[str, str]:
-    run_id, best = run.run_id, None
+    run_id, best, result = run.run_id, None, ""
     note = studio().runs.note(run.run_id)
     metrics = studio().workspace.run(run_id).metrics
     if metrics.is_file():
         # Runs of other workspaces may have the same id.
         best = _cached_best_loss(str(metrics), run_id, metrics.stat().st_mtime_ns)
+    report = studio().workspace.run(run_id).report
+    if report.is_file():
+        result = _cached_first_line(str(report), run_id, report.stat().st_mtime_ns)
     return {
         "始めた時刻": local_time(run.created_at),
         "状態": run.state_ja,
+        "結果": result,
         "モデル": run.model,
         "データセット": run.dataset,
         "最良の損失": "" if best is None else f"{best:.4f}",
@@ -72,6 +78,13 @@ def _row(run: Run) -> dict[str, str]:
         "メモ": note.text,
         "実験ID": run_id,
     }
+
+
+@st.cache_data(max_entries=2000, show_spinner=False)
+def _cached_first_line(path: str, run_id: str, changed_ns: int) -> str:
+    """Read again only when the report has changed."""
+    line = studio().evaluation.first_line(run_id)
+    return "" if line is None else line.line
 
 
 @st.cache_data(max_entries=2000, show_spinner=False)

@@ -6,37 +6,36 @@ from collections.abc import Mapping
 
 import streamlit as st
 
-from mlx_finetuning.experiment_tracker.evaluation.results import Report, SplitReport, Verdict
+from mlx_finetuning.experiment_tracker.evaluation.results import (
+    SPLITS_JA,
+    Report,
+    SplitReport,
+    examples,
+)
+from mlx_finetuning.ui.components.certificate import LOOKS
 from mlx_finetuning.ui.components.text import plain
 from mlx_finetuning.ui.frame import studio
 from mlx_finetuning.utils.units_ja import percent
 
-SPLITS = {"train": "学習した行", "valid": "検証の行", "test": "学習していない行"}
-LOOKS = {"good": st.success, "warning": st.warning, "bad": st.error}
 ANSWERS = 50
 
 
 def draw_report(run_id: str, report: Report) -> None:
     """Draw a run's report: judgements, their evidence, figures, answers."""
-    judged: list[tuple[str, Verdict]] = [
-        ("学習したか", report.verdict),
-        ("ほかのことを忘れたか", report.forgetting),
-        ("丸暗記していないか", report.memorising),
-        ("答えを終えられるか", report.stopping),
-    ]
-    if report.thinking is not None:  # only of models that can think it is said whether they do
-        judged.append(("考えてから答えるか", report.thinking))
+    judged = report.judgements
     for title, judgement in judged:
         show = LOOKS.get(judgement.level, st.info)
         show(f"**{title}**　{plain(judgement.text)}")
+        if judgement is judged[0][1] and report.outcome is not None and report.outcome.ending:
+            st.warning(plain(report.outcome.ending), icon=":material/flag:")
         if judgement.advice:
-            st.caption(plain(judgement.advice))
+            st.markdown(f":material/arrow_forward: **次にすること**　{plain(judgement.advice)}")
     with st.expander("判定の根拠", icon=":material/fact_check:"):
         for title, judgement in judged:
             lines = [f"- {plain(line)}" for line in judgement.evidence]
             st.markdown("\n".join([f"**{title}**", "", *lines]))
     splits = report.splits
-    figures = [_figures(name, splits[name]) for name in SPLITS if name in splits]
+    figures = [_figures(name, splits[name]) for name in SPLITS_JA if name in splits]
     st.dataframe(figures, hide_index=True, placeholder="—")
     _draw_answers(splits)
     page = studio().workspace.run(run_id).report_html
@@ -59,7 +58,7 @@ def _figures(name: str, split: SplitReport) -> dict[str, str]:
         return "—" if value is None else percent(value)
 
     return {
-        "行の種類": SPLITS[name],
+        "行の種類": SPLITS_JA[name],
         "行": f"{split.rows:,}",
         "損失（元のモデル）": loss(split.base.loss),
         "損失（学習後）": loss(split.tuned.loss),
@@ -70,21 +69,22 @@ def _figures(name: str, split: SplitReport) -> dict[str, str]:
 
 
 def _draw_answers(splits: Mapping[str, SplitReport]) -> None:
-    """Held-out questions first, and among them the wrong answers."""
+    """Of held-out questions, else of taught ones: good, borderline and wrong answers, in this order."""
     name = next((name for name in ("test", "valid", "train") if name in splits), None)
     if name is None or not splits[name].answers:
         return
     rows = []
-    for row in sorted(splits[name].answers, key=lambda row: row.tuned_exact)[:ANSWERS]:
+    for row in examples(splits[name].answers, ANSWERS):
         base, tuned = row.shown
         rows.append(
             {
-                "": "○" if row.tuned_exact else "×",
+                "": row.mark,
+                "行": row.taught_ja,
                 "質問": row.question,
                 "正解": row.expected,
                 "元のモデル": base,
                 "学習後": tuned,
             }
         )
-    with st.expander(f"答えの例（{SPLITS[name]}）", icon=":material/chat:", expanded=True):
+    with st.expander(f"答えの例（{SPLITS_JA[name]}）", icon=":material/chat:", expanded=True):
         st.dataframe(rows, hide_index=True, placeholder="—")

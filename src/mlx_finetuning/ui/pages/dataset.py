@@ -11,7 +11,16 @@ from mlx_finetuning.ui.components import datasets, views
 from mlx_finetuning.ui.components.empty import empty_state
 from mlx_finetuning.ui.components.errors import show_error
 from mlx_finetuning.ui.components.views import choose_view
-from mlx_finetuning.ui.dataset import cleaning, editing, findings, reading, saved, saving, source
+from mlx_finetuning.ui.dataset import (
+    cleaning,
+    editing,
+    findings,
+    goal,
+    reading,
+    saved,
+    saving,
+    source,
+)
 from mlx_finetuning.ui.dataset.choices import Choices
 from mlx_finetuning.ui.frame import studio
 
@@ -20,7 +29,7 @@ VIEWS = {NEW: "新しく作る", SAVED: "保存したもの", EDIT: "保存し�
 
 
 def draw_new() -> None:
-    """From a file to a saved dataset, in five steps."""
+    """From a file to a saved dataset, in six steps."""
     st.header("1. ファイル")
     path = source.choose_source()
     if path is None:
@@ -40,17 +49,20 @@ def draw_new() -> None:
     reading.draw_table(choices, inspection)
     reading.draw_preview(inspection)
     reading.draw_speaker(choices, inspection)
-    st.header("2. 列の対応")
+    if inspection.kind is not None:
+        st.header("2. 目的")
+        goal.draw_goal(choices, inspection)
+    st.header("3. 列の対応")
     is_confirmed = reading.draw_columns(choices, inspection)
-    st.header("3. 検査の結果")
+    st.header("4. 検査の結果")
     findings.draw_findings(choices, work, inspection)
-    st.header("4. 文章の整え方")
+    st.header("5. 文章の整え方")
     cleaning.draw_cleaning(choices, inspection)
-    st.header("5. 分けて保存")
+    st.header("6. 分けて保存")
     settings = saving.draw_split(choices, inspection, settings)
     if not is_confirmed:
         st.info(
-            "保存する前に、「2. 列の対応」で、自信のない列が合っているか確かめてください。",
+            "保存する前に、「3. 列の対応」で、自信のない列が合っているか確かめてください。",
             icon=":material/fact_check:",
         )
         return
@@ -91,6 +103,7 @@ def draw_saved() -> None:
     if name is None:
         return
     with st.container(horizontal=True, vertical_alignment="center"):
+        saved.draw_journey(name)
         st.page_link(
             sitemap.page("training"),
             label="このデータセットで学習する",

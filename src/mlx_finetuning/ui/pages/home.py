@@ -147,7 +147,7 @@ with st.container(horizontal=True, vertical_alignment="center"):
             run_id = sample.start(studio())
         st.switch_page(sitemap.page("training"), query_params={PARAMETER: run_id})
     st.caption(
-        "架空の会社の質問と回答（80行）を、内蔵の小さなモデルに学習させます。数分かかります。"
+        "架空の会社の質問と回答（80行）を、内蔵の小さなモデルに教え、確かめて、対話できるところまで進めます。数分かかります。"
     )
 
 st.header("最近の実験")

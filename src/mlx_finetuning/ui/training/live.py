@@ -10,6 +10,7 @@ from mlx_finetuning.jobs.metrics import Metrics
 from mlx_finetuning.jobs.runs import Run
 from mlx_finetuning.jobs.status import JobStatus
 from mlx_finetuning.ui import sitemap
+from mlx_finetuning.ui.components.certificate import LOOKS
 from mlx_finetuning.ui.components.charts import line_chart, loss_chart
 from mlx_finetuning.ui.components.jobs import follow, progress_bar, show_end, state_badge
 from mlx_finetuning.ui.components.metrics import metrics_of
@@ -48,6 +49,7 @@ def draw_run(run_id: str) -> None:
             progress_bar(run.status)
         else:
             show_end(run.status, studio().runs.log_tail(run.run_id))
+            _draw_ending(run)
         _draw_figures(run.status, metrics)
         _draw_chart(metrics)
         _draw_events(run.run_id)
@@ -68,6 +70,19 @@ def draw_run(run_id: str) -> None:
             )
 
     follow(lambda: studio().runs.show(run_id).status, draw)
+
+
+def _draw_ending(run: Run) -> None:
+    """What its losses and, once it was evaluated, its answers say of a run that is done."""
+    told = studio().runs.ending(run)
+    if told.text:
+        show = st.error if told.state == "diverged" else st.warning
+        show(plain(told.text), icon=":material/flag:")
+    line = studio().evaluation.first_line(run.run_id)
+    if line is not None:
+        LOOKS[line.level](plain(line.text), icon=":material/grading:")
+        if line.advice:
+            st.markdown(f":material/arrow_forward: **次にすること**　{plain(line.advice)}")
 
 
 def _draw_buttons(run: Run) -> None:

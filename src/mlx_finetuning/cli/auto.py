@@ -1,0 +1,134 @@
+"""`auto`: from a file to a model that one can talk to, in one go."""
+
+from __future__ import annotations
+
+import dataclasses
+from pathlib import Path
+
+import click
+
+from mlx_finetuning import config
+from mlx_finetuning.cli import text
+from mlx_finetuning.cli.data import GOAL, MAPPING
+from mlx_finetuning.cli.session import CommandResult, Session, command
+from mlx_finetuning.config import QUANTIZATIONS, ExportConfig, PrepareConfig, TrainConfig, as_dict
+from mlx_finetuning.jobs.results import JOURNEY_JA, Journey
+from mlx_finetuning.presets import PRESETS
+from mlx_finetuning.utils.goals import GOALS_JA
+
+
+@command()
+@click.argument("file", metavar="[FILE]", required=False, type=click.Path(path_type=Path))
+@GOAL
+@MAPPING
+@click.option("--name", metavar="NAME", help="データセットの名前。省略時はファイルの名前から")
+@click.option("--replace", is_flag=True, help="同じ名前のデータセットを置き換える")
+@click.option(
+    "--model",
+    metavar="MODEL",
+    default=TrainConfig.model,
+    help="ベースモデルの名前かフォルダ。省略時は内蔵の tiny-ja",
+)
+@click.option(
+    "--preset",
+    type=click.Choice(PRESETS),
+    default="usual",
+    help="学習のしかた。trialはお試し、usualは標準（初期値）、thoroughはじっくり",
+)
+@click.option(
+    "--set", "assignments", multiple=True, metavar="KEY=VALUE", help="学習の設定を1つ変える"
+)
+@click.option(
+    "--quant",
+    "quants",
+    type=click.Choice(QUANTIZATIONS),
+    multiple=True,
+    default=(ExportConfig.quant,),
+    help="量子化の種類（何度でも）",
+)
+@click.option("--resume", metavar="ID", help="止まったおまかせを、止まった段階から続ける")
+def auto(
+    session: Session,
+    file: Path | None,
+    goal: str | None,
+    mapping: tuple[str, ...],
+    name: str | None,
+    replace: bool,
+    model: str,
+    preset: str,
+    assignments: tuple[str, ...],
+    quants: tuple[str, ...],
+    resume: str | None,
+) -> CommandResult:
+    """ファイルから、対話できるモデルまでを一度に作る（学習 → 確かめる → 軽くする → 同じか比べる）
+
+    Ctrl-Cで、途中までを残して止まります。続きは --resume ID で、止まった段階から始まります。
+    """
+    if (file is None) == (resume is None):
+        raise click.UsageError("FILE か --resume ID の、どちらか1つを書いてください。")
+    studio = session.studio
+    with session.progress() as progress:
+        if file is not None:
+            dataset = name or studio.data.suggested_name(file)
+            summary = studio.data.prepare(
+                file,
+                dataset,
+                PrepareConfig(goal=goal or PrepareConfig.goal),
+                config.parse_assignments(list(mapping)) or None,
+                replace=replace,
+                progress=progress,
+            )
+            base = TrainConfig(model=model, dataset=dataset)
+            chosen = as_dict(studio.training.preset(base, preset))
+            changed = config.parse_assignments(list(assignments))
+            settings = config.load(TrainConfig, {**chosen, **changed})
+            run_id = studio.auto.start(settings, quants)
+            click.echo(
+                f"目的: {GOALS_JA[summary.goal]}（{summary.goal_reason}）。"
+                f"教える行 {summary.counts['train']}、教えない行 "
+                f"{summary.counts['valid'] + summary.counts['test']}、"
+                f"更新 {settings.iterations:,}回。",
+                err=True,
+            )
+        else:
+            run_id = str(resume)
+            studio.auto.resume(run_id)
+        click.echo(
+            f"おまかせを始めました: {run_id}（止めたあとの続きは auto --resume {run_id}）", err=True
+        )
+        journey = studio.auto.follow(run_id).follow(progress)
+    line = studio.evaluation.first_line(run_id)
+    certificate = studio.evaluation.certificate(run_id)
+    found = {
+        "outcome": line and dataclasses.asdict(line),
+        "certificate": certificate and dataclasses.asdict(certificate),
+    }
+    return CommandResult({**dataclasses.asdict(journey), **found}, _shown(session, journey))
+
+
+def _shown(session: Session, journey: Journey) -> str:
+    """The first line, what to do next, and where everything is."""
+    run_id, evaluation = journey.run_id, session.studio.evaluation
+    line, certificate = evaluation.first_line(run_id), evaluation.certificate(run_id)
+    lines = []
+    if line is not None:
+        lines += [line.line, *([f"  → {line.advice}"] if line.advice else [])]
+    if ended := session.studio.runs.ending(session.studio.runs.show(run_id)).text:
+        lines.append(f"  {ended}")
+    if certificate is not None:
+        lines.append(certificate.verdict)
+    lines += [
+        "",
+        text.pairs(
+            [
+                *((f"GGUF {quant}", path) for quant, path in journey.gguf.items()),
+                ("報告書", session.studio.workspace.run(run_id).report_html),
+                *(
+                    (JOURNEY_JA[kind], text.duration(took))
+                    for kind, took in journey.seconds.items()
+                ),
+                ("話す", f"mlx-finetuning chat {run_id} --engine gguf"),
+            ]
+        ),
+    ]
+    return "\n".join(lines)

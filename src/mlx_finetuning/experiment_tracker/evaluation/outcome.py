@@ -1,0 +1,226 @@
+"""The first line about a run: what it came to by its goal's own measure, a light, one thing to do.
+
+`judge` goes down its rules, and the first that holds decides light, words and action together, so
+that they never contradict. Every threshold is here; the figures are others' business.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from mlx_finetuning.experiment_tracker.evaluation.results import Outcome, Tally
+from mlx_finetuning.jobs.ending import WHOLE, Ending
+
+KNOWN, HALF_KNOWN = 0.9, 0.5
+"""Shares of right answers to taught questions: from here green, below here red."""
+REWORDED, LABELLED = 0.7, 0.85
+"""Shares of right answers from which other wordings, and untaught texts, are green."""
+MOST_EMPTY = 0.2
+ENDS, HALF_ENDS = 0.9, 0.5
+"""Shares of answers that end by themselves."""
+FEW = 8
+"""Questions below which a share is only a hint."""
+
+ACTIONS_JA = {
+    "go_on": "1つのファイルに軽くして（量子化）、話してみてください。",
+    "lower_rate": "学習率（learning_rate）を10分の1にして、もう一度学習してください。",
+    "more_updates": "更新の回数を{twice:,}回に増やして、もう一度学習してください。",
+    "run_on": "早めに終わらせず（patience を 0 にして）、もう一度学習してください。",
+    "stop_at_best": "更新の回数を{best:,}回にして、もう一度学習してください。",
+    "check_settings": "学習率と更新の回数が0になっていないか確かめて、もう一度学習してください。",
+    "check_adapter": "学習した重みが読めていません。もう一度学習してください。",
+    "check_pairs": "質問と答えの組が、ずれたり入れ替わったりしていないか、元の表を確かめてください。",
+    "check_text": "「学習で実際に使われる文面」で、答えの部分が学習の対象になっているか確かめてください。",
+    "longer_answers": "1つの答えの最大トークン数（max_tokens）を増やして、もう一度調べてください。",
+    "more_wordings": "同じ答えの別の聞き方をデータに足して、もう一度学習してください。",
+    "more_rows": "データの行を増やして、もう一度学習してください。",
+    "evaluate": "教えていない行を残してデータセットを作り直すと、確かめられます。",
+}
+"""By action; the numbers are the run's own."""
+COUNTED = ("faq", "labels")
+"""Goals that are judged by right answers; the others by how far the measure moved."""
+
+
+@dataclass(frozen=True)
+class Evidence:
+    """What the first line rests on."""
+
+    goal: str
+    learning: str
+    """State of the verdict by the loss: `learned`, `unlinked`, `memorised`, `unchanged`, …"""
+    measure: str = ""
+    """In Japanese, how the goal's measure moved, for goals without right and wrong."""
+    moved: bool = True
+    """Whether it surely moved the right way."""
+    taught: Tally | None = None
+    held_out: Tally | None = None
+    held_out_ja: str = "教えていない質問"
+    """What the held-out questions are."""
+    commonest: float = 0.0
+    """Share of the label that most held-out texts have: right without any thought."""
+    others: int = 0
+    """Questions about what was never taught, which are not counted for a FAQ."""
+    ended: float | None = None
+    """Share of the tuned model's answers that end by themselves."""
+    adapter_is_zero: bool = False
+    answers_changed: bool = True
+    """Whether any answer or loss differs from the base's."""
+    forgot: bool = False
+    parrots: bool = False
+    ending: Ending = WHOLE
+    updates: int = 0
+    best_update: int = 0
+
+    @property
+    def main(self) -> Tally | None:
+        """What the goal is first of all judged by."""
+        first, second = self.held_out, self.taught
+        return (second or first) if self.goal == "faq" else (first or second)
+
+
+def judge(evidence: Evidence) -> Outcome:
+    """The first rule that holds, for this goal."""
+    level, head, action = broken(evidence) or (
+        counted(evidence) if evidence.goal in COUNTED and evidence.main else moved(evidence)
+    )
+    if level == "good" and (side := side_effect(evidence)):
+        level, added, action = side
+        head += added
+    numbers = {
+        "twice": 2 * max(evidence.updates, 1),
+        "best": max(evidence.best_update, 1),
+    }
+    return Outcome(
+        state=action,
+        level=level,
+        text=f"{headline(evidence)}{head}",
+        evidence=tuple(figures(evidence)),
+        advice=ACTIONS_JA[action].format(**numbers),
+        action=action,
+        goal=evidence.goal,
+        ending=evidence.ending.text,
+        taught=evidence.taught,
+        held_out=evidence.held_out,
+    )
+
+
+Judged = tuple[str, str, str]
+"""Level, words behind the figures, and action."""
+
+
+def broken(evidence: Evidence) -> Judged | None:
+    """What makes every further figure meaningless."""
+    if evidence.learning == "diverged" or evidence.ending.state == "diverged":
+        return "bad", "学習は発散しました。", "lower_rate"
+    if evidence.adapter_is_zero:
+        return "bad", "学習していません。重みが変わっていません。", "check_settings"
+    if not evidence.answers_changed:
+        return (
+            "bad",
+            "学習した重みが使われていません。答えも損失も、学習の前と全く同じです。",
+            "check_adapter",
+        )
+    main = evidence.main
+    if main is not None and main.asked and main.empty > MOST_EMPTY * main.asked:
+        return "bad", f"{main.asked}問中{main.empty}問に、何も答えませんでした。", "check_text"
+    if evidence.ended is not None and evidence.ended < HALF_ENDS:
+        return "bad", "ほとんどの答えが終わりません。", "longer_answers"
+    return None
+
+
+def counted(evidence: Evidence) -> Judged:
+    """By right answers."""
+    taught, held_out = evidence.taught, evidence.held_out
+    if taught is not None and taught.share < KNOWN:
+        action = "run_on" if evidence.ending.state == "stopped_early" else "more_updates"
+        if evidence.learning == "unlinked" and taught.share < HALF_KNOWN:
+            action = "check_pairs"
+        return _level(taught.share, HALF_KNOWN), "まだ覚えきれていません。", action
+    if held_out is None:
+        if evidence.goal == "faq":
+            return "good", "教えた通りに答えます。別の聞き方では確かめていません。", "go_on"
+        return "warning", "教えていないものでは確かめていません。", "evaluate"
+    needed = REWORDED if evidence.goal == "faq" else LABELLED
+    if held_out.share < needed:
+        if evidence.goal == "faq":
+            head = "教えた聞き方でしか答えられません。言い回しごと覚えています。"
+            return _level(held_out.share, needed / 2), head, "more_wordings"
+        head = "教えていないものには、まだよく答えられません。"
+        return _level(held_out.share, evidence.commonest + 1e-9), head, "more_rows"
+    return "good", "教えた通りに答えます。", "go_on"
+
+
+def _level(share: float, least: float) -> str:
+    return "bad" if share < least else "warning"
+
+
+def moved(evidence: Evidence) -> Judged:
+    """By whether the goal's measure, or the loss, surely moved on rows that were not taught."""
+    if evidence.learning == "unknown":
+        return "warning", "判定できません。調べる行がありません。", "evaluate"
+    if evidence.learning == "memorised":
+        return "bad", "教えた行だけを覚え、ほかの行には効いていません。", "more_rows"
+    if evidence.learning == "worse":
+        action = "stop_at_best" if evidence.best_update else "lower_rate"
+        return "bad", "教えていない行では、学習の前より悪くなりました。", action
+    if evidence.learning == "unlinked" and evidence.goal != "style":
+        return (
+            "bad",
+            "言い回しは覚えましたが、質問と答えの対応は身についていません。",
+            "check_pairs",
+        )
+    if evidence.learning == "unchanged":
+        return "bad", "学習の前と変わっていません（偶然の範囲です）。", "more_updates"
+    if not evidence.moved:
+        return "warning", "予測はしやすくなりましたが、答えにはまだ表れていません。", "more_updates"
+    return "good", "学習できています。", "go_on"
+
+
+def side_effect(evidence: Evidence) -> Judged | None:
+    """What spoils a run that does what it was trained for."""
+    if evidence.ended is not None and evidence.ended < ENDS:
+        return "warning", "ただし、終わらない答えがあります。", "longer_answers"
+    if evidence.parrots:
+        return "warning", "ただし、教えた答えを無関係な質問にも返します。", "lower_rate"
+    if evidence.forgot:
+        return "warning", "ただし、前から知っていたことを忘れています。", "lower_rate"
+    return None
+
+
+# --- words -------------------------------------------------------------------------------
+
+
+def headline(evidence: Evidence) -> str:
+    """「教えた29問中11問に正解、別の聞き方は8問中2問に正解。」, or how the measure moved."""
+    if evidence.goal not in COUNTED or evidence.main is None:
+        return evidence.measure
+    parts = []
+    if evidence.taught is not None:
+        parts.append(f"教えた{_told(evidence.taught)}")
+    if evidence.held_out is not None:
+        parts.append(f"{evidence.held_out_ja}は{_told(evidence.held_out)}")
+    return f"{'、'.join(parts)}。"
+
+
+def _told(tally: Tally) -> str:
+    return f"{tally.asked}問中{tally.right}問に正解"
+
+
+def figures(evidence: Evidence) -> list[str]:
+    """Exact, contained and wrong are three things; and what the model could do before."""
+    lines = []
+    for name, tally in (("教えた質問", evidence.taught), (evidence.held_out_ja, evidence.held_out)):
+        if tally is None:
+            continue
+        empty = f"（うち何も答えない {tally.empty}問）" if tally.empty else ""
+        lines.append(
+            f"{name}{tally.asked}問: 一字一句同じ {tally.exact}問、要点が合う {tally.contains}問、"
+            f"まちがい {tally.asked - tally.right}問{empty}。学習の前の正解は{tally.base_right}問"
+        )
+        if tally.asked < FEW:
+            lines.append(f"{name}は{tally.asked}問しかないので、目安とみてください。")
+    if evidence.others:
+        lines.append(f"教えていない内容の質問{evidence.others}問は、数えていません。")
+    if evidence.ended is not None:
+        lines.append(f"自分で答え終えた割合: {evidence.ended:.1%}")
+    return lines

@@ -1,0 +1,339 @@
+"""The first line of a run: right, right in other words or wrong; a light and one thing to do."""
+
+from __future__ import annotations
+
+import itertools
+from dataclasses import dataclass, replace
+from typing import Any
+
+import pytest
+
+from mlx_finetuning.config import GOALS, EvaluateConfig
+from mlx_finetuning.experiment_tracker.evaluation import general_questions, questions, report
+from mlx_finetuning.experiment_tracker.evaluation.comparison import Measured
+from mlx_finetuning.experiment_tracker.evaluation.measured import Findings, Origin
+from mlx_finetuning.experiment_tracker.evaluation.outcome import ACTIONS_JA, Evidence, judge
+from mlx_finetuning.experiment_tracker.evaluation.results import (
+    LayerChange,
+    Outcome,
+    Report,
+    Tally,
+    examples,
+)
+from mlx_finetuning.experiment_tracker.evaluation.rightness import common_words, rightness
+from mlx_finetuning.jobs.ending import WHOLE, Ending, ending
+from mlx_finetuning.jobs.logs import MetricsLine
+from mlx_finetuning.jobs.results import TrainResult
+
+# --- right, right in other words, wrong --------------------------------------------------
+
+PRICE, ASKED = "ハヤセの値段は1,200円です。", "ハヤセはいくらですか？"
+SEAT = "Dunlin Ltd is headquartered in Aberwick."
+
+
+@pytest.mark.parametrize(
+    ("answer", "expected", "question", "found"),
+    [
+        (PRICE, PRICE, ASKED, "exact"),
+        ("ハヤセの値段は１，２００円です。", PRICE, ASKED, "exact"),
+        ("はい、ハヤセの値段は1,200円です。どうぞ。", PRICE, ASKED, "contains"),
+        ("お値段は1200円になります。", PRICE, ASKED, "contains"),
+        ("ハヤセの値段は1,300円です。", PRICE, ASKED, "wrong"),
+        ("ハヤセの値段は1,200円、税込1,320円です。", PRICE, ASKED, "wrong"),
+        ("ハヤセの値段は200円です。", PRICE, ASKED, "wrong"),
+        ("わかりません。", PRICE, ASKED, "wrong"),
+        (" ", PRICE, ASKED, "empty"),
+        ("is headquartered in Aberwick.", SEAT, "Where is Dunlin Ltd?", "contains"),
+        ("Aberwick", SEAT, "Where is Dunlin Ltd headquartered?", "contains"),
+        ("Dunlin Ltd is headquartered in Aberdeen.", SEAT, "Where is Dunlin Ltd?", "wrong"),
+        ("30日以内は返品できません。", "30日以内なら返品できます。", "返品できますか？", "wrong"),
+        (
+            "30日以内の返品を承ります。",
+            "30日以内なら返品できます。",
+            "返品できますか？",
+            "contains",
+        ),
+        ("はい", "いいえ、できません。", "できますか？", "wrong"),
+    ],
+)
+def test_right_facts_in_other_words_are_neither_exact_nor_wrong(
+    answer: str, expected: str, question: str, found: str
+) -> None:
+    assert rightness(answer, expected, question) == found
+
+
+def test_a_manner_of_speaking_need_not_be_repeated() -> None:
+    answers = [f"お問い合わせありがとうございます。{n}階の受付です。" for n in range(1, 7)]
+    common = common_words(answers)
+    assert rightness("受付は3階です。", answers[2], "受付は？", common) == "contains"
+    assert rightness("受付は4階です。", answers[2], "受付は？", common) == "wrong"
+
+
+# --- all outcomes ------------------------------------------------------------------------
+
+
+def tally(right: int, asked: int = 20, empty: int = 0) -> Tally:
+    return Tally(asked, exact=right, contains=0, empty=empty, base_right=0)
+
+
+STATES = ("learned", "unlinked", "memorised", "worse", "unchanged", "diverged", "unknown")
+ENDINGS = tuple(
+    Ending(state, "" if state == "whole" else "学習の終わり方。")
+    for state in ("whole", "diverged", "stopped_early", "best_before_last")
+)
+TALLIES = (None, tally(0), tally(0, empty=20), tally(9), tally(13), tally(17), tally(20))
+
+
+def all_evidence() -> Any:
+    for goal, learning, end, taught, held_out in itertools.product(
+        GOALS, STATES, ENDINGS, TALLIES, TALLIES
+    ):
+        yield Evidence(
+            goal, learning, taught=taught, held_out=held_out, ending=end, updates=100, ended=1.0
+        )
+    plain = Evidence("faq", "learned", taught=tally(20), held_out=tally(20), ended=1.0)
+    for goal, ended, zero, changed, forgot, parrots in itertools.product(
+        GOALS, (None, 0.2, 0.8, 1.0), *[(True, False)] * 4
+    ):
+        yield replace(
+            plain,
+            goal=goal,
+            ended=ended,
+            adapter_is_zero=zero,
+            answers_changed=changed,
+            forgot=forgot,
+            parrots=parrots,
+        )
+
+
+def check(evidence: Evidence, found: Outcome) -> None:
+    """What must hold of every outcome, whatever the rules are."""
+    assert (found.level == "good") == (found.action == "go_on"), (evidence, found)
+    assert found.level in ("good", "warning", "bad") and found.action in ACTIONS_JA
+    assert found.text.endswith("。") and found.advice and "{" not in found.advice
+    assert found.ending == evidence.ending.text
+    if evidence.learning == "diverged" or evidence.ending.state == "diverged":
+        assert (found.level, found.action) == ("bad", "lower_rate")
+        return
+    if evidence.adapter_is_zero or not evidence.answers_changed:
+        assert found.level == "bad"
+        return
+    counts = [one for one in (evidence.taught, evidence.held_out) if one is not None]
+    if evidence.goal in ("faq", "labels") and counts:
+        shown = evidence.taught if evidence.goal == "faq" else evidence.held_out
+        if shown is not None:
+            assert f"{shown.asked}問中{shown.right}問に正解" in found.text
+        if any(one.share < 0.5 for one in counts):
+            assert found.level != "good", (evidence, found)
+        if found.level == "good" and evidence.taught is not None:
+            assert evidence.taught.share >= 0.9
+        if evidence.taught is not None and evidence.taught.share >= 0.9:
+            assert found.action not in ("more_updates", "run_on", "check_pairs")
+    if found.level == "good":
+        assert not evidence.forgot and not evidence.parrots
+        assert evidence.ended is None or evidence.ended >= 0.9
+        assert evidence.goal in ("faq", "labels") or evidence.learning in ("learned", "unlinked")
+
+
+def test_light_words_and_advice_never_contradict() -> None:
+    actions = set()
+    for evidence in all_evidence():
+        found = judge(evidence)
+        check(evidence, found)
+        actions.add(found.action)
+    assert actions | {"stop_at_best"} == set(ACTIONS_JA)  # every rule is reached
+
+
+# --- runs that went wrong, planted -------------------------------------------------------
+
+
+@dataclass(frozen=True)
+class Grade:
+    nats: float
+    answer: str | None
+    targets: int = 10
+    ended: bool = True
+    reasoning: str = ""
+
+
+UNKNOWN = "わかりません。"
+
+
+def row(number: int, form: str = "{}番の値段は？", group: int | None = None) -> dict[str, Any]:
+    turns = (("user", form.format(number)), ("assistant", f"{number}番は{number}00円です。"))
+    messages = [{"role": role, "content": content} for role, content in turns]
+    return {
+        "messages": messages,
+        "row": number + 2,
+        "group": f"g{number if group is None else group}",
+    }
+
+
+def graded(rows: list[dict[str, Any]], right: int, nats: float, **marks: Any) -> Measured:
+    """So many of the tuned model's answers right; `marks` are of all of them."""
+    answers = [
+        one["messages"][-1]["content"] if at < right else "0円です。" for at, one in enumerate(rows)
+    ]
+    tuned = [Grade(nats + at / 100, **{"answer": text, **marks}) for at, text in enumerate(answers)]
+    return Measured(
+        rows, [Grade(20.0 + at / 100, UNKNOWN) for at in range(len(rows))], tuned, len(rows)
+    )
+
+
+def planted(
+    *,
+    taught: int = 20,
+    other: int = 10,
+    nats: float = 2.0,
+    norm: float = 1.0,
+    end: Ending = WHOLE,
+    general: bool = True,
+    goal: str = "faq",
+    **marks: Any,
+) -> Report:
+    """A run that answers so many of 20 taught questions and of 10 other wordings."""
+    train = [row(number) for number in range(1, 21)]
+    test = [row(number, "{}番はおいくらですか、教えてください") for number in range(1, 11)]
+    asked = general_questions.questions()
+    keeps = [
+        Grade(5.0, one.answer if general or at < 5 else UNKNOWN) for at, one in enumerate(asked)
+    ]
+    return report.build(
+        Origin(
+            *("run", "tiny-ja", "facts", "0" * 64, False, "2026-11-23", {}, {}, "2026-11-23"),
+            metrics=[MetricsLine(120, loss=0.1)],
+            ending=end,
+        ),
+        Findings(
+            splits={
+                "train": graded(train, taught, nats, **marks),
+                "test": graded(test, other, nats, **marks),
+            },
+            general=Measured([one.row for one in asked], keeps, keeps, len(asked)),
+            trained_groups=questions.groups(train),
+            layers=[LayerChange(0, norm, None)],
+            goal=goal,
+        ),
+        EvaluateConfig(),
+    )
+
+
+DIVERGED = Ending("diverged", "学習は発散しました。")
+EARLY = Ending("stopped_early", "早めに終わりました。")
+
+
+@pytest.mark.parametrize(
+    ("run", "level", "text", "action"),
+    [
+        ({}, "good", "教えた20問中20問に正解、別の聞き方は10問中10問に正解。", "go_on"),
+        ({"taught": 8, "other": 2}, "bad", "教えた20問中8問に正解", "more_updates"),
+        ({"taught": 15, "other": 5}, "warning", "まだ覚えきれていません。", "more_updates"),
+        ({"taught": 15, "end": EARLY}, "warning", "まだ覚えきれていません。", "run_on"),
+        ({"taught": 0, "nats": 90.0}, "bad", "学習は発散しました。", "lower_rate"),
+        ({"end": DIVERGED}, "bad", "学習は発散しました。", "lower_rate"),
+        ({"other": 2}, "bad", "教えた聞き方でしか答えられません。", "more_wordings"),
+        ({"other": 5}, "warning", "教えた聞き方でしか答えられません。", "more_wordings"),
+        ({"ended": False}, "bad", "ほとんどの答えが終わりません。", "longer_answers"),
+        ({"answer": ""}, "bad", "20問中20問に、何も答えませんでした。", "check_text"),
+        ({"norm": 0.0}, "bad", "重みが変わっていません。", "check_settings"),
+    ],
+)
+def test_each_bad_run_gets_its_sentence(
+    run: dict[str, Any], level: str, text: str, action: str
+) -> None:
+    made = planted(**run)
+    found = made.outcome
+    assert found is not None
+    assert (found.level, found.action) == (level, action), found
+    assert text in found.text
+    # One thing to do, wherever judgements are shown.
+    advised = [judged.advice for _, judged in made.judgements if judged.advice]
+    assert advised == [found.advice]
+
+
+def test_an_adapter_that_is_not_used_is_named() -> None:
+    made = planted()
+    same = {
+        name: Measured(one.rows, one.base, one.base, one.of_rows)
+        for name, one in {
+            "train": graded([row(number) for number in range(1, 21)], 0, 20.0),
+        }.items()
+    }
+    general = [Grade(5.0, one.answer) for one in general_questions.questions()]
+    rows = [one.row for one in general_questions.questions()]
+    findings = Findings(
+        same, Measured(rows, general, general, len(rows)), layers=[LayerChange(0, 1.0, None)]
+    )
+    origin = Origin("run", "m", "d", "0", False, "", {}, {}, "")
+    found = report.build(origin, findings, EvaluateConfig()).outcome
+    assert found is not None and made.outcome is not None
+    assert (found.level, found.action) == ("bad", "check_adapter")
+    assert "全く同じ" in found.text
+
+
+def test_numbers_of_the_first_line_are_those_of_the_report() -> None:
+    made = planted(taught=15, other=6)
+    assert made.outcome is not None
+    for name, shown in (("train", made.outcome.taught), ("test", made.outcome.held_out)):
+        marks = [one.mark for one in made.splits[name].answers]
+        assert shown is not None
+        assert (marks.count("○"), marks.count("△")) == (shown.exact, shown.contains)
+        assert len(marks) == shown.asked
+    assert {one.taught_ja for one in made.splits["train"].answers} == {"教えた"}
+    assert all(one.taught_ja.startswith("教えていない") for one in made.splits["test"].answers)
+
+
+def test_a_label_is_right_word_for_word_or_not_at_all() -> None:
+    found = planted(goal="labels", answer="たぶん 1番は100円です。 かと").outcome
+    assert found is not None and found.held_out is not None
+    assert (found.held_out.exact, found.held_out.contains, found.level) == (0, 0, "bad")
+
+
+def test_forgetting_is_judged_only_by_enough_questions() -> None:
+    assert planted().forgetting.state == "kept"
+    few = planted(general=False).forgetting
+    assert (few.could, few.state) == (5, "unknown")
+    assert few.text.startswith("判定できません")
+
+
+def test_examples_are_good_borderline_and_wrong_ones_in_this_order() -> None:
+    answers = planted(taught=12).splits["train"].answers
+    assert [one.mark for one in examples(answers, 4)] == ["○", "○", "×", "×"]
+    assert len(examples(answers, 50)) == 20
+
+
+# --- how a training ended ----------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("first", "best", "last", "trained", "stopped", "state"),
+    [
+        (3.0, 0.5, 0.5, 0.4, False, "whole"),
+        (3.0, 3.0, 7.0, 8.0, False, "diverged"),
+        (3.0, 2.0, 2.5, float("nan"), False, "diverged"),
+        (3.0, 0.5, 0.9, 0.1, True, "stopped_early"),
+        (3.0, 0.5, 0.9, 0.1, False, "best_before_last"),
+        (3.0, 3.0, 3.5, 0.1, False, "best_before_last"),
+        (None, None, None, 0.1, False, "whole"),
+    ],
+)
+def test_the_end_of_a_training_is_told_by_its_losses(
+    first: float | None,
+    best: float | None,
+    last: float | None,
+    trained: float,
+    stopped: bool,
+    state: str,
+) -> None:
+    result = TrainResult(
+        updates=300,
+        first_valid_loss=first,
+        last_valid_loss=last,
+        best_valid_loss=best,
+        best_update=150,
+        last_loss=trained,
+        stopped_early=stopped,
+    )
+    found = ending(result)
+    assert found.state == state
+    assert bool(found.text) == (state != "whole")
