@@ -27,6 +27,7 @@ from mlx_finetuning.mlx_trainer.model import trainable
 from mlx_finetuning.mlx_trainer.model.load import LoadedModel, load
 from mlx_finetuning.mlx_trainer.training import checkpoints, replay
 from mlx_finetuning.progress import Step, silent
+from mlx_finetuning.utils import gguf_base
 from support import model_classes
 from support.model_classes import model_of, named
 from support.resumed_run import CONFIG, lines, rows, stop_at, tiny_folder, train
@@ -226,6 +227,16 @@ def test_answers_are_those_that_the_base_gives_when_it_is_asked(
         assert one.tokens[: one.prompt] == tiny.render(turns, ask=True)
         example = one.example(1024)
         assert example.targets == len(one.tokens) - one.prompt
+
+
+def test_bases_in_two_gguf_files_have_nothing_in_common(tiny: LoadedModel, tmp_path: Path) -> None:
+    def kept_in(name: str, sha256: str) -> LoadedModel:
+        gguf_base.write(tmp_path, gguf_base.GgufBase(f"/{name}.gguf", 9, 0, sha256, (), {}))
+        return dataclasses.replace(tiny, folder=tmp_path)
+
+    first = replay.base_of(kept_in("first", "00"))
+    assert replay.base_of(kept_in("second", "01")) != first
+    assert replay.base_of(kept_in("moved", "00")) == first
 
 
 @pytest.mark.usefixtures("few")

@@ -8,6 +8,8 @@ from __future__ import annotations
 from collections.abc import Iterator
 from pathlib import Path
 
+from mlx_finetuning.utils import gguf_base
+
 SAMPLE, SAMPLES = 1 << 14, 64
 """Bytes and number of the chunks; a file of up to a megabyte is taken whole."""
 
@@ -20,3 +22,13 @@ def chunks(path: Path) -> Iterator[bytes]:
         for start in range(0, size, max(SAMPLE, size // SAMPLES)):
             stream.seek(start)
             yield stream.read(SAMPLE)
+
+
+def of_weights(folder: Path) -> Iterator[bytes]:
+    """The chunks of a base model's weights; of a GGUF base what its file is known by. Raises
+    RecordDamaged."""
+    from_gguf = gguf_base.read(folder)
+    if from_gguf is not None:
+        yield from_gguf.sha256.encode()
+    for path in sorted(folder.glob("*.safetensors")):
+        yield from chunks(path)

@@ -25,7 +25,7 @@ from mlx_finetuning.errors import CheckpointForeign, RecordDamaged
 from mlx_finetuning.files import JsonObject
 from mlx_finetuning.mlx_trainer.model import adapters
 from mlx_finetuning.tokenization.chat import ChatTokenizer
-from mlx_finetuning.utils import fingerprint, gguf_base
+from mlx_finetuning.utils import fingerprint
 
 LAST_KEPT = 3
 STATE = "state.json"
@@ -97,15 +97,10 @@ def identity(
             content = repr((example.tokens, example.supervised)).encode()
             for digest in digests:
                 digest.update(content)
-    from_gguf = None if base is None else gguf_base.read(base)
-    if from_gguf is not None:
-        for digest in (trained, spaced):
-            digest.update(from_gguf.sha256.encode())
-    for path in sorted(base.glob("*.safetensors")) if base is not None else ():
-        for chunk in fingerprint.chunks(path):
-            trained.update(chunk)
-            if settings[0] != settings[1]:
-                spaced.update(chunk)
+    for chunk in fingerprint.of_weights(base) if base is not None else ():
+        trained.update(chunk)
+        if settings[0] != settings[1]:
+            spaced.update(chunk)
     return Identity(trained.hexdigest(), held.hexdigest(), spaced.hexdigest())
 
 

@@ -141,9 +141,8 @@ def base_of(loaded: LoadedModel) -> str:
     """What tells a base and its template from others, and ways to ask it."""
     template = loaded.chat.template.text if loaded.chat.template else ""
     digest = hashlib.sha256(f"{VERSION} {mx.default_device()} {template}".encode())
-    for path in sorted(loaded.folder.glob("*.safetensors")) if loaded.folder else ():
-        for chunk in fingerprint.chunks(path):
-            digest.update(chunk)
+    for chunk in fingerprint.of_weights(loaded.folder) if loaded.folder else ():
+        digest.update(chunk)
     return digest.hexdigest()[:16]
 
 
