@@ -143,7 +143,7 @@ def test_rows_that_are_trained_several_times_stand_once_and_come_back(workspace:
 
 def test_row_whose_split_was_mistyped_is_named(workspace: Workspace) -> None:
     lines: list[object] = [{"question": f"質問{at}", "answer": f"答え{at}"} for at in range(9)]
-    studio = _prepare(workspace, "a", lines)
+    studio = _prepare(workspace, "a", lines, hold_out="group")
     path = studio.data.export("a", "csv", workspace.root / "a.csv")
     text = path.read_text("utf-8-sig").replace("テスト,1,", "てすと,1,", 1)
     path.write_text(text, "utf-8")

@@ -136,7 +136,8 @@ def test_memory_of_a_gradient_is_what_the_trainer_measures(
     example = Example([5 + i for i in range(length)], [i >= length // 2 for i in range(length)], 0)
     layout = workload.row_layout(model, text["vocab_size"], settings)
     work = workload.Workload(LoadedModel(model, None, None, text), [example], layout, settings)
-    measured = memory_fit.measured(work).per_cost * memory_fit._cost_at_once(work, [example])
+    need = memory_fit.measured(work, [example])
+    measured = need.per_cost * memory_fit._cost_at_once(work, [example])
     gradient = 4 * sum(value.size for _, value in tree_flatten(model.trainable_parameters()))
     expected = catalogue_figures._gradient(config) + gradient
     assert expected == pytest.approx(measured, rel=0.3)

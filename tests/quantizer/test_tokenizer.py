@@ -99,7 +99,7 @@ def test_sentencepiece_tokenizers_cut_every_text_alike(
     expected = tokenizer.read(folder, VOCABULARY, registry.of(config))
     with LlamaModel(gguf_of(folder), 64) as model:
         parity = compare_tokens(model, encode, battery.TEXTS, expected)
-        prompt = original.apply_chat_template(
+        prompt = AutoTokenizer.from_pretrained(folder).apply_chat_template(
             [{"role": "user", "content": " 空白 から。\n\n終わり "}], tokenize=False
         )
         assert model.tokenize(prompt, False) == encode(prompt, False)

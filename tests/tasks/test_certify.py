@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 
 from mlx_finetuning import files
-from mlx_finetuning.cli.certify import _shown
+from mlx_finetuning.cli.certify import table
 from mlx_finetuning.config import DeployConfig
 from mlx_finetuning.errors import ChatTemplateMissing, RunNotReady
 from mlx_finetuning.jobs import jobs
@@ -139,7 +139,7 @@ def test_held_out_questions_come_first(workspace: Workspace) -> None:
 
 
 def test_table_shows_every_engine(record: Certificate) -> None:
-    shown = _shown(record)
+    shown = table(record)
     assert shown.startswith("× ")
     for word in ("MLX（学習したモデル）", "GGUF Q4_K_M（llama.cpp）", "100.0%", "倍率"):
         assert word in shown

@@ -10,6 +10,7 @@ from mlx_finetuning.cli.runs import RUN_ID
 from mlx_finetuning.cli.session import CommandResult, Session, command
 from mlx_finetuning.config import CertifyConfig, as_dict
 from mlx_finetuning.experiment_tracker.evaluation.results import LIGHTS
+from mlx_finetuning.jobs.results import Certificate
 
 HEADING = ("動かし方", "質問", "質問のトークン", "次の語の一致", "KL", "答えの一致", "自分で終了")
 
@@ -22,6 +23,12 @@ def certify(session: Session, run_id: str, assignments: tuple[str, ...]) -> Comm
     settings = config.load(CertifyConfig, config.parse_assignments(list(assignments)))
     with session.progress() as progress:
         certificate = session.studio.evaluation.certify(run_id, settings).follow(progress)
+    data = {"run_id": run_id, **as_dict(certificate)}
+    return CommandResult(data, table(certificate), 0 if certificate.passed else 1)
+
+
+def table(certificate: Certificate) -> str:
+    """What the terminal shows of a certificate: its verdict, and a line for each engine."""
     figures = []
     for row in certificate.rows:
         share = row.reasoning_equal  # only of models that think
@@ -41,5 +48,4 @@ def certify(session: Session, run_id: str, assignments: tuple[str, ...]) -> Comm
     if certificate.problems:
         lines += ["", "違い:", *(f"  - {problem}" for problem in certificate.problems)]
     lines += [f"注意: {note}" for note in certificate.notes]
-    data = {"run_id": run_id, **as_dict(certificate)}
-    return CommandResult(data, "\n".join(lines), 0 if certificate.passed else 1)
+    return "\n".join(lines)

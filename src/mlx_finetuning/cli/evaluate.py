@@ -14,6 +14,7 @@ from mlx_finetuning.cli.session import CommandResult, Session, command
 from mlx_finetuning.config import EvaluateConfig, as_dict
 from mlx_finetuning.experiment_tracker.evaluation.results import (
     SPLITS_JA,
+    THINKING_JA,
     Report,
     SplitReport,
     examples,
@@ -78,7 +79,7 @@ def _verdicts(report: Report) -> Iterator[str]:
         if at == 0 and outcome is not None:
             yield from (f"  {line}" for line in outcome.evidence)
             yield from [f"  {outcome.ending}"] if outcome.ending else []
-        if judged is report.thinking:
+        if title == THINKING_JA:
             yield from (f"  {line}" for line in judged.evidence)
         if judged.advice:
             yield f"  → {judged.advice}"

@@ -37,6 +37,7 @@ NEXT_STEPS_JA = {
     "DATASET_OF_SEVERAL_SOURCES": "この画面で直せるのは、1つのファイルから作ったデータセットです。ファイルごとに直して保存してください。",
     "MODEL_NOT_FOUND": "「学習」の「モデル」で名前を確かめるか、Hugging FaceのIDを書いて追加してください。",
     "MODEL_NOT_DOWNLOADED": "「学習」の「モデル」でダウンロードするか、内蔵モデル tiny-ja を選んでください。",
+    "BASE_FILE_UNUSABLE": "学習できるモデルを、「学習」の「モデル」で選んでください。",
     "MODEL_RUNS_CODE": "付属プログラムのいらないモデルを、「学習」の「モデル」で選んでください。",
     "HUB_UNREACHABLE": "接続、プロキシ、環境変数 HF_ENDPOINT を確かめてください。内蔵モデル tiny-ja は、つながなくても使えます。",
     "MODEL_UNLOADABLE": "対応している形式のモデルを、「学習」の「モデル」で選んでください。",

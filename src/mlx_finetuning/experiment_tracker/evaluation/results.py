@@ -14,6 +14,8 @@ LIGHTS = {"good": "○", "warning": "△", "bad": "×"}
 """By the level of a judgement: what needs neither colour nor a font with emoji."""
 MARKS = "○△×"
 """Good, borderline and wrong answers, in the order that they are shown."""
+THINKING_JA = "考えてから答えるか"
+"""Title of the judgement that only models have that may think."""
 SPLITS_JA = {"train": "教えた行", "valid": "教えていない行（検証）", "test": "教えていない行"}
 
 
@@ -378,7 +380,7 @@ class Report:
             ("ほかのことを忘れていないか", self.forgetting),
             ("丸暗記していないか", self.memorising),
             ("答えを自分で終えるか", self.stopping),
-            *([("考えてから答えるか", self.thinking)] if self.thinking else []),
+            *([(THINKING_JA, self.thinking)] if self.thinking else []),
         ]
         first = self.first_line
         if self.outcome is not None:
