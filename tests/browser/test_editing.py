@@ -11,7 +11,7 @@ from playwright.sync_api import Page, expect
 from mlx_finetuning.data_processor import read_rows
 from mlx_finetuning.data_processor.split import SPLITS
 from mlx_finetuning.studio import Studio
-from support.browser_actions import badge, click, hand_in, metric, open_page, open_row, visit
+from support.browser_actions import DRAWN, badge, click, hand_in, metric, open_page, open_row, visit
 from support.served import Served
 
 
@@ -51,6 +51,8 @@ def test_empty_answer_of_a_workbook_is_filled_in_by_the_keyboard_and_trained(
     page.keyboard.press("Enter")
     expect(metric(page, "使わない行")).to_contain_text("0 行")
     expect(page.get_by_text("直りました")).to_be_visible()
+    page.locator(DRAWN).wait_for()
+    page.locator(cells).focus()  # the table with the new answer is another one
     focused.wait_for()
     for key in ("Shift+Space", "Delete"):
         page.keyboard.press(key)
