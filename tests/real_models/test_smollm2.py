@@ -121,8 +121,8 @@ wordings by their key; with all 300, 38 to 41 (docs/decisions.md)."""
 def test_it_learns_the_facts_in_wordings_that_it_never_saw(english: Job) -> None:
     test = english.report["splits"]["test"]
     assert test["base"]["contains"] <= 0.1
-    assert test["tuned"]["contains"] >= 0.4
-    assert english.report["splits"]["train"]["tuned"]["exact"] >= 0.8
+    assert test["tuned"]["contains"] >= 0.5
+    assert english.report["splits"]["train"]["tuned"]["exact"] >= 0.9
 
 
 def test_it_still_knows_what_it_knew(english: Job, base: Path) -> None:
