@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import csv
+import importlib.util
 import io
 import json
 import zipfile
@@ -179,16 +180,18 @@ def read_csv(data: bytes) -> list[dict[str, str]]:
     return list(csv.DictReader(io.StringIO(data.decode("utf-8-sig"), newline="")))
 
 
-@pytest.mark.skipif(export.is_installed("tensorboard"), reason="TensorBoard is installed")
 def test_tensorboard_that_is_absent_is_said_plainly(
-    studio: Studio, run: RunPaths, tmp_path: Path
+    studio: Studio, run: RunPaths, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
+    find = importlib.util.find_spec
+    monkeypatch.setattr(
+        importlib.util, "find_spec", lambda name: None if name == "tensorboard" else find(name)
+    )
     with pytest.raises(TensorboardNotInstalled, match="pip install tensorboard"):
         studio.records.write(run.folder.name, "tensorboard", tmp_path)
     assert "tensorboard" not in studio.records.formats()
 
 
-@pytest.mark.skipif(not export.is_installed("tensorboard"), reason="needs TensorBoard")
 def test_event_file_says_what_the_log_says(studio: Studio, run: RunPaths, tmp_path: Path) -> None:
     from tensorboard.backend.event_processing.event_file_loader import LegacyEventFileLoader
 

@@ -208,7 +208,8 @@ def ends(share: float | None) -> Verdict:
     if share >= 0.99:
         return Verdict("ends", "good", "自分で答え終えます。", evidence)
     advice = (
-        "答えが長いデータなら max_tokens を増やして調べ直し、そうでなければ学習を増やしてください。"
+        "答えが長いデータなら、1つの答えの最大トークン数（max_tokens）を増やして調べ直してください。"
+        "そうでなければ、学習を増やしてください。"
     )
     level = "warning" if share >= WORN else "bad"
     return Verdict("runs_on", level, "答えが終わらないことがあります。", evidence, advice)
@@ -229,7 +230,10 @@ def thinks(
     ]
     if unfinished:
         evidence.append(f"考えたまま、答えに至らなかったもの: {answers}問中{unfinished}問")
-        advice = "max_tokens を増やして調べ直してください。それでも終わらなければ、学習を増やしてください。"
+        advice = (
+            "1つの答えの最大トークン数（max_tokens）を増やして調べ直してください。"
+            "それでも終わらなければ、学習を増やしてください。"
+        )
         head = "考えたまま、答えに至らないことがあります。"
         return Verdict("unfinished", "warning", head, tuple(evidence), advice)
     if trained and tuned < WORN:
