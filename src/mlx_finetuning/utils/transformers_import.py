@@ -3,47 +3,29 @@
 transformers looks through the source of all its model classes for their `__all__` when it is
 imported, line by line, and mlx-lm has it do so a second time: the results of the first are kept in
 too small a cache. `hasten` has it look from the last `__all__` on, and keep what it found. What is found
-is the same. Imports nothing itself.
+is the same.
 """
 
 from __future__ import annotations
 
 import functools
-import sys
-from collections.abc import Callable, Sequence
-from importlib.machinery import ModuleSpec, PathFinder
+from collections.abc import Callable
 from types import ModuleType
 from typing import Any
+
+from mlx_finetuning.utils import import_hook
 
 MODULE = "transformers.utils.import_utils"
 
 
 def hasten() -> None:
     """Call before anything imports transformers; later, or repeated, calls change nothing."""
-    if MODULE not in sys.modules and not any(isinstance(one, _Finder) for one in sys.meta_path):
-        sys.meta_path.insert(0, _Finder())
+    import_hook.around(MODULE, _changed)
 
 
-class _Finder:
-    """Finds the one module as Python does, and changes it when it has been loaded."""
-
-    def find_spec(
-        self, name: str, path: Sequence[str] | None, target: ModuleType | None = None
-    ) -> ModuleSpec | None:
-        if name != MODULE:
-            return None
-        spec = PathFinder.find_spec(name, path, target)
-        if spec is None or spec.loader is None:
-            return spec
-        loader: Any = spec.loader
-        execute = loader.exec_module
-
-        def exec_module(module: ModuleType) -> None:
-            execute(module)
-            change(module)
-
-        loader.exec_module = exec_module
-        return spec
+def _changed(module: ModuleType, execute: import_hook.Execute) -> None:
+    execute(module)
+    change(module)
 
 
 def change(module: Any) -> None:

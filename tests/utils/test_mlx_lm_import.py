@@ -1,0 +1,30 @@
+"""mlx-lm is there without transformers, and who wants transformers gets all of it."""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+
+LATER = """
+import sys
+from mlx_finetuning import mlx_trainer
+import mlx_lm
+assert not {"transformers", "huggingface_hub"} & {*sys.modules}, "imported"
+from transformers import AutoTokenizer
+from huggingface_hub import snapshot_download
+assert AutoTokenizer.from_pretrained and snapshot_download.__module__.startswith("huggingface_hub")
+"""
+BEFORE = """
+import transformers
+from mlx_finetuning import mlx_trainer
+import mlx_lm.tokenizer_utils as theirs
+assert theirs.AutoTokenizer is transformers.AutoTokenizer
+"""
+
+
+def test_mlx_lm_loads_neither_library_and_both_are_whole_afterwards() -> None:
+    subprocess.run([sys.executable, "-c", LATER], check=True)
+
+
+def test_transformers_that_is_there_already_is_what_mlx_lm_gets() -> None:
+    subprocess.run([sys.executable, "-c", BEFORE], check=True)
