@@ -309,6 +309,14 @@ class HubTokenRejected(ModelError):
     """Data: endpoint."""
 
 
+class HubTokenMissing(ModelError):
+    """Data: endpoint."""
+
+
+class RepositoryIsPublic(ModelError):
+    """What was to be private would be seen by all. Data: repo_id."""
+
+
 class HubUnreachable(ModelError):
     """Data: endpoint, reason."""
 

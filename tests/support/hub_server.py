@@ -1,12 +1,14 @@
-"""A small Hugging Face hub on loopback: what the model download needs, and its ways to fail.
+"""A small Hugging Face hub on loopback: what download and upload need, and their ways to fail.
 
 Speaks `GET /api/models/ID` and `GET|HEAD /ID/resolve/COMMIT/FILE` with the headers of the real
 hub: ranges, hashes, redirects of large files to a second host, gated repositories, rejected
-tokens, and connections that break off. Every request is recorded with its headers.
+tokens, and connections that break off. Takes new repositories and commits, whose large files come
+by LFS. Every request is recorded with its headers.
 """
 
 from __future__ import annotations
 
+import base64
 import contextlib
 import hashlib
 import json
@@ -27,6 +29,9 @@ class Repository:
     files: dict[str, bytes]
     commit: str = "0" * 40
     gated: bool = False
+    private: bool = False
+    commits: list[str] = field(default_factory=list)
+    """Messages of those that came by upload."""
 
 
 @dataclass
@@ -41,6 +46,8 @@ class Hub:
     """Large files arrive with a wrong byte, at the right length."""
     status: int | None = None
     """Answer everything with this status."""
+    objects: dict[str, bytes] = field(default_factory=dict)
+    """Large files that were uploaded, by SHA-256."""
     requests: list[tuple[str, str, dict[str, str]]] = field(default_factory=list)
     """Method, `hub` or `files` and path, headers in lower case."""
     url: str = ""
@@ -102,6 +109,15 @@ class _Handler(BaseHTTPRequestHandler):
     def do_HEAD(self) -> None:
         self.do_GET()
 
+    def do_POST(self) -> None:
+        self.do_GET()
+
+    def do_PUT(self) -> None:
+        self.do_GET()
+
+    def body(self) -> bytes:
+        return self.rfile.read(int(self.headers.get("Content-Length") or 0))
+
     def answer(self, hub: Hub) -> None:
         raise NotImplementedError
 
@@ -110,7 +126,7 @@ class _Handler(BaseHTTPRequestHandler):
         for name, value in {"Content-Length": str(len(body)), **(headers or {})}.items():
             self.send_header(name, value)
         self.end_headers()
-        if self.command == "GET":
+        if self.command != "HEAD":
             self.wfile.write(body)
 
     def refuse(self, status: int, code: str, message: str) -> None:
@@ -134,6 +150,9 @@ class _HubHandler(_Handler):
                 401, b"{}", {"X-Error-Message": "Invalid credentials in Authorization header"}
             )
             return
+        if self.command == "POST":
+            self.take(hub, token)
+            return
         info = re.fullmatch(r"/api/models/([^/]+/[^/?]+)(/revision/[^?]+)?(\?.*)?", self.path)
         file = re.fullmatch(r"/([^/]+/[^/]+)/resolve/([^/]+)/([^?]+)", self.path)
         found = info or file
@@ -148,6 +167,51 @@ class _HubHandler(_Handler):
             self.refuse(403 if token else 401, "GatedRepo", "Access to model is restricted.")
         elif file:
             self.send_file(hub, repository, file[1], file[3])
+
+    def take(self, hub: Hub, token: str) -> None:
+        body = self.body()
+        if token != GOOD_TOKEN:
+            self.refuse(401, "", "Unauthorized")
+        elif self.path == "/api/validate-yaml":
+            self.reply(200, b'{"errors": [], "warnings": []}')
+        elif self.path == "/api/repos/create":
+            wanted = json.loads(body)
+            repo_id = f"{wanted.get('organization') or 'me'}/{wanted['name']}"
+            is_new = repo_id not in hub.repositories
+            private = wanted.get("private") or wanted.get("visibility") == "private"
+            hub.repositories.setdefault(repo_id, Repository({}, private=bool(private)))
+            answer = {"url": f"{hub.url}/{repo_id}", "id": repo_id}
+            self.reply(200 if is_new else 409, json.dumps(answer).encode())
+        elif match := re.fullmatch(r"/api/models/([^/]+/[^/]+)/preupload/main.*", self.path):
+            files = [
+                {
+                    "path": file["path"],
+                    "uploadMode": "lfs" if file["path"].endswith((LARGE, ".gguf")) else "regular",
+                    "shouldIgnore": False,
+                }
+                for file in json.loads(body)["files"]
+            ]
+            self.reply(200, json.dumps({"files": files}).encode())
+        elif re.fullmatch(r"/[^/]+/[^/]+\.git/info/lfs/objects/batch", self.path):
+            objects = [
+                {**one, "actions": {"upload": {"href": f"{hub.file_host}/lfs/{one['oid']}"}}}
+                for one in json.loads(body)["objects"]
+            ]
+            self.reply(200, json.dumps({"transfer": "basic", "objects": objects}).encode())
+        elif match := re.fullmatch(r"/api/models/([^/]+/[^/]+)/commit/main.*", self.path):
+            self.commit(hub, hub.repositories[match[1]], body)
+
+    def commit(self, hub: Hub, repository: Repository, body: bytes) -> None:
+        for line in map(json.loads, body.splitlines()):
+            value = line["value"]
+            if line["key"] == "header":
+                repository.commits.append(value["summary"])
+            elif line["key"] == "file":
+                repository.files[value["path"]] = base64.b64decode(value["content"])
+            elif line["key"] == "lfsFile":
+                repository.files[value["path"]] = hub.objects[value["oid"]]
+        answer = {"commitUrl": f"{hub.url}/commit/1", "commitOid": "1" * 40, "success": True}
+        self.reply(200, json.dumps(answer).encode())
 
     def send_file(self, hub: Hub, repository: Repository, repo_id: str, name: str) -> None:
         content = repository.files.get(name)
@@ -168,6 +232,11 @@ class _FileHandler(_Handler):
     label = "files"
 
     def answer(self, hub: Hub) -> None:
+        if self.command == "PUT":
+            content = self.body()
+            hub.objects[self.path.rpartition("/")[2]] = content
+            self.reply(200, b"")
+            return
         owner, name, file = self.path.strip("/").split("/")
         content = hub.repositories[f"{owner}/{name}"].files[file]
         if hub.corrupt:
@@ -190,7 +259,7 @@ def _info(repo_id: str, repository: Repository) -> dict[str, object]:
         "id": repo_id,
         "sha": repository.commit,
         "gated": "manual" if repository.gated else False,
-        "private": False,
+        "private": repository.private,
         "tags": [],
         "downloads": 0,
         "siblings": [_sibling(name, content) for name, content in repository.files.items()],

@@ -1,4 +1,4 @@
-"""`runs list|show|watch|stop|rerun|compare|note|delete|trash|export`: the experiments."""
+"""`runs list|show|watch|stop|rerun|compare|note|delete|trash|export|share`: the experiments."""
 
 from __future__ import annotations
 
@@ -217,6 +217,39 @@ def export(session: Session, run_id: str, form: str, out: Path) -> CommandResult
     """
     written = [str(path) for path in session.studio.records.write(run_id, form, out)]
     return CommandResult({"run_id": run_id, "files": written}, "\n".join(written))
+
+
+@command(runs)
+@RUN_ID
+@click.option(
+    "--out",
+    type=click.Path(path_type=Path),
+    metavar="PATH",
+    help="書き出し先のフォルダ、または .zip で終わるファイル",
+)
+@click.option(
+    "--push", "repository", metavar="USER/NAME", help="Hugging Faceに送る（HF_TOKEN が要る）"
+)
+@click.option("--public", is_flag=True, help="--push のとき、だれでも見られるようにする")
+def share(
+    session: Session, run_id: str, out: Path | None, repository: str | None, public: bool
+) -> CommandResult:
+    """モデルを人に渡せる形にまとめる（アダプター、GGUF、説明書き）
+
+    --out でフォルダかZIPに、--push でHugging Faceに送ります。学習データは入りません。
+    """
+    if (out is None) == (repository is None):
+        raise click.UsageError("--out か --push のどちらか1つを指定してください。")
+    if out is not None:
+        handle = session.studio.records.share(run_id, out)
+    else:
+        assert repository is not None
+        handle = session.studio.records.publish(run_id, repository, public=public)
+    with session.progress() as progress:
+        shared = handle.follow(progress)
+    size = text.size(shared.size_bytes)
+    shown = [f"{shared.place}（{len(shared.files)}ファイル、{size}）", *shared.notes]
+    return CommandResult({"run_id": run_id, **dataclasses.asdict(shared)}, "\n".join(shown))
 
 
 def as_json(run: Run) -> dict[str, object]:

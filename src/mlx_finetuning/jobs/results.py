@@ -100,6 +100,18 @@ class Downloaded:
 
 
 @dataclass(frozen=True)
+class Shared:
+    """What a run made, as other people get it."""
+
+    place: str
+    """A folder, a ZIP file, or a page of the hub."""
+    files: tuple[str, ...]
+    size_bytes: int
+    notes: tuple[str, ...] = ()
+    """In Japanese, what is missing and why."""
+
+
+@dataclass(frozen=True)
 class ServerEnded:
     """A model server that was not stopped."""
 

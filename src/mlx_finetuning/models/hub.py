@@ -1,4 +1,4 @@
-"""The Hugging Face hub: what a repository holds, and its files, verified and resumable.
+"""The Hugging Face hub: what a repository holds, and its files, verified and resumable; and the way there.
 
 Listing and headers come from `huggingface_hub`; the transfer is done here because its own
 downloads start over after a cut. Every file is checked against the hash the hub announced.
@@ -13,7 +13,7 @@ import hashlib
 import os
 import re
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -21,12 +21,15 @@ from typing import Any
 from mlx_finetuning.errors import (
     DownloadCut,
     DownloadDamaged,
+    HubTokenMissing,
     HubTokenRejected,
     HubUnreachable,
     ModelGated,
     ModelNotFound,
+    RepositoryIsPublic,
 )
 from mlx_finetuning.files import disk_errors, sync
+from mlx_finetuning.progress import Progress, Step
 
 DEFAULT_ENDPOINT = "https://huggingface.co"
 REPO_ID = re.compile(r"[A-Za-z0-9][\w.-]{0,95}/[A-Za-z0-9][\w.-]{0,95}", re.ASCII)
@@ -41,6 +44,8 @@ TIMEOUT_S = 20.0
 ATTEMPTS = 3
 """Tries in a row without a new byte before a transfer is given up."""
 RETRY_PAUSE_S = 1.0
+UPLOAD = "Hugging Face への送信"
+COMMIT_MESSAGE = "Upload a model tuned with mlx-finetuning"
 
 
 @dataclass(frozen=True)
@@ -134,6 +139,44 @@ def fetch(
         part.unlink()
         raise DownloadDamaged(repo_id=model.repo_id, file=file.name)
     part.replace(folder / file.name)
+
+
+def require_token() -> None:
+    """Raises HubTokenMissing."""
+    if not _token():
+        raise HubTokenMissing(endpoint=endpoint())
+
+
+def publish(
+    repo_id: str, contents: Mapping[str, Path | bytes], progress: Progress, *, is_public: bool
+) -> str:
+    """Bring files into the user's repository, made if there is none; returns its address.
+
+    contents: by their path in the repository. They appear in one commit, after the last has
+    arrived. Raises HubTokenMissing, HubTokenRejected, RepositoryIsPublic, HubUnreachable,
+    ModelNotFound, Interrupted.
+    """
+    import httpx2
+
+    require_token()
+    hub = _library()
+    api = hub.HfApi(endpoint=endpoint(), token=_token())
+    try:
+        with _refusals(repo_id):
+            api.create_repo(repo_id, private=not is_public, exist_ok=True)
+            if not is_public and not api.model_info(repo_id, timeout=TIMEOUT_S).private:
+                raise RepositoryIsPublic(repo_id=repo_id)
+            additions = []
+            for done, (name, content) in enumerate(contents.items()):
+                progress(Step(UPLOAD, done, len(contents), name))
+                addition = hub.CommitOperationAdd(name, content)
+                api.preupload_lfs_files(repo_id, [addition])
+                additions.append(addition)
+            progress(Step(UPLOAD, len(contents), len(contents)))
+            api.create_commit(repo_id, additions, commit_message=COMMIT_MESSAGE)
+    except (httpx2.RequestError, httpx2.InvalidURL, hub.errors.OfflineModeIsEnabled) as error:
+        raise _unreachable(type(error).__name__) from error
+    return f"{endpoint()}/{repo_id}"
 
 
 def _size(path: Path) -> int:

@@ -1,11 +1,16 @@
-"""A run's settings and metrics in the formats of other programs."""
+"""What a run made and what was measured of it, for other people and programs."""
 
 from __future__ import annotations
 
 from dataclasses import dataclass
 from pathlib import Path
 
+from mlx_finetuning.errors import InvalidSettings
 from mlx_finetuning.experiment_tracker.records import export
+from mlx_finetuning.jobs import runs
+from mlx_finetuning.jobs.results import Shared
+from mlx_finetuning.models import hub
+from mlx_finetuning.studio.handle import JobHandle
 from mlx_finetuning.workspace import Workspace
 
 
@@ -29,3 +34,24 @@ class Records:
     def csv(self, run_id: str) -> bytes:
         """The CSV files as one ZIP file. Raises RunNotFound."""
         return export.archive(export.content(self.workspace, run_id))
+
+    def share(self, run_id: str, out: Path) -> JobHandle[Shared]:
+        """Gather adapter, written models and a card into `out`: a folder, or a file that ends in .zip.
+
+        Raises RunError, DiskFull; following it, ModelError, NotEnoughSpace, Interrupted.
+        """
+        details = {"out": str(out.expanduser().absolute()), "repository": "", "public": False}
+        return JobHandle(runs.start_later_job(self.workspace, run_id, "share", details), Shared)
+
+    def publish(self, run_id: str, repository: str, *, public: bool = False) -> JobHandle[Shared]:
+        """The same into a repository of the hub, which only its owner can see unless `public`.
+
+        Raises RunError, InvalidSettings, HubTokenMissing, DiskFull; following it, ModelError,
+        Interrupted.
+        """
+        if not hub.REPO_ID.fullmatch(repository):
+            problem = f"repository: 「ユーザー名/名前」の形にしてください（今の値: {repository}）。"
+            raise InvalidSettings(problems=[problem])
+        hub.require_token()
+        details = {"out": None, "repository": repository, "public": public}
+        return JobHandle(runs.start_later_job(self.workspace, run_id, "share", details), Shared)

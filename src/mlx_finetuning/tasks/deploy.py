@@ -76,20 +76,8 @@ def run(context: TaskContext) -> Deployment:
             raise ChatTemplateMissing()
         gguf = _deployable_gguf(context, settings.quant)
         conversations = reference.conversations(context, run.dataset)
-        systems = {
-            turns[0]["content"] if turns[0]["role"] == "system" else "" for turns in conversations
-        }
-        # A system text that all of the dataset's conversations begin with is the model's own.
-        system = settings.system or (systems.pop() if len(systems) == 1 else "")
-        require_system_role(loaded, system)
-        parameters = {
-            "num_ctx": min(settings.context, loaded.context_length),
-            "stop": loaded.end_texts(),
-            "temperature": settings.temperature,
-            # Older versions punish repetition, which the training never saw.
-            "repeat_penalty": 1.0,
-        }
-        definition = ModelDefinition(name, gguf, system, parameters, licence_of(run.model, folder))
+        definition = definition_of(name, gguf, loaded, conversations, settings)
+        definition = replace(definition, license_text=licence_of(run.model, folder))
         return _deploy(context, client, definition, loaded, conversations, settings)
 
 
@@ -120,15 +108,7 @@ def _deploy(
         raise
     deploy.publish(client, definition)
     modelfile_path = definition.gguf.with_suffix(".Modelfile")
-    text = modelfile.text(
-        definition.name,
-        definition.gguf.name,
-        modelfile_path.name,
-        definition.system,
-        definition.parameters,
-        definition.license_text,
-    )
-    files.write_text(modelfile_path, text)
+    files.write_text(modelfile_path, modelfile_of(definition, modelfile_path.name))
     return Deployment(
         name=definition.name,
         host=client.address.url,
@@ -162,6 +142,42 @@ def _deployable_gguf(context: TaskContext, quant: str) -> Path:
         if template and chat_template.is_protected(template):
             return path
     return Path(export.run(replace(context, config={"quant": quant})).path)
+
+
+def definition_of(
+    name: str,
+    gguf: Path,
+    loaded: LoadedModel,
+    conversations: Sequence[Messages],
+    settings: DeployConfig,
+) -> ModelDefinition:
+    """A file as a model in Ollama that converses as it was trained. Raises InvalidSettings."""
+    systems = {
+        turns[0]["content"] if turns[0]["role"] == "system" else "" for turns in conversations
+    }
+    # A system text that all of the dataset's conversations begin with is the model's own.
+    system = settings.system or (systems.pop() if len(systems) == 1 else "")
+    require_system_role(loaded, system)
+    parameters = {
+        "num_ctx": min(settings.context, loaded.context_length),
+        "stop": loaded.end_texts(),
+        "temperature": settings.temperature,
+        # Older versions punish repetition, which the training never saw.
+        "repeat_penalty": 1.0,
+    }
+    return ModelDefinition(name, gguf, system, parameters)
+
+
+def modelfile_of(definition: ModelDefinition, file: str) -> str:
+    """The content of a Modelfile of this name, which lies beside the GGUF file."""
+    return modelfile.text(
+        definition.name,
+        definition.gguf.name,
+        file,
+        definition.system,
+        definition.parameters,
+        definition.license_text,
+    )
 
 
 def require_system_role(loaded: LoadedModel, system: str) -> None:
