@@ -199,9 +199,10 @@ class _HubHandler(_Handler):
             ]
             self.reply(200, json.dumps({"transfer": "basic", "objects": objects}).encode())
         elif match := re.fullmatch(r"/api/models/([^/]+/[^/]+)/commit/main.*", self.path):
-            self.commit(hub, hub.repositories[match[1]], body)
+            self.commit(hub, match[1], body)
 
-    def commit(self, hub: Hub, repository: Repository, body: bytes) -> None:
+    def commit(self, hub: Hub, repo_id: str, body: bytes) -> None:
+        repository = hub.repositories[repo_id]
         for line in map(json.loads, body.splitlines()):
             value = line["value"]
             if line["key"] == "header":
@@ -210,7 +211,7 @@ class _HubHandler(_Handler):
                 repository.files[value["path"]] = base64.b64decode(value["content"])
             elif line["key"] == "lfsFile":
                 repository.files[value["path"]] = hub.objects[value["oid"]]
-        answer = {"commitUrl": f"{hub.url}/commit/1", "commitOid": "1" * 40, "success": True}
+        answer = {"commitUrl": f"{hub.url}/{repo_id}/commit/1", "commitOid": "1" * 40}
         self.reply(200, json.dumps(answer).encode())
 
     def send_file(self, hub: Hub, repository: Repository, repo_id: str, name: str) -> None:

@@ -64,7 +64,9 @@ def hub(monkeypatch: pytest.MonkeyPatch) -> Iterator[Hub]:
 
 def shared(workspace: Workspace, **details: Any) -> Shared:
     wanted = {"out": None, "repository": "", "public": False, **details}
-    return share.run(finished_run.context(workspace, **wanted))
+    context = finished_run.context(workspace, **wanted)
+    files.make_folder(context.paths.folder)
+    return share.run(context)
 
 
 def test_folder_holds_a_model_for_every_program(workspace: Workspace, tmp_path: Path) -> None:
