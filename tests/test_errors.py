@@ -14,14 +14,14 @@ import pytest
 import mlx_finetuning
 from mlx_finetuning import errors
 from mlx_finetuning.errors import DatasetNotFound, StudioError, UnexpectedError
-from mlx_finetuning.messages_ja import Message, catalogue, describe
+from mlx_finetuning.messages_ja import ErrorText, catalogue, describe
 
 SOURCE = Path(mlx_finetuning.__file__).parent
 LEAVES = {kind.__name__: kind for kind in StudioError.registry.values()}
 JAPANESE = re.compile(r"[ぁ-んァ-ヶ一-龥]")
 
 
-def placeholders(message: Message) -> set[str]:
+def placeholders(message: ErrorText) -> set[str]:
     parts = (message.what, message.why, message.next_step)
     fields = [name for part in parts for _, name, _, _ in string.Formatter().parse(part)]
     return {name for name in fields if name}

@@ -27,14 +27,14 @@ CONVERSATIONS_PER_SHARD = 4000
 
 
 @dataclass(frozen=True)
-class Rows:
+class TokenRows:
     tokens: NDArray[np.uint16]
     """[rows, length]; unused ends hold the pad token."""
     written: NDArray[np.bool_]
     """[rows, length]: the assistant wrote this token."""
 
 
-def pack(encoded: list[tuple[list[int], list[bool]]], length: int) -> Rows:
+def pack(encoded: list[tuple[list[int], list[bool]]], length: int) -> TokenRows:
     """Whole conversations into rows of `length` tokens, in order, a new row where one won't fit."""
     ids: list[list[int]] = [[]]
     written: list[list[bool]] = [[]]
@@ -46,14 +46,16 @@ def pack(encoded: list[tuple[list[int], list[bool]]], length: int) -> Rows:
             written.append([])
         ids[-1] += tokens
         written[-1] += spoken
-    rows = Rows(np.full((len(ids), length), PAD, np.uint16), np.zeros((len(ids), length), np.bool_))
+    rows = TokenRows(
+        np.full((len(ids), length), PAD, np.uint16), np.zeros((len(ids), length), np.bool_)
+    )
     for row, (tokens, spoken) in enumerate(zip(ids, written, strict=True)):
         rows.tokens[row, : len(tokens)] = tokens
         rows.written[row, : len(spoken)] = spoken
     return rows
 
 
-def shard(tokenizer_json: str, seed: int, index: int, length: int, settling: bool) -> Rows:
+def shard(tokenizer_json: str, seed: int, index: int, length: int, settling: bool) -> TokenRows:
     """The `index`-th piece of the stream of `seed`. The last, short row is dropped."""
     from tokenizers import Tokenizer
 
@@ -65,7 +67,7 @@ def shard(tokenizer_json: str, seed: int, index: int, length: int, settling: boo
     else:
         made = conversations(number, CONVERSATIONS_PER_SHARD)
     rows = pack(encoder.encode(made), length)
-    return Rows(rows.tokens[:-1], rows.written[:-1])
+    return TokenRows(rows.tokens[:-1], rows.written[:-1])
 
 
 def stream(
@@ -76,11 +78,11 @@ def stream(
     skip: int = 0,
     *,
     settling: bool = False,
-) -> Generator[Rows, None, None]:
+) -> Generator[TokenRows, None, None]:
     """Batches of `rows` rows without end, the first `skip` left out; made in other processes."""
-    left = Rows(np.empty((0, length), np.uint16), np.empty((0, length), np.bool_))
+    left = TokenRows(np.empty((0, length), np.uint16), np.empty((0, length), np.bool_))
     for made in _shards(tokenizer.to_str(), seed, length, settling):
-        piece = Rows(
+        piece = TokenRows(
             np.concatenate([left.tokens, made.tokens]),
             np.concatenate([left.written, made.written]),
         )
@@ -89,16 +91,16 @@ def stream(
             if skip:
                 skip -= 1
                 continue
-            yield Rows(piece.tokens[start : start + rows], piece.written[start : start + rows])
-        left = Rows(piece.tokens[full:], piece.written[full:])
+            yield TokenRows(piece.tokens[start : start + rows], piece.written[start : start + rows])
+        left = TokenRows(piece.tokens[full:], piece.written[full:])
 
 
-def _shards(tokenizer_json: str, seed: int, length: int, settling: bool) -> Iterator[Rows]:
+def _shards(tokenizer_json: str, seed: int, length: int, settling: bool) -> Iterator[TokenRows]:
     # Spawned, because a forked child of a process that runs MLX or OpenMP threads can hang.
     workers = max(1, min(14, (os.cpu_count() or 2) - 1))
     context = get_context("spawn")
     with ProcessPoolExecutor(workers, context, initializer=_end_with_parent) as pool:
-        waiting: deque[Future[Rows]] = deque()
+        waiting: deque[Future[TokenRows]] = deque()
         index = 0
         try:
             while True:

@@ -20,7 +20,7 @@ from mlx_finetuning import __version__, files
 from mlx_finetuning.config import as_dict
 from mlx_finetuning.progress import Progress, Step
 from recipes.tiny_ja import pretrain
-from recipes.tiny_ja.batches import Rows, pack, stream
+from recipes.tiny_ja.batches import TokenRows, pack, stream
 from recipes.tiny_ja.conversations import Conversation, conversations
 from recipes.tiny_ja.exam import exam
 from recipes.tiny_ja.recipe import Recipe
@@ -126,7 +126,7 @@ def examine(model: llama.Model, tokenizer: Tokenizer, size: int = 256) -> dict[s
     return shares
 
 
-def _last_answers(encoder: ConversationEncoder, chats: list[Conversation]) -> Rows:
+def _last_answers(encoder: ConversationEncoder, chats: list[Conversation]) -> TokenRows:
     """One conversation a row, of which only the last answer counts as written."""
     encoded = encoder.encode(chats)
     length = max(len(tokens) for tokens, _ in encoded)
@@ -136,7 +136,7 @@ def _last_answers(encoder: ConversationEncoder, chats: list[Conversation]) -> Ro
     for row, is_written in enumerate(written):
         starts = np.flatnonzero(is_written & ~np.roll(is_written, 1))
         earlier[row, : starts[-1]] = True
-    return Rows(np.concatenate([rows.tokens for rows in single_rows]), written & ~earlier)
+    return TokenRows(np.concatenate([rows.tokens for rows in single_rows]), written & ~earlier)
 
 
 def _tokenizer(work: Path, recipe: Recipe) -> Tokenizer:

@@ -77,7 +77,10 @@ def run_demo(
     seconds: dict[str, float] = {}
     with _timed(seconds, "prepare"):
         studio.data.prepare(SAMPLE_DATA, DATASET, PREPARE, replace=True, progress=progress)
-        training = config.load(TrainConfig, {**as_dict(_settings(studio, model)), **settings})
+        # What suits the sheet's rows and the model's width is chosen by hand for the built-in one.
+        usual = TrainConfig(model=model, dataset=DATASET)
+        start = SETTINGS if model == BUILT_IN else studio.training.preset(usual, "usual")
+        training = config.load(TrainConfig, {**as_dict(start), **settings})
     quants = QUANTS if model == BUILT_IN else (MAIN_QUANT,)
     run_id = studio.auto.start(training, quants, prompts=COMPARED)
     journey = studio.auto.follow(run_id).follow(progress)
@@ -110,13 +113,6 @@ def run_demo(
         q4_k_m_accuracy=accuracy,
         runtime_answer=asked,
     )
-
-
-def _settings(studio: Studio, model: str) -> TrainConfig:
-    """Of other models the usual preset's: what suits the sheet's rows and the model's width."""
-    if model == BUILT_IN:
-        return SETTINGS
-    return studio.training.preset(TrainConfig(model=model, dataset=DATASET), "usual")
 
 
 @contextmanager

@@ -24,7 +24,7 @@ class Coded(Protocol):
 
 
 @dataclass(frozen=True)
-class Message:
+class ErrorText:
     what: str
     why: str
     next_step: str
@@ -35,13 +35,13 @@ class Message:
 
 
 @functools.cache
-def catalogue() -> dict[str, Message]:
+def catalogue() -> dict[str, ErrorText]:
     """The wording of each code."""
     import yaml  # late: a command that succeeds needs no wording
 
     loader = getattr(yaml, "CSafeLoader", yaml.SafeLoader)
     entries = yaml.load(_FILE.read_text(encoding="utf-8"), loader)
-    return {code: Message(**entry) for code, entry in entries.items()}
+    return {code: ErrorText(**entry) for code, entry in entries.items()}
 
 
 class _Blank(dict[str, Any]):
@@ -49,7 +49,7 @@ class _Blank(dict[str, Any]):
         return "不明"
 
 
-def describe(error: Coded) -> Message:
+def describe(error: Coded) -> ErrorText:
     """The error's wording with its data filled in."""
     template = catalogue().get(error.code) or catalogue()["UNEXPECTED"]
     data = _Blank()
@@ -59,6 +59,6 @@ def describe(error: Coded) -> Message:
             lines = [str(item) for item in value]
             sentences = any(line.endswith(("。", "）")) for line in lines)
             data[key] = ("\n" if sentences else "、").join(lines) or "なし"
-    return Message(
+    return ErrorText(
         *(part.format_map(data) for part in (template.what, template.why, template.next_step))
     )

@@ -5,7 +5,7 @@ from __future__ import annotations
 import contextlib
 import io
 import sys
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 
 import click
@@ -17,7 +17,7 @@ from mlx_finetuning.cli.session import CommandResult, Session, command
 from mlx_finetuning.config import GenerateConfig, as_dict
 from mlx_finetuning.runtime.chats import Conversation
 from mlx_finetuning.studio.chat import ANSWER_ENGINES
-from mlx_finetuning.tokenization.answer import Answer, AnswerChunk
+from mlx_finetuning.tokenization.answer import Answer
 
 END = ("/exit", "/bye", "終了")
 SIDES_JA = {"tuned": "学習後", "base": "元のモデル"}
@@ -51,34 +51,12 @@ def chat(
     sides = ("tuned", "base") if side_by_side else ("base",) if base else ("tuned",)
     session.studio.runs.show(run_id)
     talk = _Talk(session, run_id, settings, engine, sides)
-    with _models_let_go(session, run_id):
-        return talk.ask_once(prompt) if prompt is not None else talk.converse()
-
-
-@contextlib.contextmanager
-def _models_let_go(session: Session, run_id: str) -> Iterator[None]:
-    """Models loaded within the block are not kept; those that were loaded already are."""
     was_loaded = bool(session.studio.chat.servers(run_id))
     try:
-        yield
+        return talk.ask_once(prompt) if prompt is not None else talk.converse()
     finally:
         if not was_loaded:
             session.studio.chat.stop_servers(run_id)
-
-
-def _show(chunks: Iterator[AnswerChunk]) -> None:
-    """An answer as it comes; reasoning before it is marked, and dim where the terminal can."""
-    is_thinking = False
-    for chunk in chunks:
-        if chunk.reasoning:
-            if not is_thinking:
-                click.echo(text.THINKING)
-            click.secho(chunk.reasoning, nl=False, dim=True)
-        if chunk.text:
-            if is_thinking or chunk.reasoning:
-                click.echo(f"\n{text.ANSWERING}")
-            click.echo(chunk.text, nl=False)
-        is_thinking = bool(chunk.reasoning or is_thinking) and not chunk.text
 
 
 @dataclass
@@ -144,7 +122,10 @@ class _Talk:
         )
 
     def _streamed(self, side: str, question: str) -> Answer:
-        """Show an answer as it comes; Ctrl-C ends it, and not the conversation."""
+        """Show an answer as it comes; Ctrl-C ends it, and not the conversation.
+
+        Reasoning before it is marked, and dim where the terminal can.
+        """
         if len(self.sides) > 1:
             click.echo(f"{SIDES_JA[side]}: ", nl=False)
         with self.session.progress() as progress:
@@ -152,9 +133,19 @@ class _Talk:
                 self.run_id, self._asked(side, question), self.settings,
                 base=side == "base", engine=self._engine(side), progress=progress,
             )  # fmt: skip
+        is_thinking = False
         with contextlib.closing(stream):
             try:
-                _show(stream.parts())
+                for chunk in stream.parts():
+                    if chunk.reasoning:
+                        if not is_thinking:
+                            click.echo(text.THINKING)
+                        click.secho(chunk.reasoning, nl=False, dim=True)
+                    if chunk.text:
+                        if is_thinking or chunk.reasoning:
+                            click.echo(f"\n{text.ANSWERING}")
+                        click.echo(chunk.text, nl=False)
+                    is_thinking = bool(chunk.reasoning or is_thinking) and not chunk.text
                 cut = "" if stream.answer.ended else "（最大トークン数で切れました）"
             except KeyboardInterrupt:
                 cut = "（止めました）"

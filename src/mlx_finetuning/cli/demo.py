@@ -50,11 +50,21 @@ def _shown(result: Demonstration) -> str:
         for quant, parity in result.parities.items()
         if parity is not None
     ]
+    losses = (result.valid_loss_before, result.valid_loss_after)
+    loss_before, loss_after = ("—" if loss is None else f"{loss:.3f}" for loss in losses)
+    learning = [
+        ("教えた質問の正答率", *_shares(result.base_accuracy, result.tuned_accuracy)),
+        (
+            "教えていない聞き方の正答率",
+            *_shares(result.base_paraphrase_accuracy, result.paraphrase_accuracy),
+        ),
+        ("検証の損失（小さいほど良い）", loss_before, loss_after),
+    ]
     outcome = result.outcome
     parts = [
         *([outcome.line, ""] if outcome is not None else []),
         "■ 学習の前と後",
-        text.table(("", "元のモデル", "学習後"), _learning(result)),
+        text.table(("", "元のモデル", "学習後"), learning),
         "",
         "■ 教えていない聞き方への答え",
         *(
@@ -85,19 +95,6 @@ def _shown(result: Demonstration) -> str:
         ),
     ]
     return "\n".join(parts)
-
-
-def _learning(result: Demonstration) -> list[tuple[str, str, str]]:
-    losses = (result.valid_loss_before, result.valid_loss_after)
-    before, after = ("—" if loss is None else f"{loss:.3f}" for loss in losses)
-    return [
-        ("教えた質問の正答率", *_shares(result.base_accuracy, result.tuned_accuracy)),
-        (
-            "教えていない聞き方の正答率",
-            *_shares(result.base_paraphrase_accuracy, result.paraphrase_accuracy),
-        ),
-        ("検証の損失（小さいほど良い）", before, after),
-    ]
 
 
 def _shares(before: float | None, after: float | None) -> tuple[str, str]:

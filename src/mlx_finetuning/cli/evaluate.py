@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator
 from typing import Any
 
 import click
@@ -16,7 +16,6 @@ from mlx_finetuning.experiment_tracker.evaluation.results import (
     SPLITS_JA,
     THINKING_JA,
     Report,
-    SplitReport,
     examples,
 )
 
@@ -66,8 +65,17 @@ def _shown(report: Report) -> str:
     lines = [*_verdicts(report), "", text.table(HEADING, figures)]
     if pairs:
         lines += ["", text.table(PAIRS_HEADING, pairs)]
-    for exchange in _answers(splits):
-        lines += ["", exchange]
+    # Held-out ones, else trained ones.
+    name = "test" if "test" in splits else "train"
+    asked = splits[name].answers if name in splits else ()
+    for item in examples(asked, SHOWN_ANSWERS):
+        base_answer, tuned_answer = item.shown
+        lines += [
+            f"\n{item.mark} 質問（{item.taught_ja}）: {item.question}",
+            f"  正解:       {item.expected}",
+            f"  元のモデル: {base_answer}",
+            f"  学習後:     {tuned_answer}",
+        ]
     return "\n".join(lines)
 
 
@@ -91,15 +99,3 @@ def _change(before: float | None, after: float | None, form: Any) -> str:
 
 def _number(value: float) -> str:
     return f"{value:.3f}"
-
-
-def _answers(splits: Mapping[str, SplitReport]) -> Iterator[str]:
-    """A few held-out exchanges, else trained ones: good, borderline and wrong ones, in this order."""
-    name = "test" if "test" in splits else "train"
-    asked = splits[name].answers if name in splits else ()
-    for item in examples(asked, SHOWN_ANSWERS):
-        base, tuned = item.shown
-        yield (
-            f"{item.mark} 質問（{item.taught_ja}）: {item.question}\n"
-            f"  正解:       {item.expected}\n  元のモデル: {base}\n  学習後:     {tuned}"
-        )

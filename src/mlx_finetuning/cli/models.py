@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import itertools
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator
 from typing import TYPE_CHECKING
 
 import click
@@ -14,11 +14,15 @@ from mlx_finetuning.cli.session import CommandResult, Session, command, group
 from mlx_finetuning.models.wording_ja import FIT_JA, reach_ja, twin_ja
 
 if TYPE_CHECKING:
-    from mlx_finetuning.models import CatalogueEntry, FoundFile, InstalledModel
+    from mlx_finetuning.models import CatalogueEntry, InstalledModel
 
 models = group("models", "ベースモデルの一覧・ダウンロード・削除")
 
 NAME = click.argument("name", metavar="MODEL")
+FOUND_HEADING = (
+    *("このマシンで見つかったGGUF", "置いているもの", "大きさ"),
+    *("種類", "量子化", "学習"),
+)
 
 
 @command(models, "list")
@@ -36,7 +40,17 @@ def list_(session: Session) -> CommandResult:
         for model in installed
     )
     usable = text.table(["使えるモデル", "大きさ", "場所"], rows)
-    parts = [usable, *([_found(found)] if found else []), _recommended(session, catalogue)]
+    parts = [usable]
+    if found:
+        cells = (
+            (
+                *(file.name, file.source, text.size(file.size) if file.size else ""),
+                *(file.family, file.quant, file.refusal or "できる"),
+            )
+            for file in found
+        )
+        parts.append(text.table(FOUND_HEADING, cells))
+    parts.append(_recommended(session, catalogue))
     return CommandResult(data, "\n\n".join(parts))
 
 
@@ -67,24 +81,6 @@ def delete(session: Session, name: str) -> CommandResult:
     """ダウンロードしたモデルを消す（学習したアダプタは残る。元に戻せない）"""
     session.studio.models.delete(name)
     return CommandResult({"deleted": name}, f"{name} を消しました。もう一度ダウンロードできます。")
-
-
-def _found(files: Sequence[FoundFile]) -> str:
-    heading = ["このマシンで見つかったGGUF", "置いているもの", "大きさ", "種類", "量子化", "学習"]
-    return text.table(
-        heading,
-        (
-            [
-                file.name,
-                file.source,
-                text.size(file.size) if file.size else "",
-                file.family,
-                file.quant,
-                file.refusal or "できる",
-            ]
-            for file in files
-        ),
-    )
 
 
 def _recommended(session: Session, entries: tuple[CatalogueEntry, ...]) -> str:

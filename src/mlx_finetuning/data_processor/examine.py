@@ -36,7 +36,7 @@ from mlx_finetuning.data_processor.settings import (
 from mlx_finetuning.data_processor.stage_progress import StageProgress
 from mlx_finetuning.errors import InvalidMapping, SourceKindsDiffer
 from mlx_finetuning.progress import Progress
-from mlx_finetuning.utils.goals import SAMPLE, Exchange, Guess, guess
+from mlx_finetuning.utils.goals import SAMPLE, Guess, QuestionAnswer, guess
 
 PREVIEW_RECORDS = 5
 """Records kept of each table, to be shown."""
@@ -136,7 +136,7 @@ def _goal(config: PrepareConfig, kind: str | None, examples: Sequence[Example]) 
         for example in examples[:: max(len(examples) // SAMPLE, 1)]:
             *asked, answer = (turn for turn in example.turns if turn.role != "system")
             question = asked[-1].content if asked else ""
-            exchanges.append(Exchange(question, answer.content, len(asked) + 1))
+            exchanges.append(QuestionAnswer(question, answer.content, len(asked) + 1))
     return guess(str(kind), exchanges, len(examples))
 
 

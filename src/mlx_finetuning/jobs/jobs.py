@@ -181,25 +181,19 @@ def end(paths: JobPaths) -> bool:
 
     The job is then `interrupted`. For a worker that does not heed `request_stop`.
     """
-    number = _worker_number(paths)
-    if number is not None:
-        with contextlib.suppress(ProcessLookupError):
+    import psutil
+
+    with contextlib.suppress(
+        FileNotFoundError, ProcessLookupError, ValueError, OverflowError, psutil.Error
+    ):
+        number = int(paths.lock.read_text(encoding="ascii"))
+        # Whatever a damaged file says, never anybody else's process.
+        if files.is_locked(paths.lock) and str(paths.folder) in psutil.Process(number).cmdline():
             os.killpg(number, signal.SIGKILL)  # a worker leads its helpers' group
     until_s = time.monotonic() + END_S
     while files.is_locked(paths.lock) and time.monotonic() < until_s:
         time.sleep(0.02)
     return not files.is_locked(paths.lock)
-
-
-def _worker_number(paths: JobPaths) -> int | None:
-    """The living worker's process id; whatever a damaged file says, never anybody else's."""
-    import psutil
-
-    with contextlib.suppress(FileNotFoundError, ValueError, OverflowError, psutil.Error):
-        number = int(paths.lock.read_text(encoding="ascii"))
-        if files.is_locked(paths.lock) and str(paths.folder) in psutil.Process(number).cmdline():
-            return number
-    return None
 
 
 def follow(

@@ -19,7 +19,7 @@ from mlx_finetuning.errors import ModelError, StudioError, UsageProblem
 from mlx_finetuning.messages_ja import describe
 from mlx_finetuning.runtime import requests
 from mlx_finetuning.runtime.answers import Question
-from mlx_finetuning.runtime.replies import ChatForm, Form, Reply, TextForm
+from mlx_finetuning.runtime.replies import ChatForm, Reply, ReplyForm, TextForm
 from mlx_finetuning.tokenization.answer import AnswerChunk
 from mlx_finetuning.utils.host_guard import HostGuard
 from mlx_finetuning.utils.plain_text import require_text
@@ -38,7 +38,7 @@ class Refused(Exception):
         self.status, self.code, self.message = status, code, message
 
 
-class Exchange(Protocol):
+class PendingAnswer(Protocol):
     """A question that is being answered."""
 
     cancelled: bool
@@ -54,7 +54,7 @@ class Answering(Protocol):
     host: str
     closed: bool
 
-    def ask(self, question: Question) -> Exchange: ...
+    def ask(self, question: Question) -> PendingAnswer: ...
 
 
 def application(endpoint: Answering) -> Starlette:
@@ -106,14 +106,14 @@ def _shown(model: str) -> dict[str, object]:
 Read = Callable[[requests.Given, list[str]], requests.Request]
 
 
-def _answering(read: Read, form: Form) -> Callable[[Request], Awaitable[Response]]:
+def _answering(read: Read, form: ReplyForm) -> Callable[[Request], Awaitable[Response]]:
     """The handler of one kind of requests."""
 
     async def answer(request: Request) -> Response:
         _require_key(request)
         endpoint: Answering = request.app.state.endpoint
         asked = read(await _body(request), list(endpoint.models))
-        exchanges = [endpoint.ask(question) for question in asked.questions]
+        pending = [endpoint.ask(question) for question in asked.questions]
         reply = Reply(form, asked.questions[0])
 
         async def is_over() -> bool:
@@ -122,12 +122,12 @@ def _answering(read: Read, form: Form) -> Callable[[Request], Awaitable[Response
         async def chunks() -> AsyncIterator[tuple[int, AnswerChunk]]:
             """Of all answers, one after the other; meanwhile the others are generated as well."""
             try:
-                for index, exchange in enumerate(exchanges):
-                    async for chunk in exchange.chunks(is_over):
+                for index, one in enumerate(pending):
+                    async for chunk in one.chunks(is_over):
                         yield index, chunk
             finally:
-                for exchange in exchanges:
-                    exchange.cancelled = True
+                for one in pending:
+                    one.cancelled = True
 
         coming = chunks()
         if not asked.streams:

@@ -41,7 +41,7 @@ class EngineEnded(Exception):
     """Raised by an engine that can answer no more; ends `serve`."""
 
 
-class Exchange:
+class PendingAnswer:
     """A question on its way to the engine's thread, and the chunks on their way back."""
 
     def __init__(self, question: Question) -> None:
@@ -110,7 +110,7 @@ class Endpoint:
         self.models = dict(models)
         self.key = key
         self.closed = False
-        self._waiting: SimpleQueue[Exchange] = SimpleQueue()
+        self._waiting: SimpleQueue[PendingAnswer] = SimpleQueue()
         listening = socket.create_server((host, port))
         self.host, self.port = listening.getsockname()
         # What clients send wrong is theirs to know; a log must not hold paths and headers.
@@ -136,11 +136,11 @@ class Endpoint:
         """`http://` with host and port."""
         return f"http://{self.host}:{self.port}"
 
-    def ask(self, question: Question) -> Exchange:
+    def ask(self, question: Question) -> PendingAnswer:
         """Queue a question; called by the server."""
-        exchange = Exchange(question)
-        self._waiting.put(exchange)
-        return exchange
+        answer = PendingAnswer(question)
+        self._waiting.put(answer)
+        return answer
 
     def serve(
         self, engine: Engine, tick: Callable[[], None], idle_s: float = 0.0, at_once: int = 1
@@ -150,27 +150,27 @@ class Endpoint:
         `at_once` answers are generated in turns, a chunk of each; further questions wait. `tick` is
         called before every turn, and at least twice a second. Raises EngineEnded.
         """
-        running: list[Exchange] = []
+        running: list[PendingAnswer] = []
         asked_s = time.monotonic()
         try:
             while not idle_s or time.monotonic() - asked_s < idle_s:
                 tick()
                 running += self._begun(engine, at_once - len(running), wait=not running)
                 if running:
-                    running = [exchange for exchange in running if exchange.advance()]
+                    running = [answer for answer in running if answer.advance()]
                     asked_s = time.monotonic()
         finally:
-            for exchange in running:
-                exchange.end(RuntimeNotAnswering(reason=CLOSED))
+            for answer in running:
+                answer.end(RuntimeNotAnswering(reason=CLOSED))
 
-    def _begun(self, engine: Engine, most: int, *, wait: bool) -> list[Exchange]:
+    def _begun(self, engine: Engine, most: int, *, wait: bool) -> list[PendingAnswer]:
         """Questions that have come in, in their order; wait: for half a second, for the first."""
-        begun: list[Exchange] = []
+        begun: list[PendingAnswer] = []
         with contextlib.suppress(Empty):
             while len(begun) < most:
-                exchange = self._waiting.get(wait and not begun, TICK_S)
-                exchange.begin(engine)
-                begun.append(exchange)
+                answer = self._waiting.get(wait and not begun, TICK_S)
+                answer.begin(engine)
+                begun.append(answer)
         return begun
 
     def __enter__(self) -> Endpoint:

@@ -71,15 +71,11 @@ def serve(
                 time.sleep(POLL_S)
             yield Client(str(files.read_json(port_file)["address"]), key)
         finally:
-            _stop(process)
-
-
-def _stop(process: subprocess.Popen[bytes]) -> None:
-    if process.stdin:
-        # The server ends when its standard input does.
-        with contextlib.suppress(BrokenPipeError):
-            process.stdin.close()
-    processes.end(process, STOP_S)
+            if process.stdin:
+                # The server ends when its standard input does.
+                with contextlib.suppress(BrokenPipeError):
+                    process.stdin.close()
+            processes.end(process, STOP_S)
 
 
 def _complaint(log_file: Path) -> str:

@@ -21,7 +21,7 @@ LEAST_LOGPROB = -9999.0
 Json = Mapping[str, object]
 
 
-class Form(Protocol):
+class ReplyForm(Protocol):
     """How one kind of answer is written. `likelihoods` are null where none were asked for."""
 
     kind: str
@@ -44,7 +44,7 @@ class Form(Protocol):
 class Reply:
     """The answer to one request, which may consist of several choices."""
 
-    def __init__(self, form: Form, question: Question) -> None:
+    def __init__(self, form: ReplyForm, question: Question) -> None:
         """question: one of the request's; all are of one kind."""
         self._form = form
         self._likelihoods = question.likelihoods is not None

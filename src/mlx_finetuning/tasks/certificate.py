@@ -124,9 +124,20 @@ def record(
         wrong = "、".join(row.label for row in rows if row.problems)
         verdict = f"学習したモデルと違うものがあります（{wrong}）: {problems[0]}"
     else:
+        how_alike = "どれも同じ書式で質問を受け取り、学習したモデルとして答えます。"
+        unlike = [
+            f"{row.label}は{row.answers_equal:.0%}"
+            for row in others
+            if row.answers_equal < SAME_ANSWERS
+        ]
+        if unlike:
+            how_alike = (
+                "どれも同じ書式で質問を受け取りますが、丸め（量子化）で答えの変わるものがあります"
+                f"（同じ答えの割合: {'、'.join(unlike)}）。"
+            )
         verdict = (
             f"学習したモデルと、動かし方を変えた{len(others)}種類を{trained.prompts}問で比べました。"
-            f"{_how_alike(others)}"
+            f"{how_alike}"
         )
     ending_notes = []
     if trained.ended < LEAST_ENDED:
@@ -150,19 +161,6 @@ def record(
         held_out_prompts=held_out_prompts,
         rows=tuple(rows),
     )
-
-
-def _how_alike(rows: Sequence[EngineRow]) -> str:
-    """Of rows without problems, by their own figures."""
-    unlike = [
-        f"{row.label}は{row.answers_equal:.0%}" for row in rows if row.answers_equal < SAME_ANSWERS
-    ]
-    if unlike:
-        return (
-            "どれも同じ書式で質問を受け取りますが、丸め（量子化）で答えの変わるものがあります"
-            f"（同じ答えの割合: {'、'.join(unlike)}）。"
-        )
-    return "どれも同じ書式で質問を受け取り、学習したモデルとして答えます。"
 
 
 # --- what is wrong -----------------------------------------------------------------------

@@ -44,7 +44,7 @@ MERGED_KL = 0.05
 MERGED_LABEL = "MLX（アダプターを合わせたモデル）"
 
 
-Engine = Callable[[Messages], EngineAnswer]
+Ask = Callable[[Messages], EngineAnswer]
 """Answers a conversation that ends with a question."""
 
 
@@ -112,11 +112,11 @@ def choose_questions(context: TaskContext, dataset: str, most: int) -> Questions
 
 
 def _ask(
-    context: TaskContext, stage: str, conversations: Sequence[Messages], engine: Engine
+    context: TaskContext, stage: str, conversations: Sequence[Messages], ask: Ask
 ) -> tuple[EngineAnswer, ...]:
     answers = []
     for done, messages in enumerate(conversations, 1):
-        answers.append(engine(messages))
+        answers.append(ask(messages))
         context.progress(Step(stage, done, len(conversations)))
     return tuple(answers)
 
@@ -174,14 +174,14 @@ def _references(loaded: LoadedModel, answers: Sequence[EngineAnswer]) -> list[Re
     return references
 
 
-def _mlx_engine(loaded: LoadedModel, max_tokens: int) -> Engine:
-    def engine(messages: Messages) -> EngineAnswer:
+def _mlx_engine(loaded: LoadedModel, max_tokens: int) -> Ask:
+    def ask(messages: Messages) -> EngineAnswer:
         answer = generate.answer(loaded, messages, GenerateConfig(max_tokens=max_tokens))
         prompt_ids = tuple(loaded.render(messages, ask=True))
         question = messages[-1]["content"]
         return EngineAnswer(question, prompt_ids, answer.text, answer.ended, answer.reasoning)
 
-    return engine
+    return ask
 
 
 # --- GGUF in the embedded llama.cpp ------------------------------------------------------
@@ -207,8 +207,8 @@ def _ask_ggufs(context: TaskContext, trained: TrainedAnswers) -> list[EngineRow]
         quant = examined.structure.quant
         label = f"GGUF {quant}（llama.cpp）"
         with serve(path) as client:
-            engine = _llama_cpp_engine(client, reference_model, trained.max_tokens)
-            answers = _ask(context, label, trained.conversations, engine)
+            ask = _llama_cpp_engine(client, reference_model, trained.max_tokens)
+            answers = _ask(context, label, trained.conversations, ask)
         rows.append(
             certificate.row(
                 quant,
@@ -240,7 +240,7 @@ def _ask_with_adapter(
     chat = reference_model.loaded.chat
     with serve(base.file, adapter=path) as client:
 
-        def engine(messages: Messages) -> EngineAnswer:
+        def ask(messages: Messages) -> EngineAnswer:
             # The base's own template need not be the run's: as `chat` does, the trained ids are asked.
             prompt_ids = reference_model.loaded.render(messages, ask=True)
             answer = client.answer_ids(prompt_ids, trained.max_tokens, signs=chat.form.signs)
@@ -248,7 +248,7 @@ def _ask_with_adapter(
             question = messages[-1]["content"]
             return EngineAnswer(question, tuple(prompt_ids), text, answer.ended, reasoning)
 
-        answers = _ask(context, label, trained.conversations, engine)
+        answers = _ask(context, label, trained.conversations, ask)
     return [
         certificate.row(
             "gguf-lora",
@@ -263,11 +263,11 @@ def _ask_with_adapter(
     ]
 
 
-def _llama_cpp_engine(client: Client, trained: reference.TrainedModel, max_tokens: int) -> Engine:
+def _llama_cpp_engine(client: Client, trained: reference.TrainedModel, max_tokens: int) -> Ask:
     chat = trained.loaded.chat
     signs = chat.form.signs
 
-    def engine(messages: Messages) -> EngineAnswer:
+    def ask(messages: Messages) -> EngineAnswer:
         prompt = client.apply_template(messages)
         prompt_ids = client.tokenize(prompt, add_special=True)
         expected_ids = trained.loaded.render(messages, ask=True)
@@ -285,7 +285,7 @@ def _llama_cpp_engine(client: Client, trained: reference.TrainedModel, max_token
         question = messages[-1]["content"]
         return EngineAnswer(question, tuple(prompt_ids), text, answer.ended, reasoning)
 
-    return engine
+    return ask
 
 
 # --- Ollama ------------------------------------------------------------------------------
@@ -312,8 +312,8 @@ def _ask_ollama(context: TaskContext, trained: TrainedAnswers) -> tuple[list[Eng
                 if not ollama_integration.find(client, name):
                     continue
                 label = f"Ollama {name}"
-                engine = _ollama_engine(client, name, trained)
-                answers = _ask(context, label, trained.conversations, engine)
+                ask = _ollama_engine(client, name, trained)
+                answers = _ask(context, label, trained.conversations, ask)
         except OllamaError as error:
             notes.append(f"Ollamaの「{name}」は比べられませんでした。{describe(error).what}")
             continue
@@ -326,12 +326,12 @@ def _ask_ollama(context: TaskContext, trained: TrainedAnswers) -> tuple[list[Eng
     return rows, notes
 
 
-def _ollama_engine(client: ollama_integration.Client, name: str, trained: TrainedAnswers) -> Engine:
+def _ollama_engine(client: ollama_integration.Client, name: str, trained: TrainedAnswers) -> Ask:
     """Ollama tells the prompt as text and the number of its tokens; both must agree."""
     loaded = trained.loaded
     bos = loaded.tokenizer.bos_token or ""
 
-    def engine(messages: Messages) -> EngineAnswer:
+    def ask(messages: Messages) -> EngineAnswer:
         pieces = list(client.chat(name, messages, trained.max_tokens, temperature=0.0))
         last = pieces[-1]
         # llama.cpp takes the bos away from the text and adds it again when it cuts the text.
@@ -344,4 +344,4 @@ def _ollama_engine(client: ollama_integration.Client, name: str, trained: Traine
         reasoning, text = ollama_integration.words(pieces, loaded.chat.split)
         return EngineAnswer(messages[-1]["content"], prompt_ids, text, last.ended, reasoning)
 
-    return engine
+    return ask

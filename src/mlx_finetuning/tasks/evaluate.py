@@ -51,14 +51,14 @@ ASKED = ("train", "test", "reworded", "general")
 SPLITS = ("train", "test", "valid")
 BETTER, WORSE = 0, 1
 
-Rows = dict[str, list[Row]]
+RowsBySplit = dict[str, list[Row]]
 
 
 @dataclass(frozen=True)
 class Plan:
     """What both models are shown."""
 
-    rows: Rows
+    rows: RowsBySplit
     """By the names of `STAGES`; none is empty."""
     of_rows: dict[str, int]
     """Rows that a split has, by its name."""
@@ -174,7 +174,7 @@ def _goal(context: TaskContext, run: Run, settings: EvaluateConfig, plan: Plan) 
         return "preference"
     talks = [row["messages"] for row in rows if row.get("messages")]
     exchanges = [
-        goals.Exchange(str(talk[-2]["content"]), str(talk[-1]["content"]), len(talk))
+        goals.QuestionAnswer(str(talk[-2]["content"]), str(talk[-1]["content"]), len(talk))
         for talk in talks
         if len(talk) > 1
     ]

@@ -36,7 +36,7 @@ STAGE = "トークンの確認"
 MAX_LISTED = 1000
 """Rows named in `too_long`; `cut_rows` says how many there are."""
 
-Rows = list[tuple[str, Row]]
+RowsOfSplits = list[tuple[str, Row]]
 
 
 def run(context: TaskContext) -> Preview:
@@ -83,7 +83,7 @@ def run(context: TaskContext) -> Preview:
     )
 
 
-def _choose(rows: Rows, number: int | None, dataset: str) -> tuple[str, Row]:
+def _choose(rows: RowsOfSplits, number: int | None, dataset: str) -> tuple[str, Row]:
     """The first row, or the one of a line of the source. Raises RowNotFound."""
     if number is None:
         return rows[0]

@@ -23,6 +23,7 @@ from mlx_finetuning.experiment_tracker.evaluation import general_questions
 from mlx_finetuning.jobs import runs
 from mlx_finetuning.jobs.context import TaskContext
 from mlx_finetuning.mlx_trainer.batches import examples
+from mlx_finetuning.mlx_trainer.batches.examples import Messages
 from mlx_finetuning.mlx_trainer.inference import layerwise
 from mlx_finetuning.mlx_trainer.model.load import LoadedModel, free_memory, load
 from mlx_finetuning.progress import Progress
@@ -47,8 +48,6 @@ IMPORTANCE_TOKENS = 4096
 SPLITS = ("test", "valid", "train")
 TEXTS = 200
 """Rows whose cutting into tokens is compared."""
-
-Messages = list[dict[str, str]]
 
 
 @dataclass(frozen=True)
@@ -88,7 +87,7 @@ class TrainedModel:
 
 
 @dataclass(frozen=True)
-class Part:
+class ProvenPart:
     """As much of a trained model as the proof of a GGUF file holds."""
 
     extent: proof.Extent
@@ -167,7 +166,7 @@ def examine(trained: TrainedModel, gguf: Path, progress: Progress) -> Verificati
     )
 
 
-def part_of(trained: TrainedModel) -> Part:
+def part_of(trained: TrainedModel) -> ProvenPart:
     """What fits into a proof, and what it says. Raises what reading the model raises."""
     sequences = [reference.tokens for reference in trained.references]
     extent = proof.extent(trained.model, sequences)
@@ -179,7 +178,7 @@ def part_of(trained: TrainedModel) -> Part:
         for tokens, of_sequence in zip(sequences, logits, strict=True)
     )
     free_memory()
-    return Part(extent, references)
+    return ProvenPart(extent, references)
 
 
 def importance(context: TaskContext, trained: TrainedModel) -> dict[str, NDArray[np.float32]]:
@@ -194,7 +193,7 @@ def importance(context: TaskContext, trained: TrainedModel) -> dict[str, NDArray
 
 
 def compare_proof(
-    trained: TrainedModel, part: Part, gguf: Path, adapter: Path | None = None
+    trained: TrainedModel, part: ProvenPart, gguf: Path, adapter: Path | None = None
 ) -> LogitParity:
     """How far the proof is from the trained model. adapter: a GGUF adapter applied to it."""
     config = export.read_config(trained.model)

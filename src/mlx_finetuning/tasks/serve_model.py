@@ -78,6 +78,15 @@ def run(context: TaskContext) -> ServerEnded:
     """
     serving = files.decode(context.config, Serving, context.paths.job)
     context.progress(LOADING)
+
+    def require_wanted() -> None:
+        """Raises Interrupted when a stop was asked for, the process that offers this has ended, or
+        the run was deleted."""
+        owner_ended = serving.owner and not files.is_locked(Path(serving.owner))
+        if owner_ended or not context.paths.lock.exists():
+            raise Interrupted()
+        context.progress(READY)
+
     with (
         ENGINES[serving.engine](context) as served,
         _listen(served, serving) as endpoint,
@@ -85,19 +94,10 @@ def run(context: TaskContext) -> ServerEnded:
         record = {"address": endpoint.address, "key": endpoint.key}
         files.write_json(context.paths.port, record)
         try:
-            tick = functools.partial(_require_wanted, context, serving.owner)
-            endpoint.serve(served.engine, tick, serving.idle_s, served.at_once)
+            endpoint.serve(served.engine, require_wanted, serving.idle_s, served.at_once)
         finally:
             context.paths.port.unlink(missing_ok=True)
     return ServerEnded()
-
-
-def _require_wanted(context: TaskContext, owner: str) -> None:
-    """Raises Interrupted when a stop was asked for, the process that offers this has ended, or the
-    run was deleted."""
-    if (owner and not files.is_locked(Path(owner))) or not context.paths.lock.exists():
-        raise Interrupted()
-    context.progress(READY)
 
 
 def _listen(served: Served, serving: Serving) -> Endpoint:

@@ -24,7 +24,7 @@ START_LOSS, FLOOR_LOSS = 3.2, 0.35
 
 
 @dataclass(frozen=True)
-class Curve:
+class SimulatedLosses:
     """A loss that falls like a training run's: exponentially, with noise."""
 
     updates: int
@@ -46,7 +46,7 @@ class Curve:
 
 def run(context: TaskContext, config: TrainConfig) -> TrainResult:
     """Rehearse `config`; the result holds no adapter. Raises Interrupted."""
-    curve = Curve(config.iterations, config.seed)
+    curve = SimulatedLosses(config.iterations, config.seed)
     context.event("warning", text="シミュレーションです。学習は行われず、数値は作りものです。")
     with files.LineLog(context.workspace.run(context.run_id).metrics) as metrics:
         started_s = time.monotonic()

@@ -61,7 +61,7 @@ _PLAIN_ENDS = frozenset(
 
 
 @dataclass(frozen=True)
-class Exchange:
+class QuestionAnswer:
     """One question with its answer."""
 
     question: str
@@ -79,7 +79,7 @@ class Guess:
     """In Japanese, to be read by people."""
 
 
-def guess(kind: str, exchanges: Sequence[Exchange], total: int = 0) -> Guess:
+def guess(kind: str, exchanges: Sequence[QuestionAnswer], total: int = 0) -> Guess:
     """The goal that rows of this kind (`chat`, `text`, `preference`) look like.
 
     total: how many exchanges there are, where these are a sample of them.
@@ -98,7 +98,7 @@ def guess(kind: str, exchanges: Sequence[Exchange], total: int = 0) -> Guess:
     return Guess("faq", "質問と、それぞれの答えです")
 
 
-def label_reason(sample: Sequence[Exchange]) -> str:
+def label_reason(sample: Sequence[QuestionAnswer]) -> str:
     """Few short answers again and again, or parts of what is asked; empty for others."""
     answers = {comparison_key(one.answer) for one in sample}
     is_short = median(len(one.answer) for one in sample) <= SHORT_LABEL
@@ -116,7 +116,7 @@ def label_reason(sample: Sequence[Exchange]) -> str:
     return ""
 
 
-def rewriting_reason(sample: Sequence[Exchange]) -> str:
+def rewriting_reason(sample: Sequence[QuestionAnswer]) -> str:
     """Told to work on a text, or long texts and their shorter tellings; empty for others."""
     if 2 * sum(bool(_TASK.search(one.question)) for one in sample) >= len(sample):
         return "要約や書き換えを頼む質問です"
@@ -137,7 +137,7 @@ def rewriting_reason(sample: Sequence[Exchange]) -> str:
     return ""
 
 
-def style_reason(sample: Sequence[Exchange]) -> str:
+def style_reason(sample: Sequence[QuestionAnswer]) -> str:
     """Talks that go on, or answers that end alike in no common way; empty for others."""
     if 2 * sum(one.turns > 2 for one in sample) >= len(sample):
         return "やりとりの続く会話です"
@@ -150,7 +150,7 @@ def style_reason(sample: Sequence[Exchange]) -> str:
     return ""
 
 
-REASONS: dict[str, Callable[[Sequence[Exchange]], str]] = {
+REASONS: dict[str, Callable[[Sequence[QuestionAnswer]], str]] = {
     "labels": label_reason,
     "rewrite": rewriting_reason,
     "style": style_reason,

@@ -36,7 +36,10 @@ def _with_stand_ins(module: ModuleType, execute: import_hook.Execute) -> None:
         execute(module)
         return
     present = {name: sys.modules[name] for name in STAND_INS if name in sys.modules}
-    sys.modules.update({name: _stand_in(name) for name in STAND_INS})
+    for name, items in STAND_INS.items():
+        sys.modules[name] = stand_in = ModuleType(name)
+        for item in items:
+            setattr(stand_in, item, type(item, (_Absent,), {"__module__": name}))
     try:
         execute(module)
         for part in PARTS:
@@ -45,13 +48,6 @@ def _with_stand_ins(module: ModuleType, execute: import_hook.Execute) -> None:
         for name in STAND_INS:
             del sys.modules[name]
         sys.modules.update(present)
-
-
-def _stand_in(name: str) -> ModuleType:
-    module = ModuleType(name)
-    for item in STAND_INS[name]:
-        setattr(module, item, type(item, (_Absent,), {"__module__": name}))
-    return module
 
 
 class _Absent:

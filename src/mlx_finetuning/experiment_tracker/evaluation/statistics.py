@@ -10,6 +10,8 @@ from mlx_finetuning.experiment_tracker.evaluation.results import Interval
 
 CONFIDENCE = 0.95
 RESAMPLES = 2000
+DRAWN_AT_ONCE = 1 << 18
+"""Rows of several resamples, which take 2 MB each time they are indexed."""
 
 
 def ratio(
@@ -26,9 +28,12 @@ def ratio(
         return None
     random = np.random.default_rng(seed)
     estimates = np.empty(RESAMPLES)
-    for at in range(RESAMPLES):
-        rows = random.integers(0, len(above), len(above))
-        estimates[at] = above[rows].sum() / max(below[rows].sum(), 1e-12)
+    step = max(1, DRAWN_AT_ONCE // len(above))
+    for first in range(0, RESAMPLES, step):
+        size = (min(step, RESAMPLES - first), len(above))
+        rows = random.integers(0, len(above), size)  # [resamples, rows]
+        below_sums = np.maximum(below[rows].sum(axis=1), 1e-12)
+        estimates[first : first + step] = above[rows].sum(axis=1) / below_sums
     tail = 50 * (1 - CONFIDENCE)
     low, high = np.percentile(estimates, [tail, 100 - tail])
     return Interval(float(above.sum() / below.sum()), float(low), float(high))

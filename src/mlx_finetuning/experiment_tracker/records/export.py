@@ -42,7 +42,7 @@ class Scalars:
 
 
 @dataclass(frozen=True)
-class Content:
+class RunRecords:
     """What is handed on of a run."""
 
     run: Run
@@ -86,7 +86,7 @@ class Content:
             yield Scalars(time_s, line["update"], values)
 
 
-def content(workspace: Workspace, run_id: str) -> Content:
+def content(workspace: Workspace, run_id: str) -> RunRecords:
     """What is handed on of a run; what cannot be read is left out. Raises RunNotFound."""
     paths = workspace.run(run_id)
     run = runs.show(workspace, run_id)
@@ -96,7 +96,7 @@ def content(workspace: Workspace, run_id: str) -> Content:
     lines = files.read_lines(paths.metrics)
     metrics = [line for line in lines if isinstance(line.get("update"), int)]
     samples = list(files.read_lines(paths.samples))
-    return Content(run, settings, metrics, samples, notes.read_or_empty(paths))
+    return RunRecords(run, settings, metrics, samples, notes.read_or_empty(paths))
 
 
 def is_installed(form: str) -> bool:
@@ -104,7 +104,7 @@ def is_installed(form: str) -> bool:
     return form == "csv" or importlib.util.find_spec(form) is not None
 
 
-def write(content: Content, format_name: str, folder: Path) -> list[Path]:
+def write(content: RunRecords, format_name: str, folder: Path) -> list[Path]:
     """Write the files of a format into `folder`, which may exist; returns what was written.
 
     Raises TensorboardNotInstalled, MlflowNotInstalled, DiskFull.
@@ -115,7 +115,7 @@ def write(content: Content, format_name: str, folder: Path) -> list[Path]:
 # --- CSV ---------------------------------------------------------------------------------
 
 
-def tables(content: Content) -> dict[str, str]:
+def tables(content: RunRecords) -> dict[str, str]:
     """The CSV files by name. Texts that a spreadsheet would run as formulas are neutralised."""
     # One row per update: a validation stands beside the update it follows.
     by_update: dict[int, JsonObject] = {}
@@ -130,7 +130,7 @@ def tables(content: Content) -> dict[str, str]:
     }
 
 
-def archive(content: Content) -> bytes:
+def archive(content: RunRecords) -> bytes:
     """The CSV files as one ZIP file, as a browser saves it."""
     stream = io.BytesIO()
     with zipfile.ZipFile(stream, "w", zipfile.ZIP_DEFLATED) as target:
@@ -158,7 +158,7 @@ def _table(rows: Sequence[Mapping[str, object]]) -> str:
     return stream.getvalue()
 
 
-def _write_csv(content: Content, folder: Path) -> list[Path]:
+def _write_csv(content: RunRecords, folder: Path) -> list[Path]:
     paths = []
     for name, text in tables(content).items():
         # The mark tells Excel that it is UTF-8.
@@ -170,7 +170,7 @@ def _write_csv(content: Content, folder: Path) -> list[Path]:
 # --- TensorBoard -------------------------------------------------------------------------
 
 
-def _write_tensorboard(content: Content, folder: Path) -> list[Path]:
+def _write_tensorboard(content: RunRecords, folder: Path) -> list[Path]:
     """An event file, to be looked at with `tensorboard --logdir`."""
     if not is_installed("tensorboard"):
         raise TensorboardNotInstalled()
@@ -195,7 +195,7 @@ def _write_tensorboard(content: Content, folder: Path) -> list[Path]:
 # --- MLflow ------------------------------------------------------------------------------
 
 
-def _write_mlflow(content: Content, folder: Path) -> list[Path]:
+def _write_mlflow(content: RunRecords, folder: Path) -> list[Path]:
     """A local store, to be opened with `mlflow ui --backend-store-uri sqlite:///…/mlflow.db`."""
     if not is_installed("mlflow"):
         raise MlflowNotInstalled()
@@ -225,7 +225,7 @@ def _write_mlflow(content: Content, folder: Path) -> list[Path]:
     return [path]
 
 
-FORMATS: dict[str, Callable[[Content, Path], list[Path]]] = {
+FORMATS: dict[str, Callable[[RunRecords, Path], list[Path]]] = {
     "csv": _write_csv,
     "tensorboard": _write_tensorboard,
     "mlflow": _write_mlflow,

@@ -112,18 +112,18 @@ def _arranged(model: nn.Module, batch: Batch) -> contextlib.AbstractContextManag
     return stack
 
 
-Losses = Callable[[mx.array, mx.array], mx.array]
+TokenLosses = Callable[[mx.array, mx.array], mx.array]
 """[chunk, d_model] hidden states and [chunk] targets (or [chunk, d_model] of the base) to [chunk] nats."""
 
 
-def _head_losses(model: nn.Module) -> Losses:
+def _head_losses(model: nn.Module) -> TokenLosses:
     def of(hidden: mx.array, targets: mx.array) -> mx.array:
         return _cross_entropy(split_head.head(model, hidden), targets)
 
     return of
 
 
-def _divergences(model: nn.Module) -> Losses:
+def _divergences(model: nn.Module) -> TokenLosses:
     """Of the model from the base: Kullback and Leibler's, over the whole vocabulary."""
 
     def of(hidden: mx.array, reference: mx.array) -> mx.array:
@@ -139,7 +139,7 @@ def _divergences(model: nn.Module) -> Losses:
     return of
 
 
-def _frozen_head_losses(plain: Losses) -> Losses:
+def _frozen_head_losses(plain: TokenLosses) -> TokenLosses:
     """The gradient comes with the loss, so that neither logits nor probabilities are kept."""
 
     @mx.custom_function

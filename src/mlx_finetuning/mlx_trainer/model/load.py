@@ -115,9 +115,8 @@ def load_tokenizer(folder: Path, *, thinks: bool = False) -> LoadedModel:
 def load_weights(folder: Path, *, lazy: bool = False) -> tuple[nn.Module, JsonObject]:
     """mlx-lm's model and settings, completed as for the writer of files; raises what mlx-lm does."""
     stored = utils.load_config(folder)
-    _refuse_eight_bit_floats(stored)
     settings = model_settings.completed(stored, folder)
-    _refuse_rotation_that_is_ignored(settings)
+    _refuse_what_is_misread(stored, settings)
     changed = {key: value for key, value in settings.items() if stored.get(key) != value}
 
     def classes(config: JsonObject) -> tuple[Any, Any]:
@@ -138,21 +137,19 @@ def load_weights(folder: Path, *, lazy: bool = False) -> tuple[nn.Module, JsonOb
     return model, config
 
 
-def _refuse_eight_bit_floats(config: JsonObject) -> None:
-    """mlx-lm's Ministral 3 multiplies the bytes of such weights as if they were whole numbers."""
-    method = (config.get("quantization_config") or {}).get("quant_method")
-    if method == "fp8" and text_settings(config).get("model_type") == "ministral3":
+def _refuse_what_is_misread(stored: JsonObject, settings: JsonObject) -> None:
+    """Raises ValueError of what mlx-lm would take for another model than files hold."""
+    # Its Ministral 3 multiplies the bytes of such weights as if they were whole numbers.
+    method = (stored.get("quantization_config") or {}).get("quant_method")
+    if method == "fp8" and text_settings(stored).get("model_type") == "ministral3":
         raise ValueError(
             "重みが FP8 です。mlx-lm はこの系列の FP8 を正しく読めません。"
             "同じモデルの BF16 版（名前の終わりが -BF16）を使ってください。"
         )
-
-
-def _refuse_rotation_that_is_ignored(config: JsonObject) -> None:
-    """mlx-lm's Qwen3-MoE reads no `rope_scaling`: it would train another model than files hold."""
-    scaling = config.get("rope_scaling") or {}
+    # Its Qwen3-MoE reads no `rope_scaling`.
+    scaling = settings.get("rope_scaling") or {}
     kind = scaling.get("rope_type", scaling.get("type", "default"))
-    if config.get("model_type") == "qwen3_moe" and kind != "default":
+    if settings.get("model_type") == "qwen3_moe" and kind != "default":
         raise ValueError(
             f"config.json の rope_scaling が {kind} です。mlx-lm はこの系列でそれを読みません。"
             "元の文脈の長さのまま使うなら、config.json から rope_scaling を消してください。"

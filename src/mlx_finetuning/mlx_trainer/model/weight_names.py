@@ -13,7 +13,6 @@ from mlx_lm import utils
 
 from mlx_finetuning.files import JsonObject
 
-Weights = dict[str, mx.array]
 HEAD = "lm_head."
 
 
@@ -27,7 +26,7 @@ def classes(config: JsonObject, *, is_tied: bool) -> tuple[Any, Any]:
 
 def _renaming(model: Any) -> Any:
     class Renaming(model):  # type: ignore[misc]
-        def sanitize(self, weights: Weights) -> Weights:
+        def sanitize(self, weights: dict[str, mx.array]) -> dict[str, mx.array]:
             renamed = {_gemma3_name(name): value for name, value in weights.items()}
             return super().sanitize(renamed)  # type: ignore[no-any-return]
 
@@ -44,7 +43,7 @@ def _gemma3_name(name: str) -> str:
 
 def _without_head(model: Any) -> Any:
     class WithoutHead(model):  # type: ignore[misc]
-        def sanitize(self, weights: Weights) -> Weights:
+        def sanitize(self, weights: dict[str, mx.array]) -> dict[str, mx.array]:
             tied = {name: value for name, value in weights.items() if HEAD not in name}
             sanitize = getattr(super(), "sanitize", lambda same: same)
             return sanitize(tied)  # type: ignore[no-any-return]

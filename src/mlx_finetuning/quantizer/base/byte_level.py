@@ -15,7 +15,7 @@ from mlx_finetuning.quantizer.families.phi3 import Phi3
 from mlx_finetuning.quantizer.vocabulary.pre_tokenizer import LLAMA_CPP_NAMES, PreTokenizer
 from mlx_finetuning.utils.gguf_reader import Metadata
 
-Step = dict[str, object]
+Definition = dict[str, object]
 
 BY_NAME = {name: pre_tokenizer for pre_tokenizer, name in LLAMA_CPP_NAMES.items()}
 BY_NAME |= {theirs: BY_NAME[ours] for ours, theirs in Phi3.pre_tokenizers.items()}
@@ -23,8 +23,8 @@ BY_NAME |= dict.fromkeys(("llama3", "llama-v3"), BY_NAME["llama-bpe"])
 """llama.cpp's name of a pre-tokenizer → its definition."""
 FOUND_WHOLE = (TokenType.CONTROL, TokenType.USER_DEFINED, TokenType.UNKNOWN)
 """Types of tokens that are cut out of a text before anything else."""
-BYTES: Step = {"type": "ByteLevel", "add_prefix_space": False, "trim_offsets": True}
-STEPS: dict[str, Step] = {
+BYTES: Definition = {"type": "ByteLevel", "add_prefix_space": False, "trim_offsets": True}
+STEPS: dict[str, Definition] = {
     "digits": {"type": "Digits", "individual_digits": True},
     "bytes": dict(BYTES, use_regex=False),
     "words and bytes": dict(BYTES, use_regex=True),
@@ -32,7 +32,7 @@ STEPS: dict[str, Step] = {
 """What `pre_tokenizer.name_of` describes so; any other step splits by a pattern."""
 
 
-def definition(metadata: Metadata, ids: Mapping[str, int], adds: Mapping[str, bool]) -> Step:
+def definition(metadata: Metadata, ids: Mapping[str, int], adds: Mapping[str, bool]) -> Definition:
     """The content of the `tokenizer.json`.
 
     ids: bos, eos, … → id; adds: whether bos and eos are put around a text. Raises Unusable, KeyError.
@@ -73,7 +73,7 @@ def definition(metadata: Metadata, ids: Mapping[str, int], adds: Mapping[str, bo
     }
 
 
-def splitting(pre_tokenizer: PreTokenizer) -> list[Step]:
+def splitting(pre_tokenizer: PreTokenizer) -> list[Definition]:
     """The steps of a pre-tokenizer: the inverse of `pre_tokenizer.name_of`."""
     return [
         STEPS.get(step)
@@ -87,7 +87,9 @@ def splitting(pre_tokenizer: PreTokenizer) -> list[Step]:
     ]
 
 
-def around_text(tokens: list[str], ids: Mapping[str, int], adds: Mapping[str, bool]) -> Step | None:
+def around_text(
+    tokens: list[str], ids: Mapping[str, int], adds: Mapping[str, bool]
+) -> Definition | None:
     """What puts bos before and eos after a text; None where neither is."""
     names = {name: tokens[ids[name]] for name, is_added in adds.items() if is_added}
     if not names:

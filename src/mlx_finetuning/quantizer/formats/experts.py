@@ -15,7 +15,7 @@ import numpy as np
 from gguf import GGMLQuantizationType as Type
 from numpy.typing import NDArray
 
-from mlx_finetuning.quantizer.formats.safetensors import Rows, Tensor
+from mlx_finetuning.quantizer.formats.safetensors import RowIndex, Tensor
 
 _OWN = re.compile(r"(.+\.mlp\.)experts\.(\d+)\.(\w+\.weight)")
 STACK = "switch_mlp"
@@ -60,7 +60,9 @@ def grouped(names: Iterable[str], experts: int) -> dict[str, tuple[str, ...]]:
     return single
 
 
-def by_expert(which: Rows, experts: int, rows: int) -> list[tuple[int, NDArray[np.intp], slice]]:
+def by_expert(
+    which: RowIndex, experts: int, rows: int
+) -> list[tuple[int, NDArray[np.intp], slice]]:
     """Chosen rows of a stacked weight as runs within one expert.
 
     Of each: the expert, its rows, and which of the chosen rows they are.
@@ -76,11 +78,11 @@ def by_expert(which: Rows, experts: int, rows: int) -> list[tuple[int, NDArray[n
 
 
 def joined(
-    parts: Sequence[Callable[[Rows], NDArray[np.float32]]], rows: int
-) -> Callable[[Rows], NDArray[np.float32]]:
+    parts: Sequence[Callable[[RowIndex], NDArray[np.float32]]], rows: int
+) -> Callable[[RowIndex], NDArray[np.float32]]:
     """Reads a stacked weight from readers of single experts, each of `rows` rows."""
 
-    def read(which: Rows) -> NDArray[np.float32]:
+    def read(which: RowIndex) -> NDArray[np.float32]:
         runs = by_expert(which, len(parts), rows)
         return np.concatenate([parts[expert](inner) for expert, inner, _ in runs])
 
@@ -103,7 +105,7 @@ class Stacked:
         """[experts, rows, columns]"""
         return self.tensor.shape
 
-    def rows(self, which: Rows) -> NDArray[np.float32]:
+    def rows(self, which: RowIndex) -> NDArray[np.float32]:
         """The chosen rows, counted through all experts: [rows, columns]."""
         return flat(self.tensor).rows(which)
 
@@ -146,14 +148,14 @@ class MxFp4:
         """The type of `blocks`."""
         return Type.MXFP4
 
-    def rows(self, which: Rows) -> NDArray[np.float32]:
+    def rows(self, which: RowIndex) -> NDArray[np.float32]:
         """The chosen rows, counted through all experts: [rows, columns]."""
         values = _FP4[self._unpacked(which)]
         exponents = self.scales[which].astype(np.int32)[..., None] - _BIAS
         scaled: NDArray[np.float32] = np.ldexp(values, exponents)  # [rows, groups, 32]
         return scaled.reshape(len(scaled), -1)
 
-    def blocks(self, which: Rows) -> NDArray[np.uint8]:
+    def blocks(self, which: RowIndex) -> NDArray[np.uint8]:
         """The rows in GGUF's form, to the last bit, [rows, bytes]."""
         levels = self._unpacked(which)
         half = GROUP // 2
@@ -161,7 +163,7 @@ class MxFp4:
         whole = np.concatenate([self.scales[which][..., None], packed], axis=-1)
         return np.ascontiguousarray(whole.reshape(len(whole), -1))
 
-    def _unpacked(self, which: Rows) -> NDArray[np.uint8]:
+    def _unpacked(self, which: RowIndex) -> NDArray[np.uint8]:
         """[rows, groups, 32]"""
         data = np.ascontiguousarray(self.levels[which])
         pairs = np.stack([data & 15, data >> 4], axis=-1)

@@ -9,7 +9,7 @@ from gguf import GGMLQuantizationType as Type
 from numpy.typing import NDArray
 
 from mlx_finetuning.errors import WeightsUnreadable
-from mlx_finetuning.quantizer.formats.safetensors import Rows
+from mlx_finetuning.quantizer.formats.safetensors import RowIndex
 from mlx_finetuning.utils import gguf_reader
 from mlx_finetuning.utils.gguf_base import GgufBase
 from mlx_finetuning.utils.gguf_reader import StoredTensor
@@ -41,7 +41,7 @@ class GgufWeight:
         """The type of `blocks`."""
         return self.tensor.kind
 
-    def rows(self, which: Rows) -> NDArray[np.float32]:
+    def rows(self, which: RowIndex) -> NDArray[np.float32]:
         """The chosen rows (elements, for a vector), dequantized."""
         if len(self.shape) == 1:
             values = self.tensor.values().reshape(-1)[which]
@@ -49,13 +49,13 @@ class GgufWeight:
             values = self.tensor.values(self._of_tensor(which))
         return np.ascontiguousarray(values - self.added if self.added else values)
 
-    def blocks(self, which: Rows) -> NDArray[np.uint8]:
+    def blocks(self, which: RowIndex) -> NDArray[np.uint8]:
         """The chosen rows' bytes in the file, [rows, bytes]."""
         if len(self.shape) == 1:
             return self.tensor.data
         return np.ascontiguousarray(self.tensor.data[self._of_tensor(which)])
 
-    def _of_tensor(self, which: Rows) -> Rows:
+    def _of_tensor(self, which: RowIndex) -> RowIndex:
         return which if self.order is None else self.order[which]
 
 

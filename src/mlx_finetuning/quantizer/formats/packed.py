@@ -17,7 +17,7 @@ from numpy.typing import NDArray
 
 from mlx_finetuning.errors import ModelSettingUnsupported, WeightsUnreadable
 from mlx_finetuning.quantizer.formats import experts, gguf_weights, safetensors
-from mlx_finetuning.quantizer.formats.safetensors import Rows, Tensor
+from mlx_finetuning.quantizer.formats.safetensors import RowIndex, Tensor
 from mlx_finetuning.utils import gguf_base
 
 BITS = (2, 3, 4, 5, 6, 8)
@@ -36,7 +36,7 @@ class Weights(Protocol):
         """[rows, columns], [n], or [experts, rows, columns]."""
         ...
 
-    def rows(self, which: Rows) -> NDArray[np.float32]:
+    def rows(self, which: RowIndex) -> NDArray[np.float32]:
         """The chosen rows (elements, for a vector) as C-contiguous float32; those of stacked
         experts, [experts, rows, columns], are counted through."""
         ...
@@ -62,7 +62,7 @@ class Packed:
         *rows, words = self.weight.shape
         return *rows, words * 32 // self.bits
 
-    def rows(self, which: Rows) -> NDArray[np.float32]:
+    def rows(self, which: RowIndex) -> NDArray[np.float32]:
         """scale * level + bias, as MLX computes it: [rows, columns]."""
         scales = experts.flat(self.scales).rows(which)
         biases = experts.flat(self.biases).rows(which)

@@ -20,7 +20,8 @@ from mlx_finetuning.errors import WeightsUnreadable
 from mlx_finetuning.utils import safetensors_header
 from mlx_finetuning.utils.safetensors_header import HeaderDamaged
 
-Rows = slice | NDArray[np.intp]
+RowIndex = slice | NDArray[np.intp]
+"""Which rows of a weight: NumPy's index of its first axis."""
 
 STORED: dict[str, np.dtype[Any]] = {
     "F32": np.dtype("<f4"),
@@ -47,7 +48,7 @@ class Tensor:
         """As the file states it."""
         return self.stored.shape
 
-    def rows(self, which: Rows) -> NDArray[np.float32]:
+    def rows(self, which: RowIndex) -> NDArray[np.float32]:
         """The chosen rows (elements, for a vector) as C-contiguous float32."""
         values = self.stored[which]
         if self.kind != "BF16":

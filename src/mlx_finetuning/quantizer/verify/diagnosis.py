@@ -15,7 +15,7 @@ from numpy.typing import NDArray
 from mlx_finetuning.quantizer.families import tensor_types
 from mlx_finetuning.quantizer.verify import tensor_error
 from mlx_finetuning.quantizer.write import export
-from mlx_finetuning.quantizer.write.export import Source
+from mlx_finetuning.quantizer.write.export import TensorSource
 from mlx_finetuning.utils import gguf_reader
 from mlx_finetuning.utils.gguf_reader import Gguf
 
@@ -52,7 +52,7 @@ def problems(gguf: Path, model: Path, adapter: Path) -> list[str]:
     return lines
 
 
-def adapter_scale(file: Gguf, base: Sequence[Source], tuned: Sequence[Source]) -> float:
+def adapter_scale(file: Gguf, base: Sequence[TensorSource], tuned: Sequence[TensorSource]) -> float:
     """The factor by which the adapter's change is in the file: 1 is right, 0 is a file without it.
 
     By least squares for each tensor; the median over tensors, so that a few wrong ones do not pass
@@ -76,6 +76,6 @@ def adapter_scale(file: Gguf, base: Sequence[Source], tuned: Sequence[Source]) -
     return float(np.median(scales)) if scales else 1.0
 
 
-def _values(source: Source, rows: NDArray[np.intp]) -> NDArray[np.float64]:
+def _values(source: TensorSource, rows: NDArray[np.intp]) -> NDArray[np.float64]:
     chosen = rows if source.order is None else source.order[rows]
     return source.read(chosen).astype(np.float64)

@@ -20,11 +20,11 @@ from numpy.typing import NDArray
 
 from mlx_finetuning.progress import Progress, silent
 from mlx_finetuning.quantizer.families import registry
-from mlx_finetuning.quantizer.formats.safetensors import Rows
+from mlx_finetuning.quantizer.formats.safetensors import RowIndex
 from mlx_finetuning.quantizer.verify.results import LogitParity, Proof
 from mlx_finetuning.quantizer.vocabulary.tokenizer import TokenizerMetadata
 from mlx_finetuning.quantizer.write import export
-from mlx_finetuning.quantizer.write.export import Source
+from mlx_finetuning.quantizer.write.export import TensorSource
 from mlx_finetuning.quantizer.write.gguf_writer import FileMetadata
 
 QUANT = "F32"
@@ -124,7 +124,7 @@ def as_record(chosen: Extent, compared: LogitParity) -> Proof:
     return Proof(QUANT, chosen.layers, chosen.of_layers, len(chosen.tokens), compared)
 
 
-def _part(source: Source, chosen: Extent) -> Source:
+def _part(source: TensorSource, chosen: Extent) -> TensorSource:
     """The rows and columns of a tensor that the proof holds."""
     if source.name == WITH_ROWS_PER_LAYER:
         rows = source.shape[0] // chosen.of_layers * chosen.layers
@@ -135,7 +135,7 @@ def _part(source: Source, chosen: Extent) -> Source:
     if source.name == WITH_COLUMNS_PER_LAYER:
         columns = columns // chosen.of_layers * chosen.layers
 
-    def read(rows: Rows) -> NDArray[np.float32]:
+    def read(rows: RowIndex) -> NDArray[np.float32]:
         return np.ascontiguousarray(source.read(rows)[:, :columns])
 
     return replace(source, shape=(len(chosen.tokens), columns), read=read, order=chosen.tokens)

@@ -12,7 +12,7 @@ import numpy as np
 from gguf import GGMLQuantizationType as Type
 from numpy.typing import NDArray
 
-from mlx_finetuning.quantizer.write.export import Source
+from mlx_finetuning.quantizer.write.export import TensorSource
 from mlx_finetuning.utils.gguf_reader import Gguf, StoredTensor
 
 ROWS = 32
@@ -38,7 +38,7 @@ BOUNDS = {
 """Largest error of a tensor relative to its root mean square; about twice what noise gives."""
 
 
-def errors(gguf: Gguf, sources: Iterable[Source]) -> dict[str, float]:
+def errors(gguf: Gguf, sources: Iterable[TensorSource]) -> dict[str, float]:
     """Relative error of every tensor that both have, in the same shape."""
     pairs = ((gguf.tensors.get(source.name), source) for source in sources)
     return {
@@ -71,7 +71,7 @@ def is_wrong(gguf: Gguf, name: str, errors: dict[str, float]) -> bool:
     return name in errors and not errors[name] <= BOUNDS.get(gguf.tensors[name].kind, np.inf)
 
 
-def matches(stored: StoredTensor, source: Source) -> bool:
+def matches(stored: StoredTensor, source: TensorSource) -> bool:
     """Whether a tensor holds the values of `source`, which has its shape."""
     return _error(stored, source) <= BOUNDS.get(stored.kind, np.inf)
 
@@ -81,7 +81,7 @@ def sampled_rows(stored: StoredTensor) -> NDArray[np.intp]:
     return np.unique(np.linspace(0, len(stored.data) - 1, ROWS).astype(np.intp))
 
 
-def _error(stored: StoredTensor, source: Source) -> float:
+def _error(stored: StoredTensor, source: TensorSource) -> float:
     rows = sampled_rows(stored)
     if len(source.shape) == 1:
         order = slice(None) if source.order is None else source.order

@@ -38,7 +38,7 @@ from mlx_finetuning.quantizer.formats import experts, packed
 from mlx_finetuning.quantizer.formats.experts import MxFp4
 from mlx_finetuning.quantizer.formats.gguf_weights import GgufWeight
 from mlx_finetuning.quantizer.formats.packed import Weights
-from mlx_finetuning.quantizer.formats.safetensors import Rows
+from mlx_finetuning.quantizer.formats.safetensors import RowIndex
 from mlx_finetuning.quantizer.llama_cpp import ggml
 from mlx_finetuning.quantizer.vocabulary import tokenizer
 from mlx_finetuning.quantizer.vocabulary.tokenizer import ChatFormat
@@ -76,18 +76,18 @@ class ExportResult:
 
 
 @dataclass(frozen=True)
-class Source:
+class TensorSource:
     """One GGUF tensor's values, in blocks of rows; those of all experts are counted through."""
 
     name: str
     shape: tuple[int, ...]
-    read: Callable[[Rows], NDArray[np.float32]]
+    read: Callable[[RowIndex], NDArray[np.float32]]
     order: NDArray[np.intp] | None = None
     importance: ggml.Importance | None = None
     stored: MxFp4 | GgufWeight | None = None
     """Where these values lie in the base in a form that GGUF has too."""
 
-    def blocks(self) -> Iterator[Rows]:
+    def blocks(self) -> Iterator[RowIndex]:
         """Choices of rows for `read`, of about `BLOCK_VALUES` values each."""
         rows = math.prod(self.shape[:-1]) if len(self.shape) > 1 else self.shape[0]
         step = max(1, BLOCK_VALUES // self.shape[-1]) if len(self.shape) > 1 else rows
@@ -186,7 +186,7 @@ def sources(
     config: Config,
     adapter: Path | None,
     importance: Mapping[str, ggml.Importance] = NO_IMPORTANCE,
-) -> list[Source]:
+) -> list[TensorSource]:
     """Every tensor of a file, in its order. Raises WeightsIncomplete, AdapterUnusable."""
     family = registry.of(config)
     weights = packed.open_base(model, config)
@@ -200,13 +200,13 @@ def sources(
         stored = [changed(name, weights[name], tuned) for name in tensor.stored_names]
         tensors.append(_formed(tensor, stored, importance.get(tensor.mlx_name)))
     for name, values in family.computed_tensors(config).items():
-        tensors.append(Source(name, values.shape, values.__getitem__))
+        tensors.append(TensorSource(name, values.shape, values.__getitem__))
     return tensors
 
 
 def _formed(
-    tensor: registry.MappedTensor, stored: list[Source], importance: ggml.Importance | None
-) -> Source:
+    tensor: registry.MappedTensor, stored: list[TensorSource], importance: ggml.Importance | None
+) -> TensorSource:
     """The values of a GGUF tensor, from one stored weight or from one for every expert."""
     first, form = stored[0], tensor.form
     stored_shape, read_stored = first.shape, first.read
@@ -220,7 +220,7 @@ def _formed(
     if form.shares > 1:
         order = np.arange(form.share * size, (form.share + 1) * size)
 
-    def read(rows: Rows) -> NDArray[np.float32]:
+    def read(rows: RowIndex) -> NDArray[np.float32]:
         values = read_stored(rows).reshape(-1, *shape[1:][-1:])
         if form.columns is not None:
             values = np.ascontiguousarray(values[:, form.columns])
@@ -228,22 +228,22 @@ def _formed(
 
     if importance is not None and form.columns is not None:
         importance = np.ascontiguousarray(importance[form.columns])
-    return Source(tensor.name, shape, read, order, importance, first.stored)
+    return TensorSource(tensor.name, shape, read, order, importance, first.stored)
 
 
-def changed(name: str, weight: Weights, tuned: trained_weights.Adapter) -> Source:
+def changed(name: str, weight: Weights, tuned: trained_weights.Adapter) -> TensorSource:
     """A weight of the base with what was learned, under its own name."""
     change = tuned.changes.get(name)
 
-    def read(rows: Rows) -> NDArray[np.float32]:
+    def read(rows: RowIndex) -> NDArray[np.float32]:
         values = weight.rows(rows)
         return values if change is None else change.apply(values, rows)
 
     unchanged = weight if isinstance(weight, MxFp4 | GgufWeight) and change is None else None
-    return Source(name, weight.shape, read, stored=unchanged)
+    return TensorSource(name, weight.shape, read, stored=unchanged)
 
 
-def plan(tensors: list[Source], quant: str, config: Config) -> list[PlannedTensor]:
+def plan(tensors: list[TensorSource], quant: str, config: Config) -> list[PlannedTensor]:
     """Every tensor with its type."""
     outline = replace(
         registry.outline(config),
@@ -283,7 +283,7 @@ Block = dict[str, NDArray[np.uint8]]
 
 
 def write(
-    tensors: list[Source],
+    tensors: list[TensorSource],
     metadata: FileMetadata,
     plans: dict[str, list[PlannedTensor]],
     paths: dict[str, Path],
@@ -310,7 +310,7 @@ def write(
 
 
 def _quantized(
-    pool: ThreadPoolExecutor, source: Source, kinds: dict[str, Type]
+    pool: ThreadPoolExecutor, source: TensorSource, kinds: dict[str, Type]
 ) -> Iterator[tuple[int, Block]]:
     """The blocks of a tensor in order, with their number of values; a few are made ahead."""
     ahead: deque[Future[tuple[int, Block]]] = deque()
@@ -322,7 +322,7 @@ def _quantized(
         yield ahead.popleft().result()
 
 
-def _quantize(source: Source, rows: Rows, kinds: dict[str, Type]) -> tuple[int, Block]:
+def _quantize(source: TensorSource, rows: RowIndex, kinds: dict[str, Type]) -> tuple[int, Block]:
     by_type: dict[Type, NDArray[np.uint8]] = {}
     types = set(kinds.values())
     if source.stored is not None and source.stored.stored_type in types:

@@ -26,7 +26,7 @@ from mlx_finetuning.quantizer.formats import packed, safetensors
 from mlx_finetuning.quantizer.formats.safetensors import Spec
 from mlx_finetuning.quantizer.llama_cpp import ggml
 from mlx_finetuning.quantizer.write import export, trained_weights
-from mlx_finetuning.quantizer.write.export import Source
+from mlx_finetuning.quantizer.write.export import TensorSource
 from mlx_finetuning.tokenization import foreign
 from mlx_finetuning.tokenization.chat import TEMPLATE
 from mlx_finetuning.utils import model_settings
@@ -44,7 +44,7 @@ class _Tensor:
     """One weight of the folder and where its values come from."""
 
     spec: Spec
-    source: Source
+    source: TensorSource
 
 
 def write(

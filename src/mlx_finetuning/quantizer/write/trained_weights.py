@@ -20,7 +20,7 @@ from mlx_finetuning.errors import AdapterUnusable, WeightsUnreadable
 from mlx_finetuning.quantizer.families.family import mlx_names
 from mlx_finetuning.quantizer.formats import experts, safetensors
 from mlx_finetuning.quantizer.formats.packed import Weights
-from mlx_finetuning.quantizer.formats.safetensors import Rows, Tensor
+from mlx_finetuning.quantizer.formats.safetensors import RowIndex, Tensor
 
 WEIGHTS = "adapters.safetensors"
 CONFIG = "adapter_config.json"
@@ -41,7 +41,7 @@ class Change(Protocol):
         """Of the weight that it changes."""
         ...
 
-    def apply(self, values: NDArray[np.float32], which: Rows) -> NDArray[np.float32]:
+    def apply(self, values: NDArray[np.float32], which: RowIndex) -> NDArray[np.float32]:
         """values: the base's chosen rows, which may be overwritten."""
         ...
 
@@ -68,7 +68,7 @@ class Delta:
         """Of each change, as it was trained."""
         return max(len(range(self.a.shape[1])[share]) for share in self.shares)
 
-    def apply(self, values: NDArray[np.float32], which: Rows) -> NDArray[np.float32]:
+    def apply(self, values: NDArray[np.float32], which: RowIndex) -> NDArray[np.float32]:
         """In tiles that BLAS multiplies without threads of its own."""
         chosen = self.b[:, which].T * np.float32(self.scale)  # [rows, rank]
         columns = max(1, SMALL_PRODUCT // (TILE_ROWS * self.a.shape[1]))
@@ -105,7 +105,7 @@ class ExpertDelta:
         """The change of one expert's weight."""
         return Delta(self.a[expert].T, self.b[expert].T, self.scale)
 
-    def apply(self, values: NDArray[np.float32], which: Rows) -> NDArray[np.float32]:
+    def apply(self, values: NDArray[np.float32], which: RowIndex) -> NDArray[np.float32]:
         """Expert by expert."""
         count, rows, _ = self.shape
         result = values if values.flags.writeable else values.copy()
@@ -126,7 +126,7 @@ class DoraDelta:
     def shape(self) -> tuple[int, ...]:
         return self.delta.shape
 
-    def apply(self, values: NDArray[np.float32], which: Rows) -> NDArray[np.float32]:
+    def apply(self, values: NDArray[np.float32], which: RowIndex) -> NDArray[np.float32]:
         changed = self.delta.apply(values, which)  # [rows, in]
         changed *= (self.lengths[which] / np.linalg.norm(changed, axis=1))[:, None]
         return changed
@@ -142,7 +142,7 @@ class Replacement:
     def shape(self) -> tuple[int, ...]:
         return self.tensor.shape
 
-    def apply(self, values: NDArray[np.float32], which: Rows) -> NDArray[np.float32]:
+    def apply(self, values: NDArray[np.float32], which: RowIndex) -> NDArray[np.float32]:
         stacked = experts.flat(self.tensor) if len(self.shape) == 3 else self.tensor
         return stacked.rows(which)
 
@@ -159,7 +159,7 @@ class SideBySide:
     changes: tuple[Change | None, ...]
     shape: tuple[int, ...]
 
-    def apply(self, values: NDArray[np.float32], which: Rows) -> NDArray[np.float32]:
+    def apply(self, values: NDArray[np.float32], which: RowIndex) -> NDArray[np.float32]:
         """Share by share."""
         size = self.shape[0] // len(self.changes)
         rows = np.arange(self.shape[0])[which]

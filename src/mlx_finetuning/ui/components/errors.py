@@ -8,12 +8,12 @@ from dataclasses import replace
 import streamlit as st
 
 from mlx_finetuning.errors import StudioError
-from mlx_finetuning.messages_ja import Message, describe
+from mlx_finetuning.messages_ja import ErrorText, describe
 from mlx_finetuning.ui.components.text import plain
 from mlx_finetuning.ui.messages_ja import NEXT_STEPS_JA
 
 
-def described(error: StudioError) -> Message:
+def described(error: StudioError) -> ErrorText:
     """The error's wording, with a next step that is on these pages."""
     message = describe(error)
     return replace(message, next_step=NEXT_STEPS_JA.get(error.code, message.next_step))
