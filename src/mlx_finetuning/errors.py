@@ -444,6 +444,10 @@ class RankLost(GradientWorkerLost, code="PEER_LOST"):  # likewise
     """
 
 
+class RankFailed(RankLost):
+    """Another rank of a distributed run met an error, and said which. Data: rank, host, reason."""
+
+
 class ModelsDiffer(RunError):
     """A rank's base model has other weights. Data: rank, host, folder."""
 

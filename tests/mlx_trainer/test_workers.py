@@ -12,9 +12,12 @@ import pytest
 from mlx_finetuning.errors import (
     GradientWorkerFailed,
     GradientWorkerLost,
+    RankFailed,
+    RankLost,
     StudioError,
     TokenizerUnreadable,
 )
+from mlx_finetuning.mlx_trainer.parallel.distributed import Rank, RankProcess
 from mlx_finetuning.mlx_trainer.parallel.gradient_team import GradientWorker, WorkerProcess
 from support.recorded_run import tiny_folder
 from support.resumed_run import CONFIG
@@ -61,3 +64,24 @@ def test_killed_process_is_told_from_one_that_crashed() -> None:
         failed = ended(crash)
         assert isinstance(failed, GradientWorkerFailed)
         assert str(int(code)) in failed.data["kind"]
+
+
+def test_rank_without_the_model_says_so_and_where(tmp_path: Path) -> None:
+    rank = RankProcess(Rank(1, ("127.0.0.1:1", "127.0.0.1:2")), None, threads=1)
+    with contextlib.closing(rank):
+        rank.join(tmp_path / "absent", CONFIG)
+        with pytest.raises(RankFailed) as failed:
+            rank.fingerprint()
+        assert failed.value.data["rank"] == 1
+        assert "absent" in failed.value.data["reason"]
+        assert rank.has_ended()
+
+
+def test_killed_rank_is_told_from_one_that_failed() -> None:
+    rank = RankProcess(Rank(1, ("127.0.0.1:1", "127.0.0.1:2")), None, threads=1)
+    with contextlib.closing(rank):
+        rank._process.kill()
+        assert rank.has_ended()
+        lost = rank.lost()
+    assert type(lost) is RankLost
+    assert lost.data["exit_code"] == -signal.SIGKILL

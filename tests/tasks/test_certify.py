@@ -70,7 +70,7 @@ def workspace(tmp_path_factory: pytest.TempPathFactory) -> Workspace:
 
 @pytest.fixture(scope="module")
 def record(workspace: Workspace) -> Certificate:
-    return certify.run(finished_run.context(workspace, max_tokens=48))
+    return certify.run(finished_run.context(workspace, max_tokens=24))
 
 
 def row(record: Certificate, name: str) -> EngineRow:
@@ -202,7 +202,7 @@ def deployed(
 
 
 def certified(workspace: Workspace) -> Certificate:
-    return certify.run(finished_run.context(workspace, prompts=3, max_tokens=48))
+    return certify.run(finished_run.context(workspace, prompts=3, max_tokens=24))
 
 
 def test_model_in_ollama_has_a_row(deployed: tuple[Workspace, Ollama, JobPaths]) -> None:

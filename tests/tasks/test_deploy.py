@@ -64,7 +64,14 @@ def file_of(workspace: Workspace) -> Path:
 
 
 def deployed(workspace: Workspace, ollama: Ollama, **config: object) -> dict[str, object]:
-    given = {"name": "", "host": ollama.url, "replace": False, "quant": "F16", "prompts": 3}
+    given = {
+        "name": "",
+        "host": ollama.url,
+        "replace": False,
+        "quant": "F16",
+        "prompts": 3,
+        "max_tokens": 32,
+    }
     return deploy.run(finished_run.context(workspace, **{**given, **config}))
 
 

@@ -29,7 +29,7 @@ from support.helpers import with_template
 from support.recorded_run import rows, tiny_folder
 from support.small_models import edit_json
 
-QUICK = {"max_rows": 8, "max_tokens": 12}
+QUICK = {"max_rows": 6, "max_tokens": 8}
 
 
 @pytest.fixture(scope="module")
@@ -117,7 +117,7 @@ def test_base_is_asked_once_for_all_its_runs(
     studio: Studio, short: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     shutil.rmtree(studio.workspace.base_grades, ignore_errors=True)
-    first = evaluated(studio, short)
+    first = evaluated(studio, short, max_rows=2, max_tokens=2)
     asked: list[str] = []
     given = evaluate.grade.grade
 
@@ -126,7 +126,7 @@ def test_base_is_asked_once_for_all_its_runs(
         return given(loaded, rows, config, progress, stage, **how)
 
     monkeypatch.setattr(evaluate.grade, "grade", noted)
-    again = evaluated(studio, short)
+    again = evaluated(studio, short, max_rows=2, max_tokens=2)
     assert asked and all(stage.startswith("学習後のモデル") for stage in asked)
     assert (again.splits, again.forgetting) == (first.splits, first.forgetting)
 

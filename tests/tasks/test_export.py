@@ -193,15 +193,17 @@ OTHER_FAMILIES = (
     *("ministral3", "granite4", "smollm3", "lfm2"),
 )
 OTHER_KINDS = ("gguf-lora", "peft", "mlx", "safetensors")
+# Of layers other than attention, of attention of several sizes, of parts that see: each kind of file
+# once. What every family's tensors become is tested in `quantizer`.
+ALWAYS = (
+    *(("qwen3.5", kind) for kind in ("gguf", "gguf-lora", "mlx")),
+    *(("gemma4", kind) for kind in ("gguf", "peft", "safetensors")),
+    *(("gemma3 with eyes", "gguf"), ("lfm2", "gguf")),
+)
 BUILT_OTHERWISE = [
-    *((family, "gguf") for family in OTHER_FAMILIES),
-    # One with other layers than attention, one with several sizes of it; then all the others.
-    *((family, kind) for family in ("qwen3.5", "gemma4") for kind in OTHER_KINDS),
-    *(
-        pytest.param(family, kind, marks=pytest.mark.long)
-        for family in OTHER_FAMILIES[2:]
-        for kind in OTHER_KINDS
-    ),
+    pytest.param(family, kind, marks=[] if (family, kind) in ALWAYS else pytest.mark.long)
+    for family in OTHER_FAMILIES
+    for kind in ("gguf", *OTHER_KINDS)
 ]
 
 
@@ -219,8 +221,22 @@ def test_families_built_otherwise_are_exported_and_proven(
     assert "同じ動き" in export.run(context(finished, format=kind, **settings)).verdict
 
 
-@pytest.mark.parametrize("settings", [expert_models.QWEN3MOE, expert_models.GPT_OSS], ids=str)
-@pytest.mark.parametrize("kind", ["gguf", "gguf-lora", "peft", "mlx"])
+@pytest.mark.parametrize(
+    ("settings", "kind"),
+    [
+        *((expert_models.QWEN3MOE, kind) for kind in ("gguf", "gguf-lora", "peft")),
+        *((expert_models.GPT_OSS, kind) for kind in ("gguf", "mlx")),
+        *(
+            pytest.param(*left, marks=pytest.mark.long)
+            for left in (
+                (expert_models.QWEN3MOE, "mlx"),
+                (expert_models.GPT_OSS, "gguf-lora"),
+                (expert_models.GPT_OSS, "peft"),
+            )
+        ),
+    ],
+    ids=str,
+)
 def test_mixtures_of_experts_are_exported_and_proven(
     finished: Workspace, settings: dict[str, Any], kind: str
 ) -> None:

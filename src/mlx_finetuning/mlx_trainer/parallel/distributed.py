@@ -26,7 +26,14 @@ from mlx.utils import tree_flatten
 
 from mlx_finetuning import files
 from mlx_finetuning.config import TrainConfig
-from mlx_finetuning.errors import GradientWorkerLost, InvalidSettings, ModelsDiffer, RankLost
+from mlx_finetuning.errors import (
+    InvalidSettings,
+    ModelsDiffer,
+    RankFailed,
+    RankLost,
+    StudioError,
+)
+from mlx_finetuning.messages_ja import describe
 from mlx_finetuning.mlx_trainer.gradient import preference
 from mlx_finetuning.mlx_trainer.gradient.backward import Sums
 from mlx_finetuning.mlx_trainer.gradient.preference import Item
@@ -87,19 +94,34 @@ def rank_command(host: str | None) -> list[str]:
     return command if host is None else ["ssh", "-o", "BatchMode=yes", host, shlex.join(command)]
 
 
+class RingBroken(Exception):
+    """A rank is gone, or cannot be reached."""
+
+
+RING_BROKEN = 3
+"""Exit status of a rank that met no error of its own, but a broken ring."""
+
+
 class RingGroup:
-    """The collective sums of all ranks. Raises RuntimeError when one of them is gone."""
+    """The collective sums of all ranks. Raises RingBroken when one of them is gone."""
 
     def __init__(self, rank: Rank, folder: Path) -> None:
         path = folder / f"ring-{rank.number}.json"
         files.write_text(path, json.dumps([[address] for address in rank.addresses]))
         os.environ.update(MLX_RANK=str(rank.number), MLX_HOSTFILE=str(path))
-        self._group = mx.distributed.init(strict=True, backend="ring")
+        try:
+            self._group = mx.distributed.init(strict=True, backend="ring")
+        except RuntimeError as error:
+            raise RingBroken() from error
         self._number = rank.number
 
     def _sum(self, vector: mx.array) -> mx.array:
+        mx.eval(vector)  # an error of what is to be summed is not the ring's
         total = mx.distributed.all_sum(vector, group=self._group, stream=mx.cpu)
-        mx.eval(total)
+        try:
+            mx.eval(total)
+        except RuntimeError as error:
+            raise RingBroken() from error
         return total
 
     def broadcast(self, model: nn.Module) -> None:
@@ -150,10 +172,17 @@ class RankProcess(WorkerProcess):
         """Let it take the trained arrays once more and say their digest."""
         self._send(None)
 
-    def lost(self) -> GradientWorkerLost:
-        """The error that says so."""
-        self.has_ended()
+    def lost(self) -> StudioError:
+        """Why it is gone: the error it sent last, or else its exit code."""
+        said = self._last_error() if self.has_ended() else None
+        if said is not None:
+            return self._told(said)
         return RankLost(rank=self.rank.number, host=self.host, exit_code=self._process.poll())
+
+    def _told(self, error: StudioError) -> RankFailed:
+        text = describe(error)
+        reason = f"{text.what}{text.why}"
+        return RankFailed(rank=self.rank.number, host=self.host, reason=reason)
 
 
 class DistributedTeam:
@@ -180,9 +209,10 @@ class DistributedTeam:
                     number, host = process.rank.number, process.host
                     raise ModelsDiffer(rank=number, host=host, folder=str(home))
             self._ring = RingGroup(Rank(0, listening), folder)
-        except RuntimeError as error:
+        except RingBroken as error:
+            lost = self._lost()
             self.__exit__()
-            raise self._lost() from error
+            raise lost from error
         except BaseException:
             self.__exit__()
             raise
@@ -215,7 +245,7 @@ class DistributedTeam:
             with cpu.blas_threads(self._threads):
                 sums = self._team.sums(own, (*seed, 0))
             return self._ring.total(sums)
-        except RuntimeError as error:
+        except RingBroken as error:
             raise self._lost() from error
 
     def agree(self) -> bool:
@@ -224,12 +254,15 @@ class DistributedTeam:
             process.ask_digest()
         try:
             self._ring.broadcast(self._model)
-        except RuntimeError as error:
+        except RingBroken as error:
             raise self._lost() from error
         held = {process.digest() for process in self._others}
         return held == {trainable.digest(self._model)}
 
-    def _lost(self) -> GradientWorkerLost:
-        """The rank that has ended, or the first one if it is the network that is gone."""
+    def _lost(self) -> StudioError:
+        """Of the rank that ended first, as far as can be told; of rank 1 if it is the network that is
+        gone."""
         ended = [process for process in self._others if process.has_ended()]
-        return (ended or self._others)[0].lost()
+        errors = [process.lost() for process in ended or self._others[:1]]
+        follow = [error.data.get("exit_code") == RING_BROKEN for error in errors]
+        return errors[follow.index(False) if False in follow else 0]

@@ -13,23 +13,29 @@ from pathlib import Path
 from typing import IO, Any
 
 from mlx_finetuning.mlx_trainer import for_training
-from mlx_finetuning.mlx_trainer.parallel.worker_main import answer, answers_apart
+from mlx_finetuning.mlx_trainer.parallel.worker_main import answer, answers_apart, telling_errors
 from mlx_finetuning.utils import blas
 
 
-def main() -> None:
-    """Read what to do from standard input, and do it until that ends."""
+def main() -> int:
+    """Read what to do from standard input, and do it until that or the ring ends."""
     source = sys.stdin.buffer
     answers = answers_apart()
     # Before anything imports MLX, and reading a message may.
     blas.preload()
     for_training()
-    folder, config, rank = pickle.load(source)
-    try:
-        with tempfile.TemporaryDirectory() as scratch:
-            serve(Path(folder), config, rank, Path(scratch), source, answers)
-    except (RuntimeError, BrokenPipeError) as error:
-        sys.exit(f"rank {rank.number}: {error}")
+    # Imports MLX, which must not happen before the line above.
+    from mlx_finetuning.mlx_trainer.parallel.distributed import RING_BROKEN, RingBroken
+
+    def work() -> None:
+        folder, config, rank = pickle.load(source)
+        try:
+            with tempfile.TemporaryDirectory() as scratch:
+                serve(Path(folder), config, rank, Path(scratch), source, answers)
+        except RingBroken:
+            sys.exit(RING_BROKEN)
+
+    return telling_errors(work, answers)
 
 
 def serve(
@@ -67,4 +73,4 @@ def serve(
 
 
 if __name__ == "__main__":
-    main()
+    sys.exit(main())

@@ -9,6 +9,7 @@ from __future__ import annotations
 import os
 import pickle
 import sys
+from collections.abc import Callable
 from pathlib import Path
 from typing import IO, Any
 
@@ -18,17 +19,24 @@ from mlx_finetuning.utils.redaction import log_traceback, without_secrets
 
 
 def main() -> int:
-    """Read what to do from standard input, and do it until that ends.
-
-    An error is sent to the parent, and its traceback is in the log. Exit status 1 then.
-    """
+    """Read what to do from standard input, and do it until that ends."""
     source = sys.stdin.buffer
     answers = answers_apart()
     # Before anything imports MLX, and reading a message may.
     blas.preload()
-    try:
+
+    def work() -> None:
         folder, config, cache_file = pickle.load(source)
         serve(Path(folder), config, cache_file, source, answers)
+
+    return telling_errors(work, answers)
+
+
+def telling_errors(work: Callable[[], None], answers: IO[bytes]) -> int:
+    """Exit status of a process that does `work`: 1 after an error, which is sent to the parent; its
+    traceback is in the log."""
+    try:
+        work()
     except BrokenPipeError:  # the parent has gone on, or is gone
         return 0
     except StudioError as error:
