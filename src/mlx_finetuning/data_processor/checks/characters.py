@@ -51,6 +51,8 @@ LONG = 1 << 18
 ENDS_IN_SPACE = 1 << 19
 ENDS_SHORTENED = 1 << 20
 """Its last character is one with which pages end what they shorten (続きを読む)."""
+REFUSING = 1 << 21
+"""Its first character is one with which assistants begin to refuse."""
 _SHORT_CHARACTERS = 30
 _LONG_CHARACTERS = 400
 
@@ -67,7 +69,8 @@ _FLAG_OR_INVISIBLE = re.compile(
     f"({_FLAG})|{ZERO_WIDTH_PATTERN.pattern}|[\ufe00-\ufe0f\U000e0100-\U000e01ef]{{3,}}"
 )
 _SHORTENED_ENDS = frozenset("むる示略eEdD….>»→）)]")
-_MARKS = frozenset("<&[_=\\%#＃")
+_REFUSING_STARTS = frozenset("大誠申すご恐残私人言AＡaIiSs")
+_MARKS = frozenset("<&[_=＝\\%#＃")
 _CHUNK = 20_000
 """Texts looked up at once: a few megabytes of code points."""
 
@@ -103,9 +106,11 @@ def flags_of(texts: Sequence[str]) -> Flags:
         digits = by_character & _DIGIT
         shift = _DIGIT.bit_length() - DIGITS.bit_length()
         by_character[2:] |= (digits[2:] & digits[1:-1] & digits[:-2]) >> shift
-        flags: Flags = np.bitwise_or.reduceat(by_character, ends - lengths)
-        flags &= ~np.uint32(_AT_END)
+        starts = ends - lengths
+        flags: Flags = np.bitwise_or.reduceat(by_character, starts)
+        flags &= ~np.uint32(_AT_END | REFUSING)
         flags |= by_character[ends - 1] & np.uint32(_AT_END) * (lengths > 0)
+        flags |= by_character[starts] & np.uint32(REFUSING)
         flags[lengths <= _SHORT_CHARACTERS] |= SHORT
         flags[lengths >= _LONG_CHARACTERS] |= LONG
         flags[flags & VISIBLE == 0] |= BLANK
@@ -176,6 +181,7 @@ _HOLDS: dict[int, Callable[[str], bool]] = {
     RETURN: "\r".__eq__,
     LINE_END: "\n".__eq__,
     SEMICOLON: ";".__eq__,
+    REFUSING: lambda character: character in _REFUSING_STARTS or character.isspace(),
     ENDS_IN_SPACE: str.isspace,
     ENDS_SHORTENED: lambda character: character in _SHORTENED_ENDS or character.isspace(),
 }

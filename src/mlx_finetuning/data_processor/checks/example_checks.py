@@ -257,6 +257,16 @@ _WARNINGS = (
         ),
         characters.LINE_END,
     ),
+    _Check(
+        "FORMULA",
+        _any_turn(_SAID, lambda turn: leftovers.is_formula(turn.content)),
+        characters.MARK,
+    ),
+    _Check(
+        "REFUSAL",
+        _any_turn(("assistant", "chosen"), lambda turn: leftovers.is_refusal(turn.content)),
+        characters.REFUSING,
+    ),
     _Check("ESCAPED_TEXT", _any_text(leftovers.has_escaped_text), characters.MARK),
     _Check("HTML", _any_text(leftovers.has_markup), characters.MARK),
     _Check("EXCEL_ESCAPE", _any_text(leftovers.has_spreadsheet_escape), characters.MARK),
