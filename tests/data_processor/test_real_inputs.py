@@ -100,6 +100,8 @@ def codes(found: Inspection) -> dict[str, tuple[int, ...]]:
             *("Inquiry", "Resolution"),
         ),
         ("質問,回答,回答内容", ("{q}", "済", "{a}"), "質問", "回答内容"),
+        ("Name,回答,更新日", ("{q}", "{a}", "5/{n}"), "Name", "回答"),
+        ("記事本文,要約", ("{a}{a}{a}", "{a}"), "記事本文", "要約"),
         ("回答状況,回答本文,質問", ("完了", "{a}", "{q}"), "質問", "回答本文"),
         ("AnsweredBy,AnswerText,QuestionText", ("a", "{a}", "{q}"), "QuestionText", "AnswerText"),
         ("Frage,Antwort", ("{q}", "{a}"), "Frage", "Antwort"),
@@ -179,8 +181,9 @@ def test_first_of_several_answers_is_taken_or_all_of_them(tmp_path: Path, header
     assert len(every) == 2 * len(FACTS) + 1
 
 
-def test_several_questions_become_rows_of_one_group(tmp_path: Path) -> None:
-    rows = table("質問1,質問2,回答", "{q}", "{q}（言い換え{n}）", "{a}")
+@pytest.mark.parametrize("header", ["質問1,質問2,回答", "代表質問,言い換え1,回答"])
+def test_several_questions_become_rows_of_one_group(tmp_path: Path, header: str) -> None:
+    rows = table(header, "{q}", "{q}（言い換え{n}）", "{a}")
     written = rows_of(tmp_path, "a.csv", as_csv(rows))
     assert len(written) == 2 * len(FACTS)
     groups = {
@@ -258,6 +261,23 @@ SHEET = as_csv(
 )
 
 
+COPIED = (
+    "".join(
+        f"田端 太郎\n2024/05/01 10:0{n}\n{q}\n[青葉館]\n2024/05/01 10:1{n}\n{a}\n"
+        for n, (q, a) in enumerate(FACTS)
+    ),
+    "".join(
+        f"田端 太郎\n{q}\n午前 10:0{n}\n\n青葉館\n{a}\n午前 10:1{n}\n\n"
+        for n, (q, a) in enumerate(FACTS)
+    ),
+    "".join(
+        f"2024/05/01 10:0{n} 田端\n{q}\n\n2024/05/01 10:1{n} 青葉館\n{a}\n\n"
+        for n, (q, a) in enumerate(FACTS)
+    ),
+)
+"""Of Teams and Chatwork: the time on a line of its own above or below what is said, or beside the name."""
+
+
 @pytest.mark.parametrize(
     ("name", "text", "speaker", "count"),
     [
@@ -268,8 +288,9 @@ SHEET = as_csv(
         ),
         *(("a.txt", WHATSAPP, "青葉館", 6), ("a.txt", TRANSCRIPT, "店員", 6)),
         ("a.csv", SHEET, "青葉館", 6),
+        *(("a.txt", text, "青葉館", 6) for text in COPIED),
     ],
-    ids=["LINE", "Slack", "Teams", "WhatsApp", "transcript", "sheet"],
+    ids=["LINE", "Slack", "Teams", "WhatsApp", "transcript", "sheet", "above", "below", "dated"],
 )
 def test_chat_log_is_named_and_becomes_conversations_by_choice(
     tmp_path: Path, name: str, text: str, speaker: str, count: int
@@ -666,8 +687,9 @@ def test_pairs_written_in_other_ways_are_named(tmp_path: Path, form: str) -> Non
         json.dumps(RECORDS, ensure_ascii=False, indent=1),
         "\n".join(json.dumps(each, ensure_ascii=False, indent=1) for each in RECORDS),
         "".join(json.dumps(json.dumps(each, ensure_ascii=False)) + "\n" for each in RECORDS),
+        "".join(f"{each!r}\n" for each in RECORDS),
     ],
-    ids=["commas", "a list", "over lines", "written twice"],
+    ids=["commas", "a list", "over lines", "written twice", "Python"],
 )
 def test_json_lines_of_other_customs_are_read(tmp_path: Path, text: str) -> None:
     assert pairs(rows_of(tmp_path, "a.jsonl", text)) == list(FACTS)
@@ -677,12 +699,48 @@ def test_records_named_as_text_are_read(tmp_path: Path) -> None:
     assert pairs(rows_of(tmp_path, "a.txt", as_jsonl(RECORDS))) == list(FACTS)
 
 
-@pytest.mark.parametrize("encoding", ["utf-16-le", "utf-16-be"])
-def test_utf16_without_a_mark_is_read(tmp_path: Path, encoding: str) -> None:
+@pytest.mark.parametrize("encoding", ["utf-16-le", "utf-16-be", "utf-32", "utf-7"])
+def test_rare_encodings_are_read(tmp_path: Path, encoding: str) -> None:
     rows = table("質問,回答", "{q}", "{a}")
     (tmp_path / "a.csv").write_bytes(as_csv(rows).encode(encoding))
     found = inspect(tmp_path / "a.csv")
     assert (found.encoding, found.usable_rows) == (encoding, len(FACTS))
+    assert found.preview[0] == dict(zip(rows[0], rows[1], strict=True))
+
+
+def test_sums_and_digests_are_no_utf7(tmp_path: Path) -> None:
+    rows = [["question", "answer"], *([f"What is {n}+{n}+abcd?", f"+kLmN{n}/x-"] for n in range(9))]
+    found = looked_at(tmp_path, "a.csv", as_csv(rows))
+    assert (found.encoding, found.preview[0]["answer"]) == ("utf-8", "+kLmN0/x-")
+
+
+TABLE_OF_PAGE = "<table><tr><th>質問</th><th>回答</th></tr>{}</table>"
+
+
+@pytest.mark.parametrize(
+    ("name", "page"),
+    [
+        (
+            "a.html",
+            "<h1>案内</h1><table><tr><td>ホーム</td></tr></table>"
+            + TABLE_OF_PAGE.format("".join(f"<tr><td>{q}</td><td>{a}</td></tr>" for q, a in FACTS)),
+        ),
+        (
+            "a.htm",
+            f"<html><dl>{''.join(f'<dt>{q}</dt><dd>{a}</dd>' for q, a in FACTS)}</dl></html>",
+        ),
+        (
+            "a.md",
+            "# 案内\n\n| 質問 | 回答 |\n|:---|---:|\n"
+            + "".join(f"| {q} | {a} |\n" for q, a in FACTS[:3])
+            + "\n## 続き\n\n| 質問 | 回答 |\n|---|---|\n"
+            + "".join(f"| {q} | {a} |\n" for q, a in FACTS[3:]),
+        ),
+    ],
+    ids=["table", "list of terms", "Markdown"],
+)
+def test_pairs_of_a_page_are_read(tmp_path: Path, name: str, page: str) -> None:
+    assert pairs(rows_of(tmp_path, name, page)) == list(FACTS)
 
 
 @pytest.mark.parametrize(
@@ -714,6 +772,10 @@ SPOKEN = {"role": "assistant", "content": A}
         {"prompt": Q, "response_0": "さあ", "response_1": A, "better_response_id": 1},
         {"instruction": Q, "output_1": "さあ", "output_2": A, "preference": 2},
         {"prompt": Q, "answer_0": A, "score_0": 1.0, "answer_1": "さあ", "score_1": -1.0},
+        *(
+            {"history": Q, "human_ref_A": A, "human_ref_B": "さあ", "labels": 1, "score_A": score}
+            for score in (1, 9)
+        ),
         {
             "prompt": Q,
             "response_a": A,
@@ -907,6 +969,26 @@ SHAPES: dict[str, Any] = {
         "data": [[*pair] for pair in FACTS],
     },
     "table": {"schema": {"fields": [{"name": "質問"}]}, "data": RECORDS},
+    "data set parts": {"train": RECORDS[:4], "test": RECORDS[4:]},
+    "by push id": {"faqs": {f"-N{at}": record for at, record in enumerate(RECORDS)}},
+    "labelled": [
+        {"id": at, "status": "completed", "fields": each, "responses": {"quality": []}, "meta": {}}
+        for at, each in enumerate(RECORDS)
+    ],
+    "languages": [
+        {"質問": {"ja": q, "en": "Where?"}, "回答": {"ja": [a], "en": ["Here."]}} for q, a in FACTS
+    ],
+    "export of chats": [
+        {
+            "uuid": str(at),
+            "name": "会話",
+            "chat_messages": [
+                {"uuid": "1", "text": q, "sender": "human"},
+                {"uuid": "2", "text": a, "sender": "assistant"},
+            ],
+        }
+        for at, (q, a) in enumerate(FACTS)
+    ],
     "lists": {"質問": QUESTIONS, "回答": ANSWERS},
     "values": [["質問", "回答"], *([*pair] for pair in FACTS)],
     "nested": {"result": {"items": RECORDS}},
@@ -951,6 +1033,8 @@ SHAPES: dict[str, Any] = {
 def test_json_in_other_shapes_gives_the_same_rows(tmp_path: Path, shape: str) -> None:
     text = json.dumps(SHAPES[shape], ensure_ascii=False, indent=1)
     assert pairs(rows_of(tmp_path, "a.json", text)) == list(FACTS)
+    is_joined = "SPLITS_JOINED" in codes(looked_at(tmp_path, "a.json", text))
+    assert is_joined == (shape == "data set parts")
 
 
 @pytest.mark.parametrize(
@@ -1096,6 +1180,24 @@ def test_clean_steps_keep_what_is_meant(tmp_path: Path, step: str, before: str, 
             (text, "SEE_OTHER")
             for text in ("別紙参照", "同じく", "3番目と同じです。", "別紙をご覧ください")
         ),
+        *(
+            (text, "FORMULA")
+            for text in (
+                "=VLOOKUP(A2,表!A:B,2,FALSE)",
+                '=IF(B2="","",B2&"円")',
+                "=Sheet1!$B$2",
+                "＝B2",
+            )
+        ),
+        *(
+            (text, "REFUSAL")
+            for text in (
+                "申し訳ありませんが、その質問にはお答えできません。",
+                "恐れ入りますが、こちらについては回答を差し控えさせていただきます。",
+                "AI言語モデルとして、個人的な意見を持つことはできません。",
+                "I'm sorry, but I can't assist with that.",
+            )
+        ),
         *((A + text, "HTML") for text in ("&nbsp", "<!-- 注 -->", "<![CDATA[x]]>", "[b]x[/b]")),
         (A + '<svg><path d="M0"/></svg>', "HTML"),
         *(
@@ -1133,6 +1235,12 @@ def test_what_other_programs_leave_is_named(tmp_path: Path, answer: str, code: s
         ),
         "https://example.com/%E5%8D%88%E5%89%8D を見てください。",
         *("`<!-- 注 -->`が注釈です。", "3番目の棚です。", "準備中の札を出します。"),
+        *("=は等号です。", "=SUM(A1:A3) と入力します。", "=A1 のように書きます。"),
+        *(
+            "申し訳ございませんが、返品はお受けできません。",
+            "AIの講座はありません。",
+            "回答の期限は3日です。電話では答えられません。",
+        ),
     ],
 )
 def test_what_is_meant_is_not_taken_for_dirt(tmp_path: Path, answer: str) -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import random
 from pathlib import Path
 from typing import Any
 
@@ -11,10 +12,12 @@ import pytest
 from mlx_finetuning.config import PrepareConfig
 from mlx_finetuning.data_processor import TEMPLATES, Inspection, inspect, prepare, read_rows
 from mlx_finetuning.data_processor.chats import Turn, chat_turns
+from mlx_finetuning.data_processor.checks.folding import comparison_keys
 from mlx_finetuning.data_processor.clean import clean
 from mlx_finetuning.data_processor.examples import Example
 from mlx_finetuning.data_processor.readers.columns import choose
 from mlx_finetuning.errors import InvalidMapping
+from mlx_finetuning.utils.japanese_utils import comparison_key
 from mlx_finetuning.workspace import Workspace
 
 
@@ -175,10 +178,36 @@ def test_tool_calls_are_kept() -> None:
     assert row["messages"][1]["tool_calls"] == [{"id": "1"}]
 
 
+def test_line_of_a_row_is_its_json() -> None:
+    plain = (
+        Turn("system", 'A"\\\n\t\x01'),
+        Turn("user", "質問😀"),
+        Turn("assistant", "回答\u2028"),
+    )
+    for turns in (
+        plain,
+        (*plain[:2], plain[2]._replace(reasoning="考え")),
+        (*plain[:2], plain[2]._replace(extra=(("weight", 0),))),
+        (Turn("text", "本文"),),
+        (Turn("prompt", "問"), Turn("chosen", "良"), Turn("rejected", "悪")),
+    ):
+        for source in ("", '1:名"前.csv'):
+            example = Example(2, turns, source=source, tools=({"name": "f"},) if source else ())
+            assert example.to_line("g1") == json.dumps(example.to_row("g1"), ensure_ascii=False)
+
+
+def test_many_texts_fold_as_each_of_them() -> None:
+    signs = [*"か\u3099 　\n？ＡｶﾞΣßİ…①㈱〜😀\0あaé", "\u2003", "\u1100\u1161", "\ufeff"]
+    rng = random.Random(18)
+    texts = ["".join(rng.choices(signs, k=rng.randrange(7))) for _ in range(5_000)]
+    texts += ["あ" + chr(code) + "い" for code in range(0x10000)]
+    assert comparison_keys(texts) == [comparison_key(text) for text in texts]
+
+
 def test_cleaning_is_safe_and_says_what_it_changed() -> None:
     family = "👨\u200d👩\u200d👧と葛\U000e0100城"
     before = f"\ufeffか\u3099\u200bき\r\n  字下げ①㈱ｶﾅ～ {family} \n"
-    cleaned, steps, found = clean([Example(5, (Turn("user", before),))])
+    cleaned, steps, found, _ = clean([Example(5, (Turn("user", before),))])
     assert cleaned[0].turns[0].content == f"がき\n  字下げ①㈱ｶﾅ～ {family} \n"
     assert {step.name: step.rows for step in steps} == dict.fromkeys(
         ("line_ends", "zero_width", "nfc"), 1
@@ -189,7 +218,7 @@ def test_cleaning_is_safe_and_says_what_it_changed() -> None:
 
 def test_cleaning_leaves_clean_text_alone() -> None:
     examples = [Example(2, (Turn("user", "    def f():\n        return 1"),))]
-    cleaned, steps, _ = clean(examples)
+    cleaned, steps, *_ = clean(examples)
     assert cleaned == examples
     assert not any(step.rows for step in steps)
 

@@ -13,6 +13,7 @@ import pytest
 from mlx_finetuning.config import PrepareConfig
 from mlx_finetuning.data_processor import prepare, read_rows
 from mlx_finetuning.data_processor.chats import Turn
+from mlx_finetuning.data_processor.checks.grams import gram_sets
 from mlx_finetuning.data_processor.checks.keys import keys_of
 from mlx_finetuning.data_processor.checks.near import near_groups
 from mlx_finetuning.data_processor.examples import Example
@@ -41,7 +42,7 @@ def _jaccard(left: frozenset[str], right: frozenset[str]) -> float:
 
 def split(examples: list[Example], config: PrepareConfig) -> Split:
     keys = keys_of(examples)
-    return split_keyed(examples, keys, near_groups(keys.questions).labels, config)
+    return split_keyed(examples, keys, near_groups(gram_sets(keys.questions)).labels, config)
 
 
 def _example(row: int, question: str, answer: str, group: str = "") -> Example:
@@ -94,7 +95,7 @@ def _similar_texts() -> list[str]:
 
 def test_near_groups_are_exactly_those_of_a_full_comparison() -> None:
     texts = _similar_texts()
-    found = near_groups(texts)
+    found = near_groups(gram_sets(texts))
     assert found.exact
     assert found.labels.tolist() == _components(texts)
     assert len(set(found.labels.tolist())) < len(texts) - 20
@@ -102,7 +103,7 @@ def test_near_groups_are_exactly_those_of_a_full_comparison() -> None:
 
 def test_near_groups_by_minhash_bands_are_the_same_here() -> None:
     texts = _similar_texts()
-    found = near_groups(texts, per_text=-1_000_000)
+    found = near_groups(gram_sets(texts), per_text=-1_000_000)
     assert not found.exact
     assert found.labels.tolist() == _components(texts)
 
@@ -112,7 +113,7 @@ def test_texts_that_share_their_rare_grams_take_linear_time() -> None:
         f"商品番号{number}番の価格と在庫を教えてください。送料も知りたいです"
         for number in range(20_000)
     ]
-    found = near_groups(texts)
+    found = near_groups(gram_sets(texts))
     assert set(found.labels.tolist()) == {0}
 
 

@@ -208,6 +208,26 @@ PLANTS: dict[str, Plant] = {
         rng.choice(("#N/A", "#REF!", "#VALUE!", "#DIV/0!", "#NAME?", "########", " #NUM! ")),
         rng,
     ),
+    "FORMULA": lambda row, rng: [
+        row[0],
+        rng.choice(
+            ("=VLOOKUP(A{0},B:C,2,FALSE)", '=IFERROR(B{0},"")', "=Sheet2!B{0}", "=A{0}&B{0}")
+        ).format(rng.randint(2, 9999)),
+        row[2],
+    ],
+    "REFUSAL": lambda row, rng: [
+        row[0],
+        rng.choice(
+            (
+                "申し訳ありませんが、その質問にはお答えできません。",
+                "申し訳ございませんが、個別の案件に関するご回答はいたしかねます。",
+                "AIとして、特定の意見を持つことはできません。",
+                "恐れ入りますが、回答を控えさせていただきます。",
+            )
+        )
+        + f"（{rng.randint(1, 99999)}）",
+        row[2],
+    ],
     "PLACEHOLDER": lambda row, rng: [
         row[0],
         rng.choice(("nan", "NULL", "None", "N/A", "<NA>", "NaN", "null", "-", "未定", "\\N")),

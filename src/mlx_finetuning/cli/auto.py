@@ -22,7 +22,9 @@ from mlx_finetuning.utils.goals import GOALS_JA
 @GOAL
 @MAPPING
 @click.option("--name", metavar="NAME", help="データセットの名前。省略時はファイルの名前から")
-@click.option("--replace", is_flag=True, help="同じ名前のデータセットを置き換える")
+@click.option(
+    "--replace", is_flag=True, help="同じ名前のデータセットを置き換える（前のものはゴミ箱へ）"
+)
 @click.option(
     "--model",
     metavar="MODEL",

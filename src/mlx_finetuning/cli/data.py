@@ -133,7 +133,9 @@ def _received(session: Session, file: Path) -> Path:
     type=click.Path(path_type=Path),
     help="dataset.json から同じデータセットを作り直す。元のファイルを移したときは FILE も書く",
 )
-@click.option("--replace", is_flag=True, help="同じ名前のデータセットを置き換える")
+@click.option(
+    "--replace", is_flag=True, help="同じ名前のデータセットを置き換える（前のものはゴミ箱へ）"
+)
 def prepare(
     session: Session,
     files: tuple[Path, ...],

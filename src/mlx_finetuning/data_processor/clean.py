@@ -17,6 +17,7 @@ import numpy as np
 
 from mlx_finetuning.data_processor import html_text, leftovers
 from mlx_finetuning.data_processor.checks import characters
+from mlx_finetuning.data_processor.checks.characters import Flags
 from mlx_finetuning.data_processor.examples import Example, findings_at
 from mlx_finetuning.data_processor.findings import Finding
 from mlx_finetuning.data_processor.stage_progress import SILENT, StageProgress
@@ -105,8 +106,9 @@ DEFAULT = ("line_ends", "zero_width", "nfc")
 
 def clean(
     examples: Sequence[Example], steps: Sequence[str] = DEFAULT, progress: StageProgress = SILENT
-) -> tuple[list[Example], tuple[CleaningStep, ...], list[Finding]]:
-    """`examples` after the named steps in turn, what each did, and rows that deserve a word."""
+) -> tuple[list[Example], tuple[CleaningStep, ...], list[Finding], Flags]:
+    """`examples` after the named steps in turn, what each did, rows that deserve a word, and what
+    kinds of characters are left in each."""
     cleaned, report, findings = list(examples), [], []
     flags = characters.flags_of_examples(cleaned, progress)
     for name in steps:
@@ -136,4 +138,4 @@ def clean(
             visible = (cleaned[at] for at in changed if cleaned[at].row not in rows)
             findings += findings_at("ZERO_WIDTH", visible)
             findings += findings_at("HIDDEN_TEXT", hidden)
-    return cleaned, tuple(report), findings
+    return cleaned, tuple(report), findings, flags

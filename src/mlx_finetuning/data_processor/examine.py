@@ -15,6 +15,8 @@ from mlx_finetuning.config import PrepareConfig
 from mlx_finetuning.data_processor import downloads
 from mlx_finetuning.data_processor import edits as editing
 from mlx_finetuning.data_processor.checks import duplicates, evaluation, example_checks, near
+from mlx_finetuning.data_processor.checks.characters import Flags
+from mlx_finetuning.data_processor.checks.grams import gram_sets
 from mlx_finetuning.data_processor.checks.groups import Labels
 from mlx_finetuning.data_processor.checks.keys import Keys, keys_of
 from mlx_finetuning.data_processor.clean import CleaningStep, clean
@@ -99,17 +101,19 @@ def examine(
     steps, codes = cleaning_steps(config), codes_to_drop(config)
     evaluation_sets = _evaluation_sets(config, progress)
     sources, examples, findings = _read_all(opened, config, mapping, progress, edits)
-    cleaned, cleaning, notes = clean(examples, steps, StageProgress(progress, "整形"))
+    cleaned, cleaning, notes, flags = clean(examples, steps, StageProgress(progress, "整形"))
     del examples
     findings += notes
-    usable, notes = example_checks.usable(cleaned, StageProgress(progress, "行の検査"))
+    kept, notes = example_checks.usable(cleaned, flags, StageProgress(progress, "行の検査"))
     findings += notes
+    usable, flags = [cleaned[at] for at in kept], flags[kept]
+    del cleaned
     keys = keys_of(usable, StageProgress(progress, "重複の検査"))
     first, repeated = duplicates.without_duplicates(keys)
     if repeated:
         findings += findings_at("DUPLICATE", (usable[at] for at in repeated))
-        usable, keys = [usable[at] for at in first], keys.at(first)
-    labels, notes, indices = _check(usable, keys, evaluation_sets, progress)
+        usable, keys, flags = [usable[at] for at in first], keys.at(first), flags[first]
+    labels, notes, indices = _check(usable, keys, flags, evaluation_sets, progress)
     for code in ("DRAFT", "LOW_RATED"):  # found when the file was read
         marked = {(each.source, row) for each in findings if each.code == code for row in each.rows}
         indices[code] = {at for at, each in enumerate(usable) if (each.source, each.row) in marked}
@@ -224,14 +228,17 @@ def _evaluation_sets(
 def _check(
     examples: list[Example],
     keys: Keys,
+    flags: Flags,
     evaluation_sets: Sequence[evaluation.EvaluationSet],
     progress: Progress,
 ) -> tuple[Labels, list[Finding], dict[str, set[int]]]:
     """Groups of nearly equal questions, findings about examples that deserve a look, and the
     indices of those examples by code."""
     stage = StageProgress(progress, "似た質問の検査")
-    groups = near.near_groups(keys.questions, progress=stage)
-    findings, indices = example_checks.wording(examples, StageProgress(progress, "文面の検査"))
+    grams = gram_sets(keys.questions, stage)
+    groups = near.near_groups(grams, progress=stage)
+    stage = StageProgress(progress, "文面の検査")
+    findings, indices = example_checks.wording(examples, flags, stage)
     indices["CONFLICT"] = set(duplicates.conflicts(examples, keys))
     stage = StageProgress(progress, "似た行の検査")
     indices["NEAR_DUPLICATE"] = set(
@@ -243,8 +250,9 @@ def _check(
         findings.append(finding("NEAR_APPROXIMATE"))
     indices["EVALUATION_SET"] = set()
     stage = StageProgress(progress, "評価セットとの照合")
+    digests = evaluation.digests(keys.questions)
     for each in evaluation_sets:
-        hits = evaluation.matches(each, keys.questions, stage)
+        hits = evaluation.matches(each, digests, grams, stage)
         indices["EVALUATION_SET"].update(hits)
         findings += findings_at("EVALUATION_SET", (examples[at] for at in hits), name=each.name)
     findings += [*example_checks.imbalance(examples), *example_checks.reasoning(examples)]

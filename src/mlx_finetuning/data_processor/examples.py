@@ -3,10 +3,12 @@ drops nothing in silence: a record of which no example can be made becomes a fin
 
 from __future__ import annotations
 
+import json
 import re
 from collections import defaultdict
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, replace
+from json.encoder import encode_basestring
 from typing import Any
 
 from mlx_finetuning.data_processor import leftovers
@@ -26,6 +28,7 @@ from mlx_finetuning.data_processor.readers.tables import Table, cell_text
 from mlx_finetuning.data_processor.stage_progress import SILENT, StageProgress
 from mlx_finetuning.data_processor.values import is_plain, parsed
 from mlx_finetuning.data_processor.values import read as read_cell
+from mlx_finetuning.tokenization.reasoning import TAG
 
 _SHOWN_REASONS = 4
 _PAIR_IN_TEXT = re.compile(
@@ -33,7 +36,7 @@ _PAIR_IN_TEXT = re.compile(
     \A[\#>*\s-]{0,9} (?:[QAＱＡ]|質問|回答|問|答|User|Human|[Qq]uestion|[Ii]nstruction) [ ]?[0-9０-９]{0,4}\*{0,2} [.．:：)）] # Q1. …
     | \A[【［\[<＜] (?:[QAＱＡ]|質問|回答|問|答) [0-9０-９]{0,4} [】］\]>＞] # 【質問】
     | \A[■□●○◆◇▼★*]?(?:質問|回答|問|答) [0-9０-９]{0,4} [ \u3000\n]
-    | \A[^\n]{4,80} (?:[?？]|か) \n\S | \A[^\n]{4,80}\n\s*(?:→|⇒) # the answer below
+    | \A[^\n]{4,80} (?:[?？]|か|ください|たい) 。? \n\s*\S | \A[^\n]{4,80}\n\s*(?:→|⇒) # the answer below
     | \A[-*+・][ ]?[^\n]{4,80}\n\s+[-*+・][ ]
     | \A[^\n→⇒]{4,80} (?:→|⇒) [^\n→⇒]{4,}$ # question → answer
     | <summary>
@@ -89,6 +92,23 @@ class Example:
         origin = {"source": self.source} if self.source else {}
         return {**fields, "row": self.row, "group": group, **origin}
 
+    def to_line(self, group: str) -> str:
+        """`to_row` as JSON; of a plain chat put together here, in a third of the time."""
+        is_chat = self.turns[0].role not in ("text", "prompt")
+        if self.tools or not is_chat or any(turn.extra or turn.reasoning for turn in self.turns):
+            return _encode(self.to_row(group))
+        messages = ", ".join(
+            [
+                f'{{"role": "{turn.role}", "content": {encode_basestring(turn.content)}}}'
+                for turn in self.turns
+            ]
+        )
+        origin = f', "source": {encode_basestring(self.source)}' if self.source else ""
+        return f'{{"messages": [{messages}], "row": {self.row}, "group": "{group}"{origin}}}'
+
+
+_encode = json.JSONEncoder(ensure_ascii=False).encode
+
 
 def findings_at(code: str, examples: Iterable[Example], **details: Any) -> list[Finding]:
     """One finding per source file in which the examples stand; none without examples."""
@@ -117,6 +137,14 @@ def build(
     noted: defaultdict[str, list[Example]] = defaultdict(list)
     unread: defaultdict[str, list[Example]] = defaultdict(list)
     for row, values in progress.over(table.records):
+        pair = builder.plain_pair(values)
+        if pair is not None:
+            labels = (
+                builder.text(values, "category").strip(),
+                builder.text(values, "group").strip(),
+            )
+            examples.append(Example(row, pair, *labels, source))
+            continue
         notes: set[str] = set()
         try:
             conversations = builder.conversations(values, notes)
@@ -172,6 +200,35 @@ class _Builder:
         self._is_paired = len(questions) > 1 and len(questions) == len(answers)
         self.asks_several = () if self._is_paired or len(questions) < 2 else questions
         """The columns that ask the same in other words."""
+
+        is_plain_pair = (
+            columns.kind == "chat"
+            and {*self._positions} <= {"question", "answer", "category", "group"}
+            and all(len(places) == 1 for places in self._positions.values())
+            and self._status is None
+            and not system.strip()
+        )
+        self._pair = (
+            (self._positions["question"][0], self._positions["answer"][0])
+            if is_plain_pair
+            else None
+        )
+
+    def plain_pair(self, values: Sequence[Any]) -> tuple[Turn, Turn] | None:
+        """The turns of a record that is a question and an answer in words, as nearly all are: what
+        `conversations` gives, in a fifth of the time. None for others."""
+        if self._pair is None:
+            return None
+        question, answer = values[self._pair[0]], values[self._pair[1]]
+        if (
+            is_plain(question)
+            and is_plain(answer)
+            and question.strip()
+            and answer.strip()
+            and TAG.opening not in answer
+        ):
+            return Turn("user", question), Turn("assistant", answer)
+        return None
 
     def text(self, values: Sequence[Any], role: str) -> str:
         """The cell of a role; empty where no column plays it."""

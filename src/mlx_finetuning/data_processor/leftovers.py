@@ -160,6 +160,26 @@ _NOTHING = frozenset(
 )
 _FILLER = re.compile(r"([xX×*?・。.…\-_=/~〇○●]|あ)\1{2,}|…+")
 """Signs that keep a place."""
+_REFERENCE = r"(?:'[^'\n]{1,60}'!|[^\s=<>'!]{1,60}!)?\$?[A-Z]{1,3}\$?\d{1,7}"
+_FORMULA = re.compile(
+    rf"\s*[=＝]\s*[-+]?(?:@?(?:_xlfn\.)?[A-Z][A-Z0-9.]{{0,40}}\(.*\)|{_REFERENCE})(?:\s*[-+*/&^].*)?\s*",
+    re.DOTALL,
+)
+_REFUSAL = re.compile(
+    r"""(?xis)
+    (?:(?:大変|誠に)?(?:申し訳(?:あり|ござい)ません|すみません|恐れ入ります|恐縮です|残念です|ごめんなさい)(?:が|けれど|けど)?[、。\s]*)
+    .{0,80}(?:お答え|お応え|ご?回答|お手伝い|ご?返答|ご?支援)(?:を|は|する|すること|いたし|を?差し上げる|できる)*(?:は|が|も)?
+    (?:でき(?:ません|かね)|(?:いたし)?かね(?:ます|る)|控え|差し控え|ありません|差し上げられません)
+    | (?:私は)?(?:AI|人工知能|言語モデル)(?:言語モデル|アシスタント|モデル)?(?:として|なので|であるため|ですので|のため|であり)
+      .{0,80}(?:ません|かねます|できない)
+    | (?:i['’]?m\ sorry|i\ am\ sorry|sorry|i\ apologi[sz]e)[,.]?.{0,40}\b(?:can(?:['’]t|not)|unable\ to|won['’]t)\b
+      .{0,40}\b(?:help|assist|answer|provide|fulfil|comply|respond)
+    | as\ an?\ (?:AI|artificial|large\ language)\b.{0,60}(?:can(?:['’]t|not)|don['’]t|do\ not|unable)
+    | i\ (?:can(?:['’]t|not)|won['’]t)\ (?:help|assist|answer|provide|fulfil|comply)
+    """
+)
+_LONGEST_REFUSAL = 300
+"""Letters of a text that only refuses; longer ones go on to say something."""
 _LONGEST_ERROR = 300
 """###### fills a cell."""
 _LONGEST_NOTHING = max(map(len, _NOTHING))
@@ -245,6 +265,17 @@ def is_spreadsheet_error(text: str) -> bool:
     if stripped[:1] not in ("#", "＃", "E", "L", "読") or len(stripped) > _LONGEST_ERROR:
         return False
     return _ERROR.fullmatch(unicodedata.normalize("NFKC", stripped)) is not None
+
+
+def is_formula(text: str) -> bool:
+    """Whether it is a spreadsheet's formula, and not what that gives."""
+    return text.lstrip()[:1] in ("=", "＝") and _FORMULA.fullmatch(text) is not None
+
+
+def is_refusal(text: str) -> bool:
+    """Whether an assistant says that it will not answer."""
+    start = text.strip()[:_LONGEST_REFUSAL]
+    return len(start) < _LONGEST_REFUSAL and _REFUSAL.match(start) is not None
 
 
 def has_spreadsheet_escape(text: str) -> bool:

@@ -5,7 +5,6 @@ from __future__ import annotations
 
 import dataclasses
 import gc
-import hashlib
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass
@@ -33,7 +32,7 @@ from mlx_finetuning.data_processor.split import (
     wordings_by_answer,
 )
 from mlx_finetuning.data_processor.stage_progress import StageProgress
-from mlx_finetuning.data_processor.store import new_folder, write_rows
+from mlx_finetuning.data_processor.store import new_folder, write_lines
 from mlx_finetuning.errors import DatasetNotReproduced, NoUsableRows
 from mlx_finetuning.progress import Progress, Step, silent
 from mlx_finetuning.workspace import DatasetPaths
@@ -339,14 +338,12 @@ def _write_splits(
     sha256 = {}
     for name in SPLITS:
         indices = [at for at, assigned in enumerate(parts.assigned) if assigned == name]
-        rows = (
-            row
+        lines = (
+            line
             for at in progress.over(indices)
-            for row in [examined.usable[at].to_row(parts.groups[at])] * repetitions[at]
+            for line in [examined.usable[at].to_line(parts.groups[at])] * repetitions[at]
         )
-        write_rows(paths.split(name), rows)
-        with paths.split(name).open("rb") as stream:
-            sha256[name] = hashlib.file_digest(stream, "sha256").hexdigest()
+        sha256[name] = write_lines(paths.split(name), lines)
         progress.check_cancelled()
     return sha256
 

@@ -72,8 +72,9 @@ def reproduce(
     paths: DatasetPaths,
     progress: Progress = silent,
     replace: bool = False,
+    trash: Path | None = None,
 ) -> DatasetSummary:
-    """Make the dataset again, or nothing. Raises SourceChanged, DatasetNotReproduced if another
+    """Make the dataset again, or nothing; what is replaced goes to `trash`, where that is given. Raises SourceChanged, DatasetNotReproduced if another
     version of the program makes something else of the same files, and what `prepare` raises."""
     recorded.require_sources()
     return prepare(
@@ -86,4 +87,5 @@ def reproduce(
         replace,
         expected=recorded.files,
         edits=recorded.edits,
+        trash=trash,
     )

@@ -150,6 +150,8 @@ def _hold_out_groups(
             taken: list[list[int]] = []
             taken_size, target = 0, share * size
             for group in remaining:
+                if taken_size >= target:
+                    break  # any more would be too many
                 if abs(taken_size + len(group) - target) < abs(taken_size - target):
                     taken.append(group)
                     taken_size += len(group)

@@ -4,13 +4,14 @@ from __future__ import annotations
 
 import contextlib
 import fcntl
-import json
+import hashlib
 import os
 import shutil
 import tempfile
 import time
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator
 from datetime import UTC, datetime
+from itertools import islice
 from pathlib import Path
 
 from mlx_finetuning import files
@@ -20,6 +21,7 @@ from mlx_finetuning.workspace import DatasetPaths
 ASIDE = ".old-"
 """Begins the name of a dataset that waits aside while the new one takes its place."""
 _ABANDONED_S = 3600.0
+_LINES_AT_ONCE = 500
 TRASH_TIME = "%Y%m%d-%H%M%S-%f"
 
 
@@ -105,11 +107,14 @@ def recover(parent: Path) -> None:
                 old.rename(folder)
 
 
-def write_rows(path: Path, rows: Iterator[Mapping[str, object]]) -> None:
-    """One JSON object per line, flushed to the drive."""
-    encode = json.JSONEncoder(ensure_ascii=False).encode
-    with path.open("w", encoding="utf-8", newline="\n") as stream:
-        for row in rows:
-            stream.write(encode(row) + "\n")
+def write_lines(path: Path, lines: Iterator[str]) -> str:
+    """Flushed to the drive; the SHA-256 of the file."""
+    sha256 = hashlib.sha256()
+    with path.open("wb") as stream:
+        while chunk := list(islice(lines, _LINES_AT_ONCE)):
+            raw = ("\n".join(chunk) + "\n").encode()
+            sha256.update(raw)
+            stream.write(raw)
         stream.flush()
         files.sync(stream.fileno())
+    return sha256.hexdigest()

@@ -170,6 +170,9 @@ def _texts(value: Any) -> list[str] | None:
     if isinstance(value, dict):
         if not value:
             return []
+        if {*value} <= _LANGUAGES:  # the same in several languages
+            said = value.get("ja", next(iter(value.values())))
+            return [said] if isinstance(said, str) else _texts(said)
         inner = next((value[key] for key in TEXT_KEYS if key in value), None)
         if {"value", "aliases"} <= value.keys() and isinstance(value["value"], str):  # TriviaQA
             return [value["value"]]
@@ -219,6 +222,7 @@ def _ranked(items: list[Any]) -> list[str] | None:
     return [text for _, _, text in ranked if text.strip()]
 
 
+_LANGUAGES = frozenset(("ja", "en", "zh", "ko", "ja-JP", "en-US", "ja_JP", "en_US"))
 _ANSWER_KEYS = ("text", "response", "answer", "output", "body", "content", "completion")
 _ACCEPTED = ("selected", "accepted", "is_accepted", "is_best", "best")
 _SCORES = ("score", "pm_score", "overall_score", "votes", "upvotes", "likes", "rating")

@@ -78,7 +78,8 @@ class Data:
         progress: Progress = silent,
         edits: Sequence[Edit] = (),
     ) -> DatasetSummary:
-        """Write the dataset `name` from a source file or several, after `edits` of their rows.
+        """Write the dataset `name` from a source file or several, after `edits` of their rows. One that
+        it replaces goes to the trash.
 
         Raises DataError, InvalidName, InvalidSettings, DiskFull.
         """
@@ -87,7 +88,15 @@ class Data:
         paths = self.workspace.dataset(name)
         checked = config.load(PrepareConfig, as_dict(settings or PrepareConfig()))
         return data_processor.prepare(
-            source, name, paths, checked, mapping, progress, replace=replace, edits=edits
+            source,
+            name,
+            paths,
+            checked,
+            mapping,
+            progress,
+            replace=replace,
+            edits=edits,
+            trash=self.workspace.deleted_datasets,
         )
 
     def reproduce(
@@ -108,7 +117,10 @@ class Data:
 
         recorded = data_processor.read_manifest(manifest, sources)
         paths = self.workspace.dataset(name or recorded.name)
-        return data_processor.reproduce(recorded, paths.folder.name, paths, progress, replace)
+        trash = self.workspace.deleted_datasets
+        return data_processor.reproduce(
+            recorded, paths.folder.name, paths, progress, replace, trash
+        )
 
     def preview(
         self,

@@ -16,7 +16,8 @@ from collections import Counter
 # NFKC leaves these apart although CP932 converters write either one for the same key press.
 _SAME_SIGN = {"〜": "~", "−": "-", "‐": "-", "‑": "-", "–": "-"}
 _SIGNS = re.compile("[〜−‐‑–]")  # str.translate would take twenty times as long
-_TRAILING = " 。．.、,!?…"
+TRAILING = " 。．.、,!?…"
+"""Signs at the end that make no difference."""
 
 _BROKEN = re.compile(
     "[\ufffd\ud800-\udfff]|ï¿½|锟斤拷|烫烫烫|〓〓"
@@ -105,13 +106,17 @@ _CHINESE = re.compile(
 
 def normalised(text: str) -> str:
     """`text` under NFKC, with equal-looking signs made equal and runs of whitespace as one space."""
-    folded = " ".join(unicodedata.normalize("NFKC", text).split())
-    return _SIGNS.sub(lambda sign: _SAME_SIGN[sign.group()], folded)
+    return with_same_signs(" ".join(unicodedata.normalize("NFKC", text).split()))
+
+
+def with_same_signs(text: str) -> str:
+    """Signs that look equal as one."""
+    return _SIGNS.sub(lambda sign: _SAME_SIGN[sign.group()], text)
 
 
 def comparison_key(text: str) -> str:
     """`normalised`, without case and trailing punctuation: equal for rows that say the same words."""
-    return normalised(text).casefold().rstrip(_TRAILING)
+    return normalised(text).casefold().rstrip(TRAILING)
 
 
 def exact_match(answer: str, expected: str) -> bool:

@@ -9,8 +9,7 @@ from __future__ import annotations
 import functools
 import re
 import unicodedata
-from collections.abc import Sequence
-from itertools import accumulate
+from collections.abc import Callable, Sequence
 
 import numpy as np
 from numpy.typing import NDArray
@@ -20,7 +19,7 @@ from mlx_finetuning.data_processor.stage_progress import SILENT, StageProgress
 from mlx_finetuning.utils.japanese_utils import is_suspect
 from mlx_finetuning.utils.validators import is_control
 
-Flags = NDArray[np.uint16]
+Flags = NDArray[np.uint32]
 
 VISIBLE = 1
 CONTROL = 2
@@ -45,7 +44,17 @@ BLANK = 8192
 _DIGIT = 16384
 SHORT = 32768
 """The text, or one of an example's, has at most 30 characters: it may stand for no answer at all."""
+LINE_END = 1 << 16
+SEMICOLON = 1 << 17
+LONG = 1 << 18
+"""The text, or one of an example's, has room for an embedded file."""
+ENDS_IN_SPACE = 1 << 19
+ENDS_SHORTENED = 1 << 20
+"""Its last character is one with which pages end what they shorten (続きを読む)."""
+REFUSING = 1 << 21
+"""Its first character is one with which assistants begin to refuse."""
 _SHORT_CHARACTERS = 30
+_LONG_CHARACTERS = 400
 
 # Space, non-joiner, word joiner, BOM. The joiner U+200D and variation selectors are parts of emoji
 # and of some kanji, and stay.
@@ -59,6 +68,9 @@ HIDDEN_PATTERN = re.compile("[\U000e0000-\U000e007f]|[\ufe00-\ufe0f\U000e0100-\U
 _FLAG_OR_INVISIBLE = re.compile(
     f"({_FLAG})|{ZERO_WIDTH_PATTERN.pattern}|[\ufe00-\ufe0f\U000e0100-\U000e01ef]{{3,}}"
 )
+_SHORTENED_ENDS = frozenset("むる示略eEdD….>»→）)]")
+_REFUSING_STARTS = frozenset("大誠申すご恐残私人言AＡaIiSs")
+_MARKS = frozenset("<&[_=＝\\%#＃")
 _CHUNK = 20_000
 """Texts looked up at once: a few megabytes of code points."""
 
@@ -81,44 +93,57 @@ def hides_text(example: Example) -> bool:
 
 def flags_of(texts: Sequence[str]) -> Flags:
     """[texts] the kinds of characters in each."""
-    chunks = [np.zeros(0, np.uint16)]
+    chunks = [np.zeros(0, np.uint32)]
     for at in range(0, len(texts), _CHUNK):
         chunk = texts[at : at + _CHUNK]
-        # A line end, which has no flag, keeps every segment from being empty.
-        joined = "\n".join(chunk) + "\n"
+        # A space, which has no flag within a text, keeps every segment from being empty.
+        joined = " ".join(chunk) + " "
         codes = np.frombuffer(joined.encode("utf-32-le", "surrogatepass"), np.uint32)
-        starts = list(accumulate((len(text) + 1 for text in chunk[:-1]), initial=0))
+        lengths = np.fromiter(map(len, chunk), np.int64, len(chunk))
+        ends = np.cumsum(lengths + 1) - 1
         by_character = _flags_by_code_point()[codes]
         # Personal data begins with three digits in a row; few texts have them.
         digits = by_character & _DIGIT
-        by_character[2:] |= (digits[2:] & digits[1:-1] & digits[:-2]) // (_DIGIT // DIGITS)
+        shift = _DIGIT.bit_length() - DIGITS.bit_length()
+        by_character[2:] |= (digits[2:] & digits[1:-1] & digits[:-2]) >> shift
+        starts = ends - lengths
         flags: Flags = np.bitwise_or.reduceat(by_character, starts)
-        lengths = np.diff(starts, append=len(codes)) - 1
+        flags &= ~np.uint32(_AT_END | REFUSING)
+        flags |= by_character[ends - 1] & np.uint32(_AT_END) * (lengths > 0)
+        flags |= by_character[starts] & np.uint32(REFUSING)
         flags[lengths <= _SHORT_CHARACTERS] |= SHORT
+        flags[lengths >= _LONG_CHARACTERS] |= LONG
         flags[flags & VISIBLE == 0] |= BLANK
         flags[flags & KANA == 0] |= NO_KANA
         chunks.append(flags)
     return np.concatenate(chunks)
 
 
+_AT_END = ENDS_IN_SPACE | ENDS_SHORTENED
+
+
 def flags_of_examples(examples: Sequence[Example], progress: StageProgress = SILENT) -> Flags:
     """[examples] the kinds of characters in the turns of each; BLANK if any turn is."""
-    chunks = [np.zeros(0, np.uint16)]
+    chunks = [np.zeros(0, np.uint32)]
     for at in range(0, len(examples), _CHUNK):
         progress.update(at, len(examples))
-        chunk = examples[at : at + _CHUNK]
-        texts = [[text for turn in example.turns for text in turn.texts] for example in chunk]
-        flags = flags_of([text for of_example in texts for text in of_example])
-        starts = accumulate((len(of_example) for of_example in texts[:-1]), initial=0)
-        chunks.append(np.bitwise_or.reduceat(flags, list(starts)))
+        texts: list[str] = []
+        starts = []
+        for example in examples[at : at + _CHUNK]:
+            starts.append(len(texts))
+            for turn in example.turns:
+                texts += turn.texts
+        chunks.append(np.bitwise_or.reduceat(flags_of(texts), starts))
     return np.concatenate(chunks)
 
 
 @functools.cache
 def _flags_by_code_point() -> Flags:
     """[code points] the flags of each character. Built once, in a few hundredths of a second."""
-    table = np.zeros(0x110000, np.uint16)
-    table[:0x10000] = [_flags_of_character(chr(code)) for code in range(0x10000)]
+    table = np.zeros(0x110000, np.uint32)
+    characters = [chr(code) for code in range(0x10000)]
+    for flag, holds in _HOLDS.items():
+        table[:0x10000] |= np.fromiter(map(holds, characters), bool, 0x10000) * np.uint32(flag)
     # Beyond: emoji, rare kanji, historic scripts. Looked at one by one where it matters.
     table[0x10000:] = VISIBLE | COMBINING
     table[0xE0000:0xE0080] = ZERO_WIDTH
@@ -128,32 +153,36 @@ def _flags_by_code_point() -> Flags:
     return table
 
 
-def _flags_of_character(character: str) -> int:
-    changes_under_nfc = (
-        unicodedata.combining(character) != 0  # joins the character before it
+def changes_with_neighbours(character: str) -> bool:
+    """Whether it may join the character before it under NFC."""
+    return (
+        unicodedata.combining(character) != 0
         or unicodedata.category(character) in ("Mn", "Mc")
         or "\u1160" <= character <= "\u11ff"  # so do the later parts of Hangul syllables
-        or not unicodedata.is_normalized("NFC", character)
     )
-    return sum(
-        flag
-        for flag, holds in (
-            (VISIBLE, not character.isspace()),
-            (CONTROL, is_control(character)),
-            (
-                ZERO_WIDTH,
-                ZERO_WIDTH_PATTERN.match(character) is not None
-                or "\ufe00" <= character <= "\ufe0f",
-            ),
-            (HALF_KANA, "\uff61" <= character <= "\uff9f"),
-            (FULL_ALNUM, character.isalnum() and "０" <= character <= "ｚ"),
-            (_DIGIT, "0" <= character <= "9" or "０" <= character <= "９"),
-            (AT_SIGN, character in "@＠"),
-            (KANA, "ぁ" <= character <= "ヺ" or "\uff66" <= character <= "\uff9d"),
-            (SUSPECT, is_suspect(character)),
-            (MARK, character in "<&[_=\\%#＃"),
-            (COMBINING, changes_under_nfc),
-            (RETURN, character == "\r"),
-        )
-        if holds
-    )
+
+
+_HOLDS: dict[int, Callable[[str], bool]] = {
+    VISIBLE: lambda character: not character.isspace(),
+    CONTROL: is_control,
+    ZERO_WIDTH: lambda character: (
+        "\ufe00" <= character <= "\ufe0f" or ZERO_WIDTH_PATTERN.match(character) is not None
+    ),
+    HALF_KANA: lambda character: "\uff61" <= character <= "\uff9f",
+    FULL_ALNUM: lambda character: "０" <= character <= "ｚ" and character.isalnum(),
+    _DIGIT: lambda character: "0" <= character <= "9" or "０" <= character <= "９",
+    AT_SIGN: frozenset("@＠").__contains__,
+    KANA: lambda character: "ぁ" <= character <= "ヺ" or "\uff66" <= character <= "\uff9d",
+    SUSPECT: is_suspect,
+    MARK: _MARKS.__contains__,
+    COMBINING: lambda character: (
+        changes_with_neighbours(character) or not unicodedata.is_normalized("NFC", character)
+    ),
+    RETURN: "\r".__eq__,
+    LINE_END: "\n".__eq__,
+    SEMICOLON: ";".__eq__,
+    REFUSING: lambda character: character in _REFUSING_STARTS or character.isspace(),
+    ENDS_IN_SPACE: str.isspace,
+    ENDS_SHORTENED: lambda character: character in _SHORTENED_ENDS or character.isspace(),
+}
+"""What gives a character each of its flags."""

@@ -5,7 +5,7 @@ from __future__ import annotations
 
 import re
 from collections import defaultdict
-from collections.abc import Sequence
+from collections.abc import Hashable, Sequence
 
 from mlx_finetuning.data_processor.checks.grams import GRAM
 from mlx_finetuning.data_processor.checks.groups import Labels, members
@@ -22,7 +22,7 @@ _DIGITS = re.compile("[0-9]+")
 
 def without_duplicates(keys: Keys) -> tuple[list[int], list[int]]:
     """Indices of the first of each question and answer, and of the others."""
-    seen: set[bytes] = set()
+    seen: set[Hashable] = set()
     first: list[int] = []
     repeated: list[int] = []
     for at, whole in enumerate(keys.wholes):
@@ -75,6 +75,8 @@ def _near_in(group: Sequence[int], examples: Sequence[Example], keys: Keys) -> l
     answers: set[bytes] = set()
     questions: set[str] = set()
     earlier: list[tuple[frozenset[str], list[str]]] = []
+    if len({keys.answers[at] for at in group}) == 1:
+        return list(group[1:])
     for at in group:
         # The same question with another answer is a conflict, and called that.
         is_new_question = keys.questions[at] not in questions
@@ -83,7 +85,7 @@ def _near_in(group: Sequence[int], examples: Sequence[Example], keys: Keys) -> l
             near.append(at)
             continue
         answers.add(keys.answers[at])
-        if len(group) == 1 or len(earlier) == _COMPARED:
+        if len(earlier) == _COMPARED:
             continue
         parts = [comparison_key(turn.content) for turn in examples[at].turns]
         answer = question_and_answer(examples[at], parts)[1]

@@ -18,7 +18,7 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
-from mlx_finetuning.data_processor.checks.grams import chunks, hashed
+from mlx_finetuning.data_processor.checks.grams import GramSets, hashed
 from mlx_finetuning.data_processor.stage_progress import SILENT, StageProgress
 from mlx_finetuning.files import ASSETS
 from mlx_finetuning.utils.japanese_utils import comparison_key
@@ -31,6 +31,9 @@ _FEWEST = 8
 """Grams without which only the whole question counts."""
 _SHARED_BY = 20
 """Questions from which a gram is no mark of any of them."""
+_FIRST_BITS = 16
+_BLOCK = 1 << 22
+"""Grams looked up at once."""
 _BUNDLED = ASSETS / "evaluation_sets.json"
 
 
@@ -71,31 +74,46 @@ def bundled() -> tuple[EvaluationSet, ...]:
     )
 
 
+def digests(questions: Iterable[str]) -> list[str]:
+    """Of whole questions (comparison keys), what a set knows them by."""
+    return [_digest(key) for key in questions]
+
+
 def matches(
-    evaluation: EvaluationSet, questions: Sequence[str], progress: StageProgress = SILENT
+    evaluation: EvaluationSet,
+    digests: Sequence[str],
+    questions: GramSets,
+    progress: StageProgress = SILENT,
 ) -> list[int]:
-    """Indices of the questions (comparison keys) that ask what the set asks."""
+    """Indices of the questions, given by their digests and grams, that ask what the set asks."""
     needed = [math.ceil(FOUND * len(sketch)) for sketch in evaluation.sketches]
     sketches_with: defaultdict[int, list[int]] = defaultdict(list)
     for number, sketch in enumerate(evaluation.sketches):
         for gram in sketch:
             sketches_with[gram].append(number)
     grams: NDArray[np.uint32] = np.array(sorted(sketches_with), np.uint32)
-    matching: set[int] = set()
-    for start, chunk in chunks(questions):
-        progress.update(start, len(questions))
-        matching.update(
-            start + at for at, key in enumerate(chunk) if _digest(key) in evaluation.digests
-        )
-        if not len(grams):
-            continue
-        hashes, owners = hashed(chunk)
-        positions = np.searchsorted(grams, hashes)
+    matching = {at for at, digest in enumerate(digests) if digest in evaluation.digests}
+    if not len(grams):
+        return sorted(matching)
+    # Nearly all grams are ruled out by their first bits, which a table tells faster than a search.
+    may_match = np.zeros(1 << _FIRST_BITS, bool)
+    may_match[grams >> (32 - _FIRST_BITS)] = True
+    hits: list[tuple[int, int]] = []
+    for start in range(0, len(questions.hashes), _BLOCK):
+        progress.update(start, len(questions.hashes))
+        hashes = questions.hashes[start : start + _BLOCK]
+        places = np.flatnonzero(may_match[hashes >> (32 - _FIRST_BITS)])
+        positions = np.searchsorted(grams, hashes[places])
         positions[positions == len(grams)] = 0
-        is_hit = grams[positions] == hashes
-        hits = set(zip(owners[is_hit].tolist(), hashes[is_hit].tolist(), strict=True))
-        counts = Counter((at, number) for at, gram in hits for number in sketches_with[gram])
-        matching.update(start + at for (at, number), n in counts.items() if n >= needed[number])
+        places = places[grams[positions] == hashes[places]]
+        hits += zip((places + start).tolist(), hashes[places].tolist(), strict=True)
+    owners = np.searchsorted(questions.starts, [place for place, _ in hits], "right") - 1
+    counts = Counter(
+        (at, number)
+        for at, (_, gram) in zip(owners.tolist(), hits, strict=True)
+        for number in sketches_with[gram]
+    )
+    matching.update(at for (at, number), n in counts.items() if n >= needed[number])
     return sorted(matching)
 
 

@@ -32,25 +32,22 @@ _SHOWN_CATEGORIES = 5
 
 
 def usable(
-    examples: Sequence[Example], progress: StageProgress = SILENT
-) -> tuple[list[Example], list[Finding]]:
-    """The examples that can be trained on, and findings about those that cannot."""
-    findings, unusable = [], set()
-    flags = characters.flags_of_examples(examples, progress)
+    examples: Sequence[Example], flags: Flags, progress: StageProgress = SILENT
+) -> tuple[list[int], list[Finding]]:
+    """The indices of the examples that can be trained on, and findings about the others. `flags`: those
+    of the examples."""
+    findings, unusable = [], set[int]()
     for check in _ERRORS:
         hits = [at for at in check.hits(examples, flags, progress) if at not in unusable]
         unusable.update(hits)
         findings += findings_at(check.code, (examples[at] for at in hits))
-    if not unusable:
-        return list(examples), findings
-    return [example for at, example in enumerate(examples) if at not in unusable], findings
+    return [at for at in range(len(examples)) if at not in unusable], findings
 
 
 def wording(
-    examples: Sequence[Example], progress: StageProgress = SILENT
+    examples: Sequence[Example], flags: Flags, progress: StageProgress = SILENT
 ) -> tuple[list[Finding], dict[str, set[int]]]:
     """Findings about the wording of usable examples, and the indices of those examples by code."""
-    flags = characters.flags_of_examples(examples, progress)
     hits = {check.code: check.hits(examples, flags, progress) for check in _WARNINGS}
     findings = []
     for check in _WARNINGS:
@@ -129,6 +126,7 @@ def _is_empty(turn: Turn) -> bool:
 _ASKING = ("user", "prompt", "text")
 _ANSWERING = ("assistant", "chosen", "rejected")
 _SAID = (*_ASKING, *_ANSWERING)
+_PAIR = ("user", "assistant")
 
 
 _ERRORS = (
@@ -136,9 +134,11 @@ _ERRORS = (
     _Check("EMPTY_ANSWER", _any_turn(_ANSWERING, _is_empty), needs=characters.BLANK),
     _Check(
         "ROLE_ORDER",
-        lambda example: _is_bad_order(
-            tuple(turn.role for turn in example.turns),
-            any(turn.has_calls or turn.role == "tool" for turn in example.turns),
+        lambda example: (
+            (roles := tuple([turn.role for turn in example.turns])) != _PAIR
+            and _is_bad_order(
+                roles, any(turn.has_calls or turn.role == "tool" for turn in example.turns)
+            )
         ),
     ),
     _Check("MOJIBAKE", _any_text(is_mojibake), needs=characters.SUSPECT),
@@ -172,17 +172,16 @@ _ERRORS = (
 
 def _repeats_question(example: Example) -> bool:
     """Whether an answer says no more than what it answers."""
-    return any(
-        asked.role in ("user", "prompt")
-        and answer.role in ("assistant", "chosen")
-        and _says_the_same(asked.content, answer.content)
-        for asked, answer in pairwise(example.turns)
-    )
+    for asked, answer in pairwise(example.turns):
+        is_answered = asked.role in ("user", "prompt") and answer.role in ("assistant", "chosen")
+        if is_answered and _says_the_same(asked.content, answer.content):
+            return True
+    return False
 
 
 def _says_the_same(asked: str, answer: str) -> bool:
     # The cheap test first: comparing letters alone takes a hundred times as long.
-    if abs(len(asked) - len(answer)) > max(4, len(asked) // 4) or asked[:1] != answer[:1]:
+    if asked[:1] != answer[:1] or abs(len(asked) - len(answer)) > max(4, len(asked) // 4):
         return False
     letters = ("".join(filter(str.isalnum, text)) for text in (asked, answer))
     short, long = sorted(letters, key=len)
@@ -241,15 +240,32 @@ _WARNINGS = (
         _any_turn(_SAID, lambda turn: leftovers.points_elsewhere(turn.content)),
         characters.SHORT,
     ),
-    _Check("CUT_OFF", _any_turn(_ANSWERING, lambda turn: leftovers.is_cut_off(turn.content))),
     _Check(
-        "EMBEDDED_DATA", _any_turn(_SAID, lambda turn: leftovers.has_embedded_data(turn.content))
+        "CUT_OFF",
+        _any_turn(_ANSWERING, lambda turn: leftovers.is_cut_off(turn.content)),
+        characters.ENDS_SHORTENED | characters.LONG,
+    ),
+    _Check(
+        "EMBEDDED_DATA",
+        _any_turn(_SAID, lambda turn: leftovers.has_embedded_data(turn.content)),
+        characters.SEMICOLON | characters.LONG,
     ),
     _Check(
         "SPEAKER_IN_TEXT",
         _any_turn(
             ("user", "assistant", "prompt"), lambda turn: leftovers.names_speakers(turn.content)
         ),
+        characters.LINE_END,
+    ),
+    _Check(
+        "FORMULA",
+        _any_turn(_SAID, lambda turn: leftovers.is_formula(turn.content)),
+        characters.MARK,
+    ),
+    _Check(
+        "REFUSAL",
+        _any_turn(("assistant", "chosen"), lambda turn: leftovers.is_refusal(turn.content)),
+        characters.REFUSING,
     ),
     _Check("ESCAPED_TEXT", _any_text(leftovers.has_escaped_text), characters.MARK),
     _Check("HTML", _any_text(leftovers.has_markup), characters.MARK),
@@ -257,7 +273,7 @@ _WARNINGS = (
     _Check("CONTROL_TOKEN", _any_text(leftovers.has_control_token), characters.MARK),
     _Check("HALF_WIDTH_KANA", _any_text(re.compile("[｡-ﾟ]").search), characters.HALF_KANA),
     _Check("MIXED_WIDTH", _any_text(has_mixed_width), characters.FULL_ALNUM),
-    _Check("EDGE_SPACE", _any_text(lambda text: text[-1:].isspace())),
+    _Check("EDGE_SPACE", _any_text(lambda text: text[-1:].isspace()), characters.ENDS_IN_SPACE),
     _Check("NOT_JAPANESE", _any_text(_foreign), characters.NO_KANA, _languages),
     _Check(
         "PERSONAL_DATA",

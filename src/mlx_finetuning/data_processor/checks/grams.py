@@ -53,7 +53,7 @@ def hashed(texts: Sequence[str]) -> tuple[Hashes, Integers]:
     return (mixed >> np.uint64(32)).astype(np.uint32)[inside], owners[: len(mixed)][inside]
 
 
-def chunks(texts: Sequence[str]) -> Iterator[tuple[int, Sequence[str]]]:
+def _chunks(texts: Sequence[str]) -> Iterator[tuple[int, Sequence[str]]]:
     """Consecutive texts of about two million characters together, with the index of the first."""
     start = characters = 0
     for at, text in enumerate(texts):
@@ -68,19 +68,24 @@ def chunks(texts: Sequence[str]) -> Iterator[tuple[int, Sequence[str]]]:
 def gram_sets(texts: Sequence[str], progress: StageProgress = SILENT) -> GramSets:
     """The sets of all texts; a gram's rarity is its number of occurrences over all of them."""
     occurrences = np.zeros(_BUCKETS, np.int64)
-    for start, chunk in chunks(texts):
+    grams_of_chunks = []
+    for start, chunk in _chunks(texts):
         progress.update(start, 2 * len(texts))
-        occurrences += np.bincount(_bucket(hashed(chunk)[0]), minlength=_BUCKETS)
-    hashes_of_chunks, sizes_of_chunks = [], []
-    for start, chunk in chunks(texts):
-        progress.update(len(texts) + start, 2 * len(texts))
         hashes, owners = hashed(chunk)
+        grams_of_chunks.append((hashes, owners.astype(np.uint32), len(chunk)))
+        occurrences += np.bincount(_bucket(hashes), minlength=_BUCKETS)
+    hashes_of_chunks, sizes_of_chunks = [np.zeros(0, np.uint32)], [np.zeros(0, np.int64)]
+    start = 0
+    for hashes, owners_of_32_bits, size in grams_of_chunks:
+        progress.update(len(texts) + start, 2 * len(texts))
+        start += size
+        owners = owners_of_32_bits.astype(np.int64)
         rarity = np.minimum(occurrences[_bucket(hashes)], (1 << _RARITY_BITS) - 1)
         # One number per gram sorts by text, then by rarity; a repeated gram counts once.
         keys = np.sort((owners << _RARITY_BITS | rarity) << 32 | hashes)
         keys = keys[np.diff(keys, prepend=-1) != 0]
         hashes_of_chunks.append((keys & 0xFFFFFFFF).astype(np.uint32))
-        sizes_of_chunks.append(np.bincount(keys >> (32 + _RARITY_BITS), minlength=len(chunk)))
+        sizes_of_chunks.append(np.bincount(keys >> (32 + _RARITY_BITS), minlength=size))
     sizes = np.concatenate(sizes_of_chunks)
     return GramSets(np.concatenate(hashes_of_chunks), np.cumsum(sizes) - sizes, sizes)
 

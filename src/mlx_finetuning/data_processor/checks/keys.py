@@ -7,14 +7,16 @@ equality is asked of an answer.
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Sequence
+from collections.abc import Hashable, Sequence
 from dataclasses import dataclass
 
+from mlx_finetuning.data_processor.checks.folding import comparison_keys
 from mlx_finetuning.data_processor.examples import Example
 from mlx_finetuning.data_processor.stage_progress import SILENT, StageProgress
-from mlx_finetuning.utils.japanese_utils import comparison_key
 
 NONE = b""
+_CHUNK = 10_000
+"""Examples whose texts are folded at once."""
 
 
 @dataclass(frozen=True)
@@ -26,7 +28,7 @@ class Keys:
     answers: list[bytes]
     """The last turn of a chat, the chosen answer of a preference; `NONE` for plain text, and for
     an answer without a word."""
-    wholes: list[bytes]
+    wholes: list[Hashable]
     """Everything."""
 
     def at(self, indices: Sequence[int]) -> Keys:
@@ -40,26 +42,34 @@ class Keys:
 
 def keys_of(examples: Sequence[Example], progress: StageProgress = SILENT) -> Keys:
     """The keys of cleaned examples."""
-    questions, answers, wholes = [], [], []
-    for example in progress.over(examples):
-        parts = [comparison_key(turn.content) for turn in example.turns]
-        question, answer = question_and_answer(example, parts)
-        questions.append(question)
-        answers.append(_digest(answer) if answer else NONE)
-        thoughts = (turn.reasoning for turn in example.turns if turn.reasoning)
-        wholes.append(_digest("\0".join((*parts, *thoughts))))
+    questions, answers, wholes = list[str](), list[bytes](), list[Hashable]()
+    for start in range(0, len(examples), _CHUNK):
+        progress.update(start, len(examples))
+        chunk = examples[start : start + _CHUNK]
+        folded = comparison_keys([turn.content for each in chunk for turn in each.turns])
+        at = 0
+        for example in chunk:
+            parts = folded[at : at + len(example.turns)]
+            at += len(parts)
+            question, answer = question_and_answer(example, parts)
+            questions.append(question)
+            answers.append(_digest(answer) if answer else NONE)
+            thoughts = [turn.reasoning for turn in example.turns if turn.reasoning]
+            is_pair = len(parts) == 2 and not thoughts
+            wholes.append(
+                (question, answers[-1]) if is_pair else _digest("\0".join(parts + thoughts))
+            )
     return Keys(questions, answers, wholes)
 
 
 def question_and_answer(example: Example, parts: Sequence[str]) -> tuple[str, str]:
     """Of the turns' comparison keys, those asked, joined by line ends, and the one answered."""
-    roles = [turn.role for turn in example.turns]
     if len(parts) == 1:
         return parts[0], ""
-    if roles[0] == "prompt":
+    first = example.turns[0].role
+    if first == "prompt" or (first == "user" and len(parts) == 2):
         return parts[0], parts[1]
-    if roles == ["user", "assistant"]:
-        return parts[0], parts[1]
+    roles = (turn.role for turn in example.turns)
     asked = (key for key, role in zip(parts[:-1], roles, strict=False) if role != "system")
     return "\n".join(asked), parts[-1]
 

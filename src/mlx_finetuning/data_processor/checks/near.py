@@ -8,13 +8,12 @@ MinHash bands instead, which find a pair at the threshold with all but one in 10
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
 from numpy.typing import NDArray
 
-from mlx_finetuning.data_processor.checks.grams import GramSets, Integers, gram_sets
+from mlx_finetuning.data_processor.checks.grams import GramSets, Integers
 from mlx_finetuning.data_processor.checks.groups import join
 from mlx_finetuning.data_processor.stage_progress import SILENT, StageProgress
 
@@ -41,20 +40,19 @@ class NearGroups:
 
 
 def near_groups(
-    texts: Sequence[str],
+    grams: GramSets,
     threshold: float = NEAR,
     progress: StageProgress = SILENT,
     per_text: int = PAIRS_PER_TEXT,
 ) -> NearGroups:
     """Which texts are connected by near-duplicate pairs. Time grows with the number of texts."""
-    if not texts:
+    if not len(grams.sizes):
         return NearGroups(np.zeros(0, np.int64), True)
-    grams = gram_sets(texts, progress)
     least = np.ceil(threshold * grams.sizes - _EPSILON).astype(np.int64)
     comparison = _Comparison(
-        grams, threshold, least, _sketches(grams, progress), np.arange(len(texts)), progress
+        grams, threshold, least, _sketches(grams, progress), np.arange(len(grams.sizes)), progress
     )
-    common = comparison.by_rare_grams(per_text * len(texts) + 10_000)
+    common = comparison.by_rare_grams(per_text * len(grams.sizes) + 10_000)
     if len(common.starts):
         comparison.by_bands(common)
     return NearGroups(comparison.labels, not len(common.starts))

@@ -31,7 +31,9 @@ _SHOWN_SPEAKERS = 8
 _DATE = r"\d{1,4}[./年-]\s?\d{1,2}[./月-]\s?\d{1,4}日?"
 _DAY = rf"(?:{_DATE}|\d{{1,2}}/\d{{1,2}})"
 """Teams leaves the year out."""
-_CLOCK = r"(?:午前|午後|[AaPp][Mm]\s?)?\d{1,2}:\d{2}(?::\d{2})?(?:\s?[AaPp]\.?[Mm]\.?)?"
+_CLOCK = r"(?:(?:午前|午後|[AaPp][Mm])\s?)?\d{1,2}:\d{2}(?::\d{2})?(?:\s?[AaPp]\.?[Mm]\.?)?"
+_TIME_LINE = re.compile(rf"(?:{_DAY}\s*(?:[(（][^)）]{{1,4}}[)）])?\s*)?{_CLOCK}")
+"""A line that says when, and nothing else."""
 _DAY_LINE = re.compile(
     rf"^(?:-+\s*)?(?:{_DATE}|[A-Z][a-z]{{2}}, {_DATE})(?:\s*[(（]?[日月火水木金土](?:曜日)?[)）]?|\s+[A-Z][a-z]+day)?(?:\s*-+)?$"
 )
@@ -53,6 +55,9 @@ _STYLES = {
         rf"^\[(?P<time>(?:{_DAY}\s+)?{_CLOCK})\]\s*(?P<who>[^:：\t]{{1,40}}?)(?:[:：]\s*(?P<what>.*))?$"
     ),
     "Slack": re.compile(rf"^(?P<who>\S[^:：\t]{{0,39}}?)\s+\[?(?P<time>{_CLOCK})\]?$"),
+    "日時と名前の行": re.compile(
+        rf"^(?P<time>{_DATE}\s+{_CLOCK})\s+(?P<who>[^\s:：<>]{{1,20}}(?:\s[^\s:：<>]{{1,20}})?)$"
+    ),
     "発言の記録": re.compile(
         r"^(?!\d+\s?[:：．.])(?P<who>[^\s:：.。、「」]{1,12})\s?[:：．.]\s*(?P<what>\S.*)$"
     ),
@@ -202,8 +207,7 @@ class Log:
 def in_text(text: str) -> Log | None:
     """The log that a text file is, if it is one."""
     lines = text.replace("\r\n", "\n").replace("\r", "\n").split("\n")
-    if text.startswith("WEBVTT"):
-        lines = _captions(lines)
+    lines = _captions(lines) if text.startswith("WEBVTT") else _in_one_line(lines)
     written = sum(bool(line.strip()) for line in lines)
     # LINE on a PC leaves its first lines out where a part is copied, but not the days.
     is_line = text.startswith("[LINE]") or "保存日時" in text[:200]
@@ -224,6 +228,31 @@ def in_text(text: str) -> Log | None:
         if 2 <= len(log.speakers) <= max(2, len(messages) // 2):
             return log
     return None
+
+
+def _in_one_line(lines: Sequence[str]) -> list[str]:
+    """Messages whose name, time and words stand on lines of their own in Teams' form, line by line: the time
+    below the name (Teams and Chatwork, copied), or below what was said. Other lines as they are."""
+    bare = [line.strip() for line in lines]
+    times = [at for at, line in enumerate(bare) if _TIME_LINE.fullmatch(line)]
+    if len(times) < _FEWEST:
+        return [*lines]
+    above = [at - 1 for at in times]
+    begins = [at for at in range(len(bare)) if bare[at] and (at == 0 or not bare[at - 1])]
+    below = [max((each for each in begins if each < at), default=at) for at in times]
+    for heads in (above, below):
+        names = Counter(bare[at] for at in heads if at >= 0)
+        # People who talk come again; what they say does not.
+        if len(names) * 2 > len(times) or any(len(name) > 40 or not name for name in names):
+            continue
+        written = [*lines]
+        for head, at in zip(heads, times, strict=True):
+            first = min(head, at)
+            written[head] = written[at] = ""
+            who = bare[head].strip("[]【】:：")
+            written[first] = f"[{bare[at]}] {who}:"
+        return written
+    return [*lines]
 
 
 def _captions(lines: Sequence[str]) -> list[str]:

@@ -225,6 +225,7 @@ _WEAK = {
         *("表面", "word", "request", "inquiry", "enquiry", "source", "term", "src", "article"),
         *("issue", "problem", "trouble", "トラブル", "不具合", "description", "表", "front"),
         *("document", "passage", "記事", "口コミ", "クチコミ", "レビュー", "レビュー本文"),
+        *("記事本文", "文書本文", "口コミ本文", "元の文章", "原稿"),
     ),
     "answer": (
         *(

@@ -367,6 +367,7 @@ def _rank(table: _Columns, column: str, role: str) -> tuple[int, ...]:
         is_named,
         is_named and preference(column),
         is_named and table.content(column).filled > 0.6,
+        level >= NameMatch.HEAD and not is_variant(column),  # 代表質問 before 言い換え1
         level,
         is_prose,
         -place,
@@ -382,6 +383,15 @@ def _stand_in(choices: dict[str, ColumnChoice], table: _Columns, *, is_pair: boo
         role = next((r for r in halves if table.content(choices[r].column).filled), None)
         column = choices.pop(role).column if role else _text_column(table, choices, is_pair)
         titles = [] if column else [name for name in table.names if key(name) in TITLES]
+        titles = titles or [  # of earlier turns, where they are one text
+            name
+            for name in table.names
+            if not column and key(name) in NAMES["history"] and table.content(name).is_prose
+        ]
+        if not column and not titles:
+            used = {choice.column for choice in choices.values()}
+            free = (name for name in table.names if name not in used)
+            titles = [n for n in free if table.content(n).is_prose and asks(table.values(n))]
         if column or titles:
             column = column or titles[0]
             reason = f"質問の列がなく、「{column}」が回答と対になっています"

@@ -29,6 +29,8 @@ _ASCII_AND_HALF_KANA = bytes([*range(0x80), *range(0xA1, 0xE0)])
 _BEYOND_ALPHABETS = re.compile("[\u0800-\U0010ffff]")
 _BINARY = re.compile("[\x00-\x08\x0e-\x1f\ufffe\uffff]")
 _HALF_PUNCTUATION = re.compile("[｡-･]")
+_UTF7_RUN = re.compile(r"\+([A-Za-z0-9+/]+)-?")
+_ONLY_JAPANESE = re.compile("[\u3000-\u30ff\u4e00-\u9fff\uff00-\uffef]+")
 _HALF_KANA_RUN = re.compile("[\uff61-\uff9f]{4}")
 
 # Name → codecs tried in turn; the later ones know signs such as ① and ㈱ that the first lack.
@@ -40,6 +42,8 @@ CODECS: dict[str, tuple[str, ...]] = {
     "utf-16": ("utf-16",),
     "utf-16-le": ("utf-16-le",),
     "utf-16-be": ("utf-16-be",),
+    "utf-32": ("utf-32",),
+    "utf-7": ("utf-7",),
 }
 ALIASES = {
     "utf8": "utf-8",
@@ -53,9 +57,13 @@ ALIASES = {
     "eucjp": "euc-jp",
     "jis": "iso-2022-jp",
     "utf16": "utf-16",
+    "utf32": "utf-32",
+    "utf7": "utf-7",
 }
 _BOMS = (
     (codecs.BOM_UTF8, "utf-8"),
+    (codecs.BOM_UTF32_LE, "utf-32"),  # which begins with that of UTF-16
+    (codecs.BOM_UTF32_BE, "utf-32"),
     (codecs.BOM_UTF16_LE, "utf-16"),
     (codecs.BOM_UTF16_BE, "utf-16"),
 )
@@ -124,6 +132,10 @@ def _guess(raw: bytes) -> Decoded | None:
     text = _strict(raw, "utf-8")
     if text is None:
         return _cp932_or_euc(raw)
+    if text.isascii() and is_utf7(text[:_LOOKED_AT]):
+        decoded = _strict(raw, "utf-7")
+        if decoded is not None:
+            return Decoded(decoded, "utf-7", 0.95, "文字の並びから、UTF-7と判定しました")
     if not text.isascii() and not _BEYOND_ALPHABETS.search(text) and _cp932_or_euc(raw):
         # A kanji or two of EUC-JP may be sound UTF-8 for accented letters.
         return Decoded(text, "utf-8", 0.7, "UTF-8として読めましたが、日本語の文字がありません")
@@ -145,6 +157,14 @@ def unmarked_utf16(raw: bytes) -> str:
     start = text[:_LOOKED_AT]
     is_ascii = sum(character < "\x80" for character in start) * 2 > len(start)
     return name if is_ascii or japanese_score(start) > 0.3 else ""
+
+
+def is_utf7(text: str) -> bool:
+    """Whether nearly all runs that UTF-7 would write Japanese in are Japanese in it."""
+    runs = [run for run in _UTF7_RUN.findall(text) if len(run) > 3]
+    decoded = [f"+{run}-".encode().decode("utf-7", "replace") for run in runs]
+    japanese = sum(_ONLY_JAPANESE.fullmatch(each) is not None for each in decoded)
+    return japanese > 2 and japanese > 0.9 * len(runs)
 
 
 def _cp932_or_euc(raw: bytes) -> Decoded | None:

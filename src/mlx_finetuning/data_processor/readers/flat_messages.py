@@ -18,6 +18,7 @@ ID_NAMES = frozenset(
             "dialogid",
             "dialogueid",
             "convid",
+            *("ticketid", "チケットid", "チケット番号", "caseid", "ケース番号", "問い合わせ番号"),
             "会話id",
             "会話番号",
             "通話id",
@@ -39,10 +40,22 @@ _ORDERS = frozenset(
 )
 
 
+def _tells_sides(table: Table, column: str) -> bool:
+    """Whether the cells below it are nothing but known speakers, of both sides."""
+    at = table.columns.index(column)
+    sides = {role_of(str(values[at]).strip()) for _, values in table.records}
+    return {"user", "assistant"} <= sides <= {"user", "assistant", "system", "tool"}
+
+
 def unfold(table: Table) -> Table:
     """`table` itself, or a record per conversation."""
-    role = next(
-        (name for names in (ROLE_KEYS, _SIDES) for name in table.columns if key(name) in names),
+    role = next((name for name in table.columns if key(name) in ROLE_KEYS), None)
+    role = role or next(
+        (
+            name
+            for name in table.columns
+            if key(name).endswith(_SIDES) and _tells_sides(table, name)
+        ),
         None,
     )
     text = next((name for name in table.columns if key(name) in TEXT_KEYS), None)

@@ -162,7 +162,11 @@ def _is_continued(upper: Sequence[str], lower: Sequence[str]) -> bool:
     is_named = bool(named) and all(name_like([below[at]]) for at in named)
     if filled_in(upper) < 2 or not is_named:  # a single cell above is a title
         return False
-    is_repeated = 2 * len({below[at] for at in named}) <= len(named)
+    is_repeated = 2 * len({below[at] for at in named}) <= len(named) or (
+        len({below[at] for at in named}) < len(named)
+        and 2 * sum(base_name(below[at]) in {*ROLES, *OTHER_NAMES} for at in named) >= len(named)
+        and name_like(joined([above, below]))
+    )
     if not is_repeated and not name_like([below[at] for at in named]):
         return False
     is_merged = any(below[at] and below[at] == above[at] for at in range(width))

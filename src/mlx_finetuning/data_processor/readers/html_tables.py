@@ -1,4 +1,5 @@
-"""Sheets of HTML that is saved as .xls, as many web systems export it. Runs no script.
+"""Sheets of a page: its tables, as many web systems export them under the name .xls, or its list of terms
+with what is said of them. Runs no script.
 
 Tags are found by one expression that never steps back: `html.parser` takes quadratic time on tags
 that are never closed.
@@ -38,11 +39,11 @@ def open_html(text: str, path: Path, progress: StageProgress) -> list[SheetSourc
             opened[-1].take(text[at : match.start()])
         at = match.end()
         name, is_end = match[2].lower(), bool(match[1])
-        if name == "table":
+        if name in ("table", "dl"):
             if is_end and opened:
                 opened.pop().end_row()
             elif not is_end:
-                opened.append(_Rows(path))
+                opened.append(_Rows(path, is_list=name == "dl"))
                 tables.append(opened[-1])
         elif opened:
             opened[-1].tag(name, match[3], is_end=is_end)
@@ -61,8 +62,9 @@ def open_html(text: str, path: Path, progress: StageProgress) -> list[SheetSourc
 class _Rows:
     """Collects the rows of one table; cells that span others fill them."""
 
-    def __init__(self, path: Path) -> None:
+    def __init__(self, path: Path, *, is_list: bool = False) -> None:
         self.content = SheetContent()
+        self._is_list = is_list
         self._path = path
         self._number = 0
         self._cells: list[str] = []
@@ -78,10 +80,10 @@ class _Rows:
 
     def tag(self, name: str, attributes: str, *, is_end: bool) -> None:
         """A tag inside the table."""
-        if name == "tr":
+        if name == "tr" or (self._is_list and name == "dt" and not is_end):
             self.end_row()
             self._number += not is_end
-        elif name in ("td", "th"):
+        if name in (("dt", "dd") if self._is_list else ("td", "th")):
             self._end_cell()
             if not is_end:
                 self._text = []

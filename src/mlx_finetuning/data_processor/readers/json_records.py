@@ -94,6 +94,8 @@ def _unwrapped(item: Object) -> Object:
     wrapped = inner[0]
     rest = {name: value for name, value in item.items() if value is not wrapped}
     response = rest.pop("response", None) or rest.pop("output", None)
+    if isinstance(response, dict) and isinstance(response.get("body"), dict):
+        response = response["body"]
     choices = response.get("choices") if isinstance(response, dict) else None
     answers = [each.get("message") for each in choices or () if isinstance(each, dict)][:1]
     answers = answers or ([response] if are_messages([response]) else [])

@@ -35,13 +35,18 @@ def records(value: Object) -> list[Any]:
         and all(isinstance(row, list) and len(row) == len(names) for row in rows)
     ):  # pandas' `split`
         return [dict(zip(map(str, names), row, strict=True)) for row in rows]
+    only = next(iter(value.values())) if len(value) == 1 else None
+    if isinstance(only, dict) and len(only) > 1 and all(map(_is_record, only.values())):
+        return list(map(opened, only.values()))
     inner = _lists(value, 0)
     if len(inner) > 1:  # beside the questions, tags and the like
         inner = [each for each in inner if isinstance(each[0], dict) and _is_record(each[0])]
     if len(inner) == 1:
         return table(inner[0])
     named = {name: item for name, item in value.items() if any(item is each for each in inner)}
-    if len(named) == len(value) and not {*map(key, named)} & _SPLITS:  # category → its questions
+    if are_splits(value):
+        return [{"split": name, **opened(each)} for name, item in value.items() for each in item]
+    if len(named) == len(value) and not {*map(key, named)} & SPLITS:  # category → its questions
         return [{"category": name, **opened(each)} for name, item in named.items() for each in item]
     if len(value) > 1 and _is_map(value):
         return [{"質問": question, "回答": answer} for question, answer in value.items()]
@@ -77,7 +82,10 @@ def table(items: list[Any]) -> list[Any]:
         return [record for item in items for record in _questions(item)]
     if items and all(isinstance(item, dict) and not _tells_names(item) for item in items):
         parts = [_lists(item, _DEEPEST) for item in items]
-        if all(len(lists) == 1 and _is_record(lists[0][0]) for lists in parts):
+        if all(
+            len(lists) == 1 and _is_record(lists[0][0]) and not _are_messages(lists[0])
+            for lists in parts
+        ):
             return [  # categories with their questions
                 {name: text for name, text in item.items() if isinstance(text, str)} | opened(each)
                 for item, (inner,) in zip(items, parts, strict=True)
@@ -88,8 +96,9 @@ def table(items: list[Any]) -> list[Any]:
 
 def opened(item: Object) -> Object:
     """An object, with the one inside it that holds its columns (`fields`, `row`, `_source`) laid open."""
-    inner = [each for each in item.values() if isinstance(each, dict)]
-    if len(inner) == 1 and _holds_columns(inner[0]) and _tells_names(item) < 2:
+    inner = [each for each in item.values() if isinstance(each, dict) and _holds_columns(each)]
+    beside = [name for name, each in item.items() if not isinstance(each, dict)]
+    if len(inner) == 1 and _tells_names(beside) < 2:
         return {name: each for name, each in item.items() if each is not inner[0]} | inner[0]
     return item
 
@@ -114,8 +123,21 @@ def _is_record(item: Any) -> bool:
     )
 
 
-_SPLITS = frozenset("train training valid validation val dev eval test".split())
-"""Names of parts that are not to be mixed."""
+SPLITS = frozenset("train training valid validation val dev eval test".split())
+"""Names of parts of a data set."""
+
+
+def are_splits(value: Any) -> bool:
+    """Whether an object holds nothing but the parts of a data set, each with its records."""
+    return (
+        isinstance(value, dict)
+        and len(value) > 1
+        and {*map(key, value)} <= SPLITS
+        and all(
+            isinstance(part, list) and all(isinstance(each, dict) for each in part)
+            for part in value.values()
+        )
+    )
 
 
 def _are_messages(value: Any) -> bool:

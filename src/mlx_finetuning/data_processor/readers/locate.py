@@ -105,8 +105,8 @@ def _records(
     starts = {cells[0] for cells in headers}
     end, ended, below_title = 0, 0, False
     for row, read in progress.over(body):
-        cells = read
-        if not any(cell.strip() for cell in cells):
+        cells, start = read, read[0].strip() if read else ""
+        if not start and not any(cell.strip() for cell in cells):
             found.setdefault("BLANK_ROW", []).append(row)
             continue
         is_below = 0 < end < row - 1
@@ -114,7 +114,7 @@ def _records(
         end = row
         if cells[0].startswith("\ufeff"):
             cells = [cells[0].lstrip("\ufeff"), *cells[1:]]
-        start = cells[0].strip()
+            start = cells[0].strip()
         if start in starts and [cell.strip() for cell in cells] in headers:
             found.setdefault("REPEATED_HEADER", []).append(row)
             continue

@@ -17,7 +17,6 @@ from mlx_finetuning.errors import (
 MAX_BYTES = 2 << 30
 
 _SIGNATURES = (
-    (b"\xff\xfe\0\0", "UTF-32の文章（UTF-8で保存し直すと読めます）"),
     (b"PK\x03\x04", "ZIP形式のファイル（Excelのブックなど）"),
     (b"PK\x05\x06", "空のZIPファイル"),
     (b"\xd0\xcf\x11\xe0", "古い形式のOffice文書"),
@@ -31,7 +30,8 @@ _SIGNATURES = (
     (b"PAR1", "Parquet（名前の終わりを .parquet にしてください）"),
     (b"GGUF", "モデルのファイル（GGUF）"),
 )
-_UTF16_BOMS = (b"\xff\xfe", b"\xfe\xff")
+_WIDE_BOMS = (b"\xff\xfe", b"\xfe\xff", b"\0\0\xfe\xff")
+"""Of UTF-16 and UTF-32."""
 # Escape belongs to ISO-2022-JP; form feed and Ctrl-Z (old DOS ends) occur in honest text.
 _CONTROLS = bytes(set(range(0x20)) - set(b"\t\n\r\f\x1a\x1b")) + b"\x7f"
 
@@ -59,9 +59,9 @@ def read_source(path: Path, encoding: str = "auto") -> bytes:
     for signature, kind in _SIGNATURES:
         if raw.startswith(signature):
             raise SourceBinary(path=str(path), kind=kind)
-    is_utf16 = encoding.lower().replace("_", "-").startswith("utf-16")
-    is_marked = raw.startswith(_UTF16_BOMS)
-    if not is_utf16 and not is_marked and not unmarked_utf16(raw):
+    is_wide = encoding.lower().replace("_", "-").startswith(("utf-16", "utf-32"))
+    is_marked = raw.startswith(_WIDE_BOMS)
+    if not is_wide and not is_marked and not unmarked_utf16(raw):
         if b"\0" in raw:
             raise SourceBinary(path=str(path), kind="NUL文字（0のバイト）を含むデータ")
         controls = len(raw) - len(raw.translate(None, _CONTROLS))

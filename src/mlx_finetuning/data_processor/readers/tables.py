@@ -6,6 +6,7 @@ single line it is the record's ordinal. Knows nothing of what the columns mean.
 
 from __future__ import annotations
 
+import ast
 import contextlib
 import json
 import math
@@ -18,6 +19,7 @@ from typing import Any
 
 from mlx_finetuning.data_processor.findings import Finding, finding
 from mlx_finetuning.data_processor.readers import json_records, json_shapes
+from mlx_finetuning.data_processor.readers.cells import known_words
 from mlx_finetuning.data_processor.readers.column_content import asks
 from mlx_finetuning.data_processor.readers.delimited import is_divided, is_table, read_rows
 from mlx_finetuning.data_processor.readers.limits import ANY, MAX_CELL, TableOptions, require_size
@@ -94,6 +96,8 @@ def _read_delimited(text: str, path: Path, progress: StageProgress, options: Tab
 
 _REPORT_EVERY = 5000
 """Elements between two reports."""
+_MAX_LITERAL = 100_000
+"""Characters of a line that Python's parser is given: it takes far more memory than text."""
 _SPACE = re.compile(r"[ \t\r\n]*")
 _SPACE_OR_COMMA = re.compile(r"[ \t\r\n]*,?[ \t\r\n]*")
 _DECODER = json.JSONDecoder(parse_constant=lambda _: None)
@@ -112,7 +116,12 @@ def _read_jsonl(text: str, path: Path, progress: StageProgress) -> Table:
             return _read_json(text, path, progress)
         in_turn = _values_in_turn(text, path)
         if in_turn is None:
-            raise
+            in_python = _python_lines(text)
+            if in_python is None:
+                raise
+            note = finding("PYTHON_TEXT", [row for row, _ in in_python])
+            table = _table_of_objects("jsonl", in_python, path)
+            return replace(table, findings=(note, *table.findings))
         objects = in_turn
     return _table_of_objects("jsonl", objects, path)
 
@@ -137,6 +146,17 @@ def _values_in_turn(text: str, path: Path) -> list[tuple[int, Any]] | None:
     return values
 
 
+def _python_lines(text: str) -> list[tuple[int, Any]] | None:
+    """Lines of objects as Python shows them, by their numbers; None where one of them is none."""
+    lines = [(row, line) for row, line in enumerate(text.split("\n"), 1) if line.strip()]
+    if not all(line.startswith("{'") and len(line) <= _MAX_LITERAL for _, line in lines):
+        return None
+    try:
+        return [(row, ast.literal_eval(line)) for row, line in lines]
+    except (ValueError, SyntaxError, MemoryError, RecursionError):
+        return None
+
+
 def _read_json(text: str, path: Path, progress: StageProgress) -> Table:
     """A list of objects, or an object of a shape that `json_shapes` knows."""
     start = _skip_space(text, 0)
@@ -149,7 +169,11 @@ def _read_json(text: str, path: Path, progress: StageProgress) -> Table:
     if not isinstance(value, dict):
         reason = "オブジェクトの一覧（[{…}, …]）ではありません。"
         raise SourceMalformed(path=str(path), line=1, reason=reason)
-    return _table_of_objects("json", list(enumerate(json_shapes.records(value), 1)), path)
+    table = _table_of_objects("json", list(enumerate(json_shapes.records(value), 1)), path)
+    if json_shapes.are_splits(value):
+        note = finding("SPLITS_JOINED", names="、".join(value))
+        return replace(table, findings=(note, *table.findings))
+    return table
 
 
 def _list_elements(
@@ -272,6 +296,9 @@ _FEWEST_HEADINGS = 3
 def _read_markdown(text: str, path: Path, progress: StageProgress) -> Table:
     """A record per paragraph, or where headings ask a record per question with what stands below it."""
     text = text.replace("\r\n", "\n").replace("\r", "\n")
+    table = _markdown_table(text, path, progress)
+    if table is not None:
+        return table
     headings = [match for match in _HEADING.finditer(text) if "```" not in match[2]]
     parts = [
         (match, body)
@@ -289,6 +316,32 @@ def _read_markdown(text: str, path: Path, progress: StageProgress) -> Table:
     return Table("markdown", ("質問", "回答"), records, (finding("QUESTION_HEADINGS"),))
 
 
+_TABLE = re.compile(r"(?m)^\|.*\|[ ]*\n\|[ :|-]*-[ :|-]*\|[ ]*\n(?:\|.*\|[ ]*(?:\n|\Z))+")
+_BAR = re.compile(r"(?<!\\)\|")
+_BREAK = re.compile(r"<br ?/?>", re.IGNORECASE)
+
+
+def _markdown_table(text: str, path: Path, progress: StageProgress) -> Table | None:
+    """The tables of a page, if they are most of it and name questions or answers."""
+    found = list(_TABLE.finditer(text))
+    if sum(len(match.group()) for match in found) * 2 < len(text.strip()):
+        return None
+    rows = []
+    for match in found:
+        line = text.count("\n", 0, match.start()) + 1
+        for number, written in enumerate(match.group().splitlines(), line):
+            cells = _BAR.split(written.strip()[1:-1])
+            cells = [_BREAK.sub("\n", cell.strip().replace("\\|", "|")) for cell in cells]
+            if not all(_RULE.fullmatch(cell) for cell in cells):
+                rows.append((number, cells))
+    located = locate(rows, path, ANY, progress)
+    if not located.has_header or not known_words(located.columns):
+        return None
+    notes = (finding("TABLE_IN_PAGE"), *located.findings)
+    return Table("markdown", located.columns, located.records, notes)
+
+
+_RULE = re.compile(r":?-+:?")
 DELIMITED = (".csv", ".tsv")
 READERS: dict[str, Callable[[str, Path, StageProgress], Table]] = {
     ".json": _read_json,

@@ -25,7 +25,7 @@ from mlx_finetuning.data_processor.readers.tables import Table
 from mlx_finetuning.data_processor.stage_progress import SILENT, StageProgress
 from mlx_finetuning.errors import SheetNotFound, SourceBinary, SourceEmpty, WorkbookUnreadable
 
-ENDINGS = (".xlsx", ".xlsm", ".xls", ".ods")
+ENDINGS = (".xlsx", ".xlsm", ".xls", ".ods", ".html", ".htm")
 LOOKED_AT = 60
 """Rows of each sheet that are read to choose one."""
 MOST_SHEETS = 200

@@ -63,7 +63,9 @@ def draw_saving(
     )
     exists = any(entry.name == name for entry in studio().data.list())
     replace = exists and st.checkbox(
-        "同じ名前のデータセットを置き換える", key=choices.key("replace")
+        "同じ名前のデータセットを置き換える",
+        key=choices.key("replace"),
+        help="今のものはゴミ箱に移り、あとで元に戻せます。",
     )
     label = "データセットを保存"
     if not right.button(label, type="primary", icon=":material/save:", width="stretch"):
