@@ -8,6 +8,7 @@ import streamlit as st
 
 from mlx_finetuning.ui import notifications, server, sitemap
 from mlx_finetuning.ui.components import stepper
+from mlx_finetuning.ui.components.form import keep_inputs
 from mlx_finetuning.ui.frame import errors_shown
 from mlx_finetuning.utils.host_guard import is_loopback
 
@@ -42,5 +43,7 @@ def run() -> None:
         notifications.watch(chosen.title)
     with errors_shown():
         stepper.draw_steps(chosen.url_path or "home")
+    if chosen.url_path != "training":
+        keep_inputs()
     with errors_shown():
         chosen.run()

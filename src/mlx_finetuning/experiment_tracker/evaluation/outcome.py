@@ -101,6 +101,7 @@ def judge(evidence: Evidence) -> Outcome:
         ending=evidence.ending.text,
         taught=evidence.taught,
         held_out=evidence.held_out,
+        held_out_ja=evidence.held_out_ja,
     )
 
 

@@ -26,16 +26,21 @@ SCORES_JA = {
 }
 
 
-def page(report: Report, certificate: Certificate | None = None) -> str:
-    """The whole document."""
-    environment = Environment(
+def environment() -> Environment:
+    """Where pages are made from templates: every value is escaped, and none may be missing."""
+    made = Environment(
         loader=FileSystemLoader(ASSETS),
         autoescape=True,
         undefined=StrictUndefined,
         trim_blocks=True,
         lstrip_blocks=True,
     )
-    environment.filters["number"] = format
+    made.filters["number"] = format
+    return made
+
+
+def page(report: Report, certificate: Certificate | None = None) -> str:
+    """The whole document."""
     splits = [
         (SPLITS_JA[name], report.splits[name])
         for name in ("test", "valid", "train")
@@ -65,16 +70,20 @@ def page(report: Report, certificate: Certificate | None = None) -> str:
     for layer in report.adapter.layers:
         share = "" if layer.relative is None else f"（{layer.relative:.1%}）"
         layers.append((f"層 {layer.layer}", layer.norm, f"{layer.norm:.3g}{share}"))
-    return environment.get_template(TEMPLATE).render(
-        report=report,
-        certificate=certificate,
-        style=STYLE.read_text(encoding="utf-8"),
-        losses=losses,
-        preferences=[(title, split.preference) for title, split in splits if split.preference],
-        exchanges=exchanges,
-        shown=SHOWN,
-        scores_ja=SCORES_JA,
-        loss_chart=charts.intervals(intervals),
-        curve_chart=charts.curves(curves, "更新の回数", "損失"),
-        layer_chart=charts.bars(layers, "層ごとの重みの変化"),
+    return (
+        environment()
+        .get_template(TEMPLATE)
+        .render(
+            report=report,
+            certificate=certificate,
+            style=STYLE.read_text(encoding="utf-8"),
+            losses=losses,
+            preferences=[(title, split.preference) for title, split in splits if split.preference],
+            exchanges=exchanges,
+            shown=SHOWN,
+            scores_ja=SCORES_JA,
+            loss_chart=charts.intervals(intervals),
+            curve_chart=charts.curves(curves, "更新の回数", "損失"),
+            layer_chart=charts.bars(layers, "層ごとの重みの変化"),
+        )
     )

@@ -231,6 +231,8 @@ class Outcome(Verdict):
     taught: Tally | None = None
     held_out: Tally | None = None
     """Other wordings for a FAQ, untaught questions for other goals."""
+    held_out_ja: str = "教えていない質問"
+    """What those are called."""
 
 
 # --- the report --------------------------------------------------------------------------

@@ -10,6 +10,7 @@ from mlx_finetuning.ui import sample, sitemap
 from mlx_finetuning.ui.components.empty import empty_state
 from mlx_finetuning.ui.components.jobs import POLL_S, progress_bar, share_done, state_badge
 from mlx_finetuning.ui.components.runs import PARAMETER
+from mlx_finetuning.ui.components.tables import show_table
 from mlx_finetuning.ui.components.text import plain
 from mlx_finetuning.ui.frame import errors_shown, studio
 from mlx_finetuning.ui.messages_ja import JOBS_JA
@@ -100,7 +101,7 @@ def draw_recent(runs: list[Run]) -> None:
         }
         for run in runs[:RECENT]
     ]
-    st.dataframe(rows, hide_index=True, placeholder="—")
+    show_table(rows)
 
 
 @st.cache_data(ttl=600, show_spinner="マシンを調べています（2秒ほど）…")

@@ -11,6 +11,7 @@ from mlx_finetuning.errors import ExportError
 from mlx_finetuning.quantizer.verify.results import Exported
 from mlx_finetuning.ui.components.errors import show_error
 from mlx_finetuning.ui.components.form import setting_input
+from mlx_finetuning.ui.components.tables import show_table
 from mlx_finetuning.ui.frame import studio
 from mlx_finetuning.utils.units_ja import percent, size
 
@@ -78,7 +79,7 @@ def _draw_gguf(run_id: str, at_work: bool) -> None:
             {"種類": quant, "予想サイズ": texts.get(quant, "—"), "特徴": QUANTS_JA[quant]}
             for quant in QUANTIZATIONS
         ]
-        st.dataframe(rows, hide_index=True)
+        show_table(rows)
     importance = setting_input(ExportConfig, "importance", False, "export-importance")
     needed = sum(sizes.get(quant, 0) for quant in quants)
     free = shutil.disk_usage(studio().workspace.root).free
@@ -124,4 +125,4 @@ def draw_advice(result: Exported) -> None:
         }
         for candidate in result.candidates
     ]
-    st.dataframe(rows, hide_index=True)
+    show_table(rows)

@@ -15,6 +15,7 @@ from mlx_finetuning.ui.components.charts import line_chart, loss_chart
 from mlx_finetuning.ui.components.jobs import follow, progress_bar, show_end, state_badge
 from mlx_finetuning.ui.components.metrics import metrics_of
 from mlx_finetuning.ui.components.runs import PARAMETER
+from mlx_finetuning.ui.components.tables import show_table
 from mlx_finetuning.ui.components.text import plain
 from mlx_finetuning.ui.frame import studio
 from mlx_finetuning.utils.units_ja import duration
@@ -61,7 +62,7 @@ def draw_run(run_id: str) -> None:
                 st.caption("設定の記録は読めません。")
             else:
                 rows = [{"設定": name, "値": str(value)} for name, value in settings.items()]
-                st.dataframe(rows, hide_index=True, placeholder="—")
+                show_table(rows)
         with st.expander("ログの最後", icon=":material/terminal:"):
             st.code(
                 studio().runs.log_tail(run_id) or "（まだありません）",
@@ -192,4 +193,4 @@ def _draw_samples(run_id: str) -> None:
             for sample in samples
             if sample.update == update
         ]
-        st.dataframe(rows, hide_index=True, placeholder="—")
+        show_table(rows)

@@ -13,7 +13,7 @@ from mlx_finetuning.ui import sitemap
 from mlx_finetuning.ui.components import views
 from mlx_finetuning.ui.components.datasets import first_choice
 from mlx_finetuning.ui.components.empty import empty_state
-from mlx_finetuning.ui.components.form import settings_form
+from mlx_finetuning.ui.components.form import KEPT, are_in_bounds, settings_form
 from mlx_finetuning.ui.components.text import plain
 from mlx_finetuning.ui.frame import errors_shown, studio
 from mlx_finetuning.ui.training.models import MODEL, found_files, shown_name
@@ -47,8 +47,8 @@ GROUPS = {
 
 
 def draw_choice(more_models: str) -> TrainConfig | None:
-    """The run to start; None while there is nothing to train on. `more_models` is the view in
-    which models are fetched."""
+    """The run to start; None while there is nothing to train on, or a setting is out of its bounds.
+    `more_models` is the view in which models are fetched."""
     names = [entry.name for entry in studio().data.list() if entry.manifest is not None]
     if not names:
         empty_state("学習に使うデータセットがまだありません。先に作ってください。", "dataset")
@@ -63,18 +63,20 @@ def draw_choice(more_models: str) -> TrainConfig | None:
         format_func=lambda key: presets[key].title,
         default=DEFAULT_PRESET,
         required=True,
-        key="train-preset",
+        key=f"{KEPT}train-preset",
     )
     preset = presets[str(key)]
     st.caption(plain(preset.reason))
     values = as_dict(preset.settings)
     # The inputs start anew when what they start from changes.
-    inputs = f"train-{preset.key}-{hash(tuple(values.items())):x}"
+    inputs = f"{KEPT}train-{preset.key}-{hash(tuple(values.items())):x}"
     chosen: dict[str, Any] = {}
     with st.expander("詳細設定", icon=":material/tune:"):
         for title, settings in GROUPS.items():
             st.markdown(f"**{title}**")
             chosen |= settings_form(TrainConfig, settings, values, inputs, columns=3)
+    if not are_in_bounds(TrainConfig, chosen):
+        return None
     return dataclasses.replace(preset.settings, **chosen)
 
 
