@@ -246,7 +246,7 @@ class TrainConfig:
         "同じ場所に同じ環境とモデルが要る（docs/multi-machine.ja.md）",
     )
     memory_limit_gb: float = setting(
-        0.0, "使うメモリの上限（GB）。超えたら保存して止まる。0なら自動", minimum=0.0
+        0.0, "使うメモリーの上限（GB）。超えたら保存して止まる。0なら自動", minimum=0.0
     )
     """10**9 bytes; 0 leaves a twentieth of the machine's memory to others."""
     seed: int = setting(42, "乱数の種", minimum=0)

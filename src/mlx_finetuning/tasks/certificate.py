@@ -136,7 +136,7 @@ def record(
         )
     ending_notes += [
         f"{row.label}: 最大トークン数までに終わる答えは{row.ended:.0%}です"
-        f"（学習したモデルは{trained.ended:.0%}）。丸め（量子化）で答えが変わっています。"
+        f"（学習したモデルは{trained.ended:.0%}）。丸めで答えが変わっています。"
         "Q8_0 など、丸めの小さい種類で比べてください。"
         for row in others
         if not row.problems and row.ended < trained.ended - (1 - LEAST_ENDED)
@@ -159,8 +159,13 @@ def _how_alike(rows: Sequence[EngineRow]) -> str:
     ]
     if unlike:
         return (
-            "どれも同じ書式で質問を受け取りますが、丸め（量子化）で答えの変わるものがあります"
+            "どれも同じ書式で質問を受け取りますが、丸めで答えの変わるものがあります"
             f"（同じ答えの割合: {'、'.join(unlike)}）。"
+        )
+    if shifted := [row.label for row in rows if not row.predicts_alike]:
+        return (
+            "どれも同じ書式で質問を受け取り、比べた質問には同じように答えますが、"
+            f"丸めで予測に差のあるものがあります（{'、'.join(shifted)}）。"
         )
     return "どれも同じ書式で質問を受け取り、学習したモデルとして答えます。"
 

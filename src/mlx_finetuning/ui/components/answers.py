@@ -7,9 +7,9 @@ from collections.abc import Sequence
 
 import streamlit as st
 
-from mlx_finetuning.experiment_tracker.evaluation.results import Answered
+from mlx_finetuning.experiment_tracker.evaluation.results import MARKS_JA, Answered
 
-LEGEND = "○ 一字一句同じ　△ 要点が合う　× まちがい"
+LEGEND = "　".join(f"{mark} {name}" for mark, name in MARKS_JA.items())
 _STYLE = """<style>
 .answers { display: grid; gap: 10px; }
 .answers section { border: 1px solid rgba(128,128,128,.35); border-radius: 8px; padding: 10px 12px; }

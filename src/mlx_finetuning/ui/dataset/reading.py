@@ -91,7 +91,10 @@ def draw_preview(inspection: Inspection) -> None:
             for row in inspection.preview
         ]
     )
-    st.caption(f"はじめの{len(inspection.preview)}行。全部で{inspection.source_rows:,}行あります。")
+    st.caption(
+        f"はじめの{len(inspection.preview)}行、元のファイルのままです（文章の整え方は、下で選びます）。"
+        f"全部で{inspection.source_rows:,}行あります。"
+    )
 
 
 SEVERAL_JA = {

@@ -8,6 +8,7 @@ from functools import partial
 import streamlit as st
 
 from mlx_finetuning.experiment_tracker.evaluation.results import (
+    MARKS_JA,
     SPLITS_JA,
     Report,
     SplitReport,
@@ -34,6 +35,7 @@ def draw_report(run_id: str, report: Report) -> None:
             st.warning(plain(report.outcome.ending), icon=":material/flag:")
         if judgement.advice:
             st.markdown(f":material/arrow_forward: **次にすること**　{plain(judgement.advice)}")
+    _draw_pages(run_id)
     with st.expander("判定の根拠", icon=":material/fact_check:"):
         for title, judgement in judged:
             lines = [f"- {plain(line)}" for line in judgement.evidence]
@@ -42,7 +44,6 @@ def draw_report(run_id: str, report: Report) -> None:
     figures = [_figures(name, splits[name]) for name in SPLITS_JA if name in splits]
     show_table(figures)
     _draw_answers(splits)
-    _draw_pages(run_id)
 
 
 def _draw_pages(run_id: str) -> None:
@@ -52,8 +53,8 @@ def _draw_pages(run_id: str) -> None:
         ("summary", "まとめ（A4 1枚）", evaluation.summary),
         ("full", "報告書（全て）", evaluation.page),
     )
-    for kind, title, make in pages:
-        with st.container(horizontal=True, vertical_alignment="center"):
+    with st.container(horizontal=True, vertical_alignment="center"):
+        for kind, title, make in pages:
             st.link_button(
                 f"{title}を開く",
                 f"/report/{run_id}/{kind}",
@@ -82,9 +83,10 @@ def _figures(name: str, split: SplitReport) -> dict[str, str]:
         "行": f"{split.rows:,}",
         "損失（学習前）": loss(split.base.loss),
         "損失（学習後）": loss(split.tuned.loss),
-        "一字一句同じ（学習前）": share(split.base.exact),
-        "一字一句同じ（学習後）": share(split.tuned.exact),
-        "正解を含む（学習後）": share(split.tuned.contains),
+        **{
+            f"{mark} {name_ja}": f"{split.marked(mark):,}" if split.answers else "—"
+            for mark, name_ja in MARKS_JA.items()
+        },
         "自分で終えた答え": share(split.tuned.ended),
     }
 

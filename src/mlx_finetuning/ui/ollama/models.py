@@ -21,7 +21,7 @@ def draw_models() -> None:
         {
             "名前": model.name,
             "大きさ": size(model.size_bytes),
-            "量子化": model.quantization,
+            "種類": model.quantization,
             "更新": local_time(model.modified_at),
         }
         for model in models

@@ -28,7 +28,7 @@ def draw_defaults() -> None:
     """The user's own defaults for new runs."""
     memory = read_memory()
     st.caption(
-        f"新しい学習の初期値です。このマシンのメモリは {size(memory.total)}、空きは {size(memory.available)} です。"
+        f"新しい学習の初期値です。このマシンのメモリーは {size(memory.total)}、空きは {size(memory.available)} です。"
     )
     values = as_dict(studio().preferences.read())
     with st.form("defaults", border=True):
@@ -66,9 +66,7 @@ def draw_disk() -> None:
 st.title("設定")
 st.header("保存先")
 st.markdown(f"作業フォルダ　{plain(str(studio().workspace.root))}")
-st.caption(
-    "変えるには、`--workspace` か環境変数 MLX_FINETUNING_HOME を付けて起動し直してください。"
-)
+st.caption("変えるには、環境変数 MLX_FINETUNING_HOME で場所を指定して起動し直してください。")
 st.header("学習の初期値")
 with errors_shown():
     draw_defaults()

@@ -22,14 +22,14 @@ from mlx_finetuning.utils.units_ja import duration
 
 LOSS = "損失"
 NEXT_PAGES = (
-    ("experiments", "成果を調べる", ":material/grading:"),
-    ("quantization", "次へ: 量子化", ":material/arrow_forward:"),
+    ("experiments", "成果を確かめる", ":material/grading:"),
+    ("quantization", "次へ: 軽くする", ":material/arrow_forward:"),
 )
 CHARTS = {
     "学習率": "learning_rate",
     "勾配の大きさ": "gradient_norm",
     "速度（トークン/秒）": "tokens_per_second",
-    "メモリ（GB）": "peak_memory_gb",
+    "メモリー（GB）": "peak_memory_gb",
 }
 """Label → field of the metrics."""
 
@@ -132,7 +132,7 @@ def _draw_figures(status: JobStatus, metrics: Metrics) -> None:
     else:
         figures["更新"] = latest("update", ",.0f", " 回")
     figures["速度"] = latest("tokens_per_second", ",.0f", " トークン/秒")
-    figures["最大メモリ"] = latest("peak_memory_gb", ".2f", " GB")
+    figures["最大メモリー"] = latest("peak_memory_gb", ".2f", " GB")
     columns = [*st.columns(3), *st.columns(3)]
     for column, (label, value) in zip(columns, figures.items(), strict=True):
         column.metric(label, value, border=True)
@@ -169,7 +169,7 @@ def _draw_events(run_id: str) -> None:
     if fit is not None:
         st.caption(
             plain(
-                f"必要なメモリの見積もり {fit.needed_gb} GB"
+                f"必要なメモリーの見積もり {fit.needed_gb} GB"
                 f"（使えるのは {fit.available_gb} GB）、"
                 f"一度に計算できる例は {fit.largest_batch_size} まで、"
                 f"最も長い例は {fit.longest_tokens} トークン。"

@@ -29,7 +29,7 @@ _NAMED_GROUPS = {
         *("learning_rate", "schedule", "warmup", "optimizer"),
         *("weight_decay", "gradient_clip"),
     ),
-    "アダプタ": ("method", "rank", "alpha", "dropout", "targets", "num_layers", "rslora"),
+    "アダプター": ("method", "rank", "alpha", "dropout", "targets", "num_layers", "rslora"),
     "忘れにくくする": ("replay", "replay_weight"),
     "検証と途中保存": (
         *("validate_every", "patience", "sample_every"),
@@ -115,7 +115,7 @@ def draw_estimate(settings: TrainConfig) -> None:
     """On request: the measurement takes some seconds, and the device."""
     busy = studio().jobs.is_device_busy()
     clicked = st.button(
-        "必要なメモリと時間を測る",
+        "必要なメモリーと時間を測る",
         icon=":material/speed:",
         disabled=busy,
         help="ほかの作業が終わると測れます。" if busy else "最初の数回を実際に計算して測ります。",
@@ -131,8 +131,8 @@ def draw_estimate(settings: TrainConfig) -> None:
             st.error(f"この設定では学習できません。{reason}", icon=":material/memory:")
             return
         figures = {
-            "必要なメモリ": f"{estimate.peak_memory_gb:.2f} GB",
-            "使えるメモリ": f"{estimate.available_gb:.2f} GB",
+            "必要なメモリー": f"{estimate.peak_memory_gb:.2f} GB",
+            "使えるメモリー": f"{estimate.available_gb:.2f} GB",
             "予想時間": f"約{duration(estimate.total_s)}",
             "おすすめの例の数": f"{estimate.recommended_batch_size}",
         }
