@@ -155,7 +155,7 @@ def test_two_runs_are_compared(page: Page, served: Served) -> None:
     for run_id in ids:
         expect(chart).to_contain_text(run_id[-4:])
     expect(page.get_by_role("heading", name="違う設定")).to_be_visible()
-    expect(page.get_by_test_id("stDataFrame")).to_have_count(2)
+    expect(page.get_by_role("table")).to_have_count(2)
 
 
 @pytest.mark.usefixtures("home")

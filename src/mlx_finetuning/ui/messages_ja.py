@@ -20,7 +20,10 @@ JOBS_JA = {
 }
 """Kinds of jobs."""
 NEXT_STEPS_JA = {
+    "INVALID_SETTINGS": "その設定を直して、もう一度押してください。",
+    "FULL_NEEDS_PLAIN_WEIGHTS": "詳細設定の「学習の方法」をLoRAにするか、軽くしていないモデルを選んでください。",
     "DATASET_NOT_FOUND": "「データセット」のページで名前を確かめるか、新しく作ってください。",
+    "SOURCE_CHANGED": "元のファイルを戻すか、「データセット」の「新しく作る」で、今のファイルから作り直してください。",
     "DATASET_EXISTS": "別の名前にするか、「同じ名前のデータセットを置き換える」を選んでください。",
     "DATASET_IN_TRASH": "「データセット」の「ゴミ箱」で元に戻してから、もう一度試してください。",
     "DATASET_NOT_IN_TRASH": "「データセット」の「ゴミ箱」で確かめてください。",
@@ -109,6 +112,8 @@ FIXES_JA = {
     "SEVERAL_ANSWERS": _SEVERAL,
     "UNDESIRABLE": "良し悪しの印ではないときは、「列の対応」でその列を「（使わない）」にしてください。",
     "FACTS_NOT_TAUGHT": "全ての内容を教えるには、「分けて保存」で「目的に合わせる」を選び、「割合をそろえる列」を空にしてください。",
+    "NO_PARAPHRASES": "聞き方を足すか、「検証とテストに使う行の選び方」を「内容ごとに分ける」にしてください。",
+    "SMALL_SPLIT": "行を足すか、「割合とそのほかの設定」で割合を増やしてください。",
     "CATEGORY_IMBALANCE": "少ないカテゴリの行を足してください。",
 }
 """What to do about a finding, where `data_processor`'s own words name the command line."""

@@ -10,15 +10,6 @@ import streamlit as st
 from mlx_finetuning.experiment_tracker.evaluation.results import MARKS_JA, Answered
 
 LEGEND = "　".join(f"{mark} {name}" for mark, name in MARKS_JA.items())
-_STYLE = """<style>
-.answers { display: grid; gap: 10px; }
-.answers section { border: 1px solid rgba(128,128,128,.35); border-radius: 8px; padding: 10px 12px; }
-.answers p { margin: 0; overflow-wrap: anywhere; white-space: pre-wrap; }
-.answers .question { font-weight: 600; }
-.answers .pair { display: grid; grid-template-columns: 1fr 1fr; gap: 4px 14px; margin-top: 6px; }
-.answers small { display: block; font-size: .82rem; opacity: .8; }
-.answers .after { border-left: 3px solid rgba(20,160,140,.8); padding-left: 10px; }
-</style>"""
 
 
 def draw_answers(answers: Sequence[Answered]) -> None:
@@ -32,4 +23,4 @@ def draw_answers(answers: Sequence[Answered]) -> None:
             f'<div class="pair"><p><small>学習前</small>{before}</p>'
             f'<p class="after"><small>学習後</small>{after}</p></div></section>'
         )
-    st.html(f'{_STYLE}<div class="answers">{"".join(sections)}</div>')
+    st.html(f'<div class="answers">{"".join(sections)}</div>')

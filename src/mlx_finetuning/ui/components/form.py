@@ -15,15 +15,12 @@ from mlx_finetuning import config
 from mlx_finetuning.ui.settings_ja import CHOICES_JA, EXPLANATIONS_JA
 from mlx_finetuning.utils.glossary import terms_in
 
-KEPT = "kept-"
-"""What the keys of inputs begin with that `keep_inputs` is to keep."""
-
 
 def settings_form(
     kind: type, names: Iterable[str], values: Mapping[str, Any], key: str, columns: int = 2
 ) -> dict[str, Any]:
     """One input per named setting of `kind`, starting from `values`; returns what is chosen, be it in
-    bounds or not."""
+    bounds or not. What is chosen stays when another page is shown."""
     chosen, names = {}, list(names)
     for start in range(0, len(names), columns):
         for name, column in zip(names[start : start + columns], st.columns(columns), strict=False):
@@ -38,7 +35,11 @@ def setting_input(kind: type, name: str, value: Any, key: str) -> Any:
     metadata = _metadata(kind, name)
     hint = typing.get_type_hints(kind)[name]
     label = label_of(kind, name)
-    shared: dict[str, Any] = {"key": key, "help": tooltip(kind, name)}
+    shared: dict[str, Any] = {
+        "key": key,
+        "help": tooltip(kind, name),
+        "persist_state": "session",
+    }
     if choices := metadata["choices"]:
         return st.selectbox(
             label,
@@ -70,8 +71,9 @@ def are_in_bounds(kind: type, values: Mapping[str, Any]) -> bool:
 
 
 def label_of(kind: type, name: str) -> str:
-    """What a setting is called on the pages."""
-    return str(_metadata(kind, name)["help"].split("。", 1)[0])
+    """What a setting is called on the pages; a name that is none, as old records have, stays."""
+    helps = {field.name: field.metadata["help"] for field in dataclasses.fields(kind)}
+    return str(helps.get(name, name).split("。", 1)[0])
 
 
 def tooltip(kind: type, name: str) -> str:
@@ -82,14 +84,6 @@ def tooltip(kind: type, name: str) -> str:
     if not metadata["choices"] and (bounds := config.bounds_ja(metadata)):
         parts.append(f"使える数: {bounds}")
     return "\n\n".join(parts)
-
-
-def keep_inputs() -> None:
-    """To be called where inputs with `KEPT` keys are not drawn: Streamlit forgets what was chosen in
-    an input that a run of the script leaves out, unless it is set anew."""
-    for key, value in st.session_state.items():
-        if str(key).startswith(KEPT):
-            st.session_state[key] = value
 
 
 def _metadata(kind: type, name: str) -> Mapping[str, Any]:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import dataclasses
 from collections.abc import Mapping, Sequence
 
 import streamlit as st
@@ -11,6 +10,7 @@ from mlx_finetuning.config import TrainConfig
 from mlx_finetuning.experiment_tracker.records.differences import Comparison, Figures
 from mlx_finetuning.jobs.runs import Run
 from mlx_finetuning.ui.components.charts import Curve, line_chart, smoothed
+from mlx_finetuning.ui.components.form import label_of
 from mlx_finetuning.ui.components.metrics import metrics_of
 from mlx_finetuning.ui.components.runs import run_title
 from mlx_finetuning.ui.components.tables import show_table
@@ -128,9 +128,6 @@ def _result_row(name: str, run: Figures) -> dict[str, str]:
 
 def label(key: str) -> str:
     """A setting's or an origin's name for people."""
-    for field in dataclasses.fields(TrainConfig):
-        if field.name == key:
-            return f"{field.metadata['help'].split('。', 1)[0]}（{key}）"
     if key.startswith("versions."):
         return f"{key.removeprefix('versions.')} の版"
-    return ORIGINS_JA.get(key, key)
+    return ORIGINS_JA.get(key) or label_of(TrainConfig, key)

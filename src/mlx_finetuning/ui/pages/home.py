@@ -19,6 +19,7 @@ from mlx_finetuning.utils.units_ja import duration, local_time
 
 RECENT = 5
 IDLE_POLL_S = 15.0
+# Of the steps, by their pages.
 EXPLANATIONS = {
     "dataset": "表から、教える質問と答えを作ります",
     "training": "モデルに覚えさせます",
@@ -26,7 +27,6 @@ EXPLANATIONS = {
     "quantization": "1つのファイルにします",
     "ollama": "学習したモデルに質問します",
 }
-"""Of the steps, by their pages."""
 MARKS = {
     "ok": ":green[:material/check_circle:]",
     "warn": ":orange[:material/warning:]",

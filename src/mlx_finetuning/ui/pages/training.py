@@ -7,7 +7,6 @@ import streamlit as st
 from mlx_finetuning.ui import sitemap
 from mlx_finetuning.ui.components import views
 from mlx_finetuning.ui.components.empty import empty_state
-from mlx_finetuning.ui.components.form import keep_inputs
 from mlx_finetuning.ui.components.runs import PARAMETER, choose_run
 from mlx_finetuning.ui.components.views import choose_view
 from mlx_finetuning.ui.frame import errors_shown, studio
@@ -35,8 +34,6 @@ def draw_new() -> None:
 
 st.title("学習")
 view = choose_view(VIEWS, WATCH if PARAMETER in st.query_params else NEW)
-if view != NEW:
-    keep_inputs()
 if view == NEW:
     draw_new()
 elif view == MODELS:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import streamlit as st
 
+from mlx_finetuning.config import TrainConfig
 from mlx_finetuning.errors import StudioError
 from mlx_finetuning.experiment_tracker.evaluation.results import UNFINISHED
 from mlx_finetuning.jobs.metrics import Metrics
@@ -12,6 +13,7 @@ from mlx_finetuning.jobs.status import JobStatus
 from mlx_finetuning.ui import sitemap
 from mlx_finetuning.ui.components.certificate import LOOKS
 from mlx_finetuning.ui.components.charts import line_chart, loss_chart
+from mlx_finetuning.ui.components.form import label_of
 from mlx_finetuning.ui.components.jobs import follow, progress_bar, show_end, state_badge
 from mlx_finetuning.ui.components.metrics import metrics_of
 from mlx_finetuning.ui.components.runs import PARAMETER
@@ -61,7 +63,10 @@ def draw_run(run_id: str) -> None:
             except StudioError:
                 st.caption("設定の記録は読めません。")
             else:
-                rows = [{"設定": name, "値": str(value)} for name, value in settings.items()]
+                rows = [
+                    {"設定": label_of(TrainConfig, name), "値": str(value)}
+                    for name, value in settings.items()
+                ]
                 show_table(rows)
         with st.expander("ログの最後", icon=":material/terminal:"):
             st.code(

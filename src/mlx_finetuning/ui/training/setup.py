@@ -13,7 +13,7 @@ from mlx_finetuning.ui import sitemap
 from mlx_finetuning.ui.components import views
 from mlx_finetuning.ui.components.datasets import first_choice
 from mlx_finetuning.ui.components.empty import empty_state
-from mlx_finetuning.ui.components.form import KEPT, are_in_bounds, settings_form
+from mlx_finetuning.ui.components.form import are_in_bounds, settings_form
 from mlx_finetuning.ui.components.text import plain
 from mlx_finetuning.ui.frame import errors_shown, studio
 from mlx_finetuning.ui.training.models import MODEL, found_files, shown_name
@@ -63,13 +63,14 @@ def draw_choice(more_models: str) -> TrainConfig | None:
         format_func=lambda key: presets[key].title,
         default=DEFAULT_PRESET,
         required=True,
-        key=f"{KEPT}train-preset",
+        key="train-preset",
+        persist_state="session",
     )
     preset = presets[str(key)]
     st.caption(plain(preset.reason))
     values = as_dict(preset.settings)
     # The inputs start anew when what they start from changes.
-    inputs = f"{KEPT}train-{preset.key}-{hash(tuple(values.items())):x}"
+    inputs = f"train-{preset.key}-{hash(tuple(values.items())):x}"
     chosen: dict[str, Any] = {}
     with st.expander("詳細設定", icon=":material/tune:"):
         for title, settings in GROUPS.items():
