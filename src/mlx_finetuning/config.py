@@ -319,7 +319,7 @@ class ExportConfig:
     verify_tokens: int = setting(512, "検証で比べるトークン数の下限", minimum=16)
     """Tokens whose logits are compared with the MLX model's."""
     importance: bool = setting(
-        False, "学習データで重みの重要度（imatrix）を測り、量子化に使う。小さな型の質が上がる"
+        False, "学習データで重みの重要度（imatrix）を測って使う。小さな型の質が上がる"
     )
     """Squares of activations on training rows weigh the errors of quantization."""
 

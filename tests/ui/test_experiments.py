@@ -151,6 +151,6 @@ def test_every_view_is_drawn_on_empty_and_damaged_workspaces(
 
 
 def test_settings_have_japanese_names() -> None:
-    assert label("rank") == "LoRAのランク（rank）"
+    assert label("rank") == "LoRAのランク"
     assert label("versions.mlx") == "mlx の版"
     assert "データ" in label("dataset_sha256")

@@ -49,9 +49,9 @@ def page_texts() -> Iterator[tuple[str, str]]:
         tree = ast.parse(path.read_text(encoding="utf-8"))
         alone = {id(node.value) for node in ast.walk(tree) if isinstance(node, ast.Expr)}
         for node in ast.walk(tree):
-            if isinstance(node, ast.Constant) and isinstance(node.value, str):
-                if id(node) not in alone and JAPANESE.search(node.value):
-                    yield f"{path.relative_to(PAGES)}:{node.lineno}", node.value
+            is_text = isinstance(node, ast.Constant) and id(node) not in alone
+            if is_text and isinstance(node.value, str) and JAPANESE.search(node.value):
+                yield f"{path.relative_to(PAGES)}:{node.lineno}", node.value
 
 
 def faults(text: str) -> list[str]:

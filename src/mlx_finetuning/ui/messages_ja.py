@@ -8,6 +8,7 @@ JOBS_JA = {
     "train": "学習",
     "evaluate": "成果の確認",
     "export": "書き出し",
+    "advise": "おすすめの測定",
     "verify": "検証",
     "certify": "学習の証明",
     "auto": "おまかせ",
