@@ -119,8 +119,8 @@ def test_diagnosis_holds_no_secret_and_not_the_user_s_name(
     put(workspace.logs / "ui.log")
     (workspace.logs / "ui.log").write_text(f"{canary} {key} {hub} {Path.home()}/x\n", "utf-8")
     text = diagnostics.as_text(
-        workspace, Diagnosis((DiagnosisItem("memory", "メモリ", "ok", "8 GB"),))
+        workspace, Diagnosis((DiagnosisItem("memory", "メモリー", "ok", "8 GB"),))
     )
-    assert "メモリ: 8 GB" in text
+    assert "メモリー: 8 GB" in text
     assert "~/x" in text
     assert not any(secret in text for secret in (canary, key, hub, str(Path.home()) + "/"))

@@ -246,7 +246,7 @@ class TrainConfig:
         "同じ場所に同じ環境とモデルが要る（docs/multi-machine.ja.md）",
     )
     memory_limit_gb: float = setting(
-        0.0, "使うメモリの上限（GB）。超えたら保存して止まる。0なら自動", minimum=0.0
+        0.0, "使うメモリーの上限（GB）。超えたら保存して止まる。0なら自動", minimum=0.0
     )
     """10**9 bytes; 0 leaves a twentieth of the machine's memory to others."""
     seed: int = setting(42, "乱数の種", minimum=0)
@@ -319,7 +319,7 @@ class ExportConfig:
     verify_tokens: int = setting(512, "検証で比べるトークン数の下限", minimum=16)
     """Tokens whose logits are compared with the MLX model's."""
     importance: bool = setting(
-        False, "学習データで重みの重要度（imatrix）を測り、量子化に使う。小さな型の質が上がる"
+        False, "学習データで重みの重要度（imatrix）を測って使う。小さな型の質が上がる"
     )
     """Squares of activations on training rows weigh the errors of quantization."""
 
@@ -361,7 +361,8 @@ def load(kind: type[C], values: Mapping[str, Any]) -> C:
         except (TypeError, ValueError, LookupError, OverflowError):
             problems.append(f"{key}: {_quoted(value)} は{_KIND_JA[hints[key]]}として読めません。")
             continue
-        problems += _out_of_bounds(key, accepted[key], fields[key].metadata)
+        if problem := fault(accepted[key], fields[key].metadata):
+            problems.append(f"{key}: {problem}")
     if problems:
         raise InvalidSettings(problems=problems)
     return kind(**accepted)
@@ -440,7 +441,8 @@ def default_yaml() -> str:
         parts.append(f"\n{name}:")
         defaults = as_dict(kind())
         for item in dataclasses.fields(kind):
-            parts.append(f"  # {item.metadata['help']}{_bounds_ja(item.metadata)}")
+            bounds = bounds_ja(item.metadata)
+            parts.append(f"  # {item.metadata['help']}" + (f"（{bounds}）" if bounds else ""))
             default = defaults[item.name]
             parts.append(f"  {item.name}: " + ('""' if default == "" else str(default)))
     return "\n".join(parts) + "\n"
@@ -493,24 +495,24 @@ def _converted(value: Any, hint: Any) -> Any:
     return str(value)
 
 
-def _out_of_bounds(key: str, value: Any, metadata: Mapping[str, Any]) -> list[str]:
+def fault(value: Any, metadata: Mapping[str, Any]) -> str:
+    """What is wrong with a setting's value, by its bounds and choices; empty for nothing."""
     if metadata["choices"] and value not in metadata["choices"]:
-        return [
-            f"{key}: 「{value}」は選べません。選べるのは {', '.join(metadata['choices'])} です。"
-        ]
+        return f"「{value}」は選べません。選べるのは {', '.join(metadata['choices'])} です。"
     if metadata["minimum"] is not None and value < metadata["minimum"]:
-        return [f"{key}: {value} は小さすぎます。{metadata['minimum']:g} 以上にしてください。"]
+        return f"{value:g} は小さすぎます。{metadata['minimum']:g} 以上にしてください。"
     if metadata["maximum"] is not None and value > metadata["maximum"]:
-        return [f"{key}: {value} は大きすぎます。{metadata['maximum']:g} 以下にしてください。"]
-    return []
+        return f"{value:g} は大きすぎます。{metadata['maximum']:g} 以下にしてください。"
+    return ""
 
 
-def _bounds_ja(metadata: Mapping[str, Any]) -> str:
+def bounds_ja(metadata: Mapping[str, Any]) -> str:
+    """The choices or the bounds of a setting, in words; empty where any value will do."""
     if metadata["choices"]:
-        return f"（{' / '.join(metadata['choices'])}）"
+        return " / ".join(metadata["choices"])
     bounds = []
     if metadata["minimum"] is not None:
         bounds.append(f"{metadata['minimum']:g}以上")
     if metadata["maximum"] is not None:
         bounds.append(f"{metadata['maximum']:g}以下")
-    return f"（{'、'.join(bounds)}）" if bounds else ""
+    return "、".join(bounds)

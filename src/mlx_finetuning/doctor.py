@@ -150,9 +150,9 @@ def check_memory() -> DiagnosisItem:
     value = f"{memory.total / GB:.1f} GB（空き {available:.1f} GB）"
     if available < _LEAST_AVAILABLE_GB:
         return DiagnosisItem(
-            "memory", "メモリ", "warn", value, "ほかのアプリを終了して空きを増やしてください。"
+            "memory", "メモリー", "warn", value, "ほかのアプリを終了して空きを増やしてください。"
         )
-    return DiagnosisItem("memory", "メモリ", "ok", value)
+    return DiagnosisItem("memory", "メモリー", "ok", value)
 
 
 def check_disk(folder: Path) -> DiagnosisItem:

@@ -390,6 +390,10 @@ class RunNotReady(RunError):
     """Something needs a finished training run. Data: run_id, state."""
 
 
+class RunNotEvaluated(RunError):
+    """A report is asked for before the first evaluation. Data: run_id."""
+
+
 class RunIsSimulated(RunError):
     """A simulated run has no weights to evaluate, export or talk to. Data: run_id."""
 

@@ -52,7 +52,7 @@ def disk_usage(workspace: Workspace) -> list[Usage]:
         "アップロードしたファイル": workspace.uploads,
         "実験の記録": workspace.experiments,
         "ベースモデル": workspace.base_models,
-        "学習したアダプタ": root / "models" / "finetuned",
+        "学習したアダプター": root / "models" / "finetuned",
         "書き出したモデル": root / "models" / "gguf",
         "元のモデルの答え": workspace.base_grades,
         "ゴミ箱": workspace.trash,
@@ -138,7 +138,7 @@ def _unused_uploads(workspace: Workspace) -> Iterator[Path]:
 _KINDS: dict[str, tuple[str, str, Callable[[Workspace], Iterator[Path]]]] = {
     "trash": (
         "ゴミ箱の実験",
-        "削除した実験の、記録・学習したアダプタ・書き出したモデルです。",
+        "削除した実験の、記録・学習したアダプター・書き出したモデルです。",
         lambda workspace: (
             path for path in workspace.trash.glob("*/") if path != workspace.deleted_datasets
         ),
@@ -150,7 +150,7 @@ _KINDS: dict[str, tuple[str, str, Callable[[Workspace], Iterator[Path]]]] = {
     ),
     "checkpoints": (
         "完了した学習の途中保存",
-        "学習の結果（アダプタ）は残ります。途中からやり直すことはできなくなります。",
+        "学習の結果（アダプター）は残ります。途中からやり直すことはできなくなります。",
         _checkpoints,
     ),
     "uploads": (

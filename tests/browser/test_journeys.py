@@ -72,11 +72,11 @@ def test_cp932_sheet_becomes_a_model_that_answers_in_twelve_clicks(
     expect(badge(page, "完了")).to_be_visible(timeout=180_000)
     expect(metric(page, "学習の損失")).not_to_contain_text("—")
     expect(page.get_by_test_id("stVegaLiteChart").first).to_contain_text("検証")
-    clicks.link("成果を調べる")
-    clicks.button("学習の成果を調べる")
+    clicks.link("成果を確かめる")
+    clicks.button("成果を確かめる")
     expect(page.get_by_text("学習できたか").first).to_be_visible(timeout=90_000)
-    clicks.link("量子化")
-    clicks.button("量子化する")
+    clicks.link("次へ: 軽くする")
+    clicks.button("軽くする")
     expect(badge(page, "検証済み").first).to_be_visible(timeout=180_000)
     clicks.link("次へ: 対話")
     ask(page, "ミナモ精機の代表者のお名前を教えてください。")
@@ -128,7 +128,7 @@ def reach(page: Page, role: str, name: str) -> None:
 def test_run_becomes_a_model_that_answers_by_the_keyboard_alone(page: Page, served: Served) -> None:
     run_id = finished_run.make(served.workspace)
     page.goto(f"{served.url}/quantization?run={run_id}")
-    reach(page, "button", "量子化する")
+    reach(page, "button", "軽くする")
     page.keyboard.press("Enter")
     expect(badge(page, "検証済み").first).to_be_visible(timeout=180_000)
     reach(page, "link", "次へ: 対話")
@@ -155,7 +155,7 @@ def test_two_runs_are_compared(page: Page, served: Served) -> None:
     for run_id in ids:
         expect(chart).to_contain_text(run_id[-4:])
     expect(page.get_by_role("heading", name="違う設定")).to_be_visible()
-    expect(page.get_by_test_id("stDataFrame")).to_have_count(2)
+    expect(page.get_by_role("table")).to_have_count(2)
 
 
 @pytest.mark.usefixtures("home")

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from typing import Any
 
+from mlx_finetuning.experiment_tracker.evaluation import outcome
 from mlx_finetuning.experiment_tracker.evaluation.results import (
     AdapterChange,
     Answered,
@@ -20,6 +22,7 @@ from mlx_finetuning.experiment_tracker.evaluation.results import (
     ReportOrigin,
     SplitReport,
     Stopping,
+    Tally,
 )
 from mlx_finetuning.jobs.results import Certificate, EngineRow
 from mlx_finetuning.quantizer.verify import results
@@ -83,6 +86,39 @@ REPORT = Report(
         "0" * 64, False, "2026-01-01", {"rank": 16}, {"mlx": "1"}, "2026-01-01", {}
     ),
 )
+
+
+def summed_up(text: str = "") -> Report:
+    """Of a FAQ of which half was learned, 20 of 30 answers; `text` makes its texts longer."""
+    taught, held_out = Tally(30, 15, 5, 0, 2), Tally(8, 1, 1, 0, 0)
+    judged = outcome.judge(
+        outcome.Evidence(
+            goal="faq",
+            learning="learned",
+            taught=taught,
+            held_out=held_out,
+            held_out_ja="別の聞き方",
+            updates=300,
+        )
+    )
+    answers = tuple(
+        replace(
+            ANSWER,
+            row=at,
+            question=f"質問{at}{text}",
+            expected=f"正解{at}{text}",
+            tuned=f"答え{at}{text}",
+            base=f"前の答え{at}{text}",
+            kind="trained",
+            rightness="exact" if at < 15 else "contains" if at < 20 else "wrong",
+        )
+        for at in range(30)
+    )
+    split = replace(REPORT.splits["test"], rows=30, of_rows=30, answers=answers)
+    questions = {"trained": replace(REPORT.questions["new"], title="教えた質問", rows=30)}
+    return replace(REPORT, outcome=judged, splits={"train": split}, questions=questions)
+
+
 CERTIFICATE = Certificate(
     passed=True,
     verdict="全て学習したモデルと同じです。",

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from html.parser import HTMLParser
 from pathlib import Path
 
 from streamlit.testing.v1 import AppTest
@@ -33,3 +34,32 @@ def shown_errors(app: AppTest) -> list[str]:
 def click(page: AppTest, label: str) -> None:
     """The button so called, and the page drawn again."""
     next(one for one in page.button if one.label == label).click().run()
+
+
+class _Cells(HTMLParser):
+    """The rows of a table, by their labels."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.rows: list[dict[str, str]] = []
+        self._label = ""
+
+    def handle_starttag(self, tag: str, attrs: list[tuple[str, str | None]]) -> None:
+        self._label = dict(attrs).get("data-label") or ""
+        if tag == "tr":
+            self.rows.append({})
+
+    def handle_data(self, data: str) -> None:
+        if self._label:
+            self.rows[-1][self._label] = self.rows[-1].get(self._label, "") + data
+
+
+def tables(app: AppTest) -> list[list[dict[str, str]]]:
+    """What the page's tables hold."""
+    found = []
+    for item in app.get("html"):
+        if '<table class="rows"' in item.proto.body:
+            cells = _Cells()
+            cells.feed(item.proto.body)
+            found.append([row for row in cells.rows if row])
+    return found

@@ -15,6 +15,7 @@ from mlx_finetuning.errors import ChatTemplateMissing, RunNotReady
 from mlx_finetuning.jobs import jobs
 from mlx_finetuning.jobs.results import Certificate, EngineRow
 from mlx_finetuning.progress import silent
+from mlx_finetuning.quantizer.verify.results import LogitParity
 from mlx_finetuning.quantizer.write.export import export_gguf
 from mlx_finetuning.studio import Studio
 from mlx_finetuning.tasks import certificate, certify
@@ -352,3 +353,15 @@ def test_the_headline_agrees_with_the_figures_row_by_row(equal: int, level: str)
     assert ("学習したモデルとして答えます" in made.verdict) == (level == "good")
     assert ("GGUF Q4_K_Mは62%" in made.verdict) == (level == "warning")
     assert ("64問中40問" in rounded.verdict) == (level == "warning")
+
+
+def test_the_headline_says_that_predictions_differ_where_answers_do_not() -> None:
+    expected = [said("答え")] * 64
+    reference = certificate.reference_row(expected)
+    moved = LogitParity(512, 0.3, 2.0, 0.82, 2.0, 2.4)
+    rounded = certificate.row(
+        "Q3_K_M", "GGUF Q3_K_M", "", expected, expected, parity=moved, is_exact=False
+    )
+    made = certificate.record([reference, rounded], 0)
+    assert (made.passed, made.level) == (True, "warning")
+    assert "予測に差のあるものがあります（GGUF Q3_K_M）" in made.verdict

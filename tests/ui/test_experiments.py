@@ -17,7 +17,7 @@ from mlx_finetuning.ui.experiments.comparing import label
 from mlx_finetuning.workspace import Workspace
 from support import ui_workspaces
 from support.reports import CERTIFICATE, REPORT
-from support.ui_pages import click, open_page, shown_errors, texts
+from support.ui_pages import click, open_page, shown_errors, tables, texts
 
 
 @pytest.fixture(autouse=True)
@@ -55,7 +55,7 @@ def test_comparison_shows_curves_and_only_the_differences(workspace: Workspace) 
     names = ",".join(path.folder.name for path in paths)
     page = open_page("experiments", view="compare", runs=names)
     assert not page.exception
-    figures, differences = (table.value.to_dict("records") for table in page.dataframe)
+    figures, differences = tables(page)
     assert len(figures) == 3
     assert figures[0]["検証の損失（最良）"].endswith("（更新 20）")
     (row,) = differences
@@ -87,9 +87,14 @@ def test_report_and_certificate_are_shown(workspace: Workspace) -> None:
     told = [item.value for item in page.success]
     assert any("学習できたか" in text and "学習できています" in text for text in told)
     assert "全て学習したモデルと同じです。" in told
-    answers = next(table.value for table in page.dataframe if "学習後" in table.value)
-    assert answers.to_dict("records")[0]["質問"] == "営業時間は？"
-    assert "報告書を保存（HTML）" in [item.label for item in page.get("download_button")]
+    shown = " ".join(item.proto.body for item in page.get("html"))
+    assert shown.index("学習前") < shown.index("学習後") and "営業時間は？" in shown
+    (figures,) = [table for table in tables(page) if "行の種類" in table[0]]
+    assert [figures[0][name] for name in ("○ 一字一句同じ", "△ 要点が合う", "× まちがい")] == list(
+        "100"
+    )
+    labels = [item.label for item in page.get("download_button")]
+    assert {"まとめ（A4 1枚）を保存", "報告書（全て）を保存"} <= set(labels)
 
 
 def test_damaged_report_is_said_and_the_rest_stays_usable(workspace: Workspace) -> None:
@@ -146,6 +151,6 @@ def test_every_view_is_drawn_on_empty_and_damaged_workspaces(
 
 
 def test_settings_have_japanese_names() -> None:
-    assert label("rank") == "LoRAのランク（rank）"
+    assert label("rank") == "LoRAのランク"
     assert label("versions.mlx") == "mlx の版"
     assert "データ" in label("dataset_sha256")

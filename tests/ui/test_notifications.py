@@ -99,3 +99,18 @@ def test_loaded_model_is_no_job_to_wait_for(workspace: Workspace) -> None:
     assert page.session_state[SEEN] == {}
     server.end("done")
     assert toasts(page.run()) == []
+
+
+@pytest.mark.parametrize(("advise", "told"), [(True, "おすすめの測定"), (False, "書き出し")])
+def test_measurement_of_types_is_not_told_of_as_an_export(
+    workspace: Workspace, advise: bool, told: str
+) -> None:
+    run = ui_workspaces.add_run(workspace, 0)
+    paths = run.later_job("export-20260101-000000-0001")
+    files.make_folder(paths.folder)
+    job = {"kind": "export", "workspace": str(workspace.root), "run_id": run.folder.name}
+    files.write_json(paths.job, {**job, "config": {"advise": advise}})
+    export = Living(paths)
+    page = open_page("settings")
+    export.end("done")
+    assert toasts(page.run()) == [f"**{told}が終わりました**　tiny-ja ← faq"]

@@ -14,7 +14,7 @@ from mlx_finetuning.workspace import Workspace
 from support import finished_run
 from support.helpers import wait_until
 from support.ollama_server import Ollama, running_ollama
-from support.ui_pages import click, open_page, shown_errors, texts
+from support.ui_pages import click, open_page, shown_errors, tables, texts
 
 
 @pytest.fixture(autouse=True)
@@ -122,7 +122,7 @@ def test_run_is_registered_and_its_proof_shown(workspace: Workspace, ollama: Oll
     assert "同じプロンプトで動きます" in told(page)
     assert "停止文字列" in texts(page)
     models = open_page("ollama", view="models")
-    (table,) = models.dataframe
-    assert [row["名前"] for row in table.value.to_dict("records")] == ["my-faq:latest"]
+    (table,) = tables(models)
+    assert [row["名前"] for row in table] == ["my-faq:latest"]
     click(models, "消す")
     assert app.ollama.list() == []

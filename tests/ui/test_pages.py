@@ -14,7 +14,7 @@ import pytest
 from mlx_finetuning.ui import sitemap
 from mlx_finetuning.workspace import Workspace
 from support import ui_workspaces
-from support.ui_pages import PAGES, SCRIPT, open_page, texts
+from support.ui_pages import PAGES, SCRIPT, open_page, tables, texts
 
 ROOT = Path(__file__).resolve().parents[2]
 
@@ -62,8 +62,7 @@ def test_empty_home_leads_to_the_first_step() -> None:
 def test_home_lists_the_latest_runs_with_their_states(workspace: Workspace) -> None:
     ui_workspaces.add_dataset(workspace)
     run_id = ui_workspaces.simulate(workspace)
-    (table,) = open_page("home").dataframe
-    (row,) = table.value.to_dict("records")
+    ((row,),) = tables(open_page("home"))
     assert (row["実験ID"], row["データセット"]) == (run_id, "faq")
     assert row["状態"] == "完了（シミュレーション）"
 

@@ -1,4 +1,4 @@
-"""The page 量子化, through Streamlit's own test driver and with real exports of a small run."""
+"""The page 軽くする, through Streamlit's own test driver and with real exports of a small run."""
 
 from __future__ import annotations
 
@@ -51,7 +51,7 @@ def test_run_is_quantized_from_the_page_and_the_result_said_in_plain_words(
     assert not page.exception
     assert not shown_errors(page)
     assert "まだ何も作っていません" in texts(page)
-    click(page, "量子化する")
+    click(page, "軽くする")
     app = Studio(workspace)
     (job,) = app.jobs.list(run_id)
     wait_until(lambda: not app.jobs.status(run_id, job.name).is_living, 60)

@@ -114,7 +114,7 @@ def _shown(session: Session, journey: Journey) -> str:
     line, certificate = evaluation.first_line(run_id), evaluation.certificate(run_id)
     lines = []
     if line is not None:
-        lines += [line.line, *([f"  → {line.advice}"] if line.advice else [])]
+        lines += [line.line, *text.advice(line)]
     if ended := session.studio.runs.ending(session.studio.runs.show(run_id)).text:
         lines.append(f"  {ended}")
     if certificate is not None:

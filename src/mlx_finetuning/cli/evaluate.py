@@ -13,13 +13,20 @@ from mlx_finetuning.cli.runs import RUN_ID
 from mlx_finetuning.cli.session import CommandResult, Session, command
 from mlx_finetuning.config import EvaluateConfig, as_dict
 from mlx_finetuning.experiment_tracker.evaluation.results import (
+    MARKS_JA,
     SPLITS_JA,
     THINKING_JA,
     Report,
     examples,
 )
 
-HEADING = ("", "行", "損失（前 → 後）", "正答率（前 → 後）", "自分で答え終えた率")
+HEADING = (
+    "",
+    "行",
+    "損失（前 → 後）",
+    *(" ".join(item) for item in MARKS_JA.items()),
+    "自分で終えた答え",
+)
 PAIRS_HEADING = ("", "組", "よい答えのほうが出やすい組（前 → 後）", "差（前 → 後）")
 SHOWN_ANSWERS = 5
 
@@ -28,7 +35,7 @@ SHOWN_ANSWERS = 5
 @RUN_ID
 @click.option("--set", "assignments", multiple=True, metavar="KEY=VALUE", help="設定を1つ変える")
 def evaluate(session: Session, run_id: str, assignments: tuple[str, ...]) -> CommandResult:
-    """学習の前後で正答率と損失を比べ、報告書（HTML）を作る
+    """学習の前後で答えと損失を比べ、報告書（HTML）を作る
 
     学習できたか、ほかのことを忘れていないか、丸暗記していないか、答えを自分で終えるかを判定します。
     """
@@ -49,7 +56,7 @@ def _shown(report: Report) -> str:
                 SPLITS_JA[name],
                 str(split.rows),
                 _change(base.loss, tuned.loss, _number),
-                _change(base.exact, tuned.exact, text.percent),
+                *(str(split.marked(mark)) if split.answers else "" for mark in MARKS_JA),
                 "" if tuned.ended is None else text.percent(tuned.ended),
             )
         )
@@ -89,8 +96,7 @@ def _verdicts(report: Report) -> Iterator[str]:
             yield from [f"  {outcome.ending}"] if outcome.ending else []
         if title == THINKING_JA:
             yield from (f"  {line}" for line in judged.evidence)
-        if judged.advice:
-            yield f"  → {judged.advice}"
+        yield from text.advice(judged)
 
 
 def _change(before: float | None, after: float | None, form: Any) -> str:

@@ -78,7 +78,7 @@ def download(session: Session, name: str) -> CommandResult:
 @command(models)
 @NAME
 def delete(session: Session, name: str) -> CommandResult:
-    """ダウンロードしたモデルを消す（学習したアダプタは残る。元に戻せない）"""
+    """ダウンロードしたモデルを消す（学習したアダプターは残る。元に戻せない）"""
     session.studio.models.delete(name)
     return CommandResult({"deleted": name}, f"{name} を消しました。もう一度ダウンロードできます。")
 

@@ -1,4 +1,4 @@
-"""`runs list|show|watch|stop|rerun|compare|note|delete|trash|export|share`: the experiments."""
+"""`runs list|show|watch|stop|rerun|compare|note|delete|trash|report|export|share`: the experiments."""
 
 from __future__ import annotations
 
@@ -250,6 +250,24 @@ def share(
     size = text.size(shared.size_bytes)
     shown = [f"{shared.place}（{len(shared.files)}ファイル、{size}）", *shared.notes]
     return CommandResult({"run_id": run_id, **dataclasses.asdict(shared)}, "\n".join(shown))
+
+
+@command(runs)
+@RUN_ID
+@click.option(
+    "--out",
+    type=click.Path(file_okay=False, path_type=Path),
+    metavar="DIR",
+    required=True,
+    help="書き出し先のフォルダ",
+)
+def report(session: Session, run_id: str, out: Path) -> CommandResult:
+    """成果をA4 1枚にまとめたページと、全ての報告書（HTML）を書き出す
+
+    ブラウザーで開き、そのまま印刷やPDFにできます。先に evaluate で成果を確かめます。
+    """
+    written = [str(path) for path in session.studio.evaluation.write_pages(run_id, out)]
+    return CommandResult({"run_id": run_id, "files": written}, "\n".join(written))
 
 
 def as_json(run: Run) -> dict[str, object]:

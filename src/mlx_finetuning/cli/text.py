@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from rich.cells import cell_len, set_cell_size
 
@@ -12,6 +12,9 @@ from mlx_finetuning.messages_ja import describe
 from mlx_finetuning.utils.units_ja import duration as duration
 from mlx_finetuning.utils.units_ja import percent as percent
 from mlx_finetuning.utils.units_ja import size as size
+
+if TYPE_CHECKING:
+    from mlx_finetuning.experiment_tracker.evaluation.results import Verdict
 
 THINKING, ANSWERING = "（考えた過程）", "（答え）"
 
@@ -72,3 +75,21 @@ def record(values: Mapping[str, Any], indent: str = "") -> str:
         else:
             lines.append(f"{indent}{key}: {value}")
     return "\n".join(lines)
+
+
+OPTIONS = {
+    "lower_rate": "train --set learning_rate=…",
+    "more_updates": "train --set iterations=…",
+    "stop_at_best": "train --set iterations=…",
+    "run_on": "train --set patience=0",
+    "longer_answers": "evaluate --set max_tokens=…",
+}
+"""By the state of a first line, how a command says what its advice asks for."""
+
+
+def advice(line: Verdict) -> list[str]:
+    """What to do next, with the option that does it; nothing where there is nothing to do."""
+    if not line.advice:
+        return []
+    option = f"（{OPTIONS[line.state]}）" if line.state in OPTIONS else ""
+    return [f"  → {line.advice}{option}"]

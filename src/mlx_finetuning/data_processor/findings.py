@@ -458,7 +458,7 @@ KINDS: dict[str, Kind] = {
     ),
     "EVALUATION_SET": Kind(
         "warning",
-        "評価用の問題（{name}）と同じ質問があります。学習に使うと、その評価の成績は意味を失います。",
+        "評価用の問題（{name}）と同じ質問があります。学習に使うと、その成績は意味を失います。",
         "--set drop=evaluation_set で除いてください。",
     ),
     "ZERO_WIDTH": Kind(

@@ -138,6 +138,12 @@ class Journey:
     """Paths of the written files, by type."""
 
 
+SAME_ANSWERS = 0.99
+"""Share of equal greedy answers from which two engines answer alike."""
+LITTLE_KL = 0.1
+"""Nats below which predictions differ little, as an export's own verdict has it."""
+
+
 @dataclass(frozen=True)
 class EngineRow:
     """One engine beside the trained model; shares of 1. A row of `certificate.json`."""
@@ -161,9 +167,10 @@ class EngineRow:
     reasoning_equal: float | None = None
     """Of the answers that either side thought over; None where neither does."""
 
-
-SAME_ANSWERS = 0.99
-"""Share of equal greedy answers from which two engines answer alike."""
+    @property
+    def predicts_alike(self) -> bool:
+        """Whether its next words are as likely as the trained model's, as far as is known."""
+        return self.kl is None or self.kl < LITTLE_KL
 
 
 @dataclass(frozen=True)
@@ -187,7 +194,9 @@ class Certificate:
         not the trained model either."""
         if not self.passed:
             return "bad"
-        is_alike = all(row.answers_equal >= SAME_ANSWERS for row in self.rows)
+        is_alike = all(
+            row.answers_equal >= SAME_ANSWERS and row.predicts_alike for row in self.rows
+        )
         return "good" if is_alike else "warning"
 
 

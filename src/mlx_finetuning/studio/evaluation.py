@@ -4,13 +4,15 @@ from __future__ import annotations
 
 import contextlib
 from dataclasses import dataclass
+from pathlib import Path
 
-from mlx_finetuning import config, files
+from mlx_finetuning import config, files, models
 from mlx_finetuning.config import CertifyConfig, EvaluateConfig, as_dict
-from mlx_finetuning.errors import StudioError
+from mlx_finetuning.errors import RunNotEvaluated, StudioError
 from mlx_finetuning.experiment_tracker.evaluation.results import Report, Verdict
 from mlx_finetuning.jobs import runs
 from mlx_finetuning.jobs.results import Certificate
+from mlx_finetuning.studio.data import Data
 from mlx_finetuning.studio.handle import JobHandle
 from mlx_finetuning.workspace import Workspace
 
@@ -42,6 +44,47 @@ class Evaluation:
             report = self.report(run_id)
             return None if report is None else report.first_line
         return None
+
+    def summary(self, run_id: str) -> str:
+        """The latest evaluation on one A4 page, as HTML.
+
+        Raises RunNotFound, RunNotEvaluated, RecordDamaged, NewerSchema.
+        """
+        from mlx_finetuning.experiment_tracker.evaluation import summary_html
+
+        runs.show(self.workspace, run_id)
+        report = self.report(run_id)
+        if report is None:
+            raise RunNotEvaluated(run_id=run_id)
+        sources: list[str] = []
+        if not report.origin.dataset_changed:
+            with contextlib.suppress(StudioError):  # the dataset is gone, or cannot be read
+                recorded = Data(self.workspace).manifest(report.dataset)
+                sources = [path.name for path in recorded.sources]
+        entry = models.find(report.model)
+        licence = "" if entry is None else entry.licence
+        return summary_html.page(report, summary_html.Background(sources, licence))
+
+    def page(self, run_id: str) -> str:
+        """The whole report of the latest evaluation, as HTML. Raises RunNotFound, RunNotEvaluated."""
+        runs.show(self.workspace, run_id)
+        try:
+            return self.workspace.run(run_id).report_html.read_text(encoding="utf-8")
+        except FileNotFoundError:
+            raise RunNotEvaluated(run_id=run_id) from None
+
+    def write_pages(self, run_id: str, folder: Path) -> list[Path]:
+        """The A4 page and the whole report as files of `folder`.
+
+        Raises RunNotFound, RunNotEvaluated, RecordDamaged, NewerSchema, DiskFull.
+        """
+        files.make_folder(folder)
+        written = []
+        for name, made in (("summary", self.summary(run_id)), ("report", self.page(run_id))):
+            path = folder / f"{run_id}-{name}.html"
+            files.write_text(path, made)
+            written.append(path)
+        return written
 
     def certify(self, run_id: str, settings: CertifyConfig | None = None) -> JobHandle[Certificate]:
         """Compare every written model of the run with the trained one, answer by answer.

@@ -132,8 +132,13 @@ def record(
         ]
         if unlike:
             how_alike = (
-                "どれも同じ書式で質問を受け取りますが、丸め（量子化）で答えの変わるものがあります"
+                "どれも同じ書式で質問を受け取りますが、丸めで答えの変わるものがあります"
                 f"（同じ答えの割合: {'、'.join(unlike)}）。"
+            )
+        elif shifted := [row.label for row in others if not row.predicts_alike]:
+            how_alike = (
+                "どれも同じ書式で質問を受け取り、比べた質問には同じように答えますが、"
+                f"丸めで予測に差のあるものがあります（{'、'.join(shifted)}）。"
             )
         verdict = (
             f"学習したモデルと、動かし方を変えた{len(others)}種類を{trained.prompts}問で比べました。"
@@ -147,7 +152,7 @@ def record(
         )
     ending_notes += [
         f"{row.label}: 最大トークン数までに終わる答えは{row.ended:.0%}です"
-        f"（学習したモデルは{trained.ended:.0%}）。丸め（量子化）で答えが変わっています。"
+        f"（学習したモデルは{trained.ended:.0%}）。丸めで答えが変わっています。"
         "Q8_0 など、丸めの小さい種類で比べてください。"
         for row in others
         if not row.problems and row.ended < trained.ended - (1 - LEAST_ENDED)

@@ -22,6 +22,7 @@ from mlx_finetuning.jobs.context import TaskContext
 from mlx_finetuning.jobs.results import Certificate, EngineRow
 from mlx_finetuning.messages_ja import describe
 from mlx_finetuning.mlx_trainer.batches import examples
+from mlx_finetuning.mlx_trainer.batches.examples import Messages
 from mlx_finetuning.mlx_trainer.inference import generate
 from mlx_finetuning.mlx_trainer.model import adapter_toggle
 from mlx_finetuning.mlx_trainer.model.load import LoadedModel, free_memory, load
@@ -32,7 +33,7 @@ from mlx_finetuning.quantizer.verify.written import ADAPTER
 from mlx_finetuning.runtime import Client, serve
 from mlx_finetuning.tasks import certificate, reference
 from mlx_finetuning.tasks.certificate import EngineAnswer
-from mlx_finetuning.tasks.reference import SPLITS, Messages
+from mlx_finetuning.tasks.reference import SPLITS
 from mlx_finetuning.tokenization.rows import read_rows
 from mlx_finetuning.utils import gguf_base
 

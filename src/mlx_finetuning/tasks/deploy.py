@@ -23,13 +23,13 @@ from mlx_finetuning.errors import (
 from mlx_finetuning.jobs import runs
 from mlx_finetuning.jobs.context import TaskContext
 from mlx_finetuning.jobs.results import Deployment
+from mlx_finetuning.mlx_trainer.batches.examples import Messages
 from mlx_finetuning.mlx_trainer.inference import generate
 from mlx_finetuning.mlx_trainer.model.load import LoadedModel, load
 from mlx_finetuning.ollama_integration import Client, connect, deploy, modelfile, names, words
 from mlx_finetuning.ollama_integration.deploy import ModelDefinition
 from mlx_finetuning.progress import Step
 from mlx_finetuning.tasks import export, reference
-from mlx_finetuning.tasks.reference import Messages
 from mlx_finetuning.tokenization.answer import Answer
 from mlx_finetuning.utils import chat_template, gguf_reader
 

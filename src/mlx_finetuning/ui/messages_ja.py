@@ -6,8 +6,9 @@ KINDS_JA = {"chat": "質問と回答（会話）", "text": "文章", "preference
 """Of dataset rows."""
 JOBS_JA = {
     "train": "学習",
-    "evaluate": "評価",
+    "evaluate": "成果の確認",
     "export": "書き出し",
+    "advise": "おすすめの測定",
     "verify": "検証",
     "certify": "学習の証明",
     "auto": "おまかせ",
@@ -20,7 +21,10 @@ JOBS_JA = {
 }
 """Kinds of jobs."""
 NEXT_STEPS_JA = {
+    "INVALID_SETTINGS": "その設定を直して、もう一度押してください。",
+    "FULL_NEEDS_PLAIN_WEIGHTS": "詳細設定の「学習の方法」をLoRAにするか、軽くしていないモデルを選んでください。",
     "DATASET_NOT_FOUND": "「データセット」のページで名前を確かめるか、新しく作ってください。",
+    "SOURCE_CHANGED": "元のファイルを戻すか、「データセット」の「新しく作る」で、今のファイルから作り直してください。",
     "DATASET_EXISTS": "別の名前にするか、「同じ名前のデータセットを置き換える」を選んでください。",
     "DATASET_IN_TRASH": "「データセット」の「ゴミ箱」で元に戻してから、もう一度試してください。",
     "DATASET_NOT_IN_TRASH": "「データセット」の「ゴミ箱」で確かめてください。",
@@ -43,7 +47,8 @@ NEXT_STEPS_JA = {
     "MODEL_UNLOADABLE": "対応している形式のモデルを、「学習」の「モデル」で選んでください。",
     "RUN_NOT_FOUND": "「実験」の一覧で確かめてください。削除したものは「ゴミ箱」にあります。",
     "RUN_NOT_READY": "「学習」の「様子を見る」で状態を確かめ、学習が完了してから試してください。",
-    "RUN_IS_SIMULATED": "評価・書き出し・対話をするには、詳細設定の「学習エンジン」を mlx にして学習してください。",
+    "RUN_NOT_EVALUATED": "「実験」の詳細で「成果を確かめる」を押してください。",
+    "RUN_IS_SIMULATED": "成果を確かめたり、書き出したり、対話したりするには、詳細設定の「学習エンジン」をMLXにして学習してください。",
     "BATCH_TOO_LARGE": "「1回の更新に使う例の数」を小さくするか、データを増やしてください。",
     "JOB_INTERRUPTED": "もう一度実行してください。学習は、途中保存があれば「再開」で続きから始められます。"
     "メモリーが足りないときは、「1回の更新に使う例の数」か「1例の最大トークン数」を小さくします。",
@@ -55,12 +60,12 @@ NEXT_STEPS_JA = {
     "RUN_BUSY": "作業が終わるのを待つか、止めてから、もう一度試してください。",
     "RUN_NOT_IN_TRASH": "「実験」の「ゴミ箱」で確かめてください。",
     "RERUN_SOURCE_CHANGED": "元に戻してからやり直すか、今のもので「学習」から新しく始めてください。",
-    "MLX_LM_FAILED": "設定とモデルを確かめてください。詳細設定の「学習エンジン」を mlx にすると、同じデータで学習できます。",
+    "MLX_LM_FAILED": "設定とモデルを確かめてください。詳細設定の「学習エンジン」をMLXにすると、同じデータで学習できます。",
     "ARCHITECTURE_UNSUPPORTED": "GGUFのほかの形式では書き出せます。対話は「MLX（学習したまま）」でできます。",
     "MODEL_SETTING_UNSUPPORTED": "対話は「MLX（学習したまま）」でできます。GGUFにするには、対応している設定のモデルで学習してください。",
-    "ADAPTER_MUST_BE_FUSED": "アダプタだけではない形式（GGUF、MLX、Hugging Face形式）を選んでください。",
+    "ADAPTER_MUST_BE_FUSED": "アダプターだけではない形式（GGUF、MLX、Hugging Face形式）を選んでください。",
     "EXPERTS_NOT_IN_PEFT": "GGUF、アダプターだけのGGUF、MLXのどれかの形式を選んでください。PEFTが必要なら、詳細設定の「LoRAを付ける層」を attention にして学習してください。",
-    "GGUF_NOT_MADE": "「量子化」のページで作ってから、もう一度試してください。",
+    "GGUF_NOT_MADE": "「軽くする」のページで作ってから、もう一度試してください。",
     "EXPORT_NOT_PROVEN": "ファイルは渡していません。「設定」の診断情報を添えて報告してください。対話は「MLX（学習したまま）」でできます。",
     "JOURNEY_NOT_FOUND": "止まった学習は「学習」の「再開」で続け、その先は各ページで進めてください。",
     "RUN_NOT_DEPLOYED": "「Ollama」の「登録」で登録してから、もう一度試してください。",
@@ -68,12 +73,12 @@ NEXT_STEPS_JA = {
     "OLLAMA_NAME_INVALID": "別の名前にしてください。例: my-model、my-model:v2",
     "OLLAMA_NOT_RUNNING": "macOSではアプリ「Ollama」を開き、Linuxでは systemctl start ollama か ollama serve で起動してください。別のマシンのOllamaを使うには、環境変数 OLLAMA_HOST を設定して、この画面を起動し直します。",
     "NOT_OLLAMA": "別のプログラムがこのポートを使っています。環境変数 OLLAMA_HOST でOllamaの場所を指定して、この画面を起動し直してください。",
-    "OLLAMA_OUT_OF_SPACE": "登録の間は、モデルの2倍の空きが必要です。「モデルの一覧」で不要なものを消すか、小さな型（Q4_K_Mなど）を選んでください。",
+    "OLLAMA_OUT_OF_SPACE": "登録の間は、モデルの2倍の空きが必要です。「モデルの一覧」で不要なものを消すか、小さな種類（Q4_K_Mなど）を選んでください。",
     "OLLAMA_ARCHITECTURE_UNKNOWN": "Ollamaを新しい版に更新してください。対話は「内蔵ランタイム」でもできます。",
     "OLLAMA_MODEL_NOT_FOUND": "「モデルの一覧」で、登録されている名前を確かめてください。",
     "OLLAMA_NAME_TAKEN": "「同じ名前のモデルを置き換える」を選ぶか、別の名前にしてください。",
     "NOT_ENOUGH_SPACE": "不要なファイルを「設定」の「使用量と片付け」で消してください。",
-    "NOT_ENOUGH_MEMORY": "学習が終わるのを待つか、ほかのアプリを閉じてください。「量子化」で小さな型（Q4_K_Mなど）にし、「内蔵ランタイム」で使う方法もあります。",
+    "NOT_ENOUGH_MEMORY": "学習が終わるのを待つか、ほかのアプリを閉じてください。「軽くする」で小さな種類（Q4_K_Mなど）にし、「内蔵ランタイム」で使う方法もあります。",
 }
 """By error code, where the catalogue speaks of commands of the terminal."""
 _HIDDEN = "「表の場所」の「隠れた行と列」で、読むか読み飛ばすかを選べます。"
@@ -108,6 +113,8 @@ FIXES_JA = {
     "SEVERAL_ANSWERS": _SEVERAL,
     "UNDESIRABLE": "良し悪しの印ではないときは、「列の対応」でその列を「（使わない）」にしてください。",
     "FACTS_NOT_TAUGHT": "全ての内容を教えるには、「分けて保存」で「目的に合わせる」を選び、「割合をそろえる列」を空にしてください。",
+    "NO_PARAPHRASES": "聞き方を足すか、「検証とテストに使う行の選び方」を「内容ごとに分ける」にしてください。",
+    "SMALL_SPLIT": "行を足すか、「割合とそのほかの設定」で割合を増やしてください。",
     "CATEGORY_IMBALANCE": "少ないカテゴリの行を足してください。",
 }
 """What to do about a finding, where `data_processor`'s own words name the command line."""

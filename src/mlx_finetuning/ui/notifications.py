@@ -82,6 +82,10 @@ def _tell(job: LivingJob, page: str) -> None:
             subject = str(app.jobs.settings("", name).get("name", ""))
         ending = ENDINGS.get(status.state)
         if ending is not None:
-            text = f"{JOBS_JA[job.kind]}{ending.text}"
+            # A measurement of types is an export of which nothing is kept.
+            kind = job.kind
+            if kind == "export" and app.jobs.settings(job.run_id, name).get("advise"):
+                kind = "advise"
+            text = f"{JOBS_JA[kind]}{ending.text}"
             st.toast(f"**{text}**　{plain(subject)}", icon=ending.icon, duration="long")
             st.session_state[TOLD] = (page, f"{ending.mark} {text}")

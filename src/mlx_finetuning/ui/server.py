@@ -10,8 +10,12 @@ from __future__ import annotations
 from pathlib import Path
 
 from starlette.middleware import Middleware
-from starlette.responses import PlainTextResponse
+from starlette.requests import Request
+from starlette.responses import HTMLResponse, PlainTextResponse, Response
+from starlette.routing import Route
 
+from mlx_finetuning.errors import StudioError
+from mlx_finetuning.ui import unfound
 from mlx_finetuning.ui.language import InJapanese
 from mlx_finetuning.utils.host_guard import HostGuard
 
@@ -53,9 +57,26 @@ def refused(status: int) -> PlainTextResponse:
     return PlainTextResponse("このアドレスからは使えません。", status)
 
 
+def report(request: Request) -> Response:
+    """A run's report, or its summary on one A4 page, as a document of its own to be printed."""
+    from mlx_finetuning.ui.components.errors import described
+    from mlx_finetuning.ui.frame import studio
+
+    run_id, kind = (request.path_params[name] for name in ("run_id", "kind"))
+    pages = {"summary": studio().evaluation.summary, "full": studio().evaluation.page}
+    try:
+        if kind in pages:
+            return HTMLResponse(pages[kind](run_id))
+    except StudioError as error:
+        return unfound.page(described(error).text)
+    return unfound.page()
+
+
+ROUTES = (Route("/report/{run_id}/{kind}", report),)
 MIDDLEWARE = (
     Middleware(HostGuard, bound_address, refused, HEADERS),
     Middleware(InJapanese),
+    Middleware(unfound.Unfound),
 )
 
 

@@ -23,7 +23,7 @@ ENTRIES = {
     "home": Entry("ホーム", ":material/home:"),
     "dataset": Entry("データセット", ":material/table_view:"),
     "training": Entry("学習", ":material/model_training:"),
-    "quantization": Entry("量子化", ":material/compress:"),
+    "quantization": Entry("軽くする", ":material/compress:"),
     "ollama": Entry("Ollama", ":material/chat:"),
     "experiments": Entry("実験", ":material/science:"),
     "settings": Entry("設定", ":material/settings:"),

@@ -22,16 +22,16 @@ FEW = 8
 """Questions below which a share is only a hint."""
 
 ACTIONS_JA = {
-    "go_on": "1つのファイルに軽くして（量子化）、話してみてください。",
-    "lower_rate": "学習率（learning_rate）を10分の1にして、もう一度学習してください。",
+    "go_on": "1つのファイルに軽くして、話してみてください。",
+    "lower_rate": "学習率を10分の1にして、もう一度学習してください。",
     "more_updates": "更新の回数を{twice:,}回に増やして、もう一度学習してください。",
-    "run_on": "早めに終わらせる設定（patience）を0にして、もう一度学習してください。",
+    "run_on": "「検証の損失がこの回数続けて下がらなければ止める」を0にして、もう一度学習してください。",
     "stop_at_best": "更新の回数を{best:,}回にして、もう一度学習してください。",
     "check_settings": "学習率と更新の回数が0になっていないか確かめて、もう一度学習してください。",
     "check_adapter": "学習した重みが読めていません。もう一度学習してください。",
     "check_pairs": "質問と答えの組が、ずれたり入れ替わったりしていないか、元の表を確かめてください。",
     "check_text": "「学習で実際に使われる文面」で、答えの部分が学習の対象になっているか確かめてください。",
-    "longer_answers": "1つの答えの最大トークン数（max_tokens）を増やして、もう一度調べてください。",
+    "longer_answers": "1つの答えの最大トークン数を増やして、もう一度確かめてください。",
     "more_wordings": "同じ答えの別の聞き方をデータに足して、もう一度学習してください。",
     "more_rows": "データの行を増やして、もう一度学習してください。",
     "evaluate": "教えていない行を残してデータセットを作り直すと、確かめられます。",
@@ -101,6 +101,7 @@ def judge(evidence: Evidence) -> Outcome:
         ending=evidence.ending.text,
         taught=evidence.taught,
         held_out=evidence.held_out,
+        held_out_ja=evidence.held_out_ja,
     )
 
 

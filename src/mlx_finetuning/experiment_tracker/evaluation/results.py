@@ -14,6 +14,8 @@ LIGHTS = {"good": "○", "warning": "△", "bad": "×"}
 """By the level of a judgement: what needs neither colour nor a font with emoji."""
 MARKS = "○△×"
 """Good, borderline and wrong answers, in the order that they are shown."""
+MARKS_JA = {"○": "一字一句同じ", "△": "要点が合う", "×": "まちがい"}
+"""What each is called, wherever answers are counted."""
 THINKING_JA = "考えてから答えるか"
 """Title of the judgement that only models have that may think."""
 SPLITS_JA = {"train": "教えた行", "valid": "教えていない行（検証）", "test": "教えていない行"}
@@ -231,6 +233,8 @@ class Outcome(Verdict):
     taught: Tally | None = None
     held_out: Tally | None = None
     """Other wordings for a FAQ, untaught questions for other goals."""
+    held_out_ja: str = "教えていない質問"
+    """What those are called."""
 
 
 # --- the report --------------------------------------------------------------------------
@@ -304,6 +308,10 @@ class SplitReport:
     """Of the loss, paired."""
     answers: tuple[Answered, ...]
     preference: Preference | None = None
+
+    def marked(self, mark: str) -> int:
+        """How many of the tuned model's answers are good, borderline or wrong."""
+        return sum(one.mark == mark for one in self.answers)
 
 
 @dataclass(frozen=True)

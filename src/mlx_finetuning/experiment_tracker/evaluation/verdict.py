@@ -78,7 +78,7 @@ class Learning:
         return change.is_above_zero if self.falls else change.is_below_zero
 
 
-_LOWER_RATE = "学習率（learning_rate）を10分の1にして、もう一度学習してください。"
+_LOWER_RATE = "学習率を10分の1にして、もう一度学習してください。"
 
 
 def learned(learning: Learning | None) -> Verdict:
@@ -208,7 +208,7 @@ def ends(share: float | None) -> Verdict:
     if share >= 0.99:
         return Verdict("ends", "good", "自分で答え終えます。", evidence)
     advice = (
-        "答えが長いデータなら、1つの答えの最大トークン数（max_tokens）を増やして調べ直してください。"
+        "答えが長いデータなら、1つの答えの最大トークン数を増やして、もう一度確かめてください。"
         "そうでなければ、学習を増やしてください。"
     )
     level = "warning" if share >= WORN else "bad"
@@ -231,7 +231,7 @@ def thinks(
     if unfinished:
         evidence.append(f"考えたまま、答えに至らなかったもの: {answers}問中{unfinished}問")
         advice = (
-            "1つの答えの最大トークン数（max_tokens）を増やして調べ直してください。"
+            "1つの答えの最大トークン数を増やして、もう一度確かめてください。"
             "それでも終わらなければ、学習を増やしてください。"
         )
         head = "考えたまま、答えに至らないことがあります。"

@@ -210,7 +210,9 @@ class LlamaModel(LlamaVocabulary):
         self._context = self._api.llama_init_from_model(self._model, params)
         if not self._context:
             self.close()
-            raise GgufUnreadable(path=str(path), reason=" ".join(_complaints) or "メモリ不足です。")
+            raise GgufUnreadable(
+                path=str(path), reason=" ".join(_complaints) or "メモリー不足です。"
+            )
         # Its threads wait by spinning: with little to compute, a busy machine makes that slow.
         threads = 1 if path.stat().st_size < ONE_THREAD_BYTES else cores.usable()
         self._api.llama_set_n_threads(self._context, threads, threads)

@@ -152,7 +152,7 @@ def _verdict(quant: str, logits: LogitParity, problems: Sequence[str]) -> str:
         return f"学習したモデルと同じとは認められません: {problems[0]}"
     figures = (
         f"次のトークンの一致率 {logits.top1_agreement:.1%}、"
-        f"パープレキシティの変化 {logits.perplexity_change:+.2%}、{logits.tokens}トークンで比較"
+        f"予測のずれ（KL） {logits.mean_kl:.3f}、{logits.tokens}トークンで比較"
     )
     if quant in EXACT:
         return f"学習したモデルと同じ動きをします（{figures}）。"

@@ -5,6 +5,7 @@ from __future__ import annotations
 import streamlit as st
 
 from mlx_finetuning.jobs.results import Certificate
+from mlx_finetuning.ui.components.tables import show_table
 from mlx_finetuning.ui.components.text import plain
 from mlx_finetuning.utils.units_ja import percent
 
@@ -29,7 +30,7 @@ def draw_certificate(certificate: Certificate) -> None:
         if row.reasoning_equal is not None:
             cells["考えた過程の一致"] = percent(row.reasoning_equal)
         table.append(cells)
-    st.dataframe(table, hide_index=True, placeholder="—")
+    show_table(table)
     for problem in certificate.problems:
         st.warning(plain(problem), icon=":material/warning:")
     for note in certificate.notes:

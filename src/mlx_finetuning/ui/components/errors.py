@@ -1,22 +1,60 @@
-"""One look for every error: what happened, why, what to do next, code, details folded."""
+"""One look for every error: what happened, why, what to do next, code, details folded.
+
+Errors are worded for the command line too. Here settings are called as their inputs are, and a file
+that was handed in by its name, for where it is kept is nobody's business.
+"""
 
 from __future__ import annotations
 
+import dataclasses
 import json
-from dataclasses import replace
+import re
+from pathlib import PurePath
 
 import streamlit as st
 
+from mlx_finetuning.config import SECTIONS, TrainConfig
 from mlx_finetuning.errors import StudioError
 from mlx_finetuning.messages_ja import ErrorText, describe
+from mlx_finetuning.ui.components.form import label_of
 from mlx_finetuning.ui.components.text import plain
 from mlx_finetuning.ui.messages_ja import NEXT_STEPS_JA
+from mlx_finetuning.workspace import Workspace
+
+LABELS_JA = {
+    field.name: label_of(kind, field.name)
+    for kind in (*SECTIONS.values(), TrainConfig)
+    for field in dataclasses.fields(kind)
+}
+"""Of settings, by their names in files and commands; a run's own before others of the same name."""
+_NAMES = "|".join(sorted(LABELS_JA, key=len, reverse=True))
+# A name of one word is one where it stands before a colon, as in `rank: 0 は小さすぎます`.
+_SETTING = re.compile(rf"(?<![\w-])(?:({_NAMES}): |((?=\w+_)(?:{_NAMES}))(?![\w=]))", re.MULTILINE)
+
+
+def in_words(text: str) -> str:
+    """`text` with the settings in it called by their labels."""
+    return _SETTING.sub(lambda found: f"「{LABELS_JA[found[1] or found[2]]}」", text)
 
 
 def described(error: StudioError) -> ErrorText:
     """The error's wording, with a next step that is on these pages."""
-    message = describe(error)
-    return replace(message, next_step=NEXT_STEPS_JA.get(error.code, message.next_step))
+    message = describe(_shown(error))
+    return ErrorText(
+        what=in_words(message.what),
+        why=in_words(message.why),
+        next_step=in_words(NEXT_STEPS_JA.get(error.code, message.next_step)),
+    )
+
+
+def _shown(error: StudioError) -> StudioError:
+    """The error with files that were handed in by their names."""
+    uploads = str(Workspace.locate().uploads)
+    data = {
+        key: PurePath(value).name if isinstance(value, str) and value.startswith(uploads) else value
+        for key, value in error.data.items()
+    }
+    return StudioError.from_json({"code": error.code, "data": data})
 
 
 def show_error(error: StudioError, detail: str = "") -> None:
@@ -29,6 +67,6 @@ def show_error(error: StudioError, detail: str = "") -> None:
         if message.next_step:
             st.markdown(f"**次にすること**　{plain(message.next_step)}")
         with st.expander(f"技術的な詳細（コード: {error.code}）", icon=":material/code:"):
-            data = json.dumps(error.data, ensure_ascii=False, indent=2, default=str)
+            data = json.dumps(_shown(error).data, ensure_ascii=False, indent=2, default=str)
             technical = f"{error.code}\n{data}" + (f"\n{detail}" if detail else "")
             st.code(technical, language=None, wrap_lines=True)

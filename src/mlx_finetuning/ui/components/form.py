@@ -1,4 +1,6 @@
-"""Inputs made from the settings' dataclasses: label, help, bounds and choices come from there."""
+"""Inputs made from the settings' dataclasses: labels, bounds and choices come from there, tooltips
+from `settings_ja`. What is out of bounds is said beside its input, and where one would go on.
+"""
 
 from __future__ import annotations
 
@@ -9,11 +11,16 @@ from typing import Any
 
 import streamlit as st
 
+from mlx_finetuning import config
+from mlx_finetuning.ui.settings_ja import CHOICES_JA, EXPLANATIONS_JA
+from mlx_finetuning.utils.glossary import terms_in
+
 
 def settings_form(
     kind: type, names: Iterable[str], values: Mapping[str, Any], key: str, columns: int = 2
 ) -> dict[str, Any]:
-    """One input per named setting of `kind`, starting from `values`; returns what is chosen."""
+    """One input per named setting of `kind`, starting from `values`; returns what is chosen, be it in
+    bounds or not. What is chosen stays when another page is shown."""
     chosen, names = {}, list(names)
     for start in range(0, len(names), columns):
         for name, column in zip(names[start : start + columns], st.columns(columns), strict=False):
@@ -23,25 +30,68 @@ def settings_form(
 
 
 def setting_input(kind: type, name: str, value: Any, key: str) -> Any:
-    """The input of one setting, by its type; an emptied number stands for the value it began with."""
-    [metadata] = [field.metadata for field in dataclasses.fields(kind) if field.name == name]
+    """The input of one setting, by its type. A number may come back out of bounds, or as None where it
+    was emptied: Streamlit's own bounds would keep the number before without a word."""
+    metadata = _metadata(kind, name)
     hint = typing.get_type_hints(kind)[name]
-    label = metadata["help"].split("。", 1)[0]
-    shared: dict[str, Any] = {"key": key, "help": f"{metadata['help']}\n\n設定の名前: `{name}`"}
+    label = label_of(kind, name)
+    shared: dict[str, Any] = {
+        "key": key,
+        "help": tooltip(kind, name),
+        "persist_state": "session",
+    }
     if choices := metadata["choices"]:
-        index = choices.index(value)
-        return st.selectbox(label, choices, index=index, placeholder="選択", **shared)
+        return st.selectbox(
+            label,
+            choices,
+            index=choices.index(value),
+            format_func=lambda choice: CHOICES_JA.get(name, {}).get(choice, choice),
+            placeholder="選択",
+            **shared,
+        )
     if hint is bool:
         return st.toggle(label, value, **shared)
     if hint is str or typing.get_origin(hint) is tuple:
         return st.text_input(label, value, **shared)
-    low, high = metadata["minimum"], metadata["maximum"]
-    typed = st.number_input(
-        label,
-        None if low is None else hint(low),
-        None if high is None else hint(high),
-        hint(value),
-        **({"step": 1} if hint is int else {"format": "%g"}),
-        **shared,
-    )
-    return value if typed is None else typed
+    shared |= {"step": 1} if hint is int else {"format": "%g"}
+    typed = st.number_input(label, value=hint(value), **shared)
+    if fault := _fault(kind, name, typed):
+        st.caption(f":red[:material/error: {fault}]")
+    return typed
+
+
+def are_in_bounds(kind: type, values: Mapping[str, Any]) -> bool:
+    """Whether one can go on with the chosen values; what is wrong with each is said otherwise."""
+    found = ((label_of(kind, name), _fault(kind, name, value)) for name, value in values.items())
+    lines = [f"- 「{label}」 {fault}" for label, fault in found if fault]
+    if lines:
+        text = "\n".join(["次の設定を直すと、先へ進めます。", "", *lines])
+        st.error(text, icon=":material/error:")
+    return not lines
+
+
+def label_of(kind: type, name: str) -> str:
+    """What a setting is called on the pages; a name that is none, as old records have, stays."""
+    helps = {field.name: field.metadata["help"] for field in dataclasses.fields(kind)}
+    return str(helps.get(name, name).split("。", 1)[0])
+
+
+def tooltip(kind: type, name: str) -> str:
+    """What a setting does and when to change it, the words that its label uses, and its bounds."""
+    metadata, label = _metadata(kind, name), label_of(kind, name)
+    parts = [EXPLANATIONS_JA[name]]
+    parts += [f"**{term}**: {meaning}" for term, meaning in terms_in(label).items()]
+    if not metadata["choices"] and (bounds := config.bounds_ja(metadata)):
+        parts.append(f"使える数: {bounds}")
+    return "\n\n".join(parts)
+
+
+def _metadata(kind: type, name: str) -> Mapping[str, Any]:
+    [metadata] = [field.metadata for field in dataclasses.fields(kind) if field.name == name]
+    return metadata
+
+
+def _fault(kind: type, name: str, value: Any) -> str:
+    if value is None:
+        return "空です。数を入れてください。"
+    return config.fault(value, _metadata(kind, name))

@@ -89,7 +89,7 @@ def show_end(status: JobStatus, log_tail: str = "") -> None:
         show_error(StudioError.from_json(status.error), log_tail)
     elif status.state == "interrupted":
         st.warning(
-            "作業が途中で途切れました（強制終了、メモリ不足、再起動など）。"
+            "作業が途中で途切れました（強制終了、メモリー不足、再起動など）。"
             "もう一度実行してください。学習は、途中保存があれば「再開」で続きから始められます。",
             icon=":material/power_off:",
         )

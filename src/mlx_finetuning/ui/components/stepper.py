@@ -34,7 +34,7 @@ def draw_steps(page: str) -> None:
     with contextlib.suppress(StudioError):
         if asked := st.query_params.get(PARAMETER):
             run = studio().runs.show(asked)
-    steps = _steps(run)
+    steps = steps_of(run)
     upcoming = next((step for step in steps if not step.is_done), None)
     query = {} if run is None else {PARAMETER: run.run_id}
     with st.container(horizontal=True, vertical_alignment="center", key="steps"):
@@ -57,7 +57,8 @@ def draw_steps(page: str) -> None:
         _draw_journey(run, journey)
 
 
-def _steps(run: Run | None) -> list[Step]:
+def steps_of(run: Run | None) -> list[Step]:
+    """The steps as they stand for a run; without one only the data can be done."""
     app = studio()
     is_trained = run is not None and app.runs.is_trained(run)
     run_id = "" if run is None else run.run_id

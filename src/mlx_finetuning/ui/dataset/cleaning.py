@@ -6,6 +6,7 @@ import streamlit as st
 
 from mlx_finetuning.data_processor import Inspection
 from mlx_finetuning.data_processor.clean import DEFAULT, STEPS
+from mlx_finetuning.ui.components.tables import show_table
 from mlx_finetuning.ui.dataset.choices import Choices
 
 
@@ -24,7 +25,7 @@ def draw_cleaning(choices: Choices, inspection: Inspection) -> None:
                     {"行": str(row), "前": visible(before), "後": visible(after)}
                     for row, before, after in result.samples
                 ]
-                st.dataframe(rows, hide_index=True, placeholder="—")
+                show_table(rows)
 
 
 def visible(text: str) -> str:

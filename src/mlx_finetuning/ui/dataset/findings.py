@@ -112,7 +112,8 @@ def _draw_finding(choices: Choices | None, editing: Editing, finding: Finding, n
     with st.container(horizontal=True, vertical_alignment="center"):
         if finding.rows:
             is_open = _is_open(editing, name, "行を見る・直す")
-        step = REMEDIES.get(finding.code) if choices else None
+        step = REMEDIES.get(finding.code)
+        can_drop = finding.code.lower() in DROPPABLE
         if choices and step is not None:
             st.button(
                 f"直す（{STEPS[step].description}）",
@@ -121,7 +122,7 @@ def _draw_finding(choices: Choices | None, editing: Editing, finding: Finding, n
                 on_click=choices.set,
                 args=(f"clean-{step}", True),
             )
-        if choices and finding.code.lower() in DROPPABLE:
+        if choices and can_drop:
             st.button(
                 "この行を除く",
                 key=choices.key(f"leave-{finding.code}"),
@@ -129,7 +130,10 @@ def _draw_finding(choices: Choices | None, editing: Editing, finding: Finding, n
                 on_click=choices.set,
                 args=(f"drop-{finding.code.lower()}", True),
             )
-        elif step is None and (fix := FIXES_JA.get(finding.code, finding.fix)):
+        elif step is not None or can_drop:
+            if not choices:
+                st.caption("ここで行を直すか消すか、「新しく作る」で作り直してください。")
+        elif fix := FIXES_JA.get(finding.code, finding.fix):
             st.caption(plain(fix))
     if is_open:
         draw_rows(editing, editing.table(), name, lambda: finding.rows[:SHOWN_ROWS])

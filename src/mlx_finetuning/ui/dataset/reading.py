@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import textwrap
 from collections.abc import Sequence
 
 import streamlit as st
@@ -9,11 +10,14 @@ import streamlit as st
 from mlx_finetuning.data_processor import Inspection
 from mlx_finetuning.data_processor.readers.columns import ROLE_JA
 from mlx_finetuning.data_processor.readers.encoding import AUTO, CERTAIN, CODECS
+from mlx_finetuning.ui.components.tables import show_table
 from mlx_finetuning.ui.components.text import plain
 from mlx_finetuning.ui.dataset.choices import Choices
 
 MAIN_ROLES = ("question", "answer")
 UNUSED = ""
+PREVIEWED = 120
+"""Characters of a cell that are enough to see what it holds."""
 DELIMITERS_JA = {
     "auto": "自動判定",
     "comma": "コンマ",
@@ -81,8 +85,16 @@ def draw_table(choices: Choices, inspection: Inspection | None) -> None:
 
 def draw_preview(inspection: Inspection) -> None:
     """The first rows as they were read."""
-    st.dataframe(list(inspection.preview), hide_index=True, placeholder="（空）")
-    st.caption(f"はじめの{len(inspection.preview)}行。全部で{inspection.source_rows:,}行あります。")
+    show_table(
+        [
+            {name: textwrap.shorten(str(text), PREVIEWED) for name, text in row.items()}
+            for row in inspection.preview
+        ]
+    )
+    st.caption(
+        f"はじめの{len(inspection.preview)}行、元のファイルのままです（文章の整え方は、下で選びます）。"
+        f"全部で{inspection.source_rows:,}行あります。"
+    )
 
 
 SEVERAL_JA = {

@@ -5,6 +5,7 @@ from __future__ import annotations
 import dataclasses
 import html
 from collections.abc import Mapping, Sequence
+from pathlib import PurePath
 from typing import Any
 
 import streamlit as st
@@ -50,7 +51,7 @@ def draw_summary(manifest: Mapping[str, Any]) -> None:
     for column, (split, label) in zip(st.columns(3), SPLITS_JA.items(), strict=True):
         column.metric(label, f"{counts.get(split, 0):,} 行", border=True)
     kind = KINDS_JA.get(str(manifest.get("kind")), "")
-    sources = "、".join(str(item.get("path", "")) for item in manifest.get("sources", ()))
+    sources = "、".join(PurePath(item.get("path", "")).name for item in manifest.get("sources", ()))
     goal = GOALS_JA.get(str(manifest.get("goal")), "記録なし")
     st.caption(f"目的: {goal}　種類: {kind}　元のファイル: {plain(sources)}")
     if manifest.get("dropped"):

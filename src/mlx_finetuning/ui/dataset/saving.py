@@ -11,7 +11,7 @@ import streamlit as st
 from mlx_finetuning.config import PrepareConfig
 from mlx_finetuning.data_processor import Inspection
 from mlx_finetuning.data_processor.edits import Edit
-from mlx_finetuning.ui.components.form import settings_form
+from mlx_finetuning.ui.components.form import are_in_bounds, settings_form
 from mlx_finetuning.ui.dataset.choices import Choices
 from mlx_finetuning.ui.frame import studio
 
@@ -23,8 +23,10 @@ HOLD_OUT_JA = {
 SPLIT = ("valid_share", "test_share", "system", "seed")
 
 
-def draw_split(choices: Choices, inspection: Inspection, settings: PrepareConfig) -> PrepareConfig:
-    """The settings with what is chosen here."""
+def draw_split(
+    choices: Choices, inspection: Inspection, settings: PrepareConfig
+) -> PrepareConfig | None:
+    """The settings with what is chosen here; None where some of it is out of bounds."""
     hold_out = st.radio(
         "検証とテストに使う行の選び方",
         list(HOLD_OUT_JA),
@@ -42,6 +44,8 @@ def draw_split(choices: Choices, inspection: Inspection, settings: PrepareConfig
             placeholder="選択",
             disabled=hold_out == "paraphrase",
         )
+    if not are_in_bounds(PrepareConfig, chosen):
+        return None
     chosen |= {"hold_out": hold_out, "stratify": "" if hold_out == "paraphrase" else stratify}
     return dataclasses.replace(settings, **chosen)
 

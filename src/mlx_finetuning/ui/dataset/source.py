@@ -11,16 +11,11 @@ from pathlib import Path
 import streamlit as st
 
 from mlx_finetuning.data_processor import SAMPLE_DATA
-from mlx_finetuning.data_processor.readers import parquet, tables, workbook
 from mlx_finetuning.ui.frame import studio
 from mlx_finetuning.utils.units_ja import size
 
 PARAMETER = "file"
 MAX_UPLOAD_MB = 200
-ENDINGS = [
-    ending.removeprefix(".")
-    for ending in (*tables.DELIMITED, *workbook.ENDINGS, *tables.READERS, *parquet.ENDINGS)
-]
 
 # Streamlit's uploader speaks English only; its words are covered by these.
 _UPLOADER_IN_JAPANESE = """<style>
@@ -29,6 +24,12 @@ _UPLOADER_IN_JAPANESE = """<style>
 [data-testid="stFileUploaderDropzoneInstructions"] span { font-size: 0; }
 [data-testid="stFileUploaderDropzoneInstructions"] span::after {
   content: "ここにファイルを置くこともできます"; font-size: 0.9rem;
+}
+[data-testid="stFileChip"] [role="alert"] { font-size: 0; }
+[data-testid="stFileChip"] { flex-wrap: wrap; height: auto; max-width: 100%; }
+[data-testid="stFileChip"][aria-invalid="true"]::after {
+  content: "受け取れませんでした。200 MBより大きいか、途中で切れています。小さく分けるか、もう一度選んでください。";
+  font-size: 0.9rem; flex-basis: 100%; white-space: normal;
 }
 </style>"""
 
@@ -51,8 +52,9 @@ def choose_source() -> Path | None:
         "元のファイルは書き換えません。"
     )
     st.html(_UPLOADER_IN_JAPANESE)
+    # Any ending comes through: the readers say in Japanese what they don't read, the uploader in English.
     handed = st.file_uploader(
-        "ファイル", type=ENDINGS, max_upload_size=MAX_UPLOAD_MB, label_visibility="collapsed"
+        "ファイル", max_upload_size=MAX_UPLOAD_MB, label_visibility="collapsed"
     )
     if handed is not None:
         _go_on_with(studio().data.keep_upload(handed.name, handed.getvalue()))

@@ -7,4 +7,9 @@ import streamlit as st
 
 from mlx_finetuning.ui import server
 
-app = st.App(server.SCRIPT, middleware=server.MIDDLEWARE, on_script_error=server.show_uncaught)
+app = st.App(
+    server.SCRIPT,
+    routes=server.ROUTES,
+    middleware=server.MIDDLEWARE,
+    on_script_error=server.show_uncaught,
+)

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import dataclasses
 from collections.abc import Mapping, Sequence
 
 import streamlit as st
@@ -11,8 +10,10 @@ from mlx_finetuning.config import TrainConfig
 from mlx_finetuning.experiment_tracker.records.differences import Comparison, Figures
 from mlx_finetuning.jobs.runs import Run
 from mlx_finetuning.ui.components.charts import Curve, line_chart, smoothed
+from mlx_finetuning.ui.components.form import label_of
 from mlx_finetuning.ui.components.metrics import metrics_of
 from mlx_finetuning.ui.components.runs import run_title
+from mlx_finetuning.ui.components.tables import show_table
 from mlx_finetuning.ui.frame import studio
 from mlx_finetuning.utils.units_ja import duration
 
@@ -43,7 +44,7 @@ def draw_comparison(runs: Sequence[Run]) -> None:
     comparison = _cached_comparison(tuple(names), tuple(stamps))
     st.subheader("結果")
     results = [_result_row(names[run.run_id], run) for run in comparison.runs]
-    st.dataframe(results, hide_index=True, placeholder="—")
+    show_table(results)
     st.subheader("違う設定")
     if not comparison.differences:
         st.success("設定もデータも同じです。", icon=":material/check_circle:")
@@ -52,7 +53,7 @@ def draw_comparison(runs: Sequence[Run]) -> None:
     for key, values in comparison.differences.items():
         texts = ("—" if value is None else str(value) for value in values)
         differences.append({"設定": label(key), **dict(zip(names.values(), texts, strict=True))})
-    st.dataframe(differences, hide_index=True, placeholder="—")
+    show_table(differences)
 
 
 @st.cache_data(max_entries=8, show_spinner=False)
@@ -127,9 +128,6 @@ def _result_row(name: str, run: Figures) -> dict[str, str]:
 
 def label(key: str) -> str:
     """A setting's or an origin's name for people."""
-    for field in dataclasses.fields(TrainConfig):
-        if field.name == key:
-            return f"{field.metadata['help'].split('。', 1)[0]}（{key}）"
     if key.startswith("versions."):
         return f"{key.removeprefix('versions.')} の版"
-    return ORIGINS_JA.get(key, key)
+    return ORIGINS_JA.get(key) or label_of(TrainConfig, key)

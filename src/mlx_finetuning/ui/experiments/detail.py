@@ -56,7 +56,9 @@ def draw_run(run: Run, trash: str) -> None:
     with errors_shown():
         _draw_exports(run_id)
         with st.popover("ゴミ箱に移す", icon=":material/delete:"):
-            st.markdown("記録、学習したアダプタ、書き出したモデルを移します。あとで元に戻せます。")
+            st.markdown(
+                "記録、学習したアダプター、書き出したモデルを移します。あとで元に戻せます。"
+            )
             if st.button("移す", type="primary", key="delete-run"):
                 with errors_shown():
                     studio().runs.delete(run_id)
@@ -78,7 +80,7 @@ def _draw_outcome(run: Run) -> None:
     if not studio().runs.is_trained(run):
         st.caption("この実験には、調べられる学習の結果がありません。")
         return
-    label = "学習の成果を調べる" if report is None else "もう一度調べる"
+    label = "成果を確かめる" if report is None else "もう一度確かめる"
     tip = "学習の前と後のモデルに質問して比べ、報告書を作ります。画面を閉じても続きます。"
     if st.button(
         label,

@@ -3,21 +3,26 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from functools import partial
 
 import streamlit as st
 
 from mlx_finetuning.experiment_tracker.evaluation.results import (
+    MARKS_JA,
     SPLITS_JA,
     Report,
     SplitReport,
     examples,
 )
+from mlx_finetuning.ui.components.answers import LEGEND, draw_answers
 from mlx_finetuning.ui.components.certificate import LOOKS
+from mlx_finetuning.ui.components.tables import show_table
 from mlx_finetuning.ui.components.text import plain
 from mlx_finetuning.ui.frame import studio
 from mlx_finetuning.utils.units_ja import percent
 
-ANSWERS = 50
+ANSWERS, OPEN = 50, 9
+"""Answers that can be looked at, and those of them that are open."""
 
 
 def draw_report(run_id: str, report: Report) -> None:
@@ -30,24 +35,40 @@ def draw_report(run_id: str, report: Report) -> None:
             st.warning(plain(report.outcome.ending), icon=":material/flag:")
         if judgement.advice:
             st.markdown(f":material/arrow_forward: **次にすること**　{plain(judgement.advice)}")
+    _draw_pages(run_id)
     with st.expander("判定の根拠", icon=":material/fact_check:"):
         for title, judgement in judged:
             lines = [f"- {plain(line)}" for line in judgement.evidence]
             st.markdown("\n".join([f"**{title}**", "", *lines]))
     splits = report.splits
     figures = [_figures(name, splits[name]) for name in SPLITS_JA if name in splits]
-    st.dataframe(figures, hide_index=True, placeholder="—")
+    show_table(figures)
     _draw_answers(splits)
-    page = studio().workspace.run(run_id).report_html
-    if page.is_file():
-        st.download_button(
-            "報告書を保存（HTML）",
-            page.read_bytes,
-            file_name=f"{run_id}.html",
-            mime="text/html",
-            icon=":material/download:",
-            on_click="ignore",
-        )
+
+
+def _draw_pages(run_id: str) -> None:
+    """The page for who decides, and the whole report: to be opened and printed, or kept as files."""
+    evaluation = studio().evaluation
+    pages = (
+        ("summary", "まとめ（A4 1枚）", evaluation.summary),
+        ("full", "報告書（全て）", evaluation.page),
+    )
+    with st.container(horizontal=True, vertical_alignment="center"):
+        for kind, title, make in pages:
+            st.link_button(
+                f"{title}を開く",
+                f"/report/{run_id}/{kind}",
+                icon=":material/print:",
+                help="別のタブに開きます。そのまま印刷したり、PDFにしたりできます。",
+            )
+            st.download_button(
+                f"{title}を保存",
+                partial(make, run_id),
+                file_name=f"{run_id}-{kind}.html",
+                mime="text/html",
+                icon=":material/download:",
+                on_click="ignore",
+            )
 
 
 def _figures(name: str, split: SplitReport) -> dict[str, str]:
@@ -60,10 +81,12 @@ def _figures(name: str, split: SplitReport) -> dict[str, str]:
     return {
         "行の種類": SPLITS_JA[name],
         "行": f"{split.rows:,}",
-        "損失（元のモデル）": loss(split.base.loss),
+        "損失（学習前）": loss(split.base.loss),
         "損失（学習後）": loss(split.tuned.loss),
-        "正答率（元のモデル）": share(split.base.exact),
-        "正答率（学習後）": share(split.tuned.exact),
+        **{
+            f"{mark} {name_ja}": f"{split.marked(mark):,}" if split.answers else "—"
+            for mark, name_ja in MARKS_JA.items()
+        },
         "自分で終えた答え": share(split.tuned.ended),
     }
 
@@ -73,18 +96,9 @@ def _draw_answers(splits: Mapping[str, SplitReport]) -> None:
     name = next((name for name in ("test", "valid", "train") if name in splits), None)
     if name is None or not splits[name].answers:
         return
-    rows = []
-    for row in examples(splits[name].answers, ANSWERS):
-        base, tuned = row.shown
-        rows.append(
-            {
-                "": row.mark,
-                "行": row.taught_ja,
-                "質問": row.question,
-                "正解": row.expected,
-                "元のモデル": base,
-                "学習後": tuned,
-            }
-        )
+    shown = examples(splits[name].answers, ANSWERS)
     with st.expander(f"答えの例（{SPLITS_JA[name]}）", icon=":material/chat:", expanded=True):
-        st.dataframe(rows, hide_index=True, placeholder="—")
+        st.caption(LEGEND)
+        draw_answers(shown[:OPEN])
+        if shown[OPEN:] and st.toggle(f"残り{len(shown) - OPEN}問も見る", key="more-answers"):
+            draw_answers(shown[OPEN:])

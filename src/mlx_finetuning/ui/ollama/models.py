@@ -5,6 +5,7 @@ from __future__ import annotations
 import streamlit as st
 
 from mlx_finetuning.ui.components.empty import empty_state
+from mlx_finetuning.ui.components.tables import show_table
 from mlx_finetuning.ui.components.text import plain
 from mlx_finetuning.ui.frame import errors_shown, studio
 from mlx_finetuning.utils.units_ja import local_time, size
@@ -20,12 +21,12 @@ def draw_models() -> None:
         {
             "名前": model.name,
             "大きさ": size(model.size_bytes),
-            "量子化": model.quantization,
+            "種類": model.quantization,
             "更新": local_time(model.modified_at),
         }
         for model in models
     ]
-    st.dataframe(rows, hide_index=True, placeholder="—")
+    show_table(rows)
     names = [model.name for model in models]
     name = st.selectbox("モデル", names, key="ollama-model", placeholder="選択") or names[0]
     with st.container(horizontal=True), errors_shown():

@@ -59,14 +59,16 @@ def draw_new() -> None:
     st.header("5. 文章の整え方")
     cleaning.draw_cleaning(choices, inspection)
     st.header("6. 分けて保存")
-    settings = saving.draw_split(choices, inspection, settings)
+    chosen = saving.draw_split(choices, inspection, settings)
+    if chosen is None:
+        return
     if not is_confirmed:
         st.info(
             "保存する前に、「3. 列の対応」で、自信のない列が合っているか確かめてください。",
             icon=":material/fact_check:",
         )
         return
-    name = saving.draw_saving(choices, path, settings, dict(mapping), work.edits)
+    name = saving.draw_saving(choices, path, chosen, dict(mapping), work.edits)
     if name is not None:
         show_saved(name)
 

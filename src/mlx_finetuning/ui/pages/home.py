@@ -7,22 +7,26 @@ import streamlit as st
 from mlx_finetuning.doctor import Diagnosis, DiagnosisItem
 from mlx_finetuning.jobs.runs import Run
 from mlx_finetuning.ui import sample, sitemap
+from mlx_finetuning.ui.components import stepper
 from mlx_finetuning.ui.components.empty import empty_state
 from mlx_finetuning.ui.components.jobs import POLL_S, progress_bar, share_done, state_badge
 from mlx_finetuning.ui.components.runs import PARAMETER
+from mlx_finetuning.ui.components.tables import show_table
 from mlx_finetuning.ui.components.text import plain
 from mlx_finetuning.ui.frame import errors_shown, studio
 from mlx_finetuning.ui.messages_ja import JOBS_JA
 from mlx_finetuning.utils.units_ja import duration, local_time
 
 RECENT = 5
-# Page, title and explanation of each step from data to a conversation.
-STEPS = (
-    ("dataset", "データを作る", "CSVなどから作ります"),
-    ("training", "学習する", "モデルに覚えさせます"),
-    ("quantization", "軽くする", "1つのファイルにします"),
-    ("ollama", "対話する", "学習した答えを確かめます"),
-)
+IDLE_POLL_S = 15.0
+# Of the steps, by their pages.
+EXPLANATIONS = {
+    "dataset": "表から、教える質問と答えを作ります",
+    "training": "モデルに覚えさせます",
+    "experiments": "学習の前と後の答えを比べます",
+    "quantization": "1つのファイルにします",
+    "ollama": "学習したモデルに質問します",
+}
 MARKS = {
     "ok": ":green[:material/check_circle:]",
     "warn": ":orange[:material/warning:]",
@@ -31,11 +35,13 @@ MARKS = {
 OPTIONAL = ":gray[:material/do_not_disturb_on:]"
 
 
-@st.fragment(run_every=POLL_S)
 def draw_living_jobs() -> None:
-    """The jobs that work or wait, read from disk again every two seconds."""
+    """The jobs that work or wait, read from disk again every two seconds while there are any."""
     with errors_shown():
-        for job in studio().jobs.living():
+        living = studio().jobs.living()
+        if bool(living) != has_work:
+            st.rerun()
+        for job in living:
             with st.container(border=True):
                 with st.container(horizontal=True, vertical_alignment="center"):
                     st.markdown(
@@ -59,31 +65,23 @@ def draw_living_jobs() -> None:
                     st.page_link(page, label="様子を見る", query_params={PARAMETER: job.run_id})
 
 
-def draw_steps(runs: list[Run]) -> None:
+def draw_steps(newest: Run | None) -> None:
     """One card per step; the first that is not done is the next one."""
-    app = studio()
-    trained = [run for run in runs if run.status.state == "done" and not run.simulated]
-    done = {
-        "dataset": bool(app.data.list()),
-        "training": bool(trained),
-        "quantization": any(
-            any(app.workspace.gguf_folder(run.run_id).glob("*.gguf")) for run in trained
-        ),
-        "ollama": any(app.chat.list(run.run_id) for run in trained),
-    }
-    upcoming = next((page for page, _, _ in STEPS if not done[page]), None)
-    columns = st.columns(len(STEPS))
-    for number, ((page, title, explanation), column) in enumerate(
-        zip(STEPS, columns, strict=True), 1
-    ):
+    steps = stepper.steps_of(newest)
+    upcoming = next((step for step in steps if not step.is_done), None)
+    query = {} if newest is None else {PARAMETER: newest.run_id}
+    for number, (step, column) in enumerate(zip(steps, st.columns(len(steps)), strict=True), 1):
         with column, st.container(border=True, height="stretch"):
-            mark = ":green[:material/check_circle:]" if done[page] else f":gray[{number}]"
-            st.markdown(f"{mark}　**{title}**")
-            st.caption(explanation)
-            label, icon = "開く", sitemap.ENTRIES[page].icon
-            if page == upcoming:
-                label, icon = "次はここ", ":material/arrow_forward:"
-            st.page_link(sitemap.page(page), label=label, icon=icon)
+            mark = ":green[:material/check_circle:]" if step.is_done else f":gray[{number}]"
+            st.markdown(f"{mark}　**{step.title}**")
+            st.caption(EXPLANATIONS[step.page])
+            is_next = step == upcoming
+            st.page_link(
+                sitemap.page(step.page),
+                label=f"{'次はここ' if is_next else '開く'}: {step.title}",
+                icon=":material/arrow_forward:" if is_next else sitemap.ENTRIES[step.page].icon,
+                query_params={} if step.page in ("dataset", "training") else query,
+            )
 
 
 def draw_recent(runs: list[Run]) -> None:
@@ -100,7 +98,7 @@ def draw_recent(runs: list[Run]) -> None:
         }
         for run in runs[:RECENT]
     ]
-    st.dataframe(rows, hide_index=True, placeholder="—")
+    show_table(rows)
 
 
 @st.cache_data(ttl=600, show_spinner="マシンを調べています（2秒ほど）…")
@@ -136,11 +134,13 @@ def draw_item(item: DiagnosisItem, can_train: bool) -> None:
 
 st.title("ホーム")
 st.caption(f"作業フォルダ: {plain(str(studio().workspace.root))}")
-draw_living_jobs()
+# Where nothing lives, the browser rests; what others start is seen some seconds later.
+has_work = bool(studio().jobs.living())
+st.fragment(draw_living_jobs, run_every=POLL_S if has_work else IDLE_POLL_S)()
 
 runs = studio().runs.list()
 st.header("次にすること")
-draw_steps(runs)
+draw_steps(next(iter(runs), None))
 with st.container(horizontal=True, vertical_alignment="center"):
     if st.button("サンプルで試す", icon=":material/play_arrow:", type="primary"):
         with st.spinner("サンプルを用意しています…"):

@@ -1,4 +1,4 @@
-"""量子化: one file that can be handed on, and the proof that it is what was trained."""
+"""軽くする: one file that can be handed on, and the proof that it is what was trained."""
 
 from __future__ import annotations
 
@@ -28,7 +28,7 @@ def draw_run(run_id: str) -> None:
     st.header("作ったもの")
     models = studio().exports.list(run_id)
     if not models:
-        empty_state("まだ何も作っていません。種類を選んで「量子化する」を押してください。")
+        empty_state("まだ何も作っていません。種類を選んで「軽くする」を押してください。")
         return
     written.draw_written(run_id, models, at_work)
     st.header("学習の証明")
@@ -36,7 +36,7 @@ def draw_run(run_id: str) -> None:
         written.draw_proof(run_id, at_work)
 
 
-st.title("量子化")
+st.title("軽くする")
 runs = studio().runs.trained()
 if runs:
     draw_run(choose_run(runs).run_id)

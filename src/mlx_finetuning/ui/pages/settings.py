@@ -7,7 +7,8 @@ import os
 import streamlit as st
 
 from mlx_finetuning.config import TrainConfig, as_dict
-from mlx_finetuning.ui.components.form import settings_form
+from mlx_finetuning.ui.components.form import are_in_bounds, settings_form
+from mlx_finetuning.ui.components.tables import show_table
 from mlx_finetuning.ui.components.text import plain
 from mlx_finetuning.ui.frame import errors_shown, studio
 from mlx_finetuning.utils.memory_monitor import read_memory
@@ -27,12 +28,13 @@ def draw_defaults() -> None:
     """The user's own defaults for new runs."""
     memory = read_memory()
     st.caption(
-        f"新しい学習の初期値です。このマシンのメモリは {size(memory.total)}、空きは {size(memory.available)} です。"
+        f"新しい学習の初期値です。このマシンのメモリーは {size(memory.total)}、空きは {size(memory.available)} です。"
     )
     values = as_dict(studio().preferences.read())
     with st.form("defaults", border=True):
         chosen = settings_form(TrainConfig, DEFAULTS, values, "default", columns=3)
-        if st.form_submit_button("初期値を保存", icon=":material/save:"):
+        asked = st.form_submit_button("初期値を保存", icon=":material/save:")
+        if asked and are_in_bounds(TrainConfig, chosen):
             studio().preferences.save(chosen)
             st.toast("初期値を保存しました。", icon=":material/check:")
 
@@ -42,13 +44,8 @@ def draw_disk() -> None:
     usage = studio().machine.disk_usage()
     total = sum(part.size for part in usage)
     st.metric("使っている容量", size(total), border=True, width=260)
-    st.dataframe(
-        [
-            {"場所": part.name, "容量": size(part.size), "フォルダ": str(part.path)}
-            for part in usage
-        ],
-        hide_index=True,
-        placeholder="—",
+    show_table(
+        [{"場所": part.name, "容量": size(part.size), "フォルダ": str(part.path)} for part in usage]
     )
     waste = studio().machine.waste()
     if not waste:
@@ -69,9 +66,7 @@ def draw_disk() -> None:
 st.title("設定")
 st.header("保存先")
 st.markdown(f"作業フォルダ　{plain(str(studio().workspace.root))}")
-st.caption(
-    "変えるには、`--workspace` か環境変数 MLX_FINETUNING_HOME を付けて起動し直してください。"
-)
+st.caption("変えるには、環境変数 MLX_FINETUNING_HOME で場所を指定して起動し直してください。")
 st.header("学習の初期値")
 with errors_shown():
     draw_defaults()

@@ -1,1 +1,1 @@
-"""The parts of the page 量子化: what to write, and what was written."""
+"""The parts of the page 軽くする: what to write, and what was written."""

@@ -11,21 +11,22 @@ from mlx_finetuning.errors import ExportError
 from mlx_finetuning.quantizer.verify.results import Exported
 from mlx_finetuning.ui.components.errors import show_error
 from mlx_finetuning.ui.components.form import setting_input
+from mlx_finetuning.ui.components.tables import show_table
 from mlx_finetuning.ui.frame import studio
 from mlx_finetuning.utils.units_ja import percent, size
 
 GGUF = "gguf"
 FORMATS_JA = {
     "gguf": "GGUF（Ollama、llama.cpp、LM Studio など）",
-    "gguf-lora": "GGUFのアダプタだけ（llama.cpp で元のモデルに重ねる）",
-    "peft": "PEFTのアダプタ（transformers で使う）",
+    "gguf-lora": "GGUFのアダプターだけ（llama.cpp で元のモデルに重ねる）",
+    "peft": "PEFTのアダプター（transformers で使う）",
     "mlx": "MLXのフォルダ（mlx-lm で使う）",
     "safetensors": "Hugging Face形式のフォルダ（transformers で使う）",
 }
 QUANTS_JA = {
-    "F32": "32ビット。量子化しない。確認用",
-    "F16": "16ビット。量子化しない",
-    "BF16": "16ビット。量子化しない",
+    "F32": "32ビット。小さくしない。確認用",
+    "F16": "16ビット。小さくしない",
+    "BF16": "16ビット。小さくしない",
     "Q8_0": "質の低下はほとんどない",
     "Q6_K": "質の低下はごくわずか",
     "Q5_K_M": "質を優先したつり合い",
@@ -66,7 +67,7 @@ def _draw_gguf(run_id: str, at_work: bool) -> None:
         show_error(error)
     texts = {quant: f"約 {size(size_bytes)}" for quant, size_bytes in sizes.items()}
     quants = st.multiselect(
-        "量子化の種類（いくつでも）",
+        "どこまで軽くするか（種類。いくつでも）",
         QUANTIZATIONS,
         default=[ExportConfig.quant],
         format_func=lambda quant: f"{quant}（{texts[quant]}）" if quant in texts else quant,
@@ -78,7 +79,7 @@ def _draw_gguf(run_id: str, at_work: bool) -> None:
             {"種類": quant, "予想サイズ": texts.get(quant, "—"), "特徴": QUANTS_JA[quant]}
             for quant in QUANTIZATIONS
         ]
-        st.dataframe(rows, hide_index=True)
+        show_table(rows)
     importance = setting_input(ExportConfig, "importance", False, "export-importance")
     needed = sum(sizes.get(quant, 0) for quant in quants)
     free = shutil.disk_usage(studio().workspace.root).free
@@ -91,7 +92,7 @@ def _draw_gguf(run_id: str, at_work: bool) -> None:
         )
     with st.container(horizontal=True):
         started = st.button(
-            "量子化する",
+            "軽くする",
             type="primary",
             icon=":material/compress:",
             disabled=at_work or not quants or needed > free,
@@ -120,8 +121,8 @@ def draw_advice(result: Exported) -> None:
             "種類": candidate.quant,
             "大きさ": size(candidate.size_bytes),
             "学習したモデルとの一致": percent(candidate.top1_agreement),
-            "予測の難しさの変化": f"{candidate.perplexity_change:+.2%}",
+            "予測のずれ（KL、0なら同じ）": f"{candidate.mean_kl:.3f}",
         }
         for candidate in result.candidates
     ]
-    st.dataframe(rows, hide_index=True)
+    show_table(rows)

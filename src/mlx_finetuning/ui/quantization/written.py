@@ -12,7 +12,7 @@ from mlx_finetuning.ui.components.text import plain
 from mlx_finetuning.ui.frame import studio
 from mlx_finetuning.utils.units_ja import percent, size
 
-NAMES = {"gguf-lora": "GGUFのアダプタ", "peft": "PEFTのアダプタ", "mlx": "MLXのフォルダ"}
+NAMES = {"gguf-lora": "GGUFのアダプター", "peft": "PEFTのアダプター", "mlx": "MLXのフォルダ"}
 FOLDER = "Hugging Face形式のフォルダ"
 
 

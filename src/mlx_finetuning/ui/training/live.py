@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import streamlit as st
 
+from mlx_finetuning.config import TrainConfig
 from mlx_finetuning.errors import StudioError
 from mlx_finetuning.experiment_tracker.evaluation.results import UNFINISHED
 from mlx_finetuning.jobs.metrics import Metrics
@@ -12,23 +13,25 @@ from mlx_finetuning.jobs.status import JobStatus
 from mlx_finetuning.ui import sitemap
 from mlx_finetuning.ui.components.certificate import LOOKS
 from mlx_finetuning.ui.components.charts import line_chart, loss_chart
+from mlx_finetuning.ui.components.form import label_of
 from mlx_finetuning.ui.components.jobs import follow, progress_bar, show_end, state_badge
 from mlx_finetuning.ui.components.metrics import metrics_of
 from mlx_finetuning.ui.components.runs import PARAMETER
+from mlx_finetuning.ui.components.tables import show_table
 from mlx_finetuning.ui.components.text import plain
 from mlx_finetuning.ui.frame import studio
 from mlx_finetuning.utils.units_ja import duration
 
 LOSS = "損失"
 NEXT_PAGES = (
-    ("experiments", "成果を調べる", ":material/grading:"),
-    ("quantization", "次へ: 量子化", ":material/arrow_forward:"),
+    ("experiments", "成果を確かめる", ":material/grading:"),
+    ("quantization", "次へ: 軽くする", ":material/arrow_forward:"),
 )
 CHARTS = {
     "学習率": "learning_rate",
     "勾配の大きさ": "gradient_norm",
     "速度（トークン/秒）": "tokens_per_second",
-    "メモリ（GB）": "peak_memory_gb",
+    "メモリー（GB）": "peak_memory_gb",
 }
 """Label → field of the metrics."""
 
@@ -60,8 +63,11 @@ def draw_run(run_id: str) -> None:
             except StudioError:
                 st.caption("設定の記録は読めません。")
             else:
-                rows = [{"設定": name, "値": str(value)} for name, value in settings.items()]
-                st.dataframe(rows, hide_index=True, placeholder="—")
+                rows = [
+                    {"設定": label_of(TrainConfig, name), "値": str(value)}
+                    for name, value in settings.items()
+                ]
+                show_table(rows)
         with st.expander("ログの最後", icon=":material/terminal:"):
             st.code(
                 studio().runs.log_tail(run_id) or "（まだありません）",
@@ -131,7 +137,7 @@ def _draw_figures(status: JobStatus, metrics: Metrics) -> None:
     else:
         figures["更新"] = latest("update", ",.0f", " 回")
     figures["速度"] = latest("tokens_per_second", ",.0f", " トークン/秒")
-    figures["最大メモリ"] = latest("peak_memory_gb", ".2f", " GB")
+    figures["最大メモリー"] = latest("peak_memory_gb", ".2f", " GB")
     columns = [*st.columns(3), *st.columns(3)]
     for column, (label, value) in zip(columns, figures.items(), strict=True):
         column.metric(label, value, border=True)
@@ -168,7 +174,7 @@ def _draw_events(run_id: str) -> None:
     if fit is not None:
         st.caption(
             plain(
-                f"必要なメモリの見積もり {fit.needed_gb} GB"
+                f"必要なメモリーの見積もり {fit.needed_gb} GB"
                 f"（使えるのは {fit.available_gb} GB）、"
                 f"一度に計算できる例は {fit.largest_batch_size} まで、"
                 f"最も長い例は {fit.longest_tokens} トークン。"
@@ -192,4 +198,4 @@ def _draw_samples(run_id: str) -> None:
             for sample in samples
             if sample.update == update
         ]
-        st.dataframe(rows, hide_index=True, placeholder="—")
+        show_table(rows)

@@ -87,7 +87,7 @@ def _draw_deletion(model: InstalledModel) -> None:
         if using:
             st.caption(
                 f"このモデルで学習した実験が {using} 件あります。消している間は、"
-                "評価、量子化、MLXでの対話ができません。"
+                "成果を確かめたり、軽くしたり、MLXで対話したりできません。"
             )
         if st.button("消す", type="primary", key=f"delete-{model.name}"):
             with errors_shown():
@@ -128,8 +128,8 @@ def _draw_entry(entry: CatalogueEntry) -> None:
     memory_gb = read_memory().total / 1e9
     figures = {
         "ダウンロード": f"{entry.size_gb:g} GB",
-        "学習に必要なメモリ": f"{entry.memory_gb:g} GB から",
-        "このマシンのメモリ": f"{memory_gb:.0f} GB",
+        "学習に必要なメモリー": f"{entry.memory_gb:g} GB から",
+        "このマシンのメモリー": f"{memory_gb:.0f} GB",
     }
     with st.container(horizontal=True):
         for label, value in figures.items():
@@ -141,9 +141,9 @@ def _draw_entry(entry: CatalogueEntry) -> None:
     if fit == "fits":
         st.caption(twin)
     else:
-        text = "このマシンのメモリでは、学習できない見込みです。"
+        text = "このマシンのメモリーでは、学習できない見込みです。"
         if fit == "fits_4bit":
-            text = f"このマシンのメモリでは、そのままでは学習できない見込みです。{twin}"
+            text = f"このマシンのメモリーでは、そのままでは学習できない見込みです。{twin}"
         st.warning(text, icon=":material/memory:")
     if entry.gated:
         st.info(

@@ -13,7 +13,7 @@ from mlx_finetuning.ui import sitemap
 from mlx_finetuning.ui.components import views
 from mlx_finetuning.ui.components.datasets import first_choice
 from mlx_finetuning.ui.components.empty import empty_state
-from mlx_finetuning.ui.components.form import settings_form
+from mlx_finetuning.ui.components.form import are_in_bounds, settings_form
 from mlx_finetuning.ui.components.text import plain
 from mlx_finetuning.ui.frame import errors_shown, studio
 from mlx_finetuning.ui.training.models import MODEL, found_files, shown_name
@@ -29,7 +29,7 @@ _NAMED_GROUPS = {
         *("learning_rate", "schedule", "warmup", "optimizer"),
         *("weight_decay", "gradient_clip"),
     ),
-    "アダプタ": ("method", "rank", "alpha", "dropout", "targets", "num_layers", "rslora"),
+    "アダプター": ("method", "rank", "alpha", "dropout", "targets", "num_layers", "rslora"),
     "忘れにくくする": ("replay", "replay_weight"),
     "検証と途中保存": (
         *("validate_every", "patience", "sample_every"),
@@ -47,8 +47,8 @@ GROUPS = {
 
 
 def draw_choice(more_models: str) -> TrainConfig | None:
-    """The run to start; None while there is nothing to train on. `more_models` is the view in
-    which models are fetched."""
+    """The run to start; None while there is nothing to train on, or a setting is out of its bounds.
+    `more_models` is the view in which models are fetched."""
     names = [entry.name for entry in studio().data.list() if entry.manifest is not None]
     if not names:
         empty_state("学習に使うデータセットがまだありません。先に作ってください。", "dataset")
@@ -64,6 +64,7 @@ def draw_choice(more_models: str) -> TrainConfig | None:
         default=DEFAULT_PRESET,
         required=True,
         key="train-preset",
+        persist_state="session",
     )
     preset = presets[str(key)]
     st.caption(plain(preset.reason))
@@ -75,6 +76,8 @@ def draw_choice(more_models: str) -> TrainConfig | None:
         for title, settings in GROUPS.items():
             st.markdown(f"**{title}**")
             chosen |= settings_form(TrainConfig, settings, values, inputs, columns=3)
+    if not are_in_bounds(TrainConfig, chosen):
+        return None
     return dataclasses.replace(preset.settings, **chosen)
 
 
@@ -113,7 +116,7 @@ def draw_estimate(settings: TrainConfig) -> None:
     """On request: the measurement takes some seconds, and the device."""
     busy = studio().jobs.is_device_busy()
     clicked = st.button(
-        "必要なメモリと時間を測る",
+        "必要なメモリーと時間を測る",
         icon=":material/speed:",
         disabled=busy,
         help="ほかの作業が終わると測れます。" if busy else "最初の数回を実際に計算して測ります。",
@@ -129,8 +132,8 @@ def draw_estimate(settings: TrainConfig) -> None:
             st.error(f"この設定では学習できません。{reason}", icon=":material/memory:")
             return
         figures = {
-            "必要なメモリ": f"{estimate.peak_memory_gb:.2f} GB",
-            "使えるメモリ": f"{estimate.available_gb:.2f} GB",
+            "必要なメモリー": f"{estimate.peak_memory_gb:.2f} GB",
+            "使えるメモリー": f"{estimate.available_gb:.2f} GB",
             "予想時間": f"約{duration(estimate.total_s)}",
             "おすすめの例の数": f"{estimate.recommended_batch_size}",
         }

@@ -1,0 +1,34 @@
+"""Small tables as tables of the document: every text is whole, is read aloud, and can be marked. On a
+narrow screen each row becomes a card (`style.css`).
+
+Streamlit's data frame is drawn on a canvas; it is for tables to be chosen from or edited.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from html import escape
+
+import streamlit as st
+
+EMPTY = "—"
+
+
+def show_table(rows: Sequence[Mapping[str, str]]) -> None:
+    """`rows` by the names of their columns, which are those of the first; nothing of no rows."""
+    if not rows:
+        return
+    # As cards they are tables no more to a screen reader, unless it is told.
+    names = "".join(f'<th role="columnheader">{escape(name)}</th>' for name in rows[0])
+    lines = [
+        "".join(
+            f'<td role="cell" data-label="{escape(name)}">{escape(row.get(name, "")) or EMPTY}</td>'
+            for name in rows[0]
+        )
+        for row in rows
+    ]
+    body = "".join(f'<tr role="row">{line}</tr>' for line in lines)
+    st.html(
+        f'<table class="rows" role="table"><thead role="rowgroup"><tr role="row">{names}</tr></thead>'
+        f'<tbody role="rowgroup">{body}</tbody></table>'
+    )

@@ -1,0 +1,88 @@
+"""Settings in the words of the pages: what a tooltip explains, and what a choice is called.
+
+`config` has the label (the first sentence of its help) and the bounds; its other words are for
+who writes YAML or types commands. A test holds that nothing is missing here.
+"""
+
+from __future__ import annotations
+
+EXPLANATIONS_JA = {
+    # What is learned
+    "engine": "学習を計算するプログラムです。ふつうは MLX のままにします。シミュレーションは、流れを見るだけで何も学びません。",
+    "iterations": "多いほどよく覚えますが、時間がかかり、多すぎると言い回しごと丸暗記します。",
+    "epochs": "0より大きくすると、更新の回数の代わりに使います。3なら、データを3周します。",
+    "batch_size": "大きいほど安定して学びますが、1回に時間がかかります。メモリーが足りないときは小さくします。",
+    "max_length": "これより長い会話は、終わりが切り捨てられます。長くするほどメモリーを使います。",
+    "supervise": "ふつうは答えだけです。質問の書き方も覚えさせたいときは、全てにします。",
+    "objective": "ふつうは自動のままにします。好みの比較のデータだけに、比べ方の違いがあります。",
+    "beta": "好みの比較だけに使います。大きいほど、学習前の答え方から離れません。",
+    "replay": "元のモデルが作った質問を、いっしょに復習します。多いほど忘れにくく、時間がかかります。",
+    "replay_weight": "大きいほど、前から知っていたことを忘れません。大きすぎると、新しいことを覚えにくくなります。",
+    # How
+    "method": "ふつうはLoRAです。DoRAは少し遅く、少し細かく学びます。全ての重みは、メモリーが何倍も要ります。",
+    "optimizer": "ふつうはAdamWです。メモリーが足りないときは、8ビットのAdamWが少なくて済みます。",
+    "learning_rate": "大きすぎると壊れて意味のない答えになり、小さすぎると覚えません。うまくいかないときは10分の1にします。",
+    "schedule": "ふつうは、だんだん小さくする（コサイン）です。",
+    "warmup": "はじめから大きく変えると壊れやすいので、この回数をかけて少しずつ上げます。",
+    "weight_decay": "重みが大きくなりすぎるのを抑えます。ふつうは0です。",
+    "gradient_clip": "一度に変わりすぎるのを抑えます。小さくすると、安定しますが遅くなります。",
+    "rank": "アダプターの大きさです。覚えることが多いときは大きくします。大きいほどメモリーを使います。",
+    "alpha": "アダプターを効かせる強さです。ふつうはランクの2倍にします。",
+    "rslora": "ランクを大きくしたときに、学習が進みにくくなるのを防ぎます。",
+    "dropout": "学習のたびに一部を休ませて、丸暗記を防ぎます。ふつうは0、使うなら0.05ほどです。",
+    "targets": "ふつうは全て（all-linear）です。attention にすると一部だけになり、メモリーを節約します。",
+    "num_layers": "-1なら全てです。少なくすると速く、メモリーも減りますが、覚えにくくなります。",
+    "keep_lower": "学習しない層があるときに、計算を省いて速くします。結果は変わりません。",
+    "neftune_alpha": "答えが長く自然になることがあります。使うなら5ほどにします。0なら使いません。",
+    # Memory and machines
+    "micro_batch_size": "小さくするとメモリーを節約し、少し遅くなります。結果は変わりません。0なら自動です。",
+    "recompute": "メモリーを節約し、少し遅くなります。結果は変わりません。",
+    "processes": "計算を分けて速くします。0なら自動です。うまく動かないときは1にします。",
+    "ranks": "ふつうは1です。「計算を分けるプロセスの数」のほうが速くなります。",
+    "hosts": "何台かで分けるときに、機械の名前をコンマで区切って書きます。空なら、この機械だけで学習します。",
+    "memory_limit_gb": "ほかのアプリのために残したいときに決めます。0なら自動です。",
+    # While it goes on
+    "validate_every": "学習に使わない行で、この回数ごとに確かめます。短いほど細かく分かり、時間がかかります。",
+    "patience": "学びすぎる前に、自動で止めます。使うなら3ほどにします。0なら止めません。",
+    "sample_every": "途中の答えを見るための間隔です。短いほど細かく見られ、時間がかかります。",
+    "checkpoint_every": "止まったときに、ここから続けられます。短いほど戻りが少なく、容量を使います。",
+    "checkpoint_minutes": "止まったときに、ここから続けられます。短いほど戻りが少なく、容量を使います。0なら時間では保存しません。",
+    "seed": "同じ数なら、同じ並びで始まり、同じ結果になります。",
+    # Data
+    "valid_share": "学習の途中で、よくなっているかを見るための行です。全体を1としたときの割合です。",
+    "test_share": "学習が終わったあとで、成果を確かめるための行です。全体を1としたときの割合です。",
+    "system": "会話の前に伝えておく役割や話し方です。例: あなたは総務の窓口です。",
+    # Answers and files
+    "max_tokens": "答えが途中で切れるときは増やします。日本語では、1トークンが1文字から数文字です。",
+    "temperature": "0なら、同じ質問にいつも同じ答えを返します。大きいほど、答えが変わります。",
+    "context": "長い会話をするときは増やします。増やすほどメモリーを使います。",
+    "quant": "小さい型ほどファイルが小さく速くなり、答えは学習したモデルから離れます。",
+    "importance": "大事な重みを調べてから小さくするので、小さな型でも質が落ちにくくなります。時間がかかります。",
+}
+"""By setting; those of one name mean the same wherever they stand."""
+CHOICES_JA = {
+    "engine": {"mlx": "MLX", "mlx-lm": "mlx-lm（比べるため）", "simulation": "シミュレーション"},
+    "supervise": {"answers": "答えだけ", "all": "質問も含む全て"},
+    "objective": {
+        "auto": "自動",
+        "sft": "文章や答えをまねる（SFT）",
+        "dpo": "2つの答えを比べる（DPO）",
+        "orpo": "比べながらまねる（ORPO）",
+    },
+    "method": {"lora": "LoRA", "dora": "DoRA", "full": "全ての重み"},
+    "optimizer": {
+        "adamw": "AdamW",
+        "adamw8bit": "AdamW（8ビット）",
+        "adam": "Adam",
+        "adafactor": "Adafactor",
+        "muon": "Muon",
+        "sgd": "SGD",
+    },
+    "schedule": {
+        "cosine": "だんだん小さく（コサイン）",
+        "linear": "だんだん小さく（直線）",
+        "constant": "変えない",
+    },
+    "recompute": {"auto": "足りないときだけ", "on": "いつも", "off": "しない"},
+}
+"""By setting and value; a value without a name of its own is one already."""

@@ -1,0 +1,62 @@
+"""Addresses that are no page, answered in Japanese: an ASGI middleware.
+
+Streamlit would show its first page there, behind a note in English.
+"""
+
+from __future__ import annotations
+
+import html
+import re
+from typing import TYPE_CHECKING
+
+from starlette.responses import HTMLResponse
+
+from mlx_finetuning.ui.sitemap import ENTRIES
+
+if TYPE_CHECKING:
+    from starlette.types import ASGIApp, Receive, Scope, Send
+
+_NAME = re.compile(r"/([^/.]+)/?")
+"""Of a page; files have a dot, and what Streamlit serves itself lies in folders."""
+_PAGE = """<!doctype html>
+<html lang="ja"><head><meta charset="utf-8">
+<meta name="viewport" content="width=device-width, initial-scale=1">
+<title>見つかりません | mlx-finetuning</title>
+<style>
+:root {{ color-scheme: light dark; }}
+body {{ margin: 0 auto; max-width: 40rem; padding: 15vh 20px;
+  font: 16px/1.8 "Hiragino Sans", "Noto Sans CJK JP", "Yu Gothic", Meiryo, sans-serif; }}
+h1 {{ font-size: 1.5rem; }} p {{ white-space: pre-line; overflow-wrap: anywhere; }}
+li {{ margin: .3rem 0; }}
+</style></head>
+<body><main><h1>このページは見つかりません</h1>
+<p>{reason}</p>
+<ul>{links}</ul></main></body></html>"""
+
+
+def page(
+    reason: str = "アドレスが正しいか確かめるか、次のページから選んでください。",
+) -> HTMLResponse:
+    """What stands there instead, with the way to every page."""
+    links = "".join(
+        f'<li><a href="/{"" if name == "home" else name}">{entry.title}</a></li>'
+        for name, entry in ENTRIES.items()
+    )
+    return HTMLResponse(_PAGE.format(reason=html.escape(reason), links=links), 404)
+
+
+class Unfound:
+    """Wraps the server's application."""
+
+    def __init__(self, app: ASGIApp) -> None:
+        self._app = app
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        if scope["type"] == "http" and (found := _NAME.fullmatch(scope["path"])):
+            wants_page = any(
+                name == b"accept" and b"text/html" in value for name, value in scope["headers"]
+            )
+            if wants_page and found[1] not in ENTRIES and not found[1].startswith("_"):
+                await page()(scope, receive, send)
+                return
+        await self._app(scope, receive, send)

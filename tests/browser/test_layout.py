@@ -1,0 +1,121 @@
+"""Every page at every width, light and dark: no text is cut off, no control lies on another, nothing
+scrolls sideways, and axe-core finds nothing serious. One of each in every test run, all in the long one.
+"""
+
+from __future__ import annotations
+
+from dataclasses import asdict
+
+import pytest
+from playwright.sync_api import Page
+
+from mlx_finetuning import files
+from mlx_finetuning.config import TrainConfig
+from mlx_finetuning.experiment_tracker.evaluation import report
+from support import finished_run, ui_workspaces
+from support.browser_actions import open_page
+from support.page_faults import access_faults, layout_faults
+from support.reports import CERTIFICATE, EXPORT_REPORT, summed_up
+from support.served import Served
+
+WIDTHS = (390, 768, 1024, 1440)
+SCHEMES = ("light", "dark")
+VIEWS = (
+    *("", "dataset", "dataset?view=saved&dataset=faq", "dataset?view=edit&dataset=faq"),
+    *("dataset?view=trash", "training?view=new", "training?view=watch&run={run}"),
+    *("training?view=models", "quantization?run={run}", "ollama?run={run}"),
+    *("ollama?view=register&run={run}", "ollama?view=models", "experiments?view=list"),
+    *("experiments?view=detail&run={run}", "experiments?view=compare", "experiments?view=trash"),
+    *("settings", "report/{run}/summary", "report/{run}/full", "nowhere"),
+)
+
+
+@pytest.fixture
+def run_id(served: Served) -> str:
+    """A workspace with runs in every state, of which one has all that can be made of a run."""
+    workspace = served.workspace
+    ui_workspaces.fill(workspace, len(ui_workspaces.STATES))
+    run_id = finished_run.make(workspace)
+    paths = workspace.run(run_id)
+    ui_workspaces.write_metrics(paths.metrics, 120)
+    report.write(paths, summed_up("長い質問の" * 12))
+    files.write_json(paths.certificate, asdict(CERTIFICATE))
+    report.write_page(paths)
+    written = workspace.gguf_folder(run_id) / "questions-Q8_0.gguf"
+    files.write_text(written, "GGUF")
+    files.write_json(written.with_suffix(".export_report.json"), asdict(EXPORT_REPORT))
+    return run_id
+
+
+def look(page: Page, served: Served, view: str, run_id: str) -> None:
+    address = f"{served.url}/{view.format(run=run_id)}"
+    if view.startswith(("report/", "nowhere")):
+        page.goto(address)
+        return
+    open_page(page, address)
+    page.wait_for_function("!document.querySelector('[data-testid=stSkeleton]')")
+
+
+@pytest.mark.parametrize(
+    ("width", "scheme", "view"),
+    [
+        (390, "dark", "experiments?view=detail&run={run}"),
+        (768, "light", "training?view=new"),
+    ],
+)
+def test_page_is_whole_and_accessible(
+    page: Page, served: Served, run_id: str, width: int, scheme: str, view: str
+) -> None:
+    page.set_viewport_size({"width": width, "height": 900})
+    page.emulate_media(color_scheme=scheme)  # type: ignore[arg-type]
+    look(page, served, view, run_id)
+    assert not layout_faults(page)
+    assert not access_faults(page)
+
+
+@pytest.mark.long
+@pytest.mark.parametrize("scheme", SCHEMES)
+@pytest.mark.parametrize("width", WIDTHS)
+def test_every_page_is_whole_and_accessible(
+    page: Page, served: Served, run_id: str, width: int, scheme: str
+) -> None:
+    page.set_viewport_size({"width": width, "height": 900})
+    page.emulate_media(color_scheme=scheme)  # type: ignore[arg-type]
+    found = {}
+    for view in VIEWS:
+        look(page, served, view, run_id)
+        if faults := [*layout_faults(page), *access_faults(page)]:
+            found[view] = faults
+    assert not found
+
+
+@pytest.mark.long
+def test_every_page_is_whole_at_twice_its_size(page: Page, served: Served, run_id: str) -> None:
+    """A window of 1440 pixels at 200 % has room for 720."""
+    page.set_viewport_size({"width": 720, "height": 450})
+    found = {}
+    for view in VIEWS:
+        look(page, served, view, run_id)
+        if faults := layout_faults(page):
+            found[view] = faults
+    assert not found
+
+
+def test_cut_texts_and_wide_pages_are_noticed(page: Page) -> None:
+    page.set_content(
+        "<html lang=ja><title>x</title><main style='width:400px'>"
+        "<p style='width:40px;overflow:hidden;white-space:nowrap'>切られる長い文</p>"
+        "<button></button><div style='width:5000px'>広い</div></main>"
+    )
+    assert any("切られる" in fault for fault in layout_faults(page))
+    assert any("sideways" in fault for fault in layout_faults(page))
+    assert any("button-name" in fault for fault in access_faults(page))
+
+
+def test_settings_of_a_run_have_room_for_their_labels() -> None:
+    """What is drawn in three columns has labels of at most two lines at 1024 pixels."""
+    from mlx_finetuning.ui.components.form import label_of
+    from mlx_finetuning.ui.training.setup import GROUPS
+
+    labels = [label_of(TrainConfig, name) for names in GROUPS.values() for name in names]
+    assert max(map(len, labels)) <= 44
