@@ -70,6 +70,10 @@ class InvalidSettings(UsageProblem):
     """All problems of a configuration at once, as Japanese lines. Data: problems."""
 
 
+class AddressInvalid(UsageProblem):
+    """Of a server that the user names. Data: reason."""
+
+
 class RequestRefused(UsageProblem):
     """What another program sent cannot be answered as it was meant. Data: problems, Japanese lines
     that each name a field."""
