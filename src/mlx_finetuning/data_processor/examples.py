@@ -77,6 +77,8 @@ class Example:
     """`train`, `valid` or `test`, where the source says so."""
     times: int = 1
     """How often it is trained."""
+    refusal: bool = False
+    """It asks what the data does not answer, and says so."""
 
     def to_row(self, group: str) -> dict[str, object]:
         """The row of a split's file."""
@@ -87,7 +89,8 @@ class Example:
         if self.tools:
             fields["tools"] = list(self.tools)
         origin = {"source": self.source} if self.source else {}
-        return {**fields, "row": self.row, "group": group, **origin}
+        mark = {"refusal": True} if self.refusal else {}
+        return {**fields, "row": self.row, "group": group, **origin, **mark}
 
 
 def findings_at(code: str, examples: Iterable[Example], **details: Any) -> list[Finding]:

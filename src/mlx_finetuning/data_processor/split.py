@@ -118,8 +118,11 @@ def _facts(
         for example in progress.over(examples)
     ]
     join_equal(facts, named)
-    join_equal(facts, [NONE if answer in stock else answer for answer in keys.answers])
-    labelled = (examples[at] for at, answer in enumerate(keys.answers) if answer in stock)
+    # To refuse two questions is not to state one fact.
+    refused = {keys.answers[at] for at, example in enumerate(examples) if example.refusal}
+    apart = stock | refused
+    join_equal(facts, [NONE if answer in apart else answer for answer in keys.answers])
+    labelled = (examples[at] for at, answer in enumerate(keys.answers) if answer in stock - refused)
     return facts, findings_at("LABEL_ANSWER", labelled)
 
 
@@ -240,7 +243,9 @@ def wordings_by_answer(
     for wording in members(near):
         answer = keys.answers[wording[0]]
         text = examples[wording[0]].turns[-1].content
-        is_clear = all(len(answers_to[keys.questions[at]]) == 1 for at in wording)
+        is_clear = all(
+            len(answers_to[keys.questions[at]]) == 1 and not examples[at].refusal for at in wording
+        )
         if answer != NONE and is_clear and len(_SET_PHRASES.sub("", text)) > 1:
             by_answer[answer].append(wording)
     return [wordings for wordings in by_answer.values() if len(wordings) <= limit]
