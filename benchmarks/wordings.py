@@ -4,10 +4,11 @@ tiny-ja, the usual training of a FAQ, one process a run. Each seed trains on ano
 wordings that people wrote of each of the 16 facts, and is asked the other four, which no run has seen.
 `one`: that wording alone. `reworded`: with wordings made of it by rules. `refusing`: with near misses
 too; refusals are counted on near misses whose subjects were not taught, and on `BY_HAND`, which no rule
-made. Right is what `evaluation.rightness` calls so, where words of any wording of the fact need not be
-said: whoever asks for 「従業員の数」 may be told 「従業員数は142人」 or 「社員数は142人」.
+made. Right is what the evaluation calls so. It wants the answer's own word for what was asked, so that
+「従業員数は142人です」 is wrong where 「社員数は142人です」 was taught; `fact right` lets any word pass that
+people asked with.
 
-    python benchmarks/wordings.py [--seeds 5] [--ways one,reworded,refusing] [--at-once 2]
+    python benchmarks/wordings.py [--seeds 5] [--ways one,reworded,refusing] [--per-kind 2] [--share 0.2]
 """
 
 from __future__ import annotations
@@ -41,9 +42,16 @@ from mlx_finetuning.experiment_tracker.evaluation.rightness import (  # noqa: E4
 from mlx_finetuning.workspace import AdapterPaths, Workspace  # noqa: E402
 
 SAMPLE = Path(__file__).parents[1] / "data" / "sample_data.csv"
-WAYS = ("one", "reworded", "refusing")
-SHARE = 0.3
-"""Of near misses among all rows."""
+WAYS = {
+    "one": (False, False, False),
+    "one, reworded": (False, True, False),
+    "one, reworded, refusing": (False, True, True),
+    "four": (True, False, False),
+    "four, refusing": (True, False, True),
+    "four, reworded": (True, True, False),
+    "four, reworded, refusing": (True, True, True),
+}
+"""Whether four wordings of people are taught or one, whether rules add others, and near misses."""
 ASKED = 40
 """Near misses that every run is asked."""
 BY_HAND = (
@@ -90,26 +98,28 @@ class Task:
     near_misses: list[str]
 
 
-def task(way: str, seed: int) -> Task:
+def task(way: str, seed: int, per_kind: int, share: float) -> Task:
     facts: defaultdict[str, list[Known]] = defaultdict(list)
     with SAMPLE.open(encoding="utf-8-sig") as stream:
         for row, cells in enumerate(csv.DictReader(stream), 2):
             facts[cells["グループ"]].append(Known(row, cells["質問"], cells["回答"]))
-    taught = [wordings[seed % len(wordings)] for wordings in facts.values()]
-    others = [one for wordings in facts.values() for one in wordings if one not in taught]
+    has_four, is_reworded, refuses = WAYS[way]
+    chosen = [wordings[seed % len(wordings)] for wordings in facts.values()]
+    rest = [one for wordings in facts.values() for one in wordings if one not in chosen]
+    taught, others = (rest, chosen) if has_four else (chosen, rest)
     checker = Checker(taught)
     rows = [(one.question, one.answer) for one in taught]
-    if way != "one":
+    if is_reworded:
         rows += [
             (wording.text, one.answer)
             for one in taught
-            for wording in rules.wordings(one.question, seed=seed)
+            for wording in rules.wordings(one.question, per_kind=per_kind, seed=seed)
             if not checker.problems_of_wording(wording, one)
         ]
     refusal = near_misses.refusal_text([one.answer for one in taught])
     missed = near_misses.near_misses(taught, 400, refusal, seed)
-    if way == "refusing":
-        wanted = round(len(rows) * SHARE / (1 - SHARE))
+    if refuses:
+        wanted = round(len(rows) * share / (1 - share))
         to_teach = [one for one in missed if one.split == "train"][:wanted]
         rows += [(one.question, one.answer) for one in to_teach]
     return Task(
@@ -117,9 +127,21 @@ def task(way: str, seed: int) -> Task:
         rows,
         [(one.question, one.answer) for one in taught],
         [(one.question, one.answer) for one in others],
-        {of_fact[0].answer: " ".join(one.question for one in of_fact) for of_fact in facts.values()},
+        {
+            of_fact[0].answer: " ".join(one.question for one in of_fact)
+            for of_fact in facts.values()
+        },
         [one.question for one in missed if one.split == "test"][:ASKED],
     )
+
+
+@dataclass(frozen=True)
+class Shares:
+    """Of some questions with an answer in the data."""
+
+    right: float
+    fact: float
+    refused: float
 
 
 def run(asked: Task) -> dict[str, float]:
@@ -133,7 +155,12 @@ def run(asked: Task) -> dict[str, float]:
     cpu.keep_freed_memory()
     model = models.resolve(models.BUILT_IN, Workspace(Path()))
     rows: list[Row] = [
-        {"messages": [{"role": "user", "content": question}, {"role": "assistant", "content": answer}]}
+        {
+            "messages": [
+                {"role": "user", "content": question},
+                {"role": "assistant", "content": answer},
+            ]
+        }
         for question, answer in asked.train
     ]
     base = TrainConfig(seed=asked.seed, sample_every=0, replay=0, processes=1)
@@ -150,28 +177,32 @@ def run(asked: Task) -> dict[str, float]:
     refusals = {answer for _, answer in asked.train} - {answer for _, answer in asked.known}
     common = common_words(answer for _, answer in asked.others)
 
-    def share(pairs: list[tuple[str, str]], begin: int) -> tuple[float, float]:
-        said = answers[begin : begin + len(pairs)]
-        right = [
-            rightness(given, expected, asked.wordings[expected], common) in RIGHT
-            for given, (_, expected) in zip(said, pairs, strict=True)
-        ]
-        return sum(right) / len(pairs), sum(is_refusal(one) for one in said) / len(pairs)
-
     def is_refusal(text: str) -> bool:
         return text in refusals or "わかりません" in text
 
-    known, refused_known = share(asked.known, 0)
-    others, refused_others = share(asked.others, len(asked.known))
+    def share(pairs: list[tuple[str, str]], begin: int) -> Shares:
+        said = list(zip(answers[begin:], pairs, strict=False))
+        right = [rightness(given, wanted, text, common) in RIGHT for given, (text, wanted) in said]
+        facts = [
+            rightness(given, wanted, asked.wordings[wanted], common) in RIGHT
+            for given, (_, wanted) in said
+        ]
+        refused = [is_refusal(given) for given, _ in said]
+        for (given, (text, _)), is_right in zip(said, facts, strict=True):
+            if not is_right:
+                print(f"{asked.seed}: {text} → {given}", file=sys.stderr)
+        return Shares(*(sum(marks) / len(pairs) for marks in (right, facts, refused)))
+
+    known, others = share(asked.known, 0), share(asked.others, len(asked.known))
     missed = answers[len(asked.known) + len(asked.others) :]
     made, by_hand = missed[: len(asked.near_misses)], missed[len(asked.near_misses) :]
     return {
         "rows": len(rows),
         "updates": settings.iterations,
-        "known": known,
-        "others": others,
-        "refused_known": refused_known,
-        "refused_others": refused_others,
+        "known": known.right,
+        "others": others.right,
+        "others_fact": others.fact,
+        "refused_others": others.refused,
         "near_misses": sum(map(is_refusal, made)) / len(made),
         "by_hand": sum(map(is_refusal, by_hand)) / len(by_hand),
     }
@@ -188,6 +219,7 @@ def in_own_process(asked: Task) -> dict[str, float]:
 FIGURES = {
     "known": "taught wordings right",
     "others": "other wordings right",
+    "others_fact": "fact right",
     "refused_others": "of them refused",
     "near_misses": "near misses refused",
     "by_hand": "by hand refused",
@@ -197,15 +229,21 @@ FIGURES = {
 def main() -> None:
     parser = argparse.ArgumentParser()
     parser.add_argument("--seeds", type=int, default=5)
-    parser.add_argument("--ways", default=",".join(WAYS))
+    parser.add_argument("--ways", default="; ".join(WAYS))
+    parser.add_argument("--per-kind", type=int, default=2, help="wordings of each kind")
+    parser.add_argument("--share", type=float, default=0.2, help="of near misses among all rows")
     parser.add_argument("--at-once", type=int, default=2)
     parser.add_argument("--run", action="store_true", help="one run, from standard input")
     options = parser.parse_args()
     if options.run:
         print(json.dumps(run(Task(**json.load(sys.stdin)))))
         return
-    ways = options.ways.split(",")
-    tasks = [(way, task(way, seed)) for way in ways for seed in range(options.seeds)]
+    ways = options.ways.split("; ")
+    tasks = [
+        (way, task(way, seed, options.per_kind, options.share))
+        for way in ways
+        for seed in range(options.seeds)
+    ]
     with ThreadPoolExecutor(options.at_once) as pool:
         results = list(pool.map(lambda pair: in_own_process(pair[1]), tasks))
     print(f"| rows | taught | updates | {' | '.join(FIGURES.values())} |")

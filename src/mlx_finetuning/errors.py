@@ -106,6 +106,10 @@ class DatasetNotFound(DataError):
     """Data: name, available."""
 
 
+class NothingToReword(DataError):
+    """A dataset without questions that have one answer each. Data: name."""
+
+
 class DatasetInTrash(DatasetNotFound):
     """Data: name."""
 

@@ -9,8 +9,6 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 
 import pytest
-from support.chat_server import ChatServer, chat_server
-from support.ollama_server import running_ollama
 
 from mlx_finetuning import models
 from mlx_finetuning.errors import (
@@ -28,6 +26,8 @@ from mlx_finetuning.runtime import text_generators as running
 from mlx_finetuning.tasks.text_generators import opened
 from mlx_finetuning.utils.text_generator import GeneratorChoice, TextRequest, ask, read
 from mlx_finetuning.workspace import Workspace
+from support.chat_server import ChatServer, chat_server
+from support.ollama_server import running_ollama
 
 GREETING = TextRequest(({"role": "user", "content": "こんにちは"},), max_tokens=24)
 

@@ -197,8 +197,15 @@ def _as_added(examples: Sequence[Example], added: editing.AddedRows) -> list[Exa
         first = added.first_wording.get(one.row)
         group = one.group if first is None else groups.get(first, f"{first}行目の聞き方")
         split = added.splits.get(one.row, one.split)
-        is_refusal = one.row in added.refusals
-        marked.append(replace(one, group=group, split=split, refusal=is_refusal))
+        marked.append(
+            replace(
+                one,
+                group=group,
+                split=split,
+                refusal=one.row in added.refusals,
+                is_wording=first not in (None, one.row),
+            )
+        )
     return marked
 
 

@@ -79,6 +79,8 @@ class Example:
     """How often it is trained."""
     refusal: bool = False
     """It asks what the data does not answer, and says so."""
+    is_wording: bool = False
+    """It was added as another wording of a row."""
 
     def to_row(self, group: str) -> dict[str, object]:
         """The row of a split's file."""

@@ -109,7 +109,10 @@ def _facts(
 ) -> tuple[Labels, list[Finding]]:
     """Labels of examples that state one fact: they have the same group cell, or the same answer."""
     limit = _most_of_one_fact(keys)
-    counts = Counter(keys.answers)
+    # Wordings that were added to a row ask for its fact, however many they are.
+    counts = Counter(
+        answer for one, answer in zip(examples, keys.answers, strict=True) if not one.is_wording
+    )
     stock = {answer for answer, count in counts.items() if answer and count > limit}
     facts = np.arange(len(examples))
     # Groups are of one file: another file's 「1」 is another group.
@@ -248,7 +251,11 @@ def wordings_by_answer(
         )
         if answer != NONE and is_clear and len(_SET_PHRASES.sub("", text)) > 1:
             by_answer[answer].append(wording)
-    return [wordings for wordings in by_answer.values() if len(wordings) <= limit]
+    return [
+        wordings
+        for wordings in by_answer.values()
+        if sum(any(not examples[at].is_wording for at in one) for one in wordings) <= limit
+    ]
 
 
 def _hold_out_wordings(

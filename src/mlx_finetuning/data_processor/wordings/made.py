@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 from mlx_finetuning.data_processor.wordings.kinds import KINDS_JA
+from mlx_finetuning.utils.text_generator import GeneratorChoice
 
 RULES = "規則"
 """Made by no model."""
-REFUSAL = "refusal"
 NEAR_MISSES_JA = {
     "attribute": "ほかの項目",
     "entity": "ほかのもの",
@@ -26,8 +26,8 @@ class Known:
     question: str
     answer: str
     source: str = ""
-    group: str = ""
-    split: str = ""
+    """The file's name, where a dataset has several."""
+    is_refusal: bool = False
 
 
 @dataclass(frozen=True)
@@ -58,6 +58,37 @@ class MadeRow:
     def is_refusal(self) -> bool:
         """Whether it asks what the data does not answer."""
         return self.kind in NEAR_MISSES_JA
+
+
+@dataclass(frozen=True)
+class RewordConfig:
+    """Which other wordings to make."""
+
+    dataset: str
+    kinds: tuple[str, ...] = tuple(KINDS_JA)
+    per_kind: int = 1
+    """At most, of a question; by rules, and as many by a model."""
+    rules: bool = True
+    generator: GeneratorChoice = field(default_factory=lambda: GeneratorChoice(""))
+    """Without a model's name, rules alone."""
+    check: bool = False
+    """Whether the model has to give the original answer to its wordings, too."""
+    seed: int = 0
+
+
+@dataclass(frozen=True)
+class RefuseConfig:
+    """Which questions without an answer to make."""
+
+    dataset: str
+    share: float = 0.2
+    """Of the rows there will be, those there are already included."""
+    refusal: str = ""
+    """What to say; empty for our words in the tone of the data."""
+    rules: bool = True
+    generator: GeneratorChoice = field(default_factory=lambda: GeneratorChoice(""))
+    """Without a model's name, rules alone."""
+    seed: int = 0
 
 
 @dataclass(frozen=True)

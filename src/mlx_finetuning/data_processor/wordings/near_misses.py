@@ -75,10 +75,11 @@ def near_misses(
     """Up to `count` of them, none of which the data answers, spread over the things it tells of;
     `held_out` of the subjects are for the test alone."""
     checker = Checker(known)
+    answered = [one for one in known if not one.is_refusal]
     by_kind = {
-        "attribute": list(_other_attributes(known)),
-        "entity": list(_other_entities(known)),
-        "year": list(_other_years(known)),
+        "attribute": list(_other_attributes(answered)),
+        "entity": list(_other_entities(answered)),
+        "year": list(_other_years(answered)),
     }
     for subjects in by_kind.values():
         subjects.sort(key=lambda subject: _drawn(seed, subject.name, subject.of.question))
@@ -94,12 +95,23 @@ def near_misses(
                 asked.add(comparison_key(question))
                 if checker.problems_of_near_miss(question, subject.of):
                     continue
-                is_held_out = _drawn(seed, "split", subject.name)[0] < 256 * held_out
-                split = "test" if is_held_out else "train"
+                split = split_of(subject.name, seed, held_out)
                 rows.append(
-                    MadeRow(subject.of.row, kind, question, refusal, source=subject.of.source, split=split)
+                    MadeRow(
+                        subject.of.row,
+                        kind,
+                        question,
+                        refusal,
+                        source=subject.of.source,
+                        split=split,
+                    )
                 )
     return rows[:count]
+
+
+def split_of(subject: str, seed: int, held_out: float = HELD_OUT) -> str:
+    """Where questions about a subject go: a model is to be tested on ones it was not taught."""
+    return "test" if _drawn(seed, "split", subject)[0] < 256 * held_out else "train"
 
 
 def _drawn(seed: int, *keys: str) -> bytes:
@@ -121,7 +133,9 @@ def _other_attributes(known: Sequence[Known]) -> Iterator[Subject]:
     told = {attribute for attributes in owners.values() for attribute, _ in attributes}
     same_as = {word: group for group in SYNONYMS for word in group}
     for owner, attributes in owners.items():
-        own = {word for attribute, _ in attributes for word in (attribute, *same_as.get(attribute, ()))}
+        own = {
+            word for attribute, _ in attributes for word in (attribute, *same_as.get(attribute, ()))
+        }
         of = attributes[0][1]
         is_main = len({comparison_key(one.answer) for _, one in attributes}) > 1
         usual = OF_THINGS if "「" in owner else OF_COMPANIES if is_main else ()
@@ -159,5 +173,7 @@ def _other_years(known: Sequence[Known]) -> Iterator[Subject]:
     for owner, attributes in _owners(known).items():
         for attribute, one in attributes:
             for year in () if _TIMELESS.search(attribute) else _YEARS:
-                questions = tuple(form.format(owner=owner, what=f"{year}の{attribute}") for form in _ASKING[:5])
+                questions = tuple(
+                    form.format(owner=owner, what=f"{year}の{attribute}") for form in _ASKING[:5]
+                )
                 yield Subject("year", one, f"{year}の{attribute}", questions)

@@ -29,7 +29,9 @@ _IS = re.compile(
 _HAS = re.compile(r"^(?P<topic>.+?)は(?P<what>どこ|どちら)に(?:あり|ござい)ますか$")
 _DOES = re.compile(r"^(?P<stem>.+?)(?:ます|まし|です|でしょう|でし)(?P<past>た)?か$")
 _WHAT_WORDS = re.compile(_WHAT)
-_PARTICLE = re.compile(r"(?<=[一-龯々ァ-ヴーa-zA-Z0-9」』])(?:の|は|を|が|に|で|って|へ)(?=[一-龯々ァ-ヴa-zA-Z0-9「『])")
+_PARTICLE = re.compile(
+    r"(?<=[一-龯々ァ-ヴーa-zA-Z0-9」』])(?:の|は|を|が|に|で|って|へ)(?=[一-龯々ァ-ヴa-zA-Z0-9「『])"
+)
 _KEYWORD = re.compile(rf"何[一-龯]*|{_WHAT}|「[^」]+」|[一-龯々ァ-ヴー0-9a-zA-Z]{{2,}}")
 _KANJI = re.compile(r"[一-龯]")
 _OWNER = re.compile(r"[^にをでへがはと、]*[一-龯々ァ-ヴー」』a-zA-Z0-9]")
@@ -187,7 +189,9 @@ def _synonym(parts: Parts, rng: Random) -> Iterator[str]:
         return
     for group in SYNONYMS:
         # The longest first: 「返品の期限」 holds 「期限」.
-        written = next((word for word in sorted(group, key=len)[::-1] if parts.topic.endswith(word)), "")
+        written = next(
+            (word for word in sorted(group, key=len)[::-1] if parts.topic.endswith(word)), ""
+        )
         if written:
             head = parts.topic.removesuffix(written)
             for other in rng.sample(group, len(group)):
