@@ -554,6 +554,10 @@ class ExportNotProven(ExportError):
     """
 
 
+class JobNotFound(RunError):
+    """Data: name."""
+
+
 class JourneyNotFound(RunError):
     """The run was started by hand, so there is no おまかせ to go on with. Data: run_id."""
 

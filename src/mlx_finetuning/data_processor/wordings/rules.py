@@ -33,7 +33,9 @@ _PARTICLE = re.compile(
     r"(?<=[一-龯々ァ-ヴーa-zA-Z0-9」』])(?:の|は|を|が|に|で|って|へ)(?=[一-龯々ァ-ヴa-zA-Z0-9「『])"
 )
 _KEYWORD = re.compile(rf"何[一-龯]*|{_WHAT}|「[^」]+」|[一-龯々ァ-ヴー0-9a-zA-Z]{{2,}}")
-_KANJI = re.compile(r"[一-龯]")
+_SAYS_NOTHING = re.compile(
+    r"(?:[のはがをにでへとも、か]|です|ます|でしょう|あり|い|いらっしゃい|なり|し)*"
+)
 _OWNER = re.compile(r"[^にをでへがはと、]*[一-龯々ァ-ヴー」』a-zA-Z0-9]")
 """Words of which one can say 「…の件です」."""
 _PLACES_JA = {"どこ": "場所", "どちら": "場所"}
@@ -116,8 +118,8 @@ def _keyword(parts: Parts, rng: Random) -> Iterator[str]:
         yield f"{words} {parts.what or '教えて'}"
         return
     words = " ".join(found[0] for found in _KEYWORD.finditer(parts.body))
-    # A verb with a kanji of its own says something that a list of nouns would not.
-    if " " in words and not _KANJI.search(_KEYWORD.sub("", parts.body)):
+    # Other verbs say something that a list of nouns would not.
+    if " " in words and _SAYS_NOTHING.fullmatch(_KEYWORD.sub("", parts.body)):
         yield words
 
 
