@@ -70,6 +70,10 @@ class InvalidSettings(UsageProblem):
     """All problems of a configuration at once, as Japanese lines. Data: problems."""
 
 
+class AddressInvalid(UsageProblem):
+    """Of a server that the user names. Data: reason."""
+
+
 class RequestRefused(UsageProblem):
     """What another program sent cannot be answered as it was meant. Data: problems, Japanese lines
     that each name a field."""
@@ -100,6 +104,10 @@ class DataError(StudioError, code=""):
 
 class DatasetNotFound(DataError):
     """Data: name, available."""
+
+
+class NothingToReword(DataError):
+    """A dataset without questions that have one answer each. Data: name."""
 
 
 class DatasetInTrash(DatasetNotFound):
@@ -560,6 +568,10 @@ class ExportNotProven(ExportError):
 
     Data: path, problems.
     """
+
+
+class JobNotFound(RunError):
+    """Data: name."""
 
 
 class JourneyNotFound(RunError):

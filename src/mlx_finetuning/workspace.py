@@ -63,6 +63,8 @@ class JobPaths:
     log = _Entry("worker.log")
     lock = _Entry("worker.lock")
     stop_request = _Entry("stop.request")
+    made = _Entry("made.jsonl")
+    """Rows that were made so far, a line for each part of the work."""
     port = _Entry("port.json")
     """Address and key of a model server, while it answers."""
     reserve = _Entry(".reserve")

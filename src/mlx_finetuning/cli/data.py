@@ -1,4 +1,5 @@
-"""`data inspect|prepare|preview|edit|export|list|delete|trash`: source files and datasets."""
+"""`data inspect|prepare|preview|edit|export|list|delete|trash`: source files and datasets; `made_rows`
+has `reword` and `refuse`."""
 
 from __future__ import annotations
 
@@ -12,7 +13,7 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from mlx_finetuning import config
-from mlx_finetuning.cli import text, trashing
+from mlx_finetuning.cli import made_rows, text, trashing
 from mlx_finetuning.cli.session import CommandResult, Session, command, group
 from mlx_finetuning.config import GOALS, HOLD_OUT, SUPERVISE, PrepareConfig
 from mlx_finetuning.jobs.preview import Preview, PreviewSequence, PreviewToken
@@ -32,6 +33,7 @@ TOOLS_IGNORED = (
 )
 
 data = group("data", "データの確認と、データセットの作成")
+made_rows.add_commands(data)
 
 FILE = click.argument("file", metavar="FILE", type=click.Path(path_type=Path))
 ENCODING = click.option("--encoding", metavar="NAME", help="文字コード。省略時は自動判定")

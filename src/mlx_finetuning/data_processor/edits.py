@@ -61,6 +61,14 @@ class AddRow:
     """The row it stands behind; `END` for behind all."""
     values: Cells = ()
     source: str = ""
+    wording_of: int = 0
+    """The row that it asks in other words: both are of one group."""
+    refusal: bool = False
+    """It asks what the data does not answer, and says so."""
+    split: str = ""
+    """Where it goes, if that is decided."""
+    made_by: str = ""
+    """What wrote it: a kind of rule, or a model's name; empty for people."""
     action: Literal["add"] = "add"
 
 
@@ -161,6 +169,31 @@ def findings_of(edits: Sequence[Edit], source: str = "") -> list[Finding]:
     return [finding("EDITED", sorted({*rows}), count=len(rows))] if rows else []
 
 
+@dataclass(frozen=True)
+class AddedRows:
+    """What steps say of the rows of one source, beside their cells."""
+
+    first_wording: dict[int, int]
+    """Row → the row whose question it asks in other words; that one itself, too."""
+    refusals: frozenset[int]
+    splits: dict[int, str]
+
+
+def added_rows(edits: Sequence[Edit], source: str = "") -> AddedRows:
+    """What the steps about `source` say of the rows they add."""
+    added = [edit for edit in edits if isinstance(edit, AddRow) and edit.source == source]
+    first: dict[int, int] = {}
+    for edit in added:
+        if edit.wording_of:
+            root = first.setdefault(edit.wording_of, edit.wording_of)
+            first[edit.row] = root
+    return AddedRows(
+        first,
+        frozenset(edit.row for edit in added if edit.refusal),
+        {edit.row: edit.split for edit in added if edit.split},
+    )
+
+
 class EditedTable:
     """The rows of one source's table after steps, and where further steps are made."""
 
@@ -232,10 +265,19 @@ class EditedTable:
         """Raises EditMismatch."""
         self.take(DeleteRow(row, row_fingerprint(self._existing(row)), self._source))
 
-    def add(self, after: int = END, values: Cells = ()) -> int:
+    def add(
+        self,
+        after: int = END,
+        values: Cells = (),
+        *,
+        wording_of: int = 0,
+        refusal: bool = False,
+        split: str = "",
+        made_by: str = "",
+    ) -> int:
         """The number of a new row behind another. Raises EditMismatch, CellTooLong."""
         row = self._next_row()
-        self.take(AddRow(row, after, values, self._source))
+        self.take(AddRow(row, after, values, self._source, wording_of, refusal, split, made_by))
         return row
 
     def split(self, row: int, first: Cells, second: Cells) -> int:

@@ -172,6 +172,7 @@ def _read_all(
         if columns.kind is not None:
             stage = StageProgress(progress, "行の組み立て")
             built, unusable = build(table, columns, config.system, name, stage, config.several)
+            built = _as_added(built, editing.added_rows(edits, name))
             if downloads.is_ours(table):
                 built, marks = downloads.with_marks(table, built)
                 notes += marks
@@ -190,6 +191,26 @@ def _read_all(
         kinds = [f"{source.reading.path.name}: {source.columns.kind}" for source in sources]
         raise SourceKindsDiffer(kinds=kinds)
     return tuple(sources), examples, findings
+
+
+def _as_added(examples: Sequence[Example], added: editing.AddedRows) -> list[Example]:
+    """The examples with what steps say of their rows: their group, split, and whether they refuse."""
+    groups = {one.row: one.group or f"{one.row}行目の聞き方" for one in examples}
+    marked = []
+    for one in examples:
+        first = added.first_wording.get(one.row)
+        group = one.group if first is None else groups.get(first, f"{first}行目の聞き方")
+        split = added.splits.get(one.row, one.split)
+        marked.append(
+            replace(
+                one,
+                group=group,
+                split=split,
+                refusal=one.row in added.refusals,
+                is_wording=first not in (None, one.row),
+            )
+        )
+    return marked
 
 
 def source_names(paths: Sequence[Path]) -> list[str]:

@@ -80,6 +80,10 @@ class Example:
     """`train`, `valid` or `test`, where the source says so."""
     times: int = 1
     """How often it is trained."""
+    refusal: bool = False
+    """It asks what the data does not answer, and says so."""
+    is_wording: bool = False
+    """It was added as another wording of a row."""
 
     def to_row(self, group: str) -> dict[str, object]:
         """The row of a split's file."""
@@ -90,7 +94,8 @@ class Example:
         if self.tools:
             fields["tools"] = list(self.tools)
         origin = {"source": self.source} if self.source else {}
-        return {**fields, "row": self.row, "group": group, **origin}
+        mark = {"refusal": True} if self.refusal else {}
+        return {**fields, "row": self.row, "group": group, **origin, **mark}
 
     def to_line(self, group: str) -> str:
         """`to_row` as JSON; of a plain chat put together here, in a third of the time."""

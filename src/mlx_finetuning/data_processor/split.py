@@ -109,7 +109,10 @@ def _facts(
 ) -> tuple[Labels, list[Finding]]:
     """Labels of examples that state one fact: they have the same group cell, or the same answer."""
     limit = _most_of_one_fact(keys)
-    counts = Counter(keys.answers)
+    # Wordings that were added to a row ask for its fact, however many they are.
+    counts = Counter(
+        answer for one, answer in zip(examples, keys.answers, strict=True) if not one.is_wording
+    )
     stock = {answer for answer, count in counts.items() if answer and count > limit}
     facts = np.arange(len(examples))
     # Groups are of one file: another file's 「1」 is another group.
@@ -118,8 +121,11 @@ def _facts(
         for example in progress.over(examples)
     ]
     join_equal(facts, named)
-    join_equal(facts, [NONE if answer in stock else answer for answer in keys.answers])
-    labelled = (examples[at] for at, answer in enumerate(keys.answers) if answer in stock)
+    # To refuse two questions is not to state one fact.
+    refused = {keys.answers[at] for at, example in enumerate(examples) if example.refusal}
+    apart = stock | refused
+    join_equal(facts, [NONE if answer in apart else answer for answer in keys.answers])
+    labelled = (examples[at] for at, answer in enumerate(keys.answers) if answer in stock - refused)
     return facts, findings_at("LABEL_ANSWER", labelled)
 
 
@@ -242,10 +248,16 @@ def wordings_by_answer(
     for wording in members(near):
         answer = keys.answers[wording[0]]
         text = examples[wording[0]].turns[-1].content
-        is_clear = all(len(answers_to[keys.questions[at]]) == 1 for at in wording)
+        is_clear = all(
+            len(answers_to[keys.questions[at]]) == 1 and not examples[at].refusal for at in wording
+        )
         if answer != NONE and is_clear and len(_SET_PHRASES.sub("", text)) > 1:
             by_answer[answer].append(wording)
-    return [wordings for wordings in by_answer.values() if len(wordings) <= limit]
+    return [
+        wordings
+        for wordings in by_answer.values()
+        if sum(any(not examples[at].is_wording for at in one) for one in wordings) <= limit
+    ]
 
 
 def _hold_out_wordings(

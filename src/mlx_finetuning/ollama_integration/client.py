@@ -176,19 +176,27 @@ class Client:
         messages: Sequence[Message],
         max_tokens: int = 128,
         temperature: float | None = None,
+        seed: int | None = None,
+        schema: JsonObject | None = None,
     ) -> AnswerChunks:
         """The answer as it is generated; closing the generator stops the server's work.
 
-        temperature: None for the model's own setting. `think` is not sent: the template of a tuned
-        model says itself whether it thinks.
+        temperature, seed: None for the model's own setting; schema: of the JSON that it answers with.
+        `think` is not sent: the template of a tuned model says itself whether it thinks.
         """
-        options: dict[str, object] = {"num_predict": max_tokens}
-        if temperature is not None:
-            options["temperature"] = temperature
-        body = {"model": name, "messages": list(messages), "options": options, "stream": True}
+        chosen = {"num_predict": max_tokens, "temperature": temperature, "seed": seed}
+        body: dict[str, object] = {
+            "model": name,
+            "messages": list(messages),
+            "options": {key: value for key, value in chosen.items() if value is not None},
+            "stream": True,
+            **({"format": schema} if schema is not None else {}),
+        }
         last: JsonObject = {}
         for last in self._lines("/api/chat", body):
             message = last.get("message") or {}
+            if not isinstance(message, dict):
+                raise NotOllama(reason="形の違う応答が返りました。")
             text, thought = str(message.get("content") or ""), str(message.get("thinking") or "")
             if text or thought:
                 yield AnswerChunk(text, reasoning=thought)

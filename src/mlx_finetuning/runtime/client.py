@@ -1,4 +1,5 @@
-"""Talks to an OpenAI-compatible server on loopback. Starts nothing."""
+"""Talks to an OpenAI-compatible server: of ours on loopback, or of others where the user names it.
+Starts nothing."""
 
 from __future__ import annotations
 
@@ -30,8 +31,11 @@ class Client:
         key: str,
         timeout_s: float = 300.0,
         transport: httpx2.BaseTransport | None = None,
+        *,
+        is_ours: bool = True,
     ) -> None:
-        """timeout_s: the longest silence; transport: in place of the network, for tests."""
+        """timeout_s: the longest silence; transport: in place of the network, for tests; is_ours: on
+        loopback, started by us."""
         # Imported here: the server process imports this package too, and needs no client.
         import httpx2
 
@@ -40,15 +44,18 @@ class Client:
         self._http = httpx2.Client(
             base_url=address,
             headers=httpx2.Headers(
-                {"Content-Type": "application/json", "Authorization": f"Bearer {key}"},
+                {
+                    "Content-Type": "application/json",
+                    **({"Authorization": f"Bearer {key}"} if key or is_ours else {}),
+                },
                 encoding="latin-1",
             ),
             timeout=timeout_s,
             transport=transport,
             # A proxy from the environment must not see traffic to this machine.
-            trust_env=False,
+            trust_env=not is_ours,
             # Nothing is encrypted on loopback: loading the system's certificates would take 20 ms.
-            verify=ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT),
+            verify=ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT) if is_ours else True,
             # The servers close a connection after each answer.
             limits=httpx2.Limits(max_keepalive_connections=0),
         )
@@ -65,6 +72,7 @@ class Client:
         max_tokens: int = 128,
         temperature: float = 0.0,
         model: str | None = None,
+        seed: int | None = None,
     ) -> AnswerChunks:
         """The answer's chunks as they are generated; the last one, without text, has the counts.
 
@@ -77,6 +85,7 @@ class Client:
             "stream": True,
             "stream_options": {"include_usage": True},
             **({"model": model} if model else {}),
+            **({"seed": seed} if seed is not None else {}),
         }
         reason = ""
         usage: dict[str, int] = {}
@@ -85,7 +94,7 @@ class Client:
                 usage = event.get("usage") or usage
                 for choice in event.get("choices", []):
                     reason = choice.get("finish_reason") or reason
-                    delta = choice["delta"]
+                    delta = choice.get("delta") or {}
                     text, thought = delta.get("content"), delta.get("reasoning_content")
                     if text or thought:
                         yield AnswerChunk(text or "", reasoning=thought or "")
@@ -185,8 +194,9 @@ class Client:
                     response.read()
                     raise _error(response)
                 yield response
-        except (httpx2.HTTPError, ValueError) as error:
-            raise RuntimeNotAnswering(reason=str(error)) from error
+        except (httpx2.HTTPError, httpx2.InvalidURL, ValueError) as error:
+            reason = str(error) or type(error).__name__  # silence has no words
+            raise RuntimeNotAnswering(reason=reason) from error
 
 
 def _sampling(config: SamplingConfig) -> Mapping[str, object]:
@@ -219,9 +229,18 @@ def _events(response: httpx2.Response) -> Iterator[dict[str, Any]]:
             return
         if name in ("data", "error") and value:
             event = json.loads(value)
-            if "error" in event:
+            if not isinstance(event, dict) or not _are_objects(event.get("choices", [])):
+                raise ValueError("サーバーの応答の形が違います。")
+            if event.get("error"):
                 raise _raised(event["error"])
             yield event
+
+
+def _are_objects(choices: object) -> bool:
+    return isinstance(choices, list) and all(
+        isinstance(choice, dict) and isinstance(choice.get("delta") or {}, dict)
+        for choice in choices
+    )
 
 
 def _lines(response: httpx2.Response) -> Iterator[bytes]:
@@ -240,10 +259,12 @@ def _error(response: httpx2.Response) -> StudioError:
         return RuntimeNotAnswering(reason=f"HTTP {response.status_code}")
 
 
-def _raised(error: dict[str, Any]) -> StudioError:
+def _raised(error: Any) -> StudioError:
     """The error that a server tells of: one of ours as it was raised there."""
+    if not isinstance(error, dict):
+        return RuntimeNotAnswering(reason=str(error))
     if error.get("code") in StudioError.registry:
         return StudioError.from_json(error)
     if error.get("type") == "exceed_context_size_error":  # of llama.cpp
         return PromptTooLong(tokens=error["n_prompt_tokens"], limit=error["n_ctx"])
-    return RuntimeNotAnswering(reason=str(error["message"]))
+    return RuntimeNotAnswering(reason=str(error.get("message", error)))

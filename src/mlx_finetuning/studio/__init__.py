@@ -27,6 +27,7 @@ if TYPE_CHECKING:
     from mlx_finetuning.studio.records import Records
     from mlx_finetuning.studio.runs import Runs
     from mlx_finetuning.studio.training import Training
+    from mlx_finetuning.studio.wordings import Wordings
 
 
 class Studio:
@@ -41,6 +42,13 @@ class Studio:
         from mlx_finetuning.studio.data import Data
 
         return Data(self.workspace)
+
+    @cached_property
+    def wordings(self) -> Wordings:
+        """Rows that are made of a dataset's own: other wordings, and questions to refuse."""
+        from mlx_finetuning.studio.wordings import Wordings
+
+        return Wordings(self.workspace)
 
     @cached_property
     def models(self) -> Models:

@@ -119,7 +119,7 @@ def _by_mlx(context: TaskContext) -> Iterator[Served]:
     trained = runs.require_trained(context.workspace, context.run_id)
     folder = bases.of_run(trained, context.workspace)
     adapter = context.workspace.adapter(context.run_id)
-    _require_memory(_computed_bytes(folder) + adapter.weights.stat().st_size)
+    require_memory(computed_bytes(folder) + adapter.weights.stat().st_size)
     tuned = load(folder, adapter.folder)
     engine = _MlxEngine(folder, adapter.folder, tuned)
     names = {context.run_id: "学習したモデル", BASE: "元のモデル"}
@@ -180,7 +180,7 @@ class _MlxEngine:
                 yield self._tuned
         else:
             if self._base is None:
-                _require_memory(_computed_bytes(self._folder))
+                require_memory(computed_bytes(self._folder))
                 self._base = load(self._folder, asked_like=self._adapter)
             yield self._base
 
@@ -222,7 +222,7 @@ def _refused(name: str, reason: str) -> RequestRefused:
     return RequestRefused(problems=[f"{name}: {reason}"])
 
 
-def _computed_bytes(folder: Path) -> int:
+def computed_bytes(folder: Path) -> int:
     """About as many bytes as a model's weights take once loaded."""
     import mlx.core as mx
 
@@ -246,11 +246,12 @@ def _computed_bytes(folder: Path) -> int:
 def _by_llama_cpp(context: TaskContext) -> Iterator[Served]:
     gguf = Path(context.config["gguf"])
     file, adapter = _model_and_adapter(context, gguf)
-    _require_memory(file.stat().st_size)
+    require_memory(file.stat().st_size)
     with serve(file, adapter=adapter) as client:
         chat = _trained_chat(context)
-        asking = functools.partial(_asked, chat) if chat else _asked_by_file(context, file, client)
-        yield Served(_llama_cpp_engine(client, chat, asking), {context.run_id: gguf.name})
+        thinks = tokenization.kept_thinks(context.workspace.adapter(context.run_id).folder)
+        asking = functools.partial(_asked, chat) if chat else asked_by_file(file, client, thinks)
+        yield Served(llama_cpp_engine(client, chat, asking), {context.run_id: gguf.name})
 
 
 def _model_and_adapter(context: TaskContext, gguf: Path) -> tuple[Path, Path | None]:
@@ -264,8 +265,9 @@ def _model_and_adapter(context: TaskContext, gguf: Path) -> tuple[Path, Path | N
     return base.file, gguf
 
 
-def _asked_by_file(context: TaskContext, gguf: Path, client: Client) -> Asking:
-    """As `_asked`, by the template and the tokens of the file, as llama.cpp reads them."""
+def asked_by_file(gguf: Path, client: Client, thinks: bool = False) -> Asking:
+    """As `_asked`, by the template and the tokens of the file, as llama.cpp reads them; thinks: how
+    the model was trained."""
     metadata = gguf_reader.read(gguf).metadata
     tokens = zip(
         metadata["tokenizer.ggml.tokens"], metadata["tokenizer.ggml.token_type"], strict=True
@@ -274,7 +276,6 @@ def _asked_by_file(context: TaskContext, gguf: Path, client: Client) -> Asking:
     form = Format(None)
     if template := metadata.get("tokenizer.chat_template"):
         prompt = client.apply_template([{"role": "user", "content": "?"}])
-        thinks = tokenization.kept_thinks(context.workspace.adapter(context.run_id).folder)
         form = form_of(str(template), prompt, thinks=thinks)
 
     def asked(question: Question) -> Asked:
@@ -308,7 +309,9 @@ def _trained_chat(context: TaskContext) -> ChatTokenizer | None:
     return chat if chat.template else None
 
 
-def _llama_cpp_engine(client: Client, chat: ChatTokenizer | None, asking: Asking) -> Engine:
+def llama_cpp_engine(client: Client, chat: ChatTokenizer | None, asking: Asking) -> Engine:
+    """What asks a llama.cpp server of ours; chat: to read calls of tools with."""
+
     def answer(question: Question) -> AnswerChunks:
         # llama.cpp cuts some texts otherwise: emoji of a Unigram model, for one.
         asked = asking(question)
@@ -349,7 +352,8 @@ ENGINES: dict[str, Callable[[TaskContext], contextlib.AbstractContextManager[Ser
 }
 
 
-def _require_memory(needed: int) -> None:
+def require_memory(needed: int) -> None:
+    """Raises NotEnoughMemory for a model of so many bytes."""
     available = memory_monitor.read_memory().usable
     if needed + OTHER_BYTES > available:
         raise NotEnoughMemory(

@@ -30,6 +30,8 @@ class Row(TypedDict, total=False):
     """The paraphrase group that it was split by."""
     source: str
     """The file's name, where a dataset has several."""
+    refusal: bool
+    """Whether it asks what the data does not answer, and says so."""
 
 
 def read_rows(path: Path) -> list[Row]:

@@ -19,6 +19,7 @@ from mlx_finetuning.experiment_tracker.evaluation.comparison import (
     per_token,
 )
 from mlx_finetuning.experiment_tracker.evaluation.measured import Findings, Origin
+from mlx_finetuning.experiment_tracker.evaluation.refusals import is_refusal
 from mlx_finetuning.experiment_tracker.evaluation.results import (
     SPLITS_JA,
     Forgetting,
@@ -35,7 +36,7 @@ from mlx_finetuning.experiment_tracker.evaluation.rightness import RIGHT, Rightn
 from mlx_finetuning.experiment_tracker.evaluation.statistics import ratio
 from mlx_finetuning.experiment_tracker.evaluation.verdict import Learning, Link
 from mlx_finetuning.tokenization.reasoning import answer_of
-from mlx_finetuning.utils.japanese_utils import contains
+from mlx_finetuning.utils.japanese_utils import contains, exact_match
 from mlx_finetuning.utils.validators import KINDS_JA, personal_data
 
 HELD_OUT_JA = {
@@ -209,7 +210,11 @@ def tally(asked: Sequence[Exchange], findings: Findings) -> Tally | None:
 
 
 def how_right(answer: str, exchange: Exchange, findings: Findings) -> Rightness:
-    """Of either model's answer; a label is right word for word or not at all."""
+    """Of either model's answer; a label is right word for word or not at all, a refusal in any words."""
+    if exchange.row.get("refusal"):
+        refuses = is_refusal(answer, frozenset([exchange.expected]))
+        is_exact = exact_match(answer, exchange.expected)
+        return "exact" if is_exact else "contains" if refuses else "wrong" if answer else "empty"
     found = rightness(answer, exchange.expected, exchange.question, findings.common)
     return "wrong" if found == "contains" and findings.goal == "labels" else found
 
@@ -289,7 +294,12 @@ def memorising(findings: Findings, exchanges: dict[str, list[Exchange]]) -> Memo
     """exchanges: by split."""
     trained_answers: set[str] = set()
     if "train" in findings.splits:
-        rows = (row for row in findings.splits["train"].rows if row.get("messages"))
+        # To refuse what has nothing to do with the data is no parroting.
+        rows = (
+            row
+            for row in findings.splits["train"].rows
+            if row.get("messages") and not row.get("refusal")
+        )
         trained_answers = {answer_of(row["messages"][-1]) for row in rows}
     long_answers = sorted(text for text in trained_answers if len(text) >= LONG_ANSWER)
 

@@ -12,7 +12,7 @@ from dataclasses import asdict, replace
 
 from mlx_finetuning import files
 from mlx_finetuning.config import EvaluateConfig, as_dict
-from mlx_finetuning.experiment_tracker.evaluation import comparison, judge, report_html
+from mlx_finetuning.experiment_tracker.evaluation import comparison, judge, refusals, report_html
 from mlx_finetuning.experiment_tracker.evaluation.comparison import Exchange, Grade
 from mlx_finetuning.experiment_tracker.evaluation.measured import Findings, Origin
 from mlx_finetuning.experiment_tracker.evaluation.questions import is_paraphrase
@@ -27,6 +27,7 @@ from mlx_finetuning.experiment_tracker.evaluation.results import (
     ReportOrigin,
     SplitReport,
 )
+from mlx_finetuning.experiment_tracker.evaluation.rightness import RIGHT
 from mlx_finetuning.jobs.results import Certificate
 from mlx_finetuning.workspace import RunPaths
 
@@ -35,7 +36,10 @@ TITLES = {
     "paraphrase": "教えた内容の、別の聞き方",
     "reworded": "教えた質問の言い換え（機械的に作ったもの）",
     "trained": "教えた質問",
+    "refusal": "データに答えのない質問（教えていないもの）",
+    "trained_refusal": "データに答えのない質問（教えたもの）",
 }
+REFUSALS = ("refusal", "trained_refusal")
 CURVE_POINTS = 400
 
 
@@ -61,6 +65,7 @@ def build(origin: Origin, findings: Findings, settings: EvaluateConfig) -> Repor
         memorising=memorising,
         stopping=stopping,
         thinking=judge.thinking(asked, findings.thinks),
+        refusing=refusals.refusing(_replies(by_kind, findings)),
         splits={name: _split(name, findings, exchanges[name], seed) for name in findings.splits},
         questions={
             name: QuestionsReport(
@@ -168,9 +173,27 @@ def _by_kind(exchanges: dict[str, list[Exchange]], findings: Findings) -> dict[s
 
 
 def _kind_of(exchange: Exchange, split: str, findings: Findings) -> str:
+    is_refusal = bool(exchange.row.get("refusal"))
     if split == "train":
-        return "trained"
+        return "trained_refusal" if is_refusal else "trained"
+    if is_refusal:
+        return "refusal"
     return "paraphrase" if is_paraphrase(exchange.row, findings.trained_groups) else "new"
+
+
+def _replies(by_kind: dict[str, list[Exchange]], findings: Findings) -> list[refusals.Reply]:
+    """What was asked of the data itself: taught questions, other wordings, and those without answer."""
+    return [
+        refusals.Reply(
+            one.expected,
+            one.tuned,
+            judge.how_right(one.tuned, one, findings) in RIGHT,
+            kind in REFUSALS,
+            kind == "refusal",
+        )
+        for kind in ("trained", "paraphrase", *REFUSALS)
+        for one in by_kind.get(kind, [])
+    ]
 
 
 def _curve(losses: Iterable[tuple[int, float | None]]) -> Curve:

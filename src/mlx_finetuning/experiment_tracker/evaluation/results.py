@@ -18,6 +18,8 @@ MARKS_JA = {"○": "一字一句同じ", "△": "要点が合う", "×": "まち
 """What each is called, wherever answers are counted."""
 THINKING_JA = "考えてから答えるか"
 """Title of the judgement that only models have that may think."""
+REFUSING_JA = "知らないことを断るか"
+"""Title of the judgement on data with questions that it does not answer."""
 SPLITS_JA = {"train": "教えた行", "valid": "教えていない行（検証）", "test": "教えていない行"}
 
 
@@ -196,6 +198,25 @@ class Thinking(Verdict):
     tuned_unfinished: int
 
 
+@dataclass(frozen=True, kw_only=True)
+class Refusing(Verdict):
+    """Whether the tuned model says that it does not know what the data does not tell. Counts."""
+
+    unanswerable: int
+    """Questions that the data does not answer."""
+    refused: int
+    confident_wrong: int
+    """Of them, those that were answered all the same."""
+    known: int
+    """Questions that the data answers, taught or in other words."""
+    known_right: int
+    known_wrong: int
+    """Answered wrongly; those that were refused not among them."""
+    known_refused: int
+    held_out: bool
+    """Whether the questions without an answer were not taught."""
+
+
 @dataclass(frozen=True)
 class Tally:
     """How right a model's answers to some questions are."""
@@ -275,7 +296,12 @@ class Answered:
     @property
     def taught_ja(self) -> str:
         """Whether the row was trained on, in Japanese."""
-        words = {"trained": "教えた", "paraphrase": "教えていない（別の聞き方）"}
+        words = {
+            "trained": "教えた",
+            "trained_refusal": "教えた（答えのない質問）",
+            "refusal": "教えていない（答えのない質問）",
+            "paraphrase": "教えていない（別の聞き方）",
+        }
         return words.get(self.kind, "教えていない")
 
     @property
@@ -373,6 +399,8 @@ class Report:
     origin: ReportOrigin
     thinking: Thinking | None = None
     """None where the model's template knows of no reasoning."""
+    refusing: Refusing | None = None
+    """None where the data has no questions without an answer."""
     outcome: Outcome | None = None
     """The first line; None in reports of older versions, whose `verdict` goes by the loss alone."""
 
@@ -388,6 +416,7 @@ class Report:
             ("ほかのことを忘れていないか", self.forgetting),
             ("丸暗記していないか", self.memorising),
             ("答えを自分で終えるか", self.stopping),
+            *([(REFUSING_JA, self.refusing)] if self.refusing else []),
             *([(THINKING_JA, self.thinking)] if self.thinking else []),
         ]
         first = self.first_line
