@@ -94,7 +94,7 @@ def test_views_of_runs_in_every_state_speak_japanese(page: Page, served: Served)
 def finish(workspace: Workspace) -> str:
     """A run with a report, files, a conversation, and a certificate with all notes: no answer ends."""
     run_id, studio = finished_run.make(workspace), Studio(workspace)
-    evaluate.run(finished_run.context(workspace))
+    evaluate.run(finished_run.context(workspace, max_tokens=8))
     studio.exports.start(run_id, ExportConfig(quant="Q8_0")).follow()
     studio.exports.start(run_id, ExportConfig(format="peft")).follow()
     studio.evaluation.certify(run_id, CertifyConfig(prompts=4, max_tokens=1)).follow()

@@ -137,6 +137,7 @@ def test_every_written_file_is_certified_as_the_trained_model(
     assert "証明書" in page.read_text(encoding="utf-8")
 
 
+@pytest.mark.long  # in short: test_learning_rate_zero_is_judged_as_not_learned
 @pytest.mark.usefixtures("demo")
 def test_without_training_the_accuracy_stays_the_bases(demo_workspace: Path) -> None:
     """In the same workspace, where the base's answers are kept; last, since the data are made anew."""

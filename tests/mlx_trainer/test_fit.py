@@ -21,6 +21,7 @@ from mlx_finetuning.mlx_trainer.training import estimate, loop, memory_fit
 from mlx_finetuning.mlx_trainer.training.estimate import recommended
 from mlx_finetuning.progress import silent
 from mlx_finetuning.workspace import AdapterPaths
+from support.cut_models import short_folder
 from support.recorded_run import Recorder, rows, tiny_folder
 from support.small_models import write_model
 
@@ -32,7 +33,7 @@ def trained(
 ) -> tuple[loop.TrainResult, Recorder]:
     recorder = Recorder()
     paths = AdapterPaths(folder)
-    return loop.train(load(tiny_folder()), data, [], config, paths, recorder.hooks()), recorder
+    return loop.train(load(short_folder()), data, [], config, paths, recorder.hooks()), recorder
 
 
 def work(tiny: LoadedModel, config: TrainConfig) -> workload.Workload:

@@ -29,8 +29,9 @@ from mlx_finetuning.mlx_trainer.training import checkpoints, replay
 from mlx_finetuning.progress import Step, silent
 from mlx_finetuning.utils import gguf_base
 from support import model_classes
+from support.cut_models import short_folder
 from support.model_classes import model_of, named
-from support.resumed_run import CONFIG, lines, rows, stop_at, tiny_folder, train
+from support.resumed_run import CONFIG, lines, rows, stop_at, train
 
 REPLAYING = dataclasses.replace(CONFIG, replay=2)
 
@@ -45,7 +46,7 @@ def said(count: int) -> list[Example]:
         {"messages": [{"role": role, "content": asked}, {"role": "assistant", "content": answer}]}
         for role, asked, answer in turns
     ]
-    return encode_rows(load(tiny_folder()), chats, 1024)
+    return encode_rows(load(short_folder()), chats, 1024)
 
 
 # --- what is learned ---------------------------------------------------------------------

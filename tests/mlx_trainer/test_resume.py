@@ -37,7 +37,8 @@ from mlx_finetuning.mlx_trainer.training import checkpoints, loop
 from mlx_finetuning.progress import Step
 from mlx_finetuning.utils import fingerprint
 from mlx_finetuning.utils.memory_monitor import Memory
-from support.recorded_run import rows, tiny_folder
+from support.cut_models import short_folder
+from support.recorded_run import rows
 from support.resumed_run import CONFIG, lines, stop_at, train
 
 CHILD = """
@@ -108,10 +109,10 @@ def test_run_stopped_by_a_former_version_goes_on(tmp_path: Path, targets: str) -
     settings = {**dataclasses.asdict(config), "targets": targets, "hosts": "", "objective": "sft"}
     settings = {name: value for name, value in settings.items() if not name.startswith("replay")}
     digest = hashlib.sha256(repr(sorted(settings.items())).encode())
-    base = load(tiny_folder())
+    base = load(short_folder())
     for example in encode_rows(base, rows(8), config.max_length, config.supervise):
         digest.update(repr((example.tokens, example.supervised)).encode())
-    for chunk in fingerprint.chunks(tiny_folder() / "model.safetensors"):
+    for chunk in fingerprint.chunks(short_folder() / "model.safetensors"):
         digest.update(chunk)
     newest = checkpoints.latest(tmp_path / "checkpoints")
     assert newest is not None
@@ -146,7 +147,7 @@ def test_noise_and_eight_bit_state_resume_bit_identical(tmp_path: Path) -> None:
         optimizer="adamw8bit",
         micro_batch_size=2,
         recompute="on",
-        sample_every=4,
+        sample_every=8,
     )
     train(tmp_path / "whole", config)
     with pytest.raises(Interrupted):
@@ -181,7 +182,7 @@ def test_minutes_between_checkpoints_count_too(tmp_path: Path) -> None:
 
 def test_other_base_weights_do_not_go_on_from_a_checkpoint(tmp_path: Path) -> None:
     base = tmp_path / "base"
-    shutil.copytree(tiny_folder(), base)
+    shutil.copytree(short_folder(), base)
     config = dataclasses.replace(CONFIG, iterations=4)
     train(tmp_path / "run", config, loaded=load(base))
     weights = mx.load(str(base / "model.safetensors"))
@@ -334,7 +335,7 @@ def test_run_that_cannot_fit_is_refused_with_figures_before_anything_is_written(
 def test_ruined_weights_stop_the_run_and_the_last_sound_adapter_stays(
     tmp_path: Path, factor: float
 ) -> None:
-    loaded = load(tiny_folder())
+    loaded = load(short_folder())
 
     def ruin(step: Step) -> None:
         if step.stage == loop.STAGE and step.done == 5:

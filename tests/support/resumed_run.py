@@ -17,7 +17,8 @@ from mlx_finetuning.mlx_trainer.model.load import LoadedModel, load
 from mlx_finetuning.mlx_trainer.training import loop
 from mlx_finetuning.progress import Step, silent
 from mlx_finetuning.workspace import AdapterPaths
-from support.recorded_run import rows, tiny_folder
+from support.cut_models import short_folder
+from support.recorded_run import rows
 
 CONFIG = TrainConfig(
     iterations=12,
@@ -61,7 +62,7 @@ def train(
     with files.LineLog(log) as metrics, files.LineLog(folder / "samples.jsonl") as samples:
         hooks = loop.Hooks(metrics.append, lambda name, **_: None, progress, rewind, samples.append)
         return loop.train(
-            loaded or load(tiny_folder()),
+            loaded or load(short_folder()),
             learned,
             held_out,
             config,

@@ -12,7 +12,7 @@ from mlx_finetuning.config import TrainConfig
 from mlx_finetuning.progress import Step
 from mlx_finetuning.studio import Studio
 from mlx_finetuning.workspace import Workspace
-from support import curt_model
+from support import cut_models
 from support.helpers import worker_process, write_facts
 
 
@@ -20,7 +20,7 @@ from support.helpers import worker_process, write_facts
 def studio(tmp_path: Path) -> Studio:
     studio = Studio(Workspace(tmp_path))
     write_facts(studio.workspace)
-    curt_model.write(studio.workspace)
+    cut_models.write_curt(studio.workspace)
     return studio
 
 

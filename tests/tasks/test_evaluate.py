@@ -80,7 +80,9 @@ def right(studio: Studio) -> str:
 
 @pytest.fixture(scope="module")
 def report(studio: Studio, right: str) -> Report:
-    return studio.evaluation.start(right, EvaluateConfig(**QUICK)).follow()
+    # As many tokens as the answers to general questions take.
+    settings = EvaluateConfig(**{**QUICK, "max_tokens": 12})
+    return studio.evaluation.start(right, settings).follow()
 
 
 @pytest.fixture(scope="module")

@@ -6,6 +6,7 @@ rewritten.
 
 from __future__ import annotations
 
+import contextlib
 import secrets
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass, field, fields
@@ -64,22 +65,19 @@ def save(folder: Path, chat: Conversation) -> None:
 
 def read_all(folder: Path) -> list[Conversation]:
     """The conversations that can be read, the newest first."""
-    paths = sorted(folder.glob("[!.]*.json"), reverse=True) if folder.is_dir() else []
-    return [chat for path in paths if (chat := _read(path)) is not None]
+    chats = []
+    for path in sorted(folder.glob("[!.]*.json"), reverse=True) if folder.is_dir() else []:
+        with contextlib.suppress(FileNotFoundError, RecordDamaged, NewerSchema, KeyError):
+            record = files.read_json(path)
+            chat = Conversation(**{item.name: record[item.name] for item in fields(Conversation)})
+            if _is_sound(chat) and chat.chat_id == path.stem:
+                chats.append(chat)
+    return chats
 
 
 def delete(folder: Path, chat_id: str) -> None:
     """Remove a conversation, if it is there."""
     (folder / f"{checked_name('会話', chat_id)}.json").unlink(missing_ok=True)
-
-
-def _read(path: Path) -> Conversation | None:
-    try:
-        record = files.read_json(path)
-        chat = Conversation(**{item.name: record[item.name] for item in fields(Conversation)})
-        return chat if _is_sound(chat) and chat.chat_id == path.stem else None
-    except (FileNotFoundError, RecordDamaged, NewerSchema, KeyError):
-        return None
 
 
 def _is_sound(chat: Conversation) -> bool:

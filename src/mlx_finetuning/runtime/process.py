@@ -64,7 +64,11 @@ def serve(
             end = time.monotonic() + timeout_s
             while not port_file.exists():
                 if process.poll() is not None:
-                    raise RuntimeNotStarted(path=str(gguf), reason=_complaint(log_file))
+                    # The first complaint of llama.cpp's log, or else the log's last line.
+                    lines = log_file.read_text(encoding="utf-8", errors="replace").splitlines()
+                    complaints = [found[1] for line in lines if (found := COMPLAINT.match(line))]
+                    reasons = complaints or lines[-1:] or ["理由は記録されていません。"]
+                    raise RuntimeNotStarted(path=str(gguf), reason=reasons[0])
                 if time.monotonic() >= end:
                     reason = f"{timeout_s:g}秒待っても準備ができません。"
                     raise RuntimeNotStarted(path=str(gguf), reason=reason)
@@ -76,10 +80,3 @@ def serve(
                 with contextlib.suppress(BrokenPipeError):
                     process.stdin.close()
             processes.end(process, STOP_S)
-
-
-def _complaint(log_file: Path) -> str:
-    """The first complaint of llama.cpp's log, or else the log's last line."""
-    lines = log_file.read_text(encoding="utf-8", errors="replace").splitlines()
-    complaints = [match[1] for line in lines if (match := COMPLAINT.match(line))]
-    return (complaints or lines[-1:] or ["理由は記録されていません。"])[0]

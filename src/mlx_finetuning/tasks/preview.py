@@ -159,7 +159,13 @@ def _count(
         targets = [sum(whole.supervised[1:limit]) for whole in wholes]
         totals.tokens += sum(min(len(whole.tokens), limit) for whole in wholes)
         totals.supervised_tokens += sum(targets)
-        totals.characters += _characters(row)
+        if "text" in row:
+            totals.characters += len(row["text"])
+        else:
+            turns = (turn for chat in conversations(row) for turn in chat)
+            totals.characters += sum(
+                len(turn["content"]) + len(turn.get(FIELDS[0]) or "") for turn in turns
+            )
         totals.unused_rows += not (all(targets) if "chosen" in row else any(targets))
         if longest > totals.longest_tokens:
             totals.longest_row, totals.longest_tokens = wholes[0].row, longest
@@ -182,10 +188,3 @@ def _count(
     totals.supervised_share = round(totals.supervised_tokens / max(totals.tokens, 1), 4)
     totals.tokens_per_character = round(totals.tokens / max(totals.characters, 1), 3)
     return totals
-
-
-def _characters(row: Row) -> int:
-    if "text" in row:
-        return len(row["text"])
-    turns = (turn for chat in conversations(row) for turn in chat)
-    return sum(len(turn["content"]) + len(turn.get(FIELDS[0]) or "") for turn in turns)

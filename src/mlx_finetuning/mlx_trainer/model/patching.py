@@ -29,7 +29,11 @@ FUNCTIONS = {
     SWIGLU: "mlx_lm.models.*, switch_layers: MLX's exponential takes 9 ns a value on the CPU",
     ROPE: "mlx.core.fast: its derivative takes several passes on the CPU",
 }
-"""Every function of mlx or mlx-lm that is replaced for the whole process, and why."""
+"""Every function of mlx or mlx-lm that is replaced for the whole process, and why.
+
+What is replaced while a library is imported is not here, since processes without MLX import transformers,
+too: `utils.mlx_lm_import.STAND_INS`, and the two functions of `utils.transformers_import.change`.
+"""
 
 
 class Proxy(nn.Module):  # type: ignore[misc]

@@ -174,12 +174,13 @@ class RankProcess(WorkerProcess):
 
     def lost(self) -> StudioError:
         """Why it is gone: the error it sent last, or else its exit code."""
-        said = self._last_error() if self.has_ended() else None
+        said = self.last_error() if self.has_ended() else None
         if said is not None:
-            return self._told(said)
+            return self.told(said)
         return RankLost(rank=self.rank.number, host=self.host, exit_code=self._process.poll())
 
-    def _told(self, error: StudioError) -> RankFailed:
+    def told(self, error: StudioError) -> RankFailed:
+        """The error, with where it was met."""
         text = describe(error)
         reason = f"{text.what}{text.why}"
         return RankFailed(rank=self.rank.number, host=self.host, reason=reason)

@@ -157,16 +157,16 @@ class WorkerProcess:
         """Why it is gone: the error it sent last, or else what its exit code says."""
         if not self.has_ended():
             return GradientWorkerLost(exit_code=None)
-        said = self._last_error()
+        said = self.last_error()
         if said is not None:
-            return self._told(said)
+            return self.told(said)
         code = self._process.returncode
         if -code in FROM_OUTSIDE:
             return GradientWorkerLost(exit_code=code)
         reason = "何が起きたかは、実験のログの最後にあります。"
         return GradientWorkerFailed(kind=f"終了コード {code}", reason=reason)
 
-    def _last_error(self) -> StudioError | None:
+    def last_error(self) -> StudioError | None:
         """What it sent before it ended, if that was an error."""
         with contextlib.suppress(EOFError, OSError, ValueError, pickle.UnpicklingError):
             while True:  # answers that nobody has read may come first
@@ -175,7 +175,7 @@ class WorkerProcess:
                     return message
         return None
 
-    def _told(self, error: StudioError) -> StudioError:
+    def told(self, error: StudioError) -> StudioError:
         """The process's error as it is raised here."""
         return error
 
@@ -193,7 +193,7 @@ class WorkerProcess:
         except (EOFError, OSError, pickle.UnpicklingError) as error:
             raise self.lost() from error
         if isinstance(message, StudioError):
-            raise self._told(message)
+            raise self.told(message)
         return message
 
     def close(self) -> None:

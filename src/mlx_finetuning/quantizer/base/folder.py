@@ -27,7 +27,28 @@ def write(path: Path, folder: Path) -> None:
     Raises BaseFileUnusable, DiskFull.
     """
     try:
-        _write(path, folder)
+        stat = path.stat()
+        file = gguf_reader.read(path)
+        config = settings.config_of(file)
+        placed = weights.placement(file, config)
+        base = GgufBase(
+            path=str(path),
+            size=stat.st_size,
+            modified_ns=stat.st_mtime_ns,
+            sha256=gguf_base.sha256(path),
+            orders=placed.orders,
+            weights=dict(placed.weights),
+        )
+        with files.replacing_folder(folder) as draft, LlamaVocabulary(path) as loaded:
+            special = vocabulary.write(draft, file.metadata, loaded)
+            text = json.dumps({**config, **special}, ensure_ascii=False, indent=2) + "\n"
+            files.write_text(draft / "config.json", text)
+            gguf_base.write(draft, base)
+            # As the export asks it of a file; rows in other scripts are compared before training.
+            encode = reach.own_tokenizer(draft)
+            tokens = parity.compare_tokens(loaded, encode, [], builtin=battery.TEXTS)
+            if tokens.differing:
+                raise Unusable(parity.problem(tokens))
     except Unusable as error:
         raise BaseFileUnusable(path=str(path), reason=str(error)) from error
     except GgufUnreadable as error:
@@ -37,28 +58,3 @@ def write(path: Path, folder: Path) -> None:
     except (OSError, LookupError, TypeError, ValueError, OverflowError) as error:
         reason = f"形式が違うか、壊れています: {error}"
         raise BaseFileUnusable(path=str(path), reason=reason) from error
-
-
-def _write(path: Path, folder: Path) -> None:
-    stat = path.stat()
-    file = gguf_reader.read(path)
-    config = settings.config_of(file)
-    placed = weights.placement(file, config)
-    base = GgufBase(
-        path=str(path),
-        size=stat.st_size,
-        modified_ns=stat.st_mtime_ns,
-        sha256=gguf_base.sha256(path),
-        orders=placed.orders,
-        weights=dict(placed.weights),
-    )
-    with files.replacing_folder(folder) as draft, LlamaVocabulary(path) as loaded:
-        special = vocabulary.write(draft, file.metadata, loaded)
-        text = json.dumps({**config, **special}, ensure_ascii=False, indent=2) + "\n"
-        files.write_text(draft / "config.json", text)
-        gguf_base.write(draft, base)
-        # As the export asks it of a file; rows in other scripts are compared before training.
-        encode = reach.own_tokenizer(draft)
-        tokens = parity.compare_tokens(loaded, encode, [], builtin=battery.TEXTS)
-        if tokens.differing:
-            raise Unusable(parity.problem(tokens))

@@ -18,7 +18,6 @@ from numpy.typing import NDArray
 
 from mlx_finetuning import files
 from mlx_finetuning.errors import ModelSettingUnsupported
-from mlx_finetuning.files import JsonObject
 from mlx_finetuning.progress import Progress, Step, silent
 from mlx_finetuning.quantizer.families import registry
 from mlx_finetuning.quantizer.families.family import text_part_name
@@ -75,7 +74,12 @@ def write(
     export.require_space(folder, total)
     _write_shards(folder, tensors, made_for, progress)
     # mlx-lm's older classes would take some settings of today for silence.
-    config = settings if made_for == "mlx" else _with_stated_head(stored, settings)
+    config = settings if made_for == "mlx" else stored
+    tied = registry.text_part(settings).get("tie_word_embeddings")
+    if made_for != "mlx" and tied is not None:  # said, since readers' defaults differ
+        config = {**stored, "tie_word_embeddings": tied}
+        if isinstance(stored.get("text_config"), dict):
+            config["text_config"] = {**stored["text_config"], "tie_word_embeddings": tied}
     unquantized = {
         key: value for key, value in config.items() if not key.startswith("quantization")
     }
@@ -90,17 +94,6 @@ def write(
         shutil.copyfile(template, folder / TEMPLATE)
     foreign.settle(folder)
     return total
-
-
-def _with_stated_head(config: JsonObject, settings: JsonObject) -> JsonObject:
-    """`config`, saying of the output head what is so: readers' defaults differ."""
-    tied = registry.text_part(settings).get("tie_word_embeddings")
-    if tied is None:
-        return config
-    explicit = {**config, "tie_word_embeddings": tied}
-    if isinstance(config.get("text_config"), dict):
-        explicit["text_config"] = {**config["text_config"], "tie_word_embeddings": tied}
-    return explicit
 
 
 def _write_shards(folder: Path, tensors: list[_Tensor], made_for: str, progress: Progress) -> None:

@@ -1,0 +1,45 @@
+"""Documents for developers name files that are there."""
+
+from __future__ import annotations
+
+import re
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).parents[1]
+PACKAGE = ROOT / "src" / "mlx_finetuning"
+DOCUMENTS = ("CONTRIBUTING.md", "docs/architecture.md", "tests/README.md")
+NAME = re.compile(r"`([\w./-]+)`")
+
+
+def named_files(document: str) -> set[str]:
+    """Names in code marks that are of source files, or of what lies in a package or in the tests."""
+    names = NAME.findall((ROOT / document).read_text(encoding="utf-8"))
+    packages = {path.name for path in (*PACKAGE.iterdir(), ROOT / "tests", ROOT / "recipes")}
+    return {
+        name
+        for name in names
+        if name.endswith((".py", ".yaml", ".toml")) or ("/" in name and name.split("/")[0] in packages)
+    }
+
+
+def is_there(name: str) -> bool:
+    """From the checkout, or as the end of a path in the code: documents say what they are in before."""
+    wanted = f"/{name.rstrip('/')}"
+    folders = (ROOT / name for name in ("src", "tests", "recipes", "config"))
+    paths = (str(path) for folder in folders for path in folder.rglob("*"))
+    return (ROOT / name).exists() or any(
+        path.endswith((wanted, f"{wanted}.py")) for path in paths
+    )
+
+
+OF_WORKSPACES = {"config.yaml", "models/base/tiny-ja"}
+"""Not of the code."""
+
+
+@pytest.mark.parametrize("document", DOCUMENTS)
+def test_documents_name_files_that_are_there(document: str) -> None:
+    names = named_files(document) - OF_WORKSPACES
+    assert len(names) >= 5
+    assert sorted(name for name in names if not is_there(name)) == []
