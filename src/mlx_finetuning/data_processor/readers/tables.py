@@ -111,14 +111,18 @@ def _read_jsonl(text: str, path: Path, progress: StageProgress) -> Table:
             for row, line in enumerate(progress.over(text.split("\n")), 1)
             if line.strip()
         ]
-    except SourceMalformed:
+    except SourceMalformed as problem:
         if text.lstrip().startswith("["):
             return _read_json(text, path, progress)
         in_turn = _values_in_turn(text, path)
         if in_turn is None:
-            in_python = _python_lines(text)
-            if in_python is None:
+            lines = [(row, line) for row, line in enumerate(text.split("\n"), 1) if line.strip()]
+            if not all(line.startswith("{'") and len(line) <= _MAX_LITERAL for _, line in lines):
                 raise
+            try:
+                in_python = [(row, ast.literal_eval(line)) for row, line in lines]
+            except (ValueError, SyntaxError, MemoryError, RecursionError):
+                raise problem from None
             note = finding("PYTHON_TEXT", [row for row, _ in in_python])
             table = _table_of_objects("jsonl", in_python, path)
             return replace(table, findings=(note, *table.findings))
@@ -144,17 +148,6 @@ def _values_in_turn(text: str, path: Path) -> list[tuple[int, Any]] | None:
     except SourceMalformed:
         return None
     return values
-
-
-def _python_lines(text: str) -> list[tuple[int, Any]] | None:
-    """Lines of objects as Python shows them, by their numbers; None where one of them is none."""
-    lines = [(row, line) for row, line in enumerate(text.split("\n"), 1) if line.strip()]
-    if not all(line.startswith("{'") and len(line) <= _MAX_LITERAL for _, line in lines):
-        return None
-    try:
-        return [(row, ast.literal_eval(line)) for row, line in lines]
-    except (ValueError, SyntaxError, MemoryError, RecursionError):
-        return None
 
 
 def _read_json(text: str, path: Path, progress: StageProgress) -> Table:
