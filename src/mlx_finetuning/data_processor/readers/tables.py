@@ -65,8 +65,10 @@ def parse(
         return replace(table, findings=(finding("TABLE_IN_TEXT"), *table.findings))
     if ending == ".txt" and text.lstrip()[:1] in ("{", "["):
         with contextlib.suppress(SourceMalformed):
-            table = _read_jsonl(text, path, progress)
+            table = _read_jsonl(without_halves(text), path, progress)
             return replace(table, findings=(finding("TABLE_IN_TEXT"), *table.findings))
+    if ending not in (".txt", ".md"):
+        text = without_halves(text)
     table = READERS[ending](text, path, progress)
     if ending == ".txt" and is_divided(text, "\t"):
         return replace(table, findings=(finding("TABS_IN_TEXT"), *table.findings))
@@ -80,6 +82,18 @@ def cell_text(value: Any) -> str:
     if value is None or (isinstance(value, float) and not math.isfinite(value)):
         return ""
     return json.dumps(value, ensure_ascii=False)
+
+
+def without_halves(text: str) -> str:
+    """JSON with U+FFFD for escapes of half a character (a cut emoji), which no file can hold."""
+    if "\\ud" not in text and "\\uD" not in text:
+        return text
+    return _ESCAPES.sub(lambda found: "\\ufffd" if found[1] else found[0], text)
+
+
+_ESCAPES = re.compile(
+    r"\\\\|\\u[dD][89abAB][0-9a-fA-F]{2}\\u[dD][c-fC-F][0-9a-fA-F]{2}|(\\u[dD][89a-fA-F][0-9a-fA-F]{2})"
+)
 
 
 # --- CSV and TSV -------------------------------------------------------------------------
