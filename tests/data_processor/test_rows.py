@@ -167,7 +167,7 @@ def test_broken_unicode_escapes_are_named_and_shown_harmlessly(tmp_path: Path) -
 
 def test_half_a_character_in_a_name_or_label_is_no_obstacle(tmp_path: Path) -> None:
     source = tmp_path / "a.json"
-    record = '{"質問": "あ%d", "回答": "い%d\ud83d\ude00", "カテゴリ": "う\ud83d", "え\udc00": 1}'
+    record = r'{"質問": "あ%d", "回答": "い%d\ud83d\ude00", "カテゴリ": "う\ud83d", "え\udc00": 1}'
     source.write_text(f"[{','.join(record % (n, n) for n in range(9))}]", "utf-8")
     summary = prepare(source, "d", Workspace(tmp_path).dataset("d"), PrepareConfig())
     assert (summary.usable_rows, summary.unmapped) == (9, ("え\ufffd",))
