@@ -312,7 +312,9 @@ def _read_markdown(text: str, path: Path, progress: StageProgress) -> Table:
         for match, after in zip_longest(headings, headings[1:])
         if (body := text[match.end() : after.start() if after else len(text)].strip())
     ]
-    if len(parts) < _FEWEST_HEADINGS or not asks([match[2] for match, _ in parts]):
+    titles = [match[2] for match, _ in parts]
+    are_marked = sum(_MARK.match(title) is not None for title in titles) * 2 > len(titles)
+    if len(parts) < _FEWEST_HEADINGS or not (are_marked or asks(titles)):
         return _read_text(text, path, progress)
     records: list[Record] = []
     for match, body in parts:
