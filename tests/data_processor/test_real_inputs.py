@@ -101,7 +101,15 @@ def codes(found: Inspection) -> dict[str, tuple[int, ...]]:
         ),
         ("質問,回答,回答内容", ("{q}", "済", "{a}"), "質問", "回答内容"),
         ("Name,回答,更新日", ("{q}", "{a}", "5/{n}"), "Name", "回答"),
-        ("記事本文,要約", ("{a}{a}{a}", "{a}"), "記事本文", "要約"),
+        ("記事本文,要約文", ("{a}{a}{a}", "{a}"), "記事本文", "要約文"),
+        (
+            "区分,質問内容／要望,回答内容／対応",
+            ("A", "{q}", "{a}"),
+            "質問内容／要望",
+            "回答内容／対応",
+        ),
+        ("ユーザー発話,ボット応答", ("{q}", "{a}"), "ユーザー発話", "ボット応答"),
+        ("トラブル内容,発生日,対処", ("故障その{n}", "5/{n}", "{a}"), "トラブル内容", "対処"),
         ("回答状況,回答本文,質問", ("完了", "{a}", "{q}"), "質問", "回答本文"),
         ("AnsweredBy,AnswerText,QuestionText", ("a", "{a}", "{q}"), "QuestionText", "AnswerText"),
         ("Frage,Antwort", ("{q}", "{a}"), "Frage", "Antwort"),
@@ -662,6 +670,9 @@ def test_headings_that_ask_are_questions(tmp_path: Path) -> None:
     text = "# 案内\n\n" + "".join(f"## Q{n}. {q}\n\n{a}\n\n" for n, (q, a) in enumerate(FACTS))
     assert pairs(rows_of(tmp_path, "a.md", text)) == list(FACTS)
     assert "QUESTION_HEADINGS" in codes(looked_at(tmp_path, "a.md", text))
+    marked = "".join(f"### Q. 項目{n}\nA. {a}\n\n" for n, (_, a) in enumerate(FACTS))
+    expected = [(f"項目{n}", a) for n, (_, a) in enumerate(FACTS)]
+    assert pairs(rows_of(tmp_path, "c.md", marked)) == expected
     chapters = "# 規則\n\n" + "".join(
         f"## 第{n}章 総則\n\n{a}\n\n" for n, (_, a) in enumerate(FACTS)
     )
@@ -969,6 +980,10 @@ SHAPES: dict[str, Any] = {
         "data": [[*pair] for pair in FACTS],
     },
     "table": {"schema": {"fields": [{"name": "質問"}]}, "data": RECORDS},
+    "parts in columns": {
+        "train": {"質問": QUESTIONS[:4], "回答": ANSWERS[:4]},
+        "test": {"質問": QUESTIONS[4:], "回答": ANSWERS[4:]},
+    },
     "data set parts": {"train": RECORDS[:4], "test": RECORDS[4:]},
     "by push id": {"faqs": {f"-N{at}": record for at, record in enumerate(RECORDS)}},
     "labelled": [
@@ -1034,7 +1049,7 @@ def test_json_in_other_shapes_gives_the_same_rows(tmp_path: Path, shape: str) ->
     text = json.dumps(SHAPES[shape], ensure_ascii=False, indent=1)
     assert pairs(rows_of(tmp_path, "a.json", text)) == list(FACTS)
     is_joined = "SPLITS_JOINED" in codes(looked_at(tmp_path, "a.json", text))
-    assert is_joined == (shape == "data set parts")
+    assert is_joined == (shape in ("data set parts", "parts in columns"))
 
 
 @pytest.mark.parametrize(
@@ -1174,7 +1189,16 @@ def test_clean_steps_keep_what_is_meant(tmp_path: Path, step: str, before: str, 
         ),
         *(
             (text, "PLACEHOLDER")
-            for text in ("ＮＡ", "準備中", "作成中", "未", "回答待ち", "（回答なし）")
+            for text in (
+                "（例）ここに回答を記入",
+                "こちらに入力してください",
+                "ＮＡ",
+                "準備中",
+                "作成中",
+                "未",
+                "回答待ち",
+                "（回答なし）",
+            )
         ),
         *(
             (text, "SEE_OTHER")

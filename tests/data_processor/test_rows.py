@@ -165,6 +165,18 @@ def test_broken_unicode_escapes_are_named_and_shown_harmlessly(tmp_path: Path) -
     found.preview[0]["質問"].encode("utf-8")
 
 
+def test_half_a_character_in_a_name_or_label_is_no_obstacle(tmp_path: Path) -> None:
+    source = tmp_path / "a.json"
+    record = r'{"質問": "あ%d", "回答": "い%d\ud83d\ude00", "カテゴリ": "う\ud83d", "え\udc00": 1}'
+    source.write_text(f"[{','.join(record % (n, n) for n in range(9))}]", "utf-8")
+    summary = prepare(source, "d", Workspace(tmp_path).dataset("d"), PrepareConfig())
+    assert (summary.usable_rows, summary.unmapped) == (9, ("え\ufffd",))
+    assert (
+        read_rows(Workspace(tmp_path).dataset("d").split("train"))[0]["messages"][1]["content"][-1]
+        == "😀"
+    )
+
+
 def test_sharegpt_turns_become_chat_turns() -> None:
     value = [{"from": "human", "value": "あ"}, {"from": "gpt", "value": "い"}]
     assert chat_turns(json.dumps(value)) == (Turn("user", "あ"), Turn("assistant", "い"))

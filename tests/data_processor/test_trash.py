@@ -53,17 +53,15 @@ def test_deleted_dataset_comes_back_to_the_byte(studio: Studio) -> None:
 
 def test_replaced_dataset_comes_back_to_the_byte(studio: Studio, tmp_path: Path) -> None:
     source = tmp_path / "faq.csv"
-    kept = {}
     for price in (100, 200):
         source.write_text(f"質問,回答\n値段は？,{price}円です。\n送料は？,無料です。\n", "utf-8")
-        kept[price] = source.read_bytes()
-        studio.data.prepare(source, "faq", replace=price == 200)
-    first = studio.data.prepare(source, "faq", replace=True).folder
+        studio.data.prepare(source, "prices", replace=price == 200)
+    first = studio.data.prepare(source, "prices", replace=True).folder
     studio.data.reproduce(Path(first) / "dataset.json", replace=True)
     oldest = studio.data.deleted()[-1]
-    assert [each.name for each in studio.data.deleted()] == ["faq"] * 3
-    studio.data.delete("faq")
-    studio.data.restore("faq", oldest.deleted_at)
+    assert [each.name for each in studio.data.deleted()] == ["prices"] * 3
+    studio.data.delete("prices")
+    studio.data.restore("prices", oldest.deleted_at)
     assert "100円です。" in (Path(first) / "train.jsonl").read_text("utf-8")
 
 

@@ -317,3 +317,22 @@ def test_a_rerun_says_what_has_changed_since(studio: Studio) -> None:
     with pytest.raises(errors.RerunSourceChanged) as caught:
         studio.training.rerun(run_id)
     assert caught.value.data["changed"] == ["データセット「moving」"]
+
+
+def test_a_run_on_edited_rows_is_rerun_until_they_are_edited_again(studio: Studio) -> None:
+    studio.data.prepare(SAMPLE_DATA, "edited")
+
+    def edit(row: int) -> None:
+        table = studio.data.edited("edited")
+        answer = next(name for name in table.columns if name in ("回答", "answer"))
+        table.set(row, answer, f"{row}行目の、直した答えです。")
+        studio.data.edit("edited", table.edits)
+
+    edit(2)
+    run_id = trained(studio, "edited", engine="simulation", iterations=2)
+    again = studio.training.rerun(run_id)
+    studio.runs.follow(again, silent)
+    assert studio.runs.compare_losses(run_id, again).is_exact
+    edit(3)
+    with pytest.raises(errors.RerunSourceChanged):
+        studio.training.rerun(run_id)

@@ -6,6 +6,7 @@ from __future__ import annotations
 import pytest
 from streamlit.testing.v1 import AppTest
 
+from mlx_finetuning.config import PrepareConfig
 from mlx_finetuning.data_processor import read_rows
 from mlx_finetuning.data_processor.edits import SplitRow
 from mlx_finetuning.studio import Studio
@@ -131,6 +132,33 @@ def test_saved_dataset_gets_a_new_version_and_the_old_one_is_in_the_trash(
     data.restore("faq", data.deleted()[1].deleted_at)
     assert _row(workspace, "faq", 2) == "商品2は2円です。"
     assert data.draft("faq") is None
+
+
+def test_rows_of_each_file_of_a_dataset_are_edited(workspace: Workspace) -> None:
+    data = Studio(workspace).data
+    kept = [
+        data.keep_upload(f"{name}.csv", f"{header}\n{ROWS.replace('商品', name)}".encode())
+        for name, header in (("りんご", "質問,回答"), ("みかん", "問い,答え"))
+    ]
+    data.prepare(kept, "fruit", PrepareConfig(weights=(1.0, 2.0)))
+    page = open_page("dataset", view="edit", dataset="fruit")
+    for file, column, word in (("りんご.csv", "回答", "赤い"), ("みかん.csv", "答え", "丸い")):
+        next(one for one in page.selectbox if one.label == "直すファイル").set_value(file).run()
+        assert shown_errors(page) == []
+        assert _metric(page, "使わない行") == "1 行"
+        _see(page, "all")
+        _open_row(page, 2)
+        _fill(page, column, word)
+        click(page, "直す")
+    click(page, "新しい版を保存")
+    assert shown_errors(page) == []
+    paths = workspace.dataset("fruit")
+    rows = [row for split in ("train", "valid", "test") for row in read_rows(paths.split(split))]
+    changed = {
+        (each["source"], each["messages"][1]["content"]) for each in rows if each["row"] == 2
+    }
+    assert changed == {("りんご.csv", "赤い"), ("みかん.csv", "丸い")}
+    assert data.manifest("fruit").settings.weights == (1.0, 2.0)
 
 
 def test_dataset_is_handed_out_and_what_does_not_fit_is_said(

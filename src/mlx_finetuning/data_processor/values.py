@@ -15,7 +15,7 @@ import tokenize
 from typing import Any, NamedTuple
 
 from mlx_finetuning.data_processor.readers.roles import ROLE_KEYS, TEXT_KEYS
-from mlx_finetuning.data_processor.readers.tables import cell_text
+from mlx_finetuning.data_processor.readers.tables import cell_text, without_halves
 
 _MAX_LITERAL = 200_000
 """Characters of a Python literal that is read: its parser takes far more memory than text."""
@@ -66,7 +66,7 @@ def parsed(text: str) -> tuple[Any, bool]:
     """A list or object from JSON or from Python's way of writing one, and whether it was Python's.
     None if it is neither."""
     try:
-        value = json.loads(text, parse_constant=lambda _: None)
+        value = json.loads(without_halves(text), parse_constant=lambda _: None)
         return (value if isinstance(value, list | dict) else None), False
     except (ValueError, RecursionError):
         pass

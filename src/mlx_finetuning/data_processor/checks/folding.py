@@ -27,30 +27,25 @@ def comparison_keys(texts: Sequence[str]) -> list[str]:
     """The comparison key of each text."""
     keys: list[str] = []
     for at in range(0, len(texts), _CHUNK):
-        keys += _folded(texts[at : at + _CHUNK])
-    return keys
-
-
-def _folded(texts: Sequence[str]) -> list[str]:
-    # Spaces around every text tell where one begins or ends with another.
-    joined = " " + " ".join(texts) + " "
-    codes = np.frombuffer(joined.encode("utf-32-le", "surrogatepass"), np.uint32)
-    folded = _table()[codes]
-    starts = np.cumsum(np.fromiter((len(text) + 1 for text in texts), np.int64, len(texts)))
-    ends, starts = starts.tolist(), np.append(0, starts[:-1]) + 1
-    is_space = folded == _SPACE
-    spaces = np.flatnonzero(is_space[1:] & is_space[:-1])  # the first of two in a row
-    alone = np.flatnonzero(folded == _ALONE)
-    folded[alone] = _SPACE
-    plain = folded.tobytes().decode("utf-32-le", "surrogatepass")
-    keys = [
-        plain[start:end].rstrip(TRAILING) for start, end in zip(starts.tolist(), ends, strict=True)
-    ]
-    # A position belongs to the text that begins at it or before; the space behind a text to it as well.
-    places = np.concatenate((alone, spaces, spaces + 1))
-    for at in np.unique(np.searchsorted(starts, places, "right") - 1).tolist():
-        if at >= 0:
-            keys[at] = comparison_key(texts[at])
+        chunk = texts[at : at + _CHUNK]
+        # Spaces around every text tell where one begins or ends with another.
+        joined = " " + " ".join(chunk) + " "
+        codes = np.frombuffer(joined.encode("utf-32-le", "surrogatepass"), np.uint32)
+        folded = _table()[codes]
+        ends = np.cumsum(np.fromiter((len(text) + 1 for text in chunk), np.int64, len(chunk)))
+        starts = np.append(0, ends[:-1]) + 1
+        is_space = folded == _SPACE
+        doubled = np.flatnonzero(is_space[1:] & is_space[:-1])  # the first of two in a row
+        alone = np.flatnonzero(folded == _ALONE)
+        folded[alone] = _SPACE
+        plain = folded.tobytes().decode("utf-32-le", "surrogatepass")
+        bounds = zip(starts.tolist(), ends.tolist(), strict=True)
+        keys += [plain[start:end].rstrip(TRAILING) for start, end in bounds]
+        # A place belongs to the text that begins there or before; so does the space behind a text.
+        places = np.concatenate((alone, doubled, doubled + 1))
+        for odd in np.unique(np.searchsorted(starts, places, "right") - 1).tolist():
+            if odd >= 0:
+                keys[at + odd] = comparison_key(chunk[odd])
     return keys
 
 

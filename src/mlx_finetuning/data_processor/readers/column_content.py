@@ -61,6 +61,11 @@ class Content:
         return self.distinct == 0
 
     @property
+    def is_varied(self) -> bool:
+        """Whether nearly every cell says something else, be it a few words."""
+        return not self.is_nothing and self.distinct > 0.8 and self.length >= 4
+
+    @property
     def is_prose(self) -> bool:
         """Whether somebody wrote it: long enough, not always the same, sentences."""
         return (

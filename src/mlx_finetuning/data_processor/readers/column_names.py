@@ -225,7 +225,7 @@ _WEAK = {
         *("表面", "word", "request", "inquiry", "enquiry", "source", "term", "src", "article"),
         *("issue", "problem", "trouble", "トラブル", "不具合", "description", "表", "front"),
         *("document", "passage", "記事", "口コミ", "クチコミ", "レビュー", "レビュー本文"),
-        *("記事本文", "文書本文", "口コミ本文", "元の文章", "原稿"),
+        *("文書", "元の文章", "原稿", "メール本文", "受信メール"),
     ),
     "answer": (
         *(
@@ -314,6 +314,7 @@ _HARMLESS_TAIL = re.compile(
     r"(?:の?(?:文|内容|本文|文章|欄|例|案|候補|テキスト|メッセージ|詳細|全文|事項|文面|text|body|content"
     r"|contents|message|string|value|raw|full|ja|jp|japanese|ja_jp))*"
 )
+_TEXT_TAIL = re.compile("(?:の?(?:文|内容|本文|文章|欄|詳細|コメント))+$")
 # Behind a word: what is then told of is somebody, some time, a flag, a number, …
 _FOREIGN_TAIL = re.compile(
     "者|主|元|先|人|日(?!本)|時|月|年|期|番号|フラグ|可否|有無|要否|要不要|希望|済|状態|状況|ステータス|進捗|担当"
@@ -462,13 +463,15 @@ def name_match(column: str, role: str) -> NameMatch:
     remarks = ("".join(found).strip() for found in _REMARK.findall(folded))
     if any(_FOREIGN_REMARK.search(remark) for remark in remarks):
         return min(NameMatch.PART, name_match(_REMARK.sub("", folded), role))
-    if _SAID.search(key(column)) and speaker(column) == role:  # 質問者の発言 is no person
-        return NameMatch.WEAK
+    if "/" in folded:  # 質問内容／要望
+        return min(NameMatch.HEAD, max(name_match(part, role) for part in folded.split("/")))
     base = _polished(column)
     if base in NAMES[role] or key(column) in NAMES[role] or numbered(column).base in NAMES[role]:
         return NameMatch.EXACT
     if role == "question" and any(base.startswith(word) for word in _VARIANTS):
         return NameMatch.EXACT
+    if _SAID.search(key(column)) and speaker(column) == role:  # 質問者の発言 is no person
+        return NameMatch.WEAK
     best = NameMatch.NONE
     words = re.sub(r"\(.*?\)", " ", unicodedata.normalize("NFKC", column))
     tokens = re.findall("[a-z]+", _CAMEL.sub(" ", words).casefold())
@@ -480,7 +483,8 @@ def name_match(column: str, role: str) -> NameMatch:
     # Of weak words the Japanese ones may end a longer name.
     weak = _WEAK[role]
     ends = tuple(word for word in weak if len(word) > 1 and not word.isascii())
-    is_weak = base in weak or key(column) in weak or base.endswith(ends)
+    stem = _TEXT_TAIL.sub("", base)
+    is_weak = base in weak or key(column) in weak or base.endswith(ends) or stem.endswith(ends)
     if best is NameMatch.NONE and (is_weak or speaker(column) == role):
         best = NameMatch.WEAK
     return best

@@ -278,7 +278,12 @@ def _judged(table: _Columns, columns: Sequence[str], role: str) -> ColumnChoice 
         column
         for column in columns
         if (needs := needed.get(name_match(column, role))) is not None
-        and (needs != "prose" or table.content(column).is_prose or is_term(column))
+        and (
+            needs != "prose"
+            or table.content(column).is_prose
+            or is_term(column)
+            or (role == "question" and table.content(column).is_varied)  # ログインできない
+        )
         # Below a name of somebody stands what that one says, or who it is.
         and (needs != "prose" or not speaker(column) or table.content(column).sentences > 0.3)
         and (not needs or not _is_idle(table, column, role))

@@ -40,24 +40,10 @@ _ORDERS = frozenset(
 )
 
 
-def _tells_sides(table: Table, column: str) -> bool:
-    """Whether the cells below it are nothing but known speakers, of both sides."""
-    at = table.columns.index(column)
-    sides = {role_of(str(values[at]).strip()) for _, values in table.records}
-    return {"user", "assistant"} <= sides <= {"user", "assistant", "system", "tool"}
-
-
 def unfold(table: Table) -> Table:
     """`table` itself, or a record per conversation."""
     role = next((name for name in table.columns if key(name) in ROLE_KEYS), None)
-    role = role or next(
-        (
-            name
-            for name in table.columns
-            if key(name).endswith(_SIDES) and _tells_sides(table, name)
-        ),
-        None,
-    )
+    role = role or next((name for name in table.columns if key(name).endswith(_SIDES)), None)
     text = next((name for name in table.columns if key(name) in TEXT_KEYS), None)
     if role is None or text is None or len(table.records) < 2:
         return table

@@ -45,7 +45,11 @@ def records(value: Object) -> list[Any]:
         return table(inner[0])
     named = {name: item for name, item in value.items() if any(item is each for each in inner)}
     if are_splits(value):
-        return [{"split": name, **opened(each)} for name, item in value.items() for each in item]
+        return [
+            {"split": name, **opened(each)}
+            for name, item in value.items()
+            for each in (item if isinstance(item, list) else records(item))
+        ]
     if len(named) == len(value) and not {*map(key, named)} & SPLITS:  # category → its questions
         return [{"category": name, **opened(each)} for name, item in named.items() for each in item]
     if len(value) > 1 and _is_map(value):
@@ -134,7 +138,8 @@ def are_splits(value: Any) -> bool:
         and len(value) > 1
         and {*map(key, value)} <= SPLITS
         and all(
-            isinstance(part, list) and all(isinstance(each, dict) for each in part)
+            (isinstance(part, list) and all(isinstance(each, dict) for each in part))
+            or (isinstance(part, dict) and _holds_columns(part))
             for part in value.values()
         )
     )

@@ -65,8 +65,10 @@ def parse(
         return replace(table, findings=(finding("TABLE_IN_TEXT"), *table.findings))
     if ending == ".txt" and text.lstrip()[:1] in ("{", "["):
         with contextlib.suppress(SourceMalformed):
-            table = _read_jsonl(text, path, progress)
+            table = _read_jsonl(without_halves(text), path, progress)
             return replace(table, findings=(finding("TABLE_IN_TEXT"), *table.findings))
+    if ending not in (".txt", ".md"):
+        text = without_halves(text)
     table = READERS[ending](text, path, progress)
     if ending == ".txt" and is_divided(text, "\t"):
         return replace(table, findings=(finding("TABS_IN_TEXT"), *table.findings))
@@ -80,6 +82,18 @@ def cell_text(value: Any) -> str:
     if value is None or (isinstance(value, float) and not math.isfinite(value)):
         return ""
     return json.dumps(value, ensure_ascii=False)
+
+
+def without_halves(text: str) -> str:
+    """JSON with U+FFFD for escapes of half a character (a cut emoji), which no file can hold."""
+    if "\\ud" not in text and "\\uD" not in text:
+        return text
+    return _ESCAPES.sub(lambda found: "\\ufffd" if found[1] else found[0], text)
+
+
+_ESCAPES = re.compile(
+    r"\\\\|\\u[dD][89abAB][0-9a-fA-F]{2}\\u[dD][c-fC-F][0-9a-fA-F]{2}|(\\u[dD][89a-fA-F][0-9a-fA-F]{2})"
+)
 
 
 # --- CSV and TSV -------------------------------------------------------------------------
@@ -111,14 +125,18 @@ def _read_jsonl(text: str, path: Path, progress: StageProgress) -> Table:
             for row, line in enumerate(progress.over(text.split("\n")), 1)
             if line.strip()
         ]
-    except SourceMalformed:
+    except SourceMalformed as problem:
         if text.lstrip().startswith("["):
             return _read_json(text, path, progress)
         in_turn = _values_in_turn(text, path)
         if in_turn is None:
-            in_python = _python_lines(text)
-            if in_python is None:
+            lines = [(row, line) for row, line in enumerate(text.split("\n"), 1) if line.strip()]
+            if not all(line.startswith("{'") and len(line) <= _MAX_LITERAL for _, line in lines):
                 raise
+            try:
+                in_python = [(row, ast.literal_eval(line)) for row, line in lines]
+            except (ValueError, SyntaxError, MemoryError, RecursionError):
+                raise problem from None
             note = finding("PYTHON_TEXT", [row for row, _ in in_python])
             table = _table_of_objects("jsonl", in_python, path)
             return replace(table, findings=(note, *table.findings))
@@ -144,17 +162,6 @@ def _values_in_turn(text: str, path: Path) -> list[tuple[int, Any]] | None:
     except SourceMalformed:
         return None
     return values
-
-
-def _python_lines(text: str) -> list[tuple[int, Any]] | None:
-    """Lines of objects as Python shows them, by their numbers; None where one of them is none."""
-    lines = [(row, line) for row, line in enumerate(text.split("\n"), 1) if line.strip()]
-    if not all(line.startswith("{'") and len(line) <= _MAX_LITERAL for _, line in lines):
-        return None
-    try:
-        return [(row, ast.literal_eval(line)) for row, line in lines]
-    except (ValueError, SyntaxError, MemoryError, RecursionError):
-        return None
 
 
 def _read_json(text: str, path: Path, progress: StageProgress) -> Table:
@@ -305,7 +312,9 @@ def _read_markdown(text: str, path: Path, progress: StageProgress) -> Table:
         for match, after in zip_longest(headings, headings[1:])
         if (body := text[match.end() : after.start() if after else len(text)].strip())
     ]
-    if len(parts) < _FEWEST_HEADINGS or not asks([match[2] for match, _ in parts]):
+    titles = [match[2] for match, _ in parts]
+    are_marked = sum(_MARK.match(title) is not None for title in titles) * 2 > len(titles)
+    if len(parts) < _FEWEST_HEADINGS or not (are_marked or asks(titles)):
         return _read_text(text, path, progress)
     records: list[Record] = []
     for match, body in parts:

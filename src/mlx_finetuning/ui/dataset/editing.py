@@ -7,7 +7,7 @@ them. A tab that has not seen the newest ones shows them before it changes anyth
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import streamlit as st
@@ -45,10 +45,13 @@ class Editing:
     settings: PrepareConfig
     saved: tuple[Edit, ...] = ()
     """The edits that a draft begins with."""
+    source: str = ""
+    """The file's name in edits, where a dataset has several."""
 
     def key(self, name: str) -> str:
         """The key of a widget, or of what this tab remembers."""
-        return f"edit-{self.path.parent.name}-{self.of if isinstance(self.of, str) else ''}-{name}"
+        dataset = self.of if isinstance(self.of, str) else ""
+        return f"edit-{self.path.parent.name}-{dataset}-{self.source}-{name}"
 
     @property
     def draft(self) -> tuple[Edit, ...] | None:
@@ -65,7 +68,8 @@ class Editing:
 
     def table(self) -> EditedTable:
         """The rows after the edits. Raises DataError."""
-        return EditedTable(cached_reading(self.path, self.settings).table, self.edits)
+        reading = cached_reading(self.path, self.settings)
+        return EditedTable(reading.table, self.edits, self.source)
 
     def look(self) -> None:
         """See what is on disk; what other tabs have changed is shown afresh. Raises RecordDamaged."""
@@ -105,10 +109,14 @@ class Editing:
 
 
 def begin(
-    of: Path | str, path: Path, settings: PrepareConfig, saved: tuple[Edit, ...] = ()
+    of: Path | str,
+    path: Path,
+    settings: PrepareConfig,
+    saved: tuple[Edit, ...] = (),
+    source: str = "",
 ) -> Editing:
     """The edits as they are now on disk, after what went wrong with the last one."""
-    editing = Editing(of, path, settings, saved)
+    editing = Editing(of, path, settings, saved, source)
     error = st.session_state.pop(editing.key("error"), None)
     if error is not None:
         show_error(error)
@@ -143,8 +151,13 @@ def _cached_reading(path: str, changed_ns: int, asked: PrepareConfig) -> Reading
 def inspected(editing: Editing, mapping: tuple[tuple[str, str], ...]) -> Inspection:
     """What checking the file gave after the edits. Of many rows, after those that stood when the check
     was asked for last; saving checks them all. Raises DataError."""
-    edits = editing.edits
-    if len(cached_reading(editing.path, editing.settings).table.records) > MANY:
+    # The file is looked at alone, so its edits need no name and its columns no others' mapping.
+    own = (edit for edit in editing.edits if edit.source == editing.source)
+    edits = tuple(replace(edit, source="") for edit in own)
+    table = cached_reading(editing.path, editing.settings).table
+    if editing.source:
+        mapping = tuple((role, name) for role, name in mapping if name in ("", *table.columns))
+    if len(table.records) > MANY:
         checked = st.session_state.setdefault(editing.key("checked"), edits)
         if checked != edits:
             st.info(

@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import streamlit as st
 
+from mlx_finetuning.data_processor.examine import source_names
 from mlx_finetuning.data_processor.readers.columns import ROLE_JA
-from mlx_finetuning.errors import DatasetOfSeveralSources, StudioError
+from mlx_finetuning.errors import StudioError
 from mlx_finetuning.ui import sitemap
 from mlx_finetuning.ui.components import datasets, views
 from mlx_finetuning.ui.components.empty import empty_state
@@ -131,11 +132,15 @@ def draw_edit() -> None:
     if name is None:
         return
     recorded = studio().data.manifest(name)
-    if len(recorded.sources) > 1:
-        raise DatasetOfSeveralSources(name=name, files=[path.name for path in recorded.sources])
     recorded.require_sources()
-    work = editing.begin(name, recorded.sources[0], recorded.settings, recorded.edits)
+    sources = dict(zip(source_names(recorded.sources), recorded.sources, strict=True))
+    file = ""
+    if len(sources) > 1:
+        file = st.selectbox("直すファイル", list(sources), key=f"edit-file-of-{name}")
+    work = editing.begin(name, sources[file], recorded.settings, recorded.edits, file)
     st.header("検査の結果")
+    if file:
+        st.caption("このファイルだけの検査です。保存するときに、全てのファイルを合わせて調べます。")
     try:
         inspection = editing.inspected(work, tuple(recorded.mapping.items()))
     except StudioError as error:
