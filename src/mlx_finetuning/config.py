@@ -242,7 +242,7 @@ class TrainConfig:
     """Of which each computes its share of every update's examples."""
     hosts: tuple[str, ...] = setting(
         (),
-        "学習を分ける機械（コンマ区切り。この機械を最初に）。sshで始める。"
+        "学習を分ける機械（コンマ区切り）。この機械を最初に書く。sshで始める。"
         "同じ場所に同じ環境とモデルが要る（docs/multi-machine.ja.md）",
     )
     memory_limit_gb: float = setting(
@@ -495,7 +495,7 @@ def _converted(value: Any, hint: Any) -> Any:
     return str(value)
 
 
-def fault(value: Any, metadata: Mapping[str, Any]) -> str:
+def fault(value: Any, metadata: Mapping[Any, Any]) -> str:
     """What is wrong with a setting's value, by its bounds and choices; empty for nothing."""
     if metadata["choices"] and value not in metadata["choices"]:
         return f"「{value}」は選べません。選べるのは {', '.join(metadata['choices'])} です。"
@@ -506,7 +506,7 @@ def fault(value: Any, metadata: Mapping[str, Any]) -> str:
     return ""
 
 
-def bounds_ja(metadata: Mapping[str, Any]) -> str:
+def bounds_ja(metadata: Mapping[Any, Any]) -> str:
     """The choices or the bounds of a setting, in words; empty where any value will do."""
     if metadata["choices"]:
         return " / ".join(metadata["choices"])

@@ -23,11 +23,14 @@ from mlx_finetuning.cli.app import build
 from mlx_finetuning.cli.progress_line import ProgressLine, line
 from mlx_finetuning.cli.server_process import ServerAddress, serve_command
 from mlx_finetuning.errors import DatasetNotFound
+from mlx_finetuning.experiment_tracker.evaluation import report
 from mlx_finetuning.progress import Step
 from mlx_finetuning.studio import Studio
 from mlx_finetuning.studio.runs import Runs
 from mlx_finetuning.workspace import Workspace
+from support import ui_workspaces
 from support.helpers import wait_until
+from support.reports import summed_up
 
 Shown = tuple[int, str, str]
 JAPANESE = re.compile(r"[ぁ-んァ-ヶ一-龥]")
@@ -99,6 +102,7 @@ def test_the_commands_are_those_of_the_contract() -> None:
         ),
         *("runs list", "runs show", "runs watch", "runs stop", "export", "verify", "chat", "serve"),
         *("runs rerun", "runs compare", "runs note", "runs delete", "runs trash", "runs export"),
+        "runs report",
         *("certify", "serve-model", "deploy"),
         *(f"ollama {name}" for name in ("status", "list", "show", "copy", "delete", "ask")),
         *("models list", "models show", "models download", "models delete"),
@@ -497,3 +501,23 @@ def test_web_server_is_bound_to_this_machine() -> None:
     command = serve_command(Path("app.py"), ServerAddress("127.0.0.1", 8501))
     assert "--server.address=127.0.0.1" in command
     assert "--browser.gatherUsageStats=false" in command
+
+
+def test_report_is_written_as_pages_to_be_printed(terminal: Terminal, workspace: Workspace) -> None:
+    run = ui_workspaces.add_run(workspace, 0)
+    out = workspace.root / "out"
+    words = ("runs", "report", run.folder.name, "--out", str(out))
+    code, _, err = terminal(*words)
+    assert code == 1 and "RUN_NOT_EVALUATED" in err
+    report.write(run, summed_up())
+    code, shown = terminal.json(*words)
+    assert code == 0
+    summary, whole = (Path(name).read_text(encoding="utf-8") for name in shown["files"])
+    assert "学習の結果のまとめ" in summary and "<h1>報告書</h1>" in whole
+
+
+def test_advice_names_the_option_that_does_it() -> None:
+    outcome = summed_up().outcome
+    assert outcome is not None
+    (line,) = text.advice(outcome)
+    assert "更新の回数" in line and "--set iterations=" in line

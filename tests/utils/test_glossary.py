@@ -98,6 +98,7 @@ SHOWN = [(SECTIONS["train"], name) for names in GROUPS.values() for name in name
 def test_tooltip_explains_more_than_the_label(kind: type, name: str) -> None:
     label, told = label_of(kind, name), tooltip(kind, name)
     assert EXPLANATIONS_JA[name] in told and not told.startswith(label)
+    assert label.count("（") == label.count("）"), "a label is cut off"
     assert all(f"**{term}**: {meaning}" in told for term, meaning in terms_in(label).items())
     assert not faults(told)
 

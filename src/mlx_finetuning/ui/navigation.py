@@ -11,6 +11,11 @@ from mlx_finetuning.ui.components import stepper
 from mlx_finetuning.ui.frame import errors_shown
 from mlx_finetuning.utils.host_guard import is_loopback
 
+SHOWN = "shown-page"
+"""Session state: the page at the last drawing."""
+# On a phone the menu lies over the page that was chosen in it, and Streamlit leaves it there.
+_CLOSE_MENU = """if (window.innerWidth < 768) document.querySelector(
+  '[data-testid="stSidebarCollapseButton"] button[aria-expanded="true"]')?.click();"""
 ICON = Path(__file__).parent / "icon.svg"
 STYLE = Path(__file__).parent / "style.css"
 
@@ -28,6 +33,11 @@ def run() -> None:
             "意図したものでなければ、待ち受け先を指定せずに起動し直してください。",
             icon=":material/lan:",
         )
+    if st.session_state.get(SHOWN) != chosen.url_path:
+        st.session_state[SHOWN] = chosen.url_path
+        # Each page's own, or the browser takes it for the one that it has run already.
+        script = f"<script>/* {chosen.url_path} */ {_CLOSE_MENU}</script>"
+        st.html(script, unsafe_allow_javascript=True)
     with errors_shown():
         notifications.watch(chosen.title)
     with errors_shown():

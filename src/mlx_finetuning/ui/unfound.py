@@ -23,7 +23,8 @@ _PAGE = """<!doctype html>
 <meta name="viewport" content="width=device-width, initial-scale=1">
 <title>見つかりません | mlx-finetuning</title>
 <style>
-:root {{ color-scheme: light dark; }}
+:root {{ color-scheme: light dark; background: light-dark(#fff, #12181a); color: light-dark(#1d2827, #e3eae9); }}
+a {{ color: light-dark(#0f766e, #5ccfc2); }}
 body {{ margin: 0 auto; max-width: 40rem; padding: 15vh 20px;
   font: 16px/1.8 "Hiragino Sans", "Noto Sans CJK JP", "Yu Gothic", Meiryo, sans-serif; }}
 h1 {{ font-size: 1.5rem; }} p {{ white-space: pre-line; overflow-wrap: anywhere; }}

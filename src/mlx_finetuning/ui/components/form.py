@@ -30,8 +30,8 @@ def settings_form(
 
 
 def setting_input(kind: type, name: str, value: Any, key: str) -> Any:
-    """The input of one setting, by its type. A number may come back out of bounds, or as None where it
-    was emptied: Streamlit's own bounds would keep the number before without a word."""
+    """The input of one setting, by its type. A number may come back out of bounds: Streamlit's own
+    would keep the number before without a word."""
     metadata = _metadata(kind, name)
     hint = typing.get_type_hints(kind)[name]
     label = label_of(kind, name)
@@ -60,7 +60,7 @@ def setting_input(kind: type, name: str, value: Any, key: str) -> Any:
     return typed
 
 
-def are_in_bounds(kind: type, values: Mapping[str, Any]) -> bool:
+def are_in_bounds(kind: type, values: Mapping[str, object]) -> bool:
     """Whether one can go on with the chosen values; what is wrong with each is said otherwise."""
     found = ((label_of(kind, name), _fault(kind, name, value)) for name, value in values.items())
     lines = [f"- 「{label}」 {fault}" for label, fault in found if fault]
@@ -86,12 +86,10 @@ def tooltip(kind: type, name: str) -> str:
     return "\n\n".join(parts)
 
 
-def _metadata(kind: type, name: str) -> Mapping[str, Any]:
+def _metadata(kind: type, name: str) -> Mapping[Any, Any]:
     [metadata] = [field.metadata for field in dataclasses.fields(kind) if field.name == name]
     return metadata
 
 
 def _fault(kind: type, name: str, value: Any) -> str:
-    if value is None:
-        return "空です。数を入れてください。"
     return config.fault(value, _metadata(kind, name))

@@ -72,7 +72,7 @@ def draw_choice(more_models: str) -> TrainConfig | None:
     # The inputs start anew when what they start from changes.
     inputs = f"train-{preset.key}-{hash(tuple(values.items())):x}"
     chosen: dict[str, Any] = {}
-    with st.expander("詳細設定", icon=":material/tune:"):
+    with st.expander("詳細設定", icon=":material/tune:", key="train-details"):
         for title, settings in GROUPS.items():
             st.markdown(f"**{title}**")
             chosen |= settings_form(TrainConfig, settings, values, inputs, columns=3)
