@@ -47,6 +47,10 @@ def names(text: str) -> frozenset[str]:
     )
 
 
+def _quoted(text: str) -> frozenset[str]:
+    return frozenset(re.findall(r"[「『]([^」』]+)[」』]", comparison_key(text)))
+
+
 class Checker:
     """All questions of the data, to hold new ones against."""
 
@@ -129,7 +133,9 @@ class Checker:
         if wording.kind in SLIPS:
             return []
         key = comparison_key(wording.text)
-        lost = sorted(name for name in names(of.question) if name not in key)
+        # What kind of thing has a quoted name may go unsaid.
+        needed = _quoted(of.question) or names(of.question)
+        lost = sorted(name for name in needed if name not in key)
         if lost:
             return [f"名前（{'、'.join(lost)}）がなくなっています"]
         own = comparison_key(of.question + of.answer)

@@ -126,8 +126,8 @@ def _keyword(parts: Parts, rng: Random) -> Iterator[str]:
 def _asked(parts: Parts, rng: Random) -> Iterator[str]:
     if not parts.topic:
         return
+    yield f"{parts.topic}を教えてください。"
     if parts.what:
-        yield f"{parts.topic}を教えてください。"
         yield f"{parts.topic}がわかりません。{parts.what}ですか？"
     yield f"{parts.topic}は？"
     yield f"{parts.topic}を知りたいです。"
@@ -136,7 +136,7 @@ def _asked(parts: Parts, rng: Random) -> Iterator[str]:
 
 def _order(parts: Parts, rng: Random) -> Iterator[str]:
     owner, _, rest = parts.topic.partition("の")
-    if rest and len(owner) > 2:
+    if rest and len(owner) > 1:
         yield f"{owner}についてですが、{rest}{f'は{parts.what}ですか？' if parts.what else 'を教えてください。'}"
         yield f"{rest}を教えてください。{owner}のです。"
     if parts.what and parts.topic:
