@@ -153,7 +153,9 @@ def test_wording_that_means_something_else_is_caught(of: int, text: str, problem
 
 def test_slips_may_hide_a_name_but_no_number() -> None:
     checker = Checker(KNOWN)
-    assert not checker.problems_of_wording(Wording("kana", "のぎす「はやせ」のねだんは？"), KNOWN[2])
+    assert not checker.problems_of_wording(
+        Wording("kana", "のぎす「はやせ」のねだんは？"), KNOWN[2]
+    )
     assert checker.problems_of_wording(Wording("typo", "2週間以内の返品は無料でうか"), KNOWN[4])
 
 
@@ -226,16 +228,17 @@ def test_last_question_of_a_conversation_is_put_in_other_words() -> None:
         {"role": "user", "content": "値段は？"},
         {"role": "assistant", "content": "10円です。"},
     ]
-    [_, made] = added(
-        ("messages",), [talk], MadeRow(2, "polite", "おいくらですか？", "10円です。")
-    )
+    [_, made] = added(("messages",), [talk], MadeRow(2, "polite", "おいくらですか？", "10円です。"))
     assert '"おいくらですか？"' in str(made[0])
     assert '"短く。"' in str(made[0])
 
 
 def test_added_wordings_stay_in_the_group_of_their_row(tmp_path: Path) -> None:
     """Also of labels, whose answers are no facts and bind nothing together."""
-    lines = ["文,ラベル", *(f"件名{n}の件で連絡がほしい,{'急ぎ' if n % 2 else '通常'}" for n in range(80))]
+    lines = [
+        "文,ラベル",
+        *(f"件名{n}の件で連絡がほしい,{'急ぎ' if n % 2 else '通常'}" for n in range(80)),
+    ]
     source = tmp_path / "labels.csv"
     source.write_text("\n".join(lines), encoding="utf-8")
     studio = Studio(Workspace(tmp_path / "workspace"))
