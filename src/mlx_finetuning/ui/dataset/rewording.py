@@ -37,7 +37,10 @@ def draw_made_rows(name: str) -> str | None:
     job = started[0]
     if job.status.state != "done":
         jobs.draw_job("", job)
-        _draw_resume(job)
+        label, tip = "続きから作る", "作った分は残っています"
+        if not job.status.is_living and st.button(label, icon=":material/resume:", help=tip):
+            studio().wordings.resume(job.name)
+            st.rerun()
         return None
     return _draw_rows(name, job)
 
@@ -109,14 +112,6 @@ def _draw_refuse(name: str) -> None:
             st.rerun()
 
 
-def _draw_resume(job: LaterJob) -> None:
-    if job.status.is_living:
-        return
-    if st.button("続きから作る", icon=":material/resume:", help="作った分は残っています"):
-        studio().wordings.resume(job.name)
-        st.rerun()
-
-
 def _draw_rows(name: str, job: LaterJob) -> str | None:
     made = studio().wordings.rows(job.name)
     st.subheader("作った行")
@@ -124,8 +119,20 @@ def _draw_rows(name: str, job: LaterJob) -> str | None:
     st.caption(
         f"{len(made.rows):,} 行を作り、{failed:,} 行が検査に通りませんでした。足す行を選んでください。"
     )
+    shown = [
+        {
+            CHOSEN: not row.problems,
+            "元の行": row.row,
+            "種類": row.kind_ja,
+            "質問": row.question,
+            "答え": row.answer,
+            "作ったもの": row.made_by,
+            "理由": "。".join(row.problems),
+        }
+        for row in made.rows
+    ]
     table = st.data_editor(
-        [_shown(row) for row in made.rows],
+        shown,
         hide_index=True,
         disabled=["元の行", "種類", "質問", "答え", "作ったもの", "理由"],
         key=f"made-{job.name}",
@@ -133,18 +140,6 @@ def _draw_rows(name: str, job: LaterJob) -> str | None:
     )
     accepted = [row for row, line in zip(made.rows, table, strict=True) if line[CHOSEN]]
     return _draw_adding(name, made, accepted)
-
-
-def _shown(row: MadeRow) -> dict[str, object]:
-    return {
-        CHOSEN: not row.problems,
-        "元の行": row.row,
-        "種類": row.kind_ja,
-        "質問": row.question,
-        "答え": row.answer,
-        "作ったもの": row.made_by,
-        "理由": "。".join(row.problems),
-    }
 
 
 def _draw_adding(name: str, made: MadeRows, accepted: Sequence[MadeRow]) -> str | None:
