@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import functools
 from collections import Counter
 from collections.abc import Callable, Sequence
-from typing import TYPE_CHECKING, Any
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
 
 import click
 
@@ -48,14 +50,47 @@ NEW_NAME = click.option(
 NO_RULES = click.option("--no-rules", is_flag=True, help="規則では作らず、モデルだけで作る")
 SEED = click.option("--seed", default=0, metavar="N", help="乱数の種。同じなら同じ結果")
 RESUME = click.option(
-    "--resume", metavar="JOB", help="止まった作業の続きから始める（名前は始めたときに表示）"
+    "--resume",
+    default="",
+    metavar="JOB",
+    help="止まった作業の続きから始める（名前は始めたときに表示）",
 )
 
 
+@dataclass(frozen=True)
+class Options:
+    """What both commands take."""
+
+    name: str
+    generator: GeneratorChoice
+    new_name: str
+    rules: bool
+    seed: int
+    resume: str
+
+
 def _options(body: Callable[..., CommandResult]) -> Callable[..., CommandResult]:
+    """Hands the common options over as one."""
+
+    @functools.wraps(body)
+    def run(
+        session: Session,
+        name: str,
+        model: str,
+        engine: str,
+        address: str,
+        new_name: str,
+        no_rules: bool,
+        seed: int,
+        resume: str,
+        **own: object,
+    ) -> CommandResult:
+        choice = GeneratorChoice(model, engine, address)
+        return body(session, Options(name, choice, new_name, not no_rules, seed, resume), **own)
+
     for option in (RESUME, SEED, NO_RULES, NEW_NAME, ADDRESS, ENGINE, MODEL, NAME):
-        body = option(body)
-    return body
+        run = option(run)
+    return run
 
 
 def add_commands(data: click.Group) -> None:
@@ -69,18 +104,26 @@ def add_commands(data: click.Group) -> None:
         "--check", is_flag=True, help="元の答えを見せたモデルが、同じに答えるかも確かめる"
     )
     def reword(
-        session: Session, name: str, kinds: str | None, per_kind: int, check: bool, **given: Any
+        session: Session, options: Options, kinds: str | None, per_kind: int, check: bool
     ) -> CommandResult:
         """質問の別の聞き方（丁寧、くだけた、キーワード、誤字など）を作る
 
         名前や数が変わっていないか、答えが入っていないかなどを検査し、通らなかったものは理由と一緒に
         示します。元の質問と同じ組になるので、学習とテストに分かれて混ざることはありません。
         """
+        from mlx_finetuning.data_processor.wordings.kinds import KINDS_JA
         from mlx_finetuning.data_processor.wordings.made import RewordConfig
 
-        chosen = {"kinds": tuple(kinds.split(","))} if kinds else {}
-        settings = RewordConfig(name, per_kind=per_kind, check=check, **chosen, **_common(given))
-        return _made(session, given, lambda: session.studio.wordings.reword(settings))
+        settings = RewordConfig(
+            options.name,
+            tuple(kinds.split(",")) if kinds else tuple(KINDS_JA),
+            per_kind,
+            options.rules,
+            options.generator,
+            check,
+            options.seed,
+        )
+        return _made(session, options, lambda: session.studio.wordings.reword(settings))
 
     @command(data)
     @_options
@@ -90,9 +133,7 @@ def add_commands(data: click.Group) -> None:
     @click.option(
         "--refusal", default="", metavar="TEXT", help="断る文。省略時はデータの口調に合わせる"
     )
-    def refuse(
-        session: Session, name: str, share: float, refusal: str, **given: Any
-    ) -> CommandResult:
+    def refuse(session: Session, options: Options, share: float, refusal: str) -> CommandResult:
         """データに答えのない、よく似た質問と、断る答え（わかりません）を作る
 
         ほかの項目、ほかのもの、ほかの年を聞く質問です。データの行が答えているものは除きます。
@@ -100,25 +141,21 @@ def add_commands(data: click.Group) -> None:
         """
         from mlx_finetuning.data_processor.wordings.made import RefuseConfig
 
-        settings = RefuseConfig(name, share=share, refusal=refusal, **_common(given))
-        return _made(session, given, lambda: session.studio.wordings.refuse(settings))
-
-
-def _common(given: dict[str, Any]) -> dict[str, Any]:
-    choice = GeneratorChoice(given["model"], given["engine"], given["address"])
-    return {"rules": not given["no_rules"], "seed": given["seed"], "generator": choice}
+        settings = RefuseConfig(
+            options.name, share, refusal, options.rules, options.generator, options.seed
+        )
+        return _made(session, options, lambda: session.studio.wordings.refuse(settings))
 
 
 def _made(
-    session: Session, given: dict[str, Any], start: Callable[[], JobHandle[MadeRows]]
+    session: Session, options: Options, start: Callable[[], JobHandle[MadeRows]]
 ) -> CommandResult:
     wordings = session.studio.wordings
-    choice = GeneratorChoice(given["model"], given["engine"], given["address"])
     with session.progress() as progress:
-        if given["resume"]:
-            handle = wordings.resume(given["resume"])
+        if options.resume:
+            handle = wordings.resume(options.resume)
         else:
-            if warning := wordings.leaves_machine(choice):
+            if warning := wordings.leaves_machine(options.generator):
                 click.echo(f"[注意] {warning}", err=True)
             handle = start()
         job = handle.paths.folder.name
@@ -126,8 +163,8 @@ def _made(
         made = handle.follow(progress)
         data: dict[str, object] = {"job": job, **as_dict(made)}
         lines = [_shown(made.rows)]
-        if given["new_name"]:
-            summary = wordings.add(made, made.passed, given["new_name"], progress)
+        if options.new_name:
+            summary = wordings.add(made, made.passed, options.new_name, progress)
             data["dataset"] = as_dict(summary)
             counts = summary.counts
             lines.append(

@@ -177,7 +177,7 @@ class Client:
         max_tokens: int = 128,
         temperature: float | None = None,
         seed: int | None = None,
-        schema: JsonObject | None = None,
+        schema: Mapping[str, object] | None = None,
     ) -> AnswerChunks:
         """The answer as it is generated; closing the generator stops the server's work.
 

@@ -70,7 +70,13 @@ class Wordings:
         from mlx_finetuning.data_processor.wordings.made import MadeRows
 
         chosen = settings.generator
-        problems = [*problems, *_problems_of(chosen)]
+        problems = [*problems]
+        if chosen.engine not in ENGINES_JA:
+            problems.append(f"engine: 「{chosen.engine}」は選べません（{', '.join(ENGINES_JA)}）。")
+        if chosen.address and not chosen.model:
+            problems.append("model: 住所のサーバーで使うモデルの名前を指定してください。")
+        if chosen.engine == "address" and not chosen.address:
+            problems.append("address: サーバーの住所を指定してください。")
         if not settings.rules and not chosen.model:
             problems.append("rules: 規則を使わないときは、モデルを指定してください。")
         if problems:
@@ -125,10 +131,10 @@ class Wordings:
     def jobs(self, dataset: str = "") -> builtins.list[LaterJob]:
         """What was started of this kind, of one dataset or all, the newest first."""
         found = [job for job in runs.later_jobs(self.workspace, "") if job.kind in KINDS]
-        return [job for job in found if dataset in ("", self._dataset_of(job.name))]
-
-    def _dataset_of(self, name: str) -> str:
-        return str(jobs.read_job(self.workspace.job(name)).config.get("dataset", ""))
+        if not dataset:
+            return found
+        configs = {job.name: jobs.read_job(self.workspace.job(job.name)).config for job in found}
+        return [job for job in found if configs[job.name].get("dataset") == dataset]
 
     def rows(self, name: str) -> MadeRows:
         """What a job that is done made. Raises RecordDamaged, NewerSchema."""
@@ -157,14 +163,3 @@ class Wordings:
             adding.add(table, recorded.mapping, [row for row in accepted if row.source == source])
             edits += table.edits[len(recorded.edits) :]
         return data.edit(made.dataset, edits, new_name, progress=progress)
-
-
-def _problems_of(chosen: GeneratorChoice) -> list[str]:
-    problems = []
-    if chosen.engine not in ENGINES_JA:
-        problems.append(f"engine: 「{chosen.engine}」は選べません（{', '.join(ENGINES_JA)}）。")
-    if chosen.address and not chosen.model:
-        problems.append("model: 住所のサーバーで使うモデルの名前を指定してください。")
-    if chosen.engine == "address" and not chosen.address:
-        problems.append("address: サーバーの住所を指定してください。")
-    return problems

@@ -15,7 +15,7 @@ from typing import TypeVar
 from mlx_finetuning import files
 from mlx_finetuning.data_processor.wordings.made import Known, MadeRow
 from mlx_finetuning.errors import Interrupted, NothingToReword
-from mlx_finetuning.files import JsonObject, Record
+from mlx_finetuning.files import Record
 from mlx_finetuning.jobs.context import TaskContext
 from mlx_finetuning.progress import Step
 from mlx_finetuning.tokenization.rows import read_rows
@@ -29,7 +29,7 @@ Part = TypeVar("Part")
 @dataclass(frozen=True)
 class _Line:
     part: int
-    rows: tuple[JsonObject, ...]
+    rows: tuple[dict[str, object], ...]
 
 
 def in_parts(

@@ -5,6 +5,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import replace
+from functools import partial
 
 from mlx_finetuning import files
 from mlx_finetuning.data_processor.wordings import near_misses, prompts
@@ -36,7 +37,9 @@ def run(context: TaskContext) -> MadeRows:
         def by_model(part: Sequence[Known]) -> list[MadeRow]:
             assert generator is not None
             requests = [
-                prompts.near_miss(one, _around(answered, one), settings.seed + at)
+                prompts.near_miss(
+                    one, sorted(answered, key=partial(_distance, one)), settings.seed + at
+                )
                 for at, one in enumerate(part)
             ]
             found = ask(generator, requests, prompts.Asked, tick)
@@ -54,18 +57,15 @@ def run(context: TaskContext) -> MadeRows:
             return made
 
         if generator is not None:
-            asked = _evenly(answered, wanted - len(rows))
+            count = wanted - len(rows)
+            # Spread over all rows, again and again where there are fewer.
+            turns = max(count, len(answered))
+            asked = [answered[at * len(answered) // turns % len(answered)] for at in range(count)]
             parts = [asked[at : at + AT_ONCE] for at in range(0, len(asked), AT_ONCE)]
             rows += made_rows.in_parts(context, STAGE, parts, MadeRow, by_model)
     return MadeRows(settings.dataset, made_rows.marked_repeats(rows))
 
 
-def _around(known: Sequence[Known], one: Known) -> list[Known]:
-    """The other rows, those next to `one` in the source first."""
-    others = [other for other in known if other.answer != one.answer]
-    return sorted(others, key=lambda other: (other.source != one.source, abs(other.row - one.row)))
-
-
-def _evenly(known: Sequence[Known], count: int) -> list[Known]:
-    """So many rows, spread over all of them, again and again where there are fewer."""
-    return [known[at * len(known) // max(count, len(known)) % len(known)] for at in range(count)]
+def _distance(one: Known, other: Known) -> tuple[bool, int]:
+    """What stands next to a row in its source says most of what is known about the same thing."""
+    return other.source != one.source, abs(other.row - one.row)

@@ -11,7 +11,13 @@ from mlx_finetuning import files
 from mlx_finetuning.data_processor.wordings import prompts, rules
 from mlx_finetuning.data_processor.wordings.checks import Checker
 from mlx_finetuning.data_processor.wordings.kinds import Wording
-from mlx_finetuning.data_processor.wordings.made import Known, MadeRow, MadeRows, RewordConfig
+from mlx_finetuning.data_processor.wordings.made import (
+    Known,
+    MadeRow,
+    MadeRows,
+    RefuseConfig,
+    RewordConfig,
+)
 from mlx_finetuning.experiment_tracker.evaluation.rightness import RIGHT, rightness
 from mlx_finetuning.jobs.context import TaskContext
 from mlx_finetuning.progress import Step
@@ -38,7 +44,9 @@ def run(context: TaskContext) -> MadeRows:
 
 
 @contextlib.contextmanager
-def generator_of(context: TaskContext, settings: RewordConfig) -> Iterator[TextGenerator | None]:
+def generator_of(
+    context: TaskContext, settings: RewordConfig | RefuseConfig
+) -> Iterator[TextGenerator | None]:
     """The chosen model; None where rules alone are asked for."""
     if not settings.generator.model:
         yield None

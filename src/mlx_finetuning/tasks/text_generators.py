@@ -38,7 +38,8 @@ def opened(choice: GeneratorChoice, workspace: Workspace) -> Iterator[TextGenera
 
 
 @contextlib.contextmanager
-def _by_mlx(choice: GeneratorChoice, workspace: Workspace) -> Iterator[TextGenerator]:
+def by_mlx(choice: GeneratorChoice, workspace: Workspace) -> Iterator[TextGenerator]:
+    """A base model, in this process. Raises ModelError, NotEnoughMemory."""
     from mlx_finetuning.mlx_trainer.inference import batch_generate, continuous, generate
     from mlx_finetuning.mlx_trainer.model.load import load
 
@@ -57,7 +58,8 @@ def _by_mlx(choice: GeneratorChoice, workspace: Workspace) -> Iterator[TextGener
 
 
 @contextlib.contextmanager
-def _by_llama_cpp(choice: GeneratorChoice, workspace: Workspace) -> Iterator[TextGenerator]:
+def by_llama_cpp(choice: GeneratorChoice, workspace: Workspace) -> Iterator[TextGenerator]:
+    """A GGUF file, in a process of ours. Raises ModelNotFound, NotEnoughMemory, RuntimeNotStarted."""
     file = Path(choice.model)
     if not file.is_file():
         raise ModelNotFound(name=choice.model, near=[])
@@ -75,7 +77,8 @@ def _by_llama_cpp(choice: GeneratorChoice, workspace: Workspace) -> Iterator[Tex
 
 
 @contextlib.contextmanager
-def _by_ollama(choice: GeneratorChoice, workspace: Workspace) -> Iterator[TextGenerator]:
+def by_ollama(choice: GeneratorChoice, workspace: Workspace) -> Iterator[TextGenerator]:
+    """A model of Ollama. Raises OllamaError."""
     name = choice.model.removeprefix(OLLAMA)
     with ollama_integration.connect(choice.address or None) as client:
         client.show(name)  # says now that there is none
@@ -96,7 +99,8 @@ def _by_ollama(choice: GeneratorChoice, workspace: Workspace) -> Iterator[TextGe
 
 
 @contextlib.contextmanager
-def _at_address(choice: GeneratorChoice, workspace: Workspace) -> Iterator[TextGenerator]:
+def at_address(choice: GeneratorChoice, workspace: Workspace) -> Iterator[TextGenerator]:
+    """Whatever the user names. Raises AddressInvalid."""
     url = addresses.read(choice.address).url
     client = Client(url, addresses.key(), SILENCE_S, is_ours=False)
 
@@ -118,8 +122,8 @@ ENGINES: dict[
     str,
     Callable[[GeneratorChoice, Workspace], contextlib.AbstractContextManager[TextGenerator]],
 ] = {
-    "mlx": _by_mlx,
-    "gguf": _by_llama_cpp,
-    "ollama": _by_ollama,
-    "address": _at_address,
+    "mlx": by_mlx,
+    "gguf": by_llama_cpp,
+    "ollama": by_ollama,
+    "address": at_address,
 }

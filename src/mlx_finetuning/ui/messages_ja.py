@@ -16,6 +16,8 @@ JOBS_JA = {
     "serve_model": "対話用のモデル",
     "dry_run": "見積もり",
     "preview": "トークンの確認",
+    "reword": "言い換えの生成",
+    "refuse": "データにない質問の生成",
     "download_model": "ダウンロード",
     "build_model": "モデルの作成",  # no longer run; older workspaces have some
 }
@@ -23,6 +25,7 @@ JOBS_JA = {
 NEXT_STEPS_JA = {
     "INVALID_SETTINGS": "その設定を直して、もう一度押してください。",
     "FULL_NEEDS_PLAIN_WEIGHTS": "詳細設定の「学習の方法」をLoRAにするか、軽くしていないモデルを選んでください。",
+    "NOTHING_TO_REWORD": "質問と回答の表から作ったデータセットを選んでください。",
     "DATASET_NOT_FOUND": "「データセット」のページで名前を確かめるか、新しく作ってください。",
     "SOURCE_CHANGED": "元のファイルを戻すか、「データセット」の「新しく作る」で、今のファイルから作り直してください。",
     "DATASET_EXISTS": "別の名前にするか、「同じ名前のデータセットを置き換える」を選んでください。",

@@ -14,7 +14,7 @@ from typing import Generic, Protocol, TypeVar
 
 from mlx_finetuning import files
 from mlx_finetuning.errors import RecordDamaged
-from mlx_finetuning.files import JsonObject, Record
+from mlx_finetuning.files import Record
 
 ENGINES_JA = {
     "auto": "モデルの名前で決める",
@@ -68,16 +68,18 @@ class TextRequest:
     seed: int = 0
     stops: tuple[str, ...] = ()
     """Texts before which the answer ends."""
-    schema: JsonObject | None = None
+    schema: Mapping[str, object] | None = None
     """The JSON schema of the answer; llama.cpp and Ollama hold the model to it, others do not."""
 
 
 class TextGenerator(Protocol):
     """A loaded model, or a server that has one."""
 
-    at_once: int
-    """How many requests it is best given together: texts of one call may depend on each other in
-    their last digits, so that whoever wants the same again asks in the same parts."""
+    @property
+    def at_once(self) -> int:
+        """How many requests it is best given together: texts of one call may depend on each other
+        in their last digits, so that whoever wants the same again asks in the same parts."""
+        ...
 
     def generate(self, requests: Sequence[TextRequest], tick: Tick) -> list[str]:
         """The texts, in order. Raises what the engine raises, and what `tick` raises."""

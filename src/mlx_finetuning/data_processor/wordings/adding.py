@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 from collections.abc import Mapping, Sequence
-from typing import Any
 
 from mlx_finetuning.data_processor.edits import EditedTable, messages_in, turn_texts
 from mlx_finetuning.data_processor.readers.columns import choose
@@ -45,7 +44,7 @@ def add(table: EditedTable, mapping: Mapping[str, str], rows: Sequence[MadeRow])
         )
 
 
-def _conversation(messages: Sequence[Mapping[str, Any]], made: MadeRow) -> str:
+def _conversation(messages: Sequence[Mapping[str, object]], made: MadeRow) -> str:
     """The messages with the last question, and for a refusal the last answer, in other words."""
     roles = [role_of(role) for role, _ in turn_texts(messages)]
     question = max(at for at, role in enumerate(roles) if role == "user")

@@ -8,8 +8,8 @@ from __future__ import annotations
 
 import math
 import re
-from collections import defaultdict
-from collections.abc import Iterable, Sequence
+from collections import Counter, defaultdict
+from collections.abc import Sequence
 
 from mlx_finetuning.data_processor.wordings.kinds import SLIPS, Wording
 from mlx_finetuning.data_processor.wordings.made import Known
@@ -47,6 +47,11 @@ def names(text: str) -> frozenset[str]:
     )
 
 
+def quoted(text: str) -> frozenset[str]:
+    """What stands in corner brackets."""
+    return frozenset(re.findall(r"[「『]([^」』]+)[」』]", comparison_key(text)))
+
+
 class Checker:
     """All questions of the data, to hold new ones against."""
 
@@ -65,6 +70,10 @@ class Checker:
             for sign in self._signs[at]:
                 self._with_sign[sign].append(at)
                 having[sign].add(comparison_key(one.answer))
+        said = Counter(word for answer in {one.answer for one in known} for word in _words(answer))
+        self._common = {word for word, count in said.items() if count > 1}
+        """Words of several answers, or of questions: none is an answer by itself."""
+        self._common.update(*(_words(one.question) for one in known))
         self._facts = len({comparison_key(one.answer) for one in known})
         self._facts_with = {sign: len(answers) for sign, answers in having.items()}
 
@@ -79,8 +88,10 @@ class Checker:
             return ["同じ質問が、別の答えでデータにあります"]
         if key in self._answers:
             return ["同じ質問がデータにあります"]
+        before, after = numbers(of.question), numbers(wording.text)
+        listed = ["、".join(sorted(some)) or "なし" for some in (before, after)]
         return [
-            *_changed("数", numbers(of.question), numbers(wording.text)),
+            *([] if before == after else [f"数が変わっています（{' → '.join(listed)}）"]),
             *self._names_lost(wording, of),
             *self._given_away(wording.text, of),
             *(() if wording.kind in SLIPS else self._nearer_to_another(wording.text, of)),
@@ -129,7 +140,9 @@ class Checker:
         if wording.kind in SLIPS:
             return []
         key = comparison_key(wording.text)
-        lost = sorted(name for name in names(of.question) if name not in key)
+        # What kind of thing has a quoted name may go unsaid.
+        needed = quoted(of.question) or names(of.question)
+        lost = sorted(name for name in needed if name not in key)
         if lost:
             return [f"名前（{'、'.join(lost)}）がなくなっています"]
         own = comparison_key(of.question + of.answer)
@@ -145,14 +158,8 @@ class Checker:
         said = _words(text) & (_words(of.answer) - _words(of.question))
         asked = comparison_key(of.question)
         told = sorted(word for word in said if len(word) > 1 or word.isdigit())
-        told = [word for word in told if word not in asked]
-        told = [word for word in told if not self._is_common(word)]
+        told = [word for word in told if word not in asked and word not in self._common]
         return [f"答え（{'、'.join(told)}）が質問に入っています"] if told else []
-
-    def _is_common(self, word: str) -> bool:
-        """Whether several answers have it, so that it is no answer by itself."""
-        having = {comparison_key(one.answer) for one in self._known if word in _words(one.answer)}
-        return len(having) > 1 or any(word in _words(one.question) for one in self._known)
 
     def _nearer_to_another(self, text: str, of: Known) -> list[str]:
         """By the signs that few answers are asked for with; ways to ask count for nothing."""
@@ -180,24 +187,12 @@ class Checker:
     def _similarity(self, signs: frozenset[str], at: int) -> float:
         """Share of the signs of both that both have, the rare ones counting more."""
         other = self._signs[at]
+        # About 0 for a sign of every answer's questions.
         shared, all_ = (
-            sum(self._rarity(sign) for sign in some) for some in (signs & other, signs | other)
+            sum(math.log((self._facts + 1) / (self._facts_with.get(sign, 0) + 1)) for sign in some)
+            for some in (signs & other, signs | other)
         )
         return shared / all_ if all_ else 0.0
-
-    def _rarity(self, sign: str) -> float:
-        """About 0 for a sign of every answer's questions."""
-        return math.log((self._facts + 1) / (self._facts_with.get(sign, 0) + 1))
-
-
-def _changed(what: str, before: frozenset[str], after: frozenset[str]) -> list[str]:
-    if before == after:
-        return []
-    return [f"{what}が変わっています（{_listed(before)} → {_listed(after)}）"]
-
-
-def _listed(values: Iterable[str]) -> str:
-    return "、".join(sorted(values)) or "なし"
 
 
 def _words(text: str) -> frozenset[str]:

@@ -77,9 +77,9 @@ def near_misses(
     checker = Checker(known)
     answered = [one for one in known if not one.is_refusal]
     by_kind = {
-        "attribute": list(_other_attributes(answered)),
-        "entity": list(_other_entities(answered)),
-        "year": list(_other_years(answered)),
+        "attribute": list(other_attributes(answered)),
+        "entity": list(other_entities(answered)),
+        "year": list(other_years(answered)),
     }
     for subjects in by_kind.values():
         subjects.sort(key=lambda subject: _drawn(seed, subject.name, subject.of.question))
@@ -128,7 +128,8 @@ def _owners(known: Sequence[Known]) -> dict[str, list[tuple[str, Known]]]:
     return {owner: list(told.items()) for owner, told in owners.items()}
 
 
-def _other_attributes(known: Sequence[Known]) -> Iterator[Subject]:
+def other_attributes(known: Sequence[Known]) -> Iterator[Subject]:
+    """Of the same thing, what the data does not tell."""
     owners = _owners(known)
     told = {attribute for attributes in owners.values() for attribute, _ in attributes}
     same_as = {word: group for group in SYNONYMS for word in group}
@@ -145,17 +146,14 @@ def _other_attributes(known: Sequence[Known]) -> Iterator[Subject]:
             yield Subject("attribute", of, what, questions)
 
 
-def _other_entities(known: Sequence[Known]) -> Iterator[Subject]:
+def other_entities(known: Sequence[Known]) -> Iterator[Subject]:
+    """What the data tells, of a thing of another name."""
     for one in known:
-        for name in _names_in(one.question):
+        quoted = re.findall(r"(?<=「)[^」]{2,}(?=」)", one.question)
+        # Else names of companies, which begin in katakana.
+        for name in quoted or re.findall(r"[ァ-ヴー]{3,}(?=[一-龯])", one.question):
             other = _like(name, one.row)
             yield Subject("entity", one, other, (one.question.replace(name, other),))
-
-
-def _names_in(question: str) -> list[str]:
-    """Quoted names, and names of companies and things that begin in katakana."""
-    quoted = re.findall(r"(?<=「)[^」]{2,}(?=」)", question)
-    return quoted or re.findall(r"[ァ-ヴー]{3,}(?=[一-龯])", question)
 
 
 def _like(name: str, row: int) -> str:
@@ -169,7 +167,8 @@ def _like(name: str, row: int) -> str:
     return other if other != name else f"新{name}"
 
 
-def _other_years(known: Sequence[Known]) -> Iterator[Subject]:
+def other_years(known: Sequence[Known]) -> Iterator[Subject]:
+    """What the data tells, of another time."""
     for owner, attributes in _owners(known).items():
         for attribute, one in attributes:
             for year in () if _TIMELESS.search(attribute) else _YEARS:

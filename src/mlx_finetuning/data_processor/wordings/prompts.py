@@ -4,12 +4,12 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 from mlx_finetuning.data_processor.wordings.kinds import KINDS_JA, Wording
 from mlx_finetuning.data_processor.wordings.made import Known
-from mlx_finetuning.files import ASSETS, JsonObject
+from mlx_finetuning.files import ASSETS
 from mlx_finetuning.utils.text_generator import TextRequest
 
 _TOKENS_PER_CHARACTER = 2
@@ -72,8 +72,8 @@ def reword(known: Known, kinds: Sequence[str], seed: int) -> TextRequest:
 
 
 def near_miss(known: Known, others: Sequence[Known], seed: int) -> TextRequest:
-    """For one question that these rows do not answer; the answer is read as `Asked`."""
-    shown = "\n".join(f"- {one.question} → {one.answer}" for one in [known, *others[:_SHOWN_ROWS]])
+    """For one question that the rows do not answer, those nearest first; the answer is read as `Asked`."""
+    shown = "\n".join(f"- {one.question} → {one.answer}" for one in others[:_SHOWN_ROWS])
     text = _template("near_miss").format(question=known.question, known=shown)
     return TextRequest(
         ({"role": "user", "content": text},),
@@ -99,7 +99,7 @@ def _template(name: str) -> str:
     return (ASSETS / "prompts" / f"{name}.txt").read_text(encoding="utf-8")
 
 
-def _object(properties: JsonObject) -> JsonObject:
+def _object(properties: Mapping[str, object]) -> Mapping[str, object]:
     return {
         "type": "object",
         "properties": properties,
@@ -108,5 +108,5 @@ def _object(properties: JsonObject) -> JsonObject:
     }
 
 
-def _string(longest: int) -> JsonObject:
+def _string(longest: int) -> Mapping[str, object]:
     return {"type": "string", "minLength": 1, "maxLength": min(longest, 500)}

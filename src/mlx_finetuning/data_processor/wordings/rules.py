@@ -77,7 +77,8 @@ def parts_of(question: str) -> Parts:
 Rule = Callable[[Parts, Random], Iterator[str]]
 
 
-def _polite(parts: Parts, rng: Random) -> Iterator[str]:
+def polite(parts: Parts, rng: Random) -> Iterator[str]:
+    """As one asks a stranger."""
     if parts.topic:
         yield f"{parts.topic}を教えていただけますか？"
         yield f"恐れ入りますが、{parts.topic}を教えていただけないでしょうか。"
@@ -93,7 +94,8 @@ def _polite(parts: Parts, rng: Random) -> Iterator[str]:
         yield f"{parts.body.removesuffix('ますか')}ますでしょうか？"
 
 
-def _casual(parts: Parts, rng: Random) -> Iterator[str]:
+def casual(parts: Parts, rng: Random) -> Iterator[str]:
+    """As one asks a friend."""
     if parts.topic:
         yield f"{parts.topic}って{parts.what or 'どうなってる'}？"
         yield f"{parts.topic}教えて"
@@ -111,7 +113,8 @@ def _casual(parts: Parts, rng: Random) -> Iterator[str]:
         yield f"{stem}？" if stem.endswith(("い", "の")) else f"{stem}なの？"
 
 
-def _keyword(parts: Parts, rng: Random) -> Iterator[str]:
+def keyword(parts: Parts, rng: Random) -> Iterator[str]:
+    """As one asks a search engine."""
     if parts.topic:
         words = _PARTICLE.sub(" ", parts.topic)
         yield words
@@ -123,20 +126,22 @@ def _keyword(parts: Parts, rng: Random) -> Iterator[str]:
         yield words
 
 
-def _asked(parts: Parts, rng: Random) -> Iterator[str]:
+def asked(parts: Parts, rng: Random) -> Iterator[str]:
+    """By another form of question."""
     if not parts.topic:
         return
+    yield f"{parts.topic}を教えてください。"
     if parts.what:
-        yield f"{parts.topic}を教えてください。"
         yield f"{parts.topic}がわかりません。{parts.what}ですか？"
     yield f"{parts.topic}は？"
     yield f"{parts.topic}を知りたいです。"
     yield f"{parts.topic}はどうなっていますか？"
 
 
-def _order(parts: Parts, rng: Random) -> Iterator[str]:
+def order(parts: Parts, rng: Random) -> Iterator[str]:
+    """With its words in another order."""
     owner, _, rest = parts.topic.partition("の")
-    if rest and len(owner) > 2:
+    if rest and len(owner) > 1:
         yield f"{owner}についてですが、{rest}{f'は{parts.what}ですか？' if parts.what else 'を教えてください。'}"
         yield f"{rest}を教えてください。{owner}のです。"
     if parts.what and parts.topic:
@@ -147,7 +152,8 @@ def _order(parts: Parts, rng: Random) -> Iterator[str]:
         yield f"{owner}の件です。{rest}？"
 
 
-def _long(parts: Parts, rng: Random) -> Iterator[str]:
+def long(parts: Parts, rng: Random) -> Iterator[str]:
+    """With what people say before they ask."""
     mark = "" if _TELL.search(parts.body) and not parts.body.endswith("か") else "？"
     ended = f"{parts.body}{mark or '。'}"
     for preface in rng.sample(_PREFACES, len(_PREFACES)):
@@ -186,7 +192,8 @@ SYNONYMS: tuple[tuple[str, ...], ...] = tuple(
 """Words of company FAQs that may stand for each other in a question; each is a noun phrase."""
 
 
-def _synonym(parts: Parts, rng: Random) -> Iterator[str]:
+def synonym(parts: Parts, rng: Random) -> Iterator[str]:
+    """With another word for what is asked."""
     if not parts.topic:
         return
     for group in SYNONYMS:
@@ -203,7 +210,8 @@ def _synonym(parts: Parts, rng: Random) -> Iterator[str]:
             return
 
 
-def _kana(parts: Parts, rng: Random) -> Iterator[str]:
+def kana(parts: Parts, rng: Random) -> Iterator[str]:
+    """With words of kanji in kana."""
     text = _READ.sub(lambda found: _READINGS[found[0]], parts.body)
     if text != parts.body:
         yield f"{text}？" if text.endswith("か") else text
@@ -227,7 +235,7 @@ _READ = re.compile(rf"(?<![一-龯])(?:{'|'.join(sorted(_READINGS, key=len)[::-1
 """Whole words only: 「しゃいん数」 is nobody's way to write."""
 
 
-def _typo(parts: Parts, rng: Random) -> Iterator[str]:
+def typo(parts: Parts, rng: Random) -> Iterator[str]:
     """A slip in the kana of the ending or between words; never in a name or a number."""
     slips = [
         (at, found)
@@ -258,15 +266,15 @@ _SLIPS = {
 """Neighbouring keys, a key too many, a wrong conversion."""
 
 RULES: dict[str, Rule] = {
-    "polite": _polite,
-    "casual": _casual,
-    "keyword": _keyword,
-    "asked": _asked,
-    "synonym": _synonym,
-    "order": _order,
-    "long": _long,
-    "kana": _kana,
-    "typo": _typo,
+    "polite": polite,
+    "casual": casual,
+    "keyword": keyword,
+    "asked": asked,
+    "synonym": synonym,
+    "order": order,
+    "long": long,
+    "kana": kana,
+    "typo": typo,
 }
 
 

@@ -24,6 +24,8 @@ _ONE_ROW = (
     *("延び", "伸び", "おり", "用い", "見", "着", "似", "煮"),
 )
 """Stems in -i that only get a る."""
+_DOES = re.compile(r"(?:[一-龯]{2}|[ァ-ヴー]|を|どう|お願い|いくら|せ)し$")
+"""「予約し」, 「キャンセルし」 and 「どうし」, but not 「貸し」."""
 _SHORTENED = ("てい", "でい")
 """「開いています」: people say 「開いてる」."""
 _PAST = {
@@ -47,7 +49,7 @@ def plain_present(stem: str) -> str:
         return ""  # polite by themselves
     if _is_one_row(stem):
         return f"{stem}る"
-    if _is_do(stem):
+    if _DOES.search(stem):
         return f"{stem[:-1]}する"
     return f"{stem[:-1]}{_I_TO_U[stem[-1]]}" if stem[-1:] in _I_TO_U else ""
 
@@ -66,8 +68,3 @@ def plain_past(stem: str) -> str:
 def _is_one_row(stem: str) -> bool:
     # 「い」 by itself is 「います」; behind other letters it belongs to another verb, as in 「買い」.
     return stem[-1:] in _E_ROW or stem.endswith((*_ONE_ROW, "にい", "がい", "はい", "もい"))
-
-
-def _is_do(stem: str) -> bool:
-    """「予約し」, 「キャンセルし」 and 「どうし」, but not 「貸し」."""
-    return re.search(r"(?:[一-龯]{2}|[ァ-ヴー]|を|どう|お願い|いくら|せ)し$", stem) is not None

@@ -18,6 +18,7 @@ from mlx_finetuning.ui.dataset import (
     findings,
     goal,
     reading,
+    rewording,
     saved,
     saving,
     source,
@@ -123,6 +124,9 @@ def draw_saved() -> None:
         saved.draw_deletion(name, TRASH)
     st.header("学習で実際に使われる文面")
     saved.draw_preview(name)
+    made = rewording.draw_made_rows(name)
+    if made is not None:
+        show_saved(made)
 
 
 def draw_edit() -> None:
