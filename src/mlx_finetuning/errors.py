@@ -246,6 +246,10 @@ class SourceChanged(DataError):
     """A file is not the one that a manifest speaks of. Data: path."""
 
 
+class DatasetNotOfChats(DataError):
+    """Only answers to questions can be put right. Data: name."""
+
+
 class DatasetNotReproduced(DataError):
     """Data: name, files."""
 
@@ -572,6 +576,14 @@ class ExportNotProven(ExportError):
 
 class JobNotFound(RunError):
     """Data: name."""
+
+
+class NoQuestions(RunError):
+    """The run's dataset has nothing to ask. Data: dataset."""
+
+
+class NothingCorrected(RunError):
+    """No answer of the run was put right yet. Data: run_id."""
 
 
 class JourneyNotFound(RunError):

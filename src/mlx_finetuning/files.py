@@ -323,6 +323,18 @@ class FileLock:
             self.descriptor = None
 
 
+@contextlib.contextmanager
+def alone_in(folder: Path) -> Iterator[None]:
+    """The right to rename and rewrite what lies in `folder`, by a lock of the folder itself; frees
+    itself when its holder dies, and nobody holds it for long."""
+    descriptor = os.open(folder, os.O_RDONLY)
+    try:
+        fcntl.flock(descriptor, fcntl.LOCK_EX)
+        yield
+    finally:
+        os.close(descriptor)
+
+
 def is_locked(path: Path) -> bool:
     """Whether some living process holds the lock at `path`."""
     try:

@@ -1,9 +1,11 @@
-"""The user's own defaults for new runs: settings that differ from the product's, in one file."""
+"""What the user prefers, in one file: settings of new runs that differ from the product's, whether the
+system tells of ends, and which columns the list of runs shows.
+"""
 
 from __future__ import annotations
 
 import contextlib
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 from mlx_finetuning import config, files
@@ -14,7 +16,8 @@ from mlx_finetuning.workspace import Workspace
 
 def read(workspace: Workspace) -> TrainConfig:
     """What a new run starts from. Raises RecordDamaged, NewerSchema, InvalidSettings."""
-    return config.load(TrainConfig, _stored(workspace))
+    stored = _record(workspace).get("train")
+    return config.load(TrainConfig, stored if isinstance(stored, dict) else {})
 
 
 def save(workspace: Workspace, changes: Mapping[str, Any]) -> TrainConfig:
@@ -22,15 +25,39 @@ def save(workspace: Workspace, changes: Mapping[str, Any]) -> TrainConfig:
 
     Raises InvalidSettings, DiskFull; then nothing has changed.
     """
-    settings = config.load(TrainConfig, {**_stored(workspace), **changes})
+    settings = config.load(TrainConfig, {**as_dict(read(workspace)), **changes})
     defaults = as_dict(TrainConfig())
     own = {key: value for key, value in as_dict(settings).items() if value != defaults[key]}
-    files.write_json(workspace.preferences, {"train": own})
+    _write(workspace, {"train": own})
     return settings
 
 
-def _stored(workspace: Workspace) -> JsonObject:
+def notifies(workspace: Workspace) -> bool:
+    """Whether the system is to tell of jobs that end. Raises RecordDamaged, NewerSchema."""
+    return _record(workspace).get("notify") is True
+
+
+def save_notifies(workspace: Workspace, wanted: bool) -> None:
+    """Raises RecordDamaged, NewerSchema, DiskFull."""
+    _write(workspace, {"notify": wanted})
+
+
+def columns(workspace: Workspace) -> tuple[str, ...] | None:
+    """Those of the list of runs; None where nothing was chosen. Raises RecordDamaged, NewerSchema."""
+    chosen = _record(workspace).get("columns")
+    return tuple(map(str, chosen)) if isinstance(chosen, list) else None
+
+
+def save_columns(workspace: Workspace, names: Sequence[str]) -> None:
+    """Raises RecordDamaged, NewerSchema, DiskFull."""
+    _write(workspace, {"columns": list(names)})
+
+
+def _record(workspace: Workspace) -> JsonObject:
     with contextlib.suppress(FileNotFoundError):
-        stored = files.read_json(workspace.preferences).get("train")
-        return stored if isinstance(stored, dict) else {}
+        return files.read_json(workspace.preferences)
     return {}
+
+
+def _write(workspace: Workspace, changes: Mapping[str, object]) -> None:
+    files.write_json(workspace.preferences, {**_record(workspace), **changes})

@@ -7,6 +7,7 @@ the result and the last status. The one broad `except` of this process is here.
 from __future__ import annotations
 
 import argparse
+import contextlib
 import dataclasses
 import os
 import signal
@@ -14,9 +15,9 @@ import sys
 from pathlib import Path
 from types import FrameType
 
-from mlx_finetuning import files, tasks
+from mlx_finetuning import files, preferences, tasks
 from mlx_finetuning.errors import Interrupted, StudioError
-from mlx_finetuning.jobs import jobs, queue, scheduling
+from mlx_finetuning.jobs import jobs, kinds, notices, queue, scheduling
 from mlx_finetuning.jobs.context import TaskContext
 from mlx_finetuning.jobs.reporter import Reporter
 from mlx_finetuning.jobs.status import JobState
@@ -43,6 +44,18 @@ def main(arguments: list[str] | None = None) -> int:
 
     for number in (signal.SIGTERM, signal.SIGINT, signal.SIGHUP):
         signal.signal(number, ask_to_stop)
+    code = _worked(paths, reporter)
+    with contextlib.suppress(
+        StudioError, OSError
+    ):  # preferences that cannot be read ask for nothing
+        workspace = Workspace(Path(jobs.read_job(paths).workspace))
+        if preferences.notifies(workspace):
+            notices.tell_end(workspace, paths)
+    return code
+
+
+def _worked(paths: JobPaths, reporter: Reporter) -> int:
+    """Do the job and write how it ended; the exit status."""
     try:
         _work(paths, reporter)
     except Interrupted:
@@ -62,7 +75,7 @@ def main(arguments: list[str] | None = None) -> int:
 def _work(paths: JobPaths, reporter: Reporter) -> None:
     job = jobs.read_job(paths)
     workspace = Workspace(Path(job.workspace))
-    if job.kind in tasks.WITHOUT_DEVICE:
+    if job.kind in kinds.WITHOUT_DEVICE:
         reporter.start()
         _run(job, workspace, paths, reporter)
         return

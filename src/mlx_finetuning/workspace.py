@@ -67,6 +67,8 @@ class JobPaths:
     """Rows that were made so far, a line for each part of the work."""
     port = _Entry("port.json")
     """Address and key of a model server, while it answers."""
+    answers = _Entry("answers.jsonl")
+    """Of a batch test, as they come."""
     reserve = _Entry(".reserve")
     """Space kept while the worker lives, so that its last words fit on a full disk."""
 
@@ -87,6 +89,8 @@ class RunPaths(JobPaths):
     certificate = _Entry("certificate.json")
     notes = _Entry("notes.json")
     """What the user wrote about the run, and its tags."""
+    marks = _Entry("marks.json")
+    """What people said of its answers."""
     chats = _Entry("chats")
     jobs = _Entry("jobs")
 

@@ -25,3 +25,28 @@ def test_end_of_a_run_is_told_on_another_page_and_in_the_title(page: Page, serve
     expect(page).to_have_title("✓ 学習が終わりました | mlx-finetuning")
     page.get_by_test_id("stSidebarNav").get_by_role("link", name="ホーム").click()
     expect(page).to_have_title("ホーム | mlx-finetuning")
+
+
+ALLOWED = """window.told = []; window.leave = "default";
+window.Notification = class {
+  static get permission() { return window.leave; }
+  static async requestPermission() { window.leave = "granted"; return window.leave; }
+  constructor(title, options) { window.told.push(`${title} ${options.body}`); }
+};"""
+"""Stands for the browser's own, which shows nothing without a window."""
+
+
+def test_browser_asks_for_leave_and_tells_of_the_end_once(page: Page, served: Served) -> None:
+    ui_workspaces.add_dataset(served.workspace)
+    page.add_init_script(ALLOWED)
+    page.goto(f"{served.url}/settings")
+    page.get_by_text("学習などが終わったら、通知で知らせる").click()
+    page.get_by_role("button", name="ブラウザーの通知を許可する").click()
+    expect(page.get_by_role("status").filter(has_text="許可されています")).to_be_visible()
+    assert Studio(served.workspace).preferences.notifies()
+    settings = TrainConfig(dataset="faq", engine="simulation", iterations=800, warmup=0)
+    Studio(served.workspace).training.start(settings)
+    page.get_by_test_id("stSidebarNav").get_by_role("link", name="ホーム").click()
+    page.wait_for_function("window.told.length > 0", timeout=60_000)
+    page.wait_for_timeout(4_000)  # longer than between two looks
+    assert page.evaluate("window.told") == ["学習が終わりました tiny-ja ← faq"]

@@ -23,8 +23,8 @@ SCHEMES = ("light", "dark")
 VIEWS = (
     *("", "dataset", "dataset?view=saved&dataset=faq", "dataset?view=edit&dataset=faq"),
     *("dataset?view=trash", "training?view=new", "training?view=watch&run={run}"),
-    *("training?view=models", "quantization?run={run}", "ollama?run={run}"),
-    *("ollama?view=register&run={run}", "ollama?view=models", "experiments?view=list"),
+    *("training?view=models", "quantization?run={run}", "chat?run={run}"),
+    *("chat?view=test&run={run}", "chat?view=ollama&run={run}", "experiments?view=list"),
     *("experiments?view=detail&run={run}", "experiments?view=compare", "experiments?view=trash"),
     *("settings", "report/{run}/summary", "report/{run}/full", "nowhere"),
 )

@@ -37,7 +37,7 @@ def said(workspace: Workspace, run_id: str) -> str:
 def test_answer_is_stopped_and_kept_as_far_as_it_came(page: Page, served: Served) -> None:
     # Wild changes: such a model never ends an answer by itself.
     run_id = finished_run.make(served.workspace, scale=50.0)
-    open_page(page, f"{served.url}/ollama?run={run_id}")
+    open_page(page, f"{served.url}/chat?run={run_id}")
     page.get_by_text("答え方の設定").click()
     limit = page.get_by_role("spinbutton", name="1つの答えの最大トークン数")
     limit.fill("100000")
@@ -62,7 +62,7 @@ def test_answer_is_stopped_and_kept_as_far_as_it_came(page: Page, served: Served
 
 def test_enter_that_ends_a_conversion_sends_nothing(page: Page, served: Served) -> None:
     run_id = finished_run.make(served.workspace)
-    open_page(page, f"{served.url}/ollama?run={run_id}")
+    open_page(page, f"{served.url}/chat?run={run_id}")
     box = page.get_by_test_id("stChatInputTextArea")
     box.fill("こんにちは")
     # What an input method sends when Enter accepts its proposal.

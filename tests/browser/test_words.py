@@ -54,7 +54,7 @@ VIEWS = {
     "dataset": ("new", "saved", "edit", "trash"),
     "training": ("new", "watch", "models"),
     "quantization": ("",),
-    "ollama": ("talk", "register", "models"),
+    "chat": ("talk", "test", "ollama"),
     "experiments": ("list", "detail", "compare", "trash"),
     "settings": ("",),
 }

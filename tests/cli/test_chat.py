@@ -68,6 +68,17 @@ def test_conversation_is_shown_remembered_and_kept(studio: Studio) -> None:
     assert kept.chat_id in done.stdout
 
 
+def test_last_answer_is_marked_and_put_right_while_talking(studio: Studio) -> None:
+    done = chat(studio, said="/good\nこんにちは\n/good\n/fix はい、こんにちは。\n")
+    assert done.returncode == 0
+    said = studio.chat.list(RUN)[0].talks["tuned"][-1]["content"]
+    steps = studio.marks.read(RUN).steps
+    assert [(step.prompt, step.answer, step.good, step.correction) for step in steps] == [
+        (("こんにちは",), said, True, ""),
+        (("こんにちは",), said, False, "はい、こんにちは。"),
+    ]
+
+
 def test_tuned_and_base_side_by_side_each_keep_their_own_talk(studio: Studio) -> None:
     done = chat(studio, "--side-by-side", said="こんにちは\n元気ですか？\n")
     assert "学習後: " in done.stdout and "元のモデル: " in done.stdout

@@ -104,6 +104,10 @@ def test_the_commands_are_those_of_the_contract() -> None:
         *("runs rerun", "runs compare", "runs note", "runs delete", "runs trash", "runs export"),
         "runs report",
         *("certify", "serve-model", "deploy"),
+        *(
+            f"answers {name}"
+            for name in ("test", "list", "mark", "correct", "undo", "retrain", "export")
+        ),
         *(f"ollama {name}" for name in ("status", "list", "show", "copy", "delete", "ask")),
         *("models list", "models show", "models download", "models delete"),
     }
@@ -222,6 +226,45 @@ def test_options_of_their_own_win_over_set_and_set_over_the_file(
     assert run.run_id == shown["run_id"]
     saved = (workspace.run(run.run_id).config).read_text()
     assert "iterations: 4" in saved and "rank: 2" in saved and "dataset: facts" in saved
+
+
+def test_goal_decides_what_is_not_set(terminal: Terminal, workspace: Workspace, facts: str) -> None:
+    words = ["train", "--dataset", facts, "--engine", "simulation", "--set", "rank=4"]
+    saved = {}
+    for goal in ("faq", "text"):
+        _, shown = terminal.json(*words, "--goal", goal)
+        saved[goal] = Studio(workspace).runs.settings(shown["run_id"])
+    assert {settings["rank"] for settings in saved.values()} == {4}
+    assert saved["faq"]["iterations"] > saved["text"]["iterations"]  # type: ignore[operator]
+
+
+def test_answers_are_marked_put_right_trained_again_and_handed_out(
+    terminal: Terminal, workspace: Workspace, tmp_path: Path
+) -> None:
+    source = tmp_path / "faq.csv"
+    rows = "".join(f"商品{n}の値段は？,{n}00円です。\n" for n in range(1, 21))
+    source.write_text(f"質問,回答\n{rows}", encoding="utf-8")
+    Studio(workspace).data.prepare(source, "faq")
+    simulate = ["--engine", "simulation", "--set", "iterations=3", "--set", "warmup=0"]
+    _, shown = terminal.json("train", "--dataset", "faq", *simulate)
+    run_id = shown["run_id"]
+    asked = ["--question", "営業時間は？", "--said", "8時です。"]
+    assert terminal.json("answers", "mark", run_id, *asked, "--as", "wrong")[0] == 0
+    assert terminal.json("answers", "correct", run_id, *asked, "--right", "10時です。")[0] == 0
+    _, listed = terminal.json("answers", "list", run_id)
+    assert [mark["correction"] for mark in listed["marks"]] == ["10時です。"]
+    kto = tmp_path / "kto.jsonl"
+    assert terminal.json("answers", "export", run_id, "--out", str(kto))[1]["rows"] == 2
+    code, again = terminal.json("answers", "retrain", run_id)
+    assert (code, again["state"], again["dataset"]) == (0, "done", "faq-v2")
+    before, after = (Studio(workspace).runs.settings(one) for one in (run_id, again["run_id"]))
+    assert {**before, "dataset": "faq-v2"} == after
+    for left in (1, 0, 0):
+        assert terminal.json("answers", "undo", run_id)[1]["steps"] == left
+    code, shown = terminal.json("answers", "retrain", run_id)
+    assert (code, shown["error"]["code"]) == (1, "NOTHING_CORRECTED")
+    code, shown = terminal.json("answers", "mark", run_id, "--question", "？", "--as", "right")
+    assert (code, shown["error"]["code"]) == (2, "USAGE")
 
 
 def test_detached_run_goes_on_and_can_be_watched_and_stopped(

@@ -359,8 +359,11 @@ def test_commands_compare_note_delete_and_export(
     assert compared["differences"] == {}
     assert run("note", first, "弱い", "--tag", "本番")[1]["tags"] == ["本番"]
     assert run("note", first, "--tag", "料金")[1] == {
-        "run_id": first, "text": "弱い", "tags": ["本番", "料金"],
+        "run_id": first, "text": "弱い", "tags": ["本番", "料金"], "name": "", "pinned": False,
     }  # fmt: skip
+    assert run("note", first, "--name", "料金の回", "--pin")[1]["tags"] == ["本番", "料金"]
+    listed = run("list")[1]["runs"]
+    assert [one["note"]["name"] for one in listed] == ["料金の回", ""]  # though the older one
     code, written = run("export", first, "--format", "csv", "--out", str(tmp_path / "csv"))
     assert (code, len(written["files"])) == (0, 3)
     code, refused = run("export", first, "--format", "mlflow", "--out", str(tmp_path / "ml"))
@@ -371,7 +374,7 @@ def test_commands_compare_note_delete_and_export(
     assert [one["run_id"] for one in run("trash")[1]["deleted"]] == [first]
     assert run("delete", first, "--restore") == (0, {"restored": first})
     assert run("note", first)[1]["text"] == "弱い"
-    run("delete", second)
+    assert len(run("delete", first, second)[1]["results"]) == 2
     assert run("trash", "--empty")[1]["freed_bytes"] > 0
     assert run("delete", second, "--restore")[1]["error"]["code"] == "RUN_NOT_IN_TRASH"
 

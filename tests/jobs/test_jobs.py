@@ -23,7 +23,7 @@ from mlx_finetuning.errors import (
     RunNotReady,
     UnexpectedError,
 )
-from mlx_finetuning.jobs import jobs, runs, status
+from mlx_finetuning.jobs import jobs, queue, runs, status
 from mlx_finetuning.jobs.jobs import Job
 from mlx_finetuning.jobs.results import TrainResult
 from mlx_finetuning.progress import Step, silent
@@ -128,6 +128,11 @@ def test_second_run_waits_for_the_first_and_starts_after_it(workspace: Workspace
     wait_until(lambda: status.read(second).stage == "順番待ち")
     assert (state(first), state(second)) == ("running", "queued")
     assert not second.metrics.exists()
+    assert [job.run_id for job in queue.before(workspace, second)] == [first.folder.name]
+    third = start(workspace, SHORT)
+    waits_for = [job.run_id for job in queue.before(workspace, third)]
+    assert waits_for == [first.folder.name, second.folder.name]
+    jobs.request_stop(third)
     jobs.request_stop(first)
     jobs.follow(second, silent)
     assert state(first) == "cancelled"

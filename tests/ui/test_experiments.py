@@ -5,17 +5,19 @@ from __future__ import annotations
 import json
 import time
 from collections.abc import Callable
-from dataclasses import asdict
+from dataclasses import asdict, replace
 
 import pytest
 
 from mlx_finetuning import config, files
 from mlx_finetuning.config import TrainConfig
+from mlx_finetuning.experiment_tracker.evaluation.outcome import Evidence, judge
+from mlx_finetuning.experiment_tracker.evaluation.results import Tally
 from mlx_finetuning.experiment_tracker.records import notes
 from mlx_finetuning.studio import Studio
 from mlx_finetuning.ui.experiments.comparing import label
 from mlx_finetuning.workspace import Workspace
-from support import ui_workspaces
+from support import finished_run, ui_workspaces
 from support.reports import CERTIFICATE, REPORT
 from support.ui_pages import click, open_page, shown_errors, tables, texts
 
@@ -46,6 +48,83 @@ def test_list_shows_state_loss_time_tags_and_note(workspace: Workspace) -> None:
     page.text_input(key="runs-filter").input("本番 料金").run()
     (table,) = page.dataframe
     assert [row["実験ID"] for row in table.value.to_dict("records")] == [run_id]
+
+
+def test_thirty_like_runs_are_told_apart(workspace: Workspace) -> None:
+    app = Studio(workspace)
+    paths = [ui_workspaces.add_run(workspace, number) for number in range(30)]
+    for number, rank in ((3, 8), (7, 8), (11, 64)):
+        record = json.loads(paths[number].job.read_text(encoding="utf-8"))
+        record["config"]["rank"] = rank
+        files.write_json(paths[number].job, record)
+    ids = [path.folder.name for path in paths]
+    app.runs.save_note(ids[5], "", name=" 料金の\n言い回し ")
+    app.runs.pin(ids[0], True)
+    for number, right in ((6, 12), (8, 18), (12, 15)):
+        told = judge(Evidence("faq", "learned", taught=Tally(20, right, 0, 0, 0)))
+        files.write_json(paths[number].report, asdict(replace(REPORT, outcome=told)))
+    page = open_page("experiments")
+    assert not page.exception
+    (table,) = page.dataframe
+    rows = table.value.to_dict("records")
+    by_id = {row["実験ID"]: row for row in rows}
+    assert rows[0]["実験ID"] == ids[0] and rows[0]["印"] == "固定"
+    assert by_id[ids[5]]["名前"] == "料金の 言い回し"
+    assert by_id[ids[8]]["正答率"] == 0.9 and by_id[ids[8]]["印"] == "★最良"
+    assert [row["印"] for row in rows].count("★最良") == 1
+    assert by_id[ids[11]]["ほかと違う設定"] == "LoRAのランク 64"
+    assert [row["ほかと違う設定"] for row in rows].count("") == 27
+    page.text_input(key="runs-filter").input("ランク").run()
+    assert len(page.dataframe[0].value) == 3
+    page.text_input(key="runs-filter").input("").run()
+    page.multiselect(key="runs-状態").select("失敗").run()
+    assert set(page.dataframe[0].value["状態"]) == {"失敗"}
+    detail = open_page("experiments", run=ids[5])
+    assert detail.selectbox[0].options[detail.selectbox[0].index].startswith("料金の 言い回し")
+
+
+def test_columns_are_chosen_and_kept(workspace: Workspace) -> None:
+    ui_workspaces.add_run(workspace, 0)
+    page = open_page("experiments")
+    page.multiselect(key="runs-columns").set_value(["名前", "状態"]).run()
+    assert Studio(workspace).preferences.columns() == ("名前", "状態")
+    again = open_page("experiments")
+    assert again.multiselect(key="runs-columns").value == ["名前", "状態"]
+
+
+def test_chosen_runs_go_to_the_trash_together(workspace: Workspace) -> None:
+    ids = [ui_workspaces.add_run(workspace, number).folder.name for number in range(4)]
+    page = open_page("experiments")
+    key = f"runs-table-{hash(tuple(ids[::-1]))}"
+    page.session_state[key] = {"selection": {"rows": [0, 2], "columns": [], "cells": []}}
+    page.run()
+    assert "2件を比べる" in [one.label for one in page.get("page_link")]
+    click(page, "移す")
+    assert [run.run_id for run in Studio(workspace).runs.list()] == [ids[2], ids[0]]
+
+
+@pytest.mark.parametrize("page_name", ["experiments", "training", "chat", "quantization"])
+def test_unknown_run_in_the_address_is_said_and_none_shown_in_its_place(
+    workspace: Workspace, page_name: str
+) -> None:
+    run_id = finished_run.make(workspace)
+    view = {"view": "watch"} if page_name == "training" else {}
+    page = open_page(page_name, run="20260101-000000-gone-0000", **view)
+    assert not page.exception
+    assert "見つかりません" in page.warning[0].value
+    assert run_id not in texts(page).replace("\\", "")
+    Studio(workspace).runs.delete(run_id)
+    ui_workspaces.add_run(workspace, 0)
+    page = open_page("experiments", run=run_id)
+    assert "ゴミ箱にあります" in page.warning[0].value
+
+
+def test_interrupted_run_is_resumed_where_it_is_seen(workspace: Workspace) -> None:
+    ui_workspaces.add_run(workspace, 5)  # its worker is gone
+    for page_name, view in (("experiments", "detail"), ("training", "watch")):
+        page = open_page(page_name, view=view)
+        assert "再開" in [one.label for one in page.button]
+        assert "「再開」で続きから" in page.warning[0].value
 
 
 def test_comparison_shows_curves_and_only_the_differences(workspace: Workspace) -> None:
@@ -109,7 +188,7 @@ def test_note_is_saved_from_the_page(workspace: Workspace) -> None:
     run_id = ui_workspaces.add_run(workspace, 0).folder.name
     page = open_page("experiments", run=run_id)
     page.text_area[0].input("夜の質問に弱い")
-    page.text_input[0].input("#本番、夜")
+    page.text_input(key=f"tags-{run_id}").input("#本番、夜")
     click(page, "メモを保存")
     assert Studio(workspace).runs.note(run_id) == notes.Note("夜の質問に弱い", ("本番", "夜"))
 

@@ -13,8 +13,11 @@ from http.client import HTTPConnection
 from pathlib import Path
 
 import pytest
+from starlette.applications import Starlette
+from starlette.testclient import TestClient
 
 from mlx_finetuning import cli, files
+from mlx_finetuning.ui import downloads, server
 from mlx_finetuning.utils.host_guard import is_loopback, is_own_host, refusal
 from mlx_finetuning.workspace import Workspace
 from support.helpers import wait_until
@@ -102,6 +105,40 @@ def test_own_page_may_connect(port: int) -> None:
 def test_upload_without_the_cookie_s_token_is_refused(port: int) -> None:
     status, _ = get(port, "PUT", "/_stcore/upload_file/session/file", Host=f"127.0.0.1:{port}")
     assert status == 403
+
+
+def test_written_model_is_streamed_and_nothing_else_is_given(tmp_path: Path) -> None:
+    workspace = Workspace(tmp_path / "workspace")
+    folder = files.make_folder(workspace.gguf_folder("run-1"))
+    content = bytes(range(256)) * 40_000  # more than one piece
+    (folder / "faq-Q4_K_M.gguf").write_bytes(content)
+    (folder / "faq-Q4_K_M.export_report.json").write_text("{}", encoding="utf-8")
+    secret = workspace.root / "preferences.json"
+    secret.write_text("{}", encoding="utf-8")
+    application = Starlette(routes=downloads.ROUTES, middleware=server.MIDDLEWARE)
+    with (
+        pytest.MonkeyPatch.context() as patch,
+        TestClient(application, base_url="http://127.0.0.1") as client,
+    ):
+        patch.setenv("MLX_FINETUNING_HOME", str(workspace.root))
+        patch.setattr("streamlit.config.get_option", lambda name: "127.0.0.1")
+        found = client.get(downloads.address("run-1", "faq-Q4_K_M.gguf"))
+        assert found.content == content
+        assert found.headers["content-disposition"].startswith("attachment")
+        part = client.get(
+            downloads.address("run-1", "faq-Q4_K_M.gguf"), headers={"Range": "bytes=256-259"}
+        )
+        assert (part.status_code, part.content) == (206, b"\0\1\2\3")
+        for run_id, name in (
+            ("run-1", "faq-Q4_K_M.export_report.json"),
+            ("run-1", "../../../preferences.json"),
+            ("..", "preferences.json"),
+            ("run-2", "faq-Q4_K_M.gguf"),
+        ):
+            assert client.get(downloads.address(run_id, name)).status_code in (404, 400)
+        foreign = {"Origin": "http://evil.example"}
+        path = downloads.address("run-1", "faq-Q4_K_M.gguf")
+        assert client.get(path, headers=foreign).status_code == 403
 
 
 def test_server_listens_on_loopback_alone(port: int) -> None:

@@ -23,6 +23,7 @@ COMMANDS = {
     "deploy": "deploy",
     "ollama": "ollama",
     "chat": "chat",
+    "answers": "answers",
     "models": "models",
     "serve": "serve",
     "serve-model": "serve_model",

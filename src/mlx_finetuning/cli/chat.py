@@ -20,6 +20,8 @@ from mlx_finetuning.studio.chat import ANSWER_ENGINES
 from mlx_finetuning.tokenization.answer import Answer
 
 END = ("/exit", "/bye", "終了")
+MARKS = {"/good": True, "/bad": False}
+FIX = "/fix "
 SIDES_JA = {"tuned": "学習後", "base": "元のモデル"}
 
 
@@ -99,7 +101,8 @@ class _Talk:
 
     def converse(self) -> CommandResult:
         """Questions from standard input until its end; every turn is saved."""
-        click.echo(f"質問を入力してください（終わるには {END[0]}）。", err=True)
+        marks = f"{'、'.join(MARKS)}で今の答えに○×、{FIX}正しい答え で直す、終わるには {END[0]}"
+        click.echo(f"質問を入力してください（{marks}）。", err=True)
         self._warn_if_busy()
         if isinstance(sys.stdin, io.TextIOWrapper):
             sys.stdin.reconfigure(errors="surrogateescape")  # refused as a question, not as a file
@@ -107,7 +110,7 @@ class _Talk:
             question = line.strip()
             if question in END:
                 break
-            if not question:
+            if not question or self._is_mark(question):
                 continue
             said = {side: self._streamed(side, question) for side in self.sides}
             self.chat = self.chat.with_turn(
@@ -120,6 +123,25 @@ class _Talk:
         return CommandResult(
             data, f"会話を保存しました（{self.chat.chat_id}）。" if self.chat.talks else ""
         )
+
+    def _is_mark(self, line: str) -> bool:
+        """Whether the line says something of the tuned model's last answer; keeps what it says."""
+        if line not in MARKS and not line.startswith(FIX):
+            return False
+        said = [turn["content"] for turn in self.chat.talks.get("tuned", ())]
+        if not said:
+            click.echo("印を付ける答えが、まだありません。", err=True)
+        elif line in MARKS:
+            self.session.studio.marks.mark(self.run_id, said[:-1], said[-1], MARKS[line])
+            click.echo("○を付けました。" if MARKS[line] else "×を付けました。", err=True)
+        else:
+            right = line.removeprefix(FIX)
+            self.session.studio.marks.correct(self.run_id, said[:-1], said[-1], right)
+            click.echo(
+                f"直しました。学習し直すには: mlx-finetuning answers retrain {self.run_id}",
+                err=True,
+            )
+        return True
 
     def _streamed(self, side: str, question: str) -> Answer:
         """Show an answer as it comes; Ctrl-C ends it, and not the conversation.

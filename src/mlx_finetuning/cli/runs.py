@@ -31,15 +31,31 @@ def list_(session: Session) -> CommandResult:
     listed = session.studio.runs.list()
     first = {run.run_id: session.studio.evaluation.first_line(run.run_id) for run in listed}
     told = {run_id: "" if line is None else line.line for run_id, line in first.items()}
+    notes = {run.run_id: session.studio.runs.note(run.run_id) for run in listed}
+    listed.sort(key=lambda run: not notes[run.run_id].pinned)
+    unlike = session.studio.runs.distinctions([run.run_id for run in listed])
     rows = (
-        [run.run_id, run.state_ja, run.model, run.dataset, run.engine, told[run.run_id]]
+        [
+            run.run_id,
+            notes[run.run_id].name,
+            run.state_ja,
+            run.model,
+            run.dataset,
+            told[run.run_id],
+            text.shorten(unlike[run.run_id], 40),
+        ]
         for run in listed
     )
-    shown = text.table(["実験ID", "状態", "モデル", "データセット", "エンジン", "結果"], rows)
+    heading = ["実験ID", "名前", "状態", "モデル", "データセット", "結果", "ほかと違う設定"]
+    shown = text.table(heading, rows)
     nothing = "実験はまだありません。mlx-finetuning demo で試せます。"
     data = [
-        {**as_json(run), "outcome": line and dataclasses.asdict(line)}
-        for run, line in zip(listed, first.values(), strict=True)
+        {
+            **as_json(run),
+            "outcome": (line := first[run.run_id]) and dataclasses.asdict(line),
+            "note": dataclasses.asdict(notes[run.run_id]),
+        }
+        for run in listed
     ]
     return CommandResult({"runs": data}, shown if listed else nothing)
 
@@ -153,34 +169,58 @@ def _loss(value: float | None) -> str:
 @RUN_ID
 @click.argument("words", metavar="[メモ]", required=False)
 @click.option("--tag", "tags", multiple=True, metavar="TAG", help="タグを付ける（何度でも）")
-@click.option("--clear", is_flag=True, help="メモとタグを消す")
+@click.option("--name", "called", metavar="NAME", help="一覧での名前を付ける")
+@click.option("--pin/--unpin", "pinned", default=None, help="一覧の先頭に固定する、しない")
+@click.option("--clear", is_flag=True, help="名前とメモとタグを消す")
 def note(
-    session: Session, run_id: str, words: str | None, tags: tuple[str, ...], clear: bool
+    session: Session,
+    run_id: str,
+    words: str | None,
+    tags: tuple[str, ...],
+    called: str | None,
+    pinned: bool | None,
+    clear: bool,
 ) -> CommandResult:
-    """実験にメモとタグを付ける。何も付けなければ、今のものを表示する"""
+    """実験に名前とメモとタグを付ける。何も付けなければ、今のものを表示する"""
     session.studio.runs.show(run_id)
     saved = session.studio.runs.note(run_id)
     if clear:
-        saved = session.studio.runs.save_note(run_id, "")
-    elif words is not None or tags:
+        saved = session.studio.runs.save_note(run_id, "", name="")
+    elif words is not None or tags or called is not None:
         text_now = saved.text if words is None else words
-        saved = session.studio.runs.save_note(run_id, text_now, (*saved.tags, *tags))
-    shown = text.pairs([("メモ", saved.text), ("タグ", " ".join(saved.tags))])
+        saved = session.studio.runs.save_note(run_id, text_now, (*saved.tags, *tags), called)
+    if pinned is not None:
+        saved = session.studio.runs.pin(run_id, pinned)
+    shown = text.pairs(
+        [
+            ("名前", saved.name),
+            ("固定", "一覧の先頭" if saved.pinned else ""),
+            ("メモ", saved.text),
+            ("タグ", " ".join(saved.tags)),
+        ]
+    )
     return CommandResult(
         {"run_id": run_id, **dataclasses.asdict(saved)}, shown or "メモはありません。"
     )
 
 
 @command(runs)
-@RUN_ID
+@click.argument("run_ids", metavar="ID...", nargs=-1, required=True)
 @click.option("--restore", is_flag=True, help="ゴミ箱から元に戻す")
-def delete(session: Session, run_id: str, restore: bool) -> CommandResult:
-    """実験と、そこから作ったものをゴミ箱に移す（--restore で元に戻せる）"""
-    if restore:
-        session.studio.runs.restore(run_id)
-        return trashing.restored(run_id)
-    session.studio.runs.delete(run_id)
-    return trashing.moved(run_id, "runs")
+def delete(session: Session, run_ids: tuple[str, ...], restore: bool) -> CommandResult:
+    """実験（いくつでも）と、そこから作ったものをゴミ箱に移す（--restore で元に戻せる）"""
+    results = []
+    for run_id in run_ids:
+        if restore:
+            session.studio.runs.restore(run_id)
+            results.append(trashing.restored(run_id))
+        else:
+            session.studio.runs.delete(run_id)
+            results.append(trashing.moved(run_id, "runs"))
+    if len(results) == 1:
+        return results[0]
+    shown = "\n".join(result.text for result in results)
+    return CommandResult({"results": [dict(result.data) for result in results]}, shown)
 
 
 @command(runs)
@@ -311,7 +351,8 @@ def described(run: Run, losses: Losses, later: list[LaterJob]) -> str:
             ("データセット", run.dataset),
             ("エンジン", run.engine),
             ("段階", status.stage if status.is_living else ""),
-            ("進み", f"{status.done}/{status.total}" if status.total else ""),
+            ("進み", f"{status.done}/{status.total}" if status.is_living and status.total else ""),
+            ("更新", losses.update or ""),
             ("経過", text.duration(status.elapsed_s) if status.started_at else ""),
             ("残り", None if status.remaining_s is None else text.duration(status.remaining_s)),
             ("学習の損失", losses.loss),
@@ -320,8 +361,11 @@ def described(run: Run, losses: Losses, later: list[LaterJob]) -> str:
             ("版", "、".join(f"{name} {version}" for name, version in run.versions.items())),
         ]
     )
+    onward = ""
+    if run.resumable or (run.can_go_on and status.state == "interrupted"):
+        onward = f"→ 続きから: mlx-finetuning train --resume {run.run_id}"
     jobs = "\n".join(f"  {job.name}  {job.status.state.label_ja}" for job in later)
     problem = text.error(StudioError.from_json(status.error)) if status.error else ""
     return "\n".join(
-        part for part in (shown, "その後の作業:\n" + jobs if jobs else "", problem) if part
+        part for part in (shown, "その後の作業:\n" + jobs if jobs else "", problem, onward) if part
     )

@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import dataclasses
+from collections.abc import Mapping
 from pathlib import Path
+from types import MappingProxyType
 
 import click
 
@@ -11,10 +13,12 @@ from mlx_finetuning import config
 from mlx_finetuning.cli import text
 from mlx_finetuning.cli.runs import as_json
 from mlx_finetuning.cli.session import CommandResult, Session, command
-from mlx_finetuning.config import ENGINES, TrainConfig, as_dict
+from mlx_finetuning.config import ENGINES, GOALS, TrainConfig, as_dict
 from mlx_finetuning.jobs.ending import ending
+from mlx_finetuning.jobs.kinds import JOBS_JA
 from mlx_finetuning.jobs.results import Estimate, TrainResult
 from mlx_finetuning.progress import Progress, Step
+from mlx_finetuning.utils.goals import GOALS_JA
 
 _SETTINGS = ", ".join(item.name for item in dataclasses.fields(TrainConfig))
 
@@ -43,6 +47,12 @@ OBJECTIVES = {"dpo": "好みの比較（DPO）", "orpo": "好みの比較（ORPO
     help=f"設定を1つ変える（何度でも）。設定: {_SETTINGS}",
 )
 @click.option(
+    "--goal",
+    type=click.Choice(GOALS),
+    help="この目的に合った更新の回数と学習率で学習する（設定で変えられる）。"
+    f"{'、'.join(f'{key}は{name}' for key, name in GOALS_JA.items())}",
+)
+@click.option(
     "--engine",
     type=click.Choice(ENGINES),
     help="学習エンジン。simulation は標準モード（シミュレーション）で、学習しない",
@@ -65,6 +75,7 @@ def train(
     resume: str | None,
     detach: bool,
     dry_run: bool,
+    goal: str | None,
     **named: str | None,
 ) -> CommandResult:
     """モデルを学習する。Ctrl-Cで、途中保存を残して止まる
@@ -73,7 +84,7 @@ def train(
     止まらなかったときと同じ結果になるように続けられます。
     """
     if resume:
-        if config_file or assignments or any(named.values()):
+        if config_file or assignments or goal or any(named.values()):
             raise click.UsageError("--resume は、設定を変えるオプションと一緒に使えません。")
         if dry_run:
             raise click.UsageError("--resume と --dry-run は、一緒に使えません。")
@@ -81,6 +92,9 @@ def train(
         run_id, what = resume, "学習の続き"
     else:
         chosen = settings(config_file, assignments, named)
+        if goal:
+            usual = session.studio.training.preset(chosen, "usual", goal)
+            chosen = settings(config_file, assignments, named, as_dict(usual))
         if dry_run:
             with session.progress() as progress:
                 estimate = session.studio.training.estimate(chosen).follow(progress)
@@ -90,6 +104,11 @@ def train(
         run_id = session.studio.training.start(chosen)
         what = "シミュレーション" if chosen.engine == "simulation" else "学習"
     click.echo(f"{what}を始めました: {run_id}", err=True)
+    if waits_for := session.studio.jobs.before(run_id):
+        names = "、".join(
+            f"{JOBS_JA.get(job.kind, '作業')} {job.run_id}".strip() for job in waits_for
+        )
+        click.echo(f"順番待ちです。先の作業（{names}）が終わると始まります。", err=True)
     if detach:
         run = session.studio.runs.show(run_id)
         return CommandResult(as_json(run), f"進みの表示: mlx-finetuning runs watch {run_id}")
@@ -143,10 +162,13 @@ def shown_estimate(estimate: Estimate) -> str:
 
 
 def settings(
-    config_file: Path | None, assignments: tuple[str, ...], named: dict[str, str | None]
+    config_file: Path | None,
+    assignments: tuple[str, ...],
+    named: dict[str, str | None],
+    usual: Mapping[str, object] = MappingProxyType({}),
 ) -> TrainConfig:
-    """File, then `--set`, then options of their own: the later wins. Raises InvalidSettings."""
-    values: dict[str, object] = {} if config_file is None else config.read_yaml(config_file)
+    """`usual`, file, then `--set`, then options of their own: the later wins. Raises InvalidSettings."""
+    values = {**usual, **({} if config_file is None else config.read_yaml(config_file))}
     values |= config.parse_assignments(list(assignments))
     values |= {key: value for key, value in named.items() if value is not None}
     return config.load(TrainConfig, values)

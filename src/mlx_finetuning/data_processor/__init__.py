@@ -8,6 +8,7 @@ column map  which column plays which role (question, answer, …), and so the ki
 example     what is learned from a record: turns with their row, category and group
 keys        what examples are compared by: the folded question, digests of the answer and of all
 edit        a step that changes a record by hand before anything is made of it
+correction  an answer that was put right in a conversation, applied to examples
 finding     a code with a Japanese text, and the rows it is about
 group       examples that say the same thing; a split takes it whole
 

@@ -11,7 +11,6 @@ from pathlib import Path
 
 from mlx_finetuning import files
 from mlx_finetuning.data_processor.edits import Edit
-from mlx_finetuning.data_processor.store import swapping
 from mlx_finetuning.errors import DraftChanged
 
 OF_UPLOAD = ".draft.json"
@@ -33,7 +32,7 @@ def read(path: Path) -> tuple[Edit, ...] | None:
 
 def write(path: Path, edits: Sequence[Edit], seen: tuple[Edit, ...] | None) -> None:
     """Replace the draft that was `seen`. Raises DraftChanged if it is another now, DiskFull."""
-    with swapping(path.parent):
+    with files.alone_in(path.parent):
         if read(path) != seen:
             raise DraftChanged()
         files.write_json(path, asdict(_Draft(tuple(edits))))

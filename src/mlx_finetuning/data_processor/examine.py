@@ -12,14 +12,22 @@ from pathlib import Path
 import numpy as np
 
 from mlx_finetuning.config import PrepareConfig
+from mlx_finetuning.data_processor import corrections as correcting
 from mlx_finetuning.data_processor import downloads
 from mlx_finetuning.data_processor import edits as editing
-from mlx_finetuning.data_processor.checks import duplicates, evaluation, example_checks, near
+from mlx_finetuning.data_processor.checks import (
+    characters,
+    duplicates,
+    evaluation,
+    example_checks,
+    near,
+)
 from mlx_finetuning.data_processor.checks.characters import Flags
 from mlx_finetuning.data_processor.checks.grams import gram_sets
 from mlx_finetuning.data_processor.checks.groups import Labels
 from mlx_finetuning.data_processor.checks.keys import Keys, keys_of
 from mlx_finetuning.data_processor.clean import CleaningStep, clean
+from mlx_finetuning.data_processor.corrections import Correction
 from mlx_finetuning.data_processor.edits import Edit
 from mlx_finetuning.data_processor.examples import Example, build, findings_at
 from mlx_finetuning.data_processor.findings import Finding, finding
@@ -93,6 +101,7 @@ def examine(
     mapping: Mapping[str, str],
     progress: Progress,
     edits: Sequence[Edit] = (),
+    corrections: Sequence[Correction] = (),
 ) -> Examined:
     """`opened`: files, or what reading them with these settings gave.
 
@@ -104,6 +113,12 @@ def examine(
     cleaned, cleaning, notes, flags = clean(examples, steps, StageProgress(progress, "整形"))
     del examples
     findings += notes
+    if corrections:
+        corrected = correcting.as_examples(corrections, sources[0].name)
+        corrected = clean(corrected, steps, StageProgress(progress, "整形"))[0]
+        cleaned, notes = correcting.merged(cleaned, corrected)
+        findings += notes
+        flags = characters.flags_of_examples(cleaned, StageProgress(progress, "整形"))
     kept, notes = example_checks.usable(cleaned, flags, StageProgress(progress, "行の検査"))
     findings += notes
     usable, flags = [cleaned[at] for at in kept], flags[kept]

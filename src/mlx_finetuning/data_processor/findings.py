@@ -290,6 +290,11 @@ KINDS: dict[str, Kind] = {
         "直したところがあります（{count}か所）。元のファイルはそのままです。",
         "",
     ),
+    "CORRECTED": Kind(
+        "info",
+        "対話で直した答えを使う行があります（{count}行）。学習用に入れ、2回ずつ学びます。",
+        "",
+    ),
     # rows that cannot be used
     "BLANK_ROW": Kind("info", "空の行を読み飛ばしました。", ""),
     "EMPTY_QUESTION": Kind(

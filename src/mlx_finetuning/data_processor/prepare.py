@@ -14,6 +14,7 @@ import mlx_finetuning
 from mlx_finetuning import files
 from mlx_finetuning.config import PrepareConfig, as_dict
 from mlx_finetuning.data_processor.clean import CleaningStep
+from mlx_finetuning.data_processor.corrections import Correction
 from mlx_finetuning.data_processor.edits import Edit
 from mlx_finetuning.data_processor.examine import Examined, examine
 from mlx_finetuning.data_processor.findings import Finding
@@ -122,6 +123,8 @@ class DatasetSummary:
     findings: tuple[Finding, ...]
     edits: tuple[Edit, ...] = ()
     """What was changed in the sources' rows, in this order."""
+    corrections: tuple[Correction, ...] = ()
+    """Answers that were put right in conversations, in this order."""
     goal: str = ""
     """What a model is trained on it for, a key of `utils.goals`; it decided the split."""
     goal_reason: str = ""
@@ -194,6 +197,7 @@ def prepare(
     expected: Mapping[str, str] | None = None,
     edits: Sequence[Edit] = (),
     trash: Path | None = None,
+    corrections: Sequence[Correction] = (),
 ) -> DatasetSummary:
     """Write the dataset `name` from one source or several. The folder appears whole or not at all.
 
@@ -205,7 +209,7 @@ def prepare(
     source_weights = weights(config, len(sources))
     roles = {**(mapping or {}), **({"category": config.stratify} if config.stratify else {})}
     with _without_garbage_collector():
-        examined = examine(sources, config, roles, progress, edits)
+        examined = examine(sources, config, roles, progress, edits, corrections)
         _require_usable(examined)
         # The record says what was decided, so that another version makes the same of it.
         config = dataclasses.replace(config, goal=examined.goal.goal)
@@ -214,7 +218,7 @@ def prepare(
         )
         repetitions = _repetitions(examined, parts, source_weights, config)
         summary = _summary(name, paths, examined, parts, repetitions, source_weights)
-        summary = dataclasses.replace(summary, edits=tuple(edits))
+        summary = dataclasses.replace(summary, edits=tuple(edits), corrections=tuple(corrections))
         with new_folder(paths, replace=replace, trash=trash) as new:
             stage = StageProgress(progress, "書き込み")
             sha256 = _write_splits(new, examined, parts, repetitions, stage)

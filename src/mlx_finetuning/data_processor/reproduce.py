@@ -9,6 +9,7 @@ from pathlib import Path
 
 from mlx_finetuning import config, files
 from mlx_finetuning.config import PrepareConfig
+from mlx_finetuning.data_processor.corrections import Correction
 from mlx_finetuning.data_processor.edits import Edit
 from mlx_finetuning.data_processor.prepare import DatasetSummary, prepare
 from mlx_finetuning.data_processor.readers.source import check_source
@@ -30,6 +31,7 @@ class Manifest:
     files: dict[str, str]
     """SHA-256 of each split."""
     edits: tuple[Edit, ...] = ()
+    corrections: tuple[Correction, ...] = ()
 
     def require_sources(self) -> None:
         """Raises SourceChanged, or what `check_source` raises, unless all are there as recorded."""
@@ -61,6 +63,9 @@ def read_manifest(manifest: Path, sources: Sequence[Path] = ()) -> Manifest:
             mapping=dict(record["requested_mapping"]),
             files=dict(record["files"]),
             edits=files.decode(record.get("edits", []), tuple[Edit, ...], manifest),
+            corrections=files.decode(
+                record.get("corrections", []), tuple[Correction, ...], manifest
+            ),
         )
     except (KeyError, TypeError, ValueError, AttributeError) as error:
         raise RecordDamaged(path=str(manifest)) from error
@@ -88,4 +93,5 @@ def reproduce(
         expected=recorded.files,
         edits=recorded.edits,
         trash=trash,
+        corrections=recorded.corrections,
     )

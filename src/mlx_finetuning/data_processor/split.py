@@ -71,18 +71,26 @@ def split(
     progress.check_cancelled()
     if config.hold_out == "paraphrase":
         groups = members(facts)
+        ties = near
         assigned, notes = _hold_out_phrasings(keys, facts, near, config)
     elif config.hold_out == "auto" and config.goal == "faq" and not config.stratify:
         groups = members(facts)
-        near = with_one_answer(keys, near)
+        near = ties = with_one_answer(keys, near)
         assigned, notes = _hold_out_wordings(examples, keys, near, config)
     else:
-        merged = facts.copy()
+        merged = ties = facts.copy()
         join(merged, near, np.arange(len(merged)))
         groups = members(merged)
         assigned, notes = _hold_out_groups(examples, keys, groups, config, progress)
     # What the source itself says goes before.
     assigned = [own.split or name for own, name in zip(examples, assigned, strict=True)]
+    # A corrected answer is trained; what asks nearly the same would be no test any more.
+    of_group = ties.tolist()
+    taught = {of_group[at] for at, own in enumerate(examples) if own.split == "train"}
+    assigned = [
+        "train" if not own.split and label in taught else name
+        for own, name, label in zip(examples, assigned, of_group, strict=True)
+    ]
     progress.check_cancelled()
     leakage = _leakage(keys, near, assigned)
     progress.check_cancelled()

@@ -3,9 +3,7 @@
 from __future__ import annotations
 
 import contextlib
-import fcntl
 import hashlib
-import os
 import shutil
 import tempfile
 import time
@@ -56,7 +54,7 @@ def new_folder(
 def _take_place(temporary: Path, folder: Path, trash: Path | None, *, replace: bool) -> None:
     """Rename `temporary` to `folder`, which is without its old or new self for a moment only."""
     old = folder.with_name(f"{ASIDE}{folder.name}")
-    with swapping(folder.parent):
+    with files.alone_in(folder.parent):
         if replace and folder.exists():
             if trash is not None:
                 old = trash_place(trash, folder.name)
@@ -82,23 +80,11 @@ def trash_place(trash: Path, name: str) -> Path:
     return trash / datetime.now(UTC).strftime(TRASH_TIME) / name
 
 
-@contextlib.contextmanager
-def swapping(parent: Path) -> Iterator[None]:
-    """The right to rename datasets in `parent`, by a lock of the folder itself; frees itself when
-    its holder dies, and nobody holds it for long."""
-    descriptor = os.open(parent, os.O_RDONLY)
-    try:
-        fcntl.flock(descriptor, fcntl.LOCK_EX)
-        yield
-    finally:
-        os.close(descriptor)
-
-
 def recover(parent: Path) -> None:
     """Put back datasets that a kill between two renames left aside; called before any look."""
     if not any(parent.glob(f"{ASIDE}*")):
         return
-    with swapping(parent):
+    with files.alone_in(parent):
         for old in parent.glob(f"{ASIDE}*"):
             folder = old.with_name(old.name.removeprefix(ASIDE))
             if folder.exists():

@@ -11,7 +11,7 @@ from datetime import UTC, datetime
 from pathlib import Path
 
 from mlx_finetuning import files
-from mlx_finetuning.data_processor.store import TRASH_TIME, swapping, trash_place
+from mlx_finetuning.data_processor.store import TRASH_TIME, trash_place
 from mlx_finetuning.errors import DatasetInTheWay, DatasetNotInTrash
 from mlx_finetuning.utils.trash import move, possible_moves, remove_if_empty
 from mlx_finetuning.workspace import NAME, DatasetPaths
@@ -29,7 +29,7 @@ class DeletedDataset:
 
 def delete(dataset: DatasetPaths, trash: Path) -> None:
     """Move a dataset that exists to the trash. Raises DiskFull."""
-    with swapping(dataset.folder.parent):
+    with files.alone_in(dataset.folder.parent):
         move([(dataset.folder, trash_place(trash, dataset.folder.name))])
 
 
@@ -44,7 +44,7 @@ def restore(dataset: DatasetPaths, trash: Path, deleted_at: str = "") -> None:
             break
     else:
         raise DatasetNotInTrash(name=name, available=[each.name for each in deleted])
-    with swapping(files.make_folder(dataset.folder.parent)):
+    with files.alone_in(files.make_folder(dataset.folder.parent)):
         back = [(candidate.folder, dataset.folder)]
         move(possible_moves(back, lambda target: DatasetInTheWay(name=name)))
     remove_if_empty(candidate.folder.parent)

@@ -13,6 +13,7 @@ from dataclasses import dataclass
 from mlx_finetuning import files
 from mlx_finetuning.errors import StudioError
 from mlx_finetuning.jobs import jobs, status
+from mlx_finetuning.jobs.kinds import WITHOUT_DEVICE
 from mlx_finetuning.jobs.status import JobState
 from mlx_finetuning.workspace import JobPaths, Workspace
 
@@ -68,6 +69,18 @@ def living_jobs(workspace: Workspace) -> list[LivingJob]:
         if current.is_living:
             living.append(LivingJob(paths, job.kind, job.run_id, current))
     return sorted(living, key=lambda job: job.status.created_at)
+
+
+def before(workspace: Workspace, paths: JobPaths) -> list[LivingJob]:
+    """The living jobs that a waiting one waits for: what works now, and what was queued earlier."""
+    mine = _rank(paths, status.on_disk(paths))
+    return [
+        job
+        for job in living_jobs(workspace)
+        if job.paths.folder != paths.folder
+        and job.kind not in WITHOUT_DEVICE
+        and (job.status.state != JobState.QUEUED or _rank(job.paths, job.status) < mine)
+    ]
 
 
 def job_folders(workspace: Workspace) -> Iterator[JobPaths]:

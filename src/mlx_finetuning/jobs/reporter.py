@@ -87,6 +87,8 @@ class Reporter:
     def finish(self, state: JobState, error: StudioError | None = None) -> None:
         """Write the last status. A full disk is reported to the log and hides nothing."""
         self._ended.set()
+        if state == JobState.DONE:  # a stage tells what it has begun with, too
+            self._status = dataclasses.replace(self._status, done=self._status.total)
         self._paths.reserve.unlink(missing_ok=True)
         self._change(
             state=state,

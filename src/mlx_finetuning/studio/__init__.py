@@ -21,6 +21,7 @@ if TYPE_CHECKING:
     from mlx_finetuning.studio.exports import Exports
     from mlx_finetuning.studio.jobs import Jobs
     from mlx_finetuning.studio.machine import Machine
+    from mlx_finetuning.studio.marks import Marks
     from mlx_finetuning.studio.models import Models
     from mlx_finetuning.studio.ollama import Ollama
     from mlx_finetuning.studio.preferences import Preferences
@@ -112,6 +113,13 @@ class Studio:
         from mlx_finetuning.studio.chat import Chat
 
         return Chat(self.workspace)
+
+    @cached_property
+    def marks(self) -> Marks:
+        """Answers that people marked and put right, and the training that follows from it."""
+        from mlx_finetuning.studio.marks import Marks
+
+        return Marks(self.workspace)
 
     @cached_property
     def jobs(self) -> Jobs:

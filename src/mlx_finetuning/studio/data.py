@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import builtins
+import itertools
 import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -15,6 +16,7 @@ from mlx_finetuning.errors import (
     DatasetInTrash,
     DatasetInUse,
     DatasetNotFound,
+    DatasetNotOfChats,
     DatasetOfSeveralSources,
     InvalidSettings,
     StudioError,
@@ -28,9 +30,14 @@ from mlx_finetuning.workspace import DatasetPaths, Workspace
 
 if TYPE_CHECKING:
     from mlx_finetuning.data_processor import DatasetSummary, Inspection, Manifest
+    from mlx_finetuning.data_processor.corrections import Correction
     from mlx_finetuning.data_processor.edits import Edit, EditedTable
     from mlx_finetuning.data_processor.readers.read import Reading
     from mlx_finetuning.data_processor.trash import DeletedDataset
+
+_VERSION = re.compile(r"(.+)-v([1-9][0-9]{0,5})")
+_STEM = 50
+"""Characters of a name that leave room for a version."""
 
 
 @dataclass(frozen=True)
@@ -261,9 +268,41 @@ class Data:
             replace=not is_new,
             edits=edits,
             trash=self.workspace.deleted_datasets,
+            corrections=recorded.corrections,
         )
         self.discard_draft(name)
         return summary
+
+    def correct(
+        self, name: str, corrections: Sequence[Correction], progress: Progress = silent
+    ) -> DatasetSummary:
+        """The next version of a dataset of conversations, `faq-v2` of `faq`: made again from its source
+        files, with these answers beside its own steps.
+
+        Raises DataError (DatasetNotOfChats, SourceChanged, …), DiskFull.
+        """
+        from mlx_finetuning import data_processor
+
+        entry = next((one for one in self.list() if one.name == name), None)
+        recorded = self.manifest(name)
+        if entry is None or (entry.manifest or {}).get("kind") != "chat":
+            raise DatasetNotOfChats(name=name)
+        recorded.require_sources()
+        found = _VERSION.fullmatch(name)
+        stem, number = (found[1], int(found[2]) + 1) if found else (name, 2)
+        taken = {one.name for one in self.list()} | {one.name for one in self.deleted()}
+        versions = (f"{stem[:_STEM].rstrip('-')}-v{n}" for n in itertools.count(number))
+        new_name = next(version for version in versions if version not in taken)
+        return data_processor.prepare(
+            recorded.sources,
+            new_name,
+            self.workspace.dataset(new_name),
+            recorded.settings,
+            recorded.mapping,
+            progress,
+            edits=recorded.edits,
+            corrections=(*recorded.corrections, *corrections),
+        )
 
     def list(self) -> builtins.list[DatasetEntry]:
         """All datasets by name; one with a damaged manifest is listed too."""

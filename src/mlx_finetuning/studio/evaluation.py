@@ -9,6 +9,7 @@ from pathlib import Path
 from mlx_finetuning import config, files, models
 from mlx_finetuning.config import CertifyConfig, EvaluateConfig, as_dict
 from mlx_finetuning.errors import RunNotEvaluated, StudioError
+from mlx_finetuning.experiment_tracker.evaluation.batch_test import BatchAnswer, BatchTest
 from mlx_finetuning.experiment_tracker.evaluation.results import Report, Verdict
 from mlx_finetuning.jobs import runs
 from mlx_finetuning.jobs.results import Certificate
@@ -85,6 +86,26 @@ class Evaluation:
             files.write_text(path, made)
             written.append(path)
         return written
+
+    def batch_test(
+        self, run_id: str, settings: EvaluateConfig | None = None
+    ) -> JobHandle[BatchTest]:
+        """Put all questions of the run's dataset to the tuned model.
+
+        `answers` has what it said, while the job goes on too. Raises RunError, InvalidSettings, DiskFull.
+        """
+        checked = config.load(EvaluateConfig, as_dict(settings or EvaluateConfig()))
+        paths = runs.start_later_job(self.workspace, run_id, "batch_test", as_dict(checked))
+        return JobHandle(paths, BatchTest)
+
+    def answers(self, run_id: str) -> list[BatchAnswer]:
+        """What the run's latest batch test was told so far, in the order of the dataset's rows."""
+        for job in runs.later_jobs(self.workspace, run_id):
+            if job.kind == "batch_test":
+                log = self.workspace.run(run_id).later_job(job.name).answers
+                said = files.read_records(log, BatchAnswer)
+                return sorted(said, key=lambda one: (one.row, one.prompt))
+        return []
 
     def certify(self, run_id: str, settings: CertifyConfig | None = None) -> JobHandle[Certificate]:
         """Compare every written model of the run with the trained one, answer by answer.

@@ -29,6 +29,10 @@ class Jobs:
         """What works or waits now, the oldest first."""
         return queue.living_jobs(self.workspace)
 
+    def before(self, run_id: str) -> builtins.list[LivingJob]:
+        """What has the device, or its turn, before the run's training."""
+        return queue.before(self.workspace, self.workspace.run(run_id))
+
     def end(self, job: LivingJob) -> bool:
         """End a job at once, whatever it hangs in; True once nobody works on it any more."""
         return jobs.end(job.paths)

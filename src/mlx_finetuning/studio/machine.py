@@ -6,6 +6,7 @@ from dataclasses import dataclass
 
 from mlx_finetuning import diagnostics, doctor, upkeep
 from mlx_finetuning.doctor import Diagnosis
+from mlx_finetuning.jobs import notices
 from mlx_finetuning.upkeep import Usage, Waste
 from mlx_finetuning.workspace import Workspace
 
@@ -23,6 +24,10 @@ class Machine:
     def diagnostics(self) -> str:
         """The machine's and the workspace's state as text to hand on; no secret is in it."""
         return diagnostics.as_text(self.workspace, self.doctor())
+
+    def can_notify(self) -> bool:
+        """Whether this system can tell of jobs that end."""
+        return notices.is_possible()
 
     def disk_usage(self) -> list[Usage]:
         """How much each part of the workspace takes."""

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import builtins
+import contextlib
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -10,6 +11,7 @@ from typing import TYPE_CHECKING
 
 from mlx_finetuning import config, ollama_integration
 from mlx_finetuning.config import DeployConfig, GenerateConfig, as_dict
+from mlx_finetuning.errors import OllamaHostInvalid
 from mlx_finetuning.files import JsonObject
 from mlx_finetuning.jobs import runs
 from mlx_finetuning.jobs.results import Deployment
@@ -31,6 +33,12 @@ class Ollama:
     def status(self, host: str | None = None) -> Status:
         """Who answers there; never takes longer than a few seconds. Raises OllamaHostInvalid."""
         return ollama_integration.status(host)
+
+    def can_connect(self) -> bool:
+        """Whether a server that can be used answers now."""
+        with contextlib.suppress(OllamaHostInvalid):
+            return self.status().problem is None
+        return False
 
     def list(self, host: str | None = None) -> builtins.list[Model]:
         """The models in Ollama, the newest first. Raises OllamaError."""

@@ -1,8 +1,8 @@
-"""What a new run starts from."""
+"""What the user prefers: what a new run starts from, notices, columns."""
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -24,3 +24,19 @@ class Preferences:
     def save(self, changes: Mapping[str, Any]) -> TrainConfig:
         """Keep settings for new runs. Raises InvalidSettings, DiskFull."""
         return preferences.save(self.workspace, changes)
+
+    def notifies(self) -> bool:
+        """Whether the system tells of jobs that end. Raises RecordDamaged, NewerSchema."""
+        return preferences.notifies(self.workspace)
+
+    def save_notifies(self, wanted: bool) -> None:
+        """Raises RecordDamaged, NewerSchema, DiskFull."""
+        preferences.save_notifies(self.workspace, wanted)
+
+    def columns(self) -> tuple[str, ...] | None:
+        """Of the list of runs; None where none were chosen. Raises RecordDamaged, NewerSchema."""
+        return preferences.columns(self.workspace)
+
+    def save_columns(self, names: Sequence[str]) -> None:
+        """Raises RecordDamaged, NewerSchema, DiskFull."""
+        preferences.save_columns(self.workspace, names)

@@ -5,7 +5,7 @@ from __future__ import annotations
 import builtins
 import contextlib
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from mlx_finetuning import config, files
 from mlx_finetuning.errors import StudioError
@@ -128,12 +128,29 @@ class Runs:
         """What was noted of a run; empty where that cannot be read."""
         return notes.read_or_empty(self.workspace.run(run_id))
 
-    def save_note(self, run_id: str, text: str, tags: Iterable[str] = ()) -> Note:
-        """Replace a run's note and tags. Raises RunNotFound, NewerSchema, DiskFull."""
+    def save_note(
+        self, run_id: str, text: str, tags: Iterable[str] = (), name: str | None = None
+    ) -> Note:
+        """Replace a run's note and tags, and its name, where one is given. Raises RunNotFound,
+        NewerSchema, DiskFull."""
+        before = self.note(run_id)
+        called = before.name if name is None else " ".join(name.split())
+        return self._write_note(
+            run_id, replace(before, text=text.strip(), tags=notes.tags_of(tags), name=called)
+        )
+
+    def pin(self, run_id: str, pinned: bool) -> Note:
+        """Let a run stand first in lists, or no longer. Raises RunNotFound, NewerSchema, DiskFull."""
+        return self._write_note(run_id, replace(self.note(run_id), pinned=pinned))
+
+    def _write_note(self, run_id: str, note: Note) -> Note:
         self.show(run_id)
-        note = Note(text.strip(), notes.tags_of(tags))
         notes.write(self.workspace.run(run_id), note)
         return note
+
+    def distinctions(self, run_ids: Sequence[str]) -> dict[str, str]:
+        """For each run, in Japanese, the settings in which it differs from most of these."""
+        return differences.distinctions(self.workspace, run_ids)
 
     def delete(self, run_id: str) -> None:
         """Move a run and all that was made of it to the trash.
@@ -141,6 +158,16 @@ class Runs:
         Raises RunNotFound, RunBusy, RunExists, DiskFull.
         """
         trash.delete(self.workspace, run_id)
+
+    def delete_all(self, run_ids: Sequence[str]) -> builtins.list[StudioError]:
+        """Move those of these runs to the trash that can be; why the others could not."""
+        problems = []
+        for run_id in run_ids:
+            try:
+                self.delete(run_id)
+            except StudioError as error:
+                problems.append(error)
+        return problems
 
     def restore(self, run_id: str) -> None:
         """Raises RunNotInTrash, RunExists."""

@@ -70,8 +70,8 @@ class Training:
             Data(self.workspace).require(run.dataset)
         runs.resume(self.workspace, run_id)
 
-    def presets(self, base: TrainConfig) -> list[Preset]:
-        """Three ways to train `base`'s model on its dataset, by what that is for.
+    def presets(self, base: TrainConfig, goal: str = "") -> list[Preset]:
+        """Three ways to train `base`'s model on its dataset, by what that is for, or by `goal`.
 
         Raises DatasetNotFound.
         """
@@ -83,8 +83,8 @@ class Training:
             width = bases.width(base.model, self.workspace)
         except (ModelError, GgufUnreadable):
             width = 0  # unknown
-        return presets.presets(base, rows, width, data.goal(base.dataset))
+        return presets.presets(base, rows, width, goal or data.goal(base.dataset))
 
-    def preset(self, base: TrainConfig, key: str) -> TrainConfig:
+    def preset(self, base: TrainConfig, key: str, goal: str = "") -> TrainConfig:
         """The settings of one of them: `trial`, `usual` or `thorough`. Raises DatasetNotFound."""
-        return next(one.settings for one in self.presets(base) if one.key == key)
+        return next(one.settings for one in self.presets(base, goal) if one.key == key)

@@ -21,10 +21,8 @@ Task = Callable[[TaskContext], "DataclassInstance"]
 KINDS = (
     *("train", "dry_run", "evaluate", "export", "verify", "certify"),
     *("deploy", "serve_model", "download_model", "preview", "auto", "share"),
-    *("reword", "refuse"),
+    *("reword", "refuse", "batch_test"),
 )
-WITHOUT_DEVICE = ("preview", "serve_model", "download_model", "auto", "share")
-"""Kinds that need not wait for their turn: they compute nothing, or answer people who wait."""
 
 
 def load(kind: str) -> Task:

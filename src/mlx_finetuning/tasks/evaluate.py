@@ -121,7 +121,9 @@ def run(context: TaskContext) -> Report:
 def _plan(context: TaskContext, run: Run, settings: EvaluateConfig) -> Plan:
     dataset = context.workspace.dataset(run.dataset)
     whole = {
-        name: read_rows(dataset.split(name)) for name in SPLITS if dataset.split(name).exists()
+        name: questions.distinct(read_rows(dataset.split(name)))
+        for name in SPLITS
+        if dataset.split(name).exists()
     }
     chosen = {name: questions.evenly(split, settings.max_rows) for name, split in whole.items()}
     training = jobs.read_job(context.workspace.run(context.run_id)).config

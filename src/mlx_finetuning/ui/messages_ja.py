@@ -2,26 +2,10 @@
 
 from __future__ import annotations
 
+from mlx_finetuning.jobs.kinds import JOBS_JA as JOBS_JA
+
 KINDS_JA = {"chat": "質問と回答（会話）", "text": "文章", "preference": "好みの比較"}
 """Of dataset rows."""
-JOBS_JA = {
-    "train": "学習",
-    "evaluate": "成果の確認",
-    "export": "書き出し",
-    "advise": "おすすめの測定",
-    "verify": "検証",
-    "certify": "学習の証明",
-    "auto": "おまかせ",
-    "deploy": "Ollamaへの登録",
-    "serve_model": "対話用のモデル",
-    "dry_run": "見積もり",
-    "preview": "トークンの確認",
-    "reword": "言い換えの生成",
-    "refuse": "データにない質問の生成",
-    "download_model": "ダウンロード",
-    "build_model": "モデルの作成",  # no longer run; older workspaces have some
-}
-"""Kinds of jobs."""
 NEXT_STEPS_JA = {
     "INVALID_SETTINGS": "その設定を直して、もう一度押してください。",
     "FULL_NEEDS_PLAIN_WEIGHTS": "詳細設定の「学習の方法」をLoRAにするか、軽くしていないモデルを選んでください。",
@@ -52,6 +36,7 @@ NEXT_STEPS_JA = {
     "RUN_NOT_EVALUATED": "「実験」の詳細で「成果を確かめる」を押してください。",
     "RUN_IS_SIMULATED": "成果を確かめたり、書き出したり、対話したりするには、詳細設定の「学習エンジン」をMLXにして学習してください。",
     "BATCH_TOO_LARGE": "「1回の更新に使う例の数」を小さくするか、データを増やしてください。",
+    "INTERRUPTED": "学習は「再開」、おまかせは「おまかせを続ける」で、続きから始められます。ほかの作業は、もう一度実行してください。",
     "JOB_INTERRUPTED": "もう一度実行してください。学習は、途中保存があれば「再開」で続きから始められます。"
     "メモリーが足りないときは、「1回の更新に使う例の数」か「1例の最大トークン数」を小さくします。",
     "HELPER_LOST": "途中保存があれば「再開」で続けられます。なければ、もう一度学習を始めてください。プロセスの数を1にすると、分担しません。",
@@ -70,14 +55,16 @@ NEXT_STEPS_JA = {
     "GGUF_NOT_MADE": "「軽くする」のページで作ってから、もう一度試してください。",
     "EXPORT_NOT_PROVEN": "ファイルは渡していません。「設定」の診断情報を添えて報告してください。対話は「MLX（学習したまま）」でできます。",
     "JOURNEY_NOT_FOUND": "止まった学習は「学習」の「再開」で続け、その先は各ページで進めてください。",
-    "RUN_NOT_DEPLOYED": "「Ollama」の「登録」で登録してから、もう一度試してください。",
+    "NOTHING_CORRECTED": "「対話」で答えの下の「直す」を押し、正しい答えを入れてください。",
+    "NO_QUESTIONS": "「対話」で、1つずつ聞いてください。",
+    "RUN_NOT_DEPLOYED": "「対話」の「Ollama」で登録してから、もう一度試してください。",
     "OLLAMA_HOST_INVALID": "環境変数 OLLAMA_HOST を直して、この画面を起動し直してください。",
     "OLLAMA_NAME_INVALID": "別の名前にしてください。例: my-model、my-model:v2",
     "OLLAMA_NOT_RUNNING": "macOSではアプリ「Ollama」を開き、Linuxでは systemctl start ollama か ollama serve で起動してください。別のマシンのOllamaを使うには、環境変数 OLLAMA_HOST を設定して、この画面を起動し直します。",
     "NOT_OLLAMA": "別のプログラムがこのポートを使っています。環境変数 OLLAMA_HOST でOllamaの場所を指定して、この画面を起動し直してください。",
-    "OLLAMA_OUT_OF_SPACE": "登録の間は、モデルの2倍の空きが必要です。「モデルの一覧」で不要なものを消すか、小さな種類（Q4_K_Mなど）を選んでください。",
+    "OLLAMA_OUT_OF_SPACE": "登録の間は、モデルの2倍の空きが必要です。「対話」の「Ollama」で不要なものを消すか、小さな種類（Q4_K_Mなど）を選んでください。",
     "OLLAMA_ARCHITECTURE_UNKNOWN": "Ollamaを新しい版に更新してください。対話は「内蔵ランタイム」でもできます。",
-    "OLLAMA_MODEL_NOT_FOUND": "「モデルの一覧」で、登録されている名前を確かめてください。",
+    "OLLAMA_MODEL_NOT_FOUND": "「対話」の「Ollama」で、登録されている名前を確かめてください。",
     "OLLAMA_NAME_TAKEN": "「同じ名前のモデルを置き換える」を選ぶか、別の名前にしてください。",
     "NOT_ENOUGH_SPACE": "不要なファイルを「設定」の「使用量と片付け」で消してください。",
     "NOT_ENOUGH_MEMORY": "学習が終わるのを待つか、ほかのアプリを閉じてください。「軽くする」で小さな種類（Q4_K_Mなど）にし、「内蔵ランタイム」で使う方法もあります。",

@@ -1,27 +1,30 @@
 """Tells of jobs that end, on whatever page one is: in the tab's title, and by a note on the page.
 
 Looks at the files while something lives that this tab has seen. A job that was stopped on request
-is not told of. Nothing leaves the machine: the title is all that other tabs show.
+is not told of. Nothing leaves the machine: the title is all that other tabs show, and the browser's own
+notice, where the user asked for it.
 """
 
 from __future__ import annotations
 
 import contextlib
+import json
 from dataclasses import dataclass
 
 import streamlit as st
 
 from mlx_finetuning.errors import StudioError
+from mlx_finetuning.jobs.kinds import ENDINGS_JA, JOBS_JA, SILENT
 from mlx_finetuning.jobs.queue import LivingJob
 from mlx_finetuning.ui.components.jobs import share_done
 from mlx_finetuning.ui.components.text import plain
 from mlx_finetuning.ui.frame import errors_shown, studio
-from mlx_finetuning.ui.messages_ja import JOBS_JA
 
 POLL_S = 3.0
 PRODUCT = "mlx-finetuning"
-SILENT = ("serve_model", "dry_run", "preview")
-"""Kinds that whoever asked for them is waiting for, or that do not end by themselves."""
+NOTIFY = """<script>
+if (window.Notification?.permission === "granted") new Notification(...SAID);
+</script>"""
 SEEN, TOLD = "endings-seen", "endings-told"
 """Session state: the living jobs at the last look, by folder; what was told of last, and where."""
 
@@ -30,15 +33,14 @@ SEEN, TOLD = "endings-seen", "endings-told"
 class Ending:
     """How a state is told of."""
 
-    text: str
     mark: str
     icon: str
 
 
 ENDINGS = {
-    "done": Ending("が終わりました", "✓", ":material/check_circle:"),
-    "failed": Ending("が失敗しました", "⚠", ":material/error:"),
-    "interrupted": Ending("が途切れました", "⚠", ":material/power_off:"),
+    "done": Ending("✓", ":material/check_circle:"),
+    "failed": Ending("⚠", ":material/error:"),
+    "interrupted": Ending("⚠", ":material/power_off:"),
 }
 
 
@@ -86,6 +88,11 @@ def _tell(job: LivingJob, page: str) -> None:
             kind = job.kind
             if kind == "export" and app.jobs.settings(job.run_id, name).get("advise"):
                 kind = "advise"
-            text = f"{JOBS_JA[kind]}{ending.text}"
+            text = f"{JOBS_JA[kind]}{ENDINGS_JA[status.state]}"
             st.toast(f"**{text}**　{plain(subject)}", icon=ending.icon, duration="long")
             st.session_state[TOLD] = (page, f"{ending.mark} {text}")
+            if app.preferences.notifies():
+                # The browser asks for leave on the page 設定.
+                said = json.dumps([text, {"body": subject}], ensure_ascii=False)
+                script = NOTIFY.replace("SAID", said.replace("<", "\\u003c"))
+                st.html(script, unsafe_allow_javascript=True)

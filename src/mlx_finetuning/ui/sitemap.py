@@ -24,7 +24,7 @@ ENTRIES = {
     "dataset": Entry("データセット", ":material/table_view:"),
     "training": Entry("学習", ":material/model_training:"),
     "quantization": Entry("軽くする", ":material/compress:"),
-    "ollama": Entry("Ollama", ":material/chat:"),
+    "chat": Entry("対話", ":material/chat:"),
     "experiments": Entry("実験", ":material/science:"),
     "settings": Entry("設定", ":material/settings:"),
 }

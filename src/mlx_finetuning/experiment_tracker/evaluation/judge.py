@@ -210,13 +210,15 @@ def tally(asked: Sequence[Exchange], findings: Findings) -> Tally | None:
 
 
 def how_right(answer: str, exchange: Exchange, findings: Findings) -> Rightness:
-    """Of either model's answer; a label is right word for word or not at all, a refusal in any words."""
+    """Of either model's answer; a refusal is right in any words."""
     if exchange.row.get("refusal"):
         refuses = is_refusal(answer, frozenset([exchange.expected]))
         is_exact = exact_match(answer, exchange.expected)
         return "exact" if is_exact else "contains" if refuses else "wrong" if answer else "empty"
-    found = rightness(answer, exchange.expected, exchange.question, findings.common)
-    return "wrong" if found == "contains" and findings.goal == "labels" else found
+    is_label = findings.goal == "labels"
+    return rightness(
+        answer, exchange.expected, exchange.question, findings.common, is_label=is_label
+    )
 
 
 def measured_change(findings: Findings, asked: Sequence[Exchange], seed: int) -> tuple[str, bool]:

@@ -5,6 +5,7 @@ Works on dataset rows; asks nothing itself.
 
 from __future__ import annotations
 
+import json
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import TypeVar
@@ -30,6 +31,17 @@ def evenly(rows: Sequence[T], count: int) -> list[T]:
     if len(rows) <= count:
         return list(rows)
     return [rows[at * len(rows) // count] for at in range(count)]
+
+
+def distinct(rows: Sequence[Row]) -> list[Row]:
+    """Each question once, where rows are repeated to be trained more often."""
+    return list({json.dumps(row, sort_keys=True): row for row in rows}.values())
+
+
+def takes_turns(row: Row) -> bool:
+    """Whether user and assistant do, so that it can be asked, marked and put right."""
+    roles = [turn["role"] for turn in row.get("messages") or () if turn["role"] != "system"]
+    return len(roles) > 1 and roles == ["user", "assistant"] * (len(roles) // 2)
 
 
 def is_paraphrase(row: Row, trained_groups: frozenset[str]) -> bool:

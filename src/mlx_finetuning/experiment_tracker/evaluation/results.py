@@ -128,6 +128,11 @@ class Verdict:
         """The text behind its light, for lists and terminals."""
         return f"{LIGHTS[self.level]} {self.text}"
 
+    @property
+    def right_share(self) -> float | None:
+        """Of right answers; None where none were counted."""
+        return None
+
 
 @dataclass(frozen=True, kw_only=True)
 class Learned(Verdict):
@@ -256,6 +261,17 @@ class Outcome(Verdict):
     """Other wordings for a FAQ, untaught questions for other goals."""
     held_out_ja: str = "教えていない質問"
     """What those are called."""
+
+    @property
+    def right_share(self) -> float | None:
+        """To taught questions for a FAQ, to untaught ones for labels."""
+        if self.goal not in ("faq", "labels"):
+            return None
+        tallies = (
+            (self.taught, self.held_out) if self.goal == "faq" else (self.held_out, self.taught)
+        )
+        main = next((tally for tally in tallies if tally is not None), None)
+        return None if main is None else main.share
 
 
 # --- the report --------------------------------------------------------------------------

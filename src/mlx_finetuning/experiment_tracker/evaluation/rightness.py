@@ -48,13 +48,21 @@ def common_words(answers: Iterable[str]) -> frozenset[str]:
 
 
 def rightness(
-    answer: str, expected: str, question: str, common: frozenset[str] = frozenset()
+    answer: str,
+    expected: str,
+    question: str,
+    common: frozenset[str] = frozenset(),
+    *,
+    is_label: bool = False,
 ) -> Rightness:
-    """common: what needs not be said, as `common_words` finds it."""
+    """common: what needs not be said, as `common_words` finds it; is_label: right word for word or
+    not at all."""
     if not answer.strip():
         return "empty"
     if exact_match(answer, expected):
         return "exact"
+    if is_label:
+        return "wrong"
     if contains(answer, expected):
         return "contains"
     asked, said = _folded(question), _folded(answer)

@@ -3,13 +3,16 @@
 from __future__ import annotations
 
 import contextlib
+import dataclasses
+from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
 from mlx_finetuning import config
-from mlx_finetuning.errors import ConfigFileUnreadable
-from mlx_finetuning.jobs import runs
+from mlx_finetuning.config import TrainConfig
+from mlx_finetuning.errors import ConfigFileUnreadable, StudioError
+from mlx_finetuning.jobs import jobs, runs
 from mlx_finetuning.jobs.metrics import Metrics
 from mlx_finetuning.workspace import Workspace
 
@@ -73,6 +76,27 @@ def compare(workspace: Workspace, run_ids: Sequence[str]) -> Comparison:
             )
         )
     return Comparison(tuple(figures), differing(records))
+
+
+def distinctions(workspace: Workspace, run_ids: Sequence[str]) -> dict[str, str]:
+    """`学習率 0.0001、LoRAのランク 8`: for each run the settings whose value most of the others do not
+    have; model and dataset are not among them. Runs without readable settings get nothing."""
+    settings: dict[str, Mapping[str, object]] = {}
+    for run_id in run_ids:
+        with contextlib.suppress(FileNotFoundError, StudioError):
+            settings[run_id] = jobs.read_job(workspace.run(run_id)).config
+    labels = {
+        item.name: str(item.metadata["help"]).split("。", 1)[0]
+        for item in dataclasses.fields(TrainConfig)
+        if item.name not in ("model", "dataset")
+    }
+    told: dict[str, list[str]] = {run_id: [] for run_id in run_ids}
+    for name, row in differing(list(settings.values())).items():
+        usual, _ = Counter(map(str, row)).most_common(1)[0]
+        for run_id, value in zip(settings, row, strict=True):
+            if name in labels and str(value) != usual:
+                told[run_id].append(f"{labels[name]} {value}")
+    return {run_id: "、".join(texts) for run_id, texts in told.items()}
 
 
 def differing(records: Sequence[Mapping[str, Any]]) -> dict[str, tuple[Any, ...]]:

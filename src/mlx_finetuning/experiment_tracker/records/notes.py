@@ -1,4 +1,4 @@
-"""What the user wrote about a run: a text and tags, in the run's folder. Changes nothing else."""
+"""What the user wrote about a run: its name, a text and tags, in the run's folder. Changes nothing else."""
 
 from __future__ import annotations
 
@@ -21,6 +21,10 @@ class Note:
 
     text: str = ""
     tags: tuple[str, ...] = ()
+    name: str = ""
+    """What the run is called in lists."""
+    pinned: bool = False
+    """Whether it stands first there."""
 
 
 def read(paths: RunPaths) -> Note:

@@ -51,6 +51,7 @@ class _Watcher:
         self._done = 0
         self._tokens = 0.0
         self.valid_s = 0.0
+        self.samples_s = 0.0
         self.peak_memory_gb = 0.0
 
     def event(self, name: str, **data: Any) -> None:
@@ -70,6 +71,10 @@ class _Watcher:
         self._done += 1
         self._tokens += line["tokens"]
         self.peak_memory_gb = line["peak_memory_gb"]
+
+    def sample(self, line: Mapping[str, object]) -> None:
+        since_s, self._last_s = time.monotonic() - self._last_s, time.monotonic()
+        self.samples_s += since_s
 
     def progress(self, step: Step) -> None:
         self._progress(Step(STAGE, 0, 0, step.stage))
@@ -92,7 +97,7 @@ def estimate(
 ) -> Estimate:
     """`replayed`: as for `loop.train`. Raises what `loop.train` raises before its first update, but for RunDoesNotFit."""
     watcher = _Watcher(progress)
-    hooks = loop.Hooks(watcher.record, watcher.event, watcher.progress)
+    hooks = loop.Hooks(watcher.record, watcher.event, watcher.progress, sample=watcher.sample)
     try:
         with tempfile.TemporaryDirectory() as folder:
             paths = AdapterPaths(Path(folder))
@@ -111,7 +116,9 @@ def _estimated(watcher: _Watcher, config: TrainConfig, valid_rows: int) -> Estim
     updates = facts["updates"]
     share = valid_rows / max(1, min(valid_rows, VALID_ROWS))
     validations = 1 + -(-updates // config.validate_every) if valid_rows else 0
+    asked = 1 + -(-updates // config.sample_every) if config.sample_every else 0
     total_s = updates * per_update_s + validations * watcher.valid_s * share
+    total_s += asked * watcher.samples_s
     largest, rows = facts["largest_batch_size"], facts["rows"]
     best, reason = recommended(rows, largest)
     return Estimate(

@@ -47,6 +47,7 @@ from mlx_finetuning.mlx_trainer.training import (
     selfcheck,
 )
 from mlx_finetuning.mlx_trainer.training.checkpoints import TrainingState
+from mlx_finetuning.mlx_trainer.training.time_left import TimeLeft
 from mlx_finetuning.progress import Progress, Step, WriteEvent
 from mlx_finetuning.tokenization.rows import Row
 from mlx_finetuning.utils.memory_monitor import LEFT_TO_OTHERS, read_memory
@@ -191,6 +192,7 @@ class _Run:
         self._cut_answers = cut_answers
         self._held_out_rows = len(held_out)
         self._held_out = list(batches.once(held_out, config.batch_size, work.layout))
+        self._time_left = TimeLeft(config, len(self._held_out))
         self._guess_loss = math.log(max(2, len(loaded.tokenizer.vocab)))
         """Nats per token of a model that knows nothing."""
         self._optimizer = optimizer.build(config)
@@ -305,9 +307,11 @@ class _Run:
                 self._validate()
             if self._is_due(config.sample_every, state.sampled) and self._hooks.sample:
                 self._model.eval()
+                began_s = time.monotonic()
                 for line in samples.answers(self._loaded, self._questions, state.update):
                     self._hooks.sample(line)
                 state.sampled = state.update
+                self._time_left.sampled(time.monotonic() - began_s)
             if state.update >= config.iterations:
                 return
             if config.patience and state.without_gain >= config.patience:
@@ -323,15 +327,14 @@ class _Run:
             examples = [self._work.with_slot(index, index in self._cached) for index in indices]
             again = self._work.replay_indices(state.update)
             replayed = [self._work.with_slot(index, index in self._cached) for index in again]
+            began_s = time.monotonic()
             self._update(team, examples, replayed)
+            self._time_left.updated(time.monotonic() - began_s)
             self._cached.update(indices, again)
             if state.update == min(selfcheck.AFTER, config.iterations):
                 self.check(selfcheck.changed(self._untrained, trainable.of(self._model).arrays()))
-            # Of all sittings so far, with what they spent on validation and the like.
-            left_s = self._elapsed_s / state.update * (config.iterations - state.update)
-            detail = f"損失 {state.last_loss:.3f}"
-            step = Step(STAGE, state.update, config.iterations, detail, round(left_s, 1))
-            self._hooks.progress(step)
+            detail, left_s = f"損失 {state.last_loss:.3f}", self._time_left.left_s(state.update)
+            self._hooks.progress(Step(STAGE, state.update, config.iterations, detail, left_s))
             self._require_memory(team)
 
     def _is_due(self, every: int, last: int) -> bool:
@@ -480,12 +483,16 @@ class _Run:
     def _validate(self) -> None:
         state = self._state
         self._model.eval()
-        sums, count = np.zeros(1), 0
+        sums, count, began_s = np.zeros(1), 0, time.monotonic()
         for number, batch in enumerate(self._held_out):
+            self._time_left.validated(number, time.monotonic() - began_s)
+            batches_left = len(self._held_out) - number
+            left_s = self._time_left.left_s(state.update, batches_left)
             # A stop here leaves the validation undone; a resumed run begins with it.
-            self._hooks.progress(Step(VALIDATION, number, len(self._held_out)))
+            self._hooks.progress(Step(VALIDATION, number, len(self._held_out), "", left_s))
             sums = sums + backward.sums_of(self._model, batch, self._config)
             count += batch.supervised
+        self._time_left.validated(len(self._held_out), time.monotonic() - began_s)
         value, *marks = cast(list[float], (sums / count).tolist())
         state.validated = state.update
         state.first_valid = value if state.first_valid is None else state.first_valid

@@ -90,7 +90,7 @@ def show_end(status: JobStatus, log_tail: str = "") -> None:
     elif status.state == "interrupted":
         st.warning(
             "作業が途中で途切れました（強制終了、メモリー不足、再起動など）。"
-            "もう一度実行してください。学習は、途中保存があれば「再開」で続きから始められます。",
+            "学習は「再開」で続きから始められます。ほかの作業は、もう一度実行してください。",
             icon=":material/power_off:",
         )
 

@@ -2,11 +2,15 @@
 
 from __future__ import annotations
 
+import contextlib
 from collections.abc import Sequence
 
 import streamlit as st
 
+from mlx_finetuning.errors import StudioError
 from mlx_finetuning.jobs.runs import Run
+from mlx_finetuning.ui.components.text import plain
+from mlx_finetuning.ui.frame import studio
 from mlx_finetuning.utils.units_ja import local_time
 
 PARAMETER = "run"
@@ -17,25 +21,60 @@ def choose_run(runs: Sequence[Run]) -> Run:
     by_id = {run.run_id: run for run in runs}
     asked = st.query_params.get(PARAMETER, "")
     names = list(by_id)
+    is_unknown = bool(asked) and asked not in by_id
+    if is_unknown:
+        st.warning(_why_missing(asked), icon=":material/search_off:")
+    index = names.index(asked) if asked in by_id else 0
     chosen = st.selectbox(
         "実験",
         names,
-        index=names.index(asked) if asked in by_id else 0,
+        # Another run in the place of the one that is asked for would be taken for it.
+        index=None if is_unknown else index,
         format_func=lambda run_id: run_title(by_id[run_id]),
-        key=f"choose-{PARAMETER}",
+        key=f"choose-{PARAMETER}-{is_unknown}",
         placeholder="選んでください",
     )
+    if chosen is None and is_unknown:
+        st.stop()
     run_id = chosen if chosen in by_id else names[0]
     st.query_params[PARAMETER] = run_id
     return by_id[run_id]
 
 
+def _why_missing(run_id: str) -> str:
+    """Of a run that the address names and the page cannot show."""
+    with contextlib.suppress(StudioError):
+        state = studio().runs.show(run_id).state_ja
+        return f"実験 {plain(run_id)} は「{state}」なので、ここではまだ使えません。"
+    if any(one.run_id == run_id for one in studio().runs.deleted()):
+        return f"実験 {plain(run_id)} は、ゴミ箱にあります。「実験」の「ゴミ箱」で元に戻せます。"
+    return f"実験 {plain(run_id)} は見つかりません。下から選んでください。"
+
+
+def resume_button(run: Run) -> None:
+    """The way on for a run that stopped on its way; nothing for others."""
+    was_cut_off = run.status.state == "interrupted" and run.can_go_on
+    if not (run.resumable or was_cut_off):
+        return
+    tip = "最後の途中保存から、止めなかったときと同じように続けます。"
+    if not run.resumable:
+        tip = "途中保存がまだないので、はじめから学習します。"
+    if st.button(
+        "再開", icon=":material/play_arrow:", help=tip, type="primary", key=f"go-{run.run_id}"
+    ):
+        studio().training.resume(run.run_id)
+        st.rerun()
+
+
 def run_title(run: Run) -> str:
-    """`2026/11/23 19:31  tiny-ja ← facts  1a2b`; the id where there is no readable record.
+    """`2026/11/23 19:31  tiny-ja ← facts  1a2b`, behind its name if it has one; the id where there is no
+    readable record.
 
     Nothing that changes while the run goes on: the select box knows its options by their titles.
     """
     started = local_time(run.created_at)
     if not started:
         return run.run_id
-    return f"{started}　{run.model} ← {run.dataset}　{run.run_id[-4:]}"
+    name = studio().runs.note(run.run_id).name
+    title = f"{started}　{run.model} ← {run.dataset}　{run.run_id[-4:]}"
+    return f"{name}　{title}" if name else title

@@ -67,7 +67,7 @@ def steps_of(run: Run | None) -> list[Step]:
         Step("training", "学習", is_trained),
         Step("experiments", "確かめる", is_trained and app.workspace.run(run_id).report.is_file()),
         Step("quantization", "軽くする", is_trained and bool(app.exports.list(run_id))),
-        Step("ollama", "話す", is_trained and bool(app.chat.list(run_id))),
+        Step("chat", "話す", is_trained and bool(app.chat.list(run_id))),
     ]
 
 

@@ -8,8 +8,8 @@ from mlx_finetuning.jobs.runs import Run
 from mlx_finetuning.ui import sitemap
 from mlx_finetuning.ui.components import views
 from mlx_finetuning.ui.components.certificate import draw_certificate
-from mlx_finetuning.ui.components.jobs import draw_latest, state_badge
-from mlx_finetuning.ui.components.runs import PARAMETER
+from mlx_finetuning.ui.components.jobs import draw_latest, show_end, state_badge
+from mlx_finetuning.ui.components.runs import PARAMETER, resume_button
 from mlx_finetuning.ui.components.text import plain
 from mlx_finetuning.ui.experiments.report import draw_report
 from mlx_finetuning.ui.frame import errors_shown, studio
@@ -31,26 +31,37 @@ def draw_run(run: Run, trash: str) -> None:
             icon=":material/show_chart:",
             query_params={PARAMETER: run_id},
         )
+        resume_button(run)
         tip = "設定、データ、元のモデルが学習したときと同じかを確かめてから始めます。"
         if st.button("同じ設定で再実行", icon=":material/replay:", help=tip, key="rerun"):
             with errors_shown():
                 again = studio().training.rerun(run.run_id)
                 st.switch_page(training, query_params={PARAMETER: again})
+    show_end(run.status)
     st.subheader("学習の成果")
     with errors_shown():
         _draw_outcome(run)
-    st.subheader("メモとタグ")
+    st.subheader("名前とメモ")
     with errors_shown():
         note = studio().runs.note(run_id)
+        pinned = st.toggle("一覧の先頭に固定する", note.pinned, key=f"pin-{run_id}")
+        if pinned != note.pinned:
+            studio().runs.pin(run_id, pinned)
         with st.form(f"note-{run_id}", border=False):
+            name = st.text_input(
+                "名前", note.name, key=f"name-{run_id}", placeholder="例: 料金の言い回しを足した回"
+            )
             text = st.text_area(
                 "メモ", note.text, height=90, placeholder="気付いたこと、次に試すこと"
             )
             tags = st.text_input(
-                "タグ（空白で区切る）", " ".join(note.tags), placeholder="例: 本番 料金"
+                "タグ（空白で区切る）",
+                " ".join(note.tags),
+                key=f"tags-{run_id}",
+                placeholder="例: 本番 料金",
             )
             if st.form_submit_button("メモを保存", icon=":material/save:"):
-                studio().runs.save_note(run_id, text, [tags])
+                studio().runs.save_note(run_id, text, [tags], name)
                 st.toast("メモを保存しました。", icon=":material/check:")
     st.subheader("書き出しと削除")
     with errors_shown():

@@ -1,63 +1,147 @@
-"""All runs as a table, and the way from it to one run or to a comparison."""
+"""All runs as a table: filtered, with the columns that one wants, and what can be done with some."""
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import streamlit as st
 
+from mlx_finetuning.experiment_tracker.evaluation.results import Verdict
 from mlx_finetuning.jobs.runs import Run
 from mlx_finetuning.ui import sitemap
 from mlx_finetuning.ui.components import views
+from mlx_finetuning.ui.components.errors import show_error
 from mlx_finetuning.ui.components.runs import PARAMETER
 from mlx_finetuning.ui.experiments import comparing
 from mlx_finetuning.ui.frame import studio
 from mlx_finetuning.utils.units_ja import duration, local_time
 
+Row = dict[str, str | float | None]
+MARK, NAME, RIGHT, UNLIKE, RUN_ID = "印", "名前", "正答率", "ほかと違う設定", "実験ID"
+COLUMNS = (
+    *(MARK, NAME, "始めた時刻", "状態", RIGHT, "結果", "モデル", "データセット"),
+    *(UNLIKE, "最良の損失", "時間", "タグ", "メモ", RUN_ID),
+)
+FILTERS = ("状態", "データセット", "モデル")
+PINNED, BEST = "固定", "★最良"
+LOOKS = {
+    RIGHT: st.column_config.NumberColumn(format="percent", width="small"),
+    **dict.fromkeys(("結果", UNLIKE, "タグ", "メモ"), st.column_config.TextColumn(width="medium")),
+}
+
 
 def draw_list(runs: Sequence[Run], detail: str, compare: str) -> None:
     """`detail` and `compare` are the views that chosen runs are shown in."""
-    rows = {run.run_id: _row(run) for run in runs}
-    text = st.text_input(
-        "絞り込み",
-        key="runs-filter",
-        placeholder="モデル、データセット、状態、タグ、メモの言葉",
-        icon=":material/search:",
+    rows = _rows(runs)
+    matches = _filtered(rows)
+    shown = _choose_columns()
+    st.caption(
+        f"{len(matches):,} 件。行の左端を選ぶと、詳しく見る、比べる、まとめてゴミ箱に移すことができます。"
     )
-    words = text.lower().split()
-    matches = [
-        run_id
-        for run_id, row in rows.items()
-        if all(word in " ".join(row.values()).lower() for word in words)
-    ]
-    st.caption(f"{len(matches):,} 件。行の左端を選ぶと、詳しく見たり比べたりできます。")
     if not matches:
         return
     event: Any = st.dataframe(
-        [rows[run_id] for run_id in matches],
+        [{name: rows[run_id][name] for name in COLUMNS} for run_id in matches],
         hide_index=True,
         placeholder="—",
         on_select="rerun",
         selection_mode="multi-row",
-        column_config=dict.fromkeys(
-            ("結果", "タグ", "メモ"), st.column_config.Column(width="medium")
-        ),
-        key=f"runs-table-{text}",
+        column_order=shown,
+        column_config=LOOKS,
+        # Lines are chosen by their place: others would be meant once other lines are shown.
+        key=f"runs-table-{hash(tuple(matches))}",
     )
     chosen = [matches[index] for index in event.selection.rows if index < len(matches)]
+    if not chosen:
+        return
     page = sitemap.page("experiments")
-    if len(chosen) == 1:
-        query = {views.PARAMETER: detail, PARAMETER: chosen[0]}
-        st.page_link(page, label="詳しく見る", icon=":material/article:", query_params=query)
-    elif chosen:
-        query = {views.PARAMETER: compare, comparing.PARAMETER: ",".join(chosen)}
-        label = f"{len(chosen)}件を比べる"
-        st.page_link(page, label=label, icon=":material/compare:", query_params=query)
+    with st.container(horizontal=True, vertical_alignment="center"):
+        if len(chosen) == 1:
+            query = {views.PARAMETER: detail, PARAMETER: chosen[0]}
+            st.page_link(page, label="詳しく見る", icon=":material/article:", query_params=query)
+        else:
+            query = {views.PARAMETER: compare, comparing.PARAMETER: ",".join(chosen)}
+            label = f"{len(chosen)}件を比べる"
+            st.page_link(page, label=label, icon=":material/compare:", query_params=query)
+        with st.popover(f"{len(chosen)}件をゴミ箱に移す", icon=":material/delete:"):
+            st.markdown("記録、学習したアダプタ、書き出したモデルを移します。あとで元に戻せます。")
+            if st.button("移す", type="primary", key="delete-runs"):
+                problems = studio().runs.delete_all(chosen)
+                for problem in problems:
+                    show_error(problem)
+
+                if not problems:
+                    st.rerun()
 
 
-def _row(run: Run) -> dict[str, str]:
-    run_id, best, result = run.run_id, None, ""
+def _filtered(rows: Mapping[str, Row]) -> list[str]:
+    """The runs that have all the words, and one of the values that were chosen."""
+    with st.container(horizontal=True, vertical_alignment="bottom"):
+        text = st.text_input(
+            "絞り込み",
+            key="runs-filter",
+            placeholder="名前、モデル、データセット、設定、タグ、メモの言葉",
+            icon=":material/search:",
+            width=360,
+        )
+        wanted: dict[str, list[str]] = {}
+        for name in FILTERS:
+            values = sorted({str(row[name]) for row in rows.values()})
+            if len(values) > 1:
+                wanted[name] = st.multiselect(
+                    name, values, key=f"runs-{name}", placeholder="全て", width=220
+                )
+    words = text.lower().split()
+    return [
+        run_id
+        for run_id, row in rows.items()
+        if all(word in " ".join(map(str, row.values())).lower() for word in words)
+        and all(row[name] in values for name, values in wanted.items() if values)
+    ]
+
+
+def _choose_columns() -> list[str]:
+    """Kept with the user's preferences."""
+    kept = [name for name in studio().preferences.columns() or COLUMNS if name in COLUMNS]
+    with st.popover("表示する列", icon=":material/view_column:"):
+        chosen = st.multiselect(
+            "表示する列", COLUMNS, default=kept, key="runs-columns", placeholder="全て"
+        )
+    shown = [name for name in COLUMNS if name in chosen] or list(COLUMNS)
+    if shown != kept:
+        studio().preferences.save_columns(shown)
+    return shown
+
+
+def _rows(runs: Sequence[Run]) -> dict[str, Row]:
+    """By run, those that are pinned first."""
+    unlike = _cached_distinctions(
+        str(studio().workspace.root), tuple(run.run_id for run in runs if run.created_at)
+    )
+    rows = {run.run_id: _row(run, unlike.get(run.run_id, "")) for run in runs}
+    for run_id in _best(runs, rows):
+        rows[run_id][MARK] = f"{rows[run_id][MARK]} {BEST}".strip()
+    return dict(sorted(rows.items(), key=lambda item: PINNED not in str(item[1][MARK])))
+
+
+def _best(runs: Sequence[Run], rows: Mapping[str, Row]) -> list[str]:
+    """Of each dataset that has several finished runs, the one with most right answers, then with the
+    lowest loss."""
+    by_dataset: dict[str, list[str]] = {}
+    for run in runs:
+        if run.status.state == "done" and not run.simulated:
+            by_dataset.setdefault(run.dataset, []).append(run.run_id)
+
+    def rank(run_id: str) -> tuple[float, float]:
+        right, loss = rows[run_id][RIGHT], rows[run_id]["最良の損失"]
+        return (-1.0 if right is None else float(right), -float(loss or "inf"))
+
+    return [max(same, key=rank) for same in by_dataset.values() if len(same) > 1]
+
+
+def _row(run: Run, unlike: str) -> Row:
+    run_id, best, line = run.run_id, None, None
     note = studio().runs.note(run.run_id)
     metrics = studio().workspace.run(run_id).metrics
     if metrics.is_file():
@@ -65,26 +149,35 @@ def _row(run: Run) -> dict[str, str]:
         best = _cached_best_loss(str(metrics), run_id, metrics.stat().st_mtime_ns)
     report = studio().workspace.run(run_id).report
     if report.is_file():
-        result = _cached_first_line(str(report), run_id, report.stat().st_mtime_ns)
+        line = _cached_first_line(str(report), run_id, report.stat().st_mtime_ns)
     return {
+        MARK: PINNED if note.pinned else "",
+        NAME: note.name,
         "始めた時刻": local_time(run.created_at),
         "状態": run.state_ja,
-        "結果": result,
+        RIGHT: None if line is None else line.right_share,
+        "結果": "" if line is None else line.line,
         "モデル": run.model,
         "データセット": run.dataset,
+        UNLIKE: unlike,
         "最良の損失": "" if best is None else f"{best:.4f}",
         "時間": duration(run.status.elapsed_s) if run.status.elapsed_s else "",
         "タグ": " ".join(note.tags),
         "メモ": note.text,
-        "実験ID": run_id,
+        RUN_ID: run_id,
     }
 
 
+@st.cache_data(max_entries=4, show_spinner=False)
+def _cached_distinctions(root: str, run_ids: tuple[str, ...]) -> dict[str, str]:
+    """Settings of a run never change."""
+    return studio().runs.distinctions(run_ids)
+
+
 @st.cache_data(max_entries=2000, show_spinner=False)
-def _cached_first_line(path: str, run_id: str, changed_ns: int) -> str:
+def _cached_first_line(path: str, run_id: str, changed_ns: int) -> Verdict | None:
     """Read again only when the report has changed."""
-    line = studio().evaluation.first_line(run_id)
-    return "" if line is None else line.line
+    return studio().evaluation.first_line(run_id)
 
 
 @st.cache_data(max_entries=2000, show_spinner=False)

@@ -25,7 +25,7 @@ EXPLANATIONS = {
     "training": "モデルに覚えさせます",
     "experiments": "学習の前と後の答えを比べます",
     "quantization": "1つのファイルにします",
-    "ollama": "学習したモデルに質問します",
+    "chat": "学習したモデルに質問します",
 }
 MARKS = {
     "ok": ":green[:material/check_circle:]",

@@ -39,6 +39,38 @@ def draw_defaults() -> None:
             st.toast("初期値を保存しました。", icon=":material/check:")
 
 
+ASK = """<button id="ask-notices" style="font: inherit; padding: .4rem .8rem; cursor: pointer">
+ブラウザーの通知を許可する</button> <span id="notices-state" role="status"></span>
+<script>
+(() => {
+  const state = document.getElementById("notices-state");
+  const words = {granted: "許可されています。", denied: "ブラウザーの設定で禁止されています。", default: ""};
+  const show = () => { state.textContent = window.Notification
+    ? words[Notification.permission] : "このブラウザーでは使えません。"; };
+  document.getElementById("ask-notices").onclick = () =>
+    window.Notification && Notification.requestPermission().then(show);
+  show();
+})();
+</script>"""
+
+
+def draw_notices() -> None:
+    """Whether ends are told outside of these pages, and the browser's leave to do so."""
+    wanted = studio().preferences.notifies()
+    chosen = st.toggle("学習などが終わったら、通知で知らせる", wanted, key="notices")
+    if chosen != wanted:
+        studio().preferences.save_notifies(chosen)
+    if studio().machine.can_notify():
+        st.caption("このマシンの通知で知らせます。この画面を閉じていても届きます。")
+    else:
+        st.caption(
+            "このマシンには通知の仕組み（Linuxでは notify-send）がないので、"
+            "開いている画面のブラウザーだけが知らせます。"
+        )
+    if chosen:
+        st.html(ASK, unsafe_allow_javascript=True)
+
+
 def draw_disk() -> None:
     """What takes how much, and what of it can go."""
     usage = studio().machine.disk_usage()
@@ -70,6 +102,9 @@ st.caption("変えるには、環境変数 MLX_FINETUNING_HOME で場所を指�
 st.header("学習の初期値")
 with errors_shown():
     draw_defaults()
+st.header("終わりの通知")
+with errors_shown():
+    draw_notices()
 st.header("使用量と片付け")
 with errors_shown():
     draw_disk()

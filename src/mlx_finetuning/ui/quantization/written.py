@@ -5,7 +5,7 @@ from __future__ import annotations
 import streamlit as st
 
 from mlx_finetuning.quantizer.verify.written import WrittenModel
-from mlx_finetuning.ui import sitemap
+from mlx_finetuning.ui import downloads, sitemap
 from mlx_finetuning.ui.components.certificate import draw_certificate
 from mlx_finetuning.ui.components.runs import PARAMETER
 from mlx_finetuning.ui.components.text import plain
@@ -41,6 +41,12 @@ def draw_written(run_id: str, models: list[WrittenModel], at_work: bool) -> None
                 ):
                     studio().exports.verify(model.path, run_id)
                     st.rerun()
+                if model.path.is_file():
+                    st.link_button(
+                        "ファイルを保存",
+                        downloads.address(run_id, model.path.name),
+                        icon=":material/download:",
+                    )
             if model.agreement is not None:
                 st.markdown(f"学習したモデルと **{percent(model.agreement)}一致**")
             if model.verdict:
@@ -48,7 +54,7 @@ def draw_written(run_id: str, models: list[WrittenModel], at_work: bool) -> None
             st.code(str(model.path), language=None, wrap_lines=True)
     with st.container(horizontal=True, vertical_alignment="center"):
         st.page_link(
-            sitemap.page("ollama"),
+            sitemap.page("chat"),
             label="次へ: 対話",
             icon=":material/arrow_forward:",
             query_params={PARAMETER: run_id},

@@ -16,10 +16,11 @@ from mlx_finetuning.ui.components.charts import line_chart, loss_chart
 from mlx_finetuning.ui.components.form import label_of
 from mlx_finetuning.ui.components.jobs import follow, progress_bar, show_end, state_badge
 from mlx_finetuning.ui.components.metrics import metrics_of
-from mlx_finetuning.ui.components.runs import PARAMETER
+from mlx_finetuning.ui.components.runs import PARAMETER, resume_button
 from mlx_finetuning.ui.components.tables import show_table
 from mlx_finetuning.ui.components.text import plain
 from mlx_finetuning.ui.frame import studio
+from mlx_finetuning.ui.messages_ja import JOBS_JA
 from mlx_finetuning.utils.units_ja import duration
 
 LOSS = "損失"
@@ -48,7 +49,14 @@ def draw_run(run_id: str) -> None:
             _draw_buttons(run)
         if run.problems:
             st.warning(f"読めない記録があります: {'、'.join(run.problems)}。残りを表示します。")
-        if run.status.is_living:
+        if run.status.state == "queued":
+            before = [
+                f"{JOBS_JA.get(job.kind, '作業')}（{job.run_id or job.paths.folder.name}）"
+                for job in studio().jobs.before(run.run_id)
+            ]
+            told = f"順番待ちです。{'、'.join(before) or '前の作業'}が終わると始まります。"
+            st.info(plain(told), icon=":material/hourglass:")
+        elif run.status.is_living:
             progress_bar(run.status)
         else:
             show_end(run.status, studio().runs.log_tail(run.run_id))
@@ -104,14 +112,7 @@ def _draw_buttons(run: Run) -> None:
         if st.button("強制終了", icon=":material/block:", help=tip, key=f"end-{run.run_id}"):
             studio().runs.stop(run.run_id, force=True)
             st.rerun()
-    if run.resumable:
-        tip = "最後の途中保存から、止めなかったときと同じように続けます。"
-        clicked = st.button(
-            "再開", icon=":material/play_arrow:", help=tip, type="primary", key=f"go-{run.run_id}"
-        )
-        if clicked:
-            studio().training.resume(run.run_id)
-            st.rerun()
+    resume_button(run)
     if state == "done" and not run.simulated:
         for page, label, icon in NEXT_PAGES:
             st.page_link(

@@ -16,6 +16,7 @@ from streamlit.delta_generator import DeltaGenerator
 from mlx_finetuning.config import GenerateConfig, as_dict
 from mlx_finetuning.progress import Step
 from mlx_finetuning.runtime.chats import Conversation
+from mlx_finetuning.ui.chat import marking
 from mlx_finetuning.ui.components.form import settings_form
 from mlx_finetuning.ui.components.text import plain
 from mlx_finetuning.ui.frame import studio
@@ -45,10 +46,11 @@ class Manner:
     settings: GenerateConfig
 
 
-def draw_talk(run_id: str, can_connect: bool) -> None:
+def draw_talk(run_id: str) -> None:
     """The conversation so far, how to answer, and the input for the next question."""
     chat = _choose_chat(run_id)
-    manner = _choose_manner(run_id, chat, can_connect)
+    manner = _choose_manner(run_id, chat)
+    marks = marking.marks_of(run_id)
     if manner.engine != "ollama" and studio().jobs.is_device_busy():
         st.caption("学習などの作業が動いています。待たずに答えますが、いつもより遅くなります。")
     talks = {side: chat.talks.get(side, []) if chat else [] for side in manner.sides}
@@ -58,6 +60,10 @@ def draw_talk(run_id: str, can_connect: bool) -> None:
         for side, area in _answer_areas(manner.sides):
             answer = turns[side][1] if len(turns[side]) > 1 else {"content": "—"}
             _draw_answer(area, answer["content"], str(answer.get("reasoning_content") or ""))
+        said = [turn["content"] for turn in talks["tuned"][: start + 2]]
+        if chat and len(said) == start + 2 and said[-1]:
+            marking.draw_marks(run_id, marks, said[:-1], said[-1], f"{chat.chat_id}-{start}")
+    marking.draw_next(run_id, marks)
     new_turn = st.container()
     question = st.chat_input("質問を書いて、送信してください", submit_mode="stop", key="question")
     if question and question.strip():
@@ -94,11 +100,11 @@ def _choose_chat(run_id: str) -> Conversation | None:
     return by_id.get(shown)
 
 
-def _choose_manner(run_id: str, chat: Conversation | None, can_connect: bool) -> Manner:
+def _choose_manner(run_id: str, chat: Conversation | None) -> Manner:
     """Which of the engines that can answer now does, for whom, and how."""
     app = studio()
     can_answer = {
-        "ollama": can_connect and bool(app.ollama.deployments(run_id)),
+        "ollama": bool(app.ollama.deployments(run_id)) and app.ollama.can_connect(),
         "gguf": any(model.format == "gguf" for model in app.exports.list(run_id)),
         "mlx": True,
     }

@@ -1,20 +1,31 @@
-"""Ollama: talk to what was trained, and bring it into Ollama."""
+"""Ollama as one place to talk: whether it is there, registering a run's model, the models in it."""
 
 from __future__ import annotations
 
 import streamlit as st
 
 from mlx_finetuning.errors import OllamaHostInvalid
+from mlx_finetuning.ui.chat import models, registering
 from mlx_finetuning.ui.components.empty import empty_state
 from mlx_finetuning.ui.components.errors import described, show_error
-from mlx_finetuning.ui.components.runs import choose_run
 from mlx_finetuning.ui.components.text import plain
-from mlx_finetuning.ui.components.views import choose_view
-from mlx_finetuning.ui.frame import studio
-from mlx_finetuning.ui.ollama import models, registering, talking
+from mlx_finetuning.ui.frame import errors_shown, studio
 
-TALK, REGISTER, MODELS = "talk", "register", "models"
-VIEWS = {TALK: "対話", REGISTER: "登録", MODELS: "モデルの一覧"}
+
+def draw_ollama(run_id: str) -> None:
+    """`run_id` is empty where nothing was trained yet."""
+    can_connect = draw_connection()
+    st.subheader("登録")
+    if run_id:
+        with errors_shown():
+            registering.draw_registration(run_id, can_connect)
+    else:
+        empty_state("登録できるモデルがまだありません。先に学習してください。", "training")
+    st.subheader("Ollamaにあるモデル")
+    if can_connect:
+        models.draw_models()
+    else:
+        st.caption("Ollamaにつながると、ここに表示されます。")
 
 
 def draw_connection() -> bool:
@@ -30,7 +41,7 @@ def draw_connection() -> bool:
     else:
         message = described(status.problem)
         st.info(
-            f"**{plain(message.what)}**　なくても、内蔵のランタイムで対話できます。",
+            f"**{plain(message.what)}**　なくても、「話す」で、内蔵のランタイムと対話できます。",
             icon=":material/link_off:",
         )
         with st.expander("Ollamaを使うには", icon=":material/help:"):
@@ -38,19 +49,3 @@ def draw_connection() -> bool:
     for warning in status.warnings:
         st.warning(plain(warning), icon=":material/warning:")
     return status.problem is None
-
-
-st.title("Ollama")
-view = choose_view(VIEWS, TALK)
-can_connect = draw_connection()
-if view == MODELS:
-    if can_connect:
-        models.draw_models()
-elif runs := studio().runs.trained():
-    run_id = choose_run(runs).run_id
-    if view == REGISTER:
-        registering.draw_registration(run_id, can_connect)
-    else:
-        talking.draw_talk(run_id, can_connect)
-else:
-    empty_state("対話できるモデルがまだありません。先に学習してください。", "training")

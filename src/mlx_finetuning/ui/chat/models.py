@@ -15,7 +15,7 @@ def draw_models() -> None:
     """All models as a table, and what can be done with one of them."""
     models = studio().ollama.list()
     if not models:
-        empty_state("Ollamaにモデルはありません。「登録」で、学習したモデルを登録できます。")
+        empty_state("Ollamaにモデルはありません。上の「登録」で、学習したモデルを登録できます。")
         return
     rows = [
         {

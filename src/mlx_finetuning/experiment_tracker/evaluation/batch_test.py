@@ -1,0 +1,88 @@
+"""What a tuned model says to every question of its dataset, judged. Plain data."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from dataclasses import dataclass
+
+from mlx_finetuning.experiment_tracker.evaluation.rightness import RIGHT
+
+MARKS_JA = {"exact": "○", "contains": "△", "wrong": "×", "empty": "×"}
+MEANINGS_JA = {
+    "exact": "一字一句同じ",
+    "contains": "要点が合う",
+    "wrong": "まちがい",
+    "empty": "何も答えない",
+}
+
+
+@dataclass(frozen=True)
+class BatchAnswer:
+    """A line of `answers.jsonl`."""
+
+    prompt: tuple[str, ...]
+    """What was said up to the question and with it, in turn, the user first."""
+    expected: str
+    answer: str
+    rightness: str
+    """`exact`, `contains`, `wrong` or `empty`."""
+    split: str
+    is_reworded: bool
+    """Whether it asks for what is asked for by a row that was trained on."""
+    row: int = 0
+    """Of the source; 0 where it is not known."""
+    ended: bool = True
+    """By itself."""
+
+    @property
+    def taught_ja(self) -> str:
+        """Whether the row was trained on, in Japanese."""
+        if self.split == "train":
+            return "教えた"
+        return "教えていない（別の聞き方）" if self.is_reworded else "教えていない"
+
+    @property
+    def is_right(self) -> bool:
+        """Word for word or in other words."""
+        return self.rightness in RIGHT
+
+    @property
+    def mark(self) -> str:
+        """○ word for word, △ in other words, × for the rest."""
+        return MARKS_JA[self.rightness]
+
+
+@dataclass(frozen=True)
+class BatchTest:
+    """How many of the questions were answered rightly."""
+
+    asked: int
+    right: int
+    taught: int
+    """Questions that were trained on."""
+    taught_right: int
+
+    @property
+    def line(self) -> str:
+        """「37問中29問に正解（教えた29問中25問、教えていない8問中4問）」."""
+        untaught, untaught_right = self.asked - self.taught, self.right - self.taught_right
+        parts = [
+            f"{name}{asked}問中{right}問"
+            for name, asked, right in (
+                ("教えた", self.taught, self.taught_right),
+                ("教えていない", untaught, untaught_right),
+            )
+            if asked
+        ]
+        return f"{self.asked}問中{self.right}問に正解（{'、'.join(parts)}）"
+
+
+def counted(answers: Iterable[BatchAnswer]) -> BatchTest:
+    """The figures of these answers."""
+    told = [(answer.split == "train", answer.is_right) for answer in answers]
+    return BatchTest(
+        asked=len(told),
+        right=sum(is_right for _, is_right in told),
+        taught=sum(is_taught for is_taught, _ in told),
+        taught_right=sum(is_taught and is_right for is_taught, is_right in told),
+    )

@@ -1,0 +1,33 @@
+"""The kinds of jobs: what people call them, and how they are told of."""
+
+from __future__ import annotations
+
+JOBS_JA = {
+    "train": "学習",
+    "evaluate": "成果の確認",
+    "export": "書き出し",
+    "advise": "おすすめの測定",  # an export of which nothing is kept
+    "verify": "検証",
+    "certify": "学習の証明",
+    "auto": "おまかせ",
+    "batch_test": "まとめて試す",
+    "deploy": "Ollamaへの登録",
+    "share": "モデルの受け渡し",
+    "reword": "言い換えの生成",
+    "refuse": "データにない質問の生成",
+    "serve_model": "対話用のモデル",
+    "dry_run": "見積もり",
+    "preview": "トークンの確認",
+    "download_model": "ダウンロード",
+    "build_model": "モデルの作成",  # no longer run; older workspaces have some
+}
+WITHOUT_DEVICE = ("preview", "serve_model", "download_model", "auto", "share")
+"""Those that need not wait for their turn: they compute nothing, or answer people who wait."""
+SILENT = ("serve_model", "dry_run", "preview")
+"""Those that whoever asked for them is waiting for, or that do not end by themselves."""
+ENDINGS_JA = {
+    "done": "が終わりました",
+    "failed": "が失敗しました",
+    "interrupted": "が途切れました",
+}
+"""By state, what is said behind a kind's name. A job that was stopped on request is not told of."""

@@ -1,1 +1,0 @@
-"""The parts of the page Ollama: conversations, registration, and the models in it."""
