@@ -37,16 +37,27 @@ REPEATED = 0.92
 _DANGLING = re.compile(
     r"上記|前述|下記|前記|後述|左記|右記|(?:以下|次|上|下|右|左)の(?:表|図|文|文章|とおり|通り|資料|一覧|説明|選択肢|内容|グラフ)|"
     r"こ(?:の|れ|こ|ちら|うした|のような|ういった)(?!え|と|ろ|ども|とし|まで)|"
-    r"(?:^|[、。])(?:そ(?:の|れ|こ|ちら)|あの|あれ|彼|彼女)|"
+    r"(?:^|[、。])(?:そ(?:の|れ(?!ぞれ)|こ|ちら)|あの|あれ|彼|彼女)|"
     r"(?<![ぁ-ん一-鿿ァ-ヶ])本(?:表|図|文|資料|書|規程|規則|条|章|節|項|ページ|文書|マニュアル)(?![一-鿿])|"
-    r"(?:資料|文書|文章|本文|テキスト|文中|表|図|パッセージ|抜粋|段落|チャンク)(?:に(?:よると|よれば|は|書|記|あ|示|基)|で(?:は|述|示|説明)|の中|中で|内で|から)|"
-    r"(?:与え|提供さ|示さ|引用さ)れ(?:た|ている)|(?:同|当該)(?:表|図|条|項|資料|文書)|根拠の文|"
+    r"(?:資料|文書|文章|本文|テキスト|表|図|パッセージ|抜粋|段落|チャンク)(?:に(?:よると|よれば|は|書|記|あ|示|基)|で(?:は|述|示|説明)|の中|中で|内で|から)|"
+    r"(?:与え|提供さ|示さ|引用さ)れ(?:た|ている)|(?:同|当該)(?:表|図|条|項|資料|文書)|根拠の文|文中|"
     r"(?:passage|according to the (?:text|document|above)|the above)",
     re.IGNORECASE,
 )
 _ANSWER_DANGLING = re.compile(
     r"上記|下記|前述|前記|(?:以下|次)の(?:とおり|通り|表|図)(?!.*[:：\n])|(?:この|その)(?:表|図|資料|文書|文章)|資料(?:に(?:よると|よれば)|を(?:参照|ご覧))"
 )
+_GENERAL = re.compile(
+    "金額|料金|値段|名前|方法|手順|内容|定義|理由|確認|電話番号|番号|期限|割合|種類|意味|目的|条件|場所|連絡先|可能|以上|以下|以内|正式"
+)
+"""What questions ask for, and answers add, in words of their own."""
+_NOUN = re.compile("(?<![一-鿿々])[一-鿿々]{2,}(?![一-鿿々する]|さ[れせ]|し[たてま]|[でが]き|い[たて])")
+"""Kanji that no verb is made of."""
+_KANA_NOUN = re.compile(
+    "(?<![ぁ-ゖ一-鿿々])(?!いく|どれ|どち|どこ|それ|すみ|だれ|いつ|なに|ほか|すべて|みな)[ぁ-ゖ]{2,7}?[^ぁ一-鿿のるたいとばもでにて\\W]"
+    "(?=[0-9一][箱個袋本枚台]|[はのがを](?![ぁ-ゖ]))"
+)
+"""What stands as a noun though it is written in hiragana."""
 _LOOP = re.compile(r"(.)\1{9,}|(.{2,12}?)\2{4,}", re.DOTALL)
 _ASKS = re.compile(r"(?:ですか|ますか|でしょうか|[?？])\s*$")
 _REFUSES = re.compile(
@@ -101,7 +112,7 @@ def _of_form(pair: Pair, chunk: Chunk) -> Iterator[Problem]:
         yield Problem("length", f"回答が{len(answer)}文字")
     if found := _DANGLING.search(question) or _ANSWER_DANGLING.search(answer):
         yield Problem("dangling", found[0].strip("、。"))
-    elif not facts.terms(question):
+    elif not facts.has_subject(question):
         yield Problem("no_subject")
     repeats = comparison_key(question) == comparison_key(answer)
     if answer and (repeats or rouge_l(question, answer) >= REPEATED or _ASKS.search(answer)):
@@ -140,15 +151,34 @@ def _missing_facts(pair: Pair, whole: str) -> Iterator[Problem]:
     """Numbers and names of question and answer that the chunk lacks; of the answer to a simple question,
     also those that the quote lacks."""
     known, told = facts.numbers(whole), f"{pair.question}\n{pair.answer}"
-    missing = [number for number in facts.numbers(told) if not number.stands_in(known)]
+    # 「1箱の単価」 asks for one of whatever is counted.
+    asked = {number for number in facts.numbers(pair.question) if number.value != 1}
+    numbers = facts.numbers(pair.answer) | asked
+    missing = [number for number in numbers if not number.stands_in(known)]
     if missing:
         yield Problem("number_missing", "、".join(sorted(map(str, missing))))
     place = facts.folded(whole)
     unknown = {name for name in facts.names(told) if facts.folded(name) not in place}
-    unknown = {name for name in unknown if not _is_counted(name, whole)}
+    unknown |= {
+        noun
+        for found in _KANA_NOUN.findall(told)
+        for noun in re.split("[とや]", found)
+        if facts.folded(noun) not in place
+    }
+    asked_of = f"{place}{facts.folded(pair.question)}"
+    unknown |= {
+        noun
+        for noun in _NOUN.findall(_GENERAL.sub(" ", facts.numeric(pair.answer)))
+        if not any(part in asked_of for part in _neighbours(noun))
+    }
+    unknown = {
+        name
+        for name in unknown
+        if not _is_counted(name, whole)
+    }
     if unknown:
         yield Problem("name_missing", "、".join(sorted(unknown)))
-    if missing or unknown or pair.kind not in ("fact", "definition"):
+    if missing or unknown or pair.kind == "procedure":
         return
     near = f"{pair.quote}\n{pair.question}"
     known, place = facts.numbers(near), facts.folded(near)
@@ -168,7 +198,9 @@ def _is_counted(name: str, whole: str) -> bool:
 def _coverage(text: str, source: str) -> float:
     """Share of the pairs of neighbouring signs in the terms of `text` that stand in those of `source`; 1
     for a text without terms."""
-    ours = [pair for term in facts.terms(text) for pair in _neighbours(term)]
+    held = facts.terms(_GENERAL.sub(" ", normalised(text)))
+    words = [term for term in held if len(term) > 1] or held  # kanji of verbs say little
+    ours = [pair for term in words for pair in _neighbours(term)]
     theirs = facts.folded(facts.numeric(source))
     return sum(pair in theirs for pair in ours) / len(ours) if ours else 1.0
 

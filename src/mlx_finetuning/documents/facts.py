@@ -22,10 +22,10 @@ _TENS = {"十": 10, "百": 100, "千": 1000}
 _MYRIADS = {"万": 10_000, "億": 100_000_000}
 _UNITS = (
     "年度 年 月 日間 日 時間 時 分間 分 秒 円 ドル 人 名 個 本 枚 台 件 回 度 歳 才 号室 号 番 階 泊 割 週間 週 か月 条 章 節 項 "
-    "点 冊 部屋 箱 袋 つ 倍 営業日 % kg g mg km m cm mm L ml kW W V A GB MB TB"
+    "点 冊 部屋 箱 袋 つ 倍 営業日 % kg g mg km m cm mm L ml kW W V A dB GB MB TB 種類 種"
 ).split()
 _UNIT = "|".join(sorted(map(re.escape, _UNITS), key=len, reverse=True))
-_KANJI_NUMBER = re.compile(rf"[〇零一二三四五六七八九十百千万億]+(?=(?:{_UNIT}|パーセント|[ヶヵカケ箇]月))")
+_KANJI_NUMBER = re.compile(rf"(?:(?<=第)|(?<![0-9.])(?=[〇零一二三四五六七八九十百千万億]+(?:{_UNIT}|パーセント|[ヶヵカケ箇]月)))[〇零一二三四五六七八九十百千万億]+")
 _NO_NUMBER = re.compile(r"十分(?=[なにでだ注配理考確検])|一時(?=[的停預保金間])|一部|一番|一度|一方|千葉|八百屋|三日月")
 _MIXED = re.compile(r"([0-9]+(?:\.[0-9]+)?)([万億千百])(?![0-9.]*[一二三四五六七八九])")
 _MONTHS = re.compile(r"[ヶヵカケ箇か](?=月)")
@@ -39,7 +39,7 @@ _CLOCK = re.compile(r"(?<![0-9:])([01]?[0-9]|2[0-4]):([0-5][0-9])(?![0-9:])")
 _HALF = re.compile(r"(?<=[0-9]時)半")
 _AFTERNOON = re.compile(r"(午前|午後)\s*([0-9]{1,2})(?=時)")
 _CODE = re.compile(r"(?<![A-Za-z0-9])(?=[A-Za-z0-9-]*[0-9])(?:[A-Za-z]+-?[0-9][A-Za-z0-9-]*|0[0-9]{1,4}-[0-9]{1,4}-[0-9]{3,4})(?![A-Za-z0-9])")
-_NUMBER = re.compile(rf"([0-9]+(?:\.[0-9]+)?)\s*({_UNIT})?")
+_NUMBER = re.compile(rf"(第?)\s*([0-9]+(?:\.[0-9]+)?)\s*({_UNIT})?")
 _SHARE = re.compile(r"([0-9]+(?:\.[0-9]+)?)割([0-9])?分?")
 
 _KANJI, _KATAKANA = "一-鿿々", "ァ-ヺー"
@@ -52,6 +52,7 @@ _GENERIC = re.compile(
     r"皆|皆様|お客|客|利用者|保護者|相手|本人|仕|模|同|有|無|多|異|王|都道府|市区町|教|居|寝|浴|温|別|個|全)"
     r"(?:さん|様|氏|課|部|係|室|市|県|町|村|区|駅|港|支店|支社|先生|委員)"
 )
+_TITLE = re.compile("(?:さん|様|氏|課長|部長|社長|係長|店長|委員長|委員|先生)$")
 _COMPANY = re.compile(rf"(?:株式会社|有限会社|合同会社)([{_KANJI}{_KATAKANA}ぁ-ゖA-Za-z]{{2,12}})")
 _QUOTED = re.compile(r"[「『]([^「」『』]{2,30})[」』]")
 _KATAKANA_WORD = re.compile(rf"[{_KATAKANA}]{{3,}}")
@@ -89,12 +90,12 @@ def numbers(text: str) -> frozenset[Number]:
     """The numbers in a text, dates and times among them."""
     plain = _CODE.sub(" ", numeric(text))
     return frozenset(
-        Number(float(found[1]), _UNITS_ALIKE.get(found[2] or "", found[2] or ""))
+        Number(float(found[2]), found[1] or _UNITS_ALIKE.get(found[3] or "", found[3] or ""))
         for found in _NUMBER.finditer(plain)
     )
 
 
-_UNITS_ALIKE = {"年度": "年", "名": "人", "才": "歳", "日間": "日", "分間": "分", "週間": "週"}
+_UNITS_ALIKE = {"年度": "年", "名": "人", "才": "歳", "日間": "日", "分間": "分", "週間": "週", "種類": "種"}
 
 
 def numeric(text: str) -> str:
@@ -149,7 +150,7 @@ def names(text: str) -> Iterator[str]:
     plain = normalised(text)
     for found in _NAMED.finditer(plain):
         if not _GENERIC.fullmatch(found[0]):
-            yield found[0]
+            yield _TITLE.sub("", found[0])
     for pattern in (_COMPANY, _QUOTED):
         yield from (found[1] for found in pattern.finditer(plain))
     for pattern in (_CODE, _KATAKANA_WORD, _LATIN_WORD, _LISTED, _TIMES):
@@ -157,9 +158,15 @@ def names(text: str) -> Iterator[str]:
 
 
 _TERM = re.compile(rf"[{_KANJI}]+|[{_KATAKANA}]{{2,}}|[A-Za-z0-9]+")
-_ASKING = re.compile(r"何[時日月年人回個円枚本冊台歳泊階件名]?間?|誰|幾|教|下|願|説明|質問|回答|方|場合|必要|事|物|為|時")
+_ASKING = re.compile(r"何[時日月年人回個円枚本冊台歳泊階件名]?間?|誰|幾|教え|下さい|願い|説明|質問|回答|場合|必要")
+_SUBJECT = re.compile(rf"{_TERM.pattern.replace(']+|', ']{2,}|', 1)}|[{_KANJI}](?=[はがをのでともへに、?])")
 
 
 def terms(text: str) -> list[str]:
-    """What a text is about: its words in kanji, katakana and Latin letters, but for those that ask."""
+    """What a text says: its words in kanji, katakana and Latin letters, but for those that ask."""
     return _TERM.findall(_ASKING.sub(" ", numeric(text)).casefold())
+
+
+def has_subject(question: str) -> bool:
+    """Whether a question says what it is about: kanji that a verb begins with do not."""
+    return _SUBJECT.search(_ASKING.sub(" ", numeric(question))) is not None
