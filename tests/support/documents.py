@@ -38,7 +38,9 @@ pdfmetrics.registerFont(_VerticalFont())
 class Pdf:
     """Writes a PDF line by line, as a word processor sets it."""
 
-    def __init__(self, path: Path, *, head: str = "", size: float = 10.5, encrypt: Any = None) -> None:
+    def __init__(
+        self, path: Path, *, head: str = "", size: float = 10.5, encrypt: Any = None
+    ) -> None:
         self.path, self._head, self._size = path, head, size
         self._canvas = Canvas(str(path), pagesize=A4, encrypt=encrypt)
         self._page = 0
@@ -71,7 +73,9 @@ class Pdf:
     def paragraph(self, text: str, indent: float = 1) -> None:
         """Broken where the column ends, with an indented first line."""
         for at, line in enumerate(self._broken(text, indent)):
-            self._line(line, MINCHO, self._size, self._left + (self._size * indent if at == 0 else 0))
+            self._line(
+                line, MINCHO, self._size, self._left + (self._size * indent if at == 0 else 0)
+            )
 
     def _broken(self, text: str, indent: float) -> Iterable[str]:
         line, room = "", self._right - self._left - indent * self._size
@@ -88,7 +92,10 @@ class Pdf:
             self._line(line, MINCHO, self._size)
 
     def ruled(self, rows: Sequence[Sequence[str]], spans: Sequence[Any] = ()) -> None:
-        style = [("FONT", (0, 0), (-1, -1), MINCHO, self._size), ("GRID", (0, 0), (-1, -1), 0.5, "black")]
+        style = [
+            ("FONT", (0, 0), (-1, -1), MINCHO, self._size),
+            ("GRID", (0, 0), (-1, -1), 0.5, "black"),
+        ]
         drawn = Table([list(row) for row in rows], style=[*style, *spans])
         _, height = drawn.wrapOn(self._canvas, self._right - self._left, 600)
         self._y -= height
@@ -108,7 +115,10 @@ class Pdf:
         top, edges = self._y, (self._left, self._right)
         middle = WIDTH / 2
         lowest = top
-        for text, bounds, start in ((left, (edges[0], middle - 14), top), (right, (middle + 14, edges[1]), top - 5)):
+        for text, bounds, start in (
+            (left, (edges[0], middle - 14), top),
+            (right, (middle + 14, edges[1]), top - 5),
+        ):
             (self._left, self._right), self._y = bounds, start
             self.paragraph(text)
             lowest = min(lowest, self._y)

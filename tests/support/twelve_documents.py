@@ -63,7 +63,12 @@ def price_list(folder: Path) -> Made:
     pdf.ruled(PRICES)
     after = "ご注文は電話（03-1234-5678）か、専用の用紙でお願いします。"
     pdf.paragraph(after)
-    merged = (("地域", "送料", ""), ("", "通常", "冷蔵"), ("関東", "800円", "1,100円"), ("九州", "1,200円", "1,600円"))
+    merged = (
+        ("地域", "送料", ""),
+        ("", "通常", "冷蔵"),
+        ("関東", "800円", "1,100円"),
+        ("九州", "1,200円", "1,600円"),
+    )
     pdf.ruled(merged, [("SPAN", (1, 0), (2, 0)), ("SPAN", (0, 0), (0, 1))])
     filled = (("地域", "送料", "送料"), ("地域", "通常", "冷蔵"), *merged[2:])
     cells = "".join("".join(row) for row in (*PRICES, *filled))
@@ -75,12 +80,22 @@ def price_list(folder: Path) -> Made:
 def open_table(folder: Path) -> Made:
     """A PDF whose table has no ruled lines."""
     pdf = Pdf(folder / "内線番号.pdf")
-    rows = (("部署", "内線", "担当"), ("総務課", "101", "佐藤花子"), ("経理課", "102", "鈴木一郎"), ("営業課", "201", "田中実"))
+    rows = (
+        ("部署", "内線", "担当"),
+        ("総務課", "101", "佐藤花子"),
+        ("経理課", "102", "鈴木一郎"),
+        ("営業課", "201", "田中実"),
+    )
     pdf.heading("内線番号の一覧")
     intro = "部署ごとの内線番号は次のとおりです。変更があれば総務課まで届け出てください。"
     pdf.paragraph(intro)
     pdf.columns(rows)
-    return Made(pdf.save(), "内線番号の一覧" + intro + "".join("".join(row) for row in rows), rows, ("内線番号の一覧",))
+    return Made(
+        pdf.save(),
+        "内線番号の一覧" + intro + "".join("".join(row) for row in rows),
+        rows,
+        ("内線番号の一覧",),
+    )
 
 
 def newsletter(folder: Path) -> Made:
@@ -95,7 +110,13 @@ def newsletter(folder: Path) -> Made:
 def vertical(folder: Path) -> Made:
     """A vertical PDF."""
     pdf = Pdf(folder / "縦書き.pdf")
-    columns = ["　吾輩は猫である。名前はまだ無い。どこで生れたかとんと", "見当がつかぬ。何でも薄暗いじめじめした所でニャーニャー", "泣いていた事だけは記憶している。", "　吾輩はここで始めて人間というものを見た。しかもあとで", "聞くとそれは書生という人間中で一番獰悪な種族であった。"]
+    columns = [
+        "　吾輩は猫である。名前はまだ無い。どこで生れたかとんと",
+        "見当がつかぬ。何でも薄暗いじめじめした所でニャーニャー",
+        "泣いていた事だけは記憶している。",
+        "　吾輩はここで始めて人間というものを見た。しかもあとで",
+        "聞くとそれは書生という人間中で一番獰悪な種族であった。",
+    ]
     pdf.vertical(columns)
     return Made(pdf.save(), "".join(columns))
 
@@ -104,14 +125,22 @@ def scanned(folder: Path) -> Made:
     """A PDF of which one page was scanned; another line has ruby."""
     pdf = Pdf(folder / "議事録.pdf")
     pdf.heading("第12回 安全会議 議事録")
-    lines = ["日時：2026年10月5日（月）午後2時から", "場所：本社3階の会議室", "出席：佐藤、鈴木、田中"]
+    lines = [
+        "日時：2026年10月5日（月）午後2時から",
+        "場所：本社3階の会議室",
+        "出席：佐藤、鈴木、田中",
+    ]
     pdf.lines(lines)
     pdf.ruby("渡邉委員から、非常口の点検の報告があった。", "わたなべ")
     pdf.new_page()
     pdf.image()
     pdf.new_page()
     pdf.paragraph("次回は11月2日に開く。")
-    text = "第12回 安全会議 議事録" + "".join(lines) + "渡邉委員から、非常口の点検の報告があった。次回は11月2日に開く。"
+    text = (
+        "第12回 安全会議 議事録"
+        + "".join(lines)
+        + "渡邉委員から、非常口の点検の報告があった。次回は11月2日に開く。"
+    )
     return Made(pdf.save(), text, scanned=(2,))
 
 
@@ -133,9 +162,15 @@ def handbook(folder: Path) -> Made:
         for cell, value in zip(row.cells, values, strict=True):
             cell.text = value
     document.save(str(folder / "手引き.docx"))
-    text = "経費精算の手引き経費は、使った月の翌月10日までに申請します。申請の手順" + "".join(steps) + "上限額"
+    text = (
+        "経費精算の手引き経費は、使った月の翌月10日までに申請します。申請の手順"
+        + "".join(steps)
+        + "上限額"
+    )
     return Made(
-        folder / "手引き.docx", text + "".join("".join(row) for row in rows), rows,
+        folder / "手引き.docx",
+        text + "".join("".join(row) for row in rows),
+        rows,
         ("経費精算の手引き", "申請の手順", "上限額"),
     )
 
@@ -147,7 +182,9 @@ def word_ruby(folder: Path) -> Made:
         "<w:rubyBase><w:r><w:t>鴻池</w:t></w:r></w:rubyBase></w:ruby></w:r><w:r><w:t>です。</w:t></w:r>"
         '<w:del w:id="1" w:author="a"><w:r><w:delText>消した文</w:delText></w:r></w:del></w:p>'
     )
-    path = docx_with(folder / "担当者.docx", W.format("第1章 担当者") + ruby + W.format("内線は301番です。"))
+    path = docx_with(
+        folder / "担当者.docx", W.format("第1章 担当者") + ruby + W.format("内線は301番です。")
+    )
     return Made(path, "第1章担当者担当は鴻池です。内線は301番です。", headings=("第1章 担当者",))
 
 
@@ -170,7 +207,12 @@ def slides(folder: Path) -> Made:
             grid.cell(row, column).text = value
     show.save(str(folder / "研修.pptx"))
     text = "新入社員研修初日は本社に集合する持ち物は筆記用具と印鑑受付は9時に始める。日程"
-    return Made(folder / "研修.pptx", text + "".join("".join(row) for row in rows), rows, ("新入社員研修", "日程"))
+    return Made(
+        folder / "研修.pptx",
+        text + "".join("".join(row) for row in rows),
+        rows,
+        ("新入社員研修", "日程"),
+    )
 
 
 def page(folder: Path) -> Made:
@@ -186,7 +228,9 @@ def page(folder: Path) -> Made:
     path.write_bytes(html.encode("cp932"))
     rows = (("曜日", "時間"), ("平日", "10:00から"), ("平日", "18:00まで"))
     text = "図書室の利用受付は東雲が担当します。貸し出し一人5冊まで期間は2週間"
-    return Made(path, text + "".join("".join(row) for row in rows), rows, ("図書室の利用", "貸し出し"))
+    return Made(
+        path, text + "".join("".join(row) for row in rows), rows, ("図書室の利用", "貸し出し")
+    )
 
 
 def manual(folder: Path) -> Made:
@@ -199,7 +243,9 @@ def manual(folder: Path) -> Made:
     )
     rows = (("番号", "意味"), ("E1", "紙切れ"), ("E2", "紙詰まり"))
     text = "複合機の使い方電源は右の側面にあります。紙詰まり前のカバーを開ける。紙を引き抜く。注意中は熱い"
-    return Made(path, text + "".join("".join(row) for row in rows), rows, ("複合機の使い方", "紙詰まり"))
+    return Made(
+        path, text + "".join("".join(row) for row in rows), rows, ("複合機の使い方", "紙詰まり")
+    )
 
 
 def plain(folder: Path) -> Made:

@@ -13,7 +13,7 @@ from dataclasses import dataclass, field, replace
 
 from mlx_finetuning.documents import facts
 from mlx_finetuning.documents.chunks import Chunk, sentences
-from mlx_finetuning.documents.pairs import Pair, Problem
+from mlx_finetuning.documents.pairs import BY_MODEL, Pair, Problem
 from mlx_finetuning.utils.japanese_utils import (
     comparison_key,
     foreign_language,
@@ -51,7 +51,9 @@ _GENERAL = re.compile(
     "金額|料金|値段|名前|方法|手順|内容|定義|理由|確認|電話番号|番号|期限|割合|種類|意味|目的|条件|場所|連絡先|可能|以上|以下|以内|正式"
 )
 """What questions ask for, and answers add, in words of their own."""
-_NOUN = re.compile("(?<![一-鿿々])[一-鿿々]{2,}(?![一-鿿々する]|さ[れせ]|し[たてま]|[でが]き|い[たて])")
+_NOUN = re.compile(
+    "(?<![一-鿿々])[一-鿿々]{2,}(?![一-鿿々する]|さ[れせ]|し[たてま]|[でが]き|い[たて])"
+)
 """Kanji that no verb is made of."""
 _KANA_NOUN = re.compile(
     "(?<![ぁ-ゖ一-鿿々])(?!いく|どれ|どち|どこ|それ|すみ|だれ|いつ|なに|ほか|すべて|みな)[ぁ-ゖ]{2,7}?[^ぁ一-鿿のるたいとばもでにて\\W]"
@@ -82,8 +84,8 @@ class Checker:
         return checked
 
     def take(self, pair: Pair) -> None:
-        """Remember a pair that was checked before."""
-        if pair.is_sound:
+        """Remember a pair that was checked before, if these checks found nothing."""
+        if all(problem.code in BY_MODEL for problem in pair.problems):
             key = comparison_key(pair.question)
             self._asked.append((key, pair.question, _subject(pair.question)))
 
@@ -121,7 +123,9 @@ def _of_form(pair: Pair, chunk: Chunk) -> Iterator[Problem]:
     for told in (question, answer):
         language = foreign_language(told)
         is_foreign = language != foreign_language(text) if language else False
-        if is_foreign or (told == question and _JAPANESE.search(text) and not _JAPANESE.search(told)):
+        if is_foreign or (
+            told == question and _JAPANESE.search(text) and not _JAPANESE.search(told)
+        ):
             yield Problem("language", language or "日本語ではない文字")
             break
     if any(is_mojibake(told) or _LOOP.search(told) for told in (question, answer)):
@@ -171,11 +175,7 @@ def _missing_facts(pair: Pair, whole: str) -> Iterator[Problem]:
         for noun in _NOUN.findall(_GENERAL.sub(" ", facts.numeric(pair.answer)))
         if not any(part in asked_of for part in _neighbours(noun))
     }
-    unknown = {
-        name
-        for name in unknown
-        if not _is_counted(name, whole)
-    }
+    unknown = {name for name in unknown if not _is_counted(name, whole)}
     if unknown:
         yield Problem("name_missing", "、".join(sorted(unknown)))
     if missing or unknown or pair.kind == "procedure":

@@ -67,7 +67,7 @@ def _packed(document: Document) -> Iterator[tuple[tuple[str, ...], list[Block]]]
     above: tuple[str, ...] = ()
     held: list[Block] = []
     length = 0
-    for block in (part for block in document.blocks for part in _divided(block)):
+    for block in (part for whole in document.blocks for part in _divided(whole)):
         is_heading = block.kind == "heading"
         has_text = any(one.kind != "heading" for one in held)
         is_new = is_heading and has_text and (length >= ENOUGH or block.level == 1)

@@ -25,20 +25,28 @@ _UNITS = (
     "点 冊 部屋 箱 袋 つ 倍 営業日 % kg g mg km m cm mm L ml kW W V A dB GB MB TB 種類 種"
 ).split()
 _UNIT = "|".join(sorted(map(re.escape, _UNITS), key=len, reverse=True))
-_KANJI_NUMBER = re.compile(rf"(?:(?<=第)|(?<![0-9.])(?=[〇零一二三四五六七八九十百千万億]+(?:{_UNIT}|パーセント|[ヶヵカケ箇]月)))[〇零一二三四五六七八九十百千万億]+")
-_NO_NUMBER = re.compile(r"十分(?=[なにでだ注配理考確検])|一時(?=[的停預保金間])|一部|一番|一度|一方|千葉|八百屋|三日月")
+_KANJI_NUMBER = re.compile(
+    rf"(?:(?<=第)|(?<![0-9.])(?=[〇零一二三四五六七八九十百千万億]+(?:{_UNIT}|パーセント|[ヶヵカケ箇]月)))[〇零一二三四五六七八九十百千万億]+"
+)
+_NO_NUMBER = re.compile(
+    r"十分(?=[なにでだ注配理考確検])|一時(?=[的停預保金間])|一部|一番|一度|一方|千葉|八百屋|三日月"
+)
 _MIXED = re.compile(r"([0-9]+(?:\.[0-9]+)?)([万億千百])(?![0-9.]*[一二三四五六七八九])")
 _MONTHS = re.compile(r"[ヶヵカケ箇か](?=月)")
 _COMMA = re.compile(r"(?<=[0-9]),(?=[0-9]{3}(?![0-9]))")
 _FIRST_YEAR = re.compile(rf"({'|'.join(_ERAS)})元年")
 _ERA_YEAR = re.compile(rf"({'|'.join(_ERAS)})\s*([0-9]{{1,2}})(?=\s*年)")
-_ERA_LETTER = re.compile(r"(?<![A-Za-z])([RHSTM])\.?([0-9]{1,2})[./年]([0-9]{1,2})[./月]([0-9]{1,2})日?")
+_ERA_LETTER = re.compile(
+    r"(?<![A-Za-z])([RHSTM])\.?([0-9]{1,2})[./年]([0-9]{1,2})[./月]([0-9]{1,2})日?"
+)
 _DATE = re.compile(r"(?<![0-9])([12][0-9]{3})[/.-]([01]?[0-9])[/.-]([0-3]?[0-9])(?![0-9])")
 _SHORT_DATE = re.compile(r"(?<![0-9/.])(1[0-2]|0?[1-9])/([12][0-9]|3[01]|0?[1-9])(?![0-9/])")
 _CLOCK = re.compile(r"(?<![0-9:])([01]?[0-9]|2[0-4]):([0-5][0-9])(?![0-9:])")
 _HALF = re.compile(r"(?<=[0-9]時)半")
 _AFTERNOON = re.compile(r"(午前|午後)\s*([0-9]{1,2})(?=時)")
-_CODE = re.compile(r"(?<![A-Za-z0-9])(?=[A-Za-z0-9-]*[0-9])(?:[A-Za-z]+-?[0-9][A-Za-z0-9-]*|0[0-9]{1,4}-[0-9]{1,4}-[0-9]{3,4})(?![A-Za-z0-9])")
+_CODE = re.compile(
+    r"(?<![A-Za-z0-9])(?=[A-Za-z0-9-]*[0-9])(?:[A-Za-z]+-?[0-9][A-Za-z0-9-]*|0[0-9]{1,4}-[0-9]{1,4}-[0-9]{3,4})(?![A-Za-z0-9])"
+)
 _NUMBER = re.compile(rf"(第?)\s*([0-9]+(?:\.[0-9]+)?)\s*({_UNIT})?")
 _SHARE = re.compile(r"([0-9]+(?:\.[0-9]+)?)割([0-9])?分?")
 
@@ -58,7 +66,9 @@ _QUOTED = re.compile(r"[「『]([^「」『』]{2,30})[」』]")
 _KATAKANA_WORD = re.compile(rf"[{_KATAKANA}]{{3,}}")
 _LATIN_WORD = re.compile(r"(?<![A-Za-z0-9])[A-Za-z]{2,}(?![A-Za-z0-9])")
 _LISTED = re.compile("|".join(sorted((*SURNAMES, *PLACES), key=len, reverse=True)))
-_TIMES = re.compile(r"[月火水木金土日]曜|毎日|毎週|毎月|毎年|隔週|隔月|四半期|月末|月初|年末|翌月|翌日|翌週|翌年|当日|前日|当月|前月")
+_TIMES = re.compile(
+    r"[月火水木金土日]曜|毎日|毎週|毎月|毎年|隔週|隔月|四半期|月末|月初|年末|翌月|翌日|翌週|翌年|当日|前日|当月|前月"
+)
 
 
 @dataclass(frozen=True)
@@ -95,7 +105,15 @@ def numbers(text: str) -> frozenset[Number]:
     )
 
 
-_UNITS_ALIKE = {"年度": "年", "名": "人", "才": "歳", "日間": "日", "分間": "分", "週間": "週", "種類": "種"}
+_UNITS_ALIKE = {
+    "年度": "年",
+    "名": "人",
+    "才": "歳",
+    "日間": "日",
+    "分間": "分",
+    "週間": "週",
+    "種類": "種",
+}
 
 
 def numeric(text: str) -> str:
@@ -110,18 +128,28 @@ def numeric(text: str) -> str:
         plain = _MIXED.sub(
             lambda found: f"{float(found[1]) * (_TENS | _MYRIADS)[found[2]]:.0f}+", plain
         )
-    plain = re.sub(r"[0-9]+(?:\+[0-9]+)+\+?", lambda found: str(sum(map(int, found[0].strip("+").split("+")))), plain)
+    plain = re.sub(
+        r"[0-9]+(?:\+[0-9]+)+\+?",
+        lambda found: str(sum(map(int, found[0].strip("+").split("+")))),
+        plain,
+    )
     plain = re.sub(r"(?<=[0-9])\+", "", plain)
     plain = _ERA_LETTER.sub(
-        lambda found: f"{_ERA_LETTERS[found[1]] + int(found[2])}年{int(found[3])}月{int(found[4])}日", plain
+        lambda found: (
+            f"{_ERA_LETTERS[found[1]] + int(found[2])}年{int(found[3])}月{int(found[4])}日"
+        ),
+        plain,
     )
     plain = _ERA_YEAR.sub(lambda found: str(_ERAS[found[1]] + int(found[2])), plain)
     plain = _DATE.sub(lambda found: f"{found[1]}年{int(found[2])}月{int(found[3])}日", plain)
     plain = _SHORT_DATE.sub(lambda found: f"{int(found[1])}月{int(found[2])}日", plain)
-    plain = _CLOCK.sub(lambda found: f"{int(found[1])}時" + (f"{int(found[2])}分" if int(found[2]) else ""), plain)
+    plain = _CLOCK.sub(
+        lambda found: f"{int(found[1])}時" + (f"{int(found[2])}分" if int(found[2]) else ""), plain
+    )
     plain = _HALF.sub("30分", plain)
     plain = _AFTERNOON.sub(
-        lambda found: str(int(found[2]) + (12 if found[1] == "午後" and int(found[2]) < 12 else 0)), plain
+        lambda found: str(int(found[2]) + (12 if found[1] == "午後" and int(found[2]) < 12 else 0)),
+        plain,
     )
     plain = _SHARE.sub(lambda found: f"{float(found[1]) * 10 + int(found[2] or 0):g}%", plain)
     return plain.replace("パーセント", "%")
@@ -158,8 +186,12 @@ def names(text: str) -> Iterator[str]:
 
 
 _TERM = re.compile(rf"[{_KANJI}]+|[{_KATAKANA}]{{2,}}|[A-Za-z0-9]+")
-_ASKING = re.compile(r"何[時日月年人回個円枚本冊台歳泊階件名]?間?|誰|幾|教え|下さい|願い|説明|質問|回答|場合|必要")
-_SUBJECT = re.compile(rf"{_TERM.pattern.replace(']+|', ']{2,}|', 1)}|[{_KANJI}](?=[はがをのでともへに、?])")
+_ASKING = re.compile(
+    r"何[時日月年人回個円枚本冊台歳泊階件名]?間?|誰|幾|教え|下さい|願い|説明|質問|回答|場合|必要"
+)
+_SUBJECT = re.compile(
+    rf"{_TERM.pattern.replace(']+|', ']{2,}|', 1)}|[{_KANJI}](?=[はがをのでともへに、?])"
+)
 
 
 def terms(text: str) -> list[str]:

@@ -38,6 +38,10 @@ PROBLEMS_JA = {
 """What a check finds, as it is told; a pair may have several."""
 
 
+BY_MODEL = ("not_answerable", "answerable_without")
+"""Found by asking a model, after all other checks."""
+
+
 @dataclass(frozen=True)
 class Problem:
     """One reason why a pair is not used as it is."""

@@ -21,9 +21,11 @@ Task = Callable[[TaskContext], "DataclassInstance"]
 KINDS = (
     *("train", "dry_run", "evaluate", "export", "verify", "certify"),
     *("deploy", "serve_model", "download_model", "preview", "auto", "share"),
-    *("reword", "refuse"),
+    *("reword", "refuse", "read_documents", "generate"),
 )
-WITHOUT_DEVICE = ("preview", "serve_model", "download_model", "auto", "share")
+WITHOUT_DEVICE = (
+    *("preview", "serve_model", "download_model", "auto", "share", "read_documents"),
+)
 """Kinds that need not wait for their turn: they compute nothing, or answer people who wait."""
 
 

@@ -34,7 +34,7 @@ _REPORT_EVERY = 500
 def read_docx(path: Path, progress: Progress) -> Document:
     """The body's blocks. Raises DocumentUnreadable, DocumentEncrypted."""
     _require_readable(path)
-    from docx import Document as open_docx
+    import docx
     from docx.table import Table
     from lxml import etree
 
@@ -42,7 +42,7 @@ def read_docx(path: Path, progress: Progress) -> Document:
     blocks: list[Block] = []
     characters = 0
     try:
-        body = open_docx(str(path))
+        body = docx.Document(str(path))
         for at, item in enumerate(body.iter_inner_content()):
             if at % _REPORT_EVERY == 0:
                 progress(Step(STAGE, at, 0, path.name))
@@ -125,9 +125,7 @@ def _slide(slide: Any, number: int) -> Iterator[Block]:
         if title is not None and shape.shape_id == title.shape_id:
             continue
         if shape.has_table if hasattr(shape, "has_table") else False:
-            yield table(
-                ((cell.text for cell in row.cells) for row in shape.table.rows), number
-            )
+            yield table(((cell.text for cell in row.cells) for row in shape.table.rows), number)
         elif shape.has_text_frame:
             for paragraph in shape.text_frame.paragraphs:
                 text = " ".join("".join(run.text for run in paragraph.runs).split())
@@ -173,4 +171,6 @@ def _require_readable(path: Path) -> None:
     except (*_DAMAGE, EOFError) as error:
         raise unreadable(path, error) from error
     if written > _LARGEST_XML:
-        raise refused(f"文章の部分が大きすぎます（{written >> 20} MB。{_LARGEST_XML >> 20} MBまで）。")
+        raise refused(
+            f"文章の部分が大きすぎます（{written >> 20} MB。{_LARGEST_XML >> 20} MBまで）。"
+        )

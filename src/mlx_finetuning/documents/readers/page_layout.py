@@ -16,7 +16,6 @@ from typing import NamedTuple
 
 from mlx_finetuning.documents.readers.wording import joined
 
-
 THICKEST = 2.5
 """Points of a line that is drawn; what is thicker is an area."""
 
@@ -102,12 +101,12 @@ def lay_out(
     glyphs: Sequence[Glyph], rulings: Sequence[Ruling], number: int, height: float
 ) -> PageLayout:
     """The lines and tables of a page."""
-    if _is_vertical(glyphs):
-        glyphs = [glyph._replace(x0=-glyph.y1, y0=glyph.x0, x1=-glyph.y0, y1=glyph.x1) for glyph in glyphs]
+    is_vertical = _is_vertical(glyphs)
+    if is_vertical:
+        glyphs = [
+            glyph._replace(x0=-glyph.y1, y0=glyph.x0, x1=-glyph.y0, y1=glyph.x1) for glyph in glyphs
+        ]
         rulings = [Ruling(-line.y1, line.x0, -line.y0, line.x1) for line in rulings]
-        seen_between = lambda part: (-part.x1, -part.x0)  # noqa: E731
-    else:
-        seen_between = lambda part: (part.y0, part.y1)  # noqa: E731
     grids = _grids(rulings)
     inside: list[list[Glyph]] = [[] for _ in grids]
     free: list[Glyph] = []
@@ -127,8 +126,14 @@ def lay_out(
             start, end = min(part.x0 for part in band), max(part.x1 for part in band)
             lines += [
                 Line(
-                    part.text, part.x0, part.x1, -part.y1, part.size, start, end,
-                    *seen_between(part),
+                    part.text,
+                    part.x0,
+                    part.x1,
+                    -part.y1,
+                    part.size,
+                    start,
+                    end,
+                    *((-part.x1, -part.x0) if is_vertical else (part.y0, part.y1)),
                 )
                 for part in band
                 if part.text
@@ -280,7 +285,10 @@ def _runs(parts: Sequence[_Part]) -> list[list[_Part]]:
 def _same_line(parts: Sequence[_Part]) -> list[list[_Part]]:
     lines: list[list[_Part]] = []
     for part in parts:
-        if lines and min(part.y1, lines[-1][0].y1) - max(part.y0, lines[-1][0].y0) > 0.5 * part.size:
+        if (
+            lines
+            and min(part.y1, lines[-1][0].y1) - max(part.y0, lines[-1][0].y0) > 0.5 * part.size
+        ):
             lines[-1].append(part)
         else:
             lines.append([part])
@@ -379,9 +387,7 @@ def _grids(rulings: Sequence[Ruling]) -> list[_Grid]:
     """Tables of at least two rows and two columns, by their ruled lines."""
     groups: list[list[Ruling]] = []
     for line in rulings:
-        touched = [
-            group for group in groups if any(_meets(line, other) for other in group)
-        ]
+        touched = [group for group in groups if any(_meets(line, other) for other in group)]
         rest = [group for group in groups if not any(group is one for one in touched)]
         groups = [*rest, [line, *(other for group in touched for other in group)]]
     grids = []

@@ -115,7 +115,8 @@ def _drawn(page: Any) -> tuple[bool, list[Ruling]]:
     """Whether the page holds an image, and the straight lines drawn on it, along its edges."""
     from pypdfium2 import raw
 
-    has_image, rulings = False, []
+    has_image = False
+    rulings: list[Ruling] = []
     for item in page.get_objects(max_depth=4):
         has_image = has_image or item.type == raw.FPDF_PAGEOBJ_IMAGE
         if item.type == raw.FPDF_PAGEOBJ_PATH and len(rulings) < _MAX_SEGMENTS:
@@ -240,7 +241,9 @@ def _goes_on(before: Line, line: Line, *, is_first: bool) -> bool:
         return False
     is_indented = line.start > line.column_start + 0.5 * line.size
     same_size = abs(before.size - line.size) < 0.1 * before.size
-    near = is_first or line.column_start != before.column_start or (
-        line.at - before.at < 2.2 * before.size
+    near = (
+        is_first
+        or line.column_start != before.column_start
+        or (line.at - before.at < 2.2 * before.size)
     )
     return before.is_full and same_size and near and not is_indented

@@ -60,8 +60,12 @@ def joined(first: str, second: str) -> str:
     if not first or not second:
         return first + second
     if first[-1] in "\u00ad\x02" or (
-        first[-1] in "-‐" and len(first) > 1 and first[-2].isascii() and first[-2].isalpha()
-        and second[0].isascii() and second[0].islower()
+        first[-1] in "-‐"
+        and len(first) > 1
+        and first[-2].isascii()
+        and first[-2].isalpha()
+        and second[0].isascii()
+        and second[0].islower()
     ):
         return first[:-1] + second
     is_western = first[-1].isascii() and second[0].isascii() and not first[-1].isspace()
