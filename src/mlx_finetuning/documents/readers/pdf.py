@@ -25,6 +25,7 @@ from mlx_finetuning.documents.readers.page_layout import (
     Ruling,
     lay_out,
 )
+from mlx_finetuning.documents.readers.pdf_streams import require_unpackable
 from mlx_finetuning.documents.readers.wording import (
     LONGEST_HEADING,
     heading_level,
@@ -51,6 +52,7 @@ def read_pdf(path: Path, progress: Progress) -> Document:
     """The blocks of all pages. Raises DocumentUnreadable, DocumentEncrypted."""
     import pypdfium2
 
+    require_unpackable(path)
     try:
         pdf = pypdfium2.PdfDocument(path)
     except pypdfium2.PdfiumError as error:
