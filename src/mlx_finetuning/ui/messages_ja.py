@@ -17,6 +17,8 @@ JOBS_JA = {
     "dry_run": "見積もり",
     "preview": "トークンの確認",
     "download_model": "ダウンロード",
+    "read_documents": "文書を読む",
+    "generate": "質問と回答を作る",
     "build_model": "モデルの作成",  # no longer run; older workspaces have some
 }
 """Kinds of jobs."""
@@ -26,6 +28,8 @@ NEXT_STEPS_JA = {
     "DATASET_NOT_FOUND": "「データセット」のページで名前を確かめるか、新しく作ってください。",
     "SOURCE_CHANGED": "元のファイルを戻すか、「データセット」の「新しく作る」で、今のファイルから作り直してください。",
     "DATASET_EXISTS": "別の名前にするか、「同じ名前のデータセットを置き換える」を選んでください。",
+    "GENERATION_DIFFERS": "前と同じ文書と設定で続けるか、「同じ名前のものを、始めから作り直す」を選ぶか、別の名前にしてください。",
+    "NO_PAIRS_GENERATED": "指示に従える、もっと大きなモデルを「質問を作るモデル」に書いて、もう一度試してください。",
     "DATASET_IN_TRASH": "「データセット」の「ゴミ箱」で元に戻してから、もう一度試してください。",
     "DATASET_NOT_IN_TRASH": "「データセット」の「ゴミ箱」で確かめてください。",
     "DATASET_DAMAGED": "「データセット」のページで、元のファイルから作り直してください。",
