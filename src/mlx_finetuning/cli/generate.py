@@ -11,7 +11,7 @@ from mlx_finetuning.cli import text
 from mlx_finetuning.cli.session import CommandResult, Session, command
 from mlx_finetuning.config import TrainConfig
 from mlx_finetuning.documents.pairs import PROBLEMS_JA
-from mlx_finetuning.documents.plan import Generated, GenerateSettings
+from mlx_finetuning.documents.plan import GenerateSettings
 from mlx_finetuning.utils.text_generator import ENGINES_JA, GeneratorChoice
 
 SHOWN = 10
@@ -75,26 +75,20 @@ def generate(
     )  # fmt: skip
     with session.progress() as progress:
         made = session.studio.documents.generate(settings).follow(progress)
-    return CommandResult(dataclasses.asdict(made), _shown(made))
-
-
-def _shown(made: Generated) -> str:
     found = sorted(made.found.items(), key=lambda item: -item[1])
+    counts = [
+        ("作った組", made.pairs),
+        ("学習に使う組", made.sound),
+        ("気になる組", made.pairs - made.sound),
+        *((f"  {PROBLEMS_JA[code]}", count) for code, count in found),
+        ("全ての組", made.source),
+    ]
     lines = [
-        text.pairs(
-            [
-                ("作った組", made.pairs),
-                ("学習に使う組", made.sound),
-                ("気になる組", made.pairs - made.sound),
-                *((f"  {PROBLEMS_JA[code]}", count) for code, count in found),
-                ("全ての組", made.source),
-            ]
-        ),
+        text.pairs(counts),
         *(f"[注意] 文字のないページ（画像）: {page}" for page in made.scanned[:SHOWN]),
         *(f"[注意] 質問を作れませんでした: {failure}" for failure in made.failures[:SHOWN]),
+        f"データセット「{made.name}」を作りました。直すには: data edit {made.name}"
+        if made.dataset
+        else "学習に使える組がないため、データセットは作りませんでした。",
     ]
-    if made.dataset:
-        lines.append(f"データセット「{made.name}」を作りました。直すには: data edit {made.name}")
-    else:
-        lines.append("学習に使える組がないため、データセットは作りませんでした。")
-    return "\n".join(lines)
+    return CommandResult(dataclasses.asdict(made), "\n".join(lines))

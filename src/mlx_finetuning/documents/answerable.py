@@ -6,7 +6,6 @@ answer without any, most of its words.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from dataclasses import replace
 
 from mlx_finetuning.documents import facts
@@ -26,29 +25,21 @@ def tested(
 ) -> ChunkPairs:
     """The chunk's pairs with what asking the model found; only sound ones are asked about."""
     asked = [pair for pair in made.pairs if pair.is_sound and pair.kind != "absent"]
-    ways = ("answer_with", "answer_without")
-    requests = [_request(way, pair, chunk, seed) for way in ways for pair in asked]
+    requests = [
+        TextRequest(({"role": "user", "content": content},), MAX_TOKENS, seed=seed)
+        for way in ("answer_with", "answer_without")
+        for pair in asked
+        for content in (prompt(way, question=pair.question, text=chunk.whole),)
+    ]
     told = generator.generate(requests, tick)
-    found = dict(zip(asked, zip(told[: len(asked)], told[len(asked) :], strict=True), strict=True))
-    pairs = tuple(
-        replace(pair, problems=_problems(pair, found[pair])) if pair in found else pair
-        for pair in made.pairs
-    )
+    found: dict[Pair, tuple[Problem, ...]] = {}
+    for pair, with_chunk, without in zip(asked, told, told[len(asked) :], strict=False):
+        if not is_same_answer(pair.answer, with_chunk):
+            found[pair] = (Problem("not_answerable", with_chunk[:80]),)
+        elif is_same_answer(pair.answer, without):
+            found[pair] = (Problem("answerable_without", without[:80]),)
+    pairs = tuple(replace(pair, problems=found.get(pair, pair.problems)) for pair in made.pairs)
     return replace(made, pairs=pairs)
-
-
-def _request(way: str, pair: Pair, chunk: Chunk, seed: int) -> TextRequest:
-    asked = prompt(way, question=pair.question, text=chunk.whole)
-    return TextRequest(({"role": "user", "content": asked},), MAX_TOKENS, seed=seed)
-
-
-def _problems(pair: Pair, told: Sequence[str]) -> tuple[Problem, ...]:
-    with_chunk, without = told
-    if not is_same_answer(pair.answer, with_chunk):
-        return (Problem("not_answerable", with_chunk[:80]),)
-    if is_same_answer(pair.answer, without):
-        return (Problem("answerable_without", without[:80]),)
-    return ()
 
 
 def is_same_answer(expected: str, told: str) -> bool:

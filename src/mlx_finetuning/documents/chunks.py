@@ -49,41 +49,37 @@ class Chunk:
 
 def chunks_of(document: Document) -> list[Chunk]:
     """The document's chunks in order; headings with nothing below them make none."""
-    chunks: list[Chunk] = []
-    for headings, blocks in _packed(document):
-        if any(block.kind != "heading" for block in blocks):
-            chunks.append(Chunk(document.name, len(chunks) + 1, headings, tuple(blocks)))
-    return chunks
+    packed: list[tuple[tuple[str, ...], list[Block]]] = []
+    path: list[Block] = []  # the headings that what follows stands under
+    length, has_text = 0, False
+    for block in (part for whole in document.blocks for part in _divided(whole)):
+        is_heading = block.kind == "heading"
+        ends = is_heading and (length >= ENOUGH or block.level == 1)
+        is_first = not packed or (has_text and (ends or length + len(block.text) > LONGEST))
+        if is_heading:
+            path = [heading for heading in path if heading.level < block.level]
+        if is_first:
+            packed.append((tuple(heading.text for heading in path), []))
+            length, has_text = 0, False
+        if is_heading:
+            path.append(block)
+        packed[-1][1].append(block)
+        length += len(block.text)
+        has_text = has_text or not is_heading
+    told = [
+        (headings, blocks)
+        for headings, blocks in packed
+        if any(block.kind != "heading" for block in blocks)
+    ]
+    return [
+        Chunk(document.name, number, headings, tuple(blocks))
+        for number, (headings, blocks) in enumerate(told, 1)
+    ]
 
 
 def sentences(text: str) -> list[str]:
     """The sentences and lines of a text."""
     return [found for part in _SENTENCE.findall(text) if (found := part.strip())]
-
-
-def _packed(document: Document) -> Iterator[tuple[tuple[str, ...], list[Block]]]:
-    """Blocks that share a chunk, with the headings above the first."""
-    path: list[Block] = []  # the headings that what follows stands under
-    above: tuple[str, ...] = ()
-    held: list[Block] = []
-    length = 0
-    for block in (part for whole in document.blocks for part in _divided(whole)):
-        is_heading = block.kind == "heading"
-        has_text = any(one.kind != "heading" for one in held)
-        is_new = is_heading and has_text and (length >= ENOUGH or block.level == 1)
-        if is_new or (has_text and length + len(block.text) > LONGEST):
-            yield above, held
-            held, length = [], 0
-        if is_heading:
-            path = [heading for heading in path if heading.level < block.level]
-        if not held:
-            above, length = tuple(heading.text for heading in path), 0
-        if is_heading:
-            path.append(block)
-        held.append(block)
-        length += len(block.text)
-    if held:
-        yield above, held
 
 
 def _divided(block: Block) -> Iterator[Block]:

@@ -8,16 +8,13 @@ asked for again, and then told as a failure of its chunk.
 from __future__ import annotations
 
 import re
-from collections.abc import Mapping
 from dataclasses import dataclass, field
 from string import Template
-from typing import cast
 
 from mlx_finetuning import files
 from mlx_finetuning.documents.checks import Checker, page_of
 from mlx_finetuning.documents.chunks import Chunk, sentences
 from mlx_finetuning.documents.pairs import ABSENT_ANSWER, KINDS_JA, Kind, Pair
-from mlx_finetuning.files import JsonObject
 from mlx_finetuning.utils.text_generator import TextGenerator, TextRequest, Tick, ask
 
 PROMPTS = files.ASSETS / "prompts"
@@ -131,12 +128,10 @@ def prompt(name: str, **values: str) -> str:
     return Template(text).substitute(values).strip() if values else text.strip()
 
 
-def schema(count: int) -> JsonObject:
+def schema(count: int) -> dict[str, object]:
     """Of an answer with up to so many pairs."""
-    limits: Mapping[str, int] = {"question": 200, "answer": 400, "quote": 400}
+    limits = {"question": 200, "answer": 400, "quote": 400}
     texts = {name: {"type": "string", "maxLength": most} for name, most in limits.items()}
     pair = {"type": "object", "properties": texts, "required": [*texts]}
     pairs = {"type": "array", "items": pair, "minItems": 1, "maxItems": count}
-    return cast(
-        JsonObject, {"type": "object", "properties": {"pairs": pairs}, "required": ["pairs"]}
-    )
+    return {"type": "object", "properties": {"pairs": pairs}, "required": ["pairs"]}

@@ -6,9 +6,9 @@ from pathlib import Path
 
 from mlx_finetuning.errors import DocumentUnreadable
 
+STAGE = "文書を読む"
 MAX_CHARACTERS = 20_000_000
 """Of one document."""
-MAX_BLOCKS = 500_000
 
 
 def unreadable(path: Path, error: BaseException) -> DocumentUnreadable:

@@ -6,6 +6,7 @@ fetched. Of ruby the base is kept. An archive that is made to burst is refused b
 
 from __future__ import annotations
 
+import functools
 import re
 from collections.abc import Iterator
 from pathlib import Path
@@ -13,8 +14,7 @@ from typing import Any
 from zipfile import BadZipFile
 
 from mlx_finetuning.documents.document import Block, Document, table, with_text
-from mlx_finetuning.documents.readers.limits import require_size, unreadable
-from mlx_finetuning.documents.readers.pdf import STAGE
+from mlx_finetuning.documents.readers.limits import STAGE, require_size, unreadable
 from mlx_finetuning.documents.readers.wording import heading_level, is_item, joined
 from mlx_finetuning.errors import DocumentEncrypted, DocumentUnreadable, StudioError
 from mlx_finetuning.progress import Progress, Step
@@ -46,7 +46,12 @@ def read_docx(path: Path, progress: Progress) -> Document:
         for at, item in enumerate(body.iter_inner_content()):
             if at % _REPORT_EVERY == 0:
                 progress(Step(STAGE, at, 0, path.name))
-            blocks.append(_docx_table(item) if isinstance(item, Table) else _docx_paragraph(item))
+            if isinstance(item, Table):
+                # A merged cell comes once for each place it covers.
+                cells = ((_docx_cell(cell) for cell in row.cells) for row in item.rows)
+                blocks.append(table(cells))
+            else:
+                blocks.append(_docx_paragraph(item))
             characters += len(blocks[-1].text)
             require_size(characters, path)
     except (StudioError, MemoryError):
@@ -85,12 +90,8 @@ def _docx_text(element: Any) -> str:
     return " ".join("".join(words).replace("\u3000", " ").split())
 
 
-def _docx_table(found: Any) -> Block:
-    rows = []
-    for row in found.rows:
-        # A merged cell comes once for each place it covers.
-        rows.append([_joined(map(_docx_text, cell._tc.iter(f"{_W}p"))) for cell in row.cells])
-    return table(rows)
+def _docx_cell(cell: Any) -> str:
+    return functools.reduce(joined, map(_docx_text, cell._tc.iter(f"{_W}p")), "")
 
 
 def read_pptx(path: Path, progress: Progress) -> Document:
@@ -143,13 +144,6 @@ def _shapes(shapes: Any) -> Iterator[Any]:
             yield from _shapes(shape.shapes)
         else:
             yield shape
-
-
-def _joined(lines: Iterator[str]) -> str:
-    text = ""
-    for line in lines:
-        text = joined(text, line)
-    return text
 
 
 def _require_readable(path: Path) -> None:

@@ -6,6 +6,7 @@ filled rows of a workbook's visible sheets.
 
 from __future__ import annotations
 
+import itertools
 from collections.abc import Callable, Iterable, Sequence
 from pathlib import Path
 
@@ -42,7 +43,9 @@ def read_document(
         require_size(len(text), path)
         document = _TEXTS[ending](text, path)
     elif ending in _WORKBOOKS:
-        document = _workbook(path, sheets)
+        filled = [(name, rows) for name, rows in sheets(path) if rows]
+        blocks = ((Block("heading", name, level=1), table(rows)) for name, rows in filled)
+        document = Document(path.name, "workbook", tuple(itertools.chain.from_iterable(blocks)))
     else:
         raise SourceUnsupported(path=str(path), ending=ending, supported=list(ENDINGS))
     if not document.text.strip():
@@ -50,11 +53,3 @@ def read_document(
             raise DocumentScanned(path=str(path), pages=len(document.scanned_pages))
         raise DocumentEmpty(path=str(path))
     return document
-
-
-def _workbook(path: Path, sheets: Sheets) -> Document:
-    blocks: list[Block] = []
-    for name, rows in sheets(path):
-        if rows:
-            blocks += [Block("heading", name, level=1), table(rows)]
-    return Document(path.name, "workbook", tuple(blocks))

@@ -11,7 +11,6 @@ from mlx_finetuning.documents.chunks import Chunk, chunks_of
 from mlx_finetuning.documents.document import Document
 from mlx_finetuning.documents.plan import ReadDocuments
 from mlx_finetuning.documents.readers.read import ENDINGS
-from mlx_finetuning.jobs.runs import LaterJob
 from mlx_finetuning.ui.components.jobs import draw_job
 from mlx_finetuning.ui.components.text import plain
 from mlx_finetuning.ui.dataset.source import UPLOADER_IN_JAPANESE
@@ -69,7 +68,11 @@ def choose_documents() -> list[Path]:
 
 def read(paths: list[Path]) -> tuple[Document, ...] | None:
     """What stands in them, once the job that reads them is done; None while it is not, or failed."""
-    job = _reading(paths)
+    wanted, listed = [str(path.absolute()) for path in paths], studio().jobs
+    reading = (job for job in listed.list("") if job.kind == "read_documents")
+    job = next(
+        (job for job in reading if listed.settings("", job.name).get("documents") == wanted), None
+    )
     if job is None:
         studio().documents.read(paths)
         st.rerun()
@@ -79,17 +82,6 @@ def read(paths: list[Path]) -> tuple[Document, ...] | None:
     if not job.status.is_living and st.button("もう一度読む", icon=":material/refresh:"):
         studio().documents.read(paths)
         st.rerun()
-    return None
-
-
-def _reading(paths: list[Path]) -> LaterJob | None:
-    """The newest job that reads these documents."""
-    wanted = [str(path.absolute()) for path in paths]
-    for job in studio().jobs.list(""):
-        if job.kind == "read_documents":
-            settings = studio().jobs.settings("", job.name)
-            if settings.get("documents") == wanted:
-                return job
     return None
 
 
@@ -122,18 +114,14 @@ def _draw_chunk(chunk: Chunk) -> None:
     for block in chunk.blocks:
         if block.rows:
             header, *rows = block.rows
-            st.dataframe(
-                [dict(zip(_unique(header), row, strict=False)) for row in rows], hide_index=True
-            )
+            # Columns need names that differ.
+            names = [name or f"（{at}）" for at, name in enumerate(header, 1)]
+            names = [
+                f"{name}（{at}）" if name in names[: at - 1] else name
+                for at, name in enumerate(names, 1)
+            ]
+            st.dataframe([dict(zip(names, row, strict=False)) for row in rows], hide_index=True)
         elif block.kind == "heading":
             st.markdown(f"**{plain(block.text)}**")
         else:
             st.markdown(("- " if block.kind == "item" else "") + plain(block.text))
-
-
-def _unique(names: tuple[str, ...]) -> list[str]:
-    """Names of columns, told apart where they are equal."""
-    return [
-        f"{name}（{at}）" if name in names[: at - 1] or not name else name
-        for at, name in enumerate(names, 1)
-    ]

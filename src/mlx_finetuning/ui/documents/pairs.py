@@ -34,7 +34,9 @@ def draw_pairs() -> None:
     st.caption(
         f"{len(pairs)}組のうち、気になる所がないのは{sound}組です。気になる組も、「使う」に印を付ければ学習に使えます。"
     )
-    used = _used(name, pairs)
+    used = {row for row, pair in enumerate(pairs, 1) if pair.is_sound}
+    if studio().workspace.dataset(name).manifest.is_file():
+        used = set(studio().data.edited(name).values)
     rows = [
         row
         for row, pair in enumerate(pairs, 1)
@@ -54,13 +56,6 @@ def draw_pairs() -> None:
                 icon=":material/edit:",
                 query_params={views.PARAMETER: EDIT_VIEW, datasets.PARAMETER: name},
             )
-
-
-def _used(name: str, pairs: list[Pair]) -> set[int]:
-    """The rows that the dataset is made of; the sound ones where there is none yet."""
-    if studio().workspace.dataset(name).manifest.is_file():
-        return set(studio().data.edited(name).values)
-    return {row for row, pair in enumerate(pairs, 1) if pair.is_sound}
 
 
 def _draw_table(name: str, pairs: list[Pair], rows: list[int], used: set[int]) -> set[int]:
