@@ -186,6 +186,30 @@ class WorkbookEncrypted(DataError):
     """Data: path."""
 
 
+class DocumentUnreadable(DataError):
+    """Data: path, reason."""
+
+
+class DocumentEncrypted(DataError):
+    """Data: path."""
+
+
+class DocumentScanned(DataError):
+    """Every page is an image. Data: path, pages."""
+
+
+class DocumentEmpty(DataError):
+    """Data: path."""
+
+
+class GenerationDiffers(DataError):
+    """Pairs were begun under this name from other documents or settings. Data: name, changed."""
+
+
+class NoPairsGenerated(DataError):
+    """The model has not written a single pair. Data: name, chunks."""
+
+
 class CellTooLong(DataError):
     """Data: path, line, limit."""
 

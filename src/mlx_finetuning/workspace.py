@@ -51,6 +51,18 @@ class DatasetPaths:
 
 
 @dataclass(frozen=True)
+class GeneratedPaths:
+    """`generated/<name>/`: pairs made from documents, before and after they are a dataset."""
+
+    folder: Path
+
+    plan = _Entry("plan.json")
+    """From which documents, with which model and settings."""
+    pairs = _Entry("pairs.jsonl")
+    """A line for each chunk that is done."""
+
+
+@dataclass(frozen=True)
 class JobPaths:
     """The folder of one piece of work done by a worker process."""
 
@@ -146,6 +158,8 @@ class Workspace:
     """Folders made of GGUF files, without their weights."""
     uploads = _Entry("uploads")
     """Files handed in through the browser."""
+    generated_pairs = _Entry("generated")
+    """Pairs made from documents, a folder a dataset."""
     exports = _Entry("exports")
     """Records written for other programs."""
     trash = _Entry("trash")
@@ -168,6 +182,10 @@ class Workspace:
 
     def dataset(self, name: str) -> DatasetPaths:
         return DatasetPaths(self.datasets / checked_name("データセット", name))
+
+    def generated(self, name: str) -> GeneratedPaths:
+        """Of the dataset of this name."""
+        return GeneratedPaths(self.generated_pairs / checked_name("データセット", name))
 
     def run(self, run_id: str) -> RunPaths:
         return RunPaths(self.experiments / checked_name("実験", run_id))

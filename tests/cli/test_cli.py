@@ -93,6 +93,7 @@ def test_the_commands_are_those_of_the_contract() -> None:
             "data preview",
             "data edit",
             "data export",
+            "data generate",
             "data list",
             "data delete",
             "data trash",

@@ -1,5 +1,5 @@
 """`data inspect|prepare|preview|edit|export|list|delete|trash`: source files and datasets; `made_rows`
-has `reword` and `refuse`."""
+has `reword` and `refuse`, `generate` has `generate`."""
 
 from __future__ import annotations
 
@@ -14,6 +14,7 @@ import click
 
 from mlx_finetuning import config
 from mlx_finetuning.cli import made_rows, text, trashing
+from mlx_finetuning.cli.generate import generate
 from mlx_finetuning.cli.session import CommandResult, Session, command, group
 from mlx_finetuning.config import GOALS, HOLD_OUT, SUPERVISE, PrepareConfig
 from mlx_finetuning.jobs.preview import Preview, PreviewSequence, PreviewToken
@@ -34,6 +35,7 @@ TOOLS_IGNORED = (
 
 data = group("data", "データの確認と、データセットの作成")
 made_rows.add_commands(data)
+data.add_command(generate)
 
 FILE = click.argument("file", metavar="FILE", type=click.Path(path_type=Path))
 ENCODING = click.option("--encoding", metavar="NAME", help="文字コード。省略時は自動判定")

@@ -13,6 +13,8 @@ JOBS_JA = {
     "batch_test": "まとめて試す",
     "deploy": "Ollamaへの登録",
     "share": "モデルの受け渡し",
+    "read_documents": "文書を読む",
+    "generate": "質問と回答を作る",
     "reword": "言い換えの生成",
     "refuse": "データにない質問の生成",
     "serve_model": "対話用のモデル",
@@ -21,7 +23,9 @@ JOBS_JA = {
     "download_model": "ダウンロード",
     "build_model": "モデルの作成",  # no longer run; older workspaces have some
 }
-WITHOUT_DEVICE = ("preview", "serve_model", "download_model", "auto", "share")
+WITHOUT_DEVICE = (
+    *("preview", "serve_model", "download_model", "auto", "share", "read_documents"),
+)
 """Those that need not wait for their turn: they compute nothing, or answer people who wait."""
 SILENT = ("serve_model", "dry_run", "preview")
 """Those that whoever asked for them is waiting for, or that do not end by themselves."""

@@ -17,6 +17,7 @@ if TYPE_CHECKING:
     from mlx_finetuning.studio.auto import Auto
     from mlx_finetuning.studio.chat import Chat
     from mlx_finetuning.studio.data import Data
+    from mlx_finetuning.studio.documents import Documents
     from mlx_finetuning.studio.evaluation import Evaluation
     from mlx_finetuning.studio.exports import Exports
     from mlx_finetuning.studio.jobs import Jobs
@@ -50,6 +51,13 @@ class Studio:
         from mlx_finetuning.studio.wordings import Wordings
 
         return Wordings(self.workspace)
+
+    @cached_property
+    def documents(self) -> Documents:
+        """Documents, and the question-answer pairs made of them."""
+        from mlx_finetuning.studio.documents import Documents
+
+        return Documents(self.workspace)
 
     @cached_property
     def models(self) -> Models:

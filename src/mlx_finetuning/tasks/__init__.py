@@ -21,7 +21,7 @@ Task = Callable[[TaskContext], "DataclassInstance"]
 KINDS = (
     *("train", "dry_run", "evaluate", "export", "verify", "certify"),
     *("deploy", "serve_model", "download_model", "preview", "auto", "share"),
-    *("reword", "refuse", "batch_test"),
+    *("reword", "refuse", "batch_test", "read_documents", "generate"),
 )
 
 

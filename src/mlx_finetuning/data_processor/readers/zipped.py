@@ -8,40 +8,19 @@ from pathlib import Path
 from typing import IO, Any
 
 from mlx_finetuning.errors import WorkbookUnreadable
+from mlx_finetuning.utils import archives
 
-MAX_UNPACKED = 400 << 20
-"""Bytes of all parts that are read."""
-_SMALL = 32 << 20
-_BOMB_RATIO = 100
-"""Sheets are packed 5 to 40 times; what is packed tighter, and large, was made to burst."""
 MAX_ELEMENTS = {b"<row": 400_000, b"<c ": 6_000_000, b"<mergeCell ": 50_000, b"<si": 6_000_000}
 """Starts of elements in a part, and how many of them are read."""
-MAX_PARTS = 10_000
 _BLOCK = 1 << 20
 
 
 def open_zip(path: Path, parts: tuple[str, ...]) -> zipfile.ZipFile:
-    """The archive, if what lies under `parts` (beginnings of names) is of a size to be read.
-
-    Sizes are those of the directory, which `zipfile` never reads beyond. Raises WorkbookUnreadable,
-    zipfile.BadZipFile.
-    """
-    archive = zipfile.ZipFile(path)
-    read = [info for info in archive.infolist() if info.filename.startswith(parts)]
-    unpacked = sum(info.file_size for info in read)
-    packed = sum(info.compress_size for info in read)
-    is_bomb = unpacked > _SMALL and unpacked > _BOMB_RATIO * max(1, packed)
-    if unpacked > MAX_UNPACKED or is_bomb:
-        reason = (
-            f"展開すると{unpacked >> 20:,} MBになります（元の{unpacked // max(1, packed):,}倍）。"
-            f"{MAX_UNPACKED >> 20} MBまで読めます。"
-        )
-        raise WorkbookUnreadable(path=str(path), reason=reason)
-    if len(archive.infolist()) > MAX_PARTS:
-        raise WorkbookUnreadable(path=str(path), reason="ZIPの中のファイルが多すぎます。")
-    if any(info.flag_bits & 1 for info in read):
-        raise WorkbookUnreadable(path=str(path), reason="ZIPが暗号化されています。")
-    return archive
+    """The archive, if it may be read: `archives.open_zip`. Raises WorkbookUnreadable,
+    zipfile.BadZipFile."""
+    return archives.open_zip(
+        path, parts, lambda reason: WorkbookUnreadable(path=str(path), reason=reason)
+    )
 
 
 class Transitional(zipfile.ZipFile):

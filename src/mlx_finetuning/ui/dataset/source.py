@@ -18,7 +18,7 @@ PARAMETER = "file"
 MAX_UPLOAD_MB = 200
 
 # Streamlit's uploader speaks English only; its words are covered by these.
-_UPLOADER_IN_JAPANESE = """<style>
+UPLOADER_IN_JAPANESE = """<style>
 [data-testid="stFileUploaderDropzone"] button p { font-size: 0; }
 [data-testid="stFileUploaderDropzone"] button p::after { content: "ファイルを選ぶ"; font-size: 0.95rem; }
 [data-testid="stFileUploaderDropzoneInstructions"] span { font-size: 0; }
@@ -51,7 +51,7 @@ def choose_source() -> Path | None:
         f"Excel（.xlsx、.xls）・ODS・CSV・TSV・JSON・JSONL・Parquet・テキストを、下の枠に置くか選んでください（{MAX_UPLOAD_MB} MBまで）。"
         "元のファイルは書き換えません。"
     )
-    st.html(_UPLOADER_IN_JAPANESE)
+    st.html(UPLOADER_IN_JAPANESE)
     # Any ending comes through: the readers say in Japanese what they don't read, the uploader in English.
     handed = st.file_uploader(
         "ファイル", max_upload_size=MAX_UPLOAD_MB, label_visibility="collapsed"

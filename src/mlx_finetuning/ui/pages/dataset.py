@@ -24,10 +24,17 @@ from mlx_finetuning.ui.dataset import (
     source,
 )
 from mlx_finetuning.ui.dataset.choices import Choices
+from mlx_finetuning.ui.documents import handed, making, pairs
 from mlx_finetuning.ui.frame import studio
 
-NEW, SAVED, EDIT, TRASH = "new", "saved", "edit", "trash"
-VIEWS = {NEW: "新しく作る", SAVED: "保存したもの", EDIT: "保存したものを直す", TRASH: "ゴミ箱"}
+NEW, DOCUMENTS, SAVED, EDIT, TRASH = "new", "documents", "saved", "edit", "trash"
+VIEWS = {
+    NEW: "新しく作る",
+    DOCUMENTS: "文書から作る",
+    SAVED: "保存したもの",
+    EDIT: "保存したものを直す",
+    TRASH: "ゴミ箱",
+}
 
 
 def draw_new() -> None:
@@ -73,6 +80,19 @@ def draw_new() -> None:
     name = saving.draw_saving(choices, path, chosen, dict(mapping), work.edits)
     if name is not None:
         show_saved(name)
+
+
+def draw_documents() -> None:
+    """From documents to pairs, and from those to a dataset."""
+    st.header("1. 文書")
+    paths = handed.choose_documents()
+    documents = handed.read(paths) if paths else None
+    if documents is not None:
+        handed.draw_documents(documents)
+        st.header("2. 質問と回答を作る")
+        making.draw_making(paths)
+    st.header("作った質問と回答")
+    pairs.draw_pairs()
 
 
 def show_saved(name: str) -> None:
@@ -162,6 +182,8 @@ st.title("データセット")
 view = choose_view(VIEWS, NEW)
 if view == SAVED:
     draw_saved()
+elif view == DOCUMENTS:
+    draw_documents()
 elif view == EDIT:
     draw_edit()
 elif view == TRASH:
