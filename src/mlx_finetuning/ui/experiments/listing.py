@@ -11,7 +11,7 @@ from mlx_finetuning.jobs.runs import Run
 from mlx_finetuning.ui import sitemap
 from mlx_finetuning.ui.components import views
 from mlx_finetuning.ui.components.runs import PARAMETER
-from mlx_finetuning.ui.experiments import comparing
+from mlx_finetuning.ui.experiments import comparing, merging
 from mlx_finetuning.ui.frame import studio
 from mlx_finetuning.utils.units_ja import duration, local_time
 
@@ -54,6 +54,7 @@ def draw_list(runs: Sequence[Run], detail: str, compare: str) -> None:
         query = {views.PARAMETER: compare, comparing.PARAMETER: ",".join(chosen)}
         label = f"{len(chosen)}件を比べる"
         st.page_link(page, label=label, icon=":material/compare:", query_params=query)
+        merging.draw_merge([run.run_id for run in chosen])
 
 
 def _row(run: Run) -> dict[str, str]:
