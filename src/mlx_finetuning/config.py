@@ -40,7 +40,7 @@ HOLD_OUT = ("auto", "paraphrase", "group")
 GOALS = ("faq", "style", "labels", "rewrite", "text", "preference")
 """What a model is trained for; `utils.goals` has their names, and guesses one from the data."""
 SUPERVISE = ("answers", "all")
-OBJECTIVES = ("auto", "sft", "dpo", "orpo")
+OBJECTIVES = ("auto", "sft", "dpo", "orpo", "simpo", "kto")
 
 
 @dataclass(frozen=True)
@@ -138,17 +138,36 @@ class TrainConfig:
     )
     objective: str = setting(
         "auto",
-        "学習の目的。sftは文章や答えをまねる。dpoとorpoは、好みの比較（chosenとrejected）から学ぶ。"
-        "autoは、好みの比較ならdpo、ほかはsft",
+        "学習の目的。sftは文章や答えをまねる。dpo、orpo、simpoは、好みの比較（chosenとrejected）から学ぶ。"
+        "ktoは、1つずつ○×を付けた答えから学ぶ。autoは、好みの比較ならdpo、○×の付いた答えならkto、ほかはsft",
         choices=OBJECTIVES,
     )
     beta: float = setting(
-        0.1,
-        "DPOでは元のモデルから離れにくくする強さ、ORPOでは比較の重み。"
-        "DPOの学習率は、ふつうの学習の10分の1ほどから試す",
+        0.0,
+        "DPOとKTOでは元のモデルから離れにくくする強さ、ORPOでは比較の重み、SimPOでは答えの差の倍率。"
+        "0なら、DPO・ORPO・KTOは0.1、SimPOは2。学習率は、ふつうの学習の10分の1ほどから試す",
         minimum=0.0,
         maximum=10.0,
     )
+    gamma: float = setting(
+        1.0,
+        "SimPOで、よい答えが、よくない答えより、どれだけ先に出ればよいか。betaの半分ほど",
+        minimum=0.0,
+        maximum=10.0,
+    )
+    desirable_weight: float = setting(
+        1.0, "KTOで、○の答えの損失に掛ける数", minimum=0.0, maximum=100.0
+    )
+    undesirable_weight: float = setting(
+        1.0, "KTOで、×の答えの損失に掛ける数", minimum=0.0, maximum=100.0
+    )
+
+    continues: str = setting(
+        "",
+        "続きから学習する、終わった学習のID。その重みとオプティマイザーの状態から始める。"
+        "モデルとアダプタの形（rank など）は変えられない",
+    )
+    """A finished run whose adapter and optimizer state this one starts from."""
 
     replay: int = setting(
         -1,
@@ -252,6 +271,32 @@ class TrainConfig:
     seed: int = setting(42, "乱数の種", minimum=0)
 
 
+MERGE_METHODS = ("linear", "ties", "dare")
+STRENGTH_JA = "学習の強さ。0なら元のモデル、1なら学習したまま、1より大きいと強める"
+HIGHEST_STRENGTH = 1.5
+
+
+@dataclass(frozen=True)
+class MergeConfig:
+    """How adapters of one base become one."""
+
+    method: str = setting(
+        "linear",
+        "合わせ方。linearは変化の重み付きの和（正確）。tiesは大きな変化を残し、向きの多数決をとる。"
+        "dareは変化を無作為に間引いて残りを強める",
+        choices=MERGE_METHODS,
+    )
+    weights: tuple[float, ...] = setting(
+        (), "それぞれの重み（コンマ区切り、学習の順）。空なら、どれも同じで合わせて1"
+    )
+    density: float = setting(0.5, "tiesとdareで残す割合", minimum=0.01, maximum=1.0)
+    rank: int = setting(
+        0, "合わせたアダプタのランク。0なら、元のランクの合計", minimum=0, maximum=4096
+    )
+    strength: float = setting(1.0, STRENGTH_JA, minimum=0.0, maximum=HIGHEST_STRENGTH)
+    seed: int = setting(42, "dareの乱数の種", minimum=0)
+
+
 @dataclass(frozen=True)
 class GenerateConfig:
     """How answers are generated."""
@@ -259,6 +304,10 @@ class GenerateConfig:
     max_tokens: int = setting(128, "1つの答えの最大トークン数", minimum=1)
     temperature: float = setting(0.0, "温度。0なら毎回同じ答え", minimum=0.0, maximum=5.0)
     system: str = setting("", "システム文")
+    strength: float = setting(
+        1.0, f"{STRENGTH_JA}（mlxだけ）", minimum=0.0, maximum=HIGHEST_STRENGTH
+    )
+    """By which the adapter's change is multiplied."""
 
 
 @dataclass(frozen=True)
@@ -451,6 +500,7 @@ def default_yaml() -> str:
 SECTIONS: dict[str, type] = {
     "prepare": PrepareConfig,
     "train": TrainConfig,
+    "merge": MergeConfig,
     "generate": GenerateConfig,
     "evaluate": EvaluateConfig,
     "certify": CertifyConfig,

@@ -523,6 +523,14 @@ class RerunSourceChanged(RunError):
     """Data or base are not what the run was made of. Data: run_id, changed."""
 
 
+class ContinuationDiffers(RunError):
+    """A run goes on from another one's adapter, whose form it has to keep. Data: run_id, changed."""
+
+
+class MergeImpossible(RunError):
+    """Adapters that cannot become one, or be made stronger or weaker. Data: run_ids, reason."""
+
+
 class MlxLmFailed(RunError):
     """The `mlx-lm` engine's process ended with an error. Data: exit_code, tail, log."""
 

@@ -99,6 +99,8 @@ class RunPaths(JobPaths):
     report = _Entry("report.json")
     report_html = _Entry("report.html")
     certificate = _Entry("certificate.json")
+    merge = _Entry("merge.json")
+    """Of a run that was made of others' adapters: which, and how."""
     notes = _Entry("notes.json")
     """What the user wrote about the run, and its tags."""
     marks = _Entry("marks.json")
@@ -117,6 +119,8 @@ class AdapterPaths:
 
     weights = _Entry("adapters.safetensors")
     config = _Entry("adapter_config.json")
+    optimizer = _Entry("optimizer.safetensors")
+    """The optimizer's state after the last update, for a run that continues this one."""
     best = _Entry("best")
     checkpoints = _Entry("checkpoints")
 

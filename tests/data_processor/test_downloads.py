@@ -86,6 +86,15 @@ def test_no_cell_is_run() -> None:
 
 
 @pytest.mark.parametrize("form", FORMS)
+def test_judged_answers_come_back_with_their_marks(form: str, workspace: Workspace) -> None:
+    lines: list[object] = [
+        {"prompt": f"{at}号店は？", "completion": f"答え{at}", "label": at % 3 == 0}
+        for at in range(12)
+    ]
+    _assert_comes_back(_prepare(workspace, "a", lines), "a", form)
+
+
+@pytest.mark.parametrize("form", FORMS)
 def test_conversations_with_all_they_hold_come_back(form: str, workspace: Workspace) -> None:
     tool = {"type": "function", "function": {"name": "price", "parameters": {"type": "object"}}}
     call = {"type": "function", "function": {"name": "price", "arguments": {"id": 3}}}

@@ -956,15 +956,63 @@ def test_marked_answer_is_kept_as_context(tmp_path: Path, mark: dict[str, Any]) 
     assert [turn.get("weight") for turn in row["messages"]] == [None, 0, None, None]
 
 
-def test_rows_judged_bad_are_left_out_and_said(tmp_path: Path) -> None:
-    records = [
-        {"prompt": q, "completion": a, "label": n % 2 == 0} for n, (q, a) in enumerate(FACTS)
+def judged(question: str, answer: str, label: str) -> list[dict[str, Any]]:
+    return [
+        {question: q, answer: a, label: n % 2 == 0 if label == "label" else "○×"[n % 2]}
+        for n, (q, a) in enumerate(FACTS)
     ]
+
+
+def test_rows_judged_bad_are_left_out_and_said(tmp_path: Path) -> None:
+    records = judged("質問", "回答", "評価")
     found = looked_at(tmp_path, "a.jsonl", as_jsonl(records))
-    assert codes(found)["UNDESIRABLE"] == (2, 4, 6)
+    assert (codes(found)["UNDESIRABLE"], found.kind) == ((2, 4, 6), "chat")
     assert found.usable_rows == 3
-    categories = [{**record, "label": "施設"} for record in records]
+    trl = judged("prompt", "completion", "label")
+    assert looked_at(tmp_path, "a.jsonl", as_jsonl(trl), goal="faq").usable_rows == 3
+    categories = [{**record, "label": "施設"} for record in trl]
     assert looked_at(tmp_path, "a.jsonl", as_jsonl(categories)).usable_rows == 6
+    only_good = [{**record, "label": True} for record in trl]
+    assert looked_at(tmp_path, "a.jsonl", as_jsonl(only_good)).kind == "chat"
+
+
+@pytest.mark.parametrize(
+    ("names", "goal"),
+    [(("prompt", "completion", "label"), "auto"), (("質問", "回答", "評価"), "preference")],
+)
+def test_judged_rows_keep_their_marks(
+    tmp_path: Path, names: tuple[str, str, str], goal: str
+) -> None:
+    """TRL's unpaired preferences, and a table of ○ and × where preferences are to be learned."""
+    records = judged(*names)
+    records.append({**records[0], names[2]: records[1][names[2]]})  # good here, bad there
+    found = looked_at(tmp_path, "a.jsonl", as_jsonl(records), goal=goal)
+    assert (found.kind, found.goal, found.usable_rows) == ("judged", "preference", 7)
+    assert not {"CONFLICT", "DUPLICATE", "UNDESIRABLE"} & set(codes(found))
+    rows = rows_of(tmp_path, "a.jsonl", as_jsonl(records), goal=goal)
+    assert [row["label"] for row in rows] == [n % 2 == 0 for n in range(6)] + [False]
+    assert said(rows[1]) == [("user", QUESTIONS[1]), ("assistant", ANSWERS[1])]
+
+
+def test_judged_rows_of_several_turns_and_without_a_mark(tmp_path: Path) -> None:
+    turns = [
+        {"role": "user", "content": "こんにちは"},
+        {"role": "assistant", "content": "ご用件をどうぞ。"},
+    ]
+    records = [
+        {
+            "prompt": [*turns, {"role": "user", "content": q}],
+            "completion": [{"role": "assistant", "content": a}],
+            "label": n % 2 == 0,
+        }
+        for n, (q, a) in enumerate(FACTS)
+    ]
+    rows = rows_of(tmp_path, "a.jsonl", as_jsonl(records))
+    assert said(rows[0])[1:3] == [("assistant", "ご用件をどうぞ。"), ("user", QUESTIONS[0])]
+    assert [row["label"] for row in rows] == [n % 2 == 0 for n in range(6)]
+    records[2]["label"] = None
+    found = looked_at(tmp_path, "a.jsonl", as_jsonl(records))
+    assert (codes(found)["UNJUDGED"], found.usable_rows) == ((3,), 5)
 
 
 SHAPES: dict[str, Any] = {

@@ -1,4 +1,4 @@
-"""DPO and ORPO: losses and gradients against plain references, and whole runs on pairs."""
+"""DPO, ORPO and SimPO: losses and gradients against plain references, and whole runs on pairs."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ from mlx_finetuning.config import TrainConfig
 from mlx_finetuning.errors import Interrupted, InvalidSettings, NothingToLearn
 from mlx_finetuning.mlx_trainer.batches import batches
 from mlx_finetuning.mlx_trainer.batches.examples import Example
-from mlx_finetuning.mlx_trainer.gradient import backward, preference
+from mlx_finetuning.mlx_trainer.gradient import backward, objectives, preference
 from mlx_finetuning.mlx_trainer.gradient.preference import Pair
 from mlx_finetuning.mlx_trainer.model import adapters
 from mlx_finetuning.mlx_trainer.model.load import LoadedModel, load
@@ -28,11 +28,11 @@ from support.model_classes import model_of
 from support.recorded_run import rows, tiny_folder
 from support.resumed_run import lines, stop_at, train
 
-BETA = 0.7
+BETA, GAMMA = 0.7, 0.4
 
 
 def config_of(objective: str, **changes: Any) -> TrainConfig:
-    return TrainConfig(objective=objective, beta=BETA, **changes)
+    return TrainConfig(objective=objective, beta=BETA, gamma=GAMMA, **changes)
 
 
 def pairs() -> list[Pair]:
@@ -70,6 +70,9 @@ def _in_numpy(model: nn.Module, objective: str) -> float:
                 one.sum() - before for one, before in zip(found, pair.reference, strict=True)
             )
             total += math.log1p(math.exp(-BETA * (better - worse)))
+        elif objective == "simpo":
+            better, worse = (one.mean() for one in found)
+            total += math.log1p(math.exp(GAMMA - BETA * (better - worse)))
         else:
             better, worse = (math.exp(one.mean()) for one in found)
             ratio = (better / (1 - better)) / (worse / (1 - worse))
@@ -93,6 +96,9 @@ def _by_autograd(model: nn.Module, objective: str) -> dict[str, NDArray[Any]]:
                 continue
             better = better.sum() / pair.chosen.targets
             worse = worse.sum() / pair.rejected.targets
+            if objective == "simpo":
+                losses.append(-mx.log(mx.sigmoid(BETA * (better - worse) - GAMMA)))
+                continue
             odds = [mx.exp(one) / (1 - mx.exp(one)) for one in (better, worse)]
             losses.append(-better - BETA * mx.log(mx.sigmoid(mx.log(odds[0] / odds[1]))))
         return mx.stack(losses).sum()
@@ -102,7 +108,7 @@ def _by_autograd(model: nn.Module, objective: str) -> dict[str, NDArray[Any]]:
 
 
 @pytest.mark.parametrize("make", [preference.concatenated, preference.padded])
-@pytest.mark.parametrize("objective", ["dpo", "orpo"])
+@pytest.mark.parametrize("objective", ["dpo", "orpo", "simpo"])
 @pytest.mark.parametrize("kind", ["llama", "gemma2", "qwen3"])
 def test_loss_and_gradients_equal_those_of_the_formula(
     kind: str, objective: str, make: Any
@@ -122,7 +128,7 @@ def test_marks_count_leading_answers_and_add_their_margins() -> None:
     found = mx.array([[-1.0, -4.0], [-5.0, -2.0]])
     reference = mx.array([[-2.0, -2.0], [-1.0, -1.0]])
     batch = preference.PairBatch(None, mx.ones((4, 3)), reference)  # type: ignore[arg-type]
-    losses, margins = preference._dpo(found, batch, 0.5)
+    losses, margins = preference._dpo(found, batch, TrainConfig(beta=0.5))
     np.testing.assert_allclose(np.array(margins), [1.5, -1.5])
     expected = [math.log1p(math.exp(-1.5)), math.log1p(math.exp(1.5))]
     np.testing.assert_allclose(np.array(losses), expected, rtol=1e-6)
@@ -131,7 +137,7 @@ def test_marks_count_leading_answers_and_add_their_margins() -> None:
 def test_certain_answer_has_finite_odds() -> None:
     found = mx.array([[0.0, -1e-9]])
     batch = preference.PairBatch(None, mx.ones((2, 3)), found)  # type: ignore[arg-type]
-    losses, _ = preference._orpo(found, batch, 0.1)
+    losses, _ = preference._orpo(found, batch, TrainConfig(beta=0.1))
     assert np.isfinite(np.array(losses)).all()
 
 
@@ -177,11 +183,11 @@ def test_pairs_without_room_for_an_answer_are_left_out(tiny: LoadedModel) -> Non
 
 def test_objective_follows_the_rows() -> None:
     chat = rows(2)
-    assert preference.objective_for(TrainConfig(), ROWS) == "dpo"
-    assert preference.objective_for(TrainConfig(), chat) == "sft"
-    assert preference.objective_for(config_of("sft"), ROWS) == "sft"
+    assert objectives.objective_for(TrainConfig(), ROWS) == "dpo"
+    assert objectives.objective_for(TrainConfig(), chat) == "sft"
+    assert objectives.objective_for(config_of("sft"), ROWS) == "sft"
     with pytest.raises(InvalidSettings):
-        preference.objective_for(config_of("orpo"), chat)
+        objectives.objective_for(config_of("orpo"), chat)
 
 
 # --- whole runs --------------------------------------------------------------------------
@@ -233,12 +239,13 @@ def test_stopped_dpo_run_goes_on_bit_identical(preferred: Path, tmp_path: Path) 
     assert all((np.array(ours[key]) == np.array(whole[key])).all() for key in whole)
 
 
-def test_helper_processes_change_no_loss_of_pairs(tmp_path: Path) -> None:
-    config = dataclasses.replace(RUN, dropout=0.0, iterations=3, objective="orpo")
+@pytest.mark.parametrize("objective", ["orpo", "simpo"])
+def test_helper_processes_change_no_loss_of_pairs(tmp_path: Path, objective: str) -> None:
+    config = dataclasses.replace(RUN, dropout=0.0, iterations=3, objective=objective)
     for processes in (1, 2):
         folder = tmp_path / str(processes)
         result = train(folder, dataclasses.replace(config, processes=processes), data=(ROWS, []))
-        assert (result.processes, result.objective) == (processes, "orpo")
+        assert (result.processes, result.objective) == (processes, objective)
     one, two = (metrics(tmp_path / name, "loss") for name in ("1", "2"))
     assert one == pytest.approx(two, rel=1e-4)
 

@@ -50,6 +50,7 @@ def train(
     loaded: LoadedModel | None = None,
     data: tuple[Sequence[dict[str, Any]], Sequence[dict[str, Any]]] | None = None,
     replayed: Sequence[Example] = (),
+    parent: loop.Parent | None = None,
 ) -> loop.TrainResult:
     """A sitting of the run in `folder`: it goes on where the last one was saved."""
     learned, held_out = data or (rows(8), rows(2))
@@ -69,6 +70,7 @@ def train(
             AdapterPaths(folder),
             hooks,
             replayed,
+            parent,
         )
 
 

@@ -263,7 +263,7 @@ def pairs(studio: Studio) -> str:
 
 
 @pytest.mark.usefixtures("few_general")
-@pytest.mark.parametrize("objective", ["dpo", "orpo"])
+@pytest.mark.parametrize("objective", ["dpo", "orpo", "simpo"])
 def test_a_run_on_pairs_is_judged_by_what_it_trains(
     studio: Studio, pairs: str, objective: str
 ) -> None:
@@ -276,6 +276,7 @@ def test_a_run_on_pairs_is_judged_by_what_it_trains(
     shown = {
         "dpo": (found.widened, found.change.value),
         "orpo": (found.tuned_accuracy, found.tuned_margin),
+        "simpo": (found.tuned_accuracy, found.tuned_margin),
     }
     accuracy, margin = shown[objective]
     assert accuracy == pytest.approx(line.valid_accuracy)
@@ -284,6 +285,36 @@ def test_a_run_on_pairs_is_judged_by_what_it_trains(
     assert "よい答えのほうが出やすい組" in _shown(report)
     page = studio.workspace.run(run_id).report_html.read_text(encoding="utf-8")
     assert "<h2>よい答えとよくない答え</h2>" in page
+
+
+@pytest.mark.usefixtures("few_general")
+def test_a_run_on_judged_answers_is_judged_by_what_it_trains(studio: Studio) -> None:
+    rows = [
+        {
+            "messages": [
+                {"role": "user", "content": f"{n // 2}号店は開いていますか。"},
+                {"role": "assistant", "content": "知らん。" if n % 2 else POLITE},
+            ],
+            "label": n % 2 == 0,
+            "row": n + 2,
+        }
+        for n in range(40)
+    ]
+    dataset = studio.workspace.dataset("marked")
+    for path, split in (
+        (dataset.train, rows[:24]),
+        (dataset.valid, rows[24:32]),
+        (dataset.test, rows[32:]),
+    ):
+        write_rows(path, split)
+    run_id = trained(studio, "marked", iterations=6, batch_size=4)
+    report = evaluated(studio, run_id)
+    assert report.verdict.state == "learned", report.verdict
+    found = report.splits["test"].preference
+    assert found.pairs == 4 * 4  # each good answer with each bad one
+    assert found.widened > 0.9
+    assert found.change.value == pytest.approx(found.tuned_margin - found.base_margin)
+    assert {item.expected for item in report.splits["test"].answers} == {POLITE}
 
 
 @pytest.mark.usefixtures("few_general")

@@ -173,6 +173,18 @@ def test_both_answers_of_a_preference_row_are_shown(studio: Studio) -> None:
     assert totals.tokens > 3 * result.row.token_count
 
 
+def test_judged_row_is_shown_with_its_mark_and_its_last_answer_alone(studio: Studio) -> None:
+    said = ("はい？", "ご用件は？", "1の次は？", "3です。")
+    talk = [
+        {"role": role, "content": text}
+        for role, text in zip(("user", "assistant") * 2, said, strict=True)
+    ]
+    _write(studio, "judged", [{"messages": talk, "label": False, "row": 2}])
+    result = studio.data.preview("judged", "tiny-ja").follow()
+    assert _learned(result.row) == "3です。<|im_end|>"
+    assert (result.label, result.more, result.rejected) == (False, (), None)
+
+
 def test_plain_text_is_shown_as_learned_whole(studio: Studio) -> None:
     rows = [{"text": "むかしむかし。", "row": 2}, {"text": "ある所に。" * 9, "row": 3}]
     _write(studio, "texts", rows)

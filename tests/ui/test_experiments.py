@@ -4,17 +4,19 @@ from __future__ import annotations
 
 import json
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict, replace
 
 import pytest
 
 from mlx_finetuning import config, files
-from mlx_finetuning.config import TrainConfig
+from mlx_finetuning.config import MergeConfig, TrainConfig
 from mlx_finetuning.experiment_tracker.evaluation.outcome import Evidence, judge
 from mlx_finetuning.experiment_tracker.evaluation.results import Tally
 from mlx_finetuning.experiment_tracker.records import notes
 from mlx_finetuning.studio import Studio
+from mlx_finetuning.studio.merging import Merging
+from mlx_finetuning.studio.training import Training
 from mlx_finetuning.ui.experiments.comparing import label
 from mlx_finetuning.workspace import Workspace
 from support import finished_run, ui_workspaces
@@ -216,6 +218,64 @@ def test_simulated_run_is_run_again_from_the_page(workspace: Workspace) -> None:
     run_id = ui_workspaces.simulate(workspace)
     click(open_page("experiments", run=run_id), "同じ設定で再実行")
     assert len(Studio(workspace).runs.list()) == 2
+
+
+def _trained(workspace: Workspace, number: int = 0) -> str:
+    """A finished run with a file in the place of its weights."""
+    run_id = ui_workspaces.add_run(workspace, number).folder.name
+    files.write_text(workspace.adapter(run_id).weights, "-")
+    return run_id
+
+
+def test_finished_run_goes_on_from_the_page_with_what_was_changed(
+    workspace: Workspace, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    ui_workspaces.add_dataset(workspace)
+    run_id = _trained(workspace)
+    asked: list[Mapping[str, object]] = []
+
+    def go_on(training: Training, parent: str, changes: Mapping[str, object]) -> str:
+        asked.append({**changes, "parent": parent})
+        return run_id
+
+    monkeypatch.setattr(Training, "continue_run", go_on)
+    page = open_page("experiments", run=run_id)
+    page.number_input(key=f"continue-rate-{run_id}").set_value(1e-4)
+    click(page, "続きを始める")
+    assert asked == [
+        {
+            "parent": run_id,
+            "dataset": "faq",
+            "iterations": 20,
+            "epochs": 0,
+            "learning_rate": 1e-4,
+        }
+    ]
+
+
+def test_continuation_that_is_refused_says_why(workspace: Workspace) -> None:
+    ui_workspaces.add_dataset(workspace)
+    run_id = _trained(workspace)  # of a model with other files
+    page = open_page("experiments", run=run_id)
+    click(page, "続きを始める")
+    assert "続けることはできません" in shown_errors(page)[0]
+
+
+def test_strength_is_chosen_on_the_page_of_a_run(
+    workspace: Workspace, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    run_id = _trained(workspace)
+    asked: list[tuple[object, ...]] = []
+
+    def start(merging: Merging, run_ids: Sequence[str], settings: MergeConfig) -> str:
+        asked.append((list(run_ids), settings))
+        return run_id
+
+    monkeypatch.setattr(Merging, "start", start)
+    page = open_page("experiments", run=run_id)
+    page.slider(key=f"merge-{run_id}-strength").set_value(1.2)
+    click(page, "作る")
+    assert asked == [([run_id], MergeConfig(strength=1.2))]
 
 
 @pytest.mark.parametrize("view", ["list", "detail", "compare", "trash"])

@@ -25,7 +25,7 @@ from mlx_finetuning.ui.components.jobs import LOOKS
 from mlx_finetuning.ui.components.text import plain
 from mlx_finetuning.ui.dataset.findings import REMEDIES
 from mlx_finetuning.ui.messages_ja import FIXES_JA, NEXT_STEPS_JA
-from mlx_finetuning.ui.training.setup import CHOSEN_ABOVE, GROUPS
+from mlx_finetuning.ui.training.setup import CHOSEN_ABOVE, CHOSEN_ELSEWHERE, GROUPS
 from support import ui_workspaces
 
 
@@ -143,7 +143,7 @@ def test_presets_train_wide_models_more_slowly(width: int, rate: float) -> None:
 def test_every_setting_of_a_run_can_be_chosen() -> None:
     shown = [name for names in GROUPS.values() for name in names]
     fields = {item.name for item in dataclasses.fields(TrainConfig)}
-    assert sorted(shown) == sorted(fields - set(CHOSEN_ABOVE))
+    assert sorted(shown) == sorted(fields - {*CHOSEN_ABOVE, *CHOSEN_ELSEWHERE})
 
 
 def test_markdown_of_users_stays_text() -> None:

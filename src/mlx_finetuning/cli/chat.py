@@ -14,7 +14,7 @@ from mlx_finetuning import config
 from mlx_finetuning.cli import text
 from mlx_finetuning.cli.runs import RUN_ID
 from mlx_finetuning.cli.session import CommandResult, Session, command
-from mlx_finetuning.config import GenerateConfig, as_dict
+from mlx_finetuning.config import STRENGTH_JA, GenerateConfig, as_dict
 from mlx_finetuning.runtime.chats import Conversation
 from mlx_finetuning.studio.chat import ANSWER_ENGINES
 from mlx_finetuning.tokenization.answer import Answer
@@ -33,6 +33,7 @@ SIDES_JA = {"tuned": "学習後", "base": "元のモデル"}
 @click.option("--engine", type=click.Choice(ANSWER_ENGINES), default="mlx", help="動かすエンジン")
 @click.option("--system", metavar="SENTENCE", help="システム文")
 @click.option("--temperature", metavar="NUMBER", help="温度。0なら毎回同じ答え")
+@click.option("--strength", metavar="NUMBER", help=f"{STRENGTH_JA}（mlxだけ）")
 @click.option("--set", "assignments", multiple=True, metavar="KEY=VALUE", help="設定を1つ変える")
 def chat(
     session: Session,
@@ -43,12 +44,14 @@ def chat(
     engine: str,
     system: str | None,
     temperature: str | None,
+    strength: str | None,
     assignments: tuple[str, ...],
 ) -> CommandResult:
     """学習したモデルと会話する（答えの途中の Ctrl-C は、その答えだけを止める）"""
     options: dict[str, object] = dict(config.parse_assignments(list(assignments)))
     options |= {} if system is None else {"system": system}
     options |= {} if temperature is None else {"temperature": temperature}
+    options |= {} if strength is None else {"strength": strength}
     settings = config.load(GenerateConfig, options)
     sides = ("tuned", "base") if side_by_side else ("base",) if base else ("tuned",)
     session.studio.runs.show(run_id)

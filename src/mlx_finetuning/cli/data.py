@@ -25,7 +25,13 @@ if TYPE_CHECKING:
     from mlx_finetuning.data_processor.clean import CleaningStep
     from mlx_finetuning.data_processor.findings import Finding
 
-KINDS = {"chat": "質問と回答（会話）", "text": "文章", "preference": "好みの比較"}
+LABELS_JA = {True: "○（よい回答）", False: "×（よくない回答）"}
+KINDS = {
+    "chat": "質問と回答（会話）",
+    "text": "文章",
+    "preference": "好みの比較",
+    "judged": "○×の付いた答え",
+}
 SEVERITIES = {"error": "使えない", "warning": "注意", "info": "参考"}
 SHOWN_ROWS = 10
 TOOLS_IGNORED = (
@@ -210,6 +216,8 @@ def preview(
     sequences += [(f"{at}つ目の回答（別に学習します）", other) for at, other in others]
     if shown.rejected is not None:
         sequences = [("選ばれた回答", shown.row), ("選ばれなかった回答", shown.rejected)]
+    if shown.label is not None:
+        sequences = [(LABELS_JA[shown.label], shown.row)]
     parts = [_facts(shown)]
     if shown.tools_ignored:
         parts.append(TOOLS_IGNORED)

@@ -9,7 +9,7 @@ import click
 
 from mlx_finetuning import config
 from mlx_finetuning.cli import text
-from mlx_finetuning.cli.runs import RUN_ID
+from mlx_finetuning.cli.runs import RUN_ID, STRENGTH
 from mlx_finetuning.cli.session import CommandResult, Session, command
 from mlx_finetuning.config import EvaluateConfig, as_dict
 from mlx_finetuning.experiment_tracker.evaluation.results import (
@@ -33,14 +33,18 @@ SHOWN_ANSWERS = 5
 
 @command()
 @RUN_ID
+@STRENGTH
 @click.option("--set", "assignments", multiple=True, metavar="KEY=VALUE", help="設定を1つ変える")
-def evaluate(session: Session, run_id: str, assignments: tuple[str, ...]) -> CommandResult:
+def evaluate(
+    session: Session, run_id: str, strength: float, assignments: tuple[str, ...]
+) -> CommandResult:
     """学習の前後で答えと損失を比べ、報告書（HTML）を作る
 
     学習できたか、ほかのことを忘れていないか、丸暗記していないか、答えを自分で終えるかを判定します。
     """
     settings = config.load(EvaluateConfig, config.parse_assignments(list(assignments)))
     with session.progress() as progress:
+        run_id = session.studio.merging.at_strength(run_id, strength, progress)
         report = session.studio.evaluation.start(run_id, settings).follow(progress)
     page = session.studio.workspace.run(run_id).report_html
     data = {"run_id": run_id, "report": as_dict(report), "report_html": str(page)}
@@ -69,7 +73,10 @@ def _shown(report: Report) -> str:
                     _change(preference.base_margin, preference.tuned_margin, _number),
                 )
             )
-    lines = [*_verdicts(report), "", text.table(HEADING, figures)]
+    continued = (
+        [f"続きの前後（{report.before.run_id}）: {report.before.text}"] if report.before else []
+    )
+    lines = [*_verdicts(report), *continued, "", text.table(HEADING, figures)]
     if pairs:
         lines += ["", text.table(PAIRS_HEADING, pairs)]
     # Held-out ones, else trained ones.

@@ -8,13 +8,14 @@ import click
 
 from mlx_finetuning import config
 from mlx_finetuning.cli import text
-from mlx_finetuning.cli.runs import RUN_ID
+from mlx_finetuning.cli.runs import RUN_ID, STRENGTH
 from mlx_finetuning.cli.session import CommandResult, Session, command
 from mlx_finetuning.config import FORMATS, QUANTIZATIONS, ExportConfig
 
 
 @command()
 @RUN_ID
+@STRENGTH
 @click.option("--format", type=click.Choice(FORMATS), help="書き出す形式")
 @click.option(
     "--quant",
@@ -42,6 +43,7 @@ from mlx_finetuning.config import FORMATS, QUANTIZATIONS, ExportConfig
 def export(
     session: Session,
     run_id: str,
+    strength: float,
     quants: tuple[str, ...],
     out: Path | None,
     advise: bool,
@@ -51,6 +53,7 @@ def export(
     options = {key: value for key, value in named.items() if value is not None}
     settings = config.load(ExportConfig, options)
     with session.progress() as progress:
+        run_id = session.studio.merging.at_strength(run_id, strength, progress)
         result = session.studio.exports.start(run_id, settings, quants, out, advise=advise).follow(
             progress
         )

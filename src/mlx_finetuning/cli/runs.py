@@ -1,4 +1,4 @@
-"""`runs list|show|watch|stop|rerun|compare|note|delete|trash|report|export|share`: the experiments."""
+"""`runs list|show|watch|stop|rerun|merge|compare|note|delete|trash|report|export|share`: the experiments."""
 
 from __future__ import annotations
 
@@ -10,8 +10,10 @@ from typing import TYPE_CHECKING
 
 import click
 
+from mlx_finetuning import config
 from mlx_finetuning.cli import text, trashing
 from mlx_finetuning.cli.session import CommandResult, Session, command, group
+from mlx_finetuning.config import MERGE_METHODS, STRENGTH_JA, MergeConfig
 from mlx_finetuning.errors import StudioError
 from mlx_finetuning.jobs.metrics import Metrics
 from mlx_finetuning.jobs.runs import LaterJob, Run
@@ -23,6 +25,13 @@ runs = group("runs", "実験（学習の記録）の一覧・詳細・監視・�
 RECORD_FORMATS = ("csv", "tensorboard", "mlflow")
 
 RUN_ID = click.argument("run_id", metavar="ID")
+STRENGTH = click.option(
+    "--strength",
+    type=float,
+    default=1.0,
+    metavar="NUMBER",
+    help=f"{STRENGTH_JA}。その強さの実験を作って（あれば使って）行う",
+)
 
 
 @command(runs, "list")
@@ -126,6 +135,32 @@ def rerun(session: Session, run_id: str, detach: bool) -> CommandResult:
     return CommandResult(
         {**data, **dataclasses.asdict(reproduction)}, shown, 0 if reproduction.is_exact else 1
     )
+
+
+@command(runs)
+@click.argument("run_ids", metavar="ID...", nargs=-1, required=True)
+@click.option("--method", type=click.Choice(MERGE_METHODS), help="合わせ方")
+@click.option("--weights", metavar="A,B", help="それぞれの重み（実験の順）。省略時は平均")
+@click.option("--density", metavar="SHARE", help="tiesとdareで残す割合")
+@click.option("--rank", metavar="N", help="合わせたアダプタのランク。省略時は元のランクの合計")
+@click.option("--strength", metavar="NUMBER", help=STRENGTH_JA)
+@click.option("--seed", metavar="N", help="dareの乱数の種")
+@click.option("--dataset", default="", metavar="NAME", help="調べるときに使うデータセット")
+def merge(
+    session: Session, run_ids: tuple[str, ...], dataset: str, **named: str | None
+) -> CommandResult:
+    """同じモデルから学習したアダプタを合わせて、1つの実験にする（1つだけなら、強さを変える）
+
+    できた実験は、ほかの実験と同じように、evaluate、chat、export、certify できます。
+    """
+    given = {key: value for key, value in named.items() if value is not None}
+    made = session.studio.merging.start(run_ids, config.load(MergeConfig, given), dataset)
+    with session.progress() as progress:
+        result = session.studio.runs.follow(made, progress, stops=True)
+    told = [check.text_ja for check in result.checks]
+    lines = [*told, f"できました: {made}", f"次は: mlx-finetuning evaluate {made}"]
+    run = session.studio.runs.show(made)
+    return CommandResult({**as_json(run), "result": dataclasses.asdict(result)}, "\n".join(lines))
 
 
 @command(runs)

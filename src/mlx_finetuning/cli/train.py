@@ -22,7 +22,12 @@ from mlx_finetuning.utils.goals import GOALS_JA
 
 _SETTINGS = ", ".join(item.name for item in dataclasses.fields(TrainConfig))
 
-OBJECTIVES = {"dpo": "好みの比較（DPO）", "orpo": "好みの比較（ORPO）"}
+OBJECTIVES = {
+    "dpo": "好みの比較（DPO）",
+    "orpo": "好みの比較（ORPO）",
+    "simpo": "好みの比較（SimPO）",
+    "kto": "○×の付いた答え（KTO）",
+}
 
 
 @command()
@@ -62,6 +67,12 @@ OBJECTIVES = {"dpo": "好みの比較（DPO）", "orpo": "好みの比較（ORPO
 )
 @click.option("--ranks", metavar="N", help="1台の中で学習を分けるプロセスの数（--hosts の練習用）")
 @click.option("--resume", metavar="ID", help="止まった学習を、最後の途中保存から続ける")
+@click.option(
+    "--continue",
+    "parent",
+    metavar="ID",
+    help="終わった学習の続きを、新しい学習として始める。--set と --dataset で、データや更新の回数を変えられる",
+)
 @click.option("--detach", is_flag=True, help="始めるだけで、終わりを待たない")
 @click.option(
     "--dry-run",
@@ -73,6 +84,7 @@ def train(
     config_file: Path | None,
     assignments: tuple[str, ...],
     resume: str | None,
+    parent: str | None,
     detach: bool,
     dry_run: bool,
     goal: str | None,
@@ -84,12 +96,17 @@ def train(
     止まらなかったときと同じ結果になるように続けられます。
     """
     if resume:
-        if config_file or assignments or goal or any(named.values()):
+        if config_file or assignments or parent or goal or any(named.values()):
             raise click.UsageError("--resume は、設定を変えるオプションと一緒に使えません。")
         if dry_run:
             raise click.UsageError("--resume と --dry-run は、一緒に使えません。")
         session.studio.training.resume(resume)
         run_id, what = resume, "学習の続き"
+    elif parent:
+        if config_file or dry_run:
+            raise click.UsageError("--continue は、--config や --dry-run と一緒に使えません。")
+        changes = {**config.parse_assignments(list(assignments)), **_given(named)}
+        run_id, what = session.studio.training.continue_run(parent, changes), "続きの学習"
     else:
         chosen = settings(config_file, assignments, named)
         if goal:
@@ -170,8 +187,12 @@ def settings(
     """`usual`, file, then `--set`, then options of their own: the later wins. Raises InvalidSettings."""
     values = {**usual, **({} if config_file is None else config.read_yaml(config_file))}
     values |= config.parse_assignments(list(assignments))
-    values |= {key: value for key, value in named.items() if value is not None}
+    values |= _given(named)
     return config.load(TrainConfig, values)
+
+
+def _given(named: dict[str, str | None]) -> dict[str, str]:
+    return {key: value for key, value in named.items() if value is not None}
 
 
 def finished(run_id: str, result: TrainResult) -> str:

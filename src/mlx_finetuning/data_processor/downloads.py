@@ -18,7 +18,7 @@ from typing import Any
 
 from mlx_finetuning.data_processor.examples import Example, build
 from mlx_finetuning.data_processor.findings import Finding, finding
-from mlx_finetuning.data_processor.readers.columns import choose
+from mlx_finetuning.data_processor.readers.columns import choose, judging
 from mlx_finetuning.data_processor.readers.tables import Table
 from mlx_finetuning.errors import RowsUnfitForTable, TextTooLongForExcel, TooManyRowsForExcel
 from mlx_finetuning.tokenization.rows import Row
@@ -93,7 +93,7 @@ def _plain(row: Row) -> dict[str, str]:
         return {"質問": row["prompt"], **answers, "システム文": row.get("system", "")}
     said = {str(turn["role"]): str(turn["content"]) for turn in row["messages"]}
     sides = {"user": "質問", "assistant": "回答", "system": "システム文"}
-    return {column: said.get(role, "") for role, column in sides.items()}
+    return {**{column: said.get(role, "") for role, column in sides.items()}, **_mark(row)}
 
 
 def _whole(row: Row) -> dict[str, str]:
@@ -102,7 +102,12 @@ def _whole(row: Row) -> dict[str, str]:
     return {
         "会話": json.dumps(row["messages"], ensure_ascii=False),
         "ツール": json.dumps(tools, ensure_ascii=False) if tools else "",
+        **_mark(row),
     }
+
+
+def _mark(row: Row) -> dict[str, str]:
+    return {"良し悪し": "○" if row["label"] else "×"} if "label" in row else {}
 
 
 def _table(cells: Sequence[Mapping[str, str]]) -> Table:
@@ -115,6 +120,7 @@ def _table(cells: Sequence[Mapping[str, str]]) -> Table:
 def _not_coming_back(table: Table, rows: Sequence[Row]) -> list[int]:
     """The rows that are not made again of the table's cells."""
     chosen = choose(table.columns, None, table.records)
+    chosen = judging(chosen, table.records, table.columns, "preference")
     examples = build(table, chosen, "")[0] if chosen.kind else ()
     made: defaultdict[int, list[str]] = defaultdict(list)
     for example in examples:

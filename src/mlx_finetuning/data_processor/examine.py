@@ -34,6 +34,7 @@ from mlx_finetuning.data_processor.findings import Finding, finding
 from mlx_finetuning.data_processor.readers.columns import (
     ColumnMap,
     choose,
+    judging,
     missing_columns,
 )
 from mlx_finetuning.data_processor.readers.read import Reading, read
@@ -83,7 +84,7 @@ class Examined:
 
     @property
     def kind(self) -> str | None:
-        """`chat`, `text` or `preference`; None if the columns suffice for none."""
+        """`chat`, `text`, `preference` or `judged`; None if the columns suffice for none."""
         return self.sources[0].columns.kind
 
 
@@ -183,6 +184,8 @@ def _read_all(
         absent.append(others)
         requested = {role: column for role, column in mapping.items() if column not in others}
         columns = choose(table.columns, requested, table.records)
+        goal = "preference" if downloads.is_ours(table) and config.goal == "auto" else config.goal
+        columns = judging(columns, table.records, table.columns, goal)
         notes = [*reading.findings, *editing.findings_of(edits, name), *columns.findings]
         if columns.kind is not None:
             stage = StageProgress(progress, "行の組み立て")

@@ -20,7 +20,7 @@ from mlx_finetuning.data_processor.chats import (
     history_turns,
 )
 from mlx_finetuning.data_processor.findings import Finding, finding
-from mlx_finetuning.data_processor.readers.column_content import BAD
+from mlx_finetuning.data_processor.readers.column_content import is_good
 from mlx_finetuning.data_processor.readers.columns import ColumnMap
 from mlx_finetuning.data_processor.readers.json_records import are_messages
 from mlx_finetuning.data_processor.readers.roles import ROLE_KEYS
@@ -84,6 +84,8 @@ class Example:
     """It asks what the data does not answer, and says so."""
     is_wording: bool = False
     """It was added as another wording of a row."""
+    is_desirable: bool | None = None
+    """Of an answer that is marked as good or bad, and learned with its mark."""
 
     def to_row(self, group: str) -> dict[str, object]:
         """The row of a split's file."""
@@ -91,6 +93,8 @@ class Example:
             fields: dict[str, object] = {turn.role: turn.content for turn in self.turns}
         else:
             fields = {"messages": [turn.to_message() for turn in self.turns]}
+        if self.is_desirable is not None:
+            fields["label"] = self.is_desirable
         if self.tools:
             fields["tools"] = list(self.tools)
         origin = {"source": self.source} if self.source else {}
@@ -99,7 +103,7 @@ class Example:
 
     def to_line(self, group: str) -> str:
         """`to_row` as JSON; of a plain chat put together here, in a third of the time."""
-        is_chat = self.turns[0].role not in ("text", "prompt")
+        is_chat = self.turns[0].role not in ("text", "prompt") and self.is_desirable is None
         if self.tools or not is_chat or any(turn.extra or turn.reasoning for turn in self.turns):
             return _encode(self.to_row(group))
         messages = ", ".join(
@@ -163,7 +167,11 @@ def build(
         group = builder.text(values, "group").strip()
         if not group and builder.asks_several and len(conversations) > 1:
             group = f"{row}行目の聞き方"
-        examples += [Example(row, turns, category, group, source, tools) for turns in conversations]
+        origin = (category, group, source, tools)
+        is_desirable = builder.judgement(values) if columns.kind == "judged" else None
+        examples += [
+            Example(row, turns, *origin, is_desirable=is_desirable) for turns in conversations
+        ]
     findings = _notes(noted, unread)
     if columns.kind == "text":
         pairs = [example for example in examples if _PAIR_IN_TEXT.search(example.turns[0].content)]
@@ -197,7 +205,6 @@ class _Builder:
         self._kind = columns.kind
         self._system = system
         self._status = names.index(columns.status) if columns.status else None
-        self._is_judged = "desirable" in self._positions
         self._takes_all = several == "all"
         questions = {c.role: c.columns for c in columns.choices}.get("question", ())
         answers = self._positions.get("answer", ())
@@ -240,6 +247,10 @@ class _Builder:
         value = self._value(values, role)
         return value if isinstance(value, str) else cell_text(value)
 
+    def judgement(self, values: Sequence[Any]) -> bool | None:
+        """Whether the record's answer is marked as good or as bad; None where it is not."""
+        return is_good(self._value(values, "desirable"))
+
     def tools(self, values: Sequence[Any]) -> tuple[Any, ...]:
         """The tools of a chat. Raises NotAChat if the column holds something else than a list."""
         value = self._value(values, "tools") or []
@@ -257,7 +268,11 @@ class _Builder:
         """
         if self._status is not None and str(values[self._status]).strip().casefold() in _DRAFTS:
             notes.add("DRAFT")
-        if self._is_judged and str(self._value(values, "desirable")).strip().casefold() in BAD:
+        judgement = self.judgement(values)
+        if self._kind == "judged" and judgement is None:
+            notes.add("UNJUDGED")
+            return []
+        if self._kind != "judged" and judgement is False:
             notes.add("UNDESIRABLE")
             return []
         if self._kind == "text":

@@ -263,7 +263,13 @@ KINDS: dict[str, Kind] = {
     "UNDESIRABLE": Kind(
         "warning",
         "悪い回答の印（label が false など）の付いた行があります。使いません。",
+        "悪い回答も学習に使う（KTO）には、--goal preference を付けてください。"
         "良し悪しの印ではないときは、--map desirable= で使わないことにしてください。",
+    ),
+    "UNJUDGED": Kind(
+        "warning",
+        "良し悪しの印（○×など）のない行があります。○と×から学習するので、使いません。",
+        "印を付けるか、行を消してください。",
     ),
     "UNTRAINED_TURN": Kind(
         "info",

@@ -56,7 +56,7 @@ class Inspection:
     encoding_confidence: float
     encoding_reason: str
     kind: str | None
-    """`chat`, `text` or `preference`; None if the columns suffice for none."""
+    """`chat`, `text`, `preference` or `judged`; None if the columns suffice for none."""
     columns: tuple[str, ...]
     mapping: tuple[ColumnChoice, ...]
     unmapped: tuple[str, ...]

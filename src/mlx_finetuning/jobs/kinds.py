@@ -4,6 +4,7 @@ from __future__ import annotations
 
 JOBS_JA = {
     "train": "学習",
+    "merge": "アダプターの合成",
     "evaluate": "成果の確認",
     "export": "書き出し",
     "advise": "おすすめの測定",  # an export of which nothing is kept

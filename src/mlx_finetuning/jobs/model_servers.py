@@ -32,6 +32,8 @@ class Serving:
     """`mlx` or `gguf`."""
     gguf: str = ""
     """The file."""
+    strength: float = 1.0
+    """By which the adapter's change is multiplied."""
     made: int = 0
     """When the weights or the file were written, nanoseconds."""
     host: str = "127.0.0.1"
@@ -45,9 +47,9 @@ class Serving:
     """A lock of whoever started it for other programs; it ends once that is free."""
 
     @property
-    def loaded(self) -> tuple[str, str, int]:
+    def loaded(self) -> tuple[str, str, int, float]:
         """What is loaded; servers that agree in it are interchangeable."""
-        return self.engine, self.gguf, self.made
+        return self.engine, self.gguf, self.made, self.strength
 
     @property
     def is_public(self) -> bool:

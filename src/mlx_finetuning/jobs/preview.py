@@ -97,3 +97,5 @@ class Preview:
     warnings: tuple[str, ...]
     """In Japanese, where it will not be, or not for all rows."""
     totals: Totals
+    label: bool | None = None
+    """Of a judged row, whether its answer is a good one."""

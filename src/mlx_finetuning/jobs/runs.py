@@ -41,7 +41,7 @@ _RECENT = 5
 _STOPPED = (JobState.INTERRUPTED, JobState.CANCELLED, JobState.FAILED)
 _TEXTS = (
     *("model", "model_folder", "dataset", "engine"),
-    *("created_at", "dataset_sha256", "model_fingerprint"),
+    *("created_at", "dataset_sha256", "model_fingerprint", "parent"),
 )
 _MODEL_FILES = (".json", ".safetensors", ".model", ".jinja")
 
@@ -60,6 +60,10 @@ class Run:
     created_at: str = ""
     dataset_sha256: str = ""
     model_fingerprint: str = ""
+    parent: str = ""
+    """The run that this one continues."""
+    merged: tuple[str, ...] = ()
+    """The runs whose adapters were merged into this one's; nothing was trained then."""
     versions: dict[str, str] = field(default_factory=dict)
     resumable: bool = False
     """Whether it was stopped and left a checkpoint to go on from."""
@@ -100,6 +104,15 @@ class LaterJob:
     status: JobStatus
 
 
+@dataclass(frozen=True)
+class Merge:
+    """`merge.json`: what a run's adapter was made of."""
+
+    run_ids: tuple[str, ...]
+    settings: dict[str, object]
+    """`MergeConfig`."""
+
+
 def new_id(model: str) -> str:
     """`YYYYMMDD-HHMMSS-<model slug>-<4 hex>`."""
     slug = re.sub(r"[^a-z0-9]+", "-", model.rsplit("/", 1)[-1].lower()).strip("-")
@@ -108,8 +121,14 @@ def new_id(model: str) -> str:
     return f"{stamp}-{slug}-{secrets.token_hex(2)}"
 
 
-def start(workspace: Workspace, config: TrainConfig, model_folder: Path | None) -> str:
-    """Create the run's folder and start its worker; returns the run's id. Raises DiskFull.
+def start(
+    workspace: Workspace,
+    config: TrainConfig,
+    model_folder: Path | None,
+    merge: Merge | None = None,
+) -> str:
+    """Create the run's folder and start its worker, which trains, or merges other runs' adapters;
+    returns the run's id. Raises DiskFull.
 
     Model, dataset and settings are checked by the caller; a simulated run has no model folder.
     """
@@ -133,6 +152,8 @@ def start(workspace: Workspace, config: TrainConfig, model_folder: Path | None) 
         "created_at": jobs.now(),
         "dataset_sha256": dataset_hash(workspace.dataset(config.dataset)),
         "model_fingerprint": "" if model_folder is None else model_fingerprint(model_folder),
+        "parent": config.continues,
+        "merged": [] if merge is None else list(merge.run_ids),
         "versions": versions,
     }
 
@@ -141,8 +162,10 @@ def start(workspace: Workspace, config: TrainConfig, model_folder: Path | None) 
         files.write_json(draft.experiment, record)
         text = yaml.safe_dump(as_dict(config), allow_unicode=True, sort_keys=False)
         files.write_text(draft.config, text)
+        if merge is not None:
+            files.write_json(draft.merge, dataclasses.asdict(merge))
 
-    job = Job("train", str(workspace.root), run_id, as_dict(config))
+    job = Job("train" if merge is None else "merge", str(workspace.root), run_id, as_dict(config))
     jobs.launch(workspace.run(run_id), job, add_files)
     return run_id
 
@@ -263,6 +286,7 @@ def _read(paths: RunPaths) -> Run:
         paths.folder.name,
         current,
         **{key: str(record.get(key, "")) for key in _TEXTS},
+        merged=tuple(map(str, record.get("merged", ()))),
         versions=versions if isinstance(versions, dict) else {},
         resumable=current.state in _STOPPED and _has_checkpoint(paths),
         problems=problems,

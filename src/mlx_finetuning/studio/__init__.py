@@ -23,6 +23,7 @@ if TYPE_CHECKING:
     from mlx_finetuning.studio.jobs import Jobs
     from mlx_finetuning.studio.machine import Machine
     from mlx_finetuning.studio.marks import Marks
+    from mlx_finetuning.studio.merging import Merging
     from mlx_finetuning.studio.models import Models
     from mlx_finetuning.studio.ollama import Ollama
     from mlx_finetuning.studio.preferences import Preferences
@@ -72,6 +73,13 @@ class Studio:
         from mlx_finetuning.studio.training import Training
 
         return Training(self.workspace)
+
+    @cached_property
+    def merging(self) -> Merging:
+        """Runs made of other runs' adapters."""
+        from mlx_finetuning.studio.merging import Merging
+
+        return Merging(self.workspace)
 
     @cached_property
     def auto(self) -> Auto:

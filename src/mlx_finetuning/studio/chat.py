@@ -62,10 +62,13 @@ class Chat:
         checked = config.load(GenerateConfig, as_dict(settings or GenerateConfig()))
         _require_engine(engine, ANSWER_ENGINES, base)
         require_text([list(messages), checked.system], "質問かシステム文")
+        if checked.strength != 1 and engine != "mlx":
+            problem = f"strength: {engine} では変えられません。export --strength で書き出したモデルを使うか、mlx で話してください。"
+            raise InvalidSettings(problems=[problem])
         if engine == "ollama":
             return self._stream_ollama(run_id, messages, checked)
         turns = turns_to_send(messages, checked)
-        serving = self._serving(run_id, engine)
+        serving = replace(self._serving(run_id, engine), strength=checked.strength)
         server = model_servers.join_or_start(self.workspace, run_id, serving, progress)
         client = Client(server.address, server.key)
         model = BASE if base else run_id

@@ -2,18 +2,20 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass
 
 from mlx_finetuning import bases, config, presets
 from mlx_finetuning.config import TrainConfig, as_dict
 from mlx_finetuning.errors import GgufUnreadable, InvalidSettings, ModelError
-from mlx_finetuning.experiment_tracker.records import rerun
+from mlx_finetuning.experiment_tracker.records import continuing, rerun
 from mlx_finetuning.jobs import runs
 from mlx_finetuning.jobs.results import Estimate
 from mlx_finetuning.presets import Preset
 from mlx_finetuning.studio import handle
 from mlx_finetuning.studio.data import Data
 from mlx_finetuning.studio.handle import JobHandle
+from mlx_finetuning.studio.merging import Merging
 from mlx_finetuning.workspace import Workspace
 
 
@@ -56,9 +58,27 @@ class Training:
         RerunSourceChanged, ModelError, DiskFull.
         """
         run = runs.show(self.workspace, run_id)
+        if run.merged:
+            return Merging(self.workspace).again(run_id)
         Data(self.workspace).require(run.dataset)
         folder = None if run.simulated else bases.of_run(run, self.workspace)
         return self.start(rerun.settings(self.workspace, run_id, folder))
+
+    def settings_of(self, run_id: str) -> TrainConfig:
+        """What a run was started with. Raises RunNotFound, RecordDamaged, InvalidSettings."""
+        runs.show(self.workspace, run_id)
+        return continuing.settings_of(self.workspace, run_id)
+
+    def continue_run(self, run_id: str, changes: Mapping[str, object]) -> str:
+        """Start a new run that goes on from a finished one's adapter and optimizer state, with its
+        settings but for `changes`, and return its id.
+
+        Raises RunNotFound, RunNotReady, RunIsSimulated, ContinuationDiffers, InvalidSettings,
+        DatasetNotFound, ModelError, DiskFull.
+        """
+        run = runs.require_trained(self.workspace, run_id)
+        folder = bases.of_run(run, self.workspace)
+        return self.start(continuing.settings(self.workspace, run_id, changes, folder))
 
     def resume(self, run_id: str) -> None:
         """Let a stopped run go on exactly where its last checkpoint was made.

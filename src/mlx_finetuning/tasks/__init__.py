@@ -19,7 +19,7 @@ if TYPE_CHECKING:
 Task = Callable[[TaskContext], "DataclassInstance"]
 
 KINDS = (
-    *("train", "dry_run", "evaluate", "export", "verify", "certify"),
+    *("train", "merge", "dry_run", "evaluate", "export", "verify", "certify"),
     *("deploy", "serve_model", "download_model", "preview", "auto", "share"),
     *("reword", "refuse", "batch_test", "read_documents", "generate"),
 )

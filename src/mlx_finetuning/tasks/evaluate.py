@@ -1,8 +1,8 @@
 """Evaluation: base and tuned model on the same rows, judged, as `report.json` and `report.html`.
 
-Each model is loaded once, the base first. Trained, held-out and reworded questions and the general
-set are answered by both; of the validation split only the loss is taken, because it chose the best
-adapter. Of large splits an even choice is taken. Of preference rows the better answer is the expected
+Each model is loaded once: the base, the tuned one, and that of the run which is continued, if it is.
+Trained, held-out and reworded questions and the general set are answered by all; of the validation
+split only the loss is taken, because it chose the best adapter. Of large splits an even choice is taken. Of preference rows the better answer is the expected
 one; a run that trained on pairs is judged by how far it tells both answers apart.
 """
 
@@ -25,7 +25,7 @@ from mlx_finetuning.jobs.ending import WHOLE, ending
 from mlx_finetuning.jobs.results import TrainResult
 from mlx_finetuning.jobs.runs import Run
 from mlx_finetuning.mlx_trainer.batches import examples
-from mlx_finetuning.mlx_trainer.gradient import preference
+from mlx_finetuning.mlx_trainer.gradient import objectives
 from mlx_finetuning.mlx_trainer.inference import grade, weight_change
 from mlx_finetuning.mlx_trainer.inference.grade import Grade
 from mlx_finetuning.mlx_trainer.kernels import cpu
@@ -67,10 +67,9 @@ class Plan:
     mismatches: list[Mismatch]
     objective: str
 
-    @property
-    def gradings(self) -> dict[bool, int]:
-        """How many rows both models are shown in all, by whether they are asked."""
-        sizes = {name: 2 * len(split) for name, split in self.rows.items()}
+    def gradings(self, models: int) -> dict[bool, int]:
+        """How many rows so many models are shown in all, by whether they are asked."""
+        sizes = {name: models * len(split) for name, split in self.rows.items()}
         asked = sum(size for name, size in sizes.items() if name in ASKED)
         return {True: asked, False: sum(sizes.values()) - asked}
 
@@ -82,8 +81,12 @@ def run(context: TaskContext) -> Report:
     folder = bases.of_run(run, context.workspace)
     adapter = context.workspace.adapter(context.run_id).folder
     plan = _plan(context, run, settings)
+    parent = context.workspace.adapter(run.parent).folder if run.parent else None
+    if parent is not None and not (parent / "adapters.safetensors").exists():
+        parent = None  # deleted since
     cpu.keep_freed_memory()
-    progress = EvaluationProgress(context.progress, plan.gradings, settings)
+    models = 2 if parent is None else 3
+    progress = EvaluationProgress(context.progress, plan.gradings(models), settings)
     context.progress(Step("モデルの読み込み", 0, 0))
     base_model = load(folder, asked_like=adapter)
     changes = weight_change.norms(base_model, adapter)
@@ -94,12 +97,36 @@ def run(context: TaskContext) -> Report:
     tuned_model = load(folder, adapter)
     tuned = _grade(progress, tuned_model, plan, settings, "学習後のモデル")
     chat = tuned_model.chat
+    former = {}
+    if parent is not None:
+        del tuned_model
+        free_memory()
+        former = _grade(progress, load(folder, parent), plan, settings, "続ける前のモデル")
     context.progress(Step("報告書の作成", 0, 0))
+    thinks, goal = chat.thinks if chat.form.style else None, _goal(context, run, settings, plan)
+    layers = [LayerChange(layer, *figures) for layer, figures in changes.items()]
+    findings = _findings(plan, base, tuned, layers, thinks, goal)
+    content = report.build(_origin(context, run), findings, settings)
+    if former:
+        before = _findings(plan, base, former, [], thinks, goal)
+        content = report.continuing(content, findings, before, run.parent, settings)
+    report.write(context.workspace.run(context.run_id), content)
+    return content
+
+
+def _findings(
+    plan: Plan,
+    base: dict[str, list[Grade]],
+    tuned: dict[str, list[Grade]],
+    layers: list[LayerChange],
+    thinks: bool | None,
+    goal: str,
+) -> Findings:
     measured = {
         name: Measured(rows, base[name], tuned[name], plan.of_rows.get(name, len(rows)))
         for name, rows in plan.rows.items()
     }
-    findings = Findings(
+    return Findings(
         splits={name: measured[name] for name in SPLITS if name in measured},
         general=measured["general"],
         trained_groups=plan.trained_groups,
@@ -107,15 +134,12 @@ def run(context: TaskContext) -> Report:
         link_split=plan.link_split,
         mismatches=plan.mismatches,
         mismatched=measured.get("mismatched"),
-        layers=[LayerChange(layer, *figures) for layer, figures in changes.items()],
+        layers=layers,
         objective=plan.objective,
         worse={name: measured[f"worse-{name}"] for name in SPLITS if f"worse-{name}" in measured},
-        thinks=chat.thinks if chat.form.style else None,
-        goal=_goal(context, run, settings, plan),
+        thinks=thinks,
+        goal=goal,
     )
-    content = report.build(_origin(context, run), findings, settings)
-    report.write(context.workspace.run(context.run_id), content)
-    return content
 
 
 def _plan(context: TaskContext, run: Run, settings: EvaluateConfig) -> Plan:
@@ -125,17 +149,22 @@ def _plan(context: TaskContext, run: Run, settings: EvaluateConfig) -> Plan:
         for name in SPLITS
         if dataset.split(name).exists()
     }
-    chosen = {name: questions.evenly(split, settings.max_rows) for name, split in whole.items()}
+
+    def chosen(which: int) -> dict[str, list[Row]]:
+        # Of judged rows as many of either kind, however they alternate.
+        answered = {name: _with_answer(split, which) for name, split in whole.items()}
+        return {name: questions.evenly(rows, settings.max_rows) for name, rows in answered.items()}
+
     training = jobs.read_job(context.workspace.run(context.run_id)).config
-    objective = preference.objective_for(
+    objective = objectives.objective_for(
         TrainConfig(objective=training.get("objective", TrainConfig.objective)),
         whole.get("train", []),
     )
     trained_groups = questions.groups(whole.get("train", []))
-    rows = {name: _with_answer(split, BETTER) for name, split in chosen.items()}
+    rows = chosen(BETTER)
     worse = {}
-    if objective in preference.KINDS:
-        worse = {f"worse-{name}": _with_answer(split, WORSE) for name, split in chosen.items()}
+    if objective in objectives.BY_PREFERENCE:
+        worse = {f"worse-{name}": split for name, split in chosen(WORSE).items()}
     link_split = judge.judged_split({name: len(split) for name, split in rows.items() if split})
     linked = rows.get(link_split, [])
     mismatches = []
@@ -172,7 +201,7 @@ def _goal(context: TaskContext, run: Run, settings: EvaluateConfig, plan: Plan) 
         if goal := str(manifest.get("goal", "")):
             return goal
     rows = plan.rows.get("train", [])
-    if plan.objective in preference.KINDS:
+    if plan.objective in objectives.BY_PREFERENCE:
         return "preference"
     talks = [row["messages"] for row in rows if row.get("messages")]
     exchanges = [
@@ -184,10 +213,12 @@ def _goal(context: TaskContext, run: Run, settings: EvaluateConfig, plan: Plan) 
 
 
 def _with_answer(rows: list[Row], which: int) -> list[Row]:
-    """Preference rows as conversations with the better or the worse answer; others as they are."""
+    """Preference rows as conversations with the better or the worse answer, and of judged ones those
+    that are so; others as they are."""
     return [
         {**row, "messages": examples.conversations(row)[which]} if "chosen" in row else row
         for row in rows
+        if "label" not in row or row["label"] == (which == BETTER)
     ]
 
 

@@ -24,6 +24,7 @@ from mlx_finetuning.jobs.preview import (
 from mlx_finetuning.mlx_trainer.batches import row_warnings
 from mlx_finetuning.mlx_trainer.batches.examples import Example, conversations, pair, sequences
 from mlx_finetuning.mlx_trainer.batches.token_text import token_texts
+from mlx_finetuning.mlx_trainer.gradient import judged
 from mlx_finetuning.mlx_trainer.model.load import LoadedModel, load_tokenizer
 from mlx_finetuning.progress import Step
 from mlx_finetuning.tasks import ends
@@ -76,6 +77,7 @@ def run(context: TaskContext) -> Preview:
         row=PreviewRow(**vars(first), split=split),
         rejected=others[0] if others and is_preference else None,
         more=() if is_preference else tuple(others),
+        label=row.get("label"),
         tools_ignored=ignores_tools,
         ends=usability.engines_ja,
         warnings=(*usability.warnings_ja, *row_warnings.of_texts(loaded, all_rows)),
@@ -129,6 +131,8 @@ def shown(
 
 
 def _sequences(loaded: LoadedModel, row: Row, supervise: str) -> tuple[Example, ...]:
+    if "label" in row:  # of a judged row the last answer alone
+        return (judged.last_answer(loaded, row, row),)
     return pair(loaded, row) if "chosen" in row else sequences(loaded, row, supervise)
 
 
@@ -137,9 +141,9 @@ def _texts(loaded: LoadedModel, row: Row) -> list[str]:
         return [str(row["text"])]
     tools = row.get("tools")
     chats = conversations(row)
-    encoded = [one for chat in chats for one in loaded.chat.sequences(chat, tools)]
+    encoded = [one.text for chat in chats for one in loaded.chat.sequences(chat, tools)]
     if encoded:
-        return [one.text for one in encoded]
+        return encoded[-1:] if "label" in row else encoded
     return [loaded.render_text(chat, ask=False, tools=tools) for chat in chats]
 
 

@@ -22,6 +22,7 @@ from mlx_finetuning import bases, files
 from mlx_finetuning.errors import (
     GgufUnreadable,
     Interrupted,
+    MergeImpossible,
     ModelError,
     NotEnoughMemory,
     PortTaken,
@@ -114,6 +115,7 @@ def _listen(served: Served, serving: Serving) -> Endpoint:
 
 @contextlib.contextmanager
 def _by_mlx(context: TaskContext) -> Iterator[Served]:
+    from mlx_finetuning.mlx_trainer.model import adapter_toggle
     from mlx_finetuning.mlx_trainer.model.load import load
 
     trained = runs.require_trained(context.workspace, context.run_id)
@@ -121,6 +123,10 @@ def _by_mlx(context: TaskContext) -> Iterator[Served]:
     adapter = context.workspace.adapter(context.run_id)
     require_memory(computed_bytes(folder) + adapter.weights.stat().st_size)
     tuned = load(folder, adapter.folder)
+    strength = files.decode(context.config, Serving, context.paths.job).strength
+    if strength != 1 and not adapter_toggle.strengthen(tuned, strength):
+        reason = "DoRAか、層の重みを全て学習した実験（full）なので、強さを変えられません。"
+        raise MergeImpossible(run_ids=[context.run_id], reason=reason)
     engine = _MlxEngine(folder, adapter.folder, tuned)
     names = {context.run_id: "学習したモデル", BASE: "元のモデル"}
     yield Served(engine, names, engine.at_once)

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING
 
 from mlx_finetuning import bases, config, files, models
 from mlx_finetuning.config import TrainConfig
+from mlx_finetuning.experiment_tracker.records import continuing
 from mlx_finetuning.jobs.context import TaskContext
 from mlx_finetuning.jobs.results import TrainResult
 from mlx_finetuning.progress import Step
@@ -63,6 +64,11 @@ def _with_mlx(context: TaskContext, settings: TrainConfig, model: Path) -> Train
     context.event("ends", text=f"学習したモデルを使える場所: {'、'.join(usability.engines_ja)}")
     for text in usability.warnings_ja:
         context.event("warning", text=text)
+    parent = None
+    if settings.continues:
+        before = continuing.settings_of(context.workspace, settings.continues)
+        paths = context.workspace.adapter(settings.continues)
+        parent = loop.Parent(paths, before.optimizer == settings.optimizer)
     said = replay.prepare(
         loaded,
         train_rows,
@@ -77,7 +83,9 @@ def _with_mlx(context: TaskContext, settings: TrainConfig, model: Path) -> Train
         context.event("warning", text=f"replay（忘れにくくする学習）はしません。{said.reason_ja}")
     with files.LineLog(run.metrics) as metrics, files.LineLog(run.samples) as samples:
         hooks = loop.Hooks(metrics.append, context.event, context.progress, rewind, samples.append)
-        result = loop.train(loaded, train_rows, valid_rows, settings, adapter, hooks, said.examples)
+        result = loop.train(
+            loaded, train_rows, valid_rows, settings, adapter, hooks, said.examples, parent
+        )
     if base is not None:
         context.progress(LOOKING_AT_BASE)
         base.require_same_bytes()

@@ -22,6 +22,8 @@ class Row(TypedDict, total=False):
     chosen: str
     """The better answer to `prompt`."""
     rejected: str
+    label: bool
+    """Of a conversation whose last answer is learned as a good or a bad one, which it is."""
     tools: list[JsonObject] | None
     """What the assistant may call, as JSON schemas."""
     row: int

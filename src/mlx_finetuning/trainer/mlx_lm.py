@@ -37,7 +37,8 @@ from mlx_finetuning.workspace import DatasetPaths
 
 STAGE = "学習（mlx-lm）"
 PAIRS_REFUSED = (
-    "engine: mlx-lm は、好みの比較（chosenとrejected）を学習できません。mlx を選んでください。"
+    "engine: mlx-lm は、好みの比較（chosenとrejected）や○×の付いた答えを学習できません。"
+    "mlx を選んでください。"
 )
 TAIL_LINES = 12
 _QUIET_S = 0.5
@@ -146,7 +147,7 @@ def offered_data(dataset: DatasetPaths, config: TrainConfig, folder: Path) -> Pa
     """A folder of links to the splits that mlx-lm accepts: it fails on less than a whole batch, and
     knows no preference pairs. Raises BatchTooLarge, InvalidSettings."""
     rows = _read_rows(dataset.train)
-    if rows and "chosen" in rows[0]:
+    if rows and rows[0].keys() & {"chosen", "label"}:
         raise InvalidSettings(problems=[PAIRS_REFUSED])
     if len(rows) < config.batch_size:
         raise BatchTooLarge(batch_size=config.batch_size, rows=len(rows))

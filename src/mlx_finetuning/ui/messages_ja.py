@@ -4,7 +4,12 @@ from __future__ import annotations
 
 from mlx_finetuning.jobs.kinds import JOBS_JA as JOBS_JA
 
-KINDS_JA = {"chat": "質問と回答（会話）", "text": "文章", "preference": "好みの比較"}
+KINDS_JA = {
+    "chat": "質問と回答（会話）",
+    "text": "文章",
+    "preference": "好みの比較",
+    "judged": "○×の付いた答え",
+}
 """Of dataset rows."""
 NEXT_STEPS_JA = {
     "INVALID_SETTINGS": "その設定を直して、もう一度押してください。",
@@ -102,7 +107,7 @@ FIXES_JA = {
     "ARTICLES": "題を質問、本文を回答として学ぶなら、「列の対応」でそう選んでください。",
     "CHAT_LOG": "「列の対応」の「AIの役にする話し手」を選ぶと、会話に組み立てます。",
     "SEVERAL_ANSWERS": _SEVERAL,
-    "UNDESIRABLE": "良し悪しの印ではないときは、「列の対応」でその列を「（使わない）」にしてください。",
+    "UNDESIRABLE": "悪い回答も学習に使う（KTO）には、目的を「好み」にしてください。良し悪しの印ではないときは、「列の対応」でその列を「（使わない）」にしてください。",
     "FACTS_NOT_TAUGHT": "全ての内容を教えるには、「分けて保存」で「目的に合わせる」を選び、「割合をそろえる列」を空にしてください。",
     "NO_PARAPHRASES": "聞き方を足すか、「検証とテストに使う行の選び方」を「内容ごとに分ける」にしてください。",
     "SMALL_SPLIT": "行を足すか、「割合とそのほかの設定」で割合を増やしてください。",

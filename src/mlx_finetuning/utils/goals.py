@@ -80,12 +80,14 @@ class Guess:
 
 
 def guess(kind: str, exchanges: Sequence[QuestionAnswer], total: int = 0) -> Guess:
-    """The goal that rows of this kind (`chat`, `text`, `preference`) look like.
+    """The goal that rows of this kind (`chat`, `text`, `preference`, `judged`) look like.
 
     total: how many exchanges there are, where these are a sample of them.
     """
     if kind == "preference":
         return Guess("preference", "よい答えと、よくない答えの組です")
+    if kind == "judged":
+        return Guess("preference", "よい答えか、よくない答えかの印が付いています")
     if kind == "text" or not exchanges:
         return Guess("text", "質問と答えではなく、文章です")
     for goal, reason_in in REASONS.items():

@@ -35,7 +35,8 @@ def conflicts(examples: Sequence[Example], keys: Keys) -> list[int]:
     """Indices of examples whose question (and system text) occurs with another answer too."""
     by_question: defaultdict[str, list[int]] = defaultdict(list)
     for at, question in enumerate(keys.questions):
-        if keys.answers[at] != NONE:
+        # Of judged answers a question may well have several.
+        if keys.answers[at] != NONE and examples[at].is_desirable is None:
             by_question[question].append(at)
     conflicting: list[int] = []
     for same_question in by_question.values():

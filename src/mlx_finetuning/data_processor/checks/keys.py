@@ -55,9 +55,11 @@ def keys_of(examples: Sequence[Example], progress: StageProgress = SILENT) -> Ke
             questions.append(question)
             answers.append(_digest(answer) if answer else NONE)
             thoughts = [turn.reasoning for turn in example.turns if turn.reasoning]
-            is_pair = len(parts) == 2 and not thoughts
+            # An answer that is marked as good here and as bad there is no repetition.
+            mark = [] if example.is_desirable is None else [str(example.is_desirable)]
+            is_pair = len(parts) == 2 and not thoughts and not mark
             wholes.append(
-                (question, answers[-1]) if is_pair else _digest("\0".join(parts + thoughts))
+                (question, answers[-1]) if is_pair else _digest("\0".join(parts + thoughts + mark))
             )
     return Keys(questions, answers, wholes)
 

@@ -124,6 +124,12 @@ def is_verdict(values: Sequence[Any], *, is_counted: bool = False, is_weight: bo
     return bool(texts) and texts <= GOOD | BAD
 
 
+def is_good(cell: Any) -> bool | None:
+    """What a cell says of its row; None where it says neither good nor bad."""
+    text = str(cell).strip().casefold()
+    return True if text in GOOD else False if text in BAD else None
+
+
 def low_rated(records: Sequence[tuple[int, Sequence[Any]]], at: int) -> list[int]:
     """Row numbers of records with few points in the column at `at`, on scales to 5 or 10; none where the
     cells are no such points."""

@@ -121,7 +121,11 @@ def preferred(findings: Findings, split: str, seed: int) -> Preference | None:
     """Of a split's pairs; None where it has none."""
     if split not in findings.worse:
         return None
+    if split not in findings.splits:  # of answers judged by themselves all may be bad
+        return None
     better, worse = findings.splits[split], findings.worse[split]
+    if findings.objective == "kto":
+        return preference.unpaired(better, worse, seed)
     return preference.preference(better, worse, findings.objective, seed)
 
 

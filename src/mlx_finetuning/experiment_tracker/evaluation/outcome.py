@@ -24,7 +24,7 @@ FEW = 8
 ACTIONS_JA = {
     "go_on": "1つのファイルに軽くして、話してみてください。",
     "lower_rate": "学習率を10分の1にして、もう一度学習してください。",
-    "more_updates": "更新の回数を{twice:,}回に増やして、もう一度学習してください。",
+    "more_updates": "「このつづきから学習する」（train --continue）で、あと{updates:,}回更新してください。",
     "run_on": "「検証の損失がこの回数続けて下がらなければ止める」を0にして、もう一度学習してください。",
     "stop_at_best": "更新の回数を{best:,}回にして、もう一度学習してください。",
     "check_settings": "学習率と更新の回数が0になっていないか確かめて、もう一度学習してください。",
@@ -87,7 +87,7 @@ def judge(evidence: Evidence) -> Outcome:
         level, added, action = side
         head += added
     numbers = {
-        "twice": 2 * max(evidence.updates, 1),
+        "updates": max(evidence.updates, 1),
         "best": max(evidence.best_update, 1),
     }
     return Outcome(

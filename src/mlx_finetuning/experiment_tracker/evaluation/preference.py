@@ -1,7 +1,8 @@
-"""Pairs of a better and a worse answer: how much likelier a model holds the better one, and how often.
+"""Better and worse answers: how much likelier a model holds the better ones, and how often.
 
 The margin of a pair is what its run trains: for DPO the difference of both answers' log-probabilities,
-for ORPO that of the means per token, both in nats and without the training's `beta`.
+for ORPO and SimPO that of the means per token, both in nats and without the training's `beta`. Answers
+that are judged by themselves (KTO) are no pairs: each good one is compared with each bad one.
 """
 
 from __future__ import annotations
@@ -10,13 +11,49 @@ from collections.abc import Callable, Sequence
 
 from mlx_finetuning.experiment_tracker.evaluation.comparison import Grade, Measured, per_token
 from mlx_finetuning.experiment_tracker.evaluation.results import Preference
-from mlx_finetuning.experiment_tracker.evaluation.statistics import ratio
+from mlx_finetuning.experiment_tracker.evaluation.statistics import difference, ratio
 
 MEASURE = "よい答えとの差"
 MARGINS: dict[str, Callable[[Grade, Grade], float]] = {
     "dpo": lambda better, worse: worse.nats - better.nats,
     "orpo": lambda better, worse: per_token(worse) - per_token(better),
+    "simpo": lambda better, worse: per_token(worse) - per_token(better),
 }
+
+
+def unpaired(good: Measured, bad: Measured, seed: int) -> Preference | None:
+    """None unless there are answers of both kinds. Margins are between whole log-probabilities, which
+    are what is trained; which answer is the likelier one is told by the means per token, as answers to
+    other questions have other lengths."""
+
+    def gaps(goods: Sequence[float], bads: Sequence[float]) -> list[float]:
+        return [better - worse for better in goods for worse in bads]
+
+    gains = [
+        [base.nats - tuned.nats for base, tuned in zip(one.base, one.tuned, strict=True)]
+        for one in (good, bad)
+    ]
+    change = difference(*gains, seed)
+    if change is None:
+        return None
+    means = [
+        gaps(*([-per_token(grade) for grade in grades] for grades in side))
+        for side in ((good.base, bad.base), (good.tuned, bad.tuned))
+    ]
+    wholes = [
+        gaps(*([-grade.nats for grade in grades] for grades in side))
+        for side in ((good.base, bad.base), (good.tuned, bad.tuned))
+    ]
+    widened = gaps(*gains)
+    return Preference(
+        pairs=len(widened),
+        base_accuracy=_share_above_zero(means[0]),
+        tuned_accuracy=_share_above_zero(means[1]),
+        base_margin=sum(wholes[0]) / len(widened),
+        tuned_margin=sum(wholes[1]) / len(widened),
+        widened=_share_above_zero(widened),
+        change=change,
+    )
 
 
 def preference(better: Measured, worse: Measured, objective: str, seed: int) -> Preference | None:

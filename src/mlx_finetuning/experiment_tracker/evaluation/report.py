@@ -17,8 +17,10 @@ from mlx_finetuning.experiment_tracker.evaluation.comparison import Exchange, Gr
 from mlx_finetuning.experiment_tracker.evaluation.measured import Findings, Origin
 from mlx_finetuning.experiment_tracker.evaluation.questions import is_paraphrase
 from mlx_finetuning.experiment_tracker.evaluation.results import (
+    SPLITS_JA,
     AdapterChange,
     Answered,
+    Continuation,
     Curve,
     Learned,
     ModelFigures,
@@ -96,6 +98,47 @@ def build(origin: Origin, findings: Findings, settings: EvaluateConfig) -> Repor
             error=origin.error,
             seed=origin.training.get("seed"),
             evaluation=as_dict(settings),
+        ),
+    )
+
+
+def continuing(
+    report: Report, findings: Findings, former: Findings, parent: str, settings: EvaluateConfig
+) -> Report:
+    """`report` with what the run `parent`, which its run continues, came to on the same questions;
+    findings, former: of both runs."""
+    seed = settings.seed
+    origin = Origin(
+        run_id=parent,
+        model=report.model,
+        dataset=report.dataset,
+        dataset_sha256=report.origin.dataset_sha256,
+        dataset_changed=report.origin.dataset_changed,
+        created_at="",
+        training={},
+        versions={},
+        evaluated_at=report.origin.evaluated_at,
+    )
+    before = build(origin, former, settings)
+    split = judge.judged_split({name: len(one.rows) for name, one in findings.splits.items()})
+    change = None
+    if split:
+        ours, theirs = findings.splits[split], former.splits[split]
+        change = comparison.loss_change(replace(ours, base=theirs.tuned), seed)
+    moved = "比べられません"
+    if change is not None:
+        sure = "下がりました" if change.is_below_zero else "上がりました"
+        is_sure = change.is_below_zero or change.is_above_zero
+        moved = f"{change.value:+.3f}（{sure if is_sure else '偶然の範囲です'}）"
+    return replace(
+        report,
+        before=Continuation(
+            run_id=parent,
+            text=f"続ける前: {before.first_line.text} 続けた後: {report.first_line.text} "
+            f"{SPLITS_JA.get(split, '')}の損失の変化: {moved}",
+            first_line=before.first_line.text,
+            losses={name: one.tuned.loss for name, one in before.splits.items()},
+            change=change,
         ),
     )
 

@@ -75,7 +75,8 @@ class ModelFigures(AnswerFigures, LossFigures):
 
 @dataclass(frozen=True)
 class Preference:
-    """The pairs of a split, of which both answers fit."""
+    """The pairs of a split, of which both answers fit; of answers that are judged by themselves, each good
+    one with each bad one."""
 
     pairs: int
     base_accuracy: float
@@ -371,6 +372,21 @@ class QuestionsReport:
 
 
 @dataclass(frozen=True)
+class Continuation:
+    """The run that was continued, asked the same questions as the one that continues it."""
+
+    run_id: str
+    text: str
+    """In Japanese: both runs' figures beside each other."""
+    first_line: str
+    """What is said of the former run where there is room for one thing."""
+    losses: Mapping[str, float | None]
+    """Of the former run, by split."""
+    change: Interval | None
+    """Of the loss on the judged split from the former run to this one, paired."""
+
+
+@dataclass(frozen=True)
 class ReportOrigin:
     """All that is needed to make the run and its report again."""
 
@@ -419,6 +435,8 @@ class Report:
     """None where the data has no questions without an answer."""
     outcome: Outcome | None = None
     """The first line; None in reports of older versions, whose `verdict` goes by the loss alone."""
+    before: Continuation | None = None
+    """Of a run that continues another one, whose adapter is still there."""
 
     @property
     def first_line(self) -> Verdict:

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 import numpy as np
+from numpy.typing import NDArray
 
 from mlx_finetuning.experiment_tracker.evaluation.results import Interval
 
@@ -37,3 +38,21 @@ def ratio(
     tail = 50 * (1 - CONFIDENCE)
     low, high = np.percentile(estimates, [tail, 100 - tail])
     return Interval(float(above.sum() / below.sum()), float(low), float(high))
+
+
+def difference(above: Sequence[float], below: Sequence[float], seed: int = 0) -> Interval | None:
+    """The mean of `above` minus that of `below`, which are of other rows, and its percentile bootstrap
+    interval: both are resampled by themselves. None unless there are rows of both."""
+    if not (len(above) and len(below)):
+        return None
+    random = np.random.default_rng(seed)
+
+    def means(values: Sequence[float]) -> NDArray[np.float64]:
+        rows = random.integers(0, len(values), (RESAMPLES, len(values)))
+        resampled: NDArray[np.float64] = np.asarray(values, np.float64)[rows].mean(1)
+        return resampled
+
+    tail = 50 * (1 - CONFIDENCE)
+    low, high = np.percentile(means(above) - means(below), [tail, 100 - tail])
+    value = sum(above) / len(above) - sum(below) / len(below)
+    return Interval(value, float(low), float(high))

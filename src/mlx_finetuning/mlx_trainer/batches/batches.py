@@ -132,6 +132,15 @@ def packed(examples: Sequence[Example]) -> Batch:
     )
 
 
+def membership(examples: Sequence[Example], batch: Batch) -> mx.array:
+    """[examples, positions] float32: 1 where a target of `batch`, made of them, is of an example."""
+    # Targets come example by example; what rounding added behind them belongs to none.
+    owners = np.repeat(np.arange(len(examples)), [example.targets for example in examples])
+    shares = np.zeros((len(examples), batch.positions.size), np.float32)
+    shares[owners, np.arange(len(owners))] = 1.0
+    return mx.array(shares)
+
+
 def _reference(examples: Sequence[Example], added: int = 0) -> mx.array | None:
     """Of all targets in their order, with `added` rows of nothing behind them."""
     if examples[0].reference is None:
@@ -145,7 +154,7 @@ class RowLayout:
     """How the examples of a batch stand in its rows."""
 
     build: Callable[[Sequence[Any]], Any]
-    """Examples to a `Batch`, pairs to a `PairBatch`."""
+    """Examples to a `Batch`, pairs to a `PairBatch`, judged answers to a `JudgedBatch`."""
     row_tokens: int | None = None
     """Tokens that examples sharing a row may have together; None where each has a row of its own."""
 

@@ -47,6 +47,11 @@ class Example:
     them is learned then, instead of the targets themselves; None for what is learned from a row."""
 
     @property
+    def content(self) -> tuple[object, ...]:
+        """All that training depends on."""
+        return self.tokens, self.supervised
+
+    @property
     def targets(self) -> int:
         """Tokens that count in the loss: the first of a sequence is never predicted."""
         return sum(self.supervised[1:])

@@ -16,8 +16,8 @@ from mlx.utils import tree_flatten
 from mlx_finetuning.config import TrainConfig
 from mlx_finetuning.mlx_trainer.batches.batches import Batch, RowLayout
 from mlx_finetuning.mlx_trainer.batches.examples import Example
-from mlx_finetuning.mlx_trainer.gradient import loss, preference
-from mlx_finetuning.mlx_trainer.gradient.preference import Item
+from mlx_finetuning.mlx_trainer.gradient import loss, objectives
+from mlx_finetuning.mlx_trainer.gradient.objectives import Item
 from mlx_finetuning.mlx_trainer.gradient.skipped_work import ActivationCache
 from mlx_finetuning.mlx_trainer.model import flat_arrays, lora, split_head, trainable
 
@@ -29,7 +29,7 @@ class Sums:
     """Of a batch or of many: the loss, and its gradients by name."""
 
     loss: mx.array
-    """Nats over all supervised targets; of pairs [1 + preference.MARKS], the loss first."""
+    """Nats over all supervised targets; of preferences [1 + objectives.MARKS], the loss first."""
     gradients: Arrays
 
 
@@ -39,20 +39,18 @@ Gradient = Callable[[Any], tuple[mx.array, Any]]
 def gradient_for(model: nn.Module, config: TrainConfig) -> Gradient:
     """Of the loss that `config` asks for."""
     options = loss.LossOptions.of(model, config)
-    if config.objective in preference.KINDS:
-        return preference.gradient_of(model, config, options)
+    if config.objective in objectives.BY_PREFERENCE:
+        return objectives.gradient_of(model, config, options)
     return gradient_of(model, options)
 
 
 def sums_of(model: nn.Module, batch: Any, config: TrainConfig) -> list[float]:
-    """The loss of `config` over a batch, without gradients; of pairs, the marks too."""
-    if config.objective in preference.KINDS:
-        return numbers(preference.summed(model, batch, config))
-    return numbers(loss.summed(model, batch))
+    """The loss of `config` over a batch, without gradients; of preferences, the marks too."""
+    return numbers(objectives.summed(model, batch, config))
 
 
 def numbers(sums: mx.array) -> list[float]:
-    """A sum as a list: the loss, and of pairs the marks."""
+    """A sum as a list: the loss, and of preferences the marks."""
     return cast(list[float], sums.reshape(-1).tolist())
 
 

@@ -1,4 +1,4 @@
-"""Training on pairs of answers: DPO and ORPO, on the same batches and logits as everything else.
+"""Training on pairs of answers: DPO, ORPO and SimPO, on the same batches and logits as everything else.
 
 DPO's reference is the model before its first update, when the adapter adds nothing: its
 log-probabilities are computed once and kept with the pairs, so that no second copy of the weights
@@ -10,14 +10,14 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
-from typing import Any, cast
+from typing import cast
 
 import mlx.core as mx
 import mlx.nn as nn
 import numpy as np
 
 from mlx_finetuning.config import TrainConfig
-from mlx_finetuning.errors import InvalidSettings, NothingToLearn
+from mlx_finetuning.errors import NothingToLearn
 from mlx_finetuning.mlx_trainer.batches import batches
 from mlx_finetuning.mlx_trainer.batches.batches import Batch, RowLayout
 from mlx_finetuning.mlx_trainer.batches.examples import CacheSlot, Example, pair, shortened
@@ -27,9 +27,7 @@ from mlx_finetuning.progress import Progress, Step
 from mlx_finetuning.tokenization.rows import Row
 
 STAGE = "学習前のモデルの確率"
-KINDS = ("dpo", "orpo")
-MARKS = ("accuracy", "margin")
-"""What is summed per pair beside the loss: whether the chosen answer leads, and by how much."""
+KINDS = ("dpo", "orpo", "simpo")
 _SUREST = -1e-6
 """Mean log-probability from which odds are no longer told apart."""
 
@@ -62,6 +60,11 @@ class Pair:
         return self.chosen.supervised + self.rejected.supervised
 
     @property
+    def content(self) -> tuple[object, ...]:
+        """All that training depends on."""
+        return self.tokens, self.supervised
+
+    @property
     def cut(self) -> int:
         """Tokens that did not fit."""
         return self.chosen.cut + self.rejected.cut
@@ -75,10 +78,6 @@ class Pair:
     def targets(self) -> int:
         """Tokens that count in the loss."""
         return self.chosen.targets + self.rejected.targets
-
-
-Item = Example | Pair
-"""What an update is made of."""
 
 
 @dataclass(frozen=True)
@@ -103,20 +102,6 @@ class PairBatch:
         return self.batch.rows
 
 
-def objective_for(config: TrainConfig, rows: Sequence[Row]) -> str:
-    """`sft`, `dpo` or `orpo`; `auto` follows the rows. Raises InvalidSettings."""
-    compares = bool(rows) and "chosen" in rows[0]
-    if config.objective == "auto":
-        return "dpo" if compares else "sft"
-    if config.objective in KINDS and not compares:
-        problem = (
-            f"objective: {config.objective} には、好みの比較のデータセット"
-            "（prompt・chosen・rejected）が要ります。"
-        )
-        raise InvalidSettings(problems=[problem])
-    return config.objective
-
-
 def encode_pairs(loaded: LoadedModel, rows: Sequence[Row], max_length: int) -> list[Pair]:
     """Both answers of each row, cut to `max_length` tokens with their question. Rows of which an
     answer is cut away entirely are left out. Raises NothingToLearn if none is left."""
@@ -132,13 +117,6 @@ def encode_pairs(loaded: LoadedModel, rows: Sequence[Row], max_length: int) -> l
 # --- batches -----------------------------------------------------------------------------
 
 
-def layout_for(config: TrainConfig, layout: RowLayout) -> RowLayout:
-    """`layout`, or what corresponds to it for pairs."""
-    if config.objective not in KINDS:
-        return layout
-    return PAIR_LAYOUTS.get(layout, PAIRS_PADDED)
-
-
 def concatenated(pairs: Sequence[Pair]) -> PairBatch:
     """All answers in one row, without padding."""
     return _paired(pairs, batches.concatenated)
@@ -152,12 +130,8 @@ def padded(pairs: Sequence[Pair]) -> PairBatch:
 def _paired(pairs: Sequence[Pair], build: Callable[[Sequence[Example]], Batch]) -> PairBatch:
     answers = [answer for pair in pairs for answer in (pair.chosen, pair.rejected)]
     batch = build(answers)
-    membership = np.zeros((len(answers), batch.positions.size), np.float32)
-    # Targets come answer by answer; what rounding added behind them belongs to none.
-    owners = np.repeat(np.arange(len(answers)), [answer.targets for answer in answers])
-    membership[owners, np.arange(len(owners))] = 1.0
     reference = np.array([pair.reference for pair in pairs], np.float32)
-    return PairBatch(batch, mx.array(membership), mx.array(reference))
+    return PairBatch(batch, batches.membership(answers, batch), mx.array(reference))
 
 
 PAIRS_PADDED = RowLayout(padded)
@@ -178,54 +152,39 @@ def log_probabilities(
 def summed(
     model: nn.Module, pairs: PairBatch, config: TrainConfig, options: loss.LossOptions = loss.PLAIN
 ) -> mx.array:
-    """[1 + MARKS] sums over all pairs: the loss, then the marks."""
+    """[1 + MARKS] sums over all pairs: the loss, how often the chosen answer leads, and by how much."""
     nats = log_probabilities(model, pairs, options)
-    losses, margins = _LOSSES[config.objective](nats, pairs, config.beta)
+    losses, margins = _LOSSES[config.objective](nats, pairs, config)
     leads = (margins > 0).astype(mx.float32)
     return mx.stack([losses.sum(), leads.sum(), margins.sum()])
 
 
-def named(marks: Sequence[float], prefix: str = "") -> dict[str, float]:
-    """The marks as they stand in `metrics.jsonl`; nothing for other objectives."""
-    return {prefix + name: mark for name, mark in zip(MARKS, marks, strict=False)}
-
-
-def _dpo(nats: mx.array, pairs: PairBatch, beta: float) -> tuple[mx.array, mx.array]:
+def _dpo(nats: mx.array, pairs: PairBatch, config: TrainConfig) -> tuple[mx.array, mx.array]:
     """Rafailov et al. 2023, equation 7. Margins are between implicit rewards."""
-    rewards = beta * (nats - pairs.reference)
+    rewards = config.beta * (nats - pairs.reference)
     margins = rewards[:, 0] - rewards[:, 1]
     return -nn.log_sigmoid(margins), margins
 
 
-def _orpo(nats: mx.array, pairs: PairBatch, beta: float) -> tuple[mx.array, mx.array]:
+def _orpo(nats: mx.array, pairs: PairBatch, config: TrainConfig) -> tuple[mx.array, mx.array]:
     """Hong et al. 2024, equation 6, with the mean log-probability of a token as an answer's."""
     lengths = pairs.membership.sum(1).reshape(-1, 2)
     mean = nats / lengths  # [pairs, 2]
     capped = mx.minimum(mean, _SUREST)
     odds = capped - mx.log(-mx.expm1(capped))
-    losses = -mean[:, 0] - beta * nn.log_sigmoid(odds[:, 0] - odds[:, 1])
-    return losses, beta * (mean[:, 0] - mean[:, 1])
+    losses = -mean[:, 0] - config.beta * nn.log_sigmoid(odds[:, 0] - odds[:, 1])
+    return losses, config.beta * (mean[:, 0] - mean[:, 1])
 
 
-_LOSSES = {"dpo": _dpo, "orpo": _orpo}
+def _simpo(nats: mx.array, pairs: PairBatch, config: TrainConfig) -> tuple[mx.array, mx.array]:
+    """Meng et al. 2024, equation 6: no reference, the mean log-probability of a token as the reward,
+    and a margin by which the better one has to lead."""
+    rewards = config.beta * nats / pairs.membership.sum(1).reshape(-1, 2)
+    margins = rewards[:, 0] - rewards[:, 1]
+    return -nn.log_sigmoid(margins - config.gamma), margins
 
 
-def gradient_of(
-    model: nn.Module, config: TrainConfig, options: loss.LossOptions
-) -> Callable[[PairBatch], tuple[mx.array, Any]]:
-    """`summed` with the gradients of the loss."""
-
-    def value(pairs: PairBatch) -> tuple[mx.array, mx.array]:
-        sums = summed(model, pairs, config, options)
-        return sums[0], sums
-
-    gradient = nn.value_and_grad(model, value)
-
-    def of(pairs: PairBatch) -> tuple[mx.array, Any]:
-        (_, sums), gradients = gradient(pairs)
-        return sums, gradients
-
-    return of
+_LOSSES = {"dpo": _dpo, "orpo": _orpo, "simpo": _simpo}
 
 
 # --- the reference -----------------------------------------------------------------------

@@ -35,6 +35,16 @@ def without_adapter(loaded: LoadedModel) -> Iterator[None]:
         _put(loaded.model, adapted)
 
 
+def strengthen(loaded: LoadedModel, strength: float) -> bool:
+    """Multiply what the adapter adds; False, and nothing done, where it does more than add (DoRA, `full`)."""
+    adapted = list(_adapted(loaded.model).values())
+    if not adapted or any("m" in layer for layer in adapted):
+        return False
+    for layer in adapted:
+        layer.scale *= strength
+    return True
+
+
 def fuse(loaded: LoadedModel) -> None:
     """Merge the adapter into the weights, for good, as mlx-lm does."""
     adapted = _adapted(loaded.model)

@@ -34,9 +34,9 @@ from mlx_finetuning.errors import (
     StudioError,
 )
 from mlx_finetuning.messages_ja import describe
-from mlx_finetuning.mlx_trainer.gradient import preference
+from mlx_finetuning.mlx_trainer.gradient import objectives
 from mlx_finetuning.mlx_trainer.gradient.backward import Sums
-from mlx_finetuning.mlx_trainer.gradient.preference import Item
+from mlx_finetuning.mlx_trainer.gradient.objectives import Item
 from mlx_finetuning.mlx_trainer.kernels import cpu
 from mlx_finetuning.mlx_trainer.model import trainable
 from mlx_finetuning.mlx_trainer.model.flat_arrays import Layout
@@ -143,7 +143,7 @@ class RingGroup:
 
 def zero_sums(model: nn.Module, config: TrainConfig) -> Sums:
     """The sums of a rank that had no example."""
-    marks = len(preference.MARKS) if config.objective in preference.KINDS else 0
+    marks = len(objectives.MARKS) if config.objective in objectives.BY_PREFERENCE else 0
     arrays = trainable.of(model).arrays()
     gradients = {name: mx.zeros_like(value) for name, value in arrays.items()}
     return Sums(mx.zeros(1 + marks if marks else ()), gradients)

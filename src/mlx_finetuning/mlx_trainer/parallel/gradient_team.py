@@ -28,7 +28,7 @@ from mlx_finetuning.errors import GradientWorkerFailed, GradientWorkerLost, Stud
 from mlx_finetuning.mlx_trainer.batches.batches import RowLayout
 from mlx_finetuning.mlx_trainer.gradient import backward
 from mlx_finetuning.mlx_trainer.gradient.backward import Gradient, Sums
-from mlx_finetuning.mlx_trainer.gradient.preference import Item
+from mlx_finetuning.mlx_trainer.gradient.objectives import Item
 from mlx_finetuning.mlx_trainer.gradient.skipped_work import ActivationCache, ActivationCacheFile
 from mlx_finetuning.mlx_trainer.kernels import cpu
 from mlx_finetuning.mlx_trainer.model import trainable

@@ -59,7 +59,7 @@ def serve(
     import numpy as np
 
     from mlx_finetuning.mlx_trainer.batches import batches
-    from mlx_finetuning.mlx_trainer.gradient import backward, preference
+    from mlx_finetuning.mlx_trainer.gradient import backward, objectives
     from mlx_finetuning.mlx_trainer.gradient.skipped_work import ActivationCache
     from mlx_finetuning.mlx_trainer.kernels import cpu
     from mlx_finetuning.mlx_trainer.model import adapters, trainable
@@ -72,7 +72,7 @@ def serve(
     cache = None if cache_file is None else ActivationCache(model, cache_file)
     answer(answers, trainable.frozen_fingerprint(model))
     gradient = backward.gradient_for(model, config)
-    layout = preference.layout_for(config, batches.CONCATENATED)
+    layout = objectives.layout_for(config, batches.CONCATENATED)
     while True:
         try:
             trained, examples, seed = pickle.load(source)

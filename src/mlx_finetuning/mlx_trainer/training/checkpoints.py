@@ -21,14 +21,17 @@ from mlx.utils import tree_flatten, tree_unflatten
 
 from mlx_finetuning import files
 from mlx_finetuning.config import TrainConfig, as_dict
-from mlx_finetuning.errors import CheckpointForeign, RecordDamaged
+from mlx_finetuning.errors import CheckpointForeign, ContinuationDiffers, RecordDamaged
 from mlx_finetuning.files import JsonObject
-from mlx_finetuning.mlx_trainer.model import adapters
+from mlx_finetuning.mlx_trainer.gradient import objectives
+from mlx_finetuning.mlx_trainer.model import adapters, trainable
 from mlx_finetuning.tokenization.chat import ChatTokenizer
 from mlx_finetuning.utils import fingerprint
+from mlx_finetuning.workspace import AdapterPaths
 
 LAST_KEPT = 3
 STATE = "state.json"
+OPTIMIZER = "optimizer.safetensors"
 
 
 @dataclass
@@ -82,8 +85,12 @@ def identity(
     folder."""
 
     def counts(name: str) -> bool:
-        # Versions that replayed nothing had no settings for it.
-        return bool(replayed) or not name.startswith("replay")
+        # Versions that could not replay, or knew fewer objectives, had no settings for it.
+        if name.startswith("replay"):
+            return bool(replayed)
+        if name == "continues":
+            return bool(config.continues)
+        return config.objective in objectives.OF_ONE.get(name, (config.objective,))
 
     settings = [
         repr([entry for entry in sorted(as_dict(config, comma).items()) if counts(entry[0])])
@@ -94,7 +101,7 @@ def identity(
     learned = [*examples, *replayed]
     for rows, digests in ((learned, (trained, spaced)), (held_out, (held,))):
         for example in rows:
-            content = repr((example.tokens, example.supervised)).encode()
+            content = repr(example.content).encode()
             for digest in digests:
                 digest.update(content)
     for chunk in fingerprint.of_weights(base) if base is not None else ():
@@ -117,7 +124,7 @@ def save(
     final = folder / f"{state.update:07d}"
     with files.replacing_folder(final) as draft:
         adapters.save(model, adapter_config, draft, chat)
-        adapters.write_arrays(draft / "optimizer.safetensors", dict(tree_flatten(optimizer.state)))
+        save_optimizer(draft / OPTIMIZER, optimizer)
         made_of = {"identity": identity.trained, "held_out": identity.held_out}
         files.write_json(draft / STATE, {**made_of, "course": dataclasses.asdict(state)})
     for old in whole(folder)[:-LAST_KEPT]:
@@ -153,9 +160,34 @@ def restore(
     except (KeyError, TypeError) as error:
         raise RecordDamaged(path=str(path / STATE)) from error
     model.update(_tree(path / "adapters.safetensors"))
-    optimizer.state = _tree(path / "optimizer.safetensors")
+    optimizer.state = _tree(path / OPTIMIZER)
     mx.eval(model.parameters(), optimizer.state)
     return state
+
+
+def save_optimizer(path: Path, optimizer: optim.Optimizer) -> None:
+    """Its whole state. Raises DiskFull."""
+    adapters.write_arrays(path, dict(tree_flatten(optimizer.state)))
+
+
+def start_from(
+    parent: AdapterPaths, model: nn.Module, optimizer: optim.Optimizer, *, same_optimizer: bool
+) -> bool:
+    """Set adapter and, where it was kept and is the same optimizer's, its state to those that a
+    finished run left. Returns whether the state was. Raises RecordDamaged, ContinuationDiffers."""
+    arrays = dict(tree_flatten(_tree(parent.weights)))
+    own = trainable.of(model).arrays()
+    if {name: value.shape for name, value in arrays.items()} != {
+        name: value.shape for name, value in own.items()
+    }:
+        raise ContinuationDiffers(run_id=parent.folder.name, changed=["アダプタの形"])
+    trainable.of(model).put(arrays)
+    mx.eval(arrays)
+    if not (same_optimizer and parent.optimizer.exists()):
+        return False
+    optimizer.state = _tree(parent.optimizer)
+    mx.eval(optimizer.state)
+    return True
 
 
 def _tree(path: Path) -> Any:

@@ -31,9 +31,10 @@ from mlx_finetuning.errors import (
 from mlx_finetuning.files import JsonObject
 from mlx_finetuning.jobs.results import Check, TrainResult
 from mlx_finetuning.mlx_trainer.batches import batches, row_warnings
-from mlx_finetuning.mlx_trainer.batches.examples import Example, encode_rows
-from mlx_finetuning.mlx_trainer.gradient import backward, preference
-from mlx_finetuning.mlx_trainer.gradient.preference import Item, Pair
+from mlx_finetuning.mlx_trainer.batches.examples import Example
+from mlx_finetuning.mlx_trainer.gradient import backward, judged, objectives
+from mlx_finetuning.mlx_trainer.gradient.judged import Judged
+from mlx_finetuning.mlx_trainer.gradient.objectives import Item
 from mlx_finetuning.mlx_trainer.kernels import cpu
 from mlx_finetuning.mlx_trainer.model import adapters, trainable
 from mlx_finetuning.mlx_trainer.model.load import LoadedModel
@@ -74,6 +75,15 @@ class Hooks:
     """Takes each line of `samples.jsonl`; None if nobody wants sample answers."""
 
 
+@dataclass(frozen=True)
+class Parent:
+    """A finished run that is continued."""
+
+    paths: AdapterPaths
+    same_optimizer: bool
+    """Whether its optimizer's state is of the kind that the new run has."""
+
+
 def train(
     loaded: LoadedModel,
     train_rows: Sequence[Row],
@@ -82,6 +92,7 @@ def train(
     paths: AdapterPaths,
     hooks: Hooks,
     replayed: Sequence[Example] = (),
+    parent: Parent | None = None,
     *,
     rehearsed: bool = False,
 ) -> TrainResult:
@@ -89,15 +100,15 @@ def train(
     `paths.best` (the one with the lowest validation loss). `replayed` are learned beside the rows, as
     many an update as `config.replay` says.
 
-    rehearsed: the longest update is computed first, however much memory there is.
+    parent: the finished run that this one continues. rehearsed: the longest update is computed first, however much memory there is.
 
     Goes on from the newest checkpoint in `paths.checkpoints`. Raises NoTrainingRows,
     NothingToLearn, TargetsNotFound, FullNeedsPlainWeights, CheckpointForeign, LossNotFinite,
     LossExploded, RunDoesNotFit, MemoryRunsOut, GradientWorkerLost, DiskFull, Interrupted.
     """
-    config = dataclasses.replace(config, objective=preference.objective_for(config, train_rows))
-    examples = _encoded(loaded, train_rows, config)
-    held_out = _encoded(loaded, valid_rows, config)
+    config = objectives.settled(config, train_rows)
+    examples = objectives.encode(loaded, train_rows, config, train_rows)
+    held_out = objectives.encode(loaded, valid_rows, config, train_rows)
     if not examples:
         raise NoTrainingRows()
     limit = min(config.max_length, loaded.context_length)
@@ -105,6 +116,7 @@ def train(
     for text in (
         *row_warnings.lost_ends(cut_answers, len(train_rows), limit),
         *row_warnings.of_texts(loaded, train_rows),
+        *objectives.warnings(examples, config),
     ):
         hooks.event("warning", text=text)
     cpu.keep_freed_memory()
@@ -115,14 +127,11 @@ def train(
     adapter_config = adapters.attach(loaded.model, config)
     identity = checkpoints.identity(config, examples, held_out, loaded.folder, replayed)
     layout = workload.row_layout(loaded.model, len(loaded.tokenizer.vocab), config)
-    if config.objective == "dpo":
-        # Asked of the untrained model, as what is replayed, so before a checkpoint is restored.
-        examples, held_out = (
-            preference.with_reference(
-                loaded.model, cast(Sequence[Pair], pairs), config.batch_size, layout, hooks.progress
-            )
-            for pairs in (examples, held_out)
-        )
+    # Asked of the untrained model, as what is replayed, so before a checkpoint is restored.
+    examples, held_out = (
+        objectives.with_reference(loaded.model, items, config, layout, hooks.progress)
+        for items in (examples, held_out)
+    )
     replayed = replay.with_reference(loaded, replayed, layout, hooks.progress)
     run = _Run(
         workload.Workload(loaded, examples, layout, config, replayed),
@@ -131,16 +140,11 @@ def train(
         _Files(paths, adapter_config, identity),
         hooks,
         cut_answers,
+        parent,
     )
     if config.objective == "sft" and config.supervise == "answers":
         run.check(selfcheck.supervision(loaded, train_rows, examples))
     return run.go(rehearsed=rehearsed)
-
-
-def _encoded(loaded: LoadedModel, rows: Sequence[Row], config: TrainConfig) -> Sequence[Item]:
-    if config.objective in preference.KINDS:
-        return preference.encode_pairs(loaded, rows, config.max_length)
-    return encode_rows(loaded, rows, config.max_length, config.supervise)
 
 
 def _cut_answers(rows: Sequence[Mapping[str, Any]], examples: Sequence[Item]) -> int:
@@ -180,6 +184,7 @@ class _Run:
         files: _Files,
         hooks: Hooks,
         cut_answers: int,
+        parent: Parent | None,
     ) -> None:
         loaded, config = work.loaded, work.config
         self._loaded = loaded
@@ -190,9 +195,10 @@ class _Run:
         self._hooks = hooks
         self._questions = questions
         self._cut_answers = cut_answers
-        self._held_out_rows = len(held_out)
-        self._held_out = list(batches.once(held_out, config.batch_size, work.layout))
-        self._time_left = TimeLeft(config, len(self._held_out))
+        self._parent = parent
+        self._held_out = held_out
+        held_out_batches = sum(1 for _ in batches.once(held_out, config.batch_size, work.layout))
+        self._time_left = TimeLeft(config, held_out_batches)
         self._guess_loss = math.log(max(2, len(loaded.tokenizer.vocab)))
         """Nats per token of a model that knows nothing."""
         self._optimizer = optimizer.build(config)
@@ -232,6 +238,7 @@ class _Run:
             self._model.eval()
             folder = self._files.paths.folder
             self._save(folder)
+            checkpoints.save_optimizer(self._files.paths.optimizer, self._optimizer)
             prompt = list(self._work.examples[0].tokens)
             self.check(selfcheck.reloaded(self._loaded, folder, prompt))
             return self._result(team)
@@ -240,6 +247,8 @@ class _Run:
         newest = checkpoints.latest(self._files.paths.checkpoints)
         if newest is None:
             self._hooks.rewind(-1)
+            if self._parent is not None:
+                self._start_from(self._parent)
             return
         self._state = checkpoints.restore(
             newest, self._model, self._optimizer, self._files.identity
@@ -247,6 +256,16 @@ class _Run:
         self._resumed_from = self._state.update
         self._hooks.rewind(self._state.update)
         self._hooks.event("resumed", update=self._state.update)
+
+    def _start_from(self, parent: Parent) -> None:
+        has_state = checkpoints.start_from(
+            parent.paths, self._model, self._optimizer, same_optimizer=parent.same_optimizer
+        )
+        self._untrained = trainable.of(self._model).arrays()
+        self._hooks.event("continues", run_id=parent.paths.folder.name, optimizer=has_state)
+        if not has_state:
+            text = "元の学習のオプティマイザーの状態は使えないため、重みだけを引き継ぎます。"
+            self._hooks.event("warning", text=text)
 
     def _fit(self, *, exactly: bool) -> None:
         """Decide how updates are computed; a run that goes on computes them as it did."""
@@ -349,7 +368,7 @@ class _Run:
         return TrainResult(
             updates=state.update,
             train_rows=len(self._work.examples),
-            valid_rows=self._held_out_rows,
+            valid_rows=len(self._held_out),
             cut_rows=sum(example.cut > 0 for example in self._work.examples),
             cut_answers=self._cut_answers,
             supervised_tokens=state.supervised,
@@ -383,13 +402,17 @@ class _Run:
         arrays = trainable.of(self._model)
         before = _Sound(arrays.arrays(), self._optimizer.state)
         supervised = sum(example.targets for example in examples)
+        if config.objective == judged.KTO:
+            examples = self._with_drift(examples)
         if not self._model.training:  # a walk over all modules, that most updates need not take
             self._model.train()
         sums = self._sums(team, examples, (config.seed, number))
         state.processes = team.processes
         weight = sum(example.weight for example in examples)
         value, *marks = (total / weight for total in backward.numbers(sums.loss))
-        named = preference.named(marks)
+        named = objectives.named(marks)
+        if isinstance(examples[0], Judged):
+            named["drift"] = examples[0].drift
         if replayed:
             again = self._sums(team, replayed, (config.seed, number, REPLAYED))
             count = sum(example.weight for example in replayed)
@@ -419,6 +442,11 @@ class _Run:
                 "elapsed_s": round(self._elapsed_s, 3),
             }
         )
+
+    def _with_drift(self, examples: Sequence[Item]) -> list[Item]:
+        answers = cast(Sequence[Judged], examples)
+        at_once = self._config.micro_batch_size or self._config.batch_size
+        return [*judged.with_drift(self._model, answers, at_once, self._work.layout)]
 
     def _require_sound(self, value: float, norm: float, update: int, examples: list[Item]) -> None:
         """Raises LossNotFinite, LossExploded, after the last sound weights were saved."""
@@ -484,21 +512,24 @@ class _Run:
         state = self._state
         self._model.eval()
         sums, count, began_s = np.zeros(1), 0, time.monotonic()
-        for number, batch in enumerate(self._held_out):
+        held_out = self._held_out
+        if self._config.objective == judged.KTO:
+            held_out = self._with_drift(held_out)
+        found = list(batches.once(held_out, self._config.batch_size, self._work.layout))
+        for number, batch in enumerate(found):
             self._time_left.validated(number, time.monotonic() - began_s)
-            batches_left = len(self._held_out) - number
-            left_s = self._time_left.left_s(state.update, batches_left)
+            left_s = self._time_left.left_s(state.update, len(found) - number)
             # A stop here leaves the validation undone; a resumed run begins with it.
-            self._hooks.progress(Step(VALIDATION, number, len(self._held_out), "", left_s))
+            self._hooks.progress(Step(VALIDATION, number, len(found), "", left_s))
             sums = sums + backward.sums_of(self._model, batch, self._config)
             count += batch.supervised
-        self._time_left.validated(len(self._held_out), time.monotonic() - began_s)
+        self._time_left.validated(len(found), time.monotonic() - began_s)
         value, *marks = cast(list[float], (sums / count).tolist())
         state.validated = state.update
         state.first_valid = value if state.first_valid is None else state.first_valid
         state.last_valid = value
         line = {"update": state.update, "valid_loss": value}
-        line |= preference.named(marks, "valid_")
+        line |= objectives.named(marks, "valid_")
         self._hooks.record({**line, "elapsed_s": round(self._elapsed_s, 3)})
         state.without_gain += 1
         if state.best_valid is None or value < state.best_valid:

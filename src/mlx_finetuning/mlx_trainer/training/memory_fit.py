@@ -20,7 +20,7 @@ import mlx.core as mx
 from mlx_finetuning.config import TrainConfig
 from mlx_finetuning.errors import RunDoesNotFit
 from mlx_finetuning.mlx_trainer.gradient import backward
-from mlx_finetuning.mlx_trainer.gradient.preference import Item
+from mlx_finetuning.mlx_trainer.gradient.objectives import Item
 from mlx_finetuning.mlx_trainer.model import gguf_weights
 from mlx_finetuning.mlx_trainer.parallel import workload
 from mlx_finetuning.mlx_trainer.parallel.gradient_team import GradientTeam, cost, divide

@@ -24,7 +24,7 @@ from mlx_finetuning import files
 from mlx_finetuning.config import TrainConfig
 from mlx_finetuning.mlx_trainer.batches.batches import RowLayout
 from mlx_finetuning.mlx_trainer.batches.examples import Example, shortened
-from mlx_finetuning.mlx_trainer.gradient import loss, preference
+from mlx_finetuning.mlx_trainer.gradient import loss, objectives, preference
 from mlx_finetuning.mlx_trainer.inference import batch_generate
 from mlx_finetuning.mlx_trainer.model import split_head
 from mlx_finetuning.mlx_trainer.model.load import LoadedModel
@@ -123,7 +123,7 @@ def prepare(
 
 def _hindrance(loaded: LoadedModel, rows: Sequence[Row], config: TrainConfig) -> str:
     """Why the run cannot replay anything, or should not; empty if it can."""
-    if preference.objective_for(config, rows) in preference.KINDS:
+    if objectives.objective_for(config, rows) in objectives.BY_PREFERENCE:
         return "好みの比較の学習では、しません。"
     if any("text" in row for row in rows):
         return "文章の続きを学習するときは、しません。"

@@ -122,6 +122,8 @@ def _draw_preview(preview: Preview) -> None:
     )
     if preview.thinks:
         st.caption("考えた過程も学習します（考えてから答えるモデルになります）。")
+    if preview.label is not None:
+        st.markdown("**○（よい回答）**" if preview.label else "**×（よくない回答）**")
     _draw_tokens(row.tokens)
     if preview.rejected is not None:
         st.markdown("**選ばれなかった回答**")

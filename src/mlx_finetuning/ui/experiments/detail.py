@@ -11,6 +11,7 @@ from mlx_finetuning.ui.components.certificate import draw_certificate
 from mlx_finetuning.ui.components.jobs import draw_latest, show_end, state_badge
 from mlx_finetuning.ui.components.runs import PARAMETER, resume_button
 from mlx_finetuning.ui.components.text import plain
+from mlx_finetuning.ui.experiments import continuing, merging
 from mlx_finetuning.ui.experiments.report import draw_report
 from mlx_finetuning.ui.frame import errors_shown, studio
 from mlx_finetuning.utils.units_ja import duration
@@ -37,7 +38,15 @@ def draw_run(run: Run, trash: str) -> None:
             with errors_shown():
                 again = studio().training.rerun(run.run_id)
                 st.switch_page(training, query_params={PARAMETER: again})
+        with errors_shown():
+            continuing.draw_continuation(run)
+            if studio().runs.is_trained(run):
+                merging.draw_merge([run_id])
     show_end(run.status)
+    if run.parent:
+        st.caption(plain(f"{run.parent} の続きです。"))
+    if run.merged:
+        st.caption(plain(f"{'、'.join(run.merged)} のアダプタから作りました。"))
     st.subheader("学習の成果")
     with errors_shown():
         _draw_outcome(run)

@@ -13,7 +13,7 @@ from mlx_finetuning.ui import sitemap
 from mlx_finetuning.ui.components import views
 from mlx_finetuning.ui.components.errors import show_error
 from mlx_finetuning.ui.components.runs import PARAMETER
-from mlx_finetuning.ui.experiments import comparing
+from mlx_finetuning.ui.experiments import comparing, merging
 from mlx_finetuning.ui.frame import studio
 from mlx_finetuning.utils.units_ja import duration, local_time
 
@@ -73,6 +73,8 @@ def draw_list(runs: Sequence[Run], detail: str, compare: str) -> None:
 
                 if not problems:
                     st.rerun()
+    if len(chosen) > 1:
+        merging.draw_merge(chosen)
 
 
 def _filtered(rows: Mapping[str, Row]) -> list[str]:

@@ -36,6 +36,9 @@ def draw_report(run_id: str, report: Report) -> None:
         if judgement.advice:
             st.markdown(f":material/arrow_forward: **次にすること**　{plain(judgement.advice)}")
     _draw_pages(run_id)
+    if report.before is not None:
+        title = f"続きの前後（{report.before.run_id}）"
+        st.info(f"**{title}**　{plain(report.before.text)}", icon=":material/compare_arrows:")
     with st.expander("判定の根拠", icon=":material/fact_check:"):
         for title, judgement in judged:
             lines = [f"- {plain(line)}" for line in judgement.evidence]

@@ -23,6 +23,8 @@ DEFAULT_PRESET = "usual"
 ESTIMATED = "estimate-of"
 """Session state: the settings that an estimate was asked for."""
 CHOSEN_ABOVE = ("model", "dataset")
+CHOSEN_ELSEWHERE = ("continues",)
+"""On the page of the run that is continued."""
 _NAMED_GROUPS = {
     "量と長さ": ("iterations", "epochs", "batch_size", "max_length", "supervise"),
     "学習率と最適化": (
@@ -31,12 +33,17 @@ _NAMED_GROUPS = {
     ),
     "アダプター": ("method", "rank", "alpha", "dropout", "targets", "num_layers", "rslora"),
     "忘れにくくする": ("replay", "replay_weight"),
+    "好みの学習": ("objective", "beta", "gamma", "desirable_weight", "undesirable_weight"),
     "検証と途中保存": (
         *("validate_every", "patience", "sample_every"),
         *("checkpoint_every", "checkpoint_minutes"),
     ),
 }
-_NAMED = {*CHOSEN_ABOVE, *(name for names in _NAMED_GROUPS.values() for name in names)}
+_NAMED = {
+    *CHOSEN_ABOVE,
+    *CHOSEN_ELSEWHERE,
+    *(name for names in _NAMED_GROUPS.values() for name in names),
+}
 GROUPS = {
     **_NAMED_GROUPS,
     # Every other setting, so that a new one never hides.
