@@ -113,6 +113,22 @@ def start(workspace: Workspace, config: TrainConfig, model_folder: Path | None) 
 
     Model, dataset and settings are checked by the caller; a simulated run has no model folder.
     """
+    draft = prepared(workspace, config, model_folder)
+    jobs.launch(draft.paths, draft.job, draft.add_files)
+    return draft.job.run_id
+
+
+@dataclass(frozen=True)
+class RunDraft:
+    """A run that is yet to be created."""
+
+    paths: RunPaths
+    job: Job
+    add_files: jobs.AddFiles
+
+
+def prepared(workspace: Workspace, config: TrainConfig, model_folder: Path | None) -> RunDraft:
+    """What a new run's folder will hold."""
     import importlib.metadata
 
     import yaml
@@ -143,8 +159,7 @@ def start(workspace: Workspace, config: TrainConfig, model_folder: Path | None) 
         files.write_text(draft.config, text)
 
     job = Job("train", str(workspace.root), run_id, as_dict(config))
-    jobs.launch(workspace.run(run_id), job, add_files)
-    return run_id
+    return RunDraft(workspace.run(run_id), job, add_files)
 
 
 def resume(workspace: Workspace, run_id: str) -> None:

@@ -12,6 +12,7 @@ JOBS_JA = {
     "verify": "検証",
     "certify": "学習の証明",
     "auto": "おまかせ",
+    "tune": "設定を探す",
     "deploy": "Ollamaへの登録",
     "serve_model": "対話用のモデル",
     "dry_run": "見積もり",
@@ -23,6 +24,7 @@ JOBS_JA = {
 NEXT_STEPS_JA = {
     "INVALID_SETTINGS": "その設定を直して、もう一度押してください。",
     "FULL_NEEDS_PLAIN_WEIGHTS": "詳細設定の「学習の方法」をLoRAにするか、軽くしていないモデルを選んでください。",
+    "TUNING_NOT_FOUND": "「データセット」のページの「先に、よい設定を探す」から、新しく始めてください。",
     "DATASET_NOT_FOUND": "「データセット」のページで名前を確かめるか、新しく作ってください。",
     "SOURCE_CHANGED": "元のファイルを戻すか、「データセット」の「新しく作る」で、今のファイルから作り直してください。",
     "DATASET_EXISTS": "別の名前にするか、「同じ名前のデータセットを置き換える」を選んでください。",

@@ -7,7 +7,7 @@ import streamlit as st
 from mlx_finetuning.data_processor.readers.columns import ROLE_JA
 from mlx_finetuning.errors import DatasetOfSeveralSources, StudioError
 from mlx_finetuning.ui import sitemap
-from mlx_finetuning.ui.components import datasets, views
+from mlx_finetuning.ui.components import datasets, tuning, views
 from mlx_finetuning.ui.components.empty import empty_state
 from mlx_finetuning.ui.components.errors import show_error
 from mlx_finetuning.ui.components.views import choose_view
@@ -120,6 +120,7 @@ def draw_saved() -> None:
         )
         saved.draw_downloads(name)
         saved.draw_deletion(name, TRASH)
+    tuning.draw_latest()
     st.header("学習で実際に使われる文面")
     saved.draw_preview(name)
 
