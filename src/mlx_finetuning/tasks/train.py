@@ -12,7 +12,8 @@ from mlx_finetuning.config import TrainConfig
 from mlx_finetuning.jobs.context import TaskContext
 from mlx_finetuning.jobs.results import TrainResult
 from mlx_finetuning.progress import Step
-from mlx_finetuning.tokenization import gate, reasoning, rewording
+from mlx_finetuning.tasks import reworded_rows
+from mlx_finetuning.tokenization import gate, reasoning
 from mlx_finetuning.tokenization.rows import Row, read_rows
 from mlx_finetuning.utils import gguf_base
 from mlx_finetuning.workspace import RunPaths
@@ -82,7 +83,7 @@ def learn(
         for log in (run.metrics, run.samples):
             files.cut_lines(log, lambda line: line.get("update", 0) <= update)
 
-    train_rows = rewording.with_wordings(train_rows, settings.wordings, settings.seed)
+    train_rows = reworded_rows.with_wordings(train_rows, settings.wordings, settings.seed)
     said = replay.prepare(
         loaded,
         train_rows,
