@@ -79,5 +79,5 @@ def few_general(monkeypatch: pytest.MonkeyPatch) -> None:
     """A sixth of the general questions, in this process: enough to judge by."""
     from mlx_finetuning.experiment_tracker.evaluation import general_questions
 
-    some = general_questions.questions()[::6]
-    monkeypatch.setattr(general_questions, "questions", lambda: some)
+    every = general_questions.questions
+    monkeypatch.setattr(general_questions, "questions", lambda name="ja": every(name)[::6])

@@ -20,7 +20,8 @@ def named_files(document: str) -> set[str]:
     return {
         name
         for name in names
-        if name.endswith((".py", ".yaml", ".toml")) or ("/" in name and name.split("/")[0] in packages)
+        if name.endswith((".py", ".yaml", ".toml"))
+        or ("/" in name and name.split("/")[0] in packages)
     }
 
 
@@ -29,9 +30,7 @@ def is_there(name: str) -> bool:
     wanted = f"/{name.rstrip('/')}"
     folders = (ROOT / name for name in ("src", "tests", "recipes", "config"))
     paths = (str(path) for folder in folders for path in folder.rglob("*"))
-    return (ROOT / name).exists() or any(
-        path.endswith((wanted, f"{wanted}.py")) for path in paths
-    )
+    return (ROOT / name).exists() or any(path.endswith((wanted, f"{wanted}.py")) for path in paths)
 
 
 OF_WORKSPACES = {"config.yaml", "models/base/tiny-ja"}

@@ -185,6 +185,15 @@ class TrainConfig:
     )
     """Of a replayed token's loss, in multiples of a row's token's."""
 
+    wordings: float = setting(
+        0.0,
+        "言い換えて学習する質問の割合。質問の言い回しを機械的に変えた行を足し、1つの聞き方だけを"
+        "覚えないようにする。0ならしない",
+        minimum=0.0,
+        maximum=0.9,
+    )
+    """Of all trained rows; the others stand in the dataset."""
+
     method: str = setting(
         "lora", "学習の方法。fullは層の重みを全て学習する", choices=("lora", "dora", "full")
     )
@@ -339,6 +348,11 @@ class EvaluateConfig:
     )
     max_rows: int = setting(500, "1つの分割で調べる行数の上限。多いときは等間隔に選ぶ", minimum=1)
     max_tokens: int = setting(96, "1つの答えの最大トークン数", minimum=1)
+    in_prompt: bool = setting(
+        False,
+        "学習しない場合とも比べる。元のモデルに、データの行（入るだけ）や、質問に近い行だけを"
+        "質問に添えて答えさせる",
+    )
     batch_size: int = setting(32, "一度に答えさせる質問の数の上限", minimum=1, maximum=256)
     """Questions answered together; the answers do not depend on it."""
     seed: int = setting(42, "信頼区間の乱数の種", minimum=0)

@@ -622,6 +622,10 @@ class JourneyNotFound(RunError):
     """The run was started by hand, so there is no おまかせ to go on with. Data: run_id."""
 
 
+class TuningNotFound(RunError):
+    """No search for settings has this name. Data: name."""
+
+
 class RunNotDeployed(ExportError):
     """The run's model was not brought into Ollama yet. Data: run_id."""
 

@@ -21,6 +21,7 @@ from mlx_finetuning.experiment_tracker.evaluation import (
     verdict,
 )
 from mlx_finetuning.experiment_tracker.evaluation.comparison import Measured
+from mlx_finetuning.experiment_tracker.evaluation.general_questions import GeneralQuestion
 from mlx_finetuning.experiment_tracker.evaluation.measured import Findings, Origin
 from mlx_finetuning.experiment_tracker.evaluation.results import (
     Interval,
@@ -28,7 +29,7 @@ from mlx_finetuning.experiment_tracker.evaluation.results import (
     Report,
     Verdict,
 )
-from mlx_finetuning.experiment_tracker.evaluation.statistics import ratio
+from mlx_finetuning.experiment_tracker.evaluation.statistics import ratio, share
 from mlx_finetuning.experiment_tracker.evaluation.verdict import Learning, Link
 from mlx_finetuning.experiment_tracker.records import rerun
 from mlx_finetuning.jobs.logs import MetricsLine
@@ -67,6 +68,24 @@ def test_a_loss_weighs_rows_by_their_tokens() -> None:
     assert found is not None
     assert found.value == pytest.approx(12 / 15)
     assert (found.low, found.high) == (pytest.approx(0.2), pytest.approx(2.0))
+
+
+@pytest.mark.parametrize(
+    ("count", "of", "low", "high"),
+    [
+        (81, 263, 0.2553, 0.3662),
+        (15, 148, 0.0624, 0.1605),
+        (0, 20, 0, 0.1611),
+        (1, 29, 0.0061, 0.1718),
+    ],
+)
+def test_intervals_of_shares_are_those_of_the_literature(
+    count: int, of: int, low: float, high: float
+) -> None:
+    """Newcombe 1998, "Two-sided confidence intervals for the single proportion", method 3."""
+    found = share(count, of)
+    assert found is not None
+    assert (found.low, found.high) == (pytest.approx(low, abs=6e-5), pytest.approx(high, abs=6e-5))
 
 
 def test_intervals_follow_from_the_seed() -> None:
@@ -108,6 +127,19 @@ def test_every_general_question_has_its_key_in_its_answer() -> None:
     assert len({one.question for one in asked}) == len(asked)
     assert all(one.is_right(one.answer) for one in asked)
     assert not any(one.is_right("わかりません。") for one in asked)
+    english = general_questions.questions("en")
+    assert len({one.question for one in english}) == len(english) >= 60
+    assert all(one.is_right(one.answer) for one in english)
+
+
+def test_latin_keys_are_whole_words() -> None:
+    def is_right(key: str, answer: str) -> bool:
+        return GeneralQuestion("", "", "", key).is_right(answer)
+
+    assert is_right("Nile|Amazon", "It is the amazon.")
+    assert not is_right("Nile|Amazon", "It is a juvenile river.")
+    assert is_right("7", "7日です。") and not is_right("7", "1978年です。")
+    assert is_right("東京", "東京都です。")
 
 
 # --- verdicts ----------------------------------------------------------------------------
@@ -161,11 +193,38 @@ def test_a_margin_is_judged_the_other_way_round() -> None:
 
 
 @pytest.mark.parametrize(
-    ("rise", "still", "state"),
-    [(NONE, 58, "kept"), (NONE, 50, "worn"), (NONE, 30, "forgot"), (UP, 58, "forgot")],
+    ("rise", "still", "of", "state"),
+    [
+        (NONE, 58, 60, "kept"),
+        (NONE, 50, 60, "worn"),
+        (NONE, 30, 60, "forgot"),
+        (UP, 58, 60, "forgot"),
+        (NONE, 9, 9, "kept"),
+        # No sign of it, and too few to be sure.
+        (NONE, 8, 8, "unknown"),
+        (NONE, 18, 20, "unknown"),
+        # Fewer than eight prove nothing, whichever way they fall.
+        (NONE, 1, 5, "unknown"),
+        (NONE, 7, 7, "unknown"),
+        (UP, 0, 7, "unknown"),
+    ],
 )
-def test_forgetting_is_judged_by_answers_and_loss(rise: Interval, still: int, state: str) -> None:
-    assert verdict.forgot(rise, 60, still).state == state
+def test_forgetting_is_judged_by_answers_and_loss_where_there_is_evidence(
+    rise: Interval, still: int, of: int, state: str
+) -> None:
+    found = verdict.forgot(rise, share(still, of), of)
+    assert found.state == state
+    assert ("判定できません" in found.text) == (state == "unknown")
+
+
+def test_nothing_that_the_base_answers_is_nothing_to_judge_by() -> None:
+    assert verdict.forgot(NONE, share(0, 0), 0).state == "unknown"
+
+
+def test_a_base_that_answers_five_questions_gets_no_verdict() -> None:
+    made = built(known=5)
+    assert (made.forgetting.could, made.forgetting.state) == (5, "unknown")
+    assert built().forgetting.state == "kept"
 
 
 def test_trained_answers_elsewhere_and_personal_data_are_named() -> None:
@@ -192,7 +251,8 @@ ORIGIN = Origin(
 EVIL = "<img src=x onerror=alert(1)>&\"'"
 
 
-def built() -> Report:
+def built(known: int = 72) -> Report:
+    """known: general questions that both models answer."""
     train = [row(f"質問{n}は？{EVIL}", f"答えは{n}番です。", n + 2, f"g{n}") for n in range(10)]
     test = [row(f"質問{n}って？", f"答えは{n}番です。", n + 50, f"g{n * 5}") for n in range(4)]
     splits = {
@@ -200,7 +260,7 @@ def built() -> Report:
         "test": measured(test, [EVIL] * 4),
     }
     asked = general_questions.questions()
-    same = [Grade(5.0, answer=one.answer) for one in asked]
+    same = [Grade(5.0, answer=one.answer if at < known else "?") for at, one in enumerate(asked)]
     return report.build(
         ORIGIN,
         Findings(

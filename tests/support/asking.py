@@ -8,6 +8,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
+from mlx_finetuning.experiment_tracker.evaluation import general_questions
 from mlx_finetuning.mlx_trainer.inference import batch_generate
 from mlx_finetuning.mlx_trainer.model.load import load
 from mlx_finetuning.runtime import serve
@@ -48,7 +49,7 @@ def facts() -> list[Fact]:
 
 def general() -> list[Question]:
     """What a small English model knows before it is trained."""
-    return [Question(row["question"], row["key"]) for row in _rows("general_en.tsv")]
+    return [Question(one.question, one.key) for one in general_questions.questions("en")]
 
 
 def write_sheet(path: Path) -> None:

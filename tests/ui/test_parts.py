@@ -132,6 +132,14 @@ def test_presets_train_facts_longer_and_preferences_more_slowly() -> None:
     assert usual["preference"].learning_rate == pytest.approx(usual[""].learning_rate / 10)
 
 
+def test_full_tuning_gets_a_tenth_of_the_rate() -> None:
+    lora, full = (
+        presets(TrainConfig(method=method, model="example/large"), 48, 2048)[1].settings
+        for method in ("lora", "full")
+    )
+    assert full.learning_rate == pytest.approx(lora.learning_rate / 10)
+
+
 @pytest.mark.parametrize(
     ("width", "rate"), [(576, 1e-3), (2048, 4.9e-4), (4096, 2.9e-4), (8192, 1.7e-4), (0, 2e-4)]
 )

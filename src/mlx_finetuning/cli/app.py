@@ -15,6 +15,7 @@ COMMANDS = {
     "auto": "auto",
     "data": "data",
     "train": "train",
+    "tune": "tune",
     "runs": "runs",
     "evaluate": "evaluate",
     "export": "export",

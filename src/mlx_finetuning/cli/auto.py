@@ -14,7 +14,11 @@ from mlx_finetuning.cli.session import CommandResult, Session, command
 from mlx_finetuning.config import QUANTIZATIONS, ExportConfig, PrepareConfig, TrainConfig, as_dict
 from mlx_finetuning.jobs.results import JOURNEY_JA, Journey
 from mlx_finetuning.presets import PRESETS
+from mlx_finetuning.studio.tuning import KIND
 from mlx_finetuning.utils.goals import GOALS_JA
+
+TUNING = f"{KIND}-"
+"""How names of tunings begin; those of runs begin with a date."""
 
 
 @command()
@@ -48,7 +52,18 @@ from mlx_finetuning.utils.goals import GOALS_JA
     default=(ExportConfig.quant,),
     help="量子化の種類（何度でも）",
 )
-@click.option("--resume", metavar="ID", help="止まったおまかせを、止まった段階から続ける")
+@click.option(
+    "--tune",
+    "minutes",
+    metavar="MINUTES",
+    type=click.FloatRange(min=0, min_open=True),
+    help="先に、この時間（分）で設定を探す（tune と同じ）",
+)
+@click.option(
+    "--resume",
+    metavar="ID",
+    help="止まったおまかせを、止まった段階から続ける（実験のID。設定を探している間は tune-… の名前）",
+)
 def auto(
     session: Session,
     file: Path | None,
@@ -60,6 +75,7 @@ def auto(
     preset: str,
     assignments: tuple[str, ...],
     quants: tuple[str, ...],
+    minutes: float | None,
     resume: str | None,
 ) -> CommandResult:
     """ファイルから、対話できるモデルまでを一度に作る（学習 → 確かめる → 軽くする → 同じか比べる）
@@ -84,7 +100,10 @@ def auto(
             chosen = as_dict(studio.training.preset(base, preset))
             changed = config.parse_assignments(list(assignments))
             settings = config.load(TrainConfig, {**chosen, **changed})
-            run_id = studio.auto.start(settings, quants)
+            if minutes is None:
+                name = studio.auto.start(settings, quants)
+            else:
+                name = studio.auto.start_tuned(settings, minutes, quants)
             click.echo(
                 f"目的: {GOALS_JA[summary.goal]}（{summary.goal_reason}）。"
                 f"教える行 {summary.counts['train']}、教えない行 "
@@ -93,11 +112,16 @@ def auto(
                 err=True,
             )
         else:
-            run_id = str(resume)
-            studio.auto.resume(run_id)
+            name = str(resume)
+            (studio.tuning if name.startswith(TUNING) else studio.auto).resume(name)
         click.echo(
-            f"おまかせを始めました: {run_id}（止めたあとの続きは auto --resume {run_id}）", err=True
+            f"おまかせを始めました: {name}（止めたあとの続きは auto --resume {name}）", err=True
         )
+        run_id = name
+        if name.startswith(TUNING):
+            tuned = studio.tuning.follow(name).follow(progress)
+            click.echo(f"{tuned.reason}\n実験: {tuned.run_id}", err=True)
+            run_id = tuned.run_id
         journey = studio.auto.follow(run_id).follow(progress)
     line = studio.evaluation.first_line(run_id)
     certificate = studio.evaluation.certificate(run_id)

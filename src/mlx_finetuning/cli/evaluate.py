@@ -14,6 +14,7 @@ from mlx_finetuning.cli.session import CommandResult, Session, command
 from mlx_finetuning.config import EvaluateConfig, as_dict
 from mlx_finetuning.experiment_tracker.evaluation.results import (
     MARKS_JA,
+    NECESSITY_JA,
     SPLITS_JA,
     THINKING_JA,
     Report,
@@ -35,14 +36,26 @@ SHOWN_ANSWERS = 5
 @RUN_ID
 @STRENGTH
 @click.option("--set", "assignments", multiple=True, metavar="KEY=VALUE", help="設定を1つ変える")
+@click.option(
+    "--in-prompt",
+    is_flag=True,
+    help="学習しない場合（元のモデルに、データを質問に添えて答えさせる）とも比べる",
+)
 def evaluate(
-    session: Session, run_id: str, strength: float, assignments: tuple[str, ...]
+    session: Session,
+    run_id: str,
+    strength: float,
+    assignments: tuple[str, ...],
+    in_prompt: bool,
 ) -> CommandResult:
     """学習の前後で答えと損失を比べ、報告書（HTML）を作る
 
     学習できたか、ほかのことを忘れていないか、丸暗記していないか、答えを自分で終えるかを判定します。
     """
-    settings = config.load(EvaluateConfig, config.parse_assignments(list(assignments)))
+    chosen: dict[str, object] = {**config.parse_assignments(list(assignments))}
+    if in_prompt:
+        chosen["in_prompt"] = True
+    settings = config.load(EvaluateConfig, chosen)
     with session.progress() as progress:
         run_id = session.studio.merging.at_strength(run_id, strength, progress)
         report = session.studio.evaluation.start(run_id, settings).follow(progress)
@@ -101,7 +114,7 @@ def _verdicts(report: Report) -> Iterator[str]:
         if at == 0 and outcome is not None:
             yield from (f"  {line}" for line in outcome.evidence)
             yield from [f"  {outcome.ending}"] if outcome.ending else []
-        if title == THINKING_JA:
+        if title in (THINKING_JA, NECESSITY_JA):
             yield from (f"  {line}" for line in judged.evidence)
         yield from text.advice(judged)
 

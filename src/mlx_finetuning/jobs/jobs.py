@@ -61,11 +61,25 @@ def new_name(kind: str) -> str:
     return f"{kind.replace('_', '-')}-{stamp}-{secrets.token_hex(2)}"
 
 
-def launch(paths: JobPaths, job: Job, add_files: Callable[[Path], None] = lambda _: None) -> None:
+AddFiles = Callable[[Path], None]
+"""Writes what belongs in a job's folder beside the job's own records."""
+
+
+def launch(paths: JobPaths, job: Job, add_files: AddFiles = lambda _: None) -> None:
     """Create the job's folder and start its worker, which queues for the device.
 
-    `add_files` writes what else belongs in the folder. Raises DiskFull; then nothing is left.
+    Raises DiskFull; then nothing is left.
     """
+    lock = create(paths, job, add_files)
+    try:
+        assert lock.descriptor is not None
+        _start_worker(paths, lock.descriptor)
+    finally:
+        lock.release()
+
+
+def create(paths: JobPaths, job: Job, add_files: AddFiles = lambda _: None) -> files.FileLock:
+    """Create the job's folder; returns its lock, held. Raises DiskFull; then nothing is left."""
     files.make_folder(paths.folder.parent)
     prefix = files.TEMPORARY_PREFIX
     draft = JobPaths(Path(tempfile.mkdtemp(prefix=prefix, dir=paths.folder.parent)))
@@ -81,15 +95,27 @@ def launch(paths: JobPaths, job: Job, add_files: Callable[[Path], None] = lambda
     except BaseException:
         shutil.rmtree(draft.folder, ignore_errors=True)
         raise
+    return lock
+
+
+def relaunch(paths: JobPaths) -> bool:
+    """Start a worker in the folder of a job that has ended; False if one still lives there.
+
+    Raises DiskFull; then the job's record stays as it was.
+    """
+    lock = take_up(paths)
+    if lock is None:
+        return False
     try:
         assert lock.descriptor is not None
         _start_worker(paths, lock.descriptor)
     finally:
         lock.release()
+    return True
 
 
-def relaunch(paths: JobPaths) -> bool:
-    """Start a worker in the folder of a job that has ended; False if one still lives there.
+def take_up(paths: JobPaths) -> files.FileLock | None:
+    """Queue a job again that has ended; its lock, held, or None if a worker still lives there.
 
     Raises DiskFull; then the job's record stays as it was.
     """
@@ -98,17 +124,16 @@ def relaunch(paths: JobPaths) -> bool:
     end_s = time.monotonic() + END_S
     while not lock.acquire():
         if status.read(paths).is_living or time.monotonic() > end_s:
-            return False
+            return None
         time.sleep(0.05)
     try:
         _keep_reserve(paths)
         paths.stop_request.unlink(missing_ok=True)
         write_status(paths, _queued())
-        assert lock.descriptor is not None
-        _start_worker(paths, lock.descriptor)
-    finally:
+    except BaseException:
         lock.release()
-    return True
+        raise
+    return lock
 
 
 def _queued() -> JobStatus:

@@ -11,6 +11,7 @@ JOBS_JA = {
     "verify": "検証",
     "certify": "学習の証明",
     "auto": "おまかせ",
+    "tune": "設定を探す",
     "batch_test": "まとめて試す",
     "deploy": "Ollamaへの登録",
     "share": "モデルの受け渡し",
@@ -24,9 +25,7 @@ JOBS_JA = {
     "download_model": "ダウンロード",
     "build_model": "モデルの作成",  # no longer run; older workspaces have some
 }
-WITHOUT_DEVICE = (
-    *("preview", "serve_model", "download_model", "auto", "share", "read_documents"),
-)
+WITHOUT_DEVICE = (*("preview", "serve_model", "download_model", "auto", "share", "read_documents"),)
 """Those that need not wait for their turn: they compute nothing, or answer people who wait."""
 SILENT = ("serve_model", "dry_run", "preview")
 """Those that whoever asked for them is waiting for, or that do not end by themselves."""

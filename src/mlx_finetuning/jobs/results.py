@@ -145,6 +145,43 @@ LITTLE_KL = 0.1
 
 
 @dataclass(frozen=True)
+class TriedChoice:
+    """A trial of a tuning."""
+
+    run_id: str
+    text: str
+    """Its settings, in Japanese."""
+    share: float
+    """Of the updates."""
+    goal: float
+    """The goal's measure on held-out questions, 0 to 1."""
+    forgotten: float
+    """Share of the general questions that the base answers."""
+    loss: float
+    """Nats per token on held-out rows."""
+    seconds: float
+
+
+@dataclass(frozen=True)
+class Tuned:
+    """What a tuning came to."""
+
+    run_id: str
+    """The run that was trained to its end with the settings that were found."""
+    reason: str
+    """In Japanese, why these."""
+    settings: Mapping[str, float]
+    is_usual: bool
+    """Whether they are those that would have been taken anyway."""
+    goal: float
+    forgotten: float
+    seconds: float
+    asked_s: float
+    trials: tuple[TriedChoice, ...]
+    """In the order they were made; the last run too."""
+
+
+@dataclass(frozen=True)
 class EngineRow:
     """One engine beside the trained model; shares of 1. A row of `certificate.json`."""
 

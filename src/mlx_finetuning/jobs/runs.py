@@ -132,6 +132,27 @@ def start(
 
     Model, dataset and settings are checked by the caller; a simulated run has no model folder.
     """
+    draft = prepared(workspace, config, model_folder, merge)
+    jobs.launch(draft.paths, draft.job, draft.add_files)
+    return draft.job.run_id
+
+
+@dataclass(frozen=True)
+class RunDraft:
+    """A run that is yet to be created."""
+
+    paths: RunPaths
+    job: Job
+    add_files: jobs.AddFiles
+
+
+def prepared(
+    workspace: Workspace,
+    config: TrainConfig,
+    model_folder: Path | None,
+    merge: Merge | None = None,
+) -> RunDraft:
+    """What a new run's folder will hold."""
     import importlib.metadata
 
     import yaml
@@ -166,8 +187,7 @@ def start(
             files.write_json(draft.merge, dataclasses.asdict(merge))
 
     job = Job("train" if merge is None else "merge", str(workspace.root), run_id, as_dict(config))
-    jobs.launch(workspace.run(run_id), job, add_files)
-    return run_id
+    return RunDraft(workspace.run(run_id), job, add_files)
 
 
 def resume(workspace: Workspace, run_id: str) -> None:

@@ -30,6 +30,7 @@ if TYPE_CHECKING:
     from mlx_finetuning.studio.records import Records
     from mlx_finetuning.studio.runs import Runs
     from mlx_finetuning.studio.training import Training
+    from mlx_finetuning.studio.tuning import Tuning
     from mlx_finetuning.studio.wordings import Wordings
 
 
@@ -80,6 +81,13 @@ class Studio:
         from mlx_finetuning.studio.merging import Merging
 
         return Merging(self.workspace)
+
+    @cached_property
+    def tuning(self) -> Tuning:
+        """Finding the settings by a few short runs."""
+        from mlx_finetuning.studio.tuning import Tuning
+
+        return Tuning(self.workspace)
 
     @cached_property
     def auto(self) -> Auto:

@@ -14,6 +14,7 @@ from mlx_finetuning.jobs.results import Journey
 from mlx_finetuning.jobs.runs import LaterJob
 from mlx_finetuning.studio.handle import JobHandle
 from mlx_finetuning.studio.training import Training
+from mlx_finetuning.studio.tuning import Tuning
 from mlx_finetuning.workspace import Workspace
 
 KIND = "auto"
@@ -36,17 +37,25 @@ class Auto:
 
         Raises InvalidSettings, DatasetNotFound, ModelError, DiskFull.
         """
-        for quant in quants:
-            config.load(ExportConfig, {"quant": quant})
-        config.load(CertifyConfig, {"prompts": prompts})
+        details = _checked(quants, prompts)
         if settings.engine != "mlx":
             problem = f"engine: おまかせで使えるのは mlx だけです（今の設定: {settings.engine}）。"
             raise InvalidSettings(problems=[problem])
         run_id = Training(self.workspace).start(settings)
         paths = self.workspace.run(run_id).later_job(jobs.new_name(KIND))
-        details = {"quants": list(quants), "prompts": prompts}
         jobs.launch(paths, Job(KIND, str(self.workspace.root), run_id, details))
         return run_id
+
+    def start_tuned(
+        self,
+        settings: TrainConfig,
+        minutes: float,
+        quants: Sequence[str] = (ExportConfig.quant,),
+        prompts: int = CertifyConfig.prompts,
+    ) -> str:
+        """Find the settings first, within so many minutes; returns the tuning's name. Its last run gets
+        the journey. Raises what `Tuning.start` raises."""
+        return Tuning(self.workspace).start(settings, minutes, _checked(quants, prompts))
 
     def resume(self, run_id: str) -> None:
         """Let a journey that was stopped go on with the stage it was in; one that goes on, or is
@@ -71,3 +80,11 @@ class Auto:
         if journey is None:
             raise JourneyNotFound(run_id=run_id)
         return journey
+
+
+def _checked(quants: Sequence[str], prompts: int) -> dict[str, object]:
+    """What a journey's job is told. Raises InvalidSettings."""
+    for quant in quants:
+        config.load(ExportConfig, {"quant": quant})
+    config.load(CertifyConfig, {"prompts": prompts})
+    return {"quants": list(quants), "prompts": prompts}

@@ -2,7 +2,8 @@
 dataclass that becomes `result.json`.
 
 Tasks compose stage packages (an export that is verified against MLX, an evaluation that reads a
-dataset); only the worker imports them. None but `auto` starts other jobs.
+dataset); only the worker imports them. None but `auto` and `tune` starts
+other jobs.
 """
 
 from __future__ import annotations
@@ -20,7 +21,7 @@ Task = Callable[[TaskContext], "DataclassInstance"]
 
 KINDS = (
     *("train", "merge", "dry_run", "evaluate", "export", "verify", "certify"),
-    *("deploy", "serve_model", "download_model", "preview", "auto", "share"),
+    *("deploy", "serve_model", "download_model", "preview", "auto", "tune", "share"),
     *("reword", "refuse", "batch_test", "read_documents", "generate"),
 )
 

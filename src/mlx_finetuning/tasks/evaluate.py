@@ -9,13 +9,15 @@ one; a run that trained on pairs is judged by how far it tells both answers apar
 from __future__ import annotations
 
 import contextlib
-from dataclasses import dataclass
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, replace
 
 from mlx_finetuning import bases, config, files
 from mlx_finetuning.config import EvaluateConfig, TrainConfig
 from mlx_finetuning.errors import StudioError
 from mlx_finetuning.experiment_tracker.evaluation import general_questions, judge, questions, report
 from mlx_finetuning.experiment_tracker.evaluation.comparison import Measured
+from mlx_finetuning.experiment_tracker.evaluation.general_questions import GeneralQuestion
 from mlx_finetuning.experiment_tracker.evaluation.measured import Findings, Origin
 from mlx_finetuning.experiment_tracker.evaluation.questions import Mismatch
 from mlx_finetuning.experiment_tracker.evaluation.results import LayerChange, Report
@@ -31,6 +33,7 @@ from mlx_finetuning.mlx_trainer.inference.grade import Grade
 from mlx_finetuning.mlx_trainer.kernels import cpu
 from mlx_finetuning.mlx_trainer.model.load import LoadedModel, free_memory, load
 from mlx_finetuning.progress import Step
+from mlx_finetuning.tasks import general_set, prompted
 from mlx_finetuning.tasks.base_grades import BaseGrades
 from mlx_finetuning.tasks.evaluation_progress import EvaluationProgress
 from mlx_finetuning.tokenization.rows import Row, read_rows
@@ -70,6 +73,7 @@ class Plan:
     def gradings(self, models: int) -> dict[bool, int]:
         """How many rows so many models are shown in all, by whether they are asked."""
         sizes = {name: models * len(split) for name, split in self.rows.items()}
+        sizes["general"] = models * len(general_questions.questions())
         asked = sum(size for name, size in sizes.items() if name in ASKED)
         return {True: asked, False: sum(sizes.values()) - asked}
 
@@ -92,6 +96,17 @@ def run(context: TaskContext) -> Report:
     changes = weight_change.norms(base_model, adapter)
     kept = BaseGrades(context.workspace, folder, base_model, settings)
     base = _grade(progress, base_model, plan, settings, "元のモデル", kept)
+    general = general_set.of_base(_asker(progress, base_model, settings, kept))
+    plan = replace(
+        plan, rows={**plan.rows, "general": _general_rows(base_model, general.questions)}
+    )
+    base["general"] = general.base
+    in_prompt = None
+    if settings.in_prompt:
+        split = next((name for name in ("test", "reworded", "train") if name in plan.rows), "")
+        taught = read_rows(context.workspace.dataset(run.dataset).train)
+        asked = plan.rows.get(split, [])
+        in_prompt = prompted.of_base(base_model, split, asked, taught, settings, progress)
     del base_model
     free_memory()
     tuned_model = load(folder, adapter)
@@ -106,9 +121,10 @@ def run(context: TaskContext) -> Report:
     thinks, goal = chat.thinks if chat.form.style else None, _goal(context, run, settings, plan)
     layers = [LayerChange(layer, *figures) for layer, figures in changes.items()]
     findings = _findings(plan, base, tuned, layers, thinks, goal)
+    findings = replace(findings, asked=general.questions, prompted=in_prompt)
     content = report.build(_origin(context, run), findings, settings)
     if former:
-        before = _findings(plan, base, former, [], thinks, goal)
+        before = replace(_findings(plan, base, former, [], thinks, goal), asked=general.questions)
         content = report.continuing(content, findings, before, run.parent, settings)
     report.write(context.workspace.run(context.run_id), content)
     return content
@@ -180,7 +196,6 @@ def _plan(context: TaskContext, run: Run, settings: EvaluateConfig) -> Plan:
         **worse,
         "reworded": reworded,
         "mismatched": [mismatch.row for mismatch in mismatches],
-        "general": [question.row for question in general_questions.questions()],
     }
     return Plan(
         rows={name: split for name, split in shown.items() if split},
@@ -231,13 +246,10 @@ def _grade(
     kept: BaseGrades | None = None,
 ) -> dict[str, list[Grade]]:
     """What one model makes of the rows, by the names of `STAGES`; kept: from earlier evaluations."""
-    rows = dict(plan.rows)
-    if loaded.chat.template is None:
-        rows["general"] = [question.text_row for question in general_questions.questions()]
     layout = grade.row_layout(loaded)
     grades = {}
-    for number, (name, split) in enumerate(rows.items(), 1):
-        stage, ask = f"{model_ja}（{number}/{len(rows)} {STAGES[name]}）", name in ASKED
+    for number, (name, split) in enumerate(plan.rows.items(), 1):
+        stage, ask = f"{model_ja}（{number}/{len(plan.rows)} {STAGES[name]}）", name in ASKED
 
         def compute(split: list[Row] = split, stage: str = stage, ask: bool = ask) -> list[Grade]:
             return grade.grade(loaded, split, settings, progress, stage, layout=layout, ask=ask)
@@ -245,6 +257,28 @@ def _grade(
         grades[name] = compute() if kept is None else kept.of(split, compute, ask=ask)
         progress.finish(len(split), ask=ask)
     return grades
+
+
+def _asker(
+    progress: EvaluationProgress, base: LoadedModel, settings: EvaluateConfig, kept: BaseGrades
+) -> Callable[[Sequence[GeneralQuestion]], list[Grade]]:
+    """What asks the base general questions, or looks up what it has said."""
+    layout, stage = grade.row_layout(base), f"元のモデル（{STAGES['general']}）"
+
+    def asked(some: Sequence[GeneralQuestion]) -> list[Grade]:
+        rows = _general_rows(base, some)
+
+        def compute() -> list[Grade]:
+            return grade.grade(base, rows, settings, progress, stage, layout=layout, ask=True)
+
+        return kept.of(rows, compute, ask=True)
+
+    return asked
+
+
+def _general_rows(loaded: LoadedModel, some: Sequence[GeneralQuestion]) -> list[Row]:
+    has_template = loaded.chat.template is not None
+    return [question.row if has_template else question.text_row for question in some]
 
 
 def _origin(context: TaskContext, run: Run) -> Origin:

@@ -13,6 +13,7 @@ from mlx_finetuning.experiment_tracker.records import continuing
 from mlx_finetuning.jobs.context import TaskContext
 from mlx_finetuning.jobs.results import TrainResult
 from mlx_finetuning.progress import Step
+from mlx_finetuning.tasks import reworded_rows
 from mlx_finetuning.tokenization import gate, reasoning
 from mlx_finetuning.tokenization.rows import Row, read_rows
 from mlx_finetuning.utils import gguf_base
@@ -43,17 +44,9 @@ def _with_mlx(context: TaskContext, settings: TrainConfig, model: Path) -> Train
     from mlx_finetuning import mlx_trainer
 
     mlx_trainer.for_training()
-    from mlx_finetuning.mlx_trainer.training import loop, replay
     from mlx_finetuning.tasks import ends
 
     train_rows, valid_rows = read_splits(context, settings.dataset)
-    adapter = context.workspace.adapter(context.run_id)
-    run = RunPaths(context.paths.folder)
-
-    def rewind(update: int) -> None:
-        for log in (run.metrics, run.samples):
-            files.cut_lines(log, lambda line: line.get("update", 0) <= update)
-
     base = gguf_base.read(model)
     if base is not None:
         context.progress(LOOKING_AT_BASE)
@@ -64,11 +57,39 @@ def _with_mlx(context: TaskContext, settings: TrainConfig, model: Path) -> Train
     context.event("ends", text=f"学習したモデルを使える場所: {'、'.join(usability.engines_ja)}")
     for text in usability.warnings_ja:
         context.event("warning", text=text)
+    result = learn(context, settings, loaded, train_rows, valid_rows)
+    if base is not None:
+        context.progress(LOOKING_AT_BASE)
+        base.require_same_bytes()
+    return result
+
+
+def learn(
+    context: TaskContext,
+    settings: TrainConfig,
+    loaded: LoadedModel,
+    train_rows: Sequence[Row],
+    valid_rows: Sequence[Row],
+) -> TrainResult:
+    """The run of `context` on a loaded base, to which its adapter stays attached.
+
+    Raises what `loop.train` raises.
+    """
+    from mlx_finetuning.mlx_trainer.training import loop, replay
+
+    adapter = context.workspace.adapter(context.run_id)
+    run = RunPaths(context.paths.folder)
+
+    def rewind(update: int) -> None:
+        for log in (run.metrics, run.samples):
+            files.cut_lines(log, lambda line: line.get("update", 0) <= update)
+
     parent = None
     if settings.continues:
         before = continuing.settings_of(context.workspace, settings.continues)
         paths = context.workspace.adapter(settings.continues)
         parent = loop.Parent(paths, before.optimizer == settings.optimizer)
+    train_rows = reworded_rows.with_wordings(train_rows, settings.wordings, settings.seed)
     said = replay.prepare(
         loaded,
         train_rows,
@@ -86,9 +107,6 @@ def _with_mlx(context: TaskContext, settings: TrainConfig, model: Path) -> Train
         result = loop.train(
             loaded, train_rows, valid_rows, settings, adapter, hooks, said.examples, parent
         )
-    if base is not None:
-        context.progress(LOOKING_AT_BASE)
-        base.require_same_bytes()
     return replace(result, adapter_path=str(adapter.folder), not_replayed=said.reason_ja)
 
 

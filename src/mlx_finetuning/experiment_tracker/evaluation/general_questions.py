@@ -1,20 +1,23 @@
 """The bundled general questions, written for this project: what a model knew before training.
 
-The same for every model and never trained on. Small and simple on purpose: what a tiny model can
-answer, a large one can as well, and what neither can says nothing about forgetting.
+Never trained on. Small and simple on purpose: what a tiny model can answer, a large one can as well,
+and what neither can says nothing about forgetting. Every model is asked the Japanese ones; of other
+languages those that it answers rightly before it is trained (`tasks.general_set` asks it).
 """
 
 from __future__ import annotations
 
 import functools
 import json
+import re
 from dataclasses import dataclass
 
 from mlx_finetuning.files import ASSETS
 from mlx_finetuning.tokenization.rows import Row
-from mlx_finetuning.utils.japanese_utils import contains
+from mlx_finetuning.utils.japanese_utils import comparison_key
 
-QUESTIONS = ASSETS / "general_ja.jsonl"
+OTHER_LANGUAGES = ("en",)
+"""Of which there is a set beside the Japanese one."""
 
 
 @dataclass(frozen=True)
@@ -26,7 +29,8 @@ class GeneralQuestion:
     question: str
     answer: str
     key: str
-    """What a right answer contains, however it is worded."""
+    """What a right answer contains, however it is worded; several, of which one is enough, are
+    divided by `|`."""
 
     @property
     def row(self) -> Row:
@@ -41,11 +45,19 @@ class GeneralQuestion:
 
     def is_right(self, answer: str | None) -> bool:
         """Whether the answer says what is asked for; None never does."""
-        return answer is not None and contains(answer, self.key)
+        said = comparison_key(answer or "")
+        return any(_says(said, comparison_key(key)) for key in self.key.split("|"))
+
+
+def _says(said: str, key: str) -> bool:
+    """Latin words and numbers whole: `nile` is not in `juvenile`, nor `7` in `1978`."""
+    if not key.isascii():
+        return key in said
+    return re.search(rf"(?<![a-z0-9]){re.escape(key)}(?![a-z0-9])", said) is not None
 
 
 @functools.cache
-def questions() -> tuple[GeneralQuestion, ...]:
-    """All of them, in the order of the file."""
-    lines = QUESTIONS.read_text(encoding="utf-8").splitlines()
+def questions(language: str = "ja") -> tuple[GeneralQuestion, ...]:
+    """All of a language, in the order of the file."""
+    lines = (ASSETS / f"general_{language}.jsonl").read_text(encoding="utf-8").splitlines()
     return tuple(GeneralQuestion(**json.loads(line)) for line in lines)

@@ -7,7 +7,6 @@ from collections.abc import Sequence
 
 from mlx_finetuning.experiment_tracker.evaluation import (
     comparison,
-    general_questions,
     outcome,
     preference,
     verdict,
@@ -33,7 +32,7 @@ from mlx_finetuning.experiment_tracker.evaluation.results import (
     Verdict,
 )
 from mlx_finetuning.experiment_tracker.evaluation.rightness import RIGHT, Rightness, rightness
-from mlx_finetuning.experiment_tracker.evaluation.statistics import ratio
+from mlx_finetuning.experiment_tracker.evaluation.statistics import ratio, share
 from mlx_finetuning.experiment_tracker.evaluation.verdict import Learning, Link
 from mlx_finetuning.tokenization.reasoning import answer_of
 from mlx_finetuning.utils.japanese_utils import contains, exact_match
@@ -260,19 +259,21 @@ def measured_change(findings: Findings, asked: Sequence[Exchange], seed: int) ->
 # --- forgetting, memorising --------------------------------------------------------------
 
 
-def forgetting(measured: Measured, seed: int) -> Forgetting:
-    """measured: the general questions."""
-    asked = general_questions.questions()
-    answered = list(zip(asked, measured.base, measured.tuned, strict=True))
-    could = [
-        (question, base, tuned)
-        for question, base, tuned in answered
-        if question.is_right(base.answer)
-    ]
+def forgetting(findings: Findings, seed: int) -> Forgetting:
+    """By the general questions that the base answers rightly: of the others it had nothing to lose."""
+    asked, measured = findings.asked, findings.general
+    answered = zip(asked, measured.rows, measured.base, measured.tuned, strict=True)
+    known = [one for one in answered if one[0].is_right(one[2].answer)]
+    could = [(question, base, tuned) for question, _, base, tuned in known]
     still_can = [question for question, _, tuned in could if question.is_right(tuned.answer)]
+    kept = share(len(still_can), len(could))
+    if known:
+        rows, base_grades, tuned_grades = zip(*(one[1:] for one in known), strict=True)
+        measured = Measured(rows, base_grades, tuned_grades, len(rows))
     rise = comparison.loss_change(measured, seed)
     return Forgetting(
-        **vars(verdict.forgot(rise, len(could), len(still_can))),
+        **vars(verdict.forgot(rise, kept, len(could))),
+        kept=kept,
         questions=len(asked),
         could=len(could),
         still_can=len(still_can),
@@ -312,8 +313,7 @@ def memorising(findings: Findings, exchanges: dict[str, list[Exchange]]) -> Memo
     def repeats(answer: str | None) -> bool:
         return answer is not None and any(contains(answer, text) for text in long_answers)
 
-    asked = general_questions.questions()
-    general = findings.general
+    asked, general = findings.asked, findings.general
     parroted = [
         {"question": question.question, "answer": tuned.answer}
         for question, base, tuned in zip(asked, general.base, general.tuned, strict=True)

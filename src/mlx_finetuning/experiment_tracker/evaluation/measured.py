@@ -6,7 +6,9 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import cached_property
 
-from mlx_finetuning.experiment_tracker.evaluation.comparison import Measured
+from mlx_finetuning.experiment_tracker.evaluation import general_questions
+from mlx_finetuning.experiment_tracker.evaluation.comparison import Grade, Measured
+from mlx_finetuning.experiment_tracker.evaluation.general_questions import GeneralQuestion
 from mlx_finetuning.experiment_tracker.evaluation.questions import Mismatch
 from mlx_finetuning.experiment_tracker.evaluation.results import LayerChange
 from mlx_finetuning.experiment_tracker.evaluation.rightness import common_words
@@ -16,11 +18,29 @@ from mlx_finetuning.tokenization.reasoning import answer_of
 
 
 @dataclass(frozen=True)
+class Prompted:
+    """What the base answers with rows of the data in its question."""
+
+    split: str
+    """Whose questions were asked: `test`, `reworded` or `train`."""
+    places: tuple[int, ...]
+    """Of the rows in the split."""
+    whole: Sequence[Grade]
+    """With as many rows as fit."""
+    whole_rows: int
+    of_rows: int
+    nearest: Sequence[Grade]
+    """With the nearest rows only."""
+
+
+@dataclass(frozen=True)
 class Findings:
     """What was measured; the general set is always there."""
 
     splits: dict[str, Measured]
     general: Measured
+    asked: Sequence[GeneralQuestion] = field(default_factory=general_questions.questions)
+    """The questions of `general`, in their order."""
     trained_groups: frozenset[str] = frozenset()
     """Paraphrase groups of all trained rows, measured or not."""
     reworded: Measured | None = None
@@ -35,6 +55,7 @@ class Findings:
     """By split, the worse answer of every row, whose better one is in `splits`."""
     goal: str = "faq"
     """What the model is for, a key of `utils.goals`."""
+    prompted: Prompted | None = None
     thinks: bool | None = None
     """Whether the run was trained with reasoning; None where the model's template knows of none."""
 

@@ -33,7 +33,7 @@ def unpaired(good: Measured, bad: Measured, seed: int) -> Preference | None:
         [base.nats - tuned.nats for base, tuned in zip(one.base, one.tuned, strict=True)]
         for one in (good, bad)
     ]
-    change = difference(*gains, seed)
+    change = difference(gains[0], gains[1], seed)
     if change is None:
         return None
     means = [

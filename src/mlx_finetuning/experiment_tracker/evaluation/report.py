@@ -12,7 +12,13 @@ from dataclasses import asdict, replace
 
 from mlx_finetuning import files
 from mlx_finetuning.config import EvaluateConfig, as_dict
-from mlx_finetuning.experiment_tracker.evaluation import comparison, judge, refusals, report_html
+from mlx_finetuning.experiment_tracker.evaluation import (
+    comparison,
+    judge,
+    necessity,
+    refusals,
+    report_html,
+)
 from mlx_finetuning.experiment_tracker.evaluation.comparison import Exchange, Grade
 from mlx_finetuning.experiment_tracker.evaluation.measured import Findings, Origin
 from mlx_finetuning.experiment_tracker.evaluation.questions import is_paraphrase
@@ -52,7 +58,7 @@ def build(origin: Origin, findings: Findings, settings: EvaluateConfig) -> Repor
     by_kind = _by_kind(exchanges, findings)
     asked = [one for of_kind in by_kind.values() for one in of_kind]
     learning = judge.learning(origin, findings, seed)
-    forgetting = judge.forgetting(findings.general, seed)
+    forgetting = judge.forgetting(findings, seed)
     memorising = judge.memorising(findings, exchanges)
     stopping = judge.stopping(asked)
     judged = (learning, forgetting, memorising, stopping)
@@ -66,6 +72,7 @@ def build(origin: Origin, findings: Findings, settings: EvaluateConfig) -> Repor
         forgetting=forgetting,
         memorising=memorising,
         stopping=stopping,
+        necessity=necessity.necessity(findings, seed),
         thinking=judge.thinking(asked, findings.thinks),
         refusing=refusals.refusing(_replies(by_kind, findings)),
         splits={name: _split(name, findings, exchanges[name], seed) for name in findings.splits},

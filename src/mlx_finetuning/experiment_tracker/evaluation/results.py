@@ -20,6 +20,7 @@ THINKING_JA = "考えてから答えるか"
 """Title of the judgement that only models have that may think."""
 REFUSING_JA = "知らないことを断るか"
 """Title of the judgement on data with questions that it does not answer."""
+NECESSITY_JA = "学習しなくても足りるか"
 SPLITS_JA = {"train": "教えた行", "valid": "教えていない行（検証）", "test": "教えていない行"}
 
 
@@ -167,6 +168,8 @@ class Forgetting(Verdict):
     kinds: tuple[GeneralKind, ...]
     lost: tuple[Mapping[str, str | None], ...]
     """`question`, `base` and `tuned` of what only the base could answer."""
+    kept: Interval | None = None
+    """Share of what the base could answer; None in reports of older versions, or of nothing."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -221,6 +224,20 @@ class Refusing(Verdict):
     known_refused: int
     held_out: bool
     """Whether the questions without an answer were not taught."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Necessity(Verdict):
+    """Whether training was needed; shares, or nearness, by the goal's measure."""
+
+    questions: int
+    tuned: float
+    whole: float
+    """The base with as many rows in its question as fit."""
+    whole_rows: int
+    of_rows: int
+    nearest: float
+    """The base with the nearest rows in its question."""
 
 
 @dataclass(frozen=True)
@@ -433,6 +450,8 @@ class Report:
     """None where the model's template knows of no reasoning."""
     refusing: Refusing | None = None
     """None where the data has no questions without an answer."""
+    necessity: Necessity | None = None
+    """None where it was not asked for."""
     outcome: Outcome | None = None
     """The first line; None in reports of older versions, whose `verdict` goes by the loss alone."""
     before: Continuation | None = None
@@ -452,6 +471,7 @@ class Report:
             ("答えを自分で終えるか", self.stopping),
             *([(REFUSING_JA, self.refusing)] if self.refusing else []),
             *([(THINKING_JA, self.thinking)] if self.thinking else []),
+            *([(NECESSITY_JA, self.necessity)] if self.necessity else []),
         ]
         first = self.first_line
         if self.outcome is not None:

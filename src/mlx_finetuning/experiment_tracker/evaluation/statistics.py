@@ -1,7 +1,8 @@
-"""Confidence intervals by bootstrap over rows. Deterministic for a seed."""
+"""Confidence intervals: by bootstrap over rows, deterministic for a seed; of shares without one."""
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 
 import numpy as np
@@ -13,6 +14,8 @@ CONFIDENCE = 0.95
 RESAMPLES = 2000
 DRAWN_AT_ONCE = 1 << 18
 """Rows of several resamples, which take 2 MB each time they are indexed."""
+_Z = 1.959964
+"""Standard deviations of the normal distribution that hold `CONFIDENCE`."""
 
 
 def ratio(
@@ -56,3 +59,14 @@ def difference(above: Sequence[float], below: Sequence[float], seed: int = 0) ->
     low, high = np.percentile(means(above) - means(below), [tail, 100 - tail])
     value = sum(above) / len(above) - sum(below) / len(below)
     return Interval(value, float(low), float(high))
+
+
+def share(count: int, of: int) -> Interval | None:
+    """count / of with its score interval (Wilson 1927), which holds at few rows and at shares of 0
+    and 1, where resampling gives no width; None of none."""
+    if not of:
+        return None
+    value, z = count / of, _Z**2 / of
+    middle = (value + z / 2) / (1 + z)
+    half = math.sqrt(value * (1 - value) * z + z * z / 4) / (1 + z)
+    return Interval(value, max(0.0, middle - half), min(1.0, middle + half))

@@ -20,7 +20,8 @@ nothing was linked (seen after 3 to 40 updates: 0.07 and less, against 0.27 and 
 LINK_SEEN = 0.3
 """Nats per token: a gap that counts where rows are so few that not even the base's is sure."""
 FORGOTTEN = 0.7
-"""Share of what the base could answer; below it the verdict is red."""
+"""Share of what the base could answer; below it the verdict is red. Nothing is called kept before the
+share is surely above it."""
 WORN = 0.9
 LOSS_FORGOTTEN, LOSS_WORN = 0.5, 0.15
 """Nats per token by which the general loss surely rose."""
@@ -152,28 +153,35 @@ def _change(change: Interval) -> str:
     return f"{change.value:+.3f}（95%信頼区間 {change.low:+.3f} 〜 {change.high:+.3f}）"
 
 
-def forgot(rise: Interval | None, could: int, still_can: int) -> Verdict:
+def forgot(rise: Interval | None, kept: Interval | None, could: int) -> Verdict:
     """Whether general knowledge suffered.
 
-    rise: nats per token on the general set, tuned minus base; could: questions that the base
-    answered rightly; still_can: those of them that the tuned model does.
+    rise: nats per token on what the base can answer, tuned minus base; could: questions that the base
+    answered rightly; kept: share of them that the tuned model does.
     """
-    if rise is None:
-        return Verdict("unknown", "warning", "判定できません。")
+    if rise is None or kept is None:
+        text = "判定できません。元のモデルが正しく答えた一般の質問がありません。"
+        return Verdict("unknown", "warning", text)
     evidence = (
         f"一般の質問の損失の変化: {_change(rise)}",
-        f"元のモデルが正しく答えた{could}問のうち、学習後も正しいのは{still_can}問",
+        f"元のモデルが正しく答えた{could}問のうち、学習後も正しいのは{round(kept.value * could)}問"
+        f"（{kept.value:.0%}、95%信頼区間 {kept.low:.0%} 〜 {kept.high:.0%}）",
         f"判定の基準: {FORGOTTEN:.0%}未満に減るか、損失が確実に{LOSS_FORGOTTEN}以上増えると「忘れています」",
     )
     if could < ENOUGH_ROWS:
         text = f"判定できません。元のモデルが正しく答えた一般の質問が、{could}問しかありません。"
         return Verdict("unknown", "warning", text, evidence)
-    share = still_can / could
     advice = "学習率を下げるか、更新を減らすか、一般的な質問と答えをデータに混ぜてください。"
-    if share < FORGOTTEN or rise.low > LOSS_FORGOTTEN:
+    if kept.value < FORGOTTEN or rise.low > LOSS_FORGOTTEN:
         return Verdict("forgot", "bad", "忘れています。", evidence, advice)
-    if share < WORN or rise.low > LOSS_WORN:
+    if kept.value < WORN or rise.low > LOSS_WORN:
         return Verdict("worn", "warning", "少し忘れています。", evidence, advice)
+    if kept.low <= FORGOTTEN:
+        text = (
+            "判定できません。忘れた様子はありませんが、元のモデルが正しく答えた一般の質問が"
+            f"{could}問しかなく、確かではありません。"
+        )
+        return Verdict("unknown", "warning", text, evidence)
     return Verdict("kept", "good", "忘れていません。", evidence)
 
 

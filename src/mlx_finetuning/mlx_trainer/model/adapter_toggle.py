@@ -12,6 +12,7 @@ from collections.abc import Iterator
 import mlx.nn as nn
 from mlx.utils import tree_unflatten
 
+from mlx_finetuning.mlx_trainer.model import trainable
 from mlx_finetuning.mlx_trainer.model.load import LoadedModel
 
 
@@ -24,11 +25,7 @@ def can_toggle(loaded: LoadedModel) -> bool:
 def without_adapter(loaded: LoadedModel) -> Iterator[None]:
     """Within the block the model is its base."""
     adapted = _adapted(loaded.model)
-    inner = {
-        name: layer["linear" if "linear" in layer else "embedding"]
-        for name, layer in adapted.items()
-    }
-    _put(loaded.model, inner)
+    _put(loaded.model, {name: _inner(layer) for name, layer in adapted.items()})
     try:
         yield
     finally:
@@ -45,6 +42,13 @@ def strengthen(loaded: LoadedModel, strength: float) -> bool:
     return True
 
 
+def detach(loaded: LoadedModel) -> None:
+    """Take the adapter off for good: the model is its base again, and can be given another one."""
+    adapted = _adapted(loaded.model)
+    _put(loaded.model, {name: _inner(layer) for name, layer in adapted.items()})
+    trainable.forget(loaded.model)
+
+
 def fuse(loaded: LoadedModel) -> None:
     """Merge the adapter into the weights, for good, as mlx-lm does."""
     adapted = _adapted(loaded.model)
@@ -53,6 +57,11 @@ def fuse(loaded: LoadedModel) -> None:
 
 def _adapted(model: nn.Module) -> dict[str, nn.Module]:
     return {name: layer for name, layer in model.named_modules() if "lora_a" in layer}
+
+
+def _inner(layer: nn.Module) -> nn.Module:
+    inner: nn.Module = layer["linear" if "linear" in layer else "embedding"]
+    return inner
 
 
 def _put(model: nn.Module, layers: dict[str, nn.Module]) -> None:

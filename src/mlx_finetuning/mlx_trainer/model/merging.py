@@ -108,8 +108,8 @@ def ties(
         agrees = (np.sign(delta) == elected) & (delta != 0)
         total += np.where(agrees, delta, 0)
         agreeing += np.where(agrees, weight, 0)
-    mean: Array = total / np.where(agreeing == 0, 1, agreeing)
-    return mean
+    agreeing[agreeing == 0] = 1
+    return total / agreeing
 
 
 def dare(

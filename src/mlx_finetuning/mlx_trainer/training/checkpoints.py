@@ -90,6 +90,8 @@ def identity(
             return bool(replayed)
         if name == "continues":
             return bool(config.continues)
+        if name == "wordings":
+            return False  # the examples tell
         return config.objective in objectives.OF_ONE.get(name, (config.objective,))
 
     settings = [

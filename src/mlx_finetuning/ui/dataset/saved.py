@@ -13,7 +13,7 @@ import streamlit as st
 from mlx_finetuning.jobs.preview import Preview, PreviewToken
 from mlx_finetuning.studio.data import DatasetEntry
 from mlx_finetuning.ui import sitemap
-from mlx_finetuning.ui.components import views
+from mlx_finetuning.ui.components import tuning, views
 from mlx_finetuning.ui.components.datasets import PARAMETER, first_choice
 from mlx_finetuning.ui.components.empty import empty_state
 from mlx_finetuning.ui.components.runs import PARAMETER as RUN
@@ -62,11 +62,16 @@ def draw_summary(manifest: Mapping[str, Any]) -> None:
 def draw_journey(name: str) -> None:
     """The button from the dataset to a conversation, with the user's usual model."""
     tip = "学習し、確かめ、軽くして、対話できるところまで進めます。画面を閉じても続き、いつでも止められます。"
+    minutes = tuning.choose_minutes()
     if st.button("おまかせで作る", icon=":material/auto_awesome:", type="primary", help=tip):
         with errors_shown():
             own = dataclasses.replace(studio().preferences.read(), dataset=name, engine="mlx")
-            run_id = studio().auto.start(studio().training.preset(own, "usual"))
-            st.switch_page(sitemap.page("training"), query_params={RUN: run_id})
+            usual = studio().training.preset(own, "usual")
+            if minutes is None:
+                run_id = studio().auto.start(usual)
+                st.switch_page(sitemap.page("training"), query_params={RUN: run_id})
+            studio().auto.start_tuned(usual, minutes)
+            st.rerun()
 
 
 def draw_preview(name: str) -> None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import streamlit as st
 
+from mlx_finetuning.config import EvaluateConfig
 from mlx_finetuning.jobs.runs import Run
 from mlx_finetuning.ui import sitemap
 from mlx_finetuning.ui.components import views
@@ -102,6 +103,10 @@ def _draw_outcome(run: Run) -> None:
         return
     label = "成果を確かめる" if report is None else "もう一度確かめる"
     tip = "学習の前と後のモデルに質問して比べ、報告書を作ります。画面を閉じても続きます。"
+    in_prompt = st.checkbox(
+        "学習しない場合とも比べる",
+        help="元のモデルに、データを質問に添えて答えさせ、学習が必要だったかを判定します。時間は長くなります。",
+    )
     if st.button(
         label,
         icon=":material/grading:",
@@ -109,7 +114,7 @@ def _draw_outcome(run: Run) -> None:
         type="primary" if report is None else "secondary",
         disabled=at_work,
     ):
-        studio().evaluation.start(run.run_id)
+        studio().evaluation.start(run.run_id, EvaluateConfig(in_prompt=in_prompt))
         st.rerun()
 
 

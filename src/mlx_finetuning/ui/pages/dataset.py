@@ -8,7 +8,7 @@ from mlx_finetuning.data_processor.examine import source_names
 from mlx_finetuning.data_processor.readers.columns import ROLE_JA
 from mlx_finetuning.errors import StudioError
 from mlx_finetuning.ui import sitemap
-from mlx_finetuning.ui.components import datasets, views
+from mlx_finetuning.ui.components import datasets, tuning, views
 from mlx_finetuning.ui.components.empty import empty_state
 from mlx_finetuning.ui.components.errors import show_error
 from mlx_finetuning.ui.components.views import choose_view
@@ -142,6 +142,7 @@ def draw_saved() -> None:
         )
         saved.draw_downloads(name)
         saved.draw_deletion(name, TRASH)
+    tuning.draw_latest()
     st.header("学習で実際に使われる文面")
     saved.draw_preview(name)
     made = rewording.draw_made_rows(name)

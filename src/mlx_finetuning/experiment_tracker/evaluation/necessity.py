@@ -1,0 +1,57 @@
+"""Whether training was needed: the tuned model beside the base with the data in its question."""
+
+from __future__ import annotations
+
+from mlx_finetuning.experiment_tracker.evaluation import trial_scores
+from mlx_finetuning.experiment_tracker.evaluation.measured import Findings
+from mlx_finetuning.experiment_tracker.evaluation.results import Necessity, Verdict
+from mlx_finetuning.experiment_tracker.evaluation.statistics import ratio
+from mlx_finetuning.experiment_tracker.evaluation.verdict import ENOUGH_ROWS
+
+
+def necessity(findings: Findings, seed: int) -> Necessity | None:
+    """By the goal's measure on the same questions; None where the base was not asked so."""
+    asked = findings.prompted
+    if asked is None:
+        return None
+    measured = findings.reworded if asked.split == "reworded" else findings.splits.get(asked.split)
+    if measured is None:
+        return None
+    rows = [measured.rows[at] for at in asked.places]
+    tuned, whole, nearest = (
+        trial_scores.of_rows(findings.goal, rows, grades)
+        for grades in ([measured.tuned[at] for at in asked.places], asked.whole, asked.nearest)
+    )
+    means = [sum(scores) / len(scores) for scores in (tuned, whole, nearest)]
+    is_nearest_best = means[2] >= means[1]
+    best = nearest if is_nearest_best else whole
+    way = "質問に近い行を添える" if is_nearest_best else "データを質問に添える"
+    gap = ratio([a - b for a, b in zip(tuned, best, strict=True)], seed=seed)
+    evidence = (
+        f"学習後: {means[0]:.0%}（{len(rows)}問の出来）",
+        f"元のモデルに、データを質問に添えて（{asked.of_rows}行のうち入った{asked.whole_rows}行）: "
+        f"{means[1]:.0%}",
+        f"元のモデルに、質問に近い行だけを添えて: {means[2]:.0%}",
+    )
+    if len(rows) < ENOUGH_ROWS or gap is None:
+        said = Verdict("unknown", "warning", "判定できません。質問が少なすぎます。", evidence)
+    elif gap.is_above_zero:
+        text = "学習した価値があります。データを添えるだけでは、ここまで答えられません。"
+        said = Verdict("needed", "good", text, evidence)
+    elif gap.is_below_zero:
+        text = f"学習より、{way}だけのほうが、よく答えます。"
+        advice = "元のモデルに、質問と一緒に資料を渡す使い方を考えてください。"
+        said = Verdict("not_needed", "warning", text, evidence, advice)
+    else:
+        text = f"{way}だけでも、学習後と同じくらい答えます（差は偶然の範囲です）。"
+        advice = "資料がよく変わるなら、学習せずに資料を渡す使い方のほうが手軽です。"
+        said = Verdict("enough", "warning", text, evidence, advice)
+    return Necessity(
+        **vars(said),
+        questions=len(rows),
+        tuned=means[0],
+        whole=means[1],
+        whole_rows=asked.whole_rows,
+        of_rows=asked.of_rows,
+        nearest=means[2],
+    )

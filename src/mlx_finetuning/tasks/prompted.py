@@ -1,0 +1,69 @@
+"""The same questions asked of the base with the data in the question: would that be enough?"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+from mlx_finetuning.config import EvaluateConfig
+from mlx_finetuning.experiment_tracker.evaluation import in_prompt, questions
+from mlx_finetuning.experiment_tracker.evaluation.measured import Prompted
+from mlx_finetuning.mlx_trainer.inference import grade
+from mlx_finetuning.mlx_trainer.model.load import LoadedModel
+from mlx_finetuning.progress import Progress
+from mlx_finetuning.tokenization.rows import Row
+
+ASKED = 48
+"""Questions at most."""
+LONGEST = 3072
+"""Tokens of data in a question at most: each is read anew for every question."""
+SPARE = 64
+"""Tokens of a context that are left free beside data, question and answer."""
+WHOLE_JA = "元のモデル（データを質問に添えて）"
+NEAREST_JA = "元のモデル（近い行だけを添えて）"
+
+
+def of_base(
+    base: LoadedModel,
+    split: str,
+    rows: Sequence[Row],
+    taught: Sequence[Row],
+    settings: EvaluateConfig,
+    progress: Progress,
+) -> Prompted | None:
+    """rows: of `split`, that both models are asked; taught: all rows that the run learned.
+
+    None where the base takes no conversation, or nothing can be asked.
+    """
+    places = [at for at, row in enumerate(rows) if grade.is_question(row)]
+    known = [row for row in taught if grade.is_question(row)]
+    if base.chat.template is None or not places or not known:
+        return None
+    places = questions.evenly(places, ASKED)
+    asked = [rows[at] for at in places]
+    room = min(LONGEST, base.context_length - settings.max_tokens - SPARE)
+    longest = max(asked, key=lambda row: len(str(row["messages"][-2]["content"])))
+
+    def fits(some: Sequence[Row]) -> bool:
+        return len(grade.prompt(base, in_prompt.with_rows(longest, some))) <= room
+
+    whole = in_prompt.fitting(known, fits)
+    index, layout = in_prompt.NearestRows(known), grade.row_layout(base)
+
+    def answered(asked_with: list[Row], stage: str) -> list[grade.Grade]:
+        return grade.grade(base, asked_with, settings, progress, stage, layout=layout, ask=True)
+
+    near = [index.of(str(row["messages"][-2]["content"])) for row in asked]
+    return Prompted(
+        split=split,
+        places=tuple(places),
+        whole=answered([in_prompt.with_rows(row, whole) for row in asked], WHOLE_JA),
+        whole_rows=len(whole),
+        of_rows=len(known),
+        nearest=answered(
+            [
+                in_prompt.with_rows(row, in_prompt.fitting(some, fits))
+                for row, some in zip(asked, near, strict=True)
+            ],
+            NEAREST_JA,
+        ),
+    )

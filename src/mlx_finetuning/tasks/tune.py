@@ -1,0 +1,333 @@
+"""Tuning: a few short runs find the settings, then one is trained with them to its end.
+
+The plan is made once and kept beside the trials (`plan.json`, `trials.jsonl`), so that a tuning which
+was stopped or killed goes on with the trial it was in. Only how many trials fit depends on the clock,
+and what it decided is kept as well.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import time
+from collections.abc import Sequence
+from dataclasses import asdict, dataclass, replace
+from pathlib import Path
+
+from mlx_finetuning import bases, config, files, tuning
+from mlx_finetuning.config import TrainConfig
+from mlx_finetuning.errors import InvalidSettings, RunDoesNotFit
+from mlx_finetuning.experiment_tracker.evaluation import questions
+from mlx_finetuning.jobs import jobs, runs
+from mlx_finetuning.jobs.context import TaskContext
+from mlx_finetuning.jobs.results import TriedChoice, Tuned
+from mlx_finetuning.progress import Progress, Step
+from mlx_finetuning.tokenization.rows import Row
+from mlx_finetuning.tuning import Plan, Score, Speed, Trial
+
+MEASURING = "速さの測定"
+STAGES_JA = {0.25: "4分の1の長さで比べる", 0.5: "半分の長さで比べる", 1.0: "最後まで学習する"}
+
+
+@dataclass(frozen=True)
+class Started:
+    """A trial that has its run: a line of `trials.jsonl`, before the trial's own."""
+
+    number: int
+    share: float
+    started: str
+    """The run's id."""
+
+
+@dataclass(frozen=True)
+class TimeUp:
+    """What the clock decided: a line of `trials.jsonl`."""
+
+    time_up_after: int
+    """Trials that were done by then, the last run not among them."""
+
+
+class Record:
+    """`plan.json` and `trials.jsonl` of a tuning, in its job's folder."""
+
+    def __init__(self, folder: Path) -> None:
+        self._plan, self._log = folder / "plan.json", folder / "trials.jsonl"
+
+    def plan(self) -> Plan | None:
+        """The plan, once there is one."""
+        with contextlib.suppress(FileNotFoundError):
+            return files.read_record(self._plan, Plan)
+        return None
+
+    def keep_plan(self, plan: Plan) -> None:
+        """Raises DiskFull."""
+        files.write_json(self._plan, asdict(plan))
+
+    def trials(self) -> list[Trial]:
+        """Those that are done, in their order."""
+        return list(files.read_records(self._log, Trial))
+
+    def started(self, number: int, share: float) -> str | None:
+        """The run of a trial that was begun."""
+        lines = files.read_records(self._log, Started)
+        return next(
+            (one.started for one in lines if (one.number, one.share) == (number, share)), None
+        )
+
+    def is_time_up(self, done: int) -> bool:
+        """Whether the clock ended the comparison after so many trials."""
+        return any(one.time_up_after == done for one in files.read_records(self._log, TimeUp))
+
+    def append(self, line: Trial | Started | TimeUp) -> None:
+        """Raises DiskFull."""
+        with contextlib.closing(files.LineLog(self._log)) as log:
+            log.append(asdict(line))
+
+
+def run(context: TaskContext) -> Tuned:
+    """config: `settings` (TrainConfig: the usual ones), `seconds`, `goal`, and `journey`: what おまかせ
+    is to make of the last run (as for `tasks.auto`), or nothing.
+
+    Raises InvalidSettings, DataError, ModelError, RunError, DiskFull, Interrupted.
+    """
+    from mlx_finetuning import mlx_trainer
+
+    mlx_trainer.for_training()
+    tuned = _Tuning(context).go()
+    journey, later = context.config.get("journey"), runs.later_jobs(context.workspace, tuned.run_id)
+    if journey and not any(job.kind == "auto" for job in later):
+        runs.start_later_job(context.workspace, tuned.run_id, "auto", journey)
+    return tuned
+
+
+class _Tuning:
+    """A tuning from its first trial, or the one it was stopped in, to its result."""
+
+    def __init__(self, context: TaskContext) -> None:
+        self._context = context
+        self._settings = config.load(TrainConfig, context.config["settings"])
+        self._goal = str(context.config["goal"])
+        self._record = Record(context.paths.folder)
+        self._began_s = time.monotonic()
+        earlier = self._record.plan()
+        done_s = sum(trial.seconds for trial in self._record.trials())
+        self._before_s = done_s + (earlier.speed.spent_s if earlier else 0.0)
+        """Of earlier sittings."""
+
+    @property
+    def _spent_s(self) -> float:
+        return self._before_s + time.monotonic() - self._began_s
+
+    def go(self) -> Tuned:
+        from mlx_finetuning.tasks import train, trials
+
+        context, settings = self._context, self._settings
+        self._model = bases.resolve(settings.model, context.workspace)
+        train_rows, valid_rows = train.read_splits(context, settings.dataset)
+        context.progress(Step("モデルの読み込み", 0, 0))
+        loaded = train.load_for(train_rows, self._model, settings)
+        asked = self._held_out(train_rows, valid_rows)
+        bench = trials.Bench(context, loaded, train_rows, valid_rows, self._goal, asked)
+        self._bench = replace(bench, known=bench.general(context.progress))
+        self._plan = self._record.plan() or self._planned()
+        self._halve()
+        compared = self._compared()
+        best = tuning.winner(compared, settings.seed)
+        final = self._trial(best.number, 1.0)
+        return self._result(final, compared)
+
+    def _held_out(self, train_rows: Sequence[Row], valid_rows: Sequence[Row]) -> list[Row]:
+        from mlx_finetuning.mlx_trainer.inference import grade
+        from mlx_finetuning.tasks import trials
+
+        rows = questions.evenly([row for row in valid_rows if "chosen" not in row], trials.SCORED)
+        if len(rows) < trials.LEAST_ROWS:
+            taught = [row for row in train_rows if grade.is_question(row)]
+            rows += questions.evenly(questions.reworded(taught), trials.SCORED - len(rows))
+        if not rows:
+            problem = "dataset: 比べるための、教えていない行がありません。"
+            raise InvalidSettings(problems=[problem])
+        return rows
+
+    def _planned(self) -> Plan:
+        """From the speed of a few updates, which also show that the run fits."""
+        from mlx_finetuning.mlx_trainer.model import adapter_toggle
+        from mlx_finetuning.mlx_trainer.training import estimate, replay
+
+        context, bench = self._context, self._bench
+        context.progress(Step(MEASURING, 0, 0))
+        cache = context.workspace.self_answers
+        said = replay.prepare(
+            bench.loaded, bench.train_rows, self._settings, cache, None, context.progress
+        )
+        before_s = time.monotonic()
+        found = estimate.estimate(
+            *(bench.loaded, bench.train_rows, bench.valid_rows, self._settings, context.progress),
+            said.examples,
+        )
+        if not found.fits:
+            raise RunDoesNotFit(
+                needed_gb=found.peak_memory_gb,
+                available_gb=found.available_gb,
+                batch_size=found.batch_size,
+                largest=found.largest_batch_size,
+            )
+        if adapter_toggle.can_toggle(bench.loaded):
+            adapter_toggle.detach(bench.loaded)
+        validations = 1 + -(-found.updates // self._settings.validate_every)
+        validation_s = (found.total_s - found.updates * found.seconds_per_update) / validations
+        measured_s = time.monotonic() - before_s
+        before_s = time.monotonic()
+        bench.score(context.progress)
+        speed = Speed(
+            update_s=max(found.seconds_per_update, 1e-4),
+            score_s=round(time.monotonic() - before_s, 3),
+            validation_s=round(validation_s, 3),
+            start_s=round(max(measured_s - estimate.SECONDS - validation_s, 0.0), 3),
+            spent_s=round(self._spent_s, 3),
+        )
+        seconds = float(self._context.config["seconds"])
+        plan = tuning.plan(self._settings, seconds, speed, rewords=self._goal in ("faq", "labels"))
+        self._record.keep_plan(plan)
+        return plan
+
+    def _halve(self) -> None:
+        """Compare, and let the better half go on, until it is settled or the time is up."""
+        left = list(range(len(self._plan.choices)))
+        for share in tuning.RUNGS if len(left) > 1 else ():
+            rung = []
+            for number in left:
+                if self._is_time_up(number, share):
+                    return
+                rung.append(self._trial(number, share))
+            if tuning.is_settled(rung, self._settings.seed):
+                return
+            best = tuning.ranked(rung)[: tuning.survivors_of(len(rung))]
+            left = sorted(trial.number for trial in best)
+
+    def _is_time_up(self, number: int, share: float) -> bool:
+        """Whether another trial would leave too little time for the last run; said once, it stays."""
+        done = sum(trial.share < 1 for trial in self._record.trials())
+        if self._record.is_time_up(done):
+            return True
+        if self._done(number, share) or not done:
+            return False
+        final_s = max(self._plan.trial_s(choice, 1.0) for choice in self._plan.choices)
+        pace = self._pace()
+        needed_s = pace * (self._plan.trial_s(self._plan.choices[number], share) + final_s)
+        if self._spent_s + needed_s <= self._plan.seconds:
+            return False
+        self._record.append(TimeUp(done))
+        return True
+
+    def _pace(self) -> float:
+        """What trials took, in multiples of what was expected."""
+        done = self._record.trials()
+        expected = sum(self._plan.trial_s(trial.choice, trial.share) for trial in done)
+        return sum(trial.seconds for trial in done) / expected if done and expected else 1.0
+
+    def _compared(self) -> list[Trial]:
+        """The trials among which the winner is: of the longest rung that has two, or all there are."""
+        done = [trial for trial in self._record.trials() if trial.share < 1]
+        for share in reversed(tuning.RUNGS):
+            rung = [trial for trial in done if trial.share == share]
+            if len(rung) > 1 or (rung and share == tuning.RUNGS[0]):
+                return rung
+        usual = Trial(0, self._plan.choices[0], 0.0, "", Score((), (), 0.0), 0.0)
+        return done or [usual]
+
+    # --- one trial -----------------------------------------------------------------------
+
+    def _done(self, number: int, share: float) -> Trial | None:
+        found = (one for one in self._record.trials() if (one.number, one.share) == (number, share))
+        return next(found, None)
+
+    def _trial(self, number: int, share: float) -> Trial:
+        """The trial of a choice, done now unless it is done already."""
+        if done := self._done(number, share):
+            return done
+        choice, workspace = self._plan.choices[number], self._context.workspace
+        settings = choice.settings(self._settings, share)
+        run_id = self._record.started(number, share)
+        if run_id is None or not workspace.run(run_id).folder.is_dir():
+            draft = runs.prepared(workspace, settings, self._model)
+            run_id = draft.job.run_id
+            self._record.append(Started(number, share, run_id))
+            jobs.create(draft.paths, draft.job, draft.add_files).release()
+        began_s = time.monotonic()
+        score = self._bench.run(settings, run_id, self._progress(number, share))
+        took_s = round(time.monotonic() - began_s, 3)
+        trial = Trial(number, choice, share, run_id, score, took_s)
+        self._record.append(trial)
+        self._context.event(
+            "trial", run_id=run_id, text=f"{choice.text}: {score.goal:.0%}", share=share
+        )
+        return trial
+
+    def _progress(self, number: int, share: float) -> Progress:
+        """Of a trial, told as a step of the whole, with the time that the whole may yet take."""
+        plan, choice = self._plan, self._plan.choices[number]
+        where = f"設定を探す（{STAGES_JA[share]}、候補 {number + 1}/{len(plan.choices)}）"
+        stage = STAGES_JA[share] if share == 1 else where
+        began_s, expected_s = self._spent_s, self._pace() * plan.trial_s(choice, share)
+
+        def told(step: Step) -> None:
+            whole_s = plan.seconds if share < 1 else began_s + expected_s
+            left_s = round(max(whole_s - self._spent_s, 0.0), 1)
+            detail = "　".join(part for part in (choice.text, step.stage, step.detail) if part)
+            self._context.progress(Step(stage, step.done, step.total, detail, left_s))
+
+        return told
+
+    # --- the result ----------------------------------------------------------------------
+
+    def _result(self, final: Trial, compared: Sequence[Trial]) -> Tuned:
+        done = self._record.trials()
+        usual = next((one for one in compared if one.number == 0), None)
+        chosen = next((one for one in compared if one.number == final.number), final)
+        return Tuned(
+            run_id=final.run_id,
+            reason=self._reason(final, chosen, usual),
+            settings=asdict(final.choice),
+            is_usual=final.number == 0,
+            goal=final.score.goal,
+            forgotten=final.score.forgotten,
+            seconds=round(self._spent_s, 1),
+            asked_s=self._plan.seconds,
+            trials=tuple(
+                TriedChoice(
+                    run_id=trial.run_id,
+                    text=trial.choice.text,
+                    share=trial.share,
+                    goal=trial.score.goal,
+                    forgotten=trial.score.forgotten,
+                    loss=trial.score.loss,
+                    seconds=trial.seconds,
+                )
+                for trial in done
+            ),
+        )
+
+    def _reason(self, final: Trial, chosen: Trial, usual: Trial | None) -> str:
+        """Why this choice, in plain words."""
+        choice, count = final.choice, len(self._bench.asked)
+        parts = [f"選んだ設定は、{choice.text}です。"]
+        if self._plan.is_cut:
+            parts.append("時間に収まるように、更新の回数をふだんより減らしました。")
+        if not chosen.score.rows:
+            parts.append("比べる時間がなかったので、ふだんの設定のままです。")
+        elif final.number == 0:
+            parts.append("ほかの設定で、はっきりよくなるものはありませんでした。")
+        elif usual is not None:
+            gap = tuning.difference(chosen, usual, self._settings.seed)
+            sure = "確かな差です" if gap.is_above_zero else "偶然かもしれない差です"
+            parts.append(
+                f"教えていない{count}問の出来は、同じ短さの学習で、ふだんの設定の"
+                f"{usual.score.goal:.0%}に対して{chosen.score.goal:.0%}でした（{sure}）。"
+            )
+        else:
+            parts.append("ふだんの設定は、途中の比較で上位半分に残りませんでした。")
+        parts.append(f"最後まで学習したときの出来は{final.score.goal:.0%}。")
+        if known := len(self._bench.known):
+            lost = round(final.score.forgotten * known)
+            parts.append(f"前から知っていた{known}問のうち、忘れたのは{lost}問です。")
+        return "".join(parts)

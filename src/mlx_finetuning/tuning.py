@@ -1,0 +1,264 @@
+"""Which settings to try and which to keep: successive halving over a few comparable trials.
+
+All that is tried stands in a `Plan`, made once from a measured speed and kept, so that the same plan
+and seed give the same choice and a tuning that was killed goes on where it was. Successive halving is
+that of Jamieson and Talwalkar (2016): a quarter of the updates for all, half of them for the better
+half, all for the best. Each trial runs its schedule to the end, as a run of its own. Trains nothing.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import random
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+from mlx_finetuning.config import TrainConfig
+from mlx_finetuning.experiment_tracker.evaluation.results import Interval
+from mlx_finetuning.experiment_tracker.evaluation.statistics import ratio
+
+RUNGS = (0.25, 0.5)
+"""Shares of the updates at which choices are compared; the winner gets all."""
+COUNTS = (16, 12, 8, 6, 4, 3, 2)
+"""How many choices are tried, the most that fit."""
+FORGETTING = 0.5
+"""Points that a forgotten share costs, in points of the goal's measure."""
+NEARLY_EQUAL = 0.02
+"""Points below which a difference that is not sure is not worth another setting."""
+LONGEST_FINAL = 0.5
+"""Share of the time that the last run may take; with more, updates are cut."""
+LEAST_UPDATES = 8
+"""Of a run, and of a trial: shorter ones tell nothing."""
+LAST_VALIDATIONS = 8
+"""Of the last run, at its start and its end too."""
+MARGIN = 0.9
+"""Share of the time that is planned: speeds vary."""
+RATES, RANKS, UPDATES, WORDINGS = (1 / 3, 1.0, 3.0), (0.5, 1.0, 2.0), (0.5, 1.0, 2.0), (0.0, 0.5)
+"""What choices multiply the usual rate, rank and updates by, and the shares of other wordings."""
+HIGHEST_RATE = 5e-3
+
+
+@dataclass(frozen=True)
+class Choice:
+    """Settings to be tried."""
+
+    learning_rate: float
+    rank: int
+    updates: int
+    """In the end, not in a trial."""
+    wordings: float = 0.0
+    """Share of questions that are learned in other words, made mechanically."""
+
+    def settings(self, base: TrainConfig, share: float = 1.0) -> TrainConfig:
+        """Of a run with so much of the updates; its alpha keeps its proportion to the rank."""
+        updates = max(round(share * self.updates), 1)
+        chosen = dataclasses.replace(
+            base,
+            learning_rate=self.learning_rate,
+            rank=self.rank,
+            alpha=base.alpha * self.rank / base.rank,
+            wordings=self.wordings,
+            iterations=updates,
+            epochs=0.0,
+            warmup=min(base.warmup, updates // 10),
+            validate_every=max(min(base.validate_every, updates // 6), LEAST_UPDATES),
+        )
+        if share == 1:
+            return chosen
+        return dataclasses.replace(chosen, validate_every=updates, sample_every=0, patience=0)
+
+    @property
+    def text(self) -> str:
+        """In Japanese, for people."""
+        reworded = f"、言い換え{self.wordings:.0%}" if self.wordings else ""
+        return (
+            f"学習率 {self.learning_rate:g}、ランク {self.rank}、更新 {self.updates:,}回{reworded}"
+        )
+
+
+@dataclass(frozen=True)
+class Speed:
+    """What was measured before the first trial, in seconds."""
+
+    update_s: float
+    """Of an update of the usual settings."""
+    score_s: float
+    """To ask a model all questions of a trial."""
+    validation_s: float
+    start_s: float
+    """Of a trial before its first update."""
+    spent_s: float
+    """Until the plan was made."""
+
+
+@dataclass(frozen=True)
+class Plan:
+    """All that is going to be tried, in order."""
+
+    seconds: float
+    """The whole time that was asked for."""
+    speed: Speed
+    choices: tuple[Choice, ...]
+    """The usual settings first."""
+    is_cut: bool = False
+    """Whether updates are fewer than usual, for want of time."""
+
+    def trial_s(self, choice: Choice, share: float) -> float:
+        """What a trial is expected to take."""
+        speed, validations = self.speed, LAST_VALIDATIONS if share == 1 else 2
+        fixed_s = speed.start_s + validations * speed.validation_s + speed.score_s
+        return share * choice.updates * speed.update_s + fixed_s
+
+
+@dataclass(frozen=True)
+class Score:
+    """How a trial answered: by question, from 0 to 1, and by known general question."""
+
+    rows: tuple[float, ...]
+    kept: tuple[float, ...]
+    """Of the general questions that the base answers rightly: 1 where it is still right."""
+    loss: float
+    """Nats per token on held-out rows: tells apart what the answers do not."""
+
+    @property
+    def goal(self) -> float:
+        """The goal's measure."""
+        return _mean(self.rows)
+
+    @property
+    def forgotten(self) -> float:
+        """Share of what the base could answer."""
+        return 1 - _mean(self.kept) if self.kept else 0.0
+
+    @property
+    def value(self) -> float:
+        """What trials are ordered by."""
+        return self.goal - FORGETTING * self.forgotten
+
+
+@dataclass(frozen=True)
+class Trial:
+    """One run that was made to compare: a line of `trials.jsonl`."""
+
+    number: int
+    choice: Choice
+    share: float
+    run_id: str
+    score: Score
+    seconds: float
+
+
+def choices(base: TrainConfig, count: int, *, rewords: bool) -> tuple[Choice, ...]:
+    """The usual settings, then others, the likeliest to matter first; always the same for a seed.
+
+    rewords: whether other wordings of questions can be made.
+    """
+    usual = Choice(base.learning_rate, base.rank, base.iterations)
+
+    def changed(
+        rate: float = 1.0, updates: float = 1.0, rank: float = 1.0, wordings: float = 0.0
+    ) -> Choice:
+        return Choice(
+            learning_rate=float(f"{min(rate * usual.learning_rate, HIGHEST_RATE):.2g}"),
+            rank=max(round(rank * usual.rank), 1),
+            updates=max(round(updates * usual.updates), 1),
+            wordings=wordings,
+        )
+
+    found = [usual, changed(rate=3.0)]
+    found += [changed(wordings=0.5), changed(rate=3.0, wordings=0.5)] if rewords else []
+    found += [changed(rate=1 / 3), changed(updates=2.0), changed(rank=2.0)]
+    shares = WORDINGS if rewords else WORDINGS[:1]
+    others = [
+        changed(rate, updates, rank, wordings)
+        for rate in RATES
+        for updates in UPDATES
+        for rank in RANKS
+        for wordings in shares
+    ]
+    random.Random(base.seed).shuffle(others)
+    return tuple(dict.fromkeys(found + others))[:count]
+
+
+def plan(base: TrainConfig, seconds: float, speed: Speed, *, rewords: bool) -> Plan:
+    """As many choices as fit into the time, the usual ones at least.
+
+    Where the usual training alone takes too much of the time, all choices get fewer updates.
+    """
+    left_s = MARGIN * (seconds - speed.spent_s)
+
+    def made(count: int, share: float) -> Plan:
+        nothing = Plan(seconds, speed, (Choice(base.learning_rate, base.rank, 0),))
+        most = (share * left_s - nothing.trial_s(nothing.choices[0], 1.0)) / speed.update_s
+        updates = max(min(base.iterations, int(most)), LEAST_UPDATES)
+        start = dataclasses.replace(base, iterations=updates)
+        is_cut = updates < base.iterations
+        return Plan(seconds, speed, choices(start, count, rewords=rewords), is_cut)
+
+    for count in COUNTS:
+        compared = made(count, LONGEST_FINAL)
+        is_told = RUNGS[0] * compared.choices[0].updates >= LEAST_UPDATES
+        if is_told and needed_s(compared) <= left_s:
+            return compared
+    return made(1, 1.0)
+
+
+def needed_s(plan: Plan) -> float:
+    """What all trials of a plan and the last run take, with choices of middling length left."""
+    count, total_s = len(plan.choices), 0.0
+    for share in RUNGS:
+        if count > 1:
+            total_s += count * _mean([plan.trial_s(choice, share) for choice in plan.choices])
+            count = survivors_of(count)
+    return total_s + _mean([plan.trial_s(choice, 1.0) for choice in plan.choices])
+
+
+def survivors_of(count: int) -> int:
+    """How many of so many choices go on to the next rung."""
+    return max((count + 1) // 2, 1)
+
+
+def ranked(trials: Sequence[Trial]) -> list[Trial]:
+    """The best first; of equal ones the one with the lower loss, then the earlier choice."""
+    return sorted(trials, key=lambda one: (-one.score.value, one.score.loss, one.number))
+
+
+def difference(first: Trial, second: Trial, seed: int) -> Interval:
+    """Of their values, first minus second: by question, paired, 95% bootstrap."""
+    parts = [
+        ratio([a - b for a, b in zip(ours, theirs, strict=True)], seed=seed)
+        for ours, theirs in (
+            (first.score.rows, second.score.rows),
+            (first.score.kept, second.score.kept),
+        )
+    ]
+    goal, kept = (part or Interval(0.0, 0.0, 0.0) for part in parts)
+    value = goal.value + FORGETTING * kept.value
+    # Questions of both kinds are drawn apart: their errors add up as squares do.
+    below = _length(goal.value - goal.low, FORGETTING * (kept.value - kept.low))
+    above = _length(goal.high - goal.value, FORGETTING * (kept.high - kept.value))
+    return Interval(value, value - below, value + above)
+
+
+def is_settled(trials: Sequence[Trial], seed: int) -> bool:
+    """Whether no choice is surely, or by more than a little, another one than the best."""
+    best, *others = ranked(trials)
+    gaps = [difference(best, other, seed) for other in others]
+    return all(not gap.is_above_zero and abs(gap.value) < NEARLY_EQUAL for gap in gaps)
+
+
+def winner(trials: Sequence[Trial], seed: int) -> Trial:
+    """The best, unless the usual settings are nearly as good: then these."""
+    best = ranked(trials)[0]
+    usual = min(trials, key=lambda one: one.number)
+    gap = difference(best, usual, seed)
+    is_better = gap.is_above_zero or gap.value >= NEARLY_EQUAL
+    return best if usual.number or is_better else usual
+
+
+def _mean(values: Sequence[float]) -> float:
+    return sum(values) / len(values) if values else 0.0
+
+
+def _length(first: float, second: float) -> float:
+    return float((first**2 + second**2) ** 0.5)

@@ -1,0 +1,105 @@
+"""Successive halving: what is tried, what is kept, and what fits into the time."""
+
+from __future__ import annotations
+
+import dataclasses
+import random
+
+import pytest
+
+from mlx_finetuning import tuning
+from mlx_finetuning.config import TrainConfig
+from mlx_finetuning.tuning import Choice, Score, Speed, Trial
+
+USUAL = TrainConfig(dataset="facts", iterations=200)
+SPEED = Speed(update_s=0.1, score_s=2.0, validation_s=0.5, start_s=1.0, spent_s=10.0)
+
+
+def trial(
+    number: int, rows: list[float], kept: list[float] | None = None, loss: float = 1.0
+) -> Trial:
+    choice = Choice(1e-3 * (number + 1), 16, 200)
+    return Trial(
+        number, choice, 0.5, f"run-{number}", Score(tuple(rows), tuple(kept or ()), loss), 1.0
+    )
+
+
+def test_the_usual_settings_are_tried_first_and_no_choice_twice() -> None:
+    made = tuning.choices(USUAL, 12, rewords=True)
+    assert made[0] == Choice(1e-3, 16, 200)
+    assert len(set(made)) == len(made) == 12
+    assert {one.learning_rate for one in made} > {1e-3, 3e-3}
+    assert {one.wordings for one in made} == {0.0, 0.5}
+    assert not any(one.wordings for one in tuning.choices(USUAL, 12, rewords=False))
+
+
+def test_choices_follow_from_the_seed() -> None:
+    other = dataclasses.replace(USUAL, seed=7)
+    assert tuning.choices(USUAL, 12, rewords=True) == tuning.choices(USUAL, 12, rewords=True)
+    assert tuning.choices(USUAL, 12, rewords=True) != tuning.choices(other, 12, rewords=True)
+
+
+def test_a_trial_has_its_share_of_the_updates_and_keeps_alpha_in_proportion() -> None:
+    settings = Choice(3e-3, 32, 200, 0.5).settings(USUAL, 0.25)
+    assert (settings.iterations, settings.rank, settings.alpha) == (50, 32, 64.0)
+    assert (settings.learning_rate, settings.wordings, settings.sample_every) == (3e-3, 0.5, 0)
+    assert Choice(1e-3, 16, 200).settings(USUAL).iterations == 200
+
+
+@pytest.mark.parametrize("seconds", [60, 150, 300, 900, 3600])
+def test_what_is_planned_fits_into_the_time(seconds: float) -> None:
+    made = tuning.plan(USUAL, seconds, SPEED, rewords=True)
+    assert tuning.needed_s(made) <= seconds - SPEED.spent_s
+    assert made.choices[0].updates == 200 or made.is_cut
+
+
+def test_more_time_tries_more_and_little_time_trains_only() -> None:
+    counts = [len(tuning.plan(USUAL, s, SPEED, rewords=True).choices) for s in (20, 120, 300, 3600)]
+    assert counts == sorted(counts) and counts[0] == 1 and counts[-1] == tuning.COUNTS[0]
+
+
+def test_slow_updates_get_fewer_of_them() -> None:
+    slow = dataclasses.replace(SPEED, update_s=5.0)
+    made = tuning.plan(USUAL, 300, slow, rewords=True)
+    assert made.is_cut
+    assert tuning.needed_s(made) <= 300
+
+
+def test_forgetting_costs_half_of_what_it_takes() -> None:
+    learned = trial(0, [1.0] * 10, [1.0] * 5 + [0.0] * 5)
+    kept = trial(1, [0.8] * 10, [1.0] * 10)
+    assert learned.score.value == pytest.approx(0.75)
+    assert tuning.ranked([learned, kept])[0] == kept
+
+
+def test_equal_answers_are_told_apart_by_the_loss() -> None:
+    first, second = trial(0, [1.0, 0.0], loss=2.0), trial(1, [1.0, 0.0], loss=1.0)
+    assert tuning.ranked([first, second]) == [second, first]
+
+
+def test_choices_that_cannot_be_told_apart_are_settled() -> None:
+    same = [float(at % 2) for at in range(40)]
+    assert tuning.is_settled([trial(0, same), trial(1, same)], 42)
+    assert not tuning.is_settled([trial(0, same), trial(1, [1.0] * 40)], 42)
+
+
+def test_the_usual_settings_win_unless_another_is_better_by_more_than_a_little() -> None:
+    usual = trial(0, [0.50] * 40)
+    assert (
+        tuning.winner([usual, trial(1, [0.61 if at % 2 else 0.40 for at in range(40)])], 42)
+        == usual
+    )
+    better = trial(1, [0.9] * 40)
+    assert tuning.winner([usual, better], 42) == better
+
+
+def test_a_paired_difference_is_that_of_the_normal_theory() -> None:
+    random_ = random.Random(3)
+    first = [random_.random() for _ in range(300)]
+    second = [value - 0.1 + 0.2 * random_.random() - 0.1 for value in first]
+    gap = tuning.difference(trial(0, first), trial(1, second), 1)
+    differences = [a - b for a, b in zip(first, second, strict=True)]
+    mean = sum(differences) / 300
+    deviation = (sum((one - mean) ** 2 for one in differences) / 299) ** 0.5
+    assert gap.value == pytest.approx(mean)
+    assert gap.high - gap.low == pytest.approx(2 * 1.96 * deviation / 300**0.5, rel=0.1)
