@@ -102,8 +102,8 @@ def ties(
         if delta is not None
     ]
     elected = np.sign(sum(delta for delta, _ in trimmed))
-    total = np.zeros_like(trimmed[0][0])
-    agreeing = np.zeros_like(total)
+    total: Array = np.zeros_like(trimmed[0][0])
+    agreeing: Array = np.zeros_like(total)
     for delta, weight in trimmed:
         agrees = (np.sign(delta) == elected) & (delta != 0)
         total += np.where(agrees, delta, 0)
