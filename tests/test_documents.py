@@ -30,7 +30,9 @@ def is_there(name: str) -> bool:
     wanted = f"/{name.rstrip('/')}"
     folders = (ROOT / name for name in ("src", "tests", "recipes", "config"))
     paths = (str(path) for folder in folders for path in folder.rglob("*"))
-    return (ROOT / name).exists() or any(path.endswith((wanted, f"{wanted}.py")) for path in paths)
+    of_function = wanted.rpartition(".")[0] or wanted
+    ends = (wanted, f"{wanted}.py", f"{of_function}.py")
+    return (ROOT / name).exists() or any(path.endswith(ends) for path in paths)
 
 
 OF_WORKSPACES = {"config.yaml", "models/base/tiny-ja"}
