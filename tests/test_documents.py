@@ -11,6 +11,7 @@ ROOT = Path(__file__).parents[1]
 PACKAGE = ROOT / "src" / "mlx_finetuning"
 DOCUMENTS = ("CONTRIBUTING.md", "docs/architecture.md", "tests/README.md")
 NAME = re.compile(r"`([\w./-]+)`")
+NAME_IN_FILE = re.compile(r"`([\w/]+\.py)` の `([A-Za-z_.]+)`")
 
 
 def named_files(document: str) -> set[str]:
@@ -30,7 +31,9 @@ def is_there(name: str) -> bool:
     wanted = f"/{name.rstrip('/')}"
     folders = (ROOT / name for name in ("src", "tests", "recipes", "config"))
     paths = (str(path) for folder in folders for path in folder.rglob("*"))
-    return (ROOT / name).exists() or any(path.endswith((wanted, f"{wanted}.py")) for path in paths)
+    of_function = wanted.rpartition(".")[0] or wanted
+    ends = (wanted, f"{wanted}.py", f"{of_function}.py")
+    return (ROOT / name).exists() or any(path.endswith(ends) for path in paths)
 
 
 OF_WORKSPACES = {"config.yaml", "models/base/tiny-ja"}
@@ -42,3 +45,17 @@ def test_documents_name_files_that_are_there(document: str) -> None:
     names = named_files(document) - OF_WORKSPACES
     assert len(names) >= 5
     assert sorted(name for name in names if not is_there(name)) == []
+
+
+def test_what_is_said_to_be_in_a_file_is_in_it() -> None:
+    text = (ROOT / "CONTRIBUTING.md").read_text(encoding="utf-8")
+    pairs = NAME_IN_FILE.findall(text)
+    assert len(pairs) >= 20
+    missing = []
+    for file, name in pairs:
+        found = [*ROOT.glob(f"src/**/{file}"), *ROOT.glob(f"tests/**/{file}"), ROOT / file]
+        sources = [path.read_text(encoding="utf-8") for path in found if path.is_file()]
+        word = re.compile(rf"\b{name.rpartition('.')[2]}\b")
+        if not any(word.search(source) for source in sources):
+            missing.append(f"{file}: {name}")
+    assert missing == []
