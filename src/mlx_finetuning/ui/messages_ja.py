@@ -115,6 +115,8 @@ FIXES_JA = {
     "FACTS_NOT_TAUGHT": "全ての内容を教えるには、「分けて保存」で「目的に合わせる」を選び、「割合をそろえる列」を空にしてください。",
     "NO_PARAPHRASES": "聞き方を足すか、「検証とテストに使う行の選び方」を「内容ごとに分ける」にしてください。",
     "SMALL_SPLIT": "行を足すか、「割合とそのほかの設定」で割合を増やしてください。",
+    "FORMULA": "元の表で、計算結果を「値として貼り付け」してから書き出してください。",
+    "REFUSAL": "答えを書くか、行を消してください。断ることを教えたいときは、そのままで構いません。",
     "CATEGORY_IMBALANCE": "少ないカテゴリの行を足してください。",
 }
 """What to do about a finding, where `data_processor`'s own words name the command line."""
