@@ -143,8 +143,10 @@ def test_pairs_can_be_taken_and_left_out_by_hand(
     studio.data.edit("rules", table.edits)
     studio.documents.use("rules", chosen)
     rows = studio.data.edited("rules").values
-    assert set(rows) == chosen
+    assert set(rows) == chosen == studio.documents.used("rules")
     assert "直した回答です。" in rows[2]
+    run(studio, asked)
+    assert studio.documents.used("rules") == chosen
 
 
 def wrong_language(body: dict[str, Any]) -> str:
