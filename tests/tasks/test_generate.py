@@ -264,11 +264,7 @@ def test_asking_the_model_marks_what_it_answers_otherwise(
         prompt = body["messages"][-1]["content"]
         if "JSON" in prompt:
             return copying(body)
-        return (
-            "1泊12,000円が上限です。領収書を添えて申請します。"
-            if "<抜粋>" in prompt
-            else "分かりません。"
-        )
+        return "1泊12,000円が上限です。" if "<抜粋>" in prompt else "分かりません。"
 
     server.reply = reply
     run(studio, replace(asked, asks_model=True))
