@@ -143,8 +143,10 @@ def test_pairs_can_be_taken_and_left_out_by_hand(
     studio.data.edit("rules", table.edits)
     studio.documents.use("rules", chosen)
     rows = studio.data.edited("rules").values
-    assert set(rows) == chosen
+    assert set(rows) == chosen == studio.documents.used("rules")
     assert "直した回答です。" in rows[2]
+    run(studio, asked)
+    assert studio.documents.used("rules") == chosen
 
 
 def wrong_language(body: dict[str, Any]) -> str:
@@ -262,11 +264,7 @@ def test_asking_the_model_marks_what_it_answers_otherwise(
         prompt = body["messages"][-1]["content"]
         if "JSON" in prompt:
             return copying(body)
-        return (
-            "1泊12,000円が上限です。領収書を添えて申請します。"
-            if "<抜粋>" in prompt
-            else "分かりません。"
-        )
+        return "1泊12,000円が上限です。" if "<抜粋>" in prompt else "分かりません。"
 
     server.reply = reply
     run(studio, replace(asked, asks_model=True))

@@ -19,7 +19,7 @@ from mlx_finetuning.utils.text_generator import TextGenerator, TextRequest, Tick
 
 PROMPTS = files.ASSETS / "prompts"
 MOST_OF_A_KIND = 6
-TOKENS_PER_PAIR = 220
+TOKENS_PER_PAIR = 320
 _SENTENCES_PER_PAIR = 1.5
 _ABSENT_EVERY = 3
 """One question without an answer in every so many chunks."""
@@ -130,7 +130,7 @@ def prompt(name: str, **values: str) -> str:
 
 def schema(count: int) -> dict[str, object]:
     """Of an answer with up to so many pairs."""
-    limits = {"question": 200, "answer": 400, "quote": 400}
+    limits = {"question": 120, "answer": 240, "quote": 240}  # in characters: they fit in the tokens
     texts = {name: {"type": "string", "maxLength": most} for name, most in limits.items()}
     pair = {"type": "object", "properties": texts, "required": [*texts]}
     pairs = {"type": "array", "items": pair, "minItems": 1, "maxItems": count}

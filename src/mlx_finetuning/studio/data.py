@@ -257,7 +257,7 @@ class Data:
         recorded.require_sources()
         is_new = new_name not in ("", name)
         if not is_new:
-            self._require_unused(name)
+            self.require_unused(name)
         summary = data_processor.prepare(
             recorded.sources,
             new_name or name,
@@ -346,10 +346,10 @@ class Data:
         paths, available = self.workspace.dataset(name), [entry.name for entry in self.list()]
         if name not in available:
             raise DatasetNotFound(name=name, available=available)
-        self._require_unused(name)
+        self.require_unused(name)
         trash.delete(paths, self.workspace.deleted_datasets)
 
-    def _require_unused(self, name: str) -> None:
+    def require_unused(self, name: str) -> None:
         """Raises DatasetInUse."""
         using = [
             job.paths.folder.name

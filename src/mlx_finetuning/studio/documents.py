@@ -73,18 +73,37 @@ class Documents:
         made = files.read_records(self.workspace.generated(name).pairs, ChunkPairs)
         return [pair for chunk in made for pair in chunk.pairs]
 
+    def used(self, name: str) -> set[int]:
+        """The rows that the dataset is made of; the sound ones where it is made of other rows, or not
+        made. Raises DataError."""
+        from mlx_finetuning.studio.data import Data
+
+        pairs, data = self.pairs(name), Data(self.workspace)
+        if self.workspace.dataset(name).manifest.is_file():
+            recorded = data.manifest(name)
+            if [path.resolve() for path in recorded.sources] == [self._source(name).resolve()]:
+                return set(data.edited(name).values)
+        return {row for row, pair in enumerate(pairs, 1) if pair.is_sound}
+
     def use(self, name: str, rows: Collection[int], progress: Progress = silent) -> DatasetSummary:
         """Make the dataset of these pairs, in the place of the one before.
 
         Raises DataError, DiskFull.
         """
         from mlx_finetuning import document_files
+        from mlx_finetuning.studio.data import Data
+
+        Data(self.workspace).require_unused(name)
+        source = self._source(name)
+        return document_files.prepare_pairs(self.workspace, name, source, rows, progress)
+
+    def _source(self, name: str) -> Path:
+        """The file of all pairs, as datasets are made of it."""
         from mlx_finetuning.data_processor import uploads
         from mlx_finetuning.documents.source import source_of
 
         content = source_of(self.pairs(name))
-        source = uploads.keep(f"{name}.jsonl", content, self.workspace.uploads)
-        return document_files.prepare_pairs(self.workspace, name, source, rows, progress)
+        return uploads.keep(f"{name}.jsonl", content, self.workspace.uploads)
 
     def _existing(self, paths: Collection[Path] | map[Path]) -> tuple[str, ...]:
         found = tuple(path.absolute() for path in paths)

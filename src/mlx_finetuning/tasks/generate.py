@@ -48,10 +48,11 @@ def run(context: TaskContext) -> Generated:
     documents = [document_files.read(Path(path), context.progress) for path in settings.documents]
     chunks = [chunk for document in documents for chunk in chunks_of(document)]
     done = list(files.read_records(paths.pairs, ChunkPairs))
-    if len(done) < len(chunks):
+    is_new = len(done) < len(chunks)
+    if is_new:
         with text_generators.opened(settings.generator, context.workspace) as generator:
             done += _generate(context, settings, generator, chunks, done)
-    return _finish(context, settings, documents, done)
+    return _finish(context, settings, documents, done, is_new=is_new)
 
 
 def _begin(settings: GenerateSettings, paths: GeneratedPaths) -> None:
@@ -126,6 +127,8 @@ def _finish(
     settings: GenerateSettings,
     documents: Sequence[Document],
     done: Sequence[ChunkPairs],
+    *,
+    is_new: bool,
 ) -> Generated:
     """The file of all pairs, and the dataset of the sound ones."""
     pairs = [pair for made in done for pair in made.pairs]
@@ -135,12 +138,15 @@ def _finish(
         f"{settings.name}.jsonl", source.source_of(pairs), context.workspace.uploads
     )
     sound = {row for row, pair in enumerate(pairs, 1) if pair.is_sound}
-    is_made = False
-    with contextlib.suppress(NoUsableRows):  # all are there to be looked at
-        document_files.prepare_pairs(
-            context.workspace, settings.name, kept, sound, context.progress
-        )
-        is_made = True
+    manifest = context.workspace.dataset(settings.name).manifest
+    # What was chosen by hand among the same pairs stays.
+    is_made = manifest.is_file() and not (is_new or settings.replaces)
+    if not is_made:
+        with contextlib.suppress(NoUsableRows):  # all are there to be looked at
+            document_files.prepare_pairs(
+                context.workspace, settings.name, kept, sound, context.progress
+            )
+            is_made = True
     return Generated(
         name=settings.name,
         pairs=len(pairs),

@@ -10,7 +10,6 @@ import streamlit as st
 from mlx_finetuning.documents.chunks import Chunk, chunks_of
 from mlx_finetuning.documents.document import Document
 from mlx_finetuning.documents.plan import ReadDocuments
-from mlx_finetuning.documents.readers.read import ENDINGS
 from mlx_finetuning.ui.components.jobs import draw_job
 from mlx_finetuning.ui.components.text import plain
 from mlx_finetuning.ui.dataset.source import UPLOADER_IN_JAPANESE
@@ -54,7 +53,6 @@ def choose_documents() -> list[Path]:
     st.html(UPLOADER_IN_JAPANESE)
     handed = st.file_uploader(
         "文書",
-        type=[ending.removeprefix(".") for ending in ENDINGS],
         accept_multiple_files=True,
         max_upload_size=MAX_UPLOAD_MB,
         label_visibility="collapsed",

@@ -34,9 +34,7 @@ def draw_pairs() -> None:
     st.caption(
         f"{len(pairs)}組のうち、気になる所がないのは{sound}組です。気になる組も、「使う」に印を付ければ学習に使えます。"
     )
-    used = {row for row, pair in enumerate(pairs, 1) if pair.is_sound}
-    if studio().workspace.dataset(name).manifest.is_file():
-        used = set(studio().data.edited(name).values)
+    used = studio().documents.used(name)
     rows = [
         row
         for row, pair in enumerate(pairs, 1)
