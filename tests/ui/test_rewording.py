@@ -26,7 +26,7 @@ def test_made_rows_are_shown_with_reasons_and_added_as_chosen(studio: Studio) ->
     assert not shown_errors(page)
     passed = len(made.passed)
     assert 0 < passed < len(made.rows)
-    assert "同じ質問がデータにあります" in str(page.dataframe[-1].value)
+    assert "同じ質問がデータにあります" in list(page.dataframe[-1].value["理由"])
     click(page, f"{passed:,} 行を足して保存")
     rows = sum(studio.data.manifest("faq-more").counts.values())
     assert rows == sum(studio.data.manifest("faq").counts.values()) + passed
