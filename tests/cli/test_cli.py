@@ -94,6 +94,8 @@ def test_the_commands_are_those_of_the_contract() -> None:
             "data edit",
             "data export",
             "data generate",
+            "data reword",
+            "data refuse",
             "data list",
             "data delete",
             "data trash",

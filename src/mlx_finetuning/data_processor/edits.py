@@ -179,6 +179,9 @@ class AddedRows:
     splits: dict[int, str]
 
 
+NOTHING_ADDED = AddedRows({}, frozenset(), {})
+
+
 def added_rows(edits: Sequence[Edit], source: str = "") -> AddedRows:
     """What the steps about `source` say of the rows they add."""
     added = [edit for edit in edits if isinstance(edit, AddRow) and edit.source == source]

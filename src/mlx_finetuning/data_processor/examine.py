@@ -211,8 +211,10 @@ def _read_all(
     return tuple(sources), examples, findings
 
 
-def _as_added(examples: Sequence[Example], added: editing.AddedRows) -> list[Example]:
+def _as_added(examples: list[Example], added: editing.AddedRows) -> list[Example]:
     """The examples with what steps say of their rows: their group, split, and whether they refuse."""
+    if added == editing.NOTHING_ADDED:
+        return examples
     groups = {one.row: one.group or f"{one.row}行目の聞き方" for one in examples}
     marked = []
     for one in examples:

@@ -103,8 +103,9 @@ class Example:
 
     def to_line(self, group: str) -> str:
         """`to_row` as JSON; of a plain chat put together here, in a third of the time."""
-        is_chat = self.turns[0].role not in ("text", "prompt") and self.is_desirable is None
-        if self.tools or not is_chat or any(turn.extra or turn.reasoning for turn in self.turns):
+        is_plain = self.is_desirable is None and not self.refusal and not self.tools
+        is_chat = self.turns[0].role not in ("text", "prompt")
+        if not (is_plain and is_chat) or any(turn.extra or turn.reasoning for turn in self.turns):
             return _encode(self.to_row(group))
         messages = ", ".join(
             [

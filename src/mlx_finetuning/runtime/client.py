@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any
 
 from mlx_finetuning.config import SamplingConfig
 from mlx_finetuning.errors import PromptTooLong, RuntimeNotAnswering, StudioError
+from mlx_finetuning.files import JsonObject
 from mlx_finetuning.runtime.answers import Message, collect
 from mlx_finetuning.tokenization.answer import Answer, AnswerChunk, AnswerChunks
 from mlx_finetuning.tokenization.likelihood import Likelihood
@@ -219,7 +220,7 @@ def _likelihood(told: Mapping[str, Any], others: int) -> Likelihood:
     return Likelihood(told["token"], bytes(told["bytes"]), float(told["logprob"]), rest)
 
 
-def _events(response: httpx2.Response) -> Iterator[dict[str, Any]]:
+def _events(response: httpx2.Response) -> Iterator[JsonObject]:
     """The JSON events of a server-sent stream, up to its end. Raises RuntimeNotAnswering for the
     event of an error, and ValueError."""
     for line in _lines(response):

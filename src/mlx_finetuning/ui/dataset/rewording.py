@@ -119,6 +119,7 @@ def _draw_rows(name: str, job: LaterJob) -> str | None:
     st.caption(
         f"{len(made.rows):,} 行を作り、{failed:,} 行が検査に通りませんでした。足す行を選んでください。"
     )
+    rows = sorted(made.rows, key=lambda row: not row.problems)  # what needs a look comes first
     shown = [
         {
             CHOSEN: not row.problems,
@@ -129,7 +130,7 @@ def _draw_rows(name: str, job: LaterJob) -> str | None:
             "作ったもの": row.made_by,
             "理由": "。".join(row.problems),
         }
-        for row in made.rows
+        for row in rows
     ]
     table = st.data_editor(
         shown,
@@ -138,7 +139,7 @@ def _draw_rows(name: str, job: LaterJob) -> str | None:
         key=f"made-{job.name}",
         placeholder="—",
     )
-    accepted = [row for row, line in zip(made.rows, table, strict=True) if line[CHOSEN]]
+    accepted = [row for row, line in zip(rows, table, strict=True) if line[CHOSEN]]
     return _draw_adding(name, made, accepted)
 
 
