@@ -98,7 +98,7 @@ def _draw_reword(name: str) -> None:
 
 def _draw_refuse(name: str) -> None:
     st.caption(
-        "データに答えのない、よく似た質問を作り、断る答えを教えます。4分の1は教えず、評価で確かめるのに使います。"
+        "データに答えのない、よく似た質問を作り、断る答えを教えます。4分の1は教えず、成果を確かめるのに使います。"
     )
     share = st.slider("断る質問の割合（%）", 1, 50, 20, key="refuse-share")
     refusal = st.text_input(

@@ -17,7 +17,7 @@ def draw_continuation(run: Run) -> None:
     with st.popover("このつづきから学習する", icon=":material/resume:"):
         st.markdown(
             "学習した重みとオプティマイザーの状態を引き継ぎ、新しい実験として続けます。"
-            "元の実験はそのまま残り、報告書が前後を比べます。モデルとアダプタの形は変えられません。"
+            "元の実験はそのまま残り、報告書が前後を比べます。モデルとアダプターの形は変えられません。"
         )
         before = studio().training.settings_of(run.run_id)
         names = [entry.name for entry in studio().data.list() if entry.manifest is not None]

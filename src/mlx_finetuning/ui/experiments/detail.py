@@ -47,7 +47,7 @@ def draw_run(run: Run, trash: str) -> None:
     if run.parent:
         st.caption(plain(f"{run.parent} の続きです。"))
     if run.merged:
-        st.caption(plain(f"{'、'.join(run.merged)} のアダプタから作りました。"))
+        st.caption(plain(f"{'、'.join(run.merged)} のアダプターから作りました。"))
     st.subheader("学習の成果")
     with errors_shown():
         _draw_outcome(run)

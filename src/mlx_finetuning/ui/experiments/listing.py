@@ -65,7 +65,9 @@ def draw_list(runs: Sequence[Run], detail: str, compare: str) -> None:
             label = f"{len(chosen)}件を比べる"
             st.page_link(page, label=label, icon=":material/compare:", query_params=query)
         with st.popover(f"{len(chosen)}件をゴミ箱に移す", icon=":material/delete:"):
-            st.markdown("記録、学習したアダプタ、書き出したモデルを移します。あとで元に戻せます。")
+            st.markdown(
+                "記録、学習したアダプター、書き出したモデルを移します。あとで元に戻せます。"
+            )
             if st.button("移す", type="primary", key="delete-runs"):
                 problems = studio().runs.delete_all(chosen)
                 for problem in problems:

@@ -21,7 +21,7 @@ METHODS_JA = {
 def draw_merge(run_ids: Sequence[str]) -> None:
     """A button behind which the way is chosen; the new run is shown then."""
     one = len(run_ids) == 1
-    label = "強さを変えた実験を作る" if one else f"{len(run_ids)}件のアダプタを合わせる"
+    label = "強さを変えた実験を作る" if one else f"{len(run_ids)}件のアダプターを合わせる"
     key = "merge-" + "-".join(run_ids)
     with st.popover(label, icon=":material/merge:"):
         st.markdown(
