@@ -165,7 +165,7 @@ class TrainConfig:
     continues: str = setting(
         "",
         "続きから学習する、終わった学習のID。その重みとオプティマイザーの状態から始める。"
-        "モデルとアダプタの形（rank など）は変えられない",
+        "モデルとアダプターの形（rank など）は変えられない",
     )
     """A finished run whose adapter and optimizer state this one starts from."""
 
@@ -300,7 +300,7 @@ class MergeConfig:
     )
     density: float = setting(0.5, "tiesとdareで残す割合", minimum=0.01, maximum=1.0)
     rank: int = setting(
-        0, "合わせたアダプタのランク。0なら、元のランクの合計", minimum=0, maximum=4096
+        0, "合わせたアダプターのランク。0なら、元のランクの合計", minimum=0, maximum=4096
     )
     strength: float = setting(1.0, STRENGTH_JA, minimum=0.0, maximum=HIGHEST_STRENGTH)
     seed: int = setting(42, "dareの乱数の種", minimum=0)

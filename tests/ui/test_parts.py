@@ -165,7 +165,7 @@ def test_every_state_has_its_look() -> None:
 COMMANDS = re.compile(r"mlx-finetuning \w|--[a-z]|data prepare|\b(train|chat|export) --")
 OF_THE_TERMINAL = {
     *("SERVER_RUNNING", "SERVER_FAILED", "PORT_TAKEN"),
-    *("SOURCE_CHANGED", "DATASET_NOT_REPRODUCED"),
+    *("SOURCE_CHANGED", "DATASET_NOT_REPRODUCED", "DATASET_OF_SEVERAL_SOURCES"),
 }
 """Errors that no page can meet."""
 

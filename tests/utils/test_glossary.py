@@ -39,7 +39,10 @@ BANNED = {
     "アダプタ, which is アダプター": re.compile(r"アダプタ(?!ー)"),
     "完全一致, which is 一字一句同じ": re.compile("完全一致"),
 }
-OF_THE_TERMINAL = {"SERVER_RUNNING", "SERVER_FAILED", "PORT_TAKEN", "DATASET_NOT_REPRODUCED"}
+OF_THE_TERMINAL = {
+    *("SERVER_RUNNING", "SERVER_FAILED", "PORT_TAKEN"),
+    *("DATASET_NOT_REPRODUCED", "DATASET_OF_SEVERAL_SOURCES"),
+}
 """Errors that no page can meet."""
 
 

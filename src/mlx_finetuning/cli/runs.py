@@ -142,14 +142,14 @@ def rerun(session: Session, run_id: str, detach: bool) -> CommandResult:
 @click.option("--method", type=click.Choice(MERGE_METHODS), help="合わせ方")
 @click.option("--weights", metavar="A,B", help="それぞれの重み（実験の順）。省略時は平均")
 @click.option("--density", metavar="SHARE", help="tiesとdareで残す割合")
-@click.option("--rank", metavar="N", help="合わせたアダプタのランク。省略時は元のランクの合計")
+@click.option("--rank", metavar="N", help="合わせたアダプターのランク。省略時は元のランクの合計")
 @click.option("--strength", metavar="NUMBER", help=STRENGTH_JA)
 @click.option("--seed", metavar="N", help="dareの乱数の種")
 @click.option("--dataset", default="", metavar="NAME", help="調べるときに使うデータセット")
 def merge(
     session: Session, run_ids: tuple[str, ...], dataset: str, **named: str | None
 ) -> CommandResult:
-    """同じモデルから学習したアダプタを合わせて、1つの実験にする（1つだけなら、強さを変える）
+    """同じモデルから学習したアダプターを合わせて、1つの実験にする（1つだけなら、強さを変える）
 
     できた実験は、ほかの実験と同じように、evaluate、chat、export、certify できます。
     """

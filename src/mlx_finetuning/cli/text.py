@@ -79,7 +79,7 @@ def record(values: Mapping[str, Any], indent: str = "") -> str:
 
 OPTIONS = {
     "lower_rate": "train --set learning_rate=…",
-    "more_updates": "train --set iterations=…",
+    "more_updates": "train --continue ID --set iterations=…",
     "stop_at_best": "train --set iterations=…",
     "run_on": "train --set patience=0",
     "longer_answers": "evaluate --set max_tokens=…",

@@ -25,7 +25,7 @@ from mlx_finetuning.progress import Step
 from mlx_finetuning.tokenization.chat import THINKS
 from mlx_finetuning.workspace import AdapterPaths, RunPaths
 
-STAGE = "アダプタを合わせています"
+STAGE = "アダプターを合わせています"
 _TRAINED = ("best", "checkpoints", "optimizer.safetensors", "adapters.safetensors")
 """Of an adapter's folder, what a merged one has not."""
 
@@ -64,9 +64,7 @@ def run(context: TaskContext) -> TrainResult:
     paths = context.workspace.adapter(context.run_id)
     lost, whole = _write(context, paths, adapters, weights, settings)
     error = math.sqrt(lost / whole) if whole else 0.0
-    text = (
-        f"{len(adapters)}個のアダプタを {settings.method} で合わせました（ランク{settings.rank}）。"
-    )
+    text = f"{len(adapters)}個のアダプターを {settings.method} で合わせました（ランク{settings.rank}）。"
     if whole:
         text += f"ランクに収めたときの誤差は、変化全体の大きさの{error:.1%}です。"
     check = Check(kind="merged", passed=True, text_ja=text)
@@ -128,7 +126,7 @@ def _write(
             one.rank for one in adapters
         )
         if is_stacked and not is_exact:
-            reason = "エキスパート（MoE）の層を学習したアダプタは、linear で、ランクを変えずにだけ合わせられます。"
+            reason = "エキスパート（MoE）の層を学習したアダプターは、linear で、ランクを変えずにだけ合わせられます。"
             raise MergeImpossible(run_ids=[target.folder.name], reason=reason)
         merged = merging.merged(name, factors, weights, settings)
         lost, whole = lost + merged.lost, whole + merged.whole

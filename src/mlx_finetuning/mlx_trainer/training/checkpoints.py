@@ -182,7 +182,7 @@ def start_from(
     if {name: value.shape for name, value in arrays.items()} != {
         name: value.shape for name, value in own.items()
     }:
-        raise ContinuationDiffers(run_id=parent.folder.name, changed=["アダプタの形"])
+        raise ContinuationDiffers(run_id=parent.folder.name, changed=["アダプターの形"])
     trainable.of(model).put(arrays)
     mx.eval(arrays)
     if not (same_optimizer and parent.optimizer.exists()):

@@ -17,7 +17,7 @@ from mlx_finetuning.config import GenerateConfig, as_dict
 from mlx_finetuning.progress import Step
 from mlx_finetuning.runtime.chats import Conversation
 from mlx_finetuning.ui.chat import marking
-from mlx_finetuning.ui.components.form import settings_form
+from mlx_finetuning.ui.components.form import are_in_bounds, settings_form
 from mlx_finetuning.ui.components.text import plain
 from mlx_finetuning.ui.frame import studio
 from mlx_finetuning.utils.units_ja import local_time
@@ -128,6 +128,8 @@ def _choose_manner(run_id: str, chat: Conversation | None) -> Manner:
     with st.expander("答え方の設定", icon=":material/tune:"):
         defaults = as_dict(GenerateConfig())
         chosen = settings_form(GenerateConfig, defaults, defaults, "generate", columns=3)
+    if not are_in_bounds(GenerateConfig, chosen):
+        st.stop()
     sides = ("tuned", "base") if side_by_side else ("tuned",)
     return Manner(str(engine), sides, GenerateConfig(**chosen))
 

@@ -18,7 +18,7 @@ from mlx_finetuning.ui.messages_ja import JOBS_JA
 from mlx_finetuning.utils.units_ja import duration, local_time
 
 RECENT = 5
-IDLE_POLL_S = 15.0
+IDLE_POLL_S = 60.0
 # Of the steps, by their pages.
 EXPLANATIONS = {
     "dataset": "表から、教える質問と答えを作ります",
@@ -134,7 +134,7 @@ def draw_item(item: DiagnosisItem, can_train: bool) -> None:
 
 st.title("ホーム")
 st.caption(f"作業フォルダ: {plain(str(studio().workspace.root))}")
-# Where nothing lives, the browser rests; what others start is seen some seconds later.
+# Where nothing lives, the browser rests; what others start is seen within a minute.
 has_work = bool(studio().jobs.living())
 st.fragment(draw_living_jobs, run_every=POLL_S if has_work else IDLE_POLL_S)()
 
