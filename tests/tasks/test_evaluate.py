@@ -133,6 +133,21 @@ def test_base_is_asked_once_for_all_its_runs(
     assert (again.splits, again.forgetting) == (first.splits, first.forgetting)
 
 
+@pytest.mark.usefixtures("few_general")
+def test_the_base_is_asked_with_the_data_in_its_question(studio: Studio, short: str) -> None:
+    found = evaluated(studio, short, max_rows=8, max_tokens=4, in_prompt=True).necessity
+    assert found is not None
+    assert found.questions == 8
+    # tiny-ja reads too little for all rows.
+    assert (
+        0
+        < found.whole_rows
+        < found.of_rows
+        == len(read_rows(studio.workspace.dataset("facts").train))
+    )
+    assert "質問に近い行" in "".join(found.evidence)
+
+
 def test_kept_grades_are_those_of_the_same_model_rows_template_and_settings(
     tmp_path: Path, tiny: LoadedModel
 ) -> None:

@@ -20,7 +20,7 @@ from mlx_finetuning.studio import Studio
 from mlx_finetuning.tasks import train, tune
 from mlx_finetuning.tuning import Plan, Speed
 from mlx_finetuning.workspace import JobPaths, Workspace
-from support import curt_model
+from support import cut_models
 from support.helpers import write_facts
 
 USUAL = TrainConfig(
@@ -51,7 +51,7 @@ class Kill:
 @pytest.fixture
 def curt(workspace: Workspace, facts: str) -> None:
     """A workspace with six prices to learn, and a base that costs little time."""
-    curt_model.write(workspace)
+    cut_models.write_curt(workspace)
 
 
 def context(
@@ -75,7 +75,7 @@ def tuned(tmp_path_factory: pytest.TempPathFactory) -> tuple[Studio, Tuned, list
         patch.setattr(general_questions, "questions", lambda name="ja": every(name)[::6])
         studio = Studio(Workspace(tmp_path_factory.mktemp("tuned")))
         write_facts(studio.workspace)
-        curt_model.write(studio.workspace)
+        cut_models.write_curt(studio.workspace)
         progress = Kill()
         return studio, tune.run(context(studio.workspace, "tune-1", progress)), progress.steps
 

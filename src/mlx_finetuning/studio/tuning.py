@@ -51,6 +51,8 @@ class Tuning:
             problems.append("dataset: 好みの比較では、設定を探せません。")
         if checked.hosts or checked.ranks > 1:
             problems.append("hosts, ranks: いくつもの機械に分けるときは、設定を探せません。")
+        if checked.continues:
+            problems.append("continues: 続きの学習では、設定を探せません。")
         if minutes <= 0:
             problems.append("minutes: 0より大きい数にしてください。")
         if problems:

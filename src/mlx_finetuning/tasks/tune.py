@@ -139,7 +139,8 @@ class _Tuning:
         from mlx_finetuning.mlx_trainer.inference import grade
         from mlx_finetuning.tasks import trials
 
-        rows = questions.evenly([row for row in valid_rows if "chosen" not in row], trials.SCORED)
+        shown = [row for row in valid_rows if grade.is_question(row) or "text" in row]
+        rows = questions.evenly(shown, trials.SCORED)
         if len(rows) < trials.LEAST_ROWS:
             taught = [row for row in train_rows if grade.is_question(row)]
             rows += questions.evenly(questions.reworded(taught), trials.SCORED - len(rows))
