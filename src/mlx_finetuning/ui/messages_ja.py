@@ -54,8 +54,6 @@ NEXT_STEPS_JA = {
     "PEER_LOST": "原因を除いてから、途中保存があれば「再開」で続けられます。なければ、もう一度学習を始めてください。",
     "MEMORY_RUNS_OUT": "ほかのアプリを閉じて「再開」を押すか、「1回の更新に使う例の数」か「1例の最大トークン数」を小さくして学習し直してください。",
     "RUN_NOT_RESUMABLE": "続きではなく新しく始めるには、「実験」の「同じ設定で再実行」を使ってください。",
-    "RANK_FAILED": "原因を除いてから、途中保存があれば「再開」で続けられます。なければ、もう一度学習を始めてください。",
-    "REPOSITORY_IS_PUBLIC": "別の名前にしてください。",
     "DATASET_OF_SEVERAL_SOURCES": "直すファイルを選んでから、もう一度直してください。",
     "RUN_BUSY": "作業が終わるのを待つか、止めてから、もう一度試してください。",
     "RUN_NOT_IN_TRASH": "「実験」の「ゴミ箱」で確かめてください。",
@@ -104,7 +102,6 @@ FIXES_JA = {
     "ROWS_LOST": _HEADER,
     "NO_HEADER": "「列の対応」で列を選んでください。最初の行が見出しなら、「表の場所」の「見出しの行」に 1 を入れてください。",
     "HEADER_DOUBTFUL": _HEADER,
-    "COLUMNS_NOT_FOUND": "「列の対応」で、質問と回答の列を選んでください。",
     "UNMAPPED_COLUMN": "使うときは「列の対応」で役割に選んでください。",
     "COLUMN_DOUBTFUL": _ROLE,
     "ANSWER_COLUMNS": f"1つだけ使うときは「列の対応」で選んでください。{_SEVERAL}",
@@ -119,8 +116,6 @@ FIXES_JA = {
     "REFUSAL": "答えを書くか、この行を消してください。断ることを教えたいときは、そのままで構いません。",
     "NO_PARAPHRASES": "聞き方を足すか、「検証とテストに使う行の選び方」を「内容ごとに分ける」にしてください。",
     "SMALL_SPLIT": "行を足すか、「割合とそのほかの設定」で割合を増やしてください。",
-    "FORMULA": "元の表で、計算結果を「値として貼り付け」してから書き出してください。",
-    "REFUSAL": "答えを書くか、行を消してください。断ることを教えたいときは、そのままで構いません。",
     "CATEGORY_IMBALANCE": "少ないカテゴリの行を足してください。",
 }
 """What to do about a finding, where `data_processor`'s own words name the command line."""
