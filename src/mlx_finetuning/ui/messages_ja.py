@@ -102,6 +102,7 @@ FIXES_JA = {
     "ROWS_LOST": _HEADER,
     "NO_HEADER": "「列の対応」で列を選んでください。最初の行が見出しなら、「表の場所」の「見出しの行」に 1 を入れてください。",
     "HEADER_DOUBTFUL": _HEADER,
+    "COLUMNS_NOT_FOUND": "「列の対応」で、質問と回答の列を選んでください。",
     "UNMAPPED_COLUMN": "使うときは「列の対応」で役割に選んでください。",
     "COLUMN_DOUBTFUL": _ROLE,
     "ANSWER_COLUMNS": f"1つだけ使うときは「列の対応」で選んでください。{_SEVERAL}",
