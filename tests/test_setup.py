@@ -68,7 +68,7 @@ def test_readme_names_only_commands_that_exist(name: str) -> None:
     cells = re.findall(r"^\| (`[a-z][^|]+)\|", text, re.MULTILINE)
     listed = {word for cell in cells for word in re.findall(r"`([a-z-]+)", cell)}
     subcommands = set("list show watch stop download build prepare preview".split())
-    subcommands |= set("compare note rerun delete trash".split())
+    subcommands |= set("compare note rerun delete trash mark correct undo".split())
     assert set(used) <= set(COMMANDS)
     assert listed - subcommands == set(COMMANDS)
 

@@ -78,7 +78,7 @@ def test_kto_rows_have_each_answer_and_each_correction_once(
     ]
     path = workspace.root / "kto.jsonl"
     path.write_bytes(app.as_kto(run_id))
-    assert inspect(path).usable_rows == 2  # the good ones, as KTO's records are read
+    assert inspect(path).usable_rows == 3
 
 
 def test_kto_rows_within_conversations_keep_the_turns_before(

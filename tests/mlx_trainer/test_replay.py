@@ -31,7 +31,7 @@ from mlx_finetuning.utils import gguf_base
 from support import model_classes
 from support.cut_models import short_folder
 from support.model_classes import model_of, named
-from support.resumed_run import CONFIG, lines, rows, stop_at, train
+from support.resumed_run import CONFIG, former, lines, rows, stop_at, train
 
 REPLAYING = dataclasses.replace(CONFIG, replay=2)
 
@@ -161,12 +161,7 @@ def test_without_replay_a_checkpoint_is_known_as_before(tiny: LoadedModel) -> No
     """Versions that knew nothing of replay took the digest of all their settings."""
     examples = encode_rows(tiny, rows(3), 64)
     config = TrainConfig()
-    former = {
-        name: value
-        for name, value in settings.as_dict(config).items()
-        if name not in ("replay", "replay_weight")
-    }
-    digest = hashlib.sha256(repr(sorted(former.items())).encode())
+    digest = hashlib.sha256(repr(sorted(former(settings.as_dict(config)).items())).encode())
     for example in examples:
         digest.update(repr((example.tokens, example.supervised)).encode())
     assert checkpoints.identity(config, examples, (), None).trained == digest.hexdigest()

@@ -39,7 +39,7 @@ from mlx_finetuning.utils import fingerprint
 from mlx_finetuning.utils.memory_monitor import Memory
 from support.cut_models import short_folder
 from support.recorded_run import rows
-from support.resumed_run import CONFIG, lines, stop_at, train
+from support.resumed_run import CONFIG, former, lines, stop_at, train
 
 CHILD = """
 import json, sys, time
@@ -107,8 +107,7 @@ def test_run_stopped_by_a_former_version_goes_on(tmp_path: Path, targets: str) -
     with pytest.raises(Interrupted):
         train(tmp_path, config, stop_at(4))
     settings = {**dataclasses.asdict(config), "targets": targets, "hosts": "", "objective": "sft"}
-    settings = {name: value for name, value in settings.items() if not name.startswith("replay")}
-    digest = hashlib.sha256(repr(sorted(settings.items())).encode())
+    digest = hashlib.sha256(repr(sorted(former(settings).items())).encode())
     base = load(short_folder())
     for example in encode_rows(base, rows(8), config.max_length, config.supervise):
         digest.update(repr((example.tokens, example.supervised)).encode())
@@ -228,9 +227,11 @@ def test_time_left_counts_all_sittings(tmp_path: Path) -> None:
     assert [step.done for step in steps] == list(range(1, 13))
     elapsed = {line["update"]: line["elapsed_s"] for line in files.read_lines(tmp_path / "metrics.jsonl") if "loss" in line}  # fmt: skip
     assert list(elapsed.values()) == sorted(elapsed.values())
-    for step in steps:
-        expected = elapsed[step.done] / step.done * (12 - step.done)
-        assert step.remaining_s == pytest.approx(expected, rel=0.3, abs=0.1)
+    for step in steps[:-1]:
+        # Of an update's 0.1 s of sleep, and what it computes, only the latter is the update's own.
+        took = elapsed[12] - elapsed[step.done]
+        assert took / 4 <= step.remaining_s <= took * 2
+    assert steps[-1].remaining_s == 0
     assert steps[6].remaining_s == pytest.approx(steps[5].remaining_s, rel=0.5)
 
 

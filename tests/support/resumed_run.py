@@ -33,7 +33,17 @@ CONFIG = TrainConfig(
 )
 
 
+SINCE = {
+    *("replay", "replay_weight", "gamma", "desirable_weight", "undesirable_weight"),
+    *("continues", "wordings"),
+}
+"""Settings that version 0.1.0 did not have."""
 CLOCKS = {"elapsed_s", "tokens_per_second", "peak_memory_gb"}
+
+
+def former(settings: dict[str, Any]) -> dict[str, Any]:
+    """Settings as version 0.1.0 had them, whose beta was DPO's where nothing needed one."""
+    return {name: value for name, value in settings.items() if name not in SINCE} | {"beta": 0.1}
 
 
 def marked(step: Step) -> None:

@@ -10,7 +10,7 @@ import contextlib
 import dataclasses
 import hashlib
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, cast
 
@@ -94,6 +94,8 @@ def identity(
             return False  # the examples tell
         return config.objective in objectives.OF_ONE.get(name, (config.objective,))
 
+    # Where the objective has no beta of its own, former versions had DPO's.
+    config = replace(config, beta=config.beta or objectives.BETAS["dpo"])
     settings = [
         repr([entry for entry in sorted(as_dict(config, comma).items()) if counts(entry[0])])
         for comma in (",", ", ")
