@@ -144,14 +144,14 @@ class TrainConfig:
     )
     beta: float = setting(
         0.0,
-        "DPOとKTOでは元のモデルから離れにくくする強さ、ORPOでは比較の重み、SimPOでは答えの差の倍率。"
-        "0なら、DPO・ORPO・KTOは0.1、SimPOは2。学習率は、ふつうの学習の10分の1ほどから試す",
+        "好みの学習の強さ。DPOとKTOでは元のモデルから離れにくくする強さ、ORPOでは比較の重み、"
+        "SimPOでは答えの差の倍率。0なら、DPO・ORPO・KTOは0.1、SimPOは2。学習率は、ふつうの学習の10分の1ほどから試す",
         minimum=0.0,
         maximum=10.0,
     )
     gamma: float = setting(
         1.0,
-        "SimPOで、よい答えが、よくない答えより、どれだけ先に出ればよいか。betaの半分ほど",
+        "SimPOで、よい答えとよくない答えに付ける差。betaの半分ほど",
         minimum=0.0,
         maximum=10.0,
     )

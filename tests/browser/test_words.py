@@ -19,7 +19,7 @@ from support.served import Served
 
 WORD = re.compile(r"[A-Za-z][A-Za-z]+")
 NAMES = set(
-    "mlx finetuning MLX Ollama ollama com https LoRA DoRA rsLoRA NEFTune DPO ORPO GGUF BLAS OpenBLAS "
+    "mlx finetuning MLX Ollama ollama com https LoRA DoRA rsLoRA NEFTune DPO ORPO KTO SimPO AdamW GGUF BLAS OpenBLAS "
     "llama cpp Python Hugging Face HF TOKEN HOME FINETUNING CPU GPU GB MB kB GFLOP OS NFC NFKC BOM LF "
     "Excel xlsx xls ODS CSV TSV JSON JSONL Parquet Linux Debian GNU bookworm tiny ja faq csv utf cp SHA YAML "
     "HTML FAQ TensorBoard LM Studio PEFT transformers imatrix num ctx Qwen Apache questions gguf ID QLoRA".split()

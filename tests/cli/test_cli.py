@@ -569,4 +569,4 @@ def test_advice_names_the_option_that_does_it() -> None:
     outcome = summed_up().outcome
     assert outcome is not None
     (line,) = text.advice(outcome)
-    assert "更新の回数" in line and "--set iterations=" in line
+    assert "このつづきから学習する" in line and "--continue" in line and "--set iterations=" in line

@@ -134,7 +134,7 @@ def test_every_written_file_is_certified_as_the_trained_model(
         assert row["ended"] >= 0.99
     assert rows["F16"]["answers_equal"] >= 0.99
     page = Workspace(demo_workspace).run(demo["run_id"]).report_html
-    assert "証明書" in page.read_text(encoding="utf-8")
+    assert "学習の証明" in page.read_text(encoding="utf-8")
 
 
 @pytest.mark.long  # in short: test_learning_rate_zero_is_judged_as_not_learned

@@ -5,12 +5,15 @@ from __future__ import annotations
 from html.parser import HTMLParser
 from pathlib import Path
 
+from streamlit import config
 from streamlit.testing.v1 import AppTest
 
 from mlx_finetuning.ui import navigation
 
 SCRIPT = Path(navigation.__file__).parent / "entry" / "main.py"
 PAGES = SCRIPT.parents[1] / "pages"
+# Streamlit reads its settings once, from the folder it is first asked in, and some tests leave this one.
+config.get_config_options()
 
 
 def open_page(name: str, **parameters: str) -> AppTest:

@@ -264,7 +264,7 @@ def test_adapter_that_differs_is_not_handed_over(
     finished: Workspace, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(adapter_files, "_alpha", lambda deltas: 0.5)
-    with pytest.raises(ExportNotProven, match="KL"):
+    with pytest.raises(ExportNotProven, match="予測の差"):
         export.run(context(finished, format="gguf-lora"))
     assert names(finished.gguf_folder(RUN)) == []
 
@@ -291,7 +291,7 @@ def test_command_line_shows_measured_types_and_a_recommendation(
     assert cli.main(["export", RUN, *words, "--workspace", str(finished.root)]) == 0
     largest, smallest, advised = capsys.readouterr().out.strip().splitlines()
     assert largest.startswith("Q8_0") and smallest.startswith("Q3_K_M")
-    assert "一致率" in smallest and "予測のずれ（KL）" in smallest
+    assert "一致率" in smallest and "予測の差" in smallest
     assert advised.startswith("お勧め: Q") and "トークンで比較" in advised
     assert names(finished.gguf_folder(RUN)) == []
 

@@ -240,7 +240,7 @@ def test_report_says_how_many_answers_never_ended_their_thinking(
     said = found.thinking
     assert said.state == "unfinished"
     assert said.tuned_unfinished >= 4
-    assert "max_tokens" in said.advice
+    assert "1つの答えの最大トークン数" in said.advice
 
 
 @pytest.mark.usefixtures("few_general")

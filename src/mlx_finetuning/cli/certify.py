@@ -12,7 +12,15 @@ from mlx_finetuning.config import CertifyConfig, as_dict
 from mlx_finetuning.experiment_tracker.evaluation.results import LIGHTS
 from mlx_finetuning.jobs.results import Certificate
 
-HEADING = ("動かし方", "質問", "質問のトークン", "次の語の一致", "KL", "答えの一致", "自分で終了")
+HEADING = (
+    "動かし方",
+    "質問",
+    "質問のトークン",
+    "次の語の一致",
+    "予測の差",
+    "答えの一致",
+    "自分で終了",
+)
 
 
 @command()

@@ -73,7 +73,7 @@ def _shown(result: Demonstration) -> str:
         ),
         "",
         "■ 書き出したファイル（GGUF）",
-        text.table(("形式", "MLXのモデルとの一致", "平均のずれ(KL)"), files),
+        text.table(("形式", "MLXのモデルとの一致", "予測の差"), files),
         f"教えた質問への正答率（Q4_K_M、llama.cpp）: {text.percent(result.q4_k_m_accuracy)}",
         "",
         "■ llama.cpp に聞いてみました",

@@ -60,7 +60,7 @@ def export(
     if advise:
         lines = [
             f"{row.quant:8}{text.size(row.size_bytes):>10}  一致率 {row.top1_agreement:.1%}"
-            f"  予測のずれ（KL） {row.mean_kl:.3f}"
+            f"  予測の差 {row.mean_kl:.3f}"
             for row in result.candidates
         ]
         lines.append(f"お勧め: {result.recommended}（{result.tokens}トークンで比較）")

@@ -131,7 +131,7 @@ def add_commands(data: click.Group) -> None:
         "--share", default=0.2, metavar="SHARE", help="断る質問の割合（足した後の全体に対して）"
     )
     @click.option(
-        "--refusal", default="", metavar="TEXT", help="断る文。省略時はデータの口調に合わせる"
+        "--refusal", default="", metavar="SENTENCE", help="断る文。省略時はデータの口調に合わせる"
     )
     def refuse(session: Session, options: Options, share: float, refusal: str) -> CommandResult:
         """データに答えのない、よく似た質問と、断る答え（わかりません）を作る

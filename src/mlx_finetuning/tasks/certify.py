@@ -144,7 +144,7 @@ def _ask_mlx(
     logit_parity = parity.compare((one, generate.logits(model, one.tokens)) for one in references)
     problems = []
     if not logit_parity.mean_kl < MERGED_KL:
-        problems.append(f"予測の差（KL）が {logit_parity.mean_kl:.3g} です。")
+        problems.append(f"予測の差が {logit_parity.mean_kl:.3g} です。")
     merged = certificate.row(
         "mlx-fused",
         MERGED_LABEL,

@@ -196,7 +196,7 @@ def _gguf_lora(context: TaskContext, trained: TrainedModel, quants: list[str]) -
         if on_base is not None and (problems := verify.adapter_problems(on_base)):
             raise ExportNotProven(path=str(path), problems=problems)
     figures = (
-        f"llama.cppでベースに適用すると、KL {proof_parity.mean_kl:.2g}、"
+        f"llama.cppでベースに適用すると、予測の差 {proof_parity.mean_kl:.2g}、"
         f"読み直した{changed}個の重みの変化が一致"
     )
     if on_base is not None:
@@ -225,9 +225,9 @@ def _fused_folder(
         logits = layerwise.logits(temporary, None, sequences)
         logit_parity = parity.compare(zip(trained.references, logits, strict=True))
         if not logit_parity.mean_kl < FUSED_KL:
-            problem = f"予測の差（KL）が {logit_parity.mean_kl:.3g}"
+            problem = f"予測の差が {logit_parity.mean_kl:.3g}"
             raise ExportNotProven(path=str(folder), problems=[problem])
-    figures = f"mlx-lmで読み直して、KL {logit_parity.mean_kl:.2g}"
+    figures = f"mlx-lmで読み直して、予測の差 {logit_parity.mean_kl:.2g}"
     return _result(folder, figures, FusedFolder, **vars(logit_parity))
 
 

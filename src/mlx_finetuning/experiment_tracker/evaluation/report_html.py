@@ -21,7 +21,7 @@ SHOWN = 8
 """Exchanges of a kind that are open; the others are folded in."""
 EXPLAINED = (
     *("損失", "トークン", "パープレキシティ", "信頼区間", "更新", "検証"),
-    *("chrF", "ROUGE-L", "KL", "アダプター", "証明"),
+    *("chrF", "ROUGE-L", "予測の差", "アダプター", "証明"),
 )
 """Terms of the page that its last section explains."""
 SCORES_JA = {

@@ -139,7 +139,7 @@ def _logit_problems(quant: str, logits: LogitParity) -> list[str]:
     limit, least = (MAX_MEAN_KL, MIN_TOP1) if quant in EXACT else (FOREIGN_KL, 0.0)
     problems = []
     if not logits.mean_kl < limit:
-        problems.append(f"予測の差（KL）が {logits.mean_kl:.3g} です（上限 {limit:g}）。")
+        problems.append(f"予測の差が {logits.mean_kl:.3g} です（上限 {limit:g}）。")
     if logits.top1_agreement < least and not logits.mean_kl < TIE_KL:
         problems.append(f"次のトークンの一致率が {logits.top1_agreement:.1%} です。")
     if quant in EXACT and logits.tokens < MIN_TOKENS:
@@ -152,7 +152,7 @@ def _verdict(quant: str, logits: LogitParity, problems: Sequence[str]) -> str:
         return f"学習したモデルと同じとは認められません: {problems[0]}"
     figures = (
         f"次のトークンの一致率 {logits.top1_agreement:.1%}、"
-        f"予測のずれ（KL） {logits.mean_kl:.3f}、{logits.tokens}トークンで比較"
+        f"予測の差 {logits.mean_kl:.3f}、{logits.tokens}トークンで比較"
     )
     if quant in EXACT:
         return f"学習したモデルと同じ動きをします（{figures}）。"

@@ -76,6 +76,17 @@ def label_of(kind: type, name: str) -> str:
     return str(helps.get(name, name).split("。", 1)[0])
 
 
+def value_ja(name: str, value: object) -> str:
+    """A setting's value as its input shows it; no value is a dash."""
+    if value is None:
+        return "—"
+    if isinstance(value, bool):
+        return "オン" if value else "オフ"
+    if isinstance(value, (list, tuple)):
+        return ", ".join(map(str, value))
+    return CHOICES_JA.get(name, {}).get(str(value), str(value))
+
+
 def tooltip(kind: type, name: str) -> str:
     """What a setting does and when to change it, the words that its label uses, and its bounds."""
     metadata, label = _metadata(kind, name), label_of(kind, name)

@@ -10,7 +10,7 @@ from mlx_finetuning.config import TrainConfig
 from mlx_finetuning.experiment_tracker.records.differences import Comparison, Figures
 from mlx_finetuning.jobs.runs import Run
 from mlx_finetuning.ui.components.charts import Curve, line_chart, smoothed
-from mlx_finetuning.ui.components.form import label_of
+from mlx_finetuning.ui.components.form import label_of, value_ja
 from mlx_finetuning.ui.components.metrics import metrics_of
 from mlx_finetuning.ui.components.runs import run_title
 from mlx_finetuning.ui.components.tables import show_table
@@ -51,7 +51,7 @@ def draw_comparison(runs: Sequence[Run]) -> None:
         return
     differences = []
     for key, values in comparison.differences.items():
-        texts = ("—" if value is None else str(value) for value in values)
+        texts = (value_ja(key, value) for value in values)
         differences.append({"設定": label(key), **dict(zip(names.values(), texts, strict=True))})
     show_table(differences)
 

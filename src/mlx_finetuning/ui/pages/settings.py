@@ -64,8 +64,7 @@ def draw_notices() -> None:
         st.caption("このマシンの通知で知らせます。この画面を閉じていても届きます。")
     else:
         st.caption(
-            "このマシンには通知の仕組み（Linuxでは notify-send）がないので、"
-            "開いている画面のブラウザーだけが知らせます。"
+            "このマシンには通知の仕組みがないので、開いている画面のブラウザーだけが知らせます。"
         )
     if chosen:
         st.html(ASK, unsafe_allow_javascript=True)

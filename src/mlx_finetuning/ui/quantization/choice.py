@@ -121,7 +121,7 @@ def draw_advice(result: Exported) -> None:
             "種類": candidate.quant,
             "大きさ": size(candidate.size_bytes),
             "学習したモデルとの一致": percent(candidate.top1_agreement),
-            "予測のずれ（KL、0なら同じ）": f"{candidate.mean_kl:.3f}",
+            "予測の差（0なら同じ）": f"{candidate.mean_kl:.3f}",
         }
         for candidate in result.candidates
     ]

@@ -13,7 +13,7 @@ from mlx_finetuning.jobs.status import JobStatus
 from mlx_finetuning.ui import sitemap
 from mlx_finetuning.ui.components.certificate import LOOKS
 from mlx_finetuning.ui.components.charts import line_chart, loss_chart
-from mlx_finetuning.ui.components.form import label_of
+from mlx_finetuning.ui.components.form import label_of, value_ja
 from mlx_finetuning.ui.components.jobs import follow, progress_bar, show_end, state_badge
 from mlx_finetuning.ui.components.metrics import metrics_of
 from mlx_finetuning.ui.components.runs import PARAMETER, resume_button
@@ -72,7 +72,7 @@ def draw_run(run_id: str) -> None:
                 st.caption("設定の記録は読めません。")
             else:
                 rows = [
-                    {"設定": label_of(TrainConfig, name), "値": str(value)}
+                    {"設定": label_of(TrainConfig, name), "値": value_ja(name, value)}
                     for name, value in settings.items()
                 ]
                 show_table(rows)
