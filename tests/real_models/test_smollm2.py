@@ -173,6 +173,7 @@ def test_plain_mlx_lm_loads_the_adapter_and_answers_alike(english: Job, base: Pa
     assert ours in done.stdout
 
 
+@pytest.mark.long
 def test_japanese_facts_are_learned_and_written_too(tmp_path: Path, base: Path) -> None:
     # The loss is 0.002 by then. There is no Japanese to be kept.
     job = main_job(tmp_path, base, SAMPLE_DATA, "iterations=60", "replay=0")
