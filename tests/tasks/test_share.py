@@ -123,6 +123,17 @@ def test_card_says_what_was_measured_and_what_it_stands_on(
     assert "| データの行（学習・検証・テスト） | 3・2・3 |" in body
 
 
+def test_card_names_a_modelfile_only_where_there_is_one(
+    workspace: Workspace, tmp_path: Path
+) -> None:
+    shared(workspace, out=str(tmp_path / "talks"))
+    assert "Modelfile" in (tmp_path / "talks/README.md").read_text(encoding="utf-8")
+    finished_run.forget_template(workspace)
+    result = shared(workspace, out=str(tmp_path / "silent"))
+    assert "gguf/Modelfile" not in result.files
+    assert "Modelfile" not in (tmp_path / "silent/README.md").read_text(encoding="utf-8")
+
+
 def test_file_of_an_earlier_training_stays_behind(workspace: Workspace, tmp_path: Path) -> None:
     workspace.adapter(finished_run.RUN).weights.touch()
     result = shared(workspace, out=str(tmp_path / "out"))

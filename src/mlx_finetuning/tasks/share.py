@@ -10,7 +10,7 @@ import contextlib
 import json
 import tempfile
 from collections.abc import Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 
 from mlx_finetuning import bases, config, files, models
@@ -97,10 +97,11 @@ def _gather(context: TaskContext, run: Run, scratch: Path) -> Gathered:
     if not ggufs:
         notes.append("GGUFファイルは入れません。確かめて書き出したものが、まだありません。")
     shared += [SharedFile(f"gguf/{model.path.name}", model.path) for model in ggufs]
-    shared += _modelfile(context, run, folder, ggufs)
+    shared += (modelfile := _modelfile(context, run, folder, ggufs))
     if licence := deploy.licence_of(run.model, folder):
         shared.append(SharedFile("LICENSE-base.txt", licence.encode()))
     card = _card(context, run, base, ggufs, has_peft=has_peft)
+    card = replace(card, has_modelfile=bool(modelfile))
     shared.append(SharedFile("README.md", card.text().encode()))
     return Gathered(tuple(shared), tuple(notes))
 
@@ -172,6 +173,7 @@ def _card(
             for model in ggufs
         ),
         has_peft=has_peft,
+        has_modelfile=False,
         report=report,
         certificate=certificate,
     )

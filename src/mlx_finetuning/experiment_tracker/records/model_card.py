@@ -60,6 +60,8 @@ class Card:
     """Of the dataset, by split."""
     files: tuple[WrittenFile, ...]
     has_peft: bool
+    has_modelfile: bool
+    """Whether one is among the files, which a model that does not converse has none of."""
     report: Report | None
     certificate: Certificate | None
 
