@@ -11,6 +11,7 @@ from mlx_finetuning.experiment_tracker.evaluation.batch_test import (
     BatchAnswer,
     counted,
 )
+from mlx_finetuning.experiment_tracker.evaluation.results import MARKS
 from mlx_finetuning.ui.chat import marking
 from mlx_finetuning.ui.components.jobs import draw_latest
 from mlx_finetuning.ui.components.text import plain
@@ -18,14 +19,14 @@ from mlx_finetuning.ui.frame import errors_shown, studio
 
 A_PAGE = 10
 ALL = "全て"
-CHOICES = (ALL, "○", "△", "×")
+CHOICES = (ALL, *MARKS)
 
 
 def draw_test(run_id: str) -> None:
     """The button, how far the test is, and what was answered."""
     st.caption(
         "データセットの全ての質問を、学習したモデルに聞きます。"
-        "○は一字一句同じ、△は要点が合う、×はまちがいです。"
+        "○は一字一句同じ、△は要点が合う、？は言い方が違うので見て確かめる、×はまちがいです。"
     )
     at_work = draw_latest(run_id, ("batch_test",))
     answers = studio().evaluation.answers(run_id)
