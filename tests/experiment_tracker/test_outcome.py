@@ -406,7 +406,9 @@ def test_answers_that_only_a_person_can_judge_are_said_and_count_once_judged() -
     assert (found.taught.right, found.taught.unsure) == (0, 20)
     assert (found.level, found.action) == ("warning", "judge_answers")
     assert "教えた20問中0問に正解（ほかに要確認が20問）" in found.text
-    marks = {((one["messages"][0]["content"],), text): True for one, text in zip(rows, said, strict=True)}
+    marks = {
+        ((one["messages"][0]["content"],), text): True for one, text in zip(rows, said, strict=True)
+    }
     judged = report.build(origin, replace(findings, marks=marks), EvaluateConfig()).outcome
     assert judged is not None and judged.taught is not None
     assert (judged.taught.right, judged.level, judged.action) == (20, "good", "go_on")

@@ -107,7 +107,8 @@ class Evaluation:
             if job.kind == "batch_test":
                 log = self.workspace.run(run_id).later_job(job.name).answers
                 said = batch_test.judged(
-                    files.read_records(log, BatchAnswer), marks.read(self.workspace.run(run_id)).said
+                    files.read_records(log, BatchAnswer),
+                    marks.read(self.workspace.run(run_id)).said,
                 )
                 return sorted(said, key=lambda one: (one.row, one.prompt))
         return []

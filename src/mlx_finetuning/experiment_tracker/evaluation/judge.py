@@ -31,7 +31,12 @@ from mlx_finetuning.experiment_tracker.evaluation.results import (
     Thinking,
     Verdict,
 )
-from mlx_finetuning.experiment_tracker.evaluation.rightness import RIGHT, Rightness, by_person, rightness
+from mlx_finetuning.experiment_tracker.evaluation.rightness import (
+    RIGHT,
+    Rightness,
+    by_person,
+    rightness,
+)
 from mlx_finetuning.experiment_tracker.evaluation.statistics import ratio, share
 from mlx_finetuning.experiment_tracker.evaluation.verdict import Learning, Link
 from mlx_finetuning.tokenization.reasoning import answer_of

@@ -137,7 +137,11 @@ def counted(evidence: Evidence) -> Judged:
     least = ((taught, KNOWN), (held_out, needed))
     short = [(one, share) for one, share in least if one is not None and one.share < share]
     if short and all(one.most_share >= share for one, share in short):
-        return "warning", "言い方の違う答えがあり、合っているか機械では決められません。", "judge_answers"
+        return (
+            "warning",
+            "言い方の違う答えがあり、合っているか機械では決められません。",
+            "judge_answers",
+        )
     if taught is not None and taught.share < KNOWN:
         action = "run_on" if evidence.ending.state == "stopped_early" else "more_updates"
         if evidence.learning == "unlinked" and taught.share < HALF_KNOWN:

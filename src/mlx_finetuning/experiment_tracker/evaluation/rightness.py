@@ -24,9 +24,7 @@ COMMON, LEAST_COMMON = 1 / 3, 3
 SAID = 0.5
 """More than this share of what must be said leaves an answer unsure instead of wrong."""
 # A number has its unit's first sign: 5円 is not said by 5階.
-_WORD = re.compile(
-    r"\d+(?:[.:]\d+)*[一-龯]?|[一-龯々〆ヶ]+|[ァ-ヴー]+|[a-z]+(?:[\'-][a-z]+)*"
-)
+_WORD = re.compile(r"\d+(?:[.:]\d+)*[一-龯]?|[一-龯々〆ヶ]+|[ァ-ヴー]+|[a-z]+(?:[\'-][a-z]+)*")
 _THOUSANDS = re.compile(r"(?<=\d),(?=\d{3})")
 _LARGE = re.compile(r"(\d+(?:\.\d+)?)([万億])")
 _PERSONS = re.compile(r"(?<=\d)名様?")

@@ -28,7 +28,7 @@ TEMPLATE = "summary.html.j2"
 STYLE = ASSETS / "summary.css"
 EACH = 3
 """Examples of good, and of bad answers."""
-LIGHTS_JA = {"good": "使えます", "warning": "注意して", "bad": "まだ使えません"}
+LIGHTS_JA = {"good": "使えます", "warning": "注意が必要", "bad": "まだ使えません"}
 LEGEND_JA = {
     True: "○ 一字一句同じ、△ 要点が合う、？ 要確認（言い方が違う）、× まちがい（文字で見比べた結果です）。太字が、学習後の答えです。",
     False: "○ お手本に近い答え、× お手本から遠い答え。太字が、学習後の答えです。",

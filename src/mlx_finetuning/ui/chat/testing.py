@@ -51,7 +51,11 @@ def _draw_answers(run_id: str, answers: Sequence[BatchAnswer]) -> None:
             "判定", CHOICES, default=ALL, required=True, key="batch-filter"
         )
         taught = st.segmented_control(
-            "行", (ALL, "教えた", "教えていない"), default=ALL, required=True, key="batch-taught"
+            "教えたか",
+            (ALL, "教えた", "教えていない"),
+            default=ALL,
+            required=True,
+            key="batch-taught",
         )
     shown = [
         one
@@ -66,7 +70,7 @@ def _draw_answers(run_id: str, answers: Sequence[BatchAnswer]) -> None:
     for one in shown[(page - 1) * A_PAGE : page * A_PAGE]:
         with st.container(border=True):
             row = f"　{one.row}行目" if one.row else ""
-            st.caption(f"{one.mark} {MEANINGS_JA[one.rightness]}　{one.taught_ja}{row}")
+            st.markdown(f"**{one.mark} {MEANINGS_JA[one.rightness]}**　:gray[{one.taught_ja}{row}]")
             st.markdown(f"**質問**　{plain(one.prompt[-1])}")
             st.markdown(f"**答え**　{plain(one.answer) or '（なし）'}")
             if one.rightness != "exact":
