@@ -133,7 +133,6 @@ def test_sheet_becomes_a_conversation_by_omakase_and_the_keyboard_alone(
     press(page, "button", "表を貼り付ける")
     reach(page, "textbox", "表計算ソフトで", exact=False)
     page.keyboard.insert_text(f"質問\t回答\n{facts}")
-    page.keyboard.press("Control+Enter")
     press(page, "button", "貼り付けた表を使う")
     press(page, "button", "データセットを保存")
     press(page, "button", "おまかせで作る")
