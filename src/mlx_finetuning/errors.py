@@ -732,6 +732,10 @@ class ServerFailed(SystemProblem):
     """The web interface's server ended with an error. Data: exit_code, port."""
 
 
+class ShortcutUnwritable(SystemProblem):
+    """The file that starts the interface cannot be written or removed. Data: path, reason."""
+
+
 class MlflowNotInstalled(SystemProblem):
     """No data."""
 
