@@ -52,7 +52,7 @@ def tell_end(workspace: Workspace, paths: JobPaths) -> None:
         text = paths.folder.name
         if job.run_id:
             run = runs.show(workspace, job.run_id)
-            text = f"{run.model} ← {run.dataset}"
+            text = run.title
         tell(f"{JOBS_JA.get(job.kind, '作業')}{ENDINGS_JA[state]}", text)
 
 

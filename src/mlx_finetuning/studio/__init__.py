@@ -20,6 +20,7 @@ if TYPE_CHECKING:
     from mlx_finetuning.studio.documents import Documents
     from mlx_finetuning.studio.evaluation import Evaluation
     from mlx_finetuning.studio.exports import Exports
+    from mlx_finetuning.studio.importing import Importing
     from mlx_finetuning.studio.jobs import Jobs
     from mlx_finetuning.studio.machine import Machine
     from mlx_finetuning.studio.marks import Marks
@@ -74,6 +75,13 @@ class Studio:
         from mlx_finetuning.studio.training import Training
 
         return Training(self.workspace)
+
+    @cached_property
+    def importing(self) -> Importing:
+        """Runs made of adapters from elsewhere."""
+        from mlx_finetuning.studio.importing import Importing
+
+        return Importing(self.workspace)
 
     @cached_property
     def merging(self) -> Merging:

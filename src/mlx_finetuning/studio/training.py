@@ -15,6 +15,7 @@ from mlx_finetuning.presets import Preset
 from mlx_finetuning.studio import handle
 from mlx_finetuning.studio.data import Data
 from mlx_finetuning.studio.handle import JobHandle
+from mlx_finetuning.studio.importing import Importing
 from mlx_finetuning.studio.merging import Merging
 from mlx_finetuning.workspace import Workspace
 
@@ -60,6 +61,8 @@ class Training:
         run = runs.show(self.workspace, run_id)
         if run.merged:
             return Merging(self.workspace).again(run_id)
+        if run.imported:
+            return Importing(self.workspace).again(run_id)
         Data(self.workspace).require(run.dataset)
         folder = None if run.simulated else bases.of_run(run, self.workspace)
         return self.start(rerun.settings(self.workspace, run_id, folder))
