@@ -105,7 +105,15 @@ def test_the_commands_are_those_of_the_contract() -> None:
         ),
         *("runs list", "runs show", "runs watch", "runs stop", "export", "verify", "chat", "serve"),
         *("runs rerun", "runs compare", "runs note", "runs delete", "runs trash", "runs export"),
-        *("runs report", "runs merge", "runs share", "tune", "data refuse", "data reword"),
+        *(
+            "runs report",
+            "runs merge",
+            "runs import",
+            "runs share",
+            "tune",
+            "data refuse",
+            "data reword",
+        ),
         *("certify", "serve-model", "deploy", "install-shortcut"),
         *(
             f"answers {name}"
