@@ -3,13 +3,17 @@
 mlx-lm takes names from both when it is imported, as types, as the base of a class, or to call them in its
 `load`, which nothing of ours does: `mlx_trainer.model.load` brings tokenizers of its own. So while
 mlx-lm is imported, stand-ins have those names; whoever imports either library later gets the real one.
-Where transformers is there already, nothing happens.
+Where transformers is there already, it is taken. And mlx-lm's wish for 4,096 open files at most, which it
+makes when it is imported, is not an error where a process may have fewer, as in some containers.
 """
 
 from __future__ import annotations
 
+import contextlib
 import importlib
+import resource
 import sys
+from collections.abc import Iterator
 from types import ModuleType
 from typing import Any
 
@@ -32,9 +36,24 @@ def spare() -> None:
 
 
 def _with_stand_ins(module: ModuleType, execute: import_hook.Execute) -> None:
-    if "transformers" in sys.modules:
-        execute(module)
-        return
+    with _limits_as_they_are():
+        if "transformers" in sys.modules:
+            execute(module)
+        else:
+            _execute_with_stand_ins(module, execute)
+
+
+@contextlib.contextmanager
+def _limits_as_they_are() -> Iterator[None]:
+    real = resource.setrlimit
+    resource.setrlimit = lambda *_: None
+    try:
+        yield
+    finally:
+        resource.setrlimit = real
+
+
+def _execute_with_stand_ins(module: ModuleType, execute: import_hook.Execute) -> None:
     present = {name: sys.modules[name] for name in STAND_INS if name in sys.modules}
     for name, items in STAND_INS.items():
         sys.modules[name] = stand_in = ModuleType(name)
