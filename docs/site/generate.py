@@ -26,8 +26,8 @@ from mlx_finetuning.cli.app import build
 from mlx_finetuning.errors import StudioError
 from mlx_finetuning.messages_ja import catalogue
 from mlx_finetuning.studio import Studio
-from mlx_finetuning.ui.settings_ja import EXPLANATIONS_JA
 from mlx_finetuning.utils.glossary import TERMS_JA
+from mlx_finetuning.utils.settings_ja import EXPLANATIONS_JA
 
 HERE = Path(__file__).parent
 LANGUAGES = ("ja", "en")
