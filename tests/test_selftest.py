@@ -51,7 +51,7 @@ def test_a_check_that_fails_does_not_stop_the_others(
     def failing(trial: object) -> tuple[bool, list[str]]:
         raise DatasetNotFound(name="x", available=[])
 
-    def sound(trial: selftest._Trial) -> tuple[bool, list[str]]:
+    def sound(trial: selftest.Trial) -> tuple[bool, list[str]]:
         trial.progress(Step("学習", 1, 2))
         return True, ["よい"]
 

@@ -55,14 +55,10 @@ def anonymous(text: str, workspace: Workspace) -> str:
         if len(place) > 1:
             text = text.replace(place, places[place])
     text = masked(text)
-    names = {platform.node(), platform.node().partition(".")[0], _user()}
+    names = {platform.node(), platform.node().partition(".")[0]}
+    with contextlib.suppress(OSError, KeyError):  # a number without an entry, as in containers
+        names.add(getpass.getuser())
     for name in sorted(names, key=len, reverse=True):
         if len(name) >= SHORTEST_NAME:
             text = re.sub(rf"(?<!\w){re.escape(name)}(?!\w)", redaction.MASK, text)
     return text
-
-
-def _user() -> str:
-    with contextlib.suppress(OSError, KeyError):  # a number without an entry, as in containers
-        return getpass.getuser()
-    return ""

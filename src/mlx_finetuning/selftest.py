@@ -20,7 +20,7 @@ from mlx_finetuning.doctor import Diagnosis
 from mlx_finetuning.errors import Interrupted, StudioError
 from mlx_finetuning.messages_ja import describe
 from mlx_finetuning.models import BUILT_IN
-from mlx_finetuning.progress import Progress
+from mlx_finetuning.progress import Progress, Step
 from mlx_finetuning.studio import Studio
 from mlx_finetuning.utils.units_ja import duration, percent
 from mlx_finetuning.workspace import Workspace
@@ -63,7 +63,7 @@ class SelfTest:
 
 
 @dataclass(frozen=True)
-class _Trial:
+class Trial:
     """What the checks share: a studio of their own, a model, and what earlier ones left."""
 
     studio: Studio
@@ -92,20 +92,19 @@ def run(studio: Studio, model: str, progress: Progress) -> SelfTest:
     diagnosis = studio.machine.doctor()
     findings = []
     with tempfile.TemporaryDirectory(prefix="mlx-finetuning-") as place:
-        trial = _Trial(Studio(Workspace(Path(place))), folder, progress, [])
+        trial = Trial(Studio(Workspace(Path(place))), folder, progress, [])
         for number, (key, (name, check)) in enumerate(CHECKS.items(), 1):
-            numbered = replace(trial, progress=_numbered(progress, number))
-            findings.append(_finding(key, name, check, numbered))
+
+            def numbered(step: Step, number: int = number) -> None:
+                progress(replace(step, stage=f"[{number}/{len(CHECKS)}] {step.stage}"))
+
+            findings.append(_finding(key, name, check, replace(trial, progress=numbered)))
     return SelfTest(
         diagnosis, BUILT_IN if model == BUILT_IN else Path(folder).name, tuple(findings)
     )
 
 
-def _numbered(progress: Progress, number: int) -> Progress:
-    return lambda step: progress(replace(step, stage=f"[{number}/{len(CHECKS)}] {step.stage}"))
-
-
-def _finding(key: str, name: str, check: Callable[[_Trial], Outcome], trial: _Trial) -> Finding:
+def _finding(key: str, name: str, check: Callable[[Trial], Outcome], trial: Trial) -> Finding:
     began_s = time.monotonic()
     try:
         passed, lines = check(trial)
@@ -122,7 +121,8 @@ def _finding(key: str, name: str, check: Callable[[_Trial], Outcome], trial: _Tr
 # --- the checks --------------------------------------------------------------------------
 
 
-def _journey(trial: _Trial) -> Outcome:
+def journey(trial: Trial) -> Outcome:
+    """The demo, and what its certificate says."""
     demo = run_demo(trial.studio, trial.model, {}, trial.progress)
     trial.run_ids.append(demo.run_id)
     certificate = trial.studio.evaluation.certificate(demo.run_id)
@@ -146,7 +146,8 @@ def _share(value: float | None) -> str:
     return "—" if value is None else percent(value)
 
 
-def _layouts(trial: _Trial) -> Outcome:
+def layouts(trial: Trial) -> Outcome:
+    """Whether every row layout gives the gradient of padded rows, and what each costs."""
     measured = trial.studio.training.try_layouts(trial.train_config()).follow(trial.progress)
     lines = [f"MLXの装置 {measured.device.upper()}"]
     for one in measured.trials:
@@ -158,7 +159,8 @@ def _layouts(trial: _Trial) -> Outcome:
     return all(one.agrees for one in measured.trials), lines
 
 
-def _chat(trial: _Trial) -> Outcome:
+def chat(trial: Trial) -> Outcome:
+    """One question by MLX, whose answer must be the one that was graded."""
     if not trial.run_ids:
         return False, ["学習できなかったため、話せません。"]
     [run_id] = trial.run_ids
@@ -177,8 +179,8 @@ def _chat(trial: _Trial) -> Outcome:
     ]
 
 
-def _speed(trial: _Trial) -> Outcome:
-    """Whether ours is the faster is a figure, not a fault."""
+def speed(trial: Trial) -> Outcome:
+    """Ours beside mlx-lm; which is the faster is a figure, not a fault."""
     rates, lines = {}, []
     for engine in ("mlx", "mlx-lm"):
         run_id = trial.studio.training.start(trial.train_config(engine=engine))
@@ -191,11 +193,11 @@ def _speed(trial: _Trial) -> Outcome:
     return True, [*lines, f"速さは mlx-lm の {rates['mlx'] / rates['mlx-lm']:.2f} 倍"]
 
 
-CHECKS: dict[str, tuple[str, Callable[[_Trial], Outcome]]] = {
-    "journey": ("学習・評価・書き出し・検証・llama.cpp", _journey),
-    "layouts": ("行の並べ方（どれも同じ勾配か、速いのはどれか）", _layouts),
-    "chat": ("MLXでの対話", _chat),
-    "speed": ("mlx-lm と比べた速さとメモリー", _speed),
+CHECKS: dict[str, tuple[str, Callable[[Trial], Outcome]]] = {
+    "journey": ("学習・評価・書き出し・検証・llama.cpp", journey),
+    "layouts": ("行の並べ方（どれも同じ勾配か、速いのはどれか）", layouts),
+    "chat": ("MLXでの対話", chat),
+    "speed": ("mlx-lm と比べた速さとメモリー", speed),
 }
 """By key: the name, and what is done. The demo's dataset is made by the first."""
 

@@ -25,7 +25,14 @@ _MARKS = {"ok": "○", "warn": "△", "missing": "×"}
 def doctor(session: Session, full: bool, model: str | None) -> CommandResult:
     """マシン・メモリー・BLAS・必要な部品を調べ、直し方を示す"""
     if full:
-        return _full(session, model or config.TrainConfig.model)
+        from mlx_finetuning import selftest
+
+        with session.progress() as progress:
+            test = selftest.run(session.studio, model or config.TrainConfig.model, progress)
+        text = selftest.as_text(test, session.studio.workspace)
+        findings = [dataclasses.asdict(finding) for finding in test.findings]
+        told = {"passed": test.passed, "model": test.model, "findings": findings, "text": text}
+        return CommandResult(told, text, 0 if test.passed else 1)
     if model:
         raise click.UsageError("--model は --full と一緒に使います。")
     report = session.studio.machine.doctor()
@@ -37,14 +44,3 @@ def doctor(session: Session, full: bool, model: str | None) -> CommandResult:
     verdict = "学習できます。" if report.can_train else "足りない部品があり、学習できません。"
     record = {**dataclasses.asdict(report), "can_train": report.can_train}
     return CommandResult(record, "\n".join([*lines, "", verdict]))
-
-
-def _full(session: Session, model: str) -> CommandResult:
-    from mlx_finetuning import selftest
-
-    with session.progress() as progress:
-        test = selftest.run(session.studio, model, progress)
-    text = selftest.as_text(test, session.studio.workspace)
-    findings = [dataclasses.asdict(finding) for finding in test.findings]
-    record = {"passed": test.passed, "model": test.model, "findings": findings, "text": text}
-    return CommandResult(record, text, 0 if test.passed else 1)

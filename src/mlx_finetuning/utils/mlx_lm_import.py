@@ -9,11 +9,9 @@ makes when it is imported, is not an error where a process may have fewer, as in
 
 from __future__ import annotations
 
-import contextlib
 import importlib
 import resource
 import sys
-from collections.abc import Iterator
 from types import ModuleType
 from typing import Any
 
@@ -36,35 +34,20 @@ def spare() -> None:
 
 
 def _with_stand_ins(module: ModuleType, execute: import_hook.Execute) -> None:
-    with _limits_as_they_are():
-        if "transformers" in sys.modules:
-            execute(module)
-        else:
-            _execute_with_stand_ins(module, execute)
-
-
-@contextlib.contextmanager
-def _limits_as_they_are() -> Iterator[None]:
-    real = resource.setrlimit
-    resource.setrlimit = lambda *_: None
-    try:
-        yield
-    finally:
-        resource.setrlimit = real
-
-
-def _execute_with_stand_ins(module: ModuleType, execute: import_hook.Execute) -> None:
-    present = {name: sys.modules[name] for name in STAND_INS if name in sys.modules}
-    for name, items in STAND_INS.items():
+    stand_ins = {} if "transformers" in sys.modules else STAND_INS
+    present = {name: sys.modules[name] for name in stand_ins if name in sys.modules}
+    for name, items in stand_ins.items():
         sys.modules[name] = stand_in = ModuleType(name)
         for item in items:
             setattr(stand_in, item, type(item, (_Absent,), {"__module__": name}))
+    setrlimit, resource.setrlimit = resource.setrlimit, lambda *_: None
     try:
         execute(module)
-        for part in PARTS:
+        for part in PARTS if stand_ins else ():
             importlib.import_module(part)
     finally:
-        for name in STAND_INS:
+        resource.setrlimit = setrlimit
+        for name in stand_ins:
             del sys.modules[name]
         sys.modules.update(present)
 
