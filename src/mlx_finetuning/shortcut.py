@@ -70,6 +70,8 @@ def desktop_entry(words: Sequence[str], icon: Path) -> str:
     """The entry that runs the command `words`."""
     # GLib looks for the program before it takes %% for %, and knows no entry without its program.
     words = ["/usr/bin/env", *words]
+    # A single % would begin a field code.
+    quoted = " ".join(f'"{word.translate(_SPECIAL)}"' for word in words).replace("%", "%%")
     lines = [
         "[Desktop Entry]",
         "Type=Application",
@@ -77,17 +79,12 @@ def desktop_entry(words: Sequence[str], icon: Path) -> str:
         f"Name={NAME}",
         f"Comment[ja]={COMMENT_JA}",
         "Comment=Teach a language model your own data",
-        f"Exec={_as_value(' '.join(map(_quoted, words)))}",
+        f"Exec={_as_value(quoted)}",
         f"Icon={_as_value(str(icon))}",
         "Terminal=false",
         "Categories=Utility;",
     ]
     return "\n".join([*lines, ""])
-
-
-def _quoted(word: str) -> str:
-    """A word of `Exec`; a single % would begin a field code."""
-    return f'"{word.translate(_SPECIAL)}"'.replace("%", "%%")
 
 
 def _as_value(text: str) -> str:

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import json
 import os
+import re
 import subprocess
 import sys
 from collections.abc import Iterator
@@ -21,6 +22,7 @@ from support.ui_server import free_port, get
 
 pytestmark = pytest.mark.wheel
 UV = Path(sys.executable).with_name("uv")
+OPENING_HOURS = "ミナモ精機の営業時間は午前9時から午後6時までです。"
 MOST_MB = 900
 """What an installation takes at most; README names 0.7 GB."""
 
@@ -92,6 +94,25 @@ def test_demo_learns_writes_and_answers(installed: Installed) -> None:
     assert shown["base_accuracy"] <= 0.1
     assert Path(shown["gguf_path"]).is_relative_to(installed.folder)
     assert shown["runtime_answer"]["answer"]
+
+
+def test_the_page_of_the_python_api_runs_from_top_to_bottom(installed: Installed) -> None:
+    """And with it the notebook, which is made of the page."""
+    page = (ROOT / "docs" / "site" / "ja" / "python.md").read_text(encoding="utf-8")
+    blocks = re.findall(r"^```python\n(.*?)^```$", page, re.MULTILINE | re.DOTALL)
+    done = subprocess.run(
+        [installed.program.with_name("python"), "-c", "".join(blocks)],
+        cwd=installed.folder,
+        capture_output=True,
+        text=True,
+        timeout=600,
+        check=False,
+    )
+    assert done.returncode == 0, done.stderr[-3000:]
+    assert "80行のうち80行を使います" in done.stdout
+    assert "データセット「ない名前」が見つかりません" in done.stdout
+    answers = [line for line in done.stdout.splitlines() if line == OPENING_HOURS]
+    assert len(answers) == 2, done.stdout  # by MLX and by llama.cpp
 
 
 @pytest.fixture

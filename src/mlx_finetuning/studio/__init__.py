@@ -9,6 +9,7 @@ package loads nothing heavy.
 from __future__ import annotations
 
 from functools import cached_property
+from pathlib import Path
 from typing import TYPE_CHECKING
 
 from mlx_finetuning.workspace import Workspace
@@ -40,6 +41,12 @@ class Studio:
 
     def __init__(self, workspace: Workspace) -> None:
         self.workspace = workspace
+
+    @staticmethod
+    def at(folder: str | Path | None = None) -> Studio:
+        """A studio whose data and results are kept in `folder`; without one, as for commands, in
+        MLX_FINETUNING_HOME or the current directory."""
+        return Studio(Workspace.locate(folder))
 
     @cached_property
     def data(self) -> Data:

@@ -10,7 +10,7 @@ from mlx_finetuning.config import TrainConfig, as_dict
 from mlx_finetuning.errors import GgufUnreadable, InvalidSettings, ModelError
 from mlx_finetuning.experiment_tracker.records import continuing, rerun
 from mlx_finetuning.jobs import runs
-from mlx_finetuning.jobs.results import Estimate
+from mlx_finetuning.jobs.results import Estimate, LayoutTrials
 from mlx_finetuning.presets import Preset
 from mlx_finetuning.studio import handle
 from mlx_finetuning.studio.data import Data
@@ -51,6 +51,15 @@ class Training:
             raise InvalidSettings(problems=[problem])
         bases.resolve(checked.model, self.workspace)
         return JobHandle(handle.start(self.workspace, "dry_run", as_dict(checked)), Estimate)
+
+    def try_layouts(self, settings: TrainConfig) -> JobHandle[LayoutTrials]:
+        """How fast, and how rightly, each row layout is computed here, on a run's first update.
+
+        Raises DatasetNotFound, ModelError, DiskFull; following it, RunError and Interrupted.
+        """
+        Data(self.workspace).require(settings.dataset)
+        bases.resolve(settings.model, self.workspace)
+        return JobHandle(handle.start(self.workspace, "layouts", as_dict(settings)), LayoutTrials)
 
     def rerun(self, run_id: str) -> str:
         """Start a run with another one's settings, data and base, and return its id.
