@@ -6,9 +6,9 @@ from collections import Counter
 
 import pytest
 
-from mlx_finetuning.documents import facts
 from mlx_finetuning.documents.checks import Checker
 from mlx_finetuning.documents.pairs import PROBLEMS_JA
+from mlx_finetuning.utils import facts
 from support.pair_cases import Case, bad, good
 
 COUNT = 300

@@ -12,8 +12,8 @@ import unicodedata
 from collections.abc import Iterator
 from dataclasses import dataclass
 
-from mlx_finetuning.documents.names import PLACES, SURNAMES
 from mlx_finetuning.utils.japanese_utils import normalised
+from mlx_finetuning.utils.proper_names import PLACES, SURNAMES
 
 _ERAS = {"令和": 2018, "平成": 1988, "昭和": 1925, "大正": 1911, "明治": 1867}
 _ERA_LETTERS = dict(zip("RHSTM", _ERAS.values(), strict=True))
