@@ -146,6 +146,13 @@ install_openblas() {
     say "  入れるには: sudo ${command:-（お使いのディストリビューションの openblas パッケージ）}"
 }
 
+# --- kernels for training on a CPU (Linux) --------------------------------------------------
+
+# Without a compiler everything works, slower; `doctor` says so.
+build_kernels() {
+    [ "$(uname)" != Linux ] || .venv/bin/python -m mlx_finetuning.utils.native_kernels || true
+}
+
 # --- a browser with Japanese fonts, for the tests (Linux) -----------------------------------
 
 has_browser() {
@@ -226,11 +233,13 @@ report_missing() {
 # --------------------------------------------------------------------------------------------
 
 if is_current $group; then
+    build_kernels # of new sources
     [ $quiet = yes ] || say "準備はできています（変更はありません）。"
 else
     make_environment
     install_packages
     report_missing
+    build_kernels
     # The development pins hold all of the application's.
     fingerprint app > "$(stamp app)"
     [ $group = app ] || fingerprint dev > "$(stamp dev)"

@@ -27,7 +27,7 @@ from mlx_finetuning.errors import (
     StudioError,
 )
 from mlx_finetuning.messages_ja import describe
-from mlx_finetuning.utils import blas, memory_monitor
+from mlx_finetuning.utils import blas, memory_monitor, native_kernels
 from mlx_finetuning.workspace import Workspace
 
 State = Literal["ok", "warn", "missing"]
@@ -94,7 +94,7 @@ def diagnose(workspace: Workspace) -> Diagnosis:
         check_packages,
         lambda: check_mlx(measured),
         lambda: check_blas(measured),
-        *([check_compiler] if sys.platform == "linux" else []),
+        *([check_compiler, lambda: check_kernels(measured)] if sys.platform == "linux" else []),
         check_llama_cpp,
         check_ollama,
         check_token,
@@ -251,6 +251,31 @@ def check_compiler() -> DiagnosisItem:
         return DiagnosisItem("compiler", "C++コンパイラ", "ok", path)
     advice = "なくても動きますが、入れると速くなることがあります。Debian・Ubuntu: sudo apt-get install g++"
     return DiagnosisItem("compiler", "C++コンパイラ", "warn", "g++ がありません", advice)
+
+
+def check_kernels(measured: blas.Measurement | None) -> DiagnosisItem:
+    """Whether training on the CPU takes the C++ kernels, and else why not."""
+    key, name = "kernels", "CPU用カーネル"
+    if measured is not None and measured.device == "gpu":
+        return DiagnosisItem(key, name, "ok", "GPUを使うため不要")
+    state = native_kernels.state()
+    if state == "built":
+        return DiagnosisItem(key, name, "ok", "C++（このマシンでコンパイル済み）")
+    value = "MLXの標準の演算（学習が1.5倍ほど遅くなります）"
+    return DiagnosisItem(key, name, "warn", value, _kernels_advice_ja(state))
+
+
+def _kernels_advice_ja(state: native_kernels.State) -> str:
+    build = "./setup.sh（pipで入れたときは python -m mlx_finetuning.utils.native_kernels）"
+    advice: dict[native_kernels.State, str] = {
+        "off": f"環境変数 {native_kernels.OVERRIDE} の off を外すと、C++のカーネルを使います。",
+        "no_compiler": f"g++を入れてから {build} を実行してください。",
+        "no_headers": f"Pythonのヘッダー（Debian・Ubuntuでは python3-dev）を入れてから {build} を実行してください。",
+        "failed": f"コンパイルに失敗しました。理由: {native_kernels.complaint_file()}"
+        f"（このファイルを消して {build} を実行すると、もう一度試します）",
+        "stale": f"古い版から作られたものは使いません。{build} を実行すると作り直します。",
+    }
+    return advice.get(state, f"{build} を実行してください。")
 
 
 def check_llama_cpp() -> DiagnosisItem:
