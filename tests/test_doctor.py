@@ -17,7 +17,7 @@ import pytest
 
 from mlx_finetuning import doctor
 from mlx_finetuning.ollama_integration import health
-from mlx_finetuning.utils import blas, memory_monitor
+from mlx_finetuning.utils import blas, memory_monitor, native_kernels
 from mlx_finetuning.workspace import Workspace
 
 ON_LINUX = pytest.mark.skipif(sys.platform != "linux", reason="Linux only")
@@ -288,6 +288,20 @@ def test_disk_that_cannot_be_written_is_missing(monkeypatch: pytest.MonkeyPatch)
 def test_missing_compiler_is_a_warning(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("PATH", "/nowhere")
     assert doctor.check_compiler().state == "warn"
+
+
+@pytest.mark.parametrize(
+    ("state", "says"),
+    [("off", "MLX_FINETUNING_KERNELS"), ("no_compiler", "g++"), ("no_headers", "python3-dev"), ("failed", "失敗"), ("stale", "古い版"), ("absent", "setup.sh")],
+)  # fmt: skip
+def test_missing_kernels_are_a_warning_with_the_reason(
+    state: str, says: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(native_kernels, "state", lambda: state)
+    found = doctor.check_kernels(None)
+    assert (found.state, says in found.advice) == ("warn", True)
+    monkeypatch.setattr(native_kernels, "state", lambda: "built")
+    assert doctor.check_kernels(None).state == "ok"
 
 
 def test_memory_is_within_the_machine() -> None:

@@ -18,14 +18,17 @@ from support.pins import ROOT, pins, read
 READMES = ("README.md", "README.en.md")
 
 
-@pytest.mark.parametrize("name", ["requirements.txt", "requirements-dev.txt"])
+@pytest.mark.parametrize(
+    "name", ["requirements.txt", "requirements-dev.txt", "requirements-docs.txt"]
+)
 def test_requirements_are_pins_and_nothing_else(name: str) -> None:
     assert len(pins(name)) > 40
     assert "://" not in read(name)
 
 
 def test_development_pins_extend_the_applications() -> None:
-    assert pins("requirements.txt").items() <= pins("requirements-dev.txt").items()
+    for name in ("requirements-dev.txt", "requirements-docs.txt"):
+        assert pins("requirements.txt").items() <= pins(name).items()
 
 
 def test_requirements_hold_every_dependency_of_the_project_at_its_version() -> None:
@@ -81,9 +84,19 @@ def test_readme_links_lead_somewhere(name: str) -> None:
 
 def test_ci_runs_the_readmes_commands() -> None:
     script = read(".ci/run")
-    assert "for target in check test test-models demo" in script
+    assert "for target in check test test-models test-wheel docs" in script
     assert os.access(ROOT / ".ci" / "run", os.X_OK)
     assert os.access(ROOT / "setup.sh", os.X_OK)
+
+
+def test_make_demo_is_the_program_that_tests_run() -> None:
+    told = subprocess.run(
+        ["make", "--dry-run", "demo"], cwd=ROOT, capture_output=True, text=True, check=True
+    )
+    assert [line.strip() for line in told.stdout.splitlines() if not line.startswith("make")] == [
+        "./setup.sh --quiet",
+        ".venv/bin/mlx-finetuning demo",
+    ]
 
 
 def test_set_up_without_python_says_what_to_install(tmp_path: Path) -> None:

@@ -5,6 +5,12 @@ Secrets and the user's home folder are masked, wherever they stand.
 
 from __future__ import annotations
 
+import contextlib
+import getpass
+import platform
+import re
+import sys
+import tempfile
 from collections.abc import Mapping
 from pathlib import Path
 
@@ -15,6 +21,8 @@ from mlx_finetuning.utils.units_ja import size
 from mlx_finetuning.workspace import Workspace
 
 LOG_LINES = 20
+SHORTEST_NAME = 3
+"""A shorter name of a user would mask ordinary words."""
 
 
 def as_text(workspace: Workspace, report: Diagnosis) -> str:
@@ -33,3 +41,24 @@ def masked(text: str, environment: Mapping[str, str] | None = None) -> str:
     text = redaction.without_secrets(text, environment)
     home = str(Path.home())
     return text.replace(home, "~") if len(home) > 1 else text
+
+
+def anonymous(text: str, workspace: Workspace) -> str:
+    """`masked`, and without this machine's folders and the names of user and machine."""
+    places = {
+        str(workspace.root): "（作業フォルダ）",
+        str(Path(sys.executable).parent): "（Python）",
+        sys.prefix: "（Python）",
+        tempfile.gettempdir(): "（一時フォルダ）",
+    }
+    for place in sorted(places, key=len, reverse=True):
+        if len(place) > 1:
+            text = text.replace(place, places[place])
+    text = masked(text)
+    names = {platform.node(), platform.node().partition(".")[0]}
+    with contextlib.suppress(OSError, KeyError):  # a number without an entry, as in containers
+        names.add(getpass.getuser())
+    for name in sorted(names, key=len, reverse=True):
+        if len(name) >= SHORTEST_NAME:
+            text = re.sub(rf"(?<!\w){re.escape(name)}(?!\w)", redaction.MASK, text)
+    return text

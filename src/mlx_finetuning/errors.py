@@ -527,6 +527,15 @@ class ContinuationDiffers(RunError):
     """A run goes on from another one's adapter, whose form it has to keep. Data: run_id, changed."""
 
 
+class AdapterNotImportable(RunError):
+    """An adapter made elsewhere that is damaged, does not fit its base, or holds more than a LoRA of
+    linear layers. Data: path, reason."""
+
+
+class RunHasNoDataset(RunError):
+    """An imported run without a dataset has nothing to be evaluated on. Data: run_id."""
+
+
 class MergeImpossible(RunError):
     """Adapters that cannot become one, or be made stronger or weaker. Data: run_ids, reason."""
 
@@ -730,6 +739,10 @@ class ServerRunning(SystemProblem):
 
 class ServerFailed(SystemProblem):
     """The web interface's server ended with an error. Data: exit_code, port."""
+
+
+class ShortcutUnwritable(SystemProblem):
+    """The file that starts the interface cannot be written or removed. Data: path, reason."""
 
 
 class MlflowNotInstalled(SystemProblem):

@@ -101,6 +101,8 @@ class RunPaths(JobPaths):
     certificate = _Entry("certificate.json")
     merge = _Entry("merge.json")
     """Of a run that was made of others' adapters: which, and how."""
+    imported = _Entry("import.json")
+    """Of a run whose adapter was made elsewhere: by what, and where it lay."""
     notes = _Entry("notes.json")
     """What the user wrote about the run, and its tags."""
     marks = _Entry("marks.json")

@@ -114,8 +114,8 @@ def test_cut_texts_and_wide_pages_are_noticed(page: Page) -> None:
 
 def test_settings_of_a_run_have_room_for_their_labels() -> None:
     """What is drawn in three columns has labels of at most two lines at 1024 pixels."""
-    from mlx_finetuning.ui.components.form import label_of
     from mlx_finetuning.ui.training.setup import GROUPS
+    from mlx_finetuning.utils.settings_ja import label_of
 
     labels = [label_of(TrainConfig, name) for names in GROUPS.values() for name in names]
     assert max(map(len, labels)) <= 44

@@ -105,8 +105,16 @@ def test_the_commands_are_those_of_the_contract() -> None:
         ),
         *("runs list", "runs show", "runs watch", "runs stop", "export", "verify", "chat", "serve"),
         *("runs rerun", "runs compare", "runs note", "runs delete", "runs trash", "runs export"),
-        *("runs report", "runs merge", "runs share", "tune", "data refuse", "data reword"),
-        *("certify", "serve-model", "deploy"),
+        *(
+            "runs report",
+            "runs merge",
+            "runs import",
+            "runs share",
+            "tune",
+            "data refuse",
+            "data reword",
+        ),
+        *("certify", "serve-model", "deploy", "install-shortcut"),
         *(
             f"answers {name}"
             for name in ("test", "list", "mark", "correct", "undo", "retrain", "export")

@@ -207,6 +207,38 @@ def test_labels_of_texts_that_are_not_learned_are_named(tmp_path: Path, header: 
     assert "LABELED_TEXT" in codes(looked_at(tmp_path, header, "{q}", "種類{n}"))
 
 
+def labelled(folder: Path, label: str, more: str = "", **asked: Any) -> dict[str, str]:
+    """Roles of a table of texts with two labels."""
+    rows = [
+        f"{n}番の商品{more}を返したい,返品\n{n}番{more}はいつ届きますか,配送\n" for n in range(10)
+    ]
+    source = folder / "a.csv"
+    source.write_text(f"text,{label}\n{''.join(rows)}", encoding="utf-8")
+    return roles(inspect(source, **asked))
+
+
+AS_LABELS = {"question": "text", "answer": "label"}
+
+
+@pytest.mark.parametrize("name", ["label", "ラベル", "class", "intent", "感情"])
+def test_short_texts_with_labels_become_questions_with_them(tmp_path: Path, name: str) -> None:
+    assert labelled(tmp_path, name) == {**AS_LABELS, "answer": name}
+    assert "COLUMN_DOUBTFUL" in codes(inspect(tmp_path / "a.csv"))
+
+
+def test_labels_that_stand_beside_articles_too_are_learned_where_that_is_the_goal(
+    tmp_path: Path,
+) -> None:
+    assert labelled(tmp_path, "カテゴリ").keys() == {"text", "category"}
+    found = labelled(tmp_path, "カテゴリ", config=PrepareConfig(goal="labels"))
+    assert found == {**AS_LABELS, "answer": "カテゴリ"}
+
+
+def test_texts_that_somebody_chose_or_that_are_long_stay_texts(tmp_path: Path) -> None:
+    assert "answer" not in labelled(tmp_path, "label", mapping={"text": "text"})
+    assert "answer" not in labelled(tmp_path, "label", more="の商品" * 200)
+
+
 def test_second_table_of_other_names_is_named(tmp_path: Path) -> None:
     looked_at(tmp_path, "質問,回答", "{q}", "{a}")
     source = tmp_path / "a.csv"

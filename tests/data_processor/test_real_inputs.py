@@ -613,6 +613,20 @@ PAIR = [("user", Q), ("assistant", A)]
             },
             PAIR,
         ),
+        (
+            {
+                "data": {"question": Q},
+                "annotations": [
+                    {"was_cancelled": True, "result": []},
+                    {
+                        "result": [
+                            {"from_name": "answer", "type": "textarea", "value": {"text": [A]}}
+                        ]
+                    },
+                ],
+            },
+            PAIR,
+        ),
     ],
 )
 def test_records_of_other_programs_say_what_they_mean(

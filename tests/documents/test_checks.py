@@ -6,9 +6,9 @@ from collections import Counter
 
 import pytest
 
-from mlx_finetuning.documents import facts
 from mlx_finetuning.documents.checks import Checker
 from mlx_finetuning.documents.pairs import PROBLEMS_JA
+from mlx_finetuning.utils import facts
 from support.pair_cases import Case, bad, good
 
 COUNT = 300
@@ -62,6 +62,11 @@ def test_notations_of_one_number_are_equal(one: str, other: str) -> None:
 @pytest.mark.parametrize("text", ["十分に確認する", "一時的に止める", "千葉へ行く", "第三者"])
 def test_words_with_number_signs_are_no_numbers(text: str) -> None:
     assert not {number.value for number in facts.numbers(text)} - {3.0}
+
+
+def test_words_that_begin_like_numbers_stay_words() -> None:
+    said = facts.terms("千葉支店は一部休業、八百屋は二十分に")
+    assert {"千葉支店", "一部休業", "八百屋", "20"} <= set(said)
 
 
 def test_every_finding_has_words() -> None:

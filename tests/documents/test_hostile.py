@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
+import base64
 import resource
 import time
 import zlib
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from pathlib import Path
 from zipfile import ZIP_DEFLATED, ZipFile
 
@@ -83,12 +84,39 @@ def stream_bomb(folder: Path) -> Path:
     """A page whose content is packed a thousand times."""
     packer = zlib.compressobj(9)
     block = b" " * (1 << 20)
-    content = b"".join(packer.compress(block) for _ in range(200)) + packer.flush()
+    content = b"".join(packer.compress(block) for _ in range(80)) + packer.flush()
     return raw_pdf(folder / "stream.pdf", content)
 
 
-def raw_pdf(path: Path, content: bytes, pages: int = 1) -> Path:
-    pack = b"<</Filter/FlateDecode/Length %d>>stream\n%s\nendstream" % (len(content), content)
+def packed_twice(folder: Path) -> Path:
+    content = zlib.compress(zlib.compress(b" " * (80 << 20), 9))
+    return raw_pdf(folder / "twice.pdf", content, filters=b"[/FlateDecode /FlateDecode]")
+
+
+def packed_as_letters(folder: Path) -> Path:
+    content = base64.a85encode(zlib.compress(b" " * (80 << 20), 9)) + b"~>"
+    return raw_pdf(folder / "letters.pdf", content, filters=b"[/ASCII85Decode/FlateDecode]")
+
+
+def lzw_bomb(folder: Path) -> Path:
+    """Spaces, each code of which stands for one more than the one before, until the table is full."""
+    codes = [256, 32, *range(258, 4094)] * 12
+    return raw_pdf(folder / "lzw.pdf", lzw_codes(codes), filters=b"/LZWDecode")
+
+
+def lzw_codes(codes: Iterable[int]) -> bytes:
+    """Codes as bits: 9 of them after each 256, one more from the entries 511, 1023 and 2047 on."""
+    bits, entries = [], 0
+    for code in codes:
+        width = min(12, max(9, (entries + 1).bit_length()))
+        bits.append(f"{code:0{width}b}")
+        entries = 257 if code == 256 else entries + 1
+    text = "".join(bits)
+    return int(text.ljust(-(-len(text) // 8) * 8, "0"), 2).to_bytes(-(-len(text) // 8), "big")
+
+
+def raw_pdf(path: Path, content: bytes, pages: int = 1, filters: bytes = b"/FlateDecode") -> Path:
+    pack = b"<</Filter %s/Length %d>>stream\n%s\nendstream" % (filters, len(content), content)
     kids = b" ".join(b"%d 0 R" % number for number in range(4, 4 + pages))
     page = b"<</Type/Page/Parent 2 0 R/MediaBox[0 0 600 800]/Contents 3 0 R>>"
     objects = [
@@ -136,7 +164,10 @@ HOSTILE: list[tuple[Callable[[Path], Path], tuple[type[StudioError], ...]]] = [
     (encrypted_office, (DocumentEncrypted,)),
     (cut_pdf, (DocumentUnreadable,)),
     (not_a_pdf, (DocumentUnreadable,)),
-    (stream_bomb, (StudioError,)),
+    (stream_bomb, (DocumentUnreadable,)),
+    (packed_twice, (DocumentUnreadable,)),
+    (packed_as_letters, (DocumentUnreadable,)),
+    (lzw_bomb, (DocumentUnreadable,)),
     (scanned, (DocumentScanned,)),
     (deep_html, (StudioError,)),
     (old_word, (SourceUnsupported,)),
@@ -155,6 +186,16 @@ def test_hostile_document_is_refused_in_time_and_memory(
     assert any("ぁ" <= sign <= "ん" for sign in str(caught.value))
     assert after.ru_utime + after.ru_stime - before.ru_utime - before.ru_stime < MOST_S
     assert (after.ru_maxrss - before.ru_maxrss) * 1024 < MOST_BYTES
+
+
+def test_text_packed_by_lzw_is_read(tmp_path: Path) -> None:
+    """By PDFium, which judges whether the codes are right."""
+    text = b"BT /F1 12 Tf 50 700 Td (Closed on Wednesdays.) Tj ET"
+    codes = [256, *text, 257]
+    path = raw_pdf(tmp_path / "a.pdf", lzw_codes(codes), filters=b"/LZWDecode")
+    assert "Closed on Wednesdays." in "".join(
+        block.text for block in document_files.read(path).blocks
+    )
 
 
 def test_ten_thousand_pages_can_be_stopped(tmp_path: Path) -> None:

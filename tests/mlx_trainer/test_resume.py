@@ -69,7 +69,8 @@ def same(left: Path, right: Path) -> None:
 
 def started(folder: Path, config: TrainConfig) -> subprocess.Popen[str]:
     words = [sys.executable, "-c", CHILD, str(folder), json.dumps(as_dict(config))]
-    environment = {**os.environ, "PYTHONPATH": str(Path(__file__).parents[1])}
+    places = [str(Path(__file__).parents[1]), os.environ.get("PYTHONPATH", "")]
+    environment = {**os.environ, "PYTHONPATH": os.pathsep.join(places)}
     return subprocess.Popen(words, stdout=subprocess.PIPE, text=True, env=environment)
 
 

@@ -150,8 +150,8 @@ def test_training_turns_positions_with_them_and_leaves_mlx_as_it_was(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     model, before, turns = model_of("llama"), mx.fast.rope, []
-    plain = cpu._turn
-    monkeypatch.setattr(cpu, "_turn", lambda *tables: turns.append(1) or plain(*tables))
+    plain = cpu.rope_tables
+    monkeypatch.setattr(cpu, "rope_tables", lambda *a, **b: turns.append(1) or plain(*a, **b))
     loss.summed(model, batches.concatenated(examples()))
     assert len(turns) == 2 * len(model.layers)  # queries and keys
     assert mx.fast.rope is before

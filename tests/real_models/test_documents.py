@@ -12,9 +12,9 @@ from pathlib import Path
 import pytest
 
 from mlx_finetuning import document_files
-from mlx_finetuning.documents import facts
 from mlx_finetuning.documents.plan import GenerateSettings
 from mlx_finetuning.studio import Studio
+from mlx_finetuning.utils import facts
 from mlx_finetuning.utils.text_generator import GeneratorChoice
 from mlx_finetuning.workspace import Workspace
 from support import smollm2

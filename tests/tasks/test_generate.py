@@ -132,6 +132,19 @@ def test_document_becomes_a_dataset_whose_rows_name_their_source(
     assert [row["根拠"] for row in source] == [pair.quote for pair in pairs]
 
 
+def test_documents_of_one_name_are_told_apart(
+    studio: Studio, server: ChatServer, asked: GenerateSettings, tmp_path: Path
+) -> None:
+    server.reply = copying
+    other = tmp_path / "支店" / "規程.md"
+    other.parent.mkdir()
+    other.write_text("# 駐車場\n\n駐車場は無料で、12台まで止められます。\n", encoding="utf-8")
+    run(studio, replace(asked, documents=(*asked.documents, str(other))))
+    of = {pair.quote: pair.document for pair in studio.documents.pairs("rules") if pair.quote}
+    assert of[HOTEL] == "1:規程.md"
+    assert of["駐車場は無料で、12台まで止められます。"] == "2:規程.md"
+
+
 def test_pairs_can_be_taken_and_left_out_by_hand(
     studio: Studio, server: ChatServer, asked: GenerateSettings
 ) -> None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import json
+import re
 import shutil
 import zipfile
 from collections.abc import Iterator
@@ -121,6 +122,8 @@ def test_card_says_what_was_measured_and_what_it_stands_on(
     assert "評価していません" in body and "Not evaluated" in body
     assert "| GGUF Q8_0 | 98.4 % | 87.5 % |" in body
     assert "| データの行（学習・検証・テスト） | 3・2・3 |" in body
+    assert "| LoRAのランク | 16 |" in body and "| 学習の方法 | LoRA |" in body
+    assert not re.search(r"\b(learning_rate|batch_size|max_length|replay)\b", body)
 
 
 def test_card_names_a_modelfile_only_where_there_is_one(

@@ -48,6 +48,7 @@ def test_short_run_leaves_an_adapter_and_metrics(workspace: Workspace, facts: st
     adapter = workspace.adapter(paths.folder.name)
     assert result.adapter_path == str(adapter.folder)
     assert result.last_valid_loss < result.first_valid_loss
+    assert result.peak_memory_gb is not None and 0.05 < result.peak_memory_gb < 5
     assert json.loads(adapter.config.read_text())["adapter_path"] == str(adapter.folder)
     assert adapter.weights.stat().st_size > 1000
     lines = runs.metrics(workspace, paths.folder.name)

@@ -6,6 +6,7 @@ import json
 import time
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict, replace
+from pathlib import Path
 
 import pytest
 
@@ -15,7 +16,9 @@ from mlx_finetuning.experiment_tracker.evaluation.outcome import Evidence, judge
 from mlx_finetuning.experiment_tracker.evaluation.results import Tally
 from mlx_finetuning.experiment_tracker.records import notes
 from mlx_finetuning.studio import Studio
+from mlx_finetuning.studio.importing import Importing
 from mlx_finetuning.studio.merging import Merging
+from mlx_finetuning.studio.records import Records
 from mlx_finetuning.studio.training import Training
 from mlx_finetuning.ui.experiments.comparing import label
 from mlx_finetuning.workspace import Workspace
@@ -293,3 +296,53 @@ def test_settings_have_japanese_names() -> None:
     assert label("rank") == "LoRAのランク"
     assert label("versions.mlx") == "mlx の版"
     assert "データ" in label("dataset_sha256")
+
+
+def test_adapter_from_elsewhere_becomes_a_run(
+    workspace: Workspace, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    asked: list[tuple[object, ...]] = []
+
+    def start(self: Importing, folder: Path, model: str, dataset: str = "") -> str:
+        asked.append((folder, model, dataset))
+        return finished_run.make(workspace)
+
+    monkeypatch.setattr(Importing, "start", start)
+    page = open_page("experiments")
+    assert next(one for one in page.button if one.label == "取り込む").disabled
+    page.text_input(key="import-folder").input(" /somewhere/adapter ").run()
+    click(page, "取り込む")
+    assert not page.exception
+    assert asked == [(Path("/somewhere/adapter"), "tiny-ja", "")]
+
+
+def test_what_is_wrong_with_an_adapter_is_said(workspace: Workspace) -> None:
+    page = open_page("experiments")
+    page.text_input(key="import-folder").input(str(workspace.root / "none")).run()
+    click(page, "取り込む")
+    (told,) = shown_errors(page)
+    assert "取り込めません" in told
+    assert "フォルダーがありません" in texts(page)
+
+
+def test_run_is_shared_as_a_file_or_sent(
+    workspace: Workspace, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    run_id = finished_run.make(workspace)
+    asked: list[tuple[object, ...]] = []
+    monkeypatch.setattr(Records, "share", lambda self, *given: asked.append(given))
+    monkeypatch.setattr(
+        Records, "publish", lambda self, *given, public: asked.append((*given, public))
+    )
+    page = open_page("experiments", run=run_id)
+    click(page, "書き出す")
+    assert asked.pop() == (run_id, workspace.exports / run_id)
+    way = next(one for one in page.get("button_group") if one.label == "渡し方")
+    way.set_value("Hugging Faceに送る").run()
+    page.text_input(key=f"share-repository-{run_id}").input("me/model").run()
+    click(page, "自分だけに見える形で送る")
+    assert asked.pop() == (run_id, "me/model", False)
+    page.checkbox(key=f"share-public-{run_id}").check().run()
+    assert any("世界中" in one.value for one in page.warning)
+    click(page, "公開して送る")
+    assert asked.pop() == (run_id, "me/model", True)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 import os
 import signal
@@ -244,3 +245,32 @@ def test_server_without_pages_answers_none_and_knows_its_names_on_this_machine_a
         assert refusal(["localhost:8080"], [], address, has_pages=False) is None
     assert refusal(["host.docker.internal"], [], "0.0.0.0", has_pages=False) is None
     assert refusal(["host.docker.internal"], [], "127.0.0.1", has_pages=False) == 400
+
+
+def test_open_starts_where_a_port_is_free_and_shows_what_runs(tmp_path: Path) -> None:
+    browser, shown = tmp_path / "browser", tmp_path / "shown"
+    browser.write_text(f'#!/bin/sh\necho "$1" >> "{shown}"\n', encoding="utf-8")
+    browser.chmod(0o755)
+    environment = {**os.environ, "BROWSER": str(browser)}
+    command = [str(Path(sys.executable).with_name("mlx-finetuning")), "serve", "--json"]
+    command += ["--workspace", str(tmp_path / "w")]
+    urls = []
+    with socket.socket() as taken:
+        with contextlib.suppress(OSError):  # whoever has it already serves as well
+            taken.bind(("127.0.0.1", 8501))
+            taken.listen()
+        try:
+            for _ in range(2):
+                done = subprocess.run(
+                    [*command, "--open"],
+                    env=environment,
+                    capture_output=True,
+                    text=True,
+                    check=True,
+                )
+                urls.append(json.loads(done.stdout)["url"])
+            assert urls[0] == urls[1] != "http://127.0.0.1:8501"
+            assert get(int(urls[0].rsplit(":", 1)[1]))[0] == 200
+            wait_until(lambda: shown.read_text(encoding="utf-8").splitlines() == urls)
+        finally:
+            subprocess.run([*command, "--stop"], capture_output=True, check=True)

@@ -18,12 +18,12 @@ from mlx_finetuning.errors import StudioError
 from mlx_finetuning.experiment_tracker.evaluation.outcome import ACTIONS_JA
 from mlx_finetuning.messages_ja import catalogue
 from mlx_finetuning.ui.components.errors import LABELS_JA, described, in_words
-from mlx_finetuning.ui.components.form import label_of, tooltip
+from mlx_finetuning.ui.components.form import tooltip
 from mlx_finetuning.ui.dataset.findings import REMEDIES
 from mlx_finetuning.ui.messages_ja import FIXES_JA, NEXT_STEPS_JA
-from mlx_finetuning.ui.settings_ja import CHOICES_JA, EXPLANATIONS_JA
 from mlx_finetuning.ui.training.setup import GROUPS
 from mlx_finetuning.utils.glossary import TERMS_JA, terms_in
+from mlx_finetuning.utils.settings_ja import CHOICES_JA, EXPLANATIONS_JA, label_of
 
 PAGES = Path(mlx_finetuning.__file__).parent / "ui"
 JAPANESE = re.compile(r"[ぁ-んァ-ヶ一-龥]")

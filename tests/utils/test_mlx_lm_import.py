@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import os
+import resource
 import subprocess
 import sys
 
@@ -28,3 +30,13 @@ def test_mlx_lm_loads_neither_library_and_both_are_whole_afterwards() -> None:
 
 def test_transformers_that_is_there_already_is_what_mlx_lm_gets() -> None:
     subprocess.run([sys.executable, "-c", BEFORE], check=True)
+
+
+def test_few_allowed_files_are_no_error() -> None:
+    # Root may raise its limits, unless the right to is taken away.
+    without = ["setpriv", "--bounding-set=-sys_resource"] if os.geteuid() == 0 else []
+    subprocess.run(
+        [*without, sys.executable, "-c", "from mlx_finetuning import mlx_trainer; import mlx_lm"],
+        preexec_fn=lambda: resource.setrlimit(resource.RLIMIT_NOFILE, (1024, 1024)),
+        check=True,
+    )

@@ -27,6 +27,7 @@ COMMANDS = {
     "answers": "answers",
     "models": "models",
     "serve": "serve",
+    "install-shortcut": "install_shortcut",
     "serve-model": "serve_model",
 }
 """Command → module of this package, in the order of the work; the module's object has the name."""

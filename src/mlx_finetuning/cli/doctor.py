@@ -4,16 +4,37 @@ from __future__ import annotations
 
 import dataclasses
 
+import click
 from rich.cells import cell_len, set_cell_size
 
+from mlx_finetuning import config
 from mlx_finetuning.cli.session import CommandResult, Session, command
 
 _MARKS = {"ok": "○", "warn": "△", "missing": "×"}
 
 
 @command()
-def doctor(session: Session) -> CommandResult:
+@click.option(
+    "--full",
+    is_flag=True,
+    help="実際に学習・書き出し・対話をして、速さも測る（数分）。結果は、そのまま送れる文で出る",
+)
+@click.option(
+    "--model", metavar="MODEL", help="--full で使うモデルの名前かフォルダ。省略時は内蔵の tiny-ja"
+)
+def doctor(session: Session, full: bool, model: str | None) -> CommandResult:
     """マシン・メモリー・BLAS・必要な部品を調べ、直し方を示す"""
+    if full:
+        from mlx_finetuning import selftest
+
+        with session.progress() as progress:
+            test = selftest.run(session.studio, model or config.TrainConfig.model, progress)
+        text = selftest.as_text(test, session.studio.workspace)
+        findings = [dataclasses.asdict(finding) for finding in test.findings]
+        told = {"passed": test.passed, "model": test.model, "findings": findings, "text": text}
+        return CommandResult(told, text, 0 if test.passed else 1)
+    if model:
+        raise click.UsageError("--model は --full と一緒に使います。")
     report = session.studio.machine.doctor()
     columns = max(cell_len(item.name) for item in report.items)
     lines: list[str] = []

@@ -1,4 +1,4 @@
-"""`runs list|show|watch|stop|rerun|merge|compare|note|delete|trash|report|export|share`: the experiments."""
+"""`runs list|show|watch|stop|rerun|merge|import|compare|note|delete|trash|report|export|share`: the experiments."""
 
 from __future__ import annotations
 
@@ -155,12 +155,33 @@ def merge(
     """
     given = {key: value for key, value in named.items() if value is not None}
     made = session.studio.merging.start(run_ids, config.load(MergeConfig, given), dataset)
+    return _made(session, made, f"次は: mlx-finetuning evaluate {made}")
+
+
+@command(runs, "import")
+@click.argument("folder", metavar="FOLDER", type=click.Path(path_type=Path))
+@click.option("--model", required=True, metavar="MODEL", help="アダプターの学習に使ったモデル")
+@click.option("--dataset", default="", metavar="NAME", help="調べるときに使うデータセット")
+def import_(session: Session, folder: Path, model: str, dataset: str) -> CommandResult:
+    """ほかの道具（peft、mlx-lm）で学習したアダプターを、1つの実験として取り込む
+
+    できた実験は、ほかの実験と同じように、evaluate、chat、export、certify できます（evaluate には --dataset が要ります）。
+    """
+    made = session.studio.importing.start(folder, model, dataset)
+    onward = f"evaluate {made}" if dataset else f"chat {made}"
+    return _made(session, made, f"次は: mlx-finetuning {onward}")
+
+
+def _made(session: Session, run_id: str, onward: str) -> CommandResult:
+    """A run that is made without training, once it is there."""
     with session.progress() as progress:
-        result = session.studio.runs.follow(made, progress, stops=True)
+        result = session.studio.runs.follow(run_id, progress, stops=True)
     told = [check.text_ja for check in result.checks]
-    lines = [*told, f"できました: {made}", f"次は: mlx-finetuning evaluate {made}"]
-    run = session.studio.runs.show(made)
-    return CommandResult({**as_json(run), "result": dataclasses.asdict(result)}, "\n".join(lines))
+    run = session.studio.runs.show(run_id)
+    return CommandResult(
+        {**as_json(run), "result": dataclasses.asdict(result)},
+        "\n".join([*told, f"できました: {run_id}", onward]),
+    )
 
 
 @command(runs)

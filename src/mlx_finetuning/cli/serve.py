@@ -3,14 +3,21 @@
 from __future__ import annotations
 
 import ipaddress
+import webbrowser
 
 import click
+from click.core import ParameterSource
 
 from mlx_finetuning.cli import server_process
 from mlx_finetuning.cli.server_process import ServerAddress
 from mlx_finetuning.cli.session import CommandResult, Session, command
+from mlx_finetuning.errors import StudioError
+from mlx_finetuning.jobs import notices
+from mlx_finetuning.messages_ja import describe
+from mlx_finetuning.workspace import Workspace
 
 LOOPBACK = "127.0.0.1"
+PORT = 8501
 EXPOSED = (
     "注意: {address} で待ち受けると、同じネットワークのほかの機器からも開けます。"
     "パスワードはありません。必要がなければ --address を外してください。"
@@ -19,7 +26,11 @@ EXPOSED = (
 
 @command()
 @click.option(
-    "--port", type=click.IntRange(1, 65535), default=8501, metavar="PORT", help="ポート番号"
+    "--port",
+    type=click.IntRange(1, 65535),
+    default=PORT,
+    metavar="PORT",
+    help="ポート番号。省略時は8501（--open では、使われていればその次に空いているもの）",
 )
 @click.option(
     "--address",
@@ -28,14 +39,25 @@ EXPOSED = (
     help="待ち受けるアドレス。省略時はこのマシンからだけ開ける",
 )
 @click.option("--background", is_flag=True, help="裏で動かし、すぐに戻る")
+@click.option(
+    "--open", "opens", is_flag=True, help="ブラウザーで開く。動いていなければ、裏で動かしてから"
+)
 @click.option("--stop", "stops", is_flag=True, help="動いている画面を終わらせる")
 @click.option("--status", "asks", is_flag=True, help="動いているかどうかを表示する")
 def serve(
-    session: Session, port: int, address: str, background: bool, stops: bool, asks: bool
+    session: Session,
+    port: int,
+    address: str,
+    background: bool,
+    opens: bool,
+    stops: bool,
+    asks: bool,
 ) -> CommandResult:
     """Webの画面をこのマシンで開く（Ctrl-Cで終わる）"""
-    if background + stops + asks > 1:
-        raise click.UsageError("--background、--stop、--status は、どれか1つだけ書いてください。")
+    if background + opens + stops + asks > 1:
+        raise click.UsageError(
+            "--background、--open、--stop、--status は、どれか1つだけ書いてください。"
+        )
     workspace = session.studio.workspace
     if stops:
         ended = server_process.stop(workspace)
@@ -62,6 +84,11 @@ def serve(
     listening = ServerAddress(host, port)
     if not ipaddress.ip_address(listening.host).is_loopback:
         click.echo(EXPOSED.format(address=listening.host), err=True)
+    if opens:
+        is_chosen = (
+            click.get_current_context().get_parameter_source("port") != ParameterSource.DEFAULT
+        )
+        return _opened(workspace, listening if is_chosen else server_process.free(listening))
     if not background:
         click.echo(f"画面: {listening.url}（終わるには Ctrl-C）", err=True)
         server_process.run(workspace, listening)
@@ -70,3 +97,16 @@ def serve(
     log = server_process.log_of(workspace)
     shown = f"画面: {started.url}\n記録: {log}\n終わるには mlx-finetuning serve --stop"
     return CommandResult({"url": started.url, "pid": started.pid, "log": str(log)}, shown)
+
+
+def _opened(workspace: Workspace, listening: ServerAddress) -> CommandResult:
+    try:
+        running = server_process.running(workspace)
+        running = running or server_process.start_in_background(workspace, listening)
+    except StudioError as problem:
+        # Whoever double-clicked sees no terminal.
+        notices.tell(notices.PRODUCT, describe(problem).text)
+        raise
+    webbrowser.open(running.url)
+    shown = f"画面: {running.url}\n終わるには mlx-finetuning serve --stop"
+    return CommandResult({"url": running.url, "pid": running.pid}, shown)

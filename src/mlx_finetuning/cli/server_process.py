@@ -7,12 +7,13 @@ from __future__ import annotations
 import contextlib
 import os
 import signal
+import socket
 import subprocess
 import sys
 import time
 import urllib.request
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import IO, Any
 
@@ -47,6 +48,19 @@ class Running:
 
     pid: int
     url: str
+
+
+def free(address: ServerAddress) -> ServerAddress:
+    """`address`, or where its port is taken the next one that nobody listens on; itself if none of
+    the next hundred is free."""
+    for port in range(address.port, min(address.port + 100, 65536)):
+        with socket.socket(socket.AF_INET6 if ":" in address.host else socket.AF_INET) as probe:
+            # As the server will: what an ended one left in TIME_WAIT is free.
+            probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+            with contextlib.suppress(OSError):
+                probe.bind((address.host, port))
+                return replace(address, port=port)
+    return address
 
 
 def serve_command(app: Path, address: ServerAddress) -> list[str]:

@@ -18,7 +18,8 @@ from typing import Any
 
 from mlx_finetuning.data_processor.examples import Example, build
 from mlx_finetuning.data_processor.findings import Finding, finding
-from mlx_finetuning.data_processor.readers.columns import choose, judging
+from mlx_finetuning.data_processor.readers.columns import choose
+from mlx_finetuning.data_processor.readers.goal_columns import for_goal
 from mlx_finetuning.data_processor.readers.tables import Table
 from mlx_finetuning.errors import RowsUnfitForTable, TextTooLongForExcel, TooManyRowsForExcel
 from mlx_finetuning.tokenization.rows import Row
@@ -120,7 +121,7 @@ def _table(cells: Sequence[Mapping[str, str]]) -> Table:
 def _not_coming_back(table: Table, rows: Sequence[Row]) -> list[int]:
     """The rows that are not made again of the table's cells."""
     chosen = choose(table.columns, None, table.records)
-    chosen = judging(chosen, table.records, table.columns, "preference")
+    chosen = for_goal(chosen, table.records, table.columns, "preference")
     examples = build(table, chosen, "")[0] if chosen.kind else ()
     made: defaultdict[int, list[str]] = defaultdict(list)
     for example in examples:

@@ -34,9 +34,9 @@ from mlx_finetuning.data_processor.findings import Finding, finding
 from mlx_finetuning.data_processor.readers.columns import (
     ColumnMap,
     choose,
-    judging,
     missing_columns,
 )
+from mlx_finetuning.data_processor.readers.goal_columns import for_goal
 from mlx_finetuning.data_processor.readers.read import Reading, read
 from mlx_finetuning.data_processor.settings import (
     cleaning_steps,
@@ -185,7 +185,9 @@ def _read_all(
         requested = {role: column for role, column in mapping.items() if column not in others}
         columns = choose(table.columns, requested, table.records)
         goal = "preference" if downloads.is_ours(table) and config.goal == "auto" else config.goal
-        columns = judging(columns, table.records, table.columns, goal)
+        columns = for_goal(
+            columns, table.records, table.columns, goal, text_asked="text" in requested
+        )
         notes = [*reading.findings, *editing.findings_of(edits, name), *columns.findings]
         if columns.kind is not None:
             stage = StageProgress(progress, "行の組み立て")

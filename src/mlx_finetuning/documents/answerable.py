@@ -8,10 +8,10 @@ from __future__ import annotations
 
 from dataclasses import replace
 
-from mlx_finetuning.documents import facts
 from mlx_finetuning.documents.chunks import Chunk
 from mlx_finetuning.documents.generate import ChunkPairs, prompt
 from mlx_finetuning.documents.pairs import Pair, Problem
+from mlx_finetuning.utils import facts
 from mlx_finetuning.utils.japanese_utils import contains, rouge_l
 from mlx_finetuning.utils.text_generator import TextGenerator, TextRequest, Tick
 

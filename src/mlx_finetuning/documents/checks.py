@@ -1,7 +1,7 @@
 """What is checked of each pair without a model.
 
-A check sees wording, not meaning: a denied answer (「できます」 for 「できません」) passes. Nothing is dropped
-here; whoever calls decides what becomes of a pair with problems.
+A check sees wording, not meaning: an answer that denies its quote in quite other words (休みです for
+受け付けます) passes. Nothing is dropped here; whoever calls decides what becomes of a pair with problems.
 """
 
 from __future__ import annotations
@@ -9,11 +9,11 @@ from __future__ import annotations
 from collections.abc import Iterator
 from dataclasses import dataclass, field, replace
 
-from mlx_finetuning.documents import facts
 from mlx_finetuning.documents.chunks import Chunk, sentences
 from mlx_finetuning.documents.form_checks import of_form
 from mlx_finetuning.documents.pairs import BY_MODEL, Pair, Problem
 from mlx_finetuning.documents.support_checks import of_support
+from mlx_finetuning.utils import facts
 from mlx_finetuning.utils.japanese_utils import comparison_key, rouge_l
 
 ALIKE = 0.8

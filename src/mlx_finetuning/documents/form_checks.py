@@ -5,9 +5,9 @@ from __future__ import annotations
 import re
 from collections.abc import Iterator
 
-from mlx_finetuning.documents import facts
 from mlx_finetuning.documents.chunks import Chunk
 from mlx_finetuning.documents.pairs import Pair, Problem
+from mlx_finetuning.utils import facts
 from mlx_finetuning.utils.japanese_utils import (
     comparison_key,
     foreign_language,

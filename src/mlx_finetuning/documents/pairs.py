@@ -23,6 +23,7 @@ PROBLEMS_JA = {
     "name_missing": "名前などが、資料のその所にありません",
     "fact_elsewhere": "根拠の文にない数や名前が入っています（資料のその所の、別の文にはあります）",
     "answer_unsupported": "回答の言葉が、根拠の文にほとんどありません",
+    "answer_denied": "回答が、根拠の文と逆のことを言っています",
     "question_unrelated": "質問の言葉が、資料のその所にほとんどありません",
     "dangling": "資料を見ないと、何のことか分かりません",
     "no_subject": "何についての質問か分かりません",

@@ -5,9 +5,10 @@ from __future__ import annotations
 import re
 from collections.abc import Iterator
 
-from mlx_finetuning.documents import facts
 from mlx_finetuning.documents.chunks import Chunk
 from mlx_finetuning.documents.pairs import Pair, Problem
+from mlx_finetuning.utils import facts
+from mlx_finetuning.utils.denials import contradiction
 from mlx_finetuning.utils.japanese_utils import normalised
 
 LEAST_QUOTE = 4
@@ -52,6 +53,8 @@ def of_support(pair: Pair, chunk: Chunk) -> Iterator[Problem]:
     yield from _missing_facts(pair, whole)
     if _coverage(pair.answer, f"{pair.quote}\n{pair.question}\n{chunk.headings}") < SUPPORTED:
         yield Problem("answer_unsupported")
+    if clause := contradiction(pair.answer, pair.question, pair.quote):
+        yield Problem("answer_denied", clause)
 
 
 def _missing_facts(pair: Pair, whole: str) -> Iterator[Problem]:

@@ -5,6 +5,7 @@ from __future__ import annotations
 JOBS_JA = {
     "train": "学習",
     "merge": "アダプターの合成",
+    "import_adapter": "アダプターの取り込み",
     "evaluate": "成果の確認",
     "export": "書き出し",
     "advise": "おすすめの測定",  # an export of which nothing is kept
@@ -21,13 +22,16 @@ JOBS_JA = {
     "refuse": "データにない質問の生成",
     "serve_model": "対話用のモデル",
     "dry_run": "見積もり",
+    "layouts": "行の並べ方の測定",
     "preview": "トークンの確認",
     "download_model": "ダウンロード",
     "build_model": "モデルの作成",  # no longer run; older workspaces have some
 }
 WITHOUT_DEVICE = (*("preview", "serve_model", "download_model", "auto", "share", "read_documents"),)
 """Those that need not wait for their turn: they compute nothing, or answer people who wait."""
-SILENT = ("serve_model", "dry_run", "preview")
+NEED_ROWS = ("evaluate", "batch_test", "auto")
+"""Those that ask what the run's dataset holds."""
+SILENT = ("serve_model", "dry_run", "preview", "layouts")
 """Those that whoever asked for them is waiting for, or that do not end by themselves."""
 ENDINGS_JA = {
     "done": "が終わりました",

@@ -52,7 +52,13 @@ def tell_end(workspace: Workspace, paths: JobPaths) -> None:
         text = paths.folder.name
         if job.run_id:
             run = runs.show(workspace, job.run_id)
-            text = f"{run.model} ← {run.dataset}"
-        command = notice_command(f"{JOBS_JA.get(job.kind, '作業')}{ENDINGS_JA[state]}", text)
-        if command is not None:
+            text = run.title
+        tell(f"{JOBS_JA.get(job.kind, '作業')}{ENDINGS_JA[state]}", text)
+
+
+def tell(title: str, text: str) -> None:
+    """Show a notice where the system can."""
+    command = notice_command(title, text)
+    if command is not None:
+        with contextlib.suppress(OSError, subprocess.SubprocessError):
             subprocess.run(command, timeout=LIMIT_S, check=False, capture_output=True)

@@ -66,6 +66,31 @@ class TrainResult:
 
 
 @dataclass(frozen=True)
+class LayoutTrial:
+    """One row layout, tried on one update."""
+
+    layout: str
+    """`padded`, `packed` or `concatenated`."""
+    seconds: float
+    """The fastest of a few."""
+    difference: float
+    """Of its gradient from that of padded rows, relative to its norm."""
+    agrees: bool
+    """Whether rounding explains the difference."""
+    is_chosen: bool
+    """Whether runs take this layout here."""
+
+
+@dataclass(frozen=True)
+class LayoutTrials:
+    """All layouts that a device computes."""
+
+    device: str
+    """MLX's: `cpu` or `gpu`."""
+    trials: tuple[LayoutTrial, ...]
+
+
+@dataclass(frozen=True)
 class Estimate:
     """What a run will take, for people and for the form of settings."""
 

@@ -23,12 +23,13 @@ from mlx_finetuning.errors import (
     InvalidName,
     NewerSchema,
     RecordDamaged,
+    RunHasNoDataset,
     RunIsSimulated,
     RunNotFound,
     RunNotReady,
     RunNotResumable,
 )
-from mlx_finetuning.jobs import jobs, status
+from mlx_finetuning.jobs import jobs, kinds, status
 from mlx_finetuning.jobs.jobs import Job
 from mlx_finetuning.jobs.logs import MetricsLine
 from mlx_finetuning.jobs.results import Deployment
@@ -41,7 +42,7 @@ _RECENT = 5
 _STOPPED = (JobState.INTERRUPTED, JobState.CANCELLED, JobState.FAILED)
 _TEXTS = (
     *("model", "model_folder", "dataset", "engine"),
-    *("created_at", "dataset_sha256", "model_fingerprint", "parent"),
+    *("created_at", "dataset_sha256", "model_fingerprint", "parent", "imported"),
 )
 _MODEL_FILES = (".json", ".safetensors", ".model", ".jinja")
 
@@ -64,11 +65,18 @@ class Run:
     """The run that this one continues."""
     merged: tuple[str, ...] = ()
     """The runs whose adapters were merged into this one's; nothing was trained then."""
+    imported: str = ""
+    """`peft` or `mlx-lm`, if the adapter was made elsewhere; nothing was trained then."""
     versions: dict[str, str] = field(default_factory=dict)
     resumable: bool = False
     """Whether it was stopped and left a checkpoint to go on from."""
     problems: tuple[str, ...] = ()
     """Records that cannot be read."""
+
+    @property
+    def title(self) -> str:
+        """`model ← dataset`; of an imported run the model alone, if it has no dataset."""
+        return f"{self.model} ← {self.dataset}" if self.dataset else self.model
 
     @property
     def simulated(self) -> bool:
@@ -113,6 +121,15 @@ class Merge:
     """`MergeConfig`."""
 
 
+@dataclass(frozen=True)
+class Import:
+    """`import.json`: where a run's adapter was taken from."""
+
+    folder: str
+    form: str
+    """`peft` or `mlx-lm`."""
+
+
 def new_id(model: str) -> str:
     """`YYYYMMDD-HHMMSS-<model slug>-<4 hex>`."""
     slug = re.sub(r"[^a-z0-9]+", "-", model.rsplit("/", 1)[-1].lower()).strip("-")
@@ -125,14 +142,14 @@ def start(
     workspace: Workspace,
     config: TrainConfig,
     model_folder: Path | None,
-    merge: Merge | None = None,
+    made: Merge | Import | None = None,
 ) -> str:
-    """Create the run's folder and start its worker, which trains, or merges other runs' adapters;
+    """Create the run's folder and start its worker, which trains, or takes over what was `made` already;
     returns the run's id. Raises DiskFull.
 
     Model, dataset and settings are checked by the caller; a simulated run has no model folder.
     """
-    draft = prepared(workspace, config, model_folder, merge)
+    draft = prepared(workspace, config, model_folder, made)
     jobs.launch(draft.paths, draft.job, draft.add_files)
     return draft.job.run_id
 
@@ -150,7 +167,7 @@ def prepared(
     workspace: Workspace,
     config: TrainConfig,
     model_folder: Path | None,
-    merge: Merge | None = None,
+    made: Merge | Import | None = None,
 ) -> RunDraft:
     """What a new run's folder will hold."""
     import importlib.metadata
@@ -171,10 +188,11 @@ def prepared(
         "engine": config.engine,
         "simulated": config.engine == "simulation",
         "created_at": jobs.now(),
-        "dataset_sha256": dataset_hash(workspace.dataset(config.dataset)),
+        "dataset_sha256": dataset_hash(workspace.dataset(config.dataset)) if config.dataset else "",
         "model_fingerprint": "" if model_folder is None else model_fingerprint(model_folder),
         "parent": config.continues,
-        "merged": [] if merge is None else list(merge.run_ids),
+        "merged": list(made.run_ids) if isinstance(made, Merge) else [],
+        "imported": made.form if isinstance(made, Import) else "",
         "versions": versions,
     }
 
@@ -183,10 +201,13 @@ def prepared(
         files.write_json(draft.experiment, record)
         text = yaml.safe_dump(as_dict(config), allow_unicode=True, sort_keys=False)
         files.write_text(draft.config, text)
-        if merge is not None:
-            files.write_json(draft.merge, dataclasses.asdict(merge))
+        if isinstance(made, Merge):
+            files.write_json(draft.merge, dataclasses.asdict(made))
+        if isinstance(made, Import):
+            files.write_json(draft.imported, dataclasses.asdict(made))
 
-    job = Job("train" if merge is None else "merge", str(workspace.root), run_id, as_dict(config))
+    kind = {Merge: "merge", Import: "import_adapter"}.get(type(made), "train")
+    job = Job(kind, str(workspace.root), run_id, as_dict(config))
     return RunDraft(workspace.run(run_id), job, add_files)
 
 
@@ -241,8 +262,11 @@ def later_jobs(workspace: Workspace, run_id: str) -> list[LaterJob]:
 def start_later_job(
     workspace: Workspace, run_id: str, kind: str, settings: Mapping[str, object]
 ) -> JobPaths:
-    """Start a job on what the run trained. Raises RunNotFound, RunIsSimulated, RunNotReady."""
-    require_trained(workspace, run_id)
+    """Start a job on what the run trained. Raises RunNotFound, RunIsSimulated, RunNotReady,
+    RunHasNoDataset."""
+    run = require_trained(workspace, run_id)
+    if kind in kinds.NEED_ROWS and not run.dataset:
+        raise RunHasNoDataset(run_id=run_id)
     paths = workspace.run(run_id).later_job(jobs.new_name(kind))
     jobs.launch(paths, Job(kind, str(workspace.root), run_id, dict(settings)))
     return paths

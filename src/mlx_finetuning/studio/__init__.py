@@ -9,6 +9,7 @@ package loads nothing heavy.
 from __future__ import annotations
 
 from functools import cached_property
+from pathlib import Path
 from typing import TYPE_CHECKING
 
 from mlx_finetuning.workspace import Workspace
@@ -20,6 +21,7 @@ if TYPE_CHECKING:
     from mlx_finetuning.studio.documents import Documents
     from mlx_finetuning.studio.evaluation import Evaluation
     from mlx_finetuning.studio.exports import Exports
+    from mlx_finetuning.studio.importing import Importing
     from mlx_finetuning.studio.jobs import Jobs
     from mlx_finetuning.studio.machine import Machine
     from mlx_finetuning.studio.marks import Marks
@@ -39,6 +41,12 @@ class Studio:
 
     def __init__(self, workspace: Workspace) -> None:
         self.workspace = workspace
+
+    @staticmethod
+    def at(folder: str | Path | None = None) -> Studio:
+        """A studio whose data and results are kept in `folder`; without one, as for commands, in
+        MLX_FINETUNING_HOME or the current directory."""
+        return Studio(Workspace.locate(folder))
 
     @cached_property
     def data(self) -> Data:
@@ -74,6 +82,13 @@ class Studio:
         from mlx_finetuning.studio.training import Training
 
         return Training(self.workspace)
+
+    @cached_property
+    def importing(self) -> Importing:
+        """Runs made of adapters from elsewhere."""
+        from mlx_finetuning.studio.importing import Importing
+
+        return Importing(self.workspace)
 
     @cached_property
     def merging(self) -> Merging:

@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from pathlib import Path
 
-from mlx_finetuning import diagnostics, doctor, upkeep
+from mlx_finetuning import diagnostics, doctor, shortcut, upkeep
 from mlx_finetuning.doctor import Diagnosis
 from mlx_finetuning.jobs import notices
 from mlx_finetuning.upkeep import Usage, Waste
@@ -28,6 +29,15 @@ class Machine:
     def can_notify(self) -> bool:
         """Whether this system can tell of jobs that end."""
         return notices.is_possible()
+
+    def install_shortcut(self) -> Path:
+        """A file to double-click that opens the interface on this workspace. Raises
+        ShortcutUnwritable, DiskFull."""
+        return shortcut.install(self.workspace)
+
+    def remove_shortcut(self) -> list[Path]:
+        """Remove it; the files that there were. Raises ShortcutUnwritable."""
+        return shortcut.remove()
 
     def disk_usage(self) -> list[Usage]:
         """How much each part of the workspace takes."""

@@ -7,8 +7,9 @@ from pathlib import Path
 
 from mlx_finetuning.errors import InvalidSettings
 from mlx_finetuning.experiment_tracker.records import export
-from mlx_finetuning.jobs import runs
+from mlx_finetuning.jobs import jobs, runs
 from mlx_finetuning.jobs.results import Shared
+from mlx_finetuning.jobs.status import JobState
 from mlx_finetuning.models import hub
 from mlx_finetuning.studio.handle import JobHandle
 from mlx_finetuning.workspace import Workspace
@@ -42,6 +43,13 @@ class Records:
         """
         details = {"out": str(out.expanduser().absolute()), "repository": "", "public": False}
         return JobHandle(runs.start_later_job(self.workspace, run_id, "share", details), Shared)
+
+    def last_shared(self, run_id: str) -> Shared | None:
+        """What the run's last finished sharing gave out; None before one."""
+        for job in runs.later_jobs(self.workspace, run_id):
+            if job.kind == "share" and job.status.state == JobState.DONE:
+                return jobs.result(self.workspace.run(run_id).later_job(job.name), Shared)
+        return None
 
     def publish(self, run_id: str, repository: str, *, public: bool = False) -> JobHandle[Shared]:
         """The same into a repository of the hub, which only its owner can see unless `public`.

@@ -10,11 +10,12 @@ from mlx_finetuning.config import TrainConfig, as_dict
 from mlx_finetuning.errors import GgufUnreadable, InvalidSettings, ModelError
 from mlx_finetuning.experiment_tracker.records import continuing, rerun
 from mlx_finetuning.jobs import runs
-from mlx_finetuning.jobs.results import Estimate
+from mlx_finetuning.jobs.results import Estimate, LayoutTrials
 from mlx_finetuning.presets import Preset
 from mlx_finetuning.studio import handle
 from mlx_finetuning.studio.data import Data
 from mlx_finetuning.studio.handle import JobHandle
+from mlx_finetuning.studio.importing import Importing
 from mlx_finetuning.studio.merging import Merging
 from mlx_finetuning.workspace import Workspace
 
@@ -51,6 +52,15 @@ class Training:
         bases.resolve(checked.model, self.workspace)
         return JobHandle(handle.start(self.workspace, "dry_run", as_dict(checked)), Estimate)
 
+    def try_layouts(self, settings: TrainConfig) -> JobHandle[LayoutTrials]:
+        """How fast, and how rightly, each row layout is computed here, on a run's first update.
+
+        Raises DatasetNotFound, ModelError, DiskFull; following it, RunError and Interrupted.
+        """
+        Data(self.workspace).require(settings.dataset)
+        bases.resolve(settings.model, self.workspace)
+        return JobHandle(handle.start(self.workspace, "layouts", as_dict(settings)), LayoutTrials)
+
     def rerun(self, run_id: str) -> str:
         """Start a run with another one's settings, data and base, and return its id.
 
@@ -60,6 +70,8 @@ class Training:
         run = runs.show(self.workspace, run_id)
         if run.merged:
             return Merging(self.workspace).again(run_id)
+        if run.imported:
+            return Importing(self.workspace).again(run_id)
         Data(self.workspace).require(run.dataset)
         folder = None if run.simulated else bases.of_run(run, self.workspace)
         return self.start(rerun.settings(self.workspace, run_id, folder))

@@ -20,9 +20,9 @@ if TYPE_CHECKING:
 Task = Callable[[TaskContext], "DataclassInstance"]
 
 KINDS = (
-    *("train", "merge", "dry_run", "evaluate", "export", "verify", "certify"),
+    *("train", "merge", "import_adapter", "dry_run", "evaluate", "export", "verify", "certify"),
     *("deploy", "serve_model", "download_model", "preview", "auto", "tune", "share"),
-    *("reword", "refuse", "batch_test", "read_documents", "generate"),
+    *("reword", "refuse", "batch_test", "read_documents", "generate", "layouts"),
 )
 
 

@@ -95,7 +95,7 @@ def choose_questions(context: TaskContext, dataset: str, most: int) -> Questions
     """Up to `most` conversations of a dataset, held-out ones first; else general questions."""
     conversations: list[Messages] = []
     held_out = 0
-    for split in SPLITS:
+    for split in SPLITS if dataset else ():
         path = context.workspace.dataset(dataset).split(split)
         for row in read_rows(path) if path.exists() else []:
             # Of a preference row the better answer; a row with tools cannot be put to every engine.

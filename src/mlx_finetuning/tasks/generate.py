@@ -15,6 +15,7 @@ from pathlib import Path
 
 from mlx_finetuning import document_files, files
 from mlx_finetuning.data_processor import uploads
+from mlx_finetuning.data_processor.examine import source_names
 from mlx_finetuning.documents import answerable, generate, source
 from mlx_finetuning.documents.checks import Checker
 from mlx_finetuning.documents.chunks import Chunk, chunks_of
@@ -45,7 +46,11 @@ def run(context: TaskContext) -> Generated:
     settings = files.decode(context.config, GenerateSettings, context.paths.job)
     paths = context.workspace.generated(settings.name)
     _begin(settings, paths)
-    documents = [document_files.read(Path(path), context.progress) for path in settings.documents]
+    sources = [Path(path) for path in settings.documents]
+    documents = [
+        dataclasses.replace(document_files.read(path, context.progress), name=name or path.name)
+        for path, name in zip(sources, source_names(sources), strict=True)
+    ]
     chunks = [chunk for document in documents for chunk in chunks_of(document)]
     done = list(files.read_records(paths.pairs, ChunkPairs))
     is_new = len(done) < len(chunks)

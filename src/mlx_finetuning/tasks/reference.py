@@ -18,7 +18,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from mlx_finetuning import bases, models
-from mlx_finetuning.errors import ExportNotProven
+from mlx_finetuning.errors import ExportNotProven, RunHasNoDataset
 from mlx_finetuning.experiment_tracker.evaluation import general_questions
 from mlx_finetuning.jobs import runs
 from mlx_finetuning.jobs.context import TaskContext
@@ -182,8 +182,11 @@ def part_of(trained: TrainedModel) -> ProvenPart:
 
 
 def importance(context: TaskContext, trained: TrainedModel) -> dict[str, NDArray[np.float32]]:
-    """How much each column of the weights is used on training rows. Raises ModelUnloadable."""
+    """How much each column of the weights is used on training rows. Raises ModelUnloadable,
+    RunHasNoDataset."""
     dataset = runs.require_trained(context.workspace, context.run_id).dataset
+    if not dataset:
+        raise RunHasNoDataset(run_id=context.run_id)
     rows = read_rows(context.workspace.dataset(dataset).train)
     longest = min(LONGEST, trained.loaded.context_length)
     sequences = _at_least(_row_tokens(trained.loaded, rows), IMPORTANCE_TOKENS, longest)
@@ -235,10 +238,10 @@ def template_problems(trained: TrainedModel, gguf: Path) -> list[str]:
 
 
 def _dataset_rows(context: TaskContext, dataset: str) -> Iterator[Row]:
-    paths = context.workspace.dataset(dataset)
-    for split in SPLITS:
-        if paths.split(split).exists():
-            yield from read_rows(paths.split(split))
+    for split in SPLITS if dataset else ():
+        path = context.workspace.dataset(dataset).split(split)
+        if path.exists():
+            yield from read_rows(path)
 
 
 def _conversations(rows: Iterable[Row]) -> tuple[Messages, ...]:

@@ -155,9 +155,12 @@ def _modelfile(
 def _card(
     context: TaskContext, run: Run, base: Base, ggufs: Sequence[WrittenModel], *, has_peft: bool
 ) -> Card:
-    paths, dataset = context.workspace.run(run.run_id), context.workspace.dataset(run.dataset)
+    paths = context.workspace.run(run.run_id)
     settings = config.load(TrainConfig, config.read_yaml(paths.config))
-    splits = {name: dataset.split(name) for name in SPLITS}
+    splits = {
+        name: context.workspace.dataset(run.dataset).split(name)
+        for name in (SPLITS if run.dataset else ())
+    }
     report = certificate = None
     with contextlib.suppress(FileNotFoundError):
         report = files.read_record(paths.report, Report)

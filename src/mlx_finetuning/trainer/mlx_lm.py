@@ -32,6 +32,7 @@ from mlx_finetuning.jobs.results import TrainResult
 from mlx_finetuning.progress import Step
 from mlx_finetuning.tokenization import foreign, gate, turns
 from mlx_finetuning.tokenization.rows import Row
+from mlx_finetuning.trainer.mlx_lm_child import PEAK
 from mlx_finetuning.utils import model_settings, processes
 from mlx_finetuning.workspace import DatasetPaths
 
@@ -74,7 +75,7 @@ def run(context: TaskContext, config: TrainConfig, model_folder: Path) -> TrainR
             "warning", text="mlx-lm は、学習しない印（weight: 0）の付いた回答も学習します。"
         )
     try:
-        first, last = _train(context, config, command(settings_path))
+        first, last, peak_memory = _train(context, config, command(settings_path))
         adapter_config = draft / "adapter_config.json"
         record = json.loads(adapter_config.read_text(encoding="utf-8"))
         record["adapter_path"] = str(target)
@@ -88,6 +89,7 @@ def run(context: TaskContext, config: TrainConfig, model_folder: Path) -> TrainR
         first_valid_loss=first,
         last_valid_loss=last,
         adapter_path=str(target),
+        peak_memory_gb=None if peak_memory is None else round(peak_memory / 1e9, 3),
     )
 
 
@@ -184,10 +186,11 @@ def offered_model(model: Path, folder: Path) -> Path:
 
 def _train(
     context: TaskContext, config: TrainConfig, arguments: list[str]
-) -> tuple[float | None, float | None]:
-    """The first and the last validation loss."""
+) -> tuple[float | None, float | None, int | None]:
+    """The first and the last validation loss, and the peak memory in bytes."""
     tail: deque[str] = deque(maxlen=TAIL_LINES)
     valid_losses: list[float | None] = []
+    peak_memory = None
     done, detail, started_s = 0, "モデルを読み込んでいます", time.monotonic()
     metrics_path = context.workspace.run(context.run_id).metrics
     with files.LineLog(metrics_path) as metrics, _process(arguments) as process:
@@ -195,6 +198,8 @@ def _train(
             if text is not None:
                 print(text, flush=True)  # noqa: T201  (the worker's log)
                 tail.append(text)
+                if text.startswith(PEAK):
+                    peak_memory = int(text.removeprefix(PEAK))
             line = parse(text or "")
             if line is not None:
                 metrics.append({**line, "elapsed_s": round(time.monotonic() - started_s, 3)})
@@ -205,7 +210,8 @@ def _train(
         code = process.wait()
     if code:
         raise MlxLmFailed(exit_code=code, tail="\n".join(tail), log=str(context.paths.log))
-    return (valid_losses[0], valid_losses[-1]) if valid_losses else (None, None)
+    first, last = (valid_losses[0], valid_losses[-1]) if valid_losses else (None, None)
+    return first, last, peak_memory
 
 
 _COLOURS = re.compile(r"\x1b\[[0-9;]*[A-Za-z]")

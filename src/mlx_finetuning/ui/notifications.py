@@ -78,7 +78,7 @@ def _tell(job: LivingJob, page: str) -> None:
         if job.run_id:
             run = app.runs.show(job.run_id)
             status = run.status if job.kind == "train" else app.jobs.status(run.run_id, name)
-            subject = f"{run.model} ← {run.dataset}"
+            subject = run.title
         else:
             status = app.jobs.status("", name)
             subject = str(app.jobs.settings("", name).get("name", ""))

@@ -3,12 +3,14 @@
 mlx-lm takes names from both when it is imported, as types, as the base of a class, or to call them in its
 `load`, which nothing of ours does: `mlx_trainer.model.load` brings tokenizers of its own. So while
 mlx-lm is imported, stand-ins have those names; whoever imports either library later gets the real one.
-Where transformers is there already, nothing happens.
+Where transformers is there already, it is taken. And mlx-lm's wish for 4,096 open files at most, which it
+makes when it is imported, is not an error where a process may have fewer, as in some containers.
 """
 
 from __future__ import annotations
 
 import importlib
+import resource
 import sys
 from types import ModuleType
 from typing import Any
@@ -32,20 +34,20 @@ def spare() -> None:
 
 
 def _with_stand_ins(module: ModuleType, execute: import_hook.Execute) -> None:
-    if "transformers" in sys.modules:
-        execute(module)
-        return
-    present = {name: sys.modules[name] for name in STAND_INS if name in sys.modules}
-    for name, items in STAND_INS.items():
+    stand_ins = {} if "transformers" in sys.modules else STAND_INS
+    present = {name: sys.modules[name] for name in stand_ins if name in sys.modules}
+    for name, items in stand_ins.items():
         sys.modules[name] = stand_in = ModuleType(name)
         for item in items:
             setattr(stand_in, item, type(item, (_Absent,), {"__module__": name}))
+    setrlimit, resource.setrlimit = resource.setrlimit, lambda *_: None
     try:
         execute(module)
-        for part in PARTS:
+        for part in PARTS if stand_ins else ():
             importlib.import_module(part)
     finally:
-        for name in STAND_INS:
+        resource.setrlimit = setrlimit
+        for name in stand_ins:
             del sys.modules[name]
         sys.modules.update(present)
 

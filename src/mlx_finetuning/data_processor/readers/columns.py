@@ -21,7 +21,6 @@ from mlx_finetuning.data_processor.readers.column_content import (
     asks,
     content_of,
     hidden,
-    is_good,
     is_verdict,
     low_rated,
 )
@@ -58,8 +57,6 @@ __all__ = ["NAMES", "ROLE_JA", "ColumnChoice", "ColumnMap", "choose", "missing_c
 _LANGUAGE = re.compile("(?<=[a-z])(?:ja|jp|japanese)$")
 _EXTRAS = ("category", "group")
 _JUDGED = ("question", "answer")
-_TRL = {"prompt", "completion", "label"}
-"""Columns of TRL's unpaired preference data."""
 # Kind, roles it cannot do without, roles it can use; the first that fits is taken.
 _KINDS: tuple[tuple[ExampleKind, tuple[str, ...], tuple[str, ...]], ...] = (
     # Sets of preferences often hold the chosen conversation once more.
@@ -127,7 +124,7 @@ class ColumnMap:
         doubtful = [choice for choice in self.choices if choice.is_doubtful and self.kind]
         if doubtful:
             named = (f"{ROLE_JA[choice.role]}＝「{choice.column}」" for choice in doubtful)
-            reasons = "。".join(choice.reason for choice in doubtful)
+            reasons = "。".join(dict.fromkeys(choice.reason for choice in doubtful))
             notes.append(finding("COLUMN_DOUBTFUL", columns="、".join(named), reasons=reasons))
         for choice in self.choices:
             if choice.role == "answer" and choice.more:
@@ -178,17 +175,6 @@ def choose(
         if key(name) in RATINGS and name in chosen.unmapped and (low := low_rated(records, at))
     }
     return replace(chosen, withdrawn=tuple(sorted(withdrawn)), low_rated=rated)
-
-
-def judging(chosen: ColumnMap, records: Records, names: Sequence[str], goal: str) -> ColumnMap:
-    """The same columns as judged answers, where both good and bad ones occur and are to be learned: because
-    that is the goal, or, with the goal left open, because the columns are TRL's for it."""
-    if chosen.kind != "chat" or "desirable" not in chosen.columns:
-        return chosen
-    is_asked = goal == "preference" or (goal == "auto" and {*map(key, names)} >= _TRL)
-    at = names.index(chosen.columns["desirable"])
-    kinds = {is_good(values[at]) for _, values in records} - {None}
-    return replace(chosen, kind="judged") if is_asked and len(kinds) == 2 else chosen
 
 
 def missing_columns(path: Path, columns: Sequence[str], chosen: ColumnMap) -> ColumnsNotFound:

@@ -1,5 +1,6 @@
-"""Records in which other programs keep a conversation (Gemini, Claude's and ChatGPT's exports, requests to
-chat APIs, preferences of OpenAI and LLaMA-Factory), with the keys that columns are chosen by."""
+"""Records in which other programs keep a conversation or an annotation (Gemini, Claude's and ChatGPT's
+exports, requests to chat APIs, preferences of OpenAI and LLaMA-Factory, Label Studio, MultiWOZ), with the
+keys that columns are chosen by."""
 
 from __future__ import annotations
 
@@ -14,6 +15,8 @@ from mlx_finetuning.data_processor.readers.roles import ROLE_KEYS, role_of
 _LISTS = {"contents": "messages", "chat_messages": "messages", "chatMessages": "messages"}
 _SYSTEM = {"systemInstruction": "system", "system_instruction": "system"}
 _ANSWERS = ("completion", "response", "output", "answer", "reply")
+_ANNOTATED = ("choices", "text", "rating", "number")
+"""What a control of Label Studio may hold that says something of the whole task."""
 _SAID = ("text", "multimodal_text")
 
 
@@ -45,6 +48,8 @@ def record(item: Any) -> Any:
         return {**item, "turns": [each for pair in turns for each in pair]}
     if item.get("@type") == "Question":  # schema.org
         return _renamed(item, {"name": "question", "acceptedAnswer": "answer"})
+    if isinstance(item.get("data"), dict) and isinstance(item.get("annotations"), list):
+        return _annotated(item)
     said = item.get("data")
     if _are_texts(said) and len(said) > 1:
         return _renamed(item, {"data": "messages"})
@@ -58,6 +63,23 @@ def record(item: Any) -> Any:
     if is_asked and {"chosen", "rejected"} <= item.keys() and "prompt" not in item:
         return _renamed(item, {named: "prompt"})
     return item
+
+
+def _annotated(item: Object) -> Object:
+    """A task of Label Studio: its data, and what the first annotation that was not cancelled says of it, under
+    the names of the controls."""
+    done = [
+        each
+        for each in item["annotations"]
+        if isinstance(each, dict) and not each.get("was_cancelled")
+    ]
+    said: Object = {}
+    for result in done[0].get("result") or () if done else ():
+        value = result.get("value") or {}
+        told = next((value[name] for name in _ANNOTATED if value.get(name) is not None), None)
+        several = told if isinstance(told, list) else [told]
+        said[str(result.get("from_name"))] = "、".join(map(str, several))
+    return {**item["data"], **said}
 
 
 def _are_texts(value: Any) -> TypeGuard[list[str]]:

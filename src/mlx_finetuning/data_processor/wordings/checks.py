@@ -13,6 +13,7 @@ from collections.abc import Sequence
 
 from mlx_finetuning.data_processor.wordings.kinds import SLIPS, Wording
 from mlx_finetuning.data_processor.wordings.made import Known
+from mlx_finetuning.utils import facts
 from mlx_finetuning.utils.japanese_utils import (
     chrf,
     comparison_key,
@@ -25,7 +26,6 @@ NEAR = 0.5
 LONGEST_TIMES, LONGEST_MORE = 3, 60
 """Most characters of a wording: so many times those of its question, and so many more."""
 _JAPANESE = re.compile("[ぁ-ゖァ-ヺ一-龯]")
-_NUMBER = re.compile(r"\d+(?:[.:]\d+)*")
 _THOUSANDS = re.compile(r"(?<=\d),(?=\d{3})")
 _NAME = re.compile(r"「([^」]+)」|『([^』]+)』|([ァ-ヴー]{3,})|([a-z][a-z0-9.+#-]+)")
 _WORD = re.compile(r"[一-龯々〆ヶ]+|[ァ-ヴー]+|\d+(?:[.:]\d+)*|[a-z]+")
@@ -33,11 +33,6 @@ _INSTRUCTION = re.compile(
     r"言い換え|言いかえ|書き換え|以下の|質問文|回答[:：]|答え[:：]|質問[:：]|[{}<>|`]|^\s*[-*・]|^\s*\d+[.)．）]"
 )
 _DANGLING = re.compile(r"上記|前述|先ほどの|この(?:文書|資料|表|件)|その(?:人|会社|商品|件)")
-
-
-def numbers(text: str) -> frozenset[str]:
-    """The numbers of a text, thousands without their commas."""
-    return frozenset(_NUMBER.findall(_THOUSANDS.sub("", comparison_key(text))))
 
 
 def names(text: str) -> frozenset[str]:
@@ -88,10 +83,14 @@ class Checker:
             return ["同じ質問が、別の答えでデータにあります"]
         if key in self._answers:
             return ["同じ質問がデータにあります"]
-        before, after = numbers(of.question), numbers(wording.text)
-        listed = ["、".join(sorted(some)) or "なし" for some in (before, after)]
+        before, after = facts.numbers(of.question), facts.numbers(wording.text)
+        # In kana a unit is not seen.
+        kept = all(one.stands_in(after) for one in before) and all(
+            one.stands_in(before) for one in after
+        )
+        listed = ["、".join(sorted(map(str, some))) or "なし" for some in (before, after)]
         return [
-            *([] if before == after else [f"数が変わっています（{' → '.join(listed)}）"]),
+            *([] if kept else [f"数が変わっています（{' → '.join(listed)}）"]),
             *self._names_lost(wording, of),
             *self._given_away(wording.text, of),
             *(() if wording.kind in SLIPS else self._nearer_to_another(wording.text, of)),

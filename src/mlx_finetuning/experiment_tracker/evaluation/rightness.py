@@ -14,6 +14,7 @@ from collections import Counter
 from collections.abc import Iterable, Sequence
 from typing import Literal
 
+from mlx_finetuning.utils.facts import numeric
 from mlx_finetuning.utils.japanese_utils import comparison_key, contains, exact_match
 
 Rightness = Literal["exact", "contains", "unsure", "wrong", "empty"]
@@ -25,14 +26,7 @@ SAID = 0.5
 """More than this share of what must be said leaves an answer unsure instead of wrong."""
 # A number has its unit's first sign: 5円 is not said by 5階.
 _WORD = re.compile(r"\d+(?:[.:]\d+)*[一-龯]?|[一-龯々〆ヶ]+|[ァ-ヴー]+|[a-z]+(?:[\'-][a-z]+)*")
-_THOUSANDS = re.compile(r"(?<=\d),(?=\d{3})")
-_LARGE = re.compile(r"(\d+(?:\.\d+)?)([万億])")
 _PERSONS = re.compile(r"(?<=\d)名様?")
-_NUMERALS = {sign: at for at, sign in enumerate("〇一二三四五六七八九")}
-_POWERS = {"十": 10, "百": 100, "千": 1000}
-_COUNTED = re.compile(
-    r"[〇一二三四五六七八九十百千]+(?=[時分秒日月年円名人台個件回階歳割週号本枚泊点]|営業日|か月|ヶ月)"
-)
 _DENIAL = re.compile(
     r"ません|(?<![少危])ない|なく|できず|不可|不要|禁止|\b(?:not|no|never|cannot)\b|n\'t\b"
 )
@@ -120,28 +114,8 @@ def by_person(found: str, *, good: bool) -> Rightness:
 
 
 def _folded(text: str) -> str:
-    """Numbers in one notation: 1,200 as 1200, 5万 as 50000, 三十日 as 30日, 120名 as 120人."""
-    plain = _THOUSANDS.sub("", comparison_key(text))
-    plain = _COUNTED.sub(lambda run: str(_numeral(run.group())), plain)
-    plain = _LARGE.sub(lambda run: _larger(run.group(1), run.group(2)), plain)
-    return _PERSONS.sub("人", plain)
-
-
-def _numeral(signs: str) -> int:
-    """三十二 and 三二 as 32."""
-    if not any(sign in _POWERS for sign in signs):
-        return int("".join(str(_NUMERALS[sign]) for sign in signs))
-    total, digit = 0, 0
-    for sign in signs:
-        if sign in _POWERS:
-            total, digit = total + max(digit, 1) * _POWERS[sign], 0
-        else:
-            digit = _NUMERALS[sign]
-    return total + digit
-
-
-def _larger(digits: str, power: str) -> str:
-    return f"{float(digits) * (10**4 if power == '万' else 10**8):.0f}"
+    """Numbers in one notation: 1,200 as 1200, 5万 as 50000, 三十日 as 30日, 午後6時 as 18時, 120名 as 120人."""
+    return _PERSONS.sub("人", comparison_key(numeric(text)))
 
 
 def _in_order(folded: str) -> list[str]:

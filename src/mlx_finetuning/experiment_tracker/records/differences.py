@@ -14,6 +14,7 @@ from mlx_finetuning.config import TrainConfig
 from mlx_finetuning.errors import ConfigFileUnreadable, StudioError
 from mlx_finetuning.jobs import jobs, runs
 from mlx_finetuning.jobs.metrics import Metrics
+from mlx_finetuning.utils.settings_ja import label_of, value_ja
 from mlx_finetuning.workspace import Workspace
 
 _DIGITS = 12
@@ -85,17 +86,13 @@ def distinctions(workspace: Workspace, run_ids: Sequence[str]) -> dict[str, str]
     for run_id in run_ids:
         with contextlib.suppress(FileNotFoundError, StudioError):
             settings[run_id] = jobs.read_job(workspace.run(run_id)).config
-    labels = {
-        item.name: str(item.metadata["help"]).split("。", 1)[0]
-        for item in dataclasses.fields(TrainConfig)
-        if item.name not in ("model", "dataset")
-    }
+    told_of = {item.name for item in dataclasses.fields(TrainConfig)} - {"model", "dataset"}
     told: dict[str, list[str]] = {run_id: [] for run_id in run_ids}
     for name, row in differing(list(settings.values())).items():
         usual, _ = Counter(map(str, row)).most_common(1)[0]
         for run_id, value in zip(settings, row, strict=True):
-            if name in labels and str(value) != usual:
-                told[run_id].append(f"{labels[name]} {value}")
+            if name in told_of and str(value) != usual:
+                told[run_id].append(f"{label_of(TrainConfig, name)} {value_ja(name, value)}")
     return {run_id: "、".join(texts) for run_id, texts in told.items()}
 
 

@@ -12,10 +12,12 @@ from pathlib import PurePath
 import yaml
 from jinja2 import Environment, FileSystemLoader, StrictUndefined
 
+from mlx_finetuning.config import TrainConfig
 from mlx_finetuning.experiment_tracker.evaluation.results import Report
 from mlx_finetuning.files import ASSETS
 from mlx_finetuning.jobs.results import Certificate
 from mlx_finetuning.jobs.runs import Run
+from mlx_finetuning.utils.settings_ja import label_of, value_ja
 
 TEMPLATE = "model_card.md.j2"
 LICENCE_KEYS = {"Apache-2.0": "apache-2.0", "MIT": "mit"}
@@ -25,6 +27,8 @@ SETTINGS = (
     *("objective", "max_length", "replay", "seed"),
 )
 """Those that a card names."""
+FORM = ("method", "rank", "alpha")
+"""Those that are known of an imported adapter."""
 
 
 @dataclass(frozen=True)
@@ -74,10 +78,13 @@ class Card:
             trim_blocks=True,
             lstrip_blocks=True,
         )
-        body = environment.get_template(TEMPLATE).render(
-            card=self,
-            settings={name: self.settings[name] for name in SETTINGS if name in self.settings},
-        )
+        named = FORM if self.run.imported else SETTINGS
+        settings = {
+            label_of(TrainConfig, name): value_ja(name, self.settings[name])
+            for name in named
+            if name in self.settings
+        }
+        body = environment.get_template(TEMPLATE).render(card=self, settings=settings)
         front = yaml.safe_dump(self._front_matter(), allow_unicode=True, sort_keys=False)
         return f"---\n{front}---\n\n{body}"
 

@@ -16,7 +16,7 @@ import sys
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import AbstractContextManager, ExitStack, contextmanager
 from dataclasses import dataclass
-from typing import Any, cast
+from typing import Any
 
 import mlx.core as mx
 import mlx.nn as nn
@@ -24,12 +24,14 @@ import numpy as np
 from mlx_lm.models import switch_layers
 
 from mlx_finetuning.mlx_trainer.gradient import separated_convolution
-from mlx_finetuning.mlx_trainer.kernels import cpu
+from mlx_finetuning.mlx_trainer.kernels import backend, cpu
 from mlx_finetuning.mlx_trainer.model import split_head
 from mlx_finetuning.mlx_trainer.model.patching import (
     ATTENTION,
+    GELU,
     MASK,
     POSITION_SCALE,
+    RMS_NORM,
     ROPE,
     SWIGLU,
     Proxy,
@@ -74,7 +76,7 @@ def _attend_apart(
     return mx.concatenate(parts, axis=1)
 
 
-def _attending(spans: Sequence[slice]) -> Callable[..., mx.array]:
+def _attending(lengths: Sequence[int]) -> Callable[..., mx.array]:
     def attend(
         queries: mx.array,
         keys: mx.array,
@@ -84,25 +86,19 @@ def _attending(spans: Sequence[slice]) -> Callable[..., mx.array]:
         mask: Causal,
         sinks: mx.array | None = None,
     ) -> mx.array:
+        if mx.default_device() == mx.cpu and queries.dtype == mx.float32 and sinks is None:
+            whole = backend.chosen().attention
+            return whole(queries, keys, values, scale, mask.window, lengths)
+
         def one(q: mx.array, k: mx.array, v: mx.array) -> mx.array:
-            if mx.default_device() == mx.cpu and q.dtype == mx.float32 and sinks is None:
-                return cpu.attention(q, k, v, scale, mask.window)
             shape = mask.cheapest(q.shape[2])
             return mx.fast.scaled_dot_product_attention(
                 q, k, v, scale=scale, mask=shape, sinks=sinks
             )
 
-        # Cut at once: the derivative of a split is one concatenation, that of each slice an array
-        # of zeros as long as the row.
-        starts = [span.start for span in spans[1:]]
-        cut = [mx.split(array, starts, axis=2) for array in (queries, keys, values)]
-        return mx.concatenate([one(*parts) for parts in zip(*cut, strict=True)], axis=2)
+        return cpu.by_example(one, lengths, queries, keys, values)
 
     return attend
-
-
-def _swiglu(gate: mx.array, up: mx.array) -> mx.array:
-    return cast(mx.array, cpu.swiglu(gate, up))
 
 
 def scale_at(positions: mx.array) -> Callable[..., mx.array]:
@@ -124,16 +120,19 @@ def separated(model: nn.Module, lengths: Sequence[int]) -> Iterator[None]:
         numbers = np.repeat(np.arange(len(lengths), dtype=np.int32), lengths)
         changes.enter_context(separated_convolution.separated(model, mx.array(numbers)))
         if mx.default_device() == mx.cpu:
-            changes.enter_context(replaced(mx.fast, ROPE, cpu.rope))
-            changes.enter_context(replaced(switch_layers, SWIGLU, _swiglu))
+            fast = backend.chosen()
+            changes.enter_context(replaced(mx.fast, ROPE, fast.rope))
+            changes.enter_context(replaced(mx.fast, RMS_NORM, fast.rms_norm))
+            changes.enter_context(replaced(nn, GELU, fast.gelu))
+            changes.enter_context(replaced(switch_layers, SWIGLU, fast.swiglu))
         attending = [layer for layer in model.layers if hasattr(layer, "self_attn")]
         owners = (split_head.body(model), *(layer.self_attn for layer in attending))
         for module in {sys.modules[type(owner).__module__] for owner in owners}:
             changes.enter_context(replaced(module, MASK, _mask))
-            changes.enter_context(replaced(module, ATTENTION, _attending(spans)))
+            changes.enter_context(replaced(module, ATTENTION, _attending(lengths)))
             changes.enter_context(replaced(module, POSITION_SCALE, scale))
             if mx.default_device() == mx.cpu:
-                changes.enter_context(replaced(module, SWIGLU, _swiglu))
+                changes.enter_context(replaced(module, SWIGLU, backend.chosen().swiglu))
         for layer in attending:
             if not hasattr(sys.modules[type(layer.self_attn).__module__], ATTENTION):
                 apart = functools.partial(_attend_apart, layer.self_attn, spans)

@@ -27,7 +27,7 @@ from mlx_finetuning.mlx_trainer.gradient import (
     skipped_work,
 )
 from mlx_finetuning.mlx_trainer.gradient.checkpointing import Part
-from mlx_finetuning.mlx_trainer.kernels import cpu
+from mlx_finetuning.mlx_trainer.kernels import backend, cpu
 from mlx_finetuning.mlx_trainer.model import split_head
 
 LOGITS_AT_ONCE = 1 << 19
@@ -162,5 +162,5 @@ def _frozen_head_losses(plain: TokenLosses) -> TokenLosses:
 def _cross_entropy(logits: mx.array, targets: mx.array) -> mx.array:
     logits = logits.astype(mx.float32)
     if mx.default_device() == mx.cpu:
-        return cpu.cross_entropy(logits, targets)
+        return backend.chosen().cross_entropy(logits, targets)
     return cast(mx.array, nn.losses.cross_entropy(logits, targets))

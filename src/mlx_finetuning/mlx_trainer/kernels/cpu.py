@@ -10,9 +10,10 @@ from __future__ import annotations
 import contextlib
 import ctypes
 import functools
+import itertools
 import math
 import sys
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from typing import Any, cast
 
 import mlx.core as mx
@@ -192,15 +193,31 @@ def rope(
 
     x: [..., length, size], of which the first `dims` are turned, each with that half of them away.
     """
+    settings: Any = {"traditional": traditional, "base": base, "scale": scale, "freqs": freqs}
+    tables = rope_tables(x, dims, offset=offset, **settings)
+    if tables is None:
+        return _ROPE(x, dims, offset=offset, **settings)
+    return _turn(*tables)(x)
+
+
+def rope_tables(
+    x: mx.array,
+    dims: int,
+    *,
+    traditional: bool,
+    base: float | None,
+    scale: float,
+    offset: Any,
+    freqs: mx.array | None = None,
+) -> tuple[mx.array, mx.array] | None:
+    """Cosines and sines [length, dims / 2] for `rope` of `x`; None where it is MLX's own."""
     if traditional or x.dtype != mx.float32 or not isinstance(offset, int):
-        return _ROPE(
-            x, dims, traditional=traditional, base=base, scale=scale, offset=offset, freqs=freqs
-        )
+        return None
     periods = None if freqs is None else np.array(freqs, np.float32).tobytes()
     length = x.shape[-2]
     # Lengths share a table, or the tables of many long examples would fill the memory.
-    tables = _angles(-(-length // 512) * 512, dims, base, periods, scale, offset)
-    return _turn(*(table[:length] for table in tables))(x)
+    cosines, sines = _angles(-(-length // 512) * 512, dims, base, periods, scale, offset)
+    return cosines[:length], sines[:length]
 
 
 @functools.lru_cache(maxsize=16)
@@ -236,6 +253,31 @@ def _turn(cosines: mx.array, sines: mx.array) -> Callable[[mx.array], mx.array]:
         return turned(upstream, -sines)
 
     return cast(Callable[[mx.array], mx.array], turn)
+
+
+def attention_apart(
+    queries: mx.array,
+    keys: mx.array,
+    values: mx.array,
+    scale: float,
+    window: int | None,
+    lengths: Sequence[int],
+) -> mx.array:
+    """`attention` of a row of examples of these lengths, each by itself."""
+    return by_example(
+        lambda q, k, v: attention(q, k, v, scale, window), lengths, queries, keys, values
+    )
+
+
+def by_example(
+    attend: Callable[..., mx.array], lengths: Sequence[int], *arrays: mx.array
+) -> mx.array:
+    """`attend` applied to each example's part of the arrays [1, heads, tokens, size]."""
+    # Cut at once: the derivative of a split is one concatenation, that of each slice an array
+    # of zeros as long as the row.
+    starts = list(itertools.accumulate(lengths))[:-1]
+    cut = [mx.split(array, starts, axis=2) for array in arrays]
+    return mx.concatenate([attend(*parts) for parts in zip(*cut, strict=True)], axis=2)
 
 
 def attention(

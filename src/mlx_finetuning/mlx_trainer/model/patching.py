@@ -21,6 +21,8 @@ ATTENTION = "scaled_dot_product_attention"
 POSITION_SCALE = "_get_llama_4_attn_scale"
 SWIGLU = "swiglu"
 ROPE = "rope"
+RMS_NORM = "rms_norm"
+GELU = "gelu_approx"
 
 FUNCTIONS = {
     MASK: "mlx_lm.models.*: masks of rows that several examples share",
@@ -28,6 +30,8 @@ FUNCTIONS = {
     POSITION_SCALE: "mlx_lm.models.ministral3: queries grow with the position in their example",
     SWIGLU: "mlx_lm.models.*, switch_layers: MLX's exponential takes 9 ns a value on the CPU",
     ROPE: "mlx.core.fast: its derivative takes several passes on the CPU",
+    RMS_NORM: "mlx.core.fast: likewise",
+    GELU: "mlx.nn: MLX's hyperbolic tangent takes 15 ns a value on the CPU",
 }
 """Every function of mlx or mlx-lm that is replaced for the whole process, and why.
 

@@ -16,9 +16,9 @@ import streamlit as st
 from mlx_finetuning.config import SECTIONS, TrainConfig
 from mlx_finetuning.errors import StudioError
 from mlx_finetuning.messages_ja import ErrorText, describe
-from mlx_finetuning.ui.components.form import label_of
 from mlx_finetuning.ui.components.text import plain
 from mlx_finetuning.ui.messages_ja import NEXT_STEPS_JA
+from mlx_finetuning.utils.settings_ja import label_of
 from mlx_finetuning.workspace import Workspace
 
 LABELS_JA = {

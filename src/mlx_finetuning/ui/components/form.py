@@ -12,8 +12,8 @@ from typing import Any
 import streamlit as st
 
 from mlx_finetuning import config
-from mlx_finetuning.ui.settings_ja import CHOICES_JA, EXPLANATIONS_JA
 from mlx_finetuning.utils.glossary import terms_in
+from mlx_finetuning.utils.settings_ja import CHOICES_JA, EXPLANATIONS_JA, label_of
 
 
 def settings_form(
@@ -68,23 +68,6 @@ def are_in_bounds(kind: type, values: Mapping[str, object]) -> bool:
         text = "\n".join(["次の設定を直すと、先へ進めます。", "", *lines])
         st.error(text, icon=":material/error:")
     return not lines
-
-
-def label_of(kind: type, name: str) -> str:
-    """What a setting is called on the pages; a name that is none, as old records have, stays."""
-    helps = {field.name: field.metadata["help"] for field in dataclasses.fields(kind)}
-    return str(helps.get(name, name).split("。", 1)[0])
-
-
-def value_ja(name: str, value: object) -> str:
-    """A setting's value as its input shows it; no value is a dash."""
-    if value is None:
-        return "—"
-    if isinstance(value, bool):
-        return "オン" if value else "オフ"
-    if isinstance(value, (list, tuple)):
-        return ", ".join(map(str, value))
-    return CHOICES_JA.get(name, {}).get(str(value), str(value))
 
 
 def tooltip(kind: type, name: str) -> str:

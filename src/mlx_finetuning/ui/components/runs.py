@@ -76,5 +76,5 @@ def run_title(run: Run) -> str:
     if not started:
         return run.run_id
     name = studio().runs.note(run.run_id).name
-    title = f"{started}　{run.model} ← {run.dataset}　{run.run_id[-4:]}"
+    title = f"{started}　{run.title}　{run.run_id[-4:]}"
     return f"{name}　{title}" if name else title

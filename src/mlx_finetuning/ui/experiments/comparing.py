@@ -10,11 +10,11 @@ from mlx_finetuning.config import TrainConfig
 from mlx_finetuning.experiment_tracker.records.differences import Comparison, Figures
 from mlx_finetuning.jobs.runs import Run
 from mlx_finetuning.ui.components.charts import Curve, line_chart, smoothed
-from mlx_finetuning.ui.components.form import label_of, value_ja
 from mlx_finetuning.ui.components.metrics import metrics_of
 from mlx_finetuning.ui.components.runs import run_title
 from mlx_finetuning.ui.components.tables import show_table
 from mlx_finetuning.ui.frame import studio
+from mlx_finetuning.utils.settings_ja import label_of, value_ja
 from mlx_finetuning.utils.units_ja import duration
 
 PARAMETER = "runs"

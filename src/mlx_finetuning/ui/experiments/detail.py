@@ -12,7 +12,7 @@ from mlx_finetuning.ui.components.certificate import draw_certificate
 from mlx_finetuning.ui.components.jobs import draw_latest, show_end, state_badge
 from mlx_finetuning.ui.components.runs import PARAMETER, resume_button
 from mlx_finetuning.ui.components.text import plain
-from mlx_finetuning.ui.experiments import continuing, merging
+from mlx_finetuning.ui.experiments import continuing, merging, sharing
 from mlx_finetuning.ui.experiments.report import draw_first_line, draw_report
 from mlx_finetuning.ui.frame import errors_shown, studio
 from mlx_finetuning.utils.units_ja import duration
@@ -24,13 +24,15 @@ def draw_run(run: Run, trash: str) -> None:
     with st.container(horizontal=True, vertical_alignment="center"):
         state_badge("damaged" if run.problems else run.status.state, run.simulated)
         elapsed = f"　{duration(run.status.elapsed_s)}" if run.status.elapsed_s else ""
-        st.caption(plain(f"{run.model} ← {run.dataset}　{run_id}{elapsed}"), width="content")
+        st.caption(plain(f"{run.title}　{run_id}{elapsed}"), width="content")
     resume_button(run)
     show_end(run.status)
     if run.parent:
         st.caption(plain(f"{run.parent} の続きです。"))
     if run.merged:
         st.caption(plain(f"{'、'.join(run.merged)} のアダプターから作りました。"))
+    if run.imported:
+        st.caption(plain(f"ほかの道具（{run.imported}）で学習したアダプターを取り込みました。"))
     st.subheader("学習の成果")
     with errors_shown():
         _draw_outcome(run)
@@ -59,6 +61,7 @@ def draw_run(run: Run, trash: str) -> None:
     st.subheader("書き出しと削除")
     with errors_shown():
         _draw_exports(run_id)
+        sharing.draw_sharing(run)
         with st.popover("ゴミ箱に移す", icon=":material/delete:"):
             st.markdown(
                 "記録、学習したアダプター、書き出したモデルを移します。あとで元に戻せます。"

@@ -10,7 +10,7 @@ from mlx_finetuning.ui.components.empty import empty_state
 from mlx_finetuning.ui.components.runs import PARAMETER, choose_run
 from mlx_finetuning.ui.components.text import plain
 from mlx_finetuning.ui.components.views import choose_view
-from mlx_finetuning.ui.experiments import comparing, detail, listing
+from mlx_finetuning.ui.experiments import comparing, detail, importing, listing
 from mlx_finetuning.ui.frame import errors_shown, studio
 from mlx_finetuning.utils.units_ja import local_time
 
@@ -42,8 +42,10 @@ view = choose_view(VIEWS, DETAIL if PARAMETER in st.query_params else LIST)
 if view == TRASH:
     draw_trash()
 elif not (runs := studio().runs.list()):
+    importing.draw_import()
     empty_state("まだ実験がありません。学習を始めると、ここに残ります。", "training")
 elif view == LIST:
+    importing.draw_import()
     listing.draw_list(runs, DETAIL, COMPARE)
 elif view == COMPARE:
     comparing.draw_comparison(runs)

@@ -150,7 +150,7 @@ def draw_item(item: DiagnosisItem, can_train: bool) -> None:
 
 st.title("ホーム")
 st.caption(
-    "質問と回答の表を教えて、自分のパソコンで答えるAIを作ります。データを外に送ることはありません。"
+    "質問と回答の表を教えて、自分のパソコンで答えるモデルを作ります。学習も答えも、このパソコンの中だけで行います。"
 )
 # Where nothing lives, the browser rests; what others start is seen within a minute.
 has_work = bool(studio().jobs.living())

@@ -12,7 +12,6 @@ from mlx_finetuning.jobs.runs import Run
 from mlx_finetuning.jobs.status import JobStatus
 from mlx_finetuning.ui.components.certificate import LOOKS
 from mlx_finetuning.ui.components.charts import line_chart, loss_chart
-from mlx_finetuning.ui.components.form import label_of, value_ja
 from mlx_finetuning.ui.components.jobs import follow, progress_bar, show_end, state_badge
 from mlx_finetuning.ui.components.metrics import metrics_of
 from mlx_finetuning.ui.components.runs import resume_button
@@ -20,6 +19,7 @@ from mlx_finetuning.ui.components.tables import show_table
 from mlx_finetuning.ui.components.text import plain
 from mlx_finetuning.ui.frame import studio
 from mlx_finetuning.ui.messages_ja import JOBS_JA
+from mlx_finetuning.utils.settings_ja import label_of, value_ja
 from mlx_finetuning.utils.units_ja import duration
 
 LOSS = "損失"
@@ -40,7 +40,7 @@ def draw_run(run_id: str) -> None:
         metrics = metrics_of(run.run_id)
         with st.container(horizontal=True, vertical_alignment="center"):
             state_badge(run.shown_state, run.simulated)
-            st.caption(plain(f"{run.model} ← {run.dataset}　{run.run_id}"), width="content")
+            st.caption(plain(f"{run.title}　{run.run_id}"), width="content")
             _draw_buttons(run)
         if run.problems:
             st.warning(f"読めない記録があります: {'、'.join(run.problems)}。残りを表示します。")

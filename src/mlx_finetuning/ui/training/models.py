@@ -75,6 +75,15 @@ def found_files(root: str) -> list[FoundFile]:
     return studio().models.found()
 
 
+def trainable_names() -> list[str]:
+    """Models that are here: installed ones, then files of other programs."""
+    found = found_files(str(studio().workspace.root))
+    return [
+        *(model.name for model in studio().models.list()),
+        *(file.name for file in found if not file.refusal),
+    ]
+
+
 def shown_name(name: str) -> str:
     """Of a file its name, without the folders."""
     return Path(name).name if name.lower().endswith(ENDING) else name

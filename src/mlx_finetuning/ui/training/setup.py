@@ -16,7 +16,7 @@ from mlx_finetuning.ui.components.empty import empty_state
 from mlx_finetuning.ui.components.form import are_in_bounds, settings_form
 from mlx_finetuning.ui.components.text import plain
 from mlx_finetuning.ui.frame import errors_shown, studio
-from mlx_finetuning.ui.training.models import MODEL, found_files, shown_name
+from mlx_finetuning.ui.training.models import MODEL, shown_name, trainable_names
 from mlx_finetuning.utils.units_ja import duration
 
 DEFAULT_PRESET = "usual"
@@ -90,11 +90,7 @@ def draw_choice(more_models: str) -> TrainConfig | None:
 
 def _choose_data_and_model(names: list[str]) -> TrainConfig:
     """The user's own defaults with the chosen dataset and model in them."""
-    found = found_files(str(studio().workspace.root))
-    models = [
-        *(model.name for model in studio().models.list()),
-        *(file.name for file in found if not file.refusal),
-    ]
+    models = trainable_names()
     defaults = studio().preferences.read()
     asked = st.query_params.get(MODEL, "")
     first = next((name for name in (asked, defaults.model) if name in models), models[0])

@@ -1,10 +1,12 @@
-"""Settings in the words of the pages: what a tooltip explains, and what a choice is called.
+"""Settings in the words of people: what one is called, what it does, and what a choice is called.
 
 `config` has the label (the first sentence of its help) and the bounds; its other words are for
 who writes YAML or types commands. A test holds that nothing is missing here.
 """
 
 from __future__ import annotations
+
+import dataclasses
 
 EXPLANATIONS_JA = {
     # What is learned
@@ -94,3 +96,20 @@ CHOICES_JA = {
     "recompute": {"auto": "足りないときだけ", "on": "いつも", "off": "しない"},
 }
 """By setting and value; a value without a name of its own is one already."""
+
+
+def label_of(kind: type, name: str) -> str:
+    """What a setting is called; a name that is none, as old records have, stays."""
+    helps = {field.name: field.metadata["help"] for field in dataclasses.fields(kind)}
+    return str(helps.get(name, name).split("。", 1)[0])
+
+
+def value_ja(name: str, value: object) -> str:
+    """A setting's value as its input shows it; no value is a dash."""
+    if value is None:
+        return "—"
+    if isinstance(value, bool):
+        return "オン" if value else "オフ"
+    if isinstance(value, (list, tuple)):
+        return ", ".join(map(str, value))
+    return CHOICES_JA.get(name, {}).get(str(value), str(value))

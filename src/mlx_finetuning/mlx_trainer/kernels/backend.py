@@ -1,0 +1,110 @@
+"""The functions that training on a CPU computes with: C++ where it is built, else MLX's operations.
+
+The one place that chooses. `PYTHON` is the reference that the C++ of `native/` is tested against, and
+what runs without a compiler; what the C++ does not cover (other types and shapes) goes there too.
+"""
+
+from __future__ import annotations
+
+import functools
+import importlib.machinery
+import importlib.util
+import logging
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from typing import Any, cast
+
+import mlx.core as mx
+import mlx.nn as nn
+
+from mlx_finetuning.mlx_trainer.kernels import cpu
+from mlx_finetuning.utils import native_kernels
+
+_RMS_NORM, _GELU = mx.fast.rms_norm, nn.gelu_approx  # which others stand for
+
+
+@dataclass(frozen=True)
+class Backend:
+    """Functions of the same arguments as those of mlx and mlx-lm that they stand for."""
+
+    name: str
+    attention: Callable[..., mx.array]
+    """As `cpu.attention_apart`."""
+    swiglu: Callable[..., mx.array]
+    gelu: Callable[[mx.array], mx.array]
+    rms_norm: Callable[[mx.array, mx.array | None, float], mx.array]
+    rope: Callable[..., mx.array]
+    cross_entropy: Callable[[mx.array, mx.array], mx.array]
+
+
+_SWIGLU = cast(Callable[..., mx.array], cpu.swiglu)
+PYTHON = Backend(
+    "python", cpu.attention_apart, _SWIGLU, _GELU, _RMS_NORM, cpu.rope, cpu.cross_entropy
+)
+
+
+@functools.cache
+def chosen() -> Backend:
+    """The fastest that there is in this process."""
+    if native_kernels.state() != "built":
+        return PYTHON
+    try:
+        return load(str(native_kernels.library()))
+    except (ImportError, TypeError) as error:
+        logging.getLogger(__name__).warning("native kernels: %s", error)
+        return PYTHON
+
+
+def load(library: str) -> Backend:
+    """The backend of a built library, which has computed something.
+
+    Raises ImportError or TypeError for one that does not fit this MLX.
+    """
+    loader = importlib.machinery.ExtensionFileLoader(native_kernels.MODULE, library)
+    spec = importlib.util.spec_from_loader(native_kernels.MODULE, loader)
+    assert spec is not None
+    module = importlib.util.module_from_spec(spec)
+    loader.exec_module(module)
+    silu = module.swiglu(mx.ones(1, stream=mx.cpu), mx.ones(1, stream=mx.cpu)).item()
+    if abs(silu - 0.7310586) > 1e-5:
+        raise ImportError(f"silu(1) is not {silu}")
+    return native(module)
+
+
+def native(module: Any) -> Backend:
+    """The functions of the C++ module, each behind what it does not cover."""
+
+    def attention(
+        queries: mx.array,
+        keys: mx.array,
+        values: mx.array,
+        scale: float,
+        window: int | None,
+        lengths: Sequence[int],
+    ) -> mx.array:
+        batch, _, _, size = queries.shape
+        if batch != 1 or values.shape[-1] != size:
+            return cpu.attention_apart(queries, keys, values, scale, window, lengths)
+        return cast(
+            mx.array, module.attention(queries, keys, values, list(lengths), scale, window or 0)
+        )
+
+    def gelu(x: mx.array) -> mx.array:
+        return cast(mx.array, _GELU(x) if _other_than_float32(x) else module.gelu(x))
+
+    def rms_norm(x: mx.array, weight: mx.array | None, eps: float) -> mx.array:
+        if weight is None or _other_than_float32(x, weight):
+            return _RMS_NORM(x, weight, eps)
+        return cast(mx.array, module.rms_norm(x, weight, eps))
+
+    def rope(x: mx.array, dims: int, **settings: Any) -> mx.array:
+        tables = cpu.rope_tables(x, dims, **settings)
+        if tables is None or x.ndim != 4 or x.shape[0] != 1:
+            return cpu.rope(x, dims, **settings)
+        return cast(mx.array, module.rotary(x, *tables))
+
+    return Backend("native", attention, module.swiglu, gelu, rms_norm, rope, module.cross_entropy)
+
+
+def _other_than_float32(*arrays: mx.array) -> bool:
+    return any(array.dtype != mx.float32 for array in arrays)

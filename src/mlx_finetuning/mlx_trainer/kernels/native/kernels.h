@@ -1,0 +1,106 @@
+// Forward and backward passes on float32 arrays whose rows lie one behind the other, in one thread:
+// a process per core computes gradients. They know nothing of MLX.
+
+#pragma once
+
+#include <cstdint>
+#include <vector>
+
+namespace kernels {
+
+// Of a row of examples, none of which sees another: queries [tokens, heads, size], keys and values
+// [tokens, groups, size], heads a multiple of groups.
+struct AttentionShape {
+  std::vector<int> lengths;  // of the examples; their sum is `tokens`
+  int heads;
+  int groups;
+  int size;
+  float scale;
+  int window;  // positions that a query sees, its own included; 0 is all before it
+};
+
+// o like q; log_sums [tokens, heads] of each query's exponentials.
+void attention(
+    const AttentionShape& shape,
+    const float* q,
+    const float* k,
+    const float* v,
+    float* o,
+    float* log_sums);
+
+void attention_gradient(
+    const AttentionShape& shape,
+    const float* q,
+    const float* k,
+    const float* v,
+    const float* o,
+    const float* log_sums,
+    const float* d_o,
+    float* d_q,
+    float* d_k,
+    float* d_v);
+
+// silu(gate) * up.
+void swiglu(const float* gate, const float* up, float* out, std::int64_t count);
+
+void swiglu_gradient(
+    const float* gate,
+    const float* up,
+    const float* upstream,
+    float* d_gate,
+    float* d_up,
+    std::int64_t count);
+
+// x * Phi(x), by the approximation with a tanh that Gemma was trained with.
+void gelu(const float* x, float* out, std::int64_t count);
+
+void gelu_gradient(const float* x, const float* upstream, float* d_x, std::int64_t count);
+
+// x [rows, width] divided by the root of its rows' mean square, times weight [width].
+void rms_norm(
+    const float* x, const float* weight, float* out, std::int64_t rows, std::int64_t width, float eps);
+
+// d_weight may be null, where the weight is not trained.
+void rms_norm_gradient(
+    const float* x,
+    const float* weight,
+    const float* upstream,
+    float* d_x,
+    float* d_weight,
+    std::int64_t rows,
+    std::int64_t width,
+    float eps);
+
+// The first 2 * half numbers of each head of x [tokens, heads, size] turned by a position's angles,
+// cosines and sines [tokens, half]; direction -1 turns back.
+void rotary(
+    const float* x,
+    const float* cosines,
+    const float* sines,
+    float* out,
+    std::int64_t tokens,
+    std::int64_t heads,
+    std::int64_t size,
+    std::int64_t half,
+    float direction);
+
+// Nats of targets [rows] under logits [rows, width], and the logarithm of each row's exponentials.
+void cross_entropy(
+    const float* logits,
+    const std::int32_t* targets,
+    float* losses,
+    float* log_sums,
+    std::int64_t rows,
+    std::int64_t width);
+
+// d_logits may be logits.
+void cross_entropy_gradient(
+    const float* logits,
+    const std::int32_t* targets,
+    const float* log_sums,
+    const float* upstream,
+    float* d_logits,
+    std::int64_t rows,
+    std::int64_t width);
+
+}  // namespace kernels

@@ -1,0 +1,225 @@
+"""`doctor --full`: the whole product tried on this machine, in a folder that is thrown away.
+
+Every check is one function that does what a user does, through the studio, and says in Japanese what
+came of it; one that fails does not keep the others from being made. `as_text` is plain text to be
+sent to whoever helps: no path, no name, no secret is in it.
+"""
+
+from __future__ import annotations
+
+import tempfile
+import time
+from collections.abc import Callable
+from dataclasses import dataclass, replace
+from pathlib import Path
+
+from mlx_finetuning import __version__, diagnostics
+from mlx_finetuning.config import TrainConfig
+from mlx_finetuning.demo import SETTINGS, run_demo
+from mlx_finetuning.doctor import Diagnosis
+from mlx_finetuning.errors import Interrupted, StudioError
+from mlx_finetuning.messages_ja import describe
+from mlx_finetuning.models import BUILT_IN
+from mlx_finetuning.progress import Progress, Step
+from mlx_finetuning.studio import Studio
+from mlx_finetuning.utils.units_ja import duration, percent
+from mlx_finetuning.workspace import Workspace
+
+UPDATES, WARM = 40, 8
+"""Of a timed training, and those of them at its beginning that are not timed."""
+LEAST_ACCURACY = 0.9
+"""Of the built-in model's answers to what it was taught."""
+LAYOUTS_JA = {
+    "padded": "1例に1行（余白を足す）",
+    "packed": "詰める（GPU向き）",
+    "concatenated": "つなげる（CPU向き）",
+}
+
+
+@dataclass(frozen=True)
+class Finding:
+    """What one check came to."""
+
+    key: str
+    name: str
+    passed: bool
+    lines: tuple[str, ...]
+    """Japanese, with the figures."""
+    seconds: float
+
+
+@dataclass(frozen=True)
+class SelfTest:
+    """All findings, in the order of the checks."""
+
+    diagnosis: Diagnosis
+    model: str
+    findings: tuple[Finding, ...]
+
+    @property
+    def passed(self) -> bool:
+        """Whether nothing failed."""
+        return self.diagnosis.can_train and all(item.passed for item in self.findings)
+
+
+@dataclass(frozen=True)
+class Trial:
+    """What the checks share: a studio of their own, a model, and what earlier ones left."""
+
+    studio: Studio
+    model: str
+    progress: Progress
+    run_ids: list[str]
+    """Of the demo, once it is done."""
+
+    def train_config(self, **changes: object) -> TrainConfig:
+        """A short training on the demo's data, with nothing beside the updates."""
+        alone = replace(SETTINGS, model=self.model, replay=0, sample_every=0, iterations=UPDATES)
+        return replace(alone, validate_every=UPDATES, **changes)  # type: ignore[arg-type]
+
+
+Outcome = tuple[bool, list[str]]
+
+
+def run(studio: Studio, model: str, progress: Progress) -> SelfTest:
+    """Make all checks with `model`, which may be one of `studio`'s workspace; some minutes.
+
+    Raises ModelError where there is no such model, and Interrupted.
+    """
+    from mlx_finetuning import bases
+
+    folder = model if model == BUILT_IN else str(bases.resolve(model, studio.workspace))
+    diagnosis = studio.machine.doctor()
+    findings = []
+    with tempfile.TemporaryDirectory(prefix="mlx-finetuning-") as place:
+        trial = Trial(Studio(Workspace(Path(place))), folder, progress, [])
+        for number, (key, (name, check)) in enumerate(CHECKS.items(), 1):
+
+            def numbered(step: Step, number: int = number) -> None:
+                progress(replace(step, stage=f"[{number}/{len(CHECKS)}] {step.stage}"))
+
+            findings.append(_finding(key, name, check, replace(trial, progress=numbered)))
+    return SelfTest(
+        diagnosis, BUILT_IN if model == BUILT_IN else Path(folder).name, tuple(findings)
+    )
+
+
+def _finding(key: str, name: str, check: Callable[[Trial], Outcome], trial: Trial) -> Finding:
+    began_s = time.monotonic()
+    try:
+        passed, lines = check(trial)
+    except Interrupted:
+        raise
+    except StudioError as problem:
+        passed, lines = (
+            False,
+            [f"{problem.code}: {line}" for line in describe(problem).text.splitlines()],
+        )
+    return Finding(key, name, passed, tuple(lines), round(time.monotonic() - began_s, 1))
+
+
+# --- the checks --------------------------------------------------------------------------
+
+
+def journey(trial: Trial) -> Outcome:
+    """The demo, and what its certificate says."""
+    demo = run_demo(trial.studio, trial.model, {}, trial.progress)
+    trial.run_ids.append(demo.run_id)
+    certificate = trial.studio.evaluation.certificate(demo.run_id)
+    assert certificate is not None  # the journey made it
+    learned = (demo.tuned_accuracy or 0.0) >= LEAST_ACCURACY or trial.model != BUILT_IN
+    loss = f"{demo.valid_loss_before:.3f} → {demo.valid_loss_after:.3f}"
+    return learned and certificate.passed, [
+        f"教えた質問の正答率 {_share(demo.base_accuracy)} → {_share(demo.tuned_accuracy)}、検証の損失 {loss}",
+        f"llama.cpp の正答率 {percent(demo.q4_k_m_accuracy)}",
+        *(
+            f"{kind}: 予測の一致 {percent(parity.top1_agreement)}、予測の差 {parity.mean_kl:.1e}"
+            for kind, parity in demo.parities.items()
+            if parity is not None
+        ),
+        f"証明: {certificate.verdict}",
+        "、".join(f"{stage} {duration(value)}" for stage, value in demo.seconds.items()),
+    ]
+
+
+def _share(value: float | None) -> str:
+    return "—" if value is None else percent(value)
+
+
+def layouts(trial: Trial) -> Outcome:
+    """Whether every row layout gives the gradient of padded rows, and what each costs."""
+    measured = trial.studio.training.try_layouts(trial.train_config()).follow(trial.progress)
+    lines = [f"MLXの装置 {measured.device.upper()}"]
+    for one in measured.trials:
+        mark = "（使うもの）" if one.is_chosen else ""
+        lines.append(
+            f"{LAYOUTS_JA[one.layout]}{mark}: 1更新 {1000 * one.seconds:.1f} ミリ秒、"
+            f"勾配の差 {one.difference:.1e}{'' if one.agrees else '（違います）'}"
+        )
+    return all(one.agrees for one in measured.trials), lines
+
+
+def chat(trial: Trial) -> Outcome:
+    """One question by MLX, whose answer must be the one that was graded."""
+    if not trial.run_ids:
+        return False, ["学習できなかったため、話せません。"]
+    [run_id] = trial.run_ids
+    report = trial.studio.evaluation.report(run_id)
+    assert report is not None  # the journey made it
+    asked = report.splits["train"].answers[0]
+    messages = [{"role": "user", "content": asked.question}]
+    began_s = time.monotonic()
+    answer = trial.studio.chat.answer(run_id, messages, progress=trial.progress)
+    took_s = time.monotonic() - began_s
+    trial.studio.chat.stop_servers(run_id)
+    return answer.text.strip() == asked.tuned.strip(), [
+        f"質問「{asked.question}」",
+        f"答え「{answer.text.strip()}」",
+        f"読み込みから答えの終わりまで {took_s:.1f} 秒",
+    ]
+
+
+def speed(trial: Trial) -> Outcome:
+    """Ours beside mlx-lm; which is the faster is a figure, not a fault."""
+    rates, lines = {}, []
+    for engine in ("mlx", "mlx-lm"):
+        run_id = trial.studio.training.start(trial.train_config(engine=engine))
+        result = trial.studio.runs.follow(run_id, trial.progress, stops=True)
+        updates = [line for line in trial.studio.runs.metrics(run_id) if line.loss is not None]
+        times = [line.elapsed_s for line in updates[WARM:] if line.elapsed_s is not None]
+        rates[engine] = SETTINGS.batch_size * (len(times) - 1) / (times[-1] - times[0])
+        memory = "—" if result.peak_memory_gb is None else f"{result.peak_memory_gb:.2f} GB"
+        lines.append(f"{engine}: {rates[engine]:.1f} 例/秒、メモリー {memory}")
+    return True, [*lines, f"速さは mlx-lm の {rates['mlx'] / rates['mlx-lm']:.2f} 倍"]
+
+
+CHECKS: dict[str, tuple[str, Callable[[Trial], Outcome]]] = {
+    "journey": ("学習・評価・書き出し・検証・llama.cpp", journey),
+    "layouts": ("行の並べ方（どれも同じ勾配か、速いのはどれか）", layouts),
+    "chat": ("MLXでの対話", chat),
+    "speed": ("mlx-lm と比べた速さとメモリー", speed),
+}
+"""By key: the name, and what is done. The demo's dataset is made by the first."""
+
+
+# --- the text ----------------------------------------------------------------------------
+
+
+def as_text(test: SelfTest, workspace: Workspace) -> str:
+    """The report to hand on."""
+    lines = [f"mlx-finetuning {__version__} 自己診断（doctor --full）", "", "■ この機械"]
+    lines += [f"{item.name}: {item.value} [{item.state}]" for item in test.diagnosis.items]
+    lines += ["", f"■ 試したこと（モデル {test.model}、付属のデータ）"]
+    for finding in test.findings:
+        mark = "○" if finding.passed else "×"
+        lines += [f"{mark} {finding.name}（{duration(finding.seconds)}）"]
+        lines += [f"    {line}" for line in finding.lines]
+    total = duration(sum(finding.seconds for finding in test.findings))
+    failed = [finding.name for finding in test.findings if not finding.passed]
+    verdict = f"通らなかったもの: {'、'.join(failed)}" if failed else "全て通りました。"
+    lines += [
+        "",
+        f"{verdict}（{total}）",
+        "この文には、名前も場所も入っていません。そのまま送れます。",
+    ]
+    return diagnostics.anonymous("\n".join(lines), workspace)

@@ -1,0 +1,222 @@
+"""The C++ kernels against MLX's own operations in float64, and what happens where they cannot be had."""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+import mlx.core as mx
+import mlx.nn as nn
+import numpy as np
+import pytest
+
+from mlx_finetuning.mlx_trainer.kernels import backend, cpu
+from mlx_finetuning.mlx_trainer.kernels.backend import Backend
+from mlx_finetuning.utils import native_kernels
+
+pytestmark = pytest.mark.skipif(sys.platform != "linux", reason="for Linux only")
+
+
+@pytest.fixture(scope="module")
+def native() -> Backend:
+    if native_kernels.compiler() is None:
+        pytest.skip("no C++ compiler")
+    assert native_kernels.build() == ""
+    return backend.load(str(native_kernels.library()))
+
+
+def test_they_are_what_training_uses(native: Backend) -> None:
+    assert backend.chosen().name == "native"
+
+
+# --- values and gradients -------------------------------------------------------------------
+
+
+def compared(
+    exact: Callable[..., mx.array], found: Callable[..., mx.array], *arrays: mx.array
+) -> None:
+    """Values and gradients of `found` in float32 are those of `exact` in float64."""
+    mx.random.seed(1)
+    places = list(range(len(arrays)))
+
+    def weighted(function: Callable[..., mx.array], weights: mx.array) -> Callable[..., Any]:
+        return mx.value_and_grad(
+            lambda *given: ((out := function(*given)) * weights.astype(out.dtype)).sum(), places
+        )
+
+    weights = mx.random.normal(found(*arrays).shape)
+    with mx.stream(mx.cpu):
+        wide = [array.astype(mx.float64) for array in arrays]
+        value, gradients = weighted(exact, weights)(*wide)
+        ours, our_gradients = weighted(found, weights)(*arrays)
+        np.testing.assert_allclose(found(*arrays), exact(*wide), **within(exact(*wide)))
+        for one, other in zip(our_gradients, gradients, strict=True):
+            np.testing.assert_allclose(one, other, **within(other))
+    assert ours.item() == pytest.approx(value.item(), abs=1e-3)
+
+
+def within(exact: mx.array) -> dict[str, float]:
+    return {"rtol": 0, "atol": 2e-6 * max(1.0, float(mx.abs(exact).max().item()))}
+
+
+@pytest.mark.parametrize("heads, groups", [(4, 4), (4, 2), (3, 1)])
+@pytest.mark.parametrize("window", [None, 2, 20, 100])
+def test_attention(native: Backend, heads: int, groups: int, window: int | None) -> None:
+    lengths, size, scale = (70, 1, 129), 24, 0.3
+    mx.random.seed(0)
+    queries = 3 * mx.random.normal((1, sum(lengths), heads, size)).transpose(0, 2, 1, 3)
+    keys, values = (mx.random.normal((1, groups, sum(lengths), size)) for _ in range(2))
+    number = np.repeat(np.arange(len(lengths)), lengths)
+    at = np.arange(sum(lengths))
+    seen = (number[:, None] == number) & (at[:, None] >= at)
+    if window:
+        seen &= at[:, None] < at + window
+
+    def exact(q: mx.array, k: mx.array, v: mx.array) -> mx.array:
+        k, v = (mx.repeat(array, heads // groups, axis=1) for array in (k, v))
+        scores = mx.where(mx.array(seen), q @ k.swapaxes(-1, -2) * scale, -1e30)
+        return mx.softmax(scores, axis=-1) @ v
+
+    compared(
+        exact,
+        lambda q, k, v: native.attention(q, k, v, scale, window, lengths),
+        queries,
+        keys,
+        values,
+    )
+
+
+def test_values_that_are_narrower_than_keys_are_computed_too(native: Backend) -> None:
+    queries, keys = (mx.random.normal((1, 2, 9, 8)) for _ in range(2))
+    values = mx.random.normal((1, 2, 9, 4))
+    expected = mx.fast.scaled_dot_product_attention(queries, keys, values, scale=1.0, mask="causal")
+    found = native.attention(queries, keys, values, 1.0, None, (9,))
+    np.testing.assert_allclose(found, expected, atol=1e-5)
+
+
+def test_activations(native: Backend) -> None:
+    mx.random.seed(0)
+    gate, up = (mx.random.normal((1, 7, 33)) * 8 for _ in range(2))
+
+    def gelu(x: mx.array) -> mx.array:
+        return 0.5 * x * (1 + mx.tanh((2 / np.pi) ** 0.5 * (x + 0.044715 * x * x * x)))
+
+    compared(lambda a, b: a * mx.sigmoid(a) * b, native.swiglu, gate, up)
+    compared(gelu, native.gelu, gate)
+    np.testing.assert_allclose(native.gelu(gate), nn.gelu_approx(gate), atol=1e-5)
+
+
+def test_norm_with_and_without_the_gradient_of_its_weight(native: Backend) -> None:
+    mx.random.seed(0)
+    x, weight = mx.random.normal((2, 5, 37)) * 4, mx.random.normal((37,))
+
+    def exact(x: mx.array, weight: mx.array) -> mx.array:
+        return x * mx.rsqrt((x * x).mean(axis=-1, keepdims=True) + 1e-5) * weight
+
+    compared(exact, lambda x, weight: native.rms_norm(x, weight, 1e-5), x, weight)
+    wide = weight.astype(mx.float64, stream=mx.cpu)
+    compared(
+        lambda x: exact(x, wide if x.dtype == mx.float64 else weight),
+        lambda x: native.rms_norm(x, weight, 1e-5),
+        x,
+    )
+    assert mx.allclose(native.rms_norm(x, None, 1e-5), mx.fast.rms_norm(x, None, 1e-5))
+
+
+@pytest.mark.parametrize("dims", [8, 16])
+def test_rotary_positions(native: Backend, dims: int) -> None:
+    mx.random.seed(0)
+    x = mx.random.normal((1, 9, 3, 16)).transpose(0, 2, 1, 3)
+    given = {"traditional": False, "base": 1e4, "scale": 0.5, "offset": 3}
+    tables = cpu.rope_tables(x, dims, **given)  # type: ignore[arg-type]
+    assert tables
+
+    def exact(x: mx.array) -> mx.array:
+        cosines, sines = (table.astype(x.dtype) for table in tables)
+        first, second, rest = mx.split(x, [dims // 2, dims], axis=-1)
+        turned = [first * cosines - second * sines, first * sines + second * cosines, rest]
+        return mx.concatenate(turned[: 2 if dims == 16 else 3], axis=-1)
+
+    compared(exact, lambda x: native.rope(x, dims, **given), x)
+
+
+def test_cross_entropy(native: Backend) -> None:
+    mx.random.seed(0)
+    logits, targets = mx.random.normal((6, 301)) * 20, mx.random.randint(0, 301, (6,))
+
+    def exact(x: mx.array) -> mx.array:
+        chosen = mx.take_along_axis(x, targets[:, None], axis=-1)[:, 0]
+        return mx.logsumexp(x, axis=-1) - chosen
+
+    compared(exact, lambda x: native.cross_entropy(x, targets), logits)
+    far = mx.array([[0.0, 3e4, -3e4]])
+    assert native.cross_entropy(far, mx.array([2])).item() == 6e4
+
+
+def test_numbers_that_are_none_stay_visible(native: Backend) -> None:
+    broken = mx.array([[1.0, float("nan"), 2.0]])
+    assert mx.isnan(native.swiglu(broken, broken))[0, 1]
+    assert mx.isnan(native.cross_entropy(broken, mx.array([0]))).item()
+    assert mx.isnan(native.rms_norm(broken, mx.ones(3), 1e-5)).all()
+    rows = mx.full((1, 1, 4, 8), float("nan"))
+    assert mx.isnan(native.attention(rows, rows, rows, 1.0, None, (4,))).all()
+
+
+def test_other_types_are_left_to_mlx(native: Backend) -> None:
+    x = mx.random.normal((4, 8)).astype(mx.bfloat16)
+    assert native.gelu(x).dtype == mx.bfloat16
+    assert native.rms_norm(x, mx.ones(8, mx.bfloat16), 1e-5).dtype == mx.bfloat16
+
+
+# --- where they cannot be had ---------------------------------------------------------------
+
+
+@pytest.fixture
+def choosing_anew() -> Iterator[None]:
+    backend.chosen.cache_clear()
+    yield
+    backend.chosen.cache_clear()
+
+
+@pytest.mark.usefixtures("choosing_anew")
+def test_switched_off_by_the_environment(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv(native_kernels.OVERRIDE, "off")
+    assert native_kernels.state() == "off"
+    assert backend.chosen() is backend.PYTHON
+
+
+@pytest.mark.usefixtures("choosing_anew", "native")
+def test_one_that_was_made_for_something_else_is_not_loaded(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr(native_kernels, "_digest", lambda: "0" * 16)
+    assert native_kernels.state() == "stale"
+    assert backend.chosen() is backend.PYTHON
+
+
+@pytest.mark.usefixtures("choosing_anew")
+def test_a_damaged_one_is_passed_over(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    damaged = tmp_path / "library.so"
+    damaged.write_bytes(b"\x7fELF")
+    monkeypatch.setattr(native_kernels, "library", lambda: damaged)
+    assert native_kernels.state() == "built"
+    assert backend.chosen() is backend.PYTHON
+
+
+def test_set_up_goes_on_without_a_compiler_and_after_a_failed_build(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setattr(native_kernels, "_home", lambda: tmp_path)
+    with monkeypatch.context() as without:
+        without.setenv("PATH", "/nowhere")
+        assert native_kernels.state() == "no_compiler"
+        assert native_kernels.main() == 0
+        assert not list(tmp_path.iterdir())
+    monkeypatch.setattr(native_kernels, "compiler", lambda: "/bin/false")
+    assert native_kernels.main() == 0
+    assert "遅くなります" in capsys.readouterr().out
+    assert native_kernels.state() == "failed"
+    assert native_kernels.main() == 0
+    assert capsys.readouterr().out == ""
