@@ -44,6 +44,7 @@ def first(studio: Studio) -> str:
     return run_id
 
 
+@pytest.mark.usefixtures("few_general")
 def test_command_starts_a_new_run_that_names_its_parent(
     studio: Studio, first: str, capsys: pytest.CaptureFixture[str]
 ) -> None:

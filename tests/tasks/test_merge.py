@@ -80,6 +80,7 @@ def test_average_equals_the_dense_one(
     assert changed > 20
 
 
+@pytest.mark.usefixtures("few_general")
 def test_merged_run_is_evaluated_continued_and_made_again(
     studio: Studio, first: str, second: str, average: str
 ) -> None:
