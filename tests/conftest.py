@@ -23,7 +23,7 @@ if TYPE_CHECKING:
 # each of them would spend more time on compiling transformers than on its work.
 os.environ.pop("PYTHONDONTWRITEBYTECODE", None)
 sys.dont_write_bytecode = False
-# Two tests run at a time: threads of matrix products would only wait for each other, spinning.
+# Tests run side by side: threads of matrix products would only wait for each other, spinning.
 os.environ.setdefault("OPENBLAS_NUM_THREADS", "1")
 blas.preload()  # before any test module imports MLX
 # A shell's background job ignores Ctrl+C, and so would every program that a test interrupts.
