@@ -29,6 +29,7 @@ def test_the_usual_settings_are_tried_first_and_no_choice_twice() -> None:
     assert made[0] == Choice(1e-3, 16, 200)
     assert len(set(made)) == len(made) == 12
     assert {one.learning_rate for one in made} > {1e-3, 3e-3}
+    assert made[1].rank == 64
     assert {one.wordings for one in made} == {0.0, 0.5}
     assert not any(one.wordings for one in tuning.choices(USUAL, 12, rewords=False))
 
@@ -65,6 +66,8 @@ def test_three_times_the_usual_time_compares_the_best_and_the_usual_to_the_end()
     made = tuning.plan(USUAL, 3 * 30 + SPEED.spent_s, SPEED, rewords=False)
     assert (made.finalists, made.rungs) == (2, (0.25,))
     assert len(made.choices) >= tuning.LEAST_CHOICES
+    less = tuning.plan(USUAL, 75, SPEED, rewords=False)
+    assert (less.finalists, less.rungs, len(less.choices)) == (2, (), 2)
     assert tuning.plan(USUAL, 45, SPEED, rewords=False).finalists == 1
 
 
@@ -107,6 +110,21 @@ def test_forgetting_costs_half_of_what_it_takes() -> None:
 def test_equal_answers_are_told_apart_by_the_loss() -> None:
     first, second = trial(0, [1.0, 0.0], loss=2.0), trial(1, [1.0, 0.0], loss=1.0)
     assert tuning.ranked([first, second]) == [second, first]
+
+
+def test_before_anything_is_answered_the_loss_decides_and_not_what_was_forgotten() -> None:
+    learned = trial(0, [0.1] * 10, [0.0] * 10, loss=1.0)
+    kept = trial(1, [0.0] * 10, [1.0] * 10, loss=4.0)
+    assert tuning.ranked([kept, learned])[0] == learned
+
+
+def test_what_keeps_more_does_not_win_at_the_price_of_the_goal() -> None:
+    usual = trial(0, [0.6] * 20, [0.0] * 10)
+    kept = trial(1, [0.4] * 20, [1.0] * 10)
+    assert kept.score.value > usual.score.value
+    assert tuning.winner([usual, kept], 42) == usual
+    both = trial(1, [0.6] * 20, [1.0] * 10)
+    assert tuning.winner([usual, both], 42) == both
 
 
 def test_choices_that_cannot_be_told_apart_are_settled() -> None:

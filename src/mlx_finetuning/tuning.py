@@ -25,7 +25,9 @@ FINALISTS = 2
 COUNTS = (16, 12, 8, 6, 5, 4, 3, 2)
 """How many choices are tried, the most that fit."""
 LEAST_CHOICES = 3
-"""With fewer the usual settings are not trained to the end for comparison."""
+"""With fewer no short trials are worth their time."""
+TOLD = 0.2
+"""The goal's measure below which answers tell nothing yet, and the loss does."""
 FORGETTING = 0.5
 """Points that a forgotten share costs, in points of the goal's measure."""
 NEARLY_EQUAL = 0.02
@@ -38,7 +40,7 @@ LAST_VALIDATIONS = 8
 """Of the last run, at its start and its end too."""
 MARGIN = 0.9
 """Share of the time that is planned: speeds vary."""
-RATES, RANKS, UPDATES, WORDINGS = (1 / 3, 1.0, 3.0), (0.5, 1.0, 2.0), (0.5, 1.0, 2.0), (0.0, 0.5)
+RATES, RANKS, UPDATES, WORDINGS = (1 / 3, 1.0, 3.0), (0.5, 1.0, 4.0), (0.5, 1.0, 2.0), (0.0, 0.5)
 """What choices multiply the usual rate, rank and updates by, and the shares of other wordings."""
 USUAL_REPLAY = -1
 HIGHEST_RATE = 5e-3
@@ -191,10 +193,10 @@ def choices(
             replay=replay,
         )
 
-    # A higher rate learns in half the updates, which pays for what is replayed beside them.
-    found = [usual, changed(rate=3.0), changed(rate=3.0, updates=0.5, replay=replay)]
-    found += [changed(rate=3.0, wordings=0.5), changed(wordings=0.5)] if rewords else []
-    found += [changed(replay=replay), changed(updates=2.0), changed(rank=2.0), changed(rate=1 / 3)]
+    found = [usual, changed(rank=4.0), changed(rate=3.0)]
+    found += [changed(rank=4.0, wordings=0.5), changed(wordings=0.5)] if rewords else []
+    found += [changed(rate=3.0, replay=replay), changed(rank=4.0, replay=replay)]
+    found += [changed(updates=2.0), changed(rank=4.0, rate=1 / 3), changed(rate=1 / 3)]
     others = [
         changed(rate, updates, rank, wordings, kept)
         for rate in RATES
@@ -219,7 +221,8 @@ def plan(
     `choices`.
 
     Rather than be compared once more half-way, the best and the usual settings are both trained to
-    the end. Where the usual training alone takes too much of the time, all choices get fewer updates.
+    the end, and rather than be compared when little was learned, the two likeliest are. Where the usual
+    training alone takes too much of the time, all choices get fewer updates.
     """
     left_s = MARGIN * (seconds - speed.spent_s)
 
@@ -232,9 +235,9 @@ def plan(
         return Plan(seconds, speed, tried, updates < base.iterations, rungs, finalists)
 
     def largest(rungs: tuple[float, ...], finalists: int) -> Plan:
-        for count in COUNTS:
+        for count in COUNTS if rungs else (FINALISTS,):
             compared = made(count, LONGEST_FINAL, rungs, finalists)
-            is_told = RUNGS[0] * compared.choices[0].updates >= LEAST_UPDATES
+            is_told = not rungs or rungs[0] * compared.choices[0].updates >= LEAST_UPDATES
             if is_told and needed_s(compared) <= left_s and not (compared.is_cut and finalists > 1):
                 return compared
         return made(1, 1.0, RUNGS, 1)
@@ -243,7 +246,10 @@ def plan(
         (largest(rungs, FINALISTS) for rungs in (RUNGS, RUNGS[:1])),
         key=lambda one: len(one.choices),
     )
-    return both if len(both.choices) >= LEAST_CHOICES else largest(RUNGS, 1)
+    if len(both.choices) >= LEAST_CHOICES:
+        return both
+    found = (largest((), FINALISTS), largest(RUNGS, 1), largest(RUNGS[:1], 1))
+    return next((one for one in found if len(one.choices) > 1), found[0])
 
 
 def needed_s(plan: Plan) -> float:
@@ -263,8 +269,12 @@ def survivors_of(count: int) -> int:
 
 
 def ranked(trials: Sequence[Trial]) -> list[Trial]:
-    """The best first; of equal ones the one with the lower loss, then the earlier choice."""
-    return sorted(trials, key=lambda one: (-one.score.value, one.score.loss, one.number))
+    """The best first; of equal ones the one with the lower loss, then the earlier choice. Where no
+    trial answers much yet, what was forgotten must not decide: then by the loss alone."""
+    is_told = max(one.score.goal for one in trials) >= TOLD
+    return sorted(
+        trials, key=lambda one: (-one.score.value if is_told else 0.0, one.score.loss, one.number)
+    )
 
 
 def difference(first: Trial, second: Trial, seed: int) -> Interval:
@@ -303,12 +313,17 @@ def finalists(trials: Sequence[Trial], count: int, seed: int) -> list[int]:
 
 
 def winner(trials: Sequence[Trial], seed: int) -> Trial:
-    """The best, unless the usual settings are nearly as good: then these."""
-    best = ranked(trials)[0]
+    """The best of those that are no worse by the goal's measure than the usual settings; these, if
+    the best is hardly better."""
     usual = min(trials, key=lambda one: one.number)
+    if usual.number:
+        return ranked(trials)[0]
+    # What keeps more must not be paid for with what was to be learned.
+    enough = usual.score.goal - NEARLY_EQUAL
+    best = ranked([one for one in trials if one.score.goal >= enough])[0]
     gap = difference(best, usual, seed)
     is_better = gap.is_above_zero or gap.value >= NEARLY_EQUAL
-    return best if usual.number or is_better else usual
+    return best if is_better else usual
 
 
 def _mean(values: Sequence[float]) -> float:

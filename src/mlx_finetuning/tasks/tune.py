@@ -29,6 +29,8 @@ if TYPE_CHECKING:
     from mlx_finetuning.mlx_trainer.batches.examples import Example
 
 MEASURING = "速さの測定"
+REPLAY_FROM_S = 240.0
+"""Time that was asked for from which it is worth to let a base that replays nothing by itself speak."""
 MEASURED_ROWS = 32
 """Rows by whose length the cost of replay is told."""
 STAGES_JA = {0.25: "4分の1の長さで比べる", 0.5: "半分の長さで比べる", 1.0: "最後まで学習する"}
@@ -136,7 +138,7 @@ class _Tuning:
         self._bench = replace(bench, known=bench.general(context.progress))
         self._plan = self._record.plan() or self._planned()
         self._halve()
-        trained = self._finalists(self._compared())
+        trained = self._finalists()
         final = tuning.winner(trained, settings.seed)
         return self._result(final, trained)
 
@@ -162,11 +164,13 @@ class _Tuning:
 
         context, bench = self._context, self._bench
         context.progress(Step(MEASURING, 0, 0))
+        seconds = float(context.config["seconds"])
         usual = self._self_answers(self._settings.replay)
         replayed = min(workload.REPLAYED, len(usual))
         replay, said = tuning.USUAL_REPLAY, usual
         # Whoever set a number has chosen; and what was never known cannot be kept.
-        if self._settings.replay == tuning.USUAL_REPLAY and bench.known:
+        is_open = self._settings.replay == tuning.USUAL_REPLAY and bench.known
+        if is_open and (usual or seconds >= REPLAY_FROM_S):
             said = usual or self._self_answers(workload.REPLAYED)
             replay = replayed + workload.REPLAYED if said else tuning.USUAL_REPLAY
         before_s = time.monotonic()
@@ -198,7 +202,6 @@ class _Tuning:
             replayed=replayed,
             replayed_s=round(update_s * self._share_of_update(said), 5),
         )
-        seconds = float(context.config["seconds"])
         rewords = self._goal in ("faq", "labels")
         plan = tuning.plan(self._settings, seconds, speed, rewords=rewords, replay=replay)
         self._record.keep_plan(plan)
@@ -231,7 +234,9 @@ class _Tuning:
     def _halve(self) -> None:
         """Compare, and let the better half go on, until it is settled or the time is up."""
         left = list(range(len(self._plan.choices)))
-        for share in self._plan.rungs if len(left) > 1 else ():
+        for share in self._plan.rungs:
+            if len(left) == 1:
+                return
             rung = []
             for number in left:
                 if self._is_time_up(number, share):
@@ -258,9 +263,12 @@ class _Tuning:
         self._record.append(TimeUp(done))
         return True
 
-    def _finalists(self, compared: Sequence[Trial]) -> list[Trial]:
-        """The choices that are trained to the end, the best of `compared` first."""
-        numbers = tuning.finalists(compared, self._plan.finalists, self._settings.seed)
+    def _finalists(self) -> list[Trial]:
+        """The choices that are trained to the end, the best of those compared first."""
+        plan = self._plan
+        numbers = list(range(len(plan.choices)))
+        if plan.rungs:
+            numbers = tuning.finalists(self._compared(), plan.finalists, self._settings.seed)
         trained = [self._trial(numbers[0], 1.0)]
         for number in numbers[1:]:
             if self._is_time_up(number, 1.0):
