@@ -185,7 +185,7 @@ def test_a_run_that_explodes_is_a_bad_trial_and_not_the_end(
 
     def explodes(context: TaskContext, settings: TrainConfig, *rest: Any) -> Any:
         result = learn(context, settings, *rest)
-        if settings.learning_rate > USUAL.learning_rate:
+        if settings.rank > USUAL.rank:
             raise LossExploded(update=2, rows=[], loss=9.0, first_loss=1.0)
         return result
 
