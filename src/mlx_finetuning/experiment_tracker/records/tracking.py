@@ -9,20 +9,20 @@ cost it no time. The process ends when its standard input does; a line there say
 from __future__ import annotations
 
 import contextlib
+import functools
 import json
 import os
 import select
 import subprocess
 import sys
 from collections.abc import Callable, Iterator, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 
 from mlx_finetuning import files
 from mlx_finetuning.experiment_tracker.records import content, trackers
 from mlx_finetuning.experiment_tracker.records.content import RunRecords, Scalars
-from mlx_finetuning.experiment_tracker.records.trackers import TRACKERS, Tracker
-from mlx_finetuning.files import JsonObject
+from mlx_finetuning.experiment_tracker.records.trackers import TRACKERS
 from mlx_finetuning.utils import processes
 from mlx_finetuning.workspace import Workspace
 
@@ -39,6 +39,15 @@ class Told:
 
     trained: int = -1
     validated: int = -1
+
+    def lacks(self, point: Scalars) -> bool:
+        """Whether it is new; a run that goes on writes lines anew that it had written before."""
+        return point.step > (self.validated if "valid_loss" in point.values else self.trained)
+
+    def beside(self, point: Scalars) -> Told:
+        """With this point told, too."""
+        is_valid = "valid_loss" in point.values
+        return replace(self, **{"validated" if is_valid else "trained": point.step})
 
 
 @contextlib.contextmanager
@@ -89,15 +98,19 @@ def main(arguments: Sequence[str]) -> None:
     while words is None:
         ready, _, _ = select.select([sys.stdin.buffer], [], [], LOOK_S)
         words = sys.stdin.buffer.read() if ready else None
-        lines, offset = _new_lines(paths.metrics, offset)
-        told = _tell(opened, records, lines, told)
-        files.write_json(paths.tracked, asdict(told))
+        points, offset = _new_points(records, paths.metrics, offset)
+        points = [point for point in points if told.lacks(point)]
+        if points:
+            for tracker in opened:
+                tracker.log(points)
+            told = functools.reduce(Told.beside, points, told)
+            files.write_json(paths.tracked, asdict(told))
     for tracker in opened:
         tracker.finish(failed=words == FAILED)
 
 
-def _new_lines(path: Path, offset: int) -> tuple[list[JsonObject], int]:
-    """Whole lines behind `offset`, and where they end; all of them, if the log was cut since."""
+def _new_points(records: RunRecords, path: Path, offset: int) -> tuple[list[Scalars], int]:
+    """Of whole lines behind `offset`, and where those end; of all lines, if the log was cut since."""
     try:
         size = path.stat().st_size
     except FileNotFoundError:
@@ -106,26 +119,7 @@ def _new_lines(path: Path, offset: int) -> tuple[list[JsonObject], int]:
         stream.seek(offset if size >= offset else 0)
         start, text = stream.tell(), stream.read()
     end = text.rfind(b"\n") + 1
-    return [json.loads(line) for line in text[:end].splitlines()], start + end
-
-
-def _tell(
-    opened: Sequence[Tracker], records: RunRecords, lines: Sequence[JsonObject], told: Told
-) -> Told:
-    """Hand on which of these lines go beyond what was told; what is told then."""
-    fresh: list[Scalars] = []
-    trained, validated = told.trained, told.validated
-    for line in lines:
-        update, is_valid = line.get("update"), "valid_loss" in line
-        # A run that goes on writes lines anew that it had written before.
-        if isinstance(update, int) and update > (told.validated if is_valid else told.trained):
-            fresh += records.scalars([line])
-            trained = trained if is_valid else update
-            validated = update if is_valid else validated
-    if fresh:
-        for tracker in opened:
-            tracker.log(fresh)
-    return Told(trained, validated)
+    return list(records.scalars(map(json.loads, text[:end].splitlines()))), start + end
 
 
 if __name__ == "__main__":
