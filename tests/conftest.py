@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING
 import pytest
 
 from mlx_finetuning.utils import blas
-from mlx_finetuning.workspace import Workspace
+from mlx_finetuning.workspace import JobPaths, Workspace
 from support import kernel_header
 from support.helpers import stop_jobs, write_facts
 
@@ -23,7 +23,7 @@ if TYPE_CHECKING:
 # each of them would spend more time on compiling transformers than on its work.
 os.environ.pop("PYTHONDONTWRITEBYTECODE", None)
 sys.dont_write_bytecode = False
-# Two tests run at a time: threads of matrix products would only wait for each other, spinning.
+# Tests run side by side: threads of matrix products would only wait for each other, spinning.
 os.environ.setdefault("OPENBLAS_NUM_THREADS", "1")
 blas.preload()  # before any test module imports MLX
 # A shell's background job ignores Ctrl+C, and so would every program that a test interrupts.
@@ -66,6 +66,32 @@ def workspace(tmp_path: Path) -> Iterator[Workspace]:
     workspace = Workspace(tmp_path / "workspace")
     yield workspace
     stop_jobs(workspace)
+
+
+@pytest.fixture(scope="module")
+def jobs_in_process() -> Iterator[None]:
+    """Jobs are done by the test's own process before whoever starts them goes on: a worker's imports
+    take longer than most of them. For files about what jobs do, not about workers.
+
+    Model servers live on, and stay processes.
+    """
+    from mlx_finetuning import mlx_trainer, worker
+    from mlx_finetuning.jobs import jobs, reporter, scheduling
+
+    start_worker = jobs._start_worker
+
+    def work(paths: JobPaths, lock_descriptor: int) -> None:
+        if jobs.read_job(paths).kind == "serve_model":
+            start_worker(paths, lock_descriptor)
+        else:
+            worker._worked(paths, reporter.Reporter(paths))
+
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(jobs, "_start_worker", work)
+        # What a process settles for itself would stay with the tests.
+        patch.setattr(scheduling, "as_batch_work", lambda: None)
+        patch.setattr(mlx_trainer, "for_training", lambda: None)
+        yield
 
 
 @pytest.fixture

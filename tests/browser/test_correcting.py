@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from pathlib import Path
+import shutil
 from urllib.parse import parse_qs, urlsplit
 
 import pytest
@@ -37,19 +37,27 @@ ROWS = {
 }
 
 
-@pytest.fixture
-def run_id(workspace: Workspace, tmp_path: Path) -> str:
+@pytest.fixture(scope="module")
+def trained(tmp_path_factory: pytest.TempPathFactory, jobs_in_process: None) -> Studio:
     """A run that has learned its five answers, one of which is out of date."""
-    path = tmp_path / "shop.csv"
+    folder = tmp_path_factory.mktemp("trained")
+    path = folder / "shop.csv"
     path.write_text("質問,回答\n" + "".join(f"{q},{a}\n" for q, a in ROWS.items()), "utf-8")
-    studio = Studio(workspace)
+    studio = Studio(Workspace(folder / "workspace"))
     studio.data.prepare(path, "shop", PrepareConfig(goal="faq"))
     settings = TrainConfig(
         dataset="shop", iterations=60, batch_size=5, warmup=5, replay=0, sample_every=0
     )
-    started = studio.training.start(settings)
-    studio.runs.follow(started, silent)
-    return started
+    studio.runs.follow(studio.training.start(settings), silent)
+    return studio
+
+
+@pytest.fixture
+def run_id(workspace: Workspace, trained: Studio) -> str:
+    """That run, in the server's workspace."""
+    shutil.copytree(trained.workspace.root, workspace.root, dirs_exist_ok=True)
+    (run,) = trained.runs.list()
+    return run.run_id
 
 
 def last_answer(page: Page) -> str:

@@ -15,6 +15,7 @@ from mlx_finetuning.ui.components.text import plain
 from mlx_finetuning.ui.experiments import continuing, merging, sharing
 from mlx_finetuning.ui.experiments.report import draw_first_line, draw_report
 from mlx_finetuning.ui.frame import errors_shown, studio
+from mlx_finetuning.utils.settings_ja import CHOICES_JA
 from mlx_finetuning.utils.units_ja import duration
 
 
@@ -146,7 +147,7 @@ def _draw_exports(run_id: str) -> None:
             icon=":material/table_view:",
             on_click="ignore",
         )
-        for form, name in (("tensorboard", "TensorBoard"), ("mlflow", "MLflow")):
+        for form, name in CHOICES_JA["trackers"].items():
             if form in app.records.formats() and st.button(f"{name}へ", icon=":material/upload:"):
                 written = app.records.write(run_id, form, app.workspace.exports)
                 st.success(f"書き出しました: {plain(str(written[0]))}")
