@@ -27,6 +27,9 @@ RUN pip install --no-cache-dir --constraint /tmp/pins/requirements.txt \
         "$(echo /tmp/wheels/*.whl)${EXTRA:+[$EXTRA]}" \
     && rm -rf /tmp/pins /tmp/wheels
 
+# Kernels for this image's MLX and Python; a GPU needs none.
+RUN python -m mlx_finetuning.utils.native_kernels
+
 RUN useradd --create-home --uid 1000 studio && install -d -o studio -g studio /data
 USER 1000:1000
 ENV MLX_FINETUNING_HOME=/data
