@@ -35,7 +35,7 @@ def test_every_format_and_type_has_words() -> None:
 
 
 def test_predicted_sizes_are_those_of_the_files(workspace: Workspace) -> None:
-    run_id = finished_run.make(workspace)
+    run_id = finished_run.make(workspace, short=True)
     predicted = Studio(workspace).exports.predicted_sizes(run_id)
     assert set(predicted) == set(QUANTIZATIONS)
     result = Studio(workspace).exports.start(run_id, quants=("Q8_0", "Q4_K_M")).follow()
@@ -46,7 +46,7 @@ def test_predicted_sizes_are_those_of_the_files(workspace: Workspace) -> None:
 def test_run_is_quantized_from_the_page_and_the_result_said_in_plain_words(
     workspace: Workspace,
 ) -> None:
-    run_id = finished_run.make(workspace)
+    run_id = finished_run.make(workspace, short=True)
     page = open_page("quantization", run=run_id)
     assert not page.exception
     assert not shown_errors(page)
