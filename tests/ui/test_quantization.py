@@ -13,7 +13,7 @@ from mlx_finetuning.studio import Studio
 from mlx_finetuning.ui.quantization.choice import FORMATS, FORMATS_JA, QUANTS_JA
 from mlx_finetuning.workspace import Workspace
 from support import finished_run, ui_workspaces
-from support.helpers import wait_until
+from support.helpers import jobs_in_process, wait_until
 from support.reports import EXPORT_REPORT
 from support.ui_pages import click, open_page, shown_errors, texts
 
@@ -38,7 +38,8 @@ def test_predicted_sizes_are_those_of_the_files(workspace: Workspace) -> None:
     run_id = finished_run.make(workspace, short=True)
     predicted = Studio(workspace).exports.predicted_sizes(run_id)
     assert set(predicted) == set(QUANTIZATIONS)
-    result = Studio(workspace).exports.start(run_id, quants=("Q8_0", "Q4_K_M")).follow()
+    with jobs_in_process():
+        result = Studio(workspace).exports.start(run_id, quants=("Q8_0", "Q4_K_M")).follow()
     for quant, made in result.files.items():
         assert predicted[quant] == pytest.approx(made.size_bytes, rel=0.03)
 
