@@ -399,7 +399,7 @@ class DeployConfig:
     """How a tuned model goes into Ollama."""
 
     quant: str = setting("Q4_K_M", "量子化の種類", choices=QUANTIZATIONS)
-    context: int = setting(4096, "質問と答えを合わせた最大トークン数（num_ctx）", minimum=128)
+    context: int = setting(4096, "質問と答えを合わせた最大トークン数", minimum=128)
     """Tokens; no more than the model was made for."""
     temperature: float = setting(0.0, "温度。0なら毎回同じ答え", minimum=0.0, maximum=5.0)
     system: str = setting("", "システム文。空なら、学習データで共通に使ったもの")
