@@ -47,9 +47,10 @@ _INSTALL_BLAS_JA = (
     "Fedora: sudo dnf install openblas-threads / Arch: sudo pacman -S openblas"
 )
 # A checkout has a script that repairs; what came as a wheel is installed again.
+_IS_CHECKOUT = (Path(__file__).parents[2] / "setup.sh").exists()
 _REPAIR_JA = (
     "./setup.sh を実行してください。"
-    if (Path(__file__).parents[2] / "setup.sh").exists()
+    if _IS_CHECKOUT
     else "mlx-finetuning を入れ直してください（uv tool install には --force、pip install には --force-reinstall を付けて）。"
 )
 _PACKAGES = ("mlx", "mlx-lm", "transformers", "huggingface-hub", "gguf", "xllamacpp", "streamlit")
@@ -348,7 +349,7 @@ def check_kernels(measured: blas.Measurement | None) -> DiagnosisItem:
 
 
 def _kernels_advice_ja(state: native_kernels.State) -> str:
-    build = "./setup.sh（pipで入れたときは python -m mlx_finetuning.utils.native_kernels）"
+    build = "./setup.sh" if _IS_CHECKOUT else f"{sys.executable} -m {native_kernels.__name__}"
     advice: dict[native_kernels.State, str] = {
         "off": f"環境変数 {native_kernels.OVERRIDE} の off を外すと、C++のカーネルを使います。",
         "no_compiler": f"g++を入れてから {build} を実行してください。",
