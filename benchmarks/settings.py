@@ -15,7 +15,7 @@ import sys
 import time
 from collections import defaultdict
 from collections.abc import Iterator
-from concurrent.futures import ThreadPoolExecutor
+from concurrent.futures import ThreadPoolExecutor, as_completed
 from dataclasses import asdict, dataclass
 from pathlib import Path
 
@@ -96,7 +96,7 @@ def main() -> None:
             for settings in options.settings
             for seed in options.seeds
         ]
-        for one in work:
+        for one in as_completed(work):
             try:
                 found.append(one.result())
             except Exception as error:  # a run that broke must not end the others

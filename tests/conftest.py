@@ -13,7 +13,7 @@ import pytest
 
 from mlx_finetuning.utils import blas
 from mlx_finetuning.workspace import Workspace
-from support import kernel_header
+from support import helpers, kernel_header
 from support.helpers import stop_jobs, write_facts
 
 if TYPE_CHECKING:
@@ -23,7 +23,7 @@ if TYPE_CHECKING:
 # each of them would spend more time on compiling transformers than on its work.
 os.environ.pop("PYTHONDONTWRITEBYTECODE", None)
 sys.dont_write_bytecode = False
-# Two tests run at a time: threads of matrix products would only wait for each other, spinning.
+# Tests run side by side: threads of matrix products would only wait for each other, spinning.
 os.environ.setdefault("OPENBLAS_NUM_THREADS", "1")
 blas.preload()  # before any test module imports MLX
 # A shell's background job ignores Ctrl+C, and so would every program that a test interrupts.
@@ -66,6 +66,13 @@ def workspace(tmp_path: Path) -> Iterator[Workspace]:
     workspace = Workspace(tmp_path / "workspace")
     yield workspace
     stop_jobs(workspace)
+
+
+@pytest.fixture(scope="module")
+def jobs_in_process() -> Iterator[None]:
+    """For files about what jobs do, not about workers: see `helpers.jobs_in_process`."""
+    with helpers.jobs_in_process():
+        yield
 
 
 @pytest.fixture

@@ -29,6 +29,7 @@ def test_the_usual_settings_are_tried_first_and_no_choice_twice() -> None:
     assert made[0] == Choice(1e-3, 16, 200)
     assert len(set(made)) == len(made) == 12
     assert {one.learning_rate for one in made} > {1e-3, 3e-3}
+    assert made[1].rank == 64
     assert {one.wordings for one in made} == {0.0, 0.5}
     assert not any(one.wordings for one in tuning.choices(USUAL, 12, rewords=False))
 
@@ -44,6 +45,40 @@ def test_a_trial_has_its_share_of_the_updates_and_keeps_alpha_in_proportion() ->
     assert (settings.iterations, settings.rank, settings.alpha) == (50, 32, 64.0)
     assert (settings.learning_rate, settings.wordings, settings.sample_every) == (3e-3, 0.5, 0)
     assert Choice(1e-3, 16, 200).settings(USUAL).iterations == 200
+
+
+def test_what_is_replayed_is_tried_where_it_can_be_and_costs_its_time() -> None:
+    made = tuning.choices(USUAL, 12, rewords=False, replay=4)
+    assert {one.replay for one in made} == {tuning.USUAL_REPLAY, 4}
+    assert {one.replay for one in tuning.choices(USUAL, 40, rewords=True)} == {tuning.USUAL_REPLAY}
+    usual, replaying = Choice(1e-3, 16, 200), Choice(1e-3, 16, 200, replay=4)
+    assert usual.settings(dataclasses.replace(USUAL, replay=7)).replay == 7
+    assert replaying.settings(USUAL).replay == 4
+    plan = tuning.Plan(600, dataclasses.replace(SPEED, replayed_s=0.025), (usual, replaying))
+    more_s = plan.trial_s(replaying, 0.5) - plan.trial_s(usual, 0.5)
+    assert more_s == pytest.approx(100 * 4 * 0.025)
+    known = dataclasses.replace(plan.speed, replayed=4)  # the usual run replays as many
+    same = dataclasses.replace(plan, speed=known)
+    assert same.trial_s(replaying, 0.5) == pytest.approx(same.trial_s(usual, 0.5))
+
+
+def test_three_times_the_usual_time_compares_the_best_and_the_usual_to_the_end() -> None:
+    made = tuning.plan(USUAL, 3 * 30 + SPEED.spent_s, SPEED, rewords=False)
+    assert (made.finalists, made.rungs) == (2, (0.25,))
+    assert len(made.choices) >= tuning.LEAST_CHOICES
+    less = tuning.plan(USUAL, 75, SPEED, rewords=False)
+    assert (less.finalists, less.rungs, len(less.choices)) == (2, (), 2)
+    assert tuning.plan(USUAL, 45, SPEED, rewords=False).finalists == 1
+
+
+def test_the_usual_settings_are_trained_beside_the_best_or_the_next_beside_them() -> None:
+    usual, good, bad = trial(0, [0.5] * 20), trial(1, [0.9] * 20), trial(2, [0.0] * 20)
+    assert tuning.finalists([usual, good, bad], 2, 42) == [1, 0]
+    assert tuning.finalists([good, bad], 2, 42) == [1, 0]
+    assert tuning.finalists([good, usual], 1, 42) == [1]
+    near = trial(1, [0.4, 0.6] * 9 + [0.5, 0.4])
+    assert tuning.finalists([usual, near, bad], 2, 42) == [0, 1]
+    assert tuning.finalists([usual, bad], 2, 42) == [0]
 
 
 @pytest.mark.parametrize("seconds", [60, 150, 300, 900, 3600])
@@ -75,6 +110,21 @@ def test_forgetting_costs_half_of_what_it_takes() -> None:
 def test_equal_answers_are_told_apart_by_the_loss() -> None:
     first, second = trial(0, [1.0, 0.0], loss=2.0), trial(1, [1.0, 0.0], loss=1.0)
     assert tuning.ranked([first, second]) == [second, first]
+
+
+def test_before_anything_is_answered_the_loss_decides_and_not_what_was_forgotten() -> None:
+    learned = trial(0, [0.1] * 10, [0.0] * 10, loss=1.0)
+    kept = trial(1, [0.0] * 10, [1.0] * 10, loss=4.0)
+    assert tuning.ranked([kept, learned])[0] == learned
+
+
+def test_what_keeps_more_does_not_win_at_the_price_of_the_goal() -> None:
+    usual = trial(0, [0.6] * 20, [0.0] * 10)
+    kept = trial(1, [0.4] * 20, [1.0] * 10)
+    assert kept.score.value > usual.score.value
+    assert tuning.winner([usual, kept], 42) == usual
+    both = trial(1, [0.6] * 20, [1.0] * 10)
+    assert tuning.winner([usual, both], 42) == both
 
 
 def test_choices_that_cannot_be_told_apart_are_settled() -> None:

@@ -35,6 +35,7 @@ def setting(
 C = TypeVar("C")
 
 ENGINES = ("mlx", "mlx-lm", "simulation")
+TRACKERS = ("tensorboard", "mlflow", "trackio", "wandb")
 HIDDEN = ("read", "skip")
 HOLD_OUT = ("auto", "paraphrase", "group")
 GOALS = ("faq", "style", "labels", "rewrite", "text", "preference")
@@ -277,6 +278,12 @@ class TrainConfig:
         0.0, "使うメモリーの上限（GB）。超えたら保存して止まる。0なら自動", minimum=0.0
     )
     """10**9 bytes; 0 leaves a twentieth of the machine's memory to others."""
+    trackers: tuple[str, ...] = setting(
+        (),
+        "学習中の記録を、ほかの道具にも残す（コンマ区切り）。このマシンの中（作業フォルダのtracking）に書き、"
+        "外には送らない。その道具のパッケージが要る",
+        choices=TRACKERS,
+    )
     seed: int = setting(42, "乱数の種", minimum=0)
 
 
@@ -392,7 +399,7 @@ class DeployConfig:
     """How a tuned model goes into Ollama."""
 
     quant: str = setting("Q4_K_M", "量子化の種類", choices=QUANTIZATIONS)
-    context: int = setting(4096, "質問と答えを合わせた最大トークン数（num_ctx）", minimum=128)
+    context: int = setting(4096, "質問と答えを合わせた最大トークン数", minimum=128)
     """Tokens; no more than the model was made for."""
     temperature: float = setting(0.0, "温度。0なら毎回同じ答え", minimum=0.0, maximum=5.0)
     system: str = setting("", "システム文。空なら、学習データで共通に使ったもの")
@@ -561,8 +568,10 @@ def _converted(value: Any, hint: Any) -> Any:
 
 def fault(value: Any, metadata: Mapping[Any, Any]) -> str:
     """What is wrong with a setting's value, by its bounds and choices; empty for nothing."""
-    if metadata["choices"] and value not in metadata["choices"]:
-        return f"「{value}」は選べません。選べるのは {', '.join(metadata['choices'])} です。"
+    chosen = value if isinstance(value, (list, tuple)) else (value,)
+    wrong = [one for one in chosen if metadata["choices"] and one not in metadata["choices"]]
+    if wrong:
+        return f"「{wrong[0]}」は選べません。選べるのは {', '.join(metadata['choices'])} です。"
     if metadata["minimum"] is not None and value < metadata["minimum"]:
         return f"{value:g} は小さすぎます。{metadata['minimum']:g} 以上にしてください。"
     if metadata["maximum"] is not None and value > metadata["maximum"]:

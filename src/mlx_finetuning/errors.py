@@ -745,12 +745,8 @@ class ShortcutUnwritable(SystemProblem):
     """The file that starts the interface cannot be written or removed. Data: path, reason."""
 
 
-class MlflowNotInstalled(SystemProblem):
-    """No data."""
-
-
-class TensorboardNotInstalled(SystemProblem):
-    """No data."""
+class TrackerNotInstalled(SystemProblem):
+    """The program that should keep a run's records is absent. Data: title, extra."""
 
 
 class UnexpectedError(SystemProblem, code="UNEXPECTED"):

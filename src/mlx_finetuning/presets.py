@@ -7,6 +7,7 @@ The table of defaults, each with its source or measurement; every value can be c
 |---|---|---|---|
 | rate | method, width | `METHOD_RATES` × `rate_for(width)` | "LoRA Without Regret" (Thinking Machines 2025) |
 | rank, alpha | – | 16, 32; trial 8, 16; thorough 32, 64 | measured: 4, 16, 64 |
+| rank of facts | rows, width | 64 from 200 rows, below a width of 512 | measured on tiny-ja: 4, 16, 64 |
 | updates | goal, rows | `AMOUNTS` | measured on tiny-ja and SmolLM2 |
 | rate of pairs | goal | a tenth | DPO's own (Rafailov et al. 2023: 1e-6 for full tuning) |
 
@@ -48,6 +49,9 @@ AMOUNTS = {
     "preference": Amount(1200, 1, 5, rate=0.1),  # what DPO needs, by its own setting's words
 }
 """By goal, where it is not the usual."""
+MANY_FACTS, NARROW, RANK_OF_MANY = 200, 512, 64
+"""Rows of facts from which a model of less width than this needs this rank to hold them: tiny-ja answers
+27 of 80 wordings after 240 rows at rank 16, 75 at 64, and forgets no more (docs/decisions.md)."""
 TOLERANCE = 0.05
 """Share of right answers by which the best of a small grid may beat the table."""
 METHOD_RATES = {"lora": 1.0, "dora": 1.0, "full": 0.1}
@@ -93,11 +97,13 @@ def presets(base: TrainConfig, rows: int, width: int = 0, goal: str = "") -> lis
         batch_size=max(min(base.batch_size, rows), 1),
         learning_rate=float(f"{METHOD_RATES[base.method] * amount.rate * rate:.2g}"),
     )
+    if goal == "faq" and rows >= MANY_FACTS and 0 < width < NARROW:
+        start = _ranked(start, max(RANK_OF_MANY, start.rank))
     per_pass = math.ceil(max(rows, 1) / start.batch_size)
     trial = _timed(dataclasses.replace(start, rank=8, alpha=16.0), min(per_pass, TRIAL_UPDATES))
     usual = _timed(start, math.ceil(passes * per_pass))
     thorough = _timed(
-        dataclasses.replace(start, rank=32, alpha=64.0, patience=5), 2 * usual.iterations
+        dataclasses.replace(_ranked(start, max(32, start.rank)), patience=5), 2 * usual.iterations
     )
     return [
         Preset("trial", "お試し", _told(trial, per_pass, "動くことを短時間で確かめます"), trial),
@@ -109,6 +115,11 @@ def presets(base: TrainConfig, rows: int, width: int = 0, goal: str = "") -> lis
             thorough,
         ),
     ]
+
+
+def _ranked(settings: TrainConfig, rank: int) -> TrainConfig:
+    """With that rank; alpha keeps its proportion."""
+    return dataclasses.replace(settings, rank=rank, alpha=settings.alpha * rank / settings.rank)
 
 
 def _timed(settings: TrainConfig, updates: int) -> TrainConfig:

@@ -3,7 +3,8 @@
 All that is tried stands in a `Plan`, made once from a measured speed and kept, so that the same plan
 and seed give the same choice and a tuning that was killed goes on where it was. Successive halving is
 that of Jamieson and Talwalkar (2016): a quarter of the updates for all, half of them for the better
-half, all for the best. Each trial runs its schedule to the end, as a run of its own. Trains nothing.
+half, all for the best and, beside it, for the usual settings: what is better when little was learned
+need not be in the end. Each trial runs its schedule to the end, as a run of its own. Trains nothing.
 """
 
 from __future__ import annotations
@@ -18,9 +19,15 @@ from mlx_finetuning.experiment_tracker.evaluation.results import Interval
 from mlx_finetuning.experiment_tracker.evaluation.statistics import ratio
 
 RUNGS = (0.25, 0.5)
-"""Shares of the updates at which choices are compared; the winner gets all."""
-COUNTS = (16, 12, 8, 6, 4, 3, 2)
+"""Shares of the updates at which choices are compared before the last runs get all."""
+FINALISTS = 2
+"""Choices that are trained to the end, where the time allows: the best and the usual ones."""
+COUNTS = (16, 12, 8, 6, 5, 4, 3, 2)
 """How many choices are tried, the most that fit."""
+LEAST_CHOICES = 3
+"""With fewer no short trials are worth their time."""
+TOLD = 0.2
+"""The goal's measure below which answers tell nothing yet, and the loss does."""
 FORGETTING = 0.5
 """Points that a forgotten share costs, in points of the goal's measure."""
 NEARLY_EQUAL = 0.02
@@ -33,8 +40,9 @@ LAST_VALIDATIONS = 8
 """Of the last run, at its start and its end too."""
 MARGIN = 0.9
 """Share of the time that is planned: speeds vary."""
-RATES, RANKS, UPDATES, WORDINGS = (1 / 3, 1.0, 3.0), (0.5, 1.0, 2.0), (0.5, 1.0, 2.0), (0.0, 0.5)
+RATES, RANKS, UPDATES, WORDINGS = (1 / 3, 1.0, 3.0), (0.5, 1.0, 4.0), (0.5, 1.0, 2.0), (0.0, 0.5)
 """What choices multiply the usual rate, rank and updates by, and the shares of other wordings."""
+USUAL_REPLAY = -1
 HIGHEST_RATE = 5e-3
 
 
@@ -48,6 +56,8 @@ class Choice:
     """In the end, not in a trial."""
     wordings: float = 0.0
     """Share of questions that are learned in other words, made mechanically."""
+    replay: int = USUAL_REPLAY
+    """Replayed examples of an update: as many as usual, or so many."""
 
     def settings(self, base: TrainConfig, share: float = 1.0) -> TrainConfig:
         """Of a run with so much of the updates; its alpha keeps its proportion to the rank."""
@@ -58,6 +68,7 @@ class Choice:
             rank=self.rank,
             alpha=base.alpha * self.rank / base.rank,
             wordings=self.wordings,
+            replay=base.replay if self.replay == USUAL_REPLAY else self.replay,
             iterations=updates,
             epochs=0.0,
             warmup=min(base.warmup, updates // 10),
@@ -71,9 +82,9 @@ class Choice:
     def text(self) -> str:
         """In Japanese, for people."""
         reworded = f"、言い換え{self.wordings:.0%}" if self.wordings else ""
-        return (
-            f"学習率 {self.learning_rate:g}、ランク {self.rank}、更新 {self.updates:,}回{reworded}"
-        )
+        kept = f"、忘れにくくする例 {self.replay}" if self.replay != USUAL_REPLAY else ""
+        counts = f"学習率 {self.learning_rate:g}、ランク {self.rank}、更新 {self.updates:,}回"
+        return f"{counts}{reworded}{kept}"
 
 
 @dataclass(frozen=True)
@@ -89,6 +100,10 @@ class Speed:
     """Of a trial before its first update."""
     spent_s: float
     """Until the plan was made."""
+    replayed: int = 0
+    """Examples that an update of the usual settings replays."""
+    replayed_s: float = 0.0
+    """By which each of them lengthens an update."""
 
 
 @dataclass(frozen=True)
@@ -102,12 +117,17 @@ class Plan:
     """The usual settings first."""
     is_cut: bool = False
     """Whether updates are fewer than usual, for want of time."""
+    rungs: tuple[float, ...] = RUNGS
+    finalists: int = 1
+    """How many are trained to the end."""
 
     def trial_s(self, choice: Choice, share: float) -> float:
         """What a trial is expected to take."""
         speed, validations = self.speed, LAST_VALIDATIONS if share == 1 else 2
         fixed_s = speed.start_s + validations * speed.validation_s + speed.score_s
-        return share * choice.updates * speed.update_s + fixed_s
+        more = 0 if choice.replay == USUAL_REPLAY else choice.replay - speed.replayed
+        update_s = max(speed.update_s + more * speed.replayed_s, 0.0)
+        return share * choice.updates * update_s + fixed_s
 
 
 @dataclass(frozen=True)
@@ -148,69 +168,99 @@ class Trial:
     seconds: float
 
 
-def choices(base: TrainConfig, count: int, *, rewords: bool) -> tuple[Choice, ...]:
+def choices(
+    base: TrainConfig, count: int, *, rewords: bool, replay: int = USUAL_REPLAY
+) -> tuple[Choice, ...]:
     """The usual settings, then others, the likeliest to matter first; always the same for a seed.
 
-    rewords: whether other wordings of questions can be made.
+    rewords: whether other wordings of questions can be made. replay: how many examples are replayed
+    where more is to be kept than usual; `USUAL_REPLAY` where nothing else can be tried.
     """
     usual = Choice(base.learning_rate, base.rank, base.iterations)
 
     def changed(
-        rate: float = 1.0, updates: float = 1.0, rank: float = 1.0, wordings: float = 0.0
+        rate: float = 1.0,
+        updates: float = 1.0,
+        rank: float = 1.0,
+        wordings: float = 0.0,
+        replay: int = USUAL_REPLAY,
     ) -> Choice:
         return Choice(
             learning_rate=float(f"{min(rate * usual.learning_rate, HIGHEST_RATE):.2g}"),
             rank=max(round(rank * usual.rank), 1),
             updates=max(round(updates * usual.updates), 1),
             wordings=wordings,
+            replay=replay,
         )
 
-    found = [usual, changed(rate=3.0)]
-    found += [changed(wordings=0.5), changed(rate=3.0, wordings=0.5)] if rewords else []
-    found += [changed(rate=1 / 3), changed(updates=2.0), changed(rank=2.0)]
-    shares = WORDINGS if rewords else WORDINGS[:1]
+    found = [usual, changed(rank=4.0), changed(rate=3.0)]
+    found += [changed(rank=4.0, wordings=0.5), changed(wordings=0.5)] if rewords else []
+    found += [changed(rate=3.0, replay=replay), changed(rank=4.0, replay=replay)]
+    found += [changed(updates=2.0), changed(rank=4.0, rate=1 / 3), changed(rate=1 / 3)]
     others = [
-        changed(rate, updates, rank, wordings)
+        changed(rate, updates, rank, wordings, kept)
         for rate in RATES
         for updates in UPDATES
         for rank in RANKS
-        for wordings in shares
+        for wordings in (WORDINGS if rewords else WORDINGS[:1])
+        for kept in (USUAL_REPLAY, replay)
     ]
     random.Random(base.seed).shuffle(others)
     return tuple(dict.fromkeys(found + others))[:count]
 
 
-def plan(base: TrainConfig, seconds: float, speed: Speed, *, rewords: bool) -> Plan:
-    """As many choices as fit into the time, the usual ones at least.
+def plan(
+    base: TrainConfig,
+    seconds: float,
+    speed: Speed,
+    *,
+    rewords: bool,
+    replay: int = USUAL_REPLAY,
+) -> Plan:
+    """As many choices as fit into the time, the usual ones at least; `rewords` and `replay` as for
+    `choices`.
 
-    Where the usual training alone takes too much of the time, all choices get fewer updates.
+    Rather than be compared once more half-way, the best and the usual settings are both trained to
+    the end, and rather than be compared when little was learned, the two likeliest are. Where the usual
+    training alone takes too much of the time, all choices get fewer updates.
     """
     left_s = MARGIN * (seconds - speed.spent_s)
 
-    def made(count: int, share: float) -> Plan:
+    def made(count: int, share: float, rungs: tuple[float, ...], finalists: int) -> Plan:
         nothing = Plan(seconds, speed, (Choice(base.learning_rate, base.rank, 0),))
         most = (share * left_s - nothing.trial_s(nothing.choices[0], 1.0)) / speed.update_s
         updates = max(min(base.iterations, int(most)), LEAST_UPDATES)
         start = dataclasses.replace(base, iterations=updates)
-        is_cut = updates < base.iterations
-        return Plan(seconds, speed, choices(start, count, rewords=rewords), is_cut)
+        tried = choices(start, count, rewords=rewords, replay=replay)
+        return Plan(seconds, speed, tried, updates < base.iterations, rungs, finalists)
 
-    for count in COUNTS:
-        compared = made(count, LONGEST_FINAL)
-        is_told = RUNGS[0] * compared.choices[0].updates >= LEAST_UPDATES
-        if is_told and needed_s(compared) <= left_s:
-            return compared
-    return made(1, 1.0)
+    def largest(rungs: tuple[float, ...], finalists: int) -> Plan:
+        for count in COUNTS if rungs else (FINALISTS,):
+            compared = made(count, LONGEST_FINAL, rungs, finalists)
+            is_told = not rungs or rungs[0] * compared.choices[0].updates >= LEAST_UPDATES
+            if is_told and needed_s(compared) <= left_s and not (compared.is_cut and finalists > 1):
+                return compared
+        return made(1, 1.0, RUNGS, 1)
+
+    both = max(
+        (largest(rungs, FINALISTS) for rungs in (RUNGS, RUNGS[:1])),
+        key=lambda one: len(one.choices),
+    )
+    if len(both.choices) >= LEAST_CHOICES:
+        return both
+    found = (largest((), FINALISTS), largest(RUNGS, 1), largest(RUNGS[:1], 1))
+    return next((one for one in found if len(one.choices) > 1), found[0])
 
 
 def needed_s(plan: Plan) -> float:
-    """What all trials of a plan and the last run take, with choices of middling length left."""
+    """What all trials of a plan and the last runs take, with choices of middling length left."""
     count, total_s = len(plan.choices), 0.0
-    for share in RUNGS:
+    for share in plan.rungs:
         if count > 1:
             total_s += count * _mean([plan.trial_s(choice, share) for choice in plan.choices])
             count = survivors_of(count)
-    return total_s + _mean([plan.trial_s(choice, 1.0) for choice in plan.choices])
+    longest = _mean([plan.trial_s(choice, 1.0) for choice in plan.choices])
+    return total_s + min(plan.finalists, len(plan.choices)) * longest
 
 
 def survivors_of(count: int) -> int:
@@ -219,8 +269,12 @@ def survivors_of(count: int) -> int:
 
 
 def ranked(trials: Sequence[Trial]) -> list[Trial]:
-    """The best first; of equal ones the one with the lower loss, then the earlier choice."""
-    return sorted(trials, key=lambda one: (-one.score.value, one.score.loss, one.number))
+    """The best first; of equal ones the one with the lower loss, then the earlier choice. Where no
+    trial answers much yet, what was forgotten must not decide: then by the loss alone."""
+    is_told = max(one.score.goal for one in trials) >= TOLD
+    return sorted(
+        trials, key=lambda one: (-one.score.value if is_told else 0.0, one.score.loss, one.number)
+    )
 
 
 def difference(first: Trial, second: Trial, seed: int) -> Interval:
@@ -247,13 +301,29 @@ def is_settled(trials: Sequence[Trial], seed: int) -> bool:
     return all(not gap.is_above_zero and abs(gap.value) < NEARLY_EQUAL for gap in gaps)
 
 
+def finalists(trials: Sequence[Trial], count: int, seed: int) -> list[int]:
+    """Numbers of the choices that are trained to the end: the best, and beside it the usual one, or
+    where that is the best the next, unless it is surely worse."""
+    best, *others = ranked(trials)
+    if best.number:
+        beside = [0]
+    else:
+        beside = [one.number for one in others if not difference(best, one, seed).is_above_zero]
+    return [best.number, *beside[: count - 1]]
+
+
 def winner(trials: Sequence[Trial], seed: int) -> Trial:
-    """The best, unless the usual settings are nearly as good: then these."""
-    best = ranked(trials)[0]
+    """The best of those that are no worse by the goal's measure than the usual settings; these, if
+    the best is hardly better."""
     usual = min(trials, key=lambda one: one.number)
+    if usual.number:
+        return ranked(trials)[0]
+    # What keeps more must not be paid for with what was to be learned.
+    enough = usual.score.goal - NEARLY_EQUAL
+    best = ranked([one for one in trials if one.score.goal >= enough])[0]
     gap = difference(best, usual, seed)
     is_better = gap.is_above_zero or gap.value >= NEARLY_EQUAL
-    return best if usual.number or is_better else usual
+    return best if is_better else usual
 
 
 def _mean(values: Sequence[float]) -> float:

@@ -101,6 +101,8 @@ class RunPaths(JobPaths):
     certificate = _Entry("certificate.json")
     merge = _Entry("merge.json")
     """Of a run that was made of others' adapters: which, and how."""
+    tracked = _Entry("tracked.json")
+    """How far its trackers have been told of its metrics."""
     imported = _Entry("import.json")
     """Of a run whose adapter was made elsewhere: by what, and where it lay."""
     notes = _Entry("notes.json")
@@ -166,6 +168,8 @@ class Workspace:
     """Files handed in through the browser."""
     generated_pairs = _Entry("generated")
     """Pairs made from documents, a folder a dataset."""
+    tracking = _Entry("tracking")
+    """Records of trackers, a folder each, of runs that asked for it."""
     exports = _Entry("exports")
     """Records written for other programs."""
     trash = _Entry("trash")

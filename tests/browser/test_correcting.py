@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from pathlib import Path
+import shutil
 from urllib.parse import parse_qs, urlsplit
 
 import pytest
@@ -13,7 +13,16 @@ from mlx_finetuning.config import PrepareConfig, TrainConfig
 from mlx_finetuning.progress import silent
 from mlx_finetuning.studio import Studio
 from mlx_finetuning.workspace import Workspace
-from support.browser_actions import ask, badge, click, open_page
+from support.browser_actions import (
+    DRAWN,
+    MOST_TABS,
+    ask,
+    badge,
+    click,
+    open_page,
+    press,
+    reach,
+)
 from support.helpers import wait_until
 from support.served import Served
 
@@ -28,19 +37,27 @@ ROWS = {
 }
 
 
-@pytest.fixture
-def run_id(workspace: Workspace, tmp_path: Path) -> str:
+@pytest.fixture(scope="module")
+def trained(tmp_path_factory: pytest.TempPathFactory, jobs_in_process: None) -> Studio:
     """A run that has learned its five answers, one of which is out of date."""
-    path = tmp_path / "shop.csv"
+    folder = tmp_path_factory.mktemp("trained")
+    path = folder / "shop.csv"
     path.write_text("質問,回答\n" + "".join(f"{q},{a}\n" for q, a in ROWS.items()), "utf-8")
-    studio = Studio(workspace)
+    studio = Studio(Workspace(folder / "workspace"))
     studio.data.prepare(path, "shop", PrepareConfig(goal="faq"))
     settings = TrainConfig(
         dataset="shop", iterations=60, batch_size=5, warmup=5, replay=0, sample_every=0
     )
-    started = studio.training.start(settings)
-    studio.runs.follow(started, silent)
-    return started
+    studio.runs.follow(studio.training.start(settings), silent)
+    return studio
+
+
+@pytest.fixture
+def run_id(workspace: Workspace, trained: Studio) -> str:
+    """That run, in the server's workspace."""
+    shutil.copytree(trained.workspace.root, workspace.root, dirs_exist_ok=True)
+    (run,) = trained.runs.list()
+    return run.run_id
 
 
 def last_answer(page: Page) -> str:
@@ -79,20 +96,39 @@ def test_corrected_answer_is_given_after_one_click(
     assert "七日" not in chat.talks["tuned"][-1]["content"]
 
 
-def test_all_questions_are_tested_and_one_is_put_right_by_keyboard(
+def test_an_answer_is_put_right_and_trained_again_by_the_keyboard_alone(
     page: Page, served: Served, workspace: Workspace, run_id: str
 ) -> None:
     open_page(page, f"{served.url}/chat?run={run_id}&view=test")
-    page.get_by_role("button", name="全ての質問を試す").press("Enter")
+    press(page, "button", "全ての質問を試す")
     expect(page.get_by_text(re.compile(r"5問中\d問に正解"))).to_be_visible(timeout=LOADED_MS)
+    page.locator(DRAWN).wait_for()
     row = page.get_by_test_id("stVerticalBlock").filter(has_text=ASKED).last
-    row.get_by_role("button", name="直す").press("Enter")
-    box = page.get_by_role("textbox", name="正しい答え")
-    expect(box).to_be_visible()
-    box.press("Control+a")
+    for _ in range(MOST_TABS):
+        page.keyboard.press("Tab")
+        # Of the buttons with this name, the one of the question.
+        if row.evaluate("e => e.contains(document.activeElement)") and "直す" in page.evaluate(
+            "document.activeElement.innerText"
+        ):
+            break
+    page.keyboard.press("Enter")
+    reach(page, "textbox", "正しい答え")
+    page.keyboard.press("Control+a")
     page.keyboard.insert_text(RIGHT)
-    box.press("Control+Enter")
-    page.get_by_role("button", name="この答えに直す").press("Enter")
+    page.keyboard.press("Control+Enter")
+    press(page, "button", "この答えに直す")
     wait_until(lambda: bool(Studio(workspace).marks.read(run_id).corrections))
     assert Studio(workspace).marks.read(run_id).corrections == {(ASKED,): RIGHT}
     expect(page.get_by_text("○ 0件　× 1件　直した答え 1件")).to_be_visible()
+    page.keyboard.press("Escape")
+    press(page, "button", "直した答えでもう一度学習する")
+    page.wait_for_url(re.compile("/training"), timeout=LOADED_MS)
+    expect(page.get_by_text(re.compile("shop-v2")).first).to_be_visible()
+    expect(badge(page, "完了").first).to_be_visible(timeout=TRAINED_MS)
+    Studio(workspace).chat.stop_servers(run_id)
+    press(page, "link", "5 話す")
+    reach(page, "textbox", "質問を書いて、送信してください")
+    page.keyboard.insert_text(ASKED)
+    page.keyboard.press("Enter")
+    expect(page.get_by_role("button", name="× まちがい")).to_be_visible(timeout=LOADED_MS)
+    assert RIGHT.removesuffix("。") in last_answer(page)

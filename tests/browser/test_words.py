@@ -78,7 +78,7 @@ def test_pages_of_an_empty_workspace_speak_japanese(page: Page, served: Served) 
         assert_japanese(page, f"{served.url}/{name}")
 
 
-@pytest.mark.usefixtures("few_general")
+@pytest.mark.usefixtures("few_general", "jobs_in_process")
 def test_views_of_runs_in_every_state_speak_japanese(page: Page, served: Served) -> None:
     """The newest has all that can be made of a run; others have failed, or broke off."""
     ui_workspaces.fill(served.workspace, len(ui_workspaces.STATES))

@@ -260,6 +260,22 @@ def _classes(sizes: dict[str, int]) -> list[Example]:
     ]
 
 
+def test_few_rows_with_labels_have_every_label_in_every_split() -> None:
+    rng = Random(5)
+    rows = [
+        _example(2 + at, f"{_word(rng)}が{_word(rng)}", "返金配送故障契約"[at % 4 * 2 :][:2])
+        for at in range(64)
+    ]
+    result = split(rows, PrepareConfig(goal="labels", valid_share=0.25, test_share=0.25))
+    for name in ("train", "valid", "test"):
+        found = {
+            row.turns[-1].content
+            for row, own in zip(rows, result.assigned, strict=True)
+            if own == name
+        }
+        assert len(found) == 4
+
+
 def test_stratified_split_keeps_the_shares_of_every_category() -> None:
     examples = _classes({"多い": 200, "中": 60, "少ない": 20})
     result = split(examples, PrepareConfig(stratify="分類"))

@@ -64,6 +64,11 @@ def test_words_with_number_signs_are_no_numbers(text: str) -> None:
     assert not {number.value for number in facts.numbers(text)} - {3.0}
 
 
+def test_words_that_begin_like_numbers_stay_words() -> None:
+    said = facts.terms("千葉支店は一部休業、八百屋は二十分に")
+    assert {"千葉支店", "一部休業", "八百屋", "20"} <= set(said)
+
+
 def test_every_finding_has_words() -> None:
     found = {
         problem.code

@@ -4,14 +4,17 @@ from __future__ import annotations
 
 import json
 import threading
+from dataclasses import asdict
 
 import pytest
 
 from mlx_finetuning import files
 from mlx_finetuning.data_processor import inspect
 from mlx_finetuning.errors import NewerSchema, NothingCorrected, RunNotFound
+from mlx_finetuning.experiment_tracker.evaluation.batch_test import BatchAnswer, counted
 from mlx_finetuning.experiment_tracker.records import marks
 from mlx_finetuning.experiment_tracker.records.marks import Mark, Marks
+from mlx_finetuning.jobs.jobs import Job
 from mlx_finetuning.studio import Studio
 from mlx_finetuning.workspace import Workspace
 from support import ui_workspaces
@@ -22,6 +25,26 @@ ASKED = ("営業時間は？",)
 @pytest.fixture
 def run_id(workspace: Workspace) -> str:
     return ui_workspaces.add_run(workspace, 0).folder.name
+
+
+def test_what_people_said_of_tested_answers_holds(workspace: Workspace, run_id: str) -> None:
+    folder = workspace.run(run_id).later_job("batch-1")
+    files.make_folder(folder.folder)
+    files.write_json(folder.job, asdict(Job("batch_test", str(workspace.root), run_id, {})))
+    told = [
+        BatchAnswer((f"{n}は？",), "はい。", "ええ。", rightness, "train", is_reworded=False, row=n)
+        for n, rightness in enumerate(("exact", "contains", "unsure", "unsure", "wrong"))
+    ]
+    with files.LineLog(folder.answers) as log:
+        for one in told:
+            log.append(asdict(one))
+    app = Studio(workspace)
+    assert counted(app.evaluation.answers(run_id)).unsure == 2
+    app.marks.mark(run_id, ("2は？",), "ええ。", good=True)
+    app.marks.mark(run_id, ("1は？",), "ええ。", good=False)
+    found = app.evaluation.answers(run_id)
+    assert [one.mark for one in found] == ["○", "×", "△", "？", "×"]
+    assert "ほかに要確認が1問" in counted(found).line
 
 
 def test_marks_are_kept_replaced_and_taken_back(workspace: Workspace, run_id: str) -> None:

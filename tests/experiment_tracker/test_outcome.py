@@ -62,6 +62,50 @@ def test_right_facts_in_other_words_are_neither_exact_nor_wrong(
     assert rightness(answer, expected, question) == found
 
 
+STAFF, HOURS = "社員数は120名です。", "9時から18時までです。"
+
+
+@pytest.mark.parametrize(
+    ("answer", "expected", "question", "found"),
+    [
+        # The right fact in other words.
+        ("18時までです。", "営業は午後6時までです。", "営業は？", "contains"),
+        ("社員数は全部で120人です。", STAFF, "何人いますか？", "contains"),
+        ("30日以内でしたら返品できます。", "三十日以内なら返品できます。", "返品は？", "contains"),
+        ("参加費は50,000円となります。", "5万円です。", "参加費は？", "contains"),
+        ("はい、定休日は水曜日です。", "水曜日です。", "定休日は？", "contains"),
+        # A synonym looks like a mistake to a machine: neither right nor wrong.
+        ("従業員数は120名です。", STAFF, "何人いますか？", "unsure"),
+        ("水曜に休みます。", "定休日は水曜日です。", "休みはいつですか？", "unsure"),
+        ("1200です。", PRICE, ASKED, "unsure"),
+        ("パーキングには5台とめられます。", "駐車場は5台分です。", "車で行けますか？", "unsure"),
+        ("もちろんです。", "はい、できます。", "できますか？", "unsure"),
+        # Everything is said, and more or otherwise: may be right, is not called so.
+        ("18時から9時までです。", HOURS, "営業時間は？", "unsure"),
+        ("部長は佐藤で、課長は田中です。", "部長は田中で、課長は佐藤です。", "役職は？", "unsure"),
+        ("裏手と正面にあります。", "裏手にあります。", "入口は？", "unsure"),
+        ("定休日は水曜日と木曜日です。", "水曜日です。", "定休日は？", "unsure"),
+        (f"{PRICE}3月からは1,300円です。", PRICE, ASKED, "unsure"),
+        ("はい、できますとは言えません。", "できます。", "できますか？", "unsure"),
+        # Mistakes.
+        ("本社は神奈川県にあります。", "本社は千葉県にあります。", "本社は？", "wrong"),
+        ("定休日は木曜日です。", "水曜日です。", "定休日は？", "wrong"),
+        ("午後9時です。", "午前9時です。", "何時ですか？", "wrong"),
+        ("30日以上です。", "30日以内です。", "期限は？", "wrong"),
+        ("120円です。", "20円です。", "いくらですか？", "wrong"),
+        ("5万円です。", "5円です。", "いくらですか？", "wrong"),
+        ("十時からです。", "九時からです。", "何時からですか？", "wrong"),
+        ("営業部の佐藤です。", "営業部の田中です。", "担当は誰ですか？", "wrong"),
+        ("送料は有料です。", "無料です。", "送料は？", "wrong"),
+        ("不可能です。", "可能です。", "できますか？", "wrong"),
+    ],
+)
+def test_what_a_machine_cannot_tell_is_called_neither_right_nor_wrong(
+    answer: str, expected: str, question: str, found: str
+) -> None:
+    assert rightness(answer, expected, question) == found
+
+
 def test_a_manner_of_speaking_need_not_be_repeated() -> None:
     answers = [f"お問い合わせありがとうございます。{n}階の受付です。" for n in range(1, 7)]
     common = common_words(answers)
@@ -72,8 +116,8 @@ def test_a_manner_of_speaking_need_not_be_repeated() -> None:
 # --- all outcomes ------------------------------------------------------------------------
 
 
-def tally(right: int, asked: int = 20, empty: int = 0) -> Tally:
-    return Tally(asked, exact=right, contains=0, empty=empty, base_right=0)
+def tally(right: int, asked: int = 20, empty: int = 0, unsure: int = 0) -> Tally:
+    return Tally(asked, exact=right, contains=0, empty=empty, base_right=0, unsure=unsure)
 
 
 STATES = ("learned", "unlinked", "memorised", "worse", "unchanged", "diverged", "unknown")
@@ -81,7 +125,10 @@ ENDINGS = tuple(
     Ending(state, "" if state == "whole" else "学習の終わり方。")
     for state in ("whole", "diverged", "stopped_early", "best_before_last")
 )
-TALLIES = (None, tally(0), tally(0, empty=20), tally(9), tally(13), tally(17), tally(20))
+TALLIES = (
+    *(None, tally(0), tally(0, empty=20), tally(9), tally(13), tally(17), tally(20)),
+    *(tally(10, unsure=2), tally(10, unsure=9), tally(0, unsure=20)),
+)
 
 
 def all_evidence() -> Any:
@@ -123,6 +170,9 @@ def check(evidence: Evidence, found: Outcome) -> None:
         shown = evidence.taught if evidence.goal == "faq" else evidence.held_out
         if shown is not None:
             assert f"{shown.asked}問中{shown.right}問に正解" in found.text
+        if found.action == "judge_answers":
+            assert any(one.unsure for one in counts) and found.level == "warning"
+            assert all(one.most_share >= 0.7 for one in counts)
         if any(one.share < 0.5 for one in counts):
             assert found.level != "good", (evidence, found)
         if found.level == "good" and evidence.taught is not None:
@@ -337,3 +387,30 @@ def test_the_end_of_a_training_is_told_by_its_losses(
     found = ending(result)
     assert found.state == state
     assert bool(found.text) == (state != "whole")
+
+
+def test_answers_that_only_a_person_can_judge_are_said_and_count_once_judged() -> None:
+    rows = [row(number) for number in range(1, 21)]
+    said = [f"{number}00です" for number in range(1, 21)]
+    tuned = [Grade(2.0 + at / 100, text) for at, text in enumerate(said)]
+    base = [Grade(20.0 + at / 100, UNKNOWN) for at in range(len(rows))]
+    asked = general_questions.questions()
+    keeps = [Grade(5.0, one.answer) for one in asked]
+    findings = Findings(
+        splits={"train": Measured(rows, base, tuned, len(rows))},
+        general=Measured([one.row for one in asked], keeps, keeps, len(asked)),
+        trained_groups=questions.groups(rows),
+        layers=[LayerChange(0, 1.0, None)],
+    )
+    origin = Origin("run", "m", "d", "0", False, "", {}, {}, "")
+    found = report.build(origin, findings, EvaluateConfig()).outcome
+    assert found is not None and found.taught is not None
+    assert (found.taught.right, found.taught.unsure) == (0, 20)
+    assert (found.level, found.action) == ("warning", "judge_answers")
+    assert "教えた20問中0問に正解（ほかに要確認が20問）" in found.text
+    marks = {
+        ((one["messages"][0]["content"],), text): True for one, text in zip(rows, said, strict=True)
+    }
+    judged = report.build(origin, replace(findings, marks=marks), EvaluateConfig()).outcome
+    assert judged is not None and judged.taught is not None
+    assert (judged.taught.right, judged.level, judged.action) == (20, "good", "go_on")

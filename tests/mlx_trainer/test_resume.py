@@ -231,7 +231,7 @@ def test_time_left_counts_all_sittings(tmp_path: Path) -> None:
     for step in steps[:-1]:
         # Of an update's 0.1 s of sleep, and what it computes, only the latter is the update's own.
         took = elapsed[12] - elapsed[step.done]
-        assert took / 4 <= step.remaining_s <= took * 2
+        assert took / 8 <= step.remaining_s <= took * 3  # a machine with other work stumbles
     assert steps[-1].remaining_s == 0
     assert steps[6].remaining_s == pytest.approx(steps[5].remaining_s, rel=0.5)
 

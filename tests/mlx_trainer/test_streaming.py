@@ -12,7 +12,15 @@ from mlx_lm.utils import load_adapters, load_model
 from mlx_finetuning.errors import Interrupted
 from mlx_finetuning.mlx_trainer.inference import layerwise
 from mlx_finetuning.progress import Step
-from support.small_models import FAMILIES, shapes, write_adapter, write_model, write_quantized
+from support.small_models import (
+    DISTINCT,
+    FAMILIES,
+    shapes,
+    write_adapter,
+    write_model,
+    write_quantized,
+)
+from support.sweeps import sweep
 
 LENGTHS = (40, 3, 100, 12)
 SEQUENCES = [np.random.default_rng(n).integers(3, 600, n).tolist() for n in LENGTHS]
@@ -27,7 +35,7 @@ def expected(model: Path, adapter: Path, layers: int | None = None) -> list[np.n
     return [np.array(network(mx.array([tokens]))[0]) for tokens in SEQUENCES]
 
 
-@pytest.mark.parametrize("family", FAMILIES)
+@pytest.mark.parametrize("family", sweep(FAMILIES, DISTINCT))
 def test_predictions_equal_those_of_the_whole_model(tmp_path: Path, family: str) -> None:
     model = tmp_path / "m"
     adapter = write_adapter(tmp_path / "adapter", write_model(model, family))

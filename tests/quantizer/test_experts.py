@@ -41,6 +41,7 @@ from support import expert_models
 from support.expert_models import ATTENTION, EXPERTS, GPT_OSS, QWEN3MOE, ROUTER, float32
 from support.gguf_files import Tensors, Values, metadata, rewrite, types, values
 from support.small_models import edit_json, write_quantized
+from support.sweeps import sweep
 
 TOKENS = np.random.default_rng(5).integers(0, 600, 448).tolist()
 MODELS = {"qwen3moe": QWEN3MOE, "gpt-oss": GPT_OSS}
@@ -94,7 +95,7 @@ def test_settings_of_another_llama_cpp_leave_attention_in_half_precision(
     assert 20 * exact.mean_kl < found.mean_kl < 1e-3
 
 
-@pytest.mark.parametrize("quant", ["F32", "F16"])
+@pytest.mark.parametrize("quant", sweep(("F32", "F16"), ("F16",)))
 def test_logits_with_an_adapter_equal_mlx_lms(
     tmp_path: Path, folder: Path, adapter: Path, written: Path, quant: str
 ) -> None:
@@ -289,7 +290,7 @@ def test_quantized_experts_are_the_kernels_output_for_each(folder: Path, tmp_pat
 # --- other folders, other formats --------------------------------------------------------
 
 
-@pytest.mark.parametrize("bits", [4, 8])
+@pytest.mark.parametrize("bits", sweep((4, 8), (4,)))
 def test_folder_of_mlx_lm_gives_its_own_logits(tmp_path: Path, bits: int) -> None:
     expert_models.write(tmp_path / "m", QWEN3MOE)
     write_quantized(tmp_path / "m", tmp_path / "q", bits=bits, group_size=32)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import json
 import shutil
 from pathlib import Path
@@ -41,6 +42,7 @@ from support.small_models import (
     write_json,
     write_model,
 )
+from support.sweeps import sweep
 
 TOKENS = np.random.default_rng(5).integers(0, 600, (1, 448)).tolist()
 
@@ -257,6 +259,8 @@ def test_newer_rope_parameters_give_the_same_file(tmp_path: Path) -> None:
 
 HEADS = ("llama 3", "qwen2", "qwen3", "gemma3", "phi4")
 """Families whose classes in mlx-lm take the tie from the settings, from the weights, or by default."""
+MISTAKEN = (*((family, True) for family in HEADS), ("llama 3", None), ("gemma3", False))
+"""Settings that deny a head, in each of them; that are silent or right, where the class ties by default."""
 
 
 def add_head(model: Path, *, own: bool) -> None:
@@ -275,8 +279,9 @@ def our_reference(model: Path) -> list[Reference]:
     return [Reference(tokens, np.array(network(mx.array([tokens]))[0])) for tokens in TOKENS]
 
 
-@pytest.mark.parametrize("family", HEADS)
-@pytest.mark.parametrize("said", [True, False, None])
+@pytest.mark.parametrize(
+    ("family", "said"), sweep(itertools.product(HEADS, (True, False, None)), MISTAKEN)
+)
 def test_head_of_its_own_is_trained_and_written(
     tmp_path: Path, family: str, said: bool | None
 ) -> None:

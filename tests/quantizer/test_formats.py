@@ -25,6 +25,7 @@ from mlx_finetuning.quantizer.write.export import export_gguf, read_config, sour
 from mlx_finetuning.utils import gguf_reader
 from support.gguf_files import metadata, rewrite, values
 from support.small_models import (
+    DISTINCT,
     FAMILIES,
     edit_json,
     write_adapter,
@@ -32,6 +33,7 @@ from support.small_models import (
     write_model,
     write_quantized,
 )
+from support.sweeps import sweep
 
 TOKENS = np.random.default_rng(5).integers(0, 600, 448).tolist()
 
@@ -49,7 +51,7 @@ def reference(network: nn.Module) -> Reference:
 # --- adapters as files -------------------------------------------------------------------
 
 
-@pytest.mark.parametrize("family", FAMILIES)
+@pytest.mark.parametrize("family", sweep(FAMILIES, DISTINCT))
 def test_gguf_adapter_on_its_base_is_the_tuned_model(tmp_path: Path, family: str) -> None:
     model = tmp_path / "m"
     config = write_model(model, family)
@@ -82,7 +84,7 @@ def test_changed_gguf_adapter_is_not_proven(tmp_path: Path) -> None:
         adapter_files.check_gguf(tmp_path / "m", louder, path)
 
 
-@pytest.mark.parametrize("family", FAMILIES)
+@pytest.mark.parametrize("family", sweep(FAMILIES, DISTINCT))
 def test_peft_formula_gives_mlx_lms_tuned_model(tmp_path: Path, family: str) -> None:
     model, folder = tmp_path / "m", tmp_path / "peft"
     adapter = write_adapter(tmp_path / "adapter", write_model(model, family, dtype=mx.float32))
@@ -294,7 +296,7 @@ def test_what_changes_whole_weights_is_fused_into_the_gguf_file(tmp_path: Path, 
 # --- the proof ---------------------------------------------------------------------------
 
 
-@pytest.mark.parametrize("family", FAMILIES)
+@pytest.mark.parametrize("family", sweep(FAMILIES, DISTINCT))
 def test_proof_of_some_layers_and_tokens_agrees_with_mlx_lm(
     tmp_path: Path, family: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import json
 import unicodedata
 from pathlib import Path
@@ -31,6 +32,7 @@ from support.small_models import (
     write_sentencepiece,
     write_tokenizer,
 )
+from support.sweeps import sweep
 
 VOCABULARY = 608
 SPACE_TO_MARK = {"type": "Replace", "pattern": {"String": " "}, "content": "▁"}
@@ -78,8 +80,15 @@ SENTENCEPIECE: dict[str, tuple[str, dict[str, Any]]] = {
 }
 
 
-@pytest.mark.parametrize("form", ["tokenizer.model", "tokenizer.json", "older tokenizer.json"])
-@pytest.mark.parametrize("kind", SENTENCEPIECE)
+FORMS = ("tokenizer.model", "tokenizer.json", "older tokenizer.json")
+TELLING = (
+    *((kind, "tokenizer.model") for kind in SENTENCEPIECE),
+    *(("llama 2, legacy", "tokenizer.json"), ("gemma", "tokenizer.json")),
+    ("mistral", "older tokenizer.json"),
+)
+
+
+@pytest.mark.parametrize(("kind", "form"), sweep(itertools.product(SENTENCEPIECE, FORMS), TELLING))
 def test_sentencepiece_tokenizers_cut_every_text_alike(
     tmp_path: Path, kind: str, form: str
 ) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -16,7 +17,7 @@ from mlx_finetuning.utils import chat_template, gguf_reader
 from support.chat_formats import FORMATS, Format, conversations
 from support.small_models import edit_json, write_model
 
-COUNT = 200
+COUNT = 400
 
 
 def write_format(folder: Path, form: Format) -> None:
@@ -36,7 +37,9 @@ def write_format(folder: Path, form: Format) -> None:
 
 
 @pytest.mark.parametrize("form", FORMATS.values(), ids=list(FORMATS))
-def test_prompts_are_the_same_tokens(form: Format, tmp_path: Path) -> None:
+def test_prompts_are_the_same_tokens(
+    form: Format, tmp_path: Path, often: Callable[[int], int]
+) -> None:
     model, gguf = tmp_path / "model", tmp_path / "format.gguf"
     write_format(model, form)
     export_gguf(model, None, {"F16": gguf})
@@ -45,7 +48,7 @@ def test_prompts_are_the_same_tokens(form: Format, tmp_path: Path) -> None:
     original = AutoTokenizer.from_pretrained(model)
     assert original.chat_template == form.template
     with serve(gguf, context=256) as client:
-        for messages in conversations(COUNT, form.takes_system):
+        for messages in conversations(often(COUNT), form.takes_system):
             expected = original.apply_chat_template(
                 messages, add_generation_prompt=True, return_dict=False
             )

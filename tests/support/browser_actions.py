@@ -9,6 +9,7 @@ from playwright.sync_api import Locator, Page, TimeoutError
 
 from mlx_finetuning.ui import sitemap
 
+MOST_TABS = 120
 DRAWN = '[data-testid="stApp"][data-test-script-state="notRunning"]'
 
 
@@ -58,3 +59,21 @@ def ask(page: Page, question: str) -> None:
     box = page.get_by_test_id("stChatInputTextArea")
     box.fill(question)
     box.press("Enter")
+
+
+def reach(page: Page, role: str, name: str, *, exact: bool = True) -> None:
+    """Go to an element by the Tab key alone."""
+    target = page.get_by_role(role, name=name, exact=exact)  # type: ignore[arg-type]
+    target.wait_for()
+    page.locator(DRAWN).wait_for()
+    for _ in range(MOST_TABS):
+        page.keyboard.press("Tab")
+        if target.evaluate("element => element.contains(document.activeElement)"):
+            return
+    raise AssertionError(f"{name} is not reached by Tab")
+
+
+def press(page: Page, role: str, name: str) -> None:
+    """Go to a button or link by the Tab key, and use it with Enter."""
+    reach(page, role, name)
+    page.keyboard.press("Enter")

@@ -430,6 +430,9 @@ FAMILIES: dict[str, dict[str, Any]] = {
         "linear_conv_kernel_dim": 4,
     },
 }
+DISTINCT = ("llama 3", "qwen2", "gemma3", "phi3", "gemma4", "lfm2", "granite4", "qwen3.5")
+"""A family of each way to build layers: rows in another order, biases, norms less one, joined matrices,
+shared keys, convolutions, joined gates, layers without attention. The others vary their settings."""
 """Settings of the real models, with small sizes."""
 
 

@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import functools
 from html.parser import HTMLParser
 from pathlib import Path
 
 from streamlit import config
+from streamlit.components.v2 import manifest_scanner
 from streamlit.testing.v1 import AppTest
 
 from mlx_finetuning.ui import navigation
@@ -14,6 +16,12 @@ SCRIPT = Path(navigation.__file__).parent / "entry" / "main.py"
 PAGES = SCRIPT.parents[1] / "pages"
 # Streamlit reads its settings once, from the folder it is first asked in, and some tests leave this one.
 config.get_config_options()
+# Each test driver looks through all installed packages for components of pages, for half a second.
+setattr(  # noqa: B010 - it is declared as a plain function
+    manifest_scanner,
+    "scan_component_manifests",
+    functools.cache(manifest_scanner.scan_component_manifests),
+)
 
 
 def open_page(name: str, **parameters: str) -> AppTest:

@@ -72,6 +72,17 @@ def test_a_journey_that_was_stopped_and_killed_goes_on_where_it_was(studio: Stud
     assert studio.evaluation.certificate(run_id) is not None
 
 
+def test_a_journey_that_finds_its_settings_first_ends_in_proven_files(studio: Studio) -> None:
+    settings = TrainConfig(dataset="facts", iterations=8, sample_every=0, processes=1)
+    name = studio.auto.start_tuned(settings, 0.5, ("Q8_0",), prompts=2)
+    tuned = studio.tuning.follow(name).follow()
+    journey = studio.auto.follow(tuned.run_id).follow()
+    assert {"evaluate", "export", "certify"} <= set(journey.seconds)
+    assert Path(journey.gguf["Q8_0"]).is_file()
+    assert studio.evaluation.certificate(tuned.run_id) is not None
+    assert {run.run_id for run in studio.runs.list()} == {one.run_id for one in tuned.trials}
+
+
 def test_what_cannot_be_a_journey_is_refused_before_anything_starts(studio: Studio) -> None:
     with pytest.raises(errors.InvalidSettings):
         studio.auto.start(TrainConfig(dataset="facts", engine="simulation"))

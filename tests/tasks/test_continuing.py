@@ -1,4 +1,4 @@
-"""A finished run goes on as a new one, with real workers, and the report compares both."""
+"""A finished run goes on as a new one, and the report compares both."""
 
 from __future__ import annotations
 
@@ -17,6 +17,7 @@ from mlx_finetuning.studio import Studio
 from mlx_finetuning.workspace import Workspace
 from support.helpers import write_facts
 
+pytestmark = pytest.mark.usefixtures("jobs_in_process")
 SMALL = TrainConfig(
     dataset="facts",
     iterations=5,
@@ -43,6 +44,7 @@ def first(studio: Studio) -> str:
     return run_id
 
 
+@pytest.mark.usefixtures("few_general")
 def test_command_starts_a_new_run_that_names_its_parent(
     studio: Studio, first: str, capsys: pytest.CaptureFixture[str]
 ) -> None:

@@ -29,6 +29,7 @@ from support.helpers import with_template
 from support.recorded_run import rows, tiny_folder
 from support.small_models import edit_json
 
+pytestmark = pytest.mark.usefixtures("jobs_in_process")
 QUICK = {"max_rows": 6, "max_tokens": 8}
 
 
@@ -135,9 +136,9 @@ def test_base_is_asked_once_for_all_its_runs(
 
 @pytest.mark.usefixtures("few_general")
 def test_the_base_is_asked_with_the_data_in_its_question(studio: Studio, short: str) -> None:
-    found = evaluated(studio, short, max_rows=8, max_tokens=4, in_prompt=True).necessity
+    found = evaluated(studio, short, max_rows=4, max_tokens=4, in_prompt=True).necessity
     assert found is not None
-    assert found.questions == 8
+    assert found.questions == 4
     # tiny-ja reads too little for all rows.
     assert (
         0
@@ -278,7 +279,9 @@ def pairs(studio: Studio) -> str:
 
 
 @pytest.mark.usefixtures("few_general")
-@pytest.mark.parametrize("objective", ["dpo", "orpo", "simpo"])
+@pytest.mark.parametrize(
+    "objective", ["dpo", pytest.param("orpo", marks=pytest.mark.long), "simpo"]
+)
 def test_a_run_on_pairs_is_judged_by_what_it_trains(
     studio: Studio, pairs: str, objective: str
 ) -> None:

@@ -1,4 +1,4 @@
-"""Runs made of other runs' adapters, with real workers: they are runs like any other."""
+"""Runs made of other runs' adapters, trained and used for real: they are runs like any other."""
 
 from __future__ import annotations
 
@@ -20,6 +20,7 @@ from mlx_finetuning.workspace import Workspace
 from support.helpers import write_facts
 from support.recorded_run import tiny_folder
 
+pytestmark = pytest.mark.usefixtures("jobs_in_process")
 SMALL = {"iterations": 6, "batch_size": 4, "validate_every": 6, "sample_every": 0, "warmup": 0}
 
 
@@ -79,6 +80,7 @@ def test_average_equals_the_dense_one(
     assert changed > 20
 
 
+@pytest.mark.usefixtures("few_general")
 def test_merged_run_is_evaluated_continued_and_made_again(
     studio: Studio, first: str, second: str, average: str
 ) -> None:

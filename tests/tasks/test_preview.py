@@ -25,6 +25,7 @@ from support.chat_templates import TEMPLATES
 from support.helpers import with_template
 from support.small_models import write_model, write_sentencepiece
 
+pytestmark = pytest.mark.usefixtures("jobs_in_process")
 LIMIT = 64
 
 

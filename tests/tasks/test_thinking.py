@@ -26,6 +26,7 @@ from support import thinking_run
 from support.ollama_server import running_ollama
 from support.thinking_run import CLOSED, ROWS
 
+pytestmark = pytest.mark.usefixtures("jobs_in_process")
 COMMAND = str(Path(sys.executable).with_name("mlx-finetuning"))
 QUESTION, REASONING, ANSWER = ROWS[0]
 ASKED = [{"role": "user", "content": QUESTION}]

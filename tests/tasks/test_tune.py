@@ -3,6 +3,9 @@
 from __future__ import annotations
 
 import dataclasses
+import signal
+import time
+from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
 
@@ -11,6 +14,7 @@ import pytest
 from mlx_finetuning import files, tuning
 from mlx_finetuning.config import TrainConfig, as_dict
 from mlx_finetuning.errors import Interrupted, InvalidSettings, TuningNotFound
+from mlx_finetuning.jobs import jobs, status
 from mlx_finetuning.jobs.context import TaskContext
 from mlx_finetuning.jobs.results import Tuned
 from mlx_finetuning.jobs.status import JobState
@@ -18,10 +22,10 @@ from mlx_finetuning.mlx_trainer.model import adapter_toggle
 from mlx_finetuning.progress import Step
 from mlx_finetuning.studio import Studio
 from mlx_finetuning.tasks import train, tune
-from mlx_finetuning.tuning import Plan, Speed
+from mlx_finetuning.tuning import Plan, Speed, Trial
 from mlx_finetuning.workspace import JobPaths, Workspace
 from support import cut_models
-from support.helpers import write_facts
+from support.helpers import worker_process, write_facts
 
 USUAL = TrainConfig(
     dataset="facts", iterations=16, batch_size=4, rank=4, sample_every=0, processes=1
@@ -127,6 +131,42 @@ def test_stopped_anywhere_it_goes_on_without_losing_a_trial(
     ]
 
 
+def test_killed_at_any_moment_it_loses_no_trial_and_its_winner_is_made_again(
+    workspace: Workspace, curt: None
+) -> None:
+    """Killed as the system kills: while a first trial learns, after one is done, in the last run."""
+    plan = dataclasses.replace(PLAN, choices=PLAN.choices[:2])
+    studio, paths = Studio(workspace), workspace.job("tune-20261129-000000-0000")
+    details = {"settings": as_dict(USUAL), "seconds": 600.0, "goal": "faq"}
+    jobs.launch(
+        paths,
+        jobs.Job("tune", str(workspace.root), "", details),
+        lambda folder: tune.Record(folder).keep_plan(plan),
+    )
+    record = tune.Record(paths.folder)
+    moments: tuple[Callable[[], object], ...] = (
+        lambda: record.started(0, 0.25),
+        lambda: len(record.trials()) == 1,
+        lambda: record.started(0, 1.0) or record.started(1, 1.0),
+    )
+    done: list[Trial] = []
+    for has_come in moments:
+        while not has_come():
+            time.sleep(0.02)
+        worker_process(paths).send_signal(signal.SIGKILL)
+        while status.read(paths).is_living:
+            time.sleep(0.02)
+        assert record.trials()[: len(done)] == done
+        done = record.trials()
+        studio.tuning.resume("tune-20261129-000000-0000")
+    found = studio.tuning.follow("tune-20261129-000000-0000").follow()
+    assert record.trials()[: len(done)] == done
+    assert {run.run_id for run in studio.runs.list()} == {one.run_id for one in found.trials}
+    again = studio.training.rerun(found.run_id)
+    studio.runs.follow(again, lambda _: None)
+    assert studio.runs.compare_losses(found.run_id, again).is_exact
+
+
 def test_time_that_is_up_ends_the_comparison_for_good(workspace: Workspace, curt: None) -> None:
     short = dataclasses.replace(PLAN, seconds=0.5)
     found = tune.run(context(workspace, "tune-1", Kill(), short))
@@ -145,7 +185,7 @@ def test_a_run_that_explodes_is_a_bad_trial_and_not_the_end(
 
     def explodes(context: TaskContext, settings: TrainConfig, *rest: Any) -> Any:
         result = learn(context, settings, *rest)
-        if settings.learning_rate > USUAL.learning_rate:
+        if settings.rank > USUAL.rank:
             raise LossExploded(update=2, rows=[], loss=9.0, first_loss=1.0)
         return result
 

@@ -75,7 +75,7 @@ def test_thirty_like_runs_are_told_apart(workspace: Workspace) -> None:
     by_id = {row["実験ID"]: row for row in rows}
     assert rows[0]["実験ID"] == ids[0] and rows[0]["印"] == "固定"
     assert by_id[ids[5]]["名前"] == "料金の 言い回し"
-    assert by_id[ids[8]]["正答率"] == 0.9 and by_id[ids[8]]["印"] == "★最良"
+    assert by_id[ids[8]]["正答率"] == 90 and by_id[ids[8]]["印"] == "★最良"
     assert [row["印"] for row in rows].count("★最良") == 1
     assert by_id[ids[11]]["ほかと違う設定"] == "LoRAのランク 64"
     assert [row["ほかと違う設定"] for row in rows].count("") == 27

@@ -132,6 +132,22 @@ def test_presets_train_facts_longer_and_preferences_more_slowly() -> None:
     assert usual["preference"].learning_rate == pytest.approx(usual[""].learning_rate / 10)
 
 
+def test_many_facts_get_a_higher_rank_in_a_narrow_model() -> None:
+    def rank(rows: int, width: int, goal: str) -> tuple[int, float]:
+        usual = presets(TrainConfig(), rows, width, goal)[1].settings
+        return usual.rank, usual.alpha
+
+    assert rank(240, 256, "faq") == (64, 128.0)
+    few, wide, other, unknown = (
+        (100, 256, "faq"),
+        (240, 576, "faq"),
+        (240, 256, "style"),
+        (240, 0, "faq"),
+    )
+    assert {rank(*one) for one in (few, wide, other, unknown)} == {(16, 32.0)}
+    assert presets(TrainConfig(), 240, 256, "faq")[2].settings.rank == 64
+
+
 def test_full_tuning_gets_a_tenth_of_the_rate() -> None:
     lora, full = (
         presets(TrainConfig(method=method, model="example/large"), 48, 2048)[1].settings

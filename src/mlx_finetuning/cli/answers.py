@@ -37,7 +37,7 @@ SAID = click.option(
 @RUN_ID
 @click.option("--set", "assignments", multiple=True, metavar="KEY=VALUE", help="設定を1つ変える")
 def test(session: Session, run_id: str, assignments: tuple[str, ...]) -> CommandResult:
-    """データセットの全ての質問を学習したモデルに聞き、○△×を付ける（Ctrl-Cで、途中までを残して止まる）"""
+    """データセットの全ての質問を学習したモデルに聞き、○△？×を付ける（Ctrl-Cで、途中までを残して止まる）"""
     settings = config.load(EvaluateConfig, config.parse_assignments(list(assignments)))
     app = session.studio.evaluation
     with session.progress() as progress:

@@ -13,7 +13,7 @@ import click
 from mlx_finetuning import config
 from mlx_finetuning.cli import text, trashing
 from mlx_finetuning.cli.session import CommandResult, Session, command, group
-from mlx_finetuning.config import MERGE_METHODS, STRENGTH_JA, MergeConfig
+from mlx_finetuning.config import MERGE_METHODS, STRENGTH_JA, TRACKERS, MergeConfig
 from mlx_finetuning.errors import StudioError
 from mlx_finetuning.jobs.metrics import Metrics
 from mlx_finetuning.jobs.runs import LaterJob, Run
@@ -22,7 +22,7 @@ if TYPE_CHECKING:
     from mlx_finetuning.experiment_tracker.records.differences import Comparison
 
 runs = group("runs", "実験（学習の記録）の一覧・詳細・監視・停止・比較・メモ・削除・書き出し")
-RECORD_FORMATS = ("csv", "tensorboard", "mlflow")
+RECORD_FORMATS = ("csv", *TRACKERS)
 
 RUN_ID = click.argument("run_id", metavar="ID")
 STRENGTH = click.option(
@@ -309,7 +309,7 @@ def trash(session: Session, empty: bool) -> CommandResult:
 def export(session: Session, run_id: str, form: str, out: Path) -> CommandResult:
     """実験の設定と損失を、ほかの道具で読める形で書き出す
 
-    csvは表計算ソフト、tensorboardはTensorBoard、mlflowはMLflowで開けます。後の2つは、そのパッケージが入っているときに使えます。
+    csvは表計算ソフトで、ほかはその道具（TensorBoard、MLflow、Trackio、Weights & Biases）で開けます。そのパッケージが入っているときに使えます。
     """
     written = [str(path) for path in session.studio.records.write(run_id, form, out)]
     return CommandResult({"run_id": run_id, "files": written}, "\n".join(written))

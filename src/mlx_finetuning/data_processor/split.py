@@ -67,7 +67,7 @@ def split(
     progress: StageProgress = SILENT,
 ) -> Split:
     """`near` groups nearly equal questions."""
-    facts, findings = _facts(examples, keys, progress)
+    facts, findings = _facts(examples, keys, config.goal, progress)
     progress.check_cancelled()
     if config.hold_out == "paraphrase":
         groups = members(facts)
@@ -113,10 +113,11 @@ def order(seed: int, key: str) -> bytes:
 
 
 def _facts(
-    examples: Sequence[Example], keys: Keys, progress: StageProgress
+    examples: Sequence[Example], keys: Keys, goal: str, progress: StageProgress
 ) -> tuple[Labels, list[Finding]]:
     """Labels of examples that state one fact: they have the same group cell, or the same answer."""
-    limit = _most_of_one_fact(keys)
+    # Of few rows each label has few; joined, a split would hold none of what another teaches.
+    limit = 1 if goal == "labels" else _most_of_one_fact(keys)
     # Wordings that were added to a row ask for its fact, however many they are.
     counts = Counter(
         answer for one, answer in zip(examples, keys.answers, strict=True) if not one.is_wording

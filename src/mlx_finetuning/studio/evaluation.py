@@ -9,8 +9,10 @@ from pathlib import Path
 from mlx_finetuning import config, files, models
 from mlx_finetuning.config import CertifyConfig, EvaluateConfig, as_dict
 from mlx_finetuning.errors import RunNotEvaluated, StudioError
+from mlx_finetuning.experiment_tracker.evaluation import batch_test
 from mlx_finetuning.experiment_tracker.evaluation.batch_test import BatchAnswer, BatchTest
 from mlx_finetuning.experiment_tracker.evaluation.results import Report, Verdict
+from mlx_finetuning.experiment_tracker.records import marks
 from mlx_finetuning.jobs import runs
 from mlx_finetuning.jobs.results import Certificate
 from mlx_finetuning.studio.data import Data
@@ -99,11 +101,15 @@ class Evaluation:
         return JobHandle(paths, BatchTest)
 
     def answers(self, run_id: str) -> list[BatchAnswer]:
-        """What the run's latest batch test was told so far, in the order of the dataset's rows."""
+        """What the run's latest batch test was told so far, in the order of the dataset's rows; what
+        people said of an answer holds."""
         for job in runs.later_jobs(self.workspace, run_id):
             if job.kind == "batch_test":
                 log = self.workspace.run(run_id).later_job(job.name).answers
-                said = files.read_records(log, BatchAnswer)
+                said = batch_test.judged(
+                    files.read_records(log, BatchAnswer),
+                    marks.read(self.workspace.run(run_id)).said,
+                )
                 return sorted(said, key=lambda one: (one.row, one.prompt))
         return []
 

@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from mlx_finetuning.errors import InvalidSettings
-from mlx_finetuning.experiment_tracker.records import export
+from mlx_finetuning.experiment_tracker.records import content, export
 from mlx_finetuning.jobs import jobs, runs
 from mlx_finetuning.jobs.results import Shared
 from mlx_finetuning.jobs.status import JobState
@@ -22,19 +22,19 @@ class Records:
     workspace: Workspace
 
     def formats(self) -> tuple[str, ...]:
-        """Those of csv, tensorboard and mlflow that can be written here."""
-        return tuple(filter(export.is_installed, export.FORMATS))
+        """Those that can be written here: csv, and the trackers that are installed."""
+        return tuple(filter(export.is_writable, export.FORMATS))
 
     def write(self, run_id: str, form: str, folder: Path) -> list[Path]:
-        """Write settings and metrics for other programs: csv, tensorboard or mlflow.
+        """Write settings and metrics for other programs: csv, or a tracker by its name.
 
-        Raises RunNotFound, TensorboardNotInstalled, MlflowNotInstalled, DiskFull.
+        Raises RunNotFound, TrackerNotInstalled, DiskFull.
         """
-        return export.write(export.content(self.workspace, run_id), form, folder)
+        return export.write(content.content(self.workspace, run_id), form, folder)
 
     def csv(self, run_id: str) -> bytes:
         """The CSV files as one ZIP file. Raises RunNotFound."""
-        return export.archive(export.content(self.workspace, run_id))
+        return export.archive(content.content(self.workspace, run_id))
 
     def share(self, run_id: str, out: Path) -> JobHandle[Shared]:
         """Gather adapter, written models and a card into `out`: a folder, or a file that ends in .zip.

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from mlx_finetuning import bases, config, presets
 from mlx_finetuning.config import TrainConfig, as_dict
 from mlx_finetuning.errors import GgufUnreadable, InvalidSettings, ModelError
-from mlx_finetuning.experiment_tracker.records import continuing, rerun
+from mlx_finetuning.experiment_tracker.records import continuing, rerun, trackers
 from mlx_finetuning.jobs import runs
 from mlx_finetuning.jobs.results import Estimate, LayoutTrials
 from mlx_finetuning.presets import Preset
@@ -30,10 +30,11 @@ class Training:
         """Start a run in the background and return its id; it queues if the device is busy.
 
         Everything is checked before anything is written. Raises InvalidSettings,
-        DatasetNotFound, ModelError, DiskFull.
+        DatasetNotFound, TrackerNotInstalled, ModelError, DiskFull.
         """
         checked = bases.settled(config.load(TrainConfig, as_dict(settings)))
         Data(self.workspace).require(checked.dataset)
+        trackers.require_installed(checked.trackers)
         is_simulation = checked.engine == "simulation"
         folder = None if is_simulation else bases.resolve(checked.model, self.workspace)
         return runs.start(self.workspace, checked, folder)

@@ -21,6 +21,7 @@ from mlx_finetuning.experiment_tracker.evaluation.general_questions import Gener
 from mlx_finetuning.experiment_tracker.evaluation.measured import Findings, Origin
 from mlx_finetuning.experiment_tracker.evaluation.questions import Mismatch
 from mlx_finetuning.experiment_tracker.evaluation.results import LayerChange, Report
+from mlx_finetuning.experiment_tracker.records import marks
 from mlx_finetuning.jobs import jobs, runs
 from mlx_finetuning.jobs.context import TaskContext
 from mlx_finetuning.jobs.ending import WHOLE, ending
@@ -121,7 +122,8 @@ def run(context: TaskContext) -> Report:
     thinks, goal = chat.thinks if chat.form.style else None, _goal(context, run, settings, plan)
     layers = [LayerChange(layer, *figures) for layer, figures in changes.items()]
     findings = _findings(plan, base, tuned, layers, thinks, goal)
-    findings = replace(findings, asked=general.questions, prompted=in_prompt)
+    said = marks.read(context.workspace.run(context.run_id)).said
+    findings = replace(findings, asked=general.questions, prompted=in_prompt, marks=said)
     content = report.build(_origin(context, run), findings, settings)
     if former:
         before = replace(_findings(plan, base, former, [], thinks, goal), asked=general.questions)

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 
 from mlx_finetuning import bases, config, files, models
 from mlx_finetuning.config import TrainConfig
-from mlx_finetuning.experiment_tracker.records import continuing
+from mlx_finetuning.experiment_tracker.records import continuing, tracking
 from mlx_finetuning.jobs.context import TaskContext
 from mlx_finetuning.jobs.results import TrainResult
 from mlx_finetuning.progress import Step
@@ -33,11 +33,16 @@ def run(context: TaskContext) -> TrainResult:
 
         return simulation.run(context, settings)
     model = bases.resolve(settings.model, context.workspace)
-    if settings.engine == "mlx-lm":
-        from mlx_finetuning.trainer import mlx_lm
 
-        return mlx_lm.run(context, settings, model)
-    return _with_mlx(context, settings, model)
+    def warn(text: str) -> None:
+        context.event("warning", text=text)
+
+    with tracking.tracked(context.workspace, context.run_id, settings.trackers, warn):
+        if settings.engine == "mlx-lm":
+            from mlx_finetuning.trainer import mlx_lm
+
+            return mlx_lm.run(context, settings, model)
+        return _with_mlx(context, settings, model)
 
 
 def _with_mlx(context: TaskContext, settings: TrainConfig, model: Path) -> TrainResult:

@@ -12,6 +12,7 @@ import time
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from mlx_finetuning import bases, config, files, tuning
 from mlx_finetuning.config import TrainConfig
@@ -24,7 +25,14 @@ from mlx_finetuning.progress import Progress, Step
 from mlx_finetuning.tokenization.rows import Row
 from mlx_finetuning.tuning import Plan, Score, Speed, Trial
 
+if TYPE_CHECKING:
+    from mlx_finetuning.mlx_trainer.batches.examples import Example
+
 MEASURING = "速さの測定"
+REPLAY_FROM_S = 240.0
+"""Time that was asked for from which it is worth to let a base that replays nothing by itself speak."""
+MEASURED_ROWS = 32
+"""Rows by whose length the cost of replay is told."""
 STAGES_JA = {0.25: "4分の1の長さで比べる", 0.5: "半分の長さで比べる", 1.0: "最後まで学習する"}
 
 
@@ -43,7 +51,7 @@ class TimeUp:
     """What the clock decided: a line of `trials.jsonl`."""
 
     time_up_after: int
-    """Trials that were done by then, the last run not among them."""
+    """Trials that were done by then."""
 
 
 class Record:
@@ -130,10 +138,9 @@ class _Tuning:
         self._bench = replace(bench, known=bench.general(context.progress))
         self._plan = self._record.plan() or self._planned()
         self._halve()
-        compared = self._compared()
-        best = tuning.winner(compared, settings.seed)
-        final = self._trial(best.number, 1.0)
-        return self._result(final, compared)
+        trained = self._finalists()
+        final = tuning.winner(trained, settings.seed)
+        return self._result(final, trained)
 
     def _held_out(self, train_rows: Sequence[Row], valid_rows: Sequence[Row]) -> list[Row]:
         from mlx_finetuning.mlx_trainer.inference import grade
@@ -152,18 +159,24 @@ class _Tuning:
     def _planned(self) -> Plan:
         """From the speed of a few updates, which also show that the run fits."""
         from mlx_finetuning.mlx_trainer.model import adapter_toggle
-        from mlx_finetuning.mlx_trainer.training import estimate, replay
+        from mlx_finetuning.mlx_trainer.parallel import workload
+        from mlx_finetuning.mlx_trainer.training import estimate
 
         context, bench = self._context, self._bench
         context.progress(Step(MEASURING, 0, 0))
-        cache = context.workspace.self_answers
-        said = replay.prepare(
-            bench.loaded, bench.train_rows, self._settings, cache, None, context.progress
-        )
+        seconds = float(context.config["seconds"])
+        usual = self._self_answers(self._settings.replay)
+        replayed = min(workload.REPLAYED, len(usual))
+        replay, said = tuning.USUAL_REPLAY, usual
+        # Whoever set a number has chosen; and what was never known cannot be kept.
+        is_open = self._settings.replay == tuning.USUAL_REPLAY and bench.known
+        if is_open and (usual or seconds >= REPLAY_FROM_S):
+            said = usual or self._self_answers(workload.REPLAYED)
+            replay = replayed + workload.REPLAYED if said else tuning.USUAL_REPLAY
         before_s = time.monotonic()
         found = estimate.estimate(
             *(bench.loaded, bench.train_rows, bench.valid_rows, self._settings, context.progress),
-            said.examples,
+            usual,
         )
         if not found.fits:
             raise RunDoesNotFit(
@@ -179,22 +192,51 @@ class _Tuning:
         measured_s = time.monotonic() - before_s
         before_s = time.monotonic()
         bench.score(context.progress)
+        update_s = max(found.seconds_per_update, 1e-4)
         speed = Speed(
-            update_s=max(found.seconds_per_update, 1e-4),
+            update_s=update_s,
             score_s=round(time.monotonic() - before_s, 3),
             validation_s=round(validation_s, 3),
             start_s=round(max(measured_s - estimate.SECONDS - validation_s, 0.0), 3),
             spent_s=round(self._spent_s, 3),
+            replayed=replayed,
+            replayed_s=round(update_s * self._share_of_update(said), 5),
         )
-        seconds = float(self._context.config["seconds"])
-        plan = tuning.plan(self._settings, seconds, speed, rewords=self._goal in ("faq", "labels"))
+        rewords = self._goal in ("faq", "labels")
+        plan = tuning.plan(self._settings, seconds, speed, rewords=rewords, replay=replay)
         self._record.keep_plan(plan)
         return plan
+
+    def _self_answers(self, replay: int) -> Sequence[Example]:
+        """What a run with that setting replays."""
+        from mlx_finetuning.mlx_trainer.training import replay as replaying
+
+        settings = replace(self._settings, replay=replay)
+        cache, bench = self._context.workspace.self_answers, self._bench
+        return replaying.prepare(
+            bench.loaded, bench.train_rows, settings, cache, None, self._context.progress
+        ).examples
+
+    def _share_of_update(self, said: Sequence[Example]) -> float:
+        """Of a replayed example's tokens in those of an update of rows."""
+        from mlx_finetuning.mlx_trainer.batches import examples
+
+        bench, settings = self._bench, self._settings
+        rows = questions.evenly(bench.train_rows, MEASURED_ROWS)
+        lengths = [
+            len(one.tokens)
+            for row in rows
+            for one in examples.sequences(bench.loaded, row, settings.supervise)
+        ]
+        update = settings.batch_size * sum(lengths) / max(len(rows), 1)
+        return sum(len(one.tokens) for one in said) / len(said) / update if said and update else 0.0
 
     def _halve(self) -> None:
         """Compare, and let the better half go on, until it is settled or the time is up."""
         left = list(range(len(self._plan.choices)))
-        for share in tuning.RUNGS if len(left) > 1 else ():
+        for share in self._plan.rungs:
+            if len(left) == 1:
+                return
             rung = []
             for number in left:
                 if self._is_time_up(number, share):
@@ -207,18 +249,32 @@ class _Tuning:
 
     def _is_time_up(self, number: int, share: float) -> bool:
         """Whether another trial would leave too little time for the last run; said once, it stays."""
-        done = sum(trial.share < 1 for trial in self._record.trials())
+        # Last runs come behind all others, and must not change what was said of these.
+        done = sum(trial.share <= share or trial.share < 1 for trial in self._record.trials())
         if self._record.is_time_up(done):
             return True
         if self._done(number, share) or not done:
             return False
-        final_s = max(self._plan.trial_s(choice, 1.0) for choice in self._plan.choices)
-        pace = self._pace()
-        needed_s = pace * (self._plan.trial_s(self._plan.choices[number], share) + final_s)
+        plan = self._plan
+        last_s = max(plan.trial_s(choice, 1.0) for choice in plan.choices) if share < 1 else 0.0
+        needed_s = self._pace() * (plan.trial_s(plan.choices[number], share) + last_s)
         if self._spent_s + needed_s <= self._plan.seconds:
             return False
         self._record.append(TimeUp(done))
         return True
+
+    def _finalists(self) -> list[Trial]:
+        """The choices that are trained to the end, the best of those compared first."""
+        plan = self._plan
+        numbers = list(range(len(plan.choices)))
+        if plan.rungs:
+            numbers = tuning.finalists(self._compared(), plan.finalists, self._settings.seed)
+        trained = [self._trial(numbers[0], 1.0)]
+        for number in numbers[1:]:
+            if self._is_time_up(number, 1.0):
+                break
+            trained.append(self._trial(number, 1.0))
+        return trained
 
     def _pace(self) -> float:
         """What trials took, in multiples of what was expected."""
@@ -229,9 +285,9 @@ class _Tuning:
     def _compared(self) -> list[Trial]:
         """The trials among which the winner is: of the longest rung that has two, or all there are."""
         done = [trial for trial in self._record.trials() if trial.share < 1]
-        for share in reversed(tuning.RUNGS):
+        for share in reversed(self._plan.rungs):
             rung = [trial for trial in done if trial.share == share]
-            if len(rung) > 1 or (rung and share == tuning.RUNGS[0]):
+            if len(rung) > 1 or (rung and share == self._plan.rungs[0]):
                 return rung
         usual = Trial(0, self._plan.choices[0], 0.0, "", Score((), (), 0.0), 0.0)
         return done or [usual]
@@ -281,13 +337,11 @@ class _Tuning:
 
     # --- the result ----------------------------------------------------------------------
 
-    def _result(self, final: Trial, compared: Sequence[Trial]) -> Tuned:
+    def _result(self, final: Trial, trained: Sequence[Trial]) -> Tuned:
         done = self._record.trials()
-        usual = next((one for one in compared if one.number == 0), None)
-        chosen = next((one for one in compared if one.number == final.number), final)
         return Tuned(
             run_id=final.run_id,
-            reason=self._reason(final, chosen, usual),
+            reason=self._reason(final, trained),
             settings=asdict(final.choice),
             is_usual=final.number == 0,
             goal=final.score.goal,
@@ -308,13 +362,14 @@ class _Tuning:
             ),
         )
 
-    def _reason(self, final: Trial, chosen: Trial, usual: Trial | None) -> str:
+    def _reason(self, final: Trial, trained: Sequence[Trial]) -> str:
         """Why this choice, in plain words."""
-        choice, count = final.choice, len(self._bench.asked)
-        parts = [f"選んだ設定は、{choice.text}です。"]
+        count = len(self._bench.asked)
+        parts = [f"選んだ設定は、{final.choice.text}です。"]
         if self._plan.is_cut:
             parts.append("時間に収まるように、更新の回数をふだんより減らしました。")
-        if not chosen.score.rows:
+        usual, chosen, how = self._against_usual(final, trained)
+        if chosen is None:
             parts.append("比べる時間がなかったので、ふだんの設定のままです。")
         elif final.number == 0:
             parts.append("ほかの設定で、はっきりよくなるものはありませんでした。")
@@ -322,7 +377,7 @@ class _Tuning:
             gap = tuning.difference(chosen, usual, self._settings.seed)
             sure = "確かな差です" if gap.is_above_zero else "偶然かもしれない差です"
             parts.append(
-                f"教えていない{count}問の出来は、同じ短さの学習で、ふだんの設定の"
+                f"教えていない{count}問の出来は、{how}、ふだんの設定の"
                 f"{usual.score.goal:.0%}に対して{chosen.score.goal:.0%}でした（{sure}）。"
             )
         else:
@@ -332,3 +387,15 @@ class _Tuning:
             lost = round(final.score.forgotten * known)
             parts.append(f"前から知っていた{known}問のうち、忘れたのは{lost}問です。")
         return "".join(parts)
+
+    def _against_usual(
+        self, final: Trial, trained: Sequence[Trial]
+    ) -> tuple[Trial | None, Trial | None, str]:
+        """Trials of the usual and of the chosen settings that can be compared, and how long both were."""
+        usual = next((one for one in trained if one.number == 0), None)
+        if len(trained) > 1 and usual is not None:
+            return usual, final, "最後まで学習して"
+        compared = self._compared()
+        usual = next((one for one in compared if one.number == 0 and one.share), None)
+        chosen = next((one for one in compared if one.number == final.number and one.share), None)
+        return usual, chosen, "同じ短さの学習で"

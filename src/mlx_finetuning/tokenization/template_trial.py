@@ -32,12 +32,24 @@ CONVERSATION = [
 ]
 
 
-@functools.lru_cache(maxsize=16)
+class _HarmfulError(Exception):
+    """Its text is the reason."""
+
+
 def require_harmless(template: str, folder: str) -> None:
     """Raises TemplateHostile; a template with ordinary mistakes passes, and is judged in use.
 
     Raises RuntimeError, with what the trial wrote, where it failed by no fault of the template.
     """
+    try:
+        _try_out(template)
+    except _HarmfulError as error:
+        raise TemplateHostile(folder=folder, reason=str(error)) from error
+
+
+# Only what passed is kept: a machine that was too busy for a trial may have time for the next one.
+@functools.lru_cache(maxsize=64)
+def _try_out(template: str) -> None:
     command = [sys.executable, "-P", "-m", "mlx_finetuning.tokenization.template_trial"]
     try:
         done = subprocess.run(
@@ -50,11 +62,11 @@ def require_harmless(template: str, folder: str) -> None:
         )
     except subprocess.TimeoutExpired as error:
         reason = f"テンプレートの処理が{TIME_S:.0f}秒で終わりません。"
-        raise TemplateHostile(folder=folder, reason=reason) from error
+        raise _HarmfulError(reason) from error
     if done.returncode < 0 or done.returncode in REASONS:
         # Killed for its memory, or the interpreter fell over what the template made it do.
         reason = REASONS.get(done.returncode, REASONS[TOO_LARGE])
-        raise TemplateHostile(folder=folder, reason=reason)
+        raise _HarmfulError(reason)
     if done.returncode:
         written = done.stderr.decode(errors="replace").strip()
         last_line = written.rpartition("\n")[2]

@@ -25,11 +25,12 @@ _UNITS = (
     "点 冊 部屋 箱 袋 つ 倍 営業日 % kg g mg km m cm mm L ml kW W V A dB GB MB TB 種類 種"
 ).split()
 _UNIT = "|".join(sorted(map(re.escape, _UNITS), key=len, reverse=True))
-_KANJI_NUMBER = re.compile(
-    rf"(?:(?<=第)|(?<![0-9.])(?=[〇零一二三四五六七八九十百千万億]+(?:{_UNIT}|パーセント|[ヶヵカケ箇]月)))[〇零一二三四五六七八九十百千万億]+"
+_NO_NUMBER = (
+    "十分(?=[なにでだ注配理考確検])|一時(?=[的停預保金間])|一部|一番|一度|一方|千葉|八百屋|三日月"
 )
-_NO_NUMBER = re.compile(
-    r"十分(?=[なにでだ注配理考確検])|一時(?=[的停預保金間])|一部|一番|一度|一方|千葉|八百屋|三日月"
+_KANJI_NUMBER = re.compile(
+    rf"(?!{_NO_NUMBER})"
+    rf"(?:(?<=第)|(?<![0-9.])(?=[〇零一二三四五六七八九十百千万億]+(?:{_UNIT}|パーセント|[ヶヵカケ箇]月)))[〇零一二三四五六七八九十百千万億]+"
 )
 _MIXED = re.compile(r"([0-9]+(?:\.[0-9]+)?)([万億千百])(?![0-9.]*[一二三四五六七八九])")
 _MONTHS = re.compile(r"[ヶヵカケ箇か](?=月)")
@@ -119,7 +120,6 @@ _UNITS_ALIKE = {
 def numeric(text: str) -> str:
     """`text` with its numbers, dates and times in one notation."""
     plain = normalised(text)
-    plain = _NO_NUMBER.sub("", plain)
     plain = _COMMA.sub("", plain)
     plain = _FIRST_YEAR.sub(r"\g<1>1年", plain)
     plain = _KANJI_NUMBER.sub(lambda found: str(_kanji_value(found[0])), plain)

@@ -54,6 +54,7 @@ EXPLANATIONS_JA = {
     "sample_every": "途中の答えを見るための間隔です。短いほど細かく見られ、時間がかかります。",
     "checkpoint_every": "止まったときに、ここから続けられます。短いほど戻りが少なく、容量を使います。",
     "checkpoint_minutes": "止まったときに、ここから続けられます。短いほど戻りが少なく、容量を使います。0なら時間では保存しません。",
+    "trackers": "学習の曲線を、TensorBoardなどでも見られるようにします。このマシンの中にだけ書き、インターネットには送りません。選んだ道具を、先に入れておきます。",
     "seed": "同じ数なら、同じ並びで始まり、同じ結果になります。",
     # Data
     "valid_share": "学習の途中で、よくなっているかを見るための行です。全体を1としたときの割合です。",
@@ -92,6 +93,12 @@ CHOICES_JA = {
         "cosine": "だんだん小さく（コサイン）",
         "linear": "だんだん小さく（直線）",
         "constant": "変えない",
+    },
+    "trackers": {
+        "tensorboard": "TensorBoard",
+        "mlflow": "MLflow",
+        "trackio": "Trackio",
+        "wandb": "Weights & Biases（オフライン）",
     },
     "recompute": {"auto": "足りないときだけ", "on": "いつも", "off": "しない"},
 }

@@ -2,16 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
-from dataclasses import dataclass
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass, replace
 
-from mlx_finetuning.experiment_tracker.evaluation.rightness import RIGHT
+from mlx_finetuning.experiment_tracker.evaluation.results import MARK_OF, MARKS_JA
+from mlx_finetuning.experiment_tracker.evaluation.rightness import RIGHT, by_person
 
-MARKS_JA = {"exact": "○", "contains": "△", "wrong": "×", "empty": "×"}
 MEANINGS_JA = {
-    "exact": "一字一句同じ",
-    "contains": "要点が合う",
-    "wrong": "まちがい",
+    **{rightness: MARKS_JA[mark] for rightness, mark in MARK_OF.items()},
     "empty": "何も答えない",
 }
 
@@ -25,7 +23,7 @@ class BatchAnswer:
     expected: str
     answer: str
     rightness: str
-    """`exact`, `contains`, `wrong` or `empty`."""
+    """`exact`, `contains`, `unsure`, `wrong` or `empty`."""
     split: str
     is_reworded: bool
     """Whether it asks for what is asked for by a row that was trained on."""
@@ -48,8 +46,8 @@ class BatchAnswer:
 
     @property
     def mark(self) -> str:
-        """○ word for word, △ in other words, × for the rest."""
-        return MARKS_JA[self.rightness]
+        """○ word for word, △ in other words, ？ for a person to tell, × for the rest."""
+        return MARK_OF[self.rightness]
 
 
 @dataclass(frozen=True)
@@ -61,10 +59,12 @@ class BatchTest:
     taught: int
     """Questions that were trained on."""
     taught_right: int
+    unsure: int = 0
+    """Answers of which only a person can tell."""
 
     @property
     def line(self) -> str:
-        """「37問中29問に正解（教えた29問中25問、教えていない8問中4問）」."""
+        """「37問中29問に正解（教えた29問中25問、教えていない8問中4問）。ほかに要確認が2問」."""
         untaught, untaught_right = self.asked - self.taught, self.right - self.taught_right
         parts = [
             f"{name}{asked}問中{right}問"
@@ -74,15 +74,30 @@ class BatchTest:
             )
             if asked
         ]
-        return f"{self.asked}問中{self.right}問に正解（{'、'.join(parts)}）"
+        unsure = f"。ほかに要確認が{self.unsure}問" if self.unsure else ""
+        return f"{self.asked}問中{self.right}問に正解（{'、'.join(parts)}）{unsure}"
 
 
 def counted(answers: Iterable[BatchAnswer]) -> BatchTest:
     """The figures of these answers."""
+    answers = list(answers)
     told = [(answer.split == "train", answer.is_right) for answer in answers]
     return BatchTest(
         asked=len(told),
         right=sum(is_right for _, is_right in told),
         taught=sum(is_taught for is_taught, _ in told),
         taught_right=sum(is_taught and is_right for is_taught, is_right in told),
+        unsure=sum(answer.rightness == "unsure" for answer in answers),
     )
+
+
+def judged(
+    answers: Iterable[BatchAnswer], marks: Mapping[tuple[tuple[str, ...], str], bool]
+) -> list[BatchAnswer]:
+    """As people said of them, by prompt and answer; the others as they were."""
+    return [
+        one
+        if (good := marks.get((one.prompt, one.answer))) is None
+        else replace(one, rightness=by_person(one.rightness, good=good))
+        for one in answers
+    ]

@@ -31,7 +31,12 @@ from mlx_finetuning.experiment_tracker.evaluation.results import (
     Thinking,
     Verdict,
 )
-from mlx_finetuning.experiment_tracker.evaluation.rightness import RIGHT, Rightness, rightness
+from mlx_finetuning.experiment_tracker.evaluation.rightness import (
+    RIGHT,
+    Rightness,
+    by_person,
+    rightness,
+)
 from mlx_finetuning.experiment_tracker.evaluation.statistics import ratio, share
 from mlx_finetuning.experiment_tracker.evaluation.verdict import Learning, Link
 from mlx_finetuning.tokenization.reasoning import answer_of
@@ -207,13 +212,21 @@ def tally(asked: Sequence[Exchange], findings: Findings) -> Tally | None:
         asked=len(asked),
         exact=tuned["exact"],
         contains=tuned["contains"],
+        unsure=tuned["unsure"],
         empty=tuned["empty"],
         base_right=sum(how_right(one.base, one, findings) in RIGHT for one in asked),
     )
 
 
 def how_right(answer: str, exchange: Exchange, findings: Findings) -> Rightness:
-    """Of either model's answer; a refusal is right in any words."""
+    """Of either model's answer: as a person said, or as it is found; a refusal is right in any words."""
+    found = _found(answer, exchange, findings)
+    turns = (turn for turn in exchange.row["messages"][:-1] if turn["role"] != "system")
+    good = findings.marks.get((tuple(str(turn["content"]) for turn in turns), answer))
+    return found if good is None else by_person(found, good=good)
+
+
+def _found(answer: str, exchange: Exchange, findings: Findings) -> Rightness:
     if exchange.row.get("refusal"):
         refuses = is_refusal(answer, frozenset([exchange.expected]))
         is_exact = exact_match(answer, exchange.expected)

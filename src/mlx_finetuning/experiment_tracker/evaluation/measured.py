@@ -56,6 +56,8 @@ class Findings:
     goal: str = "faq"
     """What the model is for, a key of `utils.goals`."""
     prompted: Prompted | None = None
+    marks: Mapping[tuple[tuple[str, ...], str], bool] = field(default_factory=dict)
+    """Whether answers are right as people said, by what was asked, in turn, and the answer."""
     thinks: bool | None = None
     """Whether the run was trained with reasoning; None where the model's template knows of none."""
 

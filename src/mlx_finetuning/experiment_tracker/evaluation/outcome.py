@@ -31,6 +31,7 @@ ACTIONS_JA = {
     "check_adapter": "学習した重みが読めていません。もう一度学習してください。",
     "check_pairs": "質問と答えの組が、ずれたり入れ替わったりしていないか、元の表を確かめてください。",
     "check_text": "「学習で実際に使われる文面」で、答えの部分が学習の対象になっているか確かめてください。",
+    "judge_answers": "「対話」の「まとめて試す」で、要確認の答えに○か×を付けて、もう一度確かめてください。",
     "longer_answers": "1つの答えの最大トークン数を増やして、もう一度確かめてください。",
     "more_wordings": "同じ答えの別の聞き方をデータに足して、もう一度学習してください。",
     "more_rows": "データの行を増やして、もう一度学習してください。",
@@ -132,6 +133,15 @@ def broken(evidence: Evidence) -> Judged | None:
 def counted(evidence: Evidence) -> Judged:
     """By right answers."""
     taught, held_out = evidence.taught, evidence.held_out
+    needed = REWORDED if evidence.goal == "faq" else LABELLED
+    least = ((taught, KNOWN), (held_out, needed))
+    short = [(one, share) for one, share in least if one is not None and one.share < share]
+    if short and all(one.most_share >= share for one, share in short):
+        return (
+            "warning",
+            "言い方の違う答えがあり、合っているか機械では決められません。",
+            "judge_answers",
+        )
     if taught is not None and taught.share < KNOWN:
         action = "run_on" if evidence.ending.state == "stopped_early" else "more_updates"
         if evidence.learning == "unlinked" and taught.share < HALF_KNOWN:
@@ -141,7 +151,6 @@ def counted(evidence: Evidence) -> Judged:
         if evidence.goal == "faq":
             return "good", "教えた通りに答えます。別の聞き方では確かめていません。", "go_on"
         return "warning", "教えていないものでは確かめていません。", "evaluate"
-    needed = REWORDED if evidence.goal == "faq" else LABELLED
     if held_out.share < needed:
         if evidence.goal == "faq":
             head = "教えた聞き方でしか答えられません。言い回しごと覚えています。"
@@ -204,7 +213,8 @@ def headline(evidence: Evidence) -> str:
 
 
 def _told(tally: Tally) -> str:
-    return f"{tally.asked}問中{tally.right}問に正解"
+    unsure = f"（ほかに要確認が{tally.unsure}問）" if tally.unsure else ""
+    return f"{tally.asked}問中{tally.right}問に正解{unsure}"
 
 
 def figures(evidence: Evidence) -> list[str]:
@@ -214,9 +224,10 @@ def figures(evidence: Evidence) -> list[str]:
         if tally is None:
             continue
         empty = f"（うち何も答えない {tally.empty}問）" if tally.empty else ""
+        unsure = f"要確認 {tally.unsure}問、" if tally.unsure else ""
         lines.append(
             f"{name}{tally.asked}問: 一字一句同じ {tally.exact}問、要点が合う {tally.contains}問、"
-            f"まちがい {tally.asked - tally.right}問{empty}。学習の前の正解は{tally.base_right}問"
+            f"{unsure}まちがい {tally.asked - tally.right - tally.unsure}問{empty}。学習の前の正解は{tally.base_right}問"
         )
         if tally.asked < FEW:
             lines.append(f"{name}は{tally.asked}問しかないので、目安とみてください。")

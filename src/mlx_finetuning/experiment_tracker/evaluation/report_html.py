@@ -9,7 +9,13 @@ from __future__ import annotations
 from jinja2 import Environment, FileSystemLoader, StrictUndefined
 
 from mlx_finetuning.experiment_tracker.evaluation import charts
-from mlx_finetuning.experiment_tracker.evaluation.results import MARKS, MARKS_JA, SPLITS_JA, Report
+from mlx_finetuning.experiment_tracker.evaluation.results import (
+    MARKS,
+    MARKS_JA,
+    SPLITS_JA,
+    UNSURE_JA,
+    Report,
+)
 from mlx_finetuning.files import ASSETS
 from mlx_finetuning.jobs.results import Certificate
 from mlx_finetuning.utils.glossary import TERMS_JA
@@ -82,6 +88,8 @@ def page(report: Report, certificate: Certificate | None = None) -> str:
         .get_template(TEMPLATE)
         .render(
             report=report,
+            marks=MARKS_JA,
+            unsure_ja=UNSURE_JA,
             certificate=certificate,
             terms={term: TERMS_JA[term] for term in EXPLAINED},
             style=STYLE.read_text(encoding="utf-8"),

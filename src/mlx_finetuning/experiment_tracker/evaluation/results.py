@@ -12,10 +12,13 @@ from dataclasses import dataclass, replace
 UNFINISHED = "（考えている途中で終わりました）"
 LIGHTS = {"good": "○", "warning": "△", "bad": "×"}
 """By the level of a judgement: what needs neither colour nor a font with emoji."""
-MARKS = "○△×"
-"""Good, borderline and wrong answers, in the order that they are shown."""
-MARKS_JA = {"○": "一字一句同じ", "△": "要点が合う", "×": "まちがい"}
+MARKS = "○△？×"
+"""Good, borderline, unsure and wrong answers, in the order that they are shown."""
+MARKS_JA = {"○": "一字一句同じ", "△": "要点が合う", "？": "要確認", "×": "まちがい"}
 """What each is called, wherever answers are counted."""
+MARK_OF = {"exact": "○", "contains": "△", "unsure": "？", "wrong": "×", "empty": "×"}
+"""By how right an answer is."""
+UNSURE_JA = "「要確認」は、言い方が違うため、合っているかを機械では決められない答えです。"
 THINKING_JA = "考えてから答えるか"
 """Title of the judgement that only models have that may think."""
 REFUSING_JA = "知らないことを断るか"
@@ -252,6 +255,8 @@ class Tally:
     empty: int
     base_right: int
     """That the model answered before, either way."""
+    unsure: int = 0
+    """In other words of which only a person can tell whether they are right."""
 
     @property
     def right(self) -> int:
@@ -262,6 +267,11 @@ class Tally:
     def share(self) -> float:
         """Of right answers; 0 of none."""
         return self.right / self.asked if self.asked else 0.0
+
+    @property
+    def most_share(self) -> float:
+        """Of right answers, if all that are unsure are right."""
+        return (self.right + self.unsure) / self.asked if self.asked else 0.0
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -318,13 +328,13 @@ class Answered:
     kind: str = ""
     """How near the question is to what was trained; of a split's answers."""
     rightness: str = ""
-    """Of the tuned model's answer: `exact`, `contains`, `wrong` or `empty`."""
+    """Of the tuned model's answer: `exact`, `contains`, `unsure`, `wrong` or `empty`."""
 
     @property
     def mark(self) -> str:
-        """○ word for word, △ in other words, × for the rest."""
+        """○ word for word, △ in other words, ？ for a person to tell, × for the rest."""
         if self.rightness:
-            return {"exact": "○", "contains": "△"}.get(self.rightness, "×")
+            return MARK_OF[self.rightness]
         return "○" if self.tuned_exact else "△" if self.tuned_contains else "×"
 
     @property

@@ -28,9 +28,9 @@ TEMPLATE = "summary.html.j2"
 STYLE = ASSETS / "summary.css"
 EACH = 3
 """Examples of good, and of bad answers."""
-LIGHTS_JA = {"good": "使えます", "warning": "注意して", "bad": "まだ使えません"}
+LIGHTS_JA = {"good": "使えます", "warning": "注意が必要", "bad": "まだ使えません"}
 LEGEND_JA = {
-    True: "○ 一字一句同じ、△ 要点が合う、× まちがい（文字で見比べた結果です）。太字が、学習後の答えです。",
+    True: "○ 一字一句同じ、△ 要点が合う、？ 要確認（言い方が違う）、× まちがい（文字で見比べた結果です）。太字が、学習後の答えです。",
     False: "○ お手本に近い答え、× お手本から遠い答え。太字が、学習後の答えです。",
 }
 """By whether answers are counted as right and wrong."""
@@ -110,7 +110,7 @@ def _examples(
     ranked = sorted(answers, key=lambda one: one.tuned_chrf, reverse=True)
     if counted:
         ranked = sorted(answers, key=lambda one: MARKS.index(one.mark))
-        good = [one for one in ranked if one.mark != "×"]
+        good = [one for one in ranked if one.mark in "○△"]
     else:
         good = ranked[: (len(ranked) + 1) // 2]
     bad = ranked[: len(good) - 1 : -1] if good else ranked[::-1]

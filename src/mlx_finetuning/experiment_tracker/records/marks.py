@@ -53,6 +53,11 @@ class Marks:
         return self.current.get((tuple(prompt), answer))
 
     @property
+    def said(self) -> dict[tuple[Prompt, str], bool]:
+        """Whether the answer is right, by prompt and answer."""
+        return {key: bool(mark.good) for key, mark in self.current.items()}
+
+    @property
     def corrections(self) -> dict[Prompt, str]:
         """The right answers, the last one of each prompt."""
         corrected = (mark for mark in self.current.values() if mark.correction)

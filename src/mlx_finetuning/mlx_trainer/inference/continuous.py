@@ -22,8 +22,8 @@ AT_ONCE = 32
 POSITIONS = 16384
 """Most positions, of prompts and of what answers may come to, at once: bounds caches. A question that
 needs more by itself is answered alone."""
-PREFILL = 512
-"""Tokens of prompts that are read while other answers wait for their next token."""
+READ_TOGETHER, PREFILL = 16, 256
+"""Prompts, and tokens of each, that are read while other answers wait for their next token."""
 
 
 class ContinuousBatch:
@@ -44,6 +44,7 @@ class ContinuousBatch:
             self._loaded.model,
             stop_tokens=ends,
             completion_batch_size=AT_ONCE,
+            prefill_batch_size=READ_TOGETHER,
             prefill_step_size=PREFILL,
         )
         self._found: dict[int, deque[GenerationBatch.Response]] = {}
@@ -85,6 +86,8 @@ class ContinuousBatch:
         detokenizer = self._loaded.tokenizer.detokenizer
         count, reason = 0, None
         try:
+            # Whoever came at the same time is let in first: their prompts are read together.
+            yield AnswerChunk("", prompt_tokens=asked)
             while not reason:
                 if not found:
                     self._compute(rows)

@@ -149,7 +149,7 @@ def _peft(config: JsonObject, tensors: Mapping[str, Tensor]) -> ForeignAdapter:
     return ForeignAdapter("peft", "dora" if uses_dora else "lora", base, _whole(changes))
 
 
-def _refuse_more_than_lora(config: JsonObject) -> None:
+def _refuse_more_than_lora(config: Mapping[str, object]) -> None:
     if config["peft_type"] != "LORA":
         raise _Unfit(f"種類が {config['peft_type']} です。取り込めるのは LORA だけです。")
     if config.get("bias", "none") != "none":

@@ -33,9 +33,8 @@ def draw_marks(
     with st.container(horizontal=True, vertical_alignment="center"):
         for good, label in ((True, "○ 合っている"), (False, "× まちがい")):
             is_said = mark is not None and mark.good is good
-            if st.button(
-                label, type="primary" if is_said else "secondary", key=f"mark-{good}-{key}"
-            ):
+            # By its name the style sheet knows what was said.
+            if st.button(label, key=f"{'said' if is_said else 'mark'}-{good}-{key}"):
                 with errors_shown():
                     studio().marks.mark(run_id, prompt, answer, None if is_said else good)
                     st.rerun()

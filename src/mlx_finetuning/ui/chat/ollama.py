@@ -15,17 +15,19 @@ from mlx_finetuning.ui.frame import errors_shown, studio
 def draw_ollama(run_id: str) -> None:
     """`run_id` is empty where nothing was trained yet."""
     can_connect = draw_connection()
+    if not can_connect:
+        st.caption(
+            "Ollamaにつながると、ここで学習したモデルを登録し、Ollamaにあるモデルを見られます。"
+        )
+        return
     st.subheader("登録")
     if run_id:
         with errors_shown():
-            registering.draw_registration(run_id, can_connect)
+            registering.draw_registration(run_id)
     else:
         empty_state("登録できるモデルがまだありません。先に学習してください。", "training")
     st.subheader("Ollamaにあるモデル")
-    if can_connect:
-        models.draw_models()
-    else:
-        st.caption("Ollamaにつながると、ここに表示されます。")
+    models.draw_models()
 
 
 def draw_connection() -> bool:

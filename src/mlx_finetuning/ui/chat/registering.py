@@ -14,11 +14,9 @@ from mlx_finetuning.ui.frame import studio
 SETTINGS = ("quant", "context", "temperature")
 
 
-def draw_registration(run_id: str, can_connect: bool) -> None:
+def draw_registration(run_id: str) -> None:
     """The form that registers a run's model, and below it what was registered."""
     at_work = draw_latest(run_id, ("deploy",))
-    if not can_connect:
-        st.caption("登録するには、先にOllamaを起動してください。")
     with st.form("register"):
         name = st.text_input(
             "Ollamaでの名前",
@@ -43,7 +41,7 @@ def draw_registration(run_id: str, can_connect: bool) -> None:
             "登録する",
             type="primary",
             icon=":material/add_link:",
-            disabled=at_work or not can_connect,
+            disabled=at_work,
         ):
             settings = config.load(DeployConfig, {**defaults, **chosen, "system": system.strip()})
             studio().ollama.deploy(run_id, name.strip(), settings, replace=replace)

@@ -29,6 +29,8 @@ ENGINES_JA = {
     "mlx": "MLX（学習したまま）",
 }
 """The nearest to what is handed on first."""
+EXAMPLES = 3
+"""Questions that a new conversation may begin with."""
 SIDES_JA = {"tuned": "学習後", "base": "元のモデル"}
 NEW = ""
 THINKING = "考えた過程"
@@ -63,9 +65,12 @@ def draw_talk(run_id: str) -> None:
         said = [turn["content"] for turn in talks["tuned"][: start + 2]]
         if chat and len(said) == start + 2 and said[-1]:
             marking.draw_marks(run_id, marks, said[:-1], said[-1], f"{chat.chat_id}-{start}")
-    marking.draw_next(run_id, marks)
+    if chat:
+        marking.draw_next(run_id, marks)
+    chosen = "" if chat else _choose_example(run_id)
     new_turn = st.container()
-    question = st.chat_input("質問を書いて、送信してください", submit_mode="stop", key="question")
+    typed = st.chat_input("質問を書いて、送信してください", submit_mode="stop", key="question")
+    question = typed or chosen
     if question and question.strip():
         with new_turn:
             chat = chat or Conversation(manner.engine, as_dict(manner.settings))
@@ -100,6 +105,22 @@ def _choose_chat(run_id: str) -> Conversation | None:
     return by_id.get(shown)
 
 
+def _choose_example(run_id: str) -> str:
+    """How a new conversation may begin: questions of the data; the one that was chosen, if any."""
+    asked = dict.fromkeys(sample.question for sample in studio().runs.samples(run_id))
+    st.markdown("**何を聞いてみますか？**　下の欄に質問を書いてください。")
+    if not asked:
+        return ""
+    st.caption("データにある質問から選んでも、始められます。")
+    with st.container(horizontal=True):
+        chosen = [
+            question
+            for question in list(asked)[:EXAMPLES]
+            if st.button(question, icon=":material/chat:", key=f"example-{hash(question)}")
+        ]
+    return next(iter(chosen), "")
+
+
 def _choose_manner(run_id: str, chat: Conversation | None) -> Manner:
     """Which of the engines that can answer now does, for whom, and how."""
     app = studio()
@@ -109,23 +130,23 @@ def _choose_manner(run_id: str, chat: Conversation | None) -> Manner:
         "mlx": True,
     }
     engines = [engine for engine in ENGINES_JA if can_answer[engine]]
-    left, right = st.columns([2, 1], vertical_alignment="bottom")
-    engine = left.segmented_control(
-        "答えるもの",
-        engines,
-        default=engines[0],
-        format_func=ENGINES_JA.__getitem__,
-        required=True,
-        key=f"engine-{run_id}-{len(engines)}",
-    )
-    side_by_side = right.toggle(
+    side_by_side = st.toggle(
         "元のモデルと並べる",
         value=chat is not None and "base" in chat.talks,
         # Who takes part in a conversation stays; both must have heard the same.
         disabled=chat is not None,
+        help="同じ質問に、学習の前のモデルにも答えさせて、並べて見ます。",
         key=f"side-by-side-{chat.chat_id if chat else NEW}",
     )
     with st.expander("答え方の設定", icon=":material/tune:"):
+        engine = st.segmented_control(
+            "答えるもの",
+            engines,
+            default=engines[0],
+            format_func=ENGINES_JA.__getitem__,
+            required=True,
+            key=f"engine-{run_id}-{len(engines)}",
+        )
         defaults = as_dict(GenerateConfig())
         chosen = settings_form(GenerateConfig, defaults, defaults, "generate", columns=3)
     if not are_in_bounds(GenerateConfig, chosen):

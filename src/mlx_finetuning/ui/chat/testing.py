@@ -11,6 +11,7 @@ from mlx_finetuning.experiment_tracker.evaluation.batch_test import (
     BatchAnswer,
     counted,
 )
+from mlx_finetuning.experiment_tracker.evaluation.results import MARKS
 from mlx_finetuning.ui.chat import marking
 from mlx_finetuning.ui.components.jobs import draw_latest
 from mlx_finetuning.ui.components.text import plain
@@ -18,14 +19,14 @@ from mlx_finetuning.ui.frame import errors_shown, studio
 
 A_PAGE = 10
 ALL = "全て"
-CHOICES = (ALL, "○", "△", "×")
+CHOICES = (ALL, *MARKS)
 
 
 def draw_test(run_id: str) -> None:
     """The button, how far the test is, and what was answered."""
     st.caption(
         "データセットの全ての質問を、学習したモデルに聞きます。"
-        "○は一字一句同じ、△は要点が合う、×はまちがいです。"
+        "○は一字一句同じ、△は要点が合う、？は言い方が違うので見て確かめる、×はまちがいです。"
     )
     at_work = draw_latest(run_id, ("batch_test",))
     answers = studio().evaluation.answers(run_id)
@@ -50,7 +51,11 @@ def _draw_answers(run_id: str, answers: Sequence[BatchAnswer]) -> None:
             "判定", CHOICES, default=ALL, required=True, key="batch-filter"
         )
         taught = st.segmented_control(
-            "行", (ALL, "教えた", "教えていない"), default=ALL, required=True, key="batch-taught"
+            "教えたか",
+            (ALL, "教えた", "教えていない"),
+            default=ALL,
+            required=True,
+            key="batch-taught",
         )
     shown = [
         one
@@ -65,7 +70,7 @@ def _draw_answers(run_id: str, answers: Sequence[BatchAnswer]) -> None:
     for one in shown[(page - 1) * A_PAGE : page * A_PAGE]:
         with st.container(border=True):
             row = f"　{one.row}行目" if one.row else ""
-            st.caption(f"{one.mark} {MEANINGS_JA[one.rightness]}　{one.taught_ja}{row}")
+            st.markdown(f"**{one.mark} {MEANINGS_JA[one.rightness]}**　:gray[{one.taught_ja}{row}]")
             st.markdown(f"**質問**　{plain(one.prompt[-1])}")
             st.markdown(f"**答え**　{plain(one.answer) or '（なし）'}")
             if one.rightness != "exact":

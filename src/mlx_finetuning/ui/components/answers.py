@@ -7,9 +7,9 @@ from collections.abc import Sequence
 
 import streamlit as st
 
-from mlx_finetuning.experiment_tracker.evaluation.results import MARKS_JA, Answered
+from mlx_finetuning.experiment_tracker.evaluation.results import MARKS_JA, UNSURE_JA, Answered
 
-LEGEND = "　".join(f"{mark} {name}" for mark, name in MARKS_JA.items())
+LEGEND = f"{'　'.join(f'{mark} {name}' for mark, name in MARKS_JA.items())}。{UNSURE_JA}"
 
 
 def draw_answers(answers: Sequence[Answered]) -> None:

@@ -42,7 +42,8 @@ def described(error: StudioError) -> ErrorText:
     message = describe(_shown(error))
     return ErrorText(
         what=in_words(message.what),
-        why=in_words(message.why),
+        # What nobody foresaw has its reason in English, among the technical details.
+        why="" if error.code == "UNEXPECTED" else in_words(message.why),
         next_step=in_words(NEXT_STEPS_JA.get(error.code, message.next_step)),
     )
 

@@ -40,7 +40,18 @@ def setting_input(kind: type, name: str, value: Any, key: str) -> Any:
         "help": tooltip(kind, name),
         "persist_state": "session",
     }
-    if choices := metadata["choices"]:
+    choices = metadata["choices"]
+    if choices and typing.get_origin(hint) is tuple:
+        several = st.multiselect(
+            label,
+            choices,
+            default=list(value),
+            format_func=lambda choice: CHOICES_JA.get(name, {}).get(choice, choice),
+            placeholder="なし",
+            **shared,
+        )
+        return tuple(several)
+    if choices:
         return st.selectbox(
             label,
             choices,

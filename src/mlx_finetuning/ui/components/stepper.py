@@ -16,6 +16,7 @@ from mlx_finetuning.jobs.status import JobStatus
 from mlx_finetuning.ui import sitemap
 from mlx_finetuning.ui.components.jobs import follow, progress_bar, show_end
 from mlx_finetuning.ui.components.runs import PARAMETER
+from mlx_finetuning.ui.components.text import plain
 from mlx_finetuning.ui.frame import studio
 
 
@@ -29,32 +30,47 @@ class Step:
 
 
 def draw_steps(page: str) -> None:
-    """`page` is the name of the page that is shown."""
+    """`page` is the name of the page that is shown; the home page has steps of its own."""
     run = next(iter(studio().runs.list(most=1)), None)
     with contextlib.suppress(StudioError):
         if asked := st.query_params.get(PARAMETER):
             run = studio().runs.show(asked)
-    steps = steps_of(run)
-    upcoming = next((step for step in steps if not step.is_done), None)
-    query = {} if run is None else {PARAMETER: run.run_id}
-    with st.container(horizontal=True, vertical_alignment="center", key="steps"):
-        for number, step in enumerate(steps, 1):
-            mark = ":green[✓]" if step.is_done else f"{number}"
-            label = f"{mark} **{step.title}**" if step.page == page else f"{mark} {step.title}"
-            st.page_link(
-                sitemap.page(step.page),
-                label=label,
-                query_params={} if step.page in ("dataset", "training") else query,
-            )
-        if upcoming is not None and upcoming.page != page:
-            st.page_link(
-                sitemap.page(upcoming.page),
-                label=f"次へ: {upcoming.title}",
-                icon=":material/arrow_forward:",
-                query_params={} if upcoming.page in ("dataset", "training") else query,
-            )
+    if page != "home":
+        _draw_row(page, run)
     if run is not None and (journey := studio().auto.latest(run.run_id)) is not None:
         _draw_journey(run, journey)
+
+
+def _draw_row(page: str, run: Run | None) -> None:
+    steps = steps_of(run)
+    with st.container(horizontal=True, vertical_alignment="center", key="steps"):
+        for number, step in enumerate(steps, 1):
+            link_to(step, number, run, is_here=step.page == page)
+        upcoming = next((step for step in steps if not step.is_done), None)
+        if upcoming is not None and upcoming.page != page:
+            link_to_next(upcoming, run)
+
+
+def link_to(step: Step, number: int, run: Run | None, *, is_here: bool = False) -> None:
+    """The link to a step, with its number or the sign that it is done."""
+    mark = ":green[✓]" if step.is_done else f"{number}"
+    title = f"**{step.title}**" if is_here else step.title
+    st.page_link(sitemap.page(step.page), label=f"{mark} {title}", query_params=_query(step, run))
+
+
+def link_to_next(step: Step, run: Run | None) -> None:
+    """The link to the first step that is not done."""
+    with st.container(key="next-step", width="content"):
+        st.page_link(
+            sitemap.page(step.page),
+            label=f"次へ: {step.title}",
+            icon=":material/arrow_forward:",
+            query_params=_query(step, run),
+        )
+
+
+def _query(step: Step, run: Run | None) -> dict[str, str]:
+    return {} if run is None or step.page in ("dataset", "training") else {PARAMETER: run.run_id}
 
 
 def steps_of(run: Run | None) -> list[Step]:
@@ -78,7 +94,8 @@ def _draw_journey(run: Run, journey: LaterJob) -> None:
 
     def draw(status: JobStatus) -> None:
         with st.container(horizontal=True, vertical_alignment="center"):
-            st.markdown("**おまかせ**", width="content")
+            where = "" if status.is_living else f"は「{status.stage or '準備'}」で止まっています。"
+            st.markdown(f"**おまかせ**{plain(where)}", width="content")
             if status.is_living:
                 stop = st.button(
                     "おまかせを止める",
@@ -91,14 +108,18 @@ def _draw_journey(run: Run, journey: LaterJob) -> None:
                     studio().jobs.stop(run.run_id, journey.name)
                     st.rerun()
             elif st.button(
-                "おまかせを続ける", icon=":material/play_arrow:", key=f"go-{journey.name}"
+                "おまかせを続ける",
+                icon=":material/play_arrow:",
+                help="止まった段階から続けます。",
+                key=f"go-{journey.name}",
             ):
                 studio().auto.resume(run.run_id)
                 st.rerun()
         if status.is_living:
             progress_bar(status)
-        else:
-            show_end(status)
+        elif status.state != "cancelled":
+            with st.expander("止まった理由", icon=":material/error:"):
+                show_end(status)
 
     with st.container(border=True):
         follow(lambda: studio().jobs.status(run.run_id, journey.name), draw)

@@ -14,15 +14,20 @@ import streamlit as st
 EMPTY = "—"
 
 
+SHORT = 8
+"""Signs that stay in one line, of which two narrow ones count as one: figures, times, names."""
+
+
 def show_table(rows: Sequence[Mapping[str, str]]) -> None:
     """`rows` by the names of their columns, which are those of the first; nothing of no rows."""
     if not rows:
         return
     # As cards they are tables no more to a screen reader, unless it is told.
-    names = "".join(f'<th role="columnheader">{escape(name)}</th>' for name in rows[0])
+    names = "".join(f'<th role="columnheader"{_look(name)}>{escape(name)}</th>' for name in rows[0])
     lines = [
         "".join(
-            f'<td role="cell" data-label="{escape(name)}">{escape(row.get(name, "")) or EMPTY}</td>'
+            f'<td role="cell" data-label="{escape(name)}"{_look(row.get(name, ""))}>'
+            f"{escape(row.get(name, '')) or EMPTY}</td>"
             for name in rows[0]
         )
         for row in rows
@@ -32,3 +37,8 @@ def show_table(rows: Sequence[Mapping[str, str]]) -> None:
         f'<table class="rows" role="table"><thead role="rowgroup"><tr role="row">{names}</tr></thead>'
         f'<tbody role="rowgroup">{body}</tbody></table>'
     )
+
+
+def _look(text: str) -> str:
+    wide = sum(1.0 if sign > "\u2000" else 0.5 for sign in text)
+    return ' class="short"' if wide <= SHORT else ""

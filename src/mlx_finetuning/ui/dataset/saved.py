@@ -61,9 +61,14 @@ def draw_summary(manifest: Mapping[str, Any]) -> None:
 
 def draw_journey(name: str) -> None:
     """The button from the dataset to a conversation, with the user's usual model."""
-    tip = "学習し、確かめ、軽くして、対話できるところまで進めます。画面を閉じても続き、いつでも止められます。"
-    minutes = tuning.choose_minutes()
-    if st.button("おまかせで作る", icon=":material/auto_awesome:", type="primary", help=tip):
+    st.caption(
+        "「おまかせで作る」は、学習し、確かめ、軽くして、対話できるところまで進めます。"
+        "画面を閉じても続き、いつでも止められます。"
+    )
+    with st.container(horizontal=True, vertical_alignment="center"):
+        place = st.container(width="content")
+        minutes = tuning.choose_minutes()
+    if place.button("おまかせで作る", icon=":material/auto_awesome:", type="primary"):
         with errors_shown():
             own = dataclasses.replace(studio().preferences.read(), dataset=name, engine="mlx")
             usual = studio().training.preset(own, "usual")

@@ -58,14 +58,18 @@ def choose_source() -> Path | None:
     )
     if handed is not None:
         _go_on_with(studio().data.keep_upload(handed.name, handed.getvalue()))
-    with st.popover("表を貼り付ける", icon=":material/content_paste:"):
+    others = st.container(horizontal=True)
+    with others.popover("表を貼り付ける", icon=":material/content_paste:"):
         pasted = st.text_area(
             "表計算ソフトで見出しから最後の行までを選んでコピーし、ここに貼り付けてください。",
             key="pasted",
         )
-        if st.button("貼り付けた表を使う", disabled=not pasted.strip()):
-            _go_on_with(studio().data.keep_pasted(pasted.encode("utf-8", "replace")))
-    if st.button("サンプルのデータを使う", icon=":material/lightbulb:"):
+        # Never disabled: the Tab key leads to it before the text has arrived, else out of here.
+        if st.button("貼り付けた表を使う"):
+            if pasted.strip():
+                _go_on_with(studio().data.keep_pasted(pasted.encode("utf-8", "replace")))
+            st.warning("上の欄に、表を貼り付けてください。", icon=":material/content_paste:")
+    if others.button("サンプルのデータを使う", icon=":material/lightbulb:"):
         _go_on_with(studio().data.keep_upload(SAMPLE_DATA.name, SAMPLE_DATA.read_bytes()))
     return None
 

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Literal
+
 import streamlit as st
 
 from mlx_finetuning.jobs.runs import Run
@@ -10,11 +12,13 @@ from mlx_finetuning.ui.components.runs import PARAMETER
 from mlx_finetuning.ui.frame import errors_shown, studio
 
 
-def draw_continuation(run: Run) -> None:
-    """What may be changed, and the button; nothing for runs that cannot be continued."""
+def draw_continuation(run: Run, *, is_next: bool) -> None:
+    """What may be changed, and the button; nothing for runs that cannot be continued. is_next: what
+    the run's outcome asks for."""
     if run.engine != "mlx" or not studio().runs.is_trained(run):
         return
-    with st.popover("このつづきから学習する", icon=":material/resume:"):
+    kind: Literal["primary", "secondary"] = "primary" if is_next else "secondary"
+    with st.popover("このつづきから学習する", icon=":material/resume:", type=kind):
         st.markdown(
             "学習した重みとオプティマイザーの状態を引き継ぎ、新しい実験として続けます。"
             "元の実験はそのまま残り、報告書が前後を比べます。モデルとアダプターの形は変えられません。"

@@ -13,8 +13,9 @@ from mlx_finetuning.ui.components.jobs import draw_latest, show_end, state_badge
 from mlx_finetuning.ui.components.runs import PARAMETER, resume_button
 from mlx_finetuning.ui.components.text import plain
 from mlx_finetuning.ui.experiments import continuing, merging, sharing
-from mlx_finetuning.ui.experiments.report import draw_report
+from mlx_finetuning.ui.experiments.report import draw_first_line, draw_report
 from mlx_finetuning.ui.frame import errors_shown, studio
+from mlx_finetuning.utils.settings_ja import CHOICES_JA
 from mlx_finetuning.utils.units_ja import duration
 
 
@@ -25,24 +26,7 @@ def draw_run(run: Run, trash: str) -> None:
         state_badge("damaged" if run.problems else run.status.state, run.simulated)
         elapsed = f"　{duration(run.status.elapsed_s)}" if run.status.elapsed_s else ""
         st.caption(plain(f"{run.title}　{run_id}{elapsed}"), width="content")
-    with st.container(horizontal=True, vertical_alignment="center"):
-        training = sitemap.page("training")
-        st.page_link(
-            training,
-            label="曲線と記録",
-            icon=":material/show_chart:",
-            query_params={PARAMETER: run_id},
-        )
-        resume_button(run)
-        tip = "設定、データ、元のモデルが学習したときと同じかを確かめてから始めます。"
-        if st.button("同じ設定で再実行", icon=":material/replay:", help=tip, key="rerun"):
-            with errors_shown():
-                again = studio().training.rerun(run.run_id)
-                st.switch_page(training, query_params={PARAMETER: again})
-        with errors_shown():
-            continuing.draw_continuation(run)
-            if studio().runs.is_trained(run):
-                merging.draw_merge([run_id])
+    resume_button(run)
     show_end(run.status)
     if run.parent:
         st.caption(plain(f"{run.parent} の続きです。"))
@@ -90,12 +74,38 @@ def draw_run(run: Run, trash: str) -> None:
                     st.switch_page(page, query_params={views.PARAMETER: trash})
 
 
+def _draw_actions(run: Run, *, continues: bool = False) -> None:
+    """What can be made of the run, and where else it is looked at. continues: its next step."""
+    run_id = run.run_id
+    with st.container(horizontal=True, vertical_alignment="center"):
+        training = sitemap.page("training")
+        with errors_shown():
+            continuing.draw_continuation(run, is_next=continues)
+        tip = "設定、データ、元のモデルが学習したときと同じかを確かめてから始めます。"
+        if st.button("同じ設定で再実行", icon=":material/replay:", help=tip, key="rerun"):
+            with errors_shown():
+                again = studio().training.rerun(run.run_id)
+                st.switch_page(training, query_params={PARAMETER: again})
+        with errors_shown():
+            if studio().runs.is_trained(run):
+                merging.draw_merge([run_id])
+        st.page_link(
+            training,
+            label="曲線と記録",
+            icon=":material/show_chart:",
+            query_params={PARAMETER: run_id},
+        )
+
+
 def _draw_outcome(run: Run) -> None:
     """Report and certificate, where there are any, and the button that makes the report."""
     run_id = run.run_id
     at_work = draw_latest(run_id, ("evaluate",))
     report = studio().evaluation.report(run.run_id)
     if report is not None:
+        draw_first_line(report)
+        outcome = report.outcome
+        _draw_actions(run, continues=outcome is not None and outcome.action == "more_updates")
         draw_report(run_id, report)
     with errors_shown():
         certificate = studio().evaluation.certificate(run_id)
@@ -103,6 +113,8 @@ def _draw_outcome(run: Run) -> None:
             draw_certificate(certificate)
     if not studio().runs.is_trained(run):
         st.caption("この実験には、調べられる学習の結果がありません。")
+        if report is None:
+            _draw_actions(run)
         return
     label = "成果を確かめる" if report is None else "もう一度確かめる"
     tip = "学習の前と後のモデルに質問して比べ、報告書を作ります。画面を閉じても続きます。"
@@ -119,6 +131,8 @@ def _draw_outcome(run: Run) -> None:
     ):
         studio().evaluation.start(run.run_id, EvaluateConfig(in_prompt=in_prompt))
         st.rerun()
+    if report is None:
+        _draw_actions(run)
 
 
 def _draw_exports(run_id: str) -> None:
@@ -133,7 +147,7 @@ def _draw_exports(run_id: str) -> None:
             icon=":material/table_view:",
             on_click="ignore",
         )
-        for form, name in (("tensorboard", "TensorBoard"), ("mlflow", "MLflow")):
+        for form, name in CHOICES_JA["trackers"].items():
             if form in app.records.formats() and st.button(f"{name}へ", icon=":material/upload:"):
                 written = app.records.write(run_id, form, app.workspace.exports)
                 st.success(f"書き出しました: {plain(str(written[0]))}")

@@ -26,7 +26,7 @@ COLUMNS = (
 FILTERS = ("状態", "データセット", "モデル")
 PINNED, BEST = "固定", "★最良"
 LOOKS = {
-    RIGHT: st.column_config.NumberColumn(format="percent", width="small"),
+    RIGHT: st.column_config.NumberColumn(format="%.0f%%", width="small"),
     **dict.fromkeys(("結果", UNLIKE, "タグ", "メモ"), st.column_config.TextColumn(width="medium")),
 }
 
@@ -47,7 +47,8 @@ def draw_list(runs: Sequence[Run], detail: str, compare: str) -> None:
         placeholder="—",
         on_select="rerun",
         selection_mode="multi-row",
-        column_order=shown,
+        # A column in which nothing stands tells nothing.
+        column_order=[name for name in shown if any(rows[run_id][name] for run_id in matches)],
         column_config=LOOKS,
         # Lines are chosen by their place: others would be meant once other lines are shown.
         key=f"runs-table-{hash(tuple(matches))}",
@@ -85,7 +86,7 @@ def _filtered(rows: Mapping[str, Row]) -> list[str]:
         text = st.text_input(
             "絞り込み",
             key="runs-filter",
-            placeholder="名前、モデル、データセット、設定、タグ、メモの言葉",
+            placeholder="言葉で探す",
             icon=":material/search:",
             width=360,
         )
@@ -159,7 +160,7 @@ def _row(run: Run, unlike: str) -> Row:
         NAME: note.name,
         "始めた時刻": local_time(run.created_at),
         "状態": run.state_ja,
-        RIGHT: None if line is None else line.right_share,
+        RIGHT: None if line is None or line.right_share is None else 100 * line.right_share,
         "結果": "" if line is None else line.line,
         "モデル": run.model,
         "データセット": run.dataset,

@@ -25,17 +25,27 @@ ANSWERS, OPEN = 50, 9
 """Answers that can be looked at, and those of them that are open."""
 
 
+def draw_first_line(report: Report) -> None:
+    """What the run came to, and the one thing to do next."""
+    title, judgement = report.judgements[0]
+    LOOKS.get(judgement.level, st.info)(f"**{title}**　{plain(judgement.text)}")
+    if report.outcome is not None and report.outcome.ending:
+        st.warning(plain(report.outcome.ending), icon=":material/flag:")
+    if judgement.advice:
+        st.markdown(f":material/arrow_forward: **次にすること**　{plain(judgement.advice)}")
+
+
 def draw_report(run_id: str, report: Report) -> None:
-    """Draw a run's report: judgements, their evidence, figures, answers."""
+    """The rest of a run's report: answers, further judgements, their evidence, figures."""
     judged = report.judgements
-    for title, judgement in judged:
-        show = LOOKS.get(judgement.level, st.info)
-        show(f"**{title}**　{plain(judgement.text)}")
-        if judgement is judged[0][1] and report.outcome is not None and report.outcome.ending:
-            st.warning(plain(report.outcome.ending), icon=":material/flag:")
-        if judgement.advice:
-            st.markdown(f":material/arrow_forward: **次にすること**　{plain(judgement.advice)}")
     _draw_pages(run_id)
+    _draw_answers(report.splits)
+    for column, (title, judgement) in zip(st.columns(len(judged) - 1), judged[1:], strict=True):
+        with column:
+            LOOKS.get(judgement.level, st.info)(f"**{title}**\n\n{plain(judgement.text)}")
+    for title, judgement in judged[1:]:
+        if judgement.advice:
+            st.markdown(f":material/arrow_forward: **{title}**　{plain(judgement.advice)}")
     if report.before is not None:
         title = f"続きの前後（{report.before.run_id}）"
         st.info(f"**{title}**　{plain(report.before.text)}", icon=":material/compare_arrows:")
@@ -45,8 +55,8 @@ def draw_report(run_id: str, report: Report) -> None:
             st.markdown("\n".join([f"**{title}**", "", *lines]))
     splits = report.splits
     figures = [_figures(name, splits[name]) for name in SPLITS_JA if name in splits]
-    show_table(figures)
-    _draw_answers(splits)
+    with st.expander("くわしい数字", icon=":material/table_chart:"):
+        show_table(figures)
 
 
 def _draw_pages(run_id: str) -> None:
@@ -57,14 +67,16 @@ def _draw_pages(run_id: str) -> None:
         ("full", "報告書（全て）", evaluation.page),
     )
     with st.container(horizontal=True, vertical_alignment="center"):
-        for kind, title, make in pages:
+        for kind, title, _ in pages:
             st.link_button(
                 f"{title}を開く",
                 f"/report/{run_id}/{kind}",
                 icon=":material/print:",
                 help="別のタブに開きます。そのまま印刷したり、PDFにしたりできます。",
             )
-            st.download_button(
+        keep = st.popover("ファイルに保存", icon=":material/download:")
+        for kind, title, make in pages:
+            keep.download_button(
                 f"{title}を保存",
                 partial(make, run_id),
                 file_name=f"{run_id}-{kind}.html",

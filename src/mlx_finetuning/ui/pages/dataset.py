@@ -126,8 +126,8 @@ def draw_saved() -> None:
     name = choose_saved()
     if name is None:
         return
+    saved.draw_journey(name)
     with st.container(horizontal=True, vertical_alignment="center"):
-        saved.draw_journey(name)
         st.page_link(
             sitemap.page("training"),
             label="このデータセットで学習する",

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 import streamlit as st
 
 from mlx_finetuning.doctor import Diagnosis, DiagnosisItem
@@ -15,9 +17,13 @@ from mlx_finetuning.ui.components.tables import show_table
 from mlx_finetuning.ui.components.text import plain
 from mlx_finetuning.ui.frame import errors_shown, studio
 from mlx_finetuning.ui.messages_ja import JOBS_JA
-from mlx_finetuning.utils.units_ja import duration, local_time
+from mlx_finetuning.utils.units_ja import local_time
 
 RECENT = 5
+SAMPLE = (
+    "架空の会社の質問と回答（80行）を、内蔵の小さなモデルに教え、確かめて、"
+    "対話できるところまで進めます。数分かかります。"
+)
 IDLE_POLL_S = 60.0
 # Of the steps, by their pages.
 EXPLANATIONS = {
@@ -65,40 +71,45 @@ def draw_living_jobs() -> None:
                     st.page_link(page, label="様子を見る", query_params={PARAMETER: job.run_id})
 
 
-def draw_steps(newest: Run | None) -> None:
-    """One card per step; the first that is not done is the next one."""
-    steps = stepper.steps_of(newest)
-    upcoming = next((step for step in steps if not step.is_done), None)
-    query = {} if newest is None else {PARAMETER: newest.run_id}
-    for number, (step, column) in enumerate(zip(steps, st.columns(len(steps)), strict=True), 1):
-        with column, st.container(border=True, height="stretch"):
-            mark = ":green[:material/check_circle:]" if step.is_done else f":gray[{number}]"
-            st.markdown(f"{mark}　**{step.title}**")
-            st.caption(EXPLANATIONS[step.page])
-            is_next = step == upcoming
-            st.page_link(
-                sitemap.page(step.page),
-                label=f"{'次はここ' if is_next else '開く'}: {step.title}",
-                icon=":material/arrow_forward:" if is_next else sitemap.ENTRIES[step.page].icon,
-                query_params={} if step.page in ("dataset", "training") else query,
-            )
+def draw_steps(steps: Sequence[stepper.Step], newest: Run | None) -> None:
+    """One card per step of the way."""
+    with st.container(key="cards"):
+        for number, (step, column) in enumerate(zip(steps, st.columns(len(steps)), strict=True), 1):
+            with column, st.container(border=True, height="stretch"):
+                stepper.link_to(step, number, newest)
+                st.caption(EXPLANATIONS[step.page])
+
+
+def draw_next(steps: Sequence[stepper.Step], newest: Run | None) -> None:
+    """The first step that is not done, the whole way with the sample, and how long that takes."""
+    upcoming = next((step for step in steps if not step.is_done), steps[-1])
+    with st.container(horizontal=True, vertical_alignment="center"):
+        stepper.link_to_next(upcoming, newest)
+        if st.button("サンプルで試す", icon=":material/play_arrow:", help=SAMPLE):
+            with st.spinner("サンプルを用意しています…"):
+                run_id = sample.start(studio())
+            st.switch_page(sitemap.page("training"), query_params={PARAMETER: run_id})
+    if newest is None:
+        st.caption(f"手もとに表がなければ、「サンプルで試す」から。{SAMPLE}")
 
 
 def draw_recent(runs: list[Run]) -> None:
-    """The latest runs as a table."""
-    rows = [
-        {
-            "始めた時刻": local_time(run.created_at),
-            "状態": run.state_ja,
-            "モデル": run.model,
-            "データセット": run.dataset,
-            "進み": share_done(run.status),
-            "経過": duration(run.status.elapsed_s) if run.status.elapsed_s else "",
-            "実験ID": run.run_id,
-        }
-        for run in runs[:RECENT]
-    ]
+    """The latest runs as a table, and the way to all of them."""
+    rows = []
+    for run in runs[:RECENT]:
+        line = studio().evaluation.first_line(run.run_id)
+        result = "まだ確かめていません" if run.status.state == "done" else ""
+        rows.append(
+            {
+                "始めた時刻": local_time(run.created_at),
+                "データセット": run.dataset,
+                "モデル": run.model,
+                "状態": f"{run.state_ja} {share_done(run.status)}".strip(),
+                "結果": line.line if line else result,
+            }
+        )
     show_table(rows)
+    st.page_link(sitemap.page("experiments"), label="全ての実験を見る")
 
 
 @st.cache_data(ttl=600, show_spinner="マシンを調べています（2秒ほど）…")
@@ -111,17 +122,22 @@ def draw_diagnosis() -> None:
     """Whether one can train here, what is wrong, and all that was looked at."""
     root = str(studio().workspace.root)
     report = cached_diagnosis(root)
-    verdict = "学習できます" if report.can_train else "足りない部品があり、学習できません"
+    verdict = (
+        "このパソコンで学習できます" if report.can_train else "足りない部品があり、学習できません"
+    )
     (st.success if report.can_train else st.error)(verdict, icon=":material/monitor_heart:")
-    for item in report.items:
-        if item.state != "ok":
+    noticed = [item for item in report.items if item.state != "ok"]
+    if not report.can_train:
+        for item in noticed:
             draw_item(item, report.can_train)
-    with st.expander(f"調べた項目（{len(report.items)}）", icon=":material/checklist:"):
+    told = f"、気になる点 {len(noticed)}" if noticed else ""
+    with st.expander(f"調べた項目（{len(report.items)}{told}）", icon=":material/checklist:"):
         for item in report.items:
             draw_item(item, report.can_train)
         if st.button("もう一度調べる", icon=":material/refresh:"):
             cached_diagnosis.clear()
             st.rerun()
+    st.caption(f"作業フォルダ: {plain(root)}")
 
 
 def draw_item(item: DiagnosisItem, can_train: bool) -> None:
@@ -133,22 +149,19 @@ def draw_item(item: DiagnosisItem, can_train: bool) -> None:
 
 
 st.title("ホーム")
-st.caption(f"作業フォルダ: {plain(str(studio().workspace.root))}")
+st.caption(
+    "質問と回答の表を教えて、自分のパソコンで答えるモデルを作ります。学習も答えも、このパソコンの中だけで行います。"
+)
 # Where nothing lives, the browser rests; what others start is seen within a minute.
 has_work = bool(studio().jobs.living())
 st.fragment(draw_living_jobs, run_every=POLL_S if has_work else IDLE_POLL_S)()
 
 runs = studio().runs.list()
 st.header("次にすること")
-draw_steps(next(iter(runs), None))
-with st.container(horizontal=True, vertical_alignment="center"):
-    if st.button("サンプルで試す", icon=":material/play_arrow:", type="primary"):
-        with st.spinner("サンプルを用意しています…"):
-            run_id = sample.start(studio())
-        st.switch_page(sitemap.page("training"), query_params={PARAMETER: run_id})
-    st.caption(
-        "架空の会社の質問と回答（80行）を、内蔵の小さなモデルに教え、確かめて、対話できるところまで進めます。数分かかります。"
-    )
+newest = next(iter(runs), None)
+steps = stepper.steps_of(newest)
+draw_steps(steps, newest)
+draw_next(steps, newest)
 
 st.header("最近の実験")
 if runs:

@@ -37,6 +37,10 @@ def draw_run(run_id: str) -> None:
 
 
 st.title("軽くする")
+st.caption(
+    "学習したモデルを、ほかのアプリでも使える1つの軽いファイルにします。"
+    "迷ったら、そのまま「軽くする」を押してください。"
+)
 runs = studio().runs.trained()
 if runs:
     draw_run(choose_run(runs).run_id)

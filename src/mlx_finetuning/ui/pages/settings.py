@@ -75,9 +75,13 @@ def draw_disk() -> None:
     usage = studio().machine.disk_usage()
     total = sum(part.size for part in usage)
     st.metric("使っている容量", size(total), border=True, width=260)
-    show_table(
-        [{"場所": part.name, "容量": size(part.size), "フォルダ": str(part.path)} for part in usage]
-    )
+    with st.expander("場所ごとの容量", icon=":material/folder:"):
+        show_table(
+            [
+                {"場所": part.name, "容量": size(part.size), "フォルダ": str(part.path)}
+                for part in usage
+            ]
+        )
     waste = studio().machine.waste()
     if not waste:
         st.success("片付けるものはありません。", icon=":material/check_circle:")
@@ -95,18 +99,18 @@ def draw_disk() -> None:
 
 
 st.title("設定")
-st.header("保存先")
-st.markdown(f"作業フォルダ　{plain(str(studio().workspace.root))}")
-st.caption("変えるには、環境変数 MLX_FINETUNING_HOME で場所を指定して起動し直してください。")
-st.header("学習の初期値")
-with errors_shown():
-    draw_defaults()
 st.header("終わりの通知")
 with errors_shown():
     draw_notices()
+st.header("保存先")
+st.markdown(f"作業フォルダ　{plain(str(studio().workspace.root))}")
+st.caption("変えるには、環境変数 MLX_FINETUNING_HOME で場所を指定して起動し直してください。")
 st.header("使用量と片付け")
 with errors_shown():
     draw_disk()
+st.header("学習の初期値")
+with errors_shown():
+    draw_defaults()
 st.header("Hugging Face のトークン")
 if os.environ.get("HF_TOKEN", "").strip():
     st.markdown("`HF_TOKEN`　設定されています（`••••••••`）。値は表示も保存もしません。")

@@ -74,13 +74,13 @@ def _draw_gguf(run_id: str, at_work: bool) -> None:
         key="export-quants",
         placeholder="選んでください",
     )
-    with st.expander("種類の一覧と予想サイズ", icon=":material/list:"):
+    with st.expander("くわしい選び方", icon=":material/list:"):
         rows = [
             {"種類": quant, "予想サイズ": texts.get(quant, "—"), "特徴": QUANTS_JA[quant]}
             for quant in QUANTIZATIONS
         ]
         show_table(rows)
-    importance = setting_input(ExportConfig, "importance", False, "export-importance")
+        importance = setting_input(ExportConfig, "importance", False, "export-importance")
     needed = sum(sizes.get(quant, 0) for quant in quants)
     free = shutil.disk_usage(studio().workspace.root).free
     with st.container(horizontal=True):

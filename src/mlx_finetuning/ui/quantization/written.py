@@ -5,9 +5,8 @@ from __future__ import annotations
 import streamlit as st
 
 from mlx_finetuning.quantizer.verify.written import WrittenModel
-from mlx_finetuning.ui import downloads, sitemap
+from mlx_finetuning.ui import downloads
 from mlx_finetuning.ui.components.certificate import draw_certificate
-from mlx_finetuning.ui.components.runs import PARAMETER
 from mlx_finetuning.ui.components.text import plain
 from mlx_finetuning.ui.frame import studio
 from mlx_finetuning.utils.units_ja import percent, size
@@ -17,7 +16,7 @@ FOLDER = "Hugging Face形式のフォルダ"
 
 
 def draw_written(run_id: str, models: list[WrittenModel], at_work: bool) -> None:
-    """Each model with what was proven of it, and the way to a conversation with them."""
+    """Each model with what was proven of it."""
     for model in models:
         with st.container(border=True):
             with st.container(horizontal=True, vertical_alignment="center"):
@@ -51,14 +50,8 @@ def draw_written(run_id: str, models: list[WrittenModel], at_work: bool) -> None
                 st.markdown(f"学習したモデルと **{percent(model.agreement)}一致**")
             if model.verdict:
                 st.caption(plain(model.verdict))
-            st.code(str(model.path), language=None, wrap_lines=True)
-    with st.container(horizontal=True, vertical_alignment="center"):
-        st.page_link(
-            sitemap.page("chat"),
-            label="次へ: 対話",
-            icon=":material/arrow_forward:",
-            query_params={PARAMETER: run_id},
-        )
+            with st.expander("ファイルの場所", icon=":material/folder:"):
+                st.code(str(model.path), language=None, wrap_lines=True)
 
 
 def draw_proof(run_id: str, at_work: bool) -> None:

@@ -10,12 +10,11 @@ from mlx_finetuning.experiment_tracker.evaluation.results import UNFINISHED
 from mlx_finetuning.jobs.metrics import Metrics
 from mlx_finetuning.jobs.runs import Run
 from mlx_finetuning.jobs.status import JobStatus
-from mlx_finetuning.ui import sitemap
 from mlx_finetuning.ui.components.certificate import LOOKS
 from mlx_finetuning.ui.components.charts import line_chart, loss_chart
 from mlx_finetuning.ui.components.jobs import follow, progress_bar, show_end, state_badge
 from mlx_finetuning.ui.components.metrics import metrics_of
-from mlx_finetuning.ui.components.runs import PARAMETER, resume_button
+from mlx_finetuning.ui.components.runs import resume_button
 from mlx_finetuning.ui.components.tables import show_table
 from mlx_finetuning.ui.components.text import plain
 from mlx_finetuning.ui.frame import studio
@@ -24,10 +23,6 @@ from mlx_finetuning.utils.settings_ja import label_of, value_ja
 from mlx_finetuning.utils.units_ja import duration
 
 LOSS = "損失"
-NEXT_PAGES = (
-    ("experiments", "成果を確かめる", ":material/grading:"),
-    ("quantization", "次へ: 軽くする", ":material/arrow_forward:"),
-)
 CHARTS = {
     "学習率": "learning_rate",
     "勾配の大きさ": "gradient_norm",
@@ -113,11 +108,6 @@ def _draw_buttons(run: Run) -> None:
             studio().runs.stop(run.run_id, force=True)
             st.rerun()
     resume_button(run)
-    if state == "done" and not run.simulated:
-        for page, label, icon in NEXT_PAGES:
-            st.page_link(
-                sitemap.page(page), label=label, icon=icon, query_params={PARAMETER: run.run_id}
-            )
 
 
 def _draw_figures(status: JobStatus, metrics: Metrics) -> None:

@@ -34,9 +34,9 @@ _NAMED_GROUPS = {
     "アダプター": ("method", "rank", "alpha", "dropout", "targets", "num_layers", "rslora"),
     "忘れにくくする": ("replay", "replay_weight"),
     "好みの学習": ("objective", "beta", "gamma", "desirable_weight", "undesirable_weight"),
-    "検証と途中保存": (
+    "検証と記録": (
         *("validate_every", "patience", "sample_every"),
-        *("checkpoint_every", "checkpoint_minutes"),
+        *("checkpoint_every", "checkpoint_minutes", "trackers"),
     ),
 }
 _NAMED = {
