@@ -28,6 +28,9 @@ RUN pip install --no-cache-dir --constraint /tmp/pins/requirements.txt \
     && rm -rf /tmp/pins /tmp/wheels \
     && python -m mlx_finetuning.utils.native_kernels
 
+# Kernels for this image's MLX and Python; a GPU needs none.
+RUN python -m mlx_finetuning.utils.native_kernels
+
 RUN useradd --create-home --uid 1000 studio && install -d -o studio -g studio /data
 USER 1000:1000
 ENV MLX_FINETUNING_HOME=/data
