@@ -79,15 +79,7 @@ def load(
     TemplateHostile, ChatTemplateUnusable.
     """
     chat = chats.load(folder, adapter or asked_like, thinks=thinks)
-    try:
-        model, config = load_weights(folder, lazy=lazy)
-        if mx.default_device() == mx.cpu:
-            # Half-precision products run 30 times slower there than float32 ones.
-            model.set_dtype(mx.float32)
-        if not lazy:
-            mx.eval(model.parameters())
-    except (OSError, ValueError, KeyError, TypeError, ImportError, RuntimeError) as error:
-        raise ModelUnloadable(folder=str(folder), reason=str(error)) from error
+    model, config = load_module(folder, lazy=lazy)
     if adapter is not None:
         try:
             model = utils.load_adapters(model, str(adapter))
@@ -97,6 +89,24 @@ def load(
     model.eval()
     settings = text_settings(config)
     return LoadedModel(model, wrapped(chat, settings), chat, settings, folder)
+
+
+def load_module(folder: Path, *, lazy: bool = False) -> tuple[nn.Module, JsonObject]:
+    """The model alone, without a tokenizer, and its settings; lazy: as for `load`.
+
+    Raises ModelUnloadable with the library's reason.
+    """
+    try:
+        model, config = load_weights(folder, lazy=lazy)
+        if mx.default_device() == mx.cpu:
+            # Half-precision products run 30 times slower there than float32 ones.
+            model.set_dtype(mx.float32)
+        if not lazy:
+            mx.eval(model.parameters())
+    except (OSError, ValueError, KeyError, TypeError, ImportError, RuntimeError) as error:
+        raise ModelUnloadable(folder=str(folder), reason=str(error)) from error
+    model.eval()
+    return model, config
 
 
 def load_tokenizer(folder: Path, *, thinks: bool = False) -> LoadedModel:
