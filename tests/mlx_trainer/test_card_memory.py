@@ -34,14 +34,12 @@ def test_run_may_take_what_is_free_on_the_card_whatever_the_machine_has(card: Me
     assert memory_fit.allowed(limited) == 3 * GB
 
 
-def test_freed_arrays_are_kept_up_to_what_a_run_needs(
-    card: Memory, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_few_freed_arrays_are_kept(card: Memory, monkeypatch: pytest.MonkeyPatch) -> None:
     limits: list[int] = []
     monkeypatch.setattr(mx, "set_memory_limit", limits.append)
-    memory_fit.hold_to(26 * GB, 11 * GB)
-    memory_fit.hold_to(26 * GB, 40 * GB)
-    assert limits == [11 * GB, 26 * GB]
+    monkeypatch.setattr(mx, "set_cache_limit", limits.append)
+    memory_fit.hold_to(26 * GB, 8 * GB)
+    assert limits == [26 * GB, GB]
 
 
 def test_on_the_cpu_arrays_lie_in_the_machines_memory() -> None:

@@ -12,6 +12,9 @@ import mlx.core as mx
 
 from mlx_finetuning.utils.memory_monitor import Memory
 
+KEPT = 0.125
+"""With more freed arrays no update was faster, with all of them a run held twice what it used."""
+
 
 def read() -> Memory | None:
     """Of the card that MLX computes on, now; None where arrays lie in the machine's memory."""
@@ -28,9 +31,11 @@ def allowed(card: Memory) -> int:
     return card.usable + mx.get_active_memory() + mx.get_cache_memory()
 
 
-def hold_to(limit: int) -> None:
-    """Keep arrays in use and freed ones to `limit` bytes together, as long as the first allow it.
+def hold_to(limit: int, needed: int) -> None:
+    """Keep arrays in use and freed ones to `limit` bytes together, as long as the first allow it, and
+    of freed ones a share of the `needed` bytes that a run takes at most.
 
     By itself MLX keeps freed arrays until the card is full.
     """
     mx.set_memory_limit(limit)
+    mx.set_cache_limit(round(KEPT * needed))

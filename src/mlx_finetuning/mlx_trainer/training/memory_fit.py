@@ -149,7 +149,7 @@ def _device_memory() -> int:
 
 def hold_to(limit: int, needed: int) -> None:
     """Let Metal fail an allocation beyond `limit` instead of pushing everything else into swap, and
-    MLX keep no more than `needed` bytes of a card for arrays that are freed and in use together.
+    MLX hold of a card no more than `limit`, and little that is freed of the `needed` bytes.
 
     Elsewhere the loop looks after each update. Not tried on a Mac yet.
     """
@@ -157,7 +157,7 @@ def hold_to(limit: int, needed: int) -> None:
         mx.set_memory_limit(limit)
         mx.set_wired_limit(min(limit, _device_memory()))
     elif card_memory.read() is not None:
-        card_memory.hold_to(min(limit, needed))
+        card_memory.hold_to(limit, needed)
 
 
 def require_loadable(folder: Path, config: TrainConfig) -> None:
