@@ -22,6 +22,9 @@ from mlx_finetuning.tokenization.chat import ChatTokenizer
 from mlx_finetuning.tokenization.chat_template import Message, Tools
 from mlx_finetuning.utils import gguf_base, model_settings
 
+ModuleWithSettings = tuple[nn.Module, JsonObject]
+"""mlx-lm's model, and the settings of its `config.json`, completed."""
+
 
 @dataclass(frozen=True)
 class LoadedModel:
@@ -91,7 +94,7 @@ def load(
     return LoadedModel(model, wrapped(chat, settings), chat, settings, folder)
 
 
-def load_module(folder: Path, *, lazy: bool = False) -> tuple[nn.Module, JsonObject]:
+def load_module(folder: Path, *, lazy: bool = False) -> ModuleWithSettings:
     """The model alone, without a tokenizer, and its settings; lazy: as for `load`.
 
     Raises ModelUnloadable with the library's reason.
@@ -122,7 +125,7 @@ def load_tokenizer(folder: Path, *, thinks: bool = False) -> LoadedModel:
     return LoadedModel(nn.Module(), wrapped(chat, config), chat, config, folder)
 
 
-def load_weights(folder: Path, *, lazy: bool = False) -> tuple[nn.Module, JsonObject]:
+def load_weights(folder: Path, *, lazy: bool = False) -> ModuleWithSettings:
     """mlx-lm's model and settings, completed as for the writer of files; raises what mlx-lm does."""
     stored = utils.load_config(folder)
     settings = model_settings.completed(stored, folder)
