@@ -27,7 +27,7 @@ from mlx_finetuning.errors import (
     StudioError,
 )
 from mlx_finetuning.messages_ja import describe
-from mlx_finetuning.utils import blas, mac, memory_monitor, native_kernels
+from mlx_finetuning.utils import blas, mac, memory_monitor, native_kernels, nvidia
 from mlx_finetuning.workspace import Workspace
 
 State = Literal["ok", "warn", "missing"]
@@ -95,7 +95,11 @@ def diagnose(workspace: Workspace) -> Diagnosis:
         check_packages,
         lambda: check_mlx(measured),
         lambda: check_blas(measured),
-        *([check_compiler, lambda: check_kernels(measured)] if sys.platform == "linux" else []),
+        *(
+            [lambda: check_cards(measured), check_compiler, lambda: check_kernels(measured)]
+            if sys.platform == "linux"
+            else []
+        ),
         *(mac_checks(workspace.root) if sys.platform == "darwin" else []),
         check_llama_cpp,
         check_ollama,
@@ -306,10 +310,29 @@ def check_mlx(measured: blas.Measurement | None) -> DiagnosisItem:
     if measured is None:
         advice = f"{_REPAIR_JA}続くときは python -c 'import mlx.core' の出力を確認してください。"
         return DiagnosisItem("mlx", "MLXの装置", "missing", "MLXを動かせません", advice)
-    value = "GPU" if measured.device == "gpu" else "CPU"
-    return DiagnosisItem(
-        "mlx", "MLXの装置", "ok", f"{value}（行列積 {measured.gflops:,.0f} GFLOP/s）"
+    speed = f"行列積 {measured.gflops:,.0f} GFLOP/s"
+    if measured.device == "gpu":
+        value = f"GPU: {measured.gpu}（メモリー {measured.gpu_bytes / GB:.1f} GB、{speed}）"
+        return DiagnosisItem("mlx", "MLXの装置", "ok", value)
+    return DiagnosisItem("mlx", "MLXの装置", "ok", f"CPU（{speed}）")
+
+
+def check_cards(measured: blas.Measurement | None, library: str = nvidia.LIBRARY) -> DiagnosisItem:
+    """The machine's NVIDIA cards, and whether MLX uses them."""
+    found = nvidia.cards(library)
+    value = "、".join(
+        f"{card.name}（{card.memory.total / GB:.1f} GB、空き {card.memory.available / GB:.1f} GB）"
+        for card in found
     )
+    if not found:
+        return DiagnosisItem("cards", "NVIDIAのGPU", "ok", "なし（CPUで計算します）")
+    if measured is not None and measured.device == "cpu":
+        advice = (
+            "MLXはCPUで計算しています。GPUを使うには、このフォルダで "
+            ".venv/bin/pip install -e '.[cuda13]' を実行してください。"
+        )
+        return DiagnosisItem("cards", "NVIDIAのGPU", "warn", value, advice)
+    return DiagnosisItem("cards", "NVIDIAのGPU", "ok", value)
 
 
 def check_blas(measured: blas.Measurement | None) -> DiagnosisItem:
