@@ -25,7 +25,11 @@ COPY requirements.txt /tmp/pins/
 COPY --from=wheel /wheels /tmp/wheels
 RUN pip install --no-cache-dir --constraint /tmp/pins/requirements.txt \
         "$(echo /tmp/wheels/*.whl)${EXTRA:+[$EXTRA]}" \
-    && rm -rf /tmp/pins /tmp/wheels
+    && rm -rf /tmp/pins /tmp/wheels \
+    && python -m mlx_finetuning.utils.native_kernels
+
+# Kernels for this image's MLX and Python; a GPU needs none.
+RUN python -m mlx_finetuning.utils.native_kernels
 
 RUN useradd --create-home --uid 1000 studio && install -d -o studio -g studio /data
 USER 1000:1000

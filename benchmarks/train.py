@@ -3,9 +3,11 @@
 The same random Llama-shaped model, the same 160 Japanese-like chats of log-normal length, the same
 examples per update, rank 8 on all linear layers, answers supervised only, float32. Every engine
 runs in a process of its own, in alternation; its first update is timed from that process's start.
-Supervised tokens are counted the same way for all.
+Supervised tokens are counted the same way for all. "ours-python" is ours without its C++ kernels, "peft"
+(only where asked for) transformers and peft without padding, by the Python of their environment.
 
     python benchmarks/train.py [--rounds 3] [--updates 40] [--layers 8] [--reference-blas]
+                               [--engines ours,ours-python,peft --peft PYTHON] [--weights FOLDER]
 """
 
 from __future__ import annotations
@@ -15,13 +17,14 @@ import importlib
 import itertools
 import json
 import os
+import resource
 import statistics
 import subprocess
 import sys
 import tempfile
 import threading
 import time
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -50,6 +53,13 @@ TEMPLATE = (
     "{% if add_generation_prompt %}<|im_start|> assistant {% endif %}"
 )
 ENGINES = ("ours", "mlx-lm", "mlx-lm-sorted")
+WORDS = tuple(f"語{number}" for number in range(7900))
+ENGLISH = tuple(
+    "the of and to in is that for it as was with be by on not he his but at are this have from or "
+    "had an they which one you were all her she there would their we him been has when who will no "
+    "more if out so said what up its about than into them can only other time new some could these".split()
+)
+"""Words of one token, for real models (`--weights`)."""
 
 
 def write_model(folder: Path, shape: dict[str, Any] = SHAPE) -> None:
@@ -80,16 +90,18 @@ def write_model(folder: Path, shape: dict[str, Any] = SHAPE) -> None:
     mx.save_safetensors(str(folder / "model.safetensors"), weights, {"format": "mlx"})
 
 
-def chats() -> list[dict[str, Any]]:
+def chats(words: Sequence[str] = WORDS) -> list[dict[str, Any]]:
     """160 chats of 200 tokens on average, 58% of them answers."""
     random = np.random.default_rng(7)
     lengths = np.clip(random.lognormal(np.log(170), 0.58, ROWS), 24, 900)
     lengths = np.maximum(24, lengths * 32_000 / lengths.sum()).astype(int)
-    return [_chat(random, int(length), number) for number, length in enumerate(lengths)]
+    return [_chat(random, words, int(length), number) for number, length in enumerate(lengths)]
 
 
-def _chat(random: np.random.Generator, length: int, row: int) -> dict[str, Any]:
-    words = [f"語{number}" for number in random.integers(0, 7900, length - 6)]
+def _chat(
+    random: np.random.Generator, taken: Sequence[str], length: int, row: int
+) -> dict[str, Any]:
+    words = [taken[number] for number in random.integers(0, len(taken), length - 6)]
     cut = int(0.42 * len(words))
     question = {"role": "user", "content": " ".join(words[:cut])}
     return {
@@ -117,6 +129,7 @@ def run_ours(folder: Path, options: argparse.Namespace) -> dict[str, Any]:
         processes=options.processes,
         max_length=2048,
     )
+    data = chats(ENGLISH if options.weights else WORDS)
     lines: list[dict[str, Any]] = []
     first_update_s: list[float] = []
 
@@ -128,9 +141,9 @@ def run_ours(folder: Path, options: argparse.Namespace) -> dict[str, Any]:
     began_s = time.perf_counter()
     with tempfile.TemporaryDirectory() as out:
         loaded = load(folder)
-        result = loop.train(loaded, chats(), [], config, AdapterPaths(Path(out)), hooks)
+        result = loop.train(loaded, data, [], config, AdapterPaths(Path(out)), hooks)
     wall_s = time.perf_counter() - began_s
-    lengths = [len(loaded.render(chat["messages"], ask=False)) for chat in chats()]
+    lengths = [len(loaded.render(chat["messages"], ask=False)) for chat in data]
     order = itertools.islice(batches.endless(ROWS, BATCH, config.seed), options.updates)
     first_s = lines[0]["elapsed_s"] - lines[0]["supervised_tokens"] / lines[0]["tokens_per_second"]
     tokens = result.supervised_tokens
@@ -144,6 +157,21 @@ def run_ours(folder: Path, options: argparse.Namespace) -> dict[str, Any]:
         "padded": 0.0 if not result.padded else None,
         "processes": result.processes,
     }
+
+
+def updates_as_json(folder: Path, options: argparse.Namespace) -> list[list[Any]]:
+    """Of every update its examples, as tokens and the first supervised one's number."""
+    from mlx_finetuning.config import TrainConfig
+    from mlx_finetuning.mlx_trainer.batches import batches, examples
+    from mlx_finetuning.mlx_trainer.model.load import load
+
+    data = chats(ENGLISH if options.weights else WORDS)
+    encoded = examples.encode_rows(load(folder), data, 2048)
+    order = itertools.islice(batches.endless(ROWS, BATCH, TrainConfig.seed), options.updates)
+    return [
+        [[encoded[index].tokens, encoded[index].supervised.index(True)] for index in taken]
+        for taken in order
+    ]
 
 
 def run_mlx_lm(folder: Path, options: argparse.Namespace, *, repaired: bool) -> dict[str, Any]:
@@ -219,12 +247,15 @@ def child(options: argparse.Namespace) -> None:
     from mlx_finetuning.utils import blas
 
     blas.preload()
-    if options.child == "ours":  # as the worker does
+    if options.child.startswith("ours"):  # as the worker does
         scheduling.as_batch_work()
     folder = Path(options.model)
     answers = os.fdopen(os.dup(1), "w")
     os.dup2(2, 1)
-    if options.child == "ours":
+    result: Any
+    if options.child == "examples":
+        result = updates_as_json(folder, options)
+    elif options.child.startswith("ours"):
         result = run_ours(folder, options)
     else:
         result = run_mlx_lm(folder, options, repaired=options.child == "mlx-lm-sorted")
@@ -234,15 +265,16 @@ def child(options: argparse.Namespace) -> None:
 
 def measured(engine: str, model: Path, options: argparse.Namespace) -> dict[str, Any]:
     """One run in a fresh process, with the peak of its and its children's memory together."""
-    words = [sys.executable, __file__, "--child", engine, "--model", str(model)]
-    words += ["--updates", str(options.updates), "--layers", str(options.layers)]
-    words += ["--processes", str(options.processes)]
-    blas = {"MLX_FINETUNING_BLAS": "off"} if options.reference_blas else {}
+    changed = {"MLX_FINETUNING_BLAS": "off"} if options.reference_blas else {}
+    if engine == "ours-python":
+        changed["MLX_FINETUNING_KERNELS"] = "off"
+    words = command(engine, model, options)
+    before_s = _processor_s()
     process = subprocess.Popen(
         words,
         stdout=subprocess.PIPE,
         stderr=None if options.verbose else subprocess.DEVNULL,
-        env={**os.environ, **blas},
+        env={**os.environ, **changed},
     )
     peak, ended = [0], threading.Event()
     watcher = threading.Thread(target=_watch, args=(process.pid, peak, ended))
@@ -250,7 +282,27 @@ def measured(engine: str, model: Path, options: argparse.Namespace) -> dict[str,
     output, _ = process.communicate()
     ended.set()
     watcher.join()
-    return {**json.loads(output), "peak_gb": peak[0] / 1e9}
+    processor_s = _processor_s() - before_s
+    return {**json.loads(output), "peak_gb": peak[0] / 1e9, "processor_s": processor_s}
+
+
+def command(engine: str, model: Path, options: argparse.Namespace) -> list[str]:
+    """What runs an engine; for peft the examples are written down first."""
+    words = [sys.executable, __file__, "--model", str(model), "--weights", options.weights]
+    words += ["--updates", str(options.updates), "--layers", str(options.layers)]
+    words += ["--processes", str(options.processes)]
+    if engine != "peft":
+        return [*words, "--child", engine]
+    made = subprocess.run([*words, "--child", "examples"], check=True, stdout=subprocess.PIPE)
+    updates = model.parent / f"{model.name}-updates.json"
+    updates.write_bytes(made.stdout)
+    return [options.peft, str(Path(__file__).with_name("peft_cpu.py")), str(model), str(updates)]
+
+
+def _processor_s() -> float:
+    """Seconds of both cores that ended children took, and theirs."""
+    used = resource.getrusage(resource.RUSAGE_CHILDREN)
+    return used.ru_utime + used.ru_stime
 
 
 def _watch(pid: int, peak: list[int], ended: threading.Event) -> None:
@@ -291,6 +343,8 @@ def main() -> None:
     parser.add_argument("--engines", default=",".join(ENGINES))
     parser.add_argument("--reference-blas", action="store_true")
     parser.add_argument("--verbose", action="store_true")
+    parser.add_argument("--peft", default=sys.executable)
+    parser.add_argument("--weights", default="")
     parser.add_argument("--child", default="")
     parser.add_argument("--model", default="")
     options = parser.parse_args()
@@ -298,8 +352,13 @@ def main() -> None:
         child(options)
         return
     with tempfile.TemporaryDirectory() as folder:
-        write_model(Path(folder))
-        table(Path(folder), options)
+        model = Path(folder) / "model"
+        if options.weights:
+            model.symlink_to(Path(options.weights).absolute())
+        else:
+            model.mkdir()
+            write_model(model)
+        table(model, options)
 
 
 def table(model: Path, options: argparse.Namespace) -> None:
@@ -309,13 +368,15 @@ def table(model: Path, options: argparse.Namespace) -> None:
         for engine in engines:
             result = measured(engine, model, options)
             results[engine].append(result)
-            print(engine, round(result["supervised"] / result["train_s"]), file=sys.stderr)
-    least_s = floor_s(options)
+            rate = round(result["supervised"] / result["train_s"])
+            cost = 1e3 * result["processor_s"] / result["supervised"]
+            print(f"{engine} {rate} tokens/s, {cost:.2f} ms each", file=sys.stderr)
+    least_s = 0.0 if options.weights else floor_s(options)
     print(
-        "| engine | supervised tokens/s | real tokens/s | padded | peak GB | wall s "
-        "| first update s | first loss | last | floor |"
+        "| engine | supervised tokens/s | real tokens/s | processor ms a supervised token | padded "
+        "| peak GB | wall s | first update s | first loss | last | floor |"
     )
-    print("|---|---|---|---|---|---|---|---|---|---|")
+    print("|---|---|---|---|---|---|---|---|---|---|---|")
     for engine, runs in results.items():
         rates = [run["supervised"] / run["train_s"] for run in runs]
         middle = statistics.median(rates)
@@ -325,9 +386,10 @@ def table(model: Path, options: argparse.Namespace) -> None:
         wall = statistics.median(run["wall_s"] for run in runs)
         first = statistics.median(run["first_update_s"] for run in runs)
         losses = runs[0]["losses"]
+        cost = statistics.median(1e3 * run["processor_s"] / run["supervised"] for run in runs)
         print(
             f"| {engine} | {middle:.0f} ({min(rates):.0f} to {max(rates):.0f}) | {real:.0f} "
-            f"| {runs[0]['padded']:.0%} | {peak:.2f} | {wall:.1f} | {first:.1f} "
+            f"| {cost:.2f} | {runs[0]['padded']:.0%} | {peak:.2f} | {wall:.1f} | {first:.1f} "
             f"| {losses[0]:.3f} | {losses[-1]:.3f} | {share:.0%} |"
         )
 

@@ -12,8 +12,8 @@ from typing import TYPE_CHECKING
 import pytest
 
 from mlx_finetuning.utils import blas
-from mlx_finetuning.workspace import JobPaths, Workspace
-from support import kernel_header
+from mlx_finetuning.workspace import Workspace
+from support import helpers, kernel_header
 from support.helpers import stop_jobs, write_facts
 
 if TYPE_CHECKING:
@@ -70,27 +70,8 @@ def workspace(tmp_path: Path) -> Iterator[Workspace]:
 
 @pytest.fixture(scope="module")
 def jobs_in_process() -> Iterator[None]:
-    """Jobs are done by the test's own process before whoever starts them goes on: a worker's imports
-    take longer than most of them. For files about what jobs do, not about workers.
-
-    Model servers live on, and stay processes.
-    """
-    from mlx_finetuning import mlx_trainer, worker
-    from mlx_finetuning.jobs import jobs, reporter, scheduling
-
-    start_worker = jobs._start_worker
-
-    def work(paths: JobPaths, lock_descriptor: int) -> None:
-        if jobs.read_job(paths).kind == "serve_model":
-            start_worker(paths, lock_descriptor)
-        else:
-            worker._worked(paths, reporter.Reporter(paths))
-
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(jobs, "_start_worker", work)
-        # What a process settles for itself would stay with the tests.
-        patch.setattr(scheduling, "as_batch_work", lambda: None)
-        patch.setattr(mlx_trainer, "for_training", lambda: None)
+    """For files about what jobs do, not about workers: see `helpers.jobs_in_process`."""
+    with helpers.jobs_in_process():
         yield
 
 

@@ -8,6 +8,7 @@ import socket
 import subprocess
 import sys
 import threading
+import time
 from collections.abc import Iterator
 from ctypes.util import find_library
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
@@ -17,7 +18,7 @@ import pytest
 
 from mlx_finetuning import doctor
 from mlx_finetuning.ollama_integration import health
-from mlx_finetuning.utils import blas, memory_monitor, native_kernels
+from mlx_finetuning.utils import blas, mac, memory_monitor, native_kernels
 from mlx_finetuning.workspace import Workspace
 
 ON_LINUX = pytest.mark.skipif(sys.platform != "linux", reason="Linux only")
@@ -321,3 +322,73 @@ def test_container_limit_replaces_the_machines_memory(
     assert memory_monitor.read_memory() == memory_monitor.Memory(2_000_000_000, 500_000_000)
     limit.write_text("max\n", encoding="ascii")
     assert memory_monitor.read_memory().total > 2_000_000_000
+
+
+# --- what hurts a Mac, by what its tools are known to say ---------------------------------
+
+SYSCTL, PMSET = "/usr/sbin/sysctl -n ", "/usr/bin/pmset -g"
+CALM = {
+    PMSET: "System-wide power settings:\n lowpowermode         0\n sleep                1\n",
+    f"{PMSET} batt": "Now drawing from 'AC Power'\n",
+    f"{SYSCTL}kern.memorystatus_vm_pressure_level": "1\n",
+    f"{SYSCTL}iogpu.wired_limit_mb": "0\n",
+    "/usr/bin/mdutil -s /work": "/System/Volumes/Data:\n\tIndexing disabled.\n",
+}
+HARDSHIPS = {
+    "low power": (PMSET, " lowpowermode         1\n", "power", "低電力モード"),
+    "battery": (f"{PMSET} batt", "Now drawing from 'Battery Power'\n", "power", "バッテリー"),
+    "swapping": (f"{SYSCTL}kern.memorystatus_vm_pressure_level", "4\n", "memory_pressure", "ほと"),
+    "no room": (f"{SYSCTL}iogpu.wired_limit_mb", "999999999\n", "gpu_memory", "変更済み"),
+}
+
+
+def on_mac(
+    monkeypatch: pytest.MonkeyPatch, said: dict[str, str]
+) -> dict[str, doctor.DiagnosisItem]:
+    monkeypatch.setattr(mac, "output_of", lambda *command: said.get(" ".join(command), ""))
+    monkeypatch.setattr(mac, "CAFFEINATE", Path(sys.executable))
+    return {item.key: item for item in (check() for check in doctor.mac_checks(Path("/work")))}
+
+
+def test_calm_mac_is_told_of_nothing(monkeypatch: pytest.MonkeyPatch) -> None:
+    items = on_mac(monkeypatch, CALM)
+    assert {item.state for item in items.values()} == {"ok"}
+    assert len(items) == 6
+    assert "索引に入りません" in items["spotlight"].value
+
+
+@pytest.mark.parametrize("hardship", HARDSHIPS)
+def test_what_hurts_a_mac_is_said_with_what_to_do(
+    monkeypatch: pytest.MonkeyPatch, hardship: str
+) -> None:
+    command, text, key, told = HARDSHIPS[hardship]
+    items = on_mac(monkeypatch, {**CALM, command: text})
+    assert [item.key for item in items.values() if item.state != "ok"] == [key]
+    assert told in items[key].value and items[key].advice
+
+
+def test_tools_that_say_nothing_are_no_hardship(monkeypatch: pytest.MonkeyPatch) -> None:
+    assert {item.state for item in on_mac(monkeypatch, {}).values()} == {"ok"}
+
+
+def test_watchdog_and_sleep_are_seen_to_by_the_worker(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    [variable] = mac.RELAXED_WATCHDOG
+    assert variable not in mac.worker_environment({"A": "b"})
+    monkeypatch.setattr(sys, "platform", "darwin")
+    assert mac.worker_environment({"A": "b"}) == {"A": "b", variable: "1"}
+    assert mac.worker_environment({variable: "0"}) == {variable: "0"}
+    monkeypatch.setenv(variable, "0")
+    assert on_mac(monkeypatch, CALM)["gpu_watchdog"].state == "warn"
+    called = tmp_path / "called"
+    tool = tmp_path / "caffeinate"
+    tool.write_text(f'#!/bin/sh\necho "$@" > "{called}"\n', encoding="utf-8")
+    tool.chmod(0o755)
+    monkeypatch.setattr(mac, "CAFFEINATE", tool)
+    mac.stay_awake()
+    for _ in range(200):
+        if called.exists() and called.read_text("utf-8"):
+            break
+        time.sleep(0.05)
+    assert called.read_text("utf-8").split() == ["-i", "-w", str(os.getpid())]

@@ -46,10 +46,10 @@ def masked(text: str, environment: Mapping[str, str] | None = None) -> str:
 def anonymous(text: str, workspace: Workspace) -> str:
     """`masked`, and without this machine's folders and the names of user and machine."""
     places = {
-        str(workspace.root): "（作業フォルダ）",
-        str(Path(sys.executable).parent): "（Python）",
-        sys.prefix: "（Python）",
-        tempfile.gettempdir(): "（一時フォルダ）",
+        str(workspace.root): "作業フォルダ",
+        str(Path(sys.executable).parent): "Pythonのフォルダ",
+        sys.prefix: "Pythonのフォルダ",
+        tempfile.gettempdir(): "一時フォルダ",
     }
     for place in sorted(places, key=len, reverse=True):
         if len(place) > 1:

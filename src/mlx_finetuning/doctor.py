@@ -27,7 +27,7 @@ from mlx_finetuning.errors import (
     StudioError,
 )
 from mlx_finetuning.messages_ja import describe
-from mlx_finetuning.utils import blas, memory_monitor, native_kernels
+from mlx_finetuning.utils import blas, mac, memory_monitor, native_kernels, nvidia
 from mlx_finetuning.workspace import Workspace
 
 State = Literal["ok", "warn", "missing"]
@@ -47,9 +47,10 @@ _INSTALL_BLAS_JA = (
     "Fedora: sudo dnf install openblas-threads / Arch: sudo pacman -S openblas"
 )
 # A checkout has a script that repairs; what came as a wheel is installed again.
+_IS_CHECKOUT = (Path(__file__).parents[2] / "setup.sh").exists()
 _REPAIR_JA = (
     "./setup.sh を実行してください。"
-    if (Path(__file__).parents[2] / "setup.sh").exists()
+    if _IS_CHECKOUT
     else "mlx-finetuning を入れ直してください（uv tool install には --force、pip install には --force-reinstall を付けて）。"
 )
 _PACKAGES = ("mlx", "mlx-lm", "transformers", "huggingface-hub", "gguf", "xllamacpp", "streamlit")
@@ -94,7 +95,12 @@ def diagnose(workspace: Workspace) -> Diagnosis:
         check_packages,
         lambda: check_mlx(measured),
         lambda: check_blas(measured),
-        *([check_compiler, lambda: check_kernels(measured)] if sys.platform == "linux" else []),
+        *(
+            [lambda: check_cards(measured), check_compiler, lambda: check_kernels(measured)]
+            if sys.platform == "linux"
+            else []
+        ),
+        *(mac_checks(workspace.root) if sys.platform == "darwin" else []),
         check_llama_cpp,
         check_ollama,
         check_token,
@@ -175,6 +181,87 @@ def check_disk(folder: Path) -> DiagnosisItem:
     return DiagnosisItem("disk", "ディスク", "ok", value)
 
 
+# --- what hurts a Mac --------------------------------------------------------------------
+
+
+def mac_checks(folder: Path) -> list[Callable[[], DiagnosisItem]]:
+    """Those of a Mac, for a workspace in `folder`."""
+    return [
+        check_power,
+        check_pressure,
+        check_gpu_memory,
+        check_watchdog,
+        check_sleep,
+        lambda: check_spotlight(folder),
+    ]
+
+
+def check_power() -> DiagnosisItem:
+    """Low-power mode halves the speed, and a battery does not last for a training."""
+    key, name = "power", "電源"
+    if mac.in_low_power_mode():
+        advice = "学習が半分ほどの速さになります。システム設定の「バッテリー」で、低電力モードを切ってください。"
+        return DiagnosisItem(key, name, "warn", "低電力モード", advice)
+    if mac.on_battery():
+        advice = "長い学習では、電源アダプタをつないでください。"
+        return DiagnosisItem(key, name, "warn", "バッテリー", advice)
+    return DiagnosisItem(key, name, "ok", "電源アダプタ")
+
+
+def check_pressure() -> DiagnosisItem:
+    """Whether the system has begun to compress and swap."""
+    key, name, pressure = "memory_pressure", "メモリーの余裕", mac.memory_pressure()
+    if pressure in ("warn", "critical"):
+        value = "ほとんどありません" if pressure == "critical" else "少なくなっています"
+        advice = "ほかのアプリを終了してください。足りないまま学習すると、何倍も遅くなります。"
+        return DiagnosisItem(key, name, "warn", value, advice)
+    return DiagnosisItem(key, name, "ok", "あります" if pressure else "分かりません")
+
+
+def check_gpu_memory() -> DiagnosisItem:
+    """A limit that was set by hand, against what is to be left to the rest of the machine."""
+    key, name, limit_mb = "gpu_memory", "GPUのメモリーの上限", mac.wired_limit_mb()
+    total_mb = memory_monitor.read_memory().total / 1e6
+    if not limit_mb:
+        value = "macOSの既定（メモリーの3分の2から4分の3）"
+        return DiagnosisItem(key, name, "ok", value)
+    value = f"{limit_mb / 1000:.0f} GB（変更済み）"
+    if limit_mb > (1 - memory_monitor.LEFT_TO_OTHERS) * total_mb:
+        advice = (
+            "Mac全体が止まることがあります。sudo sysctl iogpu.wired_limit_mb=0 で、既定に戻せます。"
+        )
+        return DiagnosisItem(key, name, "warn", value, advice)
+    return DiagnosisItem(key, name, "ok", value)
+
+
+def check_watchdog() -> DiagnosisItem:
+    """Whether long computations of the GPU are let through."""
+    [(variable, relaxed)] = mac.RELAXED_WATCHDOG.items()
+    key, name, value = "gpu_watchdog", "GPUの時間切れ", os.environ.get(variable, relaxed)
+    if value == relaxed:
+        return DiagnosisItem(key, name, "ok", f"学習するときに延ばします（{variable}={relaxed}）")
+    advice = f"GPUの計算が途中で止められることがあります。環境変数 {variable} を消してください。"
+    return DiagnosisItem(key, name, "warn", f"{variable}={value}", advice)
+
+
+def check_sleep() -> DiagnosisItem:
+    """Whether the machine stays awake while it computes."""
+    key, name = "sleep", "スリープ"
+    if mac.CAFFEINATE.exists():
+        return DiagnosisItem(key, name, "ok", "作業中は防ぎます（ふたを閉じると止まります）")
+    advice = "長い学習の間は、システム設定で自動のスリープを切ってください。"
+    return DiagnosisItem(key, name, "warn", "防げません（caffeinate がない）", advice)
+
+
+def check_spotlight(folder: Path) -> DiagnosisItem:
+    """Whether every file that is written gets read once more."""
+    key, name = "spotlight", "Spotlight"
+    if not mac.is_indexed(folder):
+        return DiagnosisItem(key, name, "ok", "作業フォルダは、索引に入りません")
+    value = "作業フォルダも索引に入ります（遅いときは、システム設定の「Spotlight」の検索のプライバシーで外せます）"
+    return DiagnosisItem(key, name, "ok", value)
+
+
 # --- the software ------------------------------------------------------------------------
 
 
@@ -223,10 +310,29 @@ def check_mlx(measured: blas.Measurement | None) -> DiagnosisItem:
     if measured is None:
         advice = f"{_REPAIR_JA}続くときは python -c 'import mlx.core' の出力を確認してください。"
         return DiagnosisItem("mlx", "MLXの装置", "missing", "MLXを動かせません", advice)
-    value = "GPU" if measured.device == "gpu" else "CPU"
-    return DiagnosisItem(
-        "mlx", "MLXの装置", "ok", f"{value}（行列積 {measured.gflops:,.0f} GFLOP/s）"
+    speed = f"行列積 {measured.gflops:,.0f} GFLOP/s"
+    if measured.device == "gpu":
+        value = f"GPU: {measured.gpu}（メモリー {measured.gpu_bytes / GB:.1f} GB、{speed}）"
+        return DiagnosisItem("mlx", "MLXの装置", "ok", value)
+    return DiagnosisItem("mlx", "MLXの装置", "ok", f"CPU（{speed}）")
+
+
+def check_cards(measured: blas.Measurement | None, library: str = nvidia.LIBRARY) -> DiagnosisItem:
+    """The machine's NVIDIA cards, and whether MLX uses them."""
+    found = nvidia.cards(library)
+    value = "、".join(
+        f"{card.name}（{card.memory.total / GB:.1f} GB、空き {card.memory.available / GB:.1f} GB）"
+        for card in found
     )
+    if not found:
+        return DiagnosisItem("cards", "NVIDIAのGPU", "ok", "なし（CPUで計算します）")
+    if measured is not None and measured.device == "cpu":
+        advice = (
+            "MLXはCPUで計算しています。GPUを使うには、このフォルダで "
+            ".venv/bin/pip install -e '.[cuda13]' を実行してください。"
+        )
+        return DiagnosisItem("cards", "NVIDIAのGPU", "warn", value, advice)
+    return DiagnosisItem("cards", "NVIDIAのGPU", "ok", value)
 
 
 def check_blas(measured: blas.Measurement | None) -> DiagnosisItem:
@@ -266,7 +372,7 @@ def check_kernels(measured: blas.Measurement | None) -> DiagnosisItem:
 
 
 def _kernels_advice_ja(state: native_kernels.State) -> str:
-    build = "./setup.sh（pipで入れたときは python -m mlx_finetuning.utils.native_kernels）"
+    build = "./setup.sh" if _IS_CHECKOUT else f"{sys.executable} -m {native_kernels.__name__}"
     advice: dict[native_kernels.State, str] = {
         "off": f"環境変数 {native_kernels.OVERRIDE} の off を外すと、C++のカーネルを使います。",
         "no_compiler": f"g++を入れてから {build} を実行してください。",

@@ -21,6 +21,7 @@ from mlx_finetuning.jobs import jobs, kinds, notices, queue, scheduling
 from mlx_finetuning.jobs.context import TaskContext
 from mlx_finetuning.jobs.reporter import Reporter
 from mlx_finetuning.jobs.status import JobState
+from mlx_finetuning.utils import mac
 from mlx_finetuning.utils.redaction import log_traceback, recorded
 from mlx_finetuning.workspace import JobPaths, Workspace
 
@@ -82,6 +83,7 @@ def _work(paths: JobPaths, reporter: Reporter) -> None:
     device = queue.wait_for_turn(workspace, paths, reporter.wait_in_queue)
     try:
         reporter.start()
+        mac.stay_awake()
         queue.sweep(workspace)
         _run(job, workspace, paths, reporter)
     finally:

@@ -13,6 +13,7 @@ import subprocess
 import sys
 import time
 from pathlib import Path
+from typing import Any
 
 import mlx.core as mx
 import numpy as np
@@ -20,7 +21,7 @@ import psutil
 import pytest
 
 from mlx_finetuning import files
-from mlx_finetuning.config import TrainConfig, as_dict
+from mlx_finetuning.config import GenerateConfig, TrainConfig, as_dict
 from mlx_finetuning.config import load as load_settings
 from mlx_finetuning.errors import (
     CheckpointForeign,
@@ -32,11 +33,13 @@ from mlx_finetuning.errors import (
     RunDoesNotFit,
 )
 from mlx_finetuning.mlx_trainer.batches.examples import encode_rows
+from mlx_finetuning.mlx_trainer.inference import generate
 from mlx_finetuning.mlx_trainer.model.load import load
-from mlx_finetuning.mlx_trainer.training import checkpoints, loop
+from mlx_finetuning.mlx_trainer.training import checkpoints, loop, samples
 from mlx_finetuning.progress import Step
 from mlx_finetuning.utils import fingerprint
 from mlx_finetuning.utils.memory_monitor import Memory
+from mlx_finetuning.workspace import AdapterPaths
 from support.cut_models import short_folder
 from support.recorded_run import rows
 from support.resumed_run import CONFIG, former, lines, stop_at, train
@@ -231,7 +234,7 @@ def test_time_left_counts_all_sittings(tmp_path: Path) -> None:
     for step in steps[:-1]:
         # Of an update's 0.1 s of sleep, and what it computes, only the latter is the update's own.
         took = elapsed[12] - elapsed[step.done]
-        assert took / 4 <= step.remaining_s <= took * 2
+        assert took / 8 <= step.remaining_s <= took * 3  # a machine with other work stumbles
     assert steps[-1].remaining_s == 0
     assert steps[6].remaining_s == pytest.approx(steps[5].remaining_s, rel=0.5)
 
@@ -245,6 +248,24 @@ def test_samples_are_asked_once_an_interval_across_sittings(tmp_path: Path) -> N
     assert [line["update"] for line in found] == [n for n in (0, 4, 8, 12) for _ in range(3)]
     assert {line["row"] for line in found} == {2, 3}
     assert all(line["question"] and line["expected"] for line in found)
+
+
+def test_untrained_model_is_asked_behind_the_first_update(tmp_path: Path) -> None:
+    base, asked = load(short_folder()), rows(3)
+    settings = GenerateConfig(max_tokens=samples.TOKENS)
+    expected = [generate.answer(base, row["messages"][:-1], settings).text for row in asked]
+    seen: list[Any] = []
+    hooks = loop.Hooks(
+        lambda line: seen.append(line["update"]),
+        lambda name, **_: None,
+        lambda step: None,
+        sample=lambda line: seen.append(line["answer"]),
+    )
+    config = dataclasses.replace(CONFIG, iterations=1, sample_every=1, warmup=0, learning_rate=0.5)
+    loop.train(base, asked, [], config, AdapterPaths(tmp_path), hooks)
+    assert seen[:4] == [1, *expected]
+    # And at the end the trained one, with its own weights again.
+    assert len(seen) == 7 and seen[4:] != expected
 
 
 @pytest.mark.parametrize("update", [1, 4, 11])

@@ -12,10 +12,10 @@ import pytest
 from mlx_finetuning.errors import (
     GradientWorkerFailed,
     GradientWorkerLost,
+    ModelUnloadable,
     RankFailed,
     RankLost,
     StudioError,
-    TokenizerUnreadable,
 )
 from mlx_finetuning.mlx_trainer.parallel.distributed import Rank, RankProcess
 from mlx_finetuning.mlx_trainer.parallel.gradient_team import GradientWorker, WorkerProcess
@@ -48,9 +48,9 @@ def test_error_that_came_before_the_question_is_told_and_logged(
     with contextlib.closing(GradientWorker(tmp_path, CONFIG, None)) as worker:
         while not worker.has_ended():
             pass
-        with pytest.raises(TokenizerUnreadable):
+        with pytest.raises(ModelUnloadable):
             worker.ask({}, [], (1,))
-    assert "TokenizerUnreadable" in capfd.readouterr().err  # which is the run's log
+    assert "ModelUnloadable" in capfd.readouterr().err  # which is the run's log
 
 
 def test_killed_process_is_told_from_one_that_crashed() -> None:

@@ -34,7 +34,7 @@ from mlx_finetuning.models import hub as hub_client
 from mlx_finetuning.progress import Step, silent
 from mlx_finetuning.studio import Studio
 from mlx_finetuning.workspace import Workspace
-from support.helpers import write_facts
+from support.helpers import jobs_in_process, write_facts
 from support.hub_server import GOOD_TOKEN, KNOWN_TOKEN_WITHOUT_ACCESS, Hub, Repository, running_hub
 from support.small_models import write_quantized
 
@@ -421,7 +421,8 @@ def test_quantized_community_repository_is_fetched_by_name_and_trained_with_qlor
         warmup=0,
         sample_every=0,
     )
-    run_id = studio.training.start(settings)
+    with jobs_in_process():
+        run_id = studio.training.start(settings)
     result = studio.runs.follow(run_id, silent)
     assert result.last_valid_loss < result.first_valid_loss
     adapter = load_file(workspace.adapter(run_id).folder / "adapters.safetensors")

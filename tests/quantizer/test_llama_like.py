@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import functools
+import itertools
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -29,6 +31,7 @@ from support.small_models import (
     write_model,
     write_quantized,
 )
+from support.sweeps import sweep
 
 TOKENS = np.random.default_rng(5).integers(0, 600, 448).tolist()
 NEW = ("gemma3 with eyes", "gemma4 unified", "ministral3", "granite", "granite4", "smollm3")
@@ -44,6 +47,7 @@ def folders(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Path]:
     return found
 
 
+@functools.cache
 def reference(model: Path, adapter: Path | None = None) -> Reference:
     network = load(model, adapter).model
     return Reference(TOKENS, np.array(network(mx.array([TOKENS]))[0]))
@@ -232,7 +236,10 @@ def test_mistral_that_sees_was_a_plain_mistral_before_ministral_3(tmp_path: Path
     assert found.mean_kl < 1e-4
 
 
-@pytest.mark.parametrize("family", ["gemma3 with eyes", "ministral3", "granite4"])
+QUANTIZED = ("ministral3", "gemma3 with eyes", "granite4")
+
+
+@pytest.mark.parametrize("family", sweep(QUANTIZED, QUANTIZED[1:]))
 def test_folder_of_mlx_lm_gives_the_trained_models_logits(tmp_path: Path, family: str) -> None:
     """Its weights are quantized, and named as in mlx-lm's class."""
     config = write_model(tmp_path / "m", family)
@@ -243,8 +250,10 @@ def test_folder_of_mlx_lm_gives_the_trained_models_logits(tmp_path: Path, family
     assert compare_logits(tmp_path / "q.gguf", [tuned], 512).mean_kl < 1e-4
 
 
-@pytest.mark.parametrize("kind", ["lora", "dora"])
-@pytest.mark.parametrize("made_for", ["pt", "mlx"])
+@pytest.mark.parametrize(
+    ("kind", "made_for"),
+    sweep(itertools.product(("lora", "dora"), ("pt", "mlx")), (("lora", "mlx"), ("dora", "pt"))),
+)
 def test_fused_granite_4_is_the_tuned_model(tmp_path: Path, kind: str, made_for: str) -> None:
     """What was trained as two matrices is stored as one."""
     config = write_model(tmp_path / "m", "granite4", dtype=mx.float32)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -51,6 +52,7 @@ def original(folder: Path) -> Tensors:
     }
 
 
+@functools.cache
 def reference(model: Path, adapter: Path | None = None) -> Reference:
     network, _ = load_model(model)
     network.set_dtype(mx.float32)

@@ -25,6 +25,7 @@ from support.small_models import (
     write_sentencepiece,
     write_tokenizer,
 )
+from support.sweeps import sweep
 
 PROMPT = "<|im_start|>user\n質問<|im_end|>\n<|im_start|>assistant\n"
 
@@ -149,13 +150,14 @@ def test_every_listed_name_becomes_a_control_token_in_llama_cpp(tmp_path: Path) 
             assert vocab.ends_generation(number) or name not in control_names.ENDING
 
 
-def test_large_vocabulary_takes_seconds(folder: Path) -> None:
+@pytest.mark.parametrize("size", sweep((64_000, 256_000), (64_000,)))
+def test_large_vocabulary_takes_seconds(folder: Path, size: int) -> None:
     definition = files.read(folder).definition
     vocabulary = definition["model"]["vocab"]
-    for number in range(len(vocabulary), 256_000):
+    for number in range(len(vocabulary), size):
         vocabulary[f"w{number}"] = number
     write_json(folder / "tokenizer.json", definition)
-    edit_json(folder / "config.json", vocab_size=256_000)
+    edit_json(folder / "config.json", vocab_size=size)
     started = time.monotonic()
     assert reach.reach(folder, [["こんにちは"]] * 500).ollama
     assert time.monotonic() - started < 60

@@ -16,8 +16,8 @@ from support import command, real_folders
 
 pytestmark = pytest.mark.models
 
-OFTEN = ("llama2", "llama3.2", "gemma3", "qwen3", "mistral-nemo", "unigram")
-"""SentencePiece, byte-level BPE, a large vocabulary, reasoning, MLX only, Unigram; the others are of a
+OFTEN = ("llama2", "gemma3", "qwen3", "mistral-nemo", "unigram")
+"""SentencePiece, a large vocabulary, byte-level BPE with reasoning, MLX only, Unigram; the others are of a
 kind with one of them."""
 CHAINS = [
     pytest.param(name, model.variants[0], marks=() if name in OFTEN else pytest.mark.long)

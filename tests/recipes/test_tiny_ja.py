@@ -139,9 +139,14 @@ def test_folder_was_made_by_the_recipe_in_the_code() -> None:
     assert json.loads((ASSET / "config.json").read_text(encoding="utf-8")) == Recipe().config()
 
 
-def test_shipped_model_passes_its_exam(tiny: LoadedModel, tokenizer: Tokenizer) -> None:
-    shares = build.examine(tiny.model, tokenizer, size=32)
-    assert min(shares.values()) >= 0.9, shares
+@pytest.mark.parametrize(
+    ("size", "least"), [(12, 0.8), pytest.param(32, 0.9, marks=pytest.mark.long)]
+)
+def test_shipped_model_passes_its_exam(
+    tiny: LoadedModel, tokenizer: Tokenizer, size: int, least: float
+) -> None:
+    shares = build.examine(tiny.model, tokenizer, size=size)
+    assert min(shares.values()) >= least, shares  # two mistakes among twelve weigh more
 
 
 # --- making it ---------------------------------------------------------------------------

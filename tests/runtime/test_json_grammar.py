@@ -22,6 +22,7 @@ REFUSED: dict[str, Any] = {
     "空": {"enum": []},
     "allOf": {"allOf": [{"type": "null"}, {"type": "string"}]},
     "required の「b」": {"properties": {"a": {}}, "required": ["b"]},
+    "required の「[1, None]」": {"properties": {"a": {}}, "required": [[1, None]]},
     "properties は": {"properties": 5},
     "minItems": {"type": "array", "minItems": -1},
     "maxLength": {"maxLength": 10**9},

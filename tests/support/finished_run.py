@@ -16,6 +16,7 @@ from mlx_finetuning.jobs.jobs import Job
 from mlx_finetuning.jobs.status import JobStatus
 from mlx_finetuning.progress import silent
 from mlx_finetuning.workspace import Workspace
+from support.cut_models import short_folder
 from support.small_models import write_adapter
 
 RUN = "20261123-193000-tiny-ja-1a2b"
@@ -32,8 +33,15 @@ QUESTIONS = (
 )
 
 
-def make(workspace: Workspace, *, scale: float = 0.2, kind: str = "lora") -> str:
-    """Write the run into `workspace`; returns its id. scale: how far it is from its base."""
+def make(
+    workspace: Workspace, *, scale: float = 0.2, kind: str = "lora", short: bool = False
+) -> str:
+    """Write the run into `workspace`; returns its id. scale: how far it is from its base.
+
+    short: of a base with half the layers, for what hangs on no answer.
+    """
+    if short:
+        shutil.copytree(short_folder(), workspace.base_model("tiny-ja"))
     paths = workspace.run(RUN)
     files.make_folder(paths.folder)
     record = {"run_id": RUN, "model": "tiny-ja", "dataset": DATASET, "engine": "mlx"}

@@ -11,6 +11,7 @@ from dataclasses import replace
 from typing import TYPE_CHECKING
 
 import psutil
+import pytest
 
 from mlx_finetuning import files
 from mlx_finetuning.jobs import jobs, queue
@@ -48,6 +49,30 @@ def worker_process(paths: JobPaths) -> psutil.Process:
     """The job's worker; the application itself never looks for processes."""
     listed = psutil.process_iter(["cmdline"])
     return next(p for p in listed if str(paths.folder) in (p.info["cmdline"] or []))
+
+
+@contextmanager
+def jobs_in_process() -> Iterator[None]:
+    """Jobs are done by this process before whoever starts them goes on, within the block: a worker's
+    imports take longer than most of them. Model servers live on, and stay processes.
+    """
+    from mlx_finetuning import mlx_trainer, worker
+    from mlx_finetuning.jobs import reporter, scheduling
+
+    start_worker = jobs._start_worker
+
+    def work(paths: JobPaths, lock_descriptor: int) -> None:
+        if jobs.read_job(paths).kind == "serve_model":
+            start_worker(paths, lock_descriptor)
+        else:
+            worker._worked(paths, reporter.Reporter(paths))
+
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(jobs, "_start_worker", work)
+        # What a process settles for itself would stay with the tests.
+        patch.setattr(scheduling, "as_batch_work", lambda: None)
+        patch.setattr(mlx_trainer, "for_training", lambda: None)
+        yield
 
 
 @contextmanager

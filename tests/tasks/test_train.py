@@ -19,7 +19,7 @@ from mlx_finetuning.mlx_trainer.training import replay
 from mlx_finetuning.progress import Step, silent
 from mlx_finetuning.studio import Studio
 from mlx_finetuning.workspace import Workspace
-from support.helpers import wait_until, worker_process, write_facts
+from support.helpers import jobs_in_process, wait_until, worker_process, write_facts
 
 SMALL = TrainConfig(
     dataset="facts", iterations=20, batch_size=4, rank=4, validate_every=10, sample_every=10
@@ -111,7 +111,8 @@ def test_run_writes_samples_and_checks_for_people(trained: TrainedRun) -> None:
 def test_command_shows_the_estimate(studio: Studio, capsys: pytest.CaptureFixture[str]) -> None:
     words = ["train", "--dataset", "facts", "--dry-run", "--workspace", str(studio.workspace.root)]
     sets = ["--set", "iterations=5", "--set", "batch_size=2"]
-    assert main([*words, *sets]) == 0
+    with jobs_in_process():
+        assert main([*words, *sets]) == 0
     shown = capsys.readouterr().out
     for word in ("メモリー", "全体の時間", "おすすめの数", "理由"):
         assert word in shown

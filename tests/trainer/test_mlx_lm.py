@@ -29,7 +29,7 @@ from mlx_finetuning.progress import silent
 from mlx_finetuning.studio.handle import JobHandle
 from mlx_finetuning.trainer import mlx_lm
 from mlx_finetuning.workspace import RunPaths, Workspace
-from support.helpers import wait_until, worker_process
+from support.helpers import jobs_in_process, wait_until, worker_process
 from support.small_models import TEXT, edit_json, write_model, write_tokenizer
 
 PLACES = (Path("/m"), Path("/d"), Path("/a"))
@@ -99,7 +99,7 @@ def test_failure_shows_what_mlx_lm_said_last(workspace: Workspace, facts: str) -
 def test_fewer_rows_than_a_batch_is_said_before_mlx_lm_fails(
     workspace: Workspace, facts: str
 ) -> None:
-    with pytest.raises(BatchTooLarge) as caught:
+    with jobs_in_process(), pytest.raises(BatchTooLarge) as caught:
         jobs.follow(start(workspace, facts, batch_size=13), silent)
     assert caught.value.data == {"batch_size": 13, "rows": 12}
 
@@ -201,13 +201,13 @@ def test_folder_that_transformers_rebuilds_otherwise_is_refused_before_training(
     write_model(model, "llama 3", num_hidden_layers=1)
     write_tokenizer(model, "smollm")
     edit_json(model / "tokenizer_config.json", tokenizer_class="GPT2Tokenizer")
-    paths = start(workspace, facts, iterations=1, model=str(model))
-    with pytest.raises(TokensDiffer):
-        jobs.follow(paths, silent)
-    assert not workspace.adapter(paths.folder.name).folder.exists()
-    ours = workspace.run(
-        runs.start(workspace, TrainConfig(dataset=facts, model=str(model), iterations=1), model)
-    )
+    with jobs_in_process():
+        paths = start(workspace, facts, iterations=1, model=str(model))
+        with pytest.raises(TokensDiffer):
+            jobs.follow(paths, silent)
+        assert not workspace.adapter(paths.folder.name).folder.exists()
+        config = TrainConfig(dataset=facts, model=str(model), iterations=1)
+        ours = workspace.run(runs.start(workspace, config, model))
     assert JobHandle(ours, TrainResult).follow().updates == 1
 
 
@@ -225,7 +225,8 @@ def test_tokenizer_files_that_contradict_each_other_are_refused_before_training(
         minloglevel=2,
     )
     config = TrainConfig(dataset=facts, model=str(model), iterations=1)
-    paths = workspace.run(runs.start(workspace, config, model))
+    with jobs_in_process():
+        paths = workspace.run(runs.start(workspace, config, model))
     with pytest.raises(TokenizerUnreadable, match="Unigram"):
         jobs.follow(paths, silent)
     assert not workspace.adapter(paths.folder.name).folder.exists()

@@ -110,7 +110,7 @@ def test_nothing_is_registered_while_ollama_is_away(workspace: Workspace) -> Non
 
 
 def test_run_is_registered_and_its_proof_shown(workspace: Workspace, ollama: Ollama) -> None:
-    run_id = finished_run.make(workspace)
+    run_id = finished_run.make(workspace, short=True)
     page = open_page("chat", run=run_id, view="ollama")
     assert "つながっています" in told(page)
     page.text_input(key="register-name").input("my-faq")

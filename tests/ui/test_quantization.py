@@ -13,7 +13,7 @@ from mlx_finetuning.studio import Studio
 from mlx_finetuning.ui.quantization.choice import FORMATS, FORMATS_JA, QUANTS_JA
 from mlx_finetuning.workspace import Workspace
 from support import finished_run, ui_workspaces
-from support.helpers import wait_until
+from support.helpers import jobs_in_process, wait_until
 from support.reports import EXPORT_REPORT
 from support.ui_pages import click, open_page, shown_errors, texts
 
@@ -35,10 +35,11 @@ def test_every_format_and_type_has_words() -> None:
 
 
 def test_predicted_sizes_are_those_of_the_files(workspace: Workspace) -> None:
-    run_id = finished_run.make(workspace)
+    run_id = finished_run.make(workspace, short=True)
     predicted = Studio(workspace).exports.predicted_sizes(run_id)
     assert set(predicted) == set(QUANTIZATIONS)
-    result = Studio(workspace).exports.start(run_id, quants=("Q8_0", "Q4_K_M")).follow()
+    with jobs_in_process():
+        result = Studio(workspace).exports.start(run_id, quants=("Q8_0", "Q4_K_M")).follow()
     for quant, made in result.files.items():
         assert predicted[quant] == pytest.approx(made.size_bytes, rel=0.03)
 
@@ -46,7 +47,7 @@ def test_predicted_sizes_are_those_of_the_files(workspace: Workspace) -> None:
 def test_run_is_quantized_from_the_page_and_the_result_said_in_plain_words(
     workspace: Workspace,
 ) -> None:
-    run_id = finished_run.make(workspace)
+    run_id = finished_run.make(workspace, short=True)
     page = open_page("quantization", run=run_id)
     assert not page.exception
     assert not shown_errors(page)

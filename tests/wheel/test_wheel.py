@@ -110,7 +110,7 @@ def test_the_page_of_the_python_api_runs_from_top_to_bottom(installed: Installed
     )
     assert done.returncode == 0, done.stderr[-3000:]
     assert "80行のうち80行を使います" in done.stdout
-    assert "データセット「ない名前」が見つかりません" in done.stdout
+    assert "データセット「no-such-data」が見つかりません" in done.stdout
     answers = [line for line in done.stdout.splitlines() if line == OPENING_HOURS]
     assert len(answers) == 2, done.stdout  # by MLX and by llama.cpp
 

@@ -29,6 +29,7 @@ from mlx_finetuning.files import JsonObject, Record
 from mlx_finetuning.jobs import status
 from mlx_finetuning.jobs.status import JobState, JobStatus
 from mlx_finetuning.progress import Progress, Step
+from mlx_finetuning.utils import mac
 from mlx_finetuning.workspace import JobPaths
 
 POLL_S = 0.1
@@ -167,7 +168,11 @@ def _start_worker(paths: JobPaths, lock_descriptor: int) -> None:
             stdin=subprocess.DEVNULL,
             stdout=log,
             stderr=log,
-            env={**os.environ, "PYTHONUTF8": "1", "PYTHONUNBUFFERED": "1"},
+            env={
+                **mac.worker_environment(os.environ),
+                "PYTHONUTF8": "1",
+                "PYTHONUNBUFFERED": "1",
+            },
             start_new_session=True,
             pass_fds=[lock_descriptor],
         )

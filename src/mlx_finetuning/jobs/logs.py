@@ -21,6 +21,7 @@ class MetricsLine:
     supervised_tokens: int | None = None
     tokens_per_second: float | None = None
     peak_memory_gb: float | None = None
+    card_memory_gb: float | None = None
     elapsed_s: float | None = None
     accuracy: float | None = None
     """Share of pairs whose chosen answer leads, as `valid_accuracy`."""

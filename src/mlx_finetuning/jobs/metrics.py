@@ -1,6 +1,6 @@
 """A run's metrics log, read as it grows: a look at a long run costs what is new since the last.
 
-Columns of plain doubles, 64 bytes an update. Half a last line waits for its end; a log that was
+Columns of plain doubles, 72 bytes an update. Half a last line waits for its end; a log that was
 cut, as resuming does, is read anew.
 """
 
@@ -16,7 +16,7 @@ from pathlib import Path
 
 COLUMNS = (
     *("update", "loss", "learning_rate", "gradient_norm"),
-    *("tokens_per_second", "peak_memory_gb", "elapsed_s"),
+    *("tokens_per_second", "peak_memory_gb", "card_memory_gb", "elapsed_s"),
 )
 
 

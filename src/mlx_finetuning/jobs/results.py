@@ -44,6 +44,8 @@ class TrainResult:
     last_loss: float | None = None
     peak_memory_gb: float | None = None
     """10**9 bytes: what each process held at most, added up; on a GPU, what its arrays took."""
+    card_memory_gb: float | None = None
+    """Of a GPU with memory of its own: what its driver had given to all programs, at most."""
     elapsed_s: float | None = None
     processes: int | None = None
     padded: bool | None = None

@@ -9,6 +9,7 @@ import sys
 from typing import Literal
 
 from mlx_finetuning.models.entries import CatalogueEntry
+from mlx_finetuning.utils import nvidia
 from mlx_finetuning.utils.memory_monitor import LEFT_TO_OTHERS, read_memory
 
 MachineFit = Literal["fits", "fits_4bit", "too_large"]
@@ -20,11 +21,15 @@ def fit(
 ) -> MachineFit:
     """Whether it can be trained, only its 4-bit twin, or neither.
 
-    memory: bytes of the machine, by default this one's.
+    memory: bytes of a machine that computes on its CPU or with Metal, by default this one's, or those
+    of the card that MLX computes on.
     """
-    limit_gb = usable(read_memory().total if memory is None else memory, platform) / 1e9
+    card = nvidia.of_mlx() if memory is None and platform == "linux" else None
+    if memory is None:
+        memory = (card.memory if card else read_memory()).total
+    limit_gb = usable(memory, platform) / 1e9
     # On the CPU weights of 16 bits become float32; packed ones stay.
-    widened_gb = 0.0 if platform == "darwin" else entry.size_gb
+    widened_gb = 0.0 if card or platform == "darwin" else entry.size_gb
     if entry.memory_gb + widened_gb <= limit_gb:
         return "fits"
     if entry.mlx_4bit and entry.mlx_4bit.memory_gb <= limit_gb:

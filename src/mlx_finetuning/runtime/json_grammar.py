@@ -136,7 +136,7 @@ class _Grammar:
         required = schema.get("required", [])
         if not isinstance(properties, dict) or not isinstance(required, list):
             raise _refused("properties はオブジェクト、required は一覧にしてください。")
-        if missing := [name for name in required if name not in properties]:
+        if missing := [name for name in required if name not in list(properties)]:
             raise _refused(f"required の「{str(missing[0])[:80]}」が properties にありません。")
         if properties:
             members = self._members(properties, required)

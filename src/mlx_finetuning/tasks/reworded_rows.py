@@ -11,7 +11,6 @@ import random
 import re
 from collections.abc import Sequence
 
-from mlx_finetuning.data_processor.wordings import rules
 from mlx_finetuning.tokenization.rows import Row
 
 _END = re.compile(r"[\s?？.。!！]+$")
@@ -36,6 +35,9 @@ def with_wordings(rows: Sequence[Row], share: float, seed: int) -> list[Row]:
 
 
 def _reworded(row: Row, seed: int) -> list[Row]:
+    # A quarter of a training's imports, for what few runs ask for.
+    from mlx_finetuning.data_processor.wordings import rules
+
     *turns, question, answer = row["messages"]
     text = str(question["content"])
     others = [one.text for one in rules.wordings(text, seed=seed)]

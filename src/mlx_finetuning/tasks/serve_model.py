@@ -46,6 +46,7 @@ from mlx_finetuning.tokenization.chat import Asked, ChatTokenizer
 from mlx_finetuning.tokenization.reasoning import Format, closing, form_of
 from mlx_finetuning.tokenization.tool_calls import ToolFormat
 from mlx_finetuning.utils import gguf_base, gguf_reader, memory_monitor
+from mlx_finetuning.utils.memory_monitor import Memory
 
 if TYPE_CHECKING:
     from mlx_finetuning.mlx_trainer.inference.continuous import ContinuousBatch
@@ -115,13 +116,14 @@ def _listen(served: Served, serving: Serving) -> Endpoint:
 
 @contextlib.contextmanager
 def _by_mlx(context: TaskContext) -> Iterator[Served]:
-    from mlx_finetuning.mlx_trainer.model import adapter_toggle
+    from mlx_finetuning.mlx_trainer.model import adapter_toggle, card_memory
     from mlx_finetuning.mlx_trainer.model.load import load
 
     trained = runs.require_trained(context.workspace, context.run_id)
     folder = bases.of_run(trained, context.workspace)
     adapter = context.workspace.adapter(context.run_id)
-    require_memory(computed_bytes(folder) + adapter.weights.stat().st_size)
+    needed = computed_bytes(folder) + adapter.weights.stat().st_size
+    require_memory(needed, card_memory.read())
     tuned = load(folder, adapter.folder)
     strength = files.decode(context.config, Serving, context.paths.job).strength
     if strength != 1 and not adapter_toggle.strengthen(tuned, strength):
@@ -176,7 +178,7 @@ class _MlxEngine:
 
     @contextlib.contextmanager
     def _as_asked(self, question: Question) -> Iterator[LoadedModel]:
-        from mlx_finetuning.mlx_trainer.model import adapter_toggle
+        from mlx_finetuning.mlx_trainer.model import adapter_toggle, card_memory
         from mlx_finetuning.mlx_trainer.model.load import load
 
         if question.model != BASE:
@@ -186,7 +188,7 @@ class _MlxEngine:
                 yield self._tuned
         else:
             if self._base is None:
-                require_memory(computed_bytes(self._folder))
+                require_memory(computed_bytes(self._folder), card_memory.read())
                 self._base = load(self._folder, asked_like=self._adapter)
             yield self._base
 
@@ -358,9 +360,9 @@ ENGINES: dict[str, Callable[[TaskContext], contextlib.AbstractContextManager[Ser
 }
 
 
-def require_memory(needed: int) -> None:
-    """Raises NotEnoughMemory for a model of so many bytes."""
-    available = memory_monitor.read_memory().usable
+def require_memory(needed: int, card: Memory | None = None) -> None:
+    """Raises NotEnoughMemory for a model of so many bytes. card: of the GPU that it is loaded into."""
+    available = (card or memory_monitor.read_memory()).usable
     if needed + OTHER_BYTES > available:
         raise NotEnoughMemory(
             needed_gb=round((needed + OTHER_BYTES) / 1e9, 1), available_gb=round(available / 1e9, 1)

@@ -67,6 +67,10 @@ class Measurement:
     """10**9 floating-point operations a second of a float32 matrix product."""
     blas: BlasInfo
     """What was loaded before MLX in that process."""
+    gpu: str = ""
+    """The name of the GPU that MLX computes on."""
+    gpu_bytes: int = 0
+    """Memory that it may take; of a GPU that shares the machine's, as the system recommends."""
 
 
 @functools.cache
@@ -107,7 +111,8 @@ def measure(with_preload: bool = True, timeout_s: float = 60.0) -> Measurement |
     except (OSError, subprocess.SubprocessError, ValueError):
         return None
     info = BlasInfo(result["state"], result["description"])
-    return Measurement(result["device"], result["gflops"], info)
+    gpu, gpu_bytes = result["gpu"], result["gpu_bytes"]
+    return Measurement(result["device"], result["gflops"], info, gpu, gpu_bytes)
 
 
 # 1024 is large enough to keep all cores busy; the reference BLAS needs 0.3 s for it.
@@ -125,8 +130,13 @@ while time.perf_counter() - start < 0.6:
     begin = time.perf_counter()
     mx.eval(a @ a)
     best = min(best, time.perf_counter() - begin)
+device = mx.default_device().type.name
+about = mx.device_info() if device == "gpu" else {}
+names = ("total_memory", "max_recommended_working_set_size", "memory_size")
 print(json.dumps({
-    "device": mx.default_device().type.name,
+    "device": device,
+    "gpu": about.get("device_name", ""),
+    "gpu_bytes": next((about[name] for name in names if name in about), 0),
     "gflops": 2 * size**3 / best / 1e9,
     "state": info.state,
     "description": info.description,

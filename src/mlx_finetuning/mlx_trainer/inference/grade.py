@@ -110,6 +110,6 @@ def is_question(row: Mapping[str, Any]) -> bool:
     return len(messages) > 1 and messages[-1]["role"] == "assistant"
 
 
-def prompt(loaded: LoadedModel, row: Row) -> list[int]:
+def prompt(loaded: LoadedModel, row: Mapping[str, Any]) -> list[int]:
     """Token ids of the row's conversation up to its last answer."""
     return loaded.render(row["messages"][:-1], ask=True, tools=row.get("tools"))

@@ -22,6 +22,9 @@ from mlx_finetuning.tokenization.chat import ChatTokenizer
 from mlx_finetuning.tokenization.chat_template import Message, Tools
 from mlx_finetuning.utils import gguf_base, model_settings
 
+ModuleWithSettings = tuple[nn.Module, JsonObject]
+"""mlx-lm's model, and the settings of its `config.json`, completed."""
+
 
 @dataclass(frozen=True)
 class LoadedModel:
@@ -79,15 +82,7 @@ def load(
     TemplateHostile, ChatTemplateUnusable.
     """
     chat = chats.load(folder, adapter or asked_like, thinks=thinks)
-    try:
-        model, config = load_weights(folder, lazy=lazy)
-        if mx.default_device() == mx.cpu:
-            # Half-precision products run 30 times slower there than float32 ones.
-            model.set_dtype(mx.float32)
-        if not lazy:
-            mx.eval(model.parameters())
-    except (OSError, ValueError, KeyError, TypeError, ImportError, RuntimeError) as error:
-        raise ModelUnloadable(folder=str(folder), reason=str(error)) from error
+    model, config = load_module(folder, lazy=lazy)
     if adapter is not None:
         try:
             model = utils.load_adapters(model, str(adapter))
@@ -97,6 +92,24 @@ def load(
     model.eval()
     settings = text_settings(config)
     return LoadedModel(model, wrapped(chat, settings), chat, settings, folder)
+
+
+def load_module(folder: Path, *, lazy: bool = False) -> ModuleWithSettings:
+    """The model alone, without a tokenizer, and its settings; lazy: as for `load`.
+
+    Raises ModelUnloadable with the library's reason.
+    """
+    try:
+        model, config = load_weights(folder, lazy=lazy)
+        if mx.default_device() == mx.cpu:
+            # Half-precision products run 30 times slower there than float32 ones.
+            model.set_dtype(mx.float32)
+        if not lazy:
+            mx.eval(model.parameters())
+    except (OSError, ValueError, KeyError, TypeError, ImportError, RuntimeError) as error:
+        raise ModelUnloadable(folder=str(folder), reason=str(error)) from error
+    model.eval()
+    return model, config
 
 
 def load_tokenizer(folder: Path, *, thinks: bool = False) -> LoadedModel:
@@ -112,7 +125,7 @@ def load_tokenizer(folder: Path, *, thinks: bool = False) -> LoadedModel:
     return LoadedModel(nn.Module(), wrapped(chat, config), chat, config, folder)
 
 
-def load_weights(folder: Path, *, lazy: bool = False) -> tuple[nn.Module, JsonObject]:
+def load_weights(folder: Path, *, lazy: bool = False) -> ModuleWithSettings:
     """mlx-lm's model and settings, completed as for the writer of files; raises what mlx-lm does."""
     stored = utils.load_config(folder)
     settings = model_settings.completed(stored, folder)

@@ -63,10 +63,10 @@ def serve(
     from mlx_finetuning.mlx_trainer.gradient.skipped_work import ActivationCache
     from mlx_finetuning.mlx_trainer.kernels import cpu
     from mlx_finetuning.mlx_trainer.model import adapters, trainable
-    from mlx_finetuning.mlx_trainer.model.load import load
+    from mlx_finetuning.mlx_trainer.model.load import load_module
 
     cpu.keep_freed_memory()
-    model = load(folder).model
+    model, _ = load_module(folder)
     adapters.attach(model, config)
     model.train()
     cache = None if cache_file is None else ActivationCache(model, cache_file)

@@ -36,7 +36,7 @@ from mlx_finetuning.mlx_trainer.gradient import backward, judged, objectives
 from mlx_finetuning.mlx_trainer.gradient.judged import Judged
 from mlx_finetuning.mlx_trainer.gradient.objectives import Item
 from mlx_finetuning.mlx_trainer.kernels import cpu
-from mlx_finetuning.mlx_trainer.model import adapters, trainable
+from mlx_finetuning.mlx_trainer.model import adapters, card_memory, trainable
 from mlx_finetuning.mlx_trainer.model.load import LoadedModel
 from mlx_finetuning.mlx_trainer.parallel import workload
 from mlx_finetuning.mlx_trainer.training import (
@@ -215,6 +215,8 @@ class _Run:
         """Whether the longest update is tried before the first one."""
         self._splits_beyond: int | None = None
         """Bytes beyond which updates are computed in smaller parts, where none was tried."""
+        self._card_memory = 0
+        """Most bytes that a card held for all programs after an update."""
         self._began_s = self._saved_s = time.monotonic()
 
     # --- the whole -----------------------------------------------------------------------
@@ -270,10 +272,11 @@ class _Run:
     def _fit(self, *, exactly: bool) -> None:
         """Decide how updates are computed; a run that goes on computes them as it did."""
         state, limit = self._state, memory_fit.allowed(self._config)
+        needed = limit
         if self._resumed_from is None:
             self._hooks.progress(Step(REHEARSAL, 0, 0))
             fit = memory_fit.fitted(self._work, limit, exactly=exactly)
-            self._is_near = fit.is_near
+            needed, self._is_near = fit.needed, fit.is_near
             if not (fit.is_near or self._config.micro_batch_size):
                 self._splits_beyond = round(memory_fit.TOO_NEAR * limit)
             state.micro_batch_size = fit.config.micro_batch_size
@@ -289,7 +292,7 @@ class _Run:
             recompute=state.recompute,
         )
         self._work = dataclasses.replace(self._work, config=self._config)
-        memory_fit.hold_to(limit)
+        memory_fit.hold_to(limit, needed)
 
     def _rehearse(self, team: workload.Team) -> None:
         """The longest update, for nothing but its memory: what does not fit fails now, and later
@@ -324,13 +327,8 @@ class _Run:
         while True:
             if self._is_due(config.validate_every, state.validated) and self._held_out:
                 self._validate()
-            if self._is_due(config.sample_every, state.sampled) and self._hooks.sample:
-                self._model.eval()
-                began_s = time.monotonic()
-                for line in samples.answers(self._loaded, self._questions, state.update):
-                    self._hooks.sample(line)
-                state.sampled = state.update
-                self._time_left.sampled(time.monotonic() - began_s)
+            if state.update and self._is_due(config.sample_every, state.sampled):
+                self._sample(state.update)
             if state.update >= config.iterations:
                 return
             if config.patience and state.without_gain >= config.patience:
@@ -349,12 +347,33 @@ class _Run:
             began_s = time.monotonic()
             self._update(team, examples, replayed)
             self._time_left.updated(time.monotonic() - began_s)
+            if state.update == 1 and config.sample_every:
+                self._sample_untrained()
             self._cached.update(indices, again)
             if state.update == min(selfcheck.AFTER, config.iterations):
                 self.check(selfcheck.changed(self._untrained, trainable.of(self._model).arrays()))
             detail, left_s = f"損失 {state.last_loss:.3f}", self._time_left.left_s(state.update)
             self._hooks.progress(Step(STAGE, state.update, config.iterations, detail, left_s))
             self._require_memory(team)
+
+    def _sample(self, update: int) -> None:
+        if self._hooks.sample is None:
+            return
+        self._model.eval()
+        began_s = time.monotonic()
+        for line in samples.answers(self._loaded, self._questions, update):
+            self._hooks.sample(line)
+        self._state.sampled = update
+        self._time_left.sampled(time.monotonic() - began_s)
+
+    def _sample_untrained(self) -> None:
+        """What it answered before the first update: asked behind it, because people wait for that one."""
+        arrays = trainable.of(self._model)
+        trained = arrays.arrays()
+        assert self._sound is not None  # an update was made
+        arrays.put(self._sound.trained)
+        self._sample(0)
+        arrays.put(trained)
 
     def _is_due(self, every: int, last: int) -> bool:
         """Whether what is done each `every` updates (0 for never), and at the end, is due now."""
@@ -378,6 +397,7 @@ class _Run:
             best_update=state.best_update,
             last_loss=state.last_loss,
             peak_memory_gb=round(team.peak_memory() / 1e9, 3),
+            card_memory_gb=round(self._card_memory / 1e9, 3) or None,
             elapsed_s=self._elapsed_s,
             micro_batch_size=self._config.micro_batch_size,
             recompute=self._config.recompute == "on",
@@ -438,10 +458,19 @@ class _Run:
                 "supervised_tokens": supervised,
                 "tokens_per_second": round(supervised / (time.monotonic() - began_s), 1),
                 "peak_memory_gb": round(team.peak_memory() / 1e9, 3),
+                **self._card_figures(),
                 **named,
                 "elapsed_s": round(self._elapsed_s, 3),
             }
         )
+
+    def _card_figures(self) -> dict[str, float]:
+        """What a card with memory of its own holds for all programs; nothing without one."""
+        card = card_memory.read()
+        if card is None:
+            return {}
+        self._card_memory = max(self._card_memory, card.total - card.available)
+        return {"card_memory_gb": round((card.total - card.available) / 1e9, 3)}
 
     def _with_drift(self, examples: Sequence[Item]) -> list[Item]:
         answers = cast(Sequence[Judged], examples)

@@ -21,7 +21,7 @@ from mlx_finetuning.config import TrainConfig
 from mlx_finetuning.errors import RunDoesNotFit
 from mlx_finetuning.mlx_trainer.gradient import backward
 from mlx_finetuning.mlx_trainer.gradient.objectives import Item
-from mlx_finetuning.mlx_trainer.model import gguf_weights
+from mlx_finetuning.mlx_trainer.model import card_memory, gguf_weights
 from mlx_finetuning.mlx_trainer.parallel import workload
 from mlx_finetuning.mlx_trainer.parallel.gradient_team import GradientTeam, cost, divide
 from mlx_finetuning.mlx_trainer.parallel.workload import Workload
@@ -136,23 +136,28 @@ def allowed(config: TrainConfig) -> int:
         return int(config.memory_limit_gb * 1e9)
     if mx.default_device() == mx.cpu:
         return read_memory().usable + used_memory()
+    card = card_memory.read()
+    if card is not None:
+        return card_memory.allowed(card)
     return min(_device_memory(), read_memory().usable + mx.get_active_memory())
 
 
 def _device_memory() -> int:
     info: dict[str, Any] = mx.device_info()
-    known = info.get("max_recommended_working_set_size") or info.get("memory_size")
-    return int(known or read_memory().total)
+    return int(info.get("max_recommended_working_set_size") or info["memory_size"])
 
 
-def hold_to(limit: int) -> None:
-    """Let Metal fail an allocation beyond `limit` instead of pushing everything else into swap.
+def hold_to(limit: int, needed: int) -> None:
+    """Let Metal fail an allocation beyond `limit` instead of pushing everything else into swap, and
+    MLX hold of a card no more than `limit`, and little that is freed of the `needed` bytes.
 
     Elsewhere the loop looks after each update. Not tried on a Mac yet.
     """
     if mx.metal.is_available():
         mx.set_memory_limit(limit)
         mx.set_wired_limit(min(limit, _device_memory()))
+    elif card_memory.read() is not None:
+        card_memory.hold_to(limit, needed)
 
 
 def require_loadable(folder: Path, config: TrainConfig) -> None:

@@ -9,9 +9,7 @@ import itertools
 from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
-from mlx_finetuning.config import GenerateConfig
-from mlx_finetuning.errors import PromptTooLong
-from mlx_finetuning.mlx_trainer.inference import generate, grade
+from mlx_finetuning.mlx_trainer.inference import batch_generate, grade
 from mlx_finetuning.mlx_trainer.model.load import LoadedModel
 from mlx_finetuning.tokenization.reasoning import answer_of
 
@@ -31,19 +29,17 @@ def questions(train_rows: Rows, valid_rows: Rows) -> list[Mapping[str, Any]]:
 
 def answers(loaded: LoadedModel, rows: Rows, update: int) -> Iterator[dict[str, object]]:
     """A line of `samples.jsonl` for each row; rows that are too long to be asked are left out."""
-    settings = GenerateConfig(max_tokens=THINKING_TOKENS if loaded.chat.thinks else TOKENS)
-    for row in rows:
-        *turns, last = row["messages"]
-        try:
-            given = generate.answer(loaded, turns, settings, row.get("tools"))
-        except PromptTooLong:
-            continue
+    prompts = [(row, grade.prompt(loaded, row)) for row in rows]
+    asked = [(row, prompt) for row, prompt in prompts if len(prompt) < loaded.context_length]
+    tokens = THINKING_TOKENS if loaded.chat.thinks else TOKENS
+    given = batch_generate.answers(loaded, [prompt for _, prompt in asked], tokens, QUESTIONS)
+    for (row, _), answer in zip(asked, given, strict=True):
         yield {
             "update": update,
             "row": int(row.get("row", 0)),
-            "question": turns[-1]["content"],
-            "expected": answer_of(last),
-            "answer": given.text,
-            "reasoning": given.reasoning,
-            "ended": given.ended,
+            "question": row["messages"][-2]["content"],
+            "expected": answer_of(row["messages"][-1]),
+            "answer": answer.text,
+            "reasoning": answer.reasoning,
+            "ended": answer.ended,
         }

@@ -139,6 +139,11 @@ def _draw_figures(status: JobStatus, metrics: Metrics) -> None:
     columns = [*st.columns(3), *st.columns(3)]
     for column, (label, value) in zip(columns, figures.items(), strict=True):
         column.metric(label, value, border=True)
+    held_gb = metrics.latest("card_memory_gb")
+    if held_gb is not None:
+        st.caption(
+            f"GPUのメモリーは、ほかのプログラムの分も合わせて {held_gb:.2f} GB を使用中です。"
+        )
 
 
 def _draw_chart(metrics: Metrics) -> None:
