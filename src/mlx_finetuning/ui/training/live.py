@@ -10,11 +10,12 @@ from mlx_finetuning.experiment_tracker.evaluation.results import UNFINISHED
 from mlx_finetuning.jobs.metrics import Metrics
 from mlx_finetuning.jobs.runs import Run
 from mlx_finetuning.jobs.status import JobStatus
+from mlx_finetuning.ui import sitemap
 from mlx_finetuning.ui.components.certificate import LOOKS
 from mlx_finetuning.ui.components.charts import line_chart, loss_chart
 from mlx_finetuning.ui.components.jobs import follow, progress_bar, show_end, state_badge
 from mlx_finetuning.ui.components.metrics import metrics_of
-from mlx_finetuning.ui.components.runs import resume_button
+from mlx_finetuning.ui.components.runs import PARAMETER, resume_button
 from mlx_finetuning.ui.components.tables import show_table
 from mlx_finetuning.ui.components.text import plain
 from mlx_finetuning.ui.frame import studio
@@ -92,6 +93,12 @@ def _draw_ending(run: Run) -> None:
         LOOKS[line.level](plain(line.text), icon=":material/grading:")
         if line.advice:
             st.markdown(f":material/arrow_forward: **次にすること**　{plain(line.advice)}")
+        st.page_link(
+            sitemap.page("experiments"),
+            label="成果を見る",
+            icon=":material/grading:",
+            query_params={PARAMETER: run.run_id},
+        )
 
 
 def _draw_buttons(run: Run) -> None:
