@@ -9,6 +9,7 @@ import os
 import random
 import shutil
 import signal
+import statistics
 import subprocess
 import sys
 import time
@@ -231,11 +232,11 @@ def test_time_left_counts_all_sittings(tmp_path: Path) -> None:
     assert [step.done for step in steps] == list(range(1, 13))
     elapsed = {line["update"]: line["elapsed_s"] for line in files.read_lines(tmp_path / "metrics.jsonl") if "loss" in line}  # fmt: skip
     assert list(elapsed.values()) == sorted(elapsed.values())
-    for step in steps[:-1]:
-        # Of an update's 0.1 s of sleep, and what it computes, only the latter is the update's own.
-        took = elapsed[12] - elapsed[step.done]
-        assert took / 8 <= step.remaining_s <= took * 3  # a machine with other work stumbles
-    assert steps[-1].remaining_s == 0
+    # Of an update's 0.1 s of sleep, and what it computes, only the latter is the update's own. A machine
+    # with other work stumbles at single updates.
+    shares = [step.remaining_s / (elapsed[12] - elapsed[step.done]) for step in steps[:-1]]
+    assert 1 / 8 <= statistics.median(shares) <= 2
+    assert steps[-1].remaining_s < 0.5  # what is done after the last update
     assert steps[6].remaining_s == pytest.approx(steps[5].remaining_s, rel=0.5)
 
 
