@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import ctypes
 import json
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from pathlib import Path
 
 import mlx.core as mx
@@ -15,8 +15,9 @@ from gguf import GGMLQuantizationType as Type
 
 from mlx_finetuning.errors import BaseFileChanged, BaseFileUnusable
 from mlx_finetuning.mlx_trainer.model import gguf_blocks, gguf_weights
-from mlx_finetuning.mlx_trainer.model.gguf_blocks import PACKED
+from mlx_finetuning.mlx_trainer.model.gguf_blocks import PACKED, packed_bytes
 from mlx_finetuning.mlx_trainer.model.load import load_weights
+from mlx_finetuning.mlx_trainer.model.six_bit import SixBitLinear
 from mlx_finetuning.quantizer.base import folder, process, settings
 from mlx_finetuning.quantizer.llama_cpp import ggml, library
 from mlx_finetuning.quantizer.write.export import export_gguf
@@ -105,9 +106,18 @@ def test_values_are_llama_cpps_to_the_last_bit(kind: Type) -> None:
 def test_packed_weights_are_llama_cpps_values_to_the_last_bit(kind: Type) -> None:
     tensor, bits = stored(kind), PACKED[kind][0]
     order = np.random.default_rng(1).permutation(ROWS)
-    parts = map(mx.array, gguf_blocks.packed(tensor.data, kind, order))
-    values = np.array(mx.dequantize(*parts, group_size=32, bits=bits))
+    arrays = gguf_blocks.packed(tensor.data, kind, order)
+    assert sum(array.nbytes for array in arrays.values()) == packed_bytes(kind, ROWS * COLUMNS)
+    values = np.array(unpacked({name: mx.array(array) for name, array in arrays.items()}, bits))
     np.testing.assert_array_equal(values, by_ggml(tensor.data, kind, COLUMNS)[order])
+
+
+def unpacked(arrays: Mapping[str, mx.array], bits: int) -> mx.array:
+    """What the layer that these are the arrays of computes with."""
+    if "block_scales" in arrays:
+        return SixBitLinear(**arrays).values()
+    weight, scales, biases = arrays["weight"], arrays["scales"], arrays["biases"]
+    return mx.dequantize(weight, scales, biases, group_size=32, bits=bits)
 
 
 # --- folders -----------------------------------------------------------------------------
@@ -141,13 +151,16 @@ def test_packed_and_dequantized_bases_predict_alike(quant: str, tmp_path: Path) 
     assert any(name.endswith(".scales") for name in packed)
     for name, value in plain.items():
         module = name.removesuffix(".weight")
+        values = packed[name]
         if f"{module}.scales" in packed:
-            parts = (packed[f"{module}.{part}"] for part in ("weight", "scales", "biases"))
-            bits = 8 * packed[name].nbytes // value.size
-            same = mx.array_equal(mx.dequantize(*parts, group_size=32, bits=bits), value)
-        else:
-            same = mx.array_equal(packed[name], value)
-        assert same.item(), name
+            bits = 8 * values.nbytes // value.size
+            parts = {
+                part: packed[whole]
+                for part in ("weight", "scales", "biases", "block_scales")
+                if (whole := f"{module}.{part}") in packed
+            }
+            values = unpacked(parts, bits)
+        assert mx.array_equal(values, value).item(), name
 
 
 @pytest.mark.parametrize("pre", ["llama-bpe", "smaug-bpe", "qwen2", "gpt-4o", "tekken", "smollm"])

@@ -1,7 +1,7 @@
 """Weights out of a GGUF file, as exact as MLX can hold them.
 
 What `gguf_blocks` can pack stays packed, exactly. All other types become floats: on the CPU float32,
-which holds what llama.cpp computes; on a GPU bfloat16, which rounds to 8 bits (Q6_K, Q3_K, Q2_K, IQ …).
+which holds what llama.cpp computes; on a GPU bfloat16, which rounds to 8 bits (Q3_K, Q2_K, IQ …).
 """
 
 from __future__ import annotations
@@ -14,10 +14,11 @@ import mlx.nn as nn
 import numpy as np
 from gguf import GGMLQuantizationType as Type
 from mlx_lm import utils
+from numpy.typing import NDArray
 
 from mlx_finetuning.errors import BaseFileChanged
-from mlx_finetuning.mlx_trainer.model import gguf_blocks
-from mlx_finetuning.mlx_trainer.model.gguf_blocks import GROUP, PACKED
+from mlx_finetuning.mlx_trainer.model import gguf_blocks, six_bit
+from mlx_finetuning.mlx_trainer.model.gguf_blocks import PACKED, packed_bytes
 from mlx_finetuning.utils import gguf_reader
 from mlx_finetuning.utils.gguf_base import GgufBase
 from mlx_finetuning.utils.gguf_reader import EVERYTHING, StoredTensor
@@ -25,34 +26,41 @@ from mlx_finetuning.utils.memory_monitor import read_memory
 
 
 def load(
-    base: GgufBase, settings: Mapping[str, Any], classes: Callable[..., tuple[Any, Any]]
+    base: GgufBase,
+    settings: Mapping[str, Any],
+    classes: Callable[..., tuple[Any, Any]],
+    *,
+    outline: bool = False,
 ) -> nn.Module:
     """mlx-lm's model with the file's weights.
 
-    settings: of `config.json`; classes: mlx-lm's classes of model and settings for it. Raises
-    ValueError, BaseFileChanged, GgufUnreadable.
+    settings: of `config.json`; classes: mlx-lm's classes of model and settings for it; outline: with
+    zeros of no memory in the weights' places. Raises ValueError, BaseFileChanged, GgufUnreadable.
     """
     model_class, settings_class = classes(settings)
     model = model_class(settings_class.from_dict(settings))
-    weights = arrays(base)
+    weights = arrays(base, outline=outline)
     if hasattr(model, "sanitize"):
         weights = model.sanitize(weights)
 
     def packing(path: str, module: nn.Module) -> Any:
-        is_packed = hasattr(module, "to_quantized") and f"{path}.scales" in weights
+        is_packed = hasattr(module, "to_quantized") and f"{path}.biases" in weights
         return utils.infer_quant_config(path, module, weights) if is_packed else False
 
     nn.quantize(model, class_predicate=packing)
+    six_bit.put_into(model, weights)
     model.eval()
     model.load_weights(list(weights.items()))
     return model
 
 
-def arrays(base: GgufBase, *, packed: bool | None = None) -> dict[str, mx.array]:
-    """The weights by name; of packed ones three: `weight`, `scales`, `biases`.
+def arrays(
+    base: GgufBase, *, packed: bool | None = None, outline: bool = False
+) -> dict[str, mx.array]:
+    """The weights by name; of packed ones three: `weight`, `scales`, and `biases` or `block_scales`.
 
-    packed: whether what can be packed is, else as fits the device. Raises BaseFileChanged,
-    GgufUnreadable.
+    packed: whether what can be packed is, else as fits the device; outline: zeros, which are not
+    computed before they are used. Raises BaseFileChanged, GgufUnreadable.
     """
     tensors = _tensors(base)
     packed = _stays_packed(tensors) if packed is None else packed
@@ -63,15 +71,31 @@ def arrays(base: GgufBase, *, packed: bool | None = None) -> dict[str, mx.array]
         order = None if stored.order < 0 else to_weight[stored.order]
         if packed and tensor.kind in PACKED:
             module = name.removesuffix(".weight")
-            parts = gguf_blocks.packed(tensor.data, tensor.kind, order)
-            for part, array in zip(("weight", "scales", "biases"), parts, strict=True):
-                weights[f"{module}.{part}"] = mx.array(array)
-        else:
-            values = tensor.values(EVERYTHING if order is None else order)
-            values = values - np.float32(stored.added) if stored.added else values
-            kind = _float_type(tensor, packed)
-            weights[name] = mx.array(values.reshape(tensor.shape)).astype(kind)
+            parts = _outlined(tensor) if outline else _packed(tensor, order)
+            weights |= {f"{module}.{part}": array for part, array in parts.items()}
+            continue
+        kind = _float_type(tensor, packed)
+        if outline:
+            weights[name] = mx.zeros(tensor.shape, kind)
+            continue
+        values = tensor.values(EVERYTHING if order is None else order)
+        values = values - np.float32(stored.added) if stored.added else values
+        weights[name] = mx.array(values.reshape(tensor.shape)).astype(kind)
     return weights
+
+
+def _packed(tensor: StoredTensor, order: NDArray[np.intp] | None) -> dict[str, mx.array]:
+    arrays_of = gguf_blocks.packed(tensor.data, tensor.kind, order)
+    return {part: mx.array(array) for part, array in arrays_of.items()}
+
+
+def _outlined(tensor: StoredTensor) -> dict[str, mx.array]:
+    """Zeros in the shapes of `_packed`."""
+    row = gguf_blocks.packed(tensor.data[:1], tensor.kind, None)
+    return {
+        part: mx.zeros((len(tensor.data), array.shape[1]), mx.array(array).dtype)
+        for part, array in row.items()
+    }
 
 
 def loaded_bytes(base: GgufBase) -> int:
@@ -82,8 +106,7 @@ def loaded_bytes(base: GgufBase) -> int:
     for tensor in tensors.values():
         values = len(tensor.data) * tensor.shape[-1]
         if packed and tensor.kind in PACKED:
-            bits, _ = PACKED[tensor.kind]
-            total += values * bits // 8 + 2 * 4 * values // GROUP
+            total += packed_bytes(tensor.kind, values)
         else:
             total += values * _float_type(tensor, packed).size
     return total
