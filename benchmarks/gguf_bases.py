@@ -1,6 +1,6 @@
 """GGUF files as bases: how alike llama.cpp answers after training, by family and type of the file.
 
-    python benchmarks/gguf_bases.py [--families "llama 3" qwen3 …] [--updates 120]
+    python benchmarks/gguf_bases.py [--families "llama 3" qwen3 …] [--updates 60]
 
 A small model of each family learns sentences with all its weights and is written as F16, Q8_0 and
 Q4_K_M. Each file is a base of its own: it is taught questions through an adapter, and both ways out are
@@ -11,7 +11,6 @@ touched weights are Q8_0. A whole answer is equal where every one of its tokens 
 from __future__ import annotations
 
 import argparse
-import dataclasses
 import sys
 import tempfile
 from collections.abc import Sequence
@@ -19,26 +18,29 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import mlx.core as mx
+import mlx.nn as nn
+import mlx.optimizers as optim
 import numpy as np
 from mlx.utils import tree_flatten
 from mlx_lm.generate import generate_step
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[1] / "tests"))
 
-from support.recorded_run import Recorder
-from support.small_models import write_model
-
 from mlx_finetuning.config import TrainConfig
+from mlx_finetuning.files import JsonObject
+from mlx_finetuning.mlx_trainer.batches import batches
+from mlx_finetuning.mlx_trainer.batches.examples import encode_rows
 from mlx_finetuning.mlx_trainer.inference import generate
+from mlx_finetuning.mlx_trainer.model import adapters
 from mlx_finetuning.mlx_trainer.model.load import LoadedModel, load
-from mlx_finetuning.mlx_trainer.training import loop
 from mlx_finetuning.quantizer.base import folder as base_folder
 from mlx_finetuning.quantizer.llama_cpp.inference import LlamaModel
 from mlx_finetuning.quantizer.write.adapter_files import write_gguf
 from mlx_finetuning.quantizer.write.export import export_gguf
 from mlx_finetuning.tokenization.rows import Row
 from mlx_finetuning.utils import gguf_base, gguf_reader
-from mlx_finetuning.workspace import AdapterPaths
+from support import losses
+from support.small_models import write_model
 
 FAMILIES = ("llama 2", "llama 3", "qwen2", "qwen3", "gemma2", "gemma3", "phi3", "phi4")
 QUANTS = ("F16", "Q8_0", "Q4_K_M")
@@ -73,26 +75,31 @@ def rows(price: str, unit: str) -> list[Row]:
     ]
 
 
-def teach(loaded: LoadedModel, taught: list[Row], config: TrainConfig, adapter: Path) -> float:
-    """The last update's loss; the loaded model is trained, its adapter written."""
-    recorder = Recorder()
-    loop.train(loaded, taught, [], config, AdapterPaths(adapter), recorder.hooks())
-    return recorder.losses[-1]
+def teach(loaded: LoadedModel, taught: list[Row], config: TrainConfig) -> tuple[JsonObject, float]:
+    """The settings of the adapter, which the loaded model has then, and the last loss.
+
+    A plain loop: how a run is made is not what is measured.
+    """
+    mx.random.seed(0)
+    settings = adapters.attach(loaded.model, config)
+    batch = batches.padded(encode_rows(loaded, taught, CONTEXT))
+    step = nn.value_and_grad(loaded.model, lambda model: losses.of_batch(model, batch))
+    optimizer = optim.Adam(config.learning_rate)
+    for _ in range(config.iterations):
+        loss, gradient = step(loaded.model)
+        optimizer.update(loaded.model, gradient)
+        mx.eval(loaded.model.parameters(), optimizer.state, loss)
+    return settings, loss.item()
 
 
-def pretrained(folder: Path, family: str, updates: int, scratch: Path) -> None:
+def pretrained(folder: Path, family: str, updates: int) -> None:
     """A model of the family that can say something."""
     write_model(folder, family, dtype=mx.float32)
     loaded = load(folder)
-    config = TrainConfig(iterations=updates, batch_size=8, learning_rate=1e-3, method="full")
-    teach(loaded, rows("はどこ？", "番の棚です。"), quiet(config), scratch)
+    config = TrainConfig(iterations=updates, learning_rate=1e-3, method="full")
+    teach(loaded, rows("はどこ？", "番の棚です。"), config)
     weights = dict(tree_flatten(loaded.model.parameters()))
     mx.save_safetensors(str(folder / "model.safetensors"), weights, {"format": "pt"})
-
-
-def quiet(config: TrainConfig) -> TrainConfig:
-    """Without what only somebody who watches wants."""
-    return dataclasses.replace(config, sample_every=0, validate_every=0, replay=0.0)
 
 
 def greedy(loaded: LoadedModel, prompt: Sequence[int]) -> list[int]:
@@ -106,9 +113,7 @@ def greedy(loaded: LoadedModel, prompt: Sequence[int]) -> list[int]:
     return answer
 
 
-def compared(
-    loaded: LoadedModel, asked: list[Row], file: Path, adapter: Path | None
-) -> Agreement:
+def compared(loaded: LoadedModel, asked: list[Row], file: Path, adapter: Path | None) -> Agreement:
     prompts, tops, wholes, divergences = [], [], [], []
     with LlamaModel(file, CONTEXT, adapter) as model:
         for row in asked:
@@ -148,9 +153,10 @@ def measure(family: str, quant: str, file: Path, updates: int) -> None:
     sha256, made = gguf_base.sha256(file), file.with_suffix("")
     base_folder.write(file, made)
     taught = rows("はいくら？", "円です。")
-    config = TrainConfig(iterations=updates, batch_size=8, learning_rate=3e-3, rank=8)
+    config = TrainConfig(iterations=updates, learning_rate=3e-3, rank=8)
     loaded = load(made)
-    loss = teach(loaded, taught, quiet(config), made / "adapter")
+    settings, loss = teach(loaded, taught, config)
+    adapters.save(loaded.model, settings, made / "adapter", loaded.chat)
     trained = load(made, made / "adapter")
     adapter, new = made / "adapter.gguf", made / "new.gguf"
     write_gguf(made, made / "adapter", adapter, "adapter")
@@ -168,14 +174,16 @@ def measure(family: str, quant: str, file: Path, updates: int) -> None:
 
 
 def main() -> None:
+    # Compiling for the CPU takes longer than models of this size.
+    mx.disable_compile()
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--families", nargs="+", default=FAMILIES)
-    parser.add_argument("--updates", type=int, default=120)
+    parser.add_argument("--updates", type=int, default=60)
     chosen = parser.parse_args()
     for family in chosen.families:
         with tempfile.TemporaryDirectory() as scratch:
             folder = Path(scratch) / "model"
-            pretrained(folder, family, chosen.updates, Path(scratch) / "full")
+            pretrained(folder, family, chosen.updates)
             files = {quant: Path(scratch) / f"{quant}.gguf" for quant in QUANTS}
             export_gguf(folder, None, files)
             for quant, file in files.items():

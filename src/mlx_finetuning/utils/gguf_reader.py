@@ -20,13 +20,15 @@ from gguf import (
     GGUF_DEFAULT_ALIGNMENT,
     GGMLQuantizationType,
     GGUFValueType,
-    dequantize,
 )
 from numpy.typing import NDArray
 
 from mlx_finetuning.errors import GgufUnreadable
+from mlx_finetuning.utils import ggml_values
 
 EVERYTHING = slice(None)
+RowIndex = slice | NDArray[np.intp]
+"""Which rows of a weight: NumPy's index of its first axis."""
 MAGIC = b"GGUF"
 VERSION = 3
 MOST = 1 << 32
@@ -63,17 +65,16 @@ class StoredTensor:
     data: NDArray[np.uint8]
     """[rows, bytes per row], memory-mapped."""
 
-    def values(self, rows: slice | NDArray[np.intp] = EVERYTHING) -> NDArray[np.float32]:
-        """The chosen rows, dequantized: [rows, columns]. Raises GgufUnreadable."""
+    def values(self, rows: RowIndex = EVERYTHING) -> NDArray[np.float32]:
+        """The chosen rows, dequantized: [rows, columns]. Raises GgufUnreadable, QuantizerUnusable."""
         chosen = self.data[rows]
         if self.kind == GGMLQuantizationType.F32:
             return chosen.view(np.float32)
         try:
-            values: NDArray[np.float32] = dequantize(chosen, self.kind).astype(np.float32)
+            return ggml_values.values(chosen, self.kind)
         except NotImplementedError as error:
             reason = f"型 {self.kind.name} は扱えません。"
             raise GgufUnreadable(path=self.name, reason=reason) from error
-        return values
 
 
 @dataclass(frozen=True)

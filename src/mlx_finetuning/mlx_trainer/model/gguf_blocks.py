@@ -15,10 +15,10 @@ from gguf import GGMLQuantizationType as Type
 from gguf.quants import Q4_K
 from numpy.typing import NDArray
 
-GROUP = 32
-"""Columns that share a scale."""
-BLOCK_VALUES = 1 << 22
-"""Values unpacked at once, which bounds the memory beside the result."""
+from mlx_finetuning.utils.gguf_reader import EVERYTHING, RowIndex
+
+BLOCK_VALUES = 1 << 18
+"""Values unpacked at once: few enough to stay in the processor's cache."""
 
 Bytes = NDArray[Any]
 """uint8; NumPy's types widen what is shifted."""
@@ -27,21 +27,28 @@ Arrays = dict[str, NDArray[Any]]
 """A matrix's arrays, by the layer's names for them; `weight` are the levels."""
 
 
-def packed(rows: Bytes, kind: Type, order: NDArray[np.intp] | None) -> Arrays:
-    """The layer's arrays of a matrix; row i of them is row `order[i]` of `rows`.
+def packed(rows: Bytes, kind: Type, which: RowIndex = EVERYTHING) -> Arrays:
+    """The layer's arrays of the chosen rows, in the order in which they are chosen.
 
     rows: [rows, bytes], of a type in `PACKED`.
     """
     bits, unpack = PACKED[kind]
-    parts: dict[str, list[NDArray[Any]]] = {}
     step = max(1, BLOCK_VALUES // unpack(rows[:1])["weight"].size)
-    for start in range(0, len(rows), step):
+    if isinstance(which, slice):
+        rows, which = rows[which], EVERYTHING
+    count = len(rows) if isinstance(which, slice) else len(which)
+    arrays: Arrays = {}
+    for start in range(0, count, step):
         block = slice(start, start + step)
-        chosen = rows[block if order is None else order[block]]
+        chosen = rows[block if isinstance(which, slice) else which[block]]
         for name, of_blocks in unpack(chosen).items():
-            array = of_blocks.reshape(len(chosen), -1)
-            parts.setdefault(name, []).append(in_words(array, bits) if name == "weight" else array)
-    return {name: np.concatenate(arrays) for name, arrays in parts.items()}
+            part = of_blocks.reshape(len(chosen), -1)
+            if name == "weight":
+                part = in_words(part, bits)
+            if name not in arrays:
+                arrays[name] = np.empty((count, part.shape[1]), part.dtype)
+            arrays[name][block] = part
+    return arrays
 
 
 def packed_bytes(kind: Type, values: int) -> int:

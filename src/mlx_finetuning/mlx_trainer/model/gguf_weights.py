@@ -7,6 +7,7 @@ which holds what llama.cpp computes; on a GPU bfloat16, which rounds to 8 bits (
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
+from concurrent.futures import ThreadPoolExecutor
 from typing import Any
 
 import mlx.core as mx
@@ -19,9 +20,9 @@ from numpy.typing import NDArray
 from mlx_finetuning.errors import BaseFileChanged
 from mlx_finetuning.mlx_trainer.model import gguf_blocks, six_bit
 from mlx_finetuning.mlx_trainer.model.gguf_blocks import PACKED, packed_bytes
-from mlx_finetuning.utils import gguf_reader
+from mlx_finetuning.utils import cores, gguf_reader, in_order
 from mlx_finetuning.utils.gguf_base import GgufBase
-from mlx_finetuning.utils.gguf_reader import EVERYTHING, StoredTensor
+from mlx_finetuning.utils.gguf_reader import EVERYTHING, RowIndex, StoredTensor
 from mlx_finetuning.utils.memory_monitor import read_memory
 
 
@@ -30,16 +31,16 @@ def load(
     settings: Mapping[str, Any],
     classes: Callable[..., tuple[Any, Any]],
     *,
-    outline: bool = False,
+    is_outline: bool = False,
 ) -> nn.Module:
     """mlx-lm's model with the file's weights.
 
-    settings: of `config.json`; classes: mlx-lm's classes of model and settings for it; outline: with
-    zeros of no memory in the weights' places. Raises ValueError, BaseFileChanged, GgufUnreadable.
+    settings: of `config.json`; classes: mlx-lm's classes of model and settings for it;
+    is_outline: with zeros in the weights' places. Raises ValueError, and as `arrays`.
     """
     model_class, settings_class = classes(settings)
     model = model_class(settings_class.from_dict(settings))
-    weights = arrays(base, outline=outline)
+    weights = outline(base) if is_outline else arrays(base)
     if hasattr(model, "sanitize"):
         weights = model.sanitize(weights)
 
@@ -54,48 +55,61 @@ def load(
     return model
 
 
-def arrays(
-    base: GgufBase, *, packed: bool | None = None, outline: bool = False
-) -> dict[str, mx.array]:
+def arrays(base: GgufBase, *, packed: bool | None = None) -> dict[str, mx.array]:
     """The weights by name; of packed ones three: `weight`, `scales`, and `biases` or `block_scales`.
 
-    packed: whether what can be packed is, else as fits the device; outline: zeros, which are not
-    computed before they are used. Raises BaseFileChanged, GgufUnreadable.
+    packed: whether what can be packed is, else as fits the device. Raises BaseFileChanged,
+    GgufUnreadable, QuantizerUnusable.
     """
     tensors = _tensors(base)
     packed = _stays_packed(tensors) if packed is None else packed
     to_weight = [np.argsort(order) for order in base.orders]
+
+    def read(name: str) -> tuple[str, dict[str, NDArray[Any]]]:
+        stored = base.weights[name]
+        order = EVERYTHING if stored.order < 0 else to_weight[stored.order]
+        return name, _read(name, tensors[name], order, stored.added, packed)
+
     weights: dict[str, mx.array] = {}
-    for name, stored in base.weights.items():
-        tensor = tensors[name]
-        order = None if stored.order < 0 else to_weight[stored.order]
-        if packed and tensor.kind in PACKED:
-            module = name.removesuffix(".weight")
-            parts = _outlined(tensor) if outline else _packed(tensor, order)
-            weights |= {f"{module}.{part}": array for part, array in parts.items()}
-            continue
-        kind = _float_type(tensor, packed)
-        if outline:
-            weights[name] = mx.zeros(tensor.shape, kind)
-            continue
-        values = tensor.values(EVERYTHING if order is None else order)
-        values = values - np.float32(stored.added) if stored.added else values
-        weights[name] = mx.array(values.reshape(tensor.shape)).astype(kind)
+    with ThreadPoolExecutor(cores.usable()) as pool:
+        for name, parts in in_order.results(pool, read, base.weights):
+            kind, shape = _float_type(tensors[name], packed), tensors[name].shape
+            for path, array in parts.items():
+                is_plain = len(parts) == 1
+                value = mx.array(array)
+                weights[path] = value.reshape(shape).astype(kind) if is_plain else value
     return weights
 
 
-def _packed(tensor: StoredTensor, order: NDArray[np.intp] | None) -> dict[str, mx.array]:
-    arrays_of = gguf_blocks.packed(tensor.data, tensor.kind, order)
-    return {part: mx.array(array) for part, array in arrays_of.items()}
+def outline(base: GgufBase) -> dict[str, mx.array]:
+    """Zeros in the shapes of `arrays`, which are not computed before they are used.
+
+    Raises as `arrays`.
+    """
+    tensors = _tensors(base)
+    packed = _stays_packed(tensors)
+    weights: dict[str, mx.array] = {}
+    for name, tensor in tensors.items():
+        parts = _read(name, tensor, slice(1), 0.0, packed)
+        if len(parts) == 1:
+            weights[name] = mx.zeros(tensor.shape, _float_type(tensor, packed))
+            continue
+        for path, array in parts.items():
+            shape = (len(tensor.data), array.shape[1])
+            weights[path] = mx.zeros(shape, mx.array(array).dtype)
+    return weights
 
 
-def _outlined(tensor: StoredTensor) -> dict[str, mx.array]:
-    """Zeros in the shapes of `_packed`."""
-    row = gguf_blocks.packed(tensor.data[:1], tensor.kind, None)
-    return {
-        part: mx.zeros((len(tensor.data), array.shape[1]), mx.array(array).dtype)
-        for part, array in row.items()
-    }
+def _read(
+    name: str, tensor: StoredTensor, rows: RowIndex, added: float, packed: bool
+) -> dict[str, NDArray[Any]]:
+    """A weight's chosen rows: its one array, or those of its packed form."""
+    if packed and tensor.kind in PACKED:
+        module = name.removesuffix(".weight")
+        parts = gguf_blocks.packed(tensor.data, tensor.kind, rows)
+        return {f"{module}.{part}": array for part, array in parts.items()}
+    values = tensor.values(rows)
+    return {name: values - np.float32(added) if added else values}
 
 
 def loaded_bytes(base: GgufBase) -> int:

@@ -144,7 +144,7 @@ def load_weights(
 
     base = gguf_base.read(folder)
     if base is not None:
-        return gguf_weights.load(base, settings, classes, outline=outline), settings
+        return gguf_weights.load(base, settings, classes, is_outline=outline), settings
     model, config = utils.load_model(
         folder,
         lazy=lazy,
