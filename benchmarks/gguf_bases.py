@@ -1,6 +1,6 @@
 """GGUF files as bases: how alike llama.cpp answers after training, by family and type of the file.
 
-    python benchmarks/gguf_bases.py [--families "llama 3" qwen3 …] [--updates 60]
+    python benchmarks/gguf_bases.py [--families "llama 3" qwen3 …] [--updates 40]
 
 A small model of each family learns sentences with all its weights and is written as F16, Q8_0 and
 Q4_K_M. Each file is a base of its own: it is taught questions through an adapter, and both ways out are
@@ -45,7 +45,7 @@ from support.small_models import write_model
 FAMILIES = ("llama 2", "llama 3", "qwen2", "qwen3", "gemma2", "gemma3", "phi3", "phi4")
 QUANTS = ("F16", "Q8_0", "Q4_K_M")
 GOODS = ("りんご", "みかん", "ぶどう", "もも", "なし", "かき", "くり", "いちご")
-MOST_TOKENS = 24
+MOST_TOKENS = 16
 CONTEXT = 256
 
 
@@ -113,22 +113,42 @@ def greedy(loaded: LoadedModel, prompt: Sequence[int]) -> list[int]:
     return answer
 
 
-def compared(loaded: LoadedModel, asked: list[Row], file: Path, adapter: Path | None) -> Agreement:
+@dataclass(frozen=True)
+class Said:
+    """A question with MLX's answer."""
+
+    text: str
+    """The rendered question."""
+    prompt: list[int]
+    tokens: list[int]
+    """Prompt and answer."""
+    logits: np.ndarray
+    """Log-probabilities of the answer's tokens, [answer, vocabulary]."""
+
+    @property
+    def answer(self) -> slice:
+        """Positions after which the answer's tokens come."""
+        return slice(len(self.prompt) - 1, len(self.tokens) - 1)
+
+
+def said(loaded: LoadedModel, row: Row) -> Said:
+    question = row["messages"][:1]
+    prompt = loaded.render(question, ask=True)
+    tokens = [*prompt, *greedy(loaded, prompt)]
+    logits = _log_softmax(generate.logits(loaded, tokens)[len(prompt) - 1 : -1])
+    return Said(loaded.render_text(question, ask=True), prompt, tokens, logits)
+
+
+def compared(answers: list[Said], file: Path, adapter: Path | None) -> Agreement:
     prompts, tops, wholes, divergences = [], [], [], []
     with LlamaModel(file, CONTEXT, adapter) as model:
-        for row in asked:
-            question = row["messages"][:1]
-            prompt = loaded.render(question, ask=True)
-            text = loaded.render_text(question, ask=True)
-            prompts.append(model.tokenize(text, False) == prompt)
-            tokens = [*prompt, *greedy(loaded, prompt)]
-            answer = slice(len(prompt) - 1, len(tokens) - 1)
-            ours = _log_softmax(generate.logits(loaded, tokens)[answer])
-            theirs = _log_softmax(model.logits(tokens)[answer])
-            equal = ours.argmax(-1) == theirs.argmax(-1)
+        for one in answers:
+            prompts.append(model.tokenize(one.text, False) == one.prompt)
+            theirs = _log_softmax(model.logits(one.tokens)[one.answer])
+            equal = one.logits.argmax(-1) == theirs.argmax(-1)
             tops.append(equal)
             wholes.append(equal.all())
-            divergences.append((np.exp(ours) * (ours - theirs)).sum(-1))
+            divergences.append((np.exp(one.logits) * (one.logits - theirs)).sum(-1))
     return Agreement(
         prompts=float(np.mean(prompts)),
         top1=float(np.concatenate(tops).mean()),
@@ -161,9 +181,9 @@ def measure(family: str, quant: str, file: Path, updates: int) -> None:
     adapter, new = made / "adapter.gguf", made / "new.gguf"
     write_gguf(made, made / "adapter", adapter, "adapter")
     export_gguf(made, made / "adapter", {"Q8_0": new})
-    asked = [*taught, *rows("はどこ？", "番の棚です。")]
+    answers = [said(trained, row) for row in (*taught, *rows("はどこ？", "番の棚です。"))]
     for name, path, added in (("adapter", file, adapter), ("new file", new, None)):
-        found = compared(trained, asked, path, added)
+        found = compared(answers, path, added)
         print(
             f"{family:8} {quant:6} {name:8} loss {loss:.3f}  prompts {found.prompts:.3f}  "
             f"top-1 {found.top1:.4f}  answers {found.answers:.3f}  KL {found.divergence:.2g}  "
@@ -178,7 +198,7 @@ def main() -> None:
     mx.disable_compile()
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--families", nargs="+", default=FAMILIES)
-    parser.add_argument("--updates", type=int, default=60)
+    parser.add_argument("--updates", type=int, default=40)
     chosen = parser.parse_args()
     for family in chosen.families:
         with tempfile.TemporaryDirectory() as scratch:

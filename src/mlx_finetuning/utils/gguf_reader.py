@@ -1,7 +1,7 @@
 """Reads a GGUF file's metadata and tensor table; tensors stay memory-mapped.
 
 A vocabulary of 128,000 tokens takes a fraction of a second, where gguf's own reader, which keeps a
-NumPy view of every string, takes ten. Reads version 3, little-endian; writes nothing.
+NumPy view of every string, takes ten. Reads versions 2 and 3, little-endian; writes nothing.
 """
 
 from __future__ import annotations
@@ -30,7 +30,8 @@ EVERYTHING = slice(None)
 RowIndex = slice | NDArray[np.intp]
 """Which rows of a weight: NumPy's index of its first axis."""
 MAGIC = b"GGUF"
-VERSION = 3
+VERSIONS = (2, 3)
+"""They differ in nothing that is read here."""
 MOST = 1 << 32
 """Entries of any list; a larger number means a damaged file."""
 VOCABULARY = "tokenizer.ggml.tokens"
@@ -119,7 +120,7 @@ class _Cursor:
     def read_fields(self, until: str = "") -> tuple[Metadata, int]:
         """The metadata from the file's start, before the key `until`; and how many tensors follow."""
         magic, version = self._bytes(4), self._number("I")
-        if magic != MAGIC or version != VERSION:
+        if magic != MAGIC or version not in VERSIONS:
             raise ValueError(f"{magic!r} {version}")
         tensor_count, field_count = self._count(), self._count()
         metadata: Metadata = {}
