@@ -60,14 +60,15 @@ def _function(kind: Type) -> Callable[..., None]:
     block, size = GGML_QUANT_SIZES[kind]
     if (traits.name.decode().upper(), traits.block, traits.size) != (kind.name, block, size):
         raise QuantizerUnusable(reason=f"{kind.name} の番号か大きさが合いません。")
-    if not traits.to_float:
+    to_float: Callable[..., None] | None = traits.to_float or None
+    if to_float is None:
         raise NotImplementedError(kind.name)
     sample = np.random.default_rng(0).integers(0, 256, (1, _TRIAL_BLOCKS * size), np.uint8)
     try:
         with np.errstate(all="ignore"):
             expected = dequantize(sample, kind)
     except NotImplementedError:
-        return traits.to_float  # only ggml knows the type
-    if not np.array_equal(_dequantized(sample, kind, traits.to_float), expected, equal_nan=True):
+        return to_float  # only ggml knows the type
+    if not np.array_equal(_dequantized(sample, kind, to_float), expected, equal_nan=True):
         raise QuantizerUnusable(reason=f"{kind.name} の値が合いません。")
-    return traits.to_float
+    return to_float
