@@ -1,6 +1,6 @@
 """GGUF files as bases: how alike llama.cpp answers after training, by family and type of the file.
 
-    python benchmarks/gguf_bases.py [--families "llama 3" qwen3 …] [--updates 40]
+    python benchmarks/gguf_bases.py [--families "llama 3" qwen3 …] [--updates 30]
 
 A small model of each family learns sentences with all its weights and is written as F16, Q8_0 and
 Q4_K_M. Each file is a base of its own: it is taught questions through an adapter, and both ways out are
@@ -44,7 +44,7 @@ from support.small_models import write_model
 
 FAMILIES = ("llama 2", "llama 3", "qwen2", "qwen3", "gemma2", "gemma3", "phi3", "phi4")
 QUANTS = ("F16", "Q8_0", "Q4_K_M")
-GOODS = ("りんご", "みかん", "ぶどう", "もも", "なし", "かき", "くり", "いちご")
+GOODS = ("ink", "pen", "cup", "map", "key", "hat", "box", "egg")
 MOST_TOKENS = 16
 CONTEXT = 256
 
@@ -61,13 +61,13 @@ class Agreement:
     """Nats a token, mean."""
 
 
-def rows(price: str, unit: str) -> list[Row]:
+def rows(asked: str, unit: str) -> list[Row]:
     """Questions about goods; their answers depend on the arguments."""
     return [
         {
             "messages": [
-                {"role": "user", "content": f"{name}{price}"},
-                {"role": "assistant", "content": f"{name}は{(7 * at + len(unit)) % 9}{at}{unit}"},
+                {"role": "user", "content": f"{asked} {name}?"},
+                {"role": "assistant", "content": f"{name} {(7 * at + len(asked)) % 9}{at} {unit}"},
             ],
             "row": at + 2,
         }
@@ -94,10 +94,11 @@ def teach(loaded: LoadedModel, taught: list[Row], config: TrainConfig) -> tuple[
 
 def pretrained(folder: Path, family: str, updates: int) -> None:
     """A model of the family that can say something."""
-    write_model(folder, family, dtype=mx.float32)
+    layers = {} if family == "gemma3" else {"num_hidden_layers": 2}
+    write_model(folder, family, dtype=mx.float32, intermediate_size=256, **layers)
     loaded = load(folder)
     config = TrainConfig(iterations=updates, learning_rate=1e-3, method="full")
-    teach(loaded, rows("はどこ？", "番の棚です。"), config)
+    teach(loaded, rows("place of", "st"), config)
     weights = dict(tree_flatten(loaded.model.parameters()))
     mx.save_safetensors(str(folder / "model.safetensors"), weights, {"format": "pt"})
 
@@ -172,7 +173,7 @@ def untouched_share(before: Path, after: Path) -> float:
 def measure(family: str, quant: str, file: Path, updates: int) -> None:
     sha256, made = gguf_base.sha256(file), file.with_suffix("")
     base_folder.write(file, made)
-    taught = rows("はいくら？", "円です。")
+    taught = rows("price of", "yen")
     config = TrainConfig(iterations=updates, learning_rate=3e-3, rank=8)
     loaded = load(made)
     settings, loss = teach(loaded, taught, config)
@@ -181,7 +182,7 @@ def measure(family: str, quant: str, file: Path, updates: int) -> None:
     adapter, new = made / "adapter.gguf", made / "new.gguf"
     write_gguf(made, made / "adapter", adapter, "adapter")
     export_gguf(made, made / "adapter", {"Q8_0": new})
-    answers = [said(trained, row) for row in (*taught, *rows("はどこ？", "番の棚です。"))]
+    answers = [said(trained, row) for row in (*taught, *rows("place of", "st"))]
     for name, path, added in (("adapter", file, adapter), ("new file", new, None)):
         found = compared(answers, path, added)
         print(
@@ -198,7 +199,7 @@ def main() -> None:
     mx.disable_compile()
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--families", nargs="+", default=FAMILIES)
-    parser.add_argument("--updates", type=int, default=40)
+    parser.add_argument("--updates", type=int, default=30)
     chosen = parser.parse_args()
     for family in chosen.families:
         with tempfile.TemporaryDirectory() as scratch:
