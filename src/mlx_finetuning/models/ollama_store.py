@@ -14,7 +14,6 @@ import sys
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
 PREFIX = "ollama:"
 """What the name of a model in the store begins with."""
@@ -23,6 +22,8 @@ REGISTRY, NAMESPACE = "registry.ollama.ai", "library"
 MODEL, ADAPTER, PARAMETERS = (
     f"application/vnd.ollama.image.{kind}" for kind in ("model", "adapter", "params")
 )
+Parameter = int | float | str | list[str]
+PARAMETER_TYPES = (int, float, str, list)
 UNREADABLE = "読む権限がありません。"
 _DIGEST = re.compile(r"sha256[:-]([0-9a-f]{64})")
 _LARGEST_RECORD = 1 << 20
@@ -64,7 +65,7 @@ def models() -> Iterator[StoredModel]:
                 yield StoredModel(name, file, refusal)
 
 
-def parameters(name: str) -> dict[str, Any]:
+def parameters(name: str) -> dict[str, Parameter]:
     """What Ollama runs a model of a store with (`stop`, `top_k`, …); nothing where it does not say, or
     nobody can read it, or `name` is of another kind."""
     if not name.startswith(PREFIX):
@@ -77,13 +78,15 @@ def parameters(name: str) -> dict[str, Any]:
     return {}
 
 
-def _parameters(store: Path, manifest: Path) -> dict[str, Any]:
+def _parameters(store: Path, manifest: Path) -> dict[str, Parameter]:
     """Raises OSError, ValueError, KeyError, TypeError, RecursionError."""
     path = _blob(store, read_layers(manifest)[PARAMETERS])
     if path is None or path.stat().st_size > _LARGEST_RECORD:
         return {}
     found = json.loads(path.read_text(encoding="utf-8"))
-    return {str(key): value for key, value in found.items()} if isinstance(found, dict) else {}
+    if not isinstance(found, dict):
+        return {}
+    return {key: value for key, value in found.items() if isinstance(value, PARAMETER_TYPES)}
 
 
 def name_of(registry: str, namespace: str, model: str, tag: str) -> str:

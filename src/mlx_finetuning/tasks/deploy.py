@@ -11,7 +11,6 @@ import contextlib
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any
 
 from mlx_finetuning import bases, config, files, models
 from mlx_finetuning.config import DeployConfig, GenerateConfig
@@ -28,6 +27,7 @@ from mlx_finetuning.mlx_trainer.batches.examples import Messages
 from mlx_finetuning.mlx_trainer.inference import generate
 from mlx_finetuning.mlx_trainer.model.load import LoadedModel, load
 from mlx_finetuning.models import ollama_store
+from mlx_finetuning.models.ollama_store import Parameter
 from mlx_finetuning.ollama_integration import Client, connect, deploy, modelfile, names, words
 from mlx_finetuning.ollama_integration.deploy import ModelDefinition
 from mlx_finetuning.progress import Step
@@ -176,12 +176,14 @@ def definition_of(
     return ModelDefinition(name, gguf, system, parameters)
 
 
-def with_those_of_base(parameters: Mapping[str, Any], of_base: Mapping[str, Any]) -> dict[str, Any]:
+def with_those_of_base(
+    parameters: Mapping[str, Parameter], of_base: Mapping[str, Parameter]
+) -> dict[str, Parameter]:
     """Parameters of a model whose base is Ollama's own: what the training needs, else what the base is
     run with there; an answer ends where either ends it."""
-    ends = of_base.get("stop", [])
-    ends = [ends] if isinstance(ends, str) else ends
-    return {**of_base, **parameters, "stop": list(dict.fromkeys([*parameters["stop"], *ends]))}
+    stops = (both.get("stop", []) for both in (parameters, of_base))
+    ends = [text for stop in stops for text in (stop if isinstance(stop, list) else [str(stop)])]
+    return {**of_base, **parameters, "stop": list(dict.fromkeys(ends))}
 
 
 def modelfile_of(definition: ModelDefinition, file: str) -> str:
