@@ -125,9 +125,7 @@ def load_tokenizer(folder: Path, *, thinks: bool = False) -> LoadedModel:
     return LoadedModel(nn.Module(), wrapped(chat, config), chat, config, folder)
 
 
-def load_weights(
-    folder: Path, *, lazy: bool = False, outline: bool = False
-) -> ModuleWithSettings:
+def load_weights(folder: Path, *, lazy: bool = False, outline: bool = False) -> ModuleWithSettings:
     """mlx-lm's model and settings, completed as for the writer of files; raises what mlx-lm does.
 
     outline: without the values of a GGUF base, which cannot wait in their file.
