@@ -10,7 +10,7 @@ import pytest
 
 from mlx_finetuning import models
 from mlx_finetuning.errors import BaseFileUnusable, ModelNotFound
-from mlx_finetuning.models import FoundFile
+from mlx_finetuning.models import FoundFile, ollama_store
 from support.ollama_store import MODEL, put, write_gguf
 
 NOBODY = 65534
@@ -81,6 +81,24 @@ def test_name_that_ollama_does_not_have_brings_those_it_has(store: Path) -> None
         models.gguf_file("ollama:gemma9")
     assert "ollama:gemma2:2b" in raised.value.data["near"]
     assert models.gguf_file("tiny-ja") is None
+
+
+@pytest.mark.parametrize(
+    ("text", "expected"),
+    [
+        ('{"stop": ["<end_of_turn>"], "top_k": 64}', {"stop": ["<end_of_turn>"], "top_k": 64}),
+        ("[1]", {}),
+        ('{"stop": [', {}),
+    ],
+)
+def test_parameters_of_ollamas_models_are_read(
+    text: str, expected: dict[str, object], store: Path, tmp_path: Path
+) -> None:
+    blob = write_gguf(tmp_path / "e", "llama")
+    put(store, "registry.ollama.ai/library/own/latest", blob, parameters=text)
+    assert ollama_store.parameters("ollama:own") == expected
+    assert ollama_store.parameters("ollama:gemma2:2b") == {}
+    assert ollama_store.parameters("own") == {}
 
 
 def test_looking_writes_nothing(store: Path, tmp_path: Path) -> None:

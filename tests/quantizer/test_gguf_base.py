@@ -2,23 +2,23 @@
 
 from __future__ import annotations
 
-import ctypes
 import json
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from pathlib import Path
 
 import mlx.core as mx
 import numpy as np
 import pytest
-from gguf import GGML_QUANT_SIZES
+from gguf import GGML_QUANT_SIZES, dequantize
 from gguf import GGMLQuantizationType as Type
 
 from mlx_finetuning.errors import BaseFileChanged, BaseFileUnusable
 from mlx_finetuning.mlx_trainer.model import gguf_blocks, gguf_weights
-from mlx_finetuning.mlx_trainer.model.gguf_blocks import PACKED
+from mlx_finetuning.mlx_trainer.model.gguf_blocks import PACKED, packed_bytes
 from mlx_finetuning.mlx_trainer.model.load import load_weights
+from mlx_finetuning.mlx_trainer.model.six_bit import SixBitLinear
 from mlx_finetuning.quantizer.base import folder, process, settings
-from mlx_finetuning.quantizer.llama_cpp import ggml, library
+from mlx_finetuning.quantizer.llama_cpp import ggml
 from mlx_finetuning.quantizer.write.export import export_gguf
 from mlx_finetuning.tokenization import files as tokenizer_files
 from mlx_finetuning.utils import gguf_base, gguf_reader
@@ -44,7 +44,7 @@ QUANTIZED = [
     if kind.name.startswith(("Q", "IQ", "TQ", "MXFP4", "NVFP4"))
     and kind not in (Type.Q8_1, Type.Q8_K, Type.Q1_0)
 ]
-"""Q1_0 is refused: gguf does not dequantize it; the other two are of activations."""
+"""gguf does not dequantize Q1_0, ggml alone does; the other two are of activations."""
 ROWS, COLUMNS = 24, 512
 
 
@@ -64,27 +64,6 @@ def as_base(path: Path) -> Path:
 # --- values ------------------------------------------------------------------------------
 
 
-class _Traits(ctypes.Structure):
-    _fields_ = (
-        ("name", ctypes.c_char_p),
-        ("block", ctypes.c_int64),
-        ("interleave", ctypes.c_int64),
-        ("size", ctypes.c_size_t),
-        ("is_quantized", ctypes.c_bool),
-        ("to_float", ctypes.CFUNCTYPE(None, ctypes.c_void_p, ctypes.c_void_p, ctypes.c_int64)),
-    )
-
-
-def by_ggml(data: np.ndarray, kind: Type, columns: int) -> np.ndarray:
-    """llama.cpp's own dequantization."""
-    functions = library.load()
-    functions.ggml_get_type_traits.restype = ctypes.POINTER(_Traits)
-    traits = functions.ggml_get_type_traits(int(kind)).contents
-    values = np.empty((len(data), columns), np.float32)
-    traits.to_float(data.ctypes.data, values.ctypes.data, values.size)
-    return values
-
-
 def stored(kind: Type) -> StoredTensor:
     """Any bytes are blocks of some values, infinite ones and NaN among them."""
     data = np.random.default_rng(0).integers(
@@ -95,9 +74,18 @@ def stored(kind: Type) -> StoredTensor:
 
 @pytest.mark.filterwarnings("ignore::RuntimeWarning")
 @pytest.mark.parametrize("kind", QUANTIZED, ids=lambda kind: kind.name)
-def test_values_are_llama_cpps_to_the_last_bit(kind: Type) -> None:
+def test_values_are_ggufs_own_to_the_last_bit(kind: Type) -> None:
     tensor = stored(kind)
-    np.testing.assert_array_equal(tensor.values(), by_ggml(tensor.data, kind, COLUMNS))
+    np.testing.assert_array_equal(tensor.values(), dequantize(tensor.data, kind))
+
+
+def test_type_that_only_ggml_knows_is_read() -> None:
+    """Q1_0: a scale for 128 signs, the first in the lowest bit."""
+    tensor = stored(Type.Q1_0)
+    blocks = tensor.data.reshape(-1, 18)
+    scales = np.ascontiguousarray(blocks[:, :2]).view(np.float16).astype(np.float32)
+    signs = np.unpackbits(blocks[:, 2:], axis=1, bitorder="little").astype(np.float32) * 2 - 1
+    np.testing.assert_array_equal(tensor.values(), (scales * signs).reshape(ROWS, COLUMNS))
 
 
 @pytest.mark.filterwarnings("ignore::RuntimeWarning")
@@ -105,9 +93,18 @@ def test_values_are_llama_cpps_to_the_last_bit(kind: Type) -> None:
 def test_packed_weights_are_llama_cpps_values_to_the_last_bit(kind: Type) -> None:
     tensor, bits = stored(kind), PACKED[kind][0]
     order = np.random.default_rng(1).permutation(ROWS)
-    parts = map(mx.array, gguf_blocks.packed(tensor.data, kind, order))
-    values = np.array(mx.dequantize(*parts, group_size=32, bits=bits))
-    np.testing.assert_array_equal(values, by_ggml(tensor.data, kind, COLUMNS)[order])
+    arrays = gguf_blocks.packed(tensor.data, kind, order)
+    assert sum(array.nbytes for array in arrays.values()) == packed_bytes(kind, ROWS * COLUMNS)
+    values = np.array(unpacked({name: mx.array(array) for name, array in arrays.items()}, bits))
+    np.testing.assert_array_equal(values, tensor.values(order))
+
+
+def unpacked(arrays: Mapping[str, mx.array], bits: int) -> mx.array:
+    """What the layer that these are the arrays of computes with."""
+    if "block_scales" in arrays:
+        return SixBitLinear(**arrays).values()
+    weight, scales, biases = arrays["weight"], arrays["scales"], arrays["biases"]
+    return mx.dequantize(weight, scales, biases, group_size=32, bits=bits)
 
 
 # --- folders -----------------------------------------------------------------------------
@@ -141,13 +138,16 @@ def test_packed_and_dequantized_bases_predict_alike(quant: str, tmp_path: Path) 
     assert any(name.endswith(".scales") for name in packed)
     for name, value in plain.items():
         module = name.removesuffix(".weight")
+        values = packed[name]
         if f"{module}.scales" in packed:
-            parts = (packed[f"{module}.{part}"] for part in ("weight", "scales", "biases"))
-            bits = 8 * packed[name].nbytes // value.size
-            same = mx.array_equal(mx.dequantize(*parts, group_size=32, bits=bits), value)
-        else:
-            same = mx.array_equal(packed[name], value)
-        assert same.item(), name
+            bits = 8 * values.nbytes // value.size
+            parts = {
+                part: packed[whole]
+                for part in ("weight", "scales", "biases", "block_scales")
+                if (whole := f"{module}.{part}") in packed
+            }
+            values = unpacked(parts, bits)
+        assert mx.array_equal(values, value).item(), name
 
 
 @pytest.mark.parametrize("pre", ["llama-bpe", "smaug-bpe", "qwen2", "gpt-4o", "tekken", "smollm"])

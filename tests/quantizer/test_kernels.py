@@ -29,8 +29,9 @@ from mlx_finetuning.quantizer.families.tensor_types import (
     value_layers,
 )
 from mlx_finetuning.quantizer.formats import packed, safetensors
-from mlx_finetuning.quantizer.llama_cpp import ggml, library
+from mlx_finetuning.quantizer.llama_cpp import ggml
 from mlx_finetuning.quantizer.write import trained_weights
+from mlx_finetuning.utils import llama_library as library
 from support.small_models import write_adapter, write_model
 
 ROWS = np.random.default_rng(0).standard_normal((96, 1024)).astype(np.float32)

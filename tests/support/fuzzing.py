@@ -29,6 +29,9 @@ from pathlib import Path
 from types import FrameType
 from typing import Any
 
+import numpy as np
+from gguf import GGUFWriter
+
 from mlx_finetuning import config, data_processor, files, preferences
 from mlx_finetuning.config import TrainConfig
 from mlx_finetuning.errors import StudioError
@@ -38,6 +41,8 @@ from mlx_finetuning.jobs.metrics import Metrics
 from mlx_finetuning.jobs.status import JobStatus
 from mlx_finetuning.models import ollama_store
 from mlx_finetuning.models.folder import check_configuration, is_whole
+from mlx_finetuning.quantizer.base import byte_level, settings, weights
+from mlx_finetuning.quantizer.base.refusal import Unusable
 from mlx_finetuning.quantizer.formats import safetensors
 from mlx_finetuning.quantizer.verify import written
 from mlx_finetuning.runtime import chats
@@ -88,6 +93,69 @@ def gguf() -> bytes:
     info = text(b"w") + struct.pack("<IQQIQ", 2, 4, 2, 0, 0)
     head = b"GGUF" + struct.pack("<IQQ", 3, 1, len(fields)) + b"".join(fields) + info
     return head + b"\0" * (-len(head) % 32) + b"\0" * 32
+
+
+def base_gguf() -> bytes:
+    """A whole model of one block, as a base: settings, vocabulary, and every weight."""
+    width, inner, tokens = 64, 96, [*map(chr, range(33, 97)), "ab"]
+    with tempfile.TemporaryDirectory() as folder:
+        path = Path(folder) / "base.gguf"
+        writer = GGUFWriter(path, "llama")
+        for add, value in (
+            (writer.add_block_count, 1),
+            (writer.add_context_length, 128),
+            (writer.add_embedding_length, width),
+            (writer.add_feed_forward_length, inner),
+            (writer.add_head_count, 2),
+            (writer.add_head_count_kv, 1),
+            (writer.add_rope_dimension_count, 32),
+            (writer.add_vocab_size, len(tokens)),
+            (writer.add_layer_norm_rms_eps, 1e-5),
+            (writer.add_tokenizer_model, "gpt2"),
+            (writer.add_tokenizer_pre, "llama-bpe"),
+            (writer.add_token_list, tokens),
+            (writer.add_token_types, [1] * len(tokens)),
+            (writer.add_token_merges, ["a b"]),
+            (writer.add_eos_token_id, 0),
+        ):
+            add(value)
+        square, shared = (width, width), (32, width)
+        shapes: dict[str, tuple[int, ...]] = {
+            "token_embd.weight": (len(tokens), width),
+            "output_norm.weight": (width,),
+            **{f"blk.0.{name}_norm.weight": (width,) for name in ("attn", "ffn")},
+            "blk.0.attn_q.weight": square,
+            "blk.0.attn_output.weight": square,
+            "blk.0.attn_k.weight": shared,
+            "blk.0.attn_v.weight": shared,
+            **{f"blk.0.ffn_{name}.weight": (inner, width) for name in ("gate", "up")},
+            "blk.0.ffn_down.weight": (width, inner),
+        }
+        for name, shape in shapes.items():
+            kind = np.float16 if name.endswith("ffn_up.weight") else np.float32
+            writer.add_tensor(name, np.zeros(shape, kind))
+        writer.write_header_to_file()
+        writer.write_kv_data_to_file()
+        writer.write_tensors_to_file()
+        writer.close()
+        return path.read_bytes()
+
+
+def mutated_head(seed: bytes, draw: random.Random) -> bytes:
+    """Changes before the weights, which are most of the file and say nothing wrong."""
+    end = 2400
+    return mutated(seed[:end], draw) + seed[end:]
+
+
+def read_base(path: Path) -> object:
+    """What is made of a base without llama.cpp; what `quantizer.base.folder` makes a refusal of is one."""
+    with contextlib.suppress(Unusable, LookupError, TypeError, ValueError, OverflowError):
+        file = gguf_reader.read(path)
+        config = settings.config_of(file)
+        placed = weights.placement(file, config)
+        values = [file.tensors[stored.tensor].values() for stored in placed.weights.values()]
+        return config, values, byte_level.definition(file.metadata, {"eos": 0}, {"eos": False})
+    return None
 
 
 def reshaped(seed: bytes, draw: random.Random) -> bytes:
@@ -285,6 +353,7 @@ TARGETS = {
         reshaped_header,
     ),
     "model.gguf": Target("model.gguf", (gguf(),), read_gguf),
+    "base.gguf": Target("base.gguf", (base_gguf(),), read_base, mutated_head),
     "gguf_base.json": Target(
         "gguf_base.json", (GGUF_BASE,), lambda path: gguf_base.read(path.parent)
     ),

@@ -281,3 +281,14 @@ def test_interrupted_deployment_goes_on(
     assert ollama.models == {}
     deployed(workspace, ollama)
     assert ollama.received == sent
+
+
+def test_parameters_of_an_ollama_base_are_kept_where_the_training_needs_no_others() -> None:
+    ours = {"num_ctx": 512, "stop": ["<|im_end|>"], "temperature": 0.0, "repeat_penalty": 1.0}
+    of_base = {"stop": ["<|im_start|>", "<|im_end|>"], "temperature": 0.7, "top_k": 64}
+    assert deploy.with_those_of_base(ours, of_base) == {
+        **ours,
+        "top_k": 64,
+        "stop": ["<|im_end|>", "<|im_start|>"],
+    }
+    assert deploy.with_those_of_base(ours, {}) == ours

@@ -2,24 +2,27 @@
 
 from __future__ import annotations
 
+import contextlib
+import dataclasses
+import json
 from dataclasses import dataclass
 from pathlib import Path
 
 import pytest
 
-from mlx_finetuning import bases
+from mlx_finetuning import bases, files
 from mlx_finetuning.config import GenerateConfig, TrainConfig
-from mlx_finetuning.errors import BaseFileChanged, BaseFileUnusable
+from mlx_finetuning.errors import BaseFileChanged, BaseFileUnusable, Interrupted
 from mlx_finetuning.jobs import runs
 from mlx_finetuning.jobs.context import TaskContext
 from mlx_finetuning.jobs.runs import Run
 from mlx_finetuning.progress import silent
 from mlx_finetuning.quantizer.write.export import export_gguf
 from mlx_finetuning.studio import Studio
-from mlx_finetuning.tasks import certify, export
+from mlx_finetuning.tasks import certify, evaluate, export
 from mlx_finetuning.utils import gguf_base, gguf_reader
 from mlx_finetuning.workspace import Workspace
-from support.helpers import write_facts
+from support.helpers import wait_until, write_facts
 from support.small_models import write_model
 
 SETTINGS = TrainConfig(
@@ -99,6 +102,50 @@ def test_chat_answers_with_the_adapter_on_the_file(trained: Trained) -> None:
         for engine in ("gguf", "mlx")
     }
     assert answers["gguf"] == answers["mlx"]
+
+
+def test_run_is_evaluated_and_its_rows_are_previewed(trained: Trained, few_general: None) -> None:
+    context = trained.context(max_rows=2, max_tokens=4)
+    valid = evaluate.run(context).splits["valid"]
+    assert valid.tuned.loss < valid.base.loss
+    preview = trained.studio.data.preview("facts", str(trained.file), row=2).follow()
+    assert preview.row.supervised_tokens > 0
+
+
+@pytest.mark.long
+def test_preferences_are_trained_by_dora_stopped_and_gone_on_with(trained: Trained) -> None:
+    write_pairs(trained.workspace)
+    studio = trained.studio
+    settings = dataclasses.replace(
+        SETTINGS, dataset="pairs", model=str(trained.file), method="dora", checkpoint_every=1
+    )
+    run_id = studio.training.start(settings)
+    wait_until(lambda: len(studio.runs.metrics(run_id)) > 2, limit_s=300)
+    studio.runs.stop(run_id)
+    with contextlib.suppress(Interrupted):
+        studio.runs.follow(run_id, silent)
+    assert studio.runs.show(run_id).resumable
+    studio.training.resume(run_id)
+    assert studio.runs.follow(run_id, silent).resumed_from >= 2
+    assert gguf_base.sha256(trained.file) == trained.sha256
+
+
+def write_pairs(workspace: Workspace) -> None:
+    """Questions with a better and a worse answer."""
+    for split in ("train", "valid", "test"):
+        path = workspace.dataset("pairs").split(split)
+        files.make_folder(path.parent)
+        rows = (
+            {
+                "prompt": f"商品{number}は？",
+                "chosen": "はい。",
+                "rejected": "いいえ。",
+                "row": number,
+            }
+            for number in range(2, 8)
+        )
+        lines = (json.dumps(row, ensure_ascii=False) + "\n" for row in rows)
+        path.write_text("".join(lines), encoding="utf-8")
 
 
 def test_moved_file_is_the_same_base_and_another_is_refused(

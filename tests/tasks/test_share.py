@@ -15,7 +15,7 @@ import huggingface_hub.constants
 import numpy as np
 import pytest
 import yaml
-from mlx_lm.utils import load as mlx_lm_load
+from mlx_lm.utils import load_adapters, load_model
 from safetensors.numpy import load_file
 
 from mlx_finetuning import config, files
@@ -80,7 +80,8 @@ def test_folder_holds_a_model_for_every_program(workspace: Workspace, tmp_path: 
     assert (out / "gguf/tiny-ja-Q8_0.gguf").read_bytes() == gguf.read_bytes()
     assert (out / "mlx/adapters.safetensors").read_bytes() == adapter.weights.read_bytes()
     assert "FROM ./tiny-ja-Q8_0.gguf" in (out / "gguf/Modelfile").read_text(encoding="utf-8")
-    model, _ = mlx_lm_load(str(finished_run.base(workspace)), adapter_path=str(out / "mlx"))
+    model, _ = load_model(finished_run.base(workspace))
+    model = load_adapters(model, str(out / "mlx"))
     stored = load_file(adapter.weights)
     loaded = dict(_flat(model.trainable_parameters()))
     assert all(np.array_equal(stored[name], loaded[name]) for name in stored)

@@ -65,7 +65,7 @@ def gguf_file(name: str) -> Path | None:
     Raises ModelNotFound, BaseFileUnusable.
     """
     if name.startswith(ollama_store.PREFIX):
-        wanted = name if ":" in name.removeprefix(ollama_store.PREFIX) else f"{name}:latest"
+        wanted = ollama_store.whole_name(name)
         listed = {model.name: model for model in ollama_store.models()}
         if wanted not in listed:
             raise ModelNotFound(name=name, near=sorted(listed)[:5])

@@ -6,6 +6,7 @@ lies in `blobs/sha256-<hex>`, in older stores `sha256:<hex>`.
 
 from __future__ import annotations
 
+import contextlib
 import json
 import os
 import re
@@ -18,10 +19,14 @@ PREFIX = "ollama:"
 """What the name of a model in the store begins with."""
 REGISTRY, NAMESPACE = "registry.ollama.ai", "library"
 """What Ollama takes for granted."""
-MODEL, ADAPTER = (f"application/vnd.ollama.image.{kind}" for kind in ("model", "adapter"))
+MODEL, ADAPTER, PARAMETERS = (
+    f"application/vnd.ollama.image.{kind}" for kind in ("model", "adapter", "params")
+)
+Parameter = int | float | str | list[str]
+PARAMETER_TYPES = (int, float, str, list)
 UNREADABLE = "読む権限がありません。"
 _DIGEST = re.compile(r"sha256[:-]([0-9a-f]{64})")
-_LARGEST_MANIFEST = 1 << 20
+_LARGEST_RECORD = 1 << 20
 
 
 @dataclass(frozen=True)
@@ -60,6 +65,30 @@ def models() -> Iterator[StoredModel]:
                 yield StoredModel(name, file, refusal)
 
 
+def parameters(name: str) -> dict[str, Parameter]:
+    """What Ollama runs a model of a store with (`stop`, `top_k`, …); nothing where it does not say, or
+    nobody can read it, or `name` is of another kind."""
+    if not name.startswith(PREFIX):
+        return {}
+    for store in stores():
+        for path in (store / "manifests").glob("*/*/*/*"):
+            if name_of(*path.parts[-4:]) == whole_name(name):
+                with contextlib.suppress(OSError, ValueError, KeyError, TypeError, RecursionError):
+                    return _parameters(store, path)
+    return {}
+
+
+def _parameters(store: Path, manifest: Path) -> dict[str, Parameter]:
+    """Raises OSError, ValueError, KeyError, TypeError, RecursionError."""
+    path = _blob(store, read_layers(manifest)[PARAMETERS])
+    if path is None or path.stat().st_size > _LARGEST_RECORD:
+        return {}
+    found = json.loads(path.read_text(encoding="utf-8"))
+    if not isinstance(found, dict):
+        return {}
+    return {key: value for key, value in found.items() if isinstance(value, PARAMETER_TYPES)}
+
+
 def name_of(registry: str, namespace: str, model: str, tag: str) -> str:
     """As Ollama writes it, without what it takes for granted."""
     shown = f"{namespace}/{model}"
@@ -74,8 +103,7 @@ def model_file(store: Path, manifest: Path) -> tuple[Path, str]:
     """The file that a manifest names, or the manifest with the reason why there is none."""
     try:
         layers = read_layers(manifest)
-        blobs = [store / "blobs" / f"sha256{sign}{layers.get(MODEL)}" for sign in "-:"]
-        blob = next((blob for blob in blobs if blob.is_file()), None)
+        blob = _blob(store, layers.get(MODEL, ""))
     except PermissionError:
         return manifest, UNREADABLE
     except (OSError, ValueError, KeyError, TypeError, RecursionError):
@@ -89,9 +117,19 @@ def model_file(store: Path, manifest: Path) -> tuple[Path, str]:
     return blob, ""
 
 
+def whole_name(name: str) -> str:
+    """A name that begins with `PREFIX`, with the tag that Ollama takes for granted."""
+    return name if ":" in name.removeprefix(PREFIX) else f"{name}:latest"
+
+
+def _blob(store: Path, sha256: str) -> Path | None:
+    blobs = (store / "blobs" / f"sha256{sign}{sha256}" for sign in "-:")
+    return next((blob for blob in blobs if blob.is_file()), None)
+
+
 def read_layers(manifest: Path) -> dict[str, str]:
     """Kinds of layers → SHA-256 of the first of each. Raises OSError, ValueError, KeyError, TypeError."""
-    if not manifest.is_file() or manifest.stat().st_size > _LARGEST_MANIFEST:
+    if not manifest.is_file() or manifest.stat().st_size > _LARGEST_RECORD:
         raise ValueError("no manifest")
     layers: dict[str, str] = {}
     for layer in json.loads(manifest.read_text(encoding="utf-8"))["layers"]:

@@ -8,7 +8,7 @@ temperature 0, and whether they end by themselves. A model that differs is remov
 from __future__ import annotations
 
 import contextlib
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 
@@ -26,6 +26,8 @@ from mlx_finetuning.jobs.results import Deployment
 from mlx_finetuning.mlx_trainer.batches.examples import Messages
 from mlx_finetuning.mlx_trainer.inference import generate
 from mlx_finetuning.mlx_trainer.model.load import LoadedModel, load
+from mlx_finetuning.models import ollama_store
+from mlx_finetuning.models.ollama_store import Parameter
 from mlx_finetuning.ollama_integration import Client, connect, deploy, modelfile, names, words
 from mlx_finetuning.ollama_integration.deploy import ModelDefinition
 from mlx_finetuning.progress import Step
@@ -77,7 +79,13 @@ def run(context: TaskContext) -> Deployment:
         gguf = _deployable_gguf(context, settings.quant)
         conversations = reference.conversations(context, run.dataset)
         definition = definition_of(name, gguf, loaded, conversations, settings)
-        definition = replace(definition, license_text=licence_of(run.model, folder))
+        definition = replace(
+            definition,
+            license_text=licence_of(run.model, folder),
+            parameters=with_those_of_base(
+                definition.parameters, ollama_store.parameters(run.model)
+            ),
+        )
         return _deploy(context, client, definition, loaded, conversations, settings)
 
 
@@ -166,6 +174,16 @@ def definition_of(
         "repeat_penalty": 1.0,
     }
     return ModelDefinition(name, gguf, system, parameters)
+
+
+def with_those_of_base(
+    parameters: Mapping[str, Parameter], of_base: Mapping[str, Parameter]
+) -> dict[str, Parameter]:
+    """Parameters of a model whose base is Ollama's own: what the training needs, else what the base is
+    run with there; an answer ends where either ends it."""
+    stops = (both.get("stop", []) for both in (parameters, of_base))
+    ends = [text for stop in stops for text in (stop if isinstance(stop, list) else [str(stop)])]
+    return {**of_base, **parameters, "stop": list(dict.fromkeys(ends))}
 
 
 def modelfile_of(definition: ModelDefinition, file: str) -> str:

@@ -1,7 +1,7 @@
 """Reads a GGUF file's metadata and tensor table; tensors stay memory-mapped.
 
 A vocabulary of 128,000 tokens takes a fraction of a second, where gguf's own reader, which keeps a
-NumPy view of every string, takes ten. Reads version 3, little-endian; writes nothing.
+NumPy view of every string, takes ten. Reads versions 2 and 3, little-endian; writes nothing.
 """
 
 from __future__ import annotations
@@ -20,15 +20,18 @@ from gguf import (
     GGUF_DEFAULT_ALIGNMENT,
     GGMLQuantizationType,
     GGUFValueType,
-    dequantize,
 )
 from numpy.typing import NDArray
 
 from mlx_finetuning.errors import GgufUnreadable
+from mlx_finetuning.utils import ggml_values
 
 EVERYTHING = slice(None)
+RowIndex = slice | NDArray[np.intp]
+"""Which rows of a weight: NumPy's index of its first axis."""
 MAGIC = b"GGUF"
-VERSION = 3
+VERSIONS = (2, 3)
+"""They differ in nothing that is read here."""
 MOST = 1 << 32
 """Entries of any list; a larger number means a damaged file."""
 VOCABULARY = "tokenizer.ggml.tokens"
@@ -63,17 +66,16 @@ class StoredTensor:
     data: NDArray[np.uint8]
     """[rows, bytes per row], memory-mapped."""
 
-    def values(self, rows: slice | NDArray[np.intp] = EVERYTHING) -> NDArray[np.float32]:
-        """The chosen rows, dequantized: [rows, columns]. Raises GgufUnreadable."""
+    def values(self, rows: RowIndex = EVERYTHING) -> NDArray[np.float32]:
+        """The chosen rows, dequantized: [rows, columns]. Raises GgufUnreadable, QuantizerUnusable."""
         chosen = self.data[rows]
         if self.kind == GGMLQuantizationType.F32:
             return chosen.view(np.float32)
         try:
-            values: NDArray[np.float32] = dequantize(chosen, self.kind).astype(np.float32)
+            return ggml_values.values(chosen, self.kind)
         except NotImplementedError as error:
             reason = f"型 {self.kind.name} は扱えません。"
             raise GgufUnreadable(path=self.name, reason=reason) from error
-        return values
 
 
 @dataclass(frozen=True)
@@ -118,7 +120,7 @@ class _Cursor:
     def read_fields(self, until: str = "") -> tuple[Metadata, int]:
         """The metadata from the file's start, before the key `until`; and how many tensors follow."""
         magic, version = self._bytes(4), self._number("I")
-        if magic != MAGIC or version != VERSION:
+        if magic != MAGIC or version not in VERSIONS:
             raise ValueError(f"{magic!r} {version}")
         tensor_count, field_count = self._count(), self._count()
         metadata: Metadata = {}

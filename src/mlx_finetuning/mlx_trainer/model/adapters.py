@@ -16,7 +16,7 @@ from mlx_finetuning import files
 from mlx_finetuning.config import TrainConfig
 from mlx_finetuning.errors import DoraOfExperts, FullNeedsPlainWeights, TargetsNotFound
 from mlx_finetuning.files import JsonObject
-from mlx_finetuning.mlx_trainer.model import trainable
+from mlx_finetuning.mlx_trainer.model import dora, trainable
 from mlx_finetuning.mlx_trainer.model.lora import make_cheap
 from mlx_finetuning.tokenization.chat import THINKS, ChatTokenizer
 
@@ -51,6 +51,8 @@ def attach(model: nn.Module, config: TrainConfig) -> JsonObject:
         "keys": keys,
     }
     if count:
+        if config.method == "dora":
+            dora.unpack(model, keys)
         linear_to_lora_layers(model, count, parameters, use_dora=config.method == "dora")
         make_cheap(model)
     kind = {"fine_tune_type": config.method, "num_layers": count}

@@ -1,12 +1,13 @@
 """Weights out of a GGUF file, as exact as MLX can hold them.
 
 What `gguf_blocks` can pack stays packed, exactly. All other types become floats: on the CPU float32,
-which holds what llama.cpp computes; on a GPU bfloat16, which rounds to 8 bits (Q6_K, Q3_K, Q2_K, IQ …).
+which holds what llama.cpp computes; on a GPU bfloat16, which rounds to 8 bits (Q3_K, Q2_K, IQ …).
 """
 
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
+from concurrent.futures import ThreadPoolExecutor
 from typing import Any
 
 import mlx.core as mx
@@ -14,64 +15,101 @@ import mlx.nn as nn
 import numpy as np
 from gguf import GGMLQuantizationType as Type
 from mlx_lm import utils
+from numpy.typing import NDArray
 
 from mlx_finetuning.errors import BaseFileChanged
-from mlx_finetuning.mlx_trainer.model import gguf_blocks
-from mlx_finetuning.mlx_trainer.model.gguf_blocks import GROUP, PACKED
-from mlx_finetuning.utils import gguf_reader
+from mlx_finetuning.mlx_trainer.model import gguf_blocks, six_bit
+from mlx_finetuning.mlx_trainer.model.gguf_blocks import PACKED, packed_bytes
+from mlx_finetuning.utils import cores, gguf_reader, in_order
 from mlx_finetuning.utils.gguf_base import GgufBase
-from mlx_finetuning.utils.gguf_reader import EVERYTHING, StoredTensor
+from mlx_finetuning.utils.gguf_reader import EVERYTHING, RowIndex, StoredTensor
 from mlx_finetuning.utils.memory_monitor import read_memory
 
 
 def load(
-    base: GgufBase, settings: Mapping[str, Any], classes: Callable[..., tuple[Any, Any]]
+    base: GgufBase,
+    settings: Mapping[str, Any],
+    classes: Callable[..., tuple[Any, Any]],
+    *,
+    is_outline: bool = False,
 ) -> nn.Module:
     """mlx-lm's model with the file's weights.
 
-    settings: of `config.json`; classes: mlx-lm's classes of model and settings for it. Raises
-    ValueError, BaseFileChanged, GgufUnreadable.
+    settings: of `config.json`; classes: mlx-lm's classes of model and settings for it;
+    is_outline: with zeros in the weights' places. Raises ValueError, and as `arrays`.
     """
     model_class, settings_class = classes(settings)
     model = model_class(settings_class.from_dict(settings))
-    weights = arrays(base)
+    weights = outline(base) if is_outline else arrays(base)
     if hasattr(model, "sanitize"):
         weights = model.sanitize(weights)
 
     def packing(path: str, module: nn.Module) -> Any:
-        is_packed = hasattr(module, "to_quantized") and f"{path}.scales" in weights
+        is_packed = hasattr(module, "to_quantized") and f"{path}.biases" in weights
         return utils.infer_quant_config(path, module, weights) if is_packed else False
 
     nn.quantize(model, class_predicate=packing)
+    six_bit.put_into(model, weights)
     model.eval()
     model.load_weights(list(weights.items()))
     return model
 
 
 def arrays(base: GgufBase, *, packed: bool | None = None) -> dict[str, mx.array]:
-    """The weights by name; of packed ones three: `weight`, `scales`, `biases`.
+    """The weights by name; of packed ones three: `weight`, `scales`, and `biases` or `block_scales`.
 
     packed: whether what can be packed is, else as fits the device. Raises BaseFileChanged,
-    GgufUnreadable.
+    GgufUnreadable, QuantizerUnusable.
     """
     tensors = _tensors(base)
     packed = _stays_packed(tensors) if packed is None else packed
     to_weight = [np.argsort(order) for order in base.orders]
+
+    def read(name: str) -> tuple[str, dict[str, NDArray[Any]]]:
+        stored = base.weights[name]
+        order = EVERYTHING if stored.order < 0 else to_weight[stored.order]
+        return name, _read(name, tensors[name], order, stored.added, packed)
+
     weights: dict[str, mx.array] = {}
-    for name, stored in base.weights.items():
-        tensor = tensors[name]
-        order = None if stored.order < 0 else to_weight[stored.order]
-        if packed and tensor.kind in PACKED:
-            module = name.removesuffix(".weight")
-            parts = gguf_blocks.packed(tensor.data, tensor.kind, order)
-            for part, array in zip(("weight", "scales", "biases"), parts, strict=True):
-                weights[f"{module}.{part}"] = mx.array(array)
-        else:
-            values = tensor.values(EVERYTHING if order is None else order)
-            values = values - np.float32(stored.added) if stored.added else values
-            kind = _float_type(tensor, packed)
-            weights[name] = mx.array(values.reshape(tensor.shape)).astype(kind)
+    with ThreadPoolExecutor(cores.usable()) as pool:
+        for name, parts in in_order.results(pool, read, base.weights):
+            kind, shape = _float_type(tensors[name], packed), tensors[name].shape
+            for path, array in parts.items():
+                is_plain = len(parts) == 1
+                value = mx.array(array)
+                weights[path] = value.reshape(shape).astype(kind) if is_plain else value
     return weights
+
+
+def outline(base: GgufBase) -> dict[str, mx.array]:
+    """Zeros in the shapes of `arrays`, which are not computed before they are used.
+
+    Raises as `arrays`.
+    """
+    tensors = _tensors(base)
+    packed = _stays_packed(tensors)
+    weights: dict[str, mx.array] = {}
+    for name, tensor in tensors.items():
+        parts = _read(name, tensor, slice(1), 0.0, packed)
+        if len(parts) == 1:
+            weights[name] = mx.zeros(tensor.shape, _float_type(tensor, packed))
+            continue
+        for path, array in parts.items():
+            shape = (len(tensor.data), array.shape[1])
+            weights[path] = mx.zeros(shape, mx.array(array).dtype)
+    return weights
+
+
+def _read(
+    name: str, tensor: StoredTensor, rows: RowIndex, added: float, packed: bool
+) -> dict[str, NDArray[Any]]:
+    """A weight's chosen rows: its one array, or those of its packed form."""
+    if packed and tensor.kind in PACKED:
+        module = name.removesuffix(".weight")
+        parts = gguf_blocks.packed(tensor.data, tensor.kind, rows)
+        return {f"{module}.{part}": array for part, array in parts.items()}
+    values = tensor.values(rows)
+    return {name: values - np.float32(added) if added else values}
 
 
 def loaded_bytes(base: GgufBase) -> int:
@@ -82,8 +120,7 @@ def loaded_bytes(base: GgufBase) -> int:
     for tensor in tensors.values():
         values = len(tensor.data) * tensor.shape[-1]
         if packed and tensor.kind in PACKED:
-            bits, _ = PACKED[tensor.kind]
-            total += values * bits // 8 + 2 * 4 * values // GROUP
+            total += packed_bytes(tensor.kind, values)
         else:
             total += values * _float_type(tensor, packed).size
     return total

@@ -16,7 +16,7 @@ from mlx_lm.tokenizer_utils import TokenizerWrapper
 
 from mlx_finetuning.errors import AdapterUnusable, ModelUnloadable
 from mlx_finetuning.files import JsonObject
-from mlx_finetuning.mlx_trainer.model import gguf_weights, weight_names
+from mlx_finetuning.mlx_trainer.model import dora, gguf_weights, weight_names
 from mlx_finetuning.tokenization import chat as chats
 from mlx_finetuning.tokenization.chat import ChatTokenizer
 from mlx_finetuning.tokenization.chat_template import Message, Tools
@@ -85,7 +85,7 @@ def load(
     model, config = load_module(folder, lazy=lazy)
     if adapter is not None:
         try:
-            model = utils.load_adapters(model, str(adapter))
+            model = dora.load_adapter(model, adapter)
         except (OSError, ValueError, KeyError, TypeError, AttributeError, RuntimeError) as error:
             reason = f"設定か重みを読み込めません（{type(error).__name__}: {error}）。"
             raise AdapterUnusable(path=str(adapter), reason=reason) from error
@@ -125,8 +125,11 @@ def load_tokenizer(folder: Path, *, thinks: bool = False) -> LoadedModel:
     return LoadedModel(nn.Module(), wrapped(chat, config), chat, config, folder)
 
 
-def load_weights(folder: Path, *, lazy: bool = False) -> ModuleWithSettings:
-    """mlx-lm's model and settings, completed as for the writer of files; raises what mlx-lm does."""
+def load_weights(folder: Path, *, lazy: bool = False, outline: bool = False) -> ModuleWithSettings:
+    """mlx-lm's model and settings, completed as for the writer of files; raises what mlx-lm does.
+
+    outline: without the values of a GGUF base, which cannot wait in their file.
+    """
     stored = utils.load_config(folder)
     settings = model_settings.completed(stored, folder)
     _refuse_what_is_misread(stored, settings)
@@ -139,7 +142,7 @@ def load_weights(folder: Path, *, lazy: bool = False) -> ModuleWithSettings:
 
     base = gguf_base.read(folder)
     if base is not None:
-        return gguf_weights.load(base, settings, classes), settings
+        return gguf_weights.load(base, settings, classes, is_outline=outline), settings
     model, config = utils.load_model(
         folder,
         lazy=lazy,

@@ -13,12 +13,11 @@ import mlx.core as mx
 import mlx.nn as nn
 import numpy as np
 from mlx.utils import tree_flatten, tree_unflatten
-from mlx_lm import utils
 from numpy.typing import NDArray
 
 from mlx_finetuning.jobs.results import Check
 from mlx_finetuning.mlx_trainer.batches.examples import Example
-from mlx_finetuning.mlx_trainer.model import split_head
+from mlx_finetuning.mlx_trainer.model import dora, split_head
 from mlx_finetuning.mlx_trainer.model.load import LoadedModel, load_weights
 from mlx_finetuning.tokenization import reasoning, turns
 
@@ -124,8 +123,8 @@ def reloaded(loaded: LoadedModel, folder: Path, tokens: Sequence[int]) -> Check 
     if loaded.folder is None:
         return None
     try:
-        plain, _ = load_weights(loaded.folder, lazy=True)
-        plain = utils.load_adapters(plain, str(folder))
+        plain, _ = load_weights(loaded.folder, lazy=True, outline=True)
+        plain = dora.load_adapter(plain, folder)
         written = mx.load(str(folder / "adapters.safetensors"))
         base = tree_flatten(loaded.model.parameters())
         shared = [(name, value) for name, value in base if name not in written]

@@ -15,7 +15,8 @@ import numpy as np
 from gguf import GGMLQuantizationType as Type
 from numpy.typing import NDArray
 
-from mlx_finetuning.quantizer.formats.safetensors import RowIndex, Tensor
+from mlx_finetuning.quantizer.formats.safetensors import Tensor
+from mlx_finetuning.utils.gguf_reader import RowIndex
 
 _OWN = re.compile(r"(.+\.mlp\.)experts\.(\d+)\.(\w+\.weight)")
 STACK = "switch_mlp"

@@ -9,10 +9,9 @@ from gguf import GGMLQuantizationType as Type
 from numpy.typing import NDArray
 
 from mlx_finetuning.errors import WeightsUnreadable
-from mlx_finetuning.quantizer.formats.safetensors import RowIndex
 from mlx_finetuning.utils import gguf_reader
 from mlx_finetuning.utils.gguf_base import GgufBase
-from mlx_finetuning.utils.gguf_reader import StoredTensor
+from mlx_finetuning.utils.gguf_reader import RowIndex, StoredTensor
 
 FLOATS = {Type.F32: "F32", Type.F16: "F16", Type.BF16: "BF16"}
 

@@ -17,8 +17,9 @@ from numpy.typing import NDArray
 
 from mlx_finetuning.errors import ModelSettingUnsupported, WeightsUnreadable
 from mlx_finetuning.quantizer.formats import experts, gguf_weights, safetensors
-from mlx_finetuning.quantizer.formats.safetensors import RowIndex, Tensor
+from mlx_finetuning.quantizer.formats.safetensors import Tensor
 from mlx_finetuning.utils import gguf_base
+from mlx_finetuning.utils.gguf_reader import RowIndex
 
 BITS = (2, 3, 4, 5, 6, 8)
 

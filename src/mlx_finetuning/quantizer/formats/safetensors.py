@@ -18,10 +18,8 @@ from numpy.typing import NDArray
 
 from mlx_finetuning.errors import WeightsUnreadable
 from mlx_finetuning.utils import safetensors_header
+from mlx_finetuning.utils.gguf_reader import RowIndex
 from mlx_finetuning.utils.safetensors_header import HeaderDamaged
-
-RowIndex = slice | NDArray[np.intp]
-"""Which rows of a weight: NumPy's index of its first axis."""
 
 STORED: dict[str, np.dtype[Any]] = {
     "F32": np.dtype("<f4"),

@@ -15,7 +15,7 @@ from gguf import GGMLQuantizationType as Type
 from numpy.typing import NDArray
 
 from mlx_finetuning.errors import NonFiniteWeights, QuantizerUnusable
-from mlx_finetuning.quantizer.llama_cpp import library
+from mlx_finetuning.utils import llama_library as library
 
 SELF_TEST_ERROR = {
     Type.F32: 0.0,

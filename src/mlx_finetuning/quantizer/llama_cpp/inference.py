@@ -20,8 +20,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from mlx_finetuning.errors import GgufUnreadable, QuantizerUnusable
-from mlx_finetuning.quantizer.llama_cpp import library
 from mlx_finetuning.utils import cores
+from mlx_finetuning.utils import llama_library as library
 
 CONTEXT_DEFAULTS = (512, 2048, 512, 1)
 """n_ctx, n_batch, n_ubatch, n_seq_max of `llama_context_default_params`."""

@@ -20,12 +20,12 @@ from numpy.typing import NDArray
 
 from mlx_finetuning.progress import Progress, silent
 from mlx_finetuning.quantizer.families import registry
-from mlx_finetuning.quantizer.formats.safetensors import RowIndex
 from mlx_finetuning.quantizer.verify.results import LogitParity, Proof
 from mlx_finetuning.quantizer.vocabulary.tokenizer import TokenizerMetadata
 from mlx_finetuning.quantizer.write import export
 from mlx_finetuning.quantizer.write.export import TensorSource
 from mlx_finetuning.quantizer.write.gguf_writer import FileMetadata
+from mlx_finetuning.utils.gguf_reader import RowIndex
 
 QUANT = "F32"
 BYTES = 512 << 20

@@ -12,9 +12,8 @@ import json
 import math
 import shutil
 import time
-from collections import deque
 from collections.abc import Callable, Iterable, Iterator, Mapping
-from concurrent.futures import Future, ThreadPoolExecutor
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import ExitStack
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -38,13 +37,13 @@ from mlx_finetuning.quantizer.formats import experts, packed
 from mlx_finetuning.quantizer.formats.experts import MxFp4
 from mlx_finetuning.quantizer.formats.gguf_weights import GgufWeight
 from mlx_finetuning.quantizer.formats.packed import Weights
-from mlx_finetuning.quantizer.formats.safetensors import RowIndex
 from mlx_finetuning.quantizer.llama_cpp import ggml
 from mlx_finetuning.quantizer.vocabulary import tokenizer
 from mlx_finetuning.quantizer.vocabulary.tokenizer import ChatFormat
 from mlx_finetuning.quantizer.write import gguf_writer, trained_weights
 from mlx_finetuning.quantizer.write.gguf_writer import FileMetadata, PlannedTensor, file_bytes
-from mlx_finetuning.utils import cores, model_settings
+from mlx_finetuning.utils import cores, in_order, model_settings
+from mlx_finetuning.utils.gguf_reader import RowIndex
 
 STAGE = "書き出し"
 BLOCK_VALUES = 1 << 21
@@ -313,13 +312,7 @@ def _quantized(
     pool: ThreadPoolExecutor, source: TensorSource, kinds: dict[str, Type]
 ) -> Iterator[tuple[int, Block]]:
     """The blocks of a tensor in order, with their number of values; a few are made ahead."""
-    ahead: deque[Future[tuple[int, Block]]] = deque()
-    for rows in source.blocks():
-        ahead.append(pool.submit(_quantize, source, rows, kinds))
-        if len(ahead) > 2 * cores.usable():
-            yield ahead.popleft().result()
-    while ahead:
-        yield ahead.popleft().result()
+    return in_order.results(pool, lambda rows: _quantize(source, rows, kinds), source.blocks())
 
 
 def _quantize(source: TensorSource, rows: RowIndex, kinds: dict[str, Type]) -> tuple[int, Block]:

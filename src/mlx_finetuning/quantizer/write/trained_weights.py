@@ -20,7 +20,8 @@ from mlx_finetuning.errors import AdapterUnusable, WeightsUnreadable
 from mlx_finetuning.quantizer.families.family import mlx_names
 from mlx_finetuning.quantizer.formats import experts, safetensors
 from mlx_finetuning.quantizer.formats.packed import Weights
-from mlx_finetuning.quantizer.formats.safetensors import RowIndex, Tensor
+from mlx_finetuning.quantizer.formats.safetensors import Tensor
+from mlx_finetuning.utils.gguf_reader import RowIndex
 
 WEIGHTS = "adapters.safetensors"
 CONFIG = "adapter_config.json"
