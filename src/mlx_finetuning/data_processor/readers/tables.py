@@ -58,7 +58,9 @@ def parse(
     if ending in (*DELIMITED, ".xls"):  # many systems export text under that name
         return _read_delimited(text, path, progress, options)
     if ending not in READERS:
-        supported = [*DELIMITED, ".xlsx", ".xls", ".ods", *READERS, ".parquet"]
+        # By name: whoever reads those imports this module.
+        others = (".xlsx", ".xlsm", ".xls", ".ods", ".html", ".parquet")
+        supported = [*DELIMITED, *others, *READERS]
         raise SourceUnsupported(path=str(path), ending=ending or "なし", supported=supported)
     if ending == ".txt" and (options.delimiter or is_table(text)):
         table = _read_delimited(text, path, progress, options)
