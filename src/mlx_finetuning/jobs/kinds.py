@@ -27,6 +27,13 @@ JOBS_JA = {
     "download_model": "ダウンロード",
     "build_model": "モデルの作成",  # no longer run; older workspaces have some
 }
+
+
+def name_ja(kind: str) -> str:
+    """What people call a kind; of one that another version knows, just work."""
+    return JOBS_JA.get(kind, "作業")
+
+
 WITHOUT_DEVICE = (*("preview", "serve_model", "download_model", "auto", "share", "read_documents"),)
 """Those that need not wait for their turn: they compute nothing, or answer people who wait."""
 NEED_ROWS = ("evaluate", "batch_test", "auto")

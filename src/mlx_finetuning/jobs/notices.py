@@ -13,7 +13,7 @@ import sys
 
 from mlx_finetuning.errors import StudioError
 from mlx_finetuning.jobs import jobs, queue, runs, status
-from mlx_finetuning.jobs.kinds import ENDINGS_JA, JOBS_JA, SILENT
+from mlx_finetuning.jobs.kinds import ENDINGS_JA, SILENT, name_ja
 from mlx_finetuning.workspace import JobPaths, Workspace
 
 PRODUCT = "mlx-finetuning"
@@ -53,7 +53,7 @@ def tell_end(workspace: Workspace, paths: JobPaths) -> None:
         if job.run_id:
             run = runs.show(workspace, job.run_id)
             text = run.title
-        tell(f"{JOBS_JA.get(job.kind, '作業')}{ENDINGS_JA[state]}", text)
+        tell(f"{name_ja(job.kind)}{ENDINGS_JA[state]}", text)
 
 
 def tell(title: str, text: str) -> None:

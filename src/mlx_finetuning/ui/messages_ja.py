@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-from mlx_finetuning.jobs.kinds import JOBS_JA as JOBS_JA
-
 KINDS_JA = {
     "chat": "質問と回答（会話）",
     "text": "文章",

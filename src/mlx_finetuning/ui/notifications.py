@@ -14,7 +14,7 @@ from dataclasses import dataclass
 import streamlit as st
 
 from mlx_finetuning.errors import StudioError
-from mlx_finetuning.jobs.kinds import ENDINGS_JA, JOBS_JA, SILENT
+from mlx_finetuning.jobs.kinds import ENDINGS_JA, SILENT, name_ja
 from mlx_finetuning.jobs.queue import LivingJob
 from mlx_finetuning.ui.components.jobs import share_done
 from mlx_finetuning.ui.components.text import plain
@@ -59,7 +59,7 @@ def watch(page: str) -> None:
             title = text if told_on == page else page
             if living:
                 job = next(iter(living.values()))
-                title = f"{share_done(job.status)} {JOBS_JA[job.kind]}中".strip()
+                title = f"{share_done(job.status)} {name_ja(job.kind)}中".strip()
             st.set_page_config(page_title=f"{title} | {PRODUCT}")
 
     st.fragment(look, run_every=POLL_S if _living_jobs() else None)()
@@ -88,7 +88,7 @@ def _tell(job: LivingJob, page: str) -> None:
             kind = job.kind
             if kind == "export" and app.jobs.settings(job.run_id, name).get("advise"):
                 kind = "advise"
-            text = f"{JOBS_JA[kind]}{ENDINGS_JA[status.state]}"
+            text = f"{name_ja(kind)}{ENDINGS_JA[status.state]}"
             st.toast(f"**{text}**　{plain(subject)}", icon=ending.icon, duration="long")
             st.session_state[TOLD] = (page, f"{ending.mark} {text}")
             if app.preferences.notifies():

@@ -12,12 +12,12 @@ from typing import Literal
 import streamlit as st
 
 from mlx_finetuning.errors import StudioError
+from mlx_finetuning.jobs.kinds import name_ja
 from mlx_finetuning.jobs.runs import LaterJob
 from mlx_finetuning.jobs.status import JobState, JobStatus
 from mlx_finetuning.ui.components.errors import show_error
 from mlx_finetuning.ui.components.text import plain
 from mlx_finetuning.ui.frame import errors_shown, studio
-from mlx_finetuning.ui.messages_ja import JOBS_JA
 from mlx_finetuning.utils.units_ja import duration
 
 POLL_S = 2.0
@@ -115,7 +115,7 @@ def draw_job(run_id: str, job: LaterJob, subject: str = "") -> None:
 
     def draw(status: JobStatus) -> None:
         with st.container(horizontal=True, vertical_alignment="center"):
-            kind = JOBS_JA.get(job.kind, "作業")
+            kind = name_ja(job.kind)
             st.markdown(f"**{kind}**　{plain(subject)}".rstrip(), width="content")
             state_badge(status.state)
             can_stop = status.is_living and status.state != "stopping"

@@ -7,6 +7,7 @@ from collections.abc import Sequence
 import streamlit as st
 
 from mlx_finetuning.doctor import Diagnosis, DiagnosisItem
+from mlx_finetuning.jobs.kinds import name_ja
 from mlx_finetuning.jobs.runs import Run
 from mlx_finetuning.ui import sample, sitemap
 from mlx_finetuning.ui.components import stepper
@@ -16,7 +17,6 @@ from mlx_finetuning.ui.components.runs import PARAMETER
 from mlx_finetuning.ui.components.tables import show_table
 from mlx_finetuning.ui.components.text import plain
 from mlx_finetuning.ui.frame import errors_shown, studio
-from mlx_finetuning.ui.messages_ja import JOBS_JA
 from mlx_finetuning.utils.units_ja import local_time
 
 RECENT = 5
@@ -50,9 +50,7 @@ def draw_living_jobs() -> None:
         for job in living:
             with st.container(border=True):
                 with st.container(horizontal=True, vertical_alignment="center"):
-                    st.markdown(
-                        f"**{JOBS_JA.get(job.kind, '作業')}**　{plain(job.run_id)}", width="content"
-                    )
+                    st.markdown(f"**{name_ja(job.kind)}**　{plain(job.run_id)}", width="content")
                     state_badge(job.status.state)
                     if job.status.state == "stalled" and st.button(
                         "強制終了",
