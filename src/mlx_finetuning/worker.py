@@ -46,9 +46,8 @@ def main(arguments: list[str] | None = None) -> int:
     for number in (signal.SIGTERM, signal.SIGINT, signal.SIGHUP):
         signal.signal(number, ask_to_stop)
     code = _worked(paths, reporter)
-    with contextlib.suppress(
-        StudioError, OSError
-    ):  # preferences that cannot be read ask for nothing
+    # Preferences that cannot be read ask for nothing.
+    with contextlib.suppress(StudioError, OSError):
         workspace = Workspace(Path(jobs.read_job(paths).workspace))
         if preferences.notifies(workspace):
             notices.tell_end(workspace, paths)

@@ -17,7 +17,7 @@ class TaskContext:
     paths: JobPaths
     """The job's own folder; a training job's is the run's folder."""
     run_id: str
-    """The run the job belongs to; empty for jobs without one (building a model)."""
+    """The run the job belongs to; empty for jobs without one (downloading a model)."""
     config: JsonObject
     """The job's settings as they were written to `job.json`."""
     progress: Progress

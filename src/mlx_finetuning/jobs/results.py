@@ -15,7 +15,7 @@ class Check:
     """One proof of a run about itself, with its outcome in words."""
 
     kind: str
-    """`supervision`, `adapter_changed`, `adapter_reloaded` or `ranks_agree`."""
+    """`supervision`, `adapter_changed`, `adapter_reloaded`, `ranks_agree`, `merged` or `imported`."""
     passed: bool
     text_ja: str
 
@@ -60,7 +60,7 @@ class TrainResult:
     """The update of the checkpoint the last sitting began with."""
     stopped_early: bool = False
     objective: str = ""
-    """`sft`, `dpo` or `orpo`."""
+    """What was learned by: `sft`, `dpo`, `orpo`, `simpo` or `kto`."""
     replayed: int | None = None
     """Of the base's own answers, those that were learned beside the rows."""
     not_replayed: str = ""

@@ -80,7 +80,7 @@ class Run:
 
     @property
     def simulated(self) -> bool:
-        """Whether nothing was trained: a rehearsal."""
+        """Whether nothing was trained, and its figures are made up."""
         return self.engine == "simulation"
 
     @property

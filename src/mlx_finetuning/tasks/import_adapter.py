@@ -48,7 +48,7 @@ def run(context: TaskContext) -> TrainResult:
     loaded = load(base, asked_like=source)
     mx.random.seed(settings.seed)  # for layers that the adapter leaves out
     try:
-        record_of_form = adapters.attach(loaded.model, settings)
+        adapter_config = adapters.attach(loaded.model, settings)
     except TargetsNotFound as error:
         raise _unfit(source, foreign.changes[0]) from error
     scale = settings.alpha / settings.rank
@@ -56,7 +56,7 @@ def run(context: TaskContext) -> TrainResult:
     context.progress(Step(STAGE, 1, 1))
     target = context.workspace.adapter(context.run_id)
     with files.replacing_folder(target.folder) as draft:
-        adapters.save(loaded.model, record_of_form, draft, loaded.chat)
+        adapters.save(loaded.model, adapter_config, draft, loaded.chat)
     tokens = loaded.chat.encode("\n".join(battery.TEXTS[:8]))
     reloaded = selfcheck.reloaded(loaded, target.folder, tokens)
     checks = (Check("imported", True, _told(foreign, settings.model)), *filter(None, [reloaded]))

@@ -131,6 +131,5 @@ def load_for(rows: Sequence[Row], model: Path, settings: TrainConfig) -> LoadedM
 
 def read_splits(context: TaskContext, name: str) -> tuple[list[Row], list[Row]]:
     """The rows that are trained on, and those that are held out. Raises DataError."""
-
     dataset = context.workspace.dataset(name)
     return read_rows(dataset.train), read_rows(dataset.valid) if dataset.valid.exists() else []

@@ -34,6 +34,7 @@ REPLAY_FROM_S = 240.0
 MEASURED_ROWS = 32
 """Rows by whose length the cost of replay is told."""
 STAGES_JA = {0.25: "4分の1の長さで比べる", 0.5: "半分の長さで比べる", 1.0: "最後まで学習する"}
+"""By the share of the updates: one for each of `tuning.RUNGS`, and the last runs."""
 
 
 @dataclass(frozen=True)

@@ -29,7 +29,7 @@ class Sums:
     """Of a batch or of many: the loss, and its gradients by name."""
 
     loss: mx.array
-    """Nats over all supervised targets; of preferences [1 + objectives.MARKS], the loss first."""
+    """Nats over all supervised targets; of `objectives.BY_PREFERENCE` [1 + MARKS], the loss first."""
     gradients: Arrays
 
 
@@ -37,7 +37,7 @@ Gradient = Callable[[Any], tuple[mx.array, Any]]
 
 
 def gradient_for(model: nn.Module, config: TrainConfig) -> Gradient:
-    """Of the loss that `config` asks for."""
+    """What computes the loss that `config` asks for, and its gradients, of a batch."""
     options = loss.LossOptions.of(model, config)
     if config.objective in objectives.BY_PREFERENCE:
         return objectives.gradient_of(model, config, options)
@@ -45,12 +45,12 @@ def gradient_for(model: nn.Module, config: TrainConfig) -> Gradient:
 
 
 def sums_of(model: nn.Module, batch: Any, config: TrainConfig) -> list[float]:
-    """The loss of `config` over a batch, without gradients; of preferences, the marks too."""
+    """The loss of `config` over a batch, without gradients, and behind it the marks, if it has any."""
     return numbers(objectives.summed(model, batch, config))
 
 
 def numbers(sums: mx.array) -> list[float]:
-    """A sum as a list: the loss, and of preferences the marks."""
+    """A sum as a list: the loss, and behind it the marks, if it has any."""
     return cast(list[float], sums.reshape(-1).tolist())
 
 
@@ -131,7 +131,7 @@ def compiled(model: nn.Module, value: Callable[..., mx.array]) -> Gradient:
 
 
 def here(gradient: Gradient, batch: Batch, seed: Sequence[int]) -> Sums:
-    """Sums over `batch`. `seed` fixes dropout's draws, whatever was drawn before."""
+    """Sums over one `batch`, in this process. `seed` fixes dropout's draws, whatever was drawn before."""
     mx.random.seed(int(np.random.SeedSequence(seed).generate_state(1)[0]))
     value, gradients = gradient(batch)
     sums = Sums(value, dict(tree_flatten(gradients)))

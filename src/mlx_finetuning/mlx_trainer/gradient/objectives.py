@@ -24,7 +24,7 @@ from mlx_finetuning.progress import Progress
 from mlx_finetuning.tokenization.rows import Row
 
 BY_PREFERENCE = (*preference.KINDS, KTO)
-"""Whose loss is per row, and whose sums have marks."""
+"""Objectives whose loss is per row, and whose sums have marks: all but `sft`."""
 MARKS = ("accuracy", "margin")
 """What is summed per row beside the loss: whether the model prefers what it should, and by how much."""
 BETAS = {"dpo": 0.1, "orpo": 0.1, KTO: 0.1, "simpo": 2.0}
@@ -96,7 +96,7 @@ def layout_for(config: TrainConfig, layout: RowLayout) -> RowLayout:
 def summed(
     model: nn.Module, batch: Any, config: TrainConfig, options: loss.LossOptions = loss.PLAIN
 ) -> mx.array:
-    """The loss over a batch as a scalar; of preferences [1 + MARKS], the loss first."""
+    """The loss over a batch as a scalar; of `BY_PREFERENCE` [1 + MARKS], the loss first."""
     if config.objective in preference.KINDS:
         return preference.summed(model, batch, config, options)
     if config.objective == KTO:
@@ -107,7 +107,7 @@ def summed(
 def gradient_of(
     model: nn.Module, config: TrainConfig, options: loss.LossOptions
 ) -> Callable[[Any], tuple[mx.array, Any]]:
-    """`summed` of preferences, with the gradients of the loss."""
+    """`summed` of `BY_PREFERENCE`, with the gradients of the loss."""
 
     def value(batch: Any) -> tuple[mx.array, mx.array]:
         sums = summed(model, batch, config, options)
@@ -140,5 +140,5 @@ def with_reference(
 
 
 def named(marks: Sequence[float], prefix: str = "") -> dict[str, float]:
-    """The marks as they stand in `metrics.jsonl`; nothing for other objectives."""
+    """The marks as they stand in `metrics.jsonl`; of `sft`, which has none, nothing."""
     return {prefix + name: mark for name, mark in zip(MARKS, marks, strict=False)}

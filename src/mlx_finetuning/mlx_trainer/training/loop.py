@@ -97,10 +97,11 @@ def train(
     rehearsed: bool = False,
 ) -> TrainResult:
     """Train an adapter on `train_rows` and leave it in `paths.folder` (the last one) and
-    `paths.best` (the one with the lowest validation loss). `replayed` are learned beside the rows, as
-    many an update as `config.replay` says.
+    `paths.best` (the one with the lowest validation loss).
 
-    parent: the finished run that this one continues. rehearsed: the longest update is computed first, however much memory there is.
+    replayed: learned beside the rows, as many an update as `config.replay` says; parent: the finished
+    run that this one continues; rehearsed: the longest update is computed first, however much memory
+    there is.
 
     Goes on from the newest checkpoint in `paths.checkpoints`. Raises NoTrainingRows,
     NothingToLearn, TargetsNotFound, FullNeedsPlainWeights, CheckpointForeign, LossNotFinite,
