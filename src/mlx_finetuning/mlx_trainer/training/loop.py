@@ -57,8 +57,8 @@ from mlx_finetuning.workspace import AdapterPaths
 STAGE = "学習"
 VALIDATION = "検証"
 REHEARSAL = "メモリーの確認"
-REPLAYED = 1 << 16
-"""Tells the draws of what is replayed from those of an update's parts."""
+REPLAY_DRAWS = 1 << 16
+"""Part of a seed: tells the draws of what is replayed from those of an update's parts."""
 
 
 @dataclass(frozen=True)
@@ -435,7 +435,7 @@ class _Run:
         if isinstance(examples[0], Judged):
             named["drift"] = examples[0].drift
         if replayed:
-            again = self._sums(team, replayed, (config.seed, number, REPLAYED))
+            again = self._sums(team, replayed, (config.seed, number, REPLAY_DRAWS))
             count = sum(example.weight for example in replayed)
             named["replay_loss"] = backward.numbers(again.loss)[0] / count
             sums = backward.beside(sums, again, config.replay_weight * weight / count)

@@ -25,7 +25,7 @@ from mlx_finetuning.quantizer.verify.parity import (
     compare_tokens,
 )
 from mlx_finetuning.quantizer.verify.results import LogitParity, Proof, Verification
-from mlx_finetuning.quantizer.verify.written import report_path as report_path
+from mlx_finetuning.quantizer.verify.written import report_path
 from mlx_finetuning.quantizer.vocabulary import tokenizer
 from mlx_finetuning.quantizer.vocabulary.tokenizer import ChatFormat
 from mlx_finetuning.quantizer.write import export
