@@ -13,7 +13,7 @@ from mlx_finetuning.experiment_tracker.evaluation import outcome, summary_html
 from mlx_finetuning.experiment_tracker.evaluation.outcome import Evidence
 from mlx_finetuning.experiment_tracker.evaluation.results import Report
 from mlx_finetuning.experiment_tracker.evaluation.summary_html import Background
-from mlx_finetuning.utils.goals import GOALS_JA
+from mlx_finetuning.utils import goals
 from support.reports import REPORT, summed_up
 
 
@@ -55,13 +55,13 @@ def test_answers_to_the_same_thing_are_shown_once() -> None:
     assert page.count('<tr class="good') == page.count('<tr class="bad') == 1
 
 
-@pytest.mark.parametrize("goal", GOALS_JA)
+@pytest.mark.parametrize("goal", goals.GOALS_JA)
 def test_every_goal_says_what_the_model_is_no_good_for(goal: str) -> None:
     words = shown(summary_html.page(report(goal), Background()))
     assert summary_html.LIMITS_JA[goal] in words
     assert all(text in words for text in summary_html.ALWAYS_JA)
-    assert ("正解した数" in words) == (goal in outcome.COUNTED)
-    assert GOALS_JA[goal] in words
+    assert ("正解した数" in words) == (goal in goals.COUNTED)
+    assert goals.GOALS_JA[goal] in words
 
 
 def test_what_was_found_narrows_what_the_model_may_be_used_for() -> None:

@@ -165,7 +165,7 @@ def test_loss_and_every_gradient_equal_those_of_examples_alone(kind: str) -> Non
 
 
 def sums(model: nn.Module, make: Any, options: LossOptions) -> dict[str, np.ndarray]:
-    found = backward.here(backward.gradient_of(model, options), make(examples()), (7,))
+    found = backward.sums_of_batch(backward.gradient_of(model, options), make(examples()), (7,))
     return {"loss": np.array(found.loss)} | {k: np.array(v) for k, v in found.gradients.items()}
 
 
@@ -225,7 +225,9 @@ def test_kept_lower_blocks_change_no_loss_and_gemma_4_keeps_none(tmp_path: Path)
     assert skipped_work.can_cache(model_of("gemma3", num_layers=2))
     model = model_of("gemma4", num_layers=2)
     expected, _ = plain(model, examples())
-    found = backward.here(backward.gradient_of(model), batches.concatenated(examples()), (7,))
+    found = backward.sums_of_batch(
+        backward.gradient_of(model), batches.concatenated(examples()), (7,)
+    )
     assert float(found.loss.item()) == pytest.approx(expected, rel=1e-5)
 
 

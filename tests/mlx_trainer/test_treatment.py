@@ -27,7 +27,7 @@ def selective(model: nn.Module) -> LossOptions:
 
 def sums(model: nn.Module, make: Any, options: LossOptions) -> dict[str, np.ndarray]:
     gradient = backward.gradient_of(model, options)
-    found = backward.here(gradient, make(examples()), (7,))
+    found = backward.sums_of_batch(gradient, make(examples()), (7,))
     return {"loss": np.array(found.loss)} | {k: np.array(v) for k, v in found.gradients.items()}
 
 

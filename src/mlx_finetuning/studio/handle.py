@@ -19,7 +19,7 @@ class JobHandle(Generic[Result]):
     """A job in the background; it goes on whether or not somebody follows it."""
 
     paths: JobPaths
-    kind: type[Result]
+    result_type: type[Result]
     """The dataclass of its `result.json`."""
 
     def follow(self, progress: Progress = silent) -> Result:
@@ -28,7 +28,7 @@ class JobHandle(Generic[Result]):
         Ctrl-C, or Interrupted from `progress`, stops the job and is raised as Interrupted.
         """
         jobs.follow(self.paths, progress)
-        return jobs.result(self.paths, self.kind)
+        return jobs.result(self.paths, self.result_type)
 
 
 def start(workspace: Workspace, kind: str, settings: Mapping[str, object]) -> JobPaths:

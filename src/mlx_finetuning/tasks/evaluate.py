@@ -181,7 +181,7 @@ def _plan(context: TaskContext, run: Run, settings: EvaluateConfig) -> Plan:
     trained_groups = questions.groups(whole.get("train", []))
     rows = chosen(BETTER)
     worse = {}
-    if objective in objectives.BY_PREFERENCE:
+    if objective in objectives.PER_ROW:
         worse = {f"worse-{name}": split for name, split in chosen(WORSE).items()}
     link_split = judge.judged_split({name: len(split) for name, split in rows.items() if split})
     linked = rows.get(link_split, [])
@@ -218,7 +218,7 @@ def _goal(context: TaskContext, run: Run, settings: EvaluateConfig, plan: Plan) 
         if goal := str(manifest.get("goal", "")):
             return goal
     rows = plan.rows.get("train", [])
-    if plan.objective in objectives.BY_PREFERENCE:
+    if plan.objective in objectives.PER_ROW:
         return "preference"
     talks = [row["messages"] for row in rows if row.get("messages")]
     exchanges = [

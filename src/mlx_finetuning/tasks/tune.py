@@ -24,6 +24,7 @@ from mlx_finetuning.jobs.results import TriedChoice, Tuned
 from mlx_finetuning.progress import Progress, Step
 from mlx_finetuning.tokenization.rows import Row
 from mlx_finetuning.tuning import Plan, Score, Speed, Trial
+from mlx_finetuning.utils import goals
 
 if TYPE_CHECKING:
     from mlx_finetuning.mlx_trainer.batches.examples import Example
@@ -203,7 +204,7 @@ class _Tuning:
             replayed=replayed,
             replayed_s=round(update_s * self._share_of_update(said), 5),
         )
-        rewords = self._goal in ("faq", "labels")
+        rewords = self._goal in goals.COUNTED
         plan = tuning.plan(self._settings, seconds, speed, rewords=rewords, replay=replay)
         self._record.keep_plan(plan)
         return plan

@@ -22,6 +22,8 @@ GOALS_JA = {
     "text": "文章",
     "preference": "好み",
 }
+COUNTED = ("faq", "labels")
+"""Goals that are judged by right answers; the others by how far the measure moved."""
 AIMS_JA = {
     "faq": "書かれた事実を、聞かれたら正しく答えるようにします。全ての内容を教え、確かめるのは別の聞き方です。",
     "style": "答え方（口調、書き方、会話の運び方）をまねるようにします。確かめるのは、教えていない質問です。",

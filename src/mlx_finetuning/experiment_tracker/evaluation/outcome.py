@@ -10,6 +10,7 @@ from dataclasses import dataclass
 
 from mlx_finetuning.experiment_tracker.evaluation.results import Outcome, Tally
 from mlx_finetuning.jobs.ending import WHOLE, Ending
+from mlx_finetuning.utils import goals
 
 KNOWN, HALF_KNOWN = 0.9, 0.5
 """Shares of right answers to taught questions: from here green, below here red."""
@@ -38,8 +39,6 @@ ACTIONS_JA = {
     "evaluate": "教えていない行を残してデータセットを作り直すと、確かめられます。",
 }
 """By action; the numbers are the run's own."""
-COUNTED = ("faq", "labels")
-"""Goals that are judged by right answers; the others by how far the measure moved."""
 
 
 @dataclass(frozen=True)
@@ -82,7 +81,7 @@ class Evidence:
 def judge(evidence: Evidence) -> Outcome:
     """The first rule that holds, for this goal."""
     level, head, action = broken(evidence) or (
-        counted(evidence) if evidence.goal in COUNTED and evidence.main else moved(evidence)
+        counted(evidence) if evidence.goal in goals.COUNTED and evidence.main else moved(evidence)
     )
     if level == "good" and (side := side_effect(evidence)):
         level, added, action = side
@@ -202,7 +201,7 @@ def side_effect(evidence: Evidence) -> Judged | None:
 
 def headline(evidence: Evidence) -> str:
     """「教えた29問中11問に正解、別の聞き方は8問中2問に正解。」, or how the measure moved."""
-    if evidence.goal not in COUNTED or evidence.main is None:
+    if evidence.goal not in goals.COUNTED or evidence.main is None:
         return evidence.measure
     parts = []
     if evidence.taught is not None:

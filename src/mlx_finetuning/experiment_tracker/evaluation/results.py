@@ -9,6 +9,8 @@ import itertools
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 
+from mlx_finetuning.utils import goals
+
 UNFINISHED = "（考えている途中で終わりました）"
 LIGHTS = {"good": "○", "warning": "△", "bad": "×"}
 """By the level of a judgement: what needs neither colour nor a font with emoji."""
@@ -293,7 +295,7 @@ class Outcome(Verdict):
     @property
     def right_share(self) -> float | None:
         """To taught questions for a FAQ, to untaught ones for labels."""
-        if self.goal not in ("faq", "labels"):
+        if self.goal not in goals.COUNTED:
             return None
         tallies = (
             (self.taught, self.held_out) if self.goal == "faq" else (self.held_out, self.taught)

@@ -11,7 +11,6 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import PurePath
 
-from mlx_finetuning.experiment_tracker.evaluation.outcome import COUNTED
 from mlx_finetuning.experiment_tracker.evaluation.report_html import environment
 from mlx_finetuning.experiment_tracker.evaluation.results import (
     LIGHTS,
@@ -21,7 +20,7 @@ from mlx_finetuning.experiment_tracker.evaluation.results import (
     Tally,
 )
 from mlx_finetuning.files import ASSETS
-from mlx_finetuning.utils.goals import GOALS_JA
+from mlx_finetuning.utils import goals
 from mlx_finetuning.utils.units_ja import local_time
 
 TEMPLATE = "summary.html.j2"
@@ -63,7 +62,7 @@ def page(report: Report, background: Background) -> str:
     """The whole document."""
     outcome, first = report.outcome, report.first_line
     goal = "" if outcome is None else outcome.goal
-    counted = outcome is None or goal in COUNTED
+    counted = outcome is None or goal in goals.COUNTED
     answers = [item for split in report.splits.values() for item in split.answers]
     good, bad = _examples(answers, counted=counted)
     taught = report.splits.get("train")
@@ -82,7 +81,7 @@ def page(report: Report, background: Background) -> str:
             light=LIGHTS[first.level],
             light_ja=LIGHTS_JA[first.level],
             ending="" if outcome is None else outcome.ending,
-            goal_ja=GOALS_JA.get(goal, "記録がありません"),
+            goal_ja=goals.GOALS_JA.get(goal, "記録がありません"),
             sources="、".join(background.sources) or f"データセット {report.dataset}",
             taught_rows="記録がありません" if taught is None else f"{taught.of_rows:,}行",
             subjects=[item.question for item in _different(taught.answers if taught else ())],

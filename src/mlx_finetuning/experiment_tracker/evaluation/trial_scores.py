@@ -8,10 +8,10 @@ from collections.abc import Sequence
 from mlx_finetuning.experiment_tracker.evaluation import comparison
 from mlx_finetuning.experiment_tracker.evaluation.comparison import Grade
 from mlx_finetuning.experiment_tracker.evaluation.judge import NEARNESS
-from mlx_finetuning.experiment_tracker.evaluation.outcome import COUNTED
 from mlx_finetuning.experiment_tracker.evaluation.rightness import RIGHT, common_words, rightness
 from mlx_finetuning.tokenization.reasoning import answer_of
 from mlx_finetuning.tokenization.rows import Row
+from mlx_finetuning.utils import goals
 
 
 def of_rows(goal: str, rows: Sequence[Row], grades: Sequence[Grade]) -> list[float]:
@@ -21,7 +21,7 @@ def of_rows(goal: str, rows: Sequence[Row], grades: Sequence[Grade]) -> list[flo
     common = common_words(expected)
     values = []
     for row, wanted, grade in zip(rows, expected, grades, strict=True):
-        if grade.answer is None or not (goal in COUNTED or goal in NEARNESS):
+        if grade.answer is None or not (goal in goals.COUNTED or goal in NEARNESS):
             values.append(math.exp(-comparison.per_token(grade)))
         elif goal in NEARNESS:
             scores = comparison.score(grade.answer, wanted)

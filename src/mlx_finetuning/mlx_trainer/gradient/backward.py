@@ -29,7 +29,7 @@ class Sums:
     """Of a batch or of many: the loss, and its gradients by name."""
 
     loss: mx.array
-    """Nats over all supervised targets; of `objectives.BY_PREFERENCE` [1 + MARKS], the loss first."""
+    """Nats over all supervised targets; of `objectives.PER_ROW` [1 + MARKS], the loss first."""
     gradients: Arrays
 
 
@@ -39,7 +39,7 @@ Gradient = Callable[[Any], tuple[mx.array, Any]]
 def gradient_for(model: nn.Module, config: TrainConfig) -> Gradient:
     """What computes the loss that `config` asks for, and its gradients, of a batch."""
     options = loss.LossOptions.of(model, config)
-    if config.objective in objectives.BY_PREFERENCE:
+    if config.objective in objectives.PER_ROW:
         return objectives.gradient_of(model, config, options)
     return gradient_of(model, options)
 
@@ -130,7 +130,7 @@ def compiled(model: nn.Module, value: Callable[..., mx.array]) -> Gradient:
     return gradient
 
 
-def here(gradient: Gradient, batch: Batch, seed: Sequence[int]) -> Sums:
+def sums_of_batch(gradient: Gradient, batch: Batch, seed: Sequence[int]) -> Sums:
     """Sums over one `batch`, in this process. `seed` fixes dropout's draws, whatever was drawn before."""
     mx.random.seed(int(np.random.SeedSequence(seed).generate_state(1)[0]))
     value, gradients = gradient(batch)
@@ -150,7 +150,7 @@ def by_rows(
     total: Sums | None = None
     for number, row in enumerate(layout.rows(examples)):
         with cache.standing_in(cast(Sequence[Example], row)) if cache else nullcontext():
-            sums = here(gradient, layout.build(row), (*seed, number))
+            sums = sums_of_batch(gradient, layout.build(row), (*seed, number))
         total = sums if total is None else added(total, sums)
     assert total is not None
     return total

@@ -23,7 +23,7 @@ from mlx_finetuning.mlx_trainer.model.load import LoadedModel
 from mlx_finetuning.progress import Progress
 from mlx_finetuning.tokenization.rows import Row
 
-BY_PREFERENCE = (*preference.KINDS, KTO)
+PER_ROW = (*preference.KINDS, KTO)
 """Objectives whose loss is per row, and whose sums have marks: all but `sft`."""
 MARKS = ("accuracy", "margin")
 """What is summed per row beside the loss: whether the model prefers what it should, and by how much."""
@@ -96,7 +96,7 @@ def layout_for(config: TrainConfig, layout: RowLayout) -> RowLayout:
 def summed(
     model: nn.Module, batch: Any, config: TrainConfig, options: loss.LossOptions = loss.PLAIN
 ) -> mx.array:
-    """The loss over a batch as a scalar; of `BY_PREFERENCE` [1 + MARKS], the loss first."""
+    """The loss over a batch as a scalar; of `PER_ROW` [1 + MARKS], the loss first."""
     if config.objective in preference.KINDS:
         return preference.summed(model, batch, config, options)
     if config.objective == KTO:
@@ -107,7 +107,7 @@ def summed(
 def gradient_of(
     model: nn.Module, config: TrainConfig, options: loss.LossOptions
 ) -> Callable[[Any], tuple[mx.array, Any]]:
-    """`summed` of `BY_PREFERENCE`, with the gradients of the loss."""
+    """`summed` of `PER_ROW`, with the gradients of the loss."""
 
     def value(batch: Any) -> tuple[mx.array, mx.array]:
         sums = summed(model, batch, config, options)

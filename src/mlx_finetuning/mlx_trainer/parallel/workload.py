@@ -181,7 +181,7 @@ def cache_bytes(work: Workload) -> int:
     # Noise on the embeddings makes every pass through the lower blocks another one.
     if not (config.keep_lower and is_reused) or config.neftune_alpha:
         return 0
-    if config.objective in objectives.BY_PREFERENCE or not work.layout.shares_rows:
+    if config.objective in objectives.PER_ROW or not work.layout.shares_rows:
         return 0
     if not skipped_work.lowest_trained(model) or not skipped_work.can_cache(model):
         return 0
