@@ -40,6 +40,7 @@ def test_summary_and_report_are_opened_and_kept_from_the_page_of_a_run(
     with page.context.expect_page() as opened:
         page.get_by_role("link", name="まとめ（A4 1枚）を開く").click()
     expect(opened.value.get_by_role("heading", name="正解した数")).to_be_visible()
+    page.get_by_role("button", name="ファイルに保存").click()
     with page.expect_download() as kept:
         page.get_by_role("button", name="報告書（全て）を保存").click()
     text = kept.value.path().read_text(encoding="utf-8")

@@ -14,6 +14,7 @@ from mlx_finetuning import models
 from mlx_finetuning.config import TrainConfig
 from mlx_finetuning.errors import ArchitectureUnsupported, ModelNotDownloaded, ModelNotFound
 from mlx_finetuning.mlx_trainer.batches.examples import Example
+from mlx_finetuning.mlx_trainer.kernels import backend
 from mlx_finetuning.mlx_trainer.model import adapters
 from mlx_finetuning.mlx_trainer.model.load import LoadedModel
 from mlx_finetuning.mlx_trainer.parallel import workload
@@ -97,7 +98,9 @@ def test_counted_parameters_are_the_published_ones(name: str) -> None:
 def test_memory_of_a_gradient_is_what_the_trainer_measures(
     kind: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """In float32, with the CPU's smaller pieces of logits and its attention that keeps no scores."""
+    """In float32, with the CPU's smaller pieces of logits and its attention that keeps no scores, and
+    without the C++ that Macs do not have."""
+    monkeypatch.setattr(backend, "chosen", lambda: backend.PYTHON)
     monkeypatch.setattr(catalogue_figures, "HALF", 4)
     monkeypatch.setattr(catalogue_figures, "OF_SCORES", 0)
     monkeypatch.setattr(

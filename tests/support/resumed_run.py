@@ -35,7 +35,7 @@ CONFIG = TrainConfig(
 
 SINCE = {
     *("replay", "replay_weight", "gamma", "desirable_weight", "undesirable_weight"),
-    *("continues", "wordings"),
+    *("continues", "wordings", "trackers"),
 }
 """Settings that version 0.1.0 did not have."""
 CLOCKS = {"elapsed_s", "tokens_per_second", "peak_memory_gb"}

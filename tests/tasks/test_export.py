@@ -8,7 +8,6 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from mlx_lm.convert import convert
 
 from mlx_finetuning import cli, files, models
 from mlx_finetuning.config import GenerateConfig, TrainConfig
@@ -41,6 +40,7 @@ from support.small_models import (
     write_adapter,
     write_gemma4_tokenizer,
     write_model,
+    write_quantized,
     write_sentencepiece,
 )
 
@@ -169,7 +169,7 @@ def test_unknown_or_no_types_are_refused(finished: Workspace, quant: object) -> 
 def test_adapter_on_a_four_bit_base_answers_in_llama_cpp_as_in_mlx(finished: Workspace) -> None:
     base = finished.base_model("tiny-ja")
     files.make_folder(base.parent)
-    convert(str(models.resolve("tiny-ja", finished)), str(base), quantize=True)
+    write_quantized(models.resolve("tiny-ja", finished), base)
     assert (base / "model.safetensors").stat().st_size < 6_000_000
     rows = read_rows(finished.dataset("facts").train)[:3]
     settings = TrainConfig(iterations=14, batch_size=3, learning_rate=6e-3, sample_every=0)

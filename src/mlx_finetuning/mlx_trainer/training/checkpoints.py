@@ -90,8 +90,8 @@ def identity(
             return bool(replayed)
         if name == "continues":
             return bool(config.continues)
-        if name == "wordings":
-            return False  # the examples tell
+        if name in ("wordings", "trackers"):
+            return False  # the examples tell; nothing is learned by
         return config.objective in objectives.OF_ONE.get(name, (config.objective,))
 
     # Where the objective has no beta of its own, former versions had DPO's.
