@@ -10,9 +10,9 @@ from pathlib import Path
 
 import pytest
 
-from mlx_finetuning.data_processor.wordings import checks
 from mlx_finetuning.data_processor.wordings.made import RefuseConfig, RewordConfig
 from mlx_finetuning.studio import Studio
+from mlx_finetuning.utils import facts
 from mlx_finetuning.utils.text_generator import GeneratorChoice
 from mlx_finetuning.workspace import Workspace
 from support import smollm2
@@ -38,7 +38,7 @@ def test_a_real_model_makes_rows_each_of_which_is_judged(tmp_path: Path) -> None
     assert {row.kind for row in made.rows} == {"polite", "casual"}  # the grammar asks for both
     assert len(made.rows) == 8
     for row in made.passed:
-        assert checks.numbers(row.question) == frozenset()
+        assert facts.numbers(row.question) == frozenset()
         assert "ハヤセ" in row.question or row.row != 4
     assert studio.wordings.reword(settings).follow() == made
     refused = studio.wordings.refuse(RefuseConfig("faq", 0.5, rules=False, generator=choice))
