@@ -19,7 +19,7 @@ from mlx_finetuning.runtime.client import Client
 from mlx_finetuning.utils import cores, processes
 
 CONTEXT = 4096
-ONE_THREAD_BYTES = 64 << 20
+ONE_THREAD_BYTES = 192 << 20
 POLL_S = 0.02
 STOP_S = 5.0
 COMPLAINT = re.compile(r"[\d.]+ E (.*)")

@@ -38,7 +38,7 @@ _IN_FLOAT32 = {9: 0, 22: 0, 23: 0}
 """No flash attention, which computes in half precision; GGML_TYPE_F32."""
 BATCH = 256
 """Tokens per call; bounds the buffer of logits."""
-ONE_THREAD_BYTES = 64 << 20
+ONE_THREAD_BYTES = 192 << 20
 ERROR_LEVELS = (3, 4)
 """GGML_LOG_LEVEL_WARN and _ERROR."""
 
