@@ -93,6 +93,19 @@ def packed_twice(folder: Path) -> Path:
     return raw_pdf(folder / "twice.pdf", content, filters=b"[/FlateDecode /FlateDecode]")
 
 
+def end_that_is_none(folder: Path) -> Path:
+    """The word that ends a part stands inside it, in a block that is not packed."""
+    packer = zlib.compressobj(9)
+    bomb = packer.compress(b" " * (80 << 20)) + packer.flush()
+    told = b"endstream "
+    stored = b"\x78\x01\x00%s%s%s" % (
+        len(told).to_bytes(2, "little"),
+        (len(told) ^ 0xFFFF).to_bytes(2, "little"),
+        told,
+    )
+    return raw_pdf(folder / "end.pdf", stored + bomb[2:])
+
+
 def packed_as_letters(folder: Path) -> Path:
     content = base64.a85encode(zlib.compress(b" " * (80 << 20), 9)) + b"~>"
     return raw_pdf(folder / "letters.pdf", content, filters=b"[/ASCII85Decode/FlateDecode]")
@@ -166,6 +179,7 @@ HOSTILE: list[tuple[Callable[[Path], Path], tuple[type[StudioError], ...]]] = [
     (not_a_pdf, (DocumentUnreadable,)),
     (stream_bomb, (DocumentUnreadable,)),
     (packed_twice, (DocumentUnreadable,)),
+    (end_that_is_none, (DocumentUnreadable,)),
     (packed_as_letters, (DocumentUnreadable,)),
     (lzw_bomb, (DocumentUnreadable,)),
     (scanned, (DocumentScanned,)),

@@ -21,10 +21,12 @@ MAX_STREAM = 64 << 20
 MAX_ALL = 1 << 30
 MAX_LZW = 4 << 20
 """Packed bytes of text; unpacking LZW here takes about 2 s for a million."""
+_BLOCK = 1 << 20
 _HEAD = 2000
 """Bytes before a part that may hold its dictionary."""
 _START = re.compile(rb"(?<!end)stream\r?\n")
 _FILTER = re.compile(rb"/(?:Filter|F)\s*(\[[^\]]*\]|/\w+)")
+_LENGTH = re.compile(rb"/Length\s+(\d+)(?!\s+\d+\s+R)")
 _NAME = re.compile(rb"/(\w+)")
 _FLATE = re.compile(rb"[\x08\x18\x28\x38\x48\x58\x68\x78]")
 
@@ -50,34 +52,44 @@ def _length(raw: mmap.mmap, head: int, start: int) -> int:
     names = _NAME.findall(found[1]) if found else []
     if not names and _FLATE.match(raw, start):  # the filter stands in an object of its own
         names = [b"FlateDecode"]
-    end = raw.find(b"endstream", start)
-    data = raw[start : end if end > 0 else len(raw)] if names else b""
+    if names[:1] in ([b"FlateDecode"], [b"Fl"]):  # it says itself where it ends
+        end = len(raw)
+    else:
+        said = _LENGTH.search(dictionary)
+        found_end = raw.find(b"endstream", start)
+        # The word may stand inside: whoever reads goes by the length.
+        end = max(found_end if found_end > 0 else len(raw), start + int(said[1]) if said else 0)
     longest = 0
-    for name in names:
-        unpack = _UNPACK.get(name)
-        if unpack is None:
-            break
-        if unpack is _lzw:
-            if b"/Image" in dictionary:  # no picture is drawn
+    with memoryview(raw)[start:end] as part:
+        data: bytes | memoryview = part
+        for name in names:
+            unpack = _UNPACK.get(name)
+            if unpack is None:
                 break
-            if len(data) > MAX_LZW:
-                return MAX_STREAM + 1
-        data = unpack(data)
-        longest = max(longest, len(data))
-        if longest > MAX_STREAM:
-            break
+            if unpack is _lzw:
+                if b"/Image" in dictionary:  # no picture is drawn
+                    break
+                if len(data) > MAX_LZW:
+                    return MAX_STREAM + 1
+            data = unpack(data if unpack is _flate else bytes(data))
+            longest = max(longest, len(data))
+            if longest > MAX_STREAM:
+                break
     return longest
 
 
-def _flate(data: bytes) -> bytes:
-    unpacker, parts, length = zlib.decompressobj(), [], 0
-    try:
-        while data and not unpacker.eof and length <= MAX_STREAM:
-            parts.append(unpacker.decompress(data, 1 << 20))
-            length += len(parts[-1])
-            data = unpacker.unconsumed_tail
-    except zlib.error:
-        pass  # as far as it goes, as readers do
+def _flate(data: bytes | memoryview) -> bytes:
+    unpacker, waiting, at = zlib.decompressobj(), b"", 0
+    parts, length = [], 0
+    while not unpacker.eof and length <= MAX_STREAM and (waiting or at < len(data)):
+        if not waiting:
+            waiting, at = bytes(data[at : at + _BLOCK]), at + _BLOCK
+        try:
+            parts.append(unpacker.decompress(waiting, _BLOCK))
+        except zlib.error:
+            break  # as far as it goes, as readers do
+        length += len(parts[-1])
+        waiting = unpacker.unconsumed_tail
     return b"".join(parts)
 
 
@@ -137,7 +149,7 @@ def _hex(data: bytes) -> bytes:
         return b""
 
 
-_UNPACK: dict[bytes, Callable[[bytes], bytes]] = {
+_UNPACK: dict[bytes, Callable[..., bytes]] = {
     **dict.fromkeys((b"FlateDecode", b"Fl"), _flate),
     **dict.fromkeys((b"LZWDecode", b"LZW"), _lzw),
     **dict.fromkeys((b"RunLengthDecode", b"RL"), _run_length),
