@@ -4,9 +4,10 @@ from __future__ import annotations
 
 import dataclasses
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 
 import pytest
+import streamlit as st
 from streamlit.testing.v1 import AppTest
 
 from mlx_finetuning import files
@@ -114,3 +115,25 @@ def test_measurement_of_types_is_not_told_of_as_an_export(
     page = open_page("settings")
     export.end("done")
     assert toasts(page.run()) == [f"**{told}が終わりました**　tiny-ja ← faq"]
+
+
+def test_no_timer_asks_for_a_fragment_of_the_page_after_the_end(
+    living: Living, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Streamlit can lose the rest of a page that is sent while such a request comes in."""
+    made: list[tuple[str, float | None]] = []
+    fragment = st.fragment
+
+    def recorded(function: Callable[[], None], run_every: float | None = None) -> object:
+        made.append((function.__qualname__, run_every))
+        return fragment(function, run_every=run_every)
+
+    monkeypatch.setattr(st, "fragment", recorded)
+    page = open_page("training", run="20260000-120000-tiny-ja-0000")
+    timed = {name for name, run_every in made if run_every is not None}
+    assert len(timed) == 2, "the run on the page, and the notices"
+    made.clear()
+    living.end("done")
+    page.run()
+    assert made
+    assert not timed & {name for name, _ in made}

@@ -62,7 +62,11 @@ def watch(page: str) -> None:
                 title = f"{share_done(job.status)} {name_ja(job.kind)}中".strip()
             st.set_page_config(page_title=f"{title} | {PRODUCT}")
 
-    st.fragment(look, run_every=POLL_S if _living_jobs() else None)()
+    # No fragment where nothing lives: `components.jobs.follow` says what a former timer would do.
+    if _living_jobs():
+        st.fragment(look, run_every=POLL_S)()
+    else:
+        look()
 
 
 def _living_jobs() -> dict[str, LivingJob]:

@@ -47,21 +47,32 @@ def state_badge(state: str, simulated: bool = False) -> None:
             st.badge("シミュレーション", icon=":material/theater_comedy:", color="violet")
 
 
-def follow(read: Callable[[], JobStatus], draw: Callable[[JobStatus], None]) -> None:
+def follow(
+    first: JobStatus, read: Callable[[], JobStatus], draw: Callable[[JobStatus], None]
+) -> None:
     """Draw the job's status anew every two seconds while it lives, and the page once it has ended.
 
-    `read` looks at the disk; both run in a fragment, so widgets in `draw` redraw only it.
+    `first` is the status that the page around it was drawn with; `read` looks at the disk. Both run
+    in a fragment, so widgets in `draw` redraw only it.
     """
-    first = read()
 
     def look() -> None:
         with errors_shown():
             status = read()
-            if first.is_living and not status.is_living:
+            if not status.is_living:
                 st.rerun()
             draw(status)
 
-    st.fragment(look, run_every=POLL_S if first.is_living else None)()
+    def show() -> None:
+        with errors_shown():
+            draw(read())
+
+    # Two functions, so that an ended job's fragment has a name of its own: Streamlit (1.67) drops
+    # the rest of a page that is just being sent when a former timer asks for a fragment in it.
+    if first.is_living:
+        st.fragment(look, run_every=POLL_S)()
+    else:
+        st.fragment(show)()
 
 
 def progress_bar(status: JobStatus) -> None:
@@ -129,4 +140,4 @@ def draw_job(run_id: str, job: LaterJob, subject: str = "") -> None:
 
     # An error has a frame of its own.
     with st.container(border=job.status.is_living):
-        follow(lambda: studio().jobs.status(run_id, job.name), draw)
+        follow(job.status, lambda: studio().jobs.status(run_id, job.name), draw)

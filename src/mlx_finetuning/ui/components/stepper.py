@@ -122,4 +122,4 @@ def _draw_journey(run: Run, journey: LaterJob) -> None:
                 show_end(status)
 
     with st.container(border=True):
-        follow(lambda: studio().jobs.status(run.run_id, journey.name), draw)
+        follow(journey.status, lambda: studio().jobs.status(run.run_id, journey.name), draw)

@@ -40,7 +40,11 @@ def draw_latest() -> None:
         return
     with st.container(border=True):
         st.markdown("**設定を探す**")
-        follow(lambda: studio().jobs.status("", job.name), lambda status: _draw(job, status))
+        follow(
+            job.status,
+            lambda: studio().jobs.status("", job.name),
+            lambda status: _draw(job, status),
+        )
 
 
 def _draw(job: LaterJob, status: JobStatus) -> None:

@@ -79,7 +79,8 @@ def draw_run(run_id: str) -> None:
                 wrap_lines=True,
             )
 
-    follow(lambda: studio().runs.show(run_id).status, draw)
+    status = studio().runs.show(run_id).status
+    follow(status, lambda: studio().runs.show(run_id).status, draw)
 
 
 def _draw_ending(run: Run) -> None:
