@@ -110,16 +110,14 @@ class Pdf:
                 self._canvas.drawString(self._left + at * step, self._y, cell)
             self._y -= self._size * 1.6
 
-    def two_columns(self, left: str, right: str) -> None:
-        """Text in two columns whose lines stand at different heights."""
+    def text_columns(self, *texts: str, gutter: float = 28, shift: float = 5) -> None:
+        """Text in columns whose lines stand at different heights, each `shift` below those to its left."""
         top, edges = self._y, (self._left, self._right)
-        middle = WIDTH / 2
+        width = (edges[1] - edges[0] + gutter) / len(texts)
         lowest = top
-        for text, bounds, start in (
-            (left, (edges[0], middle - 14), top),
-            (right, (middle + 14, edges[1]), top - 5),
-        ):
-            (self._left, self._right), self._y = bounds, start
+        for at, text in enumerate(texts):
+            self._left = edges[0] + at * width
+            self._right, self._y = self._left + width - gutter, top - at * shift
             self.paragraph(text)
             lowest = min(lowest, self._y)
         (self._left, self._right), self._y = edges, lowest

@@ -103,7 +103,7 @@ def newsletter(folder: Path) -> Made:
     pdf = Pdf(folder / "社内報.pdf")
     pdf.heading("社内報　秋号")
     left, right = sentences("社員旅行", 9), sentences("健康診断", 8)
-    pdf.two_columns(left, right)
+    pdf.text_columns(left, right)
     return Made(pdf.save(), "社内報 秋号" + left + right, headings=("社内報 秋号",))
 
 

@@ -9,7 +9,8 @@ from mlx_finetuning.documents.readers.page_tables import cells_of, is_prose
 
 
 def bands_of(parts: Sequence[Part]) -> list[list[Part]]:
-    """The parts of a page in reading order: over its whole width, or one column of text after the other."""
+    """The parts of a page in reading order: over its whole width, or one column of text after the other.
+    What stands on one side of a gutter may be columns again."""
     gutter = _gutter(parts)
     if gutter is None:
         return _runs(parts)
@@ -19,14 +20,14 @@ def bands_of(parts: Sequence[Part]) -> list[list[Part]]:
     whole: list[Part] = []
     for part in parts:
         if part.x0 < gutter < part.x1:
-            bands += [*_runs(left), *_runs(right)]
+            bands += [*bands_of(left), *bands_of(right)]
             left, right = [], []
             whole.append(part)
         else:
             bands += _runs(whole)
             whole = []
             (left if part.x1 <= gutter else right).append(part)
-    return [*bands, *_runs(whole), *_runs(left), *_runs(right)]
+    return [*bands, *_runs(whole), *bands_of(left), *bands_of(right)]
 
 
 def _gutter(parts: Sequence[Part]) -> float | None:
