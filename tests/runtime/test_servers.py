@@ -437,6 +437,41 @@ def test_questions_at_once_get_the_answers_that_each_gets_alone(studio: Studio) 
         assert list(pool.map(answer, questions, models)) == alone
 
 
+def test_runs_of_one_base_are_served_together_and_chosen_by_each_request(studio: Studio) -> None:
+    other = f"{RUN}-2"
+    shutil.copytree(studio.workspace.run(RUN).folder, studio.workspace.run(other).folder)
+    shutil.copytree(studio.workspace.adapter(RUN).folder, studio.workspace.adapter(other).folder)
+    finished_run.set_scale(studio.workspace.adapter(other).folder, 0.0)
+    with studio.chat.serve(RUN, beside=[other, RUN]) as server:
+        assert server.engine == "mlx", "a GGUF file holds one run"
+        url = f"{server.address}/v1"
+        client = openai.OpenAI(base_url=url, api_key=server.key, max_retries=0)
+        assert {model.id for model in client.models.list()} == {RUN, other, "base"}
+        said = {
+            model: client.chat.completions.create(model=model, messages=HELLO, max_tokens=24)
+            for model in (RUN, other, "base")
+        }
+    texts = {model: one.choices[0].message.content for model, one in said.items()}
+    assert texts[other] == texts["base"] != texts[RUN], "an adapter of strength 0 is the base"
+
+
+@pytest.mark.parametrize(("engine", "reason"), [("gguf", "mlx だけ"), (None, "ベースモデルが違い")])
+def test_runs_that_cannot_be_served_together_are_refused(
+    studio: Studio, engine: str | None, reason: str
+) -> None:
+    other = f"{RUN}-{engine or 'any'}"
+    folder = studio.workspace.run(other)
+    shutil.copytree(studio.workspace.run(RUN).folder, folder.folder)
+    shutil.copytree(studio.workspace.adapter(RUN).folder, studio.workspace.adapter(other).folder)
+    record = files.read_json(folder.experiment)
+    files.write_json(folder.experiment, {**record, "model_fingerprint": "another"})
+    with (
+        pytest.raises(InvalidSettings, match=reason),
+        studio.chat.serve(RUN, engine=engine, beside=[other]),
+    ):
+        pass
+
+
 # --- history -----------------------------------------------------------------------------
 
 

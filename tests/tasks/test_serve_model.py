@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
-from pathlib import Path
 from typing import Any
 
 import pytest
@@ -58,7 +57,7 @@ def prompts(monkeypatch: pytest.MonkeyPatch) -> Iterator[list[list[int]]]:
 
 
 def engine(loaded: LoadedModel) -> _MlxEngine:
-    return _MlxEngine(Path(), Path(), loaded)
+    return _MlxEngine({RUN: loaded})
 
 
 def test_model_is_shown_the_tools_and_its_call_is_read(

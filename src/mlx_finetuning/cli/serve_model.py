@@ -42,6 +42,12 @@ OFFERED = """学習したモデルを提供しています（終わるには Ctr
     help="動かすエンジン。省略時は、GGUFがあれば gguf、なければ mlx",
 )
 @click.option(
+    "--beside",
+    multiple=True,
+    metavar="RUN_ID",
+    help="同じベースモデルのほかの実験も、一緒に提供する（何度でも。mlx）",
+)
+@click.option(
     "--api-key",
     envvar="MLX_FINETUNING_API_KEY",
     metavar="KEY",
@@ -54,6 +60,7 @@ def serve_model(
     port: int,
     address: str,
     engine: str | None,
+    beside: tuple[str, ...],
     api_key: str | None,
     no_api_key: bool,
 ) -> CommandResult:
@@ -65,14 +72,20 @@ def serve_model(
     key = "" if no_api_key else api_key or None
     with contextlib.suppress(KeyboardInterrupt, Interrupted), session.progress() as progress:
         offer = session.studio.chat.serve(
-            run_id, engine=engine, host=address, port=port, key=key, progress=progress
+            run_id,
+            engine=engine,
+            beside=beside,
+            host=address,
+            port=port,
+            key=key,
+            progress=progress,
         )
         with offer as server:
             progress.close()
             offered = OFFERED.format(
                 url=f"{server.address}/v1",
                 shown_key=server.key or "（なし）",
-                run_id=run_id,
+                run_id="、".join((run_id, *server.serving.beside)),
                 engine=server.engine,
                 key=server.key,
             )

@@ -34,6 +34,8 @@ class Serving:
     """The file."""
     strength: float = 1.0
     """By which the adapter's change is multiplied."""
+    beside: tuple[str, ...] = ()
+    """Other runs of the same base that are loaded with it (`mlx`)."""
     made: int = 0
     """When the weights or the file were written, nanoseconds."""
     host: str = "127.0.0.1"
@@ -47,9 +49,9 @@ class Serving:
     """A lock of whoever started it for other programs; it ends once that is free."""
 
     @property
-    def loaded(self) -> tuple[str, str, int, float]:
+    def loaded(self) -> tuple[str, str, int, float, tuple[str, ...]]:
         """What is loaded; servers that agree in it are interchangeable."""
-        return self.engine, self.gguf, self.made, self.strength
+        return self.engine, self.gguf, self.made, self.strength, self.beside
 
     @property
     def is_public(self) -> bool:

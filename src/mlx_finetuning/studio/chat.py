@@ -120,6 +120,7 @@ class Chat:
         run_id: str,
         *,
         engine: str | None = None,
+        beside: Sequence[str] = (),
         host: str = "127.0.0.1",
         port: int = 0,
         key: str | None = None,
@@ -127,14 +128,26 @@ class Chat:
     ) -> Iterator[ModelServer]:
         """Offer the tuned model to other programs while the block, and this process, lasts.
 
-        engine: llama.cpp where a GGUF file was made, else MLX; port: 0 takes a free one; key: None
-        for a fresh one, empty for none.
+        engine: llama.cpp where a GGUF file was made and no run is asked for beside it, else MLX;
+        beside: other runs of the same base, to be chosen by each request; port: 0 takes a free one;
+        key: None for a fresh one, empty for none.
         Raises InvalidSettings, RunError, ModelError, ExportError, NotEnoughMemory, PortTaken.
         """
-        runs.require_trained(self.workspace, run_id)
-        chosen = engine or ("gguf" if self._newest_gguf(run_id) else "mlx")
+        run = runs.require_trained(self.workspace, run_id)
+        chosen = engine or ("gguf" if not beside and self._newest_gguf(run_id) else "mlx")
         _require_engine(chosen, SERVED_ENGINES, base=False)
-        serving = replace(self._serving(run_id, chosen), host=host, port=port, key=key)
+        others = tuple(other for other in dict.fromkeys(beside) if other != run_id)
+        if others and chosen != "mlx":
+            raise InvalidSettings(problems=[f"beside: {chosen} では使えません（mlx だけ）。"])
+        for other in others:
+            if (
+                runs.require_trained(self.workspace, other).model_fingerprint
+                != run.model_fingerprint
+            ):
+                problem = f"beside: {other} は、{run_id} とベースモデルが違います。"
+                raise InvalidSettings(problems=[problem])
+        serving = self._serving(run_id, chosen)
+        serving = replace(serving, beside=others, host=host, port=port, key=key)
         with model_servers.offered(self.workspace, run_id, serving, progress) as server:
             yield server
 

@@ -24,7 +24,7 @@ from mlx_finetuning.messages_ja import describe
 from mlx_finetuning.mlx_trainer.batches import examples
 from mlx_finetuning.mlx_trainer.batches.examples import Messages
 from mlx_finetuning.mlx_trainer.inference import generate
-from mlx_finetuning.mlx_trainer.model import adapter_toggle
+from mlx_finetuning.mlx_trainer.model import adapter_layers
 from mlx_finetuning.mlx_trainer.model.load import LoadedModel, free_memory, load
 from mlx_finetuning.progress import Step
 from mlx_finetuning.quantizer.verify import diagnosis, parity, verify
@@ -136,7 +136,7 @@ def _ask_mlx(
     references = _references(model, expected)
     exported = next(context.workspace.gguf_folder(context.run_id).glob("[!.]*-mlx/"), None)
     if exported is None:
-        adapter_toggle.fuse(model)
+        adapter_layers.fuse(model)
     else:
         del model
         free_memory()

@@ -1,7 +1,7 @@
 """Keeps a run's model loaded and answers over HTTP, until nobody asks any more.
 
-MLX answers as the tuned model and, with the adapter put aside, as its base; llama.cpp as the file's
-model. Needs no turn on the device: a conversation does not wait for a training run. What it needs
+MLX answers as the tuned model, as its base, and as other runs of that base, all with one set of the
+base's weights; llama.cpp as the file's model. Needs no turn on the device: a conversation does not wait for a training run. What it needs
 is memory, and that is looked at before anything is loaded.
 """
 
@@ -116,45 +116,49 @@ def _listen(served: Served, serving: Serving) -> Endpoint:
 
 @contextlib.contextmanager
 def _by_mlx(context: TaskContext) -> Iterator[Served]:
-    from mlx_finetuning.mlx_trainer.model import adapter_toggle, card_memory
-    from mlx_finetuning.mlx_trainer.model.load import load
+    from mlx_finetuning.mlx_trainer.model import adapter_layers, card_memory
+    from mlx_finetuning.mlx_trainer.model.load import load, load_beside
 
-    trained = runs.require_trained(context.workspace, context.run_id)
-    folder = bases.of_run(trained, context.workspace)
-    adapter = context.workspace.adapter(context.run_id)
-    needed = computed_bytes(folder) + adapter.weights.stat().st_size
-    require_memory(needed, card_memory.read())
-    tuned = load(folder, adapter.folder)
-    strength = files.decode(context.config, Serving, context.paths.job).strength
-    if strength != 1 and not adapter_toggle.strengthen(tuned, strength):
+    serving = files.decode(context.config, Serving, context.paths.job)
+    run_ids = (context.run_id, *serving.beside)
+    folder = bases.of_run(
+        runs.require_trained(context.workspace, context.run_id), context.workspace
+    )
+    adapters = {run_id: context.workspace.adapter(run_id) for run_id in run_ids}
+    changed = sum(adapter.weights.stat().st_size for adapter in adapters.values())
+    require_memory(computed_bytes(folder) + changed, card_memory.read())
+    base = load(folder, asked_like=adapters[context.run_id].folder)
+    models = {
+        run_id: load_beside(base, folder, adapter.folder) for run_id, adapter in adapters.items()
+    }
+    tuned = models[context.run_id]
+    if serving.strength != 1 and not adapter_layers.strengthen(tuned, serving.strength):
         reason = "DoRAか、層の重みを全て学習した実験（full）なので、強さを変えられません。"
         raise MergeImpossible(run_ids=[context.run_id], reason=reason)
-    engine = _MlxEngine(folder, adapter.folder, tuned)
-    names = {context.run_id: "学習したモデル", BASE: "元のモデル"}
+    engine = _MlxEngine({**models, BASE: base})
+    names = {**dict.fromkeys(models, "学習したモデル"), BASE: "元のモデル"}
     yield Served(engine, names, engine.at_once)
 
 
 class _MlxEngine:
-    """The tuned model, and its base: with the adapter put aside, or loaded when it is asked for."""
+    """Tuned models and their base, which share its weights."""
 
-    def __init__(self, folder: Path, adapter: Path, tuned: LoadedModel) -> None:
+    def __init__(self, models: dict[str, LoadedModel]) -> None:
+        """models: by the name that each is asked for under."""
         from mlx_finetuning.mlx_trainer.inference import batch_generate, continuous
 
-        self._folder = folder
-        self._adapter = adapter
-        self._tuned = tuned
-        self._base: LoadedModel | None = None
+        self._models = models
         self._batches: dict[str, ContinuousBatch] = {}
-        self._is_batchable = batch_generate.is_batchable(tuned.model)
+        self._is_batchable = batch_generate.is_batchable(next(iter(models.values())).model)
         self.at_once = continuous.AT_ONCE if self._is_batchable else 1
 
     def __call__(self, question: Question) -> AnswerChunks:
         if question.schema is not None:
             raise _refused("response_format", "MLXのエンジンでは使えません。gguf では使えます。")
-        with self._as_asked(question) as loaded:
-            asked, form = _asked(loaded.chat, question), _tool_format(loaded.chat, question)
-            chunks = self._chunks(loaded, question, asked.tokens)
-        yield from _read(self._in_turns(question, chunks), question, asked, form)
+        loaded = self._models[question.model]
+        asked, form = _asked(loaded.chat, question), _tool_format(loaded.chat, question)
+        with contextlib.closing(self._chunks(loaded, question, asked.tokens)) as chunks:
+            yield from _read(chunks, question, asked, form)
 
     def _chunks(self, loaded: LoadedModel, question: Question, prompt: list[int]) -> AnswerChunks:
         from mlx_finetuning.mlx_trainer.inference import continuous, generate
@@ -165,32 +169,6 @@ class _MlxEngine:
         if question.model not in self._batches:
             self._batches[question.model] = continuous.ContinuousBatch(loaded)
         return self._batches[question.model].stream(*how)
-
-    def _in_turns(self, question: Question, chunks: AnswerChunks) -> AnswerChunks:
-        """The chunks, each computed by the model that is asked, whatever others are between them."""
-        with contextlib.closing(chunks):
-            while True:
-                with self._as_asked(question):
-                    chunk = next(chunks, None)
-                if chunk is None:
-                    return
-                yield chunk
-
-    @contextlib.contextmanager
-    def _as_asked(self, question: Question) -> Iterator[LoadedModel]:
-        from mlx_finetuning.mlx_trainer.model import adapter_toggle, card_memory
-        from mlx_finetuning.mlx_trainer.model.load import load
-
-        if question.model != BASE:
-            yield self._tuned
-        elif adapter_toggle.can_toggle(self._tuned):
-            with adapter_toggle.without_adapter(self._tuned):
-                yield self._tuned
-        else:
-            if self._base is None:
-                require_memory(computed_bytes(self._folder), card_memory.read())
-                self._base = load(self._folder, asked_like=self._adapter)
-            yield self._base
 
 
 def _asked(chat: ChatTokenizer, question: Question) -> Asked:

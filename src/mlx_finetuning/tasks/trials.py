@@ -20,7 +20,7 @@ from mlx_finetuning.jobs.reporter import Reporter
 from mlx_finetuning.jobs.status import JobState
 from mlx_finetuning.mlx_trainer.inference import grade
 from mlx_finetuning.mlx_trainer.inference.grade import Grade
-from mlx_finetuning.mlx_trainer.model import adapter_toggle
+from mlx_finetuning.mlx_trainer.model import adapter_layers
 from mlx_finetuning.mlx_trainer.model.load import LoadedModel
 from mlx_finetuning.progress import Progress, Step
 from mlx_finetuning.tasks import general_set, train
@@ -116,8 +116,7 @@ class Bench:
                     return Score(*nothing, loss=WORST_LOSS)
                 raise
         finally:
-            if adapter_toggle.can_toggle(self.loaded):
-                adapter_toggle.detach(self.loaded)
+            adapter_layers.detach(self.loaded)
             lock.release()
 
     def _trained(

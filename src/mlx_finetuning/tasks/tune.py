@@ -160,7 +160,7 @@ class _Tuning:
 
     def _planned(self) -> Plan:
         """From the speed of a few updates, which also show that the run fits."""
-        from mlx_finetuning.mlx_trainer.model import adapter_toggle
+        from mlx_finetuning.mlx_trainer.model import adapter_layers
         from mlx_finetuning.mlx_trainer.parallel import workload
         from mlx_finetuning.mlx_trainer.training import estimate
 
@@ -187,8 +187,7 @@ class _Tuning:
                 batch_size=found.batch_size,
                 largest=found.largest_batch_size,
             )
-        if adapter_toggle.can_toggle(bench.loaded):
-            adapter_toggle.detach(bench.loaded)
+        adapter_layers.detach(bench.loaded)
         validations = 1 + -(-found.updates // self._settings.validate_every)
         validation_s = (found.total_s - found.updates * found.seconds_per_update) / validations
         measured_s = time.monotonic() - before_s

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 import gc
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
@@ -11,6 +12,7 @@ from typing import Any
 
 import mlx.core as mx
 import mlx.nn as nn
+from mlx.utils import tree_flatten
 from mlx_lm import tokenizer_utils, utils
 from mlx_lm.tokenizer_utils import TokenizerWrapper
 
@@ -84,14 +86,32 @@ def load(
     chat = chats.load(folder, adapter or asked_like, thinks=thinks)
     model, config = load_module(folder, lazy=lazy)
     if adapter is not None:
-        try:
-            model = dora.load_adapter(model, adapter)
-        except (OSError, ValueError, KeyError, TypeError, AttributeError, RuntimeError) as error:
-            reason = f"設定か重みを読み込めません（{type(error).__name__}: {error}）。"
-            raise AdapterUnusable(path=str(adapter), reason=reason) from error
-    model.eval()
+        model = _adapted(model, adapter)
     settings = text_settings(config)
     return LoadedModel(model, wrapped(chat, settings), chat, settings, folder)
+
+
+def load_beside(base: LoadedModel, folder: Path, adapter: Path) -> LoadedModel:
+    """The model in `folder`, loaded as `base` without an adapter, with the adapter in `adapter`.
+
+    Both share the base's weights in memory; either computes as if it were alone.
+    Raises AdapterUnusable, TokenizerUnreadable, TemplateHostile, ChatTemplateUnusable.
+    """
+    chat = chats.load(folder, adapter)
+    shared = {id(array): array for _, array in tree_flatten(base.model.parameters())}
+    model = _adapted(copy.deepcopy(base.model, shared), adapter)
+    return replace(base, model=model, chat=chat, tokenizer=wrapped(chat, base.config))
+
+
+def _adapted(model: nn.Module, adapter: Path) -> nn.Module:
+    """Raises AdapterUnusable."""
+    try:
+        model = dora.load_adapter(model, adapter)
+    except (OSError, ValueError, KeyError, TypeError, AttributeError, RuntimeError) as error:
+        reason = f"設定か重みを読み込めません（{type(error).__name__}: {error}）。"
+        raise AdapterUnusable(path=str(adapter), reason=reason) from error
+    model.eval()
+    return model
 
 
 def load_module(folder: Path, *, lazy: bool = False) -> ModuleWithSettings:

@@ -1,35 +1,16 @@
-"""A loaded model with its adapter put aside for a while: base and tuned from one set of weights.
+"""The adapter of a loaded model made stronger, taken off or merged into the weights.
 
 LoRA and DoRA layers hold the layer they change; it takes their place. Weights that were trained
-themselves (`full`) cannot be put aside.
+themselves (`full`) stay as they are.
 """
 
 from __future__ import annotations
-
-import contextlib
-from collections.abc import Iterator
 
 import mlx.nn as nn
 from mlx.utils import tree_unflatten
 
 from mlx_finetuning.mlx_trainer.model import trainable
 from mlx_finetuning.mlx_trainer.model.load import LoadedModel
-
-
-def can_toggle(loaded: LoadedModel) -> bool:
-    """Whether there is an adapter that can be put aside."""
-    return bool(_adapted(loaded.model))
-
-
-@contextlib.contextmanager
-def without_adapter(loaded: LoadedModel) -> Iterator[None]:
-    """Within the block the model is its base."""
-    adapted = _adapted(loaded.model)
-    _put(loaded.model, {name: _inner(layer) for name, layer in adapted.items()})
-    try:
-        yield
-    finally:
-        _put(loaded.model, adapted)
 
 
 def strengthen(loaded: LoadedModel, strength: float) -> bool:
