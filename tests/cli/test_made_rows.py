@@ -8,7 +8,9 @@ from pathlib import Path
 import pytest
 
 from mlx_finetuning import cli
+from mlx_finetuning.cli.data import data
 from mlx_finetuning.data_processor import SAMPLE_DATA
+from mlx_finetuning.data_processor.wordings.made import RefuseConfig
 from mlx_finetuning.studio import Studio
 from mlx_finetuning.workspace import Workspace
 
@@ -36,6 +38,11 @@ def test_rows_are_shown_with_reasons_and_made_a_dataset(
     assert {row["answer"] for row in made["rows"]} == {made["rows"][0]["answer"]}
     assert cli.main(["data", "reword", "faq", "--resume", job, "--workspace", root]) == 0
     assert job in capsys.readouterr().err
+
+
+def test_share_that_is_not_said_is_that_of_the_settings() -> None:
+    [share] = [option for option in data.commands["refuse"].params if option.name == "share"]
+    assert share.default == RefuseConfig.share
 
 
 @pytest.mark.parametrize(

@@ -7,8 +7,8 @@ from pathlib import Path
 import pytest
 
 from mlx_finetuning import document_files
-from support.documents import Pdf, recovered
-from support.twelve_documents import MAKERS, sentences
+from support.documents import Pdf, recovered, sentences
+from support.twelve_documents import MAKERS
 
 LEAST = 0.99
 

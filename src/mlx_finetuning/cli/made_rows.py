@@ -128,7 +128,10 @@ def add_commands(data: click.Group) -> None:
     @command(data)
     @_options
     @click.option(
-        "--share", default=0.2, metavar="SHARE", help="断る質問の割合（足した後の全体に対して）"
+        "--share",
+        default=0.3,
+        metavar="SHARE",
+        help="断る質問の割合（足した後の全体に対して）。大きいほどよく断り、教えていない聞き方まで断ることも増える",
     )
     @click.option(
         "--refusal", default="", metavar="SENTENCE", help="断る文。省略時はデータの口調に合わせる"

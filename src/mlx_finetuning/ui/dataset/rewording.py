@@ -100,7 +100,14 @@ def _draw_refuse(name: str) -> None:
     st.caption(
         "データに答えのない、よく似た質問を作り、断る答えを教えます。4分の1は教えず、成果を確かめるのに使います。"
     )
-    share = st.slider("断る質問の割合（%）", 1, 50, 20, key="refuse-share")
+    share = st.slider(
+        "断る質問の割合（%）",
+        1,
+        50,
+        round(100 * RefuseConfig.share),
+        key="refuse-share",
+        help="足した後の全体に対して。大きいほどよく断り、教えていない聞き方まで断ることも増えます",
+    )
     refusal = st.text_input(
         "断る文", key="refuse-text", placeholder="空なら、データの口調に合わせます"
     ).strip()
