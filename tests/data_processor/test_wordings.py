@@ -79,6 +79,13 @@ def test_verb_becomes_plain(stem: str, present: str, past: str) -> None:
     assert plain_past(stem) == past
 
 
+def test_what_stands_before_a_long_question_passes_the_checks() -> None:
+    of = KNOWN[1]
+    made = rules.wordings(of.question, ["long"], per_kind=20)
+    assert len(made) >= 8
+    assert not [one.text for one in made if Checker(KNOWN).problems_of_wording(one, of)]
+
+
 def test_wordings_are_deterministic_and_never_the_question() -> None:
     for one in sample():
         made = rules.wordings(one.question, per_kind=3)
