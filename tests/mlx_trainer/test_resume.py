@@ -36,7 +36,7 @@ from mlx_finetuning.errors import (
 from mlx_finetuning.mlx_trainer.batches.examples import encode_rows
 from mlx_finetuning.mlx_trainer.inference import generate
 from mlx_finetuning.mlx_trainer.model.load import load
-from mlx_finetuning.mlx_trainer.training import checkpoints, loop, samples
+from mlx_finetuning.mlx_trainer.training import checkpoints, loop, memory_watch, samples
 from mlx_finetuning.progress import Step
 from mlx_finetuning.utils import fingerprint
 from mlx_finetuning.utils.memory_monitor import Memory
@@ -336,7 +336,7 @@ def test_run_stops_with_a_checkpoint_when_others_take_the_memory(
 ) -> None:
     """The machine's memory itself cannot be filled in a test."""
     little = iter([Memory(10**11, 10**10)] * 3)
-    monkeypatch.setattr(loop, "read_memory", lambda: next(little, Memory(10**11, 10**9)))
+    monkeypatch.setattr(memory_watch, "read_memory", lambda: next(little, Memory(10**11, 10**9)))
     with pytest.raises(MemoryRunsOut) as caught:
         train(tmp_path)
     assert caught.value.data["update"] == 4

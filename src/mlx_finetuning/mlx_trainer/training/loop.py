@@ -10,7 +10,7 @@ import dataclasses
 import math
 import tempfile
 import time
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, cast
@@ -36,7 +36,7 @@ from mlx_finetuning.mlx_trainer.gradient import backward, judged, objectives
 from mlx_finetuning.mlx_trainer.gradient.judged import Judged
 from mlx_finetuning.mlx_trainer.gradient.objectives import Item
 from mlx_finetuning.mlx_trainer.kernels import cpu
-from mlx_finetuning.mlx_trainer.model import adapters, card_memory, trainable
+from mlx_finetuning.mlx_trainer.model import adapters, trainable
 from mlx_finetuning.mlx_trainer.model.load import LoadedModel
 from mlx_finetuning.mlx_trainer.parallel import workload
 from mlx_finetuning.mlx_trainer.training import (
@@ -48,10 +48,10 @@ from mlx_finetuning.mlx_trainer.training import (
     selfcheck,
 )
 from mlx_finetuning.mlx_trainer.training.checkpoints import TrainingState
+from mlx_finetuning.mlx_trainer.training.memory_watch import MemoryWatch
 from mlx_finetuning.mlx_trainer.training.time_left import TimeLeft
 from mlx_finetuning.progress import Progress, Step, WriteEvent
 from mlx_finetuning.tokenization.rows import Row
-from mlx_finetuning.utils.memory_monitor import LEFT_TO_OTHERS, read_memory
 from mlx_finetuning.workspace import AdapterPaths
 
 STAGE = "学習"
@@ -212,24 +212,24 @@ class _Run:
         self._sound: _Sound | None = None
         self._checks: list[Check] = []
         self._stopped_early = False
-        self._is_near = True
-        """Whether the longest update is tried before the first one."""
-        self._splits_beyond: int | None = None
-        """Bytes beyond which updates are computed in smaller parts, where none was tried."""
-        self._card_memory = 0
-        """Most bytes that a card held for all programs after an update."""
+        self._memory = MemoryWatch(config, hooks.event)
         self._began_s = self._saved_s = time.monotonic()
 
     # --- the whole -----------------------------------------------------------------------
 
     def go(self, *, rehearsed: bool) -> TrainResult:
         self._resume()
-        self._fit(exactly=rehearsed)
+        is_resumed = self._resumed_from is not None
+        if not is_resumed:
+            self._hooks.progress(Step(REHEARSAL, 0, 0))
+        self._work = self._memory.fit(
+            self._work, self._state, is_resumed=is_resumed, exactly=rehearsed
+        )
         with (
             tempfile.TemporaryDirectory() as scratch,
             workload.start_team(self._work, Path(scratch)) as team,
         ):
-            if rehearsed or self._is_near:
+            if rehearsed or self._memory.is_near:
                 self._rehearse(team)
             self._began_s = self._saved_s = time.monotonic() - self._state.elapsed_s
             try:
@@ -270,31 +270,6 @@ class _Run:
             text = "元の学習のオプティマイザーの状態は使えないため、重みだけを引き継ぎます。"
             self._hooks.event("warning", text=text)
 
-    def _fit(self, *, exactly: bool) -> None:
-        """Decide how updates are computed; a run that goes on computes them as it did."""
-        state, limit = self._state, memory_fit.allowed(self._config)
-        needed = limit
-        if self._resumed_from is None:
-            self._hooks.progress(Step(REHEARSAL, 0, 0))
-            fit = memory_fit.fitted(self._work, limit, exactly=exactly)
-            needed, self._is_near = fit.needed, fit.is_near
-            if not (fit.is_near or self._config.micro_batch_size):
-                self._splits_beyond = round(memory_fit.TOO_NEAR * limit)
-            state.micro_batch_size = fit.config.micro_batch_size
-            state.recompute = fit.config.recompute
-            state.processes = fit.config.processes
-            self._hooks.event("fit", **fit.figures(self._work))
-            for text in _warnings(self._work, fit):
-                self._hooks.event("warning", text=text)
-        self._config = dataclasses.replace(
-            self._config,
-            processes=state.processes,
-            micro_batch_size=state.micro_batch_size,
-            recompute=state.recompute,
-        )
-        self._work = dataclasses.replace(self._work, config=self._config)
-        memory_fit.hold_to(limit, needed)
-
     def _rehearse(self, team: workload.Team) -> None:
         """The longest update, for nothing but its memory: what does not fit fails now, and later
         updates find all the memory they need in place."""
@@ -309,7 +284,7 @@ class _Run:
         self, team: workload.Team, examples: list[Item], seed: tuple[int, ...]
     ) -> backward.Sums:
         """Over all examples of an update, computed in as many parts as memory asks for."""
-        first, *rest = memory_fit.parts(examples, self._config.micro_batch_size)
+        first, *rest = memory_fit.parts(examples, self._state.micro_batch_size)
         total = team.sums(first, seed)
         for part, some in enumerate(rest, 1):
             total = backward.added(total, team.sums(some, (*seed, part)))
@@ -355,7 +330,7 @@ class _Run:
                 self.check(selfcheck.changed(self._untrained, trainable.of(self._model).arrays()))
             detail, left_s = f"損失 {state.last_loss:.3f}", self._time_left.left_s(state.update)
             self._hooks.progress(Step(STAGE, state.update, config.iterations, detail, left_s))
-            self._require_memory(team)
+            self._memory.look(team, state)
 
     def _sample(self, update: int) -> None:
         if self._hooks.sample is None:
@@ -398,10 +373,10 @@ class _Run:
             best_update=state.best_update,
             last_loss=state.last_loss,
             peak_memory_gb=round(team.peak_memory() / 1e9, 3),
-            card_memory_gb=round(self._card_memory / 1e9, 3) or None,
+            card_memory_gb=self._memory.card_memory_gb,
             elapsed_s=self._elapsed_s,
-            micro_batch_size=self._config.micro_batch_size,
-            recompute=self._config.recompute == "on",
+            micro_batch_size=state.micro_batch_size,
+            recompute=state.recompute == "on",
             checks=tuple(self._checks),
             processes=state.processes,
             padded=not self._work.layout.shares_rows,
@@ -459,24 +434,16 @@ class _Run:
                 "supervised_tokens": supervised,
                 "tokens_per_second": round(supervised / (time.monotonic() - began_s), 1),
                 "peak_memory_gb": round(team.peak_memory() / 1e9, 3),
-                **self._card_figures(),
+                **self._memory.card_figures(),
                 **named,
                 "elapsed_s": round(self._elapsed_s, 3),
             }
         )
 
-    def _card_figures(self) -> dict[str, float]:
-        """What a card with memory of its own holds for all programs; nothing without one."""
-        card = card_memory.read()
-        if card is None:
-            return {}
-        self._card_memory = max(self._card_memory, card.total - card.available)
-        return {"card_memory_gb": round((card.total - card.available) / 1e9, 3)}
-
     def _with_drift(self, examples: Sequence[Item]) -> list[Item]:
         answers = cast(Sequence[Judged], examples)
-        at_once = self._config.micro_batch_size or self._config.batch_size
-        return [*judged.with_drift(self._model, answers, at_once, self._work.layout)]
+        at_once = self._state.micro_batch_size
+        return judged.with_drift(self._model, answers, at_once, self._work.layout)
 
     def _require_sound(self, value: float, norm: float, update: int, examples: list[Item]) -> None:
         """Raises LossNotFinite, LossExploded, after the last sound weights were saved."""
@@ -500,41 +467,6 @@ class _Run:
 
     def _save(self, folder: Path) -> None:
         adapters.save(self._model, self._files.adapter_config, folder, self._loaded.chat)
-
-    def _require_memory(self, team: workload.Team) -> None:
-        memory, limit_gb = read_memory(), self._config.memory_limit_gb
-        # What was held at most is held still: freed memory stays with the processes.
-        used = team.peak_memory()
-        if self._splits_beyond is not None and used > self._splits_beyond:
-            self._split(used, team.processes)
-        used_gb = used / 1e9
-        if limit_gb and used_gb > limit_gb:
-            raise MemoryRunsOut(
-                used_gb=round(used_gb, 2), limit_gb=limit_gb, update=self._state.update
-            )
-        if not memory.usable:
-            raise MemoryRunsOut(
-                used_gb=round((memory.total - memory.available) / 1e9, 2),
-                limit_gb=round((1 - LEFT_TO_OTHERS) * memory.total / 1e9, 2),
-                update=self._state.update,
-            )
-
-    def _split(self, used: int, least: int) -> None:
-        """Compute the updates to come in parts half as large: more was taken than was predicted."""
-        count = max(least, self._config.micro_batch_size // 2)
-        # What is held stays held: only what comes on top of it, by more than stray pages, counts.
-        self._splits_beyond = None if count == least else used + used // 20
-        if count >= self._config.micro_batch_size:
-            return
-        self._state.micro_batch_size = count
-        self._config = dataclasses.replace(self._config, micro_batch_size=count)
-        self._hooks.event(
-            "warning",
-            text=(
-                f"更新 {self._state.update} までに {used / 1e9:.2f} GB を使い、見積もりより多かったため、"
-                f"この先は {count} 例ずつに分けて計算します。結果は変わりません。"
-            ),
-        )
 
     # --- validation and checkpoints ------------------------------------------------------
 
@@ -579,24 +511,3 @@ class _Run:
         )
         self._saved_s = time.monotonic()
         self._hooks.event("checkpoint", update=self._state.update)
-
-
-def _warnings(work: workload.Workload, fit: memory_fit.MemoryFit) -> Iterator[str]:
-    """How updates are computed otherwise than asked for, and what that costs."""
-    if not work.layout.shares_rows and work.config.objective == "sft":
-        yield (
-            "このモデルの層では、複数の例を1行に並べて計算できません。"
-            "例ごとに行を分け、余白で長さをそろえます。時間は増え、結果は変わりません。"
-        )
-    available = f"使えるメモリーは {fit.allowed / 1e9:.2f} GB"
-    count = fit.config.micro_batch_size
-    if fit.config.recompute == "on" and work.config.recompute == "auto":
-        yield (
-            f"{count} 例は一度にメモリーに収まらないため、層の途中の値を覚えずに計算し直します"
-            f"（{available}）。時間は3割ほど増え、結果は変わりません。"
-        )
-    if count < min(work.config.micro_batch_size or work.update_size, work.update_size):
-        yield (
-            f"{work.update_size} 例は一度にメモリーに収まらないため、{count} 例ずつに分けて計算します"
-            f"（{available}）。結果は変わりません。"
-        )
