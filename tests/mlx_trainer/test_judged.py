@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import math
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -100,20 +101,20 @@ def _shifted(model: nn.Module) -> list[Judged]:
     ]
 
 
-@pytest.mark.parametrize("make", [judged.concatenated, judged.padded])
+@pytest.mark.parametrize("build", [batches.concatenated, batches.padded])
 @pytest.mark.parametrize("kind", ["llama", "gemma2"])
 def test_loss_and_gradients_equal_those_of_the_formula(
-    kind: str, make: Any, monkeypatch: pytest.MonkeyPatch
+    kind: str, build: Any, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     model = model_of(kind)
     shifted = _shifted(model)
     monkeypatch.setitem(globals(), "answers", lambda: shifted)
-    layout = batches.RowLayout(make)
+    layout = batches.RowLayout(partial(judged.batch_of, build))
     found_in = judged.with_drift(model, shifted, 3, layout)
     drift = found_in[0].drift
     assert drift == pytest.approx(_drift(model), rel=1e-4)
     assert drift > 1
-    sums, found = backward.gradient_for(model, CONFIG)(make(found_in))
+    sums, found = backward.gradient_for(model, CONFIG)(judged.batch_of(build, found_in))
     assert sums[0].item() == pytest.approx(_in_numpy(model), rel=1e-4)
     ours = {name: np.array(value) for name, value in tree_flatten(found)}
     expected = _by_autograd(model, drift)
@@ -126,7 +127,7 @@ def test_loss_and_gradients_equal_those_of_the_formula(
 def test_drift_is_never_below_zero() -> None:
     model = model_of("llama")
     far = [dataclasses.replace(one, mismatched_reference=0.0) for one in answers()]
-    assert judged.with_drift(model, far, 4, judged.PADDED)[0].drift == 0.0
+    assert judged.with_drift(model, far, 4, objectives.KTO.layout(batches.PADDED))[0].drift == 0.0
 
 
 # --- what is learned of rows -------------------------------------------------------------
@@ -170,7 +171,7 @@ def test_only_the_last_answer_of_a_conversation_is_judged(tiny: LoadedModel) -> 
 def test_objective_follows_the_marks(tiny: LoadedModel) -> None:
     assert objectives.settled(TrainConfig(), ROWS).objective == "kto"
     assert objectives.settled(TrainConfig(), ROWS).beta == 0.1
-    good = objectives.encode(tiny, ROWS, TrainConfig(objective="sft"), ROWS)
+    good = objectives.SFT.encode(tiny, ROWS, TrainConfig(objective="sft"), ROWS)
     assert [one.row for one in good] == [each["row"] for each in ROWS if each["label"]]
     with pytest.raises(InvalidSettings):
         objectives.settled(TrainConfig(objective="dpo"), ROWS)
@@ -263,7 +264,7 @@ def test_changed_marks_are_another_run(tmp_path: Path, tiny: LoadedModel) -> Non
     config = objectives.settled(RUN, ROWS)
     turned = [{**each, "label": not each["label"]} for each in ROWS]
     identities = {
-        checkpoints.identity(config, objectives.encode(tiny, rows, config, rows), [], None)
+        checkpoints.identity(config, objectives.KTO.encode(tiny, rows, config, rows), [], None)
         for rows in (ROWS, turned)
     }
     assert len(identities) == 2

@@ -107,14 +107,16 @@ def _by_autograd(model: nn.Module, objective: str) -> dict[str, NDArray[Any]]:
     return {name: np.array(value) for name, value in tree_flatten(found)}
 
 
-@pytest.mark.parametrize("make", [preference.concatenated, preference.padded])
+@pytest.mark.parametrize("build", [batches.concatenated, batches.padded])
 @pytest.mark.parametrize("objective", ["dpo", "orpo", "simpo"])
 @pytest.mark.parametrize("kind", ["llama", "gemma2", "qwen3"])
 def test_loss_and_gradients_equal_those_of_the_formula(
-    kind: str, objective: str, make: Any
+    kind: str, objective: str, build: Any
 ) -> None:
     model = model_of(kind)
-    sums, found = backward.gradient_for(model, config_of(objective))(make(pairs()))
+    sums, found = backward.gradient_for(model, config_of(objective))(
+        preference.batch_of(build, pairs())
+    )
     assert sums[0].item() == pytest.approx(_in_numpy(model, objective), rel=1e-4)
     ours = {name: np.array(value) for name, value in tree_flatten(found)}
     expected = _by_autograd(model, objective)
@@ -128,7 +130,7 @@ def test_marks_count_leading_answers_and_add_their_margins() -> None:
     found = mx.array([[-1.0, -4.0], [-5.0, -2.0]])
     reference = mx.array([[-2.0, -2.0], [-1.0, -1.0]])
     batch = preference.PairBatch(None, mx.ones((4, 3)), reference)  # type: ignore[arg-type]
-    losses, margins = preference._dpo(found, batch, TrainConfig(beta=0.5))
+    losses, margins = preference.dpo(found, batch, TrainConfig(beta=0.5))
     np.testing.assert_allclose(np.array(margins), [1.5, -1.5])
     expected = [math.log1p(math.exp(-1.5)), math.log1p(math.exp(1.5))]
     np.testing.assert_allclose(np.array(losses), expected, rtol=1e-6)
@@ -137,7 +139,7 @@ def test_marks_count_leading_answers_and_add_their_margins() -> None:
 def test_certain_answer_has_finite_odds() -> None:
     found = mx.array([[0.0, -1e-9]])
     batch = preference.PairBatch(None, mx.ones((2, 3)), found)  # type: ignore[arg-type]
-    losses, _ = preference._orpo(found, batch, TrainConfig(beta=0.1))
+    losses, _ = preference.orpo(found, batch, TrainConfig(beta=0.1))
     assert np.isfinite(np.array(losses)).all()
 
 
@@ -157,10 +159,10 @@ ROWS = [
 @pytest.mark.parametrize("method", ["lora", "dora", "full"])
 def test_reference_is_the_model_without_adapters(tiny: LoadedModel, method: str) -> None:
     plain = preference.encode_pairs(tiny, ROWS, 64)
-    expected = preference.log_probabilities(tiny.model, preference.padded(plain))
+    expected = preference.log_probabilities(tiny.model, preference.batch_of(batches.padded, plain))
     adapters.attach(tiny.model, TrainConfig(method=method))
     found = preference.with_reference(
-        tiny.model, plain, 3, preference.PAIR_LAYOUTS[batches.CONCATENATED], silent
+        tiny.model, plain, 3, objectives.DPO.layout(batches.CONCATENATED), silent
     )
     np.testing.assert_allclose([pair.reference for pair in found], np.array(expected), rtol=1e-4)
 
@@ -183,9 +185,9 @@ def test_pairs_without_room_for_an_answer_are_left_out(tiny: LoadedModel) -> Non
 
 def test_objective_follows_the_rows() -> None:
     chat = rows(2)
-    assert objectives.objective_for(TrainConfig(), ROWS) == "dpo"
-    assert objectives.objective_for(TrainConfig(), chat) == "sft"
-    assert objectives.objective_for(config_of("sft"), ROWS) == "sft"
+    assert objectives.objective_for(TrainConfig(), ROWS) is objectives.DPO
+    assert objectives.objective_for(TrainConfig(), chat) is objectives.SFT
+    assert objectives.objective_for(config_of("sft"), ROWS) is objectives.SFT
     with pytest.raises(InvalidSettings):
         objectives.objective_for(config_of("orpo"), chat)
 

@@ -181,7 +181,7 @@ def _plan(context: TaskContext, run: Run, settings: EvaluateConfig) -> Plan:
     trained_groups = questions.groups(whole.get("train", []))
     rows = chosen(BETTER)
     worse = {}
-    if objective in objectives.PER_ROW:
+    if objective.is_per_row:
         worse = {f"worse-{name}": split for name, split in chosen(WORSE).items()}
     link_split = judge.judged_split({name: len(split) for name, split in rows.items() if split})
     linked = rows.get(link_split, [])
@@ -205,7 +205,7 @@ def _plan(context: TaskContext, run: Run, settings: EvaluateConfig) -> Plan:
         trained_groups=trained_groups,
         link_split=link_split,
         mismatches=mismatches,
-        objective=objective,
+        objective=objective.name,
     )
 
 
@@ -218,7 +218,7 @@ def _goal(context: TaskContext, run: Run, settings: EvaluateConfig, plan: Plan) 
         if goal := str(manifest.get("goal", "")):
             return goal
     rows = plan.rows.get("train", [])
-    if plan.objective in objectives.PER_ROW:
+    if objectives.BY_NAME[plan.objective].is_per_row:
         return "preference"
     talks = [row["messages"] for row in rows if row.get("messages")]
     exchanges = [

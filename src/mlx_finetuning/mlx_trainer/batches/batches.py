@@ -149,6 +149,10 @@ def _reference(examples: Sequence[Example], added: int = 0) -> mx.array | None:
     return mx.array(np.pad(states, ((0, added), (0, 0))))
 
 
+BuildBatch = Callable[[Sequence[Example]], Batch]
+"""Examples as arrays."""
+
+
 @dataclass(frozen=True)
 class RowLayout:
     """How the examples of a batch stand in its rows."""

@@ -29,7 +29,7 @@ class Sums:
     """Of a batch or of many: the loss, and its gradients by name."""
 
     loss: mx.array
-    """Nats over all supervised targets; of `objectives.PER_ROW` [1 + MARKS], the loss first."""
+    """Nats over all supervised targets; where the loss is per row [1 + MARKS], the loss first."""
     gradients: Arrays
 
 
@@ -39,14 +39,26 @@ Gradient = Callable[[Any], tuple[mx.array, Any]]
 def gradient_for(model: nn.Module, config: TrainConfig) -> Gradient:
     """What computes the loss that `config` asks for, and its gradients, of a batch."""
     options = loss.LossOptions.of(model, config)
-    if config.objective in objectives.PER_ROW:
-        return objectives.gradient_of(model, config, options)
-    return gradient_of(model, options)
+    objective = objectives.of(config)
+    if not objective.is_per_row:
+        return gradient_of(model, options)
+
+    def value(batch: Any) -> tuple[mx.array, mx.array]:
+        sums = objective.summed(model, batch, config, options)
+        return sums[0], sums
+
+    gradient = nn.value_and_grad(model, value)
+
+    def of(batch: Any) -> tuple[mx.array, Any]:
+        (_, sums), gradients = gradient(batch)
+        return sums, gradients
+
+    return of
 
 
 def sums_of(model: nn.Module, batch: Any, config: TrainConfig) -> list[float]:
     """The loss of `config` over a batch, without gradients, and behind it the marks, if it has any."""
-    return numbers(objectives.summed(model, batch, config))
+    return numbers(objectives.of(config).summed(model, batch, config, loss.PLAIN))
 
 
 def numbers(sums: mx.array) -> list[float]:

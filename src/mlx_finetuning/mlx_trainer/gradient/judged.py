@@ -10,7 +10,7 @@ divided. Nothing is compiled.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from typing import cast
 
@@ -21,7 +21,7 @@ import numpy as np
 from mlx_finetuning.config import TrainConfig
 from mlx_finetuning.errors import NothingToLearn
 from mlx_finetuning.mlx_trainer.batches import batches
-from mlx_finetuning.mlx_trainer.batches.batches import Batch, RowLayout
+from mlx_finetuning.mlx_trainer.batches.batches import Batch, BuildBatch, RowLayout
 from mlx_finetuning.mlx_trainer.batches.examples import CacheSlot, Example, sequences, shortened
 from mlx_finetuning.mlx_trainer.gradient import loss
 from mlx_finetuning.mlx_trainer.model.load import LoadedModel
@@ -29,7 +29,6 @@ from mlx_finetuning.progress import Progress, Step
 from mlx_finetuning.tokenization.rows import Row
 from mlx_finetuning.tokenization.turns import UNTRAINED
 
-KTO = "kto"
 LEAST_RATIO, MOST_RATIO = 0.9, 1.5
 """Of the weights of good rows to those of bad ones: 1 to 4/3 in the paper (section 4.2), widened by a
 tenth, so that a few rows more or less are no imbalance."""
@@ -180,17 +179,8 @@ def imbalance(judged: Sequence[Judged], config: TrainConfig) -> str:
 # --- batches -----------------------------------------------------------------------------
 
 
-def concatenated(judged: Sequence[Judged]) -> JudgedBatch:
-    """All answers in one row, without padding."""
-    return _marked(judged, batches.concatenated)
-
-
-def padded(judged: Sequence[Judged]) -> JudgedBatch:
-    """A row per answer."""
-    return _marked(judged, batches.padded)
-
-
-def _marked(judged: Sequence[Judged], build: Callable[[Sequence[Example]], Batch]) -> JudgedBatch:
+def batch_of(build: BuildBatch, judged: Sequence[Judged]) -> JudgedBatch:
+    """Their own answers, without the mismatched ones."""
     answers = [one.answer for one in judged]
     batch = build(answers)
     return JudgedBatch(
@@ -200,10 +190,6 @@ def _marked(judged: Sequence[Judged], build: Callable[[Sequence[Example]], Batch
         mx.array(np.array([1 if one.is_desirable else -1 for one in judged], np.float32)),
         judged[0].drift,
     )
-
-
-PADDED = RowLayout(padded)
-LAYOUTS = {batches.CONCATENATED: RowLayout(concatenated, batches.CONCATENATED_ROW)}
 
 
 # --- loss --------------------------------------------------------------------------------
@@ -217,10 +203,7 @@ def log_ratios(
 
 
 def summed(
-    model: nn.Module,
-    judged: JudgedBatch,
-    config: TrainConfig,
-    options: loss.LossOptions = loss.PLAIN,
+    model: nn.Module, judged: JudgedBatch, config: TrainConfig, options: loss.LossOptions
 ) -> mx.array:
     """[1 + MARKS] sums: the loss (equations 7 and 8), how many answers are on their side of the drift,
     and by how much (implicit rewards)."""

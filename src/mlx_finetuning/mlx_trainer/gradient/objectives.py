@@ -1,142 +1,168 @@
 """What a run learns by: answers token by token (`sft`), pairs of answers, or judged answers.
 
-One place that tells the objectives apart for all that encodes, lays out, sums and reports.
+One object an objective, which all that encodes, lays out, sums and reports asks.
 """
 
 from __future__ import annotations
 
 import dataclasses
 from collections.abc import Callable, Sequence
-from typing import Any, cast
+from dataclasses import dataclass
+from functools import partial
+from typing import Any
 
 import mlx.core as mx
 import mlx.nn as nn
 
 from mlx_finetuning.config import TrainConfig
 from mlx_finetuning.errors import InvalidSettings
-from mlx_finetuning.mlx_trainer.batches.batches import RowLayout
+from mlx_finetuning.mlx_trainer.batches import batches
+from mlx_finetuning.mlx_trainer.batches.batches import BuildBatch, RowLayout
 from mlx_finetuning.mlx_trainer.batches.examples import Example, encode_rows
 from mlx_finetuning.mlx_trainer.gradient import judged, loss, preference
-from mlx_finetuning.mlx_trainer.gradient.judged import KTO, Judged
-from mlx_finetuning.mlx_trainer.gradient.preference import Pair
+from mlx_finetuning.mlx_trainer.gradient.judged import Judged
+from mlx_finetuning.mlx_trainer.gradient.loss import LossOptions
+from mlx_finetuning.mlx_trainer.gradient.preference import Pair, PairLosses
 from mlx_finetuning.mlx_trainer.model.load import LoadedModel
 from mlx_finetuning.progress import Progress
 from mlx_finetuning.tokenization.rows import Row
 
-PER_ROW = (*preference.KINDS, KTO)
-"""Objectives whose loss is per row, and whose sums have marks: all but `sft`."""
 MARKS = ("accuracy", "margin")
 """What is summed per row beside the loss: whether the model prefers what it should, and by how much."""
-BETAS = {"dpo": 0.1, "orpo": 0.1, KTO: 0.1, "simpo": 2.0}
-"""Where the settings leave it open: TRL's for the first three, SimPO's paper's (section 4) for it."""
-OF_ONE = {"gamma": ("simpo",), "desirable_weight": (KTO,), "undesirable_weight": (KTO,)}
-"""Settings that only these objectives have."""
 
 Item = Example | Pair | Judged
 """What an update is made of."""
+Items = Sequence[Any]
+"""Those of one objective: its functions know which of the three they are."""
 
 
-def settled(config: TrainConfig, rows: Sequence[Row]) -> TrainConfig:
-    """With what the settings leave open: the objective as the rows ask for it, and its beta. Raises
-    InvalidSettings."""
-    name = objective_for(config, rows)
-    beta = config.beta or BETAS.get(name, 0.0)
-    if name == KTO and min(config.batch_size, len(rows)) < 2:
-        problem = "batch_size: KTOでは、1回の更新に2例以上が要ります。"
-        raise InvalidSettings(problems=[problem])
-    return dataclasses.replace(config, objective=name, beta=beta)
+def _as_they_are(model: nn.Module, items: Items, *_: Any) -> Items:
+    return items
 
 
-def objective_for(config: TrainConfig, rows: Sequence[Row]) -> str:
-    """`auto` follows the rows. Raises InvalidSettings where they are not what the objective needs."""
-    compares = bool(rows) and "chosen" in rows[0]
-    judges = bool(rows) and "label" in rows[0]
-    if config.objective == "auto":
-        return "dpo" if compares else KTO if judges else "sft"
-    needed = {KTO: (judges, "○×の付いた答えのデータセット（prompt・completion・label）")}
-    pairs = (compares, "好みの比較のデータセット（prompt・chosen・rejected）")
-    needed |= dict.fromkeys(preference.KINDS, pairs)
-    is_there, what = needed.get(config.objective, (True, ""))
-    if not is_there:
-        raise InvalidSettings(problems=[f"objective: {config.objective} には、{what}が要ります。"])
-    return config.objective
+@dataclass(frozen=True)
+class Objective:
+    """A way to learn: its loss, and what it needs."""
+
+    name: str
+    encode: Callable[[LoadedModel, Sequence[Row], TrainConfig, Sequence[Row]], Items]
+    """Rows to the items that are learned. The last rows are those whose answers may stand for answers to
+    something else. Raises NothingToLearn, ConversationRefused."""
+    summed: Callable[[nn.Module, Any, TrainConfig, LossOptions], mx.array]
+    """The loss over a batch as a scalar; where it is per row [1 + MARKS], the loss first."""
+    batch_of: Callable[[BuildBatch, Items], Any] | None = None
+    """Items as arrays, where they are more than examples."""
+    beta: float = 0.1
+    """Where the settings leave it open: TRL's, and SimPO's paper's (section 4) for it."""
+    settings: tuple[str, ...] = ()
+    """Those that no other objective has."""
+    column: str = ""
+    """What rows must have."""
+    dataset_ja: str = ""
+    least_batch: int = 0
+    """Examples of an update, at least."""
+    warning: Callable[[Items, TrainConfig], str] = lambda items, config: ""
+    """In Japanese, what is to be said of the items before they are learned."""
+    with_reference: Callable[[nn.Module, Items, int, RowLayout, Progress], Items] = _as_they_are
+    """The items with what the untrained model says of them; so many are computed at once."""
+    with_drift: Callable[[nn.Module, Items, int, RowLayout], Items] = _as_they_are
+    """An update's items with how far the model has moved, which may be left in evaluation mode."""
+
+    @property
+    def is_per_row(self) -> bool:
+        """Whether the loss is per row, not per target."""
+        return self.batch_of is not None
+
+    def layout(self, layout: RowLayout) -> RowLayout:
+        """What corresponds to a layout of examples; on a GPU the others' items have rows of their own."""
+        if self.batch_of is None:
+            return layout
+        shared = layout if layout == batches.CONCATENATED else batches.PADDED
+        return RowLayout(partial(self.batch_of, shared.build), shared.row_tokens)
 
 
-def encode(
+def _encode_answers(
     loaded: LoadedModel, rows: Sequence[Row], config: TrainConfig, others: Sequence[Row]
-) -> Sequence[Item]:
-    """The rows as what `config.objective`, which is settled, learns of them; others: rows whose answers
-    may stand for answers to something else. Raises NothingToLearn, ConversationRefused."""
-    if config.objective in preference.KINDS:
-        return preference.encode_pairs(loaded, rows, config.max_length)
-    if config.objective == KTO:
-        return judged.encode(loaded, rows, config.max_length, others)
+) -> list[Example]:
     # Of judged answers only the good ones are to be imitated.
     good = [row for row in rows if row.get("label", True)]
     return encode_rows(loaded, good, config.max_length, config.supervise)
 
 
-def warnings(items: Sequence[Item], config: TrainConfig) -> list[str]:
-    """In Japanese, what is to be said of the rows before they are learned."""
-    if config.objective != KTO:
-        return []
-    text = judged.imbalance(cast(Sequence[Judged], items), config)
-    return [text] if text else []
+SFT = Objective(
+    "sft",
+    _encode_answers,
+    lambda model, batch, config, options: loss.summed(model, batch, options),
+    beta=0.0,
+)
 
 
-def layout_for(config: TrainConfig, layout: RowLayout) -> RowLayout:
-    """`layout`, or what corresponds to it for pairs and judged answers."""
-    if config.objective in preference.KINDS:
-        return preference.PAIR_LAYOUTS.get(layout, preference.PAIRS_PADDED)
-    if config.objective == KTO:
-        return judged.LAYOUTS.get(layout, judged.PADDED)
-    return layout
+def _of_pairs(name: str, losses: PairLosses) -> Objective:
+    return Objective(
+        name,
+        lambda loaded, rows, config, others: preference.encode_pairs(
+            loaded, rows, config.max_length
+        ),
+        partial(preference.summed, losses),
+        preference.batch_of,
+        column="chosen",
+        dataset_ja="好みの比較のデータセット（prompt・chosen・rejected）",
+    )
 
 
-def summed(
-    model: nn.Module, batch: Any, config: TrainConfig, options: loss.LossOptions = loss.PLAIN
-) -> mx.array:
-    """The loss over a batch as a scalar; of `PER_ROW` [1 + MARKS], the loss first."""
-    if config.objective in preference.KINDS:
-        return preference.summed(model, batch, config, options)
-    if config.objective == KTO:
-        return judged.summed(model, batch, config, options)
-    return loss.summed(model, batch, options)
+DPO = dataclasses.replace(
+    _of_pairs("dpo", preference.dpo), with_reference=preference.with_reference
+)
+ORPO = _of_pairs("orpo", preference.orpo)
+SIMPO = dataclasses.replace(_of_pairs("simpo", preference.simpo), beta=2.0, settings=("gamma",))
+KTO = Objective(
+    "kto",
+    lambda loaded, rows, config, others: judged.encode(loaded, rows, config.max_length, others),
+    judged.summed,
+    judged.batch_of,
+    settings=("desirable_weight", "undesirable_weight"),
+    column="label",
+    dataset_ja="○×の付いた答えのデータセット（prompt・completion・label）",
+    least_batch=2,
+    warning=judged.imbalance,
+    with_reference=judged.with_reference,
+    with_drift=judged.with_drift,
+)
+BY_NAME = {one.name: one for one in (SFT, DPO, ORPO, SIMPO, KTO)}
 
 
-def gradient_of(
-    model: nn.Module, config: TrainConfig, options: loss.LossOptions
-) -> Callable[[Any], tuple[mx.array, Any]]:
-    """`summed` of `PER_ROW`, with the gradients of the loss."""
-
-    def value(batch: Any) -> tuple[mx.array, mx.array]:
-        sums = summed(model, batch, config, options)
-        return sums[0], sums
-
-    gradient = nn.value_and_grad(model, value)
-
-    def of(batch: Any) -> tuple[mx.array, Any]:
-        (_, sums), gradients = gradient(batch)
-        return sums, gradients
-
-    return of
+def of(config: TrainConfig) -> Objective:
+    """That of settled settings; of others `sft`."""
+    return BY_NAME.get(config.objective, SFT)
 
 
-def with_reference(
-    model: nn.Module,
-    items: Sequence[Item],
-    config: TrainConfig,
-    layout: RowLayout,
-    progress: Progress,
-) -> Sequence[Item]:
-    """The items with what the untrained model says of them, where the objective asks for it."""
-    if config.objective == "dpo":
-        pairs = cast(Sequence[Pair], items)
-        return preference.with_reference(model, pairs, config.batch_size, layout, progress)
-    if config.objective == KTO:
-        answers = cast(Sequence[Judged], items)
-        return judged.with_reference(model, answers, config.batch_size, layout, progress)
-    return items
+def settled(config: TrainConfig, rows: Sequence[Row]) -> TrainConfig:
+    """With what the settings leave open: the objective as the rows ask for it, and its beta. Raises
+    InvalidSettings."""
+    objective = objective_for(config, rows)
+    if min(config.batch_size, len(rows)) < objective.least_batch:
+        least = f"1回の更新に{objective.least_batch}例以上が要ります。"
+        raise InvalidSettings(problems=[f"batch_size: {objective.name.upper()}では、{least}"])
+    beta = config.beta or objective.beta
+    return dataclasses.replace(config, objective=objective.name, beta=beta)
+
+
+def objective_for(config: TrainConfig, rows: Sequence[Row]) -> Objective:
+    """`auto` follows the rows. Raises InvalidSettings where they are not what the objective needs."""
+    columns = rows[0] if rows else {}
+    if config.objective == "auto":
+        return next((one for one in (DPO, KTO) if one.column in columns), SFT)
+    objective = of(config)
+    if objective.column and objective.column not in columns:
+        what = f"{objective.name} には、{objective.dataset_ja}が要ります。"
+        raise InvalidSettings(problems=[f"objective: {what}"])
+    return objective
+
+
+def has_setting(config: TrainConfig, name: str) -> bool:
+    """Whether a setting means something to the objective: some are another's alone."""
+    owners = [one for one in BY_NAME.values() if name in one.settings]
+    return not owners or of(config) in owners
 
 
 def named(marks: Sequence[float], prefix: str = "") -> dict[str, float]:

@@ -19,7 +19,7 @@ import numpy as np
 from mlx_finetuning.config import TrainConfig
 from mlx_finetuning.errors import NothingToLearn
 from mlx_finetuning.mlx_trainer.batches import batches
-from mlx_finetuning.mlx_trainer.batches.batches import Batch, RowLayout
+from mlx_finetuning.mlx_trainer.batches.batches import Batch, BuildBatch, RowLayout
 from mlx_finetuning.mlx_trainer.batches.examples import CacheSlot, Example, pair, shortened
 from mlx_finetuning.mlx_trainer.gradient import loss
 from mlx_finetuning.mlx_trainer.model.load import LoadedModel
@@ -27,7 +27,6 @@ from mlx_finetuning.progress import Progress, Step
 from mlx_finetuning.tokenization.rows import Row
 
 STAGE = "学習前のモデルの確率"
-KINDS = ("dpo", "orpo", "simpo")
 _SUREST = -1e-6
 """Mean log-probability from which odds are no longer told apart."""
 
@@ -117,25 +116,12 @@ def encode_pairs(loaded: LoadedModel, rows: Sequence[Row], max_length: int) -> l
 # --- batches -----------------------------------------------------------------------------
 
 
-def concatenated(pairs: Sequence[Pair]) -> PairBatch:
-    """All answers in one row, without padding."""
-    return _paired(pairs, batches.concatenated)
-
-
-def padded(pairs: Sequence[Pair]) -> PairBatch:
-    """A row per answer."""
-    return _paired(pairs, batches.padded)
-
-
-def _paired(pairs: Sequence[Pair], build: Callable[[Sequence[Example]], Batch]) -> PairBatch:
+def batch_of(build: BuildBatch, pairs: Sequence[Pair]) -> PairBatch:
+    """Both answers of each pair, one after the other."""
     answers = [answer for pair in pairs for answer in (pair.chosen, pair.rejected)]
     batch = build(answers)
     reference = np.array([pair.reference for pair in pairs], np.float32)
     return PairBatch(batch, batches.membership(answers, batch), mx.array(reference))
-
-
-PAIRS_PADDED = RowLayout(padded)
-PAIR_LAYOUTS = {batches.CONCATENATED: RowLayout(concatenated, batches.CONCATENATED_ROW)}
 
 
 # --- losses ------------------------------------------------------------------------------
@@ -149,24 +135,32 @@ def log_probabilities(
     return -(pairs.membership @ nats).reshape(-1, 2)
 
 
+PairLosses = Callable[[mx.array, PairBatch, TrainConfig], tuple[mx.array, mx.array]]
+"""[pairs, 2] nats of both answers to [pairs] losses, and by how much the chosen one leads."""
+
+
 def summed(
-    model: nn.Module, pairs: PairBatch, config: TrainConfig, options: loss.LossOptions = loss.PLAIN
+    of_pairs: PairLosses,
+    model: nn.Module,
+    pairs: PairBatch,
+    config: TrainConfig,
+    options: loss.LossOptions,
 ) -> mx.array:
     """[1 + MARKS] sums over all pairs: the loss, how often the chosen answer leads, and by how much."""
     nats = log_probabilities(model, pairs, options)
-    losses, margins = _LOSSES[config.objective](nats, pairs, config)
+    losses, margins = of_pairs(nats, pairs, config)
     leads = (margins > 0).astype(mx.float32)
     return mx.stack([losses.sum(), leads.sum(), margins.sum()])
 
 
-def _dpo(nats: mx.array, pairs: PairBatch, config: TrainConfig) -> tuple[mx.array, mx.array]:
+def dpo(nats: mx.array, pairs: PairBatch, config: TrainConfig) -> tuple[mx.array, mx.array]:
     """Rafailov et al. 2023, equation 7. Margins are between implicit rewards."""
     rewards = config.beta * (nats - pairs.reference)
     margins = rewards[:, 0] - rewards[:, 1]
     return -nn.log_sigmoid(margins), margins
 
 
-def _orpo(nats: mx.array, pairs: PairBatch, config: TrainConfig) -> tuple[mx.array, mx.array]:
+def orpo(nats: mx.array, pairs: PairBatch, config: TrainConfig) -> tuple[mx.array, mx.array]:
     """Hong et al. 2024, equation 6, with the mean log-probability of a token as an answer's."""
     lengths = pairs.membership.sum(1).reshape(-1, 2)
     mean = nats / lengths  # [pairs, 2]
@@ -176,15 +170,12 @@ def _orpo(nats: mx.array, pairs: PairBatch, config: TrainConfig) -> tuple[mx.arr
     return losses, config.beta * (mean[:, 0] - mean[:, 1])
 
 
-def _simpo(nats: mx.array, pairs: PairBatch, config: TrainConfig) -> tuple[mx.array, mx.array]:
+def simpo(nats: mx.array, pairs: PairBatch, config: TrainConfig) -> tuple[mx.array, mx.array]:
     """Meng et al. 2024, equation 6: no reference, the mean log-probability of a token as the reward,
     and a margin by which the better one has to lead."""
     rewards = config.beta * nats / pairs.membership.sum(1).reshape(-1, 2)
     margins = rewards[:, 0] - rewards[:, 1]
     return -nn.log_sigmoid(margins - config.gamma), margins
-
-
-_LOSSES = {"dpo": _dpo, "orpo": _orpo, "simpo": _simpo}
 
 
 # --- the reference -----------------------------------------------------------------------

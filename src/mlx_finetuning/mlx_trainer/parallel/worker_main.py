@@ -72,7 +72,7 @@ def serve(
     cache = None if cache_file is None else ActivationCache(model, cache_file)
     answer(answers, trainable.frozen_fingerprint(model))
     gradient = backward.gradient_for(model, config)
-    layout = objectives.layout_for(config, batches.CONCATENATED)
+    layout = objectives.of(config).layout(batches.CONCATENATED)
     while True:
         try:
             trained, examples, seed = pickle.load(source)

@@ -124,7 +124,7 @@ def row_layout(model: nn.Module, vocabulary: int, config: TrainConfig) -> RowLay
         is_exact, shared = concatenated_attention.is_exact(model, vocabulary), batches.CONCATENATED
     else:
         is_exact, shared = packed_attention.is_exact(model, vocabulary), batches.PACKED
-    return objectives.layout_for(config, shared if is_exact else batches.PADDED)
+    return objectives.of(config).layout(shared if is_exact else batches.PADDED)
 
 
 def processes(work: Workload) -> int:
@@ -181,7 +181,7 @@ def cache_bytes(work: Workload) -> int:
     # Noise on the embeddings makes every pass through the lower blocks another one.
     if not (config.keep_lower and is_reused) or config.neftune_alpha:
         return 0
-    if config.objective in objectives.PER_ROW or not work.layout.shares_rows:
+    if objectives.of(config).is_per_row or not work.layout.shares_rows:
         return 0
     if not skipped_work.lowest_trained(model) or not skipped_work.can_cache(model):
         return 0

@@ -92,10 +92,10 @@ def identity(
             return bool(config.continues)
         if name in ("wordings", "trackers"):
             return False  # the examples tell; nothing is learned by
-        return config.objective in objectives.OF_ONE.get(name, (config.objective,))
+        return objectives.has_setting(config, name)
 
     # Where the objective has no beta of its own, former versions had DPO's.
-    config = replace(config, beta=config.beta or objectives.BETAS["dpo"])
+    config = replace(config, beta=config.beta or objectives.DPO.beta)
     settings = [
         repr([entry for entry in sorted(as_dict(config, comma).items()) if counts(entry[0])])
         for comma in (",", ", ")

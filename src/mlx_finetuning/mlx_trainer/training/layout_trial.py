@@ -36,7 +36,7 @@ def trials(
     their factors.
     """
     config = objectives.settled(config, rows)
-    examples = objectives.encode(loaded, rows, config, rows)
+    examples = objectives.of(config).encode(loaded, rows, config, rows)
     mx.random.seed(config.seed)
     adapters.attach(loaded.model, config)
     factors = loaded.model.trainable_parameters()

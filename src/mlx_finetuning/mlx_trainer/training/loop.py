@@ -32,7 +32,7 @@ from mlx_finetuning.files import JsonObject
 from mlx_finetuning.jobs.results import Check, TrainResult
 from mlx_finetuning.mlx_trainer.batches import batches, row_warnings
 from mlx_finetuning.mlx_trainer.batches.examples import Example
-from mlx_finetuning.mlx_trainer.gradient import backward, judged, objectives
+from mlx_finetuning.mlx_trainer.gradient import backward, objectives
 from mlx_finetuning.mlx_trainer.gradient.judged import Judged
 from mlx_finetuning.mlx_trainer.gradient.objectives import Item
 from mlx_finetuning.mlx_trainer.kernels import cpu
@@ -108,8 +108,9 @@ def train(
     LossExploded, RunDoesNotFit, MemoryRunsOut, GradientWorkerLost, DiskFull, Interrupted.
     """
     config = objectives.settled(config, train_rows)
-    examples = objectives.encode(loaded, train_rows, config, train_rows)
-    held_out = objectives.encode(loaded, valid_rows, config, train_rows)
+    objective = objectives.of(config)
+    examples = objective.encode(loaded, train_rows, config, train_rows)
+    held_out = objective.encode(loaded, valid_rows, config, train_rows)
     if not examples:
         raise NoTrainingRows()
     limit = min(config.max_length, loaded.context_length)
@@ -117,7 +118,7 @@ def train(
     for text in (
         *row_warnings.lost_ends(cut_answers, len(train_rows), limit),
         *row_warnings.of_texts(loaded, train_rows),
-        *objectives.warnings(examples, config),
+        *filter(None, [objective.warning(examples, config)]),
     ):
         hooks.event("warning", text=text)
     cpu.keep_freed_memory()
@@ -130,7 +131,7 @@ def train(
     layout = workload.row_layout(loaded.model, len(loaded.tokenizer.vocab), config)
     # Asked of the untrained model, as what is replayed, so before a checkpoint is restored.
     examples, held_out = (
-        objectives.with_reference(loaded.model, items, config, layout, hooks.progress)
+        objective.with_reference(loaded.model, items, config.batch_size, layout, hooks.progress)
         for items in (examples, held_out)
     )
     replayed = replay.with_reference(loaded, replayed, layout, hooks.progress)
@@ -143,7 +144,7 @@ def train(
         cut_answers,
         parent,
     )
-    if config.objective == "sft" and config.supervise == "answers":
+    if not objective.is_per_row and config.supervise == "answers":
         run.check(selfcheck.supervision(loaded, train_rows, examples))
     return run.go(rehearsed=rehearsed)
 
@@ -281,7 +282,7 @@ class _Run:
         self._hooks.event("rehearsed", peak_memory_gb=peak_gb)
 
     def _sums(
-        self, team: workload.Team, examples: list[Item], seed: tuple[int, ...]
+        self, team: workload.Team, examples: Sequence[Item], seed: tuple[int, ...]
     ) -> backward.Sums:
         """Over all examples of an update, computed in as many parts as memory asks for."""
         first, *rest = memory_fit.parts(examples, self._state.micro_batch_size)
@@ -392,14 +393,15 @@ class _Run:
 
     # --- one update ----------------------------------------------------------------------
 
-    def _update(self, team: workload.Team, examples: list[Item], replayed: list[Item]) -> None:
+    def _update(
+        self, team: workload.Team, examples: Sequence[Item], replayed: Sequence[Item]
+    ) -> None:
         state, config = self._state, self._config
         number, began_s = state.update + 1, time.monotonic()
         arrays = trainable.of(self._model)
         before = _Sound(arrays.arrays(), self._optimizer.state)
         supervised = sum(example.targets for example in examples)
-        if config.objective == judged.KTO:
-            examples = self._with_drift(examples)
+        examples = self._with_drift(examples)
         if not self._model.training:  # a walk over all modules, that most updates need not take
             self._model.train()
         sums = self._sums(team, examples, (config.seed, number))
@@ -440,12 +442,13 @@ class _Run:
             }
         )
 
-    def _with_drift(self, examples: Sequence[Item]) -> list[Item]:
-        answers = cast(Sequence[Judged], examples)
-        at_once = self._state.micro_batch_size
-        return judged.with_drift(self._model, answers, at_once, self._work.layout)
+    def _with_drift(self, examples: Sequence[Item]) -> Sequence[Item]:
+        at_once, objective = self._state.micro_batch_size, objectives.of(self._config)
+        return objective.with_drift(self._model, examples, at_once, self._work.layout)
 
-    def _require_sound(self, value: float, norm: float, update: int, examples: list[Item]) -> None:
+    def _require_sound(
+        self, value: float, norm: float, update: int, examples: Sequence[Item]
+    ) -> None:
         """Raises LossNotFinite, LossExploded, after the last sound weights were saved."""
         rows = [example.row for example in examples]
         first = value if self._state.first_loss is None else self._state.first_loss
@@ -474,9 +477,7 @@ class _Run:
         state = self._state
         self._model.eval()
         sums, count, began_s = np.zeros(1), 0, time.monotonic()
-        held_out = self._held_out
-        if self._config.objective == judged.KTO:
-            held_out = self._with_drift(held_out)
+        held_out = self._with_drift(self._held_out)
         found = list(batches.once(held_out, self._config.batch_size, self._work.layout))
         for number, batch in enumerate(found):
             self._time_left.validated(number, time.monotonic() - began_s)

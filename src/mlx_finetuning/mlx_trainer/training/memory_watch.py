@@ -9,6 +9,7 @@ from collections.abc import Iterator
 
 from mlx_finetuning.config import TrainConfig
 from mlx_finetuning.errors import MemoryRunsOut
+from mlx_finetuning.mlx_trainer.gradient import objectives
 from mlx_finetuning.mlx_trainer.model import card_memory
 from mlx_finetuning.mlx_trainer.parallel import workload
 from mlx_finetuning.mlx_trainer.parallel.workload import Workload
@@ -105,7 +106,7 @@ class MemoryWatch:
 
 def _warnings(work: Workload, fit: memory_fit.MemoryFit) -> Iterator[str]:
     """How updates are computed otherwise than asked for, and what that costs."""
-    if not work.layout.shares_rows and work.config.objective == "sft":
+    if not work.layout.shares_rows and not objectives.of(work.config).is_per_row:
         yield (
             "このモデルの層では、複数の例を1行に並べて計算できません。"
             "例ごとに行を分け、余白で長さをそろえます。時間は増え、結果は変わりません。"

@@ -123,7 +123,7 @@ def prepare(
 
 def _hindrance(loaded: LoadedModel, rows: Sequence[Row], config: TrainConfig) -> str:
     """Why the run cannot replay anything, or should not; empty if it can."""
-    if objectives.objective_for(config, rows) in objectives.PER_ROW:
+    if objectives.objective_for(config, rows).is_per_row:
         return "好みの比較の学習では、しません。"
     if any("text" in row for row in rows):
         return "文章の続きを学習するときは、しません。"
