@@ -75,7 +75,7 @@ def _worked(paths: JobPaths, reporter: Reporter) -> int:
 def _work(paths: JobPaths, reporter: Reporter) -> None:
     job = jobs.read_job(paths)
     workspace = Workspace(Path(job.workspace))
-    if job.kind in kinds.WITHOUT_DEVICE:
+    if not kinds.of(job.kind).needs_device:
         reporter.start()
         _run(job, workspace, paths, reporter)
         return

@@ -14,8 +14,8 @@ from mlx_finetuning.cli import text
 from mlx_finetuning.cli.runs import as_json
 from mlx_finetuning.cli.session import CommandResult, Session, command
 from mlx_finetuning.config import ENGINES, GOALS, TrainConfig, as_dict
+from mlx_finetuning.jobs import kinds
 from mlx_finetuning.jobs.ending import ending
-from mlx_finetuning.jobs.kinds import name_ja
 from mlx_finetuning.jobs.results import Estimate, TrainResult
 from mlx_finetuning.progress import Progress, Step
 from mlx_finetuning.utils.goals import GOALS_JA
@@ -122,7 +122,7 @@ def train(
         what = "シミュレーション" if chosen.engine == "simulation" else "学習"
     click.echo(f"{what}を始めました: {run_id}", err=True)
     if waits_for := session.studio.jobs.before(run_id):
-        names = "、".join(f"{name_ja(job.kind)} {job.run_id}".strip() for job in waits_for)
+        names = "、".join(f"{kinds.of(job.kind).name_ja} {job.run_id}".strip() for job in waits_for)
         click.echo(f"順番待ちです。先の作業（{names}）が終わると始まります。", err=True)
     if detach:
         run = session.studio.runs.show(run_id)

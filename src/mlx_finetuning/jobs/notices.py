@@ -12,8 +12,8 @@ import subprocess
 import sys
 
 from mlx_finetuning.errors import StudioError
-from mlx_finetuning.jobs import jobs, queue, runs, status
-from mlx_finetuning.jobs.kinds import ENDINGS_JA, SILENT, name_ja
+from mlx_finetuning.jobs import jobs, kinds, queue, runs, status
+from mlx_finetuning.jobs.kinds import ENDINGS_JA
 from mlx_finetuning.workspace import JobPaths, Workspace
 
 PRODUCT = "mlx-finetuning"
@@ -44,7 +44,7 @@ def tell_end(workspace: Workspace, paths: JobPaths) -> None:
     """Say how a job ended and of what it was; a stage of おまかせ is left to its end."""
     with contextlib.suppress(StudioError, OSError, subprocess.SubprocessError):
         job, state = jobs.read_job(paths), status.on_disk(paths).state
-        if job.kind in SILENT or state not in ENDINGS_JA:
+        if not kinds.of(job.kind).is_told or state not in ENDINGS_JA:
             return
         living = queue.living_jobs(workspace) if job.run_id and job.kind != "auto" else []
         if any(other.kind == "auto" and other.run_id == job.run_id for other in living):
@@ -53,7 +53,7 @@ def tell_end(workspace: Workspace, paths: JobPaths) -> None:
         if job.run_id:
             run = runs.show(workspace, job.run_id)
             text = run.title
-        tell(f"{name_ja(job.kind)}{ENDINGS_JA[state]}", text)
+        tell(f"{kinds.of(job.kind).name_ja}{ENDINGS_JA[state]}", text)
 
 
 def tell(title: str, text: str) -> None:

@@ -12,8 +12,7 @@ from dataclasses import dataclass
 
 from mlx_finetuning import files
 from mlx_finetuning.errors import StudioError
-from mlx_finetuning.jobs import jobs, status
-from mlx_finetuning.jobs.kinds import WITHOUT_DEVICE
+from mlx_finetuning.jobs import jobs, kinds, status
 from mlx_finetuning.jobs.status import JobState
 from mlx_finetuning.workspace import JobPaths, Workspace
 
@@ -78,7 +77,7 @@ def before(workspace: Workspace, paths: JobPaths) -> list[LivingJob]:
         job
         for job in living_jobs(workspace)
         if job.paths.folder != paths.folder
-        and job.kind not in WITHOUT_DEVICE
+        and kinds.of(job.kind).needs_device
         and (job.status.state != JobState.QUEUED or _rank(job.paths, job.status) < mine)
     ]
 

@@ -265,7 +265,7 @@ def start_later_job(
     """Start a job on what the run trained. Raises RunNotFound, RunIsSimulated, RunNotReady,
     RunHasNoDataset."""
     run = require_trained(workspace, run_id)
-    if kind in kinds.NEED_ROWS and not run.dataset:
+    if kinds.of(kind).needs_rows and not run.dataset:
         raise RunHasNoDataset(run_id=run_id)
     paths = workspace.run(run_id).later_job(jobs.new_name(kind))
     jobs.launch(paths, Job(kind, str(workspace.root), run_id, dict(settings)))

@@ -12,6 +12,7 @@ import importlib
 from collections.abc import Callable
 from typing import TYPE_CHECKING, cast
 
+from mlx_finetuning.jobs import kinds
 from mlx_finetuning.jobs.context import TaskContext
 
 if TYPE_CHECKING:
@@ -19,15 +20,9 @@ if TYPE_CHECKING:
 
 Task = Callable[[TaskContext], "DataclassInstance"]
 
-KINDS = (
-    *("train", "merge", "import_adapter", "dry_run", "evaluate", "export", "verify", "certify"),
-    *("deploy", "serve_model", "download_model", "preview", "auto", "tune", "share"),
-    *("reword", "refuse", "batch_test", "read_documents", "generate", "layouts"),
-)
-
 
 def load(kind: str) -> Task:
     """The `run` function of `tasks/<kind>.py`; imports what that task needs, and no other's."""
-    if kind not in KINDS:
+    if not kinds.of(kind).has_task:
         raise ValueError(f"unknown kind of job: {kind}")
     return cast(Task, importlib.import_module(f"{__name__}.{kind}").run)

@@ -14,7 +14,8 @@ from dataclasses import dataclass
 import streamlit as st
 
 from mlx_finetuning.errors import StudioError
-from mlx_finetuning.jobs.kinds import ENDINGS_JA, SILENT, name_ja
+from mlx_finetuning.jobs import kinds
+from mlx_finetuning.jobs.kinds import ENDINGS_JA
 from mlx_finetuning.jobs.queue import LivingJob
 from mlx_finetuning.ui.components.jobs import share_done
 from mlx_finetuning.ui.components.text import plain
@@ -59,7 +60,7 @@ def watch(page: str) -> None:
             title = text if told_on == page else page
             if living:
                 job = next(iter(living.values()))
-                title = f"{share_done(job.status)} {name_ja(job.kind)}中".strip()
+                title = f"{share_done(job.status)} {kinds.of(job.kind).name_ja}中".strip()
             st.set_page_config(page_title=f"{title} | {PRODUCT}")
 
     # No fragment where nothing lives: `components.jobs.follow` says what a former timer would do.
@@ -71,7 +72,7 @@ def watch(page: str) -> None:
 
 def _living_jobs() -> dict[str, LivingJob]:
     """By folder."""
-    jobs = (job for job in studio().jobs.living() if job.kind not in SILENT)
+    jobs = (job for job in studio().jobs.living() if kinds.of(job.kind).is_told)
     return {str(job.paths.folder): job for job in jobs}
 
 
@@ -92,7 +93,7 @@ def _tell(job: LivingJob, page: str) -> None:
             kind = job.kind
             if kind == "export" and app.jobs.settings(job.run_id, name).get("advise"):
                 kind = "advise"
-            text = f"{name_ja(kind)}{ENDINGS_JA[status.state]}"
+            text = f"{kinds.of(kind).name_ja}{ENDINGS_JA[status.state]}"
             st.toast(f"**{text}**　{plain(subject)}", icon=ending.icon, duration="long")
             st.session_state[TOLD] = (page, f"{ending.mark} {text}")
             if app.preferences.notifies():

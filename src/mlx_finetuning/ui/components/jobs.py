@@ -12,7 +12,7 @@ from typing import Literal
 import streamlit as st
 
 from mlx_finetuning.errors import StudioError
-from mlx_finetuning.jobs.kinds import name_ja
+from mlx_finetuning.jobs import kinds
 from mlx_finetuning.jobs.runs import LaterJob
 from mlx_finetuning.jobs.status import JobState, JobStatus
 from mlx_finetuning.ui.components.errors import show_error
@@ -126,7 +126,7 @@ def draw_job(run_id: str, job: LaterJob, subject: str = "") -> None:
 
     def draw(status: JobStatus) -> None:
         with st.container(horizontal=True, vertical_alignment="center"):
-            kind = name_ja(job.kind)
+            kind = kinds.of(job.kind).name_ja
             st.markdown(f"**{kind}**　{plain(subject)}".rstrip(), width="content")
             state_badge(status.state)
             can_stop = status.is_living and status.state != "stopping"

@@ -7,7 +7,7 @@ from collections.abc import Sequence
 import streamlit as st
 
 from mlx_finetuning.doctor import Diagnosis, DiagnosisItem
-from mlx_finetuning.jobs.kinds import name_ja
+from mlx_finetuning.jobs import kinds
 from mlx_finetuning.jobs.runs import Run
 from mlx_finetuning.ui import sample, sitemap
 from mlx_finetuning.ui.components import stepper
@@ -50,7 +50,9 @@ def draw_living_jobs() -> None:
         for job in living:
             with st.container(border=True):
                 with st.container(horizontal=True, vertical_alignment="center"):
-                    st.markdown(f"**{name_ja(job.kind)}**　{plain(job.run_id)}", width="content")
+                    st.markdown(
+                        f"**{kinds.of(job.kind).name_ja}**　{plain(job.run_id)}", width="content"
+                    )
                     state_badge(job.status.state)
                     if job.status.state == "stalled" and st.button(
                         "強制終了",

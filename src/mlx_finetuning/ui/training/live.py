@@ -7,7 +7,7 @@ import streamlit as st
 from mlx_finetuning.config import TrainConfig
 from mlx_finetuning.errors import StudioError
 from mlx_finetuning.experiment_tracker.evaluation.results import UNFINISHED
-from mlx_finetuning.jobs.kinds import name_ja
+from mlx_finetuning.jobs import kinds
 from mlx_finetuning.jobs.metrics import Metrics
 from mlx_finetuning.jobs.runs import Run
 from mlx_finetuning.jobs.status import JobStatus
@@ -47,7 +47,7 @@ def draw_run(run_id: str) -> None:
             st.warning(f"読めない記録があります: {'、'.join(run.problems)}。残りを表示します。")
         if run.status.state == "queued":
             before = [
-                f"{name_ja(job.kind)}（{job.run_id or job.paths.folder.name}）"
+                f"{kinds.of(job.kind).name_ja}（{job.run_id or job.paths.folder.name}）"
                 for job in studio().jobs.before(run.run_id)
             ]
             told = f"順番待ちです。{'、'.join(before) or '前の作業'}が終わると始まります。"
