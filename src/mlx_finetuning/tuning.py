@@ -43,6 +43,7 @@ MARGIN = 0.9
 RATES, RANKS, UPDATES, WORDINGS = (1 / 3, 1.0, 3.0), (0.5, 1.0, 4.0), (0.5, 1.0, 2.0), (0.0, 0.5)
 """What choices multiply the usual rate, rank and updates by, and the shares of other wordings."""
 USUAL_REPLAY = -1
+"""Of a choice, as it stands in `plan.json`: what the usual settings replay."""
 HIGHEST_RATE = 5e-3
 
 
@@ -57,7 +58,7 @@ class Choice:
     wordings: float = 0.0
     """Share of questions that are learned in other words, made mechanically."""
     replay: int = USUAL_REPLAY
-    """Replayed examples of an update: as many as usual, or so many."""
+    """Examples of an update, or `USUAL_REPLAY`."""
 
     def settings(self, base: TrainConfig, share: float = 1.0) -> TrainConfig:
         """Of a run with so much of the updates; its alpha keeps its proportion to the rank."""
@@ -105,6 +106,11 @@ class Speed:
     replayed_s: float = 0.0
     """By which each of them lengthens an update."""
 
+    def fixed_s(self, share: float) -> float:
+        """What a trial with so much of the updates takes beside them."""
+        validations = LAST_VALIDATIONS if share == 1 else 2
+        return self.start_s + validations * self.validation_s + self.score_s
+
 
 @dataclass(frozen=True)
 class Plan:
@@ -123,11 +129,10 @@ class Plan:
 
     def trial_s(self, choice: Choice, share: float) -> float:
         """What a trial is expected to take."""
-        speed, validations = self.speed, LAST_VALIDATIONS if share == 1 else 2
-        fixed_s = speed.start_s + validations * speed.validation_s + speed.score_s
+        speed = self.speed
         more = 0 if choice.replay == USUAL_REPLAY else choice.replay - speed.replayed
         update_s = max(speed.update_s + more * speed.replayed_s, 0.0)
-        return share * choice.updates * update_s + fixed_s
+        return share * choice.updates * update_s + speed.fixed_s(share)
 
 
 @dataclass(frozen=True)
@@ -169,13 +174,14 @@ class Trial:
 
 
 def choices(
-    base: TrainConfig, count: int, *, rewords: bool, replay: int = USUAL_REPLAY
+    base: TrainConfig, count: int, *, rewords: bool, replay: int | None = None
 ) -> tuple[Choice, ...]:
     """The usual settings, then others, the likeliest to matter first; always the same for a seed.
 
     rewords: whether other wordings of questions can be made. replay: how many examples are replayed
-    where more is to be kept than usual; `USUAL_REPLAY` where nothing else can be tried.
+    where more is to be kept than usual; None where nothing else can be tried.
     """
+    more = USUAL_REPLAY if replay is None else replay
     usual = Choice(base.learning_rate, base.rank, base.iterations)
 
     def changed(
@@ -195,7 +201,7 @@ def choices(
 
     found = [usual, changed(rank=4.0), changed(rate=3.0)]
     found += [changed(rank=4.0, wordings=0.5), changed(wordings=0.5)] if rewords else []
-    found += [changed(rate=3.0, replay=replay), changed(rank=4.0, replay=replay)]
+    found += [changed(rate=3.0, replay=more), changed(rank=4.0, replay=more)]
     found += [changed(updates=2.0), changed(rank=4.0, rate=1 / 3), changed(rate=1 / 3)]
     others = [
         changed(rate, updates, rank, wordings, kept)
@@ -203,7 +209,7 @@ def choices(
         for updates in UPDATES
         for rank in RANKS
         for wordings in (WORDINGS if rewords else WORDINGS[:1])
-        for kept in (USUAL_REPLAY, replay)
+        for kept in (USUAL_REPLAY, more)
     ]
     random.Random(base.seed).shuffle(others)
     return tuple(dict.fromkeys(found + others))[:count]
@@ -215,7 +221,7 @@ def plan(
     speed: Speed,
     *,
     rewords: bool,
-    replay: int = USUAL_REPLAY,
+    replay: int | None = None,
 ) -> Plan:
     """As many choices as fit into the time, the usual ones at least; `rewords` and `replay` as for
     `choices`.
@@ -227,8 +233,7 @@ def plan(
     left_s = MARGIN * (seconds - speed.spent_s)
 
     def made(count: int, share: float, rungs: tuple[float, ...], finalists: int) -> Plan:
-        nothing = Plan(seconds, speed, (Choice(base.learning_rate, base.rank, 0),))
-        most = (share * left_s - nothing.trial_s(nothing.choices[0], 1.0)) / speed.update_s
+        most = (share * left_s - speed.fixed_s(1.0)) / speed.update_s
         updates = max(min(base.iterations, int(most)), LEAST_UPDATES)
         start = dataclasses.replace(base, iterations=updates)
         tried = choices(start, count, rewords=rewords, replay=replay)

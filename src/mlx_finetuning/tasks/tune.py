@@ -28,6 +28,7 @@ from mlx_finetuning.utils import goals
 
 if TYPE_CHECKING:
     from mlx_finetuning.mlx_trainer.batches.examples import Example
+    from mlx_finetuning.tasks.trials import Bench
 
 MEASURING = "速さの測定"
 REPLAY_FROM_S = 240.0
@@ -102,140 +103,150 @@ def run(context: TaskContext) -> Tuned:
     from mlx_finetuning import mlx_trainer
 
     mlx_trainer.for_training()
-    tuned = _Tuning(context).go()
+    tuned = _begun(context).go()
     journey, later = context.config.get("journey"), runs.later_jobs(context.workspace, tuned.run_id)
     if journey and not any(job.kind == "auto" for job in later):
         runs.start_later_job(context.workspace, tuned.run_id, "auto", journey)
     return tuned
 
 
+def _begun(context: TaskContext) -> _Tuning:
+    """With the base loaded, and the plan made unless an earlier sitting did."""
+    from mlx_finetuning.tasks import train, trials
+
+    settings = config.load(TrainConfig, context.config["settings"])
+    record = Record(context.paths.folder)
+    plan = record.plan()
+    earlier_s = sum(trial.seconds for trial in record.trials())
+    began_s = time.monotonic() - earlier_s - (plan.speed.spent_s if plan else 0.0)
+    model = bases.resolve(settings.model, context.workspace)
+    train_rows, valid_rows = train.read_splits(context, settings.dataset)
+    context.progress(Step("モデルの読み込み", 0, 0))
+    loaded = train.load_for(train_rows, model, settings)
+    asked, goal = _held_out(train_rows, valid_rows), str(context.config["goal"])
+    bench = trials.Bench(context, loaded, train_rows, valid_rows, goal, asked)
+    bench = replace(bench, known=bench.general(context.progress))
+    if plan is None:
+        plan = _planned(bench, settings, began_s)
+        record.keep_plan(plan)
+    return _Tuning(bench, settings, model, record, plan, began_s)
+
+
+def _held_out(train_rows: Sequence[Row], valid_rows: Sequence[Row]) -> list[Row]:
+    from mlx_finetuning.mlx_trainer.inference import grade
+    from mlx_finetuning.tasks import trials
+
+    shown = [row for row in valid_rows if grade.is_question(row) or "text" in row]
+    rows = questions.evenly(shown, trials.SCORED)
+    if len(rows) < trials.LEAST_ROWS:
+        taught = [row for row in train_rows if grade.is_question(row)]
+        rows += questions.evenly(questions.reworded(taught), trials.SCORED - len(rows))
+    if not rows:
+        problem = "dataset: 比べるための、教えていない行がありません。"
+        raise InvalidSettings(problems=[problem])
+    return rows
+
+
+def _planned(bench: Bench, settings: TrainConfig, began_s: float) -> Plan:
+    """From the speed of a few updates, which also show that the run fits."""
+    from mlx_finetuning.mlx_trainer.model import adapter_layers
+    from mlx_finetuning.mlx_trainer.parallel import workload
+    from mlx_finetuning.mlx_trainer.training import estimate
+
+    context = bench.context
+    context.progress(Step(MEASURING, 0, 0))
+    seconds = float(context.config["seconds"])
+    usual = _self_answers(bench, settings)
+    replayed = min(workload.REPLAYED, len(usual))
+    replay, said = None, usual
+    # Whoever set a number has chosen; and what was never known cannot be kept.
+    is_open = settings.replay < 0 and bench.known
+    if is_open and (usual or seconds >= REPLAY_FROM_S):
+        said = usual or _self_answers(bench, replace(settings, replay=workload.REPLAYED))
+        replay = replayed + workload.REPLAYED if said else None
+    before_s = time.monotonic()
+    found = estimate.estimate(
+        *(bench.loaded, bench.train_rows, bench.valid_rows, settings, context.progress),
+        usual,
+    )
+    if not found.fits:
+        raise RunDoesNotFit(
+            needed_gb=found.peak_memory_gb,
+            available_gb=found.available_gb,
+            batch_size=found.batch_size,
+            largest=found.largest_batch_size,
+        )
+    adapter_layers.detach(bench.loaded)
+    validations = 1 + -(-found.updates // settings.validate_every)
+    validation_s = (found.total_s - found.updates * found.seconds_per_update) / validations
+    measured_s = time.monotonic() - before_s
+    before_s = time.monotonic()
+    bench.score(context.progress)
+    update_s = max(found.seconds_per_update, 1e-4)
+    speed = Speed(
+        update_s=update_s,
+        score_s=round(time.monotonic() - before_s, 3),
+        validation_s=round(validation_s, 3),
+        start_s=round(max(measured_s - estimate.SECONDS - validation_s, 0.0), 3),
+        spent_s=round(time.monotonic() - began_s, 3),
+        replayed=replayed,
+        replayed_s=round(update_s * _share_of_update(bench, settings, said), 5),
+    )
+    rewords = bench.goal in goals.COUNTED
+    return tuning.plan(settings, seconds, speed, rewords=rewords, replay=replay)
+
+
+def _self_answers(bench: Bench, settings: TrainConfig) -> Sequence[Example]:
+    """What a run with these settings replays."""
+    from mlx_finetuning.mlx_trainer.training import replay
+
+    cache, progress = bench.context.workspace.self_answers, bench.context.progress
+    said = replay.prepare(bench.loaded, bench.train_rows, settings, cache, None, progress)
+    return said.examples
+
+
+def _share_of_update(bench: Bench, settings: TrainConfig, said: Sequence[Example]) -> float:
+    """Of a replayed example's tokens in those of an update of rows."""
+    from mlx_finetuning.mlx_trainer.batches import examples
+
+    rows = questions.evenly(bench.train_rows, MEASURED_ROWS)
+    lengths = [
+        len(one.tokens)
+        for row in rows
+        for one in examples.sequences(bench.loaded, row, settings.supervise)
+    ]
+    update = settings.batch_size * sum(lengths) / max(len(rows), 1)
+    return sum(len(one.tokens) for one in said) / len(said) / update if said and update else 0.0
+
+
+@dataclass(frozen=True)
 class _Tuning:
     """A tuning from its first trial, or the one it was stopped in, to its result."""
 
-    def __init__(self, context: TaskContext) -> None:
-        self._context = context
-        self._settings = config.load(TrainConfig, context.config["settings"])
-        self._goal = str(context.config["goal"])
-        self._record = Record(context.paths.folder)
-        self._began_s = time.monotonic()
-        earlier = self._record.plan()
-        done_s = sum(trial.seconds for trial in self._record.trials())
-        self._before_s = done_s + (earlier.speed.spent_s if earlier else 0.0)
-        """Of earlier sittings."""
+    bench: Bench
+    settings: TrainConfig
+    """The usual ones."""
+    model: Path
+    record: Record
+    plan: Plan
+    began_s: float
+    """As if it had been done in one sitting."""
 
     @property
     def _spent_s(self) -> float:
-        return self._before_s + time.monotonic() - self._began_s
+        return time.monotonic() - self.began_s
 
     def go(self) -> Tuned:
-        from mlx_finetuning.tasks import train, trials
-
-        context, settings = self._context, self._settings
-        self._model = bases.resolve(settings.model, context.workspace)
-        train_rows, valid_rows = train.read_splits(context, settings.dataset)
-        context.progress(Step("モデルの読み込み", 0, 0))
-        loaded = train.load_for(train_rows, self._model, settings)
-        asked = self._held_out(train_rows, valid_rows)
-        bench = trials.Bench(context, loaded, train_rows, valid_rows, self._goal, asked)
-        self._bench = replace(bench, known=bench.general(context.progress))
-        self._plan = self._record.plan() or self._planned()
+        """Raises what training raises, and Interrupted."""
         self._halve()
         trained = self._finalists()
-        final = tuning.winner(trained, settings.seed)
+        final = tuning.winner(trained, self.settings.seed)
         return self._result(final, trained)
-
-    def _held_out(self, train_rows: Sequence[Row], valid_rows: Sequence[Row]) -> list[Row]:
-        from mlx_finetuning.mlx_trainer.inference import grade
-        from mlx_finetuning.tasks import trials
-
-        shown = [row for row in valid_rows if grade.is_question(row) or "text" in row]
-        rows = questions.evenly(shown, trials.SCORED)
-        if len(rows) < trials.LEAST_ROWS:
-            taught = [row for row in train_rows if grade.is_question(row)]
-            rows += questions.evenly(questions.reworded(taught), trials.SCORED - len(rows))
-        if not rows:
-            problem = "dataset: 比べるための、教えていない行がありません。"
-            raise InvalidSettings(problems=[problem])
-        return rows
-
-    def _planned(self) -> Plan:
-        """From the speed of a few updates, which also show that the run fits."""
-        from mlx_finetuning.mlx_trainer.model import adapter_layers
-        from mlx_finetuning.mlx_trainer.parallel import workload
-        from mlx_finetuning.mlx_trainer.training import estimate
-
-        context, bench = self._context, self._bench
-        context.progress(Step(MEASURING, 0, 0))
-        seconds = float(context.config["seconds"])
-        usual = self._self_answers(self._settings.replay)
-        replayed = min(workload.REPLAYED, len(usual))
-        replay, said = tuning.USUAL_REPLAY, usual
-        # Whoever set a number has chosen; and what was never known cannot be kept.
-        is_open = self._settings.replay == tuning.USUAL_REPLAY and bench.known
-        if is_open and (usual or seconds >= REPLAY_FROM_S):
-            said = usual or self._self_answers(workload.REPLAYED)
-            replay = replayed + workload.REPLAYED if said else tuning.USUAL_REPLAY
-        before_s = time.monotonic()
-        found = estimate.estimate(
-            *(bench.loaded, bench.train_rows, bench.valid_rows, self._settings, context.progress),
-            usual,
-        )
-        if not found.fits:
-            raise RunDoesNotFit(
-                needed_gb=found.peak_memory_gb,
-                available_gb=found.available_gb,
-                batch_size=found.batch_size,
-                largest=found.largest_batch_size,
-            )
-        adapter_layers.detach(bench.loaded)
-        validations = 1 + -(-found.updates // self._settings.validate_every)
-        validation_s = (found.total_s - found.updates * found.seconds_per_update) / validations
-        measured_s = time.monotonic() - before_s
-        before_s = time.monotonic()
-        bench.score(context.progress)
-        update_s = max(found.seconds_per_update, 1e-4)
-        speed = Speed(
-            update_s=update_s,
-            score_s=round(time.monotonic() - before_s, 3),
-            validation_s=round(validation_s, 3),
-            start_s=round(max(measured_s - estimate.SECONDS - validation_s, 0.0), 3),
-            spent_s=round(self._spent_s, 3),
-            replayed=replayed,
-            replayed_s=round(update_s * self._share_of_update(said), 5),
-        )
-        rewords = self._goal in goals.COUNTED
-        plan = tuning.plan(self._settings, seconds, speed, rewords=rewords, replay=replay)
-        self._record.keep_plan(plan)
-        return plan
-
-    def _self_answers(self, replay: int) -> Sequence[Example]:
-        """What a run with that setting replays."""
-        from mlx_finetuning.mlx_trainer.training import replay as replaying
-
-        settings = replace(self._settings, replay=replay)
-        cache, bench = self._context.workspace.self_answers, self._bench
-        return replaying.prepare(
-            bench.loaded, bench.train_rows, settings, cache, None, self._context.progress
-        ).examples
-
-    def _share_of_update(self, said: Sequence[Example]) -> float:
-        """Of a replayed example's tokens in those of an update of rows."""
-        from mlx_finetuning.mlx_trainer.batches import examples
-
-        bench, settings = self._bench, self._settings
-        rows = questions.evenly(bench.train_rows, MEASURED_ROWS)
-        lengths = [
-            len(one.tokens)
-            for row in rows
-            for one in examples.sequences(bench.loaded, row, settings.supervise)
-        ]
-        update = settings.batch_size * sum(lengths) / max(len(rows), 1)
-        return sum(len(one.tokens) for one in said) / len(said) / update if said and update else 0.0
 
     def _halve(self) -> None:
         """Compare, and let the better half go on, until it is settled or the time is up."""
-        left = list(range(len(self._plan.choices)))
-        for share in self._plan.rungs:
+        left = list(range(len(self.plan.choices)))
+        for share in self.plan.rungs:
             if len(left) == 1:
                 return
             rung = []
@@ -243,7 +254,7 @@ class _Tuning:
                 if self._is_time_up(number, share):
                     return
                 rung.append(self._trial(number, share))
-            if tuning.is_settled(rung, self._settings.seed):
+            if tuning.is_settled(rung, self.settings.seed):
                 return
             best = tuning.ranked(rung)[: tuning.survivors_of(len(rung))]
             left = sorted(trial.number for trial in best)
@@ -251,25 +262,25 @@ class _Tuning:
     def _is_time_up(self, number: int, share: float) -> bool:
         """Whether another trial would leave too little time for the last run; said once, it stays."""
         # Last runs come behind all others, and must not change what was said of these.
-        done = sum(trial.share <= share or trial.share < 1 for trial in self._record.trials())
-        if self._record.is_time_up(done):
+        done = sum(trial.share <= share or trial.share < 1 for trial in self.record.trials())
+        if self.record.is_time_up(done):
             return True
         if self._done(number, share) or not done:
             return False
-        plan = self._plan
+        plan = self.plan
         last_s = max(plan.trial_s(choice, 1.0) for choice in plan.choices) if share < 1 else 0.0
         needed_s = self._pace() * (plan.trial_s(plan.choices[number], share) + last_s)
-        if self._spent_s + needed_s <= self._plan.seconds:
+        if self._spent_s + needed_s <= self.plan.seconds:
             return False
-        self._record.append(TimeUp(done))
+        self.record.append(TimeUp(done))
         return True
 
     def _finalists(self) -> list[Trial]:
         """The choices that are trained to the end, the best of those compared first."""
-        plan = self._plan
+        plan = self.plan
         numbers = list(range(len(plan.choices)))
         if plan.rungs:
-            numbers = tuning.finalists(self._compared(), plan.finalists, self._settings.seed)
+            numbers = tuning.finalists(self._compared(), plan.finalists, self.settings.seed)
         trained = [self._trial(numbers[0], 1.0)]
         for number in numbers[1:]:
             if self._is_time_up(number, 1.0):
@@ -279,51 +290,51 @@ class _Tuning:
 
     def _pace(self) -> float:
         """What trials took, in multiples of what was expected."""
-        done = self._record.trials()
-        expected = sum(self._plan.trial_s(trial.choice, trial.share) for trial in done)
+        done = self.record.trials()
+        expected = sum(self.plan.trial_s(trial.choice, trial.share) for trial in done)
         return sum(trial.seconds for trial in done) / expected if done and expected else 1.0
 
     def _compared(self) -> list[Trial]:
         """The trials among which the winner is: of the longest rung that has two, or all there are."""
-        done = [trial for trial in self._record.trials() if trial.share < 1]
-        for share in reversed(self._plan.rungs):
+        done = [trial for trial in self.record.trials() if trial.share < 1]
+        for share in reversed(self.plan.rungs):
             rung = [trial for trial in done if trial.share == share]
-            if len(rung) > 1 or (rung and share == self._plan.rungs[0]):
+            if len(rung) > 1 or (rung and share == self.plan.rungs[0]):
                 return rung
-        usual = Trial(0, self._plan.choices[0], 0.0, "", Score((), (), 0.0), 0.0)
+        usual = Trial(0, self.plan.choices[0], 0.0, "", Score((), (), 0.0), 0.0)
         return done or [usual]
 
     # --- one trial -----------------------------------------------------------------------
 
     def _done(self, number: int, share: float) -> Trial | None:
-        found = (one for one in self._record.trials() if (one.number, one.share) == (number, share))
+        found = (one for one in self.record.trials() if (one.number, one.share) == (number, share))
         return next(found, None)
 
     def _trial(self, number: int, share: float) -> Trial:
         """The trial of a choice, done now unless it is done already."""
         if done := self._done(number, share):
             return done
-        choice, workspace = self._plan.choices[number], self._context.workspace
-        settings = choice.settings(self._settings, share)
-        run_id = self._record.started(number, share)
+        choice, workspace = self.plan.choices[number], self.bench.context.workspace
+        settings = choice.settings(self.settings, share)
+        run_id = self.record.started(number, share)
         if run_id is None or not workspace.run(run_id).folder.is_dir():
-            draft = runs.prepared(workspace, settings, self._model)
+            draft = runs.prepared(workspace, settings, self.model)
             run_id = draft.job.run_id
-            self._record.append(Started(number, share, run_id))
+            self.record.append(Started(number, share, run_id))
             jobs.create(draft.paths, draft.job, draft.add_files).release()
         began_s = time.monotonic()
-        score = self._bench.run(settings, run_id, self._progress(number, share))
+        score = self.bench.run(settings, run_id, self._progress(number, share))
         took_s = round(time.monotonic() - began_s, 3)
         trial = Trial(number, choice, share, run_id, score, took_s)
-        self._record.append(trial)
-        self._context.event(
+        self.record.append(trial)
+        self.bench.context.event(
             "trial", run_id=run_id, text=f"{choice.text}: {score.goal:.0%}", share=share
         )
         return trial
 
     def _progress(self, number: int, share: float) -> Progress:
         """Of a trial, told as a step of the whole, with the time that the whole may yet take."""
-        plan, choice = self._plan, self._plan.choices[number]
+        plan, choice = self.plan, self.plan.choices[number]
         where = f"設定を探す（{STAGES_JA[share]}、候補 {number + 1}/{len(plan.choices)}）"
         stage = STAGES_JA[share] if share == 1 else where
         began_s, expected_s = self._spent_s, self._pace() * plan.trial_s(choice, share)
@@ -332,14 +343,14 @@ class _Tuning:
             whole_s = plan.seconds if share < 1 else began_s + expected_s
             left_s = round(max(whole_s - self._spent_s, 0.0), 1)
             detail = "　".join(part for part in (choice.text, step.stage, step.detail) if part)
-            self._context.progress(Step(stage, step.done, step.total, detail, left_s))
+            self.bench.context.progress(Step(stage, step.done, step.total, detail, left_s))
 
         return told
 
     # --- the result ----------------------------------------------------------------------
 
     def _result(self, final: Trial, trained: Sequence[Trial]) -> Tuned:
-        done = self._record.trials()
+        done = self.record.trials()
         return Tuned(
             run_id=final.run_id,
             reason=self._reason(final, trained),
@@ -348,7 +359,7 @@ class _Tuning:
             goal=final.score.goal,
             forgotten=final.score.forgotten,
             seconds=round(self._spent_s, 1),
-            asked_s=self._plan.seconds,
+            asked_s=self.plan.seconds,
             trials=tuple(
                 TriedChoice(
                     run_id=trial.run_id,
@@ -365,9 +376,9 @@ class _Tuning:
 
     def _reason(self, final: Trial, trained: Sequence[Trial]) -> str:
         """Why this choice, in plain words."""
-        count = len(self._bench.asked)
+        count = len(self.bench.asked)
         parts = [f"選んだ設定は、{final.choice.text}です。"]
-        if self._plan.is_cut:
+        if self.plan.is_cut:
             parts.append("時間に収まるように、更新の回数をふだんより減らしました。")
         usual, chosen, how = self._against_usual(final, trained)
         if chosen is None:
@@ -375,7 +386,7 @@ class _Tuning:
         elif final.number == 0:
             parts.append("ほかの設定で、はっきりよくなるものはありませんでした。")
         elif usual is not None:
-            gap = tuning.difference(chosen, usual, self._settings.seed)
+            gap = tuning.difference(chosen, usual, self.settings.seed)
             sure = "確かな差です" if gap.is_above_zero else "偶然かもしれない差です"
             parts.append(
                 f"教えていない{count}問の出来は、{how}、ふだんの設定の"
@@ -384,7 +395,7 @@ class _Tuning:
         else:
             parts.append("ふだんの設定は、途中の比較で上位半分に残りませんでした。")
         parts.append(f"最後まで学習したときの出来は{final.score.goal:.0%}。")
-        if known := len(self._bench.known):
+        if known := len(self.bench.known):
             lost = round(final.score.forgotten * known)
             parts.append(f"前から知っていた{known}問のうち、忘れたのは{lost}問です。")
         return "".join(parts)
