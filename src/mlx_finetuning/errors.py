@@ -462,11 +462,15 @@ class FullNeedsPlainWeights(RunError):
     """Quantized weights cannot be trained themselves."""
 
 
-class GradientWorkerLost(RunError, code="HELPER_LOST"):  # as in records of earlier versions
+class SharedWorkLost(RunError, code=""):
+    """What shared the work of a run is gone: a process, or another machine."""
+
+
+class GradientWorkerLost(SharedWorkLost, code="HELPER_LOST"):  # as in records of earlier versions
     """A local process that shared the work was ended from outside. Data: exit_code."""
 
 
-class GradientWorkerFailed(GradientWorkerLost):
+class GradientWorkerFailed(SharedWorkLost):
     """A local process that shared the work met an error that nothing foresaw. Data: kind, reason."""
 
 
@@ -477,14 +481,14 @@ class RunDoesNotFit(RunError):
     """
 
 
-class RankLost(GradientWorkerLost, code="PEER_LOST"):  # likewise
+class RankLost(SharedWorkLost, code="PEER_LOST"):  # likewise
     """Another rank of a distributed run has ended, or cannot be reached.
 
     Data: rank, host, exit_code.
     """
 
 
-class RankFailed(RankLost):
+class RankFailed(SharedWorkLost):
     """Another rank of a distributed run met an error, and said which. Data: rank, host, reason."""
 
 

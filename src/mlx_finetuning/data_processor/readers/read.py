@@ -13,6 +13,7 @@ from mlx_finetuning.data_processor.readers import (
     comparisons,
     flat_messages,
     parquet,
+    tables,
     trees,
     workbook,
 )
@@ -20,9 +21,9 @@ from mlx_finetuning.data_processor.readers.encoding import AUTO, CERTAIN, decode
 from mlx_finetuning.data_processor.readers.html_tables import open_html
 from mlx_finetuning.data_processor.readers.limits import ANY, TableOptions
 from mlx_finetuning.data_processor.readers.source import check_source, read_source
-from mlx_finetuning.data_processor.readers.tables import Table, parse
+from mlx_finetuning.data_processor.readers.tables import Table
 from mlx_finetuning.data_processor.stage_progress import SILENT, StageProgress
-from mlx_finetuning.errors import SourceEmpty, SourceHeaderOnly
+from mlx_finetuning.errors import SourceEmpty, SourceHeaderOnly, SourceUnsupported
 
 
 @dataclass(frozen=True)
@@ -123,9 +124,16 @@ def _read_text(
     else:
         is_text = path.suffix.lower() in _LOG_ENDINGS and options == ANY
         log = chat_logs.in_text(decoded.text) if is_text else None
-        table = log.table(assistant) if log else parse(decoded.text, path, progress, options)
+        if path.suffix.lower() not in tables.ENDINGS:
+            ending = path.suffix.lower() or "なし"
+            raise SourceUnsupported(path=str(path), ending=ending, supported=list(ENDINGS))
+        table = log.table(assistant) if log else tables.parse(decoded.text, path, progress, options)
     how = (decoded.encoding, decoded.confidence, decoded.reason)
     return Reading(path, size, sha256, *how, table, findings, log.speakers if log else ())
 
 
+ENDINGS = (
+    *dict.fromkeys((*tables.DELIMITED, *workbook.ENDINGS, *parquet.ENDINGS, *tables.READERS)),
+)
+"""All that can be read."""
 _LOG_ENDINGS = (".txt", ".md")

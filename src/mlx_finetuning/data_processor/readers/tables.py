@@ -25,7 +25,7 @@ from mlx_finetuning.data_processor.readers.delimited import is_divided, is_table
 from mlx_finetuning.data_processor.readers.limits import ANY, MAX_CELL, TableOptions, require_size
 from mlx_finetuning.data_processor.readers.locate import locate
 from mlx_finetuning.data_processor.stage_progress import SILENT, StageProgress
-from mlx_finetuning.errors import CellTooLong, SourceMalformed, SourceUnsupported
+from mlx_finetuning.errors import CellTooLong, SourceMalformed
 
 Record = tuple[int, list[Any]]
 """Row number, and a value per column; a value that the source lacks is None."""
@@ -51,17 +51,12 @@ def parse(
     progress: StageProgress = SILENT,
     options: TableOptions = ANY,
 ) -> Table:
-    """The table in `text`. Raises SourceUnsupported, SourceMalformed, CellTooLong,
+    """The table in `text`, of a file with one of `ENDINGS`. Raises SourceMalformed, CellTooLong,
     HeaderRowNotFound."""
     ending = path.suffix.lower()
     text = text.removeprefix("\ufeff")
-    if ending in (*DELIMITED, ".xls"):  # many systems export text under that name
-        return _read_delimited(text, path, progress, options)
     if ending not in READERS:
-        # By name: whoever reads those imports this module.
-        others = (".xlsx", ".xlsm", ".xls", ".ods", ".html", ".parquet")
-        supported = [*DELIMITED, *others, *READERS]
-        raise SourceUnsupported(path=str(path), ending=ending or "なし", supported=supported)
+        return _read_delimited(text, path, progress, options)
     if ending == ".txt" and (options.delimiter or is_table(text)):
         table = _read_delimited(text, path, progress, options)
         return replace(table, findings=(finding("TABLE_IN_TEXT"), *table.findings))
@@ -353,7 +348,7 @@ def _markdown_table(text: str, path: Path, progress: StageProgress) -> Table | N
 
 
 _RULE = re.compile(r":?-+:?")
-DELIMITED = (".csv", ".tsv")
+DELIMITED = (".csv", ".tsv", ".xls")  # many systems export text under the last name, too
 READERS: dict[str, Callable[[str, Path, StageProgress], Table]] = {
     ".json": _read_json,
     ".jsonl": _read_jsonl,
@@ -361,3 +356,4 @@ READERS: dict[str, Callable[[str, Path, StageProgress], Table]] = {
     ".txt": _read_text,
     ".md": _read_markdown,
 }
+ENDINGS = (*DELIMITED, *READERS)

@@ -236,7 +236,7 @@ class DistributedTeam:
         return self._team.peak_memory()
 
     def sums(self, examples: Sequence[Item], seed: Sequence[int]) -> Sums:
-        """Sums over all `examples`, always added in the same order. Raises RankLost, GradientWorkerLost."""
+        """Sums over all `examples`, always added in the same order. Raises SharedWorkLost."""
         own, *others = divide(examples, 1 + len(self._others))
         others += [[] for _ in self._others[len(others) :]]
         for process, share in zip(self._others, others, strict=True):
@@ -250,7 +250,7 @@ class DistributedTeam:
             raise self._lost() from error
 
     def agree(self) -> bool:
-        """Whether every rank holds the trained arrays of rank 0. Raises RankLost."""
+        """Whether every rank holds the trained arrays of rank 0. Raises SharedWorkLost."""
         for process in self._others:
             process.ask_digest()
         try:

@@ -108,7 +108,7 @@ class GradientTeam:
         return None
 
     def sums(self, examples: Sequence[Item], seed: Sequence[int]) -> Sums:
-        """Sums over all `examples`, always added in the same order. Raises GradientWorkerLost."""
+        """Sums over all `examples`, always added in the same order. Raises SharedWorkLost."""
         if not self._is_admitted:
             self._admit_workers()
         own, *others = divide(examples, self.processes)
@@ -221,6 +221,6 @@ class GradientWorker(WorkerProcess):
         self._send((trained, list(examples), tuple(seed)))
 
     def answer(self) -> Sums:
-        """Those sums. Raises GradientWorkerLost, or what the worker met."""
+        """Those sums. Raises SharedWorkLost, or what the worker met."""
         value, gradients = self._receive()
         return Sums(mx.array(value), {name: mx.array(item) for name, item in gradients.items()})

@@ -11,7 +11,6 @@ import itertools
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
 import mlx.core as mx
 import mlx.nn as nn
@@ -77,7 +76,7 @@ class Workload:
         """Of all that the activation cache has slots for."""
         return self._starts[-1]
 
-    def with_slot(self, index: int, is_filled: bool = False) -> Any:
+    def with_slot(self, index: int, is_filled: bool = False) -> Item:
         """An example with its slot in the activation cache."""
         slot = CacheSlot(self._starts[index], is_filled)
         return dataclasses.replace(self._all[index], cache_slot=slot)
@@ -87,11 +86,11 @@ class Workload:
         lengths = [-len(item.tokens) for item in self._all]
         return sorted(range(len(lengths)), key=lengths.__getitem__)
 
-    def longest(self, count: int) -> list[Any]:
+    def longest(self, count: int) -> list[Item]:
         """The worst case of what is computed at once, replayed or not."""
         return [self.with_slot(index) for index in self._by_length[:count]]
 
-    def worst_parts(self) -> list[list[Any]]:
+    def worst_parts(self) -> list[list[Item]]:
         """Of an update: the longest of its examples, and of those that it replays."""
         own = [index for index in self._by_length if index < len(self.examples)]
         replayed = [index for index in self._by_length if index >= len(self.examples)]
@@ -148,7 +147,7 @@ def processes(work: Workload) -> int:
 def start_team(work: Workload, folder: Path) -> Team:
     """The team of `processes(work)`, and of the other ranks that the settings ask for. To be closed.
 
-    folder: for what the processes share, while they work. Raises RankLost, ModelsDiffer.
+    folder: for what the processes share, while they work. Raises SharedWorkLost, ModelsDiffer.
     """
     team = _local_team(work, folder)
     home = work.loaded.folder

@@ -20,12 +20,12 @@ import numpy as np
 
 from mlx_finetuning.config import TrainConfig
 from mlx_finetuning.errors import (
-    GradientWorkerLost,
     Interrupted,
     LossExploded,
     LossNotFinite,
     MemoryRunsOut,
     NoTrainingRows,
+    SharedWorkLost,
     StudioError,
 )
 from mlx_finetuning.files import JsonObject
@@ -105,7 +105,7 @@ def train(
 
     Goes on from the newest checkpoint in `paths.checkpoints`. Raises NoTrainingRows,
     NothingToLearn, TargetsNotFound, FullNeedsPlainWeights, CheckpointForeign, LossNotFinite,
-    LossExploded, RunDoesNotFit, MemoryRunsOut, GradientWorkerLost, DiskFull, Interrupted.
+    LossExploded, RunDoesNotFit, MemoryRunsOut, SharedWorkLost, DiskFull, Interrupted.
     """
     config = objectives.settled(config, train_rows)
     objective = objectives.of(config)
@@ -236,7 +236,7 @@ class _Run:
             try:
                 self._updates(team)
                 self.check(selfcheck.ranks(team.agree()))
-            except (Interrupted, MemoryRunsOut, GradientWorkerLost):
+            except (Interrupted, MemoryRunsOut, SharedWorkLost):
                 self._checkpoint()
                 raise
             self._model.eval()
