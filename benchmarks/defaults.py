@@ -9,16 +9,13 @@ of JSON a run, then a table of means over seeds on the test split.
 
 from __future__ import annotations
 
-import argparse
 import dataclasses
-import json
-import sys
 from collections import defaultdict
 from collections.abc import Iterator
-from concurrent.futures import ThreadPoolExecutor, as_completed
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 from pathlib import Path
 
+import grid
 import invented_sets
 
 from mlx_finetuning import config
@@ -83,34 +80,18 @@ def _cell(runs: list[Measured]) -> str:
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    parser.add_argument("folder", type=Path)
-    parser.add_argument("--model", default="tiny-ja")
+    parser = grid.parser(__doc__)
     parser.add_argument("--sets", nargs="+", choices=invented_sets.SETS, default=invented_sets.SETS)
     parser.add_argument("--settings", nargs="+", default=[""])
-    parser.add_argument("--seeds", type=int, nargs="+", default=[42])
-    parser.add_argument("--jobs", type=int, default=1)
     parser.add_argument("--processes", type=int, default=0)
     options = parser.parse_args()
-    found = []
-    with ThreadPoolExecutor(options.jobs) as pool:
-        work = [
-            pool.submit(
-                *(measure, options.folder, options.model, name),
-                *(settings, seed, options.processes),
-            )
-            for seed in options.seeds
-            for name in options.sets
-            for settings in options.settings
-        ]
-        for one in as_completed(work):
-            try:
-                found.append(one.result())
-            except Exception as error:  # a run that broke must not end the others
-                print(repr(error), file=sys.stderr, flush=True)
-                continue
-            print(json.dumps(asdict(found[-1])), flush=True)
-    print("\n".join(lines(found)), flush=True)
+    calls = (
+        (options.folder, options.model, name, settings, seed, options.processes)
+        for seed in options.seeds
+        for name in options.sets
+        for settings in options.settings
+    )
+    grid.measure(measure, calls, options.jobs, lines)
 
 
 if __name__ == "__main__":

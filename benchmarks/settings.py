@@ -9,15 +9,13 @@ JSON a run, then a table of means.
 
 from __future__ import annotations
 
-import argparse
-import json
-import sys
 import time
 from collections import defaultdict
 from collections.abc import Iterator
-from concurrent.futures import ThreadPoolExecutor, as_completed
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 from pathlib import Path
+
+import grid
 
 from mlx_finetuning import config
 from mlx_finetuning.config import EvaluateConfig, PrepareConfig, TrainConfig
@@ -81,29 +79,16 @@ def lines(found: list[Measured]) -> Iterator[str]:
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    parser.add_argument("folder", type=Path)
-    parser.add_argument("--model", default="tiny-ja")
+    parser = grid.parser(__doc__)
     parser.add_argument("--sheet", type=Path, required=True)
-    parser.add_argument("--seeds", type=int, nargs="+", default=[42])
     parser.add_argument("--settings", nargs="+", default=[""])
-    parser.add_argument("--jobs", type=int, default=1)
     options = parser.parse_args()
-    found = []
-    with ThreadPoolExecutor(options.jobs) as pool:
-        work = [
-            pool.submit(measure, options.folder, options.model, options.sheet, settings, seed)
-            for settings in options.settings
-            for seed in options.seeds
-        ]
-        for one in as_completed(work):
-            try:
-                found.append(one.result())
-            except Exception as error:  # a run that broke must not end the others
-                print(repr(error), file=sys.stderr, flush=True)
-                continue
-            print(json.dumps(asdict(found[-1])), flush=True)
-    print("\n".join(lines(found)), flush=True)
+    calls = (
+        (options.folder, options.model, options.sheet, settings, seed)
+        for settings in options.settings
+        for seed in options.seeds
+    )
+    grid.measure(measure, calls, options.jobs, lines)
 
 
 if __name__ == "__main__":

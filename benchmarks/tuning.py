@@ -9,15 +9,12 @@ evaluated on the test split, which no trial has seen. A line of JSON a data set,
 
 from __future__ import annotations
 
-import argparse
-import json
-import sys
 import time
 from collections.abc import Iterator
-from concurrent.futures import ThreadPoolExecutor, as_completed
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 from pathlib import Path
 
+import grid
 import invented_sets
 
 from mlx_finetuning.config import TrainConfig
@@ -98,33 +95,17 @@ def lines(found: list[Compared]) -> Iterator[str]:
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    parser.add_argument("folder", type=Path)
-    parser.add_argument("--model", default="tiny-ja")
+    parser = grid.parser(__doc__)
     parser.add_argument("--sets", nargs="+", choices=invented_sets.SETS, default=invented_sets.SETS)
-    parser.add_argument("--seeds", type=int, nargs="+", default=[42])
     parser.add_argument("--times", type=float, default=3.0)
-    parser.add_argument("--jobs", type=int, default=1)
     parser.add_argument("--processes", type=int, default=0)
     options = parser.parse_args()
-    found = []
-    with ThreadPoolExecutor(options.jobs) as pool:
-        work = [
-            pool.submit(
-                *(compare, options.folder, options.model, name),
-                *(seed, options.times, options.processes),
-            )
-            for seed in options.seeds
-            for name in options.sets
-        ]
-        for one in as_completed(work):
-            try:
-                found.append(one.result())
-            except Exception as error:  # one that broke must not end the others
-                print(repr(error), file=sys.stderr, flush=True)
-                continue
-            print(json.dumps(asdict(found[-1]), ensure_ascii=False), flush=True)
-    print("\n".join(lines(found)), flush=True)
+    calls = (
+        (options.folder, options.model, name, seed, options.times, options.processes)
+        for seed in options.seeds
+        for name in options.sets
+    )
+    grid.measure(compare, calls, options.jobs, lines)
 
 
 if __name__ == "__main__":
