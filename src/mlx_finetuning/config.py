@@ -41,6 +41,7 @@ HOLD_OUT = ("auto", "paraphrase", "group")
 GOALS = ("faq", "style", "labels", "rewrite", "text", "preference")
 """What a model is trained for; `utils.goals` has their names, and guesses one from the data."""
 SUPERVISE = ("answers", "all")
+DEPLOY_FORMS = ("file", "adapter")
 OBJECTIVES = ("auto", "sft", "dpo", "orpo", "simpo", "kto")
 
 
@@ -399,6 +400,12 @@ class DeployConfig:
     """How a tuned model goes into Ollama."""
 
     quant: str = setting("Q4_K_M", "量子化の種類", choices=QUANTIZATIONS)
+    form: str = setting(
+        "file",
+        "登録の形。fileは学習したモデルの全体、adapterは元のモデルの上に置くアダプターだけ（数MB）。"
+        "adapterは、ベースが ollama:名前 で、アダプターを受け付けるOllamaのとき",
+        choices=DEPLOY_FORMS,
+    )
     context: int = setting(4096, "質問と答えを合わせた最大トークン数", minimum=128)
     """Tokens; no more than the model was made for."""
     temperature: float = setting(0.0, "温度。0なら毎回同じ答え", minimum=0.0, maximum=5.0)

@@ -710,6 +710,10 @@ class OllamaNameTaken(OllamaError):
     """Data: name."""
 
 
+class OllamaAdaptersRefused(OllamaError):
+    """The server makes no model of a base and an adapter. Data: reason."""
+
+
 class OllamaRefused(OllamaError):
     """An error of Ollama's that we have no words for. Data: reason."""
 

@@ -64,13 +64,15 @@ class Ollama:
     """Counts one token of the prompt too many."""
     never_ends: bool = False
     changes_answers: bool = False
+    takes_adapters: bool | None = False
+    """As versions before 0.34.1; later ones refuse, and None passes over the field."""
     splits_thinking: bool = False
     """Tells reasoning from the answer by itself, as newer versions do with models they know."""
     requests: list[tuple[str, str]] = field(default_factory=list)
     received: int = 0
     """Bytes of blobs that came in, whole or not."""
     url: str = ""
-    runtimes: dict[str, Client] = field(default_factory=dict)
+    runtimes: dict[tuple[str, str], Client] = field(default_factory=dict)
     resources: contextlib.ExitStack = field(default_factory=contextlib.ExitStack)
 
     def blob(self, digest: str) -> Path:
@@ -79,14 +81,25 @@ class Ollama:
     def paths(self, method: str) -> list[str]:
         return [path for made, path in self.requests if made == method]
 
+    def files(self, name: str) -> tuple[str, str]:
+        """Digests of a model's weights, and of the adapter over them or nothing."""
+        made = self.models[name]
+        weights = (
+            made["files"]["model.gguf"] if "files" in made else self.files(_full(made["from"]))[0]
+        )
+        return weights, (made.get("adapters") or {}).get("adapter.gguf", "")
+
     def runtime(self, name: str) -> Client:
-        digest = self.models[name]["files"]["model.gguf"]
-        if digest not in self.runtimes:
-            self.runtimes[digest] = self.resources.enter_context(serve(self.blob(digest)))
-        return self.runtimes[digest]
+        weights, adapter = digests = self.files(name)
+        if digests not in self.runtimes:
+            over = self.blob(adapter) if adapter else None
+            self.runtimes[digests] = self.resources.enter_context(
+                serve(self.blob(weights), adapter=over)
+            )
+        return self.runtimes[digests]
 
     def template_is_swapped(self, name: str) -> bool:
-        path = self.blob(self.models[name]["files"]["model.gguf"])
+        path = self.blob(self.files(name)[0])
         template = gguf_reader.read(path).metadata.get("tokenizer.chat_template") or ""
         return not chat_template.is_protected(template)
 
@@ -153,7 +166,7 @@ class _Handler(BaseHTTPRequestHandler):
         elif name not in ollama.models:
             self._reply(404, {"error": f"model '{name}' not found"})
         elif self.path == "/api/show":
-            self._reply(200, _shown(ollama.models[name]))
+            self._reply(200, _shown(name, ollama))
         elif self.path == "/api/copy":
             self._copy(ollama, name, _full(body["destination"]))
         elif self.path == "/api/chat":
@@ -188,10 +201,16 @@ class _Handler(BaseHTTPRequestHandler):
     # --- models --------------------------------------------------------------------------
 
     def _create(self, ollama: Ollama, name: str, body: Json) -> None:
+        if body.get("adapters") and ollama.takes_adapters is False:
+            self._reply(400, {"error": "LoRA adapters are no longer supported"})
+            return
+        if ollama.takes_adapters is None:
+            body.pop("adapters", None)
         self._start_stream()
         states = list(CREATE_STATES)
-        if not ollama.blob(body["files"]["model.gguf"]).exists():
-            self._line({"error": "open blobs: no such file or directory"})
+        sent = {**body.get("files", {}), **body.get("adapters", {})}
+        if missing := [digest for digest in sent.values() if not ollama.blob(digest).exists()]:
+            self._line({"error": f"open {ollama.blob(missing[0])}: no such file or directory"})
             return
         if ollama.cut_creates:
             ollama.cut_creates -= 1
@@ -291,11 +310,15 @@ def _full(name: str) -> str:
 
 
 def _listed(name: str, ollama: Ollama) -> Json:
-    size = ollama.blob(ollama.models[name]["files"]["model.gguf"]).stat().st_size
+    size = ollama.blob(ollama.files(name)[0]).stat().st_size
     details = {"family": "llama", "quantization_level": "Q8_0"}
     modified = "2026-11-01T09:30:00.123456789+09:00"
     return {"name": name, "size": size, "modified_at": modified, "details": details}
 
 
-def _shown(made: Json) -> Json:
-    return {"system": made.get("system", ""), "details": {"family": "llama", "format": "gguf"}}
+def _shown(name: str, ollama: Ollama) -> Json:
+    system = ollama.models[name].get("system", "")
+    weights, adapter = (str(ollama.blob(digest)) if digest else "" for digest in ollama.files(name))
+    modelfile = f"# FROM {name}\n\nFROM {weights}\n" + (f"ADAPTER {adapter}\n" if adapter else "")
+    details = {"family": "llama", "format": "gguf"}
+    return {"system": system, "details": details, "modelfile": modelfile}

@@ -5,6 +5,8 @@ from __future__ import annotations
 import contextlib
 import dataclasses
 import json
+import shutil
+from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -12,17 +14,27 @@ import pytest
 
 from mlx_finetuning import bases, files
 from mlx_finetuning.config import GenerateConfig, TrainConfig
-from mlx_finetuning.errors import BaseFileChanged, BaseFileUnusable, Interrupted
+from mlx_finetuning.errors import (
+    BaseFileChanged,
+    BaseFileUnusable,
+    Interrupted,
+    InvalidSettings,
+    OllamaAdaptersRefused,
+    OllamaModelNotFound,
+)
 from mlx_finetuning.jobs import runs
 from mlx_finetuning.jobs.context import TaskContext
+from mlx_finetuning.jobs.results import Deployment
 from mlx_finetuning.jobs.runs import Run
 from mlx_finetuning.progress import silent
 from mlx_finetuning.quantizer.write.export import export_gguf
 from mlx_finetuning.studio import Studio
-from mlx_finetuning.tasks import certify, evaluate, export
+from mlx_finetuning.tasks import certify, deploy, evaluate, export
 from mlx_finetuning.utils import gguf_base, gguf_reader
 from mlx_finetuning.workspace import Workspace
 from support.helpers import wait_until, write_facts
+from support.ollama_server import Ollama, running_ollama
+from support.ollama_store import put
 from support.small_models import write_model
 
 SETTINGS = TrainConfig(
@@ -102,6 +114,65 @@ def test_chat_answers_with_the_adapter_on_the_file(trained: Trained) -> None:
         for engine in ("gguf", "mlx")
     }
     assert answers["gguf"] == answers["mlx"]
+
+
+@pytest.fixture
+def ollama(trained: Trained, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Ollama]:
+    """A server that takes adapters and has the base, which the run names as Ollama's own."""
+    monkeypatch.setenv("OLLAMA_MODELS", str(tmp_path))
+    shutil.copyfile(trained.file, tmp_path / "sent")
+    put(tmp_path, "registry.ollama.ai/library/small/q8", tmp_path / "sent")
+    record = trained.workspace.run(trained.run_id).experiment
+    before = record.read_text(encoding="utf-8")
+    files.write_json(record, {**json.loads(before), "model": "ollama:small:q8"})
+    with running_ollama(tmp_path / "blobs") as running:
+        running.takes_adapters = True
+        running.models["small:q8"] = {"files": {"model.gguf": f"sha256:{trained.sha256}"}}
+        yield running
+    record.write_text(before, encoding="utf-8")
+
+
+def deployed(trained: Trained, ollama: Ollama, **config: object) -> Deployment:
+    asked = {"name": "shop", "host": ollama.url, "replace": False, "prompts": 1, "max_tokens": 4}
+    return deploy.run(trained.context(**{**asked, "form": "adapter", **config}))
+
+
+def test_adapter_alone_goes_over_the_base_that_ollama_has(trained: Trained, ollama: Ollama) -> None:
+    result = deployed(trained, ollama)
+    adapter = Path(result.path)
+    assert adapter.stem.endswith("-adapter") and ollama.received == adapter.stat().st_size
+    made = ollama.models["shop:latest"]
+    assert made["from"] == "small:q8" and "files" not in made
+    assert (result.compared, result.equal_answers, result.quant) == (1, 1, "adapter")
+    lines = Path(result.modelfile).read_text(encoding="utf-8").splitlines()
+    assert {"FROM small:q8", f"ADAPTER ./{adapter.name}"} <= set(lines)
+    assert gguf_base.sha256(ollama.blob(f"sha256:{trained.sha256}")) == trained.sha256
+
+
+@pytest.mark.parametrize("takes", [False, None])
+def test_server_that_takes_no_adapters_is_noticed_before_anything_is_sent(
+    trained: Trained, ollama: Ollama, takes: bool | None
+) -> None:
+    ollama.takes_adapters = takes
+    with pytest.raises(OllamaAdaptersRefused):
+        deployed(trained, ollama)
+    assert list(ollama.models) == ["small:q8"] and ollama.received == 0
+
+
+def test_adapter_goes_over_no_other_model_than_was_trained_on(
+    trained: Trained, ollama: Ollama
+) -> None:
+    ollama.blob("sha256:0").touch()
+    ollama.models["small:q8"] = {"files": {"model.gguf": "sha256:0"}}
+    with pytest.raises(BaseFileChanged):
+        deployed(trained, ollama)
+    del ollama.models["small:q8"]
+    with pytest.raises(OllamaModelNotFound):
+        deployed(trained, ollama)
+    record = trained.workspace.run(trained.run_id).experiment
+    files.write_json(record, {**files.read_json(record), "model": str(trained.file)})
+    with pytest.raises(InvalidSettings, match="ollama:"):
+        deployed(trained, ollama)
 
 
 def test_run_is_evaluated_and_its_rows_are_previewed(trained: Trained, few_general: None) -> None:

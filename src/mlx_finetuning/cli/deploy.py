@@ -9,7 +9,7 @@ from mlx_finetuning.cli import text
 from mlx_finetuning.cli.ollama import HOST
 from mlx_finetuning.cli.runs import RUN_ID
 from mlx_finetuning.cli.session import CommandResult, Session, command
-from mlx_finetuning.config import QUANTIZATIONS, DeployConfig, as_dict
+from mlx_finetuning.config import DEPLOY_FORMS, QUANTIZATIONS, DeployConfig, as_dict
 
 
 @command()
@@ -18,6 +18,11 @@ from mlx_finetuning.config import QUANTIZATIONS, DeployConfig, as_dict
     "--name", default="", metavar="NAME", help="Ollamaでの名前。省略時はモデルと実験から作る"
 )
 @click.option("--quant", type=click.Choice(QUANTIZATIONS), help="量子化の種類")
+@click.option(
+    "--form",
+    type=click.Choice(DEPLOY_FORMS),
+    help="モデルの全体か、元のモデル（ollama:名前）の上に置くアダプターだけか",
+)
 @click.option("--system", metavar="SENTENCE", help="システム文。省略時は学習データのもの")
 @HOST
 @click.option("--replace", is_flag=True, help="同じ名前のモデルを置き換える")

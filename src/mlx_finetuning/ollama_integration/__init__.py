@@ -1,7 +1,8 @@
 """Brings a finished GGUF file into Ollama over its HTTP API, and talks to the models there.
 
-Only fused GGUF files: Ollama reads adapters of its own accord, and wrongly. What is to be
-deployed, and what a right answer is, is decided elsewhere (`tasks/deploy.py`).
+Fused GGUF files, and GGUF adapters over a model that is there; never adapters as safetensors, which
+Ollama converts wrongly. What is to be deployed, and what a right answer is, is decided elsewhere
+(`tasks/deploy.py`).
 """
 
 from mlx_finetuning.ollama_integration.address import Address

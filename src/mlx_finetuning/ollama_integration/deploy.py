@@ -1,4 +1,5 @@
-"""Brings one GGUF file into Ollama under a name. What is in the file is not looked at.
+"""Brings one GGUF file into Ollama under a name: a whole model, or an adapter over a model that is there.
+What is in the file is not looked at.
 
 The model is made under a name of its own, `…-checking`, and only takes the wanted name when the
 caller calls `publish`. One that has the name stays usable until then, and is kept as `…-former` while
@@ -15,7 +16,13 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from mlx_finetuning.errors import OllamaModelNotFound, OllamaNameTaken, OllamaOutOfSpace
+from mlx_finetuning.errors import (
+    OllamaAdaptersRefused,
+    OllamaModelNotFound,
+    OllamaNameTaken,
+    OllamaOutOfSpace,
+    OllamaRefused,
+)
 from mlx_finetuning.ollama_integration import names
 from mlx_finetuning.ollama_integration.client import Client, digest_of
 from mlx_finetuning.progress import Progress, silent
@@ -25,6 +32,8 @@ COPIES = 2
 """Ollama writes every imported file once more before it drops what was sent."""
 SERVICE_MODELS = Path("/usr/share/ollama/.ollama/models")
 """Where the Linux service keeps models."""
+NO_BLOB = f"sha256:{'0' * 64}"
+"""Of a file that no server has."""
 
 
 @dataclass(frozen=True)
@@ -37,6 +46,8 @@ class ModelDefinition:
     parameters: Mapping[str, Any]
     """`stop`, `num_ctx` and others, as Ollama names them."""
     license_text: str = ""
+    base: str = ""
+    """In Ollama: the model that `gguf` is an adapter to; empty for a file of a whole model."""
 
     @property
     def draft_name(self) -> str:
@@ -82,13 +93,35 @@ def create_draft(client: Client, definition: ModelDefinition, progress: Progress
     client.upload(definition.gguf, digest, progress)
     request = {
         "model": definition.draft_name,
-        "files": {"model.gguf": digest},
+        **_made_of(definition.base, digest),
         "system": definition.system,
         "parameters": dict(definition.parameters),
         "license": definition.license_text,
     }
     client.create({key: value for key, value in request.items() if value}, progress)
     return digest
+
+
+def _made_of(base: str, digest: str) -> dict[str, object]:
+    if base:
+        return {"from": base, "adapters": {"adapter.gguf": digest}}
+    return {"files": {"model.gguf": digest}}
+
+
+def require_adapters(client: Client, name: str, base: str) -> None:
+    """Ask the server for a model of `base` and an adapter that it does not have: one that takes
+    adapters misses the file, and nothing is made.
+
+    Versions say nothing of it: those of 2026 refuse, and an unknown field could be passed over.
+    Raises OllamaAdaptersRefused.
+    """
+    draft = _beside(name, "checking")
+    try:
+        client.create({"model": draft, **_made_of(base, NO_BLOB)})
+    except (OllamaRefused, OllamaModelNotFound):
+        return
+    discard(client, draft)
+    raise OllamaAdaptersRefused(reason="アダプターを使わずに登録しました（取り消しました）。")
 
 
 def publish(client: Client, definition: ModelDefinition) -> None:

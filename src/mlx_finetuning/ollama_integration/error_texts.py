@@ -5,6 +5,7 @@ from __future__ import annotations
 import re
 
 from mlx_finetuning.errors import (
+    OllamaAdaptersRefused,
     OllamaArchitectureUnknown,
     OllamaError,
     OllamaModelNotFound,
@@ -20,6 +21,7 @@ MEANINGS: tuple[tuple[str, type[OllamaError]], ...] = (
         r"(unknown|unsupported) (model )?architecture|failed to validate GGUF",
         OllamaArchitectureUnknown,
     ),
+    (r"adapters? .{0,80}(not|no longer) (be )?supported", OllamaAdaptersRefused),
     (r"requires a newer version|newer version of ollama", OllamaTooOld),
     (r"model .{0,200}not found", OllamaModelNotFound),
 )

@@ -25,9 +25,12 @@ def text(
     system: str = "",
     parameters: Mapping[str, Any] | None = None,
     license_text: str = "",
+    base: str = "",
 ) -> str:
-    """The content of a Modelfile. gguf, file: names in its folder; name: for the user to type."""
-    lines = [ABOUT.format(name=name, file=file), f"FROM ./{gguf}"]
+    """The content of a Modelfile. gguf, file: names in its folder; name: for the user to type; base: the
+    model in Ollama that `gguf` is an adapter to."""
+    made_of = [f"FROM {base}", f"ADAPTER ./{gguf}"] if base else [f"FROM ./{gguf}"]
+    lines = [ABOUT.format(name=name, file=file), *made_of]
     for key, value in (parameters or {}).items():
         for item in value if isinstance(value, list) else [value]:
             lines.append(f"PARAMETER {key} {quoted(item) if isinstance(item, str) else item}")

@@ -2,7 +2,8 @@
 
 What Ollama makes of conversations of the run's own dataset, else of general questions, is compared
 with the trained model: the prompt it feeds, as text and as a number of tokens, the answers at
-temperature 0, and whether they end by themselves. A model that differs is removed again.
+temperature 0, and whether they end by themselves. A model that differs is removed again. Where the
+base is Ollama's own model and the server takes adapters, the adapter alone can be brought.
 """
 
 from __future__ import annotations
@@ -15,6 +16,7 @@ from pathlib import Path
 from mlx_finetuning import bases, config, files, models
 from mlx_finetuning.config import DeployConfig, GenerateConfig
 from mlx_finetuning.errors import (
+    BaseFileChanged,
     ChatTemplateMissing,
     ConversationRefused,
     InvalidSettings,
@@ -31,13 +33,16 @@ from mlx_finetuning.models.ollama_store import Parameter
 from mlx_finetuning.ollama_integration import Client, connect, deploy, modelfile, names, words
 from mlx_finetuning.ollama_integration.deploy import ModelDefinition
 from mlx_finetuning.progress import Step
+from mlx_finetuning.quantizer.verify import written
 from mlx_finetuning.tasks import export, reference
 from mlx_finetuning.tokenization.answer import Answer
-from mlx_finetuning.utils import chat_template, gguf_reader
+from mlx_finetuning.utils import chat_template, gguf_base, gguf_reader
 
 NEARLY_EXACT = ("F32", "F16", "BF16", "Q8_0")
 """Types whose answers must mostly be the trained model's; below, quantization changes some."""
 LEAST_EQUAL = 0.5
+ADAPTER_QUANT = "adapter"
+"""What a record says in place of a type where only an adapter was brought."""
 
 
 @dataclass(frozen=True)
@@ -72,15 +77,20 @@ def run(context: TaskContext) -> Deployment:
         context.progress(Step("モデルの読み込み", 0, 0))
         folder = bases.of_run(run, context.workspace)
         adapter = context.workspace.adapter(context.run_id).folder
+        base = ""
+        if settings.form == "adapter":
+            base = base_in_ollama(client, run.model, folder)
+            deploy.require_adapters(client, name, base)
         # Lazily: the export, which comes before the first answer, needs the memory.
         loaded = load(folder, adapter, lazy=True)
         if loaded.chat.template is None:
             raise ChatTemplateMissing()
-        gguf = _deployable_gguf(context, settings.quant)
+        gguf = _deployable_gguf(context, settings)
         conversations = reference.conversations(context, run.dataset)
         definition = definition_of(name, gguf, loaded, conversations, settings)
         definition = replace(
             definition,
+            base=base,
             license_text=licence_of(run.model, folder),
             parameters=with_those_of_base(
                 definition.parameters, ollama_store.parameters(run.model)
@@ -107,7 +117,8 @@ def _deploy(
             compared.append(_compare(client, definition, loaded, turns, settings.max_tokens))
         equal = sum(one.is_equal for one in compared)
         problems = list(dict.fromkeys(one.problem for one in compared if one.problem))
-        if settings.quant in NEARLY_EXACT and equal < LEAST_EQUAL * len(compared):
+        is_nearly_exact = bool(definition.base) or settings.quant in NEARLY_EXACT
+        if is_nearly_exact and equal < LEAST_EQUAL * len(compared):
             problems.append(f"{len(compared)}問のうち、答えが一致したのは{equal}問だけです。")
         if problems:
             raise OllamaDiffers(name=definition.name, problems=problems)
@@ -121,7 +132,7 @@ def _deploy(
         name=definition.name,
         host=client.address.url,
         path=str(definition.gguf),
-        quant=settings.quant,
+        quant=ADAPTER_QUANT if definition.base else settings.quant,
         digest=digest,
         modelfile=str(modelfile_path),
         system=definition.system,
@@ -138,18 +149,39 @@ def _deploy(
 # --- what is deployed --------------------------------------------------------------------
 
 
-def _deployable_gguf(context: TaskContext, quant: str) -> Path:
-    """The run's file of that type, made if there is none that Ollama would leave as it is, or if
-    the run went on since."""
-    paths = sorted(context.workspace.gguf_folder(context.run_id).glob(f"[!.]*-{quant}.gguf"))
+def base_in_ollama(client: Client, model: str, folder: Path) -> str:
+    """The name in Ollama of a run's base, which has the content there that was trained on.
+
+    Raises InvalidSettings for a base from elsewhere, OllamaModelNotFound, BaseFileChanged.
+    """
+    base = gguf_base.read(folder)
+    if base is None or not model.startswith(ollama_store.PREFIX):
+        problem = "form: アダプターだけを登録できるのは、ベースが ollama:名前 の実験です。"
+        raise InvalidSettings(problems=[problem])
+    name = model.removeprefix(ollama_store.PREFIX)
+    # Its Modelfile names the blob, whose name is its SHA-256.
+    if base.sha256 not in str(client.show(name).get("modelfile")):
+        reason = "Ollamaにある同じ名前のモデルは、学習したものと中身が違います。"
+        raise BaseFileChanged(path=model, reason=reason)
+    return name
+
+
+def _deployable_gguf(context: TaskContext, settings: DeployConfig) -> Path:
+    """The run's file of that form and type, made if there is none that Ollama would leave as it is, or
+    if the run went on since."""
+    is_adapter = settings.form == "adapter"
+    ending = written.ADAPTER if is_adapter else f"-{settings.quant}"
     trained_ns = context.workspace.adapter(context.run_id).weights.stat().st_mtime_ns
-    for path in paths:
+    for path in sorted(context.workspace.gguf_folder(context.run_id).glob(f"[!.]*{ending}.gguf")):
         if path.stat().st_mtime_ns < trained_ns:
             continue
+        if is_adapter:
+            return path
         template = gguf_reader.read(path).metadata.get("tokenizer.chat_template")
         if template and chat_template.is_protected(template):
             return path
-    return Path(export.run(replace(context, config={"quant": quant})).path)
+    made = {"format": "gguf-lora"} if is_adapter else {"quant": settings.quant}
+    return Path(export.run(replace(context, config=made)).path)
 
 
 def definition_of(
@@ -195,6 +227,7 @@ def modelfile_of(definition: ModelDefinition, file: str) -> str:
         definition.system,
         definition.parameters,
         definition.license_text,
+        definition.base,
     )
 
 

@@ -78,6 +78,7 @@ NEXT_STEPS_JA = {
     "OLLAMA_OUT_OF_SPACE": "登録の間は、モデルの2倍の空きが必要です。「対話」の「Ollama」で不要なものを消すか、小さな種類（Q4_K_Mなど）を選んでください。",
     "OLLAMA_ARCHITECTURE_UNKNOWN": "Ollamaを新しい版に更新してください。対話は「内蔵ランタイム」でもできます。",
     "OLLAMA_MODEL_NOT_FOUND": "「対話」の「Ollama」で、登録されている名前を確かめてください。",
+    "OLLAMA_ADAPTERS_REFUSED": "「登録の形」を「モデルの全体」にしてください。",
     "OLLAMA_NAME_TAKEN": "「同じ名前のモデルを置き換える」を選ぶか、別の名前にしてください。",
     "NOT_ENOUGH_SPACE": "不要なファイルを「設定」の「使用量と片付け」で消してください。",
     "NOT_ENOUGH_MEMORY": "学習が終わるのを待つか、ほかのアプリを閉じてください。「軽くする」で小さな種類（Q4_K_Mなど）にし、「内蔵ランタイム」で使う方法もあります。",

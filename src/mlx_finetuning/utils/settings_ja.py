@@ -66,6 +66,7 @@ EXPLANATIONS_JA = {
     "strength": "学習の効き方です。小さくすると元のモデルに近づき、0では元のモデルの答えになります。",
     "context": "長い会話をするときは増やします。増やすほどメモリーを使います。",
     "quant": "小さい型ほどファイルが小さく速くなり、答えは学習したモデルから離れます。",
+    "form": "ふつうは全体です。アダプターだけなら数MBで済みますが、新しいOllamaは受け付けません。受け付けるかは、登録のはじめにOllamaに尋ねます。",
     "importance": "大事な重みを調べてから小さくするので、小さな型でも質が落ちにくくなります。時間がかかります。",
 }
 """By setting; those of one name mean the same wherever they stand."""
@@ -100,6 +101,7 @@ CHOICES_JA = {
         "trackio": "Trackio",
         "wandb": "Weights & Biases（オフライン）",
     },
+    "form": {"file": "モデルの全体", "adapter": "アダプターだけ"},
     "recompute": {"auto": "足りないときだけ", "on": "いつも", "off": "しない"},
 }
 """By setting and value; a value without a name of its own is one already."""

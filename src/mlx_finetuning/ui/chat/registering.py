@@ -31,7 +31,10 @@ def draw_registration(run_id: str) -> None:
             placeholder="空なら、学習データで共通に使ったもの",
         )
         defaults = as_dict(DeployConfig())
-        chosen = settings_form(DeployConfig, SETTINGS, defaults, "register", columns=3)
+        # An adapter alone goes over a model that Ollama has.
+        is_of_ollama = studio().runs.show(run_id).model.startswith("ollama:")
+        names = (*SETTINGS, "form") if is_of_ollama else SETTINGS
+        chosen = settings_form(DeployConfig, names, defaults, "register", columns=3)
         replace = st.toggle("同じ名前のモデルを置き換える", key="register-replace")
         st.caption(
             "会話の形（テンプレート）と停止文字列は学習したモデルから取り、登録するときに、"
