@@ -5,8 +5,12 @@
 A small model of each family learns sentences with all its weights and is written as F16, Q8_0 and
 Q4_K_M. Each file is a base of its own: it is taught questions through an adapter, and both ways out are
 compared with MLX on MLX's own greedy answers: the base's file with the GGUF adapter, and a new file whose
-touched weights are Q8_0. A whole answer is equal where every one of its tokens is the likeliest.
+touched weights are Q8_0. A whole answer is equal where every one of its tokens is the likeliest. The
+questions that the adapter was taught are counted apart from those that the base had learned before: the
+second are partly forgotten by then, and what is half forgotten is a close call.
 """
+
+# ruff: noqa: E402
 
 from __future__ import annotations
 
@@ -16,6 +20,10 @@ import tempfile
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
+
+from mlx_finetuning.utils import blas
+
+blas.preload()  # before MLX: an update takes a ninth of the time
 
 import mlx.core as mx
 import mlx.nn as nn
@@ -59,6 +67,8 @@ class Agreement:
     answers: float
     divergence: float
     """Nats a token, mean."""
+    widest: float
+    """By how many nats MLX preferred its own token where llama.cpp took another, at most."""
 
 
 def rows(asked: str, unit: str) -> list[Row]:
@@ -141,12 +151,14 @@ def said(loaded: LoadedModel, row: Row) -> Said:
 
 
 def compared(answers: list[Said], file: Path, adapter: Path | None) -> Agreement:
-    prompts, tops, wholes, divergences = [], [], [], []
+    prompts, tops, wholes, divergences, margins = [], [], [], [], [0.0]
     with LlamaModel(file, CONTEXT, adapter) as model:
         for one in answers:
             prompts.append(model.tokenize(one.text, False) == one.prompt)
             theirs = _log_softmax(model.logits(one.tokens)[one.answer])
             equal = one.logits.argmax(-1) == theirs.argmax(-1)
+            second, first = np.sort(one.logits, axis=-1)[:, -2:].T
+            margins += list((first - second)[~equal])
             tops.append(equal)
             wholes.append(equal.all())
             divergences.append((np.exp(one.logits) * (one.logits - theirs)).sum(-1))
@@ -155,6 +167,7 @@ def compared(answers: list[Said], file: Path, adapter: Path | None) -> Agreement
         top1=float(np.concatenate(tops).mean()),
         answers=float(np.mean(wholes)),
         divergence=float(np.concatenate(divergences).mean()),
+        widest=float(max(margins)),
     )
 
 
@@ -174,7 +187,7 @@ def measure(family: str, quant: str, file: Path, updates: int) -> None:
     sha256, made = gguf_base.sha256(file), file.with_suffix("")
     base_folder.write(file, made)
     taught = rows("price of", "yen")
-    config = TrainConfig(iterations=updates, learning_rate=3e-3, rank=8)
+    config = TrainConfig(iterations=updates, learning_rate=1e-3, rank=8)
     loaded = load(made)
     settings, loss = teach(loaded, taught, config)
     adapters.save(loaded.model, settings, made / "adapter", loaded.chat)
@@ -182,16 +195,21 @@ def measure(family: str, quant: str, file: Path, updates: int) -> None:
     adapter, new = made / "adapter.gguf", made / "new.gguf"
     write_gguf(made, made / "adapter", adapter, "adapter")
     export_gguf(made, made / "adapter", {"Q8_0": new})
-    answers = [said(trained, row) for row in (*taught, *rows("place of", "st"))]
+    groups = {
+        "taught": [said(trained, row) for row in taught],
+        "before": [said(trained, row) for row in rows("place of", "st")],
+    }
     for name, path, added in (("adapter", file, adapter), ("new file", new, None)):
-        found = compared(answers, path, added)
-        print(
-            f"{family:8} {quant:6} {name:8} loss {loss:.3f}  prompts {found.prompts:.3f}  "
-            f"top-1 {found.top1:.4f}  answers {found.answers:.3f}  KL {found.divergence:.2g}  "
-            f"untouched {untouched_share(file, path):.2f}  "
-            f"base {'unchanged' if gguf_base.sha256(file) == sha256 else 'CHANGED'}",
-            flush=True,
-        )
+        for group, answers in groups.items():
+            found = compared(answers, path, added)
+            print(
+                f"{family:8} {quant:6} {name:8} {group}  loss {loss:.1e}  "
+                f"prompts {found.prompts:.3f}  top-1 {found.top1:.4f}  "
+                f"answers {found.answers:.3f}  KL {found.divergence:.2g}  widest {found.widest:.2g}  "
+                f"untouched {untouched_share(file, path):.2f}  "
+                f"base {'unchanged' if gguf_base.sha256(file) == sha256 else 'CHANGED'}",
+                flush=True,
+            )
 
 
 def main() -> None:
