@@ -1,14 +1,15 @@
 """What made rows are worth: other wordings by rules, and near misses to refuse, on the sample company.
 
 tiny-ja, the usual training of a FAQ, one process a run. Each seed trains on another one of the five
-wordings that people wrote of each of the 16 facts, and is asked the other four, which no run has seen.
+wordings that people wrote of each of the 16 facts, and is asked the other four, which no run has seen:
+what the rules make of a taught wording in any number is left out, for every way alike.
 `one`: that wording alone. `reworded`: with wordings made of it by rules. `refusing`: with near misses
 too; refusals are counted on near misses whose subjects were not taught, and on `BY_HAND`, which no rule
 made. Right is what the evaluation calls so. It wants the answer's own word for what was asked, so that
 「従業員数は142人です」 is wrong where 「社員数は142人です」 was taught; `fact right` lets any word pass that
 people asked with.
 
-    python benchmarks/wordings.py [--seeds 5] [--ways one,reworded,refusing] [--per-kind 2] [--share 0.2]
+    python benchmarks/wordings.py [--seeds 5] [--ways one,reworded,refusing] [--per-kind 1] [--share 0.3]
 """
 
 from __future__ import annotations
@@ -33,18 +34,21 @@ from mlx_finetuning import models, presets  # noqa: E402
 from mlx_finetuning.config import TrainConfig  # noqa: E402
 from mlx_finetuning.data_processor.wordings import near_misses, rules  # noqa: E402
 from mlx_finetuning.data_processor.wordings.checks import Checker  # noqa: E402
-from mlx_finetuning.data_processor.wordings.made import Known  # noqa: E402
+from mlx_finetuning.data_processor.wordings.made import Known, RefuseConfig, RewordConfig  # noqa: E402
 from mlx_finetuning.experiment_tracker.evaluation.rightness import (  # noqa: E402
     RIGHT,
     common_words,
     rightness,
 )
+from mlx_finetuning.studio.wordings import MOST_PER_KIND  # noqa: E402
+from mlx_finetuning.utils.japanese_utils import comparison_key  # noqa: E402
 from mlx_finetuning.workspace import AdapterPaths, Workspace  # noqa: E402
 
 SAMPLE = Path(__file__).parents[1] / "data" / "sample_data.csv"
 WAYS = {
     "one": (False, False, False),
     "one, reworded": (False, True, False),
+    "one, refusing": (False, False, True),
     "one, reworded, refusing": (False, True, True),
     "four": (True, False, False),
     "four, refusing": (True, False, True),
@@ -108,6 +112,12 @@ def task(way: str, seed: int, per_kind: int, share: float) -> Task:
     rest = [one for wordings in facts.values() for one in wordings if one not in chosen]
     taught, others = (rest, chosen) if has_four else (chosen, rest)
     checker = Checker(taught)
+    copied = {
+        comparison_key(wording.text)
+        for one in taught
+        for wording in rules.wordings(one.question, per_kind=MOST_PER_KIND, seed=seed)
+    }
+    others = [one for one in others if comparison_key(one.question) not in copied]
     rows = [(one.question, one.answer) for one in taught]
     if is_reworded:
         rows += [
@@ -213,6 +223,7 @@ def in_own_process(asked: Task) -> dict[str, float]:
     text = json.dumps(asdict(asked), ensure_ascii=False)
     done = subprocess.run(command, input=text, stdout=subprocess.PIPE, text=True, check=True)
     found: dict[str, float] = json.loads(done.stdout.splitlines()[-1])
+    print(json.dumps({"seed": asked.seed, **found}), file=sys.stderr, flush=True)
     return found
 
 
@@ -226,12 +237,28 @@ FIGURES = {
 }
 
 
+T_95 = {2: 12.71, 3: 4.30, 4: 3.18, 5: 2.78}
+"""Student's t by the number of runs."""
+
+
+def interval_of(values: list[float]) -> float:
+    """Half of the interval in which the mean lies in 19 of 20 cases."""
+    if len(values) not in T_95:
+        return float("nan")
+    return T_95[len(values)] * float(statistics.stdev(values)) / float(len(values) ** 0.5)
+
+
 def main() -> None:
     parser = argparse.ArgumentParser()
     parser.add_argument("--seeds", type=int, default=5)
+    parser.add_argument("--first", type=int, default=0, help="seed")
     parser.add_argument("--ways", default="; ".join(WAYS))
-    parser.add_argument("--per-kind", type=int, default=2, help="wordings of each kind")
-    parser.add_argument("--share", type=float, default=0.2, help="of near misses among all rows")
+    parser.add_argument(
+        "--per-kind", type=int, default=RewordConfig.per_kind, help="wordings of each kind"
+    )
+    parser.add_argument(
+        "--share", type=float, default=RefuseConfig.share, help="of near misses among all rows"
+    )
     parser.add_argument("--at-once", type=int, default=2)
     parser.add_argument("--run", action="store_true", help="one run, from standard input")
     options = parser.parse_args()
@@ -242,7 +269,7 @@ def main() -> None:
     tasks = [
         (way, task(way, seed, options.per_kind, options.share))
         for way in ways
-        for seed in range(options.seeds)
+        for seed in range(options.first, options.first + options.seeds)
     ]
     with ThreadPoolExecutor(options.at_once) as pool:
         results = list(pool.map(lambda pair: in_own_process(pair[1]), tasks))
@@ -254,7 +281,8 @@ def main() -> None:
         for key in FIGURES:
             values = [100 * one[key] for one in found]
             each = ", ".join(f"{value:.0f}" for value in values)
-            cells.append(f"{statistics.mean(values):.1f}% ({each})")
+            mean, interval = statistics.mean(values), interval_of(values)
+            cells.append(f"{mean:.1f} ± {interval:.1f}% ({each})")
         sizes = [f"{statistics.mean(one[key] for one in found):.0f}" for key in ("rows", "updates")]
         print(f"| {way} | {' | '.join((*sizes, *cells))} |")
 
