@@ -14,7 +14,7 @@ The table of defaults, each with its source or measurement; every value can be c
 Measured on SmolLM2-135M's real weights (width 576; 96 rows, 48 unseen wordings, 51 known general
 questions, one seed; docs/decisions.md): the rate of this table learned 38 and kept 42; the best of a grid
 of four rates, three ranks and two lengths learned 39 (rank 64) and kept 43 (half the updates). Five
-seeds of the table's own differ by 3 and 3: so it is within `TOLERANCE` of the best, and another value of
+seeds of the table's own differ by 3 and 3: so another value of
 the grid is not surely better.
 """
 
@@ -52,8 +52,6 @@ AMOUNTS = {
 MANY_FACTS, NARROW, RANK_OF_MANY = 200, 512, 64
 """Rows of facts from which a model of less width than this needs this rank to hold them: tiny-ja answers
 27 of 80 wordings after 240 rows at rank 16, 75 at 64, and forgets no more (docs/decisions.md)."""
-TOLERANCE = 0.05
-"""Share of right answers by which the best of a small grid may beat the table."""
 METHOD_RATES = {"lora": 1.0, "dora": 1.0, "full": 0.1}
 """By method, what the rate of LoRA is multiplied by: full tuning's best is a tenth of it (ibid.)."""
 LARGE_MODEL_RATE = 2e-4

@@ -11,6 +11,7 @@ from mlx_finetuning import config
 from mlx_finetuning.cli import text
 from mlx_finetuning.cli.data import GOAL, MAPPING
 from mlx_finetuning.cli.session import CommandResult, Session, command
+from mlx_finetuning.cli.tune import MODEL
 from mlx_finetuning.config import QUANTIZATIONS, ExportConfig, PrepareConfig, TrainConfig, as_dict
 from mlx_finetuning.jobs.results import JOURNEY_JA, Journey
 from mlx_finetuning.presets import PRESETS
@@ -29,12 +30,7 @@ TUNING = f"{KIND}-"
 @click.option(
     "--replace", is_flag=True, help="同じ名前のデータセットを置き換える（前のものはゴミ箱へ）"
 )
-@click.option(
-    "--model",
-    metavar="MODEL",
-    default=TrainConfig.model,
-    help="ベースモデルの名前かフォルダ。省略時は内蔵の tiny-ja",
-)
+@MODEL
 @click.option(
     "--preset",
     type=click.Choice(PRESETS),

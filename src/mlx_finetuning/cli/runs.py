@@ -25,6 +25,13 @@ runs = group("runs", "実験（学習の記録）の一覧・詳細・監視・�
 RECORD_FORMATS = ("csv", *TRACKERS)
 
 RUN_ID = click.argument("run_id", metavar="ID")
+OUT = click.option(
+    "--out",
+    type=click.Path(file_okay=False, path_type=Path),
+    metavar="DIR",
+    required=True,
+    help="書き出し先のフォルダ",
+)
 STRENGTH = click.option(
     "--strength",
     type=float,
@@ -299,13 +306,7 @@ def trash(session: Session, empty: bool) -> CommandResult:
 @click.option(
     "--format", "form", type=click.Choice(RECORD_FORMATS), default="csv", help="書き出す形式"
 )
-@click.option(
-    "--out",
-    type=click.Path(file_okay=False, path_type=Path),
-    metavar="DIR",
-    required=True,
-    help="書き出し先のフォルダ",
-)
+@OUT
 def export(session: Session, run_id: str, form: str, out: Path) -> CommandResult:
     """実験の設定と損失を、ほかの道具で読める形で書き出す
 
@@ -350,13 +351,7 @@ def share(
 
 @command(runs)
 @RUN_ID
-@click.option(
-    "--out",
-    type=click.Path(file_okay=False, path_type=Path),
-    metavar="DIR",
-    required=True,
-    help="書き出し先のフォルダ",
-)
+@OUT
 def report(session: Session, run_id: str, out: Path) -> CommandResult:
     """成果をA4 1枚にまとめたページと、全ての報告書（HTML）を書き出す
 

@@ -13,14 +13,17 @@ from mlx_finetuning.jobs.results import Tuned
 HEADING = ("設定", "長さ", "出来", "忘れた割合", "時間", "実験")
 
 
-@command()
-@click.option("--dataset", metavar="NAME", help="データセットの名前")
-@click.option(
+MODEL = click.option(
     "--model",
     metavar="MODEL",
     default=TrainConfig.model,
     help="ベースモデルの名前かフォルダ。省略時は内蔵の tiny-ja",
 )
+
+
+@command()
+@click.option("--dataset", metavar="NAME", help="データセットの名前")
+@MODEL
 @click.option(
     "--minutes",
     type=click.FloatRange(min=0, min_open=True),

@@ -62,6 +62,50 @@ class Example:
         return self.targets
 
 
+class Answers:
+    """Whole answers that are one item of an update, told of as one example is."""
+
+    @property
+    def answers(self) -> tuple[Example, ...]:
+        """Those that a gradient is computed for, with the question in each."""
+        raise NotImplementedError
+
+    @property
+    def row(self) -> int:
+        """The line of the source file."""
+        return self.answers[0].row
+
+    @property
+    def tokens(self) -> list[int]:
+        """Of all answers."""
+        return [token for answer in self.answers for token in answer.tokens]
+
+    @property
+    def supervised(self) -> list[bool]:
+        """Per token: whether it is a target."""
+        return [is_target for answer in self.answers for is_target in answer.supervised]
+
+    @property
+    def content(self) -> tuple[object, ...]:
+        """All that training depends on."""
+        return self.tokens, self.supervised
+
+    @property
+    def cut(self) -> int:
+        """Tokens that did not fit."""
+        return sum(answer.cut for answer in self.answers)
+
+    @property
+    def loses_end(self) -> bool:
+        """Whether one of the answers does."""
+        return any(answer.loses_end for answer in self.answers)
+
+    @property
+    def targets(self) -> int:
+        """Tokens that count in the loss."""
+        return sum(answer.targets for answer in self.answers)
+
+
 def encode_rows(
     loaded: LoadedModel, rows: Sequence[Row], max_length: int, supervise: str = "answers"
 ) -> list[Example]:

@@ -22,7 +22,13 @@ from mlx_finetuning.config import TrainConfig
 from mlx_finetuning.errors import NothingToLearn
 from mlx_finetuning.mlx_trainer.batches import batches
 from mlx_finetuning.mlx_trainer.batches.batches import Batch, BuildBatch, RowLayout
-from mlx_finetuning.mlx_trainer.batches.examples import CacheSlot, Example, sequences, shortened
+from mlx_finetuning.mlx_trainer.batches.examples import (
+    Answers,
+    CacheSlot,
+    Example,
+    sequences,
+    shortened,
+)
 from mlx_finetuning.mlx_trainer.gradient import loss
 from mlx_finetuning.mlx_trainer.model.load import LoadedModel
 from mlx_finetuning.progress import Progress, Step
@@ -35,7 +41,7 @@ tenth, so that a few rows more or less are no imbalance."""
 
 
 @dataclass(frozen=True)
-class Judged:
+class Judged(Answers):
     """A question with an answer that is good or bad: one example of an update."""
 
     answer: Example
@@ -52,39 +58,14 @@ class Judged:
     weight: int = 1
 
     @property
-    def row(self) -> int:
-        """The line of the source file."""
-        return self.answer.row
-
-    @property
-    def tokens(self) -> list[int]:
-        """Of what a gradient is computed for."""
-        return self.answer.tokens
-
-    @property
-    def supervised(self) -> list[bool]:
-        """Per token: whether it is a target."""
-        return self.answer.supervised
+    def answers(self) -> tuple[Example, ...]:
+        """Its own."""
+        return (self.answer,)
 
     @property
     def content(self) -> tuple[object, ...]:
         """All that training depends on."""
         return (*self.answer.content, *self.mismatched.content, self.is_desirable)
-
-    @property
-    def cut(self) -> int:
-        """Tokens that did not fit."""
-        return self.answer.cut
-
-    @property
-    def loses_end(self) -> bool:
-        """Whether the answer does."""
-        return self.answer.loses_end
-
-    @property
-    def targets(self) -> int:
-        """Tokens that count in the loss."""
-        return self.answer.targets
 
     @property
     def elsewhere(self) -> Judged:

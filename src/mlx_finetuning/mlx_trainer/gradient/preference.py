@@ -20,7 +20,7 @@ from mlx_finetuning.config import TrainConfig
 from mlx_finetuning.errors import NothingToLearn
 from mlx_finetuning.mlx_trainer.batches import batches
 from mlx_finetuning.mlx_trainer.batches.batches import Batch, BuildBatch, RowLayout
-from mlx_finetuning.mlx_trainer.batches.examples import CacheSlot, Example, pair, shortened
+from mlx_finetuning.mlx_trainer.batches.examples import Answers, CacheSlot, Example, pair, shortened
 from mlx_finetuning.mlx_trainer.gradient import loss
 from mlx_finetuning.mlx_trainer.model.load import LoadedModel
 from mlx_finetuning.progress import Progress, Step
@@ -32,7 +32,7 @@ _SUREST = -1e-6
 
 
 @dataclass(frozen=True)
-class Pair:
+class Pair(Answers):
     """A question with a better and a worse answer: one example of an update."""
 
     chosen: Example
@@ -44,39 +44,9 @@ class Pair:
     weight: int = 1
 
     @property
-    def row(self) -> int:
-        """The line of the source file."""
-        return self.chosen.row
-
-    @property
-    def tokens(self) -> list[int]:
-        """Of both answers, with the question in each."""
-        return self.chosen.tokens + self.rejected.tokens
-
-    @property
-    def supervised(self) -> list[bool]:
-        """Per token: whether it is a target."""
-        return self.chosen.supervised + self.rejected.supervised
-
-    @property
-    def content(self) -> tuple[object, ...]:
-        """All that training depends on."""
-        return self.tokens, self.supervised
-
-    @property
-    def cut(self) -> int:
-        """Tokens that did not fit."""
-        return self.chosen.cut + self.rejected.cut
-
-    @property
-    def loses_end(self) -> bool:
-        """Whether one of the answers does."""
-        return self.chosen.loses_end or self.rejected.loses_end
-
-    @property
-    def targets(self) -> int:
-        """Tokens that count in the loss."""
-        return self.chosen.targets + self.rejected.targets
+    def answers(self) -> tuple[Example, ...]:
+        """Both."""
+        return self.chosen, self.rejected
 
 
 @dataclass(frozen=True)
@@ -118,7 +88,7 @@ def encode_pairs(loaded: LoadedModel, rows: Sequence[Row], max_length: int) -> l
 
 def batch_of(build: BuildBatch, pairs: Sequence[Pair]) -> PairBatch:
     """Both answers of each pair, one after the other."""
-    answers = [answer for pair in pairs for answer in (pair.chosen, pair.rejected)]
+    answers = [answer for pair in pairs for answer in pair.answers]
     batch = build(answers)
     reference = np.array([pair.reference for pair in pairs], np.float32)
     return PairBatch(batch, batches.membership(answers, batch), mx.array(reference))

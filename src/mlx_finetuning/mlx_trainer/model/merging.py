@@ -12,7 +12,7 @@ What the last two give has no low rank, nor has an average of too small a rank. 
 from __future__ import annotations
 
 import zlib
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -21,6 +21,9 @@ from numpy.typing import NDArray
 from mlx_finetuning.config import MergeConfig
 
 Array = NDArray[np.float32]
+Deltas = Sequence[Array | None]
+"""The adapters' dense changes of a weight; None for those that leave it as it is."""
+Seed = tuple[int, int]
 OVERSAMPLED = 16
 POWER_ITERATIONS = 4
 
@@ -72,12 +75,7 @@ def merged(
     return Merged(*_padded(a, b, config.rank), _squared(change - a @ b), _squared(change))
 
 
-def linear(
-    deltas: Sequence[Array | None],
-    weights: Sequence[float],
-    config: MergeConfig,
-    seed: tuple[int, int],
-) -> Array:
+def linear(deltas: Deltas, weights: Sequence[float], config: MergeConfig, seed: Seed) -> Array:
     """The weighted sum."""
     changes = [
         np.float32(weight) * delta
@@ -88,12 +86,7 @@ def linear(
     return total
 
 
-def ties(
-    deltas: Sequence[Array | None],
-    weights: Sequence[float],
-    config: MergeConfig,
-    seed: tuple[int, int],
-) -> Array:
+def ties(deltas: Deltas, weights: Sequence[float], config: MergeConfig, seed: Seed) -> Array:
     """Trim, elect, merge: the weighted mean over the adapters that agree with the elected sign, so that
     an entry that one adapter alone has kept keeps its size."""
     trimmed = [
@@ -112,12 +105,7 @@ def ties(
     return total / agreeing
 
 
-def dare(
-    deltas: Sequence[Array | None],
-    weights: Sequence[float],
-    config: MergeConfig,
-    seed: tuple[int, int],
-) -> Array:
+def dare(deltas: Deltas, weights: Sequence[float], config: MergeConfig, seed: Seed) -> Array:
     """Drop and rescale, then the weighted sum. An adapter's draws are its own, whatever others there are."""
     changes = []
     for place, (delta, weight) in enumerate(zip(deltas, weights, strict=True)):
@@ -128,13 +116,10 @@ def dare(
     return total
 
 
-METHODS: dict[
-    str,
-    Callable[[Sequence[Array | None], Sequence[float], MergeConfig, tuple[int, int]], Array],
-] = {"linear": linear, "ties": ties, "dare": dare}
+METHODS = {"linear": linear, "ties": ties, "dare": dare}
 
 
-def low_rank(change: Array, rank: int, seed: tuple[int, int]) -> tuple[Array, Array]:
+def low_rank(change: Array, rank: int, seed: Seed) -> tuple[Array, Array]:
     """Factors [in, rank] and [rank, out] nearest to `change` [in, out], or nearly so."""
     smaller = min(change.shape)
     if rank + OVERSAMPLED >= smaller:
