@@ -6,8 +6,8 @@ the other formats are written to a temporary folder or file, read back, and comp
 
 from __future__ import annotations
 
-import contextlib
 import functools
+import tempfile
 from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
@@ -138,30 +138,22 @@ def _targets(context: TaskContext, trained: TrainedModel, quants: list[str]) -> 
 # --- advice ------------------------------------------------------------------------------
 
 
-class _Measured(Exception):
-    """Keeps measured files from their final names."""
-
-
 def _advise(context: TaskContext, trained: TrainedModel, quants: list[str]) -> Exported:
     """Size and loss of the types on the run's own rows; one after another, none is kept."""
     reports: dict[str, Verification] = {}
-
-    def measure(drafts: dict[str, Path]) -> None:
-        for quant, draft in drafts.items():
-            reports[quant] = reference.examine(trained, draft, context.progress)
-        raise _Measured
-
     for quant, path in _targets(context, trained, quants).items():
-        with contextlib.suppress(_Measured):
+        files.make_folder(path.parent)
+        with tempfile.TemporaryDirectory(prefix=files.TEMPORARY_PREFIX, dir=path.parent) as scratch:
+            draft = Path(scratch) / path.name
             export_gguf(
                 trained.model,
                 trained.adapter,
-                {quant: path},
+                {quant: draft},
                 context.progress,
                 importance=trained.importance,
                 chat=trained.chat,
-                accept=measure,
             )
+            reports[quant] = reference.examine(trained, draft, context.progress)
     candidates = advice.candidates(reports)
     recommended = advice.recommended(candidates).quant
     return Exported(
