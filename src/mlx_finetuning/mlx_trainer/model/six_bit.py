@@ -27,9 +27,10 @@ class _SixBit(nn.Module):  # type: ignore[misc]
     """
 
     group_size, bits, mode = GROUP, BITS, "affine"
-    weight: mx.array
-    scales: mx.array
-    block_scales: mx.array
+
+    def __init__(self, weight: mx.array, scales: mx.array, block_scales: mx.array) -> None:
+        nn.Module.__init__(self)
+        self.weight, self.scales, self.block_scales = weight, scales, block_scales
 
     def values(self, rows: Any = slice(None)) -> mx.array:
         """The chosen rows as float32, [..., columns]."""
@@ -75,10 +76,6 @@ class _SixBit(nn.Module):  # type: ignore[misc]
 class SixBitLinear(_SixBit, nn.QuantizedLinear):  # type: ignore[misc]
     """Stands for a linear layer, and counts as a quantized one."""
 
-    def __init__(self, weight: mx.array, scales: mx.array, block_scales: mx.array) -> None:
-        nn.Module.__init__(self)
-        self.weight, self.scales, self.block_scales = weight, scales, block_scales
-
     def __call__(self, x: mx.array) -> mx.array:
         y = self.product(x)
         return y + self["bias"] if "bias" in self else y
@@ -86,10 +83,6 @@ class SixBitLinear(_SixBit, nn.QuantizedLinear):  # type: ignore[misc]
 
 class SixBitEmbedding(_SixBit, nn.QuantizedEmbedding):  # type: ignore[misc]
     """Stands for an embedding, and counts as a quantized one."""
-
-    def __init__(self, weight: mx.array, scales: mx.array, block_scales: mx.array) -> None:
-        nn.Module.__init__(self)
-        self.weight, self.scales, self.block_scales = weight, scales, block_scales
 
     def __call__(self, x: mx.array) -> mx.array:
         return self.values(x)
