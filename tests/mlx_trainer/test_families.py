@@ -28,7 +28,7 @@ from mlx_finetuning.mlx_trainer.gradient import (
 )
 from mlx_finetuning.mlx_trainer.gradient.loss import PLAIN, LossOptions
 from mlx_finetuning.mlx_trainer.inference import batch_generate, weight_change
-from mlx_finetuning.mlx_trainer.model import adapter_toggle, adapters
+from mlx_finetuning.mlx_trainer.model import adapter_layers, adapters
 from mlx_finetuning.mlx_trainer.model.load import LoadedModel, load
 from mlx_finetuning.mlx_trainer.parallel import workload
 from mlx_finetuning.mlx_trainer.training import loop
@@ -359,7 +359,7 @@ def test_three_updates_end_well_and_mlx_lm_reads_the_adapter(trained: TrainedRun
 def test_change_of_each_block_is_that_of_its_weights(trained: TrainedRun) -> None:
     base, tuned = load(trained.base), load(trained.base, trained.adapter)
     found = weight_change.norms(base, trained.adapter)
-    adapter_toggle.fuse(tuned)
+    adapter_layers.fuse(tuned)
     before, after = (dict(tree_flatten(one.model.parameters())) for one in (base, tuned))
     for layer, (norm, _) in found.items():
         names = [name for name in after if f".layers.{layer}." in name and name.endswith("weight")]

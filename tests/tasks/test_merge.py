@@ -12,7 +12,7 @@ from mlx.utils import tree_flatten
 
 from mlx_finetuning.config import EvaluateConfig, GenerateConfig, MergeConfig, TrainConfig
 from mlx_finetuning.errors import ContinuationDiffers, InvalidSettings, MergeImpossible
-from mlx_finetuning.mlx_trainer.model import adapter_toggle
+from mlx_finetuning.mlx_trainer.model import adapter_layers
 from mlx_finetuning.mlx_trainer.model.load import load
 from mlx_finetuning.progress import silent
 from mlx_finetuning.studio import Studio
@@ -50,7 +50,7 @@ def second(studio: Studio) -> str:
 
 def fused(studio: Studio, run_id: str) -> dict[str, np.ndarray[Any, Any]]:
     loaded = load(tiny_folder(), studio.workspace.adapter(run_id).folder)
-    adapter_toggle.fuse(loaded)
+    adapter_layers.fuse(loaded)
     return {name: np.array(value) for name, value in tree_flatten(loaded.model.parameters())}
 
 
@@ -105,7 +105,7 @@ def test_strength_scales_what_was_learned(studio: Studio, first: str) -> None:
     for name, value in base.items():
         np.testing.assert_allclose(found[name], value + 0.5 * (whole[name] - value), atol=2e-6)
     loaded = load(tiny_folder(), studio.workspace.adapter(first).folder)
-    assert adapter_toggle.strengthen(loaded, 0.5)
+    assert adapter_layers.strengthen(loaded, 0.5)
     made = load(tiny_folder(), studio.workspace.adapter(half).folder)
     prompt = mx.array([loaded.tokenizer.encode("商品1の値段は？")])
     np.testing.assert_allclose(

@@ -18,7 +18,7 @@ from mlx_finetuning.jobs import jobs, status
 from mlx_finetuning.jobs.context import TaskContext
 from mlx_finetuning.jobs.results import Tuned
 from mlx_finetuning.jobs.status import JobState
-from mlx_finetuning.mlx_trainer.model import adapter_toggle
+from mlx_finetuning.mlx_trainer.model import adapter_layers
 from mlx_finetuning.progress import Step
 from mlx_finetuning.studio import Studio
 from mlx_finetuning.tasks import train, tune
@@ -216,6 +216,6 @@ def test_the_base_is_itself_again_after_an_adapter(workspace: Workspace, curt: N
     tokens = mx.array([[1, 2, 3, 4]])
     before, names = loaded.model(tokens), [name for name, _ in loaded.model.named_modules()]
     adapters.attach(loaded.model, USUAL)
-    adapter_toggle.detach(loaded)
+    adapter_layers.detach(loaded)
     assert [name for name, _ in loaded.model.named_modules()] == names
     assert (loaded.model(tokens) == before).all().item()
