@@ -14,9 +14,9 @@ from pathlib import Path
 ROOT = Path(__file__).resolve().parents[2]
 
 
-# Below the ports that the system deals out, and apart for each test process: a port that a server
-# gives back while it starts again is nobody else's.
-_PORTS = itertools.count(20_000 + 500 * int(os.environ.get("PYTEST_XDIST_WORKER", "gw0")[2:]))
+# Below the ports that the system deals out, and apart for each test process, of this test run or of
+# another one on this machine: a port that a server gives back while it starts again is nobody else's.
+_PORTS = itertools.count(20_000 + 37 * os.getpid() % 12_000)
 
 
 def free_port() -> int:

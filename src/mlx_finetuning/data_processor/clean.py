@@ -76,13 +76,13 @@ class _Step:
 
 
 STEPS: dict[str, _Step] = {
-    "line_ends": _Step(line_ends, "改行をLFに統一", characters.RETURN),
+    "line_ends": _Step(line_ends, "改行の書き方をそろえる（LF）", characters.RETURN),
     "zero_width": _Step(
         characters.without_invisible,
-        "BOMと幅のない文字を削除",
+        "目に見えない文字（BOMなど）を削除",
         characters.ZERO_WIDTH,
     ),
-    "nfc": _Step(nfc, "結合文字を1文字に（NFC）", characters.COMBINING),
+    "nfc": _Step(nfc, "分かれた濁点などを1文字に（NFC）", characters.COMBINING),
     "trim": _Step(trim, "末尾の空白と先頭の空行を削除"),
     "html": _Step(html_text.seen, "HTMLのタグと記号を、見える文章に", characters.MARK),
     "excel": _Step(

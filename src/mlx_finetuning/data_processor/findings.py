@@ -504,7 +504,8 @@ KINDS: dict[str, Kind] = {
     ),
     "PERSONAL_DATA": Kind(
         "warning",
-        "個人情報らしい部分があります（{kinds}）。学習させると、モデルが答えてしまうおそれがあります。",
+        "個人情報らしい部分があります（{kinds}）。学習させると、モデルが答えてしまうおそれがあります。"
+        "会社の代表番号のように、答えてよいものは、そのままで構いません。",
         "clean に mask_personal を加えると伏せられます。",
     ),
     "CATEGORY_IMBALANCE": Kind(

@@ -5,7 +5,7 @@ here loads one; `check_folder` decides whether the rest of the application may.
 """
 
 from mlx_finetuning.models.entries import CatalogueEntry, Twin, catalogue, find
-from mlx_finetuning.models.fitting import MachineFit, fit
+from mlx_finetuning.models.fitting import MachineFit, fit, needed_gb
 from mlx_finetuning.models.folder import check_folder, width
 from mlx_finetuning.models.found_files import FoundFile, found, gguf_file
 from mlx_finetuning.models.store import (
@@ -34,6 +34,7 @@ __all__ = [
     "found",
     "gguf_file",
     "installed",
+    "needed_gb",
     "resolve",
     "search",
     "width",

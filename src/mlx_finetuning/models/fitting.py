@@ -28,13 +28,20 @@ def fit(
     if memory is None:
         memory = (card.memory if card else read_memory()).total
     limit_gb = usable(memory, platform) / 1e9
-    # On the CPU weights of 16 bits become float32; packed ones stay.
-    widened_gb = 0.0 if card or platform == "darwin" else entry.size_gb
-    if entry.memory_gb + widened_gb <= limit_gb:
+    if needed_gb(entry, on_cpu=not card and platform != "darwin") <= limit_gb:
         return "fits"
     if entry.mlx_4bit and entry.mlx_4bit.memory_gb <= limit_gb:
         return "fits_4bit"
     return "too_large"
+
+
+def needed_gb(entry: CatalogueEntry, *, on_cpu: bool | None = None) -> float:
+    """What training it takes from the memory that is computed in; on_cpu: by default whether this
+    machine has neither Metal nor a card."""
+    if on_cpu is None:
+        on_cpu = sys.platform != "darwin" and not nvidia.of_mlx()
+    # On the CPU weights of 16 bits become float32; packed ones stay.
+    return entry.memory_gb + (entry.size_gb if on_cpu else 0.0)
 
 
 def usable(memory: int, platform: str = sys.platform) -> int:

@@ -48,6 +48,10 @@ class Models:
         """Whether a model of the catalogue can be trained here, judged by its figures."""
         return models.fit(entry)
 
+    def needed_gb(self, entry: CatalogueEntry) -> float:
+        """Memory that training a model of the catalogue takes on a machine like this one."""
+        return models.needed_gb(entry)
+
     def download(self, name: str) -> JobHandle[Downloaded]:
         """Fetch a model from the hub, or go on with a cut download; the result names its folder.
 

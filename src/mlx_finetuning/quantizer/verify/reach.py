@@ -231,7 +231,7 @@ def _warnings(
         yield (
             f"{_listed(rows.not_composed)}は、濁点などを分けた文字（NFCでない文字）を含みます。"
             "このモデルは合成した文字で学習しますが、Ollamaは合成しません。"
-            "データを用意し直すときに「結合文字を1文字に（NFC）」を選ぶと、そろいます。"
+            "データを用意し直すときに「分かれた濁点などを1文字に（NFC）」を選ぶと、そろいます。"
         )
     if rows.reordered:
         yield (

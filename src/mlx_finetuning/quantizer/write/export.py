@@ -303,7 +303,7 @@ def write(
                 for quant, data in block.items():
                     outputs[quant].append(data)
                 done += values
-                progress(Step(STAGE, done, total, source.name))
+                progress(Step(STAGE, done, total))
             for output in outputs.values():
                 output.end_tensor()
 

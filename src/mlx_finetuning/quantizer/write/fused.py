@@ -130,4 +130,4 @@ def _reported(
             data = ggml.quantize(values.reshape(-1, values.shape[-1]), Type[tensor.spec.kind])
             done += data.nbytes
             yield data
-            progress(Step(export.STAGE, done, total, tensor.spec.name))
+            progress(Step(export.STAGE, done, total))

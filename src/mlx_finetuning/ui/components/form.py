@@ -68,6 +68,8 @@ def setting_input(kind: type, name: str, value: Any, key: str) -> Any:
     typed = st.number_input(label, value=hint(value), **shared)
     if fault := _fault(kind, name, typed):
         st.caption(f":red[:material/error: {fault}]")
+    elif not typed and "0なら自動" in metadata["help"]:
+        st.caption("0なので、自動で決まります。")
     return typed
 
 

@@ -18,20 +18,26 @@ SHORT = 8
 """Signs that stay in one line, of which two narrow ones count as one: figures, times, names."""
 
 
-def show_table(rows: Sequence[Mapping[str, str]]) -> None:
-    """`rows` by the names of their columns, which are those of the first; nothing of no rows."""
+def show_table(rows: Sequence[Mapping[str, str]], links: Sequence[str] = ()) -> None:
+    """`rows` by the names of their columns, which are those of the first; nothing of no rows.
+
+    links: an address for each row, to which its first cell leads.
+    """
     if not rows:
         return
     # As cards they are tables no more to a screen reader, unless it is told.
     names = "".join(f'<th role="columnheader"{_look(name)}>{escape(name)}</th>' for name in rows[0])
-    lines = [
-        "".join(
-            f'<td role="cell" data-label="{escape(name)}"{_look(row.get(name, ""))}>'
-            f"{escape(row.get(name, '')) or EMPTY}</td>"
-            for name in rows[0]
+    first, lines = next(iter(rows[0])), []
+    for row, link in zip(rows, links or [""] * len(rows), strict=True):
+        cells = {name: escape(row.get(name, "")) or EMPTY for name in rows[0]}
+        if link:
+            cells[first] = f'<a href="{escape(link)}" target="_self">{cells[first]}</a>'
+        lines.append(
+            "".join(
+                f'<td role="cell" data-label="{escape(name)}"{_look(row.get(name, ""))}>{cell}</td>'
+                for name, cell in cells.items()
+            )
         )
-        for row in rows
-    ]
     body = "".join(f'<tr role="row">{line}</tr>' for line in lines)
     st.html(
         f'<table class="rows" role="table"><thead role="rowgroup"><tr role="row">{names}</tr></thead>'

@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+import re
 from collections import Counter
 
 import streamlit as st
 
 from mlx_finetuning.data_processor import Inspection
 from mlx_finetuning.data_processor.clean import STEPS
-from mlx_finetuning.data_processor.findings import Finding
+from mlx_finetuning.data_processor.findings import KINDS, Finding
 from mlx_finetuning.data_processor.settings import DROPPABLE
 from mlx_finetuning.ui.components.text import plain
 from mlx_finetuning.ui.dataset.choices import Choices
@@ -50,11 +51,15 @@ def draw_findings(choices: Choices | None, editing: Editing, inspection: Inspect
     draw_undo(editing)
     seen: Counter[str] = Counter()
     severities = list(LOOKS)
+    notes = sum(map(_only_explains, inspection.findings))
+    place = st.container()
+    explained = st.expander(f"表の読み方（{notes}件）", icon=":material/info:") if notes else place
     for finding in sorted(inspection.findings, key=lambda item: severities.index(item.severity)):
         seen[finding.code] += 1
         name = f"{finding.code}-{seen[finding.code]}"
+        block = explained if _only_explains(finding) else place
         # By its key it stays the same container, wherever it comes to stand: what is typed is kept.
-        with st.container(border=True, gap="small", key=editing.key(f"finding-{name}")):
+        with block, st.container(border=True, gap="small", key=editing.key(f"finding-{name}")):
             _draw_finding(choices, editing, finding, name)
         st.session_state.setdefault(editing.key("messages"), {})[name] = finding.message
     if not inspection.findings:
@@ -67,7 +72,7 @@ def draw_findings(choices: Choices | None, editing: Editing, inspection: Inspect
         _draw_solved(editing, opened)
     for code in choices.dropped if choices else ():
         st.button(
-            f"除いた行を戻す（{code}）",
+            f"除いた行を戻す（{plain(short_ja(code.upper()))}）",
             key=choices.key(f"back-{code}") if choices else None,
             icon=":material/undo:",
             on_click=choices.set if choices else None,
@@ -76,6 +81,20 @@ def draw_findings(choices: Choices | None, editing: Editing, inspection: Inspect
     with st.container(border=True, gap="small", key=editing.key("finding-all")):
         if _is_open(editing, ALL, "全ての行を見る・直す"):
             draw_all(editing, editing.table())
+
+
+def short_ja(code: str) -> str:
+    """The beginning of what a finding says, to name it by."""
+    return re.split("[。（]", KINDS[code].message)[0] if code in KINDS else code
+
+
+def _only_explains(finding: Finding) -> bool:
+    """How the table was read, as against what one might mend in its rows."""
+    return (
+        finding.severity == "info"
+        and finding.code not in REMEDIES
+        and finding.code.lower() not in DROPPABLE
+    )
 
 
 def _is_open(editing: Editing, name: str, label: str) -> bool:
@@ -116,7 +135,7 @@ def _draw_finding(choices: Choices | None, editing: Editing, finding: Finding, n
         can_drop = finding.code.lower() in DROPPABLE
         if choices and step is not None:
             st.button(
-                f"直す（{STEPS[step].description}）",
+                f"直す（{plain(STEPS[step].description)}）",
                 key=choices.key(f"fix-{finding.code}"),
                 icon=":material/healing:",
                 on_click=choices.set,

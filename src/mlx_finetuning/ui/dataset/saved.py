@@ -18,8 +18,10 @@ from mlx_finetuning.ui.components.datasets import PARAMETER, first_choice
 from mlx_finetuning.ui.components.empty import empty_state
 from mlx_finetuning.ui.components.runs import PARAMETER as RUN
 from mlx_finetuning.ui.components.text import plain
+from mlx_finetuning.ui.dataset.findings import short_ja
 from mlx_finetuning.ui.frame import errors_shown, studio
 from mlx_finetuning.ui.messages_ja import KINDS_JA
+from mlx_finetuning.ui.training.models import shown_name
 from mlx_finetuning.utils.goals import GOALS_JA, SPLITS_JA
 from mlx_finetuning.utils.units_ja import local_time
 
@@ -55,23 +57,27 @@ def draw_summary(manifest: Mapping[str, Any]) -> None:
     goal = GOALS_JA.get(str(manifest.get("goal")), "記録なし")
     st.caption(f"目的: {goal}　種類: {kind}　元のファイル: {plain(sources)}")
     if manifest.get("dropped"):
-        dropped = "、".join(f"{code} {rows}行" for code, rows in manifest["dropped"].items())
+        dropped = "、".join(
+            f"{short_ja(code)} {rows}行" for code, rows in manifest["dropped"].items()
+        )
         st.caption(f"除いた行: {plain(dropped)}")
 
 
 def draw_journey(name: str) -> None:
     """The button from the dataset to a conversation, with the user's usual model."""
+    own = dataclasses.replace(studio().preferences.read(), dataset=name, engine="mlx")
+    usual = studio().training.preset(own, "usual")
+    model = f"モデル「{plain(shown_name(usual.model))}」に"
     st.caption(
-        "「おまかせで作る」は、学習し、確かめ、軽くして、対話できるところまで進めます。"
+        f"「おまかせで作る」は、{model}教え、確かめ、軽くして、対話できるところまで進めます。"
         "画面を閉じても続き、いつでも止められます。"
+        "モデルや量を自分で選ぶときは「このデータセットで学習する」を使ってください。"
     )
     with st.container(horizontal=True, vertical_alignment="center"):
         place = st.container(width="content")
         minutes = tuning.choose_minutes()
     if place.button("おまかせで作る", icon=":material/auto_awesome:", type="primary"):
         with errors_shown():
-            own = dataclasses.replace(studio().preferences.read(), dataset=name, engine="mlx")
-            usual = studio().training.preset(own, "usual")
             if minutes is None:
                 run_id = studio().auto.start(usual)
                 st.switch_page(sitemap.page("training"), query_params={RUN: run_id})

@@ -27,14 +27,15 @@ def draw_split(
     choices: Choices, inspection: Inspection, settings: PrepareConfig
 ) -> PrepareConfig | None:
     """The settings with what is chosen here; None where some of it is out of bounds."""
-    hold_out = st.radio(
-        "検証とテストに使う行の選び方",
-        list(HOLD_OUT_JA),
-        format_func=HOLD_OUT_JA.__getitem__,
-        key=choices.key("hold-out"),
-    )
+    st.caption(f"分け方: {HOLD_OUT_JA[choices.value('hold-out', 'auto')]}")
     values = dataclasses.asdict(settings)
-    with st.expander("割合とそのほかの設定", icon=":material/tune:"):
+    with st.expander("分け方とそのほかの設定", icon=":material/tune:"):
+        hold_out = st.radio(
+            "検証とテストに使う行の選び方",
+            list(HOLD_OUT_JA),
+            format_func=HOLD_OUT_JA.__getitem__,
+            key=choices.key("hold-out"),
+        )
         chosen = settings_form(PrepareConfig, SPLIT, values, choices.file)
         stratify = st.selectbox(
             "割合をそろえる列",

@@ -25,6 +25,8 @@ UPLOADER_IN_JAPANESE = """<style>
 [data-testid="stFileUploaderDropzoneInstructions"] span::after {
   content: "ここにファイルを置くこともできます"; font-size: 0.9rem;
 }
+/* There is nothing to drop on a phone. */
+@media (max-width: 640px) { [data-testid="stFileUploaderDropzoneInstructions"] span::after { content: none; } }
 [data-testid="stFileChip"] [role="alert"] { font-size: 0; }
 [data-testid="stFileChip"] { flex-wrap: wrap; height: auto; max-width: 100%; }
 [data-testid="stFileChip"][aria-invalid="true"]::after {

@@ -7,7 +7,7 @@ import streamlit as st
 from mlx_finetuning.config import EvaluateConfig
 from mlx_finetuning.jobs.runs import Run
 from mlx_finetuning.ui import sitemap
-from mlx_finetuning.ui.components import views
+from mlx_finetuning.ui.components import datasets, views
 from mlx_finetuning.ui.components.certificate import draw_certificate
 from mlx_finetuning.ui.components.jobs import draw_latest, show_end, state_badge
 from mlx_finetuning.ui.components.runs import PARAMETER, resume_button
@@ -17,6 +17,13 @@ from mlx_finetuning.ui.experiments.report import draw_first_line, draw_report
 from mlx_finetuning.ui.frame import errors_shown, studio
 from mlx_finetuning.utils.settings_ja import CHOICES_JA
 from mlx_finetuning.utils.units_ja import duration
+
+NEXT_PAGES = {
+    "more_wordings": ("dataset", "データに聞き方を足す"),
+    "more_rows": ("dataset", "データに行を足す"),
+    "judge_answers": ("chat", "答えに○×を付ける"),
+}
+"""Where what an outcome asks for is done, with the words of the way there; other actions are here."""
 
 
 def draw_run(run: Run, trash: str) -> None:
@@ -74,13 +81,25 @@ def draw_run(run: Run, trash: str) -> None:
                     st.switch_page(page, query_params={views.PARAMETER: trash})
 
 
-def _draw_actions(run: Run, *, continues: bool = False) -> None:
-    """What can be made of the run, and where else it is looked at. continues: its next step."""
+def _draw_actions(run: Run, action: str = "") -> None:
+    """What can be made of the run, and where else it is looked at. action: its next step."""
     run_id = run.run_id
     with st.container(horizontal=True, vertical_alignment="center"):
         training = sitemap.page("training")
+        if action in NEXT_PAGES:
+            page, label = NEXT_PAGES[action]
+            query = {PARAMETER: run_id, views.PARAMETER: "test"}
+            if page == "dataset":
+                query = {datasets.PARAMETER: run.dataset, views.PARAMETER: "saved"}
+            with st.container(key="next-action", width="content"):
+                st.page_link(
+                    sitemap.page(page),
+                    label=label,
+                    icon=":material/arrow_forward:",
+                    query_params=query,
+                )
         with errors_shown():
-            continuing.draw_continuation(run, is_next=continues)
+            continuing.draw_continuation(run, is_next=action == "more_updates")
         tip = "設定、データ、元のモデルが学習したときと同じかを確かめてから始めます。"
         if st.button("同じ設定で再実行", icon=":material/replay:", help=tip, key="rerun"):
             with errors_shown():
@@ -105,11 +124,12 @@ def _draw_outcome(run: Run) -> None:
     if report is not None:
         draw_first_line(report)
         outcome = report.outcome
-        _draw_actions(run, continues=outcome is not None and outcome.action == "more_updates")
+        _draw_actions(run, outcome.action if outcome is not None else "")
         draw_report(run_id, report)
     with errors_shown():
         certificate = studio().evaluation.certificate(run_id)
         if certificate is not None:
+            st.markdown("**学習の証明**")
             draw_certificate(certificate)
     if not studio().runs.is_trained(run):
         st.caption("この実験には、調べられる学習の結果がありません。")

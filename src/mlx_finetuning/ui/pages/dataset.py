@@ -6,6 +6,7 @@ import streamlit as st
 
 from mlx_finetuning.data_processor.examine import source_names
 from mlx_finetuning.data_processor.readers.columns import ROLE_JA
+from mlx_finetuning.data_processor.readers.encoding import CODECS
 from mlx_finetuning.errors import StudioError
 from mlx_finetuning.ui import sitemap
 from mlx_finetuning.ui.components import datasets, tuning, views
@@ -54,7 +55,8 @@ def draw_new() -> None:
         show_error(error)
         editing.draw_undo(work)
         return
-    reading.draw_encoding(choices, inspection)
+    if inspection.encoding in CODECS:  # a workbook has none
+        reading.draw_encoding(choices, inspection)
     reading.draw_table(choices, inspection)
     reading.draw_preview(inspection)
     reading.draw_speaker(choices, inspection)
@@ -127,7 +129,7 @@ def draw_saved() -> None:
     if name is None:
         return
     saved.draw_journey(name)
-    with st.container(horizontal=True, vertical_alignment="center"):
+    with st.container(horizontal=True, vertical_alignment="center", key="dataset-links"):
         st.page_link(
             sitemap.page("training"),
             label="このデータセットで学習する",

@@ -42,11 +42,11 @@ view = choose_view(VIEWS, DETAIL if PARAMETER in st.query_params else LIST)
 if view == TRASH:
     draw_trash()
 elif not (runs := studio().runs.list()):
-    importing.draw_import()
     empty_state("まだ実験がありません。学習を始めると、ここに残ります。", "training")
-elif view == LIST:
     importing.draw_import()
+elif view == LIST:
     listing.draw_list(runs, DETAIL, COMPARE)
+    importing.draw_import()
 elif view == COMPARE:
     comparing.draw_comparison(runs)
 else:

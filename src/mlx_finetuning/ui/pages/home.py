@@ -20,6 +20,7 @@ from mlx_finetuning.ui.frame import errors_shown, studio
 from mlx_finetuning.utils.units_ja import local_time
 
 RECENT = 5
+AUTOMATIC = "表を選んで保存したら、あとは「おまかせで作る」だけで、対話できるところまで進みます。"
 SAMPLE = (
     "架空の会社の質問と回答（80行）を、内蔵の小さなモデルに教え、確かめて、"
     "対話できるところまで進めます。数分かかります。"
@@ -83,14 +84,14 @@ def draw_steps(steps: Sequence[stepper.Step], newest: Run | None) -> None:
 def draw_next(steps: Sequence[stepper.Step], newest: Run | None) -> None:
     """The first step that is not done, the whole way with the sample, and how long that takes."""
     upcoming = next((step for step in steps if not step.is_done), steps[-1])
-    with st.container(horizontal=True, vertical_alignment="center"):
+    with st.container(horizontal=True, vertical_alignment="center", key="home-next"):
         stepper.link_to_next(upcoming, newest)
         if st.button("サンプルで試す", icon=":material/play_arrow:", help=SAMPLE):
             with st.spinner("サンプルを用意しています…"):
                 run_id = sample.start(studio())
             st.switch_page(sitemap.page("training"), query_params={PARAMETER: run_id})
     if newest is None:
-        st.caption(f"手もとに表がなければ、「サンプルで試す」から。{SAMPLE}")
+        st.caption(f"{AUTOMATIC}手もとに表がなければ、「サンプルで試す」から。{SAMPLE}")
 
 
 def draw_recent(runs: list[Run]) -> None:
@@ -108,7 +109,7 @@ def draw_recent(runs: list[Run]) -> None:
                 "結果": line.line if line else result,
             }
         )
-    show_table(rows)
+    show_table(rows, [f"experiments?{PARAMETER}={run.run_id}" for run in runs[:RECENT]])
     st.page_link(sitemap.page("experiments"), label="全ての実験を見る")
 
 
@@ -160,8 +161,8 @@ runs = studio().runs.list()
 st.header("次にすること")
 newest = next(iter(runs), None)
 steps = stepper.steps_of(newest)
-draw_steps(steps, newest)
 draw_next(steps, newest)
+draw_steps(steps, newest)
 
 st.header("最近の実験")
 if runs:

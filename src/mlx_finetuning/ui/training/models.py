@@ -137,7 +137,7 @@ def _draw_entry(entry: CatalogueEntry) -> None:
     memory_gb = read_memory().total / 1e9
     figures = {
         "ダウンロード": f"{entry.size_gb:g} GB",
-        "学習に必要なメモリー": f"{entry.memory_gb:g} GB から",
+        "学習に必要なメモリー": f"{studio().models.needed_gb(entry):.0f} GB から",
         "このマシンのメモリー": f"{memory_gb:.0f} GB",
     }
     with st.container(horizontal=True):
