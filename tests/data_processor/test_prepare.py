@@ -25,8 +25,10 @@ from mlx_finetuning.data_processor import (
     reproduce,
     store,
 )
+from mlx_finetuning.data_processor.prepare import Decided
 from mlx_finetuning.progress import Step
-from mlx_finetuning.workspace import DatasetPaths
+from mlx_finetuning.studio.data import Data
+from mlx_finetuning.workspace import DatasetPaths, Workspace
 from support.japanese_rows import clean_rows
 
 
@@ -411,3 +413,48 @@ def test_long_work_is_reported_and_can_be_stopped_in_every_stage(tmp_path: Path)
 def test_inspection_previews_a_cleaning_step(tmp_path: Path) -> None:
     found = inspect(_dirty(tmp_path), config=PrepareConfig(clean=("mask_personal",)))
     assert [(step.name, step.rows) for step in found.cleaning] == [("mask_personal", 1)]
+
+
+LABELLED = "".join(
+    json.dumps({"text": f"{n}番の店は{word}です", "label": word}, ensure_ascii=False) + "\n"
+    for n in range(12)
+    for word in ("静か", "にぎやか")
+)
+
+
+def _of_former_version(paths: DatasetPaths, source: Path) -> None:
+    """The record of a version that took texts beside labels for plain text, and kept no goal."""
+    source.write_text(LABELLED, encoding="utf-8")
+    _prepare(paths, source, goal="text")
+    record = files.read_json(paths.manifest)
+    record["config"]["goal"] = "auto"
+    del record["goal"]
+    files.write_json(paths.manifest, record)
+
+
+def test_columns_of_a_record_are_held_to(paths: DatasetPaths, tmp_path: Path) -> None:
+    _of_former_version(paths, tmp_path / "a.jsonl")
+    before = {name: paths.split(name).read_bytes() for name in ("train", "valid", "test")}
+    recorded = read_manifest(paths.manifest)
+    assert _prepare(DatasetPaths(tmp_path / "new"), tmp_path / "a.jsonl").kind == "chat"
+    assert reproduce(recorded, "shop", paths, replace=True).kind == "text"
+    assert before == {name: paths.split(name).read_bytes() for name in ("train", "valid", "test")}
+
+
+def test_changed_rows_of_a_record_keep_its_kind(tmp_path: Path) -> None:
+    data = Data(Workspace(tmp_path))
+    paths = data.workspace.dataset("shop")
+    _of_former_version(paths, tmp_path / "a.jsonl")
+    rows = data.edited("shop")
+    rows.delete(1)
+    summary = data.edit("shop", rows.edits)
+    assert (summary.kind, summary.usable_rows) == ("text", 23)
+
+
+def test_record_of_another_kind_is_refused(paths: DatasetPaths, tmp_path: Path) -> None:
+    _of_former_version(paths, tmp_path / "a.jsonl")
+    recorded = read_manifest(paths.manifest)
+    # Columns that this version does not find in the file, and no bytes to compare with.
+    decided = Decided("text", ({"text": "body"},))
+    with pytest.raises(errors.DatasetNotReproduced):
+        prepare(recorded.sources, "shop", paths, PrepareConfig(), replace=True, decided=decided)

@@ -15,7 +15,7 @@ import pytest
 from mlx_finetuning.config import PrepareConfig, load
 from mlx_finetuning.data_processor import Inspection, inspect, prepare, read_rows
 from mlx_finetuning.data_processor.readers.columns import choose
-from mlx_finetuning.errors import InvalidSettings
+from mlx_finetuning.errors import InvalidSettings, SourceMalformed
 from mlx_finetuning.mlx_trainer.batches.examples import conversations
 from mlx_finetuning.workspace import Workspace
 from support.facts import FACTS
@@ -66,6 +66,11 @@ def pairs(rows: list[dict[str, Any]]) -> list[tuple[str, str]]:
 
 def codes(found: Inspection) -> dict[str, tuple[int, ...]]:
     return {item.code: item.rows for item in found.findings}
+
+
+def pairs_of(folder: Path, name: str, text: str) -> list[tuple[str, ...]]:
+    """What is said in each row, without who says it."""
+    return [tuple(words for _, words in said(row)) for row in rows_of(folder, name, text)]
 
 
 # --- columns -------------------------------------------------------------------------------
@@ -697,7 +702,22 @@ def test_headings_that_ask_are_questions(tmp_path: Path) -> None:
     "form",
     [
         *("【質問】{q}\n【回答】{a}\n\n", "■質問\n{q}\n■回答\n{a}\n\n", "問{n}　{q}\n答　{a}\n\n"),
+        *("問題{n}．{q}\n正解　{a}\n", "- **Q:** {q}\n  **A:** {a}\n", "設問{n} {q}\n解答 {a}\n\n"),
+    ],
+)
+def test_texts_under_marks_become_pairs(tmp_path: Path, form: str) -> None:
+    text = "ご案内\n\n" + "".join(form.format(q=q, a=a, n=n) for n, (q, a) in enumerate(FACTS, 1))
+    assert "MARKED_ROWS" in codes(looked_at(tmp_path, "a.txt", text))
+    assert pairs_of(tmp_path, "a.txt", text) == [*FACTS]
+    assert looked_at(tmp_path, "a.txt", text, header_row="0").kind == "text"
+
+
+@pytest.mark.parametrize(
+    "form",
+    [
         *("{q} → {a}\n\n", "・{q}\n　→{a}\n\n", "{q}？\n{a}\n\n"),
+        "差出人: 客{n}\n件名: 質問\n\n{q}\n\n> {a}\n\n",
+        "::問{n}:: {q} {{\n={a}\n~違います\n}}\n\n",
     ],
 )
 def test_pairs_written_in_other_ways_are_named(tmp_path: Path, form: str) -> None:
@@ -1375,3 +1395,185 @@ def test_no_text_takes_long_to_look_at(tmp_path: Path, text: str) -> None:
     ):
         looked_at(tmp_path, name, content, clean=clean)
     assert time.process_time() - began_s < 20
+
+
+# --- what other programs write, once more ---------------------------------------------------
+
+
+def as_office_xml(rows: Cells) -> str:
+    """A workbook of Office 2003, with a cell that is left out."""
+    lines = "".join(
+        f'<Row><Cell ss:Index="2"><Data ss:Type="String">{q}</Data></Cell>'
+        f'<Cell ss:MergeAcross="1"><Data ss:Type="String">{a}</Data></Cell></Row>'
+        for q, a in rows
+    )
+    return (
+        '<?xml version="1.0"?><?mso-application progid="Excel.Sheet"?>'
+        '<Workbook xmlns="urn:schemas-microsoft-com:office:spreadsheet"><Worksheet ss:Name="一覧">'
+        f"<Table>{lines}</Table></Worksheet></Workbook>"
+    )
+
+
+ASKED = [(q, a) for q, a in FACTS if q.endswith("か")]
+
+
+@pytest.mark.parametrize(
+    ("name", "text", "pairs"),
+    [
+        ("a.xls", as_office_xml([["質問", "回答"], *map(list, FACTS)]), FACTS),
+        ("a.html", "<h1>案内</h1>" + "".join(f"<h3>{q}</h3><p>{a}</p>" for q, a in ASKED), ASKED),
+        (
+            "a.html",
+            "".join(f"<details><summary>{q}</summary>{a}</details>" for q, a in ASKED),
+            ASKED,
+        ),
+        (
+            "a.jsonl",
+            as_jsonl([{"inputs": {"question": q}, "outputs": {"answer": a}} for q, a in FACTS]),
+            FACTS,
+        ),
+        (
+            "a.jsonl",
+            as_jsonl(
+                [
+                    {
+                        "prompt": q,
+                        "answers": [
+                            {"answer": "別の答え", "rank": 2.0},
+                            {"answer": a, "rank": 1.0},
+                        ],
+                    }
+                    for q, a in FACTS
+                ]
+            ),
+            FACTS,
+        ),
+        (
+            "a.json",
+            json.dumps(
+                {
+                    f"d{n}": {"log": [{"text": q}, {"text": a, "metadata": {}}]}
+                    for n, (q, a) in enumerate(FACTS)
+                }
+            ),
+            FACTS,
+        ),
+        (
+            "a.json",
+            json.dumps(
+                {
+                    "tickets": [
+                        {
+                            "id": n,
+                            "requester_id": 9,
+                            "description": q,
+                            "comments": [
+                                {"author_id": 9, "body": q},
+                                {"author_id": 2, "body": "社内メモ", "public": False},
+                                {"author_id": 2, "body": a},
+                            ],
+                        }
+                        for n, (q, a) in enumerate(FACTS)
+                    ]
+                }
+            ),
+            FACTS,
+        ),
+        (
+            "a.json",
+            json.dumps(
+                [
+                    {
+                        "contact_id": 9,
+                        "description_text": q,
+                        "conversations": [{"user_id": 2, "incoming": False, "body_text": a}],
+                    }
+                    for q, a in FACTS
+                ]
+            ),
+            FACTS,
+        ),
+        (
+            "a.json",  # few of the names are sentences
+            json.dumps(
+                {f"用語{n}": "説明の文章です。" + a for n, (_, a) in enumerate([*FACTS, *FACTS])}
+            ),
+            [(f"用語{n}", "説明の文章です。" + a) for n, (_, a) in enumerate([*FACTS, *FACTS])],
+        ),
+        ("a.md", "# 案内\n\n" + "".join(f"**{q}**\n\n{a}\n\n" for q, a in ASKED), ASKED),
+        ("a.csv", as_csv(table("番号,もんだい,こたえ", "{n}", "{q}", "{a}")), FACTS),
+        ("a.csv", as_csv(table("件名,受信本文,返信本文", "お問い合わせ", "{q}", "{a}")), FACTS),
+        (
+            "a.csv",  # names once more, in English
+            as_csv(
+                [["番号", "質問", "回答"], ["No.", "Question", "Answer"]]
+                + [["1", q, a] for q, a in FACTS]
+            ),
+            FACTS,
+        ),
+        (
+            "a.csv",
+            as_csv(
+                table("質問,類似質問,回答", "{q}", "{n}番の別の聞き方\n{n}番のほかの聞き方", "{a}")
+            ),
+            [
+                (asked, a)
+                for n, (q, a) in enumerate(FACTS, 1)
+                for asked in (q, f"{n}番の別の聞き方", f"{n}番のほかの聞き方")
+            ],
+        ),
+        (
+            "a.csv",
+            as_csv(table("問,問題,選択肢1,選択肢2,答え", "{n}", "{q}", "{a}", "どれでもない", "1")),
+            [(f"{q}\n\nA. {a}\nB. どれでもない", f"A. {a}") for q, a in FACTS],
+        ),
+        (
+            "a.jsonl",
+            as_jsonl([{"question": q, "passage": "館の案内です。", "answer": a} for q, a in FACTS]),
+            [(f"{q}\n\n館の案内です。", a) for q, a in FACTS],
+        ),
+        (
+            "a.csv",
+            as_csv(
+                table("レビュー本文,感情ラベル", "{q}", "良い")[:4]
+                + table("x,y", "{q}", "悪い")[4:]
+            ),
+            [(q, "良い" if n < 3 else "悪い") for n, (q, _) in enumerate(FACTS)],
+        ),
+    ],
+)
+def test_files_of_other_programs_are_read(tmp_path: Path, name: str, text: str, pairs: Any) -> None:
+    assert sorted(pairs_of(tmp_path, name, text)) == sorted(pairs)
+
+
+@pytest.mark.parametrize(
+    ("name", "text", "code"),
+    [
+        ("a.txt", "".join(f"{q:　<24}{a}\n" for q, a in [("質問", "回答"), *FACTS]), "FIXED_WIDTH"),
+        (
+            "a.txt",
+            "#separator:tab\n#html:true\n" + "".join(f"{q}\t{a}\n" for q, a in FACTS),
+            "TABS_IN_TEXT",
+        ),
+        (
+            "a.json",
+            json.dumps(
+                {
+                    "utterances": [
+                        {"interlocutor_id": who, "text": words}
+                        for pair in FACTS
+                        for who, words in zip("AB", pair, strict=True)
+                    ]
+                }
+            ),
+            "CHAT_LOG",
+        ),
+    ],
+)
+def test_what_is_no_plain_text_is_named(tmp_path: Path, name: str, text: str, code: str) -> None:
+    assert code in codes(looked_at(tmp_path, name, text))
+
+
+def test_page_without_questions_is_refused_for_what_it_lacks(tmp_path: Path) -> None:
+    with pytest.raises(SourceMalformed, match="見出し"):
+        looked_at(tmp_path, "a.html", "<h1>案内</h1><p>青葉館は公園の隣にあります。</p>")

@@ -33,6 +33,7 @@ from mlx_finetuning.data_processor.examples import Example, build, findings_at
 from mlx_finetuning.data_processor.findings import Finding, finding
 from mlx_finetuning.data_processor.readers.columns import (
     ColumnMap,
+    as_recorded,
     choose,
     missing_columns,
 )
@@ -103,14 +104,16 @@ def examine(
     progress: Progress,
     edits: Sequence[Edit] = (),
     corrections: Sequence[Correction] = (),
+    decided: Sequence[Mapping[str, str]] = (),
 ) -> Examined:
-    """`opened`: files, or what reading them with these settings gave.
+    """`opened`: files, or what reading them with these settings gave. `decided`: of a dataset that is
+    made again, the roles that its record says of each file.
 
     Raises DataError, InvalidSettings, Interrupted.
     """
     steps, codes = cleaning_steps(config), codes_to_drop(config)
     evaluation_sets = _evaluation_sets(config, progress)
-    sources, examples, findings = _read_all(opened, config, mapping, progress, edits)
+    sources, examples, findings = _read_all(opened, config, mapping, progress, edits, decided)
     cleaned, cleaning, notes, flags = clean(examples, steps, StageProgress(progress, "整形"))
     del examples
     findings += notes
@@ -166,6 +169,7 @@ def _read_all(
     mapping: Mapping[str, str],
     progress: Progress,
     edits: Sequence[Edit],
+    decided: Sequence[Mapping[str, str]],
 ) -> tuple[tuple[Source, ...], list[Example], list[Finding]]:
     """The examples of all files, one file after the other, so that no two tables pile up.
 
@@ -188,6 +192,12 @@ def _read_all(
         columns = for_goal(
             columns, table.records, table.columns, goal, text_asked="text" in requested
         )
+        recorded = decided[len(sources)] if len(sources) < len(decided) else {}
+        asked = as_recorded(table.columns, columns, recorded)
+        if asked is not None:
+            columns = choose(table.columns, {**asked, **requested}, table.records)
+            is_text = "text" in recorded
+            columns = for_goal(columns, table.records, table.columns, goal, text_asked=is_text)
         notes = [*reading.findings, *editing.findings_of(edits, name), *columns.findings]
         if columns.kind is not None:
             stage = StageProgress(progress, "行の組み立て")

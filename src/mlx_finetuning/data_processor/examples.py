@@ -21,6 +21,7 @@ from mlx_finetuning.data_processor.chats import (
 )
 from mlx_finetuning.data_processor.findings import Finding, finding
 from mlx_finetuning.data_processor.readers.column_content import is_good
+from mlx_finetuning.data_processor.readers.column_names import is_variant
 from mlx_finetuning.data_processor.readers.columns import ColumnMap
 from mlx_finetuning.data_processor.readers.json_records import are_messages
 from mlx_finetuning.data_processor.readers.roles import ROLE_KEYS
@@ -39,6 +40,8 @@ _PAIR_IN_TEXT = re.compile(
     | \A[^\n]{4,80} (?:[?？]|か|ください|たい) 。? \n\s*\S | \A[^\n]{4,80}\n\s*(?:→|⇒) # the answer below
     | \A[-*+・][ ]?[^\n]{4,80}\n\s+[-*+・][ ]
     | \A[^\n→⇒]{4,80} (?:→|⇒) [^\n→⇒]{4,}$ # question → answer
+    | \{\s*+[=~](?=[^{}]*+\}\s*+\Z) # Moodle's GIFT
+    | \A(?:差出人|送信者|From)[ ]?[:：][^\n]*\n # a mail, with what it answers
     | <summary>
     | ^\#{2,3}[ ](?:Instruction|Input|Response|指示|応答|質問|回答)\b | <\|im_start\|> | \[INST\]
     | \A\|[^\n]*\|[ ]*\n\|[ :|-]+\|[ ]*$ # a table of Markdown
@@ -212,6 +215,8 @@ class _Builder:
         # 質問1 回答1 質問2 回答2: pairs by their number, not four ways to ask.
         self._is_paired = len(questions) > 1 and len(questions) == len(answers)
         self.asks_several = () if self._is_paired or len(questions) < 2 else questions
+        # Other ways to ask may stand in one cell, a line each.
+        self._in_lines = {names.index(name) for name in self.asks_several if is_variant(name)}
         """The columns that ask the same in other words."""
 
         is_plain_pair = (
@@ -351,7 +356,10 @@ class _Builder:
 
     def _pairs(self, values: Sequence[Any], notes: set[str]) -> list[tuple[Turn, ...]]:
         """Questions with their answers, each with the turns before it."""
-        asked = [values[at] for at in self._positions["question"]]
+        asked: list[Any] = []
+        for at in self._positions["question"]:
+            cell = values[at]
+            asked += cell.splitlines() if at in self._in_lines and is_plain(cell) else [cell]
         answered = [values[at] for at in self._positions["answer"]]
         history = history_turns(self._value(values, "history"))
         if self._is_paired:

@@ -131,6 +131,15 @@ class DatasetSummary:
     """In Japanese: why."""
 
 
+@dataclass(frozen=True)
+class Decided:
+    """What the record of a dataset says was found in its files; another version may find something else."""
+
+    kind: str = ""
+    columns: tuple[Mapping[str, str], ...] = ()
+    """Role → column, of each file."""
+
+
 def inspect(
     source: Path | Reading,
     encoding: str = AUTO,
@@ -198,10 +207,12 @@ def prepare(
     edits: Sequence[Edit] = (),
     trash: Path | None = None,
     corrections: Sequence[Correction] = (),
+    decided: Decided | None = None,
 ) -> DatasetSummary:
     """Write the dataset `name` from one source or several. The folder appears whole or not at all.
 
-    With `expected` (SHA-256 of each split), only if these are its bytes. What is replaced goes to
+    With `expected` (SHA-256 of each split), only if these are its bytes; of a dataset that is made
+    again, `decided` is held to, or DatasetNotReproduced is raised. What is replaced goes to
     `trash`, where that is given. Raises DataError, DatasetExists (unless `replace`), InvalidSettings,
     DiskFull, Interrupted.
     """
@@ -209,8 +220,11 @@ def prepare(
     source_weights = weights(config, len(sources))
     roles = {**(mapping or {}), **({"category": config.stratify} if config.stratify else {})}
     with _without_garbage_collector():
-        examined = examine(sources, config, roles, progress, edits, corrections)
+        columns = decided.columns if decided else ()
+        examined = examine(sources, config, roles, progress, edits, corrections, columns)
         _require_usable(examined)
+        if decided and decided.kind not in ("", examined.kind):
+            raise DatasetNotReproduced(name=name, files=[f"{each}.jsonl" for each in SPLITS])
         # The record says what was decided, so that another version makes the same of it.
         config = dataclasses.replace(config, goal=examined.goal.goal)
         parts = split(

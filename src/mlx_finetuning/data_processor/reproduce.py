@@ -11,7 +11,7 @@ from mlx_finetuning import config, files
 from mlx_finetuning.config import PrepareConfig
 from mlx_finetuning.data_processor.corrections import Correction
 from mlx_finetuning.data_processor.edits import Edit
-from mlx_finetuning.data_processor.prepare import DatasetSummary, prepare
+from mlx_finetuning.data_processor.prepare import DatasetSummary, Decided, prepare
 from mlx_finetuning.data_processor.readers.source import check_source
 from mlx_finetuning.errors import RecordDamaged, SourceChanged, SourceNotFound
 from mlx_finetuning.progress import Progress, silent
@@ -32,6 +32,7 @@ class Manifest:
     """SHA-256 of each split."""
     edits: tuple[Edit, ...] = ()
     corrections: tuple[Correction, ...] = ()
+    decided: Decided | None = None
 
     def require_sources(self) -> None:
         """Raises SourceChanged, or what `check_source` raises, unless all are there as recorded."""
@@ -55,16 +56,23 @@ def read_manifest(manifest: Path, sources: Sequence[Path] = ()) -> Manifest:
         raise SourceNotFound(path=str(manifest)) from error
     try:
         recorded = record["sources"]
+        settings = dict(record["config"])
+        if settings.get("goal", "auto") == "auto" and record.get("goal"):
+            settings["goal"] = record["goal"]  # as earlier versions guessed it
         return Manifest(
             name=str(record["name"]),
             sources=tuple(sources) or tuple(Path(source["path"]) for source in recorded),
             sha256=tuple(str(source["sha256"]) for source in recorded),
-            settings=config.load(PrepareConfig, record["config"]),
+            settings=config.load(PrepareConfig, settings),
             mapping=dict(record["requested_mapping"]),
             files=dict(record["files"]),
             edits=files.decode(record.get("edits", []), tuple[Edit, ...], manifest),
             corrections=files.decode(
                 record.get("corrections", []), tuple[Correction, ...], manifest
+            ),
+            decided=Decided(
+                str(record.get("kind", "")),
+                tuple(dict(source.get("mapping", {})) for source in recorded),
             ),
         )
     except (KeyError, TypeError, ValueError, AttributeError) as error:
@@ -94,4 +102,5 @@ def reproduce(
         edits=recorded.edits,
         trash=trash,
         corrections=recorded.corrections,
+        decided=recorded.decided,
     )

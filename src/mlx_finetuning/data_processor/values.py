@@ -213,7 +213,9 @@ def _ranked(items: list[Any]) -> list[str] | None:
             return None
         text = next((item[name] for name in _ANSWER_KEYS if isinstance(item.get(name), str)), None)
         marks = [item.get(name) for name in _ACCEPTED]
+        rank = item.get("rank")
         scores = [item.get(name) for name in _SCORES]
+        scores += [-rank] if isinstance(rank, int | float) else []
         score = next((each for each in scores if isinstance(each, int | float)), None)
         if text is None or (score is None and not any(name in item for name in _ACCEPTED)):
             return None
@@ -238,6 +240,7 @@ _BESIDE_TEXT = _MEASURES | frozenset(
         "start",
         "answer_end",
         "answer_type",
+        "format",
         "a_id",
         "@type",
         "id",

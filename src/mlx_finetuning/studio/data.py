@@ -269,6 +269,7 @@ class Data:
             edits=edits,
             trash=self.workspace.deleted_datasets,
             corrections=recorded.corrections,
+            decided=recorded.decided,
         )
         self.discard_draft(name)
         return summary
@@ -302,6 +303,7 @@ class Data:
             progress,
             edits=recorded.edits,
             corrections=(*recorded.corrections, *corrections),
+            decided=recorded.decided,
         )
 
     def list(self) -> builtins.list[DatasetEntry]:

@@ -17,13 +17,19 @@ _MOST_NAMES = 12
 """Rows of a table that lies on its side."""
 _LONGEST = 40
 """Signs at the start of a cell that are looked at."""
-_SIDE = r"(?P<side>q(?:uestion)?|a(?:nswer)?|質問|回答|問い?|答え?)"
+_SIDE = r"(?P<side>q(?:uestion)?|a(?:nswer)?|質問|回答|設問|問題|問い?|解答|正解|答え?)"
+_BULLETS = "■□●○◆◇▼"
 # A mark with brackets, a number or a stop.
 _MARK = re.compile(
-    rf"\s*(?:[【\[(<「]{_SIDE.replace('side', 'quoted')}\s?\d{{0,4}}[】\])>」][.:]?"
-    rf"|{_SIDE}[\s.\-_]?(?:\d{{1,4}}(?:[.:)、]|\s+|$)|[.:)、]|$))\s*",
+    rf"\s*[{_BULLETS}]?\s*(?:[【\[(<「]{_SIDE.replace('side', 'quoted')}\s?\d{{0,4}}[】\])>」][.:]?"
+    rf"|{_SIDE}[\s.\-_]?(?:\d{{1,4}}(?:[.:)、](?!\d)|\s+|$)|[.:)、]|$)"
+    r"|(?P<spaced>解答|正解|答え?)\s+)\s*",
     re.IGNORECASE,
 )
+_BOLD = re.compile(r"\A\s*(?:[-*+]\s+)?\*\*([^*\n]{1,10})\*\*")
+"""A mark as Markdown shows it, in a list or not."""
+_LINES = 8
+"""Lines of text that a question and its answer may have beside the marked ones."""
 _TITLES = 10
 """Rows above the first mark."""
 
@@ -35,6 +41,13 @@ def as_table(rows: Sequence[SourceRow]) -> tuple[Sequence[SourceRow], list[Findi
         return marked, [finding("MARKED_ROWS", count=len(marked) - 1)]
     turned = _on_its_side(rows)
     return (turned, [finding("TRANSPOSED")]) if turned else (rows, [])
+
+
+def in_lines(lines: Sequence[str]) -> list[SourceRow]:
+    """A header and a row per question, of lines of text of which each begins with a mark or goes on;
+    nothing where they are none."""
+    bare = [_BOLD.sub(r"\1", line) if "**" in line else line for line in lines]
+    return _under_marks([(number, [line]) for number, line in enumerate(bare, 1)], _LINES)
 
 
 def _on_its_side(rows: Sequence[SourceRow]) -> list[SourceRow]:
@@ -57,8 +70,9 @@ def _on_its_side(rows: Sequence[SourceRow]) -> list[SourceRow]:
     ]
 
 
-def _under_marks(rows: Sequence[SourceRow]) -> list[SourceRow]:
-    """A header and a row per question, of rows of which each begins with a mark or goes on."""
+def _under_marks(rows: Sequence[SourceRow], most_loose: int = 1) -> list[SourceRow]:
+    """A header and a row per question, of rows of which each begins with a mark or goes on: up to
+    `most_loose` a question."""
     pairs: list[tuple[int, list[list[str]]]] = []
     loose = above = 0
     for number, cells in rows:
@@ -77,13 +91,13 @@ def _under_marks(rows: Sequence[SourceRow]) -> list[SourceRow]:
         elif len(filled) > 1:
             return []  # a field of another name
         else:
-            loose += 1
-            at = 1 if pairs[-1][1][1] else 0
-            pairs[-1][1][at].append("\n".join(filled))
+            part = pairs[-1][1][1] or pairs[-1][1][0]
+            loose += any(part)  # below a mark that stands alone the text begins
+            part.append("\n".join(filled))
     answered = sum(bool(answers) for _, (_, answers) in pairs)
-    if answered < 2 or answered * 5 < len(pairs) * 4 or loose > len(pairs):
+    if answered < 2 or answered * 5 < len(pairs) * 4 or loose > most_loose * len(pairs):
         return []
-    texts = [(number, ["\n".join(part) for part in both]) for number, both in pairs]
+    texts = [(number, ["\n".join(filter(None, part)) for part in both]) for number, both in pairs]
     return [(pairs[0][0], ["質問", "回答"]), *texts]
 
 
@@ -93,8 +107,10 @@ def _marked(filled: Sequence[str]) -> tuple[str, str]:
     match = _MARK.match(start)
     if match is None:
         return "", ""
-    side = "q" if (match["side"] or match["quoted"])[0] in "qQ質問" else "a"
+    name = match["side"] or match["quoted"] or match["spaced"]
+    side = "q" if name[0] in "qQ質問設" else "a"
     rest = filled[0][match.end() :].strip()  # folding keeps the length of all signs in a mark
-    if rest and len(filled) == 1:
+    stands_out = bool(match["quoted"]) or start[0] in _BULLETS
+    if len(filled) == 1 and (rest or stands_out):
         return side, rest
     return (side, filled[1]) if len(filled) > 1 and not rest else ("", "")

@@ -123,6 +123,9 @@ _SPEAKERS = frozenset(
             "発信者",
             "書き込み者",
             "speakerid",
+            "interlocutorid",
+            "participant",
+            "participantid",
         ),
     )
 )
@@ -131,7 +134,9 @@ _TEXTS = frozenset(
 )
 
 
-_SPEAKING = frozenset(("speaker", "話者", "話し手", "発言者", "発話者", "speakerid"))
+_SPEAKING = frozenset(
+    "speaker 話者 話し手 発言者 発話者 speakerid interlocutorid participant participantid".split()
+)
 """Names below which nothing else stands: such a table is a log without times, too."""
 
 

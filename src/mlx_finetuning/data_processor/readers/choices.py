@@ -10,6 +10,7 @@ from itertools import count
 from typing import Any, NamedTuple
 
 from mlx_finetuning.data_processor.findings import finding
+from mlx_finetuning.data_processor.readers.column_content import SAMPLE, content_of
 from mlx_finetuning.data_processor.readers.column_names import NameMatch, key, name_match
 from mlx_finetuning.data_processor.readers.tables import Record, Table, cell_text
 from mlx_finetuning.data_processor.values import parsed
@@ -97,14 +98,15 @@ def unfold(table: Table) -> Table:
 
 def _places(table: Table) -> _Places | None:
     keys = [key(name) for name in table.columns]
-    question = next(
-        (
-            at
-            for at, name in enumerate(table.columns)
-            if name_match(name, "question") >= NameMatch.HEAD
-        ),
-        None,
-    )
+    named = [
+        at
+        for at, name in enumerate(table.columns)
+        if name_match(name, "question") >= NameMatch.HEAD
+    ]
+    # Below 問 there may be its number only, beside 問題.
+    cells = {at: [values[at] for _, values in table.records[:SAMPLE]] for at in named}
+    asking = [at for at in named if not content_of(cells[at]).is_nothing]
+    question = next(iter([*asking, *named]), None)
     answer = next((keys.index(name) for name in _ANSWERS if name in keys), None)
     if question is None or answer is None:
         return None

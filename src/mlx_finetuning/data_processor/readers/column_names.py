@@ -35,14 +35,22 @@ NAMES: dict[str, tuple[str, ...]] = {
         *("userinput", "userprompt", "usermessage", "ユーザー入力", "ユーザーの入力"),
         *("ユーザー発話", "human", "utterance", "inputtext"),
         *("ご質問", "想定質問", "質問例", "質問事項", "問合せ", "お問合せ", "お問い合わせ内容"),
-        *("お問い合わせ文", "questions", "シツモン", "クエリ", "patterns", "utterances"),
+        *(
+            "お問い合わせ文",
+            "questions",
+            "シツモン",
+            "もんだい",
+            "クエリ",
+            "patterns",
+            "utterances",
+        ),
         *("pergunta", "domanda", "вопрос", "câuhỏi", "pertanyaan", "คําถาม", "提问", "提問"),
         *("vraag", "pytanie", "soru", "السؤال", "سؤال", "प्रश्न", "fråga", "spørgsmål", "kysymys"),
         *("faq", "kundenfrage", "spørsmål", "ask", "問いかけ"),
     ),
     "context": (
         *("入力", "input", "入力文", "文脈", "context", "補足", "参考"),
-        *("inputs", "inputspretokenized"),
+        *("inputs", "inputspretokenized", "passage", "paragraph", "段落"),
     ),
     "answer": (
         *("回答", "answer", "出力", "output", "答え", "解答", "completion", "response", "応答"),
@@ -80,7 +88,17 @@ NAMES: dict[str, tuple[str, ...]] = {
             "gpt",
             "chatgpt",
         ),
-        *("ご回答", "想定回答", "模範解答", "回答例", "返信内容", "カイトウ", "レスポンス", "正答"),
+        *(
+            "ご回答",
+            "想定回答",
+            "模範解答",
+            "回答例",
+            "返信内容",
+            "カイトウ",
+            "こたえ",
+            "レスポンス",
+            "正答",
+        ),
         *("targets", "targetspretokenized", "answerkey"),
         *("resposta", "risposta", "ответ", "câutrảlời", "jawaban", "คําตอบ", "回复", "回覆"),
         *("antwoord", "odpowiedź", "cevap", "الجواب", "جواب", "उत्तर", "svar", "vastaus"),
@@ -119,7 +137,10 @@ NAMES: dict[str, tuple[str, ...]] = {
             "rejectedanswer",
         ),
     ),
-    "text": ("text", "本文", "テキスト", "文章", "content", "内容", "body"),
+    "text": (
+        *("text", "本文", "テキスト", "文章", "content", "内容", "body"),
+        *("sentence", "tweet", "ツイート"),
+    ),
     "tools": ("tools", "functions", "ツール", "道具"),
     "history": ("history", "履歴", "会話履歴", "対話履歴", "chathistory", "これまでの会話"),
     "desirable": (
@@ -225,7 +246,7 @@ _WEAK = {
         *("表面", "word", "request", "inquiry", "enquiry", "source", "term", "src", "article"),
         *("issue", "problem", "trouble", "トラブル", "不具合", "description", "表", "front"),
         *("document", "passage", "記事", "口コミ", "クチコミ", "レビュー", "レビュー本文"),
-        *("文書", "元の文章", "原稿", "メール本文", "受信メール"),
+        *("文書", "元の文章", "原稿", "メール本文", "受信メール", "受信本文", "受信内容"),
     ),
     "answer": (
         *(
@@ -264,7 +285,7 @@ _WEAK = {
             "meaning",
             "訳語",
         ),
-        *("tgt", "abstract", "後続文", "裏", "back"),
+        *("tgt", "abstract", "後続文", "裏", "back", "code", "sql"),
     ),
 }
 # Of these weak words the cells are short: a term and its meaning.

@@ -143,6 +143,16 @@ class ColumnMap:
         return tuple(notes)
 
 
+def as_recorded(
+    columns: Sequence[str], found: ColumnMap, recorded: Mapping[str, str]
+) -> dict[str, str] | None:
+    """What to ask `choose` for, so that it gives the roles that a dataset's record says and no others;
+    None where it found them, or they cannot be had."""
+    if not recorded or found.columns == recorded or not {*recorded.values()} <= {*columns}:
+        return None
+    return {role: recorded.get(role, "") for role in NAMES}
+
+
 def choose(
     columns: Sequence[str], explicit: Mapping[str, str] | None = None, records: Records = ()
 ) -> ColumnMap:

@@ -6,7 +6,7 @@ import csv
 import itertools
 import re
 from collections import Counter
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 
 from mlx_finetuning.data_processor.findings import Finding, finding
@@ -37,7 +37,7 @@ _SWAPPED = str.maketrans("'\"", "\"'")
 _SPACED = re.compile(r'[,;|] +"')
 _WHOLE = re.compile(r'^"([^"]*)"$')
 _RULE = re.compile(r"[-:]{3,}")
-_ALIGNED = re.compile(r"\S(?: {2,}|\u3000+)\S")
+_ALIGNED = re.compile(r"\S(?:[ \u3000]{2,}+|\u3000)\S")
 _REPORT_EVERY = 5000
 """Lines between two reports."""
 
@@ -88,10 +88,15 @@ def read_rows(
         ]
     if rows and all(len(cells) == 1 for _, cells in rows[:_SAMPLE_RECORDS]):
         lines = [cells[0] for _, cells in rows[:_SAMPLE_RECORDS]]
-        aligned = sum(_ALIGNED.search(line) is not None for line in lines)
-        is_fixed = len(lines) > 2 and aligned > 0.8 * len(lines)
-        findings.append(finding("FIXED_WIDTH" if is_fixed else "ONE_COLUMN"))
+        findings.append(finding("FIXED_WIDTH" if are_aligned(lines) else "ONE_COLUMN"))
     return delimiter, rows, findings
+
+
+def are_aligned(lines: Sequence[str]) -> bool:
+    """Whether blanks put the parts of lines below one another, as in a table of fixed width."""
+    written = [line for line in lines if line.strip()]
+    aligned = sum(_ALIGNED.search(line) is not None for line in written)
+    return len(written) > 2 and aligned > 0.8 * len(written)
 
 
 def _in_most_lines(pattern: re.Pattern[str], text: str) -> bool:

@@ -33,8 +33,11 @@ def for_goal(
     text, which is then left as it is."""
     if chosen.kind == "chat" and "desirable" in chosen.columns:
         return _judging(chosen, records, names, goal)
-    if chosen.kind == "text" and goal in ("auto", "labels") and not text_asked:
-        return _labelling(chosen, records, names, goal)
+    if goal in ("auto", "labels") and not text_asked:
+        if chosen.kind == "text":
+            return _labelling(chosen, records, names, goal, chosen.columns["text"])
+        if chosen.kind is None and "question" in chosen.columns:  # レビュー本文 asks for nothing
+            return _labelling(chosen, records, names, goal, chosen.columns["question"])
     return chosen
 
 
@@ -47,9 +50,10 @@ def _judging(chosen: ColumnMap, records: Records, names: Sequence[str], goal: st
     return replace(chosen, kind="judged") if is_asked and len(kinds) == 2 else chosen
 
 
-def _labelling(chosen: ColumnMap, records: Records, names: Sequence[str], goal: str) -> ColumnMap:
+def _labelling(
+    chosen: ColumnMap, records: Records, names: Sequence[str], goal: str, text: str
+) -> ColumnMap:
     """Texts as questions and their labels as answers."""
-    text = chosen.columns["text"]
     category = chosen.columns.get("category", "")
     beside = [name for name in names if key(name) in _LABELS and name != text]
     label = next(iter([*beside, *([category] if category and goal == "labels" else [])]), None)

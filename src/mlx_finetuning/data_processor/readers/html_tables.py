@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import html
 import re
+from collections.abc import Sequence
 from pathlib import Path
 
 from mlx_finetuning.data_processor.readers.limits import MAX_COLUMNS
@@ -26,14 +27,7 @@ def open_html(text: str, path: Path, progress: StageProgress) -> list[SheetSourc
     """The tables of a page as sheets. Raises SourceMalformed, CellTooLong."""
     tables: list[_Rows] = []
     opened: list[_Rows] = []
-    for start, end in _HIDDEN:  # what is never closed goes to the end
-        parts, begin, lowered = [], 0, text.lower()
-        while (found := lowered.find(start, begin)) >= 0:
-            parts.append(text[begin:found])
-            stop = lowered.find(end, found)
-            begin = len(text) if stop < 0 else stop + len(end)
-        text = "".join((*parts, text[begin:]))
-    at = 0
+    text, at = _without(text, _HIDDEN), 0
     for number, match in enumerate(_TAG.finditer(text)):
         if opened:
             opened[-1].take(text[at : match.start()])
@@ -57,6 +51,65 @@ def open_html(text: str, path: Path, progress: StageProgress) -> list[SheetSourc
         SheetSource(f"表{number}", False, len(content.rows), content.first)
         for number, content in enumerate(filled, 1)
     ]
+
+
+_ASIDE = (*_HIDDEN, ("<head>", "</head"), ("<nav", "</nav"), ("<footer", "</footer"))
+_HEADING = re.compile("h[1-6]|summary")
+_LINES = frozenset("br p div li ul ol tr section article details blockquote pre main".split())
+
+
+def as_markdown(text: str) -> str:
+    """A page without tables as lines, its headings as Markdown's."""
+    text, at = _without(text, _ASIDE), 0
+    parts: list[str] = []
+    for match in _TAG.finditer(text):
+        parts.append(re.sub(r"[ \t\r\n]+", " ", html.unescape(text[at : match.start()])))
+        name, at = match[2].lower(), match.end()
+        if _HEADING.fullmatch(name):
+            parts.append("\n\n" if match[1] else "\n\n## ")
+        elif name in _LINES:
+            parts.append("\n")
+    return "\n".join(line.strip() for line in "".join(parts).split("\n"))
+
+
+def _without(text: str, pairs: Sequence[tuple[str, str]]) -> str:
+    """The page without what stands between these signs; what is never closed goes to the end."""
+    for start, end in pairs:
+        parts, begin, lowered = [], 0, text.lower()
+        while (found := lowered.find(start, begin)) >= 0:
+            parts.append(text[begin:found])
+            stop = lowered.find(end, found)
+            begin = len(text) if stop < 0 else stop + len(end)
+        text = "".join((*parts, text[begin:]))
+    return text
+
+
+_OFFICE = re.compile(r"<(/?)(?:\w{1,20}:)?(Table|Row|Cell|Data)\b([^<>]*+)>")
+_PLACE = re.compile(r"""\b(Index|MergeAcross|MergeDown)\s*=\s*["'](\d{1,9})""")
+
+
+def of_office_xml(text: str) -> str:
+    """A workbook in Office 2003's XML as a page with its tables. Cells that are left out become blank ones."""
+    column = 0
+
+    def tag(match: re.Match[str]) -> str:
+        nonlocal column
+        end, name = match[1], match[2]
+        if name == "Data":
+            return ""
+        if name != "Cell":
+            column = 0
+            return f"<{end}{'table' if name == 'Table' else 'tr'}>"
+        if end:
+            return "</td>"
+        places = {key: min(int(value), MAX_COLUMNS) for key, value in _PLACE.findall(match[3])}
+        skipped = max(0, places.get("Index", 0) - 1 - column)
+        across, down = (1 + places.get(f"Merge{way}", 0) for way in ("Across", "Down"))
+        column += skipped + across
+        close = "</td>" if match[3].endswith("/") else ""
+        return "<td></td>" * skipped + f'<td colspan="{across}" rowspan="{down}">{close}'
+
+    return _OFFICE.sub(tag, text.replace("&#10;", "<br>"))
 
 
 class _Rows:

@@ -9,7 +9,12 @@ import json
 from typing import Any, TypeGuard
 
 from mlx_finetuning.data_processor.readers.column_names import NAMES
-from mlx_finetuning.data_processor.readers.json_shapes import Object, opened
+from mlx_finetuning.data_processor.readers.json_shapes import (
+    Object,
+    opened,
+    tells_names,
+    turns_in_log,
+)
 from mlx_finetuning.data_processor.readers.roles import ROLE_KEYS, role_of
 
 _LISTS = {"contents": "messages", "chat_messages": "messages", "chatMessages": "messages"}
@@ -17,6 +22,11 @@ _SYSTEM = {"systemInstruction": "system", "system_instruction": "system"}
 _ANSWERS = ("completion", "response", "output", "answer", "reply")
 _ANNOTATED = ("choices", "text", "rating", "number")
 """What a control of Label Studio may hold that says something of the whole task."""
+_ASKERS = ("requester_id", "customer_id", "contact_id")
+_AUTHORS = ("author_id", "user_id", "sender_id")
+_OPENINGS = ("description_text", "description")
+_COMMENTS = ("plain_body", "body_text", "body", "text")
+_BOTH = {"user", "assistant"}
 _SAID = ("text", "multimodal_text")
 
 
@@ -50,9 +60,18 @@ def record(item: Any) -> Any:
         return _renamed(item, {"name": "question", "acceptedAnswer": "answer"})
     if isinstance(item.get("data"), dict) and isinstance(item.get("annotations"), list):
         return _annotated(item)
+    in_turn = turns_in_log(item)
+    if in_turn:
+        return {
+            **{name: value for name, value in item.items() if name != "log"},
+            "messages": in_turn,
+        }
     said = item.get("data")
     if _are_texts(said) and len(said) > 1:
         return _renamed(item, {"data": "messages"})
+    thread = _thread(item)
+    if thread:
+        return {name: value for name, value in item.items() if not isinstance(value, list)} | thread
     named = next((name for name in NAMES["messages"] if are_messages(item.get(name))), None)
     if named is None:
         return _unwrapped(item)
@@ -80,6 +99,37 @@ def _annotated(item: Object) -> Object:
         several = told if isinstance(told, list) else [told]
         said[str(result.get("from_name"))] = "、".join(map(str, several))
     return {**item["data"], **said}
+
+
+def _thread(item: Object) -> Object:
+    """The messages of a ticket of a help desk (Zendesk, Freshdesk), whose writers are numbers: those of
+    whoever opened it ask, all others answer, and notes for the staff are left out. Nothing for others."""
+    asker = next((item[name] for name in _ASKERS if item.get(name) is not None), None)
+    lists = [each for each in item.values() if isinstance(each, list) and each]
+    said = next((each for each in lists if all(map(_comment, each))), None)
+    if asker is None or said is None:
+        return {}
+    public = [each for each in said if each.get("public", True) and not each.get("private")]
+    opening = next((str(item[name]) for name in _OPENINGS if item.get(name)), "")
+    messages = [{"role": "user", "content": opening}] if opening else []
+    for each in public:
+        author = next(each[name] for name in _AUTHORS if name in each)
+        role = "user" if each.get("incoming", author == asker) else "assistant"
+        text = _comment(each)
+        if messages and messages[-1]["role"] == role:
+            if messages[-1]["content"].strip() != text.strip():
+                messages[-1]["content"] += f"\n\n{text}"
+        else:
+            messages.append({"role": role, "content": text})
+    return {"messages": messages} if {each["role"] for each in messages} == _BOTH else {}
+
+
+def _comment(each: Any) -> str:
+    """What somebody wrote below a ticket; nothing for what is no comment."""
+    if not isinstance(each, dict) or not any(name in each for name in _AUTHORS):
+        return ""
+    texts = (each.get(name) for name in _COMMENTS)
+    return next((text for text in texts if isinstance(text, str) and text), "")
 
 
 def _are_texts(value: Any) -> TypeGuard[list[str]]:
@@ -111,6 +161,10 @@ def _unwrapped(item: Object) -> Object:
         for value in item.values()
         if isinstance(value, dict) and are_messages(value.get("messages"))
     ]
+    asked, given = item.get("inputs"), item.get("outputs")
+    if isinstance(asked, dict) and isinstance(given, dict) and tells_names([*asked, *given]) > 1:
+        beside = {name: value for name, value in item.items() if name not in ("inputs", "outputs")}
+        return {**beside, **asked, **given}  # LangSmith
     if len(inner) != 1:
         return opened(item)
     wrapped = inner[0]

@@ -20,6 +20,8 @@ from mlx_finetuning.data_processor.readers.roles import ROLE_KEYS, TEXT_KEYS, ro
 Object = dict[str, Any]
 """An object of JSON."""
 _DEEPEST = 3
+_FEWEST_IN_MAP = 8
+"""Names from which on an object is no single record whose fields are texts."""
 _NAMED = frozenset(key(name) for names in NAMES.values() for name in names)
 
 
@@ -35,6 +37,8 @@ def records(value: Object) -> list[Any]:
         and all(isinstance(row, list) and len(row) == len(names) for row in rows)
     ):  # pandas' `split`
         return [dict(zip(map(str, names), row, strict=True)) for row in rows]
+    if len(value) > 1 and all(map(_holds_turns, value.values())):  # by their ids
+        return list(value.values())
     only = next(iter(value.values())) if len(value) == 1 else None
     if isinstance(only, dict) and len(only) > 1 and all(map(_is_record, only.values())):
         return list(map(opened, only.values()))
@@ -66,7 +70,7 @@ def records(value: Object) -> list[Any]:
         if all(isinstance(column, dict) for column in columns):
             return _of_objects(value)
         are_lists = all(isinstance(column, list) for column in columns)
-        if are_lists and len({*map(len, columns)}) == 1 and columns[0] and _tells_names(value):
+        if are_lists and len({*map(len, columns)}) == 1 and columns[0] and tells_names(value):
             return [dict(zip(value, cells, strict=True)) for cells in zip(*columns, strict=True)]
     return [value]
 
@@ -84,7 +88,7 @@ def table(items: list[Any]) -> list[Any]:
             return [{"質問": question, "回答": answer} for question, answer in merged.items()]
     if any(isinstance(item, dict) and _is_article(item) for item in items):
         return [record for item in items for record in _questions(item)]
-    if items and all(isinstance(item, dict) and not _tells_names(item) for item in items):
+    if items and all(isinstance(item, dict) and not tells_names(item) for item in items):
         parts = [_lists(item, _DEEPEST) for item in items]
         if all(
             len(lists) == 1 and _is_record(lists[0][0]) and not _are_messages(lists[0])
@@ -102,22 +106,24 @@ def opened(item: Object) -> Object:
     """An object, with the one inside it that holds its columns (`fields`, `row`, `_source`) laid open."""
     inner = [each for each in item.values() if isinstance(each, dict) and _holds_columns(each)]
     beside = [name for name, each in item.items() if not isinstance(each, dict)]
-    if len(inner) == 1 and _tells_names(beside) < 2:
+    if len(inner) == 1 and tells_names(beside) < 2:
         return {name: each for name, each in item.items() if each is not inner[0]} | inner[0]
     return item
 
 
 def _is_map(value: Any) -> bool:
     """Whether an object's names are questions and its values their answers."""
-    return (
-        isinstance(value, dict)
-        and all(isinstance(text, str) for text in value.values())
-        and sum(map(sentence_like, value)) * 2 >= max(1, len(value))
-    )
+    if not isinstance(value, dict) or not all(isinstance(text, str) for text in value.values()):
+        return False
+    if sum(map(sentence_like, value)) * 2 >= max(1, len(value)):
+        return True
+    # Terms and requests (打刻を修正したい) ask, too, where sentences stand beside so many of them.
+    is_long = len(value) >= _FEWEST_IN_MAP and not tells_names(value)
+    return is_long and sum(map(sentence_like, value.values())) * 4 >= len(value) * 3
 
 
 def _holds_columns(item: Object) -> bool:
-    return _tells_names(item) > 1 or sum(key(str(name)) in LANGUAGES for name in item) > 1
+    return tells_names(item) > 1 or sum(key(str(name)) in LANGUAGES for name in item) > 1
 
 
 def _is_record(item: Any) -> bool:
@@ -156,6 +162,27 @@ def _are_messages(value: Any) -> bool:
     )
 
 
+def turns_in_log(item: Any) -> list[str]:
+    """What is said in turn in an object's `log` of messages without speakers (MultiWOZ 2.0 and 2.1), of
+    which the user's is the first; nothing where there is none."""
+    said = item.get("log") if isinstance(item, dict) else None
+    if not isinstance(said, list) or len(said) < 2:
+        return []
+    if not all(isinstance(each, dict) and not {*each} & {*ROLE_KEYS} for each in said):
+        return []
+    texts = [each.get("text") for each in said]
+    return [text for text in texts if isinstance(text, str)] if None not in texts else []
+
+
+def _holds_turns(item: Any) -> bool:
+    return isinstance(item, dict) and (
+        bool(turns_in_log(item))
+        or any(
+            _are_messages(each) and key(name) in NAMES["messages"] for name, each in item.items()
+        )
+    )
+
+
 def _lists(value: Object, depth: int) -> list[list[Any]]:
     """The lists of records inside, the outermost ones."""
     found = [
@@ -183,17 +210,17 @@ def _of_objects(value: dict[str, Object]) -> list[Any]:
     if all(_holds_columns(item) for item in value.values()):
         return list(value.values())
     inner = list(dict.fromkeys(name for item in value.values() for name in item))
-    inside = _tells_names(inner)
-    if inside >= max(1, _tells_names(value)) or (
-        not _tells_names(value) and all(str(name).isdigit() for name in value)
+    inside = tells_names(inner)
+    if inside >= max(1, tells_names(value)) or (
+        not tells_names(value) and all(str(name).isdigit() for name in value)
     ):
         return list(value.values())
-    if not _tells_names(value) and not all(str(name).isdigit() for name in inner):
+    if not tells_names(value) and not all(str(name).isdigit() for name in inner):
         return [value]
     return [{name: cells.get(at) for name, cells in value.items()} for at in inner]
 
 
-def _tells_names(names: Iterable[str]) -> int:
+def tells_names(names: Iterable[str]) -> int:
     """How many of the names are those of columns."""
     return sum(
         key(str(name)) in _NAMED
@@ -205,7 +232,7 @@ def _tells_names(names: Iterable[str]) -> int:
 def _under_header(rows: list[list[Any]]) -> list[Any]:
     """Rows of cells (pandas' `values`, Google Sheets) with the names of the first, if it has names."""
     first = rows[0]
-    has_header = all(isinstance(cell, str) for cell in first) and _tells_names(first) > 0
+    has_header = all(isinstance(cell, str) for cell in first) and tells_names(first) > 0
     width = max(map(len, rows))
     names = [*first] if has_header else []
     names += [f"列{at + 1}" for at in range(len(names), width)]

@@ -22,7 +22,7 @@ from mlx_finetuning.data_processor.readers.cells import (
     name_like,
     names_columns,
 )
-from mlx_finetuning.data_processor.readers.column_names import ROLES, base_name
+from mlx_finetuning.data_processor.readers.column_names import ROLES, base_name, role_named
 from mlx_finetuning.data_processor.readers.header import SAMPLE, SourceRow, find_header, joined
 from mlx_finetuning.data_processor.readers.limits import TableOptions, require_size
 from mlx_finetuning.data_processor.stage_progress import StageProgress
@@ -102,6 +102,7 @@ def _records(
     found: dict[str, list[int]] = {}
     words = [{base_name(cell) for cell in cells} & ROLES.keys() for cells in headers[-1:]]
     names = words[0] if words and known_words([*words[0]]) > 1 else None
+    roles = {ROLES[word] for word in names or ()}
     starts = {cells[0] for cells in headers}
     end, ended, below_title = 0, 0, False
     for row, read in progress.over(body):
@@ -116,6 +117,10 @@ def _records(
             cells = [cells[0].lstrip("\ufeff"), *cells[1:]]
             start = cells[0].strip()
         if start in starts and [cell.strip() for cell in cells] in headers:
+            found.setdefault("REPEATED_HEADER", []).append(row)
+            continue
+        # The same names once more, in another language.
+        if not records and roles and {role_named(cell) for cell in cells} - {None} == roles:
             found.setdefault("REPEATED_HEADER", []).append(row)
             continue
         if (names and (start in ROLES or start in starts)) or after_gap:

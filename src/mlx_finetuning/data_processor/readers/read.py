@@ -18,12 +18,12 @@ from mlx_finetuning.data_processor.readers import (
     workbook,
 )
 from mlx_finetuning.data_processor.readers.encoding import AUTO, CERTAIN, decode
-from mlx_finetuning.data_processor.readers.html_tables import open_html
+from mlx_finetuning.data_processor.readers.html_tables import as_markdown, of_office_xml, open_html
 from mlx_finetuning.data_processor.readers.limits import ANY, TableOptions
 from mlx_finetuning.data_processor.readers.source import check_source, read_source
 from mlx_finetuning.data_processor.readers.tables import Table
 from mlx_finetuning.data_processor.stage_progress import SILENT, StageProgress
-from mlx_finetuning.errors import SourceEmpty, SourceHeaderOnly, SourceUnsupported
+from mlx_finetuning.errors import SourceEmpty, SourceHeaderOnly, SourceMalformed, SourceUnsupported
 
 
 @dataclass(frozen=True)
@@ -117,23 +117,42 @@ def _read_text(
     findings: tuple[Finding, ...] = ()
     if decoded.confidence < CERTAIN:
         findings = (finding("LOW_CONFIDENCE", encoding=decoded.encoding),)
-    if path.suffix.lower() in workbook.ENDINGS and workbook.is_html(decoded.text):
-        sheets = open_html(decoded.text, path, progress)
-        table = workbook.table_of("html", sheets, path, progress, options)
+    ending = path.suffix.lower()
+    is_book = ending in (*workbook.ENDINGS, ".xml")
+    is_office = is_book and workbook.is_office_xml(decoded.text)
+    if is_office or (is_book and (ending in _PAGES or workbook.is_html(decoded.text))):
+        page = of_office_xml(decoded.text) if is_office else decoded.text
+        sheets = open_html(page, path, progress)
+        if sheets or is_office:
+            table = workbook.table_of("html", sheets, path, progress, options)
+        else:
+            table = _questions_of_page(page, path, progress)
         log = None
     else:
-        is_text = path.suffix.lower() in _LOG_ENDINGS and options == ANY
+        if ending not in tables.ENDINGS:
+            supported = list(ENDINGS)
+            raise SourceUnsupported(path=str(path), ending=ending or "なし", supported=supported)
+        is_text = ending in _LOG_ENDINGS and options == ANY
         log = chat_logs.in_text(decoded.text) if is_text else None
-        if path.suffix.lower() not in tables.ENDINGS:
-            ending = path.suffix.lower() or "なし"
-            raise SourceUnsupported(path=str(path), ending=ending, supported=list(ENDINGS))
         table = log.table(assistant) if log else tables.parse(decoded.text, path, progress, options)
     how = (decoded.encoding, decoded.confidence, decoded.reason)
     return Reading(path, size, sha256, *how, table, findings, log.speakers if log else ())
+
+
+def _questions_of_page(page: str, path: Path, progress: StageProgress) -> Table:
+    """The headings of a page that ask, with what stands below each. Raises SourceMalformed for others."""
+    table = tables.READERS[".md"](as_markdown(page), path, progress)
+    if table.columns != ("text",):
+        return replace(table, format="html")
+    if not table.records:
+        raise SourceEmpty(path=str(path))
+    reason = "表も、用語の一覧も、質問の形の見出しもないページです。"
+    raise SourceMalformed(path=str(path), line=1, reason=reason)
 
 
 ENDINGS = (
     *dict.fromkeys((*tables.DELIMITED, *workbook.ENDINGS, *parquet.ENDINGS, *tables.READERS)),
 )
 """All that can be read."""
+_PAGES = (".html", ".htm")
 _LOG_ENDINGS = (".txt", ".md")

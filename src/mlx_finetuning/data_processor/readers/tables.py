@@ -19,9 +19,15 @@ from typing import Any
 
 from mlx_finetuning.data_processor.findings import Finding, finding
 from mlx_finetuning.data_processor.readers import json_records, json_shapes
+from mlx_finetuning.data_processor.readers.arrangements import in_lines
 from mlx_finetuning.data_processor.readers.cells import known_words
 from mlx_finetuning.data_processor.readers.column_content import asks
-from mlx_finetuning.data_processor.readers.delimited import is_divided, is_table, read_rows
+from mlx_finetuning.data_processor.readers.delimited import (
+    are_aligned,
+    is_divided,
+    is_table,
+    read_rows,
+)
 from mlx_finetuning.data_processor.readers.limits import ANY, MAX_CELL, TableOptions, require_size
 from mlx_finetuning.data_processor.readers.locate import locate
 from mlx_finetuning.data_processor.stage_progress import SILENT, StageProgress
@@ -57,6 +63,8 @@ def parse(
     text = text.removeprefix("\ufeff")
     if ending not in READERS:
         return _read_delimited(text, path, progress, options)
+    if ending == ".txt":  # what Anki writes above its notes; the lines keep their numbers
+        text = _ABOVE_NOTES.sub(lambda above: "\n" * above.group().count("\n"), text)
     if ending == ".txt" and (options.delimiter or is_table(text)):
         table = _read_delimited(text, path, progress, options)
         return replace(table, findings=(finding("TABLE_IN_TEXT"), *table.findings))
@@ -66,10 +74,14 @@ def parse(
             return replace(table, findings=(finding("TABLE_IN_TEXT"), *table.findings))
     if ending not in (".txt", ".md"):
         text = without_halves(text)
-    table = READERS[ending](text, path, progress)
+    is_prose = ending in (".txt", ".md") and options.header_rows is None
+    table = (is_prose and _pairs_under_marks(text, path)) or READERS[ending](text, path, progress)
     if ending == ".txt" and is_divided(text, "\t"):
         return replace(table, findings=(finding("TABS_IN_TEXT"), *table.findings))
     return table
+
+
+_ABOVE_NOTES = re.compile(r"\A(?:#[a-z ]{1,30}:[^\n]*\n)+(?=[^\n]*\t)")
 
 
 def cell_text(value: Any) -> str:
@@ -276,9 +288,27 @@ def _table_of_objects(name: str, objects: list[tuple[int, Any]], path: Path) -> 
 _PARAGRAPH = re.compile(r"(?m)^[^\S\n]*+\S[^\n]*+(?:\n[^\S\n]*+\S[^\n]*+)*+")
 
 
+def _pairs_under_marks(text: str, path: Path) -> Table | None:
+    """Questions and answers that are written below one another under marks (Q1, A1, 【質問】)."""
+    rows = in_lines(text.replace("\r\n", "\n").replace("\r", "\n").split("\n"))
+    for line, cells in rows:
+        if max(map(len, cells)) > MAX_CELL:
+            raise CellTooLong(path=str(path), line=line, limit=MAX_CELL)
+    if not rows:
+        return None
+    records: list[Record] = [(line, [*cells]) for line, cells in rows[1:]]
+    note = finding("MARKED_ROWS", count=len(records))
+    return Table("text", tuple(rows[0][1]), records, (note,))
+
+
+_SAMPLE_LINES = 200
+_GAP = re.compile(r"[ \u3000]{2,}|\u3000")
+
+
 def _read_text(text: str, path: Path, progress: StageProgress) -> Table:
     """A record per paragraph: lines up to the next blank one."""
     text = text.replace("\r\n", "\n").replace("\r", "\n")
+    lines = text.split("\n")
     records: list[Record] = []
     line, counted = 1, 0
     for match in _PARAGRAPH.finditer(text):
@@ -287,13 +317,17 @@ def _read_text(text: str, path: Path, progress: StageProgress) -> Table:
         if len(match.group()) > MAX_CELL:
             raise CellTooLong(path=str(path), line=line, limit=MAX_CELL)
         records.append((line, [match.group()]))
-    return Table("text", ("text",), records)
+    is_fixed = are_aligned(lines[:_SAMPLE_LINES]) and known_words(
+        _GAP.split(text.strip().split("\n")[0])
+    )
+    return Table("text", ("text",), records, (finding("FIXED_WIDTH"),) if is_fixed else ())
 
 
 _HEADING = re.compile(r"(?m)^(#{1,6})[ \t]+([^\n]*[^\s#])[ \t#]*$")
 _MARK = re.compile(
     r"\A\W{0,4}(?:[QAＱＡ]|質問|回答|問|答)[ ]?[0-9０-９]{0,4}\*{0,2}[.．:：)）]\*{0,2}\s*"
 )
+_BOLD_LINE = re.compile(r"(?m)^\*\*([^*\n]{3,100})\*\*[ \t]*$")
 _FEWEST_HEADINGS = 3
 
 
@@ -303,11 +337,12 @@ def _read_markdown(text: str, path: Path, progress: StageProgress) -> Table:
     table = _markdown_table(text, path, progress)
     if table is not None:
         return table
-    headings = [match for match in _HEADING.finditer(text) if "```" not in match[2]]
+    asked = _BOLD_LINE.sub(r"## \1", text)  # which many write in bold letters instead
+    headings = [match for match in _HEADING.finditer(asked) if "```" not in match[2]]
     parts = [
         (match, body)
         for match, after in zip_longest(headings, headings[1:])
-        if (body := text[match.end() : after.start() if after else len(text)].strip())
+        if (body := asked[match.end() : after.start() if after else len(asked)].strip())
     ]
     titles = [match[2] for match, _ in parts]
     are_marked = sum(_MARK.match(title) is not None for title in titles) * 2 > len(titles)
@@ -317,7 +352,7 @@ def _read_markdown(text: str, path: Path, progress: StageProgress) -> Table:
     for match, body in parts:
         if len(body) > MAX_CELL:
             raise CellTooLong(path=str(path), line=1, limit=MAX_CELL)
-        line = text.count("\n", 0, match.start()) + 1
+        line = asked.count("\n", 0, match.start()) + 1
         records.append((line, [_MARK.sub("", match[2]), _MARK.sub("", body)]))
     return Table("markdown", ("質問", "回答"), records, (finding("QUESTION_HEADINGS"),))
 

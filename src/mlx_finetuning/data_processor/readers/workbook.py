@@ -45,6 +45,11 @@ def is_html(text: str) -> bool:
     return _HTML.search(text[:4096]) is not None
 
 
+def is_office_xml(text: str) -> bool:
+    """Whether a text named as a workbook is one in Office 2003's XML."""
+    return "urn:schemas-microsoft-com:office:spreadsheet" in text[:4096]
+
+
 def open_packed(path: Path, raw: bytes, progress: StageProgress) -> tuple[str, list[SheetSource]]:
     """The format and the sheets of a workbook in bytes. Raises WorkbookUnreadable,
     WorkbookEncrypted, SourceBinary (a ZIP of something else)."""
