@@ -35,6 +35,7 @@ from mlx_finetuning.errors import (
 )
 from mlx_finetuning.mlx_trainer.batches.examples import encode_rows
 from mlx_finetuning.mlx_trainer.inference import generate
+from mlx_finetuning.mlx_trainer.kernels import backend
 from mlx_finetuning.mlx_trainer.model.load import load
 from mlx_finetuning.mlx_trainer.training import checkpoints, loop, memory_watch, samples
 from mlx_finetuning.progress import Step
@@ -51,6 +52,8 @@ from pathlib import Path
 from mlx_finetuning.config import TrainConfig, load
 from mlx_finetuning.utils import blas
 blas.preload()
+from mlx_finetuning.mlx_trainer.kernels import backend
+assert backend.chosen().name == sys.argv[3], "kernels were built or removed since the test began"
 from support import resumed_run as test
 config = json.loads(sys.argv[2])
 test.train(Path(sys.argv[1]), load(TrainConfig, config), test.marked)
@@ -72,7 +75,9 @@ def same(left: Path, right: Path) -> None:
 
 
 def started(folder: Path, config: TrainConfig) -> subprocess.Popen[str]:
-    words = [sys.executable, "-c", CHILD, str(folder), json.dumps(as_dict(config))]
+    # Other kernels round otherwise: losses that differ by 5e-6 would say nothing of checkpoints.
+    kernels = backend.chosen().name
+    words = [sys.executable, "-c", CHILD, str(folder), json.dumps(as_dict(config)), kernels]
     places = [str(Path(__file__).parents[1]), os.environ.get("PYTHONPATH", "")]
     environment = {**os.environ, "PYTHONPATH": os.pathsep.join(places)}
     return subprocess.Popen(words, stdout=subprocess.PIPE, text=True, env=environment)

@@ -26,7 +26,6 @@ from mlx_finetuning.tokenization.answer import AnswerChunk, AnswerChunks
 from mlx_finetuning.tokenization.likelihood import Likelihood
 from mlx_finetuning.tokenization.tool_calls import ToolFormat
 from support.helpers import wait_until
-from support.request_fuzzing import fuzz
 
 KEY = "かぎ".encode().hex()
 HELLO = [{"role": "user", "content": "こんにちは"}]
@@ -662,6 +661,8 @@ def test_endpoint_ends_when_nobody_asks() -> None:
 
 
 def test_whatever_is_sent_the_answer_is_well_formed_and_the_server_lives() -> None:
+    from support.request_fuzzing import fuzz  # by the client's classes, which take long to import
+
     with running(at_once=4) as endpoint:
         answers, findings = fuzz(f"{endpoint.host}:{endpoint.port}", KEY, count=400, seed=1)
         assert findings == []

@@ -89,14 +89,14 @@ def file_size_limit(size: int) -> Iterator[None]:
         resource.setrlimit(resource.RLIMIT_FSIZE, before)
 
 
-def write_facts(workspace: Workspace) -> str:
+def write_facts(workspace: Workspace, name: str = "facts") -> str:
     """A small dataset: prices of six goods, asked for twice each; returns its name."""
-    dataset = workspace.dataset("facts")
+    dataset = workspace.dataset(name)
     dataset.folder.mkdir(parents=True)
     for split, rows in (("train", 12), ("valid", 4), ("test", 0)):
         lines = (json.dumps(_row(number), ensure_ascii=False) for number in range(rows))
         dataset.split(split).write_text("".join(f"{line}\n" for line in lines), encoding="utf-8")
-    return "facts"
+    return name
 
 
 def _row(number: int) -> dict[str, object]:

@@ -72,7 +72,7 @@ def workspace(tmp_path_factory: pytest.TempPathFactory) -> Workspace:
 
 @pytest.fixture(scope="module")
 def record(workspace: Workspace) -> Certificate:
-    return certify.run(finished_run.context(workspace, prompts=4, max_tokens=24))
+    return certify.run(finished_run.context(workspace, prompts=3, max_tokens=24))
 
 
 def row(record: Certificate, name: str) -> EngineRow:
@@ -86,7 +86,7 @@ def test_true_files_are_certified(record: Certificate) -> None:
         assert found.problems == ()
         assert found.engine == quant
         assert found.prompt_ids_equal == 1.0
-        assert found.prompts == 4
+        assert found.prompts == 3
     exact = row(record, "F16")
     assert exact.answers_equal == 1.0
     assert exact.top1 >= 0.99 and exact.kl < 1e-3
@@ -204,14 +204,14 @@ def deployed(
 
 
 def certified(workspace: Workspace) -> Certificate:
-    return certify.run(finished_run.context(workspace, prompts=3, max_tokens=24))
+    return certify.run(finished_run.context(workspace, prompts=2, max_tokens=24))
 
 
 def test_model_in_ollama_has_a_row(deployed: tuple[Workspace, Ollama, JobPaths]) -> None:
     record = certified(deployed[0])
     assert record.passed, record.problems
     found = record.rows[-1]
-    assert (found.engine, found.label, found.prompts) == ("ollama", "Ollama Shop", 3)
+    assert (found.engine, found.label, found.prompts) == ("ollama", "Ollama Shop", 2)
     assert found.prompt_ids_equal == found.answers_equal == 1.0
     assert found.kl is None
 

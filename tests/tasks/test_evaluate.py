@@ -15,6 +15,7 @@ from mlx_finetuning import errors, files
 from mlx_finetuning.cli.evaluate import _shown
 from mlx_finetuning.config import EvaluateConfig, PrepareConfig, TrainConfig
 from mlx_finetuning.data_processor import SAMPLE_DATA, read_rows
+from mlx_finetuning.experiment_tracker.evaluation import general_questions
 from mlx_finetuning.experiment_tracker.evaluation.results import Report
 from mlx_finetuning.jobs.context import TaskContext
 from mlx_finetuning.mlx_trainer.inference.grade import Grade
@@ -25,7 +26,7 @@ from mlx_finetuning.tasks import evaluate
 from mlx_finetuning.tasks.base_grades import BaseGrades
 from mlx_finetuning.tasks.evaluation_progress import EvaluationProgress
 from mlx_finetuning.workspace import Workspace
-from support.helpers import with_template
+from support.helpers import with_template, write_facts
 from support.recorded_run import rows, tiny_folder
 from support.small_models import edit_json
 
@@ -83,7 +84,11 @@ def right(studio: Studio) -> str:
 def report(studio: Studio, right: str) -> Report:
     # As many tokens as the answers to general questions take.
     settings = EvaluateConfig(**{**QUICK, "max_tokens": 12})
-    return studio.evaluation.start(right, settings).follow()
+    with pytest.MonkeyPatch.context() as patch:
+        # A third of them: enough to tell wear from forgetting.
+        every = general_questions.questions
+        patch.setattr(general_questions, "questions", lambda name="ja": every(name)[::3])
+        return studio.evaluation.start(right, settings).follow()
 
 
 @pytest.fixture(scope="module")
@@ -95,7 +100,7 @@ def test_a_run_on_right_answers_has_learned_and_not_forgotten(report: Report) ->
     assert report.verdict.learned, report.verdict
     assert report.verdict.text.startswith("学習できています")
     assert report.forgetting.state in ("kept", "worn"), report.forgetting
-    assert report.forgetting.could >= 50
+    assert report.forgetting.could >= 17
     assert not report.adapter.is_zero
     assert len(report.adapter.layers) == 6
     assert all(layer.norm > 0 for layer in report.adapter.layers)
@@ -136,9 +141,9 @@ def test_base_is_asked_once_for_all_its_runs(
 
 @pytest.mark.usefixtures("few_general")
 def test_the_base_is_asked_with_the_data_in_its_question(studio: Studio, short: str) -> None:
-    found = evaluated(studio, short, max_rows=4, max_tokens=4, in_prompt=True).necessity
+    found = evaluated(studio, short, max_rows=2, max_tokens=2, in_prompt=True).necessity
     assert found is not None
-    assert found.questions == 4
+    assert found.questions == 2
     # tiny-ja reads too little for all rows.
     assert (
         0
@@ -206,13 +211,14 @@ def test_time_left_is_told_from_the_first_rows_and_kept_grades_take_none() -> No
 
 
 @pytest.mark.usefixtures("few_general")
-def test_losses_are_those_of_the_training_loop(studio: Studio, short: str) -> None:
-    report = evaluated(studio, short, max_rows=500, max_tokens=1)
-    valid = [line.valid_loss for line in studio.runs.metrics(short) if line.valid_loss is not None]
+def test_losses_are_those_of_the_training_loop(studio: Studio) -> None:
+    run_id = trained(studio, write_facts(studio.workspace, "few"), iterations=2)
+    report = evaluated(studio, run_id, max_rows=500, max_tokens=1)
+    valid = [line.valid_loss for line in studio.runs.metrics(run_id) if line.valid_loss is not None]
     split = report.splits["valid"]
     assert split.base.loss == pytest.approx(valid[0], rel=1e-4)
     assert split.tuned.loss == pytest.approx(valid[-1], rel=1e-4)
-    assert report.splits["train"].rows == 48
+    assert report.splits["train"].rows == 12
 
 
 @pytest.mark.usefixtures("few_general")
@@ -266,7 +272,7 @@ def pairs(studio: Studio) -> str:
     """A dataset of preferences: polite answers are the better ones."""
     rows = [
         {"prompt": f"{n}番の商品について教えてください。", "chosen": POLITE, "rejected": BLUNT}
-        for n in range(24)
+        for n in range(20)
     ]
     dataset = studio.workspace.dataset("pairs")
     for path, split in (
@@ -316,20 +322,20 @@ def test_a_run_on_judged_answers_is_judged_by_what_it_trains(studio: Studio) -> 
             "label": n % 2 == 0,
             "row": n + 2,
         }
-        for n in range(40)
+        for n in range(28)
     ]
     dataset = studio.workspace.dataset("marked")
     for path, split in (
-        (dataset.train, rows[:24]),
-        (dataset.valid, rows[24:32]),
-        (dataset.test, rows[32:]),
+        (dataset.train, rows[:16]),
+        (dataset.valid, rows[16:22]),
+        (dataset.test, rows[22:]),
     ):
         write_rows(path, split)
     run_id = trained(studio, "marked", iterations=6, batch_size=4)
     report = evaluated(studio, run_id)
     assert report.verdict.state == "learned", report.verdict
     found = report.splits["test"].preference
-    assert found.pairs == 4 * 4  # each good answer with each bad one
+    assert found.pairs == 3 * 3  # each good answer with each bad one
     assert found.widened > 0.9
     assert found.change.value == pytest.approx(found.tuned_margin - found.base_margin)
     assert {item.expected for item in report.splits["test"].answers} == {POLITE}

@@ -6,7 +6,6 @@ that it is not. Judges nothing.
 
 from __future__ import annotations
 
-import functools
 import re
 import unicodedata
 from collections.abc import Callable, Sequence
@@ -101,7 +100,7 @@ def flags_of(texts: Sequence[str]) -> Flags:
         codes = np.frombuffer(joined.encode("utf-32-le", "surrogatepass"), np.uint32)
         lengths = np.fromiter(map(len, chunk), np.int64, len(chunk))
         ends = np.cumsum(lengths + 1) - 1
-        by_character = _flags_by_code_point()[codes]
+        by_character = _FLAGS[codes]
         # Personal data begins with three digits in a row; few texts have them.
         digits = by_character & _DIGIT
         shift = _DIGIT.bit_length() - DIGITS.bit_length()
@@ -137,20 +136,27 @@ def flags_of_examples(examples: Sequence[Example], progress: StageProgress = SIL
     return np.concatenate(chunks)
 
 
-@functools.cache
-def _flags_by_code_point() -> Flags:
-    """[code points] the flags of each character. Built once, in a few hundredths of a second."""
-    table = np.zeros(0x110000, np.uint32)
-    characters = [chr(code) for code in range(0x10000)]
-    for flag, holds in _HOLDS.items():
-        table[:0x10000] |= np.fromiter(map(holds, characters), bool, 0x10000) * np.uint32(flag)
-    # Beyond: emoji, rare kanji, historic scripts. Looked at one by one where it matters.
-    table[0x10000:] = VISIBLE | COMBINING
-    table[0xE0000:0xE0080] = ZERO_WIDTH
-    table[0xE0100:0xE01F0] |= ZERO_WIDTH
-    for plane in range(1, 17):
-        table[plane * 0x10000 + 0xFFFE : plane * 0x10000 + 0x10000] |= CONTROL
-    return table
+class CodePointTable:
+    """A number for each character, worked out when a text first has it: for all of them that takes a
+    third of a second, and the texts of a small file have a few hundred.
+    """
+
+    def __init__(self, number_of: Callable[[str], int]) -> None:
+        self._number_of = number_of
+        self._numbers = np.full(0x110000, _UNKNOWN, np.uint32)
+
+    def __getitem__(self, codes: NDArray[np.uint32]) -> NDArray[np.uint32]:
+        """[characters] the number of each."""
+        numbers = self._numbers[codes]
+        is_unknown = numbers == _UNKNOWN
+        if is_unknown.any():
+            new = np.unique(codes[is_unknown])
+            self._numbers[new] = [self._number_of(chr(code)) for code in new.tolist()]
+            numbers = self._numbers[codes]
+        return numbers
+
+
+_UNKNOWN = 0xFFFFFFFE
 
 
 def changes_with_neighbours(character: str) -> bool:
@@ -186,3 +192,19 @@ _HOLDS: dict[int, Callable[[str], bool]] = {
     ENDS_SHORTENED: lambda character: character in _SHORTENED_ENDS or character.isspace(),
 }
 """What gives a character each of its flags."""
+
+
+def _flags_of_character(character: str) -> int:
+    code = ord(character)
+    if code < 0x10000:
+        return sum(flag for flag, holds in _HOLDS.items() if holds(character))
+    # Beyond: emoji, rare kanji, historic scripts. Looked at one by one where it matters.
+    if 0xE0000 <= code < 0xE0080:
+        return ZERO_WIDTH
+    flags = VISIBLE | COMBINING
+    if 0xE0100 <= code < 0xE01F0:
+        flags |= ZERO_WIDTH
+    return flags | CONTROL if code & 0xFFFE == 0xFFFE else flags
+
+
+_FLAGS = CodePointTable(_flags_of_character)

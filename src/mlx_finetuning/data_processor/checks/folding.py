@@ -6,14 +6,13 @@ as ㈱, which becomes three, or a mark that joins the sign before it, are folded
 
 from __future__ import annotations
 
-import functools
 import unicodedata
 from collections.abc import Sequence
 
 import numpy as np
 from numpy.typing import NDArray
 
-from mlx_finetuning.data_processor.checks.characters import changes_with_neighbours
+from mlx_finetuning.data_processor.checks.characters import CodePointTable, changes_with_neighbours
 from mlx_finetuning.utils.japanese_utils import TRAILING, comparison_key, with_same_signs
 
 _CHUNK = 20_000
@@ -31,7 +30,7 @@ def comparison_keys(texts: Sequence[str]) -> list[str]:
         # Spaces around every text tell where one begins or ends with another.
         joined = " " + " ".join(chunk) + " "
         codes = np.frombuffer(joined.encode("utf-32-le", "surrogatepass"), np.uint32)
-        folded = _table()[codes]
+        folded = _FOLDED[codes]
         ends = np.cumsum(np.fromiter((len(text) + 1 for text in chunk), np.int64, len(chunk)))
         starts = np.append(0, ends[:-1]) + 1
         is_space = folded == _SPACE
@@ -49,18 +48,15 @@ def comparison_keys(texts: Sequence[str]) -> list[str]:
     return keys
 
 
-@functools.cache
-def _table() -> NDArray[np.uint32]:
-    """[code points] what each becomes, or `_ALONE`. Built once, in a few hundredths of a second."""
-    table = np.full(0x110000, _ALONE, np.uint32)
-    # Nothing joins the sign between them.
-    characters = [chr(code) for code in range(1, 0x10000)]
-    folded = unicodedata.normalize("NFKC", "\0".join(characters))
-    for code, becomes in enumerate(with_same_signs(folded).casefold().split("\0"), 1):
-        if becomes.isspace():
-            table[code] = _SPACE
-        elif len(becomes) == 1 and not (
-            changes_with_neighbours(chr(code)) or changes_with_neighbours(becomes)
-        ):
-            table[code] = ord(becomes)
-    return table
+def _folded(character: str) -> int:
+    """The code point that it becomes, or `_ALONE`."""
+    if character == "\0" or character > "\uffff":
+        return _ALONE
+    becomes = with_same_signs(unicodedata.normalize("NFKC", character)).casefold()
+    if becomes.isspace():
+        return _SPACE
+    joins = changes_with_neighbours(character) or any(map(changes_with_neighbours, becomes))
+    return _ALONE if joins or len(becomes) != 1 else ord(becomes)
+
+
+_FOLDED = CodePointTable(_folded)
