@@ -10,7 +10,6 @@ import unicodedata
 from collections.abc import Sequence
 
 import numpy as np
-from numpy.typing import NDArray
 
 from mlx_finetuning.data_processor.checks.characters import CodePointTable, changes_with_neighbours
 from mlx_finetuning.utils.japanese_utils import TRAILING, comparison_key, with_same_signs
