@@ -26,7 +26,7 @@ from mlx_finetuning.mlx_trainer.model.load import LoadedModel
 from mlx_finetuning.mlx_trainer.training import memory_fit
 from mlx_finetuning.progress import silent
 from support.model_classes import model_of
-from support.resumed_run import lines, stop_at, train
+from support.resumed_run import assert_same_runs, metrics, stop_at, train
 
 CONFIG = TrainConfig(objective="kto", beta=0.3, desirable_weight=1.5, undesirable_weight=0.5)
 
@@ -213,10 +213,6 @@ RUN = TrainConfig(
 )
 
 
-def metrics(folder: Path, name: str) -> list[float]:
-    return [line[name] for line in lines(folder) if name in line]
-
-
 @pytest.fixture(scope="module")
 def marked(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """An uninterrupted KTO run."""
@@ -239,9 +235,7 @@ def test_stopped_run_goes_on_bit_identical(marked: Path, tmp_path: Path) -> None
     with pytest.raises(Interrupted):
         train(tmp_path, RUN, stop_at(4), data=(ROWS, ROWS[:4]))
     train(tmp_path, RUN, data=(ROWS, ROWS[:4]))
-    assert lines(tmp_path) == lines(marked)
-    ours, whole = (mx.load(str(one / "adapters.safetensors")) for one in (tmp_path, marked))
-    assert all((np.array(ours[key]) == np.array(whole[key])).all() for key in whole)
+    assert_same_runs(tmp_path, marked)
 
 
 def test_division_of_updates_changes_nothing(tmp_path: Path) -> None:

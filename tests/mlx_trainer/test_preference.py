@@ -26,7 +26,7 @@ from mlx_finetuning.progress import silent
 from support.helpers import with_template
 from support.model_classes import model_of
 from support.recorded_run import rows, tiny_folder
-from support.resumed_run import lines, stop_at, train
+from support.resumed_run import assert_same_runs, lines, metrics, stop_at, train
 
 BETA, GAMMA = 0.7, 0.4
 
@@ -210,10 +210,6 @@ RUN = TrainConfig(
 )
 
 
-def metrics(folder: Path, name: str) -> list[float]:
-    return [line[name] for line in lines(folder) if name in line]
-
-
 @pytest.fixture(scope="module")
 def preferred(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """An uninterrupted DPO run."""
@@ -236,9 +232,7 @@ def test_stopped_dpo_run_goes_on_bit_identical(preferred: Path, tmp_path: Path) 
     with pytest.raises(Interrupted):
         train(tmp_path, RUN, stop_at(4), data=(ROWS, ROWS[:2]))
     train(tmp_path, RUN, data=(ROWS, ROWS[:2]))
-    assert lines(tmp_path) == lines(preferred)
-    ours, whole = (mx.load(str(one / "adapters.safetensors")) for one in (tmp_path, preferred))
-    assert all((np.array(ours[key]) == np.array(whole[key])).all() for key in whole)
+    assert_same_runs(tmp_path, preferred)
 
 
 @pytest.mark.parametrize("objective", ["orpo", "simpo"])

@@ -7,11 +7,12 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
+import mlx.core as mx
+import numpy as np
+
 from mlx_finetuning import files
 from mlx_finetuning.config import TrainConfig
-from mlx_finetuning.errors import (
-    Interrupted,
-)
+from mlx_finetuning.errors import Interrupted
 from mlx_finetuning.mlx_trainer.batches.examples import Example
 from mlx_finetuning.mlx_trainer.model.load import LoadedModel, load
 from mlx_finetuning.mlx_trainer.training import loop
@@ -87,6 +88,17 @@ def train(
 def lines(folder: Path) -> list[dict[str, Any]]:
     found = files.read_lines(folder / "metrics.jsonl")
     return [{k: v for k, v in line.items() if k not in CLOCKS} for line in found]
+
+
+def metrics(folder: Path, name: str) -> list[float]:
+    return [line[name] for line in lines(folder) if name in line]
+
+
+def assert_same_runs(folder: Path, other: Path) -> None:
+    """To the last bit."""
+    assert lines(folder) == lines(other)
+    ours, theirs = (mx.load(str(one / "adapters.safetensors")) for one in (folder, other))
+    assert all((np.array(ours[key]) == np.array(theirs[key])).all() for key in theirs)
 
 
 def stop_at(update: int) -> Callable[[Step], None]:

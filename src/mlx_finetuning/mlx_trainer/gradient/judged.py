@@ -29,9 +29,9 @@ from mlx_finetuning.mlx_trainer.batches.examples import (
     sequences,
     shortened,
 )
-from mlx_finetuning.mlx_trainer.gradient import loss
+from mlx_finetuning.mlx_trainer.gradient import loss, preference
 from mlx_finetuning.mlx_trainer.model.load import LoadedModel
-from mlx_finetuning.progress import Progress, Step
+from mlx_finetuning.progress import Progress
 from mlx_finetuning.tokenization.rows import Row
 from mlx_finetuning.tokenization.turns import UNTRAINED
 
@@ -203,9 +203,7 @@ def with_reference(
     """With the log-probabilities that the untrained model gives to both answers of each."""
     model.eval()
     referenced: list[Judged] = []
-    for start in range(0, len(judged), at_once):
-        progress(Step(STAGE, start, len(judged)))
-        taken = judged[start : start + at_once]
+    for taken in preference.parts(judged, at_once, progress):
         own = _log_ratios(model, taken, layout)
         other = _log_ratios(model, [one.elsewhere for one in taken], layout)
         referenced += [
@@ -238,6 +236,3 @@ def _log_ratios(model: nn.Module, judged: Sequence[Judged], layout: RowLayout) -
         values = cast(list[float], log_ratios(model, layout.build(row)).tolist())
         found |= zip(map(id, row), values, strict=True)
     return [found[id(one)] for one in judged]
-
-
-STAGE = "学習前のモデルの確率"

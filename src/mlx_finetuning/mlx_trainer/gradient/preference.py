@@ -8,9 +8,9 @@ have rows of their own and nothing is compiled.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, replace
-from typing import cast
+from typing import TypeVar, cast
 
 import mlx.core as mx
 import mlx.nn as nn
@@ -26,6 +26,7 @@ from mlx_finetuning.mlx_trainer.model.load import LoadedModel
 from mlx_finetuning.progress import Progress, Step
 from mlx_finetuning.tokenization.rows import Row
 
+T = TypeVar("T")
 STAGE = "学習前のモデルの確率"
 _SUREST = -1e-6
 """Mean log-probability from which odds are no longer told apart."""
@@ -151,15 +152,20 @@ def simpo(nats: mx.array, pairs: PairBatch, config: TrainConfig) -> tuple[mx.arr
 # --- the reference -----------------------------------------------------------------------
 
 
+def parts(items: Sequence[T], at_once: int, progress: Progress) -> Iterator[Sequence[T]]:
+    """So many at once of what the untrained model is asked about."""
+    for start in range(0, len(items), at_once):
+        progress(Step(STAGE, start, len(items)))
+        yield items[start : start + at_once]
+
+
 def with_reference(
     model: nn.Module, pairs: Sequence[Pair], batch_size: int, layout: RowLayout, progress: Progress
 ) -> list[Pair]:
     """The pairs with the log-probabilities that the untrained model gives them."""
     model.eval()
     referenced: list[Pair] = []
-    for start in range(0, len(pairs), batch_size):
-        progress(Step(STAGE, start, len(pairs)))
-        taken = pairs[start : start + batch_size]
+    for taken in parts(pairs, batch_size, progress):
         nats = cast(list[list[float]], log_probabilities(model, layout.build(taken)).tolist())
         referenced += [
             replace(pair, reference=(better, worse))

@@ -179,24 +179,14 @@ def divergence(logits: mx.array, base: mx.array) -> mx.array:
     return nats
 
 
-def rope(
-    x: mx.array,
-    dims: int,
-    *,
-    traditional: bool,
-    base: float | None,
-    scale: float,
-    offset: Any,
-    freqs: mx.array | None = None,
-) -> mx.array:
+def rope(x: mx.array, dims: int, **settings: Any) -> mx.array:
     """`mx.fast.rope`, which has no derivative of its own on the CPU and computes its sines anew.
 
     x: [..., length, size], of which the first `dims` are turned, each with that half of them away.
     """
-    settings: Any = {"traditional": traditional, "base": base, "scale": scale, "freqs": freqs}
-    tables = rope_tables(x, dims, offset=offset, **settings)
+    tables = rope_tables(x, dims, **settings)
     if tables is None:
-        return _ROPE(x, dims, offset=offset, **settings)
+        return _ROPE(x, dims, **settings)
     return _turn(*tables)(x)
 
 

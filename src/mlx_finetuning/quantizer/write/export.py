@@ -8,6 +8,7 @@ lets the caller do that before anything is handed over.
 
 from __future__ import annotations
 
+import functools
 import json
 import math
 import shutil
@@ -299,7 +300,9 @@ def write(
         pool = stack.enter_context(ThreadPoolExecutor(cores.usable()))
         for index, source in enumerate(tensors):
             kinds = {quant: planned[index].kind for quant, planned in plans.items()}
-            for values, block in _quantized(pool, source, kinds):
+            quantize = functools.partial(_quantize, source, kinds)
+            # In order; a few are made ahead.
+            for values, block in in_order.results(pool, quantize, source.blocks()):
                 for quant, data in block.items():
                     outputs[quant].append(data)
                 done += values
@@ -308,14 +311,8 @@ def write(
                 output.end_tensor()
 
 
-def _quantized(
-    pool: ThreadPoolExecutor, source: TensorSource, kinds: dict[str, Type]
-) -> Iterator[tuple[int, Block]]:
-    """The blocks of a tensor in order, with their number of values; a few are made ahead."""
-    return in_order.results(pool, lambda rows: _quantize(source, rows, kinds), source.blocks())
-
-
-def _quantize(source: TensorSource, rows: RowIndex, kinds: dict[str, Type]) -> tuple[int, Block]:
+def _quantize(source: TensorSource, kinds: dict[str, Type], rows: RowIndex) -> tuple[int, Block]:
+    """A block in each type, and how many values it has."""
     by_type: dict[Type, NDArray[np.uint8]] = {}
     types = set(kinds.values())
     if source.stored is not None and source.stored.stored_type in types:

@@ -2,9 +2,14 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+from typing import TypeVar
+
 import streamlit as st
 
 from mlx_finetuning.ui import sitemap
+
+Deleted = TypeVar("Deleted")
 
 
 def empty_state(text: str, page: str | None = None) -> None:
@@ -14,3 +19,12 @@ def empty_state(text: str, page: str | None = None) -> None:
         if page is not None:
             entry = sitemap.ENTRIES[page]
             st.page_link(sitemap.page(page), label=f"{entry.title}へ", icon=entry.icon)
+
+
+def shown_trash(deleted: Sequence[Deleted]) -> Sequence[Deleted]:
+    """What is in the trash, below how it is emptied."""
+    if deleted:
+        st.caption("空にするには、「設定」の「使用量と片付け」を使ってください。")
+    else:
+        empty_state("ゴミ箱は空です。")
+    return deleted

@@ -15,7 +15,7 @@ from mlx_finetuning.studio.data import DatasetEntry
 from mlx_finetuning.ui import sitemap
 from mlx_finetuning.ui.components import tuning, views
 from mlx_finetuning.ui.components.datasets import PARAMETER, first_choice
-from mlx_finetuning.ui.components.empty import empty_state
+from mlx_finetuning.ui.components.empty import shown_trash
 from mlx_finetuning.ui.components.runs import PARAMETER as RUN
 from mlx_finetuning.ui.components.text import plain
 from mlx_finetuning.ui.dataset.findings import short_ja
@@ -204,12 +204,7 @@ def draw_deletion(name: str, trash: str) -> None:
 
 def draw_trash(shown_in: str) -> None:
     """`shown_in` is the view that a restored dataset is shown in."""
-    deleted = studio().data.deleted()
-    if not deleted:
-        empty_state("ゴミ箱は空です。")
-        return
-    st.caption("空にするには、「設定」の「使用量と片付け」を使ってください。")
-    for one in deleted:
+    for one in shown_trash(studio().data.deleted()):
         with st.container(border=True, horizontal=True, vertical_alignment="center"):
             st.markdown(f"**{one.name}**　:gray[{local_time(one.deleted_at)} に削除]")
             key = f"restore-{one.name}-{one.deleted_at}"

@@ -6,7 +6,7 @@ import streamlit as st
 
 from mlx_finetuning.ui import sitemap
 from mlx_finetuning.ui.components import views
-from mlx_finetuning.ui.components.empty import empty_state
+from mlx_finetuning.ui.components.empty import empty_state, shown_trash
 from mlx_finetuning.ui.components.runs import PARAMETER, choose_run
 from mlx_finetuning.ui.components.text import plain
 from mlx_finetuning.ui.components.views import choose_view
@@ -20,12 +20,7 @@ VIEWS = {LIST: "一覧", DETAIL: "詳細", COMPARE: "比べる", TRASH: "ゴミ�
 
 def draw_trash() -> None:
     """Deleted runs, and the way back."""
-    deleted = studio().runs.deleted()
-    if not deleted:
-        empty_state("ゴミ箱は空です。")
-        return
-    st.caption("空にするには、「設定」の「使用量と片付け」を使ってください。")
-    for one in deleted:
+    for one in shown_trash(studio().runs.deleted()):
         with st.container(border=True, horizontal=True, vertical_alignment="center"):
             title = f"**{plain(one.model or '—')}** ← {plain(one.dataset or '—')}"
             deleted_at = local_time(one.deleted_at)
