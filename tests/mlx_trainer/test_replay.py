@@ -211,6 +211,21 @@ def test_the_base_asks_itself_once_and_a_run_keeps_what_it_replays(
 
 
 @pytest.mark.usefixtures("few")
+def test_an_estimate_asks_no_base_but_says_how_long_that_takes(
+    tiny: LoadedModel, tmp_path: Path
+) -> None:
+    config = TrainConfig(replay=2)
+    stand_ins, asked_s = replay.rehearse(tiny, rows(2), config, tmp_path / "cache", silent)
+    assert asked_s > 0 and not list(tmp_path.iterdir())
+    assert {one.targets for one in stand_ins.examples} == {replay.ANSWER_TOKENS}
+    known = ask(tiny, tmp_path)
+    assert replay.rehearse(tiny, rows(2), config, tmp_path / "cache", silent) == (known, 0.0)
+    config = dataclasses.replace(config, replay=0)
+    nothing = (replay.Replay(), 0.0)
+    assert replay.rehearse(tiny, rows(2), config, tmp_path / "none", silent) == nothing
+
+
+@pytest.mark.usefixtures("few")
 def test_answers_are_those_that_the_base_gives_when_it_is_asked(
     tiny: LoadedModel, tmp_path: Path
 ) -> None:

@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 from mlx_finetuning import bases, config
 from mlx_finetuning.config import TrainConfig
 from mlx_finetuning.errors import RunDoesNotFit
 from mlx_finetuning.jobs.context import TaskContext
 from mlx_finetuning.jobs.results import Estimate
 from mlx_finetuning.tasks.train import load_for, read_splits
+from mlx_finetuning.utils.units_ja import duration
 
 
 def run(context: TaskContext) -> Estimate:
@@ -25,7 +28,13 @@ def run(context: TaskContext) -> Estimate:
     except RunDoesNotFit as error:
         return estimate.refused(settings, len(train_rows), error)
     cache = context.workspace.self_answers
-    said = replay.prepare(loaded, train_rows, settings, cache, None, context.progress)
-    return estimate.estimate(
+    said, asked_s = replay.rehearse(loaded, train_rows, settings, cache, context.progress)
+    found = estimate.estimate(
         loaded, train_rows, valid_rows, settings, context.progress, said.examples
+    )
+    if not asked_s or not found.fits:
+        return found
+    first = f"このモデルの最初の学習では、忘れにくくするための質問と答えを作るのに、約{duration(asked_s)}かかります（予想時間に含みます）。"
+    return replace(
+        found, total_s=round(found.total_s + asked_s, 1), reason_ja=f"{first}{found.reason_ja}"
     )

@@ -13,6 +13,7 @@ import dataclasses
 import hashlib
 import json
 import re
+import time
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -49,6 +50,8 @@ SHORTEST_CONTEXT = 512
 """Tokens that template, question and answer have room in, whatever the template."""
 AT_ONCE = 96
 """Prompts in a batch."""
+TIMED = 4
+"""Tokens whose time tells an estimate how long the base will speak."""
 NARROWEST = 512
 """Width of the hidden states below which a model knows too little for what replay costs, unless it is
 asked for: tiny-ja has 256 and little to lose, SmolLM2-135M 576 (docs/decisions.md)."""
@@ -119,6 +122,37 @@ def prepare(
     limit = min(config.max_length, loaded.context_length)
     examples = (one.example(limit) for one in said)
     return Replay(tuple(example for example in examples if example.targets))
+
+
+def rehearse(
+    loaded: LoadedModel, rows: Sequence[Row], config: TrainConfig, cache: Path, progress: Progress
+) -> tuple[Replay, float]:
+    """What an estimate replays, and the seconds that the run will take to have it said first.
+
+    A base that was never asked is not asked now, which takes minutes on a CPU: some of what it says
+    is timed, and examples of that size stand in. On a graphics processor, where a step takes as long for few
+    as for many, they are as many as the run's.
+    """
+    known = cache / f"{base_of(loaded)}.jsonl"
+    if config.replay == 0 or _hindrance(loaded, rows, config) or known.is_file():
+        return prepare(loaded, rows, config, cache, None, progress), 0.0
+    at_once = AT_ONCE if mx.default_device() == mx.gpu else LEAST
+    prompt = loaded.render([{"role": "user", "content": OPENINGS["[A-Za-z]"][0]}], ask=True)
+    timed: list[float] = []
+    for tokens in (1, 1, 1 + TIMED):  # the first one compiles
+        progress(Step(STAGE, len(timed), 3))
+        began_s = time.monotonic()
+        said = batch_generate.continuations(loaded, [prompt] * at_once, tokens, at_once, set())
+        timed.append(time.monotonic() - began_s)
+    read_s, step_s = timed[1], max(timed[2] - timed[1], 0.0) / TIMED
+    texts = 2 * SAMPLED + KEPT
+    asked_s = texts / at_once * (read_s + ANSWER_TOKENS * step_s)
+    # Behind it the untrained model reads each question and answer once more.
+    asked_s += KEPT / at_once * read_s * (len(prompt) + ANSWER_TOKENS) / len(prompt)
+    padded = (said[0] * ANSWER_TOKENS)[:ANSWER_TOKENS]
+    stand_in = SelfAnswer("", "", prompt + padded, len(prompt))
+    limit = min(config.max_length, loaded.context_length)
+    return Replay((stand_in.example(limit),) * LEAST), asked_s
 
 
 def _hindrance(loaded: LoadedModel, rows: Sequence[Row], config: TrainConfig) -> str:
