@@ -91,12 +91,21 @@ _PATTERNS: tuple[tuple[str, re.Pattern[str], Callable[[str], bool]], ...] = (
     ("postal_code", re.compile(r"(?:〒|郵便番号[は:：]?) ?\d{3}-?\d{4}(?!\d)"), _always),
 )
 
+_DIGIT = re.compile(r"\d")
+_FEWEST_DIGITS = {"mail": 0, "card": 14, "my_number": 12, "phone": 10, "postal_code": 7}
+"""Below which a text holds none: most texts are not searched at all."""
+
 
 def personal_data(text: str) -> list[PersonalData]:
     """What looks like personal data, from left to right, without overlaps."""
     plain = text.translate(_PLAIN)
     items: list[PersonalData] = []
+    digits = len(_DIGIT.findall(plain))
+    if digits < _FEWEST_DIGITS["postal_code"] and "@" not in plain:
+        return items
     for kind, pattern, holds in _PATTERNS:
+        if digits < _FEWEST_DIGITS[kind]:
+            continue
         for match in pattern.finditer(plain):
             is_free = all(match.end() <= item.start or item.end <= match.start() for item in items)
             if is_free and holds(re.sub(r"[^\d+]", "", match.group())):

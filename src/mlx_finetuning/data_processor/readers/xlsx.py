@@ -14,6 +14,7 @@ from pathlib import Path
 from typing import Any
 
 from defusedxml.ElementTree import iterparse
+from openpyxl.cell.text import Text
 from openpyxl.reader.excel import ExcelReader
 from openpyxl.utils.datetime import CALENDAR_MAC_1904
 from openpyxl.worksheet._reader import (
@@ -26,6 +27,7 @@ from openpyxl.worksheet._reader import (
     MergeCells,
     WorkSheetParser,
 )
+from openpyxl.xml.constants import SHARED_STRINGS, SHEET_MAIN_NS
 
 from mlx_finetuning.data_processor.readers.number_formats import BUILT_IN, GENERAL, shown
 from mlx_finetuning.data_processor.readers.sheets import (
@@ -44,6 +46,7 @@ from mlx_finetuning.data_processor.readers.zipped import (
 from mlx_finetuning.data_processor.stage_progress import StageProgress
 from mlx_finetuning.errors import WorkbookUnreadable
 
+_STRING_TAG, _TEXT_TAG = (f"{{{SHEET_MAIN_NS}}}{name}" for name in ("si", "t"))
 _PARTS = (
     *("[Content_Types]", "_rels/", "docProps/", "xl/workbook", "xl/worksheets/", "xl/_rels/"),
     *("xl/sharedStrings", "xl/styles", "xl/theme/", "xl/chartsheets/"),
@@ -88,6 +91,24 @@ class _Parser(WorkSheetParser):  # type: ignore[misc]
                 element.clear()
 
 
+class _Reader(ExcelReader):  # type: ignore[misc]
+    """Takes shared strings as they stand: openpyxl makes an object of each, in most of a sheet's time."""
+
+    def read_strings(self) -> None:
+        """The texts of `xl/sharedStrings.xml`; those of several parts, or with furigana, by openpyxl."""
+        part = self.package.find(SHARED_STRINGS)
+        if part is None:
+            return
+        with self.archive.open(part.PartName[1:]) as stream:
+            for _, element in iterparse(stream):
+                if element.tag != _STRING_TAG:
+                    continue
+                is_plain = len(element) == 1 and element[0].tag == _TEXT_TAG
+                text = element[0].text if is_plain else Text.from_tree(element).content
+                self.shared_strings.append((text or "").replace("x005F_", ""))
+                element.clear()
+
+
 def open_xlsx(path: Path, progress: StageProgress) -> list[SheetSource]:
     """The sheets of a workbook, charts aside. Raises WorkbookUnreadable."""
     try:
@@ -100,7 +121,7 @@ def open_xlsx(path: Path, progress: StageProgress) -> list[SheetSource]:
             warnings.simplefilter("ignore")  # of styles and extensions that are not read
             # Opened here: openpyxl goes by the name's ending, which may be wrong.
             stream = path.open("rb")
-            reader = ExcelReader(stream, read_only=True, data_only=True, keep_links=False)
+            reader = _Reader(stream, read_only=True, data_only=True, keep_links=False)
             if b"purl.oclc.org/ooxml" in archive.read("xl/workbook.xml")[:4096]:
                 reader.archive = Transitional(stream)
             # Not `load_workbook`: it parses every sheet once to learn its size.
