@@ -19,8 +19,6 @@ from support.ui_server import free_port
 
 PATIENCE_MS = 20_000
 ONLY_HERE = "--host-resolver-rules=MAP * ~NOTFOUND, EXCLUDE 127.0.0.1"
-ONE_RENDERER = "--renderer-process-limit=1"
-"""All tabs are drawn by one process, which keeps the interface's compiled code and the fonts."""
 expect.set_options(timeout=PATIENCE_MS)
 
 
@@ -30,14 +28,14 @@ def browser() -> Iterator[Browser]:
     if found is None:
         pytest.skip("no Chromium (./setup.sh --dev installs it where it may)")
     with sync_playwright() as playwright:
-        browser = playwright.chromium.launch(executable_path=found, args=[ONLY_HERE, ONE_RENDERER])
+        browser = playwright.chromium.launch(executable_path=found, args=[ONLY_HERE])
         yield browser
         browser.close()
 
 
-@pytest.fixture(scope="session")
+@pytest.fixture(scope="module")
 def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Served]:
-    """One for a process's tests: all that an interface knows is in its workspace."""
+    """One for a file's tests: all that an interface knows is in its workspace."""
     server = Served(Workspace(tmp_path_factory.mktemp("browser") / "workspace"), free_port())
     server.start()
     yield server
@@ -65,9 +63,9 @@ def served(workspace: Workspace, server: Served) -> Iterator[Served]:
     assert server.off_machine == []
 
 
-@pytest.fixture(scope="session")
+@pytest.fixture(scope="module")
 def context(browser: Browser, server: Served) -> Iterator[BrowserContext]:
-    """One for a process's tests, so that the browser keeps the interface's code."""
+    """One for a file's tests, so that the browser keeps the interface's code."""
     context = browser.new_context(
         locale="ja-JP",
         timezone_id="Asia/Tokyo",
@@ -81,7 +79,6 @@ def context(browser: Browser, server: Served) -> Iterator[BrowserContext]:
             server.off_machine.append(request.url)
 
     context.on("request", note)
-    context.new_page().goto(f"{server.url}/nowhere")  # stays, and with it the one renderer
     yield context
     context.close()
 
@@ -94,7 +91,7 @@ def page(request: pytest.FixtureRequest, context: BrowserContext, served: Served
     yield page
     if request.session.testsfailed > failed_before:
         print(f"{page.url}\n{page.locator('body').inner_text()}\n{served.log()}")  # noqa: T201
-    for tab in context.pages[1:]:
+    for tab in context.pages:
         tab.close()
 
 
