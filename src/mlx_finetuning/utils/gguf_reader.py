@@ -35,6 +35,7 @@ VERSIONS = (2, 3)
 MOST = 1 << 32
 """Entries of any list; a larger number means a damaged file."""
 VOCABULARY = "tokenizer.ggml.tokens"
+_LENGTH = struct.Struct("<Q")
 
 SCALARS = {
     GGUFValueType.UINT8: "B",
@@ -115,6 +116,7 @@ class _Cursor:
 
     def __init__(self, data: NDArray[np.uint8]) -> None:
         self._data = data
+        self._view = data.data
         self._position = 0
 
     def read_fields(self, until: str = "") -> tuple[Metadata, int]:
@@ -172,19 +174,34 @@ class _Cursor:
         if kind != GGUFValueType.ARRAY:
             return self._number(SCALARS[GGUFValueType(kind)])
         kind, count = self._number("I"), self._count()
-        if kind in (GGUFValueType.STRING, GGUFValueType.ARRAY):
+        if kind == GGUFValueType.STRING:
+            return self._texts(count)
+        if kind == GGUFValueType.ARRAY:
             return [self._value(kind) for _ in range(count)]
         layout = struct.Struct(f"<{count}{SCALARS[GGUFValueType(kind)]}")
         return list(layout.unpack(self._bytes(layout.size)))
 
     def _count(self) -> int:
         count = int(self._number("Q"))
-        if count > min(MOST, self._data.size):
+        if count > min(MOST, len(self._view)):
             raise ValueError(f"件数 {count}")
         return count
 
     def _text(self) -> str:
-        return str(self._bytes(self._count()), "utf-8")
+        return self._texts(1)[0]
+
+    def _texts(self, count: int) -> list[str]:
+        """Without a call for each part of a text: a vocabulary is a hundred thousand of them."""
+        view, end = self._view, self._position
+        texts = []
+        for _ in range(count):
+            start = end + _LENGTH.size
+            end = start + _LENGTH.unpack_from(view, end)[0]
+            if end > len(view):
+                raise ValueError("途中で切れています")
+            texts.append(str(view[start:end], "utf-8"))
+        self._position = end
+        return texts
 
     def _number(self, layout: str) -> Any:
         size = struct.calcsize(f"<{layout}")
@@ -192,8 +209,8 @@ class _Cursor:
 
     def _bytes(self, size: int) -> bytes:
         end = self._position + size
-        if end > self._data.size:
+        if end > len(self._view):
             raise ValueError("途中で切れています")
-        data = self._data[self._position : end].tobytes()
+        data = self._view[self._position : end].tobytes()
         self._position = end
         return data
