@@ -137,3 +137,19 @@ def test_no_timer_asks_for_a_fragment_of_the_page_after_the_end(
     page.run()
     assert made
     assert not timed & {name for name, _ in made}
+
+
+def test_the_page_keeps_its_place_when_a_job_ends(living: Living) -> None:
+    """Where it moves, the browser draws it anew: what is open closes, and the focus is lost."""
+
+    def place_of_title() -> int:
+        return next(at for at, item in page.main.children.items() if item.type == "title")
+
+    page = open_page("settings")
+    places = [place_of_title()]
+    page.run()
+    places.append(place_of_title())
+    living.end("done")
+    page.run()
+    places.append(place_of_title())
+    assert len(set(places)) == 1

@@ -33,14 +33,17 @@ def run() -> None:
             "意図したものでなければ、待ち受け先を指定せずに起動し直してください。",
             icon=":material/lan:",
         )
-    if st.session_state.get(SHOWN) != chosen.url_path:
-        st.session_state[SHOWN] = chosen.url_path
-        # Each page's own, or the browser takes it for the one that it has run already.
-        script = f"<script>/* {chosen.url_path} */ {_CLOSE_MENU}</script>"
-        st.html(script, unsafe_allow_javascript=True)
-    with errors_shown():
+    # What comes and goes has containers of its own: where the page's place changes, the browser
+    # draws it anew, and what is open in it closes.
+    with st.container():
+        if st.session_state.get(SHOWN) != chosen.url_path:
+            st.session_state[SHOWN] = chosen.url_path
+            # Each page's own, or the browser takes it for the one that it has run already.
+            script = f"<script>/* {chosen.url_path} */ {_CLOSE_MENU}</script>"
+            st.html(script, unsafe_allow_javascript=True)
+    with st.container(), errors_shown():
         notifications.watch(chosen.title)
-    with errors_shown():
+    with st.container(), errors_shown():
         stepper.draw_steps(chosen.url_path or "home")
     with errors_shown():
         chosen.run()
