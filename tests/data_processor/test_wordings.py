@@ -47,6 +47,24 @@ def sample(name: str = "sample_data.csv") -> list[Known]:
         ("カードは使えますか？", "casual", "カードは使える？"),
         ("いつ設立されましたか？", "casual", "いつ設立された？"),
         ("どこで買えますか？", "typo", "ど個で買えますか"),
+        ("ノギス「ハヤセ」は防水ですか？", "name", "ハヤセは防水ですか？"),
+        ("ノギスの「ハヤセ」の色を教えてください。", "name", "「ハヤセ」の色を教えてください"),
+        ("「ハヤセ」は防水ですか？", "name", "ハヤセは防水ですか？"),
+        ("A社はいつ設立されましたか？", "recast", "A社が設立された時期を教えてください。"),
+        ("A社ではどんな払い方が使えますか？", "recast", "A社で使える払い方は？"),
+        ("見学はどうやって予約しますか？", "recast", "見学の予約方法は？"),
+        ("資料を読みたいときはどうすればいいですか？", "recast", "資料を読む方法は？"),
+        ("商品は何日以内なら返せますか？", "recast", "商品を返せる日数は？"),
+        ("A社では何人の人が働いていますか？", "recast", "A社で働いている人数は？"),
+        ("A社には支店がいくつありますか？", "recast", "A社の支店の数は？"),
+        ("A社は何時から何時まで開いていますか？", "recast", "A社が開いている時間は？"),
+        ("A社を始めたのは誰ですか？", "recast", "A社を始めた人は？"),
+        ("検査には何日かかりますか？", "recast", "検査にかかる日数は？"),
+        ("A社の返品期限を教えてください。", "recast", "A社の返品はいつまでですか？"),
+        ("A社の社員数は何人ですか？", "recast", "A社には社員が何人いますか？"),
+        ("A社の発売日を知りたいです。", "recast", "A社はいつ発売されましたか？"),
+        ("A社ではどんな支払い方法が使えますか？", "synonym", "A社の決済方法は？"),
+        ("A社に駐車場はありますか？", "asked", "A社の駐車場を教えてください。"),
     ],
 )
 def test_question_is_put_in_other_words(question: str, kind: str, expected: str) -> None:
@@ -77,6 +95,24 @@ def test_verb_becomes_plain(stem: str, present: str, past: str) -> None:
     if stem != "ください":  # 「くださいますか」 is asked by nobody; it must only not break
         assert plain_present(stem) == present
     assert plain_past(stem) == past
+
+
+@pytest.mark.parametrize(
+    "question",
+    [
+        "A社は防水ですか？",
+        "A社の休日は何日ですか？",
+        "A社の理念は何ですか？",
+        "返品したいです。",
+        "申請は何日前までに出しますか？",
+        "予約すると送料はいつまで無料になりますか？",
+        "住宅手当の金額はいくらですか？",
+        "館に入るにはいくらかかりますか？",
+        "再雇用は何歳まで続きますか？",
+    ],
+)
+def test_question_of_an_unknown_form_is_not_recast(question: str) -> None:
+    assert rules.wordings(question, ["recast"], per_kind=20) == []
 
 
 def test_what_stands_before_a_long_question_passes_the_checks() -> None:

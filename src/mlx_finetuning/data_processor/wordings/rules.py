@@ -1,4 +1,5 @@
-"""Other wordings of Japanese questions by rules: endings, politeness, keywords, order, slips.
+"""Other wordings of Japanese questions by rules: endings, politeness, keywords, order, nouns and verbs,
+slips.
 
 A rule knows one form of question and leaves others alone, so that what it gives means the same. The
 nouns of a question stay as they are, but for synonyms of common business words. Deterministic for a
@@ -13,6 +14,7 @@ from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from random import Random
 
+from mlx_finetuning.data_processor.wordings import forms
 from mlx_finetuning.data_processor.wordings.kinds import KINDS_JA, Wording
 from mlx_finetuning.data_processor.wordings.verbs import plain_past, plain_present
 
@@ -58,6 +60,13 @@ class Parts:
     """What is asked about, as a noun phrase: 「ミナモ精機の定休日」."""
     what: str = ""
     """The word that asks: 「いつ」."""
+    nouns: tuple[str, ...] = ()
+    """What is asked for with a verb, as noun phrases: 「ミナモ精機が設立された時期」."""
+
+    @property
+    def noun(self) -> str:
+        """What is asked for as a noun phrase, however it was asked."""
+        return self.topic or next(iter(self.nouns), "")
 
 
 def parts_of(question: str) -> Parts:
@@ -71,7 +80,7 @@ def parts_of(question: str) -> Parts:
         return Parts(body, f"{found['topic']}の{_PLACES_JA[found['what']]}")
     if found := _IS.match(body):
         return Parts(body, found["topic"], found["what"])
-    return Parts(body)
+    return Parts(body, nouns=tuple(forms.named(body)))
 
 
 Rule = Callable[[Parts, Random], Iterator[str]]
@@ -79,10 +88,10 @@ Rule = Callable[[Parts, Random], Iterator[str]]
 
 def polite(parts: Parts, rng: Random) -> Iterator[str]:
     """As one asks a stranger."""
-    if parts.topic:
-        yield f"{parts.topic}を教えていただけますか？"
-        yield f"恐れ入りますが、{parts.topic}を教えていただけないでしょうか。"
-        yield f"{parts.topic}についてお伺いしたいのですが。"
+    if parts.noun:
+        yield f"{parts.noun}を教えていただけますか？"
+        yield f"恐れ入りますが、{parts.noun}を教えていただけないでしょうか。"
+        yield f"{parts.noun}についてお伺いしたいのですが。"
     if parts.topic and parts.what:
         yield f"{parts.topic}は{parts.what}でしょうか？"
     if parts.body.endswith("ばいいですか"):
@@ -96,10 +105,10 @@ def polite(parts: Parts, rng: Random) -> Iterator[str]:
 
 def casual(parts: Parts, rng: Random) -> Iterator[str]:
     """As one asks a friend."""
-    if parts.topic:
-        yield f"{parts.topic}って{parts.what or 'どうなってる'}？"
-        yield f"{parts.topic}教えて"
-        yield f"{parts.topic}が知りたいんだけど"
+    if parts.noun:
+        yield f"{parts.noun}って{parts.what or 'どうなってる'}？"
+        yield f"{parts.noun}教えて"
+        yield f"{parts.noun}が知りたいんだけど"
     found = _DOES.match(parts.body)
     if found is None or parts.topic:
         return
@@ -115,8 +124,8 @@ def casual(parts: Parts, rng: Random) -> Iterator[str]:
 
 def keyword(parts: Parts, rng: Random) -> Iterator[str]:
     """As one asks a search engine."""
-    if parts.topic:
-        words = _PARTICLE.sub(" ", parts.topic)
+    if parts.noun:
+        words = _PARTICLE.sub(" ", parts.noun)
         yield words
         yield f"{words} {parts.what or '教えて'}"
         return
@@ -128,14 +137,23 @@ def keyword(parts: Parts, rng: Random) -> Iterator[str]:
 
 def asked(parts: Parts, rng: Random) -> Iterator[str]:
     """By another form of question."""
-    if not parts.topic:
+    if not parts.noun:
         return
-    yield f"{parts.topic}を教えてください。"
+    yield f"{parts.noun}を教えてください。"
     if parts.what:
-        yield f"{parts.topic}がわかりません。{parts.what}ですか？"
-    yield f"{parts.topic}は？"
-    yield f"{parts.topic}を知りたいです。"
-    yield f"{parts.topic}はどうなっていますか？"
+        yield f"{parts.noun}がわかりません。{parts.what}ですか？"
+    yield f"{parts.noun}は？"
+    yield f"{parts.noun}を知りたいです。"
+    yield f"{parts.noun}はどうなっていますか？"
+
+
+def recast(parts: Parts, rng: Random) -> Iterator[str]:
+    """With a noun for a verb, with a verb or a word that asks for a noun."""
+    for question in forms.with_verbs(parts.topic) if parts.topic else ():
+        yield f"{question}？"
+    for noun in parts.nouns:
+        yield f"{noun}を教えてください。"
+        yield f"{noun}は？"
 
 
 def order(parts: Parts, rng: Random) -> Iterator[str]:
@@ -194,20 +212,30 @@ SYNONYMS: tuple[tuple[str, ...], ...] = tuple(
 
 def synonym(parts: Parts, rng: Random) -> Iterator[str]:
     """With another word for what is asked."""
-    if not parts.topic:
-        return
-    for group in SYNONYMS:
-        # The longest first: 「返品の期限」 holds 「期限」.
-        written = next(
-            (word for word in sorted(group, key=len)[::-1] if parts.topic.endswith(word)), ""
-        )
-        if written:
-            head = parts.topic.removesuffix(written)
-            for other in rng.sample(group, len(group)):
-                if other != written and (not head or head.endswith("の")):
-                    yield f"{head}{other}を教えてください。"
-                    yield f"{head}{other}は？"
-            return
+    for noun in filter(None, (parts.topic, *parts.nouns)):
+        for group in SYNONYMS:
+            # The longest first: 「返品の期限」 holds 「期限」.
+            fitting = (word for word in sorted(group, key=len)[::-1] if noun.endswith(word))
+            head = noun.removesuffix(written := next(fitting, ""))
+            if written and (not head or head.endswith("の")):
+                for other in rng.sample(group, len(group)):
+                    if other != written:
+                        yield f"{head}{other}を教えてください。"
+                        yield f"{head}{other}は？"
+                break
+
+
+def name(parts: Parts, rng: Random) -> Iterator[str]:
+    """With the name alone of what is named in quotes: 「ノギス「ハヤセ」の」 as 「ハヤセの」."""
+    mark = "" if _TELL.search(parts.body) else "？"
+    pattern = _QUOTED if re.search(_QUOTED, parts.body) else r"「([^」]+)」"
+    for by in (r"\1", r"「\1」"):
+        if (text := re.sub(pattern, by, parts.body)) != parts.body:
+            yield f"{text}{mark}"
+
+
+_QUOTED = r"[ァ-ヴー一-龯々a-zA-Z]+の?「([^」]+)」"
+"""A name in quotes with the kind of thing before it."""
 
 
 def kana(parts: Parts, rng: Random) -> Iterator[str]:
@@ -270,7 +298,9 @@ RULES: dict[str, Rule] = {
     "casual": casual,
     "keyword": keyword,
     "asked": asked,
+    "recast": recast,
     "synonym": synonym,
+    "name": name,
     "order": order,
     "long": long,
     "kana": kana,
