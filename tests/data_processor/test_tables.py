@@ -185,6 +185,14 @@ def test_repeated_header_and_sums_are_no_records() -> None:
     assert len(kept.records) == 2
 
 
+def test_header_is_said_once_more_in_another_language_and_numbered_rows_are_data() -> None:
+    both = _parsed("No,質問,回答\nID,Question,Answer\n1,休みは？,日曜です。\n")
+    assert _values(both) == [["1", "休みは？", "日曜です。"]]
+    assert _codes(both) == {"REPEATED_HEADER": (2,)}
+    numbered = _parsed("質問,回答\n質問0,答え0\n質問1,答え1\n")
+    assert len(numbered.records) == 2
+
+
 def test_words_of_a_dictionary_are_no_header() -> None:
     table = _parsed("英語,日本語\nquestion,質問\nanswer,回答\ntext,本文\n")
     assert len(table.records) == 3

@@ -451,6 +451,8 @@ def test_questions_at_once_get_the_answers_that_each_gets_alone(studio: Studio) 
 
 
 def test_runs_of_one_base_are_served_together_and_chosen_by_each_request(studio: Studio) -> None:
+    import openai
+
     other = f"{RUN}-2"
     shutil.copytree(studio.workspace.run(RUN).folder, studio.workspace.run(other).folder)
     shutil.copytree(studio.workspace.adapter(RUN).folder, studio.workspace.adapter(other).folder)

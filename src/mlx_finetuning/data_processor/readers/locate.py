@@ -22,7 +22,7 @@ from mlx_finetuning.data_processor.readers.cells import (
     name_like,
     names_columns,
 )
-from mlx_finetuning.data_processor.readers.column_names import ROLES, base_name, role_named
+from mlx_finetuning.data_processor.readers.column_names import ROLES, base_name, key
 from mlx_finetuning.data_processor.readers.header import SAMPLE, SourceRow, find_header, joined
 from mlx_finetuning.data_processor.readers.limits import TableOptions, require_size
 from mlx_finetuning.data_processor.stage_progress import StageProgress
@@ -119,8 +119,9 @@ def _records(
         if start in starts and [cell.strip() for cell in cells] in headers:
             found.setdefault("REPEATED_HEADER", []).append(row)
             continue
-        # The same names once more, in another language.
-        if not records and roles and {role_named(cell) for cell in cells} - {None} == roles:
+        # The same names once more, in another language. With a number behind it a name may be data.
+        is_first = bool(roles) and not records and not found
+        if is_first and {ROLES.get(key(cell)) for cell in cells} - {None} == roles:
             found.setdefault("REPEATED_HEADER", []).append(row)
             continue
         if (names and (start in ROLES or start in starts)) or after_gap:
