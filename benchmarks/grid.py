@@ -35,14 +35,17 @@ def measure(
     jobs: int,
     lines: Callable[[list[Measured]], Iterator[str]],
 ) -> None:
-    """Call `run` with each of `calls`; lines: the table."""
-    found = []
+    """Call `run` with each of `calls`; lines: the table. Exits with 1 where one of them failed."""
+    found, failed = [], 0
     with ThreadPoolExecutor(jobs) as pool:
         for one in as_completed([pool.submit(run, *call) for call in calls]):
             try:
                 found.append(one.result())
             except Exception as error:
+                failed += 1
                 print(repr(error), file=sys.stderr, flush=True)
                 continue
             print(json.dumps(asdict(found[-1]), ensure_ascii=False), flush=True)
     print("\n".join(lines(found)), flush=True)
+    if failed:
+        sys.exit(f"{failed} runs failed and are not in the table")

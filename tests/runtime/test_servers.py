@@ -470,7 +470,9 @@ def test_runs_of_one_base_are_served_together_and_chosen_by_each_request(studio:
     assert texts[other] == texts["base"] != texts[RUN], "an adapter of strength 0 is the base"
 
 
-@pytest.mark.parametrize(("engine", "reason"), [("gguf", "mlx だけ"), (None, "ベースモデルが違い")])
+@pytest.mark.parametrize(
+    ("engine", "reason"), [("gguf", "mlx のときだけ"), (None, "ベースモデルが違い")]
+)
 def test_runs_that_cannot_be_served_together_are_refused(
     studio: Studio, engine: str | None, reason: str
 ) -> None:

@@ -138,13 +138,14 @@ class Chat:
         _require_engine(chosen, SERVED_ENGINES, base=False)
         others = tuple(other for other in dict.fromkeys(beside) if other != run_id)
         if others and chosen != "mlx":
-            raise InvalidSettings(problems=[f"beside: {chosen} では使えません（mlx だけ）。"])
+            problem = "beside: ほかの実験を一緒に提供できるのは、エンジンが mlx のときだけです。"
+            raise InvalidSettings(problems=[problem])
         for other in others:
             if (
                 runs.require_trained(self.workspace, other).model_fingerprint
                 != run.model_fingerprint
             ):
-                problem = f"beside: {other} は、{run_id} とベースモデルが違います。"
+                problem = f"beside: {other} は、{run_id} とベースモデルが違います。同じベースモデルの実験を選んでください。"
                 raise InvalidSettings(problems=[problem])
         serving = self._serving(run_id, chosen)
         serving = replace(serving, beside=others, host=host, port=port, key=key)

@@ -3,6 +3,7 @@ end-of-turn token, and nothing else; of plain text, everything; of a preference 
 
 from __future__ import annotations
 
+from abc import ABC, abstractmethod
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 
@@ -62,13 +63,13 @@ class Example:
         return self.targets
 
 
-class Answers:
+class Answers(ABC):
     """Whole answers that are one item of an update, told of as one example is."""
 
     @property
+    @abstractmethod
     def answers(self) -> tuple[Example, ...]:
         """Those that a gradient is computed for, with the question in each."""
-        raise NotImplementedError
 
     @property
     def row(self) -> int:
