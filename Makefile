@@ -1,5 +1,5 @@
 # Each target sets up what it needs, so that any of them works on a fresh clone.
-.PHONY: setup demo test test-long test-models test-models-long test-wheel test-trackers docs check serve bench requirements config
+.PHONY: setup demo test test-long test-models test-models-long test-wheel test-trackers docs check serve bench requirements messages config
 
 setup:
 	@./setup.sh
@@ -79,6 +79,11 @@ requirements:
 	$(COMPILE) --output-file requirements.txt
 	$(COMPILE) --extra dev --output-file requirements-dev.txt
 	$(COMPILE) --extra docs --constraint requirements.txt --output-file requirements-docs.txt
+
+# The English catalogue: texts of the code are added, gone ones removed, and it is compiled.
+messages:
+	@./setup.sh --dev --quiet
+	@.venv/bin/python tests/messages.py
 
 # The commented list of all settings, from the dataclasses.
 config:

@@ -27,6 +27,7 @@ sys.dont_write_bytecode = False
 # Tests run side by side: threads of matrix products would only wait for each other, spinning.
 os.environ.setdefault("OPENBLAS_NUM_THREADS", "1")
 blas.preload()  # before any test module imports MLX
+os.environ.pop("MLXFT_LANG", None)  # what a page shows and a command says is compared in Japanese
 # A shell's background job ignores Ctrl+C, and so would every program that a test interrupts.
 signal.signal(signal.SIGINT, signal.default_int_handler)
 

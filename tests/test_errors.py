@@ -14,7 +14,7 @@ import pytest
 import mlx_finetuning
 from mlx_finetuning import errors
 from mlx_finetuning.errors import DatasetNotFound, StudioError, UnexpectedError
-from mlx_finetuning.messages_ja import ErrorText, catalogue, describe
+from mlx_finetuning.messages import ErrorText, catalogue, describe
 
 SOURCE = Path(mlx_finetuning.__file__).parent
 LEAVES = {kind.__name__: kind for kind in StudioError.registry.values()}

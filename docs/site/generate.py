@@ -24,7 +24,7 @@ import yaml
 from mlx_finetuning import config
 from mlx_finetuning.cli.app import build
 from mlx_finetuning.errors import StudioError
-from mlx_finetuning.messages_ja import catalogue
+from mlx_finetuning.messages import catalogue
 from mlx_finetuning.studio import Studio
 from mlx_finetuning.utils.glossary import TERMS_JA
 from mlx_finetuning.utils.settings_ja import EXPLANATIONS_JA

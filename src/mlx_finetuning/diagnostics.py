@@ -17,7 +17,7 @@ from pathlib import Path
 from mlx_finetuning import upkeep
 from mlx_finetuning.doctor import Diagnosis
 from mlx_finetuning.utils import redaction
-from mlx_finetuning.utils.units_ja import size
+from mlx_finetuning.utils.units import size
 from mlx_finetuning.workspace import Workspace
 
 LOG_LINES = 20

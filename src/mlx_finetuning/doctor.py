@@ -26,7 +26,7 @@ from mlx_finetuning.errors import (
     OllamaNotRunning,
     StudioError,
 )
-from mlx_finetuning.messages_ja import describe
+from mlx_finetuning.messages import describe
 from mlx_finetuning.utils import blas, mac, memory_monitor, native_kernels, nvidia
 from mlx_finetuning.workspace import Workspace
 

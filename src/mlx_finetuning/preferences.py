@@ -1,5 +1,5 @@
 """What the user prefers, in one file: settings of new runs that differ from the product's, whether the
-system tells of ends, and which columns the list of runs shows.
+system tells of ends, which columns the list of runs shows, and the language.
 """
 
 from __future__ import annotations
@@ -10,6 +10,7 @@ from typing import Any
 
 from mlx_finetuning import config, files
 from mlx_finetuning.config import TrainConfig, as_dict
+from mlx_finetuning.errors import StudioError
 from mlx_finetuning.files import JsonObject
 from mlx_finetuning.workspace import Workspace
 
@@ -51,6 +52,20 @@ def columns(workspace: Workspace) -> tuple[str, ...] | None:
 def save_columns(workspace: Workspace, names: Sequence[str]) -> None:
     """Raises RecordDamaged, NewerSchema, DiskFull."""
     _write(workspace, {"columns": list(names)})
+
+
+def language(workspace: Workspace) -> str | None:
+    """`ja` or `en`; None where nothing was chosen, or what was chosen cannot be read: all that is
+    shown needs a language, the telling of what is wrong too."""
+    with contextlib.suppress(StudioError, OSError):
+        chosen = _record(workspace).get("language")
+        return chosen if isinstance(chosen, str) else None
+    return None
+
+
+def save_language(workspace: Workspace, code: str) -> None:
+    """Raises RecordDamaged, NewerSchema, DiskFull."""
+    _write(workspace, {"language": code})
 
 
 def _record(workspace: Workspace) -> JsonObject:

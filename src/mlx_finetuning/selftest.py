@@ -18,11 +18,11 @@ from mlx_finetuning.config import TrainConfig
 from mlx_finetuning.demo import SETTINGS, run_demo
 from mlx_finetuning.doctor import Diagnosis
 from mlx_finetuning.errors import Interrupted, StudioError
-from mlx_finetuning.messages_ja import describe
+from mlx_finetuning.messages import describe
 from mlx_finetuning.models import BUILT_IN
 from mlx_finetuning.progress import Progress, Step
 from mlx_finetuning.studio import Studio
-from mlx_finetuning.utils.units_ja import duration, percent
+from mlx_finetuning.utils.units import duration, percent
 from mlx_finetuning.workspace import Workspace
 
 UPDATES, WARM = 40, 8

@@ -25,7 +25,7 @@ from mlx_finetuning.errors import (
     ModelUnsafeWeights,
     TokenizerUnreadable,
 )
-from mlx_finetuning.messages_ja import catalogue
+from mlx_finetuning.messages import catalogue
 from mlx_finetuning.models.folder import is_whole
 from mlx_finetuning.tokenization import chat, foreign
 from mlx_finetuning.workspace import Workspace

@@ -32,7 +32,7 @@ from mlx_finetuning.errors import (
     OllamaTooOld,
     OllamaUploadDamaged,
 )
-from mlx_finetuning.messages_ja import describe
+from mlx_finetuning.messages import describe
 from mlx_finetuning.ollama_integration import (
     Client,
     address,

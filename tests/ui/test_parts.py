@@ -17,7 +17,7 @@ from mlx_finetuning.data_processor.settings import DROPPABLE
 from mlx_finetuning.errors import StudioError
 from mlx_finetuning.jobs.metrics import Metrics
 from mlx_finetuning.jobs.status import JobState
-from mlx_finetuning.messages_ja import catalogue
+from mlx_finetuning.messages import catalogue
 from mlx_finetuning.presets import presets
 from mlx_finetuning.ui.components.charts import smoothed, thinned_indices
 from mlx_finetuning.ui.components.errors import described

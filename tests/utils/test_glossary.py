@@ -16,7 +16,7 @@ from mlx_finetuning.data_processor.findings import KINDS
 from mlx_finetuning.data_processor.settings import DROPPABLE
 from mlx_finetuning.errors import StudioError
 from mlx_finetuning.experiment_tracker.evaluation.outcome import ACTIONS_JA
-from mlx_finetuning.messages_ja import catalogue
+from mlx_finetuning.messages import catalogue
 from mlx_finetuning.ui.components.errors import LABELS_JA, described, in_words
 from mlx_finetuning.ui.components.form import tooltip
 from mlx_finetuning.ui.dataset.findings import REMEDIES

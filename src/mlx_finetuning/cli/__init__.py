@@ -13,11 +13,13 @@ from typing import TextIO
 
 import click
 
+from mlx_finetuning import language, preferences
 from mlx_finetuning.cli import text
 from mlx_finetuning.cli.app import build
 from mlx_finetuning.cli.session import CommandResult, Session
 from mlx_finetuning.errors import Interrupted, StudioError, TextUndecodable
-from mlx_finetuning.messages_ja import describe
+from mlx_finetuning.language import _
+from mlx_finetuning.messages import describe
 from mlx_finetuning.utils.redaction import appended
 from mlx_finetuning.workspace import Workspace
 
@@ -41,6 +43,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
 
 def _run(arguments: list[str], speaks_json: bool, out: TextIO) -> int:
     root: click.Context | None = None
+    language.use(preferences.language(_workspace(arguments)))
     try:
         with build().make_context("mlx-finetuning", list(arguments)) as root:
             result = root.command.invoke(root)
@@ -53,7 +56,7 @@ def _run(arguments: list[str], speaks_json: bool, out: TextIO) -> int:
     except click.ClickException as wrong:
         if speaks_json:
             _print_error(
-                "USAGE", wrong.format_message(), "", "--help で使い方を表示します。", {}, out
+                "USAGE", wrong.format_message(), "", _("--help で使い方を表示します。"), {}, out
             )
         wrong.show(sys.stderr)
         return WRONG_USAGE
@@ -66,11 +69,20 @@ def _run(arguments: list[str], speaks_json: bool, out: TextIO) -> int:
     except Exception as error:
         # Only what was no text has no form in UTF-8.
         if isinstance(error, UnicodeEncodeError) and error.encoding == "utf-8":
-            return _failed(TextUndecodable(place="入力"), speaks_json, out)
+            return _failed(TextUndecodable(place=_("入力")), speaks_json, out)
         session = root.obj if root is not None else None
         workspace = session.studio.workspace if isinstance(session, Session) else Workspace.locate()
         unexpected = appended(error, workspace.logs / "cli.log")
         return _failed(unexpected, speaks_json, out)
+
+
+def _workspace(arguments: Sequence[str]) -> Workspace:
+    """The one that a command is for: its words are needed before the command line is understood."""
+    for place, argument in enumerate(arguments):
+        name, _equals, folder = argument.partition("=")
+        if name == "--workspace":
+            return Workspace.locate(folder or next(iter(arguments[place + 1 :]), None))
+    return Workspace.locate()
 
 
 def _failed(error: StudioError, speaks_json: bool, out: TextIO) -> int:

@@ -8,6 +8,7 @@ from typing import cast
 import click
 
 from mlx_finetuning.cli import japanese
+from mlx_finetuning.language import _
 
 COMMANDS = {
     "doctor": "doctor",
@@ -53,10 +54,10 @@ def build() -> click.Group:
     japanese.install()
     app = LazyGroup(
         "mlx-finetuning",
-        help="自分のマシンで、CSVから言語モデルをファインチューニングします（Apple MLX）。",
-        epilog="はじめての方は mlx-finetuning demo をお試しください。",
-        options_metavar="[オプション]",
-        subcommand_metavar="コマンド [引数]...",
+        help=_("自分のマシンで、CSVから言語モデルをファインチューニングします（Apple MLX）。"),
+        epilog=_("はじめての方は mlx-finetuning demo をお試しください。"),
+        options_metavar=_("[オプション]"),
+        subcommand_metavar=_("コマンド [引数]..."),
         no_args_is_help=True,
     )
     return click.version_option(__version__, prog_name="mlx-finetuning")(app)

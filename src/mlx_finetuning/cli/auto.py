@@ -14,6 +14,7 @@ from mlx_finetuning.cli.session import CommandResult, Session, command
 from mlx_finetuning.cli.tune import MODEL
 from mlx_finetuning.config import QUANTIZATIONS, ExportConfig, PrepareConfig, TrainConfig, as_dict
 from mlx_finetuning.jobs.results import JOURNEY_JA, Journey
+from mlx_finetuning.language import _
 from mlx_finetuning.presets import PRESETS
 from mlx_finetuning.studio.tuning import KIND
 from mlx_finetuning.utils.goals import GOALS_JA
@@ -26,19 +27,19 @@ TUNING = f"{KIND}-"
 @click.argument("file", metavar="[FILE]", required=False, type=click.Path(path_type=Path))
 @GOAL
 @MAPPING
-@click.option("--name", metavar="NAME", help="データセットの名前。省略時はファイルの名前から")
+@click.option("--name", metavar="NAME", help=_("データセットの名前。省略時はファイルの名前から"))
 @click.option(
-    "--replace", is_flag=True, help="同じ名前のデータセットを置き換える（前のものはゴミ箱へ）"
+    "--replace", is_flag=True, help=_("同じ名前のデータセットを置き換える（前のものはゴミ箱へ）")
 )
 @MODEL
 @click.option(
     "--preset",
     type=click.Choice(PRESETS),
     default="usual",
-    help="学習のしかた。trialはお試し、usualは標準（初期値）、thoroughはじっくり",
+    help=_("学習のしかた。trialはお試し、usualは標準（初期値）、thoroughはじっくり"),
 )
 @click.option(
-    "--set", "assignments", multiple=True, metavar="KEY=VALUE", help="学習の設定を1つ変える"
+    "--set", "assignments", multiple=True, metavar="KEY=VALUE", help=_("学習の設定を1つ変える")
 )
 @click.option(
     "--quant",
@@ -46,19 +47,21 @@ TUNING = f"{KIND}-"
     type=click.Choice(QUANTIZATIONS),
     multiple=True,
     default=(ExportConfig.quant,),
-    help="量子化の種類（何度でも）",
+    help=_("量子化の種類（何度でも）"),
 )
 @click.option(
     "--tune",
     "minutes",
     metavar="MINUTES",
     type=click.FloatRange(min=0, min_open=True),
-    help="先に、この時間（分）で設定を探す（tune と同じ）",
+    help=_("先に、この時間（分）で設定を探す（tune と同じ）"),
 )
 @click.option(
     "--resume",
     metavar="ID",
-    help="止まったおまかせを、止まった段階から続ける（実験のID。設定を探している間は tune-… の名前）",
+    help=_(
+        "止まったおまかせを、止まった段階から続ける（実験のID。設定を探している間は tune-… の名前）"
+    ),
 )
 def auto(
     session: Session,
@@ -79,7 +82,7 @@ def auto(
     Ctrl-Cで、途中までを残して止まります。続きは --resume ID で、止まった段階から始まります。
     """
     if (file is None) == (resume is None):
-        raise click.UsageError("FILE か --resume ID の、どちらか1つを書いてください。")
+        raise click.UsageError(_("FILE か --resume ID の、どちらか1つを書いてください。"))
     studio = session.studio
     with session.progress() as progress:
         if file is not None:
@@ -101,22 +104,34 @@ def auto(
             else:
                 name = studio.auto.start_tuned(settings, minutes, quants)
             click.echo(
-                f"目的: {GOALS_JA[summary.goal]}（{summary.goal_reason}）。"
-                f"教える行 {summary.counts['train']}、教えない行 "
-                f"{summary.counts['valid'] + summary.counts['test']}、"
-                f"更新 {settings.iterations:,}回。",
+                _(
+                    "目的: {goals}（{goal_reason}）。"
+                    "教える行 {train}、教えない行 {valid}、更新 {iterations:,}回。"
+                ).format(
+                    goals=GOALS_JA[summary.goal],
+                    goal_reason=summary.goal_reason,
+                    train=summary.counts["train"],
+                    valid=summary.counts["valid"] + summary.counts["test"],
+                    iterations=settings.iterations,
+                ),
                 err=True,
             )
         else:
             name = str(resume)
             (studio.tuning if name.startswith(TUNING) else studio.auto).resume(name)
         click.echo(
-            f"おまかせを始めました: {name}（止めたあとの続きは auto --resume {name}）", err=True
+            _("おまかせを始めました: {name}（止めたあとの続きは auto --resume {name}）").format(
+                name=name
+            ),
+            err=True,
         )
         run_id = name
         if name.startswith(TUNING):
             tuned = studio.tuning.follow(name).follow(progress)
-            click.echo(f"{tuned.reason}\n実験: {tuned.run_id}", err=True)
+            click.echo(
+                _("{reason}\n実験: {run_id}").format(reason=tuned.reason, run_id=tuned.run_id),
+                err=True,
+            )
             run_id = tuned.run_id
         journey = studio.auto.follow(run_id).follow(progress)
     line = studio.evaluation.first_line(run_id)
@@ -144,12 +159,12 @@ def _shown(session: Session, journey: Journey) -> str:
         text.pairs(
             [
                 *((f"GGUF {quant}", path) for quant, path in journey.gguf.items()),
-                ("報告書", session.studio.workspace.run(run_id).report_html),
+                (_("報告書"), session.studio.workspace.run(run_id).report_html),
                 *(
                     (JOURNEY_JA[kind], text.duration(took))
                     for kind, took in journey.seconds.items()
                 ),
-                ("話す", f"mlx-finetuning chat {run_id} --engine gguf"),
+                (_("話す"), f"mlx-finetuning chat {run_id} --engine gguf"),
             ]
         ),
     ]

@@ -9,6 +9,7 @@ from rich.cells import cell_len, set_cell_size
 
 from mlx_finetuning import config
 from mlx_finetuning.cli.session import CommandResult, Session, command
+from mlx_finetuning.language import _
 
 _MARKS = {"ok": "○", "warn": "△", "missing": "×"}
 
@@ -17,10 +18,12 @@ _MARKS = {"ok": "○", "warn": "△", "missing": "×"}
 @click.option(
     "--full",
     is_flag=True,
-    help="実際に学習・書き出し・対話をして、速さも測る（数分）。結果は、そのまま送れる文で出る",
+    help=_("実際に学習・書き出し・対話をして、速さも測る（数分）。結果は、そのまま送れる文で出る"),
 )
 @click.option(
-    "--model", metavar="MODEL", help="--full で使うモデルの名前かフォルダ。省略時は内蔵の tiny-ja"
+    "--model",
+    metavar="MODEL",
+    help=_("--full で使うモデルの名前かフォルダ。省略時は内蔵の tiny-ja"),
 )
 def doctor(session: Session, full: bool, model: str | None) -> CommandResult:
     """マシン・メモリー・BLAS・必要な部品を調べ、直し方を示す"""
@@ -34,13 +37,13 @@ def doctor(session: Session, full: bool, model: str | None) -> CommandResult:
         told = {"passed": test.passed, "model": test.model, "findings": findings, "text": text}
         return CommandResult(told, text, 0 if test.passed else 1)
     if model:
-        raise click.UsageError("--model は --full と一緒に使います。")
+        raise click.UsageError(_("--model は --full と一緒に使います。"))
     report = session.studio.machine.doctor()
     columns = max(cell_len(item.name) for item in report.items)
     lines: list[str] = []
     for item in report.items:
         lines.append(f"{_MARKS[item.state]} {set_cell_size(item.name, columns)}  {item.value}")
         lines += [f"    → {line}" for line in item.advice.splitlines()]
-    verdict = "学習できます。" if report.can_train else "足りない部品があり、学習できません。"
+    verdict = _("学習できます。") if report.can_train else _("足りない部品があり、学習できません。")
     record = {**dataclasses.asdict(report), "can_train": report.can_train}
     return CommandResult(record, "\n".join([*lines, "", verdict]))

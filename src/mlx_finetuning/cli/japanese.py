@@ -1,13 +1,15 @@
-"""click's own words in Japanese.
+"""click's own words in Japanese, where that is the language; in English they are click's.
 
-click translates only through compiled catalogues that the user's locale selects; this product is
-Japanese whatever the locale, so click's lookup functions are given this table instead. Words that
-are not in it stay as they are (a test reads every command's help and the usual errors).
+click translates only through compiled catalogues that the user's locale selects; this product has
+a language of its own whatever the locale, so click's lookup functions are given this table instead.
+Words that are not in it stay as they are (a test reads every command's help and the usual errors).
 """
 
 from __future__ import annotations
 
 from click import core, decorators, exceptions, formatting, parser, termui, types
+
+from mlx_finetuning.language import JAPANESE, language
 
 WORDS = {
     "Usage:": "使い方:",
@@ -56,7 +58,7 @@ WORDS = {
 
 
 def install() -> None:
-    """Make click speak Japanese in this process."""
+    """Make click speak this process's language, whatever the locale."""
     for module in (core, decorators, exceptions, formatting, parser, termui, types):
         for name, function in (("_", translate), ("ngettext", translate_number)):
             if hasattr(module, name):
@@ -64,7 +66,7 @@ def install() -> None:
 
 
 def translate(text: str) -> str:
-    return WORDS.get(text, text)
+    return WORDS.get(text, text) if language() == JAPANESE else text
 
 
 def translate_number(singular: str, plural: str, number: int) -> str:

@@ -8,14 +8,17 @@ from mlx_finetuning import config
 from mlx_finetuning.cli import session, text
 from mlx_finetuning.cli.session import CommandResult, Session, command
 from mlx_finetuning.config import GenerateConfig
-from mlx_finetuning.messages_ja import describe
+from mlx_finetuning.language import _
+from mlx_finetuning.messages import describe
 
 HOST = click.option(
-    "--host", metavar="URL", help="Ollamaの場所。省略時は環境変数 OLLAMA_HOST、なければこのマシン"
+    "--host",
+    metavar="URL",
+    help=_("Ollamaの場所。省略時は環境変数 OLLAMA_HOST、なければこのマシン"),
 )
 NAME = click.argument("name", metavar="NAME")
 
-ollama = session.group("ollama", "Ollamaの状態と、登録されているモデルを扱う")
+ollama = session.group("ollama", _("Ollamaの状態と、登録されているモデルを扱う"))
 
 
 @command(ollama)
@@ -33,7 +36,13 @@ def status(session: Session, host: str | None) -> CommandResult:
     if server.problem is not None:
         return CommandResult(data, describe(server.problem).text, exit_code=1)
     return CommandResult(
-        data, "\n".join([f"Ollama {server.version}（{server.place}）", *server.warnings])
+        data,
+        "\n".join(
+            [
+                _("Ollama {version}（{place}）").format(version=server.version, place=server.place),
+                *server.warnings,
+            ]
+        ),
     )
 
 
@@ -47,7 +56,9 @@ def list_models(session: Session, host: str | None) -> CommandResult:
         for model in models
     ]
     shown = (
-        text.table(("名前", "大きさ", "量子化", "更新"), rows) if rows else "モデルはありません。"
+        text.table((_("名前"), _("大きさ"), _("量子化"), _("更新")), rows)
+        if rows
+        else _("モデルはありません。")
     )
     return CommandResult({"models": [config.as_dict(model) for model in models]}, shown)
 
@@ -67,7 +78,7 @@ def show(session: Session, name: str, host: str | None) -> CommandResult:
 @command(ollama)
 @click.argument("source", metavar="SOURCE")
 @click.argument("destination", metavar="DESTINATION")
-@click.option("--replace", is_flag=True, help="同じ名前のモデルを置き換える")
+@click.option("--replace", is_flag=True, help=_("同じ名前のモデルを置き換える"))
 @HOST
 def copy(
     session: Session, source: str, destination: str, replace: bool, host: str | None
@@ -75,7 +86,12 @@ def copy(
     """モデルに、もう1つ名前を付ける"""
     session.studio.ollama.copy(source, destination, host, replace=replace)
     data = {"source": source, "destination": destination}
-    return CommandResult(data, f"{source} を {destination} としても使えるようにしました。")
+    return CommandResult(
+        data,
+        _("{source} を {destination} としても使えるようにしました。").format(
+            source=source, destination=destination
+        ),
+    )
 
 
 @command(ollama)
@@ -84,13 +100,13 @@ def copy(
 def delete(session: Session, name: str, host: str | None) -> CommandResult:
     """モデルをOllamaから消す"""
     session.studio.ollama.delete(name, host)
-    return CommandResult({"deleted": name}, f"{name} を消しました。")
+    return CommandResult({"deleted": name}, _("{name} を消しました。").format(name=name))
 
 
 @command(ollama)
 @NAME
-@click.option("--prompt", required=True, metavar="QUESTION", help="質問")
-@click.option("--set", "assignments", multiple=True, metavar="KEY=VALUE", help="設定を1つ変える")
+@click.option("--prompt", required=True, metavar="QUESTION", help=_("質問"))
+@click.option("--set", "assignments", multiple=True, metavar="KEY=VALUE", help=_("設定を1つ変える"))
 @HOST
 def ask(
     session: Session, name: str, prompt: str, assignments: tuple[str, ...], host: str | None
@@ -99,7 +115,7 @@ def ask(
     settings = config.load(GenerateConfig, config.parse_assignments(list(assignments)))
     question = [{"role": "user", "content": prompt}]
     stream = session.studio.ollama.stream(name, question, settings, host)
-    for _ in stream:
+    for __ in stream:
         pass
     data = {"name": name, **config.as_dict(stream.answer)}
     return CommandResult(data, text.with_reasoning(stream.answer.text, stream.answer.reasoning))

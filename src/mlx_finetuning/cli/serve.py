@@ -13,7 +13,7 @@ from mlx_finetuning.cli.server_process import ServerAddress
 from mlx_finetuning.cli.session import CommandResult, Session, command
 from mlx_finetuning.errors import StudioError
 from mlx_finetuning.jobs import notices
-from mlx_finetuning.messages_ja import describe
+from mlx_finetuning.messages import describe
 from mlx_finetuning.workspace import Workspace
 
 LOOPBACK = "127.0.0.1"

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import contextlib
 import functools
+import inspect
 import sys
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
@@ -17,6 +18,7 @@ from typing import Any
 import click
 
 from mlx_finetuning.cli.progress_line import ProgressLine
+from mlx_finetuning.language import _
 from mlx_finetuning.studio import Studio
 from mlx_finetuning.workspace import Workspace
 
@@ -62,15 +64,16 @@ def command(group: click.Group | None = None, name: str | None = None) -> Callab
             return body(session, **options)
 
         make = click.command if group is None else group.command
-        decorated = make(name or body.__name__, options_metavar="[オプション]")(run)
+        told = _(inspect.cleandoc(body.__doc__ or ""))
+        decorated = make(name or body.__name__, help=told, options_metavar=_("[オプション]"))(run)
         workspace_option = click.Option(
             ["--workspace"],
             type=click.Path(file_okay=False, path_type=Path),
             metavar="DIR",
-            help="作業フォルダ。省略時は環境変数 MLX_FINETUNING_HOME、なければ今のフォルダ",
+            help=_("作業フォルダ。省略時は環境変数 MLX_FINETUNING_HOME、なければ今のフォルダ"),
         )
         json_option = click.Option(
-            ["--json", "speaks_json"], is_flag=True, help="結果を1つのJSONで標準出力に書く"
+            ["--json", "speaks_json"], is_flag=True, help=_("結果を1つのJSONで標準出力に書く")
         )
         decorated.params += [workspace_option, json_option]
         return decorated
@@ -78,12 +81,12 @@ def command(group: click.Group | None = None, name: str | None = None) -> Callab
     return decorate
 
 
-def group(name: str, help_ja: str) -> click.Group:
+def group(name: str, help_text: str) -> click.Group:
     """A group of commands."""
     return click.Group(
         name,
-        help=help_ja,
-        options_metavar="[オプション]",
-        subcommand_metavar="コマンド [引数]...",
+        help=help_text,
+        options_metavar=_("[オプション]"),
+        subcommand_metavar=_("コマンド [引数]..."),
         no_args_is_help=True,
     )

@@ -8,10 +8,10 @@ from typing import TYPE_CHECKING, Any
 from rich.cells import cell_len, set_cell_size
 
 from mlx_finetuning.errors import StudioError
-from mlx_finetuning.messages_ja import describe
-from mlx_finetuning.utils.units_ja import duration as duration
-from mlx_finetuning.utils.units_ja import percent as percent
-from mlx_finetuning.utils.units_ja import size as size
+from mlx_finetuning.messages import describe
+from mlx_finetuning.utils.units import duration as duration
+from mlx_finetuning.utils.units import percent as percent
+from mlx_finetuning.utils.units import size as size
 
 if TYPE_CHECKING:
     from mlx_finetuning.experiment_tracker.evaluation.results import Verdict

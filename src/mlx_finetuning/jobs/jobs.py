@@ -23,7 +23,7 @@ from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
 
-from mlx_finetuning import files
+from mlx_finetuning import files, language
 from mlx_finetuning.errors import Interrupted, JobInterrupted, RecordDamaged, StudioError
 from mlx_finetuning.files import JsonObject, Record
 from mlx_finetuning.jobs import status
@@ -172,6 +172,7 @@ def _start_worker(paths: JobPaths, lock_descriptor: int) -> None:
                 **mac.worker_environment(os.environ),
                 "PYTHONUTF8": "1",
                 "PYTHONUNBUFFERED": "1",
+                language.VARIABLE: language.language(),
             },
             start_new_session=True,
             pass_fds=[lock_descriptor],

@@ -16,7 +16,7 @@ from starlette.responses import JSONResponse, Response, StreamingResponse
 from starlette.routing import Route
 
 from mlx_finetuning.errors import ModelError, StudioError, UsageProblem
-from mlx_finetuning.messages_ja import describe
+from mlx_finetuning.messages import describe
 from mlx_finetuning.runtime import requests
 from mlx_finetuning.runtime.answers import Question
 from mlx_finetuning.runtime.replies import ChatForm, Reply, ReplyForm, TextForm

@@ -10,7 +10,7 @@ from dataclasses import replace
 from typing import Protocol
 
 from mlx_finetuning.errors import StudioError
-from mlx_finetuning.messages_ja import describe
+from mlx_finetuning.messages import describe
 from mlx_finetuning.runtime.answers import Question
 from mlx_finetuning.tokenization.answer import AnswerChunk
 from mlx_finetuning.tokenization.likelihood import Likelihood

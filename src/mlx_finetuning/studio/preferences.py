@@ -1,4 +1,4 @@
-"""What the user prefers: what a new run starts from, notices, columns."""
+"""What the user prefers: what a new run starts from, notices, columns, the language."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from mlx_finetuning import preferences
+from mlx_finetuning import language, preferences
 from mlx_finetuning.config import TrainConfig
 from mlx_finetuning.workspace import Workspace
 
@@ -40,3 +40,12 @@ class Preferences:
     def save_columns(self, names: Sequence[str]) -> None:
         """Raises RecordDamaged, NewerSchema, DiskFull."""
         preferences.save_columns(self.workspace, names)
+
+    def speak(self) -> None:
+        """Have this process speak the user's language."""
+        language.use(preferences.language(self.workspace))
+
+    def save_language(self, code: str) -> None:
+        """Keep the language, and speak it from now on. Raises RecordDamaged, NewerSchema, DiskFull."""
+        preferences.save_language(self.workspace, code)
+        language.use(code)

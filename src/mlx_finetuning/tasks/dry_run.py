@@ -10,7 +10,7 @@ from mlx_finetuning.errors import RunDoesNotFit
 from mlx_finetuning.jobs.context import TaskContext
 from mlx_finetuning.jobs.results import Estimate
 from mlx_finetuning.tasks.train import load_for, read_splits
-from mlx_finetuning.utils.units_ja import duration
+from mlx_finetuning.utils.units import duration
 
 
 def run(context: TaskContext) -> Estimate:

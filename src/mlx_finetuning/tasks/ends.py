@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from mlx_finetuning.errors import QuantizerUnusable, RuntimeNotStarted
-from mlx_finetuning.messages_ja import describe
+from mlx_finetuning.messages import describe
 from mlx_finetuning.mlx_trainer.model.load import LoadedModel
 from mlx_finetuning.quantizer.verify.parity import Tokenize
 from mlx_finetuning.quantizer.verify.reach import reach

@@ -28,7 +28,7 @@ from mlx_finetuning.jobs import runs
 from mlx_finetuning.jobs.context import TaskContext
 from mlx_finetuning.jobs.results import Certificate, Shared
 from mlx_finetuning.jobs.runs import Run
-from mlx_finetuning.messages_ja import describe
+from mlx_finetuning.messages import describe
 from mlx_finetuning.mlx_trainer.model.load import load
 from mlx_finetuning.models import hub
 from mlx_finetuning.progress import Step

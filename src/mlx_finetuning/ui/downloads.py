@@ -12,6 +12,7 @@ from starlette.responses import FileResponse, PlainTextResponse, Response
 from starlette.routing import Route
 
 from mlx_finetuning.errors import InvalidName
+from mlx_finetuning.language import _
 from mlx_finetuning.studio import Studio
 from mlx_finetuning.workspace import Workspace
 
@@ -33,7 +34,7 @@ def send(request: Request) -> Response:
     for model in written:
         if model.path.name == name and model.path.is_file():
             return FileResponse(model.path, filename=name, media_type="application/octet-stream")
-    return PlainTextResponse("このファイルはありません。", 404)
+    return PlainTextResponse(_("このファイルはありません。"), 404)
 
 
 ROUTES = (Route(f"{FOLDER}/{{run_id}}/{{name}}", send),)

@@ -6,9 +6,10 @@ from pathlib import Path
 
 import streamlit as st
 
+from mlx_finetuning.language import _
 from mlx_finetuning.ui import notifications, server, sitemap
 from mlx_finetuning.ui.components import stepper
-from mlx_finetuning.ui.frame import errors_shown
+from mlx_finetuning.ui.frame import errors_shown, studio
 from mlx_finetuning.utils.host_guard import is_loopback
 
 SHOWN = "shown-page"
@@ -22,15 +23,18 @@ STYLE = Path(__file__).parent / "style.css"
 
 def run() -> None:
     """Draw the page that the address names."""
+    studio().preferences.speak()
     st.set_page_config(page_icon=str(ICON), layout="wide")
     chosen = st.navigation([sitemap.page(name) for name in sitemap.ENTRIES], expanded=True)
     st.html(STYLE)
     address = server.bound_address()
     if not is_loopback(address):
         st.warning(
-            f"この画面は、ほかの機器からも開けます（待ち受け先: {address}）。"
-            "同じネットワークの誰でも、データを見たり学習を止めたりできます。"
-            "意図したものでなければ、待ち受け先を指定せずに起動し直してください。",
+            _(
+                "この画面は、ほかの機器からも開けます（待ち受け先: {address}）。"
+                "同じネットワークの誰でも、データを見たり学習を止めたりできます。"
+                "意図したものでなければ、待ち受け先を指定せずに起動し直してください。"
+            ).format(address=address),
             icon=":material/lan:",
         )
     # What comes and goes has containers of its own: where the page's place changes, the browser

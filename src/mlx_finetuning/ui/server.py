@@ -15,8 +15,9 @@ from starlette.responses import HTMLResponse, PlainTextResponse, Response
 from starlette.routing import Route
 
 from mlx_finetuning.errors import StudioError
+from mlx_finetuning.language import _
 from mlx_finetuning.ui import unfound
-from mlx_finetuning.ui.language import InJapanese
+from mlx_finetuning.ui.language import InItsLanguage
 from mlx_finetuning.utils.host_guard import HostGuard
 
 SCRIPT = Path(__file__).parent / "entry" / "main.py"
@@ -54,7 +55,7 @@ def bound_address() -> str:
 
 def refused(status: int) -> PlainTextResponse:
     """The answer to foreign pages."""
-    return PlainTextResponse("このアドレスからは使えません。", status)
+    return PlainTextResponse(_("このアドレスからは使えません。"), status)
 
 
 def report(request: Request) -> Response:
@@ -75,13 +76,13 @@ def report(request: Request) -> Response:
 ROUTES = (Route("/report/{run_id}/{kind}", report),)
 MIDDLEWARE = (
     Middleware(HostGuard, bound_address, refused, HEADERS),
-    Middleware(InJapanese),
+    Middleware(InItsLanguage),
     Middleware(unfound.Unfound),
 )
 
 
 def show_uncaught(error: Exception) -> bool:
-    """Show in Japanese what no page has caught: trouble in a callback or in the frame itself."""
+    """Show in words what no page has caught: trouble in a callback or in the frame itself."""
     from mlx_finetuning.ui.frame import show_unexpected
 
     show_unexpected(error)

@@ -8,6 +8,8 @@ from pathlib import Path
 import streamlit as st
 from streamlit.navigation.page import StreamlitPage
 
+from mlx_finetuning.language import N_, _
+
 _FOLDER = Path(__file__).parent / "pages"
 
 
@@ -15,18 +17,23 @@ _FOLDER = Path(__file__).parent / "pages"
 class Entry:
     """A page as navigation and links show it."""
 
-    title: str
+    title_ja: str
     icon: str
+
+    @property
+    def title(self) -> str:
+        """In the current language."""
+        return _(self.title_ja)
 
 
 ENTRIES = {
-    "home": Entry("ホーム", ":material/home:"),
-    "dataset": Entry("データセット", ":material/table_view:"),
-    "training": Entry("学習", ":material/model_training:"),
-    "quantization": Entry("軽くする", ":material/compress:"),
-    "chat": Entry("対話", ":material/chat:"),
-    "experiments": Entry("実験", ":material/science:"),
-    "settings": Entry("設定", ":material/settings:"),
+    "home": Entry(N_("ホーム"), ":material/home:"),
+    "dataset": Entry(N_("データセット"), ":material/table_view:"),
+    "training": Entry(N_("学習"), ":material/model_training:"),
+    "quantization": Entry(N_("軽くする"), ":material/compress:"),
+    "chat": Entry(N_("対話"), ":material/chat:"),
+    "experiments": Entry(N_("実験"), ":material/science:"),
+    "settings": Entry(N_("設定"), ":material/settings:"),
 }
 """By the name of the page's file, in the order of the work."""
 

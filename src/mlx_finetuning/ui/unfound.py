@@ -1,6 +1,6 @@
-"""Addresses that are no page, answered in Japanese: an ASGI middleware.
+"""Addresses that are no page, answered in words: an ASGI middleware.
 
-Streamlit would show its first page there, behind a note in English.
+Streamlit would show its first page there, behind a note.
 """
 
 from __future__ import annotations
@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING
 
 from starlette.responses import HTMLResponse
 
+from mlx_finetuning.language import _, language
 from mlx_finetuning.ui.sitemap import ENTRIES
 
 if TYPE_CHECKING:
@@ -19,9 +20,9 @@ if TYPE_CHECKING:
 _NAME = re.compile(r"/([^/.]+)/?")
 """Of a page; files have a dot, and what Streamlit serves itself lies in folders."""
 _PAGE = """<!doctype html>
-<html lang="ja"><head><meta charset="utf-8">
+<html lang="{language}"><head><meta charset="utf-8">
 <meta name="viewport" content="width=device-width, initial-scale=1">
-<title>見つかりません | mlx-finetuning</title>
+<title>{title} | mlx-finetuning</title>
 <style>
 :root {{ color-scheme: light dark; background: light-dark(#fff, #12181a); color: light-dark(#1d2827, #e3eae9); }}
 a {{ color: light-dark(#0f766e, #5ccfc2); }}
@@ -30,20 +31,26 @@ body {{ margin: 0 auto; max-width: 40rem; padding: 15vh 20px;
 h1 {{ font-size: 1.5rem; }} p {{ white-space: pre-line; overflow-wrap: anywhere; }}
 li {{ margin: .3rem 0; }}
 </style></head>
-<body><main><h1>このページは見つかりません</h1>
+<body><main><h1>{heading}</h1>
 <p>{reason}</p>
 <ul>{links}</ul></main></body></html>"""
 
 
-def page(
-    reason: str = "アドレスが正しいか確かめるか、次のページから選んでください。",
-) -> HTMLResponse:
+def page(reason: str = "") -> HTMLResponse:
     """What stands there instead, with the way to every page."""
     links = "".join(
         f'<li><a href="/{"" if name == "home" else name}">{entry.title}</a></li>'
         for name, entry in ENTRIES.items()
     )
-    return HTMLResponse(_PAGE.format(reason=html.escape(reason), links=links), 404)
+    reason = reason or _("アドレスが正しいか確かめるか、次のページから選んでください。")
+    shown = _PAGE.format(
+        language=language(),
+        title=_("見つかりません"),
+        heading=_("このページは見つかりません"),
+        reason=html.escape(reason),
+        links=links,
+    )
+    return HTMLResponse(shown, 404)
 
 
 class Unfound:

@@ -19,7 +19,7 @@ from mlx_finetuning.experiment_tracker.evaluation.results import (
 from mlx_finetuning.files import ASSETS
 from mlx_finetuning.jobs.results import Certificate
 from mlx_finetuning.utils.glossary import TERMS_JA
-from mlx_finetuning.utils.units_ja import local_time
+from mlx_finetuning.utils.units import local_time
 
 TEMPLATE = "report.html.j2"
 STYLE = ASSETS / "report.css"

@@ -21,7 +21,7 @@ from mlx_finetuning.experiment_tracker.evaluation.results import (
 )
 from mlx_finetuning.files import ASSETS
 from mlx_finetuning.utils import goals
-from mlx_finetuning.utils.units_ja import local_time
+from mlx_finetuning.utils.units import local_time
 
 TEMPLATE = "summary.html.j2"
 STYLE = ASSETS / "summary.css"

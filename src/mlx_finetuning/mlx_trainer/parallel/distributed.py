@@ -33,7 +33,7 @@ from mlx_finetuning.errors import (
     RankLost,
     StudioError,
 )
-from mlx_finetuning.messages_ja import describe
+from mlx_finetuning.messages import describe
 from mlx_finetuning.mlx_trainer.gradient import objectives
 from mlx_finetuning.mlx_trainer.gradient.backward import Sums
 from mlx_finetuning.mlx_trainer.gradient.objectives import Item

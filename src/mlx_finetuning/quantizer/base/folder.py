@@ -11,7 +11,7 @@ from pathlib import Path
 
 from mlx_finetuning import files
 from mlx_finetuning.errors import BaseFileUnusable, ExportError, GgufUnreadable, ModelError
-from mlx_finetuning.messages_ja import describe
+from mlx_finetuning.messages import describe
 from mlx_finetuning.quantizer.base import settings, vocabulary, weights
 from mlx_finetuning.quantizer.base.refusal import Unusable
 from mlx_finetuning.quantizer.llama_cpp.inference import LlamaVocabulary

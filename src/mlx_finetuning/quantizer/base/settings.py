@@ -13,7 +13,7 @@ from typing import Any
 import numpy as np
 
 from mlx_finetuning.errors import ExportError
-from mlx_finetuning.messages_ja import describe
+from mlx_finetuning.messages import describe
 from mlx_finetuning.quantizer.base.refusal import Unusable
 from mlx_finetuning.quantizer.families import family, registry
 from mlx_finetuning.quantizer.families.family import Metadata

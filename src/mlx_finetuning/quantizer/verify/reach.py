@@ -15,7 +15,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 
 from mlx_finetuning.errors import ExportError, ExportNotProven, ModelError
-from mlx_finetuning.messages_ja import describe
+from mlx_finetuning.messages import describe
 from mlx_finetuning.quantizer.llama_cpp.inference import LlamaVocabulary
 from mlx_finetuning.quantizer.verify import parity, proof
 from mlx_finetuning.quantizer.verify.parity import Cut, Tokenize

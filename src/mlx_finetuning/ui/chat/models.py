@@ -8,7 +8,7 @@ from mlx_finetuning.ui.components.empty import empty_state
 from mlx_finetuning.ui.components.tables import show_table
 from mlx_finetuning.ui.components.text import plain
 from mlx_finetuning.ui.frame import errors_shown, studio
-from mlx_finetuning.utils.units_ja import local_time, size
+from mlx_finetuning.utils.units import local_time, size
 
 
 def draw_models() -> None:

@@ -20,7 +20,7 @@ from mlx_finetuning.ui.chat import marking
 from mlx_finetuning.ui.components.form import are_in_bounds, settings_form
 from mlx_finetuning.ui.components.text import plain
 from mlx_finetuning.ui.frame import studio
-from mlx_finetuning.utils.units_ja import local_time
+from mlx_finetuning.utils.units import local_time
 
 PARAMETER = "chat"
 ENGINES_JA = {

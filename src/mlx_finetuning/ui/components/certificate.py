@@ -7,7 +7,7 @@ import streamlit as st
 from mlx_finetuning.jobs.results import Certificate
 from mlx_finetuning.ui.components.tables import show_table
 from mlx_finetuning.ui.components.text import plain
-from mlx_finetuning.utils.units_ja import percent
+from mlx_finetuning.utils.units import percent
 
 LOOKS = {"good": st.success, "warning": st.warning, "bad": st.error}
 """By the level of a judgement."""

@@ -7,6 +7,7 @@ from typing import TypeVar
 
 import streamlit as st
 
+from mlx_finetuning.language import _
 from mlx_finetuning.ui import sitemap
 
 Deleted = TypeVar("Deleted")
@@ -18,13 +19,15 @@ def empty_state(text: str, page: str | None = None) -> None:
         st.markdown(f":gray[:material/inbox:]　{text}", width="content")
         if page is not None:
             entry = sitemap.ENTRIES[page]
-            st.page_link(sitemap.page(page), label=f"{entry.title}へ", icon=entry.icon)
+            st.page_link(
+                sitemap.page(page), label=_("{title}へ").format(title=entry.title), icon=entry.icon
+            )
 
 
 def shown_trash(deleted: Sequence[Deleted]) -> Sequence[Deleted]:
     """What is in the trash, below how it is emptied."""
     if deleted:
-        st.caption("空にするには、「設定」の「使用量と片付け」を使ってください。")
+        st.caption(_("空にするには、「設定」の「使用量と片付け」を使ってください。"))
     else:
-        empty_state("ゴミ箱は空です。")
+        empty_state(_("ゴミ箱は空です。"))
     return deleted

@@ -15,7 +15,8 @@ import streamlit as st
 
 from mlx_finetuning.config import SECTIONS, TrainConfig
 from mlx_finetuning.errors import StudioError
-from mlx_finetuning.messages_ja import ErrorText, describe
+from mlx_finetuning.language import _
+from mlx_finetuning.messages import ErrorText, describe
 from mlx_finetuning.ui.components.text import plain
 from mlx_finetuning.ui.messages_ja import NEXT_STEPS_JA
 from mlx_finetuning.utils.settings_ja import label_of
@@ -34,7 +35,9 @@ _SETTING = re.compile(rf"(?<![\w-])(?:({_NAMES}): |((?=\w+_)(?:{_NAMES}))(?![\w=
 
 def in_words(text: str) -> str:
     """`text` with the settings in it called by their labels."""
-    return _SETTING.sub(lambda found: f"「{LABELS_JA[found[1] or found[2]]}」", text)
+    return _SETTING.sub(
+        lambda found: _("「{label}」").format(label=LABELS_JA[found[1] or found[2]]), text
+    )
 
 
 def described(error: StudioError) -> ErrorText:
@@ -62,12 +65,18 @@ def show_error(error: StudioError, detail: str = "") -> None:
     """Draw `error`; `detail` (a traceback, the end of a log) is folded away with its data."""
     message = described(error)
     with st.container(border=True, gap="small"):
-        st.error(f"**何が起きたか**　{plain(message.what)}", icon=":material/error:")
+        st.error(
+            _("**何が起きたか**　{what}").format(what=plain(message.what)), icon=":material/error:"
+        )
         if message.why:
-            st.markdown(f"**原因**　{plain(message.why)}")
+            st.markdown(_("**原因**　{why}").format(why=plain(message.why)))
         if message.next_step:
-            st.markdown(f"**次にすること**　{plain(message.next_step)}")
-        with st.expander(f"技術的な詳細（コード: {error.code}）", icon=":material/code:"):
+            st.markdown(
+                _("**次にすること**　{next_step}").format(next_step=plain(message.next_step))
+            )
+        with st.expander(
+            _("技術的な詳細（コード: {code}）").format(code=error.code), icon=":material/code:"
+        ):
             data = json.dumps(_shown(error).data, ensure_ascii=False, indent=2, default=str)
             technical = f"{error.code}\n{data}" + (f"\n{detail}" if detail else "")
             st.code(technical, language=None, wrap_lines=True)

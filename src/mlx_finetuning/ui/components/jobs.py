@@ -18,7 +18,7 @@ from mlx_finetuning.jobs.status import JobState, JobStatus
 from mlx_finetuning.ui.components.errors import show_error
 from mlx_finetuning.ui.components.text import plain
 from mlx_finetuning.ui.frame import errors_shown, studio
-from mlx_finetuning.utils.units_ja import duration
+from mlx_finetuning.utils.units import duration
 
 POLL_S = 2.0
 Color = Literal["red", "orange", "blue", "green", "gray"]

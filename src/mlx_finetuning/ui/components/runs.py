@@ -11,7 +11,7 @@ from mlx_finetuning.errors import StudioError
 from mlx_finetuning.jobs.runs import Run
 from mlx_finetuning.ui.components.text import plain
 from mlx_finetuning.ui.frame import studio
-from mlx_finetuning.utils.units_ja import local_time
+from mlx_finetuning.utils.units import local_time
 
 PARAMETER = "run"
 

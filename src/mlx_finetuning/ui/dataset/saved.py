@@ -23,7 +23,7 @@ from mlx_finetuning.ui.frame import errors_shown, studio
 from mlx_finetuning.ui.messages_ja import KINDS_JA
 from mlx_finetuning.ui.training.models import shown_name
 from mlx_finetuning.utils.goals import GOALS_JA, SPLITS_JA
-from mlx_finetuning.utils.units_ja import local_time
+from mlx_finetuning.utils.units import local_time
 
 DOWNLOADS = {"xlsx": "Excel（.xlsx）", "csv": "CSV（.csv）"}
 LEGEND = (

@@ -12,7 +12,7 @@ import streamlit as st
 
 from mlx_finetuning.data_processor import SAMPLE_DATA
 from mlx_finetuning.ui.frame import studio
-from mlx_finetuning.utils.units_ja import size
+from mlx_finetuning.utils.units import size
 
 PARAMETER = "file"
 MAX_UPLOAD_MB = 200

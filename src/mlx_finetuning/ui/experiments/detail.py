@@ -16,7 +16,7 @@ from mlx_finetuning.ui.experiments import continuing, merging, sharing
 from mlx_finetuning.ui.experiments.report import draw_first_line, draw_report
 from mlx_finetuning.ui.frame import errors_shown, studio
 from mlx_finetuning.utils.settings_ja import CHOICES_JA
-from mlx_finetuning.utils.units_ja import duration
+from mlx_finetuning.utils.units import duration
 
 NEXT_PAGES = {
     "more_wordings": ("dataset", "データに聞き方を足す"),

@@ -15,7 +15,7 @@ from mlx_finetuning.ui.components.errors import show_error
 from mlx_finetuning.ui.components.runs import PARAMETER
 from mlx_finetuning.ui.experiments import comparing, merging
 from mlx_finetuning.ui.frame import studio
-from mlx_finetuning.utils.units_ja import duration, local_time
+from mlx_finetuning.utils.units import duration, local_time
 
 Row = dict[str, str | float | None]
 MARK, NAME, RIGHT, UNLIKE, RUN_ID = "印", "名前", "正答率", "ほかと違う設定", "実験ID"

@@ -19,7 +19,7 @@ from mlx_finetuning.ui.components.certificate import LOOKS
 from mlx_finetuning.ui.components.tables import show_table
 from mlx_finetuning.ui.components.text import plain
 from mlx_finetuning.ui.frame import studio
-from mlx_finetuning.utils.units_ja import percent
+from mlx_finetuning.utils.units import percent
 
 ANSWERS, OPEN = 50, 9
 """Answers that can be looked at, and those of them that are open."""

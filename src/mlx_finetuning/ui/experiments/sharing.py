@@ -10,7 +10,7 @@ from mlx_finetuning.jobs.runs import Run
 from mlx_finetuning.ui.components.jobs import draw_latest
 from mlx_finetuning.ui.components.text import plain
 from mlx_finetuning.ui.frame import errors_shown, studio
-from mlx_finetuning.utils.units_ja import size
+from mlx_finetuning.utils.units import size
 
 FOLDER, ZIP, HUB = "フォルダー", "ZIPファイル", "Hugging Faceに送る"
 

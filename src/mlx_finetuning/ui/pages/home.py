@@ -17,7 +17,7 @@ from mlx_finetuning.ui.components.runs import PARAMETER
 from mlx_finetuning.ui.components.tables import show_table
 from mlx_finetuning.ui.components.text import plain
 from mlx_finetuning.ui.frame import errors_shown, studio
-from mlx_finetuning.utils.units_ja import local_time
+from mlx_finetuning.utils.units import local_time
 
 RECENT = 5
 AUTOMATIC = "表を選んで保存したら、あとは「おまかせで作る」だけで、対話できるところまで進みます。"

@@ -1,18 +1,21 @@
-"""設定: defaults for new runs, disk use and cleaning, keys, versions, diagnostics to copy."""
+"""設定: the language, defaults for new runs, disk use and cleaning, keys, versions, diagnostics to copy."""
 
 from __future__ import annotations
 
+import functools
 import os
 
 import streamlit as st
 
+from mlx_finetuning import language
 from mlx_finetuning.config import TrainConfig, as_dict
+from mlx_finetuning.language import LANGUAGES, _
 from mlx_finetuning.ui.components.form import are_in_bounds, settings_form
 from mlx_finetuning.ui.components.tables import show_table
 from mlx_finetuning.ui.components.text import plain
 from mlx_finetuning.ui.frame import errors_shown, studio
 from mlx_finetuning.utils.memory_monitor import read_memory
-from mlx_finetuning.utils.units_ja import size
+from mlx_finetuning.utils.units import size
 
 DEFAULTS = (
     "memory_limit_gb",
@@ -24,29 +27,56 @@ DEFAULTS = (
 )
 
 
+def draw_language() -> None:
+    """The language of all that is shown, here and in the terminal."""
+    is_decided = language.decided() is not None
+    chosen = st.selectbox(
+        _("言語 / Language"),
+        list(LANGUAGES),
+        index=list(LANGUAGES).index(language.language()),
+        format_func=lambda code: LANGUAGES[code],
+        key="language",
+        disabled=is_decided,
+        width=260,
+    )
+    if is_decided:
+        st.caption(
+            _(
+                "環境変数 {variable} で決まっています。ここで選ぶには、それを外して起動し直してください。"
+            ).format(variable=language.VARIABLE)
+        )
+    elif chosen != language.language():
+        studio().preferences.save_language(chosen)
+        # The page says its language to the browser only where it is loaded.
+        st.html("<script>location.reload()</script>", unsafe_allow_javascript=True)
+        st.stop()
+
+
 def draw_defaults() -> None:
     """The user's own defaults for new runs."""
     memory = read_memory()
     st.caption(
-        f"新しい学習の初期値です。このマシンのメモリーは {size(memory.total)}、空きは {size(memory.available)} です。"
+        _(
+            "新しい学習の初期値です。このマシンのメモリーは {total}、空きは {available} です。"
+        ).format(total=size(memory.total), available=size(memory.available))
     )
     values = as_dict(studio().preferences.read())
     with st.form("defaults", border=True):
         chosen = settings_form(TrainConfig, DEFAULTS, values, "default", columns=3)
-        asked = st.form_submit_button("初期値を保存", icon=":material/save:")
+        asked = st.form_submit_button(_("初期値を保存"), icon=":material/save:")
         if asked and are_in_bounds(TrainConfig, chosen):
             studio().preferences.save(chosen)
-            st.toast("初期値を保存しました。", icon=":material/check:")
+            st.toast(_("初期値を保存しました。"), icon=":material/check:")
 
 
 ASK = """<button id="ask-notices" style="font: inherit; padding: .4rem .8rem; cursor: pointer">
-ブラウザーの通知を許可する</button> <span id="notices-state" role="status"></span>
+ALLOW</button> <span id="notices-state" role="status"></span>
 <script>
 (() => {
   const state = document.getElementById("notices-state");
-  const words = {granted: "許可されています。", denied: "ブラウザーの設定で禁止されています。", default: ""};
+  const words = {granted: "GRANTED", denied: "DENIED", default: ""};
   const show = () => { state.textContent = window.Notification
-    ? words[Notification.permission] : "このブラウザーでは使えません。"; };
+    ? words[Notification.permission] : "UNABLE"; };
   document.getElementById("ask-notices").onclick = () =>
     window.Notification && Notification.requestPermission().then(show);
   show();
@@ -57,73 +87,93 @@ ASK = """<button id="ask-notices" style="font: inherit; padding: .4rem .8rem; cu
 def draw_notices() -> None:
     """Whether ends are told outside of these pages, and the browser's leave to do so."""
     wanted = studio().preferences.notifies()
-    chosen = st.toggle("学習などが終わったら、通知で知らせる", wanted, key="notices")
+    chosen = st.toggle(_("学習などが終わったら、通知で知らせる"), wanted, key="notices")
     if chosen != wanted:
         studio().preferences.save_notifies(chosen)
     if studio().machine.can_notify():
-        st.caption("このマシンの通知で知らせます。この画面を閉じていても届きます。")
+        st.caption(_("このマシンの通知で知らせます。この画面を閉じていても届きます。"))
     else:
         st.caption(
-            "このマシンには通知の仕組みがないので、開いている画面のブラウザーだけが知らせます。"
+            _("このマシンには通知の仕組みがないので、開いている画面のブラウザーだけが知らせます。")
         )
     if chosen:
-        st.html(ASK, unsafe_allow_javascript=True)
+        words = {
+            "ALLOW": _("ブラウザーの通知を許可する"),
+            "GRANTED": _("許可されています。"),
+            "DENIED": _("ブラウザーの設定で禁止されています。"),
+            "UNABLE": _("このブラウザーでは使えません。"),
+        }
+        script = functools.reduce(lambda text, word: text.replace(*word), words.items(), ASK)
+        st.html(script, unsafe_allow_javascript=True)
 
 
 def draw_disk() -> None:
     """What takes how much, and what of it can go."""
     usage = studio().machine.disk_usage()
     total = sum(part.size for part in usage)
-    st.metric("使っている容量", size(total), border=True, width=260)
-    with st.expander("場所ごとの容量", icon=":material/folder:"):
+    st.metric(_("使っている容量"), size(total), border=True, width=260)
+    with st.expander(_("場所ごとの容量"), icon=":material/folder:"):
         show_table(
             [
-                {"場所": part.name, "容量": size(part.size), "フォルダ": str(part.path)}
+                {_("場所"): part.name, _("容量"): size(part.size), _("フォルダ"): str(part.path)}
                 for part in usage
             ]
         )
     waste = studio().machine.waste()
     if not waste:
-        st.success("片付けるものはありません。", icon=":material/check_circle:")
+        st.success(_("片付けるものはありません。"), icon=":material/check_circle:")
     for kind in waste:
         with st.container(border=True, horizontal=True, vertical_alignment="center"):
             with st.container():
-                st.markdown(f"**{kind.name}**　{len(kind.paths):,} 個、{size(kind.size)}")
+                st.markdown(
+                    _("**{name}**　{paths_count:,} 個、{size}").format(
+                        name=kind.name, paths_count=len(kind.paths), size=size(kind.size)
+                    )
+                )
                 st.caption(kind.explanation)
-            with st.popover("片付ける", icon=":material/delete_sweep:"):
-                st.markdown(f"{size(kind.size)} を削除します。元に戻せません。")
-                if st.button("削除する", key=f"clean-{kind.key}", type="primary"):
+            with st.popover(_("片付ける"), icon=":material/delete_sweep:"):
+                st.markdown(_("{size} を削除します。元に戻せません。").format(size=size(kind.size)))
+                if st.button(_("削除する"), key=f"clean-{kind.key}", type="primary"):
                     freed = studio().machine.clean(kind.key)
-                    st.toast(f"{size(freed)} を片付けました。", icon=":material/check:")
+                    st.toast(
+                        _("{freed} を片付けました。").format(freed=size(freed)),
+                        icon=":material/check:",
+                    )
                     st.rerun()
 
 
-st.title("設定")
-st.header("終わりの通知")
+st.title(_("設定"))
+with errors_shown():
+    draw_language()
+st.header(_("終わりの通知"))
 with errors_shown():
     draw_notices()
-st.header("保存先")
-st.markdown(f"作業フォルダ　{plain(str(studio().workspace.root))}")
-st.caption("変えるには、環境変数 MLX_FINETUNING_HOME で場所を指定して起動し直してください。")
-st.header("使用量と片付け")
+st.header(_("保存先"))
+st.markdown(_("作業フォルダ　{root}").format(root=plain(str(studio().workspace.root))))
+st.caption(_("変えるには、環境変数 MLX_FINETUNING_HOME で場所を指定して起動し直してください。"))
+st.header(_("使用量と片付け"))
 with errors_shown():
     draw_disk()
-st.header("学習の初期値")
+st.header(_("学習の初期値"))
 with errors_shown():
     draw_defaults()
-st.header("Hugging Face のトークン")
+st.header(_("Hugging Face のトークン"))
 if os.environ.get("HF_TOKEN", "").strip():
-    st.markdown("`HF_TOKEN`　設定されています（`••••••••`）。値は表示も保存もしません。")
+    st.markdown(_("`HF_TOKEN`　設定されています（`••••••••`）。値は表示も保存もしません。"))
 else:
-    st.markdown("`HF_TOKEN`　設定されていません。公開モデルと内蔵モデルには不要です。")
+    st.markdown(_("`HF_TOKEN`　設定されていません。公開モデルと内蔵モデルには不要です。"))
 st.caption(
-    "承認の必要なモデルを使うときは、起動する前にターミナルで環境変数 HF_TOKEN を設定してください。"
+    _(
+        "承認の必要なモデルを使うときは、起動する前にターミナルで環境変数 HF_TOKEN を設定してください。"
+    )
 )
-st.header("診断情報")
+st.header(_("診断情報"))
 with errors_shown():
     st.caption(
-        "困ったときに、そのまま貼り付けて相談できます。トークンなどの秘密は含まず、ホームフォルダの名前も伏せます。"
+        _(
+            "困ったときに、そのまま貼り付けて相談できます。トークンなどの秘密は含まず、ホームフォルダの名前も伏せます。"
+        )
     )
-    if st.button("診断情報を作る", icon=":material/troubleshoot:"):
-        with st.spinner("調べています（2秒ほど）…"):
+    if st.button(_("診断情報を作る"), icon=":material/troubleshoot:"):
+        with st.spinner(_("調べています（2秒ほど）…")):
             st.code(studio().machine.diagnostics(), language=None, wrap_lines=True, height=360)

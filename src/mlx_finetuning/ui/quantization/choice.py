@@ -13,7 +13,7 @@ from mlx_finetuning.ui.components.errors import show_error
 from mlx_finetuning.ui.components.form import setting_input
 from mlx_finetuning.ui.components.tables import show_table
 from mlx_finetuning.ui.frame import studio
-from mlx_finetuning.utils.units_ja import percent, size
+from mlx_finetuning.utils.units import percent, size
 
 GGUF = "gguf"
 FORMATS_JA = {

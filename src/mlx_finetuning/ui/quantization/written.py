@@ -9,7 +9,7 @@ from mlx_finetuning.ui import downloads
 from mlx_finetuning.ui.components.certificate import draw_certificate
 from mlx_finetuning.ui.components.text import plain
 from mlx_finetuning.ui.frame import studio
-from mlx_finetuning.utils.units_ja import percent, size
+from mlx_finetuning.utils.units import percent, size
 
 NAMES = {"gguf-lora": "GGUFのアダプター", "peft": "PEFTのアダプター", "mlx": "MLXのフォルダ"}
 FOLDER = "Hugging Face形式のフォルダ"

@@ -21,7 +21,7 @@ from mlx_finetuning.ui.components.tables import show_table
 from mlx_finetuning.ui.components.text import plain
 from mlx_finetuning.ui.frame import studio
 from mlx_finetuning.utils.settings_ja import label_of, value_ja
-from mlx_finetuning.utils.units_ja import duration
+from mlx_finetuning.utils.units import duration
 
 LOSS = "損失"
 CHARTS = {

@@ -15,7 +15,7 @@ from mlx_finetuning.ui.components.jobs import draw_job, latest
 from mlx_finetuning.ui.components.text import plain
 from mlx_finetuning.ui.frame import errors_shown, studio
 from mlx_finetuning.utils.memory_monitor import read_memory
-from mlx_finetuning.utils.units_ja import size
+from mlx_finetuning.utils.units import size
 
 DOWNLOAD = "download_model"
 MODEL = "model"

@@ -17,7 +17,7 @@ from mlx_finetuning.ui.components.form import are_in_bounds, settings_form
 from mlx_finetuning.ui.components.text import plain
 from mlx_finetuning.ui.frame import errors_shown, studio
 from mlx_finetuning.ui.training.models import MODEL, shown_name, trainable_names
-from mlx_finetuning.utils.units_ja import duration
+from mlx_finetuning.utils.units import duration
 
 DEFAULT_PRESET = "usual"
 ESTIMATED = "estimate-of"

@@ -4,15 +4,19 @@ from __future__ import annotations
 
 from datetime import datetime
 
+from mlx_finetuning.language import _
+
 
 def duration(seconds: float) -> str:
     """`1時間05分`, `2分07秒`, `8秒`."""
     whole = round(seconds)
     if whole >= 3600:
-        return f"{whole // 3600}時間{whole % 3600 // 60:02}分"
+        return _("{hours}時間{minutes:02}分").format(
+            hours=whole // 3600, minutes=whole % 3600 // 60
+        )
     if whole >= 60:
-        return f"{whole // 60}分{whole % 60:02}秒"
-    return f"{whole}秒"
+        return _("{minutes}分{seconds:02}秒").format(minutes=whole // 60, seconds=whole % 60)
+    return _("{seconds}秒").format(seconds=whole)
 
 
 def size(count: float) -> str:
@@ -32,6 +36,6 @@ def percent(share: float) -> str:
 def local_time(stamp: str) -> str:
     """`2026/11/23 19:31` on this machine's clock, from ISO 8601; empty if it is none."""
     try:
-        return datetime.fromisoformat(stamp).astimezone().strftime("%Y/%m/%d %H:%M")
+        return datetime.fromisoformat(stamp).astimezone().strftime(_("%Y/%m/%d %H:%M"))
     except ValueError:
         return ""

@@ -1,4 +1,4 @@
-"""The Japanese wording of errors, from `assets/messages_ja.yaml`. Used by CLI and UI.
+"""The wording of errors, from `assets/messages_ja.yaml` and `messages_en.yaml`. Used by CLI and UI.
 
 No logic beyond filling in the error's data.
 """
@@ -11,7 +11,11 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Protocol
 
-_FILE = Path(__file__).parent / "assets" / "messages_ja.yaml"
+from mlx_finetuning.language import JAPANESE, _, language
+
+_ASSETS = Path(__file__).parent / "assets"
+# Of a list's items: are they sentences, each gets a line of its own.
+_SENTENCE_ENDS = {"ja": ("。", "）"), "en": (".", ")")}
 
 
 class Coded(Protocol):
@@ -35,30 +39,32 @@ class ErrorText:
 
 
 @functools.cache
-def catalogue() -> dict[str, ErrorText]:
+def catalogue(language: str = JAPANESE) -> dict[str, ErrorText]:
     """The wording of each code."""
     import yaml  # late: a command that succeeds needs no wording
 
     loader = getattr(yaml, "CSafeLoader", yaml.SafeLoader)
-    entries = yaml.load(_FILE.read_text(encoding="utf-8"), loader)
+    text = (_ASSETS / f"messages_{language}.yaml").read_text(encoding="utf-8")
+    entries = yaml.load(text, loader)
     return {code: ErrorText(**entry) for code, entry in entries.items()}
 
 
 class _Blank(dict[str, Any]):
     def __missing__(self, key: str) -> str:
-        return "不明"
+        return _("不明")
 
 
 def describe(error: Coded) -> ErrorText:
     """The error's wording with its data filled in."""
-    template = catalogue().get(error.code) or catalogue()["UNEXPECTED"]
+    texts = catalogue(language())
+    template = texts.get(error.code) or texts["UNEXPECTED"]
     data = _Blank()
     for key, value in error.data.items():
-        data[key] = "不明" if value is None else value
+        data[key] = _("不明") if value is None else value
         if isinstance(value, list | tuple):
             lines = [str(item) for item in value]
-            sentences = any(line.endswith(("。", "）")) for line in lines)
-            data[key] = ("\n" if sentences else "、").join(lines) or "なし"
+            sentences = any(line.endswith(_SENTENCE_ENDS[language()]) for line in lines)
+            data[key] = ("\n" if sentences else _("、")).join(lines) or _("なし")
     return ErrorText(
         *(part.format_map(data) for part in (template.what, template.why, template.next_step))
     )

@@ -1,0 +1,397 @@
+"""Two languages: every text has both, and each is looked up where it is shown, in time and whole."""
+
+from __future__ import annotations
+
+import ast
+import json
+import os
+import string
+import subprocess
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+import messages
+from messages import JAPANESE, MARKS, PACKAGE
+from mlx_finetuning import language, preferences
+from mlx_finetuning.cli import japanese
+from mlx_finetuning.cli.app import COMMANDS
+from mlx_finetuning.errors import DatasetNotFound, RecordDamaged
+from mlx_finetuning.jobs import jobs
+from mlx_finetuning.language import N_, _, n_
+from mlx_finetuning.messages import catalogue, describe
+from mlx_finetuning.utils.units import duration
+from mlx_finetuning.workspace import Workspace
+from support import helpers
+
+CONVERTED = (
+    *("language.py", "messages.py", "utils/units.py", "preferences.py"),
+    *("cli/__init__.py", "cli/app.py", "cli/session.py", "cli/auto.py", "cli/doctor.py"),
+    *("cli/ollama.py",),
+    *("ui/components/errors.py", "ui/components/empty.py", "ui/downloads.py", "ui/language.py"),
+    *("ui/navigation.py", "ui/pages/experiments.py", "ui/pages/settings.py", "ui/server.py"),
+    *("ui/sitemap.py", "ui/unfound.py"),
+)
+"""Modules and folders whose texts are all marked. The list grows until it is the package."""
+JAPANESE_AS_DATA = (
+    "cli/japanese.py",  # click's words, shown in Japanese only
+    "data_processor/readers/column_names.py",
+    "data_processor/wordings/forms.py",
+    "data_processor/wordings/rules.py",
+    "data_processor/wordings/verbs.py",
+    "tokenization/battery.py",
+    "utils/denials.py",
+    "utils/facts.py",
+    "utils/japanese_utils.py",
+    "utils/proper_names.py",
+)
+"""Modules that know Japanese: lexicons, names of columns, prompts. Nothing in them is shown as it is."""
+DATA: dict[str, set[str]] = {
+    "language.py": {"日本語"},
+    "messages.py": {"。", "）"},
+}
+"""The same in modules that have both, by the literal."""
+OF_STRINGS = {
+    *("startswith", "endswith", "split", "rsplit", "replace", "strip", "lstrip", "rstrip", "find"),
+    *("index", "count", "removeprefix", "removesuffix", "partition", "rpartition", "maketrans"),
+    *("compile", "sub", "match", "fullmatch", "search", "findall", "finditer", "split"),
+}
+"""Functions whose arguments are looked for, and not shown."""
+CACHES = {"cache", "lru_cache", "cached_property", "cache_data", "cache_resource"}
+Function = ast.FunctionDef | ast.AsyncFunctionDef
+
+
+@pytest.fixture
+def english(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
+    """This process speaks English for the test."""
+    monkeypatch.setattr(language, "_current", language.ENGLISH)
+    yield
+
+
+# --- the catalogue -----------------------------------------------------------------------
+
+
+def fields(text: str) -> set[str]:
+    return {name for _text, name, _spec, _how in string.Formatter().parse(text) if name is not None}
+
+
+def test_catalogue_holds_exactly_the_texts_of_the_code_and_is_compiled() -> None:
+    text = messages.po(messages.updated(messages.read()))
+    assert messages.PO.read_bytes() == text, "make messages"
+    assert messages.MO.read_bytes() == messages.mo(text), "make messages"
+
+
+def test_every_text_has_its_english() -> None:
+    assert not messages.untranslated(messages.read())
+
+
+def test_english_has_the_placeholders_of_the_japanese_and_nothing_japanese() -> None:
+    wrong = []
+    for entry in messages.read():
+        text = entry.id if isinstance(entry.id, str) else entry.id[0]
+        forms = [entry.string] if isinstance(entry.string, str) else entry.string
+        for english in forms if text else ():
+            if fields(english) != fields(text) or JAPANESE.search(english.replace("日本語", "")):
+                wrong.append((text, english))
+    assert not wrong
+
+
+def test_errors_have_the_same_codes_and_data_in_both_languages() -> None:
+    japanese, english = catalogue("ja"), catalogue("en")
+    assert list(english) == list(japanese)
+    for code, message in english.items():
+        assert message.what and message.why and message.next_step, code
+        assert not JAPANESE.search(message.text), code
+        assert fields(message.text) == fields(japanese[code].text), code
+
+
+# --- the code ----------------------------------------------------------------------------
+
+
+class Marks(ast.NodeVisitor):
+    """What a module does with its texts, each with its line."""
+
+    def __init__(self, tree: ast.Module, known: set[str]) -> None:
+        self.unmarked: list[str] = []
+        self.at_import: list[str] = []
+        self.cached: list[str] = []
+        self.throwaways: list[str] = []
+        self._known = known
+        self._functions: list[ast.AST] = []
+        self.visit(tree)
+
+    def visit_Expr(self, node: ast.Expr) -> None:
+        if not isinstance(node.value, ast.Constant):  # docstrings
+            self.generic_visit(node)
+
+    def visit_Compare(self, node: ast.Compare) -> None:
+        for item in (node.left, *node.comparators):
+            if not isinstance(item, ast.Constant | ast.Tuple | ast.Set | ast.List):
+                self.visit(item)
+
+    def visit_Constant(self, node: ast.Constant) -> None:
+        is_japanese = isinstance(node.value, str) and JAPANESE.search(node.value)
+        if is_japanese and node.value not in self._known:
+            self.unmarked.append(f"{node.lineno}: {node.value}")
+
+    def visit_Call(self, node: ast.Call) -> None:
+        name = _name(node.func)
+        if isinstance(node.func, ast.Name) and name in MARKS:
+            if name != "N_":
+                if not self._functions:
+                    self.at_import.append(f"{node.lineno}: {ast.unparse(node)}")
+                if any(_is_cached(function) for function in self._functions):
+                    self.cached.append(f"{node.lineno}: {ast.unparse(node)}")
+            for rest in node.args[0 if not isinstance(node.args[0], ast.Constant) else 1 :]:
+                self.visit(rest)
+        elif name in OF_STRINGS:
+            self.visit(node.func)
+        else:
+            self.generic_visit(node)
+
+    def visit_FunctionDef(self, node: ast.FunctionDef) -> None:
+        for outer in (*node.decorator_list, node.args):
+            self.visit(outer)
+        self._functions.append(node)
+        for inner in node.body:
+            self.visit(inner)
+        self._functions.pop()
+
+    def visit_AsyncFunctionDef(self, node: ast.AsyncFunctionDef) -> None:
+        self.visit_FunctionDef(ast.FunctionDef(**vars(node)))
+
+    def visit_Lambda(self, node: ast.Lambda) -> None:
+        self._functions.append(node)
+        self.generic_visit(node)
+        self._functions.pop()
+
+    def visit_Name(self, node: ast.Name) -> None:
+        if node.id == "_" and isinstance(node.ctx, ast.Store):
+            self.throwaways.append(str(node.lineno))
+
+    def visit_arg(self, node: ast.arg) -> None:
+        if node.arg == "_":
+            self.throwaways.append(str(node.lineno))
+
+
+def _name(function: ast.expr) -> str:
+    match function:
+        case ast.Name(id=name) | ast.Attribute(attr=name):
+            return name
+    return ""
+
+
+def _is_cached(function: ast.AST) -> bool:
+    decorators = function.decorator_list if isinstance(function, Function) else []
+    return any(
+        _name(item.func if isinstance(item, ast.Call) else item) in CACHES for item in decorators
+    )
+
+
+def modules() -> Iterator[tuple[str, Marks]]:
+    """Every module of the package that marks texts or is to."""
+    for path in sorted(PACKAGE.rglob("*.py")):
+        name = path.relative_to(PACKAGE).as_posix()
+        source = path.read_text(encoding="utf-8")
+        if is_converted(name) or "mlx_finetuning.language import" in source:
+            yield name, Marks(ast.parse(source), DATA.get(name, set()))
+
+
+def is_converted(name: str) -> bool:
+    """Whether all texts of a module have to be marked."""
+    return name.startswith(CONVERTED) and name not in JAPANESE_AS_DATA
+
+
+MODULES = dict(modules())
+
+
+def test_no_text_of_a_converted_module_is_unmarked() -> None:
+    assert not {
+        name: marks.unmarked
+        for name, marks in MODULES.items()
+        if marks.unmarked and is_converted(name)
+    }
+
+
+def test_nothing_is_translated_before_the_language_is_known() -> None:
+    """The interface keeps its modules while the language changes; only commands end with it, and the
+    script of a page runs anew at each drawing."""
+    assert not {
+        name: marks.at_import
+        for name, marks in MODULES.items()
+        if marks.at_import and not name.startswith(("cli/", "ui/pages/", "ui/entry/"))
+    }
+
+
+def test_no_cache_keeps_a_translated_text() -> None:
+    assert not {name: marks.cached for name, marks in MODULES.items() if marks.cached}
+
+
+def test_no_module_hides_the_translation_behind_a_value_nobody_needs() -> None:
+    users = {name for name in MODULES if _imports_translation(PACKAGE / name)}
+    assert not {
+        name: marks.throwaways
+        for name, marks in MODULES.items()
+        if marks.throwaways and name in users
+    }
+
+
+def _imports_translation(path: Path) -> bool:
+    return any(
+        isinstance(node, ast.ImportFrom)
+        and node.module == language.__name__
+        and any(alias.name == "_" for alias in node.names)
+        for node in ast.walk(ast.parse(path.read_text(encoding="utf-8")))
+    )
+
+
+def test_marks_are_told_apart() -> None:
+    tree = ast.parse(
+        '''
+"""説明"""
+TABLE = {"a": N_("表"), "b": "生"}
+EARLY = _("早い")
+@cache
+def kept(text):
+    return _("残る") if text == "比べる" else text.replace("、", "")
+for _ in TABLE: pass
+'''
+    )
+    marks = Marks(tree, set())
+    assert (len(marks.unmarked), len(marks.at_import)) == (1, 1)
+    assert (len(marks.cached), len(marks.throwaways)) == (1, 1)
+
+
+# --- the choice --------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("variable", "saved", "spoken"),
+    [
+        (None, None, "ja"),
+        (None, "en", "en"),
+        (None, "fr", "ja"),
+        ("en", None, "en"),
+        ("EN ", "ja", "en"),
+        ("ja", "en", "ja"),
+        ("fr", "en", "en"),
+        ("", "en", "en"),
+    ],
+)
+def test_variable_goes_before_what_was_chosen_and_that_before_japanese(
+    monkeypatch: pytest.MonkeyPatch, variable: str | None, saved: str | None, spoken: str
+) -> None:
+    monkeypatch.setattr(language, "_current", "ja")
+    if variable is None:
+        monkeypatch.delenv(language.VARIABLE, raising=False)
+    else:
+        monkeypatch.setenv(language.VARIABLE, variable)
+    language.use(saved)
+    assert language.language() == spoken
+
+
+def test_choice_is_kept_and_a_damaged_file_chooses_nothing(workspace: Workspace) -> None:
+    assert preferences.language(workspace) is None
+    preferences.save_language(workspace, "en")
+    preferences.save_notifies(workspace, True)
+    assert preferences.language(workspace) == "en"
+    workspace.preferences.write_text("{", encoding="utf-8")
+    assert preferences.language(workspace) is None
+    with pytest.raises(RecordDamaged):
+        preferences.notifies(workspace)
+
+
+@pytest.mark.usefixtures("english")
+def test_texts_errors_and_figures_are_english() -> None:
+    assert _("設定") == "Settings"
+    assert _("") == ""
+    assert N_("設定") == "設定"
+    assert duration(3900) == "1 h 05 min"
+    error = describe(DatasetNotFound(name="faq", available=["a", "b"]))
+    assert "faq" in error.what
+    assert "a, b" in error.why
+    assert describe(DatasetNotFound(name="faq", available=[])).why.endswith("none")
+
+
+def test_texts_are_themselves_in_japanese() -> None:
+    assert _("設定") == "設定"
+    assert n_("{count}件", 1) == "{count}件"
+    assert duration(3900) == "1時間05分"
+
+
+# --- the commands ------------------------------------------------------------------------
+
+HELP_IN_ENGLISH = ("doctor", "ollama")
+"""Commands whose help is all English; the list grows until it is `COMMANDS`."""
+HELP = """
+import json, click
+from mlx_finetuning.cli.app import build
+def walk(command, context):
+    yield context.command_path, command.get_help(context)
+    for name in command.list_commands(context) if isinstance(command, click.Group) else ():
+        inner = command.get_command(context, name)
+        yield from walk(inner, click.Context(inner, context, info_name=name))
+app = build()
+print(json.dumps(dict(walk(app, click.Context(app, info_name="")))))
+"""
+
+
+@pytest.fixture(scope="module")
+def english_help() -> dict[str, str]:
+    """The help of every command, by its words."""
+    done = subprocess.run(
+        [sys.executable, "-c", HELP],
+        env={**os.environ, language.VARIABLE: "en"},
+        capture_output=True,
+        check=True,
+        timeout=120,
+    )
+    helps: dict[str, str] = json.loads(done.stdout)
+    return helps
+
+
+@pytest.mark.parametrize("command", COMMANDS)
+def test_help_is_english_where_the_command_is_converted(
+    english_help: dict[str, str], command: str
+) -> None:
+    told = [text for path, text in english_help.items() if path.split()[:1] == [command]]
+    assert told
+    has_japanese = any(JAPANESE.search(text) for text in told)
+    assert has_japanese != (command in HELP_IN_ENGLISH), "".join(told)
+
+
+def test_command_speaks_the_language_of_its_workspace(tmp_path: Path) -> None:
+    preferences.save_language(Workspace(tmp_path), "en")
+    program = "import sys; from mlx_finetuning.cli import main; sys.exit(main())"
+    ended = subprocess.run(
+        [sys.executable, "-c", program, "runs", "show", "none", f"--workspace={tmp_path}"],
+        env={key: value for key, value in os.environ.items() if key != language.VARIABLE},
+        capture_output=True,
+        text=True,
+        timeout=60,
+        check=False,
+    )
+    assert ended.returncode == 1
+    assert "There is no run “none”." in ended.stderr
+
+
+@pytest.mark.usefixtures("english")
+def test_worker_speaks_the_language_of_who_starts_it(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    told = tmp_path / "told"
+    program = f"import os; open({str(told)!r}, 'w').write(os.environ[{language.VARIABLE!r}])"
+    monkeypatch.setattr(jobs, "worker_command", lambda *given: [sys.executable, "-c", program])
+    workspace = Workspace(tmp_path)
+    jobs.launch(workspace.job(jobs.new_name("preview")), jobs.Job("preview", str(tmp_path), "", {}))
+    helpers.wait_until(lambda: told.exists() and told.read_text() == "en")
+
+
+def test_clicks_own_words_are_japanese_only_where_that_is_the_language(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    assert japanese.translate("Usage:") == "使い方:"
+    monkeypatch.setattr(language, "_current", language.ENGLISH)
+    assert japanese.translate("Usage:") == "Usage:"
