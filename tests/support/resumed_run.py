@@ -62,6 +62,7 @@ def train(
     data: tuple[Sequence[dict[str, Any]], Sequence[dict[str, Any]]] | None = None,
     replayed: Sequence[Example] = (),
     parent: loop.Parent | None = None,
+    event: Callable[..., None] = lambda name, **_: None,
 ) -> loop.TrainResult:
     """A sitting of the run in `folder`: it goes on where the last one was saved."""
     learned, held_out = data or (rows(8), rows(2))
@@ -72,7 +73,7 @@ def train(
             files.cut_lines(path, lambda line: line["update"] <= update)
 
     with files.LineLog(log) as metrics, files.LineLog(folder / "samples.jsonl") as samples:
-        hooks = loop.Hooks(metrics.append, lambda name, **_: None, progress, rewind, samples.append)
+        hooks = loop.Hooks(metrics.append, event, progress, rewind, samples.append)
         return loop.train(
             loaded or load(short_folder()),
             learned,

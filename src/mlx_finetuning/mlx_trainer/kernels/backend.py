@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import functools
 import importlib.machinery
+import importlib.metadata
 import importlib.util
 import logging
 from collections.abc import Callable, Sequence
@@ -18,7 +19,7 @@ import mlx.core as mx
 import mlx.nn as nn
 
 from mlx_finetuning.mlx_trainer.kernels import cpu
-from mlx_finetuning.utils import native_kernels
+from mlx_finetuning.utils import blas, native_kernels
 
 _RMS_NORM, _GELU = mx.fast.rms_norm, nn.gelu_approx  # which others stand for
 
@@ -53,6 +54,16 @@ def chosen() -> Backend:
     except (ImportError, TypeError) as error:
         logging.getLogger(__name__).warning("native kernels: %s", error)
         return PYTHON
+
+
+def libraries() -> str:
+    """What rounds a run's numbers, by version: with others, the last digits differ."""
+    parts = [f"MLX {importlib.metadata.version('mlx')} {mx.default_device().type.name}"]
+    if blas.preload().state == "loaded":
+        parts.append(blas.preload().description)
+    if chosen() is not PYTHON:
+        parts.append(f"C++ {native_kernels.library().parent.name}")
+    return ", ".join(parts)
 
 
 def load(library: str) -> Backend:

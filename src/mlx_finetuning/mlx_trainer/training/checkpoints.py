@@ -46,6 +46,8 @@ class TrainingState:
     micro_batch_size: int = 0
     """Examples computed at once, for the same reason."""
     recompute: str = "off"
+    computed_by: str = ""
+    """The libraries of the last sitting (`backend.libraries`): others round otherwise too."""
     first_loss: float | None = None
     last_loss: float | None = None
     validated: int = -1

@@ -35,7 +35,7 @@ from mlx_finetuning.mlx_trainer.batches.examples import Example
 from mlx_finetuning.mlx_trainer.gradient import backward, objectives
 from mlx_finetuning.mlx_trainer.gradient.judged import Judged
 from mlx_finetuning.mlx_trainer.gradient.objectives import Item
-from mlx_finetuning.mlx_trainer.kernels import cpu
+from mlx_finetuning.mlx_trainer.kernels import backend, cpu
 from mlx_finetuning.mlx_trainer.model import adapters, trainable
 from mlx_finetuning.mlx_trainer.model.load import LoadedModel
 from mlx_finetuning.mlx_trainer.parallel import workload
@@ -206,7 +206,7 @@ class _Run:
         self._optimizer = optimizer.build(config)
         self._optimizer.init(self._model.trainable_parameters())
         self._untrained = trainable.of(self._model).arrays()
-        self._state = TrainingState()
+        self._state = TrainingState(computed_by=backend.libraries())
         self._resumed_from: int | None = None
         self._cached: set[int] = set()
         """Indices of examples whose lower blocks' outputs are in the activation cache."""
@@ -260,6 +260,14 @@ class _Run:
         self._resumed_from = self._state.update
         self._hooks.rewind(self._state.update)
         self._hooks.event("resumed", update=self._state.update)
+        before, self._state.computed_by = self._state.computed_by, backend.libraries()
+        if before not in ("", self._state.computed_by):
+            text = (
+                "途中保存の後で、計算に使うライブラリーが変わりました"
+                f"（前: {before}、今: {self._state.computed_by}）。"
+                "続けられますが、中断しなかった場合とは、結果の最後の桁が変わることがあります。"
+            )
+            self._hooks.event("warning", text=text)
 
     def _start_from(self, parent: Parent) -> None:
         has_state = checkpoints.start_from(
