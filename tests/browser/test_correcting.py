@@ -126,7 +126,7 @@ def test_an_answer_is_put_right_and_trained_again_by_the_keyboard_alone(
     expect(page.get_by_text(re.compile("shop-v2")).first).to_be_visible()
     expect(badge(page, "完了").first).to_be_visible(timeout=TRAINED_MS)
     Studio(workspace).chat.stop_servers(run_id)
-    press(page, "link", "5 話す")
+    press(page, "link", "5 対話")
     reach(page, "textbox", "質問を書いて、送信してください")
     page.keyboard.insert_text(ASKED)
     page.keyboard.press("Enter")

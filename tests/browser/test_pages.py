@@ -70,8 +70,8 @@ def test_steps_of_the_home_page_are_the_five_of_the_way_and_each_link_has_its_na
     links = page.locator(".st-key-cards").get_by_role("link")
     expect(links).to_have_count(5)
     names = [text.split()[-1] for text in links.all_inner_texts()]
-    assert names == ["データ", "学習", "確かめる", "軽くする", "話す"]
-    expect(page.get_by_role("link", name="次へ: データ")).to_have_count(1)
+    assert names == ["データセット", "学習", "実験", "軽くする", "対話"]
+    expect(page.get_by_role("link", name="次へ: データセット")).to_have_count(1)
 
 
 def test_rows_and_what_masking_makes_of_them_are_told_apart(

@@ -31,17 +31,17 @@ def links(page: AppTest) -> list[str]:
 def test_every_page_leads_to_the_next_step() -> None:
     for name in sitemap.ENTRIES:
         shown = links(open_page(name))
-        assert ("次へ: データ" in shown) == (name != "dataset")
+        assert ("次へ: データセット" in shown) == (name != "dataset")
         steps = [label for label in shown if not label.startswith("次へ")]
         assert [label.strip("*").split()[-1].strip("*") for label in steps[:5]] == [
-            *("データ", "学習", "確かめる", "軽くする", "話す")
+            *("データセット", "学習", "実験", "軽くする", "対話")
         ]
 
 
 def test_steps_of_a_run_are_marked_as_they_are_done(workspace: Workspace) -> None:
     run_id = finished_run.make(workspace)
     page = open_page("quantization", run=run_id)
-    assert "次へ: 確かめる" in links(page)
+    assert "次へ: 実験" in links(page)
     files.write_json(workspace.run(run_id).report, asdict(REPORT))
     shown = links(open_page("training", run=run_id))
     assert [":green[✓]" in label for label in shown[:5]] == [True, True, True, False, False]

@@ -25,8 +25,12 @@ class Step:
     """One step of the way."""
 
     page: str
-    title: str
     is_done: bool
+
+    @property
+    def title(self) -> str:
+        """The page's own: what the menu calls it, too."""
+        return sitemap.ENTRIES[self.page].title
 
 
 def draw_steps(page: str) -> None:
@@ -79,11 +83,11 @@ def steps_of(run: Run | None) -> list[Step]:
     is_trained = run is not None and app.runs.is_trained(run)
     run_id = "" if run is None else run.run_id
     return [
-        Step("dataset", "データ", bool(app.data.list())),
-        Step("training", "学習", is_trained),
-        Step("experiments", "確かめる", is_trained and app.workspace.run(run_id).report.is_file()),
-        Step("quantization", "軽くする", is_trained and bool(app.exports.list(run_id))),
-        Step("chat", "話す", is_trained and bool(app.chat.list(run_id))),
+        Step("dataset", bool(app.data.list())),
+        Step("training", is_trained),
+        Step("experiments", is_trained and app.workspace.run(run_id).report.is_file()),
+        Step("quantization", is_trained and bool(app.exports.list(run_id))),
+        Step("chat", is_trained and bool(app.chat.list(run_id))),
     ]
 
 
