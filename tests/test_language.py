@@ -27,12 +27,15 @@ from mlx_finetuning.workspace import Workspace
 from support import helpers
 
 CONVERTED = (
-    *("language.py", "messages.py", "utils/units.py", "preferences.py"),
-    *("cli/__init__.py", "cli/app.py", "cli/session.py", "cli/auto.py", "cli/doctor.py"),
-    *("cli/ollama.py",),
+    # ui
     *("ui/components/errors.py", "ui/components/empty.py", "ui/downloads.py", "ui/language.py"),
     *("ui/navigation.py", "ui/pages/experiments.py", "ui/pages/settings.py", "ui/server.py"),
     *("ui/sitemap.py", "ui/unfound.py"),
+    # cli
+    *("cli/__init__.py", "cli/app.py", "cli/session.py", "cli/auto.py", "cli/doctor.py"),
+    *("cli/ollama.py",),
+    # the rest
+    *("language.py", "messages.py", "utils/units.py", "preferences.py"),
 )
 """Modules and folders whose texts are all marked. The list grows until it is the package."""
 JAPANESE_AS_DATA = (
