@@ -33,7 +33,8 @@ CONVERTED = (
     *("ui/sitemap.py", "ui/unfound.py"),
     # cli
     *("cli/__init__.py", "cli/app.py", "cli/session.py", "cli/auto.py", "cli/doctor.py"),
-    *("cli/ollama.py",),
+    *("cli/ollama.py", "config.py", "presets.py", "utils/settings_ja.py", "utils/goals.py"),
+    *("utils/glossary.py",),
     # the rest
     *("language.py", "messages.py", "utils/units.py", "preferences.py"),
 )
@@ -54,6 +55,23 @@ JAPANESE_AS_DATA = (
 DATA: dict[str, set[str]] = {
     "language.py": {"日本語"},
     "messages.py": {"。", "）"},
+    "utils/goals.py": {
+        " \t\r\n　。．.!！?？、…♪〜～ー☆★」』）)",
+        *(
+            "です",
+            "ます",
+            "した",
+            "せん",
+            "さい",
+            "ょう",
+            "ある",
+            "いる",
+            "する",
+            "ない",
+            "った",
+            "れる",
+        ),
+    },
 }
 """The same in modules that have both, by the literal."""
 OF_STRINGS = {

@@ -25,6 +25,7 @@ import math
 from dataclasses import dataclass
 
 from mlx_finetuning.config import TrainConfig
+from mlx_finetuning.language import _
 from mlx_finetuning.models import BUILT_IN
 
 PRESETS = ("trial", "usual", "thorough")
@@ -104,12 +105,14 @@ def presets(base: TrainConfig, rows: int, width: int = 0, goal: str = "") -> lis
         dataclasses.replace(_ranked(start, max(32, start.rank)), patience=5), 2 * usual.iterations
     )
     return [
-        Preset("trial", "お試し", _told(trial, per_pass, "動くことを短時間で確かめます"), trial),
-        Preset("usual", "標準", _told(usual, per_pass, "ふつうはこれで十分です"), usual),
+        Preset(
+            "trial", _("お試し"), _told(trial, per_pass, _("動くことを短時間で確かめます")), trial
+        ),
+        Preset("usual", _("標準"), _told(usual, per_pass, _("ふつうはこれで十分です")), usual),
         Preset(
             "thorough",
-            "じっくり",
-            _told(thorough, per_pass, "検証の損失が下がらなくなったら早めに終わります"),
+            _("じっくり"),
+            _told(thorough, per_pass, _("検証の損失が下がらなくなったら早めに終わります")),
             thorough,
         ),
     ]
@@ -134,4 +137,6 @@ def _timed(settings: TrainConfig, updates: int) -> TrainConfig:
 
 def _told(settings: TrainConfig, per_pass: int, aim: str) -> str:
     passes = f"{settings.iterations / per_pass:,.1f}".removesuffix(".0")  # `25`, `0.5`
-    return f"{aim}。データを約{passes}周、更新{settings.iterations:,}回、ランク{settings.rank}。"
+    return _("{aim}。データを約{passes}周、更新{iterations:,}回、ランク{rank}。").format(
+        aim=aim, passes=passes, iterations=settings.iterations, rank=settings.rank
+    )

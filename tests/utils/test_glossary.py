@@ -17,7 +17,7 @@ from mlx_finetuning.data_processor.settings import DROPPABLE
 from mlx_finetuning.errors import StudioError
 from mlx_finetuning.experiment_tracker.evaluation.outcome import ACTIONS_JA
 from mlx_finetuning.messages import catalogue
-from mlx_finetuning.ui.components.errors import LABELS_JA, described, in_words
+from mlx_finetuning.ui.components.errors import LABELLED, described, in_words
 from mlx_finetuning.ui.components.form import tooltip
 from mlx_finetuning.ui.dataset.findings import REMEDIES
 from mlx_finetuning.ui.messages_ja import FIXES_JA, NEXT_STEPS_JA
@@ -30,7 +30,7 @@ JAPANESE = re.compile(r"[ぁ-んァ-ヶ一-龥]")
 BANNED = {
     "an option of the command line": re.compile(r"(?<![-\w])--[a-z]"),
     "a setting's name in files": re.compile(
-        r"\b(?:" + "|".join(name for name in LABELS_JA if "_" in name) + r")\b"
+        r"\b(?:" + "|".join(name for name in LABELLED if "_" in name) + r")\b"
     ),
     "a command": re.compile(r"mlx-finetuning [a-z]|\bdata prepare\b"),
     "量子化, which is 軽くする": re.compile("量子化"),

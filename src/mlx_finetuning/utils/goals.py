@@ -12,32 +12,43 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from statistics import median
 
+from mlx_finetuning.language import N_, _
 from mlx_finetuning.utils.japanese_utils import comparison_key
 
 GOALS_JA = {
-    "faq": "社内FAQ（事実）",
-    "style": "口調・文体",
-    "labels": "分類・抽出",
-    "rewrite": "要約・変換",
-    "text": "文章",
-    "preference": "好み",
+    "faq": N_("社内FAQ（事実）"),
+    "style": N_("口調・文体"),
+    "labels": N_("分類・抽出"),
+    "rewrite": N_("要約・変換"),
+    "text": N_("文章"),
+    "preference": N_("好み"),
 }
 COUNTED = ("faq", "labels")
 """Goals that are judged by right answers; the others by how far the measure moved."""
 AIMS_JA = {
-    "faq": "書かれた事実を、聞かれたら正しく答えるようにします。全ての内容を教え、確かめるのは別の聞き方です。",
-    "style": "答え方（口調、書き方、会話の運び方）をまねるようにします。確かめるのは、教えていない質問です。",
-    "labels": "文章に分類の札を付けたり、必要な部分を抜き出したりします。確かめるのは、教えていない文章です。",
-    "rewrite": "文章を要約したり、別の書き方に直したりします。確かめるのは、教えていない文章です。",
-    "text": "文章の続きを書けるように、読んで覚えます。確かめるのは、教えていない文章です。",
-    "preference": "2つの答えのうち、よいほうを選ぶようにします。確かめるのは、教えていない組です。",
+    "faq": N_(
+        "書かれた事実を、聞かれたら正しく答えるようにします。全ての内容を教え、確かめるのは別の聞き方です。"
+    ),
+    "style": N_(
+        "答え方（口調、書き方、会話の運び方）をまねるようにします。確かめるのは、教えていない質問です。"
+    ),
+    "labels": N_(
+        "文章に分類の札を付けたり、必要な部分を抜き出したりします。確かめるのは、教えていない文章です。"
+    ),
+    "rewrite": N_(
+        "文章を要約したり、別の書き方に直したりします。確かめるのは、教えていない文章です。"
+    ),
+    "text": N_("文章の続きを書けるように、読んで覚えます。確かめるのは、教えていない文章です。"),
+    "preference": N_(
+        "2つの答えのうち、よいほうを選ぶようにします。確かめるのは、教えていない組です。"
+    ),
 }
-"""What each goal means for the training, for people."""
+"""What each goal means for the training, for people. These three are shown with `_`."""
 
 SPLITS_JA = {
-    "train": "教える行（学習）",
-    "valid": "教えない行（検証）",
-    "test": "教えない行（テスト）",
+    "train": N_("教える行（学習）"),
+    "valid": N_("教えない行（検証）"),
+    "test": N_("教えない行（テスト）"),
 }
 """Of a dataset that is yet to be trained on."""
 
@@ -78,7 +89,7 @@ class Guess:
 
     goal: str
     reason: str
-    """In Japanese, to be read by people."""
+    """To be read by people, in the language of who guessed."""
 
 
 def guess(kind: str, exchanges: Sequence[QuestionAnswer], total: int = 0) -> Guess:
@@ -87,19 +98,21 @@ def guess(kind: str, exchanges: Sequence[QuestionAnswer], total: int = 0) -> Gue
     total: how many exchanges there are, where these are a sample of them.
     """
     if kind == "preference":
-        return Guess("preference", "よい答えと、よくない答えの組です")
+        return Guess("preference", _("よい答えと、よくない答えの組です"))
     if kind == "judged":
-        return Guess("preference", "よい答えか、よくない答えかの印が付いています")
+        return Guess("preference", _("よい答えか、よくない答えかの印が付いています"))
     if kind == "text" or not exchanges:
-        return Guess("text", "質問と答えではなく、文章です")
+        return Guess("text", _("質問と答えではなく、文章です"))
     for goal, reason_in in REASONS.items():
         if reason := reason_in(exchanges):
             return Guess(goal, reason)
     count = total or len(exchanges)
     if count >= MANY:
-        reason = f"{count:,}件あり、一つずつの事実より、答え方を学ぶデータのようです"
+        reason = _("{count:,}件あり、一つずつの事実より、答え方を学ぶデータのようです").format(
+            count=count
+        )
         return Guess("style", reason)
-    return Guess("faq", "質問と、それぞれの答えです")
+    return Guess("faq", _("質問と、それぞれの答えです"))
 
 
 def label_reason(sample: Sequence[QuestionAnswer]) -> str:
@@ -108,7 +121,7 @@ def label_reason(sample: Sequence[QuestionAnswer]) -> str:
     is_short = median(len(one.answer) for one in sample) <= SHORT_LABEL
     most = max(FEW_LABELS, len(sample) // 8)
     if is_short and len(answers) <= most and len(answers) * LEAST_PER_LABEL <= len(sample):
-        return f"短い答え{len(answers)}種類が、繰り返し使われています"
+        return _("短い答え{answers}種類が、繰り返し使われています").format(answers=len(answers))
     extracted = [
         len(one.answer) > 1
         and len(one.question) >= 2 * len(one.answer)
@@ -116,14 +129,14 @@ def label_reason(sample: Sequence[QuestionAnswer]) -> str:
         for one in sample
     ]
     if sum(extracted) >= 0.8 * len(sample):
-        return "答えが、質問の文章から抜き出されています"
+        return _("答えが、質問の文章から抜き出されています")
     return ""
 
 
 def rewriting_reason(sample: Sequence[QuestionAnswer]) -> str:
     """Told to work on a text, or long texts and their shorter tellings; empty for others."""
     if 2 * sum(bool(_TASK.search(one.question)) for one in sample) >= len(sample):
-        return "要約や書き換えを頼む質問です"
+        return _("要約や書き換えを頼む質問です")
     told = [
         one
         for one in sample
@@ -137,20 +150,20 @@ def rewriting_reason(sample: Sequence[QuestionAnswer]) -> str:
             shared = sum(pair in question for pair in bigrams)
             retold += shared >= SHARED_BIGRAMS * max(len(bigrams), 1)
         if 2 * retold >= len(sample):
-            return "長い文章と、それを短くした答えです"
+            return _("長い文章と、それを短くした答えです")
     return ""
 
 
 def style_reason(sample: Sequence[QuestionAnswer]) -> str:
     """Talks that go on, or answers that end alike in no common way; empty for others."""
     if 2 * sum(one.turns > 2 for one in sample) >= len(sample):
-        return "やりとりの続く会話です"
+        return _("やりとりの続く会話です")
     endings = Counter(
         found[0] for one in sample if (found := _KANA_END.search(one.answer.rstrip(_MARKS)[-2:]))
     )
     for ending, count in endings.most_common(1):
         if ending not in _PLAIN_ENDS and 2 * count >= len(sample):
-            return f"多くの答えが「{ending}」で終わります"
+            return _("多くの答えが「{ending}」で終わります").format(ending=ending)
     return ""
 
 

@@ -18,7 +18,7 @@ from mlx_finetuning.experiment_tracker.evaluation.results import (
 )
 from mlx_finetuning.files import ASSETS
 from mlx_finetuning.jobs.results import Certificate
-from mlx_finetuning.utils.glossary import TERMS_JA
+from mlx_finetuning.utils.glossary import explained
 from mlx_finetuning.utils.units import local_time
 
 TEMPLATE = "report.html.j2"
@@ -91,7 +91,7 @@ def page(report: Report, certificate: Certificate | None = None) -> str:
             marks=MARKS_JA,
             unsure_ja=UNSURE_JA,
             certificate=certificate,
-            terms={term: TERMS_JA[term] for term in EXPLAINED},
+            terms=explained(EXPLAINED),
             style=STYLE.read_text(encoding="utf-8"),
             losses=losses,
             preferences=[(title, split.preference) for title, split in splits if split.preference],

@@ -22,22 +22,27 @@ from mlx_finetuning.ui.messages_ja import NEXT_STEPS_JA
 from mlx_finetuning.utils.settings_ja import label_of
 from mlx_finetuning.workspace import Workspace
 
-LABELS_JA = {
-    field.name: label_of(kind, field.name)
+LABELLED = {
+    field.name: kind
     for kind in (*SECTIONS.values(), TrainConfig)
     for field in dataclasses.fields(kind)
 }
-"""Of settings, by their names in files and commands; a run's own before others of the same name."""
-_NAMES = "|".join(sorted(LABELS_JA, key=len, reverse=True))
+"""Settings by their names in files and commands, each with whose it is; a run's own before others of
+the same name."""
+_NAMES = "|".join(sorted(LABELLED, key=len, reverse=True))
 # A name of one word is one where it stands before a colon, as in `rank: 0 は小さすぎます`.
 _SETTING = re.compile(rf"(?<![\w-])(?:({_NAMES}): |((?=\w+_)(?:{_NAMES}))(?![\w=]))", re.MULTILINE)
 
 
 def in_words(text: str) -> str:
     """`text` with the settings in it called by their labels."""
-    return _SETTING.sub(
-        lambda found: _("「{label}」").format(label=LABELS_JA[found[1] or found[2]]), text
-    )
+
+    def called(found: re.Match[str]) -> str:
+        name = found[1] or found[2]
+        quoted = _("「{label}」", "before what is said of it") if found[1] else _("「{label}」")
+        return quoted.format(label=label_of(LABELLED[name], name))
+
+    return _SETTING.sub(called, text)
 
 
 def described(error: StudioError) -> ErrorText:
