@@ -8,6 +8,7 @@ from mlx_finetuning.models.entries import CatalogueEntry, Twin, catalogue, find
 from mlx_finetuning.models.fitting import MachineFit, fit, needed_gb
 from mlx_finetuning.models.folder import check_folder, width
 from mlx_finetuning.models.found_files import FoundFile, found, gguf_file
+from mlx_finetuning.models.hub import has_token, use_token
 from mlx_finetuning.models.store import (
     BUILT_IN,
     InstalledModel,
@@ -33,9 +34,11 @@ __all__ = [
     "fit",
     "found",
     "gguf_file",
+    "has_token",
     "installed",
     "needed_gb",
     "resolve",
     "search",
+    "use_token",
     "width",
 ]

@@ -31,6 +31,8 @@ from mlx_finetuning.errors import (
 from mlx_finetuning.files import disk_errors, sync
 from mlx_finetuning.progress import Progress, Step
 
+TOKEN = "HF_TOKEN"
+"""The environment's variable."""
 DEFAULT_ENDPOINT = "https://huggingface.co"
 REPO_ID = re.compile(r"[A-Za-z0-9][\w.-]{0,95}/[A-Za-z0-9][\w.-]{0,95}", re.ASCII)
 WANTED = re.compile(
@@ -221,9 +223,19 @@ def _has_announced_hash(path: Path, file: RemoteFile) -> bool:
         return hashlib.file_digest(stream, lambda: digest).hexdigest() == expected
 
 
+def has_token() -> bool:
+    """Whether the environment holds one."""
+    return bool(_token())
+
+
+def use_token(token: str) -> None:
+    """Hold a token for this process and the workers that it starts; it is written nowhere."""
+    os.environ[TOKEN] = token.strip()
+
+
 def _token() -> str | bool:
     """The environment's token; False keeps the library from looking for one elsewhere."""
-    return os.environ.get("HF_TOKEN", "").strip() or False
+    return os.environ.get(TOKEN, "").strip() or False
 
 
 def _library() -> Any:

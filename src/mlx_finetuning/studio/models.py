@@ -63,3 +63,11 @@ class Models:
     def delete(self, name: str) -> None:
         """Remove a downloaded model for good. Raises ModelNotFound, ModelBuiltIn."""
         models.delete(name, self.workspace)
+
+    def has_token(self) -> bool:
+        """Whether the hub is asked with a token."""
+        return models.has_token()
+
+    def use_token(self, token: str) -> None:
+        """Ask the hub with this token until this process ends; "" for none. It is written nowhere."""
+        models.use_token(token)

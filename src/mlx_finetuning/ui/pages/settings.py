@@ -3,17 +3,18 @@
 from __future__ import annotations
 
 import functools
-import os
 
 import streamlit as st
 
 from mlx_finetuning import language
 from mlx_finetuning.config import TrainConfig, as_dict
 from mlx_finetuning.language import LANGUAGES, _
+from mlx_finetuning.ui import server
 from mlx_finetuning.ui.components.form import are_in_bounds, settings_form
 from mlx_finetuning.ui.components.tables import show_table
 from mlx_finetuning.ui.components.text import plain
 from mlx_finetuning.ui.frame import errors_shown, studio
+from mlx_finetuning.utils.host_guard import is_loopback
 from mlx_finetuning.utils.memory_monitor import read_memory
 from mlx_finetuning.utils.units import size
 
@@ -142,15 +143,49 @@ def draw_disk() -> None:
                     st.rerun()
 
 
+def draw_token() -> None:
+    """Whether models that need leave can be fetched, and the way to hand a token in for this session."""
+    app, is_asked = studio(), False
+    st.caption(_("配布元の承認が必要なモデルをダウンロードするときだけ使います。"))
+    # Whoever can open the page would read what is typed on its way here.
+    if is_loopback(server.bound_address()):
+        with st.form("hub-token", border=True, clear_on_submit=True):
+            typed = st.text_input(
+                _("読み取り用のトークン"),
+                type="password",
+                placeholder="hf_…",
+                help=_("ファイルには保存しません。起動し直すと、もう一度入力が必要です。"),
+                autocomplete="off",
+            )
+            is_asked = st.form_submit_button(_("このトークンを使う"), icon=":material/key:")
+        if is_asked and typed.strip():
+            app.models.use_token(typed)
+    if app.models.has_token():
+        st.success(_("設定されています。値は表示も保存もしません。"), icon=":material/key:")
+    else:
+        st.caption(_("設定されていません。公開モデルと内蔵モデルには不要です。"))
+
+
+def draw_folder() -> None:
+    """Where everything is kept, and how to have it elsewhere."""
+    st.markdown(plain(str(studio().workspace.root)))
+    with st.expander(_("場所を変えるには"), icon=":material/drive_file_move:"):
+        st.markdown(
+            _(
+                "この画面を終わらせ、置きたい場所を環境変数 `{variable}` で指定して、起動し直してください。今のフォルダは、そのまま残ります。"
+            ).format(variable="MLX_FINETUNING_HOME")
+        )
+
+
 st.title(_("設定"))
 with errors_shown():
     draw_language()
 st.header(_("終わりの通知"))
 with errors_shown():
     draw_notices()
-st.header(_("保存先"))
-st.markdown(_("作業フォルダ　{root}").format(root=plain(str(studio().workspace.root))))
-st.caption(_("変えるには、環境変数 MLX_FINETUNING_HOME で場所を指定して起動し直してください。"))
+st.header(_("作業フォルダ"))
+with errors_shown():
+    draw_folder()
 st.header(_("使用量と片付け"))
 with errors_shown():
     draw_disk()
@@ -158,15 +193,8 @@ st.header(_("学習の初期値"))
 with errors_shown():
     draw_defaults()
 st.header(_("Hugging Face のトークン"))
-if os.environ.get("HF_TOKEN", "").strip():
-    st.markdown(_("`HF_TOKEN`　設定されています（`••••••••`）。値は表示も保存もしません。"))
-else:
-    st.markdown(_("`HF_TOKEN`　設定されていません。公開モデルと内蔵モデルには不要です。"))
-st.caption(
-    _(
-        "承認の必要なモデルを使うときは、起動する前にターミナルで環境変数 HF_TOKEN を設定してください。"
-    )
-)
+with errors_shown():
+    draw_token()
 st.header(_("診断情報"))
 with errors_shown():
     st.caption(
