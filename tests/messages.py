@@ -23,10 +23,10 @@ from babel.messages.pofile import read_po, write_po
 from jinja2 import Environment
 from jinja2.ext import extract_from_ast
 
-from mlx_finetuning.language import DOMAIN, ENGLISH, FOLDER
+from mlx_finetuning.language import DOMAIN, ENGLISH
 
 PACKAGE = Path(__file__).parents[1] / "src" / "mlx_finetuning"
-PO = FOLDER / ENGLISH / "LC_MESSAGES" / f"{DOMAIN}.po"
+PO = PACKAGE / "assets" / "locale" / ENGLISH / "LC_MESSAGES" / f"{DOMAIN}.po"
 MO = PO.with_suffix(".mo")
 JAPANESE = re.compile(r"[\u3001-\u30ff\u3400-\u9fff\uff00-\uffef]")
 """Kana, Chinese characters, and punctuation of their width."""

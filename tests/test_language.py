@@ -34,7 +34,8 @@ CONVERTED = (
     # cli
     *("cli/__init__.py", "cli/app.py", "cli/session.py", "cli/auto.py", "cli/doctor.py"),
     *("cli/ollama.py", "config.py", "presets.py", "utils/settings_ja.py", "utils/goals.py"),
-    *("utils/glossary.py",),
+    *("utils/glossary.py", "jobs/", "tuning.py", "selftest.py", "doctor.py", "diagnostics.py"),
+    *("upkeep.py", "bases.py", "shortcut.py", "demo.py"),
     # the rest
     *("language.py", "messages.py", "utils/units.py", "preferences.py"),
 )
@@ -55,6 +56,7 @@ JAPANESE_AS_DATA = (
 DATA: dict[str, set[str]] = {
     "language.py": {"日本語"},
     "messages.py": {"。", "）"},
+    "shortcut.py": {"自分のデータで言語モデルを学習する画面を、ブラウザーで開きます"},
     "utils/goals.py": {
         " \t\r\n　。．.!！?？、…♪〜～ー☆★」』）)",
         *(

@@ -15,6 +15,7 @@ from mlx_finetuning import models
 from mlx_finetuning.config import TrainConfig
 from mlx_finetuning.errors import BaseFileChanged, BaseFileUnusable, NewerSchema, RecordDamaged
 from mlx_finetuning.jobs.runs import Run
+from mlx_finetuning.language import _
 from mlx_finetuning.models import ollama_store
 from mlx_finetuning.quantizer.base import process
 from mlx_finetuning.utils import gguf_base
@@ -62,7 +63,7 @@ def of_run(run: Run, workspace: Workspace) -> Path:
     folder = resolve(run.model, workspace)
     base = gguf_base.read(folder)
     if base is not None and run.model_folder and folder.name != Path(run.model_folder).name:
-        raise BaseFileChanged(path=base.path, reason="学習したときと中身が違います。")
+        raise BaseFileChanged(path=base.path, reason=_("学習したときと中身が違います。"))
     return folder
 
 
@@ -73,10 +74,10 @@ def settled(settings: TrainConfig) -> TrainConfig:
     if file is None:
         return settings
     if settings.engine == "mlx-lm":
-        reason = "学習エンジン mlx-lm は、GGUFファイルを読めません（mlx なら学習できます）。"
+        reason = _("学習エンジン mlx-lm は、GGUFファイルを読めません（mlx なら学習できます）。")
         raise BaseFileUnusable(path=settings.model, reason=reason)
     if settings.hosts:
-        reason = "いくつもの機械に分ける学習では、GGUFファイルを使えません。"
+        reason = _("いくつもの機械に分ける学習では、GGUFファイルを使えません。")
         raise BaseFileUnusable(path=settings.model, reason=reason)
     is_path = not settings.model.startswith(ollama_store.PREFIX)
     return dataclasses.replace(settings, model=str(file)) if is_path else settings

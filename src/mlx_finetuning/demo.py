@@ -15,6 +15,8 @@ from pathlib import Path
 from mlx_finetuning import config
 from mlx_finetuning.config import EvaluateConfig, PrepareConfig, TrainConfig, as_dict
 from mlx_finetuning.experiment_tracker.evaluation.results import Answered, Learned, Outcome
+from mlx_finetuning.jobs.results import JOURNEY_JA
+from mlx_finetuning.language import N_, _
 from mlx_finetuning.models import BUILT_IN
 from mlx_finetuning.progress import Progress, Step
 from mlx_finetuning.quantizer.verify.results import Exported, LogitParity
@@ -29,6 +31,15 @@ COMPARED = 16
 """Questions that the written files are compared with."""
 # Enough for every fact of the sample to be learned on two cores within half a minute.
 SETTINGS = TrainConfig(model=BUILT_IN, dataset=DATASET, iterations=150, validate_every=50)
+
+
+STAGES_JA = {
+    "prepare": N_("データの用意", "stage"),
+    **JOURNEY_JA,
+    "ask": N_("llama.cpp での確認", "stage"),
+    "total": N_("合計", "stage"),
+}
+"""Keys of `Demonstration.seconds`, as people call them (`stage_name`)."""
 
 
 @dataclass(frozen=True)
@@ -66,6 +77,11 @@ class Demonstration:
     parities: Mapping[str, LogitParity | None]
     q4_k_m_accuracy: float
     runtime_answer: RuntimeAnswer
+
+
+def stage_name(stage: str) -> str:
+    """What people call this part of the chain."""
+    return _(STAGES_JA[stage], "stage")
 
 
 def run_demo(
@@ -136,5 +152,5 @@ def _ask(
             text = client.chat([question], max_tokens=EvaluateConfig().max_tokens).text
             right += exact_match(text, item.expected)
             first = first or text
-            progress(Step("llama.cpp での確認", number, len(answers)))
+            progress(Step(stage_name("ask"), number, len(answers)))
     return right / len(answers), RuntimeAnswer(answers[0].question, answers[0].expected, first)

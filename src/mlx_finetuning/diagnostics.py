@@ -16,6 +16,7 @@ from pathlib import Path
 
 from mlx_finetuning import upkeep
 from mlx_finetuning.doctor import Diagnosis
+from mlx_finetuning.language import _
 from mlx_finetuning.utils import redaction
 from mlx_finetuning.utils.units import size
 from mlx_finetuning.workspace import Workspace
@@ -27,12 +28,19 @@ SHORTEST_NAME = 3
 
 def as_text(workspace: Workspace, report: Diagnosis) -> str:
     """The diagnosis as lines of text."""
-    lines = ["## 環境", *(f"- {item.name}: {item.value} [{item.state}]" for item in report.items)]
-    lines += ["", "## 使用量"]
+    lines = [
+        _("## 環境"),
+        *(f"- {item.name}: {item.value} [{item.state}]" for item in report.items),
+    ]
+    lines += ["", _("## 使用量")]
     lines += [f"- {usage.name}: {size(usage.size)}" for usage in upkeep.disk_usage(workspace)]
     for log in sorted(workspace.logs.glob("*.log")):
         text = log.read_text(encoding="utf-8", errors="replace")
-        lines += ["", f"## {log.name}（最後の{LOG_LINES}行）", *text.splitlines()[-LOG_LINES:]]
+        lines += [
+            "",
+            _("## {name}（最後の{log_lines}行）").format(name=log.name, log_lines=LOG_LINES),
+            *text.splitlines()[-LOG_LINES:],
+        ]
     return masked("\n".join(lines))
 
 
@@ -46,10 +54,10 @@ def masked(text: str, environment: Mapping[str, str] | None = None) -> str:
 def anonymous(text: str, workspace: Workspace) -> str:
     """`masked`, and without this machine's folders and the names of user and machine."""
     places = {
-        str(workspace.root): "作業フォルダ",
-        str(Path(sys.executable).parent): "Pythonのフォルダ",
-        sys.prefix: "Pythonのフォルダ",
-        tempfile.gettempdir(): "一時フォルダ",
+        str(workspace.root): _("作業フォルダ", "place"),
+        str(Path(sys.executable).parent): _("Pythonのフォルダ", "place"),
+        sys.prefix: _("Pythonのフォルダ", "place"),
+        tempfile.gettempdir(): _("一時フォルダ", "place"),
     }
     for place in sorted(places, key=len, reverse=True):
         if len(place) > 1:

@@ -1,4 +1,4 @@
-"""Looks at the machine and says, in Japanese, what is there, what is missing and what to do.
+"""Looks at the machine and says what is there, what is missing and what to do.
 
 Every check is one small function that returns an `DiagnosisItem`; native libraries are tried in processes
 of their own. Talks to no host but Ollama's. Repairs nothing, and never shows a token.
@@ -26,6 +26,7 @@ from mlx_finetuning.errors import (
     OllamaNotRunning,
     StudioError,
 )
+from mlx_finetuning.language import N_, _
 from mlx_finetuning.messages import describe
 from mlx_finetuning.utils import blas, mac, memory_monitor, native_kernels, nvidia
 from mlx_finetuning.workspace import Workspace
@@ -37,11 +38,13 @@ _LEAST_DISK_GB = 5.0
 _SLOW_GFLOPS = 20.0
 """The reference BLAS stays below this on every machine of the last ten years."""
 _BLAS_ADVICE_JA = {
-    "off": f"環境変数 {blas.OVERRIDE} の off を外すと、OpenBLASを使います。",
-    "unusable": f"環境変数 {blas.OVERRIDE} の {{library}} を読み込めません。場所を確認してください。",
-    "loaded": "CPUの割り当てが少ないか、ほかの処理が動いています。空いているときに測り直してください。",
+    "off": N_("環境変数 {variable} の off を外すと、OpenBLASを使います。"),
+    "unusable": N_("環境変数 {variable} の {library} を読み込めません。場所を確認してください。"),
+    "loaded": N_(
+        "CPUの割り当てが少ないか、ほかの処理が動いています。空いているときに測り直してください。"
+    ),
 }
-_INSTALL_BLAS_JA = (
+_INSTALL_BLAS_JA = N_(
     "OpenBLASを入れると10倍以上速くなります。"
     "Debian・Ubuntu: sudo apt-get install libopenblas0-pthread / "
     "Fedora: sudo dnf install openblas-threads / Arch: sudo pacman -S openblas"
@@ -49,16 +52,18 @@ _INSTALL_BLAS_JA = (
 # A checkout has a script that repairs; what came as a wheel is installed again.
 _IS_CHECKOUT = (Path(__file__).parents[2] / "setup.sh").exists()
 _REPAIR_JA = (
-    "./setup.sh を実行してください。"
+    N_("./setup.sh を実行してください。")
     if _IS_CHECKOUT
-    else "mlx-finetuning を入れ直してください（uv tool install には --force、pip install には --force-reinstall を付けて）。"
+    else N_(
+        "mlx-finetuning を入れ直してください（uv tool install には --force、pip install には --force-reinstall を付けて）。"
+    )
 )
 _PACKAGES = ("mlx", "mlx-lm", "transformers", "huggingface-hub", "gguf", "xllamacpp", "streamlit")
 
 
 @dataclass(frozen=True)
 class DiagnosisItem:
-    """One finding. `key` is stable; the other texts are Japanese and for people."""
+    """One finding. `key` is stable; the other texts are for people."""
 
     key: str
     name: str
@@ -116,11 +121,15 @@ _REQUIRED = frozenset({"system", "python", "disk", "packages", "mlx"})
 
 def check_machine() -> DiagnosisItem:
     """The processor, and whether MLX runs on it."""
-    value = f"{_processor()}（{platform.machine()}、{os.cpu_count()}コア）"
+    value = _("{processor}（{machine}、{cores}コア）").format(
+        processor=_processor(), machine=platform.machine(), cores=os.cpu_count()
+    )
     if sys.platform == "darwin" and platform.machine() != "arm64":
-        advice = "Apple SiliconのMacと、arm64版のPythonを使ってください（Rosettaでは動きません）。"
-        return DiagnosisItem("machine", "機種", "warn", value, advice)
-    return DiagnosisItem("machine", "機種", "ok", value)
+        advice = _(
+            "Apple SiliconのMacと、arm64版のPythonを使ってください（Rosettaでは動きません）。"
+        )
+        return DiagnosisItem("machine", _("機種"), "warn", value, advice)
+    return DiagnosisItem("machine", _("機種"), "ok", value)
 
 
 def _processor() -> str:
@@ -133,7 +142,7 @@ def _processor() -> str:
         match = re.search(r"^model name\s*:\s*(.+)$", text, re.MULTILINE)
         if match:
             return match[1].strip()
-    return platform.processor() or "不明なCPU"
+    return platform.processor() or _("不明なCPU")
 
 
 def check_system() -> DiagnosisItem:
@@ -142,16 +151,18 @@ def check_system() -> DiagnosisItem:
         version = platform.mac_ver()[0]
         if int(version.split(".")[0]) < 14:
             return DiagnosisItem(
-                "system", "OS", "missing", f"macOS {version}", "macOS 14以降に更新してください。"
+                "system", "OS", "missing", f"macOS {version}", _("macOS 14以降に更新してください。")
             )
         return DiagnosisItem("system", "OS", "ok", f"macOS {version}")
     if sys.platform == "linux":
         value = f"Linux {platform.release()}"
         with contextlib.suppress(OSError):
-            value = f"{platform.freedesktop_os_release()['PRETTY_NAME']}（{value}）"
+            value = _("{name}（{kernel}）").format(
+                name=platform.freedesktop_os_release()["PRETTY_NAME"], kernel=value
+            )
         return DiagnosisItem("system", "OS", "ok", value)
     return DiagnosisItem(
-        "system", "OS", "missing", sys.platform, "macOSかLinux（WSL 2を含む）が必要です。"
+        "system", "OS", "missing", sys.platform, _("macOSかLinux（WSL 2を含む）が必要です。")
     )
 
 
@@ -159,26 +170,38 @@ def check_memory() -> DiagnosisItem:
     """What is free now."""
     memory = memory_monitor.read_memory()
     available = memory.available / GB
-    value = f"{memory.total / GB:.1f} GB（空き {available:.1f} GB）"
+    value = _("{total:.1f} GB（空き {available:.1f} GB）").format(
+        total=memory.total / GB, available=available
+    )
     if available < _LEAST_AVAILABLE_GB:
         return DiagnosisItem(
-            "memory", "メモリー", "warn", value, "ほかのアプリを終了して空きを増やしてください。"
+            "memory",
+            _("メモリー"),
+            "warn",
+            value,
+            _("ほかのアプリを終了して空きを増やしてください。"),
         )
-    return DiagnosisItem("memory", "メモリー", "ok", value)
+    return DiagnosisItem("memory", _("メモリー"), "ok", value)
 
 
 def check_disk(folder: Path) -> DiagnosisItem:
     """Free space where the workspace is, or will be."""
     existing = next(path for path in (folder, *folder.parents) if path.exists())
     free = shutil.disk_usage(existing).free / GB
-    value = f"空き {free:.1f} GB（{folder}）"
+    value = _("空き {free:.1f} GB（{folder}）").format(free=free, folder=folder)
     if not os.access(existing, os.W_OK):
-        advice = "--workspace か MLX_FINETUNING_HOME で、書き込めるフォルダを指定してください。"
-        return DiagnosisItem("disk", "ディスク", "missing", f"書き込めません（{folder}）", advice)
+        advice = _("--workspace か MLX_FINETUNING_HOME で、書き込めるフォルダを指定してください。")
+        return DiagnosisItem(
+            "disk",
+            _("ディスク"),
+            "missing",
+            _("書き込めません（{folder}）").format(folder=folder),
+            advice,
+        )
     if free < _LEAST_DISK_GB:
-        advice = "不要なファイルを消すか、--workspace で空きのあるディスクを指定してください。"
-        return DiagnosisItem("disk", "ディスク", "warn", value, advice)
-    return DiagnosisItem("disk", "ディスク", "ok", value)
+        advice = _("不要なファイルを消すか、--workspace で空きのあるディスクを指定してください。")
+        return DiagnosisItem("disk", _("ディスク"), "warn", value, advice)
+    return DiagnosisItem("disk", _("ディスク"), "ok", value)
 
 
 # --- what hurts a Mac --------------------------------------------------------------------
@@ -198,36 +221,38 @@ def mac_checks(folder: Path) -> list[Callable[[], DiagnosisItem]]:
 
 def check_power() -> DiagnosisItem:
     """Low-power mode halves the speed, and a battery does not last for a training."""
-    key, name = "power", "電源"
+    key, name = "power", _("電源")
     if mac.in_low_power_mode():
-        advice = "学習が半分ほどの速さになります。システム設定の「バッテリー」で、低電力モードを切ってください。"
-        return DiagnosisItem(key, name, "warn", "低電力モード", advice)
+        advice = _(
+            "学習が半分ほどの速さになります。システム設定の「バッテリー」で、低電力モードを切ってください。"
+        )
+        return DiagnosisItem(key, name, "warn", _("低電力モード"), advice)
     if mac.on_battery():
-        advice = "長い学習では、電源アダプタをつないでください。"
-        return DiagnosisItem(key, name, "warn", "バッテリー", advice)
-    return DiagnosisItem(key, name, "ok", "電源アダプタ")
+        advice = _("長い学習では、電源アダプタをつないでください。")
+        return DiagnosisItem(key, name, "warn", _("バッテリー"), advice)
+    return DiagnosisItem(key, name, "ok", _("電源アダプタ"))
 
 
 def check_pressure() -> DiagnosisItem:
     """Whether the system has begun to compress and swap."""
-    key, name, pressure = "memory_pressure", "メモリーの余裕", mac.memory_pressure()
+    key, name, pressure = "memory_pressure", _("メモリーの余裕"), mac.memory_pressure()
     if pressure in ("warn", "critical"):
-        value = "ほとんどありません" if pressure == "critical" else "少なくなっています"
-        advice = "ほかのアプリを終了してください。足りないまま学習すると、何倍も遅くなります。"
+        value = _("ほとんどありません") if pressure == "critical" else _("少なくなっています")
+        advice = _("ほかのアプリを終了してください。足りないまま学習すると、何倍も遅くなります。")
         return DiagnosisItem(key, name, "warn", value, advice)
-    return DiagnosisItem(key, name, "ok", "あります" if pressure else "分かりません")
+    return DiagnosisItem(key, name, "ok", _("あります") if pressure else _("分かりません"))
 
 
 def check_gpu_memory() -> DiagnosisItem:
     """A limit that was set by hand, against what is to be left to the rest of the machine."""
-    key, name, limit_mb = "gpu_memory", "GPUのメモリーの上限", mac.wired_limit_mb()
+    key, name, limit_mb = "gpu_memory", _("GPUのメモリーの上限"), mac.wired_limit_mb()
     total_mb = memory_monitor.read_memory().total / 1e6
     if not limit_mb:
-        value = "macOSの既定（メモリーの3分の2から4分の3）"
+        value = _("macOSの既定（メモリーの3分の2から4分の3）")
         return DiagnosisItem(key, name, "ok", value)
-    value = f"{limit_mb / 1000:.0f} GB（変更済み）"
+    value = _("{limit_mb:.0f} GB（変更済み）").format(limit_mb=limit_mb / 1000)
     if limit_mb > (1 - memory_monitor.LEFT_TO_OTHERS) * total_mb:
-        advice = (
+        advice = _(
             "Mac全体が止まることがあります。sudo sysctl iogpu.wired_limit_mb=0 で、既定に戻せます。"
         )
         return DiagnosisItem(key, name, "warn", value, advice)
@@ -237,28 +262,39 @@ def check_gpu_memory() -> DiagnosisItem:
 def check_watchdog() -> DiagnosisItem:
     """Whether long computations of the GPU are let through."""
     [(variable, relaxed)] = mac.RELAXED_WATCHDOG.items()
-    key, name, value = "gpu_watchdog", "GPUの時間切れ", os.environ.get(variable, relaxed)
+    key, name, value = "gpu_watchdog", _("GPUの時間切れ"), os.environ.get(variable, relaxed)
     if value == relaxed:
-        return DiagnosisItem(key, name, "ok", f"学習するときに延ばします（{variable}={relaxed}）")
-    advice = f"GPUの計算が途中で止められることがあります。環境変数 {variable} を消してください。"
+        return DiagnosisItem(
+            key,
+            name,
+            "ok",
+            _("学習するときに延ばします（{variable}={relaxed}）").format(
+                variable=variable, relaxed=relaxed
+            ),
+        )
+    advice = _(
+        "GPUの計算が途中で止められることがあります。環境変数 {variable} を消してください。"
+    ).format(variable=variable)
     return DiagnosisItem(key, name, "warn", f"{variable}={value}", advice)
 
 
 def check_sleep() -> DiagnosisItem:
     """Whether the machine stays awake while it computes."""
-    key, name = "sleep", "スリープ"
+    key, name = "sleep", _("スリープ")
     if mac.CAFFEINATE.exists():
-        return DiagnosisItem(key, name, "ok", "作業中は防ぎます（ふたを閉じると止まります）")
-    advice = "長い学習の間は、システム設定で自動のスリープを切ってください。"
-    return DiagnosisItem(key, name, "warn", "防げません（caffeinate がない）", advice)
+        return DiagnosisItem(key, name, "ok", _("作業中は防ぎます（ふたを閉じると止まります）"))
+    advice = _("長い学習の間は、システム設定で自動のスリープを切ってください。")
+    return DiagnosisItem(key, name, "warn", _("防げません（caffeinate がない）"), advice)
 
 
 def check_spotlight(folder: Path) -> DiagnosisItem:
     """Whether every file that is written gets read once more."""
     key, name = "spotlight", "Spotlight"
     if not mac.is_indexed(folder):
-        return DiagnosisItem(key, name, "ok", "作業フォルダは、索引に入りません")
-    value = "作業フォルダも索引に入ります（遅いときは、システム設定の「Spotlight」の検索のプライバシーで外せます）"
+        return DiagnosisItem(key, name, "ok", _("作業フォルダは、索引に入りません"))
+    value = _(
+        "作業フォルダも索引に入ります（遅いときは、システム設定の「Spotlight」の検索のプライバシーで外せます）"
+    )
     return DiagnosisItem(key, name, "ok", value)
 
 
@@ -267,10 +303,18 @@ def check_spotlight(folder: Path) -> DiagnosisItem:
 
 def check_python() -> DiagnosisItem:
     """The interpreter against the supported versions."""
-    value = f"{platform.python_version()}（{sys.executable}）"
+    value = _("{version}（{place}）").format(
+        version=platform.python_version(), place=sys.executable
+    )
     if (3, 11) <= sys.version_info[:2] <= (3, 13):
         return DiagnosisItem("python", "Python", "ok", value)
-    return DiagnosisItem("python", "Python", "missing", value, f"Python 3.11〜3.13で、{_REPAIR_JA}")
+    return DiagnosisItem(
+        "python",
+        "Python",
+        "missing",
+        value,
+        _("Python 3.11〜3.13で、{repair}").format(repair=_(_REPAIR_JA)),
+    )
 
 
 def check_packages() -> DiagnosisItem:
@@ -283,20 +327,26 @@ def check_packages() -> DiagnosisItem:
                 pins[match[1].lower()] = match[2]
     absent = [name for name, version in installed.items() if version is None]
     other = [
-        f"{name} {version}（想定は {pins[name]}）"
+        _("{name} {version}（想定は {expected}）").format(
+            name=name, version=version, expected=pins[name]
+        )
         for name, version in installed.items()
         if version and pins.get(name, version) != version
     ]
-    value = f"mlx-finetuning {__version__}、" + "、".join(
-        f"{name} {version or 'なし'}" for name, version in installed.items()
-    )
+    everything = {"mlx-finetuning": __version__, **installed}
+    absence = _("なし")
+    value = _("、").join(f"{name} {version or absence}" for name, version in everything.items())
     if absent:
-        advice = f"{'、'.join(absent)} がありません。{_REPAIR_JA}"
-        return DiagnosisItem("packages", "パッケージ", "missing", value, advice)
+        advice = _("{absent} がありません。{repair}").format(
+            absent=_("、").join(absent), repair=_(_REPAIR_JA)
+        )
+        return DiagnosisItem("packages", _("パッケージ"), "missing", value, advice)
     if other:
-        advice = f"版が想定と違います: {'、'.join(other)}。{_REPAIR_JA}"
-        return DiagnosisItem("packages", "パッケージ", "warn", value, advice)
-    return DiagnosisItem("packages", "パッケージ", "ok", value)
+        advice = _("版が想定と違います: {other}。{repair}").format(
+            other=_("、").join(other), repair=_(_REPAIR_JA)
+        )
+        return DiagnosisItem("packages", _("パッケージ"), "warn", value, advice)
+    return DiagnosisItem("packages", _("パッケージ"), "ok", value)
 
 
 def _version(name: str) -> str | None:
@@ -308,94 +358,129 @@ def _version(name: str) -> str | None:
 def check_mlx(measured: blas.Measurement | None) -> DiagnosisItem:
     """Whether MLX computes, and on which device."""
     if measured is None:
-        advice = f"{_REPAIR_JA}続くときは python -c 'import mlx.core' の出力を確認してください。"
-        return DiagnosisItem("mlx", "MLXの装置", "missing", "MLXを動かせません", advice)
-    speed = f"行列積 {measured.gflops:,.0f} GFLOP/s"
+        advice = _(
+            "{repair}続くときは python -c 'import mlx.core' の出力を確認してください。"
+        ).format(repair=_(_REPAIR_JA))
+        return DiagnosisItem("mlx", _("MLXの装置"), "missing", _("MLXを動かせません"), advice)
+    speed = _("行列積 {gflops:,.0f} GFLOP/s").format(gflops=measured.gflops)
     if measured.device == "gpu":
-        value = f"GPU: {measured.gpu}（メモリー {measured.gpu_bytes / GB:.1f} GB、{speed}）"
-        return DiagnosisItem("mlx", "MLXの装置", "ok", value)
-    return DiagnosisItem("mlx", "MLXの装置", "ok", f"CPU（{speed}）")
+        value = _("GPU: {gpu}（メモリー {gpu_bytes:.1f} GB、{speed}）").format(
+            gpu=measured.gpu, gpu_bytes=measured.gpu_bytes / GB, speed=speed
+        )
+        return DiagnosisItem("mlx", _("MLXの装置"), "ok", value)
+    return DiagnosisItem("mlx", _("MLXの装置"), "ok", _("CPU（{speed}）").format(speed=speed))
 
 
 def check_cards(measured: blas.Measurement | None, library: str = nvidia.LIBRARY) -> DiagnosisItem:
     """The machine's NVIDIA cards, and whether MLX uses them."""
     found = nvidia.cards(library)
-    value = "、".join(
-        f"{card.name}（{card.memory.total / GB:.1f} GB、空き {card.memory.available / GB:.1f} GB）"
+    value = _("、").join(
+        _("{name}（{total:.1f} GB、空き {available:.1f} GB）").format(
+            name=card.name, total=card.memory.total / GB, available=card.memory.available / GB
+        )
         for card in found
     )
     if not found:
-        return DiagnosisItem("cards", "NVIDIAのGPU", "ok", "なし（CPUで計算します）")
+        return DiagnosisItem("cards", _("NVIDIAのGPU"), "ok", _("なし（CPUで計算します）"))
     if measured is not None and measured.device == "cpu":
-        advice = (
+        advice = _(
             "MLXはCPUで計算しています。GPUを使うには、このフォルダで "
             ".venv/bin/pip install -e '.[cuda13]' を実行してください。"
         )
-        return DiagnosisItem("cards", "NVIDIAのGPU", "warn", value, advice)
-    return DiagnosisItem("cards", "NVIDIAのGPU", "ok", value)
+        return DiagnosisItem("cards", _("NVIDIAのGPU"), "warn", value, advice)
+    return DiagnosisItem("cards", _("NVIDIAのGPU"), "ok", value)
 
 
 def check_blas(measured: blas.Measurement | None) -> DiagnosisItem:
     """The matrix library that MLX uses on the CPU, judged by its measured speed."""
     if measured is None:
-        return DiagnosisItem("blas", "行列計算", "missing", "測定できません")
+        return DiagnosisItem("blas", _("行列計算"), "missing", _("測定できません"))
     speed = f"{measured.gflops:,.0f} GFLOP/s"
     if measured.blas.state == "not_needed" or measured.device == "gpu":
-        return DiagnosisItem("blas", "行列計算", "ok", f"MLX内蔵、{speed}")
+        return DiagnosisItem("blas", _("行列計算"), "ok", _("MLX内蔵、{speed}").format(speed=speed))
     if measured.blas.state == "loaded" and measured.gflops >= _SLOW_GFLOPS:
-        return DiagnosisItem("blas", "行列計算", "ok", f"{measured.blas.description}、{speed}")
-    name = measured.blas.description if measured.blas.state == "loaded" else "MLX付属の参照BLAS"
-    advice = _BLAS_ADVICE_JA.get(measured.blas.state, _INSTALL_BLAS_JA)
-    advice = advice.format(library=measured.blas.description)
-    return DiagnosisItem("blas", "行列計算", "warn", f"{name}、{speed}（低速）", advice)
+        return DiagnosisItem(
+            "blas",
+            _("行列計算"),
+            "ok",
+            _("{description}、{speed}").format(description=measured.blas.description, speed=speed),
+        )
+    name = measured.blas.description if measured.blas.state == "loaded" else _("MLX付属の参照BLAS")
+    advice = _(_BLAS_ADVICE_JA.get(measured.blas.state, _INSTALL_BLAS_JA)).format(
+        variable=blas.OVERRIDE, library=measured.blas.description
+    )
+    return DiagnosisItem(
+        "blas",
+        _("行列計算"),
+        "warn",
+        _("{name}、{speed}（低速）").format(name=name, speed=speed),
+        advice,
+    )
 
 
 def check_compiler() -> DiagnosisItem:
     """MLX fuses element-wise operations on the CPU with g++ at run time."""
     path = shutil.which("g++")
     if path:
-        return DiagnosisItem("compiler", "C++コンパイラ", "ok", path)
-    advice = "なくても動きますが、入れると速くなることがあります。Debian・Ubuntu: sudo apt-get install g++"
-    return DiagnosisItem("compiler", "C++コンパイラ", "warn", "g++ がありません", advice)
+        return DiagnosisItem("compiler", _("C++コンパイラ"), "ok", path)
+    advice = _(
+        "なくても動きますが、入れると速くなることがあります。Debian・Ubuntu: sudo apt-get install g++"
+    )
+    return DiagnosisItem("compiler", _("C++コンパイラ"), "warn", _("g++ がありません"), advice)
 
 
 def check_kernels(measured: blas.Measurement | None) -> DiagnosisItem:
     """Whether training on the CPU takes the C++ kernels, and else why not."""
-    key, name = "kernels", "CPU用カーネル"
+    key, name = "kernels", _("CPU用カーネル")
     if measured is not None and measured.device == "gpu":
-        return DiagnosisItem(key, name, "ok", "GPUを使うため不要")
+        return DiagnosisItem(key, name, "ok", _("GPUを使うため不要"))
     state = native_kernels.state()
     if state == "built":
-        return DiagnosisItem(key, name, "ok", "C++（このマシンでコンパイル済み）")
-    value = "MLXの標準の演算（学習が1.5倍ほど遅くなります）"
+        return DiagnosisItem(key, name, "ok", _("C++（このマシンでコンパイル済み）"))
+    value = _("MLXの標準の演算（学習が1.5倍ほど遅くなります）")
     return DiagnosisItem(key, name, "warn", value, _kernels_advice_ja(state))
 
 
 def _kernels_advice_ja(state: native_kernels.State) -> str:
     build = "./setup.sh" if _IS_CHECKOUT else f"{sys.executable} -m {native_kernels.__name__}"
     advice: dict[native_kernels.State, str] = {
-        "off": f"環境変数 {native_kernels.OVERRIDE} の off を外すと、C++のカーネルを使います。",
-        "no_compiler": f"g++を入れてから {build} を実行してください。",
-        "no_headers": f"Pythonのヘッダー（Debian・Ubuntuでは python3-dev）を入れてから {build} を実行してください。",
-        "failed": f"コンパイルに失敗しました。理由: {native_kernels.complaint_file()}"
-        f"（このファイルを消して {build} を実行すると、もう一度試します）",
-        "stale": f"古い版から作られたものは使いません。{build} を実行すると作り直します。",
+        "off": _("環境変数 {variable} の off を外すと、C++のカーネルを使います。").format(
+            variable=native_kernels.OVERRIDE
+        ),
+        "no_compiler": _("g++を入れてから {build} を実行してください。").format(build=build),
+        "no_headers": _(
+            "Pythonのヘッダー（Debian・Ubuntuでは python3-dev）を入れてから {build} を実行してください。"
+        ).format(build=build),
+        "failed": _(
+            "コンパイルに失敗しました。理由: {complaint}（このファイルを消して {build} を実行すると、もう一度試します）"
+        ).format(complaint=native_kernels.complaint_file(), build=build),
+        "stale": _("古い版から作られたものは使いません。{build} を実行すると作り直します。").format(
+            build=build
+        ),
     }
-    return advice.get(state, f"{build} を実行してください。")
+    return advice.get(state, _("{build} を実行してください。").format(build=build))
 
 
 def check_llama_cpp() -> DiagnosisItem:
     """Whether the runtime for GGUF files can be loaded."""
     version = _version("xllamacpp")
     if version is None:
-        return DiagnosisItem("llama_cpp", "llama.cpp", "missing", "なし", _REPAIR_JA)
+        return DiagnosisItem("llama_cpp", "llama.cpp", "missing", _("なし"), _(_REPAIR_JA))
     with contextlib.suppress(OSError, subprocess.SubprocessError):
         command = [sys.executable, "-c", "import xllamacpp"]
         subprocess.run(command, capture_output=True, timeout=60, check=True)
-        return DiagnosisItem("llama_cpp", "llama.cpp", "ok", f"内蔵（xllamacpp {version}）")
-    advice = f"学習はできますが、GGUFの検証と対話ができません。{_REPAIR_JA}"
+        return DiagnosisItem(
+            "llama_cpp", "llama.cpp", "ok", _("内蔵（xllamacpp {version}）").format(version=version)
+        )
+    advice = _("学習はできますが、GGUFの検証と対話ができません。{repair}").format(
+        repair=_(_REPAIR_JA)
+    )
     return DiagnosisItem(
-        "llama_cpp", "llama.cpp", "missing", f"xllamacpp {version} を読み込めません", advice
+        "llama_cpp",
+        "llama.cpp",
+        "missing",
+        _("xllamacpp {version} を読み込めません").format(version=version),
+        advice,
     )
 
 
@@ -408,16 +493,19 @@ def check_ollama() -> DiagnosisItem:
         status = ollama_integration.status()
     except OllamaHostInvalid as problem:
         return DiagnosisItem(
-            "ollama", "Ollama", "warn", "OLLAMA_HOST を読めません", _advice(problem)
+            "ollama", "Ollama", "warn", _("OLLAMA_HOST を読めません"), _advice(problem)
         )
     if isinstance(status.problem, OllamaNotRunning | OllamaNotInstalled):
-        value = f"動いていません（{status.place}）"
+        value = _("動いていません（{place}）").format(place=status.place)
         return DiagnosisItem("ollama", "Ollama", "missing", value, _advice(status.problem))
     if status.problem is not None:
         return DiagnosisItem(
             "ollama", "Ollama", "warn", describe(status.problem).what, _advice(status.problem)
         )
-    value, advice = f"{status.version}（{status.place}）", "".join(status.warnings)
+    value, advice = (
+        _("{version}（{place}）").format(version=status.version, place=status.place),
+        "\n".join(status.warnings),
+    )
     return DiagnosisItem("ollama", "Ollama", "warn" if advice else "ok", value, advice)
 
 
@@ -429,6 +517,8 @@ def check_token() -> DiagnosisItem:
     """Whether a Hugging Face token is set; its value is not looked at."""
     is_set = bool(os.environ.get("HF_TOKEN", "").strip())
     value = (
-        "設定済み（値は表示しません）" if is_set else "未設定（公開モデルと内蔵モデルには不要です）"
+        _("設定済み（値は表示しません）")
+        if is_set
+        else _("未設定（公開モデルと内蔵モデルには不要です）")
     )
     return DiagnosisItem("hf_token", "HF_TOKEN", "ok", value)

@@ -15,9 +15,10 @@ from pathlib import Path
 
 from mlx_finetuning import __version__, diagnostics
 from mlx_finetuning.config import TrainConfig
-from mlx_finetuning.demo import SETTINGS, run_demo
+from mlx_finetuning.demo import SETTINGS, run_demo, stage_name
 from mlx_finetuning.doctor import Diagnosis
 from mlx_finetuning.errors import Interrupted, StudioError
+from mlx_finetuning.language import N_, _
 from mlx_finetuning.messages import describe
 from mlx_finetuning.models import BUILT_IN
 from mlx_finetuning.progress import Progress, Step
@@ -32,9 +33,9 @@ MOST_S = 90.0
 LEAST_ACCURACY = 0.9
 """Of the built-in model's answers to what it was taught."""
 LAYOUTS_JA = {
-    "padded": "1例に1行（余白を足す）",
-    "packed": "詰める（GPU向き）",
-    "concatenated": "つなげる（CPU向き）",
+    "padded": N_("1例に1行（余白を足す）"),
+    "packed": N_("詰める（GPU向き）"),
+    "concatenated": N_("つなげる（CPU向き）"),
 }
 
 
@@ -46,7 +47,7 @@ class Finding:
     name: str
     passed: bool
     lines: tuple[str, ...]
-    """Japanese, with the figures."""
+    """For people, with the figures."""
     seconds: float
 
 
@@ -100,7 +101,7 @@ def run(studio: Studio, model: str, progress: Progress) -> SelfTest:
             def numbered(step: Step, number: int = number) -> None:
                 progress(replace(step, stage=f"[{number}/{len(CHECKS)}] {step.stage}"))
 
-            findings.append(_finding(key, name, check, replace(trial, progress=numbered)))
+            findings.append(_finding(key, _(name), check, replace(trial, progress=numbered)))
     return SelfTest(
         diagnosis, BUILT_IN if model == BUILT_IN else Path(folder).name, tuple(findings)
     )
@@ -132,15 +133,21 @@ def journey(trial: Trial) -> Outcome:
     learned = (demo.tuned_accuracy or 0.0) >= LEAST_ACCURACY or trial.model != BUILT_IN
     loss = f"{demo.valid_loss_before:.3f} → {demo.valid_loss_after:.3f}"
     return learned and certificate.passed, [
-        f"教えた質問の正答率 {_share(demo.base_accuracy)} → {_share(demo.tuned_accuracy)}、検証の損失 {loss}",
-        f"llama.cpp の正答率 {percent(demo.q4_k_m_accuracy)}",
+        _("教えた質問の正答率 {base} → {tuned}、検証の損失 {loss}").format(
+            base=_share(demo.base_accuracy), tuned=_share(demo.tuned_accuracy), loss=loss
+        ),
+        _("llama.cpp の正答率 {accuracy}").format(accuracy=percent(demo.q4_k_m_accuracy)),
         *(
-            f"{kind}: 予測の一致 {percent(parity.top1_agreement)}、予測の差 {parity.mean_kl:.1e}"
+            _("{kind}: 予測の一致 {agreement}、予測の差 {difference:.1e}").format(
+                kind=kind, agreement=percent(parity.top1_agreement), difference=parity.mean_kl
+            )
             for kind, parity in demo.parities.items()
             if parity is not None
         ),
-        f"証明: {certificate.verdict}",
-        "、".join(f"{stage} {duration(value)}" for stage, value in demo.seconds.items()),
+        _("証明: {verdict}").format(verdict=certificate.verdict),
+        _("、").join(
+            f"{stage_name(stage)} {duration(value)}" for stage, value in demo.seconds.items()
+        ),
     ]
 
 
@@ -151,12 +158,18 @@ def _share(value: float | None) -> str:
 def layouts(trial: Trial) -> Outcome:
     """Whether every row layout gives the gradient of padded rows, and what each costs."""
     measured = trial.studio.training.try_layouts(trial.train_config()).follow(trial.progress)
-    lines = [f"MLXの装置 {measured.device.upper()}"]
+    lines = [_("MLXの装置 {device}").format(device=measured.device.upper())]
     for one in measured.trials:
-        mark = "（使うもの）" if one.is_chosen else ""
         lines.append(
-            f"{LAYOUTS_JA[one.layout]}{mark}: 1更新 {1000 * one.seconds:.1f} ミリ秒、"
-            f"勾配の差 {one.difference:.1e}{'' if one.agrees else '（違います）'}"
+            _(
+                "{layout}{chosen}: 1更新 {milliseconds:.1f} ミリ秒、勾配の差 {difference:.1e}{wrong}"
+            ).format(
+                layout=_(LAYOUTS_JA[one.layout]),
+                chosen=_("（使うもの）") if one.is_chosen else "",
+                milliseconds=1000 * one.seconds,
+                difference=one.difference,
+                wrong="" if one.agrees else _("（違います）"),
+            )
         )
     return all(one.agrees for one in measured.trials), lines
 
@@ -164,7 +177,7 @@ def layouts(trial: Trial) -> Outcome:
 def chat(trial: Trial) -> Outcome:
     """One question by MLX, whose answer must be the one that was graded."""
     if not trial.run_ids:
-        return False, ["学習できなかったため、話せません。"]
+        return False, [_("学習できなかったため、話せません。")]
     [run_id] = trial.run_ids
     report = trial.studio.evaluation.report(run_id)
     assert report is not None  # the journey made it
@@ -175,9 +188,9 @@ def chat(trial: Trial) -> Outcome:
     took_s = time.monotonic() - began_s
     trial.studio.chat.stop_servers(run_id)
     return answer.text.strip() == asked.tuned.strip(), [
-        f"質問「{asked.question}」",
-        f"答え「{answer.text.strip()}」",
-        f"読み込みから答えの終わりまで {took_s:.1f} 秒",
+        _("質問「{question}」").format(question=asked.question),
+        _("答え「{text}」").format(text=answer.text.strip()),
+        _("読み込みから答えの終わりまで {took_s:.1f} 秒").format(took_s=took_s),
     ]
 
 
@@ -205,22 +218,30 @@ def speed(trial: Trial) -> Outcome:
         ends_s = [one.elapsed_s for one in lines_of_run if one.loss is not None and one.elapsed_s]
         timed = ends_s[min(WARM, len(ends_s) // 2) :]
         if len(timed) < 2:
-            lines.append(f"{engine}: {duration(MOST_S)}では測れませんでした")
+            lines.append(
+                _("{engine}: {limit}では測れませんでした").format(
+                    engine=engine, limit=duration(MOST_S)
+                )
+            )
             continue
         rates[engine] = SETTINGS.batch_size * (len(timed) - 1) / (timed[-1] - timed[0])
         lines.append(
-            f"{engine}: {rates[engine]:.1f} 例/秒（{len(timed) - 1} 回の更新）、メモリー {memory}"
+            _("{engine}: {rate:.1f} 例/秒（{updates} 回の更新）、メモリー {memory}").format(
+                engine=engine, rate=rates[engine], updates=len(timed) - 1, memory=memory
+            )
         )
     if len(rates) == 2:
-        lines.append(f"速さは mlx-lm の {rates['mlx'] / rates['mlx-lm']:.2f} 倍")
+        lines.append(
+            _("速さは mlx-lm の {ratio:.2f} 倍").format(ratio=rates["mlx"] / rates["mlx-lm"])
+        )
     return "mlx" in rates, lines
 
 
 CHECKS: dict[str, tuple[str, Callable[[Trial], Outcome]]] = {
-    "journey": ("学習・評価・書き出し・検証・llama.cpp", journey),
-    "layouts": ("行の並べ方（どれも同じ勾配か、速いのはどれか）", layouts),
-    "chat": ("MLXでの対話", chat),
-    "speed": ("mlx-lm と比べた速さとメモリー", speed),
+    "journey": (N_("学習・評価・書き出し・検証・llama.cpp"), journey),
+    "layouts": (N_("行の並べ方（どれも同じ勾配か、速いのはどれか）"), layouts),
+    "chat": (N_("MLXでの対話"), chat),
+    "speed": (N_("mlx-lm と比べた速さとメモリー"), speed),
 }
 """By key: the name, and what is done. The demo's dataset is made by the first."""
 
@@ -230,19 +251,31 @@ CHECKS: dict[str, tuple[str, Callable[[Trial], Outcome]]] = {
 
 def as_text(test: SelfTest, workspace: Workspace) -> str:
     """The report to hand on."""
-    lines = [f"mlx-finetuning {__version__} 自己診断（doctor --full）", "", "■ この機械"]
+    lines = [
+        _("mlx-finetuning {version} 自己診断（doctor --full）").format(version=__version__),
+        "",
+        _("■ この機械"),
+    ]
     lines += [f"{item.name}: {item.value} [{item.state}]" for item in test.diagnosis.items]
-    lines += ["", f"■ 試したこと（モデル {test.model}、付属のデータ）"]
+    lines += ["", _("■ 試したこと（モデル {model}、付属のデータ）").format(model=test.model)]
     for finding in test.findings:
         mark = "○" if finding.passed else "×"
-        lines += [f"{mark} {finding.name}（{duration(finding.seconds)}）"]
+        lines += [
+            _("{mark} {name}（{took}）").format(
+                mark=mark, name=finding.name, took=duration(finding.seconds)
+            )
+        ]
         lines += [f"    {line}" for line in finding.lines]
     total = duration(sum(finding.seconds for finding in test.findings))
     failed = [finding.name for finding in test.findings if not finding.passed]
-    verdict = f"通らなかったもの: {'、'.join(failed)}" if failed else "全て通りました。"
+    verdict = (
+        _("通らなかったもの: {failed}").format(failed=_("、").join(failed))
+        if failed
+        else _("全て通りました。")
+    )
     lines += [
         "",
-        f"{verdict}（{total}）",
-        "この文には、名前も場所も入っていません。そのまま送れます。",
+        _("{verdict}（{total}）").format(verdict=verdict, total=total),
+        _("この文には、名前も場所も入っていません。そのまま送れます。"),
     ]
     return diagnostics.anonymous("\n".join(lines), workspace)

@@ -18,6 +18,7 @@ from mlx_finetuning.workspace import Workspace
 
 NAME = "mlx-finetuning"
 COMMENT_JA = "自分のデータで言語モデルを学習する画面を、ブラウザーで開きます"
+"""Beside its English: the file holds both, for whoever reads it."""
 _ICON = Path(__file__).parent / "ui" / "icon.svg"
 # What means something between double quotes, and by that must stand behind a backslash.
 _SPECIAL = str.maketrans({character: f"\\{character}" for character in '"`$\\'})

@@ -17,6 +17,7 @@ from dataclasses import dataclass
 from mlx_finetuning.config import TrainConfig
 from mlx_finetuning.experiment_tracker.evaluation.results import Interval
 from mlx_finetuning.experiment_tracker.evaluation.statistics import ratio
+from mlx_finetuning.language import _
 
 RUNGS = (0.25, 0.5)
 """Shares of the updates at which choices are compared before the last runs get all."""
@@ -81,11 +82,17 @@ class Choice:
 
     @property
     def text(self) -> str:
-        """In Japanese, for people."""
-        reworded = f"、言い換え{self.wordings:.0%}" if self.wordings else ""
-        kept = f"、忘れにくくする例 {self.replay}" if self.replay != USUAL_REPLAY else ""
-        counts = f"学習率 {self.learning_rate:g}、ランク {self.rank}、更新 {self.updates:,}回"
-        return f"{counts}{reworded}{kept}"
+        """For people."""
+        parts = [
+            _("学習率 {learning_rate:g}、ランク {rank}、更新 {updates:,}回").format(
+                learning_rate=self.learning_rate, rank=self.rank, updates=self.updates
+            )
+        ]
+        if self.wordings:
+            parts.append(_("言い換え{wordings:.0%}").format(wordings=self.wordings))
+        if self.replay != USUAL_REPLAY:
+            parts.append(_("忘れにくくする例 {replay}").format(replay=self.replay))
+        return _("、").join(parts)
 
 
 @dataclass(frozen=True)

@@ -15,6 +15,7 @@ from pathlib import Path
 
 from mlx_finetuning import files
 from mlx_finetuning.errors import StudioError
+from mlx_finetuning.language import N_, _
 from mlx_finetuning.workspace import Workspace
 
 _HOUR_S = 3600.0
@@ -39,7 +40,7 @@ class Waste:
     key: str
     name: str
     explanation: str
-    """Japanese: what is lost with them."""
+    """For people: what is lost with them."""
     paths: tuple[Path, ...]
     size: int
 
@@ -48,15 +49,15 @@ def disk_usage(workspace: Workspace) -> list[Usage]:
     """The parts of the workspace, whether they exist or not."""
     root = workspace.root
     parts = {
-        "データセット": workspace.datasets,
-        "アップロードしたファイル": workspace.uploads,
-        "実験の記録": workspace.experiments,
-        "ベースモデル": workspace.base_models,
-        "学習したアダプター": root / "models" / "finetuned",
-        "書き出したモデル": root / "models" / "gguf",
-        "元のモデルの答え": workspace.base_grades,
-        "ゴミ箱": workspace.trash,
-        "ログ": workspace.logs,
+        _("データセット"): workspace.datasets,
+        _("アップロードしたファイル"): workspace.uploads,
+        _("実験の記録"): workspace.experiments,
+        _("ベースモデル"): workspace.base_models,
+        _("学習したアダプター"): root / "models" / "finetuned",
+        _("書き出したモデル"): root / "models" / "gguf",
+        _("元のモデルの答え"): workspace.base_grades,
+        _("ゴミ箱"): workspace.trash,
+        _("ログ"): workspace.logs,
     }
     return [Usage(name, path, size_of(path)) for name, path in parts.items()]
 
@@ -67,7 +68,7 @@ def find_waste(workspace: Workspace) -> list[Waste]:
     for key, (name, explanation, find) in _KINDS.items():
         paths = tuple(sorted(find(workspace)))
         if paths:
-            waste.append(Waste(key, name, explanation, paths, sum(map(size_of, paths))))
+            waste.append(Waste(key, _(name), _(explanation), paths, sum(map(size_of, paths))))
     return waste
 
 
@@ -91,7 +92,7 @@ def size_of(path: Path) -> int:
     if path.is_symlink() or not path.is_dir():
         return _file_size(path)
     return sum(
-        _file_size(Path(folder, name)) for folder, _, names in os.walk(path) for name in names
+        _file_size(Path(folder, name)) for folder, __, names in os.walk(path) for name in names
     )
 
 
@@ -137,37 +138,39 @@ def _unused_uploads(workspace: Workspace) -> Iterator[Path]:
 
 _KINDS: dict[str, tuple[str, str, Callable[[Workspace], Iterator[Path]]]] = {
     "trash": (
-        "ゴミ箱の実験",
-        "削除した実験の、記録・学習したアダプター・書き出したモデルです。",
+        N_("ゴミ箱の実験"),
+        N_("削除した実験の、記録・学習したアダプター・書き出したモデルです。"),
         lambda workspace: (
             path for path in workspace.trash.glob("*/") if path != workspace.deleted_datasets
         ),
     ),
     "deleted_datasets": (
-        "ゴミ箱のデータセット",
-        "削除したデータセットです。元のファイルはそのままです。",
+        N_("ゴミ箱のデータセット"),
+        N_("削除したデータセットです。元のファイルはそのままです。"),
         lambda workspace: iter(workspace.deleted_datasets.glob("*/")),
     ),
     "checkpoints": (
-        "完了した学習の途中保存",
-        "学習の結果（アダプター）は残ります。途中からやり直すことはできなくなります。",
+        N_("完了した学習の途中保存"),
+        N_("学習の結果（アダプター）は残ります。途中からやり直すことはできなくなります。"),
         _checkpoints,
     ),
     "uploads": (
-        "使っていないアップロード",
-        "どのデータセットにも使われていない、1日以上前のファイルです。手元の元のファイルはそのままです。",
+        N_("使っていないアップロード"),
+        N_(
+            "どのデータセットにも使われていない、1日以上前のファイルです。手元の元のファイルはそのままです。"
+        ),
         _unused_uploads,
     ),
     "downloads": (
-        "途中で止まったダウンロード",
-        "1日以上進んでいないものです。もう一度ダウンロードすると、最初からになります。",
+        N_("途中で止まったダウンロード"),
+        N_("1日以上進んでいないものです。もう一度ダウンロードすると、最初からになります。"),
         lambda workspace: (
             path for path in workspace.base_models.glob(".download-*") if _is_older(path, _DAY_S)
         ),
     ),
     "jobs": (
-        "終わった確認作業の記録",
-        "1日以上前の、トークンの確認やダウンロードなどの記録です。",
+        N_("終わった確認作業の記録"),
+        N_("1日以上前の、トークンの確認やダウンロードなどの記録です。"),
         lambda workspace: (  # without a run: previews and builds, of which only the record is left
             folder
             for folder in workspace.jobs.glob("*")
@@ -175,13 +178,13 @@ _KINDS: dict[str, tuple[str, str, Callable[[Workspace], Iterator[Path]]]] = {
         ),
     ),
     "base_grades": (
-        "元のモデルの答え",
-        "学習の成果を調べたときの記録です。次に調べるとき、元のモデルにもう一度質問します。",
+        N_("元のモデルの答え"),
+        N_("学習の成果を調べたときの記録です。次に調べるとき、元のモデルにもう一度質問します。"),
         lambda workspace: iter(workspace.base_grades.glob("*.json")),
     ),
     "temporaries": (
-        "書きかけのファイル",
-        "強制終了などで残った、使われないファイルです。",
+        N_("書きかけのファイル"),
+        N_("強制終了などで残った、使われないファイルです。"),
         lambda workspace: (  # of killed processes; a living writer's are younger than an hour
             path
             for folder in (workspace.datasets, workspace.experiments, workspace.root / "models")

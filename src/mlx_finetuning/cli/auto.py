@@ -13,7 +13,7 @@ from mlx_finetuning.cli.data import GOAL, MAPPING
 from mlx_finetuning.cli.session import CommandResult, Session, command
 from mlx_finetuning.cli.tune import MODEL
 from mlx_finetuning.config import QUANTIZATIONS, ExportConfig, PrepareConfig, TrainConfig, as_dict
-from mlx_finetuning.jobs.results import JOURNEY_JA, Journey
+from mlx_finetuning.jobs.results import Journey, journey_stage
 from mlx_finetuning.language import _
 from mlx_finetuning.presets import PRESETS
 from mlx_finetuning.studio.tuning import KIND
@@ -161,7 +161,7 @@ def _shown(session: Session, journey: Journey) -> str:
                 *((f"GGUF {quant}", path) for quant, path in journey.gguf.items()),
                 (_("報告書"), session.studio.workspace.run(run_id).report_html),
                 *(
-                    (JOURNEY_JA[kind], text.duration(took))
+                    (journey_stage(kind), text.duration(took))
                     for kind, took in journey.seconds.items()
                 ),
                 (_("話す"), f"mlx-finetuning chat {run_id} --engine gguf"),

@@ -9,17 +9,9 @@ import click
 from mlx_finetuning import config
 from mlx_finetuning.cli import text
 from mlx_finetuning.cli.session import CommandResult, Session, command
-from mlx_finetuning.jobs.results import JOURNEY_JA
 
 if TYPE_CHECKING:
     from mlx_finetuning.demo import Demonstration
-
-STAGES = {
-    "prepare": "データの用意",
-    **JOURNEY_JA,
-    "ask": "llama.cpp での確認",
-    "total": "合計",
-}
 
 
 @command()
@@ -45,6 +37,8 @@ def demo(session: Session, model: str, assignments: tuple[str, ...]) -> CommandR
 
 
 def _shown(result: Demonstration) -> str:
+    from mlx_finetuning.demo import stage_name
+
     files = [
         (quant, text.percent(parity.top1_agreement), f"{parity.mean_kl:.2e}")
         for quant, parity in result.parities.items()
@@ -82,7 +76,7 @@ def _shown(result: Demonstration) -> str:
         "",
         "■ かかった時間",
         text.pairs(
-            (STAGES[stage], text.duration(value)) for stage, value in result.seconds.items()
+            (stage_name(stage), text.duration(value)) for stage, value in result.seconds.items()
         ),
         "",
         text.pairs(

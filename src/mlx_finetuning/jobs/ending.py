@@ -6,6 +6,7 @@ import math
 from dataclasses import dataclass
 
 from mlx_finetuning.jobs.results import TrainResult
+from mlx_finetuning.language import _
 
 CLEARLY_WORSE = 0.05
 """Share by which the last validation loss must be over the best one to be worth a word."""
@@ -18,7 +19,7 @@ class Ending:
     state: str = "whole"
     """`whole`, `diverged`, `stopped_early` or `best_before_last`."""
     text: str = ""
-    """In Japanese; empty for a run that came to its end as it should."""
+    """For people; empty for a run that came to its end as it should."""
 
 
 WHOLE = Ending()
@@ -32,17 +33,16 @@ def ending(result: TrainResult) -> Ending:
     if first is not None and last is not None and trained is not None:
         is_lost = is_lost or min(last, trained) > first
     if is_lost:
-        return Ending("diverged", "学習は発散しました。損失が、始めより大きくなっています。")
+        return Ending("diverged", _("学習は発散しました。損失が、始めより大きくなっています。"))
     if result.stopped_early:
-        text = (
-            f"検証の損失が下がらなくなったため、更新{result.updates:,}回で早めに終わりました"
-            f"（最良は{result.best_update or 0:,}回のとき）。"
-        )
+        text = _(
+            "検証の損失が下がらなくなったため、更新{updates:,}回で早めに終わりました（最良は{best_update:,}回のとき）。"
+        ).format(updates=result.updates, best_update=result.best_update or 0)
         return Ending("stopped_early", text)
     if best is not None and last is not None and last > (1 + CLEARLY_WORSE) * best:
-        text = (
-            f"検証の損失が最も小さかったのは、更新{result.best_update or 0:,}回のときです"
-            f"（{best:.3f}、最後の{result.updates:,}回では{last:.3f}）。調べるのは、最後のモデルです。"
-        )
+        text = _(
+            "検証の損失が最も小さかったのは、更新{best_update:,}回のときです（{best:.3f}、最後の{updates:,}回では{last:.3f}）。"
+            "調べるのは、最後のモデルです。"
+        ).format(best_update=result.best_update or 0, best=best, updates=result.updates, last=last)
         return Ending("best_before_last", text)
     return WHOLE

@@ -28,6 +28,7 @@ from mlx_finetuning.errors import Interrupted, JobInterrupted, RecordDamaged, St
 from mlx_finetuning.files import JsonObject, Record
 from mlx_finetuning.jobs import status
 from mlx_finetuning.jobs.status import JobState, JobStatus
+from mlx_finetuning.language import _
 from mlx_finetuning.progress import Progress, Step
 from mlx_finetuning.utils import mac
 from mlx_finetuning.workspace import JobPaths
@@ -66,7 +67,7 @@ AddFiles = Callable[[Path], None]
 """Writes what belongs in a job's folder beside the job's own records."""
 
 
-def launch(paths: JobPaths, job: Job, add_files: AddFiles = lambda _: None) -> None:
+def launch(paths: JobPaths, job: Job, add_files: AddFiles = lambda __: None) -> None:
     """Create the job's folder and start its worker, which queues for the device.
 
     Raises DiskFull; then nothing is left.
@@ -79,7 +80,7 @@ def launch(paths: JobPaths, job: Job, add_files: AddFiles = lambda _: None) -> N
         lock.release()
 
 
-def create(paths: JobPaths, job: Job, add_files: AddFiles = lambda _: None) -> files.FileLock:
+def create(paths: JobPaths, job: Job, add_files: AddFiles = lambda __: None) -> files.FileLock:
     """Create the job's folder; returns its lock, held. Raises DiskFull; then nothing is left."""
     files.make_folder(paths.folder.parent)
     prefix = files.TEMPORARY_PREFIX
@@ -240,7 +241,7 @@ def follow(
     except (KeyboardInterrupt, Interrupted) as error:
         if stops and status.read(paths).is_living:
             request_stop(paths)
-            _until_end(paths, lambda _: None)
+            _until_end(paths, lambda __: None)
         raise Interrupted() from error
 
 
@@ -261,7 +262,7 @@ def as_step(current: JobStatus) -> Step:
     """The job's state as a listener of its progress hears it."""
     stage = current.stage or current.state.label_ja
     if current.state in (JobState.STOPPING, JobState.STALLED):
-        stage = f"{stage}（{current.state.label_ja}）"
+        stage = _("{stage}（{label}）").format(stage=stage, label=current.state.label_ja)
     return Step(stage, current.done, current.total, current.detail, current.remaining_s)
 
 

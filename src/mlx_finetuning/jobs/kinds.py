@@ -4,13 +4,15 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
+from mlx_finetuning.language import N_, _
+
 
 @dataclass(frozen=True)
 class JobKind:
     """Its settings and its result are dataclasses that its task and who starts it know."""
 
-    name_ja: str
-    """What people call it."""
+    called: str
+    """What people call it, in Japanese."""
     has_task: bool = True
     """Whether a module of `tasks` does it."""
     needs_device: bool = True
@@ -20,40 +22,52 @@ class JobKind:
     is_told: bool = True
     """Not those that whoever asked for them is waiting for, or that do not end by themselves."""
 
+    @property
+    def name_ja(self) -> str:
+        """What people call it."""
+        return _(self.called, "job")
+
 
 KINDS = {
-    "train": JobKind("学習"),
-    "merge": JobKind("アダプターの合成"),
-    "import_adapter": JobKind("アダプターの取り込み"),
-    "evaluate": JobKind("成果の確認", needs_rows=True),
-    "export": JobKind("書き出し"),
-    "advise": JobKind("おすすめの測定", has_task=False),  # an export of which nothing is kept
-    "verify": JobKind("検証"),
-    "certify": JobKind("学習の証明"),
-    "auto": JobKind("おまかせ", needs_device=False, needs_rows=True),
-    "tune": JobKind("設定を探す"),
-    "batch_test": JobKind("まとめて試す", needs_rows=True),
-    "deploy": JobKind("Ollamaへの登録"),
-    "share": JobKind("モデルの受け渡し", needs_device=False),
-    "read_documents": JobKind("文書を読む", needs_device=False),
-    "generate": JobKind("質問と回答を作る"),
-    "reword": JobKind("言い換えの生成"),
-    "refuse": JobKind("データにない質問の生成"),
-    "serve_model": JobKind("対話用のモデル", needs_device=False, is_told=False),
-    "dry_run": JobKind("見積もり", is_told=False),
-    "layouts": JobKind("行の並べ方の測定", is_told=False),
-    "preview": JobKind("トークンの確認", needs_device=False, is_told=False),
-    "download_model": JobKind("ダウンロード", needs_device=False),
-    "build_model": JobKind("モデルの作成", has_task=False),  # older workspaces have some
+    "train": JobKind(N_("学習", "job")),
+    "merge": JobKind(N_("アダプターの合成", "job")),
+    "import_adapter": JobKind(N_("アダプターの取り込み", "job")),
+    "evaluate": JobKind(N_("成果の確認", "job"), needs_rows=True),
+    "export": JobKind(N_("書き出し", "job")),
+    "advise": JobKind(
+        N_("おすすめの測定", "job"), has_task=False
+    ),  # an export of which nothing is kept
+    "verify": JobKind(N_("検証", "job")),
+    "certify": JobKind(N_("学習の証明", "job")),
+    "auto": JobKind(N_("おまかせ", "job"), needs_device=False, needs_rows=True),
+    "tune": JobKind(N_("設定を探す", "job")),
+    "batch_test": JobKind(N_("まとめて試す", "job"), needs_rows=True),
+    "deploy": JobKind(N_("Ollamaへの登録", "job")),
+    "share": JobKind(N_("モデルの受け渡し", "job"), needs_device=False),
+    "read_documents": JobKind(N_("文書を読む", "job"), needs_device=False),
+    "generate": JobKind(N_("質問と回答を作る", "job")),
+    "reword": JobKind(N_("言い換えの生成", "job")),
+    "refuse": JobKind(N_("データにない質問の生成", "job")),
+    "serve_model": JobKind(N_("対話用のモデル", "job"), needs_device=False, is_told=False),
+    "dry_run": JobKind(N_("見積もり", "job"), is_told=False),
+    "layouts": JobKind(N_("行の並べ方の測定", "job"), is_told=False),
+    "preview": JobKind(N_("トークンの確認", "job"), needs_device=False, is_told=False),
+    "download_model": JobKind(N_("ダウンロード", "job"), needs_device=False),
+    "build_model": JobKind(N_("モデルの作成", "job"), has_task=False),  # older workspaces have some
 }
 ENDINGS_JA = {
-    "done": "が終わりました",
-    "failed": "が失敗しました",
-    "interrupted": "が途切れました",
+    "done": N_("{name}が終わりました"),
+    "failed": N_("{name}が失敗しました"),
+    "interrupted": N_("{name}が途切れました"),
 }
-"""By state, what is said behind a kind's name. A job that was stopped on request is not told of."""
+"""By state, what is said of a job. One that was stopped on request is not told of."""
 
 
 def of(kind: str) -> JobKind:
     """A kind by its name; one that another version knows is just work."""
-    return KINDS.get(kind, JobKind("作業", has_task=False))
+    return KINDS.get(kind, JobKind(N_("作業", "job"), has_task=False))
+
+
+def told(kind: str, state: str) -> str:
+    """What is said when a job of this kind ended in this state, one of `ENDINGS_JA`."""
+    return _(ENDINGS_JA[state]).format(name=of(kind).name_ja)

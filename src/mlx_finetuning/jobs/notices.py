@@ -53,7 +53,7 @@ def tell_end(workspace: Workspace, paths: JobPaths) -> None:
         if job.run_id:
             run = runs.show(workspace, job.run_id)
             text = run.title
-        tell(f"{kinds.of(job.kind).name_ja}{ENDINGS_JA[state]}", text)
+        tell(kinds.told(job.kind, state), text)
 
 
 def tell(title: str, text: str) -> None:

@@ -20,6 +20,7 @@ from mlx_finetuning.errors import Interrupted, StudioError
 from mlx_finetuning.jobs import jobs, status
 from mlx_finetuning.jobs.status import JobState
 from mlx_finetuning.jobs.watchdog import Watchdog
+from mlx_finetuning.language import _
 from mlx_finetuning.progress import Step
 from mlx_finetuning.utils.time_left import TimeLeft
 from mlx_finetuning.workspace import JobPaths
@@ -49,12 +50,14 @@ class Reporter:
         """To be called between two looks at the queue. Raises Interrupted."""
         self._raise_if_stopped()
         if not self._status.detail:
-            self._change(stage="順番待ち", detail="ほかの作業が終わるのを待っています")
+            self._change(
+                stage=JobState.QUEUED.label_ja, detail=_("ほかの作業が終わるのを待っています")
+            )
 
     def start(self) -> None:
         """The job has the device."""
         self._started_s = time.monotonic()
-        first = Step("準備", 0, 0)
+        first = Step(_("準備"), 0, 0)
         due_s = self._watchdog.after(first)
         running = {"state": JobState.RUNNING, "started_at": jobs.now(), "due_s": due_s}
         self._change(**running, stage=first.stage, detail="")

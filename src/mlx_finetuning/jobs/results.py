@@ -9,6 +9,8 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 
+from mlx_finetuning.language import N_, _
+
 
 @dataclass(frozen=True)
 class Check:
@@ -146,12 +148,17 @@ class ServerEnded:
 
 
 JOURNEY_JA = {
-    "train": "学習",
-    "evaluate": "確かめる",
-    "export": "軽くする",
-    "certify": "同じか比べる",
+    "train": N_("学習", "stage"),
+    "evaluate": N_("確かめる", "stage"),
+    "export": N_("軽くする", "stage"),
+    "certify": N_("同じか比べる", "stage"),
 }
-"""The jobs of a journey, in the order of the work, with their names for people."""
+"""The jobs of a journey, in the order of the work, with their names for people (`journey_stage`)."""
+
+
+def journey_stage(kind: str) -> str:
+    """What people call this job of a journey."""
+    return _(JOURNEY_JA[kind], "stage")
 
 
 @dataclass(frozen=True)

@@ -34,6 +34,7 @@ from mlx_finetuning.jobs.jobs import Job
 from mlx_finetuning.jobs.logs import MetricsLine
 from mlx_finetuning.jobs.results import Deployment
 from mlx_finetuning.jobs.status import JobState, JobStatus
+from mlx_finetuning.language import _
 from mlx_finetuning.utils import fingerprint
 from mlx_finetuning.workspace import DatasetPaths, JobPaths, RunPaths, Workspace
 
@@ -100,7 +101,7 @@ class Run:
     def state_ja(self) -> str:
         """The shown state for people; simulations say that they are."""
         label = self.shown_state.label_ja
-        return f"{label}（シミュレーション）" if self.simulated else label
+        return _("{label}（シミュレーション）").format(label=label) if self.simulated else label
 
 
 @dataclass(frozen=True)

@@ -14,6 +14,7 @@ from typing import Any, Self
 
 from mlx_finetuning import files
 from mlx_finetuning.errors import RecordDamaged
+from mlx_finetuning.language import N_, _
 from mlx_finetuning.workspace import JobPaths
 
 STALLED_AFTER_S = 60.0
@@ -22,26 +23,32 @@ STALLED_AFTER_S = 60.0
 class JobState(StrEnum):
     """What a job is doing, or what became of it."""
 
-    label_ja: str
+    called: str
+    """What people call it, in Japanese."""
 
-    def __new__(cls, value: str, label_ja: str = "") -> Self:
+    def __new__(cls, value: str, called: str = "") -> Self:
         member = str.__new__(cls, value)
         member._value_ = value
-        member.label_ja = label_ja
+        member.called = called
         return member
 
-    QUEUED = "queued", "順番待ち"
-    RUNNING = "running", "実行中"
-    STOPPING = "stopping", "停止処理中"
-    DONE = "done", "完了"
-    FAILED = "failed", "失敗"
-    CANCELLED = "cancelled", "停止"
+    @property
+    def label_ja(self) -> str:
+        """What people call it."""
+        return _(self.called, "state")
+
+    QUEUED = "queued", N_("順番待ち", "state")
+    RUNNING = "running", N_("実行中", "state")
+    STOPPING = "stopping", N_("停止処理中", "state")
+    DONE = "done", N_("完了", "state")
+    FAILED = "failed", N_("失敗", "state")
+    CANCELLED = "cancelled", N_("停止", "state")
     # The following are derived, and never on disk.
-    PAUSED = "paused", "一時停止"
-    INTERRUPTED = "interrupted", "中断"
-    STALLED = "stalled", "応答なし"
-    DAMAGED = "damaged", "破損"
-    NEWER = "newer", "新しい版の記録"
+    PAUSED = "paused", N_("一時停止", "state")
+    INTERRUPTED = "interrupted", N_("中断", "state")
+    STALLED = "stalled", N_("応答なし", "state")
+    DAMAGED = "damaged", N_("破損", "state")
+    NEWER = "newer", N_("新しい版の記録", "state")
 
 
 ON_DISK = (

@@ -15,7 +15,7 @@ from mlx_finetuning.config import CertifyConfig, EvaluateConfig, ExportConfig
 from mlx_finetuning.errors import StudioError
 from mlx_finetuning.jobs import jobs, runs, status
 from mlx_finetuning.jobs.context import TaskContext
-from mlx_finetuning.jobs.results import JOURNEY_JA, Journey
+from mlx_finetuning.jobs.results import JOURNEY_JA, Journey, journey_stage
 from mlx_finetuning.jobs.status import JobState
 from mlx_finetuning.progress import Step
 from mlx_finetuning.quantizer.verify.results import Exported
@@ -36,7 +36,7 @@ class _Stage:
     def title(self) -> str:
         """`2/4 確かめる`."""
         number = list(JOURNEY_JA).index(self.kind) + 1
-        return f"{number}/{len(JOURNEY_JA)} {JOURNEY_JA[self.kind]}"
+        return f"{number}/{len(JOURNEY_JA)} {journey_stage(self.kind)}"
 
 
 def run(context: TaskContext) -> Journey:

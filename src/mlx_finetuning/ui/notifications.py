@@ -15,7 +15,6 @@ import streamlit as st
 
 from mlx_finetuning.errors import StudioError
 from mlx_finetuning.jobs import kinds
-from mlx_finetuning.jobs.kinds import ENDINGS_JA
 from mlx_finetuning.jobs.queue import LivingJob
 from mlx_finetuning.ui.components.jobs import share_done
 from mlx_finetuning.ui.components.text import plain
@@ -93,7 +92,7 @@ def _tell(job: LivingJob, page: str) -> None:
             kind = job.kind
             if kind == "export" and app.jobs.settings(job.run_id, name).get("advise"):
                 kind = "advise"
-            text = f"{kinds.of(kind).name_ja}{ENDINGS_JA[status.state]}"
+            text = kinds.told(kind, status.state)
             st.toast(f"**{text}**　{plain(subject)}", icon=ending.icon, duration="long")
             st.session_state[TOLD] = (page, f"{ending.mark} {text}")
             if app.preferences.notifies():
