@@ -58,9 +58,11 @@ def marked() -> Iterator[Text]:
             yield from _of_code(node)
     for path in sorted((PACKAGE / "assets").glob("*.j2")):
         tree = Environment().parse(path.read_text(encoding="utf-8"))
-        for _line, mark, text in extract_from_ast(tree, MARKS):
-            if isinstance(text, str):
-                yield Text(text, is_counted=mark == "n_")
+        for _line, mark, given in extract_from_ast(tree, MARKS):
+            text, *rest = given if isinstance(given, tuple) else (given,)
+            if text:
+                is_counted = mark == "n_"  # the rest is the number, else a context or nothing
+                yield Text(text, *([] if is_counted else rest), is_counted=is_counted)
 
 
 def _of_code(node: ast.AST) -> Iterator[Text]:

@@ -28,6 +28,7 @@ from mlx_finetuning.jobs import runs
 from mlx_finetuning.jobs.context import TaskContext
 from mlx_finetuning.jobs.results import Certificate, Shared
 from mlx_finetuning.jobs.runs import Run
+from mlx_finetuning.language import _
 from mlx_finetuning.messages import describe
 from mlx_finetuning.mlx_trainer.model.load import load
 from mlx_finetuning.models import hub
@@ -61,7 +62,7 @@ def run(context: TaskContext) -> Shared:
     """
     run = runs.require_trained(context.workspace, context.run_id)
     repository, out = context.config["repository"], context.config["out"]
-    context.progress(Step(sharing.STAGE, 0, 0))
+    context.progress(Step(_(sharing.STAGE), 0, 0))
     with tempfile.TemporaryDirectory(dir=context.paths.folder) as scratch:
         gathered = _gather(context, run, Path(scratch))
         size = sum(file.size for file in gathered.files)
@@ -91,11 +92,13 @@ def _gather(context: TaskContext, run: Run, scratch: Path) -> Gathered:
         shared += [SharedFile(f"peft/{name}", scratch / name) for name in peft]
         has_peft = True
     except (AdapterMustBeFused, ExpertsNotInPeft) as error:
-        notes.append(f"peft の形のアダプターは入れません。{describe(error).what}")
+        notes.append(
+            _("peft の形のアダプターは入れません。{what}").format(what=describe(error).what)
+        )
         has_peft = False
     ggufs = _current_ggufs(context, adapter)
     if not ggufs:
-        notes.append("GGUFファイルは入れません。確かめて書き出したものが、まだありません。")
+        notes.append(_("GGUFファイルは入れません。確かめて書き出したものが、まだありません。"))
     shared += [SharedFile(f"gguf/{model.path.name}", model.path) for model in ggufs]
     shared += (modelfile := _modelfile(context, run, folder, ggufs))
     if licence := deploy.licence_of(run.model, folder):

@@ -11,6 +11,8 @@ import unicodedata
 from collections.abc import Callable
 from typing import NamedTuple
 
+from mlx_finetuning.language import N_
+
 # Full-width digits and the many dashes, one sign for one, so that positions stay.
 _PLAIN = str.maketrans("０１２３４５６７８９＠．－−‐‑–ー（）　＋", "0123456789@.------() +")
 
@@ -26,12 +28,13 @@ class PersonalData(NamedTuple):
 
 
 KINDS_JA = {
-    "mail": "メールアドレス",
-    "card": "クレジットカード番号",
-    "my_number": "マイナンバー",
-    "phone": "電話番号",
-    "postal_code": "郵便番号",
+    "mail": N_("メールアドレス"),
+    "card": N_("クレジットカード番号"),
+    "my_number": N_("マイナンバー"),
+    "phone": N_("電話番号"),
+    "postal_code": N_("郵便番号"),
 }
+"""As they are written into masked data; shown with `_`."""
 
 
 def is_luhn_valid(digits: str) -> bool:

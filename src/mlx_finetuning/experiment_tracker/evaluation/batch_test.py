@@ -7,10 +7,11 @@ from dataclasses import dataclass, replace
 
 from mlx_finetuning.experiment_tracker.evaluation.results import MARK_OF, MARKS_JA
 from mlx_finetuning.experiment_tracker.evaluation.rightness import RIGHT, by_person
+from mlx_finetuning.language import N_, _
 
 MEANINGS_JA = {
     **{rightness: MARKS_JA[mark] for rightness, mark in MARK_OF.items()},
-    "empty": "何も答えない",
+    "empty": N_("何も答えない"),
 }
 
 
@@ -34,10 +35,10 @@ class BatchAnswer:
 
     @property
     def taught_ja(self) -> str:
-        """Whether the row was trained on, in Japanese."""
+        """Whether the row was trained on, for people."""
         if self.split == "train":
-            return "教えた"
-        return "教えていない（別の聞き方）" if self.is_reworded else "教えていない"
+            return _("教えた")
+        return _("教えていない（別の聞き方）") if self.is_reworded else _("教えていない")
 
     @property
     def is_right(self) -> bool:
@@ -67,15 +68,20 @@ class BatchTest:
         """「37問中29問に正解（教えた29問中25問、教えていない8問中4問）。ほかに要確認が2問」."""
         untaught, untaught_right = self.asked - self.taught, self.right - self.taught_right
         parts = [
-            f"{name}{asked}問中{right}問"
+            _("{name}{asked}問中{right}問").format(name=name, asked=asked, right=right)
             for name, asked, right in (
-                ("教えた", self.taught, self.taught_right),
-                ("教えていない", untaught, untaught_right),
+                (_("教えた", "within"), self.taught, self.taught_right),
+                (_("教えていない", "within"), untaught, untaught_right),
             )
             if asked
         ]
-        unsure = f"。ほかに要確認が{self.unsure}問" if self.unsure else ""
-        return f"{self.asked}問中{self.right}問に正解（{'、'.join(parts)}）{unsure}"
+        told = (
+            _("{asked}問中{right}問に正解（{parts}）。ほかに要確認が{unsure}問")
+            if self.unsure
+            else _("{asked}問中{right}問に正解（{parts}）")
+        )
+        parts_told = _("、").join(parts)
+        return told.format(asked=self.asked, right=self.right, parts=parts_told, unsure=self.unsure)
 
 
 def counted(answers: Iterable[BatchAnswer]) -> BatchTest:
@@ -84,8 +90,8 @@ def counted(answers: Iterable[BatchAnswer]) -> BatchTest:
     told = [(answer.split == "train", answer.is_right) for answer in answers]
     return BatchTest(
         asked=len(told),
-        right=sum(is_right for _, is_right in told),
-        taught=sum(is_taught for is_taught, _ in told),
+        right=sum(is_right for __, is_right in told),
+        taught=sum(is_taught for is_taught, __ in told),
         taught_right=sum(is_taught and is_right for is_taught, is_right in told),
         unsure=sum(answer.rightness == "unsure" for answer in answers),
     )

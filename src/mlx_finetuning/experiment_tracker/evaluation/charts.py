@@ -7,6 +7,7 @@ from collections.abc import Sequence
 from html import escape
 
 from mlx_finetuning.experiment_tracker.evaluation.results import Curve
+from mlx_finetuning.language import _
 
 WIDTH, HEIGHT = 640, 240
 LEFT, RIGHT, TOP, BOTTOM = 48, 12, 12, 34
@@ -20,10 +21,10 @@ def curves(series: Sequence[tuple[str, Curve]], x_label: str, y_label: str) -> s
         (kind, [(x, y) for x, y in points if y is not None and math.isfinite(y)])
         for kind, points in series
     ]
-    finite = [point for _, points in lines for point in points]
+    finite = [point for __, points in lines for point in points]
     if len(finite) < 2:
         return ""
-    xs, ys = _axis([x for x, _ in finite]), _axis([y for _, y in finite])
+    xs, ys = _axis([x for x, __ in finite]), _axis([y for __, y in finite])
 
     def to_pixels(x: float, y: float) -> tuple[float, float]:
         across = (x - xs[0]) / (xs[-1] - xs[0])
@@ -52,7 +53,7 @@ def curves(series: Sequence[tuple[str, Curve]], x_label: str, y_label: str) -> s
                 f'<circle class="{kind}" cx="{x:.1f}" cy="{y:.1f}" r="3"/>' for x, y in pixels
             ]
     parts.append(_text("axis", WIDTH - RIGHT, HEIGHT - 4, x_label, "end"))
-    return _svg(WIDTH, HEIGHT, f"{y_label}の推移", "".join(parts))
+    return _svg(WIDTH, HEIGHT, _("{y_label}の推移").format(y_label=y_label), "".join(parts))
 
 
 def _axis(values: Sequence[float]) -> list[float]:
@@ -73,7 +74,7 @@ def intervals(rows: Sequence[tuple[str, str, float, float, float]]) -> str:
         return ""
     label, line = 190, 30
     height = line * len(rows) + 24
-    marks = _axis([0.0, *(end for *_, low, high in rows for end in (low, high))])
+    marks = _axis([0.0, *(end for *__, low, high in rows for end in (low, high))])
     scale = (WIDTH - label - 70) / (marks[-1] - marks[0])
     parts = []
     for mark in marks:
@@ -89,7 +90,7 @@ def intervals(rows: Sequence[tuple[str, str, float, float, float]]) -> str:
         )
         parts.append(f'<circle class="{kind}" cx="{middle:.1f}" cy="{y}" r="5"/>')
         parts.append(_text("value", right + 8, y + 4, f"{value:.3f}"))
-    return _svg(WIDTH, height, "損失と95%信頼区間", "".join(parts))
+    return _svg(WIDTH, height, _("損失と95%信頼区間"), "".join(parts))
 
 
 def bars(rows: Sequence[tuple[str, float, str]], title: str) -> str:
@@ -98,7 +99,7 @@ def bars(rows: Sequence[tuple[str, float, str]], title: str) -> str:
         return ""
     label, line = 120, 24
     height = line * len(rows) + 8
-    largest = max(value for _, value, _ in rows) or 1.0
+    largest = max(value for __, value, __ in rows) or 1.0
     parts = []
     for at, (name, value, shown) in enumerate(rows):
         y = 4 + at * line

@@ -13,9 +13,17 @@ import re
 from dataclasses import dataclass
 
 from mlx_finetuning.files import ASSETS
+from mlx_finetuning.language import N_
 from mlx_finetuning.tokenization.rows import Row
 from mlx_finetuning.utils.japanese_utils import comparison_key
 
+KINDS_JA = (
+    *(N_("知識"), N_("言葉"), N_("数と曜日"), N_("一覧"), N_("分類"), N_("抜き出す"), N_("復唱")),
+    *(N_("資料を読む"), N_("文章の続き")),
+    *(N_("知識（英語）"), N_("言葉（英語）"), N_("数（英語）"), N_("復唱（英語）")),
+    N_("資料を読む（英語）"),
+)
+"""What the files' kinds of questions are; shown with `_`."""
 OTHER_LANGUAGES = ("en",)
 """Of which there is a set beside the Japanese one."""
 
@@ -25,7 +33,7 @@ class GeneralQuestion:
     """One question that any model can be asked."""
 
     kind: str
-    """In Japanese: 「知識」「資料を読む」."""
+    """One of `KINDS_JA`."""
     question: str
     answer: str
     key: str

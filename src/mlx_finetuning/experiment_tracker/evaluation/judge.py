@@ -20,7 +20,6 @@ from mlx_finetuning.experiment_tracker.evaluation.comparison import (
 from mlx_finetuning.experiment_tracker.evaluation.measured import Findings, Origin
 from mlx_finetuning.experiment_tracker.evaluation.refusals import is_refusal
 from mlx_finetuning.experiment_tracker.evaluation.results import (
-    SPLITS_JA,
     Forgetting,
     GeneralKind,
     Memorising,
@@ -30,6 +29,7 @@ from mlx_finetuning.experiment_tracker.evaluation.results import (
     Tally,
     Thinking,
     Verdict,
+    rows_of,
 )
 from mlx_finetuning.experiment_tracker.evaluation.rightness import (
     RIGHT,
@@ -39,14 +39,15 @@ from mlx_finetuning.experiment_tracker.evaluation.rightness import (
 )
 from mlx_finetuning.experiment_tracker.evaluation.statistics import ratio, share
 from mlx_finetuning.experiment_tracker.evaluation.verdict import Learning, Link
+from mlx_finetuning.language import N_, _
 from mlx_finetuning.tokenization.reasoning import answer_of
 from mlx_finetuning.utils.japanese_utils import contains, exact_match
 from mlx_finetuning.utils.validators import KINDS_JA, personal_data
 
 HELD_OUT_JA = {
-    "paraphrase": "別の聞き方",
-    "reworded": "機械的に作った言い換え",
-    "new": "教えていない質問",
+    "paraphrase": N_("別の聞き方"),
+    "reworded": N_("機械的に作った言い換え"),
+    "new": N_("教えていない質問"),
 }
 """Held-out questions, by how near they are to what was trained; for a FAQ the first that there are."""
 NEARNESS = {"style": "chrf", "rewrite": "rouge_l"}
@@ -84,7 +85,7 @@ def _by_loss(origin: Origin, findings: Findings, split: str, seed: int) -> Learn
         return None
     trained = findings.splits.get("train")
     return Learning(
-        name=SPLITS_JA[split],
+        name=rows_of(split),
         before=base.value,
         after=tuned.value,
         change=change,
@@ -101,14 +102,19 @@ def _by_preference(origin: Origin, findings: Findings, split: str, seed: int) ->
     if judged is None:
         return None
     others = [
-        f"よい答えのほうが出やすい組: {judged.base_accuracy:.0%} → {judged.tuned_accuracy:.0%}"
-        f"（差が広がった組は{judged.widened:.0%}）"
+        _(
+            "よい答えのほうが出やすい組: {base_accuracy:.0%} → {tuned_accuracy:.0%}（差が広がった組は{widened:.0%}）"
+        ).format(
+            base_accuracy=judged.base_accuracy,
+            tuned_accuracy=judged.tuned_accuracy,
+            widened=judged.widened,
+        )
     ]
     rise = comparison.loss_change(findings.splits[split], seed)
     if rise is not None:
-        others.append(f"よい答えそのものの損失の変化: {rise.value:+.3f}")
+        others.append(_("よい答えそのものの損失の変化: {value:+.3f}").format(value=rise.value))
     return Learning(
-        name=SPLITS_JA[split],
+        name=rows_of(split),
         before=judged.base_margin,
         after=judged.tuned_margin,
         change=judged.change,
@@ -238,7 +244,7 @@ def _found(answer: str, exchange: Exchange, findings: Findings) -> Rightness:
 
 
 def measured_change(findings: Findings, asked: Sequence[Exchange], seed: int) -> tuple[str, bool]:
-    """In Japanese how the goal's measure moved on rows that were not taught, and whether it surely did."""
+    """In words how the goal's measure moved on rows that were not taught, and whether it surely did."""
     nearness = NEARNESS.get(findings.goal)
     if nearness and asked:
         before, after = (
@@ -249,16 +255,20 @@ def measured_change(findings: Findings, asked: Sequence[Exchange], seed: int) ->
             )
         )
         change = comparison.score_changes(asked, seed)[nearness]
-        text = f"教えていない{len(asked)}問の答えの、お手本への近さは {before:.0%} → {after:.0%}。"
+        text = _(
+            "教えていない{asked}問の答えの、お手本への近さは {before:.0%} → {after:.0%}。"
+        ).format(asked=len(asked), before=before, after=after)
         return text, change is not None and change.is_above_zero
     split = judged_split({name: len(one.rows) for name, one in findings.splits.items()})
-    name = SPLITS_JA.get(split, "")
+    name = rows_of(split)
     pairs = preferred(findings, split, seed)
     if pairs is not None:
         before, after = (
             round(pairs.pairs * share) for share in (pairs.base_accuracy, pairs.tuned_accuracy)
         )
-        text = f"{name}{pairs.pairs}組中、よい答えを選ぶのは {before}組 → {after}組。"
+        text = _("{name}{pairs}組中、よい答えを選ぶのは {before}組 → {after}組。").format(
+            name=name, pairs=pairs.pairs, before=before, after=after
+        )
         return text, True
     losses = [
         comparison.loss(grades, seed)
@@ -266,7 +276,10 @@ def measured_change(findings: Findings, asked: Sequence[Exchange], seed: int) ->
         for grades in (measured.base, measured.tuned)
     ]
     shown = [loss.value for loss in losses if loss is not None]
-    return f"{name}の損失は {' → '.join(f'{loss:.3f}' for loss in shown)}。" * bool(shown), True
+    if not shown:
+        return "", True
+    moves = " → ".join(f"{loss:.3f}" for loss in shown)
+    return _("{name}の損失は {moves}。").format(name=name, moves=moves), True
 
 
 # --- forgetting, memorising --------------------------------------------------------------
@@ -277,8 +290,8 @@ def forgetting(findings: Findings, seed: int) -> Forgetting:
     asked, measured = findings.asked, findings.general
     answered = zip(asked, measured.rows, measured.base, measured.tuned, strict=True)
     known = [one for one in answered if one[0].is_right(one[2].answer)]
-    could = [(question, base, tuned) for question, _, base, tuned in known]
-    still_can = [question for question, _, tuned in could if question.is_right(tuned.answer)]
+    could = [(question, base, tuned) for question, __, base, tuned in known]
+    still_can = [question for question, __, tuned in could if question.is_right(tuned.answer)]
     kept = share(len(still_can), len(could))
     if known:
         rows, base_grades, tuned_grades = zip(*(one[1:] for one in known), strict=True)
@@ -297,7 +310,7 @@ def forgetting(findings: Findings, seed: int) -> Forgetting:
             GeneralKind(
                 kind=kind,
                 questions=sum(question.kind == kind for question in asked),
-                could=sum(question.kind == kind for question, _, _ in could),
+                could=sum(question.kind == kind for question, __, __ in could),
                 still_can=sum(question.kind == kind for question in still_can),
             )
             for kind in dict.fromkeys(question.kind for question in asked)
@@ -336,7 +349,7 @@ def memorising(findings: Findings, exchanges: dict[str, list[Exchange]]) -> Memo
         kind
         for of_split in exchanges.values()
         for one in of_split
-        for kind, _ in _personal(one.tuned) - _personal(one.base) - _personal(one.question)
+        for kind, __ in _personal(one.tuned) - _personal(one.base) - _personal(one.question)
     }
     personal = sorted(KINDS_JA[kind] for kind in leaked)
     trained = exchanges.get("train", [])

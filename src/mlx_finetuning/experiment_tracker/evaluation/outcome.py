@@ -10,6 +10,7 @@ from dataclasses import dataclass
 
 from mlx_finetuning.experiment_tracker.evaluation.results import Outcome, Tally
 from mlx_finetuning.jobs.ending import WHOLE, Ending
+from mlx_finetuning.language import N_, _
 from mlx_finetuning.utils import goals
 
 KNOWN, HALF_KNOWN = 0.9, 0.5
@@ -23,20 +24,30 @@ FEW = 8
 """Questions below which a share is only a hint."""
 
 ACTIONS_JA = {
-    "go_on": "1つのファイルに軽くして、話してみてください。",
-    "lower_rate": "学習率を10分の1にして、もう一度学習してください。",
-    "more_updates": "「このつづきから学習する」で、あと{updates:,}回更新してください。",
-    "run_on": "「検証の損失がこの回数続けて下がらなければ止める」を0にして、もう一度学習してください。",
-    "stop_at_best": "更新の回数を{best:,}回にして、もう一度学習してください。",
-    "check_settings": "学習率と更新の回数が0になっていないか確かめて、もう一度学習してください。",
-    "check_adapter": "学習した重みが読めていません。もう一度学習してください。",
-    "check_pairs": "質問と答えの組が、ずれたり入れ替わったりしていないか、元の表を確かめてください。",
-    "check_text": "「学習で実際に使われる文面」で、答えの部分が学習の対象になっているか確かめてください。",
-    "judge_answers": "「対話」の「まとめて試す」で、要確認の答えに○か×を付けて、もう一度確かめてください。",
-    "longer_answers": "1つの答えの最大トークン数を増やして、もう一度確かめてください。",
-    "more_wordings": "同じ答えの別の聞き方をデータに足して、もう一度学習してください。",
-    "more_rows": "データの行を増やして、もう一度学習してください。",
-    "evaluate": "教えていない行を残してデータセットを作り直すと、確かめられます。",
+    "go_on": N_("1つのファイルに軽くして、話してみてください。"),
+    "lower_rate": N_("学習率を10分の1にして、もう一度学習してください。"),
+    "more_updates": N_("「このつづきから学習する」で、あと{updates:,}回更新してください。"),
+    "run_on": N_(
+        "「検証の損失がこの回数続けて下がらなければ止める」を0にして、もう一度学習してください。"
+    ),
+    "stop_at_best": N_("更新の回数を{best:,}回にして、もう一度学習してください。"),
+    "check_settings": N_(
+        "学習率と更新の回数が0になっていないか確かめて、もう一度学習してください。"
+    ),
+    "check_adapter": N_("学習した重みが読めていません。もう一度学習してください。"),
+    "check_pairs": N_(
+        "質問と答えの組が、ずれたり入れ替わったりしていないか、元の表を確かめてください。"
+    ),
+    "check_text": N_(
+        "「学習で実際に使われる文面」で、答えの部分が学習の対象になっているか確かめてください。"
+    ),
+    "judge_answers": N_(
+        "「対話」の「まとめて試す」で、要確認の答えに○か×を付けて、もう一度確かめてください。"
+    ),
+    "longer_answers": N_("1つの答えの最大トークン数を増やして、もう一度確かめてください。"),
+    "more_wordings": N_("同じ答えの別の聞き方をデータに足して、もう一度学習してください。"),
+    "more_rows": N_("データの行を増やして、もう一度学習してください。"),
+    "evaluate": N_("教えていない行を残してデータセットを作り直すと、確かめられます。"),
 }
 """By action; the numbers are the run's own."""
 
@@ -49,13 +60,13 @@ class Evidence:
     learning: str
     """State of the verdict by the loss: `learned`, `unlinked`, `memorised`, `unchanged`, …"""
     measure: str = ""
-    """In Japanese, how the goal's measure moved, for goals without right and wrong."""
+    """In words, how the goal's measure moved, for goals without right and wrong."""
     moved: bool = True
     """Whether it surely moved the right way."""
     taught: Tally | None = None
     held_out: Tally | None = None
-    held_out_ja: str = "教えていない質問"
-    """What the held-out questions are."""
+    held_out_ja: str = N_("教えていない質問")
+    """What the held-out questions are; shown with `_`."""
     commonest: float = 0.0
     """Share of the label that most held-out texts have: right without any thought."""
     others: int = 0
@@ -85,7 +96,7 @@ def judge(evidence: Evidence) -> Outcome:
     )
     if level == "good" and (side := side_effect(evidence)):
         level, added, action = side
-        head += added
+        head = _("{first}{then}").format(first=head, then=added)
     numbers = {
         "updates": max(evidence.updates, 1),
         "best": max(evidence.best_update, 1),
@@ -93,9 +104,9 @@ def judge(evidence: Evidence) -> Outcome:
     return Outcome(
         state=action,
         level=level,
-        text=f"{headline(evidence)}{head}",
+        text=_("{first}{then}").format(first=headline(evidence), then=head).strip(),
         evidence=tuple(figures(evidence)),
-        advice=ACTIONS_JA[action].format(**numbers),
+        advice=_(ACTIONS_JA[action]).format(**numbers),
         action=action,
         goal=evidence.goal,
         ending=evidence.ending.text,
@@ -112,20 +123,26 @@ Judged = tuple[str, str, str]
 def broken(evidence: Evidence) -> Judged | None:
     """What makes every further figure meaningless."""
     if evidence.learning == "diverged" or evidence.ending.state == "diverged":
-        return "bad", "学習は発散しました。", "lower_rate"
+        return "bad", _("学習は発散しました。"), "lower_rate"
     if evidence.adapter_is_zero:
-        return "bad", "学習していません。重みが変わっていません。", "check_settings"
+        return "bad", _("学習していません。重みが変わっていません。"), "check_settings"
     if not evidence.answers_changed:
         return (
             "bad",
-            "学習した重みが使われていません。答えも損失も、学習の前と全く同じです。",
+            _("学習した重みが使われていません。答えも損失も、学習の前と全く同じです。"),
             "check_adapter",
         )
     main = evidence.main
     if main is not None and main.asked and main.empty > MOST_EMPTY * main.asked:
-        return "bad", f"{main.asked}問中{main.empty}問に、何も答えませんでした。", "check_text"
+        return (
+            "bad",
+            _("{asked}問中{empty}問に、何も答えませんでした。").format(
+                asked=main.asked, empty=main.empty
+            ),
+            "check_text",
+        )
     if evidence.ended is not None and evidence.ended < HALF_ENDS:
-        return "bad", "ほとんどの答えが終わりません。", "longer_answers"
+        return "bad", _("ほとんどの答えが終わりません。"), "longer_answers"
     return None
 
 
@@ -138,25 +155,25 @@ def counted(evidence: Evidence) -> Judged:
     if short and all(one.most_share >= share for one, share in short):
         return (
             "warning",
-            "言い方の違う答えがあり、合っているか機械では決められません。",
+            _("言い方の違う答えがあり、合っているか機械では決められません。"),
             "judge_answers",
         )
     if taught is not None and taught.share < KNOWN:
         action = "run_on" if evidence.ending.state == "stopped_early" else "more_updates"
         if evidence.learning == "unlinked" and taught.share < HALF_KNOWN:
             action = "check_pairs"
-        return _level(taught.share, HALF_KNOWN), "まだ覚えきれていません。", action
+        return _level(taught.share, HALF_KNOWN), _("まだ覚えきれていません。"), action
     if held_out is None:
         if evidence.goal == "faq":
-            return "good", "教えた通りに答えます。別の聞き方では確かめていません。", "go_on"
-        return "warning", "教えていないものでは確かめていません。", "evaluate"
+            return "good", _("教えた通りに答えます。別の聞き方では確かめていません。"), "go_on"
+        return "warning", _("教えていないものでは確かめていません。"), "evaluate"
     if held_out.share < needed:
         if evidence.goal == "faq":
-            head = "教えた聞き方でしか答えられません。言い回しごと覚えています。"
+            head = _("教えた聞き方でしか答えられません。言い回しごと覚えています。")
             return _level(held_out.share, needed / 2), head, "more_wordings"
-        head = "教えていないものには、まだよく答えられません。"
+        head = _("教えていないものには、まだよく答えられません。")
         return _level(held_out.share, evidence.commonest + 1e-9), head, "more_rows"
-    return "good", "教えた通りに答えます。", "go_on"
+    return "good", _("教えた通りに答えます。"), "go_on"
 
 
 def _level(share: float, least: float) -> str:
@@ -166,33 +183,37 @@ def _level(share: float, least: float) -> str:
 def moved(evidence: Evidence) -> Judged:
     """By whether the goal's measure, or the loss, surely moved on rows that were not taught."""
     if evidence.learning == "unknown":
-        return "warning", "判定できません。調べる行がありません。", "evaluate"
+        return "warning", _("判定できません。調べる行がありません。"), "evaluate"
     if evidence.learning == "memorised":
-        return "bad", "教えた行だけを覚え、ほかの行には効いていません。", "more_rows"
+        return "bad", _("教えた行だけを覚え、ほかの行には効いていません。"), "more_rows"
     if evidence.learning == "worse":
         action = "stop_at_best" if evidence.best_update else "lower_rate"
-        return "bad", "教えていない行では、学習の前より悪くなりました。", action
+        return "bad", _("教えていない行では、学習の前より悪くなりました。"), action
     if evidence.learning == "unlinked" and evidence.goal != "style":
         return (
             "bad",
-            "言い回しは覚えましたが、質問と答えの対応は身についていません。",
+            _("言い回しは覚えましたが、質問と答えの対応は身についていません。"),
             "check_pairs",
         )
     if evidence.learning == "unchanged":
-        return "bad", "学習の前と変わっていません（偶然の範囲です）。", "more_updates"
+        return "bad", _("学習の前と変わっていません（偶然の範囲です）。"), "more_updates"
     if not evidence.moved:
-        return "warning", "予測はしやすくなりましたが、答えにはまだ表れていません。", "more_updates"
-    return "good", "学習できています。", "go_on"
+        return (
+            "warning",
+            _("予測はしやすくなりましたが、答えにはまだ表れていません。"),
+            "more_updates",
+        )
+    return "good", _("学習できています。"), "go_on"
 
 
 def side_effect(evidence: Evidence) -> Judged | None:
     """What spoils a run that does what it was trained for."""
     if evidence.ended is not None and evidence.ended < ENDS:
-        return "warning", "ただし、終わらない答えがあります。", "longer_answers"
+        return "warning", _("ただし、終わらない答えがあります。"), "longer_answers"
     if evidence.parrots:
-        return "warning", "ただし、教えた答えを無関係な質問にも返します。", "lower_rate"
+        return "warning", _("ただし、教えた答えを無関係な質問にも返します。"), "lower_rate"
     if evidence.forgot:
-        return "warning", "ただし、前から知っていたことを忘れています。", "lower_rate"
+        return "warning", _("ただし、前から知っていたことを忘れています。"), "lower_rate"
     return None
 
 
@@ -205,33 +226,61 @@ def headline(evidence: Evidence) -> str:
         return evidence.measure
     parts = []
     if evidence.taught is not None:
-        parts.append(f"教えた{_told(evidence.taught)}")
+        parts.append(_("教えた{told}").format(told=_told(evidence.taught)))
     if evidence.held_out is not None:
-        parts.append(f"{evidence.held_out_ja}は{_told(evidence.held_out)}")
-    return f"{'、'.join(parts)}。"
+        parts.append(
+            _("{held_out}は{told}").format(
+                held_out=_(evidence.held_out_ja), told=_told(evidence.held_out)
+            )
+        )
+    return _("{parts}。").format(parts=_("、", "results").join(parts))
 
 
 def _told(tally: Tally) -> str:
-    unsure = f"（ほかに要確認が{tally.unsure}問）" if tally.unsure else ""
-    return f"{tally.asked}問中{tally.right}問に正解{unsure}"
+    told = (
+        _("{asked}問中{right}問に正解（ほかに要確認が{unsure}問）")
+        if tally.unsure
+        else _("{asked}問中{right}問に正解")
+    )
+    return told.format(asked=tally.asked, right=tally.right, unsure=tally.unsure)
 
 
 def figures(evidence: Evidence) -> list[str]:
     """Exact, contained and wrong are three things; and what the model could do before."""
     lines = []
-    for name, tally in (("教えた質問", evidence.taught), (evidence.held_out_ja, evidence.held_out)):
+    for name, tally in (
+        (_("教えた質問"), evidence.taught),
+        (_(evidence.held_out_ja), evidence.held_out),
+    ):
         if tally is None:
             continue
-        empty = f"（うち何も答えない {tally.empty}問）" if tally.empty else ""
-        unsure = f"要確認 {tally.unsure}問、" if tally.unsure else ""
+        empty = _("（うち何も答えない {empty}問）").format(empty=tally.empty) if tally.empty else ""
+        unsure = _("要確認 {unsure}問、").format(unsure=tally.unsure) if tally.unsure else ""
         lines.append(
-            f"{name}{tally.asked}問: 一字一句同じ {tally.exact}問、要点が合う {tally.contains}問、"
-            f"{unsure}まちがい {tally.asked - tally.right - tally.unsure}問{empty}。学習の前の正解は{tally.base_right}問"
+            _(
+                "{name}{asked}問: 一字一句同じ {exact}問、要点が合う {contains}問、{unsure}まちがい {wrong}問{empty}。"
+                "学習の前の正解は{base_right}問"
+            ).format(
+                name=name,
+                asked=tally.asked,
+                exact=tally.exact,
+                contains=tally.contains,
+                unsure=unsure,
+                wrong=tally.asked - tally.right - tally.unsure,
+                empty=empty,
+                base_right=tally.base_right,
+            )
         )
         if tally.asked < FEW:
-            lines.append(f"{name}は{tally.asked}問しかないので、目安とみてください。")
+            lines.append(
+                _("{name}は{asked}問しかないので、目安とみてください。").format(
+                    name=name, asked=tally.asked
+                )
+            )
     if evidence.others:
-        lines.append(f"教えていない内容の質問{evidence.others}問は、数えていません。")
+        lines.append(
+            _("教えていない内容の質問{others}問は、数えていません。").format(others=evidence.others)
+        )
     if evidence.ended is not None:
-        lines.append(f"自分で答え終えた割合: {evidence.ended:.1%}")
+        lines.append(_("自分で答え終えた割合: {ended:.1%}").format(ended=evidence.ended))
     return lines

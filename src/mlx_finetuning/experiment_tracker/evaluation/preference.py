@@ -12,8 +12,9 @@ from collections.abc import Callable, Sequence
 from mlx_finetuning.experiment_tracker.evaluation.comparison import Grade, Measured, per_token
 from mlx_finetuning.experiment_tracker.evaluation.results import Preference
 from mlx_finetuning.experiment_tracker.evaluation.statistics import difference, ratio
+from mlx_finetuning.language import N_
 
-MEASURE = "よい答えとの差"
+MEASURE = N_("よい答えとの差", "measure")
 MARGINS: dict[str, Callable[[Grade, Grade], float]] = {
     "dpo": lambda better, worse: worse.nats - better.nats,
     "orpo": lambda better, worse: per_token(worse) - per_token(better),

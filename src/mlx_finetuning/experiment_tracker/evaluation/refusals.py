@@ -11,6 +11,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 from mlx_finetuning.experiment_tracker.evaluation.results import Refusing
+from mlx_finetuning.language import _
 from mlx_finetuning.utils.japanese_utils import chrf, comparison_key
 
 ENOUGH, HALF = 0.7, 0.35
@@ -60,17 +61,25 @@ def refusing(replies: Sequence[Reply]) -> Refusing | None:
     lost = sum(is_refusal(one.answer, texts) for one in known if not one.is_right)
     wrong = sum(not one.is_right and bool(one.answer.strip()) for one in known) - lost
     share, lost_share = refused / len(asked), lost / max(len(known), 1)
-    what = "データに答えのない質問" + ("（教えていないもの）" if held_out else "")
-    text = f"{what}{len(asked)}問中{refused}問を断りました。"
-    text += f"答えのある{len(known)}問では、{lost}問を誤って断りました。" if known else ""
+    what = (
+        _("データに答えのない質問（教えていないもの）") if held_out else _("データに答えのない質問")
+    )
+    text = _("{what}{asked}問中{refused}問を断りました。").format(
+        what=what, asked=len(asked), refused=refused
+    )
+    if known:
+        added = _("答えのある{known}問では、{lost}問を誤って断りました。")
+        text = _("{first}{then}").format(first=text, then=added.format(known=len(known), lost=lost))
     confident = len(asked) - refused - empty
     level, advice = "good", ""
     if lost_share > MOST_LOST:
         level = "warning"
-        advice = "断る質問の割合（--share）を減らすか、聞き方の言い換えを足して、もう一度学習してください。"
+        advice = _(
+            "断る質問の割合（--share）を減らすか、聞き方の言い換えを足して、もう一度学習してください。"
+        )
     if share < ENOUGH:
         level = "bad" if share < HALF else "warning"
-        advice = "断る質問（データにない質問）を足して、もう一度学習してください。"
+        advice = _("断る質問（データにない質問）を足して、もう一度学習してください。")
     return Refusing(
         state="refuses"
         if level == "good"
@@ -80,10 +89,19 @@ def refusing(replies: Sequence[Reply]) -> Refusing | None:
         level=level,
         text=text,
         evidence=(
-            f"答えのある{len(known)}問: 正解 {sum(one.is_right for one in known)}問、"
-            f"まちがった答え {wrong}問、断った {lost}問",
-            f"{what}{len(asked)}問: 断った {refused}問、知らないのに答えた {confident}問、"
-            f"何も答えない {empty}問",
+            _(
+                "答えのある{known}問: 正解 {right}問、まちがった答え {wrong}問、断った {lost}問"
+            ).format(
+                known=len(known),
+                right=sum(one.is_right for one in known),
+                wrong=wrong,
+                lost=lost,
+            ),
+            _(
+                "{what}{asked}問: 断った {refused}問、知らないのに答えた {confident}問、何も答えない {empty}問"
+            ).format(
+                what=what, asked=len(asked), refused=refused, confident=confident, empty=empty
+            ),
         ),
         advice=advice,
         unanswerable=len(asked),

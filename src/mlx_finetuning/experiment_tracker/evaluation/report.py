@@ -23,7 +23,6 @@ from mlx_finetuning.experiment_tracker.evaluation.comparison import Exchange, Gr
 from mlx_finetuning.experiment_tracker.evaluation.measured import Findings, Origin
 from mlx_finetuning.experiment_tracker.evaluation.questions import is_paraphrase
 from mlx_finetuning.experiment_tracker.evaluation.results import (
-    SPLITS_JA,
     AdapterChange,
     Answered,
     Continuation,
@@ -34,18 +33,20 @@ from mlx_finetuning.experiment_tracker.evaluation.results import (
     Report,
     ReportOrigin,
     SplitReport,
+    rows_of,
 )
 from mlx_finetuning.experiment_tracker.evaluation.rightness import RIGHT
 from mlx_finetuning.jobs.results import Certificate
+from mlx_finetuning.language import N_, _
 from mlx_finetuning.workspace import RunPaths
 
 TITLES = {
-    "new": "教えていない内容の質問",
-    "paraphrase": "教えた内容の、別の聞き方",
-    "reworded": "教えた質問の言い換え（機械的に作ったもの）",
-    "trained": "教えた質問",
-    "refusal": "データに答えのない質問（教えていないもの）",
-    "trained_refusal": "データに答えのない質問（教えたもの）",
+    "new": N_("教えていない内容の質問"),
+    "paraphrase": N_("教えた内容の、別の聞き方"),
+    "reworded": N_("教えた質問の言い換え（機械的に作ったもの）"),
+    "trained": N_("教えた質問"),
+    "refusal": N_("データに答えのない質問（教えていないもの）"),
+    "trained_refusal": N_("データに答えのない質問（教えたもの）"),
 }
 REFUSALS = ("refusal", "trained_refusal")
 CURVE_POINTS = 400
@@ -132,17 +133,24 @@ def continuing(
     if split:
         ours, theirs = findings.splits[split], former.splits[split]
         change = comparison.loss_change(replace(ours, base=theirs.tuned), seed)
-    moved = "比べられません"
+    moved = _("比べられません")
     if change is not None:
-        sure = "下がりました" if change.is_below_zero else "上がりました"
-        is_sure = change.is_below_zero or change.is_above_zero
-        moved = f"{change.value:+.3f}（{sure if is_sure else '偶然の範囲です'}）"
+        moved = _("{change:+.3f}（偶然の範囲です）")
+        if change.is_below_zero:
+            moved = _("{change:+.3f}（下がりました）")
+        elif change.is_above_zero:
+            moved = _("{change:+.3f}（上がりました）")
+        moved = moved.format(change=change.value)
     return replace(
         report,
         before=Continuation(
             run_id=parent,
-            text=f"続ける前: {before.first_line.text} 続けた後: {report.first_line.text} "
-            f"{SPLITS_JA.get(split, '')}の損失の変化: {moved}",
+            text=_("続ける前: {before} 続けた後: {after} {name}の損失の変化: {moved}").format(
+                before=before.first_line.text,
+                after=report.first_line.text,
+                name=rows_of(split),
+                moved=moved,
+            ),
             first_line=before.first_line.text,
             losses={name: one.tuned.loss for name, one in before.splits.items()},
             change=change,

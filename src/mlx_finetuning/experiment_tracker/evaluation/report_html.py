@@ -18,6 +18,7 @@ from mlx_finetuning.experiment_tracker.evaluation.results import (
 )
 from mlx_finetuning.files import ASSETS
 from mlx_finetuning.jobs.results import Certificate
+from mlx_finetuning.language import N_, _, language, n_
 from mlx_finetuning.utils.glossary import explained
 from mlx_finetuning.utils.units import local_time
 
@@ -32,10 +33,10 @@ EXPLAINED = (
 """Terms of the page that its last section explains."""
 SCORES_JA = {
     "exact": MARKS_JA["○"],
-    "contains": "正解を含む",
+    "contains": N_("正解を含む"),
     "chrf": "chrF",
     "rouge_l": "ROUGE-L",
-    "ended": "自分で終えた答え",
+    "ended": N_("自分で終えた答え"),
 }
 
 
@@ -49,13 +50,14 @@ def environment() -> Environment:
         lstrip_blocks=True,
     )
     made.filters |= {"number": format, "local_time": local_time}
+    made.globals |= {"_": _, "n_": n_, "language": language()}
     return made
 
 
 def page(report: Report, certificate: Certificate | None = None) -> str:
     """The whole document."""
     splits = [
-        (SPLITS_JA[name], report.splits[name])
+        (_(SPLITS_JA[name]), report.splits[name])
         for name in ("test", "valid", "train")
         if name in report.splits
     ]
@@ -65,11 +67,16 @@ def page(report: Report, certificate: Certificate | None = None) -> str:
         if split.base.loss is not None and split.tuned.loss is not None
     ]
     intervals = [
-        (f"{title}・{model}", who, figures.loss, *figures.loss_interval)
+        (
+            _("{title}・{model}").format(title=title, model=model),
+            who,
+            figures.loss,
+            *figures.loss_interval,
+        )
         for title, split in losses
         for who, model, figures in (
-            ("base", "学習前", split.base),
-            ("tuned", "学習後", split.tuned),
+            ("base", _("学習前"), split.base),
+            ("tuned", _("学習後"), split.tuned),
         )
         if figures.loss is not None and figures.loss_interval is not None
     ]
@@ -78,18 +85,24 @@ def page(report: Report, certificate: Certificate | None = None) -> str:
     exchanges = []
     for name, kind in report.questions.items():
         of_kind = kind.answers or tuple(item for item in answers if item.kind == name)
-        exchanges.append((kind.title, sorted(of_kind, key=lambda item: MARKS.index(item.mark))))
+        exchanges.append((_(kind.title), sorted(of_kind, key=lambda item: MARKS.index(item.mark))))
     layers = []
     for layer in report.adapter.layers:
-        share = "" if layer.relative is None else f"（{layer.relative:.1%}）"
-        layers.append((f"層 {layer.layer}", layer.norm, f"{layer.norm:.3g}{share}"))
+        share = (
+            ""
+            if layer.relative is None
+            else _("（{relative:.1%}）").format(relative=layer.relative)
+        )
+        layers.append(
+            (_("層 {layer}").format(layer=layer.layer), layer.norm, f"{layer.norm:.3g}{share}")
+        )
     return (
         environment()
         .get_template(TEMPLATE)
         .render(
             report=report,
-            marks=MARKS_JA,
-            unsure_ja=UNSURE_JA,
+            legend=_("、").join(f"{mark} {_(name)}" for mark, name in MARKS_JA.items()),
+            unsure_ja=_(UNSURE_JA),
             certificate=certificate,
             terms=explained(EXPLAINED),
             style=STYLE.read_text(encoding="utf-8"),
@@ -97,9 +110,9 @@ def page(report: Report, certificate: Certificate | None = None) -> str:
             preferences=[(title, split.preference) for title, split in splits if split.preference],
             exchanges=exchanges,
             shown=SHOWN,
-            scores_ja=SCORES_JA,
+            scores_ja={name: _(title) for name, title in SCORES_JA.items()},
             loss_chart=charts.intervals(intervals),
-            curve_chart=charts.curves(curves, "更新の回数", "損失"),
-            layer_chart=charts.bars(layers, "層ごとの重みの変化"),
+            curve_chart=charts.curves(curves, _("更新の回数"), _("損失")),
+            layer_chart=charts.bars(layers, _("層ごとの重みの変化")),
         )
     )

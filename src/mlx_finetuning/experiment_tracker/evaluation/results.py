@@ -9,24 +9,39 @@ import itertools
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 
+from mlx_finetuning.language import N_, _
 from mlx_finetuning.utils import goals
 
-UNFINISHED = "（考えている途中で終わりました）"
+UNFINISHED = N_("（考えている途中で終わりました）")
 LIGHTS = {"good": "○", "warning": "△", "bad": "×"}
 """By the level of a judgement: what needs neither colour nor a font with emoji."""
 MARKS = "○△？×"
 """Good, borderline, unsure and wrong answers, in the order that they are shown."""
-MARKS_JA = {"○": "一字一句同じ", "△": "要点が合う", "？": "要確認", "×": "まちがい"}
+MARKS_JA = {"○": N_("一字一句同じ"), "△": N_("要点が合う"), "？": N_("要確認"), "×": N_("まちがい")}
 """What each is called, wherever answers are counted."""
 MARK_OF = {"exact": "○", "contains": "△", "unsure": "？", "wrong": "×", "empty": "×"}
 """By how right an answer is."""
-UNSURE_JA = "「要確認」は、言い方が違うため、合っているかを機械では決められない答えです。"
-THINKING_JA = "考えてから答えるか"
+UNSURE_JA = N_("「要確認」は、言い方が違うため、合っているかを機械では決められない答えです。")
+THINKING_JA = N_("考えてから答えるか")
 """Title of the judgement that only models have that may think."""
-REFUSING_JA = "知らないことを断るか"
+REFUSING_JA = N_("知らないことを断るか")
 """Title of the judgement on data with questions that it does not answer."""
-NECESSITY_JA = "学習しなくても足りるか"
-SPLITS_JA = {"train": "教えた行", "valid": "教えていない行（検証）", "test": "教えていない行"}
+NECESSITY_JA = N_("学習しなくても足りるか")
+SPLITS_JA = {
+    "train": N_("教えた行"),
+    "valid": N_("教えていない行（検証）"),
+    "test": N_("教えていない行"),
+}
+
+
+def rows_of(split: str) -> str:
+    """What the rows of a split are called within a sentence; nothing for none."""
+    names = {
+        "train": _("教えた行", "within"),
+        "valid": _("教えていない行（検証）", "within"),
+        "test": _("教えていない行", "within"),
+    }
+    return names.get(split, "")
 
 
 # --- figures -----------------------------------------------------------------------------
@@ -188,7 +203,7 @@ class Memorising(Verdict):
     parroted: tuple[Mapping[str, str | None], ...]
     """`question` and `answer` of general questions that got a trained answer."""
     personal: tuple[str, ...]
-    """Kinds of personal data, in Japanese."""
+    """Kinds of personal data, in Japanese; shown with `_`."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -285,12 +300,12 @@ class Outcome(Verdict):
     action: str
     """A key of `outcome.ACTIONS_JA`, in whose words `advice` is."""
     ending: str = ""
-    """In Japanese: diverged, stopped early, past its best; empty for a run that ended whole."""
+    """Diverged, stopped early, past its best, in words; empty for a run that ended whole."""
     taught: Tally | None = None
     held_out: Tally | None = None
     """Other wordings for a FAQ, untaught questions for other goals."""
-    held_out_ja: str = "教えていない質問"
-    """What those are called."""
+    held_out_ja: str = N_("教えていない質問")
+    """What those are called; shown with `_`."""
 
     @property
     def right_share(self) -> float | None:
@@ -341,21 +356,21 @@ class Answered:
 
     @property
     def taught_ja(self) -> str:
-        """Whether the row was trained on, in Japanese."""
+        """Whether the row was trained on, for people."""
         words = {
-            "trained": "教えた",
-            "trained_refusal": "教えた（答えのない質問）",
-            "refusal": "教えていない（答えのない質問）",
-            "paraphrase": "教えていない（別の聞き方）",
+            "trained": _("教えた"),
+            "trained_refusal": _("教えた（答えのない質問）"),
+            "refusal": _("教えていない（答えのない質問）"),
+            "paraphrase": _("教えていない（別の聞き方）"),
         }
-        return words.get(self.kind, "教えていない")
+        return words.get(self.kind, _("教えていない"))
 
     @property
     def shown(self) -> tuple[str, str]:
         """The answers for people, base first; an answer that was never reached is named so."""
         return (
-            self.base or UNFINISHED * bool(self.base_reasoning),
-            self.tuned or UNFINISHED * bool(self.tuned_reasoning),
+            self.base or _(UNFINISHED) * bool(self.base_reasoning),
+            self.tuned or _(UNFINISHED) * bool(self.tuned_reasoning),
         )
 
 
@@ -406,7 +421,7 @@ class Continuation:
 
     run_id: str
     text: str
-    """In Japanese: both runs' figures beside each other."""
+    """For people: both runs' figures beside each other."""
     first_line: str
     """What is said of the former run where there is room for one thing."""
     losses: Mapping[str, float | None]
@@ -478,15 +493,15 @@ class Report:
     def judgements(self) -> tuple[tuple[str, Verdict], ...]:
         """Every judgement with its title, as they are shown: one of them says what to do next."""
         others = [
-            ("ほかのことを忘れていないか", self.forgetting),
-            ("丸暗記していないか", self.memorising),
-            ("答えを自分で終えるか", self.stopping),
-            *([(REFUSING_JA, self.refusing)] if self.refusing else []),
-            *([(THINKING_JA, self.thinking)] if self.thinking else []),
-            *([(NECESSITY_JA, self.necessity)] if self.necessity else []),
+            (_("ほかのことを忘れていないか"), self.forgetting),
+            (_("丸暗記していないか"), self.memorising),
+            (_("答えを自分で終えるか"), self.stopping),
+            *([(_(REFUSING_JA), self.refusing)] if self.refusing else []),
+            *([(_(THINKING_JA), self.thinking)] if self.thinking else []),
+            *([(_(NECESSITY_JA), self.necessity)] if self.necessity else []),
         ]
         first = self.first_line
         if self.outcome is not None:
             first = replace(first, evidence=(*self.outcome.evidence, *self.verdict.evidence))
             others = [(title, replace(judged, advice="")) for title, judged in others]
-        return (("学習できたか", first), *others)
+        return ((_("学習できたか"), first), *others)

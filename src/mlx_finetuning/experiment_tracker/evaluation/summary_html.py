@@ -20,6 +20,7 @@ from mlx_finetuning.experiment_tracker.evaluation.results import (
     Tally,
 )
 from mlx_finetuning.files import ASSETS
+from mlx_finetuning.language import N_, _, n_
 from mlx_finetuning.utils import goals
 from mlx_finetuning.utils.units import local_time
 
@@ -27,24 +28,27 @@ TEMPLATE = "summary.html.j2"
 STYLE = ASSETS / "summary.css"
 EACH = 3
 """Examples of good, and of bad answers."""
-LIGHTS_JA = {"good": "使えます", "warning": "注意が必要", "bad": "まだ使えません"}
+UNRECORDED = N_("記録がありません")
+LIGHTS_JA = {"good": N_("使えます"), "warning": N_("注意が必要"), "bad": N_("まだ使えません")}
 LEGEND_JA = {
-    True: "○ 一字一句同じ、△ 要点が合う、？ 要確認（言い方が違う）、× まちがい（文字で見比べた結果です）。太字が、学習後の答えです。",
-    False: "○ お手本に近い答え、× お手本から遠い答え。太字が、学習後の答えです。",
+    True: N_(
+        "○ 一字一句同じ、△ 要点が合う、？ 要確認（言い方が違う）、× まちがい（文字で見比べた結果です）。太字が、学習後の答えです。"
+    ),
+    False: N_("○ お手本に近い答え、× お手本から遠い答え。太字が、学習後の答えです。"),
 }
 """By whether answers are counted as right and wrong."""
 LIMITS_JA = {
-    "faq": "教えていない内容の質問。もっともらしい、まちがった答えを返すことがあります。",
-    "labels": "教えた分類にない種類の文章。近い分類のどれかを、そのまま返します。",
-    "style": "事実を調べる使い方。まねるのは話し方で、内容の正しさではありません。",
-    "rewrite": "元の文章と見比べない使い方。抜けや書き足しが起こることがあります。",
-    "text": "事実を調べる使い方。文章の続きを書くだけで、内容は確かめていません。",
-    "preference": "教えた組と違う種類の質問。よい答えを選べるかは確かめていません。",
+    "faq": N_("教えていない内容の質問。もっともらしい、まちがった答えを返すことがあります。"),
+    "labels": N_("教えた分類にない種類の文章。近い分類のどれかを、そのまま返します。"),
+    "style": N_("事実を調べる使い方。まねるのは話し方で、内容の正しさではありません。"),
+    "rewrite": N_("元の文章と見比べない使い方。抜けや書き足しが起こることがあります。"),
+    "text": N_("事実を調べる使い方。文章の続きを書くだけで、内容は確かめていません。"),
+    "preference": N_("教えた組と違う種類の質問。よい答えを選べるかは確かめていません。"),
 }
 """What a model for each goal is no good for."""
 ALWAYS_JA = (
-    "人が確かめないまま、お客様への回答や、契約・医療・法律・安全にかかわる判断に使うこと。",
-    "教えたあとに変わった内容。もう一度教えるまで、前の答えを返します。",
+    N_("人が確かめないまま、お客様への回答や、契約・医療・法律・安全にかかわる判断に使うこと。"),
+    N_("教えたあとに変わった内容。もう一度教えるまで、前の答えを返します。"),
 )
 
 
@@ -68,7 +72,7 @@ def page(report: Report, background: Background) -> str:
     taught = report.splits.get("train")
     tallies: list[tuple[str, Tally]] = []
     if outcome is not None and counted:
-        named = (("教えた質問", outcome.taught), (outcome.held_out_ja, outcome.held_out))
+        named = ((_("教えた質問"), outcome.taught), (_(outcome.held_out_ja), outcome.held_out))
         tallies = [(name, tally) for name, tally in named if tally is not None and tally.asked]
     model = report.model
     return (
@@ -79,24 +83,27 @@ def page(report: Report, background: Background) -> str:
             style=STYLE.read_text(encoding="utf-8"),
             first=first,
             light=LIGHTS[first.level],
-            light_ja=LIGHTS_JA[first.level],
+            light_ja=_(LIGHTS_JA[first.level]),
             ending="" if outcome is None else outcome.ending,
-            goal_ja=goals.GOALS_JA.get(goal, "記録がありません"),
-            sources="、".join(background.sources) or f"データセット {report.dataset}",
-            taught_rows="記録がありません" if taught is None else f"{taught.of_rows:,}行",
+            goal_ja=_(goals.GOALS_JA.get(goal, UNRECORDED)),
+            sources=_("、").join(background.sources)
+            or _("データセット {dataset}").format(dataset=report.dataset),
+            taught_rows=_(UNRECORDED)
+            if taught is None
+            else n_("{rows:,}行", taught.of_rows).format(rows=taught.of_rows),
             subjects=[item.question for item in _different(taught.answers if taught else ())],
             tallies=tallies,
-            forgetting=report.forgetting.text,
+            forgetting=_(report.forgetting.text),
             counted=counted,
             good=good,
             bad=bad,
-            legend=LEGEND_JA[counted],
+            legend=_(LEGEND_JA[counted]),
             limits=_limits(report, goal),
             # A path is nobody's business.
             model=PurePath(model).name if PurePath(model).is_absolute() else model,
             licence=background.licence,
             evaluated_at=local_time(report.origin.evaluated_at),
-            trained_at=local_time(report.origin.created_at) or "記録がありません",
+            trained_at=local_time(report.origin.created_at) or _(UNRECORDED),
         )
     )
 
@@ -127,12 +134,14 @@ def _limits(report: Report, goal: str) -> list[str]:
     """What the model must not be used for: by its goal, by what was found, and in any case."""
     limits = []
     if report.first_line.level == "bad":
-        limits.append("どの仕事にも。上の「次にすること」をして、確かめ直すまでは使えません。")
+        limits.append(_("どの仕事にも。上の「次にすること」をして、確かめ直すまでは使えません。"))
     if goal in LIMITS_JA:
-        limits.append(LIMITS_JA[goal])
+        limits.append(_(LIMITS_JA[goal]))
     if report.forgetting.level != "good":
-        limits.append("教えたこと以外の一般の質問。学習の前に答えられたことを、忘れています。")
+        limits.append(_("教えたこと以外の一般の質問。学習の前に答えられたことを、忘れています。"))
     if report.memorising.personal:
-        kinds = "、".join(report.memorising.personal)
-        limits.append(f"社外への公開。答えに個人情報（{kinds}）が出ることがあります。")
-    return [*limits, *ALWAYS_JA]
+        kinds = _("、").join(map(_, report.memorising.personal))
+        limits.append(
+            _("社外への公開。答えに個人情報（{kinds}）が出ることがあります。").format(kinds=kinds)
+        )
+    return [*limits, *map(_, ALWAYS_JA)]

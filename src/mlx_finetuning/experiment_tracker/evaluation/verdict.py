@@ -1,6 +1,6 @@
 """Did it learn, did it forget, did it memorise: plain judgements of figures, with their reasons.
 
-Every threshold is here. Words are Japanese and meant for people; programs read `state`.
+Every threshold is here. Words are meant for people; programs read `state`.
 """
 
 from __future__ import annotations
@@ -9,6 +9,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 from mlx_finetuning.experiment_tracker.evaluation.results import Interval, Verdict
+from mlx_finetuning.language import N_, _
 
 ENOUGH_ROWS = 8
 """Rows below which a split proves little and a larger one is judged instead."""
@@ -52,7 +53,7 @@ class Learning:
     """What the verdict on learning rests on."""
 
     name: str
-    """The judged split, in Japanese."""
+    """The rows that are judged, as `results.rows_of` calls them."""
     before: float
     after: float
     change: Interval
@@ -63,12 +64,12 @@ class Learning:
     adapter_is_zero: bool = False
     error: str = ""
     """Code of the error the training ended with, or nothing."""
-    measure: str = "損失"
-    """What the run trains, in Japanese; a loss is nats per token."""
+    measure: str = N_("損失", "measure")
+    """What the run trains; a loss is nats per token. Shown with `_`."""
     falls: bool = True
     """Whether less is better."""
     others: tuple[str, ...] = ()
-    """Further evidence, in Japanese."""
+    """Further evidence, in words."""
 
     def is_better(self, change: Interval) -> bool:
         """Surely, for this measure."""
@@ -79,33 +80,43 @@ class Learning:
         return change.is_above_zero if self.falls else change.is_below_zero
 
 
-_LOWER_RATE = "学習率を10分の1にして、もう一度学習してください。"
+_LOWER_RATE = N_("学習率を10分の1にして、もう一度学習してください。")
 
 
 def learned(learning: Learning | None) -> Verdict:
     """Whether the run learned what it was meant to; None: there were no rows to judge by."""
     if learning is None:
-        return Verdict("unknown", "warning", "判定できません。調べる行に、答えがありません。")
+        return Verdict("unknown", "warning", _("判定できません。調べる行に、答えがありません。"))
     state, text, advice = _learned(learning)
-    measure = f"{learning.name}の{learning.measure}"
-    evidence = [f"{measure}の変化: {_change(learning.change)}"]
+    measure = _("{name}の{measure}").format(
+        name=learning.name, measure=_(learning.measure, "measure")
+    )
+    evidence = [
+        _("{measure}の変化: {change}").format(measure=measure, change=_change(learning.change))
+    ]
     if learning.trained_change is not None:
-        evidence.append(f"教えた行の{learning.measure}の変化: {_change(learning.trained_change)}")
+        evidence.append(
+            _("教えた行の{measure}の変化: {change}").format(
+                measure=_(learning.measure, "measure"), change=_change(learning.trained_change)
+            )
+        )
     if learning.link is not None:
         evidence.append(
-            "正しい答えと、別の質問の答えとの、予測しやすさの差: "
-            f"{learning.link.base.value:.3f} → {learning.link.tuned.value:.3f}"
-            "（質問と答えの対応を学ばないと、縮みます）"
+            _(
+                "正しい答えと、別の質問の答えとの、予測しやすさの差: {before:.3f} → {after:.3f}（質問と答えの対応を学ばないと、縮みます）"
+            ).format(before=learning.link.base.value, after=learning.link.tuned.value)
         )
     evidence += learning.others
     if learning.adapter_is_zero:
-        evidence.append("アダプターの変化量は0です。")
+        evidence.append(_("アダプターの変化量は0です。"))
     if learning.error:
-        evidence.append(f"学習はエラーで止まりました（{learning.error}）。")
+        evidence.append(_("学習はエラーで止まりました（{error}）。").format(error=learning.error))
     return Verdict(
         state,
         "good" if state == "learned" else "bad",
-        f"{text}（{measure} {learning.before:.3f} → {learning.after:.3f}）。",
+        _("{text}（{measure} {before:.3f} → {after:.3f}）。").format(
+            text=text, measure=measure, before=learning.before, after=learning.after
+        ),
         tuple(evidence),
         advice,
     )
@@ -115,42 +126,46 @@ def _learned(learning: Learning) -> tuple[str, str, str]:
     """State, what is said of it, and advice; the first that holds."""
     trained = learning.trained_change
     if learning.error in BROKEN_ERRORS or (trained is not None and learning.is_worse(trained)):
-        return "diverged", "発散しました", _LOWER_RATE
+        return "diverged", _("発散しました"), _(_LOWER_RATE)
     if learning.adapter_is_zero:
         return (
             "unchanged",
-            "学習していません。重みが変わっていません",
-            "学習率や更新の回数が0になっていないか、確認してください。",
+            _("学習していません。重みが変わっていません"),
+            _("学習率や更新の回数が0になっていないか、確認してください。"),
         )
     if learning.is_worse(learning.change):
         return (
             "worse",
-            "学習していません。教えていない行では、前より悪くなりました",
-            "更新の回数を減らすか、学習率を下げるか、データを増やしてください。",
+            _("学習していません。教えていない行では、前より悪くなりました"),
+            _("更新の回数を減らすか、学習率を下げるか、データを増やしてください。"),
         )
     if not learning.is_better(learning.change):
         if trained is not None and learning.is_better(trained):
             return (
                 "memorised",
-                "学習していません。教えた行だけを覚え、ほかの行には効いていません",
-                "データを増やすか、同じ内容の別の聞き方を加えてください。",
+                _("学習していません。教えた行だけを覚え、ほかの行には効いていません"),
+                _("データを増やすか、同じ内容の別の聞き方を加えてください。"),
             )
         return (
             "unchanged",
-            f"学習していません。{learning.measure}の変化は、偶然の範囲です",
-            "更新の回数を増やすか、学習率を上げてください。",
+            _("学習していません。{measure}の変化は、偶然の範囲です").format(
+                measure=_(learning.measure, "measure")
+            ),
+            _("更新の回数を増やすか、学習率を上げてください。"),
         )
     if learning.link is not None and not learning.link.is_learned:
         return (
             "unlinked",
-            "学習していません。言い回しは覚えましたが、質問と答えの対応は身についていません",
-            "データの質問と答えの組が、ずれたり入れ替わったりしていないか確認してください。",
+            _("学習していません。言い回しは覚えましたが、質問と答えの対応は身についていません"),
+            _("データの質問と答えの組が、ずれたり入れ替わったりしていないか確認してください。"),
         )
-    return "learned", "学習できています", ""
+    return "learned", _("学習できています"), ""
 
 
 def _change(change: Interval) -> str:
-    return f"{change.value:+.3f}（95%信頼区間 {change.low:+.3f} 〜 {change.high:+.3f}）"
+    return _("{value:+.3f}（95%信頼区間 {low:+.3f} 〜 {high:+.3f}）").format(
+        value=change.value, low=change.low, high=change.high
+    )
 
 
 def forgot(rise: Interval | None, kept: Interval | None, could: int) -> Verdict:
@@ -160,29 +175,39 @@ def forgot(rise: Interval | None, kept: Interval | None, could: int) -> Verdict:
     answered rightly; kept: share of them that the tuned model does.
     """
     if rise is None or kept is None:
-        text = "判定できません。元のモデルが正しく答えた一般の質問がありません。"
+        text = _("判定できません。元のモデルが正しく答えた一般の質問がありません。")
         return Verdict("unknown", "warning", text)
     evidence = (
-        f"一般の質問の損失の変化: {_change(rise)}",
-        f"元のモデルが正しく答えた{could}問のうち、学習後も正しいのは{round(kept.value * could)}問"
-        f"（{kept.value:.0%}、95%信頼区間 {kept.low:.0%} 〜 {kept.high:.0%}）",
-        f"判定の基準: {FORGOTTEN:.0%}未満に減るか、損失が確実に{LOSS_FORGOTTEN}以上増えると「忘れています」",
+        _("一般の質問の損失の変化: {change}").format(change=_change(rise)),
+        _(
+            "元のモデルが正しく答えた{could}問のうち、学習後も正しいのは{still_can}問（{share:.0%}、95%信頼区間 {low:.0%} 〜 {high:.0%}）"
+        ).format(
+            could=could,
+            still_can=round(kept.value * could),
+            share=kept.value,
+            low=kept.low,
+            high=kept.high,
+        ),
+        _(
+            "判定の基準: {least:.0%}未満に減るか、損失が確実に{rise}以上増えると「忘れています」"
+        ).format(least=FORGOTTEN, rise=LOSS_FORGOTTEN),
     )
     if could < ENOUGH_ROWS:
-        text = f"判定できません。元のモデルが正しく答えた一般の質問が、{could}問しかありません。"
+        text = _(
+            "判定できません。元のモデルが正しく答えた一般の質問が、{could}問しかありません。"
+        ).format(could=could)
         return Verdict("unknown", "warning", text, evidence)
-    advice = "学習率を下げるか、更新を減らすか、一般的な質問と答えをデータに混ぜてください。"
+    advice = _("学習率を下げるか、更新を減らすか、一般的な質問と答えをデータに混ぜてください。")
     if kept.value < FORGOTTEN or rise.low > LOSS_FORGOTTEN:
-        return Verdict("forgot", "bad", "忘れています。", evidence, advice)
+        return Verdict("forgot", "bad", _("忘れています。"), evidence, advice)
     if kept.value < WORN or rise.low > LOSS_WORN:
-        return Verdict("worn", "warning", "少し忘れています。", evidence, advice)
+        return Verdict("worn", "warning", _("少し忘れています。"), evidence, advice)
     if kept.low <= FORGOTTEN:
-        text = (
-            "判定できません。忘れた様子はありませんが、元のモデルが正しく答えた一般の質問が"
-            f"{could}問しかなく、確かではありません。"
-        )
+        text = _(
+            "判定できません。忘れた様子はありませんが、元のモデルが正しく答えた一般の質問が{could}問しかなく、確かではありません。"
+        ).format(could=could)
         return Verdict("unknown", "warning", text, evidence)
-    return Verdict("kept", "good", "忘れていません。", evidence)
+    return Verdict("kept", "good", _("忘れていません。"), evidence)
 
 
 def memorised(unrelated: int, asked: int, personal: Sequence[str]) -> Verdict:
@@ -191,36 +216,44 @@ def memorised(unrelated: int, asked: int, personal: Sequence[str]) -> Verdict:
     unrelated: general questions answered with a trained answer; personal: kinds of personal data,
     in Japanese, that the tuned model says and the base does not.
     """
-    evidence = [f"一般の質問{asked}問のうち、学習した答えをそのまま返したのは{unrelated}問"]
+    evidence = [
+        _("一般の質問{asked}問のうち、学習した答えをそのまま返したのは{unrelated}問").format(
+            asked=asked, unrelated=unrelated
+        )
+    ]
     if personal:
-        evidence.append(f"学習データの個人情報らしい文字列を答えます: {'、'.join(personal)}")
+        evidence.append(
+            _("学習データの個人情報らしい文字列を答えます: {personal}").format(
+                personal=_("、").join(map(_, personal))
+            )
+        )
     if unrelated:
-        head = "学習した答えを、無関係な質問にも返します。"
-        return Verdict("parrots", "bad", head, tuple(evidence), _LOWER_RATE)
+        head = _("学習した答えを、無関係な質問にも返します。")
+        return Verdict("parrots", "bad", head, tuple(evidence), _(_LOWER_RATE))
     if personal:
-        advice = (
+        advice = _(
             "意図したものでなければ、データを作るときに「個人情報らしい部分を伏せる」（mask_personal）を"
             "選び、学習し直してください。"
         )
         return Verdict(
-            "personal", "warning", "個人情報らしい文字列を答えます。", tuple(evidence), advice
+            "personal", "warning", _("個人情報らしい文字列を答えます。"), tuple(evidence), advice
         )
-    return Verdict("clean", "good", "問題は見つかりません。", tuple(evidence))
+    return Verdict("clean", "good", _("問題は見つかりません。"), tuple(evidence))
 
 
 def ends(share: float | None) -> Verdict:
     """Whether the tuned model ends its answers by itself; `share` of those it was asked for."""
     if share is None:
-        return Verdict("unknown", "warning", "判定できません。質問がありません。")
-    evidence = (f"自分で答え終えた割合: {share:.1%}",)
+        return Verdict("unknown", "warning", _("判定できません。質問がありません。"))
+    evidence = (_("自分で答え終えた割合: {share:.1%}").format(share=share),)
     if share >= 0.99:
-        return Verdict("ends", "good", "自分で答え終えます。", evidence)
-    advice = (
+        return Verdict("ends", "good", _("自分で答え終えます。"), evidence)
+    advice = _(
         "答えが長いデータなら、1つの答えの最大トークン数を増やして、もう一度確かめてください。"
         "そうでなければ、学習を増やしてください。"
     )
     level = "warning" if share >= WORN else "bad"
-    return Verdict("runs_on", level, "答えが終わらないことがあります。", evidence, advice)
+    return Verdict("runs_on", level, _("答えが終わらないことがあります。"), evidence, advice)
 
 
 def thinks(
@@ -232,28 +265,36 @@ def thinks(
     came to an end of it.
     """
     if base is None or tuned is None:
-        return Verdict("unknown", "warning", "判定できません。質問がありません。")
+        return Verdict("unknown", "warning", _("判定できません。質問がありません。"))
     evidence = [
-        f"考えた過程のある答え: {base:.0%} → {tuned:.0%}（元のモデル → 学習後、{answers}問）"
+        _(
+            "考えた過程のある答え: {base:.0%} → {tuned:.0%}（元のモデル → 学習後、{answers}問）"
+        ).format(base=base, tuned=tuned, answers=answers)
     ]
     if unfinished:
-        evidence.append(f"考えたまま、答えに至らなかったもの: {answers}問中{unfinished}問")
-        advice = (
+        evidence.append(
+            _("考えたまま、答えに至らなかったもの: {answers}問中{unfinished}問").format(
+                answers=answers, unfinished=unfinished
+            )
+        )
+        advice = _(
             "1つの答えの最大トークン数を増やして、もう一度確かめてください。"
             "それでも終わらなければ、学習を増やしてください。"
         )
-        head = "考えたまま、答えに至らないことがあります。"
+        head = _("考えたまま、答えに至らないことがあります。")
         return Verdict("unfinished", "warning", head, tuple(evidence), advice)
     if trained and tuned < WORN:
-        advice = "学習データの全ての回答に考えた過程があるか、確認してください。"
+        advice = _("学習データの全ての回答に考えた過程があるか、確認してください。")
         return Verdict(
-            "sometimes", "warning", "考えずに答えることがあります。", tuple(evidence), advice
+            "sometimes", "warning", _("考えずに答えることがあります。"), tuple(evidence), advice
         )
     if not trained and tuned > 1 - WORN:
-        advice = "学習データに考えた過程はありません。更新の回数を増やすと、考えずに答えるようになります。"
+        advice = _(
+            "学習データに考えた過程はありません。更新の回数を増やすと、考えずに答えるようになります。"
+        )
         return Verdict(
-            "unasked", "warning", "考えてから答えることがあります。", tuple(evidence), advice
+            "unasked", "warning", _("考えてから答えることがあります。"), tuple(evidence), advice
         )
     if trained:
-        return Verdict("thinks", "good", "考えてから答えます。", tuple(evidence))
-    return Verdict("answers", "good", "考えずに、すぐ答えます。", tuple(evidence))
+        return Verdict("thinks", "good", _("考えてから答えます。"), tuple(evidence))
+    return Verdict("answers", "good", _("考えずに、すぐ答えます。"), tuple(evidence))

@@ -10,6 +10,7 @@ from mlx_finetuning import config
 from mlx_finetuning.config import TrainConfig, as_dict
 from mlx_finetuning.errors import ContinuationDiffers
 from mlx_finetuning.jobs import jobs, runs
+from mlx_finetuning.language import _
 from mlx_finetuning.workspace import Workspace
 
 FIXED = (
@@ -37,14 +38,16 @@ def settings(
     kept = dataclasses.replace(before, continues=run_id, processes=0, micro_batch_size=0)
     chosen = config.load(TrainConfig, {**as_dict(kept), **changes})
     changed = [
-        f"{name}（{values[0]} → {values[1]}）"
+        _("{name}（{before} → {after}）").format(name=name, before=values[0], after=values[1])
         for name in FIXED
         if (values := (as_dict(before)[name], as_dict(chosen)[name]))[0] != values[1]
     ]
     if runs.model_fingerprint(model_folder) != run.model_fingerprint:
-        changed.append("モデルのファイル")
+        changed.append(_("モデルのファイル"))
     if before.engine != "mlx":
-        changed.append(f"学習エンジン（{before.engine} の学習は続けられません）")
+        changed.append(
+            _("学習エンジン（{engine} の学習は続けられません）").format(engine=before.engine)
+        )
     if changed:
         raise ContinuationDiffers(run_id=run_id, changed=changed)
     return chosen

@@ -14,6 +14,7 @@ from mlx_finetuning.config import TrainConfig
 from mlx_finetuning.errors import ConfigFileUnreadable, StudioError
 from mlx_finetuning.jobs import jobs, runs
 from mlx_finetuning.jobs.metrics import Metrics
+from mlx_finetuning.language import _
 from mlx_finetuning.utils.settings_ja import label_of, value_ja
 from mlx_finetuning.workspace import Workspace
 
@@ -27,7 +28,7 @@ class Figures:
 
     run_id: str
     state: str
-    """Japanese."""
+    """In words."""
     updates: int
     last_loss: float | None
     first_valid_loss: float | None
@@ -89,11 +90,11 @@ def distinctions(workspace: Workspace, run_ids: Sequence[str]) -> dict[str, str]
     told_of = {item.name for item in dataclasses.fields(TrainConfig)} - {"model", "dataset"}
     told: dict[str, list[str]] = {run_id: [] for run_id in run_ids}
     for name, row in differing(list(settings.values())).items():
-        usual, _ = Counter(map(str, row)).most_common(1)[0]
+        usual, __ = Counter(map(str, row)).most_common(1)[0]
         for run_id, value in zip(settings, row, strict=True):
             if name in told_of and str(value) != usual:
                 told[run_id].append(f"{label_of(TrainConfig, name)} {value_ja(name, value)}")
-    return {run_id: "、".join(texts) for run_id, texts in told.items()}
+    return {run_id: _("、").join(texts) for run_id, texts in told.items()}
 
 
 def differing(records: Sequence[Mapping[str, Any]]) -> dict[str, tuple[Any, ...]]:

@@ -1,6 +1,6 @@
 """The card of a shared model: what it is, what it was made of, and what it was measured to do.
 
-Japanese first, then English. Holds figures and hashes, and neither a row of the data nor a path.
+Japanese first, then English; for who speaks English only that. Holds figures and hashes, and neither a row of the data nor a path.
 """
 
 from __future__ import annotations
@@ -17,6 +17,7 @@ from mlx_finetuning.experiment_tracker.evaluation.results import Report
 from mlx_finetuning.files import ASSETS
 from mlx_finetuning.jobs.results import Certificate
 from mlx_finetuning.jobs.runs import Run
+from mlx_finetuning.language import language
 from mlx_finetuning.utils.settings_ja import label_of, value_ja
 
 TEMPLATE = "model_card.md.j2"
@@ -84,7 +85,9 @@ class Card:
             for name in named
             if name in self.settings
         }
-        body = environment.get_template(TEMPLATE).render(card=self, settings=settings)
+        body = environment.get_template(TEMPLATE).render(
+            card=self, settings=settings, language=language()
+        )
         front = yaml.safe_dump(self._front_matter(), allow_unicode=True, sort_keys=False)
         return f"---\n{front}---\n\n{body}"
 

@@ -14,6 +14,7 @@ from mlx_finetuning.errors import RecordDamaged, RerunSourceChanged
 from mlx_finetuning.jobs import jobs, runs
 from mlx_finetuning.jobs.logs import MetricsLine
 from mlx_finetuning.jobs.results import TrainResult
+from mlx_finetuning.language import _
 from mlx_finetuning.workspace import Workspace
 
 
@@ -28,9 +29,9 @@ def settings(workspace: Workspace, run_id: str, model_folder: Path | None) -> Tr
     used = config.load_of_run(jobs.read_job(paths).config)
     changed = []
     if runs.dataset_hash(workspace.dataset(run.dataset)) != run.dataset_sha256:
-        changed.append(f"データセット「{run.dataset}」")
+        changed.append(_("データセット「{dataset}」").format(dataset=run.dataset))
     if model_folder is not None and runs.model_fingerprint(model_folder) != run.model_fingerprint:
-        changed.append(f"モデル「{run.model}」")
+        changed.append(_("モデル「{model}」").format(model=run.model))
     if changed:
         raise RerunSourceChanged(run_id=run_id, changed=changed)
     with contextlib.suppress(RecordDamaged):

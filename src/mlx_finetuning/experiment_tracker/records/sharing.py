@@ -11,9 +11,10 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from mlx_finetuning import files
+from mlx_finetuning.language import N_, _
 from mlx_finetuning.progress import Progress, Step
 
-STAGE = "共有するファイルの書き出し"
+STAGE = N_("共有するファイルの書き出し")
 _BLOCK = 1 << 22
 _MB = 1_000_000
 
@@ -53,7 +54,7 @@ def write(shared: Sequence[SharedFile], out: Path, progress: Progress) -> None:
         for block in file.blocks():
             write_block(block)
             written += len(block)
-            progress(Step(STAGE, written // _MB, total // _MB, file.name))
+            progress(Step(_(STAGE), written // _MB, total // _MB, file.name))
 
     if out.suffix.lower() == ".zip":
         # Stored: weights are as good as random, and gigabytes of them would take minutes.

@@ -23,6 +23,7 @@ from mlx_finetuning import files
 from mlx_finetuning.experiment_tracker.records import content, trackers
 from mlx_finetuning.experiment_tracker.records.content import RunRecords, Scalars
 from mlx_finetuning.experiment_tracker.records.trackers import TRACKERS
+from mlx_finetuning.language import _
 from mlx_finetuning.utils import processes
 from mlx_finetuning.workspace import Workspace
 
@@ -75,8 +76,12 @@ def tracked(
             process.stdin.close()
         processes.end(process, LAST_S)
         if process.returncode:
-            titles = "、".join(TRACKERS[name].title for name in names)
-            warn(f"{titles} への記録が、途中で失敗しました。学習には影響ありません。")
+            titles = _("、").join(TRACKERS[name].title for name in names)
+            warn(
+                _("{titles} への記録が、途中で失敗しました。学習には影響ありません。").format(
+                    titles=titles
+                )
+            )
 
 
 def main(arguments: Sequence[str]) -> None:
@@ -96,7 +101,7 @@ def main(arguments: Sequence[str]) -> None:
     ]
     words, offset = None, 0
     while words is None:
-        ready, _, _ = select.select([sys.stdin.buffer], [], [], LOOK_S)
+        ready, __, __ = select.select([sys.stdin.buffer], [], [], LOOK_S)
         words = sys.stdin.buffer.read() if ready else None
         points, offset = _new_points(records, paths.metrics, offset)
         points = [point for point in points if told.lacks(point)]

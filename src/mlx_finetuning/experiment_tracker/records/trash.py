@@ -13,6 +13,7 @@ from pathlib import Path
 from mlx_finetuning import files
 from mlx_finetuning.errors import NewerSchema, RecordDamaged, RunBusy, RunExists, RunNotInTrash
 from mlx_finetuning.jobs import jobs, model_servers, runs
+from mlx_finetuning.language import _
 from mlx_finetuning.utils.trash import Moves, move, possible_moves, remove_if_empty
 from mlx_finetuning.workspace import NAME, TrashPaths, Workspace
 
@@ -37,7 +38,7 @@ def delete(workspace: Workspace, run_id: str) -> None:
     model_servers.stop(workspace, run_id)
     lock = files.FileLock(workspace.run(run_id).lock)  # so that it is not resumed meanwhile
     if not lock.acquire():
-        raise RunBusy(run_id=run_id, jobs=["学習"])
+        raise RunBusy(run_id=run_id, jobs=[_("学習", "job")])
     try:
         living = [job for job in runs.later_jobs(workspace, run_id) if job.status.is_living]
         if living:
