@@ -38,6 +38,7 @@ CONVERTED = (
     *("upkeep.py", "bases.py", "shortcut.py", "demo.py"),
     # the rest
     *("language.py", "messages.py", "utils/units.py", "preferences.py"),
+    *("experiment_tracker/", "utils/validators.py"),
 )
 """Modules and folders whose texts are all marked. The list grows until it is the package."""
 JAPANESE_AS_DATA = (
@@ -46,6 +47,9 @@ JAPANESE_AS_DATA = (
     "data_processor/wordings/forms.py",
     "data_processor/wordings/rules.py",
     "data_processor/wordings/verbs.py",
+    "experiment_tracker/evaluation/in_prompt.py",  # said to the model
+    "experiment_tracker/evaluation/questions.py",  # the same
+    "experiment_tracker/evaluation/rightness.py",
     "tokenization/battery.py",
     "utils/denials.py",
     "utils/facts.py",
@@ -54,6 +58,13 @@ JAPANESE_AS_DATA = (
 )
 """Modules that know Japanese: lexicons, names of columns, prompts. Nothing in them is shown as it is."""
 DATA: dict[str, set[str]] = {
+    "experiment_tracker/evaluation/report_html.py": {
+        *("損失", "トークン", "パープレキシティ", "信頼区間", "更新", "検証"),
+        *("予測の差", "アダプター", "証明"),
+    },
+    "experiment_tracker/evaluation/results.py": {"○△？×", "？"},
+    "experiment_tracker/evaluation/summary_html.py": {"？"},
+    "experiment_tracker/records/export.py": {"設定", "値"},
     "language.py": {"日本語"},
     "messages.py": {"。", "）"},
     "shortcut.py": {"自分のデータで言語モデルを学習する画面を、ブラウザーで開きます"},
@@ -74,6 +85,7 @@ DATA: dict[str, set[str]] = {
             "れる",
         ),
     },
+    "utils/validators.py": {"【", "】"},
 }
 """The same in modules that have both, by the literal."""
 OF_STRINGS = {

@@ -18,12 +18,13 @@ from mlx_finetuning.tokenization.rows import Row
 from mlx_finetuning.utils.japanese_utils import comparison_key
 
 KINDS_JA = (
-    *(N_("知識"), N_("言葉"), N_("数と曜日"), N_("一覧"), N_("分類"), N_("抜き出す"), N_("復唱")),
-    *(N_("資料を読む"), N_("文章の続き")),
-    *(N_("知識（英語）"), N_("言葉（英語）"), N_("数（英語）"), N_("復唱（英語）")),
-    N_("資料を読む（英語）"),
+    *(N_("知識", "asked"), N_("言葉", "asked"), N_("数と曜日", "asked"), N_("一覧", "asked")),
+    *(N_("分類", "asked"), N_("抜き出す", "asked"), N_("復唱", "asked")),
+    *(N_("資料を読む", "asked"), N_("文章の続き", "asked")),
+    *(N_("知識（英語）", "asked"), N_("言葉（英語）", "asked"), N_("数（英語）", "asked")),
+    *(N_("復唱（英語）", "asked"), N_("資料を読む（英語）", "asked")),
 )
-"""What the files' kinds of questions are; shown with `_`."""
+"""The kinds of questions in the files; shown with `_` and the same context."""
 OTHER_LANGUAGES = ("en",)
 """Of which there is a set beside the Japanese one."""
 
