@@ -233,7 +233,7 @@ def graded(rows: list[dict[str, Any]], right: int, nats: float, **marks: Any) ->
 def planted(
     *,
     taught: int = 20,
-    other: int = 10,
+    other: int | None = 10,
     nats: float = 2.0,
     norm: float = 1.0,
     end: Ending = WHOLE,
@@ -241,13 +241,16 @@ def planted(
     goal: str = "faq",
     **marks: Any,
 ) -> Report:
-    """A run that answers so many of 20 taught questions and of 10 other wordings."""
+    """A run that answers so many of 20 taught questions and of 10 other wordings, if there are any."""
     train = [row(number) for number in range(1, 21)]
     test = [row(number, "{}番はおいくらですか、教えてください") for number in range(1, 11)]
     asked = general_questions.questions()
     keeps = [
         Grade(5.0, one.answer if general or at < 5 else UNKNOWN) for at, one in enumerate(asked)
     ]
+    splits = {"train": graded(train, taught, nats, **marks)}
+    if other is not None:
+        splits["test"] = graded(test, other, nats, **marks)
     return report.build(
         Origin(
             *("run", "tiny-ja", "facts", "0" * 64, False, "2026-11-23", {}, {}, "2026-11-23"),
@@ -255,10 +258,7 @@ def planted(
             ending=end,
         ),
         Findings(
-            splits={
-                "train": graded(train, taught, nats, **marks),
-                "test": graded(test, other, nats, **marks),
-            },
+            splits=splits,
             general=Measured([one.row for one in asked], keeps, keeps, len(asked)),
             trained_groups=questions.groups(train),
             layers=[LayerChange(0, norm, None)],
@@ -299,6 +299,19 @@ def test_each_bad_run_gets_its_sentence(
     # One thing to do, wherever judgements are shown.
     advised = [judged.advice for _, judged in made.judgements if judged.advice]
     assert advised == [found.advice]
+
+
+def test_few_other_wordings_are_a_hint_and_no_red_light() -> None:
+    evidence = Evidence("faq", "learned", taught=tally(20), ended=1.0)
+    few, enough = (judge(replace(evidence, held_out=tally(0, asked))) for asked in (4, 8))
+    assert (few.level, few.action) == ("warning", "more_wordings")
+    assert (enough.level, enough.action) == ("bad", "more_wordings")
+
+
+def test_no_evidence_is_told_twice() -> None:
+    """A run of which no rows were held out is judged by its taught ones."""
+    evidence = planted(other=None).judgements[0][1].evidence
+    assert len(evidence) == len(set(evidence)), evidence
 
 
 def test_an_adapter_that_is_not_used_is_named() -> None:

@@ -168,9 +168,11 @@ def counted(evidence: Evidence) -> Judged:
             return "good", _("教えた通りに答えます。別の聞き方では確かめていません。"), "go_on"
         return "warning", _("教えていないものでは確かめていません。"), "evaluate"
     if held_out.share < needed:
+        # A red light needs more than a hint.
+        least_share = 0.0 if held_out.asked < FEW else needed / 2
         if evidence.goal == "faq":
             head = _("教えた聞き方でしか答えられません。言い回しごと覚えています。")
-            return _level(held_out.share, needed / 2), head, "more_wordings"
+            return _level(held_out.share, least_share), head, "more_wordings"
         head = _("教えていないものには、まだよく答えられません。")
         return _level(held_out.share, evidence.commonest + 1e-9), head, "more_rows"
     return "good", _("教えた通りに答えます。"), "go_on"

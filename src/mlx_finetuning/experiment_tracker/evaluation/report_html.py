@@ -83,7 +83,10 @@ def page(report: Report, certificate: Certificate | None = None) -> str:
     curves = [("base", report.curves["train"]), ("tuned", report.curves["valid"])]
     answers = [item for split in report.splits.values() for item in split.answers]
     exchanges = []
-    for name, kind in report.questions.items():
+    # What the goal is judged by first comes first.
+    is_faq = report.outcome is not None and report.outcome.goal == "faq"
+    kinds = sorted(report.questions.items(), key=lambda item: not (is_faq and item[0] == "trained"))
+    for name, kind in kinds:
         of_kind = kind.answers or tuple(item for item in answers if item.kind == name)
         exchanges.append((_(kind.title), sorted(of_kind, key=lambda item: MARKS.index(item.mark))))
     layers = []

@@ -94,7 +94,8 @@ def learned(learning: Learning | None) -> Verdict:
     evidence = [
         _("{measure}の変化: {change}").format(measure=measure, change=_change(learning.change))
     ]
-    if learning.trained_change is not None:
+    # Where nothing was held out, they are what was judged.
+    if learning.trained_change not in (None, learning.change):
         evidence.append(
             _("教えた行の{measure}の変化: {change}").format(
                 measure=_(learning.measure, "measure"), change=_change(learning.trained_change)
