@@ -85,10 +85,10 @@ def test_cp932_sheet_becomes_a_model_that_answers_in_twelve_clicks(
     clicks.link("次へ: 実験")
     clicks.button("成果を確かめる")
     expect(page.get_by_text("学習できたか").first).to_be_visible(timeout=90_000)
-    clicks.link("次へ: 軽くする")
+    clicks.link("4 軽くする")  # whatever the result of so short a training asks for
     clicks.button("軽くする")
     expect(badge(page, "検証済み").first).to_be_visible(timeout=180_000)
-    clicks.link("次へ: 対話")
+    clicks.link("5 対話")
     ask(page, "ミナモ精機の代表者のお名前を教えてください。")
     expect(page.get_by_test_id("stChatMessage")).to_have_count(2, timeout=60_000)
     answer = page.get_by_test_id("stChatMessage").nth(1)

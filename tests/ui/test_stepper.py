@@ -15,7 +15,7 @@ from mlx_finetuning.jobs.status import JobStatus
 from mlx_finetuning.ui import sitemap
 from mlx_finetuning.workspace import Workspace
 from support import finished_run, ui_workspaces
-from support.reports import REPORT
+from support.reports import REPORT, summed_up
 from support.ui_pages import open_page, shown_errors
 
 
@@ -46,6 +46,18 @@ def test_steps_of_a_run_are_marked_as_they_are_done(workspace: Workspace) -> Non
     shown = links(open_page("training", run=run_id))
     assert [":green[✓]" in label for label in shown[:5]] == [True, True, True, False, False]
     assert "次へ: 軽くする" in shown
+
+
+def test_result_that_asks_for_something_else_leads_to_its_page_first(workspace: Workspace) -> None:
+    run_id = finished_run.make(workspace)
+    report = summed_up()
+    assert report.first_line.level != "good"
+    files.write_json(workspace.run(run_id).report, asdict(report))
+    for name in ("home", "training", "quantization"):
+        shown = links(open_page(name, run=run_id))
+        assert [label for label in shown if label.startswith("次へ")] == ["次へ: 実験"]
+    shown = links(open_page("experiments", run=run_id))
+    assert not [label for label in shown if label.startswith("次へ")]
 
 
 def test_a_journey_that_stopped_can_go_on_from_every_page(workspace: Workspace) -> None:

@@ -8,6 +8,7 @@ from collections.abc import Sequence
 import streamlit as st
 
 from mlx_finetuning.errors import StudioError
+from mlx_finetuning.experiment_tracker.evaluation.results import Verdict
 from mlx_finetuning.jobs.runs import Run
 from mlx_finetuning.ui.components.text import plain
 from mlx_finetuning.ui.frame import studio
@@ -78,3 +79,18 @@ def run_title(run: Run) -> str:
     name = studio().runs.note(run.run_id).name
     title = f"{started}　{run.title}　{run.run_id[-4:]}"
     return f"{name}　{title}" if name else title
+
+
+def first_line(run_id: str) -> Verdict | None:
+    """What the run's latest evaluation came to; None before one."""
+    report = studio().workspace.run(run_id).report
+    if not report.is_file():
+        return None
+    # Runs of other workspaces may have the same id.
+    return _cached_first_line(str(report), run_id, report.stat().st_mtime_ns)
+
+
+@st.cache_data(max_entries=2000, show_spinner=False)
+def _cached_first_line(path: str, run_id: str, changed_ns: int) -> Verdict | None:
+    """Read again only when the report has changed."""
+    return studio().evaluation.first_line(run_id)

@@ -15,7 +15,7 @@ from mlx_finetuning.jobs.runs import LaterJob, Run
 from mlx_finetuning.jobs.status import JobStatus
 from mlx_finetuning.ui import sitemap
 from mlx_finetuning.ui.components.jobs import follow, progress_bar, show_end
-from mlx_finetuning.ui.components.runs import PARAMETER
+from mlx_finetuning.ui.components.runs import PARAMETER, first_line
 from mlx_finetuning.ui.components.text import plain
 from mlx_finetuning.ui.frame import studio
 
@@ -82,10 +82,13 @@ def steps_of(run: Run | None) -> list[Step]:
     app = studio()
     is_trained = run is not None and app.runs.is_trained(run)
     run_id = "" if run is None else run.run_id
+    # A result that asks for something else first leads to its page, where that is done.
+    line = first_line(run_id) if is_trained else None
+    is_approved = line is not None and line.level == "good"
     return [
         Step("dataset", bool(app.data.list())),
         Step("training", is_trained),
-        Step("experiments", is_trained and app.workspace.run(run_id).report.is_file()),
+        Step("experiments", is_approved),
         Step("quantization", is_trained and bool(app.exports.list(run_id))),
         Step("chat", is_trained and bool(app.chat.list(run_id))),
     ]

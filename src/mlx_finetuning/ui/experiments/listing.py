@@ -7,12 +7,11 @@ from typing import Any
 
 import streamlit as st
 
-from mlx_finetuning.experiment_tracker.evaluation.results import Verdict
 from mlx_finetuning.jobs.runs import Run
 from mlx_finetuning.ui import sitemap
 from mlx_finetuning.ui.components import views
 from mlx_finetuning.ui.components.errors import show_error
-from mlx_finetuning.ui.components.runs import PARAMETER
+from mlx_finetuning.ui.components.runs import PARAMETER, first_line
 from mlx_finetuning.ui.experiments import comparing, merging
 from mlx_finetuning.ui.frame import studio
 from mlx_finetuning.utils.units import duration, local_time
@@ -146,15 +145,13 @@ def _best(runs: Sequence[Run], rows: Mapping[str, Row]) -> list[str]:
 
 
 def _row(run: Run, unlike: str) -> Row:
-    run_id, best, line = run.run_id, None, None
+    run_id, best = run.run_id, None
     note = studio().runs.note(run.run_id)
     metrics = studio().workspace.run(run_id).metrics
     if metrics.is_file():
         # Runs of other workspaces may have the same id.
         best = _cached_best_loss(str(metrics), run_id, metrics.stat().st_mtime_ns)
-    report = studio().workspace.run(run_id).report
-    if report.is_file():
-        line = _cached_first_line(str(report), run_id, report.stat().st_mtime_ns)
+    line = first_line(run_id)
     return {
         MARK: PINNED if note.pinned else "",
         NAME: note.name,
@@ -177,12 +174,6 @@ def _row(run: Run, unlike: str) -> Row:
 def _cached_distinctions(root: str, run_ids: tuple[str, ...]) -> dict[str, str]:
     """Settings of a run never change."""
     return studio().runs.distinctions(run_ids)
-
-
-@st.cache_data(max_entries=2000, show_spinner=False)
-def _cached_first_line(path: str, run_id: str, changed_ns: int) -> Verdict | None:
-    """Read again only when the report has changed."""
-    return studio().evaluation.first_line(run_id)
 
 
 @st.cache_data(max_entries=2000, show_spinner=False)

@@ -13,7 +13,7 @@ from mlx_finetuning.ui import sample, sitemap
 from mlx_finetuning.ui.components import stepper
 from mlx_finetuning.ui.components.empty import empty_state
 from mlx_finetuning.ui.components.jobs import POLL_S, progress_bar, share_done, state_badge
-from mlx_finetuning.ui.components.runs import PARAMETER
+from mlx_finetuning.ui.components.runs import PARAMETER, first_line
 from mlx_finetuning.ui.components.tables import show_table
 from mlx_finetuning.ui.components.text import plain
 from mlx_finetuning.ui.frame import errors_shown, studio
@@ -98,7 +98,7 @@ def draw_recent(runs: list[Run]) -> None:
     """The latest runs as a table, and the way to all of them."""
     rows = []
     for run in runs[:RECENT]:
-        line = studio().evaluation.first_line(run.run_id)
+        line = first_line(run.run_id)
         result = "まだ確かめていません" if run.status.state == "done" else ""
         rows.append(
             {

@@ -16,7 +16,7 @@ from mlx_finetuning.ui.components.certificate import LOOKS
 from mlx_finetuning.ui.components.charts import line_chart, loss_chart
 from mlx_finetuning.ui.components.jobs import follow, progress_bar, show_end, state_badge
 from mlx_finetuning.ui.components.metrics import metrics_of
-from mlx_finetuning.ui.components.runs import PARAMETER, resume_button
+from mlx_finetuning.ui.components.runs import PARAMETER, first_line, resume_button
 from mlx_finetuning.ui.components.tables import show_table
 from mlx_finetuning.ui.components.text import plain
 from mlx_finetuning.ui.frame import studio
@@ -89,7 +89,7 @@ def _draw_ending(run: Run) -> None:
     if told.text:
         show = st.error if told.state == "diverged" else st.warning
         show(plain(told.text), icon=":material/flag:")
-    line = studio().evaluation.first_line(run.run_id)
+    line = first_line(run.run_id)
     if line is not None:
         LOOKS[line.level](plain(line.text), icon=":material/grading:")
         if line.advice:
