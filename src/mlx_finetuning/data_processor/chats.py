@@ -169,6 +169,8 @@ def _turns_of(message: Any) -> list[Turn]:
     text = values.parts_text(content)
     if text is None:
         raise NotAChat("発言（content）が文章ではありません（画像や入れ子の値は学習に使えません）")
+    if role == "system" and not text.strip():
+        return []
     return [answer_turn(text, thought, extra) if role == "assistant" else Turn(role, text, extra)]
 
 

@@ -115,6 +115,9 @@ KINDS: dict[str, Kind] = {
         "{row}行目の2行を、見出しとして合わせて読みました（{names}）。",
         "違うときは --header-row 行番号 で指定してください。",
     ),
+    "BELOW_HEADER": Kind(
+        "info", "見出しのすぐ下にある、記入のしかたや型の名前（必須、string など）の行は使いません。", ""
+    ),
     "ABOVE_HEADER": Kind("info", "見出しより上にある題や注記は使いません。", ""),
     "MARKED_ROWS": Kind(
         "info",

@@ -14,7 +14,8 @@ import re
 import tokenize
 from typing import Any, NamedTuple
 
-from mlx_finetuning.data_processor.readers.roles import ROLE_KEYS, TEXT_KEYS
+from mlx_finetuning.data_processor.readers.column_content import STRUCTURED
+from mlx_finetuning.data_processor.readers.roles import ROLE_KEYS, TEXT_KEYS, role_of
 from mlx_finetuning.data_processor.readers.tables import cell_text, without_halves
 
 _MAX_LITERAL = 200_000
@@ -38,7 +39,7 @@ NOTHING = Cell(("",))
 
 def is_plain(value: Any) -> bool:
     """Whether a cell is a text without anything written out in it, as nearly all are."""
-    return isinstance(value, str) and value[:1] not in ("[", "{")
+    return isinstance(value, str) and not value.startswith(STRUCTURED)
 
 
 def read(value: Any) -> Cell:
@@ -177,8 +178,8 @@ def _texts(value: Any) -> list[str] | None:
         if {"value", "aliases"} <= value.keys() and isinstance(value["value"], str):  # TriviaQA
             return [value["value"]]
         # A message, SQuAD's answers; an object with keys of its own is meant as it is.
-        known = {*TEXT_KEYS, *_BESIDE_TEXT}
-        if not {*value} <= known:
+        filled = {key for key, item in value.items() if item is not None}
+        if not filled <= {*TEXT_KEYS, *_BESIDE_TEXT} and not _is_message(value):
             return None
         if isinstance(inner, list):
             return _texts(inner) or []
@@ -203,6 +204,14 @@ def _texts(value: Any) -> list[str] | None:
                 return None
             texts += inner_texts
     return [text for text in texts if text.strip()]
+
+
+def _is_message(value: dict[str, Any]) -> bool:
+    """Whether it is what somebody known says, with whatever keys beside it."""
+    speaker = next((value[key] for key in ROLE_KEYS if value.get(key) is not None), None)
+    return role_of(speaker) is not None and any(
+        isinstance(value.get(key), str) for key in TEXT_KEYS
+    )
 
 
 def _ranked(items: list[Any]) -> list[str] | None:

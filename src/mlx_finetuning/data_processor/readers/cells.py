@@ -100,6 +100,25 @@ def contrast(cells: Sequence[str], below: Sequence[Sequence[str]]) -> int:
     return columns
 
 
+def is_remark(cells: Sequence[str]) -> bool:
+    """Whether a row straight below a header says of its columns what may be filled in (必須, string), as
+    forms and databases write it."""
+    filled = [cell.strip() for cell in cells if cell.strip()]
+    return len(filled) > 1 and all(_REMARK.fullmatch(cell) for cell in filled)
+
+
+_REMARK = re.compile(
+    r"""(?xi)
+    [(（\[［【<＜〔]?\s*(?:(?:入力)?(?:必須|任意)(?:項目|入力)?|自由(?:記述|回答|記入)|記述式?|(?:単一|複数)(?:選択|回答)|選択式?
+    |文字列|テキスト|数値|数字|整数|日付|日時|半角(?:英?数字?)?|全角(?:文字)?|\d+文字(?:以内|まで)
+    |open-ended\ response|response|required|optional|(?:small|big|tiny)?int(?:eger|\d+)?|str(?:ing)?|text|n?(?:var)?char
+    |float\d*|double|decimal|numeric|number|bool(?:ean)?|date|datetime|timestamp|object|uuid|long\ ?text|short\ ?text
+    )\s*(?:\(\d+\))?\s*[)）\]］】>＞〕]?
+    | \{"ImportId".*\}
+    """
+)
+
+
 def is_total(cells: Sequence[str]) -> bool:
     """A sum of the rows above: its word first, and otherwise numbers only."""
     label = next(cell for cell in cells if cell.strip())

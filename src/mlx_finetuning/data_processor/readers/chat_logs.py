@@ -62,6 +62,8 @@ _STYLES = {
         r"^(?!\d+\s?[:：．.])(?P<who>[^\s:：.。、「」]{1,12})\s?[:：．.]\s*(?P<what>\S.*)$"
     ),
 }
+_QUOTED = "台本"
+_STYLES[_QUOTED] = re.compile(r"^(?P<who>[^\s「」『』:：。、]{1,12})\s?「(?P<what>[^「」]+)」$")
 _CUE = re.compile(r"(?P<time>(?:\d+:)?\d{1,2}:\d{2})[.,]\d{3}\s+-->\s.*")
 _VOICE = re.compile(r"<v(?:\.\S+)?\s+(?P<who>[^<>]{1,60})>(?P<what>.*)")
 """What stands above a caption of WebVTT, and who says it."""
@@ -219,7 +221,7 @@ def in_text(text: str) -> Log | None:
     has_days = any(_DAY_LINE.match(line.strip()) for line in lines)
     for kind, style in _STYLES.items():
         begins = sum(style.match(line) is not None for line in lines)
-        loose = kind in ("発言の記録", "LINE（PC）")
+        loose = kind in ("発言の記録", "LINE（PC）", _QUOTED)
         enough = 0.8 if loose and not is_line else 0.3
         if (
             begins < _FEWEST

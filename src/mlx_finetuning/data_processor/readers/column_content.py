@@ -29,6 +29,8 @@ _FLAGS = frozenset(
 )
 _SENTENCE = re.compile(r"[。！？!?]|です|ます|だ$|ません|ください|\w+\s+\w+\s+\w+")
 
+STRUCTURED = ("[", "{", "array(")
+"""How lists and objects begin, as JSON, Python and NumPy write them."""
 ASKING = re.compile(
     r"(?:[?？]|か|たい(?:のですが|です)?|(?:教えて|ほしい|欲しい|とは|ください)[^。]{0,4})。?$"
 )
@@ -101,7 +103,7 @@ def content_of(values: Sequence[Any]) -> Content:
         flags=share(lambda text: text.casefold() in _FLAGS),
         distinct=0 if distinct == 1 and count >= 5 else distinct / count,
         length=sum(map(len, texts)) / count,
-        structured=share(lambda text: text[0] in "[{"),
+        structured=share(lambda text: text.startswith(STRUCTURED)),
         sentences=share(_SENTENCE.search),
     )
 

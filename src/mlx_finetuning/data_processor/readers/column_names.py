@@ -192,6 +192,8 @@ TITLES = frozenset(
     )
 )
 """Names of what stands above an article."""
+_TITLE_TAIL = re.compile(r"(?:タイトル|見出し|記事名|ページ名?|[_ ](?:title|subject|headline))$|^(?:名前|name)$")
+_BODY_TAIL = re.compile(r"(?:本文|文章|[_ ](?:contents?|body|text))$")
 STATUSES = frozenset(
     ("公開状態", "公開", "状態", "ステータス", "公開設定", "status", "state", "draft", "published")
 )
@@ -251,6 +253,8 @@ _WEAK = {
     "answer": (
         *(
             "対応",
+            "応対",
+            "応対内容",
             "対応内容",
             "対応結果",
             "対応方法",
@@ -335,7 +339,7 @@ _HARMLESS_TAIL = re.compile(
     r"(?:の?(?:文|内容|本文|文章|欄|例|案|候補|テキスト|メッセージ|詳細|全文|事項|文面|text|body|content"
     r"|contents|message|string|value|raw|full|ja|jp|japanese|ja_jp))*"
 )
-_TEXT_TAIL = re.compile("(?:の?(?:文|内容|本文|文章|欄|詳細|コメント))+$")
+_TEXT_TAIL = re.compile("(?:の?(?:文|内容|本文|文章|欄|詳細|概要|要旨|コメント))+$")
 # Behind a word: what is then told of is somebody, some time, a flag, a number, …
 _FOREIGN_TAIL = re.compile(
     "者|主|元|先|人|日(?!本)|時|月|年|期|番号|フラグ|可否|有無|要否|要不要|希望|済|状態|状況|ステータス|進捗|担当"
@@ -470,6 +474,20 @@ def speaker(column: str) -> str | None:
     """The role whose words are below a name of somebody who speaks (お客様, agent_message)."""
     who = role_of(_SAID.sub("", key(column)))
     return {"user": "question", "assistant": "answer"}.get(who or "")
+
+
+def is_title(column: str) -> bool:
+    """Whether the name is of what stands above an article (件名, post_title)."""
+    return key(column) in TITLES or _TITLE_TAIL.search(_folded(column)) is not None
+
+
+def is_body(column: str) -> bool:
+    """Whether the name ends as those of plain text do (記事本文, post_content)."""
+    return _BODY_TAIL.search(_folded(column)) is not None
+
+
+def _folded(column: str) -> str:
+    return unicodedata.normalize("NFKC", column[:_LONGEST]).casefold().strip()
 
 
 def is_term(column: str) -> bool:

@@ -38,8 +38,10 @@ from mlx_finetuning.data_processor.readers.column_names import (
     WEIGHTS,
     NameMatch,
     base_name,
+    is_body,
     is_person,
     is_term,
+    is_title,
     is_variant,
     key,
     name_match,
@@ -172,6 +174,8 @@ def choose(
     _stand_in(choices, table, is_pair=is_pair)
     if not choices.keys() & {"messages", "chosen", "text"} and not choices.keys() >= {*_JUDGED}:
         _two_sides(choices, table)
+    if not choices.keys() & {"messages", "chosen", "text", *_JUDGED}:
+        _article(choices, table)
     withdrawn = {
         row
         for at, name in enumerate(columns)
@@ -448,6 +452,14 @@ def _two_sides(choices: dict[str, ColumnChoice], table: _Columns) -> None:
             choices[role] = ColumnChoice(role, column, reason, is_doubtful=True)
 
 
+def _article(choices: dict[str, ColumnChoice], table: _Columns) -> None:
+    """The only column that is named as the text of something (記事本文) and holds prose."""
+    named = [name for name in table.names if is_body(name) and table.content(name).is_prose]
+    if len(named) == 1:
+        reason = f"列名「{named[0]}」と中の文章から本文と推測しました"
+        choices["text"] = ColumnChoice("text", named[0], reason, is_doubtful=True)
+
+
 _FURTHER = re.compile("その他|他の|ほかの|別の|other")
 """Names of what stands beside the one that was taken (その他の回答)."""
 _TURNS = (("前", "後"), ("before", "after"), ("元", "後"))
@@ -479,7 +491,8 @@ def _column_map(table: _Columns, choices: Mapping[str, ColumnChoice]) -> ColumnM
     lacking = [role for role in _JUDGED if role not in choices and kind is None]
     title = status = ""
     for column in unmapped:
-        if kind == "text" and not title and key(column) in TITLES:
+        is_above = key(column) in TITLES or (is_title(column) and table.content(column).is_varied)
+        if kind == "text" and not title and is_above:
             title = column
         if not status and key(column) in STATUSES:
             status = column

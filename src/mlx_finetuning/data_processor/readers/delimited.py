@@ -26,6 +26,8 @@ DELIMITERS = {
     "、": "読点（、）",
 }
 """Signs that are found without help, the likelier first."""
+_RARE = "^~¦§"
+"""Signs that are found only below names of questions and answers."""
 _IN_PROSE = "，、"
 """Signs that sentences are full of: they count only where every record has as many."""
 _SAMPLE_CHARACTERS = 200_000
@@ -38,6 +40,8 @@ _SPACED = re.compile(r'[,;|] +"')
 _WHOLE = re.compile(r'^"([^"]*)"$')
 _RULE = re.compile(r"[-:]{3,}")
 _ALIGNED = re.compile(r"\S(?:[ \u3000]{2,}+|\u3000)\S")
+_MOST = 0.9
+"""Share of records that are divided alike, from which on a sign divides them."""
 _REPORT_EVERY = 5000
 """Lines between two reports."""
 
@@ -139,7 +143,17 @@ def find_delimiter(text: str, usual: str = ",") -> str:
         score = share + min(cells, 20) / 1000
         if cells > 1 and score > best_score + 0.01:
             best, best_score = sign, score
-    return best
+    return best if best_score >= _MOST else _rare_delimiter(text) or best
+
+
+def _rare_delimiter(text: str) -> str:
+    """A sign of `_RARE` that divides nearly all lines alike, the first into known names; else nothing."""
+    for sign in _RARE:
+        if is_divided(text, sign):
+            _, names = next(_sampled(text, sign))
+            if known_words(names) > 1:
+                return sign
+    return ""
 
 
 def is_table(text: str) -> bool:
@@ -160,7 +174,7 @@ def is_table(text: str) -> bool:
 def is_divided(text: str, sign: str) -> bool:
     """Whether nearly all lines are divided alike by `sign`."""
     share, cells = _consistency(text, sign)
-    return cells > 1 and share >= 0.9
+    return cells > 1 and share >= _MOST
 
 
 def _consistency(text: str, sign: str) -> tuple[float, int]:

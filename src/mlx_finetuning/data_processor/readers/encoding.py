@@ -44,6 +44,9 @@ CODECS: dict[str, tuple[str, ...]] = {
     "utf-16-be": ("utf-16-be",),
     "utf-32": ("utf-32",),
     "utf-7": ("utf-7",),
+    "gb18030": ("gb18030",),
+    "big5": ("big5hkscs",),
+    "euc-kr": ("cp949",),
 }
 ALIASES = {
     "utf8": "utf-8",
@@ -59,6 +62,11 @@ ALIASES = {
     "utf16": "utf-16",
     "utf32": "utf-32",
     "utf7": "utf-7",
+    "gbk": "gb18030",
+    "gb2312": "gb18030",
+    "cp936": "gb18030",
+    "cp950": "big5",
+    "cp949": "euc-kr",
 }
 _BOMS = (
     (codecs.BOM_UTF8, "utf-8"),
@@ -131,7 +139,8 @@ def _guess(raw: bytes) -> Decoded | None:
             return Decoded(text, "iso-2022-jp", 0.99, "切り替え記号（エスケープ）から判定しました")
     text = _strict(raw, "utf-8")
     if text is None:
-        return _cp932_or_euc(raw)
+        guess = _cp932_or_euc(raw)
+        return _of_neighbours(raw, guess) or guess
     if text.isascii() and is_utf7(text[:_LOOKED_AT]):
         decoded = _strict(raw, "utf-7")
         if decoded is not None:
@@ -165,6 +174,36 @@ def is_utf7(text: str) -> bool:
     decoded = [f"+{run}-".encode().decode("utf-7", "replace") for run in runs]
     japanese = sum(_ONLY_JAPANESE.fullmatch(each) is not None for each in decoded)
     return japanese > 2 and japanese > 0.9 * len(runs)
+
+
+def _of_neighbours(raw: bytes, japanese: Decoded | None) -> Decoded | None:
+    """Chinese or Korean, of which most bytes are sound in the encodings of Japanese, too: known by the lack
+    of kana there, and by what these languages write most."""
+    if japanese is not None:
+        sample = _beyond_ascii(japanese.text)
+        if len(sample) < _FEW_WRITTEN or len(_KANA.findall(sample)) > 0.05 * len(sample):
+            return None
+    for name, often in _OFTEN.items():
+        text = _strict(raw, name)
+        written = "" if text is None else _beyond_ascii(text)
+        if text is not None and len(often.findall(written)) > 0.2 * max(len(written), _FEW_WRITTEN):
+            return Decoded(text, name, 0.8, "仮名がなく、中国語か韓国語のようです")
+    return None
+
+
+def _beyond_ascii(text: str) -> str:
+    return "".join(character for character in text[:_LOOKED_AT] if character > "\x7f")
+
+
+_FEW_WRITTEN = 20
+"""Characters of text below which nobody can say."""
+_KANA = re.compile("[ぁ-ヿ]")
+_OFTEN = {
+    "euc-kr": re.compile("[이가는을를은다에의요지하고니까습세기어로서도]"),
+    "gb18030": re.compile("[的一是了我不在有您请可以吗怎么什个这们人时要来到说为和能会后过天点们]"),
+    "big5": re.compile("[的一是了我不在有您請可以嗎怎麼什個這們人時要來到說為和能會後過天點]"),
+}
+"""Characters that make up a fifth of what is written in a language and more."""
 
 
 def _cp932_or_euc(raw: bytes) -> Decoded | None:

@@ -19,7 +19,10 @@ from mlx_finetuning.data_processor.readers.roles import ROLE_KEYS, role_of
 
 _LISTS = {"contents": "messages", "chat_messages": "messages", "chatMessages": "messages"}
 _SYSTEM = {"systemInstruction": "system", "system_instruction": "system"}
-_ANSWERS = ("completion", "response", "output", "answer", "reply")
+_ANSWERS = (
+    *("completion", "response", "output", "answer", "reply"),
+    *("assistant_response", "model_output", "generation"),
+)
 _ANNOTATED = ("choices", "text", "rating", "number")
 """What a control of Label Studio may hold that says something of the whole task."""
 _ASKERS = ("requester_id", "customer_id", "contact_id")
@@ -37,6 +40,8 @@ def record(item: Any) -> Any:
             item = json.loads(item)
     if not isinstance(item, dict):
         return item
+    if any(_is_typed(value) for value in item.values()):
+        item = {name: _untyped(value) for name, value in item.items()}
     if {"preferred_output", "non_preferred_output"} <= item.keys():
         names = {
             "input": "prompt",
@@ -76,12 +81,37 @@ def record(item: Any) -> Any:
     if named is None:
         return _unwrapped(item)
     is_asked = role_of(_speaker(item[named][-1])) == "user"
-    answer = next((item[name] for name in _ANSWERS if isinstance(item.get(name), str)), None)
+    answer = next(filter(None, (_message(item.get(name)) for name in _ANSWERS)), None)
     if is_asked and answer is not None:
-        return {**item, named: [*item[named], {"role": "assistant", "content": answer}]}
+        return {**item, named: [*item[named], answer]}
     if is_asked and {"chosen", "rejected"} <= item.keys() and "prompt" not in item:
         return _renamed(item, {named: "prompt"})
     return item
+
+
+_TYPES = frozenset(
+    "S N BOOL NULL M L SS NS stringValue integerValue doubleValue booleanValue nullValue timestampValue mapValue "
+    "arrayValue".split()
+)
+"""Under which DynamoDB and Firestore write a value."""
+
+
+def _is_typed(value: Any) -> bool:
+    return isinstance(value, dict) and len(value) == 1 and not _TYPES.isdisjoint(value)
+
+
+def _untyped(value: Any) -> Any:
+    """A value of DynamoDB or Firestore without its type; others as they are."""
+    if not _is_typed(value):
+        return value
+    (kind, inner), *_ = value.items()
+    if kind in ("NULL", "nullValue"):
+        return None
+    if isinstance(inner, dict):
+        inner = inner.get("fields", inner.get("values", inner))
+    if isinstance(inner, dict):
+        return {name: _untyped(each) for name, each in inner.items()}
+    return [_untyped(each) for each in inner] if isinstance(inner, list) else inner
 
 
 def _annotated(item: Object) -> Object:
@@ -130,6 +160,16 @@ def _comment(each: Any) -> str:
         return ""
     texts = (each.get(name) for name in _COMMENTS)
     return next((text for text in texts if isinstance(text, str) and text), "")
+
+
+def _message(answer: Any) -> Object | None:
+    """An answer as the assistant's message; None where it is none."""
+    if isinstance(answer, list) and len(answer) == 1:
+        answer = answer[0]
+    if isinstance(answer, str) and answer:
+        return {"role": "assistant", "content": answer}
+    is_said = isinstance(answer, dict) and role_of(_speaker(answer)) == "assistant"
+    return answer if is_said else None
 
 
 def _are_texts(value: Any) -> TypeGuard[list[str]]:

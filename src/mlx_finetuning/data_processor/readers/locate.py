@@ -17,6 +17,7 @@ from mlx_finetuning.data_processor.readers.arrangements import as_table
 from mlx_finetuning.data_processor.readers.cells import (
     LONGEST_NAME,
     filled_in,
+    is_remark,
     is_total,
     known_words,
     name_like,
@@ -120,6 +121,9 @@ def _records(
             found.setdefault("REPEATED_HEADER", []).append(row)
             continue
         # The same names once more, in another language. With a number behind it a name may be data.
+        if not records and headers and is_remark(cells):
+            found.setdefault("BELOW_HEADER", []).append(row)
+            continue
         is_first = bool(roles) and not records and not found
         if is_first and {ROLES.get(key(cell)) for cell in cells} - {None} == roles:
             found.setdefault("REPEATED_HEADER", []).append(row)
