@@ -205,7 +205,7 @@ _LONGEST_POINTER = 30
 CONTROL_TOKEN = re.compile(
     r"<\|[A-Za-z_][A-Za-z0-9_:/]{0,40}\|>|<[｜|][^<>\s]{1,40}[｜|]>|</?(?:start|end)_of_(?:turn|image|audio)>"
     r"|\[/?INST\]|<</?SYS>>|\[/?(?:TOOL_CALLS|TOOL_RESULTS|AVAILABLE_TOOLS|SYSTEM_PROMPT|IMG)\]"
-    r"|<(?:bos|eos|pad|unk|mask|extra_id_[0-9]+)>|\[(?:BOS|EOS|SEP|CLS|PAD|UNK|MASK)\]|\A<s>|</s>(?=\s*(?:\Z|\n|<s>))|(?<=</s>)<s>|<\|?eot_id\|?>"
+    r"|<(?:image|video|audio)>(?![^<]*</)|<(?:bos|eos|pad|unk|mask|extra_id_[0-9]+)>|\[(?:BOS|EOS|SEP|CLS|PAD|UNK|MASK)\]|\A<s>|</s>(?=\s*(?:\Z|\n|<s>))|(?<=</s>)<s>|<\|?eot_id\|?>"
 )
 """Well-known ones; the model's own are looked for when it is known. Between other words `<s>…</s>` strikes
 out."""

@@ -15,13 +15,12 @@ from typing import Any, NamedTuple
 
 from mlx_finetuning.data_processor.findings import Finding, finding
 from mlx_finetuning.data_processor.readers.column_names import NameMatch, is_person, key, name_match
-from mlx_finetuning.data_processor.readers.flat_messages import ID_NAMES
+from mlx_finetuning.data_processor.readers.flat_messages import ID_NAMES, LOG_FORMAT
 from mlx_finetuning.data_processor.readers.tables import Record, Table
 from mlx_finetuning.data_processor.values import parts_text
 from mlx_finetuning.errors import InvalidSettings
 
 TIME, SPEAKER, TEXT, PART = "日時", "話し手", "本文", "会話番号"
-_FORMAT = "chat_log"
 _DAY_S = 86400
 _FEWEST = 3
 """Messages from which on something is a log."""
@@ -132,7 +131,7 @@ _SPEAKERS = frozenset(
     )
 )
 _TEXTS = frozenset(
-    "本文 メッセージ 発言 発言内容 内容 投稿 テキスト text message content body fulltext messagetext".split()
+    "本文 メッセージ 発言 発言内容 発話 発話内容 台詞 utterance 内容 投稿 テキスト text message content body fulltext messagetext".split()
 )
 
 
@@ -180,7 +179,7 @@ class Log:
         ]
         named = "、".join(self.speakers[:_SHOWN_SPEAKERS])
         note = finding("CHAT_LOG", kind=self.kind, speakers=named, example=self.speakers[-1])
-        return Table(_FORMAT, (TIME, SPEAKER, TEXT, PART), records, (note,))
+        return Table(LOG_FORMAT, (TIME, SPEAKER, TEXT, PART), records, (note,))
 
     def _conversations(self, assistant: str) -> Table:
         records: list[Record] = []
@@ -208,7 +207,7 @@ class Log:
                 turns.append({"role": role, "content": message.text})
         close()
         note = finding("CHAT_LOG_TURNS", kind=self.kind, speaker=assistant, count=len(records))
-        return Table(_FORMAT, ("messages",), records, (note,))
+        return Table(LOG_FORMAT, ("messages",), records, (note,))
 
 
 def in_text(text: str) -> Log | None:

@@ -117,7 +117,18 @@ NAMES: dict[str, tuple[str, ...]] = {
         "chosenresponse",
         "preferred",
         "良い例",
-        *("positive", "win", "better", "良い応答", "良い返答", "好ましい応答", "chosenanswer"),
+        *(
+            "positive",
+            "win",
+            "better",
+            "good",
+            "goodanswer",
+            "goodresponse",
+            "良い応答",
+            "良い返答",
+            "好ましい応答",
+            "chosenanswer",
+        ),
     ),
     "rejected": (
         "rejected",
@@ -127,6 +138,7 @@ NAMES: dict[str, tuple[str, ...]] = {
         "rejectedresponse",
         "dispreferred",
         "悪い例",
+        *("bad", "badanswer", "badresponse"),
         *(
             "negative",
             "lose",
@@ -192,14 +204,19 @@ TITLES = frozenset(
     )
 )
 """Names of what stands above an article."""
-_TITLE_TAIL = re.compile(r"(?:タイトル|見出し|記事名|ページ名?|[_ ](?:title|subject|headline))$|^(?:名前|name)$")
+_JUDGEMENT = re.compile(
+    r"(?:良い|適切|正しい|妥当|有用)(?:な|の)?(?:回答|応答|答え)?(?:です)?か|(?:^|[_ ])(?:good|correct|helpful|acceptable|appropriate)$"
+)
+_TITLE_TAIL = re.compile(
+    r"(?:タイトル|見出し|記事名|ページ名?|[_ ](?:title|subject|headline))$|^(?:名前|name)$"
+)
 _BODY_TAIL = re.compile(r"(?:本文|文章|[_ ](?:contents?|body|text))$")
 STATUSES = frozenset(
     ("公開状態", "公開", "状態", "ステータス", "公開設定", "status", "state", "draft", "published")
 )
-"""Names of columns that may call a row a draft."""
+"""Names of columns that may call a row a draft, alone or at the end of a longer one (公開ステータス)."""
 HIDING = frozenset(
-    "削除フラグ 削除 削除済み 非公開フラグ 非表示 非表示フラグ 下書きフラグ deleted isdeleted deleteflag hidden "
+    "削除フラグ 削除 削除済み delflg delflag isdel 非公開フラグ 非表示 非表示フラグ 下書きフラグ deleted isdeleted deleteflag hidden "
     "ishidden isdraft archived isarchived".split()
 )
 """Names of flags that withdraw a row."""
@@ -213,6 +230,10 @@ RATINGS = frozenset(
     "スコア 得点 満足度 品質 回答の評価 回答評価".split()
 )
 """Names of points that an answer was given."""
+MEDIA = frozenset(
+    "image images img imagepath imageurl imagefile picture photo audio audios sound video videos 画像 写真 音声 動画 図".split()
+)
+"""Names of columns of what no text can show."""
 _PERSONS = frozenset(("user", "ユーザー", "human", "ai", "bot", "assistant", "アシスタント"))
 COUNTED = frozenset(("いいね", "status", "状態", "ステータス"))
 """Names of verdicts in words; numbers below them count something."""
@@ -289,13 +310,13 @@ _WEAK = {
             "meaning",
             "訳語",
         ),
-        *("tgt", "abstract", "後続文", "裏", "back", "code", "sql"),
+        *("語義", "語釈", "訳語", "解釈", "tgt", "abstract", "後続文", "裏", "back", "code", "sql"),
     ),
 }
 # Of these weak words the cells are short: a term and its meaning.
 _TERMS = (
     *("用語", "単語", "見出し語", "表面", "term", "word"),
-    *("意味", "訳", "訳語", "定義", "裏面", "解", "表", "裏", "front", "back"),
+    *("意味", "語義", "語釈", "訳", "訳語", "定義", "裏面", "解", "表", "裏", "front", "back"),
 )
 _NAMED_ROLES = (
     *("messages", "question", "context", "answer", "text"),
@@ -479,6 +500,16 @@ def speaker(column: str) -> str | None:
 def is_title(column: str) -> bool:
     """Whether the name is of what stands above an article (件名, post_title)."""
     return key(column) in TITLES or _TITLE_TAIL.search(_folded(column)) is not None
+
+
+def is_judgement(column: str) -> bool:
+    """Whether the name asks for good or bad (良い回答か, answer_is_correct)."""
+    return _JUDGEMENT.search(_folded(column)) is not None
+
+
+def is_status(column: str) -> bool:
+    """Whether cells below the name may call a row a draft."""
+    return key(column).endswith(tuple(STATUSES))
 
 
 def is_body(column: str) -> bool:

@@ -7,6 +7,7 @@ dropped in silence.
 
 from __future__ import annotations
 
+import itertools
 import math
 import re
 from collections.abc import Mapping, Sequence
@@ -28,18 +29,20 @@ from mlx_finetuning.data_processor.readers.column_names import (
     COUNTED,
     HIDING,
     LANGUAGES,
+    MEDIA,
     NAMES,
     OTHER_NAMES,
     RATINGS,
     ROLE_JA,
     SHOWING,
-    STATUSES,
     TITLES,
     WEIGHTS,
     NameMatch,
     base_name,
     is_body,
+    is_judgement,
     is_person,
+    is_status,
     is_term,
     is_title,
     is_variant,
@@ -109,6 +112,8 @@ class ColumnMap:
     """Rows that a flag calls deleted or not to be shown."""
     low_rated: Mapping[str, tuple[int, ...]] = field(default_factory=dict)
     """Column of points → rows that have few."""
+    media: tuple[str, ...] = ()
+    """Unmapped columns of images or sounds that most rows have."""
 
     @property
     def columns(self) -> dict[str, str]:
@@ -131,6 +136,8 @@ class ColumnMap:
         for choice in self.choices:
             if choice.role == "answer" and choice.more:
                 notes.append(finding("ANSWER_COLUMNS", columns="、".join(choice.columns)))
+        if self.kind and self.media:
+            notes.append(finding("MEDIA_UNUSED", columns="、".join(self.media)))
         if self.withdrawn:
             notes.append(finding("DRAFT", self.withdrawn))
         notes += [
@@ -188,7 +195,10 @@ def choose(
         for at, name in enumerate(columns)
         if key(name) in RATINGS and name in chosen.unmapped and (low := low_rated(records, at))
     }
-    return replace(chosen, withdrawn=tuple(sorted(withdrawn)), low_rated=rated)
+    media = tuple(
+        name for name in chosen.unmapped if key(name) in MEDIA and table.content(name).filled > 0.5
+    )
+    return replace(chosen, withdrawn=tuple(sorted(withdrawn)), low_rated=rated, media=media)
 
 
 def missing_columns(path: Path, columns: Sequence[str], chosen: ColumnMap) -> ColumnsNotFound:
@@ -268,6 +278,13 @@ def _by_name(table: _Columns, taken: set[str]) -> list[ColumnChoice]:
             )
             free.remove(column)
             break
+    if not any(choice.role == "desirable" for choice in choices):
+        judging = (c for c in free if is_judgement(c) and is_verdict(table.values(c)))
+        choices += [
+            ColumnChoice("desirable", column, f"列名「{column}」と中の印から良し悪しと判断しました")
+            for column in itertools.islice(judging, 1)
+        ]
+        free = [column for column in free if column not in {each.column for each in choices}]
     for role in _JUDGED:
         other = _JUDGED[1 - _JUDGED.index(role)]
         choice = _judged(
@@ -494,9 +511,13 @@ def _column_map(table: _Columns, choices: Mapping[str, ColumnChoice]) -> ColumnM
         is_above = key(column) in TITLES or (is_title(column) and table.content(column).is_varied)
         if kind == "text" and not title and is_above:
             title = column
-        if not status and key(column) in STATUSES:
+        if not status and is_status(column):
             status = column
-    if kind == "text" and "question" in choices:
+    beside = [c for c in unmapped if kind == "text" and c != title and table.content(c).is_prose]
+    if kind == "text" and beside:
+        reason = f"ほかの列（{'、'.join(beside)}）にも文章があります"
+        used = [replace(choice, is_doubtful=True, reason=reason) for choice in used]
+    elif kind == "text" and "question" in choices:
         used = [replace(choice, is_doubtful=True) for choice in used]
     return ColumnMap(
         tuple(used), unmapped, kind, tuple(ROLE_JA[role] for role in lacking), title, status

@@ -6,11 +6,12 @@ import csv
 import itertools
 import re
 from collections import Counter
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator
 from pathlib import Path
 
 from mlx_finetuning.data_processor.findings import Finding, finding
 from mlx_finetuning.data_processor.readers.cells import known_words, name_like, sentence_like
+from mlx_finetuning.data_processor.readers.drawn_tables import are_aligned
 from mlx_finetuning.data_processor.readers.header import SourceRow
 from mlx_finetuning.data_processor.readers.limits import ANY, MAX_CELL, TableOptions
 from mlx_finetuning.data_processor.readers.locate import locate
@@ -35,11 +36,12 @@ _SAMPLE_RECORDS = 200
 _LINE = re.compile(r"[^\r\n]++(?:\r\n?|\n)?|\r\n?|\n")  # possessive: never steps back over a line
 _SEP = re.compile(r'[\r\n]*"?sep=(.)"?[^\S\r\n]*[,;\t]*(?:\r\n?|\n|$)', re.IGNORECASE)
 _SINGLE = re.compile(r"^'[^']*'(?:[,;\t|]|$)")
+_CURLY = re.compile(r"^“[^“”]*”(?:[,;\t|]|$)")
+_CURLY_EDGE = re.compile(r"(?m)(?:(?<=^)|(?<=[,;\t|]))“|”(?=[,;\t|\r\n]|\Z)")
 _SWAPPED = str.maketrans("'\"", "\"'")
 _SPACED = re.compile(r'[,;|] +"')
 _WHOLE = re.compile(r'^"([^"]*)"$')
 _RULE = re.compile(r"[-:]{3,}")
-_ALIGNED = re.compile(r"\S(?:[ \u3000]{2,}+|\u3000)\S")
 _MOST = 0.9
 """Share of records that are divided alike, from which on a sign divides them."""
 _REPORT_EVERY = 5000
@@ -63,7 +65,11 @@ def read_rows(
     if _in_most_lines(_SINGLE, text):
         delimiter, rows, findings = read_rows(text.translate(_SWAPPED), path, progress, options)
         rows = [(number, [cell.translate(_SWAPPED) for cell in cells]) for number, cells in rows]
-        return delimiter, rows, [finding("SINGLE_QUOTES"), *findings]
+        return delimiter, rows, [finding("SINGLE_QUOTES", sign="'"), *findings]
+    if _in_most_lines(_CURLY, text):  # a word processor went over it
+        straight = _CURLY_EDGE.sub('"', text.replace('"', '""'))
+        delimiter, rows, findings = read_rows(straight, path, progress, options)
+        return delimiter, rows, [finding("SINGLE_QUOTES", sign="“ ”"), *findings]
     usual = "\t" if path.suffix.lower() == ".tsv" else ","
     declared = _SEP.match(text)
     delimiter = options.delimiter or (declared[1] if declared else "")
@@ -94,13 +100,6 @@ def read_rows(
         lines = [cells[0] for _, cells in rows[:_SAMPLE_RECORDS]]
         findings.append(finding("FIXED_WIDTH" if are_aligned(lines) else "ONE_COLUMN"))
     return delimiter, rows, findings
-
-
-def are_aligned(lines: Sequence[str]) -> bool:
-    """Whether blanks put the parts of lines below one another, as in a table of fixed width."""
-    written = [line for line in lines if line.strip()]
-    aligned = sum(_ALIGNED.search(line) is not None for line in written)
-    return len(written) > 2 and aligned > 0.8 * len(written)
 
 
 def _in_most_lines(pattern: re.Pattern[str], text: str) -> bool:

@@ -11,6 +11,7 @@ from typing import Any, TypeGuard
 from mlx_finetuning.data_processor.readers.column_names import NAMES
 from mlx_finetuning.data_processor.readers.json_shapes import (
     Object,
+    is_segment,
     opened,
     tells_names,
     turns_in_log,
@@ -65,6 +66,13 @@ def record(item: Any) -> Any:
         return _renamed(item, {"name": "question", "acceptedAnswer": "answer"})
     if isinstance(item.get("data"), dict) and isinstance(item.get("annotations"), list):
         return _annotated(item)
+    segments = item.get("segments")
+    if isinstance(segments, list) and segments and all(map(is_segment, segments)):  # Axolotl
+        turns = [
+            {"role": "assistant" if each["label"] else "user", "content": each["text"].strip()}
+            for each in segments
+        ]
+        return {**item, "segments": None, "messages": turns}
     in_turn = turns_in_log(item)
     if in_turn:
         return {

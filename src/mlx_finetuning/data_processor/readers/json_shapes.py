@@ -91,7 +91,10 @@ def table(items: list[Any]) -> list[Any]:
     if items and all(isinstance(item, dict) and not tells_names(item) for item in items):
         parts = [_lists(item, _DEEPEST) for item in items]
         if all(
-            len(lists) == 1 and _is_record(lists[0][0]) and not _are_messages(lists[0])
+            len(lists) == 1
+            and _is_record(lists[0][0])
+            and not _are_messages(lists[0])
+            and not is_segment(lists[0][0])
             for lists in parts
         ):
             return [  # categories with their questions
@@ -100,6 +103,15 @@ def table(items: list[Any]) -> list[Any]:
                 for each in inner
             ]
     return items
+
+
+def is_segment(each: Any) -> bool:
+    """Whether it is a piece of text that says whether it is learned, as Axolotl writes them."""
+    return (
+        isinstance(each, dict)
+        and isinstance(each.get("label"), bool)
+        and isinstance(each.get("text"), str)
+    )
 
 
 def opened(item: Object) -> Object:

@@ -22,14 +22,11 @@ from mlx_finetuning.data_processor.readers import json_records, json_shapes
 from mlx_finetuning.data_processor.readers.arrangements import in_lines
 from mlx_finetuning.data_processor.readers.cells import known_words
 from mlx_finetuning.data_processor.readers.column_content import asks
-from mlx_finetuning.data_processor.readers.delimited import (
-    are_aligned,
-    is_divided,
-    is_table,
-    read_rows,
-)
+from mlx_finetuning.data_processor.readers.delimited import is_divided, is_table, read_rows
+from mlx_finetuning.data_processor.readers.drawn_tables import between_bars, in_fixed_columns
 from mlx_finetuning.data_processor.readers.limits import ANY, MAX_CELL, TableOptions, require_size
 from mlx_finetuning.data_processor.readers.locate import locate
+from mlx_finetuning.data_processor.readers.text_forms import form_of
 from mlx_finetuning.data_processor.stage_progress import SILENT, StageProgress
 from mlx_finetuning.errors import CellTooLong, SourceMalformed
 
@@ -65,6 +62,9 @@ def parse(
         return _read_delimited(text, path, progress, options)
     if ending == ".txt":  # what Anki writes above its notes; the lines keep their numbers
         text = _ABOVE_NOTES.sub(lambda above: "\n" * above.group().count("\n"), text)
+        drawn = None if options.delimiter else _read_drawn(text, path, progress, options)
+        if drawn is not None:
+            return drawn
     if ending == ".txt" and (options.delimiter or is_table(text)):
         table = _read_delimited(text, path, progress, options)
         return replace(table, findings=(finding("TABLE_IN_TEXT"), *table.findings))
@@ -110,6 +110,10 @@ _ESCAPES = re.compile(
 
 def _read_delimited(text: str, path: Path, progress: StageProgress, options: TableOptions) -> Table:
     delimiter, rows, findings = read_rows(text, path, progress, options)
+    if any(note.code == "FIXED_WIDTH" for note in findings):
+        drawn = _read_drawn(text, path, progress, options)
+        if drawn is not None:
+            return drawn
     found = locate(rows, path, options, progress)
     name = "tsv" if path.suffix.lower() == ".tsv" or delimiter == "\t" else "csv"
     return Table(name, found.columns, found.records, (*findings, *found.findings))
@@ -302,7 +306,26 @@ def _pairs_under_marks(text: str, path: Path) -> Table | None:
 
 
 _SAMPLE_LINES = 200
-_GAP = re.compile(r"[ \u3000]{2,}|\u3000")
+
+
+def _read_drawn(
+    text: str, path: Path, progress: StageProgress, options: TableOptions
+) -> Table | None:
+    """A table between bars or in columns of fixed width; None for other texts. Raises SourceMalformed where
+    columns are named and cannot be told apart."""
+    rows = between_bars(text)
+    code = "TABLE_IN_TEXT" if rows else "FIXED_COLUMNS"
+    rows = rows or in_fixed_columns(text)
+    if rows is None:
+        reason = (
+            "空白で桁をそろえた表（固定長）のようですが、桁の始まる位置が行によって違い、列に分けられません。"
+            "コンマかタブで区切ったファイルに書き出し直してください。"
+        )
+        raise SourceMalformed(path=str(path), line=1, reason=reason)
+    if not rows:
+        return None
+    found = locate(rows, path, options, progress)
+    return Table("text", found.columns, found.records, (finding(code), *found.findings))
 
 
 def _read_text(text: str, path: Path, progress: StageProgress) -> Table:
@@ -317,10 +340,9 @@ def _read_text(text: str, path: Path, progress: StageProgress) -> Table:
         if len(match.group()) > MAX_CELL:
             raise CellTooLong(path=str(path), line=line, limit=MAX_CELL)
         records.append((line, [match.group()]))
-    is_fixed = are_aligned(lines[:_SAMPLE_LINES]) and known_words(
-        _GAP.split(text.strip().split("\n")[0])
-    )
-    return Table("text", ("text",), records, (finding("FIXED_WIDTH"),) if is_fixed else ())
+    form = form_of(lines[:_SAMPLE_LINES])
+    notes = (finding("FORMED_TEXT", how=form),) if form else ()
+    return Table("text", ("text",), records, notes)
 
 
 _HEADING = re.compile(r"(?m)^(#{1,6})[ \t]+([^\n]*[^\s#])[ \t#]*$")

@@ -1,0 +1,33 @@
+"""What the lines of a text file have in common that prose has not: a sign that divides all of them, or the
+same beginning. Says so much; what they are is for a person to say."""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Sequence
+
+_FEWEST = 6
+"""Lines from which on likeness is no chance."""
+_MOST = 0.9
+_SIGNS = (
+    *("|", "│", "\t", "→", "⇒", "->", "=>", "::", "=", "~", "^", "§", "¦", ";", "/", "・・・"),
+    *("…", ":", "：", "　", ","),
+)
+_BEGINNING = 6
+"""Characters that lines of a dump share (INSERT INTO, <item>)."""
+
+
+def form_of(lines: Sequence[str]) -> str:
+    """What nearly all lines have, in Japanese; nothing for prose."""
+    written = [line.strip() for line in lines if line.strip()]
+    if len(written) < _FEWEST:
+        return ""
+    for sign in _SIGNS:
+        count, often = Counter(line.count(sign) for line in written).most_common(1)[0]
+        if count and often >= _MOST * len(written):
+            shown = {"\t": "タブ", "　": "全角の空白"}.get(sign, f"「{sign}」")
+            return f"どの行にも{shown}が{count}つ"
+    beginning, often = Counter(line[:_BEGINNING] for line in written).most_common(1)[0]
+    if len(beginning) == _BEGINNING and often >= _MOST * len(written):
+        return f"どの行も「{beginning}」で始まる"
+    return ""
