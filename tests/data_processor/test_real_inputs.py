@@ -1549,7 +1549,11 @@ def test_files_of_other_programs_are_read(tmp_path: Path, name: str, text: str, 
 @pytest.mark.parametrize(
     ("name", "text", "code"),
     [
-        ("a.txt", "".join(f"{q:　<24}{a}\n" for q, a in [("質問", "回答"), *FACTS]), "FIXED_WIDTH"),
+        (
+            "a.txt",
+            "".join(f"{q:　<24}{a}\n" for q, a in [("質問", "回答"), *FACTS]),
+            "FIXED_COLUMNS",
+        ),
         (
             "a.txt",
             "#separator:tab\n#html:true\n" + "".join(f"{q}\t{a}\n" for q, a in FACTS),

@@ -78,9 +78,12 @@ def test_table_of_bars_is_read_without_its_rule() -> None:
     assert _values(table) == [["営業は", "9時です"], ["休みは", "火曜です"]]
 
 
-def test_fixed_width_is_named() -> None:
+def test_fixed_width_is_split_below_known_names_and_named_below_others() -> None:
     text = "質問          回答\n営業時間は    9時です\n休みは        火曜です\n"
-    assert "FIXED_WIDTH" in _codes(_parsed(text))
+    table = _parsed(text)
+    assert "FIXED_COLUMNS" in _codes(table)
+    assert _values(table) == [["営業時間は", "9時です"], ["休みは", "火曜です"]]
+    assert "FIXED_WIDTH" in _codes(_parsed(text.replace("質問", "項目").replace("回答", "内訳")))
 
 
 def test_asked_delimiter_is_taken() -> None:

@@ -89,6 +89,8 @@ def chat_turns(value: Any) -> tuple[Turn, ...]:
             {"role": role, "content": text}
             for role, text in zip(itertools.cycle(("user", "assistant")), value, strict=False)
         ]
+    if all(map(_is_said_by, value)):
+        value = [{"role": who, "content": text} for who, text in value]
     turns = [turn for message in value for turn in _turns_of(message)]
     if {turn.role for turn in turns} == {"user", "system"} and turns[0].role == "user":
         # Of dialogue systems, which answer under that name.
@@ -98,6 +100,12 @@ def chat_turns(value: Any) -> tuple[Turn, ...]:
     while end and turns[end - 1] in _UNWRITTEN:
         end -= 1
     return tuple(turns[:end] if end and turns[end - 1].role == "assistant" else turns)
+
+
+def _is_said_by(message: Any) -> bool:
+    """Whether it is a speaker and what they say, as LangChain writes both."""
+    is_two = isinstance(message, list | tuple) and len(message) == 2
+    return is_two and isinstance(message[0], str) and role_of(message[0]) is not None
 
 
 def history_turns(value: Any) -> tuple[Turn, ...]:

@@ -222,6 +222,7 @@ _URL = re.compile(r"https?://[!-~]+")
 
 _SPEAKERS = re.compile(
     r"\A\s*(?:Human|User|USER|ユーザー|質問者)\s*[:：].*\n\s*(?:Assistant|ASSISTANT|AI|Bot|アシスタント|回答者)\s*[:：]"
+    r"|###\s?(?:Human|User)\s*:.*###\s?(?:Assistant|Response)\s*:"
     r"|\n\s*(?:Assistant|ASSISTANT|AI|Bot|アシスタント|###\s?(?:Response|応答|回答))\s*[:：]\s*\Z",
     re.DOTALL,
 )
@@ -237,7 +238,7 @@ _EMBEDDED = re.compile(r"(?<![A-Za-z0-9+/])[A-Za-z0-9+/]{400,}")
 
 def names_speakers(text: str) -> bool:
     """Whether a conversation is written out in it, with who speaks."""
-    return "\n" in text and _SPEAKERS.search(text) is not None
+    return ("\n" in text or "###" in text) and _SPEAKERS.search(text) is not None
 
 
 def is_cut_off(text: str) -> bool:

@@ -178,6 +178,10 @@ def _common_subsequence(left: str, right: str) -> int:
     return len(left) - row.bit_count()
 
 
+_BARE_JIS = re.compile(r"(?:\$[!-s]){3,}(?:[!-~]{2})*")
+_HIRAGANA_LETTER = re.compile("[ぁ-ん]")
+
+
 def is_suspect(character: str) -> bool:
     """Whether texts that are read in a wrong encoding hold such characters."""
     return (
@@ -241,7 +245,7 @@ def _is_misreading(run: str, misreadings: tuple[tuple[str, str, re.Pattern[str]]
 
 def _lost_letters(text: str) -> bool:
     """Whether question marks or bytes in writing stand where letters were."""
-    if _JIS.search(text):
+    if _JIS.search(text) or any(map(_is_bare_jis, _BARE_JIS.findall(text))):
         return True
     quoted = _QUOTED.search(text)
     if quoted:
@@ -254,6 +258,15 @@ def _lost_letters(text: str) -> bool:
     if lost < 3 or lost * 5 < written * 2:
         return False
     return text.lstrip().startswith("??") or len(runs) > 1
+
+
+def _is_bare_jis(run: str) -> bool:
+    """Whether a run of ASCII is hiragana of ISO-2022-JP that lost its escapes ($3$l$O)."""
+    text = run[: len(run) // 2 * 2]
+    with contextlib.suppress(UnicodeError):
+        undone = f"\x1b$B{text}\x1b(B".encode("ascii").decode("iso2022_jp")
+        return len(_HIRAGANA_LETTER.findall(undone)) * 2 >= len(undone)
+    return False
 
 
 def to_fullwidth_kana(text: str) -> str:

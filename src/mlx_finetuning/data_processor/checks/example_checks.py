@@ -255,7 +255,7 @@ _WARNINGS = (
         _any_turn(
             ("user", "assistant", "prompt"), lambda turn: leftovers.names_speakers(turn.content)
         ),
-        characters.LINE_END,
+        characters.LINE_END | characters.MARK,
     ),
     _Check(
         "FORMULA",

@@ -135,6 +135,7 @@ _TEXTS = frozenset(
 )
 
 
+_BOTS = ("username", "bot_profile", "bot_id")
 _SPEAKING = frozenset(
     "speaker 話者 話し手 発言者 発話者 speakerid interlocutorid participant participantid".split()
 )
@@ -338,6 +339,8 @@ def in_table(table: Table) -> Log | None:
     for row, values in table.records:
         profile = values[columns["user_profile"]] if "user_profile" in columns else None
         speaker = _name(profile) or _name(values[who])
+        for name in _BOTS:  # of Slack, where nobody wrote it
+            speaker = speaker or (_name(values[columns[name]]) if name in columns else "")
         text = values[what]
         text = parts_text(text) if isinstance(text, dict | list) else text
         thread = values[part] if part is not None else None

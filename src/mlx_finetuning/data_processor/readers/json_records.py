@@ -68,11 +68,11 @@ def record(item: Any) -> Any:
         return _annotated(item)
     segments = item.get("segments")
     if isinstance(segments, list) and segments and all(map(is_segment, segments)):  # Axolotl
-        turns = [
+        messages = [
             {"role": "assistant" if each["label"] else "user", "content": each["text"].strip()}
             for each in segments
         ]
-        return {**item, "segments": None, "messages": turns}
+        return {**item, "segments": None, "messages": messages}
     in_turn = turns_in_log(item)
     if in_turn:
         return {

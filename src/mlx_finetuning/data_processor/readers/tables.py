@@ -313,9 +313,9 @@ def _read_drawn(
 ) -> Table | None:
     """A table between bars or in columns of fixed width; None for other texts. Raises SourceMalformed where
     columns are named and cannot be told apart."""
-    rows = between_bars(text)
-    code = "TABLE_IN_TEXT" if rows else "FIXED_COLUMNS"
-    rows = rows or in_fixed_columns(text)
+    between = between_bars(text)
+    code = "TABLE_IN_TEXT" if between else "FIXED_COLUMNS"
+    rows = between or in_fixed_columns(text)
     if rows is None:
         reason = (
             "空白で桁をそろえた表（固定長）のようですが、桁の始まる位置が行によって違い、列に分けられません。"
