@@ -385,6 +385,11 @@ def test_reader_agrees_with_ggufs_own(tmp_path: Path) -> None:
     for name, expected in values(tmp_path / "m.gguf").items():
         found = file.tensors[name]
         np.testing.assert_array_equal(found.values().reshape(found.shape), expected)
+    alone = gguf_reader.read_tensors(tmp_path / "m.gguf")
+    assert alone.keys() == file.tensors.keys()
+    for name, found in alone.items():
+        assert (found.shape, found.kind) == (file.tensors[name].shape, file.tensors[name].kind)
+        np.testing.assert_array_equal(found.data, file.tensors[name].data)
 
 
 # --- advice ------------------------------------------------------------------------------

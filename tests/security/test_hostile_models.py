@@ -232,6 +232,9 @@ ABSURD_GGUF: dict[str, bytes] = {
     "text no UTF-8": gguf(fields=1, rest=text(b"\xff\xfe") + struct.pack("<II", 4, 0)),
     "type unknown": gguf(fields=1, rest=text(b"k") + struct.pack("<I", 77)),
     "array of 2**62": gguf(fields=1, rest=text(b"k") + struct.pack("<IIQ", 9, 4, 2**62)),
+    "list of a text without end": gguf(
+        fields=1, rest=text(b"k") + struct.pack("<IIQQ", 9, 8, 1, 2**62)
+    ),
     "arrays 5000 deep": gguf(fields=1, rest=NESTED),
     "alignment zero": gguf(tensors=1, fields=1, rest=ALIGNMENT + struct.pack("<II", 4, 0))
     + info(b"w", (4,), 0, 0),
@@ -254,8 +257,9 @@ ABSURD_GGUF: dict[str, bytes] = {
 def test_absurd_gguf_header_is_refused(case: str, tmp_path: Path) -> None:
     path = tmp_path / "model.gguf"
     path.write_bytes(ABSURD_GGUF[case])
-    with pytest.raises(GgufUnreadable):
-        gguf_reader.read(path)
+    for read in (gguf_reader.read, gguf_reader.read_tensors):
+        with pytest.raises(GgufUnreadable):
+            read(path)
 
 
 def peak_mb() -> float:
@@ -267,6 +271,7 @@ def test_absurd_headers_cost_little_memory_and_time(tmp_path: Path) -> None:
     reads: list[tuple[dict[str, bytes], Callable[[Path], object]]] = [
         (ABSURD, lambda path: safetensors.open_files([path])),
         (ABSURD_GGUF, gguf_reader.read),
+        (ABSURD_GGUF, gguf_reader.read_tensors),
     ]
     before_mb, start_s = peak_mb(), time.monotonic()
     for cases, read in reads:

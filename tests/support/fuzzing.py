@@ -244,6 +244,8 @@ MANIFEST = (
 
 
 def read_gguf(path: Path) -> object:
+    with contextlib.suppress(StudioError):
+        gguf_reader.read_tensors(path)
     return [tensor.values() for tensor in gguf_reader.read(path).tensors.values()]
 
 

@@ -93,6 +93,12 @@ def read(path: Path) -> Gguf:
         return _Cursor(np.memmap(path, np.uint8, "r")).read_file()
 
 
+def read_tensors(path: Path) -> dict[str, StoredTensor]:
+    """The tensors alone, in a quarter of the time: a vocabulary is passed over. Raises GgufUnreadable."""
+    with _refusing_nonsense(path):
+        return _Cursor(np.memmap(path, np.uint8, "r"), keeps_lists=False).read_file().tensors
+
+
 def read_before_vocabulary(path: Path) -> Metadata:
     """The metadata that stands before the tokens' texts: what the model is, without the tens of
     milliseconds that a vocabulary takes. Raises GgufUnreadable."""
@@ -114,8 +120,10 @@ def _refusing_nonsense(path: Path) -> Iterator[None]:
 class _Cursor:
     """A position in the mapped file. Raises ValueError, KeyError, struct.error on nonsense."""
 
-    def __init__(self, data: NDArray[np.uint8]) -> None:
+    def __init__(self, data: NDArray[np.uint8], *, keeps_lists: bool = True) -> None:
+        """keeps_lists: whether lists of texts are read, else passed over."""
         self._data = data
+        self._keeps_lists = keeps_lists
         self._view = data.data
         self._position = 0
 
@@ -175,7 +183,7 @@ class _Cursor:
             return self._number(SCALARS[GGUFValueType(kind)])
         kind, count = self._number("I"), self._count()
         if kind == GGUFValueType.STRING:
-            return self._texts(count)
+            return self._texts(count) if self._keeps_lists else self._pass_texts(count)
         if kind == GGUFValueType.ARRAY:
             return [self._value(kind) for _ in range(count)]
         layout = struct.Struct(f"<{count}{SCALARS[GGUFValueType(kind)]}")
@@ -202,6 +210,14 @@ class _Cursor:
             texts.append(str(view[start:end], "utf-8"))
         self._position = end
         return texts
+
+    def _pass_texts(self, count: int) -> None:
+        view, end = self._view, self._position
+        for _ in range(count):
+            end += _LENGTH.size + _LENGTH.unpack_from(view, end)[0]
+        if end > len(view):
+            raise ValueError("途中で切れています")
+        self._position = end
 
     def _number(self, layout: str) -> Any:
         size = struct.calcsize(f"<{layout}")

@@ -2,6 +2,8 @@
 
 `scale * level + bias` in float32 is then what llama.cpp computes, to the last bit, because every
 product there fits into float32's 24 bits. The blocks' layouts are those of llama.cpp's `ggml-common.h`.
+Levels are moved several at a time, in NumPy's words of 16 to 64 bits: a byte for each would take twice
+as long.
 """
 
 from __future__ import annotations
@@ -30,73 +32,60 @@ Arrays = dict[str, NDArray[Any]]
 def packed(rows: Bytes, kind: Type, which: RowIndex = EVERYTHING) -> Arrays:
     """The layer's arrays of the chosen rows, in the order in which they are chosen.
 
-    rows: [rows, bytes], of a type in `PACKED`.
+    rows: [rows, bytes], of a type in `PACKED`. The levels are [rows, columns * bits / 32] uint32, a row's
+    first column in its lowest bits.
     """
-    bits, unpack = PACKED[kind]
-    step = max(1, BLOCK_VALUES // unpack(rows[:1])["weight"].size)
+    block, block_bytes = GGML_QUANT_SIZES[kind]
     if isinstance(which, slice):
         rows, which = rows[which], EVERYTHING
     count = len(rows) if isinstance(which, slice) else len(which)
+    step = max(1, BLOCK_VALUES // (rows.shape[1] // block_bytes * block))
     arrays: Arrays = {}
     for start in range(0, count, step):
-        block = slice(start, start + step)
-        chosen = rows[block if isinstance(which, slice) else which[block]]
-        for name, of_blocks in unpack(chosen).items():
-            part = of_blocks.reshape(len(chosen), -1)
-            if name == "weight":
-                part = in_words(part, bits)
+        part = slice(start, start + step)
+        chosen = rows[part if isinstance(which, slice) else which[part]]
+        blocks = np.ascontiguousarray(chosen).reshape(-1, block_bytes)
+        for name, of_blocks in PACKED[kind](blocks).items():
+            of_rows = of_blocks.reshape(len(chosen), -1)
             if name not in arrays:
-                arrays[name] = np.empty((count, part.shape[1]), part.dtype)
-            arrays[name][block] = part
+                arrays[name] = np.empty((count, of_rows.shape[1]), of_rows.dtype)
+            arrays[name][part] = of_rows
+    arrays["weight"] = arrays["weight"].view(np.uint32)
     return arrays
 
 
 def packed_bytes(kind: Type, values: int) -> int:
     """What `packed` makes of so many values."""
-    bits, unpack = PACKED[kind]
     block, size = GGML_QUANT_SIZES[kind]
-    arrays = unpack(np.zeros((1, size), np.uint8))
-    of_block = block * bits // 8 + sum(
-        array.nbytes for name, array in arrays.items() if name != "weight"
-    )
-    return values // block * of_block
-
-
-def in_words(levels: Bytes, bits: int) -> NDArray[np.uint32]:
-    """[rows, columns] → [rows, columns * bits / 32], the first column in the lowest bits."""
-    if bits == 8:
-        data = levels
-    elif bits == 4:
-        data = levels[:, ::2] | levels[:, 1::2] << 4
-    elif bits == 6:
-        a, b, c, d = (levels[:, start::4] for start in range(4))
-        data = np.stack([a | b << 6, b >> 2 | c << 4, c >> 4 | d << 2], axis=-1)
-        data = data.reshape(len(levels), -1)
-    else:
-        single = np.unpackbits(levels[..., None], axis=-1, count=bits, bitorder="little")
-        data = np.packbits(single.reshape(len(levels), -1), axis=-1, bitorder="little")
-    return np.ascontiguousarray(data).view(np.uint32)
+    arrays = PACKED[kind](np.zeros((1, size), np.uint8))
+    return values // block * sum(array.nbytes for array in arrays.values())
 
 
 def _blocks_of_32(bits: int, zero: int | None) -> Callable[[Bytes], Arrays]:
     """Q4_0, Q4_1, Q5_0, Q5_1, Q8_0. zero: the level that stands for 0; None where the block says by
     an offset what level 0 stands for."""
-    sizes = [
-        2,
-        *([2] if zero is None else []),
-        *([4] if bits == 5 else []),
-        32 if bits == 8 else 16,
-    ]
+    layout = np.dtype(
+        [
+            ("scale", "<f2"),
+            *([("offset", "<f2")] if zero is None else []),
+            *([("fifth", "u1", 4)] if bits == 5 else []),
+            ("levels", "u1", 32 if bits == 8 else 16),
+        ]
+    )
 
-    def unpack(rows: Bytes) -> Arrays:
-        fields = _fields(rows, sizes)
-        scale = _halves(fields[0])
-        bias = _halves(fields[1]) if zero is None else -zero * scale
-        levels = fields[-1]
-        # Signed: 128 more. Else all lower halves of the bytes come first, then the upper ones.
-        levels = levels ^ 128 if bits == 8 else np.concatenate([levels & 15, levels >> 4], axis=1)
-        if bits == 5:
-            levels = levels | np.unpackbits(fields[-2], axis=1, bitorder="little") << 4
+    def unpack(blocks: Bytes) -> Arrays:
+        fields = blocks.view(layout)[:, 0]
+        scale, levels = fields["scale"].astype(np.float32), fields["levels"]
+        if bits == 8:
+            levels = levels ^ 128  # signed: 128 more
+        elif bits == 4:
+            levels = _lower_and_upper(levels)
+        else:
+            # All lower halves of the bytes come first, then the upper ones.
+            levels = np.concatenate([levels & 15, levels >> 4], axis=1)
+            fifth = np.unpackbits(fields["fifth"], axis=1, bitorder="little")
+            levels = _close_together(levels | fifth << 4, bits)
+        bias = fields["offset"].astype(np.float32) if zero is None else -zero * scale
         return {"weight": levels, "scales": scale, "biases": bias}
 
     return unpack
@@ -104,61 +93,106 @@ def _blocks_of_32(bits: int, zero: int | None) -> Callable[[Bytes], Arrays]:
 
 def _blocks_of_256(bits: int) -> Callable[[Bytes], Arrays]:
     """Q4_K, Q5_K: eight groups with numbers of six bits for scale and offset."""
-    sizes = [2, 2, 12, *([32] if bits == 5 else []), 128]
+    layout = np.dtype(
+        [
+            *(("scale", "<f2"), ("offset", "<f2"), ("numbers", "u1", 12)),
+            *([("fifth", "u1", 32)] if bits == 5 else []),
+            ("levels", "u1", 128),
+        ]
+    )
 
-    def unpack(rows: Bytes) -> Arrays:
-        fields = _fields(rows, sizes)
-        scales, minima = (numbers.astype(np.float32) for numbers in Q4_K.get_scale_min(fields[2]))
+    def unpack(blocks: Bytes) -> Arrays:
+        fields = blocks.view(layout)[:, 0]
+        scales, minima = (
+            numbers.astype(np.float32) for numbers in Q4_K.get_scale_min(fields["numbers"])
+        )
         # 32 bytes hold two groups of 32 columns, one in their lower halves.
-        pairs = fields[-1].reshape(-1, 4, 32)
-        levels = np.stack([pairs & 15, pairs >> 4], axis=2).reshape(-1, 8, 32)
-        if bits == 5:
+        pairs = fields["levels"].reshape(-1, 4, 32)
+        if bits == 4:
+            levels = _lower_and_upper(pairs)
+        else:
+            levels = np.stack([pairs & 15, pairs >> 4], axis=2).reshape(-1, 8, 32)
             # Bit g of byte i belongs to column i of group g.
-            fifth = np.unpackbits(fields[3][:, None], axis=1, bitorder="little")
-            levels = levels | fifth.reshape(-1, 8, 32) << 4
+            fifth = np.unpackbits(fields["fifth"][:, None], axis=1, bitorder="little")
+            levels = _close_together(levels | fifth.reshape(-1, 8, 32) << 4, bits)
         return {
             "weight": levels,
-            "scales": _halves(fields[0]) * scales,
-            "biases": -_halves(fields[1]) * minima,
+            "scales": fields["scale"].astype(np.float32)[:, None] * scales,
+            "biases": -fields["offset"].astype(np.float32)[:, None] * minima,
         }
 
     return unpack
 
 
-def _q6_k(rows: Bytes) -> Arrays:
+_Q6_K = np.dtype(
+    [("lower", "u1", 128), ("upper", "u1", 64), ("scales", "i1", 16), ("scale", "<f2")]
+)
+
+
+def _q6_k(blocks: Bytes) -> Arrays:
     """The lower four bits of the levels, the upper two, and a signed byte for every 16 columns."""
-    lower, upper, scales, block_scales = _fields(rows, [128, 64, 16, 2])
+    fields = blocks.view(_Q6_K)[:, 0]
+    levels = np.empty((len(blocks), 2, 4, 32), np.uint8)
     # 64 bytes hold 128 columns: in their lower halves the first 64.
-    low = lower.reshape(-1, 2, 64)
-    low = np.stack([low & 15, low >> 4], axis=2).reshape(-1, 8, 32)
+    lower = fields["lower"].reshape(-1, 2, 2, 32)
+    levels[:, :, :2], levels[:, :, 2:] = lower & 15, lower >> 4
     # 32 bytes hold two bits each of four times 32 columns.
-    high = upper.reshape(-1, 2, 1, 32) >> np.array([0, 2, 4, 6], np.uint8)[:, None] & 3
+    upper = fields["upper"].reshape(-1, 2, 32)
+    for group in range(4):
+        levels[:, :, group] |= (upper >> 2 * group & 3) << 4
     return {
-        "weight": low | high.reshape(-1, 8, 32) << 4,
-        "scales": scales.view(np.int8),
-        "block_scales": np.ascontiguousarray(block_scales).view(np.float16),
+        "weight": _close_together(levels, 6),
+        "scales": fields["scales"],
+        "block_scales": fields["scale"],
     }
 
 
-def _fields(rows: Bytes, sizes: list[int]) -> list[Bytes]:
-    """The fields of all blocks, [blocks, size] each."""
-    blocks = np.ascontiguousarray(rows).reshape(-1, sum(sizes))
-    return np.split(blocks, np.cumsum(sizes)[:-1], axis=1)
+def _lower_and_upper(pairs: Bytes) -> Bytes:
+    """[..., bytes] with two levels of four bits each → the lower ones of all bytes close together, then
+    the upper ones: [..., 2, bytes / 2]."""
+    words = np.ascontiguousarray(pairs).view(np.uint32)
+    close = np.empty((*pairs.shape[:-1], 2, pairs.shape[-1] // 4), np.uint16)
+    for half in (0, 1):
+        levels = words >> 4 * half & 0x0F0F0F0F
+        levels |= levels >> 4
+        levels &= 0x00FF00FF
+        levels |= levels >> 8
+        close[..., half, :] = levels  # the lower 16 bits
+    return close.view(np.uint8)
 
 
-def _halves(field: Bytes) -> Floats:
-    """float16 as float32: [blocks, 1]."""
-    return np.ascontiguousarray(field).view(np.float16).astype(np.float32)
+def _close_together(levels: Bytes, bits: int) -> NDArray[np.uint32]:
+    """Levels of 5 or 6 bits, a byte each, the last axis a multiple of 32 → `bits` bits each."""
+    units, width = np.ascontiguousarray(levels), 8
+    # Neighbours become one, until their bits fill whole bytes: 40 of uint64, or 24 of uint32.
+    for kind in (np.uint16, np.uint32, np.uint64):
+        units = units.view(kind)
+        lower = units & (1 << bits) - 1
+        units >>= width - bits
+        units &= (1 << bits) - 1 << bits
+        units |= lower
+        bits, width = 2 * bits, 2 * width
+        if bits % 8 == 0:
+            break
+    units = units.reshape(-1, 4)
+    words = np.zeros((len(units), bits // 8), np.uint32)
+    for word in range(bits // 8):
+        for unit in range(4):
+            shift = bits * unit - 32 * word
+            if -bits < shift < 32:
+                moved = units[:, unit] << shift if shift > 0 else units[:, unit] >> -shift
+                words[:, word] |= moved  # the lower 32 bits
+    return words
 
 
-PACKED: dict[Type, tuple[int, Callable[[Bytes], Arrays]]] = {
-    Type.Q4_0: (4, _blocks_of_32(4, zero=8)),
-    Type.Q4_1: (4, _blocks_of_32(4, zero=None)),
-    Type.Q5_0: (5, _blocks_of_32(5, zero=16)),
-    Type.Q5_1: (5, _blocks_of_32(5, zero=None)),
-    Type.Q8_0: (8, _blocks_of_32(8, zero=128)),
-    Type.Q4_K: (4, _blocks_of_256(4)),
-    Type.Q5_K: (5, _blocks_of_256(5)),
-    Type.Q6_K: (6, _q6_k),
+PACKED: dict[Type, Callable[[Bytes], Arrays]] = {
+    Type.Q4_0: _blocks_of_32(4, zero=8),
+    Type.Q4_1: _blocks_of_32(4, zero=None),
+    Type.Q5_0: _blocks_of_32(5, zero=16),
+    Type.Q5_1: _blocks_of_32(5, zero=None),
+    Type.Q8_0: _blocks_of_32(8, zero=128),
+    Type.Q4_K: _blocks_of_256(4),
+    Type.Q5_K: _blocks_of_256(5),
+    Type.Q6_K: _q6_k,
 }
-"""Bits of a level in MLX, and how blocks come apart."""
+"""How blocks, [blocks, bytes], come apart."""

@@ -129,7 +129,7 @@ def loaded_bytes(base: GgufBase) -> int:
 def _tensors(base: GgufBase) -> dict[str, StoredTensor]:
     """The file's tensors, by the names of the weights that they are."""
     base.require_in_place()
-    stored = gguf_reader.read(base.file).tensors
+    stored = gguf_reader.read_tensors(base.file)
     try:
         return {name: stored[weight.tensor] for name, weight in base.weights.items()}
     except KeyError as error:

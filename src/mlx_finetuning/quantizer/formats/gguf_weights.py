@@ -61,7 +61,7 @@ class GgufWeight:
 def open_base(base: GgufBase) -> dict[str, GgufWeight]:
     """By the names of a Hugging Face folder. Raises BaseFileChanged, GgufUnreadable, WeightsUnreadable."""
     base.require_in_place()
-    tensors = gguf_reader.read(base.file).tensors
+    tensors = gguf_reader.read_tensors(base.file)
     to_weight = [np.argsort(order) for order in base.orders]
     missing = [stored.tensor for stored in base.weights.values() if stored.tensor not in tensors]
     if missing:
