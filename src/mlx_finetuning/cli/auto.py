@@ -105,13 +105,13 @@ def auto(
                 name = studio.auto.start_tuned(settings, minutes, quants)
             click.echo(
                 _(
-                    "目的: {goals}（{goal_reason}）。"
-                    "教える行 {train}、教えない行 {valid}、更新 {iterations:,}回。"
+                    "目的: {goal}（{reason}）。"
+                    "教える行 {taught}、教えない行 {held_back}、更新 {iterations:,}回。"
                 ).format(
-                    goals=GOALS_JA[summary.goal],
-                    goal_reason=summary.goal_reason,
-                    train=summary.counts["train"],
-                    valid=summary.counts["valid"] + summary.counts["test"],
+                    goal=_(GOALS_JA[summary.goal]),
+                    reason=summary.goal_reason,
+                    taught=summary.counts["train"],
+                    held_back=summary.counts["valid"] + summary.counts["test"],
                     iterations=settings.iterations,
                 ),
                 err=True,

@@ -11,21 +11,22 @@ from mlx_finetuning.cli.session import CommandResult, Session, command
 from mlx_finetuning.config import CertifyConfig, as_dict
 from mlx_finetuning.experiment_tracker.evaluation.results import LIGHTS
 from mlx_finetuning.jobs.results import Certificate
+from mlx_finetuning.language import _
 
 HEADING = (
-    "動かし方",
-    "質問",
-    "質問のトークン",
-    "次の語の一致",
-    "予測の差",
-    "答えの一致",
-    "自分で終了",
+    _("動かし方"),
+    _("質問", "count"),
+    _("質問のトークン"),
+    _("次の語の一致"),
+    _("予測の差"),
+    _("答えの一致"),
+    _("自分で終了"),
 )
 
 
 @command()
 @RUN_ID
-@click.option("--set", "assignments", multiple=True, metavar="KEY=VALUE", help="設定を1つ変える")
+@click.option("--set", "assignments", multiple=True, metavar="KEY=VALUE", help=_("設定を1つ変える"))
 def certify(session: Session, run_id: str, assignments: tuple[str, ...]) -> CommandResult:
     """書き出したモデルが、学習したモデルと同じかを証明する"""
     settings = config.load(CertifyConfig, config.parse_assignments(list(assignments)))
@@ -40,7 +41,9 @@ def table(certificate: Certificate) -> str:
     figures = []
     for row in certificate.rows:
         share = row.reasoning_equal  # only of models that think
-        reasoning = "" if share is None else f"（考えた過程 {text.percent(share)}）"
+        reasoning = (
+            "" if share is None else _("（考えた過程 {share}）").format(share=text.percent(share))
+        )
         figures.append(
             (
                 row.label,
@@ -54,6 +57,6 @@ def table(certificate: Certificate) -> str:
         )
     lines = [f"{LIGHTS[certificate.level]} {certificate.verdict}", "", text.table(HEADING, figures)]
     if certificate.problems:
-        lines += ["", "違い:", *(f"  - {problem}" for problem in certificate.problems)]
-    lines += [f"注意: {note}" for note in certificate.notes]
+        lines += ["", _("違い:"), *(f"  - {problem}" for problem in certificate.problems)]
+    lines += [_("注意: {note}").format(note=note) for note in certificate.notes]
     return "\n".join(lines)

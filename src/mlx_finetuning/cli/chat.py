@@ -14,7 +14,8 @@ from mlx_finetuning import config
 from mlx_finetuning.cli import text
 from mlx_finetuning.cli.runs import RUN_ID
 from mlx_finetuning.cli.session import CommandResult, Session, command
-from mlx_finetuning.config import STRENGTH_JA, GenerateConfig, as_dict
+from mlx_finetuning.config import MLX_STRENGTH_JA, GenerateConfig, as_dict
+from mlx_finetuning.language import _
 from mlx_finetuning.runtime.chats import Conversation
 from mlx_finetuning.studio.chat import ANSWER_ENGINES
 from mlx_finetuning.tokenization.answer import Answer
@@ -22,19 +23,21 @@ from mlx_finetuning.tokenization.answer import Answer
 END = ("/exit", "/bye", "終了")
 MARKS = {"/good": True, "/bad": False}
 FIX = "/fix "
-SIDES_JA = {"tuned": "学習後", "base": "元のモデル"}
+SIDES = {"tuned": _("学習後", "side"), "base": _("元のモデル", "side")}
 
 
 @command()
 @RUN_ID
-@click.option("--prompt", metavar="QUESTION", help="1つだけ質問して終わる（履歴には残さない）")
-@click.option("--base", is_flag=True, help="学習前のモデルに聞く")
-@click.option("--side-by-side", is_flag=True, help="学習後と学習前のモデルに、同じ質問をする")
-@click.option("--engine", type=click.Choice(ANSWER_ENGINES), default="mlx", help="動かすエンジン")
-@click.option("--system", metavar="SENTENCE", help="システム文")
-@click.option("--temperature", metavar="NUMBER", help="温度。0なら毎回同じ答え")
-@click.option("--strength", metavar="NUMBER", help=f"{STRENGTH_JA}（mlxだけ）")
-@click.option("--set", "assignments", multiple=True, metavar="KEY=VALUE", help="設定を1つ変える")
+@click.option("--prompt", metavar="QUESTION", help=_("1つだけ質問して終わる（履歴には残さない）"))
+@click.option("--base", is_flag=True, help=_("学習前のモデルに聞く"))
+@click.option("--side-by-side", is_flag=True, help=_("学習後と学習前のモデルに、同じ質問をする"))
+@click.option(
+    "--engine", type=click.Choice(ANSWER_ENGINES), default="mlx", help=_("動かすエンジン")
+)
+@click.option("--system", metavar="SENTENCE", help=_("システム文"))
+@click.option("--temperature", metavar="NUMBER", help=_("温度。0なら毎回同じ答え"))
+@click.option("--strength", metavar="NUMBER", help=_(MLX_STRENGTH_JA))
+@click.option("--set", "assignments", multiple=True, metavar="KEY=VALUE", help=_("設定を1つ変える"))
 def chat(
     session: Session,
     run_id: str,
@@ -97,15 +100,16 @@ class _Talk:
             for side, answer in said.items()
         }
         lines = (
-            words if len(shown) == 1 else f"{SIDES_JA[side]}: {words}"
-            for side, words in shown.items()
+            words if len(shown) == 1 else f"{SIDES[side]}: {words}" for side, words in shown.items()
         )
         return CommandResult({"run_id": self.run_id, **first, **answers}, "\n".join(lines))
 
     def converse(self) -> CommandResult:
         """Questions from standard input until its end; every turn is saved."""
-        marks = f"{'、'.join(MARKS)}で今の答えに○×、{FIX}正しい答え で直す、終わるには {END[0]}"
-        click.echo(f"質問を入力してください（{marks}）。", err=True)
+        usage = _(
+            "質問を入力してください（{marks}で今の答えに○×、{fix}正しい答え で直す、終わるには {end}）。"
+        ).format(marks=_("、").join(MARKS), fix=FIX, end=END[0])
+        click.echo(usage, err=True)
         self._warn_if_busy()
         if isinstance(sys.stdin, io.TextIOWrapper):
             sys.stdin.reconfigure(errors="surrogateescape")  # refused as a question, not as a file
@@ -124,7 +128,10 @@ class _Talk:
             self.session.studio.chat.save(self.run_id, self.chat)
         data = {"run_id": self.run_id, "chat_id": self.chat.chat_id, "talks": self.chat.talks}
         return CommandResult(
-            data, f"会話を保存しました（{self.chat.chat_id}）。" if self.chat.talks else ""
+            data,
+            _("会話を保存しました（{chat_id}）。").format(chat_id=self.chat.chat_id)
+            if self.chat.talks
+            else "",
         )
 
     def _is_mark(self, line: str) -> bool:
@@ -133,15 +140,17 @@ class _Talk:
             return False
         said = [turn["content"] for turn in self.chat.talks.get("tuned", ())]
         if not said:
-            click.echo("印を付ける答えが、まだありません。", err=True)
+            click.echo(_("印を付ける答えが、まだありません。"), err=True)
         elif line in MARKS:
             self.session.studio.marks.mark(self.run_id, said[:-1], said[-1], MARKS[line])
-            click.echo("○を付けました。" if MARKS[line] else "×を付けました。", err=True)
+            click.echo(_("○を付けました。") if MARKS[line] else _("×を付けました。"), err=True)
         else:
             right = line.removeprefix(FIX)
             self.session.studio.marks.correct(self.run_id, said[:-1], said[-1], right)
             click.echo(
-                f"直しました。学習し直すには: mlx-finetuning answers retrain {self.run_id}",
+                _("直しました。学習し直すには: mlx-finetuning answers retrain {run_id}").format(
+                    run_id=self.run_id
+                ),
                 err=True,
             )
         return True
@@ -152,7 +161,7 @@ class _Talk:
         Reasoning before it is marked, and dim where the terminal can.
         """
         if len(self.sides) > 1:
-            click.echo(f"{SIDES_JA[side]}: ", nl=False)
+            click.echo(f"{SIDES[side]}: ", nl=False)
         with self.session.progress() as progress:
             stream = self.session.studio.chat.stream(
                 self.run_id, self._asked(side, question), self.settings,
@@ -164,16 +173,16 @@ class _Talk:
                 for chunk in stream.parts():
                     if chunk.reasoning:
                         if not is_thinking:
-                            click.echo(text.THINKING)
+                            click.echo(_(text.THINKING))
                         click.secho(chunk.reasoning, nl=False, dim=True)
                     if chunk.text:
                         if is_thinking or chunk.reasoning:
-                            click.echo(f"\n{text.ANSWERING}")
+                            click.echo(f"\n{_(text.ANSWERING)}")
                         click.echo(chunk.text, nl=False)
                     is_thinking = bool(chunk.reasoning or is_thinking) and not chunk.text
-                cut = "" if stream.answer.ended else "（最大トークン数で切れました）"
+                cut = "" if stream.answer.ended else _("（最大トークン数で切れました）")
             except KeyboardInterrupt:
-                cut = "（止めました）"
+                cut = _("（止めました）")
         click.echo(cut)
         return stream.answer
 
@@ -187,5 +196,6 @@ class _Talk:
     def _warn_if_busy(self) -> None:
         if self.engine != "ollama" and self.session.studio.jobs.is_device_busy():
             click.echo(
-                "学習などの作業が実行中です。待たずに答えますが、いつもより遅くなります。", err=True
+                _("学習などの作業が実行中です。待たずに答えますが、いつもより遅くなります。"),
+                err=True,
             )

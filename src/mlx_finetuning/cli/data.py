@@ -18,6 +18,8 @@ from mlx_finetuning.cli.generate import generate
 from mlx_finetuning.cli.session import CommandResult, Session, command, group
 from mlx_finetuning.config import GOALS, HOLD_OUT, SUPERVISE, PrepareConfig
 from mlx_finetuning.jobs.preview import Preview, PreviewSequence, PreviewToken
+from mlx_finetuning.language import _, n_
+from mlx_finetuning.utils import goals
 from mlx_finetuning.utils.goals import GOALS_JA, SPLITS_JA
 
 if TYPE_CHECKING:
@@ -25,59 +27,62 @@ if TYPE_CHECKING:
     from mlx_finetuning.data_processor.clean import CleaningStep
     from mlx_finetuning.data_processor.findings import Finding
 
-LABELS_JA = {True: "○（よい回答）", False: "×（よくない回答）"}
+LABELS = {True: _("○（よい回答）"), False: _("×（よくない回答）")}
 KINDS = {
-    "chat": "質問と回答（会話）",
-    "text": "文章",
-    "preference": "好みの比較",
-    "judged": "○×の付いた答え",
+    "chat": _("質問と回答（会話）"),
+    "text": _("文章", "rows"),
+    "preference": _("好みの比較"),
+    "judged": _("○×の付いた答え"),
 }
-SEVERITIES = {"error": "使えない", "warning": "注意", "info": "参考"}
+SEVERITIES = {
+    "error": _("使えない", "finding"),
+    "warning": _("注意", "finding"),
+    "info": _("参考", "finding"),
+}
 SHOWN_ROWS = 10
-TOOLS_IGNORED = (
+TOOLS_IGNORED = _(
     "[注意] この行には tools がありますが、このモデルのチャットテンプレートは使いません。"
     "モデルは道具の説明を見ずに学習します。"
 )
 
-data = group("data", "データの確認と、データセットの作成")
+data = group("data", _("データの確認と、データセットの作成"))
 made_rows.add_commands(data)
 data.add_command(generate)
 
 FILE = click.argument("file", metavar="FILE", type=click.Path(path_type=Path))
-ENCODING = click.option("--encoding", metavar="NAME", help="文字コード。省略時は自動判定")
+ENCODING = click.option("--encoding", metavar="NAME", help=_("文字コード。省略時は自動判定"))
 MAPPING = click.option(
     "--map",
     "mapping",
     multiple=True,
     metavar="ROLE=COLUMN",
-    help="列の役割を指定する（何度でも）。例: --map question=質問",
+    help=_("列の役割を指定する（何度でも）。例: --map question=質問"),
 )
 
 
-SHEET = click.option("--sheet", metavar="NAME", help="表計算のブックの、読むシート")
+SHEET = click.option("--sheet", metavar="NAME", help=_("表計算のブックの、読むシート"))
 HEADER_ROW = click.option(
-    "--header-row", metavar="ROW", help="見出しの行の番号（0なら見出しなし）。省略時は自動判定"
+    "--header-row", metavar="ROW", help=_("見出しの行の番号（0なら見出しなし）。省略時は自動判定")
 )
 DELIMITER = click.option(
     "--delimiter",
     metavar="SIGN",
-    help="CSVなどの区切り文字（comma, tab, semicolon, pipe か1文字）。省略時は自動判定",
+    help=_("CSVなどの区切り文字（comma, tab, semicolon, pipe か1文字）。省略時は自動判定"),
 )
 CLEAN = click.option(
-    "--clean", metavar="STEPS", help="文章の整え方（コンマ区切り）。設定の一覧の clean を参照"
+    "--clean", metavar="STEPS", help=_("文章の整え方（コンマ区切り）。設定の一覧の clean を参照")
 )
 GOAL = click.option(
     "--goal",
     type=click.Choice(GOALS),
-    help="何のために学習するか。省略時はデータから推定"
-    f"（{'、'.join(f'{key}は{name}' for key, name in GOALS_JA.items())}）",
+    help=_("何のために学習するか。省略時はデータから推定（{goals}）").format(goals=goals.listed()),
 )
 EVALUATION = click.option(
     "--evaluation",
     "evaluation",
     multiple=True,
     metavar="FILE",
-    help="この評価用ファイルの問題が混ざっていないか確かめる（何度でも）",
+    help=_("この評価用ファイルの問題が混ざっていないか確かめる（何度でも）"),
 )
 
 
@@ -121,30 +126,30 @@ def _received(session: Session, file: Path) -> Path:
 
 @command(data)
 @click.argument("files", metavar="[FILE]...", nargs=-1, type=click.Path(path_type=Path))
-@click.option("--name", metavar="NAME", help="データセットの名前")
+@click.option("--name", metavar="NAME", help=_("データセットの名前"))
 @ENCODING
 @MAPPING
 @SHEET
 @HEADER_ROW
 @DELIMITER
 @GOAL
-@click.option("--hold-out", type=click.Choice(HOLD_OUT), help="検証・テスト行の選び方")
-@click.option("--stratify", metavar="COLUMN", help="分割の割合をそろえる列（カテゴリなど）")
+@click.option("--hold-out", type=click.Choice(HOLD_OUT), help=_("検証・テスト行の選び方"))
+@click.option("--stratify", metavar="COLUMN", help=_("分割の割合をそろえる列（カテゴリなど）"))
 @CLEAN
 @EVALUATION
 @click.option(
-    "--weight", "weights", multiple=True, metavar="NUMBER", help="各ファイルの重み（FILEの順に）"
+    "--weight", "weights", multiple=True, metavar="NUMBER", help=_("各ファイルの重み（FILEの順に）")
 )
-@click.option("--set", "assignments", multiple=True, metavar="KEY=VALUE", help="設定を1つ変える")
+@click.option("--set", "assignments", multiple=True, metavar="KEY=VALUE", help=_("設定を1つ変える"))
 @click.option(
     "--from-manifest",
     "manifest",
     metavar="JSON",
     type=click.Path(path_type=Path),
-    help="dataset.json から同じデータセットを作り直す。元のファイルを移したときは FILE も書く",
+    help=_("dataset.json から同じデータセットを作り直す。元のファイルを移したときは FILE も書く"),
 )
 @click.option(
-    "--replace", is_flag=True, help="同じ名前のデータセットを置き換える（前のものはゴミ箱へ）"
+    "--replace", is_flag=True, help=_("同じ名前のデータセットを置き換える（前のものはゴミ箱へ）")
 )
 def prepare(
     session: Session,
@@ -165,16 +170,18 @@ def prepare(
     values |= _given(**named, weights=weights or None)
     if manifest is not None:
         if values or mapping:
-            raise click.UsageError("--from-manifest では、設定は dataset.json のものを使います。")
+            raise click.UsageError(
+                _("--from-manifest では、設定は dataset.json のものを使います。")
+            )
         with session.progress() as progress:
             summary = session.studio.data.reproduce(
                 manifest, name, files, replace=replace, progress=progress
             )
         return CommandResult(dataclasses.asdict(summary), _written(summary))
     if not files:
-        raise click.UsageError("FILE（元のファイル）を1つ以上書いてください。")
+        raise click.UsageError(_("FILE（元のファイル）を1つ以上書いてください。"))
     if not name:
-        raise click.UsageError("--name でデータセットの名前を指定してください。")
+        raise click.UsageError(_("--name でデータセットの名前を指定してください。"))
     columns = config.parse_assignments(list(mapping))
     with session.progress() as progress:
         summary = session.studio.data.prepare(
@@ -190,13 +197,13 @@ def prepare(
 
 @command(data)
 @click.argument("name", metavar="NAME")
-@click.option("--model", required=True, metavar="MODEL", help="学習に使うモデル")
-@click.option("--row", type=int, metavar="N", help="元のファイルの行番号。省略時は最初の学習行")
-@click.option("--max-length", type=int, metavar="TOKENS", help="1例の最大トークン数")
+@click.option("--model", required=True, metavar="MODEL", help=_("学習に使うモデル"))
+@click.option("--row", type=int, metavar="N", help=_("元のファイルの行番号。省略時は最初の学習行"))
+@click.option("--max-length", type=int, metavar="TOKENS", help=_("1例の最大トークン数"))
 @click.option(
     "--supervise",
     type=click.Choice(SUPERVISE),
-    help="学習するトークン。answersは答えだけ、allは全て",
+    help=_("学習するトークン。answersは答えだけ、allは全て"),
 )
 def preview(
     session: Session,
@@ -213,28 +220,36 @@ def preview(
         )
     sequences: list[tuple[str, PreviewSequence]] = [("", shown.row)]
     others = enumerate(shown.more, 2)
-    sequences += [(f"{at}つ目の回答（別に学習します）", other) for at, other in others]
+    sequences += [
+        (_("{number}つ目の回答（別に学習します）").format(number=at), other) for at, other in others
+    ]
     if shown.rejected is not None:
-        sequences = [("選ばれた回答", shown.row), ("選ばれなかった回答", shown.rejected)]
+        sequences = [(_("選ばれた回答"), shown.row), (_("選ばれなかった回答"), shown.rejected)]
     if shown.label is not None:
-        sequences = [(LABELS_JA[shown.label], shown.row)]
+        sequences = [(LABELS[shown.label], shown.row)]
     parts = [_facts(shown)]
     if shown.tools_ignored:
         parts.append(TOOLS_IGNORED)
     if shown.warnings:
-        parts.append("\n".join(f"注意: {warning}" for warning in shown.warnings))
+        parts.append(
+            "\n".join(_("注意: {warning}").format(warning=warning) for warning in shown.warnings)
+        )
     for title, sequence in sequences:
         tokens = sequence.tokens
         heading = f"■ {title}\n" if title else ""
         rows = (
             (
                 str(token.id),
-                "切り捨て" if token.cut else "学習" if token.supervised else "",
+                _("切り捨て", "token")
+                if token.cut
+                else _("学習", "token")
+                if token.supervised
+                else "",
                 repr(token.piece)[1:-1],
             )
             for token in tokens
         )
-        table = text.table(("ID", "対象", "文字"), rows)
+        table = text.table(("ID", _("対象"), _("文字")), rows)
         parts.append(f"{heading}{_marked(tokens)}\n\n{table}")
     return CommandResult(dataclasses.asdict(shown), "\n\n".join(parts))
 
@@ -246,14 +261,16 @@ def preview(
     "changes",
     multiple=True,
     metavar="ROW.COLUMN=VALUE",
-    help="行の項目を書き換える（何度でも）。会話の発言は ROW.COLUMN[番号]=VALUE",
+    help=_("行の項目を書き換える（何度でも）。会話の発言は ROW.COLUMN[番号]=VALUE"),
 )
-@click.option("--delete", "deleted", multiple=True, type=int, metavar="ROW", help="行を除く")
+@click.option("--delete", "deleted", multiple=True, type=int, metavar="ROW", help=_("行を除く"))
 @click.option(
-    "--undo", type=click.IntRange(1), metavar="N", help="前に直したところを、後からN個戻す"
+    "--undo", type=click.IntRange(1), metavar="N", help=_("前に直したところを、後からN個戻す")
 )
-@click.option("--file", "file", metavar="FILE", help="複数のファイルから作ったときの、ファイル名")
-@click.option("--name", "new_name", metavar="NEW", help="別の名前で作る（元のものはそのまま）")
+@click.option(
+    "--file", "file", metavar="FILE", help=_("複数のファイルから作ったときの、ファイル名")
+)
+@click.option("--name", "new_name", metavar="NEW", help=_("別の名前で作る（元のものはそのまま）"))
 def edit(
     session: Session,
     name: str,
@@ -270,10 +287,10 @@ def edit(
     parsed = [_CHANGE.fullmatch(change) for change in changes]
     if not (changes or deleted or undo) or not all(parsed):
         raise click.UsageError(
-            '--set "行.列=文章"、--delete 行、--undo 数 のどれかを書いてください。'
+            _('--set "行.列=文章"、--delete 行、--undo 数 のどれかを書いてください。')
         )
     if undo and (changes or deleted):
-        raise click.UsageError("--undo は、--set や --delete と一緒には使えません。")
+        raise click.UsageError(_("--undo は、--set や --delete と一緒には使えません。"))
     rows = session.studio.data.edited(name, file or "")
     for change in filter(None, parsed):
         rows.set(int(change["row"]), change["column"], change["text"], int(change["turn"] or 0))
@@ -297,15 +314,20 @@ _CHANGE = re.compile(
     "form",
     type=click.Choice(("csv", "xlsx")),
     default="xlsx",
-    help="ファイルの形式。csvは、Excelで開けるUTF-8（BOM付き）",
+    help=_("ファイルの形式。csvは、Excelで開けるUTF-8（BOM付き）"),
 )
 @click.option(
-    "--out", metavar="FILE", type=click.Path(path_type=Path), help="省略時は NAME.xlsx か NAME.csv"
+    "--out",
+    metavar="FILE",
+    type=click.Path(path_type=Path),
+    help=_("省略時は NAME.xlsx か NAME.csv"),
 )
 def export(session: Session, name: str, form: str, out: Path | None) -> CommandResult:
     """データセット全体を、表計算のファイルに書き出す（data prepare で読み戻せる）"""
     written = session.studio.data.export(name, form, out or Path(f"{name}.{form}"))
-    return CommandResult({"path": str(written)}, f"書き出しました: {written}")
+    return CommandResult(
+        {"path": str(written)}, _("書き出しました: {written}").format(written=written)
+    )
 
 
 @command(data, "list")
@@ -314,20 +336,22 @@ def list_(session: Session) -> CommandResult:
     entries, rows = session.studio.data.list(), []
     for entry in entries:
         if entry.manifest is None:
-            rows.append([entry.name, "記録が読めません", "", "", ""])
+            rows.append([entry.name, _("記録が読めません"), "", "", ""])
             continue
         kind, counts = str(entry.manifest.get("kind")), entry.manifest.get("counts", {})
         splits = (str(counts.get(split, 0)) for split in ("train", "valid", "test"))
         rows.append([entry.name, KINDS.get(kind, kind), *splits])
-    shown = text.table(["名前", "種類", "学習", "検証", "テスト"], rows)
-    nothing = "データセットはまだありません。mlx-finetuning data prepare で作れます。"
+    shown = text.table(
+        [_("名前"), _("種類"), _("学習", "split"), _("検証", "split"), _("テスト", "split")], rows
+    )
+    nothing = _("データセットはまだありません。mlx-finetuning data prepare で作れます。")
     data = {"datasets": [dataclasses.asdict(entry) for entry in entries]}
     return CommandResult(data, shown if entries else nothing)
 
 
 @command(data)
 @click.argument("name", metavar="NAME")
-@click.option("--restore", is_flag=True, help="ゴミ箱から元に戻す")
+@click.option("--restore", is_flag=True, help=_("ゴミ箱から元に戻す"))
 def delete(session: Session, name: str, restore: bool) -> CommandResult:
     """データセットをゴミ箱に移す（--restore で元に戻せる）"""
     if restore:
@@ -338,7 +362,7 @@ def delete(session: Session, name: str, restore: bool) -> CommandResult:
 
 
 @command(data)
-@click.option("--empty", is_flag=True, help="ゴミ箱を空にする（元に戻せない）")
+@click.option("--empty", is_flag=True, help=_("ゴミ箱を空にする（元に戻せない）"))
 def trash(session: Session, empty: bool) -> CommandResult:
     """ゴミ箱の中のデータセットを表示する"""
     if empty:
@@ -347,39 +371,74 @@ def trash(session: Session, empty: bool) -> CommandResult:
     rows = ([dataset.name, dataset.deleted_at[:16]] for dataset in deleted)
     return CommandResult(
         {"deleted": [dataclasses.asdict(dataset) for dataset in deleted]},
-        text.table(["データセット", "削除"], rows) if deleted else "ゴミ箱は空です。",
+        text.table([_("データセット", "one"), _("削除", "when")], rows)
+        if deleted
+        else _("ゴミ箱は空です。"),
     )
 
 
 def _facts(shown: Preview) -> str:
     row, totals = shown.row, shown.totals
-    lost = "。回答の終わりが切れます" if row.answer_end_lost else ""
-    too_long = [
-        f"{item.source} {item.row}（{item.cut} 超過）".strip()
+    cut = _("なし")
+    if row.cut:
+        cut = n_("{cut} トークン", row.cut).format(cut=row.cut)
+        if row.answer_end_lost:
+            cut = _("{cut}。回答の終わりが切れます").format(cut=cut)
+    too_long = _("、").join(
+        _("{source} {row}（{cut} 超過）")
+        .format(source=item.source, row=item.row, cut=item.cut)
+        .strip()
         for item in totals.too_long[:SHOWN_ROWS]
-    ]
-    more = " ほか" if totals.cut_rows > SHOWN_ROWS else ""
+    )
+    if totals.cut_rows > SHOWN_ROWS:
+        too_long = _("{rows} ほか").format(rows=too_long)
     return text.pairs(
         [
-            ("行", f"{row.row} 行目（{SPLITS_JA.get(row.split, row.split)}）"),
-            ("トークン", f"{row.token_count}（1文字あたり {row.tokens_per_character}）"),
-            ("学習の対象", f"{row.supervised_tokens} トークン（下の【】の中）"),
-            ("切り捨て", f"{row.cut} トークン{lost}" if row.cut else "なし"),
             (
-                "考えた過程",
-                "学習します（考えてから答えるモデルになります）" if shown.thinks else "",
+                _("行"),
+                _("{row} 行目（{split}）").format(
+                    row=row.row, split=_(SPLITS_JA.get(row.split, row.split))
+                ),
+            ),
+            (
+                _("トークン"),
+                _("{tokens}（1文字あたり {share}）").format(
+                    tokens=row.token_count, share=row.tokens_per_character
+                ),
+            ),
+            (
+                _("学習の対象"),
+                _("{tokens} トークン（下の【】の中）").format(tokens=row.supervised_tokens),
+            ),
+            (_("切り捨て", "tokens"), cut),
+            (
+                _("考えた過程"),
+                _("学習します（考えてから答えるモデルになります）") if shown.thinks else "",
             ),
             ("", ""),
-            ("全体", f"{totals.rows} 行、{totals.tokens} トークン"),
-            ("学習の対象の割合", f"{totals.supervised_share:.1%}"),
-            ("最も長い行", f"{totals.longest_row} 行目（{totals.longest_tokens} トークン）"),
             (
-                "上限を超える行",
-                f"{totals.cut_rows}（うち回答の終わりが切れる行 {totals.answer_end_lost_rows}、"
-                f"学習に使えない行 {totals.unused_rows}）",
+                _("全体", "rows"),
+                _("{rows} 行、{tokens} トークン").format(rows=totals.rows, tokens=totals.tokens),
             ),
-            ("その行番号", "、".join(too_long) + more),
-            ("学習後に使える場所", "、".join(shown.ends)),
+            (_("学習の対象の割合"), f"{totals.supervised_share:.1%}"),
+            (
+                _("最も長い行"),
+                _("{row} 行目（{tokens} トークン）").format(
+                    row=totals.longest_row, tokens=totals.longest_tokens
+                ),
+            ),
+            (
+                _("上限を超える行"),
+                _(
+                    "{rows}（うち回答の終わりが切れる行 {ends_lost}、学習に使えない行 {unused}）"
+                ).format(
+                    rows=totals.cut_rows,
+                    ends_lost=totals.answer_end_lost_rows,
+                    unused=totals.unused_rows,
+                ),
+            ),
+            (_("その行番号"), too_long),
+            (_("学習後に使える場所"), _("、").join(shown.ends)),
         ]
     )
 
@@ -390,38 +449,57 @@ def _marked(tokens: Iterable[PreviewToken]) -> str:
     before = end = PreviewToken(0, "", supervised=False, cut=False)
     for token in [*tokens, end]:
         if before.supervised and not token.supervised:
-            parts.append("】")
+            parts.append(_("】"))
         if token.cut and not before.cut:
-            parts.append("〔ここから切り捨て〕")
+            parts.append(_("〔ここから切り捨て〕"))
         if token.supervised and not before.supervised:
-            parts.append("【")
+            parts.append(_("【"))
         parts.append(token.piece)
         before = token
     return "".join(parts)
 
 
 def _described(inspection: Inspection) -> str:
-    kind = KINDS.get(inspection.kind or "", "学習に使えない形")
+    kind = KINDS.get(inspection.kind or "", _("学習に使えない形"))
     wordings = (
-        f"{inspection.reworded_facts}件の内容にあります（その一部を、教えずに確かめに使います）"
+        _("{facts}件の内容にあります（その一部を、教えずに確かめに使います）").format(
+            facts=inspection.reworded_facts
+        )
         if inspection.reworded_facts
-        else "ありません（全ての行を教え、確かめには、機械的に作った言い換えを使います）"
+        else _("ありません（全ての行を教え、確かめには、機械的に作った言い換えを使います）")
     )
     facts = text.pairs(
         [
             (
-                "ファイル",
-                f"{inspection.path}（{inspection.format}、{text.size(inspection.size_bytes)}）",
+                _("ファイル"),
+                _("{path}（{format}、{size}）").format(
+                    path=inspection.path,
+                    format=inspection.format,
+                    size=text.size(inspection.size_bytes),
+                ),
             ),
-            ("文字コード", f"{inspection.encoding}（{inspection.encoding_reason}）"),
-            ("シート", inspection.sheet if len(inspection.sheets) > 1 else ""),
-            ("種類", kind),
-            ("目的", _goal(inspection) if inspection.kind else ""),
-            ("別の聞き方", wordings if inspection.goal == "faq" else ""),
-            ("行", f"{inspection.source_rows}（使える行 {inspection.usable_rows}）"),
-            ("列", "、".join(inspection.columns)),
+            (
+                _("文字コード"),
+                _("{encoding}（{reason}）").format(
+                    encoding=inspection.encoding, reason=inspection.encoding_reason
+                ),
+            ),
+            (_("シート"), inspection.sheet if len(inspection.sheets) > 1 else ""),
+            (_("種類"), kind),
+            (_("目的"), _goal(inspection) if inspection.kind else ""),
+            (_("別の聞き方"), wordings if inspection.goal == "faq" else ""),
+            (
+                _("行", "count"),
+                _("{rows}（使える行 {usable}）").format(
+                    rows=inspection.source_rows, usable=inspection.usable_rows
+                ),
+            ),
+            (_("列", "count"), _("、").join(inspection.columns)),
             *(
-                (f"  {choice.role}", f"{choice.column}（{choice.reason}）")
+                (
+                    f"  {choice.role}",
+                    _("{column}（{reason}）").format(column=choice.column, reason=choice.reason),
+                )
                 for choice in inspection.mapping
             ),
         ]
@@ -431,7 +509,9 @@ def _described(inspection: Inspection) -> str:
 
 def _goal(judged: Inspection | DatasetSummary) -> str:
     """What the model is for, and why that is supposed."""
-    return f"{GOALS_JA[judged.goal]}（{judged.goal_reason}。変えるには --goal）"
+    return _("{goal}（{reason}。変えるには --goal）").format(
+        goal=_(GOALS_JA[judged.goal]), reason=judged.goal_reason
+    )
 
 
 def _steps(cleaning: Iterable[CleaningStep]) -> list[str]:
@@ -440,8 +520,16 @@ def _steps(cleaning: Iterable[CleaningStep]) -> list[str]:
     for step in cleaning:
         if step.rows:
             row, before, after = step.samples[0]
-            lines.append(f"[整形] {step.description}: {step.rows} 行（--clean {step.name}）")
-            lines.append(f"    {row} 行目: {_quoted(before)} → {_quoted(after)}")
+            lines.append(
+                _("[整形] {description}: {rows} 行（--clean {name}）").format(
+                    description=step.description, rows=step.rows, name=step.name
+                )
+            )
+            lines.append(
+                _("    {row} 行目: {before} → {after}").format(
+                    row=row, before=_quoted(before), after=_quoted(after)
+                )
+            )
     return lines
 
 
@@ -455,31 +543,55 @@ def _written(summary: DatasetSummary) -> str:
     counts = summary.counts
     sources = []
     for source in summary.sources:
-        weight = f"、重み {source.weight:g}" if source.weight != 1 else ""
-        sources.append(f"{source.path}（{source.encoding}、{source.rows} 行{weight}）")
-    facts = text.pairs(
+        facts = [source.encoding, n_("{rows} 行", source.rows).format(rows=source.rows)]
+        if source.weight != 1:
+            facts.append(_("重み {weight:g}").format(weight=source.weight))
+        sources.append(_("{path}（{facts}）").format(path=source.path, facts=_("、").join(facts)))
+    told = text.pairs(
         [
-            ("データセット", f"{summary.name}（{summary.folder}）"),
-            ("種類", KINDS.get(summary.kind, summary.kind)),
-            ("目的", _goal(summary)),
-            *(("元のファイル", source) for source in sources),
-            ("行", f"{summary.source_rows} 行のうち {summary.usable_rows} 行を使用"),
-            ("教える行", f"{counts['train']} 行"),
-            ("教えない行", f"検証 {counts['valid']} 行、テスト {counts['test']} 行"),
-            ("列の役割", "、".join(f"{role}={name}" for role, name in summary.mapping.items())),
-            ("除いた行", "、".join(f"{code} {rows}" for code, rows in summary.dropped.items())),
+            (
+                _("データセット", "one"),
+                _("{name}（{folder}）").format(name=summary.name, folder=summary.folder),
+            ),
+            (_("種類"), KINDS.get(summary.kind, summary.kind)),
+            (_("目的"), _goal(summary)),
+            *((_("元のファイル"), source) for source in sources),
+            (
+                _("行", "count"),
+                _("{rows} 行のうち {usable} 行を使用").format(
+                    rows=summary.source_rows, usable=summary.usable_rows
+                ),
+            ),
+            (_("教える行"), n_("{rows} 行", counts["train"]).format(rows=counts["train"])),
+            (
+                _("教えない行"),
+                _("検証 {valid} 行、テスト {test} 行").format(
+                    valid=counts["valid"], test=counts["test"]
+                ),
+            ),
+            (
+                _("列の役割"),
+                _("、").join(f"{role}={name}" for role, name in summary.mapping.items()),
+            ),
+            (
+                _("除いた行"),
+                _("、").join(f"{code} {rows}" for code, rows in summary.dropped.items()),
+            ),
         ]
     )
-    return "\n".join([facts, *_steps(summary.cleaning), *_findings(summary.findings)])
+    return "\n".join([told, *_steps(summary.cleaning), *_findings(summary.findings)])
 
 
 def _findings(findings: Iterable[Finding]) -> list[str]:
     lines: list[str] = []
     for finding in findings:
-        rows = "、".join(str(row) for row in finding.rows[:SHOWN_ROWS])
-        more = " ほか" if len(finding.rows) > SHOWN_ROWS else ""
-        file = f"{finding.source} " if finding.source else ""
-        where = f"（{file}行 {rows}{more}）" if rows else f"（{finding.source}）" if file else ""
+        places = [finding.source] if finding.source else []
+        if finding.rows:
+            rows = _("、").join(str(row) for row in finding.rows[:SHOWN_ROWS])
+            if len(finding.rows) > SHOWN_ROWS:
+                rows = _("{rows} ほか").format(rows=rows)
+            places.append(_("行 {rows}").format(rows=rows))
+        where = _("（{place}）").format(place=" ".join(places)) if places else ""
         lines.append(f"[{SEVERITIES[finding.severity]}] {finding.message}{where}")
         lines += [f"    → {finding.fix}"] if finding.fix else []
     return lines

@@ -9,6 +9,7 @@ import click
 from mlx_finetuning import config
 from mlx_finetuning.cli import text
 from mlx_finetuning.cli.session import CommandResult, Session, command
+from mlx_finetuning.language import _
 
 if TYPE_CHECKING:
     from mlx_finetuning.demo import Demonstration
@@ -19,10 +20,10 @@ if TYPE_CHECKING:
     "--model",
     metavar="MODEL",
     default=config.TrainConfig.model,
-    help="使うモデルの名前かフォルダ。省略時は内蔵の tiny-ja",
+    help=_("使うモデルの名前かフォルダ。省略時は内蔵の tiny-ja"),
 )
 @click.option(
-    "--set", "assignments", multiple=True, metavar="KEY=VALUE", help="学習の設定を1つ変える"
+    "--set", "assignments", multiple=True, metavar="KEY=VALUE", help=_("学習の設定を1つ変える")
 )
 def demo(session: Session, model: str, assignments: tuple[str, ...]) -> CommandResult:
     """付属のデータで、学習から書き出しまでをひと通り試す（内蔵のモデルなら約3分）"""
@@ -47,44 +48,48 @@ def _shown(result: Demonstration) -> str:
     losses = (result.valid_loss_before, result.valid_loss_after)
     loss_before, loss_after = ("—" if loss is None else f"{loss:.3f}" for loss in losses)
     learning = [
-        ("教えた質問の正答率", *_shares(result.base_accuracy, result.tuned_accuracy)),
+        (_("教えた質問の正答率"), *_shares(result.base_accuracy, result.tuned_accuracy)),
         (
-            "教えていない聞き方の正答率",
+            _("教えていない聞き方の正答率"),
             *_shares(result.base_paraphrase_accuracy, result.paraphrase_accuracy),
         ),
-        ("検証の損失（小さいほど良い）", loss_before, loss_after),
+        (_("検証の損失（小さいほど良い）"), loss_before, loss_after),
     ]
     outcome = result.outcome
     parts = [
         *([outcome.line, ""] if outcome is not None else []),
-        "■ 学習の前と後",
-        text.table(("", "元のモデル", "学習後"), learning),
+        _("■ 学習の前と後"),
+        text.table(("", _("元のモデル", "side"), _("学習後", "side")), learning),
         "",
-        "■ 教えていない聞き方への答え",
+        _("■ 教えていない聞き方への答え"),
         *(
-            f"質問: {item.question}\n  元のモデル: {item.base}\n  学習後:     {item.tuned}"
+            _("質問: {question}\n  元のモデル: {base}\n  学習後:     {tuned}").format(
+                question=item.question, base=item.base, tuned=item.tuned
+            )
             for item in result.examples
         ),
         "",
-        "■ 書き出したファイル（GGUF）",
-        text.table(("形式", "MLXのモデルとの一致", "予測の差"), files),
-        f"教えた質問への正答率（Q4_K_M、llama.cpp）: {text.percent(result.q4_k_m_accuracy)}",
+        _("■ 書き出したファイル（GGUF）"),
+        text.table((_("形式"), _("MLXのモデルとの一致"), _("予測の差")), files),
+        _("教えた質問への正答率（Q4_K_M、llama.cpp）: {accuracy}").format(
+            accuracy=text.percent(result.q4_k_m_accuracy)
+        ),
         "",
-        "■ llama.cpp に聞いてみました",
-        f"質問: {result.runtime_answer.question}",
-        f"答え: {result.runtime_answer.answer}",
+        _("■ llama.cpp に聞いてみました"),
+        _("質問: {question}").format(question=result.runtime_answer.question),
+        _("答え: {answer}").format(answer=result.runtime_answer.answer),
         "",
-        "■ かかった時間",
+        _("■ かかった時間"),
         text.pairs(
             (stage_name(stage), text.duration(value)) for stage, value in result.seconds.items()
         ),
         "",
         text.pairs(
             (
-                ("実験ID", result.run_id),
-                ("アダプター", result.adapter_path),
+                (_("実験ID"), result.run_id),
+                (_("アダプター"), result.adapter_path),
                 ("GGUF", result.gguf_path),
-                ("次の一歩", f"mlx-finetuning chat {result.run_id}"),
+                (_("次の一歩"), f"mlx-finetuning chat {result.run_id}"),
             )
         ),
     ]

@@ -10,23 +10,24 @@ from mlx_finetuning.cli.ollama import HOST
 from mlx_finetuning.cli.runs import RUN_ID
 from mlx_finetuning.cli.session import CommandResult, Session, command
 from mlx_finetuning.config import DEPLOY_FORMS, QUANTIZATIONS, DeployConfig, as_dict
+from mlx_finetuning.language import _
 
 
 @command()
 @RUN_ID
 @click.option(
-    "--name", default="", metavar="NAME", help="Ollamaでの名前。省略時はモデルと実験から作る"
+    "--name", default="", metavar="NAME", help=_("Ollamaでの名前。省略時はモデルと実験から作る")
 )
-@click.option("--quant", type=click.Choice(QUANTIZATIONS), help="量子化の種類")
+@click.option("--quant", type=click.Choice(QUANTIZATIONS), help=_("量子化の種類"))
 @click.option(
     "--form",
     type=click.Choice(DEPLOY_FORMS),
-    help="モデルの全体か、元のモデル（ollama:名前）の上に置くアダプターだけか",
+    help=_("モデルの全体か、元のモデル（ollama:名前）の上に置くアダプターだけか"),
 )
-@click.option("--system", metavar="SENTENCE", help="システム文。省略時は学習データのもの")
+@click.option("--system", metavar="SENTENCE", help=_("システム文。省略時は学習データのもの"))
 @HOST
-@click.option("--replace", is_flag=True, help="同じ名前のモデルを置き換える")
-@click.option("--set", "assignments", multiple=True, metavar="KEY=VALUE", help="設定を1つ変える")
+@click.option("--replace", is_flag=True, help=_("同じ名前のモデルを置き換える"))
+@click.option("--set", "assignments", multiple=True, metavar="KEY=VALUE", help=_("設定を1つ変える"))
 def deploy(
     session: Session,
     run_id: str,
@@ -45,12 +46,12 @@ def deploy(
         )
     lines = text.pairs(
         [
-            ("名前", result.name),
-            ("場所", result.host),
-            ("ファイル", result.path),
+            (_("名前"), result.name),
+            (_("場所"), result.host),
+            (_("ファイル"), result.path),
             ("Modelfile", result.modelfile),
-            ("停止文字列", " ".join(result.stops)),
-            ("システム文", text.shorten(result.system, 60)),
+            (_("停止文字列"), " ".join(result.stops)),
+            (_("システム文"), text.shorten(result.system, 60)),
         ]
     )
     shown = f"{result.verdict}\n{lines}\n→ ollama run {result.name}"

@@ -20,26 +20,32 @@ from mlx_finetuning.experiment_tracker.evaluation.results import (
     Report,
     examples,
 )
+from mlx_finetuning.language import _
 
 HEADING = (
     "",
-    "行",
-    "損失（前 → 後）",
-    *(" ".join(item) for item in MARKS_JA.items()),
-    "自分で終えた答え",
+    _("行", "count"),
+    _("損失（前 → 後）"),
+    *(f"{mark} {_(name)}" for mark, name in MARKS_JA.items()),
+    _("自分で終えた答え"),
 )
-PAIRS_HEADING = ("", "組", "よい答えのほうが出やすい組（前 → 後）", "差（前 → 後）")
+PAIRS_HEADING = (
+    "",
+    _("組", "count"),
+    _("よい答えのほうが出やすい組（前 → 後）"),
+    _("差（前 → 後）"),
+)
 SHOWN_ANSWERS = 5
 
 
 @command()
 @RUN_ID
 @STRENGTH
-@click.option("--set", "assignments", multiple=True, metavar="KEY=VALUE", help="設定を1つ変える")
+@click.option("--set", "assignments", multiple=True, metavar="KEY=VALUE", help=_("設定を1つ変える"))
 @click.option(
     "--in-prompt",
     is_flag=True,
-    help="学習しない場合（元のモデルに、データを質問に添えて答えさせる）とも比べる",
+    help=_("学習しない場合（元のモデルに、データを質問に添えて答えさせる）とも比べる"),
 )
 def evaluate(
     session: Session,
@@ -61,7 +67,8 @@ def evaluate(
         report = session.studio.evaluation.start(run_id, settings).follow(progress)
     page = session.studio.workspace.run(run_id).report_html
     data = {"run_id": run_id, "report": as_dict(report), "report_html": str(page)}
-    return CommandResult(data, f"{_shown(report)}\n\n報告書: {page}")
+    where = _("報告書: {page}").format(page=page)
+    return CommandResult(data, f"{_shown(report)}\n\n{where}")
 
 
 def _shown(report: Report) -> str:
@@ -70,7 +77,7 @@ def _shown(report: Report) -> str:
         base, tuned = split.base, split.tuned
         figures.append(
             (
-                SPLITS_JA[name],
+                _(SPLITS_JA[name]),
                 str(split.rows),
                 _change(base.loss, tuned.loss, _number),
                 *(str(split.marked(mark)) if split.answers else "" for mark in MARKS_JA),
@@ -80,14 +87,20 @@ def _shown(report: Report) -> str:
         if preference := split.preference:
             pairs.append(
                 (
-                    SPLITS_JA[name],
+                    _(SPLITS_JA[name]),
                     str(preference.pairs),
                     _change(preference.base_accuracy, preference.tuned_accuracy, text.percent),
                     _change(preference.base_margin, preference.tuned_margin, _number),
                 )
             )
     continued = (
-        [f"続きの前後（{report.before.run_id}）: {report.before.text}"] if report.before else []
+        [
+            _("続きの前後（{run_id}）: {text}").format(
+                run_id=report.before.run_id, text=report.before.text
+            )
+        ]
+        if report.before
+        else []
     )
     lines = [*_verdicts(report), *continued, "", text.table(HEADING, figures)]
     if pairs:
@@ -98,10 +111,13 @@ def _shown(report: Report) -> str:
     for item in examples(asked, SHOWN_ANSWERS):
         base_answer, tuned_answer = item.shown
         lines += [
-            f"\n{item.mark} 質問（{item.taught_ja}）: {item.question}",
-            f"  正解:       {item.expected}",
-            f"  元のモデル: {base_answer}",
-            f"  学習後:     {tuned_answer}",
+            "",
+            _("{mark} 質問（{taught}）: {question}").format(
+                mark=item.mark, taught=_(item.taught_ja), question=item.question
+            ),
+            _("  正解:       {expected}").format(expected=item.expected),
+            _("  元のモデル: {answer}").format(answer=base_answer),
+            _("  学習後:     {answer}").format(answer=tuned_answer),
         ]
     return "\n".join(lines)
 
@@ -110,7 +126,7 @@ def _verdicts(report: Report) -> Iterator[str]:
     """The first line, how the training ended, what to do next, and what else was judged."""
     outcome = report.outcome
     for at, (title, judged) in enumerate(report.judgements):
-        yield f"{title}: {judged.text}" if at else judged.line
+        yield f"{_(title)}: {judged.text}" if at else judged.line
         if at == 0 and outcome is not None:
             yield from (f"  {line}" for line in outcome.evidence)
             yield from [f"  {outcome.ending}"] if outcome.ending else []

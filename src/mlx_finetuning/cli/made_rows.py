@@ -13,6 +13,7 @@ import click
 from mlx_finetuning.cli import text
 from mlx_finetuning.cli.session import CommandResult, Session, command
 from mlx_finetuning.config import as_dict
+from mlx_finetuning.language import _
 from mlx_finetuning.studio.handle import JobHandle
 from mlx_finetuning.utils.text_generator import ENGINES_JA, GeneratorChoice
 
@@ -26,34 +27,36 @@ MODEL = click.option(
     "--model",
     default="",
     metavar="NAME",
-    help="作るモデル（ベースモデルの名前、GGUFファイル、ollama:名前）。省略時は規則だけで作る",
+    help=_("作るモデル（ベースモデルの名前、GGUFファイル、ollama:名前）。省略時は規則だけで作る"),
 )
 ENGINE = click.option(
     "--engine",
     default="auto",
     type=click.Choice([*ENGINES_JA]),
-    help="モデルを動かすもの。省略時はモデルの名前で決める",
+    help=_("モデルを動かすもの。省略時はモデルの名前で決める"),
 )
 ADDRESS = click.option(
     "--address",
     default="",
     metavar="URL",
-    help="OpenAI互換のサーバーの住所。データがそこに送られる。鍵は環境変数 MLX_FINETUNING_API_KEY",
+    help=_(
+        "OpenAI互換のサーバーの住所。データがそこに送られる。鍵は環境変数 MLX_FINETUNING_API_KEY"
+    ),
 )
 NEW_NAME = click.option(
     "--name",
     "new_name",
     default="",
     metavar="NEW",
-    help="検査に通った行を足した、新しいデータセットの名前。省略時は見るだけ",
+    help=_("検査に通った行を足した、新しいデータセットの名前。省略時は見るだけ"),
 )
-NO_RULES = click.option("--no-rules", is_flag=True, help="規則では作らず、モデルだけで作る")
-SEED = click.option("--seed", default=0, metavar="N", help="乱数の種。同じなら同じ結果")
+NO_RULES = click.option("--no-rules", is_flag=True, help=_("規則では作らず、モデルだけで作る"))
+SEED = click.option("--seed", default=0, metavar="N", help=_("乱数の種。同じなら同じ結果"))
 RESUME = click.option(
     "--resume",
     default="",
     metavar="JOB",
-    help="止まった作業の続きから始める（名前は始めたときに表示）",
+    help=_("止まった作業の続きから始める（名前は始めたときに表示）"),
 )
 
 
@@ -98,10 +101,10 @@ def add_commands(data: click.Group) -> None:
 
     @command(data)
     @_options
-    @click.option("--kinds", metavar="KINDS", help="言い換え方（コンマ区切り）。省略時は全て")
-    @click.option("--per-kind", default=1, metavar="N", help="1つの質問の、言い換え方ごとの数")
+    @click.option("--kinds", metavar="KINDS", help=_("言い換え方（コンマ区切り）。省略時は全て"))
+    @click.option("--per-kind", default=1, metavar="N", help=_("1つの質問の、言い換え方ごとの数"))
     @click.option(
-        "--check", is_flag=True, help="元の答えを見せたモデルが、同じに答えるかも確かめる"
+        "--check", is_flag=True, help=_("元の答えを見せたモデルが、同じに答えるかも確かめる")
     )
     def reword(
         session: Session, options: Options, kinds: str | None, per_kind: int, check: bool
@@ -131,10 +134,15 @@ def add_commands(data: click.Group) -> None:
         "--share",
         default=0.3,
         metavar="SHARE",
-        help="断る質問の割合（足した後の全体に対して）。大きいほどよく断り、教えていない聞き方まで断ることも増える",
+        help=_(
+            "断る質問の割合（足した後の全体に対して）。大きいほどよく断り、教えていない聞き方まで断ることも増える"
+        ),
     )
     @click.option(
-        "--refusal", default="", metavar="SENTENCE", help="断る文。省略時はデータの口調に合わせる"
+        "--refusal",
+        default="",
+        metavar="SENTENCE",
+        help=_("断る文。省略時はデータの口調に合わせる"),
     )
     def refuse(session: Session, options: Options, share: float, refusal: str) -> CommandResult:
         """データに答えのない、よく似た質問と、断る答え（わかりません）を作る
@@ -159,10 +167,12 @@ def _made(
             handle = wordings.resume(options.resume)
         else:
             if warning := wordings.leaves_machine(options.generator):
-                click.echo(f"[注意] {warning}", err=True)
+                click.echo(_("[注意] {warning}").format(warning=warning), err=True)
             handle = start()
         job = handle.paths.folder.name
-        click.echo(f"作業 {job}（止まったら --resume {job} で続けられます）", err=True)
+        click.echo(
+            _("作業 {job}（止まったら --resume {job} で続けられます）").format(job=job), err=True
+        )
         made = handle.follow(progress)
         data: dict[str, object] = {"job": job, **as_dict(made)}
         lines = [_shown(made.rows)]
@@ -171,8 +181,14 @@ def _made(
             data["dataset"] = as_dict(summary)
             counts = summary.counts
             lines.append(
-                f"データセット {summary.name} を作りました（教える行 {counts['train']}、"
-                f"検証 {counts['valid']}、テスト {counts['test']}）。"
+                _(
+                    "データセット {name} を作りました（教える行 {train}、検証 {valid}、テスト {test}）。"
+                ).format(
+                    name=summary.name,
+                    train=counts["train"],
+                    valid=counts["valid"],
+                    test=counts["test"],
+                )
             )
     return CommandResult(data, "\n\n".join(lines))
 
@@ -182,22 +198,25 @@ def _shown(rows: Sequence[MadeRow]) -> str:
     failed = [row for row in rows if row.problems]
     kinds = Counter(row.kind_ja for row in passed)
     lines = [
-        f"作った行 {len(rows)}、検査に通った行 {len(passed)}"
-        f"（{'、'.join(f'{kind} {count}' for kind, count in kinds.items())}）",
+        _("作った行 {made}、検査に通った行 {passed}（{kinds}）").format(
+            made=len(rows),
+            passed=len(passed),
+            kinds=_("、").join(f"{kind} {count}" for kind, count in kinds.items()),
+        ),
         text.table(
-            ("元の行", "種類", "質問"),
+            (_("元の行"), _("種類"), _("質問")),
             [(str(row.row), row.kind_ja, row.question) for row in passed[:SHOWN]],
         ),
     ]
     if len(passed) > SHOWN:
-        lines.append(f"ほか {len(passed) - SHOWN} 行（--json で全て）")
+        lines.append(_("ほか {rows} 行（--json で全て）").format(rows=len(passed) - SHOWN))
     if failed:
         lines += [
-            f"検査に通らなかった行 {len(failed)}",
+            _("検査に通らなかった行 {rows}").format(rows=len(failed)),
             text.table(
-                ("元の行", "種類", "質問", "理由"),
+                (_("元の行"), _("種類"), _("質問"), _("理由")),
                 [
-                    (str(row.row), row.kind_ja, row.question, "。".join(row.problems))
+                    (str(row.row), row.kind_ja, row.question, _("。").join(row.problems))
                     for row in failed[:SHOWN]
                 ],
             ),

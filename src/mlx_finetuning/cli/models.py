@@ -11,17 +11,18 @@ import click
 
 from mlx_finetuning.cli import text
 from mlx_finetuning.cli.session import CommandResult, Session, command, group
+from mlx_finetuning.language import _
 from mlx_finetuning.models.wording_ja import FIT_JA, reach_ja, twin_ja
 
 if TYPE_CHECKING:
     from mlx_finetuning.models import CatalogueEntry, InstalledModel
 
-models = group("models", "ベースモデルの一覧・ダウンロード・削除")
+models = group("models", _("ベースモデルの一覧・ダウンロード・削除"))
 
 NAME = click.argument("name", metavar="MODEL")
 FOUND_HEADING = (
-    *("このマシンで見つかったGGUF", "置いているもの", "大きさ"),
-    *("種類", "量子化", "学習"),
+    *(_("このマシンで見つかったGGUF"), _("置いているもの"), _("大きさ")),
+    *(_("種類"), _("量子化の種類"), _("学習", "possible")),
 )
 
 
@@ -36,16 +37,16 @@ def list_(session: Session) -> CommandResult:
         "catalogue": [_facts(session, entry) for entry in catalogue],
     }
     rows = (
-        [model.name, text.size(model.size), "内蔵" if model.built_in else str(model.path)]
+        [model.name, text.size(model.size), _("内蔵") if model.built_in else str(model.path)]
         for model in installed
     )
-    usable = text.table(["使えるモデル", "大きさ", "場所"], rows)
+    usable = text.table([_("使えるモデル"), _("大きさ"), _("場所")], rows)
     parts = [usable]
     if found:
         cells = (
             (
                 *(file.name, file.source, text.size(file.size) if file.size else ""),
-                *(file.family, file.quant, file.refusal or "できる"),
+                *(file.family, file.quant, file.refusal or _("できる", "training")),
             )
             for file in found
         )
@@ -72,7 +73,10 @@ def download(session: Session, name: str) -> CommandResult:
     """Hugging Faceからモデルをダウンロードする（途中からの再開もできる）"""
     with session.progress() as progress:
         downloaded = session.studio.models.download(name).follow(progress)
-    return CommandResult(dataclasses.asdict(downloaded), f"ダウンロードしました: {downloaded.path}")
+    return CommandResult(
+        dataclasses.asdict(downloaded),
+        _("ダウンロードしました: {path}").format(path=downloaded.path),
+    )
 
 
 @command(models)
@@ -80,28 +84,39 @@ def download(session: Session, name: str) -> CommandResult:
 def delete(session: Session, name: str) -> CommandResult:
     """ダウンロードしたモデルを消す（学習したアダプターは残る。元に戻せない）"""
     session.studio.models.delete(name)
-    return CommandResult({"deleted": name}, f"{name} を消しました。もう一度ダウンロードできます。")
+    return CommandResult(
+        {"deleted": name},
+        _("{name} を消しました。もう一度ダウンロードできます。").format(name=name),
+    )
 
 
 def _recommended(session: Session, entries: tuple[CatalogueEntry, ...]) -> str:
-    heading = ["大きさ", "学習のメモリー", "このマシン", "書き出せる先", "ライセンス", ""]
+    heading = [
+        _("大きさ"),
+        _("学習のメモリー"),
+        _("このマシン"),
+        _("書き出せる先"),
+        _("ライセンス"),
+        "",
+    ]
     rows = []
     for title, members in itertools.groupby(entries, lambda entry: entry.group):
-        rows.append([f"【{title}】", *heading])
+        rows.append([_("【{title}】").format(title=title), *heading])
         rows += [
             [
                 entry.name,
                 f"{entry.size_gb:g} GB",
                 f"{entry.memory_gb:g} GB",
-                FIT_JA[session.studio.models.fit(entry)],
+                _(FIT_JA[session.studio.models.fit(entry)]),
                 reach_ja(session.studio.models.reach(entry)),
                 entry.licence,
-                "申請が必要" if entry.gated else "",
+                _("申請が必要") if entry.gated else "",
             ]
             for entry in members
         ]
-    ending = "詳しくは: mlx-finetuning models show モデル"
-    return f"{text.table(['おすすめのモデル', *[''] * len(heading)], rows)}\n\n{ending}"
+    ending = _("詳しくは: mlx-finetuning models show モデル")
+    table = text.table([_("おすすめのモデル"), *[""] * len(heading)], rows)
+    return f"{table}\n\n{ending}"
 
 
 def _facts(session: Session, entry: CatalogueEntry) -> dict[str, object]:
@@ -119,19 +134,32 @@ def _described(
         is_twin = name.lower() != entry.name.lower()
         fit = session.studio.models.fit(entry)
         memory_gb = entry.mlx_4bit.memory_gb if is_twin and entry.mlx_4bit else entry.memory_gb
-        consent = f"huggingface.co/{entry.name} で同意し、環境変数 HF_TOKEN を設定してください"
-        yield "モデル", f"{name}（{entry.title} の4ビット版）" if is_twin else name
-        yield "パラメータ", entry.parameters
-        yield "ダウンロード", "" if is_twin else f"{entry.size_gb:g} GB"
-        yield "学習のメモリー", f"{memory_gb:g} GB から（rank 16、1例ずつ）"
-        yield "このマシン", FIT_JA["fits" if is_twin and fit == "fits_4bit" else fit]
-        yield "書き出せる先", reach_ja(session.studio.models.reach(entry))
-        yield "得意なこと", entry.strong
-        yield "苦手なこと", entry.weak
-        yield "ライセンス", f"{entry.licence}（配布元で確かめてください）"
-        yield "配布元の同意", consent if entry.gated and not is_twin else ""
-        yield "4ビット版", "" if is_twin else twin_ja(entry)
+        consent = _("huggingface.co/{name} で同意し、環境変数 HF_TOKEN を設定してください").format(
+            name=entry.name
+        )
+        yield (
+            _("モデル", "one"),
+            _("{name}（{title} の4ビット版）").format(name=name, title=entry.title)
+            if is_twin
+            else name,
+        )
+        yield _("パラメータ"), entry.parameters
+        yield _("ダウンロード", "size"), "" if is_twin else f"{entry.size_gb:g} GB"
+        yield (
+            _("学習のメモリー"),
+            _("{memory:g} GB から（rank 16、1例ずつ）").format(memory=memory_gb),
+        )
+        yield _("このマシン"), _(FIT_JA["fits" if is_twin and fit == "fits_4bit" else fit])
+        yield _("書き出せる先"), reach_ja(session.studio.models.reach(entry))
+        yield _("得意なこと"), entry.strong
+        yield _("苦手なこと"), entry.weak
+        yield (
+            _("ライセンス"),
+            _("{licence}（配布元で確かめてください）").format(licence=entry.licence),
+        )
+        yield _("配布元の同意"), consent if entry.gated and not is_twin else ""
+        yield _("4ビット版"), "" if is_twin else twin_ja(entry)
     else:
-        yield "モデル", name
-    yield "場所", here.path if here else ""
-    yield "ディスク上の大きさ", text.size(here.size) if here else ""
+        yield _("モデル", "one"), name
+    yield _("場所"), here.path if here else ""
+    yield _("ディスク上の大きさ"), text.size(here.size) if here else ""

@@ -11,6 +11,7 @@ from collections.abc import Callable
 from typing import TextIO
 
 from mlx_finetuning.cli import text
+from mlx_finetuning.language import _
 from mlx_finetuning.progress import Step
 from mlx_finetuning.utils.time_left import TimeLeft
 
@@ -69,5 +70,5 @@ def line(step: Step, remaining_s: float | None) -> str:
     if step.detail:
         parts.append(step.detail)
     if remaining_s is not None:
-        parts.append(f"残り{text.duration(remaining_s)}")
+        parts.append(_("残り{time}").format(time=text.duration(remaining_s)))
     return "  ".join(parts)

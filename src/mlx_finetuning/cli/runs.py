@@ -17,11 +17,12 @@ from mlx_finetuning.config import MERGE_METHODS, STRENGTH_JA, TRACKERS, MergeCon
 from mlx_finetuning.errors import StudioError
 from mlx_finetuning.jobs.metrics import Metrics
 from mlx_finetuning.jobs.runs import LaterJob, Run
+from mlx_finetuning.language import _
 
 if TYPE_CHECKING:
     from mlx_finetuning.experiment_tracker.records.differences import Comparison
 
-runs = group("runs", "実験（学習の記録）の一覧・詳細・監視・停止・比較・メモ・削除・書き出し")
+runs = group("runs", _("実験（学習の記録）の一覧・詳細・監視・停止・比較・メモ・削除・書き出し"))
 RECORD_FORMATS = ("csv", *TRACKERS)
 
 RUN_ID = click.argument("run_id", metavar="ID")
@@ -30,14 +31,17 @@ OUT = click.option(
     type=click.Path(file_okay=False, path_type=Path),
     metavar="DIR",
     required=True,
-    help="書き出し先のフォルダ",
+    help=_("書き出し先のフォルダ"),
 )
 STRENGTH = click.option(
     "--strength",
     type=float,
     default=1.0,
     metavar="NUMBER",
-    help=f"{STRENGTH_JA}。その強さの実験を作って（あれば使って）行う",
+    help=_(
+        "学習の強さ。0なら元のモデル、1なら学習したまま、1より大きいと強める。"
+        "その強さの実験を作って（あれば使って）行う"
+    ),
 )
 
 
@@ -62,9 +66,17 @@ def list_(session: Session) -> CommandResult:
         ]
         for run in listed
     )
-    heading = ["実験ID", "名前", "状態", "モデル", "データセット", "結果", "ほかと違う設定"]
+    heading = [
+        _("実験ID"),
+        _("名前"),
+        _("状態"),
+        _("モデル", "one"),
+        _("データセット", "one"),
+        _("結果"),
+        _("ほかと違う設定"),
+    ]
     shown = text.table(heading, rows)
-    nothing = "実験はまだありません。mlx-finetuning demo で試せます。"
+    nothing = _("実験はまだありません。mlx-finetuning demo で試せます。")
     data = [
         {
             **as_json(run),
@@ -108,7 +120,9 @@ def watch(session: Session, run_id: str) -> CommandResult:
 @command(runs)
 @RUN_ID
 @click.option(
-    "--force", is_flag=True, help="応答しないときに、待たずに終わらせる（評価や書き出しも終わる）"
+    "--force",
+    is_flag=True,
+    help=_("応答しないときに、待たずに終わらせる（評価や書き出しも終わる）"),
 )
 def stop(session: Session, run_id: str, force: bool) -> CommandResult:
     """実験を止める。それまでの途中保存は残る"""
@@ -118,7 +132,7 @@ def stop(session: Session, run_id: str, force: bool) -> CommandResult:
 
 @command(runs)
 @RUN_ID
-@click.option("--detach", is_flag=True, help="始めたら、終わりを待たずに戻る")
+@click.option("--detach", is_flag=True, help=_("始めたら、終わりを待たずに戻る"))
 def rerun(session: Session, run_id: str, detach: bool) -> CommandResult:
     """同じ設定・データ・モデルで学習し直し、損失が同じになるかを確かめる
 
@@ -127,17 +141,23 @@ def rerun(session: Session, run_id: str, detach: bool) -> CommandResult:
     new_id = session.studio.training.rerun(run_id)
     data = {"run_id": new_id, "rerun_of": run_id}
     if detach:
-        return CommandResult(data, f"学習し直しを始めました: {new_id}")
-    click.echo(f"学習し直しを始めました: {new_id}", err=True)
+        return CommandResult(data, _("学習し直しを始めました: {new_id}").format(new_id=new_id))
+    click.echo(_("学習し直しを始めました: {new_id}").format(new_id=new_id), err=True)
     with session.progress() as progress:
         session.studio.runs.follow(new_id, progress, stops=True)
     reproduction = session.studio.runs.compare_losses(run_id, new_id)
-    shown = f"{new_id}: 損失{reproduction.compared}個が、最後の桁まで同じになりました。"
+    shown = _("{new_id}: 損失{compared}個が、最後の桁まで同じになりました。").format(
+        new_id=new_id, compared=reproduction.compared
+    )
     if not reproduction.is_exact:
-        shown = (
-            f"{new_id}: 損失{reproduction.compared}個のうち、同じなのは{reproduction.equal}個です"
-            f"（差は最大 {reproduction.largest_difference:.2g}）。"
+        shown = _(
+            "{new_id}: 損失{compared}個のうち、同じなのは{equal}個です（差は最大 {difference:.2g}）。"
             "MLXの版、計算に使う装置、プロセスの数が違うと、同じになりません。"
+        ).format(
+            new_id=new_id,
+            compared=reproduction.compared,
+            equal=reproduction.equal,
+            difference=reproduction.largest_difference,
         )
     return CommandResult(
         {**data, **dataclasses.asdict(reproduction)}, shown, 0 if reproduction.is_exact else 1
@@ -146,13 +166,13 @@ def rerun(session: Session, run_id: str, detach: bool) -> CommandResult:
 
 @command(runs)
 @click.argument("run_ids", metavar="ID...", nargs=-1, required=True)
-@click.option("--method", type=click.Choice(MERGE_METHODS), help="合わせ方")
-@click.option("--weights", metavar="A,B", help="それぞれの重み（実験の順）。省略時は平均")
-@click.option("--density", metavar="SHARE", help="tiesとdareで残す割合")
-@click.option("--rank", metavar="N", help="合わせたアダプターのランク。省略時は元のランクの合計")
-@click.option("--strength", metavar="NUMBER", help=STRENGTH_JA)
-@click.option("--seed", metavar="N", help="dareの乱数の種")
-@click.option("--dataset", default="", metavar="NAME", help="調べるときに使うデータセット")
+@click.option("--method", type=click.Choice(MERGE_METHODS), help=_("合わせ方"))
+@click.option("--weights", metavar="A,B", help=_("それぞれの重み（実験の順）。省略時は平均"))
+@click.option("--density", metavar="SHARE", help=_("tiesとdareで残す割合"))
+@click.option("--rank", metavar="N", help=_("合わせたアダプターのランク。省略時は元のランクの合計"))
+@click.option("--strength", metavar="NUMBER", help=_(STRENGTH_JA))
+@click.option("--seed", metavar="N", help=_("dareの乱数の種"))
+@click.option("--dataset", default="", metavar="NAME", help=_("調べるときに使うデータセット"))
 def merge(
     session: Session, run_ids: tuple[str, ...], dataset: str, **named: str | None
 ) -> CommandResult:
@@ -162,13 +182,13 @@ def merge(
     """
     given = {key: value for key, value in named.items() if value is not None}
     made = session.studio.merging.start(run_ids, config.load(MergeConfig, given), dataset)
-    return _made(session, made, f"次は: mlx-finetuning evaluate {made}")
+    return _made(session, made, _("次は: mlx-finetuning evaluate {made}").format(made=made))
 
 
 @command(runs, "import")
 @click.argument("folder", metavar="FOLDER", type=click.Path(path_type=Path))
-@click.option("--model", required=True, metavar="MODEL", help="アダプターの学習に使ったモデル")
-@click.option("--dataset", default="", metavar="NAME", help="調べるときに使うデータセット")
+@click.option("--model", required=True, metavar="MODEL", help=_("アダプターの学習に使ったモデル"))
+@click.option("--dataset", default="", metavar="NAME", help=_("調べるときに使うデータセット"))
 def import_(session: Session, folder: Path, model: str, dataset: str) -> CommandResult:
     """ほかの道具（peft、mlx-lm）で学習したアダプターを、1つの実験として取り込む
 
@@ -176,7 +196,7 @@ def import_(session: Session, folder: Path, model: str, dataset: str) -> Command
     """
     made = session.studio.importing.start(folder, model, dataset)
     onward = f"evaluate {made}" if dataset else f"chat {made}"
-    return _made(session, made, f"次は: mlx-finetuning {onward}")
+    return _made(session, made, _("次は: mlx-finetuning {onward}").format(onward=onward))
 
 
 def _made(session: Session, run_id: str, onward: str) -> CommandResult:
@@ -187,7 +207,7 @@ def _made(session: Session, run_id: str, onward: str) -> CommandResult:
     run = session.studio.runs.show(run_id)
     return CommandResult(
         {**as_json(run), "result": dataclasses.asdict(result)},
-        "\n".join([*told, f"できました: {run_id}", onward]),
+        "\n".join([*told, _("できました: {run_id}").format(run_id=run_id), onward]),
     )
 
 
@@ -200,28 +220,37 @@ def compare(session: Session, run_ids: tuple[str, ...]) -> CommandResult:
 
 
 def _compared(comparison: Comparison) -> str:
-    heading = ("実験ID", "状態", "更新", "学習の損失", "検証の損失（学習前 → 最良）", "経過")
+    heading = (
+        _("実験ID"),
+        _("状態"),
+        _("更新", "count"),
+        _("学習の損失"),
+        _("検証の損失（学習前 → 最良）"),
+        _("経過"),
+    )
     rows = []
     for run in comparison.runs:
-        best = "" if run.best_update is None else f"（更新 {run.best_update}）"
-        losses = f"{_loss(run.first_valid_loss)} → {_loss(run.best_valid_loss)}{best}"
+        losses = f"{_loss(run.first_valid_loss)} → {_loss(run.best_valid_loss)}"
+        if run.best_update is not None:
+            losses = _("{losses}（更新 {update}）").format(losses=losses, update=run.best_update)
         elapsed = text.duration(run.elapsed_s)
         rows.append(
             [run.run_id, run.state, str(run.updates), _loss(run.last_loss), losses, elapsed]
         )
     figures = text.table(heading, rows)
     if not comparison.differences:
-        nothing = "設定の違いはありません。" if len(comparison.runs) > 1 else ""
+        nothing = _("設定の違いはありません。") if len(comparison.runs) > 1 else ""
         return "\n\n".join(part for part in (figures, nothing) if part)
     names = [f"[{number}]" for number in range(1, len(comparison.runs) + 1)]
     settings = text.table(
-        ["設定", *names],
+        [_("設定"), *names],
         (
             [name, *("—" if value is None else text.shorten(str(value), 40) for value in values)]
             for name, values in comparison.differences.items()
         ),
     )
-    return f"{figures}\n\n違う設定（上から順に {' '.join(names)}）:\n{settings}"
+    below = _("違う設定（上から順に {names}）:").format(names=" ".join(names))
+    return f"{figures}\n\n{below}\n{settings}"
 
 
 def _loss(value: float | None) -> str:
@@ -230,11 +259,11 @@ def _loss(value: float | None) -> str:
 
 @command(runs)
 @RUN_ID
-@click.argument("words", metavar="[メモ]", required=False)
-@click.option("--tag", "tags", multiple=True, metavar="TAG", help="タグを付ける（何度でも）")
-@click.option("--name", "called", metavar="NAME", help="一覧での名前を付ける")
-@click.option("--pin/--unpin", "pinned", default=None, help="一覧の先頭に固定する、しない")
-@click.option("--clear", is_flag=True, help="名前とメモとタグを消す")
+@click.argument("words", metavar=_("[メモ]"), required=False)
+@click.option("--tag", "tags", multiple=True, metavar="TAG", help=_("タグを付ける（何度でも）"))
+@click.option("--name", "called", metavar="NAME", help=_("一覧での名前を付ける"))
+@click.option("--pin/--unpin", "pinned", default=None, help=_("一覧の先頭に固定する、しない"))
+@click.option("--clear", is_flag=True, help=_("名前とメモとタグを消す"))
 def note(
     session: Session,
     run_id: str,
@@ -256,20 +285,20 @@ def note(
         saved = session.studio.runs.pin(run_id, pinned)
     shown = text.pairs(
         [
-            ("名前", saved.name),
-            ("固定", "一覧の先頭" if saved.pinned else ""),
-            ("メモ", saved.text),
-            ("タグ", " ".join(saved.tags)),
+            (_("名前"), saved.name),
+            (_("固定", "run"), _("一覧の先頭") if saved.pinned else ""),
+            (_("メモ"), saved.text),
+            (_("タグ"), " ".join(saved.tags)),
         ]
     )
     return CommandResult(
-        {"run_id": run_id, **dataclasses.asdict(saved)}, shown or "メモはありません。"
+        {"run_id": run_id, **dataclasses.asdict(saved)}, shown or _("メモはありません。")
     )
 
 
 @command(runs)
 @click.argument("run_ids", metavar="ID...", nargs=-1, required=True)
-@click.option("--restore", is_flag=True, help="ゴミ箱から元に戻す")
+@click.option("--restore", is_flag=True, help=_("ゴミ箱から元に戻す"))
 def delete(session: Session, run_ids: tuple[str, ...], restore: bool) -> CommandResult:
     """実験（いくつでも）と、そこから作ったものをゴミ箱に移す（--restore で元に戻せる）"""
     results = []
@@ -287,24 +316,26 @@ def delete(session: Session, run_ids: tuple[str, ...], restore: bool) -> Command
 
 
 @command(runs)
-@click.option("--empty", is_flag=True, help="ゴミ箱を空にする（元に戻せない）")
+@click.option("--empty", is_flag=True, help=_("ゴミ箱を空にする（元に戻せない）"))
 def trash(session: Session, empty: bool) -> CommandResult:
     """ゴミ箱の中の実験を表示する"""
     if empty:
         return trashing.emptied(session.studio.machine.clean("trash"))
     deleted = session.studio.runs.deleted()
     rows = ([run.run_id, run.model, run.dataset, run.deleted_at[:16]] for run in deleted)
-    shown = text.table(["実験ID", "モデル", "データセット", "削除"], rows)
+    shown = text.table(
+        [_("実験ID"), _("モデル", "one"), _("データセット", "one"), _("削除", "when")], rows
+    )
     return CommandResult(
         {"deleted": [dataclasses.asdict(run) for run in deleted]},
-        shown if deleted else "ゴミ箱は空です。",
+        shown if deleted else _("ゴミ箱は空です。"),
     )
 
 
 @command(runs)
 @RUN_ID
 @click.option(
-    "--format", "form", type=click.Choice(RECORD_FORMATS), default="csv", help="書き出す形式"
+    "--format", "form", type=click.Choice(RECORD_FORMATS), default="csv", help=_("書き出す形式")
 )
 @OUT
 def export(session: Session, run_id: str, form: str, out: Path) -> CommandResult:
@@ -322,12 +353,12 @@ def export(session: Session, run_id: str, form: str, out: Path) -> CommandResult
     "--out",
     type=click.Path(path_type=Path),
     metavar="PATH",
-    help="書き出し先のフォルダ、または .zip で終わるファイル",
+    help=_("書き出し先のフォルダ、または .zip で終わるファイル"),
 )
 @click.option(
-    "--push", "repository", metavar="USER/NAME", help="Hugging Faceに送る（HF_TOKEN が要る）"
+    "--push", "repository", metavar="USER/NAME", help=_("Hugging Faceに送る（HF_TOKEN が要る）")
 )
-@click.option("--public", is_flag=True, help="--push のとき、だれでも見られるようにする")
+@click.option("--public", is_flag=True, help=_("--push のとき、だれでも見られるようにする"))
 def share(
     session: Session, run_id: str, out: Path | None, repository: str | None, public: bool
 ) -> CommandResult:
@@ -336,7 +367,7 @@ def share(
     --out でフォルダかZIPに、--push でHugging Faceに送ります。学習データは入りません。
     """
     if (out is None) == (repository is None):
-        raise click.UsageError("--out か --push のどちらか1つを指定してください。")
+        raise click.UsageError(_("--out か --push のどちらか1つを指定してください。"))
     if out is not None:
         handle = session.studio.records.share(run_id, out)
     else:
@@ -345,7 +376,12 @@ def share(
     with session.progress() as progress:
         shared = handle.follow(progress)
     size = text.size(shared.size_bytes)
-    shown = [f"{shared.place}（{len(shared.files)}ファイル、{size}）", *shared.notes]
+    shown = [
+        _("{place}（{files}ファイル、{size}）").format(
+            place=shared.place, files=len(shared.files), size=size
+        ),
+        *shared.notes,
+    ]
     return CommandResult({"run_id": run_id, **dataclasses.asdict(shared)}, "\n".join(shown))
 
 
@@ -380,7 +416,7 @@ class Losses:
 
 def latest_losses(metrics: Metrics) -> Losses:
     """The last update, its loss, and the first and last validation loss."""
-    updates, (_, valid) = metrics.trained["update"], metrics.validated
+    updates, (__, valid) = metrics.trained["update"], metrics.validated
     first, last = (valid[0], valid[-1]) if valid else (math.nan, math.nan)
     return Losses(
         update=int(updates[-1]) if updates else 0,
@@ -395,28 +431,36 @@ def described(run: Run, losses: Losses, later: list[LaterJob]) -> str:
     status = run.status
     shown = text.pairs(
         [
-            ("実験ID", run.run_id),
-            ("状態", run.state_ja),
-            ("読めない記録", "、".join(run.problems)),
-            ("モデル", run.model),
-            ("データセット", run.dataset),
-            ("エンジン", run.engine),
-            ("段階", status.stage if status.is_living else ""),
-            ("進み", f"{status.done}/{status.total}" if status.is_living and status.total else ""),
-            ("更新", losses.update or ""),
-            ("経過", text.duration(status.elapsed_s) if status.started_at else ""),
-            ("残り", None if status.remaining_s is None else text.duration(status.remaining_s)),
-            ("学習の損失", losses.loss),
-            ("検証の損失（学習前）", losses.first_valid_loss),
-            ("検証の損失（最新）", losses.last_valid_loss),
-            ("版", "、".join(f"{name} {version}" for name, version in run.versions.items())),
+            (_("実験ID"), run.run_id),
+            (_("状態"), run.state_ja),
+            (_("読めない記録"), _("、").join(run.problems)),
+            (_("モデル", "one"), run.model),
+            (_("データセット", "one"), run.dataset),
+            (_("エンジン"), run.engine),
+            (_("段階"), status.stage if status.is_living else ""),
+            (
+                _("進み"),
+                f"{status.done}/{status.total}" if status.is_living and status.total else "",
+            ),
+            (_("更新", "count"), losses.update or ""),
+            (_("経過"), text.duration(status.elapsed_s) if status.started_at else ""),
+            (
+                _("残り", "time"),
+                None if status.remaining_s is None else text.duration(status.remaining_s),
+            ),
+            (_("学習の損失"), losses.loss),
+            (_("検証の損失（学習前）"), losses.first_valid_loss),
+            (_("検証の損失（最新）"), losses.last_valid_loss),
+            (
+                _("版", "packages"),
+                _("、").join(f"{name} {version}" for name, version in run.versions.items()),
+            ),
         ]
     )
     onward = ""
     if run.resumable or (run.can_go_on and status.state == "interrupted"):
-        onward = f"→ 続きから: mlx-finetuning train --resume {run.run_id}"
-    jobs = "\n".join(f"  {job.name}  {job.status.state.label_ja}" for job in later)
+        onward = _("→ 続きから: mlx-finetuning train --resume {run_id}").format(run_id=run.run_id)
+    listed = [f"  {job.name}  {job.status.state.label_ja}" for job in later]
+    jobs = "\n".join([_("その後の作業:"), *listed]) if listed else ""
     problem = text.error(StudioError.from_json(status.error)) if status.error else ""
-    return "\n".join(
-        part for part in (shown, "その後の作業:\n" + jobs if jobs else "", problem, onward) if part
-    )
+    return "\n".join(part for part in (shown, jobs, problem, onward) if part)

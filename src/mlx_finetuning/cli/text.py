@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any
 from rich.cells import cell_len, set_cell_size
 
 from mlx_finetuning.errors import StudioError
+from mlx_finetuning.language import N_, _, n_
 from mlx_finetuning.messages import describe
 from mlx_finetuning.utils.units import duration as duration
 from mlx_finetuning.utils.units import percent as percent
@@ -16,7 +17,7 @@ from mlx_finetuning.utils.units import size as size
 if TYPE_CHECKING:
     from mlx_finetuning.experiment_tracker.evaluation.results import Verdict
 
-THINKING, ANSWERING = "（考えた過程）", "（答え）"
+THINKING, ANSWERING = N_("（考えた過程）"), N_("（答え）")
 
 
 def shorten(text: str, columns: int) -> str:
@@ -41,13 +42,13 @@ def table(heading: Sequence[str], rows: Iterable[Sequence[str]]) -> str:
 def pairs(rows: Iterable[tuple[str, object]]) -> str:
     """`名前  値` lines with aligned values; rows without a value are left out."""
     filled = [(name, str(value)) for name, value in rows if value not in (None, "")]
-    columns = max((cell_len(name) for name, _ in filled), default=0)
+    columns = max((cell_len(name) for name, __ in filled), default=0)
     return "\n".join(f"{set_cell_size(name, columns)}  {value}" for name, value in filled)
 
 
 def with_reasoning(answer: str, reasoning: str) -> str:
     """An answer for people, behind the reasoning that led to it, if any."""
-    return f"{THINKING}\n{reasoning}\n{ANSWERING}\n{answer}" if reasoning else answer
+    return f"{_(THINKING)}\n{reasoning}\n{_(ANSWERING)}\n{answer}" if reasoning else answer
 
 
 def error(problem: StudioError) -> str:
@@ -55,7 +56,7 @@ def error(problem: StudioError) -> str:
     message = describe(problem)
     return "\n".join(
         [
-            f"エラー [{problem.code}]: {message.what}",
+            _("エラー [{code}]: {what}").format(code=problem.code, what=message.what),
             *(f"  {line}" for line in message.why.splitlines()),
             f"  → {message.next_step}",
         ]
@@ -69,7 +70,8 @@ def record(values: Mapping[str, Any], indent: str = "") -> str:
         if isinstance(value, Mapping):
             lines += [f"{indent}{key}:", record(value, indent + "  ")]
         elif isinstance(value, list):
-            lines.append(f"{indent}{key}: {len(value)} 件")
+            count = n_("{count} 件", len(value)).format(count=len(value))
+            lines.append(f"{indent}{key}: {count}")
         elif isinstance(value, float):
             lines.append(f"{indent}{key}: {value:.4g}")
         else:
@@ -91,5 +93,6 @@ def advice(line: Verdict) -> list[str]:
     """What to do next, with the option that does it; nothing where there is nothing to do."""
     if not line.advice:
         return []
-    option = f"（{OPTIONS[line.state]}）" if line.state in OPTIONS else ""
-    return [f"  → {line.advice}{option}"]
+    if line.state not in OPTIONS:
+        return [f"  → {line.advice}"]
+    return [_("  → {advice}（{option}）").format(advice=line.advice, option=OPTIONS[line.state])]

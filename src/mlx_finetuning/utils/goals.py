@@ -52,6 +52,14 @@ SPLITS_JA = {
 }
 """Of a dataset that is yet to be trained on."""
 
+
+def listed() -> str:
+    """Every goal with its name, as a help lists them."""
+    return _("、").join(
+        _("{goal}は{name}").format(goal=goal, name=_(GOALS_JA[goal])) for goal in GOALS_JA
+    )
+
+
 SAMPLE = 1000
 """Exchanges that are enough to be looked at."""
 MANY = 1000
