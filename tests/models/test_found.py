@@ -10,7 +10,7 @@ import pytest
 
 from mlx_finetuning import models
 from mlx_finetuning.errors import BaseFileUnusable, ModelNotFound
-from mlx_finetuning.models import FoundFile, ollama_store
+from mlx_finetuning.models import FoundFile, fitting, ollama_store
 from support.ollama_store import MODEL, put, write_gguf
 
 NOBODY = 65534
@@ -99,6 +99,24 @@ def test_parameters_of_ollamas_models_are_read(
     assert ollama_store.parameters("ollama:own") == expected
     assert ollama_store.parameters("ollama:gemma2:2b") == {}
     assert ollama_store.parameters("own") == {}
+
+
+def test_name_tells_what_its_file_is(store: Path, tmp_path: Path) -> None:
+    of_ollama = models.found_file("ollama:gemma2:2b")
+    assert of_ollama == by_name()["ollama:gemma2:2b"]
+    path = write_gguf(tmp_path / "anywhere" / "own.gguf", "qwen3")
+    anywhere = models.found_file(str(path))
+    assert anywhere is not None
+    assert (anywhere.family, anywhere.source, anywhere.refusal) == ("qwen3", "", "")
+    assert models.found_file("tiny-ja") is None
+
+
+def test_file_larger_than_the_memory_says_so(store: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    size = by_name()["ollama:gemma2:2b"].size
+    monkeypatch.setattr(fitting, "capacity", lambda: size)
+    assert by_name()["ollama:gemma2:2b"].refusal == ""
+    monkeypatch.setattr(fitting, "capacity", lambda: size - 1)
+    assert "メモリー" in by_name()["ollama:gemma2:2b"].refusal
 
 
 def test_looking_writes_nothing(store: Path, tmp_path: Path) -> None:

@@ -8,6 +8,7 @@ from mlx_finetuning.models.entries import CatalogueEntry, Twin, catalogue, find
 from mlx_finetuning.models.fitting import MachineFit, fit, needed_gb
 from mlx_finetuning.models.folder import check_folder, width
 from mlx_finetuning.models.found_files import FoundFile, found, gguf_file
+from mlx_finetuning.models.found_files import find as found_file
 from mlx_finetuning.models.hub import has_token, use_token
 from mlx_finetuning.models.store import (
     BUILT_IN,
@@ -33,6 +34,7 @@ __all__ = [
     "find",
     "fit",
     "found",
+    "found_file",
     "gguf_file",
     "has_token",
     "installed",

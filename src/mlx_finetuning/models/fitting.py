@@ -25,9 +25,7 @@ def fit(
     of the card that MLX computes on.
     """
     card = nvidia.of_mlx() if memory is None and platform == "linux" else None
-    if memory is None:
-        memory = (card.memory if card else read_memory()).total
-    limit_gb = usable(memory, platform) / 1e9
+    limit_gb = (capacity(platform) if memory is None else usable(memory, platform)) / 1e9
     if needed_gb(entry, on_cpu=not card and platform != "darwin") <= limit_gb:
         return "fits"
     if entry.mlx_4bit and entry.mlx_4bit.memory_gb <= limit_gb:
@@ -42,6 +40,12 @@ def needed_gb(entry: CatalogueEntry, *, on_cpu: bool | None = None) -> float:
         on_cpu = sys.platform != "darwin" and not nvidia.of_mlx()
     # On the CPU weights of 16 bits become float32; packed ones stay.
     return entry.memory_gb + (entry.size_gb if on_cpu else 0.0)
+
+
+def capacity(platform: str = sys.platform) -> int:
+    """Bytes that a run may take here: of this machine, or of the card that MLX computes on."""
+    card = nvidia.of_mlx() if platform == "linux" else None
+    return usable((card.memory if card else read_memory()).total, platform)
 
 
 def usable(memory: int, platform: str = sys.platform) -> int:

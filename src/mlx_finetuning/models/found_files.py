@@ -13,7 +13,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from mlx_finetuning.errors import BaseFileUnusable, GgufUnreadable, ModelNotFound
-from mlx_finetuning.models import ollama_store
+from mlx_finetuning.models import fitting, ollama_store
 from mlx_finetuning.models.ollama_store import UNREADABLE
 from mlx_finetuning.utils.gguf_base import TRAINABLE
 
@@ -57,6 +57,17 @@ def found() -> list[FoundFile]:
             seen.add(target)
     files = (*of_ollama, *others)
     return sorted(files, key=lambda file: (bool(file.refusal), file.source, file.name))
+
+
+def find(name: str) -> FoundFile | None:
+    """The file that a model's name means, wherever it lies; None for a name of another kind.
+
+    Raises ModelNotFound, BaseFileUnusable.
+    """
+    path = gguf_file(name)
+    if path is None:
+        return None
+    return described(path, name, "Ollama" if name.startswith(ollama_store.PREFIX) else "")
 
 
 def gguf_file(name: str) -> Path | None:
@@ -107,6 +118,8 @@ def described(path: Path, name: str, source: str) -> FoundFile:
         refusal = "いくつものファイルに分かれたモデルには対応していません。"
     elif family not in TRAINABLE:
         refusal = f"モデルの種類（{family}）に対応していません。"
+    elif size > fitting.capacity():
+        refusal = "このマシンのメモリーに入りません。"
     return FoundFile(name, source, path, size, family, quant, refusal)
 
 

@@ -28,6 +28,13 @@ class Models:
         """GGUF files that other programs keep on this machine, and whether they can be trained."""
         return models.found()
 
+    def file(self, name: str) -> FoundFile | None:
+        """The GGUF file that a model's name means; None for a name of another kind.
+
+        Raises ModelNotFound, BaseFileUnusable.
+        """
+        return models.found_file(name)
+
     def catalogue(self) -> tuple[CatalogueEntry, ...]:
         """Recommended base models, installed or not."""
         return models.catalogue()
