@@ -154,3 +154,19 @@ def test_model_that_ollama_keeps_is_used_where_it_lies(
     [chosen] = [box for box in page.selectbox if box.label == "モデル"]
     assert chosen.value == "ollama:small:latest"
     assert "ollama:foreign:latest" not in chosen.options
+
+
+def test_file_anywhere_is_used_by_its_path(workspace: Workspace, tmp_path: Path) -> None:
+    ui_workspaces.add_dataset(workspace)
+    own, foreign = write_gguf(tmp_path / "own.gguf"), write_gguf(tmp_path / "f.gguf", "mamba")
+    page = open_page("training", view="models")
+    for path, has_button in ((own, True), (foreign, False), (tmp_path / "gone.gguf", False)):
+        page.text_input(key="own-file").set_value(str(path)).run()
+        assert bool([one for one in page.button if one.key == f"use-{path}"]) == has_button
+        assert not page.exception
+    page = open_page("training", model=str(own))
+    [chosen] = [box for box in page.selectbox if box.label == "モデル"]
+    assert chosen.value == str(own)
+    page = open_page("training", model=str(foreign))
+    [chosen] = [box for box in page.selectbox if box.label == "モデル"]
+    assert chosen.value != str(foreign)

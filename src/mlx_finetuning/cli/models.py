@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import itertools
+import shlex
 from collections.abc import Iterator
 from typing import TYPE_CHECKING
 
@@ -15,7 +16,7 @@ from mlx_finetuning.language import _
 from mlx_finetuning.models.wording_ja import FIT_JA, reach_ja, twin_ja
 
 if TYPE_CHECKING:
-    from mlx_finetuning.models import CatalogueEntry, InstalledModel
+    from mlx_finetuning.models import CatalogueEntry, FoundFile, InstalledModel
 
 models = group("models", _("ベースモデルの一覧・ダウンロード・削除"))
 
@@ -59,6 +60,9 @@ def list_(session: Session) -> CommandResult:
 @NAME
 def show(session: Session, name: str) -> CommandResult:
     """モデルの大きさ、要るメモリー、書き出せる先、得意なこととライセンスを表示する"""
+    file = session.studio.models.file(name)
+    if file is not None:
+        return CommandResult({"found": dataclasses.asdict(file)}, text.pairs(_of_file(file)))
     entry, here = session.studio.models.show(name)
     data = {
         "installed": dataclasses.asdict(here) if here else None,
@@ -125,6 +129,24 @@ def _facts(session: Session, entry: CatalogueEntry) -> dict[str, object]:
         "reach": session.studio.models.reach(entry),
         "fit": session.studio.models.fit(entry),
     }
+
+
+def _of_file(file: FoundFile) -> list[tuple[str, object]]:
+    name = shlex.quote(file.name)
+    return [
+        (_("モデル", "one"), file.name),
+        (_("場所"), file.path),
+        (_("ディスク上の大きさ"), text.size(file.size) if file.size else ""),
+        (_("種類"), file.family),
+        (_("量子化の種類"), file.quant),
+        (
+            _("学習", "possible"),
+            file.refusal
+            or _(
+                "できる（コピーせず、ファイルも変えない）: mlx-finetuning train --model {name}"
+            ).format(name=name),
+        ),
+    ]
 
 
 def _described(

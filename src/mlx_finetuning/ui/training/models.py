@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+import contextlib
 from pathlib import Path
 
 import streamlit as st
 
+from mlx_finetuning.errors import ModelError
+from mlx_finetuning.language import _
 from mlx_finetuning.models import CatalogueEntry, FoundFile, InstalledModel
 from mlx_finetuning.models.found_files import ENDING
 from mlx_finetuning.models.wording_ja import reach_ja, twin_ja
@@ -36,6 +39,7 @@ def draw_models() -> None:
                 _draw_deletion(model)
     _draw_found()
     st.header("モデルを追加")
+    _draw_own_file()
     # Downloads that go on, and the last one where it failed or was stopped.
     app, last, downloading = studio(), latest("", (DOWNLOAD,)), set()
     for job in (job for job in app.jobs.list("") if job.kind == DOWNLOAD):
@@ -59,14 +63,36 @@ def _draw_found() -> None:
         "Ollamaなどが置いているファイルから、コピーせずに学習できます。ファイルは変わりません。"
     )
     for file in found:
-        with st.container(border=True, horizontal=True, vertical_alignment="center"):
-            with st.container():
-                st.markdown(f"**{plain(shown_name(file.name))}**　{size(file.size)}")
-                facts = (file.source, file.family, file.quant, file.refusal)
-                st.caption(plain("　".join(fact for fact in facts if fact)))
-            if not file.refusal and st.button("これを使う", key=f"use-{file.name}"):
-                chosen = {views.PARAMETER: "new", MODEL: file.name}
-                st.switch_page(sitemap.page("training"), query_params=chosen)
+        _draw_file(file)
+
+
+def _draw_file(file: FoundFile) -> None:
+    with st.container(border=True, horizontal=True, vertical_alignment="center"):
+        with st.container():
+            st.markdown(f"**{plain(shown_name(file.name))}**　{size(file.size)}")
+            facts = (file.source, file.family, file.quant, file.refusal)
+            st.caption(plain("　".join(fact for fact in facts if fact)))
+        if not file.refusal and st.button("これを使う", key=f"use-{file.name}"):
+            chosen = {views.PARAMETER: "new", MODEL: file.name}
+            st.switch_page(sitemap.page("training"), query_params=chosen)
+
+
+def _draw_own_file() -> None:
+    """A file that no program keeps, by its path."""
+    path = st.text_input(
+        _("手元のGGUFファイルの場所"),
+        key="own-file",
+        placeholder="~/Downloads/model.gguf",
+        help=_("ダウンロードしたモデルなど、どこにあるファイルからでも学習できます。"),
+    ).strip()
+    if not path:
+        return
+    with errors_shown():
+        file = studio().models.file(path)
+        if file is None:
+            st.warning(_("名前が .gguf で終わるファイルを指定してください。"))
+        else:
+            _draw_file(file)
 
 
 @st.cache_data(ttl=10, show_spinner=False)
@@ -75,13 +101,17 @@ def found_files(root: str) -> list[FoundFile]:
     return studio().models.found()
 
 
-def trainable_names() -> list[str]:
-    """Models that are here: installed ones, then files of other programs."""
+def trainable_names(asked: str = "") -> list[str]:
+    """Models that are here: installed ones, then files of other programs, then the file `asked`."""
     found = found_files(str(studio().workspace.root))
-    return [
+    names = [
         *(model.name for model in studio().models.list()),
         *(file.name for file in found if not file.refusal),
     ]
+    with contextlib.suppress(ModelError):
+        file = studio().models.file(asked) if asked not in names else None
+        names += [file.name] if file is not None and not file.refusal else []
+    return names
 
 
 def shown_name(name: str) -> str:

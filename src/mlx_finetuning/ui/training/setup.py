@@ -90,9 +90,9 @@ def draw_choice(more_models: str) -> TrainConfig | None:
 
 def _choose_data_and_model(names: list[str]) -> TrainConfig:
     """The user's own defaults with the chosen dataset and model in them."""
-    models = trainable_names()
     defaults = studio().preferences.read()
     asked = st.query_params.get(MODEL, "")
+    models = trainable_names(asked)
     first = next((name for name in (asked, defaults.model) if name in models), models[0])
     left, right = st.columns(2)
     dataset = left.selectbox(
