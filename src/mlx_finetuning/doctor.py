@@ -26,7 +26,7 @@ from mlx_finetuning.errors import (
     OllamaNotRunning,
     StudioError,
 )
-from mlx_finetuning.language import N_, _
+from mlx_finetuning.language import N_, _, n_
 from mlx_finetuning.messages import describe
 from mlx_finetuning.utils import blas, mac, memory_monitor, native_kernels, nvidia
 from mlx_finetuning.workspace import Workspace
@@ -121,8 +121,9 @@ _REQUIRED = frozenset({"system", "python", "disk", "packages", "mlx"})
 
 def check_machine() -> DiagnosisItem:
     """The processor, and whether MLX runs on it."""
-    value = _("{processor}（{machine}、{cores}コア）").format(
-        processor=_processor(), machine=platform.machine(), cores=os.cpu_count()
+    cores = os.cpu_count() or 1
+    value = n_("{processor}（{machine}、{cores}コア）", cores).format(
+        processor=_processor(), machine=platform.machine(), cores=cores
     )
     if sys.platform == "darwin" and platform.machine() != "arm64":
         advice = _(

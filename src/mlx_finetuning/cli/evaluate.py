@@ -126,7 +126,8 @@ def _verdicts(report: Report) -> Iterator[str]:
     """The first line, how the training ended, what to do next, and what else was judged."""
     outcome = report.outcome
     for at, (title, judged) in enumerate(report.judgements):
-        yield f"{_(title)}: {judged.text}" if at else judged.line
+        told = _("{title}: {text}").format(title=_(title), text=judged.text)
+        yield told if at else judged.line
         if at == 0 and outcome is not None:
             yield from (f"  {line}" for line in outcome.evidence)
             yield from [f"  {outcome.ending}"] if outcome.ending else []
