@@ -11,37 +11,40 @@ from __future__ import annotations
 import dataclasses
 import inspect
 import json
+import os
 import re
 import shutil
+import subprocess
 import sys
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
 import click
-import yaml
 
 from mlx_finetuning import config
 from mlx_finetuning.cli.app import build
 from mlx_finetuning.errors import StudioError
+from mlx_finetuning.language import ENGLISH, JAPANESE, VARIABLE, _, use
 from mlx_finetuning.messages import catalogue
 from mlx_finetuning.studio import Studio
-from mlx_finetuning.utils.glossary import TERMS_JA
+from mlx_finetuning.utils.glossary import TERMS_JA, explained
 from mlx_finetuning.utils.settings_ja import EXPLANATIONS_JA
 
 HERE = Path(__file__).parent
-LANGUAGES = ("ja", "en")
+LANGUAGES = (JAPANESE, ENGLISH)
+HELPS = "--helps"
 SETTINGS = {
-    "データの用意": config.PrepareConfig,
-    "学習": config.TrainConfig,
-    "アダプターの合成": config.MergeConfig,
-    "答え": config.GenerateConfig,
-    "成果の確認": config.EvaluateConfig,
-    "証明": config.CertifyConfig,
-    "書き出し": config.ExportConfig,
-    "Ollamaへの登録": config.DeployConfig,
+    ("データの用意", "Preparing data"): config.PrepareConfig,
+    ("学習", "Training"): config.TrainConfig,
+    ("アダプターの合成", "Merging adapters"): config.MergeConfig,
+    ("答え", "Answers"): config.GenerateConfig,
+    ("成果の確認", "Evaluation"): config.EvaluateConfig,
+    ("証明", "Certificate"): config.CertifyConfig,
+    ("書き出し", "Export"): config.ExportConfig,
+    ("Ollamaへの登録", "Adding to Ollama"): config.DeployConfig,
 }
-"""By what they decide."""
+"""By what they decide, in both languages."""
 GROUPS_JA = {
     "UsageProblem": "頼み方（名前、設定）",
     "DataError": "データとファイル",
@@ -68,13 +71,16 @@ def main(folder: Path) -> None:
 def pages(language: str) -> dict[str, str]:
     """The made pages of a language, by their paths."""
     is_ja = language == "ja"
-    return {
+    use(language)
+    made = {
         "reference/settings.md": settings(is_ja),
         "reference/commands.md": commands(is_ja),
         "reference/api.md": api(is_ja),
         "failures.md": failures(is_ja),
         "glossary.md": glossary(is_ja),
     }
+    use(JAPANESE)
+    return made
 
 
 # --- settings ----------------------------------------------------------------------------
@@ -93,7 +99,7 @@ def settings(is_ja: bool) -> str:
             "# Settings",
             "",
             "As `--set NAME=VALUE` on the command line, `NAME: VALUE` in YAML, arguments in Python. "
-            "Explanations are in Japanese, as in the program.",
+            "On the pages they have names and explanations.",
         ]
     )
     heads = (
@@ -101,13 +107,16 @@ def settings(is_ja: bool) -> str:
         if is_ja
         else ("name", "default", "bounds", "explanation")
     )
-    for title, kind in SETTINGS.items():
-        lines += ["", f"## {title}（`{kind.__name__}`）", "", _row(heads), _row(["---"] * 4)]
+    for titles, kind in SETTINGS.items():
+        title = f"{titles[0]}（`{kind.__name__}`）" if is_ja else f"{titles[1]} (`{kind.__name__}`)"
+        lines += ["", f"## {title}", "", _row(heads), _row(["---"] * 4)]
         defaults = config.as_dict(kind())
         for item in dataclasses.fields(kind):
             if not item.metadata.get("help"):
                 continue
-            text = f"{item.metadata['help']}。{EXPLANATIONS_JA.get(item.name, '')}"
+            end = "。" if is_ja else ". "
+            text = _(item.metadata["help"]).removesuffix(end.strip()) + end
+            text += _(EXPLANATIONS_JA.get(item.name, ""))
             bounds = config.bounds_ja(item.metadata)
             lines.append(_row((f"`{item.name}`", _shown(defaults[item.name]), bounds, text)))
     return "\n".join([*lines, ""])
@@ -134,12 +143,36 @@ def commands(is_ja: bool) -> str:
             "どのコマンドにも `--help`、`--workspace フォルダ`、`--json` があります。",
         ]
         if is_ja
-        else ["# Commands", "", "As `--help` prints them, in Japanese."]
+        else [
+            "# Commands",
+            "",
+            "Every command has `--help`, `--workspace DIR` and `--json`.",
+        ]
     )
-    for path, command, context in _leaves(build(), ("mlx-finetuning",), None):
-        name = " ".join(path[1:])
-        lines += ["", f"## {name}", "", "```text", command.get_help(context).strip(), "```"]
+    for name, text in helps().items() if is_ja else _english_helps().items():
+        lines += ["", f"## {name}", "", "```text", text, "```"]
     return "\n".join([*lines, ""])
+
+
+def helps() -> dict[str, str]:
+    """What `--help` prints, by command."""
+    leaves = _leaves(build(), ("mlx-finetuning",), None)
+    return {
+        " ".join(path[1:]): command.get_help(context).strip() for path, command, context in leaves
+    }
+
+
+def _english_helps() -> dict[str, str]:
+    """Of another process: a command's help is put together once, as its module is imported."""
+    told = subprocess.run(
+        [sys.executable, __file__, HELPS],
+        env={**os.environ, VARIABLE: ENGLISH},
+        capture_output=True,
+        check=True,
+        timeout=120,
+    )
+    found: dict[str, str] = json.loads(told.stdout)
+    return found
 
 
 def _leaves(
@@ -162,7 +195,10 @@ def failures(is_ja: bool) -> str:
     """Every error: what happened, why, and what to do."""
     written = (HERE / ("ja" if is_ja else "en") / "failures.md").read_text(encoding="utf-8")
     lines = [written.rstrip()]
-    texts = catalogue()
+    texts = catalogue(JAPANESE if is_ja else ENGLISH)
+    words = ("コード", "なぜか", "次にすること") if is_ja else ("Code", "Why", "What to do")
+    of, why_is, next_is = words
+    colon = "：" if is_ja else ": "
     for group in StudioError.__subclasses__():
         title = (
             GROUPS_JA[group.__name__] if is_ja else (group.__doc__ or "").split("\n")[0].strip(".")
@@ -170,13 +206,10 @@ def failures(is_ja: bool) -> str:
         lines += ["", f"## {title}"]
         for kind in _codes(group):
             text = texts[kind.code]
-            if not is_ja:
-                lines += ["", f"### {kind.code}", "", inspect.cleandoc(kind.__doc__ or "")]
-            else:
-                lines += ["", f"### {_blanked(text.what)}", "", f"コード `{kind.code}`", ""]
-                why = _blanked(text.why)
-                lines += [f"**なぜか**：{why}", ""] if why.strip("…。 ") else []
-                lines += [f"**次にすること**：{_blanked(text.next_step)}"]
+            lines += ["", f"### {_blanked(text.what)}", "", f"{of} `{kind.code}`", ""]
+            why = _blanked(text.why)
+            lines += [f"**{why_is}**{colon}{why}", ""] if why.strip("…。. ") else []
+            lines += [f"**{next_is}**{colon}{_blanked(text.next_step)}"]
     return "\n".join([*lines, ""])
 
 
@@ -198,26 +231,26 @@ def _blanked(template: str) -> str:
 
 def glossary(is_ja: bool) -> str:
     """The words of the pages and reports."""
-    if is_ja:
-        lines = [
+    lines = (
+        [
             "# 用語集",
             "",
             "画面と報告書に出てくる言葉です。画面では、言葉の横の「？」でも読めます。",
             "",
         ]
-        return "\n".join(
-            [*lines, *(f"**{term}**\n:   {text}\n" for term, text in TERMS_JA.items())]
-        )
-    terms = yaml.safe_load((HERE / "terms_en.yaml").read_text(encoding="utf-8"))
-    lines = [
-        "# Glossary",
-        "",
-        "The words of pages and reports, in Japanese as they stand there.",
-        "",
-    ]
-    return "\n".join(
-        [*lines, *(f"**{name}** ({ja})\n:   {text}\n" for ja, (name, text) in terms.items())]
+        if is_ja
+        else [
+            "# Glossary",
+            "",
+            "The words of pages and reports. On the pages, the “?” beside a word shows them too.",
+            "",
+        ]
     )
+    told = zip(TERMS_JA, explained(TERMS_JA).items(), strict=True)
+    for ja, (term, text) in told:
+        twin = "" if is_ja or term == ja else f" ({ja})"
+        lines.append(f"**{term}**{twin}\n:   {text}\n")
+    return "\n".join(lines)
 
 
 # --- the Python API ----------------------------------------------------------------------
@@ -308,7 +341,9 @@ def notebook(page: str) -> str:
     return json.dumps(record, ensure_ascii=False, indent=1) + "\n"
 
 
-if __name__ == "__main__":
+if __name__ == "__main__" and sys.argv[1:] == [HELPS]:
+    json.dump(helps(), sys.stdout)
+elif __name__ == "__main__":
     main(Path(sys.argv[1]))
     page = (HERE / "ja" / "python.md").read_text(encoding="utf-8")
     (HERE.parent / "notebooks" / "main_job.ipynb").write_text(notebook(page), encoding="utf-8")
