@@ -1,6 +1,6 @@
 """How long the dataset stage takes, and how much memory, beside the same work in pandas and datasets.
 
-python benchmarks/data.py [--rows 10000 100000] [--peers PYTHON]
+python benchmarks/data.py [--rows 10000 100000] [--ending .xlsx] [--peers PYTHON]
 
 Each measurement is a process of its own. `--peers` names an interpreter that has pandas and
 datasets. They read, normalise, drop what is empty or double, group near-duplicates (MinHash in
@@ -149,6 +149,14 @@ def _row(rng: random.Random, words: list[str]) -> tuple[str, str, str]:
 
 
 def write(path: Path, count: int) -> None:
+    if path.suffix == ".xlsx":
+        import xlsxwriter
+
+        with xlsxwriter.Workbook(path, {"constant_memory": True}) as book:
+            sheet = book.add_worksheet()
+            for number, row in enumerate((("質問", "回答", "カテゴリ"), *rows(count))):
+                sheet.write_row(number, 0, row)
+        return
     with path.open("w", encoding="utf-8", newline="") as stream:
         writer = csv.writer(stream)
         writer.writerow(("質問", "回答", "カテゴリ"))
@@ -165,6 +173,7 @@ def measured(python: str, script: str, source: Path, out: Path) -> dict[str, obj
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--rows", type=int, nargs="+", default=ROWS)
+    parser.add_argument("--ending", choices=(".csv", ".xlsx"), default=".csv")
     parser.add_argument("--peers", help="an interpreter that has pandas and datasets")
     parser.add_argument(
         "--details", action="store_true", help="seconds by stage, on standard error"
@@ -175,7 +184,7 @@ def main() -> None:
     print("|---|---|---|---|---|---|---|---|")
     with tempfile.TemporaryDirectory() as folder:
         for count in options.rows:
-            source = Path(folder) / "source.csv"
+            source = Path(folder) / f"source{options.ending}"
             write(source, count)
             ours = measured(sys.executable, OURS, source, Path(folder) / f"ours-{count}")
             peers = (

@@ -258,12 +258,50 @@ def test_people_in_a_written_log_are_asked_about(tmp_path: Path) -> None:
     assert "CHAT_LOG" in codes(looked_at(tmp_path, "g.txt", quoted))
 
 
+def test_messages_that_came_and_went_are_a_log(tmp_path: Path) -> None:
+    rows = [
+        ("2024-05-01", way, text)
+        for pair in PAIRS
+        for way, text in zip(("received", "sent"), pair, strict=True)
+    ]
+    text = as_csv(["date", "type", "body"], *rows)
+    assert "CHAT_LOG" in codes(looked_at(tmp_path, "f.csv", text))
+    chosen = written(tmp_path, "f.csv", text, assistant_speaker="sent")
+    assert pairs(chosen) == [tuple(part for pair in PAIRS for part in pair)]
+
+
+def test_bots_of_slack_speak(tmp_path: Path) -> None:
+    messages = [
+        message
+        for n, (q, a) in enumerate(PAIRS)
+        for message in (
+            {
+                "type": "message",
+                "user": "U1",
+                "text": q,
+                "ts": f"171450000{n}.1",
+                "thread_ts": str(n),
+            },
+            {
+                "type": "message",
+                "username": "bot",
+                "text": a,
+                "ts": f"171450000{n}.2",
+                "thread_ts": str(n),
+            },
+        )
+    ]
+    found = looked_at(tmp_path, "f.json", json.dumps(messages))
+    assert {*found.speakers} == {"U1", "bot"}
+
+
 # --- records -------------------------------------------------------------------------------
 
 
 @pytest.mark.parametrize(
     "record",
     [
+        lambda q, a: {"messages": [["user", q], ["assistant", a]]},
         lambda q, a: {"question": {"S": q}, "answer": {"S": a}, "n": {"N": "1"}},
         lambda q, a: {"question": {"stringValue": q}, "answer": {"stringValue": a}},
         lambda q, a: {
@@ -287,7 +325,7 @@ def test_people_in_a_written_log_are_asked_about(tmp_path: Path) -> None:
         },
         lambda q, a: {"segments": [{"label": False, "text": f"{q}\n"}, {"label": True, "text": a}]},
     ],
-    ids=["DynamoDB", "Firestore", "message", "apart", "empty system", "Axolotl"],
+    ids=["tuples", "DynamoDB", "Firestore", "message", "apart", "empty system", "Axolotl"],
 )
 def test_records_of_databases_and_trainers_say_what_they_mean(tmp_path: Path, record: Any) -> None:
     assert pairs(written(tmp_path, "f.jsonl", as_jsonl(*(record(q, a) for q, a in PAIRS)))) == PAIRS
@@ -313,6 +351,26 @@ def test_arrays_of_numpy_in_a_table_are_conversations(tmp_path: Path) -> None:
 def test_place_of_a_picture_in_a_text_is_named(tmp_path: Path) -> None:
     text = as_jsonl(*({"question": f"<image>\n{q}", "answer": a} for q, a in PAIRS))
     assert "CONTROL_TOKEN" in codes(looked_at(tmp_path, "f.jsonl", text))
+
+
+@pytest.mark.parametrize(
+    ("answer", "code"),
+    [
+        ('EEOC$GM=Ls$7!"<j?tNA$N7t$rE=$C$F=P$7$F$/$@$5$$!#', "MOJIBAKE"),
+        ("### Human: 何時？ ### Assistant: 9時です。", "SPEAKER_IN_TEXT"),
+    ],
+)
+def test_more_dirt_is_named(tmp_path: Path, answer: str, code: str) -> None:
+    text = as_csv(["質問", "回答"], *[(q, answer if n else a) for n, (q, a) in enumerate(PAIRS)])
+    assert code in codes(looked_at(tmp_path, "f.csv", text))
+
+
+@pytest.mark.parametrize(
+    "answer", ["合計は$10です。$5引きで$5。", "a=$1$2; b=$3 と書きます。", "$x$と$y$を足す"]
+)
+def test_dollars_are_no_lost_letters(tmp_path: Path, answer: str) -> None:
+    text = as_csv(["質問", "回答"], *[(q, f"{answer}{n}") for n, (q, _) in enumerate(PAIRS)])
+    assert "MOJIBAKE" not in codes(looked_at(tmp_path, "f.csv", text))
 
 
 def test_only_flags_beside_questions_are_no_answers(tmp_path: Path) -> None:

@@ -61,6 +61,15 @@ PAGE = "<html><table><tr><th>質問<th>回答</tr>" + "".join(
 )
 ROW = {"messages": [{"role": "user", "content": "問い"}, {"role": "assistant", "content": "答え"}]}
 ROWS = "".join(json.dumps({**ROW, "row": n}, ensure_ascii=False) + "\n" for n in range(6))
+TEXTS = (
+    "+---+\n| question | answer |\n+---+\n" + "| 問い | 答え |\n" * 4 + "4 rows in set\n",
+    "番号  質問      回答\n" + "1     問い      答え\n" * 4,
+    "[LINE] 店とのトーク履歴\n保存日時：2024/05/01\n\n2024/05/01(水)\n"
+    + "10:00\t客\t問い\n10:01\t店\t答え\n" * 3,
+    "客「問い」\n店員「答え」\n\n" * 4,
+    "Q1. 問い\nA1. 答え\n\n" * 4,
+)
+TYPED = {"Items": [{"question": {"S": "問い"}, "answer": {"M": {"text": {"S": "答え"}}}}] * 4}
 LINES = "".join(
     json.dumps({"update": n, "loss": 1.5, "valid_loss": 2.0, "elapsed_s": 0.1}) + "\n"
     for n in range(6)
@@ -316,10 +325,16 @@ MODEL = b'{"model_type": "llama", "rope_scaling": {"type": "linear"}, "layers": 
 TARGETS = {
     "data.csv": Target("data.csv", (CSV.encode(), CSV.encode("cp932")), data_processor.inspect),
     "data.tsv": Target("data.tsv", (CSV.replace(",", "\t").encode(),), data_processor.inspect),
-    "data.json": Target("data.json", (json.dumps([ROW] * 3).encode(),), data_processor.inspect),
+    "data.json": Target(
+        "data.json",
+        (json.dumps([ROW] * 3).encode(), json.dumps(TYPED).encode()),
+        data_processor.inspect,
+    ),
     "data.jsonl": Target("data.jsonl", (ROWS.encode(),), data_processor.inspect),
     "data.txt": Target(
-        "data.txt", (CSV.encode(), "一\n\n二\n三\n".encode()), data_processor.inspect
+        "data.txt",
+        (CSV.encode(), "一\n\n二\n三\n".encode(), *(text.encode() for text in TEXTS)),
+        data_processor.inspect,
     ),
     **{
         f"data{ending}": Target(f"data{ending}", (book,), data_processor.inspect, rezipped)

@@ -142,6 +142,12 @@ _SPEAKING = frozenset(
 """Names below which nothing else stands: such a table is a log without times, too."""
 
 
+_DIRECTIONS = frozenset(
+    "received sent incoming outgoing inbound outbound in out 受信 送信 着信 発信 inbox".split()
+)
+_SAMPLE = 200
+
+
 class _Message(NamedTuple):
     row: int
     day: str
@@ -328,6 +334,7 @@ def in_table(table: Table) -> Log | None:
         for names in (_TIMES, _SPEAKERS, _TEXTS)
     ]
     when, who, what = found
+    who = _direction(table) if who is None else who
     if who is None or what is None or len(table.records) < _FEWEST:
         return None
     if when is None and key(table.columns[who]) not in _SPEAKING:
@@ -356,6 +363,15 @@ def in_table(table: Table) -> Log | None:
     log = Log("Slack" if "ts" in columns else "チャット", tuple(messages))
     many = max(2, min(_MOST_SPEAKERS, len(messages) // 2))
     return log if len(messages) >= _FEWEST and 2 <= len(log.speakers) <= many else None
+
+
+def _direction(table: Table) -> int | None:
+    """The column that says of each message whether it came or went, which tells two sides apart."""
+    for at in range(len(table.columns)):
+        cells = {str(values[at]).strip().casefold() for _, values in table.records[:_SAMPLE]}
+        if len(cells) == 2 and cells <= _DIRECTIONS:
+            return at
+    return None
 
 
 def _name(value: Any) -> str:
