@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import functools
+from collections.abc import Mapping
 from html.parser import HTMLParser
 from pathlib import Path
+from typing import Any
 
 from streamlit import config
 from streamlit.components.v2 import manifest_scanner
@@ -24,9 +26,11 @@ setattr(  # noqa: B010 - it is declared as a plain function
 )
 
 
-def open_page(name: str, **parameters: str) -> AppTest:
-    """The page drawn, with `parameters` in its address."""
+def open_page(name: str, state: Mapping[str, Any] | None = None, **parameters: str) -> AppTest:
+    """The page drawn, with `parameters` in its address and `state` in its session."""
     app = AppTest.from_file(str(SCRIPT), default_timeout=30)
+    for key, value in (state or {}).items():
+        app.session_state[key] = value
     for key, value in parameters.items():
         app.query_params[key] = value
     app.switch_page(str(PAGES / f"{name}.py"))

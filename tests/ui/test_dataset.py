@@ -101,6 +101,18 @@ def test_workbook_is_read_and_its_sheet_can_be_chosen(workspace: Workspace) -> N
     assert (manifest["config"]["sheet"], manifest["source_rows"]) == ("去年", 4)
 
 
+def test_any_sign_can_be_typed_as_the_delimiter(workspace: Workspace) -> None:
+    text = "問い!答え\n" + "".join(f"商品{n}の値段は？!{n}00円です。\n" for n in range(6))
+    digest = _uploaded(workspace, "a.csv", text)
+    chosen = f"{digest}-delimiter"  # the test's browser types nothing that the list does not have
+    page = open_page("dataset", {chosen: "!"}, file=digest)
+    assert shown_errors(page) == []
+    assert "列名「問い」から質問と判断しました" in texts(page)
+    page = open_page("dataset", {chosen: "!!"}, file=digest)
+    assert "設定に誤りがあります" in "\n".join(shown_errors(page))
+    assert "1文字" in texts(page)
+
+
 def test_pasted_table_is_kept_and_read(workspace: Workspace) -> None:
     kept = Studio(workspace).data.keep_pasted("質問\t回答\n営業は？\t9時です。\n".encode())
     page = open_page("dataset", view="new", file=kept.parent.name)

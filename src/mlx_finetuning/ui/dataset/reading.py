@@ -69,9 +69,12 @@ def draw_table(choices: Choices, inspection: Inspection | None) -> None:
             cell.selectbox(
                 label,
                 list(options),
-                format_func=options.__getitem__,
+                format_func=lambda chosen, options=options: options.get(chosen, chosen),
                 key=choices.key(name),
                 placeholder="選択",
+                # Any sign may divide a table; the other lists are whole.
+                accept_new_options=name == "delimiter",
+                help="一覧にない記号は、1文字を打ち込めます" if name == "delimiter" else None,
             )
         st.text_input(
             "見出しの行",
