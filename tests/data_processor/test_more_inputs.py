@@ -301,6 +301,13 @@ def test_bots_of_slack_speak(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     "record",
     [
+        lambda q, a: {
+            "properties": {
+                "質問": {"type": "title", "title": [{"plain_text": q[:3]}, {"plain_text": q[3:]}]},
+                "回答": {"type": "rich_text", "rich_text": [{"plain_text": a}]},
+            }
+        },
+        lambda q, a: {"question": {"rendered": q, "protected": False}, "answer": {"rendered": a}},
         lambda q, a: {"messages": [["user", q], ["assistant", a]]},
         lambda q, a: {"question": {"S": q}, "answer": {"S": a}, "n": {"N": "1"}},
         lambda q, a: {"question": {"stringValue": q}, "answer": {"stringValue": a}},
@@ -325,7 +332,17 @@ def test_bots_of_slack_speak(tmp_path: Path) -> None:
         },
         lambda q, a: {"segments": [{"label": False, "text": f"{q}\n"}, {"label": True, "text": a}]},
     ],
-    ids=["tuples", "DynamoDB", "Firestore", "message", "apart", "empty system", "Axolotl"],
+    ids=[
+        "Notion",
+        "WordPress",
+        "tuples",
+        "DynamoDB",
+        "Firestore",
+        "message",
+        "apart",
+        "empty system",
+        "Axolotl",
+    ],
 )
 def test_records_of_databases_and_trainers_say_what_they_mean(tmp_path: Path, record: Any) -> None:
     assert pairs(written(tmp_path, "f.jsonl", as_jsonl(*(record(q, a) for q, a in PAIRS)))) == PAIRS

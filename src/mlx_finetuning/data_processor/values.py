@@ -171,6 +171,13 @@ def _texts(value: Any) -> list[str] | None:
     if isinstance(value, dict):
         if not value:
             return []
+        if isinstance(value.get("rendered"), str):  # WordPress
+            return [value["rendered"]]
+        parts = value.get(str(value.get("type")))  # a property of Notion
+        if isinstance(parts, list) and all(
+            isinstance(p, dict) and "plain_text" in p for p in parts
+        ):
+            return ["".join(str(part["plain_text"]) for part in parts)]
         if {*value} <= _LANGUAGES:  # the same in several languages
             said = value.get("ja", next(iter(value.values())))
             return [said] if isinstance(said, str) else _texts(said)
