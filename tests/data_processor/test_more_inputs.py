@@ -76,6 +76,7 @@ def test_rare_delimiters_divide_below_known_names(tmp_path: Path, name: str, sig
         ["Open-Ended Response", "Open-Ended Response"],
         ["（必須）", "（任意）"],
         ["string", "varchar(255)"],
+        ["NOT NULL", "NULL"],
         ['{"ImportId":"QID1"}', '{"ImportId":"QID2"}'],
         ["【自由記述】", "200文字以内"],
     ],
@@ -210,6 +211,7 @@ def test_chinese_and_korean_encodings_are_told_from_japanese(
     ("header", "row", "code"),
     [
         ("post_title,post_content,ID", ("案内その{n}", "{a}{a}{a}", "{n}"), "ARTICLES"),
+        ("記事タイトル,記事本文,公開", ("案内その{n}", "{a}{a}", "公開"), "ARTICLES"),
         ("名前,本文,タグ", ("{q}", "{a}{a}{a}", "総務"), "ARTICLES"),
         ("本文,社内の補足説明", ("{a}{a}", "{q}という声があった。"), "COLUMN_DOUBTFUL"),
         ("質問,回答,公開ステータス", ("{q}", "{a}", "非公開"), "DRAFT"),

@@ -111,7 +111,7 @@ _REMARK = re.compile(
     r"""(?xi)
     [(（\[［【<＜〔]?\s*(?:(?:入力)?(?:必須|任意)(?:項目|入力)?|自由(?:記述|回答|記入)|記述式?|(?:単一|複数)(?:選択|回答)|選択式?
     |文字列|テキスト|数値|数字|整数|日付|日時|半角(?:英?数字?)?|全角(?:文字)?|\d+文字(?:以内|まで)
-    |open-ended\ response|response|required|optional|(?:small|big|tiny)?int(?:eger|\d+)?|str(?:ing)?|text|n?(?:var)?char
+    |open-ended\ response|response|required|optional|(?:not\ )?null|(?:small|big|tiny)?int(?:eger|\d+)?|str(?:ing)?|text|n?(?:var)?char
     |float\d*|double|decimal|numeric|number|bool(?:ean)?|date|datetime|timestamp|object|uuid|long\ ?text|short\ ?text
     )\s*(?:\(\d+\))?\s*[)）\]］】>＞〕]?
     | \{"ImportId".*\}

@@ -181,7 +181,7 @@ def choose(
     _stand_in(choices, table, is_pair=is_pair)
     if not choices.keys() & {"messages", "chosen", "text"} and not choices.keys() >= {*_JUDGED}:
         _two_sides(choices, table)
-    if not choices.keys() & {"messages", "chosen", "text", *_JUDGED}:
+    if not choices.keys() & {"messages", "chosen", "text", "answer"}:
         _article(choices, table)
     withdrawn = {
         row
@@ -470,9 +470,15 @@ def _two_sides(choices: dict[str, ColumnChoice], table: _Columns) -> None:
 
 
 def _article(choices: dict[str, ColumnChoice], table: _Columns) -> None:
-    """The only column that is named as the text of something (記事本文) and holds prose."""
+    """The only column that is named as the text of something (記事本文) and holds prose; below a title it is
+    no question either."""
     named = [name for name in table.names if is_body(name) and table.content(name).is_prose]
-    if len(named) == 1:
+    asked = choices.get("question")
+    is_asked = asked is not None and (
+        asked.column not in named or not any(map(is_title, table.names))
+    )
+    if len(named) == 1 and not is_asked:
+        choices.pop("question", None)
         reason = f"列名「{named[0]}」と中の文章から本文と推測しました"
         choices["text"] = ColumnChoice("text", named[0], reason, is_doubtful=True)
 
