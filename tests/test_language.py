@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import ast
+import dataclasses
 import json
 import os
 import string
@@ -18,10 +19,15 @@ from messages import JAPANESE, MARKS, PACKAGE
 from mlx_finetuning import language, preferences
 from mlx_finetuning.cli import japanese
 from mlx_finetuning.cli.app import COMMANDS
-from mlx_finetuning.errors import DatasetNotFound, RecordDamaged
-from mlx_finetuning.jobs import jobs
+from mlx_finetuning.config import SECTIONS, TrainConfig, default_yaml, load
+from mlx_finetuning.errors import DatasetNotFound, InvalidSettings, RecordDamaged
+from mlx_finetuning.jobs import jobs, kinds
+from mlx_finetuning.jobs.status import JobState
 from mlx_finetuning.language import N_, _, n_
 from mlx_finetuning.messages import catalogue, describe
+from mlx_finetuning.ui.components.errors import in_words
+from mlx_finetuning.utils.glossary import TERMS_JA, explained, terms_in
+from mlx_finetuning.utils.settings_ja import label_of
 from mlx_finetuning.utils.units import duration
 from mlx_finetuning.workspace import Workspace
 from support import helpers
@@ -354,6 +360,45 @@ def test_texts_are_themselves_in_japanese() -> None:
     assert _("設定") == "設定"
     assert n_("{count}件", 1) == "{count}件"
     assert duration(3900) == "1時間05分"
+
+
+# --- settings, jobs and words ------------------------------------------------------------
+
+
+@pytest.mark.usefixtures("english")
+def test_label_of_a_setting_is_the_first_sentence_of_its_english_help() -> None:
+    assert label_of(TrainConfig, "rslora") == "rsLoRA"
+    assert label_of(TrainConfig, "unknown_of_old") == "unknown_of_old"
+    for kind in SECTIONS.values():
+        for field in dataclasses.fields(kind):
+            label = label_of(kind, field.name)
+            assert label and not label.endswith(".") and not JAPANESE.search(label), field.name
+
+
+@pytest.mark.usefixtures("english")
+def test_faults_and_bounds_of_settings_are_english() -> None:
+    with pytest.raises(InvalidSettings) as raised:
+        load(TrainConfig, {"rank": 0, "lerning_rate": 1, "seed": "x"})
+    assert raised.value.data["problems"] == [
+        "rank: 0 is too small. Make it 1 or more.",
+        "Unknown setting: lerning_rate (did you mean learning_rate?)",
+        "seed: 'x' cannot be read as a whole number.",
+    ]
+    assert in_words("rank: 0 is too small.") == "“LoRA rank”: 0 is too small."
+    assert not JAPANESE.search(default_yaml())
+
+
+@pytest.mark.usefixtures("english")
+def test_words_are_found_and_explained_in_english() -> None:
+    assert list(terms_in(label_of(TrainConfig, "rank"))) == ["LoRA", "rank"]
+    assert not JAPANESE.search(json.dumps(explained(TERMS_JA), ensure_ascii=False))
+
+
+@pytest.mark.usefixtures("english")
+def test_jobs_and_states_are_called_in_english() -> None:
+    assert kinds.told("train", "done") == "Training finished"
+    assert kinds.told("of a later version", "failed") == "Work failed"
+    assert JobState.CANCELLED.label_ja == "Stopped"
 
 
 # --- the commands ------------------------------------------------------------------------
