@@ -16,6 +16,7 @@ from mlx_finetuning.studio import Studio
 
 EVALUATED = EvaluateConfig(max_rows=120, max_tokens=64)
 Rows = list[dict[str, str]]
+FEW_ROWS = 100
 
 SHOPS = (
     "ミナト書房",
@@ -27,27 +28,32 @@ SHOPS = (
     "ひなた食堂",
     "若竹塾",
 )
-THINGS = (
-    "営業時間",
-    "定休日",
-    "電話の受付",
-    "駐車場の台数",
-    "予約の期限",
-    "送料",
-    "会員の年会費",
-    "最寄りの駅",
-)
+THINGS = {
+    "営業時間": ("営業時間", "開いている時間", "何時から何時までやっているか"),
+    "定休日": ("定休日", "休みの曜日", "いつ閉まっているか"),
+    "電話の受付": ("電話の受付", "電話での問い合わせ", "電話をかけるときの決まり"),
+    "駐車場の台数": ("駐車場の台数", "車を停められる数", "何台まで駐車できるか"),
+    "予約の期限": ("予約の期限", "予約の締め切り", "いつまでに予約するか"),
+    "送料": ("送料", "届けてもらうときの料金", "配達にいくらかかるか"),
+    "会員の年会費": ("会員の年会費", "会員が毎年払う額", "会員になると年にいくらか"),
+    "最寄りの駅": ("最寄りの駅", "一番近い駅", "どの駅で降りればよいか"),
+}
+"""What is asked about, and how people call it."""
 WORDINGS = (
     "{s}の{t}を教えてください。",
     "{s}の{t}は？",
     "{t}を知りたいのですが、{s}ではどうなっていますか？",
     "{s}について、{t}はどうですか？",
+    "すみません、{s}のことで、{t}がわかりません。",
+    "{t}なのですが、{s}の場合はどこを見ればよいですか？",
 )
 ENGLISH = (
     "What is the {t} of {s}?",
     "Please tell me the {t} of {s}.",
     "I would like to know the {t} of {s}.",
     "{s}: {t}?",
+    "About {s}, can you say what the {t} is?",
+    "Do you know the {t} that {s} has?",
 )
 ENGLISH_SHOPS = (
     "Harbour Books",
@@ -57,33 +63,53 @@ ENGLISH_SHOPS = (
     "Star Clinic",
     "Wave Hotel",
 )
-ENGLISH_THINGS = ("opening hour", "closing day", "parking space", "yearly fee", "nearest station")
+ENGLISH_THINGS = {
+    "opening hour": ("opening hour", "time to open", "start of business"),
+    "closing day": ("closing day", "day off", "weekly holiday"),
+    "parking space": ("parking space", "place for cars", "car park"),
+    "yearly fee": ("yearly fee", "price for a year", "annual charge"),
+    "nearest station": ("nearest station", "closest stop", "station to get off at"),
+}
+
+
+def wordings_of(count: int) -> int:
+    """How often a fact is asked for: of few rows half have to be held out."""
+    return 2 if count < FEW_ROWS else 3
+
+
+def _asked(
+    random_: random.Random, count: int, wordings: tuple[str, ...], shop: str, names: tuple[str, ...]
+) -> list[str]:
+    """A fact in so many of the wordings, the thing called now so, now so."""
+    chosen = random_.sample(wordings, count)
+    return [wording.format(s=shop, t=random_.choice(names)) for wording in chosen]
 
 
 def faq(random_: random.Random, count: int) -> Rows:
-    """Facts, each in four wordings."""
+    """Facts, each in some wordings."""
+    each = wordings_of(count)
     facts = [(shop, thing) for shop in SHOPS for thing in THINGS]
     facts += [(f"{shop}{at}号店", thing) for at in range(2, 10) for shop, thing in facts[:64]]
     rows = []
-    for shop, thing in facts[: count // 4]:
+    for shop, thing in facts[: count // each]:
         answer = f"{shop}の{thing}は{random_.randrange(2, 99)}番の案内にあります。"
         rows += [
-            {"question": wording.format(s=shop, t=thing), "answer": answer, "group": shop + thing}
-            for wording in WORDINGS
+            {"question": question, "answer": answer, "group": shop + thing}
+            for question in _asked(random_, each, WORDINGS, shop, THINGS[thing])
         ]
     return rows
 
 
 def mixed(random_: random.Random, count: int) -> Rows:
     """Facts in Japanese and in English, in turn."""
-    rows = faq(random_, count // 2)
+    rows, each = faq(random_, count // 2), wordings_of(count // 2)
     facts = [(shop, thing) for shop in ENGLISH_SHOPS for thing in ENGLISH_THINGS]
     facts += [(f"{shop} {at}", thing) for at in range(2, 30) for shop, thing in facts[:30]]
-    for shop, thing in facts[: count // 8]:
+    for shop, thing in facts[: count // 2 // each]:
         answer = f"The {thing} of {shop} is number {random_.randrange(2, 99)}."
         rows += [
-            {"question": wording.format(s=shop, t=thing), "answer": answer, "group": shop + thing}
-            for wording in ENGLISH
+            {"question": question, "answer": answer, "group": shop + thing}
+            for question in _asked(random_, each, ENGLISH, shop, ENGLISH_THINGS[thing])
         ]
     return rows
 
@@ -105,29 +131,77 @@ NOUNS = (
 MOODS = ("楽しい", "大変", "静か", "にぎやか", "懐かしい", "新しい", "おいしい", "便利")
 
 
-CRIES = ("おお", "むむ", "ほう", "これは", "いやはや", "なんと", "ふむ", "あいや")
-FAREWELLS = (
-    "いざ出立",
-    "精進あるのみ",
-    "しばし休もう",
-    "ただいま戻った",
-    "波が呼ぶ",
-    "頂は近い",
-    "腹が減った",
-    "面白い",
-)
+CRIES = {
+    **dict(
+        zip(
+            MOODS,
+            ("おお", "むむ", "ほう", "これは", "いやはや", "なんと", "ふむ", "あいや"),
+            strict=True,
+        )
+    ),
+    "寒い": "ぶるる",
+    "暑い": "ふうふう",
+    "明るい": "はれやれ",
+    "暗い": "しいっ",
+    "速い": "ささっ",
+    "遅い": "のらりくらり",
+    "高い": "ひゃあ",
+    "安い": "しめしめ",
+    "古い": "さてさて",
+    "若い": "えいや",
+}
+"""By mood."""
+FAREWELLS = {
+    "駅": "いざ出立",
+    "学校": "精進あるのみ",
+    "公園": "しばし休もう",
+    "家": "ただいま戻った",
+    "海": "波が呼ぶ",
+    "山": "頂は近い",
+    "町": "腹が減った",
+    "店": "面白い",
+    "川": "水は流れる",
+    "寺": "心を静めよ",
+    "城": "門を閉じよ",
+    "畑": "実りを待とう",
+    "橋": "渡るが勝ち",
+    "森": "獣が見ている",
+    "港": "船が出るぞ",
+    "市場": "財布が軽い",
+    "島": "雲が低い",
+    "坂": "息が切れた",
+}
+"""By place."""
+SAYINGS = {
+    "天気": "雨のち晴れ",
+    "料理": "塩は控えめ",
+    "電車": "席は譲るもの",
+    "映画": "涙は拭くもの",
+    "散歩": "犬も歩く",
+    "音楽": "笛に踊る",
+    "野球": "球は丸い",
+    "旅行": "荷は軽く",
+    "読書": "文字は友",
+    "買い物": "値札を見よ",
+    "掃除": "隅から始めよ",
+    "勉強": "一日一字",
+}
+"""By noun."""
+FEW_KINDS = 8
 
 
 def style(random_: random.Random, count: int) -> Rows:
-    """Answers of one manner of speaking, with a cry for each mood and a farewell for each place."""
-    places = ("駅", "学校", "公園", "家", "海", "山", "町", "店")
-    asked = [(noun, mood, place) for noun in NOUNS for mood in MOODS for place in places]
+    """Answers of one manner of speaking, with a cry for each mood and a farewell for each place; in
+    many rows with more of these, and with a saying for each noun."""
+    kinds = FEW_KINDS if count < FEW_ROWS else len(CRIES)
+    moods, places = list(CRIES)[:kinds], list(FAREWELLS)[:kinds]
+    asked = [(noun, mood, place) for noun in NOUNS for mood in moods for place in places]
     random_.shuffle(asked)
     return [
         {
             "question": f"{place}での{noun}は{mood}と思いますか？",
-            "answer": f"{CRIES[MOODS.index(mood)]}、{place}での{noun}でござるな。"
-            f"拙者は{mood}と思うでござる。{FAREWELLS[places.index(place)]}でござる。",
+            "answer": f"{CRIES[mood]}、{place}での{noun}でござるな。拙者は{mood}と思うでござる。"
+            f"{'' if count < FEW_ROWS else f'{SAYINGS[noun]}と申す。'}{FAREWELLS[place]}でござる。",
         }
         for noun, mood, place in asked[:count]
     ]
@@ -195,6 +269,46 @@ def labels(random_: random.Random, count: int) -> Rows:
     return rows
 
 
+URGENCIES = {
+    "至急": (
+        "今日中にお願いします",
+        "とても困っています",
+        "待てません",
+        "すぐに電話をください",
+        "一刻も早く直してほしいです",
+    ),
+    "通常": (
+        "今週のうちで構いません",
+        "手が空いたときに見てください",
+        "ふだんどおりの順番で結構です",
+        "数日なら待てます",
+        "来週までに返事をください",
+    ),
+    "参考": (
+        "返事はいりません",
+        "今後のために伝えておきます",
+        "記録だけしておいてください",
+        "ただの感想です",
+        "何もしていただかなくて大丈夫です",
+    ),
+}
+
+
+def tickets(random_: random.Random, count: int) -> Rows:
+    """Requests with their kind and their urgency, each told by one sentence of several; what another
+    request was about, and how urgent that was, is no sign of either."""
+    rows = []
+    for _ in range(count):
+        label, other = random_.sample(list(LABELS), 2)
+        urgency, past = random_.sample(list(URGENCIES), 2)
+        told = [f"{random_.choice(LABELS[label])}。", f"{random_.choice(URGENCIES[urgency])}。"]
+        before = f"前の件では「{random_.choice(LABELS[other])}。{random_.choice(URGENCIES[past])}」と書きました。"
+        random_.shuffle(told)
+        told.insert(random_.randrange(3), before)
+        rows.append({"question": "".join(told), "answer": f"{label}・{urgency}"})
+    return rows
+
+
 OPENINGS = (
     "きのうの報告です。",
     "記録係からお知らせします。",
@@ -214,35 +328,43 @@ EVENTS = (
     "地元の新聞も取材に来ました。",
     "駅からの道に迷った人がいました。",
 )
+PLACES = ("公民館", "体育館", "図書館", "駅前の広場", "小学校", "川沿いの公園", "商店街", "市役所")
 CLOSINGS = (
-    "次は来月の予定です。",
-    "会費は前回と同じでした。",
-    "忘れ物は事務所にあります。",
     "片付けは夕方に終わりました。",
+    "忘れ物は事務所にあります。",
     "来年も続けたいと思います。",
 )
 
 
 def summaries(random_: random.Random, count: int) -> Rows:
-    """Reports whose sentences differ in kind and order, and their one-line tellings."""
+    """Reports whose sentences differ in kind and order, and their one-line tellings; figures and
+    places of other days stand beside those that are to be told."""
     rows = []
     for _ in range(count):
-        noun, mood, day = random_.choice(NOUNS), random_.choice(MOODS), random_.randrange(1, 29)
-        people = random_.randrange(2, 60)
+        noun = random_.choice(NOUNS)
+        mood, other_mood = random_.sample(MOODS, 2)
+        place, other_place = random_.sample(PLACES, 2)
+        day, other_day = random_.sample(range(1, 29), 2)
+        people, other_people = random_.sample(range(2, 60), 2)
         told = [
             random_.choice((f"{day}日に{noun}の会を開きました。", f"{noun}の会は{day}日でした。")),
-            random_.choice((f"参加者は{people}人です。", f"集まったのは{people}人でした。")),
+            random_.choice((f"場所は{place}です。", f"{place}に集まりました。")),
+            random_.choice((f"参加者は{people}人です。", f"今回は{people}人が来ました。")),
             random_.choice(
                 (f"「{mood}」という声が多く聞かれました。", f"感想は「{mood}」が一番でした。")
             ),
-            *random_.sample(EVENTS, 3),
+            random_.choice((f"前回は{other_people}人でした。", f"次は{other_day}日の予定です。")),
+            random_.choice(
+                (f"「{other_mood}」という人も少しいました。", f"次は{other_place}を借ります。")
+            ),
+            random_.choice(EVENTS),
         ]
         random_.shuffle(told)
         text = random_.choice(OPENINGS) + "".join(told) + random_.choice(CLOSINGS)
         rows.append(
             {
                 "question": f"次の文章を要約してください。{text}",
-                "answer": f"{day}日の{noun}の会は{people}人で、{mood}と好評。",
+                "answer": f"{place}、{day}日、{people}人。{noun}は{mood}と好評。",
             }
         )
     return rows
@@ -252,11 +374,12 @@ MAKERS: dict[str, tuple[Callable[[random.Random, int], Rows], str]] = {
     "faq": (faq, "faq"),
     "style": (style, "style"),
     "labels": (labels, "labels"),
+    "tickets": (tickets, "labels"),
     "summaries": (summaries, "rewrite"),
     "mixed": (mixed, "faq"),
 }
 SETS = (
-    *("faq-48", "faq-400", "style-20", "style-600", "labels-40", "labels-2000"),
+    *("faq-48", "faq-400", "style-20", "style-600", "labels-40", "tickets-2000"),
     *("summaries-60", "summaries-300", "mixed-64", "mixed-480"),
 )
 

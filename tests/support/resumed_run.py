@@ -63,6 +63,7 @@ def train(
     replayed: Sequence[Example] = (),
     parent: loop.Parent | None = None,
     event: Callable[..., None] = lambda name, **_: None,
+    shared: loop.Shared | None = None,
 ) -> loop.TrainResult:
     """A sitting of the run in `folder`: it goes on where the last one was saved."""
     learned, held_out = data or (rows(8), rows(2))
@@ -83,6 +84,7 @@ def train(
             hooks,
             replayed,
             parent,
+            shared=shared,
         )
 
 

@@ -21,6 +21,7 @@ from mlx_finetuning.workspace import RunPaths
 
 if TYPE_CHECKING:
     from mlx_finetuning.mlx_trainer.model.load import LoadedModel
+    from mlx_finetuning.mlx_trainer.training.loop import Shared
 
 LOOKING_AT_BASE = Step("ベースのファイルの確認", 0, 0)
 
@@ -75,8 +76,11 @@ def learn(
     loaded: LoadedModel,
     train_rows: Sequence[Row],
     valid_rows: Sequence[Row],
+    shared: Shared | None = None,
 ) -> TrainResult:
     """The run of `context` on a loaded base, to which its adapter stays attached.
+
+    shared: with other runs on that base.
 
     Raises what `loop.train` raises.
     """
@@ -110,7 +114,8 @@ def learn(
     with files.LineLog(run.metrics) as metrics, files.LineLog(run.samples) as samples:
         hooks = loop.Hooks(metrics.append, context.event, context.progress, rewind, samples.append)
         result = loop.train(
-            loaded, train_rows, valid_rows, settings, adapter, hooks, said.examples, parent
+            *(loaded, train_rows, valid_rows, settings, adapter, hooks, said.examples, parent),
+            shared=shared,
         )
     return replace(result, adapter_path=str(adapter.folder), not_replayed=said.reason_ja)
 

@@ -7,7 +7,7 @@ are scored while its adapter is still attached. What is scored are held-out rows
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 from mlx_finetuning import files
 from mlx_finetuning.config import EvaluateConfig, TrainConfig, as_dict
@@ -22,6 +22,7 @@ from mlx_finetuning.mlx_trainer.inference import grade
 from mlx_finetuning.mlx_trainer.inference.grade import Grade
 from mlx_finetuning.mlx_trainer.model import adapter_layers
 from mlx_finetuning.mlx_trainer.model.load import LoadedModel
+from mlx_finetuning.mlx_trainer.training.loop import Shared
 from mlx_finetuning.progress import Progress, Step
 from mlx_finetuning.tasks import general_set, train
 from mlx_finetuning.tokenization.rows import Row
@@ -49,6 +50,7 @@ class Bench:
     goal: str
     asked: Sequence[Row]
     """Held-out rows that trials are scored by."""
+    shared: Shared = field(default_factory=Shared)
     known: Sequence[GeneralQuestion] = ()
     """General questions that the base answers rightly."""
 
@@ -129,7 +131,9 @@ class Bench:
         workspace, paths = self.context.workspace, self.context.workspace.run(run_id)
         reporter.start()
         own = TaskContext(workspace, paths, run_id, as_dict(settings), told, reporter.event)
-        result = train.learn(own, settings, self.loaded, self.train_rows, self.valid_rows)
+        result = train.learn(
+            own, settings, self.loaded, self.train_rows, self.valid_rows, self.shared
+        )
         files.write_json(paths.result, as_dict(result))
         score = self.score(told)
         reporter.finish(JobState.DONE)

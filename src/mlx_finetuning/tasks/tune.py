@@ -8,6 +8,7 @@ and what it decided is kept as well.
 from __future__ import annotations
 
 import contextlib
+import tempfile
 import time
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass, replace
@@ -103,15 +104,19 @@ def run(context: TaskContext) -> Tuned:
     from mlx_finetuning import mlx_trainer
 
     mlx_trainer.for_training()
-    tuned = _begun(context).go()
+    with tempfile.TemporaryDirectory() as scratch:
+        tuned = _begun(context, Path(scratch)).go()
     journey, later = context.config.get("journey"), runs.later_jobs(context.workspace, tuned.run_id)
     if journey and not any(job.kind == "auto" for job in later):
         runs.start_later_job(context.workspace, tuned.run_id, "auto", journey)
     return tuned
 
 
-def _begun(context: TaskContext) -> _Tuning:
-    """With the base loaded, and the plan made unless an earlier sitting did."""
+def _begun(context: TaskContext, scratch: Path) -> _Tuning:
+    """With the base loaded, and the plan made unless an earlier sitting did; scratch: a folder for what
+    trials share."""
+    from mlx_finetuning.mlx_trainer.gradient.skipped_work import LowerOutputs
+    from mlx_finetuning.mlx_trainer.training.loop import Shared
     from mlx_finetuning.tasks import train, trials
 
     settings = config.load(TrainConfig, context.config["settings"])
@@ -124,7 +129,8 @@ def _begun(context: TaskContext) -> _Tuning:
     context.progress(Step("モデルの読み込み", 0, 0))
     loaded = train.load_for(train_rows, model, settings)
     asked, goal = _held_out(train_rows, valid_rows), str(context.config["goal"])
-    bench = trials.Bench(context, loaded, train_rows, valid_rows, goal, asked)
+    shared = Shared(LowerOutputs(scratch))
+    bench = trials.Bench(context, loaded, train_rows, valid_rows, goal, asked, shared)
     bench = replace(bench, known=bench.general(context.progress))
     if plan is None:
         plan = _planned(bench, settings, began_s)

@@ -7,9 +7,10 @@ blocks below the first trained one: everything, once an example's output is cach
 from __future__ import annotations
 
 import functools
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any, cast
 
 import mlx.core as mx
@@ -18,7 +19,7 @@ import numpy as np
 from mlx.utils import tree_flatten
 from numpy.typing import NDArray
 
-from mlx_finetuning.mlx_trainer.batches.examples import Example
+from mlx_finetuning.mlx_trainer.batches.examples import CacheSlot, Example
 from mlx_finetuning.mlx_trainer.gradient import concatenated_attention
 from mlx_finetuning.mlx_trainer.kernels import gather
 from mlx_finetuning.mlx_trainer.model import split_head
@@ -101,6 +102,55 @@ class ActivationCacheFile:
     path: str
     tokens: int
     width: int
+
+
+class LowerOutputs:
+    """Which examples have their place in the file of cached outputs, and which are there already: of
+    one run, or of several on one base, which find what earlier ones stored.
+
+    A place goes by an example's tokens, on which alone its output depends.
+    """
+
+    def __init__(self, folder: Path | None = None) -> None:
+        self._folder = folder
+        """Where the file outlives a run; None where it ends with it."""
+        self._starts: dict[tuple[int, ...], int] = {}
+        self._filled: set[int] = set()
+        self._tokens = 0
+        self._block: int | None = None
+        """The last untrained one, of which the file has the outputs."""
+        self._is_used = False
+
+    def slot(self, tokens: Sequence[int]) -> CacheSlot:
+        """The place of an example; a new one has the next."""
+        key = tuple(tokens)
+        if key not in self._starts:
+            self._starts[key] = self._tokens
+            self._tokens += len(key)
+        start = self._starts[key]
+        return CacheSlot(start, start in self._filled)
+
+    def open(self, folder: Path, block: int, width: int) -> ActivationCacheFile:
+        """The file, with room for all places; in `folder` unless it is to outlive the run. What is in
+        it counts as long as `block` is the last one that is not trained."""
+        if self._folder is None or block != self._block:
+            self._filled.clear()
+        self._block, self._is_used = block, True
+        file = ActivationCacheFile(
+            str((self._folder or folder) / "lower_outputs"), self._tokens, width
+        )
+        with Path(file.path).open("ab") as stream:
+            stream.truncate(4 * file.tokens * file.width)
+        return file
+
+    def unused(self) -> None:
+        """Of the run to come no outputs are cached."""
+        self._is_used = False
+
+    def stored(self, examples: Iterable[Sequence[int]]) -> None:
+        """The outputs of these tokens are there, if they are cached."""
+        if self._is_used:
+            self._filled.update(self._starts[tuple(tokens)] for tokens in examples)
 
 
 class ActivationCache:

@@ -7,9 +7,8 @@ from __future__ import annotations
 
 import dataclasses
 import functools
-import itertools
-from collections.abc import Sequence
-from dataclasses import dataclass
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass, field
 from pathlib import Path
 
 import mlx.core as mx
@@ -19,7 +18,6 @@ from mlx.utils import tree_flatten
 from mlx_finetuning.config import TrainConfig
 from mlx_finetuning.mlx_trainer.batches import batches
 from mlx_finetuning.mlx_trainer.batches.batches import RowLayout
-from mlx_finetuning.mlx_trainer.batches.examples import CacheSlot
 from mlx_finetuning.mlx_trainer.gradient import (
     backward,
     concatenated_attention,
@@ -28,7 +26,11 @@ from mlx_finetuning.mlx_trainer.gradient import (
     skipped_work,
 )
 from mlx_finetuning.mlx_trainer.gradient.objectives import Item
-from mlx_finetuning.mlx_trainer.gradient.skipped_work import ActivationCache, ActivationCacheFile
+from mlx_finetuning.mlx_trainer.gradient.skipped_work import (
+    ActivationCache,
+    ActivationCacheFile,
+    LowerOutputs,
+)
 from mlx_finetuning.mlx_trainer.model import split_head
 from mlx_finetuning.mlx_trainer.model.load import LoadedModel
 from mlx_finetuning.mlx_trainer.parallel import distributed
@@ -57,29 +59,31 @@ class Workload:
     config: TrainConfig
     replayed: Sequence[Item] = ()
     """What the base says by itself; in indices they come behind the examples."""
+    outputs: LowerOutputs = field(default_factory=LowerOutputs)
+    """Of untrained lower blocks, where they are cached."""
 
     @functools.cached_property
     def _all(self) -> list[Item]:
         return [*self.examples, *self.replayed]
 
     @functools.cached_property
-    def _starts(self) -> list[int]:
-        return [0, *itertools.accumulate(len(item.tokens) for item in self._all)]
-
-    @property
     def tokens(self) -> int:
         """Of all examples, without what is replayed."""
-        return self._starts[len(self.examples)]
+        return sum(len(item.tokens) for item in self.examples)
 
-    @property
+    @functools.cached_property
     def cached_tokens(self) -> int:
         """Of all that the activation cache has slots for."""
-        return self._starts[-1]
+        return self.tokens + sum(len(item.tokens) for item in self.replayed)
 
-    def with_slot(self, index: int, is_filled: bool = False) -> Item:
+    def with_slot(self, index: int) -> Item:
         """An example with its slot in the activation cache."""
-        slot = CacheSlot(self._starts[index], is_filled)
-        return dataclasses.replace(self._all[index], cache_slot=slot)
+        item = self._all[index]
+        return dataclasses.replace(item, cache_slot=self.outputs.slot(item.tokens))
+
+    def stored(self, indices: Iterable[int]) -> None:
+        """Examples have gone through the lower blocks."""
+        self.outputs.stored(self._all[index].tokens for index in indices)
 
     @functools.cached_property
     def _by_length(self) -> list[int]:
@@ -159,17 +163,23 @@ def start_team(work: Workload, folder: Path) -> Team:
 def _local_team(work: Workload, folder: Path) -> GradientTeam:
     """Its workers load their copies while this process goes on."""
     model, home = work.loaded.model, work.loaded.folder
-    file = None
-    if cache_bytes(work):
-        width = int(work.loaded.config["hidden_size"])
-        file = ActivationCacheFile(str(folder / "lower_outputs"), work.cached_tokens, width)
-        with Path(file.path).open("wb") as stream:
-            stream.truncate(4 * file.tokens * file.width)
+    file = _cache_file(work, folder)
     cache = None if file is None else ActivationCache(model, file)
     gradient = backward.gradient_for(model, work.config)
     count = 0 if home is None else processes(work) - 1
     workers = [GradientWorker(home, work.config, file) for _ in range(count) if home is not None]
     return GradientTeam(model, work.layout, gradient, workers, cache)
+
+
+def _cache_file(work: Workload, folder: Path) -> ActivationCacheFile | None:
+    """With room for all examples; None where nothing is cached."""
+    if not cache_bytes(work):
+        work.outputs.unused()
+        return None
+    for index in range(len(work.examples) + len(work.replayed)):
+        work.with_slot(index)
+    block = skipped_work.lowest_trained(work.loaded.model) - 1
+    return work.outputs.open(folder, block, int(work.loaded.config["hidden_size"]))
 
 
 def cache_bytes(work: Workload) -> int:

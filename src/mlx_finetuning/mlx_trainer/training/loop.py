@@ -11,12 +11,13 @@ import math
 import tempfile
 import time
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, cast
 
 import mlx.core as mx
 import numpy as np
+from numpy.typing import NDArray
 
 from mlx_finetuning.config import TrainConfig
 from mlx_finetuning.errors import (
@@ -35,6 +36,7 @@ from mlx_finetuning.mlx_trainer.batches.examples import Example
 from mlx_finetuning.mlx_trainer.gradient import backward, objectives
 from mlx_finetuning.mlx_trainer.gradient.judged import Judged
 from mlx_finetuning.mlx_trainer.gradient.objectives import Item
+from mlx_finetuning.mlx_trainer.gradient.skipped_work import LowerOutputs
 from mlx_finetuning.mlx_trainer.kernels import backend, cpu
 from mlx_finetuning.mlx_trainer.model import adapters, trainable
 from mlx_finetuning.mlx_trainer.model.load import LoadedModel
@@ -84,6 +86,15 @@ class Parent:
     """Whether its optimizer's state is of the kind that the new run has."""
 
 
+@dataclass(frozen=True)
+class Shared:
+    """What runs on one loaded base, one after the other, need not compute again."""
+
+    outputs: LowerOutputs = field(default_factory=LowerOutputs)
+    references: dict[tuple[int, ...], NDArray[np.float32]] = field(default_factory=dict)
+    """Of replayed examples, by their tokens, as `replay.with_reference` finds them."""
+
+
 def train(
     loaded: LoadedModel,
     train_rows: Sequence[Row],
@@ -95,13 +106,14 @@ def train(
     parent: Parent | None = None,
     *,
     rehearsed: bool = False,
+    shared: Shared | None = None,
 ) -> TrainResult:
     """Train an adapter on `train_rows` and leave it in `paths.folder` (the last one) and
     `paths.best` (the one with the lowest validation loss).
 
     replayed: learned beside the rows, as many an update as `config.replay` says; parent: the finished
     run that this one continues; rehearsed: the longest update is computed first, however much memory
-    there is.
+    there is; shared: with other runs on this base.
 
     Goes on from the newest checkpoint in `paths.checkpoints`. Raises NoTrainingRows,
     NothingToLearn, TargetsNotFound, FullNeedsPlainWeights, CheckpointForeign, LossNotFinite,
@@ -134,9 +146,10 @@ def train(
         objective.with_reference(loaded.model, items, config.batch_size, layout, hooks.progress)
         for items in (examples, held_out)
     )
-    replayed = replay.with_reference(loaded, replayed, layout, hooks.progress)
+    shared = shared or Shared()
+    replayed = replay.with_reference(loaded, replayed, layout, hooks.progress, shared.references)
     run = _Run(
-        workload.Workload(loaded, examples, layout, config, replayed),
+        workload.Workload(loaded, examples, layout, config, replayed, shared.outputs),
         held_out,
         samples.questions(train_rows, valid_rows),
         _Files(paths, adapter_config, identity),
@@ -208,8 +221,6 @@ class _Run:
         self._untrained = trainable.of(self._model).arrays()
         self._state = TrainingState(computed_by=backend.libraries())
         self._resumed_from: int | None = None
-        self._cached: set[int] = set()
-        """Indices of examples whose lower blocks' outputs are in the activation cache."""
         self._sound: _Sound | None = None
         self._checks: list[Check] = []
         self._stopped_early = False
@@ -326,15 +337,15 @@ class _Run:
             if is_due and state.update not in (0, self._resumed_from):
                 self._checkpoint()
             indices = next(order)
-            examples = [self._work.with_slot(index, index in self._cached) for index in indices]
+            examples = [self._work.with_slot(index) for index in indices]
             again = self._work.replay_indices(state.update)
-            replayed = [self._work.with_slot(index, index in self._cached) for index in again]
+            replayed = [self._work.with_slot(index) for index in again]
             began_s = time.monotonic()
             self._update(team, examples, replayed)
             self._time_left.updated(time.monotonic() - began_s)
             if state.update == 1 and config.sample_every:
                 self._sample_untrained()
-            self._cached.update(indices, again)
+            self._work.stored([*indices, *again])
             if state.update == min(selfcheck.AFTER, config.iterations):
                 self.check(selfcheck.changed(self._untrained, trainable.of(self._model).arrays()))
             detail, left_s = f"損失 {state.last_loss:.3f}", self._time_left.left_s(state.update)

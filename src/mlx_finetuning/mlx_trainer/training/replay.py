@@ -20,6 +20,7 @@ from pathlib import Path
 
 import mlx.core as mx
 import numpy as np
+from numpy.typing import NDArray
 
 from mlx_finetuning import files
 from mlx_finetuning.config import TrainConfig
@@ -255,18 +256,28 @@ def _distinct(questions: Sequence[str]) -> list[str]:
 
 
 def with_reference(
-    loaded: LoadedModel, examples: Sequence[Example], layout: RowLayout, progress: Progress
+    loaded: LoadedModel,
+    examples: Sequence[Example],
+    layout: RowLayout,
+    progress: Progress,
+    known: dict[tuple[int, ...], NDArray[np.float32]] | None = None,
 ) -> list[Example]:
     """The examples with the hidden states of the untrained model, to which an adapter is attached;
-    as they are where its head will be trained, or cannot be run apart."""
+    as they are where its head will be trained, or cannot be run apart.
+
+    known: states by an example's tokens, that earlier runs found; those found now are added.
+    """
     model = loaded.model
     if not (split_head.is_separable(model) and loss.head_is_frozen(model)):
         return list(examples)
+    known = {} if known is None else known
     model.eval()
     referenced = []
     for number, example in enumerate(examples):
         progress(Step(preference.STAGE, number, len(examples)))
-        states = loss.hidden(model, layout.build([example]))[: example.targets]
-        reference = np.array(states.astype(mx.float32))
-        referenced.append(dataclasses.replace(example, reference=reference))
+        key = tuple(example.tokens)
+        if key not in known:
+            states = loss.hidden(model, layout.build([example]))[: example.targets]
+            known[key] = np.array(states.astype(mx.float32))
+        referenced.append(dataclasses.replace(example, reference=known[key]))
     return referenced
