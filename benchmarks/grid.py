@@ -8,7 +8,7 @@ import argparse
 import json
 import sys
 from collections.abc import Callable, Iterable, Iterator
-from concurrent.futures import ThreadPoolExecutor, as_completed
+from concurrent.futures import Future, ThreadPoolExecutor, as_completed
 from dataclasses import asdict
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeVar
@@ -37,15 +37,31 @@ def measure(
 ) -> None:
     """Call `run` with each of `calls`; lines: the table. Exits with 1 where one of them failed."""
     found, failed = [], 0
-    with ThreadPoolExecutor(jobs) as pool:
-        for one in as_completed([pool.submit(run, *call) for call in calls]):
-            try:
-                found.append(one.result())
-            except Exception as error:
-                failed += 1
-                print(repr(error), file=sys.stderr, flush=True)
-                continue
-            print(json.dumps(asdict(found[-1]), ensure_ascii=False), flush=True)
+    for one in _ended(run, calls, jobs):
+        try:
+            found.append(one.result())
+        except Exception as error:
+            failed += 1
+            print(repr(error), file=sys.stderr, flush=True)
+            continue
+        print(json.dumps(asdict(found[-1]), ensure_ascii=False), flush=True)
     print("\n".join(lines(found)), flush=True)
     if failed:
         sys.exit(f"{failed} runs failed and are not in the table")
+
+
+def _ended(
+    run: Callable[..., Measured], calls: Iterable[tuple[Any, ...]], jobs: int
+) -> Iterator[Future[Measured]]:
+    """Each call as it ends; one at a time in the main thread, where MLX may be used."""
+    if jobs > 1:
+        with ThreadPoolExecutor(jobs) as pool:
+            yield from as_completed([pool.submit(run, *call) for call in calls])
+        return
+    for call in calls:
+        one: Future[Measured] = Future()
+        try:
+            one.set_result(run(*call))
+        except Exception as error:
+            one.set_exception(error)
+        yield one

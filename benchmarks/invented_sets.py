@@ -269,43 +269,22 @@ def labels(random_: random.Random, count: int) -> Rows:
     return rows
 
 
-URGENCIES = {
-    "至急": (
-        "今日中にお願いします",
-        "とても困っています",
-        "待てません",
-        "すぐに電話をください",
-        "一刻も早く直してほしいです",
-    ),
-    "通常": (
-        "今週のうちで構いません",
-        "手が空いたときに見てください",
-        "ふだんどおりの順番で結構です",
-        "数日なら待てます",
-        "来週までに返事をください",
-    ),
-    "参考": (
-        "返事はいりません",
-        "今後のために伝えておきます",
-        "記録だけしておいてください",
-        "ただの感想です",
-        "何もしていただかなくて大丈夫です",
-    ),
-}
+DESKS = ("返品係", "修理係", "配送係", "会計係", "会員係", "店舗係", "広報係", "法務係")
+GOODS_OF_A_NAME = 4
 
 
-def tickets(random_: random.Random, count: int) -> Rows:
-    """Requests with their kind and their urgency, each told by one sentence of several; what another
-    request was about, and how urgent that was, is no sign of either."""
+def desks(random_: random.Random, count: int) -> Rows:
+    """Requests about one of many goods, and the desk that this one belongs to, whatever is asked."""
+    names = [f"{noun}の{kind}" for noun in NOUNS for kind in ("本", "道具", "機械", "券", "袋")]
+    goods = [f"{name}{at}番" for name in names for at in range(1, GOODS_OF_A_NAME + 1)]
+    desk = {one: random_.choice(DESKS) for one in goods}
+    requests = [text for texts in LABELS.values() for text in texts]
     rows = []
     for _ in range(count):
-        label, other = random_.sample(list(LABELS), 2)
-        urgency, past = random_.sample(list(URGENCIES), 2)
-        told = [f"{random_.choice(LABELS[label])}。", f"{random_.choice(URGENCIES[urgency])}。"]
-        before = f"前の件では「{random_.choice(LABELS[other])}。{random_.choice(URGENCIES[past])}」と書きました。"
+        one = random_.choice(goods)
+        told = [f"{one}の件です。", f"{random_.choice(requests)}。"]
         random_.shuffle(told)
-        told.insert(random_.randrange(3), before)
-        rows.append({"question": "".join(told), "answer": f"{label}・{urgency}"})
+        rows.append({"question": "".join(told), "answer": desk[one]})
     return rows
 
 
@@ -374,12 +353,12 @@ MAKERS: dict[str, tuple[Callable[[random.Random, int], Rows], str]] = {
     "faq": (faq, "faq"),
     "style": (style, "style"),
     "labels": (labels, "labels"),
-    "tickets": (tickets, "labels"),
+    "desks": (desks, "labels"),
     "summaries": (summaries, "rewrite"),
     "mixed": (mixed, "faq"),
 }
 SETS = (
-    *("faq-48", "faq-400", "style-20", "style-600", "labels-40", "tickets-2000"),
+    *("faq-200", "faq-400", "style-20", "style-600", "labels-40", "desks-2000"),
     *("summaries-60", "summaries-300", "mixed-64", "mixed-480"),
 )
 

@@ -34,6 +34,13 @@ def test_the_usual_settings_are_tried_first_and_no_choice_twice() -> None:
     assert not any(one.wordings for one in tuning.choices(USUAL, 12, rewords=False))
 
 
+def test_where_the_usual_rank_is_high_already_more_updates_are_tried_first() -> None:
+    wide = dataclasses.replace(USUAL, rank=64, alpha=128.0)
+    assert tuning.choices(wide, 12, rewords=True)[1] == Choice(1e-3, 64, 400)
+    usual, longer = tuning.plan(wide, 85, SPEED, rewords=False).short
+    assert longer.rank == usual.rank and longer.updates > usual.updates
+
+
 def test_choices_follow_from_the_seed() -> None:
     other = dataclasses.replace(USUAL, seed=7)
     assert tuning.choices(USUAL, 12, rewords=True) == tuning.choices(USUAL, 12, rewords=True)
@@ -65,10 +72,39 @@ def test_what_is_replayed_is_tried_where_it_can_be_and_costs_its_time() -> None:
 def test_three_times_the_usual_time_compares_the_best_and_the_usual_to_the_end() -> None:
     made = tuning.plan(USUAL, 3 * 30 + SPEED.spent_s, SPEED, rewords=False)
     assert (made.finalists, made.rungs) == (2, (0.25,))
-    assert len(made.choices) >= tuning.LEAST_CHOICES
+    assert len(made.short) >= tuning.LEAST_CHOICES
     less = tuning.plan(USUAL, 75, SPEED, rewords=False)
-    assert (less.finalists, less.rungs, len(less.choices)) == (2, (), 2)
+    assert (less.finalists, less.rungs, len(less.short)) == (2, (), 2)
     assert tuning.plan(USUAL, 45, SPEED, rewords=False).finalists == 1
+
+
+def test_where_nothing_can_be_compared_the_likeliest_choice_gets_the_time_that_is_left() -> None:
+    made = tuning.plan(USUAL, 85, SPEED, rewords=False)
+    assert made.rungs == () and made.choices[0].updates == 200
+    usual, likeliest = made.short
+    assert usual.updates < likeliest.updates <= tuning.LONGER * usual.updates
+    assert 0.9 < tuning.needed_s(made) / (tuning.MARGIN * (85 - SPEED.spent_s)) <= 1.001
+
+
+def test_time_that_is_left_goes_to_the_best_that_was_only_compared_then_to_what_was_not_tried() -> (
+    None
+):
+    plan = tuning.plan(USUAL, 150, SPEED, rewords=True)
+    compared = [trial(number, [0.1 * number] * 20) for number in range(4)]
+    best, usual = trial(3, [0.8] * 20), trial(0, [0.5] * 20)
+    assert tuning.further(plan, compared, [best, usual]) == 2
+    trained = [trial(number, [0.5 + 0.1 * number] * 20) for number in range(4)]
+    assert tuning.further(plan, compared, trained) == 4
+    worse = [trial(number, [0.4] * 20) for number in (2, 1)]
+    assert tuning.further(plan, compared, [best, usual, *worse]) is None
+
+
+def test_nothing_more_is_tried_once_all_is_answered_and_kept() -> None:
+    plan = tuning.plan(USUAL, 150, SPEED, rewords=True)
+    perfect = trial(1, [1.0] * 20, [1.0] * 10)
+    assert tuning.further(plan, [], [perfect, trial(0, [0.5] * 20)]) is None
+    forgets = trial(1, [1.0] * 20, [0.5] * 10)
+    assert tuning.further(plan, [], [forgets, trial(0, [0.5] * 20)]) == 2
 
 
 def test_the_usual_settings_are_trained_beside_the_best_or_the_next_beside_them() -> None:
@@ -89,7 +125,7 @@ def test_what_is_planned_fits_into_the_time(seconds: float) -> None:
 
 
 def test_more_time_tries_more_and_little_time_trains_only() -> None:
-    counts = [len(tuning.plan(USUAL, s, SPEED, rewords=True).choices) for s in (20, 120, 300, 3600)]
+    counts = [len(tuning.plan(USUAL, s, SPEED, rewords=True).short) for s in (20, 120, 300, 3600)]
     assert counts == sorted(counts) and counts[0] == 1 and counts[-1] == tuning.COUNTS[0]
 
 

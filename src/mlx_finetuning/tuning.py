@@ -4,7 +4,8 @@ All that is tried stands in a `Plan`, made once from a measured speed and kept, 
 and seed give the same choice and a tuning that was killed goes on where it was. Successive halving is
 that of Jamieson and Talwalkar (2016): a quarter of the updates for all, half of them for the better
 half, all for the best and, beside it, for the usual settings: what is better when little was learned
-need not be in the end. Each trial runs its schedule to the end, as a run of its own. Trains nothing.
+need not be in the end. Time that is left is used for more of the choices. Each trial runs its schedule
+to the end, as a run of its own. Trains nothing.
 """
 
 from __future__ import annotations
@@ -39,13 +40,22 @@ LEAST_UPDATES = 8
 """Of a run, and of a trial: shorter ones tell nothing."""
 LAST_VALIDATIONS = 8
 """Of the last run, at its start and its end too."""
-MARGIN = 0.9
+MARGIN = 0.95
 """Share of the time that is planned: speeds vary."""
+RANK_COSTS = 0.06
+"""By which an update is longer for each time that a choice's rank is the usual one: 1.2 at four times
+on tiny-ja, less on wider models."""
+LONGER = 2.0
+"""Updates of the likeliest choice, in multiples of the usual, where the time of two last runs leaves
+room for them and for no comparison."""
+WITHOUT_GAIN = 3
+"""Further choices in a row trained to the end for nothing, after which no more are."""
 RATES, RANKS, UPDATES, WORDINGS = (1 / 3, 1.0, 3.0), (0.5, 1.0, 4.0), (0.5, 1.0, 2.0), (0.0, 0.5)
 """What choices multiply the usual rate, rank and updates by, and the shares of other wordings."""
 USUAL_REPLAY = -1
 """Of a choice, as it stands in `plan.json`: what the usual settings replay."""
-HIGHEST_RATE = 5e-3
+HIGHEST_RATE, HIGHEST_RANK = 5e-3, 128
+"""A wider adapter than that takes an update's time for little: then more updates are tried first."""
 
 
 @dataclass(frozen=True)
@@ -75,6 +85,7 @@ class Choice:
             epochs=0.0,
             warmup=min(base.warmup, updates // 10),
             validate_every=max(min(base.validate_every, updates // 6), LEAST_UPDATES),
+            sample_every=updates if base.sample_every else 0,
         )
         if share == 1:
             return chosen
@@ -132,13 +143,22 @@ class Plan:
     """Whether updates are fewer than usual, for want of time."""
     rungs: tuple[float, ...] = RUNGS
     finalists: int = 1
-    """How many are trained to the end."""
+    """How many are trained to the end for sure."""
+    compared: int = 0
+    """How many of the choices are compared by short trials; those behind them only have their turn
+    where time is left. 0 in plans of older versions: all of them."""
+
+    @property
+    def short(self) -> tuple[Choice, ...]:
+        """The choices that are compared by short trials."""
+        return self.choices[: self.compared or None]
 
     def trial_s(self, choice: Choice, share: float) -> float:
         """What a trial is expected to take."""
         speed = self.speed
         more = 0 if choice.replay == USUAL_REPLAY else choice.replay - speed.replayed
-        update_s = max(speed.update_s + more * speed.replayed_s, 0.0)
+        wider = 1 + RANK_COSTS * (choice.rank / self.choices[0].rank - 1)
+        update_s = max(wider * speed.update_s + more * speed.replayed_s, 0.0)
         return share * choice.updates * update_s + speed.fixed_s(share)
 
 
@@ -206,7 +226,8 @@ def choices(
             replay=replay,
         )
 
-    found = [usual, changed(rank=4.0), changed(rate=3.0)]
+    is_wide = 4 * usual.rank > HIGHEST_RANK
+    found = [usual, changed(updates=2.0) if is_wide else changed(rank=4.0), changed(rate=3.0)]
     found += [changed(rank=4.0, wordings=0.5), changed(wordings=0.5)] if rewords else []
     found += [changed(rate=3.0, replay=more), changed(rank=4.0, replay=more)]
     found += [changed(updates=2.0), changed(rank=4.0, rate=1 / 3), changed(rate=1 / 3)]
@@ -243,8 +264,10 @@ def plan(
         most = (share * left_s - speed.fixed_s(1.0)) / speed.update_s
         updates = max(min(base.iterations, int(most)), LEAST_UPDATES)
         start = dataclasses.replace(base, iterations=updates)
-        tried = choices(start, count, rewords=rewords, replay=replay)
-        return Plan(seconds, speed, tried, updates < base.iterations, rungs, finalists)
+        tried = choices(start, COUNTS[0], rewords=rewords, replay=replay)
+        is_cut = updates < base.iterations
+        made = Plan(seconds, speed, tried, is_cut, rungs, finalists, count)
+        return made if rungs else _filled(made, left_s)
 
     def largest(rungs: tuple[float, ...], finalists: int) -> Plan:
         for count in COUNTS if rungs else (FINALISTS,):
@@ -256,23 +279,36 @@ def plan(
 
     both = max(
         (largest(rungs, FINALISTS) for rungs in (RUNGS, RUNGS[:1])),
-        key=lambda one: len(one.choices),
+        key=lambda one: one.compared,
     )
-    if len(both.choices) >= LEAST_CHOICES:
+    if both.compared >= LEAST_CHOICES:
         return both
     found = (largest((), FINALISTS), largest(RUNGS, 1), largest(RUNGS[:1], 1))
-    return next((one for one in found if len(one.choices) > 1), found[0])
+    return next((one for one in found if one.compared > 1), found[0])
+
+
+def _filled(plan: Plan, left_s: float) -> Plan:
+    """With so many updates of the likeliest choice that the time is used, the usual number at least."""
+    usual, likeliest, *others = plan.choices
+    likeliest = dataclasses.replace(likeliest, updates=usual.updates)
+    fixed_s = plan.speed.fixed_s(1.0)
+    own_s = plan.trial_s(likeliest, 1.0) - fixed_s
+    times = (left_s - plan.trial_s(usual, 1.0) - fixed_s) / own_s
+    updates = int(min(max(times, 1.0), LONGER) * usual.updates)
+    longer = dataclasses.replace(likeliest, updates=updates)
+    return dataclasses.replace(plan, choices=(usual, longer, *others))
 
 
 def needed_s(plan: Plan) -> float:
     """What all trials of a plan and the last runs take, with choices of middling length left."""
-    count, total_s = len(plan.choices), 0.0
+    short = plan.short
+    count, total_s = len(short), 0.0
     for share in plan.rungs:
         if count > 1:
-            total_s += count * _mean([plan.trial_s(choice, share) for choice in plan.choices])
+            total_s += count * _mean([plan.trial_s(choice, share) for choice in short])
             count = survivors_of(count)
-    longest = _mean([plan.trial_s(choice, 1.0) for choice in plan.choices])
-    return total_s + min(plan.finalists, len(plan.choices)) * longest
+    longest = _mean([plan.trial_s(choice, 1.0) for choice in short])
+    return total_s + min(plan.finalists, len(short)) * longest
 
 
 def survivors_of(count: int) -> int:
@@ -322,6 +358,20 @@ def finalists(trials: Sequence[Trial], count: int, seed: int) -> list[int]:
     else:
         beside = [one.number for one in others if not difference(best, one, seed).is_above_zero]
     return [best.number, *beside[: count - 1]]
+
+
+def further(plan: Plan, compared: Sequence[Trial], trained: Sequence[Trial]) -> int | None:
+    """The choice that is trained to the end next, where time is left: the best of those that were only
+    compared, then those that were not tried yet. None where nothing is to be gained: all is answered
+    and kept, or the last ones trained were no better than those before them."""
+    best = max(trained, key=lambda one: one.score.value)
+    is_perfect = best.score.value >= 1
+    if is_perfect or len(trained) - 1 - list(trained).index(best) >= WITHOUT_GAIN:
+        return None
+    known = [trial.number for trial in ranked(compared)] if compared else []
+    order = dict.fromkeys([*known, *range(len(plan.choices))])
+    done = {trial.number for trial in trained}
+    return next((number for number in order if number not in done), None)
 
 
 def winner(trials: Sequence[Trial], seed: int) -> Trial:

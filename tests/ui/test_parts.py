@@ -7,6 +7,7 @@ import json
 import math
 import re
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -160,8 +161,21 @@ def test_full_tuning_gets_a_tenth_of_the_rate() -> None:
     ("width", "rate"), [(576, 1e-3), (2048, 4.9e-4), (4096, 2.9e-4), (8192, 1.7e-4), (0, 2e-4)]
 )
 def test_presets_train_wide_models_more_slowly(width: int, rate: float) -> None:
-    for preset in presets(TrainConfig(model="example/large"), 48, width):
+    for preset in presets(TrainConfig(model="example/large", replay=0), 48, width):
         assert preset.settings.learning_rate == rate
+
+
+def test_what_is_replayed_beside_the_rows_asks_for_twice_the_rate_where_that_was_measured() -> None:
+    def rate(width: int, goal: str = "faq", **changes: Any) -> float:
+        own = TrainConfig(model="example/small", **changes)
+        return presets(own, 48, width, goal)[1].settings.learning_rate
+
+    assert rate(576) == 2 * rate(576, replay=0) == 2e-3
+    assert rate(1024) == rate(1024, replay=0)  # not measured
+    assert rate(576, "text") == rate(576, "text", replay=0)  # nothing is replayed
+    assert rate(576, method="full") == rate(576, method="full", replay=0)
+    built_in = presets(TrainConfig(), 48, 256, "faq")[1].settings
+    assert built_in.learning_rate == TrainConfig().learning_rate
 
 
 def test_every_setting_of_a_run_can_be_chosen() -> None:

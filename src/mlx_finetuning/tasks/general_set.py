@@ -10,10 +10,13 @@ from dataclasses import dataclass
 
 from mlx_finetuning.experiment_tracker.evaluation import general_questions
 from mlx_finetuning.experiment_tracker.evaluation.general_questions import GeneralQuestion
+from mlx_finetuning.experiment_tracker.evaluation.questions import evenly
 from mlx_finetuning.mlx_trainer.inference.grade import Grade
 
 PROBES = 8
 """Questions of a language that are asked first, spread over all."""
+ALL = 1 << 20
+"""More than there are."""
 
 
 @dataclass(frozen=True)
@@ -24,12 +27,18 @@ class GeneralSet:
     base: list[Grade]
 
 
-def of_base(grade: Callable[[Sequence[GeneralQuestion]], list[Grade]]) -> GeneralSet:
-    """grade: the base's grades of questions, with its answers."""
-    questions = general_questions.questions()
+def of_base(
+    grade: Callable[[Sequence[GeneralQuestion]], list[Grade]], most: int = ALL
+) -> GeneralSet:
+    """grade: the base's grades of questions, with its answers; most: of a language, spread over all."""
+
+    def asked(language: str) -> tuple[GeneralQuestion, ...]:
+        return tuple(evenly(general_questions.questions(language), most))
+
+    questions = asked("ja")
     base = grade(questions)
     for language in general_questions.OTHER_LANGUAGES:
-        offered = general_questions.questions(language)
+        offered = asked(language)
         probes = offered[:: len(offered) // PROBES]
         if not any(map(_is_known, probes, grade(probes))):
             continue

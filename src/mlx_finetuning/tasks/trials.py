@@ -30,6 +30,8 @@ from mlx_finetuning.tuning import Score
 
 SCORED, GENERAL = 64, 24
 """Held-out rows, and known general questions, that a trial is asked at most."""
+OFFERED = 40
+"""General questions of a language that the base is asked, to find those that it knows."""
 LEAST_ROWS = 8
 """Held-out rows below which trained questions are asked too, in other words made mechanically."""
 WORST_LOSS = 99.0
@@ -89,7 +91,7 @@ class Bench:
 
         if self.loaded.chat.template is None:
             return []
-        found = general_set.of_base(asked)
+        found = general_set.of_base(asked, OFFERED)
         pairs = zip(found.questions, found.base, strict=True)
         known = [question for question, one in pairs if question.is_right(one.answer)]
         return questions.evenly(known, GENERAL)

@@ -172,8 +172,8 @@ def _planned(bench: Bench, settings: TrainConfig, began_s: float) -> Plan:
         replay = replayed + workload.REPLAYED if said else None
     before_s = time.monotonic()
     found = estimate.estimate(
-        *(bench.loaded, bench.train_rows, bench.valid_rows, settings, context.progress),
-        usual,
+        *(bench.loaded, bench.train_rows, bench.valid_rows),
+        *(replace(settings, sample_every=0), context.progress, usual),
     )
     if not found.fits:
         raise RunDoesNotFit(
@@ -246,12 +246,13 @@ class _Tuning:
         """Raises what training raises, and Interrupted."""
         self._halve()
         trained = self._finalists()
+        self._train_more(trained)
         final = tuning.winner(trained, self.settings.seed)
         return self._result(final, trained)
 
     def _halve(self) -> None:
         """Compare, and let the better half go on, until it is settled or the time is up."""
-        left = list(range(len(self.plan.choices)))
+        left = list(range(len(self.plan.short)))
         for share in self.plan.rungs:
             if len(left) == 1:
                 return
@@ -274,7 +275,7 @@ class _Tuning:
         if self._done(number, share) or not done:
             return False
         plan = self.plan
-        last_s = max(plan.trial_s(choice, 1.0) for choice in plan.choices) if share < 1 else 0.0
+        last_s = max(plan.trial_s(choice, 1.0) for choice in plan.short) if share < 1 else 0.0
         needed_s = self._pace() * (plan.trial_s(plan.choices[number], share) + last_s)
         if self._spent_s + needed_s <= self.plan.seconds:
             return False
@@ -284,7 +285,7 @@ class _Tuning:
     def _finalists(self) -> list[Trial]:
         """The choices that are trained to the end, the best of those compared first."""
         plan = self.plan
-        numbers = list(range(len(plan.choices)))
+        numbers = list(range(len(plan.short)))
         if plan.rungs:
             numbers = tuning.finalists(self._compared(), plan.finalists, self.settings.seed)
         trained = [self._trial(numbers[0], 1.0)]
@@ -293,6 +294,15 @@ class _Tuning:
                 break
             trained.append(self._trial(number, 1.0))
         return trained
+
+    def _train_more(self, trained: list[Trial]) -> None:
+        """Further choices to the end, one after the other, as long as there is time for one."""
+        compared = [trial for trial in self._compared() if trial.share]
+        while True:
+            number = tuning.further(self.plan, compared, trained)
+            if number is None or self._is_time_up(number, 1.0):
+                return
+            trained.append(self._trial(number, 1.0))
 
     def _pace(self) -> float:
         """What trials took, in multiples of what was expected."""
@@ -341,7 +351,7 @@ class _Tuning:
     def _progress(self, number: int, share: float) -> Progress:
         """Of a trial, told as a step of the whole, with the time that the whole may yet take."""
         plan, choice = self.plan, self.plan.choices[number]
-        where = f"設定を探す（{STAGES_JA[share]}、候補 {number + 1}/{len(plan.choices)}）"
+        where = f"設定を探す（{STAGES_JA[share]}、候補 {number + 1}/{len(plan.short)}）"
         stage = STAGES_JA[share] if share == 1 else where
         began_s, expected_s = self._spent_s, self._pace() * plan.trial_s(choice, share)
 
