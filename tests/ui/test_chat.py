@@ -74,6 +74,17 @@ def test_question_is_answered_without_ollama_by_base_and_tuned_and_kept(
     assert [message.name for message in again.chat_message] == ["user", "assistant", "assistant"]
 
 
+def test_strength_of_what_was_learned_is_a_slider_of_the_answers(workspace: Workspace) -> None:
+    run_id = finished_run.make(workspace)
+    page = open_page("chat", run=run_id)
+    page.slider(key="generate-strength").set_value(0.0)
+    page.toggle[0].set_value(True).run()
+    page.chat_input[0].set_value("こんにちは").run(timeout=60)
+    assert not shown_errors(page)
+    (chat,) = Studio(workspace).chat.list(run_id)
+    assert chat.talks["tuned"][1]["content"] == chat.talks["base"][1]["content"]
+
+
 def test_reasoning_is_folded_in_before_its_answer(workspace: Workspace) -> None:
     run_id = finished_run.make(workspace)
     chat = Conversation("mlx").with_turn(

@@ -109,3 +109,18 @@ def test_written_models_are_told_apart_by_their_names(workspace: Workspace) -> N
     page = open_page("quantization", run=run_id)
     assert not page.exception
     assert "一致**" not in texts(page)
+
+
+def test_strength_of_what_was_learned_is_chosen_before_it_is_written(workspace: Workspace) -> None:
+    run_id = finished_run.make(workspace, short=True)
+    page = open_page("quantization", run=run_id)
+    with jobs_in_process():
+        page.slider(key="export-strength").set_value(0.5)
+        click(page, "軽くする")
+    assert not page.exception
+    assert not shown_errors(page)
+    app = Studio(workspace)
+    weaker = next(run for run in app.runs.list() if run.merged == (run_id,))
+    assert [one.quant for one in app.exports.list(weaker.run_id)] == ["Q4_K_M"]
+    assert app.exports.list(run_id) == []
+    assert any("学習の強さ 0.5" in item.value for item in page.success)

@@ -12,6 +12,7 @@ from typing import Any
 import streamlit as st
 
 from mlx_finetuning import config
+from mlx_finetuning.config import HIGHEST_STRENGTH
 from mlx_finetuning.utils.glossary import terms_in
 from mlx_finetuning.utils.settings_ja import CHOICES_JA, EXPLANATIONS_JA, label_of
 
@@ -64,6 +65,8 @@ def setting_input(kind: type, name: str, value: Any, key: str) -> Any:
         return st.toggle(label, value, **shared)
     if hint is str or typing.get_origin(hint) is tuple:
         return st.text_input(label, value, **shared)
+    if name == "strength":
+        return st.slider(label, 0.0, HIGHEST_STRENGTH, hint(value), 0.05, **shared)
     shared |= {"step": 1} if hint is int else {"format": "%g"}
     typed = st.number_input(label, value=hint(value), **shared)
     if fault := _fault(kind, name, typed):

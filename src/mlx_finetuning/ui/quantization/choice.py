@@ -3,14 +3,18 @@
 from __future__ import annotations
 
 import shutil
+from collections.abc import Sequence
 
 import streamlit as st
 
-from mlx_finetuning.config import FORMATS, QUANTIZATIONS, ExportConfig
+from mlx_finetuning.config import FORMATS, QUANTIZATIONS, ExportConfig, MergeConfig
 from mlx_finetuning.errors import ExportError
+from mlx_finetuning.progress import silent
 from mlx_finetuning.quantizer.verify.results import Exported
+from mlx_finetuning.ui import sitemap
 from mlx_finetuning.ui.components.errors import show_error
 from mlx_finetuning.ui.components.form import setting_input
+from mlx_finetuning.ui.components.runs import PARAMETER
 from mlx_finetuning.ui.components.tables import show_table
 from mlx_finetuning.ui.frame import studio
 from mlx_finetuning.utils.units import percent, size
@@ -49,16 +53,39 @@ def draw_choice(run_id: str, at_work: bool) -> None:
         key="export-format",
         placeholder="選択",
     )
+    strength = float(setting_input(MergeConfig, "strength", 1.0, "export-strength"))
     if form == GGUF:
-        _draw_gguf(run_id, at_work)
+        _draw_gguf(run_id, strength, at_work)
     elif st.button(
         "書き出す", type="primary", icon=":material/compress:", disabled=at_work, key="export-other"
     ):
-        studio().exports.start(run_id, ExportConfig(format=form or GGUF))
+        _start(run_id, strength, ExportConfig(format=form or GGUF))
+
+
+def _start(
+    run_id: str,
+    strength: float,
+    settings: ExportConfig,
+    quants: Sequence[str] = (),
+    *,
+    advise: bool = False,
+) -> None:
+    """Write the run; at another strength, the run that is made of it, to whose page a link is shown."""
+    with st.spinner("学習の強さを変えています…"):
+        chosen = studio().merging.at_strength(run_id, strength, silent)
+    studio().exports.start(chosen, settings, quants, advise=advise)
+    if chosen == run_id:
         st.rerun()
+    st.success(f"学習の強さ {strength:g} の実験を作り、書き出しています。")
+    st.page_link(
+        sitemap.page("experiments"),
+        label="その実験を見る",
+        icon=":material/arrow_forward:",
+        query_params={PARAMETER: chosen},
+    )
 
 
-def _draw_gguf(run_id: str, at_work: bool) -> None:
+def _draw_gguf(run_id: str, strength: float, at_work: bool) -> None:
     """The types with the sizes they will have, and whether they fit on the disk."""
     sizes: dict[str, int] = {}
     try:
@@ -101,8 +128,7 @@ def _draw_gguf(run_id: str, at_work: bool) -> None:
         asked = st.button("おすすめを測る", icon=":material/balance:", help=tip, disabled=at_work)
     if started or asked:
         settings = ExportConfig(importance=bool(importance))
-        studio().exports.start(run_id, settings, () if asked else quants, advise=asked)
-        st.rerun()
+        _start(run_id, strength, settings, () if asked else quants, advise=asked)
 
 
 @st.cache_data(max_entries=32, show_spinner="大きさを見積もっています…")
