@@ -19,16 +19,22 @@ from mlx_finetuning.utils import native_kernels
 pytestmark = pytest.mark.skipif(sys.platform != "linux", reason="for Linux only")
 
 
-@pytest.fixture(scope="module")
-def native() -> Backend:
+@pytest.fixture(scope="module", params=["any", "avx2", "avx512"])
+def native(request: pytest.FixtureRequest) -> Iterator[Backend]:
+    """As it computes on one kind of processor."""
     if native_kernels.compiler() is None:
         pytest.skip("no C++ compiler")
     assert native_kernels.build() == ""
-    return backend.load(str(native_kernels.library()))
+    module = backend.module_of(str(native_kernels.library()))
+    if not module.choose(request.param):
+        pytest.skip("this processor cannot")
+    yield backend.native(module)
+    assert module.choose("best")
 
 
 def test_they_are_what_training_uses(native: Backend) -> None:
     assert backend.chosen().name == "native"
+    assert not backend.module_of(str(native_kernels.library())).choose("abacus")
 
 
 # --- values and gradients -------------------------------------------------------------------
@@ -54,11 +60,62 @@ def compared(
         np.testing.assert_allclose(found(*arrays), exact(*wide), **within(exact(*wide)))
         for one, other in zip(our_gradients, gradients, strict=True):
             np.testing.assert_allclose(one, other, **within(other))
-    assert ours.item() == pytest.approx(value.item(), abs=1e-3)
+    assert ours.item() == pytest.approx(value.item(), abs=1e-3 + 1e-7 * weights.size)
 
 
 def within(exact: mx.array) -> dict[str, float]:
     return {"rtol": 0, "atol": 2e-6 * max(1.0, float(mx.abs(exact).max().item()))}
+
+
+@pytest.mark.parametrize("tokens", [16, 29, 213])
+@pytest.mark.parametrize("inner, outer", [(24, 40), (700, 33), (33, 1100)])
+@pytest.mark.parametrize("rank", [0, 1, 8, 30])
+def test_linear_layers_with_and_without_factors(
+    native: Backend, tokens: int, inner: int, outer: int, rank: int
+) -> None:
+    mx.random.seed(0)
+    x, weight = mx.random.normal((tokens, inner)), mx.random.normal((outer, inner)) / inner**0.5
+    factors = [
+        mx.random.normal((inner, rank)) / inner**0.5,
+        mx.random.normal((rank, outer)) / max(rank, 1) ** 0.5,
+    ]
+
+    def exact(x: mx.array, *factors: mx.array) -> mx.array:
+        plain = x @ weight.T.astype(x.dtype)
+        return plain + 2 * (x @ factors[0]) @ factors[1] if factors else plain
+
+    def found(x: mx.array, *factors: mx.array) -> mx.array:
+        return native.linear(x, weight, factors or None, 2.0)
+
+    compared(exact, found, x, *(factors if rank else ()))
+    if rank:
+        compared(
+            lambda *given: exact(x.astype(given[0].dtype), *given),
+            lambda *given: found(x, *given),
+            *factors,
+        )
+
+
+def test_the_linear_layer_of_a_row_does_not_hang_on_the_others(native: Backend) -> None:
+    x, weight = mx.random.normal((213, 384)), mx.random.normal((100, 384))
+    whole = native.linear(x, weight, None, 1.0)
+    assert mx.array_equal(whole[50:90], native.linear(x[50:90], weight, None, 1.0))
+
+
+def test_products_with_several_threads_are_the_same(native: Backend) -> None:
+    x, weight = mx.random.normal((300, 384)), mx.random.normal((100, 384))
+    factors = mx.random.normal((384, 8)), mx.random.normal((8, 100))
+
+    def gradients(threads: int) -> list[mx.array]:
+        with cpu.blas_threads(threads):
+            found = mx.grad(
+                lambda *given: native.linear(given[0], weight, given[1:], 2.0).sum(), (0, 1, 2)
+            )
+            made = [native.linear(x, weight, factors, 2.0), *found(x, *factors)]
+            mx.eval(made)
+        return made
+
+    assert all(map(mx.array_equal, gradients(1), gradients(3)))
 
 
 @pytest.mark.parametrize("heads, groups", [(4, 4), (4, 2), (3, 1)])
@@ -160,12 +217,14 @@ def test_numbers_that_are_none_stay_visible(native: Backend) -> None:
     assert mx.isnan(native.swiglu(broken, broken))[0, 1]
     assert mx.isnan(native.cross_entropy(broken, mx.array([0]))).item()
     assert mx.isnan(native.rms_norm(broken, mx.ones(3), 1e-5)).all()
+    assert mx.isnan(native.linear(mx.full((16, 3), float("nan")), mx.ones((5, 3)), None, 1.0)).all()
     rows = mx.full((1, 1, 4, 8), float("nan"))
     assert mx.isnan(native.attention(rows, rows, rows, 1.0, None, (4,))).all()
 
 
 def test_other_types_are_left_to_mlx(native: Backend) -> None:
-    x = mx.random.normal((4, 8)).astype(mx.bfloat16)
+    x = mx.random.normal((40, 8)).astype(mx.bfloat16)
+    assert native.linear(x, mx.ones((8, 8), mx.bfloat16), None, 1.0).dtype == mx.bfloat16
     assert native.gelu(x).dtype == mx.bfloat16
     assert native.rms_norm(x, mx.ones(8, mx.bfloat16), 1e-5).dtype == mx.bfloat16
 

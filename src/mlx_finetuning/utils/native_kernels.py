@@ -35,6 +35,16 @@ _FLAGS = (
     " -DNDEBUG -DNB_DOMAIN=mlx -DNB_COMPACT_ASSERTIONS"
 ).split()
 
+_PER_PROCESSOR = "processor.cpp"
+"""What is compiled once for each kind of processor; the others once."""
+_PROCESSORS = {"any": ""}
+"""Of this kind of machine: names, which the sources know, and what the compiler may use for each."""
+if platform.machine() == "x86_64":
+    _PROCESSORS |= {
+        "avx2": "-mavx2 -mfma",
+        "avx512": "-mavx2 -mfma -mavx512f -mavx512dq -mavx512bw -mavx512vl",
+    }
+
 State = Literal[
     "built", "off", "not_needed", "no_compiler", "no_headers", "failed", "stale", "absent"
 ]
@@ -114,18 +124,23 @@ def _compile(found: str, target: Path) -> None:
         _python_headers(),
     )
     options = [*_FLAGS, *(f"-I{folder}" for folder in includes)]
-    objects = {
-        source: target.with_name(f"{source.stem}.o")
-        for source in (nanobind / "src" / "nb_combined.cpp", *sorted(SOURCES.glob("*.cpp")))
-    }
+    objects: dict[str, list[str]] = {}
+    """By name: what is compiled to it."""
+    for source in (nanobind / "src" / "nb_combined.cpp", *sorted(SOURCES.glob("*.cpp"))):
+        if source.name == _PER_PROCESSOR:
+            for name, flags in _PROCESSORS.items():
+                objects[f"{name}.o"] = [*flags.split(), f"-DPROCESSOR={name}", str(source)]
+        else:
+            objects[f"{source.stem}.o"] = [str(source)]
     with ThreadPoolExecutor(os.cpu_count()) as pool:
         commands = [
-            [found, *options, "-c", str(source), "-o", str(made)]
-            for source, made in objects.items()
+            [found, *options, *what, "-c", "-o", str(target.with_name(name))]
+            for name, what in objects.items()
         ]
         list(pool.map(_run, commands))
+    made = [str(target.with_name(name)) for name in objects]
     libraries = [f"-L{mlx / 'lib'}", "-lmlx", f"-Wl,-rpath,{mlx / 'lib'}"]
-    _run([found, "-shared", "-o", str(target), *map(str, objects.values()), *libraries])
+    _run([found, "-shared", "-o", str(target), *made, *libraries])
 
 
 def _run(command: list[str]) -> None:
@@ -139,6 +154,7 @@ def _home() -> Path:
 @functools.cache
 def _digest() -> str:
     made_of = [platform.machine(), sys.implementation.cache_tag, str(_package("mlx")), *_FLAGS]
+    made_of += _PROCESSORS.values()
     made_of += [f"{name} {importlib.metadata.version(name)}" for name in ("mlx", "nanobind")]
     made_of += [path.read_text("utf-8") for path in sorted(SOURCES.iterdir()) if path.is_file()]
     return hashlib.sha256("\n".join(made_of).encode()).hexdigest()[:16]

@@ -25,7 +25,7 @@ from mlx_lm.models import switch_layers
 
 from mlx_finetuning.mlx_trainer.gradient import separated_convolution
 from mlx_finetuning.mlx_trainer.kernels import backend, cpu
-from mlx_finetuning.mlx_trainer.model import split_head
+from mlx_finetuning.mlx_trainer.model import frozen_linear, split_head
 from mlx_finetuning.mlx_trainer.model.patching import (
     ATTENTION,
     GELU,
@@ -121,6 +121,7 @@ def separated(model: nn.Module, lengths: Sequence[int]) -> Iterator[None]:
         changes.enter_context(separated_convolution.separated(model, mx.array(numbers)))
         if mx.default_device() == mx.cpu:
             fast = backend.chosen()
+            changes.enter_context(frozen_linear.on_cpu())
             changes.enter_context(replaced(mx.fast, ROPE, fast.rope))
             changes.enter_context(replaced(mx.fast, RMS_NORM, fast.rms_norm))
             changes.enter_context(replaced(nn, GELU, fast.gelu))

@@ -30,7 +30,7 @@ from mlx_finetuning.mlx_trainer.gradient.checkpointing import Part
 from mlx_finetuning.mlx_trainer.kernels import backend, cpu
 from mlx_finetuning.mlx_trainer.model import split_head
 
-LOGITS_AT_ONCE = 1 << 19
+LOGITS_AT_ONCE = 1 << 20
 """Logits computed at once. On the CPU they then stay in the cache."""
 LOGITS_AT_ONCE_GPU = 1 << 26
 

@@ -29,6 +29,8 @@ class Backend:
     """Functions of the same arguments as those of mlx and mlx-lm that they stand for."""
 
     name: str
+    linear: Callable[..., mx.array]
+    """As `cpu.linear`."""
     attention: Callable[..., mx.array]
     """As `cpu.attention_apart`."""
     swiglu: Callable[..., mx.array]
@@ -40,8 +42,17 @@ class Backend:
 
 _SWIGLU = cast(Callable[..., mx.array], cpu.swiglu)
 PYTHON = Backend(
-    "python", cpu.attention_apart, _SWIGLU, _GELU, _RMS_NORM, cpu.rope, cpu.cross_entropy
+    "python",
+    cpu.linear,
+    cpu.attention_apart,
+    _SWIGLU,
+    _GELU,
+    _RMS_NORM,
+    cpu.rope,
+    cpu.cross_entropy,
 )
+FEWEST_ROWS = 16
+"""Of a product whose matrices are worth being copied to where the processor likes them best."""
 
 
 @functools.cache
@@ -71,19 +82,34 @@ def load(library: str) -> Backend:
 
     Raises ImportError or TypeError for one that does not fit this MLX.
     """
-    loader = importlib.machinery.ExtensionFileLoader(native_kernels.MODULE, library)
-    spec = importlib.util.spec_from_loader(native_kernels.MODULE, loader)
-    assert spec is not None
-    module = importlib.util.module_from_spec(spec)
-    loader.exec_module(module)
+    module = module_of(library)
     silu = module.swiglu(mx.ones(1, stream=mx.cpu), mx.ones(1, stream=mx.cpu)).item()
     if abs(silu - 0.7310586) > 1e-5:
         raise ImportError(f"silu(1) is not {silu}")
     return native(module)
 
 
+def module_of(library: str) -> Any:
+    """The Python module that a built library is."""
+    loader = importlib.machinery.ExtensionFileLoader(native_kernels.MODULE, library)
+    spec = importlib.util.spec_from_loader(native_kernels.MODULE, loader)
+    assert spec is not None
+    module = importlib.util.module_from_spec(spec)
+    loader.exec_module(module)
+    return module
+
+
 def native(module: Any) -> Backend:
     """The functions of the C++ module, each behind what it does not cover."""
+
+    def linear(
+        x: mx.array, weight: mx.array, factors: tuple[mx.array, mx.array] | None, scale: float
+    ) -> mx.array:
+        if x.shape[0] < FEWEST_ROWS or _other_than_float32(x, weight, *(factors or ())):
+            return cpu.linear(x, weight, factors, scale)
+        if factors is None:
+            return cast(mx.array, module.linear(x, weight))
+        return cast(mx.array, module.linear_with_factors(x, weight, *factors, scale))
 
     def attention(
         queries: mx.array,
@@ -114,7 +140,9 @@ def native(module: Any) -> Backend:
             return cpu.rope(x, dims, **settings)
         return cast(mx.array, module.rotary(x, *tables))
 
-    return Backend("native", attention, module.swiglu, gelu, rms_norm, rope, module.cross_entropy)
+    return Backend(
+        "native", linear, attention, module.swiglu, gelu, rms_norm, rope, module.cross_entropy
+    )
 
 
 def _other_than_float32(*arrays: mx.array) -> bool:

@@ -71,6 +71,22 @@ def blas_threads(count: int | None) -> Iterator[None]:
         library.openblas_set_num_threads(before)
 
 
+def linear(
+    x: mx.array, weight: mx.array, factors: tuple[mx.array, mx.array] | None, scale: float
+) -> mx.array:
+    """x [rows, in] by a frozen weight [out, in] and LoRA's factors [in, rank], [rank, out]; [rows, out].
+
+    It is a factor that is scaled, never activations or their gradients, and both directions are
+    fused multiply-adds.
+    """
+    plain = x @ weight.T
+    if factors is None:
+        return plain
+    down, up = factors
+    up = up if scale == 1.0 else scale * up
+    return mx.addmm(plain, x @ down.astype(x.dtype), up.astype(x.dtype))
+
+
 def exp(x: mx.array) -> mx.array:
     """e**x for x in [-87, 87] to a relative 3e-7 near 0 and 4e-6 at the ends."""
     power = x * 1.4426950408889634

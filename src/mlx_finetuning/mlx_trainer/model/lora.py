@@ -17,6 +17,8 @@ import mlx.nn as nn
 from mlx.utils import tree_flatten
 from mlx_lm.tuner.lora import LoRALinear, LoRASwitchLinear
 
+from mlx_finetuning.mlx_trainer.kernels import backend
+
 
 class CheapLoRALinear(LoRALinear):  # type: ignore[misc]
     """A linear layer with factors, as mlx-lm's `LoRALinear`."""
@@ -25,10 +27,20 @@ class CheapLoRALinear(LoRALinear):  # type: ignore[misc]
         # One shape of two dimensions throughout: products of three are flattened one by one, and
         # so are their gradients.
         rows = x.reshape(-1, x.shape[-1])
+        if self._is_one_kernel():
+            factors = self.lora_a, self.lora_b
+            whole = backend.chosen().linear(rows, self.linear.weight, factors, self.scale)
+            return whole.reshape(*x.shape[:-1], -1)
         low = self.dropout(rows) @ self.lora_a.astype(x.dtype)
         factor = self.lora_b if self.scale == 1.0 else self.scale * self.lora_b
         added: mx.array = mx.addmm(self.linear(rows), low, factor.astype(x.dtype))
         return added.reshape(*x.shape[:-1], -1)
+
+    def _is_one_kernel(self) -> bool:
+        """Whether nothing but the weight and the factors comes into it, on the CPU."""
+        drops = self.training and self.dropout._p_1 < 1
+        is_plain = type(self.linear) is nn.Linear and "bias" not in self.linear
+        return is_plain and not drops and mx.default_device() == mx.cpu
 
 
 class CheapLoRASwitchLinear(LoRASwitchLinear):  # type: ignore[misc]

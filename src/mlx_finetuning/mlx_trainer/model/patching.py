@@ -23,6 +23,8 @@ SWIGLU = "swiglu"
 ROPE = "rope"
 RMS_NORM = "rms_norm"
 GELU = "gelu_approx"
+CALL = "__call__"
+AS_LINEAR = "as_linear"
 
 FUNCTIONS = {
     MASK: "mlx_lm.models.*: masks of rows that several examples share",
@@ -32,6 +34,8 @@ FUNCTIONS = {
     ROPE: "mlx.core.fast: its derivative takes several passes on the CPU",
     RMS_NORM: "mlx.core.fast: likewise",
     GELU: "mlx.nn: MLX's hyperbolic tangent takes 15 ns a value on the CPU",
+    CALL: "mlx.nn.Linear: products with frozen weights by our own kernel on the CPU",
+    AS_LINEAR: "mlx.nn.Embedding: likewise, where it is the head",
 }
 """Every function of mlx or mlx-lm that is replaced for the whole process, and why.
 

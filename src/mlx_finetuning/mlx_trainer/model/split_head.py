@@ -13,6 +13,7 @@ import mlx.core as mx
 import mlx.nn as nn
 
 from mlx_finetuning.mlx_trainer.kernels import gather
+from mlx_finetuning.mlx_trainer.model import frozen_linear
 from mlx_finetuning.mlx_trainer.model.patching import Proxy, replaced
 
 
@@ -78,7 +79,7 @@ def head(model: nn.Module, hidden: mx.array) -> mx.array:
     """[positions, vocabulary] logits of the last block's outputs [positions, d_model]."""
     whole, inner = text(model), body(model)
     output = norm(model)(hidden[None])  # [1, positions, d_model]
-    with replaced(whole, "model", Proxy(inner, lambda *_, **__: output)):
+    with replaced(whole, "model", Proxy(inner, lambda *_, **__: output)), frozen_linear.on_cpu():
         # The tokens are not looked at: the body that would embed them is replaced.
         logits: mx.array = whole(mx.zeros((1, hidden.shape[0]), mx.int32))
     # Not an index, whose derivative is a scatter.

@@ -1,17 +1,17 @@
-// Forward and backward passes on float32 arrays whose rows lie one behind the other, in one thread:
-// a process per core computes gradients. They know nothing of MLX.
+// Forward and backward passes on float32 arrays whose rows lie one behind the other. They know nothing
+// of MLX, and each runs in the thread that calls it.
 
 #pragma once
 
 #include <cstdint>
-#include <vector>
 
 namespace kernels {
 
 // Of a row of examples, none of which sees another: queries [tokens, heads, size], keys and values
 // [tokens, groups, size], heads a multiple of groups.
 struct AttentionShape {
-  std::vector<int> lengths;  // of the examples; their sum is `tokens`
+  const int* lengths;  // of the examples; their sum is `tokens`
+  int examples;
   int heads;
   int groups;
   int size;
@@ -19,88 +19,135 @@ struct AttentionShape {
   int window;  // positions that a query sees, its own included; 0 is all before it
 };
 
-// o like q; log_sums [tokens, heads] of each query's exponentials.
-void attention(
-    const AttentionShape& shape,
-    const float* q,
-    const float* k,
-    const float* v,
-    float* o,
-    float* log_sums);
+// y [tokens, out] of x [tokens, in], by weights [out, in] and factors a [in, rank], b [rank, out], whose
+// product is multiplied by `scale`; rank 0 for a layer without factors.
+struct LinearShape {
+  int tokens;
+  int in;
+  int out;
+  int rank;
+  float scale;
+};
 
-void attention_gradient(
-    const AttentionShape& shape,
-    const float* q,
-    const float* k,
-    const float* v,
-    const float* o,
-    const float* log_sums,
-    const float* d_o,
-    float* d_q,
-    float* d_k,
-    float* d_v);
+// All of them, as they are best computed by one kind of processor.
+struct Kernels {
+  // Also low [tokens, rank], what the factor b is multiplied with.
+  void (*linear)(
+      const LinearShape& shape,
+      const float* x,
+      const float* w,
+      const float* a,
+      const float* b,
+      float* y,
+      float* low);
 
-// silu(gate) * up.
-void swiglu(const float* gate, const float* up, float* out, std::int64_t count);
+  // d_x may be null, where nobody asks for it.
+  void (*linear_gradient)(
+      const LinearShape& shape,
+      const float* w,
+      const float* a,
+      const float* b,
+      const float* d_y,
+      float* d_low,
+      float* d_x);
 
-void swiglu_gradient(
-    const float* gate,
-    const float* up,
-    const float* upstream,
-    float* d_gate,
-    float* d_up,
-    std::int64_t count);
+  void (*factor_gradients)(
+      const LinearShape& shape,
+      const float* x,
+      const float* low,
+      const float* d_y,
+      const float* d_low,
+      float* d_a,
+      float* d_b);
 
-// x * Phi(x), by the approximation with a tanh that Gemma was trained with.
-void gelu(const float* x, float* out, std::int64_t count);
+  // o like q; log_sums [tokens, heads] of each query's exponentials.
+  void (*attention)(
+      const AttentionShape& shape,
+      const float* q,
+      const float* k,
+      const float* v,
+      float* o,
+      float* log_sums);
 
-void gelu_gradient(const float* x, const float* upstream, float* d_x, std::int64_t count);
+  void (*attention_gradient)(
+      const AttentionShape& shape,
+      const float* q,
+      const float* k,
+      const float* v,
+      const float* o,
+      const float* log_sums,
+      const float* d_o,
+      float* d_q,
+      float* d_k,
+      float* d_v);
 
-// x [rows, width] divided by the root of its rows' mean square, times weight [width].
-void rms_norm(
-    const float* x, const float* weight, float* out, std::int64_t rows, std::int64_t width, float eps);
+  // silu(gate) * up.
+  void (*swiglu)(const float* gate, const float* up, float* out, std::int64_t count);
 
-// d_weight may be null, where the weight is not trained.
-void rms_norm_gradient(
-    const float* x,
-    const float* weight,
-    const float* upstream,
-    float* d_x,
-    float* d_weight,
-    std::int64_t rows,
-    std::int64_t width,
-    float eps);
+  void (*swiglu_gradient)(
+      const float* gate,
+      const float* up,
+      const float* upstream,
+      float* d_gate,
+      float* d_up,
+      std::int64_t count);
 
-// The first 2 * half numbers of each head of x [tokens, heads, size] turned by a position's angles,
-// cosines and sines [tokens, half]; direction -1 turns back.
-void rotary(
-    const float* x,
-    const float* cosines,
-    const float* sines,
-    float* out,
-    std::int64_t tokens,
-    std::int64_t heads,
-    std::int64_t size,
-    std::int64_t half,
-    float direction);
+  // x * Phi(x), by the approximation with a tanh that Gemma was trained with.
+  void (*gelu)(const float* x, float* out, std::int64_t count);
 
-// Nats of targets [rows] under logits [rows, width], and the logarithm of each row's exponentials.
-void cross_entropy(
-    const float* logits,
-    const std::int32_t* targets,
-    float* losses,
-    float* log_sums,
-    std::int64_t rows,
-    std::int64_t width);
+  void (*gelu_gradient)(const float* x, const float* upstream, float* d_x, std::int64_t count);
 
-// d_logits may be logits.
-void cross_entropy_gradient(
-    const float* logits,
-    const std::int32_t* targets,
-    const float* log_sums,
-    const float* upstream,
-    float* d_logits,
-    std::int64_t rows,
-    std::int64_t width);
+  // x [rows, width] divided by the root of its rows' mean square, times weight [width].
+  void (*rms_norm)(
+      const float* x, const float* weight, float* out, std::int64_t rows, std::int64_t width, float eps);
+
+  // d_weight may be null, where the weight is not trained.
+  void (*rms_norm_gradient)(
+      const float* x,
+      const float* weight,
+      const float* upstream,
+      float* d_x,
+      float* d_weight,
+      std::int64_t rows,
+      std::int64_t width,
+      float eps);
+
+  // The first 2 * half numbers of each head of x [tokens, heads, size] turned by a position's angles,
+  // cosines and sines [tokens, half]; direction -1 turns back.
+  void (*rotary)(
+      const float* x,
+      const float* cosines,
+      const float* sines,
+      float* out,
+      std::int64_t tokens,
+      std::int64_t heads,
+      std::int64_t size,
+      std::int64_t half,
+      float direction);
+
+  // Nats of targets [rows] under logits [rows, width], and the logarithm of each row's exponentials.
+  void (*cross_entropy)(
+      const float* logits,
+      const std::int32_t* targets,
+      float* losses,
+      float* log_sums,
+      std::int64_t rows,
+      std::int64_t width);
+
+  // d_logits may be logits.
+  void (*cross_entropy_gradient)(
+      const float* logits,
+      const std::int32_t* targets,
+      const float* log_sums,
+      const float* upstream,
+      float* d_logits,
+      std::int64_t rows,
+      std::int64_t width);
+};
+
+// Those for the processor at hand, or for a lesser one: avx512, avx2, any, or the best of them. False for one
+// that this machine is not.
+const Kernels& chosen();
+bool choose(const char* processor);
 
 }  // namespace kernels

@@ -1,9 +1,11 @@
 #include "primitives.h"
 
+#include <algorithm>
 #include <functional>
 #include <memory>
 #include <stdexcept>
 #include <string>
+#include <thread>
 #include <utility>
 
 #include "kernels.h"
@@ -73,7 +75,7 @@ mx::array of(const mx::array& like, std::shared_ptr<mx::Primitive> primitive, Ar
 }
 
 // Of all inputs' gradients those that are asked for.
-Arrays chosen(const Arrays& gradients, const std::vector<int>& argnums) {
+Arrays asked_for(const Arrays& gradients, const std::vector<int>& argnums) {
   Arrays asked;
   for (int number : argnums) {
     asked.push_back(gradients.at(number));
@@ -81,27 +83,177 @@ Arrays chosen(const Arrays& gradients, const std::vector<int>& argnums) {
   return asked;
 }
 
+// As many threads as MLX's own products have: OpenBLAS's, if that is what MLX computes with.
+extern "C" __attribute__((weak)) int openblas_get_num_threads();
+
+constexpr int least_rows = 64;  // of a thread that is worth its start
+
+// Calls compute(first, count) on parts of `rows` rows, each in a thread of its own.
+template <typename Compute>
+void in_threads(int rows, Compute compute) {
+  const int wanted = openblas_get_num_threads ? openblas_get_num_threads() : 1;
+  const int count = std::max(1, std::min(wanted, rows / least_rows));
+  const auto first = [=](int number) { return static_cast<int>(std::int64_t{rows} * number / count); };
+  std::vector<std::thread> threads;
+  for (int number = 1; number < count; ++number) {
+    threads.emplace_back([=] { compute(first(number), first(number + 1) - first(number)); });
+  }
+  compute(0, first(1));
+  for (auto& thread : threads) {
+    thread.join();
+  }
+}
+
+// Of x [tokens, in], w [out, in] and perhaps a [in, rank], b [rank, out].
+LinearShape linear_shape(const Arrays& inputs, float scale) {
+  const auto &x = inputs[0], &w = inputs[1];
+  const int rank = inputs.size() > 2 ? inputs[2].shape(1) : 0;
+  return {x.shape(0), x.shape(1), w.shape(0), rank, scale};
+}
+
+// Inputs x, w, a, b, low, dY; outputs dA, dB and, where it is asked for, dX.
+class LinearGradient : public CpuPrimitive {
+ public:
+  explicit LinearGradient(float scale) : scale_(scale) {}
+  DEFINE_NAME(LinearGradient)
+
+ protected:
+  std::function<void()> compute(
+      const Arrays& inputs, std::vector<const float*> from, std::vector<float*> to) override {
+    return [whole = linear_shape(inputs, scale_), in = std::move(from), out = std::move(to)] {
+      const float *x = in[0], *w = in[1], *a = in[2], *b = in[3], *low = in[4], *d_y = in[5];
+      std::vector<float> d_low(static_cast<std::size_t>(whole.tokens) * whole.rank);
+      in_threads(whole.tokens, [&](int first, int count) {
+        auto some = whole;
+        some.tokens = count;
+        const std::int64_t row = first;
+        float* d_x = out.size() > 2 ? out[2] + row * some.in : nullptr;
+        chosen().linear_gradient(
+            some, w, a, b, d_y + row * some.out, d_low.data() + row * some.rank, d_x);
+      });
+      chosen().factor_gradients(whole, x, low, d_y, d_low.data(), out[0], out[1]);
+    };
+  }
+
+ private:
+  float scale_;
+};
+
+// Of a layer without factors: inputs w, dY; output dX.
+class PlainLinearGradient : public CpuPrimitive {
+ public:
+  DEFINE_NAME(PlainLinearGradient)
+
+ protected:
+  std::function<void()> compute(
+      const Arrays& inputs, std::vector<const float*> from, std::vector<float*> to) override {
+    const auto &w = inputs[0], &d_y = inputs[1];
+    const LinearShape whole{d_y.shape(0), w.shape(1), w.shape(0), 0, 1.0f};
+    return [=, in = std::move(from), out = std::move(to)] {
+      in_threads(whole.tokens, [&](int first, int count) {
+        auto some = whole;
+        some.tokens = count;
+        const std::int64_t row = first;
+        chosen().linear_gradient(
+            some, in[0], nullptr, nullptr, in[1] + row * some.out, nullptr, out[0] + row * some.in);
+      });
+    };
+  }
+};
+
+// Inputs x, w and, of a layer with factors, a, b; outputs y and, with factors, low.
+class Linear : public CpuPrimitive {
+ public:
+  explicit Linear(float scale) : scale_(scale) {}
+  DEFINE_NAME(Linear)
+
+  Arrays vjp(
+      const Arrays& primals,
+      const Arrays& cotangents,
+      const std::vector<int>& argnums,
+      const Arrays& outputs) override {
+    if (std::find(argnums.begin(), argnums.end(), 1) != argnums.end()) {
+      throw std::invalid_argument("The weights of a linear layer here are frozen.");
+    }
+    const auto &x = primals[0], &w = primals[1];
+    const auto d_y = rows(cotangents[0]);
+    if (primals.size() == 2) {
+      return {of(x, std::make_shared<PlainLinearGradient>(), {w, d_y})};
+    }
+    std::vector<mx::Shape> shapes{primals[2].shape(), primals[3].shape()};
+    if (std::find(argnums.begin(), argnums.end(), 0) != argnums.end()) {
+      shapes.push_back(x.shape());
+    }
+    const auto gradients = mx::array::make_arrays(
+        shapes,
+        std::vector<mx::Dtype>(shapes.size(), mx::float32),
+        std::make_shared<LinearGradient>(scale_),
+        {x, w, primals[2], primals[3], outputs[1], d_y});
+    Arrays asked;
+    for (int number : argnums) {
+      asked.push_back(gradients[number == 0 ? 2 : number - 2]);
+    }
+    return asked;
+  }
+
+ protected:
+  std::function<void()> compute(
+      const Arrays& inputs, std::vector<const float*> from, std::vector<float*> to) override {
+    return [whole = linear_shape(inputs, scale_), in = std::move(from), out = std::move(to)] {
+      in_threads(whole.tokens, [&](int first, int count) {
+        auto some = whole;
+        some.tokens = count;
+        const std::int64_t row = first;
+        const bool has_factors = some.rank > 0;
+        chosen().linear(
+            some,
+            in[0] + row * some.in,
+            in[1],
+            has_factors ? in[2] : nullptr,
+            has_factors ? in[3] : nullptr,
+            out[0] + row * some.out,
+            has_factors ? out[1] + row * some.rank : nullptr);
+      });
+    };
+  }
+
+ private:
+  float scale_;
+};
+
+// The shape of an attention, with the lengths that it points to.
+struct Heads {
+  std::vector<int> lengths;
+  int heads, groups, size;
+  float scale;
+  int window;
+
+  AttentionShape shape() const {
+    return {lengths.data(), static_cast<int>(lengths.size()), heads, groups, size, scale, window};
+  }
+};
+
 class AttentionGradient : public CpuPrimitive {
  public:
-  explicit AttentionGradient(AttentionShape shape) : shape_(std::move(shape)) {}
+  explicit AttentionGradient(Heads heads) : heads_(std::move(heads)) {}
   DEFINE_NAME(AttentionGradient)
 
  protected:
   std::function<void()> compute(
       const Arrays&, std::vector<const float*> from, std::vector<float*> to) override {
-    return [shape = shape_, in = std::move(from), out = std::move(to)] {
-      attention_gradient(shape, in[0], in[1], in[2], in[3], in[4], in[5], out[0], out[1], out[2]);
+    return [heads = heads_, in = std::move(from), out = std::move(to)] {
+      chosen().attention_gradient(heads.shape(), in[0], in[1], in[2], in[3], in[4], in[5], out[0], out[1], out[2]);
     };
   }
 
  private:
-  AttentionShape shape_;
+  Heads heads_;
 };
 
 // On [tokens, heads, size], where a head's rows are what its linear layer wrote.
 class Attention : public CpuPrimitive {
  public:
-  explicit Attention(AttentionShape shape) : shape_(std::move(shape)) {}
+  explicit Attention(Heads heads) : heads_(std::move(heads)) {}
   DEFINE_NAME(Attention)
 
   Arrays vjp(
@@ -113,21 +265,21 @@ class Attention : public CpuPrimitive {
     const auto gradients = mx::array::make_arrays(
         {q.shape(), k.shape(), v.shape()},
         {mx::float32, mx::float32, mx::float32},
-        std::make_shared<AttentionGradient>(shape_),
+        std::make_shared<AttentionGradient>(heads_),
         {q, k, v, outputs[0], outputs[1], rows(cotangents[0])});
-    return chosen(gradients, argnums);
+    return asked_for(gradients, argnums);
   }
 
  protected:
   std::function<void()> compute(
       const Arrays&, std::vector<const float*> from, std::vector<float*> to) override {
-    return [shape = shape_, in = std::move(from), out = std::move(to)] {
-      attention(shape, in[0], in[1], in[2], out[0], out[1]);
+    return [heads = heads_, in = std::move(from), out = std::move(to)] {
+      chosen().attention(heads.shape(), in[0], in[1], in[2], out[0], out[1]);
     };
   }
 
  private:
-  AttentionShape shape_;
+  Heads heads_;
 };
 
 class SwigluGradient : public CpuPrimitive {
@@ -138,7 +290,7 @@ class SwigluGradient : public CpuPrimitive {
   std::function<void()> compute(
       const Arrays& inputs, std::vector<const float*> from, std::vector<float*> to) override {
     return [count = inputs[0].size(), in = std::move(from), out = std::move(to)] {
-      swiglu_gradient(in[0], in[1], in[2], out[0], out[1], count);
+      chosen().swiglu_gradient(in[0], in[1], in[2], out[0], out[1], count);
     };
   }
 };
@@ -158,14 +310,14 @@ class Swiglu : public CpuPrimitive {
         {mx::float32, mx::float32},
         std::make_shared<SwigluGradient>(),
         {primals[0], primals[1], rows(cotangents[0])});
-    return chosen(gradients, argnums);
+    return asked_for(gradients, argnums);
   }
 
  protected:
   std::function<void()> compute(
       const Arrays& inputs, std::vector<const float*> from, std::vector<float*> to) override {
     return [count = inputs[0].size(), in = std::move(from), out = std::move(to)] {
-      swiglu(in[0], in[1], out[0], count);
+      chosen().swiglu(in[0], in[1], out[0], count);
     };
   }
 };
@@ -179,7 +331,7 @@ class GeluGradient : public CpuPrimitive {
   std::function<void()> compute(
       const Arrays& inputs, std::vector<const float*> from, std::vector<float*> to) override {
     return [count = inputs[0].size(), in = std::move(from), out = std::move(to)] {
-      gelu_gradient(in[0], in[1], out[0], count);
+      chosen().gelu_gradient(in[0], in[1], out[0], count);
     };
   }
 };
@@ -201,7 +353,7 @@ class Gelu : public CpuPrimitive {
   std::function<void()> compute(
       const Arrays& inputs, std::vector<const float*> from, std::vector<float*> to) override {
     return [count = inputs[0].size(), in = std::move(from), out = std::move(to)] {
-      gelu(in[0], out[0], count);
+      chosen().gelu(in[0], out[0], count);
     };
   }
 };
@@ -217,7 +369,7 @@ class RmsNormGradient : public CpuPrimitive {
     const std::int64_t width = inputs[1].size(), count = inputs[0].size() / width;
     return [=, eps = eps_, in = std::move(from), out = std::move(to)] {
       float* d_weight = out.size() > 1 ? out[1] : nullptr;
-      rms_norm_gradient(in[0], in[1], in[2], out[0], d_weight, count, width, eps);
+      chosen().rms_norm_gradient(in[0], in[1], in[2], out[0], d_weight, count, width, eps);
     };
   }
 
@@ -244,7 +396,7 @@ class RmsNorm : public CpuPrimitive {
     }
     const auto gradients = mx::array::make_arrays(
         {x.shape(), weight.shape()}, {mx::float32, mx::float32}, gradient, std::move(inputs));
-    return chosen(gradients, argnums);
+    return asked_for(gradients, argnums);
   }
 
  protected:
@@ -252,7 +404,7 @@ class RmsNorm : public CpuPrimitive {
       const Arrays& inputs, std::vector<const float*> from, std::vector<float*> to) override {
     const std::int64_t width = inputs[1].size(), count = inputs[0].size() / width;
     return [=, eps = eps_, in = std::move(from), out = std::move(to)] {
-      rms_norm(in[0], in[1], out[0], count, width, eps);
+      chosen().rms_norm(in[0], in[1], out[0], count, width, eps);
     };
   }
 
@@ -285,7 +437,7 @@ class Rotary : public CpuPrimitive {
     const std::int64_t tokens = inputs[0].shape(0), heads = inputs[0].shape(1);
     const std::int64_t size = inputs[0].shape(2), half = inputs[1].shape(1);
     return [=, direction = direction_, in = std::move(from), out = std::move(to)] {
-      rotary(in[0], in[1], in[2], out[0], tokens, heads, size, half, direction);
+      chosen().rotary(in[0], in[1], in[2], out[0], tokens, heads, size, half, direction);
     };
   }
 
@@ -303,7 +455,7 @@ class CrossEntropyGradient : public CpuPrimitive {
     const std::int64_t count = inputs[0].shape(0), width = inputs[0].shape(1);
     const auto targets = inputs[1].data<std::int32_t>();
     return [=, in = std::move(from), out = std::move(to)] {
-      cross_entropy_gradient(in[0], targets, in[2], in[3], out[0], count, width);
+      chosen().cross_entropy_gradient(in[0], targets, in[2], in[3], out[0], count, width);
     };
   }
 
@@ -322,7 +474,7 @@ class CrossEntropy : public CpuPrimitive {
     const auto gradient = std::make_shared<CrossEntropyGradient>();
     const auto d_logits =
         of(primals[0], gradient, {primals[0], primals[1], outputs[1], rows(cotangents[0])});
-    return chosen({d_logits, mx::zeros_like(primals[1])}, argnums);
+    return asked_for({d_logits, mx::zeros_like(primals[1])}, argnums);
   }
 
  protected:
@@ -331,7 +483,7 @@ class CrossEntropy : public CpuPrimitive {
     const std::int64_t count = inputs[0].shape(0), width = inputs[0].shape(1);
     const auto targets = inputs[1].data<std::int32_t>();
     return [=, in = std::move(from), out = std::move(to)] {
-      cross_entropy(in[0], targets, out[0], out[1], count, width);
+      chosen().cross_entropy(in[0], targets, out[0], out[1], count, width);
     };
   }
 };
@@ -347,6 +499,23 @@ mx::array by_head(const mx::array& x) {
 
 }  // namespace
 
+mx::array linear(const mx::array& x, const mx::array& w) {
+  const mx::Shape shape{x.shape(0), w.shape(0)};
+  return mx::array(
+      shape, mx::float32, std::make_shared<Linear>(1.0f), Arrays{rows(x), rows(w)});
+}
+
+mx::array linear_with_factors(
+    const mx::array& x, const mx::array& w, const mx::array& a, const mx::array& b, float scale) {
+  const int tokens = x.shape(0);
+  const auto outputs = mx::array::make_arrays(
+      {{tokens, w.shape(0)}, {tokens, a.shape(1)}},
+      {mx::float32, mx::float32},
+      std::make_shared<Linear>(scale),
+      {rows(x), rows(w), rows(a), rows(b)});
+  return outputs[0];
+}
+
 mx::array attention(
     const mx::array& q,
     const mx::array& k,
@@ -354,12 +523,12 @@ mx::array attention(
     const std::vector<int>& lengths,
     float scale,
     int window) {
-  AttentionShape shape{lengths, q.shape(1), k.shape(1), q.shape(3), scale, window};
+  Heads heads{lengths, q.shape(1), k.shape(1), q.shape(3), scale, window};
   const auto q_rows = by_token(q);
   const auto outputs = mx::array::make_arrays(
       {q_rows.shape(), {q.shape(2), q.shape(1)}},
       {mx::float32, mx::float32},
-      std::make_shared<Attention>(std::move(shape)),
+      std::make_shared<Attention>(std::move(heads)),
       {q_rows, by_token(k), by_token(v)});
   return by_head(outputs[0]);
 }

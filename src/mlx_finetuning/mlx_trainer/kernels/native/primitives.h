@@ -10,6 +10,13 @@ namespace kernels {
 
 namespace mx = mlx::core;
 
+// x [tokens, in] w' [out, in]; w is frozen.
+mx::array linear(const mx::array& x, const mx::array& w);
+
+// The same, and behind it scale (x a) b with factors a [in, rank], b [rank, out].
+mx::array linear_with_factors(
+    const mx::array& x, const mx::array& w, const mx::array& a, const mx::array& b, float scale);
+
 // q [1, heads, tokens, size], k and v [1, groups, tokens, size] of examples that do not see each
 // other; like q. window: positions that a query sees, its own included; 0 is all before it.
 mx::array attention(

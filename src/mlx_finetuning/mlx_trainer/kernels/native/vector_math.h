@@ -1,23 +1,13 @@
-// What all kernels share: one version of a function per kind of processor, and an exponential that
-// the compiler can vectorise.
+// An exponential that the compiler can vectorise.
 
 #pragma once
 
 #include <cstdint>
 #include <cstring>
 
-// The loader takes the best version that the processor can run, so that the library may travel.
-// Compilers before GCC 12 know instruction sets only, not levels of them.
-#if defined(__x86_64__) && __GNUC__ >= 12
-#define PER_PROCESSOR \
-  __attribute__((target_clones("arch=x86-64-v4", "arch=x86-64-v3", "default")))
-#elif defined(__x86_64__)
-#define PER_PROCESSOR __attribute__((target_clones("avx512f", "avx2", "default")))
-#else
-#define PER_PROCESSOR
-#endif
+namespace kernels::PROCESSOR {
 
-namespace kernels {
+namespace {
 
 // e**x to a relative 2e-7 for x in [-60, 87]; exactly nothing below, because products with denormal
 // numbers take a hundred times as long.
@@ -43,4 +33,6 @@ inline float exponential(float x) {
 
 inline float sigmoid(float x) { return 1.0f / (1.0f + exponential(-x)); }
 
-}  // namespace kernels
+}  // namespace
+
+}  // namespace kernels::PROCESSOR

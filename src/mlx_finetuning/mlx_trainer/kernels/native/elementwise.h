@@ -1,13 +1,16 @@
 // Activation, norm, rotary positions and cross-entropy: one pass over memory where MLX takes several.
 
+#pragma once
+
 #include <cmath>
 
 #include "kernels.h"
 #include "vector_math.h"
 
-namespace kernels {
+namespace kernels::PROCESSOR {
 
-PER_PROCESSOR
+namespace {
+
 void swiglu(const float* gate, const float* up, float* out, std::int64_t count) {
 #pragma omp simd
   for (std::int64_t i = 0; i < count; ++i) {
@@ -15,7 +18,6 @@ void swiglu(const float* gate, const float* up, float* out, std::int64_t count) 
   }
 }
 
-PER_PROCESSOR
 void swiglu_gradient(
     const float* gate,
     const float* up,
@@ -36,7 +38,6 @@ void swiglu_gradient(
 // 0.5 * (1 + tanh(z)) = sigmoid(2 z) with z = sqrt(2 / pi) * (x + 0.044715 x**3).
 constexpr float gelu_slope = 1.59576912f, gelu_cubic = 0.044715f;
 
-PER_PROCESSOR
 void gelu(const float* x, float* out, std::int64_t count) {
 #pragma omp simd
   for (std::int64_t i = 0; i < count; ++i) {
@@ -44,7 +45,6 @@ void gelu(const float* x, float* out, std::int64_t count) {
   }
 }
 
-PER_PROCESSOR
 void gelu_gradient(const float* x, const float* upstream, float* d_x, std::int64_t count) {
 #pragma omp simd
   for (std::int64_t i = 0; i < count; ++i) {
@@ -55,7 +55,7 @@ void gelu_gradient(const float* x, const float* upstream, float* d_x, std::int64
   }
 }
 
-static inline float inverse_root_mean_square(const float* x, std::int64_t width, float eps) {
+inline float inverse_root_mean_square(const float* x, std::int64_t width, float eps) {
   float squares = 0.0f;
 #pragma omp simd reduction(+ : squares)
   for (std::int64_t i = 0; i < width; ++i) {
@@ -64,7 +64,6 @@ static inline float inverse_root_mean_square(const float* x, std::int64_t width,
   return 1.0f / std::sqrt(squares / static_cast<float>(width) + eps);
 }
 
-PER_PROCESSOR
 void rms_norm(
     const float* x, const float* weight, float* out, std::int64_t rows, std::int64_t width, float eps) {
   for (std::int64_t row = 0; row < rows; ++row, x += width, out += width) {
@@ -76,7 +75,6 @@ void rms_norm(
   }
 }
 
-PER_PROCESSOR
 void rms_norm_gradient(
     const float* x,
     const float* weight,
@@ -110,7 +108,6 @@ void rms_norm_gradient(
   }
 }
 
-PER_PROCESSOR
 void rotary(
     const float* x,
     const float* cosines,
@@ -137,7 +134,6 @@ void rotary(
   }
 }
 
-PER_PROCESSOR
 void cross_entropy(
     const float* logits,
     const std::int32_t* targets,
@@ -161,7 +157,6 @@ void cross_entropy(
   }
 }
 
-PER_PROCESSOR
 void cross_entropy_gradient(
     const float* logits,
     const std::int32_t* targets,
@@ -180,4 +175,6 @@ void cross_entropy_gradient(
   }
 }
 
-}  // namespace kernels
+}  // namespace
+
+}  // namespace kernels::PROCESSOR

@@ -2,49 +2,19 @@
 // As FlashAttention (Dao et al. 2022, algorithms 2 and 4): backward computes the probabilities again
 // from the scores' log-sums. S scores, P probabilities, O outputs, D the row sums of dO * O.
 
-#include <algorithm>
+#pragma once
+
 #include <cmath>
-#include <memory>
 
 #include "kernels.h"
+#include "product.h"
 #include "vector_math.h"
 
-// Of the BLAS that MLX uses.
-extern "C" void cblas_sgemm(
-    int order, int transpose_a, int transpose_b, int m, int n, int k, float alpha, const float* a,
-    int lda, const float* b, int ldb, float beta, float* c, int ldc);
-
-namespace kernels {
+namespace kernels::PROCESSOR {
 
 namespace {
 
 constexpr int queries_at_once = 64;
-
-// A matrix whose rows are `stride` numbers apart.
-struct Rows {
-  const float* data;
-  int stride;
-};
-
-constexpr int row_major = 101, plain = 111, transposed = 112;
-
-// c [m, n] = alpha * a [m, k] b' [n, k], or added to it.
-void a_times_b_transposed(Rows a, Rows b, float* c, int stride, int m, int n, int k) {
-  cblas_sgemm(
-      row_major, plain, transposed, m, n, k, 1.0f, a.data, a.stride, b.data, b.stride, 0.0f, c, stride);
-}
-
-// c [m, n] = a [m, k] b [k, n].
-void a_times_b(Rows a, Rows b, float* c, int stride, int m, int n, int k) {
-  cblas_sgemm(
-      row_major, plain, plain, m, n, k, 1.0f, a.data, a.stride, b.data, b.stride, 0.0f, c, stride);
-}
-
-// c [m, n] += a' [k, m] b [k, n].
-void add_a_transposed_times_b(Rows a, Rows b, float* c, int stride, int m, int n, int k) {
-  cblas_sgemm(
-      row_major, transposed, plain, m, n, k, 1.0f, a.data, a.stride, b.data, b.stride, 1.0f, c, stride);
-}
 
 // A block of queries of one example, and the keys that any of them sees.
 struct Block {
@@ -56,20 +26,21 @@ struct Block {
 
   Block(int first, int length, int window)
       : query(first),
-        queries(std::min(queries_at_once, length - first)),
-        key(window ? std::max(0, first + 1 - window) : 0),
+        queries(smaller(queries_at_once, length - first)),
+        key(window ? larger(0, first + 1 - window) : 0),
         keys(first + queries - key),
         window(window) {}
 
   // Of the block's keys, those that a query sees: from `begin` to `end`.
   int end(int row) const { return query + row + 1 - key; }
-  int begin(int row) const { return window ? std::max(0, end(row) - window) : 0; }
+  int begin(int row) const { return window ? larger(0, end(row) - window) : 0; }
 };
 
-}  // namespace
+inline void clear(float* values, std::int64_t count) {
+  std::memset(values, 0, sizeof(float) * count);
+}
 
 // s [queries, keys] scores to the numerators of P, zero where a query sees nothing.
-PER_PROCESSOR
 void softmax_numerators(const Block& block, float scale, float* s, float* sums, float* log_sums, int heads) {
   for (int row = 0; row < block.queries; ++row, s += block.keys) {
     const int begin = block.begin(row), end = block.end(row);
@@ -84,15 +55,14 @@ void softmax_numerators(const Block& block, float scale, float* s, float* sums, 
       s[i] = exponential((s[i] - highest) * scale);
       sum += s[i];
     }
-    std::fill(s, s + begin, 0.0f);
-    std::fill(s + end, s + block.keys, 0.0f);
+    clear(s, begin);
+    clear(s + end, block.keys - end);
     sums[row] = sum;
     log_sums[row * heads] = highest * scale + std::log(sum);
   }
 }
 
 // s scores to P, d_p dP to dS; d [queries] is D.
-PER_PROCESSOR
 void score_gradients(
     const Block& block, float scale, const float* log_sums, int heads, const float* d, float* s, float* d_p) {
   for (int row = 0; row < block.queries; ++row, s += block.keys, d_p += block.keys) {
@@ -103,14 +73,13 @@ void score_gradients(
       s[i] = exponential(s[i] * scale - log_sum);
       d_p[i] = s[i] * (d_p[i] - d_row) * scale;
     }
-    std::fill(s, s + begin, 0.0f);
-    std::fill(d_p, d_p + begin, 0.0f);
-    std::fill(s + end, s + block.keys, 0.0f);
-    std::fill(d_p + end, d_p + block.keys, 0.0f);
+    clear(s, begin);
+    clear(d_p, begin);
+    clear(s + end, block.keys - end);
+    clear(d_p + end, block.keys - end);
   }
 }
 
-PER_PROCESSOR
 void divide_rows(float* o, const float* sums, int rows, int size, int stride) {
   for (int row = 0; row < rows; ++row, o += stride) {
     const float inverse = 1.0f / sums[row];
@@ -121,7 +90,6 @@ void divide_rows(float* o, const float* sums, int rows, int size, int stride) {
   }
 }
 
-PER_PROCESSOR
 void row_products(const float* a, const float* b, float* d, int rows, int size, int stride) {
   for (int row = 0; row < rows; ++row, a += stride, b += stride) {
     float sum = 0.0f;
@@ -133,13 +101,12 @@ void row_products(const float* a, const float* b, float* d, int rows, int size, 
   }
 }
 
-namespace {
-
 // Calls visit(start, length, head) for every head of every example.
 template <typename Visit>
 void for_each_head(const AttentionShape& shape, Visit visit) {
   std::int64_t start = 0;
-  for (int length : shape.lengths) {
+  for (int example = 0; example < shape.examples; ++example) {
+    const int length = shape.lengths[example];
     for (int head = 0; head < shape.heads; ++head) {
       visit(start, length, head);
     }
@@ -147,12 +114,19 @@ void for_each_head(const AttentionShape& shape, Visit visit) {
   }
 }
 
-std::unique_ptr<float[]> room_for_scores(const AttentionShape& shape) {
-  const int longest = *std::max_element(shape.lengths.begin(), shape.lengths.end());
-  return std::unique_ptr<float[]>(new float[static_cast<std::size_t>(queries_at_once) * longest]);
+int longest(const AttentionShape& shape) {
+  int found = 0;
+  for (int example = 0; example < shape.examples; ++example) {
+    found = larger(found, shape.lengths[example]);
+  }
+  return found;
 }
 
-}  // namespace
+// Scores of a block of queries, twice.
+float* room_for_scores(const AttentionShape& shape) {
+  static thread_local Room room;
+  return room.of(2 * static_cast<std::size_t>(queries_at_once) * longest(shape));
+}
 
 void attention(
     const AttentionShape& shape,
@@ -162,7 +136,7 @@ void attention(
     float* o,
     float* log_sums) {
   const int size = shape.size, row = shape.heads * size, key_row = shape.groups * size;
-  const auto s = room_for_scores(shape);
+  float* const s = room_for_scores(shape);
   float sums[queries_at_once];
   for_each_head(shape, [&](std::int64_t start, int length, int head) {
     const int group = head / (shape.heads / shape.groups);
@@ -172,12 +146,14 @@ void attention(
       const Block block(first, length, shape.window);
       const std::int64_t at = (start + first) * row + head * size;
       const std::int64_t key_at = static_cast<std::int64_t>(block.key) * key_row;
-      a_times_b_transposed(
-          {q + at, row}, {keys + key_at, key_row}, s.get(), block.keys, block.queries, block.keys, size);
+      multiply(
+          {rows_of(q + at, row), transposed(keys + key_at, key_row), size},
+          block.queries, block.keys, s, block.keys);
       softmax_numerators(
-          block, shape.scale, s.get(), sums, log_sums + (start + first) * shape.heads + head, shape.heads);
-      a_times_b(
-          {s.get(), block.keys}, {values + key_at, key_row}, o + at, row, block.queries, size, block.keys);
+          block, shape.scale, s, sums, log_sums + (start + first) * shape.heads + head, shape.heads);
+      multiply(
+          {rows_of(s, block.keys), rows_of(values + key_at, key_row), block.keys},
+          block.queries, size, o + at, row);
       divide_rows(o + at, sums, block.queries, size, row);
     }
   });
@@ -195,33 +171,41 @@ void attention_gradient(
     float* d_k,
     float* d_v) {
   const int size = shape.size, row = shape.heads * size, key_row = shape.groups * size;
-  const auto s = room_for_scores(shape), d_p = room_for_scores(shape);
+  float* const s = room_for_scores(shape);
+  float* const d_p = s + static_cast<std::size_t>(queries_at_once) * longest(shape);
   float d[queries_at_once];
   std::int64_t tokens = 0;
-  for (int length : shape.lengths) {
-    tokens += length;
+  for (int example = 0; example < shape.examples; ++example) {
+    tokens += shape.lengths[example];
   }
-  std::fill(d_k, d_k + tokens * key_row, 0.0f);
-  std::fill(d_v, d_v + tokens * key_row, 0.0f);
+  clear(d_k, tokens * key_row);
+  clear(d_v, tokens * key_row);
   for_each_head(shape, [&](std::int64_t start, int length, int head) {
     const int group = head / (shape.heads / shape.groups);
     for (int first = 0; first < length; first += queries_at_once) {
       const Block block(first, length, shape.window);
       const std::int64_t at = (start + first) * row + head * size;
       const std::int64_t key_at = (start + block.key) * key_row + group * size;
-      const Rows keys{k + key_at, key_row}, values{v + key_at, key_row};
-      const Rows queries{q + at, row}, d_outputs{d_o + at, row};
-      const Rows probabilities{s.get(), block.keys}, d_scores{d_p.get(), block.keys};
-      a_times_b_transposed(queries, keys, s.get(), block.keys, block.queries, block.keys, size);
-      a_times_b_transposed(d_outputs, values, d_p.get(), block.keys, block.queries, block.keys, size);
-      row_products(d_o + at, o + at, d, block.queries, size, row);
+      const float *queries = q + at, *keys = k + key_at, *values = v + key_at, *d_outputs = d_o + at;
+      multiply(
+          {rows_of(queries, row), transposed(keys, key_row), size}, block.queries, block.keys, s, block.keys);
+      multiply(
+          {rows_of(d_outputs, row), transposed(values, key_row), size}, block.queries, block.keys, d_p, block.keys);
+      row_products(d_outputs, o + at, d, block.queries, size, row);
       score_gradients(
-          block, shape.scale, log_sums + (start + first) * shape.heads + head, shape.heads, d, s.get(), d_p.get());
-      a_times_b(d_scores, keys, d_q + at, row, block.queries, size, block.keys);
-      add_a_transposed_times_b(d_scores, queries, d_k + key_at, key_row, block.keys, size, block.queries);
-      add_a_transposed_times_b(probabilities, d_outputs, d_v + key_at, key_row, block.keys, size, block.queries);
+          block, shape.scale, log_sums + (start + first) * shape.heads + head, shape.heads, d, s, d_p);
+      multiply(
+          {rows_of(d_p, block.keys), rows_of(keys, key_row), block.keys}, block.queries, size, d_q + at, row);
+      multiply(
+          {transposed(d_p, block.keys), rows_of(queries, row), block.queries},
+          block.keys, size, d_k + key_at, key_row, true);
+      multiply(
+          {transposed(s, block.keys), rows_of(d_outputs, row), block.queries},
+          block.keys, size, d_v + key_at, key_row, true);
     }
   });
 }
 
-}  // namespace kernels
+}  // namespace
+
+}  // namespace kernels::PROCESSOR
