@@ -33,6 +33,8 @@ from mlx_finetuning.mlx_trainer.model import split_head
 LOGITS_AT_ONCE = 1 << 20
 """Logits computed at once. On the CPU they then stay in the cache."""
 LOGITS_AT_ONCE_GPU = 1 << 26
+FEWEST_AT_ONCE = 56
+"""Positions computed at once, however large the vocabulary is: its weights are read for each lot."""
 
 
 @dataclass(frozen=True)
@@ -87,7 +89,7 @@ def each(model: nn.Module, batch: Batch, options: LossOptions = PLAIN) -> mx.arr
     limit = LOGITS_AT_ONCE if mx.default_device() == mx.cpu else LOGITS_AT_ONCE_GPU
     embedding = split_head.body(model).embed_tokens
     vocabulary = int(getattr(embedding, "embedding", embedding).weight.shape[0])
-    size = max(8, limit // vocabulary)
+    size = max(FEWEST_AT_ONCE, limit // vocabulary)
     chunks = [slice(start, start + size) for start in range(0, states.shape[0], size)]
     learned = batch.targets if batch.reference is None else batch.reference
     plain = _head_losses(model) if batch.reference is None else _divergences(model)
