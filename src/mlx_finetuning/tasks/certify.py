@@ -14,7 +14,7 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 
 from mlx_finetuning import bases, config, files, ollama_integration
-from mlx_finetuning.config import CertifyConfig, GenerateConfig
+from mlx_finetuning.config import CertifyConfig, EvaluateConfig, GenerateConfig
 from mlx_finetuning.errors import OllamaError
 from mlx_finetuning.experiment_tracker.evaluation import report
 from mlx_finetuning.jobs import runs
@@ -23,7 +23,8 @@ from mlx_finetuning.jobs.results import Certificate, EngineRow
 from mlx_finetuning.messages import describe
 from mlx_finetuning.mlx_trainer.batches import examples
 from mlx_finetuning.mlx_trainer.batches.examples import Messages
-from mlx_finetuning.mlx_trainer.inference import generate
+from mlx_finetuning.mlx_trainer.inference import batch_generate, generate
+from mlx_finetuning.mlx_trainer.kernels import cpu
 from mlx_finetuning.mlx_trainer.model import adapter_layers
 from mlx_finetuning.mlx_trainer.model.load import LoadedModel, free_memory, load
 from mlx_finetuning.progress import Step
@@ -130,9 +131,10 @@ def _ask_mlx(
 ) -> tuple[TrainedAnswers, EngineRow]:
     """What the trained model answers, and the row of the merged one."""
     context.progress(Step("モデルの読み込み", 0, 0))
+    cpu.keep_freed_memory()
     adapter = context.workspace.adapter(context.run_id).folder
     model = load(folder, adapter)
-    expected = _ask(context, "学習したモデルの答え", conversations, _mlx_engine(model, max_tokens))
+    expected = _mlx_answers(context, "学習したモデルの答え", model, conversations, max_tokens)
     references = _references(model, expected)
     exported = next(context.workspace.gguf_folder(context.run_id).glob("[!.]*-mlx/"), None)
     if exported is None:
@@ -149,7 +151,7 @@ def _ask_mlx(
         "mlx-fused",
         MERGED_LABEL,
         "" if exported is None else str(exported),
-        _ask(context, MERGED_LABEL, conversations, _mlx_engine(model, max_tokens)),
+        _mlx_answers(context, MERGED_LABEL, model, conversations, max_tokens),
         expected,
         parity=logit_parity,
         is_exact=exported is None,  # an exported one is rounded to the base's type
@@ -175,14 +177,30 @@ def _references(loaded: LoadedModel, answers: Sequence[EngineAnswer]) -> list[Re
     return references
 
 
-def _mlx_engine(loaded: LoadedModel, max_tokens: int) -> Ask:
-    def ask(messages: Messages) -> EngineAnswer:
-        answer = generate.answer(loaded, messages, GenerateConfig(max_tokens=max_tokens))
-        prompt_ids = tuple(loaded.render(messages, ask=True))
-        question = messages[-1]["content"]
-        return EngineAnswer(question, prompt_ids, answer.text, answer.ended, answer.reasoning)
-
-    return ask
+def _mlx_answers(
+    context: TaskContext,
+    stage: str,
+    loaded: LoadedModel,
+    conversations: Sequence[Messages],
+    max_tokens: int,
+) -> tuple[EngineAnswer, ...]:
+    """All at once, which takes a fraction of the time. Raises PromptTooLong."""
+    prompts = [loaded.render(messages, ask=True) for messages in conversations]
+    for prompt in prompts:
+        generate.answer_room(loaded, prompt, GenerateConfig(max_tokens=max_tokens))
+    answers = batch_generate.answers(
+        loaded,
+        prompts,
+        max_tokens,
+        EvaluateConfig.batch_size,
+        lambda done: context.progress(Step(stage, done, len(prompts))),
+    )
+    return tuple(
+        EngineAnswer(
+            messages[-1]["content"], tuple(prompt), answer.text, answer.ended, answer.reasoning
+        )
+        for messages, prompt, answer in zip(conversations, prompts, answers, strict=True)
+    )
 
 
 # --- GGUF in the embedded llama.cpp ------------------------------------------------------
