@@ -11,7 +11,7 @@ from mlx_finetuning.utils import mac
 
 LARGE_PAGES = {"GLIBC_TUNABLES": "glibc.malloc.hugetlb=1"}
 """glibc reads it at a process's start only: memory in pages of 2 MB, where the system has them. It saves
-a twelfth of an update, and a fifth of loading a GGUF base."""
+a twelfth of an update."""
 
 
 def computing(environment: Mapping[str, str]) -> dict[str, str]:
