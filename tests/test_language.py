@@ -34,9 +34,7 @@ from support import helpers
 
 CONVERTED = (
     # ui
-    *("ui/components/errors.py", "ui/components/empty.py", "ui/downloads.py", "ui/language.py"),
-    *("ui/navigation.py", "ui/pages/experiments.py", "ui/pages/settings.py", "ui/server.py"),
-    *("ui/sitemap.py", "ui/unfound.py"),
+    "ui/",
     # cli
     *("cli/", "config.py", "presets.py", "utils/settings_ja.py", "utils/goals.py"),
     *("utils/glossary.py", "jobs/", "tuning.py", "selftest.py", "doctor.py", "diagnostics.py"),
@@ -92,6 +90,8 @@ DATA: dict[str, set[str]] = {
         ),
     },
     "utils/validators.py": {"【", "】"},
+    "ui/components/form.py": {"0なら自動"},
+    "ui/dataset/reading.py": {"，", "、"},
 }
 """The same in modules that have both, by the literal."""
 OF_STRINGS = {

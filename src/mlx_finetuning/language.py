@@ -11,6 +11,7 @@ from __future__ import annotations
 import functools
 import gettext
 import os
+from collections.abc import Callable, Mapping
 from pathlib import Path
 
 JAPANESE, ENGLISH = "ja", "en"
@@ -60,6 +61,11 @@ def n_(text: str, number: int) -> str:
 def N_(text: str, context: str = "") -> str:  # noqa: N802 - gettext's own name for it
     """`text` itself: marks what is translated where it is shown."""
     return text
+
+
+def name_in(table: Mapping[str, str]) -> Callable[[str], str]:
+    """Of a table of `N_` texts: what an entry is called, for the `format_func` of a choice."""
+    return lambda key: _(table[key])
 
 
 @functools.cache

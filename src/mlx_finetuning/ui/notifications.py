@@ -16,6 +16,7 @@ import streamlit as st
 from mlx_finetuning.errors import StudioError
 from mlx_finetuning.jobs import kinds
 from mlx_finetuning.jobs.queue import LivingJob
+from mlx_finetuning.language import _
 from mlx_finetuning.ui.components.jobs import share_done
 from mlx_finetuning.ui.components.text import plain
 from mlx_finetuning.ui.frame import errors_shown, studio
@@ -59,7 +60,11 @@ def watch(page: str) -> None:
             title = text if told_on == page else page
             if living:
                 job = next(iter(living.values()))
-                title = f"{share_done(job.status)} {kinds.of(job.kind).name_ja}中".strip()
+                title = (
+                    _("{share_done} {name}中")
+                    .format(share_done=share_done(job.status), name=_(kinds.of(job.kind).name_ja))
+                    .strip()
+                )
             st.set_page_config(page_title=f"{title} | {PRODUCT}")
 
     # No fragment where nothing lives: `components.jobs.follow` says what a former timer would do.

@@ -5,6 +5,7 @@ from __future__ import annotations
 import streamlit as st
 
 from mlx_finetuning.errors import OllamaHostInvalid
+from mlx_finetuning.language import _
 from mlx_finetuning.ui.chat import models, registering
 from mlx_finetuning.ui.components.empty import empty_state
 from mlx_finetuning.ui.components.errors import described, show_error
@@ -17,16 +18,16 @@ def draw_ollama(run_id: str) -> None:
     can_connect = draw_connection()
     if not can_connect:
         st.caption(
-            "Ollamaにつながると、ここで学習したモデルを登録し、Ollamaにあるモデルを見られます。"
+            _("Ollamaにつながると、ここで学習したモデルを登録し、Ollamaにあるモデルを見られます。")
         )
         return
-    st.subheader("登録")
+    st.subheader(_("登録"))
     if run_id:
         with errors_shown():
             registering.draw_registration(run_id)
     else:
-        empty_state("登録できるモデルがまだありません。先に学習してください。", "training")
-    st.subheader("Ollamaにあるモデル")
+        empty_state(_("登録できるモデルがまだありません。先に学習してください。"), "training")
+    st.subheader(_("Ollamaにあるモデル"))
     models.draw_models()
 
 
@@ -38,15 +39,21 @@ def draw_connection() -> bool:
         show_error(error)
         return False
     if status.problem is None:
-        version = plain(f"Ollama {status.version}（{status.place}）につながっています。")
+        version = plain(
+            _("Ollama {version}（{place}）につながっています。").format(
+                version=status.version, place=status.place
+            )
+        )
         st.success(version, icon=":material/link:")
     else:
         message = described(status.problem)
         st.info(
-            f"**{plain(message.what)}**　なくても、「話す」で、内蔵のランタイムと対話できます。",
+            _("**{what}**　なくても、「話す」で、内蔵のランタイムと対話できます。").format(
+                what=plain(message.what)
+            ),
             icon=":material/link_off:",
         )
-        with st.expander("Ollamaを使うには", icon=":material/help:"):
+        with st.expander(_("Ollamaを使うには"), icon=":material/help:"):
             st.markdown(plain(f"{message.why}\n{message.next_step}".strip()))
     for warning in status.warnings:
         st.warning(plain(warning), icon=":material/warning:")

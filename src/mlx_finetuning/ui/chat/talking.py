@@ -14,6 +14,7 @@ import streamlit as st
 from streamlit.delta_generator import DeltaGenerator
 
 from mlx_finetuning.config import GenerateConfig, as_dict
+from mlx_finetuning.language import N_, _, name_in
 from mlx_finetuning.progress import Step
 from mlx_finetuning.runtime.chats import Conversation
 from mlx_finetuning.ui.chat import marking
@@ -25,16 +26,16 @@ from mlx_finetuning.utils.units import local_time
 PARAMETER = "chat"
 ENGINES_JA = {
     "ollama": "Ollama",
-    "gguf": "内蔵ランタイム（作ったファイル）",
-    "mlx": "MLX（学習したまま）",
+    "gguf": N_("内蔵ランタイム（作ったファイル）"),
+    "mlx": N_("MLX（学習したまま）"),
 }
 """The nearest to what is handed on first."""
 EXAMPLES = 3
 """Questions that a new conversation may begin with."""
-SIDES_JA = {"tuned": "学習後", "base": "元のモデル"}
+SIDES_JA = {"tuned": N_("学習後"), "base": N_("元のモデル")}
 NEW = ""
-THINKING = "考えた過程"
-UNFINISHED = (
+THINKING = N_("考えた過程")
+UNFINISHED = N_(
     "（考えている途中で終わりました。「答え方の設定」の最大トークン数を増やしてください。）"
 )
 
@@ -54,7 +55,7 @@ def draw_talk(run_id: str) -> None:
     manner = _choose_manner(run_id, chat)
     marks = marking.marks_of(run_id)
     if manner.engine != "ollama" and studio().jobs.is_device_busy():
-        st.caption("学習などの作業が動いています。待たずに答えますが、いつもより遅くなります。")
+        st.caption(_("学習などの作業が動いています。待たずに答えますが、いつもより遅くなります。"))
     talks = {side: chat.talks.get(side, []) if chat else [] for side in manner.sides}
     for start in range(0, max(map(len, talks.values())), 2):
         turns = {side: talk[start : start + 2] for side, talk in talks.items()}
@@ -69,7 +70,7 @@ def draw_talk(run_id: str) -> None:
         marking.draw_next(run_id, marks)
     chosen = "" if chat else _choose_example(run_id)
     new_turn = st.container()
-    typed = st.chat_input("質問を書いて、送信してください", submit_mode="stop", key="question")
+    typed = st.chat_input(_("質問を書いて、送信してください"), submit_mode="stop", key="question")
     question = typed or chosen
     if question and question.strip():
         with new_turn:
@@ -84,19 +85,19 @@ def _choose_chat(run_id: str) -> Conversation | None:
         chat_id: f"{local_time(chat.created_at)}　{chat.title[:30]}"
         for chat_id, chat in by_id.items()
     }
-    titles = {NEW: "新しい会話", **titles}
+    titles = {NEW: _("新しい会話"), **titles}
     asked = st.query_params.get(PARAMETER, NEW)
     names, shown = list(titles), asked if asked in by_id else NEW
     with st.container(horizontal=True, vertical_alignment="bottom"):
         chosen = st.selectbox(
-            "会話",
+            _("会話"),
             names,
             index=names.index(shown),
             format_func=titles.__getitem__,
             key=f"choose-chat-{shown}",
-            placeholder="選択",
+            placeholder=_("選択"),
         )
-        if shown and st.button("この会話を消す", icon=":material/delete:"):
+        if shown and st.button(_("この会話を消す"), icon=":material/delete:"):
             studio().chat.delete(run_id, shown)
             chosen = NEW
     if chosen != shown:
@@ -108,10 +109,10 @@ def _choose_chat(run_id: str) -> Conversation | None:
 def _choose_example(run_id: str) -> str:
     """How a new conversation may begin: questions of the data; the one that was chosen, if any."""
     asked = dict.fromkeys(sample.question for sample in studio().runs.samples(run_id))
-    st.markdown("**何を聞いてみますか？**　下の欄に質問を書いてください。")
+    st.markdown(_("**何を聞いてみますか？**　下の欄に質問を書いてください。"))
     if not asked:
         return ""
-    st.caption("データにある質問から選んでも、始められます。")
+    st.caption(_("データにある質問から選んでも、始められます。"))
     with st.container(horizontal=True):
         chosen = [
             question
@@ -131,19 +132,19 @@ def _choose_manner(run_id: str, chat: Conversation | None) -> Manner:
     }
     engines = [engine for engine in ENGINES_JA if can_answer[engine]]
     side_by_side = st.toggle(
-        "元のモデルと並べる",
+        _("元のモデルと並べる"),
         value=chat is not None and "base" in chat.talks,
         # Who takes part in a conversation stays; both must have heard the same.
         disabled=chat is not None,
-        help="同じ質問に、学習の前のモデルにも答えさせて、並べて見ます。",
+        help=_("同じ質問に、学習の前のモデルにも答えさせて、並べて見ます。"),
         key=f"side-by-side-{chat.chat_id if chat else NEW}",
     )
-    with st.expander("答え方の設定", icon=":material/tune:"):
+    with st.expander(_("答え方の設定"), icon=":material/tune:"):
         engine = st.segmented_control(
-            "答えるもの",
+            _("答えるもの"),
             engines,
             default=engines[0],
-            format_func=ENGINES_JA.__getitem__,
+            format_func=name_in(ENGINES_JA),
             required=True,
             key=f"engine-{run_id}-{len(engines)}",
         )
@@ -166,7 +167,7 @@ def _answer_areas(sides: Sequence[str]) -> list[tuple[str, DeltaGenerator]]:
     for side, column in zip(sides, st.columns(len(sides)), strict=True):
         with column, st.chat_message("assistant", avatar=":material/smart_toy:"):
             if len(sides) > 1:
-                st.caption(SIDES_JA[side])
+                st.caption(_(SIDES_JA[side]))
             areas.append((side, st.empty()))
     return areas
 
@@ -179,9 +180,9 @@ def _draw_answer(
         area.markdown(plain(answer))
         return
     with area.container():
-        with st.expander(THINKING, icon=":material/psychology:", expanded=is_open):
+        with st.expander(_(THINKING), icon=":material/psychology:", expanded=is_open):
             st.markdown(plain(reasoning))
-        st.markdown(plain(answer) if answer or is_open else UNFINISHED)
+        st.markdown(plain(answer) if answer or is_open else _(UNFINISHED))
 
 
 def _answer(run_id: str, chat: Conversation, manner: Manner, question: str) -> None:
@@ -194,7 +195,7 @@ def _answer(run_id: str, chat: Conversation, manner: Manner, question: str) -> N
         for side, area in _answer_areas(manner.sides):
 
             def loading(step: Step, area: DeltaGenerator = area) -> None:
-                area.caption(plain(f"準備しています… {step.stage}"))
+                area.caption(plain(_("準備しています… {stage}").format(stage=step.stage)))
 
             is_base = side == "base"
             stream = studio().chat.stream(

@@ -5,6 +5,7 @@ from __future__ import annotations
 import streamlit as st
 
 from mlx_finetuning.jobs.results import Certificate
+from mlx_finetuning.language import _
 from mlx_finetuning.ui.components.tables import show_table
 from mlx_finetuning.ui.components.text import plain
 from mlx_finetuning.utils.units import percent
@@ -20,15 +21,15 @@ def draw_certificate(certificate: Certificate) -> None:
     table = []
     for row in certificate.rows:
         cells = {
-            "動かし方": row.label,
-            "質問": f"{row.prompts:,}",
-            "質問のトークンの一致": percent(row.prompt_ids_equal),
-            "次の語の一致": "—" if row.top1 is None else percent(row.top1),
-            "答えの一致": percent(row.answers_equal),
-            "自分で終えた答え": percent(row.ended),
+            _("動かし方"): row.label,
+            _("質問"): f"{row.prompts:,}",
+            _("質問のトークンの一致"): percent(row.prompt_ids_equal),
+            _("次の語の一致"): "—" if row.top1 is None else percent(row.top1),
+            _("答えの一致"): percent(row.answers_equal),
+            _("自分で終えた答え"): percent(row.ended),
         }
         if row.reasoning_equal is not None:
-            cells["考えた過程の一致"] = percent(row.reasoning_equal)
+            cells[_("考えた過程の一致")] = percent(row.reasoning_equal)
         table.append(cells)
     show_table(table)
     for problem in certificate.problems:

@@ -8,6 +8,8 @@ from collections.abc import Mapping, Sequence
 
 import streamlit as st
 
+from mlx_finetuning.language import _
+
 Curve = tuple[Sequence[float], Sequence[float]]
 """Updates and values, of equal length."""
 POINTS = 1000
@@ -35,11 +37,11 @@ def line_chart(curves: Mapping[str, Curve], y: str, faint: Sequence[str] = ()) -
         )
         layers.append(
             line.encode(
-                x=alt.X("x:Q", title="更新", axis=alt.Axis(format=",d", tickMinStep=1)),
+                x=alt.X("x:Q", title=_("更新", "count"), axis=alt.Axis(format=",d", tickMinStep=1)),
                 y=alt.Y("y:Q", title=y, scale=alt.Scale(zero=False)),
                 color=alt.ColorDatum(name),
                 tooltip=[
-                    alt.Tooltip("x:Q", title="更新", format=","),
+                    alt.Tooltip("x:Q", title=_("更新", "count"), format=","),
                     alt.Tooltip("y:Q", title=name, format=".4g"),
                 ],
             )
@@ -50,17 +52,19 @@ def line_chart(curves: Mapping[str, Curve], y: str, faint: Sequence[str] = ()) -
         .configure_legend(title=None, orient="top", symbolOpacity=1.0)
         .interactive(bind_y=False)
     )
-    st.altair_chart(chart, width="stretch", alt=f"{'、'.join(curves)}の折れ線グラフ")
+    st.altair_chart(
+        chart, width="stretch", alt=_("{curves}の折れ線グラフ").format(curves=_("、").join(curves))
+    )
 
 
 def loss_chart(train: Curve, valid: Curve, smoothing: float) -> None:
     """Training loss, smoothed before it is thinned, the raw one pale, and validation loss."""
     updates, losses = train
-    name, raw = "学習（平滑化）" if smoothing else "学習", "学習（そのまま）"
-    curves: dict[str, Curve] = {name: (updates, smoothed(losses, smoothing)), "検証": valid}
+    name, raw = _("学習（平滑化）") if smoothing else _("学習"), _("学習（そのまま）")
+    curves: dict[str, Curve] = {name: (updates, smoothed(losses, smoothing)), _("検証"): valid}
     if smoothing:
         curves[raw] = train
-    line_chart({name: curve for name, curve in curves.items() if curve[0]}, "損失", [raw])
+    line_chart({name: curve for name, curve in curves.items() if curve[0]}, _("損失"), [raw])
 
 
 def smoothed(values: Sequence[float], weight: float) -> list[float]:

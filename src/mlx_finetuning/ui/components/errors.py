@@ -52,7 +52,7 @@ def described(error: StudioError) -> ErrorText:
         what=in_words(message.what),
         # What nobody foresaw has its reason in English, among the technical details.
         why="" if error.code == "UNEXPECTED" else in_words(message.why),
-        next_step=in_words(NEXT_STEPS_JA.get(error.code, message.next_step)),
+        next_step=in_words(_(NEXT_STEPS_JA.get(error.code, message.next_step))),
     )
 
 

@@ -13,6 +13,7 @@ import streamlit as st
 
 from mlx_finetuning import config
 from mlx_finetuning.config import HIGHEST_STRENGTH
+from mlx_finetuning.language import _
 from mlx_finetuning.utils.glossary import terms_in
 from mlx_finetuning.utils.settings_ja import CHOICES_JA, EXPLANATIONS_JA, label_of
 
@@ -47,8 +48,8 @@ def setting_input(kind: type, name: str, value: Any, key: str) -> Any:
             label,
             choices,
             default=list(value),
-            format_func=lambda choice: CHOICES_JA.get(name, {}).get(choice, choice),
-            placeholder="なし",
+            format_func=lambda choice: _(CHOICES_JA.get(name, {}).get(choice) or choice),
+            placeholder=_("なし"),
             **shared,
         )
         return tuple(several)
@@ -57,8 +58,8 @@ def setting_input(kind: type, name: str, value: Any, key: str) -> Any:
             label,
             choices,
             index=choices.index(value),
-            format_func=lambda choice: CHOICES_JA.get(name, {}).get(choice, choice),
-            placeholder="選択",
+            format_func=lambda choice: _(CHOICES_JA.get(name, {}).get(choice) or choice),
+            placeholder=_("選択"),
             **shared,
         )
     if hint is bool:
@@ -72,16 +73,20 @@ def setting_input(kind: type, name: str, value: Any, key: str) -> Any:
     if fault := _fault(kind, name, typed):
         st.caption(f":red[:material/error: {fault}]")
     elif not typed and "0なら自動" in metadata["help"]:
-        st.caption("0なので、自動で決まります。")
+        st.caption(_("0なので、自動で決まります。"))
     return typed
 
 
 def are_in_bounds(kind: type, values: Mapping[str, object]) -> bool:
     """Whether one can go on with the chosen values; what is wrong with each is said otherwise."""
     found = ((label_of(kind, name), _fault(kind, name, value)) for name, value in values.items())
-    lines = [f"- 「{label}」 {fault}" for label, fault in found if fault]
+    lines = [
+        _("- 「{label}」 {fault}").format(label=label, fault=fault)
+        for label, fault in found
+        if fault
+    ]
     if lines:
-        text = "\n".join(["次の設定を直すと、先へ進めます。", "", *lines])
+        text = "\n".join([_("次の設定を直すと、先へ進めます。"), "", *lines])
         st.error(text, icon=":material/error:")
     return not lines
 
@@ -89,10 +94,10 @@ def are_in_bounds(kind: type, values: Mapping[str, object]) -> bool:
 def tooltip(kind: type, name: str) -> str:
     """What a setting does and when to change it, the words that its label uses, and its bounds."""
     metadata, label = _metadata(kind, name), label_of(kind, name)
-    parts = [EXPLANATIONS_JA[name]]
+    parts = [_(EXPLANATIONS_JA[name])]
     parts += [f"**{term}**: {meaning}" for term, meaning in terms_in(label).items()]
     if not metadata["choices"] and (bounds := config.bounds_ja(metadata)):
-        parts.append(f"使える数: {bounds}")
+        parts.append(_("使える数: {bounds}").format(bounds=bounds))
     return "\n\n".join(parts)
 
 

@@ -15,6 +15,7 @@ from mlx_finetuning.errors import StudioError
 from mlx_finetuning.jobs import kinds
 from mlx_finetuning.jobs.runs import LaterJob
 from mlx_finetuning.jobs.status import JobState, JobStatus
+from mlx_finetuning.language import _
 from mlx_finetuning.ui.components.errors import show_error
 from mlx_finetuning.ui.components.text import plain
 from mlx_finetuning.ui.frame import errors_shown, studio
@@ -42,9 +43,9 @@ def state_badge(state: str, simulated: bool = False) -> None:
     """The badge of a `JobStatus.state`, and another one on a run that was only simulated."""
     color, icon = LOOKS[state]
     with st.container(horizontal=True, gap="small", width="content"):
-        st.badge(JobState(state).label_ja, icon=f":material/{icon}:", color=color)
+        st.badge(_(JobState(state).label_ja), icon=f":material/{icon}:", color=color)
         if simulated:
-            st.badge("シミュレーション", icon=":material/theater_comedy:", color="violet")
+            st.badge(_("シミュレーション"), icon=":material/theater_comedy:", color="violet")
 
 
 def follow(
@@ -77,14 +78,14 @@ def follow(
 
 def progress_bar(status: JobStatus) -> None:
     """How far the job is, in its stage's units: `学習　120 / 300　損失 1.23　残り 約1分20秒`."""
-    parts = [status.stage or "準備"]
+    parts = [status.stage or _("準備")]
     if status.total:
         # Bytes and parameters come in millions; nobody reads those digits.
         exact = f"{status.done:,} / {status.total:,}"
         parts.append(f"{status.done / status.total:.0%}" if status.total >= 10**6 else exact)
     parts.append(status.detail)
     if status.remaining_s is not None:
-        parts.append(f"残り 約{duration(status.remaining_s)}")
+        parts.append(_("残り 約{remaining_s}").format(remaining_s=duration(status.remaining_s)))
     share = min(status.done / status.total, 1.0) if status.total else 0.0
     st.progress(share, text=plain("　".join(part for part in parts if part)))
 
@@ -100,8 +101,10 @@ def show_end(status: JobStatus, log_tail: str = "") -> None:
         show_error(StudioError.from_json(status.error), log_tail)
     elif status.state == "interrupted":
         st.warning(
-            "作業が途中で途切れました（強制終了、メモリー不足、再起動など）。"
-            "学習は「再開」で続きから始められます。ほかの作業は、もう一度実行してください。",
+            _(
+                "作業が途中で途切れました（強制終了、メモリー不足、再起動など）。"
+                "学習は「再開」で続きから始められます。ほかの作業は、もう一度実行してください。"
+            ),
             icon=":material/power_off:",
         )
 
@@ -126,11 +129,11 @@ def draw_job(run_id: str, job: LaterJob, subject: str = "") -> None:
 
     def draw(status: JobStatus) -> None:
         with st.container(horizontal=True, vertical_alignment="center"):
-            kind = kinds.of(job.kind).name_ja
+            kind = _(kinds.of(job.kind).name_ja)
             st.markdown(f"**{kind}**　{plain(subject)}".rstrip(), width="content")
             state_badge(status.state)
             can_stop = status.is_living and status.state != "stopping"
-            if can_stop and st.button("中止", icon=":material/stop:", key=f"stop-{job.name}"):
+            if can_stop and st.button(_("中止"), icon=":material/stop:", key=f"stop-{job.name}"):
                 studio().jobs.stop(run_id, job.name)
                 st.rerun()
         if status.is_living:

@@ -10,6 +10,7 @@ import streamlit as st
 from mlx_finetuning.errors import StudioError
 from mlx_finetuning.experiment_tracker.evaluation.results import Verdict
 from mlx_finetuning.jobs.runs import Run
+from mlx_finetuning.language import _
 from mlx_finetuning.ui.components.text import plain
 from mlx_finetuning.ui.frame import studio
 from mlx_finetuning.utils.units import local_time
@@ -27,13 +28,13 @@ def choose_run(runs: Sequence[Run]) -> Run:
         st.warning(_why_missing(asked), icon=":material/search_off:")
     index = names.index(asked) if asked in by_id else 0
     chosen = st.selectbox(
-        "実験",
+        _("実験"),
         names,
         # Another run in the place of the one that is asked for would be taken for it.
         index=None if is_unknown else index,
         format_func=lambda run_id: run_title(by_id[run_id]),
         key=f"choose-{PARAMETER}-{is_unknown}",
-        placeholder="選んでください",
+        placeholder=_("選んでください"),
     )
     if chosen is None and is_unknown:
         st.stop()
@@ -46,10 +47,14 @@ def _why_missing(run_id: str) -> str:
     """Of a run that the address names and the page cannot show."""
     with contextlib.suppress(StudioError):
         state = studio().runs.show(run_id).state_ja
-        return f"実験 {plain(run_id)} は「{state}」なので、ここではまだ使えません。"
+        return _("実験 {run_id} は「{state}」なので、ここではまだ使えません。").format(
+            run_id=plain(run_id), state=state
+        )
     if any(one.run_id == run_id for one in studio().runs.deleted()):
-        return f"実験 {plain(run_id)} は、ゴミ箱にあります。「実験」の「ゴミ箱」で元に戻せます。"
-    return f"実験 {plain(run_id)} は見つかりません。下から選んでください。"
+        return _("実験 {run_id} は、ゴミ箱にあります。「実験」の「ゴミ箱」で元に戻せます。").format(
+            run_id=plain(run_id)
+        )
+    return _("実験 {run_id} は見つかりません。下から選んでください。").format(run_id=plain(run_id))
 
 
 def resume_button(run: Run) -> None:
@@ -57,11 +62,11 @@ def resume_button(run: Run) -> None:
     was_cut_off = run.status.state == "interrupted" and run.can_go_on
     if not (run.resumable or was_cut_off):
         return
-    tip = "最後の途中保存から、止めなかったときと同じように続けます。"
+    tip = _("最後の途中保存から、止めなかったときと同じように続けます。")
     if not run.resumable:
-        tip = "途中保存がまだないので、はじめから学習します。"
+        tip = _("途中保存がまだないので、はじめから学習します。")
     if st.button(
-        "再開", icon=":material/play_arrow:", help=tip, type="primary", key=f"go-{run.run_id}"
+        _("再開"), icon=":material/play_arrow:", help=tip, type="primary", key=f"go-{run.run_id}"
     ):
         studio().training.resume(run.run_id)
         st.rerun()

@@ -13,6 +13,7 @@ import streamlit as st
 from mlx_finetuning.errors import StudioError
 from mlx_finetuning.jobs.runs import LaterJob, Run
 from mlx_finetuning.jobs.status import JobStatus
+from mlx_finetuning.language import _
 from mlx_finetuning.ui import sitemap
 from mlx_finetuning.ui.components.jobs import follow, progress_bar, show_end
 from mlx_finetuning.ui.components.runs import PARAMETER, first_line
@@ -67,7 +68,7 @@ def link_to_next(step: Step, run: Run | None) -> None:
     with st.container(key="next-step", width="content"):
         st.page_link(
             sitemap.page(step.page),
-            label=f"次へ: {step.title}",
+            label=_("次へ: {title}").format(title=step.title),
             icon=":material/arrow_forward:",
             query_params=_query(step, run),
         )
@@ -101,13 +102,17 @@ def _draw_journey(run: Run, journey: LaterJob) -> None:
 
     def draw(status: JobStatus) -> None:
         with st.container(horizontal=True, vertical_alignment="center"):
-            where = "" if status.is_living else f"は「{status.stage or '準備'}」で止まっています。"
-            st.markdown(f"**おまかせ**{plain(where)}", width="content")
+            where = (
+                ""
+                if status.is_living
+                else _("は「{stage}」で止まっています。").format(stage=status.stage or _("準備"))
+            )
+            st.markdown(_("**おまかせ**{where}").format(where=plain(where)), width="content")
             if status.is_living:
                 stop = st.button(
-                    "おまかせを止める",
+                    _("おまかせを止める"),
                     icon=":material/pause:",
-                    help="途中までを残して止めます。あとで、止めた段階から続けられます。",
+                    help=_("途中までを残して止めます。あとで、止めた段階から続けられます。"),
                     disabled=status.state == "stopping",
                     key=f"stop-{journey.name}",
                 )
@@ -115,9 +120,9 @@ def _draw_journey(run: Run, journey: LaterJob) -> None:
                     studio().jobs.stop(run.run_id, journey.name)
                     st.rerun()
             elif st.button(
-                "おまかせを続ける",
+                _("おまかせを続ける"),
                 icon=":material/play_arrow:",
-                help="止まった段階から続けます。",
+                help=_("止まった段階から続けます。"),
                 key=f"go-{journey.name}",
             ):
                 studio().auto.resume(run.run_id)
@@ -125,7 +130,7 @@ def _draw_journey(run: Run, journey: LaterJob) -> None:
         if status.is_living:
             progress_bar(status)
         elif status.state != "cancelled":
-            with st.expander("止まった理由", icon=":material/error:"):
+            with st.expander(_("止まった理由"), icon=":material/error:"):
                 show_end(status)
 
     with st.container(border=True):

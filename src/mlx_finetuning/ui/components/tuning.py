@@ -7,6 +7,7 @@ import streamlit as st
 from mlx_finetuning.jobs.results import Tuned
 from mlx_finetuning.jobs.runs import LaterJob
 from mlx_finetuning.jobs.status import JobState, JobStatus
+from mlx_finetuning.language import N_, _
 from mlx_finetuning.studio.tuning import MINUTES
 from mlx_finetuning.ui import sitemap
 from mlx_finetuning.ui.components.jobs import follow, progress_bar, show_end
@@ -14,7 +15,7 @@ from mlx_finetuning.ui.components.runs import PARAMETER
 from mlx_finetuning.ui.components.text import plain
 from mlx_finetuning.ui.frame import studio
 
-TIP = (
+TIP = N_(
     "短い学習をいくつか試して、教えていない質問によく答え、前からの知識を忘れにくい設定を選びます。"
     "そのあと、選んだ設定で最後まで学習します。"
 )
@@ -22,13 +23,13 @@ TIP = (
 
 def choose_minutes() -> float | None:
     """The switch, and how long the search may take; None while it is off."""
-    if not st.toggle("先に、よい設定を探す", help=TIP, key="tune"):
+    if not st.toggle(_("先に、よい設定を探す"), help=_(TIP), key="tune"):
         return None
     return st.segmented_control(
-        "使う時間（学習も含む）",
+        _("使う時間（学習も含む）"),
         MINUTES,
         default=MINUTES[1],
-        format_func=lambda minutes: f"{minutes}分",
+        format_func=lambda minutes: _("{minutes}分").format(minutes=minutes),
         key="tune-minutes",
     )
 
@@ -39,7 +40,7 @@ def draw_latest() -> None:
     if job is None:
         return
     with st.container(border=True):
-        st.markdown("**設定を探す**")
+        st.markdown(_("**設定を探す**"))
         follow(
             job.status,
             lambda: studio().jobs.status("", job.name),
@@ -51,9 +52,9 @@ def _draw(job: LaterJob, status: JobStatus) -> None:
     if status.is_living:
         progress_bar(status)
         stop = st.button(
-            "止める",
+            _("止める"),
             icon=":material/pause:",
-            help="終わった候補は残ります。あとで、止めたところから続けられます。",
+            help=_("終わった候補は残ります。あとで、止めたところから続けられます。"),
             disabled=status.state == JobState.STOPPING,
             key=f"stop-{job.name}",
         )
@@ -65,12 +66,12 @@ def _draw(job: LaterJob, status: JobStatus) -> None:
         st.success(plain(tuned.reason), icon=":material/tune:")
         st.page_link(
             sitemap.page("experiments"),
-            label="選んだ設定の実験を見る",
+            label=_("選んだ設定の実験を見る"),
             icon=":material/arrow_forward:",
             query_params={PARAMETER: tuned.run_id},
         )
     else:
         show_end(status)
-        if st.button("続ける", icon=":material/play_arrow:", key=f"go-{job.name}"):
+        if st.button(_("続ける"), icon=":material/play_arrow:", key=f"go-{job.name}"):
             studio().tuning.resume(job.name)
             st.rerun()

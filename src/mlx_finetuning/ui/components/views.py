@@ -6,6 +6,8 @@ from collections.abc import Mapping
 
 import streamlit as st
 
+from mlx_finetuning.language import _
+
 PARAMETER = "view"
 
 
@@ -14,7 +16,7 @@ def choose_view(views: Mapping[str, str], default: str) -> str:
     asked = st.query_params.get(PARAMETER, default)
     shown = asked if asked in views else default
     chosen = st.segmented_control(
-        "表示",
+        _("表示"),
         list(views),
         format_func=views.__getitem__,
         default=shown,

@@ -6,6 +6,7 @@ import streamlit as st
 
 from mlx_finetuning.data_processor import Inspection
 from mlx_finetuning.data_processor.clean import DEFAULT, STEPS
+from mlx_finetuning.language import _
 from mlx_finetuning.ui.components.tables import show_table
 from mlx_finetuning.ui.components.text import plain
 from mlx_finetuning.ui.dataset.choices import Choices
@@ -15,18 +16,24 @@ def draw_cleaning(choices: Choices, inspection: Inspection) -> None:
     """One switch per step, with samples of what it has changed; folded while nothing is changed."""
     applied = {step.name: step for step in inspection.cleaning}
     changes = any(step.rows for step in inspection.cleaning)
-    told = "変わる行があります" if changes else "今の選び方で変わる行はありません"
-    with st.expander(f"整え方を選ぶ（{told}）", icon=":material/cleaning:", expanded=changes):
+    told = _("変わる行があります") if changes else _("今の選び方で変わる行はありません")
+    with st.expander(
+        _("整え方を選ぶ（{told}）").format(told=told), icon=":material/cleaning:", expanded=changes
+    ):
         for name, step in STEPS.items():
             key = choices.key(f"clean-{name}")
             st.session_state.setdefault(key, name in DEFAULT)
             result = applied.get(name)
-            count = f"　:gray[{result.rows:,}行が変わります]" if result and result.rows else ""
+            count = (
+                _("　:gray[{rows:,}行が変わります]").format(rows=result.rows)
+                if result and result.rows
+                else ""
+            )
             st.checkbox(f"{plain(step.description)}{count}", key=key)
             if result and result.samples:
                 with st.container(border=True):
                     rows = [
-                        {"行": str(row), "前": visible(before), "後": visible(after)}
+                        {_("行"): str(row), _("前"): visible(before), _("後"): visible(after)}
                         for row, before, after in result.samples
                     ]
                     show_table(rows)

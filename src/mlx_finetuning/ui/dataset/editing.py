@@ -25,6 +25,7 @@ from mlx_finetuning.data_processor.edits import (
 )
 from mlx_finetuning.data_processor.readers.read import Reading
 from mlx_finetuning.errors import StudioError
+from mlx_finetuning.language import _
 from mlx_finetuning.ui.components.errors import show_error
 from mlx_finetuning.ui.components.text import plain
 from mlx_finetuning.ui.frame import studio
@@ -125,7 +126,7 @@ def begin(
     except StudioError:  # a damaged draft must not bar the file
         studio().data.discard_draft(of)
         st.session_state[editing.key("seen")] = None
-        st.warning("保存していない直しの記録が壊れていて読めないため、捨てました。")
+        st.warning(_("保存していない直しの記録が壊れていて読めないため、捨てました。"))
     return editing
 
 
@@ -139,10 +140,11 @@ def cached_reading(path: Path, settings: PrepareConfig) -> Reading:
         hidden=settings.hidden,
         assistant_speaker=settings.assistant_speaker,
     )
-    return _cached_reading(str(path), path.stat().st_mtime_ns, asked)
+    with st.spinner(_("ファイルを読んでいます…")):
+        return _cached_reading(str(path), path.stat().st_mtime_ns, asked)
 
 
-@st.cache_resource(max_entries=2, show_spinner="ファイルを読んでいます…")
+@st.cache_resource(max_entries=2, show_spinner=False)
 def _cached_reading(path: str, changed_ns: int, asked: PrepareConfig) -> Reading:
     """Shared by all tabs and never changed: edits make new rows."""
     return studio().data.open(Path(path), asked)
@@ -161,17 +163,20 @@ def inspected(editing: Editing, mapping: tuple[tuple[str, str], ...]) -> Inspect
         checked = st.session_state.setdefault(editing.key("checked"), edits)
         if checked != edits:
             st.info(
-                f"{MANY:,}行より多いため、直した内容の検査は、押したときに行います。",
+                _("{many:,}行より多いため、直した内容の検査は、押したときに行います。").format(
+                    many=MANY
+                ),
                 icon=":material/fact_check:",
             )
-            if not st.button("検査し直す", icon=":material/refresh:"):
+            if not st.button(_("検査し直す"), icon=":material/refresh:"):
                 edits = checked
             st.session_state[editing.key("checked")] = edits
     changed_ns = editing.path.stat().st_mtime_ns
-    return _cached_inspection(str(editing.path), changed_ns, editing.settings, mapping, edits)
+    with st.spinner(_("ファイルを調べています…")):
+        return _cached_inspection(str(editing.path), changed_ns, editing.settings, mapping, edits)
 
 
-@st.cache_data(max_entries=4, show_spinner="ファイルを調べています…")
+@st.cache_data(max_entries=4, show_spinner=False)
 def _cached_inspection(
     path: str,
     changed_ns: int,
@@ -191,8 +196,10 @@ def draw_undo(editing: Editing) -> None:
     if not edits:
         return
     with st.container(horizontal=True, vertical_alignment="center"):
-        st.markdown(f":material/edit: **直したところ {len(edits):,}か所**")
-        for label, count in (("1つ戻す", 1), ("全て元に戻す", len(edits))):
+        st.markdown(
+            _(":material/edit: **直したところ {edits_count:,}か所**").format(edits_count=len(edits))
+        )
+        for label, count in ((_("1つ戻す"), 1), (_("全て元に戻す"), len(edits))):
             st.button(
                 label,
                 key=editing.key(f"undo-{label}"),
@@ -200,9 +207,13 @@ def draw_undo(editing: Editing) -> None:
                 on_click=editing.undo,
                 args=(count,),
             )
-    with st.expander("直したところの一覧", icon=":material/history:"):
+    with st.expander(_("直したところの一覧"), icon=":material/history:"):
         lines = [f"- {plain(described(edit))}" for edit in edits[: -LISTED - 1 : -1]]
-        more = [f"- ほか{len(edits) - LISTED:,}か所"] if len(edits) > LISTED else []
+        more = (
+            [_("- ほか{edits_count:,}か所").format(edits_count=len(edits) - LISTED)]
+            if len(edits) > LISTED
+            else []
+        )
         st.markdown("\n".join([*lines, *more]))
 
 
@@ -210,13 +221,17 @@ def described(edit: Edit) -> str:
     """One step in a line."""
     match edit:
         case SetCell():
-            turn = f"の{edit.turn}番目の発言" if edit.turn else ""
-            return f"{edit.row}行目の「{edit.column}」{turn}を書き換え"
+            turn = _("の{turn}番目の発言").format(turn=edit.turn) if edit.turn else ""
+            return _("{row}行目の「{column}」{turn}を書き換え").format(
+                row=edit.row, column=edit.column, turn=turn
+            )
         case DeleteRow():
-            return f"{edit.row}行目を消去"
+            return _("{row}行目を消去").format(row=edit.row)
         case AddRow():
-            return f"{edit.row}行目を追加"
+            return _("{row}行目を追加").format(row=edit.row)
         case SplitRow():
-            return f"{edit.row}行目を2つに分割（後ろは{edit.new_row}行目）"
+            return _("{row}行目を2つに分割（後ろは{new_row}行目）").format(
+                row=edit.row, new_row=edit.new_row
+            )
         case MergeRows():
-            return f"{edit.row}行目に{edit.other}行目を結合"
+            return _("{row}行目に{other}行目を結合").format(row=edit.row, other=edit.other)

@@ -11,6 +11,7 @@ from mlx_finetuning.data_processor import Inspection
 from mlx_finetuning.data_processor.clean import STEPS
 from mlx_finetuning.data_processor.findings import KINDS, Finding
 from mlx_finetuning.data_processor.settings import DROPPABLE
+from mlx_finetuning.language import N_, _
 from mlx_finetuning.ui.components.text import plain
 from mlx_finetuning.ui.dataset.choices import Choices
 from mlx_finetuning.ui.dataset.editing import Editing, draw_undo
@@ -21,9 +22,9 @@ SHOWN_ROWS = 100
 ALL = "all"
 """Stands for all rows, where otherwise a finding says which are looked at."""
 LOOKS = {
-    "error": (":red[:material/block:]", "使えない"),
-    "warning": (":orange[:material/warning:]", "注意"),
-    "info": (":blue[:material/info:]", "参考"),
+    "error": (":red[:material/block:]", N_("使えない")),
+    "warning": (":orange[:material/warning:]", N_("注意")),
+    "info": (":blue[:material/info:]", N_("参考")),
 }
 REMEDIES = {
     "CONTROL_CHARACTER": "control",
@@ -42,18 +43,22 @@ def draw_findings(choices: Choices | None, editing: Editing, inspection: Inspect
     """How many rows are used, what was found in them, the worst first, with the rows to be edited,
     and what is left out. Without `choices` the settings stay as they are."""
     totals = {
-        "全体": inspection.source_rows,
-        "使う行": inspection.usable_rows,
-        "使わない行": inspection.source_rows - inspection.usable_rows,
+        _("全体"): inspection.source_rows,
+        _("使う行"): inspection.usable_rows,
+        _("使わない行"): inspection.source_rows - inspection.usable_rows,
     }
     for column, (label, rows) in zip(st.columns(3), totals.items(), strict=True):
-        column.metric(label, f"{rows:,} 行", border=True)
+        column.metric(label, _("{rows:,} 行").format(rows=rows), border=True)
     draw_undo(editing)
     seen: Counter[str] = Counter()
     severities = list(LOOKS)
     notes = sum(map(_only_explains, inspection.findings))
     place = st.container()
-    explained = st.expander(f"表の読み方（{notes}件）", icon=":material/info:") if notes else place
+    explained = (
+        st.expander(_("表の読み方（{notes}件）").format(notes=notes), icon=":material/info:")
+        if notes
+        else place
+    )
     for finding in sorted(inspection.findings, key=lambda item: severities.index(item.severity)):
         seen[finding.code] += 1
         name = f"{finding.code}-{seen[finding.code]}"
@@ -63,23 +68,23 @@ def draw_findings(choices: Choices | None, editing: Editing, inspection: Inspect
             _draw_finding(choices, editing, finding, name)
         st.session_state.setdefault(editing.key("messages"), {})[name] = finding.message
     if not inspection.findings:
-        st.success("気になる行はありませんでした。", icon=":material/check_circle:")
+        st.success(_("気になる行はありませんでした。"), icon=":material/check_circle:")
     opened = st.session_state.get(editing.key("open"), "")
-    code, _, number = opened.rpartition("-")
+    code, __, number = opened.rpartition("-")
     looked_at = st.session_state.get(editing.key("rows"), {}).get(opened, ())
     is_edited = any(edit.row in looked_at for edit in editing.edits)
     if opened not in ("", ALL) and is_edited and seen[code] < int(number):
         _draw_solved(editing, opened)
     for code in choices.dropped if choices else ():
         st.button(
-            f"除いた行を戻す（{plain(short_ja(code.upper()))}）",
+            _("除いた行を戻す（{short}）").format(short=plain(short_ja(code.upper()))),
             key=choices.key(f"back-{code}") if choices else None,
             icon=":material/undo:",
             on_click=choices.set if choices else None,
             args=(f"drop-{code}", False),
         )
     with st.container(border=True, gap="small", key=editing.key("finding-all")):
-        if _is_open(editing, ALL, "全ての行を見る・直す"):
+        if _is_open(editing, ALL, _("全ての行を見る・直す")):
             draw_all(editing, editing.table())
 
 
@@ -117,25 +122,29 @@ def _draw_solved(editing: Editing, name: str) -> None:
     """The rows of a finding that is gone since they were edited."""
     with st.container(border=True, gap="small", key=editing.key(f"finding-{name}")):
         message = st.session_state.get(editing.key("messages"), {}).get(name, "")
-        st.markdown(f":green[:material/check_circle:] **直りました**　{plain(message)}")
-        if _is_open(editing, name, "行を見る・直す"):
+        st.markdown(
+            _(":green[:material/check_circle:] **直りました**　{message}").format(
+                message=plain(message)
+            )
+        )
+        if _is_open(editing, name, _("行を見る・直す")):
             draw_rows(editing, editing.table(), name, tuple)
 
 
 def _draw_finding(choices: Choices | None, editing: Editing, finding: Finding, name: str) -> None:
     """With its rows, and buttons that mend or leave them out, or what to do in the file."""
     mark, label = LOOKS[finding.severity]
-    count = f"（{len(finding.rows):,}行）" if finding.rows else ""
+    count = _("（{rows_count:,}行）").format(rows_count=len(finding.rows)) if finding.rows else ""
     st.markdown(f"{mark} **{label}**　{plain(finding.message)}{count}")
     is_open = False
     with st.container(horizontal=True, vertical_alignment="center"):
         if finding.rows:
-            is_open = _is_open(editing, name, "行を見る・直す")
+            is_open = _is_open(editing, name, _("行を見る・直す"))
         step = REMEDIES.get(finding.code)
         can_drop = finding.code.lower() in DROPPABLE
         if choices and step is not None:
             st.button(
-                f"直す（{plain(STEPS[step].description)}）",
+                _("直す（{description}）").format(description=plain(STEPS[step].description)),
                 key=choices.key(f"fix-{finding.code}"),
                 icon=":material/healing:",
                 on_click=choices.set,
@@ -143,7 +152,7 @@ def _draw_finding(choices: Choices | None, editing: Editing, finding: Finding, n
             )
         if choices and can_drop:
             st.button(
-                "この行を除く",
+                _("この行を除く"),
                 key=choices.key(f"leave-{finding.code}"),
                 icon=":material/playlist_remove:",
                 on_click=choices.set,
@@ -151,10 +160,14 @@ def _draw_finding(choices: Choices | None, editing: Editing, finding: Finding, n
             )
         elif step is not None or can_drop:
             if not choices:
-                st.caption("ここで行を直すか消すか、「新しく作る」で作り直してください。")
-        elif fix := FIXES_JA.get(finding.code, finding.fix):
+                st.caption(_("ここで行を直すか消すか、「新しく作る」で作り直してください。"))
+        elif fix := _(FIXES_JA.get(finding.code, finding.fix)):
             st.caption(plain(fix))
     if is_open:
         draw_rows(editing, editing.table(), name, lambda: finding.rows[:SHOWN_ROWS])
         if len(finding.rows) > SHOWN_ROWS:
-            st.caption(f"はじめの{SHOWN_ROWS}行です。直してから開き直すと、続きの行が出ます。")
+            st.caption(
+                _("はじめの{shown_rows}行です。直してから開き直すと、続きの行が出ます。").format(
+                    shown_rows=SHOWN_ROWS
+                )
+            )

@@ -10,6 +10,7 @@ import streamlit as st
 from mlx_finetuning.data_processor import Inspection
 from mlx_finetuning.data_processor.readers.columns import ROLE_JA
 from mlx_finetuning.data_processor.readers.encoding import AUTO, CERTAIN, CODECS
+from mlx_finetuning.language import N_, _, name_in
 from mlx_finetuning.ui.components.tables import show_table
 from mlx_finetuning.ui.components.text import plain
 from mlx_finetuning.ui.dataset.choices import Choices
@@ -19,32 +20,34 @@ UNUSED = ""
 PREVIEWED = 120
 """Characters of a cell that are enough to see what it holds."""
 DELIMITERS_JA = {
-    "auto": "自動判定",
-    "comma": "コンマ",
-    "tab": "タブ",
-    "semicolon": "セミコロン",
-    "pipe": "縦棒（|）",
-    "，": "全角コンマ（，）",
-    "、": "読点（、）",
+    "auto": N_("自動判定"),
+    "comma": N_("コンマ"),
+    "tab": N_("タブ"),
+    "semicolon": N_("セミコロン"),
+    "pipe": N_("縦棒（|）"),
+    "，": N_("全角コンマ（，）"),
+    "、": N_("読点（、）"),
 }
-HIDDEN_JA = {"read": "読む", "skip": "読み飛ばす"}
+HIDDEN_JA = {"read": N_("読む"), "skip": N_("読み飛ばす")}
 
 
 def draw_encoding(choices: Choices, inspection: Inspection | None) -> None:
     """`inspection` is None where the file could not be read as it is asked to be."""
     left, right = st.columns([1, 2], vertical_alignment="bottom")
     left.selectbox(
-        "文字コード",
+        _("文字コード"),
         [AUTO, *CODECS],
-        format_func=lambda name: "自動判定" if name == AUTO else name,
+        format_func=lambda name: _("自動判定") if name == AUTO else name,
         key=choices.key("encoding"),
-        placeholder="選択",
+        placeholder=_("選択"),
     )
     if inspection is None:
         return
     if inspection.encoding_confidence < CERTAIN:
         right.warning(
-            f"{inspection.encoding} として読みましたが、自信がありません。下の表が正しく読めているか見てください。"
+            _(
+                "{encoding} として読みましたが、自信がありません。下の表が正しく読めているか見てください。"
+            ).format(encoding=inspection.encoding)
         )
     else:
         right.caption(f"{inspection.encoding}　{plain(inspection.encoding_reason)}")
@@ -56,13 +59,13 @@ def draw_table(choices: Choices, inspection: Inspection | None) -> None:
     chosen = choices.value("sheet", "")
     if chosen and chosen not in sheets:
         sheets = (*sheets, chosen)
-    with st.expander("表の場所（シート、見出し、区切り）", icon=":material/table_view:"):
+    with st.expander(_("表の場所（シート、見出し、区切り）"), icon=":material/table_view:"):
         for cell, (name, label, options) in zip(
             st.columns(3),
             (
-                ("sheet", "シート", {"": "自動で選ぶ", **{name: name for name in sheets}}),
-                ("delimiter", "区切り", DELIMITERS_JA),
-                ("hidden", "隠れた行と列", HIDDEN_JA),
+                ("sheet", _("シート"), {"": _("自動で選ぶ"), **{name: name for name in sheets}}),
+                ("delimiter", _("区切り"), {one: _(told) for one, told in DELIMITERS_JA.items()}),
+                ("hidden", _("隠れた行と列"), {one: _(told) for one, told in HIDDEN_JA.items()}),
             ),
             strict=True,
         ):
@@ -71,19 +74,19 @@ def draw_table(choices: Choices, inspection: Inspection | None) -> None:
                 list(options),
                 format_func=lambda chosen, options=options: options.get(chosen, chosen),
                 key=choices.key(name),
-                placeholder="選択",
+                placeholder=_("選択"),
                 # Any sign may divide a table; the other lists are whole.
                 accept_new_options=name == "delimiter",
-                help="一覧にない記号は、1文字を打ち込めます" if name == "delimiter" else None,
+                help=_("一覧にない記号は、1文字を打ち込めます") if name == "delimiter" else None,
             )
         st.text_input(
-            "見出しの行",
-            placeholder="自動で見つける",
+            _("見出しの行"),
+            placeholder=_("自動で見つける"),
             key=choices.key("header-row"),
-            help="行の番号。0なら見出しなし、2-3 なら2行を合わせて見出しにします",
+            help=_("行の番号。0なら見出しなし、2-3 なら2行を合わせて見出しにします"),
         )
     if inspection is not None and inspection.sheet and len(inspection.sheets) > 1:
-        st.caption(f"シート「{plain(inspection.sheet)}」を読みました。")
+        st.caption(_("シート「{sheet}」を読みました。").format(sheet=plain(inspection.sheet)))
 
 
 def draw_preview(inspection: Inspection) -> None:
@@ -95,14 +98,16 @@ def draw_preview(inspection: Inspection) -> None:
         ]
     )
     st.caption(
-        f"はじめの{len(inspection.preview)}行、元のファイルのままです（文章の整え方は、下で選びます）。"
-        f"全部で{inspection.source_rows:,}行あります。"
+        _(
+            "はじめの{preview_count}行、元のファイルのままです（文章の整え方は、下で選びます）。"
+            "全部で{source_rows:,}行あります。"
+        ).format(preview_count=len(inspection.preview), source_rows=inspection.source_rows)
     )
 
 
 SEVERAL_JA = {
-    "first": "最初の、空でない回答を使う",
-    "all": "全ての回答を、1つずつ別の行にする",
+    "first": N_("最初の、空でない回答を使う"),
+    "all": N_("全ての回答を、1つずつ別の行にする"),
 }
 
 
@@ -111,12 +116,12 @@ def draw_speaker(choices: Choices, inspection: Inspection) -> None:
     if not inspection.speakers:
         return
     st.selectbox(
-        "AIの役にする話し手",
+        _("AIの役にする話し手"),
         ["", *inspection.speakers],
-        format_func=lambda name: name or "（選ばない。発言を1つずつ文章として学ぶ）",
+        format_func=lambda name: name or _("（選ばない。発言を1つずつ文章として学ぶ）"),
         key=choices.key("speaker"),
-        placeholder="選択",
-        help="人の会話の記録です。話し手を選ぶと、その人の発言を答えとする会話に組み立てます。",
+        placeholder=_("選択"),
+        help=_("人の会話の記録です。話し手を選ぶと、その人の発言を答えとする会話に組み立てます。"),
     )
 
 
@@ -129,44 +134,50 @@ def draw_columns(choices: Choices, inspection: Inspection) -> bool:
             with cell:
                 column = chosen[role].column if role in chosen else UNUSED
                 _draw_role(choices, role, column, inspection.columns)
-                st.caption(plain(chosen[role].reason) if role in chosen else "まだ決まっていません")
+                st.caption(
+                    plain(chosen[role].reason) if role in chosen else _("まだ決まっていません")
+                )
     codes = {finding.code for finding in inspection.findings}
     if (
         codes & {"ANSWER_COLUMNS", "SEVERAL_ANSWERS"}
         or choices.value("several", "first") != "first"
     ):
         st.radio(
-            "1つの質問に回答がいくつもある行",
+            _("1つの質問に回答がいくつもある行"),
             list(SEVERAL_JA),
-            format_func=SEVERAL_JA.__getitem__,
+            format_func=name_in(SEVERAL_JA),
             key=choices.key("several"),
         )
     doubtful = [choice for choice in inspection.mapping if choice.is_doubtful]
     confirmed = [
         st.checkbox(
-            f"「{plain(choice.column)}」は{ROLE_JA[choice.role]}の列で合っています",
+            _("「{column}」は{role}の列で合っています").format(
+                column=plain(choice.column), role=_(ROLE_JA[choice.role])
+            ),
             key=choices.key(f"confirmed-{choice.role}-{choice.column}"),
         )
         for choice in doubtful
     ]
-    with st.expander("ほかの役割（システム文、カテゴリなど）", icon=":material/view_column:"):
+    with st.expander(_("ほかの役割（システム文、カテゴリなど）"), icon=":material/view_column:"):
         for role in ROLE_JA:
             if role not in main:
                 _draw_role(choices, role, UNUSED, inspection.columns)
     if inspection.unmapped:
-        st.caption(f"使わない列: {plain('、'.join(inspection.unmapped))}")
+        st.caption(
+            _("使わない列: {unmapped}").format(unmapped=plain(_("、").join(inspection.unmapped)))
+        )
     return all(confirmed)
 
 
 def _draw_role(choices: Choices, role: str, column: str, columns: Sequence[str]) -> None:
     options = [UNUSED, *columns]
     st.selectbox(
-        ROLE_JA[role],
+        _(ROLE_JA[role]),
         options,
         index=options.index(column),
-        format_func=lambda name: name or "（使わない）",
+        format_func=lambda name: name or _("（使わない）"),
         key=choices.key(f"role-{role}"),
         on_change=choices.set,
         args=(f"changed-{role}", True),
-        placeholder="選択",
+        placeholder=_("選択"),
     )

@@ -14,21 +14,22 @@ from mlx_finetuning.data_processor.wordings.made import (
     RewordConfig,
 )
 from mlx_finetuning.jobs.runs import LaterJob
+from mlx_finetuning.language import N_, _, name_in
 from mlx_finetuning.ui.components import jobs
 from mlx_finetuning.ui.components.text import plain
 from mlx_finetuning.ui.frame import errors_shown, studio
 from mlx_finetuning.utils.text_generator import ENGINES_JA, GeneratorChoice
 
-CHOSEN = "足す"
+CHOSEN = N_("足す")
 
 
 def draw_made_rows(name: str) -> str | None:
     """The forms and what they came to; the name of a dataset that was just made, or None."""
-    st.header("行を増やす")
-    with st.expander("聞き方の言い換えを作る", icon=":material/edit_note:"):
+    st.header(_("行を増やす"))
+    with st.expander(_("聞き方の言い換えを作る"), icon=":material/edit_note:"):
         _draw_reword(name)
     with st.expander(
-        "データにない質問を断らせる（わかりません）", icon=":material/do_not_disturb_on:"
+        _("データにない質問を断らせる（わかりません）"), icon=":material/do_not_disturb_on:"
     ):
         _draw_refuse(name)
     started = studio().wordings.jobs(name)
@@ -37,7 +38,7 @@ def draw_made_rows(name: str) -> str | None:
     job = started[0]
     if job.status.state != "done":
         jobs.draw_job("", job)
-        label, tip = "続きから作る", "作った分は残っています"
+        label, tip = _("続きから作る"), _("作った分は残っています")
         if not job.status.is_living and st.button(label, icon=":material/resume:", help=tip):
             studio().wordings.resume(job.name)
             st.rerun()
@@ -49,19 +50,24 @@ def _draw_generator(key: str) -> GeneratorChoice:
     """Which model makes rows beside the rules; none unless it is chosen."""
     left, middle, right = st.columns(3)
     model = left.text_input(
-        "モデル",
+        _("モデル"),
         key=f"{key}-model",
-        placeholder="空なら規則だけで作ります",
-        help="ベースモデルの名前、GGUFファイルの場所、または ollama:名前",
+        placeholder=_("空なら規則だけで作ります"),
+        help=_("ベースモデルの名前、GGUFファイルの場所、または ollama:名前"),
     ).strip()
     engine = middle.selectbox(
-        "モデルを動かすもの", [*ENGINES_JA], format_func=ENGINES_JA.__getitem__, key=f"{key}-engine"
+        _("モデルを動かすもの"),
+        [*ENGINES_JA],
+        format_func=name_in(ENGINES_JA),
+        key=f"{key}-engine",
     )
     address = right.text_input(
-        "サーバーの住所",
+        _("サーバーの住所"),
         key=f"{key}-address",
         placeholder="http://127.0.0.1:1234/v1",
-        help="OpenAI互換のサーバーを使うときだけ。鍵は環境変数 MLX_FINETUNING_API_KEY で渡します",
+        help=_(
+            "OpenAI互換のサーバーを使うときだけ。鍵は環境変数 MLX_FINETUNING_API_KEY で渡します"
+        ),
     ).strip()
     choice = GeneratorChoice(model, engine, address)
     with errors_shown():
@@ -72,22 +78,24 @@ def _draw_generator(key: str) -> GeneratorChoice:
 
 def _draw_reword(name: str) -> None:
     st.caption(
-        "同じ答えの、別の聞き方を作ります。元の質問と同じ組になるので、教える行とテストの行に混ざりません。"
+        _(
+            "同じ答えの、別の聞き方を作ります。元の質問と同じ組になるので、教える行とテストの行に混ざりません。"
+        )
     )
     kinds = st.multiselect(
-        "言い換え方",
+        _("言い換え方"),
         [*KINDS_JA],
         [*KINDS_JA],
-        format_func=KINDS_JA.__getitem__,
+        format_func=name_in(KINDS_JA),
         key="reword-kinds",
-        placeholder="選択",
+        placeholder=_("選択"),
     )
-    per_kind = st.number_input("言い換え方ごとの数", 1, 10, 1, key="reword-per-kind")
+    per_kind = st.number_input(_("言い換え方ごとの数"), 1, 10, 1, key="reword-per-kind")
     choice = _draw_generator("reword")
     check = bool(choice.model) and st.checkbox(
-        "元の答えを見せたモデルが、同じに答えるかも確かめる", key="reword-check"
+        _("元の答えを見せたモデルが、同じに答えるかも確かめる"), key="reword-check"
     )
-    if st.button("言い換えを作る", icon=":material/edit_note:", type="primary"):
+    if st.button(_("言い換えを作る"), icon=":material/edit_note:", type="primary"):
         with errors_shown():
             settings = RewordConfig(
                 name, tuple(kinds), int(per_kind), generator=choice, check=check
@@ -98,21 +106,25 @@ def _draw_reword(name: str) -> None:
 
 def _draw_refuse(name: str) -> None:
     st.caption(
-        "データに答えのない、よく似た質問を作り、断る答えを教えます。4分の1は教えず、成果を確かめるのに使います。"
+        _(
+            "データに答えのない、よく似た質問を作り、断る答えを教えます。4分の1は教えず、成果を確かめるのに使います。"
+        )
     )
     share = st.slider(
-        "断る質問の割合（%）",
+        _("断る質問の割合（%）"),
         1,
         50,
         round(100 * RefuseConfig.share),
         key="refuse-share",
-        help="足した後の全体に対して。大きいほどよく断り、教えていない聞き方まで断ることも増えます",
+        help=_(
+            "足した後の全体に対して。大きいほどよく断り、教えていない聞き方まで断ることも増えます"
+        ),
     )
     refusal = st.text_input(
-        "断る文", key="refuse-text", placeholder="空なら、データの口調に合わせます"
+        _("断る文"), key="refuse-text", placeholder=_("空なら、データの口調に合わせます")
     ).strip()
     choice = _draw_generator("refuse")
-    if st.button("データにない質問を作る", icon=":material/do_not_disturb_on:", type="primary"):
+    if st.button(_("データにない質問を作る"), icon=":material/do_not_disturb_on:", type="primary"):
         with errors_shown():
             settings = RefuseConfig(name, share / 100, refusal, generator=choice)
             studio().wordings.refuse(settings)
@@ -121,49 +133,51 @@ def _draw_refuse(name: str) -> None:
 
 def _draw_rows(name: str, job: LaterJob) -> str | None:
     made = studio().wordings.rows(job.name)
-    st.subheader("作った行")
+    st.subheader(_("作った行"))
     failed = sum(bool(row.problems) for row in made.rows)
     st.caption(
-        f"{len(made.rows):,} 行を作り、{failed:,} 行が検査に通りませんでした。足す行を選んでください。"
+        _(
+            "{rows_count:,} 行を作り、{failed:,} 行が検査に通りませんでした。足す行を選んでください。"
+        ).format(rows_count=len(made.rows), failed=failed)
     )
     rows = sorted(made.rows, key=lambda row: not row.problems)  # what needs a look comes first
     shown = [
         {
-            CHOSEN: not row.problems,
-            "元の行": row.row,
-            "種類": row.kind_ja,
-            "質問": row.question,
-            "答え": row.answer,
-            "作ったもの": row.made_by,
-            "理由": "。".join(row.problems),
+            _(CHOSEN): not row.problems,
+            _("元の行"): row.row,
+            _("種類"): _(row.kind_ja),
+            _("質問"): row.question,
+            _("答え"): row.answer,
+            _("作ったもの"): row.made_by,
+            _("理由"): _("。").join(row.problems),
         }
         for row in rows
     ]
     table = st.data_editor(
         shown,
         hide_index=True,
-        disabled=["元の行", "種類", "質問", "答え", "作ったもの", "理由"],
+        disabled=[_("元の行"), _("種類"), _("質問"), _("答え"), _("作ったもの"), _("理由")],
         key=f"made-{job.name}",
         placeholder="—",
     )
-    accepted = [row for row, line in zip(rows, table, strict=True) if line[CHOSEN]]
+    accepted = [row for row, line in zip(rows, table, strict=True) if line[_(CHOSEN)]]
     return _draw_adding(name, made, accepted)
 
 
 def _draw_adding(name: str, made: MadeRows, accepted: Sequence[MadeRow]) -> str | None:
     left, right = st.columns([2, 1], vertical_alignment="bottom")
     chosen = left.text_input(
-        "新しいデータセットの名前",
+        _("新しいデータセットの名前"),
         f"{name[:56]}-more",
         key=f"made-name-{name}",
-        help="今のデータセットも残ります。同じ名前にすると、今の版はゴミ箱に移ります",
+        help=_("今のデータセットも残ります。同じ名前にすると、今の版はゴミ箱に移ります"),
     ).strip()
-    label = f"{len(accepted):,} 行を足して保存"
+    label = _("{accepted_count:,} 行を足して保存").format(accepted_count=len(accepted))
     is_asked = right.button(
         label, icon=":material/playlist_add:", type="primary", disabled=not accepted
     )
     if not is_asked:
         return None
-    with errors_shown(), st.spinner("データセットを作っています…"):
+    with errors_shown(), st.spinner(_("データセットを作っています…")):
         return studio().wordings.add(made, accepted, chosen).name
     return None

@@ -13,12 +13,18 @@ import streamlit as st
 from mlx_finetuning.data_processor.edits import END, EditedTable, messages_in, turn_texts
 from mlx_finetuning.data_processor.readers.roles import role_of
 from mlx_finetuning.data_processor.readers.tables import cell_text
+from mlx_finetuning.language import N_, _
 from mlx_finetuning.ui.components.text import plain
 from mlx_finetuning.ui.dataset.editing import Editing
 
 PAGE = 50
 """Rows of a table that are shown at once."""
-SPEAKERS_JA = {"user": "質問", "assistant": "回答", "system": "システム文", "tool": "ツール"}
+SPEAKERS_JA = {
+    "user": N_("質問"),
+    "assistant": N_("回答"),
+    "system": N_("システム文"),
+    "tool": N_("ツール"),
+}
 CUT = re.compile(r"(?m)^[ 　]*={3,}[ 　]*$\n?")
 """The line at which a text is to be divided."""
 
@@ -51,20 +57,20 @@ def draw_rows(
     if shown.rows:
         _draw_table(editing, shown)
         row = st.selectbox(
-            "1行を開いて直す",
+            _("1行を開いて直す"),
             [row for row in shown.rows if row in table.values],
             index=None,
-            format_func=lambda row: f"{row}行目",
+            format_func=lambda row: _("{row}行目").format(row=row),
             key=editing.key(f"row-{what}"),
-            placeholder="行を選ぶ（長い文章、会話、分割、結合）",
+            placeholder=_("行を選ぶ（長い文章、会話、分割、結合）"),
         )
         if row is not None:
             _draw_form(editing, table, row)
     else:
-        st.caption("行がありません。")
+        st.caption(_("行がありません。"))
     after = shown.rows[-1] if shown.rows else END
     st.button(
-        "行を足す",
+        _("行を足す"),
         key=editing.key(f"add-{what}"),
         icon=":material/add:",
         on_click=_do,
@@ -75,7 +81,7 @@ def draw_rows(
 def draw_all(editing: Editing, table: EditedTable) -> None:
     """Any row: searched for, a page at a time."""
     wanted = st.text_input(
-        "探す文字", key=editing.key("search"), placeholder="全ての行から探す"
+        _("探す文字"), key=editing.key("search"), placeholder=_("全ての行から探す")
     ).casefold()
     rows = [
         row
@@ -84,7 +90,10 @@ def draw_all(editing: Editing, table: EditedTable) -> None:
     ]
     pages = max(1, -(-len(rows) // PAGE))
     page = st.pagination(pages, key=editing.key(f"page-{wanted}")) if pages > 1 else 1
-    st.caption(f"{len(rows):,}行" + (f"（{PAGE}行ずつ）" if pages > 1 else ""))
+    st.caption(
+        _("{rows_count:,}行").format(rows_count=len(rows))
+        + (_("（{page}行ずつ）").format(page=PAGE) if pages > 1 else "")
+    )
     draw_rows(editing, table, f"all-{wanted}-{page}", lambda: rows[(page - 1) * PAGE : page * PAGE])
 
 
@@ -127,7 +136,7 @@ def _draw_table(editing: Editing, shown: Shown) -> None:
 
     st.html(_WITHOUT_TOOLBAR)
     key = editing.key(f"table-{shown.generation}")
-    index = pd.Index(shown.rows, name="行")
+    index = pd.Index(shown.rows, name=_("行"))
     st.data_editor(
         pd.DataFrame(shown.cells, index=index, dtype="str"),
         key=key,
@@ -136,18 +145,24 @@ def _draw_table(editing: Editing, shown: Shown) -> None:
         column_config={
             name: st.column_config.TextColumn(name, width="medium") for name in shown.cells
         },
-        placeholder="（空）",
+        placeholder=_("（空）"),
         on_change=_take_over,
         args=(editing, shown, key),
     )
     locked = (
-        f"「{'」「'.join(map(plain, shown.locked))}」は、下で1行ずつ直します。"
+        _("「{locked}」は、下で1行ずつ直します。").format(
+            locked=_("」「").join(map(plain, shown.locked))
+        )
         if shown.locked
         else ""
     )
     st.caption(
-        "セルをダブルクリックするか、選んで入力すると直せます。行は、左端の四角で選んで削除キーで"
-        f"消せます。直した内容は、そのつど作業フォルダに残ります。{locked}"
+        _(
+            "セルをダブルクリックするか、選んで入力すると直せます。"
+            "行は、左端の四角で選んで削除キーで消せます。"
+            "直した内容は、そのつど作業フォルダに残ります。"
+            "{locked}"
+        ).format(locked=locked)
     )
 
 
@@ -207,36 +222,38 @@ def _draw_form(editing: Editing, table: EditedTable, row: int) -> None:
     # Another form once the row has changed: its inputs begin with what now stands there.
     stem = editing.key(f"form-{row}-{len(table.edits)}")
     fields = _fields(table, row, stem)
-    order = [number for number, _ in table.records()]
+    order = [number for number, __ in table.records()]
     following = order[order.index(row) + 1 : order.index(row) + 1 + PAGE]
     with st.form(stem):
         for field in fields:
             st.text_area(field.label, field.text, key=field.key, height="content")
         with st.container(horizontal=True, vertical_alignment="bottom"):
-            _action("直す", ":material/check:", editing, lambda table: _set(table, row, fields))
+            _action(_("直す"), ":material/check:", editing, lambda table: _set(table, row, fields))
             _action(
-                "2つに分ける",
+                _("2つに分ける"),
                 ":material/call_split:",
                 editing,
                 lambda table: _remember(editing, _split(table, row, fields)),
             )
-            _action("消す", ":material/delete:", editing, lambda table: table.delete(row))
+            _action(_("消す"), ":material/delete:", editing, lambda table: table.delete(row))
         st.caption(
-            "2つに分けるときは、分けたいところに === だけの行を入れてください。入れなければ、同じ行が2つになります。"
+            _(
+                "2つに分けるときは、分けたいところに === だけの行を入れてください。入れなければ、同じ行が2つになります。"
+            )
         )
         if any(field.turn for field in fields):
-            st.caption("空にした発言は、会話から除きます。")
+            st.caption(_("空にした発言は、会話から除きます。"))
         if following:
             with st.container(horizontal=True, vertical_alignment="bottom"):
                 st.selectbox(
-                    "まとめる相手",
+                    _("まとめる相手"),
                     following,
-                    format_func=lambda number: f"{number}行目",
+                    format_func=lambda number: _("{number}行目").format(number=number),
                     key=f"{stem}-other",
-                    placeholder="選択",
+                    placeholder=_("選択"),
                 )
                 _action(
-                    "まとめる",
+                    _("まとめる"),
                     ":material/merge:",
                     editing,
                     lambda table: table.merge(row, st.session_state[f"{stem}-other"]),
@@ -255,10 +272,10 @@ def _fields(table: EditedTable, row: int, stem: str) -> list[Field]:
             fields.append(Field(column, column, cell_text(value), f"{stem}-{column}"))
             continue
         for turn, (speaker, text) in enumerate(turn_texts(messages), 1):
-            said = SPEAKERS_JA.get(role_of(speaker) or "", speaker)
+            said = _(SPEAKERS_JA.get(role_of(speaker) or "", speaker))
             fields.append(Field(column, f"{turn}. {said}", text, f"{stem}-{column}-{turn}", turn))
-        for turn, said in enumerate(("質問", "回答"), len(messages) + 1):
-            label = f"{turn}. {said}（続きを足すとき）"
+        for turn, said in enumerate((_("質問"), _("回答")), len(messages) + 1):
+            label = _("{turn}. {said}（続きを足すとき）").format(turn=turn, said=said)
             fields.append(Field(column, label, "", f"{stem}-{column}-{turn}", turn))
     return fields
 

@@ -11,6 +11,7 @@ from typing import Any
 import streamlit as st
 
 from mlx_finetuning.jobs.preview import Preview, PreviewToken
+from mlx_finetuning.language import N_, _, name_in
 from mlx_finetuning.studio.data import DatasetEntry
 from mlx_finetuning.ui import sitemap
 from mlx_finetuning.ui.components import tuning, views
@@ -25,11 +26,9 @@ from mlx_finetuning.ui.training.models import shown_name
 from mlx_finetuning.utils.goals import GOALS_JA, SPLITS_JA
 from mlx_finetuning.utils.units import local_time
 
-DOWNLOADS = {"xlsx": "Excel（.xlsx）", "csv": "CSV（.csv）"}
-LEGEND = (
-    '<span class="t s">学習の対象</span> <span class="t">読むだけ</span> '
-    '<span class="t c">切り捨て</span>'
-)
+DOWNLOADS = {"xlsx": N_("Excel（.xlsx）"), "csv": N_("CSV（.csv）")}
+LEGEND = {"t s": N_("学習の対象"), "t": N_("読むだけ"), "t c": N_("切り捨て")}
+"""Of tokens, by their class in the style."""
 STYLE = """<style>
 .tokens { line-height: 2.1; word-break: break-all; }
 .tokens .t { border: 1px solid rgba(128,128,128,.35); border-radius: 4px; padding: 1px 2px; white-space: pre-wrap; }
@@ -41,7 +40,7 @@ STYLE = """<style>
 def choose_dataset(entries: Sequence[DatasetEntry]) -> DatasetEntry:
     """A select box over `entries` (not empty), kept in the address."""
     names = [entry.name for entry in entries]
-    name = st.selectbox("データセット", names, index=first_choice(names), placeholder="選択")
+    name = st.selectbox(_("データセット"), names, index=first_choice(names), placeholder=_("選択"))
     chosen = entries[names.index(name)] if name in names else entries[0]
     st.query_params[PARAMETER] = chosen.name
     return chosen
@@ -51,32 +50,41 @@ def draw_summary(manifest: Mapping[str, Any]) -> None:
     """Rows of each split, kind, sources, and what was left out."""
     counts = manifest.get("counts", {})
     for column, (split, label) in zip(st.columns(3), SPLITS_JA.items(), strict=True):
-        column.metric(label, f"{counts.get(split, 0):,} 行", border=True)
-    kind = KINDS_JA.get(str(manifest.get("kind")), "")
-    sources = "、".join(PurePath(item.get("path", "")).name for item in manifest.get("sources", ()))
-    goal = GOALS_JA.get(str(manifest.get("goal")), "記録なし")
-    st.caption(f"目的: {goal}　種類: {kind}　元のファイル: {plain(sources)}")
-    if manifest.get("dropped"):
-        dropped = "、".join(
-            f"{short_ja(code)} {rows}行" for code, rows in manifest["dropped"].items()
+        column.metric(_(label), _("{counts:,} 行").format(counts=counts.get(split, 0)), border=True)
+    kind = _(KINDS_JA.get(str(manifest.get("kind")), ""))
+    sources = _("、").join(
+        PurePath(item.get("path", "")).name for item in manifest.get("sources", ())
+    )
+    goal = _(GOALS_JA.get(str(manifest.get("goal")), N_("記録なし")))
+    st.caption(
+        _("目的: {goal}　種類: {kind}　元のファイル: {sources}").format(
+            goal=goal, kind=kind, sources=plain(sources)
         )
-        st.caption(f"除いた行: {plain(dropped)}")
+    )
+    if manifest.get("dropped"):
+        dropped = _("、").join(
+            _("{short} {rows}行").format(short=short_ja(code), rows=rows)
+            for code, rows in manifest["dropped"].items()
+        )
+        st.caption(_("除いた行: {dropped}").format(dropped=plain(dropped)))
 
 
 def draw_journey(name: str) -> None:
     """The button from the dataset to a conversation, with the user's usual model."""
     own = dataclasses.replace(studio().preferences.read(), dataset=name, engine="mlx")
     usual = studio().training.preset(own, "usual")
-    model = f"モデル「{plain(shown_name(usual.model))}」に"
+    model = _("モデル「{shown_name}」に").format(shown_name=plain(shown_name(usual.model)))
     st.caption(
-        f"「おまかせで作る」は、{model}教え、確かめ、軽くして、対話できるところまで進めます。"
-        "画面を閉じても続き、いつでも止められます。"
-        "モデルや量を自分で選ぶときは「このデータセットで学習する」を使ってください。"
+        _(
+            "「おまかせで作る」は、{model}教え、確かめ、軽くして、対話できるところまで進めます。"
+            "画面を閉じても続き、いつでも止められます。"
+            "モデルや量を自分で選ぶときは「このデータセットで学習する」を使ってください。"
+        ).format(model=model)
     )
     with st.container(horizontal=True, vertical_alignment="center"):
         place = st.container(width="content")
         minutes = tuning.choose_minutes()
-    if place.button("おまかせで作る", icon=":material/auto_awesome:", type="primary"):
+    if place.button(_("おまかせで作る"), icon=":material/auto_awesome:", type="primary"):
         with errors_shown():
             if minutes is None:
                 run_id = studio().auto.start(usual)
@@ -89,25 +97,27 @@ def draw_preview(name: str) -> None:
     """The exact text, tokens and loss mask, on request: the model's tokenizer has to be loaded."""
     models = [model.name for model in studio().models.list()]
     first, second, third = st.columns([2, 1, 1], vertical_alignment="bottom")
-    model = first.selectbox("モデル", models, key="preview-model", placeholder="選択")
+    model = first.selectbox(_("モデル"), models, key="preview-model", placeholder=_("選択"))
     row = second.number_input(
-        "元のファイルの行",
+        _("元のファイルの行"),
         min_value=1,
         value=None,
         step=1,
-        placeholder="最初の行",
+        placeholder=_("最初の行"),
         key="preview-row",
     )
-    if third.button("文面を見る", icon=":material/visibility:", width="stretch"):
+    if third.button(_("文面を見る"), icon=":material/visibility:", width="stretch"):
         st.session_state["preview-of"] = (name, model, row)
     asked_name, asked_model, asked_row = st.session_state.get("preview-of", ("", "", None))
     if asked_name == name:
         root = str(studio().workspace.root)
         changed_ns = studio().workspace.dataset(name).manifest.stat().st_mtime_ns
-        _draw_preview(_cached_preview(root, name, asked_model, asked_row, changed_ns))
+        with st.spinner(_("モデルのトークナイザーで調べています…")):
+            preview = _cached_preview(root, name, asked_model, asked_row, changed_ns)
+        _draw_preview(preview)
 
 
-@st.cache_data(max_entries=8, show_spinner="モデルのトークナイザーで調べています…")
+@st.cache_data(max_entries=8, show_spinner=False)
 def _cached_preview(root: str, name: str, model: str, row: int | None, changed_ns: int) -> Preview:
     """Made anew when the dataset is."""
     return studio().data.preview(name, model, row).follow()
@@ -117,41 +127,67 @@ def _draw_preview(preview: Preview) -> None:
     row, totals = preview.row, preview.totals
     if totals.cut_rows:
         st.error(
-            f"長すぎて切り捨てられる行が {totals.cut_rows:,} 行あります"
-            f"（{totals.cut_rows / totals.rows:.1%}、上限 {preview.max_length:,} トークン）。"
-            f"回答の終わりが切れる行は {totals.answer_end_lost_rows:,} 行で、モデルは答え終わることを学べません。",
+            _(
+                "長すぎて切り捨てられる行が {cut_rows:,} 行あります（{cut_rows_2:.1%}、上限 {max_length:,} トークン）。"
+                "回答の終わりが切れる行は {answer_end_lost_rows:,} 行で、モデルは答え終わることを学べません。"
+            ).format(
+                cut_rows=totals.cut_rows,
+                cut_rows_2=totals.cut_rows / totals.rows,
+                max_length=preview.max_length,
+                answer_end_lost_rows=totals.answer_end_lost_rows,
+            ),
             icon=":material/content_cut:",
         )
     if totals.unused_rows:
         st.warning(
-            f"学習の対象が残らない行が {totals.unused_rows:,} 行あります。学習では使われません。",
+            _("学習の対象が残らない行が {unused_rows:,} 行あります。学習では使われません。").format(
+                unused_rows=totals.unused_rows
+            ),
             icon=":material/block:",
         )
     for text in preview.warnings:
         st.warning(text, icon=":material/warning:")
     if preview.tools_ignored:
-        st.warning("このモデルの文面には、ツールの定義が入りません。", icon=":material/build:")
-    split = SPLITS_JA.get(row.split, row.split)
+        st.warning(_("このモデルの文面には、ツールの定義が入りません。"), icon=":material/build:")
+    split = _(SPLITS_JA.get(row.split, row.split))
     st.markdown(
-        f"**{row.row}行目**（{split}）　{row.token_count:,} トークン、"
-        f"うち学習の対象 {row.supervised_tokens:,}"
+        _(
+            "**{row}行目**（{split}）　{token_count:,} トークン、うち学習の対象 {supervised_tokens:,}"
+        ).format(
+            row=row.row,
+            split=split,
+            token_count=row.token_count,
+            supervised_tokens=row.supervised_tokens,
+        )
     )
     if preview.thinks:
-        st.caption("考えた過程も学習します（考えてから答えるモデルになります）。")
+        st.caption(_("考えた過程も学習します（考えてから答えるモデルになります）。"))
     if preview.label is not None:
-        st.markdown("**○（よい回答）**" if preview.label else "**×（よくない回答）**")
+        st.markdown(_("**○（よい回答）**") if preview.label else _("**×（よくない回答）**"))
     _draw_tokens(row.tokens)
     if preview.rejected is not None:
-        st.markdown("**選ばれなかった回答**")
+        st.markdown(_("**選ばれなかった回答**"))
         _draw_tokens(preview.rejected.tokens)
     for number, sequence in enumerate(preview.more, 2):
-        st.markdown(f"**{number}つ目の回答**（このモデルの書式では、回答ごとに別に学習します）")
+        st.markdown(
+            _("**{number}つ目の回答**（このモデルの書式では、回答ごとに別に学習します）").format(
+                number=number
+            )
+        )
         _draw_tokens(sequence.tokens)
     st.caption(
-        f"全体: {totals.rows:,} 行、{totals.tokens:,} トークン、"
-        f"学習の対象 {totals.supervised_share:.1%}、最も長い行 {totals.longest_tokens:,} トークン"
-        f"（{totals.longest_row}行目）、1文字あたり {totals.tokens_per_character} トークン。"
-        f"学習後に使える場所: {'、'.join(preview.ends)}"
+        _(
+            "全体: {rows:,} 行、{tokens:,} トークン、学習の対象 {supervised_share:.1%}、最も長い行 {longest_tokens:,} トークン（{longest_row}行目）、1文字あたり {tokens_per_character} トークン。"
+            "学習後に使える場所: {ends}"
+        ).format(
+            rows=totals.rows,
+            tokens=totals.tokens,
+            supervised_share=totals.supervised_share,
+            longest_tokens=totals.longest_tokens,
+            longest_row=totals.longest_row,
+            tokens_per_character=totals.tokens_per_character,
+            ends=_("、").join(preview.ends),
+        )
     )
 
 
@@ -162,28 +198,31 @@ def _draw_tokens(tokens: Sequence[PreviewToken]) -> None:
         classes = "t" + " s" * token.supervised + " c" * token.cut
         text = html.escape(token.piece).replace("\n", "⏎<br>")
         boxes.append(f'<span class="{classes}" title="{token.id}">{text}</span>')
-    st.html(f'{STYLE}<div class="tokens"><p>{LEGEND}</p>{"".join(boxes)}</div>')
+    legend = " ".join(f'<span class="{kind}">{_(name)}</span>' for kind, name in LEGEND.items())
+    st.html(f'{STYLE}<div class="tokens"><p>{legend}</p>{"".join(boxes)}</div>')
 
 
 def draw_downloads(name: str) -> None:
     """The whole dataset as a file, made on request: what cannot be written is said on the page."""
-    with st.popover("ダウンロード", icon=":material/download:"):
+    with st.popover(_("ダウンロード"), icon=":material/download:"):
         st.markdown(
-            "質問と回答、分割、グループを1つの表にします。直したあと「新しく作る」で読み込むと、"
-            "同じ分け方のデータセットになります。"
+            _(
+                "質問と回答、分割、グループを1つの表にします。直したあと「新しく作る」で読み込むと、"
+                "同じ分け方のデータセットになります。"
+            )
         )
         form = st.radio(
-            "形式",
+            _("形式"),
             list(DOWNLOADS),
-            format_func=DOWNLOADS.__getitem__,
+            format_func=name_in(DOWNLOADS),
             key=f"download-form-{name}",
             horizontal=True,
         )
-        if st.button("ファイルを作る", key=f"download-make-{name}"):
-            with errors_shown(), st.spinner("ファイルを作っています…"):
+        if st.button(_("ファイルを作る"), key=f"download-make-{name}"):
+            with errors_shown(), st.spinner(_("ファイルを作っています…")):
                 content = studio().data.download(name, form)
                 st.download_button(
-                    f"{name}.{form} を受け取る",
+                    _("{name}.{form} を受け取る").format(name=name, form=form),
                     content,
                     f"{name}.{form}",
                     icon=":material/download:",
@@ -193,9 +232,11 @@ def draw_downloads(name: str) -> None:
 
 def draw_deletion(name: str, trash: str) -> None:
     """`trash` is the view that a deleted dataset is found in."""
-    with st.popover("ゴミ箱に移す", icon=":material/delete:"):
-        st.markdown(f"**{name}** を移します。あとで元に戻せます。学習の結果は残ります。")
-        if st.button("移す", type="primary", key=f"delete-{name}"):
+    with st.popover(_("ゴミ箱に移す"), icon=":material/delete:"):
+        st.markdown(
+            _("**{name}** を移します。あとで元に戻せます。学習の結果は残ります。").format(name=name)
+        )
+        if st.button(_("移す"), type="primary", key=f"delete-{name}"):
             with errors_shown():
                 studio().data.delete(name)
                 page = sitemap.page("dataset")
@@ -206,9 +247,13 @@ def draw_trash(shown_in: str) -> None:
     """`shown_in` is the view that a restored dataset is shown in."""
     for one in shown_trash(studio().data.deleted()):
         with st.container(border=True, horizontal=True, vertical_alignment="center"):
-            st.markdown(f"**{one.name}**　:gray[{local_time(one.deleted_at)} に削除]")
+            st.markdown(
+                _("**{name}**　:gray[{deleted_at} に削除]").format(
+                    name=one.name, deleted_at=local_time(one.deleted_at)
+                )
+            )
             key = f"restore-{one.name}-{one.deleted_at}"
-            if st.button("元に戻す", icon=":material/undo:", key=key):
+            if st.button(_("元に戻す"), icon=":material/undo:", key=key):
                 with errors_shown():
                     studio().data.restore(one.name, one.deleted_at)
                     query = {views.PARAMETER: shown_in, PARAMETER: one.name}

@@ -10,9 +10,10 @@ import streamlit as st
 from mlx_finetuning.documents.chunks import Chunk, chunks_of
 from mlx_finetuning.documents.document import Document
 from mlx_finetuning.documents.plan import ReadDocuments
+from mlx_finetuning.language import N_, _
 from mlx_finetuning.ui.components.jobs import draw_job
 from mlx_finetuning.ui.components.text import plain
-from mlx_finetuning.ui.dataset.source import UPLOADER_IN_JAPANESE
+from mlx_finetuning.ui.dataset.source import uploader_style
 from mlx_finetuning.ui.frame import studio
 
 PARAMETER = "documents"
@@ -22,10 +23,10 @@ FORMATS_JA = {
     "pdf": "PDF",
     "docx": "Word",
     "pptx": "PowerPoint",
-    "workbook": "表計算",
+    "workbook": N_("表計算"),
     "html": "HTML",
     "markdown": "Markdown",
-    "text": "テキスト",
+    "text": N_("テキスト"),
 }
 
 
@@ -42,17 +43,19 @@ def choose_documents() -> list[Path]:
         with st.container(border=True, horizontal=True, vertical_alignment="center"):
             names = "　".join(f":material/description: **{plain(path.name)}**" for path in paths)
             st.markdown(names)
-            if st.button("別の文書にする", icon=":material/swap_horiz:"):
+            if st.button(_("別の文書にする"), icon=":material/swap_horiz:"):
                 st.query_params.pop(PARAMETER, None)
                 st.rerun()
         return paths
     st.caption(
-        "PDF・Word（.docx）・PowerPoint（.pptx）・表計算・HTML・Markdown・テキストを、下の枠に置くか選んでください"
-        f"（1つ{MAX_UPLOAD_MB} MBまで、いくつでも）。文書の中のプログラムは動かさず、外からは何も読み込みません。"
+        _(
+            "PDF・Word（.docx）・PowerPoint（.pptx）・表計算・HTML・Markdown・テキストを、下の枠に置くか選んでください（1つ{max_upload_mb} MBまで、いくつでも）。"
+            "文書の中のプログラムは動かさず、外からは何も読み込みません。"
+        ).format(max_upload_mb=MAX_UPLOAD_MB)
     )
-    st.html(UPLOADER_IN_JAPANESE)
+    st.html(uploader_style())
     handed = st.file_uploader(
-        "文書",
+        _("文書"),
         accept_multiple_files=True,
         max_upload_size=MAX_UPLOAD_MB,
         label_visibility="collapsed",
@@ -76,8 +79,8 @@ def read(paths: list[Path]) -> tuple[Document, ...] | None:
         st.rerun()
     if job.status.state == "done":
         return studio().jobs.result("", job.name, ReadDocuments).documents
-    draw_job("", job, "、".join(path.name for path in paths))
-    if not job.status.is_living and st.button("もう一度読む", icon=":material/refresh:"):
+    draw_job("", job, _("、").join(path.name for path in paths))
+    if not job.status.is_living and st.button(_("もう一度読む"), icon=":material/refresh:"):
         studio().documents.read(paths)
         st.rerun()
     return None
@@ -87,35 +90,52 @@ def draw_documents(documents: tuple[Document, ...]) -> None:
     """Each document with its chunks."""
     for document in documents:
         chunks = chunks_of(document)
-        pages = f"{document.pages}ページ　" if document.pages else ""
-        title = f"{plain(document.name)}　{FORMATS_JA[document.format]}　{pages}{len(chunks)}か所"
+        pages = _("{pages}ページ　").format(pages=document.pages) if document.pages else ""
+        title = _("{name}　{formats}　{pages}{chunks_count}か所").format(
+            name=plain(document.name),
+            formats=_(FORMATS_JA[document.format]),
+            pages=pages,
+            chunks_count=len(chunks),
+        )
         if document.scanned_pages:
-            numbers = "、".join(map(str, document.scanned_pages[:20]))
+            numbers = _("、").join(map(str, document.scanned_pages[:20]))
             st.warning(
-                f"{plain(document.name)} の{numbers}ページは、文字のない画像です。読めていません。"
-                "複合機やPDFソフトのOCRで文字を付けると読めます。",
+                _(
+                    "{name} の{numbers}ページは、文字のない画像です。読めていません。複合機やPDFソフトのOCRで文字を付けると読めます。"
+                ).format(name=plain(document.name), numbers=numbers),
                 icon=":material/scan:",
             )
         with st.expander(title, icon=":material/description:"):
             for chunk in chunks[:SHOWN_CHUNKS]:
                 _draw_chunk(chunk)
             if len(chunks) > SHOWN_CHUNKS:
-                st.caption(f"ほか{len(chunks) - SHOWN_CHUNKS}か所")
+                st.caption(
+                    _("ほか{chunks_count}か所").format(chunks_count=len(chunks) - SHOWN_CHUNKS)
+                )
 
 
 def _draw_chunk(chunk: Chunk) -> None:
     first, last = chunk.pages
-    pages = f"{first}ページ" if first == last else f"{first}〜{last}ページ"
-    above = " ＞ ".join(chunk.headings)
-    parts = (f"{chunk.number}か所目", pages if first else "", f"{len(chunk.text)}文字", above)
+    pages = (
+        _("{first}ページ").format(first=first)
+        if first == last
+        else _("{first}〜{last}ページ").format(first=first, last=last)
+    )
+    above = _(" ＞ ").join(chunk.headings)
+    parts = (
+        _("{number}か所目").format(number=chunk.number),
+        pages if first else "",
+        _("{text_count}文字").format(text_count=len(chunk.text)),
+        above,
+    )
     st.caption(plain("　".join(part for part in parts if part)))
     for block in chunk.blocks:
         if block.rows:
             header, *rows = block.rows
             # Columns need names that differ.
-            names = [name or f"（{at}）" for at, name in enumerate(header, 1)]
+            names = [name or _("（{at}）").format(at=at) for at, name in enumerate(header, 1)]
             names = [
-                f"{name}（{at}）" if name in names[: at - 1] else name
+                _("{name}（{at}）").format(name=name, at=at) if name in names[: at - 1] else name
                 for at, name in enumerate(names, 1)
             ]
             st.dataframe([dict(zip(names, row, strict=False)) for row in rows], hide_index=True)

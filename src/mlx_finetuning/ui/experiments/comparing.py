@@ -9,6 +9,7 @@ import streamlit as st
 from mlx_finetuning.config import TrainConfig
 from mlx_finetuning.experiment_tracker.records.differences import Comparison, Figures
 from mlx_finetuning.jobs.runs import Run
+from mlx_finetuning.language import N_, _, name_in
 from mlx_finetuning.ui.components.charts import Curve, line_chart, smoothed
 from mlx_finetuning.ui.components.metrics import metrics_of
 from mlx_finetuning.ui.components.runs import run_title
@@ -19,10 +20,11 @@ from mlx_finetuning.utils.units import duration
 
 PARAMETER = "runs"
 MOST = 8
-VALID, TRAIN = "検証の損失", "学習の損失"
+VALID, TRAIN = "valid_loss", "loss"
+FIGURES_JA = {VALID: N_("検証の損失"), TRAIN: N_("学習の損失")}
 ORIGINS_JA = {
-    "dataset_sha256": "データの内容（ハッシュ）",
-    "model_fingerprint": "元のモデルの内容（ハッシュ）",
+    "dataset_sha256": N_("データの内容（ハッシュ）"),
+    "model_fingerprint": N_("元のモデルの内容（ハッシュ）"),
 }
 
 
@@ -30,7 +32,7 @@ def draw_comparison(runs: Sequence[Run]) -> None:
     """The chosen runs' curves, results and different settings."""
     chosen = _choose(runs)
     if len(chosen) < 2:
-        st.info("比べる実験を、2つ以上選んでください。", icon=":material/compare:")
+        st.info(_("比べる実験を、2つ以上選んでください。"), icon=":material/compare:")
         return
     names = {run.run_id: f"{run.model or '—'} {run.run_id[-4:]}" for run in chosen}
     if len(set(names.values())) < len(names):
@@ -42,17 +44,17 @@ def draw_comparison(runs: Sequence[Run]) -> None:
         files = (path for path in (paths.metrics, paths.status, paths.config) if path.is_file())
         stamps.append(sum(path.stat().st_mtime_ns for path in files))
     comparison = _cached_comparison(tuple(names), tuple(stamps))
-    st.subheader("結果")
+    st.subheader(_("結果"))
     results = [_result_row(names[run.run_id], run) for run in comparison.runs]
     show_table(results)
-    st.subheader("違う設定")
+    st.subheader(_("違う設定"))
     if not comparison.differences:
-        st.success("設定もデータも同じです。", icon=":material/check_circle:")
+        st.success(_("設定もデータも同じです。"), icon=":material/check_circle:")
         return
     differences = []
     for key, values in comparison.differences.items():
         texts = (value_ja(key, value) for value in values)
-        differences.append({"設定": label(key), **dict(zip(names.values(), texts, strict=True))})
+        differences.append({_("設定"): label(key), **dict(zip(names.values(), texts, strict=True))})
     show_table(differences)
 
 
@@ -68,13 +70,13 @@ def _choose(runs: Sequence[Run]) -> list[Run]:
     asked = st.query_params.get(PARAMETER, "").split(",")
     shown = [run_id for run_id in asked if run_id in by_id] or list(by_id)[:2]
     chosen = st.multiselect(
-        "比べる実験",
+        _("比べる実験"),
         list(by_id),
         default=shown[:MOST],
         format_func=lambda run_id: run_title(by_id[run_id]),
         max_selections=MOST,
         key=f"compare-{','.join(shown)}",
-        placeholder="選んでください",
+        placeholder=_("選んでください"),
     )
     if chosen and chosen != shown:
         st.query_params[PARAMETER] = ",".join(chosen)
@@ -86,8 +88,9 @@ def _draw_curves(names: Mapping[str, str]) -> None:
     """`names`: run id → name in the legend."""
     with st.container(horizontal=True, vertical_alignment="bottom"):
         figure = st.segmented_control(
-            "グラフ",
-            [VALID, TRAIN],
+            _("グラフ"),
+            list(FIGURES_JA),
+            format_func=name_in(FIGURES_JA),
             default=VALID,
             required=True,
             key="compare-figure",
@@ -95,7 +98,9 @@ def _draw_curves(names: Mapping[str, str]) -> None:
         )
         weight = 0.0
         if figure == TRAIN:
-            weight = st.slider("平滑化", 0.0, 0.98, 0.8, 0.02, key="compare-smoothing", width=220)
+            weight = st.slider(
+                _("平滑化"), 0.0, 0.98, 0.8, 0.02, key="compare-smoothing", width=220
+            )
     curves: dict[str, Curve] = {}
     for run_id, name in names.items():
         metrics = metrics_of(run_id)
@@ -105,29 +110,33 @@ def _draw_curves(names: Mapping[str, str]) -> None:
         if curve[0]:
             curves[name] = curve
     if curves:
-        line_chart(curves, str(figure))
+        line_chart(curves, _(FIGURES_JA[figure]))
     else:
-        st.caption("まだ記録がありません。")
+        st.caption(_("まだ記録がありません。"))
 
 
 def _result_row(name: str, run: Figures) -> dict[str, str]:
     def loss(value: float | None) -> str:
         return "—" if value is None else f"{value:.4f}"
 
-    best = f"（更新 {run.best_update:,}）" if run.best_update is not None else ""
+    best = (
+        _("（更新 {best_update:,}）").format(best_update=run.best_update)
+        if run.best_update is not None
+        else ""
+    )
     return {
-        "実験": name,
-        "状態": run.state,
-        "更新": f"{run.updates:,}",
-        "学習の損失": loss(run.last_loss),
-        "検証の損失（学習前）": loss(run.first_valid_loss),
-        "検証の損失（最良）": loss(run.best_valid_loss) + best,
-        "時間": duration(run.elapsed_s),
+        _("実験"): name,
+        _("状態"): run.state,
+        _("更新", "count"): f"{run.updates:,}",
+        _("学習の損失"): loss(run.last_loss),
+        _("検証の損失（学習前）"): loss(run.first_valid_loss),
+        _("検証の損失（最良）"): loss(run.best_valid_loss) + best,
+        _("時間"): duration(run.elapsed_s),
     }
 
 
 def label(key: str) -> str:
     """A setting's or an origin's name for people."""
     if key.startswith("versions."):
-        return f"{key.removeprefix('versions.')} の版"
-    return ORIGINS_JA.get(key) or label_of(TrainConfig, key)
+        return _("{removeprefix} の版").format(removeprefix=key.removeprefix("versions."))
+    return _(ORIGINS_JA[key]) if key in ORIGINS_JA else label_of(TrainConfig, key)

@@ -6,6 +6,7 @@ import streamlit as st
 
 from mlx_finetuning.config import EvaluateConfig
 from mlx_finetuning.jobs.runs import Run
+from mlx_finetuning.language import N_, _
 from mlx_finetuning.ui import sitemap
 from mlx_finetuning.ui.components import datasets, views
 from mlx_finetuning.ui.components.certificate import draw_certificate
@@ -19,9 +20,9 @@ from mlx_finetuning.utils.settings_ja import CHOICES_JA
 from mlx_finetuning.utils.units import duration
 
 NEXT_PAGES = {
-    "more_wordings": ("dataset", "データに聞き方を足す"),
-    "more_rows": ("dataset", "データに行を足す"),
-    "judge_answers": ("chat", "答えに○×を付ける"),
+    "more_wordings": ("dataset", N_("データに聞き方を足す")),
+    "more_rows": ("dataset", N_("データに行を足す")),
+    "judge_answers": ("chat", N_("答えに○×を付ける")),
 }
 """Where what an outcome asks for is done, with the words of the way there; other actions are here."""
 
@@ -36,45 +37,58 @@ def draw_run(run: Run, trash: str) -> None:
     resume_button(run)
     show_end(run.status)
     if run.parent:
-        st.caption(plain(f"{run.parent} の続きです。"))
+        st.caption(plain(_("{parent} の続きです。").format(parent=run.parent)))
     if run.merged:
-        st.caption(plain(f"{'、'.join(run.merged)} のアダプターから作りました。"))
+        st.caption(
+            plain(
+                _("{merged} のアダプターから作りました。").format(merged=_("、").join(run.merged))
+            )
+        )
     if run.imported:
-        st.caption(plain(f"ほかの道具（{run.imported}）で学習したアダプターを取り込みました。"))
-    st.subheader("学習の成果")
+        st.caption(
+            plain(
+                _("ほかの道具（{imported}）で学習したアダプターを取り込みました。").format(
+                    imported=run.imported
+                )
+            )
+        )
+    st.subheader(_("学習の成果"))
     with errors_shown():
         _draw_outcome(run)
-    st.subheader("名前とメモ")
+    st.subheader(_("名前とメモ"))
     with errors_shown():
         note = studio().runs.note(run_id)
-        pinned = st.toggle("一覧の先頭に固定する", note.pinned, key=f"pin-{run_id}")
+        pinned = st.toggle(_("一覧の先頭に固定する"), note.pinned, key=f"pin-{run_id}")
         if pinned != note.pinned:
             studio().runs.pin(run_id, pinned)
         with st.form(f"note-{run_id}", border=False):
             name = st.text_input(
-                "名前", note.name, key=f"name-{run_id}", placeholder="例: 料金の言い回しを足した回"
+                _("名前"),
+                note.name,
+                key=f"name-{run_id}",
+                placeholder=_("例: 料金の言い回しを足した回"),
             )
             text = st.text_area(
-                "メモ", note.text, height=90, placeholder="気付いたこと、次に試すこと"
+                _("メモ"), note.text, height=90, placeholder=_("気付いたこと、次に試すこと")
             )
             tags = st.text_input(
-                "タグ（空白で区切る）",
+                _("タグ（空白で区切る）"),
                 " ".join(note.tags),
                 key=f"tags-{run_id}",
-                placeholder="例: 本番 料金",
+                placeholder=_("例: 本番 料金"),
             )
-            if st.form_submit_button("メモを保存", icon=":material/save:"):
+            if st.form_submit_button(_("メモを保存"), icon=":material/save:"):
                 studio().runs.save_note(run_id, text, [tags], name)
-                st.toast("メモを保存しました。", icon=":material/check:")
-    st.subheader("書き出しと削除")
+                st.toast(_("メモを保存しました。"), icon=":material/check:")
+    st.subheader(_("書き出しと削除"))
     with errors_shown():
         _draw_exports(run_id)
         sharing.draw_sharing(run)
-        with st.popover("ゴミ箱に移す", icon=":material/delete:"):
+        with st.popover(_("ゴミ箱に移す"), icon=":material/delete:"):
             st.markdown(
-                "記録、学習したアダプター、書き出したモデルを移します。あとで元に戻せます。"
+                _("記録、学習したアダプター、書き出したモデルを移します。あとで元に戻せます。")
             )
-            if st.button("移す", type="primary", key="delete-run"):
+            if st.button(_("移す"), type="primary", key="delete-run"):
                 with errors_shown():
                     studio().runs.delete(run_id)
                     page = sitemap.page("experiments")
@@ -100,8 +114,8 @@ def _draw_actions(run: Run, action: str = "") -> None:
                 )
         with errors_shown():
             continuing.draw_continuation(run, is_next=action == "more_updates")
-        tip = "設定、データ、元のモデルが学習したときと同じかを確かめてから始めます。"
-        if st.button("同じ設定で再実行", icon=":material/replay:", help=tip, key="rerun"):
+        tip = _("設定、データ、元のモデルが学習したときと同じかを確かめてから始めます。")
+        if st.button(_("同じ設定で再実行"), icon=":material/replay:", help=tip, key="rerun"):
             with errors_shown():
                 again = studio().training.rerun(run.run_id)
                 st.switch_page(training, query_params={PARAMETER: again})
@@ -110,7 +124,7 @@ def _draw_actions(run: Run, action: str = "") -> None:
                 merging.draw_merge([run_id])
         st.page_link(
             training,
-            label="曲線と記録",
+            label=_("曲線と記録"),
             icon=":material/show_chart:",
             query_params={PARAMETER: run_id},
         )
@@ -129,18 +143,20 @@ def _draw_outcome(run: Run) -> None:
     with errors_shown():
         certificate = studio().evaluation.certificate(run_id)
         if certificate is not None:
-            st.markdown("**学習の証明**")
+            st.markdown(_("**学習の証明**"))
             draw_certificate(certificate)
     if not studio().runs.is_trained(run):
-        st.caption("この実験には、調べられる学習の結果がありません。")
+        st.caption(_("この実験には、調べられる学習の結果がありません。"))
         if report is None:
             _draw_actions(run)
         return
-    label = "成果を確かめる" if report is None else "もう一度確かめる"
-    tip = "学習の前と後のモデルに質問して比べ、報告書を作ります。画面を閉じても続きます。"
+    label = _("成果を確かめる") if report is None else _("もう一度確かめる")
+    tip = _("学習の前と後のモデルに質問して比べ、報告書を作ります。画面を閉じても続きます。")
     in_prompt = st.checkbox(
-        "学習しない場合とも比べる",
-        help="元のモデルに、データを質問に添えて答えさせ、学習が必要だったかを判定します。時間は長くなります。",
+        _("学習しない場合とも比べる"),
+        help=_(
+            "元のモデルに、データを質問に添えて答えさせ、学習が必要だったかを判定します。時間は長くなります。"
+        ),
     )
     if st.button(
         label,
@@ -160,7 +176,7 @@ def _draw_exports(run_id: str) -> None:
     app = studio()
     with st.container(horizontal=True):
         st.download_button(
-            "表計算ソフト用（CSV）",
+            _("表計算ソフト用（CSV）"),
             lambda: app.records.csv(run_id),
             file_name=f"{run_id}.zip",
             mime="application/zip",
@@ -168,6 +184,8 @@ def _draw_exports(run_id: str) -> None:
             on_click="ignore",
         )
         for form, name in CHOICES_JA["trackers"].items():
-            if form in app.records.formats() and st.button(f"{name}へ", icon=":material/upload:"):
+            if form in app.records.formats() and st.button(
+                _("{name}へ").format(name=_(name)), icon=":material/upload:"
+            ):
                 written = app.records.write(run_id, form, app.workspace.exports)
-                st.success(f"書き出しました: {plain(str(written[0]))}")
+                st.success(_("書き出しました: {written}").format(written=plain(str(written[0]))))

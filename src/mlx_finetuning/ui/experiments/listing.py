@@ -8,6 +8,7 @@ from typing import Any
 import streamlit as st
 
 from mlx_finetuning.jobs.runs import Run
+from mlx_finetuning.language import N_, _
 from mlx_finetuning.ui import sitemap
 from mlx_finetuning.ui.components import views
 from mlx_finetuning.ui.components.errors import show_error
@@ -17,17 +18,20 @@ from mlx_finetuning.ui.frame import studio
 from mlx_finetuning.utils.units import duration, local_time
 
 Row = dict[str, str | float | None]
-MARK, NAME, RIGHT, UNLIKE, RUN_ID = "印", "名前", "正答率", "ほかと違う設定", "実験ID"
-COLUMNS = (
-    *(MARK, NAME, "始めた時刻", "状態", RIGHT, "結果", "モデル", "データセット"),
-    *(UNLIKE, "最良の損失", "時間", "タグ", "メモ", RUN_ID),
+MARK, NAME, STARTED, STATE, RIGHT = (
+    *(N_("印"), N_("名前"), N_("始めた時刻"), N_("状態"), N_("正答率")),
 )
-FILTERS = ("状態", "データセット", "モデル")
-PINNED, BEST = "固定", "★最良"
-LOOKS = {
-    RIGHT: st.column_config.NumberColumn(format="%.0f%%", width="small"),
-    **dict.fromkeys(("結果", UNLIKE, "タグ", "メモ"), st.column_config.TextColumn(width="medium")),
-}
+RESULT, MODEL, DATASET, UNLIKE = N_("結果"), N_("モデル"), N_("データセット"), N_("ほかと違う設定")
+BEST_LOSS, TIME, TAGS, NOTE = N_("最良の損失"), N_("時間"), N_("タグ"), N_("メモ")
+RUN_ID = N_("実験ID")
+COLUMNS = (
+    *(MARK, NAME, STARTED, STATE, RIGHT, RESULT, MODEL, DATASET),
+    *(UNLIKE, BEST_LOSS, TIME, TAGS, NOTE, RUN_ID),
+)
+"""As they are kept; shown in the language of the pages."""
+FILTERS = (STATE, DATASET, MODEL)
+PINNED, BEST = N_("固定"), N_("★最良")
+WIDE = (RESULT, UNLIKE, TAGS, NOTE)
 
 
 def draw_list(runs: Sequence[Run], detail: str, compare: str) -> None:
@@ -36,7 +40,9 @@ def draw_list(runs: Sequence[Run], detail: str, compare: str) -> None:
     matches = _filtered(rows)
     shown = _choose_columns()
     st.caption(
-        f"{len(matches):,} 件。行の左端を選ぶと、詳しく見る、比べる、まとめてゴミ箱に移すことができます。"
+        _(
+            "{matches_count:,} 件。行の左端を選ぶと、詳しく見る、比べる、まとめてゴミ箱に移すことができます。"
+        ).format(matches_count=len(matches))
     )
     if not matches:
         return
@@ -48,7 +54,7 @@ def draw_list(runs: Sequence[Run], detail: str, compare: str) -> None:
         selection_mode="multi-row",
         # A column in which nothing stands tells nothing.
         column_order=[name for name in shown if any(rows[run_id][name] for run_id in matches)],
-        column_config=LOOKS,
+        column_config={name: _look(name) for name in COLUMNS},
         # Lines are chosen by their place: others would be meant once other lines are shown.
         key=f"runs-table-{hash(tuple(matches))}",
     )
@@ -59,16 +65,19 @@ def draw_list(runs: Sequence[Run], detail: str, compare: str) -> None:
     with st.container(horizontal=True, vertical_alignment="center"):
         if len(chosen) == 1:
             query = {views.PARAMETER: detail, PARAMETER: chosen[0]}
-            st.page_link(page, label="詳しく見る", icon=":material/article:", query_params=query)
+            st.page_link(page, label=_("詳しく見る"), icon=":material/article:", query_params=query)
         else:
             query = {views.PARAMETER: compare, comparing.PARAMETER: ",".join(chosen)}
-            label = f"{len(chosen)}件を比べる"
+            label = _("{chosen_count}件を比べる").format(chosen_count=len(chosen))
             st.page_link(page, label=label, icon=":material/compare:", query_params=query)
-        with st.popover(f"{len(chosen)}件をゴミ箱に移す", icon=":material/delete:"):
+        with st.popover(
+            _("{chosen_count}件をゴミ箱に移す").format(chosen_count=len(chosen)),
+            icon=":material/delete:",
+        ):
             st.markdown(
-                "記録、学習したアダプター、書き出したモデルを移します。あとで元に戻せます。"
+                _("記録、学習したアダプター、書き出したモデルを移します。あとで元に戻せます。")
             )
-            if st.button("移す", type="primary", key="delete-runs"):
+            if st.button(_("移す"), type="primary", key="delete-runs"):
                 problems = studio().runs.delete_all(chosen)
                 for problem in problems:
                     show_error(problem)
@@ -83,9 +92,9 @@ def _filtered(rows: Mapping[str, Row]) -> list[str]:
     """The runs that have all the words, and one of the values that were chosen."""
     with st.container(horizontal=True, vertical_alignment="bottom"):
         text = st.text_input(
-            "絞り込み",
+            _("絞り込み"),
             key="runs-filter",
-            placeholder="言葉で探す",
+            placeholder=_("言葉で探す"),
             icon=":material/search:",
             width=360,
         )
@@ -94,7 +103,7 @@ def _filtered(rows: Mapping[str, Row]) -> list[str]:
             values = sorted({str(row[name]) for row in rows.values()})
             if len(values) > 1:
                 wanted[name] = st.multiselect(
-                    name, values, key=f"runs-{name}", placeholder="全て", width=220
+                    _(name), values, key=f"runs-{name}", placeholder=_("全て"), width=220
                 )
     words = text.lower().split()
     return [
@@ -105,12 +114,24 @@ def _filtered(rows: Mapping[str, Row]) -> list[str]:
     ]
 
 
+def _look(name: str) -> Any:
+    """How a column is drawn."""
+    if name == RIGHT:
+        return st.column_config.NumberColumn(_(name), format="%.0f%%", width="small")
+    return st.column_config.TextColumn(_(name), width="medium" if name in WIDE else None)
+
+
 def _choose_columns() -> list[str]:
     """Kept with the user's preferences."""
     kept = [name for name in studio().preferences.columns() or COLUMNS if name in COLUMNS]
-    with st.popover("表示する列", icon=":material/view_column:"):
+    with st.popover(_("表示する列"), icon=":material/view_column:"):
         chosen = st.multiselect(
-            "表示する列", COLUMNS, default=kept, key="runs-columns", placeholder="全て"
+            _("表示する列"),
+            COLUMNS,
+            default=kept,
+            format_func=_,
+            key="runs-columns",
+            placeholder=_("全て"),
         )
     shown = [name for name in COLUMNS if name in chosen] or list(COLUMNS)
     if shown != kept:
@@ -125,8 +146,8 @@ def _rows(runs: Sequence[Run]) -> dict[str, Row]:
     )
     rows = {run.run_id: _row(run, unlike.get(run.run_id, "")) for run in runs}
     for run_id in _best(runs, rows):
-        rows[run_id][MARK] = f"{rows[run_id][MARK]} {BEST}".strip()
-    return dict(sorted(rows.items(), key=lambda item: PINNED not in str(item[1][MARK])))
+        rows[run_id][MARK] = f"{rows[run_id][MARK]} {_(BEST)}".strip()
+    return dict(sorted(rows.items(), key=lambda item: _(PINNED) not in str(item[1][MARK])))
 
 
 def _best(runs: Sequence[Run], rows: Mapping[str, Row]) -> list[str]:
@@ -138,7 +159,7 @@ def _best(runs: Sequence[Run], rows: Mapping[str, Row]) -> list[str]:
             by_dataset.setdefault(run.dataset, []).append(run.run_id)
 
     def rank(run_id: str) -> tuple[float, float]:
-        right, loss = rows[run_id][RIGHT], rows[run_id]["最良の損失"]
+        right, loss = rows[run_id][RIGHT], rows[run_id][BEST_LOSS]
         return (-1.0 if right is None else float(right), -float(loss or "inf"))
 
     return [max(same, key=rank) for same in by_dataset.values() if len(same) > 1]
@@ -153,19 +174,19 @@ def _row(run: Run, unlike: str) -> Row:
         best = _cached_best_loss(str(metrics), run_id, metrics.stat().st_mtime_ns)
     line = first_line(run_id)
     return {
-        MARK: PINNED if note.pinned else "",
+        MARK: _(PINNED) if note.pinned else "",
         NAME: note.name,
-        "始めた時刻": local_time(run.created_at),
-        "状態": run.state_ja,
+        STARTED: local_time(run.created_at),
+        STATE: _(run.state_ja),
         RIGHT: None if line is None or line.right_share is None else 100 * line.right_share,
-        "結果": "" if line is None else line.line,
-        "モデル": run.model,
-        "データセット": run.dataset,
+        RESULT: "" if line is None else line.line,
+        MODEL: run.model,
+        DATASET: run.dataset,
         UNLIKE: unlike,
-        "最良の損失": "" if best is None else f"{best:.4f}",
-        "時間": duration(run.status.elapsed_s) if run.status.elapsed_s else "",
-        "タグ": " ".join(note.tags),
-        "メモ": note.text,
+        BEST_LOSS: "" if best is None else f"{best:.4f}",
+        TIME: duration(run.status.elapsed_s) if run.status.elapsed_s else "",
+        TAGS: " ".join(note.tags),
+        NOTE: note.text,
         RUN_ID: run_id,
     }
 

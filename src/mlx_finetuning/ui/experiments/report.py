@@ -14,7 +14,8 @@ from mlx_finetuning.experiment_tracker.evaluation.results import (
     SplitReport,
     examples,
 )
-from mlx_finetuning.ui.components.answers import LEGEND, draw_answers
+from mlx_finetuning.language import _
+from mlx_finetuning.ui.components.answers import draw_answers, legend
 from mlx_finetuning.ui.components.certificate import LOOKS
 from mlx_finetuning.ui.components.tables import show_table
 from mlx_finetuning.ui.components.text import plain
@@ -32,7 +33,11 @@ def draw_first_line(report: Report) -> None:
     if report.outcome is not None and report.outcome.ending:
         st.warning(plain(report.outcome.ending), icon=":material/flag:")
     if judgement.advice:
-        st.markdown(f":material/arrow_forward: **次にすること**　{plain(judgement.advice)}")
+        st.markdown(
+            _(":material/arrow_forward: **次にすること**　{advice}").format(
+                advice=plain(judgement.advice)
+            )
+        )
 
 
 def draw_report(run_id: str, report: Report) -> None:
@@ -47,15 +52,15 @@ def draw_report(run_id: str, report: Report) -> None:
         if judgement.advice:
             st.markdown(f":material/arrow_forward: **{title}**　{plain(judgement.advice)}")
     if report.before is not None:
-        title = f"続きの前後（{report.before.run_id}）"
+        title = _("続きの前後（{run_id}）").format(run_id=report.before.run_id)
         st.info(f"**{title}**　{plain(report.before.text)}", icon=":material/compare_arrows:")
-    with st.expander("判定の根拠", icon=":material/fact_check:"):
+    with st.expander(_("判定の根拠"), icon=":material/fact_check:"):
         for title, judgement in judged:
             lines = [f"- {plain(line)}" for line in judgement.evidence]
             st.markdown("\n".join([f"**{title}**", "", *lines]))
     splits = report.splits
     figures = [_figures(name, splits[name]) for name in SPLITS_JA if name in splits]
-    with st.expander("くわしい数字", icon=":material/table_chart:"):
+    with st.expander(_("くわしい数字"), icon=":material/table_chart:"):
         show_table(figures)
 
 
@@ -63,21 +68,21 @@ def _draw_pages(run_id: str) -> None:
     """The page for who decides, and the whole report: to be opened and printed, or kept as files."""
     evaluation = studio().evaluation
     pages = (
-        ("summary", "まとめ（A4 1枚）", evaluation.summary),
-        ("full", "報告書（全て）", evaluation.page),
+        ("summary", _("まとめ（A4 1枚）"), evaluation.summary),
+        ("full", _("報告書（全て）"), evaluation.page),
     )
     with st.container(horizontal=True, vertical_alignment="center"):
-        for kind, title, _ in pages:
+        for kind, title, __ in pages:
             st.link_button(
-                f"{title}を開く",
+                _("{title}を開く").format(title=title),
                 f"/report/{run_id}/{kind}",
                 icon=":material/print:",
-                help="別のタブに開きます。そのまま印刷したり、PDFにしたりできます。",
+                help=_("別のタブに開きます。そのまま印刷したり、PDFにしたりできます。"),
             )
-        keep = st.popover("ファイルに保存", icon=":material/download:")
+        keep = st.popover(_("ファイルに保存"), icon=":material/download:")
         for kind, title, make in pages:
             keep.download_button(
-                f"{title}を保存",
+                _("{title}を保存").format(title=title),
                 partial(make, run_id),
                 file_name=f"{run_id}-{kind}.html",
                 mime="text/html",
@@ -94,15 +99,15 @@ def _figures(name: str, split: SplitReport) -> dict[str, str]:
         return "—" if value is None else percent(value)
 
     return {
-        "行の種類": SPLITS_JA[name],
-        "行": f"{split.rows:,}",
-        "損失（学習前）": loss(split.base.loss),
-        "損失（学習後）": loss(split.tuned.loss),
+        _("行の種類"): _(SPLITS_JA[name]),
+        _("行"): f"{split.rows:,}",
+        _("損失（学習前）"): loss(split.base.loss),
+        _("損失（学習後）"): loss(split.tuned.loss),
         **{
-            f"{mark} {name_ja}": f"{split.marked(mark):,}" if split.answers else "—"
+            f"{mark} {_(name_ja)}": f"{split.marked(mark):,}" if split.answers else "—"
             for mark, name_ja in MARKS_JA.items()
         },
-        "自分で終えた答え": share(split.tuned.ended),
+        _("自分で終えた答え"): share(split.tuned.ended),
     }
 
 
@@ -112,8 +117,14 @@ def _draw_answers(splits: Mapping[str, SplitReport]) -> None:
     if name is None or not splits[name].answers:
         return
     shown = examples(splits[name].answers, ANSWERS)
-    with st.expander(f"答えの例（{SPLITS_JA[name]}）", icon=":material/chat:", expanded=True):
-        st.caption(LEGEND)
+    with st.expander(
+        _("答えの例（{splits}）").format(splits=_(SPLITS_JA[name])),
+        icon=":material/chat:",
+        expanded=True,
+    ):
+        st.caption(legend())
         draw_answers(shown[:OPEN])
-        if shown[OPEN:] and st.toggle(f"残り{len(shown) - OPEN}問も見る", key="more-answers"):
+        if shown[OPEN:] and st.toggle(
+            _("残り{shown_count}問も見る").format(shown_count=len(shown) - OPEN), key="more-answers"
+        ):
             draw_answers(shown[OPEN:])

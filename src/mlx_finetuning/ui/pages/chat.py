@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import streamlit as st
 
+from mlx_finetuning.language import _
 from mlx_finetuning.ui.chat import ollama, talking, testing
 from mlx_finetuning.ui.components.empty import empty_state
 from mlx_finetuning.ui.components.runs import choose_run
@@ -11,16 +12,16 @@ from mlx_finetuning.ui.components.views import choose_view
 from mlx_finetuning.ui.frame import studio
 
 TALK, TEST, OLLAMA = "talk", "test", "ollama"
-VIEWS = {TALK: "話す", TEST: "まとめて試す", OLLAMA: "Ollama"}
+VIEWS = {TALK: _("話す"), TEST: _("まとめて試す"), OLLAMA: "Ollama"}
 
-st.title("対話")
+st.title(_("対話"))
 view = choose_view(VIEWS, TALK)
 runs = studio().runs.trained()
 run_id = choose_run(runs).run_id if runs else ""
 if view == OLLAMA:
     ollama.draw_ollama(run_id)
 elif not run_id:
-    empty_state("対話できるモデルがまだありません。先に学習してください。", "training")
+    empty_state(_("対話できるモデルがまだありません。先に学習してください。"), "training")
 elif view == TEST:
     testing.draw_test(run_id)
 else:

@@ -8,6 +8,7 @@ from mlx_finetuning.data_processor.examine import source_names
 from mlx_finetuning.data_processor.readers.columns import ROLE_JA
 from mlx_finetuning.data_processor.readers.encoding import CODECS
 from mlx_finetuning.errors import StudioError
+from mlx_finetuning.language import _
 from mlx_finetuning.ui import sitemap
 from mlx_finetuning.ui.components import datasets, tuning, views
 from mlx_finetuning.ui.components.empty import empty_state
@@ -30,17 +31,17 @@ from mlx_finetuning.ui.frame import studio
 
 NEW, DOCUMENTS, SAVED, EDIT, TRASH = "new", "documents", "saved", "edit", "trash"
 VIEWS = {
-    NEW: "新しく作る",
-    DOCUMENTS: "文書から作る",
-    SAVED: "保存したもの",
-    EDIT: "保存したものを直す",
-    TRASH: "ゴミ箱",
+    NEW: _("新しく作る"),
+    DOCUMENTS: _("文書から作る"),
+    SAVED: _("保存したもの"),
+    EDIT: _("保存したものを直す"),
+    TRASH: _("ゴミ箱"),
 }
 
 
 def draw_new() -> None:
     """From a file to a saved dataset, in six steps."""
-    st.header("1. ファイル")
+    st.header(_("1. ファイル"))
     path = source.choose_source()
     if path is None:
         return
@@ -61,21 +62,21 @@ def draw_new() -> None:
     reading.draw_preview(inspection)
     reading.draw_speaker(choices, inspection)
     if inspection.kind is not None:
-        st.header("2. 目的")
+        st.header(_("2. 目的"))
         goal.draw_goal(choices, inspection)
-    st.header("3. 列の対応")
+    st.header(_("3. 列の対応"))
     is_confirmed = reading.draw_columns(choices, inspection)
-    st.header("4. 検査の結果")
+    st.header(_("4. 検査の結果"))
     findings.draw_findings(choices, work, inspection)
-    st.header("5. 文章の整え方")
+    st.header(_("5. 文章の整え方"))
     cleaning.draw_cleaning(choices, inspection)
-    st.header("6. 分けて保存")
+    st.header(_("6. 分けて保存"))
     chosen = saving.draw_split(choices, inspection, settings)
     if chosen is None:
         return
     if not is_confirmed:
         st.info(
-            "保存する前に、「3. 列の対応」で、自信のない列が合っているか確かめてください。",
+            _("保存する前に、「3. 列の対応」で、自信のない列が合っているか確かめてください。"),
             icon=":material/fact_check:",
         )
         return
@@ -86,14 +87,14 @@ def draw_new() -> None:
 
 def draw_documents() -> None:
     """From documents to pairs, and from those to a dataset."""
-    st.header("1. 文書")
+    st.header(_("1. 文書"))
     paths = handed.choose_documents()
     documents = handed.read(paths) if paths else None
     if documents is not None:
         handed.draw_documents(documents)
-        st.header("2. 質問と回答を作る")
+        st.header(_("2. 質問と回答を作る"))
         making.draw_making(paths)
-    st.header("作った質問と回答")
+    st.header(_("作った質問と回答"))
     pairs.draw_pairs()
 
 
@@ -108,13 +109,13 @@ def choose_saved() -> str | None:
     entries = studio().data.list()
     if not entries:
         empty_state(
-            "保存したデータセットはまだありません。「新しく作る」でファイルを選んでください。"
+            _("保存したデータセットはまだありません。「新しく作る」でファイルを選んでください。")
         )
         return None
     chosen = saved.choose_dataset(entries)
     if chosen.manifest is None:
         st.error(
-            "このデータセットの記録は壊れていて読めません。作り直してください。",
+            _("このデータセットの記録は壊れていて読めません。作り直してください。"),
             icon=":material/broken_image:",
         )
         saved.draw_deletion(chosen.name, TRASH)
@@ -132,20 +133,20 @@ def draw_saved() -> None:
     with st.container(horizontal=True, vertical_alignment="center", key="dataset-links"):
         st.page_link(
             sitemap.page("training"),
-            label="このデータセットで学習する",
+            label=_("このデータセットで学習する"),
             icon=":material/model_training:",
             query_params={datasets.PARAMETER: name},
         )
         st.page_link(
             sitemap.page("dataset"),
-            label="行を直す",
+            label=_("行を直す"),
             icon=":material/edit:",
             query_params={views.PARAMETER: EDIT, datasets.PARAMETER: name},
         )
         saved.draw_downloads(name)
         saved.draw_deletion(name, TRASH)
     tuning.draw_latest()
-    st.header("学習で実際に使われる文面")
+    st.header(_("学習で実際に使われる文面"))
     saved.draw_preview(name)
     made = rewording.draw_made_rows(name)
     if made is not None:
@@ -163,11 +164,13 @@ def draw_edit() -> None:
     sources = dict(zip(source_names(recorded.sources), recorded.sources, strict=True))
     file = ""
     if len(sources) > 1:
-        file = st.selectbox("直すファイル", list(sources), key=f"edit-file-of-{name}")
+        file = st.selectbox(_("直すファイル"), list(sources), key=f"edit-file-of-{name}")
     work = editing.begin(name, sources[file], recorded.settings, recorded.edits, file)
-    st.header("検査の結果")
+    st.header(_("検査の結果"))
     if file:
-        st.caption("このファイルだけの検査です。保存するときに、全てのファイルを合わせて調べます。")
+        st.caption(
+            _("このファイルだけの検査です。保存するときに、全てのファイルを合わせて調べます。")
+        )
     try:
         inspection = editing.inspected(work, tuple(recorded.mapping.items()))
     except StudioError as error:
@@ -175,13 +178,13 @@ def draw_edit() -> None:
         editing.draw_undo(work)
         return
     findings.draw_findings(None, work, inspection)
-    st.header("保存")
+    st.header(_("保存"))
     made = saving.draw_new_version(name, work.edits, is_changed=work.edits != recorded.edits)
     if made is not None:
         show_saved(made)
 
 
-st.title("データセット")
+st.title(_("データセット"))
 view = choose_view(VIEWS, NEW)
 if view == SAVED:
     draw_saved()

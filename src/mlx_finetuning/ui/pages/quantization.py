@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import streamlit as st
 
+from mlx_finetuning.language import _
 from mlx_finetuning.quantizer.verify.results import Exported
 from mlx_finetuning.ui.components.empty import empty_state
 from mlx_finetuning.ui.components.jobs import draw_latest, latest
@@ -17,7 +18,7 @@ KINDS = ("export", "verify", "certify")
 def draw_run(run_id: str) -> None:
     """What to write from the run, and what was written."""
     at_work = draw_latest(run_id, KINDS)
-    st.header("新しく作る")
+    st.header(_("新しく作る"))
     with errors_shown():
         choice.draw_choice(run_id, at_work)
         job = latest(run_id, ("export",))
@@ -25,24 +26,26 @@ def draw_run(run_id: str) -> None:
             result = studio().jobs.result(run_id, job.name, Exported)
             if result.candidates:  # the last export was a measurement
                 choice.draw_advice(result)
-    st.header("作ったもの")
+    st.header(_("作ったもの"))
     models = studio().exports.list(run_id)
     if not models:
-        empty_state("まだ何も作っていません。種類を選んで「軽くする」を押してください。")
+        empty_state(_("まだ何も作っていません。種類を選んで「軽くする」を押してください。"))
         return
     written.draw_written(run_id, models, at_work)
-    st.header("学習の証明")
+    st.header(_("学習の証明"))
     with errors_shown():
         written.draw_proof(run_id, at_work)
 
 
-st.title("軽くする")
+st.title(_("軽くする"))
 st.caption(
-    "学習したモデルを、ほかのアプリでも使える1つの軽いファイルにします。"
-    "迷ったら、そのまま「軽くする」を押してください。"
+    _(
+        "学習したモデルを、ほかのアプリでも使える1つの軽いファイルにします。"
+        "迷ったら、そのまま「軽くする」を押してください。"
+    )
 )
 runs = studio().runs.trained()
 if runs:
     draw_run(choose_run(runs).run_id)
 else:
-    empty_state("軽くできる学習の結果がまだありません。先に学習してください。", "training")
+    empty_state(_("軽くできる学習の結果がまだありません。先に学習してください。"), "training")

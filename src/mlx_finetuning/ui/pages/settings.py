@@ -48,6 +48,7 @@ def draw_language() -> None:
         )
     elif chosen != language.language():
         studio().preferences.save_language(chosen)
+        st.cache_data.clear()  # findings and verdicts are kept in words
         # The page says its language to the browser only where it is loaded.
         st.html("<script>location.reload()</script>", unsafe_allow_javascript=True)
         st.stop()

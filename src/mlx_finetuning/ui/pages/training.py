@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import streamlit as st
 
+from mlx_finetuning.language import _
 from mlx_finetuning.ui import sitemap
 from mlx_finetuning.ui.components import views
 from mlx_finetuning.ui.components.empty import empty_state
@@ -13,7 +14,7 @@ from mlx_finetuning.ui.frame import errors_shown, studio
 from mlx_finetuning.ui.training import live, models, setup
 
 NEW, WATCH, MODELS = "new", "watch", "models"
-VIEWS = {NEW: "新しい学習", WATCH: "様子を見る", MODELS: "モデル"}
+VIEWS = {NEW: _("新しい学習"), WATCH: _("様子を見る"), MODELS: _("モデル")}
 
 
 def draw_new() -> None:
@@ -22,17 +23,17 @@ def draw_new() -> None:
     if settings is None:
         return
     setup.draw_estimate(settings)
-    if st.button("学習を開始", type="primary", icon=":material/play_arrow:"):
+    if st.button(_("学習を開始"), type="primary", icon=":material/play_arrow:"):
         with errors_shown():
             run_id = studio().training.start(settings)
             st.switch_page(
                 sitemap.page("training"), query_params={views.PARAMETER: WATCH, PARAMETER: run_id}
             )
     if studio().jobs.is_device_busy():
-        st.caption("今、ほかの作業が動いています。始めた学習は、順番が来るまで待ちます。")
+        st.caption(_("今、ほかの作業が動いています。始めた学習は、順番が来るまで待ちます。"))
 
 
-st.title("学習")
+st.title(_("学習"))
 view = choose_view(VIEWS, WATCH if PARAMETER in st.query_params else NEW)
 if view == NEW:
     draw_new()
@@ -41,4 +42,4 @@ elif view == MODELS:
 elif runs := studio().runs.list():
     live.draw_run(choose_run(runs).run_id)
 else:
-    empty_state("まだ学習を始めていません。「新しい学習」から始めてください。")
+    empty_state(_("まだ学習を始めていません。「新しい学習」から始めてください。"))

@@ -11,6 +11,7 @@ from mlx_finetuning.jobs import kinds
 from mlx_finetuning.jobs.metrics import Metrics
 from mlx_finetuning.jobs.runs import Run
 from mlx_finetuning.jobs.status import JobStatus
+from mlx_finetuning.language import N_, _, name_in
 from mlx_finetuning.ui import sitemap
 from mlx_finetuning.ui.components.certificate import LOOKS
 from mlx_finetuning.ui.components.charts import line_chart, loss_chart
@@ -23,14 +24,15 @@ from mlx_finetuning.ui.frame import studio
 from mlx_finetuning.utils.settings_ja import label_of, value_ja
 from mlx_finetuning.utils.units import duration
 
-LOSS = "損失"
-CHARTS = {
-    "学習率": "learning_rate",
-    "勾配の大きさ": "gradient_norm",
-    "速度（トークン/秒）": "tokens_per_second",
-    "メモリー（GB）": "peak_memory_gb",
+LOSS = "loss"
+CHARTS_JA = {
+    LOSS: N_("損失"),
+    "learning_rate": N_("学習率"),
+    "gradient_norm": N_("勾配の大きさ"),
+    "tokens_per_second": N_("速度（トークン/秒）"),
+    "peak_memory_gb": N_("メモリー（GB）"),
 }
-"""Label → field of the metrics."""
+"""By field of the metrics."""
 
 
 def draw_run(run_id: str) -> None:
@@ -44,13 +46,21 @@ def draw_run(run_id: str) -> None:
             st.caption(plain(f"{run.title}　{run.run_id}"), width="content")
             _draw_buttons(run)
         if run.problems:
-            st.warning(f"読めない記録があります: {'、'.join(run.problems)}。残りを表示します。")
+            st.warning(
+                _("読めない記録があります: {problems}。残りを表示します。").format(
+                    problems=_("、").join(run.problems)
+                )
+            )
         if run.status.state == "queued":
             before = [
-                f"{kinds.of(job.kind).name_ja}（{job.run_id or job.paths.folder.name}）"
+                _("{name}（{run_id}）").format(
+                    name=_(kinds.of(job.kind).name_ja), run_id=job.run_id or job.paths.folder.name
+                )
                 for job in studio().jobs.before(run.run_id)
             ]
-            told = f"順番待ちです。{'、'.join(before) or '前の作業'}が終わると始まります。"
+            told = _("順番待ちです。{before}が終わると始まります。").format(
+                before=_("、").join(before) or _("前の作業")
+            )
             st.info(plain(told), icon=":material/hourglass:")
         elif run.status.is_living:
             progress_bar(run.status)
@@ -61,20 +71,20 @@ def draw_run(run_id: str) -> None:
         _draw_chart(metrics)
         _draw_events(run.run_id)
         _draw_samples(run.run_id)
-        with st.expander("この実験の設定", icon=":material/tune:"):
+        with st.expander(_("この実験の設定"), icon=":material/tune:"):
             try:
                 settings = studio().runs.settings(run_id)
             except StudioError:
-                st.caption("設定の記録は読めません。")
+                st.caption(_("設定の記録は読めません。"))
             else:
                 rows = [
-                    {"設定": label_of(TrainConfig, name), "値": value_ja(name, value)}
+                    {_("設定"): label_of(TrainConfig, name), _("値"): value_ja(name, value)}
                     for name, value in settings.items()
                 ]
                 show_table(rows)
-        with st.expander("ログの最後", icon=":material/terminal:"):
+        with st.expander(_("ログの最後"), icon=":material/terminal:"):
             st.code(
-                studio().runs.log_tail(run_id) or "（まだありません）",
+                studio().runs.log_tail(run_id) or _("（まだありません）"),
                 language=None,
                 wrap_lines=True,
             )
@@ -93,10 +103,14 @@ def _draw_ending(run: Run) -> None:
     if line is not None:
         LOOKS[line.level](plain(line.text), icon=":material/grading:")
         if line.advice:
-            st.markdown(f":material/arrow_forward: **次にすること**　{plain(line.advice)}")
+            st.markdown(
+                _(":material/arrow_forward: **次にすること**　{advice}").format(
+                    advice=plain(line.advice)
+                )
+            )
         st.page_link(
             sitemap.page("experiments"),
-            label="成果を見る",
+            label=_("成果を見る"),
             icon=":material/grading:",
             query_params={PARAMETER: run.run_id},
         )
@@ -105,14 +119,14 @@ def _draw_ending(run: Run) -> None:
 def _draw_buttons(run: Run) -> None:
     state = run.status.state
     if state in ("running", "stalled", "queued"):
-        label = "順番待ちをやめる" if state == "queued" else "一時停止"
-        tip = "途中まで保存して止めます。あとで「再開」できます。"
+        label = _("順番待ちをやめる") if state == "queued" else _("一時停止")
+        tip = _("途中まで保存して止めます。あとで「再開」できます。")
         if st.button(label, icon=":material/pause:", help=tip, key=f"stop-{run.run_id}"):
             studio().runs.stop(run.run_id)
             st.rerun()
     if state in ("stalled", "stopping"):
-        tip = "応答しないプロセスを、待たずに終わらせます。最後の途中保存は残ります。"
-        if st.button("強制終了", icon=":material/block:", help=tip, key=f"end-{run.run_id}"):
+        tip = _("応答しないプロセスを、待たずに終わらせます。最後の途中保存は残ります。")
+        if st.button(_("強制終了"), icon=":material/block:", help=tip, key=f"end-{run.run_id}"):
             studio().runs.stop(run.run_id, force=True)
             st.rerun()
     resume_button(run)
@@ -127,46 +141,52 @@ def _draw_figures(status: JobStatus, metrics: Metrics) -> None:
 
     best, left_s = metrics.best_valid, status.remaining_s
     figures = {
-        "学習の損失": latest("loss", ".3f"),
-        "検証の損失（最良）": "—" if best is None else f"{best[1]:.3f}",
-        "経過": duration(status.elapsed_s) if status.elapsed_s else "—",
+        _("学習の損失"): latest("loss", ".3f"),
+        _("検証の損失（最良）"): "—" if best is None else f"{best[1]:.3f}",
+        _("経過"): duration(status.elapsed_s) if status.elapsed_s else "—",
     }
     if status.is_living:
-        figures["残り"] = "—" if left_s is None else f"約{duration(left_s)}"
+        figures[_("残り")] = (
+            "—" if left_s is None else _("約{left_s}").format(left_s=duration(left_s))
+        )
     else:
-        figures["更新"] = latest("update", ",.0f", " 回")
-    figures["速度"] = latest("tokens_per_second", ",.0f", " トークン/秒")
-    figures["最大メモリー"] = latest("peak_memory_gb", ".2f", " GB")
+        figures[_("更新", "count")] = latest("update", ",.0f", _(" 回"))
+    figures[_("速度")] = latest("tokens_per_second", ",.0f", _(" トークン/秒"))
+    figures[_("最大メモリー")] = latest("peak_memory_gb", ".2f", " GB")
     columns = [*st.columns(3), *st.columns(3)]
     for column, (label, value) in zip(columns, figures.items(), strict=True):
         column.metric(label, value, border=True)
     held_gb = metrics.latest("card_memory_gb")
     if held_gb is not None:
         st.caption(
-            f"GPUのメモリーは、ほかのプログラムの分も合わせて {held_gb:.2f} GB を使用中です。"
+            _(
+                "GPUのメモリーは、ほかのプログラムの分も合わせて {held_gb:.2f} GB を使用中です。"
+            ).format(held_gb=held_gb)
         )
 
 
 def _draw_chart(metrics: Metrics) -> None:
     updates = metrics.trained["update"]
     if not updates and not metrics.validated[0]:
-        st.caption("最初の更新が終わると、ここにグラフが表示されます。")
+        st.caption(_("最初の更新が終わると、ここにグラフが表示されます。"))
         return
     with st.container(horizontal=True, vertical_alignment="bottom"):
-        label = st.segmented_control(
-            "グラフ",
-            [LOSS, *CHARTS],
+        figure = st.segmented_control(
+            _("グラフ"),
+            list(CHARTS_JA),
+            format_func=name_in(CHARTS_JA),
             default=LOSS,
             required=True,
             key="figure",
             label_visibility="collapsed",
         )
-        if label == LOSS:
-            smoothing = st.slider("平滑化", 0.0, 0.98, 0.8, 0.02, key="smoothing", width=220)
-    if label == LOSS:
+        if figure == LOSS:
+            smoothing = st.slider(_("平滑化"), 0.0, 0.98, 0.8, 0.02, key="smoothing", width=220)
+    if figure == LOSS:
         loss_chart((updates, metrics.trained["loss"]), metrics.validated, smoothing)
     else:
-        line_chart({label: (updates, metrics.trained[CHARTS[label]])}, label)
+        label = _(CHARTS_JA[figure])
+        line_chart({label: (updates, metrics.trained[figure])}, label)
 
 
 def _draw_events(run_id: str) -> None:
@@ -178,10 +198,14 @@ def _draw_events(run_id: str) -> None:
     if fit is not None:
         st.caption(
             plain(
-                f"必要なメモリーの見積もり {fit.needed_gb} GB"
-                f"（使えるのは {fit.available_gb} GB）、"
-                f"一度に計算できる例は {fit.largest_batch_size} まで、"
-                f"最も長い例は {fit.longest_tokens} トークン。"
+                _(
+                    "必要なメモリーの見積もり {needed_gb} GB（使えるのは {available_gb} GB）、一度に計算できる例は {largest_batch_size} まで、最も長い例は {longest_tokens} トークン。"
+                ).format(
+                    needed_gb=fit.needed_gb,
+                    available_gb=fit.available_gb,
+                    largest_batch_size=fit.largest_batch_size,
+                    longest_tokens=fit.longest_tokens,
+                )
             )
         )
 
@@ -192,12 +216,16 @@ def _draw_samples(run_id: str) -> None:
     if not samples:
         return
     update = samples[-1].update
-    with st.expander(f"見本の回答（更新 {update} のとき）", icon=":material/chat:", expanded=True):
+    with st.expander(
+        _("見本の回答（更新 {update} のとき）").format(update=update),
+        icon=":material/chat:",
+        expanded=True,
+    ):
         rows = [
             {
-                "質問": sample.question,
-                "今の答え": sample.answer or UNFINISHED * bool(sample.reasoning),
-                "正解": sample.expected,
+                _("質問"): sample.question,
+                _("今の答え"): sample.answer or (_(UNFINISHED) if sample.reasoning else ""),
+                _("正解"): sample.expected,
             }
             for sample in samples
             if sample.update == update

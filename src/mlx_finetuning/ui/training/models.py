@@ -28,17 +28,17 @@ UNFINISHED = ("failed", "cancelled", "interrupted")
 
 def draw_models() -> None:
     """The models that are here, downloads that go on, and the choice of another one."""
-    st.header("使えるモデル")
+    st.header(_("使えるモデル"))
     installed = studio().models.list()
     for model in installed:
         with st.container(border=True, horizontal=True, vertical_alignment="center"):
             with st.container():
                 st.markdown(f"**{plain(model.name)}**　{size(model.size)}")
-                st.caption("内蔵" if model.built_in else plain(str(model.path)))
+                st.caption(_("内蔵") if model.built_in else plain(str(model.path)))
             if not model.built_in:
                 _draw_deletion(model)
     _draw_found()
-    st.header("モデルを追加")
+    st.header(_("モデルを追加"))
     _draw_own_file()
     # Downloads that go on, and the last one where it failed or was stopped.
     app, last, downloading = studio(), latest("", (DOWNLOAD,)), set()
@@ -58,9 +58,9 @@ def _draw_found() -> None:
     found = found_files(str(studio().workspace.root))
     if not found:
         return
-    st.header("このマシンで見つかったモデル")
+    st.header(_("このマシンで見つかったモデル"))
     st.caption(
-        "Ollamaなどが置いているファイルから、コピーせずに学習できます。ファイルは変わりません。"
+        _("Ollamaなどが置いているファイルから、コピーせずに学習できます。ファイルは変わりません。")
     )
     for file in found:
         _draw_file(file)
@@ -72,7 +72,7 @@ def _draw_file(file: FoundFile) -> None:
             st.markdown(f"**{plain(shown_name(file.name))}**　{size(file.size)}")
             facts = (file.source, file.family, file.quant, file.refusal)
             st.caption(plain("　".join(fact for fact in facts if fact)))
-        if not file.refusal and st.button("これを使う", key=f"use-{file.name}"):
+        if not file.refusal and st.button(_("これを使う"), key=f"use-{file.name}"):
             chosen = {views.PARAMETER: "new", MODEL: file.name}
             st.switch_page(sitemap.page("training"), query_params=chosen)
 
@@ -120,18 +120,24 @@ def shown_name(name: str) -> str:
 
 
 def _draw_deletion(model: InstalledModel) -> None:
-    with st.popover("消す", icon=":material/delete:"):
+    with st.popover(_("消す"), icon=":material/delete:"):
         using = sum(run.model == model.name for run in studio().runs.list())
-        st.markdown(f"{plain(model.name)} を消します。もう一度ダウンロードできます。")
+        st.markdown(
+            _("{name} を消します。もう一度ダウンロードできます。").format(name=plain(model.name))
+        )
         if using:
             st.caption(
-                f"このモデルで学習した実験が {using} 件あります。消している間は、"
-                "成果を確かめたり、軽くしたり、MLXで対話したりできません。"
+                _(
+                    "このモデルで学習した実験が {using} 件あります。消している間は、成果を確かめたり、軽くしたり、MLXで対話したりできません。"
+                ).format(using=using)
             )
-        if st.button("消す", type="primary", key=f"delete-{model.name}"):
+        if st.button(_("消す"), type="primary", key=f"delete-{model.name}"):
             with errors_shown():
                 studio().models.delete(model.name)
-                st.toast(f"{plain(model.name)} を消しました。", icon=":material/check:")
+                st.toast(
+                    _("{name} を消しました。").format(name=plain(model.name)),
+                    icon=":material/check:",
+                )
                 st.rerun()
 
 
@@ -140,24 +146,28 @@ def _draw_choice(installed: set[str], downloading: set[str]) -> None:
         entry.name: entry for entry in studio().models.catalogue() if entry.name not in installed
     }
     titles = {
-        name: f"{entry.group}｜{entry.title}（{entry.size_gb:g} GB）"
+        name: _("{group}｜{title}（{size_gb:g} GB）").format(
+            group=entry.group, title=entry.title, size_gb=entry.size_gb
+        )
         for name, entry in offered.items()
     }
     name = st.selectbox(
-        "おすすめから選ぶか、Hugging FaceのIDを書いてください",
+        _("おすすめから選ぶか、Hugging FaceのIDを書いてください"),
         list(offered),
         format_func=lambda name: titles.get(name, name),
         accept_new_options=True,
         key="download-name",
-        placeholder="選択",
+        placeholder=_("選択"),
     )
     if name in offered:
         _draw_entry(offered[name])
     st.caption(
-        "インターネットのHugging Faceから取得します。画面を閉じても続き、止めても途中から再開できます。"
+        _(
+            "インターネットのHugging Faceから取得します。画面を閉じても続き、止めても途中から再開できます。"
+        )
     )
     waits = not name or name in downloading
-    if st.button("ダウンロード", type="primary", icon=":material/download:", disabled=waits):
+    if st.button(_("ダウンロード"), type="primary", icon=":material/download:", disabled=waits):
         studio().models.download(str(name))
         st.rerun()
 
@@ -166,27 +176,34 @@ def _draw_entry(entry: CatalogueEntry) -> None:
     """Size, strengths and licence; and what to take instead where memory is short."""
     memory_gb = read_memory().total / 1e9
     figures = {
-        "ダウンロード": f"{entry.size_gb:g} GB",
-        "学習に必要なメモリー": f"{studio().models.needed_gb(entry):.0f} GB から",
-        "このマシンのメモリー": f"{memory_gb:.0f} GB",
+        _("ダウンロード"): f"{entry.size_gb:g} GB",
+        _("学習に必要なメモリー"): _("{needed_gb:.0f} GB から").format(
+            needed_gb=studio().models.needed_gb(entry)
+        ),
+        _("このマシンのメモリー"): f"{memory_gb:.0f} GB",
     }
     with st.container(horizontal=True):
         for label, value in figures.items():
             st.metric(label, value, border=True)
     st.markdown(plain(f"○ {entry.strong}　△ {entry.weak}"))
-    st.caption(plain(f"使える先: {reach_ja(studio().models.reach(entry))}"))
-    st.caption(plain(f"ライセンス: {entry.licence}（配布元で確かめてください）"))
+    st.caption(plain(_("使える先: {reach}").format(reach=reach_ja(studio().models.reach(entry)))))
+    st.caption(
+        plain(_("ライセンス: {licence}（配布元で確かめてください）").format(licence=entry.licence))
+    )
     fit, twin = studio().models.fit(entry), plain(twin_ja(entry))
     if fit == "fits":
         st.caption(twin)
     else:
-        text = "このマシンのメモリーでは、学習できない見込みです。"
+        text = _("このマシンのメモリーでは、学習できない見込みです。")
         if fit == "fits_4bit":
-            text = f"このマシンのメモリーでは、そのままでは学習できない見込みです。{twin}"
+            text = _("このマシンのメモリーでは、そのままでは学習できない見込みです。{twin}").format(
+                twin=twin
+            )
         st.warning(text, icon=":material/memory:")
     if entry.gated:
         st.info(
-            f"このモデルは、配布元のページ（huggingface.co/{plain(entry.name)}）で利用に同意し、"
-            "環境変数 HF\\_TOKEN を設定してから起動すると、ダウンロードできます。",
+            _(
+                "このモデルは、配布元のページ（huggingface.co/{name}）で利用に同意し、環境変数 HF\\_TOKEN を設定してから起動すると、ダウンロードできます。"
+            ).format(name=plain(entry.name)),
             icon=":material/key:",
         )

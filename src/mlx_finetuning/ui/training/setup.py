@@ -9,6 +9,7 @@ import streamlit as st
 
 from mlx_finetuning.config import TrainConfig, as_dict
 from mlx_finetuning.jobs.results import Estimate
+from mlx_finetuning.language import N_, _
 from mlx_finetuning.ui import sitemap
 from mlx_finetuning.ui.components import views
 from mlx_finetuning.ui.components.datasets import first_choice
@@ -26,15 +27,15 @@ CHOSEN_ABOVE = ("model", "dataset")
 CHOSEN_ELSEWHERE = ("continues",)
 """On the page of the run that is continued."""
 _NAMED_GROUPS = {
-    "量と長さ": ("iterations", "epochs", "batch_size", "max_length", "supervise"),
-    "学習率と最適化": (
+    N_("量と長さ"): ("iterations", "epochs", "batch_size", "max_length", "supervise"),
+    N_("学習率と最適化"): (
         *("learning_rate", "schedule", "warmup", "optimizer"),
         *("weight_decay", "gradient_clip"),
     ),
-    "アダプター": ("method", "rank", "alpha", "dropout", "targets", "num_layers", "rslora"),
-    "忘れにくくする": ("replay", "replay_weight"),
-    "好みの学習": ("objective", "beta", "gamma", "desirable_weight", "undesirable_weight"),
-    "検証と記録": (
+    N_("アダプター"): ("method", "rank", "alpha", "dropout", "targets", "num_layers", "rslora"),
+    N_("忘れにくくする"): ("replay", "replay_weight"),
+    N_("好みの学習"): ("objective", "beta", "gamma", "desirable_weight", "undesirable_weight"),
+    N_("検証と記録"): (
         *("validate_every", "patience", "sample_every"),
         *("checkpoint_every", "checkpoint_minutes", "trackers"),
     ),
@@ -47,7 +48,7 @@ _NAMED = {
 GROUPS = {
     **_NAMED_GROUPS,
     # Every other setting, so that a new one never hides.
-    "ほか": tuple(
+    N_("ほか"): tuple(
         field.name for field in dataclasses.fields(TrainConfig) if field.name not in _NAMED
     ),
 }
@@ -58,14 +59,14 @@ def draw_choice(more_models: str) -> TrainConfig | None:
     `more_models` is the view in which models are fetched."""
     names = [entry.name for entry in studio().data.list() if entry.manifest is not None]
     if not names:
-        empty_state("学習に使うデータセットがまだありません。先に作ってください。", "dataset")
+        empty_state(_("学習に使うデータセットがまだありません。先に作ってください。"), "dataset")
         return None
     base = _choose_data_and_model(names)
-    if st.button("ほかのモデルを用意する", icon=":material/download:", type="tertiary"):
+    if st.button(_("ほかのモデルを用意する"), icon=":material/download:", type="tertiary"):
         st.switch_page(sitemap.page("training"), query_params={views.PARAMETER: more_models})
     presets = {preset.key: preset for preset in studio().training.presets(base)}
     key = st.segmented_control(
-        "学習のしかた",
+        _("学習のしかた"),
         list(presets),
         format_func=lambda key: presets[key].title,
         default=DEFAULT_PRESET,
@@ -79,9 +80,9 @@ def draw_choice(more_models: str) -> TrainConfig | None:
     # The inputs start anew when what they start from changes.
     inputs = f"train-{preset.key}-{hash(tuple(values.items())):x}"
     chosen: dict[str, Any] = {}
-    with st.expander("詳細設定", icon=":material/tune:", key="train-details"):
+    with st.expander(_("詳細設定"), icon=":material/tune:", key="train-details"):
         for title, settings in GROUPS.items():
-            st.markdown(f"**{title}**")
+            st.markdown(f"**{_(title)}**")
             chosen |= settings_form(TrainConfig, settings, values, inputs, columns=3)
     if not are_in_bounds(TrainConfig, chosen):
         return None
@@ -96,21 +97,23 @@ def _choose_data_and_model(names: list[str]) -> TrainConfig:
     first = next((name for name in (asked, defaults.model) if name in models), models[0])
     left, right = st.columns(2)
     dataset = left.selectbox(
-        "データセット",
+        _("データセット"),
         names,
         index=first_choice(names),
         key="train-dataset",
-        placeholder="選択",
+        placeholder=_("選択"),
     )
     model = right.selectbox(
-        "モデル",
+        _("モデル"),
         models,
         index=models.index(first),
         format_func=shown_name,
         # A model chosen on another view has to win over what was chosen here before.
         key=f"train-model-{asked}" if asked else "train-model",
-        placeholder="選択",
-        help="内蔵のモデル、ダウンロードしたモデル、Ollamaなどが置いているGGUFファイルから選べます。",
+        placeholder=_("選択"),
+        help=_(
+            "内蔵のモデル、ダウンロードしたモデル、Ollamaなどが置いているGGUFファイルから選べます。"
+        ),
     )
     return dataclasses.replace(defaults, dataset=dataset or names[-1], model=model or models[0])
 
@@ -119,35 +122,43 @@ def draw_estimate(settings: TrainConfig) -> None:
     """On request: the measurement takes some seconds, and the device."""
     busy = studio().jobs.is_device_busy()
     clicked = st.button(
-        "必要なメモリーと時間を測る",
+        _("必要なメモリーと時間を測る"),
         icon=":material/speed:",
         disabled=busy,
-        help="ほかの作業が終わると測れます。" if busy else "最初の数回を実際に計算して測ります。",
+        help=_("ほかの作業が終わると測れます。")
+        if busy
+        else _("最初の数回を実際に計算して測ります。"),
     )
     if clicked:
         st.session_state[ESTIMATED] = settings
     if st.session_state.get(ESTIMATED) != settings:
         return
     with errors_shown():
-        estimate = _cached_estimate(str(studio().workspace.root), settings)
+        with st.spinner(_("最初の数回を計算して測っています…")):
+            estimate = _cached_estimate(str(studio().workspace.root), settings)
         reason = plain(estimate.reason_ja)
         if not estimate.fits:
-            st.error(f"この設定では学習できません。{reason}", icon=":material/memory:")
+            st.error(
+                _("この設定では学習できません。{reason}").format(reason=reason),
+                icon=":material/memory:",
+            )
             return
         figures = {
-            "必要なメモリー": f"{estimate.peak_memory_gb:.2f} GB",
-            "使えるメモリー": f"{estimate.available_gb:.2f} GB",
-            "予想時間": f"約{duration(estimate.total_s)}",
-            "おすすめの例の数": f"{estimate.recommended_batch_size}",
+            _("必要なメモリー"): f"{estimate.peak_memory_gb:.2f} GB",
+            _("使えるメモリー"): f"{estimate.available_gb:.2f} GB",
+            _("予想時間"): _("約{total_s}").format(total_s=duration(estimate.total_s)),
+            _("おすすめの例の数"): f"{estimate.recommended_batch_size}",
         }
         with st.container(horizontal=True):
             for label, value in figures.items():
                 st.metric(label, value, border=True, width=200)
         st.caption(
-            f"{reason} 例の数は「1回の更新に使う例の数」（今は {estimate.batch_size}）です。"
+            _("{reason} 例の数は「1回の更新に使う例の数」（今は {batch_size}）です。").format(
+                reason=reason, batch_size=estimate.batch_size
+            )
         )
 
 
-@st.cache_data(max_entries=8, show_spinner="最初の数回を計算して測っています…")
+@st.cache_data(max_entries=8, show_spinner=False)
 def _cached_estimate(root: str, settings: TrainConfig) -> Estimate:
     return studio().training.estimate(settings).follow()
