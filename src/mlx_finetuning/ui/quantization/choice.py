@@ -9,8 +9,8 @@ import streamlit as st
 
 from mlx_finetuning.config import FORMATS, QUANTIZATIONS, ExportConfig, MergeConfig
 from mlx_finetuning.errors import ExportError
-from mlx_finetuning.progress import silent
 from mlx_finetuning.language import N_, _, name_in
+from mlx_finetuning.progress import silent
 from mlx_finetuning.quantizer.verify.results import Exported
 from mlx_finetuning.ui import sitemap
 from mlx_finetuning.ui.components.errors import show_error
@@ -76,15 +76,17 @@ def _start(
     advise: bool = False,
 ) -> None:
     """Write the run; at another strength, the run that is made of it, to whose page a link is shown."""
-    with st.spinner("学習の強さを変えています…"):
+    with st.spinner(_("学習の強さを変えています…")):
         chosen = studio().merging.at_strength(run_id, strength, silent)
     studio().exports.start(chosen, settings, quants, advise=advise)
     if chosen == run_id:
         st.rerun()
-    st.success(f"学習の強さ {strength:g} の実験を作り、書き出しています。")
+    st.success(
+        _("学習の強さ {strength:g} の実験を作り、書き出しています。").format(strength=strength)
+    )
     st.page_link(
         sitemap.page("experiments"),
-        label="その実験を見る",
+        label=_("その実験を見る"),
         icon=":material/arrow_forward:",
         query_params={PARAMETER: chosen},
     )
