@@ -346,3 +346,12 @@ def test_run_is_shared_as_a_file_or_sent(
     assert any("世界中" in one.value for one in page.warning)
     click(page, "公開して送る")
     assert asked.pop() == (run_id, "me/model", True)
+
+
+def test_narrow_screens_get_a_card_for_each_run_that_leads_to_it(workspace: Workspace) -> None:
+    ids = [ui_workspaces.add_run(workspace, number).folder.name for number in range(2)]
+    Studio(workspace).runs.save_note(ids[0], "", name="料金")
+    page = open_page("experiments")
+    (cards,) = [html.value for html in page.get("html") if "<table" in str(html.value)]
+    assert [f"experiments?run={run_id}" in cards for run_id in ids] == [True, True]
+    assert "料金" in cards

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import dataclasses
+import re
 from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -93,7 +94,9 @@ def distinctions(workspace: Workspace, run_ids: Sequence[str]) -> dict[str, str]
         usual, __ = Counter(map(str, row)).most_common(1)[0]
         for run_id, value in zip(settings, row, strict=True):
             if name in told_of and str(value) != usual:
-                told[run_id].append(f"{label_of(TrainConfig, name)} {value_ja(name, value)}")
+                # In a list there is no room for what labels explain in parentheses.
+                label = re.sub(r"\s*[（(].*", "", label_of(TrainConfig, name))
+                told[run_id].append(f"{label} {value_ja(name, value)}")
     return {run_id: _("、").join(texts) for run_id, texts in told.items()}
 
 

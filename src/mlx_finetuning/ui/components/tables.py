@@ -46,5 +46,7 @@ def show_table(rows: Sequence[Mapping[str, str]], links: Sequence[str] = ()) -> 
 
 
 def _look(text: str) -> str:
+    if not text:
+        return ' class="empty"'
     wide = sum(1.0 if sign > "\u2000" else 0.5 for sign in text)
     return ' class="short"' if wide <= SHORT else ""

@@ -13,6 +13,7 @@ from mlx_finetuning.ui import sitemap
 from mlx_finetuning.ui.components import views
 from mlx_finetuning.ui.components.errors import show_error
 from mlx_finetuning.ui.components.runs import PARAMETER, first_line
+from mlx_finetuning.ui.components.tables import show_table
 from mlx_finetuning.ui.experiments import comparing, merging
 from mlx_finetuning.ui.frame import studio
 from mlx_finetuning.utils.units import duration, local_time
@@ -31,34 +32,23 @@ COLUMNS = (
 """As they are kept; shown in the language of the pages."""
 FILTERS = (STATE, DATASET, MODEL)
 PINNED, BEST = N_("固定"), N_("★最良")
-WIDE = (RESULT, UNLIKE, TAGS, NOTE)
+WIDTHS = {MARK: 100, NAME: 170, RESULT: 320, UNLIKE: 240, TAGS: 120, NOTE: 240}
+"""In pixels; other columns are as wide as their texts."""
+ON_CARDS = (STARTED, NAME, MARK, STATE, RESULT, DATASET)
+MOST_CARDS = 60
 
 
 def draw_list(runs: Sequence[Run], detail: str, compare: str) -> None:
     """`detail` and `compare` are the views that chosen runs are shown in."""
     rows = _rows(runs)
-    matches = _filtered(rows)
-    shown = _choose_columns()
-    st.caption(
-        _(
-            "{matches_count:,} 件。行の左端を選ぶと、詳しく見る、比べる、まとめてゴミ箱に移すことができます。"
-        ).format(matches_count=len(matches))
-    )
-    if not matches:
-        return
-    event: Any = st.dataframe(
-        [{name: rows[run_id][name] for name in COLUMNS} for run_id in matches],
-        hide_index=True,
-        placeholder="—",
-        on_select="rerun",
-        selection_mode="multi-row",
-        # A column in which nothing stands tells nothing.
-        column_order=[name for name in shown if any(rows[run_id][name] for run_id in matches)],
-        column_config={name: _look(name) for name in COLUMNS},
-        # Lines are chosen by their place: others would be meant once other lines are shown.
-        key=f"runs-table-{hash(tuple(matches))}",
-    )
-    chosen = [matches[index] for index in event.selection.rows if index < len(matches)]
+    with st.container(horizontal=True, vertical_alignment="bottom"):
+        matches = _filtered(rows)
+        shown = _choose_columns()
+    # The style sheet shows one of both: no table of so many columns can be read on a phone.
+    with st.container(key="runs-narrow"):
+        _draw_cards({run_id: rows[run_id] for run_id in matches[:MOST_CARDS]}, len(matches))
+    with st.container(key="runs-wide"):
+        chosen = _choose_lines(rows, matches, shown)
     if not chosen:
         return
     page = sitemap.page("experiments")
@@ -88,23 +78,56 @@ def draw_list(runs: Sequence[Run], detail: str, compare: str) -> None:
         merging.draw_merge(chosen)
 
 
+def _choose_lines(
+    rows: Mapping[str, Row], matches: Sequence[str], shown: Sequence[str]
+) -> list[str]:
+    """The table, and the runs that are chosen in it."""
+    st.caption(
+        _(
+            "{matches_count:,} 件。行の左端を選ぶと、詳しく見る、比べる、まとめてゴミ箱に移すことができます。"
+        ).format(matches_count=len(matches))
+    )
+    if not matches:
+        return []
+    event: Any = st.dataframe(
+        [{name: rows[run_id][name] for name in COLUMNS} for run_id in matches],
+        hide_index=True,
+        placeholder="—",
+        on_select="rerun",
+        selection_mode="multi-row",
+        # A column in which nothing stands tells nothing.
+        column_order=[name for name in shown if any(rows[run_id][name] for run_id in matches)],
+        column_config={name: _look(name) for name in COLUMNS},
+        # Lines are chosen by their place: others would be meant once other lines are shown.
+        key=f"runs-table-{hash(tuple(matches))}",
+    )
+    return [matches[index] for index in event.selection.rows if index < len(matches)]
+
+
+def _draw_cards(rows: Mapping[str, Row], count: int) -> None:
+    """The runs with what matters of each; the first line of a card leads to it. count: of all."""
+    if len(rows) < count:
+        st.caption(_("{count:,} 件のうち、新しい {shown} 件").format(count=count, shown=len(rows)))
+    cards = [{_(name): str(row[name]) for name in ON_CARDS} for row in rows.values()]
+    show_table(cards, [f"experiments?{PARAMETER}={run_id}" for run_id in rows])
+
+
 def _filtered(rows: Mapping[str, Row]) -> list[str]:
     """The runs that have all the words, and one of the values that were chosen."""
-    with st.container(horizontal=True, vertical_alignment="bottom"):
-        text = st.text_input(
-            _("絞り込み"),
-            key="runs-filter",
-            placeholder=_("言葉で探す"),
-            icon=":material/search:",
-            width=360,
-        )
-        wanted: dict[str, list[str]] = {}
-        for name in FILTERS:
-            values = sorted({str(row[name]) for row in rows.values()})
-            if len(values) > 1:
-                wanted[name] = st.multiselect(
-                    _(name), values, key=f"runs-{name}", placeholder=_("全て"), width=220
-                )
+    text = st.text_input(
+        _("絞り込み"),
+        key="runs-filter",
+        placeholder=_("言葉で探す"),
+        icon=":material/search:",
+        width=300,
+    )
+    wanted: dict[str, list[str]] = {}
+    for name in FILTERS:
+        values = sorted({str(row[name]) for row in rows.values()})
+        if len(values) > 1:
+            wanted[name] = st.multiselect(
+                _(name), values, key=f"runs-{name}", placeholder=_("全て"), width=200
+            )
     words = text.lower().split()
     return [
         run_id
@@ -118,13 +141,13 @@ def _look(name: str) -> Any:
     """How a column is drawn."""
     if name == RIGHT:
         return st.column_config.NumberColumn(_(name), format="%.0f%%", width="small")
-    return st.column_config.TextColumn(_(name), width="medium" if name in WIDE else None)
+    return st.column_config.TextColumn(_(name), width=WIDTHS.get(name))
 
 
 def _choose_columns() -> list[str]:
     """Kept with the user's preferences."""
     kept = [name for name in studio().preferences.columns() or COLUMNS if name in COLUMNS]
-    with st.popover(_("表示する列"), icon=":material/view_column:"):
+    with st.popover(_("表示する列"), icon=":material/view_column:", key="runs-shown"):
         chosen = st.multiselect(
             _("表示する列"),
             COLUMNS,
