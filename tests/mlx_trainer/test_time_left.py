@@ -53,8 +53,13 @@ def test_time_left_is_right_from_the_second_update_and_near_before(
     assert told[0][0] == 0  # in the first validation already
 
 
-def test_nothing_is_said_before_anything_was_timed() -> None:
+def test_nothing_is_said_before_anything_was_timed_that_tells() -> None:
     assert TimeLeft(TrainConfig(), 0).left_s(0) is None
     left = TimeLeft(TrainConfig(iterations=11), 0)
-    left.updated(2.0)
-    assert left.left_s(1) == 20.0
+    left.updated(2.0)  # most of it may be compiling
+    assert left.left_s(1) is None
+    left.updated(0.5)
+    assert left.left_s(2) == 4.5
+    slow = TimeLeft(TrainConfig(iterations=11), 0)
+    slow.updated(60.0)
+    assert slow.left_s(1) == 600.0

@@ -1,8 +1,9 @@
 """How long a run takes yet: what its next updates, validations and sample answers will take, each timed
 for itself.
 
-The first update compiles kernels and is soon no example of the others. Before there is one, an update
-is taken to cost three passes over a batch that was validated: forward, and twice that backward.
+The first update compiles kernels and is no example of the others, unless it takes far longer than that.
+Before there is a second one, an update is taken to cost three passes over a batch that was validated:
+forward, and twice that backward.
 """
 
 from __future__ import annotations
@@ -14,6 +15,8 @@ from mlx_finetuning.config import TrainConfig
 RECENT = 32
 """Updates whose mean stands for those to come: later ones are faster where outputs are kept."""
 PASSES = 3
+COMPILING_S = 10.0
+"""A first update that takes longer is mostly computing."""
 
 
 class TimeLeft:
@@ -45,7 +48,7 @@ class TimeLeft:
 
     def left_s(self, update: int, batches: int | None = None) -> float | None:
         """Right behind an update, or in the validation behind it with so many `batches` yet to do; None
-        where nothing was timed."""
+        where nothing was timed that tells."""
         update_s = self._update_s()
         if update_s is None:
             return None
@@ -62,9 +65,9 @@ class TimeLeft:
         if self._updates:
             return sum(self._updates) / len(self._updates)
         guess_s = None if self._batch_s is None else PASSES * self._batch_s
-        if self._first_s:
-            return self._first_s if guess_s is None else min(self._first_s, guess_s)
-        return guess_s
+        if guess_s is None:
+            return self._first_s if self._first_s > COMPILING_S else None
+        return min(self._first_s or guess_s, guess_s)
 
 
 def _due(every: int, first: int, last: int) -> int:
