@@ -63,3 +63,17 @@ def test_nothing_is_said_before_anything_was_timed_that_tells() -> None:
     slow = TimeLeft(TrainConfig(iterations=11), 0)
     slow.updated(60.0)
     assert slow.left_s(1) == 600.0
+
+
+def test_time_left_follows_updates_that_get_faster_and_is_no_plaything_of_a_busy_machine() -> None:
+    faster = TimeLeft(TrainConfig(iterations=300, sample_every=0), 0)
+    for update in range(1, 100):
+        faster.updated(2.0 if update < 20 else 0.5)
+    assert faster.left_s(100) == pytest.approx(200 * 0.5)
+    busy = TimeLeft(TrainConfig(iterations=300, sample_every=0), 0)
+    for update in range(1, 201):  # slow and fast by turns of 40 updates
+        busy.updated(0.4 if update // 40 % 2 else 0.2)
+        if update > 120:
+            said = busy.left_s(update)
+            assert said is not None
+            assert said == pytest.approx((300 - update) * 0.3, rel=0.15)

@@ -8,12 +8,11 @@ forward, and twice that backward.
 
 from __future__ import annotations
 
-from collections import deque
-
 from mlx_finetuning.config import TrainConfig
 
 RECENT = 32
-"""Updates whose mean stands for those to come: later ones are faster where outputs are kept."""
+"""The last half of all updates stands for those to come, but no fewer than these: later ones are faster
+where outputs are kept, and a machine with other work is now slower, now faster."""
 PASSES = 3
 COMPILING_S = 10.0
 """A first update that takes longer is mostly computing."""
@@ -25,7 +24,8 @@ class TimeLeft:
     def __init__(self, config: TrainConfig, held_out_batches: int) -> None:
         self._config = config
         self._batches = held_out_batches
-        self._updates: deque[float] = deque(maxlen=RECENT)
+        self._ends_s = [0.0]
+        """When each update behind the first one was done, were there nothing else."""
         self._first_s = 0.0
         self._batch_s: float | None = None
         self._samples_s = 0.0
@@ -35,7 +35,7 @@ class TimeLeft:
         if not self._first_s:
             self._first_s = seconds
         else:
-            self._updates.append(seconds)
+            self._ends_s.append(self._ends_s[-1] + seconds)
 
     def validated(self, batches: int, seconds: float) -> None:
         """So many batches of a validation took so long."""
@@ -62,8 +62,10 @@ class TimeLeft:
         return round(left_s, 1)
 
     def _update_s(self) -> float | None:
-        if self._updates:
-            return sum(self._updates) / len(self._updates)
+        done = len(self._ends_s) - 1
+        if done:
+            recent = min(done, max(RECENT, done // 2))
+            return (self._ends_s[-1] - self._ends_s[-1 - recent]) / recent
         guess_s = None if self._batch_s is None else PASSES * self._batch_s
         if guess_s is None:
             return self._first_s if self._first_s > COMPILING_S else None
