@@ -38,7 +38,7 @@ def test_answer_is_stopped_and_kept_as_far_as_it_came(page: Page, served: Served
     # Wild changes: such a model never ends an answer by itself.
     run_id = finished_run.make(served.workspace, scale=50.0)
     open_page(page, f"{served.url}/chat?run={run_id}")
-    page.get_by_text("答え方の設定").click()
+    page.get_by_role("button", name="答え方の設定").click()
     limit = page.get_by_role("spinbutton", name="1つの答えの最大トークン数")
     limit.fill("100000")
     limit.press("Tab")

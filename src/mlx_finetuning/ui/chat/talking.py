@@ -49,9 +49,11 @@ class Manner:
     settings: GenerateConfig
 
 
-def draw_talk(run_id: str) -> None:
-    """The conversation so far, how to answer, and the input for the next question."""
-    chat = _choose_chat(run_id)
+def draw_talk(run_id: str, place: DeltaGenerator) -> None:
+    """The conversation so far, how to answer, and the input for the next question. place: where the
+    conversation is chosen."""
+    with place:
+        chat = _choose_chat(run_id)
     manner = _choose_manner(run_id, chat)
     marks = marking.marks_of(run_id)
     if manner.engine != "ollama" and studio().jobs.is_device_busy():
@@ -131,7 +133,8 @@ def _choose_manner(run_id: str, chat: Conversation | None) -> Manner:
         "mlx": True,
     }
     engines = [engine for engine in ENGINES_JA if can_answer[engine]]
-    side_by_side = st.toggle(
+    line = st.container(horizontal=True, vertical_alignment="center")
+    side_by_side = line.toggle(
         _("元のモデルと並べる"),
         value=chat is not None and "base" in chat.talks,
         # Who takes part in a conversation stays; both must have heard the same.
@@ -139,7 +142,7 @@ def _choose_manner(run_id: str, chat: Conversation | None) -> Manner:
         help=_("同じ質問に、学習の前のモデルにも答えさせて、並べて見ます。"),
         key=f"side-by-side-{chat.chat_id if chat else NEW}",
     )
-    with st.expander(_("答え方の設定"), icon=":material/tune:"):
+    with line.popover(_("答え方の設定"), icon=":material/tune:"):
         engine = st.segmented_control(
             _("答えるもの"),
             engines,

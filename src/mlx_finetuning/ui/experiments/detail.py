@@ -55,8 +55,7 @@ def draw_run(run: Run, trash: str) -> None:
     st.subheader(_("学習の成果"))
     with errors_shown():
         _draw_outcome(run)
-    st.subheader(_("名前とメモ"))
-    with errors_shown():
+    with st.expander(_("名前とメモ"), icon=":material/edit_note:"), errors_shown():
         note = studio().runs.note(run_id)
         pinned = st.toggle(_("一覧の先頭に固定する"), note.pinned, key=f"pin-{run_id}")
         if pinned != note.pinned:
@@ -82,9 +81,11 @@ def draw_run(run: Run, trash: str) -> None:
                 st.toast(_("メモを保存しました。"), icon=":material/check:")
     st.subheader(_("書き出しと削除"))
     with errors_shown():
-        _draw_exports(run_id)
         sharing.draw_sharing(run)
-        with st.popover(_("ゴミ箱に移す"), icon=":material/delete:"):
+        with st.container(horizontal=True):
+            _draw_exports(run_id)
+            trashing = st.popover(_("ゴミ箱に移す"), icon=":material/delete:")
+        with trashing:
             st.markdown(
                 _("記録、学習したアダプター、書き出したモデルを移します。あとで元に戻せます。")
             )
@@ -108,7 +109,7 @@ def _draw_actions(run: Run, action: str = "") -> None:
             with st.container(key="next-action", width="content"):
                 st.page_link(
                     sitemap.page(page),
-                    label=label,
+                    label=_(label),
                     icon=":material/arrow_forward:",
                     query_params=query,
                 )
@@ -174,18 +175,17 @@ def _draw_outcome(run: Run) -> None:
 def _draw_exports(run_id: str) -> None:
     """The records for other programs."""
     app = studio()
-    with st.container(horizontal=True):
-        st.download_button(
-            _("表計算ソフト用（CSV）"),
-            lambda: app.records.csv(run_id),
-            file_name=f"{run_id}.zip",
-            mime="application/zip",
-            icon=":material/table_view:",
-            on_click="ignore",
-        )
-        for form, name in CHOICES_JA["trackers"].items():
-            if form in app.records.formats() and st.button(
-                _("{name}へ").format(name=_(name)), icon=":material/upload:"
-            ):
-                written = app.records.write(run_id, form, app.workspace.exports)
-                st.success(_("書き出しました: {written}").format(written=plain(str(written[0]))))
+    st.download_button(
+        _("表計算ソフト用（CSV）"),
+        lambda: app.records.csv(run_id),
+        file_name=f"{run_id}.zip",
+        mime="application/zip",
+        icon=":material/table_view:",
+        on_click="ignore",
+    )
+    for form, name in CHOICES_JA["trackers"].items():
+        if form in app.records.formats() and st.button(
+            _("{name}へ").format(name=_(name)), icon=":material/upload:"
+        ):
+            written = app.records.write(run_id, form, app.workspace.exports)
+            st.success(_("書き出しました: {written}").format(written=plain(str(written[0]))))

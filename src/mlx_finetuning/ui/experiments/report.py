@@ -112,19 +112,18 @@ def _figures(name: str, split: SplitReport) -> dict[str, str]:
 
 
 def _draw_answers(splits: Mapping[str, SplitReport]) -> None:
-    """Of held-out questions, else of taught ones: good, borderline and wrong answers, in this order."""
-    name = next((name for name in ("test", "valid", "train") if name in splits), None)
-    if name is None or not splits[name].answers:
+    """Of taught and of held-out questions: good, borderline and wrong answers, in this order."""
+    answers = [one for name in ("train", "test") if name in splits for one in splits[name].answers]
+    if not answers and "valid" in splits:
+        answers = list(splits["valid"].answers)
+    if not answers:
         return
-    shown = examples(splits[name].answers, ANSWERS)
-    with st.expander(
-        _("答えの例（{splits}）").format(splits=_(SPLITS_JA[name])),
-        icon=":material/chat:",
-        expanded=True,
-    ):
+    shown = examples(answers, OPEN)
+    others = [one for one in examples(answers, ANSWERS) if one not in shown]
+    with st.expander(_("答えの例"), icon=":material/chat:", expanded=True):
         st.caption(legend())
-        draw_answers(shown[:OPEN])
-        if shown[OPEN:] and st.toggle(
-            _("残り{shown_count}問も見る").format(shown_count=len(shown) - OPEN), key="more-answers"
+        draw_answers(shown)
+        if others and st.toggle(
+            _("残り{shown_count}問も見る").format(shown_count=len(others)), key="more-answers"
         ):
-            draw_answers(shown[OPEN:])
+            draw_answers(others)

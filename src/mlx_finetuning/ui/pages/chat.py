@@ -17,7 +17,9 @@ VIEWS = {TALK: _("話す"), TEST: _("まとめて試す"), OLLAMA: "Ollama"}
 st.title(_("対話"))
 view = choose_view(VIEWS, TALK)
 runs = studio().runs.trained()
-run_id = choose_run(runs).run_id if runs else ""
+left, right = st.columns(2) if view == TALK and runs else (st.container(), st.container())
+with left:
+    run_id = choose_run(runs).run_id if runs else ""
 if view == OLLAMA:
     ollama.draw_ollama(run_id)
 elif not run_id:
@@ -25,4 +27,4 @@ elif not run_id:
 elif view == TEST:
     testing.draw_test(run_id)
 else:
-    talking.draw_talk(run_id)
+    talking.draw_talk(run_id, right)

@@ -16,8 +16,15 @@ KINDS = ("export", "verify", "certify")
 
 
 def draw_run(run_id: str) -> None:
-    """What to write from the run, and what was written."""
+    """What was written from the run, with its proof, and what else to write."""
     at_work = draw_latest(run_id, KINDS)
+    models = studio().exports.list(run_id)
+    if models:
+        st.header(_("作ったもの"))
+        written.draw_written(run_id, models, at_work)
+        st.header(_("学習の証明"))
+        with errors_shown():
+            written.draw_proof(run_id, at_work)
     st.header(_("新しく作る"))
     with errors_shown():
         choice.draw_choice(run_id, at_work)
@@ -26,15 +33,6 @@ def draw_run(run_id: str) -> None:
             result = studio().jobs.result(run_id, job.name, Exported)
             if result.candidates:  # the last export was a measurement
                 choice.draw_advice(result)
-    st.header(_("作ったもの"))
-    models = studio().exports.list(run_id)
-    if not models:
-        empty_state(_("まだ何も作っていません。種類を選んで「軽くする」を押してください。"))
-        return
-    written.draw_written(run_id, models, at_work)
-    st.header(_("学習の証明"))
-    with errors_shown():
-        written.draw_proof(run_id, at_work)
 
 
 st.title(_("軽くする"))

@@ -72,6 +72,7 @@ def draw_run(run_id: str) -> None:
         _draw_events(run.run_id)
         _draw_samples(run.run_id)
         with st.expander(_("この実験の設定"), icon=":material/tune:"):
+            _draw_fit(run_id)
             try:
                 settings = studio().runs.settings(run_id)
             except StudioError:
@@ -108,12 +109,13 @@ def _draw_ending(run: Run) -> None:
                     advice=plain(line.advice)
                 )
             )
-        st.page_link(
-            sitemap.page("experiments"),
-            label=_("成果を見る"),
-            icon=":material/grading:",
-            query_params={PARAMETER: run.run_id},
-        )
+        with st.container(key="next-action", width="content"):
+            st.page_link(
+                sitemap.page("experiments"),
+                label=_("成果を見る"),
+                icon=":material/arrow_forward:",
+                query_params={PARAMETER: run.run_id},
+            )
 
 
 def _draw_buttons(run: Run) -> None:
@@ -151,11 +153,11 @@ def _draw_figures(status: JobStatus, metrics: Metrics) -> None:
         )
     else:
         figures[_("更新", "count")] = latest("update", ",.0f", _(" 回"))
-    figures[_("速度")] = latest("tokens_per_second", ",.0f", _(" トークン/秒"))
+    figures[_("速度（トークン/秒）")] = latest("tokens_per_second", ",.0f")
     figures[_("最大メモリー")] = latest("peak_memory_gb", ".2f", " GB")
-    columns = [*st.columns(3), *st.columns(3)]
-    for column, (label, value) in zip(columns, figures.items(), strict=True):
-        column.metric(label, value, border=True)
+    with st.container(horizontal=True, key="run-figures"):
+        for label, value in figures.items():
+            st.metric(label, value, border=True)
     held_gb = metrics.latest("card_memory_gb")
     if held_gb is not None:
         st.caption(
@@ -190,10 +192,14 @@ def _draw_chart(metrics: Metrics) -> None:
 
 
 def _draw_events(run_id: str) -> None:
-    """Warnings of the run, and what was found when it was fitted into memory."""
+    """Warnings of the run."""
     for event in studio().runs.events(run_id):
         if event.event == "warning":
             st.warning(plain(event.text), icon=":material/warning:")
+
+
+def _draw_fit(run_id: str) -> None:
+    """What was found when the run was fitted into memory."""
     fit = studio().runs.fit(run_id)
     if fit is not None:
         st.caption(

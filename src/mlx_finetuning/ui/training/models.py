@@ -203,7 +203,7 @@ def _draw_entry(entry: CatalogueEntry) -> None:
     if entry.gated:
         st.info(
             _(
-                "このモデルは、配布元のページ（huggingface.co/{name}）で利用に同意し、環境変数 HF\\_TOKEN を設定してから起動すると、ダウンロードできます。"
+                "このモデルは、配布元のページ（huggingface.co/{name}）で利用に同意し、「設定」にトークンを入れると、ダウンロードできます。"
             ).format(name=plain(entry.name)),
             icon=":material/key:",
         )
