@@ -22,7 +22,7 @@ from mlx_finetuning.ui.components.text import plain
 from mlx_finetuning.ui.frame import studio
 from mlx_finetuning.utils.units import percent
 
-ANSWERS, OPEN = 50, 9
+ANSWERS, OPEN = 50, 6
 """Answers that can be looked at, and those of them that are open."""
 
 
