@@ -1,7 +1,11 @@
 # ruff: noqa: I001
 """The web interface in a real browser: start, page changes, live updates, memory, as a table.
 
-python benchmarks/ui.py [--soak-s 90] [--cold]
+python benchmarks/ui.py [--soak-s 90] [--cold] [--idle-s 20]
+
+Beside each page's seconds stand the milliseconds of processor time that the server and the browser took
+for it: on a machine with other work, these alone say something. A page that nobody touches is watched for
+what both take of one core.
 """
 
 from __future__ import annotations
@@ -14,8 +18,8 @@ import statistics
 import sys
 import tempfile
 import time
-from collections.abc import Iterator
-from contextlib import contextmanager
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager, suppress
 from pathlib import Path
 
 import psutil
@@ -41,6 +45,10 @@ RUNS, UPDATES, ROUNDS = 200, 50_000, 3
 PORT = 8799
 WARM_UP_S = 40.0
 """Before memory is watched: libraries are loaded and their pools filled."""
+IDLE = (
+    *("", "dataset", "training", "training?view=watch", "quantization", "chat", "experiments"),
+    *("experiments?view=detail", "settings"),
+)
 DRAWN = '[data-testid="stApp"][data-test-script-state="notRunning"]'
 
 
@@ -88,23 +96,88 @@ def first_page(browser: Browser, served: Served) -> float:
     return taken
 
 
-def page_changes(page: Page) -> Iterator[tuple[str, float]]:
-    """Seconds from a click in the navigation to a drawn page, the median of three each."""
+@dataclasses.dataclass(frozen=True)
+class Taken:
+    """What a server and its browser took for something."""
+
+    wall_s: float
+    server_s: float
+    """Of processor time, as the browser's."""
+    browser_s: float
+
+    @classmethod
+    def of(cls, served: Served, work: Callable[[], object]) -> Taken:
+        server = server_process.running(served.workspace)
+        assert server is not None
+        began = time.perf_counter(), processor_s(server.pid), browser_processor_s()
+        work()
+        ended = time.perf_counter(), processor_s(server.pid), browser_processor_s()
+        return cls(*(end - start for start, end in zip(began, ended, strict=True)))
+
+
+def processor_s(pid: int) -> float:
+    """Of a process, without its children."""
+    times = psutil.Process(pid).cpu_times()
+    return times.user + times.system
+
+
+def browser_processor_s() -> float:
+    """Of all processes of the browser that this one started."""
+    taken = 0.0
+    for process in psutil.Process().children(recursive=True):
+        with suppress(psutil.Error):
+            if "chrom" in process.name():
+                taken += processor_s(process.pid)
+    return taken
+
+
+def page_changes(page: Page, served: Served) -> Iterator[tuple[str, Taken]]:
+    """From a click in the navigation to a drawn page, the median of three each."""
     for entry in sitemap.ENTRIES.values():
-        yield entry.title, statistics.median(one_change(page, entry.title) for _ in range(ROUNDS))
+        rounds = [one_change(page, served, entry.title) for _ in range(ROUNDS)]
+        yield entry.title, sorted(rounds, key=lambda taken: taken.wall_s)[ROUNDS // 2]
 
 
-def one_change(page: Page, title: str) -> float:
+def first_paint(browser: Browser, served: Served) -> Taken:
+    """A new browser's way to the drawn home page, nothing kept from before."""
+    page = browser.new_context().new_page()
+
+    def look() -> None:
+        page.goto(served.url)
+        page.get_by_role("heading", name="次にすること").wait_for()
+
+    taken = Taken.of(served, look)
+    page.context.close()
+    return taken
+
+
+def idle(browser: Browser, served: Served, seconds: float) -> Iterator[tuple[str, Taken]]:
+    """Each page, drawn and then left alone for so long."""
+    for view in IDLE:
+        page = browser.new_page()
+        page.goto(f"{served.url}/{view}")
+        page.locator(DRAWN).wait_for()
+        page.wait_for_timeout(3000)  # what is drawn behind the page
+        yield (
+            view or "home",
+            Taken.of(served, lambda page=page: page.wait_for_timeout(seconds * 1000)),
+        )
+        page.close()
+
+
+def one_change(page: Page, served: Served, title: str) -> Taken:
     links = page.get_by_test_id("stSidebarNav").get_by_role("link")
     other = "設定" if title != "設定" else "ホーム"
     links.filter(has_text=other).click()
     page.get_by_role("heading", name=other, exact=True, level=1).wait_for()
     page.locator(DRAWN).wait_for()
-    start = time.perf_counter()
-    links.filter(has_text=title).click()
-    page.get_by_role("heading", name=title, exact=True, level=1).wait_for()
-    page.locator(DRAWN).wait_for()
-    return time.perf_counter() - start
+
+    def change() -> None:
+        links.filter(has_text=title).click()
+        page.get_by_role("heading", name=title, exact=True, level=1).wait_for()
+        page.locator(DRAWN).wait_for()
+
+    return Taken.of(served, change)
 
 
 class LivingRun:
@@ -163,9 +236,16 @@ def slope(samples: list[tuple[float, int]]) -> float:
     return statistics.linear_regression(*zip(*samples, strict=True)).slope
 
 
+def shown(taken: Taken) -> str:
+    """`0.52 s (server 80 ms, browser 310 ms)`"""
+    server, browser = (f"{1000 * one:.0f} ms" for one in (taken.server_s, taken.browser_s))
+    return f"{taken.wall_s:.2f} s (server {server}, browser {browser})"
+
+
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--soak-s", type=float, default=90.0)
+    parser.add_argument("--idle-s", type=float, default=20.0)
     parser.add_argument("--cold", action="store_true", help="forget cached files before the start")
     options = parser.parse_args()
     print("| measure | figure | goal |\n|---|---|---|")
@@ -180,9 +260,15 @@ def main() -> None:
             page = browser.new_page()
             page.goto(served.url)
             page.get_by_text("調べた項目").wait_for()
-            for title, seconds in page_changes(page):
-                print(f"| to {title} with {RUNS} runs | {seconds:.2f} s | 1 s |")
+            for title, taken in page_changes(page, served):
+                print(f"| to {title} with {RUNS} runs | {shown(taken)} | 0.6 s |")
             page.close()
+            print(
+                f"| first paint in a new browser | {shown(first_paint(browser, served))} | 1.8 s |"
+            )
+            for view, taken in idle(browser, served, options.idle_s):
+                share = (taken.server_s + taken.browser_s) / taken.wall_s
+                print(f"| {view}, untouched: of a core | {share:.1%} | 2% |")
             size, growth = live(browser, served, options.soak_s)
             print(f"| live update, {UPDATES:,} updates | {size / 1e3:.1f} kB | 50 kB |")
             hour = f"{growth / 1e6:+.0f} MB (from {options.soak_s:.0f} s)"

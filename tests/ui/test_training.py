@@ -170,3 +170,21 @@ def test_file_anywhere_is_used_by_its_path(workspace: Workspace, tmp_path: Path)
     page = open_page("training", model=str(foreign))
     [chosen] = [box for box in page.selectbox if box.label == "モデル"]
     assert chosen.value != str(foreign)
+
+
+def test_settings_that_nobody_looks_at_are_not_drawn_and_count_as_they_were_left(
+    workspace: Workspace,
+) -> None:
+    ui_workspaces.add_dataset(workspace)
+    page = open_page("training")
+    assert not page.number_input
+    page.session_state["train-details"] = True
+    page.run()
+    [updates] = [box for box in page.number_input if box.label.startswith("更新の回数")]
+    updates.set_value(7).run()
+    page.session_state["train-details"] = False
+    page.run()
+    assert not page.number_input
+    click(page, "学習を開始")
+    (run,) = Studio(workspace).runs.list()
+    assert Studio(workspace).runs.settings(run.run_id)["iterations"] == 7

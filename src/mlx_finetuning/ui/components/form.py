@@ -31,6 +31,21 @@ def settings_form(
     return chosen
 
 
+def kept_settings(
+    kind: type, names: Iterable[str], values: Mapping[str, Any], key: str
+) -> dict[str, Any]:
+    """What `settings_form` would return, were it drawn as it was left."""
+    kept = {name: st.session_state.get(f"{key}-{name}", values[name]) for name in names}
+    hints = typing.get_type_hints(kind)
+    chosen_from = {name for name in kept if _metadata(kind, name)["choices"]}
+    return {
+        name: tuple(value)
+        if name in chosen_from and typing.get_origin(hints[name]) is tuple
+        else value
+        for name, value in kept.items()
+    }
+
+
 def setting_input(kind: type, name: str, value: Any, key: str) -> Any:
     """The input of one setting, by its type. A number may come back out of bounds: Streamlit's own
     would keep the number before without a word."""

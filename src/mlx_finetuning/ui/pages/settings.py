@@ -147,7 +147,9 @@ def draw_disk() -> None:
 def draw_token() -> None:
     """Whether models that need leave can be fetched, and the way to hand a token in for this session."""
     app, is_asked = studio(), False
-    st.caption(_("配布元の承認が必要なモデルのダウンロードと、Hugging Face へ送るときだけ使います。"))
+    st.caption(
+        _("配布元の承認が必要なモデルのダウンロードと、Hugging Face へ送るときだけ使います。")
+    )
     # Whoever can open the page would read what is typed on its way here.
     if is_loopback(server.bound_address()):
         with st.form("hub-token", border=True, clear_on_submit=True):

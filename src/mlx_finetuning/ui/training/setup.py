@@ -14,7 +14,7 @@ from mlx_finetuning.ui import sitemap
 from mlx_finetuning.ui.components import views
 from mlx_finetuning.ui.components.datasets import first_choice
 from mlx_finetuning.ui.components.empty import empty_state
-from mlx_finetuning.ui.components.form import are_in_bounds, settings_form
+from mlx_finetuning.ui.components.form import are_in_bounds, kept_settings, settings_form
 from mlx_finetuning.ui.components.text import plain
 from mlx_finetuning.ui.frame import errors_shown, studio
 from mlx_finetuning.ui.training.models import MODEL, shown_name, trainable_names
@@ -80,8 +80,14 @@ def draw_choice(more_models: str) -> TrainConfig | None:
     # The inputs start anew when what they start from changes.
     inputs = f"train-{preset.key}-{hash(tuple(values.items())):x}"
     chosen: dict[str, Any] = {}
-    with st.expander(_("詳細設定"), icon=":material/tune:", key="train-details"):
+    details = st.expander(
+        _("詳細設定"), icon=":material/tune:", key="train-details", on_change="rerun"
+    )
+    with details:
         for title, settings in GROUPS.items():
+            if not details.open:  # two thirds of the page's time for what nobody looks at
+                chosen |= kept_settings(TrainConfig, settings, values, inputs)
+                continue
             st.markdown(f"**{_(title)}**")
             chosen |= settings_form(TrainConfig, settings, values, inputs, columns=3)
     if not are_in_bounds(TrainConfig, chosen):
