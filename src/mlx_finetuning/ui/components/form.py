@@ -32,8 +32,8 @@ def settings_form(
 
 
 def kept_settings(
-    kind: type, names: Iterable[str], values: Mapping[str, Any], key: str
-) -> dict[str, Any]:
+    kind: type, names: Iterable[str], values: Mapping[str, object], key: str
+) -> dict[str, object]:
     """What `settings_form` would return, were it drawn as it was left."""
     kept = {name: st.session_state.get(f"{key}-{name}", values[name]) for name in names}
     hints = typing.get_type_hints(kind)

@@ -46,9 +46,9 @@ def draw_list(runs: Sequence[Run], detail: str, compare: str) -> None:
         shown = _choose_columns()
     # The style sheet shows one of both: no table of so many columns can be read on a phone.
     with st.container(key="runs-narrow"):
-        _draw_cards({run_id: rows[run_id] for run_id in matches[:MOST_CARDS]}, len(matches))
+        draw_cards({run_id: rows[run_id] for run_id in matches[:MOST_CARDS]}, len(matches))
     with st.container(key="runs-wide"):
-        chosen = _choose_lines(rows, matches, shown)
+        chosen = choose_lines(rows, matches, shown)
     if not chosen:
         return
     page = sitemap.page("experiments")
@@ -78,7 +78,7 @@ def draw_list(runs: Sequence[Run], detail: str, compare: str) -> None:
         merging.draw_merge(chosen)
 
 
-def _choose_lines(
+def choose_lines(
     rows: Mapping[str, Row], matches: Sequence[str], shown: Sequence[str]
 ) -> list[str]:
     """The table, and the runs that are chosen in it."""
@@ -104,7 +104,7 @@ def _choose_lines(
     return [matches[index] for index in event.selection.rows if index < len(matches)]
 
 
-def _draw_cards(rows: Mapping[str, Row], count: int) -> None:
+def draw_cards(rows: Mapping[str, Row], count: int) -> None:
     """The runs with what matters of each; the first line of a card leads to it. count: of all."""
     if len(rows) < count:
         st.caption(_("{count:,} 件のうち、新しい {shown} 件").format(count=count, shown=len(rows)))

@@ -71,18 +71,7 @@ def draw_run(run_id: str) -> None:
         _draw_chart(metrics)
         _draw_events(run.run_id)
         _draw_samples(run.run_id)
-        with st.expander(_("この実験の設定"), icon=":material/tune:"):
-            _draw_fit(run_id)
-            try:
-                settings = studio().runs.settings(run_id)
-            except StudioError:
-                st.caption(_("設定の記録は読めません。"))
-            else:
-                rows = [
-                    {_("設定"): label_of(TrainConfig, name), _("値"): value_ja(name, value)}
-                    for name, value in settings.items()
-                ]
-                show_table(rows)
+        draw_settings(run_id)
         with st.expander(_("ログの最後"), icon=":material/terminal:"):
             st.code(
                 studio().runs.log_tail(run_id) or _("（まだありません）"),
@@ -198,22 +187,33 @@ def _draw_events(run_id: str) -> None:
             st.warning(plain(event.text), icon=":material/warning:")
 
 
-def _draw_fit(run_id: str) -> None:
-    """What was found when the run was fitted into memory."""
-    fit = studio().runs.fit(run_id)
-    if fit is not None:
-        st.caption(
-            plain(
-                _(
-                    "必要なメモリーの見積もり {needed_gb} GB（使えるのは {available_gb} GB）、一度に計算できる例は {largest_batch_size} まで、最も長い例は {longest_tokens} トークン。"
-                ).format(
-                    needed_gb=fit.needed_gb,
-                    available_gb=fit.available_gb,
-                    largest_batch_size=fit.largest_batch_size,
-                    longest_tokens=fit.longest_tokens,
+def draw_settings(run_id: str) -> None:
+    """What the run was started with, and what was found when it was fitted into memory."""
+    with st.expander(_("この実験の設定"), icon=":material/tune:"):
+        fit = studio().runs.fit(run_id)
+        if fit is not None:
+            st.caption(
+                plain(
+                    _(
+                        "必要なメモリーの見積もり {needed_gb} GB（使えるのは {available_gb} GB）、一度に計算できる例は {largest_batch_size} まで、最も長い例は {longest_tokens} トークン。"
+                    ).format(
+                        needed_gb=fit.needed_gb,
+                        available_gb=fit.available_gb,
+                        largest_batch_size=fit.largest_batch_size,
+                        longest_tokens=fit.longest_tokens,
+                    )
                 )
             )
-        )
+        try:
+            settings = studio().runs.settings(run_id)
+        except StudioError:
+            st.caption(_("設定の記録は読めません。"))
+        else:
+            rows = [
+                {_("設定"): label_of(TrainConfig, name), _("値"): value_ja(name, value)}
+                for name, value in settings.items()
+            ]
+            show_table(rows)
 
 
 def _draw_samples(run_id: str) -> None:
