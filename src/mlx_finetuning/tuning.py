@@ -42,6 +42,9 @@ LAST_VALIDATIONS = 8
 """Of the last run, at its start and its end too."""
 MARGIN = 0.95
 """Share of the time that is planned: speeds vary."""
+LATE = 1.1
+"""Of the time: by when a last run that was planned has to end. One that would end a little late was
+still better than none."""
 RANK_COSTS = 0.06
 """By which an update is longer for each time that a choice's rank is the usual one: 1.2 at four times
 on tiny-ja, less on wider models."""

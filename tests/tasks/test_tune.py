@@ -219,3 +219,19 @@ def test_the_base_is_itself_again_after_an_adapter(workspace: Workspace, curt: N
     adapter_layers.detach(loaded)
     assert [name for name, _ in loaded.model.named_modules()] == names
     assert (loaded.model(tokens) == before).all().item()
+
+
+def test_a_planned_last_run_may_end_a_little_late(
+    workspace: Workspace, curt: None, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Two runs to the end were planned to take all of the time, and the first took more."""
+    monkeypatch.setattr(tune._Tuning, "_spent_s", 60.0)
+    monkeypatch.setattr(tune._Tuning, "_pace", lambda tuning: 1.0)
+    both = dataclasses.replace(PLAN, rungs=(), finalists=2, compared=2)
+    needed_s = 60.0 + both.trial_s(both.choices[1], 1.0)
+    found = {}
+    for name, times in {"late": 1.05, "too-late": 1.2}.items():
+        plan = dataclasses.replace(both, seconds=needed_s / times)
+        tuned = tune.run(context(workspace, f"tune-{name}", Kill(), plan))
+        found[name] = [trial.share for trial in tuned.trials]
+    assert found == {"late": [1.0, 1.0], "too-late": [1.0]}

@@ -266,8 +266,11 @@ class _Tuning:
             best = tuning.ranked(rung)[: tuning.survivors_of(len(rung))]
             left = sorted(trial.number for trial in best)
 
-    def _is_time_up(self, number: int, share: float) -> bool:
-        """Whether another trial would leave too little time for the last run; said once, it stays."""
+    def _is_time_up(self, number: int, share: float, late: float = 1.0) -> bool:
+        """Whether another trial would leave too little time for the last run; said once, it stays.
+
+        late: of the time, by when the trial has to end.
+        """
         # Last runs come behind all others, and must not change what was said of these.
         done = sum(trial.share <= share or trial.share < 1 for trial in self.record.trials())
         if self.record.is_time_up(done):
@@ -277,7 +280,7 @@ class _Tuning:
         plan = self.plan
         last_s = max(plan.trial_s(choice, 1.0) for choice in plan.short) if share < 1 else 0.0
         needed_s = self._pace() * (plan.trial_s(plan.choices[number], share) + last_s)
-        if self._spent_s + needed_s <= self.plan.seconds:
+        if self._spent_s + needed_s <= late * plan.seconds:
             return False
         self.record.append(TimeUp(done))
         return True
@@ -290,7 +293,7 @@ class _Tuning:
             numbers = tuning.finalists(self._compared(), plan.finalists, self.settings.seed)
         trained = [self._trial(numbers[0], 1.0)]
         for number in numbers[1:]:
-            if self._is_time_up(number, 1.0):
+            if self._is_time_up(number, 1.0, tuning.LATE):
                 break
             trained.append(self._trial(number, 1.0))
         return trained
