@@ -70,7 +70,7 @@ def test_what_is_replayed_is_tried_where_it_can_be_and_costs_its_time() -> None:
 
 
 def test_three_times_the_usual_time_compares_the_best_and_the_usual_to_the_end() -> None:
-    made = tuning.plan(USUAL, 3 * 30 + SPEED.spent_s, SPEED, rewords=False)
+    made = tuning.plan(USUAL, 3 * 31 + SPEED.spent_s, SPEED, rewords=False)
     assert (made.finalists, made.rungs) == (2, (0.25,))
     assert len(made.short) >= tuning.LEAST_CHOICES
     less = tuning.plan(USUAL, 75, SPEED, rewords=False)

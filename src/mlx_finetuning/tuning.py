@@ -45,9 +45,9 @@ MARGIN = 0.95
 LATE = 1.1
 """Of the time: by when a last run that was planned has to end. One that would end a little late was
 still better than none."""
-RANK_COSTS = 0.06
-"""By which an update is longer for each time that a choice's rank is the usual one: 1.2 at four times
-on tiny-ja, less on wider models."""
+RANK_COSTS = 0.1
+"""By which an update is longer for each time that a choice's rank is the usual one: 1.2 to 1.4 at four
+times on tiny-ja, less on wider models."""
 LONGER = 2.0
 """Updates of the likeliest choice, in multiples of the usual, where the time of two last runs leaves
 room for them and for no comparison."""

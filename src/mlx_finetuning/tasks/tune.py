@@ -189,11 +189,13 @@ def _planned(bench: Bench, settings: TrainConfig, began_s: float) -> Plan:
     before_s = time.monotonic()
     bench.score(context.progress)
     update_s = max(found.seconds_per_update, 1e-4)
+    # One more than are counted, of which there are two at least: the longest comes first, for its memory.
+    updates_s = max(min((estimate.UPDATES + 1) * update_s, estimate.SECONDS), 3 * update_s)
     speed = Speed(
         update_s=update_s,
         score_s=round(time.monotonic() - before_s, 3),
         validation_s=round(validation_s, 3),
-        start_s=round(max(measured_s - estimate.SECONDS - validation_s, 0.0), 3),
+        start_s=round(max(measured_s - updates_s - validation_s, 0.0), 3),
         spent_s=round(time.monotonic() - began_s, 3),
         replayed=replayed,
         replayed_s=round(update_s * _share_of_update(bench, settings, said), 5),
