@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING
 
 from mlx_finetuning.config import PrepareConfig
 from mlx_finetuning.documents.document import Document
+from mlx_finetuning.language import _
 from mlx_finetuning.progress import Progress, Step, silent
 from mlx_finetuning.workspace import Workspace
 
@@ -31,16 +32,16 @@ def read(path: Path, progress: Progress = silent) -> Document:
         from mlx_finetuning.data_processor.readers import workbook
         from mlx_finetuning.data_processor.stage_progress import StageProgress
 
-        reading = StageProgress(progress, "表を読む")
-        _, sheets = workbook.open_packed(path, path.read_bytes(), reading)
+        reading = StageProgress(progress, _("表を読む"))
+        __, sheets = workbook.open_packed(path, path.read_bytes(), reading)
         for sheet in sheets:
             if not sheet.is_hidden:
                 content = sheet.read(None)
                 workbook.fill_merged(content, path)
-                yield sheet.name, [cells for _, cells in content.rows]
+                yield sheet.name, [cells for __, cells in content.rows]
 
     check_source(path)
-    progress(Step("文書を読む", 0, 0, path.name))
+    progress(Step(_("文書を読む"), 0, 0, path.name))
     return read_document(path, text_of, sheets_of, progress)
 
 

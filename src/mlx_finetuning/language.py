@@ -68,6 +68,11 @@ def name_in(table: Mapping[str, str]) -> Callable[[str], str]:
     return lambda key: _(table[key])
 
 
+def sentences(*said: str) -> str:
+    """Whole sentences, one behind the other, without those that are empty."""
+    return ("" if _current == JAPANESE else " ").join(filter(None, said))
+
+
 @functools.cache
 def _catalogue(code: str) -> gettext.NullTranslations:
     return gettext.translation(DOMAIN, FOLDER, [code])

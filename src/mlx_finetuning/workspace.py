@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Protocol
 
 from mlx_finetuning.errors import InvalidName
+from mlx_finetuning.language import _
 
 NAME = re.compile(r"[a-z0-9][a-z0-9-]{0,63}")
 
@@ -114,7 +115,7 @@ class RunPaths(JobPaths):
 
     def later_job(self, name: str) -> JobPaths:
         """The folder of an evaluation, export or conversation of this run."""
-        return JobPaths(self.jobs / checked_name("ジョブ", name))
+        return JobPaths(self.jobs / checked_name(_("ジョブ"), name))
 
 
 @dataclass(frozen=True)
@@ -185,26 +186,28 @@ class Workspace:
 
     def job(self, name: str) -> JobPaths:
         """The folder of a job that belongs to no run."""
-        return JobPaths(self.jobs / checked_name("ジョブ", name))
+        return JobPaths(self.jobs / checked_name(_("ジョブ"), name))
 
     def trashed(self, run_id: str) -> TrashPaths:
-        return TrashPaths(self.trash / checked_name("実験", run_id))
+        return TrashPaths(self.trash / checked_name(_("実験", "one"), run_id))
 
     def dataset(self, name: str) -> DatasetPaths:
-        return DatasetPaths(self.datasets / checked_name("データセット", name))
+        return DatasetPaths(self.datasets / checked_name(_("データセット", "one"), name))
 
     def generated(self, name: str) -> GeneratedPaths:
         """Of the dataset of this name."""
-        return GeneratedPaths(self.generated_pairs / checked_name("データセット", name))
+        return GeneratedPaths(self.generated_pairs / checked_name(_("データセット", "one"), name))
 
     def run(self, run_id: str) -> RunPaths:
-        return RunPaths(self.experiments / checked_name("実験", run_id))
+        return RunPaths(self.experiments / checked_name(_("実験", "one"), run_id))
 
     def base_model(self, name: str) -> Path:
-        return self.base_models / checked_name("モデル", name)
+        return self.base_models / checked_name(_("モデル"), name)
 
     def adapter(self, run_id: str) -> AdapterPaths:
-        return AdapterPaths(self.root / "models" / "finetuned" / checked_name("実験", run_id))
+        return AdapterPaths(
+            self.root / "models" / "finetuned" / checked_name(_("実験", "one"), run_id)
+        )
 
     def gguf_folder(self, run_id: str) -> Path:
-        return self.root / "models" / "gguf" / checked_name("実験", run_id)
+        return self.root / "models" / "gguf" / checked_name(_("実験", "one"), run_id)

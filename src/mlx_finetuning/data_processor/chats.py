@@ -8,6 +8,7 @@ from typing import Any, NamedTuple
 
 from mlx_finetuning.data_processor import values
 from mlx_finetuning.data_processor.readers.roles import ROLE_KEYS, TEXT_KEYS, role_of
+from mlx_finetuning.language import _
 from mlx_finetuning.tokenization.reasoning import FIELDS, TAG
 from mlx_finetuning.tokenization.turns import UNTRAINED
 
@@ -78,12 +79,12 @@ def answer_turn(content: str, thought: str = "", extra: tuple[tuple[str, Any], .
 def chat_turns(value: Any) -> tuple[Turn, ...]:
     """The turns of a `messages` or `conversations` value, or of its text. Raises NotAChat."""
     if isinstance(value, str):
-        value, _ = values.parsed(value)
+        value, __ = values.parsed(value)
     if isinstance(value, dict):  # {"messages": […]} in a cell
         lists = [item for item in value.values() if isinstance(item, list)]
         value = lists[0] if len(lists) == 1 else [value]
     if not isinstance(value, list) or not value:
-        raise NotAChat("roleとcontentの一覧ではありません")
+        raise NotAChat(_("roleとcontentの一覧ではありません"))
     if all(isinstance(item, str) for item in value):
         value = [
             {"role": role, "content": text}
@@ -113,9 +114,9 @@ def history_turns(value: Any) -> tuple[Turn, ...]:
     if isinstance(value, str):
         if not value.strip():
             return ()
-        value, _ = values.parsed(value)
+        value, __ = values.parsed(value)
         if value is None:
-            raise NotAChat("履歴（history）が一覧ではありません")
+            raise NotAChat(_("履歴（history）が一覧ではありません"))
     if value is None or value == [] or value != value:
         return ()
     return chat_turns(value)
@@ -131,7 +132,7 @@ def _turns_of(message: Any) -> list[Turn]:
         question, answer = (values.read(item).texts[0] for item in message)
         return [Turn("user", question), answer_turn(answer)]
     if not isinstance(message, dict):
-        raise NotAChat("roleとcontentの一覧ではありません")
+        raise NotAChat(_("roleとcontentの一覧ではありません"))
     if not {*message} & {*ROLE_KEYS}:  # Role, Content
         message = {
             key.casefold() if key.casefold() in (*ROLE_KEYS, *TEXT_KEYS) else key: item
@@ -145,8 +146,8 @@ def _turns_of(message: Any) -> list[Turn]:
     if role_key is None:
         # {"user": "…", "assistant": "…"}: the key says who speaks.
         spoken = [(role_of(key), item) for key, item in message.items() if role_of(key)]
-        if not spoken or not all(isinstance(item, str) for _, item in spoken):
-            raise NotAChat("発言に、話し手（role）がありません")
+        if not spoken or not all(isinstance(item, str) for __, item in spoken):
+            raise NotAChat(_("発言に、話し手（role）がありません"))
         return [
             answer_turn(str(item)) if role == "assistant" else Turn(str(role), str(item))
             for role, item in spoken
@@ -155,7 +156,11 @@ def _turns_of(message: Any) -> list[Turn]:
     if role is None and str(message[role_key]) in _CALL_ROLES:
         return [_call_turn(message)]
     if role is None:
-        raise NotAChat(f"「{str(message[role_key])[:30]}」という話し手（{role_key}）は分かりません")
+        raise NotAChat(
+            _("「{speaker}」という話し手（{key}）は分かりません").format(
+                speaker=str(message[role_key])[:30], key=role_key
+            )
+        )
     text_key = next((key for key in TEXT_KEYS if message.get(key) is not None), None)
     content = message.get(text_key) if text_key else None
     used = {role_key, text_key or "content", "content", "function_call", *_MARKS, *_MASKS}
@@ -167,7 +172,7 @@ def _turns_of(message: Any) -> list[Turn]:
         )
         used |= {*thoughts}
     extra = _extra(message, used, is_answer=role == "assistant")
-    has_calls = any(key == _CALLS for key, _ in extra)
+    has_calls = any(key == _CALLS for key, __ in extra)
     if content is None:
         if role == "system":
             return []
@@ -176,7 +181,9 @@ def _turns_of(message: Any) -> list[Turn]:
         content = ""  # a call of a tool has no text
     text = values.parts_text(content)
     if text is None:
-        raise NotAChat("発言（content）が文章ではありません（画像や入れ子の値は学習に使えません）")
+        raise NotAChat(
+            _("発言（content）が文章ではありません（画像や入れ子の値は学習に使えません）")
+        )
     if role == "system" and not text.strip():
         return []
     return [answer_turn(text, thought, extra) if role == "assistant" else Turn(role, text, extra)]
@@ -192,7 +199,7 @@ def _call_turn(message: Mapping[str, Any]) -> Turn:
     value = values.parsed(written)[0] if isinstance(written, str) else written
     calls = value if isinstance(value, list) else [value]
     if not all(isinstance(call, dict) and "name" in call for call in calls):
-        raise NotAChat("ツールの呼び出し（function_call）が、nameのあるJSONではありません")
+        raise NotAChat(_("ツールの呼び出し（function_call）が、nameのあるJSONではありません"))
     functions = [{"type": "function", "function": call} for call in calls]
     return Turn("assistant", "", ((_CALLS, functions),))
 

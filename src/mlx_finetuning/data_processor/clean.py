@@ -21,6 +21,7 @@ from mlx_finetuning.data_processor.checks.characters import Flags
 from mlx_finetuning.data_processor.examples import Example, findings_at
 from mlx_finetuning.data_processor.findings import Finding
 from mlx_finetuning.data_processor.stage_progress import SILENT, StageProgress
+from mlx_finetuning.language import N_
 from mlx_finetuning.utils.japanese_utils import to_fullwidth_kana, to_halfwidth_alnum
 from mlx_finetuning.utils.validators import is_control, mask_personal_data
 
@@ -76,29 +77,29 @@ class _Step:
 
 
 STEPS: dict[str, _Step] = {
-    "line_ends": _Step(line_ends, "改行の書き方をそろえる（LF）", characters.RETURN),
+    "line_ends": _Step(line_ends, N_("改行の書き方をそろえる（LF）"), characters.RETURN),
     "zero_width": _Step(
         characters.without_invisible,
-        "目に見えない文字（BOMなど）を削除",
+        N_("目に見えない文字（BOMなど）を削除"),
         characters.ZERO_WIDTH,
     ),
-    "nfc": _Step(nfc, "分かれた濁点などを1文字に（NFC）", characters.COMBINING),
-    "trim": _Step(trim, "末尾の空白と先頭の空行を削除"),
-    "html": _Step(html_text.seen, "HTMLのタグと記号を、見える文章に", characters.MARK),
+    "nfc": _Step(nfc, N_("分かれた濁点などを1文字に（NFC）"), characters.COMBINING),
+    "trim": _Step(trim, N_("末尾の空白と先頭の空行を削除")),
+    "html": _Step(html_text.seen, N_("HTMLのタグと記号を、見える文章に"), characters.MARK),
     "excel": _Step(
-        leftovers.without_escapes, 'Excelの記号（_x000D_、="…"）を文字に', characters.MARK
+        leftovers.without_escapes, N_('Excelの記号（_x000D_、="…"）を文字に'), characters.MARK
     ),
     "control_tokens": _Step(
         leftovers.without_control_tokens,
-        "制御用の記号（<|im_end|> など）を削除",
+        N_("制御用の記号（<|im_end|> など）を削除"),
         characters.MARK,
     ),
-    "control": _Step(control, "制御文字を削除", characters.CONTROL),
-    "halfwidth_kana": _Step(to_fullwidth_kana, "半角カナを全角に", characters.HALF_KANA),
-    "fullwidth_alnum": _Step(to_halfwidth_alnum, "全角の英数字を半角に", characters.FULL_ALNUM),
-    "nfkc": _Step(nfkc, "互換文字を普通の文字に（NFKC。①は1に、㈱は(株)になります）"),
+    "control": _Step(control, N_("制御文字を削除"), characters.CONTROL),
+    "halfwidth_kana": _Step(to_fullwidth_kana, N_("半角カナを全角に"), characters.HALF_KANA),
+    "fullwidth_alnum": _Step(to_halfwidth_alnum, N_("全角の英数字を半角に"), characters.FULL_ALNUM),
+    "nfkc": _Step(nfkc, N_("互換文字を普通の文字に（NFKC。①は1に、㈱は(株)になります）")),
     "mask_personal": _Step(
-        mask_personal_data, "個人情報らしい部分を伏せる", characters.DIGITS | characters.AT_SIGN
+        mask_personal_data, N_("個人情報らしい部分を伏せる"), characters.DIGITS | characters.AT_SIGN
     ),
 }
 DEFAULT = ("line_ends", "zero_width", "nfc")

@@ -19,6 +19,7 @@ from mlx_finetuning.data_processor.readers.roles import ROLE_KEYS, TEXT_KEYS, ro
 from mlx_finetuning.data_processor.readers.tables import Table, cell_text
 from mlx_finetuning.data_processor.values import parsed
 from mlx_finetuning.errors import CellTooLong, EditMismatch
+from mlx_finetuning.language import _
 
 Cells: TypeAlias = tuple[tuple[str, str], ...]
 """Columns with their texts."""
@@ -223,7 +224,7 @@ class EditedTable:
     def records(self) -> list[tuple[int, list[Any]]]:
         """In the order of the source, added rows behind those they were put behind."""
         records: list[tuple[int, list[Any]]] = []
-        waiting = [*self._behind.get(END, ())[::-1], *(row for row, _ in self._records[::-1])]
+        waiting = [*self._behind.get(END, ())[::-1], *(row for row, __ in self._records[::-1])]
         while waiting:
             row = waiting.pop()
             if row in self.values:
@@ -252,7 +253,7 @@ class EditedTable:
         messages = messages_in(self._existing(row)[self._position(row, column)]) or []
         before = turn_texts(messages)
         kept: list[Mapping[str, Any]] = []
-        for message, (_, old), text in zip(messages, before, texts, strict=False):
+        for message, (__, old), text in zip(messages, before, texts, strict=False):
             if text or not old:
                 kept.append({**message, _text_key(message) or "": text})
         added = [text for text in texts[len(messages) :] if text]
@@ -347,7 +348,10 @@ class EditedTable:
             changed[edit.turn - 1][key] = edit.value
             new = changed
         if fingerprint(old) != edit.was:
-            raise EditMismatch(row=edit.row, reason=f"「{edit.column}」の元の内容が違います")
+            raise EditMismatch(
+                row=edit.row,
+                reason=_("「{column}」の元の内容が違います").format(column=edit.column),
+            )
         self._require_length(edit.row, edit.value)
         self.values[edit.row] = [*values[:at], new, *values[at + 1 :]]
 
@@ -355,24 +359,26 @@ class EditedTable:
         """The key of a turn's text, and the text."""
         messages = messages_in(value) or []
         if not 0 < turn <= len(messages):
-            raise EditMismatch(row=row, reason=f"{turn}番目の発言がありません")
+            raise EditMismatch(row=row, reason=_("{turn}番目の発言がありません").format(turn=turn))
         key = _text_key(messages[turn - 1]) or ""
         return key, messages[turn - 1][key]
 
     def _existing(self, row: int) -> list[Any]:
         if row not in self.values:
-            raise EditMismatch(row=row, reason="その行がありません")
+            raise EditMismatch(row=row, reason=_("その行がありません"))
         return self.values[row]
 
     def _require(self, row: int, was: str) -> list[Any]:
         values = self._existing(row)
         if row_fingerprint(values) != was:
-            raise EditMismatch(row=row, reason="行の元の内容が違います")
+            raise EditMismatch(row=row, reason=_("行の元の内容が違います"))
         return values
 
     def _position(self, row: int, column: str) -> int:
         if column not in self._positions:
-            raise EditMismatch(row=row, reason=f"「{column}」という列がありません")
+            raise EditMismatch(
+                row=row, reason=_("「{column}」という列がありません").format(column=column)
+            )
         return self._positions[column]
 
     def _changed(self, row: int, values: Sequence[Any], cells: Cells) -> list[Any]:
@@ -384,7 +390,7 @@ class EditedTable:
 
     def _add(self, row: int, after: int, values: Sequence[Any], cells: Cells) -> None:
         if row < self._next_row():
-            raise EditMismatch(row=row, reason="足した行の番号が、ほかの行と重なります")
+            raise EditMismatch(row=row, reason=_("足した行の番号が、ほかの行と重なります"))
         if after != END:
             self._existing(after)
         self.values[row] = self._changed(row, values, cells)
@@ -392,4 +398,4 @@ class EditedTable:
 
     def _require_length(self, row: int, text: str) -> None:
         if len(text) > MAX_CELL:
-            raise CellTooLong(path="直した内容", line=row, limit=MAX_CELL)
+            raise CellTooLong(path=_("直した内容"), line=row, limit=MAX_CELL)

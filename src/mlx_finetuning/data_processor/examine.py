@@ -47,6 +47,7 @@ from mlx_finetuning.data_processor.settings import (
 )
 from mlx_finetuning.data_processor.stage_progress import StageProgress
 from mlx_finetuning.errors import InvalidMapping, SourceKindsDiffer
+from mlx_finetuning.language import _
 from mlx_finetuning.progress import Progress
 from mlx_finetuning.utils.goals import SAMPLE, Guess, QuestionAnswer, guess
 
@@ -91,7 +92,7 @@ class Examined:
 
 def open_source(path: Path, config: PrepareConfig, progress: Progress) -> Reading:
     """A file as these settings ask to read it. Raises DataError, InvalidSettings."""
-    stage = StageProgress(progress, "読み込み")
+    stage = StageProgress(progress, _("読み込み"))
     options, speaker = table_options(config), config.assistant_speaker
     reading = read(path, config.encoding, stage, options=options, assistant=speaker)
     return replace(reading, table=downloads.restored(reading.table))
@@ -114,20 +115,20 @@ def examine(
     steps, codes = cleaning_steps(config), codes_to_drop(config)
     evaluation_sets = _evaluation_sets(config, progress)
     sources, examples, findings = _read_all(opened, config, mapping, progress, edits, decided)
-    cleaned, cleaning, notes, flags = clean(examples, steps, StageProgress(progress, "整形"))
+    cleaned, cleaning, notes, flags = clean(examples, steps, StageProgress(progress, _("整形")))
     del examples
     findings += notes
     if corrections:
         corrected = correcting.as_examples(corrections, sources[0].name)
-        corrected = clean(corrected, steps, StageProgress(progress, "整形"))[0]
+        corrected = clean(corrected, steps, StageProgress(progress, _("整形")))[0]
         cleaned, notes = correcting.merged(cleaned, corrected)
         findings += notes
-        flags = characters.flags_of_examples(cleaned, StageProgress(progress, "整形"))
-    kept, notes = example_checks.usable(cleaned, flags, StageProgress(progress, "行の検査"))
+        flags = characters.flags_of_examples(cleaned, StageProgress(progress, _("整形")))
+    kept, notes = example_checks.usable(cleaned, flags, StageProgress(progress, _("行の検査")))
     findings += notes
     usable, flags = [cleaned[at] for at in kept], flags[kept]
     del cleaned
-    keys = keys_of(usable, StageProgress(progress, "重複の検査"))
+    keys = keys_of(usable, StageProgress(progress, _("重複の検査")))
     first, repeated = duplicates.without_duplicates(keys)
     if repeated:
         findings += findings_at("DUPLICATE", (usable[at] for at in repeated))
@@ -143,7 +144,7 @@ def examine(
         rest = [at for at in range(len(usable)) if at not in unwanted]
         usable, keys = [usable[at] for at in rest], keys.at(rest)
         # Groups keep together: the label is the first of those that are left.
-        _, first_of_group, position = np.unique(
+        __, first_of_group, position = np.unique(
             labels[rest], return_index=True, return_inverse=True
         )
         labels = first_of_group[position]
@@ -153,7 +154,7 @@ def examine(
 
 def _goal(config: PrepareConfig, kind: str | None, examples: Sequence[Example]) -> Guess:
     if config.goal != "auto":
-        return Guess(config.goal, "指定されたものです")
+        return Guess(config.goal, _("指定されたものです"))
     exchanges = []
     if kind == "chat":
         for example in examples[:: max(len(examples) // SAMPLE, 1)]:
@@ -200,7 +201,7 @@ def _read_all(
             columns = for_goal(columns, table.records, table.columns, goal, text_asked=is_text)
         notes = [*reading.findings, *editing.findings_of(edits, name), *columns.findings]
         if columns.kind is not None:
-            stage = StageProgress(progress, "行の組み立て")
+            stage = StageProgress(progress, _("行の組み立て"))
             built, unusable = build(table, columns, config.system, name, stage, config.several)
             built = _as_added(built, editing.added_rows(edits, name))
             if downloads.is_ours(table):
@@ -215,7 +216,10 @@ def _read_all(
     nowhere = sorted(set.intersection(*absent))
     if nowhere:
         names = [column for source in sources for column in source.reading.table.columns]
-        problems = [f"「{column}」という列は、どのファイルにもありません。" for column in nowhere]
+        problems = [
+            _("「{column}」という列は、どのファイルにもありません。").format(column=column)
+            for column in nowhere
+        ]
         raise InvalidMapping(problems=problems, columns=names)
     if len({source.columns.kind for source in sources}) > 1:
         kinds = [f"{source.reading.path.name}: {source.columns.kind}" for source in sources]
@@ -260,14 +264,14 @@ def _evaluation_sets(
     config: PrepareConfig, progress: Progress
 ) -> tuple[evaluation.EvaluationSet, ...]:
     """The bundled sets and those of the settings."""
-    stage = StageProgress(progress, "評価セットの読み込み")
+    stage = StageProgress(progress, _("評価セットの読み込み"))
     sets = list(evaluation.bundled())
     for path in evaluation_files(config):
         table = read(path, progress=stage).table
         columns = choose(table.columns, None, table.records)
         if columns.kind is None:
             raise missing_columns(path, table.columns, columns)
-        examples, _ = build(table, columns, "")
+        examples, __ = build(table, columns, "")
         questions = (
             turn.content
             for example in examples
@@ -287,13 +291,13 @@ def _check(
 ) -> tuple[Labels, list[Finding], dict[str, set[int]]]:
     """Groups of nearly equal questions, findings about examples that deserve a look, and the
     indices of those examples by code."""
-    stage = StageProgress(progress, "似た質問の検査")
+    stage = StageProgress(progress, _("似た質問の検査"))
     grams = gram_sets(keys.questions, stage)
     groups = near.near_groups(grams, progress=stage)
-    stage = StageProgress(progress, "文面の検査")
+    stage = StageProgress(progress, _("文面の検査"))
     findings, indices = example_checks.wording(examples, flags, stage)
     indices["CONFLICT"] = set(duplicates.conflicts(examples, keys))
-    stage = StageProgress(progress, "似た行の検査")
+    stage = StageProgress(progress, _("似た行の検査"))
     indices["NEAR_DUPLICATE"] = set(
         duplicates.near_duplicates(examples, keys, groups.labels, stage)
     )
@@ -302,7 +306,7 @@ def _check(
     if not groups.exact:
         findings.append(finding("NEAR_APPROXIMATE"))
     indices["EVALUATION_SET"] = set()
-    stage = StageProgress(progress, "評価セットとの照合")
+    stage = StageProgress(progress, _("評価セットとの照合"))
     digests = evaluation.digests(keys.questions)
     for each in evaluation_sets:
         hits = evaluation.matches(each, digests, grams, stage)

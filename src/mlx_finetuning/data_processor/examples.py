@@ -29,6 +29,7 @@ from mlx_finetuning.data_processor.readers.tables import Table, cell_text
 from mlx_finetuning.data_processor.stage_progress import SILENT, StageProgress
 from mlx_finetuning.data_processor.values import is_plain, parsed
 from mlx_finetuning.data_processor.values import read as read_cell
+from mlx_finetuning.language import _
 from mlx_finetuning.tokenization.reasoning import TAG
 
 _SHOWN_REASONS = 4
@@ -182,7 +183,7 @@ def build(
         if len(pairs) * 3 >= len(examples):
             findings += findings_at("PAIRS_IN_TEXT", pairs)
     if builder.asks_several:
-        findings.append(finding("SEVERAL_QUESTIONS", columns="、".join(builder.asks_several)))
+        findings.append(finding("SEVERAL_QUESTIONS", columns=_("、").join(builder.asks_several)))
     return examples, findings
 
 
@@ -191,8 +192,13 @@ def _notes(noted: dict[str, list[Example]], unread: dict[str, list[Example]]) ->
     findings = [note for code, rows in noted.items() for note in findings_at(code, rows)]
     if unread:
         reasons = sorted(unread, key=lambda reason: -len(unread[reason]))
-        first = [f"{each}: {unread[each][0].row}行目" for each in reasons[:_SHOWN_REASONS]]
-        listed = "、".join(first) + ("、ほか" if len(reasons) > len(first) else "")
+        first = [
+            _("{reason}: {row}行目").format(reason=each, row=unread[each][0].row)
+            for each in reasons[:_SHOWN_REASONS]
+        ]
+        if len(reasons) > len(first):
+            first.append(_("ほか"))
+        listed = _("、").join(first)
         concerned = [each for rows in unread.values() for each in rows]
         findings += findings_at("BAD_CHAT", concerned, reason=listed)
     return findings
@@ -263,7 +269,7 @@ class _Builder:
         if isinstance(value, str):
             value = parsed(value)[0]
         if not isinstance(value, list):
-            raise NotAChat("ツール（tools）がJSONの一覧ではありません")
+            raise NotAChat(_("ツール（tools）がJSONの一覧ではありません"))
         return tuple(value)
 
     def conversations(self, values: Sequence[Any], notes: set[str]) -> list[tuple[Turn, ...]]:
@@ -414,7 +420,7 @@ class _Builder:
                 if role == "prompt" and messages[0].role == "system":
                     system, messages = messages[0].content, messages[1:]
                 if role == "prompt" and len(messages) != 1:
-                    raise NotAChat("比較の質問（prompt）が、1つの発言ではありません")
+                    raise NotAChat(_("比較の質問（prompt）が、1つの発言ではありません"))
                 text = messages[-1].content
             elif role == "prompt":
                 text = self._questions([value], values, notes)[0][0].content

@@ -35,10 +35,11 @@ from mlx_finetuning.data_processor.split import (
 from mlx_finetuning.data_processor.stage_progress import StageProgress
 from mlx_finetuning.data_processor.store import new_folder, write_lines
 from mlx_finetuning.errors import DatasetNotReproduced, NoUsableRows
+from mlx_finetuning.language import N_, _, n_
 from mlx_finetuning.progress import Progress, Step, silent
 from mlx_finetuning.workspace import DatasetPaths
 
-STAGE = "データの準備"
+STAGE = N_("データの準備")
 PREVIEW_CHARACTERS = 200
 MAX_RECORDED_ROWS = 1000
 """Row numbers kept per finding in the manifest; `count` says how many there are."""
@@ -184,7 +185,7 @@ def inspect(
                 name: cell_text(value)[:PREVIEW_CHARACTERS].encode("utf-8", "replace").decode()
                 for name, value in zip(table.columns, values, strict=True)
             }
-            for _, values in table.records
+            for __, values in table.records
         ),
         speakers=reading.speakers,
         sheet=table.sheet,
@@ -234,7 +235,7 @@ def prepare(
         summary = _summary(name, paths, examined, parts, repetitions, source_weights)
         summary = dataclasses.replace(summary, edits=tuple(edits), corrections=tuple(corrections))
         with new_folder(paths, replace=replace, trash=trash) as new:
-            stage = StageProgress(progress, "書き込み")
+            stage = StageProgress(progress, _("書き込み"))
             sha256 = _write_splits(new, examined, parts, repetitions, stage)
             if expected:
                 differing = [each for each in SPLITS if sha256[each] != expected.get(each)]
@@ -243,7 +244,8 @@ def prepare(
                         name=name, files=[f"{each}.jsonl" for each in differing]
                     )
             files.write_json(new.manifest, _manifest(config, mapping or {}, summary, sha256))
-    progress(Step(STAGE, 1, 1, f"{len(examined.usable)}行"))
+    rows = len(examined.usable)
+    progress(Step(_(STAGE), 1, 1, n_("{rows:,}行", rows).format(rows=rows)))
     return summary
 
 

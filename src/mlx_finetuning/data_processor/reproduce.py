@@ -14,6 +14,7 @@ from mlx_finetuning.data_processor.edits import Edit
 from mlx_finetuning.data_processor.prepare import DatasetSummary, Decided, prepare
 from mlx_finetuning.data_processor.readers.source import check_source
 from mlx_finetuning.errors import RecordDamaged, SourceChanged, SourceNotFound
+from mlx_finetuning.language import _
 from mlx_finetuning.progress import Progress, silent
 from mlx_finetuning.workspace import DatasetPaths
 
@@ -37,7 +38,7 @@ class Manifest:
     def require_sources(self) -> None:
         """Raises SourceChanged, or what `check_source` raises, unless all are there as recorded."""
         if len(self.sources) != len(self.sha256):
-            raise SourceChanged(path="、".join(map(str, self.sources)))
+            raise SourceChanged(path=_("、").join(map(str, self.sources)))
         for path, expected in zip(self.sources, self.sha256, strict=True):
             check_source(path)
             with path.open("rb") as stream:

@@ -11,6 +11,7 @@ from mlx_finetuning.config import PrepareConfig
 from mlx_finetuning.data_processor.clean import STEPS
 from mlx_finetuning.data_processor.readers.limits import TableOptions
 from mlx_finetuning.errors import InvalidSettings
+from mlx_finetuning.language import _
 
 DROPPABLE = (
     "near_duplicate",
@@ -51,14 +52,18 @@ def table_options(config: PrepareConfig) -> TableOptions:
     delimiter = DELIMITER_NAMES.get(config.delimiter, config.delimiter)
     if len(delimiter) > 1 or delimiter in ('"', "\n", "\r"):
         problems.append(
-            f"delimiter: 「{config.delimiter}」は使えません（comma, tab, semicolon, pipe か、1文字）。"
+            _(
+                "delimiter: 「{delimiter}」は使えません（comma, tab, semicolon, pipe か、1文字）。"
+            ).format(delimiter=config.delimiter)
         )
     rows = re.fullmatch(r"(\d{1,7})(?:-(\d{1,7}))?", config.header_row)
     first, last = (int(rows[1]), int(rows[2] or rows[1])) if rows else (0, 0)
     is_range = rows is not None and (first == last or 0 < first == last - 1)
     if config.header_row != "auto" and not is_range:
         problems.append(
-            f"header_row: 「{config.header_row}」は行の番号ではありません（auto、0、3、2-3 のように）。"
+            _(
+                "header_row: 「{header_row}」は行の番号ではありません（auto、0、3、2-3 のように）。"
+            ).format(header_row=config.header_row)
         )
     if problems:
         raise InvalidSettings(problems=problems)
@@ -70,7 +75,7 @@ def cleaning_steps(config: PrepareConfig) -> tuple[str, ...]:
     """Names of the cleaning steps, in their order. Raises InvalidSettings."""
     known = ", ".join(STEPS)
     problems = [
-        f"clean: 「{name}」という整え方はありません（{known}）。"
+        _("clean: 「{name}」という整え方はありません（{known}）。").format(name=name, known=known)
         for name in config.clean
         if name not in STEPS
     ]
@@ -83,7 +88,7 @@ def codes_to_drop(config: PrepareConfig) -> list[str]:
     """Codes of findings whose rows are to be left out. Raises InvalidSettings."""
     known = ", ".join(DROPPABLE)
     problems = [
-        f"drop: 「{name}」は選べません（{known}）。"
+        _("drop: 「{name}」は選べません（{known}）。").format(name=name, known=known)
         for name in config.drop
         if name.lower() not in DROPPABLE
     ]
@@ -98,12 +103,14 @@ def weights(config: PrepareConfig, sources: int) -> Sequence[float]:
     if not numbers:
         return [1.0] * sources
     if len(numbers) != sources:
-        problem = (
-            f"weights: ファイルは{sources}個、重みは{len(numbers)}個です。同じ数にしてください。"
-        )
+        problem = _(
+            "weights: ファイルは{sources}個、重みは{weights}個です。同じ数にしてください。"
+        ).format(sources=sources, weights=len(numbers))
         raise InvalidSettings(problems=[problem])
     if not all(0 <= number <= MAX_WEIGHT for number in numbers):
-        raise InvalidSettings(problems=[f"weights: 重みは0から{MAX_WEIGHT:g}までです。"])
+        raise InvalidSettings(
+            problems=[_("weights: 重みは0から{most:g}までです。").format(most=MAX_WEIGHT)]
+        )
     return numbers
 
 

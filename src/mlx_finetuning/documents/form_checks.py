@@ -7,6 +7,7 @@ from collections.abc import Iterator
 
 from mlx_finetuning.documents.chunks import Chunk
 from mlx_finetuning.documents.pairs import Pair, Problem
+from mlx_finetuning.language import _
 from mlx_finetuning.utils import facts
 from mlx_finetuning.utils.japanese_utils import (
     comparison_key,
@@ -42,9 +43,9 @@ def of_form(pair: Pair, chunk: Chunk) -> Iterator[Problem]:
     """Whether question and answer can stand by themselves."""
     question, answer = normalised(pair.question), normalised(pair.answer)
     if not LEAST_QUESTION <= len(question) <= MOST_QUESTION:
-        yield Problem("length", f"質問が{len(question)}文字")
+        yield Problem("length", _("質問が{count}文字").format(count=len(question)))
     if not 1 <= len(answer) <= MOST_ANSWER:
-        yield Problem("length", f"回答が{len(answer)}文字")
+        yield Problem("length", _("回答が{count}文字").format(count=len(answer)))
     if found := _DANGLING.search(question) or _ANSWER_DANGLING.search(answer):
         yield Problem("dangling", found[0].strip("、。"))
     elif not facts.has_subject(question):
@@ -59,7 +60,7 @@ def of_form(pair: Pair, chunk: Chunk) -> Iterator[Problem]:
         if is_foreign or (
             told == question and _JAPANESE.search(text) and not _JAPANESE.search(told)
         ):
-            yield Problem("language", language or "日本語ではない文字")
+            yield Problem("language", _(language) or _("日本語ではない文字"))
             break
     if any(is_mojibake(told) or _LOOP.search(told) for told in (question, answer)):
         yield Problem("broken_text")

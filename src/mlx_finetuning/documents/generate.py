@@ -15,6 +15,7 @@ from mlx_finetuning import files
 from mlx_finetuning.documents.checks import Checker, page_of
 from mlx_finetuning.documents.chunks import Chunk, sentences
 from mlx_finetuning.documents.pairs import ABSENT_ANSWER, KINDS_JA, Kind, Pair
+from mlx_finetuning.language import _
 from mlx_finetuning.utils.text_generator import TextGenerator, TextRequest, Tick, ask
 
 PROMPTS = files.ASSETS / "prompts"
@@ -91,7 +92,11 @@ def generate(
     for (kind, count), answer in zip(plan.items(), answers, strict=True):
         written = answer.value.pairs if answer.value else ()
         if not written:
-            failures.append(f"{KINDS_JA[kind]}：{answer.problem or '質問が1つもありません'}")
+            failures.append(
+                _("{kind}：{problem}").format(
+                    kind=_(KINDS_JA[kind]), problem=answer.problem or _("質問が1つもありません")
+                )
+            )
         for one in written[:count]:
             made = Pair(
                 question=" ".join(one.question.split()),

@@ -5,6 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass, fields
 
 from mlx_finetuning.documents.document import Document
+from mlx_finetuning.language import N_, _
 from mlx_finetuning.utils.text_generator import GeneratorChoice
 
 
@@ -42,20 +43,20 @@ class Plan:
     def changed_ja(self, other: Plan) -> list[str]:
         """What differs, for people."""
         return [
-            _NAMES_JA[field.name]
+            _(_NAMES_JA[field.name])
             for field in fields(self)
             if getattr(self, field.name) != getattr(other, field.name)
         ]
 
 
 _NAMES_JA = {
-    "documents": "文書",
-    "model": "モデル",
-    "engine": "動かし方",
-    "address": "サーバーの住所",
-    "seed": "乱数の種",
-    "share": "作る数",
-    "asks_model": "モデルにも確かめるか",
+    "documents": N_("文書"),
+    "model": N_("モデル"),
+    "engine": N_("動かし方"),
+    "address": N_("サーバーの住所"),
+    "seed": N_("乱数の種"),
+    "share": N_("作る数"),
+    "asks_model": N_("モデルにも確かめるか"),
 }
 
 

@@ -7,6 +7,7 @@ from collections.abc import Iterator
 
 from mlx_finetuning.documents.chunks import Chunk
 from mlx_finetuning.documents.pairs import Pair, Problem
+from mlx_finetuning.language import _
 from mlx_finetuning.utils import facts
 from mlx_finetuning.utils.denials import contradiction
 from mlx_finetuning.utils.japanese_utils import normalised
@@ -66,7 +67,7 @@ def _missing_facts(pair: Pair, whole: str) -> Iterator[Problem]:
     numbers = facts.numbers(pair.answer) | asked
     missing = [number for number in numbers if not number.stands_in(known)]
     if missing:
-        yield Problem("number_missing", "、".join(sorted(map(str, missing))))
+        yield Problem("number_missing", _("、").join(sorted(map(str, missing))))
     place = facts.folded(whole)
     unknown = {name for name in facts.names(told) if facts.folded(name) not in place}
     unknown |= {
@@ -84,7 +85,7 @@ def _missing_facts(pair: Pair, whole: str) -> Iterator[Problem]:
     # A number that the text writes in another way looks like a name.
     unknown = {name for name in unknown if not facts.numbers(name) or facts.numbers(name) - known}
     if unknown:
-        yield Problem("name_missing", "、".join(sorted(unknown)))
+        yield Problem("name_missing", _("、").join(sorted(unknown)))
     if missing or unknown or pair.kind == "procedure":
         return
     near = f"{pair.quote}\n{pair.question}"
@@ -94,7 +95,7 @@ def _missing_facts(pair: Pair, whole: str) -> Iterator[Problem]:
         *(name for name in facts.names(pair.answer) if facts.folded(name) not in place),
     }
     if elsewhere and facts.folded(pair.quote):
-        yield Problem("fact_elsewhere", "、".join(sorted(elsewhere)))
+        yield Problem("fact_elsewhere", _("、").join(sorted(elsewhere)))
 
 
 def _coverage(text: str, source: str) -> float:

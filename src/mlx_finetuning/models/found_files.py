@@ -13,6 +13,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from mlx_finetuning.errors import BaseFileUnusable, GgufUnreadable, ModelNotFound
+from mlx_finetuning.language import _
 from mlx_finetuning.models import fitting, ollama_store
 from mlx_finetuning.models.ollama_store import UNREADABLE
 from mlx_finetuning.utils.gguf_base import TRAINABLE
@@ -101,10 +102,10 @@ def described(path: Path, name: str, source: str) -> FoundFile:
         size = path.stat().st_size
         fields = gguf_reader.read_before_vocabulary(path)
     except FileNotFoundError:
-        return FoundFile(name, source, path, refusal="ファイルがありません。")
+        return FoundFile(name, source, path, refusal=_("ファイルがありません。"))
     except (OSError, GgufUnreadable) as error:
         is_denied = isinstance(error.__cause__ or error, PermissionError)
-        reason = UNREADABLE if is_denied else "GGUFファイルとして読めません（壊れています）。"
+        reason = _(UNREADABLE) if is_denied else _("GGUFファイルとして読めません（壊れています）。")
         return FoundFile(name, source, path, refusal=reason)
     family = str(fields.get("general.architecture", ""))
     quants = {kind.value: kind.name.removeprefix("MOSTLY_") for kind in LlamaFileType}
@@ -113,13 +114,13 @@ def described(path: Path, name: str, source: str) -> FoundFile:
     part = PART.search(path.name)
     refusal = ""
     if fields.get("general.type", "model") != "model":
-        refusal = "モデルではなく、モデルに足すファイルです。"
+        refusal = _("モデルではなく、モデルに足すファイルです。")
     elif part and int(part[1]) > 1:
-        refusal = "いくつものファイルに分かれたモデルには対応していません。"
+        refusal = _("いくつものファイルに分かれたモデルには対応していません。")
     elif family not in TRAINABLE:
-        refusal = f"モデルの種類（{family}）に対応していません。"
+        refusal = _("モデルの種類（{family}）に対応していません。").format(family=family)
     elif size > fitting.capacity():
-        refusal = "このマシンのメモリーに入りません。"
+        refusal = _("このマシンのメモリーに入りません。")
     return FoundFile(name, source, path, size, family, quant, refusal)
 
 

@@ -29,6 +29,7 @@ from mlx_finetuning.errors import (
     RepositoryIsPublic,
 )
 from mlx_finetuning.files import disk_errors, sync
+from mlx_finetuning.language import N_, _
 from mlx_finetuning.progress import Progress, Step
 
 TOKEN = "HF_TOKEN"
@@ -46,7 +47,7 @@ TIMEOUT_S = 20.0
 ATTEMPTS = 3
 """Tries in a row without a new byte before a transfer is given up."""
 RETRY_PAUSE_S = 1.0
-UPLOAD = "Hugging Face への送信"
+UPLOAD = N_("Hugging Face への送信")
 COMMIT_MESSAGE = "Upload a model tuned with mlx-finetuning"
 
 
@@ -108,7 +109,7 @@ def describe(repo_id: str) -> RemoteModel:
         raise _unreachable(type(error).__name__) from error
     except (ValueError, TypeError, KeyError) as error:
         # Not the hub's JSON: a proxy's sign-in page, for one.
-        raise _unreachable("Hugging Faceのものではない応答が返りました") from error
+        raise _unreachable(_("Hugging Faceのものではない応答が返りました")) from error
     return RemoteModel(
         repo_id, str(info.sha), tuple(sorted(files, key=lambda file: (file.size, file.name)))
     )
@@ -170,11 +171,11 @@ def publish(
                 raise RepositoryIsPublic(repo_id=repo_id)
             additions = []
             for done, (name, content) in enumerate(contents.items()):
-                progress(Step(UPLOAD, done, len(contents), name))
+                progress(Step(_(UPLOAD), done, len(contents), name))
                 addition = hub.CommitOperationAdd(name, content)
                 api.preupload_lfs_files(repo_id, [addition])
                 additions.append(addition)
-            progress(Step(UPLOAD, len(contents), len(contents)))
+            progress(Step(_(UPLOAD), len(contents), len(contents)))
             api.create_commit(repo_id, additions, commit_message=COMMIT_MESSAGE)
     except (httpx2.RequestError, httpx2.InvalidURL, hub.errors.OfflineModeIsEnabled) as error:
         raise _unreachable(type(error).__name__) from error
@@ -270,7 +271,7 @@ def _refusals(repo_id: str) -> Iterator[None]:
 
 
 def _gated(repo_id: str) -> ModelGated:
-    token_state = "設定済み" if _token() else "未設定"
+    token_state = _("設定済み") if _token() else _("未設定")
     return ModelGated(repo_id=repo_id, page=f"{endpoint()}/{repo_id}", token_state=token_state)
 
 

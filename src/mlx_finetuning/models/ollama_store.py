@@ -15,6 +15,8 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
+from mlx_finetuning.language import N_, _
+
 PREFIX = "ollama:"
 """What the name of a model in the store begins with."""
 REGISTRY, NAMESPACE = "registry.ollama.ai", "library"
@@ -24,7 +26,7 @@ MODEL, ADAPTER, PARAMETERS = (
 )
 Parameter = int | float | str | list[str]
 PARAMETER_TYPES = (int, float, str, list)
-UNREADABLE = "読む権限がありません。"
+UNREADABLE = N_("読む権限がありません。")
 _DIGEST = re.compile(r"sha256[:-]([0-9a-f]{64})")
 _LARGEST_RECORD = 1 << 20
 
@@ -56,7 +58,7 @@ def models() -> Iterator[StoredModel]:
             if manifests.is_dir():
                 next(manifests.iterdir(), None)
         except PermissionError:
-            yield StoredModel(str(store), store, UNREADABLE)
+            yield StoredModel(str(store), store, _(UNREADABLE))
             continue
         for path in sorted(manifests.glob("*/*/*/*")):
             if not path.name.startswith("."):
@@ -105,15 +107,17 @@ def model_file(store: Path, manifest: Path) -> tuple[Path, str]:
         layers = read_layers(manifest)
         blob = _blob(store, layers.get(MODEL, ""))
     except PermissionError:
-        return manifest, UNREADABLE
+        return manifest, _(UNREADABLE)
     except (OSError, ValueError, KeyError, TypeError, RecursionError):
-        return manifest, "Ollamaの記録（manifest）が壊れています。"
+        return manifest, _("Ollamaの記録（manifest）が壊れています。")
     if ADAPTER in layers:
-        return manifest, "アダプターを足したモデルです。元のモデルのほうを選んでください。"
+        return manifest, _("アダプターを足したモデルです。元のモデルのほうを選んでください。")
     if MODEL not in layers:
-        return manifest, "GGUF形式のモデルではありません。"
+        return manifest, _("GGUF形式のモデルではありません。")
     if blob is None:
-        return manifest, "モデルのファイル（blob）がありません。ollama pull で取り直してください。"
+        return manifest, _(
+            "モデルのファイル（blob）がありません。ollama pull で取り直してください。"
+        )
     return blob, ""
 
 

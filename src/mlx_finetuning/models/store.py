@@ -28,6 +28,7 @@ from mlx_finetuning.errors import (
     RecordDamaged,
 )
 from mlx_finetuning.files import ASSETS
+from mlx_finetuning.language import _
 from mlx_finetuning.models import hub
 from mlx_finetuning.models.entries import CatalogueEntry, catalogue, find
 from mlx_finetuning.models.folder import check_configuration, check_folder
@@ -65,7 +66,7 @@ def resolve(name: str, workspace: Workspace) -> Path:
     if hub.REPO_ID.fullmatch(name):
         entry = find(name)
         is_known = entry is not None and entry.name.lower() == name.lower()
-        size = f"約{entry.size_gb:g} GB" if entry and is_known else "不明"
+        size = _("約{size:g} GB").format(size=entry.size_gb) if entry and is_known else _("不明")
         raise ModelNotDownloaded(repo_id=name, size=size)
     raise ModelNotFound(name=_printable(name), near=_near(name, workspace))
 
@@ -170,11 +171,11 @@ def _fetch_missing(remote: hub.RemoteModel, folder: Path, progress: Progress) ->
         if not (folder / file.name).is_file():
 
             def received(size: int, before: int = done, name: str = file.name) -> None:
-                progress(Step("ダウンロード", before + size, remote.size, name))
+                progress(Step(_("ダウンロード"), before + size, remote.size, name))
 
             hub.fetch(remote, file, folder, received)
         done += file.size
-        progress(Step("ダウンロード", done, remote.size, file.name))
+        progress(Step(_("ダウンロード"), done, remote.size, file.name))
 
 
 def _require_space(remote: hub.RemoteModel, folder: Path) -> None:

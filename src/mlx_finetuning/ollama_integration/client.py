@@ -23,6 +23,7 @@ from mlx_finetuning.errors import (
     OllamaUploadDamaged,
 )
 from mlx_finetuning.files import JsonObject
+from mlx_finetuning.language import _
 from mlx_finetuning.ollama_integration.address import Address
 from mlx_finetuning.ollama_integration.error_texts import error_for
 from mlx_finetuning.progress import Progress, Step, silent
@@ -115,15 +116,15 @@ class Client:
         for line in self._lines("/api/create", {**request, "stream": True}):
             status = str(line.get("status", ""))
             done, total = int(line.get("completed") or 0), int(line.get("total") or 0)
-            progress(Step("Ollamaへの登録", done, total, status))
+            progress(Step(_("Ollamaへの登録"), done, total, status))
         if status != "success":
-            raise OllamaConnectionLost(place=self.address.place, stage="登録")
+            raise OllamaConnectionLost(place=self.address.place, stage=_("登録"))
 
     # --- blobs ---------------------------------------------------------------------------
 
     def has_blob(self, digest: str) -> bool:
         """Whether the server has the file with this `sha256:…`."""
-        with self._connection("確認"):
+        with self._connection(_("確認")):
             response = self._http.head(f"/api/blobs/{digest}")
         if response.status_code not in (200, 404):
             raise OllamaRefused(reason=f"HTTP {response.status_code}")
@@ -147,10 +148,10 @@ class Client:
     def _send(self, path: Path, digest: str, progress: Progress) -> None:
         import httpx2
 
-        with self._connection("送信"):
+        with self._connection(_("送信")):
             response = self._http.post(
                 f"/api/blobs/{digest}",
-                content=_blocks(path, "Ollamaへの送信", progress),
+                content=_blocks(path, _("Ollamaへの送信"), progress),
                 headers={"Content-Length": str(path.stat().st_size)},
                 timeout=httpx2.Timeout(SILENCE_S, connect=CONNECT_S),
             )
@@ -167,7 +168,7 @@ class Client:
         answer = self._ask("POST", "/api/chat", {**body, "_debug_render_only": True}, SILENCE_S)
         rendered = (answer.get("_debug_info") or {}).get("rendered_template")
         if not isinstance(rendered, str):
-            raise OllamaRefused(reason="組み立てたプロンプトを返しませんでした。")
+            raise OllamaRefused(reason=_("組み立てたプロンプトを返しませんでした。"))
         return rendered
 
     def chat(
@@ -196,12 +197,12 @@ class Client:
         for last in self._lines("/api/chat", body):
             message = last.get("message") or {}
             if not isinstance(message, dict):
-                raise NotOllama(reason="形の違う応答が返りました。")
+                raise NotOllama(reason=_("形の違う応答が返りました。"))
             text, thought = str(message.get("content") or ""), str(message.get("thinking") or "")
             if text or thought:
                 yield AnswerChunk(text, reasoning=thought)
         if not last.get("done"):
-            raise OllamaConnectionLost(place=self.address.place, stage="会話")
+            raise OllamaConnectionLost(place=self.address.place, stage=_("会話"))
         yield AnswerChunk(
             "",
             int(last.get("eval_count") or 0),
@@ -225,7 +226,7 @@ class Client:
         import httpx2
 
         timeout = httpx2.Timeout(wait_s, connect=CONNECT_S)
-        with self._connection("問い合わせ"):
+        with self._connection(_("問い合わせ")):
             response = self._http.request(method, path, json=body, timeout=timeout)
         if response.status_code >= 300:
             raise error_for(_error_text(response), response.status_code)
@@ -237,7 +238,7 @@ class Client:
 
         timeout = httpx2.Timeout(SILENCE_S, connect=CONNECT_S)
         with (
-            self._connection("処理"),
+            self._connection(_("処理")),
             self._http.stream("POST", path, json=body, timeout=timeout) as response,
         ):
             if response.status_code >= 300:
@@ -274,7 +275,7 @@ def words(
 def digest_of(path: Path, progress: Progress = silent) -> str:
     """`sha256:…` of a file."""
     digest = hashlib.sha256()
-    for block in _blocks(path, "ファイルの確認", progress):
+    for block in _blocks(path, _("ファイルの確認"), progress):
         digest.update(block)
     return f"sha256:{digest.hexdigest()}"
 
@@ -292,9 +293,9 @@ def _object(content: bytes | str) -> JsonObject:
     try:
         value = json.loads(content)
     except (ValueError, RecursionError) as error:
-        raise NotOllama(reason="JSONではない応答が返りました。") from error
+        raise NotOllama(reason=_("JSONではない応答が返りました。")) from error
     if not isinstance(value, dict):
-        raise NotOllama(reason="形の違う応答が返りました。")
+        raise NotOllama(reason=_("形の違う応答が返りました。"))
     return value
 
 

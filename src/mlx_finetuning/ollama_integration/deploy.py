@@ -23,6 +23,7 @@ from mlx_finetuning.errors import (
     OllamaOutOfSpace,
     OllamaRefused,
 )
+from mlx_finetuning.language import _
 from mlx_finetuning.ollama_integration import names
 from mlx_finetuning.ollama_integration.client import Client, digest_of
 from mlx_finetuning.progress import Progress, silent
@@ -61,7 +62,7 @@ class ModelDefinition:
 
 
 def _beside(name: str, mark: str) -> str:
-    model, _, tag = name.partition(":")
+    model, __, tag = name.partition(":")
     return f"{model}:{tag[: names.LONGEST - len(mark) - 1]}-{mark}" if tag else f"{model}:{mark}"
 
 
@@ -121,7 +122,7 @@ def require_adapters(client: Client, name: str, base: str) -> None:
     except (OllamaRefused, OllamaModelNotFound):
         return
     discard(client, draft)
-    raise OllamaAdaptersRefused(reason="アダプターを使わずに登録しました（取り消しました）。")
+    raise OllamaAdaptersRefused(reason=_("アダプターを使わずに登録しました（取り消しました）。"))
 
 
 def publish(client: Client, definition: ModelDefinition) -> None:
@@ -155,5 +156,7 @@ def _require_space(client: Client, path: Path, digest: str) -> None:
     copies = COPIES - client.has_blob(digest)
     needed, free = path.stat().st_size * copies / GB, shutil.disk_usage(folder).free / GB
     if free < needed:
-        figures = f"必要なのは約 {needed:.1f} GB、空きは {free:.1f} GB です（{folder}）。"
+        figures = _("必要なのは約 {needed:.1f} GB、空きは {free:.1f} GB です（{folder}）。").format(
+            needed=needed, free=free, folder=folder
+        )
         raise OllamaOutOfSpace(reason=figures)

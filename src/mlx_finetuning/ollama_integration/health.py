@@ -21,6 +21,7 @@ from mlx_finetuning.errors import (
     OllamaNotRunning,
     OllamaTooOld,
 )
+from mlx_finetuning.language import N_, _
 from mlx_finetuning.ollama_integration import address
 from mlx_finetuning.ollama_integration.address import Address
 from mlx_finetuning.ollama_integration.client import Client
@@ -39,8 +40,8 @@ VERSION = re.compile(r"[\w.+-]{1,40}", re.ASCII)
 MOST_BYTES = 10_000
 MAC_APPLICATION = Path("/Applications/Ollama.app")
 
-HOLE_JA = "既知の弱点のある版です。新しい版に更新してください。"
-EXPOSED_JA = (
+HOLE_JA = N_("既知の弱点のある版です。新しい版に更新してください。")
+EXPOSED_JA = N_(
     "0.0.0.0 で待ち受けると、同じネットワークの誰でも使えます。"
     "必要がなければ OLLAMA_HOST を外してください。"
 )
@@ -86,8 +87,8 @@ def _status(where: Address, transport: httpx2.BaseTransport | None) -> Status:
     if UNKNOWN < numbers < OLDEST:
         oldest = ".".join(map(str, OLDEST))
         return Status(where.place, version, OllamaTooOld(reason=f"{version} < {oldest}"))
-    warnings = [HOLE_JA] if WITH_HOLE[0] <= numbers <= WITH_HOLE[1] else []
-    warnings += [EXPOSED_JA] if where.is_exposed else []
+    warnings = [_(HOLE_JA)] if WITH_HOLE[0] <= numbers <= WITH_HOLE[1] else []
+    warnings += [_(EXPOSED_JA)] if where.is_exposed else []
     return Status(where.place, version, warnings=tuple(warnings))
 
 
@@ -107,10 +108,14 @@ def _version(where: Address, transport: httpx2.BaseTransport | None) -> str:
             raise OllamaNotInstalled(place=where.place) from error
         except httpx2.RequestError as error:
             # Somebody is there; silence or nonsense means it is not Ollama.
-            raise NotOllama(reason=f"{where.place} の応答はOllamaのものではありません。") from error
+            raise NotOllama(
+                reason=_("{place} の応答はOllamaのものではありません。").format(place=where.place)
+            ) from error
     with contextlib.suppress(ValueError, RecursionError):
         answer = json.loads(content)
         version = answer.get("version") if isinstance(answer, dict) else None
         if status_code == 200 and isinstance(version, str) and VERSION.fullmatch(version):
             return version
-    raise NotOllama(reason=f"{where.place} の応答はOllamaのものではありません。")
+    raise NotOllama(
+        reason=_("{place} の応答はOllamaのものではありません。").format(place=where.place)
+    )

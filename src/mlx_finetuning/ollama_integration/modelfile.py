@@ -11,11 +11,13 @@ import re
 from collections.abc import Mapping
 from typing import Any
 
+from mlx_finetuning.language import N_, _
+
 _THREE = re.compile(r'""(?=")')
-ABOUT = """\
+ABOUT = N_("""\
 # mlx-finetuning が書き出したモデルです。Ollamaに手で登録するには、このフォルダで:
 #   ollama create {name} -f {file}
-"""
+""")
 
 
 def text(
@@ -30,7 +32,7 @@ def text(
     """The content of a Modelfile. gguf, file: names in its folder; name: for the user to type; base: the
     model in Ollama that `gguf` is an adapter to."""
     made_of = [f"FROM {base}", f"ADAPTER ./{gguf}"] if base else [f"FROM ./{gguf}"]
-    lines = [ABOUT.format(name=name, file=file), *made_of]
+    lines = [_(ABOUT).format(name=name, file=file), *made_of]
     for key, value in (parameters or {}).items():
         for item in value if isinstance(value, list) else [value]:
             lines.append(f"PARAMETER {key} {quoted(item) if isinstance(item, str) else item}")

@@ -9,6 +9,7 @@ from dataclasses import dataclass
 from urllib.parse import urlsplit
 
 from mlx_finetuning.errors import AddressInvalid
+from mlx_finetuning.language import _
 
 KEY_VARIABLE = "MLX_FINETUNING_API_KEY"
 """Our own: a key that is there for another service must not go to an address somebody typed."""
@@ -35,21 +36,27 @@ def read(text: str) -> ServerAddress:
     try:
         parts = urlsplit(text.strip())
         host = parts.hostname or ""
-        _ = parts.port
+        __ = parts.port
     except ValueError as error:
-        raise AddressInvalid(reason="形がURLではありません。") from error
+        raise AddressInvalid(reason=_("形がURLではありません。")) from error
     if parts.scheme not in ("http", "https") or not host:
-        raise AddressInvalid(reason="http:// か https:// で始まる、サーバーの住所ではありません。")
+        raise AddressInvalid(
+            reason=_("http:// か https:// で始まる、サーバーの住所ではありません。")
+        )
     if parts.username is not None or parts.password is not None or parts.query:
         # It would stand in files and be shown.
         raise AddressInvalid(
-            reason=f"鍵やパスワードは書けません。鍵は環境変数 {KEY_VARIABLE} で渡します。"
+            reason=_("鍵やパスワードは書けません。鍵は環境変数 {variable} で渡します。").format(
+                variable=KEY_VARIABLE
+            )
         )
     path = parts.path.rstrip("/").removesuffix("/v1")
     address = ServerAddress(f"{parts.scheme}://{parts.netloc}{path}", host)
     if parts.scheme == "http" and not address.is_local and os.environ.get(KEY_VARIABLE):
         raise AddressInvalid(
-            reason="暗号化されない http:// では、ほかの機械に鍵を送れません。https:// を使ってください。"
+            reason=_(
+                "暗号化されない http:// では、ほかの機械に鍵を送れません。https:// を使ってください。"
+            )
         )
     return address
 

@@ -16,6 +16,7 @@ from starlette.responses import JSONResponse, Response, StreamingResponse
 from starlette.routing import Route
 
 from mlx_finetuning.errors import ModelError, StudioError, UsageProblem
+from mlx_finetuning.language import _
 from mlx_finetuning.messages import describe
 from mlx_finetuning.runtime import requests
 from mlx_finetuning.runtime.answers import Question
@@ -61,7 +62,7 @@ def application(endpoint: Answering) -> Starlette:
     """What an endpoint's server runs."""
 
     def forbidden(status: int) -> Response:
-        return _error(403, "forbidden", "Webページからの要求には答えません。")
+        return _error(403, "forbidden", _("Webページからの要求には答えません。"))
 
     app = Starlette(
         routes=[
@@ -146,18 +147,22 @@ def _require_key(request: Request) -> None:
     key = request.app.state.endpoint.key
     sent = request.headers.get("Authorization", "").encode("latin-1")
     if key and not hmac.compare_digest(sent, f"Bearer {key}".encode()):
-        raise Refused(401, "invalid_api_key", "APIキーが違います。")
+        raise Refused(401, "invalid_api_key", _("APIキーが違います。"))
 
 
 async def _body(request: Request) -> dict[str, Any]:
-    too_large = Refused(413, "too_large", f"要求の長さは {MOST_BYTES} バイトまでです。")
+    too_large = Refused(
+        413,
+        "too_large",
+        _("要求の長さは {most} バイトまでです。").format(most=MOST_BYTES),
+    )
     if int(request.headers.get("Content-Length", 0)) > MOST_BYTES:
         raise too_large
     if (
         request.headers.get("Content-Type", "").partition(";")[0].strip().lower()
         != "application/json"
     ):
-        raise Refused(415, "not_json", "Content-Type は application/json にしてください。")
+        raise Refused(415, "not_json", _("Content-Type は application/json にしてください。"))
     try:
         data = b""
         async for block in request.stream():  # of no announced length, too
@@ -165,11 +170,11 @@ async def _body(request: Request) -> dict[str, Any]:
             if len(data) > MOST_BYTES:
                 raise too_large
         body = json.loads(data)
-        require_text(body, "要求")
+        require_text(body, _("要求"))
     except (ValueError, RecursionError, ClientDisconnect) as error:
-        raise Refused(400, "invalid_json", "JSONとして読めません。") from error
+        raise Refused(400, "invalid_json", _("JSONとして読めません。")) from error
     if not isinstance(body, dict):
-        raise Refused(400, "invalid_json", "JSONのオブジェクトではありません。")
+        raise Refused(400, "invalid_json", _("JSONのオブジェクトではありません。"))
     return body
 
 
@@ -185,11 +190,15 @@ async def _show_error(request: Request, error: Exception) -> Response:
     if isinstance(error, Refused):
         return _error(error.status, error.code, error.message)
     if isinstance(error, requests.UnknownModel):
-        available = "、".join(request.app.state.endpoint.models)
-        message = f"モデル「{error.args[0]}」はありません。あるのは: {available}"
+        available = _("、").join(request.app.state.endpoint.models)
+        message = _("モデル「{name}」はありません。あるのは: {available}").format(
+            name=error.args[0], available=available
+        )
         return _error(404, "model_not_found", message)
     if isinstance(error, HTTPException):
-        message = f"{request.method} {request.url.path} はありません。"
+        message = _("{method} {path} はありません。").format(
+            method=request.method, path=request.url.path
+        )
         return _error(error.status_code, "not_found", message)
     if not isinstance(error, StudioError):
         error = recorded(error, LOG)

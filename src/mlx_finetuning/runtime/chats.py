@@ -16,6 +16,7 @@ from typing import Any
 
 from mlx_finetuning import files
 from mlx_finetuning.errors import NewerSchema, RecordDamaged
+from mlx_finetuning.language import _
 from mlx_finetuning.tokenization.reasoning import FIELDS
 from mlx_finetuning.workspace import checked_name
 
@@ -60,7 +61,7 @@ class Conversation:
 
 def save(folder: Path, chat: Conversation) -> None:
     """Write or replace a conversation. Raises InvalidName, DiskFull."""
-    files.write_json(folder / f"{checked_name('会話', chat.chat_id)}.json", asdict(chat))
+    files.write_json(folder / (checked_name(_("会話"), chat.chat_id) + ".json"), asdict(chat))
 
 
 def read_all(folder: Path) -> list[Conversation]:
@@ -77,7 +78,7 @@ def read_all(folder: Path) -> list[Conversation]:
 
 def delete(folder: Path, chat_id: str) -> None:
     """Remove a conversation, if it is there."""
-    (folder / f"{checked_name('会話', chat_id)}.json").unlink(missing_ok=True)
+    (folder / (checked_name(_("会話"), chat_id) + ".json")).unlink(missing_ok=True)
 
 
 def _is_sound(chat: Conversation) -> bool:

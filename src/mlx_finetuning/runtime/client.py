@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Any
 from mlx_finetuning.config import SamplingConfig
 from mlx_finetuning.errors import PromptTooLong, RuntimeNotAnswering, StudioError
 from mlx_finetuning.files import JsonObject
+from mlx_finetuning.language import _
 from mlx_finetuning.runtime.answers import Message, collect
 from mlx_finetuning.tokenization.answer import Answer, AnswerChunk, AnswerChunks
 from mlx_finetuning.tokenization.likelihood import Likelihood
@@ -100,7 +101,7 @@ class Client:
                     if text or thought:
                         yield AnswerChunk(text or "", reasoning=thought or "")
         if not reason:
-            raise RuntimeNotAnswering(reason="答えの途中で、サーバーとの接続が切れました。")
+            raise RuntimeNotAnswering(reason=_("答えの途中で、サーバーとの接続が切れました。"))
         yield AnswerChunk(
             "", usage.get("completion_tokens", 0), reason == "stop", usage.get("prompt_tokens", 0)
         )
@@ -158,7 +159,7 @@ class Client:
                 if event.get("stop"):
                     yield AnswerChunk("", count, event.get("stop_type") != "limit", asked)
                     return
-        raise RuntimeNotAnswering(reason="答えの途中で、サーバーとの接続が切れました。")
+        raise RuntimeNotAnswering(reason=_("答えの途中で、サーバーとの接続が切れました。"))
 
     def tokenize(
         self, text: str, add_special: bool = False, parse_special: bool = True
@@ -225,13 +226,13 @@ def _events(response: httpx2.Response) -> Iterator[JsonObject]:
     event of an error, and ValueError."""
     for line in _lines(response):
         # llama.cpp has also sent errors in a field of their own, which the standard does not know.
-        name, _, value = line.decode("utf-8").strip().partition(": ")
+        name, __, value = line.decode("utf-8").strip().partition(": ")
         if value == "[DONE]":
             return
         if name in ("data", "error") and value:
             event = json.loads(value)
             if not isinstance(event, dict) or not _are_objects(event.get("choices", [])):
-                raise ValueError("サーバーの応答の形が違います。")
+                raise ValueError(_("サーバーの応答の形が違います。"))
             if event.get("error"):
                 raise _raised(event["error"])
             yield event

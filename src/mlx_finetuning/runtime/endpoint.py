@@ -21,6 +21,7 @@ import uvicorn
 from uvicorn.protocols.http.h11_impl import H11Protocol
 
 from mlx_finetuning.errors import RuntimeNotAnswering, StudioError
+from mlx_finetuning.language import N_, _
 from mlx_finetuning.runtime.answers import Question, until
 from mlx_finetuning.runtime.api import LOG, application
 from mlx_finetuning.tokenization.answer import AnswerChunk, AnswerChunks
@@ -31,7 +32,7 @@ SLOW_S = 60.0
 """How long a request may take to arrive, and an answer may wait to be read."""
 FAREWELL_S = 2
 """For answers under way when the endpoint closes."""
-CLOSED = "モデルのサーバーが終了しました。"
+CLOSED = N_("モデルのサーバーが終了しました。")
 
 Engine = Callable[[Question], AnswerChunks]
 """Answers one question; closing its generator cancels the answer."""
@@ -63,7 +64,7 @@ class PendingAnswer:
             self.end(error)
             return False
         except EngineEnded:
-            self.end(RuntimeNotAnswering(reason=CLOSED))
+            self.end(RuntimeNotAnswering(reason=_(CLOSED)))
             raise
         except Exception as error:  # one question must not end the answers to others
             self.end(recorded(error, LOG))
@@ -93,7 +94,7 @@ class PendingAnswer:
                     if isinstance(item, StudioError):
                         raise item
                     yield item
-            raise RuntimeNotAnswering(reason=CLOSED)
+            raise RuntimeNotAnswering(reason=_(CLOSED))
         finally:
             self.cancelled = True
 
@@ -161,7 +162,7 @@ class Endpoint:
                     asked_s = time.monotonic()
         finally:
             for answer in running:
-                answer.end(RuntimeNotAnswering(reason=CLOSED))
+                answer.end(RuntimeNotAnswering(reason=_(CLOSED)))
 
     def _begun(self, engine: Engine, most: int, *, wait: bool) -> list[PendingAnswer]:
         """Questions that have come in, in their order; wait: for half a second, for the first."""

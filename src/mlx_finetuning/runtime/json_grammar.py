@@ -11,6 +11,7 @@ from collections.abc import Callable, Mapping
 from typing import Any
 
 from mlx_finetuning.errors import RequestRefused
+from mlx_finetuning.language import _
 
 MOST_REPEATS = 1000
 """llama.cpp takes no grammar that repeats a thing much more often."""
@@ -62,7 +63,7 @@ def grammar(schema: Schema) -> str:
     try:
         return _Grammar(schema).text()
     except RecursionError as error:
-        raise _refused("入れ子が深すぎます。") from error
+        raise _refused(_("入れ子が深すぎます。")) from error
 
 
 class _Grammar:
@@ -80,7 +81,7 @@ class _Grammar:
         """The name of a rule of its own. A function as its content is called when the name is known,
         since it may lead back to it."""
         if len(self._rules) == MOST_RULES:
-            raise _refused("中身が多すぎます。")
+            raise _refused(_("中身が多すぎます。"))
         name = f"r{len(self._rules)}"
         self._rules[name] = ""
         self._rules[name] = content if isinstance(content, str) else content()
@@ -91,17 +92,21 @@ class _Grammar:
         if schema is True or schema == {}:
             return "value"
         if not isinstance(schema, dict):
-            raise _refused("スキーマは、オブジェクトか true にしてください。")
+            raise _refused(_("スキーマは、オブジェクトか true にしてください。"))
         for keyword in schema:
             if keyword not in KEYWORDS and keyword not in NOTES:
-                raise _refused(f"「{keyword[:80]}」には対応していません。")
+                raise _refused(
+                    _("「{keyword}」には対応していません。").format(keyword=keyword[:80])
+                )
         stated = [keyword for keyword in ALONE if keyword in schema]
         if not stated:
             return self._typed(schema)
         (keyword, *more) = stated
         beside = set(schema) & KEYWORDS - {keyword, "$defs", "definitions", *ALONE[keyword]}
         if more or beside:
-            raise _refused(f"「{keyword}」は、ほかの条件と一緒には使えません。")
+            raise _refused(
+                _("「{keyword}」は、ほかの条件と一緒には使えません。").format(keyword=keyword)
+            )
         return self._alone(keyword, schema[keyword])
 
     def _alone(self, keyword: str, value: Any) -> str:
@@ -110,7 +115,7 @@ class _Grammar:
         if keyword in ("enum", "const"):
             return self._alternatives(value if keyword == "enum" else [value], _literal)
         if keyword == "allOf" and (not isinstance(value, list) or len(value) != 1):
-            raise _refused("allOf は、1つだけのときに使えます。")
+            raise _refused(_("allOf は、1つだけのときに使えます。"))
         return self._alternatives(value, self._rule)
 
     def _typed(self, schema: Schema) -> str:
@@ -121,7 +126,9 @@ class _Grammar:
         if isinstance(kind, list):
             return self._alternatives(kind, lambda one: self._typed({**schema, "type": one}))
         if kind not in TYPES:
-            raise _refused(f"type は {'・'.join(TYPES)} のどれかです。")
+            raise _refused(
+                _("type は {types} のどれかです。").format(types=_("・", "values").join(TYPES))
+            )
         if kind == "object":
             return self._object(schema)
         if kind == "array" and {"items", "minItems", "maxItems"} & set(schema):
@@ -135,9 +142,13 @@ class _Grammar:
         properties = schema.get("properties", {})
         required = schema.get("required", [])
         if not isinstance(properties, dict) or not isinstance(required, list):
-            raise _refused("properties はオブジェクト、required は一覧にしてください。")
+            raise _refused(_("properties はオブジェクト、required は一覧にしてください。"))
         if missing := [name for name in required if name not in list(properties)]:
-            raise _refused(f"required の「{str(missing[0])[:80]}」が properties にありません。")
+            raise _refused(
+                _("required の「{missing}」が properties にありません。").format(
+                    missing=str(missing[0])[:80]
+                )
+            )
         if properties:
             members = self._members(properties, required)
             return self._named(f'"{{" ws {members} "}}"')
@@ -176,7 +187,7 @@ class _Grammar:
         for step in steps:
             found = found.get(step) if isinstance(found, dict) else None
         if start != "#" or found is None:
-            raise _refused(f"$ref の「{pointer[:80]}」がありません。")
+            raise _refused(_("$ref の「{pointer}」がありません。").format(pointer=pointer[:80]))
 
         def content() -> str:
             self._references[pointer] = f"r{len(self._rules) - 1}"
@@ -186,7 +197,7 @@ class _Grammar:
 
     def _alternatives(self, values: Any, rule: Callable[[Any], str]) -> str:
         if not isinstance(values, list) or not values:
-            raise _refused("enum・anyOf・oneOf・type の一覧が空です。")
+            raise _refused(_("enum・anyOf・oneOf・type の一覧が空です。"))
         return self._named(lambda: " | ".join(rule(value) for value in values))
 
 
@@ -201,11 +212,15 @@ def _bounds(schema: Schema, least: str, most: str) -> tuple[int, str]:
     values = [schema.get(least, 0), schema.get(most, MOST_REPEATS)]
     for name, value in zip((least, most), values, strict=True):
         if not isinstance(value, int) or isinstance(value, bool) or not 0 <= value <= MOST_REPEATS:
-            raise _refused(f"{name} は 0〜{MOST_REPEATS} の整数にしてください。")
+            raise _refused(
+                _("{name} は 0〜{most} の整数にしてください。").format(name=name, most=MOST_REPEATS)
+            )
     if values[0] > values[1]:
-        raise _refused(f"{least} が {most} より大きくなっています。")
+        raise _refused(
+            _("{least} が {most} より大きくなっています。").format(least=least, most=most)
+        )
     return values[0], str(values[1]) if most in schema else ""
 
 
 def _refused(reason: str) -> RequestRefused:
-    return RequestRefused(problems=[f"response_format: schema の{reason}"])
+    return RequestRefused(problems=[_("response_format: schema の{reason}").format(reason=reason)])

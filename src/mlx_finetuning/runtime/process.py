@@ -15,6 +15,7 @@ from pathlib import Path
 
 from mlx_finetuning import files
 from mlx_finetuning.errors import RuntimeNotStarted
+from mlx_finetuning.language import _
 from mlx_finetuning.runtime.client import Client
 from mlx_finetuning.utils import cores, processes
 
@@ -67,10 +68,10 @@ def serve(
                     # The first complaint of llama.cpp's log, or else the log's last line.
                     lines = log_file.read_text(encoding="utf-8", errors="replace").splitlines()
                     complaints = [found[1] for line in lines if (found := COMPLAINT.match(line))]
-                    reasons = complaints or lines[-1:] or ["理由は記録されていません。"]
+                    reasons = complaints or lines[-1:] or [_("理由は記録されていません。")]
                     raise RuntimeNotStarted(path=str(gguf), reason=reasons[0])
                 if time.monotonic() >= end:
-                    reason = f"{timeout_s:g}秒待っても準備ができません。"
+                    reason = _("{seconds:g}秒待っても準備ができません。").format(seconds=timeout_s)
                     raise RuntimeNotStarted(path=str(gguf), reason=reason)
                 time.sleep(POLL_S)
             yield Client(str(files.read_json(port_file)["address"]), key)

@@ -13,6 +13,7 @@ from typing import Any
 from mlx_finetuning import config
 from mlx_finetuning.config import GenerateConfig, SamplingConfig
 from mlx_finetuning.errors import InvalidSettings, RequestRefused
+from mlx_finetuning.language import _
 from mlx_finetuning.runtime.answers import Message, Question
 from mlx_finetuning.tokenization.reasoning import answer_of
 
@@ -80,12 +81,14 @@ def chat(body: Given, models: list[str]) -> Request:
     given = _known(body, CHAT)
     wants_likelihoods = _flag(given, "logprobs")
     if "top_logprobs" in given and not wants_likelihoods:
-        raise _problem("top_logprobs", "logprobs を true にしたときだけ使えます。")
+        raise _problem("top_logprobs", _("logprobs を true にしたときだけ使えます。"))
     others = _whole(given, "top_logprobs", 0, MOST_LIKELIHOODS, 0)
     tools = tuple(_tools(given.get("tools", [])))
     choice = given.get("tool_choice", "auto")
     if choice not in ("auto", "none"):
-        raise _problem("tool_choice", "auto か none にしてください。呼び出しの強制はできません。")
+        raise _problem(
+            "tool_choice", _("auto か none にしてください。呼び出しの強制はできません。")
+        )
     schema = _schema(given.get("response_format", {"type": "text"}))
     limit = given.get("max_tokens", DEFAULT_MAX_TOKENS)
     question = replace(
@@ -97,10 +100,10 @@ def chat(body: Given, models: list[str]) -> Request:
         schema=schema,
     )
     if question.tools and schema is not None:
-        raise _problem("response_format", "tools と一緒には使えません。")
+        raise _problem("response_format", _("tools と一緒には使えません。"))
     if schema is not None and question.messages[-1]["role"] == ASSISTANT:
         # The grammar would know nothing of what is there already.
-        raise _problem("response_format", "書きかけの回答の続きには使えません。")
+        raise _problem("response_format", _("書きかけの回答の続きには使えません。"))
     return _request(given, [question])
 
 
@@ -110,9 +113,12 @@ def completion(body: Given, models: list[str]) -> Request:
     prompt = given.get("prompt")
     texts = [prompt] if isinstance(prompt, str) else prompt
     if not isinstance(texts, list) or not 1 <= len(texts) <= MOST_CHOICES:
-        raise _problem("prompt", f"文字か、その{MOST_CHOICES}個までの一覧にしてください。")
+        raise _problem(
+            "prompt",
+            _("文字か、その{most}個までの一覧にしてください。").format(most=MOST_CHOICES),
+        )
     if not all(isinstance(text, str) and text for text in texts):
-        raise _problem("prompt", "空でない文字にしてください。トークンの番号は使えません。")
+        raise _problem("prompt", _("空でない文字にしてください。トークンの番号は使えません。"))
     others = _whole(given, "logprobs", 0, MOST_LIKELIHOODS, 0)
     question = replace(
         _question(given, models, given.get("max_tokens", COMPLETION_MAX_TOKENS)),
@@ -124,7 +130,7 @@ def completion(body: Given, models: list[str]) -> Request:
 def _known(body: Given, known: tuple[str, ...]) -> Given:
     """The fields that count; null is the default of every one."""
     if _depth(body, DEEPEST) > DEEPEST:
-        raise _problem("要求", f"入れ子は{DEEPEST}段までです。")
+        raise _problem(_("要求"), _("入れ子は{most}段までです。").format(most=DEEPEST))
     given = {name: value for name, value in body.items() if value is not None}
     unknown = [
         name
@@ -133,7 +139,10 @@ def _known(body: Given, known: tuple[str, ...]) -> Given:
     ]
     if unknown:
         raise RequestRefused(
-            problems=[f"{name[:80]}: この項目には対応していません。" for name in unknown[:8]]
+            problems=[
+                _("{name}: この項目には対応していません。").format(name=name[:80])
+                for name in unknown[:8]
+            ]
         )
     return given
 
@@ -155,7 +164,7 @@ def _question(given: Given, models: list[str], max_tokens: Any) -> Question:
     stops = given.get("stop", [])
     stops = [stops] if isinstance(stops, str) else stops
     if not isinstance(stops, list) or not all(isinstance(stop, str) and stop for stop in stops):
-        raise _problem("stop", "空でない文字か、その一覧にしてください。")
+        raise _problem("stop", _("空でない文字か、その一覧にしてください。"))
     return Question((), settings, str(model), tuple(stops), sampling)
 
 
@@ -164,7 +173,7 @@ def _request(given: Given, questions: list[Question]) -> Request:
     streams = _flag(given, "stream")
     options = given.get("stream_options", {})
     if not isinstance(options, dict):
-        raise _problem("stream_options", "オブジェクトにしてください。")
+        raise _problem("stream_options", _("オブジェクトにしてください。"))
     choices = [_draw(question, number) for question in questions for number in range(count)]
     return Request(tuple(choices), streams, bool(options.get("include_usage")))
 
@@ -178,17 +187,24 @@ def _draw(question: Question, number: int) -> Question:
 
 def _messages(value: Any) -> Iterator[Message]:
     if not isinstance(value, list) or not value:
-        raise _problem("messages", "1つ以上の発言が必要です。")
+        raise _problem("messages", _("1つ以上の発言が必要です。"))
     for number, message in enumerate(value, 1):
         given = message if isinstance(message, dict) else {}
         role, text = given.get("role"), _text(given.get("content"))
         if not isinstance(role, str) or role not in ROLES:
-            raise _problem("messages", f"{number}番目の role は、{'・'.join(ROLES)}のどれかです。")
+            raise _problem(
+                "messages",
+                _("{number}番目の role は、{roles}のどれかです。").format(
+                    number=number, roles=_("・", "values").join(ROLES)
+                ),
+            )
         calls = list(_calls(given.get("tool_calls"), number)) if role == ASSISTANT else []
         if text is None and (calls or (role == ASSISTANT and given.get("reasoning_content"))):
             text = ""  # it called a tool, or was cut while it was thinking
         if text is None:
-            raise _problem("messages", f"{number}番目に、文字の content がありません。")
+            raise _problem(
+                "messages", _("{number}番目に、文字の content がありません。").format(number=number)
+            )
         # Thinking is no part of what was said: no engine is shown it again.
         said = answer_of({"content": text}) if role == ASSISTANT else text
         turn = {"role": ROLES[role], "content": said}
@@ -203,7 +219,10 @@ def _calls(value: Any, number: int) -> Iterator[Message]:
     for call in value if isinstance(value, list) else [value] if value else []:
         function = call.get("function") if isinstance(call, dict) else None
         if not isinstance(function, dict) or not isinstance(function.get("name"), str):
-            raise _problem("messages", f"{number}番目の tool_calls に、関数の名前がありません。")
+            raise _problem(
+                "messages",
+                _("{number}番目の tool_calls に、関数の名前がありません。").format(number=number),
+            )
         arguments = function.get("arguments", {})
         if isinstance(arguments, str):
             try:
@@ -211,9 +230,9 @@ def _calls(value: Any, number: int) -> Iterator[Message]:
             except (ValueError, RecursionError):
                 arguments = None
         if not isinstance(arguments, dict):
-            problem = (
-                f"{number}番目の tool_calls の arguments が、JSONのオブジェクトではありません。"
-            )
+            problem = _(
+                "{number}番目の tool_calls の arguments が、JSONのオブジェクトではありません。"
+            ).format(number=number)
             raise _problem("messages", problem)
         yield {**call, "function": {**function, "arguments": arguments}}
 
@@ -239,7 +258,7 @@ def _tools(value: Any) -> Iterator[Given]:
             or not isinstance(function.get("name"), str)
             or not isinstance(function.get("parameters", {}), dict)
         ):
-            raise _problem("tools", "type が function の、名前のある関数の一覧にしてください。")
+            raise _problem("tools", _("type が function の、名前のある関数の一覧にしてください。"))
         yield tool
 
 
@@ -255,7 +274,7 @@ def _schema(value: Any) -> Given | None:
     if not isinstance(schema, dict):
         raise _problem(
             "response_format",
-            "type は text・json_object・json_schema（schema が要る）のどれかです。",
+            _("type は text・json_object・json_schema（schema が要る）のどれかです。"),
         )
     return schema
 
@@ -269,14 +288,16 @@ def _depth(value: Any, limit: int) -> int:
 def _flag(given: Given, name: str, default: bool = False) -> bool:
     value = given.get(name, default)
     if not isinstance(value, bool):
-        raise _problem(name, "true か false にしてください。")
+        raise _problem(name, _("true か false にしてください。"))
     return value
 
 
 def _whole(given: Given, name: str, least: int, most: int, default: int) -> int:
     value = given.get(name, default)
     if not isinstance(value, int) or isinstance(value, bool) or not least <= value <= most:
-        raise _problem(name, f"{least}〜{most} の整数にしてください。")
+        raise _problem(
+            name, _("{least}〜{most} の整数にしてください。").format(least=least, most=most)
+        )
     return value
 
 

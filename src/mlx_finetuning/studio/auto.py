@@ -12,6 +12,7 @@ from mlx_finetuning.jobs import jobs, runs
 from mlx_finetuning.jobs.jobs import Job
 from mlx_finetuning.jobs.results import Journey
 from mlx_finetuning.jobs.runs import LaterJob
+from mlx_finetuning.language import _
 from mlx_finetuning.studio.handle import JobHandle
 from mlx_finetuning.studio.training import Training
 from mlx_finetuning.studio.tuning import Tuning
@@ -39,7 +40,9 @@ class Auto:
         """
         details = _checked(quants, prompts)
         if settings.engine != "mlx":
-            problem = f"engine: おまかせで使えるのは mlx だけです（今の設定: {settings.engine}）。"
+            problem = _("engine: おまかせで使えるのは mlx だけです（今の設定: {engine}）。").format(
+                engine=settings.engine
+            )
             raise InvalidSettings(problems=[problem])
         run_id = Training(self.workspace).start(settings)
         paths = self.workspace.run(run_id).later_job(jobs.new_name(KIND))

@@ -14,6 +14,7 @@ from mlx_finetuning.config import GenerateConfig, as_dict
 from mlx_finetuning.errors import GgufNotMade, InvalidSettings, RunNotDeployed
 from mlx_finetuning.jobs import jobs, model_servers, runs
 from mlx_finetuning.jobs.model_servers import ModelServer, Serving
+from mlx_finetuning.language import _
 from mlx_finetuning.progress import Progress, silent
 from mlx_finetuning.utils import gguf_base
 from mlx_finetuning.utils.plain_text import require_text
@@ -61,9 +62,11 @@ class Chat:
 
         checked = config.load(GenerateConfig, as_dict(settings or GenerateConfig()))
         _require_engine(engine, ANSWER_ENGINES, base)
-        require_text([list(messages), checked.system], "質問かシステム文")
+        require_text([list(messages), checked.system], _("質問かシステム文"))
         if checked.strength != 1 and engine != "mlx":
-            problem = f"strength: {engine} では変えられません。export --strength で書き出したモデルを使うか、mlx で話してください。"
+            problem = _(
+                "strength: {engine} では変えられません。export --strength で書き出したモデルを使うか、mlx で話してください。"
+            ).format(engine=engine)
             raise InvalidSettings(problems=[problem])
         if engine == "ollama":
             return self._stream_ollama(run_id, messages, checked)
@@ -102,7 +105,7 @@ class Chat:
         stream = self.stream(
             run_id, messages, settings, engine=engine, base=base, progress=progress
         )
-        for _ in stream:
+        for __ in stream:
             pass
         return stream.answer
 
@@ -138,14 +141,16 @@ class Chat:
         _require_engine(chosen, SERVED_ENGINES, base=False)
         others = tuple(other for other in dict.fromkeys(beside) if other != run_id)
         if others and chosen != "mlx":
-            problem = "beside: ほかの実験を一緒に提供できるのは、エンジンが mlx のときだけです。"
+            problem = _("beside: ほかの実験を一緒に提供できるのは、エンジンが mlx のときだけです。")
             raise InvalidSettings(problems=[problem])
         for other in others:
             if (
                 runs.require_trained(self.workspace, other).model_fingerprint
                 != run.model_fingerprint
             ):
-                problem = f"beside: {other} は、{run_id} とベースモデルが違います。同じベースモデルの実験を選んでください。"
+                problem = _(
+                    "beside: {other} は、{run_id} とベースモデルが違います。同じベースモデルの実験を選んでください。"
+                ).format(other=other, run_id=run_id)
                 raise InvalidSettings(problems=[problem])
         serving = self._serving(run_id, chosen)
         serving = replace(serving, beside=others, host=host, port=port, key=key)
@@ -200,11 +205,17 @@ def _require_engine(engine: str, choices: Sequence[str], base: bool) -> None:
     """Raises InvalidSettings."""
     if engine not in choices:
         raise InvalidSettings(
-            problems=[f"engine: 「{engine}」は選べません（{', '.join(choices)}）。"]
+            problems=[
+                _("engine: 「{engine}」は選べません（{choices}）。").format(
+                    engine=engine, choices=", ".join(choices)
+                )
+            ]
         )
     if base and engine != "mlx":
         raise InvalidSettings(
             problems=[
-                f"engine: {engine} は学習後のモデルだけです。元のモデルには mlx を使ってください。"
+                _(
+                    "engine: {engine} は学習後のモデルだけです。元のモデルには mlx を使ってください。"
+                ).format(engine=engine)
             ]
         )

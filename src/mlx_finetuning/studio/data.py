@@ -23,6 +23,7 @@ from mlx_finetuning.errors import (
 )
 from mlx_finetuning.jobs import jobs, queue, runs
 from mlx_finetuning.jobs.preview import Preview
+from mlx_finetuning.language import _
 from mlx_finetuning.progress import Progress, silent
 from mlx_finetuning.studio import handle
 from mlx_finetuning.studio.handle import JobHandle
@@ -334,7 +335,7 @@ class Data:
     def require(self, name: str) -> None:
         """Raises InvalidSettings without a name, DatasetNotFound, DatasetInTrash."""
         if not name:
-            raise InvalidSettings(problems=["dataset: データセットの名前を指定してください。"])
+            raise InvalidSettings(problems=[_("dataset: データセットの名前を指定してください。")])
         self._recover()
         if not self.workspace.dataset(name).train.is_file():
             if any(dataset.name == name for dataset in self.deleted()):

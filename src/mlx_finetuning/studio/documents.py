@@ -14,6 +14,7 @@ from mlx_finetuning.documents.plan import Generated, GenerateSettings, ReadDocum
 from mlx_finetuning.errors import DatasetExists, InvalidSettings, SourceNotFound
 from mlx_finetuning.jobs import jobs, runs
 from mlx_finetuning.jobs.status import JobState
+from mlx_finetuning.language import _
 from mlx_finetuning.progress import Progress, silent
 from mlx_finetuning.studio import handle
 from mlx_finetuning.studio.handle import JobHandle
@@ -41,7 +42,7 @@ class Documents:
         SourceNotFound, DatasetExists, DiskFull.
         """
         if not settings.generator.model:
-            raise InvalidSettings(problems=["model: 質問を作るモデルを指定してください。"])
+            raise InvalidSettings(problems=[_("model: 質問を作るモデルを指定してください。")])
         paths = self._existing(map(Path, settings.documents))
         is_ours = self.workspace.generated(settings.name).plan.is_file()
         if self.workspace.dataset(settings.name).manifest.is_file() and not (
@@ -108,7 +109,7 @@ class Documents:
     def _existing(self, paths: Collection[Path] | map[Path]) -> tuple[str, ...]:
         found = tuple(path.absolute() for path in paths)
         if not found:
-            raise InvalidSettings(problems=["documents: 文書を1つ以上指定してください。"])
+            raise InvalidSettings(problems=[_("documents: 文書を1つ以上指定してください。")])
         for path in found:
             if not path.exists():
                 raise SourceNotFound(path=str(path))

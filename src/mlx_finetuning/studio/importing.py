@@ -12,6 +12,7 @@ from mlx_finetuning.config import TrainConfig
 from mlx_finetuning.errors import AdapterNotImportable, ModelUnloadable
 from mlx_finetuning.jobs import runs
 from mlx_finetuning.jobs.runs import Import
+from mlx_finetuning.language import _
 from mlx_finetuning.studio.data import Data
 from mlx_finetuning.utils import model_settings
 from mlx_finetuning.workspace import Workspace
@@ -66,12 +67,14 @@ def _settings(
 ) -> TrainConfig:
     """The run's, of the adapter's form; `layers` are the base's. Raises AdapterNotImportable."""
     changed = {change.layer for change in foreign.changes}
-    [(scale, _)] = Counter(change.scale for change in foreign.changes).most_common(1)
+    [(scale, __)] = Counter(change.scale for change in foreign.changes).most_common(1)
     reason = ""
     if max(changed) >= layers:
-        reason = f"アダプターは{max(changed)}番目（0から）の層を変えますが、ベースモデルの層は{layers}個です。"
+        reason = _(
+            "アダプターは{changed}番目（0から）の層を変えますが、ベースモデルの層は{layers}個です。"
+        ).format(changed=max(changed), layers=layers)
     if not scale:
-        reason = "倍率（alpha、scale）が0で、何も変えないアダプターです。"
+        reason = _("倍率（alpha、scale）が0で、何も変えないアダプターです。")
     if reason:
         raise AdapterNotImportable(path=str(source), reason=reason)
     rank = max(change.rank for change in foreign.changes)

@@ -12,6 +12,7 @@ from mlx_finetuning.errors import NothingCorrected
 from mlx_finetuning.experiment_tracker.records import marks
 from mlx_finetuning.experiment_tracker.records.marks import Mark
 from mlx_finetuning.jobs import runs
+from mlx_finetuning.language import _
 from mlx_finetuning.progress import Progress, silent
 from mlx_finetuning.studio.data import Data
 from mlx_finetuning.studio.training import Training
@@ -35,12 +36,12 @@ class Marks:
     def mark(self, run_id: str, prompt: Sequence[str], answer: str, good: bool | None) -> None:
         """Say that an answer is right, or not, or with None neither. Raises RunNotFound,
         TextUndecodable, DiskFull."""
-        require_text([*prompt, answer], "質問か答え")
+        require_text([*prompt, answer], _("質問か答え"))
         marks.add(self._paths(run_id), Mark(tuple(prompt), answer, good))
 
     def correct(self, run_id: str, prompt: Sequence[str], answer: str, right: str) -> None:
         """Say what the answer should have been. Raises RunNotFound, TextUndecodable, DiskFull."""
-        require_text([*prompt, answer, right], "質問か答え")
+        require_text([*prompt, answer, right], _("質問か答え"))
         marks.add(self._paths(run_id), Mark(tuple(prompt), answer, False, right.strip()))
 
     def undo(self, run_id: str) -> None:

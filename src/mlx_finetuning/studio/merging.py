@@ -13,6 +13,7 @@ from mlx_finetuning.errors import InvalidSettings, MergeImpossible, StudioError
 from mlx_finetuning.experiment_tracker.records import continuing
 from mlx_finetuning.jobs import runs
 from mlx_finetuning.jobs.runs import Merge, Run
+from mlx_finetuning.language import _
 from mlx_finetuning.progress import Progress
 from mlx_finetuning.studio.data import Data
 from mlx_finetuning.studio.runs import Runs
@@ -88,16 +89,20 @@ def _require_sound(run_ids: Sequence[str], settings: MergeConfig) -> None:
     problems = []
     if not run_ids or (len(run_ids) == 1 and settings.strength == 1):
         problems.append(
-            "合わせる実験を2つ以上選ぶか、1つの実験の強さ（strength）を変えてください。"
+            _("合わせる実験を2つ以上選ぶか、1つの実験の強さ（strength）を変えてください。")
         )
     if len({*run_ids}) < len(run_ids):
-        problems.append("同じ実験が2度選ばれています。")
+        problems.append(_("同じ実験が2度選ばれています。"))
     if settings.weights and len(settings.weights) != len(run_ids):
         problems.append(
-            f"weights: 実験は{len(run_ids)}個ですが、重みは{len(settings.weights)}個です。"
+            _("weights: 実験は{runs}個ですが、重みは{weights}個です。").format(
+                runs=len(run_ids), weights=len(settings.weights)
+            )
         )
     if any(not 0 < weight <= HIGHEST_STRENGTH for weight in settings.weights):
-        problems.append(f"weights: 0より大きく {HIGHEST_STRENGTH:g} 以下にしてください。")
+        problems.append(
+            _("weights: 0より大きく {most:g} 以下にしてください。").format(most=HIGHEST_STRENGTH)
+        )
     if problems:
         raise InvalidSettings(problems=problems)
 
@@ -107,12 +112,14 @@ def _require_alike(merged: Sequence[Run], trained: Sequence[TrainConfig]) -> Non
     others = [run for run in merged if run.model_fingerprint != merged[0].model_fingerprint]
     reason = ""
     if others:
-        reason = f"ベースモデルが違います（{merged[0].model} と {others[0].model}）。"
+        reason = _("ベースモデルが違います（{first} と {other}）。").format(
+            first=merged[0].model, other=others[0].model
+        )
     methods = {one.method for one in trained} - {"lora"}
     if methods:
-        reason = (
-            f"method が {'、'.join(sorted(methods))} の学習です。DoRAは重みの長さも変え、"
-            "fullは重みそのものを置き換えるので、変化を足し合わせたり、強さを変えたりできません。"
-        )
+        reason = _(
+            "method が {methods} の学習です。"
+            "DoRAは重みの長さも変え、fullは重みそのものを置き換えるので、変化を足し合わせたり、強さを変えたりできません。"
+        ).format(methods=_("、").join(sorted(methods)))
     if reason:
         raise MergeImpossible(run_ids=[run.run_id for run in merged], reason=reason)

@@ -10,6 +10,7 @@ from mlx_finetuning.experiment_tracker.records import content, export
 from mlx_finetuning.jobs import jobs, runs
 from mlx_finetuning.jobs.results import Shared
 from mlx_finetuning.jobs.status import JobState
+from mlx_finetuning.language import _
 from mlx_finetuning.models import hub
 from mlx_finetuning.studio.handle import JobHandle
 from mlx_finetuning.workspace import Workspace
@@ -58,7 +59,9 @@ class Records:
         Interrupted.
         """
         if not hub.REPO_ID.fullmatch(repository):
-            problem = f"repository: 「ユーザー名/名前」の形にしてください（今の値: {repository}）。"
+            problem = _(
+                "repository: 「ユーザー名/名前」の形にしてください（今の値: {repository}）。"
+            ).format(repository=repository)
             raise InvalidSettings(problems=[problem])
         hub.require_token()
         details = {"out": None, "repository": repository, "public": public}

@@ -11,6 +11,7 @@ from mlx_finetuning.errors import GgufUnreadable, InvalidSettings, ModelError
 from mlx_finetuning.experiment_tracker.records import continuing, rerun, trackers
 from mlx_finetuning.jobs import runs
 from mlx_finetuning.jobs.results import Estimate, LayoutTrials
+from mlx_finetuning.language import _
 from mlx_finetuning.presets import Preset
 from mlx_finetuning.studio import handle
 from mlx_finetuning.studio.data import Data
@@ -48,7 +49,9 @@ class Training:
         checked = bases.settled(config.load(TrainConfig, as_dict(settings)))
         Data(self.workspace).require(checked.dataset)
         if checked.engine != "mlx":
-            problem = f"engine: 見積もりができるのは mlx だけです（今の設定: {checked.engine}）。"
+            problem = _("engine: 見積もりができるのは mlx だけです（今の設定: {engine}）。").format(
+                engine=checked.engine
+            )
             raise InvalidSettings(problems=[problem])
         bases.resolve(checked.model, self.workspace)
         return JobHandle(handle.start(self.workspace, "dry_run", as_dict(checked)), Estimate)
@@ -111,7 +114,7 @@ class Training:
         data = Data(self.workspace)
         data.require(base.dataset)
         with self.workspace.dataset(base.dataset).train.open("rb") as stream:
-            rows = sum(1 for _ in stream)
+            rows = sum(1 for __ in stream)
         try:
             width = bases.width(base.model, self.workspace)
         except (ModelError, GgufUnreadable):

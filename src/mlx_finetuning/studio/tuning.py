@@ -12,6 +12,7 @@ from mlx_finetuning.jobs import jobs, runs, status
 from mlx_finetuning.jobs.jobs import Job
 from mlx_finetuning.jobs.results import Tuned
 from mlx_finetuning.jobs.runs import LaterJob
+from mlx_finetuning.language import _
 from mlx_finetuning.studio.data import Data
 from mlx_finetuning.studio.handle import JobHandle
 from mlx_finetuning.workspace import Workspace
@@ -43,18 +44,20 @@ class Tuning:
         problems = []
         if checked.engine != "mlx":
             problems.append(
-                f"engine: 設定を探せるのは mlx だけです（今の設定: {checked.engine}）。"
+                _("engine: 設定を探せるのは mlx だけです（今の設定: {engine}）。").format(
+                    engine=checked.engine
+                )
             )
         if checked.method == "full":
-            problems.append("method: 設定を探せるのは lora と dora です（今の設定: full）。")
+            problems.append(_("method: 設定を探せるのは lora と dora です（今の設定: full）。"))
         if goal == "preference":
-            problems.append("dataset: 好みの比較では、設定を探せません。")
+            problems.append(_("dataset: 好みの比較では、設定を探せません。"))
         if checked.hosts or checked.ranks > 1:
-            problems.append("hosts, ranks: いくつもの機械に分けるときは、設定を探せません。")
+            problems.append(_("hosts, ranks: いくつもの機械に分けるときは、設定を探せません。"))
         if checked.continues:
-            problems.append("continues: 続きの学習では、設定を探せません。")
+            problems.append(_("continues: 続きの学習では、設定を探せません。"))
         if minutes <= 0:
-            problems.append("minutes: 0より大きい数にしてください。")
+            problems.append(_("minutes: 0より大きい数にしてください。"))
         if problems:
             raise InvalidSettings(problems=problems)
         bases.resolve(checked.model, self.workspace)

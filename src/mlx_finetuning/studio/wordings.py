@@ -12,6 +12,7 @@ from mlx_finetuning import models
 from mlx_finetuning.errors import InvalidSettings, JobNotFound
 from mlx_finetuning.jobs import jobs, runs
 from mlx_finetuning.jobs.runs import LaterJob
+from mlx_finetuning.language import _
 from mlx_finetuning.progress import Progress, silent
 from mlx_finetuning.studio import handle
 from mlx_finetuning.studio.data import Data
@@ -47,21 +48,27 @@ class Wordings:
         from mlx_finetuning.data_processor.wordings.kinds import KINDS_JA
 
         problems = [
-            f"kinds: 「{kind}」は選べません。" for kind in settings.kinds if kind not in KINDS_JA
+            _("kinds: 「{kind}」は選べません。").format(kind=kind)
+            for kind in settings.kinds
+            if kind not in KINDS_JA
         ]
         if not settings.kinds:
-            problems.append("kinds: 言い換え方を1つは選んでください。")
+            problems.append(_("kinds: 言い換え方を1つは選んでください。"))
         if not 1 <= settings.per_kind <= MOST_PER_KIND:
-            problems.append(f"per_kind: 1から{MOST_PER_KIND}までにしてください。")
+            problems.append(
+                _("per_kind: 1から{most}までにしてください。").format(most=MOST_PER_KIND)
+            )
         if settings.check and not settings.generator.model:
-            problems.append("check: モデルで確かめるには、モデルを指定してください。")
+            problems.append(_("check: モデルで確かめるには、モデルを指定してください。"))
         return self._start("reword", settings, problems)
 
     def refuse(self, settings: RefuseConfig) -> JobHandle[MadeRows]:
         """Questions that a dataset does not answer, with a refusal; as `reword`."""
         problems = []
         if not 0 < settings.share <= MOST_REFUSED:
-            problems.append(f"share: 0より大きく、{MOST_REFUSED}までにしてください。")
+            problems.append(
+                _("share: 0より大きく、{most}までにしてください。").format(most=MOST_REFUSED)
+            )
         return self._start("refuse", settings, problems)
 
     def _start(
@@ -72,13 +79,17 @@ class Wordings:
         chosen = settings.generator
         problems = [*problems]
         if chosen.engine not in ENGINES_JA:
-            problems.append(f"engine: 「{chosen.engine}」は選べません（{', '.join(ENGINES_JA)}）。")
+            problems.append(
+                _("engine: 「{engine}」は選べません（{engines}）。").format(
+                    engine=chosen.engine, engines=", ".join(ENGINES_JA)
+                )
+            )
         if chosen.address and not chosen.model:
-            problems.append("model: 住所のサーバーで使うモデルの名前を指定してください。")
+            problems.append(_("model: 住所のサーバーで使うモデルの名前を指定してください。"))
         if chosen.engine == "address" and not chosen.address:
-            problems.append("address: サーバーの住所を指定してください。")
+            problems.append(_("address: サーバーの住所を指定してください。"))
         if not settings.rules and not chosen.model:
-            problems.append("rules: 規則を使わないときは、モデルを指定してください。")
+            problems.append(_("rules: 規則を使わないときは、モデルを指定してください。"))
         if problems:
             raise InvalidSettings(problems=problems)
         Data(self.workspace).require(settings.dataset)
@@ -111,9 +122,17 @@ class Wordings:
             return ""
         if chosen.settled_engine == "address":
             server = addresses.read(chosen.address)
-            return "" if server.is_local else f"データの質問と答えは、{server.host} に送られます。"
+            return (
+                ""
+                if server.is_local
+                else _("データの質問と答えは、{host} に送られます。").format(host=server.host)
+            )
         where = address.read(chosen.address or None)
-        return "" if where.is_local else f"データの質問と答えは、{where.place} に送られます。"
+        return (
+            ""
+            if where.is_local
+            else _("データの質問と答えは、{place} に送られます。").format(place=where.place)
+        )
 
     def resume(self, name: str) -> JobHandle[MadeRows]:
         """Let a job that was stopped go on behind what it has made; one that is done, or goes on,
@@ -154,7 +173,7 @@ class Wordings:
         from mlx_finetuning.data_processor.wordings import adding
 
         if not accepted:
-            raise InvalidSettings(problems=["足す行が選ばれていません。"])
+            raise InvalidSettings(problems=[_("足す行が選ばれていません。")])
         data = Data(self.workspace)
         recorded = data.manifest(made.dataset)
         edits = list(recorded.edits)

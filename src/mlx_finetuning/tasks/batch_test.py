@@ -17,6 +17,7 @@ from mlx_finetuning.experiment_tracker.evaluation.batch_test import BatchAnswer,
 from mlx_finetuning.experiment_tracker.evaluation.rightness import common_words, rightness
 from mlx_finetuning.jobs import runs
 from mlx_finetuning.jobs.context import TaskContext
+from mlx_finetuning.language import N_, _
 from mlx_finetuning.mlx_trainer.inference import batch_generate, grade
 from mlx_finetuning.mlx_trainer.kernels import cpu
 from mlx_finetuning.mlx_trainer.model.load import load
@@ -24,7 +25,7 @@ from mlx_finetuning.progress import Step
 from mlx_finetuning.tokenization.reasoning import answer_of
 from mlx_finetuning.tokenization.rows import read_rows
 
-STAGE = "質問に答えています"
+STAGE = N_("質問に答えています")
 SPLITS = ("train", "valid", "test")
 
 
@@ -44,16 +45,16 @@ def run(context: TaskContext) -> BatchTest:
     rows = [(split, row) for split, some in by_split.items() for row in some]
     if not rows:
         raise NoQuestions(dataset=run.dataset)
-    context.progress(Step("モデルの読み込み", 0, 0))
+    context.progress(Step(_("モデルの読み込み"), 0, 0))
     cpu.keep_freed_memory()
     adapter = context.workspace.adapter(context.run_id).folder
     loaded = load(bases.of_run(run, context.workspace), adapter)
     trained_groups = questions.groups(by_split["train"])
-    common = common_words(answer_of(row["messages"][-1]) for _, row in rows)
+    common = common_words(answer_of(row["messages"][-1]) for __, row in rows)
     is_label = False
     with contextlib.suppress(FileNotFoundError, StudioError):  # of a dataset that was made by hand
         is_label = files.read_json(dataset.manifest).get("goal") == "labels"
-    prompts = [grade.prompt(loaded, row) for _, row in rows]
+    prompts = [grade.prompt(loaded, row) for __, row in rows]
     # Alike long ones together, as answers are computed.
     order = sorted(range(len(rows)), key=lambda at: len(prompts[at]))
     fitting = [at for at in order if len(prompts[at]) < loaded.context_length]
@@ -66,7 +67,7 @@ def run(context: TaskContext) -> BatchTest:
                 [prompts[at] for at in batch],
                 settings.max_tokens,
                 settings.batch_size,
-                lambda count: context.progress(Step(STAGE, len(told) + count, len(fitting))),
+                lambda count: context.progress(Step(_(STAGE), len(told) + count, len(fitting))),
             )
             for at, answer in zip(batch, answers, strict=True):
                 split, row = rows[at]

@@ -9,6 +9,7 @@ from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 
 from mlx_finetuning.jobs.results import SAME_ANSWERS, Certificate, EngineRow
+from mlx_finetuning.language import _
 from mlx_finetuning.quantizer.verify.results import LogitParity
 
 LEAST_ENDED = 0.99
@@ -50,7 +51,7 @@ def reference_row(answers: Sequence[EngineAnswer]) -> EngineRow:
     """The trained model itself."""
     return EngineRow(
         engine="mlx",
-        label="MLX（学習したモデル）",
+        label=_("MLX（学習したモデル）"),
         path="",
         prompts=len(answers),
         prompt_ids_equal=1.0,
@@ -58,7 +59,7 @@ def reference_row(answers: Sequence[EngineAnswer]) -> EngineRow:
         kl=0.0,
         answers_equal=1.0,
         ended=_share(answer.ended for answer in answers),
-        verdict="比べる基準です",
+        verdict=_("比べる基準です"),
     )
 
 
@@ -89,8 +90,12 @@ def row(
     unnamed = len(problems) - MOST_PROBLEMS
     equal = sum(a.text == b.text for a, b in pairs)
     if equal < SAME_ANSWERS * len(pairs):
-        same = f"{len(pairs)}問中{equal}問で、学習したモデルと同じ答えです"
-        verdict = f"{verdict.rstrip('。')}。{same}" if verdict else same
+        same = _("{total}問中{equal}問で、学習したモデルと同じ答えです").format(
+            total=len(pairs), equal=equal
+        )
+        if verdict:
+            same = _("{verdict}。{same}").format(verdict=verdict.rstrip("。."), same=same)
+        verdict = same
     return EngineRow(
         engine=engine,
         label=label,
@@ -101,10 +106,16 @@ def row(
         kl=None if parity is None else parity.mean_kl,
         answers_equal=_share(a.text == b.text for a, b in pairs),
         ended=_share(answer.ended for answer in answers),
-        verdict=f"違います: {problems[0]}" if problems else verdict or "学習したモデルと同じです",
+        verdict=_("違います: {problem}").format(problem=problems[0])
+        if problems
+        else verdict or _("学習したモデルと同じです"),
         problems=(
             *problems[:MOST_PROBLEMS],
-            *([f"ほかに{unnamed}件の違いがあります。"] if unnamed > 0 else []),
+            *(
+                [_("ほかに{count}件の違いがあります。").format(count=unnamed)]
+                if unnamed > 0
+                else []
+            ),
         ),
         reasoning_equal=_share(reasoned) if reasoned else None,
     )
@@ -121,39 +132,42 @@ def record(
     trained, *others = rows
     problems = [f"{row.label}: {problem}" for row in rows for problem in row.problems]
     if problems:
-        wrong = "、".join(row.label for row in rows if row.problems)
-        verdict = f"学習したモデルと違うものがあります（{wrong}）: {problems[0]}"
+        wrong = _("、").join(row.label for row in rows if row.problems)
+        verdict = _("学習したモデルと違うものがあります（{engines}）: {problem}").format(
+            engines=wrong, problem=problems[0]
+        )
     else:
-        how_alike = "どれも同じ書式で質問を受け取り、学習したモデルとして答えます。"
+        how_alike = _("どれも同じ書式で質問を受け取り、学習したモデルとして答えます。")
         unlike = [
-            f"{row.label}は{row.answers_equal:.0%}"
+            _("{label}は{share:.0%}").format(label=row.label, share=row.answers_equal)
             for row in others
             if row.answers_equal < SAME_ANSWERS
         ]
         if unlike:
-            how_alike = (
-                "どれも同じ書式で質問を受け取りますが、丸めで答えの変わるものがあります"
-                f"（同じ答えの割合: {'、'.join(unlike)}）。"
-            )
+            how_alike = _(
+                "どれも同じ書式で質問を受け取りますが、丸めで答えの変わるものがあります（同じ答えの割合: {shares}）。"
+            ).format(shares=_("、").join(unlike))
         elif shifted := [row.label for row in others if not row.predicts_alike]:
-            how_alike = (
-                "どれも同じ書式で質問を受け取り、比べた質問には同じように答えますが、"
-                f"丸めで予測に差のあるものがあります（{'、'.join(shifted)}）。"
-            )
-        verdict = (
-            f"学習したモデルと、動かし方を変えた{len(others)}種類を{trained.prompts}問で比べました。"
-            f"{how_alike}"
-        )
+            how_alike = _(
+                "どれも同じ書式で質問を受け取り、比べた質問には同じように答えますが、丸めで予測に差のあるものがあります（{engines}）。"
+            ).format(engines=_("、").join(shifted))
+        verdict = _(
+            "学習したモデルと、動かし方を変えた{count}種類を{prompts}問で比べました。{how_alike}"
+        ).format(count=len(others), prompts=trained.prompts, how_alike=how_alike)
     ending_notes = []
     if trained.ended < LEAST_ENDED:
         ending_notes.append(
-            f"学習したモデル自身が、答えの{1 - trained.ended:.0%}を最大トークン数までに終えていません。"
-            "「1つの答えの最大トークン数」を増やして証明し直すか、学習データの答えの長さを確認してください。"
+            _(
+                "学習したモデル自身が、答えの{ended:.0%}を最大トークン数までに終えていません。"
+                "「1つの答えの最大トークン数」を増やして証明し直すか、学習データの答えの長さを確認してください。"
+            ).format(ended=1 - trained.ended)
         )
     ending_notes += [
-        f"{row.label}: 最大トークン数までに終わる答えは{row.ended:.0%}です"
-        f"（学習したモデルは{trained.ended:.0%}）。丸めで答えが変わっています。"
-        "Q8_0 など、丸めの小さい種類で比べてください。"
+        _(
+            "{label}: 最大トークン数までに終わる答えは{ended:.0%}です（学習したモデルは{expected:.0%}）。"
+            "丸めで答えが変わっています。"
+            "Q8_0 など、丸めの小さい種類で比べてください。"
+        ).format(label=row.label, ended=row.ended, expected=trained.ended)
         for row in others
         if not row.problems and row.ended < trained.ended - (1 - LEAST_ENDED)
     ]
@@ -176,15 +190,14 @@ def _prompt_problem(pairs: Pairs) -> str:
     if not different:
         return ""
     answer, expected = different[0]
-    count = f"{len(pairs)}問中{len(different)}問"
+    count = _("{total}問中{count}問").format(total=len(pairs), count=len(different))
     if answer.prompt_ids == expected.prompt_ids[:1] + expected.prompt_ids:
-        return f"会話の先頭の記号（BOS）が2つ付きます（{count}）。"
+        return _("会話の先頭の記号（BOS）が2つ付きます（{count}）。").format(count=count)
     if answer.prompt_ids == expected.prompt_ids[1:]:
-        return f"会話の先頭の記号（BOS）が付きません（{count}）。"
-    return (
-        f"会話の書式（チャットテンプレート）が違い、質問が別のトークン列になります（{count}、"
-        f"例: 「{answer.question}」）。"
-    )
+        return _("会話の先頭の記号（BOS）が付きません（{count}）。").format(count=count)
+    return _(
+        "会話の書式（チャットテンプレート）が違い、質問が別のトークン列になります（{count}、例: 「{question}」）。"
+    ).format(count=count, question=answer.question)
 
 
 def _stop_problem(pairs: Pairs) -> str:
@@ -199,9 +212,12 @@ def _stop_problem(pairs: Pairs) -> str:
     running_on = [answer for answer in complete if not answer.ended]
     if len(running_on) <= MOST_RUNNING_ON * len(complete):
         return ""
-    return (
-        f"停止の設定（終わりのトークン）が違い、{len(complete)}問中{len(running_on)}問の答えが終わりません"
-        f"（例: 「{running_on[0].question}」）。"
+    return _(
+        "停止の設定（終わりのトークン）が違い、{total}問中{count}問の答えが終わりません（例: 「{question}」）。"
+    ).format(
+        total=len(complete),
+        count=len(running_on),
+        question=running_on[0].question,
     )
 
 
@@ -215,10 +231,9 @@ def _cut_problem(pairs: Pairs) -> str:
     ]
     if len(cut) <= MOST_CUT * len(pairs):
         return ""
-    return (
-        f"停止の設定（終わりのトークン）が違い、{len(pairs)}問中{len(cut)}問の答えが途中で終わります"
-        f"（例: 「{cut[0].question}」→「{cut[0].text}」）。"
-    )
+    return _(
+        "停止の設定（終わりのトークン）が違い、{total}問中{count}問の答えが途中で終わります（例: 「{question}」→「{text}」）。"
+    ).format(total=len(pairs), count=len(cut), question=cut[0].question, text=cut[0].text)
 
 
 def _answer_problem(pairs: Pairs) -> str:
@@ -226,13 +241,14 @@ def _answer_problem(pairs: Pairs) -> str:
     if len(different) <= (1 - SAME_ANSWERS) * len(pairs):
         return ""
     answer, expected = different[0]
-    count = f"{len(pairs)}問中{len(different)}問"
+    count = _("{total}問中{count}問").format(total=len(pairs), count=len(different))
     if answer.text == expected.text:
-        return f"{count}で考えた過程が違います（例: 「{answer.question}」）。"
-    return (
-        f"{count}で答えが違います（例: 「{answer.question}」→「{answer.text}」、"
-        f"学習したモデルは「{expected.text}」）。"
-    )
+        return _("{count}で考えた過程が違います（例: 「{question}」）。").format(
+            count=count, question=answer.question
+        )
+    return _(
+        "{count}で答えが違います（例: 「{question}」→「{text}」、学習したモデルは「{expected}」）。"
+    ).format(count=count, question=answer.question, text=answer.text, expected=expected.text)
 
 
 def _share(flags: Iterable[bool]) -> float:

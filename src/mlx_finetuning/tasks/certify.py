@@ -20,6 +20,7 @@ from mlx_finetuning.experiment_tracker.evaluation import report
 from mlx_finetuning.jobs import runs
 from mlx_finetuning.jobs.context import TaskContext
 from mlx_finetuning.jobs.results import Certificate, EngineRow
+from mlx_finetuning.language import N_, _
 from mlx_finetuning.messages import describe
 from mlx_finetuning.mlx_trainer.batches import examples
 from mlx_finetuning.mlx_trainer.batches.examples import Messages
@@ -43,7 +44,7 @@ LOGIT_BYTES = 1 << 29
 """Of logits held in memory for comparing two MLX models."""
 MERGED_KL = 0.05
 """Nats: what rounding merged weights to 16 bits may cost; far below any fault."""
-MERGED_LABEL = "MLX（アダプターを合わせたモデル）"
+MERGED_LABEL = N_("MLX（アダプターを合わせたモデル）")
 
 
 Ask = Callable[[Messages], EngineAnswer]
@@ -109,7 +110,7 @@ def choose_questions(context: TaskContext, dataset: str, most: int) -> Questions
     if conversations:
         return Questions(tuple(conversations), held_out)
     general = tuple(turns[:-1] for turns in reference.general_conversations()[:most])
-    note = "データに質問と回答の行がないため、一般の質問で比べました。"
+    note = _("データに質問と回答の行がないため、一般の質問で比べました。")
     return Questions(general, len(general), (note,))
 
 
@@ -130,11 +131,11 @@ def _ask_mlx(
     context: TaskContext, folder: Path, conversations: tuple[Messages, ...], max_tokens: int
 ) -> tuple[TrainedAnswers, EngineRow]:
     """What the trained model answers, and the row of the merged one."""
-    context.progress(Step("モデルの読み込み", 0, 0))
+    context.progress(Step(_("モデルの読み込み"), 0, 0))
     cpu.keep_freed_memory()
     adapter = context.workspace.adapter(context.run_id).folder
     model = load(folder, adapter)
-    expected = _mlx_answers(context, "学習したモデルの答え", model, conversations, max_tokens)
+    expected = _mlx_answers(context, _("学習したモデルの答え"), model, conversations, max_tokens)
     references = _references(model, expected)
     exported = next(context.workspace.gguf_folder(context.run_id).glob("[!.]*-mlx/"), None)
     if exported is None:
@@ -146,12 +147,12 @@ def _ask_mlx(
     logit_parity = parity.compare((one, generate.logits(model, one.tokens)) for one in references)
     problems = []
     if not logit_parity.mean_kl < MERGED_KL:
-        problems.append(f"予測の差が {logit_parity.mean_kl:.3g} です。")
+        problems.append(_("予測の差が {kl:.3g} です。").format(kl=logit_parity.mean_kl))
     merged = certificate.row(
         "mlx-fused",
-        MERGED_LABEL,
+        _(MERGED_LABEL),
         "" if exported is None else str(exported),
-        _mlx_answers(context, MERGED_LABEL, model, conversations, max_tokens),
+        _mlx_answers(context, _(MERGED_LABEL), model, conversations, max_tokens),
         expected,
         parity=logit_parity,
         is_exact=exported is None,  # an exported one is rounded to the base's type
@@ -221,10 +222,12 @@ def _ask_ggufs(context: TaskContext, trained: TrainedAnswers) -> list[EngineRow]
         faults = diagnosis.problems(path, reference_model.model, reference_model.adapter)
         # A named fault of the weights says more than each tensor's figure.
         problems = [
-            problem for problem in examined.problems if not (faults and problem.startswith("重み "))
+            problem
+            for problem in examined.problems
+            if not (faults and problem.startswith(_("重み ")))
         ]
         quant = examined.structure.quant
-        label = f"GGUF {quant}（llama.cpp）"
+        label = _("GGUF {quant}（llama.cpp）").format(quant=quant)
         with serve(path) as client:
             ask = _llama_cpp_engine(client, reference_model, trained.max_tokens)
             answers = _ask(context, label, trained.conversations, ask)
@@ -255,7 +258,7 @@ def _ask_with_adapter(
     compared = reference.compare_on_base(reference_model, path, context.progress)
     if base is None or compared is None:
         return []
-    label = "元のGGUF＋アダプター（llama.cpp）"
+    label = _("元のGGUF＋アダプター（llama.cpp）")
     chat = reference_model.loaded.chat
     with serve(base.file, adapter=path) as client:
 
@@ -324,7 +327,9 @@ def _ask_ollama(context: TaskContext, trained: TrainedAnswers) -> tuple[list[Eng
     for deployed in runs.deployments(context.workspace, context.run_id):
         name = deployed.name
         if systems - {deployed.system}:
-            notes.append(f"Ollamaの「{name}」は、システム文が違うため比べていません。")
+            notes.append(
+                _("Ollamaの「{name}」は、システム文が違うため比べていません。").format(name=name)
+            )
             continue
         try:
             with ollama_integration.connect(deployed.host) as client:
@@ -334,7 +339,11 @@ def _ask_ollama(context: TaskContext, trained: TrainedAnswers) -> tuple[list[Eng
                 ask = _ollama_engine(client, name, trained)
                 answers = _ask(context, label, trained.conversations, ask)
         except OllamaError as error:
-            notes.append(f"Ollamaの「{name}」は比べられませんでした。{describe(error).what}")
+            notes.append(
+                _("Ollamaの「{name}」は比べられませんでした。{what}").format(
+                    name=name, what=describe(error).what
+                )
+            )
             continue
         is_exact = deployed.quant in verify.EXACT
         rows.append(

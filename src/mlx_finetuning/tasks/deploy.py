@@ -25,6 +25,7 @@ from mlx_finetuning.errors import (
 from mlx_finetuning.jobs import runs
 from mlx_finetuning.jobs.context import TaskContext
 from mlx_finetuning.jobs.results import Deployment
+from mlx_finetuning.language import _
 from mlx_finetuning.mlx_trainer.batches.examples import Messages
 from mlx_finetuning.mlx_trainer.inference import generate
 from mlx_finetuning.mlx_trainer.model.load import LoadedModel, load
@@ -74,7 +75,7 @@ def run(context: TaskContext) -> Deployment:
     name = names.checked(name or names.default(run.model, context.run_id))
     with connect(host) as client:
         deploy.check_name(client, name, replace=replaces)
-        context.progress(Step("モデルの読み込み", 0, 0))
+        context.progress(Step(_("モデルの読み込み"), 0, 0))
         folder = bases.of_run(run, context.workspace)
         adapter = context.workspace.adapter(context.run_id).folder
         base = ""
@@ -113,13 +114,17 @@ def _deploy(
         compared = []
         chosen = [turns for turns in conversations if len(turns) > 1][: settings.prompts]
         for done, turns in enumerate(chosen):
-            context.progress(Step("Ollamaの答えの確認", done, len(chosen)))
+            context.progress(Step(_("Ollamaの答えの確認"), done, len(chosen)))
             compared.append(_compare(client, definition, loaded, turns, settings.max_tokens))
         equal = sum(one.is_equal for one in compared)
         problems = list(dict.fromkeys(one.problem for one in compared if one.problem))
         is_nearly_exact = bool(definition.base) or settings.quant in NEARLY_EXACT
         if is_nearly_exact and equal < LEAST_EQUAL * len(compared):
-            problems.append(f"{len(compared)}問のうち、答えが一致したのは{equal}問だけです。")
+            problems.append(
+                _("{total}問のうち、答えが一致したのは{equal}問だけです。").format(
+                    total=len(compared), equal=equal
+                )
+            )
         if problems:
             raise OllamaDiffers(name=definition.name, problems=problems)
     except BaseException:
@@ -141,8 +146,9 @@ def _deploy(
         compared=len(compared),
         equal_answers=equal,
         ended_answers=sum(one.answer.ended for one in compared),
-        verdict=f"学習したモデルと同じプロンプトで動きます（{len(compared)}問で確認、"
-        f"答えが一致したのは{equal}問）。",
+        verdict=_(
+            "学習したモデルと同じプロンプトで動きます（{total}問で確認、答えが一致したのは{equal}問）。"
+        ).format(total=len(compared), equal=equal),
     )
 
 
@@ -156,12 +162,12 @@ def base_in_ollama(client: Client, model: str, folder: Path) -> str:
     """
     base = gguf_base.read(folder)
     if base is None or not model.startswith(ollama_store.PREFIX):
-        problem = "form: アダプターだけを登録できるのは、ベースが ollama:名前 の実験です。"
+        problem = _("form: アダプターだけを登録できるのは、ベースが ollama:名前 の実験です。")
         raise InvalidSettings(problems=[problem])
     name = model.removeprefix(ollama_store.PREFIX)
     # Its Modelfile names the blob, whose name is its SHA-256.
     if base.sha256 not in str(client.show(name).get("modelfile")):
-        reason = "Ollamaにある同じ名前のモデルは、学習したものと中身が違います。"
+        reason = _("Ollamaにある同じ名前のモデルは、学習したものと中身が違います。")
         raise BaseFileChanged(path=model, reason=reason)
     return name
 
@@ -240,7 +246,7 @@ def require_system_role(loaded: LoadedModel, system: str) -> None:
         if system.strip() in loaded.render_text(turns, ask=True):
             return
     raise InvalidSettings(
-        problems=["system: このモデルの会話の形は、システム文を使えません。空にしてください。"]
+        problems=[_("system: このモデルの会話の形は、システム文を使えません。空にしてください。")]
     )
 
 
@@ -279,9 +285,9 @@ def _compare(
     trained_prompt = loaded.render_text(trained_messages, ask=True).removeprefix(bos)
     problem = ""
     if prompt != trained_prompt:
-        problem = "プロンプトの組み立て方が、学習のときと違います。"
+        problem = _("プロンプトの組み立て方が、学習のときと違います。")
     elif last.prompt_tokens != len(loaded.render(trained_messages, ask=True)):
-        problem = "プロンプトのトークン数が、学習のときと違います（BOSの重複など）。"
+        problem = _("プロンプトのトークン数が、学習のときと違います（BOSの重複など）。")
     elif expected.ended and not answer.ended:
-        problem = "学習したモデルが自分で終える答えが、終わりません。"
+        problem = _("学習したモデルが自分で終える答えが、終わりません。")
     return Compared(expected, answer, problem)

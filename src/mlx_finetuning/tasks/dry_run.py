@@ -9,6 +9,7 @@ from mlx_finetuning.config import TrainConfig
 from mlx_finetuning.errors import RunDoesNotFit
 from mlx_finetuning.jobs.context import TaskContext
 from mlx_finetuning.jobs.results import Estimate
+from mlx_finetuning.language import _, sentences
 from mlx_finetuning.tasks.train import load_for, read_splits
 from mlx_finetuning.utils.units import duration
 
@@ -34,7 +35,11 @@ def run(context: TaskContext) -> Estimate:
     )
     if not asked_s or not found.fits:
         return found
-    first = f"このモデルの最初の学習では、忘れにくくするための質問と答えを作るのに、約{duration(asked_s)}かかります（予想時間に含みます）。"
+    first = _(
+        "このモデルの最初の学習では、忘れにくくするための質問と答えを作るのに、約{time}かかります（予想時間に含みます）。"
+    ).format(time=duration(asked_s))
     return replace(
-        found, total_s=round(found.total_s + asked_s, 1), reason_ja=f"{first}{found.reason_ja}"
+        found,
+        total_s=round(found.total_s + asked_s, 1),
+        reason_ja=sentences(first, found.reason_ja),
     )

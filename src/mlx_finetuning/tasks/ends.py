@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from mlx_finetuning.errors import QuantizerUnusable, RuntimeNotStarted
+from mlx_finetuning.language import _
 from mlx_finetuning.messages import describe
 from mlx_finetuning.mlx_trainer.model.load import LoadedModel
 from mlx_finetuning.quantizer.verify.parity import Tokenize
@@ -47,7 +48,7 @@ def usability_of(folder: Path, loaded: LoadedModel, rows: Sequence[Row], tiny: P
     try:
         if template:
             if not template_reading.is_readable(template.text, tiny):
-                return Usability(("MLX",), (template_reading.UNREADABLE,))
+                return Usability(("MLX",), (_(template_reading.UNREADABLE),))
             chats = [[dict(CONVERSATION[0])], [dict(turn) for turn in CONVERSATION]]
             if template.takes_system:
                 chats.append([dict(SYSTEM), dict(CONVERSATION[0])])
@@ -81,7 +82,7 @@ def _texts_by_line(rows: Sequence[Row]) -> list[list[str]]:
     """The texts of each line of the source, so that what is named are its lines."""
     sample = rows[:: max(1, len(rows) // MOST_ROWS)]
     last = max((int(row.get("row", 0)) for row in sample), default=0)
-    texts: list[list[str]] = [[] for _ in range(last)]
+    texts: list[list[str]] = [[] for __ in range(last)]
     for row in sample:
         number = int(row.get("row", 0))
         if 0 < number <= last:

@@ -27,6 +27,7 @@ from mlx_finetuning.jobs.context import TaskContext
 from mlx_finetuning.jobs.ending import WHOLE, ending
 from mlx_finetuning.jobs.results import TrainResult
 from mlx_finetuning.jobs.runs import Run
+from mlx_finetuning.language import N_, _
 from mlx_finetuning.mlx_trainer.batches import examples
 from mlx_finetuning.mlx_trainer.gradient import objectives
 from mlx_finetuning.mlx_trainer.inference import grade, weight_change
@@ -41,15 +42,15 @@ from mlx_finetuning.tokenization.rows import Row, read_rows
 from mlx_finetuning.utils import goals
 
 STAGES = {
-    "train": "教えた質問",
-    "test": "教えていない質問",
-    "valid": "検証の行",
-    "reworded": "言い換えた質問",
-    "mismatched": "質問と答えの対応",
-    "general": "一般の質問",
-    "worse-train": "教えた質問のよくない答え",
-    "worse-test": "教えていない質問のよくない答え",
-    "worse-valid": "検証の行のよくない答え",
+    "train": N_("教えた質問"),
+    "test": N_("教えていない質問"),
+    "valid": N_("検証の行"),
+    "reworded": N_("言い換えた質問"),
+    "mismatched": N_("質問と答えの対応"),
+    "general": N_("一般の質問"),
+    "worse-train": N_("教えた質問のよくない答え"),
+    "worse-test": N_("教えていない質問のよくない答え"),
+    "worse-valid": N_("検証の行のよくない答え"),
 }
 ASKED = ("train", "test", "reworded", "general")
 SPLITS = ("train", "test", "valid")
@@ -92,11 +93,11 @@ def run(context: TaskContext) -> Report:
     cpu.keep_freed_memory()
     models = 2 if parent is None else 3
     progress = EvaluationProgress(context.progress, plan.gradings(models), settings)
-    context.progress(Step("モデルの読み込み", 0, 0))
+    context.progress(Step(_("モデルの読み込み"), 0, 0))
     base_model = load(folder, asked_like=adapter)
     changes = weight_change.norms(base_model, adapter)
     kept = BaseGrades(context.workspace, folder, base_model, settings)
-    base = _grade(progress, base_model, plan, settings, "元のモデル", kept)
+    base = _grade(progress, base_model, plan, settings, _("元のモデル"), kept)
     general = general_set.of_base(_asker(progress, base_model, settings, kept))
     plan = replace(
         plan, rows={**plan.rows, "general": _general_rows(base_model, general.questions)}
@@ -111,14 +112,14 @@ def run(context: TaskContext) -> Report:
     del base_model
     free_memory()
     tuned_model = load(folder, adapter)
-    tuned = _grade(progress, tuned_model, plan, settings, "学習後のモデル")
+    tuned = _grade(progress, tuned_model, plan, settings, _("学習後のモデル"))
     chat = tuned_model.chat
     former = {}
     if parent is not None:
         del tuned_model
         free_memory()
-        former = _grade(progress, load(folder, parent), plan, settings, "続ける前のモデル")
-    context.progress(Step("報告書の作成", 0, 0))
+        former = _grade(progress, load(folder, parent), plan, settings, _("続ける前のモデル"))
+    context.progress(Step(_("報告書の作成"), 0, 0))
     thinks, goal = chat.thinks if chat.form.style else None, _goal(context, run, settings, plan)
     layers = [LayerChange(layer, *figures) for layer, figures in changes.items()]
     findings = _findings(plan, base, tuned, layers, thinks, goal)
@@ -244,14 +245,17 @@ def _grade(
     loaded: LoadedModel,
     plan: Plan,
     settings: EvaluateConfig,
-    model_ja: str,
+    model: str,
     kept: BaseGrades | None = None,
 ) -> dict[str, list[Grade]]:
     """What one model makes of the rows, by the names of `STAGES`; kept: from earlier evaluations."""
     layout = grade.row_layout(loaded)
     grades = {}
     for number, (name, split) in enumerate(plan.rows.items(), 1):
-        stage, ask = f"{model_ja}（{number}/{len(plan.rows)} {STAGES[name]}）", name in ASKED
+        stage = _("{model}（{number}/{total} {rows}）").format(
+            model=model, number=number, total=len(plan.rows), rows=_(STAGES[name])
+        )
+        ask = name in ASKED
 
         def compute(split: list[Row] = split, stage: str = stage, ask: bool = ask) -> list[Grade]:
             return grade.grade(loaded, split, settings, progress, stage, layout=layout, ask=ask)
@@ -265,7 +269,8 @@ def _asker(
     progress: EvaluationProgress, base: LoadedModel, settings: EvaluateConfig, kept: BaseGrades
 ) -> Callable[[Sequence[GeneralQuestion]], list[Grade]]:
     """What asks the base general questions, or looks up what it has said."""
-    layout, stage = grade.row_layout(base), f"元のモデル（{STAGES['general']}）"
+    layout = grade.row_layout(base)
+    stage = _("元のモデル（{rows}）").format(rows=_(STAGES["general"]))
 
     def asked(some: Sequence[GeneralQuestion]) -> list[Grade]:
         rows = _general_rows(base, some)

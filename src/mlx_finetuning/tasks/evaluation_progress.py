@@ -11,6 +11,7 @@ from collections.abc import Callable, Mapping
 from dataclasses import replace
 
 from mlx_finetuning.config import EvaluateConfig
+from mlx_finetuning.language import _
 from mlx_finetuning.mlx_trainer.inference import grade
 from mlx_finetuning.progress import Progress, Step
 
@@ -37,7 +38,7 @@ class EvaluationProgress:
 
     def __call__(self, step: Step) -> None:
         now_s = self._clock()
-        kind = grade.ANSWERS if step.stage.endswith(grade.ANSWERS) else grade.LOSSES
+        kind = grade.ANSWERS if step.stage.endswith(_(grade.ANSWERS)) else grade.LOSSES
         if step.stage == self._last.stage:
             self._spent_s[kind] += now_s - self._last_s
             self._done[kind] += step.done - self._last.done

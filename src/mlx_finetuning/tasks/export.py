@@ -18,6 +18,7 @@ from mlx_finetuning.config import ExportConfig
 from mlx_finetuning.errors import ExportNotProven, InvalidSettings
 from mlx_finetuning.files import JsonObject
 from mlx_finetuning.jobs.context import TaskContext
+from mlx_finetuning.language import _
 from mlx_finetuning.mlx_trainer.inference import layerwise
 from mlx_finetuning.quantizer.verify import advice, parity, proof, verify
 from mlx_finetuning.quantizer.verify.results import (
@@ -62,7 +63,7 @@ def _settings(values: JsonObject) -> tuple[ExportConfig, list[str]]:
     quant = default if quant is None else quant
     quants = quant if isinstance(quant, list) else [quant]
     if not quants:
-        raise InvalidSettings(problems=["quant: 量子化の種類を1つ以上選んでください。"])
+        raise InvalidSettings(problems=[_("quant: 量子化の種類を1つ以上選んでください。")])
     checked = [config.load(ExportConfig, {**values, "quant": name}) for name in quants]
     return checked[0], [settings.quant for settings in checked]
 
@@ -187,12 +188,12 @@ def _gguf_lora(context: TaskContext, trained: TrainedModel, quants: list[str]) -
         on_base = reference.compare_on_base(trained, temporary, context.progress)
         if on_base is not None and (problems := verify.adapter_problems(on_base)):
             raise ExportNotProven(path=str(path), problems=problems)
-    figures = (
-        f"llama.cppでベースに適用すると、予測の差 {proof_parity.mean_kl:.2g}、"
-        f"読み直した{changed}個の重みの変化が一致"
-    )
+    figures = _(
+        "llama.cppでベースに適用すると、予測の差 {kl:.2g}、読み直した{changed}個の重みの変化が一致"
+    ).format(kl=proof_parity.mean_kl, changed=changed)
     if on_base is not None:
-        figures += f"、元のGGUFファイルに適用した予測の一致率 {on_base.top1_agreement:.1%}"
+        agreement = _("元のGGUFファイルに適用した予測の一致率 {share:.1%}")
+        figures = _("、").join([figures, agreement.format(share=on_base.top1_agreement)])
     return _result(path, figures, ExportedFile, parity=on_base or proof_parity)
 
 
@@ -202,7 +203,10 @@ def _peft(context: TaskContext, trained: TrainedModel, quants: list[str]) -> Exp
         adapter_files.write_peft(trained.model, trained.adapter, temporary, trained.name)
         changed = adapter_files.check_peft(trained.model, trained.adapter, temporary)
     return _result(
-        folder, f"読み直した{changed}個の重みの変化が一致", ExportedFile, changed=changed
+        folder,
+        _("読み直した{changed}個の重みの変化が一致").format(changed=changed),
+        ExportedFile,
+        changed=changed,
     )
 
 
@@ -217,9 +221,9 @@ def _fused_folder(
         logits = layerwise.logits(temporary, None, sequences)
         logit_parity = parity.compare(zip(trained.references, logits, strict=True))
         if not logit_parity.mean_kl < FUSED_KL:
-            problem = f"予測の差が {logit_parity.mean_kl:.3g}"
+            problem = _("予測の差が {kl:.3g}").format(kl=logit_parity.mean_kl)
             raise ExportNotProven(path=str(folder), problems=[problem])
-    figures = f"mlx-lmで読み直して、予測の差 {logit_parity.mean_kl:.2g}"
+    figures = _("mlx-lmで読み直して、予測の差 {kl:.2g}").format(kl=logit_parity.mean_kl)
     return _result(folder, figures, FusedFolder, **vars(logit_parity))
 
 
@@ -232,7 +236,7 @@ def _target(context: TaskContext, trained: TrainedModel, name: str) -> Path:
 
 
 def _result(path: Path, figures: str, kind: type[ExportedFile], **details: Any) -> Exported:
-    verdict = f"学習したモデルと同じ動きをします（{figures}）。"
+    verdict = _("学習したモデルと同じ動きをします（{figures}）。").format(figures=figures)
     written = [path] if path.is_file() else [file for file in path.rglob("*") if file.is_file()]
     size = sum(file.stat().st_size for file in written)
     summary = kind(path=str(path), size_bytes=size, verdict=verdict, **details)

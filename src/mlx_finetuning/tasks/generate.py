@@ -30,12 +30,13 @@ from mlx_finetuning.errors import (
     RecordDamaged,
 )
 from mlx_finetuning.jobs.context import TaskContext
+from mlx_finetuning.language import N_, _
 from mlx_finetuning.progress import Step
 from mlx_finetuning.tasks import text_generators
 from mlx_finetuning.utils.text_generator import TextGenerator
 from mlx_finetuning.workspace import GeneratedPaths
 
-STAGE = "質問と回答を作る"
+STAGE = N_("質問と回答を作る")
 
 
 def run(context: TaskContext) -> Generated:
@@ -81,7 +82,7 @@ def _begin(settings: GenerateSettings, paths: GeneratedPaths) -> None:
             files.remove_folder(paths.folder)
     begun = _plan_of(paths)
     if begun is not None and (changed := begun.changed_ja(plan)):
-        raise GenerationDiffers(name=settings.name, changed="、".join(changed))
+        raise GenerationDiffers(name=settings.name, changed=_("、").join(changed))
     if begun is None:
         files.write_json(paths.plan, dataclasses.asdict(plan))
 
@@ -107,7 +108,12 @@ def _generate(
     pairs = sum(len(made.pairs) for made in done)
     with files.LineLog(context.workspace.generated(settings.name).pairs) as log:
         for at, chunk in enumerate(chunks[len(done) :], len(done)):
-            step = Step(STAGE, at, len(chunks), f"{chunk.document}　{pairs}組")
+            step = Step(
+                _(STAGE),
+                at,
+                len(chunks),
+                _("{document}　{pairs}組").format(document=chunk.document, pairs=pairs),
+            )
 
             def tick(step: Step = step) -> None:
                 context.progress(step)
@@ -159,12 +165,14 @@ def _finish(
         source=str(kept),
         found=dict(Counter(problem.code for pair in pairs for problem in pair.problems)),
         failures=tuple(
-            f"{made.document}の{made.chunk}か所目：{failure}"
+            _("{document}の{chunk}か所目：{failure}").format(
+                document=made.document, chunk=made.chunk, failure=failure
+            )
             for made in done
             for failure in made.failures
         ),
         scanned=tuple(
-            f"{document.name}の{page}ページ"
+            _("{name}の{page}ページ").format(name=document.name, page=page)
             for document in documents
             for page in document.scanned_pages
         ),

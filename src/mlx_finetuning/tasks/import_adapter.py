@@ -19,6 +19,7 @@ from mlx_finetuning.errors import AdapterNotImportable, TargetsNotFound
 from mlx_finetuning.jobs import runs
 from mlx_finetuning.jobs.context import TaskContext
 from mlx_finetuning.jobs.results import Check, TrainResult
+from mlx_finetuning.language import N_, _, sentences
 from mlx_finetuning.mlx_trainer.model import adapters, trainable
 from mlx_finetuning.mlx_trainer.model.load import load
 from mlx_finetuning.mlx_trainer.training import memory_fit, selfcheck
@@ -28,7 +29,7 @@ from mlx_finetuning.quantizer.formats.foreign_adapters import ForeignAdapter, La
 from mlx_finetuning.tokenization import battery
 from mlx_finetuning.workspace import RunPaths
 
-STAGE = "アダプターの取り込み"
+STAGE = N_("アダプターの取り込み")
 _FACTOR = re.compile(r"(?:.*\.)?layers\.(\d+)\.(.+)\.lora_a")
 
 
@@ -41,7 +42,7 @@ def run(context: TaskContext) -> TrainResult:
     record = files.read_record(RunPaths(context.paths.folder).imported, runs.Import)
     source = Path(record.folder)
     base = bases.resolve(settings.model, context.workspace)
-    context.progress(Step(STAGE, 0, 0))
+    context.progress(Step(_(STAGE), 0, 0))
     foreign = foreign_adapters.read(source)
     memory_fit.require_loadable(base, settings)
     # A template that lies beside the adapter is the one that it was trained with.
@@ -53,7 +54,7 @@ def run(context: TaskContext) -> TrainResult:
         raise _unfit(source, foreign.changes[0]) from error
     scale = settings.alpha / settings.rank
     _put(loaded.model, foreign.changes, scale, source)
-    context.progress(Step(STAGE, 1, 1))
+    context.progress(Step(_(STAGE), 1, 1))
     target = context.workspace.adapter(context.run_id)
     with files.replacing_folder(target.folder) as draft:
         adapters.save(loaded.model, adapter_config, draft, loaded.chat)
@@ -93,35 +94,44 @@ def _put(model: nn.Module, changes: Sequence[LayerChange], scale: float, source:
         wanted = (*own_a.shape[:-1], *own_b.shape[:-2], own_b.shape[-1])
         given = (*given_a.shape[:-1], *given_b.shape[:-2], given_b.shape[-1])
         if wanted != given:
-            raise _unfit(source, change, f"（形が {given} で、ベースモデルは {wanted}）")
+            raise _unfit(
+                source,
+                change,
+                _("形が {given} で、ベースモデルは {wanted}").format(given=given, wanted=wanted),
+            )
         # A smaller rank than the run's keeps zeros in the rest of b, which then adds nothing.
         own_a[..., : change.rank] = given_a
         own_b[..., : change.rank, :] = given_b * np.float32(change.scale / scale)
         if change.lengths is not None:
             if change.lengths.shape != arrays[f"{module}.m"].shape:
-                raise _unfit(source, change, "（DoRAの長さの数が違います）")
+                raise _unfit(source, change, _("DoRAの長さの数が違います"))
             arrays[f"{module}.m"] = change.lengths
     trained.put({name: mx.array(value) for name, value in arrays.items()})
 
 
 def _unfit(source: Path, change: LayerChange, how: str = "") -> AdapterNotImportable:
-    what = f"{change.layer}番目の層の {change.key}"
+    what = _("{layer}番目の層の {key}").format(layer=change.layer, key=change.key)
     reason = (
-        f"{what} が、ベースモデルに合いません{how}。"
+        _("{what} が、ベースモデルに合いません（{how}）。").format(what=what, how=how)
         if how
-        else f"ベースモデルに、{what} がありません。"
+        else _("ベースモデルに、{what} がありません。").format(what=what)
     )
     return AdapterNotImportable(path=str(source), reason=reason)
 
 
 def _told(foreign: ForeignAdapter, model: str) -> str:
     ranks = sorted({change.rank for change in foreign.changes})
-    shown = "、".join(map(str, ranks))
-    text = (
-        f"{foreign.form} の{foreign.method.upper().replace('LORA', 'LoRA').replace('DORA', 'DoRA')}を"
-        f"取り込みました（{len(foreign.changes)}個の重み、ランク{shown}）。"
+    shown = _("、").join(map(str, ranks))
+    text = _("{form} の{method}を取り込みました（{count}個の重み、ランク{ranks}）。").format(
+        form=foreign.form,
+        method=foreign.method.upper().replace("LORA", "LoRA").replace("DORA", "DoRA"),
+        count=len(foreign.changes),
+        ranks=shown,
     )
     names = [PurePath(name).name.lower() for name in (foreign.base, model)]
     if foreign.base and names[0] != names[1]:
-        text += f"アダプターには、ベースモデルは {PurePath(foreign.base).name} と書かれています。同じものか、確かめてください。"
+        doubt = _(
+            "アダプターには、ベースモデルは {name} と書かれています。同じものか、確かめてください。"
+        ).format(name=PurePath(foreign.base).name)
+        text = sentences(text, doubt)
     return text

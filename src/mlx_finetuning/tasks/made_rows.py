@@ -17,6 +17,7 @@ from mlx_finetuning.data_processor.wordings.made import Known, MadeRow
 from mlx_finetuning.errors import Interrupted, NothingToReword
 from mlx_finetuning.files import Record
 from mlx_finetuning.jobs.context import TaskContext
+from mlx_finetuning.language import _
 from mlx_finetuning.progress import Step
 from mlx_finetuning.tokenization.rows import read_rows
 from mlx_finetuning.utils.japanese_utils import comparison_key
@@ -50,14 +51,16 @@ def in_parts(
     finished = 0
     with files.LineLog(path) as log:
         for number, part in enumerate(parts):
-            context.progress(Step(stage, finished, total, f"{len(rows):,}件"))
+            context.progress(
+                Step(stage, finished, total, _("{count:,}件", "rows").format(count=len(rows)))
+            )
             if number not in done:
                 made = [asdict(row) for row in make(part)]  # type: ignore[call-overload]
                 log.append({"part": number, "rows": made})
                 done[number] = tuple(made)
             rows += [files.decode(row, kind, path) for row in done[number]]
             finished += len(part)
-    context.progress(Step(stage, total, total, f"{len(rows):,}件"))
+    context.progress(Step(stage, total, total, _("{count:,}件", "rows").format(count=len(rows))))
     return rows
 
 
@@ -101,5 +104,5 @@ def marked_repeats(rows: Sequence[MadeRow]) -> tuple[MadeRow, ...]:
         key = comparison_key(row.question)
         is_repeated = not row.problems and key in seen
         seen |= set() if row.problems else {key}
-        marked.append(replace(row, problems=("前と同じ質問です",)) if is_repeated else row)
+        marked.append(replace(row, problems=(_("前と同じ質問です"),)) if is_repeated else row)
     return tuple(marked)

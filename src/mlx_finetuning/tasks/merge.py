@@ -18,6 +18,7 @@ from mlx_finetuning.errors import AdapterUnusable, MergeImpossible
 from mlx_finetuning.jobs import runs
 from mlx_finetuning.jobs.context import TaskContext
 from mlx_finetuning.jobs.results import Check, TrainResult
+from mlx_finetuning.language import N_, _, sentences
 from mlx_finetuning.mlx_trainer.model import merging
 from mlx_finetuning.mlx_trainer.model.adapters import write_arrays
 from mlx_finetuning.mlx_trainer.model.merging import Factors
@@ -25,7 +26,7 @@ from mlx_finetuning.progress import Step
 from mlx_finetuning.tokenization.chat import THINKS
 from mlx_finetuning.workspace import AdapterPaths, RunPaths
 
-STAGE = "アダプターを合わせています"
+STAGE = N_("アダプターを合わせています")
 _TRAINED = ("best", "checkpoints", "optimizer.safetensors", "adapters.safetensors")
 """Of an adapter's folder, what a merged one has not."""
 
@@ -64,9 +65,12 @@ def run(context: TaskContext) -> TrainResult:
     paths = context.workspace.adapter(context.run_id)
     lost, whole = _write(context, paths, adapters, weights, settings)
     error = math.sqrt(lost / whole) if whole else 0.0
-    text = f"{len(adapters)}個のアダプターを {settings.method} で合わせました（ランク{settings.rank}）。"
+    text = _("{count}個のアダプターを {method} で合わせました（ランク{rank}）。").format(
+        count=len(adapters), method=settings.method, rank=settings.rank
+    )
     if whole:
-        text += f"ランクに収めたときの誤差は、変化全体の大きさの{error:.1%}です。"
+        lost_text = _("ランクに収めたときの誤差は、変化全体の大きさの{error:.1%}です。")
+        text = sentences(text, lost_text.format(error=error))
     check = Check(kind="merged", passed=True, text_ja=text)
     context.event("check", kind=check.kind, passed=check.passed, text_ja=text)
     return TrainResult(
@@ -84,7 +88,9 @@ def _read(context: TaskContext, run_id: str) -> Adapter:
         record = json.loads(paths.config.read_text(encoding="utf-8"))
         kind = str(record.get("fine_tune_type", "lora"))
         if kind != "lora":
-            reason = f"{run_id} は {kind} の学習で、変化を足し合わせられません。"
+            reason = _("{run_id} は {kind} の学習で、変化を足し合わせられません。").format(
+                run_id=run_id, kind=kind
+            )
             raise MergeImpossible(run_ids=[run_id], reason=reason)
         parameters = record["lora_parameters"]
         return Adapter(
@@ -119,14 +125,16 @@ def _write(
     arrays: dict[str, mx.array] = {}
     lost = whole = 0.0
     for number, name in enumerate(names):
-        context.progress(Step(STAGE, number, len(names)))
+        context.progress(Step(_(STAGE), number, len(names)))
         factors = [one.factors(name) for one in adapters]
         is_stacked = any(one is not None and one.a.ndim == 3 for one in factors)
         is_exact = settings.method == "linear" and settings.rank >= sum(
             one.rank for one in adapters
         )
         if is_stacked and not is_exact:
-            reason = "エキスパート（MoE）の層を学習したアダプターは、linear で、ランクを変えずにだけ合わせられます。"
+            reason = _(
+                "エキスパート（MoE）の層を学習したアダプターは、linear で、ランクを変えずにだけ合わせられます。"
+            )
             raise MergeImpossible(run_ids=[target.folder.name], reason=reason)
         merged = merging.merged(name, factors, weights, settings)
         lost, whole = lost + merged.lost, whole + merged.whole

@@ -21,6 +21,7 @@ from mlx_finetuning.jobs.preview import (
     PreviewToken,
     Totals,
 )
+from mlx_finetuning.language import N_, _
 from mlx_finetuning.mlx_trainer.batches import row_warnings
 from mlx_finetuning.mlx_trainer.batches.examples import Example, conversations, pair, sequences
 from mlx_finetuning.mlx_trainer.batches.token_text import token_texts
@@ -33,7 +34,7 @@ from mlx_finetuning.tokenization.reasoning import FIELDS
 from mlx_finetuning.tokenization.rows import Row, read_rows
 
 SPLITS = ("train", "valid", "test")
-STAGE = "トークンの確認"
+STAGE = N_("トークンの確認")
 MAX_LISTED = 1000
 """Rows named in `too_long`; `cut_rows` says how many there are."""
 
@@ -53,7 +54,7 @@ def run(context: TaskContext) -> Preview:
     rows = [(split, row) for split in SPLITS for row in read_rows(dataset.split(split))]
     if not rows:
         raise DatasetNotFound(name=settings.dataset, available=[])
-    all_rows = [row for _, row in rows]
+    all_rows = [row for __, row in rows]
     folder = bases.resolve(settings.model, context.workspace)
     thinks = reasoning.occurs_in([row for split, row in rows if split == "train"])
     loaded = load_tokenizer(folder, thinks=thinks)
@@ -92,7 +93,7 @@ def _choose(rows: RowsOfSplits, number: int | None, dataset: str) -> tuple[str, 
     for split, row in rows:
         if row.get("row") == number:
             return split, row
-    numbers = {int(row.get("row", 0)) for _, row in rows}
+    numbers = {int(row.get("row", 0)) for __, row in rows}
     nearest = sorted(sorted(numbers), key=lambda other: abs(other - number))[:5]
     raise RowNotFound(name=dataset, row=number, nearest=sorted(nearest))
 
@@ -156,7 +157,7 @@ def _count(
 ) -> Totals:
     totals = Totals(rows=len(rows))
     for number, row in enumerate(rows):
-        context.progress(Step(STAGE, number, len(rows)))
+        context.progress(Step(_(STAGE), number, len(rows)))
         wholes = _sequences(loaded, row, supervise)
         longest = max(len(whole.tokens) for whole in wholes)
         limit = longest if "text" in row else max_length
@@ -188,7 +189,7 @@ def _count(
                     answer_end_lost=answer_end_lost,
                 )
             )
-    context.progress(Step(STAGE, len(rows), len(rows)))
+    context.progress(Step(_(STAGE), len(rows), len(rows)))
     totals.supervised_share = round(totals.supervised_tokens / max(totals.tokens, 1), 4)
     totals.tokens_per_character = round(totals.tokens / max(totals.characters, 1), 3)
     return totals

@@ -7,6 +7,7 @@ from collections.abc import Sequence
 from mlx_finetuning.config import EvaluateConfig
 from mlx_finetuning.experiment_tracker.evaluation import in_prompt, questions
 from mlx_finetuning.experiment_tracker.evaluation.measured import Prompted
+from mlx_finetuning.language import N_, _
 from mlx_finetuning.mlx_trainer.inference import grade
 from mlx_finetuning.mlx_trainer.model.load import LoadedModel
 from mlx_finetuning.progress import Progress
@@ -18,8 +19,8 @@ LONGEST = 3072
 """Tokens of data in a question at most: each is read anew for every question."""
 SPARE = 64
 """Tokens of a context that are left free beside data, question and answer."""
-WHOLE_JA = "元のモデル（データを質問に添えて）"
-NEAREST_JA = "元のモデル（近い行だけを添えて）"
+WHOLE_JA = N_("元のモデル（データを質問に添えて）")
+NEAREST_JA = N_("元のモデル（近い行だけを添えて）")
 
 
 def of_base(
@@ -56,7 +57,7 @@ def of_base(
     return Prompted(
         split=split,
         places=tuple(places),
-        whole=answered([in_prompt.with_rows(row, whole) for row in asked], WHOLE_JA),
+        whole=answered([in_prompt.with_rows(row, whole) for row in asked], _(WHOLE_JA)),
         whole_rows=len(whole),
         of_rows=len(known),
         nearest=answered(
@@ -64,6 +65,6 @@ def of_base(
                 in_prompt.with_rows(row, in_prompt.fitting(some, fits))
                 for row, some in zip(asked, near, strict=True)
             ],
-            NEAREST_JA,
+            _(NEAREST_JA),
         ),
     )

@@ -22,6 +22,7 @@ from mlx_finetuning.errors import ExportNotProven, RunHasNoDataset
 from mlx_finetuning.experiment_tracker.evaluation import general_questions
 from mlx_finetuning.jobs import runs
 from mlx_finetuning.jobs.context import TaskContext
+from mlx_finetuning.language import _
 from mlx_finetuning.mlx_trainer.batches import examples
 from mlx_finetuning.mlx_trainer.batches.examples import Messages
 from mlx_finetuning.mlx_trainer.inference import layerwise
@@ -114,7 +115,7 @@ def of_run(context: TaskContext, tokens: int, *, for_gguf: bool = True) -> Train
         template = loaded.chat.template
         tiny = models.resolve(models.BUILT_IN, context.workspace)
         if template and not template_reading.is_readable(template.text, tiny):
-            raise ExportNotProven(path=model.name, problems=[template_reading.UNREADABLE])
+            raise ExportNotProven(path=model.name, problems=[_(template_reading.UNREADABLE)])
         reach.require(
             model,
             encode_with(loaded),
@@ -230,10 +231,14 @@ def template_problems(trained: TrainedModel, gguf: Path) -> list[str]:
             if actual == expected or trained.explains(prompt, expected, actual):
                 continue
             if actual == expected[:1] + expected:
-                return ["会話の先頭の記号（BOS）が2つ付きます。"]
+                return [_("会話の先頭の記号（BOS）が2つ付きます。")]
             if actual == expected[1:]:
-                return ["会話の先頭の記号（BOS）が付きません。"]
-            return [f"会話の組み立て方（チャットテンプレート）が違います: {prompt!r}"]
+                return [_("会話の先頭の記号（BOS）が付きません。")]
+            return [
+                _("会話の組み立て方（チャットテンプレート）が違います: {prompt!r}").format(
+                    prompt=prompt
+                )
+            ]
     return []
 
 

@@ -12,11 +12,12 @@ from mlx_finetuning.data_processor.wordings import near_misses, prompts
 from mlx_finetuning.data_processor.wordings.checks import Checker
 from mlx_finetuning.data_processor.wordings.made import Known, MadeRow, MadeRows, RefuseConfig
 from mlx_finetuning.jobs.context import TaskContext
+from mlx_finetuning.language import N_, _
 from mlx_finetuning.tasks import made_rows
 from mlx_finetuning.tasks.reword import AT_ONCE, generator_of
 from mlx_finetuning.utils.text_generator import ask
 
-STAGE = "データにない質問の生成"
+STAGE = N_("データにない質問の生成")
 
 
 def run(context: TaskContext) -> MadeRows:
@@ -62,7 +63,7 @@ def run(context: TaskContext) -> MadeRows:
             turns = max(count, len(answered))
             asked = [answered[at * len(answered) // turns % len(answered)] for at in range(count)]
             parts = [asked[at : at + AT_ONCE] for at in range(0, len(asked), AT_ONCE)]
-            rows += made_rows.in_parts(context, STAGE, parts, MadeRow, by_model)
+            rows += made_rows.in_parts(context, _(STAGE), parts, MadeRow, by_model)
     return MadeRows(settings.dataset, made_rows.marked_repeats(rows))
 
 

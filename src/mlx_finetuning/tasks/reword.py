@@ -20,14 +20,15 @@ from mlx_finetuning.data_processor.wordings.made import (
 )
 from mlx_finetuning.experiment_tracker.evaluation.rightness import RIGHT, rightness
 from mlx_finetuning.jobs.context import TaskContext
+from mlx_finetuning.language import N_, _
 from mlx_finetuning.progress import Step
 from mlx_finetuning.tasks import made_rows, text_generators
 from mlx_finetuning.utils.text_generator import TextGenerator, Tick, ask
 
-STAGE = "言い換えの生成"
+STAGE = N_("言い換えの生成")
 AT_ONCE = 16
 """Questions of a part. A number of its own: what is made must not depend on the engine's."""
-LOADING = Step("モデルの読み込み", 0, 0)
+LOADING = N_("モデルの読み込み")
 
 
 def run(context: TaskContext) -> MadeRows:
@@ -39,7 +40,7 @@ def run(context: TaskContext) -> MadeRows:
     parts = [wanted[at : at + AT_ONCE] for at in range(0, len(wanted), AT_ONCE)]
     with generator_of(context, settings) as generator:
         maker = _Maker(settings, Checker(known), generator, made_rows.tick_of(context))
-        rows = made_rows.in_parts(context, STAGE, parts, MadeRow, maker.rows)
+        rows = made_rows.in_parts(context, _(STAGE), parts, MadeRow, maker.rows)
     return MadeRows(settings.dataset, made_rows.marked_repeats(rows))
 
 
@@ -51,7 +52,7 @@ def generator_of(
     if not settings.generator.model:
         yield None
         return
-    context.progress(LOADING)
+    context.progress(Step(_(LOADING), 0, 0))
     with text_generators.opened(settings.generator, context.workspace) as generator:
         yield generator
 
@@ -106,12 +107,12 @@ class _Maker:
             for one in known
             for turn in range(settings.per_kind)
         ]
-        asked = [one for one in known for _ in range(settings.per_kind)]
+        asked = [one for one in known for __ in range(settings.per_kind)]
         found = ask(self._generator, requests, prompts.Reworded, self._tick)
         rows: list[MadeRow] = []
         for one, read in zip(asked, found, strict=True):
             wordings = [] if read.value is None else read.value.as_wordings()
-            problem = read.problem or "頼んだ形の言い換えがありません"
+            problem = read.problem or _("頼んだ形の言い換えがありません")
             if not wordings:
                 failed = MadeRow(one.row, settings.kinds[0], "", one.answer, name, (problem,))
                 rows.append(replace(failed, source=one.source))
@@ -131,6 +132,10 @@ class _Maker:
             if not problems:
                 given = next(answers)
                 if rightness(given, row.answer, row.question) not in RIGHT:
-                    problems = (f"モデルは、元の答えと違うことを答えました（{given[:60]}）",)
+                    problems = (
+                        _("モデルは、元の答えと違うことを答えました（{given}）").format(
+                            given=given[:60]
+                        ),
+                    )
             checked.append(replace(row, problems=problems))
         return checked

@@ -34,6 +34,7 @@ from mlx_finetuning.jobs import runs
 from mlx_finetuning.jobs.context import TaskContext
 from mlx_finetuning.jobs.model_servers import Serving
 from mlx_finetuning.jobs.results import ServerEnded
+from mlx_finetuning.language import N_, _
 from mlx_finetuning.progress import Step
 from mlx_finetuning.quantizer.verify.written import ADAPTER
 from mlx_finetuning.runtime import Client, Question, apart, calling, serve
@@ -52,8 +53,8 @@ if TYPE_CHECKING:
     from mlx_finetuning.mlx_trainer.inference.continuous import ContinuousBatch
     from mlx_finetuning.mlx_trainer.model.load import LoadedModel
 
-LOADING = Step("モデルの読み込み", 0, 0)
-READY = Step("待ち受け中", 0, 0)
+LOADING = N_("モデルの読み込み")
+READY = N_("待ち受け中")
 BASE = "base"
 Asking = Callable[[Question], Asked]
 OTHER_BYTES = 300_000_000
@@ -79,7 +80,7 @@ def run(context: TaskContext) -> ServerEnded:
     Raises RunError, ModelError, ExportError, NotEnoughMemory, PortTaken, Interrupted.
     """
     serving = files.decode(context.config, Serving, context.paths.job)
-    context.progress(LOADING)
+    context.progress(Step(_(LOADING), 0, 0))
 
     def require_wanted() -> None:
         """Raises Interrupted when a stop was asked for, the process that offers this has ended, or
@@ -87,7 +88,7 @@ def run(context: TaskContext) -> ServerEnded:
         owner_ended = serving.owner and not files.is_locked(Path(serving.owner))
         if owner_ended or not context.paths.lock.exists():
             raise Interrupted()
-        context.progress(READY)
+        context.progress(Step(_(READY), 0, 0))
 
     with (
         ENGINES[serving.engine](context) as served,
@@ -133,10 +134,10 @@ def _by_mlx(context: TaskContext) -> Iterator[Served]:
     }
     tuned = models[context.run_id]
     if serving.strength != 1 and not adapter_layers.strengthen(tuned, serving.strength):
-        reason = "DoRAか、層の重みを全て学習した実験（full）なので、強さを変えられません。"
+        reason = _("DoRAか、層の重みを全て学習した実験（full）なので、強さを変えられません。")
         raise MergeImpossible(run_ids=[context.run_id], reason=reason)
     engine = _MlxEngine({**models, BASE: base})
-    names = {**dict.fromkeys(models, "学習したモデル"), BASE: "元のモデル"}
+    names = {**dict.fromkeys(models, _("学習したモデル")), BASE: _("元のモデル")}
     yield Served(engine, names, engine.at_once)
 
 
@@ -154,7 +155,7 @@ class _MlxEngine:
 
     def __call__(self, question: Question) -> AnswerChunks:
         if question.schema is not None:
-            raise _refused("response_format", "MLXのエンジンでは使えません。gguf では使えます。")
+            raise _refused("response_format", _("MLXのエンジンでは使えません。gguf では使えます。"))
         loaded = self._models[question.model]
         asked, form = _asked(loaded.chat, question), _tool_format(loaded.chat, question)
         with contextlib.closing(self._chunks(loaded, question, asked.tokens)) as chunks:
@@ -177,10 +178,10 @@ def _asked(chat: ChatTokenizer, question: Question) -> Asked:
     if question.prompt is not None:
         tokens = list(chat.tokenizer.encode(question.prompt))  # as texts are trained
         if not tokens:
-            raise _refused("prompt", "文字が1つもトークンになりません。")
+            raise _refused("prompt", _("文字が1つもトークンになりません。"))
         return Asked(tokens, Format(None))
     if question.tools and not chat.shows_tools:
-        raise _refused("tools", "このモデルの書式は、ツールを知りません。")
+        raise _refused("tools", _("このモデルの書式は、ツールを知りません。"))
     return chat.asked(question.messages, question.tools)
 
 
@@ -200,7 +201,7 @@ def _tool_format(chat: ChatTokenizer, question: Question) -> ToolFormat | None:
         return None
     form = tool_format(chat, question.tools)
     if form is None:
-        raise _refused("tools", "このモデルの呼び出しの書き方は、読み取れません。")
+        raise _refused("tools", _("このモデルの呼び出しの書き方は、読み取れません。"))
     return form
 
 
@@ -247,7 +248,7 @@ def _model_and_adapter(context: TaskContext, gguf: Path) -> tuple[Path, Path | N
     trained = runs.require_trained(context.workspace, context.run_id)
     base = gguf_base.read(bases.of_run(trained, context.workspace))
     if base is None:
-        raise GgufUnreadable(path=str(gguf), reason="アダプターだけのファイルです。")
+        raise GgufUnreadable(path=str(gguf), reason=_("アダプターだけのファイルです。"))
     return base.file, gguf
 
 
@@ -268,7 +269,7 @@ def asked_by_file(gguf: Path, client: Client, thinks: bool = False) -> Asking:
         if question.prompt is not None:
             return Asked(client.tokenize(question.prompt, add_special=True), Format(None))
         if question.tools:
-            raise _refused("tools", "元のモデルのフォルダーがないので使えません。")
+            raise _refused("tools", _("元のモデルのフォルダーがないので使えません。"))
         turns = [plain.marked(dict(message), controls) for message in question.messages]
         begun = tokenization.begun_answer(turns)
         text = client.apply_template(turns)
@@ -303,7 +304,7 @@ def llama_cpp_engine(client: Client, chat: ChatTokenizer | None, asking: Asking)
         asked = asking(question)
         form = _tool_format(chat, question) if chat else None
         if question.schema is not None and asked.form.opened:
-            raise _refused("response_format", "答えの前に考えるモデルでは使えません。")
+            raise _refused("response_format", _("答えの前に考えるモデルでは使えません。"))
         chunks = client.stream_ids(
             asked.tokens,
             question.settings.max_tokens,

@@ -11,12 +11,13 @@ import tempfile
 from pathlib import Path
 
 from mlx_finetuning.errors import RuntimeNotStarted
+from mlx_finetuning.language import N_
 from mlx_finetuning.quantizer.vocabulary.tokenizer import ChatFormat
 from mlx_finetuning.quantizer.write.export import export_gguf
 from mlx_finetuning.runtime import serve
 from mlx_finetuning.tokenization import files
 
-UNREADABLE = (
+UNREADABLE = N_(
     "会話の書式（チャットテンプレート）を、llama.cppが読めません。GGUFとOllamaでは使えません。"
     "「MLX（学習したまま）」での対話と serve-model では、学習したとおりに使えます。"
 )

@@ -8,6 +8,7 @@ from pathlib import Path
 
 from mlx_finetuning import bases, ollama_integration
 from mlx_finetuning.errors import ModelNotFound, RuntimeNotAnswering
+from mlx_finetuning.language import _
 from mlx_finetuning.runtime import Client, Question, addresses, apart, serve
 from mlx_finetuning.runtime.endpoint import EngineEnded
 from mlx_finetuning.runtime.text_generators import ByThreads, InTurns
@@ -71,7 +72,7 @@ def by_llama_cpp(choice: GeneratorChoice, workspace: Workspace) -> Iterator[Text
             try:
                 yield from ask_file(question)
             except EngineEnded as error:
-                raise RuntimeNotAnswering(reason="llama.cpp が終了しました。") from error
+                raise RuntimeNotAnswering(reason=_("llama.cpp が終了しました。")) from error
 
         yield ByThreads(answer)
 

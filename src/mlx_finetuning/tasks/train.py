@@ -12,6 +12,7 @@ from mlx_finetuning.config import TrainConfig
 from mlx_finetuning.experiment_tracker.records import continuing, tracking
 from mlx_finetuning.jobs.context import TaskContext
 from mlx_finetuning.jobs.results import TrainResult
+from mlx_finetuning.language import N_, _
 from mlx_finetuning.progress import Step
 from mlx_finetuning.tasks import reworded_rows
 from mlx_finetuning.tokenization import gate, reasoning
@@ -23,7 +24,7 @@ if TYPE_CHECKING:
     from mlx_finetuning.mlx_trainer.model.load import LoadedModel
     from mlx_finetuning.mlx_trainer.training.loop import Shared
 
-LOOKING_AT_BASE = Step("ベースのファイルの確認", 0, 0)
+LOOKING_AT_BASE = N_("ベースのファイルの確認")
 
 
 def run(context: TaskContext) -> TrainResult:
@@ -55,17 +56,22 @@ def _with_mlx(context: TaskContext, settings: TrainConfig, model: Path) -> Train
     train_rows, valid_rows = read_splits(context, settings.dataset)
     base = gguf_base.read(model)
     if base is not None:
-        context.progress(LOOKING_AT_BASE)
+        context.progress(Step(_(LOOKING_AT_BASE), 0, 0))
         base.require_same_bytes()
     loaded = load_for(train_rows, model, settings)
     tiny = models.resolve(models.BUILT_IN, context.workspace)
     usability = ends.usability_of(model, loaded, [*train_rows, *valid_rows], tiny)
-    context.event("ends", text=f"学習したモデルを使える場所: {'、'.join(usability.engines_ja)}")
+    context.event(
+        "ends",
+        text=_("学習したモデルを使える場所: {engines}").format(
+            engines=_("、").join(usability.engines_ja)
+        ),
+    )
     for text in usability.warnings_ja:
         context.event("warning", text=text)
     result = learn(context, settings, loaded, train_rows, valid_rows)
     if base is not None:
-        context.progress(LOOKING_AT_BASE)
+        context.progress(Step(_(LOOKING_AT_BASE), 0, 0))
         base.require_same_bytes()
     return result
 
@@ -110,7 +116,12 @@ def learn(
     if settings.replay:
         context.event("replay", examples=len(said.examples), text=said.reason_ja)
     if settings.replay > 0 and said.reason_ja:
-        context.event("warning", text=f"replay（忘れにくくする学習）はしません。{said.reason_ja}")
+        context.event(
+            "warning",
+            text=_("replay（忘れにくくする学習）はしません。{reason}").format(
+                reason=said.reason_ja
+            ),
+        )
     with files.LineLog(run.metrics) as metrics, files.LineLog(run.samples) as samples:
         hooks = loop.Hooks(metrics.append, context.event, context.progress, rewind, samples.append)
         result = loop.train(

@@ -18,6 +18,7 @@ from mlx_finetuning.jobs import jobs
 from mlx_finetuning.jobs.context import TaskContext
 from mlx_finetuning.jobs.reporter import Reporter
 from mlx_finetuning.jobs.status import JobState
+from mlx_finetuning.language import N_, _
 from mlx_finetuning.mlx_trainer.inference import grade
 from mlx_finetuning.mlx_trainer.inference.grade import Grade
 from mlx_finetuning.mlx_trainer.model import adapter_layers
@@ -38,7 +39,7 @@ WORST_LOSS = 99.0
 """Of a run that broke; JSON has no infinity."""
 SPARE_TOKENS = 16
 """Of an answer, beyond the longest one that is expected."""
-ASKED_JA, GENERAL_JA = "答え合わせ", "一般の質問"
+ASKED_JA, GENERAL_JA = N_("答え合わせ"), N_("一般の質問")
 
 
 @dataclass(frozen=True)
@@ -58,9 +59,9 @@ class Bench:
 
     def score(self, progress: Progress) -> Score:
         """Of the model as it is now, adapter and all."""
-        graded = self._graded(self.asked, self._limits(self.asked), progress, ASKED_JA)
+        graded = self._graded(self.asked, self._limits(self.asked), progress, _(ASKED_JA))
         rows = [question.row for question in self.known]
-        general = self._graded(rows, EvaluateConfig(max_tokens=48), progress, GENERAL_JA)
+        general = self._graded(rows, EvaluateConfig(max_tokens=48), progress, _(GENERAL_JA))
         pairs = zip(self.known, general, strict=True)
         return Score(
             rows=tuple(trial_scores.of_rows(self.goal, self.asked, graded)),
@@ -87,7 +88,7 @@ class Bench:
 
         def asked(some: Sequence[GeneralQuestion]) -> list[Grade]:
             rows = [question.row for question in some]
-            return self._graded(rows, EvaluateConfig(max_tokens=48), progress, GENERAL_JA)
+            return self._graded(rows, EvaluateConfig(max_tokens=48), progress, _(GENERAL_JA))
 
         if self.loaded.chat.template is None:
             return []

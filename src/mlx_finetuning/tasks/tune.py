@@ -22,6 +22,7 @@ from mlx_finetuning.experiment_tracker.evaluation import questions
 from mlx_finetuning.jobs import jobs, runs
 from mlx_finetuning.jobs.context import TaskContext
 from mlx_finetuning.jobs.results import TriedChoice, Tuned
+from mlx_finetuning.language import N_, _, sentences
 from mlx_finetuning.progress import Progress, Step
 from mlx_finetuning.tokenization.rows import Row
 from mlx_finetuning.tuning import Plan, Score, Speed, Trial
@@ -31,12 +32,16 @@ if TYPE_CHECKING:
     from mlx_finetuning.mlx_trainer.batches.examples import Example
     from mlx_finetuning.tasks.trials import Bench
 
-MEASURING = "速さの測定"
+MEASURING = N_("速さの測定")
 REPLAY_FROM_S = 240.0
 """Time that was asked for from which it is worth to let a base that replays nothing by itself speak."""
 MEASURED_ROWS = 32
 """Rows by whose length the cost of replay is told."""
-STAGES_JA = {0.25: "4分の1の長さで比べる", 0.5: "半分の長さで比べる", 1.0: "最後まで学習する"}
+STAGES_JA = {
+    0.25: N_("4分の1の長さで比べる"),
+    0.5: N_("半分の長さで比べる"),
+    1.0: N_("最後まで学習する"),
+}
 """By the share of the updates: one for each of `tuning.RUNGS`, and the last runs."""
 
 
@@ -126,7 +131,7 @@ def _begun(context: TaskContext, scratch: Path) -> _Tuning:
     began_s = time.monotonic() - earlier_s - (plan.speed.spent_s if plan else 0.0)
     model = bases.resolve(settings.model, context.workspace)
     train_rows, valid_rows = train.read_splits(context, settings.dataset)
-    context.progress(Step("モデルの読み込み", 0, 0))
+    context.progress(Step(_("モデルの読み込み"), 0, 0))
     loaded = train.load_for(train_rows, model, settings)
     asked, goal = _held_out(train_rows, valid_rows), str(context.config["goal"])
     shared = Shared(LowerOutputs(scratch))
@@ -148,7 +153,7 @@ def _held_out(train_rows: Sequence[Row], valid_rows: Sequence[Row]) -> list[Row]
         taught = [row for row in train_rows if grade.is_question(row)]
         rows += questions.evenly(questions.reworded(taught), trials.SCORED - len(rows))
     if not rows:
-        problem = "dataset: 比べるための、教えていない行がありません。"
+        problem = _("dataset: 比べるための、教えていない行がありません。")
         raise InvalidSettings(problems=[problem])
     return rows
 
@@ -160,7 +165,7 @@ def _planned(bench: Bench, settings: TrainConfig, began_s: float) -> Plan:
     from mlx_finetuning.mlx_trainer.training import estimate
 
     context = bench.context
-    context.progress(Step(MEASURING, 0, 0))
+    context.progress(Step(_(MEASURING), 0, 0))
     seconds = float(context.config["seconds"])
     usual = _self_answers(bench, settings)
     replayed = min(workload.REPLAYED, len(usual))
@@ -356,8 +361,11 @@ class _Tuning:
     def _progress(self, number: int, share: float) -> Progress:
         """Of a trial, told as a step of the whole, with the time that the whole may yet take."""
         plan, choice = self.plan, self.plan.choices[number]
-        where = f"設定を探す（{STAGES_JA[share]}、候補 {number + 1}/{len(plan.short)}）"
-        stage = STAGES_JA[share] if share == 1 else where
+        stage = _(STAGES_JA[share])
+        if share < 1:
+            stage = _("設定を探す（{stage}、候補 {number}/{choices}）").format(
+                stage=stage, number=number + 1, choices=len(plan.short)
+            )
         began_s, expected_s = self._spent_s, self._pace() * plan.trial_s(choice, share)
 
         def told(step: Step) -> None:
@@ -398,28 +406,39 @@ class _Tuning:
     def _reason(self, final: Trial, trained: Sequence[Trial]) -> str:
         """Why this choice, in plain words."""
         count = len(self.bench.asked)
-        parts = [f"選んだ設定は、{final.choice.text}です。"]
+        parts = [_("選んだ設定は、{text}です。").format(text=final.choice.text)]
         if self.plan.is_cut:
-            parts.append("時間に収まるように、更新の回数をふだんより減らしました。")
+            parts.append(_("時間に収まるように、更新の回数をふだんより減らしました。"))
         usual, chosen, how = self._against_usual(final, trained)
         if chosen is None:
-            parts.append("比べる時間がなかったので、ふだんの設定のままです。")
+            parts.append(_("比べる時間がなかったので、ふだんの設定のままです。"))
         elif final.number == 0:
-            parts.append("ほかの設定で、はっきりよくなるものはありませんでした。")
+            parts.append(_("ほかの設定で、はっきりよくなるものはありませんでした。"))
         elif usual is not None:
             gap = tuning.difference(chosen, usual, self.settings.seed)
-            sure = "確かな差です" if gap.is_above_zero else "偶然かもしれない差です"
+            told = (
+                _(
+                    "教えていない{count}問の出来は、{how}、ふだんの設定の{usual:.0%}に対して{chosen:.0%}でした（確かな差です）。"
+                )
+                if gap.is_above_zero
+                else _(
+                    "教えていない{count}問の出来は、{how}、ふだんの設定の{usual:.0%}に対して{chosen:.0%}でした（偶然かもしれない差です）。"
+                )
+            )
             parts.append(
-                f"教えていない{count}問の出来は、{how}、ふだんの設定の"
-                f"{usual.score.goal:.0%}に対して{chosen.score.goal:.0%}でした（{sure}）。"
+                told.format(count=count, how=how, usual=usual.score.goal, chosen=chosen.score.goal)
             )
         else:
-            parts.append("ふだんの設定は、途中の比較で上位半分に残りませんでした。")
-        parts.append(f"最後まで学習したときの出来は{final.score.goal:.0%}。")
+            parts.append(_("ふだんの設定は、途中の比較で上位半分に残りませんでした。"))
+        parts.append(_("最後まで学習したときの出来は{share:.0%}。").format(share=final.score.goal))
         if known := len(self.bench.known):
             lost = round(final.score.forgotten * known)
-            parts.append(f"前から知っていた{known}問のうち、忘れたのは{lost}問です。")
-        return "".join(parts)
+            parts.append(
+                _("前から知っていた{known}問のうち、忘れたのは{lost}問です。").format(
+                    known=known, lost=lost
+                )
+            )
+        return sentences(*parts)
 
     def _against_usual(
         self, final: Trial, trained: Sequence[Trial]
@@ -427,8 +446,8 @@ class _Tuning:
         """Trials of the usual and of the chosen settings that can be compared, and how long both were."""
         usual = next((one for one in trained if one.number == 0), None)
         if len(trained) > 1 and usual is not None:
-            return usual, final, "最後まで学習して"
+            return usual, final, _("最後まで学習して")
         compared = self._compared()
         usual = next((one for one in compared if one.number == 0 and one.share), None)
         chosen = next((one for one in compared if one.number == final.number and one.share), None)
-        return usual, chosen, "同じ短さの学習で"
+        return usual, chosen, _("同じ短さの学習で")

@@ -8,6 +8,7 @@ from mlx_finetuning import config
 from mlx_finetuning.config import ExportConfig
 from mlx_finetuning.errors import GgufUnreadable
 from mlx_finetuning.jobs.context import TaskContext
+from mlx_finetuning.language import _
 from mlx_finetuning.quantizer.verify import verify
 from mlx_finetuning.quantizer.verify.results import Verification
 from mlx_finetuning.tasks import reference
@@ -22,7 +23,7 @@ def run(context: TaskContext) -> Verification:
     path = Path(values.pop("path"))
     settings = config.load(ExportConfig, values)
     if not path.is_file():
-        raise GgufUnreadable(path=str(path), reason="ファイルがありません。")
+        raise GgufUnreadable(path=str(path), reason=_("ファイルがありません。"))
     trained = reference.of_run(context, max(settings.verify_tokens, verify.MIN_TOKENS))
     report = reference.examine(trained, path, context.progress)
     report = verify.with_problems(report, reference.template_problems(trained, path))

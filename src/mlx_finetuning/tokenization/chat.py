@@ -22,6 +22,7 @@ from mlx_finetuning.errors import (
     TokenizerUnreadable,
 )
 from mlx_finetuning.files import write_text
+from mlx_finetuning.language import _
 from mlx_finetuning.tokenization import (
     chat_template,
     files,
@@ -92,7 +93,7 @@ class ChatTokenizer:
             raise ChatTemplateMissing()
         if messages and messages[0]["role"] == "system" and not self.template.takes_system:
             raise ConversationRefused(
-                reason="このモデルの書式には、システム文を置く場所がありません。"
+                reason=_("このモデルの書式には、システム文を置く場所がありません。")
             )
         # Reasoning is part of the turn that is under way, never of the history: so it is trained, and
         # so it is asked, whatever a template would do with it.
@@ -124,7 +125,7 @@ class ChatTokenizer:
         if begun:
             # Some templates write a space before an answer, which belongs to its first token.
             said = {"role": "assistant", "content": begun}
-            written, _ = self._answer_text([*marked, said], text, shown)
+            written, __ = self._answer_text([*marked, said], text, shown)
             begun = written[: max(0, written.find(begun.strip()))] + begun
             text += reasoning.closing(text)
             form = replace(form, opened=False)
@@ -375,6 +376,6 @@ def _end_ids(
     if not ids:
         raise TokenizerUnreadable(
             folder=str(model_files.folder),
-            reason="発言の終わりを表すトークン（eos_token）がありません。",
+            reason=_("発言の終わりを表すトークン（eos_token）がありません。"),
         )
     return tuple(dict.fromkeys(ids))

@@ -17,6 +17,7 @@ from typing import Any
 
 from mlx_finetuning.errors import ChatTemplateUnusable, ConversationRefused
 from mlx_finetuning.files import JsonObject
+from mlx_finetuning.language import _
 from mlx_finetuning.tokenization import reasoning
 from mlx_finetuning.tokenization.reasoning import Reasoning
 from mlx_finetuning.utils.chat_template import appended
@@ -192,9 +193,9 @@ def _around_answer(template: str, named: Mapping[str, str]) -> tuple[str, str]:
     except ConversationRefused as error:
         raise ChatTemplateUnusable(reason=error.data["reason"]) from error
     if _QUESTION not in prompt:
-        raise ChatTemplateUnusable(reason="質問が、組み立てた文章の中に現れません。")
+        raise ChatTemplateUnusable(reason=_("質問が、組み立てた文章の中に現れません。"))
     if _ANSWER not in whole:
-        raise ChatTemplateUnusable(reason="回答が、組み立てた文章の中に現れません。")
+        raise ChatTemplateUnusable(reason=_("回答が、組み立てた文章の中に現れません。"))
     at = whole.index(_ANSWER)
     lead = whole[len(prompt) : at] if whole[:at].startswith(prompt) else ""
     return lead, whole[at + len(_ANSWER) :]

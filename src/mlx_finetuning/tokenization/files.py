@@ -14,6 +14,7 @@ from typing import Any
 
 from mlx_finetuning.errors import TokenizerUnreadable
 from mlx_finetuning.files import JsonObject
+from mlx_finetuning.language import _
 from mlx_finetuning.tokenization import spm_model
 from mlx_finetuning.tokenization.spm_model import Definition
 
@@ -49,10 +50,12 @@ def read(folder: Path) -> TokenizerFiles:
         source, definition = SENTENCEPIECE, spm_model.definition(folder / SENTENCEPIECE, config)
     else:
         raise TokenizerUnreadable(
-            folder=str(folder), reason="トークナイザーのファイルがありません。"
+            folder=str(folder), reason=_("トークナイザーのファイルがありません。")
         )
     if not _is_sound(definition):
-        raise TokenizerUnreadable(folder=str(folder), reason=f"{source} の形が違います。")
+        raise TokenizerUnreadable(
+            folder=str(folder), reason=_("{source} の形が違います。").format(source=source)
+        )
     # Limits that were left on when the file was saved would cut texts in silence.
     definition = {**definition, "truncation": None, "padding": None}
     return TokenizerFiles(
@@ -68,7 +71,7 @@ def token_ids(definition: Definition) -> dict[str, int]:
     """Every token's text and its id; of two tokens with one text the added one."""
     vocabulary = definition["model"]["vocab"]
     if isinstance(vocabulary, list):
-        vocabulary = {text: number for number, (text, _) in enumerate(vocabulary)}
+        vocabulary = {text: number for number, (text, __) in enumerate(vocabulary)}
     return {**vocabulary, **{entry["content"]: entry["id"] for entry in added(definition)}}
 
 
@@ -115,9 +118,13 @@ def _object(folder: Path, name: str, optional: bool = False) -> JsonObject:
     try:
         value = json.loads(path.read_text(encoding="utf-8"))
     except (OSError, ValueError, RecursionError) as error:
-        raise TokenizerUnreadable(folder=str(folder), reason=f"{name} を読めません。") from error
+        raise TokenizerUnreadable(
+            folder=str(folder), reason=_("{name} を読めません。").format(name=name)
+        ) from error
     if not isinstance(value, dict):
-        raise TokenizerUnreadable(folder=str(folder), reason=f"{name} の形が違います。")
+        raise TokenizerUnreadable(
+            folder=str(folder), reason=_("{name} の形が違います。").format(name=name)
+        )
     return value
 
 
@@ -157,7 +164,7 @@ def _chat_template(folder: Path, config: JsonObject) -> str | None:
         try:
             return file.read_text(encoding="utf-8")
         except (OSError, ValueError) as error:
-            reason = f"{file.name} を読めません。"
+            reason = _("{name} を読めません。").format(name=file.name)
             raise TokenizerUnreadable(folder=str(folder), reason=reason) from error
     template = config.get("chat_template")
     if template is None:

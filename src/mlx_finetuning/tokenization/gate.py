@@ -11,6 +11,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from mlx_finetuning.errors import TokenizerUnreadable, TokensDiffer
+from mlx_finetuning.language import _
 from mlx_finetuning.tokenization import battery, loading, spm_model
 from mlx_finetuning.tokenization import files as tokenizer_files
 from mlx_finetuning.tokenization.files import SENTENCEPIECE, TOKENIZER, TokenizerFiles
@@ -117,6 +118,7 @@ def _require_same_kind(files: TokenizerFiles) -> None:
     if used != stored:
         raise TokenizerUnreadable(
             folder=str(files.folder),
-            reason=f"{SENTENCEPIECE} は {stored}、{TOKENIZER} は {used} で、"
-            "別のトークナイザーです（変換に失敗したフォルダの可能性があります）。",
+            reason=_(
+                "{sentencepiece} は {stored}、{tokenizer} は {used} で、別のトークナイザーです（変換に失敗したフォルダの可能性があります）。"
+            ).format(sentencepiece=SENTENCEPIECE, stored=stored, tokenizer=TOKENIZER, used=used),
         )

@@ -13,6 +13,7 @@ from typing import Any
 
 from mlx_finetuning.errors import TokenizerUnreadable
 from mlx_finetuning.files import JsonObject
+from mlx_finetuning.language import _
 
 Definition = JsonObject
 """The content of a `tokenizer.json`, or an object in it."""
@@ -34,10 +35,10 @@ def read(path: Path) -> Any:
     try:
         proto.ParseFromString(path.read_bytes())
     except (OSError, DecodeError) as error:
-        reason = f"{path.name} を読めません。"
+        reason = _("{name} を読めません。").format(name=path.name)
         raise TokenizerUnreadable(folder=str(path.parent), reason=reason) from error
     if proto.trainer_spec.model_type not in (UNIGRAM, BPE) or not proto.pieces:
-        reason = f"{path.name} は、扱える種類（BPE、Unigram）ではありません。"
+        reason = _("{name} は、扱える種類（BPE、Unigram）ではありません。").format(name=path.name)
         raise TokenizerUnreadable(folder=str(path.parent), reason=reason)
     return proto
 
@@ -97,7 +98,7 @@ def _bpe(proto: Any, byte_fallback: bool) -> Definition:
         "byte_fallback": byte_fallback,
         "ignore_merges": False,
         "vocab": {piece.piece: number for number, piece in enumerate(proto.pieces)},
-        "merges": [[text[:at], text[at:]] for _, at, text in merges],
+        "merges": [[text[:at], text[at:]] for __, at, text in merges],
     }
 
 

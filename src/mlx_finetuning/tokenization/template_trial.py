@@ -15,6 +15,7 @@ import subprocess
 import sys
 
 from mlx_finetuning.errors import TemplateHostile
+from mlx_finetuning.language import N_, _
 
 TIME_S = 10.0
 """Ordinary templates take milliseconds, Python's start a tenth of a second."""
@@ -22,8 +23,8 @@ MEMORY = 2 * 10**9
 """Bytes of address space (Linux; macOS does not enforce it)."""
 FORBIDDEN, TOO_LARGE = 3, 4
 REASONS = {
-    FORBIDDEN: "テンプレートが、許されない操作をしようとしました。",
-    TOO_LARGE: "テンプレートが、大きすぎる文章を作ろうとしました。",
+    FORBIDDEN: N_("テンプレートが、許されない操作をしようとしました。"),
+    TOO_LARGE: N_("テンプレートが、大きすぎる文章を作ろうとしました。"),
 }
 CONVERSATION = [
     {"role": "user", "content": "こんにちは"},
@@ -61,12 +62,12 @@ def _try_out(template: str) -> None:
             check=False,
         )
     except subprocess.TimeoutExpired as error:
-        reason = f"テンプレートの処理が{TIME_S:.0f}秒で終わりません。"
-        raise _HarmfulError(reason) from error
+        raise _HarmfulError(
+            _("テンプレートの処理が{time_s:.0f}秒で終わりません。").format(time_s=TIME_S)
+        ) from error
     if done.returncode < 0 or done.returncode in REASONS:
         # Killed for its memory, or the interpreter fell over what the template made it do.
-        reason = REASONS.get(done.returncode, REASONS[TOO_LARGE])
-        raise _HarmfulError(reason)
+        raise _HarmfulError(_(REASONS.get(done.returncode, REASONS[TOO_LARGE])))
     if done.returncode:
         written = done.stderr.decode(errors="replace").strip()
         last_line = written.rpartition("\n")[2]

@@ -29,6 +29,7 @@ from mlx_finetuning.config import TrainConfig
 from mlx_finetuning.errors import BatchTooLarge, InvalidSettings, MlxLmFailed
 from mlx_finetuning.jobs.context import TaskContext
 from mlx_finetuning.jobs.results import TrainResult
+from mlx_finetuning.language import N_, _
 from mlx_finetuning.progress import Step
 from mlx_finetuning.tokenization import foreign, gate, turns
 from mlx_finetuning.tokenization.rows import Row
@@ -36,8 +37,8 @@ from mlx_finetuning.trainer.mlx_lm_child import PEAK
 from mlx_finetuning.utils import model_settings, processes
 from mlx_finetuning.workspace import DatasetPaths
 
-STAGE = "学習（mlx-lm）"
-PAIRS_REFUSED = (
+STAGE = N_("学習（mlx-lm）")
+PAIRS_REFUSED = N_(
     "engine: mlx-lm は、好みの比較（chosenとrejected）や○×の付いた答えを学習できません。"
     "mlx を選んでください。"
 )
@@ -67,12 +68,14 @@ def run(context: TaskContext, config: TrainConfig, model_folder: Path) -> TrainR
     settings_path = context.paths.folder / "mlx_lm.yaml"
     files.write_text(settings_path, yaml.safe_dump(settings, allow_unicode=True, sort_keys=False))
     if config.gradient_clip:
-        context.event("warning", text="mlx-lm は gradient_clip に対応していないため、無視します。")
+        context.event(
+            "warning", text=_("mlx-lm は gradient_clip に対応していないため、無視します。")
+        )
     if config.replay > 0:
-        context.event("warning", text="mlx-lm は replay に対応していないため、無視します。")
+        context.event("warning", text=_("mlx-lm は replay に対応していないため、無視します。"))
     if any(not turns.is_trained(turn) for row in train_rows for turn in row.get("messages", ())):
         context.event(
-            "warning", text="mlx-lm は、学習しない印（weight: 0）の付いた回答も学習します。"
+            "warning", text=_("mlx-lm は、学習しない印（weight: 0）の付いた回答も学習します。")
         )
     try:
         first, last, peak_memory = _train(context, config, command(settings_path))
@@ -150,7 +153,7 @@ def offered_data(dataset: DatasetPaths, config: TrainConfig, folder: Path) -> Pa
     knows no preference pairs. Raises BatchTooLarge, InvalidSettings."""
     rows = _read_rows(dataset.train)
     if rows and rows[0].keys() & {"chosen", "label"}:
-        raise InvalidSettings(problems=[PAIRS_REFUSED])
+        raise InvalidSettings(problems=[_(PAIRS_REFUSED)])
     if len(rows) < config.batch_size:
         raise BatchTooLarge(batch_size=config.batch_size, rows=len(rows))
     data = files.make_folder(folder / "mlx_lm_data")
@@ -191,7 +194,7 @@ def _train(
     tail: deque[str] = deque(maxlen=TAIL_LINES)
     valid_losses: list[float | None] = []
     peak_memory = None
-    done, detail, started_s = 0, "モデルを読み込んでいます", time.monotonic()
+    done, detail, started_s = 0, _("モデルを読み込んでいます"), time.monotonic()
     metrics_path = context.workspace.run(context.run_id).metrics
     with files.LineLog(metrics_path) as metrics, _process(arguments) as process:
         for text in _lines(process):
@@ -205,8 +208,8 @@ def _train(
                 metrics.append({**line, "elapsed_s": round(time.monotonic() - started_s, 3)})
                 valid_losses += [line["valid_loss"]] if "valid_loss" in line else []
                 done = max(done, int(line["update"] or 0))
-                detail = f"損失 {line.get('loss', line.get('valid_loss'))}"
-            context.progress(Step(STAGE, done, config.iterations, detail))
+                detail = _("損失 {loss}").format(loss=line.get("loss", line.get("valid_loss")))
+            context.progress(Step(_(STAGE), done, config.iterations, detail))
         code = process.wait()
     if code:
         raise MlxLmFailed(exit_code=code, tail="\n".join(tail), log=str(context.paths.log))

@@ -15,9 +15,10 @@ from mlx_finetuning import files
 from mlx_finetuning.config import TrainConfig
 from mlx_finetuning.jobs.context import TaskContext
 from mlx_finetuning.jobs.results import TrainResult
+from mlx_finetuning.language import N_, _
 from mlx_finetuning.progress import Step
 
-STAGE = "シミュレーション"
+STAGE = N_("シミュレーション")
 UPDATE_S = 0.01
 """Seconds an update pretends to take."""
 START_LOSS, FLOOR_LOSS = 3.2, 0.35
@@ -47,7 +48,7 @@ class SimulatedLosses:
 def run(context: TaskContext, config: TrainConfig) -> TrainResult:
     """Rehearse `config`; the result holds no adapter. Raises Interrupted."""
     curve = SimulatedLosses(config.iterations, config.seed)
-    context.event("warning", text="シミュレーションです。学習は行われず、数値は作りものです。")
+    context.event("warning", text=_("シミュレーションです。学習は行われず、数値は作りものです。"))
     with files.LineLog(context.workspace.run(context.run_id).metrics) as metrics:
         started_s = time.monotonic()
         for update in range(config.iterations + 1):
@@ -57,12 +58,12 @@ def run(context: TaskContext, config: TrainConfig) -> TrainResult:
             if update % config.validate_every == 0 or update == config.iterations:
                 valid_loss = curve.valid_loss(update)
                 metrics.append({"update": update, "valid_loss": valid_loss, **common})
-            detail = f"シミュレーションの損失 {curve.loss(update):.3f}"
-            context.progress(Step(STAGE, update, config.iterations, detail))
+            detail = _("シミュレーションの損失 {loss:.3f}").format(loss=curve.loss(update))
+            context.progress(Step(_(STAGE), update, config.iterations, detail))
             time.sleep(UPDATE_S)
     return TrainResult(
         simulated=True,
-        note="シミュレーションの結果です。学習した重みはありません。",
+        note=_("シミュレーションの結果です。学習した重みはありません。"),
         updates=config.iterations,
         first_valid_loss=curve.valid_loss(0),
         last_valid_loss=curve.valid_loss(config.iterations),

@@ -7,6 +7,7 @@ from collections.abc import Callable
 from pathlib import Path
 
 from mlx_finetuning.errors import StudioError
+from mlx_finetuning.language import _
 
 MAX_UNPACKED = 400 << 20
 """Bytes of all parts that are read."""
@@ -34,11 +35,14 @@ def open_zip(
     is_bomb = unpacked > _SMALL and unpacked > _BOMB_RATIO * max(1, packed)
     if unpacked > largest or is_bomb:
         raise refused(
-            f"展開すると{unpacked >> 20:,} MBになります（元の{unpacked // max(1, packed):,}倍）。"
-            f"{largest >> 20} MBまで読めます。"
+            _("展開すると{size:,} MBになります（元の{times:,}倍）。{most} MBまで読めます。").format(
+                size=unpacked >> 20,
+                times=unpacked // max(1, packed),
+                most=largest >> 20,
+            )
         )
     if len(archive.infolist()) > MAX_PARTS:
-        raise refused("ZIPの中のファイルが多すぎます。")
+        raise refused(_("ZIPの中のファイルが多すぎます。"))
     if any(info.flag_bits & 1 for info in read):
-        raise refused("ZIPが暗号化されています。")
+        raise refused(_("ZIPが暗号化されています。"))
     return archive

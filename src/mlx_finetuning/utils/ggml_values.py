@@ -16,6 +16,7 @@ from gguf import GGMLQuantizationType as Type
 from numpy.typing import NDArray
 
 from mlx_finetuning.errors import QuantizerUnusable
+from mlx_finetuning.language import _
 from mlx_finetuning.utils import llama_library
 
 _TRIAL_BLOCKS = 8
@@ -59,7 +60,9 @@ def _function(kind: Type) -> Callable[..., None]:
     traits: Any = functions.ggml_get_type_traits(int(kind)).contents
     block, size = GGML_QUANT_SIZES[kind]
     if (traits.name.decode().upper(), traits.block, traits.size) != (kind.name, block, size):
-        raise QuantizerUnusable(reason=f"{kind.name} の番号か大きさが合いません。")
+        raise QuantizerUnusable(
+            reason=_("{name} の番号か大きさが合いません。").format(name=kind.name)
+        )
     to_float: Callable[..., None] | None = traits.to_float or None
     if to_float is None:
         raise NotImplementedError(kind.name)
@@ -70,5 +73,5 @@ def _function(kind: Type) -> Callable[..., None]:
     except NotImplementedError:
         return to_float  # only ggml knows the type
     if not np.array_equal(_dequantized(sample, kind, to_float), expected, equal_nan=True):
-        raise QuantizerUnusable(reason=f"{kind.name} の値が合いません。")
+        raise QuantizerUnusable(reason=_("{name} の値が合いません。").format(name=kind.name))
     return to_float

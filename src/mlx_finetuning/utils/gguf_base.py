@@ -13,6 +13,7 @@ from pathlib import Path
 
 from mlx_finetuning import files
 from mlx_finetuning.errors import BaseFileChanged
+from mlx_finetuning.language import _
 
 NAME = "gguf_base.json"
 TRAINABLE = ("gemma2", "gemma3", "llama", "phi3", "qwen2", "qwen3")
@@ -53,15 +54,15 @@ class GgufBase:
         try:
             stat = self.file.stat()
         except OSError as error:
-            raise BaseFileChanged(path=self.path, reason="ファイルがありません。") from error
+            raise BaseFileChanged(path=self.path, reason=_("ファイルがありません。")) from error
         if (stat.st_size, stat.st_mtime_ns) != (self.size, self.modified_ns):
-            raise BaseFileChanged(path=self.path, reason="大きさか更新日時が違います。")
+            raise BaseFileChanged(path=self.path, reason=_("大きさか更新日時が違います。"))
 
     def require_same_bytes(self) -> None:
         """The same by reading every byte. Raises BaseFileChanged."""
         self.require_in_place()
         if sha256(self.file) != self.sha256:
-            raise BaseFileChanged(path=self.path, reason="中身（SHA-256）が違います。")
+            raise BaseFileChanged(path=self.path, reason=_("中身（SHA-256）が違います。"))
 
 
 def read(folder: Path) -> GgufBase | None:

@@ -24,6 +24,7 @@ from gguf import (
 from numpy.typing import NDArray
 
 from mlx_finetuning.errors import GgufUnreadable
+from mlx_finetuning.language import _
 from mlx_finetuning.utils import ggml_values
 
 EVERYTHING = slice(None)
@@ -75,7 +76,7 @@ class StoredTensor:
         try:
             return ggml_values.values(chosen, self.kind)
         except NotImplementedError as error:
-            reason = f"型 {self.kind.name} は扱えません。"
+            reason = _("型 {name} は扱えません。").format(name=self.kind.name)
             raise GgufUnreadable(path=self.name, reason=reason) from error
 
 
@@ -110,10 +111,10 @@ def read_before_vocabulary(path: Path) -> Metadata:
 def _refusing_nonsense(path: Path) -> Iterator[None]:
     try:
         if not path.is_file():  # opening a pipe would wait for ever
-            raise ValueError("ファイルではありません。")
+            raise ValueError(_("ファイルではありません。"))
         yield
     except (OSError, ValueError, LookupError, OverflowError, RecursionError, struct.error) as error:
-        reason = f"形式が違うか、壊れています: {error}"
+        reason = _("形式が違うか、壊れています: {error}").format(error=error)
         raise GgufUnreadable(path=str(path), reason=reason) from error
 
 
@@ -134,7 +135,7 @@ class _Cursor:
             raise ValueError(f"{magic!r} {version}")
         tensor_count, field_count = self._count(), self._count()
         metadata: Metadata = {}
-        for _ in range(field_count):
+        for __ in range(field_count):
             key = self._text()
             if key == until:
                 break
@@ -144,7 +145,7 @@ class _Cursor:
     def read_file(self) -> Gguf:
         """The whole file, from its start."""
         metadata, tensor_count = self.read_fields()
-        infos = [self._tensor_info() for _ in range(tensor_count)]
+        infos = [self._tensor_info() for __ in range(tensor_count)]
         alignment = metadata.get("general.alignment", GGUF_DEFAULT_ALIGNMENT)
         if not isinstance(alignment, int) or alignment < 1:
             raise ValueError(f"general.alignment {alignment!r}")
@@ -153,26 +154,30 @@ class _Cursor:
         for name, shape, kind, offset in infos:
             block, block_bytes = GGML_QUANT_SIZES[kind]
             if shape[-1] % block:
-                raise ValueError(f"{name}: 行の長さ {shape[-1]} が {block} の倍数でありません")
+                raise ValueError(
+                    _("{name}: 行の長さ {shape} が {block} の倍数でありません").format(
+                        name=name, shape=shape[-1], block=block
+                    )
+                )
             width = shape[-1] // block * block_bytes
             rows = math.prod(shape[:-1])  # NumPy's product would wrap around
             start, stop = values_start + offset, values_start + offset + rows * width
             if stop > self._data.size:
-                raise ValueError(f"{name} の値が途中で切れています")
+                raise ValueError(_("{name} の値が途中で切れています").format(name=name))
             data = self._data[start:stop].reshape(rows, width)
             tensors[name] = StoredTensor(name, shape, kind, data)
         if len(tensors) != tensor_count:
-            raise ValueError("同じ名前の重みがあります")
+            raise ValueError(_("同じ名前の重みがあります"))
         return Gguf(metadata, tensors)
 
     def _tensor_info(self) -> tuple[str, tuple[int, ...], GGMLQuantizationType, int]:
         """Name, shape (rows first), type, and where the values lie behind the first ones, bytes."""
         name, dimensions = self._text(), self._number("I")
         if not 1 <= dimensions <= 8:
-            raise ValueError(f"{name}: {dimensions}次元")
-        shape = tuple(self._number("Q") for _ in range(dimensions))
+            raise ValueError(_("{name}: {dimensions}次元").format(name=name, dimensions=dimensions))
+        shape = tuple(self._number("Q") for __ in range(dimensions))
         if not all(shape):
-            raise ValueError(f"{name}: 空の重み")
+            raise ValueError(_("{name}: 空の重み").format(name=name))
         kind = GGMLQuantizationType(self._number("I"))
         return name, shape[::-1], kind, self._number("Q")
 
@@ -185,14 +190,14 @@ class _Cursor:
         if kind == GGUFValueType.STRING:
             return self._texts(count) if self._keeps_lists else self._pass_texts(count)
         if kind == GGUFValueType.ARRAY:
-            return [self._value(kind) for _ in range(count)]
+            return [self._value(kind) for __ in range(count)]
         layout = struct.Struct(f"<{count}{SCALARS[GGUFValueType(kind)]}")
         return list(layout.unpack(self._bytes(layout.size)))
 
     def _count(self) -> int:
         count = int(self._number("Q"))
         if count > min(MOST, len(self._view)):
-            raise ValueError(f"件数 {count}")
+            raise ValueError(_("件数 {count}").format(count=count))
         return count
 
     def _text(self) -> str:
@@ -202,21 +207,21 @@ class _Cursor:
         """Without a call for each part of a text: a vocabulary is a hundred thousand of them."""
         view, end = self._view, self._position
         texts = []
-        for _ in range(count):
+        for __ in range(count):
             start = end + _LENGTH.size
             end = start + _LENGTH.unpack_from(view, end)[0]
             if end > len(view):
-                raise ValueError("途中で切れています")
+                raise ValueError(_("途中で切れています"))
             texts.append(str(view[start:end], "utf-8"))
         self._position = end
         return texts
 
     def _pass_texts(self, count: int) -> None:
         view, end = self._view, self._position
-        for _ in range(count):
+        for __ in range(count):
             end += _LENGTH.size + _LENGTH.unpack_from(view, end)[0]
         if end > len(view):
-            raise ValueError("途中で切れています")
+            raise ValueError(_("途中で切れています"))
         self._position = end
 
     def _number(self, layout: str) -> Any:
@@ -226,7 +231,7 @@ class _Cursor:
     def _bytes(self, size: int) -> bytes:
         end = self._position + size
         if end > len(self._view):
-            raise ValueError("途中で切れています")
+            raise ValueError(_("途中で切れています"))
         data = self._view[self._position : end].tobytes()
         self._position = end
         return data

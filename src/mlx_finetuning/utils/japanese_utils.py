@@ -13,6 +13,8 @@ import re
 import unicodedata
 from collections import Counter
 
+from mlx_finetuning.language import N_
+
 # NFKC leaves these apart although CP932 converters write either one for the same key press.
 _SAME_SIGN = {"〜": "~", "−": "-", "‐": "-", "‑": "-", "–": "-"}
 _SIGNS = re.compile("[〜−‐‑–]")  # str.translate would take twenty times as long
@@ -89,13 +91,13 @@ _KANJI = re.compile("[㐀-䶿一-鿿]")
 _LATIN_WORD = re.compile("[A-Za-z\u00c0-\u024f']{2,}")
 _CODE_SIGN = re.compile(r"[{}()\[\]<>=;_\\|$#/]")
 _SCRIPTS = (
-    ("韓国語", re.compile("[가-힣]")),
-    ("ロシア語など", re.compile("[\u0400-\u04ff]")),
-    ("アラビア語など", re.compile("[\u0600-\u06ff]")),
-    ("タイ語", re.compile("[\u0e01-\u0e5b]")),
-    ("ヒンディー語など", re.compile("[\u0900-\u097f]")),
-    ("ギリシャ語", re.compile("[\u0370-\u03ff]")),
-    ("ヘブライ語", re.compile("[\u05d0-\u05ea]")),
+    (N_("韓国語"), re.compile("[가-힣]")),
+    (N_("ロシア語など"), re.compile("[\u0400-\u04ff]")),
+    (N_("アラビア語など"), re.compile("[\u0600-\u06ff]")),
+    (N_("タイ語"), re.compile("[\u0e01-\u0e5b]")),
+    (N_("ヒンディー語など"), re.compile("[\u0900-\u097f]")),
+    (N_("ギリシャ語"), re.compile("[\u0370-\u03ff]")),
+    (N_("ヘブライ語"), re.compile("[\u05d0-\u05ea]")),
 )
 # Everyday signs of Chinese, simplified and traditional, that modern Japanese does not use.
 _CHINESE = re.compile(
@@ -286,7 +288,7 @@ def has_mixed_width(text: str) -> bool:
 
 
 def foreign_language(text: str) -> str:
-    """The language (in Japanese) of a text that holds no Japanese, or nothing.
+    """The language (in Japanese; shown with `_`) of a text that holds no Japanese, or nothing.
 
     Judged by script: 「英語など」 stands for the Latin ones. Short texts, code, names and addresses
     get no verdict.
@@ -300,8 +302,8 @@ def foreign_language(text: str) -> str:
     if kanji:
         # Signs that Japanese never uses, or lacks in JIS.
         is_chinese = kanji >= 8 and len(_CHINESE.findall(text)) * 20 >= kanji
-        return "中国語" if is_chinese else ""
+        return N_("中国語") if is_chinese else ""
     code = len(_CODE_SIGN.findall(text))
     letters = sum(map(len, words := _LATIN_WORD.findall(text)))
     is_prose = len(words) >= 4 and letters >= 15 and code * 20 < len(text)
-    return "英語など" if is_prose else ""
+    return N_("英語など") if is_prose else ""

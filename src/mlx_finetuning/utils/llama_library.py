@@ -12,6 +12,7 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 from mlx_finetuning.errors import QuantizerUnusable
+from mlx_finetuning.language import _
 
 PACKAGE = "xllamacpp"
 
@@ -20,10 +21,14 @@ def library_path() -> Path:
     """Where the shared object lies. Raises QuantizerUnusable."""
     spec = importlib.util.find_spec(PACKAGE)
     if spec is None or spec.origin is None:
-        raise QuantizerUnusable(reason=f"Pythonパッケージ {PACKAGE} がありません。")
+        raise QuantizerUnusable(
+            reason=_("Pythonパッケージ {package} がありません。").format(package=PACKAGE)
+        )
     libraries = sorted(Path(spec.origin).parent.glob(f"{PACKAGE}*.so"))
     if not libraries:
-        raise QuantizerUnusable(reason=f"{PACKAGE} の中に共有ライブラリがありません。")
+        raise QuantizerUnusable(
+            reason=_("{package} の中に共有ライブラリがありません。").format(package=PACKAGE)
+        )
     return libraries[0]
 
 
@@ -34,7 +39,9 @@ def load() -> ctypes.CDLL:
     try:
         return ctypes.CDLL(str(path))
     except OSError as error:
-        raise QuantizerUnusable(reason=f"{path.name} を読み込めません: {error}") from error
+        raise QuantizerUnusable(
+            reason=_("{name} を読み込めません: {error}").format(name=path.name, error=error)
+        ) from error
 
 
 Signatures = Mapping[str, tuple[object, Sequence[object]]]
@@ -48,4 +55,6 @@ def declare(functions: ctypes.CDLL, signatures: Signatures) -> None:
             function = getattr(functions, name)
             function.restype, function.argtypes = result, arguments
     except AttributeError as error:
-        raise QuantizerUnusable(reason=f"必要な関数がありません: {error}") from error
+        raise QuantizerUnusable(
+            reason=_("必要な関数がありません: {error}").format(error=error)
+        ) from error

@@ -24,6 +24,8 @@ from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Literal
 
+from mlx_finetuning.language import _
+
 OVERRIDE = "MLX_FINETUNING_KERNELS"
 """`off` computes by MLX's own operations, without the library."""
 MODULE = "mlx_finetuning_native"
@@ -175,9 +177,12 @@ def main() -> int:
     """Build, and say so."""
     if state() not in ("absent", "stale"):
         return 0
-    print("[準備] CPUでの学習を速くするC++のカーネルをコンパイルしています（1分ほど）…")  # noqa: T201
+    print(_("[準備] CPUでの学習を速くするC++のカーネルをコンパイルしています（1分ほど）…"))  # noqa: T201
     if complaint := build():
-        print("[準備] コンパイルできませんでした（なくても動きますが、CPUでの学習が遅くなります）:")  # noqa: T201
+        failed = _(
+            "[準備] コンパイルできませんでした（なくても動きますが、CPUでの学習が遅くなります）:"
+        )
+        print(failed)  # noqa: T201
         print(complaint[-2000:])  # noqa: T201
     return 0
 

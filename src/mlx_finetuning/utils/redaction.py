@@ -16,6 +16,7 @@ from pathlib import Path
 
 from mlx_finetuning import files
 from mlx_finetuning.errors import StudioError, UnexpectedError
+from mlx_finetuning.language import _
 
 MASK = "***"
 _SECRET_NAME = re.compile(r"TOKEN|SECRET|PASSWORD|PASSWD|CREDENTIAL|_KEY$|^KEY$|APIKEY")
@@ -64,7 +65,7 @@ def appended(error: Exception, log: Path) -> UnexpectedError:
             now = datetime.now().isoformat(timespec="seconds")
             stream.write(f"--- {now}\n{traceback_of(error)}\n")
     except (OSError, StudioError):
-        return recorded(error, "標準エラー出力")
+        return recorded(error, _("標準エラー出力"))
     return _unexpected(error, str(log))
 
 

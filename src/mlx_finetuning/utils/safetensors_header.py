@@ -11,6 +11,8 @@ import json
 from dataclasses import dataclass
 from pathlib import Path
 
+from mlx_finetuning.language import _
+
 LONGEST_HEADER = 100_000_000
 """Bytes; the limit of the format's own implementation."""
 
@@ -47,14 +49,14 @@ def read(file: Path) -> Header:
     with file.open("rb") as stream:
         length = int.from_bytes(stream.read(8), "little")
         if not 2 <= length <= min(LONGEST_HEADER, file.stat().st_size - 8):
-            raise HeaderDamaged("safetensors形式ではありません。")
+            raise HeaderDamaged(_("safetensors形式ではありません。"))
         text = stream.read(length)
     try:
         entries = json.loads(text)
     except (ValueError, RecursionError) as error:
-        raise HeaderDamaged("ヘッダーが壊れています。") from error
+        raise HeaderDamaged(_("ヘッダーが壊れています。")) from error
     if not isinstance(entries, dict):
-        raise HeaderDamaged("ヘッダーが壊れています。")
+        raise HeaderDamaged(_("ヘッダーが壊れています。"))
     entries.pop("__metadata__", None)
     tensors, first = {}, 8 + length
     for name, entry in entries.items():
@@ -62,9 +64,9 @@ def read(file: Path) -> Header:
             dtype, shape = entry["dtype"], tuple(entry["shape"])
             start, stop = entry["data_offsets"]
         except (KeyError, TypeError, ValueError) as error:
-            raise HeaderDamaged(f"{name} の記述が不正です。") from error
+            raise HeaderDamaged(_("{name} の記述が不正です。").format(name=name)) from error
         numbers = (*shape, start, stop)
         if not (isinstance(dtype, str) and all(isinstance(n, int) and n >= 0 for n in numbers)):
-            raise HeaderDamaged(f"{name} の記述が不正です。")
+            raise HeaderDamaged(_("{name} の記述が不正です。").format(name=name))
         tensors[name] = TensorEntry(file, name, dtype, shape, first + start, first + stop)
     return Header(tensors, first)

@@ -15,13 +15,14 @@ from typing import Generic, Protocol, TypeVar
 from mlx_finetuning import files
 from mlx_finetuning.errors import RecordDamaged
 from mlx_finetuning.files import Record
+from mlx_finetuning.language import N_, _
 
 ENGINES_JA = {
-    "auto": "モデルの名前で決める",
-    "mlx": "MLX（このアプリの中）",
-    "gguf": "llama.cpp（このアプリの中）",
+    "auto": N_("モデルの名前で決める"),
+    "mlx": N_("MLX（このアプリの中）"),
+    "gguf": N_("llama.cpp（このアプリの中）"),
     "ollama": "Ollama",
-    "address": "指定した住所のサーバー",
+    "address": N_("指定した住所のサーバー"),
 }
 OLLAMA = "ollama:"
 """Begins the name of a model in Ollama."""
@@ -127,11 +128,11 @@ def read(text: str, kind: type[Record]) -> Read[Record]:
     """The first JSON object in a text as `kind`; words around it and fences are passed over."""
     start = text.find("{")
     if start < 0:
-        return Read(None, "答えがJSONではありません")
+        return Read(None, _("答えがJSONではありません"))
     try:
-        value, _ = json.JSONDecoder().raw_decode(text, start)
+        value, __ = json.JSONDecoder().raw_decode(text, start)
         return Read(files.decode(value, kind, Path("answer.json")))
     except (ValueError, RecursionError):
-        return Read(None, "答えのJSONが途中で切れているか、壊れています")
+        return Read(None, _("答えのJSONが途中で切れているか、壊れています"))
     except RecordDamaged:
-        return Read(None, "答えのJSONの形が違います")
+        return Read(None, _("答えのJSONの形が違います"))

@@ -22,6 +22,7 @@ from mlx_finetuning.data_processor.checks.characters import Flags
 from mlx_finetuning.data_processor.examples import Example, findings_at
 from mlx_finetuning.data_processor.findings import Finding, finding
 from mlx_finetuning.data_processor.stage_progress import SILENT, StageProgress
+from mlx_finetuning.language import _
 from mlx_finetuning.tokenization.reasoning import TAG
 from mlx_finetuning.utils.japanese_utils import foreign_language, has_mixed_width, is_mojibake
 from mlx_finetuning.utils.validators import KINDS_JA, is_control, personal_data
@@ -65,7 +66,9 @@ def imbalance(examples: Sequence[Example]) -> list[Finding]:
     [(largest, most)] = counts.most_common(1)
     small = {name: count for name, count in counts.items() if count * IMBALANCE <= most}
     shown = list(small.items())[:_SHOWN_CATEGORIES]
-    listed = "、".join(f"{name}（{count}行）" for name, count in shown)
+    listed = _("、").join(
+        _("{name}（{count}行）").format(name=name, count=count) for name, count in shown
+    )
     concerned = (example for example in examples if example.category in small)
     return findings_at("CATEGORY_IMBALANCE", concerned, largest=largest, count=most, small=listed)
 
@@ -198,7 +201,7 @@ def _languages(examples: Sequence[Example]) -> dict[str, str]:
     counts = Counter(
         name for example in examples for turn in example.turns if (name := _foreign(turn.content))
     )
-    return {"languages": "、".join(name for name, _ in counts.most_common())}
+    return {"languages": _("、").join(_(name) for name, __ in counts.most_common())}
 
 
 def _kinds_of_personal_data(examples: Sequence[Example]) -> dict[str, str]:
@@ -209,8 +212,11 @@ def _kinds_of_personal_data(examples: Sequence[Example]) -> dict[str, str]:
         for text in turn.texts
         for item in personal_data(text)
     )
-    listed = (f"{KINDS_JA[kind]} {count}件" for kind, count in counts.most_common())
-    return {"kinds": "、".join(listed)}
+    listed = (
+        _("{kind} {count}件").format(kind=_(KINDS_JA[kind]), count=count)
+        for kind, count in counts.most_common()
+    )
+    return {"kinds": _("、").join(listed)}
 
 
 _WARNINGS = (

@@ -54,7 +54,7 @@ def _on_its_side(rows: Sequence[SourceRow]) -> list[SourceRow]:
     """The columns of a few rows that begin with names, as rows numbered as the columns are."""
     if len(rows) > 2 * _MOST_NAMES:
         return []
-    lying = [cells for _, cells in rows if filled_in(cells) > 1]
+    lying = [cells for __, cells in rows if filled_in(cells) > 1]
     if not 2 <= len(lying) <= _MOST_NAMES or max(map(len, lying)) < 4:
         return []
     start = min(next(at for at, cell in enumerate(cells) if cell.strip()) for cells in lying)
@@ -94,7 +94,7 @@ def _under_marks(rows: Sequence[SourceRow], most_loose: int = 1) -> list[SourceR
             part = pairs[-1][1][1] or pairs[-1][1][0]
             loose += any(part)  # below a mark that stands alone the text begins
             part.append("\n".join(filled))
-    answered = sum(bool(answers) for _, (_, answers) in pairs)
+    answered = sum(bool(answers) for __row, (__cells, answers) in pairs)
     if answered < 2 or answered * 5 < len(pairs) * 4 or loose > most_loose * len(pairs):
         return []
     texts = [(number, ["\n".join(filter(None, part)) for part in both]) for number, both in pairs]

@@ -19,6 +19,7 @@ from mlx_finetuning.data_processor.readers.flat_messages import ID_NAMES, LOG_FO
 from mlx_finetuning.data_processor.readers.tables import Record, Table
 from mlx_finetuning.data_processor.values import parts_text
 from mlx_finetuning.errors import InvalidSettings
+from mlx_finetuning.language import N_, _
 
 TIME, SPEAKER, TEXT, PART = "日時", "話し手", "本文", "会話番号"
 _DAY_S = 86400
@@ -39,8 +40,8 @@ _DAY_LINE = re.compile(
 # One line that begins a message: when, who, what.
 _STYLES = {
     "LINE": re.compile(rf"^(?P<time>{_CLOCK})\t(?P<who>[^\t]+)\t(?P<what>.*)$"),
-    "LINE（PC）": re.compile(rf"^(?P<time>{_CLOCK}) (?P<who>[^\s:：]+) (?P<what>.+)$"),
-    "WhatsApp など": re.compile(
+    N_("LINE（PC）"): re.compile(rf"^(?P<time>{_CLOCK}) (?P<who>[^\s:：]+) (?P<what>.+)$"),
+    N_("WhatsApp など"): re.compile(
         rf"^\[?(?P<time>{_DATE},?\s+{_CLOCK})\]?(?:\s+-)?\s+(?P<who>[^:：\t]{{1,40}})[:：]\s*(?P<what>.*)$"
     ),
     "Zoom": re.compile(
@@ -54,14 +55,14 @@ _STYLES = {
         rf"^\[(?P<time>(?:{_DAY}\s+)?{_CLOCK})\]\s*(?P<who>[^:：\t]{{1,40}}?)(?:[:：]\s*(?P<what>.*))?$"
     ),
     "Slack": re.compile(rf"^(?P<who>\S[^:：\t]{{0,39}}?)\s+\[?(?P<time>{_CLOCK})\]?$"),
-    "日時と名前の行": re.compile(
+    N_("日時と名前の行"): re.compile(
         rf"^(?P<time>{_DATE}\s+{_CLOCK})\s+(?P<who>[^\s:：<>]{{1,20}}(?:\s[^\s:：<>]{{1,20}})?)$"
     ),
-    "発言の記録": re.compile(
+    N_("発言の記録"): re.compile(
         r"^(?!\d+\s?[:：．.])(?P<who>[^\s:：.。、「」]{1,12})\s?[:：．.]\s*(?P<what>\S.*)$"
     ),
 }
-_QUOTED = "台本"
+_QUOTED = N_("台本")
 _STYLES[_QUOTED] = re.compile(r"^(?P<who>[^\s「」『』:：。、]{1,12})\s?「(?P<what>[^「」]+)」$")
 _CUE = re.compile(r"(?P<time>(?:\d+:)?\d{1,2}:\d{2})[.,]\d{3}\s+-->\s.*")
 _VOICE = re.compile(r"<v(?:\.\S+)?\s+(?P<who>[^<>]{1,60})>(?P<what>.*)")
@@ -169,14 +170,16 @@ class Log:
     def speakers(self) -> tuple[str, ...]:
         """Who spoke, the most frequent first."""
         counts = Counter(message.speaker for message in self.messages)
-        return tuple(name for name, _ in counts.most_common())
+        return tuple(name for name, __ in counts.most_common())
 
     def table(self, assistant: str) -> Table:
         """A record per message, or with `assistant` one per conversation, that speaker's words as the
         answers. Raises InvalidSettings for a speaker that the log does not have."""
         if assistant and assistant not in self.speakers:
-            named = "、".join(self.speakers[:_SHOWN_SPEAKERS])
-            problem = f"assistant_speaker: 「{assistant}」という話し手はいません（{named}）。"
+            named = _("、").join(self.speakers[:_SHOWN_SPEAKERS])
+            problem = _(
+                "assistant_speaker: 「{speaker}」という話し手はいません（{speakers}）。"
+            ).format(speaker=assistant, speakers=named)
             raise InvalidSettings(problems=[problem])
         if assistant:
             return self._conversations(assistant)
@@ -184,8 +187,8 @@ class Log:
             (message.row, [message.time, message.speaker, message.text, message.day])
             for message in self.messages
         ]
-        named = "、".join(self.speakers[:_SHOWN_SPEAKERS])
-        note = finding("CHAT_LOG", kind=self.kind, speakers=named, example=self.speakers[-1])
+        named = _("、").join(self.speakers[:_SHOWN_SPEAKERS])
+        note = finding("CHAT_LOG", kind=_(self.kind), speakers=named, example=self.speakers[-1])
         return Table(LOG_FORMAT, (TIME, SPEAKER, TEXT, PART), records, (note,))
 
     def _conversations(self, assistant: str) -> Table:
@@ -213,7 +216,7 @@ class Log:
             else:
                 turns.append({"role": role, "content": message.text})
         close()
-        note = finding("CHAT_LOG_TURNS", kind=self.kind, speaker=assistant, count=len(records))
+        note = finding("CHAT_LOG_TURNS", kind=_(self.kind), speaker=assistant, count=len(records))
         return Table(LOG_FORMAT, ("messages",), records, (note,))
 
 
@@ -360,7 +363,7 @@ def in_table(table: Table) -> Log | None:
             dated = re.match(_DAY, time)
             day = str(int(float(time)) // _DAY_S) if is_seconds else dated.group() if dated else ""
             messages.append(_Message(row, str(thread or day), time, speaker, str(text)))
-    log = Log("Slack" if "ts" in columns else "チャット", tuple(messages))
+    log = Log("Slack" if "ts" in columns else N_("チャット"), tuple(messages))
     many = max(2, min(_MOST_SPEAKERS, len(messages) // 2))
     return log if len(messages) >= _FEWEST and 2 <= len(log.speakers) <= many else None
 
@@ -368,7 +371,7 @@ def in_table(table: Table) -> Log | None:
 def _direction(table: Table) -> int | None:
     """The column that says of each message whether it came or went, which tells two sides apart."""
     for at in range(len(table.columns)):
-        cells = {str(values[at]).strip().casefold() for _, values in table.records[:_SAMPLE]}
+        cells = {str(values[at]).strip().casefold() for __, values in table.records[:_SAMPLE]}
         if len(cells) == 2 and cells <= _DIRECTIONS:
             return at
     return None

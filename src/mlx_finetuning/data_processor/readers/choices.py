@@ -14,6 +14,7 @@ from mlx_finetuning.data_processor.readers.column_content import SAMPLE, content
 from mlx_finetuning.data_processor.readers.column_names import NameMatch, key, name_match
 from mlx_finetuning.data_processor.readers.tables import Record, Table, cell_text
 from mlx_finetuning.data_processor.values import parsed
+from mlx_finetuning.language import _
 
 _SERIES = re.compile(r"(?:選択肢|choice|option|肢|候補|op)(?P<label>\d{1,2}|[a-h]|[ア-ク])")
 _LETTERS = ("abcdefgh", "アイウエオカキク", "12345678")
@@ -63,7 +64,7 @@ def unfold(table: Table) -> Table:
     if places is None:
         return table
     rows = [(row, values, *_choices(values, places)) for row, values in table.records]
-    if not any(texts for _, _, texts, _ in rows):
+    if not any(row[2] for row in rows):
         return table
     first, is_guess = _counted_from(rows, places)
     records: list[Record] = []
@@ -82,7 +83,7 @@ def unfold(table: Table) -> Table:
         records.append((row, cells))
     names = list(table.columns)
     answer = names[places.answer]
-    shown = "、".join(names[at] for at in places.choices)
+    shown = _("、").join(names[at] for at in places.choices)
     notes = [finding("CHOICES", columns=shown, answer=answer)]
     notes += [finding("CHOICES_COUNTED", first=first)] if is_guess else []
     notes += [finding("CHOICES_UNREAD", unread, answer=answer)] if unread else []
@@ -104,7 +105,7 @@ def _places(table: Table) -> _Places | None:
         if name_match(name, "question") >= NameMatch.HEAD
     ]
     # Below 問 there may be its number only, beside 問題.
-    cells = {at: [values[at] for _, values in table.records[:SAMPLE]] for at in named}
+    cells = {at: [values[at] for __, values in table.records[:SAMPLE]] for at in named}
     asking = [at for at in named if not content_of(cells[at]).is_nothing]
     question = next(iter([*asking, *named]), None)
     answer = next((keys.index(name) for name in _ANSWERS if name in keys), None)
@@ -132,7 +133,7 @@ def _choices(values: list[Any], places: _Places) -> tuple[list[str], list[str]]:
             for at, label in zip(places.choices, places.labels, strict=True)
             if (text := cell_text(values[at]).strip())
         ]
-        return [text for text, _ in pairs], [label for _, label in pairs]
+        return [text for text, __ in pairs], [label for __, label in pairs]
     value = values[places.choices[0]]
     value = parsed(value)[0] if isinstance(value, str) else value
     labels: list[str] = []
@@ -152,12 +153,12 @@ def _choices(values: list[Any], places: _Places) -> tuple[list[str], list[str]]:
 
 def _counted_from(rows: list[Any], places: _Places) -> tuple[int, bool]:
     """The number of the first choice where they have none of their own, and whether that is a guess."""
-    if any(labels for _, _, _, labels in rows):
+    if any(labels for __, __, __, labels in rows):
         return 0, False
-    numbers = [str(values[places.answer]).strip() for _, values, _, _ in rows]
+    numbers = [str(values[places.answer]).strip() for __, values, __, __ in rows]
     if not any(map(str.isdecimal, numbers)):
         return 0, False
-    last = any(n == str(len(texts)) for n, (_, _, texts, _) in zip(numbers, rows, strict=True))
+    last = any(n == str(len(texts)) for n, (__, __, texts, __) in zip(numbers, rows, strict=True))
     return int(last and "0" not in numbers), not last and "0" not in numbers
 
 
@@ -167,7 +168,7 @@ def _right(value: Any, texts: list[str], labels: list[str], first: int) -> int |
     if said in texts:
         return texts.index(said)
     folded = _folded(said)
-    names = labels or [str(number) for number, _ in zip(count(first), texts, strict=False)]
+    names = labels or [str(number) for number, __ in zip(count(first), texts, strict=False)]
     for called in (names, *_LETTERS[: 2 if not labels else 3]):
         if folded and folded in called and (at := list(called).index(folded)) < len(texts):
             return at

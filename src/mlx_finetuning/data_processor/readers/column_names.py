@@ -12,6 +12,7 @@ from dataclasses import dataclass
 from enum import IntEnum
 
 from mlx_finetuning.data_processor.readers.roles import role_of
+from mlx_finetuning.language import N_
 
 # Role → names, best first. A column plays one role.
 NAMES: dict[str, tuple[str, ...]] = {
@@ -174,20 +175,20 @@ NAMES: dict[str, tuple[str, ...]] = {
     "group": ("グループ", "group", "groupid", "グループid", "話題id", "話題", "topic", "topicid"),
 }
 ROLE_JA = {
-    "messages": "会話",
-    "question": "質問",
-    "context": "入力（補足）",
-    "answer": "回答",
-    "reasoning": "考えた過程",
-    "system": "システム文",
-    "chosen": "良い回答",
-    "rejected": "悪い回答",
-    "text": "本文",
-    "tools": "ツール",
-    "history": "それまでの会話",
-    "desirable": "良し悪し",
-    "category": "カテゴリ",
-    "group": "グループ",
+    "messages": N_("会話"),
+    "question": N_("質問"),
+    "context": N_("入力（補足）"),
+    "answer": N_("回答"),
+    "reasoning": N_("考えた過程"),
+    "system": N_("システム文"),
+    "chosen": N_("良い回答"),
+    "rejected": N_("悪い回答"),
+    "text": N_("本文"),
+    "tools": N_("ツール"),
+    "history": N_("それまでの会話"),
+    "desirable": N_("良し悪し"),
+    "category": N_("カテゴリ"),
+    "group": N_("グループ"),
 }
 TITLES = frozenset(
     (

@@ -53,6 +53,7 @@ from mlx_finetuning.data_processor.readers.column_names import (
     speaker,
 )
 from mlx_finetuning.errors import ColumnsNotFound, InvalidMapping
+from mlx_finetuning.language import N_, _
 
 ExampleKind = Literal["chat", "text", "preference", "judged"]
 Records = Sequence[tuple[int, Sequence[Any]]]
@@ -125,19 +126,22 @@ class ColumnMap:
         """What is to be said of the choice."""
         notes = []
         if self.kind is None:
-            notes.append(finding("COLUMNS_NOT_FOUND", missing="、".join(self.missing)))
+            notes.append(finding("COLUMNS_NOT_FOUND", missing=_("、").join(self.missing)))
         elif self.unmapped:
-            notes.append(finding("UNMAPPED_COLUMN", columns="、".join(self.unmapped)))
+            notes.append(finding("UNMAPPED_COLUMN", columns=_("、").join(self.unmapped)))
         doubtful = [choice for choice in self.choices if choice.is_doubtful and self.kind]
         if doubtful:
-            named = (f"{ROLE_JA[choice.role]}＝「{choice.column}」" for choice in doubtful)
-            reasons = "。".join(dict.fromkeys(choice.reason for choice in doubtful))
-            notes.append(finding("COLUMN_DOUBTFUL", columns="、".join(named), reasons=reasons))
+            named = (
+                _("{role}＝「{column}」").format(role=_(ROLE_JA[choice.role]), column=choice.column)
+                for choice in doubtful
+            )
+            reasons = _("。", "reasons").join(dict.fromkeys(choice.reason for choice in doubtful))
+            notes.append(finding("COLUMN_DOUBTFUL", columns=_("、").join(named), reasons=reasons))
         for choice in self.choices:
             if choice.role == "answer" and choice.more:
-                notes.append(finding("ANSWER_COLUMNS", columns="、".join(choice.columns)))
+                notes.append(finding("ANSWER_COLUMNS", columns=_("、").join(choice.columns)))
         if self.kind and self.media:
-            notes.append(finding("MEDIA_UNUSED", columns="、".join(self.media)))
+            notes.append(finding("MEDIA_UNUSED", columns=_("、").join(self.media)))
         if self.withdrawn:
             notes.append(finding("DRAFT", self.withdrawn))
         notes += [
@@ -170,7 +174,7 @@ def choose(
     requested = _checked_roles(columns, explicit or {})
     table = _Columns(columns, records)
     choices = {
-        role: ColumnChoice(role, column, "指定されました") for role, column in requested.items()
+        role: ColumnChoice(role, column, _("指定されました")) for role, column in requested.items()
     }
     # An explicit question or answer speaks against reading whole chats or plain text.
     is_pair = "question" in requested or "answer" in requested
@@ -218,7 +222,7 @@ class _Columns:
     def values(self, name: str) -> list[Any]:
         """Some of its cells."""
         at = self.names.index(name)
-        return [values[at] for _, values in self._records]
+        return [values[at] for __, values in self._records]
 
     def content(self, name: str) -> Content:
         """What it holds."""
@@ -237,10 +241,12 @@ def _checked_roles(columns: Sequence[str], explicit: Mapping[str, str]) -> dict[
         )
         if role is None:
             problems.append(
-                f"「{name}」という役割はありません。使えるのは {', '.join(NAMES)} です。"
+                _("「{name}」という役割はありません。使えるのは {names} です。").format(
+                    name=name, names=", ".join(NAMES)
+                )
             )
         elif column and column not in columns:
-            problems.append(f"「{column}」という列はありません。")
+            problems.append(_("「{column}」という列はありません。").format(column=column))
         else:
             requested[role] = column
     if problems:
@@ -274,14 +280,24 @@ def _by_name(table: _Columns, taken: set[str]) -> list[ColumnChoice]:
             if role in ("messages", "history") and content.filled and not content.structured:
                 continue
             choices.append(
-                ColumnChoice(role, column, f"列名「{column}」から{ROLE_JA[role]}と判断しました")
+                ColumnChoice(
+                    role,
+                    column,
+                    _("列名「{column}」から{role}と判断しました").format(
+                        column=column, role=_(ROLE_JA[role])
+                    ),
+                )
             )
             free.remove(column)
             break
     if not any(choice.role == "desirable" for choice in choices):
         judging = (c for c in free if is_judgement(c) and is_verdict(table.values(c)))
         choices += [
-            ColumnChoice("desirable", column, f"列名「{column}」と中の印から良し悪しと判断しました")
+            ColumnChoice(
+                "desirable",
+                column,
+                _("列名「{column}」と中の印から良し悪しと判断しました").format(column=column),
+            )
             for column in itertools.islice(judging, 1)
         ]
         free = [column for column in free if column not in {each.column for each in choices}]
@@ -371,17 +387,19 @@ def _judged(table: _Columns, columns: Sequence[str], role: str) -> ColumnChoice 
         or bool(named)
         or (column in people and content.sentences == 0)
     )
-    reason = _REASONS[level].format(column=series[0], role=ROLE_JA[role])
+    reason = _(_REASONS[level]).format(column=series[0], role=_(ROLE_JA[role]))
     if named and doubtful:
-        reason += f"（ほかの候補: {'、'.join(named)}）"
+        reason = _("{reason}（ほかの候補: {columns}）").format(
+            reason=reason, columns=_("、").join(named)
+        )
     return ColumnChoice(role, series[0], reason, tuple(series[1:]), doubtful)
 
 
 _REASONS = {
-    NameMatch.EXACT: "列名「{column}」から{role}と判断しました",
-    NameMatch.HEAD: "列名「{column}」に{role}を表す語が含まれます",
-    NameMatch.PART: "列名「{column}」に{role}を表す語が含まれます",
-    NameMatch.WEAK: "列名「{column}」と中の文章から{role}と推測しました",
+    NameMatch.EXACT: N_("列名「{column}」から{role}と判断しました"),
+    NameMatch.HEAD: N_("列名「{column}」に{role}を表す語が含まれます"),
+    NameMatch.PART: N_("列名「{column}」に{role}を表す語が含まれます"),
+    NameMatch.WEAK: N_("列名「{column}」と中の文章から{role}と推測しました"),
 }
 
 
@@ -430,12 +448,12 @@ def _stand_in(choices: dict[str, ColumnChoice], table: _Columns, *, is_pair: boo
             titles = [n for n in free if table.content(n).is_prose and asks(table.values(n))]
         if column or titles:
             column = column or titles[0]
-            reason = f"質問の列がなく、「{column}」が回答と対になっています"
+            reason = _("質問の列がなく、「{column}」が回答と対になっています").format(column=column)
             choices["question"] = ColumnChoice("question", column, reason, is_doubtful=bool(titles))
     elif "answer" not in choices and "question" in choices and is_pair and "chosen" not in choices:
         column = _text_column(table, choices, is_pair)
         if column:
-            reason = f"回答の列がなく、「{column}」が質問と対になっています"
+            reason = _("回答の列がなく、「{column}」が質問と対になっています").format(column=column)
             choices["answer"] = ColumnChoice("answer", column, reason)
 
 
@@ -464,7 +482,9 @@ def _two_sides(choices: dict[str, ColumnChoice], table: _Columns) -> None:
         sides = sides if is_pair and len(bases) != 1 else []  # sentence1, sentence2
     known = [(role, choices[role].column) for role in _JUDGED if role in choices]
     if len(sides) == 2 and {*known} <= {*zip(_JUDGED, sides, strict=True)}:
-        reason = "「{}」と「{}」が対になっています（前を質問、後を回答とみました）".format(*sides)
+        reason = _("「{}」と「{}」が対になっています（前を質問、後を回答とみました）").format(
+            *sides
+        )
         for role, column in zip(_JUDGED, sides, strict=True):
             choices[role] = ColumnChoice(role, column, reason, is_doubtful=True)
 
@@ -479,7 +499,7 @@ def _article(choices: dict[str, ColumnChoice], table: _Columns) -> None:
     )
     if len(named) == 1 and not is_asked:
         choices.pop("question", None)
-        reason = f"列名「{named[0]}」と中の文章から本文と推測しました"
+        reason = _("列名「{column}」と中の文章から本文と推測しました").format(column=named[0])
         choices["text"] = ColumnChoice("text", named[0], reason, is_doubtful=True)
 
 
@@ -521,10 +541,10 @@ def _column_map(table: _Columns, choices: Mapping[str, ColumnChoice]) -> ColumnM
             status = column
     beside = [c for c in unmapped if kind == "text" and c != title and table.content(c).is_prose]
     if kind == "text" and beside:
-        reason = f"ほかの列（{'、'.join(beside)}）にも文章があります"
+        reason = _("ほかの列（{columns}）にも文章があります").format(columns=_("、").join(beside))
         used = [replace(choice, is_doubtful=True, reason=reason) for choice in used]
     elif kind == "text" and "question" in choices:
         used = [replace(choice, is_doubtful=True) for choice in used]
     return ColumnMap(
-        tuple(used), unmapped, kind, tuple(ROLE_JA[role] for role in lacking), title, status
+        tuple(used), unmapped, kind, tuple(_(ROLE_JA[role]) for role in lacking), title, status
     )

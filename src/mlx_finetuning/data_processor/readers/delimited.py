@@ -17,14 +17,15 @@ from mlx_finetuning.data_processor.readers.limits import ANY, MAX_CELL, TableOpt
 from mlx_finetuning.data_processor.readers.locate import locate
 from mlx_finetuning.data_processor.stage_progress import SILENT, StageProgress
 from mlx_finetuning.errors import CellTooLong, SourceMalformed
+from mlx_finetuning.language import N_, _
 
 DELIMITERS = {
-    ",": "コンマ",
-    "\t": "タブ",
-    ";": "セミコロン",
-    "|": "縦棒（|）",
-    "，": "全角コンマ（，）",
-    "、": "読点（、）",
+    ",": N_("コンマ"),
+    "\t": N_("タブ"),
+    ";": N_("セミコロン"),
+    "|": N_("縦棒（|）"),
+    "，": N_("全角コンマ（，）"),
+    "、": N_("読点（、）"),
 }
 """Signs that are found without help, the likelier first."""
 _RARE = "^~¦§"
@@ -78,7 +79,7 @@ def read_rows(
         delimiter = find_delimiter(text, usual)
     if delimiter != usual and not options.delimiter:
         sign = DELIMITERS.get(delimiter, delimiter)
-        findings.append(finding("DELIMITER", sign=sign))
+        findings.append(finding("DELIMITER", sign=_(sign)))
     try:
         rows = list(_lines(text, path, delimiter, progress, strict=True))
     except (_LooseQuotes, SourceMalformed) as problem:
@@ -96,8 +97,8 @@ def read_rows(
         rows = [
             (number, cells) for number, cells in stripped if not _RULE.fullmatch("".join(cells))
         ]
-    if rows and all(len(cells) == 1 for _, cells in rows[:_SAMPLE_RECORDS]):
-        lines = [cells[0] for _, cells in rows[:_SAMPLE_RECORDS]]
+    if rows and all(len(cells) == 1 for __, cells in rows[:_SAMPLE_RECORDS]):
+        lines = [cells[0] for __, cells in rows[:_SAMPLE_RECORDS]]
         findings.append(finding("FIXED_WIDTH" if are_aligned(lines) else "ONE_COLUMN"))
     return delimiter, rows, findings
 
@@ -124,7 +125,7 @@ def _of_other_quotes(
             rows = list(_lines(each, path, delimiter, progress, strict=True, is_quoted=is_quoted))
         except (_LooseQuotes, SourceMalformed):
             continue
-        if len({len(cells) for _, cells in rows}) == 1 < len(rows[0][1]):
+        if len({len(cells) for __, cells in rows}) == 1 < len(rows[0][1]):
             if is_quoted:
                 return rows
             return [(line, [_WHOLE.sub(r"\1", cell) for cell in cells]) for line, cells in rows]
@@ -149,7 +150,7 @@ def _rare_delimiter(text: str) -> str:
     """A sign of `_RARE` that divides nearly all lines alike, the first into known names; else nothing."""
     for sign in _RARE:
         if is_divided(text, sign):
-            _, names = next(_sampled(text, sign))
+            __, names = next(_sampled(text, sign))
             if known_words(names) > 1:
                 return sign
     return ""
@@ -185,10 +186,10 @@ def _consistency(text: str, sign: str) -> tuple[float, int]:
     counts: Counter[int] = Counter()
     penalty = 1.0
     try:
-        counts.update(len(cells) for _, cells in _sampled(text, sign, strict=True))
+        counts.update(len(cells) for __, cells in _sampled(text, sign, strict=True))
     except csv.Error:
         penalty = 0.5
-        counts = Counter(len(cells) for _, cells in _sampled(text, sign))
+        counts = Counter(len(cells) for __, cells in _sampled(text, sign))
     several = [(number, cells) for cells, number in counts.items() if cells > 1]
     if not several:
         return 0.0, 1
@@ -246,6 +247,6 @@ def _lines(
         if "field larger" in str(error):
             raise CellTooLong(path=str(path), line=start, limit=MAX_CELL) from error
         if "unexpected end" in str(error):
-            reason = '引用符（"）が閉じられていません。'
+            reason = _('引用符（"）が閉じられていません。')
             raise SourceMalformed(path=str(path), line=start, reason=reason) from error
         raise _LooseQuotes(start) from error

@@ -15,6 +15,7 @@ from pathlib import Path
 import numpy as np
 
 from mlx_finetuning.errors import EncodingMismatch, EncodingUnknown, EncodingUnsupported
+from mlx_finetuning.language import _
 
 AUTO = "auto"
 CERTAIN = 0.9
@@ -111,8 +112,8 @@ def decode(raw: bytes, path: Path, encoding: str = AUTO) -> Decoded:
         pairs = zip(text.split("\n"), guess.text.split("\n"), strict=False)
         line = next((line for line, (ours, other) in enumerate(pairs, 1) if ours != other), 1)
     else:
-        return Decoded(text, name, 1.0, "指定された文字コードで読みました")
-    likely = guess.encoding if guess else "判定できません"
+        return Decoded(text, name, 1.0, _("指定された文字コードで読みました"))
+    likely = guess.encoding if guess else _("判定できません")
     raise EncodingMismatch(path=str(path), encoding=name, line=line, guess=likely)
 
 
@@ -129,14 +130,18 @@ def _guess(raw: bytes) -> Decoded | None:
     for bom, name in _BOMS:
         if raw.startswith(bom):
             text = _strict(raw, name)
-            return None if text is None else Decoded(text, name, 1.0, "先頭のBOMから判定しました")
+            return (
+                None if text is None else Decoded(text, name, 1.0, _("先頭のBOMから判定しました"))
+            )
     if name := unmarked_utf16(raw):
-        reason = "文字の並びから、BOMのないUTF-16と判定しました"
+        reason = _("文字の並びから、BOMのないUTF-16と判定しました")
         return Decoded(raw.decode(name), name, 0.95, reason)
     if _ESCAPE in raw and any(escape in raw for escape in _ESCAPES):
         text = _strict(raw, "iso-2022-jp")
         if text is not None:
-            return Decoded(text, "iso-2022-jp", 0.99, "切り替え記号（エスケープ）から判定しました")
+            return Decoded(
+                text, "iso-2022-jp", 0.99, _("切り替え記号（エスケープ）から判定しました")
+            )
     text = _strict(raw, "utf-8")
     if text is None:
         guess = _cp932_or_euc(raw)
@@ -144,11 +149,11 @@ def _guess(raw: bytes) -> Decoded | None:
     if text.isascii() and is_utf7(text[:_LOOKED_AT]):
         decoded = _strict(raw, "utf-7")
         if decoded is not None:
-            return Decoded(decoded, "utf-7", 0.95, "文字の並びから、UTF-7と判定しました")
+            return Decoded(decoded, "utf-7", 0.95, _("文字の並びから、UTF-7と判定しました"))
     if not text.isascii() and not _BEYOND_ALPHABETS.search(text) and _cp932_or_euc(raw):
         # A kanji or two of EUC-JP may be sound UTF-8 for accented letters.
-        return Decoded(text, "utf-8", 0.7, "UTF-8として読めましたが、日本語の文字がありません")
-    return Decoded(text, "utf-8", 1.0, "全体がUTF-8として正しく読めました")
+        return Decoded(text, "utf-8", 0.7, _("UTF-8として読めましたが、日本語の文字がありません"))
+    return Decoded(text, "utf-8", 1.0, _("全体がUTF-8として正しく読めました"))
 
 
 def unmarked_utf16(raw: bytes) -> str:
@@ -187,7 +192,7 @@ def _of_neighbours(raw: bytes, japanese: Decoded | None) -> Decoded | None:
         text = _strict(raw, name)
         written = "" if text is None else _beyond_ascii(text)
         if text is not None and len(often.findall(written)) > 0.2 * max(len(written), _FEW_WRITTEN):
-            return Decoded(text, name, 0.8, "仮名がなく、中国語か韓国語のようです")
+            return Decoded(text, name, 0.8, _("仮名がなく、中国語か韓国語のようです"))
     return None
 
 
@@ -217,11 +222,11 @@ def _cp932_or_euc(raw: bytes) -> Decoded | None:
     best, *others = sorted(scores, key=lambda name: scores[name], reverse=True)
     if others:
         confidence = min(0.99, 0.5 + (scores[best] - scores[others[0]]) / 2)
-        reason = f"日本語らしさが {others[0]} より高いためです"
+        reason = _("日本語らしさが {others} より高いためです").format(others=others[0])
     else:
         # Only one could read the file, which is certain unless the text is strange.
         confidence = 0.99 if scores[best] > 0.3 else 0.6
-        reason = f"{best}としてだけ読めました"
+        reason = _("{best}としてだけ読めました").format(best=best)
     if sum(character > "\x7f" for character in texts[best][:1000]) < FEW:
         confidence = min(confidence, 0.7)
     return Decoded(texts[best], best, round(confidence, 2), reason)
@@ -237,7 +242,7 @@ def _half_kana_or_euc(texts: Mapping[str, str]) -> Decoded:
     is_kana = bool(kana) and _HALF_PUNCTUATION.search(kana) is None
     is_euc = "euc-jp" in texts and not is_kana and _euc_score(texts["euc-jp"]) > 0.59
     name = "euc-jp" if is_euc else "cp932"
-    return Decoded(texts[name], name, 0.6, "半角カナとも、EUC-JPの漢字とも読めます")
+    return Decoded(texts[name], name, 0.6, _("半角カナとも、EUC-JPの漢字とも読めます"))
 
 
 def _euc_score(text: str) -> float:

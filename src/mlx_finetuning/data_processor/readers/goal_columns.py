@@ -9,6 +9,7 @@ from dataclasses import replace
 from mlx_finetuning.data_processor.readers.column_content import content_of, is_good
 from mlx_finetuning.data_processor.readers.column_names import key
 from mlx_finetuning.data_processor.readers.columns import ColumnChoice, ColumnMap, Records
+from mlx_finetuning.language import _
 
 _TRL = {"prompt", "completion", "label"}
 """Columns of TRL's unpaired preference data."""
@@ -46,7 +47,7 @@ def _judging(chosen: ColumnMap, records: Records, names: Sequence[str], goal: st
     or, with the goal left open, because the columns are TRL's for it."""
     is_asked = goal == "preference" or (goal == "auto" and {*map(key, names)} >= _TRL)
     at = names.index(chosen.columns["desirable"])
-    kinds = {is_good(values[at]) for _, values in records} - {None}
+    kinds = {is_good(values[at]) for __, values in records} - {None}
     return replace(chosen, kind="judged") if is_asked and len(kinds) == 2 else chosen
 
 
@@ -57,11 +58,11 @@ def _labelling(
     category = chosen.columns.get("category", "")
     beside = [name for name in names if key(name) in _LABELS and name != text]
     label = next(iter([*beside, *([category] if category and goal == "labels" else [])]), None)
-    if label is None or not _are_labels([values[names.index(label)] for _, values in records]):
+    if label is None or not _are_labels([values[names.index(label)] for __, values in records]):
         return chosen
-    if content_of([values[names.index(text)] for _, values in records]).length > LONGEST_TEXT:
+    if content_of([values[names.index(text)] for __, values in records]).length > LONGEST_TEXT:
         return chosen
-    reason = f"「{label}」は、「{text}」の文章の分類のようです"
+    reason = _("「{label}」は、「{text}」の文章の分類のようです").format(label=label, text=text)
     choices = (
         ColumnChoice("question", text, reason, is_doubtful=goal == "auto"),
         ColumnChoice("answer", label, reason, is_doubtful=goal == "auto"),

@@ -21,6 +21,7 @@ from mlx_finetuning.data_processor.readers.cells import (
     sentence_like,
 )
 from mlx_finetuning.data_processor.readers.column_names import OTHER_NAMES, ROLES, base_name
+from mlx_finetuning.language import _
 
 SourceRow = tuple[int, list[str]]
 """SourceRow number in the source, and its cells."""
@@ -57,7 +58,7 @@ class _Candidate:
 
 def find_header(rows: Sequence[SourceRow], notes: list[Finding]) -> tuple[int, int]:
     """Positions of the header's first and last row, (0, -1) for none; adds what was decided."""
-    filled_rows = [at for at, (_, cells) in enumerate(rows[:SAMPLE]) if any(map(str.strip, cells))]
+    filled_rows = [at for at, (__, cells) in enumerate(rows[:SAMPLE]) if any(map(str.strip, cells))]
     if not filled_rows:
         return 0, 0
     later = filled_rows[len(filled_rows) // 2 :]
@@ -84,10 +85,10 @@ def find_header(rows: Sequence[SourceRow], notes: list[Finding]) -> tuple[int, i
     if is_doubtful:
         notes.append(finding("HEADER_DOUBTFUL", [number]))
     skipped = [at for at in filled_rows if at < first]
-    shown = [name for name in joined([cells for _, cells in rows[first : last + 1]]) if name]
-    names = "、".join(shown[:_SHOWN]) + ("、…" if len(shown) > _SHOWN else "")
+    shown = [name for name in joined([cells for __, cells in rows[first : last + 1]]) if name]
+    names = _("、").join([*shown[:_SHOWN], *(["…"] if len(shown) > _SHOWN else [])])
     if first != last:
-        both = f"{rows[first][0]}・{rows[last][0]}"
+        both = _("{first}・{last}").format(first=rows[first][0], last=rows[last][0])
         notes.append(finding("HEADER_OF_TWO_ROWS", row=both, names=names))
     elif skipped or first != 0:
         notes.append(finding("HEADER_ROW", row=number, names=names))

@@ -6,6 +6,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from mlx_finetuning.errors import SourceMalformed
+from mlx_finetuning.language import _
 
 MAX_CELL = 1_000_000
 """Characters of one cell or string."""
@@ -35,5 +36,7 @@ ANY = TableOptions()
 def require_size(columns: int, rows: int, path: Path) -> None:
     """Raises SourceMalformed for a table that nobody has written by hand."""
     if columns > MAX_COLUMNS or columns * rows > MAX_CELLS:
-        reason = f"列が多すぎます（{columns:,}列 × {rows:,}行。列は{MAX_COLUMNS:,}まで）。"
+        reason = _("列が多すぎます（{columns:,}列 × {rows:,}行。列は{most:,}まで）。").format(
+            columns=columns, rows=rows, most=MAX_COLUMNS
+        )
         raise SourceMalformed(path=str(path), line=1, reason=reason)

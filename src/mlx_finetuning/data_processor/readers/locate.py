@@ -28,6 +28,7 @@ from mlx_finetuning.data_processor.readers.header import SAMPLE, SourceRow, find
 from mlx_finetuning.data_processor.readers.limits import TableOptions, require_size
 from mlx_finetuning.data_processor.stage_progress import StageProgress
 from mlx_finetuning.errors import HeaderRowNotFound
+from mlx_finetuning.language import _
 
 
 @dataclass(frozen=True)
@@ -53,11 +54,11 @@ def locate(
         first, last = requested_header(rows, path, options.header_rows)
     else:
         first, last = find_header(rows, notes)
-    names = joined([cells for _, cells in rows[first : last + 1]])
+    names = joined([cells for __, cells in rows[first : last + 1]])
     width = len(names)
     if last < 0:
         sample = rows[:SAMPLE]
-        ends = [[at for at, cell in enumerate(cells, 1) if cell.strip()] for _, cells in sample]
+        ends = [[at for at, cell in enumerate(cells, 1) if cell.strip()] for __, cells in sample]
         width = max(1, int(statistics.median(max(each, default=0) for each in ends)))
         names = [""] * width
     require_size(width, len(rows), path)
@@ -65,12 +66,12 @@ def locate(
     for position, name in enumerate(names, 1):
         column = name or f"列{position}"
         columns.append(f"{column}（{position}列目）" if column in columns else column)
-    headers = [[cell.strip() for cell in cells] for _, cells in rows[first : last + 1]]
+    headers = [[cell.strip() for cell in cells] for __, cells in rows[first : last + 1]]
     records, more = _records(rows[last + 1 :], headers, width, progress)
     kept = [
         at
         for at, name in enumerate(names)
-        if name or last < 0 or any(values[at].strip() for _, values in records)
+        if name or last < 0 or any(values[at].strip() for __, values in records)
     ]
     if len(kept) < width and records:  # columns with neither a name nor a value
         columns = [columns[at] for at in kept]
@@ -87,7 +88,7 @@ def requested_header(
     numbers = {number: at for at, (number, cells) in enumerate(rows) if any(map(str.strip, cells))}
     if not set(wanted) <= numbers.keys():
         few = [
-            f"{number}: {'、'.join(filter(None, rows[at][1]))[:40]}"
+            str(number) + ": " + _("、").join(filter(None, rows[at][1]))[:40]
             for number, at in list(numbers.items())[:5]
         ]
         row = "-".join(map(str, dict.fromkeys(wanted)))
@@ -147,5 +148,5 @@ def _records(
             cells = (cells + [""] * width)[:width]
         records.append((row, cells))
     if ended:
-        found["TABLE_ENDS"] = [row for row, _ in body if row >= ended]
+        found["TABLE_ENDS"] = [row for row, __ in body if row >= ended]
     return records, [finding(code, rows) for code, rows in found.items()]

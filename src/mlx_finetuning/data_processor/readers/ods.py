@@ -19,6 +19,7 @@ from mlx_finetuning.data_processor.readers.sheets import (
 from mlx_finetuning.data_processor.readers.zipped import open_zip
 from mlx_finetuning.data_processor.stage_progress import StageProgress
 from mlx_finetuning.errors import SourceMalformed, WorkbookEncrypted
+from mlx_finetuning.language import _
 
 _NAMES = "urn:oasis:names:tc:opendocument:xmlns:"
 _TABLE, _TEXT, _OFFICE = (
@@ -70,7 +71,7 @@ def open_ods(path: Path, progress: StageProgress) -> list[SheetSource]:
                     if any(cells):
                         repeated += (times - 1) * len(cells)
                         if repeated > _MAX_REPEATED or row + times > MAX_ROWS:
-                            reason = "同じ行の繰り返しが多すぎます。"
+                            reason = _("同じ行の繰り返しが多すぎます。")
                             raise SourceMalformed(path=str(path), line=row + 1, reason=reason)
                         is_shown = element.get(f"{_TABLE}visibility", "visible") == "visible"
                         for number in range(row + 1, row + times + 1):
@@ -84,7 +85,7 @@ def open_ods(path: Path, progress: StageProgress) -> list[SheetSource]:
                     depth -= 1
                     if depth == 0:
                         name = element.get(f"{_TABLE}name", "")
-                        size = sum(len(cells) for _, cells in content.rows)
+                        size = sum(len(cells) for __, cells in content.rows)
                         read = content.first
                         sources.append(SheetSource(name, is_hidden, size, read))
                         element.clear()

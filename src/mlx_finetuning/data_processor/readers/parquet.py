@@ -8,6 +8,7 @@ from typing import Any
 from mlx_finetuning.data_processor.readers.limits import MAX_CELL
 from mlx_finetuning.data_processor.readers.tables import Record, Table
 from mlx_finetuning.errors import CellTooLong, SourceMalformed, SourceTooLarge
+from mlx_finetuning.language import _
 
 ENDINGS = (".parquet",)
 MAX_BYTES = 2 << 30
@@ -35,7 +36,9 @@ def read_parquet(path: Path) -> Table:
                     for row, values in enumerate(lines, len(records) + 1)
                 ]
     except (pyarrow.ArrowException, OSError, UnicodeDecodeError) as error:
-        reason = f"Parquetとして読めません: {str(error).partition(chr(10))[0][:200]}"
+        reason = _("Parquetとして読めません: {detail}").format(
+            detail=str(error).partition(chr(10))[0][:200]
+        )
         raise SourceMalformed(path=str(path), line=1, reason=reason) from error
     for row, values in records:
         if any(isinstance(value, str) and len(value) > MAX_CELL for value in values):

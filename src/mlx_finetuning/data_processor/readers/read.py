@@ -24,6 +24,7 @@ from mlx_finetuning.data_processor.readers.source import check_source, read_sour
 from mlx_finetuning.data_processor.readers.tables import Table
 from mlx_finetuning.data_processor.stage_progress import SILENT, StageProgress
 from mlx_finetuning.errors import SourceEmpty, SourceHeaderOnly, SourceMalformed, SourceUnsupported
+from mlx_finetuning.language import _
 
 
 @dataclass(frozen=True)
@@ -62,7 +63,7 @@ def read(
             sha256 = hashlib.file_digest(stream, "sha256").hexdigest()
             size = stream.tell()
         table = parquet.read_parquet(path)
-        reading = Reading(path, size, sha256, "parquet", 1.0, "Parquetの形式です", table, ())
+        reading = Reading(path, size, sha256, "parquet", 1.0, _("Parquetの形式です"), table, ())
     elif ending in workbook.ENDINGS:
         reading = _read_workbook(path, encoding, progress, options)
     else:
@@ -96,7 +97,7 @@ def _read_workbook(
     progress.check_cancelled()
     name, sheets = workbook.open_packed(path, raw, progress)
     table = workbook.table_of(name, sheets, path, progress, options)
-    return Reading(path, size, sha256, name, 1.0, "表計算のブックです", table, ())
+    return Reading(path, size, sha256, name, 1.0, _("表計算のブックです"), table, ())
 
 
 def _read_text(
@@ -131,7 +132,7 @@ def _read_text(
     else:
         if ending not in tables.ENDINGS:
             supported = list(ENDINGS)
-            raise SourceUnsupported(path=str(path), ending=ending or "なし", supported=supported)
+            raise SourceUnsupported(path=str(path), ending=ending or _("なし"), supported=supported)
         is_text = ending in _LOG_ENDINGS and options == ANY
         log = chat_logs.in_text(decoded.text) if is_text else None
         table = log.table(assistant) if log else tables.parse(decoded.text, path, progress, options)
@@ -146,7 +147,7 @@ def _questions_of_page(page: str, path: Path, progress: StageProgress) -> Table:
         return replace(table, format="html")
     if not table.records:
         raise SourceEmpty(path=str(path))
-    reason = "表も、用語の一覧も、質問の形の見出しもないページです。"
+    reason = _("表も、用語の一覧も、質問の形の見出しもないページです。")
     raise SourceMalformed(path=str(path), line=1, reason=reason)
 
 

@@ -17,6 +17,7 @@ from zipfile import BadZipFile
 from mlx_finetuning.data_processor.readers.header import SourceRow
 from mlx_finetuning.data_processor.readers.limits import MAX_CELL, MAX_COLUMNS
 from mlx_finetuning.errors import CellTooLong, SourceMalformed, WorkbookUnreadable
+from mlx_finetuning.language import _
 
 DAMAGE = (
     *(ArithmeticError, AssertionError, AttributeError, BadZipFile, EOFError, LookupError),
@@ -54,9 +55,9 @@ class SheetContent:
         while cells and not cells[-1]:
             cells.pop()
         if len(cells) > MAX_COLUMNS or number > MAX_ROWS:
-            reason = (
-                f"表が大きすぎます（{number:,}行目に{len(cells):,}列。列は{MAX_COLUMNS:,}まで）。"
-            )
+            reason = _(
+                "表が大きすぎます（{number:,}行目に{columns:,}列。列は{most:,}まで）。"
+            ).format(number=number, columns=len(cells), most=MAX_COLUMNS)
             raise SourceMalformed(path=str(path), line=number, reason=reason)
         if any(len(cell) > MAX_CELL for cell in cells):
             raise CellTooLong(path=str(path), line=number, limit=MAX_CELL)
@@ -84,8 +85,8 @@ def unreadable(path: Path, error: BaseException) -> WorkbookUnreadable:
     """The error for what a library could not read, with its words."""
     cause = error.__cause__ or error  # openpyxl wraps what happened
     if type(cause).__name__ in ("EntitiesForbidden", "DTDForbidden", "ExternalReferenceForbidden"):
-        reason = "中のXMLに、表計算ソフトが使わない定義（ENTITYなど）があります。"
+        reason = _("中のXMLに、表計算ソフトが使わない定義（ENTITYなど）があります。")
     else:
         detail = f"{type(cause).__name__}: {str(cause).partition(chr(10))[0][:160]}"
-        reason = f"壊れているか、途中で切れています（{detail}）。"
+        reason = _("壊れているか、途中で切れています（{detail}）。").format(detail=detail)
     return WorkbookUnreadable(path=str(path), reason=reason)

@@ -13,22 +13,23 @@ from mlx_finetuning.errors import (
     SourceTooLarge,
     SourceUnreadable,
 )
+from mlx_finetuning.language import N_, _
 
 MAX_BYTES = 2 << 30
 
 _SIGNATURES = (
-    (b"PK\x03\x04", "ZIP形式のファイル（Excelのブックなど）"),
-    (b"PK\x05\x06", "空のZIPファイル"),
-    (b"\xd0\xcf\x11\xe0", "古い形式のOffice文書"),
+    (b"PK\x03\x04", N_("ZIP形式のファイル（Excelのブックなど）")),
+    (b"PK\x05\x06", N_("空のZIPファイル")),
+    (b"\xd0\xcf\x11\xe0", N_("古い形式のOffice文書")),
     (b"%PDF", "PDF"),
-    (b"\x1f\x8b", "gzipの圧縮ファイル"),
-    (b"7z\xbc\xaf", "7-Zipの圧縮ファイル"),
-    (b"\x89PNG", "画像（PNG）"),
-    (b"\xff\xd8\xff", "画像（JPEG）"),
-    (b"GIF8", "画像（GIF）"),
-    (b"SQLite format 3", "データベース（SQLite）"),
-    (b"PAR1", "Parquet（名前の終わりを .parquet にしてください）"),
-    (b"GGUF", "モデルのファイル（GGUF）"),
+    (b"\x1f\x8b", N_("gzipの圧縮ファイル")),
+    (b"7z\xbc\xaf", N_("7-Zipの圧縮ファイル")),
+    (b"\x89PNG", N_("画像（PNG）")),
+    (b"\xff\xd8\xff", N_("画像（JPEG）")),
+    (b"GIF8", N_("画像（GIF）")),
+    (b"SQLite format 3", N_("データベース（SQLite）")),
+    (b"PAR1", N_("Parquet（名前の終わりを .parquet にしてください）")),
+    (b"GGUF", N_("モデルのファイル（GGUF）")),
 )
 _WIDE_BOMS = (b"\xff\xfe", b"\xfe\xff", b"\0\0\xfe\xff")
 """Of UTF-16 and UTF-32."""
@@ -43,7 +44,7 @@ def check_source(path: Path) -> None:
     if not path.exists():
         raise SourceNotFound(path=str(path))
     if not path.is_file():
-        raise SourceUnreadable(path=str(path), reason="通常のファイルではありません。")
+        raise SourceUnreadable(path=str(path), reason=_("通常のファイルではありません。"))
     size = path.stat().st_size
     if size > MAX_BYTES:
         raise SourceTooLarge(path=str(path), size_mb=size >> 20, limit_mb=MAX_BYTES >> 20)
@@ -58,15 +59,15 @@ def read_source(path: Path, encoding: str = "auto") -> bytes:
         raise SourceUnreadable(path=str(path), reason=error.strerror or str(error)) from error
     for signature, kind in _SIGNATURES:
         if raw.startswith(signature):
-            raise SourceBinary(path=str(path), kind=kind)
+            raise SourceBinary(path=str(path), kind=_(kind))
     is_wide = encoding.lower().replace("_", "-").startswith(("utf-16", "utf-32"))
     is_marked = raw.startswith(_WIDE_BOMS)
     if not is_wide and not is_marked and not unmarked_utf16(raw):
         if b"\0" in raw:
-            raise SourceBinary(path=str(path), kind="NUL文字（0のバイト）を含むデータ")
+            raise SourceBinary(path=str(path), kind=_("NUL文字（0のバイト）を含むデータ"))
         controls = len(raw) - len(raw.translate(None, _CONTROLS))
         if controls * 100 > len(raw):
-            raise SourceBinary(path=str(path), kind="制御文字の多いデータ")
+            raise SourceBinary(path=str(path), kind=_("制御文字の多いデータ"))
     if not raw or raw.isspace():
         raise SourceEmpty(path=str(path))
     return raw

@@ -29,6 +29,7 @@ from mlx_finetuning.data_processor.readers.locate import locate
 from mlx_finetuning.data_processor.readers.text_forms import form_of
 from mlx_finetuning.data_processor.stage_progress import SILENT, StageProgress
 from mlx_finetuning.errors import CellTooLong, SourceMalformed
+from mlx_finetuning.language import N_, _
 
 Record = tuple[int, list[Any]]
 """Row number, and a value per column; a value that the source lacks is None."""
@@ -127,7 +128,7 @@ _MAX_LITERAL = 100_000
 """Characters of a line that Python's parser is given: it takes far more memory than text."""
 _SPACE = re.compile(r"[ \t\r\n]*")
 _SPACE_OR_COMMA = re.compile(r"[ \t\r\n]*,?[ \t\r\n]*")
-_DECODER = json.JSONDecoder(parse_constant=lambda _: None)
+_DECODER = json.JSONDecoder(parse_constant=lambda __: None)
 """NaN and Infinity, which JSON does not have, are no value."""
 
 
@@ -144,13 +145,13 @@ def _read_jsonl(text: str, path: Path, progress: StageProgress) -> Table:
         in_turn = _values_in_turn(text, path)
         if in_turn is None:
             lines = [(row, line) for row, line in enumerate(text.split("\n"), 1) if line.strip()]
-            if not all(line.startswith("{'") and len(line) <= _MAX_LITERAL for _, line in lines):
+            if not all(line.startswith("{'") and len(line) <= _MAX_LITERAL for __, line in lines):
                 raise
             try:
                 in_python = [(row, ast.literal_eval(line)) for row, line in lines]
             except (ValueError, SyntaxError, MemoryError, RecursionError):
                 raise problem from None
-            note = finding("PYTHON_TEXT", [row for row, _ in in_python])
+            note = finding("PYTHON_TEXT", [row for row, __ in in_python])
             table = _table_of_objects("jsonl", in_python, path)
             return replace(table, findings=(note, *table.findings))
         objects = in_turn
@@ -187,11 +188,11 @@ def _read_json(text: str, path: Path, progress: StageProgress) -> Table:
         # JSON Lines under the name .json, as many tools write
         return _read_jsonl(text, path, progress)
     if not isinstance(value, dict):
-        reason = "オブジェクトの一覧（[{…}, …]）ではありません。"
+        reason = _("オブジェクトの一覧（[{…}, …]）ではありません。")
         raise SourceMalformed(path=str(path), line=1, reason=reason)
     table = _table_of_objects("json", list(enumerate(json_shapes.records(value), 1)), path)
     if json_shapes.are_splits(value):
-        note = finding("SPLITS_JOINED", names="、".join(value))
+        note = finding("SPLITS_JOINED", names=_("、").join(value))
         return replace(table, findings=(note, *table.findings))
     return table
 
@@ -213,15 +214,15 @@ def _list_elements(
         at = match.end() if match else end
         has_comma = "," in text[end:at]
         if at >= len(text):
-            raise _malformed(path, text, end, "途中で終わっています（] がありません）。")
+            raise _malformed(path, text, end, _("途中で終わっています（] がありません）。"))
         if has_comma and text.startswith("]", at):
-            raise _malformed(path, text, at, "最後の項目の後に余分な , があります。")
+            raise _malformed(path, text, at, _("最後の項目の後に余分な , があります。"))
         if not has_comma and not text.startswith("]", at):
-            raise _malformed(path, text, at, "項目の間に , がありません。")
+            raise _malformed(path, text, at, _("項目の間に , がありません。"))
     if _skip_space(text, at + 1) < len(text):
-        raise _malformed(path, text, at + 1, "一覧の終わり（]）の後に余分な文字があります。")
-    if len({line for line, _ in elements}) < len(elements):
-        return [(ordinal, value) for ordinal, (_, value) in enumerate(elements, 1)]
+        raise _malformed(path, text, at + 1, _("一覧の終わり（]）の後に余分な文字があります。"))
+    if len({line for line, __ in elements}) < len(elements):
+        return [(ordinal, value) for ordinal, (__, value) in enumerate(elements, 1)]
     return elements
 
 
@@ -235,15 +236,18 @@ def _decode(text: str, at: int, path: Path, line: int = 0) -> tuple[Any, int]:
     try:
         value, end = _DECODER.raw_decode(text, at if not line else _skip_space(text, at))
     except json.JSONDecodeError as error:
-        problem = next((ja for en, ja in _REASONS.items() if error.msg.startswith(en)), error.msg)
-        reason = f"JSONの書き方の誤り: {problem}（{error.colno}文字目）"
+        known = (ja for en, ja in _REASONS.items() if error.msg.startswith(en))
+        problem = _(next(known, error.msg))
+        reason = _("JSONの書き方の誤り: {problem}（{column}文字目）").format(
+            problem=problem, column=error.colno
+        )
         raise SourceMalformed(path=str(path), line=line or error.lineno, reason=reason) from error
     except (RecursionError, ValueError) as error:
         is_deep = isinstance(error, RecursionError)
-        reason = "入れ子が深すぎます。" if is_deep else "桁の多すぎる数があります。"
+        reason = _("入れ子が深すぎます。") if is_deep else _("桁の多すぎる数があります。")
         raise SourceMalformed(path=str(path), line=line or 1, reason=reason) from error
     if line and _skip_space(text, end) < len(text):
-        raise SourceMalformed(path=str(path), line=line, reason="1行に1つのJSONではありません。")
+        raise SourceMalformed(path=str(path), line=line, reason=_("1行に1つのJSONではありません。"))
     return value, end
 
 
@@ -252,20 +256,20 @@ def _malformed(path: Path, text: str, at: int, reason: str) -> SourceMalformed:
 
 
 _REASONS = {
-    "Expecting value": "値がありません",
-    "Expecting property name enclosed in double quotes": 'キーが " で囲まれていません',
-    "Expecting ':' delimiter": "キーの後に : がありません",
-    "Expecting ',' delimiter": "項目の間に , がありません",
-    "Unterminated string starting at": "文字列が閉じられていません",
-    "Invalid control character at": "文字列の中に改行などの制御文字があります",
-    "Illegal trailing comma before end of object": "最後の項目の後に余分な , があります",
-    "Illegal trailing comma before end of array": "最後の項目の後に余分な , があります",
+    "Expecting value": N_("値がありません"),
+    "Expecting property name enclosed in double quotes": N_('キーが " で囲まれていません'),
+    "Expecting ':' delimiter": N_("キーの後に : がありません"),
+    "Expecting ',' delimiter": N_("項目の間に , がありません"),
+    "Unterminated string starting at": N_("文字列が閉じられていません"),
+    "Invalid control character at": N_("文字列の中に改行などの制御文字があります"),
+    "Illegal trailing comma before end of object": N_("最後の項目の後に余分な , があります"),
+    "Illegal trailing comma before end of array": N_("最後の項目の後に余分な , があります"),
 }
 
 
 def _table_of_objects(name: str, objects: list[tuple[int, Any]], path: Path) -> Table:
     """Records aligned with the union of all keys."""
-    items = [item for _, item in objects]
+    items = [item for __, item in objects]
     shaped = json_shapes.table(items)
     if shaped is not items:  # a record no longer is what stands on its line
         objects = list(enumerate(shaped, 1))
@@ -273,7 +277,7 @@ def _table_of_objects(name: str, objects: list[tuple[int, Any]], path: Path) -> 
     positions: dict[str, int] = {}
     for row, item in objects:
         if not isinstance(item, dict):
-            reason = "オブジェクト（{…}）ではない項目があります。"
+            reason = _("オブジェクト（{…}）ではない項目があります。")
             raise SourceMalformed(path=str(path), line=row, reason=reason)
         for key, value in item.items():
             positions.setdefault(key, len(positions))
@@ -317,7 +321,7 @@ def _read_drawn(
     code = "TABLE_IN_TEXT" if between else "FIXED_COLUMNS"
     rows = between or in_fixed_columns(text)
     if rows is None:
-        reason = (
+        reason = _(
             "空白で桁をそろえた表（固定長）のようですが、桁の始まる位置が行によって違い、列に分けられません。"
             "コンマかタブで区切ったファイルに書き出し直してください。"
         )
@@ -366,7 +370,7 @@ def _read_markdown(text: str, path: Path, progress: StageProgress) -> Table:
         for match, after in zip_longest(headings, headings[1:])
         if (body := asked[match.end() : after.start() if after else len(asked)].strip())
     ]
-    titles = [match[2] for match, _ in parts]
+    titles = [match[2] for match, __ in parts]
     are_marked = sum(_MARK.match(title) is not None for title in titles) * 2 > len(titles)
     if len(parts) < _FEWEST_HEADINGS or not (are_marked or asks(titles)):
         return _read_text(text, path, progress)

@@ -6,6 +6,8 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import Sequence
 
+from mlx_finetuning.language import _
+
 _FEWEST = 6
 """Lines from which on likeness is no chance."""
 _MOST = 0.9
@@ -18,16 +20,17 @@ _BEGINNING = 6
 
 
 def form_of(lines: Sequence[str]) -> str:
-    """What nearly all lines have, in Japanese; nothing for prose."""
+    """What nearly all lines have, for people; nothing for prose."""
     written = [line.strip() for line in lines if line.strip()]
     if len(written) < _FEWEST:
         return ""
     for sign in _SIGNS:
         count, often = Counter(line.count(sign) for line in written).most_common(1)[0]
         if count and often >= _MOST * len(written):
-            shown = {"\t": "タブ", "　": "全角の空白"}.get(sign, f"「{sign}」")
-            return f"どの行にも{shown}が{count}つ"
+            named = {"\t": _("タブ"), "　": _("全角の空白")}
+            shown = named.get(sign, _("「{text}」").format(text=sign))
+            return _("どの行にも{sign}が{count}つ").format(sign=shown, count=count)
     beginning, often = Counter(line[:_BEGINNING] for line in written).most_common(1)[0]
     if len(beginning) == _BEGINNING and often >= _MOST * len(written):
-        return f"どの行も「{beginning}」で始まる"
+        return _("どの行も「{text}」で始まる").format(text=beginning)
     return ""

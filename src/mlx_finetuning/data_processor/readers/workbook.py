@@ -24,6 +24,7 @@ from mlx_finetuning.data_processor.readers.sheets import (
 from mlx_finetuning.data_processor.readers.tables import Table
 from mlx_finetuning.data_processor.stage_progress import SILENT, StageProgress
 from mlx_finetuning.errors import SheetNotFound, SourceBinary, SourceEmpty, WorkbookUnreadable
+from mlx_finetuning.language import _
 
 ENDINGS = (".xlsx", ".xlsm", ".xls", ".ods", ".html", ".htm")
 LOOKED_AT = 60
@@ -68,13 +69,13 @@ def open_packed(path: Path, raw: bytes, progress: StageProgress) -> tuple[str, l
 
         return "ods", open_ods(path, progress)
     if "xl/workbook.bin" in names:
-        reason = "バイナリ形式のブック（.xlsb）には対応していません。"
+        reason = _("バイナリ形式のブック（.xlsb）には対応していません。")
         raise WorkbookUnreadable(path=str(path), reason=reason)
     if "[Content_Types].xml" in names and any(name.startswith("xl/") for name in names):
         from mlx_finetuning.data_processor.readers.xlsx import open_xlsx
 
         return "xlsx", open_xlsx(path, progress)
-    raise SourceBinary(path=str(path), kind="ZIP形式のファイル（表計算のブックではないもの）")
+    raise SourceBinary(path=str(path), kind=_("ZIP形式のファイル（表計算のブックではないもの）"))
 
 
 def table_of(
@@ -101,7 +102,7 @@ def table_of(
     notes += _settled(content, path, options)
     if not content.rows:
         raise SourceEmpty(path=str(path))
-    width = max(len(cells) for _, cells in content.rows)
+    width = max(len(cells) for __, cells in content.rows)
     require_size(width, len(content.rows), path)
     rows = [(number, cells + [""] * (width - len(cells))) for number, cells in content.rows]
     found = locate(rows, path, options, progress)
@@ -133,12 +134,15 @@ def _chosen(
     at = -best[-1]
     if len(ranked) > 1:
         names = [sources[-rank[-1]].name for rank in ranked if rank != best]
-        shown = "、".join(f"「{name}」" for name in names[:10])
+        shown = _("、").join(_("「{text}」").format(text=name) for name in names[:10])
         notes.append(finding("SHEET", sheet=sources[at].name, others=shown))
     alike = [sources[-rank[-1]].name for rank in ranked if rank != best and rank[1] >= best[1] > 0]
     if alike:
         notes.append(
-            finding("SHEETS_ALIKE", sheets="、".join(f"「{name}」" for name in alike[:10]))
+            finding(
+                "SHEETS_ALIKE",
+                sheets=_("、").join(_("「{text}」").format(text=name) for name in alike[:10]),
+            )
         )
     is_whole = len(heads[at].rows) < LOOKED_AT
     return sources[at].name, heads[at] if is_whole else sources[at].read(None)
@@ -150,17 +154,17 @@ def _settled(content: SheetContent, path: Path, options: TableOptions) -> list[F
     filled = fill_merged(content, path)
     if filled:
         notes.append(finding("MERGED_CELLS", filled))
-    width = max((len(cells) for _, cells in content.rows), default=0)
+    width = max((len(cells) for __, cells in content.rows), default=0)
     hidden = [at for at in sorted(content.hidden_columns) if at < width]
-    rows = {number for number, _ in content.rows}
+    rows = {number for number, __ in content.rows}
     hidden_rows = [number for number in content.hidden_rows if number in rows]
-    done = "読み飛ばしました" if options.skips_hidden else "ほかと同じように読みました"
+    done = _("読み飛ばしました") if options.skips_hidden else _("ほかと同じように読みました")
     if hidden_rows:
         notes.append(finding("HIDDEN_ROWS", hidden_rows, done=done))
     if hidden:
         from openpyxl.utils import get_column_letter
 
-        letters = "、".join(get_column_letter(at + 1) for at in hidden[:20])
+        letters = _("、").join(get_column_letter(at + 1) for at in hidden[:20])
         notes.append(finding("HIDDEN_COLUMNS", columns=letters, done=done))
     if options.skips_hidden:
         skipped, columns = set(hidden_rows), set(hidden)
@@ -176,7 +180,7 @@ def _settled(content: SheetContent, path: Path, options: TableOptions) -> list[F
 
 def fill_merged(content: SheetContent, path: Path) -> list[int]:
     """Give all cells of a merged range its text; the rows that were filled."""
-    places = {number: at for at, (number, _) in enumerate(content.rows)}
+    places = {number: at for at, (number, __) in enumerate(content.rows)}
     touched: set[int] = set()
     filled = 0
     for top, bottom, left, right in content.merged:
@@ -190,7 +194,7 @@ def fill_merged(content: SheetContent, path: Path) -> list[int]:
         inside = [n for n in range(top, min(bottom, top + len(places) * 2) + 1) if n in places]
         filled += len(inside) * (right - left + 1)
         if filled > _MAX_FILLED or right >= MAX_WIDTH:
-            reason = "結合されたセルの範囲が大きすぎます。"
+            reason = _("結合されたセルの範囲が大きすぎます。")
             raise WorkbookUnreadable(path=str(path), reason=reason)
         for number in inside if text else ():
             cells = content.rows[places[number]][1]

@@ -19,6 +19,7 @@ from mlx_finetuning.data_processor.readers.sheets import (
 )
 from mlx_finetuning.data_processor.stage_progress import StageProgress
 from mlx_finetuning.errors import WorkbookEncrypted, WorkbookUnreadable
+from mlx_finetuning.language import _
 
 _REPORT_EVERY = 2000
 _MAX_BYTES = 200 << 20
@@ -29,7 +30,7 @@ def open_xls(path: Path, raw: bytes, progress: StageProgress) -> list[SheetSourc
     if "EncryptedPackage".encode("utf-16-le") in raw:
         raise WorkbookEncrypted(path=str(path))
     if len(raw) > _MAX_BYTES:
-        reason = f".xls は {_MAX_BYTES >> 20} MBまで読めます。"
+        reason = _(".xls は {most} MBまで読めます。").format(most=_MAX_BYTES >> 20)
         raise WorkbookUnreadable(path=str(path), reason=reason)
     try:
         book = xlrd.open_workbook(

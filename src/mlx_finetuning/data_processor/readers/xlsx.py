@@ -45,6 +45,7 @@ from mlx_finetuning.data_processor.readers.zipped import (
 )
 from mlx_finetuning.data_processor.stage_progress import StageProgress
 from mlx_finetuning.errors import WorkbookUnreadable
+from mlx_finetuning.language import _
 
 _STRING_TAG, _TEXT_TAG = (f"{{{SHEET_MAIN_NS}}}{name}" for name in ("si", "t"))
 _PARTS = (
@@ -76,7 +77,7 @@ class _Parser(WorkSheetParser):  # type: ignore[misc]
         """The rows. Filters, conditional formats, links and the like change nothing that is said,
         and openpyxl refuses some that Excel takes: they are passed over."""
         is_data = True
-        for _, element in iterparse(self.source):
+        for __, element in iterparse(self.source):
             if element.tag == ROW_TAG:
                 yield self.parse_row(element)
                 element.clear()
@@ -100,7 +101,7 @@ class _Reader(ExcelReader):  # type: ignore[misc]
         if part is None:
             return
         with self.archive.open(part.PartName[1:]) as stream:
-            for _, element in iterparse(stream):
+            for __, element in iterparse(stream):
                 if element.tag != _STRING_TAG:
                     continue
                 is_plain = len(element) == 1 and element[0].tag == _TEXT_TAG
@@ -200,7 +201,7 @@ def _read_sheet(
                 if parser.row_dimensions.pop(str(number), {}).get("hidden") in _TRUE:
                     content.hidden_rows.append(number)
                 if empty > MAX_EMPTY and empty > 10 * filled:
-                    reason = (
+                    reason = _(
                         "書式だけの空のセルが多すぎます。空の行と列を削除して保存し直してください。"
                     )
                     raise WorkbookUnreadable(path=str(path), reason=reason)

@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import IO, Any
 
 from mlx_finetuning.errors import WorkbookUnreadable
+from mlx_finetuning.language import _
 from mlx_finetuning.utils import archives
 
 MAX_ELEMENTS = {b"<row": 400_000, b"<c ": 6_000_000, b"<mergeCell ": 50_000, b"<si": 6_000_000}
@@ -76,8 +77,7 @@ def require_countable(archive: zipfile.ZipFile, part: str, path: Path) -> None:
             rest = block[-9:]
             for start, limit in MAX_ELEMENTS.items():
                 if counts[start] > limit:
-                    reason = (
-                        f"シートが大きすぎます（{start.decode()[1:].strip()} が{limit:,}個より多い。"
-                        "書式だけの空の行や列も数えます）。"
-                    )
+                    reason = _(
+                        "シートが大きすぎます（{element} が{limit:,}個より多い。書式だけの空の行や列も数えます）。"
+                    ).format(element=start.decode()[1:].strip(), limit=limit)
                     raise WorkbookUnreadable(path=str(path), reason=reason)

@@ -13,6 +13,7 @@ from collections.abc import Sequence
 
 from mlx_finetuning.data_processor.wordings.kinds import SLIPS, Wording
 from mlx_finetuning.data_processor.wordings.made import Known
+from mlx_finetuning.language import _
 from mlx_finetuning.utils import facts
 from mlx_finetuning.utils.japanese_utils import (
     chrf,
@@ -78,19 +79,23 @@ class Checker:
             return problems
         key = comparison_key(wording.text)
         if key == comparison_key(of.question):
-            return ["元の質問と同じです"]
+            return [_("元の質問と同じです")]
         if self._answers.get(key, set()) - {comparison_key(of.answer)}:
-            return ["同じ質問が、別の答えでデータにあります"]
+            return [_("同じ質問が、別の答えでデータにあります")]
         if key in self._answers:
-            return ["同じ質問がデータにあります"]
+            return [_("同じ質問がデータにあります")]
         before, after = facts.numbers(of.question), facts.numbers(wording.text)
         # In kana a unit is not seen.
         kept = all(one.stands_in(after) for one in before) and all(
             one.stands_in(before) for one in after
         )
-        listed = ["、".join(sorted(map(str, some))) or "なし" for some in (before, after)]
+        listed = [_("、").join(sorted(map(str, some))) or _("なし") for some in (before, after)]
         return [
-            *([] if kept else [f"数が変わっています（{' → '.join(listed)}）"]),
+            *(
+                []
+                if kept
+                else [_("数が変わっています（{change}）").format(change=" → ".join(listed))]
+            ),
             *self._names_lost(wording, of),
             *self._given_away(wording.text, of),
             *(() if wording.kind in SLIPS else self._nearer_to_another(wording.text, of)),
@@ -102,37 +107,37 @@ class Checker:
             return problems
         key = comparison_key(question)
         if key in self._answers:
-            return ["データに答えのある質問です"]
+            return [_("データに答えのある質問です")]
         nearest, similarity = self._nearest(question)
         # The words by which it differs must be nowhere in what is asked or answered.
         new = _words(question) - _words(of.question)
         if not new:
-            return ["元の質問と違う言葉がありません"]
+            return [_("元の質問と違う言葉がありません")]
         answered = [
             one
             for one in self._known
             if _words(question) <= _words(one.question) | _words(one.answer)
         ]
         if answered:
-            return [f"{answered[0].row}行目が答えているかもしれません"]
+            return [_("{row}行目が答えているかもしれません").format(row=answered[0].row)]
         if similarity > 0.9:
-            return [f"{self._known[nearest].row}行目とほとんど同じ質問です"]
+            return [_("{row}行目とほとんど同じ質問です").format(row=self._known[nearest].row)]
         return []
 
     def _problems_of_form(self, text: str, original: str) -> list[str]:
         """What is wrong whatever it means."""
         if len(comparison_key(text)) < 2:
-            return ["文がありません"]
+            return [_("文がありません")]
         if is_mojibake(text) or not text.isprintable():
-            return ["文字が壊れています"]
+            return [_("文字が壊れています")]
         if _JAPANESE.search(original) and (foreign_language(text) or not _JAPANESE.search(text)):
-            return ["日本語ではありません"]
+            return [_("日本語ではありません")]
         if len(text) > LONGEST_TIMES * len(original) + LONGEST_MORE:
-            return ["長すぎます"]
+            return [_("長すぎます")]
         if (found := _INSTRUCTION.search(text)) and found[0] not in original:
-            return [f"質問ではない部分（{found[0].strip()}）が残っています"]
+            return [_("質問ではない部分（{text}）が残っています").format(text=found[0].strip())]
         if (found := _DANGLING.search(text)) and found[0] not in original:
-            return [f"「{found[0]}」が何を指すか分かりません"]
+            return [_("「{text}」が何を指すか分かりません").format(text=found[0])]
         return []
 
     def _names_lost(self, wording: Wording, of: Known) -> list[str]:
@@ -143,22 +148,30 @@ class Checker:
         needed = quoted(of.question) or names(of.question)
         lost = sorted(name for name in needed if name not in key)
         if lost:
-            return [f"名前（{'、'.join(lost)}）がなくなっています"]
+            return [_("名前（{names}）がなくなっています").format(names=_("、").join(lost))]
         own = comparison_key(of.question + of.answer)
         brought = sorted(
             name for name in names(wording.text) if name not in own and self._names.get(name)
         )
-        return [f"ほかの行の名前（{'、'.join(brought)}）が入っています"] if brought else []
+        return (
+            [_("ほかの行の名前（{names}）が入っています").format(names=_("、").join(brought))]
+            if brought
+            else []
+        )
 
     def _given_away(self, text: str, of: Known) -> list[str]:
         """The answer, or a word of it that the question does not have and other answers don't."""
         if chrf(text, of.answer) > 0.8:
-            return ["質問ではなく、答えになっています"]
+            return [_("質問ではなく、答えになっています")]
         said = _words(text) & (_words(of.answer) - _words(of.question))
         asked = comparison_key(of.question)
         told = sorted(word for word in said if len(word) > 1 or word.isdigit())
         told = [word for word in told if word not in asked and word not in self._common]
-        return [f"答え（{'、'.join(told)}）が質問に入っています"] if told else []
+        return (
+            [_("答え（{words}）が質問に入っています").format(words=_("、").join(told))]
+            if told
+            else []
+        )
 
     def _nearer_to_another(self, text: str, of: Known) -> list[str]:
         """By the signs that few answers are asked for with; ways to ask count for nothing."""
@@ -171,7 +184,11 @@ class Checker:
             for at, one in enumerate(self._known)
             if comparison_key(one.answer) == answer
         )
-        return [f"{other.row}行目の質問に近くなっています"] if similarity > own else []
+        return (
+            [_("{row}行目の質問に近くなっています").format(row=other.row)]
+            if similarity > own
+            else []
+        )
 
     def _nearest(self, text: str) -> tuple[int, float]:
         """The known question most like `text`, and how much alike they are."""

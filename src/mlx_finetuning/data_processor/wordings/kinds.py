@@ -4,18 +4,20 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
+from mlx_finetuning.language import N_
+
 KINDS_JA = {
-    "polite": "丁寧",
-    "casual": "くだけた",
-    "keyword": "キーワード",
-    "asked": "聞き方",
-    "recast": "文の形",
-    "synonym": "類語",
-    "name": "呼び名",
-    "order": "語順",
-    "long": "長い",
-    "kana": "かな",
-    "typo": "誤字",
+    "polite": N_("丁寧"),
+    "casual": N_("くだけた"),
+    "keyword": N_("キーワード"),
+    "asked": N_("聞き方"),
+    "recast": N_("文の形"),
+    "synonym": N_("類語"),
+    "name": N_("呼び名"),
+    "order": N_("語順"),
+    "long": N_("長い"),
+    "kana": N_("かな"),
+    "typo": N_("誤字"),
 }
 """By kind, in the order in which they are taken."""
 

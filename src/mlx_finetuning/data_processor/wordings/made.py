@@ -5,15 +5,16 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 
 from mlx_finetuning.data_processor.wordings.kinds import KINDS_JA
+from mlx_finetuning.language import N_, _
 from mlx_finetuning.utils.text_generator import GeneratorChoice
 
-RULES = "規則"
+RULES = N_("規則")
 """Made by no model."""
 NEAR_MISSES_JA = {
-    "attribute": "ほかの項目",
-    "entity": "ほかのもの",
-    "year": "ほかの年",
-    "near_miss": "似た質問",
+    "attribute": N_("ほかの項目"),
+    "entity": N_("ほかのもの"),
+    "year": N_("ほかの年"),
+    "near_miss": N_("似た質問"),
 }
 """How a question that the data does not answer differs from one that it does."""
 
@@ -52,7 +53,7 @@ class MadeRow:
     @property
     def kind_ja(self) -> str:
         """For people."""
-        return (KINDS_JA | NEAR_MISSES_JA)[self.kind]
+        return _((KINDS_JA | NEAR_MISSES_JA)[self.kind])
 
     @property
     def is_refusal(self) -> bool:

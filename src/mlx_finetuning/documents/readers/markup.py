@@ -13,6 +13,7 @@ from typing import Any
 from mlx_finetuning.documents.document import Block, Document, table, with_text
 from mlx_finetuning.documents.readers.limits import unreadable
 from mlx_finetuning.errors import DocumentUnreadable
+from mlx_finetuning.language import _
 
 _UNSEEN = frozenset("script style noscript template nav rt rp head svg iframe object form".split())
 _HEADINGS = {f"h{level}": level for level in range(1, 7)}
@@ -37,7 +38,7 @@ def read_html(text: str, path: Path) -> Document:
     try:
         blocks = tuple(with_text(_Page().blocks(root)))
     except RecursionError as error:
-        raise DocumentUnreadable(path=str(path), reason="入れ子が深すぎます。") from error
+        raise DocumentUnreadable(path=str(path), reason=_("入れ子が深すぎます。")) from error
     return Document(path.name, "html", blocks)
 
 
@@ -114,7 +115,7 @@ def _table(element: Any) -> Block:
         for cell in line.iterchildren("td", "th"):
             fill(cells)
             text = "".join(_seen(cell))
-            for _ in range(_span(cell, "colspan")):
+            for __ in range(_span(cell, "colspan")):
                 if (rowspan := _span(cell, "rowspan")) > 1:
                     reaching[len(cells)] = (rowspan - 1, text)
                 cells.append(text)

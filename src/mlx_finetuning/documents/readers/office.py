@@ -17,6 +17,7 @@ from mlx_finetuning.documents.document import Block, Document, table, with_text
 from mlx_finetuning.documents.readers.limits import STAGE, require_size, unreadable
 from mlx_finetuning.documents.readers.wording import heading_level, is_item, joined
 from mlx_finetuning.errors import DocumentEncrypted, DocumentUnreadable, StudioError
+from mlx_finetuning.language import _
 from mlx_finetuning.progress import Progress, Step
 from mlx_finetuning.utils import archives
 
@@ -38,14 +39,14 @@ def read_docx(path: Path, progress: Progress) -> Document:
     from docx.table import Table
     from lxml import etree
 
-    progress(Step(STAGE, 0, 0, path.name))
+    progress(Step(_(STAGE), 0, 0, path.name))
     blocks: list[Block] = []
     characters = 0
     try:
         body = docx.Document(str(path))
         for at, item in enumerate(body.iter_inner_content()):
             if at % _REPORT_EVERY == 0:
-                progress(Step(STAGE, at, 0, path.name))
+                progress(Step(_(STAGE), at, 0, path.name))
             if isinstance(item, Table):
                 # A merged cell comes once for each place it covers.
                 cells = ((_docx_cell(cell) for cell in row.cells) for row in item.rows)
@@ -106,7 +107,7 @@ def read_pptx(path: Path, progress: Progress) -> Document:
     try:
         slides = list(Presentation(str(path)).slides)
         for number, slide in enumerate(slides, 1):
-            progress(Step(STAGE, number - 1, len(slides), path.name))
+            progress(Step(_(STAGE), number - 1, len(slides), path.name))
             for block in with_text(_slide(slide, number)):
                 blocks.append(block)
                 characters += len(block.text)
@@ -166,5 +167,7 @@ def _require_readable(path: Path) -> None:
         raise unreadable(path, error) from error
     if written > _LARGEST_XML:
         raise refused(
-            f"文章の部分が大きすぎます（{written >> 20} MB。{_LARGEST_XML >> 20} MBまで）。"
+            _("文章の部分が大きすぎます（{size} MB。{most} MBまで）。").format(
+                size=written >> 20, most=_LARGEST_XML >> 20
+            )
         )

@@ -16,6 +16,7 @@ from mlx_finetuning.documents.readers.pdf_page import page_of
 from mlx_finetuning.documents.readers.pdf_streams import require_unpackable
 from mlx_finetuning.documents.readers.wording import numbered_as_items
 from mlx_finetuning.errors import DocumentEncrypted
+from mlx_finetuning.language import _
 from mlx_finetuning.progress import Progress, Step
 
 
@@ -34,7 +35,7 @@ def read_pdf(path: Path, progress: Progress) -> Document:
     scanned, characters = [], 0
     with pdf:
         for number in range(len(pdf)):
-            progress(Step(STAGE, number, len(pdf), path.name))
+            progress(Step(_(STAGE), number, len(pdf), path.name))
             try:
                 layout, has_image = page_of(pdf, number, path)
             except pypdfium2.PdfiumError as error:

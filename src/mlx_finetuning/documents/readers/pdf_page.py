@@ -10,6 +10,7 @@ from typing import Any
 from mlx_finetuning.documents.readers.glyphs import THICKEST, Glyph, Ruling
 from mlx_finetuning.documents.readers.page_layout import PageLayout, lay_out
 from mlx_finetuning.errors import DocumentUnreadable
+from mlx_finetuning.language import _
 
 MAX_GLYPHS = 100_000
 """Characters of one page."""
@@ -36,7 +37,9 @@ def _glyphs_of(page: Any, number: int, path: Path) -> list[Glyph]:
     try:
         count = text.count_chars()
         if count > MAX_GLYPHS:
-            reason = f"{number}ページの文字が多すぎます（{count:,}文字。{MAX_GLYPHS:,}文字まで）。"
+            reason = _(
+                "{number}ページの文字が多すぎます（{count:,}文字。{most:,}文字まで）。"
+            ).format(number=number, count=count, most=MAX_GLYPHS)
             raise DocumentUnreadable(path=str(path), reason=reason)
         box, glyphs = raw.FS_RECTF(), []
         for at in range(count):

@@ -15,6 +15,7 @@ from collections.abc import Callable
 from pathlib import Path
 
 from mlx_finetuning.errors import DocumentUnreadable
+from mlx_finetuning.language import _
 
 MAX_STREAM = 64 << 20
 """Bytes of one part: a page of 300 dots per inch in colour has 26 million."""
@@ -41,7 +42,9 @@ def require_unpackable(path: Path) -> None:
             length = _length(raw, start.start(), start.end())
             in_all += length
             if length > MAX_STREAM or in_all > MAX_ALL:
-                reason = f"展開すると大きすぎる部分があります（{MAX_STREAM >> 20} MBまで）。"
+                reason = _("展開すると大きすぎる部分があります（{most} MBまで）。").format(
+                    most=MAX_STREAM >> 20
+                )
                 raise DocumentUnreadable(path=str(path), reason=reason)
 
 

@@ -10,7 +10,7 @@ from dataclasses import dataclass
 
 from mlx_finetuning.experiment_tracker.evaluation.results import Outcome, Tally
 from mlx_finetuning.jobs.ending import WHOLE, Ending
-from mlx_finetuning.language import N_, _
+from mlx_finetuning.language import N_, _, sentences
 from mlx_finetuning.utils import goals
 
 KNOWN, HALF_KNOWN = 0.9, 0.5
@@ -96,7 +96,7 @@ def judge(evidence: Evidence) -> Outcome:
     )
     if level == "good" and (side := side_effect(evidence)):
         level, added, action = side
-        head = _("{first}{then}").format(first=head, then=added)
+        head = sentences(head, added)
     numbers = {
         "updates": max(evidence.updates, 1),
         "best": max(evidence.best_update, 1),
@@ -104,7 +104,7 @@ def judge(evidence: Evidence) -> Outcome:
     return Outcome(
         state=action,
         level=level,
-        text=_("{first}{then}").format(first=headline(evidence), then=head).strip(),
+        text=sentences(headline(evidence), head),
         evidence=tuple(figures(evidence)),
         advice=_(ACTIONS_JA[action]).format(**numbers),
         action=action,

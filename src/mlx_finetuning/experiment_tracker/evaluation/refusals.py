@@ -11,7 +11,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 from mlx_finetuning.experiment_tracker.evaluation.results import Refusing
-from mlx_finetuning.language import _
+from mlx_finetuning.language import _, sentences
 from mlx_finetuning.utils.japanese_utils import chrf, comparison_key
 
 ENOUGH, HALF = 0.7, 0.35
@@ -69,7 +69,7 @@ def refusing(replies: Sequence[Reply]) -> Refusing | None:
     )
     if known:
         added = _("答えのある{known}問では、{lost}問を誤って断りました。")
-        text = _("{first}{then}").format(first=text, then=added.format(known=len(known), lost=lost))
+        text = sentences(text, added.format(known=len(known), lost=lost))
     confident = len(asked) - refused - empty
     level, advice = "good", ""
     if lost_share > MOST_LOST:

@@ -11,6 +11,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from mlx_finetuning.errors import ConversationRefused, NothingToLearn
+from mlx_finetuning.language import _
 from mlx_finetuning.mlx_trainer.model.load import LoadedModel
 from mlx_finetuning.tokenization.chat import Encoded
 from mlx_finetuning.tokenization.rows import Row
@@ -148,7 +149,7 @@ def sequences(loaded: LoadedModel, row: Row, supervise: str = "answers") -> tupl
             tokens = loaded.render(chat, ask=False, tools=row.get("tools"))
             encoded = [Encoded(tokens, [learns_all] * len(tokens), "")]
     except ConversationRefused as error:
-        reason = f"{number}行目のデータ: {error.data['reason']}"
+        reason = _("{row}行目のデータ: {reason}").format(row=number, reason=error.data["reason"])
         raise ConversationRefused(reason=reason) from error
     return tuple(Example(one.tokens, one.supervised, number) for one in encoded)
 

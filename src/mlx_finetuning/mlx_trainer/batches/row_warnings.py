@@ -7,6 +7,7 @@ import re
 from collections.abc import Sequence
 
 from mlx_finetuning.errors import ConversationRefused
+from mlx_finetuning.language import _
 from mlx_finetuning.mlx_trainer.model.load import LoadedModel
 from mlx_finetuning.tokenization import gate, reasoning
 from mlx_finetuning.tokenization.rows import Row
@@ -21,8 +22,11 @@ def lost_ends(cut_answers: int, rows: int, limit: int) -> list[str]:
     if not cut_answers:
         return []
     return [
-        f"{rows:,}行のうち{cut_answers:,}行は、回答の終わりが上限（max_length {limit:,}トークン）で切れます。"
-        "そこで終わることは学ばず、続きも学びません。max_length を増やすか、回答を短くしてください。"
+        _(
+            "{rows:,}行のうち{cut:,}行は、回答の終わりが上限（max_length {limit:,}トークン）で切れます。"
+            "そこで終わることは学ばず、続きも学びません。"
+            "max_length を増やすか、回答を短くしてください。"
+        ).format(rows=rows, cut=cut_answers, limit=limit)
     ]
 
 
@@ -47,9 +51,11 @@ def control_tokens(loaded: LoadedModel, rows: Sequence[Row]) -> list[str]:
         return []
     tokens = sorted({token for of_row in found.values() for token in of_row})
     return [
-        f"文章の中に、このモデルの制御用の記号（{'、'.join(tokens[:SHOWN])}）がある行があります"
-        f"（{_listed(list(found))}）。文字ではなく、発言の区切りなどとして学習されます。"
-        "clean に control_tokens を加えると取り除けます。"
+        _(
+            "文章の中に、このモデルの制御用の記号（{tokens}）がある行があります（{rows}）。"
+            "文字ではなく、発言の区切りなどとして学習されます。"
+            "clean に control_tokens を加えると取り除けます。"
+        ).format(tokens=_("、").join(tokens[:SHOWN]), rows=_listed(list(found)))
     ]
 
 
@@ -69,12 +75,20 @@ def swallowed_calls(loaded: LoadedModel, rows: Sequence[Row]) -> list[str]:
     if not swallowed:
         return []
     return [
-        f"このモデルの書式には、ツールの呼び出しを書く場所がありません（{_listed(swallowed)}"
-        f"{' ほか' if len(calling) > _CALLS_TRIED else ''}）。"
-        "呼び出しの発言は学習しません。ツールを使えるモデルを選んでください。"
+        _(
+            "このモデルの書式には、ツールの呼び出しを書く場所がありません（{rows}）。"
+            "呼び出しの発言は学習しません。"
+            "ツールを使えるモデルを選んでください。"
+        ).format(rows=_listed(swallowed, more=len(calling) > _CALLS_TRIED))
     ]
 
 
-def _listed(rows: Sequence[int]) -> str:
-    shown = "、".join(map(str, rows[:SHOWN]))
-    return f"行 {shown}{' ほか' if len(rows) > SHOWN else ''}、全部で{len(rows):,}行"
+def _listed(rows: Sequence[int], *, more: bool = False) -> str:
+    """Some of the rows; more: whether there may be others than these."""
+    shown = _("、").join(map(str, rows[:SHOWN]))
+    said = _("行 {shown}、全部で{count:,}行")
+    if len(rows) > SHOWN:
+        said = _("行 {shown} ほか、全部で{count:,}行")
+    if more:
+        said = _("行 {shown}、全部で{count:,}行 ほか")
+    return said.format(shown=shown, count=len(rows))

@@ -20,6 +20,7 @@ import numpy as np
 
 from mlx_finetuning.config import TrainConfig
 from mlx_finetuning.errors import NothingToLearn
+from mlx_finetuning.language import _
 from mlx_finetuning.mlx_trainer.batches import batches
 from mlx_finetuning.mlx_trainer.batches.batches import Batch, BuildBatch, RowLayout
 from mlx_finetuning.mlx_trainer.batches.examples import (
@@ -144,17 +145,16 @@ def imbalance(judged: Sequence[Judged], config: TrainConfig) -> str:
     bad = len(judged) - good
     if not (good and bad):
         kind = "×" if bad else "○"
-        return f"{kind} の付いた答えだけです。KTOには、○と×の両方が要ります。"
+        return _("{mark} の付いた答えだけです。KTOには、○と×の両方が要ります。").format(mark=kind)
     desirable, undesirable = good * config.desirable_weight, bad * config.undesirable_weight
     if LEAST_RATIO * undesirable <= desirable <= MOST_RATIO * undesirable:
         return ""
     name = "undesirable_weight" if desirable > undesirable else "desirable_weight"
     balanced = max(good, bad) / min(good, bad)
     other = config.desirable_weight if desirable > undesirable else config.undesirable_weight
-    return (
-        f"○が{good:,}行、×が{bad:,}行で、片方に偏っています。"
-        f"{name} を {balanced * other:.2g} にすると釣り合います。"
-    )
+    return _(
+        "○が{good:,}行、×が{bad:,}行で、片方に偏っています。{name} を {balanced:.2g} にすると釣り合います。"
+    ).format(good=good, bad=bad, name=name, balanced=balanced * other)
 
 
 # --- batches -----------------------------------------------------------------------------

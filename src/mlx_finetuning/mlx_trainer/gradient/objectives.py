@@ -16,6 +16,7 @@ import mlx.nn as nn
 
 from mlx_finetuning.config import TrainConfig
 from mlx_finetuning.errors import InvalidSettings
+from mlx_finetuning.language import N_, _
 from mlx_finetuning.mlx_trainer.batches import batches
 from mlx_finetuning.mlx_trainer.batches.batches import BuildBatch, RowLayout
 from mlx_finetuning.mlx_trainer.batches.examples import Example, encode_rows
@@ -36,7 +37,7 @@ Items = Sequence[Any]
 """Those of one objective: its functions know which of the three they are."""
 
 
-def _as_they_are(model: nn.Module, items: Items, *_: Any) -> Items:
+def _as_they_are(model: nn.Module, items: Items, *__: Any) -> Items:
     return items
 
 
@@ -106,7 +107,7 @@ def _of_pairs(name: str, losses: PairLosses) -> Objective:
         partial(preference.summed, losses),
         preference.batch_of,
         column="chosen",
-        dataset_ja="好みの比較のデータセット（prompt・chosen・rejected）",
+        dataset_ja=N_("好みの比較のデータセット（prompt・chosen・rejected）"),
     )
 
 
@@ -122,7 +123,7 @@ KTO = Objective(
     judged.batch_of,
     settings=("desirable_weight", "undesirable_weight"),
     column="label",
-    dataset_ja="○×の付いた答えのデータセット（prompt・completion・label）",
+    dataset_ja=N_("○×の付いた答えのデータセット（prompt・completion・label）"),
     least_batch=2,
     warning=judged.imbalance,
     with_reference=judged.with_reference,
@@ -141,8 +142,10 @@ def settled(config: TrainConfig, rows: Sequence[Row]) -> TrainConfig:
     InvalidSettings."""
     objective = objective_for(config, rows)
     if min(config.batch_size, len(rows)) < objective.least_batch:
-        least = f"1回の更新に{objective.least_batch}例以上が要ります。"
-        raise InvalidSettings(problems=[f"batch_size: {objective.name.upper()}では、{least}"])
+        problem = _("batch_size: {name}では、1回の更新に{least}例以上が要ります。").format(
+            name=objective.name.upper(), least=objective.least_batch
+        )
+        raise InvalidSettings(problems=[problem])
     beta = config.beta or objective.beta
     return dataclasses.replace(config, objective=objective.name, beta=beta)
 
@@ -154,7 +157,9 @@ def objective_for(config: TrainConfig, rows: Sequence[Row]) -> Objective:
         return next((one for one in (DPO, KTO) if one.column in columns), SFT)
     objective = of(config)
     if objective.column and objective.column not in columns:
-        what = f"{objective.name} には、{objective.dataset_ja}が要ります。"
+        what = _("{name} には、{dataset}が要ります。").format(
+            name=objective.name, dataset=_(objective.dataset_ja)
+        )
         raise InvalidSettings(problems=[f"objective: {what}"])
     return objective
 

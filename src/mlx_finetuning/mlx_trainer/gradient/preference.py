@@ -18,6 +18,7 @@ import numpy as np
 
 from mlx_finetuning.config import TrainConfig
 from mlx_finetuning.errors import NothingToLearn
+from mlx_finetuning.language import N_, _
 from mlx_finetuning.mlx_trainer.batches import batches
 from mlx_finetuning.mlx_trainer.batches.batches import Batch, BuildBatch, RowLayout
 from mlx_finetuning.mlx_trainer.batches.examples import Answers, CacheSlot, Example, pair, shortened
@@ -27,7 +28,7 @@ from mlx_finetuning.progress import Progress, Step
 from mlx_finetuning.tokenization.rows import Row
 
 T = TypeVar("T")
-STAGE = "学習前のモデルの確率"
+STAGE = N_("学習前のモデルの確率")
 _SUREST = -1e-6
 """Mean log-probability from which odds are no longer told apart."""
 
@@ -155,7 +156,7 @@ def simpo(nats: mx.array, pairs: PairBatch, config: TrainConfig) -> tuple[mx.arr
 def parts(items: Sequence[T], at_once: int, progress: Progress) -> Iterator[Sequence[T]]:
     """So many at once of what the untrained model is asked about."""
     for start in range(0, len(items), at_once):
-        progress(Step(STAGE, start, len(items)))
+        progress(Step(_(STAGE), start, len(items)))
         yield items[start : start + at_once]
 
 

@@ -13,6 +13,7 @@ from typing import Any, cast
 
 from mlx_finetuning.config import EvaluateConfig, TrainConfig
 from mlx_finetuning.errors import NothingToLearn
+from mlx_finetuning.language import N_, _
 from mlx_finetuning.mlx_trainer.batches.batches import RowLayout
 from mlx_finetuning.mlx_trainer.batches.examples import Example, encode_rows
 from mlx_finetuning.mlx_trainer.gradient import loss
@@ -22,7 +23,7 @@ from mlx_finetuning.mlx_trainer.parallel import workload
 from mlx_finetuning.progress import Progress, Step
 from mlx_finetuning.tokenization.rows import Row
 
-LOSSES, ANSWERS = "：損失", "：答え"
+LOSSES, ANSWERS = N_("：損失"), N_("：答え")
 """How the stages end in which losses are taken, and questions are asked."""
 
 
@@ -63,7 +64,7 @@ def grade(
     """
 
     def measured(count: int) -> None:
-        progress(Step(stage + LOSSES, count, len(rows)))
+        progress(Step(stage + _(LOSSES), count, len(rows)))
 
     grades = _losses(loaded, rows, layout, measured)
     asked = [at for at, row in enumerate(rows) if ask and is_question(row)]
@@ -71,7 +72,7 @@ def grade(
     fitting = [at for at in asked if len(prompts[at]) < loaded.context_length]
 
     def answered(count: int) -> None:
-        progress(Step(stage + ANSWERS, count, len(fitting)))
+        progress(Step(stage + _(ANSWERS), count, len(fitting)))
 
     given = batch_generate.answers(
         loaded, [prompts[at] for at in fitting], config.max_tokens, config.batch_size, answered

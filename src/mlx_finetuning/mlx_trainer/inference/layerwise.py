@@ -20,12 +20,13 @@ from mlx_lm.tuner.dora import DoRALinear
 from mlx_lm.tuner.lora import LoRALinear
 from numpy.typing import NDArray
 
+from mlx_finetuning.language import N_, _
 from mlx_finetuning.mlx_trainer.model import split_head
 from mlx_finetuning.mlx_trainer.model.load import LoadedModel, load
 from mlx_finetuning.mlx_trainer.model.patching import Proxy
 from mlx_finetuning.progress import Progress, Step, silent
 
-STAGE = "学習したモデルの予測"
+STAGE = N_("学習したモデルの予測")
 POSITIONS = 2048
 """Computed in one pass, padding included; bounds the memory of activations."""
 LINEAR = (nn.Linear, nn.QuantizedLinear, LoRALinear, DoRALinear)
@@ -98,7 +99,7 @@ def _pass(
     count = len(body.layers[:layers])
     # No name here may hold the blocks: each is freed once it has computed.
     body.layers = [
-        _computed_once(block, functools.partial(progress, Step(STAGE, done, count)))
+        _computed_once(block, functools.partial(progress, Step(_(STAGE), done, count)))
         for done, block in enumerate(body.layers[:layers], 1)
     ]
     name = split_head.norm_name(body)

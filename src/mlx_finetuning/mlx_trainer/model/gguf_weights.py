@@ -18,6 +18,7 @@ from mlx_lm import utils
 from numpy.typing import NDArray
 
 from mlx_finetuning.errors import BaseFileChanged
+from mlx_finetuning.language import _
 from mlx_finetuning.mlx_trainer.model import gguf_blocks, six_bit
 from mlx_finetuning.mlx_trainer.model.gguf_blocks import PACKED, packed_bytes
 from mlx_finetuning.utils import cores, gguf_reader, in_order
@@ -133,7 +134,7 @@ def _tensors(base: GgufBase) -> dict[str, StoredTensor]:
     try:
         return {name: stored[weight.tensor] for name, weight in base.weights.items()}
     except KeyError as error:
-        reason = f"重み {error.args[0]} がありません。"
+        reason = _("重み {name} がありません。").format(name=error.args[0])
         raise BaseFileChanged(path=base.path, reason=reason) from error
 
 

@@ -18,6 +18,7 @@ from mlx_lm.tokenizer_utils import TokenizerWrapper
 
 from mlx_finetuning.errors import AdapterUnusable, ModelUnloadable
 from mlx_finetuning.files import JsonObject
+from mlx_finetuning.language import _
 from mlx_finetuning.mlx_trainer.model import dora, gguf_weights, weight_names
 from mlx_finetuning.tokenization import chat as chats
 from mlx_finetuning.tokenization.chat import ChatTokenizer
@@ -98,7 +99,7 @@ def load_beside(base: LoadedModel, folder: Path, adapter: Path) -> LoadedModel:
     Raises AdapterUnusable, TokenizerUnreadable, TemplateHostile, ChatTemplateUnusable.
     """
     chat = chats.load(folder, adapter)
-    shared = {id(array): array for _, array in tree_flatten(base.model.parameters())}
+    shared = {id(array): array for __, array in tree_flatten(base.model.parameters())}
     model = _adapted(copy.deepcopy(base.model, shared), adapter)
     return replace(base, model=model, chat=chat, tokenizer=wrapped(chat, base.config))
 
@@ -108,7 +109,9 @@ def _adapted(model: nn.Module, adapter: Path) -> nn.Module:
     try:
         model = dora.load_adapter(model, adapter)
     except (OSError, ValueError, KeyError, TypeError, AttributeError, RuntimeError) as error:
-        reason = f"設定か重みを読み込めません（{type(error).__name__}: {error}）。"
+        reason = _("設定か重みを読み込めません（{name}: {error}）。").format(
+            name=type(error).__name__, error=error
+        )
         raise AdapterUnusable(path=str(adapter), reason=reason) from error
     model.eval()
     return model
@@ -179,16 +182,21 @@ def _refuse_what_is_misread(stored: JsonObject, settings: JsonObject) -> None:
     method = (stored.get("quantization_config") or {}).get("quant_method")
     if method == "fp8" and text_settings(stored).get("model_type") == "ministral3":
         raise ValueError(
-            "重みが FP8 です。mlx-lm はこの系列の FP8 を正しく読めません。"
-            "同じモデルの BF16 版（名前の終わりが -BF16）を使ってください。"
+            _(
+                "重みが FP8 です。mlx-lm はこの系列の FP8 を正しく読めません。"
+                "同じモデルの BF16 版（名前の終わりが -BF16）を使ってください。"
+            )
         )
     # Its Qwen3-MoE reads no `rope_scaling`.
     scaling = settings.get("rope_scaling") or {}
     kind = scaling.get("rope_type", scaling.get("type", "default"))
     if settings.get("model_type") == "qwen3_moe" and kind != "default":
         raise ValueError(
-            f"config.json の rope_scaling が {kind} です。mlx-lm はこの系列でそれを読みません。"
-            "元の文脈の長さのまま使うなら、config.json から rope_scaling を消してください。"
+            _(
+                "config.json の rope_scaling が {kind} です。"
+                "mlx-lm はこの系列でそれを読みません。"
+                "元の文脈の長さのまま使うなら、config.json から rope_scaling を消してください。"
+            ).format(kind=kind)
         )
 
 

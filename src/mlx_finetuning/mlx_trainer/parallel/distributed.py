@@ -33,6 +33,7 @@ from mlx_finetuning.errors import (
     RankLost,
     StudioError,
 )
+from mlx_finetuning.language import N_, _
 from mlx_finetuning.messages import describe
 from mlx_finetuning.mlx_trainer.gradient import objectives
 from mlx_finetuning.mlx_trainer.gradient.backward import Sums
@@ -43,7 +44,7 @@ from mlx_finetuning.mlx_trainer.model.flat_arrays import Layout
 from mlx_finetuning.mlx_trainer.parallel.gradient_team import GradientTeam, WorkerProcess, divide
 from mlx_finetuning.utils import cores
 
-HERE = "この機械"
+HERE = N_("この機械")
 PORT = 32323
 """Of rank 0 among several machines; the following ranks take the following ones."""
 
@@ -60,12 +61,12 @@ class Rank:
 def hosts(config: TrainConfig) -> tuple[str, ...]:
     """The machines of a run; empty if it stays on this one. Raises InvalidSettings."""
     problems = [
-        f"hosts: 「{name}」は機械の名前ではありません。"
+        _("hosts: 「{name}」は機械の名前ではありません。").format(name=name)
         for name in config.hosts
         if name.startswith("-")
     ]
     if config.hosts and config.ranks > 1:
-        problems.append("ranks と hosts は、どちらか1つにしてください。")
+        problems.append(_("ranks と hosts は、どちらか1つにしてください。"))
     if problems:
         raise InvalidSettings(problems=problems)
     return config.hosts
@@ -81,7 +82,7 @@ def addresses(config: TrainConfig) -> tuple[str, ...]:
     named = hosts(config)
     if named:
         return tuple(f"{name.split('@')[-1]}:{PORT + rank}" for rank, name in enumerate(named))
-    sockets = [socket.create_server(("127.0.0.1", 0)) for _ in range(config.ranks)]
+    sockets = [socket.create_server(("127.0.0.1", 0)) for __ in range(config.ranks)]
     free = tuple(f"127.0.0.1:{listener.getsockname()[1]}" for listener in sockets)
     for listener in sockets:
         listener.close()
@@ -154,7 +155,7 @@ class RankProcess(WorkerProcess):
 
     def __init__(self, rank: Rank, host: str | None, threads: int) -> None:
         super().__init__(rank_command(host), threads)
-        self.rank, self.host = rank, host or HERE
+        self.rank, self.host = rank, host or _(HERE)
 
     def join(self, folder: Path, config: TrainConfig) -> None:
         """Let it load the model in `folder` and take its place in the ring."""
@@ -221,7 +222,7 @@ class DistributedTeam:
     def __enter__(self) -> DistributedTeam:
         return self
 
-    def __exit__(self, *_: object) -> None:
+    def __exit__(self, *__: object) -> None:
         self._team.__exit__()
         for process in self._others:
             process.close()
@@ -238,7 +239,7 @@ class DistributedTeam:
     def sums(self, examples: Sequence[Item], seed: Sequence[int]) -> Sums:
         """Sums over all `examples`, always added in the same order. Raises SharedWorkLost."""
         own, *others = divide(examples, 1 + len(self._others))
-        others += [[] for _ in self._others[len(others) :]]
+        others += [[] for __ in self._others[len(others) :]]
         for process, share in zip(self._others, others, strict=True):
             process.ask(share, (*seed, process.rank.number))
         try:

@@ -25,6 +25,7 @@ from numpy.typing import NDArray
 
 from mlx_finetuning.config import TrainConfig
 from mlx_finetuning.errors import GradientWorkerFailed, GradientWorkerLost, StudioError
+from mlx_finetuning.language import _
 from mlx_finetuning.mlx_trainer.batches.batches import RowLayout
 from mlx_finetuning.mlx_trainer.gradient import backward
 from mlx_finetuning.mlx_trainer.gradient.backward import Gradient, Sums
@@ -43,7 +44,7 @@ FROM_OUTSIDE = (signal.SIGKILL, signal.SIGTERM, signal.SIGINT, signal.SIGHUP)
 def divide(examples: Sequence[Item], count: int) -> list[list[Item]]:
     """At most `count` shares of nearly equal work, none empty: the longest first, each to the
     share that has least."""
-    shares: list[list[Item]] = [[] for _ in range(min(count, len(examples)))]
+    shares: list[list[Item]] = [[] for __ in range(min(count, len(examples)))]
     work = [0.0] * len(shares)
     for example in sorted(examples, key=lambda item: (-len(item.tokens), item.row)):
         least = work.index(min(work))
@@ -80,7 +81,7 @@ class GradientTeam:
     def __enter__(self) -> GradientTeam:
         return self
 
-    def __exit__(self, *_: object) -> None:
+    def __exit__(self, *__: object) -> None:
         for worker in self._workers:
             worker.close()
 
@@ -161,8 +162,8 @@ class WorkerProcess:
         code = self._process.returncode
         if -code in FROM_OUTSIDE:
             return GradientWorkerLost(exit_code=code)
-        reason = "何が起きたかは、実験のログの最後にあります。"
-        return GradientWorkerFailed(kind=f"終了コード {code}", reason=reason)
+        reason = _("何が起きたかは、実験のログの最後にあります。")
+        return GradientWorkerFailed(kind=_("終了コード {code}").format(code=code), reason=reason)
 
     def last_error(self) -> StudioError | None:
         """What it sent before it ended, if that was an error."""

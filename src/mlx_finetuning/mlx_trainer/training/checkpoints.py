@@ -23,6 +23,7 @@ from mlx_finetuning import files
 from mlx_finetuning.config import TrainConfig, as_dict
 from mlx_finetuning.errors import CheckpointForeign, ContinuationDiffers, RecordDamaged
 from mlx_finetuning.files import JsonObject
+from mlx_finetuning.language import _
 from mlx_finetuning.mlx_trainer.gradient import objectives
 from mlx_finetuning.mlx_trainer.model import adapters, trainable
 from mlx_finetuning.tokenization.chat import ChatTokenizer
@@ -186,7 +187,7 @@ def start_from(
     if {name: value.shape for name, value in arrays.items()} != {
         name: value.shape for name, value in own.items()
     }:
-        raise ContinuationDiffers(run_id=parent.folder.name, changed=["アダプターの形"])
+        raise ContinuationDiffers(run_id=parent.folder.name, changed=[_("アダプターの形")])
     trainable.of(model).put(arrays)
     mx.eval(arrays)
     if not (same_optimizer and parent.optimizer.exists()):

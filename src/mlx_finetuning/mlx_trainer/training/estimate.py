@@ -15,6 +15,7 @@ from typing import Any
 from mlx_finetuning.config import TrainConfig
 from mlx_finetuning.errors import Interrupted, RunDoesNotFit
 from mlx_finetuning.jobs.results import Estimate
+from mlx_finetuning.language import N_, _, sentences
 from mlx_finetuning.mlx_trainer.batches.examples import Example
 from mlx_finetuning.mlx_trainer.model.load import LoadedModel
 from mlx_finetuning.mlx_trainer.training import loop
@@ -22,7 +23,7 @@ from mlx_finetuning.progress import Progress, Step
 from mlx_finetuning.tokenization.rows import Row
 from mlx_finetuning.workspace import AdapterPaths
 
-STAGE = "学習の見積もり"
+STAGE = N_("学習の見積もり")
 UPDATES, SECONDS = 8, 5.0
 """What is done at most, but at least two updates."""
 VALID_ROWS = 24
@@ -77,9 +78,9 @@ class _Watcher:
         self.samples_s += since_s
 
     def progress(self, step: Step) -> None:
-        self._progress(Step(STAGE, 0, 0, step.stage))
+        self._progress(Step(_(STAGE), 0, 0, step.stage))
         is_steady = self._done > 1 and self._took_s > SECONDS
-        if step.stage == loop.STAGE and (is_steady or self._done >= UPDATES):
+        if step.stage == _(loop.STAGE, "job") and (is_steady or self._done >= UPDATES):
             raise _Enough()
 
     @property
@@ -136,7 +137,7 @@ def _estimated(watcher: _Watcher, config: TrainConfig, valid_rows: int) -> Estim
         recommended_batch_size=best,
         processes=facts["processes"],
         recompute=facts["recompute"],
-        reason_ja="".join((*watcher.warnings, reason)),
+        reason_ja=sentences(*watcher.warnings, reason),
     )
 
 
@@ -165,11 +166,23 @@ def refused(config: TrainConfig, rows: int, error: RunDoesNotFit) -> Estimate:
 def recommended(rows: int, largest: int) -> tuple[int, str]:
     """A power of two that fits, leaves an epoch enough updates, and is no larger than it helps."""
     limit, reason = min(
-        (largest, f"メモリーに一度に収まるのは、一番長い行で {largest} 例までです。"),
+        (
+            largest,
+            _("メモリーに一度に収まるのは、一番長い行で {largest} 例までです。").format(
+                largest=largest
+            ),
+        ),
         (
             max(1, rows // AN_EPOCH),
-            f"学習用の行が {rows} 行なので、1周に{AN_EPOCH}回ほど更新できる数です。",
+            _("学習用の行が {rows} 行なので、1周に{updates}回ほど更新できる数です。").format(
+                rows=rows, updates=AN_EPOCH
+            ),
         ),
-        (STEADY, f"{STEADY} 例あれば更新は安定し、それより多くしても遅くなるだけです。"),
+        (
+            STEADY,
+            _("{examples} 例あれば更新は安定し、それより多くしても遅くなるだけです。").format(
+                examples=STEADY
+            ),
+        ),
     )
     return 1 << (max(1, limit).bit_length() - 1), reason

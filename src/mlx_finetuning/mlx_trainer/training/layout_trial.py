@@ -12,6 +12,7 @@ from mlx.utils import tree_map
 
 from mlx_finetuning.config import TrainConfig
 from mlx_finetuning.jobs.results import LayoutTrial
+from mlx_finetuning.language import N_, _
 from mlx_finetuning.mlx_trainer.batches import batches
 from mlx_finetuning.mlx_trainer.gradient import backward, objectives
 from mlx_finetuning.mlx_trainer.gradient.backward import Sums
@@ -21,7 +22,7 @@ from mlx_finetuning.mlx_trainer.parallel import workload
 from mlx_finetuning.progress import Progress, Step
 from mlx_finetuning.tokenization.rows import Row
 
-STAGE = "行の並べ方の測定"
+STAGE = N_("行の並べ方の測定")
 ROUNDS = 5
 FLOAT32_TOLERANCE, HALF_TOLERANCE = 1e-3, 5e-2
 """Relative differences of gradients that rounding explains."""
@@ -60,7 +61,7 @@ def trials(
             sums[name] = backward.by_rows(gradient, layout, None, update, (config.seed,))
             if number:
                 seconds[name] = min(seconds[name], time.perf_counter() - began_s)
-        progress(Step(STAGE, number, ROUNDS))
+        progress(Step(_(STAGE), number, ROUNDS))
     is_exact = split_head.norm(loaded.model).weight.dtype == mx.float32
     tolerance = FLOAT32_TOLERANCE if is_exact else HALF_TOLERANCE
     expected = sums["padded"].gradients

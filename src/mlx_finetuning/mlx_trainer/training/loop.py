@@ -31,6 +31,7 @@ from mlx_finetuning.errors import (
 )
 from mlx_finetuning.files import JsonObject
 from mlx_finetuning.jobs.results import Check, TrainResult
+from mlx_finetuning.language import N_, _
 from mlx_finetuning.mlx_trainer.batches import batches, row_warnings
 from mlx_finetuning.mlx_trainer.batches.examples import Example
 from mlx_finetuning.mlx_trainer.gradient import backward, objectives
@@ -56,9 +57,9 @@ from mlx_finetuning.progress import Progress, Step, WriteEvent
 from mlx_finetuning.tokenization.rows import Row
 from mlx_finetuning.workspace import AdapterPaths
 
-STAGE = "学習"
-VALIDATION = "検証"
-REHEARSAL = "メモリーの確認"
+STAGE = N_("学習", "job")
+VALIDATION = N_("検証", "loss")
+REHEARSAL = N_("メモリーの確認")
 REPLAY_DRAWS = 1 << 16
 """Part of a seed: tells the draws of what is replayed from those of an update's parts."""
 
@@ -212,7 +213,7 @@ class _Run:
         self._cut_answers = cut_answers
         self._parent = parent
         self._held_out = held_out
-        held_out_batches = sum(1 for _ in batches.once(held_out, config.batch_size, work.layout))
+        held_out_batches = sum(1 for __ in batches.once(held_out, config.batch_size, work.layout))
         self._time_left = TimeLeft(config, held_out_batches)
         self._guess_loss = math.log(max(2, len(loaded.tokenizer.vocab)))
         """Nats per token of a model that knows nothing."""
@@ -233,7 +234,7 @@ class _Run:
         self._resume()
         is_resumed = self._resumed_from is not None
         if not is_resumed:
-            self._hooks.progress(Step(REHEARSAL, 0, 0))
+            self._hooks.progress(Step(_(REHEARSAL), 0, 0))
         self._work = self._memory.fit(
             self._work, self._state, is_resumed=is_resumed, exactly=rehearsed
         )
@@ -273,11 +274,10 @@ class _Run:
         self._hooks.event("resumed", update=self._state.update)
         before, self._state.computed_by = self._state.computed_by, backend.libraries()
         if before not in ("", self._state.computed_by):
-            text = (
-                "途中保存の後で、計算に使うライブラリーが変わりました"
-                f"（前: {before}、今: {self._state.computed_by}）。"
+            text = _(
+                "途中保存の後で、計算に使うライブラリーが変わりました（前: {before}、今: {computed_by}）。"
                 "続けられますが、中断しなかった場合とは、結果の最後の桁が変わることがあります。"
-            )
+            ).format(before=before, computed_by=self._state.computed_by)
             self._hooks.event("warning", text=text)
 
     def _start_from(self, parent: Parent) -> None:
@@ -287,13 +287,13 @@ class _Run:
         self._untrained = trainable.of(self._model).arrays()
         self._hooks.event("continues", run_id=parent.paths.folder.name, optimizer=has_state)
         if not has_state:
-            text = "元の学習のオプティマイザーの状態は使えないため、重みだけを引き継ぎます。"
+            text = _("元の学習のオプティマイザーの状態は使えないため、重みだけを引き継ぎます。")
             self._hooks.event("warning", text=text)
 
     def _rehearse(self, team: workload.Team) -> None:
         """The longest update, for nothing but its memory: what does not fit fails now, and later
         updates find all the memory they need in place."""
-        self._hooks.progress(Step(REHEARSAL, 0, 0))
+        self._hooks.progress(Step(_(REHEARSAL), 0, 0))
         self._model.train()
         for examples in self._work.worst_parts():
             self._sums(team, examples, (self._config.seed, 0))
@@ -348,8 +348,13 @@ class _Run:
             self._work.stored([*indices, *again])
             if state.update == min(selfcheck.AFTER, config.iterations):
                 self.check(selfcheck.changed(self._untrained, trainable.of(self._model).arrays()))
-            detail, left_s = f"損失 {state.last_loss:.3f}", self._time_left.left_s(state.update)
-            self._hooks.progress(Step(STAGE, state.update, config.iterations, detail, left_s))
+            detail, left_s = (
+                _("損失 {loss:.3f}").format(loss=state.last_loss),
+                self._time_left.left_s(state.update),
+            )
+            self._hooks.progress(
+                Step(_(STAGE, "job"), state.update, config.iterations, detail, left_s)
+            )
             self._memory.look(team, state)
 
     def _sample(self, update: int) -> None:
@@ -502,7 +507,7 @@ class _Run:
             self._time_left.validated(number, time.monotonic() - began_s)
             left_s = self._time_left.left_s(state.update, len(found) - number)
             # A stop here leaves the validation undone; a resumed run begins with it.
-            self._hooks.progress(Step(VALIDATION, number, len(found), "", left_s))
+            self._hooks.progress(Step(_(VALIDATION, "loss"), number, len(found), "", left_s))
             sums = sums + backward.sums_of(self._model, batch, self._config)
             count += batch.supervised
         self._time_left.validated(len(found), time.monotonic() - began_s)

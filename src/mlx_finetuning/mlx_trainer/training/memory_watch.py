@@ -9,6 +9,7 @@ from collections.abc import Iterator
 
 from mlx_finetuning.config import TrainConfig
 from mlx_finetuning.errors import MemoryRunsOut
+from mlx_finetuning.language import _
 from mlx_finetuning.mlx_trainer.gradient import objectives
 from mlx_finetuning.mlx_trainer.model import card_memory
 from mlx_finetuning.mlx_trainer.parallel import workload
@@ -85,8 +86,10 @@ class MemoryWatch:
         self._event(
             "warning",
             text=(
-                f"更新 {state.update} までに {used / 1e9:.2f} GB を使い、見積もりより多かったため、"
-                f"この先は {count} 例ずつに分けて計算します。結果は変わりません。"
+                _(
+                    "更新 {update} までに {used:.2f} GB を使い、見積もりより多かったため、この先は {count} 例ずつに分けて計算します。"
+                    "結果は変わりません。"
+                ).format(update=state.update, used=used / 1e9, count=count)
             ),
         )
 
@@ -108,18 +111,24 @@ def _warnings(work: Workload, fit: memory_fit.MemoryFit) -> Iterator[str]:
     """How updates are computed otherwise than asked for, and what that costs."""
     if not work.layout.shares_rows and not objectives.of(work.config).is_per_row:
         yield (
-            "このモデルの層では、複数の例を1行に並べて計算できません。"
-            "例ごとに行を分け、余白で長さをそろえます。時間は増え、結果は変わりません。"
+            _(
+                "このモデルの層では、複数の例を1行に並べて計算できません。"
+                "例ごとに行を分け、余白で長さをそろえます。時間は増え、結果は変わりません。"
+            )
         )
-    available = f"使えるメモリーは {fit.allowed / 1e9:.2f} GB"
+    available = _("使えるメモリーは {allowed:.2f} GB").format(allowed=fit.allowed / 1e9)
     count = fit.config.micro_batch_size
     if fit.config.recompute == "on" and work.config.recompute == "auto":
         yield (
-            f"{count} 例は一度にメモリーに収まらないため、層の途中の値を覚えずに計算し直します"
-            f"（{available}）。時間は3割ほど増え、結果は変わりません。"
+            _(
+                "{count} 例は一度にメモリーに収まらないため、層の途中の値を覚えずに計算し直します（{available}）。"
+                "時間は3割ほど増え、結果は変わりません。"
+            ).format(count=count, available=available)
         )
     if count < min(work.config.micro_batch_size or work.update_size, work.update_size):
         yield (
-            f"{work.update_size} 例は一度にメモリーに収まらないため、{count} 例ずつに分けて計算します"
-            f"（{available}）。結果は変わりません。"
+            _(
+                "{update_size} 例は一度にメモリーに収まらないため、{count} 例ずつに分けて計算します（{available}）。"
+                "結果は変わりません。"
+            ).format(update_size=work.update_size, count=count, available=available)
         )

@@ -24,6 +24,7 @@ from numpy.typing import NDArray
 
 from mlx_finetuning import files
 from mlx_finetuning.config import TrainConfig
+from mlx_finetuning.language import N_, _
 from mlx_finetuning.mlx_trainer.batches.batches import RowLayout
 from mlx_finetuning.mlx_trainer.batches.examples import Example, shortened
 from mlx_finetuning.mlx_trainer.gradient import loss, objectives, preference
@@ -34,7 +35,7 @@ from mlx_finetuning.progress import Progress, Step
 from mlx_finetuning.tokenization.rows import Row
 from mlx_finetuning.utils import fingerprint
 
-STAGE = "ベースモデルに自分で質問を作らせ、答えさせています"
+STAGE = N_("ベースモデルに自分で質問を作らせ、答えさせています")
 VERSION = 1
 """Of how questions and answers are made: another one makes them anew."""
 SEED = 42
@@ -58,7 +59,16 @@ NARROWEST = 512
 asked for: tiny-ja has 256 and little to lose, SmolLM2-135M 576 (docs/decisions.md)."""
 OPENINGS = {
     "[A-Za-z]": ("What", "Who", "Where", "When", "Why", "How", "Which", "Is"),
-    "[ぁ-ヿ]": ("日本の", "世界で", "なぜ", "どうして", "どうすれば", "一番", "人は", "昔"),
+    "[ぁ-ヿ]": (
+        "日本の",
+        "世界で",
+        "なぜ",
+        "どうして",
+        "どうすれば",
+        "一番",
+        "人は",
+        "昔",
+    ),
 }
 """Beginnings of questions by the letters of a language: the empty turn leads to long requests, and
 seldom to plain questions."""
@@ -119,7 +129,7 @@ def prepare(
     else:
         said = list(files.read_records(record, SelfAnswer))
     if len(said) < LEAST:
-        return Replay(reason_ja="ベースモデルが、自分で質問を作れませんでした。")
+        return Replay(reason_ja=_("ベースモデルが、自分で質問を作れませんでした。"))
     limit = min(config.max_length, loaded.context_length)
     examples = (one.example(limit) for one in said)
     return Replay(tuple(example for example in examples if example.targets))
@@ -141,7 +151,7 @@ def rehearse(
     prompt = loaded.render([{"role": "user", "content": OPENINGS["[A-Za-z]"][0]}], ask=True)
     timed: list[float] = []
     for tokens in (1, 1, 1 + TIMED):  # the first one compiles
-        progress(Step(STAGE, len(timed), 3))
+        progress(Step(_(STAGE), len(timed), 3))
         began_s = time.monotonic()
         said = batch_generate.continuations(loaded, [prompt] * at_once, tokens, at_once, set())
         timed.append(time.monotonic() - began_s)
@@ -159,16 +169,16 @@ def rehearse(
 def _hindrance(loaded: LoadedModel, rows: Sequence[Row], config: TrainConfig) -> str:
     """Why the run cannot replay anything, or should not; empty if it can."""
     if objectives.objective_for(config, rows).is_per_row:
-        return "好みの比較の学習では、しません。"
+        return _("好みの比較の学習では、しません。")
     if any("text" in row for row in rows):
-        return "文章の続きを学習するときは、しません。"
+        return _("文章の続きを学習するときは、しません。")
     if loaded.chat.template is None:
-        return "ベースモデルに会話の書式がありません。"
+        return _("ベースモデルに会話の書式がありません。")
     if loaded.context_length < SHORTEST_CONTEXT:
-        return "ベースモデルが読める長さが短すぎます。"
+        return _("ベースモデルが読める長さが短すぎます。")
     width = int(loaded.config.get("hidden_size") or 0)
     if config.replay < 0 and width < NARROWEST:
-        return "ベースモデルが小さく、忘れて困る知識がほとんどありません。"
+        return _("ベースモデルが小さく、忘れて困る知識がほとんどありません。")
     return ""
 
 
@@ -211,7 +221,7 @@ def _self_answers(loaded: LoadedModel, progress: Progress) -> list[SelfAnswer]:
         ANSWER_TOKENS,
         AT_ONCE,
         set(loaded.tokenizer.eos_token_ids),
-        finished=lambda count: progress(Step(STAGE, 2 * SAMPLED + count, 2 * SAMPLED + KEPT)),
+        finished=lambda count: progress(Step(_(STAGE), 2 * SAMPLED + count, 2 * SAMPLED + KEPT)),
     )
     return [
         SelfAnswer(question, loaded.tokenizer.decode(answer), prompt + answer, len(prompt))
@@ -224,7 +234,7 @@ def _questions(
 ) -> list[str]:
     """What the base goes on with as the user, from each opening; "" where that is no usable turn."""
     whole = loaded.chat.render_text([{"role": "user", "content": _PLACE}], ask=True)
-    begun, _, behind = whole.rpartition(_PLACE)
+    begun, __, behind = whole.rpartition(_PLACE)
     # Mistral's user turns end with a token of their own.
     ends = {*loaded.tokenizer.eos_token_ids, *loaded.chat.encode(behind)[:1]}
     written = batch_generate.continuations(
@@ -234,7 +244,7 @@ def _questions(
         AT_ONCE,
         ends,
         mx.random.categorical,
-        lambda count: progress(Step(STAGE, before + count, 2 * SAMPLED + KEPT)),
+        lambda count: progress(Step(_(STAGE), before + count, 2 * SAMPLED + KEPT)),
     )
     texts = [
         (opening + loaded.tokenizer.decode(tokens[:-1])).strip() if tokens[-1] in ends else ""
@@ -274,7 +284,7 @@ def with_reference(
     model.eval()
     referenced = []
     for number, example in enumerate(examples):
-        progress(Step(preference.STAGE, number, len(examples)))
+        progress(Step(_(preference.STAGE), number, len(examples)))
         key = tuple(example.tokens)
         if key not in known:
             states = loss.hidden(model, layout.build([example]))[: example.targets]

@@ -16,6 +16,7 @@ from mlx.utils import tree_flatten, tree_unflatten
 from numpy.typing import NDArray
 
 from mlx_finetuning.jobs.results import Check
+from mlx_finetuning.language import _
 from mlx_finetuning.mlx_trainer.batches.examples import Example
 from mlx_finetuning.mlx_trainer.model import dora, split_head
 from mlx_finetuning.mlx_trainer.model.load import LoadedModel, load_weights
@@ -35,7 +36,7 @@ def ranks(agree: bool | None) -> Check | None:
     """Whether all ranks of a distributed run ended with the same adapter."""
     if agree is None:
         return None
-    text = "どの機械の重みも一致しています。" if agree else "機械によって、重みが違います。"
+    text = _("どの機械の重みも一致しています。") if agree else _("機械によって、重みが違います。")
     return Check("ranks_agree", agree, text)
 
 
@@ -61,10 +62,14 @@ def supervision(
     wrong = [row for row in whole if not _are_answers(loaded, by_row[row], chats[row])]
     tokens = sum(item.targets for row in whole for item in by_row[row])
     if not wrong:
-        text = f"学習するトークンは、答えのトークンと一致しています（{len(whole)}行、{tokens}トークン）。"
+        text = _(
+            "学習するトークンは、答えのトークンと一致しています（{rows}行、{tokens}トークン）。"
+        ).format(rows=len(whole), tokens=tokens)
         return Check("supervision", True, text)
-    named = "、".join(map(str, wrong[:NAMED]))
-    text = f"学習するトークンが答えと一致しない行が、{len(wrong)}行あります（元の行: {named}）。"
+    named = _("、").join(map(str, wrong[:NAMED]))
+    text = _(
+        "学習するトークンが答えと一致しない行が、{count}行あります（元の行: {rows}）。"
+    ).format(count=len(wrong), rows=named)
     return Check("supervision", False, text)
 
 
@@ -108,9 +113,15 @@ def changed(before: Mapping[str, mx.array], after: Mapping[str, mx.array]) -> Ch
         moved[layer] = moved.get(layer, False) or bool((value != before[name]).any().item())
     still = [layer for layer, has_moved in moved.items() if not has_moved]
     if not still:
-        return Check("adapter_changed", True, f"学習する{len(moved)}層の全てが変化しました。")
-    named = "、".join(still[:NAMED])
-    text = f"{len(moved)}層のうち{len(still)}層が、学習しても変化していません（{named}）。"
+        return Check(
+            "adapter_changed",
+            True,
+            _("学習する{count}層の全てが変化しました。").format(count=len(moved)),
+        )
+    named = _("、").join(still[:NAMED])
+    text = _("{total}層のうち{count}層が、学習しても変化していません（{names}）。").format(
+        total=len(moved), count=len(still), names=named
+    )
     return Check("adapter_changed", False, text)
 
 
@@ -123,7 +134,7 @@ def reloaded(loaded: LoadedModel, folder: Path, tokens: Sequence[int]) -> Check 
     if loaded.folder is None:
         return None
     try:
-        plain, _ = load_weights(loaded.folder, lazy=True, outline=True)
+        plain, __ = load_weights(loaded.folder, lazy=True, outline=True)
         plain = dora.load_adapter(plain, folder)
         written = mx.load(str(folder / "adapters.safetensors"))
         base = tree_flatten(loaded.model.parameters())
@@ -131,7 +142,7 @@ def reloaded(loaded: LoadedModel, folder: Path, tokens: Sequence[int]) -> Check 
         plain.update(tree_unflatten(shared))
         plain.eval()
     except (OSError, ValueError, KeyError, TypeError) as error:
-        text = f"保存したアダプターを mlx-lm で読み込めません: {error}"
+        text = _("保存したアダプターを mlx-lm で読み込めません: {error}").format(error=error)
         return Check("adapter_reloaded", False, text)
     prompt = mx.array([list(tokens[:PROMPT])])
     expected, actual = _logits(loaded.model, prompt), _logits(plain, prompt)
@@ -139,10 +150,14 @@ def reloaded(loaded: LoadedModel, folder: Path, tokens: Sequence[int]) -> Check 
     # mlx-lm's layers multiply in float32, ours in the activations' type.
     tolerance = 1e-3 if split_head.norm(loaded.model).weight.dtype == mx.float32 else 5e-2
     passed = bool(difference <= tolerance * float(np.abs(expected).max()))
-    word = "同じ答えになりました" if passed else "違う答えになりました"
-    text = (
-        f"保存したアダプターを mlx-lm で読み込み直すと、{word}（ロジットの差 {difference:.1e}）。"
+    text = _(
+        "保存したアダプターを mlx-lm で読み込み直すと、違う答えになりました（ロジットの差 {difference:.1e}）。"
     )
+    if passed:
+        text = _(
+            "保存したアダプターを mlx-lm で読み込み直すと、同じ答えになりました（ロジットの差 {difference:.1e}）。"
+        )
+    text = text.format(difference=difference)
     return Check("adapter_reloaded", passed, text)
 
 

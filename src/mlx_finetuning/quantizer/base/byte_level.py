@@ -10,6 +10,7 @@ from collections.abc import Mapping
 
 from gguf import TokenType
 
+from mlx_finetuning.language import _
 from mlx_finetuning.quantizer.base.refusal import Unusable
 from mlx_finetuning.quantizer.families.phi3 import Phi3
 from mlx_finetuning.quantizer.vocabulary.pre_tokenizer import LLAMA_CPP_NAMES, PreTokenizer
@@ -40,8 +41,12 @@ def definition(metadata: Metadata, ids: Mapping[str, int], adds: Mapping[str, bo
     tokens, types = metadata["tokenizer.ggml.tokens"], metadata["tokenizer.ggml.token_type"]
     name = str(metadata.get("tokenizer.ggml.pre"))
     if name not in BY_NAME:
-        known = "、".join(sorted(BY_NAME))
-        raise Unusable(f"文の分け方（pre-tokenizer）が {name} です（扱えるのは {known}）。")
+        known = _("、").join(sorted(BY_NAME))
+        raise Unusable(
+            _("文の分け方（pre-tokenizer）が {name} です（扱えるのは {known}）。").format(
+                name=name, known=known
+            )
+        )
     table = list(enumerate(zip(tokens, types, strict=True)))
     flags = dict.fromkeys(("single_word", "lstrip", "rstrip", "normalized"), False)
     return {

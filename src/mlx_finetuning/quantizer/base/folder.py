@@ -11,6 +11,7 @@ from pathlib import Path
 
 from mlx_finetuning import files
 from mlx_finetuning.errors import BaseFileUnusable, ExportError, GgufUnreadable, ModelError
+from mlx_finetuning.language import _
 from mlx_finetuning.messages import describe
 from mlx_finetuning.quantizer.base import settings, vocabulary, weights
 from mlx_finetuning.quantizer.base.refusal import Unusable
@@ -56,5 +57,5 @@ def write(path: Path, folder: Path) -> None:
     except (ExportError, ModelError) as error:
         raise BaseFileUnusable(path=str(path), reason=describe(error).why) from error
     except (OSError, LookupError, TypeError, ValueError, OverflowError) as error:
-        reason = f"形式が違うか、壊れています: {error}"
+        reason = _("形式が違うか、壊れています: {error}").format(error=error)
         raise BaseFileUnusable(path=str(path), reason=reason) from error

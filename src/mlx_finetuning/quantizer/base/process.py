@@ -12,6 +12,7 @@ import sys
 from pathlib import Path
 
 from mlx_finetuning.errors import BaseFileUnusable, StudioError
+from mlx_finetuning.language import _
 
 
 def write(path: Path, folder: Path) -> None:
@@ -29,7 +30,7 @@ def write(path: Path, folder: Path) -> None:
     try:
         error = StudioError.from_json(json.loads(done.stdout))
     except (ValueError, TypeError, AttributeError):
-        reason = "中身を確かめるプロセスが異常終了しました。ファイルが壊れています。"
+        reason = _("中身を確かめるプロセスが異常終了しました。ファイルが壊れています。")
         raise BaseFileUnusable(path=str(path), reason=reason) from None
     raise error
 

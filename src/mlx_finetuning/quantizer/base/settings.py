@@ -13,6 +13,7 @@ from typing import Any
 import numpy as np
 
 from mlx_finetuning.errors import ExportError
+from mlx_finetuning.language import _
 from mlx_finetuning.messages import describe
 from mlx_finetuning.quantizer.base.refusal import Unusable
 from mlx_finetuning.quantizer.families import family, registry
@@ -55,8 +56,12 @@ def config_of(file: Gguf) -> Settings:
     """The settings of the model in `file`, proven by writing them back. Raises Unusable."""
     name = str(file.metadata.get("general.architecture"))
     if name not in ARCHITECTURES:
-        known = "、".join(ARCHITECTURES)
-        raise Unusable(f"モデルの種類が {name} です（GGUFから学習できるのは {known}）。")
+        known = _("、").join(ARCHITECTURES)
+        raise Unusable(
+            _("モデルの種類が {name} です（GGUFから学習できるのは {known}）。").format(
+                name=name, known=known
+            )
+        )
     stated = {
         key.removeprefix(f"{name}."): value
         for key, value in file.metadata.items()
@@ -71,14 +76,16 @@ def config_of(file: Gguf) -> Settings:
         }
         lost = sorted(differing(stated, registry.metadata(config)))
     except KeyError as error:
-        raise Unusable(f"設定 {error.args[0]} がファイルにありません。") from error
+        raise Unusable(
+            _("設定 {name} がファイルにありません。").format(name=error.args[0])
+        ) from error
     except (TypeError, ValueError, ArithmeticError) as error:
-        raise Unusable(f"設定の値が不正です: {error}") from error
+        raise Unusable(_("設定の値が不正です: {error}").format(error=error)) from error
     except ExportError as error:
         raise Unusable(describe(error).why) from error
     if lost:
-        named = "、".join(f"{key}={stated.get(key)}" for key in lost[:3])
-        raise Unusable(f"対応していない設定があります: {named}")
+        named = _("、").join(f"{key}={stated.get(key)}" for key in lost[:3])
+        raise Unusable(_("対応していない設定があります: {named}").format(named=named))
     return config
 
 
@@ -201,7 +208,9 @@ def llama3_scaling(file: Gguf, theta: float) -> Settings:
         expected = family.llama3_rope_factors(2 * len(divisors), {**scaling, "rope_theta": theta})
         if np.allclose(divisors, expected, rtol=1e-6):
             return scaling
-    raise Unusable("回転の周波数（rope_freqs.weight）が、知られている Llama 3 のものと違います。")
+    raise Unusable(
+        _("回転の周波数（rope_freqs.weight）が、知られている Llama 3 のものと違います。")
+    )
 
 
 def differing(stated: Stated, found: Metadata) -> Iterator[str]:

@@ -13,6 +13,7 @@ from pathlib import Path
 from gguf import TokenType
 
 from mlx_finetuning import files
+from mlx_finetuning.language import _
 from mlx_finetuning.quantizer.base import byte_level
 from mlx_finetuning.quantizer.base.refusal import Unusable
 from mlx_finetuning.quantizer.llama_cpp.inference import LlamaVocabulary
@@ -50,7 +51,11 @@ def write(folder: Path, metadata: Metadata, loaded: LlamaVocabulary) -> dict[str
             with files.replacing(folder / "tokenizer.model") as stream:
                 stream.write(sentencepiece(metadata, ids))
         case _:
-            raise Unusable(f"トークナイザーの種類が {model} です（扱えるのは gpt2 と llama）。")
+            raise Unusable(
+                _("トークナイザーの種類が {model} です（扱えるのは gpt2 と llama）。").format(
+                    model=model
+                )
+            )
     settings = {
         "tokenizer_class": "PreTrainedTokenizerFast" if model == "gpt2" else "LlamaTokenizer",
         **{f"{name}_token": tokens[number] for name, number in ids.items()},

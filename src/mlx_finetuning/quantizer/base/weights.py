@@ -11,6 +11,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from mlx_finetuning.errors import GgufUnreadable
+from mlx_finetuning.language import _
 from mlx_finetuning.quantizer.base.refusal import Unusable
 from mlx_finetuning.quantizer.families import family, registry
 from mlx_finetuning.quantizer.families.family import Config
@@ -33,28 +34,32 @@ def placement(file: Gguf, config: Config) -> Placement:
     kind = registry.of(config)
     required = kind.required(config)
     biases = {name.replace(".weight", ".bias") for name in required}
-    mapped, _ = registry.mapping(kind, config, sorted(required | biases))
+    mapped, __ = registry.mapping(kind, config, sorted(required | biases))
     orders: dict[tuple[int, ...], int] = {}
     weights: dict[str, StoredAs] = {}
     for tensor in mapped:
         if tensor.name not in file.tensors:
             if tensor.source in required:
-                raise Unusable(f"重み {tensor.name} がファイルにありません。")
+                raise Unusable(_("重み {name} がファイルにありません。").format(name=tensor.name))
             continue
         number, rows = -1, tensor.form.rows
         if rows is not None:
             number = orders.setdefault(tuple(rows.tolist()), len(orders))
             if file.tensors[tensor.name].shape[0] != len(rows):
-                raise Unusable(f"重み {tensor.name} の行の数が、設定と合いません。")
+                raise Unusable(
+                    _("重み {name} の行の数が、設定と合いません。").format(name=tensor.name)
+                )
         added = 1.0 if tensor.form.formula is family.plus_one else 0.0
         weights[tensor.source] = StoredAs(tensor.name, number, added)
     known = {stored.tensor for stored in weights.values()} | set(kind.computed_tensors(config))
     unknown = sorted(set(file.tensors) - known)
     if unknown:
-        raise Unusable(f"知らない重みがあります: {'、'.join(unknown[:3])}")
+        raise Unusable(_("知らない重みがあります: {names}").format(names=_("、").join(unknown[:3])))
     for name in known & set(file.tensors):
         try:
             file.tensors[name].values(np.arange(1))
         except GgufUnreadable as error:
-            raise Unusable(f"重み {name} の{error.data['reason']}") from error
+            raise Unusable(
+                _("重み {name} の{reason}").format(name=name, reason=error.data["reason"])
+            ) from error
     return Placement(tuple(orders), weights)

@@ -17,6 +17,7 @@ from numpy.typing import NDArray
 
 from mlx_finetuning.errors import ModelSettingUnsupported
 from mlx_finetuning.files import JsonObject
+from mlx_finetuning.language import _
 
 Config = Mapping[str, Any]
 Value = int | float | str | bool | list[int] | list[bool]
@@ -128,7 +129,7 @@ def text_part_name(source: str) -> str:
 
 def mlx_names(name: str) -> tuple[str, ...]:
     """A weight's name in mlx-lm's class; of one that is separated there, all names, by rows."""
-    module, _, last = name.rpartition(".")
+    module, __, last = name.rpartition(".")
     for joined, parts in JOINED.items():
         if module.endswith(f".{joined}"):
             start = module.removesuffix(joined)
@@ -190,7 +191,7 @@ def require_layer_types(config: Config, expected: list[str], supported: str) -> 
     """
     if config.get("layer_types") not in (None, expected):
         raise ModelSettingUnsupported(
-            setting="layer_types", value="ほかの並び", supported=supported
+            setting="layer_types", value=_("ほかの並び"), supported=supported
         )
 
 
@@ -198,7 +199,7 @@ def require(config: Config, setting: str, allowed: tuple[object, ...]) -> None:
     """A setting that is absent or has one of these values. Raises ModelSettingUnsupported."""
     value = config.get(setting)
     if value is not None and value not in allowed:
-        supported = "、".join(str(item) for item in allowed)
+        supported = _("、").join(str(item) for item in allowed)
         raise ModelSettingUnsupported(setting=setting, value=str(value), supported=supported)
 
 
@@ -233,7 +234,7 @@ def rope_metadata(config: Config) -> Metadata:
                 require(settings, setting, ())
             return {**metadata, **yarn_metadata(settings), **yarn_ramp_metadata(settings)}
     raise ModelSettingUnsupported(
-        setting="rope_type", value=str(kind), supported="default、llama3、linear、yarn"
+        setting="rope_type", value=str(kind), supported=_("default、llama3、linear、yarn")
     )
 
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from gguf import MODEL_ARCH
 
+from mlx_finetuning.language import _
 from mlx_finetuning.quantizer.families import family
 from mlx_finetuning.quantizer.families.family import Config, Family, Form, Metadata
 from mlx_finetuning.utils.model_settings import OUTSIDE_TEXT
@@ -72,7 +73,7 @@ class Gemma3(Gemma2):
             "sliding_attention" if (layer + 1) % GEMMA3_PATTERN else "full_attention"
             for layer in range(config["num_hidden_layers"])
         ]
-        family.require_layer_types(config, pattern, "6層ごとに1層が全体を見る並び")
+        family.require_layer_types(config, pattern, _("6層ごとに1層が全体を見る並び"))
         both = config.get("rope_parameters") or {}
         full = {**config, "rope_parameters": both.get("full_attention", both)}
         family.require(family.rope(full), "rope_type", ("default", "linear", "yarn"))

@@ -15,6 +15,7 @@ from gguf import MODEL_ARCH
 
 from mlx_finetuning.errors import ModelSettingUnsupported
 from mlx_finetuning.files import JsonObject
+from mlx_finetuning.language import _
 from mlx_finetuning.quantizer.families import family
 from mlx_finetuning.quantizer.families.family import Config, Family, Metadata, Tensors
 
@@ -143,7 +144,7 @@ def _require_what_llama_cpp_assumes(config: Config) -> None:
         raise ModelSettingUnsupported(
             setting="num_kv_shared_layers",
             value=str(config["num_kv_shared_layers"]),
-            supported="共有の始まる直前が sliding_attention、full_attention の2層である並び",
+            supported=_("共有の始まる直前が sliding_attention、full_attention の2層である並び"),
         )
 
 

@@ -11,6 +11,7 @@ from typing import ClassVar
 
 from gguf import MODEL_ARCH
 
+from mlx_finetuning.language import _
 from mlx_finetuning.quantizer.families import family
 from mlx_finetuning.quantizer.families.family import Config, Family, Metadata
 
@@ -43,7 +44,7 @@ class GptOss(Family):
         family.require(config, "swiglu_limit", (7.0,))
         family.require(family.rope(config), "rope_type", ("default", "yarn"))
         pattern = [PATTERN[layer % 2] for layer in range(config["num_hidden_layers"])]
-        family.require_layer_types(config, pattern, "1層おきに窓のある並び")
+        family.require_layer_types(config, pattern, _("1層おきに窓のある並び"))
         return {
             **family.common_metadata(config),
             **family.head_metadata(config),

@@ -10,6 +10,7 @@ import numpy as np
 from gguf import MODEL_ARCH
 
 from mlx_finetuning.errors import ModelSettingUnsupported
+from mlx_finetuning.language import _
 from mlx_finetuning.quantizer.families import family
 from mlx_finetuning.quantizer.families.family import Config, Family, Form, Metadata, Tensors
 from mlx_finetuning.utils.model_settings import OUTSIDE_TEXT
@@ -118,8 +119,8 @@ class Granite(LlamaLike):
             if set(config["layer_types"]) != {"attention"}:
                 raise ModelSettingUnsupported(
                     setting="layer_types",
-                    value="mambaを含む並び",
-                    supported="すべて attention の並び",
+                    value=_("mambaを含む並び"),
+                    supported=_("すべて attention の並び"),
                 )
         else:
             family.require(family.rope(config), "rope_type", ("default", "linear"))
@@ -153,8 +154,8 @@ class SmolLM3(LlamaLike):
         if config.get("no_rope_layers") not in (None, expected):
             raise ModelSettingUnsupported(
                 setting="no_rope_layers",
-                value="ほかの並び",
-                supported="4層ごとに1層が回転しない並び",
+                value=_("ほかの並び"),
+                supported=_("4層ごとに1層が回転しない並び"),
             )
         return llama_metadata(config)
 

@@ -13,6 +13,7 @@ import numpy as np
 from gguf import MODEL_ARCH
 from numpy.typing import NDArray
 
+from mlx_finetuning.language import _
 from mlx_finetuning.quantizer.families import family
 from mlx_finetuning.quantizer.families.family import Config, Family, Form, Metadata, Order
 
@@ -53,7 +54,7 @@ class Qwen35(Family):
             "full_attention" if has_attention(layer) else "linear_attention"
             for layer in range(config["num_hidden_layers"])
         ]
-        family.require_layer_types(config, pattern, "4層ごとに1層が注意機構の並び")
+        family.require_layer_types(config, pattern, _("4層ごとに1層が注意機構の並び"))
         rotation = {**config["rope_parameters"]}
         share = rotation.get("partial_rotary_factor", 0.25)
         values = config["linear_num_value_heads"]

@@ -13,6 +13,7 @@ from gguf import get_tensor_name_map
 
 from mlx_finetuning.errors import ArchitectureUnsupported, ModelSettingUnsupported
 from mlx_finetuning.files import JsonObject
+from mlx_finetuning.language import _
 from mlx_finetuning.quantizer.families.family import (
     Config,
     Family,
@@ -78,7 +79,7 @@ def text_part(config: Config) -> JsonObject:
 
 
 def _architectures(config: Config) -> list[str]:
-    return config.get("architectures") or ["(なし)"]
+    return config.get("architectures") or [_("(なし)")]
 
 
 def of(config: Config) -> Family:
@@ -100,7 +101,7 @@ def metadata(config: Config) -> Metadata:
         return of(config).metadata(config)
     except KeyError as error:
         raise ModelSettingUnsupported(
-            setting=error.args[0], value="（なし）", supported="値のある設定"
+            setting=error.args[0], value=_("（なし）"), supported=_("値のある設定")
         ) from error
 
 
@@ -135,7 +136,7 @@ def mapping(
         names = mlx_names(text_part_name(source))
         for share, mlx_name in enumerate(names):
             # gguf's table has its own word for a few last parts, and for stacked experts.
-            module, _, last = mlx_name.replace(f".{experts.STACK}.", ".experts.").rpartition(".")
+            module, __, last = mlx_name.replace(f".{experts.STACK}.", ".experts.").rpartition(".")
             listed = f"{module}.{family.renamed.get(last, last)}"
             name = table.get_name(listed, try_suffixes=(".weight", ".bias"))
             if name is None:
@@ -145,7 +146,7 @@ def mapping(
             mapped.append(MappedTensor(name, source, form, stored_names, mlx_name))
 
     def file_order(tensor: MappedTensor) -> tuple[int, int, str]:
-        part, _, rest = tensor.name.partition(".")
+        part, __, rest = tensor.name.partition(".")
         if part == "blk":
             return 1, int(rest.split(".")[0]), tensor.name
         return (0 if part == "token_embd" else 2), 0, tensor.name

@@ -19,6 +19,7 @@ from numpy.typing import NDArray
 
 from mlx_finetuning.errors import AdapterNotImportable, WeightsUnreadable
 from mlx_finetuning.files import JsonObject
+from mlx_finetuning.language import N_, _
 from mlx_finetuning.quantizer.formats import safetensors
 from mlx_finetuning.quantizer.formats.safetensors import Tensor
 
@@ -30,16 +31,16 @@ BASE_KEPT = (True, False, "gaussian", "orthogonal", "eva")
 """Of peft's `init_lora_weights`, those that leave the base as it is; others (PiSSA, OLoRA, …) take a part
 out of its weights, and the adapter fits the rest only."""
 REFUSED = {
-    "modules_to_save": "重みをそのまま入れ替える層",
-    "trainable_token_indices": "トークンの埋め込み",
-    "target_parameters": "エキスパート（MoE）の重み",
-    "layer_replication": "層の複製",
-    "lora_bias": "LoRAのバイアス",
+    "modules_to_save": N_("重みをそのまま入れ替える層"),
+    "trainable_token_indices": N_("トークンの埋め込み"),
+    "target_parameters": N_("エキスパート（MoE）の重み"),
+    "layer_replication": N_("層の複製"),
+    "lora_bias": N_("LoRAのバイアス"),
     "use_qalora": "QALoRA",
     "use_bdlora": "BD-LoRA",
-    "fan_in_fan_out": "転置された重み（fan_in_fan_out）",
-    "alora_invocation_tokens": "途中から効くアダプター（aLoRA）",
-    "arrow_config": "アダプターの切り替え（Arrow）",
+    "fan_in_fan_out": N_("転置された重み（fan_in_fan_out）"),
+    "alora_invocation_tokens": N_("途中から効くアダプター（aLoRA）"),
+    "arrow_config": N_("アダプターの切り替え（Arrow）"),
     "kasa_config": "KaSA",
     "monteclora_config": "MonteCLoRA",
     "velora_config": "VeLoRA",
@@ -94,18 +95,26 @@ def read(folder: Path) -> ForeignAdapter:
     try:
         config = json.loads((folder / CONFIG).read_text(encoding="utf-8"))
     except (OSError, ValueError, RecursionError) as error:
-        raise AdapterNotImportable(path=str(folder), reason=f"{CONFIG} を読めません。") from error
+        raise AdapterNotImportable(
+            path=str(folder), reason=_("{config} を読めません。").format(config=CONFIG)
+        ) from error
     if not isinstance(config, dict):
-        raise AdapterNotImportable(path=str(folder), reason=f"{CONFIG} の形が違います。")
+        raise AdapterNotImportable(
+            path=str(folder), reason=_("{config} の形が違います。").format(config=CONFIG)
+        )
     try:
         if "peft_type" in config and has_peft:
             return _peft(config, _tensors(folder / PEFT_WEIGHTS))
         if has_mlx:
             return _mlx_lm(config, _tensors(folder / MLX_WEIGHTS))
     except (_Unfit, KeyError, TypeError, ValueError, re.error) as error:
-        said = str(error) if isinstance(error, _Unfit) else f"{CONFIG} の値が違います（{error}）。"
+        said = (
+            str(error)
+            if isinstance(error, _Unfit)
+            else _("{config} の値が違います（{error}）。").format(config=CONFIG, error=error)
+        )
         raise AdapterNotImportable(path=str(folder), reason=said) from error
-    reason = f"{CONFIG} が peft のものではありません（peft_type がない）。"
+    reason = _("{config} が peft のものではありません（peft_type がない）。").format(config=CONFIG)
     raise AdapterNotImportable(path=str(folder), reason=reason)
 
 
@@ -115,10 +124,14 @@ class _Unfit(Exception):
 
 def _absent(folder: Path) -> str:
     if not folder.is_dir():
-        return "フォルダーがありません。"
+        return _("フォルダーがありません。")
     if pickles := [name for name in PICKLES if (folder / name).is_file()]:
-        return f"重みが {pickles[0]} です。読むのは safetensors だけです（pickle はプログラムを実行できるため）。"
-    return f"重みのファイル（{PEFT_WEIGHTS} か {MLX_WEIGHTS}）がありません。"
+        return _(
+            "重みが {file} です。読むのは safetensors だけです（pickle はプログラムを実行できるため）。"
+        ).format(file=pickles[0])
+    return _("重みのファイル（{first} か {second}）がありません。").format(
+        first=PEFT_WEIGHTS, second=MLX_WEIGHTS
+    )
 
 
 def _tensors(path: Path) -> dict[str, Tensor]:
@@ -151,18 +164,24 @@ def _peft(config: JsonObject, tensors: Mapping[str, Tensor]) -> ForeignAdapter:
 
 def _refuse_more_than_lora(config: Mapping[str, object]) -> None:
     if config["peft_type"] != "LORA":
-        raise _Unfit(f"種類が {config['peft_type']} です。取り込めるのは LORA だけです。")
+        raise _Unfit(
+            _("種類が {kind} です。取り込めるのは LORA だけです。").format(kind=config["peft_type"])
+        )
     if config.get("bias", "none") != "none":
-        raise _Unfit("バイアスも学習したアダプターです。")
+        raise _Unfit(_("バイアスも学習したアダプターです。"))
     if config.get("init_lora_weights", True) not in BASE_KEPT:
         kind = config["init_lora_weights"]
         raise _Unfit(
-            f"初期化が {kind} です。ベースモデルの重みから一部を抜いて作るため、元のベースモデルには合いません"
-            "（peft で path_initial_model_for_weight_conversion を付けて保存し直すと、取り込めます）。"
+            _(
+                "初期化が {kind} です。"
+                "ベースモデルの重みから一部を抜いて作るため、元のベースモデルには合いません（peft で path_initial_model_for_weight_conversion を付けて保存し直すと、取り込めます）。"
+            ).format(kind=kind)
         )
     for key, meaning in REFUSED.items():
         if config.get(key):
-            raise _Unfit(f"{meaning}のあるアダプターです（{key}）。")
+            raise _Unfit(
+                _("{meaning}のあるアダプターです（{key}）。").format(meaning=_(meaning), key=key)
+            )
 
 
 def _matching(pattern: object, module: str, default: float) -> float:
@@ -181,7 +200,9 @@ def _mlx_lm(config: JsonObject, tensors: Mapping[str, Tensor]) -> ForeignAdapter
     method = config.get("fine_tune_type", "lora")
     if method not in ("lora", "dora"):
         raise _Unfit(
-            f"{method} の学習です。アダプターではなく重みそのものなので、mlx_lm.fuse でモデルのフォルダーにして使ってください。"
+            _(
+                "{method} の学習です。アダプターではなく重みそのものなので、mlx_lm.fuse でモデルのフォルダーにして使ってください。"
+            ).format(method=method)
         )
     scale = float(config["lora_parameters"]["scale"])
     halves = {"lora_a": ".lora_a", "lora_b": ".lora_b"}
@@ -208,29 +229,39 @@ def _grouped(
     for name, tensor in sorted(tensors.items()):
         part = next((part for part, end in halves.items() if name.endswith(end)), None)
         if part is None:
-            raise _Unfit(f"LoRAの組ではない重みがあります: {name}")
+            raise _Unfit(_("LoRAの組ではない重みがあります: {name}").format(name=name))
         module = name.removesuffix(halves[part])
         grouped.setdefault(module, {})[part] = tensor.rows(_EVERYTHING)
     for module, parts in grouped.items():
         if missing := sorted(halves.keys() - parts.keys()):
-            raise _Unfit(f"{module} の {'、'.join(missing)} がありません。")
+            raise _Unfit(
+                _("{module} の {missing} がありません。").format(
+                    module=module, missing=_("、").join(missing)
+                )
+            )
     return grouped
 
 
 def _change(module: str, a: Array, b: Array, scale: float, lengths: Array | None) -> LayerChange:
     match = _IN_BLOCK.fullmatch(module)
     if match is None:
-        raise _Unfit(f"層（layers）の外の重みを変えるアダプターです: {module}")
+        raise _Unfit(
+            _("層（layers）の外の重みを変えるアダプターです: {module}").format(module=module)
+        )
     is_stack = a.ndim == b.ndim == 3
     ranks = (a.shape[1], b.shape[2]) if is_stack else (a.shape[-1], b.shape[0])
     if not (is_stack or a.ndim == b.ndim == 2) or ranks[0] != ranks[1] or not ranks[0]:
-        raise _Unfit(f"{module} の行列の形が合いません（{a.shape} と {b.shape}）。")
+        raise _Unfit(
+            _("{module} の行列の形が合いません（{shape} と {other}）。").format(
+                module=module, shape=a.shape, other=b.shape
+            )
+        )
     if not all(np.isfinite(half).all() for half in (a, b)) or not math.isfinite(scale):
-        raise _Unfit(f"{module} に、数でない値（nan、inf）があります。")
+        raise _Unfit(_("{module} に、数でない値（nan、inf）があります。").format(module=module))
     return LayerChange(int(match[1]), match[2], a, b, scale, lengths)
 
 
 def _whole(changes: list[LayerChange]) -> tuple[LayerChange, ...]:
     if not changes:
-        raise _Unfit("重みのファイルが空です。")
+        raise _Unfit(_("重みのファイルが空です。"))
     return tuple(changes)

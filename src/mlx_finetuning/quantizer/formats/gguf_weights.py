@@ -9,6 +9,7 @@ from gguf import GGMLQuantizationType as Type
 from numpy.typing import NDArray
 
 from mlx_finetuning.errors import WeightsUnreadable
+from mlx_finetuning.language import _
 from mlx_finetuning.utils import gguf_reader
 from mlx_finetuning.utils.gguf_base import GgufBase
 from mlx_finetuning.utils.gguf_reader import RowIndex, StoredTensor
@@ -65,7 +66,9 @@ def open_base(base: GgufBase) -> dict[str, GgufWeight]:
     to_weight = [np.argsort(order) for order in base.orders]
     missing = [stored.tensor for stored in base.weights.values() if stored.tensor not in tensors]
     if missing:
-        raise WeightsUnreadable(path=base.path, reason=f"重み {missing[0]} がありません。")
+        raise WeightsUnreadable(
+            path=base.path, reason=_("重み {missing} がありません。").format(missing=missing[0])
+        )
     return {
         name: GgufWeight(
             tensors[stored.tensor],

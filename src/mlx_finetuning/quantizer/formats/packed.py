@@ -16,6 +16,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from mlx_finetuning.errors import ModelSettingUnsupported, WeightsUnreadable
+from mlx_finetuning.language import _
 from mlx_finetuning.quantizer.formats import experts, gguf_weights, safetensors
 from mlx_finetuning.quantizer.formats.safetensors import Tensor
 from mlx_finetuning.utils import gguf_base
@@ -101,17 +102,17 @@ def open_base(folder: Path, config: Mapping[str, Any]) -> dict[str, Weights]:
             raise ModelSettingUnsupported(
                 setting="quantization_config",
                 value=str(method),
-                supported="MLXの量子化、または量子化なし",
+                supported=_("MLXの量子化、または量子化なし"),
             )
         return {**experts.from_gpt_oss(tensors)}
     weights: dict[str, Weights] = {}
     for name, tensor in tensors.items():
-        module, _, part = name.rpartition(".")
+        module, __, part = name.rpartition(".")
         is_packed = f"{module}.scales" in tensors
         if is_packed and part in ("scales", "biases"):
             continue
         if tensor.kind in ("U32", "U8") and not is_packed:
-            reason = f"{name} の型 {tensor.kind} は扱えません。"
+            reason = _("{name} の型 {kind} は扱えません。").format(name=name, kind=tensor.kind)
             raise WeightsUnreadable(path=str(folder), reason=reason)
         if is_packed and part == "weight":
             weights[name] = _packed(folder, tensors, module, settings)
@@ -132,20 +133,20 @@ def _packed(
     if mode == "mxfp4" and bits == 4:
         four_bit = experts.mxfp4(tensors[f"{module}.weight"], tensors[f"{module}.scales"])
         if four_bit is None:
-            reason = f"{module} の量子化の形が config.json と合いません。"
+            reason = _("{module} の量子化の形が config.json と合いません。").format(module=module)
             raise WeightsUnreadable(path=str(folder), reason=reason)
         return four_bit
     if mode != "affine" or bits not in BITS:
         raise ModelSettingUnsupported(
             setting="quantization",
-            value=f"{mode} {bits}ビット",
-            supported="affine 2〜8ビット、mxfp4",
+            value=_("{mode} {bits}ビット").format(mode=mode, bits=bits),
+            supported=_("affine 2〜8ビット、mxfp4"),
         )
     parts = (tensors[f"{module}.weight"], tensors[f"{module}.scales"])
     packed = Packed(*parts, tensors.get(f"{module}.biases", parts[1]), bits)
     group = own.get("group_size", settings.get("group_size"))
     expected = (*packed.shape[:-1], packed.shape[-1] // group if group else 0)
     if packed.biases is packed.scales or packed.scales.shape != expected:
-        reason = f"{module} の量子化の形が config.json と合いません。"
+        reason = _("{module} の量子化の形が config.json と合いません。").format(module=module)
         raise WeightsUnreadable(path=str(folder), reason=reason)
     return packed

@@ -17,6 +17,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from mlx_finetuning.errors import WeightsUnreadable
+from mlx_finetuning.language import _
 from mlx_finetuning.utils import safetensors_header
 from mlx_finetuning.utils.gguf_reader import RowIndex
 from mlx_finetuning.utils.safetensors_header import HeaderDamaged
@@ -65,18 +66,26 @@ def open_files(paths: Iterable[Path]) -> dict[str, Tensor]:
         except HeaderDamaged as error:
             raise WeightsUnreadable(path=str(path), reason=str(error)) from error
         except (OSError, ValueError) as error:
-            raise WeightsUnreadable(path=str(path), reason=f"開けません: {error}") from error
+            raise WeightsUnreadable(
+                path=str(path), reason=_("開けません: {error}").format(error=error)
+            ) from error
         for name, entry in header.tensors.items():
             if entry.dtype not in STORED:
-                supported = "、".join(STORED)
-                reason = f"{name} の型 {entry.dtype} は扱えません（扱えるのは {supported}）。"
+                supported = _("、").join(STORED)
+                reason = _("{name} の型 {dtype} は扱えません（扱えるのは {supported}）。").format(
+                    name=name, dtype=entry.dtype, supported=supported
+                )
                 raise WeightsUnreadable(path=str(path), reason=reason)
             dtype = STORED[entry.dtype]
             size = math.prod(entry.shape) * dtype.itemsize  # NumPy's product would wrap around
             if not entry.start <= entry.stop <= data.size or entry.stop - entry.start != size:
-                raise WeightsUnreadable(path=str(path), reason=f"{name} の値が途中で切れています。")
+                raise WeightsUnreadable(
+                    path=str(path), reason=_("{name} の値が途中で切れています。").format(name=name)
+                )
             if name in tensors:
-                raise WeightsUnreadable(path=str(path), reason=f"{name} が重複しています。")
+                raise WeightsUnreadable(
+                    path=str(path), reason=_("{name} が重複しています。").format(name=name)
+                )
             values = data[entry.start : entry.stop].view(dtype).reshape(entry.shape)
             tensors[name] = Tensor(name, entry.dtype, values)
     return tensors
@@ -91,11 +100,13 @@ def open_model(folder: Path) -> dict[str, Tensor]:
         placement = json.loads(index.read_text(encoding="utf-8"))["weight_map"]
         shards = sorted(set(placement.values()))
     except (ValueError, KeyError, AttributeError, TypeError) as error:
-        raise WeightsUnreadable(path=str(index), reason="索引の形が違います。") from error
+        raise WeightsUnreadable(path=str(index), reason=_("索引の形が違います。")) from error
     tensors = open_files(folder / Path(name).name for name in shards)
     missing = sorted(set(placement) - set(tensors))
     if missing:
-        raise WeightsUnreadable(path=str(index), reason=f"重みが足りません: {missing[0]} など")
+        raise WeightsUnreadable(
+            path=str(index), reason=_("重みが足りません: {missing} など").format(missing=missing[0])
+        )
     return tensors
 
 

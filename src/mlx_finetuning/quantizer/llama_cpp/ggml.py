@@ -15,6 +15,7 @@ from gguf import GGMLQuantizationType as Type
 from numpy.typing import NDArray
 
 from mlx_finetuning.errors import NonFiniteWeights, QuantizerUnusable
+from mlx_finetuning.language import _
 from mlx_finetuning.utils import llama_library as library
 
 SELF_TEST_ERROR = {
@@ -111,9 +112,15 @@ def _kernels() -> ctypes.CDLL:
     for kind, bound in SELF_TEST_ERROR.items():
         name = kernels.ggml_type_name(kind).decode().upper()
         if name != kind.name.upper() or kernels.ggml_row_size(kind, 256) != row_bytes(kind, 256):
-            raise QuantizerUnusable(reason=f"{kind.name} の番号か大きさが合いません。")
+            raise QuantizerUnusable(
+                reason=_("{name} の番号か大きさが合いません。").format(name=kind.name)
+            )
         restored = dequantize(_quantize(kernels, sample, kind), kind).reshape(sample.shape)
         error = float(np.sqrt(np.mean((restored - sample) ** 2) / np.mean(sample**2)))
         if not error <= bound:
-            raise QuantizerUnusable(reason=f"{kind.name} の自己診断の誤差が {error:.3g} です。")
+            raise QuantizerUnusable(
+                reason=_("{name} の自己診断の誤差が {error:.3g} です。").format(
+                    name=kind.name, error=error
+                )
+            )
     return kernels

@@ -20,6 +20,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from mlx_finetuning.errors import GgufUnreadable, QuantizerUnusable
+from mlx_finetuning.language import _
 from mlx_finetuning.utils import cores
 from mlx_finetuning.utils import llama_library as library
 
@@ -111,7 +112,7 @@ _complaints: deque[str] = deque(maxlen=20)
 
 
 @_Log  # type: ignore[untyped-decorator]  # and kept, as long as the library uses it
-def _remember(level: int, text: bytes, _: object) -> None:
+def _remember(level: int, text: bytes, __: object) -> None:
     if level in ERROR_LEVELS:
         _complaints.append(text.decode("utf-8", "replace").strip())
 
@@ -124,10 +125,14 @@ def _api() -> ctypes.CDLL:
     defaults = api.llama_context_default_params()
     sizes = (defaults.n_ctx, defaults.n_batch, defaults.n_ubatch, defaults.n_seq_max)
     if sizes != CONTEXT_DEFAULTS:
-        raise QuantizerUnusable(reason=f"llama.cppの設定の並びが既知のものと違います: {sizes}")
+        raise QuantizerUnusable(
+            reason=_("llama.cppの設定の並びが既知のものと違います: {sizes}").format(sizes=sizes)
+        )
     flags = tuple(api.llama_model_default_params().flags[: len(MODEL_FLAGS)])
     if flags != MODEL_FLAGS:
-        raise QuantizerUnusable(reason=f"llama.cppの設定の並びが既知のものと違います: {flags}")
+        raise QuantizerUnusable(
+            reason=_("llama.cppの設定の並びが既知のものと違います: {flags}").format(flags=flags)
+        )
     api.llama_log_set(_remember, None)
     api.llama_backend_init()
     return api
@@ -145,7 +150,7 @@ class LlamaVocabulary:
         params.flags[0] = not with_weights
         self._model = self._api.llama_model_load_from_file(str(path).encode(), params)
         if not self._model:
-            reason = _complaints[0] if _complaints else "llama.cppが読み込めませんでした。"
+            reason = _complaints[0] if _complaints else _("llama.cppが読み込めませんでした。")
             raise GgufUnreadable(path=str(path), reason=reason)
         self._vocab = self._api.llama_model_get_vocab(self._model)
         self.vocabulary = int(self._api.llama_vocab_n_tokens(self._vocab))
@@ -211,7 +216,7 @@ class LlamaModel(LlamaVocabulary):
         if not self._context:
             self.close()
             raise GgufUnreadable(
-                path=str(path), reason=" ".join(_complaints) or "メモリー不足です。"
+                path=str(path), reason=" ".join(_complaints) or _("メモリー不足です。")
             )
         # Its threads wait by spinning: with little to compute, a busy machine makes that slow.
         threads = 1 if path.stat().st_size < ONE_THREAD_BYTES else cores.usable()
@@ -223,7 +228,7 @@ class LlamaModel(LlamaVocabulary):
         adapters, scales = (_POINTER * 1)(loaded), (ctypes.c_float * 1)(1.0)
         if not loaded or self._api.llama_set_adapters_lora(self._context, adapters, 1, scales):
             self.close()
-            reason = " ".join(_complaints) or "アダプターを適用できません。"
+            reason = " ".join(_complaints) or _("アダプターを適用できません。")
             raise GgufUnreadable(path=str(adapter), reason=reason)
 
     def logits(self, tokens: Sequence[int]) -> NDArray[np.float32]:
@@ -237,7 +242,9 @@ class LlamaModel(LlamaVocabulary):
             batch = _Batch(n_tokens=count, token=(Token * count)(*ids), logits=all_wanted)
             status = self._api.llama_decode(self._context, batch)
             if status != 0:
-                raise QuantizerUnusable(reason=f"llama_decode が {status} を返しました。")
+                raise QuantizerUnusable(
+                    reason=_("llama_decode が {status} を返しました。").format(status=status)
+                )
             values = self._api.llama_get_logits(self._context)
             result[start : start + count] = np.ctypeslib.as_array(values, (count, self.vocabulary))
         return result

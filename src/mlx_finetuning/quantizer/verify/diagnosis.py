@@ -12,6 +12,7 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
+from mlx_finetuning.language import _
 from mlx_finetuning.quantizer.families import tensor_types
 from mlx_finetuning.quantizer.verify import tensor_error
 from mlx_finetuning.quantizer.write import export
@@ -31,9 +32,9 @@ def problems(gguf: Path, model: Path, adapter: Path) -> list[str]:
     tuned = export.sources(model, config, adapter)
     scale = adapter_scale(file, export.sources(model, config, None), tuned)
     if abs(scale) < MAX_SCALE_ERROR:
-        return ["学習した変化（アダプター）が入っていません。"]
+        return [_("学習した変化（アダプター）が入っていません。")]
     if abs(scale - 1) > MAX_SCALE_ERROR:
-        return [f"アダプターの倍率が、正しい値の{scale:.2f}倍です。"]
+        return [_("アダプターの倍率が、正しい値の{scale:.2f}倍です。").format(scale=scale)]
     errors = tensor_error.errors(file, tuned)
     wrong = [source for source in tuned if tensor_error.is_wrong(file, source.name, errors)]
     exchanged = {
@@ -44,11 +45,18 @@ def problems(gguf: Path, model: Path, adapter: Path) -> list[str]:
         and other is not source
         and tensor_error.matches(file.tensors[source.name], other)
     }
-    lines = [f"重み {name} の場所に {other} が入っています。" for name, other in exchanged.items()]
+    lines = [
+        _("重み {name} の場所に {other} が入っています。").format(name=name, other=other)
+        for name, other in exchanged.items()
+    ]
     rest = [source.name for source in wrong if source.name not in exchanged]
     if rest:
-        more = f" など{len(rest)}個" if len(rest) > NAMED else ""
-        lines.append(f"重み {'、'.join(rest[:NAMED])}{more}が、学習したモデルと違います。")
+        names = _("、").join(rest[:NAMED])
+        if len(rest) > NAMED:
+            told = _("重み {names} など{count}個が、学習したモデルと違います。")
+        else:
+            told = _("重み {names}が、学習したモデルと違います。")
+        lines.append(told.format(names=names, count=len(rest)))
     return lines
 
 

@@ -16,13 +16,14 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
+from mlx_finetuning.language import N_, _
 from mlx_finetuning.progress import Progress, Step, silent
 from mlx_finetuning.quantizer.llama_cpp.inference import LlamaModel, LlamaVocabulary
 from mlx_finetuning.quantizer.verify import scripts
 from mlx_finetuning.quantizer.verify.results import LogitParity, TokenParity
 from mlx_finetuning.quantizer.vocabulary.tokenizer import TokenizerMetadata
 
-STAGE = "検証"
+STAGE = N_("検証", "file")
 ROWS = 16
 """Positions compared at once; bounds the memory of float64 log-probabilities."""
 
@@ -91,7 +92,7 @@ def compare(
                 np.stack([-expected[positions, following], -actual[positions, following]])
             )
         done += len(reference.tokens)
-        progress(Step(STAGE, done, 0, f"{done}トークンを比較"))
+        progress(Step(_(STAGE, "file"), done, 0, _("{done}トークンを比較").format(done=done)))
     kl, loss = np.concatenate(divergences), np.concatenate(losses, axis=1)
     return LogitParity(
         tokens=done,
@@ -139,7 +140,7 @@ def compare_tokens(
             foreign.append(text)
         else:
             cuts.append((text, result))
-    counts = Counter(result for _, result in cuts)
+    counts = Counter(result for __, result in cuts)
     return TokenParity(
         texts=len(cuts) + len(foreign),
         differing=tuple(text for text, result in cuts if result == Cut.DIFFERENTLY),
@@ -187,9 +188,12 @@ def difference(
 
 def problem(tokens: TokenParity) -> str:
     """In Japanese, that texts are cut differently."""
-    return (
-        f"文のトークンへの分け方が、{tokens.texts}文中{len(tokens.differing)}文で違います"
-        f"（例: {tokens.differing[0][:80]!r}）。"
+    return _(
+        "文のトークンへの分け方が、{total}文中{count}文で違います（例: {example!r}）。"
+    ).format(
+        total=tokens.texts,
+        count=len(tokens.differing),
+        example=tokens.differing[0][:80],
     )
 
 
@@ -198,19 +202,26 @@ def warnings(tokens: TokenParity) -> list[str]:
     lines = []
     if tokens.foreign:
         lines.append(
-            f"データにない種類の文字を含む{len(tokens.foreign)}文で、トークンへの分け方が違います"
-            f"（例: {tokens.foreign[0][:80]!r}）。"
+            _(
+                "データにない種類の文字を含む{count}文で、トークンへの分け方が違います（例: {example!r}）。"
+            ).format(count=len(tokens.foreign), example=tokens.foreign[0][:80])
         )
     if tokens.unsayable:
         lines.append(
-            f"語彙にない文字を含む{tokens.unsayable}文は、llama.cppに文字で渡すと <unk> になります。"
+            _("語彙にない文字を含む{count}文は、llama.cppに文字で渡すと <unk> になります。").format(
+                count=tokens.unsayable
+            )
         )
     if tokens.named:
         lines.append(
-            f"llama.cppが制御記号として扱う文字列を含む{tokens.named}文は、比較から除きました。"
+            _("llama.cppが制御記号として扱う文字列を含む{count}文は、比較から除きました。").format(
+                count=tokens.named
+            )
         )
     if tokens.reordered:
         lines.append(
-            f"同じ部品を切る順だけが違う文が{tokens.reordered}文あります（どちらも同じ確からしさです）。"
+            _(
+                "同じ部品を切る順だけが違う文が{count}文あります（どちらも同じ確からしさです）。"
+            ).format(count=tokens.reordered)
         )
     return lines

@@ -15,6 +15,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 
 from mlx_finetuning.errors import ExportError, ExportNotProven, ModelError
+from mlx_finetuning.language import N_, _, sentences
 from mlx_finetuning.messages import describe
 from mlx_finetuning.quantizer.llama_cpp.inference import LlamaVocabulary
 from mlx_finetuning.quantizer.verify import parity, proof
@@ -26,7 +27,9 @@ from mlx_finetuning.tokenization import battery, files, loading
 
 NAMED_ROWS = 10
 """Row numbers that a message lists."""
-INSTEAD = "「MLX（学習したまま）」か「内蔵ランタイム」での対話と、serve-model では、学習したとおりに使えます。"
+INSTEAD = N_(
+    "「MLX（学習したまま）」か「内蔵ランタイム」での対話と、serve-model では、学習したとおりに使えます。"
+)
 
 
 @dataclass(frozen=True)
@@ -54,19 +57,19 @@ class Reach:
     ollama: bool
     """Whether texts are cut there as they were trained, the chat template included."""
     reasons: tuple[str, ...]
-    """In Japanese, why an end cannot be reached and what to use instead."""
+    """In words, why an end cannot be reached and what to use instead."""
     warnings: tuple[str, ...]
-    """In Japanese, what will be different for some rows or texts."""
+    """In words, what will be different for some rows or texts."""
     rows: NotableRows = NotableRows()
     tokens: TokenParity | None = None
     elapsed_s: float = 0.0
 
     @property
     def ends(self) -> tuple[str, ...]:
-        """In Japanese."""
+        """As people call them."""
         return (
             "MLX",
-            *(["内蔵ランタイム"] if self.runtime else []),
+            *([_("内蔵ランタイム")] if self.runtime else []),
             *(["Ollama"] if self.ollama else []),
         )
 
@@ -91,7 +94,7 @@ def reach(
             result = _compared(path, original, rows, prompts, encode or own_tokenizer(folder))
     except (ExportError, ModelError) as error:
         described = describe(error)
-        reason = f"{described.what} {described.why} {_MLX_ONLY}"
+        reason = f"{described.what} {described.why} {_(_MLX_ONLY)}"
         result = Reach(runtime=False, ollama=False, reasons=(reason,), warnings=())
     return replace(result, elapsed_s=time.monotonic() - started)
 
@@ -162,15 +165,22 @@ def _compared(
     # One example, the first, for each way in which prompts are cut unlike the original's.
     examples = dict(reversed([pair for pair in prompt_cuts if pair[0] in _TEMPLATE_PROBLEMS]))
     reasons = [
-        f"{_TEMPLATE_PROBLEMS[cut]}（例: {text[:80]!r}）。" for cut, text in examples.items()
+        _("{problem}（例: {text!r}）。").format(problem=_(_TEMPLATE_PROBLEMS[cut]), text=text[:80])
+        for cut, text in examples.items()
     ]
     if notable.differing:
-        reasons.append(f"{_listed(notable.differing)}のトークンへの分け方が、学習と違います。")
+        reasons.append(
+            _("{rows}のトークンへの分け方が、学習と違います。").format(
+                rows=_listed(notable.differing)
+            )
+        )
     if builtin.differing:
         reasons.append(parity.problem(builtin))
     is_proven = not notable.differing and not builtin.differing
     if reasons:
-        reasons.append(INSTEAD if is_proven else f"GGUFには書き出せません。{_MLX_ONLY}")
+        reasons.append(
+            _(INSTEAD) if is_proven else sentences(_("GGUFには書き出せません。"), _(_MLX_ONLY))
+        )
     return Reach(
         runtime=is_proven,
         ollama=not reasons,
@@ -181,11 +191,13 @@ def _compared(
     )
 
 
-_MLX_ONLY = "「MLX（学習したまま）」での対話と serve-model では、学習したとおりに使えます。"
+_MLX_ONLY = N_("「MLX（学習したまま）」での対話と serve-model では、学習したとおりに使えます。")
 _TEMPLATE_PROBLEMS = {
-    Cut.UNSAYABLE: "Ollamaでは使えません。会話の書式に、語彙にない文字があり、<unk> になります",
-    Cut.NAMED: "Ollamaでは使えません。会話の書式にある記号を、llama.cppが別の記号として扱います",
-    Cut.DIFFERENTLY: "Ollamaでは使えません。会話の書式のトークンへの分け方が、学習と違います",
+    Cut.UNSAYABLE: N_("Ollamaでは使えません。会話の書式に、語彙にない文字があり、<unk> になります"),
+    Cut.NAMED: N_(
+        "Ollamaでは使えません。会話の書式にある記号を、llama.cppが別の記号として扱います"
+    ),
+    Cut.DIFFERENTLY: N_("Ollamaでは使えません。会話の書式のトークンへの分け方が、学習と違います"),
 }
 
 
@@ -213,35 +225,46 @@ def _warnings(
 ) -> Iterator[str]:
     if rows.unsayable:
         yield (
-            f"{_listed(rows.unsayable)}に、モデルの語彙にない文字（絵文字や珍しい漢字など）があります。"
-            f"Ollamaではその文字が <unk> になります。{INSTEAD}"
+            _(
+                "{rows}に、モデルの語彙にない文字（絵文字や珍しい漢字など）があります。"
+                "Ollamaではその文字が <unk> になります。"
+                "{instead}"
+            ).format(rows=_listed(rows.unsayable), instead=_(INSTEAD))
         )
     elif original.model == "t5":
         yield (
-            "今のデータにはありませんが、語彙にない文字（絵文字や珍しい漢字など）で質問すると、"
-            "Ollamaではその文字が <unk> になります。"
+            _(
+                "今のデータにはありませんが、語彙にない文字（絵文字や珍しい漢字など）で質問すると、"
+                "Ollamaではその文字が <unk> になります。"
+            )
         )
     if rows.named:
         names = sorted({name for text in texts for name in original.named_controls(text)})
         yield (
-            f"{_listed(rows.named)}に、llama.cppが制御記号として扱う文字列"
-            f"（{'、'.join(names[:5])}）があります。Ollamaでは、そこで答えが終わることがあります。"
+            _(
+                "{rows}に、llama.cppが制御記号として扱う文字列（{names}）があります。"
+                "Ollamaでは、そこで答えが終わることがあります。"
+            ).format(rows=_listed(rows.named), names=_("、").join(names[:5]))
         )
     if rows.not_composed:
         yield (
-            f"{_listed(rows.not_composed)}は、濁点などを分けた文字（NFCでない文字）を含みます。"
-            "このモデルは合成した文字で学習しますが、Ollamaは合成しません。"
-            "データを用意し直すときに「分かれた濁点などを1文字に（NFC）」を選ぶと、そろいます。"
+            _(
+                "{rows}は、濁点などを分けた文字（NFCでない文字）を含みます。"
+                "このモデルは合成した文字で学習しますが、Ollamaは合成しません。"
+                "データを用意し直すときに「分かれた濁点などを1文字に（NFC）」を選ぶと、そろいます。"
+            ).format(rows=_listed(rows.not_composed))
         )
     if rows.reordered:
         yield (
-            f"{_listed(rows.reordered)}では、同じ文字の並びを切る順だけがOllamaで変わることがあります"
-            "（部品は同じです）。"
+            _(
+                "{rows}では、同じ文字の並びを切る順だけがOllamaで変わることがあります（部品は同じです）。"
+            ).format(rows=_listed(rows.reordered))
         )
     yield from parity.warnings(replace(builtin, unsayable=0, named=0, reordered=0))
 
 
 def _listed(numbers: Sequence[int]) -> str:
-    shown = "、".join(str(number + 1) for number in numbers[:NAMED_ROWS])
-    more = " など" if len(numbers) > NAMED_ROWS else ""
-    return f"データの{len(numbers)}行（{shown}行目{more}）"
+    shown = _("、").join(str(number + 1) for number in numbers[:NAMED_ROWS])
+    if len(numbers) > NAMED_ROWS:
+        return _("データの{count}行（{shown}行目 など）").format(count=len(numbers), shown=shown)
+    return _("データの{count}行（{shown}行目）").format(count=len(numbers), shown=shown)

@@ -14,6 +14,7 @@ from typing import Any
 
 from gguf import LlamaFileType
 
+from mlx_finetuning.language import _
 from mlx_finetuning.quantizer.families import registry, tensor_types
 from mlx_finetuning.quantizer.families.family import Config, head_size
 from mlx_finetuning.quantizer.llama_cpp import ggml
@@ -49,14 +50,16 @@ def quant_of(gguf: Gguf) -> str:
     number = gguf.metadata.get("general.file_type", -1)
     others = {kind.value: kind.name.removeprefix("MOSTLY_") for kind in LlamaFileType}
     own = {kind.value: name for name, kind in tensor_types.FILE_TYPE.items()}
-    return {**others, **own}.get(number, "不明")
+    return {**others, **own}.get(number, _("不明"))
 
 
 def _metadata_problems(gguf: Gguf, config: Config) -> list[str]:
     family = registry.of(config)
     arch = gguf.metadata.get("general.architecture")
     if arch != family.name:
-        return [f"モデルの種類が {arch} です（正しくは {family.name}）。"]
+        return [
+            _("モデルの種類が {arch} です（正しくは {name}）。").format(arch=arch, name=family.name)
+        ]
     prefix = f"{family.name}."
     stated = {
         key.removeprefix(prefix): value
@@ -67,7 +70,9 @@ def _metadata_problems(gguf: Gguf, config: Config) -> list[str]:
     expected |= {key: head_size(config) for key in HEAD_SIZE_KEYS if key in stated}
     expected |= family.metadata(config)
     return [
-        f"設定 {key} が {stated.get(key)} です（正しくは {value}）。"
+        _("設定 {key} が {stated} です（正しくは {value}）。").format(
+            key=key, stated=stated.get(key), value=value
+        )
         for key, value in expected.items()
         if not _same(stated.get(key), value)
     ]
@@ -96,7 +101,7 @@ def _tokenizer_problems(gguf: Gguf, expected: TokenizerMetadata) -> list[str]:
         for kind, number in expected.special_ids.items()
     }
     return [
-        f"トークナイザーの {key} が元のモデルと違います。"
+        _("トークナイザーの {key} が元のモデルと違います。").format(key=key)
         for key, value in metadata.items()
         if gguf.metadata.get(f"tokenizer.{key}") != value
     ]
@@ -105,12 +110,14 @@ def _tokenizer_problems(gguf: Gguf, expected: TokenizerMetadata) -> list[str]:
 def _tensor_problems(gguf: Gguf, config: Config, model: Path) -> Iterator[str]:
     expected = {source.name: source.shape for source in export.sources(model, config, None)}
     for name in sorted(set(expected) - set(gguf.tensors)):
-        yield f"重み {name} がありません。"
+        yield _("重み {name} がありません。").format(name=name)
     for name in sorted(set(gguf.tensors) - set(expected)):
-        yield f"余計な重み {name} があります。"
+        yield _("余計な重み {name} があります。").format(name=name)
     for name in sorted(set(gguf.tensors) & set(expected)):
         tensor = gguf.tensors[name]
         if tensor.shape != expected[name]:
-            yield f"重み {name} の形が {tensor.shape} です（正しくは {expected[name]}）。"
+            yield _("重み {name} の形が {shape} です（正しくは {expected}）。").format(
+                name=name, shape=tensor.shape, expected=expected[name]
+            )
         if not ggml.is_valid(tensor.data, tensor.kind):
-            yield f"重み {name} に数値でない値があります。"
+            yield _("重み {name} に数値でない値があります。").format(name=name)

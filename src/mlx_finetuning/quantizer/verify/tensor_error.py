@@ -12,6 +12,7 @@ import numpy as np
 from gguf import GGMLQuantizationType as Type
 from numpy.typing import NDArray
 
+from mlx_finetuning.language import _
 from mlx_finetuning.quantizer.write.export import TensorSource
 from mlx_finetuning.utils.gguf_reader import Gguf, StoredTensor
 
@@ -60,7 +61,7 @@ def largest_by_type(gguf: Gguf, errors: dict[str, float]) -> dict[str, float]:
 def problems(gguf: Gguf, errors: dict[str, float]) -> list[str]:
     """In Japanese, the tensors that are further off than their type explains."""
     return [
-        f"重み {name} が元の重みと {error:.1%} 違います。"
+        _("重み {name} が元の重みと {error:.1%} 違います。").format(name=name, error=error)
         for name, error in errors.items()
         if is_wrong(gguf, name, errors)
     ]

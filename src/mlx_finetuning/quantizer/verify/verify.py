@@ -14,6 +14,7 @@ from pathlib import Path
 
 from mlx_finetuning import files
 from mlx_finetuning.errors import ExportNotProven
+from mlx_finetuning.language import N_, _
 from mlx_finetuning.progress import Progress, silent
 from mlx_finetuning.quantizer.families import registry
 from mlx_finetuning.quantizer.llama_cpp.inference import LlamaVocabulary
@@ -44,10 +45,10 @@ FOREIGN_KL = 1.0
 """Nats. Planted faults give 1.5 and more; Q4_K_M gives 0.01 on a trained model, 0.44 on noise."""
 
 BANDS = (
-    (0.01, "学習したモデルとほぼ同じです"),
-    (0.1, "学習したモデルとの差はわずかです"),
-    (0.5, "学習したモデルとの差があります。大きめの型（Q8_0など）も試してください"),
-    (float("inf"), "学習したモデルと大きく違います。大きめの型（Q8_0など）を使ってください"),
+    (0.01, N_("学習したモデルとほぼ同じです")),
+    (0.1, N_("学習したモデルとの差はわずかです")),
+    (0.5, N_("学習したモデルとの差があります。大きめの型（Q8_0など）も試してください")),
+    (float("inf"), N_("学習したモデルと大きく違います。大きめの型（Q8_0など）を使ってください")),
 )
 """Mean KL up to which a quantized file is called so."""
 
@@ -88,7 +89,7 @@ def examine(
     if tokens.differing:
         problems.append(parity.problem(tokens))
     if not ends:
-        problems.append("発言の終わりのトークンで、生成が止まりません。")
+        problems.append(_("発言の終わりのトークンで、生成が止まりません。"))
     problems += _logit_problems(described.quant, logits)
     return Verification(
         path=str(gguf),
@@ -105,7 +106,7 @@ def examine(
 
 
 def proof_problems(logits: LogitParity) -> list[str]:
-    """In Japanese, what speaks against an unquantized file's being the trained model."""
+    """In words, what speaks against an unquantized file's being the trained model."""
     return _logit_problems(proof.QUANT, logits)
 
 
@@ -139,22 +140,29 @@ def _logit_problems(quant: str, logits: LogitParity) -> list[str]:
     limit, least = (MAX_MEAN_KL, MIN_TOP1) if quant in EXACT else (FOREIGN_KL, 0.0)
     problems = []
     if not logits.mean_kl < limit:
-        problems.append(f"予測の差が {logits.mean_kl:.3g} です（上限 {limit:g}）。")
+        problems.append(
+            _("予測の差が {kl:.3g} です（上限 {limit:g}）。").format(kl=logits.mean_kl, limit=limit)
+        )
     if logits.top1_agreement < least and not logits.mean_kl < TIE_KL:
-        problems.append(f"次のトークンの一致率が {logits.top1_agreement:.1%} です。")
+        problems.append(
+            _("次のトークンの一致率が {share:.1%} です。").format(share=logits.top1_agreement)
+        )
     if quant in EXACT and logits.tokens < MIN_TOKENS:
-        problems.append(f"比べたトークンが {logits.tokens} 個だけです（{MIN_TOKENS} 個以上必要）。")
+        problems.append(
+            _("比べたトークンが {tokens} 個だけです（{least} 個以上必要）。").format(
+                tokens=logits.tokens, least=MIN_TOKENS
+            )
+        )
     return problems
 
 
 def _verdict(quant: str, logits: LogitParity, problems: Sequence[str]) -> str:
     if problems:
-        return f"学習したモデルと同じとは認められません: {problems[0]}"
-    figures = (
-        f"次のトークンの一致率 {logits.top1_agreement:.1%}、"
-        f"予測の差 {logits.mean_kl:.3f}、{logits.tokens}トークンで比較"
-    )
+        return _("学習したモデルと同じとは認められません: {problem}").format(problem=problems[0])
+    figures = _(
+        "次のトークンの一致率 {share:.1%}、予測の差 {kl:.3f}、{tokens}トークンで比較"
+    ).format(share=logits.top1_agreement, kl=logits.mean_kl, tokens=logits.tokens)
     if quant in EXACT:
-        return f"学習したモデルと同じ動きをします（{figures}）。"
-    judgement = next(text for bound, text in BANDS if logits.mean_kl <= bound)
-    return f"{judgement}（{figures}）。"
+        return _("学習したモデルと同じ動きをします（{figures}）。").format(figures=figures)
+    judgement = next(_(text) for bound, text in BANDS if logits.mean_kl <= bound)
+    return _("{judgement}（{figures}）。").format(judgement=judgement, figures=figures)

@@ -11,6 +11,7 @@ from dataclasses import dataclass
 
 from mlx_finetuning.errors import TokenizerUnsupported
 from mlx_finetuning.files import JsonObject
+from mlx_finetuning.language import _
 from mlx_finetuning.quantizer.vocabulary import spaces
 from mlx_finetuning.quantizer.vocabulary.spaces import Definition
 
@@ -87,10 +88,12 @@ def name_of(definition: Definition) -> str:
     """llama.cpp's name for the pre-tokenizer of a `tokenizer.json`. Raises TokenizerUnsupported."""
     model = definition["model"]
     if model.get("type") != "BPE":
-        raise TokenizerUnsupported(reason=f"種類 {model.get('type')} は扱えません。")
+        raise TokenizerUnsupported(
+            reason=_("種類 {type} は扱えません。").format(type=model.get("type"))
+        )
     if spaces.flat(definition.get("normalizer"), "normalizers") not in ([], [_NFC]):
         raise TokenizerUnsupported(
-            reason="文字を書き換えてから切る（normalizer）トークナイザーです。"
+            reason=_("文字を書き換えてから切る（normalizer）トークナイザーです。")
         )
     parts = spaces.flat(definition.get("pre_tokenizer"), "pretokenizers")
     steps = tuple(_described(part) for part in parts)
@@ -98,8 +101,12 @@ def name_of(definition: Definition) -> str:
         steps = ("words and bytes",)
     pre_tokenizer = PreTokenizer(steps, bool(model.get("ignore_merges", False)))
     if pre_tokenizer not in LLAMA_CPP_NAMES:
-        described = " → ".join(steps) or "なし"
-        raise TokenizerUnsupported(reason=f"分割の規則が既知のものと一致しません: {described}")
+        described = " → ".join(steps) or _("なし")
+        raise TokenizerUnsupported(
+            reason=_("分割の規則が既知のものと一致しません: {described}").format(
+                described=described
+            )
+        )
     return LLAMA_CPP_NAMES[pre_tokenizer]
 
 

@@ -13,6 +13,7 @@ from typing import Any
 
 from mlx_finetuning.errors import TokenizerUnsupported
 from mlx_finetuning.files import JsonObject
+from mlx_finetuning.language import N_, _
 
 Definition = JsonObject
 """The content of a `tokenizer.json`."""
@@ -52,7 +53,7 @@ class Spaces:
     """SentencePiece's table of replacements."""
 
 
-_UNKNOWN_SCHEME = "空白の扱い（normalizer、pre_tokenizer）が既知のものと違います。"
+_UNKNOWN_SCHEME = N_("空白の扱い（normalizer、pre_tokenizer）が既知のものと違います。")
 
 
 def of(definition: Definition) -> Spaces:
@@ -63,7 +64,7 @@ def of(definition: Definition) -> Spaces:
         try:
             charsmap = base64.b64decode(steps.pop(0).get("precompiled_charsmap") or "") or None
         except (binascii.Error, ValueError, TypeError) as error:
-            raise TokenizerUnsupported(reason="文字の置き換えの表を読めません。") from error
+            raise TokenizerUnsupported(reason=_("文字の置き換えの表を読めません。")) from error
     merged = tuple(steps[:2]) == _MERGED_SPACES
     steps = steps[2:] if merged else steps
     prefix = "never"
@@ -77,7 +78,7 @@ def of(definition: Definition) -> Spaces:
     if cutting and prefix == "never" and (has_marks or not steps):
         return Spaces(_metaspace_prefix(cutting, definition), merged, charsmap)
     if not has_marks or cutting:
-        raise TokenizerUnsupported(reason=_UNKNOWN_SCHEME)
+        raise TokenizerUnsupported(reason=_(_UNKNOWN_SCHEME))
     return Spaces(prefix, merged, charsmap)
 
 
@@ -96,12 +97,12 @@ def _metaspace_prefix(cutting: list[JsonObject], definition: Definition) -> str:
         case [{"type": "Metaspace", "replacement": "▁", **settings}]:
             # Where words are cut apart first, a piece over two words cannot be found.
             vocab = definition["model"]["vocab"]
-            texts = vocab if isinstance(vocab, dict) else (text for text, _ in vocab)
+            texts = vocab if isinstance(vocab, dict) else (text for text, __ in vocab)
             if settings.get("split", True) and any(MARK in text[1:] for text in texts):
-                raise TokenizerUnsupported(reason="空白で分けてから切るトークナイザーです。")
+                raise TokenizerUnsupported(reason=_("空白で分けてから切るトークナイザーです。"))
             scheme = settings.get("prepend_scheme")
             if scheme is None:
                 scheme = "always" if settings.get("add_prefix_space", True) else "never"
             if scheme in ("always", "first", "never"):
                 return "unless there" if scheme == "always" else str(scheme)
-    raise TokenizerUnsupported(reason=_UNKNOWN_SCHEME)
+    raise TokenizerUnsupported(reason=_(_UNKNOWN_SCHEME))

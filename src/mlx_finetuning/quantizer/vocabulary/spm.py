@@ -14,6 +14,7 @@ from gguf import TokenType
 
 from mlx_finetuning.errors import TokenizerUnsupported
 from mlx_finetuning.files import JsonObject
+from mlx_finetuning.language import _
 from mlx_finetuning.quantizer.vocabulary import spaces
 from mlx_finetuning.quantizer.vocabulary.spaces import Definition
 from mlx_finetuning.tokenization import spm_model
@@ -46,7 +47,7 @@ def prefix(definition: Definition) -> str:
     """Where a space is put before a text: `Spaces.prefix`. Raises TokenizerUnsupported."""
     scheme = spaces.of(definition)
     if scheme.merged or scheme.charsmap is not None:
-        raise TokenizerUnsupported(reason="文字や空白を書き換えてから切るトークナイザーです。")
+        raise TokenizerUnsupported(reason=_("文字や空白を書き換えてから切るトークナイザーです。"))
     return scheme.prefix
 
 
@@ -57,7 +58,9 @@ def pieces(folder: Path, definition: Definition, vocabulary: int) -> list[Piece]
     missing = sum(not {f"<0x{byte:02X}>", chr(byte)} & texts for byte in range(256))
     if missing:
         # llama.cpp ends the process when it looks for one of these in vain.
-        raise TokenizerUnsupported(reason=f"バイトを表すトークンが{missing}個足りません。")
+        raise TokenizerUnsupported(
+            reason=_("バイトを表すトークンが{missing}個足りません。").format(missing=missing)
+        )
     table += [padding(number) for number in range(len(table), vocabulary)]
     for entry in definition.get("added_tokens", []):
         number, text = entry["id"], entry["content"]

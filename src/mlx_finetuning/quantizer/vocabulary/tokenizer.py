@@ -17,6 +17,7 @@ from pathlib import Path
 from gguf import TokenType
 
 from mlx_finetuning.errors import TokenizerUnsupported
+from mlx_finetuning.language import _
 from mlx_finetuning.quantizer.families.family import Family
 from mlx_finetuning.quantizer.vocabulary import (
     control_names,
@@ -159,7 +160,9 @@ def read(
     try:
         metadata = _metadata(stored, vocabulary, family)
     except (KeyError, TypeError, ValueError, IndexError, AttributeError) as error:
-        raise TokenizerUnsupported(reason=f"{stored.source} の形が違います。") from error
+        raise TokenizerUnsupported(
+            reason=_("{source} の形が違います。").format(source=stored.source)
+        ) from error
     if chat is not None:
         ids = metadata.special_ids
         if chat.end != ids.get("eos"):
@@ -169,7 +172,7 @@ def read(
         metadata = replace(metadata, special_ids=ids, chat_template=template)
     if len(set(metadata.tokens)) != len(metadata.tokens):
         # llama.cpp ends the process at two tokens of one text.
-        raise TokenizerUnsupported(reason="同じ文字列のトークンが2つあります。")
+        raise TokenizerUnsupported(reason=_("同じ文字列のトークンが2つあります。"))
     return metadata
 
 
@@ -188,7 +191,7 @@ def _metadata(stored: TokenizerFiles, vocabulary: int, family: Family) -> Tokeni
             return _with_scores("llama", pieces, prefix, special)
         # llama.cpp merges such a family's pairs by rank, and knows its pre-tokenizer.
         if prefix != "never":
-            raise TokenizerUnsupported(reason="文の前に空白を足すトークナイザーです。")
+            raise TokenizerUnsupported(reason=_("文の前に空白を足すトークナイザーです。"))
         pieces = spm.merged_pieces(definition, vocabulary)
         scored = _with_scores(family.tokenizer_model, pieces, prefix, special)
         return replace(scored, pre="", merges=_merges(definition))
@@ -211,7 +214,7 @@ def _metadata(stored: TokenizerFiles, vocabulary: int, family: Family) -> Tokeni
 def _unigram(definition: Definition, vocabulary: int, special: SpecialTokens) -> TokenizerMetadata:
     scheme = spaces.of(definition)
     if scheme.merged and scheme.prefix == "never":
-        raise TokenizerUnsupported(reason="続いた空白をまとめるトークナイザーです。")
+        raise TokenizerUnsupported(reason=_("続いた空白をまとめるトークナイザーです。"))
     only_first = scheme.prefix == "first" and special.begins_conversations
     has_prefix = scheme.prefix != "never" and not only_first
     model = "plamo2" if unigram.fits_plamo2(definition, scheme, has_prefix) else "t5"
@@ -256,7 +259,9 @@ def _byte_level_tokens(
     added = {entry["id"]: entry for entry in files.added(definition)}
     texts |= {number: entry["content"] for number, entry in added.items()}
     if max(texts) >= vocabulary:
-        reason = f"トークン番号 {max(texts)} がモデルの語彙数 {vocabulary} を超えています。"
+        reason = _("トークン番号 {number} がモデルの語彙数 {vocabulary} を超えています。").format(
+            number=max(texts), vocabulary=vocabulary
+        )
         raise TokenizerUnsupported(reason=reason)
     types = dict.fromkeys(texts, TokenType.NORMAL)
     for number, entry in added.items():
@@ -292,10 +297,12 @@ def _added_around(definition: Definition, ids: dict[str, int]) -> tuple[bool, bo
         bare = tokenizer.encode("a", add_special_tokens=False).ids
         full = tokenizer.encode("a", add_special_tokens=True).ids
     except Exception as error:  # the library raises nothing more exact
-        raise TokenizerUnsupported(reason=f"トークナイザーを使えません: {error}") from error
+        raise TokenizerUnsupported(
+            reason=_("トークナイザーを使えません: {error}").format(error=error)
+        ) from error
     before = full[0] == ids.get("bos") and full[0] != bare[0]
     after = full[-1] == ids.get("eos") and full[-1] != bare[-1]
     expected = full[:1] * before + bare + full[-1:] * after
     if full != expected:
-        raise TokenizerUnsupported(reason="文の前後に付くトークンがbos・eosと違います。")
+        raise TokenizerUnsupported(reason=_("文の前後に付くトークンがbos・eosと違います。"))
     return before, after

@@ -13,6 +13,7 @@ import re
 from gguf import TokenType
 
 from mlx_finetuning.errors import TokenizerUnsupported
+from mlx_finetuning.language import _
 from mlx_finetuning.quantizer.vocabulary.spaces import MARK, Definition, Spaces
 from mlx_finetuning.quantizer.vocabulary.spm import Piece, looks_special, padding
 
@@ -32,7 +33,7 @@ def is_unigram(definition: Definition) -> bool:
 
 def fits_plamo2(definition: Definition, scheme: Spaces, has_prefix: bool) -> bool:
     """Whether llama.cpp's `plamo2` cuts as this tokenizer does."""
-    numbers = {text: number for number, (text, _) in enumerate(definition["model"]["vocab"])}
+    numbers = {text: number for number, (text, __) in enumerate(definition["model"]["vocab"])}
     has_bytes = all(numbers.get(f"<0x{byte:02X}>", 0) > 0 for byte in range(256))
     return (
         bool(definition["model"].get("byte_fallback"))
@@ -51,12 +52,12 @@ def pieces(definition: Definition, vocabulary: int, model: str) -> list[Piece]:
     """
     stored = [(str(text), float(score)) for text, score in definition["model"]["vocab"]]
     if not stored:
-        raise TokenizerUnsupported(reason="語彙がありません。")
-    texts = {text for text, _ in stored}
-    worst = min(score for _, score in stored)
+        raise TokenizerUnsupported(reason=_("語彙がありません。"))
+    texts = {text for text, __ in stored}
+    worst = min(score for __, score in stored)
     unknown = definition["model"].get("unk_id")
     if not isinstance(unknown, int) or not 0 <= unknown < len(stored):
-        raise TokenizerUnsupported(reason="語彙にない文字を表すトークンがありません。")
+        raise TokenizerUnsupported(reason=_("語彙にない文字を表すトークンがありません。"))
     table: list[Piece] = []
     for number, (text, score) in enumerate(stored):
         byte = _BYTE.fullmatch(text)
@@ -75,7 +76,9 @@ def pieces(definition: Definition, vocabulary: int, model: str) -> list[Piece]:
     added = definition.get("added_tokens") or []
     last = max((len(table) - 1, *(entry["id"] for entry in added)))
     if last >= vocabulary:
-        reason = f"トークン番号 {last} がモデルの語彙数 {vocabulary} を超えています。"
+        reason = _("トークン番号 {number} がモデルの語彙数 {vocabulary} を超えています。").format(
+            number=last, vocabulary=vocabulary
+        )
         raise TokenizerUnsupported(reason=reason)
     table += [padding(number) for number in range(len(table), vocabulary)]
     for entry in added:

@@ -15,6 +15,7 @@ from numpy.typing import NDArray
 
 from mlx_finetuning import files
 from mlx_finetuning.errors import AdapterMustBeFused, ExpertsNotInPeft, ExportNotProven
+from mlx_finetuning.language import _
 from mlx_finetuning.quantizer.families import registry
 from mlx_finetuning.quantizer.families.family import AS_IT_IS, Family, Form
 from mlx_finetuning.quantizer.formats import experts, packed, safetensors
@@ -64,7 +65,7 @@ def check_gguf(model: Path, adapter: Path, path: Path) -> int:
 
     Returns the number of changed tensors. Raises ExportNotProven, GgufUnreadable.
     """
-    _, deltas, tensors = _for_gguf(model, adapter)
+    __, deltas, tensors = _for_gguf(model, adapter)
     stored = gguf_reader.read(path)
     expected = {
         f"{tensor}.lora_{half}": factor
@@ -81,7 +82,9 @@ def check_gguf(model: Path, adapter: Path, path: Path) -> int:
         ):
             wrong.append(name)
     if wrong:
-        raise ExportNotProven(path=str(path), problems=[f"{name} が違います。" for name in wrong])
+        raise ExportNotProven(
+            path=str(path), problems=[_("{name} が違います。").format(name=name) for name in wrong]
+        )
     return len(expected) // 2
 
 
@@ -92,7 +95,7 @@ def _for_gguf(
     config = export.read_config(model)
     family = registry.of(config)
     deltas = _deltas(model, adapter, "gguf-lora")
-    mapped, _ = registry.mapping(family, config, list(deltas))
+    mapped, __ = registry.mapping(family, config, list(deltas))
 
     def factors() -> Iterator[tuple[str, NDArray[np.float32], NDArray[np.float32]]]:
         for tensor in mapped:
@@ -180,7 +183,10 @@ def check_peft(model: Path, adapter: Path, folder: Path) -> int:
                 wrong.append(name)
                 break
     if wrong:
-        raise ExportNotProven(path=str(folder), problems=[f"{name} が違います。" for name in wrong])
+        raise ExportNotProven(
+            path=str(folder),
+            problems=[_("{name} が違います。").format(name=name) for name in wrong],
+        )
     return len(deltas)
 
 
@@ -200,7 +206,7 @@ def _deltas(model: Path, adapter: Path, made_for: str) -> Deltas:
     tuned = trained_weights.read_for(adapter, weights)
     deltas = tuned.deltas
     if len(deltas) < len(tuned.changes) or any("embed" in name for name in deltas):
-        kind = tuned.kind.upper() if tuned.kind != "lora" else "埋め込み層のLoRA"
+        kind = tuned.kind.upper() if tuned.kind != "lora" else _("埋め込み層のLoRA")
         raise AdapterMustBeFused(kind=kind, format=made_for)
     return deltas
 

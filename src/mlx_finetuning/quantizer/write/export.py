@@ -31,6 +31,7 @@ from mlx_finetuning.errors import (
     WeightsIncomplete,
 )
 from mlx_finetuning.files import JsonObject
+from mlx_finetuning.language import N_, _
 from mlx_finetuning.progress import Progress, Step, silent
 from mlx_finetuning.quantizer.families import registry, tensor_types
 from mlx_finetuning.quantizer.families.family import Config
@@ -46,7 +47,7 @@ from mlx_finetuning.quantizer.write.gguf_writer import FileMetadata, PlannedTens
 from mlx_finetuning.utils import cores, in_order, model_settings
 from mlx_finetuning.utils.gguf_reader import RowIndex
 
-STAGE = "書き出し"
+STAGE = N_("書き出し")
 BLOCK_VALUES = 1 << 21
 """Weights per block: 8 MiB as float32."""
 NO_IMPORTANCE: Mapping[str, ggml.Importance] = {}
@@ -162,10 +163,14 @@ def stored_config(model: Path) -> JsonObject:
         config = json.loads((model / "config.json").read_text(encoding="utf-8"))
     except (OSError, ValueError) as error:
         raise ModelSettingUnsupported(
-            setting="config.json", value="読めないファイル", supported="Hugging Face形式のモデル"
+            setting="config.json",
+            value=_("読めないファイル"),
+            supported=_("Hugging Face形式のモデル"),
         ) from error
     if not isinstance(config, dict):
-        raise ModelSettingUnsupported(setting="config.json", value="不正な形", supported="JSONの組")
+        raise ModelSettingUnsupported(
+            setting="config.json", value=_("不正な形"), supported=_("JSONの組")
+        )
     return config
 
 
@@ -306,7 +311,7 @@ def write(
                 for quant, data in block.items():
                     outputs[quant].append(data)
                 done += values
-                progress(Step(STAGE, done, total))
+                progress(Step(_(STAGE), done, total))
             for output in outputs.values():
                 output.end_tensor()
 

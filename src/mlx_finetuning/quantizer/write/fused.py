@@ -18,6 +18,7 @@ from numpy.typing import NDArray
 
 from mlx_finetuning import files
 from mlx_finetuning.errors import ModelSettingUnsupported
+from mlx_finetuning.language import _
 from mlx_finetuning.progress import Progress, Step, silent
 from mlx_finetuning.quantizer.families import registry
 from mlx_finetuning.quantizer.families.family import text_part_name
@@ -58,7 +59,7 @@ def write(
     if made_for == "pt" and stored.get("model_type") == "gpt_oss":
         # Its experts lie there as four-bit blocks, or transposed; nothing here writes either.
         raise ModelSettingUnsupported(
-            setting="model_type", value="gpt_oss", supported="gguf、gguf-lora、mlx での書き出し"
+            setting="model_type", value="gpt_oss", supported=_("gguf、gguf-lora、mlx での書き出し")
         )
     settings = model_settings.completed(stored, model)
     weights = packed.open_base(model, settings)
@@ -130,4 +131,4 @@ def _reported(
             data = ggml.quantize(values.reshape(-1, values.shape[-1]), Type[tensor.spec.kind])
             done += data.nbytes
             yield data
-            progress(Step(export.STAGE, done, total))
+            progress(Step(_(export.STAGE), done, total))

@@ -17,6 +17,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from mlx_finetuning.errors import AdapterUnusable, WeightsUnreadable
+from mlx_finetuning.language import _
 from mlx_finetuning.quantizer.families.family import mlx_names
 from mlx_finetuning.quantizer.formats import experts, safetensors
 from mlx_finetuning.quantizer.formats.packed import Weights
@@ -108,7 +109,7 @@ class ExpertDelta:
 
     def apply(self, values: NDArray[np.float32], which: RowIndex) -> NDArray[np.float32]:
         """Expert by expert."""
-        count, rows, _ = self.shape
+        count, rows, __ = self.shape
         result = values if values.flags.writeable else values.copy()
         for expert, inner, chosen in experts.by_expert(which, count, rows):
             result[chosen] = self.of(expert).apply(result[chosen], inner)
@@ -201,9 +202,13 @@ def read(folder: Path) -> Adapter:
         kind = config.get("fine_tune_type", "lora")
         scale = 1.0 if kind == "full" else float(config["lora_parameters"]["scale"])
     except (OSError, ValueError, KeyError, TypeError, AttributeError) as error:
-        raise AdapterUnusable(path=str(folder), reason=f"{CONFIG} を読めません。") from error
+        raise AdapterUnusable(
+            path=str(folder), reason=_("{config} を読めません。").format(config=CONFIG)
+        ) from error
     if kind not in KINDS:
-        reason = f"種類 {kind} は書き出せません（書き出せるのは {'、'.join(KINDS)}）。"
+        reason = _("種類 {kind} は書き出せません（書き出せるのは {kinds}）。").format(
+            kind=kind, kinds=_("、").join(KINDS)
+        )
         raise AdapterUnusable(path=str(folder), reason=reason)
     try:
         tensors = safetensors.open_files([folder / WEIGHTS])
@@ -215,8 +220,10 @@ def read(folder: Path) -> Adapter:
     modules = sorted({name.rpartition(".")[0] for name in tensors})
     expected = {f"{module}.{half}" for module in modules for half in halves}
     if not tensors or expected != set(tensors):
-        odd = sorted(expected ^ set(tensors))[:1] or ["(空)"]
-        reason = f"{'、'.join(halves)} の組になっていない重みがあります: {odd[0]}"
+        odd = sorted(expected ^ set(tensors))[:1] or [_("(空)")]
+        reason = _("{halves} の組になっていない重みがあります: {odd}").format(
+            halves=_("、").join(halves), odd=odd[0]
+        )
         raise AdapterUnusable(path=str(folder), reason=reason)
     changes: dict[str, Change] = {}
     for module in modules:
@@ -236,7 +243,9 @@ def _delta(
     if a.ndim == b.ndim == 3 and (a.shape[0], a.shape[1]) == (b.shape[0], b.shape[2]):
         return ExpertDelta(a, b, scale)
     if a.ndim != 2 or b.ndim != 2 or a.shape[1] != b.shape[0]:
-        reason = f"{module} の行列の形が合いません（{a.shape} と {b.shape}）。"
+        reason = _("{module} の行列の形が合いません（{shape} と {other}）。").format(
+            module=module, shape=a.shape, other=b.shape
+        )
         raise AdapterUnusable(path=str(folder), reason=reason)
     # An embedding is looked up, not multiplied: mlx-lm's factors are the other way round there.
     return Delta(b.T, a.T, scale) if "embed" in module else Delta(a, b, scale)
@@ -277,7 +286,9 @@ def fitted(folder: Path, adapter: Adapter, shapes: Shapes) -> Adapter:
         shape = shapes.get(name)
         is_embedding_dora = isinstance(change, DoraDelta) and "embed" in name
         if shape != change.shape or is_embedding_dora:
-            reason = f"{name} がベースモデルに合いません（{change.shape} と {shape}）。"
+            reason = _("{name} がベースモデルに合いません（{shape} と {other}）。").format(
+                name=name, shape=change.shape, other=shape
+            )
             raise AdapterUnusable(path=str(folder), reason=reason)
     return Adapter(adapter.kind, changes)
 
