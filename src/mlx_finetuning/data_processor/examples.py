@@ -197,7 +197,7 @@ def _notes(noted: dict[str, list[Example]], unread: dict[str, list[Example]]) ->
             for each in reasons[:_SHOWN_REASONS]
         ]
         if len(reasons) > len(first):
-            first.append(_("ほか"))
+            first.append(_("ほか", "list"))
         listed = _("、").join(first)
         concerned = [each for rows in unread.values() for each in rows]
         findings += findings_at("BAD_CHAT", concerned, reason=listed)

@@ -118,13 +118,13 @@ class Client:
             done, total = int(line.get("completed") or 0), int(line.get("total") or 0)
             progress(Step(_("Ollamaへの登録"), done, total, status))
         if status != "success":
-            raise OllamaConnectionLost(place=self.address.place, stage=_("登録"))
+            raise OllamaConnectionLost(place=self.address.place, stage=_("登録", "stage"))
 
     # --- blobs ---------------------------------------------------------------------------
 
     def has_blob(self, digest: str) -> bool:
         """Whether the server has the file with this `sha256:…`."""
-        with self._connection(_("確認")):
+        with self._connection(_("確認", "stage")):
             response = self._http.head(f"/api/blobs/{digest}")
         if response.status_code not in (200, 404):
             raise OllamaRefused(reason=f"HTTP {response.status_code}")
@@ -148,7 +148,7 @@ class Client:
     def _send(self, path: Path, digest: str, progress: Progress) -> None:
         import httpx2
 
-        with self._connection(_("送信")):
+        with self._connection(_("送信", "stage")):
             response = self._http.post(
                 f"/api/blobs/{digest}",
                 content=_blocks(path, _("Ollamaへの送信"), progress),
@@ -202,7 +202,7 @@ class Client:
             if text or thought:
                 yield AnswerChunk(text, reasoning=thought)
         if not last.get("done"):
-            raise OllamaConnectionLost(place=self.address.place, stage=_("会話"))
+            raise OllamaConnectionLost(place=self.address.place, stage=_("会話", "stage"))
         yield AnswerChunk(
             "",
             int(last.get("eval_count") or 0),
@@ -226,7 +226,7 @@ class Client:
         import httpx2
 
         timeout = httpx2.Timeout(wait_s, connect=CONNECT_S)
-        with self._connection(_("問い合わせ")):
+        with self._connection(_("問い合わせ", "stage")):
             response = self._http.request(method, path, json=body, timeout=timeout)
         if response.status_code >= 300:
             raise error_for(_error_text(response), response.status_code)
@@ -238,7 +238,7 @@ class Client:
 
         timeout = httpx2.Timeout(SILENCE_S, connect=CONNECT_S)
         with (
-            self._connection(_("処理")),
+            self._connection(_("処理", "stage")),
             self._http.stream("POST", path, json=body, timeout=timeout) as response,
         ):
             if response.status_code >= 300:
