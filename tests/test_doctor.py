@@ -18,7 +18,7 @@ import pytest
 
 from mlx_finetuning import doctor
 from mlx_finetuning.ollama_integration import health
-from mlx_finetuning.utils import blas, mac, memory_monitor, native_kernels, processes
+from mlx_finetuning.utils import blas, mac, memory_monitor, native_kernels
 from mlx_finetuning.workspace import Workspace
 
 ON_LINUX = pytest.mark.skipif(sys.platform != "linux", reason="Linux only")
@@ -380,11 +380,10 @@ def test_watchdog_and_sleep_are_seen_to_by_the_worker(
     monkeypatch: pytest.MonkeyPatch, tmp_path: Path
 ) -> None:
     [variable] = mac.RELAXED_WATCHDOG
-    monkeypatch.setattr(sys, "platform", "linux")
-    assert variable not in processes.computing({"A": "b"})
+    assert variable not in mac.worker_environment({"A": "b"})
     monkeypatch.setattr(sys, "platform", "darwin")
-    assert processes.computing({"A": "b"}) == {"A": "b", variable: "1"}
-    assert processes.computing({variable: "0"}) == {variable: "0"}
+    assert mac.worker_environment({"A": "b"}) == {"A": "b", variable: "1"}
+    assert mac.worker_environment({variable: "0"}) == {variable: "0"}
     monkeypatch.setenv(variable, "0")
     assert on_mac(monkeypatch, CALM)["gpu_watchdog"].state == "warn"
     called = tmp_path / "called"

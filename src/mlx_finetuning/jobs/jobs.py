@@ -30,7 +30,7 @@ from mlx_finetuning.jobs import status
 from mlx_finetuning.jobs.status import JobState, JobStatus
 from mlx_finetuning.language import _
 from mlx_finetuning.progress import Progress, Step
-from mlx_finetuning.utils import processes
+from mlx_finetuning.utils import mac
 from mlx_finetuning.workspace import JobPaths
 
 POLL_S = 0.1
@@ -170,7 +170,7 @@ def _start_worker(paths: JobPaths, lock_descriptor: int) -> None:
             stdout=log,
             stderr=log,
             env={
-                **processes.computing(os.environ),
+                **mac.worker_environment(os.environ),
                 "PYTHONUTF8": "1",
                 "PYTHONUNBUFFERED": "1",
                 language.VARIABLE: language.language(),

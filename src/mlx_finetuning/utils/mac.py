@@ -8,6 +8,7 @@ import contextlib
 import os
 import subprocess
 import sys
+from collections.abc import Mapping
 from pathlib import Path
 
 RELAXED_WATCHDOG = {"AGX_RELAX_CDM_CTXSTORE_TIMEOUT": "1"}
@@ -15,6 +16,12 @@ RELAXED_WATCHDOG = {"AGX_RELAX_CDM_CTXSTORE_TIMEOUT": "1"}
 CAFFEINATE = Path("/usr/bin/caffeinate")
 PRESSURES = {"1": "normal", "2": "warn", "4": "critical"}
 LIMIT_S = 5.0
+
+
+def worker_environment(environment: Mapping[str, str]) -> dict[str, str]:
+    """The environment of a process that computes; what is set in it already stays."""
+    own = RELAXED_WATCHDOG if sys.platform == "darwin" else {}
+    return {**own, **environment}
 
 
 def stay_awake() -> None:
