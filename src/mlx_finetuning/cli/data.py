@@ -522,7 +522,7 @@ def _steps(cleaning: Iterable[CleaningStep]) -> list[str]:
             row, before, after = step.samples[0]
             lines.append(
                 _("[整形] {description}: {rows} 行（--clean {name}）").format(
-                    description=step.description, rows=step.rows, name=step.name
+                    description=_(step.description), rows=step.rows, name=step.name
                 )
             )
             lines.append(

@@ -126,12 +126,12 @@ def _verdicts(report: Report) -> Iterator[str]:
     """The first line, how the training ended, what to do next, and what else was judged."""
     outcome = report.outcome
     for at, (title, judged) in enumerate(report.judgements):
-        told = _("{title}: {text}").format(title=_(title), text=judged.text)
+        told = _("{title}: {text}").format(title=title, text=judged.text)
         yield told if at else judged.line
         if at == 0 and outcome is not None:
             yield from (f"  {line}" for line in outcome.evidence)
             yield from [f"  {outcome.ending}"] if outcome.ending else []
-        if title in (THINKING_JA, NECESSITY_JA):
+        if title in (_(THINKING_JA), _(NECESSITY_JA)):
             yield from (f"  {line}" for line in judged.evidence)
         yield from text.advice(judged)
 

@@ -29,7 +29,7 @@ def draw_cleaning(choices: Choices, inspection: Inspection) -> None:
                 if result and result.rows
                 else ""
             )
-            st.checkbox(f"{plain(step.description)}{count}", key=key)
+            st.checkbox(f"{plain(_(step.description))}{count}", key=key)
             if result and result.samples:
                 with st.container(border=True):
                     rows = [
