@@ -356,6 +356,13 @@ for _ in TABLE: pass
     assert (len(marks.cached), len(marks.throwaways)) == (1, 1)
 
 
+def test_faults_of_weights_begin_alike(english: None) -> None:
+    """A certificate leaves them out where the fault has a name (`tasks.certify`)."""
+    told = [message for message in messages.read() if str(message.id).startswith("重み {name")]
+    assert len(told) > 5
+    assert all(message.string.startswith(_("重み ")) for message in told)
+
+
 # --- the choice --------------------------------------------------------------------------
 
 

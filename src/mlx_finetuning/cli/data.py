@@ -592,6 +592,6 @@ def _findings(findings: Iterable[Finding]) -> list[str]:
                 rows = _("{rows} ほか").format(rows=rows)
             places.append(_("行 {rows}").format(rows=rows))
         where = _("（{place}）").format(place=" ".join(places)) if places else ""
-        lines.append(f"[{SEVERITIES[finding.severity]}] {finding.message}{where}")
-        lines += [f"    → {finding.fix}"] if finding.fix else []
+        lines.append(f"[{SEVERITIES[finding.severity]}] {_(finding.message)}{where}")
+        lines += [f"    → {_(finding.fix)}"] if finding.fix else []
     return lines

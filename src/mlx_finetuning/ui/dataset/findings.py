@@ -90,7 +90,9 @@ def draw_findings(choices: Choices | None, editing: Editing, inspection: Inspect
 
 def short_ja(code: str) -> str:
     """The beginning of what a finding says, to name it by."""
-    return re.split("[。（]", KINDS[code].message)[0] if code in KINDS else code
+    if code not in KINDS:
+        return code
+    return re.split(r"[。（]|\.$|\. | \(", _(KINDS[code].message))[0]
 
 
 def _only_explains(finding: Finding) -> bool:
@@ -135,7 +137,7 @@ def _draw_finding(choices: Choices | None, editing: Editing, finding: Finding, n
     """With its rows, and buttons that mend or leave them out, or what to do in the file."""
     mark, label = LOOKS[finding.severity]
     count = _("（{rows_count:,}行）").format(rows_count=len(finding.rows)) if finding.rows else ""
-    st.markdown(f"{mark} **{label}**　{plain(finding.message)}{count}")
+    st.markdown(f"{mark} **{label}**　{plain(_(finding.message))}{count}")
     is_open = False
     with st.container(horizontal=True, vertical_alignment="center"):
         if finding.rows:
