@@ -109,10 +109,12 @@ class Taken:
     def of(cls, served: Served, work: Callable[[], object]) -> Taken:
         server = server_process.running(served.workspace)
         assert server is not None
-        began = time.perf_counter(), processor_s(server.pid), browser_processor_s()
+        began, browser_before = (time.perf_counter(), processor_s(server.pid)), browser_processes()
         work()
-        ended = time.perf_counter(), processor_s(server.pid), browser_processor_s()
-        return cls(*(end - start for start, end in zip(began, ended, strict=True)))
+        ended, browser_after = (time.perf_counter(), processor_s(server.pid)), browser_processes()
+        # A process that began meanwhile is counted whole; of one that ended nothing is known.
+        browser_s = sum(took - browser_before.get(pid, 0.0) for pid, took in browser_after.items())
+        return cls(ended[0] - began[0], ended[1] - began[1], browser_s)
 
 
 def processor_s(pid: int) -> float:
@@ -121,13 +123,13 @@ def processor_s(pid: int) -> float:
     return times.user + times.system
 
 
-def browser_processor_s() -> float:
-    """Of all processes of the browser that this one started."""
-    taken = 0.0
+def browser_processes() -> dict[int, float]:
+    """Processor time of all processes of the browser that this one started."""
+    taken = {}
     for process in psutil.Process().children(recursive=True):
         with suppress(psutil.Error):
             if "chrom" in process.name():
-                taken += processor_s(process.pid)
+                taken[process.pid] = processor_s(process.pid)
     return taken
 
 
