@@ -232,6 +232,7 @@ def graded(rows: list[dict[str, Any]], right: int, nats: float, **marks: Any) ->
 
 def planted(
     *,
+    rows: int = 20,
     taught: int = 20,
     other: int | None = 10,
     nats: float = 2.0,
@@ -241,9 +242,10 @@ def planted(
     goal: str = "faq",
     **marks: Any,
 ) -> Report:
-    """A run that answers so many of 20 taught questions and of 10 other wordings, if there are any."""
-    train = [row(number) for number in range(1, 21)]
-    test = [row(number, "{}番はおいくらですか、教えてください") for number in range(1, 11)]
+    """A run that answers so many of `rows` taught questions and of half as many other wordings, if there are any."""
+    train = [row(number) for number in range(1, rows + 1)]
+    wording = "{}番はおいくらですか、教えてください"
+    test = [row(number, wording) for number in range(1, rows // 2 + 1)]
     asked = general_questions.questions()
     keeps = [
         Grade(5.0, one.answer if general or at < 5 else UNKNOWN) for at, one in enumerate(asked)
@@ -334,14 +336,18 @@ def test_an_adapter_that_is_not_used_is_named() -> None:
     assert "全く同じ" in found.text
 
 
-def test_numbers_of_the_first_line_are_those_of_the_report() -> None:
-    made = planted(taught=15, other=6)
+@pytest.mark.parametrize("rows", [10, 17, 26, 40, 64, 93, 128, 170, 231, 300])
+def test_numbers_of_the_first_line_are_those_of_the_report(rows: int) -> None:
+    made = planted(rows=rows, taught=rows * 3 // 4, other=rows // 5)
     assert made.outcome is not None
     for name, shown in (("train", made.outcome.taught), ("test", made.outcome.held_out)):
         marks = [one.mark for one in made.splits[name].answers]
         assert shown is not None
         assert (marks.count("○"), marks.count("△")) == (shown.exact, shown.contains)
         assert len(marks) == shown.asked
+        assert (
+            f"{shown.asked}問中{marks.count('○') + marks.count('△')}問に正解" in made.outcome.text
+        )
     assert {one.taught_ja for one in made.splits["train"].answers} == {"教えた"}
     assert all(one.taught_ja.startswith("教えていない") for one in made.splits["test"].answers)
 
