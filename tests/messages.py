@@ -17,6 +17,7 @@ from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
 
+import yaml
 from babel.messages.catalog import Catalog
 from babel.messages.mofile import write_mo
 from babel.messages.pofile import read_po, write_po
@@ -28,6 +29,7 @@ from mlx_finetuning.language import DOMAIN, ENGLISH
 PACKAGE = Path(__file__).parents[1] / "src" / "mlx_finetuning"
 PO = PACKAGE / "assets" / "locale" / ENGLISH / "LC_MESSAGES" / f"{DOMAIN}.po"
 MO = PO.with_suffix(".mo")
+MODELS = PACKAGE.parents[1] / "config" / "models.yaml"
 JAPANESE = re.compile(r"[\u3001-\u30ff\u3400-\u9fff\uff00-\uffef]")
 """Kana, Chinese characters, and punctuation of their width."""
 MARKS = {"_", "n_", "N_"}
@@ -63,6 +65,11 @@ def marked() -> Iterator[Text]:
             if text:
                 is_counted = mark == "n_"  # the rest is the number, else a context or nothing
                 yield Text(text, *([] if is_counted else rest), is_counted=is_counted)
+
+    for entry in yaml.safe_load(MODELS.read_text(encoding="utf-8"))["models"]:
+        for value in entry.values():
+            if isinstance(value, str) and JAPANESE.search(value):
+                yield Text(value)
 
 
 def _of_code(node: ast.AST) -> Iterator[Text]:

@@ -142,9 +142,9 @@ DATA: dict[str, set[str]] = {
 OF_STRINGS = {
     *("startswith", "endswith", "split", "rsplit", "replace", "strip", "lstrip", "rstrip", "find"),
     *("index", "count", "removeprefix", "removesuffix", "partition", "rpartition", "maketrans"),
-    *("compile", "sub", "match", "fullmatch", "search", "findall", "finditer", "frozenset"),
+    *("compile", "sub", "match", "fullmatch", "search", "findall", "finditer"),
 }
-"""Functions whose arguments are looked for, and not shown."""
+"""Methods whose arguments are looked for, and not shown."""
 CACHES = {"cache", "lru_cache", "cached_property", "cache_data", "cache_resource"}
 Function = ast.FunctionDef | ast.AsyncFunctionDef
 
@@ -233,7 +233,7 @@ class Marks(ast.NodeVisitor):
                     self.cached.append(f"{node.lineno}: {ast.unparse(node)}")
             for rest in node.args[0 if not isinstance(node.args[0], ast.Constant) else 1 :]:
                 self.visit(rest)
-        elif name in OF_STRINGS:
+        elif name == "frozenset" or (isinstance(node.func, ast.Attribute) and name in OF_STRINGS):
             self.visit(node.func)
         else:
             self.generic_visit(node)

@@ -105,7 +105,7 @@ def _recommended(session: Session, entries: tuple[CatalogueEntry, ...]) -> str:
     ]
     rows = []
     for title, members in itertools.groupby(entries, lambda entry: entry.group):
-        rows.append([_("【{title}】").format(title=title), *heading])
+        rows.append([_("【{title}】").format(title=_(title)), *heading])
         rows += [
             [
                 entry.name,
@@ -113,7 +113,7 @@ def _recommended(session: Session, entries: tuple[CatalogueEntry, ...]) -> str:
                 f"{entry.memory_gb:g} GB",
                 _(FIT_JA[session.studio.models.fit(entry)]),
                 reach_ja(session.studio.models.reach(entry)),
-                entry.licence,
+                _(entry.licence),
                 _("申請が必要") if entry.gated else "",
             ]
             for entry in members
@@ -161,11 +161,11 @@ def _described(
         )
         yield (
             _("モデル", "one"),
-            _("{name}（{title} の4ビット版）").format(name=name, title=entry.title)
+            _("{name}（{title} の4ビット版）").format(name=name, title=_(entry.title))
             if is_twin
             else name,
         )
-        yield _("パラメータ"), entry.parameters
+        yield _("パラメータ"), _(entry.parameters)
         yield _("ダウンロード", "size"), "" if is_twin else f"{entry.size_gb:g} GB"
         yield (
             _("学習のメモリー"),
@@ -173,11 +173,11 @@ def _described(
         )
         yield _("このマシン"), _(FIT_JA["fits" if is_twin and fit == "fits_4bit" else fit])
         yield _("書き出せる先"), reach_ja(session.studio.models.reach(entry))
-        yield _("得意なこと"), entry.strong
-        yield _("苦手なこと"), entry.weak
+        yield _("得意なこと"), _(entry.strong)
+        yield _("苦手なこと"), _(entry.weak)
         yield (
             _("ライセンス"),
-            _("{licence}（配布元で確かめてください）").format(licence=entry.licence),
+            _("{licence}（配布元で確かめてください）").format(licence=_(entry.licence)),
         )
         yield _("配布元の同意"), consent if entry.gated and not is_twin else ""
         yield _("4ビット版"), "" if is_twin else twin_ja(entry)

@@ -229,7 +229,11 @@ def prepare(
         # The record says what was decided, so that another version makes the same of it.
         config = dataclasses.replace(config, goal=examined.goal.goal)
         parts = split(
-            examined.usable, examined.keys, examined.near, config, StageProgress(progress, "分割")
+            examined.usable,
+            examined.keys,
+            examined.near,
+            config,
+            StageProgress(progress, _("分割", "stage")),
         )
         repetitions = _repetitions(examined, parts, source_weights, config)
         summary = _summary(name, paths, examined, parts, repetitions, source_weights)

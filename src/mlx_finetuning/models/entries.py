@@ -28,7 +28,10 @@ class Twin:
 
 @dataclass(frozen=True)
 class CatalogueEntry:
-    """One recommended model. `name` is what `--model` takes: a built-in name or a hub id."""
+    """One recommended model. `name` is what `--model` takes: a built-in name or a hub id.
+
+    What people read of it is Japanese, as the file has it, and shown with `_`.
+    """
 
     name: str
     title: str

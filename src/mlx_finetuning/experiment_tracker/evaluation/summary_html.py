@@ -101,7 +101,7 @@ def page(report: Report, background: Background) -> str:
             limits=_limits(report, goal),
             # A path is nobody's business.
             model=PurePath(model).name if PurePath(model).is_absolute() else model,
-            licence=background.licence,
+            licence=_(background.licence),
             evaluated_at=local_time(report.origin.evaluated_at),
             trained_at=local_time(report.origin.created_at) or _(UNRECORDED),
         )

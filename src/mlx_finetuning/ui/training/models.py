@@ -147,7 +147,7 @@ def _draw_choice(installed: set[str], downloading: set[str]) -> None:
     }
     titles = {
         name: _("{group}｜{title}（{size_gb:g} GB）").format(
-            group=entry.group, title=entry.title, size_gb=entry.size_gb
+            group=_(entry.group), title=_(entry.title), size_gb=entry.size_gb
         )
         for name, entry in offered.items()
     }
@@ -185,10 +185,12 @@ def _draw_entry(entry: CatalogueEntry) -> None:
     with st.container(horizontal=True):
         for label, value in figures.items():
             st.metric(label, value, border=True)
-    st.markdown(plain(f"○ {entry.strong}　△ {entry.weak}"))
+    st.markdown(plain(f"○ {_(entry.strong)}　△ {_(entry.weak)}"))
     st.caption(plain(_("使える先: {reach}").format(reach=reach_ja(studio().models.reach(entry)))))
     st.caption(
-        plain(_("ライセンス: {licence}（配布元で確かめてください）").format(licence=entry.licence))
+        plain(
+            _("ライセンス: {licence}（配布元で確かめてください）").format(licence=_(entry.licence))
+        )
     )
     fit, twin = studio().models.fit(entry), plain(twin_ja(entry))
     if fit == "fits":
