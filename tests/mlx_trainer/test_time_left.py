@@ -60,6 +60,10 @@ def test_nothing_is_said_before_anything_was_timed_that_tells() -> None:
     assert left.left_s(1) is None
     left.updated(0.5)
     assert left.left_s(2) == 4.5
+    left = TimeLeft(TrainConfig(iterations=11), 1)
+    left.validated(1, 3.0)
+    left.updated(2.0)
+    assert left.left_s(1) is None
     slow = TimeLeft(TrainConfig(iterations=11), 0)
     slow.updated(60.0)
     assert slow.left_s(1) == 600.0

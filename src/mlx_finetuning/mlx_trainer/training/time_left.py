@@ -27,6 +27,7 @@ class TimeLeft:
         self._ends_s = [0.0]
         """When each update behind the first one was done, were there nothing else."""
         self._first_s = 0.0
+        self._first_batch_s = 0.0
         self._batch_s: float | None = None
         self._samples_s = 0.0
 
@@ -38,9 +39,11 @@ class TimeLeft:
             self._ends_s.append(self._ends_s[-1] + seconds)
 
     def validated(self, batches: int, seconds: float) -> None:
-        """So many batches of a validation took so long."""
-        if batches:
-            self._batch_s = seconds / batches
+        """So many batches of a validation took so long; the first one compiles, too."""
+        if batches == 1:
+            self._first_batch_s = seconds
+        elif batches:
+            self._batch_s = (seconds - self._first_batch_s) / (batches - 1)
 
     def sampled(self, seconds: float) -> None:
         """Sample answers took so long."""
