@@ -208,6 +208,9 @@ def test_time_left_is_told_from_the_first_rows_and_kept_grades_take_none() -> No
     watched.finish(10, ask=True)
     watched.finish(10, ask=False)
     assert step("次の質問：損失", 0, 7.0) == 10 + 10 * 0.5
+    assert step("次の質問：答え", 0, 3.0) == 10 + 10 * 0.5
+    # Answers take two seconds now: the former two weigh no more than half of one.
+    assert step("次の質問：答え", 5, 10.0) == pytest.approx(10 + 5 * 10.25 / 5.5, abs=0.1)
 
 
 @pytest.mark.usefixtures("few_general")

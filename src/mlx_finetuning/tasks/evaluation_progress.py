@@ -16,6 +16,11 @@ from mlx_finetuning.mlx_trainer.inference import grade
 from mlx_finetuning.progress import Progress, Step
 
 
+FADING = 0.5
+"""What a set of rows still weighs once the next one is done: a tuned model answers more shortly than its
+base, and a machine is now slower, now faster."""
+
+
 class EvaluationProgress:
     """A `Progress` that passes steps on with the seconds left of all that both models are shown."""
 
@@ -31,7 +36,7 @@ class EvaluationProgress:
         self._clock = clock
         self._left = {grade.LOSSES: sum(rows.values()), grade.ANSWERS: rows[True]}
         self._spent_s = dict.fromkeys(self._left, 0.0)
-        self._done = dict.fromkeys(self._left, 0)
+        self._done = dict.fromkeys(self._left, 0.0)
         self._losses_an_answer = max(1.0, settings.max_tokens / settings.batch_size)
         self._last = Step("", 0, 0)
         self._last_s = clock()
@@ -49,6 +54,9 @@ class EvaluationProgress:
         """A set of rows is graded, or was kept from an earlier evaluation."""
         self._left[grade.LOSSES] -= rows
         self._left[grade.ANSWERS] -= rows if ask else 0
+        for kind in self._left:
+            self._spent_s[kind] *= FADING
+            self._done[kind] *= FADING
 
     def _remaining_s(self, kind: str, done: int) -> float | None:
         if not self._done[grade.LOSSES]:
