@@ -15,7 +15,6 @@ from mlx_finetuning.language import _
 from mlx_finetuning.mlx_trainer.inference import grade
 from mlx_finetuning.progress import Progress, Step
 
-
 FADING = 0.5
 """What a set of rows still weighs once the next one is done: a tuned model answers more shortly than its
 base, and a machine is now slower, now faster."""
